@@ -1,0 +1,48 @@
+"""The backends of anynet: array libraries behind one protocol.
+
+    >>> import anynet_backends as backends
+    >>> xp, device = backends.resolve("cpu")
+    >>> x = xp.asarray([3.0, 4.0], dtype=xp.float32, device=xp.native_device(device))
+    >>> float(xp.linalg.vector_norm(x))
+    5.0
+    >>> backends.backend_of(x) is xp
+    True
+
+This package imports nothing of anynet, and of the array libraries only NumPy until another one is asked for.
+"""
+
+from __future__ import annotations
+
+from anynet_backends import host
+from anynet_backends.protocol import Array, Backend, BackendUnavailableError, UnknownDeviceError, philox4x64
+from anynet_backends.selection import (
+    TYPES,
+    available,
+    backend,
+    backend_of,
+    get_default_device,
+    loaded,
+    probe,
+    register,
+    resolve,
+    set_default_device,
+)
+
+__all__ = [
+    "TYPES",
+    "Array",
+    "Backend",
+    "BackendUnavailableError",
+    "UnknownDeviceError",
+    "available",
+    "backend",
+    "backend_of",
+    "get_default_device",
+    "host",
+    "loaded",
+    "philox4x64",
+    "probe",
+    "register",
+    "resolve",
+    "set_default_device",
+]

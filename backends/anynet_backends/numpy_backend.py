@@ -1,0 +1,281 @@
+"""NumPy: the device "cpu".
+
+NumPy 2 is nearly the standard itself, so its own functions are used, without a wrapper's cost per call, and the few that
+differ are mended here. (array-api-compat mends the same ones, but importing its NumPy part also imports numpy.f2py and
+numpy.testing, which trebles the time that ``import anynet`` takes.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import types
+from typing import Any, Final
+
+import numpy as np
+
+from anynet_backends import standard
+from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_index_add, check_windows
+
+__all__ = ["NumpyBackend"]
+
+
+# ---- functions in which NumPy differs from the standard ----
+
+
+def _astype(x: Array, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Array:
+    """`np.astype` refuses array scalars, which NumPy's reductions return."""
+    _check_device(device)
+    return x.astype(dtype, copy=copy)
+
+
+def _check_device(device: Any) -> None:
+    if device is not None and device != "cpu":
+        msg = f"NumPy arrays live on the device 'cpu', got {device!r}"
+        raise UnknownDeviceError(msg)
+
+
+def _clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
+    """The result has the dtype of `x`, and bounds outside the range of an integer dtype do not bind."""
+    dtype = x.dtype
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        lowest, highest = int(info.min), int(info.max)
+        if isinstance(min, (int, float)):
+            min = None if min <= lowest else math.ceil(min) if min <= highest else highest
+        if isinstance(max, (int, float)):
+            max = None if max >= highest else math.floor(max) if max >= lowest else lowest
+    y = x
+    if min is not None:
+        y = np.maximum(y, min)
+    if max is not None:
+        y = np.minimum(y, max)
+    if y is x:
+        return np.array(x)
+    return y if y.dtype == dtype else y.astype(dtype)
+
+
+def _count_nonzero(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
+    return np.asarray(np.count_nonzero(x, axis=axis, keepdims=keepdims))  # NumPy gives a Python int for axis=None
+
+
+def _take_along_axis(x: Array, indices: Array, /, *, axis: int = -1) -> Array:
+    return np.take_along_axis(x, indices, axis=axis)
+
+
+def _diff(
+    x: Array, /, *, axis: int = -1, n: int = 1, prepend: Array | None = None, append: Array | None = None
+) -> Array:
+    ends: dict[str, Any] = {}
+    if prepend is not None:  # NumPy would take None for an object to prepend
+        ends["prepend"] = prepend
+    if append is not None:
+        ends["append"] = append
+    return np.diff(x, n=n, axis=axis, **ends)
+
+
+def _sort(x: Array, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Array:
+    y = np.sort(x, axis=axis, kind="stable" if stable else None)
+    return np.flip(y, axis=axis) if descending else y
+
+
+def _argsort(x: Array, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Array:
+    kind: Any = "stable" if stable else None
+    if not descending:
+        return np.argsort(x, axis=axis, kind=kind)
+    # sorting the reversed array and reversing the order keeps equal elements in their first order
+    order = np.flip(np.argsort(np.flip(x, axis=axis), axis=axis, kind=kind), axis=axis)
+    return x.shape[axis] - 1 - order
+
+
+def _finfo(type: Any, /) -> Any:
+    return np.finfo(type.dtype if isinstance(type, (np.ndarray, np.generic)) else type)
+
+
+def _iinfo(type: Any, /) -> Any:
+    return np.iinfo(type.dtype if isinstance(type, (np.ndarray, np.generic)) else type)
+
+
+
+
+def _pinv(x: Array, /, *, rtol: Any = None) -> Array:
+    return np.linalg.pinv(x, rtol=rtol)  # without rtol NumPy cuts at 1e-15, the standard at max(M, N)·eps
+
+
+def _matrix_rank(x: Array, /, *, rtol: Any = None) -> Array:
+    if x.ndim < 2:
+        msg = f"matrix_rank takes matrices, got an array of shape {x.shape}"  # NumPy answers 0 or 1
+        raise np.linalg.LinAlgError(msg)
+    return np.asarray(np.linalg.matrix_rank(x, rtol=rtol))
+
+
+def _to_complex(dtype: Any) -> Any:
+    return np.complex64 if dtype in (np.float32, np.complex64) else np.complex128
+
+
+def _eig(x: Array, /) -> Any:
+    """Always complex: NumPy returns real arrays where all eigenvalues happen to be real."""
+    result = np.linalg.eig(x)
+    dtype = _to_complex(x.dtype)
+    return type(result)(result.eigenvalues.astype(dtype, copy=False), result.eigenvectors.astype(dtype, copy=False))
+
+
+def _eigvals(x: Array, /) -> Array:
+    return np.linalg.eigvals(x).astype(_to_complex(x.dtype), copy=False)
+
+
+def _many_axes(function: Any) -> Any:
+    """`s` without `axes` means the last axes; NumPy does it too, with a deprecation warning."""
+
+    def transform(x: Array, /, *, s: Any = None, axes: Any = None, norm: Any = "backward") -> Array:
+        if s is not None and axes is None:
+            axes = tuple(range(-len(s), 0))
+        return function(x, s=s, axes=axes, norm=norm)
+
+    transform.__name__ = function.__name__
+    return transform
+
+
+def _frequencies(function: Any) -> Any:
+    """NumPy's have no ``dtype=``."""
+
+    def frequencies(n: int, /, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Array:
+        _check_device(device)
+        y = function(n, d=d)
+        return y if dtype is None else y.astype(dtype, copy=False)
+
+    frequencies.__name__ = function.__name__
+    return frequencies
+
+
+_MENDED: Final[dict[str, Any]] = {
+    "astype": _astype, "clip": _clip, "count_nonzero": _count_nonzero, "take_along_axis": _take_along_axis,
+    "diff": _diff, "sort": _sort, "argsort": _argsort, "finfo": _finfo, "iinfo": _iinfo,
+}  # fmt: skip
+
+
+class NumpyBackend(Backend):
+    """The CPU through NumPy."""
+
+    def __init__(self) -> None:
+        table: dict[str, Any] = {n: getattr(np, n) for n in (*standard.FUNCTIONS, *standard.CONSTANTS) if hasattr(np, n)}
+        # dtype instances, not scalar classes: they hash like x.dtype, so they work as keys
+        table |= {n: np.dtype(n) for n in standard.DTYPES}
+        table |= _MENDED
+        table["__array_namespace_info__"] = np.__array_namespace_info__
+        linalg = {n: getattr(np.linalg, n) for n in standard.LINALG}
+        linalg |= {"pinv": _pinv, "matrix_rank": _matrix_rank, "eig": _eig, "eigvals": _eigvals}
+        fft = {n: getattr(np.fft, n) for n in standard.FFT}
+        fft |= {n: _many_axes(fft[n]) for n in ("fftn", "ifftn", "rfftn", "irfftn")}
+        fft |= {n: _frequencies(fft[n]) for n in ("fftfreq", "rfftfreq")}
+        table["linalg"] = types.SimpleNamespace(**linalg)
+        table["fft"] = types.SimpleNamespace(**fft)
+        super().__init__("numpy", table, (np.ndarray, np.generic), native=np)
+        self.native_dtype["float16"] = np.dtype("float16")
+        self._as_strided = np.lib.stride_tricks.as_strided
+
+    def device_of(self, array: Array) -> str:
+        return "cpu"
+
+    def native_device(self, name: str) -> Any:
+        return "cpu"
+
+    def canonical_device(self, name: str) -> str:
+        if name != "cpu":
+            msg = f"NumPy has the one device 'cpu', got {name!r}"
+            raise UnknownDeviceError(msg)
+        return name
+
+    def devices(self) -> list[str]:
+        return ["cpu"]
+
+    def from_host(self, array: Array, device: str) -> Array:
+        return np.array(array)
+
+    def to_host(self, array: Array) -> Array:
+        return np.asarray(array)
+
+    def accepts(self, kind: type) -> bool:
+        """np.matrix multiplies differently and masked arrays would lose their mask; a memmap is an ordinary array."""
+        return not issubclass(kind, np.ndarray) or kind in (np.ndarray, np.memmap)
+
+    def _name_dtype(self, native: Any) -> str:
+        return str(np.dtype(native))
+
+    def random_bits(self, key: int, stream: int, step: int, n: int, device: str) -> Array:
+        from anynet_backends import host
+
+        return host.philox_words(key, stream, step, n)
+
+    def index_add(self, x: Array, index: Array, values: Array) -> Array:
+        n, k = check_index_add(self, x, index, values)
+        y = np.array(x)
+        if k == 0:
+            return y
+        if index.min() < -n or index.max() >= n:
+            msg = f"index_add: x has {n} rows, the index goes from {index.min()} to {index.max()}"
+            raise IndexError(msg)
+        if values.ndim == 1:
+            np.add.at(y, index, values)
+            return y
+        # rows that belong together are summed by one reduceat: many times faster than add.at on rows
+        index = np.where(index < 0, index + n, index)
+        order = np.argsort(index, kind="stable")
+        index = index[order]
+        starts = np.flatnonzero(np.concatenate(([True], index[1:] != index[:-1])))
+        y[index[starts]] += np.add.reduceat(values[order], starts, axis=0)
+        return y
+
+    def windows(
+        self, x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+    ) -> Array:
+        out = check_windows(x, kernel, stride, dilation)
+        steps = x.strides
+        lead = x.ndim - len(kernel)
+        last = steps[lead:]
+        return self._as_strided(
+            x,
+            (*x.shape[:lead], *out, *kernel),
+            (
+                *steps[:lead],
+                *[a * b for a, b in zip(last, stride, strict=True)],
+                *[a * b for a, b in zip(last, dilation, strict=True)],
+            ),
+            writeable=False,
+        )
+
+    def errstate(self) -> contextlib.AbstractContextManager[Any]:
+        return np.errstate(all="ignore")
+
+    def blas_info(self) -> dict[str, Any]:
+        return numpy_blas()
+
+    def versions(self) -> dict[str, str]:
+        return {"numpy": np.__version__}
+
+
+def numpy_blas() -> dict[str, Any]:
+    """The BLAS that NumPy was built with and, where threadpoolctl is installed, the one that runs and its threads."""
+    found: dict[str, Any] = {}
+    try:
+        config: Any = np.show_config(mode="dicts")
+        blas = config["Build Dependencies"]["blas"]
+        found = {"name": blas["name"], "version": blas["version"]}
+        if blas.get("openblas configuration", "unknown") != "unknown":
+            found["configuration"] = blas["openblas configuration"]
+    except (KeyError, TypeError, AttributeError):
+        pass
+    try:
+        from importlib import import_module
+
+        pools = import_module("threadpoolctl").threadpool_info()
+    except ImportError:
+        found["note"] = "pip install threadpoolctl shows the number of threads"
+        return found
+    for pool in pools:
+        if pool.get("user_api") == "blas" and "numpy" in pool.get("filepath", "numpy"):
+            found |= {"name": pool["internal_api"], "version": pool["version"], "threads": pool["num_threads"]}
+            if pool.get("architecture"):
+                found["architecture"] = pool["architecture"]
+            break
+    return found

@@ -1,0 +1,340 @@
+"""What a backend is: an array API namespace, plus the few things that the standard lacks.
+
+A third party derives from `Backend`, gives it a namespace, and overrides what its library does better than the
+defaults here, all of which are written in the standard alone. `conformance.check_backend` says whether it is right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import types
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from anynet_backends import standard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Array", "Backend", "BackendUnavailableError", "UnknownDeviceError"]
+
+Array: TypeAlias = Any
+"""A plain array of any library. The libraries share no base class, so the type is documentation."""
+
+_U64 = (1 << 64) - 1
+
+
+class UnknownDeviceError(ValueError):
+    """A device name that no backend knows, or a device that this machine does not have."""
+
+
+class BackendUnavailableError(RuntimeError):
+    """A known backend that cannot be used here: a library is missing or does not work. The message says what mends it."""
+
+
+class Backend:
+    """One array library: its array API namespace as attributes, and what anynet needs beyond the standard.
+
+    There is one instance per library, whatever the number of its devices. Every function, dtype and constant of the
+    standard is an entry of the instance's ``__dict__``, so `xp.exp` costs one dictionary look-up.
+
+    Parameters:
+        name: the library's short name, which kernels and messages use.
+        namespace: a mapping or module with the standard's names; those it lacks are absent here too.
+        array_types: the types whose instances belong to this backend; the first is what results are normalised to.
+        native: the library's own top-level module, for kernels.
+        multi_device: whether arrays of this library can live on more than one device.
+
+    A backend must also define `device_of`, `native_device`, `canonical_device`, `devices`, `from_host` and `to_host`.
+
+        >>> from anynet_backends import resolve
+        >>> xp, device = resolve("cpu")
+        >>> float(xp.sum(xp.ones(3, device=xp.native_device(device))))
+        3.0
+    """
+
+    name: str
+    native: Any
+    multi_device: bool
+    array_types: tuple[type, ...]
+    array_type: type
+    native_dtype: dict[str, Any]
+    kernels: dict[str, Callable[..., Any]]
+    linalg: Any
+    fft: Any
+
+    def __init__(
+        self,
+        name: str,
+        namespace: Any,
+        array_types: tuple[type, ...],
+        *,
+        native: Any = None,
+        multi_device: bool = False,
+    ) -> None:
+        self.name = name
+        self.native = native
+        self.multi_device = multi_device
+        self.array_types = array_types
+        self.array_type = array_types[0]
+        self.kernels = {}
+        self.__name__ = f"anynet_backends.{name}"
+        get = namespace.get if hasattr(namespace, "get") else lambda key: getattr(namespace, key, None)
+        table = self.__dict__
+        for key in (*standard.FUNCTIONS, *standard.CONSTANTS, *standard.DTYPES, "__array_namespace_info__"):
+            value = get(key)
+            if value is not None or key == "newaxis":
+                table[key] = value
+        table["__array_api_version__"] = get("__array_api_version__") or standard.REVISION
+        for extension, names in (("linalg", standard.LINALG), ("fft", standard.FFT)):
+            module = get(extension)
+            if module is not None:
+                members = {n: getattr(module, n) for n in names if hasattr(module, n)}
+                table[extension] = types.SimpleNamespace(__name__=f"{self.__name__}.{extension}", **members)
+        self.native_dtype = {key: table[key] for key in standard.DTYPES if key in table}
+        self._dtype_names: dict[Any, str] = {native: key for key, native in self.native_dtype.items()}
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only by names that are absent: the namespace lives in the instance's __dict__.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        near = difflib.get_close_matches(name, [n for n in self.__dict__ if not n.startswith("_")], 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        msg = f"the {self.__dict__.get('name', '?')!r} backend has no {name!r}: it is not in the array API standard{hint}"
+        raise AttributeError(msg)
+
+    def __repr__(self) -> str:
+        return f"<anynet backend {self.name!r}>"
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        from anynet_backends.selection import backend
+
+        return backend, (self.name,)
+
+    # ---- devices ----
+
+    def device_of(self, array: Array) -> str:
+        """The canonical name of the device that holds `array`: "cpu", "cuda:0", "strict:device1", …"""
+        raise NotImplementedError
+
+    def native_device(self, name: str) -> Any:
+        """What the library's creation functions take as ``device=`` for the canonical device `name`."""
+        raise NotImplementedError
+
+    def canonical_device(self, name: str) -> str:
+        """The full name of a device of this library: "cuda" → "cuda:0". UnknownDeviceError if it does not exist."""
+        raise NotImplementedError
+
+    def devices(self) -> list[str]:
+        """The canonical names of the devices that this library sees on this machine."""
+        raise NotImplementedError
+
+    def from_host(self, array: Array, device: str) -> Array:
+        """A copy of a NumPy array on `device`, of the same dtype and shape."""
+        raise NotImplementedError
+
+    def to_host(self, array: Array) -> Array:
+        """A NumPy array with the values of `array`; where both live in the same memory it may be a view."""
+        raise NotImplementedError
+
+    def synchronize(self, device: str) -> None:
+        """Wait until everything that was queued on `device` is done."""
+
+    def accepts(self, kind: type) -> bool:
+        """Whether instances of `kind`, a subclass of one of `array_types`, may be used as they are."""
+        return True
+
+    # ---- dtypes ----
+
+    def dtype_name(self, native: Any) -> str:
+        """The standard's name of a native dtype ("float32"); names of dtypes outside the standard pass through."""
+        try:
+            return self._dtype_names[native]
+        except KeyError:
+            name = self._name_dtype(native)
+            self._dtype_names[native] = name
+            return name
+
+    def _name_dtype(self, native: Any) -> str:
+        return str(native).rpartition(".")[2]
+
+    # ---- what the standard lacks ----
+
+    def random_bits(self, key: int, stream: int, step: int, n: int, device: str) -> Array:
+        """`n` random uint32 words addressed by (key, stream, step): the same bits on every backend.
+
+        They are the words of ``numpy.random.Philox(key=[key & 2**64 - 1, key >> 64], counter=[0, step, stream, 0])``,
+        each 64-bit word split low half first.
+
+        Shapes: (n,), dtype uint32. ValueError for a negative argument, a key ≥ 2¹²⁸, a stream or step ≥ 2⁶⁴.
+
+        Source: Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
+        """
+        from anynet_backends import host
+
+        return self.from_host(host.philox_words(key, stream, step, n), device)
+
+    def index_add(self, x: Array, index: Array, values: Array) -> Array:
+        """A new array: `x` with ``values[k]`` added to row ``x[index[k]]``; repeated rows accumulate.
+
+        y[i] = x[i] + Σ_{k: index[k] = i} values[k]
+
+        Shapes: x (n, …), index (k,) of integers in [-n, n), values (k, …). The result has the dtype of `x`. The sum
+        is taken in a fixed order, so the same call gives the same bits. This version uses the standard alone: a stable
+        sort, a segmented scan by doubling (log₂ k steps) and one gather.
+        """
+        n, k = check_index_add(self, x, index, values)
+        if n == 0 or k == 0:
+            return self.asarray(x, copy=True)
+        if self.isdtype(index.dtype, "signed integer"):
+            index = self.where(index < 0, index + n, index)
+        order = self.argsort(index, stable=True)
+        index = self.take(index, order, axis=0)
+        values = self.take(values, order, axis=0)
+        tail = (1,) * (len(x.shape) - 1)
+        nothing = self.zeros((), dtype=x.dtype, device=x.device)
+        shift = 1
+        while shift < k:  # afterwards values[j] is the sum of its segment up to and including j
+            same = self.reshape(index[shift:] == index[:-shift], (k - shift, *tail))
+            added = values[shift:, ...] + self.where(same, values[:-shift, ...], nothing)
+            values = self.concat([values[:shift, ...], added], axis=0)
+            shift *= 2
+        rows = self.arange(n, dtype=index.dtype, device=index.device)
+        end = self.searchsorted(index, rows, side="right")
+        found = end > self.searchsorted(index, rows, side="left")
+        last = self.where(found, end - 1, self.zeros_like(end))
+        return x + self.where(self.reshape(found, (n, *tail)), self.take(values, last, axis=0), nothing)
+
+    def windows(
+        self, x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+    ) -> Array:
+        """All windows of the last ``len(kernel)`` axes of `x`, without padding.
+
+        y[…, o₁, …, k₁, …] = x[…, o₁·stride₁ + k₁·dilation₁, …]
+
+        Shapes: x (…, *spatial) → (…, *out, *kernel), out = ⌊(size − dilation·(kernel − 1) − 1) / stride⌋ + 1. The
+        result must not be written to: it is a view where the library has strided views. ValueError where a window
+        does not fit or the tuples disagree.
+        """
+        out = check_windows(x, kernel, stride, dilation)
+        lead = len(x.shape) - len(kernel)
+        device = x.device
+        index_dtype = self.__array_namespace_info__().default_dtypes(device=device)["indexing"]
+        shape = list(x.shape[:lead])
+        for i, (o, k, s, d) in enumerate(zip(out, kernel, stride, dilation, strict=True)):
+            start = self.arange(o, dtype=index_dtype, device=device) * s
+            offset = self.arange(k, dtype=index_dtype, device=device) * d
+            index = self.reshape(self.expand_dims(start, axis=1) + self.expand_dims(offset, axis=0), (o * k,))
+            x = self.take(x, index, axis=lead + i)
+            shape += [o, k]
+        x = self.reshape(x, tuple(shape))
+        axes = [*range(lead), *range(lead, len(shape), 2), *range(lead + 1, len(shape), 2)]
+        return self.permute_dims(x, tuple(axes))
+
+    def errstate(self) -> contextlib.AbstractContextManager[Any]:
+        """A context in which overflow, division by zero and invalid values raise no warnings."""
+        return contextlib.nullcontext()
+
+    def blas_info(self) -> dict[str, Any]:
+        """What computes the matrix products: keys such as "name", "version", "threads", as far as they are known."""
+        return {}
+
+    def versions(self) -> dict[str, str]:
+        """The versions of the libraries behind this backend."""
+        return {self.name: str(getattr(self.native, "__version__", "unknown"))}
+
+
+def check_windows(
+    x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The number of windows along each axis; ValueError where the arguments of `Backend.windows` make no sense."""
+    shape = tuple(x.shape)
+    axes = len(kernel)
+    if not len(stride) == len(dilation) == axes or not 0 < axes <= len(shape):
+        msg = (
+            f"windows: kernel {kernel}, stride {stride} and dilation {dilation} need one number for each of the last "
+            f"axes of x, which has shape {shape}"
+        )
+        raise ValueError(msg)
+    out = []
+    for size, k, s, d in zip(shape[-axes:], kernel, stride, dilation, strict=True):
+        o = (size - d * (k - 1) - 1) // s + 1 if min(k, s, d) >= 1 else 0
+        if o < 1:
+            msg = (
+                f"windows: kernel {kernel} with stride {stride} and dilation {dilation} does not fit into x of shape "
+                f"{shape}: all must be at least 1, and the window no longer than the axis; pad x or take a smaller kernel"
+            )
+            raise ValueError(msg)
+        out.append(o)
+    return tuple(out)
+
+
+def check_index_add(xp: Backend, x: Array, index: Array, values: Array) -> tuple[int, int]:
+    """(rows of x, rows of values); ValueError or TypeError where the arguments of `Backend.index_add` disagree."""
+    shape, rows = tuple(x.shape), tuple(index.shape)
+    if not shape or len(rows) != 1 or tuple(values.shape) != (rows[0], *shape[1:]):
+        expected = f"values {(*rows, *shape[1:])}" if shape and len(rows) == 1 else "index (k,) and x with at least 1 axis"
+        msg = f"index_add: got x {shape}, index {rows}, values {tuple(values.shape)}; expected {expected}"
+        raise ValueError(msg)
+    if x.dtype != values.dtype:
+        msg = f"index_add: x is {xp.dtype_name(x.dtype)} but values are {xp.dtype_name(values.dtype)}; use xp.astype"
+        raise TypeError(msg)
+    if not xp.dtype_name(index.dtype).lstrip("u").startswith("int"):
+        msg = f"index_add: the index must be of an integer dtype, got {xp.dtype_name(index.dtype)}"
+        raise TypeError(msg)
+    return shape[0], rows[0]
+
+
+def check_words(key: int, stream: int, step: int, n: int) -> None:
+    """ValueError where an address of `Backend.random_bits` is out of range."""
+    limits: Mapping[str, tuple[int, int]] = {
+        "key": (key, _U64 << 64 | _U64), "stream": (stream, _U64), "step": (step, _U64), "n": (n, 1 << 62),
+    }  # fmt: skip
+    for name, (value, limit) in limits.items():
+        if not 0 <= value <= limit:
+            msg = f"random_bits: {name} must be between 0 and {limit}, got {value}"
+            raise ValueError(msg)
+
+
+def philox4x64(xp: Backend, key: int, stream: int, step: int, n: int, device: str) -> Array:
+    """The words of `Backend.random_bits` from array operations alone, for backends that have uint64 arithmetic.
+
+    Ten rounds of (c₀, c₁, c₂, c₃) → (hi(M₁c₂) ⊕ c₁ ⊕ k₀, lo(M₁c₂), hi(M₀c₀) ⊕ c₃ ⊕ k₁, lo(M₀c₀)).
+
+    Slower than a generator in C by an order of magnitude: it is the reference for kernels, and runs on any device.
+
+        >>> from anynet_backends import resolve
+        >>> xp, device = resolve("cpu")
+        >>> bool(xp.all(philox4x64(xp, 7, 1, 2, 9, device) == xp.random_bits(7, 1, 2, 9, device)))
+        True
+    """
+    check_words(key, stream, step, n)
+    where = xp.native_device(device)
+    u64 = xp.uint64
+    low32 = 0xFFFFFFFF
+    blocks = -(-n // 8)
+    k0, k1 = key & _U64, key >> 64
+    ones = xp.ones((blocks,), dtype=u64, device=where)
+    # NumPy's generator counts up before its first block; the counter cannot pass 2⁶⁴ since n < 2⁶²
+    c0 = xp.arange(1, blocks + 1, dtype=u64, device=where)
+    c1, c2, c3 = ones * step, ones * stream, ones * 0
+
+    def product(a: Array, b: int) -> tuple[Array, Array]:
+        """(high, low) words of the 128-bit product, by halves."""
+        a_lo, a_hi = xp.bitwise_and(a, low32), xp.bitwise_right_shift(a, 32)
+        b_lo, b_hi = b & low32, b >> 32
+        low = a_lo * b_lo
+        mid = a_hi * b_lo + xp.bitwise_right_shift(low, 32)
+        mid2 = a_lo * b_hi + xp.bitwise_and(mid, low32)
+        high = a_hi * b_hi + xp.bitwise_right_shift(mid, 32) + xp.bitwise_right_shift(mid2, 32)
+        return high, a * b
+
+    for _ in range(10):
+        h0, l0 = product(c0, 0xD2E7470EE14C6C93)
+        h1, l1 = product(c2, 0xCA5A826395121157)
+        c0 = xp.bitwise_xor(xp.bitwise_xor(h1, c1), k0)
+        c2 = xp.bitwise_xor(xp.bitwise_xor(h0, c3), k1)
+        c1, c3 = l1, l0
+        k0, k1 = (k0 + 0x9E3779B97F4A7C15) & _U64, (k1 + 0xBB67AE8584CAA73B) & _U64
+    halves = [half for c in (c0, c1, c2, c3) for half in (xp.bitwise_and(c, low32), xp.bitwise_right_shift(c, 32))]
+    return xp.astype(xp.reshape(xp.stack(halves, axis=1), (blocks * 8,)), xp.uint32)[:n]

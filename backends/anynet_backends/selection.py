@@ -1,0 +1,361 @@
+"""Which backend: by the type of an array, or by the name of a device.
+
+Libraries other than NumPy are imported when a device of theirs is asked for or an array of theirs is met, never before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import difflib
+import functools
+import importlib
+import importlib.util
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from anynet_backends.numpy_backend import NumpyBackend
+from anynet_backends.protocol import Backend, BackendUnavailableError, UnknownDeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anynet_backends.protocol import Array
+
+__all__ = [
+    "TYPES", "available", "backend", "backend_of", "get_default_device", "loaded", "probe", "register", "resolve",
+    "set_default_device",
+]  # fmt: skip
+
+TYPES: dict[type, Backend] = {}
+"""The backend of each array type met so far: the cache behind `backend_of`, read directly by hot paths."""
+
+_FACTORIES: dict[str, Callable[[], Backend]] = {}
+_LOADED: dict[str, Backend] = {}
+_RESOLVED: dict[str, tuple[Backend, str]] = {}
+_PROBED: dict[str, str] = {}
+_LOCK = threading.RLock()
+
+# The first part of a device's name → the backend's name, where they differ
+_FAMILY: Final = {"cpu": "numpy", "cuda": "cupy"}
+_PREFIX: Final = {"numpy": "cpu", "cupy": "cuda"}
+_HINTS: Final = {
+    "numpy": "cpu", "host": "cpu", "cupy": "cuda", "gpu": "cuda", "nvidia": "cuda", "mps": "torch:mps",
+    "xpu": "torch:xpu", "array_api_strict": "strict", "array-api-strict": "strict", "pytorch": "torch:cpu",
+}  # fmt: skip
+_LIBRARY: Final = {"cupy": "cupy", "strict": "array_api_strict", "torch": "torch"}
+
+_default: str | None = None
+_entry_points_read = False
+_failed_entry_points: dict[str, str] = {}
+
+
+# ---- registration ----
+
+
+def _built_in(module: str, name: str) -> Callable[[], Backend]:
+    def make() -> Backend:
+        made: Backend = getattr(importlib.import_module(f"anynet_backends.{module}"), name)()
+        return made
+
+    return make
+
+
+def register(name: str, factory: Callable[[], Backend]) -> None:
+    """Add a backend: its devices are then called "NAME" or "NAME:sub".
+
+    Parameters: `factory` is called without arguments, once, when the backend is first asked for, and returns a `Backend`
+    whose `name` is `name`. Installed packages register through the entry-point group ``anynet.backends`` instead. Errors:
+    ValueError where the name is taken or contains a colon.
+    """
+    with _LOCK:
+        if name in _FACTORIES or name in _FAMILY or name == "auto":
+            msg = f"there is a backend {name!r} already"
+            raise ValueError(msg)
+        if not name or ":" in name:
+            msg = f"a backend's name has no colon and is not empty, got {name!r}"
+            raise ValueError(msg)
+        _FACTORIES[name] = factory
+
+
+def _read_entry_points() -> None:
+    """Register what installed packages offer; a broken one is noted, never fatal."""
+    global _entry_points_read
+    if _entry_points_read:
+        return
+    with _LOCK:
+        if _entry_points_read:
+            return
+        from importlib.metadata import entry_points
+
+        for point in entry_points(group="anynet.backends"):
+
+            def make(point: Any = point) -> Backend:
+                made: Backend = point.load()()
+                return made
+
+            try:
+                register(point.name, make)
+            except ValueError as error:
+                _failed_entry_points[f"{point.name} ({point.value})"] = str(error)
+        _entry_points_read = True
+
+
+def loaded() -> dict[str, Backend]:
+    """The backends that are in use so far, by name."""
+    return dict(_LOADED)
+
+
+def backend(name: str) -> Backend:
+    """The backend called `name` ("numpy", "cupy", "strict", "torch", …), imported now if it was not yet.
+
+    Errors: UnknownDeviceError for an unknown name; BackendUnavailableError, with the command that mends it, where its library
+    is missing or does not import.
+    """
+    found = _LOADED.get(name)
+    if found is not None:
+        return found
+    if name not in _FACTORIES:
+        _read_entry_points()
+    if name not in _FACTORIES:
+        raise _unknown(name)
+    with _LOCK:
+        if name in _LOADED:
+            return _LOADED[name]
+        library = _LIBRARY.get(name)
+        if library is not None and not _importable(library):
+            raise BackendUnavailableError(_missing(name))
+        try:
+            made = _FACTORIES[name]()
+        except Exception as error:  # a library may fail to import in any way it likes: missing drivers, ABI, …
+            msg = f"the {name!r} backend does not work here: {type(error).__name__}: {_first_line(error)}"
+            raise BackendUnavailableError(f"{msg}; {_mend(name)}" if library else msg) from error
+        if not isinstance(made, Backend) or made.name != name:
+            msg = f"the factory of the backend {name!r} returned {made!r}, not a Backend of that name"
+            raise BackendUnavailableError(msg)
+        _LOADED[name] = made
+        TYPES.setdefault(made.array_type, made)
+        return made
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no message"
+
+
+def _importable(library: str) -> bool:
+    if library in sys.modules:
+        return sys.modules[library] is not None
+    try:
+        return importlib.util.find_spec(library) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+@functools.cache
+def cuda_driver() -> int:
+    """The CUDA version that the NVIDIA driver supports (12040 for 12.4), 0 without a driver. Touches no device."""
+    for library in ("libcuda.so.1", "nvcuda.dll"):
+        version = ctypes.c_int(0)
+        try:
+            if ctypes.CDLL(library).cuDriverGetVersion(ctypes.byref(version)) == 0:
+                return version.value
+        except (OSError, AttributeError):
+            continue
+    return 0
+
+
+def _mend(name: str) -> str:
+    if name == "cupy":
+        driver = cuda_driver()
+        if not driver:
+            return (
+                "this machine shows no NVIDIA driver; on one that does: pip install 'anynet-nn[cuda13]' "
+                "(or 'anynet-nn[cuda12]' for a driver of CUDA 12)"
+            )
+        return f"try: pip install 'anynet-nn[{'cuda13' if driver >= 13000 else 'cuda12'}]'"
+    return {"strict": "try: pip install 'anynet-nn[test]'", "torch": "try: pip install torch"}.get(name, "")
+
+
+def _missing(name: str) -> str:
+    title = {"cupy": "CuPy", "strict": "array-api-strict", "torch": "PyTorch"}[name]
+    return f"{title} is not installed; {_mend(name)}"
+
+
+# ---- by array ----
+
+
+def backend_of(array: Array) -> Backend:
+    """The backend whose array this is. TypeError naming the type where there is none.
+
+        >>> import numpy as np
+        >>> backend_of(np.zeros(3)).name
+        'numpy'
+    """
+    try:
+        return TYPES[type(array)]
+    except KeyError:
+        return _search(array)
+
+
+def _search(array: Array) -> Backend:
+    kind = type(array)
+    root = kind.__module__.partition(".")[0]
+    if root != "builtins":
+        for name, library in _LIBRARY.items():
+            # the array exists, so its library is imported and works: only our part of it may be missing
+            if name not in _LOADED and any(c.__module__.partition(".")[0] == library for c in kind.__mro__):
+                backend(name)
+        for found in tuple(_LOADED.values()):
+            if isinstance(array, found.array_types):
+                return _accept(kind, found)
+        if hasattr(array, "shape") and hasattr(array, "dtype"):
+            _read_entry_points()
+            for name in tuple(_FACTORIES):
+                if name in _LOADED or name in _LIBRARY:
+                    continue
+                try:
+                    found = backend(name)
+                except BackendUnavailableError:
+                    continue
+                if isinstance(array, found.array_types):
+                    return _accept(kind, found)
+    msg = f"{kind.__module__}.{kind.__qualname__} is not an array of a known backend ({', '.join(_known_names())})"
+    raise TypeError(msg)
+
+
+def _accept(kind: type, found: Backend) -> Backend:
+    if not found.accepts(kind):
+        msg = (
+            f"{kind.__module__}.{kind.__qualname__} changes what {found.array_type.__name__} operations mean; "
+            f"convert it to a plain {found.array_type.__name__} first"
+        )
+        raise TypeError(msg)
+    TYPES[kind] = found
+    return found
+
+
+# ---- by device ----
+
+
+def resolve(device: str | None = None) -> tuple[Backend, str]:
+    """(backend, canonical device name) for a device name.
+
+    None is the default device, "auto" the best that works: a CUDA GPU through CuPy if a computation on it succeeds,
+    else the CPU. Errors: UnknownDeviceError with the nearest known name; BackendUnavailableError with the command that mends it.
+
+        >>> resolve("cpu")[1]
+        'cpu'
+    """
+    try:
+        return _RESOLVED[_default if device is None else device]  # type: ignore[index]
+    except KeyError:
+        pass
+    if device is None:
+        device = get_default_device()
+        if device in _RESOLVED:
+            return _RESOLVED[device]
+    if not isinstance(device, str):
+        msg = f"a device is a name such as 'cpu' or 'cuda:0', got {device!r} of type {type(device).__name__}"
+        raise UnknownDeviceError(msg)
+    if device == "auto":
+        found = _best()
+    else:
+        family = device.partition(":")[0]
+        name = _FAMILY.get(family, family)
+        if name in _PREFIX and family not in _FAMILY:  # "numpy", "cupy": backends whose devices are named otherwise
+            raise _unknown(device)
+        try:
+            xp = backend(name)
+        except UnknownDeviceError:
+            raise _unknown(device) from None
+        found = xp, xp.canonical_device(device)
+    _RESOLVED[device] = _RESOLVED[found[1]] = found
+    return found
+
+
+def _best() -> tuple[Backend, str]:
+    if _importable("cupy") and cuda_driver() and probe("cuda") == "ok":
+        return resolve("cuda")
+    return resolve("cpu")
+
+
+def _unknown(device: str) -> UnknownDeviceError:
+    _read_entry_points()
+    known = [*_known_names(), "cuda:0", "torch:cpu", "torch:cuda", "strict:device1", "strict:device2", "auto"]
+    hint = _HINTS.get(device.lower()) or next(iter(difflib.get_close_matches(device.lower(), known, 1)), None)
+    near = f"did you mean {hint!r}? " if hint else ""
+    return UnknownDeviceError(f"unknown device {device!r}: {near}Known: {', '.join(_known_names())}, auto")
+
+
+def _known_names() -> list[str]:
+    return [_PREFIX.get(name, name) for name in _FACTORIES]
+
+
+def get_default_device() -> str:
+    """The device of arrays that are created without one: as set, else ``ANYNET_DEVICE``, else "cpu"."""
+    return _default if _default is not None else os.environ.get("ANYNET_DEVICE", "").strip() or "cpu"
+
+
+def set_default_device(name: str | None) -> None:
+    """Make `name` the device of arrays that are created without one; None goes back to ``ANYNET_DEVICE`` or "cpu".
+
+    A name that cannot be resolved raises as `resolve` does, and the default stays as it was.
+    """
+    global _default
+    _default = None if name is None else resolve(name)[1]
+
+
+# ---- what works ----
+
+
+def probe(device: str) -> str:
+    """ "ok" if a computation on `device` gives the right answer, else the reason it does not. Computed once."""
+    try:
+        return _PROBED[device]
+    except KeyError:
+        pass
+    try:
+        xp, name = resolve(device)
+        a = xp.reshape(xp.arange(6, dtype=xp.float32, device=xp.native_device(name)), (2, 3))
+        y = xp.to_host(xp.matmul(a, xp.matrix_transpose(a)) + xp.exp(a[:, :2] * 0))
+        answer = "ok" if y.tolist() == [[6.0, 15.0], [15.0, 51.0]] else f"a small matrix product came out as {y.tolist()}"
+    except (UnknownDeviceError, BackendUnavailableError) as error:
+        answer = str(error)
+    except Exception as error:  # whatever a half-installed driver throws is the answer
+        answer = f"{type(error).__name__}: {_first_line(error)}"
+    _PROBED[device] = answer
+    return answer
+
+
+def available() -> dict[str, str]:
+    """Every device that could be named here → "ok", or a plain reason why it cannot be used and what mends it.
+
+    Imports every backend's library and computes something on every device, so it may take seconds.
+
+        >>> available()["cpu"]
+        'ok'
+    """
+    _read_entry_points()
+    answers: dict[str, str] = {}
+    for name in tuple(_FACTORIES):
+        prefix = _PREFIX.get(name, name)
+        try:
+            devices = backend(name).devices()
+        except Exception as error:  # devices() asks the driver
+            known = isinstance(error, (BackendUnavailableError, UnknownDeviceError))
+            answers[prefix] = str(error) if known else f"{type(error).__name__}: {_first_line(error)}"
+            continue
+        if not devices:
+            answers[prefix] = probe(prefix)
+        for device in devices:
+            answers[device] = probe(device)
+    return answers | _failed_entry_points
+
+
+_FACTORIES["numpy"] = NumpyBackend
+_FACTORIES["cupy"] = _built_in("cupy_backend", "CupyBackend")
+_FACTORIES["strict"] = _built_in("strict_backend", "StrictBackend")
+_FACTORIES["torch"] = _built_in("torch_backend", "TorchBackend")
+backend("numpy")
