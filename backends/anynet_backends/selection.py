@@ -248,14 +248,12 @@ def resolve(device: str | None = None) -> tuple[Backend, str]:
         >>> resolve("cpu")[1]
         'cpu'
     """
-    try:
-        return _RESOLVED[_default if device is None else device]  # type: ignore[index]
-    except KeyError:
-        pass
     if device is None:
-        device = get_default_device()
-        if device in _RESOLVED:
-            return _RESOLVED[device]
+        device = _default or get_default_device()
+    try:
+        return _RESOLVED[device]
+    except (KeyError, TypeError):
+        pass
     if not isinstance(device, str):
         msg = f"a device is a name such as 'cpu' or 'cuda:0', got {device!r} of type {type(device).__name__}"
         raise UnknownDeviceError(msg)
