@@ -99,19 +99,18 @@ class TorchBackend(Backend):
 
     def synchronize(self, device: str) -> None:
         where = self.native_device(device)
-        module = getattr(self.native, where.type, None)
         if where.type == "mps":
-            module.synchronize()  # type: ignore[union-attr]
-        elif where.type != "cpu" and hasattr(module, "synchronize"):
-            module.synchronize(where)
+            self.native.mps.synchronize()
+        elif where.type in ("cuda", "xpu"):
+            getattr(self.native, where.type).synchronize(where)
 
     # ---- what the standard lacks ----
 
     def index_add(self, x: Array, index: Array, values: Array) -> Array:
-        if x.device.type != "cpu" or not self.isdtype(index.dtype, "signed integer"):
-            return super().index_add(x, index, values)  # torch's own uses float atomics on a GPU
         n, _ = check_index_add(self, x, index, values)
         index = index.to(self.native.int64)
+        if x.device.type != "cpu":
+            return super().index_add(x, index, values)  # torch's own uses float atomics on a GPU
         return self.native.index_add(x, 0, self.native.where(index < 0, index + n, index), values)
 
     def windows(

@@ -1,0 +1,298 @@
+"""CuPy: the devices "cuda" = "cuda:0", "cuda:1", …, through array-api-compat.
+
+Constructing the backend touches no device, so that it can be inspected on a machine without one; naming a device does.
+
+What differs from array-api-compat's namespace: creation functions honour ``device=`` (compat ignores it on CuPy), new
+arrays "like" another live beside it, and `asarray` moves between devices. Nothing here copies between host and device but
+`from_host`, `to_host` and `asarray` of something that is on the host.
+
+CuPy computes on the thread's current device. Where a machine has several, naming one (`native_device`, `from_host`,
+`random_bits`) makes it current, so one thread should keep to one GPU at a time.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from typing import Any, Final
+
+import numpy as np
+
+from anynet_backends import standard
+from anynet_backends.protocol import (
+    Array,
+    Backend,
+    BackendUnavailableError,
+    UnknownDeviceError,
+    check_index_add,
+    check_windows,
+    check_words,
+)
+
+__all__ = ["PHILOX_SOURCE", "CupyBackend"]
+
+_U64: Final = (1 << 64) - 1
+
+PHILOX_SOURCE: Final = r"""
+// Philox4x64-10, the words of numpy.random.Philox: block b (from 0) has the counter (b + 1, step, stream, 0).
+// One thread computes a block of four 64-bit words and writes it as eight 32-bit ones, low halves first.
+extern "C" __global__ void anynet_philox4x64(
+    const unsigned long long key0, const unsigned long long key1,
+    const unsigned long long step, const unsigned long long stream,
+    unsigned int* __restrict__ out, const unsigned long long n)
+{
+    const unsigned long long stride = (unsigned long long)gridDim.x * blockDim.x;
+    unsigned long long b = (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x;
+    for (; b * 8 < n; b += stride) {
+        unsigned long long c0 = b + 1, c1 = step, c2 = stream, c3 = 0, k0 = key0, k1 = key1;
+        #pragma unroll
+        for (int round = 0; round < 10; ++round) {
+            const unsigned long long h0 = __umul64hi(0xD2E7470EE14C6C93ULL, c0);
+            const unsigned long long l0 = 0xD2E7470EE14C6C93ULL * c0;
+            const unsigned long long h1 = __umul64hi(0xCA5A826395121157ULL, c2);
+            const unsigned long long l1 = 0xCA5A826395121157ULL * c2;
+            c0 = h1 ^ c1 ^ k0;
+            c1 = l1;
+            c2 = h0 ^ c3 ^ k1;
+            c3 = l0;
+            k0 += 0x9E3779B97F4A7C15ULL;
+            k1 += 0xBB67AE8584CAA73BULL;
+        }
+        const unsigned long long word[4] = {c0, c1, c2, c3};
+        #pragma unroll
+        for (int j = 0; j < 8; ++j) {
+            const unsigned long long at = b * 8 + j;
+            if (at < n) out[at] = (unsigned int)(word[j / 2] >> (32 * (j & 1)));
+        }
+    }
+}
+"""
+
+# Each element of y sums its own row's values in the order of the index: no atomics, the same bits at every run.
+INDEX_ADD: Final = (
+    "T x, raw T v, raw int64 order, raw int64 first, raw int64 last, int64 width",
+    "T y",
+    """
+    const long long row = i / width, column = i % width, end = last[row];
+    T sum = x;
+    for (long long k = first[row]; k < end; ++k) sum += v[order[k] * width + column];
+    y = sum;
+    """,
+    "anynet_index_add",
+)
+
+_THREADS: Final = 128
+
+
+class CupyBackend(Backend):
+    """NVIDIA GPUs through CuPy."""
+
+    def __init__(self) -> None:
+        cupy = importlib.import_module("cupy")
+        compat = importlib.import_module("array_api_compat.cupy")
+        super().__init__("cupy", compat, (cupy.ndarray,), native=cupy, multi_device=True)
+        # dtype instances hash like x.dtype, the scalar classes of the namespace do not
+        self.native_dtype = {n: np.dtype(n) for n in (*standard.DTYPES, "float16")}
+        self._dtype_names = {native: name for name, native in self.native_dtype.items()}
+        self.__dict__.update({n: self.native_dtype[n] for n in standard.DTYPES})
+        for name in ("arange", "empty", "eye", "full", "linspace", "ones", "zeros"):
+            self.__dict__[name] = _on_device(getattr(compat, name))
+        for name in ("empty_like", "full_like", "ones_like", "zeros_like"):
+            self.__dict__[name] = _beside(getattr(compat, name))
+        self.__dict__["asarray"] = _asarray(cupy, compat.asarray)
+        self.__dict__["from_dlpack"] = _from_dlpack(cupy, self.asarray)
+        self._names: dict[int, str] = {}
+
+    # ---- devices ----
+
+    @functools.cached_property
+    def _count(self) -> int:
+        """The number of GPUs; BackendUnavailableError with the driver's reason where there is none."""
+        try:
+            count = int(self.native.cuda.runtime.getDeviceCount())
+        except Exception as error:  # CUDARuntimeError, or whatever a broken installation raises
+            why = str(error).strip().partition("\n")[0]
+        else:
+            if count:
+                return count
+            why = "the driver shows no device"
+        from anynet_backends.selection import cuda_driver
+
+        driver = cuda_driver()
+        mend = (
+            f"the driver serves CUDA {driver // 1000}: pip install 'anynet-nn[cuda{min(driver // 1000, 13)}]'"
+            if driver
+            else "it needs an NVIDIA GPU and its driver, which nvidia-smi should show"
+        )
+        msg = f"CuPy {getattr(self.native, '__version__', '')} is installed but finds no usable GPU ({why}); {mend}"
+        raise BackendUnavailableError(msg)
+
+    @functools.cached_property
+    def _devices(self) -> dict[str, Any]:
+        return {f"cuda:{i}": self.native.cuda.Device(i) for i in range(self._count)}
+
+    def device_of(self, array: Array) -> str:
+        index = array.data.device_id
+        try:
+            return self._names[index]
+        except KeyError:
+            name = self._names[index] = f"cuda:{index}"
+            return name
+
+    def native_device(self, name: str) -> Any:
+        device = self._devices[name]
+        if self._count > 1:
+            device.use()
+        return device
+
+    def canonical_device(self, name: str) -> str:
+        full = "cuda:0" if name == "cuda" else name
+        if full not in self._devices:
+            msg = f"no device {name!r}: this machine has {', '.join(self._devices)}"
+            raise UnknownDeviceError(msg)
+        return full
+
+    def devices(self) -> list[str]:
+        return list(self._devices)
+
+    def from_host(self, array: Array, device: str) -> Array:
+        array = np.asarray(array)
+        if str(array.dtype.newbyteorder("=")) not in self.native_dtype:
+            msg = f"CuPy has no dtype {array.dtype}; it has {', '.join(self.native_dtype)}"
+            raise TypeError(msg)
+        with self.native_device(device):
+            return self.native.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+
+    def to_host(self, array: Array) -> Array:
+        with array.device:
+            return array.get()
+
+    def synchronize(self, device: str) -> None:
+        self._devices[device].synchronize()
+
+    def _name_dtype(self, native: Any) -> str:
+        return str(np.dtype(native))
+
+    # ---- what the standard lacks ----
+
+    @functools.cached_property
+    def _philox(self) -> Any:
+        return self.native.RawKernel(PHILOX_SOURCE, "anynet_philox4x64")
+
+    @functools.cached_property
+    def _index_add(self) -> Any:
+        inputs, outputs, body, name = INDEX_ADD
+        return self.native.ElementwiseKernel(inputs, outputs, body, name)
+
+    def random_bits(self, key: int, stream: int, step: int, n: int, device: str) -> Array:
+        check_words(key, stream, step, n)
+        with self.native_device(device):
+            out = self.native.empty((n,), dtype=np.uint32)
+            if n:
+                grid = min(-(-n // (8 * _THREADS)), 1 << 20)  # the kernel strides over what a grid cannot hold
+                words = [np.uint64(v) for v in (key & _U64, key >> 64, step, stream)]
+                self._philox((grid,), (_THREADS,), (*words, out, np.uint64(n)))
+            return out
+
+    def index_add(self, x: Array, index: Array, values: Array) -> Array:
+        """As `Backend.index_add`. An index outside [-n, n) is dropped: to refuse it would make the host wait."""
+        n, k = check_index_add(self, x, index, values)
+        cupy = self.native
+        with x.device:
+            if k == 0 or x.size == 0:
+                return x.copy()
+            index = index.astype(np.int64, copy=False)
+            index = cupy.where(index < 0, index + n, index)
+            order = cupy.argsort(index, kind="stable")
+            index = index[order]
+            rows = cupy.arange(n, dtype=np.int64)
+            first = cupy.searchsorted(index, rows, side="left").astype(np.int64, copy=False)
+            last = cupy.searchsorted(index, rows, side="right").astype(np.int64, copy=False)
+            order = order.astype(np.int64, copy=False)
+            return self._index_add(x, cupy.ascontiguousarray(values), order, first, last, x.size // n)
+
+    def windows(
+        self, x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+    ) -> Array:
+        out = check_windows(x, kernel, stride, dilation)
+        steps = x.strides
+        lead = x.ndim - len(kernel)
+        last = steps[lead:]
+        strides = (
+            *steps[:lead],
+            *[a * b for a, b in zip(last, stride, strict=True)],
+            *[a * b for a, b in zip(last, dilation, strict=True)],
+        )
+        return self.native.lib.stride_tricks.as_strided(x, (*x.shape[:lead], *out, *kernel), strides)
+
+    def blas_info(self) -> dict[str, Any]:
+        return {"name": "cuBLAS", "tf32": os.environ.get("CUPY_TF32", "0") not in ("", "0")}
+
+    def versions(self) -> dict[str, str]:
+        found = {"cupy": str(self.native.__version__)}
+        for key, query in (("cuda runtime", "runtimeGetVersion"), ("cuda driver", "driverGetVersion")):
+            try:
+                number = int(getattr(self.native.cuda.runtime, query)())
+            except Exception as error:  # the version of a broken installation is worth a line, not a crash
+                found[key] = f"unknown ({type(error).__name__})"
+            else:
+                found[key] = f"{number // 1000}.{number % 1000 // 10}"
+        found["array-api-compat"] = str(importlib.import_module("array_api_compat").__version__)
+        return found
+
+
+def _on_device(function: Any) -> Any:
+    """A creation function under the device that it is asked for: compat accepts ``device=`` and ignores it."""
+
+    @functools.wraps(function)
+    def create(*args: Any, device: Any = None, **kwargs: Any) -> Any:
+        if device is None:
+            return function(*args, **kwargs)
+        with device:
+            return function(*args, **kwargs)
+
+    return create
+
+
+def _beside(function: Any) -> Any:
+    """A creation function whose new array lives where its first argument does, unless a device is given."""
+
+    @functools.wraps(function)
+    def create(x: Any, /, *args: Any, device: Any = None, **kwargs: Any) -> Any:
+        with x.device if device is None else device:
+            return function(x, *args, **kwargs)
+
+    return create
+
+
+def _asarray(cupy: Any, compat: Any) -> Any:
+    """compat's `asarray`, except that an array stays on its device unless another is given, and moves if it is."""
+
+    def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
+        if not isinstance(obj, cupy.ndarray):
+            return compat(obj, dtype=dtype, device=device, copy=copy)
+        if device is None or device == obj.device:
+            return compat(obj, dtype=dtype, device=obj.device, copy=copy)
+        if copy is False:
+            msg = f"copy=False, but moving from {obj.device} to {device} copies"
+            raise ValueError(msg)
+        with device:
+            moved = obj.copy()  # onto the current device, from whichever one
+            return moved if dtype is None else moved.astype(dtype, copy=False)
+
+    return asarray
+
+
+def _from_dlpack(cupy: Any, asarray: Any) -> Any:
+    """CuPy's takes neither ``device=`` nor arrays of the host; the host's are copied when a device is named."""
+
+    def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
+        if device is not None and x.__dlpack_device__()[0] == 1:  # kDLCPU
+            if copy is False:
+                msg = f"copy=False, but moving from the host to {device} copies"
+                raise ValueError(msg)
+            return asarray(np.from_dlpack(x), device=device)
+        return asarray(cupy.from_dlpack(x), device=device, copy=copy)
+
+    return from_dlpack
