@@ -278,7 +278,8 @@ def philox_words(key: int, stream: int, step: int, n: int) -> Array:
         >>> philox_words(0, 0, 0, 2)
         array([1095752906, 4086577543], dtype=uint32)
     """
-    words = _words64(key, stream, step, (n + 1) // 2)
+    check_words(key, stream, step, n)
+    words = _philox(key, stream, step).random_raw((n + 1) // 2)
     if not _LITTLE:
         words = words.astype("<u8").view("<u4").astype(np.uint32)
     return words.view(np.uint32)[:n]

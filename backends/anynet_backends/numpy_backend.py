@@ -190,7 +190,8 @@ class NumpyBackend(Backend):
         return ["cpu"]
 
     def from_host(self, array: Array, device: str) -> Array:
-        return np.array(array)
+        array = np.asarray(array)
+        return np.array(array, dtype=array.dtype.newbyteorder("="))
 
     def to_host(self, array: Array) -> Array:
         return np.asarray(array)
