@@ -1,0 +1,86 @@
+"""What can be said about the CuPy backend where there is no GPU: its kernels' sources, run as C++ on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from anynet_backends import host
+from anynet_backends.cupy_backend import INDEX_ADD, PHILOX_SOURCE
+
+COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
+
+SHIM = r"""
+#include <cstddef>
+struct Dim { unsigned x; };
+static Dim gridDim, blockDim, blockIdx, threadIdx;
+#define __global__
+#define __restrict__
+static unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
+{ return (unsigned long long)(((unsigned __int128)a * b) >> 64); }
+"""
+
+LAUNCH = r"""
+extern "C" void launch(unsigned grid, unsigned block, unsigned long long k0, unsigned long long k1,
+    unsigned long long step, unsigned long long stream, unsigned int* out, unsigned long long n)
+{
+    gridDim.x = grid; blockDim.x = block;
+    for (blockIdx.x = 0; blockIdx.x < grid; ++blockIdx.x)
+        for (threadIdx.x = 0; threadIdx.x < block; ++threadIdx.x)
+            anynet_philox4x64(k0, k1, step, stream, out, n);
+}
+"""
+
+
+def build(tmp_path, source: str) -> ctypes.CDLL:
+    file = tmp_path / "kernel.cpp"
+    file.write_text(source)
+    library = tmp_path / "kernel.so"
+    subprocess.run(
+        [COMPILER, "-shared", "-fPIC", "-O1", "-w", "-o", str(library), str(file)], check=True, capture_output=True
+    )
+    return ctypes.CDLL(str(library))
+
+
+def test_philox_kernel_gives_numpys_bits(tmp_path):
+    launch = build(tmp_path, SHIM + PHILOX_SOURCE + LAUNCH).launch
+    launch.argtypes = [ctypes.c_uint] * 2 + [ctypes.c_ulonglong] * 4 + [ctypes.c_void_p, ctypes.c_ulonglong]
+    top = 2**64 - 1
+    for key, stream, step, n in ((0, 0, 0, 1), (2**128 - 1, top, top - 1, 8), (2**100 + 7, 3, 2**40, 4099)):
+        for grid, block in ((1, 1), (3, 32), (40, 128)):  # too few threads stride, too many stay idle
+            out = np.zeros(n + 3, np.uint32)
+            launch(grid, block, key & top, key >> 64, step, stream, out.ctypes.data, n)
+            assert np.array_equal(out[:n], host.philox_words(key, stream, step, n))
+            assert not out[n:].any()  # nothing is written past the end
+
+
+def test_index_add_kernel_sums_in_the_order_of_the_index(tmp_path):
+    inputs, outputs, body, _ = INDEX_ADD
+    assert inputs.split(", ")[-1] == "int64 width"
+    assert outputs == "T y"
+    source = f"""
+        typedef float T;
+        extern "C" void run(long long size, const T* x_, const T* v, const long long* order, const long long* first,
+            const long long* last, long long width, T* y_)
+        {{ for (long long i = 0; i < size; ++i) {{ const T x = x_[i]; T& y = y_[i]; {body} }} }}
+    """
+    run = build(tmp_path, source).run
+    rng = np.random.default_rng(0)
+    x, v = rng.standard_normal((9, 5)).astype(np.float32), rng.standard_normal((40, 5)).astype(np.float32)
+    index = rng.integers(0, 9, 40)
+    index[index == 4] = 5  # an untouched row
+    order = np.argsort(index, kind="stable").astype(np.int64)
+    rows = np.arange(9)
+    first = np.searchsorted(index[order], rows, side="left").astype(np.int64)
+    last = np.searchsorted(index[order], rows, side="right").astype(np.int64)
+    y = np.empty_like(x)
+    pointer = [a.ctypes.data_as(ctypes.c_void_p) for a in (x, v, order, first, last)]
+    run(ctypes.c_longlong(x.size), *pointer, ctypes.c_longlong(5), y.ctypes.data_as(ctypes.c_void_p))
+    expected = x.copy()
+    np.add.at(expected, index, v)
+    assert np.array_equal(y, expected)

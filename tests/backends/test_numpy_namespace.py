@@ -1,0 +1,130 @@
+"""NumPy's own functions, mended where they differ from the standard, against array-api-compat's."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from anynet_backends import resolve, standard
+
+xp, _ = resolve("cpu")
+
+
+@pytest.fixture(scope="module")
+def compat():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it imports numpy.f2py and everything else
+        return pytest.importorskip("array_api_compat.numpy")
+
+
+def test_every_name_of_compat_is_there(compat):
+    for name in (*standard.FUNCTIONS, *standard.CONSTANTS, *standard.DTYPES):
+        assert hasattr(xp, name) == hasattr(compat, name), name
+    for name in standard.LINALG:
+        assert hasattr(xp.linalg, name), name
+    for name in standard.FFT:
+        assert hasattr(xp.fft, name), name
+
+
+def test_dtypes_are_keys():
+    table = {xp.float32: "f"}
+    assert table[xp.zeros(1, dtype=xp.float32).dtype] == "f"
+    assert xp.isdtype(xp.float32, "real floating")
+    assert xp.isdtype(xp.float32, xp.float32)
+    assert xp.finfo(xp.float32).eps == np.finfo(np.float32).eps
+    assert xp.finfo(xp.ones(2, dtype=xp.float32)).bits == 32
+    assert xp.iinfo(xp.ones(2, dtype=xp.int16)).max == 32767
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float32", "float64"])
+@pytest.mark.parametrize(
+    ("low", "high"), [(None, None), (2, 5), (-3, None), (None, 300), (-(2**70), 2**70), (2.5, 4.5), (300, None), (None, -3)]
+)
+def test_clip(dtype, low, high):
+    x = np.arange(10).astype(dtype)
+    y = xp.clip(x, low, high)
+    assert y.dtype == x.dtype
+    assert y is not x
+    exact = np.clip(
+        np.arange(10, dtype=object), None if low is None else low, None if high is None else high
+    )
+    info = np.iinfo(dtype) if x.dtype.kind in "iu" else None
+    for got, want in zip(y.tolist(), exact, strict=True):
+        if info is None:
+            assert got == pytest.approx(float(want))
+        elif info.min <= want <= info.max:
+            assert low is None or got >= min(low, info.max)
+            assert high is None or got <= max(high, info.min)
+
+
+def test_clip_with_arrays_broadcasts():
+    x = np.zeros((2, 3), np.float32)
+    y = xp.clip(x, np.array([[1.0], [2.0]], np.float32), np.array([5, 6, 7], np.float32))
+    assert y.tolist() == [[1, 1, 1], [2, 2, 2]]
+    assert np.isnan(xp.clip(np.array([np.nan]), 0.0, 1.0)).all()
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_sorting(compat, descending, axis):
+    x = np.random.default_rng(0).integers(0, 4, (7, 9))
+    order = xp.argsort(x, axis=axis, descending=descending)
+    assert (np.take_along_axis(x, order, axis) == xp.sort(x, axis=axis, descending=descending)).all()
+    assert (order == compat.argsort(x, axis=axis, descending=descending)).all()
+    ties = xp.argsort(np.zeros(5), descending=descending)
+    assert ties.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_diff_takes_none():
+    x = np.array([1, 4, 9])
+    assert xp.diff(x, prepend=None, append=None).tolist() == [3, 5]
+    assert xp.diff(x, prepend=np.array([0])).tolist() == [1, 3, 5]
+
+
+def test_array_scalars_are_accepted():
+    s = np.float32(2.5)
+    assert xp.astype(s, xp.float64).dtype == np.float64
+    assert xp.exp(s).dtype == np.float32
+
+
+def test_count_nonzero_gives_an_array():
+    assert xp.count_nonzero(np.eye(3)).shape == ()
+    assert xp.count_nonzero(np.eye(3), axis=0, keepdims=True).shape == (1, 3)
+
+
+def test_linalg_differences(compat):
+    rng = np.random.default_rng(1)
+    a = rng.standard_normal((4, 4)).astype(np.float32)
+    a = a + a.T
+    assert xp.linalg.eigvals(a).dtype == np.complex64
+    values, vectors = xp.linalg.eig(a)
+    assert np.allclose(a @ vectors, vectors * values, atol=1e-4)
+    thin = np.outer([1.0, 2, 3], [1.0, 1, 1]) + 1e-15 * np.eye(3)
+    assert np.allclose(xp.linalg.pinv(thin), compat.linalg.pinv(thin))
+    assert int(xp.linalg.matrix_rank(thin)) == 1
+    assert xp.linalg.matrix_rank(np.stack([thin, np.eye(3)])).tolist() == [1, 3]
+    with pytest.raises(np.linalg.LinAlgError, match="matrices"):
+        xp.linalg.matrix_rank(np.ones(3))
+    b = rng.standard_normal((2, 4, 4))
+    assert xp.linalg.solve(b, np.ones(4)).shape == (2, 4)
+    for name in ("qr", "svd", "eigh", "slogdet"):
+        got, expected = getattr(xp.linalg, name)(a), getattr(compat.linalg, name)(a)
+        assert type(got)._fields == type(expected)._fields
+        assert all(np.allclose(g, e) for g, e in zip(got, expected, strict=True))
+
+
+def test_fft_differences(compat):
+    x = np.random.default_rng(0).standard_normal((3, 4, 6)) + 0j
+    assert np.allclose(xp.fft.fftn(x, s=(4, 4)), compat.fft.fftn(x, s=(4, 4), axes=(-2, -1)))
+    assert np.allclose(xp.fft.fftn(x), np.fft.fftn(x))
+    assert xp.fft.fftfreq(4, d=0.5, dtype=xp.float32, device="cpu").dtype == np.float32
+    assert xp.fft.rfftfreq(5).tolist() == np.fft.rfftfreq(5).tolist()
+
+
+def test_only_the_device_cpu():
+    with pytest.raises(ValueError, match="cpu"):
+        xp.astype(np.ones(2), xp.float32, device="cuda")
+    with pytest.raises(ValueError, match="cuda"):
+        xp.zeros(2, device="cuda")
