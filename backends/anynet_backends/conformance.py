@@ -1,4 +1,5 @@
-"""The checks that any backend must pass: `check_backend("numpy")` raises at the first that fails, and says which.
+"""The checks that any backend must pass: `check_backend("numpy")` raises at the first that fails, and says
+which.
 
 Third parties run them on their own backend, which is compared with NumPy on the host:
 
@@ -23,7 +24,8 @@ __all__ = ["CHECKS", "BackendCheckError", "check_backend"]
 
 
 class BackendCheckError(AssertionError):
-    """A backend does not do what the protocol asks for; the message names the backend, the device and the check."""
+    """A backend does not do what the protocol asks for; the message names the backend, the device and the
+    check."""
 
 
 def _need(condition: object, message: str) -> None:
@@ -35,16 +37,24 @@ def _same(got: Any, expected: Any, what: str) -> None:
     got, expected = np.asarray(got), np.asarray(expected)
     _need(got.dtype == expected.dtype, f"{what}: dtype {got.dtype}, expected {expected.dtype}")
     _need(got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}")
-    _need(np.array_equal(got, expected, equal_nan=got.dtype.kind in "fc"), f"{what}: got {got!r}, expected {expected!r}")
+    _need(
+        np.array_equal(got, expected, equal_nan=got.dtype.kind in "fc"),
+        f"{what}: got {got!r}, expected {expected!r}",
+    )
 
 
 def _dtypes(xp: Backend, device: str) -> list[str]:
     """The standard's dtypes that the device has."""
-    return [n for n in standard.DTYPES if n in xp.__array_namespace_info__().dtypes(device=xp.native_device(device))]
+    return [
+        n
+        for n in standard.DTYPES
+        if n in xp.__array_namespace_info__().dtypes(device=xp.native_device(device))
+    ]
 
 
 def check_namespace(xp: Backend, device: str) -> None:
-    """Every name of the standard is in the instance's dictionary; other names raise and say whose they are not."""
+    """Every name of the standard is in the instance's dictionary; other names raise and say whose they are
+    not."""
     for name in (*standard.FUNCTIONS, *standard.CONSTANTS, *standard.DTYPES, "__array_namespace_info__"):
         _need(name in xp.__dict__, f"{name} is missing")
     for extension, names in (("linalg", standard.LINALG), ("fft", standard.FFT)):
@@ -66,14 +76,19 @@ def check_devices(xp: Backend, device: str) -> None:
     like = xp.ones((2,), dtype=xp.float32, device=where)
     made = {
         "arange": xp.arange(3, device=where), "asarray": xp.asarray([1, 2], device=where),
-        "empty": xp.empty((2,), device=where), "eye": xp.eye(2, device=where), "full": xp.full((2,), 1, device=where),
+        "empty": xp.empty((2,), device=where), "eye": xp.eye(2, device=where),
+        "full": xp.full((2,), 1, device=where),
         "linspace": xp.linspace(0, 1, 3, device=where), "ones": like, "zeros": xp.zeros((2,), device=where),
-        "empty_like": xp.empty_like(like), "full_like": xp.full_like(like, 2.0), "ones_like": xp.ones_like(like),
+        "empty_like": xp.empty_like(like), "full_like": xp.full_like(like, 2.0),
+        "ones_like": xp.ones_like(like),
         "zeros_like": xp.zeros_like(like), "asarray of an array": xp.asarray(like), "+": like + like,
         "sum": xp.sum(like), "from_host": xp.from_host(np.zeros(2, np.float32), device),
     }  # fmt: skip
     for name, array in made.items():
-        _need(xp.device_of(array) == device, f"{name} made an array on {xp.device_of(array)!r} instead of {device!r}")
+        _need(
+            xp.device_of(array) == device,
+            f"{name} made an array on {xp.device_of(array)!r} instead of {device!r}",
+        )
     xp.synchronize(device)
 
 
@@ -83,8 +98,13 @@ def check_transfer(xp: Backend, device: str) -> None:
         base = np.arange(24).reshape(2, 3, 4).astype(name)
         for a in (base, base[:, ::-1, ::2], base.T, base[:0], np.asarray(base[1, 2, 3])):
             there = xp.from_host(a, device)
-            _need(xp.dtype_name(there.dtype) == name, f"from_host: {name} became {xp.dtype_name(there.dtype)}")
-            _need(there.dtype == xp.native_dtype[name], f"native_dtype[{name!r}] is not the dtype of an array of {name}")
+            _need(
+                xp.dtype_name(there.dtype) == name, f"from_host: {name} became {xp.dtype_name(there.dtype)}"
+            )
+            _need(
+                there.dtype == xp.native_dtype[name],
+                f"native_dtype[{name!r}] is not the dtype of an array of {name}",
+            )
             _same(xp.to_host(there), a, f"to_host(from_host({name}))")
     source = np.ones(3, np.float32)
     there = xp.from_host(source, device)
@@ -94,13 +114,21 @@ def check_transfer(xp: Backend, device: str) -> None:
     frozen.flags.writeable = False
     _same(xp.to_host(xp.from_host(frozen, device)), frozen, "from_host of a read-only array")
     swapped = np.arange(3, dtype=">f4" if np.dtype("f4").newbyteorder("=").str[0] != ">" else "<f4")
-    _same(xp.to_host(xp.from_host(swapped, device)), swapped.astype("f4"), "from_host of a foreign byte order")
+    _same(
+        xp.to_host(xp.from_host(swapped, device)), swapped.astype("f4"), "from_host of a foreign byte order"
+    )
 
 
 def check_random_bits(xp: Backend, device: str) -> None:
     """The bits are those of numpy.random.Philox, for every length and the widest addresses."""
     top = (1 << 64) - 1
-    cases = ((0, 0, 0, 1), (1 << 100 | 5, 3, 7, 9), (top << 64 | top, top, top, 33), (1, 2, 3, 0), (42, 1, 0, 5000))
+    cases = (
+        (0, 0, 0, 1),
+        (1 << 100 | 5, 3, 7, 9),
+        (top << 64 | top, top, top, 33),
+        (1, 2, 3, 0),
+        (42, 1, 0, 5000),
+    )
     for key, stream, step, n in cases:
         got = xp.random_bits(key, stream, step, n, device)
         _need(xp.device_of(got) == device, f"random_bits is on {xp.device_of(got)!r}")
@@ -153,7 +181,11 @@ def check_index_add(xp: Backend, device: str) -> None:
     where = xp.from_host(rng.integers(0, 3, 64).astype(np.int32), device)
     first = xp.to_host(xp.index_add(noise[:3, ...], where, noise))
     for _ in range(3):
-        _same(xp.to_host(xp.index_add(noise[:3, ...], where, noise)), first, "index_add must repeat itself bit by bit")
+        _same(
+            xp.to_host(xp.index_add(noise[:3, ...], where, noise)),
+            first,
+            "index_add must repeat itself bit by bit",
+        )
     for wrong in ((x, where, values), (x, xp.from_host(np.zeros((3, 1), np.int32), device), values)):
         try:
             xp.index_add(*wrong)
@@ -171,7 +203,9 @@ def check_windows(xp: Backend, device: str) -> None:
             a = base.transpose(1, 0, 3, 2) if turned else base
             x = xp.from_host(base, device)
             x = xp.permute_dims(x, (1, 0, 3, 2)) if turned else x
-            if any(d * (k - 1) >= s for k, d, s in zip(kernel, dilation, a.shape[-len(kernel) :], strict=True)):
+            if any(
+                d * (k - 1) >= s for k, d, s in zip(kernel, dilation, a.shape[-len(kernel) :], strict=True)
+            ):
                 continue
             axes = tuple(range(4 - len(kernel), 4))
             reach = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
@@ -232,7 +266,8 @@ CHECKS: dict[str, Callable[[Backend, str], None]] = {
 
 
 def check_backend(name: str, devices: list[str] | None = None) -> list[str]:
-    """Run every check on every device of the backend `name` (or on `devices`); the names of the checks that passed.
+    """Run every check on every device of the backend `name` (or on `devices`); the names of the checks that
+    passed.
 
     Errors: BackendCheckError at the first failure, naming backend, device and check.
     """

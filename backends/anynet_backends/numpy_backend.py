@@ -1,16 +1,17 @@
 """NumPy: the device "cpu".
 
-NumPy 2 is nearly the standard itself, so its own functions are used, without a wrapper's cost per call, and the few that
-differ are mended here. (array-api-compat mends the same ones, but importing its NumPy part also imports numpy.f2py and
-numpy.testing, which trebles the time that ``import anynet`` takes.)
+NumPy 2 is nearly the standard itself, so its own functions are used, without a wrapper's cost per call, and
+the few that differ are mended here. (array-api-compat mends the same ones, but importing its NumPy part also
+imports numpy.f2py and numpy.testing, which trebles the time that ``import anynet`` takes.)
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import types
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -56,7 +57,9 @@ def _clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
 
 
 def _count_nonzero(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
-    return np.asarray(np.count_nonzero(x, axis=axis, keepdims=keepdims))  # NumPy gives a Python int for axis=None
+    return np.asarray(
+        np.count_nonzero(x, axis=axis, keepdims=keepdims)
+    )  # NumPy gives a Python int for axis=None
 
 
 def _take_along_axis(x: Array, indices: Array, /, *, axis: int = -1) -> Array:
@@ -88,14 +91,30 @@ def _argsort(x: Array, /, *, axis: int = -1, descending: bool = False, stable: b
     return x.shape[axis] - 1 - order
 
 
-def _finfo(type: Any, /) -> Any:
-    return np.finfo(type.dtype if isinstance(type, (np.ndarray, np.generic)) else type)
+class FInfo(NamedTuple):
+    """The standard's finfo. Its numbers are Python floats: NumPy's scalars would promote what they meet."""
+
+    bits: int
+    eps: float
+    max: float
+    min: float
+    smallest_normal: float
+    dtype: Any
+
+
+@functools.cache
+def _finfo_of(dtype: Any) -> FInfo:
+    info = np.finfo(dtype)
+    numbers = (float(info.eps), float(info.max), float(info.min), float(info.smallest_normal))
+    return FInfo(int(info.bits), *numbers, np.dtype(info.dtype))
+
+
+def _finfo(type: Any, /) -> FInfo:
+    return _finfo_of(np.dtype(type.dtype if isinstance(type, (np.ndarray, np.generic)) else type))
 
 
 def _iinfo(type: Any, /) -> Any:
     return np.iinfo(type.dtype if isinstance(type, (np.ndarray, np.generic)) else type)
-
-
 
 
 def _pinv(x: Array, /, *, rtol: Any = None) -> Array:
@@ -117,7 +136,9 @@ def _eig(x: Array, /) -> Any:
     """Always complex: NumPy returns real arrays where all eigenvalues happen to be real."""
     result = np.linalg.eig(x)
     dtype = _to_complex(x.dtype)
-    return type(result)(result.eigenvalues.astype(dtype, copy=False), result.eigenvectors.astype(dtype, copy=False))
+    return type(result)(
+        result.eigenvalues.astype(dtype, copy=False), result.eigenvectors.astype(dtype, copy=False)
+    )
 
 
 def _eigvals(x: Array, /) -> Array:
@@ -154,15 +175,24 @@ _MENDED: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 
+class _Info(np.__array_namespace_info__):  # type: ignore[misc]
+    """NumPy's, at the revision of 2025.12, in which the devices are a tuple."""
+
+    def devices(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(super().devices())
+
+
 class NumpyBackend(Backend):
     """The CPU through NumPy."""
 
     def __init__(self) -> None:
-        table: dict[str, Any] = {n: getattr(np, n) for n in (*standard.FUNCTIONS, *standard.CONSTANTS) if hasattr(np, n)}
+        table: dict[str, Any] = {
+            n: getattr(np, n) for n in (*standard.FUNCTIONS, *standard.CONSTANTS) if hasattr(np, n)
+        }
         # dtype instances, not scalar classes: they hash like x.dtype, so they work as keys
         table |= {n: np.dtype(n) for n in standard.DTYPES}
         table |= _MENDED
-        table["__array_namespace_info__"] = np.__array_namespace_info__
+        table["__array_namespace_info__"] = _Info
         linalg = {n: getattr(np.linalg, n) for n in standard.LINALG}
         linalg |= {"pinv": _pinv, "matrix_rank": _matrix_rank, "eig": _eig, "eigvals": _eigvals}
         fft = {n: getattr(np.fft, n) for n in standard.FFT}
@@ -197,7 +227,8 @@ class NumpyBackend(Backend):
         return np.asarray(array)
 
     def accepts(self, kind: type) -> bool:
-        """np.matrix multiplies differently and masked arrays would lose their mask; a memmap is an ordinary array."""
+        """np.matrix multiplies differently and masked arrays would lose their mask; a memmap is an ordinary
+        array."""
         return not issubclass(kind, np.ndarray) or kind in (np.ndarray, np.memmap)
 
     def _name_dtype(self, native: Any) -> str:
@@ -209,22 +240,11 @@ class NumpyBackend(Backend):
         return host.philox_words(key, stream, step, n)
 
     def index_add(self, x: Array, index: Array, values: Array) -> Array:
-        n, k = check_index_add(self, x, index, values)
+        check_index_add(self, x, index, values)
         y = np.array(x)
-        if k == 0:
-            return y
-        if index.min() < -n or index.max() >= n:
-            msg = f"index_add: x has {n} rows, the index goes from {index.min()} to {index.max()}"
-            raise IndexError(msg)
-        if values.ndim == 1:
-            np.add.at(y, index, values)
-            return y
-        # rows that belong together are summed by one reduceat: many times faster than add.at on rows
-        index = np.where(index < 0, index + n, index)
-        order = np.argsort(index, kind="stable")
-        index = index[order]
-        starts = np.flatnonzero(np.concatenate(([True], index[1:] != index[:-1])))
-        y[index[starts]] += np.add.reduceat(values[order], starts, axis=0)
+        np.add.at(
+            y, index, values
+        )  # in the order of the index; as fast as sorting and reduceat since NumPy 1.25
         return y
 
     def windows(
@@ -256,7 +276,8 @@ class NumpyBackend(Backend):
 
 
 def numpy_blas() -> dict[str, Any]:
-    """The BLAS that NumPy was built with and, where threadpoolctl is installed, the one that runs and its threads."""
+    """The BLAS that NumPy was built with and, where threadpoolctl is installed, the one that runs and its
+    threads."""
     found: dict[str, Any] = {}
     try:
         config: Any = np.show_config(mode="dicts")
@@ -275,7 +296,11 @@ def numpy_blas() -> dict[str, Any]:
         return found
     for pool in pools:
         if pool.get("user_api") == "blas" and "numpy" in pool.get("filepath", "numpy"):
-            found |= {"name": pool["internal_api"], "version": pool["version"], "threads": pool["num_threads"]}
+            found |= {
+                "name": pool["internal_api"],
+                "version": pool["version"],
+                "threads": pool["num_threads"],
+            }
             if pool.get("architecture"):
                 found["architecture"] = pool["architecture"]
             break

@@ -1,7 +1,8 @@
 """What a backend is: an array API namespace, plus the few things that the standard lacks.
 
-A third party derives from `Backend`, gives it a namespace, and overrides what its library does better than the
-defaults here, all of which are written in the standard alone. `conformance.check_backend` says whether it is right.
+A third party derives from `Backend`, gives it a namespace, and overrides what its library does better than
+the defaults here, all of which are written in the standard alone. `conformance.check_backend` says whether it
+is right.
 """
 
 from __future__ import annotations
@@ -29,23 +30,25 @@ class UnknownDeviceError(ValueError):
 
 
 class BackendUnavailableError(RuntimeError):
-    """A known backend that cannot be used here: a library is missing or does not work. The message says what mends it."""
+    """A known backend that cannot be used here: a library is missing or does not work. The message says what
+    mends it."""
 
 
 class Backend:
     """One array library: its array API namespace as attributes, and what anynet needs beyond the standard.
 
-    There is one instance per library, whatever the number of its devices. Every function, dtype and constant of the
-    standard is an entry of the instance's ``__dict__``, so `xp.exp` costs one dictionary look-up.
+    There is one instance per library, whatever the number of its devices. Every function, dtype and constant
+    of the standard is an entry of the instance's ``__dict__``, so `xp.exp` costs one dictionary look-up.
 
     Parameters:
-        name: the library's short name, which kernels and messages use.
-        namespace: a mapping or module with the standard's names; those it lacks are absent here too.
-        array_types: the types whose instances belong to this backend; the first is what results are normalised to.
-        native: the library's own top-level module, for kernels.
-        multi_device: whether arrays of this library can live on more than one device.
+        name: the library's short name, which kernels and messages use. namespace: a mapping or module with
+        the standard's names; those it lacks are absent here too. array_types: the types whose instances
+        belong to this backend; the first is what results are normalised to. native: the library's own
+        top-level module, for kernels. multi_device: whether arrays of this library can live on more than one
+        device.
 
-    A backend must also define `device_of`, `native_device`, `canonical_device`, `devices`, `from_host` and `to_host`.
+    A backend must also define `device_of`, `native_device`, `canonical_device`, `devices`, `from_host` and
+    `to_host`.
 
         >>> from anynet_backends import resolve
         >>> xp, device = resolve("cpu")
@@ -100,7 +103,10 @@ class Backend:
             raise AttributeError(name)
         near = difflib.get_close_matches(name, [n for n in self.__dict__ if not n.startswith("_")], 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        msg = f"the {self.__dict__.get('name', '?')!r} backend has no {name!r}: it is not in the array API standard{hint}"
+        msg = (
+            f"the {self.__dict__.get('name', '?')!r} backend has no {name!r}: it is not in the array "
+            f"API standard{hint}"
+        )
         raise AttributeError(msg)
 
     def __repr__(self) -> str:
@@ -122,7 +128,8 @@ class Backend:
         raise NotImplementedError
 
     def canonical_device(self, name: str) -> str:
-        """The full name of a device of this library: "cuda" → "cuda:0". UnknownDeviceError if it does not exist."""
+        """The full name of a device of this library: "cuda" → "cuda:0". UnknownDeviceError if it does not
+        exist."""
         raise NotImplementedError
 
     def devices(self) -> list[str]:
@@ -147,7 +154,8 @@ class Backend:
     # ---- dtypes ----
 
     def dtype_name(self, native: Any) -> str:
-        """The standard's name of a native dtype ("float32"); names of dtypes outside the standard pass through."""
+        """The standard's name of a native dtype ("float32"); names of dtypes outside the standard pass
+        through."""
         try:
             return self._dtype_names[native]
         except KeyError:
@@ -163,8 +171,8 @@ class Backend:
     def random_bits(self, key: int, stream: int, step: int, n: int, device: str) -> Array:
         """`n` random uint32 words addressed by (key, stream, step): the same bits on every backend.
 
-        They are the words of ``numpy.random.Philox(key=[key & 2**64 - 1, key >> 64], counter=[0, step, stream, 0])``,
-        each 64-bit word split low half first.
+        They are the words of ``numpy.random.Philox(key=[key & 2**64 - 1, key >> 64], counter=[0, step,
+        stream, 0])``, each 64-bit word split low half first.
 
         Shapes: (n,), dtype uint32. ValueError for a negative argument, a key ≥ 2¹²⁸, a stream or step ≥ 2⁶⁴.
 
@@ -179,9 +187,9 @@ class Backend:
 
         y[i] = x[i] + Σ_{k: index[k] = i} values[k]
 
-        Shapes: x (n, …), index (k,) of integers in [-n, n), values (k, …). The result has the dtype of `x`. The sum
-        is taken in a fixed order, so the same call gives the same bits. This version uses the standard alone: a stable
-        sort, a segmented scan by doubling (log₂ k steps) and one gather.
+        Shapes: x (n, …), index (k,) of integers in [-n, n), values (k, …). The result has the dtype of `x`.
+        The sum is taken in a fixed order, so the same call gives the same bits. This version uses the
+        standard alone: a stable sort, a segmented scan by doubling (log₂ k steps) and one gather.
         """
         n, k = check_index_add(self, x, index, values)
         if n == 0 or k == 0:
@@ -212,9 +220,9 @@ class Backend:
 
         y[…, o₁, …, k₁, …] = x[…, o₁·stride₁ + k₁·dilation₁, …]
 
-        Shapes: x (…, *spatial) → (…, *out, *kernel), out = ⌊(size − dilation·(kernel − 1) − 1) / stride⌋ + 1. The
-        result must not be written to: it is a view where the library has strided views. ValueError where a window
-        does not fit or the tuples disagree.
+        Shapes: x (…, *spatial) → (…, *out, *kernel), out = ⌊(size − dilation·(kernel − 1) − 1) / stride⌋ + 1.
+        The result must not be written to: it is a view where the library has strided views. ValueError where
+        a window does not fit or the tuples disagree.
         """
         out = check_windows(x, kernel, stride, dilation)
         lead = len(x.shape) - len(kernel)
@@ -236,7 +244,8 @@ class Backend:
         return contextlib.nullcontext()
 
     def blas_info(self) -> dict[str, Any]:
-        """What computes the matrix products: keys such as "name", "version", "threads", as far as they are known."""
+        """What computes the matrix products: keys such as "name", "version", "threads", as far as they are
+        known."""
         return {}
 
     def versions(self) -> dict[str, str]:
@@ -247,12 +256,14 @@ class Backend:
 def check_windows(
     x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """The number of windows along each axis; ValueError where the arguments of `Backend.windows` make no sense."""
+    """The number of windows along each axis; ValueError where the arguments of `Backend.windows` make no
+    sense."""
     shape = tuple(x.shape)
     axes = len(kernel)
     if not len(stride) == len(dilation) == axes or not 0 < axes <= len(shape):
         msg = (
-            f"windows: kernel {kernel}, stride {stride} and dilation {dilation} need one number for each of the last "
+            f"windows: kernel {kernel}, stride {stride} and dilation {dilation} need one number for "
+            "each of the last "
             f"axes of x, which has shape {shape}"
         )
         raise ValueError(msg)
@@ -261,8 +272,10 @@ def check_windows(
         o = (size - d * (k - 1) - 1) // s + 1 if min(k, s, d) >= 1 else 0
         if o < 1:
             msg = (
-                f"windows: kernel {kernel} with stride {stride} and dilation {dilation} does not fit into x of shape "
-                f"{shape}: all must be at least 1, and the window no longer than the axis; pad x or take a smaller kernel"
+                f"windows: kernel {kernel} with stride {stride} and dilation {dilation} does not "
+                "fit into x of shape "
+                f"{shape}: all must be at least 1, and the window no longer than the axis; pad x or "
+                "take a smaller kernel"
             )
             raise ValueError(msg)
         out.append(o)
@@ -270,14 +283,22 @@ def check_windows(
 
 
 def check_index_add(xp: Backend, x: Array, index: Array, values: Array) -> tuple[int, int]:
-    """(rows of x, rows of values); ValueError or TypeError where the arguments of `Backend.index_add` disagree."""
+    """(rows of x, rows of values); ValueError or TypeError where the arguments of `Backend.index_add`
+    disagree."""
     shape, rows = tuple(x.shape), tuple(index.shape)
     if not shape or len(rows) != 1 or tuple(values.shape) != (rows[0], *shape[1:]):
-        expected = f"values {(*rows, *shape[1:])}" if shape and len(rows) == 1 else "index (k,) and x with at least 1 axis"
+        expected = (
+            f"values {(*rows, *shape[1:])}"
+            if shape and len(rows) == 1
+            else "index (k,) and x with at least 1 axis"
+        )
         msg = f"index_add: got x {shape}, index {rows}, values {tuple(values.shape)}; expected {expected}"
         raise ValueError(msg)
     if x.dtype != values.dtype:
-        msg = f"index_add: x is {xp.dtype_name(x.dtype)} but values are {xp.dtype_name(values.dtype)}; use xp.astype"
+        msg = (
+            f"index_add: x is {xp.dtype_name(x.dtype)} but values are {xp.dtype_name(values.dtype)}; "
+            "use xp.astype"
+        )
         raise TypeError(msg)
     if not xp.dtype_name(index.dtype).lstrip("u").startswith("int"):
         msg = f"index_add: the index must be of an integer dtype, got {xp.dtype_name(index.dtype)}"
@@ -297,11 +318,13 @@ def check_words(key: int, stream: int, step: int, n: int) -> None:
 
 
 def philox4x64(xp: Backend, key: int, stream: int, step: int, n: int, device: str) -> Array:
-    """The words of `Backend.random_bits` from array operations alone, for backends that have uint64 arithmetic.
+    """The words of `Backend.random_bits` from array operations alone, for backends that have uint64
+    arithmetic.
 
     Ten rounds of (c₀, c₁, c₂, c₃) → (hi(M₁c₂) ⊕ c₁ ⊕ k₀, lo(M₁c₂), hi(M₀c₀) ⊕ c₃ ⊕ k₁, lo(M₀c₀)).
 
-    Slower than a generator in C by an order of magnitude: it is the reference for kernels, and runs on any device.
+    Slower than a generator in C by an order of magnitude: it is the reference for kernels, and runs on any
+    device.
 
         >>> from anynet_backends import resolve
         >>> xp, device = resolve("cpu")
@@ -336,5 +359,7 @@ def philox4x64(xp: Backend, key: int, stream: int, step: int, n: int, device: st
         c2 = xp.bitwise_xor(xp.bitwise_xor(h0, c3), k1)
         c1, c3 = l1, l0
         k0, k1 = (k0 + 0x9E3779B97F4A7C15) & _U64, (k1 + 0xBB67AE8584CAA73B) & _U64
-    halves = [half for c in (c0, c1, c2, c3) for half in (xp.bitwise_and(c, low32), xp.bitwise_right_shift(c, 32))]
+    halves = [
+        half for c in (c0, c1, c2, c3) for half in (xp.bitwise_and(c, low32), xp.bitwise_right_shift(c, 32))
+    ]
     return xp.astype(xp.reshape(xp.stack(halves, axis=1), (blocks * 8,)), xp.uint32)[:n]

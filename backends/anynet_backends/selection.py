@@ -1,6 +1,7 @@
 """Which backend: by the type of an array, or by the name of a device.
 
-Libraries other than NumPy are imported when a device of theirs is asked for or an array of theirs is met, never before.
+Libraries other than NumPy are imported when a device of theirs is asked for or an array of theirs is met,
+never before.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from anynet_backends.protocol import Array
 
 __all__ = [
-    "TYPES", "available", "backend", "backend_of", "get_default_device", "loaded", "probe", "register", "resolve",
+    "TYPES", "available", "backend", "backend_of", "get_default_device", "loaded", "probe", "register",
+    "resolve",
     "set_default_device",
 ]  # fmt: skip
 
@@ -65,9 +67,9 @@ def _built_in(module: str, name: str) -> Callable[[], Backend]:
 def register(name: str, factory: Callable[[], Backend]) -> None:
     """Add a backend: its devices are then called "NAME" or "NAME:sub".
 
-    Parameters: `factory` is called without arguments, once, when the backend is first asked for, and returns a `Backend`
-    whose `name` is `name`. Installed packages register through the entry-point group ``anynet.backends`` instead. Errors:
-    ValueError where the name is taken or contains a colon.
+    Parameters: `factory` is called without arguments, once, when the backend is first asked for, and returns
+    a `Backend` whose `name` is `name`. Installed packages register through the entry-point group
+    ``anynet.backends`` instead. Errors: ValueError where the name is taken or contains a colon.
     """
     with _LOCK:
         if name in _FACTORIES or name in _FAMILY or name == "auto":
@@ -110,8 +112,8 @@ def loaded() -> dict[str, Backend]:
 def backend(name: str) -> Backend:
     """The backend called `name` ("numpy", "cupy", "strict", "torch", …), imported now if it was not yet.
 
-    Errors: UnknownDeviceError for an unknown name; BackendUnavailableError, with the command that mends it, where its library
-    is missing or does not import.
+    Errors: UnknownDeviceError for an unknown name; BackendUnavailableError, with the command that mends it,
+    where its library is missing or does not import.
     """
     found = _LOADED.get(name)
     if found is not None:
@@ -128,7 +130,7 @@ def backend(name: str) -> Backend:
             raise BackendUnavailableError(_missing(name))
         try:
             made = _FACTORIES[name]()
-        except Exception as error:  # a library may fail to import in any way it likes: missing drivers, ABI, …
+        except Exception as error:
             msg = f"the {name!r} backend does not work here: {type(error).__name__}: {_first_line(error)}"
             raise BackendUnavailableError(f"{msg}; {_mend(name)}" if library else msg) from error
         if not isinstance(made, Backend) or made.name != name:
@@ -155,7 +157,8 @@ def _importable(library: str) -> bool:
 
 @functools.cache
 def cuda_driver() -> int:
-    """The CUDA version that the NVIDIA driver supports (12040 for 12.4), 0 without a driver. Touches no device."""
+    """The CUDA version that the NVIDIA driver supports (12040 for 12.4), 0 without a driver. Touches no
+    device."""
     for library in ("libcuda.so.1", "nvcuda.dll"):
         version = ctypes.c_int(0)
         try:
@@ -189,9 +192,9 @@ def _missing(name: str) -> str:
 def backend_of(array: Array) -> Backend:
     """The backend whose array this is. TypeError naming the type where there is none.
 
-        >>> import numpy as np
-        >>> backend_of(np.zeros(3)).name
-        'numpy'
+    >>> import numpy as np
+    >>> backend_of(np.zeros(3)).name
+    'numpy'
     """
     try:
         return TYPES[type(array)]
@@ -221,14 +224,18 @@ def _search(array: Array) -> Backend:
                     continue
                 if isinstance(array, found.array_types):
                     return _accept(kind, found)
-    msg = f"{kind.__module__}.{kind.__qualname__} is not an array of a known backend ({', '.join(_known_names())})"
+    msg = (
+        f"{kind.__module__}.{kind.__qualname__} is not an array of a known backend "
+        f"({', '.join(_known_names())})"
+    )
     raise TypeError(msg)
 
 
 def _accept(kind: type, found: Backend) -> Backend:
     if not found.accepts(kind):
         msg = (
-            f"{kind.__module__}.{kind.__qualname__} changes what {found.array_type.__name__} operations mean; "
+            f"{kind.__module__}.{kind.__qualname__} changes what {found.array_type.__name__} "
+            "operations mean; "
             f"convert it to a plain {found.array_type.__name__} first"
         )
         raise TypeError(msg)
@@ -242,8 +249,9 @@ def _accept(kind: type, found: Backend) -> Backend:
 def resolve(device: str | None = None) -> tuple[Backend, str]:
     """(backend, canonical device name) for a device name.
 
-    None is the default device, "auto" the best that works: a CUDA GPU through CuPy if a computation on it succeeds,
-    else the CPU. Errors: UnknownDeviceError with the nearest known name; BackendUnavailableError with the command that mends it.
+    None is the default device, "auto" the best that works: a CUDA GPU through CuPy if a computation on it
+    succeeds, else the CPU. Errors: UnknownDeviceError with the nearest known name; BackendUnavailableError
+    with the command that mends it.
 
         >>> resolve("cpu")[1]
         'cpu'
@@ -262,7 +270,9 @@ def resolve(device: str | None = None) -> tuple[Backend, str]:
     else:
         family = device.partition(":")[0]
         name = _FAMILY.get(family, family)
-        if name in _PREFIX and family not in _FAMILY:  # "numpy", "cupy": backends whose devices are named otherwise
+        if (
+            name in _PREFIX and family not in _FAMILY
+        ):  # "numpy", "cupy": backends whose devices are named otherwise
             raise _unknown(device)
         try:
             xp = backend(name)
@@ -297,7 +307,8 @@ def get_default_device() -> str:
 
 
 def set_default_device(name: str | None) -> None:
-    """Make `name` the device of arrays that are created without one; None goes back to ``ANYNET_DEVICE`` or "cpu".
+    """Make `name` the device of arrays that are created without one; None goes back to ``ANYNET_DEVICE`` or
+    "cpu".
 
     A name that cannot be resolved raises as `resolve` does, and the default stays as it was.
     """
@@ -309,7 +320,8 @@ def set_default_device(name: str | None) -> None:
 
 
 def probe(device: str) -> str:
-    """ "ok" if a computation on `device` gives the right answer, else the reason it does not. Computed once."""
+    """ "ok" if a computation on `device` gives the right answer, else the reason it does not. Computed
+    once."""
     try:
         return _PROBED[device]
     except KeyError:
@@ -318,17 +330,22 @@ def probe(device: str) -> str:
         xp, name = resolve(device)
         a = xp.reshape(xp.arange(6, dtype=xp.float32, device=xp.native_device(name)), (2, 3))
         y = xp.to_host(xp.matmul(a, xp.matrix_transpose(a)) + xp.exp(a[:, :2] * 0))
-        answer = "ok" if y.tolist() == [[6.0, 15.0], [15.0, 51.0]] else f"a small matrix product came out as {y.tolist()}"
+        answer = (
+            "ok"
+            if y.tolist() == [[6.0, 15.0], [15.0, 51.0]]
+            else f"a small matrix product came out as {y.tolist()}"
+        )
     except (UnknownDeviceError, BackendUnavailableError) as error:
         answer = str(error)
-    except Exception as error:  # whatever a half-installed driver throws is the answer
+    except Exception as error:  # noqa: BLE001 whatever a half-installed driver throws is the answer
         answer = f"{type(error).__name__}: {_first_line(error)}"
     _PROBED[device] = answer
     return answer
 
 
 def available() -> dict[str, str]:
-    """Every device that could be named here → "ok", or a plain reason why it cannot be used and what mends it.
+    """Every device that could be named here → "ok", or a plain reason why it cannot be used and what mends
+    it.
 
     Imports every backend's library and computes something on every device, so it may take seconds.
 
@@ -341,7 +358,7 @@ def available() -> dict[str, str]:
         prefix = _PREFIX.get(name, name)
         try:
             devices = backend(name).devices()
-        except Exception as error:  # devices() asks the driver
+        except Exception as error:  # noqa: BLE001 devices() asks the driver
             known = isinstance(error, (BackendUnavailableError, UnknownDeviceError))
             answers[prefix] = str(error) if known else f"{type(error).__name__}: {_first_line(error)}"
             continue

@@ -1,6 +1,7 @@
 """The names of the array API standard, revision 2025.12.
 
-Taken from the stubs of the standard (https://github.com/data-apis/array-api, ``src/array_api_stubs/_2025_12``).
+Taken from the stubs of the standard (https://github.com/data-apis/array-api,
+``src/array_api_stubs/_2025_12``).
 """
 
 from __future__ import annotations
@@ -20,17 +21,23 @@ DTYPES: Final = (
 
 FUNCTIONS: Final = (
     # creation
-    "arange", "asarray", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like", "linspace", "meshgrid",
+    "arange", "asarray", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like", "linspace",
+    "meshgrid",
     "ones", "ones_like", "tril", "triu", "zeros", "zeros_like",
     # dtypes
     "astype", "can_cast", "finfo", "iinfo", "isdtype", "result_type",
     # elementwise
-    "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_left_shift",
-    "bitwise_invert", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "ceil", "clip", "conj", "copysign", "cos",
-    "cosh", "divide", "equal", "exp", "expm1", "floor", "floor_divide", "greater", "greater_equal", "hypot", "imag",
-    "isfinite", "isinf", "isnan", "less", "less_equal", "log", "log1p", "log2", "log10", "logaddexp", "logical_and",
+    "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and",
+    "bitwise_left_shift",
+    "bitwise_invert", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "ceil", "clip", "conj", "copysign",
+    "cos",
+    "cosh", "divide", "equal", "exp", "expm1", "floor", "floor_divide", "greater", "greater_equal", "hypot",
+    "imag",
+    "isfinite", "isinf", "isnan", "less", "less_equal", "log", "log1p", "log2", "log10", "logaddexp",
+    "logical_and",
     "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "negative", "nextafter",
-    "not_equal", "positive", "pow", "real", "reciprocal", "remainder", "round", "sign", "signbit", "sin", "sinh",
+    "not_equal", "positive", "pow", "real", "reciprocal", "remainder", "round", "sign", "signbit", "sin",
+    "sinh",
     "square", "sqrt", "subtract", "tan", "tanh", "trunc",
     # indexing
     "take", "take_along_axis",
@@ -44,16 +51,20 @@ FUNCTIONS: Final = (
     # sets and sorting
     "isin", "unique_all", "unique_counts", "unique_inverse", "unique_values", "argsort", "sort",
     # statistics and utilities
-    "cumulative_sum", "cumulative_prod", "max", "mean", "min", "prod", "std", "sum", "var", "all", "any", "diff",
+    "cumulative_sum", "cumulative_prod", "max", "mean", "min", "prod", "std", "sum", "var", "all", "any",
+    "diff",
 )  # fmt: skip
 
 LINALG: Final = (
-    "cholesky", "cross", "det", "diagonal", "eig", "eigh", "eigvals", "eigvalsh", "inv", "matmul", "matrix_norm",
-    "matrix_power", "matrix_rank", "matrix_transpose", "outer", "pinv", "qr", "slogdet", "solve", "svd", "svdvals",
+    "cholesky", "cross", "det", "diagonal", "eig", "eigh", "eigvals", "eigvalsh", "inv", "matmul",
+    "matrix_norm",
+    "matrix_power", "matrix_rank", "matrix_transpose", "outer", "pinv", "qr", "slogdet", "solve", "svd",
+    "svdvals",
     "tensordot", "trace", "vecdot", "vector_norm",
 )  # fmt: skip
 
 FFT: Final = (
-    "fft", "ifft", "fftn", "ifftn", "rfft", "irfft", "rfftn", "irfftn", "hfft", "ihfft", "fftfreq", "rfftfreq",
+    "fft", "ifft", "fftn", "ifftn", "rfft", "irfft", "rfftn", "irfftn", "hfft", "ihfft", "fftfreq",
+    "rfftfreq",
     "fftshift", "ifftshift",
 )  # fmt: skip

@@ -1,7 +1,8 @@
-"""array-api-strict: the devices "strict", "strict:device1", "strict:device2", "strict:no_float64", "strict:no_x64".
+"""array-api-strict: the devices "strict", "strict:device1", "strict:device2", "strict:no_float64",
+"strict:no_x64".
 
-It computes with NumPy but refuses what the standard does not promise, and its fake devices refuse to be mixed or to be
-read by the host in silence: the stand-in for a GPU on machines that have none.
+It computes with NumPy but refuses what the standard does not promise, and its fake devices refuse to be mixed
+or to be read by the host in silence: the stand-in for a GPU on machines that have none.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _SUB: Final = {"strict": "CPU_DEVICE"} | {
     f"strict:{name}": name for name in ("device1", "device2", "no_float64", "no_x64")
 }
 
-# array-api-strict 2.6 computes these in int64 or uint64 and then cannot put the result on a device without them
+# array-api-strict 2.6 computes these in int64 or uint64 and then cannot put the result on a device without
+# them
 _WIDE: Final = (
     "argmax", "argmin", "argsort", "count_nonzero", "cumulative_prod", "cumulative_sum", "nonzero", "prod",
     "searchsorted", "sum", "unique_all", "unique_counts", "unique_inverse",
@@ -31,7 +33,8 @@ _WIDE_LINALG: Final = ("matrix_rank", "trace")
 
 
 class StrictBackend(Backend):
-    """array-api-strict, at the newest revision of the standard that it implements, with all its extensions."""
+    """array-api-strict, at the newest revision of the standard that it implements, with all its
+    extensions."""
 
     def __init__(self) -> None:
         library = importlib.import_module("array_api_strict")
@@ -62,7 +65,10 @@ class StrictBackend(Backend):
 
     def canonical_device(self, name: str) -> str:
         if name not in self._device:
-            msg = f"array-api-strict {self.native.__version__} has no device {name!r}; it has {', '.join(self._device)}"
+            msg = (
+                f"array-api-strict {self.native.__version__} has no device {name!r}; it has "
+                f"{', '.join(self._device)}"
+            )
             raise UnknownDeviceError(msg)
         return name
 
@@ -106,7 +112,9 @@ def _narrowed(function: Any, device: Any, host: Any, narrow: dict[Any, Any]) -> 
         if getattr(x, "device", None) != device:
             return function(x, *args, **kwargs)
         args = tuple(a.to_device(host) if getattr(a, "device", None) == device else a for a in args)
-        kwargs = {k: a.to_device(host) if getattr(a, "device", None) == device else a for k, a in kwargs.items()}
+        kwargs = {
+            k: a.to_device(host) if getattr(a, "device", None) == device else a for k, a in kwargs.items()
+        }
         return there(function(x.to_device(host), *args, **kwargs))
 
     return wrapper

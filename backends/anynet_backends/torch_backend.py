@@ -1,4 +1,5 @@
-"""PyTorch as an array library, through array-api-compat: "torch" = "torch:cpu", "torch:cuda:0", "torch:mps:0", …
+"""PyTorch as an array library, through array-api-compat: "torch" = "torch:cpu", "torch:cuda:0",
+"torch:mps:0", …
 
 Its autograd is not used: anynet differentiates, torch computes.
 """
@@ -15,8 +16,9 @@ from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_i
 
 __all__ = ["TorchBackend"]
 
-# torch stores uint16, uint32 and uint64 but implements next to nothing on them ("ge_cpu" not implemented for 'UInt32');
-# random bits are uint32, so what is done with them is done in int64, where every value of the narrower two fits
+# torch stores uint16, uint32 and uint64 but implements next to nothing on them ("ge_cpu" not implemented for
+# 'UInt32'); random bits are uint32, so what is done with them is done in int64, where every value of the
+# narrower two fits
 _COMPARISONS: Final = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 _BITWISE: Final = ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift")
 
@@ -66,7 +68,10 @@ class TorchBackend(Backend):
         except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
             # a torch without CUDA says so by an AssertionError
             why = str(error).strip().partition("\n")[0]
-            msg = f"torch {self.native.__version__} cannot use the device {name!r}: {why}. It can use {', '.join(self.devices())}"
+            msg = (
+                f"torch {self.native.__version__} cannot use the device {name!r}: {why}. It can use "
+                f"{', '.join(self.devices())}"
+            )
             raise UnknownDeviceError(msg) from None
         return f"torch:{device}"
 

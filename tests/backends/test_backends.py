@@ -45,7 +45,8 @@ def test_check_backend_names_what_is_wrong(monkeypatch):
 # ---- random bits ----
 
 ADDRESSES = [
-    (0, 0, 0, 1), (1, 2, 3, 8), (2**127 + 12345, 2**63, 2**64 - 1, 37), (2**128 - 1, 2**64 - 1, 0, 64), (5, 6, 7, 0),
+    (0, 0, 0, 1), (1, 2, 3, 8), (2**127 + 12345, 2**63, 2**64 - 1, 37),
+    (2**128 - 1, 2**64 - 1, 0, 64), (5, 6, 7, 0),
 ]  # fmt: skip
 
 
@@ -60,12 +61,19 @@ def test_philox_in_array_operations_is_numpys(device, address):
 
 
 def test_random_bits_known_answer():
-    """From the vectors of Random123 for philox4x64-10: all ones for counter and key. NumPy counts up first."""
+    """From the vectors of Random123 for philox4x64-10: all ones for counter and key. NumPy counts up
+    first."""
     top = 2**64 - 1
-    # counter (0xff…ff, …) is what follows (0xff…fe, …): not addressable by (stream, step), so ask NumPy's generator itself
+    # counter (0xff…ff, …) is what follows (0xff…fe, …): not addressable by (stream, step), so ask NumPy's
+    # generator itself
     counter = np.array([top - 1, top, top, top], dtype=np.uint64)
     words = np.random.Philox(key=np.array([top, top], dtype=np.uint64), counter=counter).random_raw(4)
-    assert [hex(w) for w in words] == ["0x87b092c3013fe90b", "0x438c3c67be8d0224", "0x9cc7d7c69cd777b6", "0xa09caebf594f0ba0"]
+    assert [hex(w) for w in words] == [
+        "0x87b092c3013fe90b",
+        "0x438c3c67be8d0224",
+        "0x9cc7d7c69cd777b6",
+        "0xa09caebf594f0ba0",
+    ]
 
 
 def test_random_bits_are_a_prefix_of_longer_ones():
@@ -92,7 +100,10 @@ def test_index_add_of_the_protocol(device, size):
     xp, name = resolve(usable(device))
     n, k = size
     rng = np.random.default_rng(n)
-    x, values = rng.integers(-50, 50, (n, 4)).astype(np.float32), rng.integers(-50, 50, (k, 4)).astype(np.float32)
+    x, values = (
+        rng.integers(-50, 50, (n, 4)).astype(np.float32),
+        rng.integers(-50, 50, (k, 4)).astype(np.float32),
+    )
     index = rng.integers(-n, n, k).astype(np.int32)
     expected = x.copy()
     np.add.at(expected, index, values)
@@ -120,13 +131,15 @@ def test_windows_are_a_read_only_view_on_numpy():
 def test_index_add_errors():
     xp, _ = resolve("cpu")
     x, v = np.zeros((3, 2), np.float32), np.ones((2, 2), np.float32)
-    with pytest.raises(IndexError, match="3 rows, the index goes from 0 to 3"):
+    with pytest.raises(IndexError, match="index 3 is out of bounds for axis 0 with size 3"):
         xp.index_add(x, np.array([0, 3]), v)
     with pytest.raises(TypeError, match="x is float32 but values are float64"):
         xp.index_add(x, np.array([0, 1]), v.astype(np.float64))
     with pytest.raises(TypeError, match="integer dtype, got float64"):
         xp.index_add(x, np.array([0.0, 1.0]), v)
-    with pytest.raises(ValueError, match=r"got x \(3, 2\), index \(3,\), values \(2, 2\); expected values \(3, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"got x \(3, 2\), index \(3,\), values \(2, 2\); expected values \(3, 2\)"
+    ):
         xp.index_add(x, np.array([0, 1, 2]), v)
 
 
@@ -244,7 +257,7 @@ def test_dtype_names(device):
 def test_names_outside_the_standard():
     xp, _ = resolve("cpu")
     with pytest.raises(AttributeError, match=r"'numpy' backend has no 'maximun'.*did you mean 'maximum'"):
-        xp.maximun
+        xp.maximun  # noqa: B018
     assert not hasattr(xp, "einsum")
 
 

@@ -1,4 +1,5 @@
-"""What can be said about the CuPy backend where there is no GPU: its kernels' sources, run as C++ on the CPU."""
+"""What can be said about the CuPy backend where there is no GPU: its kernels' sources, run as C++ on the
+CPU."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def build(tmp_path, source: str) -> ctypes.CDLL:
     file.write_text(source)
     library = tmp_path / "kernel.so"
     subprocess.run(
-        [COMPILER, "-shared", "-fPIC", "-O1", "-w", "-o", str(library), str(file)], check=True, capture_output=True
+        [COMPILER, "-shared", "-fPIC", "-O1", "-w", "-o", str(library), str(file)],
+        check=True,
+        capture_output=True,
     )
     return ctypes.CDLL(str(library))
 
@@ -65,7 +68,8 @@ def test_index_add_kernel_sums_in_the_order_of_the_index(tmp_path):
     assert outputs == "T y"
     source = f"""
         typedef float T;
-        extern "C" void run(long long size, const T* x_, const T* v, const long long* order, const long long* first,
+        extern "C" void run(long long size, const T* x_, const T* v, const long long* order,
+            const long long* first,
             const long long* last, long long width, T* y_)
         {{ for (long long i = 0; i < size; ++i) {{ const T x = x_[i]; T& y = y_[i]; {body} }} }}
     """

@@ -11,8 +11,10 @@ import pytest
 from anynet_backends import host, resolve
 
 TENSORS = {
-    "w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(7, dtype=np.int64), "empty": np.zeros((0, 4)),
-    "mask": np.array([True, False]), "half": np.array([1.5], np.float16), "z": np.array([1 + 2j], np.complex64),
+    "w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(7, dtype=np.int64),
+    "empty": np.zeros((0, 4)),
+    "mask": np.array([True, False]), "half": np.array([1.5], np.float16),
+    "z": np.array([1 + 2j], np.complex64),
     "bytes": np.arange(3, dtype=np.uint8), "turned": np.arange(6.0).reshape(2, 3).T,
 }  # fmt: skip
 

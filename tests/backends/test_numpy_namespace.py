@@ -40,16 +40,15 @@ def test_dtypes_are_keys():
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float32", "float64"])
 @pytest.mark.parametrize(
-    ("low", "high"), [(None, None), (2, 5), (-3, None), (None, 300), (-(2**70), 2**70), (2.5, 4.5), (300, None), (None, -3)]
+    ("low", "high"),
+    [(None, None), (2, 5), (-3, None), (None, 300), (-(2**70), 2**70), (2.5, 4.5), (300, None), (None, -3)],
 )
 def test_clip(dtype, low, high):
     x = np.arange(10).astype(dtype)
     y = xp.clip(x, low, high)
     assert y.dtype == x.dtype
     assert y is not x
-    exact = np.clip(
-        np.arange(10, dtype=object), None if low is None else low, None if high is None else high
-    )
+    exact = np.clip(np.arange(10, dtype=object), None if low is None else low, None if high is None else high)
     info = np.iinfo(dtype) if x.dtype.kind in "iu" else None
     for got, want in zip(y.tolist(), exact, strict=True):
         if info is None:
