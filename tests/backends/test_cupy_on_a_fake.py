@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import types
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from anynet_backends.cupy_backend import CupyBackend
 class Device:
     """The thread's current device, as a stack."""
 
-    stack: list[int] = [0]
+    stack: ClassVar[list[int]] = [0]
 
     def __init__(self, index=None):
         self.id = Device.stack[-1] if index is None else getattr(index, "id", index)
