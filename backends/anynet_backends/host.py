@@ -5,13 +5,10 @@ anynet imports no array library; where it needs bytes, safetensors files or draw
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
-import tempfile
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -146,6 +143,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _read_header(
     path: Any, raw: bytes, room: int
 ) -> tuple[list[tuple[str, str, tuple[int, ...], int]], dict[str, str]]:
+    import json  # here, and not above, since few programs that import anynet read files
+
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -193,6 +192,8 @@ def safetensors_bytes(tensors: Mapping[str, Array], metadata: Mapping[str, str] 
         >>> len(safetensors_bytes({"w": np.zeros((2, 3), np.float32)}))
         96
     """
+    import json
+
     arrays: dict[str, Any] = {}
     for name, value in tensors.items():
         a = np.asarray(value)
@@ -232,6 +233,9 @@ def save_safetensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write a safetensors file atomically: a kill at any instant leaves the old file or the new one whole."""
+    import tempfile
+    from pathlib import Path
+
     data = safetensors_bytes(tensors, metadata)
     target = Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)

@@ -8,7 +8,6 @@ is right.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import types
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -101,6 +100,8 @@ class Backend:
         # Reached only by names that are absent: the namespace lives in the instance's __dict__.
         if name.startswith("__"):
             raise AttributeError(name)
+        import difflib
+
         near = difflib.get_close_matches(name, [n for n in self.__dict__ if not n.startswith("_")], 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         msg = (

@@ -7,7 +7,6 @@ never before.
 from __future__ import annotations
 
 import ctypes
-import difflib
 import functools
 import importlib
 import importlib.util
@@ -290,6 +289,8 @@ def _best() -> tuple[Backend, str]:
 
 
 def _unknown(device: str) -> UnknownDeviceError:
+    import difflib
+
     _read_entry_points()
     known = [*_known_names(), "cuda:0", "torch:cpu", "torch:cuda", "strict:device1", "strict:device2", "auto"]
     hint = _HINTS.get(device.lower()) or next(iter(difflib.get_close_matches(device.lower(), known, 1)), None)

@@ -201,7 +201,8 @@ def test_index_add(xp, device):
 def test_creation_honours_the_device(xp):
     one = xp._devices["cuda:1"]
     made = [
-        xp.arange(3, device=one), xp.empty((2,), device=one), xp.eye(2, device=one), xp.full((2,), 1, device=one),
+        xp.arange(3, device=one), xp.empty((2,), device=one), xp.eye(2, device=one),
+        xp.full((2,), 1, device=one),
         xp.linspace(0, 1, 3, device=one), xp.ones((2,), device=one), xp.zeros((2,), device=one),
         xp.asarray([1.0], device=one), xp.asarray(xp.zeros((2,)), device=one),
         xp.from_dlpack(np.ones(2), device=one), xp.from_dlpack(xp.ones((2,)), device=one),
