@@ -1,0 +1,1 @@
+"""Automatic differentiation: primitives, the engine, and the transforms built on them."""

@@ -1,0 +1,521 @@
+"""The chain rule: a graph of what was computed, walked backwards.
+
+Each recorded operation is a `Node`. Its gradient rules turn the gradient of its output into the gradients of its
+inputs (vector-Jacobian products); `backprop` visits nodes in the reverse of the order in which they were made, so that
+each has received all of its gradient before it passes it on:
+
+    ∂L/∂x = Σ over uses u of x   (∂u/∂x)ᵀ ∂L/∂u
+
+Nodes are numbered as they are made, so the order is a heap of numbers: no recursion, whatever the depth of the graph,
+and what was kept for a node is freed as soon as the node has been visited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+from anynet.tensor import Leaf, Tensor, mode, wrap
+from anynet_backends import Array, Backend, backend_of
+
+if TYPE_CHECKING:
+    from anynet.autograd.primitive import Plan, Primitive
+
+__all__ = ["GradientError", "Leaf", "Node", "Pick", "backprop"]
+
+_new = Tensor.__new__
+
+
+class GradientError(RuntimeError):
+    """A gradient was asked for that cannot be given."""
+
+
+class Node:
+    """A recorded operation. `parents` are the edges of its inputs, `saved` is what its rules named."""
+
+    __slots__ = (
+        "__weakref__", "count", "dtype", "hooks", "parents", "plan", "prim", "pull", "saved", "seq", "shape", "where",
+    )  # fmt: skip
+
+    seq: int
+    prim: Primitive | None  # None for nodes with a rule of their own (custom_vjp, checkpoint): see `pull`
+    plan: Plan | None
+    parents: Sequence[Any]
+    saved: tuple[Any, ...] | None
+    pull: Callable[..., Sequence[Any]] | None  # a kernel's own backward pass, first order only
+    shape: Any  # of the output; a tuple of shapes where there are several
+    dtype: Any
+    count: int  # number of outputs, 0 where the output is a single array
+    hooks: list[Callable[[Any], Any]] | None
+
+    @property
+    def label(self) -> str:
+        return self.prim.name if self.prim is not None else "custom"
+
+    @property
+    def kept_grad(self) -> Tensor | None:
+        return next((h.grad for h in self.hooks or () if isinstance(h, RetainedGrad)), None)
+
+
+class Pick:
+    """One output of a Node that has several."""
+
+    __slots__ = ("hooks", "index", "node")
+
+    def __init__(self, node: Node, index: int) -> None:
+        self.node = node
+        self.index = index
+        self.hooks: list[Callable[[Any], Any]] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.node.shape[self.index]  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> Any:
+        return self.node.dtype[self.index]
+
+    @property
+    def seq(self) -> int:
+        return self.node.seq
+
+    @property
+    def label(self) -> str:
+        return f"{self.node.label}[{self.index}]"
+
+    kept_grad = Node.kept_grad
+
+
+class CustomNode(Node):
+    """A node whose rule is a function of its own: ``rule(g, differentiable) -> gradients of the parents``."""
+
+    __slots__ = ("name", "rule")
+    rule: Callable[[Any, bool], Sequence[Any]]
+    name: str
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+
+def custom_node(
+    name: str, outputs: tuple[Array, ...] | Array, parents: Sequence[Any], rule: Callable[[Any, bool], Sequence[Any]]
+) -> CustomNode:
+    """A node outside the table of primitives, with the `rule` that gives its parents' gradients."""
+    from anynet.tensor import clock
+
+    node = CustomNode()
+    node.seq = clock()
+    node.prim, node.plan, node.pull, node.hooks = None, None, None, None
+    node.parents, node.saved, node.rule, node.name = parents, (), rule, name
+    if isinstance(outputs, tuple):
+        node.count = len(outputs)
+        node.shape = tuple(tuple(y.shape) for y in outputs)
+        node.dtype = tuple(y.dtype for y in outputs)
+    else:
+        node.count, node.shape, node.dtype = 0, outputs.shape, outputs.dtype
+    return node
+
+
+class RetainedGrad:
+    """The hook behind ``x.retain_grad()``."""
+
+    __slots__ = ("grad",)
+
+    def __init__(self) -> None:
+        self.grad: Tensor | None = None
+
+    def __call__(self, g: Tensor) -> None:
+        self.grad = g if self.grad is None else self.grad + g
+
+
+observer: list[Callable[[Node, Sequence[Any]], None]] = []
+"""Called with each node and the gradients that it gave (anomaly mode, profiling)."""
+
+
+def backprop(
+    roots: Sequence[tuple[Any, Any]],
+    *,
+    targets: Sequence[Any] | None = None,
+    create_graph: bool = False,
+    retain_graph: bool = False,
+) -> list[Any] | None:
+    """Walk the graph backwards from `roots`, pairs of an edge and the gradient of it (plain arrays, or Tensors with
+    `create_graph`).
+
+    Without `targets`, gradients are accumulated into the leaves. With `targets` (edges), nothing is accumulated: the
+    gradients of these edges are returned (None for one that no root depends on), and the walk stops there.
+    """
+    grads: dict[Any, Any] = {}
+    heap: list[tuple[int, Node]] = []
+    useful = None if targets is None else _useful(roots, targets)
+    stops = frozenset(targets) if targets is not None else frozenset()
+    stop_nodes = {t.node for t in stops if type(t) is Pick}
+    found: dict[Any, Any] = {}
+
+    def deposit(edge: Any, g: Any) -> None:
+        if type(edge) is Pick:
+            if edge in stops:
+                found[edge] = g if edge not in found else _add(found[edge], g)
+                return
+            node = edge.node
+            if useful is not None and node not in useful:
+                return
+            if edge.hooks is not None:
+                g = _run_hooks(edge, g, create_graph)
+            slots = grads.get(node)
+            if slots is None:
+                slots = grads[node] = [None] * node.count
+                heappush(heap, (-node.seq, node))
+            before = slots[edge.index]
+            slots[edge.index] = g if before is None else _add(before, g)
+            return
+        before = grads.get(edge)
+        if before is not None:
+            grads[edge] = _add(before, g)
+            return
+        if useful is not None and edge not in useful:
+            return
+        grads[edge] = g
+        if type(edge) is not Leaf:
+            heappush(heap, (-edge.seq, edge))
+
+    recording = mode.recording
+    mode.recording = create_graph
+    try:
+        for edge, g in roots:
+            deposit(edge, g)
+        while heap:
+            node = heappop(heap)[1]
+            g = grads.pop(node)
+            if node.count:
+                if node in stop_nodes and all(x is None for x in g):
+                    continue
+                g = _fill(node, g)
+            elif node.hooks is not None:
+                g = _run_hooks(node, g, create_graph)
+            if node in stops:
+                grads[node] = g
+                continue
+            parents = node.parents
+            for i, gi in _pull(node, g, create_graph):
+                parent = parents[i]
+                if gi is None or parent is None:
+                    continue
+                if gi.shape != parent.shape or gi.dtype != parent.dtype:
+                    gi = _fit(gi, parent, create_graph)
+                deposit(parent, gi)
+            if not retain_graph:
+                node.saved = None
+                node.pull = None
+        if targets is not None:
+            return [found.get(t) if type(t) is Pick else grads.get(t) for t in targets]
+        for leaf, g in grads.items():
+            accumulate(leaf, g, create_graph)
+        return None
+    finally:
+        mode.recording = recording
+
+
+def _pull(node: Node, g: Any, create_graph: bool) -> list[tuple[int, Any]]:
+    """The gradients that `node` gives its inputs, as (input, gradient)."""
+    saved = node.saved
+    if saved is None:
+        msg = (
+            f"the graph was freed by an earlier backward pass (at {node.label}); "
+            "call backward(retain_graph=True) the first time to walk it again"
+        )
+        raise GradientError(msg)
+    if isinstance(node, CustomNode):
+        out = list(enumerate(node.rule(g, create_graph)))
+    elif node.plan is None:  # piecewise constant
+        out = [(i, _zeros(g, p)) for i, p in enumerate(node.parents) if p is not None]
+    elif node.pull is not None and not create_graph:
+        out = list(enumerate(node.pull(g)))
+    else:
+        plan = node.plan
+        prim = node.prim
+        if not plan.rules or prim is None:
+            name, reason = (prim.name, prim.reason) if prim is not None else ("?", "")
+            msg = f"no gradient through {name}: {reason}"
+            raise GradientError(msg)
+        for _slot, i in plan.inputs:
+            for parent in (node.parents if i < 0 else (node.parents[i],)):
+                if type(parent) is Leaf and parent.written > node.seq:
+                    msg = (
+                        f"a variable{f' ({parent.name})' if parent.name else ''} that {prim.name} needs for its gradient "
+                        "was overwritten after the forward pass (by optimizer.step() or assign_); "
+                        "call backward() before the update"
+                    )
+                    raise GradientError(msg)
+        if create_graph:
+            saved = _tensors(node, saved)
+        out = []
+        for where, rule, joint in plan.rules:
+            got = rule(g, saved)
+            if joint:
+                out.extend((i, gi) for i, gi in zip(where, got, strict=True) if i >= 0)
+            else:
+                out.append((where[0], got))
+    if observer:
+        for watch in observer:
+            watch(node, [gi for _, gi in out])
+    return out
+
+
+def _tensors(node: Node, saved: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What was kept, as Tensors with their edges, so that the rules record their own operations."""
+    plan = node.plan
+    values = list(saved)
+    for slot, i in plan.inputs:  # type: ignore[union-attr]
+        if i < 0:
+            first = len(node.prim.inputs)  # type: ignore[union-attr]
+            values[slot] = tuple(_box(x, node.parents[first + k]) for k, x in enumerate(values[slot]))
+        else:
+            values[slot] = _box(values[slot], node.parents[i])
+    at = plan.output  # type: ignore[union-attr]
+    if at is not None:
+        y = values[at]
+        values[at] = tuple(_box(v, Pick(node, k)) for k, v in enumerate(y)) if node.count else _box(y, node)
+    return tuple(values)
+
+
+def _box(x: Any, edge: Any) -> Any:
+    if not hasattr(x, "dtype"):
+        return x
+    out = _new(Tensor)
+    out.data = x
+    out.edge = edge
+    return out
+
+
+def _fill(node: Node, gs: list[Any]) -> tuple[Any, ...]:
+    """Zeros for those outputs of a node that received no gradient."""
+    like = next(g for g in gs if g is not None)
+    return tuple(
+        g if g is not None else _zeros(like, _Spec(node.shape[i], node.dtype[i])) for i, g in enumerate(gs)
+    )
+
+
+class _Spec:
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+        self.shape = shape
+        self.dtype = dtype
+
+
+def _zeros(like: Any, spec: Any) -> Any:
+    plain = like.data if isinstance(like, Tensor) else like
+    xp = backend_of(plain)
+    zeros = xp.zeros(tuple(spec.shape), dtype=spec.dtype, device=xp.native_device(xp.device_of(plain)))
+    return wrap(zeros) if isinstance(like, Tensor) else zeros
+
+
+def _add(a: Any, b: Any) -> Any:
+    return a + b
+
+
+def _fit(g: Any, spec: Any, create_graph: bool) -> Any:
+    """Sum a gradient over broadcast axes to the input's shape; take the input's dtype."""
+    if create_graph or isinstance(g, Tensor):
+        from anynet.autograd.fitting import cast_to, sum_to
+
+        if tuple(g.shape) != tuple(spec.shape):
+            g = sum_to(g, shape=tuple(spec.shape))
+        data = g.data if isinstance(g, Tensor) else g
+        return g if data.dtype == spec.dtype else cast_to(g, dtype=spec.dtype)
+    xp = backend_of(g)
+    if tuple(g.shape) != tuple(spec.shape):
+        g = plain_sum_to(xp, g, tuple(spec.shape))
+    return g if g.dtype == spec.dtype else plain_cast(xp, g, spec.dtype)
+
+
+def plain_sum_to(xp: Backend, g: Array, shape: tuple[int, ...]) -> Array:
+    """Sum over the axes along which `shape` was broadcast to the shape of `g`."""
+    extra = len(g.shape) - len(shape)
+    axes = tuple(range(extra)) + tuple(
+        extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1
+    )
+    if axes:
+        g = xp.sum(g, axis=axes, keepdims=True, dtype=g.dtype)
+    return g if tuple(g.shape) == shape else xp.reshape(g, shape)
+
+
+def plain_cast(xp: Backend, x: Array, dtype: Any) -> Array:
+    """Convert to a native dtype; complex to real takes the real part."""
+    if xp.isdtype(x.dtype, "complex floating") and not xp.isdtype(dtype, "complex floating"):
+        x = xp.real(x)
+    return xp.astype(x, dtype)
+
+
+def accumulate(leaf: Leaf, g: Any, create_graph: bool) -> None:
+    """Add a gradient to a leaf; the first one goes straight into the flat buffer where there is one."""
+    if leaf.hooks:
+        g = _run_hooks(leaf, g, create_graph)
+    if create_graph:
+        leaf.grad = g if leaf.grad is None else leaf.grad + g
+        return
+    plain = g.data if isinstance(g, Tensor) else g
+    xp = backend_of(plain)
+    if type(plain) is not xp.array_type:
+        plain = xp.asarray(plain)
+    if leaf.grad is not None:
+        if leaf.buffer is not None and leaf.grad.data is leaf.buffer:
+            leaf.buffer[...] = leaf.buffer + plain
+        else:
+            leaf.grad = wrap(leaf.grad.data + plain)
+    elif leaf.buffer is not None:
+        leaf.buffer[...] = plain
+        leaf.grad = wrap(leaf.buffer)
+    else:
+        leaf.grad = wrap(plain)
+
+
+def _run_hooks(edge: Any, g: Any, create_graph: bool) -> Any:
+    hooks = edge.hooks.values() if isinstance(edge.hooks, dict) else edge.hooks
+    for hook in list(hooks):
+        boxed = g if isinstance(g, Tensor) else wrap(g)
+        new = hook(boxed)
+        if new is not None:
+            if tuple(new.shape) != tuple(edge.shape):
+                msg = f"a gradient hook returned shape {tuple(new.shape)} for a gradient of shape {tuple(edge.shape)}"
+                raise ValueError(msg)
+            g = new if create_graph else (new.data if isinstance(new, Tensor) else new)
+    return g
+
+
+def _useful(roots: Sequence[tuple[Any, Any]], targets: Sequence[Any]) -> set[Any]:
+    """The nodes through which a root depends on a target (and the targets themselves)."""
+    ends = set(targets) | {t.node for t in targets if type(t) is Pick}
+    oldest = min((t.seq for t in ends), default=0)
+    useful = set(ends)
+    for edge in reversed(walk([e for e, _ in roots], oldest)):
+        if edge in useful or type(edge) is Leaf:
+            continue
+        for p in edge.parents:
+            if p is not None and (p in useful or (type(p) is Pick and p.node in useful)):
+                useful.add(edge)
+                break
+    return useful
+
+
+def walk(roots: Sequence[Any], oldest: int) -> list[Any]:
+    """All edges on which `roots` depend, newest first; stops at those older than `oldest`, which cannot depend on it."""
+    seen: set[Any] = set()
+    stack = [e.node if type(e) is Pick else e for e in roots if e is not None]
+    while stack:
+        edge = stack.pop()
+        if edge in seen or edge.seq < oldest:
+            continue
+        seen.add(edge)
+        if type(edge) is not Leaf:
+            stack.extend(p.node if type(p) is Pick else p for p in edge.parents if p is not None)
+    return sorted(seen, key=lambda e: -e.seq)
+
+
+def depends_on_others(roots: Sequence[Any], targets: Sequence[Any]) -> bool:
+    """Whether `roots` depend on a variable that is neither among `targets` nor behind one of them."""
+    ends = set(targets) | {t.node for t in targets if type(t) is Pick}
+    oldest = min((t.seq for t in ends), default=0)
+    seen: set[Any] = set()
+    stack = [e.node if type(e) is Pick else e for e in roots if e is not None]
+    while stack:
+        edge = stack.pop()
+        if edge in seen or edge in ends:
+            continue
+        seen.add(edge)
+        if type(edge) is Leaf or edge.seq < oldest:
+            return True
+        stack.extend(p.node if type(p) is Pick else p for p in edge.parents if p is not None)
+    return False
+
+
+# ----- the methods of Tensor -----
+
+
+def backward(
+    self: Tensor, gradient: Any = None, *, retain_graph: bool | None = None, create_graph: bool = False
+) -> None:
+    """Compute the gradient of this Tensor with respect to the variables it depends on, and add it to their ``.grad``.
+
+    `gradient` is the gradient of this Tensor itself; it may be left out where the Tensor has one element. The graph is
+    freed on the way unless `retain_graph`; with `create_graph` the gradients can be differentiated in turn.
+
+    >>> import anynet as an
+    >>> x = an.asarray(3.0, requires_grad=True)
+    >>> (x**2).backward()
+    >>> x.grad.item()
+    6.0
+    """
+    if self.edge is None:
+        msg = (
+            "backward() on a Tensor that depends on no variable: make one with requires_grad=True, "
+            "and check that the result was not computed under no_grad() or detached"
+        )
+        raise GradientError(msg)
+    g = start_gradient(self, gradient)
+    backprop(
+        [(self.edge, wrap(g) if create_graph else g)],
+        create_graph=create_graph,
+        retain_graph=create_graph if retain_graph is None else retain_graph,
+    )
+
+
+def start_gradient(y: Tensor, gradient: Any) -> Array:
+    """The plain gradient with which a backward pass starts at `y`: ones for a scalar, else what is given, checked."""
+    xp = backend_of(y.data)
+    if gradient is None:
+        if y.size != 1:
+            msg = (
+                f"backward() of a Tensor of shape {y.shape} needs its gradient: y.backward(g), "
+                "or reduce it to a scalar first, e.g. anynet.sum(y)"
+            )
+            raise GradientError(msg)
+        if y.dtype.kind == "complex":
+            msg = "backward() of a complex Tensor needs its gradient; a loss is real: take anynet.real or anynet.abs"
+            raise GradientError(msg)
+        return xp.ones_like(y.data)
+    plain = gradient.data if isinstance(gradient, Tensor) else gradient
+    if not hasattr(plain, "shape"):
+        plain = xp.full_like(y.data, plain)
+    if tuple(plain.shape) != tuple(y.shape):
+        msg = f"the gradient has shape {tuple(plain.shape)}, expected that of the Tensor, {y.shape}"
+        raise ValueError(msg)
+    return plain if plain.dtype == y.data.dtype else plain_cast(xp, plain, y.data.dtype)
+
+
+def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+    """Call `hook(gradient)` when the gradient of this Tensor is known; what it returns replaces it.
+
+    Returns a function that removes the hook.
+    """
+    edge = self.edge
+    if edge is None:
+        msg = "a hook on a Tensor that requires no gradient would never run; set requires_grad first"
+        raise RuntimeError(msg)
+    if type(edge) is Leaf:
+        if edge.hooks is None:
+            edge.hooks = {}
+        key = id(hook)
+        edge.hooks[key] = hook
+        return lambda: (edge.hooks or {}).pop(key, None) and None
+    if edge.hooks is None:
+        edge.hooks = []
+    edge.hooks.append(hook)
+    return lambda: edge.hooks.remove(hook)
+
+
+def retain_grad(self: Tensor) -> None:
+    """Keep the gradient of this result in ``.grad``, as variables do."""
+    if self.edge is None:
+        msg = "retain_grad on a Tensor that requires no gradient"
+        raise RuntimeError(msg)
+    if type(self.edge) is not Leaf and self.edge.kept_grad is None:
+        register_hook(self, RetainedGrad())  # type: ignore[arg-type]
+
+
+Tensor.backward = backward  # type: ignore[method-assign]
+Tensor.register_hook = register_hook  # type: ignore[method-assign]
+Tensor.retain_grad = retain_grad  # type: ignore[method-assign]

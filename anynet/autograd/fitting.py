@@ -1,0 +1,33 @@
+"""The linear maps with which the engine fits a gradient to its input: broadcasting, its transpose, and casting."""
+
+from __future__ import annotations
+
+from anynet.autograd.engine import plain_cast, plain_sum_to
+from anynet.autograd.primitive import adjoint, primitive
+from anynet.dtypes import native
+from anynet_backends import Array, Backend
+
+__all__ = ["broadcast_to", "cast_to", "sum_to"]
+
+
+@primitive
+def broadcast_to(xp: Backend, x: Array, *, shape: tuple[int, ...]) -> Array:
+    return xp.broadcast_to(x, tuple(shape))
+
+
+@primitive
+def sum_to(xp: Backend, x: Array, *, shape: tuple[int, ...]) -> Array:
+    """Sum over the axes along which `shape` would be broadcast to the shape of x."""
+    return plain_sum_to(xp, x, tuple(shape))
+
+
+adjoint(broadcast_to, sum_to)
+
+
+@primitive
+def cast_to(xp: Backend, x: Array, *, dtype: object) -> Array:
+    """Convert to `dtype`; complex to real takes the real part."""
+    return plain_cast(xp, x, native(xp, dtype))
+
+
+cast_to.vjp(x=lambda g, x_dtype: cast_to(g, dtype=x_dtype))

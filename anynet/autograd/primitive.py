@@ -1,0 +1,482 @@
+"""Primitives: functions of arrays that know their gradient.
+
+    @primitive
+    def tanh(xp, x):
+        return xp.tanh(x)
+
+    tanh.vjp(x=lambda g, y: g * (1 - y * y))
+
+A primitive is called with plain arrays (and returns plain arrays) or with Tensors (and returns Tensors, recorded where
+one of them requires a gradient). Arrays are positional, metadata are keywords; the first parameter receives the
+backend `xp`, which is the array API namespace of whatever library holds the data.
+
+**A rule keeps what it names.** The parameters of a rule say what is held for the backward pass: ``g`` (the gradient
+of the output, always first), ``y`` (the output), an input by its name, ``<input>_shape`` or ``<input>_dtype``, a
+metadata keyword, ``need`` (which inputs want a gradient: only for joint rules). A name that does not exist fails when
+the rule is defined.
+
+**One rule serves every order.** An ordinary backward pass calls the rules with plain arrays; when the gradient itself
+must be differentiable they are called with Tensors. So a rule uses primitives, operators and other functions of
+`anynet.ops`, nothing else.
+
+**Sums over broadcast axes and changes of dtype belong to the engine**, not to the rules.
+
+**Complex numbers**: the gradient of a real L is ∂L/∂(Re z) + i ∂L/∂(Im z), the direction of steepest ascent, as in
+PyTorch (JAX returns its conjugate). A holomorphic y = f(x) has the rule g · conj(f'(x)).
+
+A kernel replaces the body on one backend (`Primitive.kernel`); the body above stays its reference.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from anynet.autograd.engine import Node, Pick
+from anynet.tensor import Tensor, clock, mode
+from anynet_backends import Array, Backend, backend_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["INTERCEPT", "PRIMITIVES", "DeviceError", "Primitive", "adjoint", "primitive", "use_kernels"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+PRIMITIVES: dict[str, Primitive] = {}
+"""Every primitive by name, for the parity and gradient suites."""
+
+INTERCEPT: list[Callable[[Primitive, tuple[Any, ...], dict[str, Any]], Any]] = []
+"""While not empty, its last entry handles every call of a primitive (vmap, anomaly mode, profiling)."""
+
+_kernels_on = os.environ.get("ANYNET_KERNELS", "on").lower() not in ("off", "0", "no")
+_new = Tensor.__new__
+_SCALARS = frozenset((bool, int, float, complex))
+
+
+class DeviceError(ValueError):
+    """Arrays of different devices or libraries met in one operation."""
+
+
+class Plan:
+    """For one choice of inputs that require a gradient: what to keep, and which rules to run on it."""
+
+    __slots__ = ("inputs", "keep", "output", "rules")
+
+    def __init__(self, prim: Primitive, mask: tuple[bool, ...]) -> None:
+        positions = prim.positions(len(mask))
+        wanted = {name for name, at in positions.items() if any(mask[i] for i in at)}
+        slots: dict[str, str] = {}
+        self.inputs: list[tuple[int, int]] = []  # (slot, input) of the kept inputs: Tensors when differentiated again
+        self.output: int | None = None  # the slot of the kept output
+        calls: list[tuple[tuple[int, ...], Callable[[Any, Any], Any], bool]] = []
+        for rule in prim.rules:
+            if not wanted.intersection(rule.inputs):
+                continue
+            args = ["g"]
+            for name in rule.names:
+                if name == "need":
+                    flags = tuple(any(mask[i] for i in positions.get(n, ())) for n in rule.inputs)
+                    args.append(repr(flags if rule.single is None else tuple(mask[i] for i in positions[rule.single])))
+                    continue
+                if name not in slots:
+                    slot = len(slots)
+                    slots[name] = prim.extractor(name, len(mask))
+                    if name == "y":
+                        self.output = slot
+                    elif name in positions:
+                        self.inputs.append((slot, -1 if name == prim.variadic else positions[name][0]))
+                args.append(f"s[{list(slots).index(name)}]")
+            targets = tuple(i for n in rule.inputs for i in (positions.get(n) or (-1,)))
+            call = eval(f"lambda g, s: rule({', '.join(args)})", {"rule": rule.function})  # noqa: S307
+            calls.append((targets, call, rule.joint))
+        self.rules = tuple(calls)
+        source = f"lambda y, d, m: ({''.join(code + ', ' for code in slots.values())})"
+        scope = {"shape": _shape, "dtype": _dtype, "defaults": prim.defaults}
+        self.keep: Callable[[Any, Any, Any], tuple[Any, ...]] = eval(source, scope)  # noqa: S307
+
+
+def _shape(x: Any) -> tuple[int, ...]:
+    return tuple(x.shape) if hasattr(x, "shape") else ()
+
+
+def _dtype(x: Any) -> Any:
+    return x.dtype if hasattr(x, "dtype") else type(x)
+
+
+class _Rule:
+    __slots__ = ("function", "inputs", "joint", "names", "single")
+
+    def __init__(self, function: Callable[..., Any], inputs: tuple[str, ...], joint: bool, single: str | None) -> None:
+        self.function = function
+        self.inputs = inputs
+        self.joint = joint
+        self.single = single
+        self.names = tuple(inspect.signature(function).parameters)[1:]
+
+
+class Primitive:
+    """A differentiable function of arrays. See the module's docstring; made by `primitive`."""
+
+    def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
+        self.reference = function
+        self.name: str = name or function.__name__.rstrip("_")
+        self.__name__ = self.name
+        self.__qualname__ = self.name
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+        parameters = list(inspect.signature(function).parameters.values())
+        if not parameters or parameters[0].name != "xp":
+            msg = f"the first parameter of primitive {self.name!r} must be xp, the backend"
+            raise TypeError(msg)
+        self.__signature__ = inspect.Signature(parameters[1:])
+        kinds = inspect.Parameter
+        self.inputs = tuple(
+            p.name for p in parameters[1:] if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+        )
+        self.variadic = next((p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL), None)
+        self.meta = tuple(p.name for p in parameters if p.kind is kinds.KEYWORD_ONLY)
+        self.defaults = {p.name: p.default for p in parameters if p.kind is kinds.KEYWORD_ONLY}
+        self.optional = {p.name for p in parameters[1:] if p.default is not kinds.empty} - set(self.meta)
+        self.rules: list[_Rule] = []
+        self.kind: str = "no rule"  # "rule" | "piecewise constant" | "no rule"
+        self.reason: str = "no gradient rule has been written for it"
+        self.elementwise = False  # a hint for vmap and fusion: acts on each element, with broadcasting
+        self._plans: dict[tuple[bool, ...], Plan] = {}
+        self._impl: dict[type, tuple[Backend, Callable[..., Any], Any]] = {}
+        self._kernels: dict[str, tuple[Callable[..., Any], bool]] = {}
+        if self.name in PRIMITIVES:
+            msg = f"there is a primitive {self.name!r} already, in {PRIMITIVES[self.name].__module__}"
+            raise ValueError(msg)
+        PRIMITIVES[self.name] = self
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}{self.__signature__}>"
+
+    # ----- defining -----
+
+    def vjp(self, **rules: Callable[..., Any]) -> Primitive:
+        """Give the gradient rule of each named input: ``f.vjp(a=lambda g, b: …, b=lambda g, a: …)``.
+
+        For a variadic input the rule returns a tuple, one gradient each (None for those that `need` says not).
+        """
+        for name, rule in rules.items():
+            self._add(_Rule(rule, (name,), name == self.variadic, name if name == self.variadic else None))
+        return self
+
+    def vjps(self, *inputs: str) -> Callable[[_F], _F]:
+        """Decorator: one rule that returns a tuple with the gradients of several inputs, which share work.
+
+        It may take `need`, a tuple of flags: gradients that are not needed may be None.
+        """
+
+        def define(rule: _F) -> _F:
+            self._add(_Rule(rule, inputs, True, None))
+            return rule
+
+        return define
+
+    def _add(self, rule: _Rule) -> None:
+        arrays = (*self.inputs, *([self.variadic] if self.variadic else []))
+        for name in rule.inputs:
+            if name not in arrays:
+                msg = f"{self.name} has no array input {name!r}; it has {', '.join(arrays)}"
+                raise TypeError(msg)
+        known = {"y", "need", *self.meta}
+        for a in arrays:
+            known |= {a, f"{a}_shape", f"{a}_dtype"}
+        for name in rule.names:
+            if name not in known:
+                msg = f"the rule of {self.name} for {', '.join(rule.inputs)} names {name!r}; known: {', '.join(sorted(known))}"
+                raise TypeError(msg)
+        self.rules.append(rule)
+        self.kind = "rule"
+        self._plans.clear()
+
+    def piecewise_constant(self) -> Primitive:
+        """The derivative is zero wherever it exists (floor, sign, comparisons)."""
+        self.kind = "piecewise constant"
+        return self
+
+    def no_gradient(self, reason: str) -> Primitive:
+        """A gradient asked through this primitive raises, with the reason."""
+        self.kind, self.reason = "no rule", reason
+        return self
+
+    def kernel(self, backend: str, *, vjp: bool = False) -> Callable[[_F], _F]:
+        """Decorator: replace the body on one backend.
+
+        The kernel has the signature of the body. It may return ``NotImplemented``, and the reference runs. With
+        `vjp=True` it takes a keyword `need` too and, where that is not None, returns ``(y, pull)``: ``pull(g)`` gives
+        the tuple of all inputs' gradients (None where not needed). A kernel serves the first order; higher orders run
+        the rules of the reference.
+        """
+
+        def define(function: _F) -> _F:
+            self._kernels[backend] = (function, vjp)
+            self._impl.clear()
+            return function
+
+        return define
+
+    def positions(self, n: int) -> dict[str, tuple[int, ...]]:
+        """Where each array input stands among `n` positional arguments."""
+        at = {name: (i,) for i, name in enumerate(self.inputs) if i < n}
+        if self.variadic is not None:
+            at[self.variadic] = tuple(range(len(self.inputs), n))
+        return at
+
+    def extractor(self, name: str, n: int) -> str:
+        """Source of the expression that takes what a rule names from output y, data d and metadata m."""
+        if name == "y":
+            return "y"
+        if name in self.meta:
+            return f"m[{name!r}] if {name!r} in m else defaults[{name!r}]"
+        at = self.positions(n)
+        if name in at:
+            return f"d[{at[name][0]}]" if name != self.variadic else f"tuple(d[{len(self.inputs)}:])"
+        base, _, what = name.rpartition("_")
+        if base in at:
+            if base == self.variadic:
+                return f"tuple({what}(x) for x in d[{len(self.inputs)}:])"
+            return f"{what}(d[{at[base][0]}])"
+        return "None"  # an optional input that was not given
+
+    # ----- calling -----
+
+    def __call__(self, *args: Any, **meta: Any) -> Any:
+        if INTERCEPT:
+            return INTERCEPT[-1](self, args, meta)
+        return self.bind(args, meta)
+
+    def bind(self, args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
+        """Compute, and record where an argument requires a gradient."""
+        boxed = False
+        edges: list[Any] | None = None
+        data: list[Any] = []
+        kind: type | None = None
+        first: Any = None
+        for i, x in enumerate(args):
+            if isinstance(x, Tensor):
+                boxed = True
+                if x.edge is not None:
+                    if edges is None:
+                        edges = [None] * len(args)
+                    edges[i] = x.edge
+                x = x.data
+            data.append(x)
+            t = type(x)
+            if t is not kind and t not in _SCALARS and x is not None:
+                if kind is None:
+                    kind, first = t, x
+                elif not _same_library(first, x):
+                    raise self._mixed(args)
+        impl = self._impl.get(kind)  # type: ignore[arg-type]
+        if impl is None:
+            impl = self._resolve(kind, args)
+        xp, function, pulls = impl
+        if xp.multi_device and len(data) > 1:
+            self._check_devices(xp, data, args)
+        recorded = edges is not None and mode.recording and self.kind != "piecewise constant"
+        pull = None
+        try:
+            if pulls is not None and recorded:
+                y = pulls(xp, *data, need=tuple(e is not None for e in edges), **meta)  # type: ignore[union-attr]
+                if y is NotImplemented:
+                    y = self.reference(xp, *data, **meta)
+                else:
+                    y, pull = y
+            else:
+                y = function(xp, *data, **meta)
+                if y is NotImplemented:
+                    y = self.reference(xp, *data, **meta)
+        except Exception as error:
+            error.add_note(f"in anynet {self._describe(args, meta)}")
+            raise
+        if not boxed:
+            return y
+        if type(y) is not xp.array_type:
+            if isinstance(y, tuple):
+                return self._wrap_many(xp, y, data, edges if recorded else None, meta, pull)
+            y = xp.asarray(y)
+        out = _new(Tensor)
+        out.data = y
+        if recorded:
+            mask = tuple([e is not None for e in edges])  # type: ignore[union-attr]
+            plan = self._plans.get(mask)
+            if plan is None:
+                plan = self._plan(mask)
+            node = Node()
+            node.seq = clock()
+            node.prim = self
+            node.plan = plan
+            node.parents = edges
+            node.saved = plan.keep(y, data, meta)
+            node.pull = pull
+            node.shape = y.shape
+            node.dtype = y.dtype
+            node.count = 0
+            node.hooks = None
+            out.edge = node
+        else:
+            out.edge = None
+            if edges is not None and mode.recording and xp.dtype_name(y.dtype) in _FLOATING:
+                out.edge = _zero_edge(self, y, edges)
+        return out
+
+    def _wrap_many(
+        self, xp: Backend, ys: tuple[Any, ...], data: list[Any], edges: list[Any] | None, meta: dict[str, Any], pull: Any
+    ) -> tuple[Tensor, ...]:
+        ys = tuple([y if type(y) is xp.array_type else xp.asarray(y) for y in ys])
+        node = None
+        if edges is not None:
+            mask = tuple([e is not None for e in edges])
+            plan = self._plans.get(mask) or self._plan(mask)
+            node = Node()
+            node.seq = clock()
+            node.prim, node.plan, node.parents = self, plan, edges
+            node.saved = plan.keep(ys, data, meta)
+            node.pull = pull
+            node.shape = tuple([tuple(y.shape) for y in ys])
+            node.dtype = tuple([y.dtype for y in ys])
+            node.count = len(ys)
+            node.hooks = None
+        outs = []
+        for i, y in enumerate(ys):
+            out = _new(Tensor)
+            out.data = y
+            out.edge = Pick(node, i) if node is not None and xp.dtype_name(y.dtype) in _FLOATING else None
+            outs.append(out)
+        return tuple(outs)
+
+    def _plan(self, mask: tuple[bool, ...]) -> Plan:
+        plan = self._plans[mask] = Plan(self, mask)
+        return plan
+
+    def _resolve(self, kind: type | None, args: tuple[Any, ...]) -> tuple[Backend, Callable[..., Any], Any]:
+        if kind is None:
+            msg = f"{self.name} needs at least one array or Tensor, got {', '.join(repr(a) for a in args) or 'nothing'}"
+            raise TypeError(msg)
+        xp = backend_of(next(d for a in args if type(d := a.data if isinstance(a, Tensor) else a) is kind))
+        function: Callable[..., Any] = self.reference
+        pulls = None
+        if _kernels_on:
+            if xp.name in self._kernels:
+                kernel, with_pull = self._kernels[xp.name]
+                function, pulls = kernel, kernel if with_pull else None
+                if with_pull:
+                    function = _forward_of(kernel)
+            elif self.name in xp.kernels:
+                function = xp.kernels[self.name]
+                if getattr(function, "vjp", False):
+                    function, pulls = _forward_of(function), function
+        impl = self._impl[kind] = (xp, function, pulls)
+        return impl
+
+    def _check_devices(self, xp: Backend, data: list[Any], args: tuple[Any, ...]) -> None:
+        first = None
+        for x in data:
+            if x is None or type(x) in _SCALARS:
+                continue
+            if first is None:
+                first = x.device
+            elif x.device != first:
+                raise self._mixed(args)
+
+    def _mixed(self, args: tuple[Any, ...]) -> Exception:
+        names = (*self.inputs, *(f"{self.variadic}[{i}]" for i in range(len(args))))
+        where = []
+        for name, x in zip(names, args, strict=False):
+            x = x.data if isinstance(x, Tensor) else x
+            if x is None or type(x) in _SCALARS:
+                continue
+            try:
+                where.append(f"{name} of shape {tuple(x.shape)} on {backend_of(x).device_of(x)!r}")
+            except TypeError:
+                msg = f"{self.name} takes arrays and Tensors, but {name} is a {type(x).__name__}; use anynet.asarray"
+                return TypeError(msg)
+        return DeviceError(f"{self.name} got arrays on different devices: {', '.join(where)}; move one with .to(device)")
+
+    def _describe(self, args: tuple[Any, ...], meta: dict[str, Any]) -> str:
+        parts = []
+        for x in args:
+            x = x.data if isinstance(x, Tensor) else x
+            parts.append(f"{x.dtype}{tuple(x.shape)}" if hasattr(x, "shape") and hasattr(x, "dtype") else repr(x)[:40])
+        parts += [f"{k}={v!r}" for k, v in meta.items()]
+        return f"{self.name}({', '.join(parts)})"
+
+
+_FLOATING = frozenset(("float16", "bfloat16", "float32", "float64", "complex64", "complex128"))
+
+
+def _same_library(a: Any, b: Any) -> bool:
+    try:
+        return backend_of(a) is backend_of(b)
+    except TypeError:
+        return False
+
+
+def _forward_of(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    def forward(xp: Backend, *data: Any, **meta: Any) -> Any:
+        return kernel(xp, *data, need=None, **meta)
+
+    return forward
+
+
+def _zero_edge(prim: Primitive, y: Array, edges: list[Any]) -> Node:
+    """The node of a piecewise constant function: its gradient is zero by mathematics."""
+    node = Node()
+    node.seq = clock()
+    node.prim, node.plan, node.parents, node.saved, node.pull = prim, None, edges, (), None
+    node.shape, node.dtype, node.count, node.hooks = y.shape, y.dtype, 0, None
+    return node
+
+
+@overload
+def primitive(function: Callable[..., Any], /) -> Primitive: ...
+@overload
+def primitive(*, name: str) -> Callable[[Callable[..., Any]], Primitive]: ...
+def primitive(function: Callable[..., Any] | None = None, /, *, name: str | None = None) -> Any:
+    """Make a function of ``(xp, *arrays, **metadata)`` a `Primitive`; the name is the function's."""
+    if function is not None:
+        return Primitive(function)
+    return lambda f: Primitive(f, name)
+
+
+def adjoint(f: Primitive, h: Primitive) -> None:
+    """Declare two linear maps of their first argument each other's transpose: each is the other's gradient rule.
+
+    Both take the same metadata, and each may take the shape of the other's result as the keyword `shape`.
+    """
+    for here, there in ((f, h), (h, f)):
+        name = here.inputs[0]
+        shared = [m for m in there.meta if m != "shape"]
+        missing = [m for m in shared if m not in here.meta]
+        if missing:
+            msg = f"adjoint({f.name}, {h.name}): {here.name} lacks the metadata {', '.join(missing)}"
+            raise TypeError(msg)
+        names = [*shared, *([f"{name}_shape"] if "shape" in there.meta else [])]
+        keywords = [f"{m}={m}" for m in shared] + ([f"shape={name}_shape"] if "shape" in there.meta else [])
+        source = f"lambda g, {', '.join(names)}: there(g, {', '.join(keywords)})"
+        here.vjp(**{name: eval(source, {"there": there})})  # noqa: S307
+
+
+@contextmanager
+def use_kernels(on: bool) -> Iterator[None]:
+    """Within the block, backends' kernels are used, or only the references (also: ``ANYNET_KERNELS=off``)."""
+    global _kernels_on
+    before = _kernels_on
+    _kernels_on = on
+    for prim in PRIMITIVES.values():
+        prim._impl.clear()
+    try:
+        yield
+    finally:
+        _kernels_on = before
+        for prim in PRIMITIVES.values():
+            prim._impl.clear()
+

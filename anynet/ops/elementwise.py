@@ -1,0 +1,292 @@
+"""The standard's element-wise functions, each beside its gradient.
+
+g is the gradient of the output, y the output. For complex inputs the rule of a holomorphic f is g · conj(f'(x)); for
+real ones `conj` costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from anynet.autograd.primitive import Primitive, primitive
+from anynet.tensor import Tensor
+from anynet_backends import Array, Backend, backend_of
+
+__all__ = [
+    "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_invert",
+    "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "ceil", "clip", "conj", "copysign", "cos",
+    "cosh", "divide", "equal", "exp", "expm1", "floor", "floor_divide", "greater", "greater_equal", "hypot", "imag",
+    "isfinite", "isinf", "isnan", "less", "less_equal", "log", "log10", "log1p", "log2", "logaddexp", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "negative", "nextafter", "not_equal",
+    "positive", "pow", "real", "reciprocal", "remainder", "round", "sign", "signbit", "sin", "sinh", "sqrt", "square",
+    "subtract", "tan", "tanh", "trunc", "where",
+]  # fmt: skip
+
+
+def _unary(name: str) -> Primitive:
+    def body(xp: Backend, x: Array, /) -> Array:
+        return getattr(xp, name)(x)
+
+    body.__doc__ = f"``{name}(x)`` of each element, as in the array API standard."
+    body.__module__ = __name__
+    prim = Primitive(body, name)
+    prim.elementwise = True
+    return prim
+
+
+def _binary(name: str) -> Primitive:
+    def body(xp: Backend, x1: Array, x2: Array, /) -> Array:
+        return getattr(xp, name)(x1, x2)
+
+    body.__doc__ = f"``{name}(x1, x2)`` element by element, broadcast, as in the array API standard."
+    body.__module__ = __name__
+    prim = Primitive(body, name)
+    prim.elementwise = True
+    return prim
+
+
+def is_complex(x: Any) -> bool:
+    """Whether x is a complex array, Tensor or scalar."""
+    x = x.data if isinstance(x, Tensor) else x
+    if not hasattr(x, "dtype"):
+        return isinstance(x, complex)
+    return backend_of(x).dtype_name(x.dtype).startswith("complex")
+
+
+# ----- complex parts -----
+
+_conj, _imag, _real = _unary("conj"), _unary("imag"), _unary("real")
+_conj.vjp(x=lambda g: conj(g))
+_real.vjp(x=lambda g, x_dtype: _complex_of(g, x_dtype))
+_imag.vjp(x=lambda g, x_dtype: _complex_of(g, x_dtype) * 1j)
+
+
+def _complex_of(g: Any, dtype: Any) -> Any:
+    from anynet.autograd.fitting import cast_to
+
+    return cast_to(g, dtype=dtype)
+
+
+def conj(x: Any, /) -> Any:
+    """The complex conjugate; a real x is returned as it is."""
+    if isinstance(x, complex):
+        return x.conjugate()
+    return _conj(x) if is_complex(x) else x
+
+
+def real(x: Any, /) -> Any:
+    """The real part; a real x is returned as it is."""
+    return _real(x) if is_complex(x) else x
+
+
+imag = _imag
+
+# ----- arithmetic -----
+
+add, subtract, multiply, divide = _binary("add"), _binary("subtract"), _binary("multiply"), _binary("divide")
+add.vjp(x1=lambda g: g, x2=lambda g: g)
+subtract.vjp(x1=lambda g: g, x2=lambda g: -g)
+multiply.vjp(x1=lambda g, x2: g * conj(x2), x2=lambda g, x1: g * conj(x1))
+divide.vjp(x1=lambda g, x2: g / conj(x2), x2=lambda g, y, x2: -g * conj(y / x2))
+
+negative, positive = _unary("negative"), _unary("positive")
+negative.vjp(x=lambda g: -g)
+positive.vjp(x=lambda g: g)
+
+reciprocal, square, sqrt = _unary("reciprocal"), _unary("square"), _unary("sqrt")
+reciprocal.vjp(x=lambda g, y: -g * conj(y * y))
+square.vjp(x=lambda g, x: g * conj(2 * x))
+sqrt.vjp(x=lambda g, y: g / conj(2 * y))
+
+pow = _binary("pow")
+pow.vjp(x1=lambda g, x1, x2: _pow_base(g, x1, x2), x2=lambda g, y, x1, x2: _pow_exponent(g, y, x1, x2))
+
+
+def _pow_base(g: Any, x1: Any, x2: Any) -> Any:
+    if not hasattr(x2, "dtype"):  # a Python scalar: the derivative of a constant is 0, also at x1 = 0
+        if x2 == 0:
+            return g * 0
+        return g * conj(x2 * x1 ** (x2 - 1))
+    # x2 = 0 gives the constant 1: no 0 · inf at x1 = 0
+    zero = x2 == 0
+    return where(zero, 0.0, g * conj(x2 * x1 ** where(zero, 1.0, x2 - 1)))
+
+
+def _pow_exponent(g: Any, y: Any, x1: Any, x2: Any) -> Any:
+    # d/dx2 x1^x2 = y ln x1, which is 0 where x1 = 0 and x2 ≥ 0 (the limit)
+    if not hasattr(x1, "dtype"):
+        return g * conj(y * (math.log(x1) if x1 > 0 else 0.0 if x1 == 0 else math.nan))
+    zero = x1 == 0
+    return g * conj(y * where(zero, 0.0, log(where(zero, 1.0, x1))))
+
+
+abs = _unary("abs")
+abs.vjp(x=lambda g, x: g * sign(x))  # sign(x) = x / |x| for complex x as well
+
+remainder, floor_divide = _binary("remainder"), _binary("floor_divide")
+remainder.vjp(x1=lambda g: g, x2=lambda g, x1, x2: -g * floor_divide(x1, x2))
+floor_divide.piecewise_constant()
+
+# ----- exponentials and logarithms -----
+
+exp, expm1 = _unary("exp"), _unary("expm1")
+exp.vjp(x=lambda g, y: g * conj(y))
+expm1.vjp(x=lambda g, y: g * conj(y + 1))
+
+log, log1p, log2, log10 = _unary("log"), _unary("log1p"), _unary("log2"), _unary("log10")
+log.vjp(x=lambda g, x: g / conj(x))
+log1p.vjp(x=lambda g, x: g / conj(x + 1))
+log2.vjp(x=lambda g, x: g / conj(x * math.log(2)))
+log10.vjp(x=lambda g, x: g / conj(x * math.log(10)))
+
+logaddexp = _binary("logaddexp")
+logaddexp.vjp(x1=lambda g, y, x1: g * exp(x1 - y), x2=lambda g, y, x2: g * exp(x2 - y))
+
+# ----- trigonometry -----
+
+sin, cos, tan = _unary("sin"), _unary("cos"), _unary("tan")
+sin.vjp(x=lambda g, x: g * conj(cos(x)))
+cos.vjp(x=lambda g, x: -g * conj(sin(x)))
+tan.vjp(x=lambda g, y: g * conj(1 + y * y))
+
+asin, acos, atan = _unary("asin"), _unary("acos"), _unary("atan")
+asin.vjp(x=lambda g, x: g / conj(sqrt(1 - x * x)))
+acos.vjp(x=lambda g, x: -g / conj(sqrt(1 - x * x)))
+atan.vjp(x=lambda g, x: g / conj(1 + x * x))
+
+sinh, cosh, tanh = _unary("sinh"), _unary("cosh"), _unary("tanh")
+sinh.vjp(x=lambda g, x: g * conj(cosh(x)))
+cosh.vjp(x=lambda g, x: g * conj(sinh(x)))
+tanh.vjp(x=lambda g, y: g * conj(1 - y * y))
+
+asinh, acosh, atanh = _unary("asinh"), _unary("acosh"), _unary("atanh")
+asinh.vjp(x=lambda g, x: g / conj(sqrt(x * x + 1)))
+acosh.vjp(x=lambda g, x: g / conj(sqrt(x - 1) * sqrt(x + 1)))  # two roots: the branch cut of acosh
+atanh.vjp(x=lambda g, x: g / conj(1 - x * x))
+
+atan2, hypot = _binary("atan2"), _binary("hypot")
+atan2.vjp(x1=lambda g, x1, x2: g * x2 / (x1 * x1 + x2 * x2), x2=lambda g, x1, x2: -g * x1 / (x1 * x1 + x2 * x2))
+hypot.vjp(x1=lambda g, y, x1: g * _ratio(x1, y), x2=lambda g, y, x2: g * _ratio(x2, y))
+
+
+def _ratio(a: Any, b: Any) -> Any:
+    """a / b, and 0 where b is 0: the subgradient of a norm at the origin."""
+    zero = b == 0
+    return where(zero, 0.0, a / where(zero, 1.0, b))
+
+
+# ----- selection -----
+
+maximum, minimum = _binary("maximum"), _binary("minimum")
+
+
+def _share(g: Any, chosen: Any, tied: Any) -> Any:
+    """The whole gradient where this input was chosen, half of it in a tie (as PyTorch)."""
+    from anynet.autograd.fitting import cast_to
+
+    dtype = (g.data if isinstance(g, Tensor) else g).dtype
+    return g * (cast_to(chosen, dtype=dtype) + 0.5 * cast_to(tied, dtype=dtype))
+
+
+maximum.vjp(
+    x1=lambda g, x1, x2: _share(g, greater(x1, x2), equal(x1, x2)),
+    x2=lambda g, x1, x2: _share(g, greater(x2, x1) if hasattr(x2, "dtype") else less(x1, x2), equal(x1, x2)),
+)
+minimum.vjp(
+    x1=lambda g, x1, x2: _share(g, less(x1, x2), equal(x1, x2)),
+    x2=lambda g, x1, x2: _share(g, less(x2, x1) if hasattr(x2, "dtype") else greater(x1, x2), equal(x1, x2)),
+)
+
+
+@primitive(name="where")
+def where(xp: Backend, condition: Array, x1: Array, x2: Array, /) -> Array:
+    """x1 where the condition holds, x2 elsewhere."""
+    if not hasattr(x1, "dtype") and not hasattr(x2, "dtype"):
+        x1 = xp.asarray(x1, dtype=_scalar_dtype(xp, x1, x2), device=condition.device)
+    return xp.where(condition, x1, x2)
+
+
+def _scalar_dtype(xp: Backend, a: Any, b: Any) -> Any:
+    from anynet import dtypes
+
+    kinds = (bool, int, float, complex)
+    return dtypes.native(xp, kinds[max(kinds.index(type(a)), kinds.index(type(b)))])
+
+
+where.elementwise = True
+where.vjp(
+    x1=lambda g, condition: where(condition, g, 0.0),
+    x2=lambda g, condition: where(condition, 0.0, g),
+)
+
+
+def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
+    """Limit each element to [min, max]; either bound may be None, a scalar or an array.
+
+    The gradient passes where x lies within the bounds (the bounds included, as PyTorch).
+    """
+    return _clip(x, min, max)
+
+
+@primitive(name="clip")
+def _clip(xp: Backend, x: Array, min: Array, max: Array, /) -> Array:
+    return xp.clip(x, min, max)
+
+
+_clip.elementwise = True
+
+
+def _inside(x: Any, low: Any, high: Any) -> Any:
+    if low is None:
+        return less_equal(x, high)
+    return greater_equal(x, low) if high is None else logical_and(greater_equal(x, low), less_equal(x, high))
+
+
+_clip.vjp(
+    x=lambda g, x, min, max: g if min is None and max is None else where(_inside(x, min, max), g, 0.0),
+    min=lambda g, x, min, max: where(_lowest(x, min, max), g, 0.0),
+    max=lambda g, x, max: where(greater(x, max), g, 0.0),
+)
+
+
+def _lowest(x: Any, low: Any, high: Any) -> Any:
+    below = less(x, low)
+    return below if high is None else logical_and(below, less_equal(low, high))
+
+
+copysign = _binary("copysign")
+copysign.vjp(x1=lambda g, y, x1: g * sign(x1) * sign(y), x2=lambda g: g * 0.0)
+
+# ----- piecewise constant: the derivative is zero wherever it exists -----
+
+ceil, floor, round, trunc = _unary("ceil"), _unary("floor"), _unary("round"), _unary("trunc")
+isfinite, isinf, isnan, signbit = _unary("isfinite"), _unary("isinf"), _unary("isnan"), _unary("signbit")
+logical_not, bitwise_invert = _unary("logical_not"), _unary("bitwise_invert")
+equal, not_equal = _binary("equal"), _binary("not_equal")
+less, less_equal, greater, greater_equal = (_binary(n) for n in ("less", "less_equal", "greater", "greater_equal"))
+logical_and, logical_or, logical_xor = _binary("logical_and"), _binary("logical_or"), _binary("logical_xor")
+bitwise_and, bitwise_or, bitwise_xor = _binary("bitwise_and"), _binary("bitwise_or"), _binary("bitwise_xor")
+bitwise_left_shift, bitwise_right_shift = _binary("bitwise_left_shift"), _binary("bitwise_right_shift")
+for _prim in (
+    ceil, floor, round, trunc, isfinite, isinf, isnan, signbit, logical_not, bitwise_invert, equal, not_equal, less,
+    less_equal, greater, greater_equal, logical_and, logical_or, logical_xor, bitwise_and, bitwise_or, bitwise_xor,
+    bitwise_left_shift, bitwise_right_shift,
+):  # fmt: skip
+    _prim.piecewise_constant()
+
+sign = _unary("sign")  # of a complex x: x / |x|, which is not constant
+sign.vjp(x=lambda g, y, x: _sign_rule(g, y, x))
+
+
+def _sign_rule(g: Any, y: Any, x: Any) -> Any:
+    if not is_complex(x):
+        return g * 0.0
+    size = abs(x)
+    zero = size == 0
+    size = where(zero, 1.0, size)
+    return where(zero, 0.0, (g - y * real(g * conj(y))) / size)
+
+
+nextafter = _binary("nextafter")
+nextafter.no_gradient("the next representable number is not a differentiable function")

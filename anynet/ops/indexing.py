@@ -1,0 +1,261 @@
+"""Reading and writing parts of arrays: gather and its transpose, scatter-add."""
+
+from __future__ import annotations
+
+import operator
+from types import EllipsisType
+from typing import Any
+
+from anynet.autograd.primitive import adjoint, primitive
+from anynet.ops.manipulation import axes_of, moveaxis, reshape
+from anynet.ops.operators import replace
+from anynet.tensor import Tensor, to_plain
+from anynet_backends import Array, Backend, backend_of
+
+__all__ = ["getitem", "index_add", "put", "setitem", "take", "take_along_axis"]
+
+
+# ----- rows: the one gather/scatter pair on which the others stand -----
+
+
+@primitive
+def gather_rows(xp: Backend, x: Array, *, index: Array) -> Array:
+    """x[index[k], …] for a 1-d integer index."""
+    return xp.take(x, index, axis=0)
+
+
+@primitive
+def scatter_rows(xp: Backend, x: Array, *, index: Array, shape: tuple[int, ...]) -> Array:
+    """Zeros of `shape`, with x[k, …] added to row index[k]; duplicates add up."""
+    zeros = xp.zeros(shape, dtype=x.dtype, device=xp.native_device(xp.device_of(x)))
+    return xp.index_add(zeros, index, x)
+
+
+adjoint(gather_rows, scatter_rows)
+
+
+def index_add(x: Any, index: Any, values: Any, /) -> Any:
+    """x with values[k] added to row index[k]: a deterministic scatter-add along the first axis.
+
+    `index` is a 1-d integer array, `values` has shape (len(index), *x.shape[1:]).
+    """
+    index = index.data if isinstance(index, Tensor) else index
+    return x + scatter_rows(values, index=check_index(index, x.shape[0], "index_add"), shape=tuple(x.shape))
+
+
+def check_index(index: Array, length: int, what: str) -> Array:
+    """A plain integer array, checked to lie within an axis of `length`, with negative numbers counted from the end."""
+    xp = backend_of(index)
+    if not xp.isdtype(index.dtype, "integral"):
+        msg = f"{what}: indices must be integers, got {xp.dtype_name(index.dtype)}"
+        raise TypeError(msg)
+    if 0 in index.shape:
+        return index
+    if xp.name != "cupy":  # a check would wait for the GPU; CuPy wraps instead
+        low, high = int(xp.min(index)), int(xp.max(index))
+        if low < -length or high >= length:
+            msg = f"{what}: index {high if high >= length else low} is out of range for an axis of length {length}"
+            raise IndexError(msg)
+        if low >= 0:
+            return index
+    return xp.where(index < 0, index + length, index)
+
+
+def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
+    """Elements of x along an axis, at 1-d integer `indices` (n-d ones give their shape to that axis)."""
+    if axis is None:
+        if len(x.shape) != 1:
+            msg = f"take: axis is needed for an array of shape {tuple(x.shape)}"
+            raise ValueError(msg)
+        axis = 0
+    (where,) = axes_of(axis, len(x.shape))
+    index = indices.data if isinstance(indices, Tensor) else indices
+    shape = tuple(index.shape)
+    index = check_index(index, x.shape[where], "take")
+    xp = backend_of(index)
+    flat = index if len(shape) == 1 else xp.reshape(index, (-1,))
+    if where == 0:
+        y = gather_rows(x, index=flat)
+        return y if len(shape) == 1 else reshape(y, (*shape, *x.shape[1:]))
+    y = moveaxis(gather_rows(moveaxis(x, where, 0), index=flat), 0, where)
+    return y if len(shape) == 1 else reshape(y, (*x.shape[:where], *shape, *x.shape[where + 1 :]))
+
+
+def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
+    """x at one index along `axis` for each place of the other axes: the inverse of argsort, and the like.
+
+    The other axes of x and indices broadcast.
+    """
+    (where,) = axes_of(axis, len(x.shape))
+    index = indices.data if isinstance(indices, Tensor) else indices
+    if len(index.shape) != len(x.shape):
+        msg = f"take_along_axis: x has {len(x.shape)} dimensions, indices {len(index.shape)}"
+        raise ValueError(msg)
+    xp = backend_of(index)
+    index = check_index(index, x.shape[where], "take_along_axis")
+    from anynet.ops.manipulation import broadcast_shapes, broadcast_to
+
+    rest = broadcast_shapes(
+        (*x.shape[:where], 1, *x.shape[where + 1 :]), (*index.shape[:where], 1, *index.shape[where + 1 :])
+    )
+    x = broadcast_to(x, (*rest[:where], x.shape[where], *rest[where + 1 :]))
+    index = xp.broadcast_to(index, (*rest[:where], index.shape[where], *rest[where + 1 :]))
+    device = xp.native_device(xp.device_of(index))
+    # the flat position of each element: Σ index_d · stride_d
+    flat = xp.zeros((1,) * len(x.shape), dtype=xp.int64, device=device)
+    stride = 1
+    for d in reversed(range(len(x.shape))):
+        along = tuple(-1 if i == d else 1 for i in range(len(x.shape)))
+        at = index if d == where else xp.reshape(xp.arange(x.shape[d], dtype=xp.int64, device=device), along)
+        flat = flat + xp.astype(at, xp.int64) * stride
+        stride *= x.shape[d]
+    y = gather_rows(reshape(x, (-1,)), index=xp.reshape(xp.broadcast_to(flat, index.shape), (-1,)))
+    return reshape(y, tuple(index.shape))
+
+
+# ----- x[key] -----
+
+
+@primitive(name="getitem")
+def _getitem(xp: Backend, x: Array, *, key: Any) -> Array:
+    return x[key]
+
+
+@primitive
+def put(xp: Backend, x: Array, *, key: Any, shape: tuple[int, ...]) -> Array:
+    """Zeros of `shape` with x at `key` (which names no place twice): the transpose of ``x[key]``."""
+    out = xp.zeros(shape, dtype=x.dtype, device=xp.native_device(xp.device_of(x)))
+    out[key] = x
+    return out
+
+
+adjoint(_getitem, put)
+
+
+@primitive(name="setitem")
+def _setitem(xp: Backend, x: Array, value: Array, *, key: Any) -> Array:
+    out = xp.asarray(x, copy=True)
+    out[key] = value if not hasattr(value, "dtype") or value.dtype == x.dtype else xp.astype(value, x.dtype)
+    return out
+
+
+_setitem.vjp(x=lambda g, key: _setitem(g, 0.0, key=key), value=lambda g, key: _getitem(g, key=key))
+
+
+def _plain_key(x: Tensor, key: Any) -> tuple[Any, bool]:
+    """The key with plain arrays and full rank (the portable form), and whether it is made of integer arrays."""
+    parts = key if isinstance(key, tuple) else (key,)
+    out: list[Any] = []
+    arrays = masks = 0
+    for part in parts:
+        if part is None or isinstance(part, (slice, EllipsisType, bool)):
+            if isinstance(part, slice):
+                part = slice(*(None if v is None else operator.index(v) for v in (part.start, part.stop, part.step)))
+            out.append(part)
+            masks += isinstance(part, bool)
+        elif isinstance(part, int):
+            out.append(part)
+        else:
+            plain = to_plain(part, device=None if hasattr(part, "dtype") else x.device)
+            xp = backend_of(plain)
+            if xp.isdtype(plain.dtype, "bool"):
+                masks += 1
+            elif xp.isdtype(plain.dtype, "integral"):
+                if plain.shape == () and not isinstance(part, Tensor):
+                    out.append(operator.index(part))
+                    continue
+                arrays += 1
+            else:
+                msg = f"an index is an integer, a slice, None, ..., an integer or boolean array; got {plain.dtype}"
+                raise IndexError(msg)
+            out.append(plain)
+    if masks:
+        return (out[0] if len(out) == 1 else tuple(out)), False
+    if not any(p is ... for p in out):
+        used = sum(p is not None for p in out)
+        if used > x.ndim:
+            msg = f"too many indices: {used} for a Tensor of shape {x.shape}"
+            raise IndexError(msg)
+        if used < x.ndim:
+            out.append(...)
+    return tuple(out), arrays > 0
+
+
+def getitem(x: Any, key: Any, /) -> Any:
+    """``x[key]``: integers, slices, None and ``...``; integer arrays; or one boolean mask."""
+    if not isinstance(x, Tensor):
+        return _getitem(x, key=key)
+    plain, arrays = _plain_key(x, key)
+    if not arrays:
+        return _getitem(x, key=plain)
+    return _getitem_arrays(x, plain)
+
+
+def _getitem_arrays(x: Tensor, key: tuple[Any, ...]) -> Any:
+    """Integer arrays for the leading axes (broadcast), with only full slices after them."""
+    index, rest = _leading_arrays(x, key)
+    if index is None:
+        msg = (
+            "integer arrays can be mixed with full slices only after them (x[i, j, ...]); "
+            f"got {key}; use anynet.take(x, indices, axis=…)"
+        )
+        raise IndexError(msg)
+    flat, shape, lead = index
+    y = gather_rows(reshape(x, (-1, *rest)) if lead > 1 else x, index=flat)
+    return reshape(y, (*shape, *rest))
+
+
+def _leading_arrays(x: Tensor, key: tuple[Any, ...]) -> tuple[Any, tuple[int, ...]]:
+    from anynet.ops.manipulation import broadcast_shapes
+
+    parts = list(key)
+    while parts and (parts[-1] is ... or parts[-1] == slice(None)):
+        parts.pop()
+    if any(p is None or p is ... or isinstance(p, slice) for p in parts):
+        return None, ()
+    xp = backend_of(x.data)
+    device = xp.native_device(xp.device_of(x.data))
+    parts = [xp.asarray(p, dtype=xp.int64, device=device) if isinstance(p, int) else p for p in parts]
+    shape = broadcast_shapes(*(tuple(p.shape) for p in parts))
+    flat = None
+    for p, length in zip(parts, x.shape, strict=False):
+        at = xp.astype(check_index(p, length, "indexing"), xp.int64)
+        flat = at if flat is None else flat * length + at
+    flat = xp.reshape(xp.broadcast_to(flat, shape), (-1,))
+    return (flat, shape, len(parts)), tuple(x.shape[len(parts) :])
+
+
+def setitem(x: Tensor, key: Any, value: Any, /) -> None:
+    """``x[key] = value``: x takes a new array; what was computed from the old one keeps it. Gradients are traced."""
+    plain, arrays = _plain_key(x, key)
+    if arrays:
+        index, rest = _leading_arrays(x, plain)
+        if index is not None:
+            flat, shape, _lead = index
+            from anynet.ops.manipulation import broadcast_to
+
+            xp = backend_of(x.data)
+            rows = reshape(x, (-1, *rest))
+            if isinstance(value, Tensor) or hasattr(value, "dtype"):
+                value = reshape(broadcast_to(value, (*shape, *rest)), (-1, *rest))
+            mask = xp.zeros((rows.shape[0],), dtype=xp.bool, device=xp.native_device(xp.device_of(x.data)))
+            if len(set(flat_list := [int(i) for i in backend_of(flat).to_host(flat)])) == len(flat_list):
+                order = xp.argsort(flat)
+                mask = xp.index_add(xp.astype(mask, xp.int64), flat, xp.ones_like(flat)) > 0
+                if hasattr(value, "dtype"):
+                    value = gather_rows(value, index=order)
+                replace(x, reshape(_setitem(rows, value, key=mask), x.shape))
+                return
+            msg = "x[indices] = value with an index given twice is undefined; use anynet.index_add to accumulate"
+            raise IndexError(msg)
+    replace(x, _setitem(x, _scalar(x, value), key=plain))
+
+
+def _scalar(x: Tensor, value: Any) -> Any:
+    if isinstance(value, (bool, int, float, complex, Tensor)) or hasattr(value, "dtype"):
+        return value
+    return Tensor(value, dtype=x.dtype, device=x.device)
+
+
+Tensor.__getitem__ = getitem  # type: ignore[method-assign]
+Tensor.__setitem__ = setitem  # type: ignore[method-assign]

@@ -1,0 +1,138 @@
+"""Products of matrices: the linear algebra that every layer is made of.
+
+For C = A B and the gradient G = ∂L/∂C, the chain rule gives ∂L/∂A = G Bᴴ and ∂L/∂B = Aᴴ G (ᴴ: transposed, and
+conjugated where complex).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from anynet.autograd.primitive import adjoint, primitive
+from anynet.ops.elementwise import conj
+from anynet.ops.manipulation import permute_dims, reshape
+from anynet.tensor import Tensor
+from anynet_backends import Array, Backend
+
+__all__ = ["matmul", "matrix_transpose", "tensordot", "vecdot"]
+
+
+@primitive
+def matrix_transpose(xp: Backend, x: Array, /) -> Array:
+    """Swap the last two axes: (…, m, n) → (…, n, m)."""
+    return xp.matrix_transpose(x)
+
+
+adjoint(matrix_transpose, matrix_transpose)
+mT = matrix_transpose
+
+
+@primitive(name="matmul")
+def _matmul(xp: Backend, a: Array, b: Array, /) -> Array:
+    return xp.matmul(a, b)
+
+
+def _matmul_b(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
+    if len(b_shape) == 2 and len(a.shape) > 2:  # one matrix for a whole batch: contract the batch in one product
+        return _matmul(conj(mT(reshape(a, (-1, a.shape[-1])))), reshape(g, (-1, g.shape[-1])))
+    return _matmul(conj(mT(a)), g)
+
+
+_matmul.vjp(a=lambda g, b: _matmul(g, conj(mT(b))), b=_matmul_b)
+
+
+def matmul(x1: Any, x2: Any, /) -> Any:
+    """The matrix product: (…, m, k) @ (…, k, n) → (…, m, n); 1-d arguments are vectors, batches broadcast.
+
+    >>> import anynet as an
+    >>> an.matmul(an.asarray([[1.0, 2.0]]), an.asarray([[3.0], [4.0]]))
+    Tensor([[11.]])
+    """
+    d1, d2 = _ndim(x1), _ndim(x2)
+    if d1 == 0 or d2 == 0:
+        msg = f"matmul takes arrays of at least one dimension, got {d1}-d and {d2}-d; use * for scalars"
+        raise ValueError(msg)
+    if d1 > 1 and d2 > 1:
+        return _matmul(x1, x2)
+    if d1 == 1:
+        x1 = reshape(x1, (1, x1.shape[0]))
+    if d2 == 1:
+        x2 = reshape(x2, (x2.shape[0], 1))
+    y = _matmul(x1, x2)
+    shape = list(y.shape)
+    if d2 == 1:
+        del shape[-1]
+    if d1 == 1:
+        del shape[-1 if d2 == 1 else -2]
+    return reshape(y, tuple(shape))
+
+
+def _ndim(x: Any) -> int:
+    shape = getattr(x.data if isinstance(x, Tensor) else x, "shape", None)
+    if shape is None:
+        msg = f"matmul takes arrays and Tensors, got {type(x).__name__}"
+        raise TypeError(msg)
+    return len(shape)
+
+
+def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+    """The inner product of vectors along `axis`: Σ conj(x1) · x2, the other axes broadcast."""
+    from anynet.ops.reductions import sum as sum_
+
+    if not -min(len(x1.shape), len(x2.shape)) <= axis < 0:
+        n = min(len(x1.shape), len(x2.shape))
+        if not (len(x1.shape) == len(x2.shape) and 0 <= axis < n):
+            msg = f"vecdot: axis {axis} is out of range for shapes {tuple(x1.shape)} and {tuple(x2.shape)}"
+            raise ValueError(msg)
+    if x1.shape[axis] != x2.shape[axis]:
+        msg = f"vecdot: lengths differ along axis {axis}: {tuple(x1.shape)} and {tuple(x2.shape)}"
+        raise ValueError(msg)
+    product = conj(x1) * x2
+    return sum_(product, axis=axis, dtype=product.dtype)
+
+
+def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Any:
+    """Contract axes of x1 with axes of x2: one matrix product after bringing those axes together.
+
+    `axes` is a number N (the last N of x1 with the first N of x2), or two sequences of axes.
+    """
+    n1, n2 = len(x1.shape), len(x2.shape)
+    if isinstance(axes, int):
+        if axes < 0 or axes > min(n1, n2):
+            msg = f"tensordot: cannot contract {axes} axes of shapes {tuple(x1.shape)} and {tuple(x2.shape)}"
+            raise ValueError(msg)
+        left, right = list(range(n1 - axes, n1)), list(range(axes))
+    else:
+        left, right = ([a % n if -n <= a < n else a for a in ax] for ax, n in zip(axes, (n1, n2), strict=True))
+        if len(left) != len(right):
+            msg = f"tensordot: axes must be two sequences of equal length, got {axes}"
+            raise ValueError(msg)
+    if [x1.shape[a] for a in left] != [x2.shape[a] for a in right]:
+        msg = f"tensordot: contracted axes differ in length: {tuple(x1.shape)} {left} and {tuple(x2.shape)} {right}"
+        raise ValueError(msg)
+    free1 = [a for a in range(n1) if a not in left]
+    free2 = [a for a in range(n2) if a not in right]
+    k = 1
+    for a in left:
+        k *= x1.shape[a]
+    shape1, shape2 = [x1.shape[a] for a in free1], [x2.shape[a] for a in free2]
+    m1 = m2 = 1
+    for n in shape1:
+        m1 *= n
+    for n in shape2:
+        m2 *= n
+    a = reshape(permute_dims(x1, (*free1, *left)), (m1, k))
+    b = reshape(permute_dims(x2, (*right, *free2)), (k, m2))
+    return reshape(_matmul(a, b), (*shape1, *shape2))
+
+
+Tensor.T = property(lambda self: _transpose(self))  # type: ignore[method-assign, assignment]
+Tensor.mT = property(lambda self: matrix_transpose(self))  # type: ignore[method-assign, assignment]
+
+
+def _transpose(x: Tensor) -> Tensor:
+    if x.ndim != 2:
+        msg = f"x.T is for matrices (2-d), got shape {x.shape}; use x.mT for stacks or anynet.permute_dims"
+        raise ValueError(msg)
+    return matrix_transpose(x)  # type: ignore[no-any-return]

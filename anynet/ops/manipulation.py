@@ -1,0 +1,312 @@
+"""Changing shape and order: linear maps whose transposes are of the same kind."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any
+
+from anynet import dtypes
+from anynet.autograd import fitting
+from anynet.autograd.primitive import adjoint, primitive
+from anynet.tensor import Tensor, backend_of, move, wrap
+from anynet_backends import Array, Backend
+
+__all__ = [
+    "astype", "broadcast_arrays", "broadcast_shapes", "broadcast_to", "concat", "expand_dims", "flip", "moveaxis",
+    "permute_dims", "repeat", "reshape", "roll", "squeeze", "stack", "tile", "to_device", "unstack",
+]  # fmt: skip
+
+
+def axes_of(axis: int | Sequence[int] | None, ndim: int, what: str = "axis") -> tuple[int, ...]:
+    """Axes as non-negative numbers, checked; None means all."""
+    if axis is None:
+        return tuple(range(ndim))
+    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    for a in given:
+        if not -ndim <= a < ndim:
+            msg = f"{what} {a} is out of range for {ndim} dimensions"
+            raise IndexError(msg)
+    out = tuple(a % ndim for a in given)
+    if len(set(out)) != len(out):
+        msg = f"{what} {given} names one dimension twice"
+        raise ValueError(msg)
+    return out
+
+
+def _ints(shape: int | Sequence[int]) -> tuple[int, ...]:
+    return (int(shape),) if hasattr(shape, "__index__") else tuple(int(n) for n in shape)
+
+
+# ----- reshape, permute -----
+
+
+@primitive(name="reshape")
+def _reshape(xp: Backend, x: Array, *, shape: tuple[int, ...]) -> Array:
+    return xp.reshape(x, shape)
+
+
+_reshape.vjp(x=lambda g, x_shape: _reshape(g, shape=x_shape))
+
+
+def reshape(x: Any, /, shape: int | Sequence[int], *, copy: bool | None = None) -> Any:
+    """The same elements in another shape; one length may be -1.
+
+    `copy=True` copies always, `copy=False` raises where the data would have to be copied.
+    """
+    shape = _ints(shape)
+    if copy is None:
+        return _reshape(x, shape=shape)
+    plain = x.data if isinstance(x, Tensor) else x
+    xp = backend_of(plain)
+    data = xp.reshape(plain, shape, copy=copy)
+    if not isinstance(x, Tensor):
+        return data
+    out = _reshape(x, shape=shape)
+    out.data = data
+    return out
+
+
+@primitive(name="permute_dims")
+def _permute_dims(xp: Backend, x: Array, *, axes: tuple[int, ...]) -> Array:
+    return xp.permute_dims(x, axes)
+
+
+_permute_dims.vjp(x=lambda g, axes: _permute_dims(g, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__))))
+
+
+def permute_dims(x: Any, /, axes: Sequence[int]) -> Any:
+    """Reorder the axes: axis i of the result is axis ``axes[i]`` of x."""
+    return _permute_dims(x, axes=axes_of(tuple(axes), len(x.shape), "axes"))
+
+
+def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int], /) -> Any:
+    """Move axes to new places, the others keep their order."""
+    n = len(x.shape)
+    src, dst = axes_of(source, n, "source"), axes_of(destination, n, "destination")
+    if len(src) != len(dst):
+        msg = f"moveaxis: {len(src)} source axes and {len(dst)} destinations"
+        raise ValueError(msg)
+    order = [a for a in range(n) if a not in src]
+    for d, s in sorted(zip(dst, src, strict=True)):
+        order.insert(d, s)
+    return _permute_dims(x, axes=tuple(order))
+
+
+def expand_dims(x: Any, /, axis: int | Sequence[int] = 0) -> Any:
+    """Insert axes of length 1 at the places `axis` of the result."""
+    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    n = len(x.shape) + len(given)
+    where = axes_of(given, n)
+    rest = iter(x.shape)
+    return _reshape(x, shape=tuple(1 if i in where else next(rest) for i in range(n)))
+
+
+def squeeze(x: Any, /, axis: int | Sequence[int]) -> Any:
+    """Remove axes of length 1."""
+    where = axes_of(axis, len(x.shape))
+    for a in where:
+        if x.shape[a] != 1:
+            msg = f"squeeze: axis {a} of shape {tuple(x.shape)} has length {x.shape[a]}, not 1"
+            raise ValueError(msg)
+    return _reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in where))
+
+
+# ----- broadcasting -----
+
+
+def broadcast_to(x: Any, /, shape: Sequence[int]) -> Any:
+    """Repeat x along new axes and axes of length 1, without copying; the gradient is summed over them."""
+    return fitting.broadcast_to(x, shape=_ints(shape))
+
+
+def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """The shape to which arrays of these shapes broadcast."""
+    out: list[int] = []
+    for i in range(1, max((len(s) for s in shapes), default=0) + 1):
+        lengths = {s[-i] for s in shapes if len(s) >= i} - {1}
+        if len(lengths) > 1:
+            msg = f"shapes do not broadcast: {', '.join(str(tuple(s)) for s in shapes)}"
+            raise ValueError(msg)
+        out.append(lengths.pop() if lengths else 1)
+    return tuple(reversed(out))
+
+
+def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
+    """All arrays broadcast to their common shape."""
+    shape = broadcast_shapes(*(tuple(x.shape) for x in arrays))
+    return tuple(x if tuple(x.shape) == shape else fitting.broadcast_to(x, shape=shape) for x in arrays)
+
+
+# ----- joining and splitting -----
+
+
+@primitive(name="concat")
+def _concat(xp: Backend, *arrays: Array, axis: int) -> Array:
+    return xp.concat(list(arrays), axis=axis)
+
+
+def _concat_rule(g: Any, need: tuple[bool, ...], arrays_shape: tuple[tuple[int, ...], ...], axis: int) -> list[Any]:
+    from anynet.ops.indexing import getitem
+
+    out: list[Any] = []
+    start = 0
+    before = (slice(None),) * axis
+    for wanted, shape in zip(need, arrays_shape, strict=True):
+        stop = start + shape[axis]
+        out.append(getitem(g, (*before, slice(start, stop), ...)) if wanted else None)
+        start = stop
+    return out
+
+
+_concat.vjp(arrays=_concat_rule)
+
+
+def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Any:
+    """Join arrays along an existing axis (None: flattened)."""
+    arrays = list(arrays)
+    if not arrays:
+        msg = "concat needs at least one array"
+        raise ValueError(msg)
+    if axis is None:
+        arrays, axis = [_reshape(x, shape=(-1,)) for x in arrays], 0
+    return _concat(*arrays, axis=axes_of(axis, len(arrays[0].shape))[0])
+
+
+def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Any:
+    """Join arrays of one shape along a new axis."""
+    arrays = list(arrays)
+    if not arrays:
+        msg = "stack needs at least one array"
+        raise ValueError(msg)
+    if len({tuple(x.shape) for x in arrays}) > 1:
+        msg = f"stack needs arrays of one shape, got {', '.join(str(tuple(x.shape)) for x in arrays)}"
+        raise ValueError(msg)
+    (where,) = axes_of(axis, len(arrays[0].shape) + 1)
+    return _concat(*[expand_dims(x, axis=where) for x in arrays], axis=where)
+
+
+def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+    """The slices of x along an axis."""
+    from anynet.ops.indexing import getitem
+
+    (where,) = axes_of(axis, len(x.shape))
+    before = (slice(None),) * where
+    return tuple(getitem(x, (*before, i, ...)) for i in range(x.shape[where]))
+
+
+# ----- flip, roll, repeat, tile -----
+
+
+@primitive(name="flip")
+def _flip(xp: Backend, x: Array, *, axis: tuple[int, ...]) -> Array:
+    return xp.flip(x, axis=axis)
+
+
+adjoint(_flip, _flip)
+
+
+def flip(x: Any, /, *, axis: int | Sequence[int] | None = None) -> Any:
+    """Reverse the order along axes (None: all)."""
+    return _flip(x, axis=axes_of(axis, len(x.shape)))
+
+
+@primitive(name="roll")
+def _roll(xp: Backend, x: Array, *, shift: tuple[int, ...], axis: tuple[int, ...] | None) -> Array:
+    return xp.roll(x, shift, axis=axis) if axis is not None else xp.roll(x, shift[0])
+
+
+_roll.vjp(x=lambda g, shift, axis: _roll(g, shift=tuple(-s for s in shift), axis=axis))
+
+
+def roll(x: Any, /, shift: int | Sequence[int], *, axis: int | Sequence[int] | None = None) -> Any:
+    """Shift elements along axes, those that fall off one end return at the other (axis None: as if flattened)."""
+    steps = _ints(shift)
+    if axis is None:
+        return _roll(x, shift=(builtins.sum(steps),), axis=None)
+    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    if len(steps) == 1:
+        steps = steps * len(given)
+    if len(steps) != len(given):
+        msg = f"roll: {len(steps)} shifts for {len(given)} axes"
+        raise ValueError(msg)
+    where = tuple(axes_of(a, len(x.shape))[0] for a in given)
+    return _roll(x, shift=steps, axis=where)
+
+
+def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Any:
+    """Repeat each element along an axis (None: of the flattened array) `repeats` times, an int or one int each."""
+    from anynet.ops.indexing import take
+
+    if axis is None:
+        x, axis = _reshape(x, shape=(-1,)), 0
+    (where,) = axes_of(axis, len(x.shape))
+    plain = x.data if isinstance(x, Tensor) else x
+    xp = backend_of(plain)
+    counts = repeats.data if isinstance(repeats, Tensor) else repeats
+    index = xp.arange(x.shape[where], device=xp.native_device(xp.device_of(plain)))
+    index = xp.repeat(index, counts)
+    return take(x, wrap(index) if isinstance(x, Tensor) else index, axis=where)
+
+
+def tile(x: Any, repetitions: Sequence[int], /) -> Any:
+    """Repeat the whole array along its axes: broadcast along new axes, then merge them."""
+    reps = _ints(repetitions)
+    shape = tuple(x.shape)
+    n = max(len(reps), len(shape))
+    reps = (1,) * (n - len(reps)) + reps
+    shape = (1,) * (n - len(shape)) + shape
+    split: list[int] = []
+    wide: list[int] = []
+    for r, s in zip(reps, shape, strict=True):
+        split += [1, s]
+        wide += [r, s]
+    x = fitting.broadcast_to(_reshape(x, shape=tuple(split)), shape=tuple(wide))
+    return _reshape(x, shape=tuple(r * s for r, s in zip(reps, shape, strict=True)))
+
+
+# ----- dtype and device -----
+
+
+@primitive(name="astype")
+def _astype(xp: Backend, x: Array, *, dtype: Any, copy: bool) -> Array:
+    return xp.astype(x, dtypes.native(xp, dtype), copy=copy)
+
+
+_astype.vjp(x=lambda g, x_dtype: fitting.cast_to(g, dtype=x_dtype))
+
+
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = None) -> Any:
+    """Convert to another dtype (and device). The gradient is converted back."""
+    if device is not None:
+        x = to_device(x, device)
+    new = dtypes.of(dtype)
+    old = dtypes.of((x.data if isinstance(x, Tensor) else x).dtype)
+    if old.kind == "complex" and new.kind not in ("complex", "bool"):
+        msg = f"astype from {old} to {new} would drop the imaginary part; take anynet.real(x) first"
+        raise TypeError(msg)
+    if old is new and not copy:
+        return x
+    return _astype(x, dtype=new, copy=copy)
+
+
+def to_device(x: Any, /, device: str, *, stream: Any = None) -> Any:
+    """The array on another device; the gradient travels back. `stream` must be None."""
+    if stream is not None:
+        msg = f"to_device: stream={stream!r} is not supported; leave it out, copies are ordered by the backend"
+        raise ValueError(msg)
+    if not isinstance(x, Tensor):
+        return move(x, device)
+    data = move(x.data, device)
+    if data is x.data:
+        return x
+    if x.edge is None:
+        return wrap(data)
+    from anynet.autograd.engine import custom_node
+    from anynet.tensor import mode
+
+    out = wrap(data)
+    if mode.recording:
+        home = x.device
+        out.edge = custom_node("to_device", data, [x.edge], lambda g, _: [to_device(g, home)])
+    return out

@@ -1,0 +1,542 @@
+"""Tensor: an array that remembers how it was made.
+
+A Tensor is a plain array (`data`) with an edge into the graph of what was computed (`edge`). The edge is
+
+* ``None``: a constant,
+* a `Leaf`: a variable, where a gradient comes to rest,
+* a node of the graph (see `anynet.autograd.engine`): the result of an operation on one of those.
+
+The operators and the standard's functions are primitives (`anynet.ops`), which install themselves here.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+
+from anynet import dtypes
+from anynet_backends import TYPES, Array, backend_of, host, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+__all__ = ["Buffer", "Leaf", "Parameter", "Tensor", "enable_grad", "is_grad_enabled", "no_grad", "unwrap"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+clock = itertools.count(1).__next__  # numbers graph nodes and in-place writes in the order in which they happened
+
+
+class _Mode(threading.local):
+    recording: bool = True
+
+
+mode = _Mode()
+
+
+class _GradMode:
+    """Context manager and decorator that switches recording in this thread."""
+
+    __slots__ = ("_before",)
+    _recording: ClassVar[bool]
+
+    def __init__(self) -> None:
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._before.append(mode.recording)
+        mode.recording = self._recording
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        mode.recording = self._before.pop()
+
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @functools.wraps(function)
+        def inside(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            with type(self)():
+                return function(*args, **kwargs)
+
+        return inside
+
+
+class no_grad(_GradMode):
+    """Nothing inside is recorded: ``with no_grad(): …`` or ``@no_grad()``.
+
+    >>> import anynet as an
+    >>> x = an.asarray([1.0, 2.0], requires_grad=True)
+    >>> with an.no_grad():
+    ...     (x * 2).requires_grad
+    False
+    """
+
+    __slots__ = ()
+    _recording = False
+
+
+class enable_grad(_GradMode):
+    """The opposite of `no_grad`, to record inside a `no_grad` block."""
+
+    __slots__ = ()
+    _recording = True
+
+
+def is_grad_enabled() -> bool:
+    """True where operations on Tensors that require a gradient are recorded (in this thread)."""
+    return mode.recording
+
+
+class Leaf:
+    """Where a gradient comes to rest: the graph's end for one variable.
+
+    Kept apart from the Tensor, so that neither refers to itself: no reference cycle keeps arrays alive.
+    `buffer` is the place in an optimizer's flat buffer into which the gradient is written, where there is one.
+    `written` is the time of the last in-place write to the variable (see `Tensor.assign_`).
+    """
+
+    __slots__ = ("__weakref__", "buffer", "dtype", "grad", "hooks", "name", "seq", "shape", "written")
+
+    def __init__(self, data: Array) -> None:
+        self.shape: tuple[int, ...] = data.shape
+        self.dtype = data.dtype
+        self.seq: int = clock()
+        self.written: int = 0
+        self.grad: Tensor | None = None
+        self.buffer: Array | None = None
+        self.hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
+        self.name: str | None = None
+
+
+class Tensor:
+    """An array of the Python array API standard that can be differentiated.
+
+    Parameters: `data` is an array of any backend (used as it is, not copied), a Tensor, a Python scalar or a nested
+    list; `dtype` and `device` convert; `requires_grad` makes it a variable (floating-point types only).
+
+    Attributes: `shape`, `ndim`, `size`, `dtype`, `device` (a string), `T`, `mT`; `data` (the plain array), `grad`
+    (a Tensor, after ``backward()``), `requires_grad`, `is_leaf`.
+
+    Python floats become float32, ints int64 (`anynet.dtypes.set_default_float`).
+
+    >>> import anynet as an
+    >>> x = an.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> an.sum(x * x).backward()
+    >>> x.grad
+    Tensor([2., 4., 6.])
+    """
+
+    __slots__ = ("__weakref__", "data", "edge")
+
+    data: Array
+    edge: Any  # None | Leaf | engine.Node | engine.Pick
+
+    __array_ufunc__ = None  # NumPy and CuPy defer to the reflected operators
+    __array_priority__ = 1000
+
+    def __init__(
+        self, data: Any, *, dtype: Any = None, device: str | None = None, requires_grad: bool = False
+    ) -> None:
+        self.data = to_plain(data, dtype=dtype, device=device)
+        self.edge = None
+        if requires_grad:
+            self.requires_grad_()
+
+    # ----- what the standard asks of an array -----
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.data.shape)
+
+    @property
+    def size(self) -> int:
+        total = 1
+        for length in self.data.shape:
+            total *= length
+        return total
+
+    @property
+    def dtype(self) -> dtypes.DType:
+        return dtypes.of(self.data.dtype)
+
+    @property
+    def device(self) -> str:
+        return backend_of(self.data).device_of(self.data)
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType:
+        import anynet
+
+        known = ("2021.12", "2022.12", "2023.12", "2024.12", anynet.__array_api_version__)
+        if api_version is not None and api_version not in known:
+            msg = f"array API version {api_version!r} is not offered; offered: {', '.join(known)}"
+            raise ValueError(msg)
+        return anynet
+
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: Any = None,
+        copy: bool | None = None,
+    ) -> Any:
+        self._refuse_if_recorded("__dlpack__", "x.detach()")
+        options = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+        return self.data.__dlpack__(**{k: v for k, v in options.items() if v is not None})
+
+    def __dlpack_device__(self) -> tuple[Any, int]:
+        return self.data.__dlpack_device__()  # type: ignore[no-any-return]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        self._refuse_if_recorded("conversion to a NumPy array", "x.detach() or x.numpy()")
+        xp = backend_of(self.data)
+        if self.device != "cpu":
+            msg = f"implicit copy of a Tensor on {self.device} to the host; say x.numpy() or x.to('cpu')"
+            raise TypeError(msg)
+        return xp.asarray(self.data, dtype=dtype, copy=copy)
+
+    def _refuse_if_recorded(self, what: str, remedy: str) -> None:
+        if self.edge is not None and mode.recording:
+            msg = f"{what} would cut the gradient of a Tensor that is being differentiated; say {remedy} to do so"
+            raise RuntimeError(msg)
+
+    def _scalar(self, kind: Callable[[Any], Any]) -> Any:
+        if self.data.shape != ():
+            if self.size != 1 or self.ndim:
+                msg = f"only a 0-d Tensor converts to a Python {kind.__name__}, got shape {self.shape}; try x[0] or item()"
+                raise TypeError(msg)
+        return kind(self.data)
+
+    def __bool__(self) -> bool:
+        return self._scalar(bool)  # type: ignore[no-any-return]
+
+    def __int__(self) -> int:
+        return self._scalar(int)  # type: ignore[no-any-return]
+
+    def __float__(self) -> float:
+        return self._scalar(float)  # type: ignore[no-any-return]
+
+    def __complex__(self) -> complex:
+        return self._scalar(complex)  # type: ignore[no-any-return]
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in ("int", "uint"):
+            msg = f"only an integer Tensor can be used as an index, got {self.dtype}"
+            raise TypeError(msg)
+        return self._scalar(int)  # type: ignore[no-any-return]
+
+    def __len__(self) -> int:
+        if not self.data.shape:
+            msg = "a 0-d Tensor has no length"
+            raise TypeError(msg)
+        return int(self.data.shape[0])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for i in range(len(self)):
+            yield self[i, ...]
+
+    __hash__ = object.__hash__
+
+    # ----- gradients -----
+
+    @property
+    def requires_grad(self) -> bool:
+        """True where a gradient flows through this Tensor."""
+        return self.edge is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, value: bool = True) -> Tensor:
+        """Make this Tensor a variable (or, with False, a variable a constant). Returns itself."""
+        if not value:
+            if self.edge is not None and type(self.edge) is not Leaf:
+                msg = "requires_grad can only be switched off on a variable; use x.detach() on a result"
+                raise RuntimeError(msg)
+            self.edge = None
+        elif self.edge is None:
+            if not self.dtype.is_floating:
+                msg = (
+                    f"only floating-point Tensors can require a gradient, got {self.dtype}; "
+                    "convert it: anynet.astype(x, anynet.float32)"
+                )
+                raise TypeError(msg)
+            self.edge = Leaf(self.data)
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """True for variables and constants, False for results of recorded operations."""
+        return self.edge is None or type(self.edge) is Leaf
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that ``backward()`` accumulated here, or None."""
+        edge = self.edge
+        if type(edge) is Leaf:
+            return edge.grad
+        return getattr(edge, "kept_grad", None)
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        edge = self.edge
+        if type(edge) is not Leaf:
+            msg = "only a variable (a leaf with requires_grad) has a gradient to set"
+            raise RuntimeError(msg)
+        if value is None:
+            edge.grad = None
+            return
+        plain = unwrap(value)
+        if tuple(plain.shape) != tuple(self.shape) or plain.dtype != self.data.dtype:
+            msg = f"gradient of shape {tuple(plain.shape)}, {plain.dtype} for a Tensor of shape {self.shape}, {self.dtype}"
+            raise ValueError(msg)
+        edge.grad = value if isinstance(value, Tensor) else wrap(plain)
+
+    def detach(self) -> Tensor:
+        """The same data as a constant: no gradient flows through the result."""
+        return wrap(self.data)
+
+    def assign_(self, value: Any) -> Tensor:
+        """Overwrite the data in place (views of it, such as an optimizer's flat buffer, see the change).
+
+        A backward pass through operations that were recorded before and need the old value raises instead of giving a
+        wrong gradient.
+        """
+        edge = self.edge
+        if edge is not None:
+            if type(edge) is not Leaf:
+                msg = "assign_ writes to variables and constants, not to the result of a recorded operation"
+                raise RuntimeError(msg)
+            edge.written = clock()
+        source = unwrap(value)
+        if not hasattr(source, "shape"):
+            self.data[...] = source
+            return self
+        if tuple(source.shape) != tuple(self.shape):
+            msg = f"assign_ of shape {tuple(source.shape)} to a Tensor of shape {self.shape}"
+            raise ValueError(msg)
+        xp = backend_of(self.data)
+        if backend_of(source) is not xp or xp.device_of(source) != xp.device_of(self.data):
+            source = move(source, self.device)
+        self.data[...] = source if source.dtype == self.data.dtype else xp.astype(source, self.data.dtype)
+        return self
+
+    # ----- to Python and the host -----
+
+    def item(self) -> Any:
+        """The one element as a Python scalar (copies from the device)."""
+        if self.size != 1:
+            msg = f"item() needs one element, got shape {self.shape}"
+            raise ValueError(msg)
+        return backend_of(self.data).to_host(self.data).item()
+
+    def numpy(self) -> Any:
+        """A NumPy array with this data, copied from the device where needed; outside the graph."""
+        return backend_of(self.data).to_host(self.data)
+
+    def tolist(self) -> Any:
+        """Nested Python lists."""
+        return self.numpy().tolist()
+
+    def __repr__(self) -> str:
+        text = host.repr(self.numpy(), prefix="Tensor(")
+        extra = "" if self.dtype in (dtypes.default_float(), dtypes.int64, dtypes.bool) else f", dtype={self.dtype}"
+        if self.device != "cpu":
+            extra += f", device={self.device!r}"
+        if self.edge is not None:
+            extra += ", requires_grad=True" if self.is_leaf else f", from={self.edge.label}"
+        return f"{type(self).__name__}({text}{extra})"
+
+    def __getattr__(self, name: str) -> Any:
+        import anynet
+
+        hint = f"; the array API has functions, not methods: anynet.{name}(x)" if name in anynet.__all__ else ""
+        msg = f"'{type(self).__name__}' object has no attribute {name!r}{hint}"
+        raise AttributeError(msg)
+
+    def __reduce__(self) -> Any:
+        msg = "Tensors are not pickled; save data as safetensors (anynet.save) or pass x.numpy()"
+        raise TypeError(msg)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf:
+            msg = "only variables and constants can be deep-copied; use x.detach() first"
+            raise RuntimeError(msg)
+        xp = backend_of(self.data)
+        new = wrap(xp.asarray(self.data, copy=True), type(self))
+        if self.edge is not None:
+            new.edge = Leaf(new.data)
+            if self.edge.grad is not None:
+                new.edge.grad = wrap(xp.asarray(self.edge.grad.data, copy=True))
+        memo[id(self)] = new
+        return new
+
+    if TYPE_CHECKING:  # installed by anynet.ops and anynet.autograd
+
+        def __abs__(self) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __pos__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __add__(self, other: Any, /) -> Tensor: ...
+        def __radd__(self, other: Any, /) -> Tensor: ...
+        def __sub__(self, other: Any, /) -> Tensor: ...
+        def __rsub__(self, other: Any, /) -> Tensor: ...
+        def __mul__(self, other: Any, /) -> Tensor: ...
+        def __rmul__(self, other: Any, /) -> Tensor: ...
+        def __truediv__(self, other: Any, /) -> Tensor: ...
+        def __rtruediv__(self, other: Any, /) -> Tensor: ...
+        def __floordiv__(self, other: Any, /) -> Tensor: ...
+        def __mod__(self, other: Any, /) -> Tensor: ...
+        def __pow__(self, other: Any, /) -> Tensor: ...
+        def __rpow__(self, other: Any, /) -> Tensor: ...
+        def __matmul__(self, other: Any, /) -> Tensor: ...
+        def __rmatmul__(self, other: Any, /) -> Tensor: ...
+        def __and__(self, other: Any, /) -> Tensor: ...
+        def __or__(self, other: Any, /) -> Tensor: ...
+        def __xor__(self, other: Any, /) -> Tensor: ...
+        def __lshift__(self, other: Any, /) -> Tensor: ...
+        def __rshift__(self, other: Any, /) -> Tensor: ...
+        def __lt__(self, other: Any, /) -> Tensor: ...
+        def __le__(self, other: Any, /) -> Tensor: ...
+        def __gt__(self, other: Any, /) -> Tensor: ...
+        def __ge__(self, other: Any, /) -> Tensor: ...
+        def __eq__(self, other: Any, /) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: Any, /) -> Tensor: ...  # type: ignore[override]
+        def __getitem__(self, key: Any, /) -> Tensor: ...
+        def __setitem__(self, key: Any, value: Any, /) -> None: ...
+        def backward(
+            self, gradient: Any = None, *, retain_graph: bool | None = None, create_graph: bool = False
+        ) -> None: ...
+        def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]: ...
+        def retain_grad(self) -> None: ...
+        def to(self, target: Any, /) -> Tensor: ...
+        def to_device(self, device: str, /, *, stream: Any = None) -> Tensor: ...
+        @property
+        def T(self) -> Tensor: ...
+        @property
+        def mT(self) -> Tensor: ...
+
+
+class Parameter(Tensor):
+    """A Tensor that a Module trains: a variable by default (``requires_grad=True``)."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, data: Any, requires_grad: bool = True, *, dtype: Any = None, device: str | None = None
+    ) -> None:
+        super().__init__(data, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
+class Buffer(Tensor):
+    """A Tensor that belongs to a Module's state but is not trained, such as a running mean.
+
+    `persistent=False` leaves it out of the ``state_dict``.
+    """
+
+    __slots__ = ("persistent",)
+    persistent: bool
+
+    def __init__(
+        self, data: Any, *, persistent: bool = True, dtype: Any = None, device: str | None = None
+    ) -> None:
+        super().__init__(data, dtype=dtype, device=device)
+        self.persistent = persistent
+
+
+_new = Tensor.__new__
+
+
+def wrap(data: Array, cls: type[Tensor] = Tensor) -> Tensor:
+    """A constant Tensor around a plain array, without any conversion."""
+    x = _new(cls)
+    x.data = data
+    x.edge = None
+    if cls is Buffer:
+        x.persistent = True  # type: ignore[attr-defined]
+    return x
+
+
+def unwrap(x: Any) -> Any:
+    """The plain array of a Tensor; anything else as it is."""
+    return x.data if isinstance(x, Tensor) else x
+
+
+def move(data: Array, device: str) -> Array:
+    """A plain array on another device (through the host, or directly within one library)."""
+    xp, name = resolve(device)
+    source = backend_of(data)
+    if source is xp:
+        if source.device_of(data) == name:
+            return data
+        if source.name == "cupy":
+            return xp.asarray(data, device=xp.native_device(name))
+    return xp.from_host(source.to_host(data), name)
+
+
+def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bool | None = None) -> Array:
+    """A plain array from a Tensor, a plain array, a Python scalar or nested lists of those."""
+    if isinstance(obj, Tensor):
+        obj = obj.data
+    if type(obj) in TYPES or host.is_array(obj):
+        xp = backend_of(obj)
+        data = obj if type(obj) is xp.array_type else xp.asarray(obj)
+        if device is not None:
+            moved = move(data, device)
+            if moved is not data:
+                if copy is False:
+                    msg = f"copy=False, but moving from {xp.device_of(data)} to {device} copies"
+                    raise ValueError(msg)
+                data, copy = moved, None
+                xp = backend_of(data)
+        if dtype is not None:
+            want = dtypes.native(xp, dtype)
+            if data.dtype != want:
+                if copy is False:
+                    msg = f"copy=False, but converting {data.dtype} to {want} copies"
+                    raise ValueError(msg)
+                return xp.astype(data, want)
+        return xp.asarray(data, copy=True) if copy else data
+    try:
+        xp = backend_of(obj)
+    except TypeError:
+        pass
+    else:
+        return to_plain(xp.asarray(obj), dtype=dtype, device=device, copy=copy)
+    if isinstance(obj, (list, tuple)) and obj:
+        obj = _plain_nested(obj)
+    xp, name = resolve(device)
+    made = host.asarray(obj, dtype=None if dtype is None else dtypes.of(dtype).name)
+    if dtype is None:
+        if made.dtype.kind == "f":
+            made = host.asarray(made, dtype=dtypes.default_float().name)
+        elif made.dtype.kind == "c":
+            made = host.asarray(made, dtype=dtypes.of(complex).name)
+        elif made.dtype.kind not in "biu":
+            msg = f"cannot make a Tensor of {type(obj).__name__} {obj!r:.60}; give numbers, nested lists or an array"
+            raise TypeError(msg)
+    if copy is False:
+        msg = f"copy=False, but a {type(obj).__name__} is always copied into a new array"
+        raise ValueError(msg)
+    return xp.from_host(made, name)
+
+
+def _plain_nested(obj: Any) -> Any:
+    """Nested lists with 0-d Tensors replaced by Python scalars; refuses to cut a tape silently."""
+    if isinstance(obj, (list, tuple)):
+        return [_plain_nested(item) for item in obj]
+    if isinstance(obj, Tensor):
+        if obj.edge is not None and mode.recording:
+            msg = "a list of Tensors that are being differentiated: join them with anynet.stack or anynet.concat"
+            raise TypeError(msg)
+        return obj.numpy()
+    return obj
