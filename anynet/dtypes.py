@@ -87,7 +87,7 @@ def of(dtype: Any) -> DType:
     if isinstance(dtype, DType):
         return dtype
     try:
-        return _by_native[dtype]
+        return _by_native[type(dtype), dtype]  # with its type: dtypes of different libraries are never compared
     except (KeyError, TypeError):
         pass
     found: DType | None = None
@@ -107,7 +107,7 @@ def of(dtype: Any) -> DType:
         name = name if isinstance(name, str) else str(dtype).rpartition(".")[2]
         found = _by_name.get(name.rstrip("_"))
         if found is not None:
-            _by_native[dtype] = found
+            _by_native[type(dtype), dtype] = found
     if found is None:
         import difflib
 

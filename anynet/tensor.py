@@ -348,7 +348,7 @@ class Tensor:
         return self.numpy().tolist()
 
     def __repr__(self) -> str:
-        text = host.repr(self.numpy(), prefix="Tensor(")
+        text = host.text(self.numpy(), prefix="Tensor(")
         extra = "" if self.dtype in (dtypes.default_float(), dtypes.int64, dtypes.bool) else f", dtype={self.dtype}"
         if self.device != "cpu":
             extra += f", device={self.device!r}"

@@ -209,7 +209,7 @@ def _leading_arrays(x: Tensor, key: tuple[Any, ...]) -> tuple[Any, tuple[int, ..
     from anynet.ops.manipulation import broadcast_shapes
 
     parts = list(key)
-    while parts and (parts[-1] is ... or parts[-1] == slice(None)):
+    while parts and (parts[-1] is ... or (isinstance(parts[-1], slice) and parts[-1] == slice(None))):
         parts.pop()
     if any(p is None or p is ... or isinstance(p, slice) for p in parts):
         return None, ()

@@ -331,3 +331,8 @@ def normal(
     check_words(key, stream, step, math.prod(shape))
     draws = np.random.Generator(_philox(key, stream, step)).standard_normal(shape)
     return draws * std + mean
+
+
+def text(a: Array, prefix: str = "") -> str:
+    """The elements as text, long arrays abridged."""
+    return str(np.array2string(np.asarray(a), separator=", ", prefix=prefix))

@@ -1,0 +1,4 @@
+"""The functions of arrays: the standard's, and the primitives of neural networks.
+
+Each module holds one family; each function stands beside its gradient rule.
+"""

@@ -1,0 +1,213 @@
+"""New arrays. Python floats become float32 (`anynet.dtypes.set_default_float`), and `device=None` is the default device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from anynet import dtypes
+from anynet.ops.manipulation import expand_dims, reshape, to_device
+from anynet.tensor import Tensor, mode, to_plain, unwrap, wrap
+from anynet_backends import backend_of, resolve
+
+__all__ = [
+    "arange", "asarray", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like", "linspace", "meshgrid",
+    "ones", "ones_like", "tril", "triu", "zeros", "zeros_like",
+]  # fmt: skip
+
+
+def asarray(
+    obj: Any, /, *, dtype: Any = None, device: str | None = None, copy: bool | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A Tensor from a Tensor, an array of any backend, a Python scalar or nested lists.
+
+    An array stays where it is unless `device` says otherwise; lists go to the default device. A Tensor keeps its place
+    in the graph. `requires_grad=True` makes the result a variable.
+
+    >>> import anynet as an
+    >>> an.asarray([[1, 2], [3, 4]]).dtype
+    anynet.int64
+    """
+    if isinstance(obj, Tensor) and obj.edge is not None and mode.recording and not requires_grad:
+        from anynet.autograd.fitting import cast_to
+
+        out = obj if device is None else to_device(obj, device)
+        if dtype is not None and dtypes.of(dtype) is not out.dtype:
+            if copy is False:
+                msg = f"copy=False, but converting {out.dtype} to {dtypes.of(dtype)} copies"
+                raise ValueError(msg)
+            return cast_to(out, dtype=dtypes.of(dtype))  # type: ignore[no-any-return]
+        if copy:
+            new = reshape(out, out.shape)
+            new.data = to_plain(out.data, copy=True)
+            return new  # type: ignore[no-any-return]
+        return out  # type: ignore[no-any-return]
+    data = to_plain(obj, dtype=dtype, device=device, copy=copy)
+    if isinstance(obj, Tensor) and data is obj.data and not requires_grad:
+        return obj
+    out = wrap(data)
+    return out.requires_grad_() if requires_grad else out
+
+
+def _place(device: str | None) -> tuple[Any, Any]:
+    xp, name = resolve(device)
+    return xp, xp.native_device(name)
+
+
+def _float(dtype: Any) -> Any:
+    return dtypes.default_float() if dtype is None else dtype
+
+
+def _shape(shape: int | Sequence[int]) -> tuple[int, ...]:
+    return (int(shape),) if hasattr(shape, "__index__") else tuple(int(n) for n in shape)
+
+
+def zeros(shape: int | Sequence[int], *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """An array of zeros."""
+    xp, where = _place(device)
+    return wrap(xp.zeros(_shape(shape), dtype=dtypes.native(xp, _float(dtype)), device=where))
+
+
+def ones(shape: int | Sequence[int], *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """An array of ones."""
+    xp, where = _place(device)
+    return wrap(xp.ones(_shape(shape), dtype=dtypes.native(xp, _float(dtype)), device=where))
+
+
+def empty(shape: int | Sequence[int], *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """An array whose elements are not set."""
+    xp, where = _place(device)
+    return wrap(xp.empty(_shape(shape), dtype=dtypes.native(xp, _float(dtype)), device=where))
+
+
+def full(shape: int | Sequence[int], fill_value: Any, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """An array filled with one value, whose type gives the dtype."""
+    xp, where = _place(device)
+    dtype = type(fill_value) if dtype is None else dtype
+    return wrap(xp.full(_shape(shape), fill_value, dtype=dtypes.native(xp, dtype), device=where))
+
+
+def eye(
+    n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: str | None = None
+) -> Tensor:
+    """Ones on the k-th diagonal, zeros elsewhere."""
+    xp, where = _place(device)
+    return wrap(xp.eye(n_rows, n_cols, k=k, dtype=dtypes.native(xp, _float(dtype)), device=where))
+
+
+def arange(
+    start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None, device: str | None = None
+) -> Tensor:
+    """Numbers from start (included) to stop (excluded) by step; ints give int64."""
+    xp, where = _place(device)
+    if dtype is None:
+        dtype = int if all(v is None or isinstance(v, int) for v in (start, stop, step)) else float
+    return wrap(xp.arange(start, stop, step, dtype=dtypes.native(xp, dtype), device=where))
+
+
+def linspace(
+    start: complex, stop: complex, /, num: int, *, dtype: Any = None, device: str | None = None, endpoint: bool = True
+) -> Tensor:
+    """`num` evenly spaced numbers from start to stop, which is included with `endpoint`."""
+    xp, where = _place(device)
+    if dtype is None:
+        dtype = complex if isinstance(start, complex) or isinstance(stop, complex) else float
+    return wrap(xp.linspace(start, stop, num, dtype=dtypes.native(xp, dtype), device=where, endpoint=endpoint))
+
+
+def _like(name: str, x: Any, dtype: Any, device: str | None, *args: Any) -> Tensor:
+    data = unwrap(x)
+    xp = backend_of(data)
+    if device is None:
+        where = xp.native_device(xp.device_of(data))
+    else:
+        other, where = _place(device)
+        if other is not xp:
+            like = {"zeros_like": zeros, "ones_like": ones, "empty_like": empty, "full_like": full}[name]
+            kind = dtypes.of(data.dtype) if dtype is None else dtype
+            return like(tuple(data.shape), *args, dtype=kind, device=device)  # type: ignore[operator, no-any-return]
+    native = data.dtype if dtype is None else dtypes.native(xp, dtype)
+    return wrap(getattr(xp, name)(data, *args, dtype=native, device=where))
+
+
+def zeros_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """Zeros with the shape, dtype and device of x."""
+    return _like("zeros_like", x, dtype, device)
+
+
+def ones_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """Ones with the shape, dtype and device of x."""
+    return _like("ones_like", x, dtype, device)
+
+
+def empty_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """An array with the shape, dtype and device of x whose elements are not set."""
+    return _like("empty_like", x, dtype, device)
+
+
+def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """One value with the shape, dtype and device of x."""
+    return _like("full_like", x, dtype, device, fill_value)
+
+
+def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = None) -> Tensor:
+    """The data of any object that speaks DLPack, shared where possible: a CPU array becomes one of the CPU backend."""
+    if isinstance(x, Tensor):
+        x._refuse_if_recorded("from_dlpack", "x.detach()")
+        return asarray(wrap(x.data), device=device, copy=copy)
+    kind = int(x.__dlpack_device__()[0])
+    xp, _ = resolve("cuda" if kind == 2 else None)
+    if kind == 1 and xp.name != "numpy":
+        try:
+            return asarray(wrap(xp.from_dlpack(x)), device=device, copy=copy)
+        except (TypeError, ValueError, RuntimeError, BufferError):
+            xp, _ = resolve("cpu")
+    return asarray(wrap(xp.from_dlpack(x)), device=device, copy=copy)
+
+
+def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
+    """Coordinate arrays from 1-d arrays; 'xy' swaps the first two axes, 'ij' keeps the order of the arguments."""
+    if indexing not in ("xy", "ij"):
+        msg = f"meshgrid: indexing is 'xy' or 'ij', got {indexing!r}"
+        raise ValueError(msg)
+    from anynet.ops.manipulation import broadcast_arrays, permute_dims
+
+    n = len(arrays)
+    if any(len(a.shape) > 1 for a in arrays):
+        msg = f"meshgrid takes 1-d arrays, got shapes {', '.join(str(tuple(a.shape)) for a in arrays)}"
+        raise ValueError(msg)
+    wide = [
+        expand_dims(reshape(a, (-1,)), axis=tuple(d for d in range(n) if d != i)) for i, a in enumerate(arrays)
+    ]
+    out = broadcast_arrays(*wide)
+    if indexing == "xy" and n > 1:
+        out = tuple(permute_dims(a, (1, 0, *range(2, n))) for a in out)
+    return out
+
+
+def _triangle(x: Any, k: int, upper: bool) -> Any:
+    from anynet.ops.elementwise import where
+
+    data = unwrap(x)
+    xp = backend_of(data)
+    if len(data.shape) < 2:
+        msg = f"tril and triu take matrices or stacks of them, got shape {tuple(data.shape)}"
+        raise ValueError(msg)
+    if not xp.isdtype(data.dtype, ("real floating", "complex floating")):
+        out = (xp.triu if upper else xp.tril)(data, k=k)
+        return wrap(out) if isinstance(x, Tensor) else out
+    rows, cols = data.shape[-2:]
+    device = xp.native_device(xp.device_of(data))
+    i = xp.reshape(xp.arange(rows, device=device), (rows, 1))
+    j = xp.reshape(xp.arange(cols, device=device), (1, cols))
+    return where(j - i >= k if upper else j - i <= k, x, 0.0)
+
+
+def tril(x: Any, /, *, k: int = 0) -> Any:
+    """The lower triangle: elements above the k-th diagonal are set to zero."""
+    return _triangle(x, k, upper=False)
+
+
+def triu(x: Any, /, *, k: int = 0) -> Any:
+    """The upper triangle: elements below the k-th diagonal are set to zero."""
+    return _triangle(x, k, upper=True)

@@ -1,0 +1,341 @@
+"""Sums, means, extremes and their gradients."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any
+
+from anynet import dtypes
+from anynet.autograd.fitting import broadcast_to, cast_to
+from anynet.autograd.primitive import primitive
+from anynet.ops.elementwise import conj, equal
+from anynet.ops.indexing import getitem
+from anynet.ops.manipulation import axes_of, concat, flip, moveaxis, reshape, stack
+from anynet.tensor import Tensor, backend_of
+from anynet_backends import Array, Backend
+
+__all__ = [
+    "all", "any", "argmax", "argmin", "count_nonzero", "cumulative_prod", "cumulative_sum", "diff", "max", "mean",
+    "min", "prod", "std", "sum", "var",
+]  # fmt: skip
+
+Axis = int | Sequence[int] | None
+_max = builtins.max
+
+
+def _axes(x: Any, axis: Axis) -> tuple[int, ...] | None:
+    return None if axis is None else axes_of(axis, len(x.shape))
+
+
+def _count(shape: tuple[int, ...], axis: tuple[int, ...] | None) -> int:
+    n = 1
+    for i, length in enumerate(shape):
+        if axis is None or i in axis:
+            n *= length
+    return n
+
+
+def spread(g: Any, shape: tuple[int, ...], axis: tuple[int, ...] | None, keepdims: bool) -> Any:
+    """A reduced gradient over the shape that was reduced."""
+    if not keepdims and axis is not None:
+        g = reshape(g, tuple(1 if i in axis else n for i, n in enumerate(shape)))
+    elif not keepdims:
+        g = reshape(g, (1,) * len(shape))
+    return broadcast_to(g, shape=shape)
+
+
+def _keep(y: Any, shape: tuple[int, ...], axis: tuple[int, ...] | None, keepdims: bool) -> Any:
+    if keepdims:
+        return y
+    return reshape(y, tuple(1 if axis is None or i in axis else n for i, n in enumerate(shape)))
+
+
+@primitive(name="sum")
+def _sum(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: bool, dtype: Any) -> Array:
+    if dtype is not None:
+        return xp.sum(x, axis=axis, keepdims=keepdims, dtype=dtypes.native(xp, dtype))
+    return xp.sum(x, axis=axis, keepdims=keepdims)
+
+
+_sum.vjp(x=lambda g, x_shape, axis, keepdims: spread(g, x_shape, axis, keepdims))
+
+
+def sum(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
+    """Σ x along axes (None: all)."""
+    return _sum(x, axis=_axes(x, axis), keepdims=keepdims, dtype=dtype)
+
+
+@primitive(name="mean")
+def _mean(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: bool) -> Array:
+    return xp.mean(x, axis=axis, keepdims=keepdims)
+
+
+_mean.vjp(
+    x=lambda g, x_shape, axis, keepdims: spread(g * (1.0 / _max(_count(x_shape, axis), 1)), x_shape, axis, keepdims)
+)
+
+
+def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The arithmetic mean (1/n) Σ x along axes (None: all)."""
+    return _mean(x, axis=_axes(x, axis), keepdims=keepdims)
+
+
+@primitive(name="var")
+def _var(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, correction: float, keepdims: bool) -> Array:
+    return xp.var(x, axis=axis, correction=correction, keepdims=keepdims)
+
+
+def _var_rule(g: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:
+    shape = tuple(x.shape)
+    centred = x - _mean(x, axis=axis, keepdims=True)
+    free = _count(shape, axis) - correction
+    return spread(g * (2.0 / free if free > 0 else float("nan")), shape, axis, keepdims) * centred
+
+
+_var.vjp(x=_var_rule)
+
+
+def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+    """The variance Σ (x − mean)² / (n − correction) along axes (None: all)."""
+    return _var(x, axis=_axes(x, axis), correction=correction, keepdims=keepdims)
+
+
+@primitive(name="std")
+def _std(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, correction: float, keepdims: bool) -> Array:
+    return xp.std(x, axis=axis, correction=correction, keepdims=keepdims)
+
+
+_std.vjp(
+    x=lambda g, y, x, axis, correction, keepdims: _var_rule(g / (2.0 * y), x, axis, correction, keepdims),
+)
+
+
+def std(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+    """The standard deviation, the root of `var`."""
+    return _std(x, axis=_axes(x, axis), correction=correction, keepdims=keepdims)
+
+
+# ----- extremes: ties share the gradient equally -----
+
+
+@primitive(name="max")
+def _max_p(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: bool) -> Array:
+    return xp.max(x, axis=axis, keepdims=keepdims)
+
+
+@primitive(name="min")
+def _min_p(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: bool) -> Array:
+    return xp.min(x, axis=axis, keepdims=keepdims)
+
+
+def _extreme_rule(g: Any, y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
+    shape = tuple(x.shape)
+    hit = cast_to(equal(x, _keep(y, shape, axis, keepdims)), dtype=dtypes.of(g.dtype))
+    share = hit / _sum(hit, axis=axis, keepdims=True, dtype=None)
+    return spread(g, shape, axis, keepdims) * share
+
+
+_max_p.vjp(x=_extreme_rule)
+_min_p.vjp(x=_extreme_rule)
+
+
+def max(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The largest element along axes (None: all)."""
+    return _max_p(x, axis=_axes(x, axis), keepdims=keepdims)
+
+
+def min(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The smallest element along axes (None: all)."""
+    return _min_p(x, axis=_axes(x, axis), keepdims=keepdims)
+
+
+# ----- products -----
+
+
+@primitive(name="prod")
+def _prod(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: bool, dtype: Any) -> Array:
+    if dtype is not None:
+        return xp.prod(x, axis=axis, keepdims=keepdims, dtype=dtypes.native(xp, dtype))
+    return xp.prod(x, axis=axis, keepdims=keepdims)
+
+
+def _prod_rule(g: Any, x: Any, axis: Any, keepdims: bool) -> Any:
+    """The product of all the others: from the left times from the right, exact where elements are zero."""
+    shape = tuple(x.shape)
+    where = tuple(range(len(shape))) if axis is None else axis
+    rest = tuple(i for i in range(len(shape)) if i not in where)
+    flat = moveaxis(x, rest, tuple(range(len(rest)))) if rest else x
+    flat = reshape(flat, (*(shape[i] for i in rest), _count(shape, axis)))
+    last = len(rest)
+    if flat.shape[last] > 1:
+        body = (slice(None),) * last
+        one = getitem(flat, (*body, slice(0, 1))) * 0 + 1
+        left = concat([one, _cumprod(getitem(flat, (*body, slice(None, -1))), axis=last)], axis=last)
+        back = flip(flat, axis=last)
+        right = flip(concat([one, _cumprod(getitem(back, (*body, slice(None, -1))), axis=last)], axis=last), axis=last)
+        others = left * right
+    else:
+        others = flat * 0 + 1
+    order = (*rest, *where)
+    others = reshape(others, tuple(shape[i] for i in order))
+    inverse = tuple(order.index(i) for i in range(len(shape)))
+    from anynet.ops.manipulation import permute_dims
+
+    return spread(g, shape, axis, keepdims) * conj(permute_dims(others, inverse))
+
+
+_prod.vjp(x=_prod_rule)
+
+
+def prod(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
+    """Π x along axes (None: all)."""
+    return _prod(x, axis=_axes(x, axis), keepdims=keepdims, dtype=dtype)
+
+
+# ----- running sums and products -----
+
+
+@primitive(name="cumulative_sum")
+def _cumsum(xp: Backend, x: Array, *, axis: int, dtype: Any = None) -> Array:
+    if dtype is not None:
+        return xp.cumulative_sum(x, axis=axis, dtype=dtypes.native(xp, dtype))
+    return xp.cumulative_sum(x, axis=axis)
+
+
+_cumsum.vjp(x=lambda g, axis: flip(_cumsum(flip(g, axis=axis), axis=axis), axis=axis))
+
+
+@primitive(name="cumulative_prod")
+def _cumprod(xp: Backend, x: Array, *, axis: int, dtype: Any = None) -> Array:
+    if dtype is not None:
+        return xp.cumulative_prod(x, axis=axis, dtype=dtypes.native(xp, dtype))
+    return xp.cumulative_prod(x, axis=axis)
+
+
+def _cumprod_rule(g: Any, x: Any, axis: int) -> Any:
+    """∂L/∂x_k = (Π_{j<k} x_j) r_k with r_k = g_k + x_{k+1} r_{k+1}: no division, so zeros are no exception."""
+    n = x.shape[axis]
+    if n == 0:
+        return g
+    before = (slice(None),) * axis
+
+    def at(a: Any, k: int) -> Any:
+        return getitem(a, (*before, k, ...))
+
+    r = at(g, n - 1)
+    rs = [r]
+    for k in range(n - 2, -1, -1):
+        r = at(g, k) + conj(at(x, k + 1)) * r
+        rs.append(r)
+    first = getitem(x, (*before, slice(0, 1), ...)) * 0 + 1
+    left = first if n == 1 else concat([first, _cumprod(getitem(x, (*before, slice(0, n - 1), ...)), axis=axis)], axis=axis)
+    return stack(rs[::-1], axis=axis) * conj(left)
+
+
+_cumprod.vjp(x=_cumprod_rule)
+
+
+def _one_axis(x: Any, axis: int | None, what: str) -> int:
+    if axis is None:
+        if len(x.shape) != 1:
+            msg = f"{what}: axis is needed for an array of shape {tuple(x.shape)}"
+            raise ValueError(msg)
+        axis = 0
+    return axes_of(axis, len(x.shape))[0]
+
+
+def _initial(x: Any, y: Any, axis: int, value: float) -> Any:
+    from anynet.ops.creation import full
+
+    shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
+    plain = y.data if isinstance(y, Tensor) else y
+    start = full(shape, value, dtype=dtypes.of(plain.dtype), device=backend_of(plain).device_of(plain))
+    return concat([start if isinstance(y, Tensor) else start.data, y], axis=axis)
+
+
+def cumulative_sum(x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Any:
+    """Running sums along an axis, beginning with 0 where `include_initial`."""
+    where = _one_axis(x, axis, "cumulative_sum")
+    y = _cumsum(x, axis=where, dtype=dtype)
+    return _initial(x, y, where, 0) if include_initial else y
+
+
+def cumulative_prod(x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Any:
+    """Running products along an axis, beginning with 1 where `include_initial`."""
+    where = _one_axis(x, axis, "cumulative_prod")
+    y = _cumprod(x, axis=where, dtype=dtype)
+    return _initial(x, y, where, 1) if include_initial else y
+
+
+def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
+    """Differences of neighbours along an axis, n times."""
+    from anynet.ops.elementwise import not_equal
+
+    (where,) = axes_of(axis, len(x.shape))
+    parts = [p for p in (prepend, x, append) if p is not None]
+    if len(parts) > 1:
+        x = concat(parts, axis=where)
+    before = (slice(None),) * where
+    for _ in range(n):
+        after, ahead = getitem(x, (*before, slice(1, None), ...)), getitem(x, (*before, slice(0, -1), ...))
+        boolean = dtypes.of((x.data if isinstance(x, Tensor) else x).dtype).kind == "bool"
+        x = not_equal(after, ahead) if boolean else after - ahead
+    return x
+
+
+# ----- positions and truth: piecewise constant -----
+
+
+@primitive(name="argmax")
+def _argmax(xp: Backend, x: Array, *, axis: int | None, keepdims: bool) -> Array:
+    return xp.argmax(x, axis=axis, keepdims=keepdims)
+
+
+@primitive(name="argmin")
+def _argmin(xp: Backend, x: Array, *, axis: int | None, keepdims: bool) -> Array:
+    return xp.argmin(x, axis=axis, keepdims=keepdims)
+
+
+@primitive(name="count_nonzero")
+def _count_nonzero(xp: Backend, x: Array, *, axis: Any, keepdims: bool) -> Array:
+    return xp.count_nonzero(x, axis=axis, keepdims=keepdims)
+
+
+@primitive(name="all")
+def _all_p(xp: Backend, x: Array, *, axis: Any, keepdims: bool) -> Array:
+    return xp.all(x, axis=axis, keepdims=keepdims)
+
+
+@primitive(name="any")
+def _any_p(xp: Backend, x: Array, *, axis: Any, keepdims: bool) -> Array:
+    return xp.any(x, axis=axis, keepdims=keepdims)
+
+
+for _p in (_argmax, _argmin, _count_nonzero, _all_p, _any_p):
+    _p.piecewise_constant()
+
+
+def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The index of the (first) largest element along an axis (None: of the flattened array)."""
+    return _argmax(x, axis=axis, keepdims=keepdims)
+
+
+def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The index of the (first) smallest element along an axis (None: of the flattened array)."""
+    return _argmin(x, axis=axis, keepdims=keepdims)
+
+
+def count_nonzero(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The number of elements that are not zero."""
+    return _count_nonzero(x, axis=_axes(x, axis), keepdims=keepdims)
+
+
+def all(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Whether all elements along axes are true (not zero)."""
+    return _all_p(x, axis=_axes(x, axis), keepdims=keepdims)
+
+
+def any(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Whether some element along axes is true (not zero)."""
+    return _any_p(x, axis=_axes(x, axis), keepdims=keepdims)
