@@ -141,3 +141,8 @@ def set_default_float(dtype: Any) -> None:
         msg = f"the default float is float32 or float64, got {new}"
         raise TypeError(msg)
     _default_float = new
+
+
+def names() -> tuple[str, ...]:
+    """The names of all dtypes."""
+    return tuple(_by_name)

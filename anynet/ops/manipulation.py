@@ -310,3 +310,19 @@ def to_device(x: Any, /, device: str, *, stream: Any = None) -> Any:
         home = x.device
         out.edge = custom_node("to_device", data, [x.edge], lambda g, _: [to_device(g, home)])
     return out
+
+
+def _to(self: Tensor, target: Any, /) -> Tensor:
+    """This Tensor on another device ("cuda", "cpu", …) or in another dtype; the gradient travels back.
+
+    A variable moved this way is a result: to move a Module's parameters, use ``module.to(device)``.
+    """
+    if isinstance(target, Tensor):
+        return _to(_to(self, target.device), target.dtype)
+    if isinstance(target, str) and target not in dtypes.names():
+        return to_device(self, target)  # type: ignore[no-any-return]
+    return astype(self, target, copy=False)  # type: ignore[no-any-return]
+
+
+Tensor.to = _to  # type: ignore[method-assign]
+Tensor.to_device = to_device  # type: ignore[assignment, method-assign]

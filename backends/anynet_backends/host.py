@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "asarray", "from_bytes", "is_array", "load_safetensors", "normal", "permutation", "philox_words",
-    "safetensors_bytes", "save_safetensors", "to_bytes", "uniform",
+    "safetensors_bytes", "save_safetensors", "text", "to_bytes", "uniform",
 ]  # fmt: skip
 
 _U64: Final = (1 << 64) - 1
