@@ -1,0 +1,138 @@
+"""Checkpoints: one safetensors file holds the arrays, and beside them, as JSON in its header, everything else.
+
+A checkpoint is a tree of dicts, lists, numbers, strings and arrays. The arrays become tensors of the file, named by
+their path in the tree; the rest is JSON with ``{"$tensor": path}`` in their places. Never pickle, never an importable
+name. Files are written atomically, so that a kill at any instant leaves the old file or the new one whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from anynet.tensor import Tensor, unwrap, wrap
+from anynet_backends import backend_of, host, resolve
+
+__all__ = ["CheckpointError", "load", "save", "write_text"]
+
+_FORMAT = "anynet-checkpoint"
+_VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A file that is not a checkpoint, is damaged, or belongs to something else."""
+
+
+def save(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> Path:
+    """Write a tree of dicts, lists, scalars, strings and arrays (a ``state_dict``, say) to one safetensors file.
+
+    A flat dict of Tensors is stored under its own names, so that other programs read it as ordinary weights.
+
+    >>> import anynet as an, tempfile, pathlib
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "weights.safetensors"
+    >>> _ = an.save(file, {"w": an.ones(2), "step": 3})
+    >>> an.load(file)
+    {'w': Tensor([1., 1.]), 'step': 3}
+    """
+    arrays: dict[str, Any] = {}
+    skeleton = _pack(tree, (), arrays)
+    metadata = {"format": _FORMAT, "version": str(_VERSION), "tree": json.dumps(skeleton, allow_nan=True)}
+    target = Path(path)
+    if not target.parent.is_dir():
+        msg = f"cannot save {target}: the folder {target.parent} does not exist"
+        raise FileNotFoundError(msg)
+    host.save_safetensors(target, arrays, metadata)
+    return target
+
+
+def load(path: str | os.PathLike[str], *, device: str | None = None) -> dict[str, Any]:
+    """Read what `save` wrote, or any safetensors file of weights (as a flat dict of Tensors).
+
+    Errors: FileNotFoundError; CheckpointError where the file is truncated or not a safetensors file.
+    """
+    try:
+        arrays, metadata = host.load_safetensors(path)
+    except FileNotFoundError as error:
+        msg = f"no checkpoint at {os.fspath(path)}"
+        raise FileNotFoundError(msg) from error
+    except IsADirectoryError as error:
+        msg = f"{os.fspath(path)} is a folder; give the .safetensors file in it"
+        raise CheckpointError(msg) from error
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    xp, name = resolve("cpu" if device is None else device)
+    tensors = {key: wrap(xp.from_host(a, name)) for key, a in arrays.items()}
+    if metadata.get("format") != _FORMAT:
+        return dict(tensors)
+    if metadata.get("version") != str(_VERSION):
+        msg = f"{os.fspath(path)} has checkpoint version {metadata.get('version')}, this anynet reads {_VERSION}"
+        raise CheckpointError(msg)
+    try:
+        tree = _unpack(json.loads(metadata["tree"]), tensors)
+    except (KeyError, ValueError, TypeError) as error:
+        msg = f"{os.fspath(path)}: the description of its contents is damaged ({error})"
+        raise CheckpointError(msg) from error
+    if not isinstance(tree, dict):
+        msg = f"{os.fspath(path)}: expected a dict at the top, got {type(tree).__name__}"
+        raise CheckpointError(msg)
+    return tree
+
+
+def _pack(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
+    if isinstance(value, Tensor) or hasattr(value, "dtype"):
+        plain = unwrap(value)
+        name = ".".join(path)
+        if name in arrays:
+            msg = f"two entries of the checkpoint are both called {name!r}"
+            raise ValueError(msg)
+        arrays[name] = backend_of(plain).to_host(plain)
+        return {"$tensor": name}
+    if isinstance(value, Mapping):
+        if any(not isinstance(k, (str, int)) for k in value):
+            msg = f"keys of a checkpoint are strings or integers, got {list(value)[:5]}"
+            raise TypeError(msg)
+        items = [[k, _pack(v, (*path, str(k)), arrays)] for k, v in value.items()]
+        if all(isinstance(k, str) and not k.startswith("$") for k in value):
+            return dict(items)
+        return {"$items": items}
+    if isinstance(value, tuple):
+        return {"$tuple": [_pack(v, (*path, str(i)), arrays) for i, v in enumerate(value)]}
+    if isinstance(value, list):
+        return [_pack(v, (*path, str(i)), arrays) for i, v in enumerate(value)]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    msg = f"cannot save {'.'.join(path) or 'the checkpoint'}: {type(value).__name__} is neither data nor a container"
+    raise TypeError(msg)
+
+
+def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, dict):
+        if "$tensor" in value:
+            return tensors[value["$tensor"]]
+        if "$tuple" in value:
+            return tuple(_unpack(v, tensors) for v in value["$tuple"])
+        if "$items" in value:
+            return {k: _unpack(v, tensors) for k, v in value["$items"]}
+        return {k: _unpack(v, tensors) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_unpack(v, tensors) for v in value]
+    return value
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file atomically: a temporary file in the same folder, fsync, rename."""
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
