@@ -1,0 +1,379 @@
+"""The coarse primitives of neural networks, with the gradient formulas of the textbooks.
+
+Fewer steps and less memory than compositions of the standard's functions: each keeps what its formula needs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from anynet import dtypes, random
+from anynet.autograd.fitting import cast_to
+from anynet.autograd.primitive import primitive
+from anynet.ops import elementwise as e
+from anynet.ops.indexing import check_index, scatter_rows
+from anynet.ops.linear import matmul
+from anynet.ops.linear import matrix_transpose as mT
+from anynet.ops.manipulation import axes_of, expand_dims, reshape
+from anynet.ops.reductions import sum as sum_
+from anynet.tensor import Tensor, unwrap
+from anynet_backends import Array, Backend, backend_of
+
+__all__ = [
+    "cross_entropy_rows", "dropout", "elu", "embedding", "erf", "gelu", "leaky_relu", "linear", "log_softmax",
+    "logsumexp", "relu", "sigmoid", "silu", "softmax", "softplus",
+]  # fmt: skip
+
+# ----- linear -----
+
+
+@primitive(name="linear")
+def _linear(xp: Backend, x: Array, weight: Array, bias: Array = None, /) -> Array:
+    y = xp.matmul(x, xp.matrix_transpose(weight))
+    if bias is not None:
+        y += bias  # y is ours: no second array
+    return y
+
+
+@_linear.vjps("x", "weight", "bias")
+def _linear_rule(g: Any, x: Any, weight: Any, need: tuple[bool, ...]) -> tuple[Any, Any, Any]:
+    flat = g if len(g.shape) == 2 else reshape(g, (-1, g.shape[-1]))
+    gx = matmul(g, weight) if need[0] else None
+    gw = None
+    if need[1]:
+        rows = x if len(x.shape) == 2 else reshape(x, (-1, x.shape[-1]))
+        gw = matmul(mT(flat), e.conj(rows))
+    gb = sum_(flat, axis=0) if need[2] else None
+    return gx, gw, gb
+
+
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    """y = x Wᵀ + b: x (…, in), W (out, in), b (out) → (…, out).
+
+    Gradients: ∂L/∂x = g W, ∂L/∂W = gᵀ x, ∂L/∂b = Σ g, sums over all rows.
+    """
+    if len(weight.shape) != 2 or len(x.shape) < 1 or x.shape[-1] != weight.shape[-1]:
+        msg = f"linear: x of shape {tuple(x.shape)} and weight {tuple(weight.shape)}; expected (…, in) and (out, in)"
+        raise ValueError(msg)
+    if bias is not None and tuple(bias.shape) != (weight.shape[0],):
+        msg = f"linear: bias of shape {tuple(bias.shape)}, expected ({weight.shape[0]},)"
+        raise ValueError(msg)
+    if len(x.shape) == 1:
+        return reshape(linear(reshape(x, (1, -1)), weight, bias), (-1,))
+    return _linear(x, weight) if bias is None else _linear(x, weight, bias)
+
+
+# ----- activations -----
+
+
+def _as(x: Any, like: Any) -> Any:
+    return cast_to(x, dtype=dtypes.of(like.dtype))
+
+
+@primitive
+def relu(xp: Backend, x: Array, /) -> Array:
+    """max(x, 0), element by element; the gradient is g where x > 0, else 0."""
+    return xp.maximum(x, xp.zeros((), dtype=x.dtype, device=x.device))
+
+
+relu.vjp(x=lambda g, y: g * _as(e.greater(y, 0.0), g))
+
+
+@primitive
+def leaky_relu(xp: Backend, x: Array, /, *, negative_slope: float = 0.01) -> Array:
+    """x where x > 0, else negative_slope · x."""
+    return xp.where(x > 0, x, x * negative_slope)
+
+
+leaky_relu.vjp(x=lambda g, x, negative_slope: e.where(e.greater(x, 0.0), g, g * negative_slope))
+
+
+@primitive
+def elu(xp: Backend, x: Array, /, *, alpha: float = 1.0) -> Array:
+    """x where x > 0, else α (eˣ − 1)."""
+    low = xp.minimum(x, xp.zeros((), dtype=x.dtype, device=x.device))
+    return xp.where(x > 0, x, alpha * xp.expm1(low))
+
+
+elu.vjp(
+    x=lambda g, x, alpha: e.where(e.greater(x, 0.0), g, g * (alpha * e.exp(e.where(e.greater(x, 0.0), 0.0, x))))
+)
+
+
+@primitive
+def sigmoid(xp: Backend, x: Array, /) -> Array:
+    """1 / (1 + e⁻ˣ), computed as ½ (1 + tanh(x/2)), which never overflows."""
+    return xp.tanh(x * 0.5) * 0.5 + 0.5
+
+
+sigmoid.vjp(x=lambda g, y: g * (y * (1 - y)))
+
+
+@primitive
+def silu(xp: Backend, x: Array, /) -> Array:
+    """x σ(x), also called swish (Hendrycks & Gimpel 2016; Elfwing et al. 2018)."""
+    return x * (xp.tanh(x * 0.5) * 0.5 + 0.5)
+
+
+def _silu_rule(g: Any, x: Any) -> Any:
+    s = sigmoid(x)
+    return g * (s * (1 + x * (1 - s)))
+
+
+silu.vjp(x=_silu_rule)
+
+
+@primitive
+def softplus(xp: Backend, x: Array, /, *, beta: float = 1.0, threshold: float = 20.0) -> Array:
+    """(1/β) ln(1 + e^{βx}), a smooth ReLU; x itself where βx > threshold."""
+    z = x * beta
+    smooth = xp.maximum(z, xp.zeros((), dtype=x.dtype, device=x.device)) + xp.log1p(xp.exp(-xp.abs(z)))
+    return xp.where(z > threshold, x, smooth / beta)
+
+
+softplus.vjp(
+    x=lambda g, x, beta, threshold: e.where(e.greater(x * beta, threshold), g, g * sigmoid(x * beta))
+)
+
+# W. J. Cody, "Rational Chebyshev approximations for the error function", Mathematics of Computation 23 (1969)
+_A = (3.16112374387056560e00, 1.13864154151050156e02, 3.77485237685302021e02, 3.20937758913846947e03)
+_A4 = 1.85777706184603153e-1
+_B = (2.36012909523441209e01, 2.44024637934444173e02, 1.28261652607737228e03, 2.84423683343917062e03)
+_C = (
+    5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e01, 2.98635138197400131e02,
+    8.81952221241769090e02, 1.71204761263407058e03, 2.05107837782607147e03, 1.23033935479799725e03,
+)  # fmt: skip
+_C8 = 2.15311535474403846e-8
+_D = (
+    1.57449261107098347e01, 1.17693950891312499e02, 5.37181101862009858e02, 1.62138957456669019e03,
+    3.29079923573345963e03, 4.36261909014324716e03, 3.43936767414372164e03, 1.23033935480374942e03,
+)  # fmt: skip
+_P = (3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1, 1.60837851487422766e-2, 6.58749161529837803e-4)
+_P5 = 1.63153871373020978e-2
+_Q = (2.56852019228982242e00, 1.87295284992346047e00, 5.27905102951428412e-1, 6.05183413124413191e-2, 2.33520497626869185e-3)
+
+
+def _rational(y: Array, first: float, top: tuple[float, ...], bottom: tuple[float, ...]) -> Array:
+    numerator, denominator = first * y, y
+    for a, b in zip(top[:-1], bottom[:-1], strict=True):
+        numerator, denominator = (numerator + a) * y, (denominator + b) * y
+    return (numerator + top[-1]) / (denominator + bottom[-1])
+
+
+@primitive
+def erf(xp: Backend, x: Array, /) -> Array:
+    """The error function (2/√π) ∫₀ˣ e^{−t²} dt, to a few units in the last place."""
+    y = xp.abs(x)
+    small = x * _rational(xp.minimum(y, xp.full_like(y, 0.5)) ** 2, _A4, _A, _B)
+    middle = xp.clip(y, 0.46875, 4.0)
+    tail = xp.clip(y, 4.0, 6.0)
+    inverse = 1.0 / (tail * tail)
+    far = (1.0 / math.sqrt(math.pi) - inverse * _rational(inverse, _P5, _P, _Q)) / tail
+    t = xp.where(y > 4.0, tail, middle)
+    head = xp.floor(t * 16.0) / 16.0  # e^{−t²} in two factors, of which the first has an exact argument
+    decay = xp.exp(-head * head) * xp.exp(-(t - head) * (t + head))
+    large = 1.0 - decay * xp.where(y > 4.0, far, _rational(middle, _C8, _C, _D))
+    large = xp.where(x < 0, -large, large)
+    return xp.where(y <= 0.46875, small, xp.where(xp.isnan(x), x, large))
+
+
+erf.vjp(x=lambda g, x: g * (2.0 / math.sqrt(math.pi)) * e.exp(-x * x))
+
+
+@primitive(name="gelu")
+def _gelu(xp: Backend, x: Array, /) -> Array:
+    return 0.5 * x * (1.0 + erf.reference(xp, x * math.sqrt(0.5)))
+
+
+_gelu.vjp(
+    x=lambda g, x: g * (0.5 * (1.0 + erf(x * math.sqrt(0.5))) + x * e.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi)))
+)
+
+
+@primitive
+def gelu_tanh(xp: Backend, x: Array, /) -> Array:
+    return 0.5 * x * (1.0 + xp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def _gelu_tanh_rule(g: Any, x: Any) -> Any:
+    c = math.sqrt(2 / math.pi)
+    t = e.tanh(c * (x + 0.044715 * x * x * x))
+    return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * (c * (1 + 3 * 0.044715 * x * x)))
+
+
+gelu_tanh.vjp(x=_gelu_tanh_rule)
+
+
+def gelu(x: Any, approximate: str = "none") -> Any:
+    """x Φ(x), Φ the normal distribution function; ``approximate="tanh"`` is the formula of Hendrycks & Gimpel 2016."""
+    if approximate == "none":
+        return _gelu(x)
+    if approximate == "tanh":
+        return gelu_tanh(x)
+    msg = f"gelu: approximate is 'none' or 'tanh', got {approximate!r}"
+    raise ValueError(msg)
+
+
+# ----- softmax -----
+
+
+@primitive(name="softmax")
+def _softmax(xp: Backend, x: Array, *, axis: int) -> Array:
+    y = xp.exp(x - xp.max(x, axis=axis, keepdims=True))  # shifted by the largest: no overflow
+    return y / xp.sum(y, axis=axis, keepdims=True)
+
+
+_softmax.vjp(x=lambda g, y, axis: y * (g - sum_(g * y, axis=axis, keepdims=True)))
+
+
+@primitive(name="log_softmax")
+def _log_softmax(xp: Backend, x: Array, *, axis: int) -> Array:
+    x = x - xp.max(x, axis=axis, keepdims=True)
+    return x - xp.log(xp.sum(xp.exp(x), axis=axis, keepdims=True))
+
+
+_log_softmax.vjp(x=lambda g, y, axis: g - e.exp(y) * sum_(g, axis=axis, keepdims=True))
+
+
+@primitive(name="logsumexp")
+def _logsumexp(xp: Backend, x: Array, *, axis: tuple[int, ...]) -> Array:
+    top = xp.max(x, axis=axis, keepdims=True)
+    top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
+    return xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
+
+
+_logsumexp.vjp(x=lambda g, y, x: g * e.exp(x - y))
+
+
+def softmax(x: Any, axis: int = -1) -> Any:
+    """e^{x_i} / Σ_j e^{x_j} along an axis."""
+    return _softmax(x, axis=axes_of(axis, len(x.shape))[0])
+
+
+def log_softmax(x: Any, axis: int = -1) -> Any:
+    """The logarithm of softmax, x − ln Σ eˣ, computed without overflow."""
+    return _log_softmax(x, axis=axes_of(axis, len(x.shape))[0])
+
+
+def logsumexp(x: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+    """ln Σ eˣ along axes (None: all), computed without overflow."""
+    from anynet.ops.manipulation import squeeze
+
+    where = axes_of(axis, len(x.shape))
+    y = _logsumexp(x, axis=where)
+    return y if keepdims else squeeze(y, axis=where)
+
+
+# ----- softmax and cross-entropy in one -----
+
+
+@primitive
+def cross_entropy_rows(xp: Backend, x: Array, /, *, index: Array, weight: Array | None, smoothing: float) -> Array:
+    """−Σ_c q_c w_c ln softmax(x)_c for each row of x (n, classes), q one-hot at `index`, smoothed:
+    q = (1 − s) one-hot + s / classes. Rows with index −1 give 0."""
+    n, classes = x.shape
+    z = x - xp.max(x, axis=1, keepdims=True)
+    log_sum = xp.log(xp.sum(xp.exp(z), axis=1))
+    safe = xp.where(index < 0, xp.zeros_like(index), index)
+    picked = xp.take_along_axis(z, xp.expand_dims(safe, axis=1), axis=1)[:, 0]
+    loss = log_sum - picked
+    if weight is not None:
+        loss = loss * xp.take(weight, safe, axis=0)
+    if smoothing:
+        if weight is None:
+            spread = log_sum * classes - xp.sum(z, axis=1)
+        else:
+            spread = log_sum * xp.sum(weight) - xp.matmul(z, weight)
+        loss = (1 - smoothing) * loss + (smoothing / classes) * spread
+    return xp.where(index < 0, xp.zeros_like(loss), loss)
+
+
+def _cross_entropy_rule(g: Any, x: Any, index: Array, weight: Array | None, smoothing: float) -> Any:
+    """(Σ_c q_c w_c) softmax(x) − q w, which is softmax − one-hot in the plain case."""
+    xp = backend_of(index)
+    classes = x.shape[1]
+    device = xp.native_device(xp.device_of(index))
+    columns = xp.reshape(xp.arange(classes, dtype=index.dtype, device=device), (1, classes))
+    dtype = dtypes.native(xp, x.dtype)
+    q = xp.astype(xp.expand_dims(index, axis=1) == columns, dtype)
+    if smoothing:
+        q = q * (1 - smoothing) + smoothing / classes
+    if weight is not None:
+        q = q * xp.expand_dims(weight, axis=0)
+    live = xp.astype(xp.expand_dims(index, axis=1) >= 0, dtype)
+    total = xp.sum(q, axis=1, keepdims=True) * live
+    q = q * live
+    if isinstance(x, Tensor):
+        total, q = Tensor(total), Tensor(q)
+    return expand_dims(g, axis=1) * (_softmax(x, axis=1) * total - q)
+
+
+cross_entropy_rows.vjp(x=_cross_entropy_rule)
+
+# ----- dropout -----
+
+
+@primitive(name="dropout")
+def _dropout(xp: Backend, x: Array, *, p: float, seed: int, step: int, mask_shape: tuple[int, ...]) -> Array:
+    n = math.prod(mask_shape)
+    bits = random.mask_bits(xp, seed, step, n, xp.device_of(x))
+    threshold = xp.asarray(min(int(p * 2**32), 2**32 - 1), dtype=xp.uint32, device=bits.device)
+    keep = xp.astype(xp.greater_equal(bits, threshold), x.dtype) * (1.0 / (1.0 - p))
+    return x * xp.reshape(keep, mask_shape)
+
+
+_dropout.vjp(
+    x=lambda g, p, seed, step, mask_shape: _dropout(g, p=p, seed=seed, step=step, mask_shape=mask_shape)
+)
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True, *, mask_shape: tuple[int, ...] | None = None) -> Any:
+    """Zero each element with probability p and scale the others by 1 / (1 − p) (Srivastava et al. 2014).
+
+    The mask comes from integer thresholds on Philox words: the same seed gives the same bits on every backend. It is
+    not stored: the backward pass draws it again. `mask_shape` broadcasts one mask over axes (whole channels, say).
+    """
+    if not 0.0 <= p <= 1.0:
+        msg = f"dropout: the probability p is between 0 and 1, got {p}"
+        raise ValueError(msg)
+    if not training or p == 0.0:
+        return x
+    if p == 1.0:
+        return x * 0.0
+    seed, step = random.next_mask()
+    return _dropout(x, p=float(p), seed=seed, step=step, mask_shape=mask_shape or tuple(x.shape))
+
+
+# ----- embedding -----
+
+
+@primitive(name="embedding")
+def _embedding(xp: Backend, weight: Array, /, *, index: Array, padding: int | None) -> Array:
+    return xp.take(weight, index, axis=0)
+
+
+def _embedding_rule(g: Any, weight_shape: tuple[int, ...], index: Array, padding: int | None) -> Any:
+    if padding is not None:
+        xp = backend_of(index)
+        dtype = unwrap(g).dtype
+        live = xp.astype(xp.expand_dims(index, axis=1) != padding, dtype)
+        g = g * (Tensor(live) if isinstance(g, Tensor) else live)
+    return scatter_rows(g, index=index, shape=weight_shape)
+
+
+_embedding.vjp(weight=_embedding_rule)
+
+
+def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Any:
+    """Row weight[index] for each integer: (…) → (…, width). The row `padding_idx` receives no gradient."""
+    plain = unwrap(index)
+    shape = tuple(plain.shape)
+    xp = backend_of(plain)
+    flat = check_index(xp.reshape(plain, (-1,)), weight.shape[0], "embedding")
+    if padding_idx is not None:
+        if not -weight.shape[0] <= padding_idx < weight.shape[0]:
+            msg = f"embedding: padding_idx {padding_idx} is out of range for {weight.shape[0]} rows"
+            raise IndexError(msg)
+        padding_idx %= weight.shape[0]
+    return reshape(_embedding(weight, index=flat, padding=padding_idx), (*shape, weight.shape[1]))
