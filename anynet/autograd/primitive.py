@@ -452,7 +452,7 @@ def adjoint(f: Primitive, h: Primitive) -> None:
 
     Both take the same metadata, and each may take the shape of the other's result as the keyword `shape`.
     """
-    for here, there in ((f, h), (h, f)):
+    for here, there in ((f, h), (h, f)) if f is not h else ((f, f),):
         name = here.inputs[0]
         shared = [m for m in there.meta if m != "shape"]
         missing = [m for m in shared if m not in here.meta]
