@@ -1,0 +1,457 @@
+"""Pooling: the largest element or the mean of each window of the last axes.
+
+A window is visited one offset at a time, for all windows at once: for offset k, the elements x[p·stride + k·dilation]
+of all positions p are one strided slice. The sum over a window is separable and taken axis by axis.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from anynet.autograd.primitive import adjoint, primitive
+from anynet.ops.convolution import Ints, Pairs, spread_option
+from anynet.ops.indexing import take
+from anynet.ops.linear import matmul
+from anynet.ops.manipulation import moveaxis
+from anynet.tensor import Tensor, unwrap, wrap
+from anynet_backends import Array, Backend, backend_of
+
+__all__ = ["adaptive_avg_pool", "adaptive_max_pool", "avg_pool", "max_pool"]
+
+
+def _device(xp: Backend, x: Array) -> Any:
+    return xp.native_device(xp.device_of(x))
+
+
+def _extend(xp: Backend, x: Array, pads: Pairs, value: float | int | bool) -> Array:
+    """x with `value` before and after its last axes; x itself where there is nothing to add."""
+    if not any(lo or hi for lo, hi in pads):
+        return x
+    lead = len(x.shape) - len(pads)
+    shape = (*x.shape[:lead], *(lo + n + hi for n, (lo, hi) in zip(x.shape[lead:], pads, strict=True)))
+    inner = tuple(slice(lo, lo + n) for n, (lo, _) in zip(x.shape[lead:], pads, strict=True))
+    out = xp.full(shape, value, dtype=x.dtype, device=_device(xp, x))
+    out[(*(slice(None),) * lead, *inner)] = x
+    return out
+
+
+def _cut(x: Array, pads: Pairs, spatial: Ints) -> Array:
+    """The inverse of `_extend`."""
+    if not any(lo or hi for lo, hi in pads):
+        return x
+    lead = len(x.shape) - len(pads)
+    return x[
+        (*(slice(None),) * lead, *(slice(lo, lo + n) for n, (lo, _) in zip(spatial, pads, strict=True)))
+    ]
+
+
+def _lowest(xp: Backend, dtype: Any) -> float | int:
+    """The value that never wins."""
+    return -math.inf if xp.isdtype(dtype, "real floating") else int(xp.iinfo(dtype).min)
+
+
+def _slices(x: Array, out: Ints, kernel: Ints, stride: Ints, dilation: Ints) -> list[tuple[slice, ...]]:
+    """For each offset of the kernel, the key of what all windows have there."""
+    lead = (slice(None),) * (len(x.shape) - len(kernel))
+    return [
+        (*lead, *(slice(k * d, k * d + s * (o - 1) + 1, s) for k, d, s, o in zip(at, dilation, stride, out, strict=True)))
+        for at in itertools.product(*map(range, kernel))
+    ]
+
+
+# ----- maximum -----
+#
+# `out` is the number of windows along each axis, `pads` what is added at the ends so that all of them fit.
+
+
+@primitive(name="max_pool")
+def _max_pool(
+    xp: Backend, x: Array, *, out: Ints, kernel: Ints, stride: Ints, pads: Pairs, dilation: Ints
+) -> Array:
+    v = _extend(xp, x, pads, _lowest(xp, x.dtype))
+    first, *rest = _slices(v, out, kernel, stride, dilation)
+    y = v[first]
+    for key in rest:
+        y = xp.maximum(y, v[key])
+    return y if rest else xp.asarray(y, copy=True)
+
+
+def _hits(xp: Backend, v: Array, y: Array, keys: list[tuple[slice, ...]]) -> Any:
+    """For each offset, where the maximum y of the window is found there for the first time (NaN counts as largest)."""
+    free = None
+    nan = xp.isdtype(v.dtype, "real floating")
+    if nan and xp.name == "numpy":  # elsewhere the question would wait for the device
+        nan = bool(xp.any(xp.isnan(y)))
+    for key in keys:
+        part = v[key]
+        hit = part == y
+        if nan:
+            hit = xp.logical_or(hit, xp.isnan(part))
+        if free is None:
+            free = xp.logical_not(hit)
+        else:
+            hit = xp.logical_and(hit, free)
+            free = xp.logical_and(free, xp.logical_not(hit))
+        yield key, hit
+
+
+@primitive
+def max_pool_spread(
+    xp: Backend, g: Array, x: Array, y: Array, *, out: Ints, kernel: Ints, stride: Ints, pads: Pairs, dilation: Ints
+) -> Array:
+    """Each g where the maximum y of its window of x stands: the transpose of `max_pool_pick` in g."""
+    v = _extend(xp, x, pads, _lowest(xp, x.dtype))
+    gx = xp.zeros_like(v, dtype=g.dtype)
+    nothing = xp.zeros((), dtype=g.dtype, device=_device(xp, g))
+    apart = all(s >= d * (k - 1) + 1 for s, d, k in zip(stride, dilation, kernel, strict=True))
+    for key, hit in _hits(xp, v, y, _slices(v, out, kernel, stride, dilation)):
+        part = xp.where(hit, g, nothing)
+        if apart:  # windows that do not overlap write each place once
+            gx[key] = part
+        else:
+            gx[key] += part
+    return _cut(gx, pads, tuple(x.shape[len(x.shape) - len(kernel) :]))
+
+
+@primitive
+def max_pool_pick(
+    xp: Backend, z: Array, x: Array, y: Array, *, out: Ints, kernel: Ints, stride: Ints, pads: Pairs, dilation: Ints
+) -> Array:
+    """The elements of z at the places of the maxima y of the windows of x."""
+    v = _extend(xp, x, pads, _lowest(xp, x.dtype))
+    z = _extend(xp, z, pads, 0.0)
+    picked = xp.zeros_like(y, dtype=z.dtype)
+    for key, hit in _hits(xp, v, y, _slices(v, out, kernel, stride, dilation)):
+        picked = xp.where(hit, z[key], picked)
+    return picked
+
+
+def _window_options(out: Ints, kernel: Ints, stride: Ints, pads: Pairs, dilation: Ints) -> dict[str, Any]:
+    return {"out": out, "kernel": kernel, "stride": stride, "pads": pads, "dilation": dilation}
+
+
+_max_pool.vjp(
+    x=lambda g, x, y, out, kernel, stride, pads, dilation: max_pool_spread(
+        g, x, y, **_window_options(out, kernel, stride, pads, dilation)
+    )
+)
+# the places of the maxima are piecewise constant in x: no gradient flows through them
+max_pool_spread.vjp(
+    g=lambda h, x, y, out, kernel, stride, pads, dilation: max_pool_pick(
+        h, x, y, **_window_options(out, kernel, stride, pads, dilation)
+    ),
+    x=lambda h: None,
+    y=lambda h: None,
+)
+max_pool_pick.vjp(
+    z=lambda g, x, y, out, kernel, stride, pads, dilation: max_pool_spread(
+        g, x, y, **_window_options(out, kernel, stride, pads, dilation)
+    ),
+    x=lambda g: None,
+    y=lambda g: None,
+)
+
+
+@primitive
+def max_pool_index(
+    xp: Backend, x: Array, y: Array, *, out: Ints, kernel: Ints, stride: Ints, pads: Pairs, dilation: Ints
+) -> Array:
+    """Where the maxima are: flat positions in the (unpadded) last axes of x, int64."""
+    v = _extend(xp, x, pads, _lowest(xp, x.dtype))
+    device = _device(xp, x)
+    spatial = tuple(x.shape[len(x.shape) - len(kernel) :])
+    steps = [math.prod(spatial[i + 1 :]) for i in range(len(spatial))]
+    base = xp.zeros((1,) * len(kernel), dtype=xp.int64, device=device)
+    for i, (o, s, (lo, _), step) in enumerate(zip(out, stride, pads, steps, strict=True)):
+        at = (xp.arange(o, dtype=xp.int64, device=device) * s - lo) * step
+        base = base + xp.reshape(at, tuple(-1 if j == i else 1 for j in range(len(kernel))))
+    index = xp.zeros(y.shape, dtype=xp.int64, device=device)
+    offsets = itertools.product(*(range(0, k * d * step, d * step) for k, d, step in zip(kernel, dilation, steps, strict=True)))
+    for offset, (_, hit) in zip(offsets, _hits(xp, v, y, _slices(v, out, kernel, stride, dilation)), strict=True):
+        index = xp.where(hit, base + sum(offset), index)
+    return index
+
+
+max_pool_index.piecewise_constant()
+
+
+# ----- sums -----
+
+
+@primitive
+def window_sum(xp: Backend, x: Array, *, out: Ints, kernel: Ints, stride: Ints, pads: Pairs) -> Array:
+    """The sum of each window of the last axes."""
+    v = _extend(xp, x, pads, 0.0)
+    axes = len(kernel)
+    for i in range(axes):
+        spatial = tuple(v.shape[len(v.shape) - axes :])
+        shape = (*spatial[:i], out[i], *spatial[i + 1 :])
+        first, *rest = _slices(v, shape, *_along(i, kernel, stride))
+        total = v[first]
+        for n, key in enumerate(rest):
+            if n == 0:
+                total = total + v[key]
+            else:
+                total += v[key]
+        v = total
+    return v if any(k > 1 for k in kernel) else xp.asarray(v, copy=True)
+
+
+def _along(i: int, kernel: Ints, stride: Ints) -> tuple[Ints, Ints, Ints]:
+    """Kernel, stride and dilation of windows along the axis i alone."""
+    ones = (1,) * len(kernel)
+    return (*ones[:i], kernel[i], *ones[i + 1 :]), (*ones[:i], stride[i], *ones[i + 1 :]), ones
+
+
+@primitive
+def window_spread(
+    xp: Backend, g: Array, *, out: Ints, kernel: Ints, stride: Ints, pads: Pairs, shape: Ints
+) -> Array:
+    """Each g added to all elements of its window in an array of `shape`: the transpose of `window_sum`."""
+    lead = len(shape) - len(kernel)
+    full = tuple(lo + n + hi for n, (lo, hi) in zip(shape[lead:], pads, strict=True))
+    v = g
+    for i in range(len(kernel)):
+        now = tuple(v.shape)
+        wide = (*now[: lead + i], full[i], *now[lead + i + 1 :])
+        spread = xp.zeros(wide, dtype=g.dtype, device=_device(xp, g))
+        for key in _slices(spread, now[lead:], *_along(i, kernel, stride)):
+            if stride[i] >= kernel[i]:
+                spread[key] = v
+            else:
+                spread[key] += v
+        v = spread
+    return _cut(v, pads, tuple(shape[lead:]))
+
+
+adjoint(window_sum, window_spread)
+
+
+# ----- the functions -----
+
+
+def _layout(
+    where: str, x: Any, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, ceil_mode: bool
+) -> tuple[Ints, Pairs]:
+    """The number of windows along each axis, and what must be added at the ends for them."""
+    axes = len(kernel)
+    if len(x.shape) < axes:
+        msg = f"{where}: the kernel {kernel} needs at least {axes} axes, x has shape {tuple(x.shape)}"
+        raise ValueError(msg)
+    outs, pads = [], []
+    for size, k, s, p, d in zip(x.shape[len(x.shape) - axes :], kernel, stride, padding, dilation, strict=True):
+        extent = d * (k - 1) + 1
+        if 2 * p > extent:
+            msg = f"{where}: padding {p} must be at most half of the window's extent, {extent}"
+            raise ValueError(msg)
+        room = size + 2 * p - extent
+        out = (-(-room // s) if ceil_mode else room // s) + 1
+        if ceil_mode and (out - 1) * s >= size + p:
+            out -= 1  # the last window would start in the padding on the right
+        if out < 1 or room < 0 and not ceil_mode:
+            msg = (
+                f"{where}: a window of extent {extent} does not fit into an axis of length {size} padded by {p}; "
+                "take a smaller kernel"
+            )
+            raise ValueError(msg)
+        outs.append(out)
+        pads.append((p, max(0, (out - 1) * s + extent - size - p)))
+    return tuple(outs), tuple(pads)
+
+
+def max_pool(
+    x: Any,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    *,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    axes: int | None = None,
+    where: str = "max_pool",
+) -> Any:
+    """The largest element of each window of the last axes.
+
+    y[…, p] = max_k x[…, p·stride + k·dilation − padding], where x is −∞ outside.
+
+    Shapes: x (…, *spatial) → (…, *out), out = ⌊(size + 2·padding − dilation·(kernel − 1) − 1) / stride⌋ + 1 (⌈ ⌉ with
+    `ceil_mode`). The stride is the kernel size if not given. With `return_indices` also the flat positions of the
+    maxima in the last axes (int64). The first of equal elements receives the gradient. ValueError where no window fits.
+
+    >>> import anynet as an
+    >>> from anynet.ops.pooling import max_pool
+    >>> max_pool(an.asarray([[1.0, 3.0, 2.0, 0.0]]), (2,))
+    Tensor([[3., 2.]])
+    """
+    n = axes if axes is not None else len(kernel_size) if isinstance(kernel_size, Sequence) else 1
+    kernel = spread_option(kernel_size, n, "kernel_size", where)
+    steps = kernel if stride is None else spread_option(stride, n, "stride", where)
+    dilation = spread_option(dilation, n, "dilation", where)
+    out, pads = _layout(where, x, kernel, steps, spread_option(padding, n, "padding", where, 0), dilation, ceil_mode)
+    options = _window_options(out, kernel, steps, pads, dilation)
+    y = _max_pool(x, **options)
+    return (y, max_pool_index(x, y, **options)) if return_indices else y
+
+
+def _divisor(like: Any, out: Ints, kernel: Ints, stride: Ints, padding: Ints, spatial: Ints, padded: bool) -> Any:
+    """1 / (the number of elements of each window): a number where all are equal, else an array of shape `out`."""
+    counts = []
+    for o, k, s, p, size in zip(out, kernel, stride, padding, spatial, strict=True):
+        low, high = (0, size + 2 * p) if padded else (p, p + size)
+        counts.append([max(min(i * s + k, high) - max(i * s, low), 0) for i in range(o)])
+    if all(len(set(c)) == 1 for c in counts):
+        return 1.0 / math.prod(c[0] for c in counts)
+    plain = unwrap(like)
+    xp = backend_of(plain)
+    scale = xp.ones((1,) * len(out), dtype=plain.dtype, device=_device(xp, plain))
+    for i, c in enumerate(counts):
+        along = xp.asarray([1.0 / n if n else math.inf for n in c], dtype=plain.dtype, device=_device(xp, plain))
+        scale = scale * xp.reshape(along, tuple(-1 if j == i else 1 for j in range(len(out))))
+    return scale
+
+
+def _floating(x: Any, where: str) -> None:
+    plain = unwrap(x)
+    if not backend_of(plain).isdtype(plain.dtype, ("real floating", "complex floating")):
+        msg = f"{where}: a mean needs floating-point numbers, got {plain.dtype}; use anynet.astype(x, anynet.float32)"
+        raise TypeError(msg)
+
+
+def avg_pool(
+    x: Any,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    *,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    axes: int | None = None,
+    where: str = "avg_pool",
+) -> Any:
+    """The mean of each window of the last axes.
+
+    y[…, p] = (1/m) Σ_k x[…, p·stride + k − padding], m being the number of elements of the window, those of the
+    padding included unless ``count_include_pad=False``, or `divisor_override`. Shapes as in `max_pool`.
+
+    >>> import anynet as an
+    >>> from anynet.ops.pooling import avg_pool
+    >>> avg_pool(an.asarray([[1.0, 3.0, 2.0, 0.0]]), (2,))
+    Tensor([[2., 1.]])
+    """
+    n = axes if axes is not None else len(kernel_size) if isinstance(kernel_size, Sequence) else 1
+    kernel = spread_option(kernel_size, n, "kernel_size", where)
+    steps = kernel if stride is None else spread_option(stride, n, "stride", where)
+    pad = spread_option(padding, n, "padding", where, 0)
+    _floating(x, where)
+    out, pads = _layout(where, x, kernel, steps, pad, (1,) * n, ceil_mode)
+    if divisor_override is not None:
+        if divisor_override == 0:
+            msg = f"{where}: divisor_override must not be 0"
+            raise ValueError(msg)
+        scale: Any = 1.0 / divisor_override
+    else:
+        scale = _divisor(x, out, kernel, steps, pad, tuple(x.shape[len(x.shape) - n :]), count_include_pad)
+    return window_sum(x, out=out, kernel=kernel, stride=steps, pads=pads) * scale
+
+
+def _bins(where: str, x: Any, output_size: int | Sequence[int | None] | None, axes: int) -> tuple[Ints, Ints]:
+    """(sizes of the last axes of x, sizes of the output); None keeps a size."""
+    if len(x.shape) < axes:
+        msg = f"{where}: needs at least {axes} axes, x has shape {tuple(x.shape)}"
+        raise ValueError(msg)
+    spatial = tuple(x.shape[len(x.shape) - axes :])
+    given = output_size if isinstance(output_size, Sequence) else (output_size,) * axes
+    if len(given) == 1:
+        given = (given[0],) * axes
+    if len(given) != axes or any(o is not None and o < 1 for o in given):
+        msg = f"{where}: output_size must be a positive integer or {axes} of them (None keeps a size), got {output_size!r}"
+        raise ValueError(msg)
+    if 0 in spatial:
+        msg = f"{where}: cannot pool empty axes, x has shape {tuple(x.shape)}"
+        raise ValueError(msg)
+    return spatial, tuple(n if o is None else int(o) for o, n in zip(given, spatial, strict=True))
+
+
+def _bin(i: int, size: int, out: int) -> tuple[int, int]:
+    """Start and end of bin i when `size` elements are shared among `out` bins."""
+    return i * size // out, -(-(i + 1) * size // out)
+
+
+def adaptive_avg_pool(
+    x: Any, output_size: int | Sequence[int | None] | None, *, axes: int, where: str = "adaptive_avg_pool"
+) -> Any:
+    """Means over bins, so that the last `axes` axes get the size `output_size` (None keeps a size).
+
+    Bin i of o covers the elements ⌊i·n/o⌋ … ⌈(i+1)·n/o⌉ − 1 of an axis of length n.
+
+    >>> import anynet as an
+    >>> from anynet.ops.pooling import adaptive_avg_pool
+    >>> adaptive_avg_pool(an.asarray([[1.0, 2.0, 3.0]]), 2, axes=1)
+    Tensor([[1.5, 2.5]])
+    """
+    _floating(x, where)
+    spatial, out = _bins(where, x, output_size, axes)
+    if all(n % o == 0 for n, o in zip(spatial, out, strict=True)):
+        kernel = tuple(n // o for n, o in zip(spatial, out, strict=True))
+        return window_sum(x, out=out, kernel=kernel, stride=kernel, pads=((0, 0),) * axes) * (1.0 / math.prod(kernel))
+    # bins of different lengths: a product with the matrix of their weights, along each axis
+    plain = unwrap(x)
+    xp = backend_of(plain)
+    for i, (n, o) in enumerate(zip(spatial, out, strict=True)):
+        if n == o:
+            continue
+        weights = [[0.0] * o for _ in range(n)]
+        for j in range(o):
+            start, stop = _bin(j, n, o)
+            for row in range(start, stop):
+                weights[row][j] = 1.0 / (stop - start)
+        axis = len(x.shape) - axes + i
+        matrix = xp.asarray(weights, dtype=plain.dtype, device=_device(xp, plain))
+        x = moveaxis(matmul(moveaxis(x, axis, -1), matrix), -1, axis)
+    return x
+
+
+def adaptive_max_pool(
+    x: Any,
+    output_size: int | Sequence[int | None] | None,
+    *,
+    axes: int,
+    return_indices: bool = False,
+    where: str = "adaptive_max_pool",
+) -> Any:
+    """The largest element of each bin of `adaptive_avg_pool`; with `return_indices` also the maxima's flat positions.
+
+    >>> import anynet as an
+    >>> from anynet.ops.pooling import adaptive_max_pool
+    >>> adaptive_max_pool(an.asarray([[1.0, 2.0, 3.0]]), 2, axes=1)
+    Tensor([[2., 3.]])
+    """
+    spatial, out = _bins(where, x, output_size, axes)
+    kernel = tuple(max(b - a for a, b in (_bin(j, n, o) for j in range(o))) for n, o in zip(spatial, out, strict=True))
+    if all(n % o == 0 for n, o in zip(spatial, out, strict=True)):
+        return max_pool(x, kernel, return_indices=return_indices, axes=axes, where=where)
+    # bins of different lengths: shorter ones repeat their last element, which does not change the maximum
+    plain = unwrap(x)
+    xp = backend_of(plain)
+    source = []
+    for i, (n, o, k) in enumerate(zip(spatial, out, kernel, strict=True)):
+        edges = [_bin(j, n, o) for j in range(o)]
+        source.append([min(a + m, b - 1) for a, b in edges for m in range(k)])
+        index = xp.asarray(source[-1], dtype=xp.int64, device=_device(xp, plain))
+        x = take(x, index, axis=len(x.shape) - axes + i)
+    if not return_indices:
+        return max_pool(x, kernel, axes=axes, where=where)
+    y, index = max_pool(x, kernel, return_indices=True, axes=axes, where=where)
+    # positions in the enlarged array, back to positions in x
+    flat = [
+        sum(p * math.prod(spatial[i + 1 :]) for i, p in enumerate(places)) for places in itertools.product(*source)
+    ]
+    table = xp.asarray(flat, dtype=xp.int64, device=_device(xp, plain))
+    found = unwrap(index)
+    found = xp.reshape(xp.take(table, xp.reshape(found, (math.prod(found.shape),)), axis=0), found.shape)
+    return y, wrap(found) if isinstance(index, Tensor) else found
