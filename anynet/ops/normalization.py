@@ -48,7 +48,7 @@ def normalize(
     eps: float,
     shape: Ints,
 ) -> tuple[Array, Array, Array]:
-    """(y, mean, 1/√(variance + eps)); `axes` share their statistics, `weight` and `bias` are reshaped to `shape`.
+    """(y, mean, variance); `axes` share their statistics, `weight` and `bias` are reshaped to `shape`.
 
     The statistics keep the axes with length 1. They are for the running averages and the gradient rule, and constants
     where the result is differentiated.
@@ -62,7 +62,7 @@ def normalize(
     y = centred * (rate if weight is None else rate * xp.reshape(weight, shape))
     if bias is not None:
         y = y + xp.reshape(bias, shape)
-    return (y if y.dtype == x.dtype else xp.astype(y, x.dtype)), mean, rate
+    return (y if y.dtype == x.dtype else xp.astype(y, x.dtype)), mean, variance
 
 
 @normalize.vjps("x", "weight", "bias")
@@ -70,14 +70,14 @@ def _normalize_rule(
     g: Any, need: tuple[bool, ...], y: Any, x: Any, weight: Any, weight_shape: Ints, bias_shape: Ints,
     axes: Ints, eps: float, shape: Ints,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
-    g, (_, mean, rate) = g[0], y
+    g, (_, mean, variance) = g[0], y
     wide = dtypes.of(unwrap(mean).dtype)
     if dtypes.of(unwrap(x).dtype) is not wide:
         g, x = cast_to(g, dtype=wide), cast_to(x, dtype=wide)
     if isinstance(x, Tensor) and x.requires_grad:  # differentiated again: the statistics as functions of x
         mean = mean_(x, axis=axes, keepdims=True)
         variance = mean_((x - mean) * (x - mean), axis=axes, keepdims=True)
-        rate = 1.0 / sqrt(variance + eps)
+    rate = 1.0 / sqrt(variance + eps)
     normal = (x - mean) * rate
     gx = gw = gb = None
     shared = tuple(i for i, n in enumerate(shape) if n == 1)
@@ -91,3 +91,151 @@ def _normalize_rule(
         centred = g - mean_(g, axis=axes, keepdims=True)
         gx = (centred - normal * mean_(g * normal, axis=axes, keepdims=True)) * rate
     return gx, gw, gb
+
+
+# ----- the functions -----
+
+
+def _per_channel(where: str, name: str, a: Any, shape: Ints) -> None:
+    if a is not None and tuple(a.shape) != shape:
+        msg = f"{where}: {name} must have shape {shape}, got {tuple(a.shape)}"
+        raise ValueError(msg)
+
+
+def _floating(where: str, x: Any) -> None:
+    plain = unwrap(x)
+    if not backend_of(plain).isdtype(plain.dtype, "real floating"):
+        msg = f"{where}: x must be of a real floating-point dtype, got {plain.dtype}; use anynet.astype(x, anynet.float32)"
+        raise TypeError(msg)
+
+
+def _apply(x: Any, weight: Any, bias: Any, axes: Ints, eps: float, shape: Ints) -> tuple[Any, Any, Any]:
+    arrays = (x,) if weight is None and bias is None else (x, weight) if bias is None else (x, weight, bias)
+    return normalize(*arrays, axes=axes, eps=eps, shape=shape)  # type: ignore[no-any-return]
+
+
+def batch_norm(
+    x: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """Normalise each channel (axis 1) of x over the batch and all places, then scale and shift it.
+
+    y = γ (x − μ) / √(σ² + ε) + β
+
+    In training μ and σ² are those of x, and the running statistics, where given, are updated in place:
+    running ← (1 − momentum) · running + momentum · new, with the variance divided by m − 1. Otherwise they are the
+    running statistics. Statistics of float16 are taken in float32.
+
+    Shapes: x (n, c, …) → the same; all others (c,). ValueError where training has a single value per channel.
+
+    >>> import anynet as an
+    >>> from anynet.ops.normalization import batch_norm
+    >>> batch_norm(an.asarray([[1.0], [3.0]]), training=True, eps=0.0)
+    Tensor([[-1.],
+            [ 1.]])
+    """
+    where = "batch_norm"
+    _floating(where, x)
+    if len(x.shape) < 2:
+        msg = f"{where}: x must have shape (batch, channels, …), got {tuple(x.shape)}"
+        raise ValueError(msg)
+    channels = x.shape[1]
+    for name, a in (
+        ("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias),
+    ):  # fmt: skip
+        _per_channel(where, name, a, (channels,))
+    shape = (1, channels, *(1,) * (len(x.shape) - 2))
+    if not training:
+        if running_mean is None or running_var is None:
+            msg = f"{where}: without training=True it needs running_mean and running_var"
+            raise ValueError(msg)
+        scale = 1.0 / sqrt(running_var + eps)
+        if weight is not None:
+            scale = scale * weight
+        shift = -running_mean * scale if bias is None else bias - running_mean * scale
+        y = x * reshape(scale, shape) + reshape(shift, shape)
+        dtype = unwrap(x).dtype
+        return y if unwrap(y).dtype == dtype else cast_to(y, dtype=dtypes.of(dtype))
+    count = math.prod(x.shape) // channels if channels else 0
+    if count == 1:
+        msg = f"{where}: training needs more than one value per channel, x has shape {tuple(x.shape)}; use a larger batch"
+        raise ValueError(msg)
+    axes = (0, *range(2, len(x.shape)))
+    y, mean, variance = _apply(x, weight, bias, axes, eps, shape)
+    if count:
+        _track(running_mean, unwrap(mean), momentum, 1.0)
+        _track(running_var, unwrap(variance), momentum, count / (count - 1))
+    return y
+
+
+def _track(running: Any, new: Array, momentum: float, factor: float) -> None:
+    """running ← (1 − momentum) · running + momentum · factor · new, in place."""
+    if running is None:
+        return
+    old = unwrap(running)
+    xp = backend_of(old)
+    new = xp.astype(xp.reshape(new, old.shape), old.dtype, copy=False)
+    value = old * (1.0 - momentum) + new * (momentum * factor)
+    if isinstance(running, Tensor):
+        running.assign_(value)
+    else:
+        old[...] = value
+
+
+def layer_norm(
+    x: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
+    """Normalise x over its last axes, those of `normalized_shape`, then scale and shift each element.
+
+    Shapes: x (…, *normalized_shape) → the same; weight and bias have normalized_shape. ValueError where they differ.
+
+    >>> import anynet as an
+    >>> from anynet.ops.normalization import layer_norm
+    >>> layer_norm(an.asarray([[1.0, 3.0]]), 2, eps=0.0)
+    Tensor([[-1.,  1.]])
+    """
+    where = "layer_norm"
+    _floating(where, x)
+    last = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(int(n) for n in normalized_shape)
+    ndim = len(x.shape)
+    if not last or tuple(x.shape[ndim - len(last) :]) != last:
+        msg = f"{where}: the last axes of x must be normalized_shape {last}, x has shape {tuple(x.shape)}"
+        raise ValueError(msg)
+    _per_channel(where, "weight", weight, last)
+    _per_channel(where, "bias", bias, last)
+    lead = ndim - len(last)
+    return _apply(x, weight, bias, tuple(range(lead, ndim)), eps, (*(1,) * lead, *last))[0]
+
+
+def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    """Normalise each of `num_groups` groups of channels (axis 1) of each sample, then scale and shift each channel.
+
+    Shapes: x (n, c, …) → the same; weight and bias (c,). ValueError where num_groups does not divide c.
+
+    >>> import anynet as an
+    >>> from anynet.ops.normalization import group_norm
+    >>> group_norm(an.asarray([[1.0, 3.0, 5.0, 9.0]]), 2, eps=0.0)
+    Tensor([[-1.,  1., -1.,  1.]])
+
+    Source: Wu, He: Group normalization (2018).
+    """
+    where = "group_norm"
+    _floating(where, x)
+    shape = tuple(x.shape)
+    if len(shape) < 2 or num_groups < 1 or shape[1] % num_groups:
+        msg = f"{where}: num_groups={num_groups} must divide the channels (axis 1) of x, which has shape {shape}"
+        raise ValueError(msg)
+    channels = shape[1]
+    _per_channel(where, "weight", weight, (channels,))
+    _per_channel(where, "bias", bias, (channels,))
+    split = (num_groups, channels // num_groups)
+    grouped = reshape(x, (shape[0], *split, *shape[2:]))
+    axes = tuple(range(2, len(shape) + 1))
+    y, _, _ = _apply(grouped, weight, bias, axes, eps, (1, *split, *(1,) * (len(shape) - 2)))
+    return reshape(y, shape)

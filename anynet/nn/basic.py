@@ -1,0 +1,271 @@
+"""Linear layers, activations, dropout, embedding, reshaping."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from anynet.nn import functional as F
+from anynet.nn import init
+from anynet.nn.module import Module, ShapeError
+from anynet.ops import creation
+from anynet.ops.manipulation import reshape
+from anynet.tensor import Parameter, unwrap
+
+__all__ = [
+    "ELU", "GELU", "Dropout", "Embedding", "Flatten", "Identity", "LeakyReLU", "Linear", "LogSoftmax", "ReLU", "SiLU",
+    "Sigmoid", "Softmax", "Softplus", "Tanh", "Unflatten",
+]  # fmt: skip
+
+
+class Identity(Module):
+    """Returns its input."""
+
+    def forward(self, x: Any) -> Any:
+        """x"""
+        return x
+
+
+class Linear(Module):
+    """y = x Wᵀ + b: x (…, in_features) → (…, out_features).
+
+    Parameters `weight` (out, in) and `bias` (out), both drawn from U(−1/√in, 1/√in) as in PyTorch.
+
+    >>> import anynet as an
+    >>> an.nn.Linear(3, 2)(an.ones((4, 3))).shape
+    (4, 2)
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, device: str | None = None, dtype: Any = None
+    ) -> None:
+        if in_features < 0 or out_features < 0:
+            msg = f"Linear: sizes are not negative, got in_features={in_features}, out_features={out_features}"
+            raise ValueError(msg)
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Parameter(creation.empty((out_features, in_features), device=device, dtype=dtype))
+        self.bias = Parameter(creation.empty(out_features, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew."""
+        bound = 1 / math.sqrt(self.in_features) if self.in_features else 0.0
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Any) -> Any:
+        """x Wᵀ + b"""
+        if not x.shape or x.shape[-1] != self.in_features:
+            last = x.shape[-1] if x.shape else "none"
+            msg = f"got {tuple(x.shape)}: last axis {last}, expected {self.in_features}"
+            raise ShapeError(msg)
+        return F.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Flatten(Module):
+    """Merge the axes from `start_dim` to `end_dim` into one."""
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        self.start_dim, self.end_dim = start_dim, end_dim
+
+    def forward(self, x: Any) -> Any:
+        """(n, c, h, w) → (n, c·h·w) by default."""
+        n = len(x.shape)
+        if n == 0:
+            return reshape(x, (1,))
+        start, end = self.start_dim, self.end_dim
+        if not -n <= start < n or not -n <= end < n or start % n > end % n:
+            msg = f"got {tuple(x.shape)}: cannot merge axes {start} to {end}"
+            raise ShapeError(msg)
+        start, end = start % n, end % n
+        size = math.prod(x.shape[start : end + 1])
+        return reshape(x, (*x.shape[:start], size, *x.shape[end + 1 :]))
+
+    def extra_repr(self) -> str:
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+class Unflatten(Module):
+    """Split axis `dim` into the shape `unflattened_size`; one length may be -1."""
+
+    def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
+        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+
+    def forward(self, x: Any) -> Any:
+        """The inverse of Flatten."""
+        dim = self.dim % len(x.shape)
+        return reshape(x, (*x.shape[:dim], *self.unflattened_size, *x.shape[dim + 1 :]))
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
+
+
+class Dropout(Module):
+    """In training, zero each element with probability p and scale the rest by 1 / (1 − p); else the identity."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0.0 <= p <= 1.0:
+            msg = f"Dropout: p is between 0 and 1, got {p}"
+            raise ValueError(msg)
+        self.p = p
+
+    def forward(self, x: Any) -> Any:
+        """x with elements dropped."""
+        return F.dropout(x, self.p, self.training)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class Embedding(Module):
+    """Integers (…) → rows of `weight` (num_embeddings, embedding_dim), drawn from N(0, 1).
+
+    The row `padding_idx` is zero at first and receives no gradient.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            msg = f"Embedding: padding_idx {padding_idx} is out of range for {num_embeddings} rows"
+            raise ValueError(msg)
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
+        self.weight = Parameter(creation.empty((num_embeddings, embedding_dim), device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the rows anew."""
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            unwrap(self.weight)[self.padding_idx, ...] = 0.0
+
+    def forward(self, index: Any) -> Any:
+        """weight[index]"""
+        return F.embedding(index, self.weight, self.padding_idx)
+
+    def extra_repr(self) -> str:
+        extra = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{extra}"
+
+
+class Sigmoid(Module):
+    """σ(x) = 1 / (1 + e⁻ˣ)."""
+
+    def forward(self, x: Any) -> Any:
+        """σ(x)"""
+        return F.sigmoid(x)
+
+
+class Tanh(Module):
+    """tanh x."""
+
+    def forward(self, x: Any) -> Any:
+        """tanh x"""
+        return F.tanh(x)
+
+
+class ReLU(Module):
+    """max(x, 0)."""
+
+    def forward(self, x: Any) -> Any:
+        """max(x, 0)"""
+        return F.relu(x)
+
+
+class LeakyReLU(Module):
+    """x where x > 0, else negative_slope · x."""
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Any) -> Any:
+        """Leaky ReLU of x."""
+        return F.leaky_relu(x, negative_slope=self.negative_slope)
+
+    def extra_repr(self) -> str:
+        return f"negative_slope={self.negative_slope}"
+
+
+class ELU(Module):
+    """x where x > 0, else α (eˣ − 1)."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = alpha
+
+    def forward(self, x: Any) -> Any:
+        """ELU of x."""
+        return F.elu(x, alpha=self.alpha)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}"
+
+
+class GELU(Module):
+    """x Φ(x), or its approximation by tanh."""
+
+    def __init__(self, approximate: str = "none") -> None:
+        if approximate not in ("none", "tanh"):
+            msg = f"GELU: approximate is 'none' or 'tanh', got {approximate!r}"
+            raise ValueError(msg)
+        self.approximate = approximate
+
+    def forward(self, x: Any) -> Any:
+        """GELU of x."""
+        return F.gelu(x, self.approximate)
+
+    def extra_repr(self) -> str:
+        return f"approximate={self.approximate!r}"
+
+
+class SiLU(Module):
+    """x σ(x)."""
+
+    def forward(self, x: Any) -> Any:
+        """x σ(x)"""
+        return F.silu(x)
+
+
+class Softplus(Module):
+    """(1/β) ln(1 + e^{βx})."""
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        self.beta, self.threshold = beta, threshold
+
+    def forward(self, x: Any) -> Any:
+        """softplus of x"""
+        return F.softplus(x, beta=self.beta, threshold=self.threshold)
+
+    def extra_repr(self) -> str:
+        return f"beta={self.beta}, threshold={self.threshold}"
+
+
+class Softmax(Module):
+    """e^{x_i} / Σ_j e^{x_j} along `dim`."""
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+    def forward(self, x: Any) -> Any:
+        """softmax of x"""
+        return F.softmax(x, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class LogSoftmax(Softmax):
+    """The logarithm of softmax."""
+
+    def forward(self, x: Any) -> Any:
+        """log-softmax of x"""
+        return F.log_softmax(x, self.dim)

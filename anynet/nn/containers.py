@@ -1,0 +1,270 @@
+"""Containers: modules and parameters in sequences and dictionaries, named as in PyTorch (``0.weight``, ``1.bias``, …)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from anynet.nn.module import Module, ShapeError, walk
+from anynet.tensor import Parameter, Tensor
+
+__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
+
+
+def _module(item: Any, where: str) -> Any:
+    if not isinstance(item, Module):
+        hint = "; give an instance: Linear(2, 3)" if isinstance(item, type) else ""
+        msg = f"{where} holds modules, got {getattr(item, '__name__', type(item).__name__)}{hint}"
+        raise TypeError(msg)
+    return item
+
+
+def _parameter(item: Any, where: str) -> Any:
+    if isinstance(item, Tensor):
+        return item if isinstance(item, Parameter) else Parameter(item)
+    try:
+        return Parameter(item)
+    except (TypeError, ValueError) as error:
+        msg = f"{where} holds parameters, got {type(item).__name__}"
+        raise TypeError(msg) from error
+
+
+class _Container(Module):
+    """What the containers share: items under names, kept apart from the attributes, so that no name can hide a method."""
+
+    _items: Mapping[str, Any] = {}
+    _check: Callable[[Any, str], Any] = staticmethod(_module)
+
+    def _members(self, *kinds: type) -> Iterator[tuple[str, Any]]:
+        for name, item in list(self._items.items()):
+            yield from walk(item, name, kinds)
+        yield from super()._members(*kinds)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._items[name]
+        except KeyError:
+            msg = f"{type(self).__name__} has no attribute {name!r}"
+            raise AttributeError(msg) from None
+
+    def _own(self) -> dict[str, Any]:
+        """The dictionary of this instance (made at the first use)."""
+        if "_items" not in self.__dict__:
+            self._items = {}
+        return self.__dict__["_items"]  # type: ignore[no-any-return]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def _lines(self) -> str:
+        lines = []
+        for name, item in self._items.items():
+            text = (
+                repr(item) if isinstance(item, Module) else f"{type(item).__name__} of {item.dtype} and shape {item.shape}"
+            )
+            lines.append(f"\n  ({name}): " + text.replace("\n", "\n  "))
+        return "".join(lines)
+
+    def __repr__(self) -> str:
+        body = self._lines()
+        return f"{type(self).__name__}({body}\n)" if body else f"{type(self).__name__}()"
+
+
+class _Sequence(_Container):
+    """Items named 0, 1, 2, …"""
+
+    def _set(self, items: Iterable[Any]) -> None:
+        self._items = {str(i): item for i, item in enumerate(items)}
+
+    def _at(self, index: Any) -> int:
+        try:
+            i = index.__index__()
+        except AttributeError:
+            msg = f"{type(self).__name__} indices are integers or slices, got {index!r}"
+            raise TypeError(msg) from None
+        n = len(self._items)
+        if not -n <= i < n:
+            msg = f"index {i} is out of range for a {type(self).__name__} of length {n}"
+            raise IndexError(msg)
+        return int(i % n)
+
+    def __getitem__(self, index: Any) -> Any:
+        items = list(self._items.values())
+        if isinstance(index, slice):
+            new = type(self).__new__(type(self))
+            new._items = (
+                dict(list(self._items.items())[index])
+                if isinstance(self, Sequential)
+                else {str(i): item for i, item in enumerate(items[index])}
+            )
+            return new
+        return items[self._at(index)]
+
+    def __setitem__(self, index: Any, item: Any) -> None:
+        name = list(self._items)[self._at(index)]
+        self._own()[name] = self._check(item, type(self).__name__)
+
+    def __delitem__(self, index: Any) -> None:
+        items = list(self._items.values())
+        if isinstance(index, slice):
+            del items[index]
+        else:
+            del items[self._at(index)]
+        self._set(items)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self._items.values()))
+
+    def __contains__(self, item: object) -> bool:
+        return any(item is own for own in self._items.values())
+
+    def append(self, item: Any, /) -> Any:
+        """Add an item at the end; returns the container."""
+        name = str(len(self._items))
+        if name in self._items:
+            msg = f"{type(self).__name__} has an item named {name!r} already; rebuild it with a new dictionary"
+            raise ValueError(msg)
+        self._own()[name] = self._check(item, type(self).__name__)
+        return self
+
+    def extend(self, items: Iterable[Any], /) -> Any:
+        """Add items at the end; returns the container."""
+        new = [self._check(item, type(self).__name__) for item in items]
+        for item in new:
+            self.append(item)
+        return self
+
+    def insert(self, index: int, item: Any, /) -> Any:
+        """Put an item before position `index`; returns the container."""
+        items = list(self._items.values())
+        items.insert(index, self._check(item, type(self).__name__))
+        self._set(items)
+        return self
+
+
+class Sequential(_Sequence):
+    """Modules in a row: the output of each is the input of the next.
+
+    `args` are modules, or one dictionary of named modules.
+
+    >>> import anynet as an
+    >>> net = an.nn.Sequential(an.nn.Linear(4, 3), an.nn.ReLU(), an.nn.Linear(3, 2))
+    >>> net(an.ones((5, 4))).shape
+    (5, 2)
+    """
+
+    def __init__(self, *args: Any) -> None:
+        if len(args) == 1 and isinstance(args[0], Mapping):
+            named = args[0]
+            for name in named:
+                _check_name(name, type(self).__name__)
+            self._items = {name: _module(m, "Sequential") for name, m in named.items()}
+        else:
+            self._set([_module(m, "Sequential") for m in args])
+
+    def forward(self, input: Any) -> Any:
+        """Run all modules in order."""
+        items = self._items
+        name = None
+        try:
+            for name in items:
+                input = items[name](input)
+        except ShapeError as error:
+            names = list(items)
+            at = names.index(name) if name is not None else 0
+            if at and error.source is None:  # the layer before, in words: it made what does not fit
+                error.source = f"{names[at - 1]} ({items[names[at - 1]].label()})"
+            raise
+        return input
+
+
+class ModuleList(_Sequence):
+    """A list of modules, for a ``forward`` that chooses among them.
+
+    >>> import anynet as an
+    >>> layers = an.nn.ModuleList([an.nn.Linear(2, 2) for _ in range(3)])
+    >>> len(list(layers.parameters()))
+    6
+    """
+
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
+        self._set([_module(m, "ModuleList") for m in modules or ()])
+
+
+class ParameterList(_Sequence):
+    """A list of parameters; other arrays become parameters."""
+
+    _check = staticmethod(_parameter)
+
+    def __init__(self, values: Iterable[Any] | None = None) -> None:
+        self._set([_parameter(p, "ParameterList") for p in values or ()])
+
+
+def _check_name(name: Any, where: str) -> None:
+    if not isinstance(name, str) or not name or "." in name or name.startswith("_"):
+        msg = f"a name in a {where} is a non-empty string without '.' that does not begin with '_', got {name!r}"
+        raise KeyError(msg)
+
+
+class _Dictionary(_Container):
+    def __init__(self, values: Any = None) -> None:
+        self._items = {}
+        if values is not None:
+            self.update(values)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._items[key]
+
+    def __setitem__(self, key: str, item: Any) -> None:
+        _check_name(key, type(self).__name__)
+        self._own()[key] = self._check(item, type(self).__name__)
+
+    def __delitem__(self, key: str) -> None:
+        del self._own()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._items))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
+
+    def keys(self) -> Iterable[str]:
+        """The names."""
+        return self._items.keys()
+
+    def values(self) -> Iterable[Any]:
+        """The items."""
+        return self._items.values()
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """Pairs of name and item."""
+        return self._items.items()
+
+    def pop(self, key: str) -> Any:
+        """Remove an item and return it."""
+        return self._own().pop(key)
+
+    def clear(self) -> None:
+        """Remove all items."""
+        self._items = {}
+
+    def update(self, values: Any) -> None:
+        """Add items from a mapping or from pairs."""
+        for key, item in values.items() if hasattr(values, "items") else values:
+            self[key] = item
+
+
+class ModuleDict(_Dictionary):
+    """A dictionary of modules.
+
+    >>> import anynet as an
+    >>> heads = an.nn.ModuleDict({"age": an.nn.Linear(4, 1), "sex": an.nn.Linear(4, 2)})
+    >>> heads["sex"](an.ones((3, 4))).shape
+    (3, 2)
+    """
+
+
+class ParameterDict(_Dictionary):
+    """A dictionary of parameters; other arrays become parameters."""
+
+    _check = staticmethod(_parameter)

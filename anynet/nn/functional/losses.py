@@ -1,0 +1,238 @@
+"""Losses: how far an output is from its target.
+
+Shapes that would broadcast are refused: the classic bug of (n, 1) against (n,) gives an error, not a wrong number.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from anynet import dtypes
+from anynet.ops import elementwise as e
+from anynet.ops.manipulation import moveaxis, reshape
+from anynet.ops.neural import cross_entropy_rows, log_softmax, softplus
+from anynet.ops.reductions import mean, sum
+from anynet.tensor import Tensor, unwrap
+from anynet_backends import backend_of
+
+__all__ = [
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "l1_loss", "mse_loss",
+    "nll_loss", "smooth_l1_loss",
+]  # fmt: skip
+
+
+def _reduce(x: Any, reduction: str) -> Any:
+    if reduction == "mean":
+        return mean(x)
+    if reduction == "sum":
+        return sum(x)
+    if reduction == "none":
+        return x
+    msg = f"reduction is 'mean', 'sum' or 'none', got {reduction!r}"
+    raise ValueError(msg)
+
+
+def _same(name: str, input: Any, target: Any) -> None:
+    if tuple(input.shape) != tuple(target.shape):
+        msg = (
+            f"{name}: input has shape {tuple(input.shape)}, target {tuple(target.shape)}; they must be equal, "
+            "nothing is broadcast (reshape one of them)"
+        )
+        raise ValueError(msg)
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """The squared error (x − t)², averaged. Shapes equal."""
+    _same("mse_loss", input, target)
+    return _reduce(e.square(input - target), reduction)
+
+
+def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """The absolute error |x − t|, averaged. Shapes equal."""
+    _same("l1_loss", input, target)
+    return _reduce(e.abs(input - target), reduction)
+
+
+def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
+    """½ d² where |d| ≤ δ, else δ (|d| − ½ δ), with d = x − t (Huber 1964)."""
+    _same("huber_loss", input, target)
+    if delta <= 0:
+        msg = f"huber_loss: delta is positive, got {delta}"
+        raise ValueError(msg)
+    size = e.abs(input - target)
+    return _reduce(e.where(size <= delta, 0.5 * e.square(size), delta * (size - 0.5 * delta)), reduction)
+
+
+def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
+    """½ d²/β where |d| < β, else |d| − ½ β, with d = x − t (Girshick 2015)."""
+    _same("smooth_l1_loss", input, target)
+    if beta < 0:
+        msg = f"smooth_l1_loss: beta is not negative, got {beta}"
+        raise ValueError(msg)
+    if beta == 0:
+        return l1_loss(input, target, reduction)
+    size = e.abs(input - target)
+    return _reduce(e.where(size < beta, 0.5 / beta * e.square(size), size - 0.5 * beta), reduction)
+
+
+def _rows(x: Any) -> Any:
+    """(n, classes, d1, …) → (n · d1 · …, classes); (classes,) → (1, classes)."""
+    if len(x.shape) == 1:
+        return reshape(x, (1, x.shape[0]))
+    return x if len(x.shape) == 2 else reshape(moveaxis(x, 1, -1), (-1, x.shape[1]))
+
+
+def _class_weight(name: str, weight: Any, input: Any, classes: int) -> Any:
+    if weight is None:
+        return None
+    weight = unwrap(weight)
+    if tuple(weight.shape) != (classes,):
+        msg = f"{name}: weight has shape {tuple(weight.shape)}, expected ({classes},), one number a class"
+        raise ValueError(msg)
+    xp = backend_of(weight)
+    return xp.astype(weight, dtypes.native(xp, unwrap(input).dtype))
+
+
+def _indices(name: str, target: Any, shape: tuple[int, ...], classes: int, ignore_index: int) -> Any:
+    """Class indices as a flat plain array, checked, with −1 for those to ignore."""
+    plain = unwrap(target)
+    xp = backend_of(plain)
+    expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
+    if tuple(plain.shape) != expected:
+        msg = f"{name}: input {shape} takes class indices of shape {expected}, got {tuple(plain.shape)}"
+        raise ValueError(msg)
+    if not xp.isdtype(plain.dtype, "integral"):
+        msg = f"{name}: class indices are integers, got {plain.dtype}; probabilities have the shape of the input, {shape}"
+        raise TypeError(msg)
+    flat = xp.astype(xp.reshape(plain, (-1,)), xp.int64)
+    ignored = flat == ignore_index
+    wrong = xp.logical_and(xp.logical_not(ignored), xp.logical_or(flat < 0, flat >= classes))
+    if xp.name != "cupy" and bool(xp.any(wrong)):  # on a GPU the check would wait for it
+        bad = int(flat[xp.argmax(xp.astype(wrong, xp.int64))])
+        msg = f"{name}: class index {bad} is out of range for {classes} classes"
+        raise IndexError(msg)
+    return xp.where(ignored, xp.full_like(flat, -1), flat)
+
+
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """−Σ_c q_c w_c ln softmax(x)_c.
+
+    input: scores (n, classes), (n, classes, d1, …) or (classes,). target: class indices (n, d1, …), or probabilities
+    of the input's shape. `weight` (classes,) weighs the classes; indices equal to `ignore_index` count nothing. With
+    `label_smoothing` s, q = (1 − s) q + s / classes (Szegedy et al. 2016). The mean is over the weights of the targets.
+    """
+    shape = tuple(input.shape)
+    if not shape:
+        msg = "cross_entropy: input is (classes,), (n, classes) or (n, classes, d1, …), got a scalar"
+        raise ValueError(msg)
+    if not 0.0 <= label_smoothing <= 1.0:
+        msg = f"cross_entropy: label_smoothing is between 0 and 1, got {label_smoothing}"
+        raise ValueError(msg)
+    classes = shape[1] if len(shape) > 1 else shape[0]
+    w = _class_weight("cross_entropy", weight, input, classes)
+    rows = _rows(input)
+    kind = dtypes.of(unwrap(target).dtype)
+    if tuple(target.shape) == shape and kind.is_floating:
+        q = _rows(target)
+        if label_smoothing:
+            q = q * (1 - label_smoothing) + label_smoothing / classes
+        if w is not None:
+            q = q * (Tensor(w) if isinstance(q, Tensor) or isinstance(rows, Tensor) else w)
+        losses = -sum(q * log_softmax(rows, axis=1), axis=1)
+        if reduction == "mean":
+            return sum(losses) / losses.shape[0]
+    else:
+        index = _indices("cross_entropy", target, shape, classes, ignore_index)
+        losses = cross_entropy_rows(rows, index=index, weight=w, smoothing=float(label_smoothing))
+        if reduction == "mean":
+            return _weighted_mean(losses, index, w)
+    if reduction == "none":
+        return reshape(losses, (shape[0], *shape[2:]) if len(shape) > 1 else ())
+    return _reduce(losses, reduction)
+
+
+def _weighted_mean(losses: Any, index: Any, weight: Any) -> Any:
+    xp = backend_of(index)
+    if weight is None:
+        live = xp.astype(index >= 0, unwrap(losses).dtype)
+    else:
+        safe = xp.where(index < 0, xp.zeros_like(index), index)
+        live = xp.where(index < 0, xp.zeros_like(xp.take(weight, safe, axis=0)), xp.take(weight, safe, axis=0))
+    total = xp.sum(live)
+    total = xp.asarray(total) if type(total) is not xp.array_type else total
+    return sum(losses) / (Tensor(total) if isinstance(losses, Tensor) else total)
+
+
+def nll_loss(
+    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+) -> Any:
+    """−w_t x_t: the negative log-likelihood of class indices t under log-probabilities x (n, classes, d1, …)."""
+    from anynet.ops.indexing import take_along_axis
+
+    shape = tuple(input.shape)
+    if not shape:
+        msg = "nll_loss: input is (classes,), (n, classes) or (n, classes, d1, …), got a scalar"
+        raise ValueError(msg)
+    classes = shape[1] if len(shape) > 1 else shape[0]
+    w = _class_weight("nll_loss", weight, input, classes)
+    index = _indices("nll_loss", target, shape, classes, ignore_index)
+    xp = backend_of(index)
+    safe = xp.where(index < 0, xp.zeros_like(index), index)
+    picked = take_along_axis(_rows(input), xp.expand_dims(safe, axis=1), axis=1)
+    live = xp.astype(index >= 0, dtypes.native(xp, unwrap(input).dtype))
+    if w is not None:
+        live = live * xp.take(w, safe, axis=0)
+    losses = -reshape(picked, (-1,)) * (Tensor(live) if isinstance(picked, Tensor) else live)
+    if reduction == "mean":
+        return _weighted_mean(losses, index, w)
+    if reduction == "none":
+        return reshape(losses, (shape[0], *shape[2:]) if len(shape) > 1 else ())
+    return _reduce(losses, reduction)
+
+
+def _check_probabilities(name: str, x: Any) -> None:
+    xp = backend_of(unwrap(x))
+    if xp.name != "cupy" and not bool(xp.all(xp.logical_and(unwrap(x) >= 0, unwrap(x) <= 1))):
+        msg = f"{name}: input are probabilities between 0 and 1; for logits use binary_cross_entropy_with_logits"
+        raise ValueError(msg)
+
+
+def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
+    """−(t ln p + (1 − t) ln(1 − p)), the logarithms limited to −100 from below as in PyTorch. Shapes equal."""
+    _same("binary_cross_entropy", input, target)
+    _check_probabilities("binary_cross_entropy", input)
+    tiny = math.exp(-100.0)
+    p = input
+    loss = -(target * _log(p, tiny) + (1 - target) * _log(1 - p, tiny))
+    return _reduce(loss if weight is None else loss * weight, reduction)
+
+
+def _log(p: Any, tiny: float) -> Any:
+    """max(ln p, −100), whose gradient is 1/p limited to finite numbers."""
+    low = p < tiny
+    return e.where(low, -100.0, e.log(e.where(low, 1.0, p)))
+
+
+def binary_cross_entropy_with_logits(
+    input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+) -> Any:
+    """Binary cross-entropy of σ(x), computed from the logits x without overflow:
+
+    (1 − t) x + (1 + (p − 1) t) ln(1 + e^{−x}), with p = `pos_weight`, the weight of positive targets. Shapes equal.
+    """
+    _same("binary_cross_entropy_with_logits", input, target)
+    soft = softplus(-input, threshold=math.inf)
+    if pos_weight is not None:
+        soft = (1 + (pos_weight - 1) * target) * soft
+    loss = (1 - target) * input + soft
+    return _reduce(loss if weight is None else loss * weight, reduction)
+
+

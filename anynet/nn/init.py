@@ -1,0 +1,142 @@
+"""Initial weights: drawn on the host in float64, so that a seed gives the same network on every backend.
+
+The functions change a Tensor in place and return it; names and arguments are those of ``torch.nn.init``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from anynet import random
+from anynet.tensor import Tensor, no_grad
+from anynet_backends import resolve
+
+__all__ = [
+    "calculate_gain", "constant_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "orthogonal_",
+    "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
+]  # fmt: skip
+
+
+def _fill(tensor: Tensor, values: Any) -> Tensor:
+    with no_grad():
+        return tensor.assign_(values)
+
+
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
+    """Uniform on [a, b)."""
+    return _fill(tensor, random.uniform(tensor.shape, a, b))
+
+
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Normal with mean and standard deviation."""
+    return _fill(tensor, random.normal(tensor.shape, mean, std))
+
+
+def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
+    """Normal, with draws outside [a, b] drawn again."""
+    if not a < b:
+        msg = f"trunc_normal_: a is below b, got a={a}, b={b}"
+        raise ValueError(msg)
+    xp, _ = resolve("cpu")
+    values = random.normal(tensor.shape, mean, std)
+    for _ in range(1000):
+        outside = xp.logical_or(values < a, values > b)
+        if not bool(xp.any(outside)):
+            return _fill(tensor, values)
+        values = xp.where(outside, random.normal(tensor.shape, mean, std), values)
+    msg = f"trunc_normal_: [{a}, {b}] has next to no probability under mean {mean}, std {std}"
+    raise ValueError(msg)
+
+
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """One value everywhere."""
+    return _fill(tensor, val)
+
+
+def ones_(tensor: Tensor) -> Tensor:
+    """Ones."""
+    return _fill(tensor, 1.0)
+
+
+def zeros_(tensor: Tensor) -> Tensor:
+    """Zeros."""
+    return _fill(tensor, 0.0)
+
+
+def eye_(tensor: Tensor) -> Tensor:
+    """The identity matrix."""
+    if tensor.ndim != 2:
+        msg = f"eye_ takes a matrix, got shape {tensor.shape}"
+        raise ValueError(msg)
+    xp, _ = resolve("cpu")
+    return _fill(tensor, xp.eye(*tensor.shape, dtype=xp.float64))
+
+
+def _fans(tensor: Tensor) -> tuple[int, int]:
+    if tensor.ndim < 2:
+        msg = f"fan-in and fan-out need at least two dimensions, got shape {tensor.shape}"
+        raise ValueError(msg)
+    field = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * field, tensor.shape[0] * field
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """The factor that keeps the variance of activations through a non-linearity."""
+    gains = {"linear": 1.0, "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0, "sigmoid": 1.0, "tanh": 5.0 / 3.0,
+             "relu": math.sqrt(2.0), "selu": 0.75}  # fmt: skip
+    if nonlinearity == "leaky_relu":
+        return math.sqrt(2.0 / (1 + (0.01 if param is None else param) ** 2))
+    if nonlinearity not in gains:
+        msg = f"calculate_gain: unknown non-linearity {nonlinearity!r}; known: {', '.join([*gains, 'leaky_relu'])}"
+        raise ValueError(msg)
+    return gains[nonlinearity]
+
+
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """U(−a, a) with a = gain √(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+    a = gain * math.sqrt(6.0 / sum(_fans(tensor)))
+    return uniform_(tensor, -a, a)
+
+
+def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """N(0, gain² · 2 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(_fans(tensor))))
+
+
+def _he(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    if mode not in ("fan_in", "fan_out"):
+        msg = f"mode is 'fan_in' or 'fan_out', got {mode!r}"
+        raise ValueError(msg)
+    fan = _fans(tensor)[0 if mode == "fan_in" else 1]
+    return calculate_gain(nonlinearity, a) / math.sqrt(fan) if fan else 0.0
+
+
+def kaiming_uniform_(
+    tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
+) -> Tensor:
+    """U(−b, b) with b = gain √(3 / fan) (He et al. 2015)."""
+    bound = math.sqrt(3.0) * _he(tensor, a, mode, nonlinearity)
+    return uniform_(tensor, -bound, bound)
+
+
+def kaiming_normal_(
+    tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
+) -> Tensor:
+    """N(0, gain² / fan) (He et al. 2015)."""
+    return normal_(tensor, 0.0, _he(tensor, a, mode, nonlinearity))
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """A matrix with orthonormal rows or columns, from the QR decomposition of a normal one (Saxe et al. 2014)."""
+    if tensor.ndim < 2:
+        msg = f"orthogonal_ needs at least two dimensions, got shape {tensor.shape}"
+        raise ValueError(msg)
+    xp, _ = resolve("cpu")
+    rows, cols = tensor.shape[0], math.prod(tensor.shape[1:])
+    flat = xp.asarray(random.normal((max(rows, cols), min(rows, cols))))
+    q, r = xp.linalg.qr(flat)
+    q = q * xp.sign(xp.linalg.diagonal(r))
+    if rows < cols:
+        q = xp.matrix_transpose(q)
+    return _fill(tensor, xp.reshape(gain * q, tensor.shape))
