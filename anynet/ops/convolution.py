@@ -93,7 +93,9 @@ def _columns(
     return xp.reshape(v, shape)
 
 
-def _forward(xp: Backend, columns: Array, weight: Array, bias: Array | None, out: Ints, n: int, groups: int) -> Array:
+def _forward(
+    xp: Backend, columns: Array, weight: Array, bias: Array | None, out: Ints, n: int, groups: int
+) -> Array:
     channels = weight.shape[0]
     y = xp.matmul(xp.reshape(weight, (groups, channels // groups, math.prod(weight.shape[1:]))), columns)
     if bias is not None:
@@ -127,7 +129,8 @@ def _scatter(
         rest = (slice(None),) * (len(kernel) + 1)
         for at in itertools.product(*map(range, kernel)):
             where = tuple(
-                slice(k * d, k * d + s * (o - 1) + 1, s) for k, d, s, o in zip(at, dilation, stride, out, strict=True)
+                slice(k * d, k * d + s * (o - 1) + 1, s)
+                for k, d, s, o in zip(at, dilation, stride, out, strict=True)
             )
             x[(slice(None), *where, slice(None))] += columns[(slice(None), *at, *rest)]
     if padded != shape:
@@ -172,7 +175,9 @@ def _conv_transpose(
 ) -> Array:
     """z (n, o, *out), weight (o, c / groups, *kernel) → (n, c, *shape): the transpose of `conv` in x."""
     rows = _rows(xp, z, groups)
-    return _scatter(xp, rows, weight, tuple(z.shape[2:]), z.shape[0], shape, stride, padding, dilation, groups)
+    return _scatter(
+        xp, rows, weight, tuple(z.shape[2:]), z.shape[0], shape, stride, padding, dilation, groups
+    )
 
 
 @primitive
@@ -417,7 +422,9 @@ def conv_transpose(
     _check(where, x, weight, bias, groups, weight.shape[0], weight.shape[1] * groups)
     shape = tuple(
         (size - 1) * s - 2 * p + d * (k - 1) + e + 1
-        for size, s, p, d, k, e in zip(x.shape[2:], stride, pads, dilation, weight.shape[2:], extra, strict=True)
+        for size, s, p, d, k, e in zip(
+            x.shape[2:], stride, pads, dilation, weight.shape[2:], extra, strict=True
+        )
     )
     if min(shape) < 1 or 0 in weight.shape[2:]:
         msg = f"{where}: the output would have the size {shape}; take less padding or a larger input"

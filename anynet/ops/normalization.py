@@ -202,7 +202,9 @@ def layer_norm(
     """
     where = "layer_norm"
     _floating(where, x)
-    last = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(int(n) for n in normalized_shape)
+    last = (
+        (normalized_shape,) if isinstance(normalized_shape, int) else tuple(int(n) for n in normalized_shape)
+    )
     ndim = len(x.shape)
     if not last or tuple(x.shape[ndim - len(last) :]) != last:
         msg = f"{where}: the last axes of x must be normalized_shape {last}, x has shape {tuple(x.shape)}"

@@ -43,9 +43,7 @@ def _cut(x: Array, pads: Pairs, spatial: Ints) -> Array:
     if not any(lo or hi for lo, hi in pads):
         return x
     lead = len(x.shape) - len(pads)
-    return x[
-        (*(slice(None),) * lead, *(slice(lo, lo + n) for n, (lo, _) in zip(spatial, pads, strict=True)))
-    ]
+    return x[(*(slice(None),) * lead, *(slice(lo, lo + n) for n, (lo, _) in zip(spatial, pads, strict=True)))]
 
 
 def _lowest(xp: Backend, dtype: Any) -> float | int:
@@ -57,7 +55,13 @@ def _slices(x: Array, out: Ints, kernel: Ints, stride: Ints, dilation: Ints) -> 
     """For each offset of the kernel, the key of what all windows have there."""
     lead = (slice(None),) * (len(x.shape) - len(kernel))
     return [
-        (*lead, *(slice(k * d, k * d + s * (o - 1) + 1, s) for k, d, s, o in zip(at, dilation, stride, out, strict=True)))
+        (
+            *lead,
+            *(
+                slice(k * d, k * d + s * (o - 1) + 1, s)
+                for k, d, s, o in zip(at, dilation, stride, out, strict=True)
+            ),
+        )
         for at in itertools.product(*map(range, kernel))
     ]
 
@@ -100,7 +104,16 @@ def _hits(xp: Backend, v: Array, y: Array, keys: list[tuple[slice, ...]]) -> Any
 
 @primitive
 def max_pool_spread(
-    xp: Backend, g: Array, x: Array, y: Array, *, out: Ints, kernel: Ints, stride: Ints, pads: Pairs, dilation: Ints
+    xp: Backend,
+    g: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Ints,
+    kernel: Ints,
+    stride: Ints,
+    pads: Pairs,
+    dilation: Ints,
 ) -> Array:
     """Each g where the maximum y of its window of x stands: the transpose of `max_pool_pick` in g."""
     v = _extend(xp, x, pads, _lowest(xp, x.dtype))
@@ -118,7 +131,16 @@ def max_pool_spread(
 
 @primitive
 def max_pool_pick(
-    xp: Backend, z: Array, x: Array, y: Array, *, out: Ints, kernel: Ints, stride: Ints, pads: Pairs, dilation: Ints
+    xp: Backend,
+    z: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Ints,
+    kernel: Ints,
+    stride: Ints,
+    pads: Pairs,
+    dilation: Ints,
 ) -> Array:
     """The elements of z at the places of the maxima y of the windows of x."""
     v = _extend(xp, x, pads, _lowest(xp, x.dtype))
@@ -169,8 +191,12 @@ def max_pool_index(
         at = (xp.arange(o, dtype=xp.int64, device=device) * s - lo) * step
         base = base + xp.reshape(at, tuple(-1 if j == i else 1 for j in range(len(kernel))))
     index = xp.zeros(y.shape, dtype=xp.int64, device=device)
-    offsets = itertools.product(*(range(0, k * d * step, d * step) for k, d, step in zip(kernel, dilation, steps, strict=True)))
-    for offset, (_, hit) in zip(offsets, _hits(xp, v, y, _slices(v, out, kernel, stride, dilation)), strict=True):
+    offsets = itertools.product(
+        *(range(0, k * d * step, d * step) for k, d, step in zip(kernel, dilation, steps, strict=True))
+    )
+    for offset, (_, hit) in zip(
+        offsets, _hits(xp, v, y, _slices(v, out, kernel, stride, dilation)), strict=True
+    ):
         index = xp.where(hit, base + sum(offset), index)
     return index
 
@@ -242,7 +268,9 @@ def _layout(
         msg = f"{where}: the kernel {kernel} needs at least {axes} axes, x has shape {tuple(x.shape)}"
         raise ValueError(msg)
     outs, pads = [], []
-    for size, k, s, p, d in zip(x.shape[len(x.shape) - axes :], kernel, stride, padding, dilation, strict=True):
+    for size, k, s, p, d in zip(
+        x.shape[len(x.shape) - axes :], kernel, stride, padding, dilation, strict=True
+    ):
         extent = d * (k - 1) + 1
         if 2 * p > extent:
             msg = f"{where}: padding {p} must be at most half of the window's extent, {extent}"
@@ -291,13 +319,17 @@ def max_pool(
     kernel = spread_option(kernel_size, n, "kernel_size", where)
     steps = kernel if stride is None else spread_option(stride, n, "stride", where)
     dilation = spread_option(dilation, n, "dilation", where)
-    out, pads = _layout(where, x, kernel, steps, spread_option(padding, n, "padding", where, 0), dilation, ceil_mode)
+    out, pads = _layout(
+        where, x, kernel, steps, spread_option(padding, n, "padding", where, 0), dilation, ceil_mode
+    )
     options = _window_options(out, kernel, steps, pads, dilation)
     y = _max_pool(x, **options)
     return (y, max_pool_index(x, y, **options)) if return_indices else y
 
 
-def _divisor(like: Any, out: Ints, kernel: Ints, stride: Ints, padding: Ints, spatial: Ints, padded: bool) -> Any:
+def _divisor(
+    like: Any, out: Ints, kernel: Ints, stride: Ints, padding: Ints, spatial: Ints, padded: bool
+) -> Any:
     """1 / (the number of elements of each window): a number where all are equal, else an array of shape `out`."""
     counts = []
     for o, k, s, p, size in zip(out, kernel, stride, padding, spatial, strict=True):
@@ -309,7 +341,9 @@ def _divisor(like: Any, out: Ints, kernel: Ints, stride: Ints, padding: Ints, sp
     xp = backend_of(plain)
     scale = xp.ones((1,) * len(out), dtype=plain.dtype, device=_device(xp, plain))
     for i, c in enumerate(counts):
-        along = xp.asarray([1.0 / n if n else math.inf for n in c], dtype=plain.dtype, device=_device(xp, plain))
+        along = xp.asarray(
+            [1.0 / n if n else math.inf for n in c], dtype=plain.dtype, device=_device(xp, plain)
+        )
         scale = scale * xp.reshape(along, tuple(-1 if j == i else 1 for j in range(len(out))))
     return scale
 
@@ -398,7 +432,9 @@ def adaptive_avg_pool(
     spatial, out = _bins(where, x, output_size, axes)
     if all(n % o == 0 for n, o in zip(spatial, out, strict=True)):
         kernel = tuple(n // o for n, o in zip(spatial, out, strict=True))
-        return window_sum(x, out=out, kernel=kernel, stride=kernel, pads=((0, 0),) * axes) * (1.0 / math.prod(kernel))
+        return window_sum(x, out=out, kernel=kernel, stride=kernel, pads=((0, 0),) * axes) * (
+            1.0 / math.prod(kernel)
+        )
     # bins of different lengths: a product with the matrix of their weights, along each axis
     plain = unwrap(x)
     xp = backend_of(plain)
@@ -432,7 +468,9 @@ def adaptive_max_pool(
     Tensor([[2., 3.]])
     """
     spatial, out = _bins(where, x, output_size, axes)
-    kernel = tuple(max(b - a for a, b in (_bin(j, n, o) for j in range(o))) for n, o in zip(spatial, out, strict=True))
+    kernel = tuple(
+        max(b - a for a, b in (_bin(j, n, o) for j in range(o))) for n, o in zip(spatial, out, strict=True)
+    )
     if all(n % o == 0 for n, o in zip(spatial, out, strict=True)):
         return max_pool(x, kernel, return_indices=return_indices, axes=axes, where=where)
     # bins of different lengths: shorter ones repeat their last element, which does not change the maximum
@@ -449,7 +487,8 @@ def adaptive_max_pool(
     y, index = max_pool(x, kernel, return_indices=True, axes=axes, where=where)
     # positions in the enlarged array, back to positions in x
     flat = [
-        sum(p * math.prod(spatial[i + 1 :]) for i, p in enumerate(places)) for places in itertools.product(*source)
+        sum(p * math.prod(spatial[i + 1 :]) for i, p in enumerate(places))
+        for places in itertools.product(*source)
     ]
     table = xp.asarray(flat, dtype=xp.int64, device=_device(xp, plain))
     found = unwrap(index)

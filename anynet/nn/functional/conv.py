@@ -84,6 +84,7 @@ def conv_transpose1d(
         groups=groups, where="conv_transpose1d",
     )  # fmt: skip
 
+
 def conv_transpose2d(
     input: Any,
     weight: Any,
@@ -100,6 +101,7 @@ def conv_transpose2d(
         input, weight, bias, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation,
         groups=groups, where="conv_transpose2d",
     )  # fmt: skip
+
 
 def conv_transpose3d(
     input: Any,

@@ -1,0 +1,153 @@
+"""Convolution layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from anynet.nn import init
+from anynet.nn.module import Module, ShapeError
+from anynet.ops import convolution, creation
+from anynet.ops.convolution import same_padding, spread_option
+from anynet.tensor import Parameter
+
+__all__ = ["Conv1d", "Conv2d", "Conv3d"]
+
+Size = int | Sequence[int]
+
+
+class _Conv(Module):
+    """What the convolutions over any number of axes share."""
+
+    axes: ClassVar[int]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        where, n = type(self).__name__, self.axes
+        if groups < 1 or in_channels % groups or out_channels % groups or min(in_channels, out_channels) < 1:
+            msg = (
+                f"{where}: in_channels and out_channels must be positive and divisible by groups, "
+                f"got {in_channels}, {out_channels} and groups={groups}"
+            )
+            raise ValueError(msg)
+        if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
+            msg = f"{where}: padding_mode must be 'zeros', 'reflect', 'replicate' or 'circular', got {padding_mode!r}"
+            raise ValueError(msg)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size = spread_option(kernel_size, n, "kernel_size", where)
+        self.stride = spread_option(stride, n, "stride", where)
+        self.dilation = spread_option(dilation, n, "dilation", where)
+        self.groups, self.padding_mode = groups, padding_mode
+        self.padding: tuple[int, ...] | str
+        if isinstance(padding, str):
+            if padding not in ("same", "valid"):
+                msg = f"{where}: padding must be 'same', 'valid' or numbers, got {padding!r}"
+                raise ValueError(msg)
+            self.padding = padding
+            pairs = ((0, 0),) * n
+            if padding == "same":
+                pairs = same_padding(self.kernel_size, self.stride, self.dilation, where)
+        else:
+            self.padding = spread_option(padding, n, "padding", where, 0)
+            pairs = tuple((p, p) for p in self.padding)
+        # for anynet.ops.convolution.pad: the last axis first
+        self._pad = tuple(p for pair in reversed(pairs) for p in pair)
+        shape = (out_channels, in_channels // groups, *self.kernel_size)
+        self.weight = Parameter(creation.empty(shape, device=device, dtype=dtype))
+        self.bias = Parameter(creation.empty(out_channels, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew, both from U(−b, b) with b = 1 / √(in_channels / groups · kernel)."""
+        bound = 1 / math.sqrt(math.prod(self.weight.shape[1:]))
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Any) -> Any:
+        """x (n, in_channels, *spatial), or without n → (n, out_channels, *out)."""
+        ndim = len(x.shape)
+        if ndim not in (self.axes + 1, self.axes + 2) or x.shape[ndim - self.axes - 1] != self.in_channels:
+            msg = (
+                f"got {tuple(x.shape)}: expected {self.axes + 2} axes (batch, channels, *spatial), or "
+                f"{self.axes + 1} without the batch, with {self.in_channels} channels"
+            )
+            raise ShapeError(msg)
+        padding = self.padding
+        if self.padding_mode != "zeros" and any(self._pad):
+            x, padding = convolution.pad(x, self._pad, self.padding_mode), 0
+        return convolution.conv(
+            x, self.weight, self.bias, stride=self.stride, padding=padding, dilation=self.dilation,
+            groups=self.groups, where=type(self).__name__,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        parts = [
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        ]
+        if self.padding != (0,) * self.axes:
+            parts.append(f"padding={self.padding!r}")
+        if self.dilation != (1,) * self.axes:
+            parts.append(f"dilation={self.dilation}")
+        if self.groups != 1:
+            parts.append(f"groups={self.groups}")
+        if self.bias is None:
+            parts.append("bias=False")
+        if self.padding_mode != "zeros":
+            parts.append(f"padding_mode={self.padding_mode!r}")
+        return ", ".join(parts)
+
+
+class Conv1d(_Conv):
+    """y[n, o, p] = b[o] + Σ_{c, k} w[o, c, k] · x[n, c, p·stride + k·dilation − padding].
+
+    x (n, in_channels, length) or (in_channels, length) → (n, out_channels, out). `padding` is a number, "same" or
+    "valid"; `padding_mode` says what stands outside x: "zeros", "reflect", "replicate" or "circular". With `groups`
+    each group of output channels sees one group of input channels.
+
+    Parameters `weight` (out_channels, in_channels / groups, kernel) and `bias` (out_channels,), both drawn from
+    U(−b, b), b = 1/√(in_channels / groups · kernel), as in PyTorch.
+
+    >>> import anynet as an
+    >>> an.nn.Conv1d(2, 4, 3, padding=1)(an.ones((5, 2, 10))).shape
+    (5, 4, 10)
+    """
+
+    axes = 1
+
+
+class Conv2d(_Conv):
+    """Convolution of images: (n, in_channels, height, width) → (n, out_channels, out height, out width).
+
+    Arguments and parameters as in `Conv1d`, with one number or two for kernel_size, stride, padding and dilation.
+
+    >>> import anynet as an
+    >>> an.nn.Conv2d(1, 6, 5, padding=2)(an.ones((8, 1, 28, 28))).shape
+    (8, 6, 28, 28)
+    """
+
+    axes = 2
+
+
+class Conv3d(_Conv):
+    """Convolution of volumes: (n, in_channels, depth, height, width), arguments and parameters as in `Conv1d`.
+
+    >>> import anynet as an
+    >>> an.nn.Conv3d(1, 2, 3)(an.ones((1, 1, 5, 5, 5))).shape
+    (1, 2, 3, 3, 3)
+    """
+
+    axes = 3

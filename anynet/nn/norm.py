@@ -1,0 +1,243 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from anynet import dtypes
+from anynet.nn.module import Module, ShapeError
+from anynet.ops import creation, normalization
+from anynet.tensor import Buffer, Parameter, no_grad
+
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "LayerNorm"]
+
+
+def _affine(
+    shape: tuple[int, ...], bias: bool, device: str | None, dtype: Any
+) -> tuple[Parameter, Parameter | None]:
+    weight = Parameter(creation.ones(shape, device=device, dtype=dtype))
+    return weight, Parameter(creation.zeros(shape, device=device, dtype=dtype)) if bias else None
+
+
+class _BatchNorm(Module):
+    dims: ClassVar[tuple[int, ...]]
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if num_features < 1 or eps < 0:
+            msg = (
+                f"{type(self).__name__}: num_features must be positive and eps not negative, "
+                f"got num_features={num_features}, eps={eps}"
+            )
+            raise ValueError(msg)
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+        self.weight: Parameter | None = None
+        self.bias: Parameter | None = None
+        self.running_mean: Buffer | None = None
+        self.running_var: Buffer | None = None
+        self.num_batches_tracked: Buffer | None = None
+        if affine:
+            self.weight, self.bias = _affine((num_features,), True, device, dtype)
+        if track_running_stats:
+            self.running_mean = Buffer(creation.zeros(num_features, device=device, dtype=dtype))
+            self.running_var = Buffer(creation.ones(num_features, device=device, dtype=dtype))
+            self.num_batches_tracked = Buffer(creation.zeros((), device=device, dtype=dtypes.int64))
+
+    def reset_running_stats(self) -> None:
+        """Forget what was seen: mean 0, variance 1, no batches."""
+        for buffer, value in (
+            (self.running_mean, 0.0),
+            (self.running_var, 1.0),
+            (self.num_batches_tracked, 0),
+        ):
+            if buffer is not None:
+                buffer.assign_(value)
+
+    def reset_parameters(self) -> None:
+        """γ = 1, β = 0, and no statistics."""
+        self.reset_running_stats()
+        with no_grad():
+            if self.weight is not None:
+                self.weight.assign_(1.0)
+            if self.bias is not None:
+                self.bias.assign_(0.0)
+
+    def forward(self, x: Any) -> Any:
+        """The normalised x; in training the running statistics are updated."""
+        if len(x.shape) not in self.dims or x.shape[1] != self.num_features:
+            sizes = " or ".join(str(d) for d in self.dims)
+            msg = f"got {tuple(x.shape)}: expected {sizes} axes (batch, channels, …) with {self.num_features} channels"
+            raise ShapeError(msg)
+        # without running statistics those of the batch serve in evaluation too
+        use_batch = self.training or self.running_mean is None
+        momentum = 0.1 if self.momentum is None else self.momentum
+        mean, var = self.running_mean, self.running_var
+        if not self.training and use_batch:
+            mean = var = None
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.assign_(self.num_batches_tracked.data + 1)
+            if self.momentum is None:  # the plain average of all batches
+                momentum = 1.0 / int(self.num_batches_tracked)
+        return normalization.batch_norm(x, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
+
+
+class BatchNorm1d(_BatchNorm):
+    """y = γ (x − μ) / √(σ² + ε) + β for each channel of x (n, c) or (n, c, length).
+
+    In training μ and σ² are the batch's, and the running statistics follow them:
+    running ← (1 − momentum) · running + momentum · new (with ``momentum=None`` their plain average). In evaluation
+    they are the running statistics.
+
+    Parameters `weight` (γ = 1) and `bias` (β = 0), none with ``affine=False``; buffers `running_mean`, `running_var`
+    and `num_batches_tracked`, none with ``track_running_stats=False``.
+
+    >>> import anynet as an
+    >>> an.nn.BatchNorm1d(1, eps=0.0)(an.asarray([[1.0], [3.0]])).tolist()
+    [[-1.0], [1.0]]
+
+    Source: Ioffe, Szegedy: Batch normalization (2015).
+    """
+
+    dims = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch normalisation of images (n, c, height, width): see `BatchNorm1d`.
+
+    >>> import anynet as an
+    >>> an.nn.BatchNorm2d(6)(an.ones((8, 6, 14, 14))).shape
+    (8, 6, 14, 14)
+    """
+
+    dims = (4,)
+
+
+class BatchNorm3d(_BatchNorm):
+    """Batch normalisation of volumes (n, c, depth, height, width): see `BatchNorm1d`.
+
+    >>> import anynet as an
+    >>> an.nn.BatchNorm3d(2)(an.ones((3, 2, 4, 4, 4))).shape
+    (3, 2, 4, 4, 4)
+    """
+
+    dims = (5,)
+
+
+class LayerNorm(Module):
+    """y = γ (x − μ) / √(σ² + ε) + β, μ and σ² over the last axes of x, those of `normalized_shape`.
+
+    Parameters `weight` (γ = 1) and `bias` (β = 0) of normalized_shape; none with ``elementwise_affine=False``.
+
+    >>> import anynet as an
+    >>> an.nn.LayerNorm(2, eps=0.0)(an.asarray([[1.0, 3.0]])).tolist()
+    [[-1.0, 1.0]]
+
+    Source: Ba, Kiros, Hinton: Layer normalization (2016).
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        given = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+        self.normalized_shape = tuple(int(n) for n in given)
+        if not self.normalized_shape or min(self.normalized_shape) < 1 or eps < 0:
+            msg = f"LayerNorm: normalized_shape must be positive sizes and eps not negative, got {normalized_shape}, {eps}"
+            raise ValueError(msg)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.weight: Parameter | None = None
+        self.bias: Parameter | None = None
+        if elementwise_affine:
+            self.weight, self.bias = _affine(self.normalized_shape, bias, device, dtype)
+
+    def reset_parameters(self) -> None:
+        """γ = 1, β = 0."""
+        with no_grad():
+            if self.weight is not None:
+                self.weight.assign_(1.0)
+            if self.bias is not None:
+                self.bias.assign_(0.0)
+
+    def forward(self, x: Any) -> Any:
+        """x (…, *normalized_shape) → the same shape."""
+        last = self.normalized_shape
+        if tuple(x.shape[max(len(x.shape) - len(last), 0) :]) != last:
+            msg = f"got {tuple(x.shape)}: the last axes must be {last}"
+            raise ShapeError(msg)
+        return normalization.layer_norm(x, last, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+class GroupNorm(Module):
+    """y = γ (x − μ) / √(σ² + ε) + β, μ and σ² over each of `num_groups` groups of channels of each sample.
+
+    x (n, num_channels, …) → the same. Parameters `weight` (γ = 1) and `bias` (β = 0), none with ``affine=False``.
+
+    >>> import anynet as an
+    >>> an.nn.GroupNorm(2, 4)(an.ones((3, 4, 5))).shape
+    (3, 4, 5)
+
+    Source: Wu, He: Group normalization (2018).
+    """
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if num_groups < 1 or num_channels < 1 or num_channels % num_groups or eps < 0:
+            msg = (
+                "GroupNorm: num_groups must be positive and divide num_channels, and eps not be negative, "
+                f"got num_groups={num_groups}, num_channels={num_channels}, eps={eps}"
+            )
+            raise ValueError(msg)
+        self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
+        self.weight: Parameter | None = None
+        self.bias: Parameter | None = None
+        if affine:
+            self.weight, self.bias = _affine((num_channels,), True, device, dtype)
+
+    def reset_parameters(self) -> None:
+        """γ = 1, β = 0."""
+        with no_grad():
+            if self.weight is not None:
+                self.weight.assign_(1.0)
+            if self.bias is not None:
+                self.bias.assign_(0.0)
+
+    def forward(self, x: Any) -> Any:
+        """x (n, num_channels, …) → the same shape."""
+        if len(x.shape) < 2 or x.shape[1] != self.num_channels:
+            msg = f"got {tuple(x.shape)}: expected (batch, channels, …) with {self.num_channels} channels"
+            raise ShapeError(msg)
+        return normalization.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
