@@ -1,0 +1,171 @@
+"""Map-style data sets: a length, and a sample for each index."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from anynet.random import SHUFFLES
+from anynet.tensor import Tensor, to_plain, unwrap, wrap
+from anynet_backends import backend_of, host
+
+__all__ = ["Dataset", "Subset", "TensorDataset", "default_collate", "random_split"]
+
+
+class Dataset:
+    """Base of map-style data sets: define ``__len__`` and ``__getitem__``.
+
+    `batch` makes a batch of many samples at once; override it where that is faster than one by one.
+    """
+
+    def __len__(self) -> int:
+        msg = f"{type(self).__name__} does not define __len__"
+        raise NotImplementedError(msg)
+
+    def __getitem__(self, index: int, /) -> Any:
+        msg = f"{type(self).__name__} does not define __getitem__"
+        raise NotImplementedError(msg)
+
+    def batch(self, indices: Sequence[int]) -> Any:
+        """The samples at `indices`, collated."""
+        return default_collate([self[i] for i in indices])
+
+
+class TensorDataset(Dataset):
+    """Arrays of equal length, as PyTorch's: sample i is the tuple of their rows i, as Tensors.
+
+    >>> import anynet as an
+    >>> data = TensorDataset(an.asarray([[1.0, 2.0], [3.0, 4.0]]), an.asarray([0, 1]))
+    >>> data[1]
+    (Tensor([3., 4.]), Tensor(1))
+    """
+
+    def __init__(self, *arrays: Any) -> None:
+        if not arrays:
+            msg = "TensorDataset needs at least one array"
+            raise ValueError(msg)
+        self.arrays = tuple(a if _is_plain(a) else to_plain(a) for a in map(unwrap, arrays))
+        shapes = [tuple(a.shape) for a in self.arrays]
+        if any(not shape for shape in shapes) or len({shape[0] for shape in shapes}) > 1:
+            msg = f"TensorDataset: the arrays have the same length along axis 0, got shapes {shapes}"
+            raise ValueError(msg)
+
+    def __len__(self) -> int:
+        return int(self.arrays[0].shape[0])
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, ...]:
+        i = _checked(index, len(self))
+        return tuple(wrap(a[(i, ...)]) for a in self.arrays)
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
+        rows = host.asarray(indices, "int64")
+        taken = []
+        for a in self.arrays:
+            xp = backend_of(a)
+            taken.append(wrap(xp.take(a, xp.from_host(rows, xp.device_of(a)), axis=0)))
+        return tuple(taken)
+
+
+class Subset(Dataset):
+    """The samples of `dataset` at `indices`, as PyTorch's."""
+
+    def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
+        self.dataset = dataset
+        self.indices = [_checked(int(i), len(dataset)) for i in indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> Any:
+        return self.dataset[self.indices[_checked(index, len(self))]]
+
+    def batch(self, indices: Sequence[int]) -> Any:
+        return batch_of(self.dataset, [self.indices[i] for i in indices])
+
+
+def random_split(dataset: Any, lengths: Sequence[float], seed: int = 0) -> list[Subset]:
+    """Random parts that do not overlap; `lengths` are numbers of samples, or fractions that sum to 1, as PyTorch's.
+
+    The same seed gives the same parts. Of fractions, what rounding down leaves over goes to the first parts, one each.
+
+    >>> [len(part) for part in random_split(list(range(10)), [0.75, 0.25])]
+    [8, 2]
+    """
+    n = len(dataset)
+    if not lengths or any(length < 0 for length in lengths):
+        msg = f"random_split: lengths are at least one number, none of them negative, got {list(lengths)}"
+        raise ValueError(msg)
+    if all(isinstance(length, int) for length in lengths) and sum(lengths) == n:
+        sizes = [int(length) for length in lengths]
+    elif math.isclose(math.fsum(lengths), 1.0):
+        sizes = [math.floor(n * length) for length in lengths]
+        for i in range(n - sum(sizes)):
+            sizes[i % len(sizes)] += 1
+    else:
+        msg = f"random_split: lengths sum to {n} (the number of samples) or are fractions that sum to 1, got {list(lengths)}"
+        raise ValueError(msg)
+    order = host.permutation(seed, SHUFFLES, 0, n).tolist()
+    parts, at = [], 0
+    for size in sizes:
+        parts.append(Subset(dataset, order[at : at + size]))
+        at += size
+    return parts
+
+
+def batch_of(dataset: Any, indices: Sequence[int]) -> Any:
+    """A collated batch of any map-style data set."""
+    if isinstance(dataset, Dataset):
+        return dataset.batch(indices)
+    return default_collate([dataset[i] for i in indices])
+
+
+def default_collate(samples: Sequence[Any]) -> Any:
+    """A batch from a list of samples: arrays, Tensors and numbers are stacked along a new first axis.
+
+    Tuples, lists and mappings are collated item by item; strings and bytes stay a list. Python floats become the default
+    float type, ints int64.
+
+    >>> default_collate([(1.0, 2), (3.0, 4)])
+    (Tensor([1., 3.]), Tensor([2, 4]))
+    """
+    first = samples[0]
+    if isinstance(first, Tensor) or _is_plain(first):
+        plain = [unwrap(s) for s in samples]
+        if not all(_is_plain(a) and a.shape == first.shape and a.dtype == plain[0].dtype for a in plain):
+            got = sorted(
+                {f"{getattr(a, 'dtype', type(a).__name__)} {getattr(a, 'shape', '')}" for a in plain}
+            )
+            msg = f"default_collate: the samples of a batch have one shape and dtype, got {', '.join(got)}; try collate_fn="
+            raise ValueError(msg)
+        return wrap(backend_of(plain[0]).stack(plain, axis=0))
+    if isinstance(first, (str, bytes)):
+        return list(samples)
+    if isinstance(first, (bool, int, float, complex)):
+        return wrap(to_plain(list(samples), device="cpu"))
+    if isinstance(first, Mapping):
+        if any(not isinstance(s, Mapping) or s.keys() != first.keys() for s in samples):
+            msg = f"default_collate: every sample has the keys {list(first)}, as the first has"
+            raise ValueError(msg)
+        return {key: default_collate([s[key] for s in samples]) for key in first}
+    if isinstance(first, (tuple, list)):
+        if any(len(s) != len(first) for s in samples):
+            msg = f"default_collate: samples of different lengths {sorted({len(s) for s in samples})}; try collate_fn="
+            raise ValueError(msg)
+        parts = [default_collate(list(column)) for column in zip(*samples, strict=True)]
+        if hasattr(first, "_fields"):
+            return type(first)(*parts)
+        return type(first)(parts)
+    msg = f"default_collate: samples are arrays, numbers, strings, tuples, lists or mappings, got {type(first).__name__}; try collate_fn="
+    raise TypeError(msg)
+
+
+def _is_plain(a: object) -> bool:
+    return hasattr(a, "dtype") and host.is_array(a)
+
+
+def _checked(index: int, n: int) -> int:
+    if not -n <= index < n:
+        msg = f"index {index} is out of range for a data set of {n} samples"
+        raise IndexError(msg)
+    return index + n if index < 0 else index

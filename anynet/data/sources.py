@@ -1,0 +1,275 @@
+"""Data sets by name: digits (inside the package), mnist and fashion (found through ANYNET_DATA, or downloaded once)."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import http.client
+import os
+import tempfile
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from anynet.data.idx import DataError, decompressed, parse_idx
+from anynet_backends import Array, backend_of
+
+__all__ = ["SOURCES", "File", "Source", "cache_folder", "load", "normalize"]
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a data set; `size` and `sha256` are those of its uncompressed bytes."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: its folder, its files (images, labels) by part, its public mirrors, the largest value of a pixel."""
+
+    name: str
+    folder: str
+    files: dict[str, tuple[File, File]]
+    mirrors: tuple[str, ...]
+    levels: int
+    classes: tuple[str, ...]
+
+
+def _mnist_like(
+    name: str, folder: str, hashes: Sequence[str], mirrors: tuple[str, ...], classes: str
+) -> Source:
+    sizes = (47_040_016, 60_008, 7_840_016, 10_008)
+    names = [
+        f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+    ]
+    files = [File(*fields) for fields in zip(names, sizes, hashes, strict=True)]
+    parts = {"train": (files[0], files[1]), "test": (files[2], files[3])}
+    return Source(name, folder, parts, mirrors, 255, tuple(classes.split(", ")))
+
+
+SOURCES: dict[str, Source] = {
+    "digits": Source(
+        "digits",
+        "",
+        {
+            "all": (
+                File(
+                    "digits-images-idx3-ubyte.gz",
+                    115_024,
+                    "359cd13f0f514122884198b78a131df597421cbf5e93a76678fa96fc548f0d96",
+                ),
+                File(
+                    "digits-labels-idx1-ubyte.gz",
+                    1_805,
+                    "ce71631c1f31ce56fa54f31d1d498fafacff59b001e6c30c4a5e29508aa277ad",
+                ),
+            )
+        },
+        (),
+        16,
+        tuple("0123456789"),
+    ),
+    "mnist": _mnist_like(
+        "mnist",
+        "mnist",
+        (
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
+        (
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        "0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+    ),
+    "fashion": _mnist_like(
+        "fashion",
+        "fashion-mnist",
+        (
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        ),
+        (
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        ),
+        "T-shirt/top, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot",
+    ),
+}
+"""The known data sets. MNIST: Y. LeCun, C. Cortes, C. Burges. Fashion-MNIST: H. Xiao, K. Rasul, R. Vollgraf,
+arXiv:1708.07747, MIT licence. Digits: files/NOTICE.md."""
+
+
+def load(
+    name: str,
+    split: str = "train",
+    *,
+    scaled: bool = False,
+    download: bool = True,
+    mirrors: Sequence[str] | None = None,
+) -> tuple[Array, Array]:
+    """Images and labels of a data set as NumPy arrays: uint8 (n, height, width) and int64 (n,).
+
+    Parameters:
+      name: "digits" (1,797 8×8 images, values 0 … 16, inside the package), "mnist" or "fashion" (60,000 + 10,000 28×28
+        images, values 0 … 255).
+      split: "train", "test" or "all" (the one, then the other).
+      scaled: float32 images from 0 to 1 instead.
+      download: whether files that are not here may be fetched; each is checked against its SHA-256 before it is kept.
+      mirrors: addresses of folders to download from, instead of the public ones in `SOURCES`.
+
+    The files are looked for in $ANYNET_DATA/mnist and $ANYNET_DATA/fashion-mnist, then in `cache_folder`. The test part
+    of the digits is fixed and stratified: every fifth image of each class, in the order of the file (355 of 1,797).
+
+    Errors: ValueError for an unknown name or split; `DataError` for a file that is damaged or cannot be had.
+
+    >>> images, labels = load("digits", "test")
+    >>> images.shape, labels.shape
+    ((355, 8, 8), (355,))
+    """
+    if name not in SOURCES:
+        near = difflib.get_close_matches(name, SOURCES, 1)
+        msg = f"load: unknown data set {name!r}" + (
+            f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(SOURCES)}"
+        )
+        raise ValueError(msg)
+    if split not in ("train", "test", "all"):
+        msg = f"load: split is 'train', 'test' or 'all', got {split!r}"
+        raise ValueError(msg)
+    source = SOURCES[name]
+    if name == "digits":
+        images, labels = _pair(source, "all", False, ())
+        if split != "all":
+            rows = _digits_rows(labels.tolist(), split)
+            images, labels = images[rows], labels[rows]
+    else:
+        places = source.mirrors if mirrors is None else tuple(mirrors)
+        parts = [
+            _pair(source, part, download, places) for part in ("train", "test") if split in (part, "all")
+        ]
+        images, labels = parts[0]
+        if len(parts) == 2:
+            xp = backend_of(images)
+            images, labels = (xp.concat(list(both), axis=0) for both in zip(*parts, strict=True))
+    if scaled:
+        images = normalize(images, levels=source.levels)
+    return images, labels
+
+
+def _digits_rows(labels: list[int], split: str) -> list[int]:
+    seen = [0] * 10
+    rows = []
+    for row, label in enumerate(labels):
+        if (seen[label] % 5 == 4) == (split == "test"):
+            rows.append(row)
+        seen[label] += 1
+    return rows
+
+
+def normalize(images: Array, *, levels: float = 255, mean: float = 0.0, std: float = 1.0) -> Array:
+    """float32 ``(images / levels − mean) / std``, on the array's own device.
+
+    >>> images, _ = load("digits")
+    >>> float(normalize(images, levels=16).max())
+    1.0
+    """
+    if not levels > 0 or not std > 0:
+        msg = f"normalize: levels and std are positive, got levels={levels}, std={std}"
+        raise ValueError(msg)
+    xp = backend_of(images)
+    return (xp.astype(images, xp.float32) / levels - mean) / std
+
+
+# ---- files ----
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: $ANYNET_CACHE, else $XDG_CACHE_HOME/anynet, else ~/.cache/anynet."""
+    chosen = os.environ.get("ANYNET_CACHE")
+    if chosen:
+        return Path(chosen)
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "anynet"
+
+
+def _pair(source: Source, part: str, download: bool, mirrors: Sequence[str]) -> tuple[Array, Array]:
+    files = source.files[part]
+    if source.name == "digits":
+        folder = resources.files("anynet.data") / "files"
+        raw = [(file.name, (folder / file.name).read_bytes()) for file in files]
+    else:
+        raw = []
+        for file in files:
+            path = _find(source, file, download, mirrors)
+            raw.append((str(path), path.read_bytes()))
+    images, labels = (
+        parse_idx(decompressed(data, name, file.size), name)
+        for (name, data), file in zip(raw, files, strict=True)
+    )
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+        msg = f"{raw[0][0]} has shape {images.shape}, {raw[1][0]} has {labels.shape}: images and labels do not belong together"
+        raise DataError(msg)
+    return images, backend_of(labels).astype(labels, backend_of(labels).int64)
+
+
+def _find(source: Source, file: File, download: bool, mirrors: Sequence[str]) -> Path:
+    places = [Path(root) / source.folder for root in (os.environ.get("ANYNET_DATA"), cache_folder()) if root]
+    for place in places:
+        for name in (file.name, file.name.removesuffix(".gz")):
+            if (place / name).is_file():
+                return place / name
+    if not download or not mirrors:
+        looked = " and ".join(str(place) for place in places)
+        msg = f"{source.name}: {file.name} is not in {looked}; put it there, set ANYNET_DATA or allow the download"
+        raise DataError(msg)
+    return _download(source, file, places[-1], mirrors)
+
+
+def _download(source: Source, file: File, folder: Path, mirrors: Sequence[str]) -> Path:
+    """Fetch a file from the first mirror that has the right bytes. Nothing else is left behind."""
+    reasons = []
+    for mirror in mirrors:
+        address = mirror.rstrip("/") + "/" + file.name
+        try:
+            with urllib.request.urlopen(address, timeout=60) as answer:
+                raw = answer.read(file.size + 1_000_000)
+            found = hashlib.sha256(decompressed(raw, address, file.size)).hexdigest()
+        except (OSError, ValueError, http.client.HTTPException) as error:  # DataError is a ValueError
+            reasons.append(f"{address}: {error}")
+            continue
+        if found != file.sha256:
+            reasons.append(f"{address}: SHA-256 is {found}, expected {file.sha256}: not the file, refused")
+            continue
+        return _keep(folder, file.name, raw)
+    msg = (
+        f"{source.name}: could not download {file.name}. "
+        + "; ".join(reasons)
+        + f". Put the file in {folder} or in $ANYNET_DATA/{source.folder}"
+    )
+    raise DataError(msg)
+
+
+def _keep(folder: Path, name: str, raw: bytes) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, folder / name)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    return folder / name
