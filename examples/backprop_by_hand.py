@@ -36,11 +36,11 @@ def by_hand(w1, w2, *, propagate_through=None):
     dE_do = o - t
     do_dnet = o * (1 - o)
     delta_o = dE_do * do_dnet
-    dE_dW2 = an.linalg.outer(delta_o, h)
+    dE_dW2 = an.expand_dims(delta_o, axis=1) * h
     dE_dh = an.matmul(back.mT, delta_o)
     dh_dnet = h * (1 - h)
     delta_h = dE_dh * dh_dnet
-    dE_dW1 = an.linalg.outer(delta_h, i)
+    dE_dW1 = an.expand_dims(delta_h, axis=1) * i
     factors = {
         "∂E/∂o": dE_do, "∂o/∂net_o": do_dnet, "∂E/∂net_o": delta_o, "∂E/∂W2": dE_dW2,
         "∂E/∂h": dE_dh, "∂h/∂net_h": dh_dnet, "∂E/∂net_h": delta_h, "∂E/∂W1": dE_dW1,

@@ -54,6 +54,9 @@ class Linear(Module):
         if self.bias is not None:
             init.uniform_(self.bias, -bound, bound)
 
+    def label(self) -> str:
+        return f"Linear {self.in_features}→{self.out_features}"
+
     def forward(self, x: Any) -> Any:
         """x Wᵀ + b"""
         if not x.shape or x.shape[-1] != self.in_features:

@@ -44,7 +44,10 @@ class _Conv(Module):
             )
             raise ValueError(msg)
         if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
-            msg = f"{where}: padding_mode must be 'zeros', 'reflect', 'replicate' or 'circular', got {padding_mode!r}"
+            msg = (
+                f"{where}: padding_mode must be 'zeros', 'reflect', 'replicate' or 'circular', got "
+                f"{padding_mode!r}"
+            )
             raise ValueError(msg)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = spread_option(kernel_size, n, "kernel_size", where)
@@ -88,7 +91,8 @@ class _Conv(Module):
             raise ShapeError(msg)
         padding = self.padding
         if self.padding_mode != "zeros" and any(self._pad):
-            x, padding = convolution.pad(x, self._pad, self.padding_mode), 0
+            x = convolution.pad(x, self._pad, self.padding_mode)
+            padding = (0,) * self.axes
         return convolution.conv(
             x, self.weight, self.bias, stride=self.stride, padding=padding, dilation=self.dilation,
             groups=self.groups, where=type(self).__name__,
@@ -114,12 +118,12 @@ class _Conv(Module):
 class Conv1d(_Conv):
     """y[n, o, p] = b[o] + Σ_{c, k} w[o, c, k] · x[n, c, p·stride + k·dilation − padding].
 
-    x (n, in_channels, length) or (in_channels, length) → (n, out_channels, out). `padding` is a number, "same" or
-    "valid"; `padding_mode` says what stands outside x: "zeros", "reflect", "replicate" or "circular". With `groups`
-    each group of output channels sees one group of input channels.
+    x (n, in_channels, length) or (in_channels, length) → (n, out_channels, out). `padding` is a number,
+    "same" or "valid"; `padding_mode` says what stands outside x: "zeros", "reflect", "replicate" or
+    "circular". With `groups` each group of output channels sees one group of input channels.
 
-    Parameters `weight` (out_channels, in_channels / groups, kernel) and `bias` (out_channels,), both drawn from
-    U(−b, b), b = 1/√(in_channels / groups · kernel), as in PyTorch.
+    Parameters `weight` (out_channels, in_channels / groups, kernel) and `bias` (out_channels,), both drawn
+    from U(−b, b), b = 1/√(in_channels / groups · kernel), as in PyTorch.
 
     >>> import anynet as an
     >>> an.nn.Conv1d(2, 4, 3, padding=1)(an.ones((5, 2, 10))).shape
@@ -132,7 +136,8 @@ class Conv1d(_Conv):
 class Conv2d(_Conv):
     """Convolution of images: (n, in_channels, height, width) → (n, out_channels, out height, out width).
 
-    Arguments and parameters as in `Conv1d`, with one number or two for kernel_size, stride, padding and dilation.
+    Arguments and parameters as in `Conv1d`, with one number or two for kernel_size, stride, padding and
+    dilation.
 
     >>> import anynet as an
     >>> an.nn.Conv2d(1, 6, 5, padding=2)(an.ones((8, 1, 28, 28))).shape
@@ -143,7 +148,8 @@ class Conv2d(_Conv):
 
 
 class Conv3d(_Conv):
-    """Convolution of volumes: (n, in_channels, depth, height, width), arguments and parameters as in `Conv1d`.
+    """Convolution of volumes: (n, in_channels, depth, height, width), arguments and parameters as in
+    `Conv1d`.
 
     >>> import anynet as an
     >>> an.nn.Conv3d(1, 2, 3)(an.ones((1, 1, 5, 5, 5))).shape

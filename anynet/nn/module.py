@@ -17,6 +17,7 @@ that appears twice is one tensor.
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -32,27 +33,56 @@ _M = TypeVar("_M", bound="Module")
 
 
 class ShapeError(ValueError):
-    """An array of a shape that a layer cannot take."""
+    """An array of a shape that a layer cannot take: says which layer, what it got and what it expected.
+
+    `where` is the path of the layer, filled in while the error leaves the modules; `source` the layer whose output it
+    was, where that is known.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.where: str | None = None
+        self.source: str | None = None
+
+    def __str__(self) -> str:
+        if self.where is None:
+            return self.problem
+        came = f"\n  came from {self.source}" if self.source else ""
+        return f"in {self.where}\n  {self.problem}{came}"
 
 
 class StateError(ValueError):
     """A state_dict that does not fit the module; nothing was changed."""
 
 
-def _walk(value: Any, name: str, kinds: tuple[type, ...]) -> Iterator[tuple[str, Any]]:
+def walk(value: Any, name: str, kinds: tuple[type, ...]) -> Iterator[tuple[str, Any]]:
     """(name, leaf) for the leaves of some types in an attribute, through lists, tuples and dicts."""
     if isinstance(value, kinds):
         yield name, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _walk(item, f"{name}.{key}", kinds)
+            yield from walk(item, f"{name}.{key}", kinds)
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
-            yield from _walk(item, f"{name}.{i}", kinds)
+            yield from walk(item, f"{name}.{i}", kinds)
 
 
-path: list[str] | None = None
-"""The names of the layers that are being called, while somebody wants to know (anomaly mode, profiling)."""
+path: list[Module] | None = None
+"""The modules that are being called, outermost first, while somebody wants to know (anomaly mode, profiling)."""
+
+
+def current_layer() -> str:
+    """The path of the layer that is being called, such as "Net.encoder.2"; "" outside of layers or with `path` off."""
+    return _path_of(path) if path else ""
+
+
+def _path_of(chain: list[Module]) -> str:
+    names = [type(chain[0]).__name__]
+    for outer, inner in itertools.pairwise(chain):
+        name = next((n for n, m in outer.named_modules() if m is inner), None)
+        names.append(name or type(inner).__name__)
+    return ".".join(names)
 
 
 class Module:
@@ -71,31 +101,44 @@ class Module:
         raise NotImplementedError(msg)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if path is not None:
+            return self._call_watched(path, *args, **kwargs)
         try:
-            if path is not None:
-                path.append(type(self).__name__)
-            for pre in self._forward_pre_hooks:
-                changed = pre(self, args)
-                if changed is not None:
-                    args = changed if isinstance(changed, tuple) else (changed,)
-            out = self.forward(*args, **kwargs)
-            for hook in self._forward_hooks:
-                changed = hook(self, args, out)
-                if changed is not None:
-                    out = changed
-            if path is not None:
-                path.pop()
-            return out
+            if self._forward_hooks or self._forward_pre_hooks:
+                return self._call_hooked(*args, **kwargs)
+            return self.forward(*args, **kwargs)
         except Exception as error:
             _say_where(self, error)
             raise
+
+    def _call_hooked(self, *args: Any, **kwargs: Any) -> Any:
+        for pre in self._forward_pre_hooks:
+            changed = pre(self, args)
+            if changed is not None:
+                args = changed if isinstance(changed, tuple) else (changed,)
+        out = self.forward(*args, **kwargs)
+        for hook in self._forward_hooks:
+            changed = hook(self, args, out)
+            if changed is not None:
+                out = changed
+        return out
+
+    def _call_watched(self, stack: list[Module], *args: Any, **kwargs: Any) -> Any:
+        stack.append(self)
+        try:
+            return self._call_hooked(*args, **kwargs)
+        except Exception as error:
+            _say_where(self, error)
+            raise
+        finally:
+            stack.pop()
 
     # ----- walking -----
 
     def _members(self, *kinds: type) -> Iterator[tuple[str, Any]]:
         for name, value in list(vars(self).items()):
             if not name.startswith("_"):
-                yield from _walk(value, name, kinds)
+                yield from walk(value, name, kinds)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly inside this one, with their names, each once."""
@@ -163,9 +206,9 @@ class Module:
             if isinstance(t, Parameter) or (isinstance(t, Buffer) and t.persistent):
                 yield name, t
 
-    def state_dict(self) -> OrderedDict[str, Tensor]:
+    def state_dict(self, prefix: str = "") -> OrderedDict[str, Tensor]:
         """All parameters and persistent buffers by name: constants that share the data."""
-        return OrderedDict((name, t.detach()) for name, t in self._state())
+        return OrderedDict((prefix + name, t.detach()) for name, t in self._state())
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
         """Copy arrays into the parameters and buffers of the same names; returns (missing, unexpected) names.
@@ -247,16 +290,19 @@ class Module:
         if kind is not None and not kind.is_floating:
             msg = f"a module converts to floating-point types only, got {kind}"
             raise TypeError(msg)
-        for _, t, _ in list(self._tensors(Tensor)):
+        moved: list[tuple[Tensor, Any]] = []
+        for _, t, _ in self._tensors(Tensor):
             data = t.data if device is None else move(t.data, device)
-            if kind is not None and t.dtype.is_floating:
+            if kind is not None and t.dtype.is_floating and (kind.kind == "complex" or t.dtype.kind == "real"):
                 xp = backend_of(data)
                 native = dtypes.native(xp, kind)
                 data = data if data.dtype == native else xp.astype(data, native)
             if data is not t.data:
-                t.data = data
-                if t.edge is not None:
-                    t.edge = Leaf(data)
+                moved.append((t, data))
+        for t, data in moved:  # only when all of it has succeeded
+            t.data = data
+            if t.edge is not None:
+                t.edge = Leaf(data)
         return self
 
     def float(self: _M) -> _M:
@@ -266,6 +312,45 @@ class Module:
     def double(self: _M) -> _M:
         """Convert to float64."""
         return self.to(dtypes.float64)
+
+    # ----- as in PyTorch, for code that comes from there -----
+
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """Set attribute `name` to a `Buffer`; assigning one does the same."""
+        setattr(self, name, None if tensor is None else Buffer(tensor, persistent=persistent))
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Set attribute `name` to a parameter; assigning it does the same."""
+        if param is not None and not isinstance(param, Parameter):
+            msg = f"register_parameter({name!r}): got {type(param).__name__}, expected a Parameter or None"
+            raise TypeError(msg)
+        setattr(self, name, param)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Set attribute `name` to a module; assigning it does the same."""
+        if module is not None and not isinstance(module, Module):
+            msg = f"add_module({name!r}): got {type(module).__name__}, expected a Module or None"
+            raise TypeError(msg)
+        setattr(self, name, module)
+
+    def get_submodule(self, target: str) -> Module:
+        """The module at a path such as ``"encoder.2"``; AttributeError with the nearest path where there is none."""
+        for name, module in self.named_modules():
+            if name == target:
+                return module
+        return self._nothing(target, [n for n, _ in self.named_modules()])
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter at a path such as ``"encoder.2.weight"``; AttributeError with the nearest path if none."""
+        for name, p, _ in self._tensors(Parameter, once=False):
+            if name == target:
+                return p  # type: ignore[no-any-return]
+        return self._nothing(target, [n for n, _ in self.named_parameters()])
+
+    def _nothing(self, target: str, known: list[str]) -> Any:
+        near = difflib.get_close_matches(target, known, 1)
+        msg = f"{type(self).__name__} has no {target!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        raise AttributeError(msg)
 
     # ----- hooks -----
 
@@ -296,58 +381,106 @@ class Module:
         lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in children]
         return "\n".join([f"{type(self).__name__}({extra}", *lines, ")"])
 
+    def label(self) -> str:
+        """A few words for messages: the kind of layer and its sizes."""
+        extra = self.extra_repr()
+        return f"{type(self).__name__}({extra})" if extra else type(self).__name__
+
     def summary(self, *inputs: Any) -> str:
-        """A table of the layers: output shapes (where example `inputs` are given), parameters and memory."""
-        shapes: dict[int, str] = {}
+        """A table of the layers with their parameters, and the memory that they take.
+
+        Given example inputs, or their shapes (tuples of integers), it runs the module once in evaluation mode and shows
+        the shape and the memory of each layer's output as well.
+
+        >>> import anynet as an
+        >>> print(an.nn.Sequential(an.nn.Linear(4, 3), an.nn.ReLU()).summary((5, 4)))
+        layer             output  parameters
+        (all): Sequential  (5, 3)          15
+        0: Linear          (5, 3)          15
+        1: ReLU            (5, 3)
+        total: 15 parameters, 15 of them trained; 60 bytes of parameters and buffers, 120 bytes of outputs
+        """
+        outputs: dict[int, tuple[str, int]] = {}
+        modules = list(self.modules())
         if inputs:
-            removers = [m.register_forward_hook(_note_shape(shapes)) for m in self.modules()]
-            was = self.training
+            args = tuple(self._example(x) for x in inputs)
+            before = [m.training for m in modules]
+            removers = [m.register_forward_hook(_note_output(outputs)) for m in modules]
             try:
                 with no_grad():
-                    self.eval()(*inputs)
+                    self.eval()(*args)
             finally:
-                self.train(was)
+                for m, training in zip(modules, before, strict=True):
+                    m.training = training
                 for remove in removers:
                     remove()
         rows = [("layer", "output", "parameters")]
         for name, module in self.named_modules():
-            count = sum(p.size for p in module.parameters(recurse=False))
-            label = f"{name or '(whole)'}: {type(module).__name__}"
-            rows.append((label, shapes.get(id(module), ""), f"{count:,}" if count else ""))
+            own = {id(p): p.size for p in module.parameters()}
+            count = sum(own.values())
+            rows.append(
+                (f"{name or '(all)'}: {type(module).__name__}", outputs.get(id(module), ("", 0))[0],
+                 f"{count:,}" if count else "")
+            )  # fmt: skip
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = [
-            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows
-        ]
-        tensors = [*self.parameters(), *self.buffers()]
+        if not inputs:
+            rows = [(a, "", c) for a, _, c in rows]
+            widths[1] = 0
+        gap = "  " if widths[1] else ""
+        lines = [f"{a:<{widths[0]}}{gap}{b:<{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
         total = sum(p.size for p in self.parameters())
         trained = sum(p.size for p in self.parameters() if p.requires_grad)
-        memory = sum(t.size * t.dtype.itemsize for t in tensors)
-        lines.append(f"total {total:,} parameters, {trained:,} trained, {memory / 1e6:.2f} MB")
-        return "\n".join(lines)
+        memory = sum(t.size * t.dtype.itemsize for t in (*self.parameters(), *self.buffers()))
+        last = f"total: {total:,} parameters, {trained:,} of them trained; {_bytes(memory)} of parameters and buffers"
+        if inputs:
+            leaves = [m for m in modules if next(m.children(), None) is None]
+            last += f", {_bytes(sum(outputs.get(id(m), ('', 0))[1] for m in leaves))} of outputs"
+        return "\n".join([*lines, last])
+
+    def _example(self, x: Any) -> Any:
+        """An input for `summary`: zeros where a shape is given."""
+        if not (isinstance(x, (tuple, list)) and all(isinstance(n, int) for n in x)):
+            return x
+        from anynet.ops.creation import zeros
+
+        like = next(self.parameters(), None)
+        return zeros(tuple(x)) if like is None else zeros(tuple(x), dtype=like.dtype, device=like.device)
 
 
-def _note_shape(shapes: dict[int, str]) -> Callable[..., None]:
+def _bytes(n: int) -> str:
+    if n < 1000:
+        return f"{n} bytes"
+    size = float(n)
+    for unit in ("kB", "MB", "GB", "TB"):
+        size /= 1000
+        if size < 1000:
+            break
+    return f"{size:.3g} {unit}"
+
+
+def _note_output(outputs: dict[int, tuple[str, int]]) -> Callable[..., None]:
     def note(module: Module, args: Any, out: Any) -> None:
-        if isinstance(out, tuple):
-            out = out[0]
-        shapes[id(module)] = str(tuple(out.shape)) if isinstance(out, Tensor) else type(out).__name__
+        found = [t for _, t in walk(out, "", (Tensor,))]
+        size = sum(t.size * t.dtype.itemsize for t in found)
+        text = str(found[0].shape) if len(found) == 1 else ", ".join(str(t.shape) for t in found)
+        outputs[id(module)] = (text or type(out).__name__, outputs.get(id(module), ("", 0))[1] + size)
 
     return note
 
 
 def _say_where(module: Module, error: Exception) -> None:
     """Build the path to the failing layer while the exception travels outwards."""
-    trail: list[Module] = error.__dict__.setdefault("_anynet_trail", [])
-    if trail and any(trail[-1] is child for child in module.children()):
-        name = next(n for n, child in module.named_children() if child is trail[-1])
-        where: list[str] = error.__dict__.setdefault("_anynet_path", [])
-        where.insert(0, name)
-    elif trail:
+    try:
+        trail: list[Module] = error.__dict__.setdefault("_anynet_trail", [])
+        if trail and trail[0] is not module and not any(m is trail[0] for m in module.modules()):
+            return
+        if not trail or trail[0] is not module:
+            trail.insert(0, module)
+        where = f"{_path_of(trail)} ({trail[-1].label()})"
+        if isinstance(error, ShapeError):
+            error.where = where
+            return
+        notes = [n for n in getattr(error, "__notes__", []) if not n.startswith("in layer ")]
+        error.__notes__ = [*notes, f"in layer {where}"]
+    except Exception:  # a broken extra_repr() of a user's layer must not hide the error itself
         return
-    trail.append(module)
-    notes: list[str] = [n for n in getattr(error, "__notes__", []) if not n.startswith("in layer ")]
-    steps = error.__dict__.get("_anynet_path", [])
-    first = trail[0]
-    inner = repr(first).split("\n", 1)[0]
-    notes.append(f"in layer {'.'.join([type(module).__name__, *steps])} ({inner})")
-    error.__notes__ = notes

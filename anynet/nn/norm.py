@@ -76,7 +76,10 @@ class _BatchNorm(Module):
         """The normalised x; in training the running statistics are updated."""
         if len(x.shape) not in self.dims or x.shape[1] != self.num_features:
             sizes = " or ".join(str(d) for d in self.dims)
-            msg = f"got {tuple(x.shape)}: expected {sizes} axes (batch, channels, …) with {self.num_features} channels"
+            msg = (
+                f"got {tuple(x.shape)}: expected {sizes} axes (batch, channels, …) with "
+                f"{self.num_features} channels"
+            )
             raise ShapeError(msg)
         # without running statistics those of the batch serve in evaluation too
         use_batch = self.training or self.running_mean is None
@@ -101,11 +104,11 @@ class BatchNorm1d(_BatchNorm):
     """y = γ (x − μ) / √(σ² + ε) + β for each channel of x (n, c) or (n, c, length).
 
     In training μ and σ² are the batch's, and the running statistics follow them:
-    running ← (1 − momentum) · running + momentum · new (with ``momentum=None`` their plain average). In evaluation
-    they are the running statistics.
+    running ← (1 − momentum) · running + momentum · new (with ``momentum=None`` their plain average). In
+    evaluation they are the running statistics.
 
-    Parameters `weight` (γ = 1) and `bias` (β = 0), none with ``affine=False``; buffers `running_mean`, `running_var`
-    and `num_batches_tracked`, none with ``track_running_stats=False``.
+    Parameters `weight` (γ = 1) and `bias` (β = 0), none with ``affine=False``; buffers `running_mean`,
+    `running_var` and `num_batches_tracked`, none with ``track_running_stats=False``.
 
     >>> import anynet as an
     >>> an.nn.BatchNorm1d(1, eps=0.0)(an.asarray([[1.0], [3.0]])).tolist()
@@ -142,7 +145,8 @@ class BatchNorm3d(_BatchNorm):
 class LayerNorm(Module):
     """y = γ (x − μ) / √(σ² + ε) + β, μ and σ² over the last axes of x, those of `normalized_shape`.
 
-    Parameters `weight` (γ = 1) and `bias` (β = 0) of normalized_shape; none with ``elementwise_affine=False``.
+    Parameters `weight` (γ = 1) and `bias` (β = 0) of normalized_shape; none with
+    ``elementwise_affine=False``.
 
     >>> import anynet as an
     >>> an.nn.LayerNorm(2, eps=0.0)(an.asarray([[1.0, 3.0]])).tolist()
@@ -163,7 +167,10 @@ class LayerNorm(Module):
         given = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
         self.normalized_shape = tuple(int(n) for n in given)
         if not self.normalized_shape or min(self.normalized_shape) < 1 or eps < 0:
-            msg = f"LayerNorm: normalized_shape must be positive sizes and eps not negative, got {normalized_shape}, {eps}"
+            msg = (
+                f"LayerNorm: normalized_shape must be positive sizes and eps not negative, got "
+                f"{normalized_shape}, {eps}"
+            )
             raise ValueError(msg)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self.weight: Parameter | None = None
@@ -194,7 +201,8 @@ class LayerNorm(Module):
 class GroupNorm(Module):
     """y = γ (x − μ) / √(σ² + ε) + β, μ and σ² over each of `num_groups` groups of channels of each sample.
 
-    x (n, num_channels, …) → the same. Parameters `weight` (γ = 1) and `bias` (β = 0), none with ``affine=False``.
+    x (n, num_channels, …) → the same. Parameters `weight` (γ = 1) and `bias` (β = 0), none with
+    ``affine=False``.
 
     >>> import anynet as an
     >>> an.nn.GroupNorm(2, 4)(an.ones((3, 4, 5))).shape

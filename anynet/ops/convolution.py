@@ -4,13 +4,14 @@ For one axis, input channel c, output channel o, stride s and dilation d, on an 
 
     y[n, o, p] = b[o] + Σ_{c, k} w[o, c, k] · x[n, c, p·s + k·d]
 
-This is linear in x and in w. Its transposes are `conv_transpose` (in x) and `conv_weight` (in w), and each of the
-three is the gradient of the other two, so that derivatives of every order stay within these three functions.
+This is linear in x and in w. Its transposes are `conv_transpose` (in x) and `conv_weight` (in w), and each of
+the three is the gradient of the other two, so that derivatives of every order stay within these three
+functions.
 
-All three are one matrix product per group, over columns of shape (channels · kernel, positions · batch): the batch
-comes last, so that every copy between images and columns moves long contiguous runs. Results keep that order in memory
-(they are permuted views of it), and so do element-wise functions of them: the next convolution finds its input as it
-needs it.
+All three are one matrix product per group, over columns of shape (channels · kernel, positions · batch): the
+batch comes last, so that every copy between images and columns moves long contiguous runs. Results keep that
+order in memory (they are permuted views of it), and so do element-wise functions of them: the next
+convolution finds its input as it needs it.
 
 Source: Dumoulin, Visin: A guide to convolution arithmetic for deep learning (2016).
 """
@@ -36,7 +37,9 @@ Ints = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 
 KEEP_BYTES = 64 * 2**20
-"""Columns up to this size are kept from the forward pass for the gradient of the weight; larger ones are made again."""
+"""Columns up to this size are kept from the forward pass for the gradient of the weight; larger ones are made
+again.
+"""
 
 
 def _device(xp: Backend, x: Array) -> Any:
@@ -308,7 +311,10 @@ def _check(where: str, x: Any, weight: Any, bias: Any, groups: int, channels: in
         )
         raise ValueError(msg)
     if bias is not None and tuple(bias.shape) != (outputs,):
-        msg = f"{where}: bias must have shape ({outputs},), one for each output channel, got {tuple(bias.shape)}"
+        msg = (
+            f"{where}: bias must have shape ({outputs},), one for each output channel, got "
+            f"{tuple(bias.shape)}"
+        )
         raise ValueError(msg)
     for name, a in (("weight", weight), ("bias", bias)):
         if a is not None and unwrap(a).dtype != unwrap(x).dtype:
@@ -459,7 +465,10 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float = 0.0) 
     shape = tuple(x.shape)
     pads = [int(p) for p in pad]
     if len(pads) % 2 or len(pads) > 2 * len(shape) or min(pads, default=0) < 0:
-        msg = f"pad: takes pairs (before, after) ≥ 0 for the last axes of x {shape}, the last first, got {tuple(pad)}"
+        msg = (
+            f"pad: takes pairs (before, after) ≥ 0 for the last axes of x {shape}, the last first, got "
+            f"{tuple(pad)}"
+        )
         raise ValueError(msg)
     pairs = [(0, 0)] * (len(shape) - len(pads) // 2)
     pairs += [(pads[i], pads[i + 1]) for i in range(len(pads) - 2, -1, -2)]
@@ -477,7 +486,10 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float = 0.0) 
             continue
         limit = {"reflect": size - 1, "circular": size}.get(mode, max(lo, hi) if size else -1)
         if max(lo, hi) > limit:
-            msg = f"pad: mode {mode!r} takes at most {limit} at each end of an axis of length {size}, got {(lo, hi)}"
+            msg = (
+                f"pad: mode {mode!r} takes at most {limit} at each end of an axis of length {size}, got "
+                f"{(lo, hi)}"
+            )
             raise ValueError(msg)
         index = [_mirror(i, size, mode) for i in range(-lo, size + hi)]
         x = take(x, xp.asarray(index, dtype=xp.int64, device=_device(xp, plain)), axis=axis)

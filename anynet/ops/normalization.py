@@ -50,8 +50,8 @@ def normalize(
 ) -> tuple[Array, Array, Array]:
     """(y, mean, variance); `axes` share their statistics, `weight` and `bias` are reshaped to `shape`.
 
-    The statistics keep the axes with length 1. They are for the running averages and the gradient rule, and constants
-    where the result is differentiated.
+    The statistics keep the axes with length 1. They are for the running averages and the gradient rule, and
+    constants where the result is differentiated.
     """
     wide = _wide(xp, x.dtype)
     v = x if x.dtype == wide else xp.astype(x, wide)
@@ -105,7 +105,10 @@ def _per_channel(where: str, name: str, a: Any, shape: Ints) -> None:
 def _floating(where: str, x: Any) -> None:
     plain = unwrap(x)
     if not backend_of(plain).isdtype(plain.dtype, "real floating"):
-        msg = f"{where}: x must be of a real floating-point dtype, got {plain.dtype}; use anynet.astype(x, anynet.float32)"
+        msg = (
+            f"{where}: x must be of a real floating-point dtype, got {plain.dtype}; use anynet.astype(x, "
+            "anynet.float32)"
+        )
         raise TypeError(msg)
 
 
@@ -129,8 +132,8 @@ def batch_norm(
     y = γ (x − μ) / √(σ² + ε) + β
 
     In training μ and σ² are those of x, and the running statistics, where given, are updated in place:
-    running ← (1 − momentum) · running + momentum · new, with the variance divided by m − 1. Otherwise they are the
-    running statistics. Statistics of float16 are taken in float32.
+    running ← (1 − momentum) · running + momentum · new, with the variance divided by m − 1. Otherwise they
+    are the running statistics. Statistics of float16 are taken in float32.
 
     Shapes: x (n, c, …) → the same; all others (c,). ValueError where training has a single value per channel.
 
@@ -164,7 +167,10 @@ def batch_norm(
         return y if unwrap(y).dtype == dtype else cast_to(y, dtype=dtypes.of(dtype))
     count = math.prod(x.shape) // channels if channels else 0
     if count == 1:
-        msg = f"{where}: training needs more than one value per channel, x has shape {tuple(x.shape)}; use a larger batch"
+        msg = (
+            f"{where}: training needs more than one value per channel, x has shape {tuple(x.shape)}; use "
+            "a larger batch"
+        )
         raise ValueError(msg)
     axes = (0, *range(2, len(x.shape)))
     y, mean, variance = _apply(x, weight, bias, axes, eps, shape)
@@ -193,7 +199,8 @@ def layer_norm(
 ) -> Any:
     """Normalise x over its last axes, those of `normalized_shape`, then scale and shift each element.
 
-    Shapes: x (…, *normalized_shape) → the same; weight and bias have normalized_shape. ValueError where they differ.
+    Shapes: x (…, *normalized_shape) → the same; weight and bias have normalized_shape. ValueError where they
+    differ.
 
     >>> import anynet as an
     >>> from anynet.ops.normalization import layer_norm
@@ -216,7 +223,8 @@ def layer_norm(
 
 
 def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
-    """Normalise each of `num_groups` groups of channels (axis 1) of each sample, then scale and shift each channel.
+    """Normalise each of `num_groups` groups of channels (axis 1) of each sample, then scale and shift each
+    channel.
 
     Shapes: x (n, c, …) → the same; weight and bias (c,). ValueError where num_groups does not divide c.
 
@@ -231,7 +239,10 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
     _floating(where, x)
     shape = tuple(x.shape)
     if len(shape) < 2 or num_groups < 1 or shape[1] % num_groups:
-        msg = f"{where}: num_groups={num_groups} must divide the channels (axis 1) of x, which has shape {shape}"
+        msg = (
+            f"{where}: num_groups={num_groups} must divide the channels (axis 1) of x, which has shape "
+            f"{shape}"
+        )
         raise ValueError(msg)
     channels = shape[1]
     _per_channel(where, "weight", weight, (channels,))

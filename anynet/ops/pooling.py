@@ -1,7 +1,8 @@
 """Pooling: the largest element or the mean of each window of the last axes.
 
-A window is visited one offset at a time, for all windows at once: for offset k, the elements x[p·stride + k·dilation]
-of all positions p are one strided slice. The sum over a window is separable and taken axis by axis.
+A window is visited one offset at a time, for all windows at once: for offset k, the elements x[p·stride +
+k·dilation] of all positions p are one strided slice. The sum over a window is separable and taken axis by
+axis.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ def _max_pool(
 
 
 def _hits(xp: Backend, v: Array, y: Array, keys: list[tuple[slice, ...]]) -> Any:
-    """For each offset, where the maximum y of the window is found there for the first time (NaN counts as largest)."""
+    """For each offset, where the maximum y of the window is found there for the first time (NaN counts as
+    largest).
+    """
     free = None
     nan = xp.isdtype(v.dtype, "real floating")
     if nan and xp.name == "numpy":  # elsewhere the question would wait for the device
@@ -279,7 +282,7 @@ def _layout(
         out = (-(-room // s) if ceil_mode else room // s) + 1
         if ceil_mode and (out - 1) * s >= size + p:
             out -= 1  # the last window would start in the padding on the right
-        if out < 1 or room < 0 and not ceil_mode:
+        if out < 1 or (room < 0 and not ceil_mode):
             msg = (
                 f"{where}: a window of extent {extent} does not fit into an axis of length {size} padded by {p}; "
                 "take a smaller kernel"
@@ -306,9 +309,10 @@ def max_pool(
 
     y[…, p] = max_k x[…, p·stride + k·dilation − padding], where x is −∞ outside.
 
-    Shapes: x (…, *spatial) → (…, *out), out = ⌊(size + 2·padding − dilation·(kernel − 1) − 1) / stride⌋ + 1 (⌈ ⌉ with
-    `ceil_mode`). The stride is the kernel size if not given. With `return_indices` also the flat positions of the
-    maxima in the last axes (int64). The first of equal elements receives the gradient. ValueError where no window fits.
+    Shapes: x (…, *spatial) → (…, *out), out = ⌊(size + 2·padding − dilation·(kernel − 1) − 1) / stride⌋ + 1
+    (⌈ ⌉ with `ceil_mode`). The stride is the kernel size if not given. With `return_indices` also the flat
+    positions of the maxima in the last axes (int64). The first of equal elements receives the gradient.
+    ValueError where no window fits.
 
     >>> import anynet as an
     >>> from anynet.ops.pooling import max_pool
@@ -330,7 +334,9 @@ def max_pool(
 def _divisor(
     like: Any, out: Ints, kernel: Ints, stride: Ints, padding: Ints, spatial: Ints, padded: bool
 ) -> Any:
-    """1 / (the number of elements of each window): a number where all are equal, else an array of shape `out`."""
+    """1 / (the number of elements of each window): a number where all are equal, else an array of shape
+    `out`.
+    """
     counts = []
     for o, k, s, p, size in zip(out, kernel, stride, padding, spatial, strict=True):
         low, high = (0, size + 2 * p) if padded else (p, p + size)
@@ -351,7 +357,10 @@ def _divisor(
 def _floating(x: Any, where: str) -> None:
     plain = unwrap(x)
     if not backend_of(plain).isdtype(plain.dtype, ("real floating", "complex floating")):
-        msg = f"{where}: a mean needs floating-point numbers, got {plain.dtype}; use anynet.astype(x, anynet.float32)"
+        msg = (
+            f"{where}: a mean needs floating-point numbers, got {plain.dtype}; use anynet.astype(x, "
+            "anynet.float32)"
+        )
         raise TypeError(msg)
 
 
@@ -369,8 +378,8 @@ def avg_pool(
 ) -> Any:
     """The mean of each window of the last axes.
 
-    y[…, p] = (1/m) Σ_k x[…, p·stride + k − padding], m being the number of elements of the window, those of the
-    padding included unless ``count_include_pad=False``, or `divisor_override`. Shapes as in `max_pool`.
+    y[…, p] = (1/m) Σ_k x[…, p·stride + k − padding], m being the number of elements of the window, those of
+    the padding included unless ``count_include_pad=False``, or `divisor_override`. Shapes as in `max_pool`.
 
     >>> import anynet as an
     >>> from anynet.ops.pooling import avg_pool
@@ -403,7 +412,10 @@ def _bins(where: str, x: Any, output_size: int | Sequence[int | None] | None, ax
     if len(given) == 1:
         given = (given[0],) * axes
     if len(given) != axes or any(o is not None and o < 1 for o in given):
-        msg = f"{where}: output_size must be a positive integer or {axes} of them (None keeps a size), got {output_size!r}"
+        msg = (
+            f"{where}: output_size must be a positive integer or {axes} of them (None keeps a size), got "
+            f"{output_size!r}"
+        )
         raise ValueError(msg)
     if 0 in spatial:
         msg = f"{where}: cannot pool empty axes, x has shape {tuple(x.shape)}"
@@ -460,7 +472,8 @@ def adaptive_max_pool(
     return_indices: bool = False,
     where: str = "adaptive_max_pool",
 ) -> Any:
-    """The largest element of each bin of `adaptive_avg_pool`; with `return_indices` also the maxima's flat positions.
+    """The largest element of each bin of `adaptive_avg_pool`; with `return_indices` also the maxima's flat
+    positions.
 
     >>> import anynet as an
     >>> from anynet.ops.pooling import adaptive_max_pool

@@ -28,7 +28,9 @@ def conv1d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Any:
-    """Convolution of (n, c, length) or (c, length) with weight (o, c / groups, k): see `anynet.ops.convolution.conv`."""
+    """Convolution of (n, c, length) or (c, length) with weight (o, c / groups, k): see
+    `anynet.ops.convolution.conv`.
+    """
     _check("conv1d", weight, 1)
     return convolution.conv(
         input, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, where="conv1d"
@@ -44,7 +46,9 @@ def conv2d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Any:
-    """Convolution of (n, c, height, width) or (c, height, width) with weight (o, c / groups, *k): see `anynet.ops.convolution.conv`."""
+    """Convolution of (n, c, height, width) or (c, height, width) with weight (o, c / groups, *k): see
+    `anynet.ops.convolution.conv`.
+    """
     _check("conv2d", weight, 2)
     return convolution.conv(
         input, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, where="conv2d"
@@ -60,7 +64,9 @@ def conv3d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Any:
-    """Convolution of (n, c, depth, height, width) with weight (o, c / groups, *k): see `anynet.ops.convolution.conv`."""
+    """Convolution of (n, c, depth, height, width) with weight (o, c / groups, *k): see
+    `anynet.ops.convolution.conv`.
+    """
     _check("conv3d", weight, 3)
     return convolution.conv(
         input, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, where="conv3d"

@@ -1,0 +1,269 @@
+"""The update rules. p parameters, g gradient, η learning rate, λ weight decay; vectors, element by element.
+
+All take `weight_decay` (L2: g ← g + λ p; for AdamW decoupled from the gradient), `l1` (g ← g + l1 · sign p) and
+`maximize` (ascent).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from anynet.optim.optimizer import Optimizer, between
+from anynet_backends import Array, Backend
+
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum: v ← μ v + (1 − τ) g, p ← p − η v; Nesterov: p ← p − η (g + μ v).
+
+    Cauchy 1847; Robbins & Monro 1951; Polyak 1964; Nesterov 1983, in the form of Sutskever et al. 2013.
+
+    >>> import anynet as an
+    >>> p = an.Parameter([1.0])
+    >>> (p * p).backward()
+    >>> an.optim.SGD([p], lr=0.1).step()
+    >>> p
+    Parameter([0.8], requires_grad=True)
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        l1: float = 0.0,
+    ) -> None:
+        super().__init__(params, {
+            "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
+            "nesterov": nesterov, "maximize": maximize, "l1": l1,
+        })  # fmt: skip
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Momentum is not negative; Nesterov needs it, and no dampening."""
+        if group["momentum"] < 0:
+            msg = f"SGD: momentum is not negative, got {group['momentum']}"
+            raise ValueError(msg)
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            msg = "SGD: nesterov needs a momentum above 0 and no dampening"
+            raise ValueError(msg)
+
+    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The velocity, where there is momentum."""
+        return ("momentum_buffer",) if group["momentum"] else ()
+
+    def update(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> None:
+        if group["weight_decay"]:
+            g += group["weight_decay"] * p
+        momentum = group["momentum"]
+        if momentum and "momentum_buffer" in state:
+            v = state["momentum_buffer"]
+            if step == 1:
+                v[...] = g
+            else:
+                v *= momentum
+                v += (1 - group["dampening"]) * g
+            g = g + momentum * v if group["nesterov"] else v
+        p -= group["lr"] * g
+
+
+class Adagrad(Optimizer):
+    """s ← s + g², p ← p − η_t g / (√s + ε), η_t = η / (1 + (t − 1) lr_decay) (Duchi et al. 2011)."""
+
+    slots = ("sum",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        *,
+        maximize: bool = False,
+        l1: float = 0.0,
+    ) -> None:
+        if lr_decay < 0 or initial_accumulator_value < 0:
+            msg = f"Adagrad: lr_decay and initial_accumulator_value are not negative, got {lr_decay}, {initial_accumulator_value}"
+            raise ValueError(msg)
+        super().__init__(params, {
+            "lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay,
+            "initial_accumulator_value": initial_accumulator_value, "eps": eps, "maximize": maximize, "l1": l1,
+        })  # fmt: skip
+
+    def begin(self, flat: Any, group: dict[str, Any]) -> None:
+        """The sum begins at `initial_accumulator_value`."""
+        flat.state["sum"][...] = group["initial_accumulator_value"]
+
+    def update(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> None:
+        if group["weight_decay"]:
+            g += group["weight_decay"] * p
+        s = state["sum"]
+        s += g * g
+        rate = group["lr"] / (1 + (step - 1) * group["lr_decay"])
+        p -= rate * (g / (xp.sqrt(s) + group["eps"]))
+
+
+class RMSprop(Optimizer):
+    """s ← α s + (1 − α) g², p ← p − η g / (√s + ε); centred: s less the squared mean of g (Hinton 2012; Graves 2013)."""
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+        l1: float = 0.0,
+    ) -> None:
+        super().__init__(params, {
+            "lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
+            "centered": centered, "maximize": maximize, "l1": l1,
+        })  # fmt: skip
+
+    def check(self, group: dict[str, Any]) -> None:
+        """alpha and momentum are not negative."""
+        if group["momentum"] < 0 or group["alpha"] < 0:
+            msg = f"RMSprop: momentum and alpha are not negative, got {group['momentum']}, {group['alpha']}"
+            raise ValueError(msg)
+
+    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """Mean square, and what momentum and centring need."""
+        return (
+            "square_avg",
+            *(("momentum_buffer",) if group["momentum"] > 0 else ()),
+            *(("grad_avg",) if group["centered"] else ()),
+        )
+
+    def update(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> None:
+        if group["weight_decay"]:
+            g += group["weight_decay"] * p
+        alpha = group["alpha"]
+        s = state["square_avg"]
+        s *= alpha
+        s += (1 - alpha) * (g * g)
+        if group["centered"]:
+            m = state["grad_avg"]
+            m += (1 - alpha) * (g - m)
+            size = xp.sqrt(s - m * m) + group["eps"]
+        else:
+            size = xp.sqrt(s) + group["eps"]
+        if group["momentum"] > 0:
+            v = state["momentum_buffer"]
+            v *= group["momentum"]
+            v += g / size
+            p -= group["lr"] * v
+        else:
+            p -= group["lr"] * (g / size)
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015): moments of the gradient, corrected for their start at zero.
+
+    m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,
+    p ← p − η / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε);
+
+    `amsgrad` takes the largest v so far (Reddi et al. 2018).
+
+    >>> import anynet as an
+    >>> p = an.Parameter([1.0])
+    >>> (p * p).backward()
+    >>> an.optim.Adam([p], lr=0.1).step()
+    >>> p
+    Parameter([0.9], requires_grad=True)
+    """
+
+    decoupled = False
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        l1: float = 0.0,
+    ) -> None:
+        super().__init__(params, {
+            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
+            "maximize": maximize, "l1": l1,
+        })  # fmt: skip
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Both betas lie in [0, 1)."""
+        if len(group["betas"]) != 2:
+            msg = f"{type(self).__name__}: betas are two numbers, got {group['betas']!r}"
+            raise ValueError(msg)
+        for i, beta in enumerate(group["betas"]):
+            between(type(self).__name__, f"betas[{i}]", beta, 0.0, 1.0)
+
+    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The two moments, and the largest second moment for amsgrad."""
+        return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
+
+    def update(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> None:
+        (beta1, beta2), lr, decay = group["betas"], group["lr"], group["weight_decay"]
+        if decay:
+            if self.decoupled:
+                p *= 1 - lr * decay
+            else:
+                g += decay * p
+        m, v = state["exp_avg"], state["exp_avg_sq"]
+        m += (1 - beta1) * (g - m)
+        v *= beta2
+        g *= g
+        g *= 1 - beta2
+        v += g
+        if group["amsgrad"]:
+            top = state["max_exp_avg_sq"]
+            top[...] = xp.maximum(top, v)
+            v = top
+        size = xp.sqrt(v)
+        size /= math.sqrt(1 - beta2**step)
+        size += group["eps"]
+        change = m / size
+        change *= lr / (1 - beta1**step)
+        p -= change
+
+
+class AdamW(Adam):
+    """Adam with weight decay apart from the gradient: p ← (1 − η λ) p first (Loshchilov & Hutter 2019)."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        l1: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, l1=l1)

@@ -1,0 +1,341 @@
+"""The base of all optimizers: parameter groups over flat buffers.
+
+The parameters of a group that share a device and a dtype live in one flat array, of which each parameter is a view;
+likewise their gradients and each piece of optimizer state. So an update is a handful of array operations on one long
+vector, whatever the number of layers, and the gradient buffer is what distributed training sums.
+
+A subclass names its state (`slots`) and writes its update (`update`) once, for a slice of those vectors.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from anynet.tensor import Leaf, Parameter, Tensor, clock, enable_grad, to_plain, wrap
+from anynet_backends import Array, Backend, backend_of
+
+__all__ = ["Optimizer"]
+
+
+class _Flat:
+    """Parameters of one group on one device in one dtype, as one vector; likewise gradients and state."""
+
+    def __init__(self, params: list[Parameter], slots: tuple[str, ...]) -> None:
+        self.params = params
+        data = params[0].data
+        self.xp: Backend = backend_of(data)
+        self.device = self.xp.device_of(data)
+        self.dtype = data.dtype
+        self.offsets = [0]
+        for p in params:
+            self.offsets.append(self.offsets[-1] + p.size)
+        self.values = self._new()
+        self.grads = self._new()
+        self.state: dict[str, Array] = {name: self._new() for name in slots}
+        self.steps = [0] * len(params)
+        self.value_views: list[Array] = []
+        self.grad_views: list[Array] = []
+        for i, p in enumerate(params):
+            self.value_views.append(self.view(self.values, i, p.shape))
+            self.grad_views.append(self.view(self.grads, i, p.shape))
+            self.adopt(i)
+
+    def _new(self) -> Array:
+        xp = self.xp
+        return xp.zeros((self.offsets[-1],), dtype=self.dtype, device=xp.native_device(self.device))
+
+    def view(self, flat: Array, i: int, shape: tuple[int, ...]) -> Array:
+        return self.xp.reshape(flat[self.offsets[i] : self.offsets[i + 1]], shape, copy=False)
+
+    def adopt(self, i: int) -> None:
+        """Copy a parameter's value into the vector and make the parameter a view of it; its gradient too."""
+        p = self.params[i]
+        self.value_views[i][...] = p.data
+        p.data = self.value_views[i]
+        leaf = p.edge
+        if type(leaf) is not Leaf:
+            return
+        if leaf.grad is not None and leaf.grad.edge is None and leaf.grad.data is not self.grad_views[i]:
+            self.grad_views[i][...] = leaf.grad.data
+            leaf.grad = wrap(self.grad_views[i])
+        leaf.buffer = self.grad_views[i]
+
+    def ready(self) -> list[bool]:
+        """Which parameters have a gradient; those that were bound to other memory meanwhile are taken back."""
+        out = []
+        for i, p in enumerate(self.params):
+            leaf = p.edge
+            if p.data is not self.value_views[i] or (type(leaf) is Leaf and leaf.buffer is not self.grad_views[i]):
+                self.adopt(i)
+            grad = leaf.grad if type(leaf) is Leaf else None
+            if grad is None:
+                out.append(False)
+                continue
+            if grad.data is not self.grad_views[i]:
+                self.grad_views[i][...] = grad.data
+            out.append(True)
+        return out
+
+    def runs(self) -> list[tuple[int, int, int]]:
+        """(first, last, steps so far) of each maximal run of parameters that have gradients and equal step counts."""
+        ready = self.ready()
+        out: list[tuple[int, int, int]] = []
+        for i, has in enumerate(ready):
+            if not has:
+                continue
+            if out and out[-1][1] == i and out[-1][2] == self.steps[i]:
+                out[-1] = (out[-1][0], i + 1, out[-1][2])
+            else:
+                out.append((i, i + 1, self.steps[i]))
+        return out
+
+
+class Optimizer:
+    """Updates parameters with their gradients.
+
+    `params`: Parameters, (name, Parameter) pairs, or dicts ``{"params": …, "lr": …}``, one a group, whose other keys
+    override the defaults (layer-wise learning rates). The attribute `param_groups` is a list of such dicts; changing a
+    number in it takes effect at the next step.
+    """
+
+    slots: tuple[str, ...] = ()
+    defaults: dict[str, Any]
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self._flats: list[list[_Flat]] = []
+        groups = [params] if isinstance(params, Tensor) else list(params)
+        if not groups:
+            msg = f"{type(self).__name__} got no parameters"
+            raise ValueError(msg)
+        if isinstance(groups[0], dict):
+            ready = [self._checked(g) for g in groups]
+        else:
+            ready = [self._checked({"params": groups})]
+        self._refuse_duplicates(ready)
+        for group in ready:
+            self._add(group)
+
+    # ----- groups -----
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Refuse hyper-parameters that make no sense; subclasses add theirs."""
+
+    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The state that a group with these options needs."""
+        return self.slots
+
+    def _checked(self, group: dict[str, Any]) -> dict[str, Any]:
+        unknown = [k for k in group if k not in self.defaults and k != "params"]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], self.defaults, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(self.defaults)}"
+            msg = f"{type(self).__name__}: unknown option {unknown[0]!r}{hint}"
+            raise TypeError(msg)
+        if "params" not in group:
+            msg = f"{type(self).__name__}: a parameter group is a dict with the key 'params'"
+            raise ValueError(msg)
+        params = group["params"]
+        items = [params] if isinstance(params, Tensor) else list(params)
+        items = [p[1] if isinstance(p, tuple) else p for p in items]
+        for p in items:
+            if not isinstance(p, Tensor) or not p.is_leaf:
+                what = "the result of an operation" if isinstance(p, Tensor) else type(p).__name__
+                msg = f"{type(self).__name__} optimizes Parameters, got {what}"
+                raise TypeError(msg)
+            if not p.dtype.is_floating:
+                msg = f"{type(self).__name__} optimizes floating-point Parameters, got {p.dtype}"
+                raise TypeError(msg)
+        full = {**self.defaults, **group, "params": items}
+        for name in ("lr", "weight_decay", "l1", "eps"):
+            value = full.get(name, 0.0)
+            if not isinstance(value, (int, float)) or not value >= 0.0:
+                msg = f"{type(self).__name__}: {name} is a number ≥ 0, got {value!r}"
+                raise ValueError(msg)
+        self.check(full)
+        return full
+
+    def _refuse_duplicates(self, groups: list[dict[str, Any]]) -> None:
+        seen = {id(p) for g in self.param_groups for p in g["params"]}
+        for group in groups:
+            for p in group["params"]:
+                if id(p) in seen:
+                    msg = f"{type(self).__name__}: a parameter of shape {p.shape} is given twice"
+                    raise ValueError(msg)
+                seen.add(id(p))
+
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Optimize more parameters, with options of their own."""
+        ready = self._checked(group)
+        self._refuse_duplicates([ready])
+        self._add(ready)
+
+    def _add(self, group: dict[str, Any]) -> None:
+        self.param_groups.append(group)
+        self._flats.append(self._pack(group))
+
+    def _pack(self, group: dict[str, Any]) -> list[_Flat]:
+        kinds: dict[tuple[str, str], list[Parameter]] = {}
+        for p in group["params"]:
+            kinds.setdefault((p.device, p.dtype.name), []).append(p)
+        flats = [_Flat(params, self.slots_of(group)) for params in kinds.values()]
+        for flat in flats:
+            self.begin(flat, group)
+        return flats
+
+    def begin(self, flat: Any, group: dict[str, Any]) -> None:
+        """Set initial state that is not zero."""
+
+    # ----- the update -----
+
+    def update(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> None:
+        """Change `p` in place, given its gradient `g` (which may be overwritten) and its state (changed in place).
+
+        All are 1-d, of one length; `step` counts the updates of these parameters, this one included.
+        """
+        raise NotImplementedError
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient. `closure`, if given, computes the loss anew and returns it."""
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        for index, group in enumerate(self.param_groups):
+            flats = self._flats[index]
+            if any(self._moved(f) for f in flats):
+                flats = self._flats[index] = self._repack(group, flats)
+            for flat in flats:
+                for first, last, steps in flat.runs():
+                    a, b = flat.offsets[first], flat.offsets[last]
+                    state = {name: s[a:b] for name, s in flat.state.items()}
+                    p = flat.values[a:b]
+                    g = flat.xp.asarray(flat.grads[a:b], copy=True)
+                    if group.get("maximize"):
+                        g = -g
+                    if group.get("l1"):
+                        g += group["l1"] * flat.xp.sign(p)
+                    self.update(flat.xp, p, g, state, steps + 1, group)
+                    now = clock()
+                    for i in range(first, last):
+                        flat.steps[i] = steps + 1
+                        leaf = flat.params[i].edge
+                        if leaf is not None:
+                            leaf.written = now
+        return loss
+
+    @staticmethod
+    def _moved(flat: _Flat) -> bool:
+        return any(
+            p.data is not v and (p.data.dtype != flat.dtype or p.device != flat.device)
+            for p, v in zip(flat.params, flat.value_views, strict=True)
+        )
+
+    def _repack(self, group: dict[str, Any], old: list[_Flat]) -> list[_Flat]:
+        """After the parameters have moved to another device or dtype: new vectors there, with the state so far."""
+        kept: dict[int, tuple[int, dict[str, Any]]] = {}
+        for flat in old:
+            for i, p in enumerate(flat.params):
+                kept[id(p)] = flat.steps[i], {k: flat.view(s, i, p.shape) for k, s in flat.state.items()}
+        new = self._pack(group)
+        for flat in new:
+            for i, p in enumerate(flat.params):
+                flat.steps[i], state = kept[id(p)]
+                for k, value in state.items():
+                    moved = to_plain(value, dtype=p.dtype, device=p.device)
+                    flat.view(flat.state[k], i, p.shape)[...] = moved
+        return new
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients (or, with ``set_to_none=False``, set them to zero)."""
+        for flats in self._flats:
+            for flat in flats:
+                for i, p in enumerate(flat.params):
+                    leaf = p.edge
+                    if leaf is None or leaf.grad is None:
+                        continue
+                    if set_to_none:
+                        leaf.grad = None
+                    else:
+                        flat.grad_views[i][...] = 0.0
+                        leaf.grad = wrap(flat.grad_views[i])
+
+    # ----- state -----
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each parameter by its number, and the groups: data only (arrays are copies)."""
+        state: dict[int, dict[str, Any]] = {}
+        groups = []
+        number = 0
+        for group, flats in zip(self.param_groups, self._flats, strict=True):
+            where = {id(p): (flat, i) for flat in flats for i, p in enumerate(flat.params)}
+            ids = []
+            for p in group["params"]:
+                flat, i = where[id(p)]
+                if flat.steps[i]:
+                    entry: dict[str, Any] = {"step": flat.steps[i]}
+                    for name, s in flat.state.items():
+                        entry[name] = wrap(flat.xp.asarray(flat.view(s, i, p.shape), copy=True))
+                    state[number] = entry
+                ids.append(number)
+                number += 1
+            groups.append({**{k: v for k, v in group.items() if k != "params"}, "params": ids})
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave; everything is checked before anything changes."""
+        try:
+            groups, entries = state["param_groups"], {int(k): v for k, v in state["state"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError):
+            msg = f"{type(self).__name__}: not an optimizer's state: it has the keys state and param_groups"
+            raise ValueError(msg) from None
+        sizes, own = [len(g["params"]) for g in groups], [len(g["params"]) for g in self.param_groups]
+        if sizes != own:
+            msg = f"{type(self).__name__}: the state has groups of {sizes} parameters, this optimizer of {own}"
+            raise ValueError(msg)
+        for group in groups:
+            if missing := [k for k in self.defaults if k not in group]:
+                msg = f"{type(self).__name__}: the state lacks {', '.join(missing)}: it is another optimizer's"
+                raise ValueError(msg)
+            self.check(group)
+        params = [p for g in self.param_groups for p in g["params"]]
+        numbers = [n for g in groups for n in g["params"]]
+        for n, p in zip(numbers, params, strict=True):
+            for name, value in entries.get(n, {}).items():
+                if name != "step" and tuple(value.shape) != p.shape:
+                    msg = f"{type(self).__name__}: {name} of parameter {n} has shape {tuple(value.shape)}, expected {p.shape}"
+                    raise ValueError(msg)
+        number = iter(numbers)
+        for index, (group, new) in enumerate(zip(self.param_groups, groups, strict=True)):
+            group.update({k: v for k, v in new.items() if k != "params"})
+            flats = self._flats[index] = self._pack(group)
+            where = {id(p): (flat, i) for flat in flats for i, p in enumerate(flat.params)}
+            for p in group["params"]:
+                entry = entries.get(next(number), {})
+                flat, i = where[id(p)]
+                flat.steps[i] = int(entry.get("step", 0))
+                for name in flat.state:
+                    if name in entry:
+                        value = to_plain(entry[name], dtype=p.dtype, device=p.device)
+                        flat.view(flat.state[name], i, p.shape)[...] = value
+
+    def __repr__(self) -> str:
+        lines = []
+        for i, group in enumerate(self.param_groups):
+            count = sum(math.prod(p.shape) for p in group["params"])
+            options = ", ".join(f"{k}={v}" for k, v in group.items() if k != "params")
+            lines.append(f"  group {i}: {len(group['params'])} parameters ({count:,} numbers), {options}")
+        return "\n".join([f"{type(self).__name__}(", *lines, ")"])
+
+
+def between(name: str, option: str, value: float, low: float, high: float) -> None:
+    """Refuse a value outside [low, high)."""
+    if not low <= value < high:
+        msg = f"{name}: {option} is in [{low}, {high}), got {value!r}"
+        raise ValueError(msg)
