@@ -10,8 +10,8 @@ from anynet.ops import pooling
 from anynet.ops.convolution import spread_option
 
 __all__ = [
-    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AvgPool1d", "AvgPool2d",
-    "MaxPool1d", "MaxPool2d",
+    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
+    "AvgPool1d", "AvgPool2d", "MaxPool1d", "MaxPool2d",
 ]  # fmt: skip
 
 Size = int | Sequence[int]
@@ -26,8 +26,8 @@ class _Pool(Module):
     def _check(self, x: Any) -> None:
         if len(x.shape) not in (self.axes + 1, self.axes + 2):
             msg = (
-                f"got {tuple(x.shape)}: expected {self.axes + 2} axes (batch, channels, *spatial), or {self.axes + 1} "
-                "without the batch"
+                f"got {tuple(x.shape)}: expected {self.axes + 2} axes (batch, channels, *spatial), or "
+                f"{self.axes + 1} without the batch"
             )
             raise ShapeError(msg)
 

@@ -102,7 +102,7 @@ def _forward(
     channels = weight.shape[0]
     y = xp.matmul(xp.reshape(weight, (groups, channels // groups, math.prod(weight.shape[1:]))), columns)
     if bias is not None:
-        y = y + xp.reshape(bias, (groups, channels // groups, 1))
+        y += xp.reshape(bias, (groups, channels // groups, 1))
     return _batch_first(xp, xp.reshape(y, (channels, *out, n)))
 
 
@@ -306,8 +306,8 @@ def same_padding(kernel: Ints, stride: Ints, dilation: Ints, where: str) -> Pair
 def _check(where: str, x: Any, weight: Any, bias: Any, groups: int, channels: int, outputs: int) -> None:
     if x.shape[1] != channels:
         msg = (
-            f"{where}: x of shape {tuple(x.shape)} has {x.shape[1]} channels, but weight {tuple(weight.shape)} "
-            f"with groups={groups} takes {channels}"
+            f"{where}: x of shape {tuple(x.shape)} has {x.shape[1]} channels, but weight "
+            f"{tuple(weight.shape)} with groups={groups} takes {channels}"
         )
         raise ValueError(msg)
     if bias is not None and tuple(bias.shape) != (outputs,):
@@ -333,8 +333,8 @@ def _ready(where: str, x: Any, weight: Any, groups: int) -> tuple[int, bool]:
         raise ValueError(msg)
     if len(x.shape) not in (axes + 1, axes + 2):
         msg = (
-            f"{where}: x must have {axes + 2} axes (batch, channels, *spatial) or {axes + 1} without the batch "
-            f"for a weight of shape {tuple(weight.shape)}, got {tuple(x.shape)}"
+            f"{where}: x must have {axes + 2} axes (batch, channels, *spatial) or {axes + 1} without the "
+            f"batch for a weight of shape {tuple(weight.shape)}, got {tuple(x.shape)}"
         )
         raise ValueError(msg)
     if groups < 1 or weight.shape[0] % groups:

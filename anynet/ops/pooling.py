@@ -284,8 +284,8 @@ def _layout(
             out -= 1  # the last window would start in the padding on the right
         if out < 1 or (room < 0 and not ceil_mode):
             msg = (
-                f"{where}: a window of extent {extent} does not fit into an axis of length {size} padded by {p}; "
-                "take a smaller kernel"
+                f"{where}: a window of extent {extent} does not fit into an axis of length {size} padded "
+                f"by {p}; take a smaller kernel"
             )
             raise ValueError(msg)
         outs.append(out)

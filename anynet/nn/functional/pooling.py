@@ -8,8 +8,10 @@ from typing import Any
 from anynet.ops import pooling
 
 __all__ = [
-    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d",
-    "adaptive_max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
+    "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
+    "avg_pool1d", "avg_pool2d", "avg_pool3d",
+    "max_pool1d", "max_pool2d", "max_pool3d",
 ]  # fmt: skip
 
 Size = int | Sequence[int]
@@ -18,8 +20,8 @@ Size = int | Sequence[int]
 def _check(where: str, x: Any, axes: int) -> None:
     if len(x.shape) not in (axes + 1, axes + 2):
         msg = (
-            f"{where}: input must have {axes + 2} axes (batch, channels, *spatial) or {axes + 1} without the batch, "
-            f"got shape {tuple(x.shape)}"
+            f"{where}: input must have {axes + 2} axes (batch, channels, *spatial) or {axes + 1} without "
+            f"the batch, got shape {tuple(x.shape)}"
         )
         raise ValueError(msg)
 
@@ -36,8 +38,8 @@ def max_pool1d(
     """The largest element of each window: see `anynet.ops.pooling.max_pool`."""
     _check("max_pool1d", input, 1)
     return pooling.max_pool(
-        input, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode, return_indices=return_indices, axes=1,
-        where="max_pool1d",
+        input, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode,
+        return_indices=return_indices, axes=1, where="max_pool1d",
     )  # fmt: skip
 
 
@@ -53,8 +55,8 @@ def max_pool2d(
     """The largest element of each window: see `anynet.ops.pooling.max_pool`."""
     _check("max_pool2d", input, 2)
     return pooling.max_pool(
-        input, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode, return_indices=return_indices, axes=2,
-        where="max_pool2d",
+        input, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode,
+        return_indices=return_indices, axes=2, where="max_pool2d",
     )  # fmt: skip
 
 
@@ -70,8 +72,8 @@ def max_pool3d(
     """The largest element of each window: see `anynet.ops.pooling.max_pool`."""
     _check("max_pool3d", input, 3)
     return pooling.max_pool(
-        input, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode, return_indices=return_indices, axes=3,
-        where="max_pool3d",
+        input, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode,
+        return_indices=return_indices, axes=3, where="max_pool3d",
     )  # fmt: skip
 
 
