@@ -16,13 +16,14 @@ from anynet.autograd.primitive import DeviceError, use_kernels
 from anynet.dtypes import (
     bool, complex64, complex128, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64,
 )  # fmt: skip
-from anynet import losses, nn, random
+from anynet import losses, nn, optim, random
 from anynet.ops.creation import *
 from anynet.ops.elementwise import *
 from anynet.ops.indexing import index_add, take, take_along_axis
 from anynet.ops.linear import *
 from anynet.ops.manipulation import *
 from anynet.ops.reductions import *
+from anynet.train.checkpoint import load, save
 from anynet.tensor import Buffer, Parameter, Tensor, enable_grad, is_grad_enabled, no_grad
 from anynet_backends import get_default_device, set_default_device
 

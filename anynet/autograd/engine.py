@@ -449,6 +449,9 @@ def backward(
     >>> x.grad.item()
     6.0
     """
+    if hasattr(self.data, "level"):
+        msg = "backward() inside vmap, where each example has its own loss; use anynet.grad inside vmap instead"
+        raise GradientError(msg)
     if self.edge is None:
         msg = (
             "backward() on a Tensor that depends on no variable: make one with requires_grad=True, "

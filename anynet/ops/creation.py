@@ -28,7 +28,8 @@ def asarray(
     >>> an.asarray([[1, 2], [3, 4]]).dtype
     anynet.int64
     """
-    if isinstance(obj, Tensor) and obj.edge is not None and mode.recording and not requires_grad:
+    recorded = isinstance(obj, Tensor) and (obj.edge is not None and mode.recording or hasattr(obj.data, "level"))
+    if recorded and not requires_grad:  # or batched by vmap
         from anynet.autograd.fitting import cast_to
 
         out = obj if device is None else to_device(obj, device)
@@ -127,6 +128,8 @@ def _like(name: str, x: Any, dtype: Any, device: str | None, *args: Any) -> Tens
             kind = dtypes.of(data.dtype) if dtype is None else dtype
             return like(tuple(data.shape), *args, dtype=kind, device=device)  # type: ignore[operator, no-any-return]
     native = data.dtype if dtype is None else dtypes.native(xp, dtype)
+    if hasattr(data, "level"):  # one example of a batch, inside vmap: it has a shape but no values
+        data = xp.empty(data.shape, dtype=native, device=where)
     return wrap(getattr(xp, name)(data, *args, dtype=native, device=where))
 
 

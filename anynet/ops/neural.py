@@ -17,7 +17,7 @@ from anynet.ops.linear import matmul
 from anynet.ops.linear import matrix_transpose as mT
 from anynet.ops.manipulation import axes_of, expand_dims, reshape
 from anynet.ops.reductions import sum as sum_
-from anynet.tensor import Tensor, unwrap
+from anynet.tensor import to_plain, unwrap
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
@@ -74,7 +74,7 @@ def _as(x: Any, like: Any) -> Any:
 @primitive
 def relu(xp: Backend, x: Array, /) -> Array:
     """max(x, 0), element by element; the gradient is g where x > 0, else 0."""
-    return xp.maximum(x, xp.zeros((), dtype=x.dtype, device=x.device))
+    return xp.maximum(x, 0.0)
 
 
 relu.vjp(x=lambda g, y: g * _as(e.greater(y, 0.0), g))
@@ -92,7 +92,7 @@ leaky_relu.vjp(x=lambda g, x, negative_slope: e.where(e.greater(x, 0.0), g, g * 
 @primitive
 def elu(xp: Backend, x: Array, /, *, alpha: float = 1.0) -> Array:
     """x where x > 0, else α (eˣ − 1)."""
-    low = xp.minimum(x, xp.zeros((), dtype=x.dtype, device=x.device))
+    low = xp.minimum(x, 0.0)
     return xp.where(x > 0, x, alpha * xp.expm1(low))
 
 
@@ -128,7 +128,7 @@ silu.vjp(x=_silu_rule)
 def softplus(xp: Backend, x: Array, /, *, beta: float = 1.0, threshold: float = 20.0) -> Array:
     """(1/β) ln(1 + e^{βx}), a smooth ReLU; x itself where βx > threshold."""
     z = x * beta
-    smooth = xp.maximum(z, xp.zeros((), dtype=x.dtype, device=x.device)) + xp.log1p(xp.exp(-xp.abs(z)))
+    smooth = xp.maximum(z, 0.0) + xp.log1p(xp.exp(-xp.abs(z)))
     return xp.where(z > threshold, x, smooth / beta)
 
 
@@ -269,17 +269,17 @@ def logsumexp(x: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool 
 
 
 @primitive
-def cross_entropy_rows(xp: Backend, x: Array, /, *, index: Array, weight: Array | None, smoothing: float) -> Array:
+def cross_entropy_rows(
+    xp: Backend, x: Array, index: Array, weight: Array = None, /, *, smoothing: float = 0.0
+) -> Array:
     """−Σ_c q_c w_c ln softmax(x)_c for each row of x (n, classes), q one-hot at `index`, smoothed:
-    q = (1 − s) one-hot + s / classes. Rows with index −1 give 0."""
-    n, classes = x.shape
+    q = (1 − s) one-hot + s / classes. Rows with a negative index give 0."""
+    classes = x.shape[1]
     z = x - xp.max(x, axis=1, keepdims=True)
     log_sum = xp.log(xp.sum(xp.exp(z), axis=1))
-    safe = xp.where(index < 0, xp.zeros_like(index), index)
-    picked = xp.take_along_axis(z, xp.expand_dims(safe, axis=1), axis=1)[:, 0]
-    loss = log_sum - picked
+    loss = log_sum - _pick(xp, z, index)
     if weight is not None:
-        loss = loss * xp.take(weight, safe, axis=0)
+        loss = loss * _take(xp, weight, index)
     if smoothing:
         if weight is None:
             spread = log_sum * classes - xp.sum(z, axis=1)
@@ -289,27 +289,140 @@ def cross_entropy_rows(xp: Backend, x: Array, /, *, index: Array, weight: Array 
     return xp.where(index < 0, xp.zeros_like(loss), loss)
 
 
-def _cross_entropy_rule(g: Any, x: Any, index: Array, weight: Array | None, smoothing: float) -> Any:
-    """(Σ_c q_c w_c) softmax(x) − q w, which is softmax − one-hot in the plain case."""
+def _pick(xp: Backend, x: Array, index: Array) -> Array:
+    """x[i, index[i]], with 0 for a negative index (whose value is not used)."""
+    safe = xp.where(index < 0, xp.zeros_like(index), index)
+    return xp.take_along_axis(x, xp.expand_dims(safe, axis=1), axis=1)[:, 0]
+
+
+def _take(xp: Backend, weight: Array, index: Array) -> Array:
+    return xp.take(weight, xp.where(index < 0, xp.zeros_like(index), index), axis=0)
+
+
+def _one_hot(index: Array, classes: int, dtype: Any) -> Array:
+    """(n, classes): 1 at the index, rows of zeros for a negative one."""
     xp = backend_of(index)
-    classes = x.shape[1]
-    device = xp.native_device(xp.device_of(index))
-    columns = xp.reshape(xp.arange(classes, dtype=index.dtype, device=device), (1, classes))
-    dtype = dtypes.native(xp, x.dtype)
-    q = xp.astype(xp.expand_dims(index, axis=1) == columns, dtype)
+    columns = xp.arange(classes, dtype=index.dtype, device=xp.native_device(xp.device_of(index)))
+    return xp.astype(xp.expand_dims(index, axis=1) == xp.expand_dims(columns, axis=0), dtype)
+
+
+def _cross_entropy_rule(g: Any, x: Any, index: Any, weight: Any, smoothing: float) -> Any:
+    """(Σ_c q_c w_c) softmax(x) − q w, which is softmax − one-hot in the plain case."""
+    index, weight = unwrap(index), unwrap(weight)
+    xp = backend_of(index)
+    dtype = unwrap(x).dtype
+    live = xp.astype(xp.expand_dims(index, axis=1) >= 0, dtype)
+    q = _one_hot(index, x.shape[1], dtype)
     if smoothing:
-        q = q * (1 - smoothing) + smoothing / classes
+        q = (q * (1 - smoothing) + smoothing / x.shape[1]) * live
     if weight is not None:
         q = q * xp.expand_dims(weight, axis=0)
-    live = xp.astype(xp.expand_dims(index, axis=1) >= 0, dtype)
-    total = xp.sum(q, axis=1, keepdims=True) * live
-    q = q * live
-    if isinstance(x, Tensor):
-        total, q = Tensor(total), Tensor(q)
+    total = live if weight is None else xp.sum(q, axis=1, keepdims=True)
     return expand_dims(g, axis=1) * (_softmax(x, axis=1) * total - q)
 
 
 cross_entropy_rows.vjp(x=_cross_entropy_rule)
+
+
+@primitive
+def nll_rows(xp: Backend, x: Array, index: Array, weight: Array = None, /) -> Array:
+    """−w_t x_t for each row of x (n, classes), t its `index`. Rows with a negative index give 0."""
+    loss = -_pick(xp, x, index)
+    if weight is not None:
+        loss = loss * _take(xp, weight, index)
+    return xp.where(index < 0, xp.zeros_like(loss), loss)
+
+
+def _nll_rule(g: Any, index: Any, weight: Any, x_shape: tuple[int, ...], x_dtype: Any) -> Any:
+    index, weight = unwrap(index), unwrap(weight)
+    q = _one_hot(index, x_shape[1], x_dtype)
+    if weight is not None:
+        q = q * backend_of(index).expand_dims(weight, axis=0)
+    return expand_dims(g, axis=1) * -q
+
+
+nll_rows.vjp(x=_nll_rule)
+
+# ----- errors of each element -----
+
+
+@primitive
+def squared_error(xp: Backend, x: Array, target: Array, /) -> Array:
+    """(x − t)²"""
+    d = x - target
+    return d * d
+
+
+squared_error.vjp(x=lambda g, x, target: g * (2 * (x - target)), target=lambda g, x, target: g * (2 * (target - x)))
+
+
+@primitive
+def huber(xp: Backend, x: Array, target: Array, /, *, delta: float) -> Array:
+    """½ d² where |d| ≤ δ, else δ (|d| − ½ δ), with d = x − t (Huber 1964)."""
+    d = xp.abs(x - target)
+    near = xp.minimum(d, float(delta))
+    return near * (d - 0.5 * near)
+
+
+def _huber_slope(x: Any, target: Any, delta: float) -> Any:
+    return e.clip(x - target, -delta, delta)
+
+
+huber.vjp(
+    x=lambda g, x, target, delta: g * _huber_slope(x, target, delta),
+    target=lambda g, x, target, delta: g * _huber_slope(target, x, delta),
+)
+
+
+@primitive
+def binary_cross_entropy_(xp: Backend, p: Array, target: Array, /) -> Array:
+    """−(t ln p + (1 − t) ln(1 − p)), the logarithms not below −100."""
+    return -(target * _log_100(xp, p) + (1 - target) * _log_100(xp, 1 - p))
+
+
+def _log_100(xp: Backend, p: Array) -> Array:
+    low = p < math.exp(-100)
+    return xp.where(low, xp.full_like(p, -100.0), xp.log(xp.where(low, xp.ones_like(p), p)))
+
+
+def _ln(p: Any) -> Any:
+    low = e.less(p, math.exp(-100))
+    return e.where(low, -100.0, e.log(e.where(low, 1.0, p)))
+
+
+binary_cross_entropy_.vjp(  # as PyTorch, p (1 − p) is not taken below 1e-12
+    p=lambda g, p, target: g * (p - target) / e.clip(p * (1 - p), 1e-12, None),
+    target=lambda g, p: g * (_ln(1 - p) - _ln(p)),
+)
+
+
+@primitive
+def logit_cross_entropy(xp: Backend, x: Array, target: Array, pos_weight: Array = None, /) -> Array:
+    """(1 − t) x + (1 + (w − 1) t) ln(1 + e⁻ˣ): the binary cross-entropy of σ(x), w weighing the positives."""
+    soft = xp.log1p(xp.exp(-xp.abs(x)))
+    if pos_weight is None:  # max(x, 0) − t x + ln(1 + e^{−|x|})
+        return 0.5 * (x + xp.abs(x)) - target * x + soft
+    soft = soft + 0.5 * (xp.abs(x) - x)
+    return (1 - target) * x + (1 + (pos_weight - 1) * target) * soft
+
+
+def _logit_x(g: Any, x: Any, target: Any, pos_weight: Any) -> Any:
+    if pos_weight is None:
+        return g * (sigmoid(x) - target)
+    return g * ((1 - target) - (1 + (pos_weight - 1) * target) * sigmoid(-x))
+
+
+def _logit_target(g: Any, x: Any, pos_weight: Any) -> Any:
+    if pos_weight is None:
+        return -g * x
+    return g * ((pos_weight - 1) * softplus(-x, threshold=math.inf) - x)
+
+
+logit_cross_entropy.vjp(
+    x=_logit_x,
+    target=_logit_target,
+    pos_weight=lambda g, x, target: g * target * softplus(-x, threshold=math.inf),
+)
 
 # ----- dropout -----
 
@@ -349,16 +462,15 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, *, mask_shape: tuple[
 
 
 @primitive(name="embedding")
-def _embedding(xp: Backend, weight: Array, /, *, index: Array, padding: int | None) -> Array:
+def _embedding(xp: Backend, weight: Array, index: Array, /, *, padding: int | None) -> Array:
     return xp.take(weight, index, axis=0)
 
 
-def _embedding_rule(g: Any, weight_shape: tuple[int, ...], index: Array, padding: int | None) -> Any:
+def _embedding_rule(g: Any, weight_shape: tuple[int, ...], index: Any, padding: int | None) -> Any:
+    index = unwrap(index)
     if padding is not None:
         xp = backend_of(index)
-        dtype = unwrap(g).dtype
-        live = xp.astype(xp.expand_dims(index, axis=1) != padding, dtype)
-        g = g * (Tensor(live) if isinstance(g, Tensor) else live)
+        g = g * xp.astype(xp.expand_dims(index, axis=1) != padding, unwrap(g).dtype)
     return scatter_rows(g, index=index, shape=weight_shape)
 
 
@@ -367,7 +479,7 @@ _embedding.vjp(weight=_embedding_rule)
 
 def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Any:
     """Row weight[index] for each integer: (…) → (…, width). The row `padding_idx` receives no gradient."""
-    plain = unwrap(index)
+    plain = to_plain(index, device=None if hasattr(index, "shape") else weight.device)
     shape = tuple(plain.shape)
     xp = backend_of(plain)
     flat = check_index(xp.reshape(plain, (-1,)), weight.shape[0], "embedding")
@@ -376,4 +488,4 @@ def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Any:
             msg = f"embedding: padding_idx {padding_idx} is out of range for {weight.shape[0]} rows"
             raise IndexError(msg)
         padding_idx %= weight.shape[0]
-    return reshape(_embedding(weight, index=flat, padding=padding_idx), (*shape, weight.shape[1]))
+    return reshape(_embedding(weight, flat, padding=padding_idx), (*shape, weight.shape[1]))

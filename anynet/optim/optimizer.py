@@ -233,7 +233,7 @@ class Optimizer:
     @staticmethod
     def _moved(flat: _Flat) -> bool:
         return any(
-            p.data is not v and (p.data.dtype != flat.dtype or p.device != flat.device)
+            p.data is not v and (p.device != flat.device or p.data.dtype != flat.dtype)
             for p, v in zip(flat.params, flat.value_views, strict=True)
         )
 

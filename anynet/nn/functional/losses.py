@@ -5,15 +5,18 @@ Shapes that would broadcast are refused: the classic bug of (n, 1) against (n,) 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from anynet import dtypes
+from anynet.autograd.fitting import cast_to
+from anynet.autograd.primitive import DeviceError
 from anynet.ops import elementwise as e
 from anynet.ops.manipulation import moveaxis, reshape
-from anynet.ops.neural import cross_entropy_rows, log_softmax, softplus
+from anynet.ops.neural import (
+    binary_cross_entropy_, cross_entropy_rows, huber, log_softmax, logit_cross_entropy, nll_rows, squared_error,
+)  # fmt: skip
 from anynet.ops.reductions import mean, sum
-from anynet.tensor import Tensor, unwrap
+from anynet.tensor import Tensor, to_plain, unwrap
 from anynet_backends import backend_of
 
 __all__ = [
@@ -33,47 +36,55 @@ def _reduce(x: Any, reduction: str) -> Any:
     raise ValueError(msg)
 
 
-def _same(name: str, input: Any, target: Any) -> None:
+def _target(name: str, input: Any, target: Any) -> Any:
+    """The target in the dtype of the input, where the shapes are equal."""
+    if not hasattr(target, "shape"):
+        target = to_plain(target, device=Tensor(input).device)
     if tuple(input.shape) != tuple(target.shape):
         msg = (
             f"{name}: input has shape {tuple(input.shape)}, target {tuple(target.shape)}; they must be equal, "
             "nothing is broadcast (reshape one of them)"
         )
         raise ValueError(msg)
+    kind, want = dtypes.of(unwrap(target).dtype), dtypes.of(unwrap(input).dtype)
+    if not want.is_floating:
+        msg = f"{name}: the input is of a floating-point type, got {want}"
+        raise TypeError(msg)
+    return target if kind is want or kind.kind == "complex" else cast_to(target, dtype=want)
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """The squared error (x − t)², averaged. Shapes equal."""
-    _same("mse_loss", input, target)
-    return _reduce(e.square(input - target), reduction)
+    """The squared error (x − t)², averaged. Shapes equal.
+
+    >>> import anynet as an
+    >>> an.nn.functional.mse_loss(an.asarray([1.0, 2.0]), an.asarray([1.0, 4.0])).item()
+    2.0
+    """
+    return _reduce(squared_error(input, _target("mse_loss", input, target)), reduction)
 
 
 def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     """The absolute error |x − t|, averaged. Shapes equal."""
-    _same("l1_loss", input, target)
-    return _reduce(e.abs(input - target), reduction)
+    return _reduce(e.abs(input - _target("l1_loss", input, target)), reduction)
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
     """½ d² where |d| ≤ δ, else δ (|d| − ½ δ), with d = x − t (Huber 1964)."""
-    _same("huber_loss", input, target)
-    if delta <= 0:
+    if not delta > 0:
         msg = f"huber_loss: delta is positive, got {delta}"
         raise ValueError(msg)
-    size = e.abs(input - target)
-    return _reduce(e.where(size <= delta, 0.5 * e.square(size), delta * (size - 0.5 * delta)), reduction)
+    return _reduce(huber(input, _target("huber_loss", input, target), delta=float(delta)), reduction)
 
 
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
-    """½ d²/β where |d| < β, else |d| − ½ β, with d = x − t (Girshick 2015)."""
-    _same("smooth_l1_loss", input, target)
-    if beta < 0:
+    """½ d²/β where |d| < β, else |d| − ½ β, with d = x − t (Girshick 2015). β = 0 is `l1_loss`."""
+    if not beta >= 0:
         msg = f"smooth_l1_loss: beta is not negative, got {beta}"
         raise ValueError(msg)
     if beta == 0:
         return l1_loss(input, target, reduction)
-    size = e.abs(input - target)
-    return _reduce(e.where(size < beta, 0.5 / beta * e.square(size), size - 0.5 * beta), reduction)
+    losses = huber(input, _target("smooth_l1_loss", input, target), delta=float(beta))
+    return _reduce(losses if beta == 1 else losses / float(beta), reduction)
 
 
 def _rows(x: Any) -> Any:
@@ -94,10 +105,15 @@ def _class_weight(name: str, weight: Any, input: Any, classes: int) -> Any:
     return xp.astype(weight, dtypes.native(xp, unwrap(input).dtype))
 
 
-def _indices(name: str, target: Any, shape: tuple[int, ...], classes: int, ignore_index: int) -> Any:
+def _indices(
+    name: str, target: Any, shape: tuple[int, ...], classes: int, ignore_index: int, device: str
+) -> Any:
     """Class indices as a flat plain array, checked, with −1 for those to ignore."""
-    plain = unwrap(target)
+    plain = to_plain(target, device=None if hasattr(target, "shape") else device)
     xp = backend_of(plain)
+    if xp.device_of(plain) != device:
+        msg = f"{name}: input on {device!r}, target on {xp.device_of(plain)!r}; move one with .to(device)"
+        raise DeviceError(msg)
     expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
     if tuple(plain.shape) != expected:
         msg = f"{name}: input {shape} takes class indices of shape {expected}, got {tuple(plain.shape)}"
@@ -139,19 +155,19 @@ def cross_entropy(
     classes = shape[1] if len(shape) > 1 else shape[0]
     w = _class_weight("cross_entropy", weight, input, classes)
     rows = _rows(input)
+    if not hasattr(target, "shape"):
+        target = to_plain(target, device=Tensor(input).device)
     kind = dtypes.of(unwrap(target).dtype)
     if tuple(target.shape) == shape and kind.is_floating:
-        q = _rows(target)
+        q = _rows(_target("cross_entropy", input, target))
         if label_smoothing:
             q = q * (1 - label_smoothing) + label_smoothing / classes
         if w is not None:
-            q = q * (Tensor(w) if isinstance(q, Tensor) or isinstance(rows, Tensor) else w)
+            q = q * w
         losses = -sum(q * log_softmax(rows, axis=1), axis=1)
-        if reduction == "mean":
-            return sum(losses) / losses.shape[0]
     else:
-        index = _indices("cross_entropy", target, shape, classes, ignore_index)
-        losses = cross_entropy_rows(rows, index=index, weight=w, smoothing=float(label_smoothing))
+        index = _indices("cross_entropy", target, shape, classes, ignore_index, Tensor(input).device)
+        losses = cross_entropy_rows(rows, *_given(index, w), smoothing=float(label_smoothing))
         if reduction == "mean":
             return _weighted_mean(losses, index, w)
     if reduction == "none":
@@ -167,30 +183,26 @@ def _weighted_mean(losses: Any, index: Any, weight: Any) -> Any:
         safe = xp.where(index < 0, xp.zeros_like(index), index)
         live = xp.where(index < 0, xp.zeros_like(xp.take(weight, safe, axis=0)), xp.take(weight, safe, axis=0))
     total = xp.sum(live)
-    total = xp.asarray(total) if type(total) is not xp.array_type else total
-    return sum(losses) / (Tensor(total) if isinstance(losses, Tensor) else total)
+    total = xp.where(total == 0, xp.full_like(total, float("nan")), total)  # nothing counted: NaN, without a warning
+    return sum(losses) / (total if type(total) is xp.array_type else xp.asarray(total))
+
+
+def _given(index: Any, weight: Any) -> tuple[Any, ...]:
+    return (index,) if weight is None else (index, weight)
 
 
 def nll_loss(
     input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Any:
     """−w_t x_t: the negative log-likelihood of class indices t under log-probabilities x (n, classes, d1, …)."""
-    from anynet.ops.indexing import take_along_axis
-
     shape = tuple(input.shape)
     if not shape:
         msg = "nll_loss: input is (classes,), (n, classes) or (n, classes, d1, …), got a scalar"
         raise ValueError(msg)
     classes = shape[1] if len(shape) > 1 else shape[0]
     w = _class_weight("nll_loss", weight, input, classes)
-    index = _indices("nll_loss", target, shape, classes, ignore_index)
-    xp = backend_of(index)
-    safe = xp.where(index < 0, xp.zeros_like(index), index)
-    picked = take_along_axis(_rows(input), xp.expand_dims(safe, axis=1), axis=1)
-    live = xp.astype(index >= 0, dtypes.native(xp, unwrap(input).dtype))
-    if w is not None:
-        live = live * xp.take(w, safe, axis=0)
-    losses = -reshape(picked, (-1,)) * (Tensor(live) if isinstance(picked, Tensor) else live)
+    index = _indices("nll_loss", target, shape, classes, ignore_index, Tensor(input).device)
+    losses = nll_rows(_rows(input), *_given(index, w))
     if reduction == "mean":
         return _weighted_mean(losses, index, w)
     if reduction == "none":
@@ -198,27 +210,22 @@ def nll_loss(
     return _reduce(losses, reduction)
 
 
-def _check_probabilities(name: str, x: Any) -> None:
-    xp = backend_of(unwrap(x))
-    if xp.name != "cupy" and not bool(xp.all(xp.logical_and(unwrap(x) >= 0, unwrap(x) <= 1))):
-        msg = f"{name}: input are probabilities between 0 and 1; for logits use binary_cross_entropy_with_logits"
-        raise ValueError(msg)
+def _weighted(loss: Any, weight: Any, reduction: str) -> Any:
+    return _reduce(loss if weight is None else loss * weight, reduction)
 
 
 def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
     """−(t ln p + (1 − t) ln(1 − p)), the logarithms limited to −100 from below as in PyTorch. Shapes equal."""
-    _same("binary_cross_entropy", input, target)
-    _check_probabilities("binary_cross_entropy", input)
-    tiny = math.exp(-100.0)
-    p = input
-    loss = -(target * _log(p, tiny) + (1 - target) * _log(1 - p, tiny))
-    return _reduce(loss if weight is None else loss * weight, reduction)
-
-
-def _log(p: Any, tiny: float) -> Any:
-    """max(ln p, −100), whose gradient is 1/p limited to finite numbers."""
-    low = p < tiny
-    return e.where(low, -100.0, e.log(e.where(low, 1.0, p)))
+    target = _target("binary_cross_entropy", input, target)
+    p = unwrap(input)
+    xp = backend_of(p)
+    if xp.name != "cupy" and bool(xp.any(xp.logical_or(p < 0, p > 1))):  # on a GPU the check would wait for it
+        msg = (
+            "binary_cross_entropy: the input are probabilities between 0 and 1, got "
+            f"{float(xp.min(p)):.4g} to {float(xp.max(p)):.4g}; for logits use binary_cross_entropy_with_logits"
+        )
+        raise ValueError(msg)
+    return _weighted(binary_cross_entropy_(input, target), weight, reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -228,11 +235,6 @@ def binary_cross_entropy_with_logits(
 
     (1 − t) x + (1 + (p − 1) t) ln(1 + e^{−x}), with p = `pos_weight`, the weight of positive targets. Shapes equal.
     """
-    _same("binary_cross_entropy_with_logits", input, target)
-    soft = softplus(-input, threshold=math.inf)
-    if pos_weight is not None:
-        soft = (1 + (pos_weight - 1) * target) * soft
-    loss = (1 - target) * input + soft
-    return _reduce(loss if weight is None else loss * weight, reduction)
-
-
+    target = _target("binary_cross_entropy_with_logits", input, target)
+    loss = logit_cross_entropy(input, target) if pos_weight is None else logit_cross_entropy(input, target, pos_weight)
+    return _weighted(loss, weight, reduction)
