@@ -99,7 +99,7 @@ class Leaf:
     `written` is the time of the last in-place write to the variable (see `Tensor.assign_`).
     """
 
-    __slots__ = ("__weakref__", "buffer", "dtype", "grad", "hooks", "name", "seq", "shape", "written")
+    __slots__ = ("__weakref__", "buffer", "dtype", "grad", "hooks", "name", "private", "seq", "shape", "written")
 
     def __init__(self, data: Array) -> None:
         self.shape: tuple[int, ...] = data.shape
@@ -110,6 +110,7 @@ class Leaf:
         self.buffer: Array | None = None
         self.hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
         self.name: str | None = None
+        self.private = False  # made by a transform for an argument that was a constant: nobody else can see it
 
 
 class Tensor:

@@ -426,7 +426,11 @@ def depends_on_others(roots: Sequence[Any], targets: Sequence[Any]) -> bool:
         if edge in seen or edge in ends:
             continue
         seen.add(edge)
-        if type(edge) is Leaf or edge.seq < oldest:
+        if type(edge) is Leaf:
+            if edge.private:
+                continue
+            return True
+        if edge.seq < oldest:
             return True
         stack.extend(p.node if type(p) is Pick else p for p in edge.parents if p is not None)
     return False

@@ -115,6 +115,7 @@ class _Inputs:
             alias.edge = custom_node("identity", physical.data, [physical.edge], lambda g, _: [g])
         else:
             alias.edge = Leaf(physical.data)
+            alias.edge.private = True
         self.inputs.append(_Input(physical, alias.edge, levels))
         return rebatch(alias, levels)
 
@@ -373,6 +374,7 @@ def jvp(
             levels = levels_of(y)
             v = wrap(strip(y.detach()).data)
             v.edge = Leaf(v.data)
+            v.edge.private = True
             edges.append((v, levels))
             vs.append(rebatch(v, levels))
         pulled = flatten(pull(unflatten(structure, vs)))[0]
