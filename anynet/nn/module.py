@@ -338,19 +338,19 @@ class Module:
         for name, module in self.named_modules():
             if name == target:
                 return module
-        return self._nothing(target, [n for n, _ in self.named_modules()])
+        raise self._nothing(target, [n for n, _ in self.named_modules()])
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter at a path such as ``"encoder.2.weight"``; AttributeError with the nearest path if none."""
         for name, p, _ in self._tensors(Parameter, once=False):
             if name == target:
                 return p  # type: ignore[no-any-return]
-        return self._nothing(target, [n for n, _ in self.named_parameters()])
+        raise self._nothing(target, [n for n, _ in self.named_parameters()])
 
-    def _nothing(self, target: str, known: list[str]) -> Any:
+    def _nothing(self, target: str, known: list[str]) -> AttributeError:
         near = difflib.get_close_matches(target, known, 1)
         msg = f"{type(self).__name__} has no {target!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-        raise AttributeError(msg)
+        return AttributeError(msg)
 
     # ----- hooks -----
 
@@ -450,12 +450,10 @@ class Module:
 def _bytes(n: int) -> str:
     if n < 1000:
         return f"{n} bytes"
-    size = float(n)
-    for unit in ("kB", "MB", "GB", "TB"):
-        size /= 1000
-        if size < 1000:
+    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
+        if n >= 1000**power:
             break
-    return f"{size:.3g} {unit}"
+    return f"{n / 1000**power:.3g} {unit}"
 
 
 def _note_output(outputs: dict[int, tuple[str, int]]) -> Callable[..., None]:

@@ -16,7 +16,7 @@ from anynet.ops.neural import (
     binary_cross_entropy_, cross_entropy_rows, huber, log_softmax, logit_cross_entropy, nll_rows, squared_error,
 )  # fmt: skip
 from anynet.ops.reductions import mean, sum
-from anynet.tensor import Tensor, to_plain, unwrap
+from anynet.tensor import to_plain, unwrap
 from anynet_backends import backend_of
 
 __all__ = [
@@ -36,10 +36,15 @@ def _reduce(x: Any, reduction: str) -> Any:
     raise ValueError(msg)
 
 
+def _device(x: Any) -> str:
+    plain = unwrap(x)
+    return backend_of(plain).device_of(plain)
+
+
 def _target(name: str, input: Any, target: Any) -> Any:
     """The target in the dtype of the input, where the shapes are equal."""
     if not hasattr(target, "shape"):
-        target = to_plain(target, device=Tensor(input).device)
+        target = to_plain(target, device=_device(input))
     if tuple(input.shape) != tuple(target.shape):
         msg = (
             f"{name}: input has shape {tuple(input.shape)}, target {tuple(target.shape)}; they must be equal, "
@@ -119,7 +124,8 @@ def _indices(
         msg = f"{name}: input {shape} takes class indices of shape {expected}, got {tuple(plain.shape)}"
         raise ValueError(msg)
     if not xp.isdtype(plain.dtype, "integral"):
-        msg = f"{name}: class indices are integers, got {plain.dtype}; probabilities have the shape of the input, {shape}"
+        got = dtypes.of(plain.dtype)
+        msg = f"{name}: class indices are integers, got {got}; probabilities have the shape of the input, {shape}"
         raise TypeError(msg)
     flat = xp.astype(xp.reshape(plain, (-1,)), xp.int64)
     ignored = flat == ignore_index
@@ -156,7 +162,7 @@ def cross_entropy(
     w = _class_weight("cross_entropy", weight, input, classes)
     rows = _rows(input)
     if not hasattr(target, "shape"):
-        target = to_plain(target, device=Tensor(input).device)
+        target = to_plain(target, device=_device(input))
     kind = dtypes.of(unwrap(target).dtype)
     if tuple(target.shape) == shape and kind.is_floating:
         q = _rows(_target("cross_entropy", input, target))
@@ -166,7 +172,7 @@ def cross_entropy(
             q = q * w
         losses = -sum(q * log_softmax(rows, axis=1), axis=1)
     else:
-        index = _indices("cross_entropy", target, shape, classes, ignore_index, Tensor(input).device)
+        index = _indices("cross_entropy", target, shape, classes, ignore_index, _device(input))
         losses = cross_entropy_rows(rows, *_given(index, w), smoothing=float(label_smoothing))
         if reduction == "mean":
             return _weighted_mean(losses, index, w)
@@ -201,7 +207,7 @@ def nll_loss(
         raise ValueError(msg)
     classes = shape[1] if len(shape) > 1 else shape[0]
     w = _class_weight("nll_loss", weight, input, classes)
-    index = _indices("nll_loss", target, shape, classes, ignore_index, Tensor(input).device)
+    index = _indices("nll_loss", target, shape, classes, ignore_index, _device(input))
     losses = nll_rows(_rows(input), *_given(index, w))
     if reduction == "mean":
         return _weighted_mean(losses, index, w)
