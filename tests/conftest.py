@@ -1,0 +1,43 @@
+"""What all tests share: one thread per BLAS, the devices, the folder of real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")  # before the first import of NumPy: the tests are many small arrays
+
+import pytest
+
+from anynet_backends import probe
+
+DEVICES = ("cpu", "strict:device1", "torch:cpu", "cuda")
+
+
+def _answer(device: str) -> str:
+    library = {"strict": "array_api_strict", "torch": "torch"}.get(device.split(":")[0])
+    if library is not None:
+        pytest.importorskip(library, reason=f"{device} needs {library}")
+    return probe(device)
+
+
+@pytest.fixture(params=[pytest.param(d, marks=pytest.mark.gpu) if d == "cuda" else d for d in DEVICES])
+def xp_device(request: pytest.FixtureRequest) -> str:
+    """Each device on which everything must hold; skipped with the reason where it is not usable."""
+    device: str = request.param
+    answer = _answer(device)
+    if answer != "ok":
+        pytest.skip(f"{device}: {answer}")
+    return device
+
+
+@pytest.fixture(scope="session")
+def anynet_data() -> Path:
+    """The folder of real data sets."""
+    folder = os.environ.get("ANYNET_DATA")
+    if not folder:
+        pytest.skip("ANYNET_DATA is not set: no real data here")
+    if not Path(folder).is_dir():
+        pytest.fail(f"ANYNET_DATA is {folder}, which is no folder")
+    return Path(folder)
