@@ -104,7 +104,8 @@ def gradcheck(
         original = x.data
         base = x.numpy().copy()
         complex_input = base.dtype.kind == "c"
-        expected = base * 0
+        expected = base.copy()
+        expected[...] = 0  # not base * 0, which makes a scalar of a 0-d array
         try:
             for i in range(base.size):
                 expected.reshape(-1)[i] = difference(x, base, i, eps)
