@@ -27,7 +27,7 @@ class LRScheduler:
             msg = f"{type(self).__name__} takes an Optimizer, got {type(optimizer).__name__}"
             raise TypeError(msg)
         self.optimizer = optimizer
-        self.base_lrs: list[float] = [g["lr"] for g in optimizer.param_groups]
+        self.base_lrs: list[float] = [g.setdefault("initial_lr", g["lr"]) for g in optimizer.param_groups]
         self.last_epoch = last_epoch
         self.step()
 

@@ -1,0 +1,204 @@
+"""The `anynet` command."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from anynet.cli.tasks import TASKS, Task, UsageError, build_model, make_task, nearest, task_data, train_options
+from anynet.data import DataError, read_idx
+from anynet.train import CheckpointError, Interrupted, NonFiniteLossError, evaluate, fit, load, predict
+
+__all__ = ["main"]
+
+USAGE = """\
+anynet: neural networks on any array that speaks the array API
+
+  anynet train digits|mnist|fashion [key=value | --key value …]   train a network on real data
+  anynet train SCRIPT.py [arguments …]                            run a training script
+  anynet resume RUN                                               go on with a run that was stopped
+  anynet eval RUN [which=best|last]                               test accuracy of a run
+  anynet predict RUN IMAGES [which=best|last]                     class of each image of an IDX file
+  anynet doctor                                                   what works on this machine
+
+Options of train (defaults depend on the task): model=cnn|lenet|mlp epochs batch_size lr optimizer momentum
+weight_decay schedule=cosine|constant dropout seed device limit run_dir
+"""
+COMMANDS = ("train", "resume", "eval", "predict", "doctor", "help")
+
+
+def _split(args: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Words, and options given as key=value, --key value or --key=value."""
+    words: list[str] = []
+    options: dict[str, str] = {}
+    rest = list(args)
+    while rest:
+        arg = rest.pop(0)
+        if arg.startswith("--"):
+            key, eq, value = arg[2:].partition("=")
+            if not eq:
+                if not rest or rest[0].startswith("--"):
+                    msg = f"--{key} needs a value: --{key} VALUE or {key}=VALUE"
+                    raise UsageError(msg)
+                value = rest.pop(0)
+        elif "=" in arg:
+            key, _, value = arg.partition("=")
+        else:
+            words.append(arg)
+            continue
+        key = key.replace("-", "_")
+        if key in options:
+            msg = f"option {key} is given twice"
+            raise UsageError(msg)
+        options[key] = value
+    return words, options
+
+
+def _one(words: list[str], what: str) -> str:
+    if len(words) != 1:
+        msg = f"expected {what}, got {' '.join(words) or 'nothing'}"
+        raise UsageError(msg)
+    return words[0]
+
+
+def _train(args: Sequence[str]) -> int:
+    if args and args[0].endswith(".py"):
+        script = Path(args[0])
+        if not script.is_file():
+            msg = f"no script at {script}"
+            raise FileNotFoundError(msg)
+        before, sys.argv = sys.argv, [str(script), *args[1:]]
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        finally:
+            sys.argv = before
+        return 0
+    words, options = _split(args)
+    return _run(make_task(_one(words, f"a task ({', '.join(TASKS)}) or a script"), options), resume=False)
+
+
+def _run(task: Task, resume: bool) -> int:
+    folder = Path(task.run_dir or Path("runs") / f"{task.data}-{time.strftime('%Y%m%d-%H%M%S')}")
+    began = time.perf_counter()
+    model = build_model(task)
+    train, test = task_data(task, "train"), task_data(task, "test")
+    print(f"{task.data}: {len(train[0]):,} training and {len(test[0]):,} test images, model {task.model}", flush=True)
+    if not resume:
+        total = sum(p.size for p in model.parameters())
+        print(f"{total:,} parameters, {task.optimizer}, lr {task.lr:g}, {task.epochs} epochs", flush=True)
+    fit(
+        model, train, loss="cross_entropy", metrics=["accuracy"], epochs=task.epochs, batch_size=task.batch_size,
+        device=task.device, seed=task.seed, run_dir=folder, settings=asdict(task), resume=resume,
+        **train_options(task, model),
+    )  # fmt: skip
+    result = evaluate(model, test, loss="cross_entropy", metrics=["accuracy"])
+    print(
+        f"test accuracy {100 * result['accuracy']:.2f} %  (loss {result['loss']:.4f}, "
+        f"{time.perf_counter() - began:.1f} s, run folder {folder})"
+    )
+    return 0
+
+
+def _task_of(folder: Path) -> Task:
+    file = folder / "settings.json"
+    if not file.is_file():
+        msg = f"{folder} is not a run folder: it has no settings.json"
+        raise FileNotFoundError(msg)
+    try:
+        return Task(**json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        msg = f"{file} is not the settings of a built-in task ({error}); resume a script's run from the script"
+        raise CheckpointError(msg) from error
+
+
+def _resume(args: Sequence[str]) -> int:
+    words, options = _split(args)
+    if options:
+        msg = "resume takes no options: it goes on with the run's own settings"
+        raise UsageError(msg)
+    folder = Path(_one(words, "a run folder"))
+    task = _task_of(folder)
+    return _run(Task(**{**asdict(task), "run_dir": str(folder)}), resume=True)
+
+
+def _trained(folder: Path, options: dict[str, str]):  # type: ignore[no-untyped-def]
+    for key in options:
+        if key != "which":
+            raise UsageError(nearest("option", key, ["which"]))
+    which = options.get("which", "last")
+    if which not in ("best", "last"):
+        raise UsageError(nearest("checkpoint", which, ["best", "last"]))
+    task = _task_of(folder)
+    state = load(folder / f"{which}.safetensors")
+    model = build_model(task)
+    model.load_state_dict(state["model"] if which == "last" else state)
+    return task, model.eval()
+
+
+def _eval(args: Sequence[str]) -> int:
+    words, options = _split(args)
+    task, model = _trained(Path(_one(words, "a run folder")), options)
+    result = evaluate(model, task_data(task, "test"), loss="cross_entropy", metrics=["accuracy"])
+    print(f"test accuracy {100 * result['accuracy']:.2f} %  (loss {result['loss']:.4f})")
+    return 0
+
+
+def _predict(args: Sequence[str]) -> int:
+    words, options = _split(args)
+    if len(words) != 2:
+        msg = f"expected a run folder and a file of images, got {' '.join(words) or 'nothing'}"
+        raise UsageError(msg)
+    task, model = _trained(Path(words[0]), options)
+    images = read_idx(Path(words[1]))
+    sample = task_data(task, "test")[0]
+    if images.ndim != 3 or tuple(images.shape[1:]) != tuple(sample.shape[2:]):
+        msg = f"{words[1]}: got images of shape {tuple(images.shape)}, expected (n, {sample.shape[2]}, {sample.shape[3]})"
+        raise ValueError(msg)
+    from anynet.cli.tasks import scale
+
+    for row in predict(model, scale(task, images)).numpy().argmax(1):
+        print(int(row))
+    return 0
+
+
+def _doctor(args: Sequence[str]) -> int:
+    from anynet.cli.doctor import report
+
+    if args:
+        msg = f"doctor takes no arguments, got {' '.join(args)}"
+        raise UsageError(msg)
+    text, good = report()
+    print(text)
+    return 0 if good else 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; 0 is success, 1 an error, 2 a command line that cannot be meant, 130 a stop by Ctrl-C."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("help", "-h", "--help") or "--help" in args[1:]:
+        print(USAGE)
+        return 0
+    command = args.pop(0)
+    try:
+        if command not in COMMANDS:
+            raise UsageError(nearest("command", command, COMMANDS))
+        run = {"train": _train, "resume": _resume, "eval": _eval, "predict": _predict, "doctor": _doctor}[command]
+        return run(args)
+    except UsageError as error:
+        print(f"anynet {command}: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as stop:
+        print(f"\nanynet: {stop}", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("\nanynet: stopped", file=sys.stderr)
+        return 130
+    except (OSError, ValueError, RuntimeError, NonFiniteLossError, CheckpointError, DataError, IndexError) as error:
+        notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+        print(f"anynet {command}: {error}{notes}", file=sys.stderr)
+        return 1

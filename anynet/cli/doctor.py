@@ -1,0 +1,69 @@
+"""``anynet doctor``: what works on this machine, shown by computing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+import anynet_backends
+from anynet import dtypes, nn, optim, random
+from anynet._version import __version__
+from anynet.nn import functional as F
+from anynet.tensor import Tensor
+
+__all__ = ["report"]
+
+
+def _training_step(device: str) -> str:
+    """One real training step; the loss before and after."""
+    random.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)).to(device)
+    x = Tensor(random.normal((16, 4)), dtype="float32", device=device)
+    y = Tensor([i % 3 for i in range(16)], device=device)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    losses = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    if not losses[1] < losses[0]:
+        msg = f"the loss did not fall: {losses[0]:.6f} → {losses[1]:.6f}"
+        raise ArithmeticError(msg)
+    return f"one training step: loss {losses[0]:.6f} → {losses[1]:.6f}"
+
+
+def report() -> tuple[str, bool]:
+    """The report as text, and whether the CPU works."""
+    lines = [f"anynet {__version__}, Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs", ""]
+    good = False
+    for device, state in anynet_backends.available().items():
+        if state != "ok":
+            lines.append(f"{device:12} not usable: {state}")
+            continue
+        try:
+            said = _training_step(device)
+            good = good or device == "cpu"
+        except Exception as error:  # noqa: BLE001: whatever is wrong with a backend is what the report is for
+            said = f"FAILED: {type(error).__name__}: {error}"
+        lines.append(f"{device:12} {said}")
+    lines.append("")
+    for name, xp in anynet_backends.loaded().items():
+        versions = ", ".join(f"{k} {v}" for k, v in xp.versions().items())
+        lines.append(f"{name:12} {versions}")
+        info: dict[str, Any] = xp.blas_info()
+        if info:
+            lines.append(f"{'':12} BLAS: " + ", ".join(f"{k} {v}" for k, v in info.items()))
+    lines += [
+        "",
+        f"default device {anynet_backends.get_default_device()!r} (ANYNET_DEVICE={os.environ.get('ANYNET_DEVICE', '')!r}), "
+        f"default float {dtypes.default_float()}, TF32 off, mixed precision off",
+        "threads " + (", ".join(f"{k}={os.environ[k]}" for k in _THREADS if k in os.environ) or "not limited by the environment"),
+        f"kernels {'off (ANYNET_KERNELS)' if os.environ.get('ANYNET_KERNELS') == 'off' else 'on'}",
+    ]
+    return "\n".join(lines), good
+
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
