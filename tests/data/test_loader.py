@@ -115,10 +115,10 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing() -> None:
 
 @pytest.mark.parametrize("prefetch", [0, 3])
 def test_errors_of_the_data_set_come_out_of_the_loop(prefetch: int) -> None:
-    got = []
+    loader = DataLoader(Squares(10, fail_at=7), 2, prefetch=prefetch)
+    got: list[list[int]] = []
     with pytest.raises(KeyError, match="sample 7 is broken"):
-        for _, y in DataLoader(Squares(10, fail_at=7), 2, prefetch=prefetch):
-            got.append(y.tolist())
+        got.extend(y.tolist() for _, y in loader)
     assert got == [[0, 1], [2, 3], [4, 5]]
     assert threads() == []
 

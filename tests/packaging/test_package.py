@@ -25,8 +25,8 @@ ARRAY_LIBRARIES = {
     "sklearn", "torch",
 }  # fmt: skip
 OPTIONAL = {
-    "array_api_extra", "array_api_strict", "cupy", "cupyx", "einops", "hypothesis", "jax", "matplotlib", "pytest", "scipy",
-    "sklearn", "torch",
+    "array_api_extra", "array_api_strict", "cupy", "cupyx", "einops", "hypothesis", "jax", "matplotlib", "pytest",
+    "scipy", "sklearn", "torch",
 }  # fmt: skip
 MODULES = sorted(
     m.name for m in pkgutil.walk_packages(anynet.__path__, "anynet.") if not m.name.endswith("__main__")
@@ -98,7 +98,7 @@ def public_names() -> dict[str, list[str]]:
 
 
 def test_public_names() -> None:
-    """A name that appears or disappears does so on purpose: `python tests/packaging/test_package.py` writes the list."""
+    """Names appear or disappear on purpose: `python tests/packaging/test_package.py` writes the list."""
     assert public_names() == json.loads(NAMES.read_text(encoding="utf-8"))
 
 

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Tries anynet on a machine with a CUDA GPU and writes ci/gpu/REPORT.md. Needs no network: Python 3.12 with NumPy, CuPy 14,
+# torch, pytest and hypothesis are there, and ci/wheels.sh has put the other wheels into .whl/.
+# This script has not been run on a GPU yet: until ci/gpu/REPORT.md exists, what it checks is not known to hold.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+python="${PYTHON:-python3}"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+if compgen -G '.whl/*.whl' > /dev/null; then
+    "$python" -m pip install -q --disable-pip-version-check --no-index --no-deps --target "$work/site" .whl/*.whl || exit 1
+fi
+export PYTHONPATH="$PWD:$PWD/backends:$work/site${PYTHONPATH:+:$PYTHONPATH}" PYTHONDONTWRITEBYTECODE=1
+"$python" -c 'from anynet_backends import probe; answer = probe("cuda"); raise SystemExit(answer != "ok" and "no GPU: " + answer)' || exit 1
+
+mkdir -p ci/gpu
+report=ci/gpu/REPORT.md
+failed=0
+{
+    echo "# anynet on a GPU"
+    echo
+    echo "Written by ci/gpu.sh, $(date -u +%Y-%m-%d), commit $(git rev-parse --short HEAD 2> /dev/null || echo unknown)."
+    echo
+    "$python" ci/gpu_facts.py
+} > "$report"
+
+step() { # title, command …: runs it, adds its result and the end of its output to the report
+    local title="$1" status=0
+    shift
+    echo "== $title"
+    "$@" > "$work/log" 2>&1 || status=$?
+    tail -n 40 "$work/log"
+    [ "$status" -eq 0 ] || failed=1
+    {
+        echo
+        echo "## $title: $([ "$status" -eq 0 ] && echo passed || echo "FAILED (exit status $status)")"
+        echo
+        echo '```'
+        tail -n 40 "$work/log"
+        echo '```'
+    } >> "$report"
+}
+
+step "Tests marked gpu" "$python" -m pytest -q -p no:cacheprovider -m gpu tests
+folders=(tests/backends)
+for folder in tests/parity tests/conformance; do [ -d "$folder" ] && folders+=("$folder"); done
+step "Backends, kernels and parity" "$python" -m pytest -q -p no:cacheprovider "${folders[@]}"
+step "Twenty steps on the CPU and on the GPU" "$python" ci/gpu_training.py cuda
+step "anynet doctor" "$python" -c 'import sys; sys.argv = ["anynet", "doctor"]; from anynet.cli import main; raise SystemExit(main())'
+echo "report: $report"
+exit "$failed"
