@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -278,16 +279,13 @@ def _conv_numpy(
 
 def spread_option(value: int | Sequence[int], axes: int, name: str, where: str, least: int = 1) -> Ints:
     """One integer for each axis, from an integer or a sequence of them, checked."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        out: Ints = (value,) * axes
-    else:
-        try:
-            out = tuple(int(v) for v in value)  # type: ignore[union-attr]
-        except TypeError:
-            msg = f"{where}: {name} must be an integer or {axes} of them, got {value!r}"
-            raise TypeError(msg) from None
-        if len(out) == 1:
-            out *= axes
+    try:
+        out = tuple(map(operator.index, value if isinstance(value, Sequence) else (value,)))
+    except TypeError:
+        msg = f"{where}: {name} must be an integer or {axes} of them, got {value!r}"
+        raise TypeError(msg) from None
+    if len(out) == 1:
+        out *= axes
     if len(out) != axes or any(v < least for v in out):
         msg = f"{where}: {name} must be an integer ≥ {least} or {axes} of them, got {value!r}"
         raise ValueError(msg)

@@ -110,7 +110,7 @@ def max_pool_spread(
     xp: Backend,
     g: Array,
     x: Array,
-    y: Array,
+    top: Array,
     *,
     out: Ints,
     kernel: Ints,
@@ -118,12 +118,12 @@ def max_pool_spread(
     pads: Pairs,
     dilation: Ints,
 ) -> Array:
-    """Each g where the maximum y of its window of x stands: the transpose of `max_pool_pick` in g."""
+    """Each g where the maximum `top` of its window of x stands: the transpose of `max_pool_pick` in g."""
     v = _extend(xp, x, pads, _lowest(xp, x.dtype))
     gx = xp.zeros_like(v, dtype=g.dtype)
     nothing = xp.zeros((), dtype=g.dtype, device=_device(xp, g))
     apart = all(s >= d * (k - 1) + 1 for s, d, k in zip(stride, dilation, kernel, strict=True))
-    for key, hit in _hits(xp, v, y, _slices(v, out, kernel, stride, dilation)):
+    for key, hit in _hits(xp, v, top, _slices(v, out, kernel, stride, dilation)):
         part = xp.where(hit, g, nothing)
         if apart:  # windows that do not overlap write each place once
             gx[key] = part
@@ -137,7 +137,7 @@ def max_pool_pick(
     xp: Backend,
     z: Array,
     x: Array,
-    y: Array,
+    top: Array,
     *,
     out: Ints,
     kernel: Ints,
@@ -145,11 +145,11 @@ def max_pool_pick(
     pads: Pairs,
     dilation: Ints,
 ) -> Array:
-    """The elements of z at the places of the maxima y of the windows of x."""
+    """The elements of z at the places of the maxima `top` of the windows of x."""
     v = _extend(xp, x, pads, _lowest(xp, x.dtype))
     z = _extend(xp, z, pads, 0.0)
-    picked = xp.zeros_like(y, dtype=z.dtype)
-    for key, hit in _hits(xp, v, y, _slices(v, out, kernel, stride, dilation)):
+    picked = xp.zeros_like(top, dtype=z.dtype)
+    for key, hit in _hits(xp, v, top, _slices(v, out, kernel, stride, dilation)):
         picked = xp.where(hit, z[key], picked)
     return picked
 
@@ -165,18 +165,18 @@ _max_pool.vjp(
 )
 # the places of the maxima are piecewise constant in x: no gradient flows through them
 max_pool_spread.vjp(
-    g=lambda h, x, y, out, kernel, stride, pads, dilation: max_pool_pick(
-        h, x, y, **_window_options(out, kernel, stride, pads, dilation)
+    g=lambda h, x, top, out, kernel, stride, pads, dilation: max_pool_pick(
+        h, x, top, **_window_options(out, kernel, stride, pads, dilation)
     ),
     x=lambda h: None,
-    y=lambda h: None,
+    top=lambda h: None,
 )
 max_pool_pick.vjp(
-    z=lambda g, x, y, out, kernel, stride, pads, dilation: max_pool_spread(
-        g, x, y, **_window_options(out, kernel, stride, pads, dilation)
+    z=lambda g, x, top, out, kernel, stride, pads, dilation: max_pool_spread(
+        g, x, top, **_window_options(out, kernel, stride, pads, dilation)
     ),
     x=lambda g: None,
-    y=lambda g: None,
+    top=lambda g: None,
 )
 
 
