@@ -88,11 +88,11 @@ def test_documentation_examples(name: str) -> None:
 
 def public_names() -> dict[str, list[str]]:
     """The public names: those of anynet and of the modules that a user imports."""
-    modules = ["anynet", *(m.name for m in pkgutil.iter_modules(anynet.__path__, "anynet."))]
+    children = [m.name for m in pkgutil.iter_modules(anynet.__path__) if not m.name.startswith("_")]
     found = {}
-    for name in modules:
+    for name in ("anynet", *(f"anynet.{child}" for child in children)):
         names = getattr(importlib.import_module(name), "__all__", None)
-        if names is not None and not name.split(".")[-1].startswith("_"):
+        if names is not None:
             found[name] = sorted(names)
     return found
 
