@@ -96,12 +96,25 @@ class Unflatten(Module):
     """Split axis `dim` into the shape `unflattened_size`; one length may be -1."""
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
-        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+        size = tuple(int(n) for n in unflattened_size)
+        if not size or any(n < -1 for n in size) or size.count(-1) > 1:
+            msg = f"Unflatten: unflattened_size is a shape in which one length may be -1, got {unflattened_size}"
+            raise ValueError(msg)
+        self.dim, self.unflattened_size = dim, size
 
     def forward(self, x: Any) -> Any:
         """The inverse of Flatten."""
-        dim = self.dim % len(x.shape)
-        return reshape(x, (*x.shape[:dim], *self.unflattened_size, *x.shape[dim + 1 :]))
+        n, size = len(x.shape), self.unflattened_size
+        if not -n <= self.dim < n:
+            msg = f"got {tuple(x.shape)}: there is no axis {self.dim} to split"
+            raise ShapeError(msg)
+        dim = self.dim % n
+        known = math.prod(k for k in size if k != -1)
+        length = x.shape[dim]
+        if (known != length) if -1 not in size else (known == 0 or length % known):
+            msg = f"got {tuple(x.shape)}: axis {self.dim} of length {length} does not split into {size}"
+            raise ShapeError(msg)
+        return reshape(x, (*x.shape[:dim], *size, *x.shape[dim + 1 :]))
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, unflattened_size={self.unflattened_size}"

@@ -246,7 +246,9 @@ _log_softmax.vjp(x=lambda g, y, axis: g - e.exp(y) * sum_(g, axis=axis, keepdims
 def _logsumexp(xp: Backend, x: Array, *, axis: tuple[int, ...]) -> Array:
     top = xp.max(x, axis=axis, keepdims=True)
     top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
-    return xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
+    total = xp.sum(xp.exp(x - top), axis=axis, keepdims=True)
+    empty = total == 0  # all of them −∞: ln 0 without a warning
+    return xp.where(empty, xp.full_like(top, -math.inf), xp.log(xp.where(empty, xp.ones_like(total), total)) + top)
 
 
 _logsumexp.vjp(x=lambda g, y, x: g * e.exp(x - y))
