@@ -32,6 +32,8 @@ class _BatchNorm(Module):
         track_running_stats: bool = True,
         device: str | None = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         if num_features < 1 or eps < 0:
             msg = (
@@ -47,7 +49,7 @@ class _BatchNorm(Module):
         self.running_var: Buffer | None = None
         self.num_batches_tracked: Buffer | None = None
         if affine:
-            self.weight, self.bias = _affine((num_features,), True, device, dtype)
+            self.weight, self.bias = _affine((num_features,), bias, device, dtype)
         if track_running_stats:
             self.running_mean = Buffer(creation.zeros(num_features, device=device, dtype=dtype))
             self.running_var = Buffer(creation.ones(num_features, device=device, dtype=dtype))
@@ -96,7 +98,7 @@ class _BatchNorm(Module):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
 
@@ -107,8 +109,8 @@ class BatchNorm1d(_BatchNorm):
     running ← (1 − momentum) · running + momentum · new (with ``momentum=None`` their plain average). In
     evaluation they are the running statistics.
 
-    Parameters `weight` (γ = 1) and `bias` (β = 0), none with ``affine=False``; buffers `running_mean`,
-    `running_var` and `num_batches_tracked`, none with ``track_running_stats=False``.
+    Parameters `weight` (γ = 1) and `bias` (β = 0), none with ``affine=False``, no `bias` with ``bias=False``;
+    buffers `running_mean`, `running_var` and `num_batches_tracked`, none with ``track_running_stats=False``.
 
     >>> import anynet as an
     >>> an.nn.BatchNorm1d(1, eps=0.0)(an.asarray([[1.0], [3.0]])).tolist()
@@ -195,7 +197,10 @@ class LayerNorm(Module):
         return normalization.layer_norm(x, last, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
+            f"bias={self.bias is not None}"
+        )
 
 
 class GroupNorm(Module):
@@ -219,6 +224,8 @@ class GroupNorm(Module):
         affine: bool = True,
         device: str | None = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         if num_groups < 1 or num_channels < 1 or num_channels % num_groups or eps < 0:
             msg = (
@@ -230,7 +237,7 @@ class GroupNorm(Module):
         self.weight: Parameter | None = None
         self.bias: Parameter | None = None
         if affine:
-            self.weight, self.bias = _affine((num_channels,), True, device, dtype)
+            self.weight, self.bias = _affine((num_channels,), bias, device, dtype)
 
     def reset_parameters(self) -> None:
         """γ = 1, β = 0."""
@@ -248,4 +255,7 @@ class GroupNorm(Module):
         return normalization.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+        return (
+            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+            f"bias={self.bias is not None}"
+        )
