@@ -7,25 +7,61 @@
 Tensor([2., 4., 6.])
 """
 
-from math import e, inf, nan, pi
+from math import e as e
+from math import inf as inf
+from math import nan as nan
+from math import pi as pi
 
-from anynet import dtypes
-from anynet.autograd import engine as _engine  # installs Tensor.backward
-from anynet.autograd.engine import GradientError
-from anynet.autograd.primitive import DeviceError, use_kernels
-from anynet.dtypes import (
-    bool, complex64, complex128, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64,
-)  # fmt: skip
-from anynet import losses, nn, optim, random
+from anynet import data as data
+from anynet import dtypes as dtypes
+from anynet import losses as losses
+from anynet import nn as nn
+from anynet import optim as optim
+from anynet import random as random
+from anynet._version import __version__ as __version__
+from anynet.autograd.anomaly import *
+from anynet.autograd.checkpoint import *
+from anynet.autograd.custom import *
+from anynet.autograd.engine import GradientError as GradientError
+from anynet.autograd.gradcheck import *
+from anynet.autograd.primitive import DeviceError as DeviceError
+from anynet.autograd.primitive import use_kernels as use_kernels
+from anynet.autograd.transforms import *
+from anynet.autograd.vmap import *
+from anynet.dtypes import bool as bool
+from anynet.dtypes import complex64 as complex64
+from anynet.dtypes import complex128 as complex128
+from anynet.dtypes import float32 as float32
+from anynet.dtypes import float64 as float64
+from anynet.dtypes import int8 as int8
+from anynet.dtypes import int16 as int16
+from anynet.dtypes import int32 as int32
+from anynet.dtypes import int64 as int64
+from anynet.dtypes import uint8 as uint8
+from anynet.dtypes import uint16 as uint16
+from anynet.dtypes import uint32 as uint32
+from anynet.dtypes import uint64 as uint64
 from anynet.ops.creation import *
 from anynet.ops.elementwise import *
-from anynet.ops.indexing import index_add, take, take_along_axis
+from anynet.ops.indexing import index_add as index_add
+from anynet.ops.indexing import take as take
+from anynet.ops.indexing import take_along_axis as take_along_axis
 from anynet.ops.linear import *
 from anynet.ops.manipulation import *
 from anynet.ops.reductions import *
-from anynet.train.checkpoint import load, save
-from anynet.tensor import Buffer, Parameter, Tensor, enable_grad, is_grad_enabled, no_grad
-from anynet_backends import get_default_device, set_default_device
+from anynet.tensor import Buffer as Buffer
+from anynet.tensor import Parameter as Parameter
+from anynet.tensor import Tensor as Tensor
+from anynet.tensor import enable_grad as enable_grad
+from anynet.tensor import is_grad_enabled as is_grad_enabled
+from anynet.tensor import no_grad as no_grad
+from anynet.train import evaluate as evaluate
+from anynet.train import fit as fit
+from anynet.train import load as load
+from anynet.train import predict as predict
+from anynet.train import save as save
+from anynet_backends import get_default_device as get_default_device
+from anynet_backends import set_default_device as set_default_device
 
 newaxis = None
 __array_api_version__ = "2025.12"

@@ -12,6 +12,7 @@ names (``"float32"``) are accepted wherever a dtype is.
 
 from __future__ import annotations
 
+import builtins
 from typing import Any, Final
 
 from anynet_backends import Backend
@@ -37,7 +38,7 @@ class DType:
         _by_name[name] = self
 
     @property
-    def is_floating(self) -> builtins_bool:
+    def is_floating(self) -> builtins.bool:
         """True for real and complex floating-point types: those that have gradients."""
         return self.kind in ("real", "complex")
 
@@ -50,7 +51,7 @@ class DType:
     def __hash__(self) -> int:
         return hash(self.name)
 
-    def __eq__(self, other: object) -> builtins_bool:
+    def __eq__(self, other: object) -> builtins.bool:
         if isinstance(other, DType):
             return self is other
         try:
@@ -62,7 +63,7 @@ class DType:
         return of, (self.name,)
 
 
-builtins_bool = type(True)
+
 
 int8 = DType("int8", "int", 1)
 int16 = DType("int16", "int", 2)
@@ -99,7 +100,7 @@ def of(dtype: Any) -> DType:
         return complex64 if _default_float is float32 else complex128
     elif dtype is int:
         return int64
-    elif dtype is builtins_bool:
+    elif dtype is builtins.bool:
         return bool
     else:
         # numpy.float32 (a class), numpy.dtype('float32'), torch.float32, array_api_strict.float32: all end in the name

@@ -362,7 +362,7 @@ class Tensor:
     def __getattr__(self, name: str) -> Any:
         import anynet
 
-        hint = f"; the array API has functions, not methods: anynet.{name}(x)" if name in anynet.__all__ else ""
+        hint = f"; the array API has functions, not methods: anynet.{name}(x)" if name in vars(anynet) else ""
         msg = f"'{type(self).__name__}' object has no attribute {name!r}{hint}"
         raise AttributeError(msg)
 
@@ -492,7 +492,7 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
         obj = obj.data
     if type(obj) in TYPES or host.is_array(obj):
         xp = backend_of(obj)
-        data = obj if type(obj) is xp.array_type else xp.asarray(obj)
+        data: Any = obj if type(obj) is xp.array_type else xp.asarray(obj)
         if device is not None:
             moved = move(data, device)
             if moved is not data:
@@ -518,7 +518,7 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
     if isinstance(obj, (list, tuple)) and obj:
         obj = _plain_nested(obj)
     xp, name = resolve(device)
-    made = host.asarray(obj, dtype=None if dtype is None else dtypes.of(dtype).name)
+    made: Any = host.asarray(obj, dtype=None if dtype is None else dtypes.of(dtype).name)
     if dtype is None:
         if made.dtype.kind == "f":
             made = host.asarray(made, dtype=dtypes.default_float().name)

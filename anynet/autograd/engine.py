@@ -48,6 +48,7 @@ class Node:
     dtype: Any
     count: int  # number of outputs, 0 where the output is a single array
     hooks: list[Callable[[Any], Any]] | None
+    where: Any  # the layer in which it was made, while somebody wants to know
 
     @property
     def label(self) -> str:
@@ -520,7 +521,7 @@ def retain_grad(self: Tensor) -> None:
         msg = "retain_grad on a Tensor that requires no gradient"
         raise RuntimeError(msg)
     if type(self.edge) is not Leaf and self.edge.kept_grad is None:
-        register_hook(self, RetainedGrad())  # type: ignore[arg-type]
+        register_hook(self, RetainedGrad())
 
 
 Tensor.backward = backward  # type: ignore[method-assign]

@@ -225,7 +225,7 @@ class Primitive:
 
     def positions(self, n: int) -> dict[str, tuple[int, ...]]:
         """Where each array input stands among `n` positional arguments."""
-        at = {name: (i,) for i, name in enumerate(self.inputs) if i < n}
+        at: dict[str, tuple[int, ...]] = {name: (i,) for i, name in enumerate(self.inputs) if i < n}
         if self.variadic is not None:
             at[self.variadic] = tuple(range(len(self.inputs), n))
         return at
@@ -314,7 +314,7 @@ class Primitive:
             node.seq = clock()
             node.prim = self
             node.plan = plan
-            node.parents = edges
+            node.parents = edges  # type: ignore[assignment]
             node.saved = plan.keep(y, data, meta)
             node.pull = pull
             node.shape = y.shape

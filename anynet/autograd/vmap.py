@@ -166,6 +166,22 @@ class running:
                 break
 
 
+def is_batched(*args: Any) -> bool:
+    """Whether an argument is one example of a batch, inside vmap."""
+    return any(_level_of(x) for x in args)
+
+
+def each(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """``f(*args, **kwargs)`` example by example, stacked: for functions that look at values, such as an index."""
+    level = max(_level_of(x) for x in args)
+    values = [(_value(x), True) if _level_of(x) == level else (x, False) for x in args]
+    n = next(int(v.shape[0]) for v, hit in values if hit)
+    if n == 0:
+        msg = f"vmap over an empty batch: {getattr(f, '__name__', 'a function')} runs example by example"
+        raise VmapError(msg)
+    return _batched(_stack([f(*[_getitem(v, (i, ...)) if hit else v for v, hit in values], **kwargs) for i in range(n)]), level)
+
+
 # ----- interception -----
 
 Rule = Callable[[Primitive, list[Any], list[bool], int, dict[str, Any]], Any]
@@ -377,6 +393,16 @@ def _rule_scatter(prim: Primitive, values: list[Any], mask: list[bool], n: int, 
     return _swap(prim(_swap(values[0]), index=meta["index"], shape=(shape[0], n, *shape[1:])))
 
 
+def _rule_linear(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+    x, weight, *bias = values
+    if not any(mask[1:]):
+        return prim(*values)
+    y = _aligned(PRIMITIVES["matmul"], [x, PRIMITIVES["matrix_transpose"](weight)], mask[:2], n, {})
+    if bias and bias[0] is not None:
+        y = _aligned(PRIMITIVES["add"], [y, bias[0]], [True, mask[2]], n, {})
+    return y
+
+
 RULES: dict[str, Rule] = {
     "reshape": _rule_reshape,
     "permute_dims": _rule_permute,
@@ -392,8 +418,12 @@ RULES: dict[str, Rule] = {
     "scatter_rows": _rule_scatter,
     "matmul": _aligned,
     "matrix_transpose": _same,
-    "cast_to": _same,
-    "astype": _same,
+    **dict.fromkeys(
+        ("cast_to", "astype", "relu", "leaky_relu", "elu", "sigmoid", "silu", "softplus", "erf", "gelu", "gelu_tanh"),
+        _same,
+    ),
+    **dict.fromkeys(("squared_error", "huber", "binary_cross_entropy", "logit_cross_entropy"), _aligned),
+    "linear": _rule_linear,
 }
 """How a primitive acts on a batch: ``rule(prim, values, mask, n, meta)``, where `mask` says which of the values have
 the batch (of n) as their first axis. It returns the result with the batch first, or NotImplemented."""

@@ -1,11 +1,15 @@
 """Layers, losses and containers: PyTorch's names, arguments, defaults and parameter layouts."""
 
-from anynet.nn import functional, init
+from anynet.nn import functional as functional
+from anynet.nn import init as init
 from anynet.nn.basic import *
-from anynet.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from anynet.nn.containers import *
 from anynet.nn.conv import *
 from anynet.nn.loss import *
 from anynet.nn.norm import *
 from anynet.nn.pooling import *
-from anynet.nn.module import Module, ShapeError, StateError
-from anynet.tensor import Buffer, Parameter
+from anynet.nn.module import Module as Module
+from anynet.nn.module import ShapeError as ShapeError
+from anynet.nn.module import StateError as StateError
+from anynet.tensor import Buffer as Buffer
+from anynet.tensor import Parameter as Parameter

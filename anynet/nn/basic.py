@@ -121,20 +121,24 @@ class Unflatten(Module):
 
 
 class Dropout(Module):
-    """In training, zero each element with probability p and scale the rest by 1 / (1 − p); else the identity."""
+    """In training, zero each element with probability p and scale the rest by 1 / (1 − p); else the identity.
 
-    def __init__(self, p: float = 0.5) -> None:
+    The same seed gives the same masks, bit for bit, on every device (Srivastava et al. 2014). `inplace` is accepted for
+    PyTorch's sake and changes nothing: the input is never overwritten.
+    """
+
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         if not 0.0 <= p <= 1.0:
             msg = f"Dropout: p is between 0 and 1, got {p}"
             raise ValueError(msg)
-        self.p = p
+        self.p, self.inplace = p, inplace
 
     def forward(self, x: Any) -> Any:
         """x with elements dropped."""
         return F.dropout(x, self.p, self.training)
 
     def extra_repr(self) -> str:
-        return f"p={self.p}"
+        return f"p={self.p}, inplace={self.inplace}"
 
 
 class Embedding(Module):
@@ -148,6 +152,7 @@ class Embedding(Module):
         num_embeddings: int,
         embedding_dim: int,
         padding_idx: int | None = None,
+        *,
         device: str | None = None,
         dtype: Any = None,
     ) -> None:
@@ -191,39 +196,45 @@ class Tanh(Module):
 
 
 class ReLU(Module):
-    """max(x, 0)."""
+    """max(x, 0). `inplace` is accepted for PyTorch's sake: the input is never overwritten."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        self.inplace = inplace
 
     def forward(self, x: Any) -> Any:
         """max(x, 0)"""
         return F.relu(x)
 
+    def extra_repr(self) -> str:
+        return "inplace=True" if self.inplace else ""
+
 
 class LeakyReLU(Module):
     """x where x > 0, else negative_slope · x."""
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = negative_slope
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        self.negative_slope, self.inplace = negative_slope, inplace
 
     def forward(self, x: Any) -> Any:
         """Leaky ReLU of x."""
         return F.leaky_relu(x, negative_slope=self.negative_slope)
 
     def extra_repr(self) -> str:
-        return f"negative_slope={self.negative_slope}"
+        return f"negative_slope={self.negative_slope}" + (", inplace=True" if self.inplace else "")
 
 
 class ELU(Module):
     """x where x > 0, else α (eˣ − 1)."""
 
-    def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = alpha
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        self.alpha, self.inplace = alpha, inplace
 
     def forward(self, x: Any) -> Any:
         """ELU of x."""
         return F.elu(x, alpha=self.alpha)
 
     def extra_repr(self) -> str:
-        return f"alpha={self.alpha}"
+        return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
 
 
 class GELU(Module):
@@ -244,11 +255,17 @@ class GELU(Module):
 
 
 class SiLU(Module):
-    """x σ(x)."""
+    """x σ(x). `inplace` is accepted for PyTorch's sake: the input is never overwritten."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        self.inplace = inplace
 
     def forward(self, x: Any) -> Any:
         """x σ(x)"""
         return F.silu(x)
+
+    def extra_repr(self) -> str:
+        return "inplace=True" if self.inplace else ""
 
 
 class Softplus(Module):
@@ -266,7 +283,7 @@ class Softplus(Module):
 
 
 class Softmax(Module):
-    """e^{x_i} / Σ_j e^{x_j} along `dim`."""
+    """e^{x_i} / Σ_j e^{x_j} along `dim`, the last axis unless given (PyTorch guesses by the number of axes)."""
 
     def __init__(self, dim: int = -1) -> None:
         self.dim = dim

@@ -1,4 +1,4 @@
-"""Containers: modules and parameters in sequences and dictionaries, named as in PyTorch (``0.weight``, ``1.bias``, …)."""
+"""Containers: modules and parameters in sequences and dictionaries, with PyTorch's names (``0.weight``, …)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _parameter(item: Any, where: str) -> Any:
 
 
 class _Container(Module):
-    """What the containers share: items under names, kept apart from the attributes, so that no name can hide a method."""
+    """What the containers share: items under names, apart from the attributes, so that no name can hide a method."""
 
     _items: Mapping[str, Any] = {}
     _check: Callable[[Any, str], Any] = staticmethod(_module)
@@ -59,9 +59,9 @@ class _Container(Module):
     def _lines(self) -> str:
         lines = []
         for name, item in self._items.items():
-            text = (
-                repr(item) if isinstance(item, Module) else f"{type(item).__name__} of {item.dtype} and shape {item.shape}"
-            )
+            text = repr(item)
+            if not isinstance(item, Module):
+                text = f"{type(item).__name__} of {item.dtype} and shape {item.shape}"
             lines.append(f"\n  ({name}): " + text.replace("\n", "\n  "))
         return "".join(lines)
 

@@ -22,6 +22,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from anynet.autograd import anomaly
 from anynet import dtypes
 from anynet.autograd.engine import Leaf
 from anynet.tensor import Buffer, Parameter, Tensor, move, no_grad, to_plain
@@ -83,6 +84,14 @@ def _path_of(chain: list[Module]) -> str:
         name = next((n for n, m in outer.named_modules() if m is inner), None)
         names.append(name or type(inner).__name__)
     return ".".join(names)
+
+
+def _watch(on: bool) -> None:
+    global path
+    path = [] if on else None
+
+
+anomaly.locators.append((_watch, current_layer))
 
 
 class Module:
@@ -394,7 +403,7 @@ class Module:
 
         >>> import anynet as an
         >>> print(an.nn.Sequential(an.nn.Linear(4, 3), an.nn.ReLU()).summary((5, 4)))
-        layer             output  parameters
+        layer              output  parameters
         (all): Sequential  (5, 3)          15
         0: Linear          (5, 3)          15
         1: ReLU            (5, 3)
@@ -450,9 +459,7 @@ class Module:
 def _bytes(n: int) -> str:
     if n < 1000:
         return f"{n} bytes"
-    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
-        if n >= 1000**power:
-            break
+    power, unit = next(u for u in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")) if n >= 1000 ** u[0])
     return f"{n / 1000**power:.3g} {unit}"
 
 

@@ -42,6 +42,9 @@ KEEP_BYTES = 64 * 2**20
 again.
 """
 
+PRODUCT_PER_OFFSET = 16
+"""With this many channels a product for each offset of the kernel fills the processor."""
+
 
 def _device(xp: Backend, x: Array) -> Any:
     return xp.native_device(xp.device_of(x))
@@ -121,22 +124,30 @@ def _scatter(
 ) -> Array:
     """Wᵀ g, and col2im: each column is added to the places that it was taken from."""
     kernel = tuple(weight.shape[2:])
-    channels = groups * weight.shape[1]
-    w = xp.reshape(weight, (groups, weight.shape[0] // groups, math.prod(weight.shape[1:])))
-    columns = xp.matmul(xp.matrix_transpose(w), rows)
+    each = weight.shape[1]
+    channels = groups * each
     padded = tuple(size + lo + hi for size, (lo, hi) in zip(shape, padding, strict=True))
+    w = xp.reshape(weight, (groups, weight.shape[0] // groups, each * math.prod(kernel)))
     if all(k == 1 for k in kernel) and padded == out:
-        x = xp.reshape(columns, (channels, *padded, n))
+        x = xp.reshape(xp.matmul(xp.matrix_transpose(w), rows), (channels, *padded, n))
     else:
-        columns = xp.reshape(columns, (channels, *kernel, *out, n))
-        x = xp.zeros((channels, *padded, n), dtype=columns.dtype, device=_device(xp, columns))
-        rest = (slice(None),) * (len(kernel) + 1)
-        for at in itertools.product(*map(range, kernel)):
+        x = xp.zeros((channels, *padded, n), dtype=rows.dtype, device=_device(xp, rows))
+        offsets = list(itertools.product(*map(range, kernel)))
+        if each >= PRODUCT_PER_OFFSET:  # one product for each offset: the columns never exist as a whole
+            v = xp.permute_dims(xp.reshape(w, (*w.shape[:2], each, len(offsets))), (3, 0, 2, 1))
+            v = xp.reshape(xp.reshape(v, (math.prod(v.shape),)), tuple(v.shape))  # contiguous
+            parts = (xp.matmul(v[i, ...], rows) for i in range(len(offsets)))
+            columns = (xp.reshape(part, (channels, *out, n)) for part in parts)
+        else:
+            whole = xp.matmul(xp.matrix_transpose(w), rows)
+            whole = xp.reshape(whole, (channels, len(offsets), *out, n))
+            columns = (whole[:, i, ...] for i in range(len(offsets)))
+        for at, column in zip(offsets, columns, strict=True):
             where = tuple(
                 slice(k * d, k * d + s * (o - 1) + 1, s)
                 for k, d, s, o in zip(at, dilation, stride, out, strict=True)
             )
-            x[(slice(None), *where, slice(None))] += columns[(slice(None), *at, *rest)]
+            x[(slice(None), *where, slice(None))] += column
     if padded != shape:
         inner = tuple(slice(lo, lo + size) for size, (lo, _) in zip(shape, padding, strict=True))
         x = x[(slice(None), *inner, slice(None))]

@@ -263,8 +263,12 @@ copysign.vjp(x1=lambda g, y, x1: g * sign(x1) * sign(y), x2=lambda g: g * 0.0)
 ceil, floor, round, trunc = _unary("ceil"), _unary("floor"), _unary("round"), _unary("trunc")
 isfinite, isinf, isnan, signbit = _unary("isfinite"), _unary("isinf"), _unary("isnan"), _unary("signbit")
 logical_not, bitwise_invert = _unary("logical_not"), _unary("bitwise_invert")
-equal, not_equal = _binary("equal"), _binary("not_equal")
-less, less_equal, greater, greater_equal = (_binary(n) for n in ("less", "less_equal", "greater", "greater_equal"))
+equal: Primitive = _binary("equal")
+not_equal: Primitive = _binary("not_equal")
+less: Primitive = _binary("less")
+less_equal: Primitive = _binary("less_equal")
+greater: Primitive = _binary("greater")
+greater_equal: Primitive = _binary("greater_equal")
 logical_and, logical_or, logical_xor = _binary("logical_and"), _binary("logical_or"), _binary("logical_xor")
 bitwise_and, bitwise_or, bitwise_xor = _binary("bitwise_and"), _binary("bitwise_or"), _binary("bitwise_xor")
 bitwise_left_shift, bitwise_right_shift = _binary("bitwise_left_shift"), _binary("bitwise_right_shift")
@@ -275,7 +279,7 @@ for _prim in (
 ):  # fmt: skip
     _prim.piecewise_constant()
 
-sign = _unary("sign")  # of a complex x: x / |x|, which is not constant
+sign: Primitive = _unary("sign")  # of a complex x: x / |x|, which is not constant
 sign.vjp(x=lambda g, y, x: _sign_rule(g, y, x))
 
 

@@ -7,6 +7,7 @@ from types import EllipsisType
 from typing import Any
 
 from anynet.autograd.primitive import adjoint, primitive
+from anynet.autograd.vmap import each, is_batched
 from anynet.ops.manipulation import axes_of, moveaxis, reshape
 from anynet.ops.operators import replace
 from anynet.tensor import Tensor, to_plain
@@ -63,6 +64,8 @@ def check_index(index: Array, length: int, what: str) -> Array:
 
 def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
     """Elements of x along an axis, at 1-d integer `indices` (n-d ones give their shape to that axis)."""
+    if is_batched(indices):
+        return each(take, x, indices, axis=axis)
     if axis is None:
         if len(x.shape) != 1:
             msg = f"take: axis is needed for an array of shape {tuple(x.shape)}"
@@ -86,6 +89,8 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
 
     The other axes of x and indices broadcast.
     """
+    if is_batched(indices):
+        return each(take_along_axis, x, indices, axis=axis)
     (where,) = axes_of(axis, len(x.shape))
     index = indices.data if isinstance(indices, Tensor) else indices
     if len(index.shape) != len(x.shape):
@@ -183,6 +188,9 @@ def _plain_key(x: Tensor, key: Any) -> tuple[Any, bool]:
 
 def getitem(x: Any, key: Any, /) -> Any:
     """``x[key]``: integers, slices, None and ``...``; integer arrays; or one boolean mask."""
+    parts = key if isinstance(key, tuple) else (key,)
+    if is_batched(*parts):
+        return each(lambda x, *parts: getitem(x, parts), x, *parts)
     if not isinstance(x, Tensor):
         return _getitem(x, key=key)
     plain, arrays = _plain_key(x, key)

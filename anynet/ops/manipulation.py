@@ -9,8 +9,8 @@ from typing import Any
 from anynet import dtypes
 from anynet.autograd import fitting
 from anynet.autograd.primitive import adjoint, primitive
-from anynet.tensor import Tensor, backend_of, move, wrap
-from anynet_backends import Array, Backend
+from anynet.tensor import Tensor, move, wrap
+from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
     "astype", "broadcast_arrays", "broadcast_shapes", "broadcast_to", "concat", "expand_dims", "flip", "moveaxis",
@@ -325,4 +325,4 @@ def _to(self: Tensor, target: Any, /) -> Tensor:
 
 
 Tensor.to = _to  # type: ignore[method-assign]
-Tensor.to_device = to_device  # type: ignore[assignment, method-assign]
+Tensor.to_device = to_device  # type: ignore[method-assign]

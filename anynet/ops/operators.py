@@ -72,10 +72,10 @@ for _name, _function in {
     "mod": e.remainder, "pow": e.pow, "matmul": matmul, "and": e.bitwise_and, "or": e.bitwise_or,
     "xor": e.bitwise_xor, "lshift": e.bitwise_left_shift, "rshift": e.bitwise_right_shift,
 }.items():  # fmt: skip
-    _install(_name, _function)
+    _install(_name, _function)  # type: ignore[arg-type]
 for _name, _function in {
     "eq": e.equal, "ne": e.not_equal, "lt": e.less, "le": e.less_equal, "gt": e.greater, "ge": e.greater_equal,
 }.items():  # fmt: skip
     _install(_name, _function, reflected=False, inplace=False)
-for _name, _function in {"neg": e.negative, "pos": e.positive, "abs": e.abs, "invert": e.bitwise_invert}.items():
-    setattr(Tensor, f"__{_name}__", (lambda f: lambda self: f(self))(_function))
+for _name, _unary in {"neg": e.negative, "pos": e.positive, "abs": e.abs, "invert": e.bitwise_invert}.items():
+    setattr(Tensor, f"__{_name}__", (lambda f: lambda self: f(self))(_unary))

@@ -12,8 +12,8 @@ from anynet.autograd.primitive import primitive
 from anynet.ops.elementwise import conj, equal
 from anynet.ops.indexing import getitem
 from anynet.ops.manipulation import axes_of, concat, flip, moveaxis, reshape, stack
-from anynet.tensor import Tensor, backend_of
-from anynet_backends import Array, Backend
+from anynet.tensor import Tensor
+from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
     "all", "any", "argmax", "argmin", "count_nonzero", "cumulative_prod", "cumulative_sum", "diff", "max", "mean",

@@ -42,8 +42,8 @@ def clip_grad_norm_(
     grads = [p.grad.data for p in params]  # type: ignore[union-attr]
     xp = backend_of(grads[0])
     norms = [xp.linalg.vector_norm(g, ord=norm_type) for g in grads]
-    total = xp.linalg.vector_norm(xp.stack([xp.astype(n, norms[0].dtype) for n in norms]), ord=norm_type)
-    total = xp.asarray(total) if type(total) is not xp.array_type else total
+    total: Any = xp.linalg.vector_norm(xp.stack([xp.astype(n, norms[0].dtype) for n in norms]), ord=norm_type)
+    total = xp.asarray(total)
     if error_if_nonfinite and not math.isfinite(float(total)):
         msg = f"clip_grad_norm_: the norm of the gradient is {float(total)}; nothing was clipped"
         raise RuntimeError(msg)

@@ -187,8 +187,8 @@ class Adam(Optimizer):
     >>> p = an.Parameter([1.0])
     >>> (p * p).backward()
     >>> an.optim.Adam([p], lr=0.1).step()
-    >>> p
-    Parameter([0.9], requires_grad=True)
+    >>> round(p[0].item(), 6)
+    0.9
     """
 
     decoupled = False

@@ -108,7 +108,7 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self._flats: list[list[_Flat]] = []
-        groups = [params] if isinstance(params, Tensor) else list(params)
+        groups: list[Any] = [params] if isinstance(params, Tensor) else list(params)
         if not groups:
             msg = f"{type(self).__name__} got no parameters"
             raise ValueError(msg)

@@ -315,13 +315,13 @@ class OneCycleLR(LRScheduler):
         if self.cycle_momentum:
             value = self._between(m, n, share)
             for group, name in zip(self.optimizer.param_groups, self._momentum, strict=True):
-                group[name] = (value, *group["betas"][1:]) if name == "betas" else value
+                group[str(name)] = (value, *group["betas"][1:]) if name == "betas" else value
         return [self._between(x, y, share) for x, y in zip(a, b, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule is, the momentum included."""
         groups = zip(self.optimizer.param_groups, self._momentum, strict=True)
-        return super().state_dict() | {"momenta": [g[n] if n else None for g, n in groups]}
+        return super().state_dict() | {"momenta": [None if n is None else g[n] for g, n in groups]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken."""

@@ -133,7 +133,8 @@ def _named(kind: str, name: str, table: dict[str, Any]) -> Any:
 
 
 def _loss(loss: str | Callable[..., Any]) -> Callable[..., Any]:
-    return loss if callable(loss) else _named("loss", loss, LOSSES)  # type: ignore[no-any-return]
+    function: Callable[..., Any] = loss if callable(loss) else _named("loss", loss, LOSSES)
+    return function
 
 
 def _loader(data: Any, batch_size: int, shuffle: bool, seed: int, device: str) -> DataLoader:
@@ -309,7 +310,8 @@ def fit(
         optimizer = _named("optimizer", optimizer, OPTIMIZERS)
     if not isinstance(optimizer, optim.Optimizer):
         model.to(where)
-        optimizer = optimizer(model.parameters(), **({} if lr is None else {"lr": lr}))  # type: ignore[operator]
+        make: Callable[..., optim.Optimizer] = optimizer  # type: ignore[assignment]
+        optimizer = make(model.parameters(), **({} if lr is None else {"lr": lr}))
     elif lr is not None:
         msg = "fit: lr is for an optimizer given by name or class; this one has its learning rate already"
         raise ValueError(msg)

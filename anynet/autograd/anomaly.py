@@ -1,0 +1,134 @@
+"""anomaly: where was the first NaN or Inf born?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from anynet.autograd.engine import Node, Pick, observer
+from anynet.autograd.primitive import INTERCEPT, Primitive
+from anynet.autograd.vmap import Batched, _handle
+from anynet.tensor import Tensor
+from anynet_backends import backend_of
+
+__all__ = ["AnomalyError", "anomaly"]
+
+
+class AnomalyError(ArithmeticError):
+    """A NaN or Inf appeared where there was none before."""
+
+
+locators: list[tuple[Callable[[bool], None], Callable[[], str]]] = []
+"""Pairs (switch on or off, path of the layer that is running): how the layers, which stand above, say where."""
+
+_running: list[bool] = []
+
+
+@contextmanager
+def anomaly() -> Iterator[None]:
+    """Within the block each operation and each gradient is checked; the first NaN or Inf raises `AnomalyError`.
+
+    The message names the operation, the shapes of its inputs and the layer. An Inf that was there before (a mask of
+    -inf, say) is not reported, a NaN always is. Every operation is read back, which is slow: for looking for a fault.
+
+    >>> import anynet as an
+    >>> from anynet.autograd.anomaly import anomaly
+    >>> with anomaly():
+    ...     an.log(an.asarray([1.0, -1.0]))
+    Traceback (most recent call last):
+    anynet.autograd.anomaly.AnomalyError: log(x: float32(2,)) gave NaN (1 of 2 elements)
+    """
+
+    def handle(prim: Primitive, args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
+        if any(isinstance(x, Tensor) and isinstance(x.data, Batched) for x in args):
+            return _handle(prim, args, meta)
+        xp = next((backend_of(d) for x in args if hasattr(d := _plain(x), "dtype")), None)
+        if xp is None:
+            return prim.bind(args, meta)
+        with xp.errstate():
+            out = prim.bind(args, meta)
+        for y in out if isinstance(out, tuple) else (out,):
+            if isinstance(y, Tensor) and y.edge is not None:
+                node = y.edge.node if type(y.edge) is Pick else y.edge
+                if isinstance(node, Node):
+                    node.where = _layer()
+            problem = _problem(y)
+            if problem is None or (problem[0] == "Inf" and any(_problem(x) is not None for x in args)):
+                continue
+            names = (*prim.inputs, *(f"{prim.variadic}[{i}]" for i in range(len(args))))
+            inputs = ", ".join(f"{n}: {_describe(x)}" for n, x in zip(names, args, strict=False))
+            before = [n for n, x in zip(names, args, strict=False) if (p := _problem(x)) is not None and p[0] == "NaN"]
+            origin = f"; its input {before[0]} had NaN already: look at the data" if before else ""
+            msg = f"{_place()}{prim.name}({inputs}) gave {_counted(problem)}{origin}"
+            raise AnomalyError(msg)
+        return out
+
+    def watch(node: Node, grads: Sequence[Any]) -> None:
+        for i, g in enumerate(grads):
+            problem = _problem(g)
+            if problem is not None:
+                where = getattr(node, "where", "")
+                msg = (
+                    f"{f'in {where}: ' if where else ''}the gradient of {node.label} for its input {i} has "
+                    f"{_counted(problem)}, shape {tuple(g.shape)}"
+                )
+                raise AnomalyError(msg)
+
+    INTERCEPT.append(handle)
+    observer.append(watch)
+    if not _running:
+        for switch, _ in locators:
+            switch(True)
+    _running.append(True)
+    try:
+        yield
+    finally:
+        _running.pop()
+        if not _running:
+            for switch, _ in locators:
+                switch(False)
+        observer.remove(watch)
+        INTERCEPT.remove(handle)
+
+
+def _plain(x: Any) -> Any:
+    return x.data if isinstance(x, Tensor) else x
+
+
+def _place() -> str:
+    layer = _layer()
+    return f"in {layer}: " if layer else ""
+
+
+def _layer() -> str:
+    return next((name for _, where in locators if (name := where())), "")
+
+
+def _describe(x: Any) -> str:
+    d = _plain(x)
+    if hasattr(d, "dtype") and hasattr(d, "shape"):
+        return f"{backend_of(d).dtype_name(d.dtype)}{tuple(d.shape)}"
+    return repr(x)[:40]
+
+
+def _problem(x: Any) -> tuple[str, int, int] | None:
+    """("NaN" | "Inf", how many, of how many), or None for a finite or non-floating x."""
+    d = _plain(x)
+    if isinstance(d, float):
+        return ("NaN", 1, 1) if d != d else ("Inf", 1, 1) if d in (float("inf"), float("-inf")) else None
+    if not hasattr(d, "dtype") or isinstance(d, Batched):
+        return None
+    xp = backend_of(d)
+    if not xp.isdtype(d.dtype, ("real floating", "complex floating")) or bool(xp.all(xp.isfinite(d))):
+        return None
+    size = 1
+    for n in d.shape:
+        size *= n
+    nans = int(xp.count_nonzero(xp.isnan(d)))
+    return ("NaN", nans, size) if nans else ("Inf", int(xp.count_nonzero(xp.isinf(d))), size)
+
+
+def _counted(problem: tuple[str, int, int]) -> str:
+    kind, count, size = problem
+    return f"{kind} ({count} of {size} elements)"

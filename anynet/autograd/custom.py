@@ -1,0 +1,130 @@
+"""custom_vjp: a function with a gradient rule of one's own."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from anynet.autograd.engine import GradientError, Pick, custom_node
+from anynet.autograd.tree import flatten, unflatten
+from anynet.autograd.vmap import active_levels, from_levels, levels_of, rebatch, running, strip
+from anynet.tensor import Tensor, mode, wrap
+
+__all__ = ["custom_vjp"]
+
+
+class custom_vjp:
+    """Give a function a gradient rule of its own (JAX's interface).
+
+    ``f.defvjp(fwd, bwd)``: ``fwd(*args)`` returns ``(y, residuals)``; ``bwd(residuals, g)`` returns a tuple with the
+    gradient of each argument, in its structure, or None for no gradient. The arguments at `nondiff_argnums` are not
+    differentiated; `bwd` receives them first: ``bwd(*nondiff, residuals, g)``.
+
+    Higher orders differentiate `bwd`, and `fwd` through the residuals. Only variables that are passed as arguments
+    receive a gradient, not those that the function captures.
+
+    >>> import anynet as an
+    >>> from anynet.autograd.custom import custom_vjp
+    >>> from anynet.autograd.transforms import grad
+    >>> @custom_vjp
+    ... def log1pexp(x):
+    ...     return an.log(1.0 + an.exp(x))
+    >>> log1pexp.defvjp(
+    ...     lambda x: (log1pexp(x), x),
+    ...     lambda x, g: (g / (1.0 + an.exp(-x)),),  # where exp(x) / (1 + exp(x)) would be inf / inf
+    ... )
+    >>> grad(log1pexp)(0.0)
+    Tensor(0.5)
+    """
+
+    def __init__(self, f: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
+        self.f = f
+        self.nondiff = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
+        self.fwd: Callable[..., Any] | None = None
+        self.bwd: Callable[..., Any] | None = None
+        self._running = threading.local()
+        functools.update_wrapper(self, f)
+
+    def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
+        """Set the forward function, which also gives what the backward function needs, and the backward function."""
+        self.fwd, self.bwd = fwd, bwd
+
+    def __call__(self, *args: Any) -> Any:
+        name = getattr(self.f, "__name__", "custom_vjp")
+        if self.fwd is None or self.bwd is None:
+            msg = f"{name}: no gradient rule was given; call {name}.defvjp(fwd, bwd) first"
+            raise GradientError(msg)
+        if getattr(self._running, "inside", False):
+            return self.f(*args)
+        fixed = {i % len(args) for i in self.nondiff} if args else set()
+        chosen = [x for i, x in enumerate(args) if i not in fixed]
+        leaves, structure = flatten(chosen)
+        traced = [isinstance(x, Tensor) and x.edge is not None for x in leaves]
+        if not mode.recording or not any(traced):
+            return self.f(*args)
+        # fwd is recorded, so that the residuals can be differentiated; a call of this function in it computes f
+        levels = active_levels()
+        self._running.inside = True
+        try:
+            result = self.fwd(*args)
+        finally:
+            self._running.inside = False
+        if not isinstance(result, tuple) or len(result) != 2:
+            msg = f"{name}: fwd must return (y, residuals), got {type(result).__name__}"
+            raise TypeError(msg)
+        result, residuals = result
+        outs, out_structure = flatten(result)
+        for y in outs:
+            if not isinstance(y, Tensor):
+                msg = f"{name}: fwd must return Tensors, got {type(y).__name__}"
+                raise TypeError(msg)
+        out_levels = [levels_of(y) for y in outs]
+        nondiff = [args[i] for i in sorted(fixed)]
+        bwd = self.bwd
+
+        def rule(g: Any, differentiable: bool) -> list[Any]:
+            gs = g if isinstance(g, tuple) else (g,)
+            boxed = [
+                rebatch(x if isinstance(x, Tensor) else wrap(x), at) for x, at in zip(gs, out_levels, strict=True)
+            ]
+            with running(levels):
+                got = bwd(*nondiff, residuals, unflatten(out_structure, boxed))
+                if not isinstance(got, tuple) or len(got) != len(chosen):
+                    what = f"{len(got)} of them" if isinstance(got, tuple) else type(got).__name__
+                    msg = f"{name}: bwd must return a tuple of {len(chosen)} gradients, got {what}"
+                    raise GradientError(msg)
+                flat: list[Any] = []
+                for given, arg in zip(got, chosen, strict=True):
+                    n = len(flatten(arg)[0])
+                    parts = [None] * n if given is None else flatten(given)[0]
+                    if len(parts) != n:
+                        msg = f"{name}: bwd returned {len(parts)} gradients for an argument of {n} arrays"
+                        raise GradientError(msg)
+                    flat += parts
+                return [_fitted(gi, x, name, differentiable) if hit else None
+                        for gi, x, hit in zip(flat, leaves, traced, strict=True)]  # fmt: skip
+
+        physical = [strip(y).data for y in outs]
+        parents = [strip(x).edge if hit else None for x, hit in zip(leaves, traced, strict=True)]
+        node = custom_node(name, physical[0] if len(outs) == 1 else tuple(physical), parents, rule)
+        made = []
+        for k, (y, data) in enumerate(zip(outs, physical, strict=True)):
+            new = wrap(data)
+            if y.dtype.is_floating:
+                new.edge = Pick(node, k) if node.count else node
+            made.append(rebatch(new, out_levels[k]))
+        return unflatten(out_structure, made)
+
+
+def _fitted(g: Any, x: Tensor, name: str, differentiable: bool) -> Any:
+    if g is None:
+        return None
+    if not isinstance(g, Tensor):
+        g = wrap(g) if hasattr(g, "shape") else Tensor(g, dtype=x.dtype, device=x.device)
+    if tuple(g.shape) != tuple(x.shape):
+        msg = f"{name}: bwd gave a gradient of shape {tuple(g.shape)} for an argument of shape {tuple(x.shape)}"
+        raise GradientError(msg)
+    g = from_levels(g, levels_of(x))
+    return g if differentiable else g.data
