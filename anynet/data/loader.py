@@ -185,7 +185,8 @@ def _ahead(make: _Make, chunks: Iterator[Sequence[int]], depth: int) -> Iterator
     finally:
         stopped.set()
         room.release()
-        thread.join()
+        if thread is not threading.current_thread():  # the collector may close this generator in any thread
+            thread.join()
 
 
 def _work(
