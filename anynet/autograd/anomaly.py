@@ -58,7 +58,11 @@ def anomaly() -> Iterator[None]:
                 continue
             names = (*prim.inputs, *(f"{prim.variadic}[{i}]" for i in range(len(args))))
             inputs = ", ".join(f"{n}: {_describe(x)}" for n, x in zip(names, args, strict=False))
-            before = [n for n, x in zip(names, args, strict=False) if (p := _problem(x)) is not None and p[0] == "NaN"]
+            before = [
+                n
+                for n, x in zip(names, args, strict=False)
+                if (p := _problem(x)) is not None and p[0] == "NaN"
+            ]
             origin = f"; its input {before[0]} had NaN already: look at the data" if before else ""
             msg = f"{_place()}{prim.name}({inputs}) gave {_counted(problem)}{origin}"
             raise AnomalyError(msg)

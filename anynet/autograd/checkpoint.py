@@ -37,7 +37,9 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     start = clock()
     leaves, structure = flatten(f(*args, **kwargs))
     inside = [
-        k for k, y in enumerate(leaves) if isinstance(y, Tensor) and (e := strip(y).edge) is not None and e.seq > start
+        k
+        for k, y in enumerate(leaves)
+        if isinstance(y, Tensor) and (e := strip(y).edge) is not None and e.seq > start
     ]
     # the edges at which what f computed meets what was there before
     boundary: dict[Any, None] = {}

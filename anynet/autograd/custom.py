@@ -87,7 +87,8 @@ class custom_vjp:
         def rule(g: Any, differentiable: bool) -> list[Any]:
             gs = g if isinstance(g, tuple) else (g,)
             boxed = [
-                rebatch(x if isinstance(x, Tensor) else wrap(x), at) for x, at in zip(gs, out_levels, strict=True)
+                rebatch(x if isinstance(x, Tensor) else wrap(x), at)
+                for x, at in zip(gs, out_levels, strict=True)
             ]
             with running(levels):
                 got = bwd(*nondiff, residuals, unflatten(out_structure, boxed))
@@ -103,8 +104,10 @@ class custom_vjp:
                         msg = f"{name}: bwd returned {len(parts)} gradients for an argument of {n} arrays"
                         raise GradientError(msg)
                     flat += parts
-                return [_fitted(gi, x, name, differentiable) if hit else None
-                        for gi, x, hit in zip(flat, leaves, traced, strict=True)]  # fmt: skip
+                return [
+                    _fitted(gi, x, name, differentiable) if hit else None
+                    for gi, x, hit in zip(flat, leaves, traced, strict=True)
+                ]
 
         physical = [strip(y).data for y in outs]
         parents = [strip(x).edge if hit else None for x, hit in zip(leaves, traced, strict=True)]
@@ -124,7 +127,9 @@ def _fitted(g: Any, x: Tensor, name: str, differentiable: bool) -> Any:
     if not isinstance(g, Tensor):
         g = wrap(g) if hasattr(g, "shape") else Tensor(g, dtype=x.dtype, device=x.device)
     if tuple(g.shape) != tuple(x.shape):
-        msg = f"{name}: bwd gave a gradient of shape {tuple(g.shape)} for an argument of shape {tuple(x.shape)}"
+        msg = (
+            f"{name}: bwd gave a gradient of shape {tuple(g.shape)} for an argument of shape {tuple(x.shape)}"
+        )
         raise GradientError(msg)
     g = from_levels(g, levels_of(x))
     return g if differentiable else g.data

@@ -66,7 +66,9 @@ class _Inputs:
 
     def __init__(self, args: tuple[Any, ...], argnums: Sequence[int], what: str) -> None:
         self.inputs: list[_Input] = []
-        self.linked = False  # whether an argument is itself the result of something that is being differentiated
+        self.linked = (
+            False  # whether an argument is itself the result of something that is being differentiated
+        )
         self.swapped: list[tuple[Tensor, Any, Any]] = []
         self.structures: list[Any] = []
         self.args = list(args)
@@ -91,7 +93,9 @@ class _Inputs:
 
     def _fresh(self, x: Any, i: int, what: str) -> Tensor:
         if not isinstance(x, Tensor):
-            if isinstance(x, (bool, int, str)) or not (hasattr(x, "shape") or isinstance(x, (float, complex))):
+            if isinstance(x, (bool, int, str)) or not (
+                hasattr(x, "shape") or isinstance(x, (float, complex))
+            ):
                 msg = (
                     f"{what}: argument {i} has a {type(x).__name__} ({x!r:.40}), which cannot be differentiated; "
                     "give floating-point arrays, Tensors, floats or Modules"

@@ -30,7 +30,9 @@ class VmapError(RuntimeError):
 
 class _State(threading.local):
     def __init__(self) -> None:
-        self.levels: list[tuple[int, int]] = []  # (number, size) of each vmap that is running, outermost first
+        self.levels: list[
+            tuple[int, int]
+        ] = []  # (number, size) of each vmap that is running, outermost first
 
 
 _state = _State()
@@ -42,7 +44,9 @@ class Batched:
     __slots__ = ("device", "dtype", "level", "shape", "value")
 
     def __init__(self, value: Tensor, level: int) -> None:
-        self.value = value  # a Tensor, whose first axis is the batch; it may be batched by an outer vmap in turn
+        self.value = (
+            value  # a Tensor, whose first axis is the batch; it may be batched by an outer vmap in turn
+        )
         self.level = level
         self.shape = tuple(value.shape[1:])
         self.dtype = value.data.dtype
@@ -59,7 +63,9 @@ class Batched:
 
     __array__ = __bool__ = __float__ = __int__ = __complex__ = __index__ = __dlpack__ = __iter__ = _refuse
     __getitem__ = __setitem__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = (
+        _refuse
+    )
 
 
 _classes: dict[str, type[Batched]] = {}
@@ -160,7 +166,9 @@ class running:
 
     def __exit__(self, *error: object) -> None:
         _state.levels = self.before
-        for i in range(len(INTERCEPT) - 1, -1, -1):  # threads may interleave: remove one of ours, not the last
+        for i in range(
+            len(INTERCEPT) - 1, -1, -1
+        ):  # threads may interleave: remove one of ours, not the last
             if INTERCEPT[i] is _handle:
                 del INTERCEPT[i]
                 break
@@ -179,7 +187,8 @@ def each(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if n == 0:
         msg = f"vmap over an empty batch: {getattr(f, '__name__', 'a function')} runs example by example"
         raise VmapError(msg)
-    return _batched(_stack([f(*[_getitem(v, (i, ...)) if hit else v for v, hit in values], **kwargs) for i in range(n)]), level)
+    results = [f(*[_getitem(v, (i, ...)) if hit else v for v, hit in values], **kwargs) for i in range(n)]
+    return _batched(_stack(results), level)
 
 
 # ----- interception -----
@@ -326,7 +335,9 @@ def _rule_roll(prim: Primitive, values: list[Any], mask: list[bool], n: int, met
     return prim(x, shift=meta["shift"], axis=_shift(axis))
 
 
-def _rule_broadcast(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _rule_broadcast(
+    prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
     x, shape = values[0], tuple(meta["shape"])
     if len(x.shape) - 1 > len(shape):
         msg = f"cannot broadcast {tuple(x.shape[1:])} to {shape}"
@@ -349,7 +360,8 @@ def _basic(key: Any) -> tuple[Any, ...] | None:
     """The key as a tuple, where it is made of integers, slices, None and ``...`` only."""
     parts = key if isinstance(key, tuple) else (key,)
     simple = all(
-        p is None or p is ... or isinstance(p, slice) or (isinstance(p, int) and not isinstance(p, bool)) for p in parts
+        p is None or p is ... or isinstance(p, slice) or (isinstance(p, int) and not isinstance(p, bool))
+        for p in parts
     )
     return parts if simple else None
 
@@ -419,7 +431,19 @@ RULES: dict[str, Rule] = {
     "matmul": _aligned,
     "matrix_transpose": _same,
     **dict.fromkeys(
-        ("cast_to", "astype", "relu", "leaky_relu", "elu", "sigmoid", "silu", "softplus", "erf", "gelu", "gelu_tanh"),
+        (
+            "cast_to",
+            "astype",
+            "relu",
+            "leaky_relu",
+            "elu",
+            "sigmoid",
+            "silu",
+            "softplus",
+            "erf",
+            "gelu",
+            "gelu_tanh",
+        ),
         _same,
     ),
     **dict.fromkeys(("squared_error", "huber", "binary_cross_entropy", "logit_cross_entropy"), _aligned),
@@ -457,7 +481,9 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         if len(axes) != len(args):
             msg = f"vmap: in_axes has {len(axes)} entries for {len(args)} arguments"
             raise ValueError(msg)
-        flat = [_prefix(axis, arg, f"in_axes[{i}]") for i, (axis, arg) in enumerate(zip(axes, args, strict=True))]
+        flat = [
+            _prefix(axis, arg, f"in_axes[{i}]") for i, (axis, arg) in enumerate(zip(axes, args, strict=True))
+        ]
         size: int | None = None
         first = ""
         prepared: list[list[tuple[Any, bool]]] = []
@@ -515,7 +541,9 @@ def _out(y: Any, axis: int | None, level: int, size: int) -> Any:
     value = _value(y) if batched else _everywhere(y, size)
     rank = len(value.shape)
     if not -rank <= axis < rank:
-        msg = f"vmap: out_axes {axis} is out of range for a result of {rank - 1} dimensions and the batch axis"
+        msg = (
+            f"vmap: out_axes {axis} is out of range for a result of {rank - 1} dimensions and the batch axis"
+        )
         raise ValueError(msg)
     axis %= rank
     order = list(range(1, rank))

@@ -11,6 +11,7 @@ from typing import Any
 from anynet import dtypes, random
 from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import primitive
+from anynet.autograd.vmap import each, is_batched
 from anynet.ops import elementwise as e
 from anynet.ops.indexing import check_index, scatter_rows
 from anynet.ops.linear import matmul
@@ -487,6 +488,8 @@ _embedding.vjp(weight=_embedding_rule)
 
 def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Any:
     """Row weight[index] for each integer: (…) → (…, width). The row `padding_idx` receives no gradient."""
+    if is_batched(index):  # inside vmap
+        return each(embedding, index, weight, padding_idx)
     plain = to_plain(index, device=None if hasattr(index, "shape") else weight.device)
     shape = tuple(plain.shape)
     xp = backend_of(plain)

@@ -10,6 +10,7 @@ from typing import Any
 from anynet import dtypes
 from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import DeviceError
+from anynet.autograd.vmap import each, is_batched
 from anynet.ops import elementwise as e
 from anynet.ops.manipulation import moveaxis, reshape
 from anynet.ops.neural import (
@@ -151,6 +152,8 @@ def cross_entropy(
     of the input's shape. `weight` (classes,) weighs the classes; indices equal to `ignore_index` count nothing. With
     `label_smoothing` s, q = (1 − s) q + s / classes (Szegedy et al. 2016). The mean is over the weights of the targets.
     """
+    if is_batched(target) and not target.dtype.is_floating:  # inside vmap
+        return each(cross_entropy, input, target, weight, ignore_index, reduction, label_smoothing)
     shape = tuple(input.shape)
     if not shape:
         msg = "cross_entropy: input is (classes,), (n, classes) or (n, classes, d1, …), got a scalar"
@@ -201,6 +204,8 @@ def nll_loss(
     input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Any:
     """−w_t x_t: the negative log-likelihood of class indices t under log-probabilities x (n, classes, d1, …)."""
+    if is_batched(target):  # inside vmap
+        return each(nll_loss, input, target, weight, ignore_index, reduction)
     shape = tuple(input.shape)
     if not shape:
         msg = "nll_loss: input is (classes,), (n, classes) or (n, classes, d1, …), got a scalar"
