@@ -277,3 +277,20 @@ def test_initial_weights():
 def test_errors(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("case", [c for c in CONVOLUTIONS if len(c[1]) == 2], ids=str)
+def test_a_product_for_each_offset(case, device, monkeypatch):
+    """Both ways of computing the gradient of the input."""
+    _, kernel, options = case
+    rng = np.random.default_rng(11)
+    x = an.asarray(rng.standard_normal((2, 6, 9, 8)), device=device, requires_grad=True)
+    w = an.asarray(rng.standard_normal((6, 6 // options.get("groups", 1), *kernel)), device=device)
+    grads = []
+    for least in (1, 1000):
+        monkeypatch.setattr(convolution, "PRODUCT_PER_OFFSET", least)
+        x.grad = None
+        an.sum(F.conv2d(x, w, **options) ** 2).backward()
+        grads.append(x.grad.numpy())
+    np.testing.assert_allclose(*grads, rtol=1e-12, atol=1e-12)
