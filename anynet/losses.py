@@ -1,7 +1,13 @@
 """Loss functions, as functions: `anynet.nn` has the classes."""
 
 from anynet.nn.functional.losses import (
-    binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, l1_loss, mse_loss, nll_loss,
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    nll_loss,
     smooth_l1_loss,
 )  # fmt: skip
 

@@ -22,8 +22,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from anynet.autograd import anomaly
 from anynet import dtypes
+from anynet.autograd import anomaly
 from anynet.autograd.engine import Leaf
 from anynet.tensor import Buffer, Parameter, Tensor, move, no_grad, to_plain
 from anynet_backends import backend_of, resolve

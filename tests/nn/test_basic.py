@@ -108,6 +108,18 @@ def test_gradients_to_second_order(name):
     assert gradgradcheck(getattr(F, name), (x,))
 
 
+def test_functions_take_pytorchs_arguments():
+    x = draw(4, 5)
+    a, t = an.asarray(x), torch.tensor(x)
+    same(F.leaky_relu(a, 0.3), TF.leaky_relu(t, 0.3))
+    same(F.elu(a, 0.3), TF.elu(t, 0.3))
+    same(F.softplus(a, 2.0, 1.0), TF.softplus(t, 2.0, 1.0))
+    same(F.softmax(a, dim=0), TF.softmax(t, dim=0))
+    same(F.logsumexp(a, 1, keepdim=True), torch.logsumexp(t, 1, keepdim=True))
+    assert set(F.__all__) <= set(dir(F))
+    assert repr(nn.ReLU(inplace=True)) == "ReLU(inplace=True)"
+
+
 def test_linear_to_second_order():
     arrays = [an.asarray(draw(*s, seed=i), requires_grad=True) for i, s in enumerate([(2, 3, 4), (5, 4), (5,)])]
     assert gradcheck(F.linear, arrays)
@@ -169,7 +181,7 @@ def test_dropout_layer():
     assert layer.eval()(x) is x
     assert F.dropout(x, 0.0) is x
     assert (F.dropout(x, 1.0).numpy() == 0).all()
-    with pytest.raises(ValueError, match="between 0 and 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
         nn.Dropout(1.5)
     with pytest.raises(ValueError, match="between 0 and 1, got -1"):
         F.dropout(x, -1)
@@ -209,7 +221,7 @@ def test_same_seed_same_network_on_every_device():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: nn.Linear(4, 3)(an.ones((2, 5))), ValueError, r"Linear 4→3\)\n  got \(2, 5\): last axis 5, expected 4"),
+        (lambda: nn.Linear(4, 3)(an.ones((2, 5))), ValueError, r"Linear 4→3\)\n  got \(2, 5\): last axis 5, exp"),
         (lambda: F.linear(an.ones((2, 5)), an.ones((3, 4))), ValueError, "expected"),
         (lambda: F.linear(an.ones((2, 4)), an.ones((3, 4)), an.ones(4)), ValueError, r"bias of shape \(4,\)"),
         (lambda: nn.Linear(-1, 3), ValueError, "in_features=-1"),

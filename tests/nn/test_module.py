@@ -55,7 +55,7 @@ def test_walk_in_the_order_of_definition():
     assert [n for n, _ in net.named_modules()][:4] == ["", "first", "blocks.0", "blocks.0.lin"]
     assert len(list(net.parameters())) == 12
     assert list(net.parameters(recurse=False)) == []
-    assert [n for n, _ in net.named_parameters(prefix="net")][0] == "net.first.weight"
+    assert next(n for n, _ in net.named_parameters(prefix="net")) == "net.first.weight"
     state = net.state_dict()
     assert "tied.weight" in state  # as in PyTorch, a shared tensor stands under each of its names
     assert "blocks.0.mean" in state
@@ -100,7 +100,10 @@ def test_state_goes_in_place_and_back():
     ("change", "words"),
     [
         (lambda s: s.pop("first.bias"), "missing first.bias"),
-        (lambda s: s.update({"first.biass": s.pop("first.bias")}), r"unexpected first.biass \(did you mean first.bias\?\)"),
+        (
+            lambda s: s.update({"first.biass": s.pop("first.bias")}),
+            r"unexpected first.biass \(did you mean first.bias\?\)",
+        ),
         (lambda s: s.update({"blocks.1.scale": an.ones(7)}), r"blocks.1.scale: got shape \(7,\), expected \(3,\)"),
         (lambda s: s.update({"first.bias": an.ones(3, dtype=an.complex64)}), "got complex64, expected float32"),
     ],
@@ -152,7 +155,7 @@ def test_to():
     assert net.to(device="cpu", dtype="float32").first.weight.dtype == an.float32
     with pytest.raises(TypeError, match="floating-point types only, got int64"):
         net.to(an.int64)
-    with pytest.raises(ValueError, match="did you mean|known"):
+    with pytest.raises(ValueError, match=r"did you mean|known"):
         net.to("cpuu")
     assert net.double().first.weight.dtype == an.float64
     assert net.float().first.weight.dtype == an.float32
@@ -221,14 +224,16 @@ def test_hooks():
 def test_repr_and_summary():
     net = nn.Sequential(nn.Linear(4, 3), nn.Dropout(), nn.Linear(3, 2))
     assert repr(net) == (
-        "Sequential(\n  (0): Linear(in_features=4, out_features=3, bias=True)\n  (1): Dropout(p=0.5)\n"
+        "Sequential(\n  (0): Linear(in_features=4, out_features=3, bias=True)\n  (1): Dropout(p=0.5, inplace=False)\n"
         "  (2): Linear(in_features=3, out_features=2, bias=True)\n)"
     )
     net[1].eval()
     state = an.random.get_state()
     lines = net.summary((5, 4)).splitlines()
     assert lines[2].split() == ["0:", "Linear", "(5,", "3)", "15"]
-    assert lines[-1] == "total: 23 parameters, 23 of them trained; 92 bytes of parameters and buffers, 160 bytes of outputs"
+    assert lines[-1] == (
+        "total: 23 parameters, 23 of them trained; 92 bytes of parameters and buffers, 160 bytes of outputs"
+    )
     assert an.random.get_state() == state
     assert net.training  # every module is back in the mode in which it was
     assert not net[1].training
@@ -326,7 +331,7 @@ def test_lists_and_dicts():
     assert [k for k, _ in heads.items()] == ["x", "y"]
     assert type(heads.pop("y")) is nn.ReLU
     assert len(list(heads.values())) == 1
-    with pytest.raises(KeyError, match="without '.'"):
+    with pytest.raises(KeyError, match=r"without '\.'"):
         heads["a.b"] = nn.ReLU()
     with pytest.raises(TypeError, match="holds modules, got int"):
         heads["z"] = 3

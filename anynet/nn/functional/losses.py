@@ -14,7 +14,13 @@ from anynet.autograd.vmap import each, is_batched
 from anynet.ops import elementwise as e
 from anynet.ops.manipulation import moveaxis, reshape
 from anynet.ops.neural import (
-    binary_cross_entropy_, cross_entropy_rows, huber, log_softmax, logit_cross_entropy, nll_rows, squared_error,
+    binary_cross_entropy_,
+    cross_entropy_rows,
+    huber,
+    log_softmax,
+    logit_cross_entropy,
+    nll_rows,
+    squared_error,
 )  # fmt: skip
 from anynet.ops.reductions import mean, sum
 from anynet.tensor import to_plain, unwrap
