@@ -6,10 +6,10 @@ from anynet.nn.basic import *
 from anynet.nn.containers import *
 from anynet.nn.conv import *
 from anynet.nn.loss import *
-from anynet.nn.norm import *
-from anynet.nn.pooling import *
 from anynet.nn.module import Module as Module
 from anynet.nn.module import ShapeError as ShapeError
 from anynet.nn.module import StateError as StateError
+from anynet.nn.norm import *
+from anynet.nn.pooling import *
 from anynet.tensor import Buffer as Buffer
 from anynet.tensor import Parameter as Parameter
