@@ -10,7 +10,7 @@ from anynet.autograd.engine import Node, Pick, observer
 from anynet.autograd.primitive import INTERCEPT, Primitive
 from anynet.autograd.vmap import Batched, _handle
 from anynet.tensor import Tensor
-from anynet_backends import backend_of
+from anynet_backends import backend_of, resolve
 
 __all__ = ["AnomalyError", "anomaly"]
 
@@ -86,7 +86,8 @@ def anomaly() -> Iterator[None]:
             switch(True)
     _running.append(True)
     try:
-        yield
+        with resolve("cpu")[0].errstate():  # the error says more than NumPy's warning
+            yield
     finally:
         _running.pop()
         if not _running:

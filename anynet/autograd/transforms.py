@@ -229,7 +229,7 @@ def value_and_grad(
             )
             raise GradientError(msg)
         if result.dtype.kind != "real":
-            msg = f"grad: f must return a real number, got {result.dtype}; take anynet.real or anynet.abs, or use jacrev"
+            msg = f"grad: f must return a real number, got {result.dtype}; take anynet.real or anynet.abs"
             raise GradientError(msg)
         keep = inputs.seen_from_outside([result, *_tensors(aux)])
         y = strip(result)

@@ -560,5 +560,5 @@ def _prefix(axes: Any, tree: Any, what: str) -> list[tuple[Any, Any]]:
     if isinstance(axes, (list, tuple)) and isinstance(tree, (list, tuple)) and len(axes) == len(tree):
         pairs = zip(axes, tree, strict=True)
         return [pair for i, (a, t) in enumerate(pairs) for pair in _prefix(a, t, f"{what}[{i}]")]
-    msg = f"vmap: {what} = {axes!r} does not fit {type(tree).__name__} {tree!r:.60}; give a number, None, or a nest like it"
+    msg = f"vmap: {what} = {axes!r} does not fit {type(tree).__name__} {tree!r:.60}; give a number, None or a like nest"
     raise ValueError(msg)

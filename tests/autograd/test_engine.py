@@ -1,0 +1,157 @@
+"""The engine: order, memory, hooks, errors."""
+
+import gc
+import threading
+import weakref
+
+import pytest
+
+import anynet as an
+from anynet.autograd.engine import GradientError
+from anynet.autograd.transforms import grad
+from anynet.autograd.vmap import vmap
+
+
+def var(x):
+    return an.asarray(x, dtype=an.float64, requires_grad=True)
+
+
+def test_chain_of_100_000_nodes():
+    x = var(1.0)
+    y = x
+    for _ in range(100_000):
+        y = y + 1.0
+    y.backward()
+    assert x.grad.item() == 1.0
+    del y  # freeing the chain must not recurse either
+
+
+def test_no_reference_cycles():
+    gc.disable()
+    try:
+        x = var([1.0, 2.0])
+        y = an.exp(x) * x
+        z = an.sum(y)
+        inner = weakref.ref(y), weakref.ref(y.edge)
+        z.backward()
+        del y, z
+        assert [r() for r in inner] == [None, None]
+        leaf = weakref.ref(x.edge)
+        del x
+        assert leaf() is None
+    finally:
+        gc.enable()
+
+
+def test_memory_is_freed_on_the_way():
+    x = var([1.0, 2.0])
+    a = an.exp(x)
+    b = an.exp(a)
+    saved = weakref.ref(b.edge)
+    an.sum(b).backward()
+    assert b.edge.saved is None
+    assert a.edge.saved is None
+    del b
+    assert saved() is None
+
+
+def test_second_backward_raises():
+    x = var(2.0)
+    y = x * x * x
+    y.backward(retain_graph=True)
+    y.backward()
+    assert x.grad.item() == 24.0
+    with pytest.raises(GradientError, match="retain_graph=True"):
+        y.backward()
+
+
+def test_hooks_and_retain_grad():
+    x = var([1.0, 2.0])
+    y = x * 3.0
+    y.retain_grad()
+    seen = []
+    remove = y.register_hook(lambda g: seen.append(g.tolist()))
+    x.register_hook(lambda g: g * 10.0)
+    an.sum(y * y).backward()
+    assert seen == [[6.0, 12.0]]
+    assert y.grad.tolist() == [6.0, 12.0]
+    assert x.grad.tolist() == [180.0, 360.0]
+    remove()
+
+
+def test_overwritten_variable():
+    x = var([1.0, 2.0])
+    loss = an.sum(x * x)
+    with an.no_grad():
+        x += 1.0
+    with pytest.raises(GradientError, match="overwritten after the forward pass"):
+        loss.backward()
+
+
+def test_setitem_is_a_snapshot():
+    x = var([1.0, 2.0, 3.0])
+    y = x * 1.0
+    z = y * y  # keeps the old y
+    y[1] = 10.0
+    an.sum(z + y).backward()
+    assert x.grad.tolist() == [3.0, 4.0, 7.0]
+
+
+def test_accumulates_and_shared_inputs():
+    x = var(3.0)
+    (x * x).backward()
+    (x * x).backward()
+    assert x.grad.item() == 12.0
+
+
+def test_no_grad_and_nothing_to_do():
+    x = var(3.0)
+    with an.no_grad():
+        y = x * x
+        with an.enable_grad():
+            z = x * x
+    assert not y.requires_grad
+    assert z.requires_grad
+    with pytest.raises(GradientError, match="depends on no variable"):
+        y.backward()
+    with pytest.raises(GradientError, match="reduce it to a scalar"):
+        (var([1.0, 2.0]) * 2.0).backward()
+    with pytest.raises(TypeError, match="only floating-point"):
+        an.asarray([1, 2], requires_grad=True)
+
+
+def test_recording_is_per_thread():
+    inside = threading.Event()
+    leave = threading.Event()
+    results = {}
+
+    def silent():
+        with an.no_grad():
+            inside.set()
+            leave.wait(10)
+            results["silent"] = (var(1.0) * 2.0).requires_grad
+
+    thread = threading.Thread(target=silent)
+    thread.start()
+    inside.wait(10)
+    results["main"] = (var(1.0) * 2.0).requires_grad
+    leave.set()
+    thread.join()
+    assert results == {"main": True, "silent": False}
+
+
+def test_threads_differentiate_side_by_side():
+    out = [None] * 4
+
+    def work(k):
+        x = var(float(k))
+        for _ in range(50):
+            y = vmap(grad(lambda v: v * v * x.detach()))(an.asarray([1.0, 2.0], dtype=an.float64))
+        out[k] = y.tolist()
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert out == [[2.0 * k, 4.0 * k] for k in range(4)]
