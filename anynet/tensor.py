@@ -110,7 +110,7 @@ class Leaf:
         self.buffer: Array | None = None
         self.hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
         self.name: str | None = None
-        self.private = False  # made by a transform for an argument that was a constant: nobody else can see it
+        self.private = False  # a transform's own, and the transform is done: nobody can ask for its gradient
 
 
 class Tensor:

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from anynet.autograd.engine import GradientError, backprop, custom_node, depends_on_others
+from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import PRIMITIVES
 from anynet.autograd.tree import flatten, map_tree, unflatten
 from anynet.autograd.vmap import active_levels, from_levels, levels_of, rebatch, strip, to_levels
@@ -70,6 +71,7 @@ class _Inputs:
             False  # whether an argument is itself the result of something that is being differentiated
         )
         self.swapped: list[tuple[Tensor, Any, Any]] = []
+        self.own: list[Leaf] = []
         self.structures: list[Any] = []
         self.args = list(args)
         for i in argnums:
@@ -119,7 +121,7 @@ class _Inputs:
             alias.edge = custom_node("identity", physical.data, [physical.edge], lambda g, _: [g])
         else:
             alias.edge = Leaf(physical.data)
-            alias.edge.private = True
+            self.own.append(alias.edge)
         self.inputs.append(_Input(physical, alias.edge, levels))
         return rebatch(alias, levels)
 
@@ -238,6 +240,8 @@ def value_and_grad(
             ones = backend_of(y.data).ones_like(y.data)
             grads = _pull([(y.edge, wrap(ones) if keep else ones)], inputs, keep)
         collected = inputs.collect(grads)
+        for leaf in inputs.own:  # this differentiation is done: no other can ask for them
+            leaf.private = True
         gradient = collected[0] if isinstance(argnums, int) else tuple(collected)
         if not keep:
             result, aux = _cut(result), map_tree(_cut, aux)
@@ -347,7 +351,7 @@ def _cotangent(x: Any, y: Tensor, what: str) -> Tensor:
     if x.dtype.kind == "complex" and y.dtype.kind != "complex":
         msg = f"{what}: {x.dtype} was given for an array of {y.dtype}"
         raise ValueError(msg)
-    return PRIMITIVES["cast_to"](x, dtype=y.dtype)  # type: ignore[no-any-return]
+    return cast_to(x, dtype=y.dtype)  # type: ignore[no-any-return]
 
 
 def jvp(
@@ -378,7 +382,6 @@ def jvp(
             levels = levels_of(y)
             v = wrap(strip(y.detach()).data)
             v.edge = Leaf(v.data)
-            v.edge.private = True
             edges.append((v, levels))
             vs.append(rebatch(v, levels))
         pulled = flatten(pull(unflatten(structure, vs)))[0]
@@ -404,6 +407,8 @@ def jvp(
     if not keep:
         result, aux = map_tree(_cut, result), map_tree(_cut, aux)
     derivative = unflatten(structure, out)
+    for v, _ in edges:
+        v.edge.private = True
     return (result, derivative, aux) if has_aux else (result, derivative)
 
 

@@ -31,7 +31,9 @@ def test_wrong_is_named():
     def f(x, y):
         return x * y + an.where(an.asarray([[False, False], [True, False]]), (y * y).detach(), 0.0)
 
-    with pytest.raises(GradcheckError, match=r"input 1\[1, 0\]: got .*, expected .*finite difference.*1 of 4"):
+    with pytest.raises(
+        GradcheckError, match=r"input 1\[1, 0\]: got .*, expected .*finite difference.*1 of 4"
+    ):
         gradcheck(f, (x, y))
     assert not gradcheck(f, (x, y), raise_exception=False)
     assert x.tolist() == [1.0, 2.0]

@@ -210,7 +210,12 @@ def test_hessian_of_rosenbrock():
         want[i][i] += 1200 * v[i] ** 2 - 400 * v[i + 1] + 2
         want[i + 1][i + 1] += 200
         want[i][i + 1] = want[i + 1][i] = -400 * v[i]
-    for h in (hessian(rosenbrock), jacfwd(grad(rosenbrock)), jacfwd(jacfwd(rosenbrock)), jacrev(jacrev(rosenbrock))):
+    for h in (
+        hessian(rosenbrock),
+        jacfwd(grad(rosenbrock)),
+        jacfwd(jacfwd(rosenbrock)),
+        jacrev(jacrev(rosenbrock)),
+    ):
         close(h(x), arr(want))
 
 
@@ -279,9 +284,9 @@ def test_vmap_axes_nesting_trees():
     close(outer, W[:, None] * W[None, :])
     swapped = vmap(lambda x: x * 2, in_axes=1, out_axes=1)(X)
     close(swapped, X * 2)
-    out = vmap(lambda d, k: {"y": d["x"] * k, "k": k}, in_axes=({"x": 0}, None), out_axes={"y": 0, "k": None})(
-        {"x": X}, arr(2.0)
-    )
+    out = vmap(
+        lambda d, k: {"y": d["x"] * k, "k": k}, in_axes=({"x": 0}, None), out_axes={"y": 0, "k": None}
+    )({"x": X}, arr(2.0))
     close(out["y"], X * 2)
     assert out["k"].shape == ()
 
@@ -411,7 +416,10 @@ class Log(nn.Module):
 
 
 def test_anomaly_forward():
-    with anomaly(), pytest.raises(AnomalyError, match=r"in Bad\.inner\.1: log\(x: float32\(2, 2\)\) gave NaN"):
+    with (
+        anomaly(),
+        pytest.raises(AnomalyError, match=r"in Bad\.inner\.1: log\(x: float32\(2, 2\)\) gave NaN"),
+    ):
         Bad()(an.astype(X, an.float32))
     with anomaly(), pytest.raises(AnomalyError, match=r"divide.*gave Inf \(1 of 2"):
         1.0 / arr([0.0, 1.0])
