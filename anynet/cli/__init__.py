@@ -25,11 +25,12 @@ anynet: neural networks on any array that speaks the array API
   anynet eval RUN [which=best|last]                               test accuracy of a run
   anynet predict RUN IMAGES [which=best|last]                     class of each image of an IDX file
   anynet doctor                                                   what works on this machine
+  anynet parity [DEVICE …]                                        every operation on every backend, against NumPy
 
 Options of train (defaults depend on the task): model=cnn|lenet|mlp epochs batch_size lr optimizer momentum
 weight_decay schedule=cosine|constant dropout seed device limit run_dir
 """
-COMMANDS = ("train", "resume", "eval", "predict", "doctor", "help")
+COMMANDS = ("train", "resume", "eval", "predict", "doctor", "parity", "help")
 
 
 def _split(args: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -177,6 +178,14 @@ def _doctor(args: Sequence[str]) -> int:
     return 0 if good else 1
 
 
+def _parity(args: Sequence[str]) -> int:
+    from anynet.cli.parity import measure, table
+
+    rows = measure(args or None)
+    print(table(rows))
+    return 0 if all(row.ok for row in rows) else 1
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 is success, 1 an error, 2 a command line that cannot be meant, 130 a stop by Ctrl-C."""
     args = list(sys.argv[1:] if argv is None else argv)
@@ -187,7 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise UsageError(nearest("command", command, COMMANDS))
-        run = {"train": _train, "resume": _resume, "eval": _eval, "predict": _predict, "doctor": _doctor}[command]
+        run = {"train": _train, "resume": _resume, "eval": _eval, "predict": _predict, "doctor": _doctor,
+               "parity": _parity}[command]
         return run(args)
     except UsageError as error:
         print(f"anynet {command}: {error}", file=sys.stderr)

@@ -1,0 +1,45 @@
+"""Every backend gives NumPy's float64 results: values, gradients, dtypes and devices; the same random bits."""
+
+import pytest
+
+import anynet as an
+from anynet.cli.parity import CASES, LIMITS, compare
+
+DEVICES = ["cpu", "strict:device1", "torch:cpu", "cuda"]
+
+
+@pytest.fixture(params=DEVICES)
+def where(request):
+    from anynet_backends import resolve
+
+    try:
+        resolve(request.param)
+    except (RuntimeError, ValueError) as error:
+        pytest.skip(f"{request.param}: {error}")
+    return request.param
+
+
+@pytest.mark.parametrize("dtype", list(LIMITS))
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_operation(case, dtype, where):
+    row = compare(case, where, dtype)
+    assert row.ok, row
+
+
+def test_same_seed_same_weights_and_masks(where):
+    def draw(device):
+        an.random.manual_seed(4)
+        net = an.nn.Linear(7, 5, device=device)
+        mask = an.nn.functional.dropout(an.ones((40, 9), device=device), 0.3)
+        return net.weight.numpy(), mask.numpy()
+
+    (w, m), (w0, m0) = draw(where), draw("cpu")
+    assert (w == w0).all()
+    assert (m == m0).all()
+
+
+def test_mixing_devices_names_both():
+    with pytest.raises(an.DeviceError, match=r"'cpu'.*'strict:device1'"):
+        an.ones(3) + an.ones(3, device="strict:device1")
+    with pytest.raises(an.DeviceError, match=r"'strict'.*'strict:device1'"):
+        an.ones(3, device="strict") + an.ones(3, device="strict:device1")
