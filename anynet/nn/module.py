@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from anynet import dtypes
 from anynet.autograd import anomaly
+from anynet.autograd.anomaly import locators
 from anynet.autograd.engine import Leaf
 from anynet.tensor import Buffer, Parameter, Tensor, move, no_grad, to_plain
 from anynet_backends import backend_of, resolve
@@ -76,6 +77,22 @@ path: list[Module] | None = None
 def current_layer() -> str:
     """The path of the layer that is being called, such as "Net.encoder.2"; "" outside of layers or with `path` off."""
     return _path_of(path) if path else ""
+
+
+_watchers = 0
+
+
+def watch(on: bool) -> None:
+    """Begin (or, with False, end) to keep the path of the layers that are being called; calls nest."""
+    global path, _watchers
+    _watchers += 1 if on else -1
+    if _watchers == 0:
+        path = None
+    elif path is None:
+        path = []
+
+
+locators.append((watch, current_layer))
 
 
 def _path_of(chain: list[Module]) -> str:

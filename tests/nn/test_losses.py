@@ -229,3 +229,17 @@ def test_dtypes():
 def test_refusals(call, error, words):
     with pytest.raises(error, match=words):
         call(an.asarray(draw(4, 3), dtype=an.float32))
+
+
+def test_gradients_of_single_examples():
+    x, w = an.asarray(draw(4, 3)), an.asarray(draw(3, 3, seed=1))
+    t, p = an.asarray([0, 1, 2, 0]), F.sigmoid(an.asarray(draw(4, 3, seed=2)))
+
+    def loss(w, x, t, p):
+        y = F.linear(x, w)
+        return F.cross_entropy(y, t) + F.binary_cross_entropy(F.sigmoid(y), p) + F.mse_loss(y, p)
+
+    together = an.vmap(an.grad(loss), in_axes=(None, 0, 0, 0))(w, x, t, p).numpy()
+    for i in range(4):
+        alone = an.grad(loss)(w, x[i, ...], t[i, ...], p[i, ...]).numpy()
+        np.testing.assert_allclose(together[i], alone, rtol=1e-12, atol=1e-14)

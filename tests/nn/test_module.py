@@ -353,3 +353,14 @@ def test_state_of_containers_is_pytorchs(tmp_path):
     theirs = T.ModuleDict({"a": T.ModuleList([T.Linear(2, 3)]), "b": T.Sequential(T.ReLU(), T.Linear(3, 1))})
     assert list(ours.state_dict()) == list(theirs.state_dict())
     assert ours.load_state_dict({k: v.numpy() for k, v in theirs.state_dict().items()}) == ([], [])
+
+
+def test_anomaly_names_the_layer():
+    class Bad(nn.Module):
+        def forward(self, x):
+            return an.log(x - 5.0)
+
+    net = nn.Sequential(nn.Linear(3, 3), nn.Sequential(Bad()))
+    with pytest.raises(ArithmeticError, match=r"in Sequential\.1\.0: log.*NaN"), an.anomaly():
+        net(an.ones((2, 3)))
+    assert module_file.path is None

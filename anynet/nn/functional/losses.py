@@ -137,7 +137,7 @@ def _indices(
     flat = xp.astype(xp.reshape(plain, (-1,)), xp.int64)
     ignored = flat == ignore_index
     wrong = xp.logical_and(xp.logical_not(ignored), xp.logical_or(flat < 0, flat >= classes))
-    if xp.name != "cupy" and bool(xp.any(wrong)):  # on a GPU the check would wait for it
+    if xp.name != "cupy" and type(flat) is xp.array_type and bool(xp.any(wrong)):
         bad = int(flat[xp.argmax(xp.astype(wrong, xp.int64))])
         msg = f"{name}: class index {bad} is out of range for {classes} classes"
         raise IndexError(msg)
@@ -236,7 +236,8 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction:
     target = _target("binary_cross_entropy", input, target)
     p = unwrap(input)
     xp = backend_of(p)
-    if xp.name != "cupy" and bool(xp.any(xp.logical_or(p < 0, p > 1))):  # on a GPU the check would wait for it
+    # not on a GPU, where the check would wait for it, nor inside vmap
+    if xp.name != "cupy" and type(p) is xp.array_type and bool(xp.any(xp.logical_or(p < 0, p > 1))):
         msg = (
             "binary_cross_entropy: the input are probabilities between 0 and 1, got "
             f"{float(xp.min(p)):.4g} to {float(xp.max(p)):.4g}; for logits use binary_cross_entropy_with_logits"
