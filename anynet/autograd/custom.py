@@ -60,7 +60,7 @@ class custom_vjp:
             return self.f(*args)
         fixed = {i % len(args) for i in self.nondiff} if args else set()
         chosen = [x for i, x in enumerate(args) if i not in fixed]
-        leaves, structure = flatten(chosen)
+        leaves = flatten(chosen)[0]
         traced = [isinstance(x, Tensor) and x.edge is not None for x in leaves]
         if not mode.recording or not any(traced):
             return self.f(*args)

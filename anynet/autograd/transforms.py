@@ -74,6 +74,13 @@ class _Inputs:
         self.own: list[Leaf] = []
         self.structures: list[Any] = []
         self.args = list(args)
+        try:
+            self._enter_all(args, argnums, what)
+        except BaseException:
+            self._leave()
+            raise
+
+    def _enter_all(self, args: tuple[Any, ...], argnums: Sequence[int], what: str) -> None:
         for i in argnums:
             leaves, structure = flatten(args[i])
             fresh = []
@@ -92,6 +99,10 @@ class _Inputs:
                     fresh.append(self._fresh(x, i, what))
             self.structures.append((structure, kinds))
             self.args[i] = unflatten(structure, fresh)
+
+    def _leave(self) -> None:
+        for p, data, edge in self.swapped:
+            p.data, p.edge = data, edge
 
     def _fresh(self, x: Any, i: int, what: str) -> Tensor:
         if not isinstance(x, Tensor):
@@ -144,8 +155,7 @@ class _Inputs:
         finally:
             _depth.value -= 1
             mode.recording = recording
-            for p, data, edge in self.swapped:
-                p.data, p.edge = data, edge
+            self._leave()
 
     def seen_from_outside(self, results: Sequence[Any]) -> bool:
         """Whether a differentiation outside this one can reach the results: then all must stay differentiable."""
@@ -341,17 +351,19 @@ def _linearize(
 
 def _cotangent(x: Any, y: Tensor, what: str) -> Tensor:
     """The gradient or tangent x given for y, checked; converted to its dtype."""
-    if not isinstance(x, Tensor):
-        x = wrap(to_plain(x, dtype=None if hasattr(x, "dtype") else y.dtype, device=y.device))
-    if tuple(x.shape) != tuple(y.shape):
-        msg = f"{what}: shape {tuple(x.shape)} was given for an array of shape {tuple(y.shape)}"
+    if isinstance(x, Tensor):
+        t = x
+    else:
+        t = wrap(to_plain(x, dtype=None if hasattr(x, "dtype") else y.dtype, device=y.device))
+    if tuple(t.shape) != tuple(y.shape):
+        msg = f"{what}: shape {tuple(t.shape)} was given for an array of shape {tuple(y.shape)}"
         raise ValueError(msg)
-    if x.dtype is y.dtype:
-        return x
-    if x.dtype.kind == "complex" and y.dtype.kind != "complex":
-        msg = f"{what}: {x.dtype} was given for an array of {y.dtype}"
+    if t.dtype is y.dtype:
+        return t
+    if t.dtype.kind == "complex" and y.dtype.kind != "complex":
+        msg = f"{what}: {t.dtype} was given for an array of {y.dtype}"
         raise ValueError(msg)
-    return cast_to(x, dtype=y.dtype)  # type: ignore[no-any-return]
+    return cast_to(t, dtype=y.dtype)  # type: ignore[no-any-return]
 
 
 def jvp(

@@ -104,6 +104,19 @@ def test_errors(f, x, error, match):
         grad(f)(x)
 
 
+def test_a_refused_call_leaves_a_module_as_it_was():
+    m = model()
+    edges = [p.edge for p in m.parameters()]
+
+    def inner(x):
+        with pytest.raises(TypeError, match="argument 1"):
+            grad(lambda m, s: an.sum(m(X)), argnums=(0, 1))(m, "no")
+        return x
+
+    grad(inner)(1.0)
+    assert all(p.edge is e for p, e in zip(m.parameters(), edges, strict=True))
+
+
 def test_argnums_out_of_range():
     with pytest.raises(ValueError, match="argnums 1 is out of range"):
         grad(lambda x: x, argnums=1)(1.0)
@@ -124,6 +137,7 @@ def test_module_argument():
     m = model()
     loss = lambda m, x: an.sum(m(x) ** 2)  # noqa: E731
     value, g = value_and_grad(loss)(m, X)
+    close(value, loss(m, X))
     loss(m, X).backward()
     assert list(g) == [name for name, _ in m.named_parameters()]
     for name, p in m.named_parameters():
