@@ -48,6 +48,12 @@ def _device(x: Any) -> str:
     return backend_of(plain).device_of(plain)
 
 
+def _readable(x: Any) -> bool:
+    """Whether values may be looked at: not on a GPU, where that would wait for it, nor inside vmap."""
+    xp = backend_of(x)
+    return xp.name != "cupy" and isinstance(x, xp.array_types)
+
+
 def _target(name: str, input: Any, target: Any) -> Any:
     """The target in the dtype of the input, where the shapes are equal."""
     if not hasattr(target, "shape"):
@@ -137,7 +143,7 @@ def _indices(
     flat = xp.astype(xp.reshape(plain, (-1,)), xp.int64)
     ignored = flat == ignore_index
     wrong = xp.logical_and(xp.logical_not(ignored), xp.logical_or(flat < 0, flat >= classes))
-    if xp.name != "cupy" and type(flat) is xp.array_type and bool(xp.any(wrong)):
+    if _readable(flat) and bool(xp.any(wrong)):
         bad = int(flat[xp.argmax(xp.astype(wrong, xp.int64))])
         msg = f"{name}: class index {bad} is out of range for {classes} classes"
         raise IndexError(msg)
@@ -236,8 +242,7 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction:
     target = _target("binary_cross_entropy", input, target)
     p = unwrap(input)
     xp = backend_of(p)
-    # not on a GPU, where the check would wait for it, nor inside vmap
-    if xp.name != "cupy" and type(p) is xp.array_type and bool(xp.any(xp.logical_or(p < 0, p > 1))):
+    if _readable(p) and bool(xp.any(xp.logical_or(p < 0, p > 1))):
         msg = (
             "binary_cross_entropy: the input are probabilities between 0 and 1, got "
             f"{float(xp.min(p)):.4g} to {float(xp.max(p)):.4g}; for logits use binary_cross_entropy_with_logits"
