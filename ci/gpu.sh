@@ -36,7 +36,7 @@ step() { # title, command …: runs it, adds its result and the end of its outpu
         echo "## $title: $([ "$status" -eq 0 ] && echo passed || echo "FAILED (exit status $status)")"
         echo
         echo '```'
-        tail -n 40 "$work/log"
+        tail -n 200 "$work/log"
         echo '```'
     } >> "$report"
 }
@@ -46,6 +46,7 @@ folders=(tests/backends)
 for folder in tests/parity tests/conformance; do [ -d "$folder" ] && folders+=("$folder"); done
 step "Backends, kernels and parity" "$python" -m pytest -q -p no:cacheprovider "${folders[@]}"
 step "Twenty steps on the CPU and on the GPU" "$python" ci/gpu_training.py cuda
-step "anynet doctor" "$python" -c 'import sys; sys.argv = ["anynet", "doctor"]; from anynet.cli import main; raise SystemExit(main())'
+step "anynet parity" "$python" -m anynet parity cuda
+step "anynet doctor" "$python" -m anynet doctor
 echo "report: $report"
 exit "$failed"

@@ -22,7 +22,16 @@ def _answer(device: str) -> str:
     return probe(device)
 
 
-@pytest.fixture(params=[pytest.param(d, marks=pytest.mark.gpu) if d == "cuda" else d for d in DEVICES])
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test whose parameter is a CUDA device is marked gpu, so that ci/gpu.sh finds it."""
+    for item in items:
+        values = getattr(item, "callspec", None)
+        if values and any(isinstance(v, str) and v.split(":")[0] == "cuda" for v in values.params.values()):
+            item.add_marker("gpu")
+
+
+@pytest.fixture(params=DEVICES)
 def xp_device(request: pytest.FixtureRequest) -> str:
     """Each device on which everything must hold; skipped with the reason where it is not usable."""
     device: str = request.param
