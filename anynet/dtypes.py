@@ -63,8 +63,6 @@ class DType:
         return of, (self.name,)
 
 
-
-
 int8 = DType("int8", "int", 1)
 int16 = DType("int16", "int", 2)
 int32 = DType("int32", "int", 4)
@@ -88,7 +86,9 @@ def of(dtype: Any) -> DType:
     if isinstance(dtype, DType):
         return dtype
     try:
-        return _by_native[type(dtype), dtype]  # with its type: dtypes of different libraries are never compared
+        return _by_native[
+            type(dtype), dtype
+        ]  # with its type: dtypes of different libraries are never compared
     except (KeyError, TypeError):
         pass
     found: DType | None = None

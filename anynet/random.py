@@ -13,7 +13,17 @@ from typing import Any
 
 from anynet_backends import Array, Backend, host
 
-__all__ = ["MASKS", "SHUFFLES", "WEIGHTS", "get_state", "manual_seed", "mask_bits", "normal", "set_state", "uniform"]
+__all__ = [
+    "MASKS",
+    "SHUFFLES",
+    "WEIGHTS",
+    "get_state",
+    "manual_seed",
+    "mask_bits",
+    "normal",
+    "set_state",
+    "uniform",
+]
 
 WEIGHTS, MASKS, SHUFFLES = 1, 2, 3  # the numbers of the streams
 

@@ -30,7 +30,9 @@ __all__ = ["Buffer", "Leaf", "Parameter", "Tensor", "enable_grad", "is_grad_enab
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-clock = itertools.count(1).__next__  # numbers graph nodes and in-place writes in the order in which they happened
+clock = itertools.count(
+    1
+).__next__  # numbers graph nodes and in-place writes in the order in which they happened
 
 
 class _Mode(threading.local):
@@ -53,7 +55,9 @@ class _GradMode:
         self._before.append(mode.recording)
         mode.recording = self._recording
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
         mode.recording = self._before.pop()
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -99,7 +103,18 @@ class Leaf:
     `written` is the time of the last in-place write to the variable (see `Tensor.assign_`).
     """
 
-    __slots__ = ("__weakref__", "buffer", "dtype", "grad", "hooks", "name", "private", "seq", "shape", "written")
+    __slots__ = (
+        "__weakref__",
+        "buffer",
+        "dtype",
+        "grad",
+        "hooks",
+        "name",
+        "private",
+        "seq",
+        "shape",
+        "written",
+    )
 
     def __init__(self, data: Array) -> None:
         self.shape: tuple[int, ...] = data.shape
@@ -352,7 +367,11 @@ class Tensor:
         if hasattr(self.data, "level"):  # inside vmap
             return f"{type(self).__name__}(one example of a batch, shape={tuple(self.shape)}, dtype={self.dtype})"
         text = host.text(self.numpy(), prefix="Tensor(")
-        extra = "" if self.dtype in (dtypes.default_float(), dtypes.int64, dtypes.bool) else f", dtype={self.dtype}"
+        extra = (
+            ""
+            if self.dtype in (dtypes.default_float(), dtypes.int64, dtypes.bool)
+            else f", dtype={self.dtype}"
+        )
         if self.device != "cpu":
             extra += f", device={self.device!r}"
         if self.edge is not None:

@@ -101,7 +101,10 @@ class CustomNode(Node):
 
 
 def custom_node(
-    name: str, outputs: tuple[Array, ...] | Array, parents: Sequence[Any], rule: Callable[[Any, bool], Sequence[Any]]
+    name: str,
+    outputs: tuple[Array, ...] | Array,
+    parents: Sequence[Any],
+    rule: Callable[[Any, bool], Sequence[Any]],
 ) -> CustomNode:
     """A node outside the table of primitives, with the `rule` that gives its parents' gradients."""
     from anynet.tensor import clock
@@ -242,7 +245,7 @@ def _pull(node: Node, g: Any, create_graph: bool) -> list[tuple[int, Any]]:
             msg = f"no gradient through {name}: {reason}"
             raise GradientError(msg)
         for _slot, i in plan.inputs:
-            for parent in (node.parents if i < 0 else (node.parents[i],)):
+            for parent in node.parents if i < 0 else (node.parents[i],):
                 if type(parent) is Leaf and parent.written > node.seq:
                     msg = (
                         f"a variable{f' ({parent.name})' if parent.name else ''} that {prim.name} needs for its gradient "
@@ -455,7 +458,9 @@ def backward(
     6.0
     """
     if hasattr(self.data, "level"):
-        msg = "backward() inside vmap, where each example has its own loss; use anynet.grad inside vmap instead"
+        msg = (
+            "backward() inside vmap, where each example has its own loss; use anynet.grad inside vmap instead"
+        )
         raise GradientError(msg)
     if self.edge is None:
         msg = (

@@ -70,7 +70,9 @@ class Plan:
         positions = prim.positions(len(mask))
         wanted = {name for name, at in positions.items() if any(mask[i] for i in at)}
         slots: dict[str, str] = {}
-        self.inputs: list[tuple[int, int]] = []  # (slot, input) of the kept inputs: Tensors when differentiated again
+        self.inputs: list[
+            tuple[int, int]
+        ] = []  # (slot, input) of the kept inputs: Tensors when differentiated again
         self.output: int | None = None  # the slot of the kept output
         calls: list[tuple[tuple[int, ...], Callable[[Any, Any], Any], bool]] = []
         for rule in prim.rules:
@@ -80,7 +82,9 @@ class Plan:
             for name in rule.names:
                 if name == "need":
                     flags = tuple(any(mask[i] for i in positions.get(n, ())) for n in rule.inputs)
-                    args.append(repr(flags if rule.single is None else tuple(mask[i] for i in positions[rule.single])))
+                    args.append(
+                        repr(flags if rule.single is None else tuple(mask[i] for i in positions[rule.single]))
+                    )
                     continue
                 if name not in slots:
                     slot = len(slots)
@@ -110,7 +114,9 @@ def _dtype(x: Any) -> Any:
 class _Rule:
     __slots__ = ("function", "inputs", "joint", "names", "single")
 
-    def __init__(self, function: Callable[..., Any], inputs: tuple[str, ...], joint: bool, single: str | None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], inputs: tuple[str, ...], joint: bool, single: str | None
+    ) -> None:
         self.function = function
         self.inputs = inputs
         self.joint = joint
@@ -329,7 +335,13 @@ class Primitive:
         return out
 
     def _wrap_many(
-        self, xp: Backend, ys: tuple[Any, ...], data: list[Any], edges: list[Any] | None, meta: dict[str, Any], pull: Any
+        self,
+        xp: Backend,
+        ys: tuple[Any, ...],
+        data: list[Any],
+        edges: list[Any] | None,
+        meta: dict[str, Any],
+        pull: Any,
     ) -> tuple[Tensor, ...]:
         ys = tuple([y if type(y) is xp.array_type else xp.asarray(y) for y in ys])
         node = None
@@ -399,13 +411,17 @@ class Primitive:
             except TypeError:
                 msg = f"{self.name} takes arrays and Tensors, but {name} is a {type(x).__name__}; use anynet.asarray"
                 return TypeError(msg)
-        return DeviceError(f"{self.name} got arrays on different devices: {', '.join(where)}; move one with .to(device)")
+        return DeviceError(
+            f"{self.name} got arrays on different devices: {', '.join(where)}; move one with .to(device)"
+        )
 
     def _describe(self, args: tuple[Any, ...], meta: dict[str, Any]) -> str:
         parts = []
         for x in args:
             x = x.data if isinstance(x, Tensor) else x
-            parts.append(f"{x.dtype}{tuple(x.shape)}" if hasattr(x, "shape") and hasattr(x, "dtype") else repr(x)[:40])
+            parts.append(
+                f"{x.dtype}{tuple(x.shape)}" if hasattr(x, "shape") and hasattr(x, "dtype") else repr(x)[:40]
+            )
         parts += [f"{k}={v!r}" for k, v in meta.items()]
         return f"{self.name}({', '.join(parts)})"
 
@@ -479,4 +495,3 @@ def use_kernels(on: bool) -> Iterator[None]:
         _kernels_on = before
         for prim in PRIMITIVES.values():
             prim._impl.clear()
-

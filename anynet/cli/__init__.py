@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from anynet.cli.tasks import TASKS, Task, UsageError, build_model, make_task, nearest, task_data, train_options
+from anynet.cli.tasks import (
+    TASKS,
+    Task,
+    UsageError,
+    build_model,
+    make_task,
+    nearest,
+    task_data,
+    train_options,
+)
 from anynet.data import DataError, read_idx
 from anynet.train import CheckpointError, Interrupted, NonFiniteLossError, evaluate, fit, load, predict
 
@@ -88,7 +97,10 @@ def _run(task: Task, resume: bool) -> int:
     began = time.perf_counter()
     model = build_model(task)
     train, test = task_data(task, "train"), task_data(task, "test")
-    print(f"{task.data}: {len(train[0]):,} training and {len(test[0]):,} test images, model {task.model}", flush=True)
+    print(
+        f"{task.data}: {len(train[0]):,} training and {len(test[0]):,} test images, model {task.model}",
+        flush=True,
+    )
     if not resume:
         total = sum(p.size for p in model.parameters())
         print(f"{total:,} parameters, {task.optimizer}, lr {task.lr:g}, {task.epochs} epochs", flush=True)
@@ -113,7 +125,9 @@ def _task_of(folder: Path) -> Task:
     try:
         return Task(**json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        msg = f"{file} is not the settings of a built-in task ({error}); resume a script's run from the script"
+        msg = (
+            f"{file} is not the settings of a built-in task ({error}); resume a script's run from the script"
+        )
         raise CheckpointError(msg) from error
 
 
@@ -196,8 +210,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise UsageError(nearest("command", command, COMMANDS))
-        run = {"train": _train, "resume": _resume, "eval": _eval, "predict": _predict, "doctor": _doctor,
-               "parity": _parity}[command]
+        run = {
+            "train": _train,
+            "resume": _resume,
+            "eval": _eval,
+            "predict": _predict,
+            "doctor": _doctor,
+            "parity": _parity,
+        }[command]
         return run(args)
     except UsageError as error:
         print(f"anynet {command}: {error}", file=sys.stderr)
@@ -208,7 +228,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nanynet: stopped", file=sys.stderr)
         return 130
-    except (OSError, ValueError, RuntimeError, NonFiniteLossError, CheckpointError, DataError, IndexError) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        NonFiniteLossError,
+        CheckpointError,
+        DataError,
+        IndexError,
+    ) as error:
         notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
         print(f"anynet {command}: {error}{notes}", file=sys.stderr)
         return 1

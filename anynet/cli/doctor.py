@@ -37,7 +37,10 @@ def _training_step(device: str) -> str:
 
 def report() -> tuple[str, bool]:
     """The report as text, and whether the CPU works."""
-    lines = [f"anynet {__version__}, Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs", ""]
+    lines = [
+        f"anynet {__version__}, Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs",
+        "",
+    ]
     good = False
     for device, state in anynet_backends.available().items():
         if state != "ok":
@@ -46,7 +49,7 @@ def report() -> tuple[str, bool]:
         try:
             said = _training_step(device)
             good = good or device == "cpu"
-        except Exception as error:  # noqa: BLE001: whatever is wrong with a backend is what the report is for
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a backend is what the report is for
             said = f"FAILED: {type(error).__name__}: {error}"
         lines.append(f"{device:12} {said}")
     lines.append("")
@@ -60,7 +63,11 @@ def report() -> tuple[str, bool]:
         "",
         f"default device {anynet_backends.get_default_device()!r} (ANYNET_DEVICE={os.environ.get('ANYNET_DEVICE', '')!r}), "
         f"default float {dtypes.default_float()}, TF32 off, mixed precision off",
-        "threads " + (", ".join(f"{k}={os.environ[k]}" for k in _THREADS if k in os.environ) or "not limited by the environment"),
+        "threads "
+        + (
+            ", ".join(f"{k}={os.environ[k]}" for k in _THREADS if k in os.environ)
+            or "not limited by the environment"
+        ),
         f"kernels {'off (ANYNET_KERNELS)' if os.environ.get('ANYNET_KERNELS') == 'off' else 'on'}",
     ]
     return "\n".join(lines), good

@@ -65,7 +65,17 @@ def _elementwise() -> Iterable[Case]:
     for name in ("acos", "asin", "atanh"):
         yield Case(name, getattr(e, name), ((3, 4),), -0.8, 0.8)
     yield Case("acosh", e.acosh, ((3, 4),), 1.2, 3.0)
-    for name in ("add", "atan2", "copysign", "hypot", "logaddexp", "maximum", "minimum", "multiply", "subtract"):
+    for name in (
+        "add",
+        "atan2",
+        "copysign",
+        "hypot",
+        "logaddexp",
+        "maximum",
+        "minimum",
+        "multiply",
+        "subtract",
+    ):
         yield Case(name, getattr(e, name), ((3, 1, 4), (2, 4)))
     for name in ("divide", "pow", "remainder", "floor_divide"):
         yield Case(name, getattr(e, name), ((3, 1, 4), (2, 4)), 0.5, 2.0)
@@ -123,14 +133,24 @@ CASES: tuple[Case, ...] = (
     Case("l1_loss", F.l1_loss, ((3, 4), (3, 4))),
     Case("huber_loss", F.huber_loss, ((3, 4), (3, 4))),
     Case("bce", lambda x, t: F.binary_cross_entropy(x, t.detach()), ((3, 4), (3, 4)), 0.1, 0.9),
-    Case("bce_with_logits", lambda x, t: F.binary_cross_entropy_with_logits(x, t.detach()), ((3, 4), (3, 4)), 0.1, 0.9),
+    Case(
+        "bce_with_logits",
+        lambda x, t: F.binary_cross_entropy_with_logits(x, t.detach()),
+        ((3, 4), (3, 4)),
+        0.1,
+        0.9,
+    ),
     Case("conv1d", lambda x, w: F.conv1d(x, w, padding=1), ((2, 3, 8), (4, 3, 3))),
-    Case("conv2d", lambda x, w, b: F.conv2d(x, w, b, stride=2, padding=1), ((2, 3, 7, 6), (4, 3, 3, 3), (4,))),
+    Case(
+        "conv2d", lambda x, w, b: F.conv2d(x, w, b, stride=2, padding=1), ((2, 3, 7, 6), (4, 3, 3, 3), (4,))
+    ),
     Case("max_pool2d", lambda x: F.max_pool2d(x, 2), ((2, 3, 6, 6),)),
     Case("avg_pool2d", lambda x: F.avg_pool2d(x, 3, stride=2, padding=1), ((2, 3, 7, 7),)),
     Case("adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, 3), ((2, 3, 7, 7),)),
     Case("layer_norm", lambda x, w, b: F.layer_norm(x, (4,), w, b), ((3, 4), (4,), (4,))),
-    Case("batch_norm", lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), ((6, 3), (3,), (3,))),
+    Case(
+        "batch_norm", lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), ((6, 3), (3,), (3,))
+    ),
     Case("dropout", lambda x: _dropout(x), ((5, 7),)),
     Case("training, 20 Adam steps", lambda x: _train(x), ((12, 4),)),
 )
@@ -220,5 +240,7 @@ def table(rows: list[Row]) -> str:
         mark = "" if r.ok else "  BEYOND ITS LIMIT"
         lines.append(f"{r.case:<26}{r.device:<16}{r.dtype:<9}{r.value:>10.1e}{r.gradient:>10.1e}{mark}")
     bad = sum(not r.ok for r in rows)
-    lines.append(f"{len(rows)} comparisons, {bad} beyond their limits (float64 1e-10; float32 1e-5, gradients 1e-4)")
+    lines.append(
+        f"{len(rows)} comparisons, {bad} beyond their limits (float64 1e-10; float32 1e-5, gradients 1e-4)"
+    )
     return "\n".join(lines)

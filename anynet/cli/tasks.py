@@ -9,7 +9,17 @@ from typing import Any
 from anynet import nn, optim, random
 from anynet.data import load, normalize
 
-__all__ = ["TASKS", "Task", "UsageError", "build_model", "make_task", "nearest", "scale", "task_data", "train_options"]
+__all__ = [
+    "TASKS",
+    "Task",
+    "UsageError",
+    "build_model",
+    "make_task",
+    "nearest",
+    "scale",
+    "task_data",
+    "train_options",
+]
 
 
 class UsageError(ValueError):
@@ -56,7 +66,9 @@ _CHOICES = {
 def nearest(what: str, word: str, known: Any) -> str:
     """The sentence that answers a misspelt word."""
     near = difflib.get_close_matches(word, list(known), 1)
-    return f"unknown {what} {word!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}")
+    return f"unknown {what} {word!r}" + (
+        f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+    )
 
 
 def make_task(name: str, options: dict[str, str]) -> Task:
@@ -80,7 +92,14 @@ def make_task(name: str, options: dict[str, str]) -> Task:
         if key in _CHOICES and values[key] not in _CHOICES[key]:
             raise UsageError(nearest(key, values[key], _CHOICES[key]))
     task = replace(task, **values)
-    for key, least in (("epochs", 1), ("batch_size", 1), ("lr", 0), ("seed", 0), ("limit", 0), ("dropout", 0)):
+    for key, least in (
+        ("epochs", 1),
+        ("batch_size", 1),
+        ("lr", 0),
+        ("seed", 0),
+        ("limit", 0),
+        ("dropout", 0),
+    ):
         if getattr(task, key) < least:
             msg = f"{key}={getattr(task, key)}: expected at least {least}"
             raise UsageError(msg)
@@ -118,7 +137,9 @@ def build_model(task: Task) -> nn.Module:
 
 def scale(task: Task, images: Any) -> Any:
     """Images (n, side, side) as the network takes them: float32 (n, 1, side, side), about zero."""
-    x = normalize(images, levels=_SHAPES[task.data][1], mean=0.3 if task.data == "digits" else 0.1307, std=0.3081)
+    x = normalize(
+        images, levels=_SHAPES[task.data][1], mean=0.3 if task.data == "digits" else 0.1307, std=0.3081
+    )
     return x.reshape(len(x), 1, *x.shape[1:])
 
 

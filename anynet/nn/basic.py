@@ -37,10 +37,17 @@ class Linear(Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, device: str | None = None, dtype: Any = None
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
     ) -> None:
         if in_features < 0 or out_features < 0:
-            msg = f"Linear: sizes are not negative, got in_features={in_features}, out_features={out_features}"
+            msg = (
+                f"Linear: sizes are not negative, got in_features={in_features}, out_features={out_features}"
+            )
             raise ValueError(msg)
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(creation.empty((out_features, in_features), device=device, dtype=dtype))
@@ -66,7 +73,9 @@ class Linear(Module):
         return F.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        )
 
 
 class Flatten(Module):

@@ -122,7 +122,9 @@ class _Sequence(_Container):
         """Add an item at the end; returns the container."""
         name = str(len(self._items))
         if name in self._items:
-            msg = f"{type(self).__name__} has an item named {name!r} already; rebuild it with a new dictionary"
+            msg = (
+                f"{type(self).__name__} has an item named {name!r} already; rebuild it with a new dictionary"
+            )
             raise ValueError(msg)
         self._own()[name] = self._check(item, type(self).__name__)
         return self

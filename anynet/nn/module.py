@@ -192,7 +192,9 @@ class Module:
         """This module and all modules inside it."""
         return (module for _, module in self.named_modules())
 
-    def _tensors(self, kind: type, recurse: bool = True, once: bool = True) -> Iterator[tuple[str, Any, Module]]:
+    def _tensors(
+        self, kind: type, recurse: bool = True, once: bool = True
+    ) -> Iterator[tuple[str, Any, Module]]:
         seen: set[int] = set()
 
         def visit(module: Module, prefix: str, above: tuple[int, ...]) -> Iterator[tuple[str, Any, Module]]:
@@ -264,7 +266,9 @@ class Module:
                 problems.append(f"{k}: got {new}, expected {t.dtype}")
             values[k] = value
         if problems:
-            shown = "\n  ".join(problems[:20] + ([f"… and {len(problems) - 20} more"] if len(problems) > 20 else []))
+            shown = "\n  ".join(
+                problems[:20] + ([f"… and {len(problems) - 20} more"] if len(problems) > 20 else [])
+            )
             msg = f"the state does not fit {type(self).__name__}; nothing was changed:\n  {shown}"
             raise StateError(msg)
         with no_grad():
@@ -319,7 +323,11 @@ class Module:
         moved: list[tuple[Tensor, Any]] = []
         for _, t, _ in self._tensors(Tensor):
             data = t.data if device is None else move(t.data, device)
-            if kind is not None and t.dtype.is_floating and (kind.kind == "complex" or t.dtype.kind == "real"):
+            if (
+                kind is not None
+                and t.dtype.is_floating
+                and (kind.kind == "complex" or t.dtype.kind == "real")
+            ):
                 xp = backend_of(data)
                 native = dtypes.native(xp, kind)
                 data = data if data.dtype == native else xp.astype(data, native)
@@ -391,7 +399,9 @@ class Module:
     def register_forward_pre_hook(self, hook: Callable[..., Any]) -> Callable[[], None]:
         """Call ``hook(module, args)`` before forward; what it returns (not None) replaces the arguments."""
         self._forward_pre_hooks = (*self._forward_pre_hooks, hook)
-        return lambda: setattr(self, "_forward_pre_hooks", tuple(h for h in self._forward_pre_hooks if h is not hook))
+        return lambda: setattr(
+            self, "_forward_pre_hooks", tuple(h for h in self._forward_pre_hooks if h is not hook)
+        )
 
     # ----- showing -----
 

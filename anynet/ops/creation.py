@@ -17,7 +17,13 @@ __all__ = [
 
 
 def asarray(
-    obj: Any, /, *, dtype: Any = None, device: str | None = None, copy: bool | None = None, requires_grad: bool = False
+    obj: Any,
+    /,
+    *,
+    dtype: Any = None,
+    device: str | None = None,
+    copy: bool | None = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """A Tensor from a Tensor, an array of any backend, a Python scalar or nested lists.
 
@@ -28,7 +34,9 @@ def asarray(
     >>> an.asarray([[1, 2], [3, 4]]).dtype
     anynet.int64
     """
-    recorded = isinstance(obj, Tensor) and (obj.edge is not None and mode.recording or hasattr(obj.data, "level"))
+    recorded = isinstance(obj, Tensor) and (
+        (obj.edge is not None and mode.recording) or hasattr(obj.data, "level")
+    )
     if recorded and not requires_grad:  # or batched by vmap
         from anynet.autograd.fitting import cast_to
 
@@ -81,7 +89,9 @@ def empty(shape: int | Sequence[int], *, dtype: Any = None, device: str | None =
     return wrap(xp.empty(_shape(shape), dtype=dtypes.native(xp, _float(dtype)), device=where))
 
 
-def full(shape: int | Sequence[int], fill_value: Any, *, dtype: Any = None, device: str | None = None) -> Tensor:
+def full(
+    shape: int | Sequence[int], fill_value: Any, *, dtype: Any = None, device: str | None = None
+) -> Tensor:
     """An array filled with one value, whose type gives the dtype."""
     xp, where = _place(device)
     dtype = type(fill_value) if dtype is None else dtype
@@ -97,7 +107,13 @@ def eye(
 
 
 def arange(
-    start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None, device: str | None = None
+    start: float,
+    /,
+    stop: float | None = None,
+    step: float = 1,
+    *,
+    dtype: Any = None,
+    device: str | None = None,
 ) -> Tensor:
     """Numbers from start (included) to stop (excluded) by step; ints give int64."""
     xp, where = _place(device)
@@ -107,13 +123,22 @@ def arange(
 
 
 def linspace(
-    start: complex, stop: complex, /, num: int, *, dtype: Any = None, device: str | None = None, endpoint: bool = True
+    start: complex,
+    stop: complex,
+    /,
+    num: int,
+    *,
+    dtype: Any = None,
+    device: str | None = None,
+    endpoint: bool = True,
 ) -> Tensor:
     """`num` evenly spaced numbers from start to stop, which is included with `endpoint`."""
     xp, where = _place(device)
     if dtype is None:
         dtype = complex if isinstance(start, complex) or isinstance(stop, complex) else float
-    return wrap(xp.linspace(start, stop, num, dtype=dtypes.native(xp, dtype), device=where, endpoint=endpoint))
+    return wrap(
+        xp.linspace(start, stop, num, dtype=dtypes.native(xp, dtype), device=where, endpoint=endpoint)
+    )
 
 
 def _like(name: str, x: Any, dtype: Any, device: str | None, *args: Any) -> Tensor:
@@ -180,7 +205,8 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
         msg = f"meshgrid takes 1-d arrays, got shapes {', '.join(str(tuple(a.shape)) for a in arrays)}"
         raise ValueError(msg)
     wide = [
-        expand_dims(reshape(a, (-1,)), axis=tuple(d for d in range(n) if d != i)) for i, a in enumerate(arrays)
+        expand_dims(reshape(a, (-1,)), axis=tuple(d for d in range(n) if d != i))
+        for i, a in enumerate(arrays)
     ]
     out = broadcast_arrays(*wide)
     if indexing == "xy" and n > 1:

@@ -166,7 +166,9 @@ acosh.vjp(x=lambda g, x: g / conj(sqrt(x - 1) * sqrt(x + 1)))  # two roots: the 
 atanh.vjp(x=lambda g, x: g / conj(1 - x * x))
 
 atan2, hypot = _binary("atan2"), _binary("hypot")
-atan2.vjp(x1=lambda g, x1, x2: g * x2 / (x1 * x1 + x2 * x2), x2=lambda g, x1, x2: -g * x1 / (x1 * x1 + x2 * x2))
+atan2.vjp(
+    x1=lambda g, x1, x2: g * x2 / (x1 * x1 + x2 * x2), x2=lambda g, x1, x2: -g * x1 / (x1 * x1 + x2 * x2)
+)
 hypot.vjp(x1=lambda g, y, x1: g * _ratio(x1, y), x2=lambda g, y, x2: g * _ratio(x2, y))
 
 

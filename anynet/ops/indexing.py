@@ -155,7 +155,9 @@ def _plain_key(x: Tensor, key: Any) -> tuple[Any, bool]:
     for part in parts:
         if part is None or isinstance(part, (slice, EllipsisType, bool)):
             if isinstance(part, slice):
-                part = slice(*(None if v is None else operator.index(v) for v in (part.start, part.stop, part.step)))
+                part = slice(
+                    *(None if v is None else operator.index(v) for v in (part.start, part.stop, part.step))
+                )
             out.append(part)
             masks += isinstance(part, bool)
         elif isinstance(part, int):

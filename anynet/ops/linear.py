@@ -34,7 +34,9 @@ def _matmul(xp: Backend, a: Array, b: Array, /) -> Array:
 
 
 def _matmul_b(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
-    if len(b_shape) == 2 and len(a.shape) > 2:  # one matrix for a whole batch: contract the batch in one product
+    if (
+        len(b_shape) == 2 and len(a.shape) > 2
+    ):  # one matrix for a whole batch: contract the batch in one product
         return _matmul(conj(mT(reshape(a, (-1, a.shape[-1])))), reshape(g, (-1, g.shape[-1])))
     return _matmul(conj(mT(a)), g)
 
@@ -104,7 +106,9 @@ def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[
             raise ValueError(msg)
         left, right = list(range(n1 - axes, n1)), list(range(axes))
     else:
-        left, right = ([a % n if -n <= a < n else a for a in ax] for ax, n in zip(axes, (n1, n2), strict=True))
+        left, right = (
+            [a % n if -n <= a < n else a for a in ax] for ax, n in zip(axes, (n1, n2), strict=True)
+        )
         if len(left) != len(right):
             msg = f"tensordot: axes must be two sequences of equal length, got {axes}"
             raise ValueError(msg)

@@ -72,7 +72,9 @@ def _permute_dims(xp: Backend, x: Array, *, axes: tuple[int, ...]) -> Array:
     return xp.permute_dims(x, axes)
 
 
-_permute_dims.vjp(x=lambda g, axes: _permute_dims(g, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__))))
+_permute_dims.vjp(
+    x=lambda g, axes: _permute_dims(g, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)))
+)
 
 
 def permute_dims(x: Any, /, axes: Sequence[int]) -> Any:
@@ -146,7 +148,9 @@ def _concat(xp: Backend, *arrays: Array, axis: int) -> Array:
     return xp.concat(list(arrays), axis=axis)
 
 
-def _concat_rule(g: Any, need: tuple[bool, ...], arrays_shape: tuple[tuple[int, ...], ...], axis: int) -> list[Any]:
+def _concat_rule(
+    g: Any, need: tuple[bool, ...], arrays_shape: tuple[tuple[int, ...], ...], axis: int
+) -> list[Any]:
     from anynet.ops.indexing import getitem
 
     out: list[Any] = []
@@ -293,7 +297,9 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = Non
 def to_device(x: Any, /, device: str, *, stream: Any = None) -> Any:
     """The array on another device; the gradient travels back. `stream` must be None."""
     if stream is not None:
-        msg = f"to_device: stream={stream!r} is not supported; leave it out, copies are ordered by the backend"
+        msg = (
+            f"to_device: stream={stream!r} is not supported; leave it out, copies are ordered by the backend"
+        )
         raise ValueError(msg)
     if not isinstance(x, Tensor):
         return move(x, device)

@@ -98,7 +98,9 @@ def elu(xp: Backend, x: Array, /, *, alpha: float = 1.0) -> Array:
 
 
 elu.vjp(
-    x=lambda g, x, alpha: e.where(e.greater(x, 0.0), g, g * (alpha * e.exp(e.where(e.greater(x, 0.0), 0.0, x))))
+    x=lambda g, x, alpha: e.where(
+        e.greater(x, 0.0), g, g * (alpha * e.exp(e.where(e.greater(x, 0.0), 0.0, x)))
+    )
 )
 
 
@@ -194,7 +196,9 @@ def _gelu(xp: Backend, x: Array, /) -> Array:
 
 
 _gelu.vjp(
-    x=lambda g, x: g * (0.5 * (1.0 + erf(x * math.sqrt(0.5))) + x * e.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi)))
+    x=lambda g, x: (
+        g * (0.5 * (1.0 + erf(x * math.sqrt(0.5))) + x * e.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi)))
+    )
 )
 
 
@@ -249,7 +253,9 @@ def _logsumexp(xp: Backend, x: Array, *, axis: tuple[int, ...]) -> Array:
     top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
     total = xp.sum(xp.exp(x - top), axis=axis, keepdims=True)
     empty = total == 0  # all of them −∞: ln 0 without a warning
-    return xp.where(empty, xp.full_like(top, -math.inf), xp.log(xp.where(empty, xp.ones_like(total), total)) + top)
+    return xp.where(
+        empty, xp.full_like(top, -math.inf), xp.log(xp.where(empty, xp.ones_like(total), total)) + top
+    )
 
 
 _logsumexp.vjp(x=lambda g, y, x: g * e.exp(x - y))
@@ -362,7 +368,9 @@ def squared_error(xp: Backend, x: Array, target: Array, /) -> Array:
     return d * d
 
 
-squared_error.vjp(x=lambda g, x, target: g * (2 * (x - target)), target=lambda g, x, target: g * (2 * (target - x)))
+squared_error.vjp(
+    x=lambda g, x, target: g * (2 * (x - target)), target=lambda g, x, target: g * (2 * (target - x))
+)
 
 
 @primitive
@@ -450,7 +458,9 @@ _dropout.vjp(
 )
 
 
-def dropout(x: Any, p: float = 0.5, training: bool = True, *, mask_shape: tuple[int, ...] | None = None) -> Any:
+def dropout(
+    x: Any, p: float = 0.5, training: bool = True, *, mask_shape: tuple[int, ...] | None = None
+) -> Any:
     """Zero each element with probability p and scale the others by 1 / (1 − p) (Srivastava et al. 2014).
 
     The mask comes from integer thresholds on Philox words: the same seed gives the same bits on every backend. It is

@@ -25,7 +25,9 @@ def _known(x: Any) -> bool:
     return True
 
 
-def _install(name: str, function: Callable[[Any, Any], Any], *, reflected: bool = True, inplace: bool = True) -> None:
+def _install(
+    name: str, function: Callable[[Any, Any], Any], *, reflected: bool = True, inplace: bool = True
+) -> None:
     def forward(self: Tensor, other: Any, /) -> Any:
         return function(self, other) if _known(other) else NotImplemented
 

@@ -72,7 +72,9 @@ def _mean(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: bool
 
 
 _mean.vjp(
-    x=lambda g, x_shape, axis, keepdims: spread(g * (1.0 / _max(_count(x_shape, axis), 1)), x_shape, axis, keepdims)
+    x=lambda g, x_shape, axis, keepdims: spread(
+        g * (1.0 / _max(_count(x_shape, axis), 1)), x_shape, axis, keepdims
+    )
 )
 
 
@@ -173,7 +175,9 @@ def _prod_rule(g: Any, x: Any, axis: Any, keepdims: bool) -> Any:
         one = getitem(flat, (*body, slice(0, 1))) * 0 + 1
         left = concat([one, _cumprod(getitem(flat, (*body, slice(None, -1))), axis=last)], axis=last)
         back = flip(flat, axis=last)
-        right = flip(concat([one, _cumprod(getitem(back, (*body, slice(None, -1))), axis=last)], axis=last), axis=last)
+        right = flip(
+            concat([one, _cumprod(getitem(back, (*body, slice(None, -1))), axis=last)], axis=last), axis=last
+        )
         others = left * right
     else:
         others = flat * 0 + 1
@@ -229,7 +233,11 @@ def _cumprod_rule(g: Any, x: Any, axis: int) -> Any:
         r = at(g, k) + conj(at(x, k + 1)) * r
         rs.append(r)
     first = getitem(x, (*before, slice(0, 1), ...)) * 0 + 1
-    left = first if n == 1 else concat([first, _cumprod(getitem(x, (*before, slice(0, n - 1), ...)), axis=axis)], axis=axis)
+    left = (
+        first
+        if n == 1
+        else concat([first, _cumprod(getitem(x, (*before, slice(0, n - 1), ...)), axis=axis)], axis=axis)
+    )
     return stack(rs[::-1], axis=axis) * conj(left)
 
 
@@ -254,14 +262,18 @@ def _initial(x: Any, y: Any, axis: int, value: float) -> Any:
     return concat([start if isinstance(y, Tensor) else start.data, y], axis=axis)
 
 
-def cumulative_sum(x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Any:
+def cumulative_sum(
+    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Any:
     """Running sums along an axis, beginning with 0 where `include_initial`."""
     where = _one_axis(x, axis, "cumulative_sum")
     y = _cumsum(x, axis=where, dtype=dtype)
     return _initial(x, y, where, 0) if include_initial else y
 
 
-def cumulative_prod(x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Any:
+def cumulative_prod(
+    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Any:
     """Running products along an axis, beginning with 1 where `include_initial`."""
     where = _one_axis(x, axis, "cumulative_prod")
     y = _cumprod(x, axis=where, dtype=dtype)

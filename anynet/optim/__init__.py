@@ -4,8 +4,17 @@ from anynet.optim.clip import clip_grad_norm_, clip_grad_value_
 from anynet.optim.methods import SGD, Adagrad, Adam, AdamW, RMSprop
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.schedules import (
-    ConstantLR, CosineAnnealingLR, ExponentialLR, LambdaLR, LinearLR, LRScheduler, MultiStepLR, OneCycleLR,
-    ReduceLROnPlateau, SequentialLR, StepLR,
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+    StepLR,
 )  # fmt: skip
 
 __all__ = [

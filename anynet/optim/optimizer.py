@@ -68,7 +68,9 @@ class _Flat:
         out = []
         for i, p in enumerate(self.params):
             leaf = p.edge
-            if p.data is not self.value_views[i] or (type(leaf) is Leaf and leaf.buffer is not self.grad_views[i]):
+            if p.data is not self.value_views[i] or (
+                type(leaf) is Leaf and leaf.buffer is not self.grad_views[i]
+            ):
                 self.adopt(i)
             grad = leaf.grad if type(leaf) is Leaf else None
             if grad is None:
@@ -297,11 +299,15 @@ class Optimizer:
             raise ValueError(msg) from None
         sizes, own = [len(g["params"]) for g in groups], [len(g["params"]) for g in self.param_groups]
         if sizes != own:
-            msg = f"{type(self).__name__}: the state has groups of {sizes} parameters, this optimizer of {own}"
+            msg = (
+                f"{type(self).__name__}: the state has groups of {sizes} parameters, this optimizer of {own}"
+            )
             raise ValueError(msg)
         for group in groups:
             if missing := [k for k in self.defaults if k not in group]:
-                msg = f"{type(self).__name__}: the state lacks {', '.join(missing)}: it is another optimizer's"
+                msg = (
+                    f"{type(self).__name__}: the state lacks {', '.join(missing)}: it is another optimizer's"
+                )
                 raise ValueError(msg)
             self.check(group)
         params = [p for g in self.param_groups for p in g["params"]]

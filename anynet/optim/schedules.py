@@ -53,14 +53,18 @@ class LRScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule is: data only."""
-        return {name: getattr(self, name) for name in ("last_epoch", "base_lrs", *self._plain)} | {"lrs": self._now()}
+        return {name: getattr(self, name) for name in ("last_epoch", "base_lrs", *self._plain)} | {
+            "lrs": self._now()
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken; the rates are set as they were."""
         names = ("last_epoch", "base_lrs", *self._plain)
         missing = [n for n in (*names, "lrs") if n not in state]
         if missing or len(state["lrs"]) != len(self.base_lrs):
-            msg = f"{type(self).__name__}: not this schedule's state" + (f": it lacks {missing}" if missing else "")
+            msg = f"{type(self).__name__}: not this schedule's state" + (
+                f": it lacks {missing}" if missing else ""
+            )
             raise ValueError(msg)
         for name in names:
             setattr(self, name, state[name])
@@ -71,7 +75,10 @@ class LambdaLR(LRScheduler):
     """η_t = η_0 f(t); one function, or one a group."""
 
     def __init__(
-        self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | list[Callable[[int], float]], last_epoch: int = -1
+        self,
+        optimizer: Optimizer,
+        lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
+        last_epoch: int = -1,
     ) -> None:
         groups = len(optimizer.param_groups)
         self.lr_lambdas = lr_lambda if isinstance(lr_lambda, list) else [lr_lambda] * groups
@@ -87,7 +94,9 @@ class LambdaLR(LRScheduler):
 class StepLR(LRScheduler):
     """η is multiplied by gamma every `step_size` steps."""
 
-    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
+    ) -> None:
         if step_size < 1:
             msg = f"StepLR: step_size is at least 1, got {step_size}"
             raise ValueError(msg)
@@ -193,7 +202,11 @@ class SequentialLR(LRScheduler):
     """One schedule after another, each from its milestone on (warm-up, then cosine)."""
 
     def __init__(
-        self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int], last_epoch: int = -1
+        self,
+        optimizer: Optimizer,
+        schedulers: Sequence[LRScheduler],
+        milestones: Sequence[int],
+        last_epoch: int = -1,
     ) -> None:
         if len(milestones) != len(schedulers) - 1:
             msg = f"SequentialLR: {len(schedulers)} schedules need {len(schedulers) - 1} milestones, got {len(milestones)}"
@@ -221,7 +234,11 @@ class SequentialLR(LRScheduler):
 
     def state_dict(self) -> dict[str, Any]:
         """Where each schedule is."""
-        return {"last_epoch": self.last_epoch, "schedulers": [s.state_dict() for s in self.schedulers], "lrs": self._now()}
+        return {
+            "last_epoch": self.last_epoch,
+            "schedulers": [s.state_dict() for s in self.schedulers],
+            "lrs": self._now(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
@@ -306,12 +323,10 @@ class OneCycleLR(LRScheduler):
         if t > self.total_steps:
             msg = f"OneCycleLR: step {t}, but total_steps is {self.total_steps}"
             raise ValueError(msg)
-        start = 0.0
-        for i, (end, a, b, m, n) in enumerate(self._phases):
-            if t <= end or i == len(self._phases) - 1:
-                share = (t - start) / (end - start) if end != start else 0.0
-                break
-            start = end
+        which = next((i for i, phase in enumerate(self._phases) if t <= phase[0]), len(self._phases) - 1)
+        start = self._phases[which - 1][0] if which else 0.0
+        end, a, b, m, n = self._phases[which]
+        share = (t - start) / (end - start) if end != start else 0.0
         if self.cycle_momentum:
             value = self._between(m, n, share)
             for group, name in zip(self.optimizer.param_groups, self._momentum, strict=True):
@@ -326,7 +341,9 @@ class OneCycleLR(LRScheduler):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
         super().load_state_dict(state)
-        for group, name, value in zip(self.optimizer.param_groups, self._momentum, state["momenta"], strict=True):
+        for group, name, value in zip(
+            self.optimizer.param_groups, self._momentum, state["momenta"], strict=True
+        ):
             if name is not None:
                 group[name] = tuple(value) if name == "betas" else value
 
@@ -360,7 +377,12 @@ class ReduceLROnPlateau:
             msg = f"ReduceLROnPlateau: {len(self.min_lrs)} min_lr for {n} parameter groups"
             raise ValueError(msg)
         self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
-        self.threshold, self.threshold_mode, self.cooldown, self.eps = threshold, threshold_mode, cooldown, eps
+        self.threshold, self.threshold_mode, self.cooldown, self.eps = (
+            threshold,
+            threshold_mode,
+            cooldown,
+            eps,
+        )
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
 

@@ -1,7 +1,16 @@
 """Training: fit, evaluate and predict, metrics, progress, checkpoints."""
 
 from anynet.train.checkpoint import CheckpointError, load, save
-from anynet.train.loop import Callback, EarlyStopping, History, Interrupted, NonFiniteLossError, evaluate, fit, predict
+from anynet.train.loop import (
+    Callback,
+    EarlyStopping,
+    History,
+    Interrupted,
+    NonFiniteLossError,
+    evaluate,
+    fit,
+    predict,
+)
 from anynet.train.metrics import METRICS, accuracy
 
 __all__ = [

@@ -32,7 +32,16 @@ from anynet.train.metrics import Metric, metric
 from anynet.train.progress import Progress
 from anynet_backends import resolve
 
-__all__ = ["Callback", "EarlyStopping", "History", "Interrupted", "NonFiniteLossError", "evaluate", "fit", "predict"]
+__all__ = [
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "Interrupted",
+    "NonFiniteLossError",
+    "evaluate",
+    "fit",
+    "predict",
+]
 
 LOSSES: dict[str, Callable[..., Any]] = {
     "cross_entropy": F.cross_entropy, "mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss,
@@ -59,7 +68,9 @@ class History(list[dict[str, Any]]):
         if not self or name not in self[0]:
             known = list(self[0]) if self else []
             near = difflib.get_close_matches(name, known, 1)
-            msg = f"history has no {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; it has {known}")
+            msg = f"history has no {name!r}" + (
+                f"; did you mean {near[0]!r}?" if near else f"; it has {known}"
+            )
             raise KeyError(msg)
         return [record[name] for record in self]
 
@@ -127,7 +138,9 @@ class EarlyStopping(Callback):
 def _named(kind: str, name: str, table: dict[str, Any]) -> Any:
     if name not in table:
         near = difflib.get_close_matches(name, table, 1)
-        msg = f"unknown {kind} {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(table)}")
+        msg = f"unknown {kind} {name!r}" + (
+            f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(table)}"
+        )
         raise ValueError(msg)
     return table[name]
 
@@ -305,7 +318,9 @@ def fit(
     if len(loader) == 0:
         msg = "fit: the training data are empty"
         raise ValueError(msg)
-    val_loader = None if val is None else _loader(val, max(batch_size, 256), shuffle=False, seed=0, device=where)
+    val_loader = (
+        None if val is None else _loader(val, max(batch_size, 256), shuffle=False, seed=0, device=where)
+    )
     if isinstance(optimizer, str):
         optimizer = _named("optimizer", optimizer, OPTIMIZERS)
     if not isinstance(optimizer, optim.Optimizer):
@@ -365,7 +380,9 @@ def fit(
             if val_loader is not None:
                 record |= {
                     f"val_{k}": v
-                    for k, v in evaluate(model, val_loader, loss=function, metrics=metrics, device=where).items()
+                    for k, v in evaluate(
+                        model, val_loader, loss=function, metrics=metrics, device=where
+                    ).items()
                 }
             record["lr"] = float(optimizer.param_groups[0]["lr"])
             record["seconds"] = time.perf_counter() - began

@@ -49,6 +49,8 @@ def metric(name: str | Metric) -> tuple[str, Metric]:
         return getattr(name, "__name__", "metric"), name
     if name not in METRICS:
         near = difflib.get_close_matches(name, METRICS, 1)
-        msg = f"unknown metric {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(METRICS)}")
+        msg = f"unknown metric {name!r}" + (
+            f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(METRICS)}"
+        )
         raise ValueError(msg)
     return name, METRICS[name]

@@ -13,7 +13,9 @@ __all__ = ["Progress", "line"]
 def line(epoch: int, epochs: int, record: Mapping[str, Any]) -> str:
     """One epoch as text: ``epoch  3/10  loss 0.1234  val_accuracy 0.9750  1.2 s``."""
     parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}"]
-    parts += [f"{k} {v:.4f}" for k, v in record.items() if isinstance(v, float) and k not in ("seconds", "lr")]
+    parts += [
+        f"{k} {v:.4f}" for k, v in record.items() if isinstance(v, float) and k not in ("seconds", "lr")
+    ]
     if "lr" in record:
         parts.append(f"lr {record['lr']:.3g}")
     if "seconds" in record:
@@ -54,7 +56,9 @@ class Progress:
         """Redraw the bar, at most ten times a second."""
         if self.live is not None and (now := time.monotonic()) - self._last > 0.1:
             self._last = now
-            self.live.update(self.task, completed=done, epoch=f"{epoch}/{self.epochs}", note=f"loss {loss:.4f}")
+            self.live.update(
+                self.task, completed=done, epoch=f"{epoch}/{self.epochs}", note=f"loss {loss:.4f}"
+            )
 
     def epoch(self, epoch: int, record: Mapping[str, Any]) -> None:
         """Print the line of a finished epoch."""

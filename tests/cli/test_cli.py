@@ -28,7 +28,11 @@ def test_train_eval_predict_resume_digits(tmp_path, capsys):
     from anynet.data import load
 
     x, y = load("digits", "test")
-    images.write_bytes(gzip.compress(bytes([0, 0, 8, 3, *len(x[:50]).to_bytes(4, "big"), 0, 0, 0, 8, 0, 0, 0, 8]) + x[:50].tobytes()))
+    images.write_bytes(
+        gzip.compress(
+            bytes([0, 0, 8, 3, *len(x[:50]).to_bytes(4, "big"), 0, 0, 0, 8, 0, 0, 0, 8]) + x[:50].tobytes()
+        )
+    )
     assert main(["predict", run, str(images)]) == 0
     said = [int(line) for line in capsys.readouterr().out.split()]
     assert sum(a == b for a, b in zip(said, y[:50], strict=True)) > 43

@@ -121,7 +121,9 @@ def test_functions_take_pytorchs_arguments():
 
 
 def test_linear_to_second_order():
-    arrays = [an.asarray(draw(*s, seed=i), requires_grad=True) for i, s in enumerate([(2, 3, 4), (5, 4), (5,)])]
+    arrays = [
+        an.asarray(draw(*s, seed=i), requires_grad=True) for i, s in enumerate([(2, 3, 4), (5, 4), (5,)])
+    ]
     assert gradcheck(F.linear, arrays)
     assert gradgradcheck(F.linear, arrays)
 
@@ -221,12 +223,20 @@ def test_same_seed_same_network_on_every_device():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: nn.Linear(4, 3)(an.ones((2, 5))), ValueError, r"Linear 4→3\)\n  got \(2, 5\): last axis 5, exp"),
+        (
+            lambda: nn.Linear(4, 3)(an.ones((2, 5))),
+            ValueError,
+            r"Linear 4→3\)\n  got \(2, 5\): last axis 5, exp",
+        ),
         (lambda: F.linear(an.ones((2, 5)), an.ones((3, 4))), ValueError, "expected"),
         (lambda: F.linear(an.ones((2, 4)), an.ones((3, 4)), an.ones(4)), ValueError, r"bias of shape \(4,\)"),
         (lambda: nn.Linear(-1, 3), ValueError, "in_features=-1"),
         (lambda: nn.Embedding(3, 2)(an.asarray([0, 3])), IndexError, "index 3 is out of range"),
-        (lambda: nn.Embedding(3, 2)(an.asarray([0.0, 1.0])), TypeError, "indices must be integers, got float32"),
+        (
+            lambda: nn.Embedding(3, 2)(an.asarray([0.0, 1.0])),
+            TypeError,
+            "indices must be integers, got float32",
+        ),
         (lambda: nn.Embedding(3, 2, padding_idx=3), ValueError, "padding_idx 3 is out of range"),
         (lambda: nn.GELU("erf"), ValueError, "'none' or 'tanh', got 'erf'"),
         (lambda: nn.Flatten(3)(an.ones((2, 3))), ValueError, "cannot merge axes 3 to -1"),

@@ -99,7 +99,9 @@ def test_the_same_on_every_device():
     for device in ("cpu", "strict:device1", "torch:cpu"):
         random.manual_seed(9)
         t = blank(4, 5, device=device)
-        drawn.append([f(t).numpy().copy() for f in (init.uniform_, init.normal_, init.trunc_normal_, init.orthogonal_)])
+        drawn.append(
+            [f(t).numpy().copy() for f in (init.uniform_, init.normal_, init.trunc_normal_, init.orthogonal_)]
+        )
     for other in drawn[1:]:
         for a, b in zip(drawn[0], other, strict=True):
             np.testing.assert_array_equal(a, b)

@@ -148,7 +148,10 @@ def test_cross_entropy_details():
     x = an.asarray(draw(3, 4), requires_grad=True)
     assert math.isnan(F.cross_entropy(x, an.asarray([-100, -100, -100])).item())
     assert F.cross_entropy(x, an.asarray([7, 1, 7]), ignore_index=7).shape == ()
-    assert F.cross_entropy(x, [0, 1, 2]).item() == F.cross_entropy(x, np.asarray([0, 1, 2], dtype=np.uint8)).item()
+    assert (
+        F.cross_entropy(x, [0, 1, 2]).item()
+        == F.cross_entropy(x, np.asarray([0, 1, 2], dtype=np.uint8)).item()
+    )
     big = an.asarray([[1e4, 0.0], [0.0, 1e4]], requires_grad=True)
     F.cross_entropy(big, an.asarray([1, 1])).backward()
     assert np.isfinite(big.grad.numpy()).all()
@@ -207,23 +210,43 @@ def test_dtypes():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda x: F.mse_loss(x, an.zeros((4, 1))), ValueError, r"\(4, 3\), target \(4, 1\).*nothing is broadcast"),
+        (
+            lambda x: F.mse_loss(x, an.zeros((4, 1))),
+            ValueError,
+            r"\(4, 3\), target \(4, 1\).*nothing is broadcast",
+        ),
         (lambda x: F.l1_loss(x, an.zeros((3,))), ValueError, "nothing is broadcast"),
         (lambda x: F.mse_loss(an.zeros(3, dtype=an.int64), an.zeros(3)), TypeError, "floating-point"),
         (lambda x: F.mse_loss(x, x, "avg"), ValueError, "'mean', 'sum' or 'none', got 'avg'"),
         (lambda x: F.huber_loss(x, x, delta=0), ValueError, "delta is positive"),
         (lambda x: F.smooth_l1_loss(x, x, beta=-1), ValueError, "beta is not negative"),
-        (lambda x: F.cross_entropy(x, [0, 1, 3, 0]), IndexError, "class index 3 is out of range for 3 classes"),
+        (
+            lambda x: F.cross_entropy(x, [0, 1, 3, 0]),
+            IndexError,
+            "class index 3 is out of range for 3 classes",
+        ),
         (lambda x: F.cross_entropy(x, [0, 1, -1, 0]), IndexError, "class index -1"),
         (lambda x: F.cross_entropy(x, [0, 1]), ValueError, r"shape \(4,\), got \(2,\)"),
-        (lambda x: F.cross_entropy(x, [0.0, 1.0, 1.0, 0.0]), TypeError, "class indices are integers, got float32"),
-        (lambda x: F.cross_entropy(x, [0, 1, 1, 0], an.ones(2)), ValueError, r"weight has shape \(2,\), expected"),
+        (
+            lambda x: F.cross_entropy(x, [0.0, 1.0, 1.0, 0.0]),
+            TypeError,
+            "class indices are integers, got float32",
+        ),
+        (
+            lambda x: F.cross_entropy(x, [0, 1, 1, 0], an.ones(2)),
+            ValueError,
+            r"weight has shape \(2,\), expected",
+        ),
         (lambda x: F.cross_entropy(x, [0, 1, 1, 0], label_smoothing=2.0), ValueError, "between 0 and 1"),
         (lambda x: F.cross_entropy(an.asarray(1.0), [0]), ValueError, "got a scalar"),
         (lambda x: F.nll_loss(x, [0, 1, 3, 0]), IndexError, "class index 3"),
         (lambda x: F.binary_cross_entropy(x, x), ValueError, "probabilities between 0 and 1"),
         (lambda x: an.nn.MSELoss("avg"), ValueError, "'avg'"),
-        (lambda x: F.cross_entropy(x, an.asarray([0, 1, 1, 0], device="strict")), ValueError, "'cpu'.*'strict"),
+        (
+            lambda x: F.cross_entropy(x, an.asarray([0, 1, 1, 0], device="strict")),
+            ValueError,
+            "'cpu'.*'strict",
+        ),
     ],
 )
 def test_refusals(call, error, words):

@@ -104,8 +104,14 @@ def test_state_goes_in_place_and_back():
             lambda s: s.update({"first.biass": s.pop("first.bias")}),
             r"unexpected first.biass \(did you mean first.bias\?\)",
         ),
-        (lambda s: s.update({"blocks.1.scale": an.ones(7)}), r"blocks.1.scale: got shape \(7,\), expected \(3,\)"),
-        (lambda s: s.update({"first.bias": an.ones(3, dtype=an.complex64)}), "got complex64, expected float32"),
+        (
+            lambda s: s.update({"blocks.1.scale": an.ones(7)}),
+            r"blocks.1.scale: got shape \(7,\), expected \(3,\)",
+        ),
+        (
+            lambda s: s.update({"first.bias": an.ones(3, dtype=an.complex64)}),
+            "got complex64, expected float32",
+        ),
     ],
 )
 def test_a_refused_state_changes_nothing(change, words):
@@ -121,7 +127,10 @@ def test_a_refused_state_changes_nothing(change, words):
 
 def test_not_strict():
     net = nn.Linear(2, 2)
-    assert net.load_state_dict({"weight": an.zeros((2, 2)), "other": an.ones(1)}, strict=False) == (["bias"], ["other"])
+    assert net.load_state_dict({"weight": an.zeros((2, 2)), "other": an.ones(1)}, strict=False) == (
+        ["bias"],
+        ["other"],
+    )
     assert net.weight.tolist() == [[0.0, 0.0], [0.0, 0.0]]
     with pytest.raises(nn.StateError, match="got shape"):
         net.load_state_dict({"weight": an.zeros((3, 2))}, strict=False)
@@ -349,7 +358,9 @@ def test_lists_and_dicts():
 def test_state_of_containers_is_pytorchs(tmp_path):
     torch = pytest.importorskip("torch", reason="the state is PyTorch's")
     T = torch.nn
-    ours = nn.ModuleDict({"a": nn.ModuleList([nn.Linear(2, 3)]), "b": nn.Sequential(nn.ReLU(), nn.Linear(3, 1))})
+    ours = nn.ModuleDict(
+        {"a": nn.ModuleList([nn.Linear(2, 3)]), "b": nn.Sequential(nn.ReLU(), nn.Linear(3, 1))}
+    )
     theirs = T.ModuleDict({"a": T.ModuleList([T.Linear(2, 3)]), "b": T.Sequential(T.ReLU(), T.Linear(3, 1))})
     assert list(ours.state_dict()) == list(theirs.state_dict())
     assert ours.load_state_dict({k: v.numpy() for k, v in theirs.state_dict().items()}) == ([], [])

@@ -35,7 +35,9 @@ def network(device="cpu"):
 
 def data(device="cpu"):
     an.random.manual_seed(2)
-    return an.Tensor(an.random.normal((8, 3)), device=device), an.Tensor(an.random.normal((8, 2)), device=device)
+    return an.Tensor(an.random.normal((8, 3)), device=device), an.Tensor(
+        an.random.normal((8, 2)), device=device
+    )
 
 
 def groups(net, torch_like=False):
@@ -217,7 +219,10 @@ SCHEDULES = [
     ("LambdaLR", {"lr_lambda": lambda t: 0.9**t}),
     ("CosineAnnealingLR", {"T_max": 6, "eta_min": 0.001}),
     ("OneCycleLR", {"max_lr": 0.3, "total_steps": 40}),
-    ("OneCycleLR", {"max_lr": [0.3, 0.1], "total_steps": 40, "three_phase": True, "anneal_strategy": "linear"}),
+    (
+        "OneCycleLR",
+        {"max_lr": [0.3, 0.1], "total_steps": 40, "three_phase": True, "anneal_strategy": "linear"},
+    ),
 ]
 
 
@@ -231,7 +236,9 @@ def test_schedule_equals_torch(name, options):
     theirs = getattr(torch.optim.lr_scheduler, name)(b, **options)
     for _ in range(30):
         assert ours.get_last_lr() == pytest.approx(theirs.get_last_lr(), rel=1e-14)
-        assert [g["momentum"] for g in a.param_groups] == pytest.approx([g["momentum"] for g in b.param_groups])
+        assert [g["momentum"] for g in a.param_groups] == pytest.approx(
+            [g["momentum"] for g in b.param_groups]
+        )
         b.step()
         ours.step()
         theirs.step()
@@ -239,7 +246,10 @@ def test_schedule_equals_torch(name, options):
 
 def test_sequential_schedule_equals_torch():
     torch = pytest.importorskip("torch", reason="torch is the oracle")
-    a, b = optim.SGD([an.Parameter([1.0])], lr=0.2), torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.2)
+    a, b = (
+        optim.SGD([an.Parameter([1.0])], lr=0.2),
+        torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.2),
+    )
     s = torch.optim.lr_scheduler
     ours = optim.SequentialLR(a, [optim.LinearLR(a, 0.1, total_iters=4), optim.CosineAnnealingLR(a, 10)], [4])
     theirs = s.SequentialLR(b, [s.LinearLR(b, 0.1, total_iters=4), s.CosineAnnealingLR(b, 10)], [4])
@@ -250,10 +260,15 @@ def test_sequential_schedule_equals_torch():
         theirs.step()
 
 
-@pytest.mark.parametrize("options", [{}, {"mode": "max", "threshold_mode": "abs"}, {"cooldown": 2, "min_lr": 0.01}])
+@pytest.mark.parametrize(
+    "options", [{}, {"mode": "max", "threshold_mode": "abs"}, {"cooldown": 2, "min_lr": 0.01}]
+)
 def test_plateau_equals_torch(options):
     torch = pytest.importorskip("torch", reason="torch is the oracle")
-    a, b = optim.SGD([an.Parameter([1.0])], lr=0.2), torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.2)
+    a, b = (
+        optim.SGD([an.Parameter([1.0])], lr=0.2),
+        torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.2),
+    )
     ours = optim.ReduceLROnPlateau(a, patience=1, factor=0.5, **options)
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(b, patience=1, factor=0.5, **options)
     for metric in (1.0, 0.9, 0.91, 0.92, 0.93, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6):

@@ -37,8 +37,9 @@ def test_learns_the_digits():
     history = an.fit(net, digits(n=1442), digits("test"), epochs=8, lr=3e-3, **OPTIONS)
     assert history[-1]["val_accuracy"] > 0.93
     assert history.column("loss")[-1] < history.column("loss")[0]
-    assert an.evaluate(net, digits("test"), loss="cross_entropy", metrics=["accuracy"])["accuracy"] == (
-        history[-1]["val_accuracy"]
+    assert (
+        an.evaluate(net, digits("test"), loss="cross_entropy", metrics=["accuracy"])["accuracy"]
+        == (history[-1]["val_accuracy"])
     )
     assert an.predict(net, digits("test")[0]).shape == (355, 10)
 
@@ -113,7 +114,9 @@ def test_early_stopping_and_the_run_folder(tmp_path):
     best = network()
     best.load_state_dict(an.load(folder / "best.safetensors"))
     losses = history.column("val_loss")
-    assert an.evaluate(best, digits("test"), loss="cross_entropy")["loss"] == pytest.approx(min(losses), rel=1e-6)
+    assert an.evaluate(best, digits("test"), loss="cross_entropy")["loss"] == pytest.approx(
+        min(losses), rel=1e-6
+    )
 
 
 def test_same_training_on_strict_device():
@@ -157,14 +160,23 @@ def test_a_run_is_not_overwritten(tmp_path):
 
 
 def test_checkpoint_round_trip_and_bad_files(tmp_path):
-    tree = {"a": an.asarray([1.0, 2.0]), "b": [1, {"c": (True, None, "x", math.inf)}], "d": {3: an.asarray([1])}}
+    tree = {
+        "a": an.asarray([1.0, 2.0]),
+        "b": [1, {"c": (True, None, "x", math.inf)}],
+        "d": {3: an.asarray([1])},
+    }
     file = an.save(tmp_path / "c.safetensors", tree)
     back = an.load(file)
     assert back["a"].tolist() == [1.0, 2.0]
     assert back["b"] == tree["b"]
     assert back["d"][3].tolist() == [1]
     raw = file.read_bytes()
-    for name, content in (("short", raw[:-3]), ("head", raw[:20]), ("foreign", b"PK\x03\x04" + b"0" * 50), ("empty", b"")):
+    for name, content in (
+        ("short", raw[:-3]),
+        ("head", raw[:20]),
+        ("foreign", b"PK\x03\x04" + b"0" * 50),
+        ("empty", b""),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(CheckpointError):
             an.load(tmp_path / name)
@@ -173,7 +185,13 @@ def test_checkpoint_round_trip_and_bad_files(tmp_path):
     with pytest.raises(TypeError, match=r"b\.c"):
         an.save(file, {"b": {"c": object()}})
     assert file.read_bytes() == raw
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.safetensors", "empty", "foreign", "head", "short"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "c.safetensors",
+        "empty",
+        "foreign",
+        "head",
+        "short",
+    ]
 
 
 def test_weights_are_ordinary_safetensors(tmp_path):

@@ -125,8 +125,8 @@ def _class_weight(name: str, weight: Any, input: Any, classes: int) -> Any:
 
 def _indices(
     name: str, target: Any, shape: tuple[int, ...], classes: int, ignore_index: int, device: str
-) -> Any:
-    """Class indices as a flat plain array, checked, with −1 for those to ignore."""
+) -> tuple[Any, bool]:
+    """Class indices as a flat plain array, checked, with −1 for those to ignore; and whether none is known to be."""
     plain = to_plain(target, device=None if hasattr(target, "shape") else device)
     xp = backend_of(plain)
     if xp.device_of(plain) != device:
@@ -141,13 +141,16 @@ def _indices(
         msg = f"{name}: class indices are integers, got {got}; probabilities have the shape of the input, {shape}"
         raise TypeError(msg)
     flat = xp.astype(xp.reshape(plain, (-1,)), xp.int64)
+    if _readable(flat) and 0 not in flat.shape and not 0 <= ignore_index < classes:
+        if int(xp.min(flat)) >= 0 and int(xp.max(flat)) < classes:
+            return flat, True
     ignored = flat == ignore_index
     wrong = xp.logical_and(xp.logical_not(ignored), xp.logical_or(flat < 0, flat >= classes))
     if _readable(flat) and bool(xp.any(wrong)):
         bad = int(flat[xp.argmax(xp.astype(wrong, xp.int64))])
         msg = f"{name}: class index {bad} is out of range for {classes} classes"
         raise IndexError(msg)
-    return xp.where(ignored, xp.full_like(flat, -1), flat)
+    return xp.where(ignored, xp.full_like(flat, -1), flat), False
 
 
 def cross_entropy(
@@ -187,10 +190,10 @@ def cross_entropy(
             q = q * w
         losses = -sum(q * log_softmax(rows, axis=1), axis=1)
     else:
-        index = _indices("cross_entropy", target, shape, classes, ignore_index, _device(input))
+        index, all_count = _indices("cross_entropy", target, shape, classes, ignore_index, _device(input))
         losses = cross_entropy_rows(rows, *_given(index, w), smoothing=float(label_smoothing))
         if reduction == "mean":
-            return _weighted_mean(losses, index, w)
+            return mean(losses) if all_count and w is None else _weighted_mean(losses, index, w)
     if reduction == "none":
         return reshape(losses, (shape[0], *shape[2:]) if len(shape) > 1 else ())
     return _reduce(losses, reduction)
@@ -202,9 +205,13 @@ def _weighted_mean(losses: Any, index: Any, weight: Any) -> Any:
         live = xp.astype(index >= 0, unwrap(losses).dtype)
     else:
         safe = xp.where(index < 0, xp.zeros_like(index), index)
-        live = xp.where(index < 0, xp.zeros_like(xp.take(weight, safe, axis=0)), xp.take(weight, safe, axis=0))
+        live = xp.where(
+            index < 0, xp.zeros_like(xp.take(weight, safe, axis=0)), xp.take(weight, safe, axis=0)
+        )
     total = xp.sum(live)
-    total = xp.where(total == 0, xp.full_like(total, float("nan")), total)  # nothing counted: NaN, without a warning
+    total = xp.where(
+        total == 0, xp.full_like(total, float("nan")), total
+    )  # nothing counted: NaN, without a warning
     return sum(losses) / (total if type(total) is xp.array_type else xp.asarray(total))
 
 
@@ -224,10 +231,10 @@ def nll_loss(
         raise ValueError(msg)
     classes = shape[1] if len(shape) > 1 else shape[0]
     w = _class_weight("nll_loss", weight, input, classes)
-    index = _indices("nll_loss", target, shape, classes, ignore_index, _device(input))
+    index, all_count = _indices("nll_loss", target, shape, classes, ignore_index, _device(input))
     losses = nll_rows(_rows(input), *_given(index, w))
     if reduction == "mean":
-        return _weighted_mean(losses, index, w)
+        return mean(losses) if all_count and w is None else _weighted_mean(losses, index, w)
     if reduction == "none":
         return reshape(losses, (shape[0], *shape[2:]) if len(shape) > 1 else ())
     return _reduce(losses, reduction)
@@ -259,5 +266,9 @@ def binary_cross_entropy_with_logits(
     (1 − t) x + (1 + (p − 1) t) ln(1 + e^{−x}), with p = `pos_weight`, the weight of positive targets. Shapes equal.
     """
     target = _target("binary_cross_entropy_with_logits", input, target)
-    loss = logit_cross_entropy(input, target) if pos_weight is None else logit_cross_entropy(input, target, pos_weight)
+    loss = (
+        logit_cross_entropy(input, target)
+        if pos_weight is None
+        else logit_cross_entropy(input, target, pos_weight)
+    )
     return _weighted(loss, weight, reduction)
