@@ -216,8 +216,8 @@ def _error(a: Any, b: Any) -> float:
     a, b = host.asarray(a, dtype="float64"), host.asarray(b, dtype="float64")
     if a.shape != b.shape:
         return math.inf
-    scale = float((b * b).sum()) ** 0.5
-    difference = float(((a - b) ** 2).sum()) ** 0.5
+    scale: float = float((b * b).sum()) ** 0.5
+    difference: float = float(((a - b) ** 2).sum()) ** 0.5
     return difference / scale if scale else difference
 
 
