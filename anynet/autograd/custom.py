@@ -9,7 +9,16 @@ from typing import Any
 
 from anynet.autograd.engine import GradientError, Pick, custom_node
 from anynet.autograd.tree import flatten, unflatten
-from anynet.autograd.vmap import active_levels, from_levels, levels_of, rebatch, running, strip
+from anynet.autograd.vmap import (
+    VmapError,
+    active_levels,
+    from_levels,
+    is_batched,
+    levels_of,
+    rebatch,
+    running,
+    strip,
+)
 from anynet.tensor import Tensor, mode, wrap
 
 __all__ = ["custom_vjp"]
@@ -86,6 +95,11 @@ class custom_vjp:
 
         def rule(g: Any, differentiable: bool) -> list[Any]:
             gs = g if isinstance(g, tuple) else (g,)
+            if is_batched(*gs):
+                msg = (
+                    f"{name}: vmap over a pull-back through custom_vjp is not supported; call vjp inside vmap"
+                )
+                raise VmapError(msg)
             boxed = [
                 rebatch(x if isinstance(x, Tensor) else wrap(x), at)
                 for x, at in zip(gs, out_levels, strict=True)

@@ -30,7 +30,7 @@ from anynet.autograd.engine import GradientError, backprop, custom_node, depends
 from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import PRIMITIVES
 from anynet.autograd.tree import flatten, map_tree, unflatten
-from anynet.autograd.vmap import active_levels, from_levels, levels_of, rebatch, strip, to_levels
+from anynet.autograd.vmap import VmapError, active_levels, from_levels, levels_of, rebatch, strip, to_levels
 from anynet.tensor import Leaf, Tensor, mode, to_plain, wrap
 from anynet_backends import backend_of
 
@@ -337,14 +337,19 @@ def _linearize(
             raise ValueError(msg)
         vs = [_cotangent(x, y, what) for x, y in zip(given, leaves, strict=True)]
         again = mode.recording and (keep or any(x.edge is not None for x in vs))
+        deeper = any(set(levels_of(x)) - set(levels_of(y)) for x, y in zip(vs, leaves, strict=True))
+        if deeper and any(levels_of(y) for y in leaves):
+            msg = f"{what}: the pull-back of a result batched by one vmap was called inside another; call {what} there"
+            raise VmapError(msg)
         roots = []
         for x, y in zip(vs, leaves, strict=True):
             edge = strip(y).edge
             if edge is not None and y.dtype.is_floating:
-                g = from_levels(x, levels_of(y))
-                roots.append((edge, g if again else g.data))
-        grads = _pull(roots, inputs, again, retain=True) if roots else [None] * len(inputs.inputs)
-        return tuple(inputs.collect(grads))
+                g = x if deeper else from_levels(x, levels_of(y))
+                roots.append((edge, g if again or deeper else g.data))
+        grads = _pull(roots, inputs, again or deeper, retain=True) if roots else [None] * len(inputs.inputs)
+        out = tuple(inputs.collect(grads))
+        return map_tree(_cut, out) if deeper and not again else out
 
     return result, aux, pull, keep
 

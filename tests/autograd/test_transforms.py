@@ -197,6 +197,14 @@ def test_vjp_and_jvp():
         jvp(an.sin, (x,), ())
 
 
+def test_vmap_of_a_pull_back():
+    x = arr([1.0, 2.0, 3.0])
+    _, pull = vjp(lambda x: an.stack([an.sum(x * x), x[0] * x[1]]), x)
+    (rows,) = vmap(pull)(an.eye(2, dtype=F64))
+    close(rows, arr([[2.0, 4.0, 6.0], [2.0, 1.0, 0.0]]))
+    assert not rows.requires_grad
+
+
 def test_complex_jvp():
     z = an.asarray([1.0 + 2j, 0.5 - 1j], dtype=an.complex128)
     t = an.asarray([1j, 2.0 + 1j], dtype=an.complex128)
