@@ -341,8 +341,10 @@ class Tensor:
             msg = f"assign_ of shape {tuple(source.shape)} to a Tensor of shape {self.shape}"
             raise ValueError(msg)
         xp = backend_of(self.data)
-        if backend_of(source) is not xp or xp.device_of(source) != xp.device_of(self.data):
-            source = move(source, self.device)
+        here = backend_of(source)
+        if here is not xp or here.device_of(source) != self.device:
+            want = dtypes.native(here, self.dtype)  # converted first: the device may lack the source's dtype
+            source = move(source if source.dtype == want else here.astype(source, want), self.device)
         self.data[...] = source if source.dtype == self.data.dtype else xp.astype(source, self.data.dtype)
         return self
 
