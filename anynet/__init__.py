@@ -46,9 +46,11 @@ from anynet.ops.elementwise import *
 from anynet.ops.indexing import index_add as index_add
 from anynet.ops.indexing import take as take
 from anynet.ops.indexing import take_along_axis as take_along_axis
+from anynet.ops.inspection import *
 from anynet.ops.linear import *
 from anynet.ops.manipulation import *
 from anynet.ops.reductions import *
+from anynet.ops.searching import *
 from anynet.tensor import Buffer as Buffer
 from anynet.tensor import Parameter as Parameter
 from anynet.tensor import Tensor as Tensor

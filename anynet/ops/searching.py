@@ -1,0 +1,139 @@
+"""Sorting, searching and sets. Values are gathered, so they are differentiable; positions are piecewise constant."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from anynet.autograd.primitive import primitive
+from anynet.ops.indexing import take, take_along_axis
+from anynet.ops.manipulation import axes_of, reshape
+from anynet.tensor import Tensor, unwrap, wrap
+from anynet_backends import Array, Backend, backend_of
+
+__all__ = [
+    "argsort", "isin", "nonzero", "searchsorted", "sort", "unique_all", "unique_counts", "unique_inverse", "unique_values",
+]  # fmt: skip
+
+
+@primitive(name="argsort")
+def _argsort(xp: Backend, x: Array, *, axis: int, descending: bool, stable: bool) -> Array:
+    return xp.argsort(x, axis=axis, descending=descending, stable=stable)
+
+
+_argsort.piecewise_constant()
+
+
+def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
+    """The indices that sort x along an axis."""
+    return _argsort(x, axis=axes_of(axis, len(x.shape))[0], descending=descending, stable=stable)
+
+
+def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
+    """x sorted along an axis; the gradient goes back to where each element came from."""
+    (where,) = axes_of(axis, len(x.shape))
+    if isinstance(x, Tensor) and x.edge is None:
+        plain = x.data
+        return wrap(backend_of(plain).sort(plain, axis=where, descending=descending, stable=stable))
+    order = _argsort(x, axis=where, descending=descending, stable=stable)
+    return take_along_axis(x, order, axis=where)
+
+
+@primitive(name="searchsorted")
+def _searchsorted(xp: Backend, x1: Array, x2: Array, /, *, side: str) -> Array:
+    return xp.searchsorted(x1, x2, side=side)
+
+
+_searchsorted.piecewise_constant()
+
+
+def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Any:
+    """Where each x2 would stand in the sorted 1-d x1 (before equal ones with side='left', after with 'right')."""
+    if side not in ("left", "right"):
+        msg = f"searchsorted: side is 'left' or 'right', got {side!r}"
+        raise ValueError(msg)
+    if sorter is not None:
+        x1 = take(x1, sorter, axis=0)
+    if not hasattr(x2, "shape"):
+        plain = unwrap(x1)
+        xp = backend_of(plain)
+        x2 = wrap(xp.asarray(x2, dtype=plain.dtype, device=plain.device))
+    return _searchsorted(x1, x2, side=side)
+
+
+@primitive(name="isin")
+def _isin(xp: Backend, x1: Array, x2: Array, /, *, invert: bool) -> Array:
+    return xp.isin(x1, x2, invert=invert)
+
+
+_isin.piecewise_constant()
+
+
+def isin(x1: Any, x2: Any, /, *, invert: bool = False) -> Any:
+    """Whether each element of x1 is among those of x2."""
+    return _isin(x1, x2, invert=invert)
+
+
+def nonzero(x: Any, /) -> tuple[Any, ...]:
+    """The indices of the elements that are not zero, one array a dimension."""
+    plain = unwrap(x)
+    found = backend_of(plain).nonzero(plain)
+    return tuple(wrap(i) for i in found) if isinstance(x, Tensor) else tuple(found)
+
+
+class UniqueAll(NamedTuple):
+    """What `unique_all` returns."""
+
+    values: Any
+    indices: Any
+    inverse_indices: Any
+    counts: Any
+
+
+class UniqueCounts(NamedTuple):
+    """What `unique_counts` returns."""
+
+    values: Any
+    counts: Any
+
+
+class UniqueInverse(NamedTuple):
+    """What `unique_inverse` returns."""
+
+    values: Any
+    inverse_indices: Any
+
+
+def unique_all(x: Any, /) -> UniqueAll:
+    """The different elements, where each stands first, which one each element is, and how many there are of each.
+
+    The values are gathered from x, so a gradient goes back to the first of each.
+    """
+    plain = unwrap(x)
+    values, indices, inverse, counts = backend_of(plain).unique_all(plain)
+    if not isinstance(x, Tensor):
+        return UniqueAll(values, indices, inverse, counts)
+    out = wrap(values) if x.edge is None else take(reshape(x, (-1,)), wrap(indices), axis=0)
+    return UniqueAll(out, wrap(indices), wrap(inverse), wrap(counts))
+
+
+def unique_counts(x: Any, /) -> UniqueCounts:
+    """The different elements, and how many there are of each."""
+    if isinstance(x, Tensor) and x.edge is None:
+        return UniqueCounts(*(wrap(a) for a in backend_of(x.data).unique_counts(x.data)))
+    found = unique_all(x)
+    return UniqueCounts(found.values, found.counts)
+
+
+def unique_inverse(x: Any, /) -> UniqueInverse:
+    """The different elements, and which of them each element is."""
+    if isinstance(x, Tensor) and x.edge is None:
+        return UniqueInverse(*(wrap(a) for a in backend_of(x.data).unique_inverse(x.data)))
+    found = unique_all(x)
+    return UniqueInverse(found.values, found.inverse_indices)
+
+
+def unique_values(x: Any, /) -> Any:
+    """The different elements."""
+    if isinstance(x, Tensor) and x.edge is None:
+        return wrap(backend_of(x.data).unique_values(x.data))
+    return unique_all(x).values
