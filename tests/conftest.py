@@ -45,8 +45,11 @@ def xp_device(request: pytest.FixtureRequest) -> str:
 def anynet_data() -> Path:
     """The folder of real data sets."""
     folder = os.environ.get("ANYNET_DATA")
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    if not folder and beside.is_dir():
+        folder = str(beside)
     if not folder:
-        pytest.skip("ANYNET_DATA is not set: no real data here")
+        pytest.skip("ANYNET_DATA is not set and ../shared/data is not there: no real data here")
     if not Path(folder).is_dir():
         pytest.fail(f"ANYNET_DATA is {folder}, which is no folder")
     return Path(folder)

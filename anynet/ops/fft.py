@@ -1,0 +1,218 @@
+"""Discrete Fourier transforms: linear maps, so each has its transpose as its rule.
+
+y = F x with F_kj = e^{-2πi jk/n}; the gradient of x is Fᴴ g, which is the inverse transform without its factor 1/n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from anynet import dtypes
+from anynet.autograd.primitive import primitive
+from anynet.ops.creation import zeros
+from anynet.ops.elementwise import conj, real
+from anynet.ops.indexing import getitem
+from anynet.ops.manipulation import axes_of, concat, roll
+from anynet.tensor import Tensor, unwrap, wrap
+from anynet_backends import Array, Backend, backend_of, resolve
+
+__all__ = [
+    "fft", "fftfreq", "fftn", "fftshift", "hfft", "ifft", "ifftn", "ifftshift", "ihfft", "irfft", "irfftn", "rfft",
+    "rfftfreq", "rfftn",
+]  # fmt: skip
+
+_OTHER = {"backward": "forward", "forward": "backward", "ortho": "ortho"}
+
+
+def _norm(norm: str) -> str:
+    if norm not in _OTHER:
+        msg = f"fft: norm is 'backward', 'ortho' or 'forward', got {norm!r}"
+        raise ValueError(msg)
+    return norm
+
+
+@primitive(name="fft")
+def _fft(xp: Backend, x: Array, *, axis: int, norm: str) -> Array:
+    return xp.fft.fft(x, axis=axis, norm=norm)
+
+
+@primitive(name="ifft")
+def _ifft(xp: Backend, x: Array, *, axis: int, norm: str) -> Array:
+    return xp.fft.ifft(x, axis=axis, norm=norm)
+
+
+_fft.vjp(x=lambda g, axis, norm: _ifft(g, axis=axis, norm=_OTHER[norm]))
+_ifft.vjp(x=lambda g, axis, norm: _fft(g, axis=axis, norm=_OTHER[norm]))
+
+
+def _complex(x: Any) -> Any:
+    """x as a complex array, through the graph."""
+    from anynet.autograd.fitting import cast_to
+
+    kind = dtypes.of(unwrap(x).dtype)
+    if kind.kind == "complex":
+        return x
+    if not kind.is_floating:
+        msg = f"fft takes floating-point arrays, got {kind}"
+        raise TypeError(msg)
+    return cast_to(x, dtype=dtypes.complex64 if kind.itemsize == 4 else dtypes.complex128)
+
+
+def _resize(x: Any, n: int | None, axis: int) -> Any:
+    """Cut or pad an axis with zeros to length n."""
+    length = x.shape[axis]
+    if n is None or n == length:
+        return x
+    if n < 1:
+        msg = f"fft: the number of points is positive, got {n}"
+        raise ValueError(msg)
+    if n < length:
+        return getitem(x, (*((slice(None),) * axis), slice(0, n), ...))
+    plain = unwrap(x)
+    shape = (*x.shape[:axis], n - length, *x.shape[axis + 1 :])
+    pad = zeros(shape, dtype=dtypes.of(plain.dtype), device=backend_of(plain).device_of(plain))
+    return concat([x, pad if isinstance(x, Tensor) else pad.data], axis=axis)
+
+
+def fft(x: Any, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+    """The discrete Fourier transform along an axis, cut or padded with zeros to n points."""
+    (where,) = axes_of(axis, len(x.shape))
+    return _fft(_resize(_complex(x), n, where), axis=where, norm=_norm(norm))
+
+
+def ifft(x: Any, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+    """The inverse of `fft`."""
+    (where,) = axes_of(axis, len(x.shape))
+    return _ifft(_resize(_complex(x), n, where), axis=where, norm=_norm(norm))
+
+
+def _pairs(x: Any, s: Sequence[int] | None, axes: Sequence[int] | None) -> list[tuple[int, int | None]]:
+    ndim = len(x.shape)
+    if axes is None:
+        axes = range(ndim) if s is None else range(ndim - len(s), ndim)
+    where = axes_of(tuple(axes), ndim, "axes")
+    if s is not None and len(s) != len(where):
+        msg = f"fft: {len(s)} lengths for {len(where)} axes"
+        raise ValueError(msg)
+    return list(zip(where, s if s is not None else [None] * len(where), strict=True))
+
+
+def fftn(
+    x: Any, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward"
+) -> Any:
+    """The transform along several axes (None: all)."""
+    x = _complex(x)
+    for axis, n in _pairs(x, s, axes):
+        x = fft(x, n=n, axis=axis, norm=norm)
+    return x
+
+
+def ifftn(
+    x: Any, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward"
+) -> Any:
+    """The inverse of `fftn`."""
+    x = _complex(x)
+    for axis, n in _pairs(x, s, axes):
+        x = ifft(x, n=n, axis=axis, norm=norm)
+    return x
+
+
+def rfft(x: Any, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+    """The transform of a real array: the n/2 + 1 coefficients that the others mirror."""
+    if dtypes.of(unwrap(x).dtype).kind != "real":
+        msg = f"rfft takes real floating-point arrays, got {dtypes.of(unwrap(x).dtype)}"
+        raise TypeError(msg)
+    (where,) = axes_of(axis, len(x.shape))
+    y = fft(x, n=n, axis=where, norm=norm)
+    return getitem(y, (*((slice(None),) * where), slice(0, y.shape[where] // 2 + 1), ...))
+
+
+def _hermitian(x: Any, n: int | None, axis: int) -> Any:
+    """All n coefficients of a real signal from the first n/2 + 1."""
+    from anynet.autograd.fitting import cast_to
+    from anynet.ops.manipulation import flip
+
+    x = _complex(x)
+    n = 2 * (x.shape[axis] - 1) if n is None else n
+    if n < 1:
+        msg = f"irfft: the number of points is positive, got {n}"
+        raise ValueError(msg)
+    half = _resize(x, n // 2 + 1, axis)
+    before = (slice(None),) * axis
+    dtype = dtypes.of(unwrap(half).dtype)
+    ends = cast_to(real(getitem(half, (*before, slice(0, 1), ...))), dtype=dtype)
+    parts = [ends, getitem(half, (*before, slice(1, (n + 1) // 2), ...))]
+    if n % 2 == 0:
+        parts.append(cast_to(real(getitem(half, (*before, slice(n // 2, n // 2 + 1), ...))), dtype=dtype))
+    parts.append(conj(flip(getitem(half, (*before, slice(1, (n + 1) // 2), ...)), axis=axis)))
+    return concat(parts, axis=axis)
+
+
+def irfft(x: Any, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+    """The inverse of `rfft`: n real numbers (None: 2 (m − 1) from m coefficients)."""
+    (where,) = axes_of(axis, len(x.shape))
+    return real(_ifft(_hermitian(x, n, where), axis=where, norm=_norm(norm)))
+
+
+def hfft(x: Any, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+    """The real spectrum of a signal with Hermitian symmetry."""
+    return irfft(conj(_complex(x)), n=n, axis=axis, norm=_OTHER[_norm(norm)])
+
+
+def ihfft(x: Any, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+    """The inverse of `hfft`."""
+    return conj(rfft(x, n=n, axis=axis, norm=_OTHER[_norm(norm)]))
+
+
+def rfftn(
+    x: Any, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward"
+) -> Any:
+    """`rfft` along the last of the axes, `fft` along the others."""
+    *rest, (last, n) = _pairs(x, s, axes)
+    y = rfft(x, n=n, axis=last, norm=norm)
+    for axis, m in rest:
+        y = fft(y, n=m, axis=axis, norm=norm)
+    return y
+
+
+def irfftn(
+    x: Any, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward"
+) -> Any:
+    """The inverse of `rfftn`."""
+    *rest, (last, n) = _pairs(x, s, axes)
+    for axis, m in rest:
+        x = ifft(x, n=m, axis=axis, norm=norm)
+    return irfft(x, n=n, axis=last, norm=norm)
+
+
+def _freq(name: str, n: int, d: float, dtype: Any, device: str | None) -> Tensor:
+    xp, where = resolve(device)
+    native = dtypes.native(xp, dtypes.default_float() if dtype is None else dtype)
+    return wrap(getattr(xp.fft, name)(n, d=d, dtype=native, device=xp.native_device(where)))
+
+
+def fftfreq(n: int, /, *, d: float = 1.0, dtype: Any = None, device: str | None = None) -> Tensor:
+    """The frequencies of `fft`'s coefficients for n samples at distance d."""
+    return _freq("fftfreq", n, d, dtype, device)
+
+
+def rfftfreq(n: int, /, *, d: float = 1.0, dtype: Any = None, device: str | None = None) -> Tensor:
+    """The frequencies of `rfft`'s coefficients for n samples at distance d."""
+    return _freq("rfftfreq", n, d, dtype, device)
+
+
+def _axes(x: Any, axes: int | Sequence[int] | None) -> tuple[int, ...]:
+    return axes_of(axes, len(x.shape), "axes")
+
+
+def fftshift(x: Any, /, *, axes: int | Sequence[int] | None = None) -> Any:
+    """Zero frequency to the middle."""
+    where = _axes(x, axes)
+    return roll(x, tuple(x.shape[a] // 2 for a in where), axis=where) if where else x
+
+
+def ifftshift(x: Any, /, *, axes: int | Sequence[int] | None = None) -> Any:
+    """The inverse of `fftshift`."""
+    where = _axes(x, axes)
+    return roll(x, tuple(-(x.shape[a] // 2) for a in where), axis=where) if where else x
