@@ -15,6 +15,7 @@ from math import pi as pi
 from anynet import data as data
 from anynet import dtypes as dtypes
 from anynet import fft as fft
+from anynet import linalg as linalg
 from anynet import losses as losses
 from anynet import nn as nn
 from anynet import optim as optim

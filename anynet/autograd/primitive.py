@@ -151,6 +151,7 @@ class Primitive:
         self.rules: list[_Rule] = []
         self.kind: str = "no rule"  # "rule" | "piecewise constant" | "no rule"
         self.reason: str = "no gradient rule has been written for it"
+        self.stacked = False  # a hint for vmap: acts on the last axes, whatever axes stand before them
         self.elementwise = False  # a hint for vmap and fusion: acts on each element, with broadcasting
         self._plans: dict[tuple[bool, ...], Plan] = {}
         self._impl: dict[type, tuple[Backend, Callable[..., Any], Any]] = {}
@@ -192,6 +193,9 @@ class Primitive:
             if name not in arrays:
                 msg = f"{self.name} has no array input {name!r}; it has {', '.join(arrays)}"
                 raise TypeError(msg)
+        if {"y", "need"}.intersection((*arrays, *self.meta)):
+            msg = f"{self.name}: y and need have a meaning in rules, so no input or keyword may be called so"
+            raise TypeError(msg)
         known = {"y", "need", *self.meta}
         for a in arrays:
             known |= {a, f"{a}_shape", f"{a}_dtype"}

@@ -213,8 +213,10 @@ def _handle(prim: Primitive, args: tuple[Any, ...], meta: dict[str, Any]) -> Any
     out: Any = NotImplemented
     if rule is not None:
         out = rule(prim, values, mask, n, meta)
-    elif prim.elementwise:
+    elif prim.elementwise or (prim.stacked and len(values) > 1):
         out = _aligned(prim, values, mask, n, meta)
+    elif prim.stacked:
+        out = prim(*values, **meta)
     elif "axis" in prim.meta and len(args) == 1 and _AXIS_META.issuperset(prim.meta):
         out = _along_axis(prim, values, mask, n, meta)
     if out is NotImplemented:
