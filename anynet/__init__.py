@@ -20,6 +20,7 @@ from anynet import losses as losses
 from anynet import nn as nn
 from anynet import optim as optim
 from anynet import random as random
+from anynet import special as special
 from anynet._version import __version__ as __version__
 from anynet.autograd.anomaly import *
 from anynet.autograd.checkpoint import *

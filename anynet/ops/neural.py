@@ -170,21 +170,26 @@ def _rational(y: Array, first: float, top: tuple[float, ...], bottom: tuple[floa
     return (numerator + top[-1]) / (denominator + bottom[-1])
 
 
+def erf_parts(xp: Backend, x: Array) -> tuple[Array, Array, Array]:
+    """erf(x) where |x| ≤ 0.46875; beyond, e^{t²} erfc(t) with t = |x|, and e^{−t²}."""
+    t = xp.abs(x)
+    small = x * _rational(xp.minimum(t, xp.full_like(t, 0.5)) ** 2, _A4, _A, _B)
+    middle, tail = xp.clip(t, 0.46875, 4.0), xp.clip(t, 4.0, 1e7)
+    inverse = 1.0 / (tail * tail)
+    far = (1.0 / math.sqrt(math.pi) - inverse * _rational(inverse, _P5, _P, _Q)) / tail
+    scaled = xp.where(t > 4.0, far, _rational(middle, _C8, _C, _D))
+    t = xp.clip(t, 0.46875, 40.0)
+    head = xp.floor(t * 16.0) / 16.0  # e^{−t²} in two factors, of which the first has an exact argument
+    return small, scaled, xp.exp(-head * head) * xp.exp(-(t - head) * (t + head))
+
+
 @primitive
 def erf(xp: Backend, x: Array, /) -> Array:
     """The error function (2/√π) ∫₀ˣ e^{−t²} dt, to a few units in the last place."""
-    y = xp.abs(x)
-    small = x * _rational(xp.minimum(y, xp.full_like(y, 0.5)) ** 2, _A4, _A, _B)
-    middle = xp.clip(y, 0.46875, 4.0)
-    tail = xp.clip(y, 4.0, 6.0)
-    inverse = 1.0 / (tail * tail)
-    far = (1.0 / math.sqrt(math.pi) - inverse * _rational(inverse, _P5, _P, _Q)) / tail
-    t = xp.where(y > 4.0, tail, middle)
-    head = xp.floor(t * 16.0) / 16.0  # e^{−t²} in two factors, of which the first has an exact argument
-    decay = xp.exp(-head * head) * xp.exp(-(t - head) * (t + head))
-    large = 1.0 - decay * xp.where(y > 4.0, far, _rational(middle, _C8, _C, _D))
+    small, scaled, decay = erf_parts(xp, x)
+    large = 1.0 - decay * scaled
     large = xp.where(x < 0, -large, large)
-    return xp.where(y <= 0.46875, small, xp.where(xp.isnan(x), x, large))
+    return xp.where(xp.abs(x) <= 0.46875, small, xp.where(xp.isnan(x), x, large))
 
 
 erf.vjp(x=lambda g, x: g * (2.0 / math.sqrt(math.pi)) * e.exp(-x * x))

@@ -1,0 +1,365 @@
+"""Special functions, under SciPy's names: what statistics and third parties ask of ``anynet.special``.
+
+All act on each element, broadcast, keep the dtype, and are differentiable to any order.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from anynet.autograd.primitive import Primitive, primitive
+from anynet.ops import elementwise as e
+from anynet.ops.neural import erf, erf_parts, log_softmax, logsumexp, sigmoid, softmax
+from anynet_backends import Array, Backend
+
+__all__ = [
+    "betaln", "cbrt", "digamma", "entr", "erf", "erfc", "erfcinv", "erfinv", "exp2", "expit", "gammaln", "kl_div",
+    "log_expit", "log_ndtr", "log_softmax", "logit", "logsumexp", "multigammaln", "ndtr", "ndtri", "polygamma", "psi",
+    "rel_entr", "sinc", "softmax", "xlog1py", "xlogy",
+]  # fmt: skip
+
+
+def _elementwise(prim: Primitive) -> Primitive:
+    prim.elementwise = True
+    return prim
+
+
+# ----- the normal distribution and the error function -----
+
+
+def _erfc(xp: Backend, x: Array) -> Array:
+    small, scaled, decay = erf_parts(xp, x)
+    tail = decay * scaled
+    large = xp.where(x < 0, 2.0 - tail, tail)
+    return xp.where(xp.abs(x) <= 0.46875, 1.0 - small, xp.where(xp.isnan(x), x, large))
+
+
+@primitive
+def erfc(xp: Backend, x: Array, /) -> Array:
+    """1 − erf(x) = (2/√π) ∫ₓ^∞ e^{−t²} dt, without cancellation where x is large (Cody 1969)."""
+    return _erfc(xp, x)
+
+
+erfc.vjp(x=lambda g, x: g * (-2 / math.sqrt(math.pi)) * e.exp(-x * x))
+
+
+@primitive
+def ndtr(xp: Backend, x: Array, /) -> Array:
+    """Φ(x), the distribution function of the standard normal: ½ erfc(−x/√2)."""
+    return 0.5 * _erfc(xp, x * -math.sqrt(0.5))
+
+
+ndtr.vjp(x=lambda g, x: g * (1 / math.sqrt(2 * math.pi)) * e.exp(-0.5 * x * x))
+
+
+@primitive
+def log_ndtr(xp: Backend, x: Array, /) -> Array:
+    """ln Φ(x), also where Φ(x) is too small for a float: ln(½ e^{t²} erfc(t)) − t², t = −x/√2."""
+    z = x * -math.sqrt(0.5)
+    _, scaled, _ = erf_parts(xp, z)
+    far = xp.log(0.5 * scaled) - z * z
+    near = xp.where(z > 1.0, xp.zeros_like(z), z)
+    return xp.where(z > 1.0, far, xp.log1p(-0.5 * _erfc(xp, -near)))
+
+
+log_ndtr.vjp(x=lambda g, y, x: g * e.exp(-0.5 * x * x - y) * (1 / math.sqrt(2 * math.pi)))
+
+# M. Wichura, "Algorithm AS 241: the percentage points of the normal distribution", Applied Statistics 37 (1988)
+_AS241 = (
+    ((3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
+      4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3),
+     (1.0, 4.2313330701600911252e1, 6.8718700749205790830e2, 5.3941960214247511077e3, 2.1213794301586595867e4,
+      3.9307895800092710610e4, 2.8729085735721942674e4, 5.2264952788528545610e3)),
+    ((1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0, 3.64784832476320460504e0,
+      1.27045825245236838258e0, 2.41780725177450611770e-1, 2.27238449892691845833e-2, 7.74545014278341407640e-4),
+     (1.0, 2.05319162663775882187e0, 1.67638483018380384940e0, 6.89767334985100004550e-1,
+      1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4, 1.05075007164441684324e-9)),
+    ((6.65790464350110377720e0, 5.46378491116411436990e0, 1.78482653991729133580e0, 2.96560571828504891230e-1,
+      2.65321895265761230930e-2, 1.24266094738807843860e-3, 2.71155556874348757815e-5, 2.01033439929228813265e-7),
+     (1.0, 5.99832206555887937690e-1, 1.36929880922735805310e-1, 1.48753612908506148525e-2,
+      7.86869131145613259100e-4, 1.84631831751005468180e-5, 1.42151175831644588870e-7, 2.04426310338993978564e-15)),
+)  # fmt: skip
+
+
+def _horner(x: Array, coefficients: tuple[float, ...]) -> Array:
+    y = coefficients[-1] * x + coefficients[-2]
+    for c in coefficients[-3::-1]:
+        y = y * x + c
+    return y
+
+
+@primitive
+def ndtri(xp: Backend, p: Array, /) -> Array:
+    """Φ⁻¹(p), the quantile of the standard normal; nan outside [0, 1], ∓inf at its ends (Wichura 1988)."""
+    y = _quantile(xp, p - 0.5, xp.minimum(p, 1.0 - p))
+    return xp.where((p >= 0.0) & (p <= 1.0), y, xp.full_like(y, math.nan))
+
+
+def _quantile(xp: Backend, q: Array, low: Array) -> Array:
+    """Φ⁻¹(½ + q), given also the smaller of the two tails, which q alone knows only to 1e-16."""
+    near = q * _ratio(0.180625 - xp.minimum(q * q, xp.full_like(q, 0.2)), *_AS241[0])
+    inside = low > 0.0
+    r = xp.sqrt(-xp.log(xp.where(inside, low, xp.ones_like(low))))
+    far = xp.where(r <= 5.0, _ratio(r - 1.6, *_AS241[1]), _ratio(r - 5.0, *_AS241[2]))
+    far = xp.where(inside, far, xp.full_like(far, math.inf))
+    return xp.where(xp.abs(q) <= 0.425, near, xp.where(q < 0.0, -far, far))
+
+
+def _ratio(r: Array, top: tuple[float, ...], bottom: tuple[float, ...]) -> Array:
+    return _horner(r, top) / _horner(r, bottom)
+
+
+ndtri.vjp(p=lambda g, y: g * math.sqrt(2 * math.pi) * e.exp(0.5 * y * y))
+
+
+@primitive
+def erfinv(xp: Backend, x: Array, /) -> Array:
+    """The z with erf(z) = x, for |x| < 1; ±inf at ±1, nan beyond."""
+    size = xp.abs(x)
+    z = math.sqrt(0.5) * _quantile(xp, 0.5 * x, 0.5 * (1.0 - size))
+    return xp.where(size <= 1.0, z, xp.full_like(z, math.nan))
+
+
+erfinv.vjp(x=lambda g, y: g * (0.5 * math.sqrt(math.pi)) * e.exp(y * y))
+
+
+def erfcinv(y: Any, /) -> Any:
+    """The x with erfc(x) = y, for 0 < y < 2."""
+    return ndtri(y * 0.5) * -math.sqrt(0.5)
+
+
+# ----- logistic -----
+
+expit = sigmoid
+
+
+@primitive
+def log_expit(xp: Backend, x: Array, /) -> Array:
+    """ln σ(x) = min(x, 0) − ln(1 + e^{−|x|})."""
+    return xp.minimum(x, 0.0) - xp.log1p(xp.exp(-xp.abs(x)))
+
+
+log_expit.vjp(x=lambda g, x: g * sigmoid(-x))
+
+
+@primitive
+def logit(xp: Backend, p: Array, /) -> Array:
+    """ln(p / (1 − p)), the inverse of the logistic function."""
+    return xp.log(p) - xp.log1p(-p)
+
+
+logit.vjp(p=lambda g, p: g / (p * (1 - p)))
+
+# ----- entropies: 0 ln 0 is 0 -----
+
+
+def _arrays(xp: Backend, x: Array, w: Array) -> tuple[Array, Array]:
+    """Python scalars become arrays like the other argument."""
+    if not hasattr(x, "dtype"):
+        x = xp.full_like(w, x)
+    return x, w if hasattr(w, "dtype") else xp.full_like(x, w)
+
+
+@primitive
+def xlogy(xp: Backend, x: Array, w: Array, /) -> Array:
+    """x ln w, and 0 where x = 0 (w = 0 included)."""
+    x, w = _arrays(xp, x, w)
+    zero = (x == 0) & ~xp.isnan(w)
+    return xp.where(zero, xp.zeros_like(x * w), x * xp.log(xp.where(zero, xp.ones_like(w), w)))
+
+
+xlogy.vjp(x=lambda g, w: g * e.log(w), w=lambda g, x, w: _quotient(g * x, w))
+
+
+def _quotient(a: Any, b: Any) -> Any:
+    """a / b, and 0 where a = 0."""
+    zero = e.equal(a, 0)
+    return e.where(zero, 0.0, a / e.where(zero, 1.0, b))
+
+
+def xlog1py(x: Any, y: Any, /) -> Any:
+    """x ln(1 + y), and 0 where x = 0."""
+    return _xlog1py(x, y)
+
+
+@primitive(name="xlog1py")
+def _xlog1py(xp: Backend, x: Array, w: Array, /) -> Array:
+    x, w = _arrays(xp, x, w)
+    zero = (x == 0) & ~xp.isnan(w)
+    return xp.where(zero, xp.zeros_like(x * w), x * xp.log1p(xp.where(zero, xp.zeros_like(w), w)))
+
+
+_xlog1py.vjp(x=lambda g, w: g * e.log1p(w), w=lambda g, x, w: _quotient(g * x, w + 1))
+
+
+@primitive
+def entr(xp: Backend, x: Array, /) -> Array:
+    """−x ln x; 0 at 0, −inf where x < 0."""
+    safe = xp.where(x > 0.0, x, xp.ones_like(x))
+    y = xp.where(
+        x > 0.0, -safe * xp.log(safe), xp.where(x == 0.0, xp.zeros_like(x), xp.full_like(x, -math.inf))
+    )
+    return xp.where(xp.isnan(x), x, y)
+
+
+entr.vjp(x=lambda g, x: g * (-1 - e.log(x)))
+
+
+@primitive(name="rel_entr")
+def rel_entr(xp: Backend, x: Array, w: Array, /) -> Array:
+    """x ln(x / w) for x, w > 0; 0 at x = 0, w ≥ 0; inf elsewhere: the terms of the Kullback-Leibler divergence."""
+    x, w = _arrays(xp, x, w)
+    inside = (x > 0.0) & (w > 0.0)
+    a, b = xp.where(inside, x, xp.ones_like(x)), xp.where(inside, w, xp.ones_like(w))
+    y = xp.where(inside, a * (xp.log(a) - xp.log(b)), xp.full_like(a * b, math.inf))
+    y = xp.where((x == 0.0) & (w >= 0.0), xp.zeros_like(y), y)
+    return xp.where(xp.isnan(x) | xp.isnan(w), xp.full_like(y, math.nan), y)
+
+
+rel_entr.vjp(x=lambda g, x, w: g * (e.log(x) - e.log(w) + 1), w=lambda g, x, w: -g * x / w)
+
+
+def kl_div(x: Any, y: Any, /) -> Any:
+    """x ln(x / y) − x + y, which is nowhere negative."""
+    return rel_entr(x, y) - x + y
+
+
+for _prim in (erfc, erfinv, ndtr, log_ndtr, ndtri, log_expit, logit, xlogy, _xlog1py, entr, rel_entr):
+    _elementwise(_prim)
+
+# ----- the gamma function: shifted to large arguments, where Stirling's series holds -----
+
+_BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)  # B₂, B₄, …
+_SHIFT = 12
+
+
+@primitive
+def gammaln(xp: Backend, x: Array, /) -> Array:
+    """ln |Γ(x)|; inf at 0 and the negative integers.
+
+    Stirling: (z − ½) ln z − z + ½ ln 2π + Σ B₂ₖ / (2k (2k − 1) z^{2k−1}); small x through Γ(z + 1) = z Γ(z), negative
+    ones through Γ(x) Γ(1 − x) = π / sin πx.
+    """
+    left = x < 0.5
+    up = xp.where(left, 1.0 - x, x)
+    few = up < _SHIFT
+    z = xp.where(few, up + float(_SHIFT), up)
+    small = xp.where(few, up, xp.ones_like(up))
+    product = small
+    for k in range(1, _SHIFT):
+        product = product * (small + float(k))
+    inverse = 1.0 / z
+    square = inverse * inverse
+    series = xp.zeros_like(z)
+    for k in range(len(_BERNOULLI), 0, -1):
+        series = series * square + _BERNOULLI[k - 1] / (2 * k * (2 * k - 1))
+    log_z = xp.log(z)
+    y = (z - 0.5) * log_z - z + 0.5 * math.log(2 * math.pi) + series * inverse
+    y = xp.where(few, y - xp.log(product), y)
+    y = xp.where(xp.isinf(x), xp.full_like(y, math.inf), y)
+    whole = xp.floor(x)
+    angle = xp.where(left, x - whole, xp.full_like(x, 0.5))
+    sine = xp.abs(xp.sin(math.pi * xp.minimum(angle, 1.0 - angle)))
+    pole = sine == 0.0
+    mirrored = math.log(math.pi) - xp.log(xp.where(pole, xp.ones_like(sine), sine)) - y
+    mirrored = xp.where(pole, xp.full_like(y, math.inf), mirrored)
+    return xp.where(left & ~xp.isinf(x), mirrored, y)
+
+
+gammaln.vjp(x=lambda g, x: g * digamma(x))
+
+
+@primitive(name="polygamma")
+def _polygamma(xp: Backend, x: Array, /, *, n: int) -> Array:
+    shift = _SHIFT + n
+    z = x + float(shift)
+    inverse = 1.0 / z
+    square = inverse * inverse
+    series = xp.zeros_like(z)
+    for k in range(len(_BERNOULLI), 0, -1):
+        scale = math.factorial(2 * k + n - 1) / math.factorial(2 * k)
+        series = series * square + _BERNOULLI[k - 1] * scale
+    tail = series * inverse ** float(n + 2)
+    poles = xp.zeros_like(x)
+    for k in range(shift):
+        poles = poles + (x + float(k)) ** float(-n - 1)
+    if n == 0:
+        return xp.log(z) - 0.5 * inverse - tail - poles
+    y = math.factorial(n - 1) * inverse ** float(n) + 0.5 * math.factorial(n) * inverse ** float(n + 1) + tail
+    y = y + math.factorial(n) * poles
+    return xp.where(x < 0.0, xp.full_like(y, math.nan), y if n % 2 else -y)
+
+
+_polygamma.vjp(x=lambda g, x, n: g * _polygamma(x, n=n + 1))
+_elementwise(gammaln)
+_elementwise(_polygamma)
+
+
+def polygamma(n: int, x: Any, /) -> Any:
+    """ψ⁽ⁿ⁾(x), the n-th derivative of the digamma function; for n > 0 of x > 0, nan for negative x."""
+    if not isinstance(n, int) or n < 0:
+        msg = f"polygamma: n is an integer of at least 0, got {n!r}"
+        raise ValueError(msg)
+    return digamma(x) if n == 0 else _polygamma(x, n=n)
+
+
+def digamma(x: Any, /) -> Any:
+    """ψ(x) = d/dx ln Γ(x); of x < 0 through ψ(1 − x) − ψ(x) = π cot πx."""
+    left = e.less(x, 0.0)
+    right = _polygamma(e.where(left, 1.0 - x, x), n=0)
+    angle = e.where(left, x - e.floor(x), 0.25)
+    return e.where(left, right - math.pi / e.tan(math.pi * angle), right)
+
+
+psi = digamma
+
+
+def betaln(a: Any, b: Any, /) -> Any:
+    """ln B(a, b) = ln Γ(a) + ln Γ(b) − ln Γ(a + b)."""
+    return gammaln(a) + gammaln(b) - gammaln(a + b)
+
+
+def multigammaln(a: Any, d: int, /) -> Any:
+    """The logarithm of the d-dimensional gamma function π^{d(d−1)/4} Π_j Γ(a + (1 − j)/2), j = 1 … d."""
+    if not isinstance(d, int) or d < 1:
+        msg = f"multigammaln: d is an integer of at least 1, got {d!r}"
+        raise ValueError(msg)
+    y = gammaln(a) + d * (d - 1) / 4 * math.log(math.pi)
+    for j in range(1, d):
+        y = y + gammaln(a - j / 2)
+    return y
+
+
+# ----- others -----
+
+
+def exp2(x: Any, /) -> Any:
+    """2ˣ."""
+    return e.exp(x * math.log(2))
+
+
+def sinc(x: Any, /) -> Any:
+    """sin(πx) / (πx), 1 at 0 (its series where |x| is small, so that derivatives hold there too)."""
+    z = x * math.pi
+    near = e.less(e.abs(z), 1e-2)
+    safe = e.where(near, 1.0, z)
+    square = e.where(near, z * z, 0.0)
+    series = 1 + square * (-1 / 6 + square * (1 / 120 + square * (-1 / 5040 + square * (1 / 362880))))
+    return e.where(near, series, e.sin(safe) / safe)
+
+
+@primitive
+def cbrt(xp: Backend, x: Array, /) -> Array:
+    """The cube root, of negative numbers too."""
+    size = xp.abs(x)
+    y = xp.where(size > 0.0, size, xp.ones_like(size)) ** (1 / 3)
+    y = y - (y * y * y - size) / (
+        3.0 * y * y
+    )  # one step of Newton's method: the power is off by an ulp or two
+    y = xp.where((size > 0.0) & xp.isfinite(size), y, size)
+    return xp.where(x < 0.0, -y, y)
+
+
+cbrt.vjp(x=lambda g, y: g / (3 * y * y))
+_elementwise(cbrt)
