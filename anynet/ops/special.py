@@ -11,7 +11,8 @@ from typing import Any
 from anynet.autograd.primitive import Primitive, primitive
 from anynet.ops import elementwise as e
 from anynet.ops.neural import erf, erf_parts, log_softmax, logsumexp, sigmoid, softmax
-from anynet_backends import Array, Backend
+from anynet.tensor import unwrap
+from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
     "betaln", "cbrt", "digamma", "entr", "erf", "erfc", "erfcinv", "erfinv", "exp2", "expit", "gammaln", "kl_div",
@@ -154,22 +155,27 @@ logit.vjp(p=lambda g, p: g / (p * (1 - p)))
 # ----- entropies: 0 ln 0 is 0 -----
 
 
-def _arrays(xp: Backend, x: Array, w: Array) -> tuple[Array, Array]:
+def _arrays(x: Any, w: Any) -> tuple[Any, Any]:
     """Python scalars become arrays like the other argument."""
     if not hasattr(x, "dtype"):
-        x = xp.full_like(w, x)
-    return x, w if hasattr(w, "dtype") else xp.full_like(x, w)
+        x = backend_of(unwrap(w)).full_like(unwrap(w), x)
+    if not hasattr(w, "dtype"):
+        w = backend_of(unwrap(x)).full_like(unwrap(x), w)
+    return x, w
 
 
-@primitive
-def xlogy(xp: Backend, x: Array, w: Array, /) -> Array:
-    """x ln w, and 0 where x = 0 (w = 0 included)."""
-    x, w = _arrays(xp, x, w)
+def xlogy(x: Any, y: Any, /) -> Any:
+    """x ln y, and 0 where x = 0 (y = 0 included)."""
+    return _xlogy(*_arrays(x, y))
+
+
+@primitive(name="xlogy")
+def _xlogy(xp: Backend, x: Array, w: Array, /) -> Array:
     zero = (x == 0) & ~xp.isnan(w)
     return xp.where(zero, xp.zeros_like(x * w), x * xp.log(xp.where(zero, xp.ones_like(w), w)))
 
 
-xlogy.vjp(x=lambda g, w: g * e.log(w), w=lambda g, x, w: _quotient(g * x, w))
+_xlogy.vjp(x=lambda g, w: g * e.log(w), w=lambda g, x, w: _quotient(g * x, w))
 
 
 def _quotient(a: Any, b: Any) -> Any:
@@ -180,12 +186,11 @@ def _quotient(a: Any, b: Any) -> Any:
 
 def xlog1py(x: Any, y: Any, /) -> Any:
     """x ln(1 + y), and 0 where x = 0."""
-    return _xlog1py(x, y)
+    return _xlog1py(*_arrays(x, y))
 
 
 @primitive(name="xlog1py")
 def _xlog1py(xp: Backend, x: Array, w: Array, /) -> Array:
-    x, w = _arrays(xp, x, w)
     zero = (x == 0) & ~xp.isnan(w)
     return xp.where(zero, xp.zeros_like(x * w), x * xp.log1p(xp.where(zero, xp.zeros_like(w), w)))
 
@@ -206,10 +211,13 @@ def entr(xp: Backend, x: Array, /) -> Array:
 entr.vjp(x=lambda g, x: g * (-1 - e.log(x)))
 
 
+def rel_entr(x: Any, y: Any, /) -> Any:
+    """x ln(x / y) for x, y > 0; 0 at x = 0, y ≥ 0; inf elsewhere: the terms of the Kullback-Leibler divergence."""
+    return _rel_entr(*_arrays(x, y))
+
+
 @primitive(name="rel_entr")
-def rel_entr(xp: Backend, x: Array, w: Array, /) -> Array:
-    """x ln(x / w) for x, w > 0; 0 at x = 0, w ≥ 0; inf elsewhere: the terms of the Kullback-Leibler divergence."""
-    x, w = _arrays(xp, x, w)
+def _rel_entr(xp: Backend, x: Array, w: Array, /) -> Array:
     inside = (x > 0.0) & (w > 0.0)
     a, b = xp.where(inside, x, xp.ones_like(x)), xp.where(inside, w, xp.ones_like(w))
     y = xp.where(inside, a * (xp.log(a) - xp.log(b)), xp.full_like(a * b, math.inf))
@@ -217,7 +225,7 @@ def rel_entr(xp: Backend, x: Array, w: Array, /) -> Array:
     return xp.where(xp.isnan(x) | xp.isnan(w), xp.full_like(y, math.nan), y)
 
 
-rel_entr.vjp(x=lambda g, x, w: g * (e.log(x) - e.log(w) + 1), w=lambda g, x, w: -g * x / w)
+_rel_entr.vjp(x=lambda g, x, w: g * (e.log(x) - e.log(w) + 1), w=lambda g, x, w: -g * x / w)
 
 
 def kl_div(x: Any, y: Any, /) -> Any:
@@ -225,7 +233,7 @@ def kl_div(x: Any, y: Any, /) -> Any:
     return rel_entr(x, y) - x + y
 
 
-for _prim in (erfc, erfinv, ndtr, log_ndtr, ndtri, log_expit, logit, xlogy, _xlog1py, entr, rel_entr):
+for _prim in (erfc, erfinv, ndtr, log_ndtr, ndtri, log_expit, logit, _xlogy, _xlog1py, entr, _rel_entr):
     _elementwise(_prim)
 
 # ----- the gamma function: shifted to large arguments, where Stirling's series holds -----
