@@ -25,13 +25,36 @@ class Entry(NamedTuple):
     note: str = ""
 
 
-_COMPLEX_RULE: Final = ["abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atanh", "conj", "cos", "cosh", "divide", "exp", "expm1", "imag", "log", "log10", "log1p", "log2", "multiply", "negative", "positive", "pow", "real", "reciprocal", "sign", "sin", "sinh", "sqrt", "square", "subtract", "tan", "tanh", "where", "matmul", "matrix_transpose", "tensordot", "vecdot", "take", "take_along_axis", "broadcast_arrays", "broadcast_to", "concat", "expand_dims", "flip", "moveaxis", "permute_dims", "repeat", "reshape", "roll", "squeeze", "stack", "tile", "unstack", "cumulative_prod", "cumulative_sum", "diff", "mean", "prod", "sum", "meshgrid", "tril", "triu", "astype", "asarray", "linalg.cholesky", "linalg.cross", "linalg.det", "linalg.diagonal", "linalg.eig", "linalg.eigh", "linalg.eigvals", "linalg.eigvalsh", "linalg.inv", "linalg.matmul", "linalg.matrix_norm", "linalg.matrix_power", "linalg.matrix_transpose", "linalg.outer", "linalg.pinv", "linalg.qr", "linalg.slogdet", "linalg.solve", "linalg.svd", "linalg.svdvals", "linalg.tensordot", "linalg.trace", "linalg.vecdot", "linalg.vector_norm", "fft.fft", "fft.ifft", "fft.fftn", "fft.ifftn", "fft.irfft", "fft.irfftn", "fft.hfft", "fft.fftshift", "fft.ifftshift"]
+def _names(text: str) -> list[str]:
+    return text.split()
 
-_REAL_RULE: Final = ["atan2", "clip", "copysign", "hypot", "logaddexp", "maximum", "minimum", "remainder", "max", "min", "std", "var", "sort", "unique_all", "unique_counts", "unique_inverse", "unique_values", "fft.rfft", "fft.rfftn", "fft.ihfft"]
 
-_CONSTANT: Final = ["all", "any", "argmax", "argmin", "argsort", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "ceil", "count_nonzero", "equal", "floor", "floor_divide", "greater", "greater_equal", "isfinite", "isin", "isinf", "isnan", "less", "less_equal", "logical_and", "logical_not", "logical_or", "logical_xor", "nonzero", "not_equal", "round", "searchsorted", "signbit", "trunc", "linalg.matrix_rank"]
+_COMPLEX_RULE: Final = _names("""
+abs acos acosh add asin asinh atan atanh conj cos cosh divide exp expm1 imag log log10 log1p log2 multiply negative
+positive pow real reciprocal sign sin sinh sqrt square subtract tan tanh where matmul matrix_transpose tensordot
+vecdot take take_along_axis broadcast_arrays broadcast_to concat expand_dims flip moveaxis permute_dims repeat reshape
+roll squeeze stack tile unstack cumulative_prod cumulative_sum diff mean prod sum meshgrid tril triu astype asarray
+linalg.cholesky linalg.cross linalg.det linalg.diagonal linalg.eig linalg.eigh linalg.eigvals linalg.eigvalsh
+linalg.inv linalg.matmul linalg.matrix_norm linalg.matrix_power linalg.matrix_transpose linalg.outer linalg.pinv
+linalg.qr linalg.slogdet linalg.solve linalg.svd linalg.svdvals linalg.tensordot linalg.trace linalg.vecdot
+linalg.vector_norm fft.fft fft.ifft fft.fftn fft.ifftn fft.irfft fft.irfftn fft.hfft fft.fftshift fft.ifftshift
+""")
 
-_NO_ARRAY: Final = ["arange", "broadcast_shapes", "can_cast", "empty", "empty_like", "eye", "finfo", "from_dlpack", "full", "full_like", "iinfo", "isdtype", "linspace", "ones", "ones_like", "result_type", "zeros", "zeros_like", "fft.fftfreq", "fft.rfftfreq"]
+_REAL_RULE: Final = _names("""
+atan2 clip copysign hypot logaddexp maximum minimum remainder max min std var sort unique_all unique_counts
+unique_inverse unique_values fft.rfft fft.rfftn fft.ihfft
+""")
+
+_CONSTANT: Final = _names("""
+all any argmax argmin argsort bitwise_and bitwise_invert bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor
+ceil count_nonzero equal floor floor_divide greater greater_equal isfinite isin isinf isnan less less_equal
+logical_and logical_not logical_or logical_xor nonzero not_equal round searchsorted signbit trunc linalg.matrix_rank
+""")
+
+_NO_ARRAY: Final = _names("""
+arange broadcast_shapes can_cast empty empty_like eye finfo from_dlpack full full_like iinfo isdtype linspace ones
+ones_like result_type zeros zeros_like fft.fftfreq fft.rfftfreq
+""")
 
 _NOTES: Final = {
     "abs": "0 at 0, where it has a corner",
