@@ -3,7 +3,8 @@
 import pytest
 
 import anynet as an
-from anynet.cli.parity import CASES, LIMITS, compare
+from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
+from anynet.cli.parity import CASES, LIMITS, compare, compute
 
 DEVICES = ["cpu", "strict:device1", "torch:cpu", "cuda"]
 
@@ -43,3 +44,26 @@ def test_mixing_devices_names_both():
         an.ones(3) + an.ones(3, device="strict:device1")
     with pytest.raises(an.DeviceError, match=r"'strict'.*'strict:device1'"):
         an.ones(3, device="strict") + an.ones(3, device="strict:device1")
+
+
+def test_every_primitive_has_a_case():
+    """Run without kernels on one backend, the cases between them call every primitive there is."""
+    seen = set()
+
+    def watch(prim, args, meta):
+        seen.add(prim.name)
+        return prim.bind(args, meta)
+
+    INTERCEPT.append(watch)
+    try:
+        with an.use_kernels(False):
+            for case in CASES:
+                compute(case, "cpu", "float64")
+    finally:
+        INTERCEPT.remove(watch)
+    assert (
+        sorted(
+            name for name, p in PRIMITIVES.items() if name not in seen and p.__module__.startswith("anynet.")
+        )
+        == []
+    )

@@ -38,6 +38,7 @@ CASES: tuple[Case, ...] = (
     Case("leaky_relu", F.leaky_relu, ((3, 4),)),
     Case("elu", F.elu, ((3, 4),)),
     Case("gelu", F.gelu, ((3, 4),)),
+    Case("gelu, tanh", lambda x: F.gelu(x, approximate="tanh"), ((3, 4),)),
     Case("silu", F.silu, ((3, 4),)),
     Case("sigmoid", F.sigmoid, ((3, 4),)),
     Case("softplus", F.softplus, ((3, 4),)),
@@ -46,6 +47,7 @@ CASES: tuple[Case, ...] = (
     Case("logsumexp", lambda x: logsumexp(x, axis=1), ((3, 4),)),
     Case("embedding", lambda w: F.embedding(index(w, [[1, 3], [1, 0]]), w), ((5, 3),)),
     Case("cross_entropy", lambda x: F.cross_entropy(x, index(x, [0, 2, 1]), label_smoothing=0.1), ((3, 4),)),
+    Case("nll_loss", lambda x: F.nll_loss(x, index(x, [0, 2, 1])), ((3, 4),), second_order=False),
     Case("mse_loss", F.mse_loss, ((3, 4), (3, 4))),
     Case("l1_loss", F.l1_loss, ((3, 4), (3, 4))),
     Case("huber_loss", F.huber_loss, ((3, 4), (3, 4))),
@@ -63,8 +65,18 @@ CASES: tuple[Case, ...] = (
     ),
     Case("max_pool2d", lambda x: F.max_pool2d(x, 2), ((2, 3, 6, 6),)),
     Case("avg_pool2d", lambda x: F.avg_pool2d(x, 3, stride=2, padding=1), ((2, 3, 7, 7),)),
+    Case(
+        "max_pool2d, overlapping",
+        lambda x: F.max_pool2d(x, 3, stride=1, padding=1, dilation=2),
+        ((2, 3, 7, 7),),
+    ),
+    Case(
+        "max_pool2d, indices", lambda x: F.max_pool2d(x, 3, stride=2, return_indices=True)[0], ((2, 3, 7, 7),)
+    ),
+    Case("adaptive_max_pool2d", lambda x: F.adaptive_max_pool2d(x, 3), ((2, 3, 7, 7),)),
     Case("adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, 3), ((2, 3, 7, 7),)),
     Case("layer_norm", lambda x, w, b: F.layer_norm(x, (4,), w, b), ((3, 4), (4,), (4,))),
+    Case("group_norm", lambda x, w, b: F.group_norm(x, 2, w, b), ((3, 4, 5), (4,), (4,))),
     Case(
         "batch_norm", lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), ((6, 3), (3,), (3,))
     ),
