@@ -5,6 +5,7 @@ import pytest
 import anynet as an
 from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
 from anynet.cli.parity import CASES, LIMITS, compare, compute
+from anynet_backends import host
 
 DEVICES = ["cpu", "strict:device1", "torch:cpu", "cuda"]
 
@@ -47,7 +48,7 @@ def test_mixing_devices_names_both():
 
 
 def test_every_primitive_has_a_case():
-    """Run without kernels on one backend, the cases between them call every primitive there is."""
+    """Run without kernels and to second order, the cases between them call every primitive there is."""
     seen = set()
 
     def watch(prim, args, meta):
@@ -59,6 +60,13 @@ def test_every_primitive_has_a_case():
         with an.use_kernels(False):
             for case in CASES:
                 compute(case, "cpu", "float64")
+                if case.second_order:
+                    x, *others = (
+                        an.Tensor(host.uniform(1, 1, i, shape, case.low, case.high))
+                        for i, shape in enumerate(case.shapes)
+                    )
+                    first = an.grad(lambda x, f=case.function, others=others: an.sum(f(x, *others)))
+                    an.grad(lambda x, first=first: an.sum(first(x) ** 2))(x)
     finally:
         INTERCEPT.remove(watch)
     assert (
