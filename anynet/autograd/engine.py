@@ -209,7 +209,14 @@ def backprop(
                     continue
                 if gi.shape != parent.shape or gi.dtype != parent.dtype:
                     gi = _fit(gi, parent, create_graph)
-                deposit(parent, gi)
+                if useful is not None or type(parent) is Pick:
+                    deposit(parent, gi)
+                elif parent in grads:
+                    grads[parent] = grads[parent] + gi
+                else:
+                    grads[parent] = gi
+                    if type(parent) is not Leaf:
+                        heappush(heap, (-parent.seq, parent))
             if not retain_graph:
                 node.saved = None
                 node.pull = None
@@ -235,8 +242,6 @@ def _pull(node: Node, g: Any, create_graph: bool) -> list[tuple[int, Any]]:
         out = list(enumerate(node.rule(g, create_graph)))
     elif node.plan is None:  # piecewise constant
         out = [(i, _zeros(g, p)) for i, p in enumerate(node.parents) if p is not None]
-    elif node.pull is not None and not create_graph:
-        out = list(enumerate(node.pull(g)))
     else:
         plan = node.plan
         prim = node.prim
@@ -247,24 +252,32 @@ def _pull(node: Node, g: Any, create_graph: bool) -> list[tuple[int, Any]]:
         for _slot, i in plan.inputs:
             for parent in node.parents if i < 0 else (node.parents[i],):
                 if type(parent) is Leaf and parent.written > node.seq:
-                    msg = (
-                        f"a variable{f' ({parent.name})' if parent.name else ''} that {prim.name} needs for its gradient "
-                        "was overwritten after the forward pass (by optimizer.step() or assign_); "
-                        "call backward() before the update"
-                    )
-                    raise GradientError(msg)
-        if create_graph:
-            saved = _tensors(node, saved)
-        out = []
-        for where, rule, joint in plan.rules:
-            got = rule(g, saved)
-            if joint:
-                out.extend((i, gi) for i, gi in zip(where, got, strict=True) if i >= 0)
-            else:
-                out.append((where[0], got))
+                    raise _overwritten(parent, prim)
+        if node.pull is not None and not create_graph:
+            out = list(enumerate(node.pull(g)))
+        else:
+            out = _run_rules(plan, g, _tensors(node, saved) if create_graph else saved)
     if observer:
         for watch in observer:
             watch(node, [gi for _, gi in out])
+    return out
+
+
+def _overwritten(leaf: Leaf, prim: Any) -> GradientError:
+    return GradientError(
+        f"a variable{f' ({leaf.name})' if leaf.name else ''} that {prim.name} needs for its gradient "
+        "was overwritten after the forward pass (by optimizer.step() or assign_); call backward() before the update"
+    )
+
+
+def _run_rules(plan: Any, g: Any, saved: tuple[Any, ...]) -> list[tuple[int, Any]]:
+    out: list[tuple[int, Any]] = []
+    for where, rule, joint in plan.rules:
+        got = rule(g, saved)
+        if joint:
+            out.extend((i, gi) for i, gi in zip(where, got, strict=True) if i >= 0)
+        else:
+            out.append((where[0], got))
     return out
 
 
@@ -489,7 +502,7 @@ def start_gradient(y: Tensor, gradient: Any) -> Array:
         if y.dtype.kind == "complex":
             msg = "backward() of a complex Tensor needs its gradient; a loss is real: take anynet.real or anynet.abs"
             raise GradientError(msg)
-        return xp.ones_like(y.data)
+        return xp.full_like(y.data, 1)
     plain = gradient.data if isinstance(gradient, Tensor) else gradient
     if not hasattr(plain, "shape"):
         plain = xp.full_like(y.data, plain)

@@ -49,6 +49,28 @@ def _linear_rule(g: Any, x: Any, weight: Any, need: tuple[bool, ...]) -> tuple[A
     return gx, gw, gb
 
 
+@_linear.kernel("numpy", vjp=True)
+def _linear_numpy(
+    xp: Backend, x: Array, weight: Array, bias: Array = None, /, *, need: tuple[bool, ...] | None
+) -> Any:
+    """The same, with the gradients on plain arrays in one go."""
+    y = xp.matmul(x, weight.T)
+    if bias is not None:
+        y += bias
+    if need is None:
+        return y
+
+    def pull(g: Array) -> tuple[Any, ...]:
+        flat, rows = (g, x) if g.ndim == 2 else (g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1]))
+        gx = xp.matmul(g, weight.conj()) if need[0] else None
+        gw = xp.matmul(flat.T, rows.conj()) if need[1] else None
+        if len(need) == 2:
+            return gx, gw
+        return gx, gw, xp.sum(flat, axis=0) if need[2] else None
+
+    return y, pull
+
+
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """y = x Wᵀ + b: x (…, in), W (out, in), b (out) → (…, out).
 
@@ -79,6 +101,12 @@ def relu(xp: Backend, x: Array, /) -> Array:
 
 
 relu.vjp(x=lambda g, y: g * _as(e.greater(y, 0.0), g))
+
+
+@relu.kernel("numpy", vjp=True)
+def _relu_numpy(xp: Backend, x: Array, /, *, need: tuple[bool, ...] | None) -> Any:
+    y = xp.maximum(x, 0.0)
+    return y if need is None else (y, lambda g: (g * (y > 0.0),))
 
 
 @primitive
@@ -342,6 +370,41 @@ def _cross_entropy_rule(g: Any, x: Any, index: Any, weight: Any, smoothing: floa
 
 
 cross_entropy_rows.vjp(x=_cross_entropy_rule)
+
+
+@cross_entropy_rows.kernel("numpy", vjp=True)
+def _cross_entropy_numpy(
+    xp: Backend,
+    x: Array,
+    index: Array,
+    weight: Array = None,
+    /,
+    *,
+    smoothing: float = 0.0,
+    need: tuple[bool, ...] | None,
+) -> Any:
+    """The plain case with the softmax kept, so that the gradient is softmax − one-hot without a second exponential."""
+    if weight is not None or smoothing:
+        return NotImplemented
+    p = x - xp.max(x, axis=1, keepdims=True)
+    rows = xp.arange(x.shape[0])
+    loss = -p[rows, index]
+    p = xp.exp(p)
+    total = xp.sum(p, axis=1, keepdims=True)
+    loss += xp.log(total)[:, 0]
+    ignored = index < 0
+    loss[ignored] = 0.0
+    if need is None:
+        return loss
+    p /= total
+
+    def pull(g: Array) -> tuple[Any, ...]:
+        g = xp.where(ignored, 0.0, g)
+        gx = p * g[:, None]
+        gx[rows, index] -= g  # ignored rows have g = 0, so where their index points does not matter
+        return (gx,) + (None,) * (len(need) - 1)
+
+    return loss, pull
 
 
 @primitive

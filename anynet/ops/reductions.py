@@ -78,6 +78,16 @@ _mean.vjp(
 )
 
 
+@_mean.kernel("numpy", vjp=True)
+def _mean_numpy(
+    xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: bool, need: tuple[bool, ...] | None
+) -> Any:
+    if axis is not None or x.dtype.kind == "c":
+        return NotImplemented
+    y = xp.mean(x, axis=axis, keepdims=keepdims)
+    return y if need is None else (y, lambda g: (xp.full_like(x, g.item() / _max(x.size, 1)),))
+
+
 def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
     """The arithmetic mean (1/n) Σ x along axes (None: all)."""
     return _mean(x, axis=_axes(x, axis), keepdims=keepdims)

@@ -29,6 +29,8 @@ class SGD(Optimizer):
     Parameter([0.8], requires_grad=True)
     """
 
+    blocked = True
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -79,6 +81,7 @@ class SGD(Optimizer):
 class Adagrad(Optimizer):
     """s ← s + g², p ← p − η_t g / (√s + ε), η_t = η / (1 + (t − 1) lr_decay) (Duchi et al. 2011)."""
 
+    blocked = True
     slots = ("sum",)
 
     def __init__(
@@ -118,6 +121,8 @@ class Adagrad(Optimizer):
 
 class RMSprop(Optimizer):
     """s ← α s + (1 − α) g², p ← p − η g / (√s + ε); centred: s less the squared mean of g (Hinton 2012; Graves 2013)."""
+
+    blocked = True
 
     def __init__(
         self,
@@ -191,6 +196,7 @@ class Adam(Optimizer):
     0.9
     """
 
+    blocked = True
     decoupled = False
 
     def __init__(

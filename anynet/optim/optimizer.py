@@ -19,6 +19,9 @@ from anynet_backends import Array, Backend, backend_of
 
 __all__ = ["Optimizer"]
 
+BLOCK = 16384
+"""Numbers updated at a time on the CPU: their temporaries stay in the cache."""
+
 
 class _Flat:
     """Parameters of one group on one device in one dtype, as one vector; likewise gradients and state."""
@@ -104,6 +107,7 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
+    blocked = False  # whether `update` acts on each number by itself, so that a vector may be cut into blocks
     defaults: dict[str, Any]
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
@@ -215,15 +219,10 @@ class Optimizer:
                 flats = self._flats[index] = self._repack(group, flats)
             for flat in flats:
                 for first, last, steps in flat.runs():
-                    a, b = flat.offsets[first], flat.offsets[last]
-                    state = {name: s[a:b] for name, s in flat.state.items()}
-                    p = flat.values[a:b]
-                    g = flat.xp.asarray(flat.grads[a:b], copy=True)
-                    if group.get("maximize"):
-                        g = -g
-                    if group.get("l1"):
-                        g += group["l1"] * flat.xp.sign(p)
-                    self.update(flat.xp, p, g, state, steps + 1, group)
+                    begin, end = flat.offsets[first], flat.offsets[last]
+                    width = BLOCK if self.blocked and flat.xp.name == "numpy" else end - begin
+                    for a in range(begin, end, max(width, 1)):
+                        self._update(flat, a, min(a + width, end), steps + 1, group)
                     now = clock()
                     for i in range(first, last):
                         flat.steps[i] = steps + 1
@@ -231,6 +230,17 @@ class Optimizer:
                         if leaf is not None:
                             leaf.written = now
         return loss
+
+    def _update(self, flat: _Flat, a: int, b: int, step: int, group: dict[str, Any]) -> None:
+        """One slice of the vectors."""
+        state = {name: s[a:b] for name, s in flat.state.items()}
+        p = flat.values[a:b]
+        g = flat.xp.asarray(flat.grads[a:b], copy=True)
+        if group.get("maximize"):
+            g = -g
+        if group.get("l1"):
+            g += group["l1"] * flat.xp.sign(p)
+        self.update(flat.xp, p, g, state, step, group)
 
     @staticmethod
     def _moved(flat: _Flat) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from anynet_backends import standard
+from anynet_backends import allocator, standard
 from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_index_add, check_windows
 
 __all__ = ["NumpyBackend"]
@@ -169,7 +169,86 @@ def _frequencies(function: Any) -> Any:
     return frequencies
 
 
+# ---- functions whose NumPy wrappers cost more than their work on small arrays ----
+
+
+_add_up: Any = np.add.reduce
+_largest: Any = np.maximum.reduce
+_smallest: Any = np.minimum.reduce
+
+
+def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
+    return _add_up(x, axis, dtype, None, keepdims)
+
+
+def _max(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
+    return _largest(x, axis, None, None, keepdims)
+
+
+def _min(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
+    return _smallest(x, axis, None, None, keepdims)
+
+
+_PLAIN_FLOATS: Final = (np.dtype("float32"), np.dtype("float64"))
+
+
+def _mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
+    if x.dtype not in _PLAIN_FLOATS or x.size == 0 or x.ndim == 0:
+        return np.mean(x, axis=axis, keepdims=keepdims)
+    y = _add_up(x, axis, None, None, keepdims)
+    n = x.size // y.size
+    return np.true_divide(y, n, out=y) if type(y) is np.ndarray else y / n
+
+
+def _expand_dims(x: Array, /, axis: Any = 0) -> Array:
+    n = x.ndim + 1
+    if type(axis) is not int or not -n <= axis < n:
+        return np.expand_dims(x, axis)
+    shape = x.shape
+    axis %= n
+    return x.reshape((*shape[:axis], 1, *shape[axis:]))
+
+
+def _reshape(x: Array, /, shape: Any, *, copy: bool | None = None) -> Array:
+    return x.reshape(shape) if copy is None else np.reshape(x, shape, copy=copy)
+
+
+def _permute_dims(x: Array, /, axes: Any) -> Array:
+    return x.transpose(axes)
+
+
+def _matrix_transpose(x: Array, /) -> Array:
+    return x.swapaxes(-1, -2) if x.ndim > 1 else np.matrix_transpose(x)
+
+
+def _zeros_like(x: Array, /, *, dtype: Any = None, device: Any = None) -> Array:
+    _check_device(device)
+    return np.zeros(x.shape, x.dtype if dtype is None else dtype)
+
+
+def _ones_like(x: Array, /, *, dtype: Any = None, device: Any = None) -> Array:
+    return _full_like(x, 1, dtype=dtype, device=device)
+
+
+def _full_like(x: Array, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Array:
+    _check_device(device)
+    y = np.empty(x.shape, x.dtype if dtype is None else dtype)
+    y.fill(fill_value)
+    return y
+
+
+def _broadcast_to(x: Array, /, shape: Any) -> Array:
+    if x.ndim or type(x) is not np.ndarray:
+        return np.broadcast_to(x, shape)
+    y: Array = np.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))
+    y.flags.writeable = False
+    return y
+
+
 _MENDED: Final[dict[str, Any]] = {
+    "sum": _sum, "max": _max, "min": _min, "mean": _mean, "expand_dims": _expand_dims, "reshape": _reshape,
+    "permute_dims": _permute_dims, "matrix_transpose": _matrix_transpose, "zeros_like": _zeros_like,
+    "ones_like": _ones_like, "full_like": _full_like, "broadcast_to": _broadcast_to,
     "astype": _astype, "clip": _clip, "count_nonzero": _count_nonzero, "take_along_axis": _take_along_axis,
     "diff": _diff, "sort": _sort, "argsort": _argsort, "finfo": _finfo, "iinfo": _iinfo,
 }  # fmt: skip
@@ -200,6 +279,7 @@ class NumpyBackend(Backend):
         fft |= {n: _frequencies(fft[n]) for n in ("fftfreq", "rfftfreq")}
         table["linalg"] = types.SimpleNamespace(**linalg)
         table["fft"] = types.SimpleNamespace(**fft)
+        allocator.at_import()
         super().__init__("numpy", table, (np.ndarray, np.generic), native=np)
         self.native_dtype["float16"] = np.dtype("float16")
         self._as_strided = np.lib.stride_tricks.as_strided

@@ -272,3 +272,21 @@ def test_blas_and_versions():
     xp, _ = resolve("cpu")
     assert xp.blas_info()["name"]
     assert xp.versions() == {"numpy": np.__version__}
+
+
+def test_the_allocator_can_be_told_and_told_back():
+    import sys
+
+    from anynet_backends import allocator
+
+    taken = allocator.keep_large_blocks(True)
+    if not sys.platform.startswith("linux"):
+        assert not taken
+        return
+    try:
+        assert "keeps" in allocator.status or not taken
+        if taken:
+            assert allocator.keep_large_blocks(False)
+            assert "as the C library" in allocator.status
+    finally:
+        allocator.at_import()
