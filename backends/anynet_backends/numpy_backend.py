@@ -223,6 +223,8 @@ def _matrix_transpose(x: Array, /) -> Array:
 
 def _zeros_like(x: Array, /, *, dtype: Any = None, device: Any = None) -> Array:
     _check_device(device)
+    if not x.flags.c_contiguous:  # in the same order in memory
+        return np.zeros_like(x, dtype=dtype)
     return np.zeros(x.shape, x.dtype if dtype is None else dtype)
 
 
@@ -232,7 +234,7 @@ def _ones_like(x: Array, /, *, dtype: Any = None, device: Any = None) -> Array:
 
 def _full_like(x: Array, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Array:
     _check_device(device)
-    y = np.empty(x.shape, x.dtype if dtype is None else dtype)
+    y = np.empty_like(x, dtype=dtype)
     y.fill(fill_value)
     return y
 
