@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import os
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -32,13 +34,14 @@ from anynet_backends import backend_of, resolve
 __all__ = ["Module", "ShapeError", "StateError"]
 
 _M = TypeVar("_M", bound="Module")
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class ShapeError(ValueError):
     """An array of a shape that a layer cannot take: says which layer, what it got and what it expected.
 
     `where` is the path of the layer, filled in while the error leaves the modules; `source` the layer whose output it
-    was, where that is known.
+    was, where that is known; `defined` the line that made the layer.
     """
 
     def __init__(self, problem: str) -> None:
@@ -46,12 +49,14 @@ class ShapeError(ValueError):
         self.problem = problem
         self.where: str | None = None
         self.source: str | None = None
+        self.defined: str | None = None
 
     def __str__(self) -> str:
         if self.where is None:
             return self.problem
-        came = f"\n  came from {self.source}" if self.source else ""
-        return f"in {self.where}\n  {self.problem}{came}"
+        origin = [f"came from {self.source}"] if self.source else []
+        origin += [f"defined {self.defined}"] if self.defined else []
+        return f"in {self.where}\n  {self.problem}" + (f"\n  {'; '.join(origin)}" if origin else "")
 
 
 class StateError(ValueError):
@@ -120,6 +125,17 @@ class Module:
     training: bool = True
     _forward_hooks: tuple[Callable[..., Any], ...] = ()
     _forward_pre_hooks: tuple[Callable[..., Any], ...] = ()
+
+    _defined: tuple[str, int] | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Note the line that makes the layer: the first one outside of this package."""
+        module = super().__new__(cls)
+        frame = sys._getframe(1)
+        while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+            frame = frame.f_back
+        module.__dict__["_defined"] = (frame.f_code.co_filename, frame.f_lineno)
+        return module
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; subclasses define it."""
@@ -511,6 +527,9 @@ def _say_where(module: Module, error: Exception) -> None:
         where = f"{_path_of(trail)} ({trail[-1].label()})"
         if isinstance(error, ShapeError):
             error.where = where
+            if trail[-1]._defined is not None:
+                file, line = trail[-1]._defined
+                error.defined = f"{os.path.basename(file)}:{line}"
             return
         notes = [n for n in getattr(error, "__notes__", []) if not n.startswith("in layer ")]
         error.__notes__ = [*notes, f"in layer {where}"]

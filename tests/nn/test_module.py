@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import sys
 import weakref
 
 import numpy as np
@@ -257,11 +258,13 @@ def test_repr_and_summary():
 
 
 def test_errors_say_where():
+    line = sys._getframe().f_lineno + 1
     net = nn.Sequential(nn.Linear(4, 3), nn.Sequential(nn.Tanh(), nn.Linear(4, 2)))
     with pytest.raises(nn.ShapeError) as caught:
         net(an.ones((5, 4)))
     assert str(caught.value) == (
-        "in Sequential.1.1 (Linear 4→2)\n  got (5, 3): last axis 3, expected 4\n  came from 0 (Tanh)"
+        "in Sequential.1.1 (Linear 4→2)\n  got (5, 3): last axis 3, expected 4\n"
+        f"  came from 0 (Tanh); defined test_module.py:{line}"
     )
 
     class Broken(nn.Module):
