@@ -79,6 +79,11 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     if len(weight.shape) != 2 or len(x.shape) < 1 or x.shape[-1] != weight.shape[-1]:
         msg = f"linear: x of shape {tuple(x.shape)} and weight {tuple(weight.shape)}; expected (…, in) and (out, in)"
         raise ValueError(msg)
+    plain, w = unwrap(x), unwrap(weight)
+    if type(plain) is type(w) and plain.dtype != w.dtype:
+        got, expected = dtypes.of(plain.dtype), dtypes.of(w.dtype)
+        msg = f"linear: x is {got} but weight is {expected}; convert one: anynet.astype(x, …) or module.to(dtype)"
+        raise TypeError(msg)
     if bias is not None and tuple(bias.shape) != (weight.shape[0],):
         msg = f"linear: bias of shape {tuple(bias.shape)}, expected ({weight.shape[0]},)"
         raise ValueError(msg)
