@@ -24,6 +24,9 @@ from anynet import special as special
 from anynet._version import __version__ as __version__
 from anynet.autograd.anomaly import *
 from anynet.autograd.checkpoint import *
+from anynet.autograd.compiling import Compiled as Compiled
+from anynet.autograd.compiling import CompileError as CompileError
+from anynet.autograd.compiling import compile as compile
 from anynet.autograd.custom import *
 from anynet.autograd.engine import GradientError as GradientError
 from anynet.autograd.gradcheck import *

@@ -378,14 +378,15 @@ def accumulate(leaf: Leaf, g: Any, create_graph: bool) -> None:
     xp = backend_of(plain)
     if type(plain) is not xp.array_type:
         plain = xp.asarray(plain)
+    buffer = None if leaf.buffer is None else xp.target(leaf.buffer)
     if leaf.grad is not None:
-        if leaf.buffer is not None and leaf.grad.data is leaf.buffer:
-            leaf.buffer[...] = leaf.buffer + plain
+        held = leaf.grad.data
+        if buffer is not None and (held is buffer or held is leaf.buffer):
+            leaf.grad = wrap(xp.store(leaf.buffer, buffer + plain))
         else:
-            leaf.grad = wrap(leaf.grad.data + plain)
-    elif leaf.buffer is not None:
-        leaf.buffer[...] = plain
-        leaf.grad = wrap(leaf.buffer)
+            leaf.grad = wrap(held + plain)
+    elif buffer is not None:
+        leaf.grad = wrap(xp.store(leaf.buffer, plain))
     else:
         leaf.grad = wrap(plain)
 

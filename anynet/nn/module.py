@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from anynet import dtypes
 from anynet.autograd import anomaly
 from anynet.autograd.anomaly import locators
+from anynet.autograd.compiling import watchers
 from anynet.autograd.engine import Leaf
 from anynet.tensor import Buffer, Parameter, Tensor, move, no_grad, to_plain
 from anynet_backends import backend_of, resolve
@@ -143,6 +144,9 @@ class Module:
         raise NotImplementedError(msg)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if watchers:
+            for watcher in watchers:
+                watcher(self)
         if path is not None:
             return self._call_watched(path, *args, **kwargs)
         try:

@@ -90,7 +90,7 @@ class _BatchNorm(Module):
         if not self.training and use_batch:
             mean = var = None
         if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.assign_(self.num_batches_tracked.data + 1)
+            self.num_batches_tracked.assign_(self.num_batches_tracked.detach() + 1)
             if self.momentum is None:  # the plain average of all batches
                 momentum = 1.0 / int(self.num_batches_tracked)
         return normalization.batch_norm(x, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)

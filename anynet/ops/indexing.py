@@ -52,7 +52,7 @@ def check_index(index: Array, length: int, what: str) -> Array:
         raise TypeError(msg)
     if 0 in index.shape:
         return index
-    if xp.name != "cupy":  # a check would wait for the GPU; CuPy wraps instead
+    if xp.name != "cupy" and xp.eager:  # a check would wait for the GPU; CuPy wraps instead
         low, high = int(xp.min(index)), int(xp.max(index))
         if low < -length or high >= length:
             msg = f"{what}: index {high if high >= length else low} is out of range for an axis of length {length}"

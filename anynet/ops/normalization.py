@@ -184,8 +184,8 @@ def _track(running: Any, new: Array, momentum: float, factor: float) -> None:
     """running ← (1 − momentum) · running + momentum · factor · new, in place."""
     if running is None:
         return
-    old = unwrap(running)
-    xp = backend_of(old)
+    xp = backend_of(new)
+    old = xp.target(unwrap(running))
     new = xp.astype(xp.reshape(new, old.shape), old.dtype, copy=False)
     value = old * (1.0 - momentum) + new * (momentum * factor)
     if isinstance(running, Tensor):

@@ -85,7 +85,7 @@ def _mean_numpy(
     if axis is not None or x.dtype.kind == "c":
         return NotImplemented
     y = xp.mean(x, axis=axis, keepdims=keepdims)
-    return y if need is None else (y, lambda g: (xp.full_like(x, g.item() / _max(x.size, 1)),))
+    return y if need is None else (y, lambda g: (xp.broadcast_to(xp.asarray(g / _max(x.size, 1)), x.shape),))
 
 
 def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:

@@ -20,8 +20,9 @@ def _with_grads(parameters: Any) -> list[Tensor]:
 def _write(p: Tensor, value: Any) -> None:
     grad = p.grad
     leaf = p.edge
-    if grad is not None and leaf.buffer is not None and grad.data is leaf.buffer:
-        leaf.buffer[...] = value
+    xp = backend_of(value)
+    if grad is not None and leaf.buffer is not None and grad.data is xp.target(leaf.buffer):
+        xp.store(leaf.buffer, value)
     else:
         p.grad = wrap(value)
 

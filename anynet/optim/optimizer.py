@@ -14,8 +14,10 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from anynet.autograd.compiling import on_host
 from anynet.tensor import Leaf, Parameter, Tensor, clock, enable_grad, to_plain, wrap
 from anynet_backends import Array, Backend, backend_of
+from anynet_backends.recorder import ACTIVE
 
 __all__ = ["Optimizer"]
 
@@ -109,6 +111,12 @@ class Optimizer:
     slots: tuple[str, ...] = ()
     blocked = False  # whether `update` acts on each number by itself, so that a vector may be cut into blocks
     defaults: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """In a compiled function a step is a call of Python code between array operations."""
+        super().__init_subclass__(**kwargs)
+        if "step" in cls.__dict__:
+            cls.step = on_host(cls.__dict__["step"])  # type: ignore[method-assign]
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -207,6 +215,7 @@ class Optimizer:
         """
         raise NotImplementedError
 
+    @on_host
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient. `closure`, if given, computes the loss anew and returns it."""
         loss = None
@@ -266,17 +275,28 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients (or, with ``set_to_none=False``, set them to zero)."""
+        if set_to_none:
+            self._forget()
+        else:
+            self._set_zero()
+
+    def _forget(self) -> None:
+        for flats in self._flats:
+            for flat in flats:
+                for p in flat.params:
+                    if p.edge is not None:
+                        p.edge.grad = None
+                        if ACTIVE:
+                            ACTIVE[-1].forgotten.add(id(p.edge))
+
+    @on_host
+    def _set_zero(self) -> None:
         for flats in self._flats:
             for flat in flats:
                 for i, p in enumerate(flat.params):
-                    leaf = p.edge
-                    if leaf is None or leaf.grad is None:
-                        continue
-                    if set_to_none:
-                        leaf.grad = None
-                    else:
+                    if p.edge is not None and p.edge.grad is not None:
                         flat.grad_views[i][...] = 0.0
-                        leaf.grad = wrap(flat.grad_views[i])
+                        p.edge.grad = wrap(flat.grad_views[i])
 
     # ----- state -----
 

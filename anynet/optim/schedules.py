@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from anynet.autograd.compiling import on_host
 from anynet.optim.optimizer import Optimizer
 
 __all__ = [
@@ -35,6 +36,13 @@ class LRScheduler:
         """The rates of the groups at step `last_epoch`."""
         raise NotImplementedError
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """In a compiled function a step is a call of Python code between array operations."""
+        super().__init_subclass__(**kwargs)
+        if "step" in cls.__dict__:
+            cls.step = on_host(cls.__dict__["step"])  # type: ignore[method-assign]
+
+    @on_host
     def step(self) -> None:
         """Go on by one."""
         self.last_epoch += 1
@@ -393,6 +401,7 @@ class ReduceLROnPlateau:
             edge = self.best - self.threshold if self.mode == "min" else self.best + self.threshold
         return a < edge if self.mode == "min" else a > edge
 
+    @on_host
     def step(self, metrics: Any) -> None:
         """Take note of the metric, and reduce the rates where it has stalled."""
         current = float(metrics)

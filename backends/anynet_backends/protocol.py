@@ -152,6 +152,20 @@ class Backend:
         """Whether instances of `kind`, a subclass of one of `array_types`, may be used as they are."""
         return True
 
+    # ---- writing into arrays from outside ----
+
+    eager = True
+    """Whether values are there to be looked at: not while a program is being recorded."""
+
+    def target(self, array: Array) -> Array:
+        """An array that outlives a step (a buffer of gradients, say), as operations of this backend see it."""
+        return array
+
+    def store(self, array: Array, value: Any) -> Array:
+        """Overwrite such an array; returns it as `target` does."""
+        array[...] = value
+        return array
+
     # ---- dtypes ----
 
     def dtype_name(self, native: Any) -> str:

@@ -51,7 +51,7 @@ def _device(x: Any) -> str:
 def _readable(x: Any) -> bool:
     """Whether values may be looked at: not on a GPU, where that would wait for it, nor inside vmap."""
     xp = backend_of(x)
-    return xp.name != "cupy" and isinstance(x, xp.array_types)
+    return xp.eager and xp.name != "cupy" and isinstance(x, xp.array_types)
 
 
 def _target(name: str, input: Any, target: Any) -> Any:

@@ -1,0 +1,739 @@
+"""The third kind of array: it computes, and appends what it computed to a program that can be replayed.
+
+A `Recorded` array holds a NumPy array. Every operation on it runs at once, on that array, and is noted as an
+instruction. When the recording ends, `Recording.program` plans the instructions: each result gets its place in memory
+once and for all (places are shared by results that are never needed at the same time), views of these places are made
+once, and what is left is a flat list of NumPy calls that write into their places. Replaying it allocates nothing.
+
+What a program refers to without having made it is captured by identity: the arrays of parameters and optimizers, which
+change in place. What happens on the host between array operations (an optimizer's step, a schedule's) is an instruction
+too.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NoReturn
+
+import numpy as np
+
+from anynet_backends import standard
+from anynet_backends.protocol import Array, Backend
+
+__all__ = ["ACTIVE", "CompileError", "Program", "Recorded", "RecorderBackend", "Recording"]
+
+ACTIVE: list[Recording] = []
+"""The recording that is running, if one is (empty while it is paused)."""
+
+
+class CompileError(RuntimeError):
+    """Something in a compiled function cannot be replayed. The message names the line."""
+
+
+def _line() -> str:
+    """The innermost line outside of this package: where the user's code is."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if not name.startswith(("anynet.", "anynet_backends.", "numpy")) and name != "anynet":
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return "?"
+
+
+class Recorded:
+    """An array that is being recorded. It has the standard's attributes and operators."""
+
+    __slots__ = ("recording", "value", "var")
+    __array_ufunc__ = None
+    __array_priority__ = 1000
+
+    def __init__(self, value: Array, var: int, recording: Recording) -> None:
+        self.value = value
+        self.var = var
+        self.recording = recording
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> Any:
+        return self.value.dtype
+
+    @property
+    def device(self) -> Any:
+        return "cpu"
+
+    @property
+    def ndim(self) -> int:
+        return self.value.ndim  # type: ignore[no-any-return]
+
+    @property
+    def size(self) -> int:
+        return self.value.size  # type: ignore[no-any-return]
+
+    @property
+    def nbytes(self) -> int:
+        return self.value.nbytes  # type: ignore[no-any-return]
+
+    @property
+    def flags(self) -> Any:
+        return self.value.flags
+
+    @property
+    def T(self) -> Recorded:
+        return self.recording.call("transpose", (self,), {})  # type: ignore[no-any-return]
+
+    @property
+    def mT(self) -> Recorded:
+        return self.recording.call("matrix_transpose", (self,), {})  # type: ignore[no-any-return]
+
+    def conj(self) -> Recorded:
+        """The conjugate; of real numbers the array itself."""
+        return self if self.value.dtype.kind != "c" else self.recording.call("conj", (self,), {})
+
+    def reshape(self, *shape: Any) -> Recorded:
+        """As `numpy.ndarray.reshape`."""
+        given = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        return self.recording.call("reshape", (self, tuple(given)), {})  # type: ignore[no-any-return]
+
+    def __getitem__(self, key: Any) -> Recorded:
+        return self.recording.call("getitem", (self, key), {})  # type: ignore[no-any-return]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.recording.write(self, key, value)
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        msg = (
+            f"{_line()}: a value was read inside a compiled function (bool, float, int, item, numpy, print, or a branch "
+            "on it), where it is not a number but a place in a program. Return it and read it outside; use "
+            "anynet.where for a choice"
+        )
+        raise CompileError(msg)
+
+    __array__ = __bool__ = __float__ = __int__ = __complex__ = __index__ = __dlpack__ = __iter__ = _refuse
+    item = tolist = tobytes = __dlpack_device__ = _refuse
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __repr__(self) -> str:
+        return f"Recorded({self.value.dtype}{self.value.shape})"
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    def forward(self: Recorded, other: Any) -> Any:
+        return self.recording.call(name, (self, other), {})
+
+    return forward
+
+
+def _reflected(name: str) -> Callable[..., Any]:
+    def backward(self: Recorded, other: Any) -> Any:
+        return self.recording.call(name, (other, self), {})
+
+    return backward
+
+
+def _in_place(name: str) -> Callable[..., Any]:
+    def update(self: Recorded, other: Any) -> Any:
+        return self.recording.update(name, self, other)
+
+    return update
+
+
+_OPERATORS: Final = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
+    "mod": "remainder", "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or",
+    "xor": "bitwise_xor", "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
+}  # fmt: skip
+for _short, _name in _OPERATORS.items():
+    _plain = (
+        "power" if _short == "pow" else _name
+    )  # NumPy's ** takes short cuts that its function pow does not
+    setattr(Recorded, f"__{_short}__", _operator(_plain))
+    setattr(Recorded, f"__r{_short}__", _reflected(_plain))
+    setattr(Recorded, f"__i{_short}__", _in_place(_name))
+for _short, _name in {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater",
+                      "ge": "greater_equal"}.items():  # fmt: skip
+    setattr(Recorded, f"__{_short}__", _operator(_name))
+for _short, _name in {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}.items():
+    setattr(Recorded, f"__{_short}__", (lambda n: lambda self: self.recording.call(n, (self,), {}))(_name))
+
+
+class Instruction:
+    """One call: what, with which arguments (Recorded arrays stand for their variables), and what it gives."""
+
+    __slots__ = ("args", "kind", "kwargs", "name", "out", "reads", "writes")
+
+    def __init__(self, kind: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        self.kind = kind  # "call" | "update" | "write" | "host" | "random"
+        self.name = name
+        self.args = args
+        self.kwargs = kwargs
+        self.out: Recorded | tuple[Recorded, ...] | None = out
+        found: list[int] = []
+        _variables(args, found)
+        _variables(tuple(kwargs.values()), found)
+        self.reads = found
+        self.writes: int | None = None  # the variable that is changed in place
+
+
+def _variables(items: Iterable[Any], found: list[int]) -> None:
+    for x in items:
+        if isinstance(x, Recorded):
+            found.append(x.var)
+        elif isinstance(x, (tuple, list)):
+            _variables(x, found)
+
+
+def _swap(item: Any, place: Callable[[Recorded], Any]) -> Any:
+    if isinstance(item, Recorded):
+        return place(item)
+    if isinstance(item, tuple):
+        return tuple(_swap(x, place) for x in item)
+    return [_swap(x, place) for x in item] if isinstance(item, list) else item
+
+
+def _value(x: Recorded) -> Any:
+    return x.value
+
+
+class Recording:
+    """The instructions so far, and what they refer to."""
+
+    def __init__(self, base: Backend) -> None:
+        self.base = base
+        self.instructions: list[Instruction] = []
+        self.count = 0
+        self.captured: dict[int, Recorded] = {}  # by the identity of the array
+        self.inputs: list[Recorded] = []
+        self.forgotten: set[int] = (
+            set()
+        )  # identities of leaves whose gradient was set to None: what it was is the same
+        self.see: Callable[[Any], None] = lambda tensor: (
+            None
+        )  # told of Tensors from outside whose array is taken
+        self.seed, self.step, self.draws = 0, 0, 0  # where the random numbers of the masks begin
+        self.functions: dict[str, Callable[..., Any]] = {
+            **{n: base.__dict__[n] for n in standard.FUNCTIONS if n in base.__dict__},
+            "getitem": lambda x, key: x[key],
+            "power": lambda x, y: x**y,
+            "transpose": lambda x: x.transpose(),
+            "windows": base.windows,
+            "index_add": base.index_add,
+        }
+        for space in ("linalg", "fft"):
+            for n, f in vars(getattr(base, space)).items():
+                if callable(f):
+                    self.functions[f"{space}.{n}"] = f
+
+    def new(self, value: Any) -> Recorded:
+        """A variable."""
+        self.count += 1
+        return Recorded(value if type(value) is np.ndarray else np.asarray(value), self.count - 1, self)
+
+    def capture(self, array: Array) -> Recorded:
+        """A variable that is an array from outside, which may change between replays, in place."""
+        found = self.captured.get(id(array))
+        if found is None:
+            found = self.captured[id(array)] = self.new(array)
+        return found
+
+    def input(self, array: Array) -> Recorded:
+        """An argument of the function."""
+        x = self.new(np.array(array))
+        self.inputs.append(x)
+        return x
+
+    def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Compute now, and note it."""
+        args = tuple(self.capture(a) if type(a) is np.ndarray else a for a in args)
+        f = self.functions[name]
+        result = f(*_swap(args, _value), **{k: _swap(v, _value) for k, v in kwargs.items()})
+        if isinstance(result, tuple):
+            outs = tuple(self.new(r) for r in result)
+            self.instructions.append(Instruction("call", name, args, kwargs, outs))
+            return outs
+        if not isinstance(result, (np.ndarray, np.generic)):
+            return result
+        out = self.new(result)
+        self.instructions.append(Instruction("call", name, args, kwargs, out))
+        return out
+
+    def update(self, name: str, target: Recorded, other: Any) -> Recorded:
+        """``target op= other``, in place."""
+        ufunc = self.functions[name]
+        ufunc(target.value, _swap(other, _value), out=target.value)
+        note = Instruction("update", name, (target, other), {}, None)
+        note.writes = target.var
+        self.instructions.append(note)
+        return target
+
+    def write(self, target: Recorded, key: Any, value: Any) -> None:
+        """``target[key] = value``."""
+        target.value[_swap(key, _value)] = _swap(value, _value)
+        note = Instruction("write", "setitem", (target, key, value), {}, None)
+        note.writes = target.var
+        self.instructions.append(note)
+
+    def random_bits(self, key: int, stream: int, step: int, n: int, device: str) -> Recorded:
+        """Random words; those of the running stream of masks move on at each replay."""
+        out = self.new(self.base.random_bits(key, stream, step, n, device))
+        offset = step - self.step if key == self.seed and step >= self.step else None
+        self.instructions.append(
+            Instruction("random", "random_bits", (key, stream, step, n, device, offset), {}, out)
+        )
+        return out
+
+    def host(self, function: Callable[[], Any], label: str, result: Recorded | None = None) -> None:
+        """A call of Python code at this place of the program; it reads and writes arrays from outside."""
+        self.instructions.append(Instruction("host", label, (function,), {}, result))
+
+
+class RecorderBackend(Backend):
+    """The namespace of Recorded arrays over NumPy. Its name is NumPy's, so that NumPy's kernels are recorded too."""
+
+    eager = False
+
+    def __init__(self, base: Backend) -> None:
+        table = dict(base.__dict__)
+        super().__init__(base.name, table, (Recorded,), native=base.native)
+        self.base = base
+        self.native_dtype = base.native_dtype
+        self._dtype_names = base._dtype_names
+        mine = self.__dict__
+        for name in standard.FUNCTIONS:
+            if name in mine and name not in (
+                "can_cast",
+                "finfo",
+                "iinfo",
+                "isdtype",
+                "result_type",
+                "broadcast_shapes",
+            ):
+                mine[name] = self._recorded(name, mine[name])
+        mine["result_type"] = lambda *a: base.result_type(*_swap(a, _value))
+        mine["can_cast"] = lambda a, b: base.can_cast(_swap(a, _value), b)
+        mine["finfo"] = lambda a: base.finfo(_swap(a, _value))
+        mine["iinfo"] = lambda a: base.iinfo(_swap(a, _value))
+        mine["asarray"] = self._asarray
+        for space in ("linalg", "fft"):
+            members = vars(getattr(base, space))
+            mine[space] = types.SimpleNamespace(
+                **{n: self._recorded(f"{space}.{n}", f) if callable(f) else f for n, f in members.items()}
+            )
+
+    def _recorded(self, name: str, base: Callable[..., Any]) -> Callable[..., Any]:
+        def function(*args: Any, **kwargs: Any) -> Any:
+            if not ACTIVE:
+                return base(*args, **kwargs)
+            return ACTIVE[-1].call(name, args, kwargs)
+
+        return function
+
+    def _asarray(self, x: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
+        if isinstance(x, Recorded):
+            if not copy and (dtype is None or x.dtype == dtype):
+                return x
+            return x.recording.call("astype", (x, x.dtype if dtype is None else dtype), {"copy": True})
+        return ACTIVE[-1].capture(self.base.asarray(x, dtype=dtype, copy=copy)) if ACTIVE else x
+
+    def device_of(self, array: Array) -> str:
+        return "cpu"
+
+    def native_device(self, name: str) -> Any:
+        return "cpu"
+
+    def canonical_device(self, name: str) -> str:
+        return self.base.canonical_device(name)
+
+    def devices(self) -> list[str]:
+        return ["cpu"]
+
+    def from_host(self, array: Array, device: str) -> Array:
+        return self.base.from_host(array, device)
+
+    def to_host(self, array: Array) -> Array:
+        return array._refuse() if isinstance(array, Recorded) else array
+
+    def random_bits(self, key: int, stream: int, step: int, n: int, device: str) -> Array:
+        return ACTIVE[-1].random_bits(key, stream, step, n, device)
+
+    def index_add(self, x: Array, index: Array, values: Array) -> Array:
+        return ACTIVE[-1].call("index_add", (x, index, values), {})
+
+    def windows(self, x: Array, kernel: Any, stride: Any, dilation: Any) -> Array:
+        return ACTIVE[-1].call("windows", (x, kernel, stride, dilation), {})
+
+    def errstate(self) -> Any:
+        return self.base.errstate()
+
+    def target(self, array: Array) -> Array:
+        return array if isinstance(array, Recorded) or array is None else ACTIVE[-1].capture(array)
+
+    def store(self, array: Array, value: Any) -> Array:
+        target = self.target(array)
+        target[...] = value
+        return target
+
+
+# ----- planning -----
+
+_REDUCE: Final = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum,
+                  "all": np.logical_and, "any": np.logical_or}  # fmt: skip
+
+
+class _Place:
+    """Memory of one result: how many bytes, from which instruction to which, and where in the arena."""
+
+    __slots__ = ("array", "bytes", "first", "last", "shared")
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.last = first
+        self.bytes = 0
+        self.shared = True
+        self.array: Array | None = None
+
+
+class Program:
+    """A recording, planned: `run` replays it."""
+
+    def __init__(self, recording: Recording, outputs: list[Recorded]) -> None:
+        self.recording = recording
+        self.outputs = outputs
+        self.seed = self.step = 0
+        self.draws = recording.draws
+        self.arrays: dict[int, Array] = {}  # variable → its array, for good
+        self.text: list[str] = []
+        self.peak = 0
+        live = self._live(recording.instructions, outputs)
+        self._plan(live, outputs)
+        self.results = [self.arrays[o.var] for o in outputs]
+        self.recorded = len(recording.instructions)
+        recording.instructions.clear()  # they hold every intermediate value
+        self.values.clear()
+
+    # ----- what is needed -----
+
+    def _live(self, notes: list[Instruction], outputs: list[Recorded]) -> list[Instruction]:
+        """Without what nobody reads. A write into a variable counts where the variable, or one it is a view of, is
+        needed."""
+        root = self._roots(notes)
+        outside = {root[x.var] for x in self.recording.captured.values()}
+        needed = {root[o.var] for o in outputs} | outside
+        keep: list[Instruction] = []
+        for note in reversed(notes):
+            outs = note.out if isinstance(note.out, tuple) else (note.out,) if note.out is not None else ()
+            wanted = (
+                note.kind == "host"
+                or (note.writes is not None and root[note.writes] in needed)
+                or any(o.var in needed or root[o.var] in needed for o in outs)
+            )
+            if wanted:
+                keep.append(note)
+                needed.update(note.reads)
+                needed.update(root[v] for v in note.reads)
+        return keep[::-1]
+
+    def _roots(self, notes: list[Instruction]) -> dict[int, int]:
+        """For each variable the one in whose memory it lies."""
+        root: dict[int, int] = {
+            x.var: x.var for x in (*self.recording.captured.values(), *self.recording.inputs)
+        }
+        values = {x.var: x.value for x in (*self.recording.captured.values(), *self.recording.inputs)}
+        for note in notes:
+            for o in note.out if isinstance(note.out, tuple) else (note.out,) if note.out is not None else ():
+                if o.var in root:
+                    continue
+                root[o.var] = o.var
+                values[o.var] = o.value
+                if note.kind == "call":
+                    # all values of a recording are alive, so memory is shared by views alone
+                    owner = next(
+                        (root[v] for v in note.reads if np.may_share_memory(o.value, values[root[v]])), None
+                    )
+                    if owner is not None and o.value.size:
+                        root[o.var] = owner
+        self.values = values
+        self.root = root
+        return root
+
+    # ----- where it goes -----
+
+    def _plan(self, notes: list[Instruction], outputs: list[Recorded]) -> None:
+        root, values = self.root, self.values
+        places: dict[int, _Place] = {}
+        constants: set[int] = set()
+        fixed = {x.var for x in (*self.recording.captured.values(), *self.recording.inputs)}
+        for x in self.recording.captured.values():
+            self.arrays[x.var] = x.value
+        for x in self.recording.inputs:
+            self.arrays[x.var] = x.value
+        written = {root[note.writes] for note in notes if note.writes is not None}
+        rest: list[Instruction] = []
+        for note in notes:  # what depends on nothing is computed once
+            outs = note.out if isinstance(note.out, tuple) else (note.out,) if note.out is not None else ()
+            constant = note.kind == "call" and all(v in constants for v in note.reads)
+            if constant and not any(root[o.var] in written for o in outs):
+                for o in outs:
+                    constants.add(o.var)
+                    fixed.add(root[o.var])
+                    self.arrays[o.var] = o.value
+            else:
+                rest.append(note)
+        notes = rest
+        end = len(notes)
+        for at, note in enumerate(notes):
+            touched = list(note.reads)
+            for o in note.out if isinstance(note.out, tuple) else (note.out,) if note.out is not None else ():
+                touched.append(o.var)
+            for v in touched:
+                r = root[v]
+                if r in fixed:
+                    continue
+                place = places.setdefault(r, _Place(at))
+                place.last = max(place.last, at)
+        for o in outputs:
+            if root[o.var] in places:
+                places[root[o.var]].last = end
+        self._allocate(places, values)
+        code: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        for note in notes:
+            self._lower(note, code)
+        self.code = code
+
+    def _allocate(self, places: dict[int, _Place], values: dict[int, Array]) -> None:
+        """Greedy: each result takes the smallest free block that is large enough, or a new one."""
+        free: list[tuple[int, Array]] = []
+        busy: list[tuple[int, int, Array]] = []
+        total = 0
+        for r, place in sorted(places.items(), key=lambda item: item[1].first):
+            value = values[r]
+            size = max(-(-value.nbytes // 64) * 64, 64)
+            still: list[tuple[int, int, Array]] = []
+            for last, n, block in busy:
+                if last < place.first:
+                    free.append((n, block))
+                else:
+                    still.append((last, n, block))
+            busy = still
+            fit = min(
+                (i for i, (n, _) in enumerate(free) if size <= n <= 4 * size),
+                key=lambda i: free[i][0],
+                default=None,
+            )
+            if fit is None:
+                block = _aligned(size)
+                total += size
+                n = size
+            else:
+                n, block = free.pop(fit)
+            busy.append((place.last, n, block))
+            self.arrays[r] = _shaped(block, value)
+        self.peak = total
+
+    def _lower(self, note: Instruction, code: list[tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:
+        arrays = self.arrays
+
+        def place(x: Recorded) -> Array:
+            return arrays[x.var]
+
+        if note.kind == "host":
+            if note.out is None:
+                code.append((note.args[0], ()))
+            else:
+                target, function = arrays[note.out.var], note.args[0]  # type: ignore[union-attr]
+                code.append((_host_into, (target, function)))
+            self._say(f"{note.name}()")
+            return
+        if note.kind == "random":
+            key, stream, step, n, device, offset = note.args
+            target = arrays[note.out.var]  # type: ignore[union-attr]
+            code.append((self._draw, (target, key, stream, step, n, device, offset)))
+            self._say(f"{self._name(note.out)} = random_bits({n})")  # type: ignore[arg-type]
+            return
+        if note.kind == "update":
+            target, other = note.args
+            a = place(target)
+            code.append(
+                (
+                    _POSITIONAL.get(note.name) or getattr(np, note.name),
+                    (a, _scalar(_swap(other, place), a), a),
+                )
+            )
+            self._say(f"{self._name(target)} {note.name}= {self._show(other)}")
+            return
+        if note.kind == "write":
+            target, key, value = note.args
+            a, k, v = place(target), _swap(key, place), _swap(value, place)
+            simple = _is_basic(k)
+            code.append(
+                (np.copyto, (a[k], v, "unsafe"))
+                if simple and isinstance(a[k], np.ndarray)
+                else (a.__setitem__, (k, v))
+            )
+            self._say(f"{self._name(target)}[{self._show(key)}] = {self._show(value)}")
+            return
+        out = note.out
+        args = _swap(note.args, place)
+        kwargs = {k: _swap(v, place) for k, v in note.kwargs.items()}
+        f = self.recording.functions[note.name]
+        if isinstance(out, tuple):
+            targets = tuple(arrays[o.var] for o in out)
+            code.append((_many_into, (targets, f, args, kwargs)))
+            self._say(f"{', '.join(self._name(o) for o in out)} = {note.name}({self._show(note.args)})")
+            return
+        assert out is not None
+        r = self.root[out.var]
+        if r != out.var:  # a view of a place: made once
+            view = f(*args, **kwargs)
+            if np.shares_memory(view, arrays[r]):
+                arrays[out.var] = view
+                self._say(f"{self._name(out)} = {note.name}({self._show(note.args)})  (a view)")
+                return
+            arrays[out.var] = np.empty_like(view)
+            self.peak += view.nbytes
+        target = arrays[out.var]
+        code.extend(_calls(note.name, f, args, kwargs, target, self.values[out.var]))
+        self._say(f"{self._name(out)} = {note.name}({self._show(note.args)})")
+
+    def _draw(
+        self, target: Array, key: int, stream: int, step: int, n: int, device: str, offset: int | None
+    ) -> None:
+        if offset is not None:
+            key, step = self.seed, self.step + offset
+        target[...] = self.recording.base.random_bits(key, stream, step, n, device)
+
+    def run(self, inputs: list[Array], seed: int = 0, step: int = 0) -> list[Array]:
+        """Replay; the results are fresh copies."""
+        self.seed, self.step = seed, step
+        for x, new in zip(self.recording.inputs, inputs, strict=True):
+            np.copyto(x.value, new)
+        for f, args in self.code:
+            f(*args)
+        return [r.copy() for r in self.results]
+
+    # ----- to read -----
+
+    def _name(self, x: Recorded) -> str:
+        names: dict[int, str] = getattr(self.recording, "names", {})
+        return names.get(x.var, f"%{x.var}")
+
+    def _show(self, item: Any) -> str:
+        if isinstance(item, Recorded):
+            return self._name(item)
+        if isinstance(item, tuple):
+            return ", ".join(self._show(x) for x in item)
+        return repr(item) if not isinstance(item, np.ndarray) else f"array{item.shape}"
+
+    def _say(self, line: str) -> None:
+        self.text.append(line)
+
+    def __str__(self) -> str:
+        head = (
+            f"program of {len(self.text)} instructions, {len(self.code)} calls, {self.peak / 1024:.0f} KiB of memory; "
+            f"recorded {self.recorded}"
+        )
+        return "\n".join([head, *(f"  {line}" for line in self.text)])
+
+
+def _host_into(target: Array, function: Callable[[], Array]) -> None:
+    target[...] = function()
+
+
+def _many_into(targets: tuple[Array, ...], f: Any, args: Any, kwargs: Any) -> None:
+    for target, value in zip(targets, f(*args, **kwargs), strict=True):
+        target[...] = value
+
+
+def _into(target: Array, f: Any, args: Any, kwargs: Any) -> None:
+    np.copyto(target, f(*args, **kwargs))
+
+
+def _aligned(size: int) -> Array:
+    """Bytes at a multiple of 64: a cache line, and what vector instructions like."""
+    raw = np.empty(size + 64, dtype=np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size]
+
+
+def _shaped(block: Array, like: Array) -> Array:
+    """A part of a block as an array in the shape, dtype and memory order of another."""
+    order = sorted(range(like.ndim), key=lambda i: -abs(like.strides[i]))
+    inner = tuple(like.shape[i] for i in order)
+    flat = block[: like.nbytes].view(like.dtype) if like.nbytes else np.empty(0, like.dtype)
+    array = flat.reshape(inner)
+    return array.transpose(tuple(order.index(i) for i in range(like.ndim))) if like.ndim > 1 else array
+
+
+_POSITIONAL: Final[dict[str, Callable[..., Any]]] = {  # NumPy wants their `out` by keyword
+    "maximum": lambda a, b, out: np.maximum(a, b, out=out),
+    "minimum": lambda a, b, out: np.minimum(a, b, out=out),
+}
+
+
+def _is_basic(key: Any) -> bool:
+    keys = key if isinstance(key, tuple) else (key,)
+    return all(k is None or k is ... or isinstance(k, (int, slice)) for k in keys)
+
+
+def _scalar(x: Any, like: Array) -> Any:
+    """A Python number as an array of the other's dtype, which NumPy need not convert at each call."""
+    if type(x) in (int, float) and like.dtype.kind == "f":
+        return np.asarray(x, dtype=like.dtype)
+    return x
+
+
+def _calls(
+    name: str, f: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Array, value: Array
+) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """The NumPy calls, all arguments positional, that write ``f(*args, **kwargs)`` into `out`."""
+    ufunc = getattr(np, name, None)
+    if isinstance(ufunc, np.ufunc) and not kwargs and f is ufunc:
+        arrays = [a for a in args if isinstance(a, np.ndarray)]
+        if len(arrays) and len(args) <= 2:
+            args = tuple(_scalar(a, arrays[0]) for a in args) if name != "pow" else args
+        if (
+            name == "matmul"
+            and out.flags.c_contiguous
+            and all(a.ndim == 2 and min(a.shape) > 1 for a in args)
+        ):
+            return [(np.dot, (*args, out))]  # the same product for less
+        return [(_POSITIONAL.get(name, ufunc), (*args, out))]
+    x = args[0] if args else None
+    axis = kwargs.get("axis")
+    if name in _REDUCE and len(args) == 1 and kwargs.keys() <= {"axis", "keepdims", "dtype"}:
+        return [(_REDUCE[name].reduce, (x, axis, kwargs.get("dtype"), out, kwargs.get("keepdims", False)))]
+    if name == "mean" and x is not None and value.dtype.kind == "f" and value.size:
+        n = np.asarray(x.size // value.size, dtype=value.dtype)
+        return [
+            (np.add.reduce, (x, axis, None, out, kwargs.get("keepdims", False))),
+            (np.true_divide, (out, n, out)),
+        ]
+    if name == "power" and type(args[1]) in (int, float) and args[1] == 2 and value.dtype.kind == "f":
+        return [(np.square, (x, out))]
+    if name in ("zeros", "zeros_like"):
+        return [(out.fill, (0,))]
+    if name in ("ones", "ones_like"):
+        return [(out.fill, (1,))]
+    if name in ("full", "full_like") and not isinstance(args[1], np.ndarray):
+        return [(out.fill, (args[1],))]
+    if name == "astype":
+        return [(np.copyto, (out, x, "unsafe"))]
+    shaping = name in ("reshape", "broadcast_to", "expand_dims", "permute_dims", "squeeze")
+    if (shaping or (name == "getitem" and _is_basic(args[1]))) and isinstance(x, np.ndarray):
+        made = f(*args, **kwargs)
+        if np.shares_memory(made, x):
+            return [(np.copyto, (out, made))]
+        if name == "reshape" and out.flags.c_contiguous:
+            return [(np.copyto, (out.reshape(x.shape), x))]
+    if name == "take" and "axis" in kwargs and len(args) == 2:
+        return [(np.take, (x, args[1], axis, out, "raise"))]
+    return [(_into, (out, f, args, kwargs))]

@@ -1,0 +1,325 @@
+"""A compiled step gives the same bits as the step itself, notices what has changed, and refuses what it cannot replay."""
+
+import copy
+import inspect
+
+import pytest
+
+import anynet as an
+from anynet import nn, optim
+
+
+def draw(*shape, dtype="float32"):
+    return an.astype(an.Tensor(an.random.normal(shape)), getattr(an, dtype))
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def conv():
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.3),
+        nn.Flatten(), nn.Linear(4 * 3 * 3, 3),
+    )  # fmt: skip
+
+
+def normed():
+    return nn.Sequential(
+        nn.Linear(6, 8), nn.LayerNorm(8), nn.GELU(), nn.Dropout(0.2), nn.Linear(8, 8), nn.BatchNorm1d(8),
+        nn.LeakyReLU(), nn.Linear(8, 3),
+    )  # fmt: skip
+
+
+NETWORKS = {"mlp": (mlp, (5, 6)), "conv": (conv, (5, 2, 6, 6)), "normed": (normed, (5, 6))}
+OPTIMIZERS = {
+    "sgd": lambda p: optim.SGD(p, lr=0.1),
+    "momentum": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "adam": lambda p: optim.Adam(p, lr=0.01),
+    "adamw": lambda p: optim.AdamW(p, lr=0.01, amsgrad=True),
+    "rmsprop": lambda p: optim.RMSprop(p, lr=0.01, momentum=0.5, centered=True),
+    "adagrad": lambda p: optim.Adagrad(p, lr=0.01),
+}
+
+
+def train(make, shape, make_optimizer, compiled, n=12, clip=None, schedule=None, set_to_none=True):
+    an.random.manual_seed(3)
+    net = make()
+    optimizer = make_optimizer(net.parameters())
+    scheduler = schedule(optimizer) if schedule else None
+    batches = [(draw(*shape), an.asarray([0, 1, 2, 1, 0])) for _ in range(3)]
+
+    def step(x, y):
+        optimizer.zero_grad(set_to_none=set_to_none)
+        loss = an.losses.cross_entropy(net(x), y)
+        loss.backward()
+        norm = optim.clip_grad_norm_(net.parameters(), clip) if clip else None
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+        return loss, norm
+
+    run = an.compile(step) if compiled else step
+    bits = []
+    for i in range(n):
+        loss, norm = run(*batches[i % 3])
+        bits.append(
+            (loss.detach().numpy().tobytes(), None if norm is None else norm.detach().numpy().tobytes())
+        )
+    state = {k: v.detach().numpy().tobytes() for k, v in net.state_dict().items()}
+    grads = [p.grad.detach().numpy().tobytes() for p in net.parameters()]
+    rate = optimizer.param_groups[0]["lr"]
+    return (bits, state, grads, rate, an.random.get_state()), run
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_same_bits_as_eager(network, optimizer):
+    eager, _ = train(*NETWORKS[network], OPTIMIZERS[optimizer], compiled=False)
+    compiled, step = train(*NETWORKS[network], OPTIMIZERS[optimizer], compiled=True)
+    assert compiled == eager
+    assert step.recorded == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"clip": 0.05},
+        {"schedule": lambda o: optim.OneCycleLR(o, 0.3, total_steps=20)},
+        {"clip": 0.5, "schedule": lambda o: optim.StepLR(o, 3)},
+        {"set_to_none": False},
+    ],
+    ids=["clip", "schedule", "both", "zeroed"],
+)
+def test_clipping_and_schedules(options):
+    eager, _ = train(*NETWORKS["normed"], OPTIMIZERS["momentum"], compiled=False, **options)
+    compiled, step = train(*NETWORKS["normed"], OPTIMIZERS["momentum"], compiled=True, **options)
+    assert compiled == eager
+    assert step.recorded <= 2  # with set_to_none=False the first step has no gradient to set to zero
+
+
+def test_a_function_of_arrays():
+    @an.compile
+    def f(x, y, scale=1.0):
+        return {"sum": an.sum(an.exp(x) * y, axis=0) * scale, "pair": (x + y, 3)}
+
+    x, y = draw(4, 3), draw(4, 3)
+    for scale in (1.0, 2.0, 1.0):
+        for _ in range(2):
+            out = f(x, y, scale=scale)
+            assert an.all(out["sum"] == an.sum(an.exp(x) * y, axis=0) * scale)
+            assert an.all(out["pair"][0] == x + y)
+            assert out["pair"][1] == 3
+    assert f.recorded == 2  # one for each scale
+    plain = x.detach().numpy()
+    kinds = [type(an.compile(lambda a: a * 2 + 1)(plain)) for _ in range(2)]
+    assert kinds == [type(plain)] * 2
+
+
+def test_gradients_inside():
+    def energy(x):
+        return an.sum(an.tanh(x) ** 2 * x)
+
+    @an.compile
+    def f(x, v):
+        return an.grad(energy)(x), an.grad(lambda z: an.vecdot(an.grad(energy)(z), v))(x)
+
+    for _ in range(3):
+        x, v = draw(7), draw(7)
+        first, second = f(x, v)
+        assert an.all(first == an.grad(energy)(x))
+        assert an.all(second == an.grad(lambda z, v=v: an.vecdot(an.grad(energy)(z), v))(x))
+    assert f.recorded == 1
+
+
+def test_results_do_not_share_memory():
+    f = an.compile(lambda x: x * 2)
+    kept = [f(an.full((3,), float(i))) for i in range(4)]
+    assert [float(k[0]) for k in kept] == [0.0, 2.0, 4.0, 6.0]
+
+
+def test_new_shapes_and_modes_record_anew():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.BatchNorm1d(4))
+    f = an.compile(lambda x: net(x).detach())
+    for rows in (4, 4, 6, 4, 6):
+        f(draw(rows, 3))
+    assert f.recorded == 2
+    net.eval()
+    x = draw(4, 3)
+    assert an.all(f(x) == net(x))
+    assert f.recorded == 3
+    f(draw(4, 3))
+    assert f.recorded == 3
+
+
+def test_programs_are_bounded():
+    f = an.compile(lambda x: x + 1, cache_size=2)
+    for n in (1, 2, 3, 1):
+        f(an.ones(n))
+    assert f.recorded == 4
+    assert len(f.steps) == 2
+
+
+def test_rebinding_outside_records_anew():
+    p = nn.Parameter(an.ones(3))
+    f = an.compile(lambda x: x * p.detach())
+    assert float(an.sum(f(an.ones(3)))) == 3.0
+    p.data = an.full((3,), 2.0).data
+    assert float(an.sum(f(an.ones(3)))) == 6.0
+    p.assign_(an.full((3,), 5.0))  # in place: the program sees it
+    assert float(an.sum(f(an.ones(3)))) == 15.0
+    assert f.recorded == 2
+
+
+def test_load_state_dict_between_calls():
+    net = mlp()
+    f = an.compile(lambda x: net(x).detach())
+    x = draw(5, 6)
+    f(x)
+    other = mlp()
+    net.load_state_dict(other.state_dict())
+    assert an.all(f(x) == other(x))
+
+
+def line_of(function, text):
+    lines, first = inspect.getsourcelines(function)
+    return first + next(i for i, line in enumerate(lines) if text in line)
+
+
+READS = {
+    "float": lambda x: float(an.sum(x)),
+    "item": lambda x: an.sum(x).item(),
+    "branch": lambda x: x if an.sum(x) > 0 else -x,
+    "loop": lambda x: [row for row in x.numpy()],
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_reading_a_value_names_the_line(name):
+    function = READS[name]
+    line = line_of(function, "lambda")
+    with pytest.raises(an.CompileError, match=rf"test_compiling\.py:{line}: a value was read"):
+        an.compile(function)(an.ones(3))
+
+
+def test_refusals():
+    x = an.ones(3)
+    with pytest.raises(an.CompileError, match="requires a gradient"):
+        an.compile(lambda a: a * 2)(nn.Parameter(x))
+    with pytest.raises(an.CompileError, match="hashable"):
+        an.compile(lambda a, b: a)(x, {1, 2})
+    with pytest.raises(an.CompileError, match=r"random\.normal"):
+        an.compile(lambda a: a + an.Tensor(an.random.normal((3,)), dtype="float32"))(x)
+    with pytest.raises(TypeError, match="takes a function"):
+        an.compile(3)
+    with pytest.raises(ValueError, match="check_every"):
+        an.compile(lambda a: a, check_every=-1)
+
+
+def test_rebinding_inside_is_refused_and_undone():
+    p = nn.Parameter(an.ones(3))
+
+    def f(x):
+        p.data = (p.detach() + x).data
+
+    with pytest.raises(an.CompileError, match="bound to a new array"):
+        an.compile(f)(an.ones(3))
+    assert an.all(p == an.ones(3))
+
+
+def test_gradients_without_an_optimizer():
+    p = nn.Parameter(an.asarray([1.0, 2.0]))
+
+    @an.compile
+    def f(x):
+        p.grad = None
+        an.sum(p * p * x).backward()
+
+    for value in (1.0, 3.0, 2.0):
+        f(an.full((2,), value))
+        assert an.all(p.grad == 2 * p.detach() * value)
+    assert f.recorded == 1
+    with pytest.raises(an.CompileError, match="added up"):
+        an.compile(lambda x: an.sum(p * x).backward())(an.ones(2))
+
+
+def test_check_every_notices_a_python_variable():
+    factor = [1.0]
+    f = an.compile(lambda x: x * factor[0], check_every=3)
+    for _ in range(2):
+        f(an.ones(2))
+    factor[0] = 2.0
+    with pytest.raises(an.CompileError, match="no longer computes"):
+        f(an.ones(2))
+
+
+def test_check_every_agrees_on_a_step():
+    an.random.manual_seed(0)
+    net = conv()
+    optimizer = optim.Adam(net.parameters())
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = an.losses.cross_entropy(net(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x, y = draw(5, 2, 6, 6), an.asarray([0, 1, 2, 1, 0])
+    checked = an.compile(step, check_every=2)
+    got = [checked(x, y).item() for _ in range(6)]
+    an.random.manual_seed(0)
+    net = conv()
+    optimizer = optim.Adam(net.parameters())
+    draw(5, 2, 6, 6)
+    assert got == [step(x, y).item() for _ in range(6)]
+
+
+def test_other_devices_run_the_function():
+    pytest.importorskip("array_api_strict", reason="the strict backend needs it")
+    f = an.compile(lambda x: x * 2)
+    out = f(an.ones(3, device="strict"))
+    assert out.device == "strict"
+    assert f.recorded == 0
+
+
+def test_compiled_inside_compiled():
+    inner = an.compile(lambda x: x * 2)
+    outer = an.compile(lambda x: inner(x) + 1)
+    assert an.all(outer(an.ones(2)) == 3.0)
+    assert inner.recorded == 0
+    assert outer.recorded == 1
+
+
+def test_the_program_can_be_read():
+    net = mlp()
+    f = an.compile(lambda x: net(x).detach())
+    f(draw(2, 6))
+    text = str(f)
+    assert "argument0" in text
+    assert "0.weight" in text
+    assert "program of" in text
+
+
+def test_what_nobody_reads_is_left_out():
+    def f(x):
+        an.exp(x)
+        return an.sin(x) + 1
+
+    g = an.compile(f)
+    x = draw(4)
+    assert an.all(g(x) == f(x))
+    assert an.all(g(x) == f(x))
+    text = str(g)
+    assert "sin" in text
+    assert "exp" not in text
+
+
+def test_zero_size_and_read_only_arguments():
+    f = an.compile(lambda x: an.sum(x * 2, axis=0))
+    for _ in range(2):
+        assert f(an.zeros((0, 3))).shape == (3,)
+    plain = copy.copy(an.ones((2, 2)).numpy())
+    plain.flags.writeable = False
+    for _ in range(2):
+        assert an.all(f(an.Tensor(plain)) == 4 / 1 * an.ones(2))
