@@ -89,6 +89,6 @@ def next_mask() -> tuple[int, int]:
     return _next(MASKS)
 
 
-def mask_bits(xp: Backend, seed: int, step: int, n: int, device: str) -> Any:
-    """`n` uint32 words for the dropout mask (seed, step), the same on every backend."""
-    return xp.random_bits(seed, MASKS, step, n, device)
+def mask_bits(xp: Backend, seed: int, step: int, n: int, device: str, part: int = 0) -> Any:
+    """`n` uint32 words for the dropout mask (seed, step), or for a part of it, the same on every backend."""
+    return xp.random_bits(seed, MASKS + 16 * part, step, n, device)

@@ -2,6 +2,7 @@
 
 from anynet.nn import functional as functional
 from anynet.nn import init as init
+from anynet.nn.attention import *
 from anynet.nn.basic import *
 from anynet.nn.containers import *
 from anynet.nn.conv import *
@@ -11,5 +12,6 @@ from anynet.nn.module import ShapeError as ShapeError
 from anynet.nn.module import StateError as StateError
 from anynet.nn.norm import *
 from anynet.nn.pooling import *
+from anynet.nn.rnn import *
 from anynet.tensor import Buffer as Buffer
 from anynet.tensor import Parameter as Parameter

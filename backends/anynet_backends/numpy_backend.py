@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from anynet_backends import allocator, standard
+from anynet_backends.numpy_kernels import KERNELS
 from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_index_add, check_windows
 
 __all__ = ["NumpyBackend"]
@@ -284,6 +285,7 @@ class NumpyBackend(Backend):
         allocator.at_import()
         super().__init__("numpy", table, (np.ndarray, np.generic), native=np)
         self.native_dtype["float16"] = np.dtype("float16")
+        self.kernels.update(KERNELS)
         self._as_strided = np.lib.stride_tricks.as_strided
 
     def device_of(self, array: Array) -> str:

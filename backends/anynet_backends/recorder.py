@@ -266,6 +266,18 @@ class Recording:
         self.instructions.append(Instruction("call", name, args, kwargs, out))
         return out
 
+    def note(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], held: tuple[Any, ...] = ()
+    ) -> Any:
+        """Compute ``function(*args)`` now, and note it as one instruction; `held`: what it reads besides."""
+        before = len(self.instructions)
+        unique = f"{name}#{self.count}"
+        self.functions[unique] = function
+        result = self.call(unique, args, {})
+        if len(self.instructions) > before:
+            _variables(held, self.instructions[-1].reads)
+        return result
+
     def update(self, name: str, target: Recorded, other: Any) -> Recorded:
         """``target op= other``, in place."""
         ufunc = self.functions[name]
@@ -323,6 +335,7 @@ class RecorderBackend(Backend):
         mine["finfo"] = lambda a: base.finfo(_swap(a, _value))
         mine["iinfo"] = lambda a: base.iinfo(_swap(a, _value))
         mine["asarray"] = self._asarray
+        self.kernels = {name: self._kernel(name, kernel) for name, kernel in base.kernels.items()}
         for space in ("linalg", "fft"):
             members = vars(getattr(base, space))
             mine[space] = types.SimpleNamespace(
@@ -336,6 +349,43 @@ class RecorderBackend(Backend):
             return ACTIVE[-1].call(name, args, kwargs)
 
         return function
+
+    def _kernel(self, name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        """A kernel of NumPy's as one instruction, and one for its gradients, which use what the first has kept."""
+        base = self.base
+
+        def run(xp: Any, *args: Any, need: Any = None, **meta: Any) -> Any:
+            recording = ACTIVE[-1]
+            kept: list[Any] = [None]
+
+            def forward(*values: Any) -> Any:
+                y = kernel(base, *values, need=need, **meta)
+                if need is None or y is NotImplemented:
+                    return y
+                y, kept[0] = y
+                return y
+
+            y = recording.note(name, forward, args)
+            if need is None or y is NotImplemented:
+                return y
+            many = isinstance(y, tuple)
+            held = (*args, *(y if many else (y,)))
+
+            def pull(g: Any) -> tuple[Any, ...]:
+                present: list[bool] = []
+
+                def backward(*gs: Any) -> Any:
+                    got = kept[0](gs if many else gs[0])
+                    present[:] = [x is not None for x in got]
+                    return tuple(x for x in got if x is not None)
+
+                made = iter(recording.note(f"{name}'", backward, g if many else (g,), held))
+                return tuple(next(made) if there else None for there in present)
+
+            return y, pull
+
+        run.vjp = True  # type: ignore[attr-defined]
+        return run
 
     def _asarray(self, x: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
         if isinstance(x, Recorded):

@@ -3,12 +3,16 @@
 import pytest
 
 import anynet as an
+import anynet_backends
 from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
 from anynet.cli.parity import CASES, LIMITS, compute
 from anynet_backends import host
 
 HOME = {"numpy": "cpu", "cupy": "cuda"}
-KERNELS = [(name, backend) for name, p in PRIMITIVES.items() for backend in p._kernels]
+KERNELS = [
+    *((name, backend) for name, p in PRIMITIVES.items() for backend in p._kernels),
+    *((name, "numpy") for name in anynet_backends.backend("numpy").kernels),
+]
 
 
 def calls(case):

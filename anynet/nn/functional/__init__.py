@@ -1,7 +1,8 @@
 """The layers as functions: `torch.nn.functional`'s names and arguments."""
 
-from anynet.nn.functional import activations, conv, losses, norm, pooling
+from anynet.nn.functional import activations, attention, conv, losses, norm, pooling
 from anynet.nn.functional.activations import *
+from anynet.nn.functional.attention import *
 from anynet.nn.functional.conv import *
 from anynet.nn.functional.losses import *
 from anynet.nn.functional.norm import *
@@ -9,6 +10,6 @@ from anynet.nn.functional.pooling import *
 from anynet.ops.neural import dropout, embedding, linear
 
 __all__ = [
-    "dropout", "embedding", "linear", *activations.__all__, *conv.__all__, *losses.__all__, *norm.__all__,
+    "dropout", "embedding", "linear", *activations.__all__, *attention.__all__, *conv.__all__, *losses.__all__, *norm.__all__,
     *pooling.__all__,
 ]  # fmt: skip

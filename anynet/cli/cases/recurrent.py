@@ -1,0 +1,34 @@
+"""Recurrent layers: each scan in all its forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anynet.cli.cases import Case
+from anynet.ops.manipulation import concat
+from anynet.ops.recurrent import gru_scan, lstm_scan, rnn_scan
+
+_LSTM = ((3, 2, 12), (2, 3), (2, 3), (12, 3))
+_GRU = ((3, 2, 9), (2, 3), (9, 3))
+_SIZES = {"sizes": (2, 1, 1)}
+
+
+def _both(*args: Any, **options: Any) -> Any:
+    return concat(lstm_scan(*args, **options), axis=-1)
+
+
+CASES: tuple[Case, ...] = (
+    Case("rnn", rnn_scan, ((3, 2, 4), (2, 4), (4, 4))),
+    Case("rnn, relu", lambda *a: rnn_scan(*a, relu=True), ((3, 2, 4), (2, 4), (4, 4)), 0.1, 1.0),
+    Case("rnn, backward", lambda *a: rnn_scan(*a, reverse=True), ((3, 2, 4), (2, 4), (4, 4))),
+    Case("rnn, packed", lambda *a: rnn_scan(*a, **_SIZES), ((3, 2, 4), (2, 4), (4, 4))),
+    Case("lstm", _both, _LSTM),
+    Case("lstm, backward", lambda *a: _both(*a, reverse=True), _LSTM),
+    Case("lstm, projected", _both, ((3, 2, 12), (2, 2), (2, 3), (12, 2), (2, 3))),
+    Case("lstm, packed", lambda *a: _both(*a, **_SIZES), _LSTM),
+    Case("lstm, packed, backward", lambda *a: _both(*a, reverse=True, **_SIZES), _LSTM),
+    Case("gru", gru_scan, (*_GRU, (9,))),
+    Case("gru, no bias", gru_scan, _GRU),
+    Case("gru, backward", lambda *a: gru_scan(*a, reverse=True), (*_GRU, (9,))),
+    Case("gru, packed", lambda *a: gru_scan(*a, **_SIZES), (*_GRU, (9,))),
+)

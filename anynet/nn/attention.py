@@ -1,0 +1,142 @@
+"""Attention layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anynet.nn import functional as F
+from anynet.nn import init
+from anynet.nn.basic import Linear
+from anynet.nn.module import Module, ShapeError
+from anynet.ops import creation
+from anynet.ops.manipulation import permute_dims
+from anynet.tensor import Parameter
+
+__all__ = ["MultiheadAttention"]
+
+
+class MultiheadAttention(Module):
+    """concat(head_1, …, head_h) W_oᵀ + b_o, head_i = softmax(Q_i K_iᵀ / √w) V_i with Q_i, K_i, V_i linear in query, key
+    and value, w = embed_dim / num_heads.
+
+    query (l, n, embed_dim), key (s, n, kdim), value (s, n, vdim), with ``batch_first=True`` (n, l, ·), or all without
+    the axis n → the output, shaped as query, and the weights: (n, l, s) averaged over heads, (n, heads, l, s) with
+    ``average_attn_weights=False``, None with ``need_weights=False``, which is faster and takes memory linear in the
+    length. Masks hide: see `nn.functional.multi_head_attention_forward`.
+
+    `dropout` drops weights in training; `add_bias_kv` appends a learned key and value, `add_zero_attn` zeros.
+
+    Parameters `in_proj_weight` (3e, e), or `q_proj_weight`, `k_proj_weight`, `v_proj_weight` where kdim or vdim differ
+    from e; `in_proj_bias` (3e), `out_proj.weight`, `out_proj.bias`, `bias_k`, `bias_v` (1, 1, e).
+
+    >>> import anynet as an
+    >>> attention = an.nn.MultiheadAttention(8, num_heads=2)
+    >>> x = an.ones((5, 3, 8))
+    >>> y, weights = attention(x, x, x)
+    >>> y.shape, weights.shape
+    ((5, 3, 8), (3, 5, 5))
+
+    Source: Vaswani et al.: Attention is all you need (2017).
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        batch_first: bool = False,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
+            msg = f"MultiheadAttention: embed_dim is a positive multiple of num_heads, got {embed_dim} and {num_heads}"
+            raise ValueError(msg)
+        if not 0 <= dropout <= 1:
+            msg = f"MultiheadAttention: dropout is a probability from 0 to 1, got {dropout}"
+            raise ValueError(msg)
+        self.embed_dim, self.num_heads, self.head_dim = embed_dim, num_heads, embed_dim // num_heads
+        self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim
+        self.dropout, self.batch_first, self.add_zero_attn = dropout, batch_first, add_zero_attn
+
+        def parameter(*shape: int) -> Parameter:
+            return Parameter(creation.empty(shape, device=device, dtype=dtype))
+
+        self.in_proj_weight: Parameter | None = None
+        self.q_proj_weight: Parameter | None = None
+        self.k_proj_weight: Parameter | None = None
+        self.v_proj_weight: Parameter | None = None
+        if self.kdim == self.vdim == embed_dim:
+            self.in_proj_weight = parameter(3 * embed_dim, embed_dim)
+        else:
+            self.q_proj_weight = parameter(embed_dim, embed_dim)
+            self.k_proj_weight = parameter(embed_dim, self.kdim)
+            self.v_proj_weight = parameter(embed_dim, self.vdim)
+        self.in_proj_bias = parameter(3 * embed_dim) if bias else None
+        self.bias_k = parameter(1, 1, embed_dim) if add_bias_kv else None
+        self.bias_v = parameter(1, 1, embed_dim) if add_bias_kv else None
+        self.out_proj = Linear(embed_dim, embed_dim, bias, device, dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the projections from Glorot's uniform distribution; biases 0."""
+        for weight in (self.in_proj_weight, self.q_proj_weight, self.k_proj_weight, self.v_proj_weight):
+            if weight is not None:
+                init.xavier_uniform_(weight)
+        if self.in_proj_bias is not None:
+            init.zeros_(self.in_proj_bias)
+        if self.out_proj.bias is not None:
+            init.zeros_(self.out_proj.bias)
+        for bias in (self.bias_k, self.bias_v):
+            if bias is not None:
+                init.xavier_normal_(bias)
+
+    def label(self) -> str:
+        return f"MultiheadAttention {self.embed_dim}, {self.num_heads} heads"
+
+    def forward(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        key_padding_mask: Any = None,
+        need_weights: bool = True,
+        attn_mask: Any = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Any, Any]:
+        """The output and the weights (None with ``need_weights=False``)."""
+        for name, x, width in (
+            ("query", query, self.embed_dim),
+            ("key", key, self.kdim),
+            ("value", value, self.vdim),
+        ):
+            if len(x.shape) not in (2, 3) or x.shape[-1] != width:
+                msg = f"got {name} {tuple(x.shape)}: expected 3 axes, or 2 without a batch, the last of length {width}"
+                raise ShapeError(msg)
+        swap = self.batch_first and len(query.shape) == 3
+        if swap:
+            same = query is key and key is value
+            query = permute_dims(query, (1, 0, 2))
+            key, value = (
+                (query, query) if same else (permute_dims(key, (1, 0, 2)), permute_dims(value, (1, 0, 2)))
+            )
+        y, weights = F.multi_head_attention_forward(
+            query, key, value, self.embed_dim, self.num_heads, self.in_proj_weight, self.in_proj_bias, self.bias_k,
+            self.bias_v, self.add_zero_attn, self.dropout, self.out_proj.weight, self.out_proj.bias, self.training,
+            key_padding_mask, need_weights, attn_mask, self.in_proj_weight is None, self.q_proj_weight,
+            self.k_proj_weight, self.v_proj_weight, None, None, average_attn_weights, is_causal,
+        )  # fmt: skip
+        return permute_dims(y, (1, 0, 2)) if swap else y, weights
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.embed_dim}, num_heads={self.num_heads}"]
+        if self.dropout:
+            parts.append(f"dropout={self.dropout}")
+        if self.batch_first:
+            parts.append("batch_first=True")
+        return ", ".join(parts)

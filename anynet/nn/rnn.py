@@ -1,0 +1,462 @@
+"""Recurrent layers: RNN, LSTM, GRU, and their cells."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+from anynet.nn import functional as F
+from anynet.nn import init
+from anynet.nn.module import Module, ShapeError
+from anynet.ops import creation
+from anynet.ops.manipulation import concat, expand_dims, permute_dims, stack
+from anynet.ops.recurrent import gru_scan, lstm_scan, rnn_scan
+from anynet.tensor import Parameter, Tensor, unwrap, wrap
+from anynet_backends import backend_of
+
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNBase", "RNNCell", "RNNCellBase"]
+
+_GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "LSTM": 4, "GRU": 3}
+
+
+def _zeros(like: Any, *shape: int) -> Tensor:
+    plain = unwrap(like)
+    xp = backend_of(plain)
+    return wrap(xp.zeros(shape, dtype=plain.dtype, device=plain.device))
+
+
+def _biases(b_ih: Any, b_hh: Any) -> Any:
+    """Both biases at once: they are added to the same sum."""
+    return None if b_ih is None else b_ih + b_hh
+
+
+class RNNBase(Module):
+    """What `RNN`, `LSTM` and `GRU` share: parameters, shapes, layers and directions. `mode` is one of RNN_TANH,
+    RNN_RELU, LSTM and GRU."""
+
+    mode: str
+
+    def __init__(
+        self,
+        mode: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        name = type(self).__name__
+        if mode not in _GATES:
+            msg = f"{name}: mode is one of {', '.join(_GATES)}, got {mode!r}"
+            raise ValueError(msg)
+        for what, size in (
+            ("input_size", input_size),
+            ("hidden_size", hidden_size),
+            ("num_layers", num_layers),
+        ):
+            if not isinstance(size, int) or isinstance(size, bool):
+                msg = f"{name}: {what} is an integer, got {size!r}"
+                raise TypeError(msg)
+        if input_size < 0 or hidden_size < 1 or num_layers < 1:
+            msg = (
+                f"{name}: hidden_size and num_layers are positive, got input_size={input_size}, "
+                f"hidden_size={hidden_size}, num_layers={num_layers}"
+            )
+            raise ValueError(msg)
+        if isinstance(dropout, bool) or not 0 <= dropout <= 1:
+            msg = f"{name}: dropout is a probability from 0 to 1, got {dropout!r}"
+            raise ValueError(msg)
+        if dropout and num_layers == 1:
+            msg = (
+                f"{name}: dropout={dropout} acts between layers, and there is one layer; use num_layers=2 or more, "
+                "or nn.Dropout after it"
+            )
+            raise ValueError(msg)
+        if proj_size and mode != "LSTM":
+            msg = f"{name}: proj_size is for LSTM"
+            raise ValueError(msg)
+        if not 0 <= proj_size < hidden_size:
+            msg = f"{name}: proj_size is less than hidden_size, got {proj_size} and {hidden_size}"
+            raise ValueError(msg)
+        self.mode, self.input_size, self.hidden_size = mode, input_size, hidden_size
+        self.num_layers, self.bias, self.batch_first = num_layers, bias, batch_first
+        self.dropout, self.bidirectional, self.proj_size = float(dropout), bidirectional, proj_size
+        width = _GATES[mode] * hidden_size
+        out = proj_size or hidden_size
+        for layer in range(num_layers):
+            for suffix in self._directions(layer):
+                into = input_size if layer == 0 else out * (2 if bidirectional else 1)
+                shapes: dict[str, tuple[int, ...]] = {"weight_ih": (width, into), "weight_hh": (width, out)}
+                if bias:
+                    shapes |= {"bias_ih": (width,), "bias_hh": (width,)}
+                if proj_size:
+                    shapes["weight_hr"] = (proj_size, hidden_size)
+                for what, shape in shapes.items():
+                    parameter = Parameter(creation.empty(shape, device=device, dtype=dtype))
+                    setattr(self, f"{what}{suffix}", parameter)
+        self.reset_parameters()
+
+    def _directions(self, layer: int) -> list[str]:
+        return [f"_l{layer}", f"_l{layer}_reverse"] if self.bidirectional else [f"_l{layer}"]
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew from U(−1/√hidden, 1/√hidden)."""
+        bound = 1 / math.sqrt(self.hidden_size)
+        for p in self.parameters():
+            init.uniform_(p, -bound, bound)
+
+    @property
+    def all_weights(self) -> list[list[Parameter]]:
+        """The parameters of each layer and direction."""
+        names = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if self.bias else [])]
+        names += ["weight_hr"] if self.proj_size else []
+        return [
+            [getattr(self, n + suffix) for n in names]
+            for layer in range(self.num_layers)
+            for suffix in self._directions(layer)
+        ]
+
+    def flatten_parameters(self) -> None:
+        """Nothing: for code written for PyTorch, where this lays out memory for cuDNN."""
+
+    def label(self) -> str:
+        return f"{type(self).__name__} {self.input_size}→{self.hidden_size}"
+
+    def _begin(self, given: Any, name: str, x: Any, width: int, batched: bool) -> Any:
+        count = self.num_layers * (2 if self.bidirectional else 1)
+        shape = (count, x.shape[1], width)
+        if given is None:
+            return _zeros(x, *shape)
+        expected = shape if batched else (count, width)
+        if tuple(given.shape) != expected:
+            msg = f"{name} has shape {tuple(given.shape)}, expected {expected}"
+            raise ShapeError(msg)
+        return given if batched else expand_dims(given, axis=1)
+
+    def _run(self, x: Any, hx: Any, sizes: tuple[int, ...] | None = None) -> tuple[Any, tuple[Any, ...]]:
+        """x (t, n, in) and the states (layers · directions, n, …) → all outputs and the last states."""
+        out_width = self.proj_size or self.hidden_size
+        names = ("h_0", "c_0") if self.mode == "LSTM" else ("h_0",)
+        last: list[list[Any]] = [[] for _ in names]
+        at = 0
+        for layer in range(self.num_layers):
+            if layer and self.dropout:
+                x = F.dropout(x, self.dropout, self.training)
+            outs = []
+            for suffix in self._directions(layer):
+                w_ih, w_hh = getattr(self, f"weight_ih{suffix}"), getattr(self, f"weight_hh{suffix}")
+                b_ih = getattr(self, f"bias_ih{suffix}") if self.bias else None
+                b_hh = getattr(self, f"bias_hh{suffix}") if self.bias else None
+                reverse = suffix.endswith("_reverse")
+                options = {"reverse": reverse, "sizes": sizes}
+                first = [state[at, ...] for state in hx]
+                if self.mode == "LSTM":
+                    gates = F.linear(x, w_ih, _biases(b_ih, b_hh))
+                    project = (getattr(self, f"weight_hr{suffix}"),) if self.proj_size else ()
+                    states = lstm_scan(gates, *first, w_hh, *project, **options)
+                elif self.mode == "GRU":
+                    gates = F.linear(x, w_ih, b_ih)
+                    states = (gru_scan(gates, *first, w_hh, *(() if b_hh is None else (b_hh,)), **options),)
+                else:
+                    gates = F.linear(x, w_ih, _biases(b_ih, b_hh))
+                    states = (rnn_scan(gates, *first, w_hh, relu=self.mode == "RNN_RELU", **options),)
+                outs.append(states[0])
+                for kept, s in zip(last, states, strict=True):
+                    kept.append(s[0 if reverse else -1, ...])
+                at += 1
+            x = outs[0] if len(outs) == 1 else concat(outs, axis=-1)
+        assert x.shape[-1] == out_width * (2 if self.bidirectional else 1)
+        return x, tuple(stack(s) for s in last)
+
+    def forward(self, x: Any, hx: Any = None) -> Any:
+        """x (steps, batch, input_size), or (batch, steps, input_size) with `batch_first`, or (steps, input_size)
+        without a batch → outputs of all steps, in the same form, and the last states."""
+        lstm = self.mode == "LSTM"
+        if len(x.shape) not in (2, 3) or x.shape[-1] != self.input_size:
+            order = "(batch, steps, " if self.batch_first else "(steps, batch, "
+            msg = f"got {tuple(x.shape)}: expected {order}{self.input_size}) or, without a batch, (steps, {self.input_size})"
+            raise ShapeError(msg)
+        batched = len(x.shape) == 3
+        if not batched:
+            x = expand_dims(x, axis=1)
+        elif self.batch_first:
+            x = permute_dims(x, (1, 0, 2))
+        if x.shape[0] == 0:
+            msg = "got a sequence without steps; it needs one at least"
+            raise ShapeError(msg)
+        out_width = self.proj_size or self.hidden_size
+        if hx is not None and lstm and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
+            msg = f"LSTM: hx is a pair (h_0, c_0), got {type(hx).__name__}"
+            raise TypeError(msg)
+        given: tuple[Any, ...] = (None, None) if hx is None else tuple(hx) if lstm else (hx,)
+        states = [self._begin(given[0], "h_0", x, out_width, batched)]
+        if lstm:
+            states.append(self._begin(given[1], "c_0", x, self.hidden_size, batched))
+        y, last = self._run(x, states)
+        if not batched:
+            y, last = y[:, 0, :], tuple(s[:, 0, :] for s in last)
+        elif self.batch_first:
+            y = permute_dims(y, (1, 0, 2))
+        return y, last if lstm else last[0]
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        if self.proj_size:
+            parts.append(f"proj_size={self.proj_size}")
+        if self.num_layers != 1:
+            parts.append(f"num_layers={self.num_layers}")
+        if not self.bias:
+            parts.append("bias=False")
+        if self.batch_first:
+            parts.append("batch_first=True")
+        if self.dropout:
+            parts.append(f"dropout={self.dropout}")
+        if self.bidirectional:
+            parts.append("bidirectional=True")
+        return ", ".join(parts)
+
+
+class RNN(RNNBase):
+    """h_t = tanh(W_ih x_t + b_ih + W_hh h_{t−1} + b_hh), or ReLU for tanh with ``nonlinearity="relu"``.
+
+    x (steps, batch, input_size) → output (steps, batch, directions · hidden_size), h_n (layers · directions, batch,
+    hidden_size); with ``batch_first=True`` x and output are (batch, steps, …); without a batch the axis is missing.
+    ``dropout`` acts on the output of every layer but the last.
+
+    Parameters of layer k: `weight_ih_lk` (h, in), `weight_hh_lk` (h, h), `bias_ih_lk`, `bias_hh_lk` (h), those of the
+    backward direction with `_reverse`; all from U(−1/√h, 1/√h).
+
+    >>> import anynet as an
+    >>> output, h = an.nn.RNN(3, 5, num_layers=2)(an.ones((7, 4, 3)))
+    >>> output.shape, h.shape
+    ((7, 4, 5), (2, 4, 5))
+
+    Source: Elman: Finding structure in time (1990).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            msg = f"RNN: nonlinearity is 'tanh' or 'relu', got {nonlinearity!r}"
+            raise ValueError(msg)
+        self.nonlinearity = nonlinearity
+        super().__init__(
+            f"RNN_{nonlinearity.upper()}", input_size, hidden_size, num_layers, bias, batch_first, dropout,
+            bidirectional, 0, device, dtype,
+        )  # fmt: skip
+
+
+class LSTM(RNNBase):
+    """i, f, o = σ(…), g = tanh(…) of W_ih x_t + b_ih + W_hh h_{t−1} + b_hh; c_t = f c_{t−1} + i g; h_t = o tanh(c_t).
+
+    x as for `RNN`; hx = (h_0, c_0), zeros by default → output, (h_n, c_n). With `proj_size` p, h_t = W_hr o tanh(c_t)
+    has p numbers. Parameters as for `RNN` with 4h rows, in the order i, f, g, o, and `weight_hr_lk` (p, h).
+
+    >>> import anynet as an
+    >>> output, (h, c) = an.nn.LSTM(3, 5, bidirectional=True)(an.ones((7, 4, 3)))
+    >>> output.shape, h.shape, c.shape
+    ((7, 4, 10), (2, 4, 5), (2, 4, 5))
+
+    Sources: Hochreiter, Schmidhuber: Long short-term memory (1997); Gers, Schmidhuber, Cummins (2000).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            "LSTM", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device,
+            dtype,
+        )  # fmt: skip
+
+
+class GRU(RNNBase):
+    """r, z = σ(…) of W_ih x_t + b_ih + W_hh h_{t−1} + b_hh; n = tanh(W_in x_t + b_in + r (W_hn h_{t−1} + b_hn));
+    h_t = (1 − z) n + z h_{t−1}.
+
+    Shapes as for `RNN`; parameters with 3h rows, in the order r, z, n.
+
+    >>> import anynet as an
+    >>> output, h = an.nn.GRU(3, 5, batch_first=True)(an.ones((4, 7, 3)))
+    >>> output.shape, h.shape
+    ((4, 7, 5), (1, 4, 5))
+
+    Source: Cho et al.: Learning phrase representations using RNN encoder-decoder (2014).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            "GRU",
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            0,
+            device,
+            dtype,
+        )
+
+
+class RNNCellBase(Module):
+    """One step of a recurrent layer: what the cells share."""
+
+    gates: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if input_size < 0 or hidden_size < 1:
+            msg = f"{type(self).__name__}: sizes are positive, got input_size={input_size}, hidden_size={hidden_size}"
+            raise ValueError(msg)
+        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        width = self.gates * hidden_size
+        self.weight_ih = Parameter(creation.empty((width, input_size), device=device, dtype=dtype))
+        self.weight_hh = Parameter(creation.empty((width, hidden_size), device=device, dtype=dtype))
+        self.bias_ih = Parameter(creation.empty(width, device=device, dtype=dtype)) if bias else None
+        self.bias_hh = Parameter(creation.empty(width, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew from U(−1/√hidden, 1/√hidden)."""
+        bound = 1 / math.sqrt(self.hidden_size)
+        for p in self.parameters():
+            init.uniform_(p, -bound, bound)
+
+    def _prepare(self, x: Any, given: tuple[Any, ...]) -> tuple[Any, list[Any], bool]:
+        if len(x.shape) not in (1, 2) or x.shape[-1] != self.input_size:
+            msg = f"got {tuple(x.shape)}: expected (batch, {self.input_size}) or ({self.input_size},)"
+            raise ShapeError(msg)
+        batched = len(x.shape) == 2
+        if not batched:
+            x = expand_dims(x, axis=0)
+        states = []
+        for state in given:
+            expected = (x.shape[0], self.hidden_size) if batched else (self.hidden_size,)
+            if state is None:
+                states.append(_zeros(x, x.shape[0], self.hidden_size))
+            elif tuple(state.shape) != expected:
+                msg = f"the state has shape {tuple(state.shape)}, expected {expected}"
+                raise ShapeError(msg)
+            else:
+                states.append(state if batched else expand_dims(state, axis=0))
+        return expand_dims(x, axis=0), states, batched
+
+    def _finish(self, states: Any, batched: bool) -> Any:
+        return states[0, ...] if batched else states[0, 0, ...]
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}{'' if self.bias else ', bias=False'}"
+
+
+class RNNCell(RNNCellBase):
+    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), one step of `RNN`: x (batch, in), h (batch, hidden) → h'.
+
+    >>> import anynet as an
+    >>> an.nn.RNNCell(3, 5)(an.ones((4, 3))).shape
+    (4, 5)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            msg = f"RNNCell: nonlinearity is 'tanh' or 'relu', got {nonlinearity!r}"
+            raise ValueError(msg)
+        self.nonlinearity = nonlinearity
+        super().__init__(input_size, hidden_size, bias, device, dtype)
+
+    def forward(self, x: Any, hx: Any = None) -> Any:
+        """The next state."""
+        x, (h,), batched = self._prepare(x, (hx,))
+        gates = F.linear(x, self.weight_ih, _biases(self.bias_ih, self.bias_hh))
+        return self._finish(rnn_scan(gates, h, self.weight_hh, relu=self.nonlinearity == "relu"), batched)
+
+
+class LSTMCell(RNNCellBase):
+    """One step of `LSTM`: x (batch, in), hx = (h, c) → (h', c').
+
+    >>> import anynet as an
+    >>> h, c = an.nn.LSTMCell(3, 5)(an.ones((4, 3)))
+    >>> h.shape, c.shape
+    ((4, 5), (4, 5))
+    """
+
+    gates = 4
+
+    def forward(self, x: Any, hx: Any = None) -> Any:
+        """The next states (h', c')."""
+        if hx is not None and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
+            msg = f"LSTMCell: hx is a pair (h, c), got {type(hx).__name__}"
+            raise TypeError(msg)
+        x, (h, c), batched = self._prepare(x, (None, None) if hx is None else tuple(hx))
+        gates = F.linear(x, self.weight_ih, _biases(self.bias_ih, self.bias_hh))
+        hs, cs = lstm_scan(gates, h, c, self.weight_hh)
+        return self._finish(hs, batched), self._finish(cs, batched)
+
+
+class GRUCell(RNNCellBase):
+    """One step of `GRU`: x (batch, in), h (batch, hidden) → h'.
+
+    >>> import anynet as an
+    >>> an.nn.GRUCell(3, 5)(an.ones((4, 3))).shape
+    (4, 5)
+    """
+
+    gates = 3
+
+    def forward(self, x: Any, hx: Any = None) -> Any:
+        """The next state."""
+        x, (h,), batched = self._prepare(x, (hx,))
+        gates = F.linear(x, self.weight_ih, self.bias_ih)
+        more = () if self.bias_hh is None else (self.bias_hh,)
+        return self._finish(gru_scan(gates, h, self.weight_hh, *more), batched)

@@ -1,0 +1,331 @@
+"""Attention: softmax(Q Kᵀ · scale + mask) V, never holding the whole matrix of scores.
+
+Scores are made in blocks. Over the blocks of one row the softmax is a running one: with the largest score so far m and
+the sum so far l, a new block of scores s gives m' = max(m, max s), l' = l e^{m−m'} + Σ e^{s−m'}, and what was summed of
+e^{s} V is scaled by e^{m−m'} too (Milakov, Gimelshein 2018; Rabe, Staats 2021; Dao et al. 2022). The forward pass keeps
+ln Σ eˢ of each row, from which the backward pass makes each block of probabilities p = e^{s − ln Σ eˢ} again:
+
+    ∂L/∂V = pᵀ G,   ∂L/∂s = p ∘ (G Vᵀ − (G ∘ Y) 1),   ∂L/∂Q = scale · ∂L/∂s K,   ∂L/∂K = scale · (∂L/∂s)ᵀ Q
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from anynet import dtypes, random
+from anynet.autograd.fitting import sum_to
+from anynet.autograd.primitive import primitive
+from anynet.ops import elementwise as e
+from anynet.ops.linear import matmul
+from anynet.ops.linear import matrix_transpose as mT
+from anynet.ops.manipulation import broadcast_to, concat, expand_dims, reshape
+from anynet.ops.reductions import sum as sum_
+from anynet.tensor import unwrap
+from anynet_backends import Array, Backend, backend_of
+
+__all__ = ["BLOCK", "scaled_dot_product_attention"]
+
+BLOCK = 256
+"""Rows and columns of a block of scores."""
+
+
+def _blocks(n: int, size: int) -> list[tuple[int, int]]:
+    return [(a, min(a + size, n)) for a in range(0, max(n, 1), size)]
+
+
+def _part(x: Any, rows: tuple[int, int], columns: tuple[int, int]) -> Any:
+    """The block of a mask, whose axes may have length 1."""
+    r = slice(*rows) if x.shape[-2] != 1 else slice(None)
+    c = slice(*columns) if x.shape[-1] != 1 else slice(None)
+    return x[..., r, c]
+
+
+def _masked(s: Any, mask: Any, rows: tuple[int, int], columns: tuple[int, int], causal: bool) -> Any:
+    """Scores with −∞ where a query may not look, and the mask's numbers added."""
+    plain = unwrap(s)
+    xp = backend_of(plain)
+    if mask is not None:
+        part = _part(mask, rows, columns)
+        boolean = xp.isdtype(unwrap(part).dtype, "bool")
+        s = e.where(part, s, -math.inf) if boolean else s + part
+    if causal and columns[1] - 1 > rows[0]:
+        i = xp.arange(*rows, device=plain.device)
+        j = xp.arange(*columns, device=plain.device)
+        s = e.where(xp.expand_dims(j, axis=0) <= xp.expand_dims(i, axis=1), s, -math.inf)
+    return s
+
+
+def _drop(like: Any, p: float, seed: int, step: int, part: int) -> Any:
+    """0 with probability p, else 1 / (1 − p): the dropout mask of one block."""
+    plain = unwrap(like)
+    xp = backend_of(plain)
+    bits = random.mask_bits(xp, seed, step, math.prod(plain.shape), xp.device_of(plain), part)
+    threshold = xp.asarray(min(int(p * 2**32), 2**32 - 1), dtype=xp.uint32, device=bits.device)
+    keep = xp.astype(xp.greater_equal(bits, threshold), plain.dtype) * (1.0 / (1.0 - p))
+    return xp.reshape(keep, plain.shape)
+
+
+def _pairs(
+    n: int, m: int, causal: bool, size: int
+) -> list[tuple[tuple[int, int], list[tuple[int, tuple[int, int]]]]]:
+    """For each block of queries the blocks of keys that it looks at, numbered."""
+    width = len(_blocks(m, size))
+    return [
+        (
+            rows,
+            [
+                (i * width + j, cols)
+                for j, cols in enumerate(_blocks(m, size))
+                if not causal or not j or cols[0] < rows[1]
+            ],
+        )
+        for i, rows in enumerate(_blocks(n, size))
+    ]
+
+
+@primitive
+def attention(
+    xp: Backend,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array = None,
+    /,
+    *,
+    scale: float,
+    causal: bool = False,
+    p: float = 0.0,
+    seed: int = 0,
+    step: int = 0,
+    block: int = BLOCK,
+) -> tuple[Array, Array]:
+    """softmax(q kᵀ · scale + mask) v and ln Σ e^{scores} of each row, in blocks.
+
+    q (…, l, e), k (…, s, e), v (…, s, w), mask (…, l, s), boolean (True: may look) or numbers to add → (…, l, w) and
+    (…, l, 1). A row that may look at nothing gives 0.
+    """
+    outs, sums = [], []
+    for rows, others in _pairs(q.shape[-2], k.shape[-2], causal, block):
+        qi = q[..., slice(*rows), :] * scale
+        top = total = out = None
+        for number, columns in others:
+            s = xp.matmul(qi, xp.matrix_transpose(k[..., slice(*columns), :]))
+            s = _masked(s, mask, rows, columns, causal)
+            if 0 in s.shape:
+                new = xp.zeros((*s.shape[:-1], 1), dtype=s.dtype, device=s.device)
+            else:
+                new = xp.max(s, axis=-1, keepdims=True)
+            new = new if top is None else xp.maximum(top, new)
+            safe = xp.where(new == -math.inf, xp.zeros_like(new), new)  # −∞ − −∞ is not a number
+            weights = xp.exp(s - safe)
+            part = xp.sum(weights, axis=-1, keepdims=True)
+            if p:
+                weights = weights * _drop(weights, p, seed, step, number)
+            y = xp.matmul(weights, v[..., slice(*columns), :])
+            if top is None:
+                total, out = part, y
+            else:
+                decay = xp.exp(top - safe)
+                total, out = total * decay + part, out * decay + y
+            top = new
+        empty = total == 0
+        safe = xp.where(empty, xp.ones_like(total), total)
+        outs.append(out / safe)
+        sums.append(xp.where(empty, xp.zeros_like(total), xp.log(safe) + xp.where(empty, safe, top)))
+    if len(outs) == 1:
+        return outs[0], sums[0]
+    return xp.concat(outs, axis=-2), xp.concat(sums, axis=-2)
+
+
+@attention.vjps("q", "k", "v", "mask")
+def _attention_rule(
+    g: Any,
+    y: Any,
+    q: Any,
+    k: Any,
+    v: Any,
+    mask: Any,
+    scale: float,
+    causal: bool,
+    p: float,
+    seed: int,
+    step: int,
+    block: int,
+    need: tuple[bool, ...],
+) -> tuple[Any, ...]:
+    (gy, gs), (out, sums) = g, y
+    offset = gs - sum_(gy * out, axis=-1, keepdims=True)
+    n, m = q.shape[-2], k.shape[-2]
+    gq: list[Any] = []
+    gk: list[Any] = [0.0] * len(_blocks(m, block))
+    gv: list[Any] = [0.0] * len(_blocks(m, block))
+    gmask: list[Any] = []
+    for rows, others in _pairs(n, m, causal, block):
+        r = slice(*rows)
+        qi, gi, here, lse = q[..., r, :] * scale, gy[..., r, :], offset[..., r, :], sums[..., r, :]
+        total: Any = 0.0
+        strip: list[Any] = []
+        for number, columns in others:
+            c = slice(*columns)
+            kj, vj = k[..., c, :], v[..., c, :]
+            s = _masked(matmul(qi, mT(kj)), mask, rows, columns, causal)
+            weights = e.exp(s - lse)
+            back = matmul(gi, mT(vj))
+            dropped = weights
+            if p:
+                drop = _drop(weights, p, seed, step, number)
+                dropped, back = weights * drop, back * drop
+            ds = weights * (back + here)
+            j = number % len(gk)
+            gv[j] = gv[j] + matmul(mT(dropped), gi)
+            gk[j] = gk[j] + matmul(mT(ds), qi)
+            total = total + matmul(ds, kj)
+            if len(need) > 3 and need[3]:
+                shape = _part(mask, rows, columns).shape
+                strip.append(sum_to(ds, shape=(*(1,) * (len(ds.shape) - len(shape)), *shape)))
+        gq.append(total * scale)
+        if strip:
+            gmask.append((strip, columns[1]))
+    dq = gq[0] if len(gq) == 1 else concat(gq, axis=-2)
+    dk = (
+        gk[0]
+        if len(gk) == 1
+        else concat([_or_zeros(x, k, c, q) for x, c in zip(gk, _blocks(m, block), strict=True)], axis=-2)
+    )
+    dv = (
+        gv[0]
+        if len(gv) == 1
+        else concat([_or_zeros(x, v, c, q) for x, c in zip(gv, _blocks(m, block), strict=True)], axis=-2)
+    )
+    return dq, dk, dv, _gather_mask(gmask, mask, m) if gmask else None
+
+
+def _or_zeros(x: Any, like: Any, columns: tuple[int, int], q: Any) -> Any:
+    """The gradient of a block of keys at which no query has looked (causal, more keys than queries) is 0."""
+    if hasattr(x, "shape"):
+        return x
+    return broadcast_to(
+        sum_(q * 0.0, axis=(-2, -1), keepdims=True),
+        (*q.shape[:-2], columns[1] - columns[0], like.shape[-1]),
+    )
+
+
+def _gather_mask(strips: list[tuple[list[Any], int]], mask: Any, m: int) -> Any:
+    """The gradient of an added mask from its blocks."""
+    made = []
+    for strip, end in strips:
+        if mask.shape[-1] == 1:
+            row = strip[0]
+            for x in strip[1:]:
+                row = row + x
+        else:
+            if end < m:  # keys at which these queries do not look
+                strip = [*strip, broadcast_to(strip[0][..., :1] * 0.0, (*strip[0].shape[:-1], m - end))]
+            row = concat(strip, axis=-1) if len(strip) > 1 else strip[0]
+        made.append(row)
+    if mask.shape[-2] != 1:
+        return concat(made, axis=-2) if len(made) > 1 else made[0]
+    total = made[0]
+    for row in made[1:]:
+        total = total + row
+    return total
+
+
+def scaled_dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """softmax(Q Kᵀ · scale + mask) V; memory grows with the length of the sequences, not with its square.
+
+    Shapes: query (…, heads, l, e), key (…, heads, s, e), value (…, heads, s, w) → (…, heads, l, w). attn_mask
+    broadcasts to (…, l, s): boolean, True where a query may look, or numbers that are added to the scores. With
+    `is_causal` query i looks at keys 0 … i. `scale` is 1/√e by default. Weights are dropped with probability
+    `dropout_p` (always: pass 0 in evaluation). With `enable_gqa` key and value may have fewer heads, each of which
+    serves a group of query heads (Ainslie et al. 2023). A query that may look at nothing gets 0.
+
+    Errors: ValueError for shapes that do not fit, a mask together with `is_causal`, or a probability outside [0, 1];
+    TypeError for a mask of integers.
+
+    >>> import anynet as an
+    >>> q = k = an.eye(2)
+    >>> an.nn.functional.scaled_dot_product_attention(q, k, an.asarray([[1.0], [2.0]]), is_causal=True)[0]
+    Tensor([1.])
+
+    Source: Vaswani et al.: Attention is all you need (2017), equation 1.
+    """
+    where = "scaled_dot_product_attention"
+    shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
+    if min(len(query.shape), len(key.shape), len(value.shape)) < 2:
+        msg = f"{where}: needs at least two axes (length, features); {shapes}"
+        raise ValueError(msg)
+    if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+        msg = f"{where}: query and key need the same width, key and value the same length; {shapes}"
+        raise ValueError(msg)
+    if attn_mask is not None and is_causal:
+        msg = f"{where}: give attn_mask or is_causal=True, not both"
+        raise ValueError(msg)
+    if not 0.0 <= dropout_p <= 1.0:
+        msg = f"{where}: dropout_p is a probability from 0 to 1, got {dropout_p}"
+        raise ValueError(msg)
+    if dropout_p == 1.0:
+        return scaled_dot_product_attention(
+            query, key, value * 0.0, attn_mask, 0.0, is_causal, scale, enable_gqa
+        )
+    heads = tuple(query.shape[:-2])
+    if enable_gqa:
+        q_heads, kv_heads = (
+            (query.shape[-3], key.shape[-3]) if len(query.shape) > 2 < len(key.shape) else (0, 0)
+        )
+        if not kv_heads or q_heads % kv_heads or value.shape[-3] != kv_heads:
+            msg = f"{where}: with enable_gqa the heads of key and value divide those of query; {shapes}"
+            raise ValueError(msg)
+        group = q_heads // kv_heads
+        query = reshape(query, (*query.shape[:-3], kv_heads, group, *query.shape[-2:]))
+        key, value = expand_dims(key, axis=-3), expand_dims(value, axis=-3)
+        if attn_mask is not None and len(attn_mask.shape) > 2:
+            h = attn_mask.shape[-3]
+            split = (1, 1) if h == 1 else (kv_heads, group)
+            attn_mask = reshape(attn_mask, (*attn_mask.shape[:-3], *split, *attn_mask.shape[-2:]))
+    dtype = unwrap(query).dtype
+    for name, x in (("key", key), ("value", value)):
+        if unwrap(x).dtype != dtype:
+            msg = f"{where}: query is {dtypes.of(dtype)} but {name} is {dtypes.of(unwrap(x).dtype)}"
+            raise TypeError(msg)
+    more: tuple[Any, ...] = ()
+    if attn_mask is not None:
+        attn_mask = _check_mask(where, attn_mask, query, key)
+        more = (attn_mask,)
+    options: dict[str, Any] = {}
+    if dropout_p:
+        seed, step = random.next_mask()
+        options = {"p": float(dropout_p), "seed": seed, "step": step}
+    scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
+    y = attention(query, key, value, *more, scale=scale, causal=is_causal, block=BLOCK, **options)[0]
+    return reshape(y, (*heads, *y.shape[-2:])) if enable_gqa else y
+
+
+def _check_mask(where: str, mask: Any, query: Any, key: Any) -> Any:
+    """The mask, of a dtype and shape that fit."""
+    plain = unwrap(mask)
+    xp = backend_of(plain)
+    if not xp.isdtype(plain.dtype, ("bool", "real floating")):
+        msg = f"{where}: attn_mask is boolean or of floating numbers, got {dtypes.of(plain.dtype)}"
+        raise TypeError(msg)
+    n, m = query.shape[-2], key.shape[-2]
+    if len(mask.shape) == 1:
+        mask = expand_dims(mask, axis=0)
+    if len(mask.shape) < 2 or mask.shape[-2] not in (1, n) or mask.shape[-1] not in (1, m):
+        msg = f"{where}: attn_mask has shape {tuple(mask.shape)}, expected (…, {n}, {m})"
+        raise ValueError(msg)
+    dtype = unwrap(query).dtype
+    if not xp.isdtype(plain.dtype, "bool") and plain.dtype != dtype:
+        msg = f"{where}: attn_mask is {dtypes.of(plain.dtype)}, query is {dtypes.of(dtype)}"
+        raise TypeError(msg)
+    return mask

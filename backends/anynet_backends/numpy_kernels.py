@@ -1,0 +1,313 @@
+"""Kernels in NumPy's own terms: results written in place, memory laid out for the BLAS library.
+
+Each replaces a primitive of the same name (see `Primitive.kernel` for the protocol); its reference stands in
+`anynet/ops/`. In a compiled program each is one instruction.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from anynet_backends.protocol import Array, Backend
+
+__all__ = ["KERNELS"]
+
+KERNELS: dict[str, Callable[..., Any]] = {}
+"""By the name of the primitive."""
+
+
+def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    function.vjp = True  # type: ignore[attr-defined]
+    KERNELS[function.__name__] = function
+    return function
+
+
+def _order(n: int, reverse: bool) -> range:
+    return range(n - 1, -1, -1) if reverse else range(n)
+
+
+def _plain(*arrays: Array | None) -> bool:
+    kinds = {a.dtype for a in arrays if a is not None}
+    return len(kinds) == 1 and kinds.pop().kind == "f"
+
+
+def _weight_gradient(d: Array, states: Array, first: Array, reverse: bool) -> Array:
+    """Σ_t d_tᵀ h_{t−1}, as one product over all steps but the first and one for that."""
+    late, early = (d[:-1], states[1:]) if reverse else (d[1:], states[:-1])
+    start = d[-1] if reverse else d[0]
+    width = d.shape[-1], states.shape[-1]
+    total = late.reshape(-1, width[0]).T @ early.reshape(-1, width[1])
+    total += start.T @ first
+    return total
+
+
+@_kernel
+def rnn_scan(
+    xp: Backend,
+    gates: Array,
+    h: Array,
+    weight: Array,
+    *,
+    relu: bool = False,
+    reverse: bool = False,
+    sizes: Any = None,
+    need: Any,
+) -> Any:
+    """h_t = tanh(gates_t + W h_{t−1})"""
+    if sizes is not None or not _plain(gates, h, weight):
+        return NotImplemented
+    out = np.empty(gates.shape, gates.dtype)
+    first, transposed = h, weight.T
+    for t in _order(len(gates), reverse):
+        a = out[t]
+        np.matmul(h, transposed, out=a)
+        a += gates[t]
+        np.maximum(a, 0, out=a) if relu else np.tanh(a, out=a)
+        h = a
+    if need is None:
+        return out
+
+    def pull(g: Array) -> tuple[Any, ...]:
+        da = np.empty(gates.shape, gates.dtype)
+        back = np.zeros_like(first)
+        slope = np.empty_like(first)
+        for t in _order(len(gates), not reverse):
+            d, a = da[t], out[t]
+            np.add(g[t], back, out=d)
+            if relu:
+                np.multiply(d, a > 0, out=d)
+            else:
+                np.multiply(a, a, out=slope)
+                np.subtract(1, slope, out=slope)
+                d *= slope
+            np.matmul(d, weight, out=back)
+        return da, back, _weight_gradient(da, out, first, reverse) if need[2] else None
+
+    return out, pull
+
+
+@_kernel
+def lstm_scan(
+    xp: Backend,
+    gates: Array,
+    h: Array,
+    c: Array,
+    weight: Array,
+    projection: Array = None,
+    *,
+    reverse: bool = False,
+    sizes: Any = None,
+    need: Any,
+) -> Any:
+    """c_t = σ(f) c_{t−1} + σ(i) tanh(g), h_t = σ(o) tanh(c_t); all four activations are one tanh, as
+    σ(a) = ½ + ½ tanh(a / 2)."""
+    if sizes is not None or projection is not None or not _plain(gates, h, c, weight):
+        return NotImplemented
+    steps, n, width = gates.shape
+    m = width // 4
+    dtype = gates.dtype
+    half = np.full(width, 0.5, dtype)
+    half[2 * m : 3 * m] = 1.0
+    shift = 1.0 - half
+    kept = steps if need is not None else 1  # of the activations
+    acts, tcs = np.empty((kept, n, width), dtype), np.empty((kept, n, m), dtype)
+    hs, cs = np.empty((steps, n, m), dtype), np.empty((steps, n, m), dtype)
+    first_h, first_c, transposed = h, c, np.multiply(weight, half[:, None]).T  # a / 2 for the gates
+    scratch = np.empty((n, m), dtype)
+    for t in _order(steps, reverse):
+        a, tc = (acts[t], tcs[t]) if need is not None else (acts[0], tcs[0])
+        np.multiply(gates[t], half, out=a)
+        a += np.matmul(h, transposed)
+        np.tanh(a, out=a)
+        a *= half
+        a += shift
+        h, new = hs[t], cs[t]
+        np.multiply(a[:, m : 2 * m], c, out=new)
+        np.multiply(a[:, :m], a[:, 2 * m : 3 * m], out=scratch)
+        new += scratch
+        c = new
+        np.tanh(c, out=tc)
+        np.multiply(a[:, 3 * m :], tc, out=h)
+    if need is None:
+        return hs, cs
+
+    def pull(g: tuple[Array, Array]) -> tuple[Any, ...]:
+        gh, gc = g
+        das = np.empty((steps, n, width), dtype)
+        dh, dc = np.zeros((n, m), dtype), np.zeros((n, m), dtype)
+        slope, one = np.empty((n, width), dtype), np.empty((n, m), dtype)
+        for t in _order(steps, not reverse):
+            a, tc, d = acts[t], tcs[t], das[t]
+            i, u = a[:, :m], a[:, 2 * m : 3 * m]
+            last = t == (steps - 1 if reverse else 0)
+            old = first_c if last else cs[t + 1 if reverse else t - 1]
+            dh += gh[t]
+            dc += gc[t]
+            np.multiply(tc, tc, out=one)
+            np.subtract(1, one, out=one)
+            one *= a[:, 3 * m :]
+            one *= dh
+            dc += one
+            np.multiply(a, a, out=slope)  # σ' = σ − σ², tanh' = 1 − tanh²
+            np.subtract(a, slope, out=slope)
+            np.multiply(u, u, out=one)
+            np.subtract(1, one, out=slope[:, 2 * m : 3 * m])
+            np.multiply(dc, u, out=d[:, :m])
+            np.multiply(dc, old, out=d[:, m : 2 * m])
+            np.multiply(dc, i, out=d[:, 2 * m : 3 * m])
+            np.multiply(dh, tc, out=d[:, 3 * m :])
+            d *= slope
+            dc *= a[:, m : 2 * m]
+            np.matmul(d, weight, out=dh)
+        dw = _weight_gradient(das, hs, first_h, reverse) if need[3] else None
+        return (das, dh, dc, dw, None)[: len(need)]
+
+    return (hs, cs), pull
+
+
+@_kernel
+def gru_scan(
+    xp: Backend,
+    gates: Array,
+    h: Array,
+    weight: Array,
+    bias: Array = None,
+    *,
+    reverse: bool = False,
+    sizes: Any = None,
+    need: Any,
+) -> Any:
+    """h_t = (1 − z) n + z h_{t−1}, n = tanh(gates_n + r (W_n h + b_n))"""
+    if sizes is not None or not _plain(gates, h, weight, bias):
+        return NotImplemented
+    steps, n, width = gates.shape
+    m = width // 3
+    dtype = gates.dtype
+    acts, inner = np.empty((steps, n, width), dtype), np.empty((steps, n, m), dtype)
+    hs = np.empty((steps, n, m), dtype)
+    first, transposed = h, weight.T
+    for t in _order(steps, reverse):
+        p = np.matmul(h, transposed)
+        if bias is not None:
+            p += bias
+        a, old, h = acts[t], h, hs[t]
+        rz = a[:, : 2 * m]
+        np.add(gates[t, :, : 2 * m], p[:, : 2 * m], out=rz)
+        rz *= 0.5
+        np.tanh(rz, out=rz)
+        rz *= 0.5
+        rz += 0.5
+        inner[t] = p[:, 2 * m :]
+        new = a[:, 2 * m :]
+        np.multiply(a[:, :m], inner[t], out=new)
+        new += gates[t, :, 2 * m :]
+        np.tanh(new, out=new)
+        np.subtract(old, new, out=h)
+        h *= a[:, m : 2 * m]
+        h += new
+    if need is None:
+        return hs
+
+    def pull(g: Array) -> tuple[Any, ...]:
+        das, dbs = np.empty((steps, n, width), dtype), np.empty((steps, n, width), dtype)
+        dh = np.zeros((n, m), dtype)
+        slope, one = np.empty((n, width), dtype), np.empty((n, m), dtype)
+        for t in _order(steps, not reverse):
+            a, da, db = acts[t], das[t], dbs[t]
+            r, z, new = a[:, :m], a[:, m : 2 * m], a[:, 2 * m :]
+            last = t == (steps - 1 if reverse else 0)
+            old = first if last else hs[t + 1 if reverse else t - 1]
+            dh += g[t]
+            np.multiply(a, a, out=slope)
+            np.subtract(a, slope, out=slope)
+            np.multiply(new, new, out=one)
+            np.subtract(1, one, out=slope[:, 2 * m :])
+            np.subtract(1, z, out=one)
+            np.multiply(dh, one, out=da[:, 2 * m :])
+            np.subtract(old, new, out=one)
+            np.multiply(dh, one, out=da[:, m : 2 * m])
+            da[:, m:] *= slope[:, m:]
+            np.multiply(da[:, 2 * m :], inner[t], out=da[:, :m])
+            da[:, :m] *= slope[:, :m]
+            db[:, : 2 * m] = da[:, : 2 * m]
+            np.multiply(da[:, 2 * m :], r, out=db[:, 2 * m :])
+            dh *= z
+            dh += np.matmul(db, weight)
+        dw = _weight_gradient(dbs, hs, first, reverse) if need[2] else None
+        dbias = dbs.sum(axis=(0, 1)) if len(need) > 3 and need[3] else None
+        return (das, dh, dw, dbias)[: len(need)]
+
+    return hs, pull
+
+
+@_kernel
+def attention(
+    xp: Backend,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array = None,
+    *,
+    scale: float,
+    causal: bool = False,
+    p: float = 0.0,
+    seed: int = 0,
+    step: int = 0,
+    block: int = 256,
+    need: Any,
+) -> Any:
+    """softmax(q kᵀ · scale + mask) v for short sequences: the scores as one array, changed in place."""
+    n, m = q.shape[-2], k.shape[-2]
+    if p or not 0 < n * m <= block * block or not _plain(q, k, v) or q.shape[:-2] != k.shape[:-2]:
+        return NotImplemented
+    scaled = q * np.asarray(scale, q.dtype)
+    s = scaled @ k.swapaxes(-1, -2)
+    if mask is not None and np.broadcast_shapes(s.shape, mask.shape) != s.shape:
+        return NotImplemented
+    if causal:
+        mask = _causal(n, m)
+    if mask is None:
+        top = np.max(s, axis=-1, keepdims=True)
+    else:
+        if mask.dtype.kind == "b":
+            np.copyto(s, -np.inf, where=~mask)
+        else:
+            s += mask
+        top = np.max(s, axis=-1, keepdims=True)
+        top[np.isneginf(top)] = 0
+    s -= top
+    np.exp(s, out=s)
+    total = np.sum(s, axis=-1, keepdims=True)
+    empty = None
+    if mask is not None and not causal:
+        empty = total == 0
+        total[empty] = 1
+    s *= 1 / total
+    y = s @ v
+    np.log(total, out=total)
+    total += top
+    if empty is not None:
+        total[empty] = 0
+    if need is None:
+        return y, total
+
+    def pull(g: tuple[Array, Array]) -> tuple[Any, ...]:
+        gy, gs = g
+        ds = gy @ v.swapaxes(-1, -2)
+        ds += gs - np.einsum("...i,...i->...", gy, y)[..., None]
+        ds *= s
+        dk = ds.swapaxes(-1, -2) @ scaled
+        dq = ds @ k
+        dq *= np.asarray(scale, dq.dtype)
+        return (dq, dk, s.swapaxes(-1, -2) @ gy, ds)[: len(need)]
+
+    return (y, total), pull
+
+
+@functools.lru_cache(maxsize=8)
+def _causal(n: int, m: int) -> Array:
+    return np.tri(n, m, dtype=bool)

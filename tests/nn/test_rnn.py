@@ -1,0 +1,134 @@
+"""Recurrent layers and attention: errors, options, and training."""
+
+import pytest
+
+import anynet as an
+from anynet import nn
+
+
+@pytest.mark.parametrize("layer", [nn.RNN, nn.LSTM, nn.GRU])
+def test_wrong_arguments(layer):
+    name = layer.__name__
+    with pytest.raises(ValueError, match="one layer"):
+        layer(3, 4, dropout=0.5)
+    with pytest.raises(ValueError, match="probability"):
+        layer(3, 4, num_layers=2, dropout=1.5)
+    with pytest.raises(ValueError, match="positive"):
+        layer(3, 0)
+    with pytest.raises(TypeError, match="integer"):
+        layer(3, 4.0)
+    net = layer(3, 4)
+    with pytest.raises(nn.ShapeError, match=rf"(?s){name} 3→4.*\(steps, batch, 3\)"):
+        net(an.ones((5, 2, 7)))
+    with pytest.raises(nn.ShapeError, match="without steps"):
+        net(an.ones((0, 2, 3)))
+    state = an.ones((2, 2, 4))
+    with pytest.raises(nn.ShapeError, match=r"h_0 has shape \(2, 2, 4\), expected \(1, 2, 4\)"):
+        net(an.ones((5, 2, 3)), (state, state) if name == "LSTM" else state)
+
+
+def test_lstm_wants_a_pair():
+    with pytest.raises(TypeError, match="pair"):
+        nn.LSTM(3, 4)(an.ones((5, 2, 3)), an.ones((1, 2, 4)))
+    with pytest.raises(ValueError, match="less than hidden_size"):
+        nn.LSTM(3, 4, proj_size=4)
+    with pytest.raises(ValueError, match="nonlinearity"):
+        nn.RNN(3, 4, nonlinearity="sigmoid")
+
+
+def test_empty_batch():
+    y, (h, c) = nn.LSTM(3, 4)(an.ones((5, 0, 3)))
+    assert (y.shape, h.shape, c.shape) == ((5, 0, 4), (1, 0, 4), (1, 0, 4))
+
+
+def test_dropout_between_layers_acts_in_training_alone():
+    an.random.manual_seed(0)
+    net = nn.GRU(3, 4, num_layers=2, dropout=0.5)
+    x = an.ones((5, 2, 3))
+    first, second = net(x)[0], net(x)[0]
+    assert not an.all(first == second)
+    net.eval()
+    assert an.all(net(x)[0] == net(x)[0])
+
+
+@pytest.mark.parametrize("device", ["cpu", "strict:device1"])
+def test_packed_sizes_equal_the_sequences_alone(device):
+    """With `sizes` each row of a batch gets what it gets by itself, forward and backward in time."""
+    an.random.manual_seed(0)
+    net = nn.LSTM(3, 4, num_layers=2, bidirectional=True, dtype="float64").to(device)
+    lengths = (5, 3, 2)
+    sizes = tuple(sum(t < n for n in lengths) for t in range(5))
+    x = an.Tensor(an.random.normal((5, 3, 3)), device=device)
+    zeros = [an.zeros((4, 3, 4), dtype="float64", device=device)] * 2
+    y, (h, c) = net._run(x, zeros, sizes)
+    for i, n in enumerate(lengths):
+        alone, (h1, c1) = net(x[:n, i : i + 1, :])
+        assert float(an.max(an.abs(y[:n, i : i + 1, :] - alone))) < 1e-14
+        assert float(an.max(an.abs(h[:, i : i + 1, :] - h1))) < 1e-14
+        assert float(an.max(an.abs(c[:, i : i + 1, :] - c1))) < 1e-14
+
+
+@pytest.mark.parametrize("layer", [nn.RNN, nn.LSTM, nn.GRU])
+def test_learns_to_remember_the_first_bit(layer):
+    an.random.manual_seed(1)
+    net, head = layer(1, 16), nn.Linear(16, 2)
+    optimizer = an.optim.Adam([*net.parameters(), *head.parameters()], lr=0.02)
+    x = an.astype(an.Tensor(an.random.uniform((6, 64, 1))) > 0.5, an.float32)
+    y = an.astype(x[0, :, 0], an.int64)
+
+    @an.compile
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = an.losses.cross_entropy(head(net(x)[0][-1, ...]), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    losses = [step(x, y).item() for _ in range(120)]
+    assert losses[-1] < 0.1 < losses[0]
+    assert step.recorded == 1
+
+
+def test_wrong_masks():
+    net = nn.MultiheadAttention(4, 2)
+    x = an.ones((3, 2, 4))
+    with pytest.raises(ValueError, match="attn_mask has shape"):
+        net(x, x, x, attn_mask=an.zeros((2, 2)))
+    with pytest.raises(ValueError, match="key_padding_mask has shape"):
+        net(x, x, x, key_padding_mask=an.zeros((3, 2), dtype="bool"))
+    with pytest.raises(TypeError, match="boolean or of floating"):
+        net(x, x, x, attn_mask=an.zeros((3, 3), dtype="int64"))
+    with pytest.raises(ValueError, match="give attn_mask too"):
+        net(x, x, x, is_causal=True)
+    with pytest.raises(nn.ShapeError, match="key"):
+        net(x, an.ones((3, 2, 5)), x)
+    with pytest.raises(ValueError, match="multiple"):
+        nn.MultiheadAttention(5, 2)
+    sdpa = nn.functional.scaled_dot_product_attention
+    with pytest.raises(ValueError, match="not both"):
+        sdpa(x, x, x, an.zeros((2, 2)), is_causal=True)
+    with pytest.raises(ValueError, match="same width"):
+        sdpa(x, an.ones((3, 2, 5)), x)
+    with pytest.raises(ValueError, match="heads of key"):
+        sdpa(an.ones((3, 2, 4)), an.ones((2, 2, 4)), an.ones((2, 2, 4)), enable_gqa=True)
+    with pytest.raises(ValueError, match="probability"):
+        sdpa(x, x, x, dropout_p=-1)
+
+
+def test_dropout_of_weights():
+    an.random.manual_seed(0)
+    net = nn.MultiheadAttention(4, 2, dropout=0.5)
+    x = an.Tensor(an.random.normal((6, 2, 4)), dtype="float32")
+    for weights in (True, False):
+        assert not an.all(net(x, x, x, need_weights=weights)[0] == net(x, x, x, need_weights=weights)[0])
+    net.eval()
+    a, b = net(x, x, x)[0], net(x, x, x, need_weights=False)[0]
+    assert float(an.max(an.abs(a - b))) < 1e-6
+
+
+def test_a_mean_of_dropped_attention_is_unbiased():
+    an.random.manual_seed(0)
+    q, k, v = (an.Tensor(an.random.normal((4, 3)), dtype="float64") for _ in range(3))
+    sdpa = nn.functional.scaled_dot_product_attention
+    total = sum(sdpa(q, k, v, dropout_p=0.3) for _ in range(4000)) / 4000
+    assert float(an.max(an.abs(total - sdpa(q, k, v)))) < 0.05
