@@ -58,6 +58,7 @@ from anynet.ops.manipulation import *
 from anynet.ops.reductions import *
 from anynet.ops.searching import *
 from anynet.tensor import Buffer as Buffer
+from anynet.tensor import GradientWarning as GradientWarning
 from anynet.tensor import Parameter as Parameter
 from anynet.tensor import Tensor as Tensor
 from anynet.tensor import enable_grad as enable_grad

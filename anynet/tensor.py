@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
+import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
@@ -129,6 +130,10 @@ class Leaf:
         self.private = False  # a transform's own, and the transform is done: nobody can ask for its gradient
 
 
+class GradientWarning(UserWarning):
+    """Data of a Tensor that is being differentiated went where its gradient cannot follow."""
+
+
 class Tensor:
     """An array of the Python array API standard that can be differentiated.
 
@@ -205,7 +210,10 @@ class Tensor:
         dl_device: Any = None,
         copy: bool | None = None,
     ) -> Any:
-        self._refuse_if_recorded("__dlpack__", "x.detach()")
+        if self.edge is not None and mode.recording:
+            # not refused: DLPack is asked for by name, and the standard wants every array to answer
+            msg = "DLPack shares the data of a Tensor that is being differentiated, without its gradient; x.detach() says so"
+            warnings.warn(msg, GradientWarning, stacklevel=2)
         options = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
         return self.data.__dlpack__(**{k: v for k, v in options.items() if v is not None})
 
@@ -547,8 +555,6 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
         pass
     else:
         return to_plain(xp.asarray(obj), dtype=dtype, device=device, copy=copy)
-    if isinstance(obj, (list, tuple)) and obj:
-        obj = _plain_nested(obj)
     xp, name = resolve(device)
     made: Any = host.asarray(obj, dtype=None if dtype is None else dtypes.of(dtype).name)
     if dtype is None:
@@ -563,15 +569,3 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
         msg = f"copy=False, but a {type(obj).__name__} is always copied into a new array"
         raise ValueError(msg)
     return xp.from_host(made, name)
-
-
-def _plain_nested(obj: Any) -> Any:
-    """Nested lists with 0-d Tensors replaced by Python scalars; refuses to cut a tape silently."""
-    if isinstance(obj, (list, tuple)):
-        return [_plain_nested(item) for item in obj]
-    if isinstance(obj, Tensor):
-        if obj.edge is not None and mode.recording:
-            msg = "a list of Tensors that are being differentiated: join them with anynet.stack or anynet.concat"
-            raise TypeError(msg)
-        return obj.numpy()
-    return obj

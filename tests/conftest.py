@@ -7,6 +7,9 @@ from pathlib import Path
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")  # before the first import of NumPy: the tests are many small arrays
+os.environ["SCIPY_ARRAY_API"] = (
+    "1"  # read by SciPy when it is imported: its functions take any array of the standard
+)
 
 import pytest
 

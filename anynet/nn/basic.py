@@ -153,7 +153,14 @@ class Dropout(Module):
 class Embedding(Module):
     """Integers (…) → rows of `weight` (num_embeddings, embedding_dim), drawn from N(0, 1).
 
-    The row `padding_idx` is zero at first and receives no gradient.
+    The row `padding_idx` is zero at first and receives no gradient. With `max_norm` a row that is looked up and whose
+    `norm_type`-norm is larger is first scaled to that norm, in place; `scale_grad_by_freq` divides the gradient of a row
+    by the number of times that it was looked up. `sparse=True` is refused: gradients are dense.
+
+    >>> import anynet as an
+    >>> words = an.nn.Embedding(10, 3, padding_idx=0)
+    >>> words(an.asarray([[1, 2, 0], [4, 0, 0]])).shape
+    (2, 3, 3)
     """
 
     def __init__(
@@ -161,17 +168,53 @@ class Embedding(Module):
         num_embeddings: int,
         embedding_dim: int,
         padding_idx: int | None = None,
-        *,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: Any = None,
+        _freeze: bool = False,
         device: str | None = None,
         dtype: Any = None,
     ) -> None:
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             msg = f"Embedding: padding_idx {padding_idx} is out of range for {num_embeddings} rows"
             raise ValueError(msg)
+        if sparse:
+            msg = "Embedding: sparse gradients are not offered; leave out sparse=True: the gradient is the same, dense"
+            raise NotImplementedError(msg)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
-        self.weight = Parameter(creation.empty((num_embeddings, embedding_dim), device=device, dtype=dtype))
-        self.reset_parameters()
+        self.max_norm, self.norm_type, self.scale_grad_by_freq = max_norm, norm_type, scale_grad_by_freq
+        if _weight is None:
+            weight = creation.empty((num_embeddings, embedding_dim), device=device, dtype=dtype)
+            self.weight = Parameter(weight, not _freeze)
+            self.reset_parameters()
+        else:
+            if tuple(_weight.shape) != (num_embeddings, embedding_dim):
+                msg = f"Embedding: got _weight of shape {tuple(_weight.shape)}, expected {(num_embeddings, embedding_dim)}"
+                raise ValueError(msg)
+            self.weight = Parameter(_weight, not _freeze, device=device, dtype=dtype)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        embeddings: Any,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+    ) -> Embedding:
+        """An Embedding with these rows, a matrix; they stay as they are unless ``freeze=False``."""
+        if len(embeddings.shape) != 2:
+            msg = f"Embedding.from_pretrained takes a matrix, got shape {tuple(embeddings.shape)}"
+            raise ValueError(msg)
+        rows, width = (int(n) for n in embeddings.shape)
+        return cls(
+            rows, width, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, _weight=embeddings, _freeze=freeze
+        )  # fmt: skip
 
     def reset_parameters(self) -> None:
         """Draw the rows anew."""
@@ -181,10 +224,18 @@ class Embedding(Module):
 
     def forward(self, index: Any) -> Any:
         """weight[index]"""
-        return F.embedding(index, self.weight, self.padding_idx)
+        return F.embedding(
+            index, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq
+        )
 
     def extra_repr(self) -> str:
         extra = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        if self.max_norm is not None:
+            extra += f", max_norm={self.max_norm}"
+        if self.norm_type != 2.0:
+            extra += f", norm_type={self.norm_type}"
+        if self.scale_grad_by_freq:
+            extra += ", scale_grad_by_freq=True"
         return f"{self.num_embeddings}, {self.embedding_dim}{extra}"
 
 

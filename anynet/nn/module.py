@@ -25,14 +25,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from anynet import dtypes
-from anynet.autograd import anomaly
 from anynet.autograd.anomaly import locators
 from anynet.autograd.compiling import watchers
 from anynet.autograd.engine import Leaf
-from anynet.tensor import Buffer, Parameter, Tensor, move, no_grad, to_plain
+from anynet.tensor import Buffer, Parameter, Tensor, move, no_grad, to_plain, wrap
 from anynet_backends import backend_of, resolve
 
-__all__ = ["Module", "ShapeError", "StateError"]
+__all__ = ["Module", "ShapeError", "StateError", "functional_call"]
 
 _M = TypeVar("_M", bound="Module")
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -107,14 +106,6 @@ def _path_of(chain: list[Module]) -> str:
         name = next((n for n, m in outer.named_modules() if m is inner), None)
         names.append(name or type(inner).__name__)
     return ".".join(names)
-
-
-def _watch(on: bool) -> None:
-    global path
-    path = [] if on else None
-
-
-anomaly.locators.append((_watch, current_layer))
 
 
 class Module:
@@ -501,6 +492,70 @@ class Module:
 
         like = next(self.parameters(), None)
         return zeros(tuple(x)) if like is None else zeros(tuple(x), dtype=like.dtype, device=like.device)
+
+
+def functional_call(
+    module: Module,
+    tensors: Mapping[str, Any],
+    args: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    tie_weights: bool = True,
+    strict: bool = False,
+) -> Any:
+    """``module(*args, **kwargs)`` with some of its parameters and buffers replaced by `tensors`, by name.
+
+    The module is a function of `tensors` here: gradients flow to them, and afterwards the module is as it was, running
+    statistics included (those of a buffer given in `tensors` are written there). `args` may be one argument alone.
+
+    Parameters that are one Tensor under several names are replaced together by a value for any of the names; with
+    ``tie_weights=False`` each of the names must have that value. `strict` asks for all names.
+
+    >>> import anynet as an
+    >>> net = an.nn.Linear(2, 1)
+    >>> f = lambda w: an.sum(an.nn.functional_call(net, {"weight": w}, an.asarray([[1.0, 2.0]])))
+    >>> an.grad(f)(an.zeros((1, 2)))
+    Tensor([[1., 2.]])
+    """
+    own: dict[str, Tensor] = {}
+    for name, t, _ in module._tensors(Tensor, once=False):
+        if isinstance(t, (Parameter, Buffer)):
+            own[name] = t
+    problems = []
+    for name, value in tensors.items():
+        if name not in own:
+            near = difflib.get_close_matches(name, own, 1)
+            problems.append(f"unknown {name}" + (f" (did you mean {near[0]}?)" if near else ""))
+        elif tuple(value.shape) != own[name].shape:
+            problems.append(f"{name}: got shape {tuple(value.shape)}, expected {own[name].shape}")
+    if strict:
+        problems += [f"missing {name}" for name in own if name not in tensors]
+    chosen: dict[int, tuple[str, Tensor, Any]] = {}
+    for name, value in tensors.items():
+        if name not in own:
+            continue
+        t = own[name]
+        if id(t) in chosen and chosen[id(t)][2] is not value:
+            problems.append(f"{name} and {chosen[id(t)][0]} are one Tensor and got two values")
+        if not tie_weights and any(other is t and n not in tensors for n, other in own.items()):
+            problems.append(f"{name} has other names without a value; tie_weights=True replaces all of them")
+        chosen[id(t)] = name, t, value
+    if problems:
+        shown = "\n  ".join(problems[:20])
+        msg = f"functional_call: the tensors do not fit {type(module).__name__}:\n  {shown}"
+        raise StateError(msg)
+    before = [(t, t.data, t.edge) for t in own.values()]
+    try:
+        for t in own.values():
+            if isinstance(t, Buffer) and id(t) not in chosen:  # written in place
+                t.data = to_plain(t.data, copy=True)
+        for _, t, value in chosen.values():
+            new = value if isinstance(value, Tensor) else wrap(to_plain(value, device=t.device))
+            t.data, t.edge = new.data, new.edge
+        return module(*(args if isinstance(args, tuple) else (args,)), **(kwargs or {}))
+    finally:
+        for t, data, edge in before:
+            t.data, t.edge = data, edge
 
 
 def _bytes(n: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from anynet import dtypes
@@ -28,12 +28,18 @@ def asarray(
     """A Tensor from a Tensor, an array of any backend, a Python scalar or nested lists.
 
     An array stays where it is unless `device` says otherwise; lists go to the default device. A Tensor keeps its place
-    in the graph. `requires_grad=True` makes the result a variable.
+    in the graph, in a list too: that is `stack`, on the device of the first Tensor in it. `requires_grad=True` makes
+    the result a variable.
 
     >>> import anynet as an
     >>> an.asarray([[1, 2], [3, 4]]).dtype
     anynet.int64
     """
+    if isinstance(obj, (list, tuple)) and any(isinstance(leaf, Tensor) for leaf in _leaves(obj)):
+        if copy is False:
+            msg = f"copy=False, but a {type(obj).__name__} is always copied into a new array"
+            raise ValueError(msg)
+        obj, copy = _stacked(obj, dtype, device), None
     recorded = isinstance(obj, Tensor) and (
         (obj.edge is not None and mode.recording) or hasattr(obj.data, "level")
     )
@@ -56,6 +62,36 @@ def asarray(
         return obj
     out = wrap(data)
     return out.requires_grad_() if requires_grad else out
+
+
+def _leaves(obj: Any) -> Iterator[Any]:
+    """What nested lists hold."""
+    for item in obj:
+        if isinstance(item, (list, tuple)):
+            yield from _leaves(item)
+        else:
+            yield item
+
+
+def _stacked(obj: Any, dtype: Any, device: str | None) -> Tensor:
+    """Nested lists with Tensors in them as one Tensor, recorded."""
+    from anynet.ops.inspection import result_type
+    from anynet.ops.manipulation import stack
+
+    leaves = list(_leaves(obj))
+    if dtype is None:
+        dtype = result_type(
+            *(leaf if isinstance(leaf, (bool, int, float, complex)) else asarray(leaf) for leaf in leaves)
+        )
+    if device is None:
+        device = next(leaf.device for leaf in leaves if isinstance(leaf, Tensor))
+
+    def build(item: Any) -> Tensor:
+        if not isinstance(item, (list, tuple)):
+            return asarray(item, dtype=dtype, device=device)
+        return stack([build(i) for i in item]) if item else zeros(0, dtype=dtype, device=device)
+
+    return build(obj)
 
 
 def _place(device: str | None) -> tuple[Any, Any]:
@@ -179,10 +215,12 @@ def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: str | No
 
 
 def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = None) -> Tensor:
-    """The data of any object that speaks DLPack, shared where possible: a CPU array becomes one of the CPU backend."""
+    """The data of any object that speaks DLPack, shared where possible: a CPU array becomes one of the CPU backend.
+
+    A Tensor keeps its place in the graph.
+    """
     if isinstance(x, Tensor):
-        x._refuse_if_recorded("from_dlpack", "x.detach()")
-        return asarray(wrap(x.data), device=device, copy=copy)
+        return asarray(x, device=device, copy=copy)
     kind = int(x.__dlpack_device__()[0])
     xp, _ = resolve("cuda" if kind == 2 else None)
     if kind == 1 and xp.name != "numpy":

@@ -142,9 +142,10 @@ class Info:
 
     def dtypes(self, *, device: str | None = None, kind: Any = None) -> dict[str, dtypes.DType]:
         """The dtypes by name, of one kind if asked."""
-        xp, _ = resolve(device)
+        xp, name = resolve(device)
+        there = xp.dtypes_on(name)
         standard = ("bool", *(n for n in dtypes.names() if n not in ("bool", "float16", "bfloat16")))
-        found = {n: dtypes.of(n) for n in standard if n in xp.native_dtype}
+        found = {n: dtypes.of(n) for n in standard if n in there}
         return found if kind is None else {n: d for n, d in found.items() if isdtype(d, kind)}
 
 

@@ -30,7 +30,7 @@ def _names(text: str) -> list[str]:
 
 
 _COMPLEX_RULE: Final = _names("""
-abs acos acosh add asin asinh atan atanh conj cos cosh divide exp expm1 imag log log10 log1p log2 multiply negative
+from_dlpack abs acos acosh add asin asinh atan atanh conj cos cosh divide exp expm1 imag log log10 log1p log2 multiply negative
 positive pow real reciprocal sign sin sinh sqrt square subtract tan tanh where matmul matrix_transpose tensordot
 vecdot take take_along_axis broadcast_arrays broadcast_to concat expand_dims flip moveaxis permute_dims repeat reshape
 roll squeeze stack tile unstack cumulative_prod cumulative_sum diff mean prod sum meshgrid tril triu astype asarray
@@ -52,14 +52,14 @@ logical_and logical_not logical_or logical_xor nonzero not_equal round searchsor
 """)
 
 _NO_ARRAY: Final = _names("""
-arange broadcast_shapes can_cast empty empty_like eye finfo from_dlpack full full_like iinfo isdtype linspace ones
+arange broadcast_shapes can_cast empty empty_like eye finfo full full_like iinfo isdtype linspace ones
 ones_like result_type zeros zeros_like fft.fftfreq fft.rfftfreq
 """)
 
 _NOTES: Final = {
     "abs": "0 at 0, where it has a corner",
     "astype": "between floating and complex dtypes; to an integer or bool it is cut",
-    "from_dlpack": "raises for a Tensor that is being differentiated: the tape does not cross DLPack",
+    "from_dlpack": "of a Tensor; `Tensor.__dlpack__` warns that it shares the data alone",
     "maximum": "the gradient is shared where both are equal; so for minimum, max and min",
     "minimum": "shared where both are equal",
     "max": "shared by equal elements",

@@ -137,6 +137,10 @@ class Backend:
         """The canonical names of the devices that this library sees on this machine."""
         raise NotImplementedError
 
+    def dtypes_on(self, device: str) -> tuple[str, ...]:
+        """The names of the dtypes that arrays on `device` can have."""
+        return tuple(self.native_dtype)
+
     def from_host(self, array: Array, device: str) -> Array:
         """A copy of a NumPy array on `device`, of the same dtype and shape."""
         raise NotImplementedError

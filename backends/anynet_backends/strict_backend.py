@@ -75,6 +75,10 @@ class StrictBackend(Backend):
     def devices(self) -> list[str]:
         return list(self._device)
 
+    def dtypes_on(self, device: str) -> tuple[str, ...]:
+        there = self.native.__array_namespace_info__().dtypes(device=self._device[device])
+        return tuple(name for name in self.native_dtype if name in there)
+
     def from_host(self, array: Array, device: str) -> Array:
         array = np.asarray(array)
         there = self._device[device]

@@ -3,6 +3,7 @@
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 
 import anynet as an
@@ -61,7 +62,7 @@ FORMS = {
     "unstack": lambda x: an.unstack(x, axis=1),
     "meshgrid": lambda x: an.meshgrid(x[0, ...], x[1, ...]),
     "astype": lambda x: an.astype(x, an.complex128),
-    "asarray": lambda x: an.asarray(x),
+    "asarray": an.asarray, "from_dlpack": an.from_dlpack,
     "matmul": lambda x: an.matmul(x, x.mT), "linalg.matmul": lambda x: an.linalg.matmul(x.mT, x),
     "tensordot": lambda x: an.tensordot(x, x, axes=2),
     "linalg.tensordot": lambda x: an.linalg.tensordot(x, x, axes=((0,), (0,))),
@@ -91,7 +92,7 @@ LINEAR = {
     "abs", "conj", "imag", "negative", "positive", "real", "add", "subtract", "maximum", "minimum", "clip", "copysign", "remainder",
     "matrix_transpose", "take", "take_along_axis", "broadcast_arrays", "broadcast_to", "expand_dims", "flip", "moveaxis",
     "permute_dims", "repeat", "reshape", "roll", "squeeze", "tile", "unstack", "cumulative_sum", "diff", "mean", "sum",
-    "meshgrid", "tril", "triu", "astype", "asarray", "max", "min", "sort", "sign",
+    "meshgrid", "tril", "triu", "astype", "asarray", "from_dlpack", "max", "min", "sort", "sign",
     "unique_all", "unique_counts", "unique_inverse", "unique_values",
 }  # fmt: skip
 ELSEWHERE = {f"linalg.{n}" for n in standard.LINALG} - {
@@ -198,10 +199,29 @@ def test_raises(name):
     assert x.grad is None
 
 
-def test_dlpack_refuses_a_recorded_tensor():
+def test_dlpack_says_that_it_leaves_the_gradient_behind():
     x = matrix("from_dlpack", "real")
-    with pytest.raises((an.GradientError, RuntimeError, BufferError), match="detach"):
-        an.from_dlpack(x)
+    with pytest.warns(an.GradientWarning, match="without its gradient"):
+        shared = np.from_dlpack(x)
+    assert (shared == x.numpy()).all()
+    np.from_dlpack(x.detach())  # no warning
+
+
+def test_asarray_of_lists_of_tensors_is_stack():
+    x = an.asarray([1.0, 2.0], dtype=an.float64, requires_grad=True)
+    y = an.asarray([[x[0] * x[1], 3.0], [np.float64(1.0), x[1]]])
+    assert y.dtype is an.float64
+    assert y.numpy().tolist() == [[2.0, 3.0], [1.0, 2.0]]
+    an.sum(y * y).backward()
+    assert x.grad.numpy().tolist() == [8.0, 8.0]  # of (x₀x₁)² + 3² + 1² + x₁²
+    assert an.gradgradcheck(lambda x: an.asarray([[x[0] * x[1], 1.0], [2, x[1] ** 2]]), x)
+    z = an.asarray([an.asarray(1.0, device="strict:device1"), 2])
+    assert (z.device, z.dtype) == ("strict:device1", an.float32)
+    assert an.asarray([x.detach(), [5, 6]], dtype=an.float32).numpy().tolist() == [[1.0, 2.0], [5.0, 6.0]]
+    with pytest.raises(ValueError, match="always copied"):
+        an.asarray([x[0]], copy=False)
+    with pytest.raises((ValueError, TypeError)):
+        an.asarray([x, [1.0]])
 
 
 def test_large_and_small_numbers_keep_their_gradients():

@@ -82,6 +82,10 @@ PAIRS = [
     (nn.LogSoftmax(0), T.LogSoftmax(0), draw(4, 5)),
     (nn.Embedding(7, 3), T.Embedding(7, 3), np.asarray([[1, 2], [1, 6], [0, 0]])),
     (nn.Embedding(7, 3, padding_idx=0), T.Embedding(7, 3, padding_idx=0), np.asarray([[1, 2], [1, 6], [0, 0]])),
+    (nn.Embedding(7, 3, scale_grad_by_freq=True, padding_idx=2), T.Embedding(7, 3, scale_grad_by_freq=True, padding_idx=2),
+     np.asarray([[1, 2], [1, 6], [0, 0], [0, 1]])),
+    (nn.Embedding(7, 3, max_norm=0.7), T.Embedding(7, 3, max_norm=0.7), np.asarray([[1, 2], [1, 6], [0, 0]])),
+    (nn.Embedding(7, 3, None, 1.1, 1.0), T.Embedding(7, 3, None, 1.1, 1.0), np.asarray([[1, 2], [1, 6], [0, 0]])),
     (nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)),
      T.Sequential(T.Linear(4, 3), T.Tanh(), T.Linear(3, 2)), draw(6, 4)),
 ]  # fmt: skip
@@ -106,6 +110,22 @@ def test_gradients_to_second_order(name):
     x = an.asarray(draw(3, 4), requires_grad=True)
     assert gradcheck(getattr(F, name), (x,))
     assert gradgradcheck(getattr(F, name), (x,))
+
+
+@ON
+def test_embedding_max_norm_writes_the_rows_it_shortens(device):
+    weight = draw(6, 4, scale=3)
+    ours, theirs = (
+        nn.Embedding.from_pretrained(an.asarray(weight.copy()), max_norm=1.0),
+        torch.tensor(weight.copy()),
+    )
+    ours.to(device)
+    index = np.asarray([[1, 4], [4, 5]])
+    same(ours(an.asarray(index, device=device)), TF.embedding(torch.tensor(index), theirs, max_norm=1.0))
+    same(ours.weight, theirs)
+    assert (ours.weight.numpy()[[0, 2, 3]] == weight[[0, 2, 3]]).all()
+    assert not ours.weight.requires_grad
+    assert nn.Embedding.from_pretrained(an.asarray(weight), freeze=False).weight.requires_grad
 
 
 def test_functions_take_pytorchs_arguments():
@@ -237,6 +257,17 @@ def test_same_seed_same_network_on_every_device():
             TypeError,
             "indices must be integers, got float32",
         ),
+        (lambda: nn.Embedding(3, 2, sparse=True), NotImplementedError, "sparse gradients are not offered"),
+        (lambda: F.embedding([1], an.ones((3, 2)), sparse=True), NotImplementedError, "sparse gradients"),
+        (
+            lambda: F.embedding(
+                [1], an.ones((3, 2), dtype=an.float32) * an.Tensor(1.0, requires_grad=True), max_norm=1.0
+            ),
+            TypeError,
+            "max_norm writes to weight",
+        ),
+        (lambda: nn.Embedding.from_pretrained(an.ones(3)), ValueError, "takes a matrix"),
+        (lambda: nn.Embedding(3, 2, _weight=an.ones((2, 3))), ValueError, r"expected \(3, 2\)"),
         (lambda: nn.Embedding(3, 2, padding_idx=3), ValueError, "padding_idx 3 is out of range"),
         (lambda: nn.GELU("erf"), ValueError, "'none' or 'tanh', got 'erf'"),
         (lambda: nn.Flatten(3)(an.ones((2, 3))), ValueError, "cannot merge axes 3 to -1"),

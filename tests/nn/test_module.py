@@ -378,3 +378,60 @@ def test_anomaly_names_the_layer():
     with pytest.raises(ArithmeticError, match=r"in Sequential\.1\.0: log.*NaN"), an.anomaly():
         net(an.ones((2, 3)))
     assert module_file.path is None
+
+
+def test_functional_call_is_a_function_of_the_parameters():
+    net = an.nn.Sequential(an.nn.Linear(3, 4), an.nn.BatchNorm1d(4), an.nn.Linear(4, 2))
+    x = an.asarray(np.random.default_rng(0).normal(size=(5, 3)), dtype=an.float32)
+    before = {k: v.numpy().copy() for k, v in net.state_dict().items()}
+    given = {k: p.detach() * 2 for k, p in net.named_parameters()}
+    twice = copy.deepcopy(net)
+    with an.no_grad():
+        for p in twice.parameters():
+            p.assign_(p * 2)
+    assert (an.nn.functional_call(net, given, x, strict=False).numpy() == twice(x).numpy()).all()
+    assert {k: v.numpy().tolist() for k, v in net.state_dict().items()} == {
+        k: v.tolist() for k, v in before.items()
+    }
+
+    loss = lambda weights: an.sum(an.nn.functional_call(net, weights, (x,)) ** 2)  # noqa: E731
+    gradients = an.grad(loss)(given)
+    an.sum(twice(x) ** 2).backward()
+    for name, p in twice.named_parameters():
+        assert (gradients[name].numpy() == p.grad.numpy()).all()
+    assert all(p.grad is None for p in net.parameters())
+    # one network a row: an ensemble
+    many = an.vmap(lambda w: an.nn.functional_call(net, {"2.weight": w}, x), in_axes=0)(an.ones((3, 2, 4)))
+    assert many.shape == (3, 5, 2)
+
+    statistics = an.zeros(4)
+    an.nn.functional_call(net, {"1.running_mean": statistics}, x)
+    assert statistics.numpy().any()
+    assert not net[1].running_mean.numpy().any()
+
+
+def test_functional_call_refuses_what_does_not_fit():
+    net = an.nn.Linear(3, 2)
+    x = an.ones((1, 3))
+    for tensors, message in (
+        ({"wieght": an.ones((2, 3))}, "did you mean weight"),
+        ({"weight": an.ones((3, 2))}, r"got shape \(3, 2\), expected \(2, 3\)"),
+    ):
+        with pytest.raises(an.nn.StateError, match=message):
+            an.nn.functional_call(net, tensors, x)
+    with pytest.raises(an.nn.StateError, match="missing bias"):
+        an.nn.functional_call(net, {"weight": an.ones((2, 3))}, x, strict=True)
+    weight = net.weight.numpy()
+    with pytest.raises(an.nn.ShapeError):
+        an.nn.functional_call(net, {"weight": an.ones((2, 3))}, an.ones((1, 4)))
+    assert (net.weight.numpy() == weight).all()
+
+    tied = an.nn.Sequential(an.nn.Linear(2, 2, bias=False), an.nn.Linear(2, 2, bias=False))
+    tied[1].weight = tied[0].weight
+    x = an.asarray([[1.0, 2.0]])
+    eye = an.eye(2)
+    assert an.nn.functional_call(tied, {"1.weight": eye * 2}, x).numpy().tolist() == [[4.0, 8.0]]
+    with pytest.raises(an.nn.StateError, match="other names without a value"):
+        an.nn.functional_call(tied, {"1.weight": eye}, x, tie_weights=False)
+    with pytest.raises(an.nn.StateError, match="one Tensor and got two values"):
+        an.nn.functional_call(tied, {"0.weight": eye * 1, "1.weight": eye * 2}, x)

@@ -3,6 +3,7 @@
 import pytest
 
 import anynet as an
+from anynet.autograd.compiling import watchers
 from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
 from anynet.cli.parity import CASES, LIMITS, compare, compute
 from anynet_backends import host
@@ -45,6 +46,41 @@ def test_mixing_devices_names_both():
         an.ones(3) + an.ones(3, device="strict:device1")
     with pytest.raises(an.DeviceError, match=r"'strict'.*'strict:device1'"):
         an.ones(3, device="strict") + an.ones(3, device="strict:device1")
+
+
+def test_every_class_has_a_case():
+    """Modules by what is called, optimizers by what is made."""
+    seen = set()
+    watch = lambda module: seen.add(type(module))  # noqa: E731
+    made = an.optim.Optimizer.__init__
+
+    def note(self, *args, **kwargs):
+        seen.add(type(self))
+        made(self, *args, **kwargs)
+
+    watchers.append(watch)
+    an.optim.Optimizer.__init__ = note
+    try:
+        for case in CASES:
+            compute(case, "cpu", "float64")
+    finally:
+        watchers.remove(watch)
+        an.optim.Optimizer.__init__ = made
+    abstract = {
+        "Module",
+        "ModuleDict",
+        "ModuleList",
+        "ParameterDict",
+        "ParameterList",
+        "RNNBase",
+        "RNNCellBase",
+        "Optimizer",
+    }
+    public = {
+        value for home, base in ((an.nn, an.nn.Module), (an.optim, an.optim.Optimizer)) for name, value in vars(home).items()
+        if isinstance(value, type) and issubclass(value, base) and name not in abstract
+    }  # fmt: skip
+    assert public - seen == set()
 
 
 def test_every_primitive_has_a_case():

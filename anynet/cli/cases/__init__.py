@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from anynet import nn, random
 from anynet.tensor import Tensor
 
-__all__ = ["Case", "every", "index"]
+__all__ = ["Case", "every", "index", "layer"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,51 @@ class Case:
     low: float = -2.0
     high: float = 2.0
     second_order: bool = True  # whether the gradient depends on the inputs, so that a second one can be taken
+    steps: bool = (
+        False  # whether it takes optimizer steps, whose result is no differentiable function of the inputs
+    )
 
 
 def index(x: Tensor, values: Any) -> Tensor:
     """Integers on the device of x."""
     return Tensor(values, device=x.device)
+
+
+def layer(
+    name: str,
+    make: Callable[[], nn.Module],
+    *shapes: tuple[int, ...],
+    run: Callable[..., Any] | None = None,
+    low: float = -2.0,
+    high: float = 2.0,
+    second_order: bool = True,
+) -> Case:
+    """A Module as a function of its inputs, whose shapes are given, and of its parameters.
+
+    `run` calls it where that takes more than ``module(*inputs)`` or gives more than one Tensor.
+    """
+    state = random.get_state()
+    parameters = [(k, p.shape) for k, p in make().named_parameters()]
+    random.set_state(state)
+
+    def function(*values: Tensor) -> Any:
+        inputs, weights = values[: len(shapes)], values[len(shapes) :]
+        some = values[0]
+        random.manual_seed(11)  # of dropout masks
+        net = _Called(make().to(some.device).to(some.dtype), run)
+        return nn.functional_call(
+            net, {f"net.{k}": w for (k, _), w in zip(parameters, weights, strict=True)}, inputs
+        )
+
+    return Case(name, function, (*shapes, *(shape for _, shape in parameters)), low, high, second_order)
+
+
+class _Called(nn.Module):
+    def __init__(self, net: nn.Module, run: Callable[..., Any] | None) -> None:
+        self.net, self._run = net, run
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.net(*inputs) if self._run is None else self._run(self.net, *inputs)
 
 
 def every() -> tuple[Case, ...]:

@@ -46,6 +46,11 @@ CASES: tuple[Case, ...] = (
     Case("log_softmax", F.log_softmax, ((3, 4),)),
     Case("logsumexp", lambda x: logsumexp(x, axis=1), ((3, 4),)),
     Case("embedding", lambda w: F.embedding(index(w, [[1, 3], [1, 0]]), w), ((5, 3),)),
+    Case(
+        "embedding, by frequency",
+        lambda w: F.embedding(index(w, [[1, 3], [0, 4]]), w, scale_grad_by_freq=True) ** 2,
+        ((5, 3),),
+    ),
     Case("cross_entropy", lambda x: F.cross_entropy(x, index(x, [0, 2, 1]), label_smoothing=0.1), ((3, 4),)),
     Case("nll_loss", lambda x: F.nll_loss(x, index(x, [0, 2, 1])), ((3, 4),), second_order=False),
     Case("mse_loss", F.mse_loss, ((3, 4), (3, 4))),
@@ -81,5 +86,5 @@ CASES: tuple[Case, ...] = (
         "batch_norm", lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), ((6, 3), (3,), (3,))
     ),
     Case("dropout", lambda x: _dropout(x), ((5, 7),)),
-    Case("training, 20 Adam steps", lambda x: _train(x), ((12, 4),)),
+    Case("training, 20 Adam steps", lambda x: _train(x), ((12, 4),), second_order=False, steps=True),
 )

@@ -1,0 +1,76 @@
+"""Every class of `nn` as a function of its inputs and parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anynet import nn
+from anynet.cli.cases import Case, index, layer
+from anynet.ops.manipulation import concat, reshape
+from anynet.tensor import Tensor
+
+
+def _flat(values: Any) -> Any:
+    """Tensors, in nested tuples, as one."""
+    if isinstance(values, Tensor):
+        return reshape(values, (-1,))
+    return concat([_flat(v) for v in values])
+
+
+def _all(net: nn.Module, *inputs: Tensor) -> Any:
+    return _flat(net(*inputs))
+
+
+def _classes(net: nn.Module, x: Tensor) -> Any:
+    return net(x, index(x, [0, 2, 1]))
+
+
+CASES: tuple[Case, ...] = (
+    layer("Linear", lambda: nn.Linear(4, 3), (5, 4)),
+    layer("Identity", nn.Identity, (3, 4), second_order=False),
+    layer("Flatten", nn.Flatten, (2, 3, 4), second_order=False),
+    layer("Unflatten", lambda: nn.Unflatten(1, (2, 3)), (4, 6), second_order=False),
+    layer("Sequential", lambda: nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)), (5, 4)),
+    layer("Embedding", lambda: nn.Embedding(5, 3, padding_idx=1), run=lambda net: net(index(net.weight, [[0, 3], [0, 4]])),
+          second_order=False),
+    layer("Dropout", lambda: nn.Dropout(0.4), (5, 7), second_order=False),
+    *(layer(make.__name__, make, (3, 4)) for make in (
+        nn.ELU, nn.GELU, nn.LogSoftmax, nn.SiLU, nn.Sigmoid, nn.Softmax, nn.Softplus, nn.Tanh,
+    )),
+    *(layer(make.__name__, make, (3, 4), second_order=False) for make in (nn.LeakyReLU, nn.ReLU)),
+    layer("Conv1d", lambda: nn.Conv1d(4, 6, 3, padding="same", dilation=2, groups=2), (2, 4, 7)),
+    layer("Conv2d", lambda: nn.Conv2d(2, 3, (3, 2), stride=(2, 1), padding=1), (2, 2, 6, 5)),
+    layer("Conv2d, reflected", lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), (2, 2, 4, 5)),
+    layer("Conv3d", lambda: nn.Conv3d(2, 2, 2, stride=2, bias=False), (1, 2, 4, 4, 4)),
+    layer("MaxPool1d", lambda: nn.MaxPool1d(2), (2, 3, 6), second_order=False),
+    layer("MaxPool2d", lambda: nn.MaxPool2d(3, 2, 1, ceil_mode=True), (2, 3, 6, 6), second_order=False),
+    layer("AvgPool1d", lambda: nn.AvgPool1d(2), (2, 3, 6), second_order=False),
+    layer("AvgPool2d", lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), (2, 3, 6, 6), second_order=False),
+    layer("AdaptiveAvgPool1d", lambda: nn.AdaptiveAvgPool1d(3), (2, 3, 7), second_order=False),
+    layer("AdaptiveAvgPool2d", lambda: nn.AdaptiveAvgPool2d((3, 2)), (2, 3, 7, 5), second_order=False),
+    layer("AdaptiveMaxPool1d", lambda: nn.AdaptiveMaxPool1d(3), (2, 3, 7), second_order=False),
+    layer("AdaptiveMaxPool2d", lambda: nn.AdaptiveMaxPool2d((3, 2)), (2, 3, 7, 5), second_order=False),
+    layer("BatchNorm1d", lambda: nn.BatchNorm1d(3), (6, 3)),
+    layer("BatchNorm1d, evaluating", lambda: nn.BatchNorm1d(3).eval(), (6, 3, 4)),
+    layer("BatchNorm2d", lambda: nn.BatchNorm2d(3), (4, 3, 2, 3)),
+    layer("BatchNorm3d", lambda: nn.BatchNorm3d(2), (2, 2, 2, 3, 2)),
+    layer("LayerNorm", lambda: nn.LayerNorm((3, 4)), (2, 3, 4)),
+    layer("GroupNorm", lambda: nn.GroupNorm(2, 4), (3, 4, 5)),
+    layer("RNN", lambda: nn.RNN(3, 4, num_layers=2, bidirectional=True), (4, 2, 3), run=_all, low=-0.8, high=0.8),
+    layer("LSTM", lambda: nn.LSTM(3, 4, num_layers=2, bidirectional=True, proj_size=2), (4, 2, 3), run=_all, low=-0.8, high=0.8),
+    layer("GRU", lambda: nn.GRU(3, 4, bidirectional=True, batch_first=True), (2, 4, 3), run=_all, low=-0.8, high=0.8),
+    layer("RNNCell", lambda: nn.RNNCell(3, 4), (2, 3), (2, 4)),
+    layer("LSTMCell", lambda: nn.LSTMCell(3, 4), (2, 3), run=_all),
+    layer("GRUCell", lambda: nn.GRUCell(3, 4), (2, 3), (2, 4)),
+    layer("MultiheadAttention", lambda: nn.MultiheadAttention(4, 2), (3, 2, 4), (5, 2, 4), (5, 2, 4), run=_all),
+    layer("MultiheadAttention, no weights", lambda: nn.MultiheadAttention(4, 2, kdim=3, vdim=5), (3, 2, 4), (5, 2, 3), (5, 2, 5),
+          run=lambda net, q, k, v: net(q, k, v, need_weights=False)[0]),
+    layer("MSELoss", nn.MSELoss, (3, 4), (3, 4)),
+    layer("L1Loss", nn.L1Loss, (3, 4), (3, 4), second_order=False),
+    layer("HuberLoss", lambda: nn.HuberLoss(delta=0.7), (3, 4), (3, 4)),
+    layer("SmoothL1Loss", lambda: nn.SmoothL1Loss(beta=0.7), (3, 4), (3, 4)),
+    layer("BCELoss", nn.BCELoss, (3, 4), (3, 4), low=0.1, high=0.9),
+    layer("BCEWithLogitsLoss", nn.BCEWithLogitsLoss, (3, 4), (3, 4), low=0.1, high=0.9),
+    layer("CrossEntropyLoss", lambda: nn.CrossEntropyLoss(label_smoothing=0.1), (3, 4), run=_classes),
+    layer("NLLLoss", nn.NLLLoss, (3, 4), run=_classes, second_order=False),
+)  # fmt: skip

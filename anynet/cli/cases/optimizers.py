@@ -1,0 +1,44 @@
+"""Every optimizer: the parameters after ten steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from anynet import optim
+from anynet.cli.cases import Case
+from anynet.ops import reductions
+from anynet.ops.manipulation import concat
+from anynet.ops.manipulation import reshape as reshaped
+from anynet.tensor import Parameter, Tensor
+
+
+def _steps(make: Callable[[Any], optim.Optimizer]) -> Callable[[Tensor], Tensor]:
+    """The parameters after ten steps down a quartic, times a function of x, so that there is a gradient to compare."""
+
+    def function(x: Tensor) -> Tensor:
+        first, second = Parameter(x.detach() + 0.1), Parameter(x.detach()[0, ...] * 0.5)
+        optimizer = make([{"params": [first]}, {"params": [second], "lr": 0.003}])
+        for _ in range(10):
+            optimizer.zero_grad()
+            reductions.sum(first**4 + (first - second) ** 2 + second).backward()
+            optimizer.step()
+        final = concat([reshaped(first.detach(), (-1,)), second.detach()])
+        return final * reductions.mean(x)  # type: ignore[no-any-return]
+
+    return function
+
+
+def _case(name: str, make: Callable[[Any], optim.Optimizer]) -> Case:
+    return Case(name, _steps(make), ((2, 3),), 0.2, 0.9, second_order=False, steps=True)
+
+
+CASES: tuple[Case, ...] = (
+    _case("SGD", lambda p: optim.SGD(p, lr=0.01)),
+    _case("SGD, Nesterov", lambda p: optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.01)),
+    _case("SGD, dampening", lambda p: optim.SGD(p, lr=0.01, momentum=0.9, dampening=0.5)),
+    _case("Adagrad", lambda p: optim.Adagrad(p, lr=0.01, lr_decay=0.1)),
+    _case("RMSprop", lambda p: optim.RMSprop(p, lr=0.01, momentum=0.5, centered=True)),
+    _case("Adam", lambda p: optim.Adam(p, lr=0.01, amsgrad=True, weight_decay=0.01)),
+    _case("AdamW", lambda p: optim.AdamW(p, lr=0.01)),
+)
