@@ -47,6 +47,7 @@ for folder in tests/parity tests/conformance; do [ -d "$folder" ] && folders+=("
 step "Backends, kernels and parity" "$python" -m pytest -q -p no:cacheprovider "${folders[@]}"
 step "Twenty steps on the CPU and on the GPU" "$python" ci/gpu_training.py cuda
 step "anynet parity" "$python" -m anynet parity cuda
+step "Recording for machines without a GPU" "$python" -m anynet parity record ci/gpu/parity.safetensors cuda
 step "anynet doctor" "$python" -m anynet doctor
 echo "report: $report"
 exit "$failed"

@@ -35,6 +35,8 @@ anynet: neural networks on any array that speaks the array API
   anynet predict RUN IMAGES [which=best|last]                     class of each image of an IDX file
   anynet doctor                                                   what works on this machine
   anynet parity [DEVICE …]                                        every operation on every backend, against NumPy
+  anynet parity record FILE [DEVICE]                              keep what a device computes (a GPU, say)
+  anynet parity check FILE                                        compare it with what this machine computes
 
 Options of train (defaults depend on the task): model=cnn|lenet|mlp epochs batch_size lr optimizer momentum
 weight_decay schedule=cosine|constant dropout seed device limit run_dir
@@ -193,9 +195,22 @@ def _doctor(args: Sequence[str]) -> int:
 
 
 def _parity(args: Sequence[str]) -> int:
-    from anynet.cli.parity import measure, table
+    from anynet.cli.parity import check, measure, record, table
 
-    rows = measure(args or None)
+    if args and args[0] == "record":
+        if len(args) not in (2, 3):
+            msg = "parity record takes a file and at most one device: anynet parity record FILE [DEVICE]"
+            raise UsageError(msg)
+        written = record(args[1], args[2] if len(args) == 3 else "auto")
+        print(f"{written} arrays in {args[1]}")
+        return 0
+    if args and args[0] == "check":
+        if len(args) != 2:
+            msg = "parity check takes one file: anynet parity check FILE"
+            raise UsageError(msg)
+        rows = check(args[1])
+    else:
+        rows = measure(args or None)
     print(table(rows))
     return 0 if all(row.ok for row in rows) else 1
 

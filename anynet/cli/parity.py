@@ -2,11 +2,15 @@
 
 The error of one operation in one dtype is ‖Δ‖ / ‖reference‖ (norm-wise), the worst of its value and its gradients.
 The limits are those that the project promises: float64 1e-10; float32 1e-5 for values and 1e-4 for gradients.
+
+``anynet parity record FILE [DEVICE]`` keeps what a device computes, and ``anynet parity check FILE`` compares it on
+another machine: so a machine without a GPU checks that what it computes is what a GPU computed.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +21,7 @@ from anynet.ops import reductions
 from anynet.tensor import Tensor
 from anynet_backends import backend_of, host
 
-__all__ = ["CASES", "LIMITS", "Case", "Row", "compare", "devices", "measure", "table"]
+__all__ = ["CASES", "LIMITS", "Case", "Row", "check", "compare", "devices", "measure", "record", "table"]
 
 LIMITS = {"float64": (1e-10, 1e-10), "float32": (1e-5, 1e-4)}
 
@@ -87,7 +91,11 @@ def _error(a: Any, b: Any) -> float:
 
 def compare(case: Case, device: str, dtype: str) -> Row:
     """One row of the table."""
-    got, reference = compute(case, device, dtype), compute(case, "cpu", "float64")
+    return _row(case, device, dtype, compute(case, device, dtype))
+
+
+def _row(case: Case, device: str, dtype: str, got: list[Any]) -> Row:
+    reference = compute(case, "cpu", "float64")
     errors = [_error(a, b) for a, b in zip(got, reference, strict=True)]
     return Row(case.name, device, dtype, errors[0], max(errors[1:], default=0.0))
 
@@ -95,6 +103,38 @@ def compare(case: Case, device: str, dtype: str) -> Row:
 def measure(names: Iterable[str] | None = None) -> list[Row]:
     """All rows: every case, device and dtype."""
     return [compare(c, d, t) for d in (devices() if names is None else names) for t in LIMITS for c in CASES]
+
+
+def record(path: str | os.PathLike[str], device: str) -> int:
+    """Write what `device` computes for every case and dtype to a safetensors file; returns the number of arrays."""
+    name = anynet_backends.resolve(device)[1]
+    arrays = {
+        f"{case.name}|{dtype}|{i}": array
+        for case in CASES
+        for dtype in LIMITS
+        for i, array in enumerate(compute(case, name, dtype))
+    }
+    host.save_safetensors(path, arrays, {"anynet parity": name})
+    return len(arrays)
+
+
+def check(path: str | os.PathLike[str]) -> list[Row]:
+    """The rows of a recorded device. Cases that the file lacks, or knows and this version lacks, raise ValueError."""
+    arrays, metadata = host.load_safetensors(path)
+    if "anynet parity" not in metadata:
+        msg = f"{os.fspath(path)} was not written by `anynet parity record`"
+        raise ValueError(msg)
+    found: dict[tuple[str, str], list[Any]] = {}
+    for key in sorted(arrays, key=lambda k: (k.rpartition("|")[0], int(k.rpartition("|")[2]))):
+        name, dtype, _ = key.rsplit("|", 2)
+        found.setdefault((name, dtype), []).append(arrays[key])
+    wanted = {(case.name, dtype) for case in CASES for dtype in LIMITS}
+    if differ := wanted ^ set(found):
+        names = ", ".join(sorted({name for name, _ in differ})[:5])
+        msg = f"{os.fspath(path)} was recorded with other cases than these ({names}): record it anew with this version"
+        raise ValueError(msg)
+    device = metadata["anynet parity"]
+    return [_row(c, device, t, found[c.name, t]) for t in LIMITS for c in CASES]
 
 
 def table(rows: list[Row]) -> str:

@@ -1,7 +1,8 @@
 """Checkpoints: one safetensors file holds the arrays, and beside them, as JSON in its header, everything else.
 
 A checkpoint is a tree of dicts, lists, numbers, strings and arrays. The arrays become tensors of the file, named by
-their path in the tree; the rest is JSON with ``{"$tensor": path}`` in their places. Never pickle, never an importable
+their path in the tree; the rest is JSON with ``{"$tensor": path}`` in their places. (complex128, which safetensors has
+not, is stored as real and imaginary parts along a last axis, ``{"$complex": path}``.) Never pickle, never an importable
 name. Files are written atomically, so that a kill at any instant leaves the old file or the new one whole.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from anynet_backends import backend_of, host, resolve
 
 __all__ = ["CheckpointError", "load", "save", "write_text"]
 
-_FORMAT = "anynet-checkpoint"
-_VERSION = 1
+_KEY = "anynet"  # of the one entry of metadata: {"version": …, "tree": …}
+_VERSION = 2
 
 
 class CheckpointError(ValueError):
@@ -40,7 +41,7 @@ def save(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> Path:
     """
     arrays: dict[str, Any] = {}
     skeleton = _pack(tree, (), arrays)
-    metadata = {"format": _FORMAT, "version": str(_VERSION), "tree": json.dumps(skeleton, allow_nan=True)}
+    metadata = {_KEY: json.dumps({"version": _VERSION, "tree": skeleton})}
     target = Path(path)
     if not target.parent.is_dir():
         msg = f"cannot save {target}: the folder {target.parent} does not exist"
@@ -65,17 +66,23 @@ def load(path: str | os.PathLike[str], *, device: str | None = None) -> dict[str
     except ValueError as error:
         raise CheckpointError(str(error)) from error
     xp, name = resolve("cpu" if device is None else device)
-    tensors = {key: wrap(xp.from_host(a, name)) for key, a in arrays.items()}
-    if metadata.get("format") != _FORMAT:
-        return dict(tensors)
-    if metadata.get("version") != str(_VERSION):
-        msg = f"{os.fspath(path)} has checkpoint version {metadata.get('version')}, this anynet reads {_VERSION}"
-        raise CheckpointError(msg)
+
+    def tensor(key: str, pairs: bool = False) -> Tensor:
+        array = arrays[key].view("complex128")[..., 0] if pairs else arrays[key]
+        return wrap(xp.from_host(array, name))
+
+    if _KEY not in metadata:
+        return {key: tensor(key) for key in arrays}
     try:
-        tree = _unpack(json.loads(metadata["tree"]), tensors)
+        described = json.loads(metadata[_KEY])
+        version = described["version"]
+        tree = _unpack(described["tree"], tensor) if version == _VERSION else None
     except (KeyError, ValueError, TypeError) as error:
         msg = f"{os.fspath(path)}: the description of its contents is damaged ({error})"
         raise CheckpointError(msg) from error
+    if version != _VERSION:
+        msg = f"{os.fspath(path)} has checkpoint version {version}, this anynet reads {_VERSION}"
+        raise CheckpointError(msg)
     if not isinstance(tree, dict):
         msg = f"{os.fspath(path)}: expected a dict at the top, got {type(tree).__name__}"
         raise CheckpointError(msg)
@@ -89,7 +96,11 @@ def _pack(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
         if name in arrays:
             msg = f"two entries of the checkpoint are both called {name!r}"
             raise ValueError(msg)
-        arrays[name] = backend_of(plain).to_host(plain)
+        array = host.asarray(backend_of(plain).to_host(plain))
+        if array.dtype == "complex128":
+            arrays[name] = host.asarray(array.reshape((*array.shape, 1)).view("float64"))
+            return {"$complex": name}
+        arrays[name] = array
         return {"$tensor": name}
     if isinstance(value, Mapping):
         if any(not isinstance(k, (str, int)) for k in value):
@@ -109,17 +120,19 @@ def _pack(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
     raise TypeError(msg)
 
 
-def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+def _unpack(value: Any, tensor: Callable[..., Tensor]) -> Any:
     if isinstance(value, dict):
         if "$tensor" in value:
-            return tensors[value["$tensor"]]
+            return tensor(value["$tensor"])
+        if "$complex" in value:
+            return tensor(value["$complex"], True)
         if "$tuple" in value:
-            return tuple(_unpack(v, tensors) for v in value["$tuple"])
+            return tuple(_unpack(v, tensor) for v in value["$tuple"])
         if "$items" in value:
-            return {k: _unpack(v, tensors) for k, v in value["$items"]}
-        return {k: _unpack(v, tensors) for k, v in value.items()}
+            return {k: _unpack(v, tensor) for k, v in value["$items"]}
+        return {k: _unpack(v, tensor) for k, v in value.items()}
     if isinstance(value, list):
-        return [_unpack(v, tensors) for v in value]
+        return [_unpack(v, tensor) for v in value]
     return value
 
 

@@ -75,158 +75,73 @@ def to_bytes(a: Array) -> bytes:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-# ---- safetensors ---- https://github.com/huggingface/safetensors: 8 bytes of header length (little-endian),
-# a JSON header, the data.
+# ---- safetensors ----
 
 _DTYPES: Final = {
     "BOOL": "bool", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8",
-    "U16": "uint16",
-    "U32": "uint32", "U64": "uint64", "F16": "float16", "F32": "float32", "F64": "float64",
+    "U16": "uint16", "U32": "uint32", "U64": "uint64", "F16": "float16", "F32": "float32", "F64": "float64",
     "C64": "complex64",
-    "C128": "complex128",
 }  # fmt: skip
-_CODES: Final = {name: code for code, name in _DTYPES.items()}
-_HEADER_LIMIT: Final = 100_000_000
 
 
 def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
-    """The tensors of a safetensors file as NumPy arrays, in the order of the file, and its metadata.
+    """The tensors of a safetensors file as NumPy arrays, and its metadata.
 
-    BF16 tensors, which NumPy has no dtype for, come back as float32 with the same values. Everything in the
-    header is checked before any data are read. Errors: FileNotFoundError; ValueError that names the file and
-    says what is wrong with it (truncated, not a safetensors file, overlapping or missing data, unknown
-    dtype).
+    BF16 tensors, which NumPy has no dtype for, come back as float32 with the same values. Errors:
+    FileNotFoundError; ValueError that names the file and says what is wrong with it (truncated, not a
+    safetensors file, unknown dtype).
     """
-    size = os.stat(path).st_size
+    import safetensors  # here, and not above, since few programs that import anynet read files
+
     with open(path, "rb") as file:
-        head = file.read(8)
-        length = int.from_bytes(head, "little")
-        if len(head) < 8 or length < 2 or length > _HEADER_LIMIT:
-            raise _bad(path, "it does not begin with the length of a header")
-        if 8 + length > size:
-            raise _bad(
-                path, f"its header should have {length} bytes, but the file ends after {size - 8}: truncated?"
-            )
-        entries, metadata = _read_header(path, file.read(length), size - 8 - length)
-        tensors: dict[str, Array] = {}
-        for name, code, shape, _begin in entries:
-            if code == "BF16":
-                bits = np.empty(shape, dtype="<u2")
-                _fill(path, file, bits)
-                tensors[name] = (bits.astype(np.uint32) << 16).view(np.float32)
-            else:
-                stored = np.empty(shape, dtype=np.dtype(_DTYPES[code]).newbyteorder("<"))
-                _fill(path, file, stored)
-                if code == "BOOL" and stored.view(np.uint8).max(initial=0) > 1:
-                    raise _bad(path, f"tensor {name!r} is BOOL but has bytes other than 0 and 1")
-                tensors[name] = stored.astype(_DTYPES[code], copy=False)
+        data = file.read()
+    try:
+        with safetensors.safe_open(os.fspath(path), framework="np") as opened:
+            metadata = dict(opened.metadata() or {})
+        entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
+    except (safetensors.SafetensorError, OSError) as error:
+        msg = f"{os.fspath(path)}: not a valid safetensors file: {error}"
+        raise ValueError(msg) from None
+    tensors: dict[str, Array] = {}
+    for name, entry in entries:
+        code, shape = entry["dtype"], tuple(entry["shape"])
+        if code == "BF16":
+            bits = from_bytes(entry["data"], "uint16", shape).astype(np.uint32) << 16
+            tensors[name] = bits.view(np.float32)
+        elif code in _DTYPES:
+            tensors[name] = from_bytes(entry["data"], _DTYPES[code], shape)
+            if code == "BOOL" and max(entry["data"], default=0) > 1:
+                msg = f"{os.fspath(path)}: not a valid safetensors file: tensor {name!r} is BOOL but has other bytes than 0, 1"
+                raise ValueError(msg)
+        else:
+            known = ", ".join((*_DTYPES, "BF16"))
+            msg = f"{os.fspath(path)}: tensor {name!r} has dtype {code}, which NumPy has not; known: {known}"
+            raise ValueError(msg)
     return tensors, metadata
 
 
-def _fill(path: Any, file: Any, target: Array) -> None:
-    if target.nbytes and file.readinto(target.reshape(-1).view(np.uint8)) != target.nbytes:
-        raise _bad(path, "it ended while its data were read")
-
-
-def _bad(path: Any, why: str) -> ValueError:
-    return ValueError(f"{os.fspath(path)}: not a valid safetensors file: {why}")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        msg = "a key appears twice"
-        raise ValueError(msg)
-    return found
-
-
-def _read_header(
-    path: Any, raw: bytes, room: int
-) -> tuple[list[tuple[str, str, tuple[int, ...], int]], dict[str, str]]:
-    import json  # here, and not above, since few programs that import anynet read files
-
-    try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise _bad(path, f"its header is not JSON ({error})") from None
-    if not isinstance(header, dict):
-        raise _bad(path, "its header is not a JSON object")
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise _bad(path, "its metadata are not a table of strings")
-    entries = []
-    for name, entry in header.items():
-        try:
-            code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        except (KeyError, TypeError, ValueError):
-            raise _bad(path, f"tensor {name!r} lacks a dtype, a shape or offsets") from None
-        if not all(type(v) is int and v >= 0 for v in (*shape, begin, end)):
-            raise _bad(path, f"the shape or offsets of tensor {name!r} are not natural numbers")
-        if code != "BF16" and code not in _DTYPES:
-            raise _bad(path, f"tensor {name!r} has dtype {code!r}; known: {', '.join((*_DTYPES, 'BF16'))}")
-        width = 2 if code == "BF16" else np.dtype(_DTYPES[code]).itemsize
-        if end - begin != math.prod(shape) * width:
-            raise _bad(path, f"tensor {name!r} of shape {shape} and dtype {code} has {end - begin} bytes")
-        entries.append((begin, end, name, code, shape))
-    entries.sort(key=lambda e: e[:2])
-    at = 0
-    for begin, end, name, _, _ in entries:
-        if begin != at:
-            raise _bad(
-                path,
-                f"the data of tensor {name!r} begin at {begin}, expected {at}: they overlap or leave a gap",
-            )
-        at = end
-    if at != room:
-        raise _bad(path, f"its tensors take {at} bytes, but {room} follow the header: truncated?")
-    return [(name, code, shape, begin) for begin, _, name, code, shape in entries], metadata
-
-
 def safetensors_bytes(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The bytes of a safetensors file: the same tensors and metadata always give the same bytes.
+    """The bytes of a safetensors file. With one entry of metadata at most they depend on nothing else.
 
-    Widest dtypes come first, then names in order, as the reference implementation writes them, so that every
-    tensor is aligned. TypeError for a dtype that the format lacks or metadata that are not strings.
+    TypeError for a dtype that the format lacks.
 
         >>> import numpy as np
         >>> len(safetensors_bytes({"w": np.zeros((2, 3), np.float32)}))
         96
     """
-    import json
+    import safetensors.numpy
 
     arrays: dict[str, Any] = {}
     for name, value in tensors.items():
-        a = np.asarray(value)
-        if not isinstance(name, str) or name == "__metadata__":
-            msg = f"a tensor cannot be called {name!r} in a safetensors file"
+        if name == "__metadata__":
+            msg = "a tensor cannot be called '__metadata__' in a safetensors file"
             raise ValueError(msg)
-        if a.dtype.name not in _CODES:
-            msg = (
-                f"tensor {name!r} has dtype {a.dtype}, which safetensors cannot hold; it holds "
-                f"{', '.join(_CODES)}"
-            )
+        arrays[name] = a = np.asarray(value, order="C")
+        if a.dtype.name not in _DTYPES.values():
+            known = ", ".join(_DTYPES.values())
+            msg = f"tensor {name!r} has dtype {a.dtype}, which safetensors cannot hold; it holds {known}"
             raise TypeError(msg)
-        arrays[name] = a
-    header: dict[str, Any] = {}
-    if metadata:
-        for key, text in metadata.items():
-            if not isinstance(key, str) or not isinstance(text, str):
-                msg = f"safetensors metadata are strings, got {key!r}: {text!r}"
-                raise TypeError(msg)
-        header["__metadata__"] = dict(metadata)
-    at = 0
-    names = sorted(arrays, key=lambda n: (-arrays[n].dtype.itemsize, n))
-    for name in names:
-        a = arrays[name]
-        header[name] = {
-            "dtype": _CODES[a.dtype.name],
-            "shape": list(a.shape),
-            "data_offsets": [at, at + a.nbytes],
-        }
-        at += a.nbytes
-    raw = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    raw += b" " * (-len(raw) % 8)
-    return b"".join((len(raw).to_bytes(8, "little"), raw, *(to_bytes(arrays[n]) for n in names)))
+    return safetensors.numpy.save(arrays, None if metadata is None else dict(metadata))
 
 
 def save_safetensors(

@@ -4,6 +4,7 @@ import json
 import math
 import os
 
+import numpy as np
 import pytest
 
 import anynet as an
@@ -192,6 +193,20 @@ def test_checkpoint_round_trip_and_bad_files(tmp_path):
         "head",
         "short",
     ]
+
+
+def test_complex_numbers_keep_their_bits(tmp_path):
+    z = np.array([[complex(-0.0, math.inf), complex(math.nan, -0.0)]])
+    tree = {
+        "z": an.asarray(z),
+        "y": an.asarray(z.astype(np.complex64)),
+        "one": an.asarray(1j, dtype=an.complex128),
+    }
+    back = an.load(an.save(tmp_path / "z.safetensors", tree))
+    for name, value in tree.items():
+        assert back[name].dtype is value.dtype
+        assert back[name].shape == value.shape
+        assert back[name].numpy().tobytes() == value.numpy().tobytes()
 
 
 def test_weights_are_ordinary_safetensors(tmp_path):
