@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from anynet.autograd.engine import GradientError, Pick, custom_node
+from anynet.autograd.engine import GradientError, Leaf, Pick, custom_node
 from anynet.autograd.tree import flatten, unflatten
 from anynet.autograd.vmap import (
     VmapError,
@@ -19,9 +19,28 @@ from anynet.autograd.vmap import (
     running,
     strip,
 )
-from anynet.tensor import Tensor, mode, wrap
+from anynet.tensor import Tensor, clock, mode, wrap
 
 __all__ = ["custom_vjp"]
+
+
+def _captured(outputs: list[Any], given: list[Any], start: int) -> str:
+    """What `outputs`, recorded since `start`, depend on besides the edges `given`: its label, or ""."""
+    known = {id(edge) for edge in given}
+    waiting = [edge for edge in outputs if edge is not None]
+    seen: set[int] = set()
+    while waiting:
+        edge = waiting.pop()
+        if id(edge) in known or id(edge) in seen:
+            continue
+        seen.add(id(edge))
+        if edge.seq <= start:
+            return (
+                f"of shape {tuple(edge.shape)}" if isinstance(edge, Leaf) else f"the result of {edge.label}"
+            )
+        node = edge.node if isinstance(edge, Pick) else edge
+        waiting += [p for p in getattr(node, "parents", ()) if p is not None]
+    return ""
 
 
 class custom_vjp:
@@ -31,8 +50,8 @@ class custom_vjp:
     gradient of each argument, in its structure, or None for no gradient. The arguments at `nondiff_argnums` are not
     differentiated; `bwd` receives them first: ``bwd(*nondiff, residuals, g)``.
 
-    Higher orders differentiate `bwd`, and `fwd` through the residuals. Only variables that are passed as arguments
-    receive a gradient, not those that the function captures.
+    Higher orders differentiate `bwd`, and `fwd` through the residuals. A variable that `fwd` uses without being given it
+    as an argument would receive no gradient: that is refused.
 
     >>> import anynet as an
     >>> from anynet.autograd.custom import custom_vjp
@@ -75,6 +94,7 @@ class custom_vjp:
             return self.f(*args)
         # fwd is recorded, so that the residuals can be differentiated; a call of this function in it computes f
         levels = active_levels()
+        start = clock()
         self._running.inside = True
         try:
             result = self.fwd(*args)
@@ -92,6 +112,13 @@ class custom_vjp:
         out_levels = [levels_of(y) for y in outs]
         nondiff = [args[i] for i in sorted(fixed)]
         bwd = self.bwd
+        given = [strip(x).edge for x in flatten(list(args))[0] if isinstance(x, Tensor)]
+        if stranger := _captured([strip(y).edge for y in outs], given, start):
+            msg = (
+                f"{name}: fwd uses a variable that is no argument ({stranger}), which would receive no gradient; "
+                "pass it as an argument, or use its detach()"
+            )
+            raise GradientError(msg)
 
         def rule(g: Any, differentiable: bool) -> list[Any]:
             gs = g if isinstance(g, tuple) else (g,)

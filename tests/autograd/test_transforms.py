@@ -397,6 +397,29 @@ def test_checkpoint_overwritten():
 # ----- custom_vjp -----
 
 
+def test_custom_vjp_refuses_a_variable_that_is_no_argument():
+    w = an.asarray([2.0], requires_grad=True)
+    net = an.nn.Linear(1, 1)
+    doubled = 2 * w
+    for inside, named in (
+        (lambda x: x * w, r"of shape \(1,\)"),
+        (lambda x: an.exp(x) * doubled, "the result of"),
+        (lambda x: net(x), r"of shape \(1"),
+    ):
+        f = custom_vjp(inside)
+        f.defvjp(lambda x, f=f: (f(x), x), lambda x, g: (g,))
+        with pytest.raises(an.GradientError, match=f"a variable that is no argument.*{named}.*detach"):
+            f(an.asarray([1.0], requires_grad=True))
+    f = custom_vjp(lambda x: x * w.detach() + an.asarray([1.0]))
+    f.defvjp(lambda x: (f(x), x), lambda x, g: (g * 7,))
+    x = an.asarray([1.0], requires_grad=True)
+    an.sum(f(x)).backward()
+    assert x.grad.numpy().tolist() == [7.0]
+    scale = custom_vjp(lambda w, x: x * w, nondiff_argnums=(0,))
+    scale.defvjp(lambda w, x: (x * w, ()), lambda w, _, g: (g * w,))
+    assert an.grad(lambda x: an.sum(scale(w, x)))(x).numpy().tolist() == [2.0]
+
+
 def test_custom_vjp():
     @custom_vjp
     def clipped(x, limit):
