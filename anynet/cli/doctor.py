@@ -70,9 +70,19 @@ def report() -> tuple[str, bool]:
             ", ".join(f"{k}={os.environ[k]}" for k in _THREADS if k in os.environ)
             or "not limited by the environment"
         ),
+        *(
+            f"{k}={os.environ[k]}: not the kernels that the library would choose"
+            for k in _KERNELS
+            if k in os.environ
+        ),
         f"kernels {'off (ANYNET_KERNELS)' if os.environ.get('ANYNET_KERNELS') == 'off' else 'on'}",
     ]
     return "\n".join(lines), good
 
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_KERNELS = (
+    "OPENBLAS_CORETYPE",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ATEN_CPU_CAPABILITY",
+)  # overrides of a processor's own

@@ -25,6 +25,8 @@ from ci.bench.workloads import CONVOLUTIONS, QUICK, WORKLOADS
 HERE = pathlib.Path(__file__).resolve().parent
 ROUND = 0.15  # seconds that a contender works in one round, at least one step
 
+# Settings that make a library take other kernels than it would choose for this processor.
+OVERRIDES = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY"}
 PAUSE = 0.1  # seconds between contenders: the last one's threads spin for a while before they sleep
 
 
@@ -34,7 +36,7 @@ class Contender:
     def __init__(self, name: str, threads: int) -> None:
         self.name = name
         count = str(threads)
-        environment = os.environ | {
+        environment = {k: v for k, v in os.environ.items() if k not in OVERRIDES} | {
             "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count,
             "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3",
             "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE.parents[1] / "backends"))),
