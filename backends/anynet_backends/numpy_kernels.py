@@ -7,6 +7,7 @@ Each replaces a primitive of the same name (see `Primitive.kernel` for the proto
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,61 @@ def _weight_gradient(d: Array, states: Array, first: Array, reverse: bool) -> Ar
     total = late.reshape(-1, width[0]).T @ early.reshape(-1, width[1])
     total += start.T @ first
     return total
+
+
+BLOCK = (
+    1 << 15
+)  # elements of a pass over long arrays: a handful of float32 blocks stay in the second-level cache
+
+# ½ erfcx(t/√2) = Φ(−t) / e^{−t²/2} as a polynomial in u = 1/(1 + 0.3 t) without constant term, fitted for t in [0, 14] by
+# Lawson's iteration to a relative error of 1.5e-7
+_TAIL = (
+    0.11962929864998229, 0.12075395891743321, 0.09991347331643216, 0.12856169131572207, -0.053683772140125326,
+    0.20635365225153549, -0.15720317201951392, 0.03567479683629934,
+)  # fmt: skip
+
+
+@_kernel
+def gelu(xp: Backend, x: Array, /, *, need: Any) -> Any:
+    """x Φ(x) = max(x, 0) − |x| Φ(−|x|), in blocks; its derivative Φ(x) + x φ(x) is made along with it."""
+    if x.dtype != np.float32:
+        return NotImplemented
+    flat = x.reshape(-1)
+    n = flat.size
+    y = np.empty(x.shape, np.float32)
+    slope = None if need is None else np.empty(n, np.float32)
+    out = y.reshape(-1)
+    t, e, u, q = (np.empty(min(n, BLOCK), np.float32) for _ in range(4))
+    for start in range(0, n, BLOCK):
+        a, b = flat[start : start + BLOCK], out[start : start + BLOCK]
+        if a.size < t.size:
+            t, e, u, q = t[: a.size], e[: a.size], u[: a.size], q[: a.size]
+        np.abs(a, out=t)
+        np.multiply(t, t, out=e)
+        e *= -0.5
+        np.exp(e, out=e)
+        np.multiply(t, 0.3, out=u)
+        u += 1.0
+        np.reciprocal(u, out=u)
+        np.multiply(u, _TAIL[-1], out=q)
+        for c in _TAIL[-2::-1]:
+            q += c
+            q *= u
+        q *= e  # Φ(−|x|)
+        np.multiply(t, q, out=u)
+        np.maximum(a, 0.0, out=b)
+        b -= u
+        if slope is not None:  # ½ + sgn(x) (½ − Φ(−|x|) + |x| φ(x))
+            e *= 1 / math.sqrt(2 * math.pi)
+            e *= t
+            e -= q
+            e += 0.5
+            np.copysign(e, a, out=e)
+            np.add(e, 0.5, out=slope[start : start + BLOCK])
+    if slope is None:
+        return y
+    d = slope.reshape(x.shape)
+    return y, lambda g: (g * d,)
 
 
 @_kernel

@@ -20,6 +20,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 
 from anynet_backends import standard
+from anynet_backends.numpy_backend import add_up
 from anynet_backends.protocol import Array, Backend
 
 __all__ = ["ACTIVE", "CompileError", "Program", "Recorded", "RecorderBackend", "Recording"]
@@ -760,11 +761,12 @@ def _calls(
     x = args[0] if args else None
     axis = kwargs.get("axis")
     if name in _REDUCE and len(args) == 1 and kwargs.keys() <= {"axis", "keepdims", "dtype"}:
-        return [(_REDUCE[name].reduce, (x, axis, kwargs.get("dtype"), out, kwargs.get("keepdims", False)))]
+        reduce = add_up if name == "sum" else _REDUCE[name].reduce
+        return [(reduce, (x, axis, kwargs.get("dtype"), out, kwargs.get("keepdims", False)))]
     if name == "mean" and x is not None and value.dtype.kind == "f" and value.size:
         n = np.asarray(x.size // value.size, dtype=value.dtype)
         return [
-            (np.add.reduce, (x, axis, None, out, kwargs.get("keepdims", False))),
+            (add_up, (x, axis, None, out, kwargs.get("keepdims", False))),
             (np.true_divide, (out, n, out)),
         ]
     if name == "power" and type(args[1]) in (int, float) and args[1] == 2 and value.dtype.kind == "f":
