@@ -42,7 +42,16 @@ from anynet_backends import Array, Backend, backend_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["INTERCEPT", "PRIMITIVES", "DeviceError", "Primitive", "adjoint", "primitive", "use_kernels"]
+__all__ = [
+    "INTERCEPT",
+    "PRIMITIVES",
+    "DeviceError",
+    "Primitive",
+    "adjoint",
+    "kernels_on",
+    "primitive",
+    "use_kernels",
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -155,7 +164,7 @@ class Primitive:
         self.elementwise = False  # a hint for vmap and fusion: acts on each element, with broadcasting
         self._plans: dict[tuple[bool, ...], Plan] = {}
         self._impl: dict[type, tuple[Backend, Callable[..., Any], Any]] = {}
-        self._kernels: dict[str, tuple[Callable[..., Any], bool]] = {}
+        self._kernels: dict[str, Callable[..., Any]] = {}
         if self.name in PRIMITIVES:
             msg = f"there is a primitive {self.name!r} already, in {PRIMITIVES[self.name].__module__}"
             raise ValueError(msg)
@@ -227,7 +236,8 @@ class Primitive:
         """
 
         def define(function: _F) -> _F:
-            self._kernels[backend] = (function, vjp)
+            function.vjp = vjp  # type: ignore[attr-defined]
+            self._kernels[backend] = function
             self._impl.clear()
             return function
 
@@ -381,13 +391,11 @@ class Primitive:
         function: Callable[..., Any] = self.reference
         pulls = None
         if _kernels_on:
+            found = [xp.kernels[self.name]] if self.name in xp.kernels else []
             if xp.name in self._kernels:
-                kernel, with_pull = self._kernels[xp.name]
-                function, pulls = kernel, kernel if with_pull else None
-                if with_pull:
-                    function = _forward_of(kernel)
-            elif self.name in xp.kernels:
-                function = xp.kernels[self.name]
+                found.append(self._kernels[xp.name])
+            if found:
+                function = found[0] if len(found) == 1 else _one_after_the_other(*found)
                 if getattr(function, "vjp", False):
                     function, pulls = _forward_of(function), function
         impl = self._impl[kind] = (xp, function, pulls)
@@ -447,6 +455,17 @@ def _forward_of(kernel: Callable[..., Any]) -> Callable[..., Any]:
     return forward
 
 
+def _one_after_the_other(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel that asks `first`, and `second` where that one does not take the arguments."""
+
+    def kernel(xp: Backend, *data: Any, **meta: Any) -> Any:
+        y = first(xp, *data, **meta)
+        return second(xp, *data, **meta) if y is NotImplemented else y
+
+    kernel.vjp = True  # type: ignore[attr-defined]
+    return kernel
+
+
 def _zero_edge(prim: Primitive, y: Array, edges: list[Any]) -> Node:
     """The node of a piecewise constant function: its gradient is zero by mathematics."""
     node = Node()
@@ -483,6 +502,11 @@ def adjoint(f: Primitive, h: Primitive) -> None:
         keywords = [f"{m}={m}" for m in shared] + ([f"shape={name}_shape"] if "shape" in there.meta else [])
         source = f"lambda g, {', '.join(names)}: there(g, {', '.join(keywords)})"
         here.vjp(**{name: eval(source, {"there": there})})  # noqa: S307
+
+
+def kernels_on() -> bool:
+    """Whether backends' kernels are used."""
+    return _kernels_on
 
 
 @contextmanager

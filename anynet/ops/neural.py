@@ -54,15 +54,22 @@ def _linear_numpy(
     xp: Backend, x: Array, weight: Array, bias: Array = None, /, *, need: tuple[bool, ...] | None
 ) -> Any:
     """The same, with the gradients on plain arrays in one go."""
-    y = xp.matmul(x, weight.T)
+    rows = (
+        x if x.ndim == 2 else xp.reshape(x, (-1, x.shape[-1]))
+    )  # one product, not one for each leading index
+    y = xp.matmul(rows, weight.T)
     if bias is not None:
         y += bias
+    if x.ndim != 2:
+        y = xp.reshape(y, (*x.shape[:-1], y.shape[-1]))
     if need is None:
         return y
 
     def pull(g: Array) -> tuple[Any, ...]:
-        flat, rows = (g, x) if g.ndim == 2 else (g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1]))
-        gx = xp.matmul(g, weight.conj()) if need[0] else None
+        flat = g if g.ndim == 2 else xp.reshape(g, (-1, g.shape[-1]))
+        gx = xp.matmul(flat, weight.conj()) if need[0] else None
+        if gx is not None and g.ndim != 2:
+            gx = xp.reshape(gx, x.shape)
         gw = xp.matmul(flat.T, rows.conj()) if need[1] else None
         if len(need) == 2:
             return gx, gw

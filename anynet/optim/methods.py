@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from anynet.autograd.primitive import kernels_on
 from anynet.optim.optimizer import Optimizer, between
 from anynet_backends import Array, Backend
 
@@ -232,12 +233,12 @@ class Adam(Optimizer):
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
     ) -> None:
         (beta1, beta2), lr, decay = group["betas"], group["lr"], group["weight_decay"]
+        m, v = state["exp_avg"], state["exp_avg_sq"]
         if decay:
             if self.decoupled:
                 p *= 1 - lr * decay
             else:
                 g += decay * p
-        m, v = state["exp_avg"], state["exp_avg_sq"]
         m += (1 - beta1) * (g - m)
         v *= beta2
         g *= g
@@ -253,6 +254,19 @@ class Adam(Optimizer):
         change = m / size
         change *= lr / (1 - beta1**step)
         p -= change
+
+    def fast(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> bool:
+        kernel = xp.updates.get("adam") if kernels_on() else None
+        if kernel is None:
+            return False
+        beta1, beta2 = group["betas"]
+        kernel(
+            p, g, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq"), lr=group["lr"], beta1=beta1,
+            beta2=beta2, eps=group["eps"], step=step, weight_decay=group["weight_decay"], decoupled=self.decoupled,
+        )  # fmt: skip
+        return True
 
 
 class AdamW(Adam):

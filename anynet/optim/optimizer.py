@@ -215,6 +215,12 @@ class Optimizer:
         """
         raise NotImplementedError
 
+    def fast(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> bool:
+        """The same as `update` by a kernel of the backend, which leaves g as it is; whether there was one."""
+        return False
+
     @on_host
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient. `closure`, if given, computes the loss anew and returns it."""
@@ -229,9 +235,10 @@ class Optimizer:
             for flat in flats:
                 for first, last, steps in flat.runs():
                     begin, end = flat.offsets[first], flat.offsets[last]
-                    width = BLOCK if self.blocked and flat.xp.name == "numpy" else end - begin
-                    for a in range(begin, end, max(width, 1)):
-                        self._update(flat, a, min(a + width, end), steps + 1, group)
+                    if not self._fast(flat, begin, end, steps + 1, group):
+                        width = BLOCK if self.blocked and flat.xp.name == "numpy" else end - begin
+                        for a in range(begin, end, max(width, 1)):
+                            self._update(flat, a, min(a + width, end), steps + 1, group)
                     now = clock()
                     for i in range(first, last):
                         flat.steps[i] = steps + 1
@@ -239,6 +246,12 @@ class Optimizer:
                         if leaf is not None:
                             leaf.written = now
         return loss
+
+    def _fast(self, flat: _Flat, a: int, b: int, step: int, group: dict[str, Any]) -> bool:
+        if group.get("maximize") or group.get("l1"):
+            return False
+        state = {name: s[a:b] for name, s in flat.state.items()}
+        return self.fast(flat.xp, flat.values[a:b], flat.grads[a:b], state, step, group)
 
     def _update(self, flat: _Flat, a: int, b: int, step: int, group: dict[str, Any]) -> None:
         """One slice of the vectors."""

@@ -15,9 +15,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from anynet_backends import allocator, standard
-from anynet_backends.numpy_kernels import KERNELS
+from anynet_backends import allocator, onednn, standard
+from anynet_backends.numpy_kernels import KERNELS, UPDATES
 from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_index_add, check_windows
+from anynet_backends.sums import PLAIN_FLOATS, add_up
 
 __all__ = ["NumpyBackend"]
 
@@ -173,60 +174,6 @@ def _frequencies(function: Any) -> Any:
 # ---- functions whose NumPy wrappers cost more than their work on small arrays ----
 
 
-_PLAIN_FLOATS: Final = (np.dtype("float32"), np.dtype("float64"))
-_reduce: Any = np.add.reduce
-_LONG: Final = 1 << 16
-_ones: dict[tuple[int, Any], Array] = {}
-
-
-def _ones_vector(n: int, dtype: Any) -> Array:
-    """n ones, kept."""
-    found = _ones.get((n, dtype))
-    if found is None:
-        if len(_ones) > 64:
-            _ones.clear()
-        found = _ones[n, dtype] = np.ones(n, dtype)
-        found.flags.writeable = False
-    return found
-
-
-def add_up(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> Array:
-    """``np.add.reduce``, where it can be as a product with ones: over the first axes or the last of a contiguous
-    array the BLAS library takes half the time or less, and its rounding errors are smaller (its partial sums are
-    many; NumPy adds row to row)."""
-    if dtype is None and x.dtype in _PLAIN_FLOATS and x.ndim > 1 and x.flags.c_contiguous:
-        last = x.ndim - 1
-        if axis == 0 or axis == _LEADING.get(last):
-            n = x.shape[-1] if axis != 0 else x.size // x.shape[0] if x.shape[0] else 0
-            first, rows = True, x.size // n if n else 0
-        elif axis == -1 or axis == last or axis == (last,) or axis == (-1,):
-            first, n, rows = False, x.shape[-1], x.size // x.shape[-1] if x.shape[-1] else 0
-        else:
-            n = rows = 0
-        if n and rows and (rows if first else n) <= (_LONG if first else 1024):
-            flat = x.reshape(rows, n)
-            if out is None:
-                out = np.empty(_reduced_shape(x.shape, axis, keepdims), x.dtype)
-            if out.flags.c_contiguous:
-                into = out.reshape(-1)
-                if first:
-                    np.dot(_ones_vector(rows, x.dtype), flat, into)
-                else:
-                    np.dot(flat, _ones_vector(n, x.dtype), into)
-                return out
-    return _reduce(x, axis, dtype, out, keepdims)
-
-
-_LEADING: Final = {n: tuple(range(n)) for n in range(1, 8)}
-
-
-def _reduced_shape(shape: tuple[int, ...], axis: Any, keepdims: bool) -> tuple[int, ...]:
-    axes = {a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))}
-    if keepdims:
-        return tuple(1 if i in axes else n for i, n in enumerate(shape))
-    return tuple(n for i, n in enumerate(shape) if i not in axes)
-
-
 _largest: Any = np.maximum.reduce
 _smallest: Any = np.minimum.reduce
 
@@ -244,7 +191,7 @@ def _min(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
 
 
 def _mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
-    if x.dtype not in _PLAIN_FLOATS or x.size == 0 or x.ndim == 0:
+    if x.dtype not in PLAIN_FLOATS or x.size == 0 or x.ndim == 0:
         return np.mean(x, axis=axis, keepdims=keepdims)
     y = add_up(x, axis, None, None, keepdims)
     n = x.size // y.size
@@ -336,6 +283,10 @@ class NumpyBackend(Backend):
         super().__init__("numpy", table, (np.ndarray, np.generic), native=np)
         self.native_dtype["float16"] = np.dtype("float16")
         self.kernels.update(KERNELS)
+        self.updates.update(UPDATES)
+        if onednn.find():
+            self.kernels.update(onednn.KERNELS)
+            self.matmul = onednn.matmul
         self._as_strided = np.lib.stride_tricks.as_strided
 
     def device_of(self, array: Array) -> str:
@@ -406,7 +357,10 @@ class NumpyBackend(Backend):
         return numpy_blas()
 
     def versions(self) -> dict[str, str]:
-        return {"numpy": np.__version__}
+        found = {"numpy": np.__version__}
+        if onednn.find():
+            found["oneDNN"] = onednn.version()
+        return found
 
 
 def numpy_blas() -> dict[str, Any]:

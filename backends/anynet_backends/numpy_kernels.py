@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from anynet_backends.protocol import Array, Backend
+from anynet_backends.sums import add_up
 
-__all__ = ["KERNELS"]
+__all__ = ["KERNELS", "UPDATES"]
 
 KERNELS: dict[str, Callable[..., Any]] = {}
 """By the name of the primitive."""
@@ -99,6 +100,188 @@ def gelu(xp: Backend, x: Array, /, *, need: Any) -> Any:
         return y
     d = slope.reshape(x.shape)
     return y, lambda g: (g * d,)
+
+
+class _Matrix:
+    """How `normalize` sees its input: as a matrix in its own memory order, whose rows or columns share statistics."""
+
+    __slots__ = ("across", "cols", "each", "order", "rows", "shape")
+
+    def __init__(self, x: Array, axes: tuple[int, ...], shape: tuple[int, ...], weighted: bool) -> None:
+        self.order = tuple(sorted(range(x.ndim), key=lambda i: (-x.strides[i], i)))
+        shared = [i in axes for i in self.order]
+        self.shape = tuple(x.shape[i] for i in self.order)
+        k = sum(shared)
+        self.across = all(shared[:k])  # statistics of columns, over the rows; else of rows, over the columns
+        fits = (
+            k and (self.across or all(shared[-k:])) and x.transpose(self.order).flags.c_contiguous and x.size
+        )
+        cut = k if self.across else len(shared) - k
+        self.rows, self.cols = math.prod(self.shape[:cut]), math.prod(self.shape[cut:])
+        own = tuple(shape[i] for i in self.order)
+        kept = tuple(1 if s else n for s, n in zip(shared, self.shape, strict=True))
+        inner = tuple(n if s else 1 for s, n in zip(shared, self.shape, strict=True))
+        self.each = (
+            own == inner and own != kept
+        )  # a weight for each element of a group (layer norm), else one a group
+        if not fits or (weighted and not (own == kept or (own == inner and not self.across))):
+            self.rows = 0
+
+    def view(self, a: Array) -> Array:
+        """`a` as the matrix."""
+        return np.ascontiguousarray(a.transpose(self.order)).reshape(self.rows, self.cols)
+
+    def like(self, x: Array) -> tuple[Array, Array]:
+        """A new array in the shape and memory order of x, and its matrix."""
+        made = np.empty(self.shape, x.dtype)
+        back = tuple(self.order.index(i) for i in range(x.ndim))
+        return made.transpose(back), made.reshape(self.rows, self.cols)
+
+
+def _blocks(rows: int, cols: int) -> list[slice]:
+    step = max(1, BLOCK // cols)
+    return [slice(i, min(i + step, rows)) for i in range(0, rows, step)]
+
+
+def _folded(a: Array, groups: int) -> Array:
+    """Sums of columns that stand for `groups` columns, side by side."""
+    total = add_up(a, 0, None, None, False)
+    return total if total.size == groups else total.reshape(-1, groups).sum(axis=0)
+
+
+@_kernel
+def normalize(
+    xp: Backend,
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    axes: tuple[int, ...],
+    eps: float,
+    shape: tuple[int, ...],
+    need: Any,
+) -> Any:
+    """(x − mean) / √(variance + ε) · weight + bias, block by block, with statistics as products with ones."""
+    if x.dtype not in (np.float32, np.float64) or (weight is None) != (bias is None):
+        return NotImplemented
+    if weight is not None and bias is not None and (weight.dtype != x.dtype or bias.dtype != x.dtype):
+        return NotImplemented
+    m = _Matrix(x, axes, shape, weight is not None)
+    if not m.rows:
+        return NotImplemented
+    v, across, dtype = m.view(x), m.across, x.dtype
+    y, out = m.like(x)
+    # few columns: several rows side by side, since a pass of NumPy over a short row costs as much as over a long one
+    fold = math.gcd(m.rows, max(1, 512 // m.cols)) if across else 1
+    wide = (m.rows // fold, m.cols * fold)
+    v, out = v.reshape(wide), out.reshape(wide)
+    blocks = _blocks(*wide)
+    count = m.rows if across else m.cols
+    groups = m.cols if across else m.rows
+    scratch = np.empty((blocks[0].stop, wide[1]), dtype)
+    w = None if weight is None else weight.reshape(-1)
+    b = None if bias is None else bias.reshape(-1)
+    mean, variance = np.zeros(groups, dtype), np.zeros(groups, dtype)
+    n = np.asarray(count, dtype)
+    stats = tuple(1 if i in axes else k for i, k in enumerate(x.shape))
+    back = tuple(m.order.index(i) for i in range(x.ndim))
+    if across:
+        for s in blocks:
+            mean += _folded(v[s], groups)
+        mean /= n
+        means = np.tile(mean, fold)
+        for s in blocks:
+            c = np.subtract(v[s], means, out=scratch[: s.stop - s.start])
+            c *= c
+            variance += _folded(c, groups)
+        variance /= n
+        rate = 1 / np.sqrt(variance + np.asarray(eps, dtype))
+        scale = np.tile(rate if w is None else rate * w, fold)
+        lift = None if b is None else np.tile(b, fold)
+        for s in blocks:
+            o = np.subtract(v[s], means, out=out[s])
+            o *= scale
+            if lift is not None:
+                o += lift
+    else:
+        rate = np.empty(groups, dtype)
+        for s in blocks:
+            here = mean[s]
+            np.divide(add_up(v[s], 1, None, None, False), n, out=here)
+            c = np.subtract(v[s], here[:, None], out=out[s])
+            q = np.multiply(c, c, out=scratch[: s.stop - s.start])
+            np.divide(add_up(q, 1, None, None, False), n, out=variance[s])
+            r = rate[s]
+            np.reciprocal(np.sqrt(variance[s] + np.asarray(eps, dtype)), out=r)
+            if w is None:
+                c *= r[:, None]
+            elif m.each:
+                c *= r[:, None]
+                c *= w
+                c += b
+            else:
+                c *= (r * w[s])[:, None]
+                c += b[s][:, None]  # type: ignore[index]
+    kept = tuple(stats[i] for i in m.order)
+    result = y, mean.reshape(kept).transpose(back), variance.reshape(kept).transpose(back)
+    if need is None:
+        return result
+
+    def pull(gs: tuple[Array, ...]) -> tuple[Any, ...]:
+        g = m.view(gs[0]).reshape(wide)
+        gx, into = m.like(x)
+        into = into.reshape(wide)
+        each = m.each and w is not None
+        gw = np.zeros(m.cols if each else groups, dtype)
+        gb = np.zeros(m.cols if each else groups, dtype)
+        if across:
+            for s in blocks:
+                c = np.subtract(v[s], means, out=scratch[: s.stop - s.start])
+                c *= g[s]
+                gw += _folded(c, groups)
+                gb += _folded(g[s], groups)
+            if need[0]:
+                once = rate if w is None else rate * w
+                top = np.tile(once, fold)
+                side, shift = np.tile(-once * rate * rate * (gw / n), fold), np.tile(-once * (gb / n), fold)
+                for s in blocks:
+                    c = np.subtract(v[s], means, out=scratch[: s.stop - s.start])
+                    c *= side
+                    c += shift
+                    o = np.multiply(g[s], top, out=into[s])
+                    o += c
+            gw *= rate
+        else:
+            for s in blocks:
+                r, h = rate[s][:, None], g[s]
+                c = np.subtract(v[s], mean[s][:, None], out=scratch[: s.stop - s.start])
+                c *= r
+                o = into[s]
+                if w is not None and m.each:
+                    np.multiply(h, c, out=o)
+                    gw += add_up(o, 0, None, None, False)
+                    gb += add_up(h, 0, None, None, False)
+                    np.multiply(h, w, out=o)
+                    first = add_up(o, 1, None, None, True) / n
+                    second = np.einsum("ij,ij->i", o, c)[:, None] / n
+                else:
+                    np.copyto(o, h)
+                    total, dot = add_up(h, 1, None, None, True), np.einsum("ij,ij->i", h, c)[:, None]
+                    gb[s], gw[s] = total[:, 0], dot[:, 0]
+                    first, second = total / n, dot / n
+                    if w is not None:
+                        r = r * w[s][:, None]
+                c *= second
+                o -= first
+                o -= c
+                o *= r
+        return (
+            gx if need[0] else None,
+            gw.reshape(weight.shape) if weight is not None and need[1] else None,
+            gb.reshape(bias.shape) if bias is not None and need[2] else None,
+        )[: len(need)]
+
+    return result, pull
 
 
 @_kernel
@@ -367,3 +550,59 @@ def attention(
 @functools.lru_cache(maxsize=8)
 def _causal(n: int, m: int) -> Array:
     return np.tri(n, m, dtype=bool)
+
+
+def adam(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    top: Array | None,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+    weight_decay: float,
+    decoupled: bool,
+) -> None:
+    """One update of `anynet.optim.Adam` in place, in blocks that stay in the cache; g is only read.
+
+    With c = √(1 − β₂ᵗ), (lr / (1 − β₁ᵗ)) m / (√v / c + ε) is computed as (lr c / (1 − β₁ᵗ)) m / (√v + c ε).
+    """
+    root = math.sqrt(1 - beta2**step)
+    rate, small = lr * root / (1 - beta1**step), eps * root
+    width = min(p.size, 2 * BLOCK)
+    t = np.empty(width, p.dtype)
+    u = np.empty(width, p.dtype) if weight_decay and not decoupled else t
+    for start in range(0, p.size, max(width, 1)):
+        s = slice(start, min(start + width, p.size))
+        a, d, first, second = p[s], g[s], m[s], v[s]
+        if a.size < t.size:
+            t, u = t[: a.size], u[: a.size]
+        if weight_decay:
+            if decoupled:
+                a *= 1 - lr * weight_decay
+            else:
+                np.multiply(a, weight_decay, u)
+                u += d
+                d = u
+        np.subtract(d, first, t)
+        np.multiply(t, 1 - beta1, t)
+        np.add(first, t, first)
+        np.multiply(second, beta2, second)
+        np.multiply(d, d, t)
+        np.multiply(t, 1 - beta2, t)
+        np.add(second, t, second)
+        if top is not None:
+            second = np.maximum(top[s], second, out=top[s])
+        np.sqrt(second, t)
+        np.add(t, small, t)
+        np.divide(first, t, t)
+        np.multiply(t, rate, t)
+        np.subtract(a, t, a)
+
+
+UPDATES: dict[str, Callable[..., Any]] = {"adam": adam}
+"""Updates of optimizers, by name."""

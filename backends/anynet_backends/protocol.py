@@ -62,6 +62,7 @@ class Backend:
     array_type: type
     native_dtype: dict[str, Any]
     kernels: dict[str, Callable[..., Any]]
+    updates: dict[str, Callable[..., Any]]
     linalg: Any
     fft: Any
 
@@ -79,7 +80,8 @@ class Backend:
         self.multi_device = multi_device
         self.array_types = array_types
         self.array_type = array_types[0]
-        self.kernels = {}
+        self.kernels = {}  # of primitives, by name
+        self.updates = {}  # of optimizers
         self.__name__ = f"anynet_backends.{name}"
         get = namespace.get if hasattr(namespace, "get") else lambda key: getattr(namespace, key, None)
         table = self.__dict__

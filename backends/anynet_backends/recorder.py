@@ -19,9 +19,9 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
-from anynet_backends import standard
-from anynet_backends.numpy_backend import add_up
+from anynet_backends import onednn, standard
 from anynet_backends.protocol import Array, Backend
+from anynet_backends.sums import add_up
 
 __all__ = ["ACTIVE", "CompileError", "Program", "Recorded", "RecorderBackend", "Recording"]
 
@@ -758,6 +758,8 @@ def _calls(
         ):
             return [(np.dot, (*args, out))]  # the same product for less
         return [(_POSITIONAL.get(name, ufunc), (*args, out))]
+    if name == "matmul" and not kwargs and f is onednn.matmul:
+        return [(f, (*args, out))]
     x = args[0] if args else None
     axis = kwargs.get("axis")
     if name in _REDUCE and len(args) == 1 and kwargs.keys() <= {"axis", "keepdims", "dtype"}:

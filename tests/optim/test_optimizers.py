@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 import anynet as an
@@ -307,3 +308,32 @@ def test_clipping_equals_torch():
             assert abs(a.grad.numpy() - b.grad.numpy()).max() < 1e-12
     optim.clip_grad_value_(p, 0.25)
     assert all(float(an.max(an.abs(t.grad))) <= 0.25 for t in p)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"weight_decay": 0.1}, {"amsgrad": True}, {"betas": (0.5, 0.9), "eps": 1e-3, "lr": 0.1}],
+    ids=["plain", "decay", "amsgrad", "betas"],
+)
+@pytest.mark.parametrize("make", [an.optim.Adam, an.optim.AdamW])
+def test_adams_kernel_against_its_reference(make, options, dtype):
+    rng = np.random.default_rng(1)
+    start = [rng.normal(size=(300, 301)), rng.normal(size=7), rng.normal(size=())]
+    gradients = [[rng.normal(size=a.shape) for a in start] for _ in range(5)]
+    found = []
+    for on in (True, False):
+        parameters = [an.Parameter(an.asarray(a, dtype=dtype)) for a in start]
+        optimizer = make(parameters, **options)
+        with an.use_kernels(on):
+            for given in gradients:
+                for p, g in zip(parameters, given, strict=True):
+                    p.grad = an.asarray(g, dtype=dtype)
+                optimizer.step()
+        found.append([p.numpy() for p in parameters])
+        assert all(
+            (p.grad.numpy() == g.astype(dtype)).all() for p, g in zip(parameters, gradients[-1], strict=True)
+        )
+    for a, b in zip(*found, strict=True):
+        limit = 1e-12 if dtype == "float64" else 1e-6
+        assert np.linalg.norm((a - b).ravel()) <= limit * np.linalg.norm(b.ravel())

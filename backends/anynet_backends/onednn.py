@@ -1,0 +1,468 @@
+"""oneDNN, through its C API on NumPy's memory: what cuDNN is to a GPU.
+
+The extra `onednn` brings the library (the wheel `onednn-cpu-gomp`, oneDNN 3.2). It is loaded when the first convolution
+runs. Images are kept with the channels last in memory under the logical shape (n, c, *spatial), which its fastest
+implementations want; element-wise functions of NumPy keep that order. A plan (the primitives of a shape with their memory
+descriptors) is made once and cached. ``ANYNET_ONEDNN=off`` leaves it alone.
+
+Its threads are those of the OpenMP runtime: ``OMP_NUM_THREADS`` sets their number. The threads of NumPy's OpenBLAS are
+another pool, and two pools on the same cores take turns badly (a step of LeNet-5 took four times as long); so when
+oneDNN is loaded, OpenBLAS is set to one thread, and large products in float32 go to oneDNN too.
+
+Source: https://oneapi-src.github.io/oneDNN (the C API of version 3).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from anynet_backends.protocol import Array, Backend
+
+__all__ = ["KERNELS", "OneDNNError", "find", "matmul", "version"]
+
+_Ints = tuple[int, ...]
+_MAX_DIMS: Final = 12
+_Dims = ctypes.c_int64 * _MAX_DIMS
+_F32, _CPU, _IN_ORDER, _ANY = 3, 1, 1, 1
+_TRAINING, _INFERENCE = 64, 96
+_DIRECT = 1
+_MAX_POOLING, _AVERAGE_PADDED, _AVERAGE = 0x1FF, 0x2FF, 0x3FF
+_QUERY = {
+    "src": 129, "diff_src": 130, "weights": 131, "diff_weights": 132, "dst": 133, "diff_dst": 134, "workspace": 135,
+}  # fmt: skip
+_ARG = {
+    "src": 1, "dst": 17, "weights": 33, "bias": 41, "workspace": 64, "diff_src": 129, "diff_dst": 145,
+    "diff_weights": 161, "diff_bias": 169, "from": 1, "to": 17,
+}  # fmt: skip
+LARGE: Final = 1 << 18
+"""Products of so many multiplications and more are worth the call."""
+PLANS = 256
+"""How many plans are kept, the least recently used of which goes first."""
+
+
+class OneDNNError(RuntimeError):
+    """A call of the library failed."""
+
+
+class _Arg(ctypes.Structure):
+    _fields_ = (("arg", ctypes.c_int), ("memory", ctypes.c_void_p))
+
+
+def find() -> str | None:
+    """Where the library is, or None; the extra `onednn` installs it in the environment's own `lib`."""
+    if os.environ.get("ANYNET_ONEDNN", "on").lower() in ("off", "0", "no"):
+        return None
+    if not sys.platform.startswith("linux"):
+        return None
+    path = os.path.join(sys.prefix, "lib", "libdnnl.so.3")
+    return path if os.path.exists(path) else None
+
+
+def version() -> str:
+    """The version of the library, or "" where it is not installed."""
+    if find() is None:
+        return ""
+    dnnl = _library()
+    dnnl.dll.dnnl_version.restype = ctypes.POINTER(ctypes.c_int * 3)
+    return ".".join(map(str, dnnl.dll.dnnl_version().contents))
+
+
+class _Library:
+    """The loaded library with its engine and stream."""
+
+    def __init__(self, path: str) -> None:
+        self.dll = ctypes.CDLL(path)
+        self.lock = threading.Lock()  # memory objects are shared between calls
+        self.engine, self.stream = ctypes.c_void_p(), ctypes.c_void_p()
+        self.set_handle = self.dll.dnnl_memory_set_data_handle
+        self.set_handle.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+        self.execute = self.dll.dnnl_primitive_execute
+        self.execute.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+        self.wait = self.dll.dnnl_stream_wait
+        self.wait.argtypes = (ctypes.c_void_p,)
+        self.query = self.dll.dnnl_primitive_desc_query_md
+        self.query.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
+        self.query.restype = ctypes.c_void_p
+        self.size = self.dll.dnnl_memory_desc_get_size
+        self.size.argtypes = (ctypes.c_void_p,)
+        self.size.restype = ctypes.c_size_t
+        self.equal = self.dll.dnnl_memory_desc_equal
+        self.equal.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+        self.sgemm = self.dll.dnnl_sgemm
+        long = ctypes.c_int64
+        self.sgemm.argtypes = (
+            ctypes.c_char, ctypes.c_char, long, long, long, ctypes.c_float, ctypes.c_void_p, long, ctypes.c_void_p, long,
+            ctypes.c_float, ctypes.c_void_p, long,
+        )  # fmt: skip
+        _one_blas_thread()
+        self.call("dnnl_engine_create", ctypes.byref(self.engine), _CPU, ctypes.c_size_t(0))
+        self.call("dnnl_stream_create", ctypes.byref(self.stream), self.engine, _IN_ORDER)
+
+    def call(self, name: str, *args: Any) -> None:
+        status = getattr(self.dll, name)(*args)
+        if status:
+            msg = f"oneDNN: {name} returned status {status}"
+            raise OneDNNError(msg)
+
+    def layout(self, shape: Sequence[int], strides: Sequence[int] | None) -> ctypes.c_void_p:
+        """A memory descriptor of float32: with strides (in elements), or of the library's choice."""
+        md = ctypes.c_void_p()
+        dims = _Dims(*shape)
+        n = len(shape)
+        if strides is None:
+            self.call("dnnl_memory_desc_create_with_tag", ctypes.byref(md), n, dims, _F32, _ANY)
+        else:
+            self.call(
+                "dnnl_memory_desc_create_with_strides", ctypes.byref(md), n, dims, _F32, _Dims(*strides)
+            )
+        return md
+
+    def memory(self, md: Any, data: int | None = None) -> ctypes.c_void_p:
+        """A memory object; without `data` it has no place yet."""
+        memory = ctypes.c_void_p()
+        place = ctypes.c_void_p(data) if data is not None else None  # DNNL_MEMORY_NONE
+        self.call("dnnl_memory_create", ctypes.byref(memory), ctypes.c_void_p(_value(md)), self.engine, place)
+        return memory
+
+
+def _one_blas_thread() -> None:
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+            paths = {
+                line.split(maxsplit=5)[5].strip() for line in file if "openblas" in line and "numpy" in line
+            }
+    except (OSError, IndexError):
+        return
+    for path in paths:
+        library = ctypes.CDLL(path)
+        for name in (
+            "scipy_openblas_set_num_threads64_",
+            "openblas_set_num_threads64_",
+            "openblas_set_num_threads",
+        ):
+            if hasattr(library, name):
+                getattr(library, name)(1)
+                break
+
+
+_loaded: _Library | None = None
+
+
+def _library() -> _Library:
+    global _loaded
+    if _loaded is None:
+        path = find()
+        if path is None:
+            msg = "oneDNN is not installed: pip install 'anynet-nn[onednn]'"
+            raise OneDNNError(msg)
+        _loaded = _Library(path)
+    return _loaded
+
+
+def _value(pointer: Any) -> int:
+    return pointer if isinstance(pointer, int) else int(pointer.value)
+
+
+class _Step:
+    """A primitive with its memory objects: `run` gives them places and executes it."""
+
+    def __init__(self, dnnl: _Library, descriptor: ctypes.c_void_p, **layouts: Any) -> None:
+        self.dnnl = dnnl
+        self.primitive = ctypes.c_void_p()
+        dnnl.call("dnnl_primitive_create", ctypes.byref(self.primitive), descriptor)
+        self.names = tuple(layouts)
+        self.memories = [dnnl.memory(md) for md in layouts.values()]
+        self.handles = [m.value for m in self.memories]
+        self.args = (_Arg * len(self.names))(
+            *(_Arg(_ARG[name], m.value) for name, m in zip(self.names, self.memories, strict=True))
+        )
+        self.address = ctypes.addressof(self.args)
+        self.count = len(self.names)
+
+    def run(self, *places: int) -> None:
+        """Execute on the memory at `places`, addresses in the order of the layouts."""
+        dnnl = self.dnnl
+        with dnnl.lock:
+            for handle, place in zip(self.handles, places, strict=True):
+                dnnl.set_handle(handle, place)
+            status = dnnl.execute(self.primitive, dnnl.stream, self.count, self.address)
+            dnnl.wait(dnnl.stream)
+        if status:
+            msg = f"oneDNN: execution returned status {status}"
+            raise OneDNNError(msg)
+
+
+def _reorder(dnnl: _Library, source: Any, target: Any) -> _Step:
+    pd = ctypes.c_void_p()
+    a, b = ctypes.c_void_p(_value(source)), ctypes.c_void_p(_value(target))
+    dnnl.call("dnnl_reorder_primitive_desc_create", ctypes.byref(pd), a, dnnl.engine, b, dnnl.engine, None)
+    return _Step(dnnl, pd, **{"from": source, "to": target})
+
+
+def _plain_strides(shape: Sequence[int]) -> _Ints:
+    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+def _last_strides(shape: Sequence[int]) -> _Ints:
+    """Of (n, c, *spatial) with the channels last in memory."""
+    n, c, *spatial = shape
+    inner = _plain_strides((n, *spatial, c))
+    return (inner[0], 1, *inner[1:-1])
+
+
+def _place(a: Array) -> int:
+    return int(a.__array_interface__["data"][0])
+
+
+def _empty_last(shape: _Ints) -> Array:
+    """An array of a logical shape (n, c, *spatial) with the channels last in memory."""
+    n, c, *spatial = shape
+    axes = len(spatial)
+    return np.empty((n, *spatial, c), np.float32).transpose(0, axes + 1, *range(1, axes + 1))
+
+
+def _channels_last(a: Array) -> Array:
+    """`a` itself where its channels are last in memory, else a copy with them last."""
+    axes = a.ndim - 2
+    v = a.transpose(0, *range(2, axes + 2), 1)
+    if not v.flags.c_contiguous:
+        v = np.ascontiguousarray(v)
+    return v.transpose(0, axes + 1, *range(1, axes + 1))
+
+
+def _contiguous(a: Array) -> Array:
+    return a if a.flags.c_contiguous else np.ascontiguousarray(a)
+
+
+class _Plans:
+    """Made once for a key, bounded in number."""
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self.make = make
+        self.known: OrderedDict[Any, Any] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def __call__(self, *key: Any) -> Any:
+        with self.lock:
+            found = self.known.get(key)
+            if found is None:
+                found = self.known[key] = self.make(*key)
+                if len(self.known) > PLANS:
+                    self.known.popitem(last=False)
+            else:
+                self.known.move_to_end(key)
+        return found
+
+
+# ----- products -----
+
+
+def _order(a: Array) -> tuple[bytes, int] | None:
+    """How BLAS reads a matrix: b"N" by rows or b"T" by columns, and the distance of two of them; None if it cannot."""
+    (rows, cols), (down, right) = a.shape, a.strides
+    if right == 4 and down >= 4 * cols and down % 4 == 0:
+        return b"N", down // 4
+    if down == 4 and right >= 4 * rows and right % 4 == 0:
+        return b"T", right // 4
+    return None
+
+
+def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
+    """`np.matmul`; large products of two float32 matrices are oneDNN's."""
+    if (
+        a.ndim == 2 == b.ndim and a.dtype == np.float32 == b.dtype and a.size * b.shape[1] >= LARGE
+        and a.shape[1] == b.shape[0] and (out is None or out.flags.c_contiguous)
+    ):  # fmt: skip
+        left, right = _order(a), _order(b)
+        if left is not None and right is not None:
+            (m, k), n = a.shape, b.shape[1]
+            if out is None:
+                out = np.empty((m, n), np.float32)
+            status = _library().sgemm(
+                left[0], right[0], m, n, k, 1.0, _place(a), left[1], _place(b), right[1], 0.0, _place(out), n
+            )
+            if status:
+                msg = f"oneDNN: dnnl_sgemm returned status {status}"
+                raise OneDNNError(msg)
+            return out
+    return np.matmul(a, b) if out is None else np.matmul(a, b, out)
+
+
+# ----- convolution -----
+
+
+class _Convolution:
+    """The three products of a convolution with one set of shapes."""
+
+    def __init__(
+        self,
+        x: _Ints,
+        w: _Ints,
+        bias: bool,
+        stride: _Ints,
+        padding: Any,
+        dilation: _Ints,
+        groups: int,
+        training: bool,
+    ) -> None:
+        dnnl = self.dnnl = _library()
+        spatial = tuple(
+            (size + lo + hi - d * (k - 1) - 1) // s + 1
+            for size, k, s, (lo, hi), d in zip(x[2:], w[2:], stride, padding, dilation, strict=True)
+        )
+        self.y_shape = (x[0], w[0], *spatial)
+        self.w_shape = w
+        inner = w if groups == 1 else (groups, w[0] // groups, *w[1:])
+        self.strides, self.dilates = _Dims(*stride), _Dims(*(d - 1 for d in dilation))
+        self.low, self.high = _Dims(*(p[0] for p in padding)), _Dims(*(p[1] for p in padding))
+        self.x_md = dnnl.layout(x, _last_strides(x))
+        self.y_md = dnnl.layout(self.y_shape, _last_strides(self.y_shape))
+        self.w_plain = dnnl.layout(inner, _plain_strides(inner))
+        self.w_any = dnnl.layout(inner, None)
+        self.b_md = dnnl.layout(w[:1], (1,)) if bias else None
+        self.pd = ctypes.c_void_p()
+        dnnl.call(
+            "dnnl_convolution_forward_primitive_desc_create", ctypes.byref(self.pd), dnnl.engine,
+            _TRAINING if training else _INFERENCE, _DIRECT, self.x_md, self.w_any, self.b_md, self.y_md, self.strides,
+            self.dilates, self.low, self.high, None,
+        )  # fmt: skip
+        md = dnnl.query(self.pd, _QUERY["weights"], 0)
+        extra = {} if self.b_md is None else {"bias": self.b_md}
+        self.forward = _Step(dnnl, self.pd, src=self.x_md, weights=md, dst=self.y_md, **extra)
+        self.weights = _Converted(dnnl, self.w_plain, md)
+        self.data: _Step | None = None
+        self.gradient: _Step | None = None
+
+    def prepare_data(self) -> None:
+        """The gradient of the input."""
+        dnnl, pd = self.dnnl, ctypes.c_void_p()
+        dnnl.call(
+            "dnnl_convolution_backward_data_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _DIRECT, self.x_md,
+            self.w_any, self.y_md, self.strides, self.dilates, self.low, self.high, self.pd, None,
+        )  # fmt: skip
+        md = dnnl.query(pd, _QUERY["weights"], 0)
+        self.data_weights = _Converted(dnnl, self.w_plain, md)
+        self.data = _Step(dnnl, pd, diff_dst=self.y_md, weights=md, diff_src=self.x_md)
+
+    def prepare_gradient(self) -> None:
+        """The gradients of the weight and the bias."""
+        dnnl, pd = self.dnnl, ctypes.c_void_p()
+        dnnl.call(
+            "dnnl_convolution_backward_weights_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _DIRECT, self.x_md,
+            self.w_any, self.b_md, self.y_md, self.strides, self.dilates, self.low, self.high, self.pd, None,
+        )  # fmt: skip
+        md = dnnl.query(pd, _QUERY["diff_weights"], 0)
+        self.back = _Converted(dnnl, self.w_plain, md, backward=True)
+        extra = {} if self.b_md is None else {"diff_bias": self.b_md}
+        self.gradient = _Step(dnnl, pd, src=self.x_md, diff_dst=self.y_md, diff_weights=md, **extra)
+
+
+class _Converted:
+    """Weights between the plain order of an array and the order that a primitive wants."""
+
+    def __init__(self, dnnl: _Library, plain: Any, wanted: int, backward: bool = False) -> None:
+        self.step: _Step | None = None
+        if not dnnl.equal(plain, wanted):
+            self.step = _reorder(dnnl, wanted, plain) if backward else _reorder(dnnl, plain, wanted)
+            self.elements = dnnl.size(wanted) // 4 + 16
+
+    def to(self, w: Array) -> Array:
+        """The weights in the wanted order; keep the result alive while its place is used."""
+        if self.step is None:
+            return w
+        buffer = np.empty(self.elements, np.float32)
+        self.step.run(_place(w), _place(buffer))
+        return buffer
+
+    def buffer(self, w: Array) -> Array:
+        """Where a primitive writes so that `finish` can bring it into w."""
+        return w if self.step is None else np.empty(self.elements, np.float32)
+
+    def finish(self, buffer: Array, w: Array) -> None:
+        """Bring what was written into w."""
+        if self.step is not None:
+            self.step.run(_place(buffer), _place(w))
+
+
+_convolutions = _Plans(_Convolution)
+
+KERNELS: dict[str, Callable[..., Any]] = {}
+"""By the name of the primitive."""
+
+
+def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    function.vjp = True  # type: ignore[attr-defined]
+    KERNELS[function.__name__] = function
+    return function
+
+
+def _single(*arrays: Array | None) -> bool:
+    return all(a is None or (a.dtype == np.float32 and type(a) is np.ndarray and a.size > 0) for a in arrays)
+
+
+@_kernel
+def conv(
+    xp: Backend,
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: _Ints,
+    padding: Any,
+    dilation: _Ints,
+    groups: int,
+    need: Any,
+) -> Any:
+    """Convolution of one to three axes in float32."""
+    if not 3 <= x.ndim <= 5 or not _single(x, weight, bias):
+        return NotImplemented
+    plan = _convolutions(
+        x.shape,
+        weight.shape,
+        bias is not None,
+        tuple(stride),
+        tuple(padding),
+        tuple(dilation),
+        groups,
+        need is not None,
+    )
+    if min(plan.y_shape) < 1:
+        return NotImplemented
+    image, w = _channels_last(x), _contiguous(weight)
+    y = _empty_last(plan.y_shape)
+    ready = plan.weights.to(w)
+    b = () if bias is None else (_contiguous(bias),)
+    plan.forward.run(_place(image), _place(ready), _place(y), *map(_place, b))
+    if need is None:
+        return y
+
+    def pull(g: Array) -> tuple[Any, ...]:
+        g = _channels_last(g)
+        gx = gw = gb = None
+        if need[0]:
+            if plan.data is None:
+                plan.prepare_data()
+            converted = plan.data_weights.to(w)
+            gx = _empty_last(x.shape)
+            plan.data.run(_place(g), _place(converted), _place(gx))
+        if need[1] or (len(need) > 2 and need[2]):
+            if plan.gradient is None:
+                plan.prepare_gradient()
+            gw = np.empty(weight.shape, np.float32)
+            buffer = plan.back.buffer(gw)
+            extra = () if bias is None else (np.empty(bias.shape, np.float32),)
+            plan.gradient.run(_place(image), _place(g), _place(buffer), *map(_place, extra))
+            plan.back.finish(buffer, gw)
+            gb = extra[0] if extra else None
+        return (gx, gw if need[1] else None, gb)[: len(need)]
+
+    return y, pull
