@@ -180,47 +180,6 @@ max_pool_pick.vjp(
 )
 
 
-@_max_pool.kernel("numpy", vjp=True)
-def _max_pool_numpy(
-    xp: Backend,
-    x: Array,
-    *,
-    out: Ints,
-    kernel: Ints,
-    stride: Ints,
-    pads: Pairs,
-    dilation: Ints,
-    need: tuple[bool, ...] | None,
-) -> Any:
-    """The same; the gradient multiplies by masks, in place, in the memory order of x."""
-    options = _window_options(out, kernel, stride, pads, dilation)
-    y = _max_pool.reference(xp, x, **options)
-    if need is None:
-        return y
-
-    def pull(g: Array) -> tuple[Any]:
-        if not xp.eager or y.size == 0 or xp.isnan(xp.max(y)):
-            return (max_pool_spread.reference(xp, g, x, y, **options),)
-        v = _extend(xp, x, pads, _lowest(xp, x.dtype))
-        gx = xp.zeros_like(v, dtype=g.dtype)
-        free = None
-        apart = all(s >= d * (k - 1) + 1 for s, d, k in zip(stride, dilation, kernel, strict=True))
-        for key in _slices(v, out, kernel, stride, dilation):
-            hit = v[key] == y
-            if free is None:
-                free = ~hit
-            else:
-                hit &= free
-                free ^= hit
-            if apart:
-                gx[key] = g * hit
-            else:
-                gx[key] += g * hit
-        return (_cut(gx, pads, tuple(x.shape[x.ndim - len(kernel) :])),)
-
-    return y, pull
-
-
 @primitive
 def max_pool_index(
     xp: Backend, x: Array, y: Array, *, out: Ints, kernel: Ints, stride: Ints, pads: Pairs, dilation: Ints

@@ -7,6 +7,7 @@ Each replaces a primitive of the same name (see `Primitive.kernel` for the proto
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from anynet_backends.protocol import Array, Backend
+from anynet_backends.results import result
 from anynet_backends.sums import add_up
 
 __all__ = ["KERNELS", "UPDATES"]
@@ -66,7 +68,7 @@ def gelu(xp: Backend, x: Array, /, *, need: Any) -> Any:
         return NotImplemented
     flat = x.reshape(-1)
     n = flat.size
-    y = np.empty(x.shape, np.float32)
+    y = result(x.shape, np.float32)
     slope = None if need is None else np.empty(n, np.float32)
     out = y.reshape(-1)
     t, e, u, q = (np.empty(min(n, BLOCK), np.float32) for _ in range(4))
@@ -99,7 +101,7 @@ def gelu(xp: Backend, x: Array, /, *, need: Any) -> Any:
     if slope is None:
         return y
     d = slope.reshape(x.shape)
-    return y, lambda g: (g * d,)
+    return y, lambda g: (np.multiply(g, d, out=result(x.shape, np.float32)),)
 
 
 class _Matrix:
@@ -133,9 +135,8 @@ class _Matrix:
 
     def like(self, x: Array) -> tuple[Array, Array]:
         """A new array in the shape and memory order of x, and its matrix."""
-        made = np.empty(self.shape, x.dtype)
-        back = tuple(self.order.index(i) for i in range(x.ndim))
-        return made.transpose(back), made.reshape(self.rows, self.cols)
+        made = result(x.shape, x.dtype, self.order)
+        return made, made.transpose(self.order).reshape(self.rows, self.cols)
 
 
 def _blocks(rows: int, cols: int) -> list[slice]:
@@ -285,6 +286,56 @@ def normalize(
 
 
 @_kernel
+def max_pool(
+    xp: Backend, x: Array, *, out: Any, kernel: Any, stride: Any, pads: Any, dilation: Any, need: Any
+) -> Any:
+    """The largest of each window, and its gradient by masks, in place and in the memory order of x."""
+    if x.dtype.kind != "f" or x.size == 0 or any(lo or hi for lo, hi in pads) or math.prod(kernel) < 2:
+        return NotImplemented
+    keys = [
+        (
+            ...,
+            *(
+                slice(k * d, k * d + s * (o - 1) + 1, s)
+                for k, d, s, o in zip(at, dilation, stride, out, strict=True)
+            ),
+        )
+        for at in itertools.product(*map(range, kernel))
+    ]
+    order = tuple(sorted(range(x.ndim), key=lambda i: (-x.strides[i], i)))
+    y = result((*x.shape[: x.ndim - len(out)], *out), x.dtype, order)
+    np.maximum(x[keys[0]], x[keys[1]], out=y)
+    for key in keys[2:]:
+        np.maximum(y, x[key], out=y)
+    if need is None:
+        return y
+    apart = all(s >= d * (k - 1) + 1 for s, d, k in zip(stride, dilation, kernel, strict=True))
+
+    def pull(g: Array) -> tuple[Any, ...]:
+        gx = result(x.shape, x.dtype, order)
+        gx[...] = 0
+        nan = bool(np.isnan(y.max()))
+        free = None
+        for key in keys:
+            part = x[key]
+            hit = part == y
+            if nan:  # which counts as largest
+                hit |= np.isnan(part)
+            if free is None:
+                free = ~hit
+            else:
+                hit &= free
+                free ^= hit
+            if apart:
+                np.multiply(g, hit, out=gx[key])
+            else:
+                gx[key] += g * hit
+        return (gx,)
+
+    return y, pull
+
+
+@_kernel
 def rnn_scan(
     xp: Backend,
     gates: Array,
@@ -299,7 +350,7 @@ def rnn_scan(
     """h_t = tanh(gates_t + W h_{t−1})"""
     if sizes is not None or not _plain(gates, h, weight):
         return NotImplemented
-    out = np.empty(gates.shape, gates.dtype)
+    out = result(gates.shape, gates.dtype)
     first, transposed = h, weight.T
     for t in _order(len(gates), reverse):
         a = out[t]

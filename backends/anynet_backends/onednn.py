@@ -26,6 +26,7 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends.protocol import Array, Backend
+from anynet_backends.results import result
 
 __all__ = ["KERNELS", "OneDNNError", "find", "matmul", "version"]
 
@@ -224,10 +225,8 @@ def _place(a: Array) -> int:
 
 
 def _empty_last(shape: _Ints) -> Array:
-    """An array of a logical shape (n, c, *spatial) with the channels last in memory."""
-    n, c, *spatial = shape
-    axes = len(spatial)
-    return np.empty((n, *spatial, c), np.float32).transpose(0, axes + 1, *range(1, axes + 1))
+    """A result of a logical shape (n, c, *spatial) with the channels last in memory."""
+    return result(shape, np.float32, (0, *range(2, len(shape)), 1))
 
 
 def _channels_last(a: Array) -> Array:
@@ -457,9 +456,9 @@ def conv(
         if need[1] or (len(need) > 2 and need[2]):
             if plan.gradient is None:
                 plan.prepare_gradient()
-            gw = np.empty(weight.shape, np.float32)
+            gw = result(weight.shape, np.float32)
             buffer = plan.back.buffer(gw)
-            extra = () if bias is None else (np.empty(bias.shape, np.float32),)
+            extra = () if bias is None else (result(bias.shape, np.float32),)
             plan.gradient.run(_place(image), _place(g), _place(buffer), *map(_place, extra))
             plan.back.finish(buffer, gw)
             gb = extra[0] if extra else None

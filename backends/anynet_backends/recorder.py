@@ -21,6 +21,7 @@ import numpy as np
 
 from anynet_backends import onednn, standard
 from anynet_backends.protocol import Array, Backend
+from anynet_backends.results import fill
 from anynet_backends.sums import add_up
 
 __all__ = ["ACTIVE", "CompileError", "Program", "Recorded", "RecorderBackend", "Recording"]
@@ -638,7 +639,7 @@ class Program:
         f = self.recording.functions[note.name]
         if isinstance(out, tuple):
             targets = tuple(arrays[o.var] for o in out)
-            code.append((_many_into, (targets, f, args, kwargs)))
+            code.append((fill, (targets, f, args, kwargs)))
             self._say(f"{', '.join(self._name(o) for o in out)} = {note.name}({self._show(note.args)})")
             return
         assert out is not None
@@ -699,13 +700,8 @@ def _host_into(target: Array, function: Callable[[], Array]) -> None:
     target[...] = function()
 
 
-def _many_into(targets: tuple[Array, ...], f: Any, args: Any, kwargs: Any) -> None:
-    for target, value in zip(targets, f(*args, **kwargs), strict=True):
-        target[...] = value
-
-
 def _into(target: Array, f: Any, args: Any, kwargs: Any) -> None:
-    np.copyto(target, f(*args, **kwargs))
+    fill((target,), f, args, kwargs)
 
 
 def _aligned(size: int) -> Array:

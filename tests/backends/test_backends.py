@@ -271,7 +271,7 @@ def test_a_backend_is_one_object():
 def test_blas_and_versions():
     xp, _ = resolve("cpu")
     assert xp.blas_info()["name"]
-    assert xp.versions() == {"numpy": np.__version__}
+    assert xp.versions()["numpy"] == np.__version__
 
 
 def test_the_allocator_can_be_told_and_told_back():

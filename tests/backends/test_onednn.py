@@ -28,9 +28,14 @@ SHAPES = [
 
 
 def test_without_it_there_is_nothing_of_it():
-    code = "import anynet_backends as b; x = b.backend('numpy'); print('conv' in x.kernels, x.matmul.__module__)"
+    code = (
+        "import anynet_backends as b; x = b.backend('numpy'); print('conv' in x.kernels, x.matmul.__module__)"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"ANYNET_ONEDNN": "off"}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        env=os.environ | {"ANYNET_ONEDNN": "off"},
+        capture_output=True,
+        text=True,
     )
     assert done.stdout.split()[0] == "False", done.stderr
 
@@ -75,7 +80,9 @@ def test_convolution_against_the_reference(x, w, options, layout):
 def test_other_dtypes_and_empty_batches_take_the_other_kernel():
     weight = an.ones((2, 1, 3, 3))
     assert F.conv2d(an.zeros((0, 1, 5, 5)), weight).shape == (0, 2, 3, 3)
-    assert F.conv2d(an.ones((1, 1, 5, 5), dtype=an.float64), an.astype(weight, an.float64)).dtype is an.float64
+    assert (
+        F.conv2d(an.ones((1, 1, 5, 5), dtype=an.float64), an.astype(weight, an.float64)).dtype is an.float64
+    )
     with pytest.raises(ValueError, match="conv2d"):
         F.conv2d(an.ones((1, 1, 2, 2)), weight)
 

@@ -1,0 +1,67 @@
+"""Where kernels put what they return.
+
+A kernel asks `result` for the arrays that it returns. In a compiled program their places are known beforehand, and `fill`
+offers them: what would be a new array and a copy is then written where it belongs.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from anynet_backends.protocol import Array
+
+__all__ = ["fill", "result"]
+
+
+class _Offered(threading.local):
+    places: list[Array] = []  # noqa: RUF012 - replaced, never changed for all threads
+
+
+_offered = _Offered()
+
+
+def result(shape: tuple[int, ...], dtype: Any, order: tuple[int, ...] | None = None) -> Array:
+    """An array to be returned, with undefined contents; `order` lists its axes from the outermost in memory inwards."""
+    inner = range(len(shape)) if order is None else order
+    if _offered.places:
+        itemsize = np.dtype(dtype).itemsize
+        strides, step = [0] * len(shape), itemsize
+        for axis in reversed(inner):
+            strides[axis] = step
+            step *= shape[axis]
+        for i, place in enumerate(_offered.places):
+            if place.shape == shape and place.dtype == dtype:
+                same = all(n == 1 or a == b for n, a, b in zip(shape, place.strides, strides, strict=True))
+                if same or not math.prod(shape):
+                    return _offered.places.pop(i)
+    if order is None:
+        return np.empty(shape, dtype)
+    made = np.empty([shape[i] for i in order], dtype)
+    back = [0] * len(shape)
+    for position, axis in enumerate(order):
+        back[axis] = position
+    return made.transpose(back)
+
+
+def fill(places: tuple[Array, ...], f: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    """Call `f` and see that what it returns, an array or a tuple of them, stands in `places`."""
+    _offered.places = list(places)
+    try:
+        values = f(*args, **kwargs)
+    finally:
+        _offered.places = []
+    if not isinstance(values, tuple):
+        values = (values,)
+    astray = [
+        i for i, value in enumerate(values) if any(value is place for j, place in enumerate(places) if j != i)
+    ]
+    if astray:  # it took one place for another
+        values = tuple(value.copy() if i in astray else value for i, value in enumerate(values))
+    for place, value in zip(places, values, strict=True):
+        if value is not place:
+            place[...] = value
