@@ -39,13 +39,13 @@ def _plain(*arrays: Array | None) -> bool:
     return len(kinds) == 1 and kinds.pop().kind == "f"
 
 
-def _weight_gradient(d: Array, states: Array, first: Array, reverse: bool) -> Array:
+def _weight_gradient(xp: Backend, d: Array, states: Array, first: Array, reverse: bool) -> Array:
     """Σ_t d_tᵀ h_{t−1}, as one product over all steps but the first and one for that."""
     late, early = (d[:-1], states[1:]) if reverse else (d[1:], states[:-1])
     start = d[-1] if reverse else d[0]
     width = d.shape[-1], states.shape[-1]
-    total = late.reshape(-1, width[0]).T @ early.reshape(-1, width[1])
-    total += start.T @ first
+    total: Array = xp.matmul(late.reshape(-1, width[0]).T, early.reshape(-1, width[1]))
+    total += xp.matmul(start.T, first)
     return total
 
 
@@ -354,7 +354,7 @@ def rnn_scan(
     first, transposed = h, weight.T
     for t in _order(len(gates), reverse):
         a = out[t]
-        np.matmul(h, transposed, out=a)
+        xp.matmul(h, transposed, a)
         a += gates[t]
         np.maximum(a, 0, out=a) if relu else np.tanh(a, out=a)
         h = a
@@ -374,8 +374,8 @@ def rnn_scan(
                 np.multiply(a, a, out=slope)
                 np.subtract(1, slope, out=slope)
                 d *= slope
-            np.matmul(d, weight, out=back)
-        return da, back, _weight_gradient(da, out, first, reverse) if need[2] else None
+            xp.matmul(d, weight, back)
+        return da, back, _weight_gradient(xp, da, out, first, reverse) if need[2] else None
 
     return out, pull
 
@@ -405,13 +405,14 @@ def lstm_scan(
     shift = 1.0 - half
     kept = steps if need is not None else 1  # of the activations
     acts, tcs = np.empty((kept, n, width), dtype), np.empty((kept, n, m), dtype)
-    hs, cs = np.empty((steps, n, m), dtype), np.empty((steps, n, m), dtype)
-    first_h, first_c, transposed = h, c, np.multiply(weight, half[:, None]).T  # a / 2 for the gates
+    hs, cs = result((steps, n, m), dtype), result((steps, n, m), dtype)
+    first_h, first_c, transposed = h, c, weight.T
     scratch = np.empty((n, m), dtype)
     for t in _order(steps, reverse):
         a, tc = (acts[t], tcs[t]) if need is not None else (acts[0], tcs[0])
-        np.multiply(gates[t], half, out=a)
-        a += np.matmul(h, transposed)
+        xp.matmul(h, transposed, a)
+        a += gates[t]
+        a *= half
         np.tanh(a, out=a)
         a *= half
         a += shift
@@ -427,7 +428,7 @@ def lstm_scan(
 
     def pull(g: tuple[Array, Array]) -> tuple[Any, ...]:
         gh, gc = g
-        das = np.empty((steps, n, width), dtype)
+        das = result((steps, n, width), dtype)
         dh, dc = np.zeros((n, m), dtype), np.zeros((n, m), dtype)
         slope, one = np.empty((n, width), dtype), np.empty((n, m), dtype)
         for t in _order(steps, not reverse):
@@ -452,8 +453,8 @@ def lstm_scan(
             np.multiply(dh, tc, out=d[:, 3 * m :])
             d *= slope
             dc *= a[:, m : 2 * m]
-            np.matmul(d, weight, out=dh)
-        dw = _weight_gradient(das, hs, first_h, reverse) if need[3] else None
+            xp.matmul(d, weight, dh)
+        dw = _weight_gradient(xp, das, hs, first_h, reverse) if need[3] else None
         return (das, dh, dc, dw, None)[: len(need)]
 
     return (hs, cs), pull
@@ -481,7 +482,7 @@ def gru_scan(
     hs = np.empty((steps, n, m), dtype)
     first, transposed = h, weight.T
     for t in _order(steps, reverse):
-        p = np.matmul(h, transposed)
+        p = xp.matmul(h, transposed)
         if bias is not None:
             p += bias
         a, old, h = acts[t], h, hs[t]
@@ -526,8 +527,8 @@ def gru_scan(
             db[:, : 2 * m] = da[:, : 2 * m]
             np.multiply(da[:, 2 * m :], r, out=db[:, 2 * m :])
             dh *= z
-            dh += np.matmul(db, weight)
-        dw = _weight_gradient(dbs, hs, first, reverse) if need[2] else None
+            dh += xp.matmul(db, weight)
+        dw = _weight_gradient(xp, dbs, hs, first, reverse) if need[2] else None
         dbias = dbs.sum(axis=(0, 1)) if len(need) > 3 and need[3] else None
         return (das, dh, dw, dbias)[: len(need)]
 

@@ -44,7 +44,7 @@ _ARG = {
     "src": 1, "dst": 17, "weights": 33, "bias": 41, "workspace": 64, "diff_src": 129, "diff_dst": 145,
     "diff_weights": 161, "diff_bias": 169, "from": 1, "to": 17,
 }  # fmt: skip
-LARGE: Final = 1 << 18
+LARGE: Final = 1 << 21
 """Products of so many multiplications and more are worth the call."""
 PLANS = 256
 """How many plans are kept, the least recently used of which goes first."""

@@ -92,14 +92,14 @@ def test_products_of_all_orders():
     rng = np.random.default_rng(0)
     matmul = anynet_backends.backend("numpy").matmul
     assert matmul is onednn.matmul
-    a, b = rng.normal(size=(90, 80)).astype(np.float32), rng.normal(size=(80, 70)).astype(np.float32)
+    a, b = rng.normal(size=(190, 180)).astype(np.float32), rng.normal(size=(180, 170)).astype(np.float32)
     big, big_t = np.asfortranarray(a), np.ascontiguousarray(b.T).T
-    wide = np.zeros((90, 100), np.float32)
-    wide[:, :80] = a
-    for left in (a, big, wide[:, :80], np.repeat(a, 2, axis=1)[:, ::2], a[::-1][::-1]):
+    wide = np.zeros((190, 200), np.float32)
+    wide[:, :180] = a
+    for left in (a, big, wide[:, :180], np.repeat(a, 2, axis=1)[:, ::2], a[::-1][::-1]):
         for right in (b, big_t):
             assert np.linalg.norm(matmul(left, right) - a @ b) <= 1e-6 * np.linalg.norm(a @ b)
-    out = np.empty((90, 70), np.float32)
+    out = np.empty((190, 170), np.float32)
     assert matmul(a, b, out) is out
     assert np.linalg.norm(out - a @ b) <= 1e-6 * np.linalg.norm(a @ b)
     for left, right in ((a[:3], b), (a.astype(np.float64), b), (a[0], b), (np.stack([a, a]), b)):
