@@ -32,6 +32,7 @@ from anynet.autograd.engine import GradientError as GradientError
 from anynet.autograd.gradcheck import *
 from anynet.autograd.primitive import DeviceError as DeviceError
 from anynet.autograd.primitive import use_kernels as use_kernels
+from anynet.autograd.profiling import profile as profile
 from anynet.autograd.transforms import *
 from anynet.autograd.vmap import *
 from anynet.dtypes import bool as bool

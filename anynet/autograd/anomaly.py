@@ -68,17 +68,7 @@ def anomaly() -> Iterator[None]:
             raise AnomalyError(msg)
         return out
 
-    def watch(node: Node, grads: Sequence[Any]) -> None:
-        for i, g in enumerate(grads):
-            problem = _problem(g)
-            if problem is not None:
-                where = getattr(node, "where", "")
-                msg = (
-                    f"{f'in {where}: ' if where else ''}the gradient of {node.label} for its input {i} has "
-                    f"{_counted(problem)}, shape {tuple(g.shape)}"
-                )
-                raise AnomalyError(msg)
-
+    watch = _Watch()
     INTERCEPT.append(handle)
     observer.append(watch)
     if not _running:
@@ -95,6 +85,22 @@ def anomaly() -> Iterator[None]:
                 switch(False)
         observer.remove(watch)
         INTERCEPT.remove(handle)
+
+
+class _Watch:
+    def before(self, node: Node, g: Any) -> None:
+        """Nothing to check yet."""
+
+    def after(self, node: Node, grads: Sequence[Any]) -> None:
+        for i, g in enumerate(grads):
+            problem = _problem(g)
+            if problem is not None:
+                where = getattr(node, "where", "")
+                msg = (
+                    f"{f'in {where}: ' if where else ''}the gradient of {node.label} for its input {i} has "
+                    f"{_counted(problem)}, shape {tuple(g.shape)}"
+                )
+                raise AnomalyError(msg)
 
 
 def _plain(x: Any) -> Any:

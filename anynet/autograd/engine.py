@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from anynet.tensor import Leaf, Tensor, mode, wrap
 from anynet_backends import Array, Backend, backend_of
@@ -134,8 +134,17 @@ class RetainedGrad:
         self.grad = g if self.grad is None else self.grad + g
 
 
-observer: list[Callable[[Node, Sequence[Any]], None]] = []
-"""Called with each node and the gradients that it gave (anomaly mode, profiling)."""
+class Observer(Protocol):
+    """Who wants to know of each node of a backward pass (anomaly mode, profiling)."""
+
+    def before(self, node: Node, g: Any) -> None:
+        """The node is about to give its inputs' gradients, from its own."""
+
+    def after(self, node: Node, grads: Sequence[Any]) -> None:
+        """It has given them."""
+
+
+observer: list[Observer] = []
 
 
 def backprop(
@@ -238,6 +247,9 @@ def _pull(node: Node, g: Any, create_graph: bool) -> list[tuple[int, Any]]:
             "call backward(retain_graph=True) the first time to walk it again"
         )
         raise GradientError(msg)
+    if observer:
+        for watch in observer:
+            watch.before(node, g)
     if isinstance(node, CustomNode):
         out = list(enumerate(node.rule(g, create_graph)))
     elif node.plan is None:  # piecewise constant
@@ -259,7 +271,7 @@ def _pull(node: Node, g: Any, create_graph: bool) -> list[tuple[int, Any]]:
             out = _run_rules(plan, g, _tensors(node, saved) if create_graph else saved)
     if observer:
         for watch in observer:
-            watch(node, [gi for _, gi in out])
+            watch.after(node, [gi for _, gi in out])
     return out
 
 

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from anynet.autograd.engine import Node, Pick
 from anynet.tensor import Tensor, clock, mode
 from anynet_backends import Array, Backend, backend_of
+from anynet_backends.results import one_after_the_other
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -395,7 +396,7 @@ class Primitive:
             if xp.name in self._kernels:
                 found.append(self._kernels[xp.name])
             if found:
-                function = found[0] if len(found) == 1 else _one_after_the_other(*found)
+                function = found[0] if len(found) == 1 else one_after_the_other(*found)
                 if getattr(function, "vjp", False):
                     function, pulls = _forward_of(function), function
         impl = self._impl[kind] = (xp, function, pulls)
@@ -453,17 +454,6 @@ def _forward_of(kernel: Callable[..., Any]) -> Callable[..., Any]:
         return kernel(xp, *data, need=None, **meta)
 
     return forward
-
-
-def _one_after_the_other(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:
-    """A kernel that asks `first`, and `second` where that one does not take the arguments."""
-
-    def kernel(xp: Backend, *data: Any, **meta: Any) -> Any:
-        y = first(xp, *data, **meta)
-        return second(xp, *data, **meta) if y is NotImplemented else y
-
-    kernel.vjp = True  # type: ignore[attr-defined]
-    return kernel
 
 
 def _zero_edge(prim: Primitive, y: Array, edges: list[Any]) -> Node:

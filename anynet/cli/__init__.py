@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from anynet import losses
+from anynet.autograd.profiling import profile
 from anynet.cli.tasks import (
     TASKS,
     Task,
@@ -21,6 +23,7 @@ from anynet.cli.tasks import (
     train_options,
 )
 from anynet.data import DataError, read_idx
+from anynet.ops import creation
 from anynet.train import CheckpointError, Interrupted, NonFiniteLossError, evaluate, fit, load, predict
 
 __all__ = ["main"]
@@ -33,6 +36,8 @@ anynet: neural networks on any array that speaks the array API
   anynet resume RUN                                               go on with a run that was stopped
   anynet eval RUN [which=best|last]                               test accuracy of a run
   anynet predict RUN IMAGES [which=best|last]                     class of each image of an IDX file
+  anynet profile digits|mnist|fashion [steps=20] [trace=FILE] [key=value]
+                                                                  where the time of a training step goes
   anynet doctor                                                   what works on this machine
   anynet parity [DEVICE …]                                        every operation on every backend, against NumPy
   anynet parity record FILE [DEVICE]                              keep what a device computes (a GPU, say)
@@ -41,7 +46,7 @@ anynet: neural networks on any array that speaks the array API
 Options of train (defaults depend on the task): model=cnn|lenet|mlp epochs batch_size lr optimizer momentum
 weight_decay schedule=cosine|constant dropout seed device limit run_dir
 """
-COMMANDS = ("train", "resume", "eval", "predict", "doctor", "parity", "help")
+COMMANDS = ("train", "resume", "eval", "predict", "profile", "doctor", "parity", "help")
 
 
 def _split(args: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -183,6 +188,37 @@ def _predict(args: Sequence[str]) -> int:
     return 0
 
 
+def _profile(args: Sequence[str]) -> int:
+    words, options = _split(args)
+    trace, count = options.pop("trace", ""), options.pop("steps", "20")
+    if not count.isdigit() or int(count) < 1:
+        msg = f"steps={count}: expected a positive number"
+        raise UsageError(msg)
+    steps = int(count)
+    task = make_task(_one(words, f"a task ({', '.join(TASKS)})"), {"limit": "0", **options})
+    model = build_model(task).to(device=task.device)
+    images, labels = task_data(task, "train")
+    images, labels = (creation.asarray(a[: task.batch_size], device=task.device) for a in (images, labels))
+    optimizer = train_options(task, model)["optimizer"](model.parameters())
+
+    def step() -> None:
+        optimizer.zero_grad()
+        losses.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step()
+    with profile() as found:
+        for _ in range(steps):
+            step()
+    print(f"{task.data}, model {task.model}, {steps} steps with a batch of {len(labels)} on {images.device}")
+    print(found)
+    if trace:
+        found.save(trace)
+        print(f"trace in {trace}: open it in ui.perfetto.dev or chrome://tracing")
+    return 0
+
+
 def _doctor(args: Sequence[str]) -> int:
     from anynet.cli.doctor import report
 
@@ -230,6 +266,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "resume": _resume,
             "eval": _eval,
             "predict": _predict,
+            "profile": _profile,
             "doctor": _doctor,
             "parity": _parity,
         }[command]

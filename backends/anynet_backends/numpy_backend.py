@@ -18,6 +18,7 @@ import numpy as np
 from anynet_backends import allocator, onednn, standard
 from anynet_backends.numpy_kernels import KERNELS, UPDATES
 from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_index_add, check_windows
+from anynet_backends.results import one_after_the_other
 from anynet_backends.sums import PLAIN_FLOATS, add_up
 
 __all__ = ["NumpyBackend"]
@@ -285,7 +286,9 @@ class NumpyBackend(Backend):
         self.kernels.update(KERNELS)
         self.updates.update(UPDATES)
         if onednn.find():
-            self.kernels.update(onednn.KERNELS)
+            for name, kernel in onednn.KERNELS.items():
+                own = self.kernels.get(name)
+                self.kernels[name] = kernel if own is None else one_after_the_other(kernel, own)
             self.matmul = onednn.matmul
         self._as_strided = np.lib.stride_tricks.as_strided
 

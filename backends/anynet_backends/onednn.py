@@ -36,7 +36,7 @@ _Dims = ctypes.c_int64 * _MAX_DIMS
 _F32, _CPU, _IN_ORDER, _ANY = 3, 1, 1, 1
 _TRAINING, _INFERENCE = 64, 96
 _DIRECT = 1
-_MAX_POOLING, _AVERAGE_PADDED, _AVERAGE = 0x1FF, 0x2FF, 0x3FF
+_MAX_POOLING: Final = 0x1FF
 _QUERY = {
     "src": 129, "diff_src": 130, "weights": 131, "diff_weights": 132, "dst": 133, "diff_dst": 134, "workspace": 135,
 }  # fmt: skip
@@ -463,5 +463,71 @@ def conv(
             plan.back.finish(buffer, gw)
             gb = extra[0] if extra else None
         return (gx, gw if need[1] else None, gb)[: len(need)]
+
+    return y, pull
+
+
+# ----- pooling -----
+
+
+class _Pooling:
+    """The largest of each window, with the places kept for the gradient."""
+
+    def __init__(
+        self, x: _Ints, out: _Ints, kernel: _Ints, stride: _Ints, pads: Any, dilation: _Ints, training: bool
+    ) -> None:
+        dnnl = self.dnnl = _library()
+        self.y_shape = (*x[:2], *out)
+        x_md, y_md = dnnl.layout(x, _last_strides(x)), dnnl.layout(self.y_shape, _last_strides(self.y_shape))
+        options = (
+            _Dims(*stride), _Dims(*kernel), _Dims(*(d - 1 for d in dilation)), _Dims(*(p[0] for p in pads)),
+            _Dims(*(p[1] for p in pads)),
+        )  # fmt: skip
+        pd = ctypes.c_void_p()
+        dnnl.call(
+            "dnnl_pooling_forward_primitive_desc_create", ctypes.byref(pd), dnnl.engine,
+            _TRAINING if training else _INFERENCE, _MAX_POOLING, x_md, y_md, *options, None,
+        )  # fmt: skip
+        self.room = 0
+        if not training:
+            self.forward = _Step(dnnl, pd, src=x_md, dst=y_md)
+            return
+        places = dnnl.query(pd, _QUERY["workspace"], 0)
+        self.room = int(dnnl.size(places))
+        self.forward = _Step(dnnl, pd, src=x_md, dst=y_md, workspace=places)
+        back = ctypes.c_void_p()
+        dnnl.call(
+            "dnnl_pooling_backward_primitive_desc_create", ctypes.byref(back), dnnl.engine, _MAX_POOLING, x_md, y_md,
+            *options, pd, None,
+        )  # fmt: skip
+        self.backward = _Step(dnnl, back, diff_dst=y_md, workspace=places, diff_src=x_md)
+
+
+_poolings = _Plans(_Pooling)
+
+
+@_kernel
+def max_pool(
+    xp: Backend, x: Array, *, out: _Ints, kernel: _Ints, stride: _Ints, pads: Any, dilation: _Ints, need: Any
+) -> Any:
+    """The largest of each window in float32. NaN, which oneDNN passes over, is left to the other kernel."""
+    if x.ndim != len(out) + 2 or not 3 <= x.ndim <= 5 or not _single(x) or np.isnan(x.max()):
+        return NotImplemented
+    if any(lo >= k or hi >= k for (lo, hi), k in zip(pads, kernel, strict=True)):
+        return NotImplemented
+    plan = _poolings(
+        x.shape, tuple(out), tuple(kernel), tuple(stride), tuple(pads), tuple(dilation), need is not None
+    )
+    image, y = _channels_last(x), _empty_last(plan.y_shape)
+    if need is None:
+        plan.forward.run(_place(image), _place(y))
+        return y
+    places = np.empty(plan.room, np.uint8)
+    plan.forward.run(_place(image), _place(y), _place(places))
+
+    def pull(g: Array) -> tuple[Any, ...]:
+        g, gx = _channels_last(g), _empty_last(x.shape)
+        plan.backward.run(_place(g), _place(places), _place(gx))
+        return (gx,)
 
     return y, pull

@@ -454,6 +454,10 @@ class _Place:
         self.array: Array | None = None
 
 
+callers: list[Callable[[str, Callable[..., Any], tuple[Any, ...]], None]] = []
+"""Who makes the calls of a program, given the name of each instruction (profiling)."""
+
+
 class Program:
     """A recording, planned: `run` replays it."""
 
@@ -557,8 +561,10 @@ class Program:
                 places[root[o.var]].last = end
         self._allocate(places, values)
         code: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self.labels: list[str] = []  # of the calls: which instruction each belongs to
         for note in notes:
             self._lower(note, code)
+            self.labels += [note.name.partition("#")[0]] * (len(code) - len(self.labels))
         self.code = code
 
     def _allocate(self, places: dict[int, _Place], values: dict[int, Array]) -> None:
@@ -668,8 +674,12 @@ class Program:
         self.seed, self.step = seed, step
         for x, new in zip(self.recording.inputs, inputs, strict=True):
             np.copyto(x.value, new)
-        for f, args in self.code:
-            f(*args)
+        if callers:
+            for label, (f, args) in zip(self.labels, self.code, strict=True):
+                callers[-1](label, f, args)
+        else:
+            for f, args in self.code:
+                f(*args)
         return [r.copy() for r in self.results]
 
     # ----- to read -----

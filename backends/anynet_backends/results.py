@@ -1,4 +1,4 @@
-"""Where kernels put what they return.
+"""Kernels in a row, and where they put what they return.
 
 A kernel asks `result` for the arrays that it returns. In a compiled program their places are known beforehand, and `fill`
 offers them: what would be a new array and a copy is then written where it belongs.
@@ -15,7 +15,18 @@ import numpy as np
 
 from anynet_backends.protocol import Array
 
-__all__ = ["fill", "result"]
+__all__ = ["fill", "one_after_the_other", "result"]
+
+
+def one_after_the_other(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel that asks `first`, and `second` where that one does not take the arguments. Both give gradients."""
+
+    def kernel(xp: Any, *data: Any, **meta: Any) -> Any:
+        y = first(xp, *data, **meta)
+        return second(xp, *data, **meta) if y is NotImplemented else y
+
+    kernel.vjp = True  # type: ignore[attr-defined]
+    return kernel
 
 
 class _Offered(threading.local):

@@ -1,0 +1,335 @@
+"""profile: where the time of a computation goes, by layer and primitive, and how near it comes to the floor.
+
+The floor of an operation is the larger of two times: its floating-point operations at the speed of a large matrix
+product, and the bytes of its inputs and outputs at the speed of a copy, both measured on the machine (the roofline model,
+Williams, Waterman and Patterson, Communications of the ACM 52 (2009)).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from anynet.autograd.anomaly import locators
+from anynet.autograd.compiling import host_calls
+from anynet.autograd.engine import Node, Pick, observer
+from anynet.autograd.primitive import INTERCEPT, Primitive
+from anynet.autograd.tree import flatten
+from anynet.autograd.vmap import Batched, _handle
+from anynet.tensor import Tensor, unwrap
+from anynet_backends import Backend, backend_of, resolve
+from anynet_backends.recorder import callers
+
+__all__ = ["Event", "profile"]
+
+
+@dataclass
+class Event:
+    """One operation: what, where, when, how long (seconds), and how much work."""
+
+    name: str
+    layer: str
+    phase: str  # "forward", "backward", "update" or "compiled"
+    start: float
+    seconds: float
+    flops: float
+    bytes: float
+    device: str
+    shapes: tuple[tuple[int, ...], ...]
+    inner: float = field(default=0.0, repr=False)  # time of the operations inside of it
+
+
+def _size(shape: Sequence[int]) -> int:
+    return int(math.prod(shape))
+
+
+def _product(shapes: Any, out: Any, meta: Any) -> float:
+    return 2.0 * _size(out) * int(shapes[0][-1])
+
+
+def _convolution(shapes: Any, out: Any, meta: Any) -> float:
+    return 2.0 * _size(out) * _size(shapes[1][1:])
+
+
+def _transposed(shapes: Any, out: Any, meta: Any) -> float:
+    return 2.0 * _size(shapes[0]) * _size(shapes[1][1:])
+
+
+def _weight(shapes: Any, out: Any, meta: Any) -> float:
+    return 2.0 * _size(shapes[1]) * _size(out[1:])
+
+
+def _scan(shapes: Any, out: Any, meta: Any) -> float:
+    steps, n, width = shapes[0]
+    return float(2 * steps * n * width * shapes[1][-1] + 10 * steps * n * width)
+
+
+def _attention(shapes: Any, out: Any, meta: Any) -> float:
+    query, key = shapes[0], shapes[1]
+    scores = _size(query[:-1]) * key[-2] * (0.5 if meta.get("causal") else 1.0)
+    return float(2.0 * scores * (query[-1] + out[-1]))
+
+
+FLOPS: dict[str, Callable[[Any, Any, Any], float]] = {
+    "matmul": _product, "linear": _product, "vecdot": lambda s, o, m: 2.0 * _size(s[0]), "conv": _convolution,
+    "conv_transpose": _transposed, "conv_weight": _weight, "rnn_scan": _scan, "lstm_scan": _scan, "gru_scan": _scan,
+    "attention": _attention,
+}  # fmt: skip
+"""Floating-point operations of the forward pass from the shapes of inputs and output; others count one for each element."""
+
+_PRODUCTS = frozenset(FLOPS)
+
+
+def _flops(name: str, shapes: Any, out: Any, meta: Any) -> float:
+    rule = FLOPS.get(name)
+    try:
+        return rule(shapes, out, meta) if rule is not None else float(_size(out))
+    except (IndexError, ValueError, TypeError):
+        return float(_size(out))
+
+
+@functools.lru_cache(maxsize=16)
+def peaks(device: str) -> tuple[float, float]:
+    """(floating-point operations a second, bytes a second) of a device in float32: the best of a few large products and
+    copies."""
+    xp, name = resolve(device)
+    where = xp.native_device(name)
+    n = 768
+    a = xp.ones((n, n), dtype=xp.float32, device=where)
+    b = xp.ones((4 << 20,), dtype=xp.float32, device=where)
+
+    def best(f: Callable[[], Any]) -> float:
+        times = []
+        for _ in range(6):
+            xp.synchronize(name)
+            began = time.perf_counter()
+            f()
+            xp.synchronize(name)
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    return 2.0 * n**3 / best(lambda: xp.matmul(a, a)), 2.0 * b.nbytes / best(lambda: xp.asarray(b, copy=True))
+
+
+class profile:
+    """Within the block every operation is timed. Nested blocks are refused.
+
+    ``print(p)`` shows time, floating-point operations, bytes and the share of the floor by layer and operation;
+    ``p.save(file)`` writes a trace for Perfetto or Chrome (chrome://tracing); ``p.events`` is the list of all. Timing
+    takes a few microseconds an operation, and on a GPU each operation is waited for. Compiled functions show up as one
+    operation for each instruction.
+
+    >>> import anynet as an
+    >>> net = an.nn.Sequential(an.nn.Linear(4, 3), an.nn.ReLU())
+    >>> with an.profile() as p:
+    ...     an.sum(net(an.ones((2, 4)))).backward()
+    >>> sorted({event.name for event in p.events if event.phase == "forward"})
+    ['linear', 'relu', 'sum']
+    """
+
+    _active: list[profile] = []  # noqa: RUF012 - shared on purpose: one at a time
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.seconds = 0.0
+        self._open: list[Event] = []
+        self._began = 0.0
+
+    # ----- recording -----
+
+    def __enter__(self) -> profile:
+        if self._active:
+            msg = "profile: another profile is running; end it first"
+            raise RuntimeError(msg)
+        self._active.append(self)
+        INTERCEPT.append(self._handle)
+        observer.append(self)
+        host_calls.append(self._host)
+        callers.append(self._instruction)
+        for switch, _ in locators:
+            switch(True)
+        self._began = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.seconds += time.perf_counter() - self._began
+        self._active.clear()
+        for switch, _ in locators:
+            switch(False)
+        host_calls.remove(self._host)
+        callers.remove(self._instruction)
+        observer.remove(self)
+        INTERCEPT.remove(self._handle)
+        self._open.clear()
+
+    def _start(self, name: str, layer: str, phase: str, device: str) -> Event:
+        event = Event(name, layer, phase, time.perf_counter() - self._began, 0.0, 0.0, 0.0, device, ())
+        self._open.append(event)
+        return event
+
+    def _end(self, event: Event, xp: Backend | None) -> None:
+        if xp is not None and xp.name not in ("numpy", "strict"):
+            xp.synchronize(event.device)
+        event.seconds = time.perf_counter() - self._began - event.start
+        while self._open and self._open.pop() is not event:
+            pass
+        if self._open:
+            self._open[-1].inner += event.seconds
+        self.events.append(event)
+
+    def _handle(self, prim: Primitive, args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
+        if any(isinstance(x, Tensor) and isinstance(x.data, Batched) for x in args):
+            return _handle(prim, args, meta)
+        arrays = [d for x in args if hasattr(d := unwrap(x), "shape") and hasattr(d, "dtype")]
+        if not arrays:
+            return prim.bind(args, meta)
+        xp = backend_of(arrays[0])
+        inside = self._open[-1] if self._open else None
+        phase = inside.phase if inside is not None else "forward"
+        layer = inside.layer if inside is not None and phase == "backward" else _layer()
+        event = self._start(prim.name, layer, phase, xp.device_of(arrays[0]))
+        try:
+            out = prim.bind(args, meta)
+        finally:
+            self._end(event, xp)
+        results = [unwrap(y) for y in (out if isinstance(out, tuple) else (out,))]
+        event.shapes = tuple(tuple(a.shape) for a in arrays)
+        event.flops = _flops(prim.name, event.shapes, tuple(results[0].shape), meta)
+        event.bytes = float(sum(a.nbytes for a in (*arrays, *results)))
+        for y in out if isinstance(out, tuple) else (out,):
+            if isinstance(y, Tensor) and y.edge is not None:
+                node = y.edge.node if type(y.edge) is Pick else y.edge
+                if isinstance(node, Node):
+                    node.where = (event.layer, event.flops, event.bytes, event.shapes)
+        return out
+
+    def before(self, node: Node, g: Any) -> None:
+        """A node of the graph is about to give its gradients."""
+        layer = node.where[0] if isinstance(getattr(node, "where", None), tuple) else ""
+        plain = unwrap(g[0] if isinstance(g, tuple) else g)
+        self._start(node.label, layer, "backward", backend_of(plain).device_of(plain))
+
+    def after(self, node: Node, grads: Sequence[Any]) -> None:
+        """It has given them."""
+        event = next((e for e in reversed(self._open) if e.phase == "backward"), None)
+        if event is None:
+            return
+        given = [g for g in grads if g is not None]
+        self._end(event, backend_of(unwrap(given[0])) if given else None)
+        about = getattr(node, "where", None)
+        if isinstance(about, tuple):
+            _, flops, size, event.shapes = about
+            event.flops = flops * (len(given) if event.name in _PRODUCTS else 1)
+            event.bytes = size * max(1, len(given)) if event.name in _PRODUCTS else size
+        if event.inner > 0.5 * event.seconds:  # a rule made of primitives: they are counted, not it
+            event.flops = event.bytes = 0.0
+
+    def _host(self, name: str, run: Callable[[], Any]) -> Any:
+        event = self._start(name, "", "update", "cpu")
+        try:
+            return run()
+        finally:
+            self._end(event, None)
+
+    def _instruction(self, name: str, f: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        event = self._start(name, "", "compiled", "cpu")
+        try:
+            f(*args)
+        finally:
+            self._end(event, None)
+        arrays = [a for a in flatten(list(args))[0] if hasattr(a, "nbytes") and hasattr(a, "shape")]
+        event.shapes = tuple(tuple(a.shape) for a in arrays)
+        event.bytes = float(sum(a.nbytes for a in arrays))
+        if arrays:
+            event.flops = _flops(name, event.shapes, event.shapes[-1], {})
+
+    # ----- reporting -----
+
+    def totals(self, by: str = "layer and operation") -> list[dict[str, Any]]:
+        """Sums by "layer and operation", "layer", "operation" or "phase", longest first: calls, seconds (without the
+        operations inside), flops, bytes, floor (seconds)."""
+        keys: dict[str, Callable[[Event], tuple[str, ...]]] = {
+            "layer and operation": lambda e: (e.layer, e.name, e.phase), "layer": lambda e: (e.layer,),
+            "operation": lambda e: (e.name, e.phase), "phase": lambda e: (e.phase,),
+        }  # fmt: skip
+        if by not in keys:
+            msg = f"profile: by is one of {', '.join(map(repr, keys))}, got {by!r}"
+            raise ValueError(msg)
+        rows: dict[tuple[str, ...], dict[str, Any]] = {}
+        for event in self.events:
+            row = rows.setdefault(
+                keys[by](event),
+                {
+                    "key": keys[by](event),
+                    "calls": 0,
+                    "seconds": 0.0,
+                    "flops": 0.0,
+                    "bytes": 0.0,
+                    "floor": 0.0,
+                },
+            )
+            row["calls"] += 1
+            row["seconds"] += max(event.seconds - event.inner, 0.0)
+            row["flops"] += event.flops
+            row["bytes"] += event.bytes
+            if event.flops or event.bytes:
+                speed, width = peaks(event.device)
+                row["floor"] += max(event.flops / speed, event.bytes / width)
+        return sorted(rows.values(), key=lambda r: -r["seconds"])
+
+    def table(self, by: str = "layer and operation", limit: int = 30) -> str:
+        """The totals as text."""
+        rows = self.totals(by)
+        spent = sum(r["seconds"] for r in rows)
+        wide = max([len(" ".join(r["key"])) for r in rows[:limit]] + [len(by)]) + 2
+        lines = [f"{by:<{wide}}{'calls':>7}{'ms':>10}{'share':>8}{'Mflop':>10}{'MB':>9}{'of floor':>10}"]
+        for r in rows[:limit]:
+            part = f"{r['floor'] / r['seconds']:>10.0%}" if r["floor"] and r["seconds"] else f"{'':>10}"
+            name = " ".join(k for k in r["key"] if k) or "(no layer)"
+            lines.append(
+                f"{name:<{wide}}{r['calls']:>7}{r['seconds'] * 1e3:>10.3f}{r['seconds'] / (spent or 1):>8.1%}"
+                f"{r['flops'] / 1e6:>10.2f}{r['bytes'] / 1e6:>9.2f}{part}"
+            )
+        if len(rows) > limit:
+            rest = sum(r["seconds"] for r in rows[limit:])
+            lines.append(f"{f'{len(rows) - limit} more':<{wide}}{'':>7}{rest * 1e3:>10.3f}")
+        outside = max(self.seconds - spent, 0.0)
+        lines.append(
+            f"{len(self.events)} operations take {spent * 1e3:.3f} ms of {self.seconds * 1e3:.3f} ms; "
+            f"{outside * 1e3:.3f} ms are Python and the profile itself"
+        )
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the trace-event format that Perfetto (ui.perfetto.dev) and chrome://tracing read."""
+        lanes = {"forward": 1, "backward": 2, "update": 3, "compiled": 4}
+        named = [
+            {"name": "thread_name", "ph": "M", "pid": 1, "tid": lane, "args": {"name": phase}}
+            for phase, lane in lanes.items()
+        ]
+        events = [
+            {
+                "name": e.name, "cat": e.phase, "ph": "X", "pid": 1, "tid": lanes[e.phase], "ts": e.start * 1e6,
+                "dur": e.seconds * 1e6,
+                "args": {"layer": e.layer, "shapes": e.shapes, "flops": e.flops, "bytes": e.bytes, "device": e.device},
+            }
+            for e in sorted(self.events, key=lambda e: e.start)
+        ]  # fmt: skip
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"displayTimeUnit": "ms", "traceEvents": [*named, *events]}, file)
+
+
+def _layer() -> str:
+    return next((name for _, where in locators if (name := where())), "")
