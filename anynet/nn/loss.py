@@ -10,11 +10,14 @@ from anynet.nn.module import Module
 from anynet.tensor import Buffer
 
 __all__ = [
-    "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss", "NLLLoss", "SmoothL1Loss",
+    "BCELoss", "BCEWithLogitsLoss", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss", "GaussianNLLLoss",
+    "HingeEmbeddingLoss", "HuberLoss", "KLDivLoss", "L1Loss", "MSELoss", "MarginRankingLoss", "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss", "MultiMarginLoss", "NLLLoss", "PairwiseDistance", "PoissonNLLLoss", "SmoothL1Loss",
+    "SoftMarginLoss", "TripletMarginLoss", "TripletMarginWithDistanceLoss",
 ]  # fmt: skip
 
 
-class _Loss(Module):
+class _Reduced(Module):
     _function: Callable[..., Any]
 
     def __init__(self, reduction: str = "mean") -> None:
@@ -26,6 +29,8 @@ class _Loss(Module):
     def _options(self) -> dict[str, Any]:
         return {"reduction": self.reduction}
 
+
+class _Loss(_Reduced):
     def forward(self, input: Any, target: Any) -> Any:
         """The loss of `input` against `target`."""
         return type(self)._function(input, target, **self._options())
@@ -129,3 +134,210 @@ class BCEWithLogitsLoss(_Weighted):
 
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "pos_weight": self.pos_weight}
+
+
+class KLDivLoss(_Loss):
+    """t (ln t − x), x logarithms of probabilities; ``reduction="batchmean"`` gives the divergence of the definition."""
+
+    _function = staticmethod(F.kl_div)
+
+    def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
+        super().__init__("mean" if reduction == "batchmean" else reduction)
+        self.reduction, self.log_target = reduction, log_target
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "log_target": self.log_target}
+
+
+class PoissonNLLLoss(_Loss):
+    """eˣ − t x, or x − t ln(x + ε) with ``log_input=False``; with `full` Stirling's approximation of ln t! is added."""
+
+    _function = staticmethod(F.poisson_nll_loss)
+
+    def __init__(
+        self, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: str = "mean"
+    ) -> None:
+        super().__init__(reduction)
+        self.log_input, self.full, self.eps = log_input, full, eps
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "log_input": self.log_input, "full": self.full, "eps": self.eps}
+
+
+class GaussianNLLLoss(_Reduced):
+    """½ (ln σ² + (x − t)² / σ²), σ² = max(var, ε)."""
+
+    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.full, self.eps = full, eps
+
+    def forward(self, input: Any, target: Any, var: Any = None) -> Any:
+        """The loss of means `input` and variances `var` for `target`."""
+        if var is None:
+            msg = "GaussianNLLLoss takes three arguments: input, target and var"
+            raise TypeError(msg)
+        return F.gaussian_nll_loss(input, target, var, self.full, self.eps, self.reduction)
+
+
+class HingeEmbeddingLoss(_Loss):
+    """x where t = 1, max(0, margin − x) where t = −1."""
+
+    _function = staticmethod(F.hinge_embedding_loss)
+
+    def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.margin = margin
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "margin": self.margin}
+
+
+class SoftMarginLoss(_Loss):
+    """ln(1 + e^{−t x}), t = ±1."""
+
+    _function = staticmethod(F.soft_margin_loss)
+
+
+class MultiLabelMarginLoss(_Loss):
+    """Σ max(0, 1 − (x_i − x_j)) / classes over listed classes i and others j: see `F.multilabel_margin_loss`."""
+
+    _function = staticmethod(F.multilabel_margin_loss)
+
+
+class MultiLabelSoftMarginLoss(_Loss):
+    """−Σ w (t ln σ(x) + (1 − t) ln σ(−x)) / classes."""
+
+    _function = staticmethod(F.multilabel_soft_margin_loss)
+
+    def __init__(self, weight: Any = None, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.weight = None if weight is None else Buffer(weight)
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "weight": self.weight}
+
+
+class MultiMarginLoss(_Loss):
+    """Σ_{j ≠ t} w_t max(0, margin − x_t + x_j)ᵖ / classes."""
+
+    _function = staticmethod(F.multi_margin_loss)
+
+    def __init__(self, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        if p not in (1, 2):
+            msg = f"MultiMarginLoss: p is 1 or 2, got {p}"
+            raise ValueError(msg)
+        self.p, self.margin = p, margin
+        self.weight = None if weight is None else Buffer(weight)
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "p": self.p, "margin": self.margin, "weight": self.weight}
+
+
+class _OfThree(_Reduced):
+    def forward(self, input1: Any, input2: Any, target: Any = None) -> Any:
+        """The loss of the two inputs against `target`."""
+        if target is None:
+            msg = f"{type(self).__name__} takes three arguments, got two"
+            raise TypeError(msg)
+        return type(self)._function(input1, input2, target, **self._options())
+
+
+class MarginRankingLoss(_OfThree):
+    """max(0, −t (x₁ − x₂) + margin)."""
+
+    _function = staticmethod(F.margin_ranking_loss)
+
+    def __init__(self, margin: float = 0.0, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.margin = margin
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "margin": self.margin}
+
+
+class CosineEmbeddingLoss(MarginRankingLoss):
+    """1 − cos(x₁, x₂) where t = 1, max(0, cos(x₁, x₂) − margin) where t = −1."""
+
+    _function = staticmethod(F.cosine_embedding_loss)
+
+
+class TripletMarginLoss(_OfThree):
+    """max(0, d(a, p) − d(a, n) + margin)."""
+
+    _function = staticmethod(F.triplet_margin_loss)
+
+    def __init__(
+        self,
+        margin: float = 1.0,
+        p: float = 2.0,
+        eps: float = 1e-6,
+        swap: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        if not margin > 0:
+            msg = f"TripletMarginLoss: margin is positive, got {margin}"
+            raise ValueError(msg)
+        self.margin, self.p, self.eps, self.swap = margin, p, eps, swap
+
+    def _options(self) -> dict[str, Any]:
+        options = {"margin": self.margin, "p": self.p, "eps": self.eps, "swap": self.swap}
+        return {**super()._options(), **options}
+
+
+class TripletMarginWithDistanceLoss(_OfThree):
+    """max(0, d(a, p) − d(a, n) + margin) with a distance of one's own."""
+
+    _function = staticmethod(F.triplet_margin_with_distance_loss)
+
+    def __init__(
+        self,
+        *,
+        distance_function: Any = None,
+        margin: float = 1.0,
+        swap: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        if not margin > 0:
+            msg = f"TripletMarginWithDistanceLoss: margin is positive, got {margin}"
+            raise ValueError(msg)
+        self.distance_function = F.pairwise_distance if distance_function is None else distance_function
+        self.margin, self.swap = margin, swap
+
+    def _options(self) -> dict[str, Any]:
+        options = {"distance_function": self.distance_function, "margin": self.margin, "swap": self.swap}
+        return {**super()._options(), **options}
+
+
+class CosineSimilarity(Module):
+    """x₁ · x₂ / (‖x₁‖ ‖x₂‖) along `dim`.
+
+    >>> import anynet as an
+    >>> an.nn.CosineSimilarity()(an.asarray([[1.0, 0.0]]), an.asarray([[0.0, 2.0]]))
+    Tensor([0.])
+    """
+
+    def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
+        self.dim, self.eps = dim, eps
+
+    def forward(self, x1: Any, x2: Any) -> Any:
+        """cos(x₁, x₂)"""
+        return F.cosine_similarity(x1, x2, self.dim, self.eps)
+
+
+class PairwiseDistance(Module):
+    """‖x₁ − x₂ + ε‖_p over the last axis.
+
+    >>> import anynet as an
+    >>> an.nn.PairwiseDistance(1, eps=0.0)(an.asarray([0.0, 3.0]), an.asarray([4.0, 0.0])).item()
+    7.0
+    """
+
+    def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
+        self.norm, self.eps, self.keepdim = p, eps, keepdim
+
+    def forward(self, x1: Any, x2: Any) -> Any:
+        """‖x₁ − x₂ + ε‖_p"""
+        return F.pairwise_distance(x1, x2, self.norm, self.eps, self.keepdim)

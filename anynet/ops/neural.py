@@ -276,6 +276,8 @@ def gelu(x: Any, approximate: str = "none") -> Any:
 
 @primitive(name="softmax")
 def _softmax(xp: Backend, x: Array, *, axis: int) -> Array:
+    if 0 in x.shape:
+        return xp.asarray(x, copy=True)
     y = xp.exp(x - xp.max(x, axis=axis, keepdims=True))  # shifted by the largest: no overflow
     return y / xp.sum(y, axis=axis, keepdims=True)
 
@@ -285,6 +287,8 @@ _softmax.vjp(x=lambda g, y, axis: y * (g - sum_(g * y, axis=axis, keepdims=True)
 
 @primitive(name="log_softmax")
 def _log_softmax(xp: Backend, x: Array, *, axis: int) -> Array:
+    if 0 in x.shape:
+        return xp.asarray(x, copy=True)
     x = x - xp.max(x, axis=axis, keepdims=True)
     return x - xp.log(xp.sum(xp.exp(x), axis=axis, keepdims=True))
 

@@ -25,6 +25,12 @@ def _classes(net: nn.Module, x: Tensor) -> Any:
     return net(x, index(x, [0, 2, 1]))
 
 
+def _signed(net: nn.Module, *inputs: Tensor) -> Any:
+    """A loss whose last argument is ±1."""
+    some = inputs[0]
+    return net(*inputs, Tensor([1.0, -1.0, -1.0, 1.0], dtype=some.dtype, device=some.device))
+
+
 CASES: tuple[Case, ...] = (
     layer("Linear", lambda: nn.Linear(4, 3), (5, 4)),
     layer("Identity", nn.Identity, (3, 4), second_order=False),
@@ -37,7 +43,15 @@ CASES: tuple[Case, ...] = (
     *(layer(make.__name__, make, (3, 4)) for make in (
         nn.ELU, nn.GELU, nn.LogSoftmax, nn.SiLU, nn.Sigmoid, nn.Softmax, nn.Softplus, nn.Tanh,
     )),
-    *(layer(make.__name__, make, (3, 4), second_order=False) for make in (nn.LeakyReLU, nn.ReLU)),
+    *(layer(make.__name__, make, (3, 4)) for make in (
+        nn.CELU, nn.GLU, nn.LogSigmoid, nn.Mish, nn.SELU, nn.Softmin, nn.Softsign, nn.Tanhshrink,
+    )),
+    *(layer(make.__name__, make, (3, 4), second_order=False) for make in (
+        nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.PReLU, nn.ReLU, nn.ReLU6, nn.RReLU,
+        nn.Softshrink,
+    )),
+    layer("Softmax2d", nn.Softmax2d, (2, 3, 2, 2)),
+    layer("Threshold", lambda: nn.Threshold(0.1, 20.0), (3, 4), second_order=False),
     layer("Conv1d", lambda: nn.Conv1d(4, 6, 3, padding="same", dilation=2, groups=2), (2, 4, 7)),
     layer("Conv2d", lambda: nn.Conv2d(2, 3, (3, 2), stride=(2, 1), padding=1), (2, 2, 6, 5)),
     layer("Conv2d, reflected", lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), (2, 2, 4, 5)),
@@ -73,4 +87,19 @@ CASES: tuple[Case, ...] = (
     layer("BCEWithLogitsLoss", nn.BCEWithLogitsLoss, (3, 4), (3, 4), low=0.1, high=0.9),
     layer("CrossEntropyLoss", lambda: nn.CrossEntropyLoss(label_smoothing=0.1), (3, 4), run=_classes),
     layer("NLLLoss", nn.NLLLoss, (3, 4), run=_classes, second_order=False),
+    layer("KLDivLoss", nn.KLDivLoss, (3, 4), (3, 4), low=0.1, high=0.9),
+    layer("PoissonNLLLoss", lambda: nn.PoissonNLLLoss(full=True), (3, 4), (3, 4), low=0.1, high=3.0),
+    layer("GaussianNLLLoss", lambda: nn.GaussianNLLLoss(full=True), (3, 4), (3, 4), (3, 1), low=0.2, high=2.0),
+    layer("HingeEmbeddingLoss", nn.HingeEmbeddingLoss, (4,), run=_signed, second_order=False),
+    layer("SoftMarginLoss", nn.SoftMarginLoss, (4,), run=_signed),
+    layer("MultiLabelMarginLoss", nn.MultiLabelMarginLoss, (2, 3),
+          run=lambda net, x: net(x, index(x, [[2, -1, 0], [1, 0, -1]])), second_order=False),
+    layer("MultiLabelSoftMarginLoss", nn.MultiLabelSoftMarginLoss, (3, 4), (3, 4), low=0.1, high=0.9),
+    layer("MultiMarginLoss", lambda: nn.MultiMarginLoss(p=2), (3, 4), run=_classes),
+    layer("MarginRankingLoss", nn.MarginRankingLoss, (4,), (4,), run=_signed, second_order=False),
+    layer("CosineEmbeddingLoss", nn.CosineEmbeddingLoss, (4, 3), (4, 3), run=_signed),
+    layer("TripletMarginLoss", lambda: nn.TripletMarginLoss(swap=True), (4, 3), (4, 3), (4, 3)),
+    layer("TripletMarginWithDistanceLoss", nn.TripletMarginWithDistanceLoss, (4, 3), (4, 3), (4, 3)),
+    layer("CosineSimilarity", nn.CosineSimilarity, (4, 3), (4, 3)),
+    layer("PairwiseDistance", lambda: nn.PairwiseDistance(3.0), (4, 3), (4, 3)),
 )  # fmt: skip

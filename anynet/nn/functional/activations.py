@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from anynet import dtypes, random
+from anynet.ops import elementwise as e
 from anynet.ops import neural
 from anynet.ops.elementwise import tanh
+from anynet.ops.manipulation import reshape
 from anynet.ops.neural import gelu, relu, sigmoid, silu
+from anynet.tensor import unwrap, wrap
+from anynet_backends import backend_of
 
 __all__ = [
-    "elu", "gelu", "leaky_relu", "log_softmax", "logsumexp", "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
+    "celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_softmax",
+    "logsigmoid", "logsumexp", "mish", "prelu", "relu", "relu6", "rrelu", "selu", "sigmoid", "silu", "softmax", "softmin",
+    "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold",
 ]  # fmt: skip
 
 
@@ -46,3 +53,130 @@ def log_softmax(input: Any, dim: int = -1) -> Any:
 def logsumexp(input: Any, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Any:
     """ln Σ eˣ along `dim` (None: all), computed without overflow."""
     return neural.logsumexp(input, axis=dim, keepdims=keepdim)
+
+
+def softmin(input: Any, dim: int = -1) -> Any:
+    """softmax(−x) along `dim`."""
+    return neural.softmax(-input, axis=dim)
+
+
+def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
+    """x, but not below `min_val` nor above `max_val`; the gradient is 0 at the bounds and beyond."""
+    if not min_val < max_val:
+        msg = f"hardtanh: min_val is less than max_val, got {min_val} and {max_val}"
+        raise ValueError(msg)
+    return e.where(input <= min_val, float(min_val), e.where(input >= max_val, float(max_val), input))
+
+
+def relu6(input: Any) -> Any:
+    """min(max(x, 0), 6) (Krizhevsky 2010)."""
+    return hardtanh(input, 0.0, 6.0)
+
+
+def hardsigmoid(input: Any) -> Any:
+    """x/6 + ½ between −3 and 3, else 0 or 1: a sigmoid of straight lines."""
+    return hardtanh(input, -3.0, 3.0) / 6.0 + 0.5
+
+
+def hardswish(input: Any) -> Any:
+    """x · hardsigmoid(x): 0 below −3, x above 3, between them x (x + 3) / 6 (Howard et al. 2019)."""
+    return e.where(input < -3.0, 0.0, e.where(input < 3.0, input * (input + 3.0) / 6.0, input))
+
+
+def hardshrink(input: Any, lambd: float = 0.5) -> Any:
+    """x where |x| > λ, else 0."""
+    return e.where(e.logical_and(input >= -lambd, input <= lambd), 0.0, input)
+
+
+def softshrink(input: Any, lambd: float = 0.5) -> Any:
+    """x moved by λ towards 0, at most to 0: the proximal map of λ |x|."""
+    if lambd < 0:
+        msg = f"softshrink: lambd is not negative, got {lambd}"
+        raise ValueError(msg)
+    return e.where(input > lambd, input - lambd, e.where(input < -lambd, input + lambd, input * 0.0))
+
+
+def tanhshrink(input: Any) -> Any:
+    """x − tanh x."""
+    return input - tanh(input)
+
+
+def softsign(input: Any) -> Any:
+    """x / (1 + |x|)."""
+    return input / (1.0 + e.abs(input))
+
+
+def logsigmoid(input: Any) -> Any:
+    """ln σ(x) = min(x, 0) − ln(1 + e^{−|x|}), without overflow."""
+    return -neural.softplus(-input, beta=1.0, threshold=float("inf"))
+
+
+def mish(input: Any) -> Any:
+    """x tanh(ln(1 + eˣ)) (Misra 2019)."""
+    return input * tanh(neural.softplus(input))
+
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
+
+def selu(input: Any) -> Any:
+    """λ x where x > 0, else λ α (eˣ − 1), with λ and α that keep mean 0 and variance 1 (Klambauer et al. 2017)."""
+    return neural.elu(input, alpha=_SELU_ALPHA) * _SELU_SCALE
+
+
+def celu(input: Any, alpha: float = 1.0) -> Any:
+    """x where x > 0, else α (e^{x/α} − 1) (Barron 2017)."""
+    if alpha == 0:
+        msg = "celu: alpha is not 0"
+        raise ValueError(msg)
+    return neural.elu(input / alpha, alpha=1.0) * alpha
+
+
+def threshold(input: Any, threshold: float, value: float) -> Any:
+    """x where x > threshold, else `value`."""
+    return e.where(input > threshold, input, float(value))
+
+
+def glu(input: Any, dim: int = -1) -> Any:
+    """a σ(b), a and b the halves of x along `dim` (Dauphin et al. 2017)."""
+    n = input.shape[dim]
+    if n % 2:
+        msg = f"glu: the axis {dim} is cut into halves, but has {n} elements"
+        raise ValueError(msg)
+    lead = (slice(None),) * (dim % len(input.shape))
+    rest = (slice(None),) * (len(input.shape) - len(lead) - 1)
+    return input[(*lead, slice(0, n // 2), *rest)] * sigmoid(input[(*lead, slice(n // 2, n), *rest)])
+
+
+def prelu(input: Any, weight: Any) -> Any:
+    """x where x > 0, else w x; `weight` holds one number, or one for each channel (axis 1) (He et al. 2015)."""
+    n = weight.shape[0] if len(weight.shape) else 1
+    ndim = len(input.shape)
+    channels = input.shape[1] if ndim > 1 else 1
+    if len(weight.shape) > 1 or n not in (1, channels):
+        msg = f"prelu: weight has shape {tuple(weight.shape)}, expected (1,) or ({channels},), one a channel"
+        raise ValueError(msg)
+    w = reshape(weight, (1, n, *(1,) * (ndim - 2)) if ndim > 1 else (n,) if ndim else ())
+    return e.where(input > 0.0, input, w * input)
+
+
+def rrelu(input: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Any:
+    """x where x ≥ 0, else a x, in training with a from U(lower, upper) for each element, else a the middle of the two
+    (Xu et al. 2015). The numbers come from the stream of dropout masks: the same on every backend."""
+    if not lower <= upper:
+        msg = f"rrelu: lower is at most upper, got {lower} and {upper}"
+        raise ValueError(msg)
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2)
+    plain = unwrap(input)
+    xp = backend_of(plain)
+    n = int(input.size) if hasattr(input, "size") else 1
+    seed, step = random.next_mask()
+    bits = random.mask_bits(xp, seed, step, n, xp.device_of(plain))
+    kind = dtypes.native(xp, dtypes.of(plain.dtype))
+    unit = (
+        xp.astype(xp.bitwise_right_shift(bits, xp.asarray(8, dtype=bits.dtype, device=bits.device)), kind)
+        * 2.0**-24
+    )
+    slope = wrap(xp.reshape(unit * (upper - lower) + lower, tuple(input.shape)))
+    return e.where(input >= 0.0, input, slope * input)

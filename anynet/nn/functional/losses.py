@@ -12,6 +12,8 @@ from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import DeviceError
 from anynet.autograd.vmap import each, is_batched
 from anynet.ops import elementwise as e
+from anynet.ops.creation import asarray
+from anynet.ops.indexing import take_along_axis
 from anynet.ops.manipulation import moveaxis, reshape
 from anynet.ops.neural import (
     binary_cross_entropy_,
@@ -20,6 +22,7 @@ from anynet.ops.neural import (
     log_softmax,
     logit_cross_entropy,
     nll_rows,
+    softplus,
     squared_error,
 )  # fmt: skip
 from anynet.ops.reductions import mean, sum
@@ -27,8 +30,11 @@ from anynet.tensor import to_plain, unwrap
 from anynet_backends import backend_of
 
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "l1_loss", "mse_loss",
-    "nll_loss", "smooth_l1_loss",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cosine_similarity",
+    "cross_entropy", "gaussian_nll_loss", "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "margin_ranking_loss",
+    "mse_loss", "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss", "nll_loss",
+    "pairwise_distance", "poisson_nll_loss", "smooth_l1_loss", "soft_margin_loss", "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
 ]  # fmt: skip
 
 
@@ -272,3 +278,287 @@ def binary_cross_entropy_with_logits(
         else logit_cross_entropy(input, target, pos_weight)
     )
     return _weighted(loss, weight, reduction)
+
+
+# ----- distances -----
+
+
+def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+    """x₁ · x₂ / (max(‖x₁‖, ε) max(‖x₂‖, ε)) along `dim`; the arguments are broadcast.
+
+    >>> import anynet as an
+    >>> an.nn.functional.cosine_similarity(an.asarray([[1.0, 0.0]]), an.asarray([[2.0, 0.0]]))
+    Tensor([1.])
+    """
+    first, second = sum(x1 * x1, axis=dim), sum(x2 * x2, axis=dim)
+    low = eps * eps
+    return sum(x1 * x2, axis=dim) / (e.sqrt(e.clip(first, low)) * e.sqrt(e.clip(second, low)))
+
+
+def _norm(d: Any, p: float, axis: int, keepdims: bool = False) -> Any:
+    if p == 2.0:
+        return e.sqrt(sum(d * d, axis=axis, keepdims=keepdims))
+    if p == 1.0:
+        return sum(e.abs(d), axis=axis, keepdims=keepdims)
+    if p == float("inf"):
+        from anynet.ops.reductions import max
+
+        return max(e.abs(d), axis=axis, keepdims=keepdims)
+    return sum(e.abs(d) ** p, axis=axis, keepdims=keepdims) ** (1.0 / p)
+
+
+def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
+    """‖x₁ − x₂ + ε‖_p over the last axis; the arguments are broadcast.
+
+    >>> import anynet as an
+    >>> an.nn.functional.pairwise_distance(an.asarray([0.0, 3.0]), an.asarray([4.0, 0.0]), eps=0.0).item()
+    5.0
+    """
+    return _norm(x1 - x2 + eps, float(p), -1, keepdim)
+
+
+# ----- probabilities -----
+
+
+def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
+    """The Kullback-Leibler divergence t (ln t − x) of probabilities t from logarithms of probabilities x, 0 where t is 0;
+    with `log_target` the target is a logarithm too: eᵗ (t − x). ``reduction="batchmean"`` is the sum over the length of
+    the first axis, the divergence of the definition; "mean" is over all elements."""
+    target = _target("kl_div", input, target)
+    if log_target:
+        loss = e.exp(target) * (target - input)
+    else:
+        positive = e.greater(target, 0.0)
+        loss = e.where(positive, target * (e.log(e.where(positive, target, 1.0)) - input), target * 0.0)
+    if reduction == "batchmean":
+        return sum(loss) / (input.shape[0] if len(input.shape) else 1)
+    return _reduce(loss, reduction)
+
+
+def poisson_nll_loss(
+    input: Any,
+    target: Any,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: str = "mean",
+) -> Any:
+    """−ln P(t) of a Poisson variable with rate eˣ (or x with ``log_input=False``), without ln t!; with `full` Stirling's
+    approximation of it, t ln t − t + ½ ln 2πt, is added where t > 1."""
+    target = _target("poisson_nll_loss", input, target)
+    loss = e.exp(input) - target * input if log_input else input - target * e.log(input + eps)
+    if full:
+        large = e.greater(target, 1.0)
+        t = e.where(large, target, 1.0)
+        loss = loss + e.where(large, t * e.log(t) - t + 0.5 * e.log(6.283185307179586 * t), t * 0.0)
+    return _reduce(loss, reduction)
+
+
+def gaussian_nll_loss(
+    input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Any:
+    """½ (ln σ² + (x − t)² / σ²), σ² = max(var, ε); with `full` ½ ln 2π is added. `var` has the shape of x, or 1 or
+    nothing in place of the last axis. The gradient of `var` is that of the formula, also where ε holds (Nix, Weigend
+    1994)."""
+    target = _target("gaussian_nll_loss", input, target)
+    shape = tuple(input.shape)
+    if not hasattr(var, "shape"):
+        var = asarray(var, dtype=dtypes.of(unwrap(input).dtype), device=_device(input))
+    if tuple(var.shape) != shape:
+        if tuple(var.shape) == shape[:-1]:
+            var = reshape(var, (*shape[:-1], 1))
+        elif tuple(var.shape) not in ((*shape[:-1], 1), ()):
+            msg = f"gaussian_nll_loss: var has shape {tuple(var.shape)}, expected {shape}, {(*shape[:-1], 1)} or {shape[:-1]}"
+            raise ValueError(msg)
+    if _readable(unwrap(var)) and bool(backend_of(unwrap(var)).any(unwrap(var) < 0)):
+        msg = "gaussian_nll_loss: var has negative entries"
+        raise ValueError(msg)
+    lift = e.where(e.less(var, eps), eps - (var.detach() if hasattr(var, "detach") else var), var * 0.0)
+    var = var + (lift.detach() if hasattr(lift, "detach") else lift)
+    loss = 0.5 * (e.log(var) + (input - target) ** 2 / var)
+    return _reduce(loss + 0.9189385332046727 if full else loss, reduction)
+
+
+# ----- margins -----
+
+
+def _above(x: Any) -> Any:
+    """max(x, 0) with gradient 1 at 0, as PyTorch's clamp_min: a subgradient."""
+    return e.where(e.greater_equal(x, 0.0), x, x * 0.0)
+
+
+def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Any:
+    """x where t = 1, max(0, margin − x) where t = −1."""
+    target = _target("hinge_embedding_loss", input, target)
+    zero = input * 0.0
+    apart = e.where(e.not_equal(target, 1.0), _above(margin - input), zero)
+    return _reduce(apart + e.where(e.not_equal(target, -1.0), input, zero), reduction)
+
+
+def soft_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """ln(1 + e^{−t x}), t = ±1."""
+    target = _target("soft_margin_loss", input, target)
+    return _reduce(softplus(-target * input, threshold=float("inf")), reduction)
+
+
+def margin_ranking_loss(
+    input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean"
+) -> Any:
+    """max(0, −t (x₁ − x₂) + margin): t = 1 says that x₁ is to be larger."""
+    target = _target("margin_ranking_loss", input1, target)
+    return _reduce(
+        _above(-target * (input1 - _target("margin_ranking_loss", input1, input2)) + margin), reduction
+    )
+
+
+def cosine_embedding_loss(
+    input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean"
+) -> Any:
+    """1 − cos(x₁, x₂) where t = 1, max(0, cos(x₁, x₂) − margin) where t = −1: x (n, d), t (n,), or x (d,), t ()."""
+    if len(input1.shape) not in (1, 2) or tuple(input1.shape) != tuple(input2.shape):
+        msg = (
+            f"cosine_embedding_loss: the inputs have shapes {tuple(input1.shape)} and {tuple(input2.shape)}, expected two "
+            "of the same shape (n, d) or (d,)"
+        )
+        raise ValueError(msg)
+    tiny = 1e-12  # as in PyTorch, added to the squared lengths
+    dot = sum(input1 * input2, axis=-1)
+    lengths = (sum(input1 * input1, axis=-1) + tiny) * (sum(input2 * input2, axis=-1) + tiny)
+    cosine = dot / e.sqrt(lengths)
+    target = _target("cosine_embedding_loss", cosine, target)
+    zero = cosine * 0.0
+    near = e.where(e.equal(target, 1.0), 1.0 - cosine, zero)
+    return _reduce(near + e.where(e.equal(target, -1.0), _above(cosine - margin), zero), reduction)
+
+
+def _class_indices(name: str, input: Any, target: Any) -> tuple[Any, Any]:
+    """Rows of scores and the index of each row's class, checked."""
+    rows = reshape(input, (1, -1)) if len(input.shape) == 1 else input
+    index = to_plain(target, device=_device(input))
+    xp = backend_of(index)
+    if len(rows.shape) != 2 or tuple(index.shape) != (() if len(input.shape) == 1 else rows.shape[:1]):
+        if not (len(input.shape) == 1 and tuple(index.shape) == (1,)):
+            msg = f"{name}: input has shape {tuple(input.shape)}, target {tuple(index.shape)}; expected (n, classes) and (n,)"
+            raise ValueError(msg)
+    index = xp.reshape(index, (rows.shape[0], 1))
+    if not xp.isdtype(index.dtype, "integral"):
+        msg = f"{name}: the target holds class indices, got {index.dtype}"
+        raise TypeError(msg)
+    if _readable(index) and bool(xp.any((index < 0) | (index >= rows.shape[1]))):
+        msg = f"{name}: the target has a class outside of 0 … {rows.shape[1] - 1}"
+        raise IndexError(msg)
+    return rows, index
+
+
+def multi_margin_loss(
+    input: Any,
+    target: Any,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Any = None,
+    reduction: str = "mean",
+) -> Any:
+    """Σ_{j ≠ t} w_t max(0, margin − x_t + x_j)ᵖ / classes: the hinge loss of several classes; x (n, classes) or (classes,),
+    t (n,) or () (Crammer, Singer 2001)."""
+    if p not in (1, 2):
+        msg = f"multi_margin_loss: p is 1 or 2, got {p}"
+        raise ValueError(msg)
+    rows, index = _class_indices("multi_margin_loss", input, target)
+    xp = backend_of(index)
+    classes = rows.shape[1]
+    weight = _class_weight("multi_margin_loss", weight, input, classes)
+    own = take_along_axis(rows, index, axis=1)
+    gap = _above(margin - own + rows)
+    if p == 2:
+        gap = gap * gap
+    if weight is not None:
+        gap = gap * xp.reshape(xp.take(weight, xp.reshape(index, (-1,)), axis=0), (-1, 1))
+    places = xp.reshape(xp.arange(classes, dtype=index.dtype, device=index.device), (1, classes))
+    other = xp.astype(xp.not_equal(places, index), dtypes.native(xp, dtypes.of(unwrap(rows).dtype)))
+    loss = sum(gap * other, axis=1) / classes
+    return _reduce(loss if len(input.shape) == 2 else reshape(loss, ()), reduction)
+
+
+def multilabel_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """Σ max(0, 1 − (x_i − x_j)) / classes over the classes i that a row of `target` lists (up to the first −1) and the
+    classes j that it does not: x and t (n, classes) or (classes,)."""
+    index = to_plain(target, device=_device(input))
+    xp = backend_of(index)
+    if tuple(input.shape) != tuple(index.shape) or len(input.shape) not in (1, 2):
+        msg = (
+            f"multilabel_margin_loss: input has shape {tuple(input.shape)}, target {tuple(index.shape)}; expected two of "
+            "the same shape (n, classes) or (classes,)"
+        )
+        raise ValueError(msg)
+    if not xp.isdtype(index.dtype, "integral"):
+        msg = f"multilabel_margin_loss: the target holds class indices, got {index.dtype}"
+        raise TypeError(msg)
+    single = len(input.shape) == 1
+    rows = reshape(input, (1, -1)) if single else input
+    n, classes = rows.shape
+    index = xp.reshape(index, (n, classes))
+    kind = dtypes.native(xp, dtypes.of(unwrap(rows).dtype))
+    ended = xp.cumulative_sum(xp.astype(index < 0, xp.int64), axis=1) > 0
+    listed = xp.astype(xp.logical_not(ended), kind)
+    index = xp.where(ended, xp.zeros_like(index), index)
+    if _readable(index) and bool(xp.any(index >= classes)):
+        msg = f"multilabel_margin_loss: the target has a class outside of 0 … {classes - 1}"
+        raise IndexError(msg)
+    places = xp.reshape(xp.arange(classes, dtype=index.dtype, device=index.device), (1, 1, classes))
+    hit = xp.astype(xp.equal(xp.expand_dims(index, axis=2), places), kind) * xp.expand_dims(listed, axis=2)
+    among = xp.max(hit, axis=1) if classes else xp.zeros((n, 0), dtype=kind, device=index.device)
+    own = take_along_axis(rows, index, axis=1)
+    gap = _above(1.0 - (reshape(own, (n, classes, 1)) - reshape(rows, (n, 1, classes))))
+    both = xp.expand_dims(listed, axis=2) * xp.expand_dims(1.0 - among, axis=1)
+    loss = sum(gap * both, axis=(1, 2)) / (classes or 1)
+    return _reduce(reshape(loss, ()) if single else loss, reduction)
+
+
+def multilabel_soft_margin_loss(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
+    """−Σ w (t ln σ(x) + (1 − t) ln σ(−x)) / classes over the last axis, t of 0 and 1."""
+    target = _target("multilabel_soft_margin_loss", input, target)
+    loss = target * softplus(-input, threshold=float("inf")) + (1 - target) * softplus(
+        input, threshold=float("inf")
+    )
+    if weight is not None:
+        loss = loss * weight
+    return _reduce(mean(loss, axis=-1), reduction)
+
+
+def triplet_margin_loss(
+    anchor: Any,
+    positive: Any,
+    negative: Any,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Any:
+    """max(0, d(a, p) − d(a, n) + margin), d the `pairwise_distance`; with `swap` the smaller of d(a, n) and d(p, n)
+    (Balntas et al. 2016)."""
+    return triplet_margin_with_distance_loss(
+        anchor, positive, negative, distance_function=lambda x, y: pairwise_distance(x, y, p, eps), margin=margin,
+        swap=swap, reduction=reduction,
+    )  # fmt: skip
+
+
+def triplet_margin_with_distance_loss(
+    anchor: Any,
+    positive: Any,
+    negative: Any,
+    *,
+    distance_function: Any = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Any:
+    """max(0, d(a, p) − d(a, n) + margin) with a distance of one's own, `pairwise_distance` unless given."""
+    if not margin > 0:
+        msg = f"triplet_margin_loss: margin is positive, got {margin}"
+        raise ValueError(msg)
+    distance = pairwise_distance if distance_function is None else distance_function
+    far = distance(anchor, negative)
+    if swap:
+        far = e.minimum(far, distance(positive, negative))
+    return _reduce(_above(distance(anchor, positive) - far + margin), reduction)

@@ -1,0 +1,337 @@
+"""Activations as modules; the formulas stand in `anynet.nn.functional.activations`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from anynet.nn import functional as F
+from anynet.nn.module import Module, ShapeError
+from anynet.ops import creation
+from anynet.tensor import Parameter
+
+__all__ = [
+    "CELU", "GLU", "SELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LogSigmoid", "Mish", "PReLU", "RReLU",
+    "ReLU6", "Softmax2d", "Softmin", "Softshrink", "Softsign", "Tanhshrink", "Threshold",
+]  # fmt: skip
+
+
+class _Activation(Module):
+    """A function of one array; `_options` names its arguments, `_shown` those in its repr."""
+
+    _shown: ClassVar[tuple[str, ...]] = ()
+    inplace = False
+
+    def extra_repr(self) -> str:
+        parts = [f"{name}={getattr(self, name)}" for name in self._shown]
+        return ", ".join([*parts, *(["inplace=True"] if self.inplace else [])])
+
+
+class Hardtanh(_Activation):
+    """x, but not below `min_val` nor above `max_val`. `inplace` is accepted and changes nothing.
+
+    >>> import anynet as an
+    >>> an.nn.Hardtanh()(an.asarray([-2.0, 0.5, 2.0]))
+    Tensor([-1. ,  0.5,  1. ])
+    """
+
+    _shown = ("min_val", "max_val")
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+        if not min_val < max_val:
+            msg = f"Hardtanh: min_val is less than max_val, got {min_val} and {max_val}"
+            raise ValueError(msg)
+        self.min_val, self.max_val, self.inplace = min_val, max_val, inplace
+
+    def forward(self, x: Any) -> Any:
+        """clip x"""
+        return F.hardtanh(x, self.min_val, self.max_val)
+
+
+class ReLU6(Hardtanh):
+    """min(max(x, 0), 6).
+
+    >>> import anynet as an
+    >>> an.nn.ReLU6()(an.asarray([-1.0, 3.0, 9.0]))
+    Tensor([0., 3., 6.])
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(0.0, 6.0, inplace)
+
+    def extra_repr(self) -> str:
+        return "inplace=True" if self.inplace else ""
+
+
+class Hardsigmoid(_Activation):
+    """x/6 + ½ between −3 and 3, else 0 or 1.
+
+    >>> import anynet as an
+    >>> an.nn.Hardsigmoid()(an.asarray([-4.0, 0.0, 4.0]))
+    Tensor([0. , 0.5, 1. ])
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        self.inplace = inplace
+
+    def forward(self, x: Any) -> Any:
+        """hardsigmoid(x)"""
+        return F.hardsigmoid(x)
+
+
+class Hardswish(_Activation):
+    """x · hardsigmoid(x).
+
+    >>> import anynet as an
+    >>> an.nn.Hardswish()(an.asarray([-4.0, 0.0, 4.0]))
+    Tensor([0., 0., 4.])
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        self.inplace = inplace
+
+    def forward(self, x: Any) -> Any:
+        """hardswish(x)"""
+        return F.hardswish(x)
+
+
+class Hardshrink(_Activation):
+    """x where |x| > λ, else 0.
+
+    >>> import anynet as an
+    >>> an.nn.Hardshrink()(an.asarray([-1.0, 0.2, 1.0]))
+    Tensor([-1.,  0.,  1.])
+    """
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        self.lambd = lambd
+
+    def forward(self, x: Any) -> Any:
+        """hardshrink(x)"""
+        return F.hardshrink(x, self.lambd)
+
+    def extra_repr(self) -> str:
+        return f"{self.lambd}"
+
+
+class Softshrink(_Activation):
+    """x moved by λ towards 0, at most to 0.
+
+    >>> import anynet as an
+    >>> an.nn.Softshrink()(an.asarray([-1.0, 0.2, 1.0]))
+    Tensor([-0.5,  0. ,  0.5])
+    """
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        if lambd < 0:
+            msg = f"Softshrink: lambd is not negative, got {lambd}"
+            raise ValueError(msg)
+        self.lambd = lambd
+
+    def forward(self, x: Any) -> Any:
+        """softshrink(x)"""
+        return F.softshrink(x, self.lambd)
+
+    def extra_repr(self) -> str:
+        return f"{self.lambd}"
+
+
+class Tanhshrink(_Activation):
+    """x − tanh x.
+
+    >>> import anynet as an
+    >>> an.nn.Tanhshrink()(an.zeros(1))
+    Tensor([0.])
+    """
+
+    def forward(self, x: Any) -> Any:
+        """x − tanh x"""
+        return F.tanhshrink(x)
+
+
+class Softsign(_Activation):
+    """x / (1 + |x|).
+
+    >>> import anynet as an
+    >>> an.nn.Softsign()(an.asarray([-1.0, 1.0]))
+    Tensor([-0.5,  0.5])
+    """
+
+    def forward(self, x: Any) -> Any:
+        """x / (1 + |x|)"""
+        return F.softsign(x)
+
+
+class LogSigmoid(_Activation):
+    """ln σ(x), without overflow.
+
+    >>> import anynet as an
+    >>> an.nn.LogSigmoid()(an.asarray([-1e4]))
+    Tensor([-10000.])
+    """
+
+    def forward(self, x: Any) -> Any:
+        """ln σ(x)"""
+        return F.logsigmoid(x)
+
+
+class Mish(_Activation):
+    """x tanh(ln(1 + eˣ)).
+
+    >>> import anynet as an
+    >>> an.nn.Mish()(an.zeros(1))
+    Tensor([0.])
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        self.inplace = inplace
+
+    def forward(self, x: Any) -> Any:
+        """x tanh(softplus(x))"""
+        return F.mish(x)
+
+
+class SELU(_Activation):
+    """λ x where x > 0, else λ α (eˣ − 1), with λ ≈ 1.0507 and α ≈ 1.6733, which keep mean 0 and variance 1.
+
+    >>> import anynet as an
+    >>> round(an.nn.SELU()(an.ones(())).item(), 4)
+    1.0507
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        self.inplace = inplace
+
+    def forward(self, x: Any) -> Any:
+        """selu(x)"""
+        return F.selu(x)
+
+
+class CELU(_Activation):
+    """x where x > 0, else α (e^{x/α} − 1).
+
+    >>> import anynet as an
+    >>> an.nn.CELU()(an.asarray([0.0, 2.0]))
+    Tensor([0., 2.])
+    """
+
+    _shown = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        self.alpha, self.inplace = alpha, inplace
+
+    def forward(self, x: Any) -> Any:
+        """celu(x)"""
+        return F.celu(x, self.alpha)
+
+
+class Threshold(_Activation):
+    """x where x > threshold, else `value`.
+
+    >>> import anynet as an
+    >>> an.nn.Threshold(1.0, 20.0)(an.asarray([0.0, 2.0]))
+    Tensor([20.,  2.])
+    """
+
+    _shown = ("threshold", "value")
+
+    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
+        self.threshold, self.value, self.inplace = threshold, value, inplace
+
+    def forward(self, x: Any) -> Any:
+        """x or `value`"""
+        return F.threshold(x, self.threshold, self.value)
+
+
+class GLU(_Activation):
+    """a σ(b), a and b the halves of x along `dim`.
+
+    >>> import anynet as an
+    >>> an.nn.GLU()(an.asarray([2.0, 0.0]))
+    Tensor([1.])
+    """
+
+    _shown = ("dim",)
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+    def forward(self, x: Any) -> Any:
+        """a σ(b)"""
+        return F.glu(x, self.dim)
+
+
+class PReLU(_Activation):
+    """x where x > 0, else w x; the parameter `weight` holds one number, or one for each channel.
+
+    >>> import anynet as an
+    >>> an.nn.PReLU()(an.asarray([-1.0, 1.0])).tolist()
+    [-0.25, 1.0]
+    """
+
+    _shown = ("num_parameters",)
+
+    def __init__(
+        self, num_parameters: int = 1, init: float = 0.25, device: str | None = None, dtype: Any = None
+    ) -> None:
+        self.num_parameters, self.init = num_parameters, init
+        self.weight = Parameter(creation.full(num_parameters, float(init), device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """All slopes as at first."""
+        self.weight.assign_(creation.full_like(self.weight.detach(), self.init))
+
+    def forward(self, x: Any) -> Any:
+        """prelu(x)"""
+        return F.prelu(x, self.weight)
+
+
+class RReLU(_Activation):
+    """x where x ≥ 0, else a x: in training a from U(lower, upper) for each element, else their middle.
+
+    >>> import anynet as an
+    >>> an.nn.RReLU(0.1, 0.3).eval()(an.asarray([-1.0, 1.0])).tolist()
+    [-0.20000000298023224, 1.0]
+    """
+
+    _shown = ("lower", "upper")
+
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
+        self.lower, self.upper, self.inplace = lower, upper, inplace
+
+    def forward(self, x: Any) -> Any:
+        """rrelu(x)"""
+        return F.rrelu(x, self.lower, self.upper, self.training)
+
+
+class Softmin(_Activation):
+    """softmax(−x) along `dim`.
+
+    >>> import anynet as an
+    >>> an.nn.Softmin(0)(an.zeros(2))
+    Tensor([0.5, 0.5])
+    """
+
+    _shown = ("dim",)
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+    def forward(self, x: Any) -> Any:
+        """softmin(x)"""
+        return F.softmin(x, self.dim)
+
+
+class Softmax2d(_Activation):
+    """softmax over the channels of (n, c, h, w) or (c, h, w).
+
+    >>> import anynet as an
+    >>> an.nn.Softmax2d()(an.zeros((1, 2, 1, 1))).tolist()
+    [[[[0.5]], [[0.5]]]]
+    """
+
+    def forward(self, x: Any) -> Any:
+        """softmax(x)"""
+        if len(x.shape) not in (3, 4):
+            msg = f"got {tuple(x.shape)}: expected 4 axes (batch, channels, height, width), or 3 without the batch"
+            raise ShapeError(msg)
+        return F.softmax(x, -3)

@@ -1,0 +1,159 @@
+"""Losses of margins and of distributions, distances: values and gradients as PyTorch's."""
+
+import numpy as np
+import pytest
+
+import anynet as an
+
+torch = pytest.importorskip("torch")
+nn, T, F = an.nn, torch.nn, an.nn.functional
+rng = np.random.default_rng(0)
+
+
+def x(*shape, scale=1.0):
+    return rng.normal(size=shape) * scale
+
+
+def p(*shape):
+    a = rng.uniform(0.1, 1.0, shape)
+    return a / a.sum(-1, keepdims=True)
+
+
+def signs(*shape):
+    return np.where(rng.uniform(size=shape) < 0.5, -1.0, 1.0)
+
+
+def labels(*rows):
+    return np.asarray(rows)
+
+
+# name, options, floating arguments (with gradients), others
+CASES = [
+    ("KLDivLoss", {}, [np.log(p(5, 4))], [p(5, 4)]),
+    ("KLDivLoss", {"log_target": True}, [np.log(p(5, 4)), np.log(p(5, 4))], []),
+    (
+        "KLDivLoss",
+        {"reduction": "batchmean"},
+        [np.log(p(5, 4))],
+        [np.where(rng.uniform(size=(5, 4)) < 0.5, 0, p(5, 4))],
+    ),
+    ("PoissonNLLLoss", {}, [x(5, 4), np.abs(x(5, 4, scale=3))], []),
+    ("PoissonNLLLoss", {"log_input": False, "full": True}, [np.abs(x(5, 4))], [np.abs(x(5, 4, scale=3))]),
+    ("PoissonNLLLoss", {"full": True}, [x(5, 4, scale=5)], [np.abs(x(5, 4, scale=3))]),
+    ("GaussianNLLLoss", {}, [x(5, 4), x(5, 4), np.abs(x(5, 4))], []),
+    ("GaussianNLLLoss", {"full": True}, [x(5, 4), x(5, 4), np.abs(x(5, 1))], []),
+    ("GaussianNLLLoss", {"eps": 0.5}, [x(5, 4), x(5, 4), np.abs(x(5))], []),
+    ("HingeEmbeddingLoss", {}, [x(5, 4)], [signs(5, 4)]),
+    ("HingeEmbeddingLoss", {"margin": 0.3}, [x(7)], [signs(7)]),
+    ("SoftMarginLoss", {}, [x(5, 4, scale=100)], [signs(5, 4)]),
+    ("MultiLabelMarginLoss", {}, [x(3, 4)], [labels([3, 0, -1, 1], [1, -1, 2, 3], [-1, 0, 0, 0])]),
+    ("MultiLabelMarginLoss", {}, [x(4)], [labels([0, 1, 2, 3])[0]]),
+    ("MultiLabelSoftMarginLoss", {}, [x(3, 4, scale=50)], [rng.integers(0, 2, (3, 4)).astype(float)]),
+    ("MultiLabelSoftMarginLoss", {"weight": p(4)}, [x(3, 4)], [rng.integers(0, 2, (3, 4)).astype(float)]),
+    ("MultiMarginLoss", {}, [x(5, 3)], [labels(0, 2, 1, 1, 0)]),
+    ("MultiMarginLoss", {"p": 2, "margin": 0.4}, [x(5, 3)], [labels(0, 2, 1, 1, 0)]),
+    ("MultiMarginLoss", {"weight": p(3)}, [x(5, 3)], [labels(0, 2, 1, 1, 0)]),
+    ("MultiMarginLoss", {"weight": p(3), "p": 2}, [x(3)], [np.asarray(1)]),
+    ("MarginRankingLoss", {}, [x(6), x(6)], [signs(6)]),
+    ("MarginRankingLoss", {"margin": 0.5}, [x(3, 2), x(3, 2)], [signs(3, 2)]),
+    ("CosineEmbeddingLoss", {}, [x(6, 4), x(6, 4)], [signs(6)]),
+    ("CosineEmbeddingLoss", {"margin": 0.3}, [x(4), x(4)], [np.asarray(-1.0)]),
+    ("TripletMarginLoss", {}, [x(6, 4), x(6, 4), x(6, 4)], []),
+    ("TripletMarginLoss", {"p": 1.0, "swap": True}, [x(6, 4), x(6, 4), x(6, 4)], []),
+    ("TripletMarginLoss", {"p": 3.0, "margin": 0.2, "eps": 1e-3}, [x(4), x(4), x(4)], []),
+    ("TripletMarginWithDistanceLoss", {"swap": True}, [x(6, 4), x(6, 4), x(6, 4)], []),
+]
+
+
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning")
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(("name", "options", "arrays", "others"), CASES, ids=lambda v: str(v)[:30])
+def test_as_pytorch(name, options, arrays, others, reduction):
+    options = {"reduction": reduction} | options
+    theirs = {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+    ours = {k: an.asarray(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+    a = [an.asarray(v, requires_grad=True) for v in arrays]
+    t = [torch.tensor(v, requires_grad=True) for v in arrays]
+    y = getattr(nn, name)(**ours)(*a, *map(an.asarray, others))
+    u = getattr(T, name)(**theirs)(*t, *map(torch.tensor, others))
+    assert y.shape == tuple(u.shape)
+    np.testing.assert_allclose(y.numpy(), u.detach().numpy(), rtol=1e-9, atol=1e-12)
+    weights = rng.uniform(0.5, 1.5, y.shape)
+    an.sum(y * an.asarray(weights)).backward()
+    (u * torch.tensor(weights)).sum().backward()
+    for mine, other in zip(a, t, strict=True):
+        np.testing.assert_allclose(mine.grad.numpy(), other.grad.numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "options", "arrays", "others"), CASES, ids=lambda v: str(v)[:30])
+def test_second_order(name, options, arrays, others):
+    if name == "GaussianNLLLoss" and "eps" in options:
+        return  # its gradient passes through the bound by definition
+    options = {k: an.asarray(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+    loss = getattr(nn, name)(**options)
+    inputs = [an.asarray(np.clip(v, -3, 3), requires_grad=True) for v in arrays]
+    rest = [an.asarray(v) for v in others]
+    assert an.gradcheck(lambda *v: loss(*v, *rest), inputs)
+    assert an.gradgradcheck(
+        lambda *v: loss(*(i * i + i for i in v), *rest) if name != "GaussianNLLLoss" else loss(*v), inputs
+    )
+
+
+@pytest.mark.parametrize("device", ["cpu", "strict:device1", "torch:cpu"])
+def test_on_every_backend(device):
+    for name, options, arrays, others in CASES:
+        options = {
+            k: an.asarray(v, device=device) if isinstance(v, np.ndarray) else v for k, v in options.items()
+        }
+        y = getattr(nn, name)(**options)(*(an.asarray(v, device=device) for v in (*arrays, *others)))
+        reference = getattr(nn, name)(
+            **{k: v.to("cpu") if isinstance(v, an.Tensor) else v for k, v in options.items()}
+        )(*map(an.asarray, (*arrays, *others)))
+        assert y.device == device
+        np.testing.assert_allclose(y.numpy(), reference.numpy(), rtol=1e-10)
+
+
+def test_distances():
+    a, b = x(5, 4, 3), x(5, 4, 3)
+    for dim in (0, 1, -1):
+        got = nn.CosineSimilarity(dim)(an.asarray(a), an.asarray(b))
+        np.testing.assert_allclose(
+            got.numpy(), T.CosineSimilarity(dim)(torch.tensor(a), torch.tensor(b)).numpy(), rtol=1e-12
+        )
+    zero = F.cosine_similarity(an.zeros((1, 3)), an.ones((1, 3)))
+    assert zero.numpy().tolist() == [0.0]
+    for power in (1.0, 2.0, 3.0, float("inf")):
+        for keep in (False, True):
+            got = nn.PairwiseDistance(power, keepdim=keep)(an.asarray(a), an.asarray(b))
+            want = T.PairwiseDistance(power, keepdim=keep)(torch.tensor(a), torch.tensor(b))
+            np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-12)
+
+
+def test_refusals():
+    one = an.ones((2, 3))
+    for make, error, message in (
+        (lambda: nn.KLDivLoss("batch"), ValueError, "reduction is"),
+        (lambda: nn.MultiMarginLoss(p=3), ValueError, "p is 1 or 2"),
+        (lambda: F.multi_margin_loss(one, an.asarray([0, 1]), p=3), ValueError, "p is 1 or 2"),
+        (lambda: F.multi_margin_loss(one, an.asarray([0, 3])), IndexError, "outside of 0 … 2"),
+        (lambda: F.multi_margin_loss(one, an.asarray([0.0, 1.0])), TypeError, "class indices"),
+        (
+            lambda: F.multi_margin_loss(one, an.asarray([0, 1, 1])),
+            ValueError,
+            r"expected \(n, classes\) and \(n,\)",
+        ),
+        (lambda: F.multilabel_margin_loss(one, an.asarray([0, 1])), ValueError, "of the same shape"),
+        (lambda: F.multilabel_margin_loss(one, an.asarray([[0, 1, 7]] * 2)), IndexError, "outside of 0 … 2"),
+        (lambda: F.multilabel_margin_loss(one, one), TypeError, "class indices"),
+        (lambda: nn.TripletMarginLoss(margin=0.0), ValueError, "margin is positive"),
+        (lambda: nn.TripletMarginWithDistanceLoss(margin=-1.0), ValueError, "margin is positive"),
+        (lambda: F.triplet_margin_loss(one, one, one, margin=-1.0), ValueError, "margin is positive"),
+        (lambda: F.cosine_embedding_loss(one, an.ones(3), an.ones(2)), ValueError, "of the same shape"),
+        (lambda: F.gaussian_nll_loss(one, one, an.ones(7)), ValueError, r"var has shape \(7,\)"),
+        (lambda: F.gaussian_nll_loss(one, one, -one), ValueError, "negative entries"),
+        (lambda: nn.GaussianNLLLoss()(one, one), TypeError, "three arguments"),
+        (lambda: nn.MarginRankingLoss()(one, one), TypeError, "three arguments"),
+        (lambda: F.kl_div(one, an.ones(3)), ValueError, "nothing is broadcast"),
+    ):
+        with pytest.raises(error, match=message):
+            make()
