@@ -8,11 +8,13 @@ from anynet.nn.basic import *
 from anynet.nn.containers import *
 from anynet.nn.conv import *
 from anynet.nn.loss import *
+from anynet.nn.misc import *
 from anynet.nn.module import Module as Module
 from anynet.nn.module import ShapeError as ShapeError
 from anynet.nn.module import StateError as StateError
 from anynet.nn.module import functional_call as functional_call
 from anynet.nn.norm import *
+from anynet.nn.padding import *
 from anynet.nn.pooling import *
 from anynet.nn.rnn import *
 from anynet.tensor import Buffer as Buffer

@@ -12,7 +12,7 @@ from anynet.ops import convolution, creation
 from anynet.ops.convolution import same_padding, spread_option
 from anynet.tensor import Parameter
 
-__all__ = ["Conv1d", "Conv2d", "Conv3d"]
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
 Size = int | Sequence[int]
 
@@ -154,6 +154,134 @@ class Conv3d(_Conv):
     >>> import anynet as an
     >>> an.nn.Conv3d(1, 2, 3)(an.ones((1, 1, 5, 5, 5))).shape
     (1, 2, 3, 3, 3)
+    """
+
+    axes = 3
+
+
+class _ConvTranspose(Module):
+    axes: ClassVar[int]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Size = 1,
+        padding_mode: str = "zeros",
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        where, n = type(self).__name__, self.axes
+        if groups < 1 or in_channels % groups or out_channels % groups or min(in_channels, out_channels) < 1:
+            msg = (
+                f"{where}: in_channels and out_channels must be positive and divisible by groups, got {in_channels}, "
+                f"{out_channels} and groups={groups}"
+            )
+            raise ValueError(msg)
+        if padding_mode != "zeros":
+            msg = f"{where}: padding_mode must be 'zeros', got {padding_mode!r}"
+            raise ValueError(msg)
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size = spread_option(kernel_size, n, "kernel_size", where)
+        self.stride = spread_option(stride, n, "stride", where)
+        self.padding = spread_option(padding, n, "padding", where, 0)
+        self.output_padding = spread_option(output_padding, n, "output_padding", where, 0)
+        self.dilation = spread_option(dilation, n, "dilation", where)
+        shape = (in_channels, out_channels // groups, *self.kernel_size)
+        self.weight = Parameter(creation.empty(shape, device=device, dtype=dtype))
+        self.bias = Parameter(creation.empty(out_channels, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew, both from U(−b, b) with b = 1 / √(out_channels / groups · kernel)."""
+        bound = 1 / math.sqrt(math.prod(self.weight.shape[1:]))
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Any, output_size: Sequence[int] | None = None) -> Any:
+        """x (n, in_channels, *spatial), or without n → (n, out_channels, *out); `output_size` chooses among the sizes
+        that the stride leaves open, in place of `output_padding`."""
+        ndim = len(x.shape)
+        if ndim not in (self.axes + 1, self.axes + 2) or x.shape[ndim - self.axes - 1] != self.in_channels:
+            msg = (
+                f"got {tuple(x.shape)}: expected {self.axes + 2} axes (batch, channels, *spatial), or {self.axes + 1} "
+                f"without the batch, with {self.in_channels} channels"
+            )
+            raise ShapeError(msg)
+        extra = self.output_padding
+        if output_size is not None:
+            wanted = tuple(output_size)[-self.axes :]
+            least = tuple(
+                (size - 1) * s - 2 * p + d * (k - 1) + 1
+                for size, s, p, d, k in zip(
+                    x.shape[-self.axes :],
+                    self.stride,
+                    self.padding,
+                    self.dilation,
+                    self.kernel_size,
+                    strict=True,
+                )
+            )
+            extra = tuple(w - m for w, m in zip(wanted, least, strict=True))
+            if any(not 0 <= e < s for e, s in zip(extra, self.stride, strict=True)):
+                most = tuple(m + s - 1 for m, s in zip(least, self.stride, strict=True))
+                msg = f"{type(self).__name__}: output_size {wanted} is not between {least} and {most}"
+                raise ValueError(msg)
+        return convolution.conv_transpose(
+            x, self.weight, self.bias, stride=self.stride, padding=self.padding, output_padding=extra,
+            dilation=self.dilation, groups=self.groups, where=type(self).__name__,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        parts = [
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        ]
+        zeros, ones = (0,) * self.axes, (1,) * self.axes
+        parts += [f"padding={self.padding}"] if self.padding != zeros else []
+        parts += [f"dilation={self.dilation}"] if self.dilation != ones else []
+        parts += [f"output_padding={self.output_padding}"] if self.output_padding != zeros else []
+        parts += [f"groups={self.groups}"] if self.groups != 1 else []
+        parts += ["bias=False"] if self.bias is None else []
+        return ", ".join(parts)
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """The transpose of `Conv1d`: what its gradient computes, as a layer that enlarges its input (n, in_channels, length).
+
+    Parameters `weight` (in_channels, out_channels / groups, kernel) and `bias` (out_channels,).
+
+    >>> import anynet as an
+    >>> an.nn.ConvTranspose1d(2, 4, 3, stride=2)(an.ones((5, 2, 10))).shape
+    (5, 4, 21)
+    """
+
+    axes = 1
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """As `ConvTranspose1d`, of images.
+
+    >>> import anynet as an
+    >>> an.nn.ConvTranspose2d(2, 4, 4, stride=2, padding=1)(an.ones((5, 2, 7, 7))).shape
+    (5, 4, 14, 14)
+    """
+
+    axes = 2
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """As `ConvTranspose1d`, of volumes.
+
+    >>> import anynet as an
+    >>> an.nn.ConvTranspose3d(2, 4, 2, stride=2)(an.ones((1, 2, 2, 3, 3))).shape
+    (1, 4, 4, 6, 6)
     """
 
     axes = 3

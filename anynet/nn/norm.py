@@ -8,9 +8,13 @@ from typing import Any, ClassVar
 from anynet import dtypes
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import creation, normalization
+from anynet.ops.manipulation import reshape
 from anynet.tensor import Buffer, Parameter, no_grad
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "LayerNorm"]
+__all__ = [
+    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
+    "LayerNorm", "LocalResponseNorm", "RMSNorm",
+]  # fmt: skip
 
 
 def _affine(
@@ -259,3 +263,142 @@ class GroupNorm(Module):
             f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
             f"bias={self.bias is not None}"
         )
+
+
+class _InstanceNorm(_BatchNorm):
+    """Normalises each channel of each sample: dims are those without a batch and with one."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: str | None = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+
+    def forward(self, x: Any) -> Any:
+        """The normalised x; in training the running statistics, if any, are updated."""
+        ndim = len(x.shape)
+        if ndim not in self.dims or x.shape[0 if ndim == self.dims[0] else 1] != self.num_features:
+            msg = (
+                f"got {tuple(x.shape)}: expected {self.dims[1]} axes (batch, channels, …), or {self.dims[0]} without the "
+                f"batch, with {self.num_features} channels"
+            )
+            raise ShapeError(msg)
+        single = ndim == self.dims[0]
+        if single:
+            x = reshape(x, (1, *x.shape))
+        own = self.training or not self.track_running_stats
+        momentum = 0.0 if self.momentum is None else self.momentum  # PyTorch counts no batches here
+        y = normalization.instance_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, own, momentum, self.eps
+        )
+        return reshape(y, tuple(y.shape[1:])) if single else y
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """y = γ (x − μ) / √(σ² + ε) + β with μ, σ² of each channel of each sample of x (n, c, length) or (c, length).
+
+    No parameters unless ``affine=True``, no running statistics unless ``track_running_stats=True``.
+
+    >>> import anynet as an
+    >>> an.nn.InstanceNorm1d(1, eps=0.0)(an.asarray([[[1.0, 3.0]]])).tolist()
+    [[[-1.0, 1.0]]]
+
+    Source: Ulyanov, Vedaldi, Lempitsky: Instance normalization (2016).
+    """
+
+    dims = (2, 3)
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """As `InstanceNorm1d`, of images (n, c, h, w) or (c, h, w).
+
+    >>> import anynet as an
+    >>> an.nn.InstanceNorm2d(3)(an.ones((2, 3, 4, 4))).shape
+    (2, 3, 4, 4)
+    """
+
+    dims = (3, 4)
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """As `InstanceNorm1d`, of volumes (n, c, d, h, w) or (c, d, h, w).
+
+    >>> import anynet as an
+    >>> an.nn.InstanceNorm3d(3)(an.ones((2, 3, 2, 4, 4))).shape
+    (2, 3, 2, 4, 4)
+    """
+
+    dims = (4, 5)
+
+
+class RMSNorm(Module):
+    """y = x / √(mean x² + ε) · γ over the last axes; ε is the dtype's unless given; γ = 1 at first.
+
+    >>> import anynet as an
+    >>> an.nn.RMSNorm(2, eps=0.0)(an.asarray([3.0, 3.0])).tolist()
+    [1.0, 1.0]
+
+    Source: Zhang, Sennrich: Root mean square layer normalization (2019).
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        self.normalized_shape: tuple[int, ...] = (
+            (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        )
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.weight: Parameter | None = None
+        if elementwise_affine:
+            self.weight = Parameter(creation.ones(self.normalized_shape, device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """γ = 1."""
+        if self.weight is not None:
+            with no_grad():
+                self.weight.assign_(1.0)
+
+    def forward(self, x: Any) -> Any:
+        """The normalised x."""
+        n = len(self.normalized_shape)
+        if tuple(x.shape[len(x.shape) - n :]) != self.normalized_shape:
+            msg = f"got {tuple(x.shape)}: expected (…, {', '.join(map(str, self.normalized_shape))})"
+            raise ShapeError(msg)
+        return normalization.rms_norm(x, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+class LocalResponseNorm(Module):
+    """x / (k + α · (mean of x² over `size` neighbouring channels))^β.
+
+    >>> import anynet as an
+    >>> an.nn.LocalResponseNorm(2)(an.ones((1, 3, 4, 4))).shape
+    (1, 3, 4, 4)
+
+    Source: Krizhevsky, Sutskever, Hinton: ImageNet classification with deep networks (2012).
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, x: Any) -> Any:
+        """The normalised x."""
+        return normalization.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

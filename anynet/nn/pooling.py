@@ -10,8 +10,9 @@ from anynet.ops import pooling
 from anynet.ops.convolution import spread_option
 
 __all__ = [
-    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
-    "AvgPool1d", "AvgPool2d", "MaxPool1d", "MaxPool2d",
+    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d",
+    "MaxPool3d",
 ]  # fmt: skip
 
 Size = int | Sequence[int]
@@ -48,6 +49,7 @@ class _MaxPool(_Pool):
         self.padding = spread_option(padding, n, "padding", where, 0)
         self.dilation = spread_option(dilation, n, "dilation", where)
         self.return_indices, self.ceil_mode = return_indices, ceil_mode
+        self._given = kernel_size, kernel_size if stride is None else stride, padding, dilation
 
     def forward(self, x: Any) -> Any:
         """The maxima of the windows, or (maxima, positions)."""
@@ -58,10 +60,8 @@ class _MaxPool(_Pool):
         )  # fmt: skip
 
     def extra_repr(self) -> str:
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
-            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
-        )
+        kernel, stride, padding, dilation = self._given
+        return f"kernel_size={kernel}, stride={stride}, padding={padding}, dilation={dilation}, ceil_mode={self.ceil_mode}"
 
 
 class MaxPool1d(_MaxPool):
@@ -102,6 +102,9 @@ class _AvgPool(_Pool):
         self.stride = self.kernel_size if stride is None else spread_option(stride, n, "stride", where)
         self.padding = spread_option(padding, n, "padding", where, 0)
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
+        self._given: tuple[Any, ...] = self.kernel_size, self.stride, self.padding
+        if n > 1:  # as PyTorch shows them
+            self._given = kernel_size, kernel_size if stride is None else stride, padding
 
     def forward(self, x: Any) -> Any:
         """The means of the windows."""
@@ -113,7 +116,8 @@ class _AvgPool(_Pool):
         )  # fmt: skip
 
     def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+        kernel, stride, padding = self._given
+        return f"kernel_size={kernel}, stride={stride}, padding={padding}"
 
 
 class AvgPool1d(_AvgPool):
@@ -220,3 +224,106 @@ class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     """
 
     axes = 2
+
+
+class MaxPool3d(_MaxPool):
+    """The largest element of each window of (n, c, depth, height, width).
+
+    >>> import anynet as an
+    >>> an.nn.MaxPool3d(2)(an.ones((8, 6, 4, 6, 8))).shape
+    (8, 6, 2, 3, 4)
+    """
+
+    axes = 3
+
+
+class AvgPool3d(AvgPool2d):
+    """The mean of each window of (n, c, depth, height, width).
+
+    >>> import anynet as an
+    >>> an.nn.AvgPool3d(2)(an.ones((8, 6, 4, 6, 8))).shape
+    (8, 6, 2, 3, 4)
+    """
+
+    axes = 3
+
+
+class AdaptiveAvgPool3d(_AdaptiveAvgPool):
+    """Means over bins, (n, c, depth, height, width) → (n, c, *output_size); None keeps a size.
+
+    >>> import anynet as an
+    >>> an.nn.AdaptiveAvgPool3d(1)(an.ones((8, 6, 4, 7, 5))).shape
+    (8, 6, 1, 1, 1)
+    """
+
+    axes = 3
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    """Maxima over bins, (n, c, depth, height, width) → (n, c, *output_size); None keeps a size.
+
+    >>> import anynet as an
+    >>> an.nn.AdaptiveMaxPool3d(2)(an.ones((8, 6, 4, 7, 5))).shape
+    (8, 6, 2, 2, 2)
+    """
+
+    axes = 3
+
+
+class _LPPool(_Pool):
+    def __init__(
+        self, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+    ) -> None:
+        where = type(self).__name__
+        self.norm_type, self.kernel_size, self.stride, self.ceil_mode = (
+            norm_type,
+            kernel_size,
+            stride,
+            ceil_mode,
+        )
+        self._kernel = spread_option(kernel_size, self.axes, "kernel_size", where)
+        self._stride = self._kernel if stride is None else spread_option(stride, self.axes, "stride", where)
+
+    def forward(self, x: Any) -> Any:
+        """The norms of the windows."""
+        self._check(x)
+        return pooling.lp_pool(
+            x, self.norm_type, self._kernel, self._stride, ceil_mode=self.ceil_mode, axes=self.axes,
+            where=type(self).__name__,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        return f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, ceil_mode={self.ceil_mode}"
+
+
+class LPPool1d(_LPPool):
+    """(Σ xᵖ)^{1/p} over each window of (n, c, length).
+
+    >>> import anynet as an
+    >>> an.nn.LPPool1d(2, 2)(an.asarray([[[3.0, 4.0]]]))
+    Tensor([[[5.]]])
+    """
+
+    axes = 1
+
+
+class LPPool2d(_LPPool):
+    """(Σ xᵖ)^{1/p} over each window of (n, c, height, width).
+
+    >>> import anynet as an
+    >>> an.nn.LPPool2d(1, 2)(an.ones((1, 1, 2, 2))).item()
+    4.0
+    """
+
+    axes = 2
+
+
+class LPPool3d(_LPPool):
+    """(Σ xᵖ)^{1/p} over each window of (n, c, depth, height, width).
+
+    >>> import anynet as an
+    >>> an.nn.LPPool3d(1, 2)(an.ones((1, 1, 2, 2, 2))).item()
+    8.0
+    """
+
+    axes = 3

@@ -21,13 +21,14 @@ from anynet import dtypes
 from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import primitive
 from anynet.ops.elementwise import sqrt
+from anynet.ops.indexing import put
 from anynet.ops.manipulation import reshape
 from anynet.ops.reductions import mean as mean_
 from anynet.ops.reductions import sum as sum_
 from anynet.tensor import Tensor, unwrap
 from anynet_backends import Array, Backend, backend_of
 
-__all__ = ["batch_norm", "group_norm", "layer_norm"]
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "rms_norm"]
 
 Ints = tuple[int, ...]
 
@@ -252,3 +253,106 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
     axes = tuple(range(2, len(shape) + 1))
     y, _, _ = _apply(grouped, weight, bias, axes, eps, (1, *split, *(1,) * (len(shape) - 2)))
     return reshape(y, shape)
+
+
+def instance_norm(
+    x: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """Normalise each channel (axis 1) of each sample over its places, then scale and shift each channel.
+
+    The running statistics, where given, follow the averages over the batch, as in `batch_norm`; with
+    ``use_input_stats=False`` they are what x is normalised by.
+
+    Shapes: x (n, c, …) → the same; all others (c,).
+
+    >>> import anynet as an
+    >>> from anynet.ops.normalization import instance_norm
+    >>> instance_norm(an.asarray([[[1.0, 3.0], [5.0, 9.0]]]), eps=0.0)
+    Tensor([[[-1.,  1.],
+             [-1.,  1.]]])
+
+    Source: Ulyanov, Vedaldi, Lempitsky: Instance normalization (2016).
+    """
+    where = "instance_norm"
+    if not use_input_stats:
+        return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    _floating(where, x)
+    shape = tuple(x.shape)
+    if len(shape) < 3:
+        msg = f"{where}: x must have shape (batch, channels, places, …), got {shape}"
+        raise ValueError(msg)
+    for name, a in (
+        ("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias),
+    ):  # fmt: skip
+        _per_channel(where, name, a, (shape[1],))
+    count = math.prod(shape[2:])
+    if count == 1:
+        msg = f"{where}: needs more than one value per channel and sample, x has shape {shape}"
+        raise ValueError(msg)
+    axes = tuple(range(2, len(shape)))
+    y, mean, variance = _apply(x, weight, bias, axes, eps, (1, shape[1], *(1,) * len(axes)))
+    if count and shape[0]:
+        for running, new, factor in ((running_mean, mean, 1.0), (running_var, variance, count / (count - 1))):
+            plain = unwrap(new)
+            _track(running, backend_of(plain).mean(plain, axis=0), momentum, factor)
+    return y
+
+
+def rms_norm(
+    x: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None
+) -> Any:
+    """x / √(mean x² + ε) · γ, the mean over the axes of `normalized_shape`; ε is the dtype's unless given.
+
+    >>> import anynet as an
+    >>> from anynet.ops.normalization import rms_norm
+    >>> rms_norm(an.asarray([3.0, 4.0]), 2, eps=0.0)
+    Tensor([0.84852815, 1.1313709 ])
+
+    Source: Zhang, Sennrich: Root mean square layer normalization (2019).
+    """
+    where = "rms_norm"
+    _floating(where, x)
+    last = (
+        (normalized_shape,) if isinstance(normalized_shape, int) else tuple(int(n) for n in normalized_shape)
+    )
+    ndim = len(x.shape)
+    if not last or tuple(x.shape[ndim - len(last) :]) != last:
+        msg = f"{where}: the last axes of x must be normalized_shape {last}, x has shape {tuple(x.shape)}"
+        raise ValueError(msg)
+    _per_channel(where, "weight", weight, last)
+    axes = tuple(range(ndim - len(last), ndim))
+    plain = unwrap(x)
+    small = float(backend_of(plain).finfo(plain.dtype).eps) if eps is None else eps
+    y = x * (1.0 / sqrt(mean_(x * x, axis=axes, keepdims=True) + small))
+    return y if weight is None else y * weight
+
+
+def local_response_norm(x: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
+    """x / (k + α · (mean of x² over `size` neighbouring channels, zeros beyond the ends))^β.
+
+    >>> import anynet as an
+    >>> from anynet.ops.normalization import local_response_norm
+    >>> local_response_norm(an.ones((1, 3, 2)), 1, alpha=3.0, beta=0.5).tolist()[0][0]
+    [0.5, 0.5]
+
+    Source: Krizhevsky, Sutskever, Hinton: ImageNet classification with deep networks (2012).
+    """
+    if len(x.shape) < 3 or size < 1:
+        msg = f"local_response_norm: x (batch, channels, places, …) and size ≥ 1, got {tuple(x.shape)} and {size}"
+        raise ValueError(msg)
+    channels = x.shape[1]
+    lo, hi = size // 2, (size - 1) // 2
+    padded = put(x * x, key=(slice(None), slice(lo, lo + channels), *(slice(None),) * (len(x.shape) - 2)),
+                 shape=(x.shape[0], channels + lo + hi, *x.shape[2:]))  # fmt: skip
+    total = None
+    for i in range(size):
+        part = padded[(slice(None), slice(i, i + channels), *(slice(None),) * (len(x.shape) - 2))]
+        total = part if total is None else total + part
+    return x / (total * (alpha / size) + k) ** beta  # type: ignore[operator]

@@ -17,10 +17,11 @@ from anynet.ops.convolution import Ints, Pairs, spread_option
 from anynet.ops.indexing import take
 from anynet.ops.linear import matmul
 from anynet.ops.manipulation import moveaxis
+from anynet.ops.neural import relu
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet_backends import Array, Backend, backend_of
 
-__all__ = ["adaptive_avg_pool", "adaptive_max_pool", "avg_pool", "max_pool"]
+__all__ = ["adaptive_avg_pool", "adaptive_max_pool", "avg_pool", "lp_pool", "max_pool"]
 
 
 def _device(xp: Backend, x: Array) -> Any:
@@ -507,3 +508,31 @@ def adaptive_max_pool(
     found = unwrap(index)
     found = xp.reshape(xp.take(table, xp.reshape(found, (math.prod(found.shape),)), axis=0), found.shape)
     return y, wrap(found) if isinstance(index, Tensor) else found
+
+
+def lp_pool(
+    x: Any,
+    norm_type: float,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    *,
+    ceil_mode: bool = False,
+    axes: int | None = None,
+    where: str = "lp_pool",
+) -> Any:
+    """(Σ xᵖ)^{1/p} over each window of the last axes, 0 where the sum is negative (as PyTorch has it). A window that
+    `ceil_mode` lets reach over the end counts as a whole one of the mean of what it holds.
+
+    >>> import anynet as an
+    >>> from anynet.ops.pooling import lp_pool
+    >>> lp_pool(an.asarray([3.0, 4.0]), 2, (2,))
+    Tensor([5.])
+    """
+    n = axes if axes is not None else len(kernel_size) if isinstance(kernel_size, Sequence) else 1
+    kernel = spread_option(kernel_size, n, "kernel_size", where)
+    p = float(norm_type)
+    power = x ** int(p) if p.is_integer() else x**p
+    total = avg_pool(power, kernel, stride, ceil_mode=ceil_mode, axes=n, where=where) * float(
+        math.prod(kernel)
+    )
+    return relu(total) ** (1.0 / p)

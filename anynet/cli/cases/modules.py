@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from anynet import nn
@@ -70,6 +71,32 @@ CASES: tuple[Case, ...] = (
     layer("BatchNorm3d", lambda: nn.BatchNorm3d(2), (2, 2, 2, 3, 2)),
     layer("LayerNorm", lambda: nn.LayerNorm((3, 4)), (2, 3, 4)),
     layer("GroupNorm", lambda: nn.GroupNorm(2, 4), (3, 4, 5)),
+    layer("InstanceNorm1d", lambda: nn.InstanceNorm1d(3, affine=True, track_running_stats=True), (2, 3, 5)),
+    layer("InstanceNorm2d", lambda: nn.InstanceNorm2d(2), (2, 2, 3, 4)),
+    layer("InstanceNorm3d", lambda: nn.InstanceNorm3d(2), (2, 2, 2, 3, 2)),
+    layer("RMSNorm", lambda: nn.RMSNorm((3, 4)), (2, 3, 4)),
+    layer("LocalResponseNorm", lambda: nn.LocalResponseNorm(3, alpha=0.5), (2, 4, 3)),
+    layer("ConvTranspose1d", lambda: nn.ConvTranspose1d(4, 6, 3, stride=2, groups=2), (2, 4, 5)),
+    layer("ConvTranspose2d", lambda: nn.ConvTranspose2d(2, 3, 3, stride=2, padding=1, output_padding=1), (2, 2, 4, 3)),
+    layer("ConvTranspose3d", lambda: nn.ConvTranspose3d(2, 2, 2, bias=False), (1, 2, 2, 3, 2)),
+    layer("MaxPool3d", lambda: nn.MaxPool3d(2), (1, 2, 4, 4, 4), second_order=False),
+    layer("AvgPool3d", lambda: nn.AvgPool3d(2), (1, 2, 4, 4, 4), second_order=False),
+    layer("AdaptiveAvgPool3d", lambda: nn.AdaptiveAvgPool3d(2), (1, 2, 3, 4, 5), second_order=False),
+    layer("AdaptiveMaxPool3d", lambda: nn.AdaptiveMaxPool3d(2), (1, 2, 3, 4, 5), second_order=False),
+    layer("LPPool1d", lambda: nn.LPPool1d(2, 3), (2, 3, 6)),
+    layer("LPPool2d", lambda: nn.LPPool2d(3, 2), (2, 2, 4, 4), low=0.2),
+    layer("LPPool3d", lambda: nn.LPPool3d(2, 2), (1, 2, 4, 2, 2)),
+    *(layer(f"{kind}Pad{n}d", partial(getattr(nn, f"{kind}Pad{n}d"), 1, *extra), (2, 2, *(3,) * n), second_order=False)
+      for kind, extra in (("Circular", ()), ("Constant", (2.5,)), ("Reflection", ()), ("Replication", ()), ("Zero", ()))
+      for n in (1, 2, 3)),
+    *(layer(f"Dropout{n}d", partial(getattr(nn, f"Dropout{n}d"), 0.4), (3, 4, *(2,) * n), second_order=False)
+      for n in (1, 2, 3)),
+    layer("AlphaDropout", lambda: nn.AlphaDropout(0.3), (5, 7), second_order=False),
+    layer("FeatureAlphaDropout", lambda: nn.FeatureAlphaDropout(0.3), (5, 7, 2), second_order=False),
+    layer("PixelShuffle", lambda: nn.PixelShuffle(2), (2, 4, 2, 3), second_order=False),
+    layer("PixelUnshuffle", lambda: nn.PixelUnshuffle(2), (2, 1, 4, 6), second_order=False),
+    layer("ChannelShuffle", lambda: nn.ChannelShuffle(2), (2, 4, 3), second_order=False),
+    layer("Bilinear", lambda: nn.Bilinear(3, 4, 2), (5, 3), (5, 4)),
     layer("RNN", lambda: nn.RNN(3, 4, num_layers=2, bidirectional=True), (4, 2, 3), run=_all, low=-0.8, high=0.8),
     layer("LSTM", lambda: nn.LSTM(3, 4, num_layers=2, bidirectional=True, proj_size=2), (4, 2, 3), run=_all, low=-0.8, high=0.8),
     layer("GRU", lambda: nn.GRU(3, 4, bidirectional=True, batch_first=True), (2, 4, 3), run=_all, low=-0.8, high=0.8),

@@ -10,7 +10,7 @@ from anynet.ops import pooling
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
     "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
-    "avg_pool1d", "avg_pool2d", "avg_pool3d",
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d",
     "max_pool1d", "max_pool2d", "max_pool3d",
 ]  # fmt: skip
 
@@ -172,4 +172,34 @@ def adaptive_max_pool3d(
     _check("adaptive_max_pool3d", input, 3)
     return pooling.adaptive_max_pool(
         input, output_size, axes=3, return_indices=return_indices, where="adaptive_max_pool3d"
+    )
+
+
+def lp_pool1d(
+    input: Any, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+) -> Any:
+    """(Σ xᵖ)^{1/p} over each window: see `anynet.ops.pooling.lp_pool`."""
+    _check("lp_pool1d", input, 1)
+    return pooling.lp_pool(
+        input, norm_type, kernel_size, stride, ceil_mode=ceil_mode, axes=1, where="lp_pool1d"
+    )
+
+
+def lp_pool2d(
+    input: Any, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+) -> Any:
+    """(Σ xᵖ)^{1/p} over each window: see `anynet.ops.pooling.lp_pool`."""
+    _check("lp_pool2d", input, 2)
+    return pooling.lp_pool(
+        input, norm_type, kernel_size, stride, ceil_mode=ceil_mode, axes=2, where="lp_pool2d"
+    )
+
+
+def lp_pool3d(
+    input: Any, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+) -> Any:
+    """(Σ xᵖ)^{1/p} over each window: see `anynet.ops.pooling.lp_pool`."""
+    _check("lp_pool3d", input, 3)
+    return pooling.lp_pool(
+        input, norm_type, kernel_size, stride, ceil_mode=ceil_mode, axes=3, where="lp_pool3d"
     )

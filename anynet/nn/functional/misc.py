@@ -1,0 +1,126 @@
+"""Dropout in its forms, rearranging channels, products of two inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anynet.ops.creation import ones_like
+from anynet.ops.linear import matmul
+from anynet.ops.manipulation import expand_dims, permute_dims, reshape
+from anynet.ops.neural import dropout
+from anynet.ops.reductions import sum
+
+__all__ = [
+    "alpha_dropout", "bilinear", "channel_shuffle", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout",
+    "pixel_shuffle", "pixel_unshuffle",
+]  # fmt: skip
+
+
+def _channels(where: str, x: Any, axes: int) -> tuple[int, ...]:
+    """The shape of a mask with one element a channel."""
+    ndim = len(x.shape)
+    if ndim not in (axes + 1, axes + 2):
+        msg = (
+            f"{where}: input has {axes + 2} axes (batch, channels, *spatial) or {axes + 1} without the batch, got shape "
+            f"{tuple(x.shape)}"
+        )
+        raise ValueError(msg)
+    return (*x.shape[: ndim - axes], *(1,) * axes)
+
+
+def dropout1d(input: Any, p: float = 0.5, training: bool = True) -> Any:
+    """Dropout of whole channels of (n, c, length) or (c, length) (Tompson et al. 2015)."""
+    return dropout(input, p, training, mask_shape=_channels("dropout1d", input, 1))
+
+
+def dropout2d(input: Any, p: float = 0.5, training: bool = True) -> Any:
+    """Dropout of whole channels of (n, c, h, w) or (c, h, w) (Tompson et al. 2015)."""
+    return dropout(input, p, training, mask_shape=_channels("dropout2d", input, 2))
+
+
+def dropout3d(input: Any, p: float = 0.5, training: bool = True) -> Any:
+    """Dropout of whole channels of (n, c, d, h, w) or (c, d, h, w) (Tompson et al. 2015)."""
+    return dropout(input, p, training, mask_shape=_channels("dropout3d", input, 3))
+
+
+_SATURATION = -1.7580993408473766  # −λα of SELU, its value at −∞
+
+
+def _alpha(x: Any, p: float, training: bool, mask_shape: tuple[int, ...] | None) -> Any:
+    if not training or p == 0.0:
+        return dropout(x, p, False)
+    if p == 1.0:
+        return x * 0.0
+    keep = dropout(ones_like(x.detach() if hasattr(x, "detach") else x), p, True, mask_shape=mask_shape) * (
+        1.0 - p
+    )
+    scale = ((1.0 - p) * (1.0 + p * _SATURATION**2)) ** -0.5
+    return (x * keep + (1.0 - keep) * _SATURATION) * scale - scale * _SATURATION * p
+
+
+def alpha_dropout(input: Any, p: float = 0.5, training: bool = False) -> Any:
+    """Dropout to SELU's value at −∞ in place of 0, then scaled and shifted so that mean and variance stay
+    (Klambauer et al. 2017)."""
+    return _alpha(input, p, training, None)
+
+
+def feature_alpha_dropout(input: Any, p: float = 0.5, training: bool = False) -> Any:
+    """`alpha_dropout` of whole channels (axis 1)."""
+    if len(input.shape) < 2:
+        msg = (
+            f"feature_alpha_dropout: input has the axes (batch, channels, …), got shape {tuple(input.shape)}"
+        )
+        raise ValueError(msg)
+    return _alpha(input, p, training, (*input.shape[:2], *(1,) * (len(input.shape) - 2)))
+
+
+def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
+    """(…, c r², h, w) → (…, c, h r, w r): channels become places (Shi et al. 2016)."""
+    r, shape = upscale_factor, tuple(input.shape)
+    if len(shape) < 3 or r < 1 or shape[-3] % (r * r):
+        msg = f"pixel_shuffle: input (…, channels, h, w) with channels divisible by {r}², got shape {shape}"
+        raise ValueError(msg)
+    *lead, c, h, w = shape
+    n = len(lead)
+    x = reshape(input, (*lead, c // (r * r), r, r, h, w))
+    x = permute_dims(x, (*range(n), n, n + 3, n + 1, n + 4, n + 2))
+    return reshape(x, (*lead, c // (r * r), h * r, w * r))
+
+
+def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
+    """(…, c, h r, w r) → (…, c r², h, w): the inverse of `pixel_shuffle`."""
+    r, shape = downscale_factor, tuple(input.shape)
+    if len(shape) < 3 or r < 1 or shape[-1] % r or shape[-2] % r:
+        msg = f"pixel_unshuffle: input (…, channels, h, w) with h and w divisible by {r}, got shape {shape}"
+        raise ValueError(msg)
+    *lead, c, h, w = shape
+    n = len(lead)
+    x = reshape(input, (*lead, c, h // r, r, w // r, r))
+    x = permute_dims(x, (*range(n), n, n + 2, n + 4, n + 1, n + 3))
+    return reshape(x, (*lead, c * r * r, h // r, w // r))
+
+
+def channel_shuffle(input: Any, groups: int) -> Any:
+    """(n, g k, …) → channels in the order 0, k, 2k, …, 1, k+1, …: one of each group in turn (Zhang et al. 2018)."""
+    shape = tuple(input.shape)
+    if len(shape) < 3 or groups < 1 or shape[1] % groups:
+        msg = f"channel_shuffle: input (batch, channels, …) with channels divisible by {groups}, got shape {shape}"
+        raise ValueError(msg)
+    x = reshape(input, (shape[0], groups, shape[1] // groups, *shape[2:]))
+    return reshape(permute_dims(x, (0, 2, 1, *range(3, len(shape) + 1))), shape)
+
+
+def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
+    """y_k = x₁ᵀ A_k x₂ + b_k: x₁ (…, m), x₂ (…, n), A (out, m, n), b (out,) → (…, out)."""
+    out, m, n = weight.shape
+    if tuple(input1.shape[:-1]) != tuple(input2.shape[:-1]) or (input1.shape[-1], input2.shape[-1]) != (m, n):
+        msg = (
+            f"bilinear: inputs of shapes {tuple(input1.shape)} and {tuple(input2.shape)}, expected (…, {m}) and (…, {n}) "
+            f"with equal axes before, for a weight of shape {tuple(weight.shape)}"
+        )
+        raise ValueError(msg)
+    lead = tuple(input1.shape[:-1])
+    left = matmul(reshape(input1, (-1, m)), reshape(permute_dims(weight, (1, 0, 2)), (m, out * n)))
+    y = sum(reshape(left, (-1, out, n)) * expand_dims(reshape(input2, (-1, n)), axis=1), axis=2)
+    y = y if bias is None else y + bias
+    return reshape(y, (*lead, out))

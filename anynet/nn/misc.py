@@ -1,0 +1,193 @@
+"""Dropout in its forms, rearranging channels, products of two inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from anynet.nn import functional as F
+from anynet.nn import init
+from anynet.nn.basic import Dropout
+from anynet.nn.module import Module, ShapeError
+from anynet.ops import creation
+from anynet.tensor import Parameter
+
+__all__ = [
+    "AlphaDropout", "Bilinear", "ChannelShuffle", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout",
+    "PixelShuffle", "PixelUnshuffle",
+]  # fmt: skip
+
+
+class _Dropout(Dropout):
+    _function: Callable[..., Any]
+
+    def forward(self, x: Any) -> Any:
+        """x, in training with parts dropped."""
+        return type(self)._function(x, self.p, self.training)
+
+
+class Dropout1d(_Dropout):
+    """In training, zero whole channels of (n, c, length) with probability p and scale the others by 1 / (1 − p).
+
+    >>> import anynet as an
+    >>> an.nn.Dropout1d(0.0)(an.ones((1, 2, 3))).shape
+    (1, 2, 3)
+    """
+
+    _function = staticmethod(F.dropout1d)
+
+
+class Dropout2d(_Dropout):
+    """As `Dropout1d`, of (n, c, h, w).
+
+    >>> import anynet as an
+    >>> an.nn.Dropout2d().eval()(an.ones((1, 2, 3, 3))).shape
+    (1, 2, 3, 3)
+    """
+
+    _function = staticmethod(F.dropout2d)
+
+
+class Dropout3d(_Dropout):
+    """As `Dropout1d`, of (n, c, d, h, w).
+
+    >>> import anynet as an
+    >>> an.nn.Dropout3d().eval()(an.ones((1, 2, 3, 3, 3))).shape
+    (1, 2, 3, 3, 3)
+    """
+
+    _function = staticmethod(F.dropout3d)
+
+
+class AlphaDropout(_Dropout):
+    """Dropout for SELU, which keeps mean 0 and variance 1 (Klambauer et al. 2017).
+
+    >>> import anynet as an
+    >>> an.nn.AlphaDropout().eval()(an.ones(2))
+    Tensor([1., 1.])
+    """
+
+    _function = staticmethod(F.alpha_dropout)
+
+
+class FeatureAlphaDropout(_Dropout):
+    """`AlphaDropout` of whole channels.
+
+    >>> import anynet as an
+    >>> an.nn.FeatureAlphaDropout().eval()(an.ones((1, 2)))
+    Tensor([[1., 1.]])
+    """
+
+    _function = staticmethod(F.feature_alpha_dropout)
+
+
+class PixelShuffle(Module):
+    """(…, c r², h, w) → (…, c, h r, w r): channels become places.
+
+    >>> import anynet as an
+    >>> an.nn.PixelShuffle(2)(an.ones((1, 8, 3, 4))).shape
+    (1, 2, 6, 8)
+
+    Source: Shi et al.: Real-time single image and video super-resolution (2016).
+    """
+
+    def __init__(self, upscale_factor: int) -> None:
+        self.upscale_factor = upscale_factor
+
+    def forward(self, x: Any) -> Any:
+        """The larger image."""
+        return F.pixel_shuffle(x, self.upscale_factor)
+
+    def extra_repr(self) -> str:
+        return f"upscale_factor={self.upscale_factor}"
+
+
+class PixelUnshuffle(Module):
+    """(…, c, h r, w r) → (…, c r², h, w): the inverse of `PixelShuffle`.
+
+    >>> import anynet as an
+    >>> an.nn.PixelUnshuffle(2)(an.ones((1, 2, 6, 8))).shape
+    (1, 8, 3, 4)
+    """
+
+    def __init__(self, downscale_factor: int) -> None:
+        self.downscale_factor = downscale_factor
+
+    def forward(self, x: Any) -> Any:
+        """The smaller image."""
+        return F.pixel_unshuffle(x, self.downscale_factor)
+
+    def extra_repr(self) -> str:
+        return f"downscale_factor={self.downscale_factor}"
+
+
+class ChannelShuffle(Module):
+    """Channels of (n, g k, …) regrouped: one of each group in turn.
+
+    >>> import anynet as an
+    >>> an.nn.ChannelShuffle(2)(an.reshape(an.arange(4.0), (1, 4, 1))).tolist()
+    [[[0.0], [2.0], [1.0], [3.0]]]
+    """
+
+    def __init__(self, groups: int) -> None:
+        self.groups = groups
+
+    def forward(self, x: Any) -> Any:
+        """x with its channels in another order."""
+        return F.channel_shuffle(x, self.groups)
+
+    def extra_repr(self) -> str:
+        return f"groups={self.groups}"
+
+
+class Bilinear(Module):
+    """y_k = x₁ᵀ A_k x₂ + b_k: (…, in1_features), (…, in2_features) → (…, out_features).
+
+    Parameters `weight` (out, in1, in2) and `bias` (out), both drawn from U(−1/√in1, 1/√in1).
+
+    >>> import anynet as an
+    >>> an.nn.Bilinear(2, 3, 4)(an.ones((5, 2)), an.ones((5, 3))).shape
+    (5, 4)
+    """
+
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if min(in1_features, in2_features, out_features) < 1:
+            msg = f"Bilinear: sizes are positive, got {in1_features}, {in2_features}, {out_features}"
+            raise ValueError(msg)
+        self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
+        shape = (out_features, in1_features, in2_features)
+        self.weight = Parameter(creation.empty(shape, device=device, dtype=dtype))
+        self.bias = Parameter(creation.empty(out_features, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew."""
+        bound = 1 / math.sqrt(self.in1_features)
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input1: Any, input2: Any) -> Any:
+        """x₁ᵀ A x₂ + b"""
+        if input1.shape[-1] != self.in1_features or input2.shape[-1] != self.in2_features:
+            msg = (
+                f"got {tuple(input1.shape)} and {tuple(input2.shape)}: expected (…, {self.in1_features}) and "
+                f"(…, {self.in2_features})"
+            )
+            raise ShapeError(msg)
+        return F.bilinear(input1, input2, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in1_features={self.in1_features}, in2_features={self.in2_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}"
+        )
