@@ -14,7 +14,7 @@ from anynet.autograd.primitive import kernels_on
 from anynet.optim.optimizer import Optimizer, between
 from anynet_backends import Array, Backend
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
+__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop"]
 
 
 class SGD(Optimizer):
@@ -287,3 +287,298 @@ class AdamW(Adam):
         l1: float = 0.0,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, l1=l1)
+
+
+class Adadelta(Optimizer):
+    """s ← ρ s + (1 − ρ) g²,  Δ = √(d + ε) / √(s + ε) · g,  d ← ρ d + (1 − ρ) Δ²,  p ← p − η Δ (Zeiler 2012).
+
+    >>> import anynet as an
+    >>> p = an.Parameter([1.0])
+    >>> an.optim.Adadelta([p]).defaults["rho"]
+    0.9
+    """
+
+    blocked = True
+    slots = ("square_avg", "acc_delta")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1.0,
+        rho: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        l1: float = 0.0,
+    ) -> None:
+        super().__init__(params, {
+            "lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "l1": l1,
+        })  # fmt: skip
+
+    def check(self, group: dict[str, Any]) -> None:
+        """rho lies in [0, 1]."""
+        if not 0 <= group["rho"] <= 1:
+            msg = f"Adadelta: rho lies between 0 and 1, got {group['rho']}"
+            raise ValueError(msg)
+
+    def update(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> None:
+        if group["weight_decay"]:
+            g += group["weight_decay"] * p
+        rho, eps = group["rho"], group["eps"]
+        s, d = state["square_avg"], state["acc_delta"]
+        s *= rho
+        s += (1 - rho) * (g * g)
+        change = xp.sqrt(d + eps) / xp.sqrt(s + eps) * g
+        d *= rho
+        d += (1 - rho) * (change * change)
+        p -= group["lr"] * change
+
+
+class Adamax(Adam):
+    """Adam with the largest gradient: u ← max(β₂ u, |g| + ε), p ← p − η / (1 − β₁ᵗ) · m / u (Kingma & Ba 2015).
+
+    >>> import anynet as an
+    >>> an.optim.Adamax([an.Parameter([1.0])]).defaults["lr"]
+    0.002
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        l1: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, maximize=maximize, l1=l1)
+
+    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The mean of the gradient and its largest size."""
+        return "exp_avg", "exp_inf"
+
+    def fast(self, *args: Any) -> bool:
+        return False
+
+    def update(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> None:
+        if group["weight_decay"]:
+            g += group["weight_decay"] * p
+        beta1, beta2 = group["betas"]
+        m, u = state["exp_avg"], state["exp_inf"]
+        m += (1 - beta1) * (g - m)
+        u[...] = xp.maximum(u * beta2, xp.abs(g) + group["eps"])
+        p -= (group["lr"] / (1 - beta1**step)) * (m / u)
+
+
+class _Decaying(Adam):
+    """What NAdam and RAdam share: weight decay of either kind."""
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        decoupled_weight_decay: bool,
+        maximize: bool,
+        l1: float,
+        **more: Any,
+    ) -> None:
+        Optimizer.__init__(self, params, {
+            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay,
+            "decoupled_weight_decay": decoupled_weight_decay, "maximize": maximize, "l1": l1, **more,
+        })  # fmt: skip
+
+    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The two moments."""
+        return "exp_avg", "exp_avg_sq"
+
+    def fast(self, *args: Any) -> bool:
+        return False
+
+    def _moments(
+        self, p: Array, g: Array, state: dict[str, Array], group: dict[str, Any]
+    ) -> tuple[Array, Array]:
+        if group["weight_decay"]:
+            if group["decoupled_weight_decay"]:
+                p *= 1 - group["lr"] * group["weight_decay"]
+            else:
+                g += group["weight_decay"] * p
+        beta1, beta2 = group["betas"]
+        m, v = state["exp_avg"], state["exp_avg_sq"]
+        m += (1 - beta1) * (g - m)
+        v *= beta2
+        v += (1 - beta2) * (g * g)
+        return m, v
+
+
+class NAdam(_Decaying):
+    """Adam with Nesterov's momentum (Dozat 2016): with μ_t = β₁ (1 − ½ 0.96^{t ψ}), ψ = `momentum_decay`,
+
+    p ← p − η ((1 − μ_t) / (1 − Π μ) · g + μ_{t+1} / (1 − μ_{t+1} Π μ) · m) / (√(v / (1 − β₂ᵗ)) + ε).
+
+    >>> import anynet as an
+    >>> an.optim.NAdam([an.Parameter([1.0])]).defaults["momentum_decay"]
+    0.004
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum_decay: float = 4e-3,
+        decoupled_weight_decay: bool = False,
+        *,
+        maximize: bool = False,
+        l1: float = 0.0,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            decoupled_weight_decay,
+            maximize,
+            l1,
+            momentum_decay=momentum_decay,
+        )
+
+    def check(self, group: dict[str, Any]) -> None:
+        """As Adam's, and momentum_decay is not negative."""
+        super().check(group)
+        if group["momentum_decay"] < 0:
+            msg = f"NAdam: momentum_decay is not negative, got {group['momentum_decay']}"
+            raise ValueError(msg)
+
+    def update(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> None:
+        m, v = self._moments(p, g, state, group)
+        beta1, beta2 = group["betas"]
+        product, now, later = _nesterov(step, beta1, group["momentum_decay"])
+        size = xp.sqrt(v / (1 - beta2**step)) + group["eps"]
+        p -= (group["lr"] * (1 - now) / (1 - product)) * (g / size)
+        p -= (group["lr"] * later / (1 - product * later)) * (m / size)
+
+
+_products: dict[tuple[float, float], tuple[int, float]] = {}
+
+
+def _nesterov(step: int, beta1: float, decay: float) -> tuple[float, float, float]:
+    """(μ_1 ⋯ μ_t, μ_t, μ_{t+1}); the product is kept from step to step."""
+
+    def mu(t: int) -> float:
+        return float(beta1 * (1 - 0.5 * 0.96 ** (t * decay)))
+
+    at, product = _products.get((beta1, decay), (0, 1.0))
+    if at > step:
+        at, product = 0, 1.0
+    for t in range(at + 1, step + 1):
+        product *= mu(t)
+    _products[beta1, decay] = step, product
+    return product, mu(step), mu(step + 1)
+
+
+class RAdam(_Decaying):
+    """Adam whose adaptive rate is rectified by its variance (Liu et al. 2020).
+
+    With ρ_∞ = 2 / (1 − β₂) − 1 and ρ_t = ρ_∞ − 2 t β₂ᵗ / (1 − β₂ᵗ): where ρ_t > 5,
+    p ← p − η r m̂ √(1 − β₂ᵗ) / (√v + ε), r² = (ρ_t − 4)(ρ_t − 2) ρ_∞ / ((ρ_∞ − 4)(ρ_∞ − 2) ρ_t), else p ← p − η m̂.
+
+    >>> import anynet as an
+    >>> an.optim.RAdam([an.Parameter([1.0])]).defaults["lr"]
+    0.001
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        *,
+        maximize: bool = False,
+        l1: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay, maximize, l1)
+
+    def update(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> None:
+        m, v = self._moments(p, g, state, group)
+        beta1, beta2 = group["betas"]
+        rate = group["lr"] / (1 - beta1**step)
+        limit = 2 / (1 - beta2) - 1
+        rho = limit - 2 * step * beta2**step / (1 - beta2**step)
+        if rho > 5:
+            r = math.sqrt((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
+            p -= (rate * r * math.sqrt(1 - beta2**step)) * (m / (xp.sqrt(v) + group["eps"]))
+        else:
+            p -= rate * m
+
+
+class Rprop(Optimizer):
+    """Steps by the sign of the gradient alone: a number's step grows by η₊ while its sign stays, shrinks by η₋ when it
+    turns, and then waits a turn (Riedmiller & Braun 1993). For whole batches.
+
+    >>> import anynet as an
+    >>> an.optim.Rprop([an.Parameter([1.0])]).defaults["etas"]
+    (0.5, 1.2)
+    """
+
+    blocked = True
+    slots = ("prev", "step_size")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        etas: tuple[float, float] = (0.5, 1.2),
+        step_sizes: tuple[float, float] = (1e-6, 50.0),
+        *,
+        maximize: bool = False,
+        l1: float = 0.0,
+    ) -> None:
+        super().__init__(
+            params,
+            {"lr": lr, "etas": tuple(etas), "step_sizes": tuple(step_sizes), "maximize": maximize, "l1": l1},
+        )
+
+    def check(self, group: dict[str, Any]) -> None:
+        """0 < η₋ < 1 < η₊."""
+        low, high = group["etas"]
+        if not 0 < low < 1 < high:
+            msg = f"Rprop: etas are one number below 1 and one above, got {group['etas']}"
+            raise ValueError(msg)
+
+    def begin(self, flat: Any, group: dict[str, Any]) -> None:
+        """The first step is the rate."""
+        flat.state["step_size"][...] = group["lr"]
+
+    def update(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> None:
+        (low, high), (least, most) = group["etas"], group["step_sizes"]
+        before, size = state["prev"], state["step_size"]
+        turn = xp.sign(g * before)
+        factor = xp.where(
+            turn > 0, xp.full_like(g, high), xp.where(turn < 0, xp.full_like(g, low), xp.ones_like(g))
+        )
+        size[...] = xp.clip(size * factor, least, most)
+        g = xp.where(turn < 0, xp.zeros_like(g), g)
+        p -= xp.sign(g) * size
+        before[...] = g

@@ -13,8 +13,9 @@ from anynet.autograd.compiling import on_host
 from anynet.optim.optimizer import Optimizer
 
 __all__ = [
-    "ConstantLR", "CosineAnnealingLR", "ExponentialLR", "LRScheduler", "LambdaLR", "LinearLR", "MultiStepLR",
-    "OneCycleLR", "ReduceLROnPlateau", "SequentialLR", "StepLR",
+    "ChainedScheduler", "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR", "ExponentialLR",
+    "LRScheduler", "LambdaLR", "LinearLR", "MultiStepLR", "MultiplicativeLR", "OneCycleLR", "PolynomialLR",
+    "ReduceLROnPlateau", "SequentialLR", "StepLR",
 ]  # fmt: skip
 
 
@@ -437,3 +438,188 @@ class ReduceLROnPlateau:
             setattr(self, name, state[name])
         for group, lr in zip(self.optimizer.param_groups, state["lrs"], strict=True):
             group["lr"] = lr
+
+
+class MultiplicativeLR(LRScheduler):
+    """η_t = η_{t−1} f(t); one function, or one a group."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
+        last_epoch: int = -1,
+    ) -> None:
+        groups = len(optimizer.param_groups)
+        self.lr_lambdas = lr_lambda if isinstance(lr_lambda, list) else [lr_lambda] * groups
+        if len(self.lr_lambdas) != groups:
+            msg = f"MultiplicativeLR: {len(self.lr_lambdas)} functions for {groups} parameter groups"
+            raise ValueError(msg)
+        super().__init__(optimizer, last_epoch)
+
+    def rates(self) -> list[float]:
+        if self.last_epoch == 0:
+            return self._now()
+        return [lr * f(self.last_epoch) for lr, f in zip(self._now(), self.lr_lambdas, strict=True)]
+
+
+class PolynomialLR(LRScheduler):
+    """η_t = η_0 (1 − t / total_iters)^power, then 0."""
+
+    def __init__(
+        self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
+    ) -> None:
+        self.total_iters, self.power = total_iters, power
+        super().__init__(optimizer, last_epoch)
+
+    def rates(self) -> list[float]:
+        t, n = self.last_epoch, self.total_iters
+        if t == 0 or t > n:
+            return self._now()
+        factor = ((1.0 - t / n) / (1.0 - (t - 1) / n)) ** self.power
+        return [lr * factor for lr in self._now()]
+
+
+class CosineAnnealingWarmRestarts(LRScheduler):
+    """η_t = η_min + ½ (η_0 − η_min) (1 + cos(π t_c / T)): t_c steps since the last restart, of which there is one after
+    T_0, then T_0 T_mult, T_0 T_mult² … steps (Loshchilov & Hutter 2017)."""
+
+    _plain = ("T_i", "T_cur")
+
+    def __init__(
+        self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1
+    ) -> None:
+        if T_0 < 1 or T_mult < 1:
+            msg = f"CosineAnnealingWarmRestarts: T_0 and T_mult are at least 1, got {T_0} and {T_mult}"
+            raise ValueError(msg)
+        self.T_0, self.T_mult, self.eta_min = T_0, T_mult, eta_min
+        self.T_i, self.T_cur = T_0, last_epoch
+        super().__init__(optimizer, last_epoch)
+
+    def rates(self) -> list[float]:
+        if self.last_epoch > 0:
+            self.T_cur += 1
+            if self.T_cur >= self.T_i:
+                self.T_cur -= self.T_i
+                self.T_i *= self.T_mult
+        else:
+            self.T_cur = 0
+        part = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
+        return [self.eta_min + (b - self.eta_min) * part for b in self.base_lrs]
+
+
+class CyclicLR(LRScheduler):
+    """η runs from `base_lr` up to `max_lr` in `step_size_up` steps and down again, over and over (Smith 2017).
+
+    `mode`: "triangular"; "triangular2", with half the height each cycle; "exp_range", with height gammaᵗ; or a `scale_fn`
+    of the cycle (or of the step, ``scale_mode="iterations"``). With `cycle_momentum` the momentum (for Adam β₁) runs the
+    other way between `max_momentum` and `base_momentum`.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        base_lr: float | list[float],
+        max_lr: float | list[float],
+        step_size_up: int = 2000,
+        step_size_down: int | None = None,
+        mode: str = "triangular",
+        gamma: float = 1.0,
+        scale_fn: Callable[[float], float] | None = None,
+        scale_mode: str = "cycle",
+        cycle_momentum: bool = True,
+        base_momentum: float | list[float] = 0.8,
+        max_momentum: float | list[float] = 0.9,
+        last_epoch: int = -1,
+    ) -> None:
+        if mode not in ("triangular", "triangular2", "exp_range") and scale_fn is None:
+            msg = f"CyclicLR: mode is 'triangular', 'triangular2' or 'exp_range', got {mode!r}"
+            raise ValueError(msg)
+        groups = optimizer.param_groups
+        self.lows, self.highs = _each("base_lr", base_lr, groups), _each("max_lr", max_lr, groups)
+        self.up, self.down = (
+            float(step_size_up),
+            float(step_size_up if step_size_down is None else step_size_down),
+        )
+        self.mode, self.gamma, self.scale_fn, self.scale_mode = mode, gamma, scale_fn, scale_mode
+        if scale_fn is None:
+            self.scale_mode = "iterations" if mode == "exp_range" else "cycle"
+        self.cycle_momentum = cycle_momentum
+        if cycle_momentum:
+            if "momentum" not in optimizer.defaults and "betas" not in optimizer.defaults:
+                msg = "CyclicLR: the optimizer has no momentum; give cycle_momentum=False"
+                raise ValueError(msg)
+            self.least, self.most = (
+                _each("base_momentum", base_momentum, groups),
+                _each("max_momentum", max_momentum, groups),
+            )
+        for group, low in zip(groups, self.lows, strict=True):
+            group["lr"] = group["initial_lr"] = low
+        super().__init__(optimizer, last_epoch)
+
+    def _scale(self, x: float) -> float:
+        if self.scale_fn is not None:
+            return float(self.scale_fn(x))
+        if self.mode == "triangular2":
+            return float(1 / (2.0 ** (x - 1)))
+        return float(self.gamma**x) if self.mode == "exp_range" else 1.0
+
+    def rates(self) -> list[float]:
+        total = self.up + self.down
+        share = self.up / total
+        cycle = math.floor(1 + self.last_epoch / total)
+        x = 1.0 + self.last_epoch / total - cycle
+        part = x / share if x <= share else (x - 1) / (share - 1)
+        scale = self._scale(cycle if self.scale_mode == "cycle" else self.last_epoch)
+        if self.cycle_momentum:
+            for group, low, high in zip(self.optimizer.param_groups, self.least, self.most, strict=True):
+                value = high - (high - low) * part * scale
+                if "momentum" in group:
+                    group["momentum"] = value
+                else:
+                    group["betas"] = (value, *group["betas"][1:])
+        return [low + (high - low) * part * scale for low, high in zip(self.lows, self.highs, strict=True)]
+
+
+def _each(name: str, value: float | list[float], groups: list[dict[str, Any]]) -> list[float]:
+    """A number for each group."""
+    values = list(value) if isinstance(value, (list, tuple)) else [value] * len(groups)
+    if len(values) != len(groups):
+        msg = f"{name}: {len(values)} numbers for {len(groups)} parameter groups"
+        raise ValueError(msg)
+    return values
+
+
+class ChainedScheduler:
+    """Several schedules at once: each steps in turn, from the rates that the one before has set."""
+
+    def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None) -> None:
+        if not schedulers:
+            msg = "ChainedScheduler takes at least one schedule"
+            raise ValueError(msg)
+        self.optimizer = schedulers[0].optimizer if optimizer is None else optimizer
+        for i, scheduler in enumerate(schedulers):
+            if scheduler.optimizer is not self.optimizer:
+                msg = f"ChainedScheduler: all schedules are of one optimizer, but that of schedule {i} is another"
+                raise ValueError(msg)
+        self._schedulers = list(schedulers)
+
+    def step(self) -> None:
+        """Go on by one."""
+        for scheduler in self._schedulers:
+            scheduler.step()
+
+    def get_last_lr(self) -> list[float]:
+        """The rates of the groups now."""
+        return self._schedulers[-1].get_last_lr()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the schedules are: data only."""
+        return {"schedulers": [s.state_dict() for s in self._schedulers]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        if len(state.get("schedulers", ())) != len(self._schedulers):
+            msg = f"ChainedScheduler: not the state of {len(self._schedulers)} schedules"
+            raise ValueError(msg)
+        for scheduler, part in zip(self._schedulers, state["schedulers"], strict=True):
+            scheduler.load_state_dict(part)

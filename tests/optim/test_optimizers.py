@@ -21,6 +21,18 @@ CASES = [
     ("Adam", {"lr": 0.01}),
     ("Adam", {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.02}),
     ("Adam", {"lr": 0.01, "amsgrad": True}),
+    ("Adadelta", {}),
+    ("Adadelta", {"lr": 0.5, "rho": 0.8, "eps": 1e-4, "weight_decay": 0.01, "maximize": True}),
+    ("Adamax", {}),
+    ("Adamax", {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.02}),
+    ("NAdam", {}),
+    ("NAdam", {"lr": 0.01, "weight_decay": 0.02, "momentum_decay": 0.01}),
+    ("NAdam", {"lr": 0.01, "weight_decay": 0.02, "decoupled_weight_decay": True, "betas": (0.8, 0.95)}),
+    ("RAdam", {"lr": 0.01}),
+    ("RAdam", {"lr": 0.01, "betas": (0.8, 0.9), "weight_decay": 0.02, "maximize": True}),
+    ("RAdam", {"lr": 0.01, "weight_decay": 0.02, "decoupled_weight_decay": True}),
+    ("Rprop", {}),
+    ("Rprop", {"lr": 0.05, "etas": (0.3, 1.5), "step_sizes": (1e-3, 0.1)}),
     ("AdamW", {"lr": 0.01}),
     ("AdamW", {"lr": 0.01, "amsgrad": True, "weight_decay": 0.1, "maximize": True}),
 ]
@@ -64,14 +76,24 @@ def test_trajectory_equals_torch(name, options):
     twin.load_state_dict({k: torch.tensor(v.numpy().copy()) for k, v in net.state_dict().items()})
     ours = getattr(optim, name)(groups(net), **options)
     theirs = getattr(torch.optim, name)(groups(twin), **options)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)  # PyTorch keeps NAdam's product of momenta in the default dtype
+    try:
+        follow(ours, theirs, net, twin, x, y)
+    finally:
+        torch.set_default_dtype(before)
+    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+        assert abs(p.numpy() - q.detach().numpy()).max() <= 1e-12 * max(1.0, abs(q.detach().numpy()).max())
+
+
+def follow(ours, theirs, net, twin, x, y):
+    torch = pytest.importorskip("torch")
     tx, ty = torch.tensor(x.numpy()), torch.tensor(y.numpy())
     for _ in range(50):
         steps(net, ours, x, y, 1)
         theirs.zero_grad()
         torch.nn.functional.mse_loss(twin(tx), ty).backward()
         theirs.step()
-    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
-        assert abs(p.numpy() - q.detach().numpy()).max() <= 1e-12 * max(1.0, abs(q.detach().numpy()).max())
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -190,6 +212,19 @@ def test_l1_penalty_adds_the_sign():
         (lambda p: optim.Adam([3]), TypeError, "got int"),
         (lambda p: optim.RMSprop([p], momentum=-1), ValueError, "not negative"),
         (lambda p: optim.Adagrad([p], lr_decay=-1), ValueError, "not negative"),
+        (lambda p: optim.Adadelta([p], rho=2.0), ValueError, "rho lies between"),
+        (lambda p: optim.Rprop([p], etas=(1.5, 1.2)), ValueError, "one number below 1"),
+        (lambda p: optim.NAdam([p], momentum_decay=-1.0), ValueError, "momentum_decay is not negative"),
+        (lambda p: optim.CosineAnnealingWarmRestarts(optim.SGD([p]), 0), ValueError, "at least 1"),
+        (lambda p: optim.CyclicLR(optim.SGD([p]), 1.0, 2.0, mode="square"), ValueError, "mode is"),
+        (lambda p: optim.CyclicLR(optim.Adagrad([p]), 1.0, 2.0), ValueError, "cycle_momentum=False"),
+        (
+            lambda p: optim.CyclicLR(optim.SGD([p]), [1.0, 2.0], 2.0),
+            ValueError,
+            "2 numbers for 1 parameter groups",
+        ),
+        (lambda p: optim.MultiplicativeLR(optim.SGD([p]), []), ValueError, "0 functions for 1"),
+        (lambda p: optim.ChainedScheduler([]), ValueError, "at least one"),
     ],
 )
 def test_bad_arguments(make, error, match):
@@ -214,6 +249,33 @@ def test_load_checks_before_it_changes():
 SCHEDULES = [
     ("StepLR", {"step_size": 3, "gamma": 0.5}),
     ("MultiStepLR", {"milestones": [2, 5, 5], "gamma": 0.3}),
+    ("MultiplicativeLR", {"lr_lambda": lambda t: 0.9 + 0.01 * t}),
+    ("PolynomialLR", {"total_iters": 6, "power": 2.0}),
+    ("CosineAnnealingWarmRestarts", {"T_0": 3}),
+    ("CosineAnnealingWarmRestarts", {"T_0": 2, "T_mult": 2, "eta_min": 1e-4}),
+    ("CyclicLR", {"base_lr": 1e-3, "max_lr": 0.1, "step_size_up": 3}),
+    (
+        "CyclicLR",
+        {
+            "base_lr": [1e-3, 2e-3],
+            "max_lr": 0.1,
+            "step_size_up": 3,
+            "step_size_down": 2,
+            "mode": "triangular2",
+        },
+    ),
+    (
+        "CyclicLR",
+        {
+            "base_lr": 1e-3,
+            "max_lr": 0.1,
+            "step_size_up": 2,
+            "mode": "exp_range",
+            "gamma": 0.9,
+            "cycle_momentum": False,
+        },
+    ),
+    ("CyclicLR", {"base_lr": 1e-3, "max_lr": 0.1, "step_size_up": 2, "scale_fn": lambda x: 1 / x}),
     ("ExponentialLR", {"gamma": 0.9}),
     ("ConstantLR", {"factor": 0.5, "total_iters": 4}),
     ("LinearLR", {"start_factor": 0.1, "total_iters": 7}),
@@ -337,3 +399,25 @@ def test_adams_kernel_against_its_reference(make, options, dtype):
     for a, b in zip(*found, strict=True):
         limit = 1e-12 if dtype == "float64" else 1e-6
         assert np.linalg.norm((a - b).ravel()) <= limit * np.linalg.norm(b.ravel())
+
+
+def test_chained_schedules_equal_torch():
+    torch = pytest.importorskip("torch", reason="torch is the oracle")
+    a, b = optim.SGD(groups(network()), lr=0.1), torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    ours = optim.ChainedScheduler([optim.ConstantLR(a, 0.1, 4), optim.ExponentialLR(a, 0.9)])
+    s = torch.optim.lr_scheduler
+    theirs = s.ChainedScheduler([s.ConstantLR(b, 0.1, 4), s.ExponentialLR(b, 0.9)])
+    for _ in range(8):
+        assert abs(ours.get_last_lr()[0] - theirs.get_last_lr()[0]) < 1e-15
+        a.step()
+        b.step()
+        ours.step()
+        theirs.step()
+    state = ours.state_dict()
+    again = optim.ChainedScheduler([optim.ConstantLR(a, 0.1, 4), optim.ExponentialLR(a, 0.9)])
+    again.load_state_dict(state)
+    assert again.state_dict() == state
+    with pytest.raises(ValueError, match="not the state of 2"):
+        again.load_state_dict({"schedulers": []})
+    with pytest.raises(ValueError, match="of one optimizer"):
+        optim.ChainedScheduler([optim.ConstantLR(a), optim.ConstantLR(optim.SGD([an.Parameter([1.0])]))])

@@ -40,5 +40,10 @@ CASES: tuple[Case, ...] = (
     _case("Adagrad", lambda p: optim.Adagrad(p, lr=0.01, lr_decay=0.1)),
     _case("RMSprop", lambda p: optim.RMSprop(p, lr=0.01, momentum=0.5, centered=True)),
     _case("Adam", lambda p: optim.Adam(p, lr=0.01, amsgrad=True, weight_decay=0.01)),
+    _case("Adadelta", lambda p: optim.Adadelta(p, lr=0.5)),
+    _case("Adamax", lambda p: optim.Adamax(p, lr=0.01)),
+    _case("NAdam", lambda p: optim.NAdam(p, lr=0.01, decoupled_weight_decay=True, weight_decay=0.01)),
+    _case("RAdam", lambda p: optim.RAdam(p, lr=0.01)),
+    _case("Rprop", lambda p: optim.Rprop(p, lr=0.01)),
     _case("AdamW", lambda p: optim.AdamW(p, lr=0.01)),
 )
