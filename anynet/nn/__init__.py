@@ -17,5 +17,6 @@ from anynet.nn.norm import *
 from anynet.nn.padding import *
 from anynet.nn.pooling import *
 from anynet.nn.rnn import *
+from anynet.nn.transformer import *
 from anynet.tensor import Buffer as Buffer
 from anynet.tensor import Parameter as Parameter

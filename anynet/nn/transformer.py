@@ -1,0 +1,349 @@
+"""The transformer (Vaswani et al.: Attention is all you need, 2017), with PyTorch's arguments and parameter names."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from anynet.nn import functional as F
+from anynet.nn import init
+from anynet.nn.attention import MultiheadAttention
+from anynet.nn.basic import Dropout, Linear
+from anynet.nn.containers import ModuleList
+from anynet.nn.module import Module, ShapeError
+from anynet.nn.norm import LayerNorm
+from anynet.ops import creation, elementwise
+from anynet.tensor import Tensor
+
+__all__ = [
+    "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer",
+]  # fmt: skip
+
+Activation = str | Callable[[Any], Any]
+
+
+def _activation(where: str, activation: Activation) -> Callable[[Any], Any]:
+    if callable(activation):
+        return activation
+    if activation not in ("relu", "gelu"):
+        msg = f"{where}: activation is 'relu', 'gelu' or a function, got {activation!r}"
+        raise ValueError(msg)
+    return F.relu if activation == "relu" else F.gelu
+
+
+class _Layer(Module):
+    """What encoder and decoder layers share: attention and feed-forward blocks with a residual around each."""
+
+    def _feed_forward(self, x: Any, last: Any) -> Any:
+        return last(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+
+    def _make(
+        self,
+        d_model: int,
+        dim_feedforward: int,
+        dropout: float,
+        activation: Activation,
+        bias: bool,
+        place: dict[str, Any],
+    ) -> None:
+        self.linear1 = Linear(d_model, dim_feedforward, bias, **place)
+        self.dropout = Dropout(dropout)
+        self.linear2 = Linear(dim_feedforward, d_model, bias, **place)
+        self.activation = _activation(type(self).__name__, activation)
+
+
+class TransformerEncoderLayer(_Layer):
+    """x ← norm(x + attention(x)), x ← norm(x + W₂ f(W₁ x)); with `norm_first` x ← x + attention(norm x) and so on.
+
+    src (s, n, d_model), with ``batch_first=True`` (n, s, d_model), or (s, d_model) → the same. `src_mask` (s, s) and
+    `src_key_padding_mask` (n, s) hide: see `MultiheadAttention`.
+
+    >>> import anynet as an
+    >>> layer = an.nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16)
+    >>> layer(an.ones((5, 3, 8))).shape
+    (5, 3, 8)
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: Activation = F.relu,
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        place = {"device": device, "dtype": dtype}
+        self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, **place)
+        self._make(d_model, dim_feedforward, dropout, activation, bias, place)
+        self.norm_first = norm_first
+        self.norm1 = LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
+        self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
+        self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
+
+    def forward(
+        self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False
+    ) -> Any:
+        """The layer's output for src."""
+
+        def attend(x: Any) -> Any:
+            y, _ = self.self_attn(
+                x,
+                x,
+                x,
+                key_padding_mask=src_key_padding_mask,
+                need_weights=False,
+                attn_mask=src_mask,
+                is_causal=is_causal,
+            )
+            return self.dropout1(y)
+
+        x = src
+        if self.norm_first:
+            x = x + attend(self.norm1(x))
+            return x + self._feed_forward(self.norm2(x), self.dropout2)
+        x = self.norm1(x + attend(x))
+        return self.norm2(x + self._feed_forward(x, self.dropout2))
+
+
+class TransformerDecoderLayer(_Layer):
+    """As `TransformerEncoderLayer`, with attention to the encoder's output `memory` between the two blocks.
+
+    >>> import anynet as an
+    >>> layer = an.nn.TransformerDecoderLayer(8, nhead=2, dim_feedforward=16)
+    >>> layer(an.ones((4, 3, 8)), an.ones((5, 3, 8))).shape
+    (4, 3, 8)
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: Activation = F.relu,
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        place = {"device": device, "dtype": dtype}
+        self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, **place)
+        self.multihead_attn = MultiheadAttention(
+            d_model, nhead, dropout, bias, batch_first=batch_first, **place
+        )
+        self._make(d_model, dim_feedforward, dropout, activation, bias, place)
+        self.norm_first = norm_first
+        self.norm1 = LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
+        self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
+        self.norm3 = LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
+        self.dropout1, self.dropout2, self.dropout3 = Dropout(dropout), Dropout(dropout), Dropout(dropout)
+
+    def forward(
+        self,
+        tgt: Any,
+        memory: Any,
+        tgt_mask: Any = None,
+        memory_mask: Any = None,
+        tgt_key_padding_mask: Any = None,
+        memory_key_padding_mask: Any = None,
+        tgt_is_causal: bool = False,
+        memory_is_causal: bool = False,
+    ) -> Any:
+        """The layer's output for tgt, given the encoder's output."""
+
+        def attend(x: Any) -> Any:
+            y, _ = self.self_attn(
+                x, x, x, key_padding_mask=tgt_key_padding_mask, need_weights=False, attn_mask=tgt_mask,
+                is_causal=tgt_is_causal,
+            )  # fmt: skip
+            return self.dropout1(y)
+
+        def look(x: Any) -> Any:
+            y, _ = self.multihead_attn(
+                x, memory, memory, key_padding_mask=memory_key_padding_mask, need_weights=False, attn_mask=memory_mask,
+                is_causal=memory_is_causal,
+            )  # fmt: skip
+            return self.dropout2(y)
+
+        x = tgt
+        if self.norm_first:
+            x = x + attend(self.norm1(x))
+            x = x + look(self.norm2(x))
+            return x + self._feed_forward(self.norm3(x), self.dropout3)
+        x = self.norm1(x + attend(x))
+        x = self.norm2(x + look(x))
+        return self.norm3(x + self._feed_forward(x, self.dropout3))
+
+
+class TransformerEncoder(Module):
+    """`num_layers` copies of a layer, one after the other, and `norm` at the end.
+
+    `enable_nested_tensor` and `mask_check` are accepted for PyTorch's sake and change nothing.
+
+    >>> import anynet as an
+    >>> encoder = an.nn.TransformerEncoder(an.nn.TransformerEncoderLayer(8, 2, 16), num_layers=2)
+    >>> encoder(an.ones((5, 3, 8))).shape
+    (5, 3, 8)
+    """
+
+    def __init__(
+        self,
+        encoder_layer: Module,
+        num_layers: int,
+        norm: Module | None = None,
+        enable_nested_tensor: bool = True,
+        mask_check: bool = True,
+    ) -> None:
+        self.layers = ModuleList([copy.deepcopy(encoder_layer) for _ in range(num_layers)])
+        self.num_layers, self.norm = num_layers, norm
+
+    def forward(
+        self, src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool | None = None
+    ) -> Any:
+        """The last layer's output for src."""
+        x = src
+        for layer in self.layers:
+            x = layer(x, mask, src_key_padding_mask, bool(is_causal))
+        return x if self.norm is None else self.norm(x)
+
+
+class TransformerDecoder(Module):
+    """`num_layers` copies of a decoder layer, one after the other, and `norm` at the end.
+
+    >>> import anynet as an
+    >>> decoder = an.nn.TransformerDecoder(an.nn.TransformerDecoderLayer(8, 2, 16), num_layers=2)
+    >>> decoder(an.ones((4, 3, 8)), an.ones((5, 3, 8))).shape
+    (4, 3, 8)
+    """
+
+    def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
+        self.layers = ModuleList([copy.deepcopy(decoder_layer) for _ in range(num_layers)])
+        self.num_layers, self.norm = num_layers, norm
+
+    def forward(
+        self,
+        tgt: Any,
+        memory: Any,
+        tgt_mask: Any = None,
+        memory_mask: Any = None,
+        tgt_key_padding_mask: Any = None,
+        memory_key_padding_mask: Any = None,
+        tgt_is_causal: bool | None = None,
+        memory_is_causal: bool = False,
+    ) -> Any:
+        """The last layer's output for tgt, given the encoder's output."""
+        x = tgt
+        for layer in self.layers:
+            x = layer(
+                x, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask,
+                bool(tgt_is_causal), memory_is_causal,
+            )  # fmt: skip
+        return x if self.norm is None else self.norm(x)
+
+
+class Transformer(Module):
+    """Encoder and decoder of the paper; the matrices are drawn by Glorot's rule.
+
+    >>> import anynet as an
+    >>> net = an.nn.Transformer(8, 2, 1, 1, 16)
+    >>> net(an.ones((5, 3, 8)), an.ones((4, 3, 8))).shape
+    (4, 3, 8)
+    """
+
+    def __init__(
+        self,
+        d_model: int = 512,
+        nhead: int = 8,
+        num_encoder_layers: int = 6,
+        num_decoder_layers: int = 6,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: Activation = F.relu,
+        custom_encoder: Module | None = None,
+        custom_decoder: Module | None = None,
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        place = {"device": device, "dtype": dtype}
+        shared = (
+            d_model,
+            nhead,
+            dim_feedforward,
+            dropout,
+            activation,
+            layer_norm_eps,
+            batch_first,
+            norm_first,
+            bias,
+        )
+        self.encoder = custom_encoder or TransformerEncoder(
+            TransformerEncoderLayer(*shared, **place),
+            num_encoder_layers,
+            LayerNorm(d_model, layer_norm_eps, bias=bias, **place),
+        )
+        self.decoder = custom_decoder or TransformerDecoder(
+            TransformerDecoderLayer(*shared, **place),
+            num_decoder_layers,
+            LayerNorm(d_model, layer_norm_eps, bias=bias, **place),
+        )
+        self.d_model, self.nhead, self.batch_first = d_model, nhead, batch_first
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all matrices anew, uniformly by Glorot's rule."""
+        for p in self.parameters():
+            if p.ndim > 1:
+                init.xavier_uniform_(p)
+
+    def forward(
+        self,
+        src: Any,
+        tgt: Any,
+        src_mask: Any = None,
+        tgt_mask: Any = None,
+        memory_mask: Any = None,
+        src_key_padding_mask: Any = None,
+        tgt_key_padding_mask: Any = None,
+        memory_key_padding_mask: Any = None,
+        src_is_causal: bool | None = None,
+        tgt_is_causal: bool | None = None,
+        memory_is_causal: bool = False,
+    ) -> Any:
+        """src (s, n, d_model) and tgt (t, n, d_model) → (t, n, d_model)."""
+        axis = 0 if self.batch_first else 1
+        if len(src.shape) == 3 and src.shape[axis] != tgt.shape[axis]:
+            msg = f"got src {tuple(src.shape)} and tgt {tuple(tgt.shape)}: expected batches of one size (axis {axis})"
+            raise ShapeError(msg)
+        if src.shape[-1] != self.d_model or tgt.shape[-1] != self.d_model:
+            msg = f"got src {tuple(src.shape)} and tgt {tuple(tgt.shape)}: expected the last axis to be {self.d_model}"
+            raise ShapeError(msg)
+        memory = self.encoder(src, src_mask, src_key_padding_mask, src_is_causal)
+        return self.decoder(
+            tgt,
+            memory,
+            tgt_mask,
+            memory_mask,
+            tgt_key_padding_mask,
+            memory_key_padding_mask,
+            tgt_is_causal,
+            memory_is_causal,
+        )
+
+    @staticmethod
+    def generate_square_subsequent_mask(sz: int, device: str | None = None, dtype: Any = None) -> Tensor:
+        """(sz, sz) with −∞ above the diagonal and 0 elsewhere: each place sees itself and what came before."""
+        later = creation.triu(creation.ones((sz, sz), device=device, dtype=dtype), k=1)
+        return elementwise.where(later > 0, float("-inf"), later * 0.0)  # type: ignore[no-any-return]
