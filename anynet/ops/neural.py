@@ -78,11 +78,12 @@ def _linear_numpy(
     return y, pull
 
 
-def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     """y = x Wᵀ + b: x (…, in), W (out, in), b (out) → (…, out).
 
     Gradients: ∂L/∂x = g W, ∂L/∂W = gᵀ x, ∂L/∂b = Σ g, sums over all rows.
     """
+    x = input
     if len(weight.shape) != 2 or len(x.shape) < 1 or x.shape[-1] != weight.shape[-1]:
         msg = f"linear: x of shape {tuple(x.shape)} and weight {tuple(weight.shape)}; expected (…, in) and (out, in)"
         raise ValueError(msg)

@@ -8,9 +8,9 @@ from anynet.nn.functional.losses import *
 from anynet.nn.functional.misc import *
 from anynet.nn.functional.norm import *
 from anynet.nn.functional.pooling import *
-from anynet.ops.neural import dropout, embedding, linear
+from anynet.ops.neural import linear
 
 __all__ = [
-    "dropout", "embedding", "linear", *activations.__all__, *attention.__all__, *conv.__all__, *losses.__all__, *misc.__all__,
+    "linear", *activations.__all__, *attention.__all__, *conv.__all__, *losses.__all__, *misc.__all__,
     *norm.__all__, *pooling.__all__,
 ]  # fmt: skip

@@ -7,9 +7,7 @@ from typing import Any
 from anynet import dtypes, random
 from anynet.ops import elementwise as e
 from anynet.ops import neural
-from anynet.ops.elementwise import tanh
 from anynet.ops.manipulation import reshape
-from anynet.ops.neural import gelu, relu, sigmoid, silu
 from anynet.tensor import unwrap, wrap
 from anynet_backends import backend_of
 
@@ -18,6 +16,31 @@ __all__ = [
     "logsigmoid", "logsumexp", "mish", "prelu", "relu", "relu6", "rrelu", "selu", "sigmoid", "silu", "softmax", "softmin",
     "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold",
 ]  # fmt: skip
+
+
+def relu(input: Any, inplace: bool = False) -> Any:
+    """max(x, 0); the gradient at 0 is 0. `inplace` is accepted and changes nothing: the input is never overwritten."""
+    return neural.relu(input)
+
+
+def sigmoid(input: Any) -> Any:
+    """1 / (1 + e⁻ˣ)."""
+    return neural.sigmoid(input)
+
+
+def silu(input: Any, inplace: bool = False) -> Any:
+    """x σ(x), also called swish (Hendrycks & Gimpel 2016; Elfwing et al. 2018)."""
+    return neural.silu(input)
+
+
+def tanh(input: Any) -> Any:
+    """tanh x."""
+    return e.tanh(input)
+
+
+def gelu(input: Any, approximate: str = "none") -> Any:
+    """x Φ(x), Φ the normal distribution function; ``approximate="tanh"`` is the formula of Hendrycks & Gimpel 2016."""
+    return neural.gelu(input, approximate)
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Any:

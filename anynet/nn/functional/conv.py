@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from anynet.ops import convolution
-from anynet.ops.convolution import pad
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "pad"]
 
@@ -125,3 +124,8 @@ def conv_transpose3d(
         input, weight, bias, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation,
         groups=groups, where="conv_transpose3d",
     )  # fmt: skip
+
+
+def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
+    """An array made longer at the ends of its last axes: see `anynet.ops.convolution.pad`."""
+    return convolution.pad(input, pad, mode, 0.0 if value is None else value)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from anynet.ops import neural
 from anynet.ops.creation import ones_like
 from anynet.ops.linear import matmul
 from anynet.ops.manipulation import expand_dims, permute_dims, reshape
-from anynet.ops.neural import dropout
 from anynet.ops.reductions import sum
 
 __all__ = [
-    "alpha_dropout", "bilinear", "channel_shuffle", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout",
-    "pixel_shuffle", "pixel_unshuffle",
+    "alpha_dropout", "bilinear", "channel_shuffle", "dropout", "dropout1d", "dropout2d", "dropout3d", "embedding",
+    "feature_alpha_dropout", "pixel_shuffle", "pixel_unshuffle",
 ]  # fmt: skip
 
 
@@ -28,19 +28,38 @@ def _channels(where: str, x: Any, axes: int) -> tuple[int, ...]:
     return (*x.shape[: ndim - axes], *(1,) * axes)
 
 
+def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    """Zero each element with probability p and scale the others by 1 / (1 − p) (Srivastava et al. 2014). `inplace` is
+    accepted and changes nothing."""
+    return neural.dropout(input, p, training)
+
+
+def embedding(
+    input: Any,
+    weight: Any,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Any:
+    """Row weight[input] for each integer: see `anynet.ops.neural.embedding`."""
+    return neural.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
+
+
 def dropout1d(input: Any, p: float = 0.5, training: bool = True) -> Any:
     """Dropout of whole channels of (n, c, length) or (c, length) (Tompson et al. 2015)."""
-    return dropout(input, p, training, mask_shape=_channels("dropout1d", input, 1))
+    return neural.dropout(input, p, training, mask_shape=_channels("dropout1d", input, 1))
 
 
 def dropout2d(input: Any, p: float = 0.5, training: bool = True) -> Any:
     """Dropout of whole channels of (n, c, h, w) or (c, h, w) (Tompson et al. 2015)."""
-    return dropout(input, p, training, mask_shape=_channels("dropout2d", input, 2))
+    return neural.dropout(input, p, training, mask_shape=_channels("dropout2d", input, 2))
 
 
 def dropout3d(input: Any, p: float = 0.5, training: bool = True) -> Any:
     """Dropout of whole channels of (n, c, d, h, w) or (c, d, h, w) (Tompson et al. 2015)."""
-    return dropout(input, p, training, mask_shape=_channels("dropout3d", input, 3))
+    return neural.dropout(input, p, training, mask_shape=_channels("dropout3d", input, 3))
 
 
 _SATURATION = -1.7580993408473766  # −λα of SELU, its value at −∞
@@ -48,12 +67,12 @@ _SATURATION = -1.7580993408473766  # −λα of SELU, its value at −∞
 
 def _alpha(x: Any, p: float, training: bool, mask_shape: tuple[int, ...] | None) -> Any:
     if not training or p == 0.0:
-        return dropout(x, p, False)
+        return neural.dropout(x, p, False)
     if p == 1.0:
         return x * 0.0
-    keep = dropout(ones_like(x.detach() if hasattr(x, "detach") else x), p, True, mask_shape=mask_shape) * (
-        1.0 - p
-    )
+    keep = neural.dropout(
+        ones_like(x.detach() if hasattr(x, "detach") else x), p, True, mask_shape=mask_shape
+    ) * (1.0 - p)
     scale = ((1.0 - p) * (1.0 + p * _SATURATION**2)) ** -0.5
     return (x * keep + (1.0 - keep) * _SATURATION) * scale - scale * _SATURATION * p
 

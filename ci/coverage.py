@@ -1,0 +1,140 @@
+"""Compares anynet's names with those of the installed PyTorch and writes docs/coverage.md.
+
+    python -m ci.coverage
+
+"same" means: the same name, the same parameters in the same order with the same defaults (`device` and `dtype`, and what
+PyTorch itself calls deprecated, aside). That values and gradients agree is what the tests compare.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pathlib
+import sys
+from typing import Any
+
+import anynet as an
+
+PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "coverage.md"
+DEPRECATED = {
+    "size_average",
+    "reduce",
+    "_stacklevel",
+    "verbose",
+    "_weight",
+    "_freeze",
+    "device",
+    "dtype",
+    "inplace",
+    "self",
+}
+DEPRECATED |= {"foreach", "capturable", "differentiable", "fused"}  # how PyTorch's optimizers are carried out
+
+NO_MACHINERY = "exists for PyTorch's own machinery"
+QUANTIZED = "quantization is not offered"
+SPARSE = "sparse tensors are not offered"
+NOT_OFFERED = {
+    "DataParallel": NO_MACHINERY, "Container": "deprecated in PyTorch", "SparseAdam": SPARSE,
+    "UninitializedBuffer": NO_MACHINERY, "UninitializedParameter": NO_MACHINERY, "NLLLoss2d": "deprecated in PyTorch",
+    "CrossMapLRN2d": "of an older Torch; see LocalResponseNorm",
+}  # fmt: skip
+NOTES = {
+    "RReLU": "the random numbers are anynet's", "rrelu": "the random numbers are anynet's",
+    "Dropout": "the masks are anynet's, the same on every backend",
+    "Hardsigmoid": "PyTorch's gradient in float64 multiplies by a float32 of 1/6; anynet's is exact",
+    "NAdam": "PyTorch keeps the product of momenta in float32; anynet's is a Python float",
+    "TransformerEncoder": "enable_nested_tensor and mask_check are accepted and change nothing",
+}  # fmt: skip
+
+
+def parameters(f: Any) -> list[tuple[str, Any]]:
+    """Names and defaults."""
+    try:
+        found = inspect.signature(f.__init__ if inspect.isclass(f) else f).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [(p.name, p.default) for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+
+def simple(value: Any) -> Any:
+    """A default that can be compared."""
+    return getattr(value, "__name__", value)
+
+
+def difference(ours: Any, theirs: Any) -> str:
+    """What differs between two signatures, "" for nothing."""
+    a = {n: d for n, d in parameters(ours) if n not in DEPRECATED}
+    b = {n: d for n, d in parameters(theirs) if n not in DEPRECATED}
+    if not b:
+        return ""
+    lacking = [n for n in b if n not in a]
+    parts = [f"lacks {', '.join(lacking)}"] if lacking else []
+    other = [n for n in b if n in a and simple(a[n]) != simple(b[n]) and b[n] is not inspect.Parameter.empty]
+    if other:
+        parts.append(", ".join(f"{n}={simple(a[n])!r} where PyTorch has {simple(b[n])!r}" for n in other[:4]))
+    return "; ".join(parts)
+
+
+def table(title: str, ours: Any, theirs: Any, keep: Any) -> tuple[list[str], int, int]:
+    """A section of the page, and how many names of how many there are."""
+    names = sorted(n for n in dir(theirs) if keep(n, getattr(theirs, n)))
+    rows, there = [], 0
+    for name in names:
+        mine = getattr(ours, name, None)
+        if mine is None:
+            rows.append(f"| `{name}` | not offered | {NOT_OFFERED.get(name, 'not yet')} |")
+            continue
+        there += 1
+        found = "; ".join(filter(None, (difference(mine, getattr(theirs, name)), NOTES.get(name, ""))))
+        rows.append(f"| `{name}` | {'with a difference' if found else 'same'} | {found} |")
+    return (
+        [f"## {title}: {there} of {len(names)}", "", "| name | | |", "| --- | --- | --- |", *rows, ""],
+        there,
+        len(names),
+    )
+
+
+def main() -> int:
+    """Write the page."""
+    import torch
+
+    nn, optim = torch.nn, torch.optim
+
+    def public(module: Any, kind: Any) -> Any:
+        def keep(name: str, value: Any) -> bool:
+            home = getattr(value, "__module__", "") or ""
+            own = home.startswith((module, "torch._C", "torch.nn")) or inspect.isbuiltin(value)
+            return not name.startswith("_") and kind(value) and own and not name.endswith("_with_indices")
+
+        return keep
+
+    classes, functions = inspect.isclass, lambda v: inspect.isroutine(v)
+    sections = [
+        table("torch.nn", an.nn, nn, public("torch.nn", classes)),
+        table("torch.nn.functional", an.nn.functional, nn.functional, public("torch.nn.functional", functions)),
+        table("torch.nn.init", an.nn.init, nn.init, public("torch.nn.init", functions)),
+        table("torch.nn.utils", getattr(an.nn, "utils", None), nn.utils, public("torch.nn.utils", functions)),
+        table("torch.optim", an.optim, optim, public("torch.optim", classes)),
+        table("torch.optim.lr_scheduler", an.optim, optim.lr_scheduler, public("torch.optim.lr_scheduler", classes)),
+        table("torch.optim.swa_utils", getattr(an.optim, "swa_utils", None), optim.swa_utils,
+              public("torch.optim.swa_utils", lambda v: inspect.isclass(v) or inspect.isroutine(v))),
+    ]  # fmt: skip
+    there, all_names = sum(s[1] for s in sections), sum(s[2] for s in sections)
+    lines = [
+        "# What there is of PyTorch's names",
+        "",
+        f"Compared with PyTorch {torch.__version__.partition('+')[0]} by `python -m ci.coverage`: {there} of {all_names} names.",
+        "\"same\" is said of the signature (parameters, order, defaults; `device`, `dtype`, `inplace` and deprecated ones aside);",
+        "that values and gradients agree is what the tests compare.",
+        "",
+    ]  # fmt: skip
+    for rows, _, _ in sections:
+        lines += rows
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    print(f"{there} of {all_names} names; {PAGE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
