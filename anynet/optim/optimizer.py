@@ -266,10 +266,10 @@ class Optimizer:
 
     @staticmethod
     def _moved(flat: _Flat) -> bool:
-        return any(
-            p.data is not v and (p.device != flat.device or p.data.dtype != flat.dtype)
-            for p, v in zip(flat.params, flat.value_views, strict=True)
-        )
+        for p, v in zip(flat.params, flat.value_views, strict=True):
+            if p.data is not v and (p.device != flat.device or p.data.dtype != flat.dtype):
+                return True
+        return False
 
     def _repack(self, group: dict[str, Any], old: list[_Flat]) -> list[_Flat]:
         """After the parameters have moved to another device or dtype: new vectors there, with the state so far."""

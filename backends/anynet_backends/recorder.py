@@ -168,6 +168,9 @@ for _short, _name in {"neg": "negative", "pos": "positive", "abs": "abs", "inver
     setattr(Recorded, f"__{_short}__", (lambda n: lambda self: self.recording.call(n, (self,), {}))(_name))
 
 
+_CONSTANTS: Final = (bool, int, float, complex, str, slice, type(None), type(...), np.dtype)
+
+
 class Instruction:
     """One call: what, with which arguments (Recorded arrays stand for their variables), and what it gives."""
 
@@ -469,7 +472,9 @@ class Program:
         self.arrays: dict[int, Array] = {}  # variable → its array, for good
         self.text: list[str] = []
         self.peak = 0
-        live = self._live(recording.instructions, outputs)
+        notes, outputs = self._shared(recording.instructions, outputs)
+        self.outputs = outputs
+        live = self._live(notes, outputs)
         self._plan(live, outputs)
         self.results = [self.arrays[o.var] for o in outputs]
         self.recorded = len(recording.instructions)
@@ -497,6 +502,48 @@ class Program:
                 needed.update(note.reads)
                 needed.update(root[v] for v in note.reads)
         return keep[::-1]
+
+    def _shared(
+        self, notes: list[Instruction], outputs: list[Recorded]
+    ) -> tuple[list[Instruction], list[Recorded]]:
+        """The instructions without those that compute again, from the same values, what is there already."""
+        root = self._roots(notes)
+        written = {root[note.writes] for note in notes if note.writes is not None}
+        version: dict[int, int] = {}
+        known: dict[Any, Recorded] = {}
+        same: dict[int, Recorded] = {}
+
+        def first(x: Recorded) -> Recorded:
+            return same.get(x.var, x)
+
+        def key(item: Any) -> Any:
+            if isinstance(item, Recorded):
+                return "array", item.var, version.get(root[item.var], 0)
+            if isinstance(item, (tuple, list)):
+                return type(item), tuple(map(key, item))
+            return (type(item), repr(item)) if isinstance(item, _CONSTANTS) else id(item)
+
+        keep: list[Instruction] = []
+        for note in notes:
+            if same:
+                note.args = _swap(note.args, first)
+                note.kwargs = {k: _swap(v, first) for k, v in note.kwargs.items()}
+                note.reads = [same[v].var if v in same else v for v in note.reads]
+            out = note.out
+            if note.kind == "host":
+                known.clear()  # it may write whatever it holds
+            elif note.kind != "call" and note.writes is not None:
+                version[root[note.writes]] = version.get(root[note.writes], 0) + 1
+            elif note.kind == "call" and isinstance(out, Recorded) and "#" not in note.name:
+                if root[out.var] == out.var and out.var not in written:
+                    before = known.setdefault(
+                        (note.name, key(note.args), key(tuple(sorted(note.kwargs.items())))), out
+                    )
+                    if before is not out:
+                        same[out.var] = before
+                        continue
+            keep.append(note)
+        return keep, [first(o) for o in outputs]
 
     def _roots(self, notes: list[Instruction]) -> dict[int, int]:
         """For each variable the one in whose memory it lies."""
@@ -765,7 +812,11 @@ def _calls(
             return [(np.dot, (*args, out))]  # the same product for less
         return [(_POSITIONAL.get(name, ufunc), (*args, out))]
     if name == "matmul" and not kwargs and f is onednn.matmul:
-        return [(f, (*args, out))]
+        a, b = args
+        small = a.ndim == 2 == b.ndim and a.size * b.shape[1] < onednn.LARGE
+        return [
+            (np.dot if small and out.flags.c_contiguous and min(*a.shape, *b.shape) > 1 else f, (a, b, out))
+        ]
     x = args[0] if args else None
     axis = kwargs.get("axis")
     if name in _REDUCE and len(args) == 1 and kwargs.keys() <= {"axis", "keepdims", "dtype"}:

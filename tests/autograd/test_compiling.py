@@ -3,6 +3,7 @@
 import copy
 import inspect
 
+import numpy as np
 import pytest
 
 import anynet as an
@@ -323,3 +324,29 @@ def test_zero_size_and_read_only_arguments():
     plain.flags.writeable = False
     for _ in range(2):
         assert an.all(f(an.Tensor(plain)) == 4 / 1 * an.ones(2))
+
+
+def test_what_is_computed_twice_is_computed_once():
+    x = an.asarray(np.linspace(0, 1, 5))
+
+    @an.compile
+    def f(x):
+        a, b = an.exp(x * 2.0), an.exp(x * 2.0)
+        c = an.exp(x * 3.0)
+        y = x * 1.0
+        d = y + 1.0
+        y += 5.0  # from here on another value
+        return a * b + c, d, y + 1.0, b
+
+    expected = [
+        np.exp(2 * x.numpy()) ** 2 + np.exp(3 * x.numpy()),
+        x.numpy() + 1,
+        x.numpy() * 1.0 + 5 + 1,
+        np.exp(2 * x.numpy()),
+    ]
+    for _ in range(3):
+        for got, wanted in zip(f(x), expected, strict=True):
+            np.testing.assert_array_equal(got.numpy(), wanted)
+    text = str(f)
+    assert text.count("exp(") == 2
+    assert text.count("(a view)") == 0
