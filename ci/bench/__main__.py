@@ -41,6 +41,8 @@ class Contender:
             "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3",
             "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE.parents[1] / "backends"))),
         }  # fmt: skip
+        if name.startswith("anynet alone"):
+            environment["ANYNET_ONEDNN"] = "off"
         if threads == 1:
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
         self.process = subprocess.Popen(
@@ -136,6 +138,8 @@ def steps(names: list[str], threads: int, rounds: int, workloads: list[str], wha
         best = fastest(times)
         row = [shown(statistics.median(times[n])) if n in times else "–" for n in columns]
         note = f"fastest: {best}"
+        if "anynet alone" in times:
+            note += f"; NumPy alone: {ratio(times, 'anynet alone', 'torch')}, compiled {ratio(times, 'anynet alone compiled', best)}"
         if "torch channels-last" in times:
             note += f"; torch channels-last {shown(statistics.median(times['torch channels-last']))}, compiled / it "
             note += ratio(times, "anynet compiled", "torch channels-last")
@@ -167,7 +171,7 @@ def convolutions(threads: int, rounds: int) -> list[str]:
 
 def memory(names: list[str], threads: int, workloads: list[str]) -> list[str]:
     """The table of the largest resident sets: what ten steps add to the process after its imports."""
-    names = [n for n in names if n != "torch channels-last"]
+    names = [n for n in names if n not in ("torch channels-last", "torch compiled")]
     lines = ["| workload | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
     for key in workloads:
         row = []
@@ -237,7 +241,7 @@ def machine(threads: int) -> str:
             model,
         )
     found = []
-    for package in ("numpy", "torch", "jax"):
+    for package in ("numpy", "onednn-cpu-gomp", "torch", "jax"):
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
@@ -266,15 +270,17 @@ def main() -> int:
     rounds = options.rounds or (5 if options.quick else 15)
     chosen = options.workloads or list(QUICK if options.quick else WORKLOADS)
     if options.quick:
-        names = [n for n in names if n != "torch compiled"]  # compiling takes longer than two minutes
+        # compiling with torch alone takes longer than two minutes
+        names = [n for n in names if n not in ("torch compiled", "anynet alone", "anynet alone compiled")]
     intro = [
         "# Speed on the CPU",
         "",
         machine(options.threads),
         "",
         "Written by `python -m ci.bench`. Ratios are the other's time over anynet's in the same round, median [quartiles]: above",
-        "1 anynet is faster. A step is forward, loss, backward and update. \"torch compiled\" is `torch.compile` of the forward pass",
-        "and the loss with a fused optimizer; \"jax\" is the whole step under `jit`.",
+        "1 anynet is faster. \"anynet\" has the extra `onednn`, \"anynet alone\" NumPy only. A step is forward, loss, backward and",
+        "update. \"torch compiled\" is `torch.compile` of the forward pass and the loss with a fused optimizer; \"jax\" is the whole",
+        "step under `jit`.",
     ]  # fmt: skip
     print("\n".join(intro), flush=True)
     parts = [*intro, "", "## Training steps", "", *steps(names, options.threads, rounds, chosen, "training")]
