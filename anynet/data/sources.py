@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
-import http.client
 import os
 import tempfile
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -237,6 +235,9 @@ def _find(source: Source, file: File, download: bool, mirrors: Sequence[str]) ->
 
 def _download(source: Source, file: File, folder: Path, mirrors: Sequence[str]) -> Path:
     """Fetch a file from the first mirror that has the right bytes. Nothing else is left behind."""
+    import http.client  # here, and not above: few programs download
+    import urllib.request
+
     reasons = []
     for mirror in mirrors:
         address = mirror.rstrip("/") + "/" + file.name
