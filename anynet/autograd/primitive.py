@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from anynet.autograd.engine import Node, Pick
 from anynet.tensor import Tensor, clock, mode
 from anynet_backends import Array, Backend, backend_of
+from anynet_backends.recorder import RecorderBackend
 from anynet_backends.results import one_after_the_other
 
 if TYPE_CHECKING:
@@ -227,17 +228,18 @@ class Primitive:
         self.kind, self.reason = "no rule", reason
         return self
 
-    def kernel(self, backend: str, *, vjp: bool = False) -> Callable[[_F], _F]:
+    def kernel(self, backend: str, *, vjp: bool = False, opaque: bool = False) -> Callable[[_F], _F]:
         """Decorator: replace the body on one backend.
 
         The kernel has the signature of the body. It may return ``NotImplemented``, and the reference runs. With
         `vjp=True` it takes a keyword `need` too and, where that is not None, returns ``(y, pull)``: ``pull(g)`` gives
         the tuple of all inputs' gradients (None where not needed). A kernel serves the first order; higher orders run
-        the rules of the reference.
+        the rules of the reference. In a compiled program a kernel stands as what it calls, or with `opaque` as one
+        instruction: for those whose intermediate arrays are large.
         """
 
         def define(function: _F) -> _F:
-            function.vjp = vjp  # type: ignore[attr-defined]
+            function.vjp, function.opaque = vjp, opaque  # type: ignore[attr-defined]
             self._kernels[backend] = function
             self._impl.clear()
             return function
@@ -394,7 +396,9 @@ class Primitive:
         if _kernels_on:
             found = [xp.kernels[self.name]] if self.name in xp.kernels else []
             if xp.name in self._kernels:
-                found.append(self._kernels[xp.name])
+                own = self._kernels[xp.name]
+                whole = getattr(own, "opaque", False) and isinstance(xp, RecorderBackend)
+                found.append(xp.opaque(self.name, own) if whole else own)
             if found:
                 function = found[0] if len(found) == 1 else one_after_the_other(*found)
                 if getattr(function, "vjp", False):

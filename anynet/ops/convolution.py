@@ -244,7 +244,7 @@ conv_weight.vjp(
 )
 
 
-@_conv.kernel("numpy", vjp=True)
+@_conv.kernel("numpy", vjp=True, opaque=True)
 def _conv_numpy(
     xp: Backend,
     x: Array,

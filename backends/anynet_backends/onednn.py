@@ -189,6 +189,12 @@ class _Step:
         self.address = ctypes.addressof(self.args)
         self.count = len(self.names)
 
+    def __del__(self) -> None:
+        for handle in getattr(self, "handles", ()):
+            self.dnnl.dll.dnnl_memory_destroy(ctypes.c_void_p(handle))
+        if getattr(self, "primitive", None):
+            self.dnnl.dll.dnnl_primitive_destroy(self.primitive)
+
     def run(self, *places: int) -> None:
         """Execute on the memory at `places`, addresses in the order of the layouts."""
         dnnl = self.dnnl
@@ -206,7 +212,9 @@ def _reorder(dnnl: _Library, source: Any, target: Any) -> _Step:
     pd = ctypes.c_void_p()
     a, b = ctypes.c_void_p(_value(source)), ctypes.c_void_p(_value(target))
     dnnl.call("dnnl_reorder_primitive_desc_create", ctypes.byref(pd), a, dnnl.engine, b, dnnl.engine, None)
-    return _Step(dnnl, pd, **{"from": source, "to": target})
+    step = _Step(dnnl, pd, **{"from": source, "to": target})
+    dnnl.dll.dnnl_primitive_desc_destroy(pd)
+    return step
 
 
 def _plain_strides(shape: Sequence[int]) -> _Ints:
@@ -299,7 +307,21 @@ def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
 # ----- convolution -----
 
 
-class _Convolution:
+class _Owner:
+    """What a plan holds of the library, given back with it."""
+
+    dnnl: _Library
+
+    def own(self, *descriptors: Any) -> None:
+        """Descriptors of memory and of primitives to destroy with this plan."""
+        self.__dict__.setdefault("_owned", []).extend(descriptors)
+
+    def __del__(self) -> None:
+        for kind, pointer in self.__dict__.get("_owned", ()):
+            getattr(self.dnnl.dll, f"dnnl_{kind}_destroy")(pointer)
+
+
+class _Convolution(_Owner):
     """The three products of a convolution with one set of shapes."""
 
     def __init__(
@@ -328,12 +350,21 @@ class _Convolution:
         self.w_plain = dnnl.layout(inner, _plain_strides(inner))
         self.w_any = dnnl.layout(inner, None)
         self.b_md = dnnl.layout(w[:1], (1,)) if bias else None
+        layouts = (
+            self.x_md,
+            self.y_md,
+            self.w_plain,
+            self.w_any,
+            *(() if self.b_md is None else (self.b_md,)),
+        )
+        self.own(*(("memory_desc", md) for md in layouts))
         self.pd = ctypes.c_void_p()
         dnnl.call(
             "dnnl_convolution_forward_primitive_desc_create", ctypes.byref(self.pd), dnnl.engine,
             _TRAINING if training else _INFERENCE, _DIRECT, self.x_md, self.w_any, self.b_md, self.y_md, self.strides,
             self.dilates, self.low, self.high, None,
         )  # fmt: skip
+        self.own(("primitive_desc", self.pd))
         md = dnnl.query(self.pd, _QUERY["weights"], 0)
         extra = {} if self.b_md is None else {"bias": self.b_md}
         self.forward = _Step(dnnl, self.pd, src=self.x_md, weights=md, dst=self.y_md, **extra)
@@ -348,6 +379,7 @@ class _Convolution:
             "dnnl_convolution_backward_data_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _DIRECT, self.x_md,
             self.w_any, self.y_md, self.strides, self.dilates, self.low, self.high, self.pd, None,
         )  # fmt: skip
+        self.own(("primitive_desc", pd))
         md = dnnl.query(pd, _QUERY["weights"], 0)
         self.data_weights = _Converted(dnnl, self.w_plain, md)
         self.data = _Step(dnnl, pd, diff_dst=self.y_md, weights=md, diff_src=self.x_md)
@@ -359,6 +391,7 @@ class _Convolution:
             "dnnl_convolution_backward_weights_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _DIRECT, self.x_md,
             self.w_any, self.b_md, self.y_md, self.strides, self.dilates, self.low, self.high, self.pd, None,
         )  # fmt: skip
+        self.own(("primitive_desc", pd))
         md = dnnl.query(pd, _QUERY["diff_weights"], 0)
         self.back = _Converted(dnnl, self.w_plain, md, backward=True)
         extra = {} if self.b_md is None else {"diff_bias": self.b_md}
@@ -470,7 +503,7 @@ def conv(
 # ----- pooling -----
 
 
-class _Pooling:
+class _Pooling(_Owner):
     """The largest of each window, with the places kept for the gradient."""
 
     def __init__(
@@ -488,6 +521,7 @@ class _Pooling:
             "dnnl_pooling_forward_primitive_desc_create", ctypes.byref(pd), dnnl.engine,
             _TRAINING if training else _INFERENCE, _MAX_POOLING, x_md, y_md, *options, None,
         )  # fmt: skip
+        self.own(("memory_desc", x_md), ("memory_desc", y_md), ("primitive_desc", pd))
         self.room = 0
         if not training:
             self.forward = _Step(dnnl, pd, src=x_md, dst=y_md)
@@ -500,6 +534,7 @@ class _Pooling:
             "dnnl_pooling_backward_primitive_desc_create", ctypes.byref(back), dnnl.engine, _MAX_POOLING, x_md, y_md,
             *options, pd, None,
         )  # fmt: skip
+        self.own(("primitive_desc", back))
         self.backward = _Step(dnnl, back, diff_dst=y_md, workspace=places, diff_src=x_md)
 
 

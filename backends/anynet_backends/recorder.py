@@ -340,7 +340,7 @@ class RecorderBackend(Backend):
         mine["finfo"] = lambda a: base.finfo(_swap(a, _value))
         mine["iinfo"] = lambda a: base.iinfo(_swap(a, _value))
         mine["asarray"] = self._asarray
-        self.kernels = {name: self._kernel(name, kernel) for name, kernel in base.kernels.items()}
+        self.kernels = {name: self.opaque(name, kernel) for name, kernel in base.kernels.items()}
         for space in ("linalg", "fft"):
             members = vars(getattr(base, space))
             mine[space] = types.SimpleNamespace(
@@ -355,7 +355,7 @@ class RecorderBackend(Backend):
 
         return function
 
-    def _kernel(self, name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    def opaque(self, name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
         """A kernel of NumPy's as one instruction, and one for its gradients, which use what the first has kept."""
         base = self.base
 
