@@ -2,6 +2,7 @@
 
 from anynet.nn import functional as functional
 from anynet.nn import init as init
+from anynet.nn import utils as utils
 from anynet.nn.activations import *
 from anynet.nn.attention import *
 from anynet.nn.basic import *

@@ -13,8 +13,8 @@ from anynet.tensor import Tensor, no_grad
 from anynet_backends import resolve
 
 __all__ = [
-    "calculate_gain", "constant_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "orthogonal_",
-    "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
+    "calculate_gain", "constant_", "dirac_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "orthogonal_",
+    "sparse_", "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
 ]  # fmt: skip
 
 
@@ -142,3 +142,36 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     if rows < cols:
         q = xp.matrix_transpose(q)
     return _fill(tensor, xp.reshape(gain * q, tensor.shape))
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """A convolution that passes its input on: 1 in the middle of the kernel where output and input channel agree, in
+    each group; other outputs are 0. For 3 to 5 axes."""
+    shape = tensor.shape
+    if len(shape) not in (3, 4, 5) or groups < 1 or shape[0] % groups:
+        msg = (
+            f"dirac_: a weight of 3 to 5 axes whose first is divisible by groups={groups}, got shape {shape}"
+        )
+        raise ValueError(msg)
+    xp, _ = resolve("cpu")
+    values = xp.zeros(shape, dtype=xp.float64, device=xp.native_device("cpu"))
+    middle = tuple(n // 2 for n in shape[2:])
+    each = shape[0] // groups
+    for g in range(groups):
+        for d in range(min(each, shape[1])):
+            values[(g * each + d, d, *middle)] = 1.0
+    return _fill(tensor, values)
+
+
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01) -> Tensor:
+    """Normal with standard deviation `std`, and in each column a share `sparsity` of the rows, drawn at random, 0
+    (Martens 2010). For matrices."""
+    if len(tensor.shape) != 2:
+        msg = f"sparse_: a matrix, got shape {tensor.shape}"
+        raise ValueError(msg)
+    rows, columns = tensor.shape
+    xp, _ = resolve("cpu")
+    values = random.normal(tensor.shape, 0.0, std)
+    order = xp.argsort(random.uniform((rows, columns)), axis=0)
+    place = xp.argsort(order, axis=0)
+    return _fill(tensor, xp.where(place < math.ceil(sparsity * rows), xp.zeros_like(values), values))

@@ -1,6 +1,7 @@
 """Optimizers, schedules and clipping: PyTorch's names, arguments, defaults and numbers."""
 
-from anynet.optim.clip import clip_grad_norm_, clip_grad_value_
+from anynet.nn.utils.clip_grad import clip_grad_norm_, clip_grad_value_
+from anynet.optim import swa_utils as swa_utils
 from anynet.optim.methods import (
     SGD,
     Adadelta,

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from anynet.tensor import Tensor, wrap
+from anynet.tensor import Tensor, to_plain, unwrap, wrap
 from anynet_backends import backend_of
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_"]
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"]
 
 
 def _with_grads(parameters: Any) -> list[Tensor]:
@@ -40,18 +40,41 @@ def clip_grad_norm_(
         raise ValueError(msg)
     if not params:
         return Tensor(0.0)
-    grads = [p.grad.data for p in params]  # type: ignore[union-attr]
-    xp = backend_of(grads[0])
-    norms = [xp.linalg.vector_norm(g, ord=norm_type) for g in grads]
-    total: Any = xp.linalg.vector_norm(xp.stack([xp.astype(n, norms[0].dtype) for n in norms]), ord=norm_type)
+    total = get_total_norm([p.grad for p in params], norm_type, error_if_nonfinite)
+    clip_grads_with_norm_(params, max_norm, total)
+    return total
+
+
+def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
+    """The norm of all tensors together, as if they were one vector; 0 of none.
+
+    >>> import anynet as an
+    >>> an.nn.utils.get_total_norm([an.asarray([3.0]), an.asarray([[4.0]])])
+    Tensor(5.)
+    """
+    arrays = [unwrap(t) for t in ([tensors] if isinstance(tensors, Tensor) else tensors)]
+    if not arrays:
+        return Tensor(0.0)
+    xp = backend_of(arrays[0])
+    norms = [xp.linalg.vector_norm(a, ord=norm_type) for a in arrays]
+    total = xp.linalg.vector_norm(xp.stack([xp.astype(n, norms[0].dtype) for n in norms]), ord=norm_type)
     total = xp.asarray(total)
     if error_if_nonfinite and not math.isfinite(float(total)):
-        msg = f"clip_grad_norm_: the norm of the gradient is {float(total)}; nothing was clipped"
+        msg = f"the norm of the gradients is {float(total)}; nothing was clipped"
         raise RuntimeError(msg)
-    factor = xp.minimum(max_norm / (total + 1e-6), xp.ones_like(total))
-    for p, g in zip(params, grads, strict=True):
-        _write(p, g * xp.astype(factor, g.dtype))
     return wrap(total)
+
+
+def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Any) -> None:
+    """g ← g · min(1, max_norm / (total_norm + 1e-6)), for a norm that `get_total_norm` gave."""
+    for p in _with_grads(parameters):
+        g = p.grad.data  # type: ignore[union-attr]
+        xp = backend_of(g)
+        total = unwrap(total_norm) if isinstance(total_norm, Tensor) else to_plain(total_norm, device=p.device)
+        if isinstance(total_norm, Tensor) and total_norm.device != p.device:
+            total = to_plain(total, device=p.device)
+        factor = xp.minimum(max_norm / (total + 1e-6), xp.ones_like(total))
+        _write(p, g * xp.astype(factor, g.dtype))
 
 
 def clip_grad_value_(parameters: Any, clip_value: float) -> None:

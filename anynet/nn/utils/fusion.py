@@ -1,0 +1,79 @@
+"""Batch norm in evaluation is an affine map of each channel: it can be made part of the layer before it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from anynet.nn.module import Module
+from anynet.ops.elementwise import sqrt
+from anynet.ops.manipulation import reshape
+from anynet.tensor import Parameter
+
+__all__ = ["fuse_conv_bn_eval", "fuse_conv_bn_weights", "fuse_linear_bn_eval", "fuse_linear_bn_weights"]
+
+
+def fuse_conv_bn_weights(
+    conv_w: Any,
+    conv_b: Any,
+    bn_rm: Any,
+    bn_rv: Any,
+    bn_eps: float,
+    bn_w: Any,
+    bn_b: Any,
+    transpose: bool = False,
+) -> tuple[Parameter, Parameter]:
+    """W γ / √(σ² + ε) and (b − μ) γ / √(σ² + ε) + β, along the axis of the output channels (1 with `transpose`)."""
+    scale = 1.0 / sqrt(bn_rv + bn_eps)
+    if bn_w is not None:
+        scale = scale * bn_w
+    shape = [1] * len(conv_w.shape)
+    shape[1 if transpose else 0] = -1
+    bias = -bn_rm if conv_b is None else conv_b - bn_rm
+    bias = bias * scale if bn_b is None else bias * scale + bn_b
+    weight = (conv_w * reshape(scale, tuple(shape))).detach()
+    return Parameter(weight, conv_w.requires_grad), Parameter(
+        bias.detach(), getattr(conv_b, "requires_grad", True)
+    )
+
+
+def fuse_linear_bn_weights(
+    linear_w: Any, linear_b: Any, bn_rm: Any, bn_rv: Any, bn_eps: float, bn_w: Any, bn_b: Any
+) -> tuple[Parameter, Parameter]:
+    """The same for a linear layer."""
+    return fuse_conv_bn_weights(linear_w, linear_b, bn_rm, bn_rv, bn_eps, bn_w, bn_b)
+
+
+def _fused(where: str, layer: Module, bn: Any, transpose: bool) -> Any:
+    if layer.training or bn.training:
+        msg = f"{where}: fusing is for evaluation; call .eval() on both"
+        raise RuntimeError(msg)
+    if bn.running_mean is None or bn.running_var is None:
+        msg = f"{where}: the batch norm keeps no running statistics"
+        raise ValueError(msg)
+    made: Any = copy.deepcopy(layer)
+    made.weight, made.bias = fuse_conv_bn_weights(
+        made.weight, made.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias, transpose
+    )
+    return made
+
+
+def fuse_conv_bn_eval(conv: Any, bn: Any, transpose: bool = False) -> Any:
+    """A copy of the convolution that computes ``bn(conv(x))``; both are in evaluation.
+
+    >>> import anynet as an
+    >>> conv, bn = an.nn.Conv2d(1, 2, 3).eval(), an.nn.BatchNorm2d(2).eval()
+    >>> an.nn.utils.fuse_conv_bn_eval(conv, bn)(an.ones((1, 1, 4, 4))).shape
+    (1, 2, 2, 2)
+    """
+    return _fused("fuse_conv_bn_eval", conv, bn, transpose)
+
+
+def fuse_linear_bn_eval(linear: Any, bn: Any) -> Any:
+    """A copy of the linear layer that computes ``bn(linear(x))``; both are in evaluation, with equal numbers of features
+    (or one for the batch norm)."""
+    features, channels = linear.out_features, bn.num_features
+    if channels not in (features, 1):
+        msg = f"fuse_linear_bn_eval: the layer has {features} outputs, the batch norm {channels} channels"
+        raise ValueError(msg)
+    return _fused("fuse_linear_bn_eval", linear, bn, False)
