@@ -117,9 +117,8 @@ class AveragedModel(Module):
 def update_bn(loader: Iterable[Any], model: Module, device: str | None = None) -> None:
     """Compute the running statistics of all batch norms anew, as plain averages over the batches of `loader` (of inputs,
     or of tuples that begin with them)."""
-    norms: list[Any] = [
-        m for m in model.modules() if hasattr(m, "reset_running_stats") and m.running_mean is not None
-    ]
+    modules: list[Any] = list(model.modules())
+    norms = [m for m in modules if getattr(m, "running_mean", None) is not None]
     if not norms:
         return
     before, training = [m.momentum for m in norms], model.training

@@ -70,7 +70,9 @@ def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Any) -> 
     for p in _with_grads(parameters):
         g = p.grad.data  # type: ignore[union-attr]
         xp = backend_of(g)
-        total = unwrap(total_norm) if isinstance(total_norm, Tensor) else to_plain(total_norm, device=p.device)
+        total = (
+            unwrap(total_norm) if isinstance(total_norm, Tensor) else to_plain(total_norm, device=p.device)
+        )
         if isinstance(total_norm, Tensor) and total_norm.device != p.device:
             total = to_plain(total, device=p.device)
         factor = xp.minimum(max_norm / (total + 1e-6), xp.ones_like(total))
