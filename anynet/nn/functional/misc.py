@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
+from anynet import dtypes, random
 from anynet.ops import neural
 from anynet.ops.creation import ones_like
+from anynet.ops.indexing import take
 from anynet.ops.linear import matmul
 from anynet.ops.manipulation import expand_dims, permute_dims, reshape
 from anynet.ops.reductions import sum
+from anynet.ops.resampling import fold, interpolate, unfold
+from anynet.tensor import Tensor, to_plain, unwrap, wrap
+from anynet_backends import backend_of
 
 __all__ = [
     "alpha_dropout", "bilinear", "channel_shuffle", "dropout", "dropout1d", "dropout2d", "dropout3d", "embedding",
-    "feature_alpha_dropout", "pixel_shuffle", "pixel_unshuffle",
+    "feature_alpha_dropout", "fold", "gumbel_softmax", "interpolate", "one_hot", "pdist", "pixel_shuffle",
+    "pixel_unshuffle", "unfold", "upsample",
 ]  # fmt: skip
 
 
@@ -143,3 +151,95 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
     y = sum(reshape(left, (-1, out, n)) * expand_dims(reshape(input2, (-1, n)), axis=1), axis=2)
     y = y if bias is None else y + bias
     return reshape(y, (*lead, out))
+
+
+def upsample(
+    input: Any,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> Any:
+    """`interpolate`, under its older name."""
+    return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
+    """Integers (…) → int64 (…, num_classes) with 1 at each number's place; −1 takes the largest number plus one.
+
+    >>> import anynet as an
+    >>> an.nn.functional.one_hot(an.asarray([0, 2])).tolist()
+    [[1, 0, 0], [0, 0, 1]]
+    """
+    index = to_plain(tensor)
+    xp = backend_of(index)
+    if not xp.isdtype(index.dtype, "integral"):
+        msg = f"one_hot: integers, got {index.dtype}"
+        raise TypeError(msg)
+    empty = 0 in tuple(index.shape)
+    if num_classes == -1:
+        if empty:
+            msg = "one_hot: num_classes cannot be inferred from no numbers"
+            raise ValueError(msg)
+        num_classes = int(xp.max(index)) + 1
+    if num_classes < 1 or (not empty and (int(xp.min(index)) < 0 or int(xp.max(index)) >= num_classes)):
+        msg = f"one_hot: numbers lie between 0 and num_classes − 1, num_classes is {num_classes}"
+        raise ValueError(msg)
+    places = xp.arange(num_classes, dtype=index.dtype, device=index.device)
+    return wrap(xp.astype(xp.equal(xp.expand_dims(index, axis=-1), places), xp.int64))
+
+
+def pdist(input: Any, p: float = 2.0) -> Any:
+    """The distances of all pairs of rows i < j of (n, d), as a vector.
+
+    >>> import anynet as an
+    >>> an.nn.functional.pdist(an.asarray([[0.0, 0.0], [3.0, 4.0], [0.0, 4.0]])).tolist()
+    [5.0, 4.0, 3.0]
+    """
+    from anynet.nn.functional.losses import _norm
+
+    if len(input.shape) != 2:
+        msg = f"pdist: a matrix of rows, got shape {tuple(input.shape)}"
+        raise ValueError(msg)
+    n = input.shape[0]
+    plain = unwrap(input)
+    xp = backend_of(plain)
+    first, second = (
+        xp.asarray(
+            [pair[k] for pair in itertools.combinations(range(n), 2)], dtype=xp.int64, device=plain.device
+        )
+        for k in (0, 1)
+    )
+    return _norm(take(input, first, axis=0) - take(input, second, axis=0), float(p), -1)
+
+
+def gumbel_softmax(
+    logits: Any, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Any:
+    """A differentiable draw of a category: softmax((x + G) / τ), G of Gumbel's distribution (Jang et al. 2017).
+
+    With `hard` the value is the one-hot vector of the largest, the gradient that of the soft draw. The numbers come from
+    the stream of dropout masks: the same on every backend. `eps` is accepted and unused.
+    """
+    if not tau > 0:
+        msg = f"gumbel_softmax: tau is positive, got {tau}"
+        raise ValueError(msg)
+    plain = unwrap(logits)
+    xp = backend_of(plain)
+    shape = tuple(logits.shape)
+    seed, step = random.next_mask()
+    bits = random.mask_bits(xp, seed, step, math.prod(shape), xp.device_of(plain))
+    kind = dtypes.native(xp, dtypes.of(plain.dtype))
+    shift = xp.asarray(8, dtype=bits.dtype, device=bits.device)
+    unit = (xp.astype(xp.bitwise_right_shift(bits, shift), kind) + 0.5) * 2.0**-24
+    gumbel = -xp.log(-xp.log(xp.reshape(unit, shape)))
+    soft = neural.softmax((logits + wrap(gumbel)) / tau, axis=dim)
+    if not hard:
+        return soft
+    values = unwrap(soft)
+    axis = dim % len(shape)
+    place = xp.expand_dims(xp.argmax(values, axis=axis), axis=axis)
+    numbers = xp.reshape(xp.arange(shape[axis], dtype=place.dtype, device=place.device),
+                         tuple(-1 if i == axis else 1 for i in range(len(shape))))  # fmt: skip
+    one = wrap(xp.astype(xp.equal(numbers, place), kind))
+    return (one - soft.detach()) + soft if isinstance(soft, Tensor) else one

@@ -1,0 +1,223 @@
+"""Images at another size, and images as columns of patches: linear maps along each axis.
+
+Interpolation along an axis of length n to length m is a matrix (m, n), so that an image is resized by one product an axis:
+Y = A_h X A_wᵀ. Its gradient is the product with the transposes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from anynet import dtypes
+from anynet.ops.convolution import spread_option
+from anynet.ops.indexing import put, take
+from anynet.ops.linear import matmul
+from anynet.ops.linear import matrix_transpose as mT
+from anynet.ops.manipulation import moveaxis, reshape, stack
+from anynet.ops.pooling import adaptive_avg_pool
+from anynet.tensor import Tensor, unwrap
+from anynet_backends import backend_of
+
+__all__ = ["fold", "interpolate", "unfold"]
+
+_AXES = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
+
+
+def _cubic(t: float, a: float) -> float:
+    """Keys' kernel of cubic convolution (1981)."""
+    t = abs(t)
+    if t < 1:
+        return ((a + 2) * t - (a + 3)) * t * t + 1
+    return (((t - 5) * t + 8) * t - 4) * a if t < 2 else 0.0
+
+
+def _weights(
+    kind: str, n: int, m: int, scale: float, align_corners: bool, antialias: bool
+) -> list[list[float]]:
+    """The matrix (m, n) of an axis; `scale` is the distance of two outputs in the input."""
+    rows = [[0.0] * n for _ in range(m)]
+    if align_corners:
+        scale = (n - 1) / (m - 1) if m > 1 else 0.0
+    for i, row in enumerate(rows):
+        if antialias:  # a wider filter where the image shrinks
+            wide = max(scale, 1.0)
+            reach = wide * (1.0 if kind == "linear" else 2.0)
+            centre = scale * (i + 0.5)
+            first, last = max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), n)
+            for j in range(first, last):
+                t = (j - centre + 0.5) / wide
+                row[j] = max(1.0 - abs(t), 0.0) if kind == "linear" else _cubic(t, -0.5)
+            total = math.fsum(row)
+            row[:] = [w / total for w in row]
+            continue
+        place = i * scale if align_corners else (i + 0.5) * scale - 0.5
+        if kind == "linear":
+            place = max(place, 0.0)
+            low = min(math.floor(place), n - 1)
+            part = place - low
+            row[low] += 1.0 - part
+            row[min(low + 1, n - 1)] += part
+        else:
+            low = math.floor(place)
+            for j in range(low - 1, low + 3):
+                row[min(max(j, 0), n - 1)] += _cubic(place - j, -0.75)
+    return rows
+
+
+def interpolate(
+    input: Any,
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Any:
+    """An image (n, c, *spatial) at another size, given as `size` or as `scale_factor`.
+
+    `mode`: "nearest" (the pixel at ⌊i n/m⌋, as PyTorch has it), "nearest-exact" (at ⌊(i + ½) n/m⌋), "linear", "bilinear",
+    "trilinear", "bicubic" (cubic convolution, Keys 1981), "area" (means of what each output covers). `align_corners` puts the
+    centres of the corner pixels on each other, else their outer edges. `antialias` widens the filter where the image
+    shrinks (bilinear and bicubic). With `recompute_scale_factor` the step follows from the rounded size.
+
+    >>> import anynet as an
+    >>> an.nn.functional.interpolate(an.asarray([[[0.0, 2.0]]]), scale_factor=2.0, mode="linear")
+    Tensor([[[0. , 0.5, 1.5, 2. ]]])
+    """
+    where = "interpolate"
+    spatial = tuple(input.shape[2:])
+    axes = len(spatial)
+    if axes not in (1, 2, 3):
+        msg = f"{where}: input has the axes (batch, channels, *spatial) with one to three of space, got shape {tuple(input.shape)}"
+        raise ValueError(msg)
+    if (size is None) == (scale_factor is None):
+        msg = f"{where}: give one of size and scale_factor"
+        raise ValueError(msg)
+    if mode not in ("nearest", "nearest-exact", "area", *_AXES) or _AXES.get(mode, axes) != axes:
+        fits = ", ".join(m for m, n in _AXES.items() if n == axes)
+        msg = f"{where}: mode for {axes} axes of space is 'nearest', 'nearest-exact', 'area' or of {fits}, got {mode!r}"
+        raise ValueError(msg)
+    if align_corners is not None and mode not in _AXES:
+        msg = f"{where}: align_corners is for linear and cubic modes, not for {mode!r}"
+        raise ValueError(msg)
+    if antialias and mode not in ("bilinear", "bicubic"):
+        msg = f"{where}: antialias is for 'bilinear' and 'bicubic', not for {mode!r}"
+        raise ValueError(msg)
+    factors: tuple[float, ...] | None = None
+    if size is not None:
+        if recompute_scale_factor:
+            msg = f"{where}: recompute_scale_factor is for scale_factor, not for size"
+            raise ValueError(msg)
+        out = spread_option(size, axes, "size", where)
+    else:
+        given = scale_factor if isinstance(scale_factor, Sequence) else (scale_factor,) * axes
+        factors = tuple(float(f) for f in given)  # type: ignore[arg-type]
+        out = tuple(math.floor(n * f) for n, f in zip(spatial, factors, strict=True))
+        if min(out) < 1:
+            msg = f"{where}: the output would have the size {out}"
+            raise ValueError(msg)
+        if recompute_scale_factor:
+            factors = None
+    if mode == "area":
+        return adaptive_avg_pool(input, out, axes=axes, where=where)
+    plain = unwrap(input)
+    xp = backend_of(plain)
+    device, dtype = xp.device_of(plain), dtypes.of(plain.dtype)
+    x = input
+    for axis, (n, m) in enumerate(zip(spatial, out, strict=True)):
+        scale = 1.0 / factors[axis] if factors is not None else n / m
+        if mode.startswith("nearest"):
+            half = 0.5 if mode == "nearest-exact" else 0.0
+            index = [min(math.floor((i + half) * scale), n - 1) for i in range(m)]
+            x = take(x, xp.asarray(index, dtype=xp.int64, device=xp.native_device(device)), axis=axis + 2)
+            continue
+        kind = "cubic" if mode == "bicubic" else "linear"
+        matrix = Tensor(
+            _weights(kind, n, m, scale, bool(align_corners), antialias), dtype=dtype, device=device
+        )
+        x = moveaxis(matmul(moveaxis(x, axis + 2, -1), mT(matrix)), -1, axis + 2)
+    return x
+
+
+def _patches(where: str, options: tuple[Any, ...], size: tuple[int, ...]) -> tuple[Any, ...]:
+    """Kernel, dilation, padding, stride, the number of places along each axis, and where each offset takes them."""
+    kernel = spread_option(options[0], 2, "kernel_size", where)
+    dilation = spread_option(options[1], 2, "dilation", where)
+    padding = spread_option(options[2], 2, "padding", where, 0)
+    stride = spread_option(options[3], 2, "stride", where)
+    out = tuple(
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, d, p, s in zip(size, kernel, dilation, padding, stride, strict=True)
+    )
+    if min(out) < 1:
+        msg = (
+            f"{where}: kernel {kernel} with dilation {dilation} does not fit into {size} padded by {padding}"
+        )
+        raise ValueError(msg)
+    keys = [
+        (slice(None), slice(None), *(
+            slice(a * d, a * d + s * (o - 1) + 1, s) for a, d, s, o in zip(at, dilation, stride, out, strict=True)
+        )) for at in itertools.product(*map(range, kernel))
+    ]  # fmt: skip
+    return kernel, padding, out, keys
+
+
+def unfold(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+    """(n, c, h, w) → (n, c · kernel, places): each column holds what the kernel sees at one place (im2col).
+
+    >>> import anynet as an
+    >>> an.nn.functional.unfold(an.ones((1, 3, 10, 12)), (4, 5)).shape
+    (1, 60, 56)
+    """
+    shape = tuple(input.shape)
+    if len(shape) not in (3, 4):
+        msg = f"unfold: input has the axes (batch, channels, height, width), or three without the batch, got shape {shape}"
+        raise ValueError(msg)
+    if len(shape) == 3:
+        return reshape(
+            y := unfold(reshape(input, (1, *shape)), kernel_size, dilation, padding, stride),
+            tuple(y.shape[1:]),
+        )
+    n, c, h, w = shape
+    kernel, (top, left), out, keys = _patches("unfold", (kernel_size, dilation, padding, stride), (h, w))
+    x = input
+    if top or left:
+        inner = (slice(None), slice(None), slice(top, top + h), slice(left, left + w))
+        x = put(x, key=inner, shape=(n, c, h + 2 * top, w + 2 * left))
+    return reshape(stack([x[key] for key in keys], axis=2), (n, c * math.prod(kernel), math.prod(out)))
+
+
+def fold(
+    input: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Any:
+    """(n, c · kernel, places) → (n, c, *output_size): each column added to where `unfold` takes it from (col2im).
+
+    >>> import anynet as an
+    >>> an.nn.functional.fold(an.ones((1, 4, 4)), (3, 3), 2).tolist()
+    [[[[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]]]
+    """
+    shape = tuple(input.shape)
+    if len(shape) == 2:
+        y = fold(reshape(input, (1, *shape)), output_size, kernel_size, dilation, padding, stride)
+        return reshape(y, tuple(y.shape[1:]))
+    size = spread_option(output_size, 2, "output_size", "fold")
+    kernel, (top, left), out, keys = _patches("fold", (kernel_size, dilation, padding, stride), size)
+    cells = math.prod(kernel)
+    if len(shape) != 3 or shape[1] % cells or shape[2] != math.prod(out):
+        msg = (
+            f"fold: input has shape {shape}, expected (batch, channels · {cells}, {math.prod(out)}) for output_size {size}, "
+            f"kernel {kernel}"
+        )
+        raise ValueError(msg)
+    n, c = shape[0], shape[1] // cells
+    columns = reshape(input, (n, c, cells, *out))
+    whole = (n, c, size[0] + 2 * top, size[1] + 2 * left)
+    total = None
+    for i, key in enumerate(keys):
+        part = put(columns[:, :, i, :, :], key=key, shape=whole)
+        total = part if total is None else total + part
+    inner = (slice(None), slice(None), slice(top, top + size[0]), slice(left, left + size[1]))
+    return total[inner] if top or left else total  # type: ignore[index]

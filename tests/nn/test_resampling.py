@@ -1,0 +1,123 @@
+"""Interpolation, fold and unfold, one_hot, pdist, gumbel_softmax: as PyTorch's."""
+
+import numpy as np
+import pytest
+
+import anynet as an
+
+torch = pytest.importorskip("torch")
+nn, T, F, TF = an.nn, torch.nn, an.nn.functional, torch.nn.functional
+rng = np.random.default_rng(0)
+
+
+def agree(ours, theirs, x):
+    a, t = an.asarray(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    y, u = ours(a), theirs(t)
+    assert y.shape == tuple(u.shape)
+    np.testing.assert_allclose(y.numpy(), u.detach().numpy(), rtol=1e-9, atol=1e-11)
+    an.sum(y**3).backward()
+    (u**3).sum().backward()
+    np.testing.assert_allclose(a.grad.numpy(), t.grad.numpy(), rtol=1e-8, atol=1e-9)
+
+
+SIZES = [{"size": 7}, {"size": 3}, {"size": 1}, {"scale_factor": 2.0}, {"scale_factor": 1.7}, {"scale_factor": 0.6},
+         {"scale_factor": 1.7, "recompute_scale_factor": True}]  # fmt: skip
+MODES = [(1, "linear"), (2, "bilinear"), (2, "bicubic"), (3, "trilinear")]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("corners", [None, True, False])
+@pytest.mark.parametrize(("axes", "mode"), MODES)
+def test_linear_and_cubic(axes, mode, corners, size):
+    x = rng.normal(size=(2, 3, *(5, 4, 6)[:axes]))
+    f = lambda home: lambda v: home.interpolate(v, mode=mode, align_corners=corners, **size)  # noqa: E731
+    agree(f(F), f(TF), x)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "area"])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_nearest_and_area(axes, mode, size):
+    x = rng.normal(size=(2, 3, *(5, 4, 6)[:axes]))
+    f = lambda home: lambda v: home.interpolate(v, mode=mode, **size)  # noqa: E731
+    agree(f(F), f(TF), x)
+
+
+@pytest.mark.parametrize("size", [(3, 9), (2, 2), (11, 13)])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_antialias(mode, size):
+    x = rng.normal(size=(1, 2, 8, 10))
+    f = lambda home: lambda v: home.interpolate(v, size, mode=mode, antialias=True)  # noqa: E731
+    agree(f(F), f(TF), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "options", "shape"),
+    [
+        ("Upsample", (), {"scale_factor": 2}, (1, 2, 3, 4)),
+        ("Upsample", ((5, 6),), {"mode": "bilinear", "align_corners": True}, (1, 2, 3, 4)),
+        ("UpsamplingNearest2d", (), {"scale_factor": 3}, (1, 2, 3, 4)),
+        ("UpsamplingBilinear2d", (), {"size": (5, 7)}, (1, 2, 3, 4)),
+        ("Unfold", ((2, 3),), {}, (2, 3, 5, 6)),
+        ("Unfold", (2,), {"dilation": 2, "padding": 1, "stride": (1, 2)}, (2, 3, 5, 6)),
+        ("Unfold", (2,), {}, (3, 5, 6)),
+        ("Fold", ((4, 5), 2), {}, (2, 12, 12)),
+        ("Fold", ((4, 5), (2, 3)), {"padding": 1, "stride": 2, "dilation": 1}, (2, 18, 9)),
+        ("Fold", ((4, 5), 2), {}, (12, 12)),
+    ],
+    ids=str,
+)
+def test_modules(name, args, options, shape):
+    ours, theirs = getattr(nn, name)(*args, **options), getattr(T, name)(*args, **options)
+    assert repr(ours) == repr(theirs)
+    agree(ours, theirs, rng.normal(size=shape))
+
+
+def test_one_hot_and_pdist():
+    v = rng.integers(0, 5, (3, 4))
+    for classes in (-1, 5, 7):
+        got = F.one_hot(an.asarray(v), classes)
+        assert got.dtype is an.int64
+        assert (got.numpy() == TF.one_hot(torch.tensor(v), classes).numpy()).all()
+    for p in (1.0, 2.0, 3.0, float("inf")):
+        agree(lambda x, p=p: F.pdist(x, p), lambda x, p=p: TF.pdist(x, p), rng.normal(size=(6, 4)))
+
+
+@pytest.mark.parametrize("device", ["cpu", "strict:device1", "torch:cpu"])
+def test_gumbel_softmax(device):
+    logits = an.asarray([[1.0, 2.0, 0.0]] * 4000, dtype=an.float64, device=device)
+    an.random.manual_seed(0)
+    soft = F.gumbel_softmax(logits, tau=0.7)
+    np.testing.assert_allclose(soft.numpy().sum(axis=1), 1, rtol=1e-12)
+    an.random.manual_seed(0)
+    x = an.asarray(logits.numpy(), device=device, requires_grad=True)
+    hard = F.gumbel_softmax(x, tau=0.7, hard=True)
+    assert set(np.round(np.unique(hard.numpy()), 12)) <= {0.0, 1.0}
+    assert (hard.numpy().argmax(1) == soft.numpy().argmax(1)).all()
+    share = np.round(hard.numpy()).mean(axis=0)
+    np.testing.assert_allclose(share, np.exp([1, 2, 0]) / np.exp([1, 2, 0]).sum(), atol=0.03)
+    an.sum(hard[:, 0]).backward()
+    assert (x.grad.numpy() != 0).all()
+
+
+def test_refusals():
+    image = an.ones((1, 2, 4, 4))
+    for make, error, message in (
+        (lambda: F.interpolate(image), ValueError, "one of size and scale_factor"),
+        (lambda: F.interpolate(image, 3, 2.0), ValueError, "one of size and scale_factor"),
+        (lambda: F.interpolate(image, 3, mode="linear"), ValueError, "bilinear, bicubic, got 'linear'"),
+        (lambda: F.interpolate(image, 3, align_corners=True), ValueError, "align_corners is for"),
+        (lambda: F.interpolate(image, 3, antialias=True), ValueError, "antialias is for"),
+        (lambda: F.interpolate(image, scale_factor=0.1), ValueError, r"the size \(0, 0\)"),
+        (lambda: F.interpolate(image, 3, recompute_scale_factor=True), ValueError, "is for scale_factor"),
+        (lambda: F.interpolate(an.ones((2, 3)), 3), ValueError, "one to three of space"),
+        (lambda: F.unfold(image, 6), ValueError, "does not fit"),
+        (lambda: F.unfold(an.ones(3), 1), ValueError, "batch, channels"),
+        (lambda: F.fold(an.ones((1, 5, 9)), (4, 4), 2), ValueError, "expected"),
+        (lambda: F.one_hot(an.asarray([3]), 2), ValueError, "between 0 and"),
+        (lambda: F.one_hot(an.asarray([1.0])), TypeError, "integers"),
+        (lambda: F.pdist(an.ones(3)), ValueError, "a matrix"),
+        (lambda: F.gumbel_softmax(an.ones(3), tau=0.0), ValueError, "tau is positive"),
+    ):
+        with pytest.raises(error, match=message):
+            make()
