@@ -42,6 +42,8 @@ NOTES = {
     "RReLU": "the random numbers are anynet's", "rrelu": "the random numbers are anynet's",
     "Dropout": "the masks are anynet's, the same on every backend",
     "Hardsigmoid": "PyTorch's gradient in float64 multiplies by a float32 of 1/6; anynet's is exact",
+    "CTCLoss": "the gradient is that of the formula; PyTorch's assumes that log_softmax comes before",
+    "ctc_loss": "the gradient is that of the formula; PyTorch's assumes that log_softmax comes before",
     "NAdam": "PyTorch keeps the product of momenta in float32; anynet's is a Python float",
     "TransformerEncoder": "enable_nested_tensor and mask_check are accepted and change nothing",
 }  # fmt: skip
@@ -114,6 +116,8 @@ def main() -> int:
         table("torch.nn.functional", an.nn.functional, nn.functional, public("torch.nn.functional", functions)),
         table("torch.nn.init", an.nn.init, nn.init, public("torch.nn.init", functions)),
         table("torch.nn.utils", getattr(an.nn, "utils", None), nn.utils, public("torch.nn.utils", functions)),
+        table("torch.nn.utils.rnn", an.nn.utils.rnn, nn.utils.rnn,
+              public("torch.nn.utils.rnn", lambda v: inspect.isclass(v) or inspect.isroutine(v))),
         table("torch.optim", an.optim, optim, public("torch.optim", classes)),
         table("torch.optim.lr_scheduler", an.optim, optim.lr_scheduler, public("torch.optim.lr_scheduler", classes)),
         table("torch.optim.swa_utils", getattr(an.optim, "swa_utils", None), optim.swa_utils,

@@ -10,7 +10,7 @@ from anynet.nn.module import Module
 from anynet.tensor import Buffer
 
 __all__ = [
-    "BCELoss", "BCEWithLogitsLoss", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss", "GaussianNLLLoss",
+    "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss", "GaussianNLLLoss",
     "HingeEmbeddingLoss", "HuberLoss", "KLDivLoss", "L1Loss", "MSELoss", "MarginRankingLoss", "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss", "MultiMarginLoss", "NLLLoss", "PairwiseDistance", "PoissonNLLLoss", "SmoothL1Loss",
     "SoftMarginLoss", "TripletMarginLoss", "TripletMarginWithDistanceLoss",
@@ -341,3 +341,24 @@ class PairwiseDistance(Module):
     def forward(self, x1: Any, x2: Any) -> Any:
         """‖x₁ − x₂ + ε‖_p"""
         return F.pairwise_distance(x1, x2, self.norm, self.eps, self.keepdim)
+
+
+class CTCLoss(_Reduced):
+    """−ln of the probability of a target sequence under all alignments: see `nn.functional.ctc_loss`.
+
+    >>> import anynet as an
+    >>> loss = an.nn.CTCLoss()
+    >>> x = an.nn.functional.log_softmax(an.zeros((5, 1, 3)))
+    >>> round(loss(x, an.asarray([[1, 2]]), [5], [2]).item(), 4)
+    1.0986
+    """
+
+    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
+        super().__init__(reduction)
+        self.blank, self.zero_infinity = blank, zero_infinity
+
+    def forward(self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any) -> Any:
+        """The loss of log_probs against the targets."""
+        return F.ctc_loss(
+            log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
+        )

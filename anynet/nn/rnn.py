@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from anynet.nn import functional as F
 from anynet.nn import init
 from anynet.nn.module import Module, ShapeError
+from anynet.nn.utils.rnn import PackedSequence, padded_sorted, reordered, repacked
 from anynet.ops import creation
 from anynet.ops.manipulation import concat, expand_dims, permute_dims, stack
 from anynet.ops.recurrent import gru_scan, lstm_scan, rnn_scan
@@ -175,8 +176,10 @@ class RNNBase(Module):
 
     def forward(self, x: Any, hx: Any = None) -> Any:
         """x (steps, batch, input_size), or (batch, steps, input_size) with `batch_first`, or (steps, input_size)
-        without a batch → outputs of all steps, in the same form, and the last states."""
+        without a batch, or a `PackedSequence` → outputs of all steps, in the same form, and the last states."""
         lstm = self.mode == "LSTM"
+        if isinstance(x, PackedSequence):
+            return self._packed(x, hx)
         if len(x.shape) not in (2, 3) or x.shape[-1] != self.input_size:
             order = "(batch, steps, " if self.batch_first else "(steps, batch, "
             msg = f"got {tuple(x.shape)}: expected {order}{self.input_size}) or, without a batch, (steps, {self.input_size})"
@@ -203,6 +206,26 @@ class RNNBase(Module):
         elif self.batch_first:
             y = permute_dims(y, (1, 0, 2))
         return y, last if lstm else last[0]
+
+    def _packed(self, packed: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
+        """Sequences of different lengths: each gets what it gets alone, in both directions."""
+        if len(packed.data.shape) != 2 or packed.data.shape[-1] != self.input_size:
+            msg = f"got packed data of shape {tuple(packed.data.shape)}: expected (…, {self.input_size})"
+            raise ShapeError(msg)
+        x, sizes = padded_sorted(packed)
+        lstm = self.mode == "LSTM"
+        if hx is not None and lstm and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
+            msg = f"LSTM: hx is a pair (h_0, c_0), got {type(hx).__name__}"
+            raise TypeError(msg)
+        given: tuple[Any, ...] = (None, None) if hx is None else tuple(hx) if lstm else (hx,)
+        widths = (self.proj_size or self.hidden_size, self.hidden_size)
+        states = [
+            reordered(self._begin(state, name, x, width, True), packed.sorted_indices)
+            for state, name, width in zip(given, ("h_0", "c_0") if lstm else ("h_0",), widths, strict=False)
+        ]
+        y, last = self._run(x, states, sizes)
+        last = tuple(reordered(s, packed.unsorted_indices) for s in last)
+        return repacked(y, packed), last if lstm else last[0]
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]

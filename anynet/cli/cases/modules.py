@@ -125,6 +125,7 @@ CASES: tuple[Case, ...] = (
     layer("BCEWithLogitsLoss", nn.BCEWithLogitsLoss, (3, 4), (3, 4), low=0.1, high=0.9),
     layer("CrossEntropyLoss", lambda: nn.CrossEntropyLoss(label_smoothing=0.1), (3, 4), run=_classes),
     layer("NLLLoss", nn.NLLLoss, (3, 4), run=_classes, second_order=False),
+    layer("CTCLoss", nn.CTCLoss, (5, 2, 3), run=lambda net, x: net(x - 2.5, index(x, [[1, 2], [2, 0]]), [5, 4], [2, 1])),
     layer("KLDivLoss", nn.KLDivLoss, (3, 4), (3, 4), low=0.1, high=0.9),
     layer("PoissonNLLLoss", lambda: nn.PoissonNLLLoss(full=True), (3, 4), (3, 4), low=0.1, high=3.0),
     layer("GaussianNLLLoss", lambda: nn.GaussianNLLLoss(full=True), (3, 4), (3, 4), (3, 1), low=0.2, high=2.0),

@@ -1,9 +1,9 @@
 """`torch.nn.utils`: clipping, parameters as a vector, fusing layers."""
 
 from anynet.nn.module import functional_call as functional_call
-from anynet.nn.utils import clip_grad, convert_parameters, fusion
+from anynet.nn.utils import clip_grad, convert_parameters, fusion, rnn
 from anynet.nn.utils.clip_grad import *
 from anynet.nn.utils.convert_parameters import *
 from anynet.nn.utils.fusion import *
 
-__all__ = ["functional_call", *clip_grad.__all__, *convert_parameters.__all__, *fusion.__all__]
+__all__ = ["functional_call", "rnn", *clip_grad.__all__, *convert_parameters.__all__, *fusion.__all__]

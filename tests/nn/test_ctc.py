@@ -1,0 +1,74 @@
+"""CTC as PyTorch's, through log_softmax; by hand on a small example."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+import anynet as an
+
+torch = pytest.importorskip("torch")
+F, TF = an.nn.functional, torch.nn.functional
+rng = np.random.default_rng(0)
+
+CASES = [
+    ((12, 3, 5), [[1, 2, 2], [3, 1, 4], [4, 4, 4]], [12, 12, 12], [3, 3, 3], {}),
+    ((12, 3, 5), [[1, 2, 2], [3, 1, 0], [4, 0, 0]], [12, 7, 3], [3, 2, 1], {}),
+    ((12, 3, 5), [1, 2, 2, 3, 1, 4], [12, 7, 3], [3, 2, 1], {"reduction": "sum"}),
+    ((8, 2, 4), [[0, 1], [2, 1]], [8, 8], [2, 2], {"blank": 3, "reduction": "none"}),
+    ((8, 2, 4), [[1, 1], [2, 1]], [8, 8], [0, 2], {"reduction": "none"}),
+    ((6, 4), [1, 2], [6], [2], {}),
+    ((3, 2, 4), [[1, 1, 1], [2, 1, 3]], [3, 3], [3, 3], {"zero_infinity": True}),
+]
+
+
+@pytest.mark.parametrize(("shape", "targets", "inputs", "lengths", "options"), CASES, ids=str)
+def test_as_pytorch(shape, targets, inputs, lengths, options):
+    v = rng.normal(size=shape)
+    a, t = an.asarray(v, requires_grad=True), torch.tensor(v, requires_grad=True)
+    y = an.nn.CTCLoss(**options)(
+        F.log_softmax(a, -1), an.asarray(targets), an.asarray(inputs), an.asarray(lengths)
+    )
+    u = torch.nn.CTCLoss(**options)(
+        TF.log_softmax(t, -1), torch.tensor(targets), torch.tensor(inputs), torch.tensor(lengths)
+    )
+    assert y.shape == tuple(u.shape) or len(shape) == 2
+    np.testing.assert_allclose(y.numpy(), u.detach().numpy().reshape(y.shape), rtol=1e-9)
+    an.sum(y).backward()
+    u.sum().backward()
+    np.testing.assert_allclose(a.grad.numpy(), t.grad.numpy(), rtol=1e-7, atol=1e-10)
+
+
+def test_by_enumeration():
+    p = rng.uniform(0.1, 1, (4, 3))
+    p /= p.sum(1, keepdims=True)
+
+    def collapse(path):
+        return [k for k, _ in itertools.groupby(path) if k != 0]
+
+    total = math.fsum(
+        math.prod(p[t, k] for t, k in enumerate(path))
+        for path in itertools.product(range(3), repeat=4)
+        if collapse(path) == [1, 2]
+    )
+    loss = F.ctc_loss(an.asarray(np.log(p)), an.asarray([1, 2]), [4], [2], reduction="sum")
+    assert loss.item() == pytest.approx(-math.log(total), rel=1e-12)
+    x = an.asarray(np.log(p), requires_grad=True)
+    assert an.gradcheck(lambda x: F.ctc_loss(x, an.asarray([1, 2]), [4], [2]), x)
+    assert an.gradgradcheck(lambda x: F.ctc_loss(x, an.asarray([1, 2]), [4], [2]), x)
+
+
+def test_impossible_and_refused():
+    x = F.log_softmax(an.zeros((2, 1, 3), dtype=an.float32))
+    assert F.ctc_loss(x, an.asarray([[1, 1]]), [2], [2]).item() == math.inf
+    assert F.ctc_loss(x, an.asarray([[1, 1]]), [2], [2], zero_infinity=True).item() == 0.0
+    for args, options, message in (
+        ((x, an.asarray([[1, 0]]), [2], [2]), {}, "other than blank=0"),
+        ((x, an.asarray([[1, 3]]), [2], [2]), {}, "from 0 to 2"),
+        ((x, an.asarray([[1, 2]]), [3], [2]), {}, "at most 2"),
+        ((x, an.asarray([[1, 2]]), [2], [2]), {"blank": 7}, "one of 3 classes"),
+        ((an.ones(3), an.asarray([1]), [1], [1]), {}, "expected"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            F.ctc_loss(*args, **options)
