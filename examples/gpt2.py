@@ -39,6 +39,7 @@ class GPT2(nn.Module):
         self.h = nn.ModuleList([Block(width, heads) for _ in range(layers)])
         self.ln_f = nn.LayerNorm(width)
         nn.init.normal_(self.wte.weight, std=0.02)
+        nn.init.normal_(self.wpe.weight, std=0.02)
 
     def forward(self, tokens):
         x = self.wte(tokens) + self.wpe.weight[: tokens.shape[1], :]
@@ -78,8 +79,7 @@ def train(book):
 
     steps, began = 20 if os.environ.get("ANYNET_SHORT") else 600, time.perf_counter()
     for i in range(1, steps + 1):
-        starts = rng.integers(0, len(data) - 65, 32)
-        windows = np.stack([data[s : s + 65] for s in starts])
+        windows = np.stack([data[s : s + 65] for s in rng.integers(0, len(data) - 65, 32)])
         loss = step(an.asarray(windows[:, :-1]), an.asarray(windows[:, 1:]))
         if i % max(steps // 10, 1) == 0:
             print(f"step {i}  loss {loss.item():.3f} nats a character  {time.perf_counter() - began:.1f} s")
