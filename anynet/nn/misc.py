@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from anynet.nn import functional as F
 from anynet.nn import init
-from anynet.nn.basic import Dropout
+from anynet.nn.basic import Dropout, Embedding
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import creation
+from anynet.ops.convolution import spread_option
 from anynet.tensor import Parameter
 
 __all__ = [
-    "AlphaDropout", "Bilinear", "ChannelShuffle", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout", "Fold",
+    "AlphaDropout", "Bilinear", "ChannelShuffle", "Dropout1d", "Dropout2d", "Dropout3d", "EmbeddingBag", "FeatureAlphaDropout", "Fold",
+    "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
     "PixelShuffle", "PixelUnshuffle", "Unfold", "Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d",
 ]  # fmt: skip
 
@@ -291,3 +293,108 @@ class Fold(Unfold):
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}, {super().extra_repr()}"
+
+
+class _MaxUnpool(Module):
+    axes: ClassVar[int]
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        where = type(self).__name__
+        self.kernel_size = spread_option(kernel_size, self.axes, "kernel_size", where)
+        self.stride = (
+            self.kernel_size if stride is None else spread_option(stride, self.axes, "stride", where)
+        )
+        self.padding = spread_option(padding, self.axes, "padding", where, 0)
+
+    def forward(self, x: Any, indices: Any, output_size: Any = None) -> Any:
+        """The maxima at their places."""
+        unpool = getattr(F, f"max_unpool{self.axes}d")
+        return unpool(x, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """The maxima of `MaxPool1d` (with ``return_indices=True``) back at their places, zeros elsewhere.
+
+    >>> import anynet as an
+    >>> y, i = an.nn.MaxPool1d(2, return_indices=True)(an.asarray([[[1.0, 4.0, 3.0, 2.0]]]))
+    >>> an.nn.MaxUnpool1d(2)(y, i)
+    Tensor([[[0., 4., 3., 0.]]])
+    """
+
+    axes = 1
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """As `MaxUnpool1d`, of images.
+
+    >>> import anynet as an
+    >>> y, i = an.nn.MaxPool2d(2, return_indices=True)(an.ones((1, 1, 4, 4)))
+    >>> an.nn.MaxUnpool2d(2)(y, i).shape
+    (1, 1, 4, 4)
+    """
+
+    axes = 2
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """As `MaxUnpool1d`, of volumes.
+
+    >>> import anynet as an
+    >>> y, i = an.nn.MaxPool3d(2, return_indices=True)(an.ones((1, 1, 2, 4, 4)))
+    >>> an.nn.MaxUnpool3d(2)(y, i).shape
+    (1, 1, 2, 4, 4)
+    """
+
+    axes = 3
+
+
+class EmbeddingBag(Embedding):
+    """The sum, mean or maximum of the rows that each bag of integers names: see `nn.functional.embedding_bag`.
+
+    >>> import anynet as an
+    >>> an.nn.EmbeddingBag(10, 3)(an.asarray([1, 2, 4, 5]), an.asarray([0, 3])).shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        sparse: bool = False,
+        _weight: Any = None,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if mode not in ("sum", "mean", "max"):
+            msg = f"EmbeddingBag: mode is 'sum', 'mean' or 'max', got {mode!r}"
+            raise ValueError(msg)
+        super().__init__(
+            num_embeddings, embedding_dim, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, _weight,
+            device=device, dtype=dtype,
+        )  # fmt: skip
+        self.mode, self.include_last_offset = mode, include_last_offset
+
+    def forward(self, input: Any, offsets: Any = None, per_sample_weights: Any = None) -> Any:
+        """A row for each bag."""
+        return F.embedding_bag(
+            input, self.weight, offsets, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.mode, False,
+            per_sample_weights, self.include_last_offset, self.padding_idx,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.num_embeddings}, {self.embedding_dim}"]
+        parts += [f"max_norm={self.max_norm}"] if self.max_norm is not None else []
+        parts += [f"norm_type={self.norm_type}"] if self.norm_type != 2 else []
+        parts += ["scale_grad_by_freq=True"] if self.scale_grad_by_freq else []
+        parts += [f"mode={self.mode!r}"]
+        parts += [f"padding_idx={self.padding_idx}"] if self.padding_idx is not None else []
+        return ", ".join(parts)

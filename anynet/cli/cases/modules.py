@@ -32,6 +32,16 @@ def _signed(net: nn.Module, *inputs: Tensor) -> Any:
     return net(*inputs, Tensor([1.0, -1.0, -1.0, 1.0], dtype=some.dtype, device=some.device))
 
 
+def _unpooled(net: nn.Module, x: Tensor) -> Any:
+    """The first place of each window of 2."""
+    n = x.ndim - 2
+    places = [0]
+    for axis in range(n):
+        side = 4 ** (n - 1 - axis)
+        places = [p + step for p in places for step in (0, 2 * side)]
+    return net(x, reshape(index(x, [places] * 2), x.shape))
+
+
 CASES: tuple[Case, ...] = (
     layer("Linear", lambda: nn.Linear(4, 3), (5, 4)),
     layer("Identity", nn.Identity, (3, 4), second_order=False),
@@ -96,6 +106,10 @@ CASES: tuple[Case, ...] = (
     layer("PixelShuffle", lambda: nn.PixelShuffle(2), (2, 4, 2, 3), second_order=False),
     layer("PixelUnshuffle", lambda: nn.PixelUnshuffle(2), (2, 1, 4, 6), second_order=False),
     layer("ChannelShuffle", lambda: nn.ChannelShuffle(2), (2, 4, 3), second_order=False),
+    layer("EmbeddingBag", lambda: nn.EmbeddingBag(5, 3, mode="max"), run=lambda net: net(index(net.weight, [[1, 3], [0, 4]])),
+          second_order=False),
+    *(layer(f"MaxUnpool{n}d", partial(getattr(nn, f"MaxUnpool{n}d"), 2), (1, 2, *(2,) * n), run=_unpooled, second_order=False)
+      for n in (1, 2, 3)),
     layer("Upsample", lambda: nn.Upsample((5, 3), mode="bicubic"), (1, 2, 4, 4), second_order=False),
     layer("UpsamplingNearest2d", lambda: nn.UpsamplingNearest2d(scale_factor=1.5), (1, 2, 4, 4), second_order=False),
     layer("UpsamplingBilinear2d", lambda: nn.UpsamplingBilinear2d((3, 7)), (1, 2, 4, 4), second_order=False),

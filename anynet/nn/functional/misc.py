@@ -8,10 +8,13 @@ from typing import Any
 
 from anynet import dtypes, random
 from anynet.ops import neural
+from anynet.ops.convolution import spread_option
 from anynet.ops.creation import ones_like
-from anynet.ops.indexing import take
+from anynet.ops.elementwise import where as where_
+from anynet.ops.indexing import scatter_rows, take
 from anynet.ops.linear import matmul
 from anynet.ops.manipulation import expand_dims, permute_dims, reshape
+from anynet.ops.reductions import max as max_
 from anynet.ops.reductions import sum
 from anynet.ops.resampling import fold, interpolate, unfold
 from anynet.tensor import Tensor, to_plain, unwrap, wrap
@@ -19,7 +22,9 @@ from anynet_backends import backend_of
 
 __all__ = [
     "alpha_dropout", "bilinear", "channel_shuffle", "dropout", "dropout1d", "dropout2d", "dropout3d", "embedding",
-    "feature_alpha_dropout", "fold", "gumbel_softmax", "interpolate", "one_hot", "pdist", "pixel_shuffle",
+    "embedding_bag",
+    "feature_alpha_dropout", "fold", "gumbel_softmax", "interpolate", "max_unpool1d", "max_unpool2d", "max_unpool3d", "one_hot", "pdist",
+    "pixel_shuffle",
     "pixel_unshuffle", "unfold", "upsample",
 ]  # fmt: skip
 
@@ -243,3 +248,153 @@ def gumbel_softmax(
                          tuple(-1 if i == axis else 1 for i in range(len(shape))))  # fmt: skip
     one = wrap(xp.astype(xp.equal(numbers, place), kind))
     return (one - soft.detach()) + soft if isinstance(soft, Tensor) else one
+
+
+def embedding_bag(
+    input: Any,
+    weight: Any,
+    offsets: Any = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Any = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Any:
+    """The sum, mean or maximum ("sum", "mean", "max") of the rows of `weight` that each bag names; 0 of an empty bag.
+
+    input (bags, n), or one vector cut into bags at `offsets` (with `include_last_offset` the last is its length). Numbers
+    equal to `padding_idx` count for nothing. `per_sample_weights`, of the shape of input, multiply the rows ("sum" only).
+
+    >>> import anynet as an
+    >>> an.nn.functional.embedding_bag(an.asarray([0, 1, 1]), an.asarray([[1.0], [3.0]]), an.asarray([0, 2])).tolist()
+    [[2.0], [3.0]]
+    """
+    where = "embedding_bag"
+    if mode not in ("sum", "mean", "max"):
+        msg = f"{where}: mode is 'sum', 'mean' or 'max', got {mode!r}"
+        raise ValueError(msg)
+    if per_sample_weights is not None and mode != "sum":
+        msg = f"{where}: per_sample_weights are for mode='sum', not for {mode!r}"
+        raise ValueError(msg)
+    if per_sample_weights is not None and tuple(per_sample_weights.shape) != tuple(input.shape):
+        msg = f"{where}: per_sample_weights have shape {tuple(per_sample_weights.shape)}, expected {tuple(input.shape)}"
+        raise ValueError(msg)
+    flat = to_plain(input, device=None if hasattr(input, "shape") else weight.device)
+    xp = backend_of(flat)
+    if len(flat.shape) == 2:
+        if offsets is not None:
+            msg = f"{where}: offsets are for an input of one axis, got shape {tuple(flat.shape)}"
+            raise ValueError(msg)
+        bags, longest = flat.shape
+        cells = [[i * longest + j for j in range(longest)] for i in range(bags)]
+    else:
+        if len(flat.shape) != 1 or offsets is None:
+            msg = f"{where}: input (bags, n), or a vector with offsets, got shape {tuple(flat.shape)}"
+            raise ValueError(msg)
+        plain = to_plain(offsets)
+        begins = [int(v) for v in backend_of(plain).to_host(plain).tolist()]
+        ends = begins[1:] if include_last_offset else [*begins[1:], flat.shape[0]]
+        begins = begins[:-1] if include_last_offset else begins
+        if (begins and begins[0] != 0) or any(
+            not 0 <= a <= b <= flat.shape[0] for a, b in zip(begins, ends, strict=True)
+        ):
+            msg = f"{where}: offsets begin with 0 and increase up to {flat.shape[0]}"
+            raise ValueError(msg)
+        longest = max((b - a for a, b in zip(begins, ends, strict=True)), default=0)
+        cells = [[*range(a, b), *[-1] * (longest - b + a)] for a, b in zip(begins, ends, strict=True)]
+    count, width = len(cells), weight.shape[1]
+    if not count or not longest:
+        return _zeros_of(weight, (count, width))
+    device, kind = flat.device, dtypes.native(xp, dtypes.of(unwrap(weight).dtype))
+    place = xp.asarray(cells, dtype=xp.int64, device=device)
+    there = place >= 0
+    place = xp.where(there, place, xp.zeros_like(place))
+    flat = xp.reshape(flat, (-1,))
+    chosen = xp.reshape(xp.take(flat, xp.reshape(place, (-1,)), axis=0), tuple(place.shape))
+    if padding_idx is not None:
+        there = xp.logical_and(there, chosen != padding_idx % weight.shape[0])
+    rows = neural.embedding(
+        wrap(chosen), weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse
+    )
+    mask = xp.expand_dims(there, axis=2)
+    if mode == "max":
+        largest = max_(where_(wrap(mask), rows, float("-inf")), axis=1)
+        some = xp.any(mask, axis=1)
+        return where_(wrap(some), largest, 0.0)
+    if per_sample_weights is not None:
+        scale = take(reshape(per_sample_weights, (-1,)), wrap(xp.reshape(place, (-1,))), axis=0)
+        rows = rows * reshape(scale, (count, longest, 1))
+    number = xp.astype(mask, kind)
+    total = sum(rows * number, axis=1)
+    return total / xp.clip(xp.sum(number, axis=1), 1.0) if mode == "mean" else total
+
+
+def _zeros_of(like: Any, shape: tuple[int, ...]) -> Any:
+    plain = unwrap(like)
+    xp = backend_of(plain)
+    return wrap(xp.zeros(shape, dtype=plain.dtype, device=plain.device))
+
+
+def _unpool(
+    where: str, axes: int, x: Any, indices: Any, kernel: Any, stride: Any, padding: Any, output_size: Any
+) -> Any:
+    kernel = spread_option(kernel, axes, "kernel_size", where)
+    stride = kernel if stride is None else spread_option(stride, axes, "stride", where)
+    padding = spread_option(padding, axes, "padding", where, 0)
+    if len(x.shape) not in (axes + 1, axes + 2) or tuple(x.shape) != tuple(indices.shape):
+        msg = (
+            f"{where}: input and indices of shapes {tuple(x.shape)} and {tuple(indices.shape)}, expected two equal ones of "
+            f"{axes + 2} axes (batch, channels, *spatial), or {axes + 1} without the batch"
+        )
+        raise ValueError(msg)
+    lead, spatial = tuple(x.shape[:-axes]), tuple(x.shape[-axes:])
+    usual = tuple(
+        (n - 1) * s - 2 * p + k for n, s, p, k in zip(spatial, stride, padding, kernel, strict=True)
+    )
+    out = usual if output_size is None else tuple(int(n) for n in output_size)[-axes:]
+    if any(not u - s < o < u + s for u, s, o in zip(usual, stride, out, strict=True)):
+        msg = f"{where}: output_size {out} lies within a stride {stride} of {usual}"
+        raise ValueError(msg)
+    plain = unwrap(indices)
+    xp = backend_of(plain)
+    room, groups = math.prod(out), math.prod(lead)
+    flat = xp.reshape(plain, (groups, -1))
+    if xp.eager and flat.size and bool(xp.any((flat < 0) | (flat >= room))):
+        msg = f"{where}: indices lie between 0 and {room - 1}, the places of an output of size {out}"
+        raise ValueError(msg)
+    begin = xp.reshape(xp.arange(groups, dtype=plain.dtype, device=plain.device) * room, (groups, 1))
+    index = xp.reshape(flat + begin, (-1,))
+    whole = (groups * room, 1)
+    y = scatter_rows(reshape(x, (-1, 1)), index=index, shape=whole)
+    if any(s < k for s, k in zip(stride, kernel, strict=True)):  # windows overlap: a place may be named again
+        ones = xp.ones((index.shape[0], 1), dtype=unwrap(x).dtype, device=plain.device)
+        times = xp.clip(unwrap(scatter_rows(ones, index=index, shape=whole)), 1.0)
+        more = (
+            unwrap(y) - unwrap(y) / times
+        )  # written, not added: the gradient is that of each writing, as PyTorch's
+        y = y - wrap(more)
+    return reshape(y, (*lead, *out))
+
+
+def max_unpool1d(
+    input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
+) -> Any:
+    """The maxima of `max_pool1d` back at their places, zeros elsewhere."""
+    return _unpool("max_unpool1d", 1, input, indices, kernel_size, stride, padding, output_size)
+
+
+def max_unpool2d(
+    input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
+) -> Any:
+    """The maxima of `max_pool2d` back at their places, zeros elsewhere."""
+    return _unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
+
+
+def max_unpool3d(
+    input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
+) -> Any:
+    """The maxima of `max_pool3d` back at their places, zeros elsewhere."""
+    return _unpool("max_unpool3d", 3, input, indices, kernel_size, stride, padding, output_size)

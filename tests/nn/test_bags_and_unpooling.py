@@ -1,0 +1,101 @@
+"""EmbeddingBag and max unpooling as PyTorch's."""
+
+import numpy as np
+import pytest
+
+import anynet as an
+
+torch = pytest.importorskip("torch")
+nn, T, F, TF = an.nn, torch.nn, an.nn.functional, torch.nn.functional
+rng = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+@pytest.mark.parametrize(
+    ("input", "offsets", "options"),
+    [
+        ([[1, 2, 4], [3, 3, 0]], None, {}),
+        ([1, 2, 4, 5, 4, 3, 2, 9], [0, 4], {}),
+        ([1, 2, 4, 5], [0, 0, 3, 3], {}),
+        ([1, 2, 4, 5], [0, 1, 4], {"include_last_offset": True}),
+        ([[1, 2, 4], [2, 2, 2]], None, {"padding_idx": 2}),
+        ([1, 2, 4, 2], [0, 3], {"padding_idx": 2}),
+    ],
+    ids=str,
+)
+def test_embedding_bag(mode, input, offsets, options):
+    ours, theirs = (
+        nn.EmbeddingBag(10, 3, mode=mode, **options).double(),
+        T.EmbeddingBag(10, 3, mode=mode, **options).double(),
+    )
+    assert repr(ours) == repr(theirs)
+    ours.load_state_dict({"weight": an.asarray(theirs.weight.detach().numpy())})
+    a = (an.asarray(input), *([an.asarray(offsets)] if offsets is not None else []))
+    t = (torch.tensor(input), *([torch.tensor(offsets)] if offsets is not None else []))
+    y, u = ours(*a), theirs(*t)
+    assert y.shape == tuple(u.shape)
+    np.testing.assert_allclose(y.numpy(), u.detach().numpy(), rtol=1e-12)
+    an.sum(y**3).backward()
+    (u**3).sum().backward()
+    np.testing.assert_allclose(ours.weight.grad.numpy(), theirs.weight.grad.numpy(), rtol=1e-10, atol=1e-14)
+
+
+def test_weights_of_samples():
+    w, s, index = rng.normal(size=(6, 2)), rng.normal(size=(2, 3)), np.asarray([[1, 2, 5], [0, 0, 3]])
+    a, b = an.asarray(w, requires_grad=True), an.asarray(s, requires_grad=True)
+    t, v = torch.tensor(w, requires_grad=True), torch.tensor(s, requires_grad=True)
+    y = F.embedding_bag(an.asarray(index), a, mode="sum", per_sample_weights=b)
+    u = TF.embedding_bag(torch.tensor(index), t, mode="sum", per_sample_weights=v)
+    np.testing.assert_allclose(y.numpy(), u.detach().numpy(), rtol=1e-12)
+    an.sum(y**3).backward()
+    (u**3).sum().backward()
+    for mine, other in ((a, t), (b, v)):
+        np.testing.assert_allclose(mine.grad.numpy(), other.grad.numpy(), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("axes", "pool", "shape", "size"),
+    [
+        (1, {"kernel_size": 2}, (2, 3, 8), None), (1, {"kernel_size": 3, "stride": 2}, (3, 9), None),
+        (2, {"kernel_size": 2}, (2, 3, 6, 4), None), (2, {"kernel_size": 2, "stride": 2}, (1, 2, 5, 5), (5, 5)),
+        (2, {"kernel_size": (3, 2), "stride": 2, "padding": 1}, (2, 2, 7, 6), None), (3, {"kernel_size": 2}, (1, 2, 4, 4, 4), None),
+    ],
+)  # fmt: skip
+def test_max_unpooling(axes, pool, shape, size):
+    x = rng.normal(size=shape)
+    values, places = getattr(TF, f"max_pool{axes}d")(torch.tensor(x), **pool, return_indices=True)
+    _, at = getattr(F, f"max_pool{axes}d")(an.asarray(x), **pool, return_indices=True)
+    assert (at.numpy() == places.numpy()).all()
+    a, t = an.asarray(values.numpy(), requires_grad=True), values.clone().requires_grad_()
+    ours, theirs = getattr(nn, f"MaxUnpool{axes}d")(**pool), getattr(T, f"MaxUnpool{axes}d")(**pool)
+    assert repr(ours) == repr(theirs)
+    y, u = ours(a, at, size), theirs(t, places, size)
+    assert y.shape == tuple(u.shape)
+    np.testing.assert_array_equal(y.numpy(), u.detach().numpy())
+    an.sum(y**3).backward()
+    (u**3).sum().backward()
+    np.testing.assert_allclose(a.grad.numpy(), t.grad.numpy(), rtol=1e-12)
+
+
+def test_refusals():
+    w, x, i = an.ones((4, 2)), an.ones((1, 1, 2)), an.asarray([[[0, 2]]])
+    for make, message in (
+        (lambda: F.embedding_bag(an.asarray([[0]]), w, mode="min"), "mode is"),
+        (lambda: nn.EmbeddingBag(3, 2, mode="min"), "mode is"),
+        (lambda: F.embedding_bag(an.asarray([0, 1]), w), "a vector with offsets"),
+        (lambda: F.embedding_bag(an.asarray([0, 1]), w, an.asarray([1])), "begin with 0"),
+        (lambda: F.embedding_bag(an.asarray([[0, 1]]), w, an.asarray([0])), "of one axis"),
+        (
+            lambda: F.embedding_bag(an.asarray([[0, 1]]), w, per_sample_weights=an.ones((1, 2))),
+            "are for mode='sum'",
+        ),
+        (
+            lambda: F.embedding_bag(an.asarray([[0, 1]]), w, mode="sum", per_sample_weights=an.ones(2)),
+            "expected",
+        ),
+        (lambda: F.max_unpool1d(x, an.asarray([0]), 2), "two equal ones"),
+        (lambda: F.max_unpool1d(x, i, 2, output_size=(9,)), "within a stride"),
+        (lambda: F.max_unpool1d(x, i + 5, 2), "between 0 and 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
