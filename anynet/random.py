@@ -89,6 +89,14 @@ def next_mask() -> tuple[int, int]:
     return _next(MASKS)
 
 
+def next_units(xp: Backend, n: int, dtype: Any, device: str) -> Any:
+    """The next `n` numbers k / 2²⁴ of [0, 1) from the stream of dropout masks, the same on every backend."""
+    seed, step = next_mask()
+    bits = mask_bits(xp, seed, step, n, device)
+    shift = xp.asarray(8, dtype=bits.dtype, device=bits.device)
+    return xp.astype(xp.bitwise_right_shift(bits, shift), dtype) * 2.0**-24
+
+
 def mask_bits(xp: Backend, seed: int, step: int, n: int, device: str, part: int = 0) -> Any:
     """`n` uint32 words for the dropout mask (seed, step), or for a part of it, the same on every backend."""
     return xp.random_bits(seed, MASKS + 16 * part, step, n, device)

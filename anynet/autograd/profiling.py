@@ -84,8 +84,6 @@ FLOPS: dict[str, Callable[[Any, Any, Any], float]] = {
 }  # fmt: skip
 """Floating-point operations of the forward pass from the shapes of inputs and output; others count one for each element."""
 
-_PRODUCTS = frozenset(FLOPS)
-
 
 def _flops(name: str, shapes: Any, out: Any, meta: Any) -> float:
     rule = FLOPS.get(name)
@@ -228,8 +226,8 @@ class profile:
         about = getattr(node, "where", None)
         if isinstance(about, tuple):
             _, flops, size, event.shapes = about
-            event.flops = flops * (len(given) if event.name in _PRODUCTS else 1)
-            event.bytes = size * max(1, len(given)) if event.name in _PRODUCTS else size
+            event.flops = flops * (len(given) if event.name in FLOPS else 1)
+            event.bytes = size * max(1, len(given)) if event.name in FLOPS else size
         if event.inner > 0.5 * event.seconds:  # a rule made of primitives: they are counted, not it
             event.flops = event.bytes = 0.0
 

@@ -17,10 +17,41 @@ __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "
 Size = int | Sequence[int]
 
 
-class _Conv(Module):
-    """What the convolutions over any number of axes share."""
+class _AnyConv(Module):
+    """What convolutions and their transposes share: the check of channels and of the input, and the first weights."""
 
     axes: ClassVar[int]
+    in_channels: int
+    weight: Parameter
+    bias: Parameter | None
+
+    def _divided(self, in_channels: int, out_channels: int, groups: int) -> None:
+        if groups < 1 or in_channels % groups or out_channels % groups or min(in_channels, out_channels) < 1:
+            msg = (
+                f"{type(self).__name__}: in_channels and out_channels must be positive and divisible by groups, "
+                f"got {in_channels}, {out_channels} and groups={groups}"
+            )
+            raise ValueError(msg)
+
+    def _accept(self, x: Any) -> None:
+        ndim = len(x.shape)
+        if ndim not in (self.axes + 1, self.axes + 2) or x.shape[ndim - self.axes - 1] != self.in_channels:
+            msg = (
+                f"got {tuple(x.shape)}: expected {self.axes + 2} axes (batch, channels, *spatial), or "
+                f"{self.axes + 1} without the batch, with {self.in_channels} channels"
+            )
+            raise ShapeError(msg)
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew, both from U(−b, b) with b = 1 / √(elements of weight[0])."""
+        bound = 1 / math.sqrt(math.prod(self.weight.shape[1:]))
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+
+class _Conv(_AnyConv):
+    """What the convolutions over any number of axes share."""
 
     def __init__(
         self,
@@ -37,12 +68,7 @@ class _Conv(Module):
         dtype: Any = None,
     ) -> None:
         where, n = type(self).__name__, self.axes
-        if groups < 1 or in_channels % groups or out_channels % groups or min(in_channels, out_channels) < 1:
-            msg = (
-                f"{where}: in_channels and out_channels must be positive and divisible by groups, "
-                f"got {in_channels}, {out_channels} and groups={groups}"
-            )
-            raise ValueError(msg)
+        self._divided(in_channels, out_channels, groups)
         if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
             msg = (
                 f"{where}: padding_mode must be 'zeros', 'reflect', 'replicate' or 'circular', got "
@@ -73,22 +99,9 @@ class _Conv(Module):
         self.bias = Parameter(creation.empty(out_channels, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Draw the parameters anew, both from U(−b, b) with b = 1 / √(in_channels / groups · kernel)."""
-        bound = 1 / math.sqrt(math.prod(self.weight.shape[1:]))
-        init.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            init.uniform_(self.bias, -bound, bound)
-
     def forward(self, x: Any) -> Any:
         """x (n, in_channels, *spatial), or without n → (n, out_channels, *out)."""
-        ndim = len(x.shape)
-        if ndim not in (self.axes + 1, self.axes + 2) or x.shape[ndim - self.axes - 1] != self.in_channels:
-            msg = (
-                f"got {tuple(x.shape)}: expected {self.axes + 2} axes (batch, channels, *spatial), or "
-                f"{self.axes + 1} without the batch, with {self.in_channels} channels"
-            )
-            raise ShapeError(msg)
+        self._accept(x)
         padding = self.padding
         if self.padding_mode != "zeros" and any(self._pad):
             x = convolution.pad(x, self._pad, self.padding_mode)
@@ -159,9 +172,7 @@ class Conv3d(_Conv):
     axes = 3
 
 
-class _ConvTranspose(Module):
-    axes: ClassVar[int]
-
+class _ConvTranspose(_AnyConv):
     def __init__(
         self,
         in_channels: int,
@@ -178,12 +189,7 @@ class _ConvTranspose(Module):
         dtype: Any = None,
     ) -> None:
         where, n = type(self).__name__, self.axes
-        if groups < 1 or in_channels % groups or out_channels % groups or min(in_channels, out_channels) < 1:
-            msg = (
-                f"{where}: in_channels and out_channels must be positive and divisible by groups, got {in_channels}, "
-                f"{out_channels} and groups={groups}"
-            )
-            raise ValueError(msg)
+        self._divided(in_channels, out_channels, groups)
         if padding_mode != "zeros":
             msg = f"{where}: padding_mode must be 'zeros', got {padding_mode!r}"
             raise ValueError(msg)
@@ -198,23 +204,10 @@ class _ConvTranspose(Module):
         self.bias = Parameter(creation.empty(out_channels, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Draw the parameters anew, both from U(−b, b) with b = 1 / √(out_channels / groups · kernel)."""
-        bound = 1 / math.sqrt(math.prod(self.weight.shape[1:]))
-        init.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            init.uniform_(self.bias, -bound, bound)
-
     def forward(self, x: Any, output_size: Sequence[int] | None = None) -> Any:
         """x (n, in_channels, *spatial), or without n → (n, out_channels, *out); `output_size` chooses among the sizes
         that the stride leaves open, in place of `output_padding`."""
-        ndim = len(x.shape)
-        if ndim not in (self.axes + 1, self.axes + 2) or x.shape[ndim - self.axes - 1] != self.in_channels:
-            msg = (
-                f"got {tuple(x.shape)}: expected {self.axes + 2} axes (batch, channels, *spatial), or {self.axes + 1} "
-                f"without the batch, with {self.in_channels} channels"
-            )
-            raise ShapeError(msg)
+        self._accept(x)
         extra = self.output_padding
         if output_size is not None:
             wanted = tuple(output_size)[-self.axes :]

@@ -139,6 +139,18 @@ class RNNBase(Module):
             raise ShapeError(msg)
         return given if batched else expand_dims(given, axis=1)
 
+    def _states(self, hx: Any, x: Any, batched: bool) -> list[Any]:
+        """The states at the beginning: those given, checked, or zeros."""
+        lstm = self.mode == "LSTM"
+        if hx is not None and lstm and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
+            msg = f"LSTM: hx is a pair (h_0, c_0), got {type(hx).__name__}"
+            raise TypeError(msg)
+        given: tuple[Any, ...] = (None, None) if hx is None else tuple(hx) if lstm else (hx,)
+        states = [self._begin(given[0], "h_0", x, self.proj_size or self.hidden_size, batched)]
+        if lstm:
+            states.append(self._begin(given[1], "c_0", x, self.hidden_size, batched))
+        return states
+
     def _run(self, x: Any, hx: Any, sizes: tuple[int, ...] | None = None) -> tuple[Any, tuple[Any, ...]]:
         """x (t, n, in) and the states (layers · directions, n, …) → all outputs and the last states."""
         out_width = self.proj_size or self.hidden_size
@@ -192,14 +204,7 @@ class RNNBase(Module):
         if x.shape[0] == 0:
             msg = "got a sequence without steps; it needs one at least"
             raise ShapeError(msg)
-        out_width = self.proj_size or self.hidden_size
-        if hx is not None and lstm and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
-            msg = f"LSTM: hx is a pair (h_0, c_0), got {type(hx).__name__}"
-            raise TypeError(msg)
-        given: tuple[Any, ...] = (None, None) if hx is None else tuple(hx) if lstm else (hx,)
-        states = [self._begin(given[0], "h_0", x, out_width, batched)]
-        if lstm:
-            states.append(self._begin(given[1], "c_0", x, self.hidden_size, batched))
+        states = self._states(hx, x, batched)
         y, last = self._run(x, states)
         if not batched:
             y, last = y[:, 0, :], tuple(s[:, 0, :] for s in last)
@@ -213,19 +218,10 @@ class RNNBase(Module):
             msg = f"got packed data of shape {tuple(packed.data.shape)}: expected (…, {self.input_size})"
             raise ShapeError(msg)
         x, sizes = padded_sorted(packed)
-        lstm = self.mode == "LSTM"
-        if hx is not None and lstm and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
-            msg = f"LSTM: hx is a pair (h_0, c_0), got {type(hx).__name__}"
-            raise TypeError(msg)
-        given: tuple[Any, ...] = (None, None) if hx is None else tuple(hx) if lstm else (hx,)
-        widths = (self.proj_size or self.hidden_size, self.hidden_size)
-        states = [
-            reordered(self._begin(state, name, x, width, True), packed.sorted_indices)
-            for state, name, width in zip(given, ("h_0", "c_0") if lstm else ("h_0",), widths, strict=False)
-        ]
+        states = [reordered(s, packed.sorted_indices) for s in self._states(hx, x, True)]
         y, last = self._run(x, states, sizes)
         last = tuple(reordered(s, packed.unsorted_indices) for s in last)
-        return repacked(y, packed), last if lstm else last[0]
+        return repacked(y, packed), last if self.mode == "LSTM" else last[0]
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]

@@ -35,6 +35,13 @@ def _activation(where: str, activation: Activation) -> Callable[[Any], Any]:
 class _Layer(Module):
     """What encoder and decoder layers share: attention and feed-forward blocks with a residual around each."""
 
+    @staticmethod
+    def _attend(attention: Any, x: Any, seen: Any, padding: Any, mask: Any, causal: bool) -> Any:
+        """Attention of x to `seen`, without the weights."""
+        return attention(
+            x, seen, seen, key_padding_mask=padding, need_weights=False, attn_mask=mask, is_causal=causal
+        )[0]
+
     def _feed_forward(self, x: Any, last: Any) -> Any:
         return last(self.linear2(self.dropout(self.activation(self.linear1(x)))))
 
@@ -93,16 +100,9 @@ class TransformerEncoderLayer(_Layer):
         """The layer's output for src."""
 
         def attend(x: Any) -> Any:
-            y, _ = self.self_attn(
-                x,
-                x,
-                x,
-                key_padding_mask=src_key_padding_mask,
-                need_weights=False,
-                attn_mask=src_mask,
-                is_causal=is_causal,
+            return self.dropout1(
+                self._attend(self.self_attn, x, x, src_key_padding_mask, src_mask, is_causal)
             )
-            return self.dropout1(y)
 
         x = src
         if self.norm_first:
@@ -161,18 +161,13 @@ class TransformerDecoderLayer(_Layer):
         """The layer's output for tgt, given the encoder's output."""
 
         def attend(x: Any) -> Any:
-            y, _ = self.self_attn(
-                x, x, x, key_padding_mask=tgt_key_padding_mask, need_weights=False, attn_mask=tgt_mask,
-                is_causal=tgt_is_causal,
-            )  # fmt: skip
-            return self.dropout1(y)
+            return self.dropout1(
+                self._attend(self.self_attn, x, x, tgt_key_padding_mask, tgt_mask, tgt_is_causal)
+            )
 
         def look(x: Any) -> Any:
-            y, _ = self.multihead_attn(
-                x, memory, memory, key_padding_mask=memory_key_padding_mask, need_weights=False, attn_mask=memory_mask,
-                is_causal=memory_is_causal,
-            )  # fmt: skip
-            return self.dropout2(y)
+            padding, causal = memory_key_padding_mask, memory_is_causal
+            return self.dropout2(self._attend(self.multihead_attn, x, memory, padding, memory_mask, causal))
 
         x = tgt
         if self.norm_first:

@@ -181,7 +181,21 @@ class RMSprop(Optimizer):
             p -= group["lr"] * (g / size)
 
 
-class Adam(Optimizer):
+class _Moments(Optimizer):
+    """What Adam and its kin share: element by element, with two betas."""
+
+    blocked = True
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Both betas lie in [0, 1)."""
+        if len(group["betas"]) != 2:
+            msg = f"{type(self).__name__}: betas are two numbers, got {group['betas']!r}"
+            raise ValueError(msg)
+        for i, beta in enumerate(group["betas"]):
+            between(type(self).__name__, f"betas[{i}]", beta, 0.0, 1.0)
+
+
+class Adam(_Moments):
     """Adam (Kingma & Ba 2015): moments of the gradient, corrected for their start at zero.
 
     m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,
@@ -197,7 +211,6 @@ class Adam(Optimizer):
     0.9
     """
 
-    blocked = True
     decoupled = False
 
     def __init__(
@@ -216,14 +229,6 @@ class Adam(Optimizer):
             "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
             "maximize": maximize, "l1": l1,
         })  # fmt: skip
-
-    def check(self, group: dict[str, Any]) -> None:
-        """Both betas lie in [0, 1)."""
-        if len(group["betas"]) != 2:
-            msg = f"{type(self).__name__}: betas are two numbers, got {group['betas']!r}"
-            raise ValueError(msg)
-        for i, beta in enumerate(group["betas"]):
-            between(type(self).__name__, f"betas[{i}]", beta, 0.0, 1.0)
 
     def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
         """The two moments, and the largest second moment for amsgrad."""
@@ -337,13 +342,15 @@ class Adadelta(Optimizer):
         p -= group["lr"] * change
 
 
-class Adamax(Adam):
+class Adamax(_Moments):
     """Adam with the largest gradient: u ← max(β₂ u, |g| + ε), p ← p − η / (1 − β₁ᵗ) · m / u (Kingma & Ba 2015).
 
     >>> import anynet as an
     >>> an.optim.Adamax([an.Parameter([1.0])]).defaults["lr"]
     0.002
     """
+
+    slots = ("exp_avg", "exp_inf")
 
     def __init__(
         self,
@@ -356,14 +363,9 @@ class Adamax(Adam):
         maximize: bool = False,
         l1: float = 0.0,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, maximize=maximize, l1=l1)
-
-    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """The mean of the gradient and its largest size."""
-        return "exp_avg", "exp_inf"
-
-    def fast(self, *args: Any) -> bool:
-        return False
+        super().__init__(params, {
+            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "l1": l1,
+        })  # fmt: skip
 
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
@@ -377,8 +379,10 @@ class Adamax(Adam):
         p -= (group["lr"] / (1 - beta1**step)) * (m / u)
 
 
-class _Decaying(Adam):
+class _Decaying(_Moments):
     """What NAdam and RAdam share: weight decay of either kind."""
+
+    slots = ("exp_avg", "exp_avg_sq")
 
     def __init__(
         self,
@@ -392,17 +396,10 @@ class _Decaying(Adam):
         l1: float,
         **more: Any,
     ) -> None:
-        Optimizer.__init__(self, params, {
+        super().__init__(params, {
             "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay,
             "decoupled_weight_decay": decoupled_weight_decay, "maximize": maximize, "l1": l1, **more,
         })  # fmt: skip
-
-    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """The two moments."""
-        return "exp_avg", "exp_avg_sq"
-
-    def fast(self, *args: Any) -> bool:
-        return False
 
     def _moments(
         self, p: Array, g: Array, state: dict[str, Array], group: dict[str, Any]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from anynet_backends.protocol import Array, Backend
-from anynet_backends.results import result
+from anynet_backends.results import into_table, result
 from anynet_backends.sums import add_up
 
 __all__ = ["KERNELS", "UPDATES"]
@@ -24,10 +24,7 @@ KERNELS: dict[str, Callable[..., Any]] = {}
 """By the name of the primitive."""
 
 
-def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    function.vjp = True  # type: ignore[attr-defined]
-    KERNELS[function.__name__] = function
-    return function
+_kernel = into_table(KERNELS)
 
 
 def _order(n: int, reverse: bool) -> range:

@@ -26,7 +26,7 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends.protocol import Array, Backend
-from anynet_backends.results import result
+from anynet_backends.results import into_table, result
 
 __all__ = ["KERNELS", "OneDNNError", "find", "matmul", "version"]
 
@@ -431,10 +431,7 @@ KERNELS: dict[str, Callable[..., Any]] = {}
 """By the name of the primitive."""
 
 
-def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    function.vjp = True  # type: ignore[attr-defined]
-    KERNELS[function.__name__] = function
-    return function
+_kernel = into_table(KERNELS)
 
 
 def _single(*arrays: Array | None) -> bool:

@@ -799,24 +799,17 @@ def _calls(
     name: str, f: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Array, value: Array
 ) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
     """The NumPy calls, all arguments positional, that write ``f(*args, **kwargs)`` into `out`."""
+    if f in (np.matmul, onednn.matmul) and not kwargs:
+        a, b = args
+        plain = out.flags.c_contiguous and a.ndim == 2 == b.ndim and min(*a.shape, *b.shape) > 1
+        dot = plain and (f is np.matmul or a.size * b.shape[1] < onednn.LARGE)
+        return [(np.dot if dot else f, (a, b, out))]  # the same product for less
     ufunc = getattr(np, name, None)
     if isinstance(ufunc, np.ufunc) and not kwargs and f is ufunc:
         arrays = [a for a in args if isinstance(a, np.ndarray)]
         if len(arrays) and len(args) <= 2:
             args = tuple(_scalar(a, arrays[0]) for a in args) if name != "pow" else args
-        if (
-            name == "matmul"
-            and out.flags.c_contiguous
-            and all(a.ndim == 2 and min(a.shape) > 1 for a in args)
-        ):
-            return [(np.dot, (*args, out))]  # the same product for less
         return [(_POSITIONAL.get(name, ufunc), (*args, out))]
-    if name == "matmul" and not kwargs and f is onednn.matmul:
-        a, b = args
-        small = a.ndim == 2 == b.ndim and a.size * b.shape[1] < onednn.LARGE
-        return [
-            (np.dot if small and out.flags.c_contiguous and min(*a.shape, *b.shape) > 1 else f, (a, b, out))
-        ]
     x = args[0] if args else None
     axis = kwargs.get("axis")
     if name in _REDUCE and len(args) == 1 and kwargs.keys() <= {"axis", "keepdims", "dtype"}:

@@ -15,7 +15,18 @@ import numpy as np
 
 from anynet_backends.protocol import Array
 
-__all__ = ["fill", "one_after_the_other", "result"]
+__all__ = ["fill", "into_table", "one_after_the_other", "result"]
+
+
+def into_table(table: dict[str, Callable[..., Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that enters kernels which give gradients into a table, by their names."""
+
+    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+        function.vjp = True  # type: ignore[attr-defined]
+        table[function.__name__] = function
+        return function
+
+    return enter
 
 
 def one_after_the_other(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:

@@ -194,12 +194,6 @@ def rrelu(input: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool
     plain = unwrap(input)
     xp = backend_of(plain)
     n = int(input.size) if hasattr(input, "size") else 1
-    seed, step = random.next_mask()
-    bits = random.mask_bits(xp, seed, step, n, xp.device_of(plain))
-    kind = dtypes.native(xp, dtypes.of(plain.dtype))
-    unit = (
-        xp.astype(xp.bitwise_right_shift(bits, xp.asarray(8, dtype=bits.dtype, device=bits.device)), kind)
-        * 2.0**-24
-    )
+    unit = random.next_units(xp, n, dtypes.native(xp, dtypes.of(plain.dtype)), xp.device_of(plain))
     slope = wrap(xp.reshape(unit * (upper - lower) + lower, tuple(input.shape)))
     return e.where(input >= 0.0, input, slope * input)

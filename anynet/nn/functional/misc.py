@@ -9,7 +9,7 @@ from typing import Any
 from anynet import dtypes, random
 from anynet.ops import neural
 from anynet.ops.convolution import spread_option
-from anynet.ops.creation import ones_like
+from anynet.ops.creation import ones_like, zeros
 from anynet.ops.elementwise import where as where_
 from anynet.ops.indexing import scatter_rows, take
 from anynet.ops.linear import matmul
@@ -232,11 +232,8 @@ def gumbel_softmax(
     plain = unwrap(logits)
     xp = backend_of(plain)
     shape = tuple(logits.shape)
-    seed, step = random.next_mask()
-    bits = random.mask_bits(xp, seed, step, math.prod(shape), xp.device_of(plain))
     kind = dtypes.native(xp, dtypes.of(plain.dtype))
-    shift = xp.asarray(8, dtype=bits.dtype, device=bits.device)
-    unit = (xp.astype(xp.bitwise_right_shift(bits, shift), kind) + 0.5) * 2.0**-24
+    unit = random.next_units(xp, math.prod(shape), kind, xp.device_of(plain)) + 2.0**-25
     gumbel = -xp.log(-xp.log(xp.reshape(unit, shape)))
     soft = neural.softmax((logits + wrap(gumbel)) / tau, axis=dim)
     if not hard:
@@ -307,7 +304,7 @@ def embedding_bag(
         cells = [[*range(a, b), *[-1] * (longest - b + a)] for a, b in zip(begins, ends, strict=True)]
     count, width = len(cells), weight.shape[1]
     if not count or not longest:
-        return _zeros_of(weight, (count, width))
+        return zeros((count, width), dtype=weight.dtype, device=weight.device)
     device, kind = flat.device, dtypes.native(xp, dtypes.of(unwrap(weight).dtype))
     place = xp.asarray(cells, dtype=xp.int64, device=device)
     there = place >= 0
@@ -330,12 +327,6 @@ def embedding_bag(
     number = xp.astype(mask, kind)
     total = sum(rows * number, axis=1)
     return total / xp.clip(xp.sum(number, axis=1), 1.0) if mode == "mean" else total
-
-
-def _zeros_of(like: Any, shape: tuple[int, ...]) -> Any:
-    plain = unwrap(like)
-    xp = backend_of(plain)
-    return wrap(xp.zeros(shape, dtype=plain.dtype, device=plain.device))
 
 
 def _unpool(
