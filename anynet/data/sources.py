@@ -14,6 +14,7 @@ from pathlib import Path
 
 from anynet.data.idx import DataError, decompressed, parse_idx
 from anynet_backends import Array, backend_of
+from anynet_backends.host import cache_folder
 
 __all__ = ["SOURCES", "File", "Source", "cache_folder", "load", "normalize"]
 
@@ -189,15 +190,6 @@ def normalize(images: Array, *, levels: float = 255, mean: float = 0.0, std: flo
 
 
 # ---- files ----
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $ANYNET_CACHE, else $XDG_CACHE_HOME/anynet, else ~/.cache/anynet."""
-    chosen = os.environ.get("ANYNET_CACHE")
-    if chosen:
-        return Path(chosen)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "anynet"
 
 
 def _pair(source: Source, part: str, download: bool, mirrors: Sequence[str]) -> tuple[Array, Array]:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from anynet.autograd.primitive import kernels_on
 from anynet.optim.optimizer import Optimizer, between
 from anynet_backends import Array, Backend
 
@@ -260,18 +259,18 @@ class Adam(_Moments):
         change *= lr / (1 - beta1**step)
         p -= change
 
-    def fast(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> bool:
-        kernel = xp.updates.get("adam") if kernels_on() else None
-        if kernel is None:
-            return False
-        beta1, beta2 = group["betas"]
-        kernel(
-            p, g, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq"), lr=group["lr"], beta1=beta1,
-            beta2=beta2, eps=group["eps"], step=step, weight_decay=group["weight_decay"], decoupled=self.decoupled,
-        )  # fmt: skip
-        return True
+    def kernel(self, xp: Backend, p: Array, g: Array, state: dict[str, Array]) -> Any:
+        make = xp.updates.get("adam")
+        if make is None:
+            return None
+        top = state.get("max_exp_avg_sq")
+        run = make(p, g, state["exp_avg"], state["exp_avg_sq"], top, decoupled=self.decoupled)
+
+        def update(step: int, group: dict[str, Any]) -> None:
+            beta1, beta2 = group["betas"]
+            run(group["lr"], beta1, beta2, group["eps"], step, group["weight_decay"])
+
+        return update
 
 
 class AdamW(Adam):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from anynet.autograd.compiling import on_host
+from anynet.autograd.primitive import kernels_on
 from anynet.tensor import Leaf, Parameter, Tensor, clock, enable_grad, to_plain, wrap
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.recorder import ACTIVE
@@ -41,6 +42,7 @@ class _Flat:
         self.grads = self._new()
         self.state: dict[str, Array] = {name: self._new() for name in slots}
         self.steps = [0] * len(params)
+        self.kernels: dict[tuple[int, int], Any] = {}  # of slices of the vectors
         self.value_views: list[Array] = []
         self.grad_views: list[Array] = []
         for i, p in enumerate(params):
@@ -68,6 +70,23 @@ class _Flat:
             leaf.grad = wrap(self.grad_views[i])
         leaf.buffer = self.grad_views[i]
 
+    def count(self, first: int, last: int, steps: int) -> None:
+        """The parameters of a run have been written and are at this step."""
+        now = clock()
+        self.steps[first:last] = [steps] * (last - first)
+        for p in self.params if last - first == len(self.params) else self.params[first:last]:
+            leaf = p.edge
+            if leaf is not None:
+                leaf.written = now
+
+    def steady(self) -> bool:
+        """Whether all is as in most steps: every parameter is its view and its gradient lies in the vector."""
+        for p, value, grad in zip(self.params, self.value_views, self.grad_views):  # noqa: B905 - equal by construction
+            leaf = p.edge
+            if p.data is not value or type(leaf) is not Leaf or leaf.grad is None or leaf.grad.data is not grad:
+                return False
+        return True
+
     def ready(self) -> list[bool]:
         """Which parameters have a gradient; those that were bound to other memory meanwhile are taken back."""
         out = []
@@ -86,8 +105,11 @@ class _Flat:
             out.append(True)
         return out
 
-    def runs(self) -> list[tuple[int, int, int]]:
+    def runs(self, steady: bool) -> list[tuple[int, int, int]]:
         """(first, last, steps so far) of each maximal run of parameters that have gradients and equal step counts."""
+        steps = self.steps[0]
+        if steady and self.steps.count(steps) == len(self.steps):
+            return [(0, len(self.params), steps)]
         ready = self.ready()
         out: list[tuple[int, int, int]] = []
         for i, has in enumerate(ready):
@@ -215,11 +237,10 @@ class Optimizer:
         """
         raise NotImplementedError
 
-    def fast(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> bool:
-        """The same as `update` by a kernel of the backend, which leaves g as it is; whether there was one."""
-        return False
+    def kernel(self, xp: Backend, p: Array, g: Array, state: dict[str, Array]) -> Any:
+        """The same as `update` by a kernel of the backend, which leaves g as it is: a function of the step's number and
+        the group, made once for these arrays; or None."""
+        return None
 
     @on_host
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -230,28 +251,31 @@ class Optimizer:
                 loss = closure()
         for index, group in enumerate(self.param_groups):
             flats = self._flats[index]
-            if any(self._moved(f) for f in flats):
+            steady = all([flat.steady() for flat in flats])
+            if not steady and any(self._moved(f) for f in flats):
                 flats = self._flats[index] = self._repack(group, flats)
             for flat in flats:
-                for first, last, steps in flat.runs():
+                for first, last, steps in flat.runs(steady):
                     begin, end = flat.offsets[first], flat.offsets[last]
-                    if not self._fast(flat, begin, end, steps + 1, group):
+                    kernel = None if group.get("maximize") or group.get("l1") else self._kernel(flat, begin, end)
+                    if kernel is not None:
+                        kernel(steps + 1, group)
+                    else:
                         width = BLOCK if self.blocked and flat.xp.name == "numpy" else end - begin
                         for a in range(begin, end, max(width, 1)):
                             self._update(flat, a, min(a + width, end), steps + 1, group)
-                    now = clock()
-                    for i in range(first, last):
-                        flat.steps[i] = steps + 1
-                        leaf = flat.params[i].edge
-                        if leaf is not None:
-                            leaf.written = now
+                    flat.count(first, last, steps + 1)
         return loss
 
-    def _fast(self, flat: _Flat, a: int, b: int, step: int, group: dict[str, Any]) -> bool:
-        if group.get("maximize") or group.get("l1"):
-            return False
-        state = {name: s[a:b] for name, s in flat.state.items()}
-        return self.fast(flat.xp, flat.values[a:b], flat.grads[a:b], state, step, group)
+    def _kernel(self, flat: _Flat, a: int, b: int) -> Any:
+        if not kernels_on():
+            return None
+        try:
+            return flat.kernels[a, b]
+        except KeyError:
+            state = {name: s[a:b] for name, s in flat.state.items()}
+            made = flat.kernels[a, b] = self.kernel(flat.xp, flat.values[a:b], flat.grads[a:b], state)
+            return made
 
     def _update(self, flat: _Flat, a: int, b: int, step: int, group: dict[str, Any]) -> None:
         """One slice of the vectors."""
@@ -266,7 +290,7 @@ class Optimizer:
 
     @staticmethod
     def _moved(flat: _Flat) -> bool:
-        for p, v in zip(flat.params, flat.value_views, strict=True):
+        for p, v in zip(flat.params, flat.value_views):  # noqa: B905 - equal by construction
             if p.data is not v and (p.device != flat.device or p.data.dtype != flat.dtype):
                 return True
         return False

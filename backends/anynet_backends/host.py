@@ -9,6 +9,7 @@ import math
 import os
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from anynet_backends.protocol import Array
 
 __all__ = [
-    "asarray", "from_bytes", "is_array", "load_safetensors", "normal", "permutation", "philox_words",
+    "asarray", "cache_folder", "from_bytes", "is_array", "load_safetensors", "normal", "permutation", "philox_words",
     "safetensors_bytes", "save_safetensors", "text", "to_bytes", "uniform",
 ]  # fmt: skip
 
@@ -30,6 +31,15 @@ _LITTLE: Final = sys.byteorder == "little"
 
 
 # ---- arrays and bytes ----
+
+
+def cache_folder() -> Path:
+    """Where downloads and compiled code are kept: $ANYNET_CACHE, else $XDG_CACHE_HOME/anynet, else ~/.cache/anynet."""
+    chosen = os.environ.get("ANYNET_CACHE")
+    if chosen:
+        return Path(chosen)
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "anynet"
 
 
 def is_array(obj: object) -> bool:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import struct
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from anynet_backends import machine
 from anynet_backends.protocol import Array, Backend
-from anynet_backends.results import into_table, result
+from anynet_backends.results import into_table, largest, result
 from anynet_backends.sums import add_up
 
 __all__ = ["KERNELS", "UPDATES"]
@@ -602,55 +604,67 @@ def _causal(n: int, m: int) -> Array:
 
 
 def adam(
-    p: Array,
-    g: Array,
-    m: Array,
-    v: Array,
-    top: Array | None,
-    *,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    step: int,
-    weight_decay: float,
-    decoupled: bool,
-) -> None:
-    """One update of `anynet.optim.Adam` in place, in blocks that stay in the cache; g is only read.
+    p: Array, g: Array, m: Array, v: Array, top: Array | None, *, decoupled: bool
+) -> Callable[[float, float, float, float, int, float], None]:
+    """Updates of `anynet.optim.Adam` in place; g is only read. What it returns makes one, given the learning rate, β₁, β₂,
+    ε, the number of the step and the weight decay.
 
     With c = √(1 − β₂ᵗ), (lr / (1 − β₁ᵗ)) m / (√v / c + ε) is computed as (lr c / (1 − β₁ᵗ)) m / (√v + c ε).
     """
-    root = math.sqrt(1 - beta2**step)
-    rate, small = lr * root / (1 - beta1**step), eps * root
-    width = min(p.size, 2 * BLOCK)
-    t = np.empty(width, p.dtype)
-    u = np.empty(width, p.dtype) if weight_decay and not decoupled else t
-    for start in range(0, p.size, max(width, 1)):
-        s = slice(start, min(start + width, p.size))
-        a, d, first, second = p[s], g[s], m[s], v[s]
-        if a.size < t.size:
-            t, u = t[: a.size], u[: a.size]
-        if weight_decay:
-            if decoupled:
-                a *= 1 - lr * weight_decay
-            else:
-                np.multiply(a, weight_decay, u)
-                u += d
-                d = u
-        np.subtract(d, first, t)
-        np.multiply(t, 1 - beta1, t)
-        np.add(first, t, first)
-        np.multiply(second, beta2, second)
-        np.multiply(d, d, t)
-        np.multiply(t, 1 - beta2, t)
-        np.add(second, t, second)
-        if top is not None:
-            second = np.maximum(top[s], second, out=top[s])
-        np.sqrt(second, t)
-        np.add(t, small, t)
-        np.divide(first, t, t)
-        np.multiply(t, rate, t)
-        np.subtract(a, t, a)
+    numbers = np.zeros(7, p.dtype)
+    pack = struct.Struct(f"7{p.dtype.char}").pack_into  # a third of the time that an assignment takes
+    cells = [numbers[i : i + 1].reshape(()) for i in range(7)]
+    fused: dict[bool, list[Callable[..., None]]] = {}
+
+    def passes(decays: bool, *arrays: Any) -> list[tuple[Any, ...]]:
+        """The calls (function, inputs …, output) on p, g, m, v, the largest v, and room for two temporaries."""
+        a, d, first, second, most, t, u = arrays
+        keep, decay, gain, stay, fresh, small, rate = cells
+        calls: list[tuple[Any, ...]] = []
+        if decays and decoupled:
+            calls.append((np.multiply, a, keep, a))
+        elif decays:
+            calls += [(np.multiply, a, decay, u), (np.add, u, d, u)]
+            d = u
+        calls += [
+            (np.subtract, d, first, t), (np.multiply, t, gain, t), (np.add, first, t, first),
+            (np.multiply, second, stay, second), (np.multiply, d, d, t), (np.multiply, t, fresh, t),
+            (np.add, second, t, second),
+        ]  # fmt: skip
+        if most is not None:
+            calls.append((largest, most, second, most))
+            second = most
+        return [
+            *calls, (np.sqrt, second, t), (np.add, t, small, t), (np.divide, first, t, t), (np.multiply, t, rate, t),
+            (np.subtract, a, t, a),
+        ]  # fmt: skip
+
+    def compiled(decays: bool) -> list[Callable[..., None]]:
+        t, u = np.empty(p.shape, p.dtype), np.empty(p.shape, p.dtype)
+        calls = [(f, args) for f, *args in passes(decays, p, g, m, v, top, t, u)]
+        return machine.fused(calls, [a for a in (p, g, m, v, top) if a is not None])
+
+    def update(lr: float, beta1: float, beta2: float, eps: float, step: int, decay: float) -> None:
+        root = math.sqrt(1 - beta2**step)
+        pack(
+            numbers, 0, 1 - lr * decay, decay, 1 - beta1, beta2, 1 - beta2, eps * root, lr * root / (1 - beta1**step)
+        )
+        decays = decay != 0
+        if decays not in fused:
+            fused[decays] = compiled(decays) if machine.available() else []
+        if fused[decays]:
+            for run in fused[decays]:
+                run()
+            return
+        width = min(p.size, 2 * BLOCK)  # blocks stay in the cache
+        t, u = np.empty(width, p.dtype), np.empty(width if decays and not decoupled else 0, p.dtype)
+        for start in range(0, p.size, max(width, 1)):
+            s = slice(start, min(start + width, p.size))
+            n = s.stop - start
+            for f, *args in passes(decays, p[s], g[s], m[s], v[s], None if top is None else top[s], t[:n], u[:n]):
+                f(*args)
+
+    return update
 
 
 UPDATES: dict[str, Callable[..., Any]] = {"adam": adam}

@@ -19,9 +19,9 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
-from anynet_backends import onednn, standard
+from anynet_backends import machine, onednn, standard
 from anynet_backends.protocol import Array, Backend
-from anynet_backends.results import fill
+from anynet_backends.results import fill, largest, smallest
 from anynet_backends.sums import add_up
 
 __all__ = ["ACTIVE", "CompileError", "Program", "Recorded", "RecorderBackend", "Recording"]
@@ -476,6 +476,7 @@ class Program:
         self.outputs = outputs
         live = self._live(notes, outputs)
         self._plan(live, outputs)
+        self.places = [x.value for x in recording.inputs]
         self.results = [self.arrays[o.var] for o in outputs]
         self.recorded = len(recording.instructions)
         recording.instructions.clear()  # they hold every intermediate value
@@ -609,10 +610,25 @@ class Program:
         self._allocate(places, values)
         code: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self.labels: list[str] = []  # of the calls: which instruction each belongs to
+        touched: list[tuple[tuple[Array, ...], tuple[Array, ...]]] = []  # what each call reads and writes
+        outside = tuple(x.value for x in self.recording.captured.values())
         for note in notes:
             self._lower(note, code)
-            self.labels += [note.name.partition("#")[0]] * (len(code) - len(self.labels))
+            new = len(code) - len(self.labels)
+            self.labels += [note.name.partition("#")[0]] * new
+            outs = note.out if isinstance(note.out, tuple) else (note.out,) if note.out is not None else ()
+            writes = tuple(self.arrays[o.var] for o in outs)
+            reads = tuple(self.arrays[v] for v in note.reads)
+            if note.kind == "host":
+                reads += outside
+            if new > 1:  # the later calls of an instruction read what the first wrote
+                reads += writes
+            touched += [(reads, writes)] * new
         self.code = code
+        self.fast = code
+        if machine.available():
+            calls = [machine.Call(f, args, *t) for (f, args), t in zip(code, touched, strict=True)]
+            self.fast = machine.translate(calls, (*outside, *(self.arrays[o.var] for o in outputs)))
 
     def _allocate(self, places: dict[int, _Place], values: dict[int, Array]) -> None:
         """Greedy: each result takes the smallest free block that is large enough, or a new one."""
@@ -678,12 +694,14 @@ class Program:
         if note.kind == "write":
             target, key, value = note.args
             a, k, v = place(target), _swap(key, place), _swap(value, place)
-            simple = _is_basic(k)
-            code.append(
-                (np.copyto, (a[k], v, "unsafe"))
-                if simple and isinstance(a[k], np.ndarray)
-                else (a.__setitem__, (k, v))
-            )
+            if _is_basic(k) and isinstance(a[k], np.ndarray):
+                code.append((np.copyto, (a[k], v, "unsafe")))
+            elif _is_pair(a, k):
+                code.append((machine.scatter, (a, *k, v)))
+            elif isinstance(k, np.ndarray) and k.dtype == bool and k.shape == a.shape and not np.ndim(v):
+                code.append((machine.set_where, (a, k, v)))
+            else:
+                code.append((a.__setitem__, (k, v)))
             self._say(f"{self._name(target)}[{self._show(key)}] = {self._show(value)}")
             return
         out = note.out
@@ -719,13 +737,13 @@ class Program:
     def run(self, inputs: list[Array], seed: int = 0, step: int = 0) -> list[Array]:
         """Replay; the results are fresh copies."""
         self.seed, self.step = seed, step
-        for x, new in zip(self.recording.inputs, inputs, strict=True):
-            np.copyto(x.value, new)
+        for place, new in zip(self.places, inputs, strict=True):
+            np.copyto(place, new)
         if callers:
             for label, (f, args) in zip(self.labels, self.code, strict=True):
                 callers[-1](label, f, args)
         else:
-            for f, args in self.code:
+            for f, args in self.fast:
                 f(*args)
         return [r.copy() for r in self.results]
 
@@ -777,15 +795,23 @@ def _shaped(block: Array, like: Array) -> Array:
     return array.transpose(tuple(order.index(i) for i in range(like.ndim))) if like.ndim > 1 else array
 
 
-_POSITIONAL: Final[dict[str, Callable[..., Any]]] = {  # NumPy wants their `out` by keyword
-    "maximum": lambda a, b, out: np.maximum(a, b, out=out),
-    "minimum": lambda a, b, out: np.minimum(a, b, out=out),
-}
+_POSITIONAL: Final = {"maximum": largest, "minimum": smallest}
 
 
 def _is_basic(key: Any) -> bool:
     keys = key if isinstance(key, tuple) else (key,)
     return all(k is None or k is ... or isinstance(k, (int, slice)) for k in keys)
+
+
+def _is_pair(x: Any, key: Any) -> bool:
+    """Whether a key picks numbers of a matrix by two lists of indices."""
+    return (
+        isinstance(x, np.ndarray)
+        and x.ndim == 2
+        and isinstance(key, tuple)
+        and len(key) == 2
+        and all(isinstance(k, np.ndarray) and k.ndim == 1 and k.dtype.kind == "i" for k in key)
+    )
 
 
 def _scalar(x: Any, like: Array) -> Any:
@@ -838,6 +864,10 @@ def _calls(
             return [(np.copyto, (out, made))]
         if name == "reshape" and out.flags.c_contiguous:
             return [(np.copyto, (out.reshape(x.shape), x))]
+    if name == "getitem" and _is_pair(x, args[1]):
+        return [(machine.gather, (x, *args[1], out))]
+    if name == "where" and not kwargs and args[0].shape == out.shape:
+        return [(machine.choose, (*args, out))]
     if name == "take" and "axis" in kwargs and len(args) == 2:
         return [(np.take, (x, args[1], axis, out, "raise"))]
     return [(_into, (out, f, args, kwargs))]

@@ -15,7 +15,20 @@ import numpy as np
 
 from anynet_backends.protocol import Array
 
-__all__ = ["fill", "into_table", "one_after_the_other", "result"]
+__all__ = ["fill", "into_table", "largest", "one_after_the_other", "result", "smallest"]
+
+
+def _positional(ufunc: Any) -> Callable[..., Any]:
+    """A ufunc that wants its `out` by keyword, with three arguments."""
+
+    def call(a: Any, b: Any, out: Array) -> None:
+        ufunc(a, b, out=out)
+
+    call.ufunc = ufunc  # type: ignore[attr-defined]
+    return call
+
+
+largest, smallest = _positional(np.maximum), _positional(np.minimum)
 
 
 def into_table(table: dict[str, Callable[..., Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -1,0 +1,1077 @@
+"""Parts of a program as machine code: what the extra `numba` brings to compiled steps.
+
+A planned program (`anynet_backends.recorder.Program`) is a list of NumPy calls on arrays that stay where they are. Here
+its longest runs of simple calls become *segments*: tables of machine functions with their arguments, worked off by one
+call, without the interpreter.
+
+- Functions of NumPy's own are called through the inner loops that their ufuncs hold (the public struct
+  `PyUFuncObject`): the same code on the same memory, so the same bits. `matmul` is one of them.
+- Neighbouring element-wise calls over one shape become a *chain*: one loop, compiled by LLVM (llvmlite, which numba
+  brings), that reads each input once and stores only what is read afterwards. Sums, products, quotients and roots are
+  rounded as by IEEE 754, none is contracted or reordered, so a chain too gives NumPy's bits.
+- What remains (kernels, optimizers' Python, unusual indexing) is called as before, between segments.
+
+Compiled chains are kept in the cache folder, one file for each text of code and kind of processor.
+``ANYNET_NUMBA=off`` leaves all this alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from anynet_backends import onednn
+from anynet_backends.host import cache_folder
+from anynet_backends.protocol import Array
+from anynet_backends.sums import PLAIN_FLOATS, _ones_vector, add_up
+
+__all__ = ["Call", "Segment", "available", "choose", "fused", "gather", "scatter", "set_where", "translate"]
+
+
+def available() -> bool:
+    """Whether the extra `numba` is installed and not switched off."""
+    if os.environ.get("ANYNET_NUMBA", "on").lower() in ("off", "0", "no"):
+        return False
+    return _installed()
+
+
+@functools.cache
+def _installed() -> bool:
+    return importlib.util.find_spec("llvmlite") is not None and sys.byteorder == "little" and _loops_fit()
+
+
+# ----- NumPy's inner loops -----
+
+
+class _UFunc(ctypes.Structure):
+    """The head of `PyUFuncObject` (numpy/ufuncobject.h), unchanged since NumPy 1.0."""
+
+    _fields_ = (
+        ("head", ctypes.c_byte * object.__basicsize__),
+        ("nin", ctypes.c_int),
+        ("nout", ctypes.c_int),
+        ("nargs", ctypes.c_int),
+        ("identity", ctypes.c_int),
+        ("functions", ctypes.POINTER(ctypes.c_void_p)),
+        ("data", ctypes.POINTER(ctypes.c_void_p)),
+        ("ntypes", ctypes.c_int),
+        ("reserved", ctypes.c_int),
+        ("name", ctypes.c_char_p),
+    )
+
+
+_Function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)
+
+
+@functools.cache
+def _loop(ufunc: np.ufunc, types: str) -> tuple[int, int] | None:
+    """(address of the inner loop, its data) of a ufunc for types such as "ff->f"; None where it has no such loop."""
+    head = _UFunc.from_address(id(ufunc))
+    if types not in ufunc.types:
+        return None
+    i = ufunc.types.index(types)
+    address = head.functions[i]
+    return None if address is None else (address, head.data[i] or 0)
+
+
+def _loops_fit() -> bool:
+    """Whether the struct is where it is expected: asked of its plain numbers, and of one loop."""
+    if sys.implementation.name != "cpython" or hasattr(sys, "getobjects"):
+        return False
+    for ufunc in (np.add, np.matmul, np.tanh):
+        head = _UFunc.from_address(id(ufunc))
+        if (head.nin, head.nout, head.nargs, head.ntypes) != (ufunc.nin, ufunc.nout, ufunc.nargs, ufunc.ntypes):
+            return False
+        if head.name != ufunc.__name__.encode():
+            return False
+    found = _loop(np.add, "dd->d")
+    if found is None:
+        return False
+    a, b, out = np.arange(3.0), np.ones(3), np.zeros(3)
+    record = _Record((a, b, out), (3,), (8, 8, 8))
+    _Function(found[0])(*record.addresses, found[1])
+    return bool((out == a + b).all())
+
+
+class _Record:
+    """The arguments of a loop in memory: addresses of arrays, dimensions, strides in bytes."""
+
+    __slots__ = ("addresses", "held")
+
+    def __init__(self, arrays: Sequence[Array], dims: Sequence[int], steps: Sequence[int]) -> None:
+        places = np.array([_address(a) for a in arrays], np.int64)
+        sizes, strides = np.array(dims, np.int64), np.array(steps, np.int64)
+        self.held = (places, sizes, strides, tuple(arrays))
+        self.addresses = _address(places), _address(sizes), _address(strides)
+
+
+def _address(a: Array) -> int:
+    return int(a.__array_interface__["data"][0])
+
+
+# ----- chains -----
+
+_LETTERS: Final = {np.dtype(np.float32): "f", np.dtype(np.float64): "d", np.dtype(np.int64): "q", np.dtype(bool): "?"}
+_DTYPES: Final = {letter: dtype for dtype, letter in _LETTERS.items()}
+_LLVM: Final = {"f": "float", "d": "double", "q": "i64", "?": "i1"}
+_MEMORY: Final = {**_LLVM, "?": "i8"}
+_SIZE: Final = {"f": 4, "d": 8, "q": 8, "?": 1}
+
+# how a function of real numbers is written in LLVM: {t} its type, {s} the type's short name, {0} {1} the arguments
+_REAL: Final[dict[str, str]] = {
+    "add": "fadd {t} {0}, {1}", "subtract": "fsub {t} {0}, {1}", "multiply": "fmul {t} {0}, {1}",
+    "divide": "fdiv {t} {0}, {1}", "square": "fmul {t} {0}, {0}", "reciprocal": "fdiv {t} 1.0, {0}",
+    "negative": "fneg {t} {0}", "absolute": "call {t} @llvm.fabs.{s}({t} {0})", "fabs": "call {t} @llvm.fabs.{s}({t} {0})",
+    "sqrt": "call {t} @llvm.sqrt.{s}({t} {0})", "floor": "call {t} @llvm.floor.{s}({t} {0})",
+    "ceil": "call {t} @llvm.ceil.{s}({t} {0})", "trunc": "call {t} @llvm.trunc.{s}({t} {0})",
+    "rint": "call {t} @llvm.rint.{s}({t} {0})", "copysign": "call {t} @llvm.copysign.{s}({t} {0}, {t} {1})",
+    "equal": "fcmp oeq {t} {0}, {1}", "not_equal": "fcmp une {t} {0}, {1}", "less": "fcmp olt {t} {0}, {1}",
+    "less_equal": "fcmp ole {t} {0}, {1}", "greater": "fcmp ogt {t} {0}, {1}",
+    "greater_equal": "fcmp oge {t} {0}, {1}", "isnan": "fcmp uno {t} {0}, {0}", "where": "select i1 {0}, {t} {1}, {t} {2}",
+}  # fmt: skip
+_INTEGER: Final[dict[str, str]] = {
+    "add": "add {t} {0}, {1}", "subtract": "sub {t} {0}, {1}", "multiply": "mul {t} {0}, {1}",
+    "equal": "icmp eq {t} {0}, {1}", "not_equal": "icmp ne {t} {0}, {1}", "less": "icmp slt {t} {0}, {1}",
+    "less_equal": "icmp sle {t} {0}, {1}", "greater": "icmp sgt {t} {0}, {1}",
+    "greater_equal": "icmp sge {t} {0}, {1}", "where": "select i1 {0}, {t} {1}, {t} {2}",
+}  # fmt: skip
+_TRUTH: Final[dict[str, str]] = {
+    "logical_and": "and i1 {0}, {1}", "logical_or": "or i1 {0}, {1}", "logical_xor": "xor i1 {0}, {1}",
+    "logical_not": "xor i1 {0}, true", "bitwise_and": "and i1 {0}, {1}", "bitwise_or": "or i1 {0}, {1}",
+    "bitwise_xor": "xor i1 {0}, {1}", "invert": "xor i1 {0}, true", "equal": "icmp eq i1 {0}, {1}",
+    "not_equal": "xor i1 {0}, {1}", "multiply": "and i1 {0}, {1}", "where": "select i1 {0}, i1 {1}, i1 {2}",
+}  # fmt: skip
+_RULES: Final = {"f": _REAL, "d": _REAL, "q": _INTEGER, "?": _TRUTH}
+_COMPARE: Final = frozenset(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan"))
+_CASTS: Final = {
+    ("?", "f"): "uitofp i1 {0} to float", ("?", "d"): "uitofp i1 {0} to double", ("?", "q"): "zext i1 {0} to i64",
+    ("f", "d"): "fpext float {0} to double", ("d", "f"): "fptrunc double {0} to float",
+    ("q", "d"): "sitofp i64 {0} to double", ("q", "f"): "sitofp i64 {0} to float",
+}  # fmt: skip
+_INTRINSICS: Final = ("fabs", "sqrt", "floor", "ceil", "trunc", "rint")
+
+
+class Op(NamedTuple):
+    """One function of a chain: its name, the type it works in, its arguments (("in", operand) or ("op", number))."""
+
+    name: str
+    letter: str
+    args: tuple[tuple[str, int], ...]
+
+    @property
+    def gives(self) -> str:
+        return "?" if self.name in _COMPARE else self.letter
+
+
+class Chain(NamedTuple):
+    """The text of a loop, whatever its sizes: operands as (type, "c" contiguous | "0" the same for a whole row | "s"
+    strided), functions, which operand gets which value, and how many loops lie around the innermost."""
+
+    operands: tuple[tuple[str, str], ...]
+    ops: tuple[Op, ...]
+    stores: tuple[tuple[int, int], ...]
+    outer: int
+
+    def code(self) -> str:
+        """As LLVM's assembly language."""
+        return _chain_code(self)
+
+
+def _chain_code(chain: Chain) -> str:
+    written = {operand for operand, _ in chain.stores}
+    lines: list[str] = []
+    entry: list[str] = []
+    kinds = chain.operands
+    params = ", ".join(f"ptr noalias nocapture %p{i}, i64 %s{i}" for i in range(len(kinds)))
+    loaded: dict[int, str] = {}
+    values: list[tuple[str, str]] = []
+    count = [0]
+
+    def name() -> str:
+        count[0] += 1
+        return f"%v{count[0]}"
+
+    def where(i: int, into: list[str]) -> str:
+        letter, kind = kinds[i]
+        place = name()
+        if kind == "c":
+            into.append(f"{place} = getelementptr inbounds {_MEMORY[letter]}, ptr %p{i}, i64 %i")
+        else:
+            into += [f"{place}o = mul i64 %i, %s{i}", f"{place} = getelementptr inbounds i8, ptr %p{i}, i64 {place}o"]
+        return place
+
+    def load(i: int) -> str:
+        if i not in loaded:
+            letter, kind = kinds[i]
+            once = kind == "0" and i not in written
+            into = entry if once else lines
+            place = f"%p{i}" if once else where(i, into)
+            value = name()
+            align = _SIZE[letter]
+            if letter == "?":
+                into += [f"{value}b = load i8, ptr {place}, align 1", f"{value} = icmp ne i8 {value}b, 0"]
+            else:
+                into.append(f"{value} = load {_LLVM[letter]}, ptr {place}, align {align}")
+            loaded[i] = value
+        return loaded[i]
+
+    def cast(value: str, letter: str, to: str) -> str:
+        if letter == to:
+            return value
+        new = name()
+        lines.append(f"{new} = {_CASTS[letter, to].format(value)}")
+        return new
+
+    for op in chain.ops:
+        args = []
+        for place, (source, i) in enumerate(op.args):
+            value, letter = (load(i), kinds[i][0]) if source == "in" else values[i]
+            truth = op.name == "where" and place == 0
+            args.append(value if truth else cast(value, letter, op.letter))
+        if op.name == "copy":
+            values.append((args[0], op.letter))
+            continue
+        t, short = _LLVM[op.letter], {"f": "f32", "d": "f64"}.get(op.letter, "")
+        if op.name in ("maximum", "minimum"):  # the second where both are equal, a NaN where there is one
+            order, a, b, c, d, e = "ogt" if op.name == "maximum" else "olt", *args, name(), name(), name()
+            result = name()
+            lines += [
+                f"{c} = fcmp {order} {t} {a}, {b}", f"{d} = select i1 {c}, {t} {a}, {t} {b}",
+                f"{e} = fcmp uno {t} {a}, {a}", f"{result} = select i1 {e}, {t} {a}, {t} {d}",
+            ]  # fmt: skip
+        else:
+            result = name()
+            lines.append(f"{result} = {_RULES[op.letter][op.name].format(*args, t=t, s=short)}")
+        values.append((result, op.gives))
+    for i, number in chain.stores:
+        letter = kinds[i][0]
+        value = cast(*values[number], letter)
+        place = where(i, lines)
+        if letter == "?":
+            new = name()
+            lines.append(f"{new} = zext i1 {value} to i8")
+            value = new
+        lines.append(f"store {_MEMORY[letter]} {value}, ptr {place}, align {_SIZE[letter]}")
+    declared = "\n".join(
+        [f"declare {t} @llvm.{f}.{s}({t})" for f in _INTRINSICS for t, s in (("float", "f32"), ("double", "f64"))]
+        + [f"declare {t} @llvm.copysign.{s}({t}, {t})" for t, s in (("float", "f32"), ("double", "f64"))]
+    )
+    body = "\n  ".join(lines)
+    head = "\n  ".join(entry)
+    return f"""{declared}
+define internal void @row(i64 %n, {params}) {{
+entry:
+  {head}
+  %some = icmp sgt i64 %n, 0
+  br i1 %some, label %loop, label %end
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+  {body}
+  %next = add nuw nsw i64 %i, 1
+  %more = icmp slt i64 %next, %n
+  br i1 %more, label %loop, label %end
+end:
+  ret void
+}}
+define i64 @kernel(ptr %args, ptr %dims, ptr %steps, ptr %data) {{
+{_nest_code(len(kinds), chain.outer)}
+}}
+"""
+
+
+def _nest_code(operands: int, outer: int) -> str:
+    """`outer` loops around calls of @row: dims and steps list the axes from the outermost to the innermost."""
+    axes = outer + 1
+    text = ["entry:"]
+    for d in range(axes):
+        text += [
+            f"  %dp{d} = getelementptr i64, ptr %dims, i64 {d}", f"  %n{d} = load i64, ptr %dp{d}",
+        ]  # fmt: skip
+    for i in range(operands):
+        text += [f"  %ap{i} = getelementptr ptr, ptr %args, i64 {i}", f"  %a{i}_0 = load ptr, ptr %ap{i}"]
+        for d in range(axes):
+            text += [
+                f"  %sp{i}_{d} = getelementptr i64, ptr %steps, i64 {i * axes + d}",
+                f"  %s{i}_{d} = load i64, ptr %sp{i}_{d}",
+            ]
+    for d in range(outer):
+        text += [
+            f"  br label %head{d}", f"head{d}:",
+            f"  %j{d} = phi i64 [ 0, %{'entry' if d == 0 else f'body{d - 1}'} ], [ %j{d}n, %latch{d} ]",
+            f"  %t{d} = icmp slt i64 %j{d}, %n{d}",
+            f"  br i1 %t{d}, label %body{d}, label %{'done' if d == 0 else f'latch{d - 1}'}", f"body{d}:",
+        ]  # fmt: skip
+        for i in range(operands):
+            text += [
+                f"  %o{i}_{d} = mul i64 %j{d}, %s{i}_{d}",
+                f"  %a{i}_{d + 1} = getelementptr i8, ptr %a{i}_{d}, i64 %o{i}_{d}",
+            ]
+    args = ", ".join(f"ptr %a{i}_{outer}, i64 %s{i}_{outer}" for i in range(operands))
+    text.append(f"  call void @row(i64 %n{outer}, {args})")
+    for d in range(outer - 1, -1, -1):
+        text += [f"  br label %latch{d}", f"latch{d}:", f"  %j{d}n = add i64 %j{d}, 1", f"  br label %head{d}"]
+    text += ["done:"] if outer else []
+    return "\n".join([*text, "  ret i64 0"])
+
+
+# ----- what is always there: the loop over a table, loops around loops, indexing -----
+
+_FIXED: Final = """
+; rows of (function, arguments, dimensions, strides, data, checked); answers the number of the row that failed, or n
+define i64 @work(ptr %table, i64 %from, i64 %n) {
+entry:
+  br label %head
+head:
+  %i = phi i64 [ %from, %entry ], [ %next, %latch ]
+  %more = icmp slt i64 %i, %n
+  br i1 %more, label %body, label %end
+body:
+  %at = mul i64 %i, 6
+  %r0 = getelementptr ptr, ptr %table, i64 %at
+  %r1 = getelementptr ptr, ptr %r0, i64 1
+  %r2 = getelementptr ptr, ptr %r0, i64 2
+  %r3 = getelementptr ptr, ptr %r0, i64 3
+  %r4 = getelementptr ptr, ptr %r0, i64 4
+  %r5 = getelementptr ptr, ptr %r0, i64 5
+  %f = load ptr, ptr %r0
+  %a = load ptr, ptr %r1
+  %d = load ptr, ptr %r2
+  %s = load ptr, ptr %r3
+  %x = load ptr, ptr %r4
+  %checked = load i64, ptr %r5
+  %status = call i64 %f(ptr %a, ptr %d, ptr %s, ptr %x)
+  %bad = and i64 %status, %checked
+  %fine = icmp eq i64 %bad, 0
+  br i1 %fine, label %latch, label %end
+latch:
+  %next = add i64 %i, 1
+  br label %head
+end:
+  ret i64 %i
+}
+
+; a loop over a loop of up to four arguments: dims = (times, arguments, dims of the inner …), steps = (of the outer, one
+; an argument, of the inner …), data = (function, data)
+define i64 @nest(ptr %args, ptr %dims, ptr %steps, ptr %data) {
+entry:
+  %local = alloca [4 x ptr]
+  %times = load i64, ptr %dims
+  %np = getelementptr i64, ptr %dims, i64 1
+  %n = load i64, ptr %np
+  %inner = getelementptr i64, ptr %dims, i64 2
+  %strides = getelementptr i64, ptr %steps, i64 %n
+  %f = load ptr, ptr %data
+  %xp = getelementptr ptr, ptr %data, i64 1
+  %x = load ptr, ptr %xp
+  br label %head
+head:
+  %k = phi i64 [ 0, %entry ], [ %kn, %latch ]
+  %more = icmp slt i64 %k, %times
+  br i1 %more, label %fill, label %end
+fill:
+  %j = phi i64 [ 0, %head ], [ %jn, %fill ]
+  %ap = getelementptr ptr, ptr %args, i64 %j
+  %a = load ptr, ptr %ap
+  %sp = getelementptr i64, ptr %steps, i64 %j
+  %s = load i64, ptr %sp
+  %o = mul i64 %s, %k
+  %moved = getelementptr i8, ptr %a, i64 %o
+  %lp = getelementptr [4 x ptr], ptr %local, i64 0, i64 %j
+  store ptr %moved, ptr %lp
+  %jn = add i64 %j, 1
+  %again = icmp slt i64 %jn, %n
+  br i1 %again, label %fill, label %latch
+latch:
+  call void %f(ptr %local, ptr %inner, ptr %strides, ptr %x)
+  %kn = add i64 %k, 1
+  br label %head
+end:
+  ret i64 0
+}
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+"""
+
+
+def _index_code(name: str, letter: str, scatter: bool) -> str:
+    """x[i, j] of a matrix for lists of indices, read into out or written from it; 1 where an index is not in range."""
+    t = _MEMORY[letter]
+    first, second = ("%out", "%x") if scatter else ("%x", "%out")
+    return f"""
+define i64 @{name}(ptr %args, ptr %dims, ptr %steps, ptr %data) {{
+entry:
+  %x0 = load ptr, ptr %args
+  %ip = getelementptr ptr, ptr %args, i64 1
+  %is = load ptr, ptr %ip
+  %jp = getelementptr ptr, ptr %args, i64 2
+  %js = load ptr, ptr %jp
+  %op = getelementptr ptr, ptr %args, i64 3
+  %os = load ptr, ptr %op
+  %n = load i64, ptr %dims
+  %rp = getelementptr i64, ptr %dims, i64 1
+  %rows = load i64, ptr %rp
+  %cp = getelementptr i64, ptr %dims, i64 2
+  %cols = load i64, ptr %cp
+  %s0 = load i64, ptr %steps
+  %s1p = getelementptr i64, ptr %steps, i64 1
+  %s1 = load i64, ptr %s1p
+  %s2p = getelementptr i64, ptr %steps, i64 2
+  %s2 = load i64, ptr %s2p
+  br label %check
+check:
+  %c = phi i64 [ 0, %entry ], [ %cn, %fine ]
+  %some = icmp slt i64 %c, %n
+  br i1 %some, label %ask, label %start
+ask:
+  %cip = getelementptr i64, ptr %is, i64 %c
+  %ci = load i64, ptr %cip
+  %cjp = getelementptr i64, ptr %js, i64 %c
+  %cj = load i64, ptr %cjp
+  %in1 = icmp ult i64 %ci, %rows
+  %in2 = icmp ult i64 %cj, %cols
+  %in = and i1 %in1, %in2
+  br i1 %in, label %fine, label %bad
+fine:
+  %cn = add i64 %c, 1
+  br label %check
+bad:
+  ret i64 1
+start:
+  br label %head
+head:
+  %k = phi i64 [ 0, %start ], [ %kn, %body ]
+  %more = icmp slt i64 %k, %n
+  br i1 %more, label %body, label %end
+body:
+  %iip = getelementptr i64, ptr %is, i64 %k
+  %i = load i64, ptr %iip
+  %jjp = getelementptr i64, ptr %js, i64 %k
+  %j = load i64, ptr %jjp
+  %o0 = mul i64 %i, %s0
+  %o1 = mul i64 %j, %s1
+  %o = add i64 %o0, %o1
+  %x = getelementptr i8, ptr %x0, i64 %o
+  %oo = mul i64 %k, %s2
+  %out = getelementptr i8, ptr %os, i64 %oo
+  %v = load {t}, ptr {first}
+  store {t} %v, ptr {second}
+  %kn = add i64 %k, 1
+  br label %head
+end:
+  ret i64 0
+}}
+"""
+
+
+class _Compiler:
+    """LLVM for this processor, with a cache on disk."""
+
+    def __init__(self) -> None:
+        self.llvm: Any = import_module("llvmlite.binding")
+        llvm = self.llvm
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        target = llvm.Target.from_default_triple()
+        self.processor = llvm.get_host_cpu_name()
+        self.features = llvm.get_host_cpu_features().flatten()
+        self.machine = target.create_target_machine(cpu=self.processor, features=self.features, opt=3)
+        self.engines: list[Any] = []  # code lives as long as they
+        self.known: dict[str, dict[str, int]] = {}
+        self.lock = threading.RLock()
+        letters = ("f", "d")
+        self.fixed = self.functions(
+            _FIXED
+            + "".join(_index_code(f"gather_{a}", a, False) + _index_code(f"scatter_{a}", a, True) for a in letters),
+            ("work", "nest", *(f"{f}_{a}" for f in ("gather", "scatter") for a in letters)),
+        )
+        self.work = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(self.fixed["work"])
+
+    def functions(self, code: str, names: Sequence[str]) -> dict[str, int]:
+        """Addresses of the functions of a text of code."""
+        with self.lock:
+            found = self.known.get(code)
+            if found is None:
+                found = self.known[code] = self._compile(code, names)
+            return found
+
+    def kernel(self, chain: Chain) -> int:
+        return self.functions(chain.code(), ("kernel",))["kernel"]
+
+    def _compile(self, code: str, names: Sequence[str]) -> dict[str, int]:
+        llvm = self.llvm
+        key = "\n".join((code, self.processor, self.features, str(llvm.llvm_version_info)))
+        path = _folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.o"
+        module = llvm.parse_assembly(code)
+        module.triple, module.data_layout = llvm.get_default_triple(), str(self.machine.target_data)
+        engine = llvm.create_mcjit_compiler(module, self.machine)
+        kept = _read(path)
+        if kept is None:
+            options = llvm.create_pipeline_tuning_options(speed_level=3)
+            options.loop_vectorization = options.slp_vectorization = True
+            builder = llvm.create_pass_builder(self.machine, options)
+            builder.getModulePassManager().run(module, builder)
+        engine.set_object_cache(
+            notify_func=lambda _, compiled: _write(path, compiled) if kept is None else None,
+            getbuffer_func=lambda _: kept,
+        )
+        engine.finalize_object()
+        self.engines.append(engine)
+        return {name: engine.get_function_address(name) for name in names}
+
+
+def _folder() -> Path:
+    return cache_folder() / "machine"
+
+
+def _read(path: Path) -> bytes | None:
+    """What `_write` wrote, whole (its checksum comes first)."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return content[32:] if hashlib.sha256(content[32:]).digest() == content[:32] else None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Keep compiled code; a folder that cannot be written only means to compile again next time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(content).digest() + content)
+        os.replace(name, path)
+    except OSError:
+        pass
+
+
+@functools.cache
+def _compiler() -> _Compiler:
+    return _Compiler()
+
+
+# ----- calls that a segment knows, beside NumPy's own -----
+
+
+def choose(condition: Array, a: Any, b: Any, out: Array) -> None:
+    """``out = where(condition, a, b)``."""
+    np.copyto(out, b, "unsafe")
+    np.copyto(out, a, "unsafe", where=condition)
+
+
+def gather(x: Array, i: Array, j: Array, out: Array) -> None:
+    """``out = x[i, j]``."""
+    out[...] = x[i, j]
+
+
+def scatter(x: Array, i: Array, j: Array, value: Any) -> None:
+    """``x[i, j] = value``."""
+    x[i, j] = value
+
+
+def set_where(x: Array, mask: Array, value: Any) -> None:
+    """``x[mask] = value`` for one number."""
+    np.copyto(x, value, "unsafe", where=mask)
+
+
+class Call(NamedTuple):
+    """A call of a program: ``f(*args)``, and the arrays whose memory it reads and writes."""
+
+    f: Callable[..., Any]
+    args: tuple[Any, ...]
+    reads: tuple[Array, ...]
+    writes: tuple[Array, ...]
+
+
+def fused(
+    calls: Sequence[tuple[Callable[..., Any], Sequence[Any]]], kept: Sequence[Array]
+) -> list[Callable[[], None]]:
+    """Calls whose last argument is their output as segments, or an empty list where one of them is no machine
+    function."""
+    known = [
+        Call(f, tuple(args), tuple(a for a in args if isinstance(a, np.ndarray)), (args[-1],)) for f, args in calls
+    ]
+    code = translate(known, kept)
+    return [f for f, _ in code] if all(isinstance(f, Segment) for f, _ in code) else []
+
+
+class Segment:
+    """A table of machine functions; a row that refuses its arguments is left to NumPy, which raises or does it."""
+
+    def __init__(self, rows: list[_Row]) -> None:
+        self.rows = rows
+        self.count = len(rows)
+        self.table = np.array([row.cells for row in rows], np.int64)
+        self.place = _address(self.table)
+        self.work = _compiler().work
+
+    def __call__(self) -> None:
+        at = self.work(self.place, 0, self.count)
+        while at < self.count:
+            f, args = self.rows[at].again
+            f(*args)
+            at = self.work(self.place, at + 1, self.count)
+
+
+class _Row:
+    """A machine function with its arguments; `again`: the NumPy call that it stands for, if it may refuse."""
+
+    __slots__ = ("again", "cells", "held")
+
+    def __init__(self, function: int, record: _Record, data: int = 0, again: Any = None, held: Any = None) -> None:
+        self.cells = (function, *record.addresses, data, int(again is not None))
+        self.again = again
+        self.held = (record.held, held)
+
+
+class _Element(NamedTuple):
+    """An element-wise call: function, the type it works in, inputs, output."""
+
+    name: str
+    letter: str
+    inputs: tuple[Array, ...]
+    out: Array
+    ufunc: np.ufunc | None
+
+
+_MOST_OPERANDS, _MOST_OPS, _MOST_ROWS = 16, 32, 64
+
+
+def translate(calls: Sequence[Call], kept: Sequence[Array]) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """The calls with their runs of simple ones as segments. `kept`: arrays that are read after the program, or that
+    its Python calls may read."""
+    return _Weaver(calls, kept).code()
+
+
+class _Weaver:
+    def __init__(self, calls: Sequence[Call], kept: Sequence[Array]) -> None:
+        self.calls = calls
+        self.kept = [_bounds(a) for a in kept if a.size]
+        self.reads = [[_bounds(a) for a in call.reads if a.size] for call in calls]
+        self.done: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self.rows: list[_Row] = []
+        self.pending: list[_Element] = []
+        self.last = -1  # the call that the last pending one stands for
+
+    def code(self) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+        for at, call in enumerate(self.calls):
+            element = _element(call)
+            if element is not None:
+                if not element.out.size:
+                    continue
+                if self.pending and not self._joins(element):
+                    self._flush()
+                self.pending.append(element)
+                self.last = at
+                continue
+            rows = _rows(call)
+            self._flush()
+            if rows is None:
+                self._close()
+                self.done.append((call.f, call.args))
+            else:
+                self.rows += rows
+        self._flush()
+        self._close()
+        return self.done
+
+    def _close(self) -> None:
+        if self.rows:
+            self.done.append((Segment(self.rows), ()))
+            self.rows = []
+
+    # ----- chains -----
+
+    def _joins(self, new: _Element) -> bool:
+        """Whether one loop may do the pending elements and this one, element by element: memory that one writes and
+        another touches must be the same element of the same array."""
+        if new.ufunc is not None or self.pending[-1].ufunc is not None:
+            return False
+        if new.out.shape != self.pending[0].out.shape or len(self.pending) >= _MOST_OPS:
+            return False
+        arrays = {_identity(a) for e in (*self.pending, new) for a in (*e.inputs, e.out)}
+        if len(arrays) > _MOST_OPERANDS:
+            return False
+        for e in self.pending:
+            if any(_clash(e.out, a) for a in (*new.inputs, new.out)) or any(_clash(new.out, a) for a in e.inputs):
+                return False
+        return True
+
+    def _flush(self) -> None:
+        pending, self.pending = self.pending, []
+        if not pending:
+            return
+        found = _own_loop(pending[0]) if len(pending) == 1 else None
+        if found is None and pending[0].ufunc is None:
+            found = self._chain(pending)
+        if found is not None:
+            self.rows += found
+            return
+        self._close()
+        for call in self.calls[self.last + 1 - len(pending) : self.last + 1]:
+            self.done.append((call.f, call.args))
+
+    def _chain(self, pending: list[_Element]) -> list[_Row] | None:
+        numbers: dict[Any, int] = {}
+        arrays: list[Array] = []
+
+        def operand(a: Array) -> int:
+            key = _identity(a)
+            if key not in numbers:
+                numbers[key] = len(arrays)
+                arrays.append(a)
+            return numbers[key]
+
+        ops: list[Op] = []
+        latest: dict[int, int] = {}  # operand → the op whose value it has
+        for e in pending:
+            args = []
+            for a in e.inputs:
+                i = operand(a)
+                args.append(("op", latest[i]) if i in latest else ("in", i))
+            ops.append(Op(e.name, e.letter, tuple(args)))
+            latest[operand(e.out)] = len(ops) - 1
+        stores = [(i, number) for i, number in latest.items() if self._wanted(arrays[i])]
+        used: set[int] = {i for i, _ in stores}
+        needed = {number for _, number in stores}
+        for number in range(len(ops) - 1, -1, -1):
+            if number in needed:
+                needed |= {i for source, i in ops[number].args if source == "op"}
+                used |= {i for source, i in ops[number].args if source == "in"}
+        if not stores:
+            return []
+        shape = pending[0].out.shape
+        order = sorted(used)
+        first = stores[0][0]
+        dims, strides = _collapse(shape, [_strides(arrays[i], shape) for i in (first, *order)])
+        strides = strides[1:]
+        if len(dims) > 4:
+            return None
+        place = {i: n for n, i in enumerate(order)}
+        kinds = []
+        for i, steps in zip(order, strides, strict=True):
+            letter = _LETTERS[arrays[i].dtype]
+            inner = steps[-1]
+            kinds.append((letter, "c" if inner == _SIZE[letter] else "0" if inner == 0 else "s"))
+        new = {old: n for n, old in enumerate(sorted(needed))}
+        text = tuple(
+            Op(
+                ops[old].name,
+                ops[old].letter,
+                tuple((source, place[i] if source == "in" else new[i]) for source, i in ops[old].args),
+            )
+            for old in sorted(needed)
+        )
+        chain = Chain(tuple(kinds), text, tuple((place[i], new[number]) for i, number in stores), len(dims) - 1)
+        record = _Record([arrays[i] for i in order], dims, [s for steps in strides for s in steps])
+        return [_Row(_compiler().kernel(chain), record)]
+
+    def _wanted(self, a: Array) -> bool:
+        """Whether what a chain has written is read afterwards."""
+        low, high = _bounds(a)
+        whole = high - low == a.size * a.itemsize
+        for at in range(self.last + 1, len(self.calls)):
+            if any(lo < high and low < hi for lo, hi in self.reads[at]):
+                return True
+            if whole and any(_bounds(w) == (low, high) and w.nbytes == high - low for w in self.calls[at].writes if w.size):
+                return False
+        return any(lo < high and low < hi for lo, hi in self.kept)
+
+
+def _identity(a: Array) -> Any:
+    return _address(a), a.shape, a.strides, a.dtype
+
+
+def _bounds(a: Array) -> tuple[int, int]:
+    """First address and the one behind the last."""
+    low = high = _address(a)
+    for n, step in zip(a.shape, a.strides, strict=True):
+        if step < 0:
+            low += (n - 1) * step
+        else:
+            high += (n - 1) * step
+    return low, high + a.itemsize
+
+
+def _clash(written: Array, a: Array) -> bool:
+    """Whether the two share memory, but not element by element."""
+    (lo, hi), (low, high) = _bounds(written), _bounds(a)
+    return low < hi and lo < high and _identity(written) != _identity(a)
+
+
+def _strides(a: Array, shape: tuple[int, ...]) -> list[int]:
+    """Its strides when broadcast to a shape."""
+    lead = len(shape) - a.ndim
+    own = [0 if n == 1 else s for n, s in zip(a.shape, a.strides, strict=True)]
+    return [0] * lead + own
+
+
+def _collapse(shape: tuple[int, ...], strides: list[list[int]]) -> tuple[list[int], list[list[int]]]:
+    """The fewest loops over a shape, from the outermost in the memory of the first array inwards."""
+    axes = sorted((i for i, n in enumerate(shape) if n != 1), key=lambda i: (-abs(strides[0][i]), i))
+    dims: list[int] = []
+    steps: list[list[int]] = [[] for _ in strides]
+    for i in axes:
+        n = shape[i]
+        if dims and all(own[-1] == s[i] * n for own, s in zip(steps, strides, strict=True)):
+            dims[-1] *= n
+            for own, s in zip(steps, strides, strict=True):
+                own[-1] = s[i]
+        else:
+            dims.append(n)
+            for own, s in zip(steps, strides, strict=True):
+                own.append(s[i])
+    if not dims:
+        return [1], [[0] for _ in strides]
+    return dims, steps
+
+
+def _element(call: Call) -> _Element | None:
+    """A call as an element-wise function, if it is one that chains or loops know."""
+    f, args = getattr(call.f, "ufunc", call.f), call.args
+    if f is np.copyto and len(args) == 3:
+        return _checked("copy", (args[1],), args[0])
+    if f is choose:
+        return _checked("where", args[:3], args[3])
+    if f is set_where and isinstance(args[1], np.ndarray) and args[1].shape == args[0].shape:
+        return _checked("where", (args[1], args[2], args[0]), args[0])
+    if getattr(f, "__name__", "") == "fill" and isinstance(getattr(f, "__self__", None), np.ndarray):
+        return _checked("copy", (args[0],), f.__self__)
+    if isinstance(f, np.ufunc) and f.nout == 1 and f.signature is None and len(args) == f.nin + 1:
+        out = args[-1]
+        if isinstance(out, np.ndarray):
+            return _of_ufunc(f, args[:-1], out)
+    return None
+
+
+def _good(*arrays: Array) -> bool:
+    return all(a.dtype in _LETTERS and a.flags.aligned for a in arrays)
+
+
+def _checked(name: str, inputs: tuple[Any, ...], out: Any) -> _Element | None:
+    """A choice or a copy, whose values are cast to the type of `out`."""
+    if not isinstance(out, np.ndarray) or not _good(out) or not out.flags.writeable:
+        return None
+    letter = _LETTERS[out.dtype]
+    ready = []
+    for place, x in enumerate(inputs):
+        truth = name == "where" and place == 0
+        a = x if isinstance(x, np.ndarray) else _constant(x, np.dtype(bool) if truth else out.dtype)
+        if a is None or not _good(a):
+            return None
+        own = _LETTERS[a.dtype]
+        if (truth and own != "?") or not (truth or own == letter or (own, letter) in _CASTS):
+            return None
+        ready.append(a)
+    if any(_clash(out, a) for a in ready) or any(len(a.shape) > out.ndim for a in ready):
+        return None
+    return _Element(name, letter, tuple(ready), out, None)
+
+
+def _constant(x: Any, dtype: np.dtype[Any]) -> Array | None:
+    if not isinstance(x, (bool, int, float, np.generic)):
+        return None
+    made = np.asarray(x).astype(dtype)
+    made.flags.writeable = False
+    return made
+
+
+def _of_ufunc(f: np.ufunc, inputs: tuple[Any, ...], out: Array) -> _Element | None:
+    if not all(isinstance(x, (np.ndarray, np.generic, bool, int, float)) for x in inputs) or not out.flags.writeable:
+        return None
+    asked = tuple(x.dtype if isinstance(x, (np.ndarray, np.generic)) else type(x) for x in inputs)
+    try:
+        types = f.resolve_dtypes((*asked, None))
+    except TypeError:
+        return None
+    if types[-1] != out.dtype or not out.flags.aligned:
+        return None
+    ready = [
+        x if isinstance(x, np.ndarray) else _constant(x, t) for x, t in zip(inputs, types[:-1], strict=True)
+    ]
+    arrays = [a for a in ready if a is not None and a.flags.aligned]
+    if len(arrays) < len(ready) or any(_clash(out, a) for a in arrays) or any(a.ndim > out.ndim for a in arrays):
+        return None
+    letters = {_LETTERS.get(t) for t in types[:-1]}
+    name = f.__name__
+    if len(letters) == 1 and _good(out, *arrays):
+        letter = letters.pop()
+        known = letter is not None and (name in _RULES[letter] or (letter in "fd" and name in ("maximum", "minimum")))
+        fits = all(_LETTERS[a.dtype] == letter or (_LETTERS[a.dtype], letter) in _CASTS for a in arrays)
+        if letter is not None and known and fits:
+            return _Element(name, letter, tuple(arrays), out, None)
+    if any(a.dtype != t for a, t in zip(arrays, types, strict=False)) or out.dtype.kind not in "fib":
+        return None
+    return _Element("".join(t.char for t in types[:-1]) + "->" + types[-1].char, "", tuple(arrays), out, f)
+
+
+def _own_loop(e: _Element) -> list[_Row] | None:
+    """An element-wise call by the ufunc's own loop: one row where the arrays are one vector, or one a row of few."""
+    if e.ufunc is None:
+        return None
+    found = _loop(e.ufunc, e.name)
+    if found is None:
+        return None
+    arrays = (*e.inputs, e.out)
+    shape = e.out.shape
+    dims, strides = _collapse(shape, [_strides(a, shape) for a in (e.out, *arrays)])
+    strides = strides[1:]
+    if len(dims) == 1:
+        return [_Row(found[0], _Record(arrays, dims, [s[0] for s in strides]), found[1])]
+    if len(dims) == 2 and len(arrays) <= 4:
+        return [_nested(found, arrays, dims[:1], [s[0] for s in strides], dims[1:], [s[1] for s in strides])]
+    return None
+
+
+def _nested(
+    loop: tuple[int, int], arrays: Sequence[Array], times: Sequence[int], outer: Sequence[int], dims: Sequence[int],
+    steps: Sequence[int],
+) -> _Row:  # fmt: skip
+    """A row that calls an inner loop `times` times, its arguments moved on by `outer`."""
+    data = np.array(loop, np.int64)
+    record = _Record(arrays, (*times, len(arrays), *dims), (*outer, *steps))
+    return _Row(_compiler().fixed["nest"], record, _address(data), held=data)
+
+
+# ----- products, sums, indexing -----
+
+
+def _rows(call: Call) -> list[_Row] | None:
+    """Any other call that machine functions can do, as rows of a table."""
+    f, args = call.f, call.args
+    if f in (np.dot, np.matmul, onednn.matmul) and len(args) == 3:
+        a, b, out = args
+        if f is onednn.matmul and a.ndim == 2 == b.ndim and a.size * b.shape[-1] >= onednn.LARGE:
+            return None
+        return _product(a, b, out)
+    if f is add_up:
+        return _sum(*args)
+    if getattr(f, "__name__", "") == "reduce" and getattr(f, "__self__", None) in (np.maximum, np.minimum):
+        return _extremum(f.__self__, *args)
+    if f in (gather, scatter):
+        return _indexed(call)
+    return None
+
+
+def _product(a: Array, b: Array, out: Array) -> list[_Row] | None:
+    if not (a.dtype == b.dtype == out.dtype and a.dtype in PLAIN_FLOATS) or not out.flags.c_contiguous:
+        return None
+    if a.ndim < 2 or b.ndim < 2 or not out.size or not a.size:
+        return None
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    lead = out.shape[:-2]
+    size = a.itemsize
+    for x in (a, b):
+        down, right = x.strides[-2:]
+        rows, cols = x.shape[-2:]
+        by_rows = right == size and down >= cols * size and down % size == 0
+        if not (by_rows or (down == size and right >= rows * size and right % size == 0)):
+            return None
+    dims, strides = _collapse(
+        lead,
+        [_strides(x[..., 0, 0], lead) for x in (out, a, b, out)],
+    )
+    if len(dims) > 1:
+        return None
+    letter = a.dtype.char
+    found = _loop(np.matmul, f"{letter}{letter}->{letter}")
+    if found is None:
+        return None
+    steps = (*(s[0] for s in strides[1:]), *a.strides[-2:], *b.strides[-2:], *out.strides[-2:])
+    return [_Row(found[0], _Record((a, b, out), (dims[0], m, k, n), steps), found[1])]
+
+
+def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> list[_Row] | None:
+    """Where `add_up` takes a product with ones, that product; the sum of everything by NumPy's pairwise loop."""
+    if dtype is not None or out is None or x.dtype not in PLAIN_FLOATS or out.dtype != x.dtype:
+        return None
+    if not (x.flags.c_contiguous and out.flags.c_contiguous and x.size and x.flags.aligned and out.flags.aligned):
+        return None
+    last = x.ndim - 1
+    if axis is None or (isinstance(axis, tuple) and len(axis) == x.ndim) or (x.ndim == 1 and axis in (0, -1, (0,), (-1,))):
+        return _sum_of_all(x, out)
+    if axis in (0, tuple(range(last))):
+        rows = x.shape[0] if axis == 0 else x.size // x.shape[last]
+        if rows > 1 << 16:
+            return None
+        flat = x.reshape(rows, -1)
+        ones = _ones_vector(rows, x.dtype).reshape(1, rows)
+        return _product(ones, flat, out.reshape(1, -1))
+    if axis in (-1, last, (last,), (-1,)):
+        n = x.shape[last]
+        if n > 1024:
+            return None
+        return _product(x.reshape(-1, n), _ones_vector(n, x.dtype).reshape(n, 1), out.reshape(-1, 1))
+    return None
+
+
+def _sum_of_all(x: Array, out: Array) -> list[_Row] | None:
+    """−0 (which leaves every number as it is) and then NumPy's pairwise sum."""
+    found = _loop(np.add, f"{x.dtype.char * 2}->{x.dtype.char}")
+    if found is None:
+        return None
+    start = _checked("copy", (-0.0,), out)
+    assert start is not None
+    record = _Record((out, x, out), (x.size,), (0, x.itemsize, 0))
+    return [_copied(start), _Row(found[0], record, found[1])]
+
+
+def _extremum(f: np.ufunc, x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> list[_Row] | None:
+    """The largest or smallest of each row: the first number, then NumPy's loop over the others."""
+    if dtype is not None or out is None or x.dtype not in PLAIN_FLOATS or out.dtype != x.dtype or not x.size:
+        return None
+    if not (x.flags.c_contiguous and out.flags.c_contiguous and x.flags.aligned and out.flags.aligned):
+        return None
+    last = x.ndim - 1
+    if x.ndim < 2 or axis not in (-1, last, (last,), (-1,)):
+        return None
+    found = _loop(f, f"{x.dtype.char * 2}->{x.dtype.char}")
+    if found is None:
+        return None
+    n, size = x.shape[last], x.itemsize
+    rows, flat = x.reshape(-1, n), out.reshape(-1)
+    start = _checked("copy", (rows[:, 0],), flat)
+    if start is None:
+        return None
+    made = [_copied(start)]
+    if n > 1:
+        arrays = (flat, rows[:, 1:], flat)
+        made.append(_nested(found, arrays, (len(flat),), (size, n * size, size), (n - 1,), (0, size, 0)))
+    return made
+
+
+def _copied(e: _Element) -> _Row:
+    """A copy as a chain of its own."""
+    source, out = e.inputs[0], e.out
+    dims, (to, of) = _collapse(out.shape, [_strides(out, out.shape), _strides(source, out.shape)])
+    size = out.itemsize
+    kinds = tuple((e.letter, "c" if s[-1] == size else "0" if s[-1] == 0 else "s") for s in (of, to))
+    chain = Chain(kinds, (Op("copy", e.letter, (("in", 0),)),), ((1, 0),), len(dims) - 1)
+    return _Row(_compiler().kernel(chain), _Record((source, out), dims, (*of, *to)))
+
+
+def _indexed(call: Call) -> list[_Row] | None:
+    """`gather` and `scatter` of a matrix with two lists of indices."""
+    x, i, j, other = call.args
+    values = other if isinstance(other, np.ndarray) else _constant(other, x.dtype)
+    if values is None or x.dtype not in PLAIN_FLOATS or values.dtype != x.dtype or x.ndim != 2:
+        return None
+    plain = all(a.ndim == 1 and a.dtype == np.int64 and a.flags.c_contiguous for a in (i, j)) and len(i) == len(j)
+    if not plain or values.shape not in ((), (1,), i.shape) or not all(a.flags.aligned for a in (x, i, j, values)):
+        return None
+    if _clash(x, values) and call.f is scatter:
+        return None
+    step = values.strides[0] if values.shape == i.shape and values.ndim else 0
+    function = _compiler().fixed[f"{call.f.__name__}_{_LETTERS[x.dtype]}"]
+    record = _Record((x, i, j, values), (len(i), *x.shape), (*x.strides, step))
+    return [_Row(function, record, again=(call.f, call.args))]
