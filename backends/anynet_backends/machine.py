@@ -25,7 +25,8 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -37,7 +38,7 @@ from anynet_backends.host import cache_folder
 from anynet_backends.protocol import Array
 from anynet_backends.sums import PLAIN_FLOATS, _ones_vector, add_up
 
-__all__ = ["Call", "Segment", "available", "choose", "fused", "gather", "scatter", "set_where", "translate"]
+__all__ = ["Call", "Segment", "available", "choose", "fused", "gather", "repeat", "scatter", "set_where", "translate"]
 
 
 def available() -> bool:
@@ -400,7 +401,32 @@ latch:
 end:
   ret i64 0
 }
-declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+
+; dnnl_sgemm: args = (a, b, out), dims = (m, n, k, lda, ldb, whether a and b are transposed), data = the function
+define i64 @product(ptr %args, ptr %dims, ptr %steps, ptr %f) {
+  %bp = getelementptr ptr, ptr %args, i64 1
+  %cp = getelementptr ptr, ptr %args, i64 2
+  %a = load ptr, ptr %args
+  %b = load ptr, ptr %bp
+  %c = load ptr, ptr %cp
+  %m = load i64, ptr %dims
+  %np = getelementptr i64, ptr %dims, i64 1
+  %n = load i64, ptr %np
+  %kp = getelementptr i64, ptr %dims, i64 2
+  %k = load i64, ptr %kp
+  %lap = getelementptr i64, ptr %dims, i64 3
+  %la = load i64, ptr %lap
+  %lbp = getelementptr i64, ptr %dims, i64 4
+  %lb = load i64, ptr %lbp
+  %tap = getelementptr i64, ptr %dims, i64 5
+  %ta64 = load i64, ptr %tap
+  %ta = trunc i64 %ta64 to i8
+  %tbp = getelementptr i64, ptr %dims, i64 6
+  %tb64 = load i64, ptr %tbp
+  %tb = trunc i64 %tb64 to i8
+  %status = call i32 %f(i8 signext %ta, i8 signext %tb, i64 %m, i64 %n, i64 %k, float 1.0, ptr %a, i64 %la, ptr %b, i64 %lb, float 0.0, ptr %c, i64 %n)
+  ret i64 0
+}
 """
 
 
@@ -493,7 +519,7 @@ class _Compiler:
         self.fixed = self.functions(
             _FIXED
             + "".join(_index_code(f"gather_{a}", a, False) + _index_code(f"scatter_{a}", a, True) for a in letters),
-            ("work", "nest", *(f"{f}_{a}" for f in ("gather", "scatter") for a in letters)),
+            ("work", "nest", "product", *(f"{f}_{a}" for f in ("gather", "repeat", "scatter") for a in letters)),
         )
         self.work = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(self.fixed["work"])
 
@@ -595,14 +621,16 @@ class Call(NamedTuple):
 
 def fused(
     calls: Sequence[tuple[Callable[..., Any], Sequence[Any]]], kept: Sequence[Array]
-) -> list[Callable[[], None]]:
-    """Calls whose last argument is their output as segments, or an empty list where one of them is no machine
+) -> list[Segment]:
+    """Calls (function, arguments …, output) and copyto as segments, or an empty list where one of them is no machine
     function."""
     known = [
-        Call(f, tuple(args), tuple(a for a in args if isinstance(a, np.ndarray)), (args[-1],)) for f, args in calls
+        Call(f, tuple(args), tuple(a for a in args if isinstance(a, np.ndarray)), (args[0 if f is np.copyto else -1],))
+        for f, args in calls
     ]
     code = translate(known, kept)
-    return [f for f, _ in code] if all(isinstance(f, Segment) for f, _ in code) else []
+    segments = [f for f, _ in code if isinstance(f, Segment) and not any(row.again for row in f.rows)]
+    return segments if len(segments) == len(code) else []
 
 
 class Segment:
@@ -632,6 +660,94 @@ class _Row:
         self.cells = (function, *record.addresses, data, int(again is not None))
         self.again = again
         self.held = (record.held, held)
+
+
+class Template:
+    """A segment for arrays that lie elsewhere each time: made from calls on `roots`, worked off on arrays of the same
+    shapes, strides and types, as often as there are rows of addresses."""
+
+    def __init__(self, rows: list[_Row], roots: Sequence[Array]) -> None:
+        bounds = [_bounds(a) for a in roots]
+        starts = [_address(a) for a in roots]
+        which: list[int] = []
+        offsets: list[int] = []
+        self.firsts: list[int] = []
+        for row in rows:
+            self.firsts.append(len(which))
+            for place in row.held[0][0]:
+                root = next((i for i, (lo, hi) in enumerate(bounds) if lo <= place < hi), len(roots))
+                which.append(root)
+                offsets.append(int(place) - (starts[root] if root < len(roots) else 0))
+        self.rows = rows  # they hold dimensions, strides, and arrays that are no roots
+        self.which, self.offsets = np.array(which), np.array(offsets, np.int64)
+        self.cells = np.array([row.cells for row in rows], np.int64)
+
+    def __call__(self, bases: Array) -> None:
+        """`bases`: the addresses of the roots' places, a row for each repetition."""
+        times = len(bases)
+        full = np.zeros((times, bases.shape[1] + 1), np.int64)
+        full[:, :-1] = bases
+        places = np.take(full, self.which, axis=1)
+        places += self.offsets
+        table = np.empty((times, *self.cells.shape), np.int64)
+        table[...] = self.cells
+        first = np.array(self.firsts, np.int64) * 8 + _address(places)
+        np.add(first, np.arange(times, dtype=np.int64)[:, None] * (places.shape[1] * 8), out=table[:, :, 1])
+        _compiler().work(_address(table), 0, times * len(self.rows))
+
+
+_templates: OrderedDict[Any, Template | None] = OrderedDict()
+_TEMPLATES: Final = 128
+
+
+def repeat(
+    body: Callable[..., None],
+    places: Callable[[int], tuple[Array, ...]],
+    order: Sequence[int],
+    held: tuple[Array, ...],
+    scratch: tuple[Array, ...] = (),
+) -> None:
+    """``body(call, *places(t), *held, *scratch)`` for each t in order, where `call` makes the NumPy call that it is
+    given. `held` is the same at each t and carries values on; `scratch` is for temporaries, with undefined contents.
+
+    The places of successive t have equal shapes and, but for the first and the last, equal distances; with the extra, the calls are
+    translated once for these shapes, and the whole repetition is one call of machine code."""
+    template = _template(body, places, order, held, scratch) if len(order) > 2 and available() else None
+    if template is None:
+        for t in order:
+            body(_at_once, *places(t), *held, *scratch)
+        return
+    one, two, three, last = (
+        np.array([_address(a) for a in places(t)], np.int64) for t in (*order[:3], order[-1])
+    )
+    bases = np.empty((len(order), len(one) + len(held) + len(scratch)), np.int64)
+    bases[0, : len(one)] = one
+    bases[1:, : len(one)] = two + np.arange(len(order) - 1, dtype=np.int64)[:, None] * (three - two)
+    bases[-1, : len(one)] = last
+    bases[:, len(one) :] = [_address(a) for a in (*held, *scratch)]
+    template(bases)
+
+
+def _template(
+    body: Callable[..., None], places: Any, order: Sequence[int], held: tuple[Array, ...], scratch: tuple[Array, ...]
+) -> Template | None:
+    first, second, last = (places(t) for t in (order[0], order[1], order[-1]))
+    if any(len({(a.shape, a.strides) for a in same}) > 1 for same in zip(first, second, last, strict=True)):
+        return None
+    roots = (*second, *held, *scratch)
+    key = (body, tuple([(a.shape, a.strides, a.dtype.char) for a in roots]))
+    if key not in _templates:
+        calls: list[Any] = []
+        body(lambda f, *args: calls.append((f, args)), *roots)
+        segments = fused(calls, (*second, *held))
+        _templates[key] = Template([row for s in segments for row in s.rows], roots) if segments else None
+        if len(_templates) > _TEMPLATES:
+            _templates.popitem(last=False)
+    return _templates[key]
+
+
+def _at_once(f: Callable[..., Any], *args: Any) -> None:
+    f(*args)
 
 
 class _Element(NamedTuple):
@@ -951,8 +1067,8 @@ def _rows(call: Call) -> list[_Row] | None:
     f, args = call.f, call.args
     if f in (np.dot, np.matmul, onednn.matmul) and len(args) == 3:
         a, b, out = args
-        if f is onednn.matmul and a.ndim == 2 == b.ndim and a.size * b.shape[-1] >= onednn.LARGE:
-            return None
+        if f is onednn.matmul and onednn.takes(a, b, out):
+            return _large_product(a, b, out)
         return _product(a, b, out)
     if f is add_up:
         return _sum(*args)
@@ -989,6 +1105,13 @@ def _product(a: Array, b: Array, out: Array) -> list[_Row] | None:
         return None
     steps = (*(s[0] for s in strides[1:]), *a.strides[-2:], *b.strides[-2:], *out.strides[-2:])
     return [_Row(found[0], _Record((a, b, out), (dims[0], m, k, n), steps), found[1])]
+
+
+def _large_product(a: Array, b: Array, out: Array) -> list[_Row]:
+    """oneDNN's."""
+    function, left, right = onednn.product(a, b)
+    dims = (a.shape[0], b.shape[1], a.shape[1], left[1], right[1], left[0][0], right[0][0])
+    return [_Row(_compiler().fixed["product"], _Record((a, b, out), dims, ()), function)]
 
 
 def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> list[_Row] | None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from anynet_backends import machine
+from anynet_backends.machine import repeat
 from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import into_table, largest, result
 from anynet_backends.sums import add_up
@@ -334,6 +335,17 @@ def max_pool(
     return y, pull
 
 
+def _before(states: Array, first: Array, t: int, reverse: bool) -> Array:
+    """The state that step t begins with."""
+    at = t + 1 if reverse else t - 1
+    return states[at] if 0 <= at < len(states) else first
+
+
+def _transposed(weight: Array, steps: int) -> Array:
+    """Wᵀ, by rows where many products pay for the copy."""
+    return np.ascontiguousarray(weight.T) if steps > 4 else weight.T
+
+
 @_kernel
 def rnn_scan(
     xp: Backend,
@@ -350,33 +362,42 @@ def rnn_scan(
     if sizes is not None or not _plain(gates, h, weight):
         return NotImplemented
     out = result(gates.shape, gates.dtype)
-    first, transposed = h, weight.T
-    for t in _order(len(gates), reverse):
-        a = out[t]
-        xp.matmul(h, transposed, a)
-        a += gates[t]
-        np.maximum(a, 0, out=a) if relu else np.tanh(a, out=a)
-        h = a
+    first, order = np.ascontiguousarray(h), _order(len(gates), reverse)
+    wt = _transposed(weight, len(gates))
+    forward, backward = _rnn_steps(xp.matmul, relu)
+    repeat(forward, lambda t: (gates[t], out[t], _before(out, first, t, reverse)), order, (wt,))
     if need is None:
         return out
 
     def pull(g: Array) -> tuple[Any, ...]:
         da = np.empty(gates.shape, gates.dtype)
-        back = np.zeros_like(first)
-        slope = np.empty_like(first)
-        for t in _order(len(gates), not reverse):
-            d, a = da[t], out[t]
-            np.add(g[t], back, out=d)
-            if relu:
-                np.multiply(d, a > 0, out=d)
-            else:
-                np.multiply(a, a, out=slope)
-                np.subtract(1, slope, out=slope)
-                d *= slope
-            xp.matmul(d, weight, back)
+        back, slope = np.zeros_like(first), np.empty_like(first)
+        w = np.ascontiguousarray(weight)
+        repeat(backward, lambda t: (g[t], out[t], da[t]), order[::-1], (w, back), (slope,))
         return da, back, _weight_gradient(xp, da, out, first, reverse) if need[2] else None
 
     return out, pull
+
+
+@functools.cache
+def _rnn_steps(matmul: Any, relu: bool) -> tuple[Any, Any]:
+    def forward(call: Any, gate: Array, a: Array, h: Array, wt: Array) -> None:
+        call(matmul, h, wt, a)
+        call(np.add, a, gate, a)
+        call(largest, a, 0.0, a) if relu else call(np.tanh, a, a)
+
+    def backward(call: Any, g: Array, a: Array, d: Array, w: Array, back: Array, slope: Array) -> None:
+        call(np.add, g, back, d)
+        if relu:
+            call(np.greater, a, 0.0, slope)
+            call(np.multiply, d, slope, d)
+        else:
+            call(np.multiply, a, a, slope)
+            call(np.subtract, 1.0, slope, slope)
+            call(np.multiply, d, slope, d)
+        call(matmul, d, w, back)
+
+    return forward, backward
 
 
 @_kernel
@@ -402,61 +423,88 @@ def lstm_scan(
     half = np.full(width, 0.5, dtype)
     half[2 * m : 3 * m] = 1.0
     shift = 1.0 - half
-    kept = steps if need is not None else 1  # of the activations
+    train = need is not None
+    kept = steps if train else 1  # of the activations
     acts, tcs = np.empty((kept, n, width), dtype), np.empty((kept, n, m), dtype)
     hs, cs = result((steps, n, m), dtype), result((steps, n, m), dtype)
-    first_h, first_c, transposed = h, c, weight.T
-    scratch = np.empty((n, m), dtype)
-    for t in _order(steps, reverse):
-        a, tc = (acts[t], tcs[t]) if need is not None else (acts[0], tcs[0])
-        xp.matmul(h, transposed, a)
-        a += gates[t]
-        a *= half
-        np.tanh(a, out=a)
-        a *= half
-        a += shift
-        h, new = hs[t], cs[t]
-        np.multiply(a[:, m : 2 * m], c, out=new)
-        np.multiply(a[:, :m], a[:, 2 * m : 3 * m], out=scratch)
-        new += scratch
-        c = new
-        np.tanh(c, out=tc)
-        np.multiply(a[:, 3 * m :], tc, out=h)
+    first_h, first_c = np.ascontiguousarray(h), np.ascontiguousarray(c)
+    order = _order(steps, reverse)
+    forward, backward = _lstm_steps(xp.matmul)
+
+    def places(t: int) -> tuple[Array, ...]:
+        at = t if train else 0
+        old_h, old_c = _before(hs, first_h, t, reverse), _before(cs, first_c, t, reverse)
+        return gates[t], acts[at], tcs[at], old_h, old_c, hs[t], cs[t]
+
+    repeat(forward, places, order, (_transposed(weight, steps), half, shift))
     if need is None:
         return hs, cs
 
     def pull(g: tuple[Array, Array]) -> tuple[Any, ...]:
         gh, gc = g
         das = result((steps, n, width), dtype)
-        dh, dc = np.zeros((n, m), dtype), np.zeros((n, m), dtype)
-        slope, one = np.empty((n, width), dtype), np.empty((n, m), dtype)
-        for t in _order(steps, not reverse):
-            a, tc, d = acts[t], tcs[t], das[t]
-            i, u = a[:, :m], a[:, 2 * m : 3 * m]
-            last = t == (steps - 1 if reverse else 0)
-            old = first_c if last else cs[t + 1 if reverse else t - 1]
-            dh += gh[t]
-            dc += gc[t]
-            np.multiply(tc, tc, out=one)
-            np.subtract(1, one, out=one)
-            one *= a[:, 3 * m :]
-            one *= dh
-            dc += one
-            np.multiply(a, a, out=slope)  # σ' = σ − σ², tanh' = 1 − tanh²
-            np.subtract(a, slope, out=slope)
-            np.multiply(u, u, out=one)
-            np.subtract(1, one, out=slope[:, 2 * m : 3 * m])
-            np.multiply(dc, u, out=d[:, :m])
-            np.multiply(dc, old, out=d[:, m : 2 * m])
-            np.multiply(dc, i, out=d[:, 2 * m : 3 * m])
-            np.multiply(dh, tc, out=d[:, 3 * m :])
-            d *= slope
-            dc *= a[:, m : 2 * m]
-            xp.matmul(d, weight, dh)
+        dh, dc, one = np.zeros((n, m), dtype), np.zeros((n, m), dtype), np.empty((n, m), dtype)
+        w = np.ascontiguousarray(weight)
+        repeat(
+            backward,
+            lambda t: (gh[t], gc[t], acts[t], tcs[t], _before(cs, first_c, t, reverse), das[t]),
+            order[::-1],
+            (w, dh, dc),
+            (one,),
+        )
         dw = _weight_gradient(xp, das, hs, first_h, reverse) if need[3] else None
         return (das, dh, dc, dw, None)[: len(need)]
 
     return (hs, cs), pull
+
+
+@functools.cache
+def _lstm_steps(matmul: Any) -> tuple[Any, Any]:
+    def forward(
+        call: Any, gate: Array, a: Array, tc: Array, old_h: Array, old_c: Array, h: Array, c: Array, wt: Array,
+        half: Array, shift: Array,
+    ) -> None:  # fmt: skip
+        m = h.shape[-1]
+        i, f, u, o = (a[:, k * m : (k + 1) * m] for k in range(4))
+        call(matmul, old_h, wt, a)
+        call(np.add, a, gate, a)
+        call(np.multiply, a, half, a)
+        call(np.tanh, a, a)
+        call(np.multiply, a, half, a)
+        call(np.add, a, shift, a)
+        call(np.multiply, i, u, tc)
+        call(np.multiply, f, old_c, c)
+        call(np.add, c, tc, c)
+        call(np.tanh, c, tc)
+        call(np.multiply, o, tc, h)
+
+    def backward(
+        call: Any, gh: Array, gc: Array, a: Array, tc: Array, old_c: Array, d: Array, w: Array, dh: Array, dc: Array,
+        one: Array,
+    ) -> None:  # fmt: skip
+        m = tc.shape[-1]
+        i, f, u, o = (a[:, k * m : (k + 1) * m] for k in range(4))
+        di, df, du, do = (d[:, k * m : (k + 1) * m] for k in range(4))
+        call(np.add, dh, gh, dh)
+        call(np.add, dc, gc, dc)
+        call(np.multiply, tc, tc, one)
+        call(np.subtract, 1.0, one, one)
+        call(np.multiply, one, o, one)
+        call(np.multiply, one, dh, one)
+        call(np.add, dc, one, dc)
+        for x, y, z, into in ((i, dc, u, di), (f, dc, old_c, df), (o, dh, tc, do)):  # σ' = σ − σ²
+            call(np.multiply, x, x, one)
+            call(np.subtract, x, one, one)
+            call(np.multiply, y, z, into)
+            call(np.multiply, into, one, into)
+        call(np.multiply, u, u, one)  # tanh' = 1 − tanh²
+        call(np.subtract, 1.0, one, one)
+        call(np.multiply, dc, i, du)
+        call(np.multiply, du, one, du)
+        call(np.multiply, dc, f, dc)
+        call(matmul, d, w, dh)
+
+    return forward, backward
 
 
 @_kernel
@@ -478,60 +526,92 @@ def gru_scan(
     m = width // 3
     dtype = gates.dtype
     acts, inner = np.empty((steps, n, width), dtype), np.empty((steps, n, m), dtype)
-    hs = np.empty((steps, n, m), dtype)
-    first, transposed = h, weight.T
-    for t in _order(steps, reverse):
-        p = xp.matmul(h, transposed)
-        if bias is not None:
-            p += bias
-        a, old, h = acts[t], h, hs[t]
-        rz = a[:, : 2 * m]
-        np.add(gates[t, :, : 2 * m], p[:, : 2 * m], out=rz)
-        rz *= 0.5
-        np.tanh(rz, out=rz)
-        rz *= 0.5
-        rz += 0.5
-        inner[t] = p[:, 2 * m :]
-        new = a[:, 2 * m :]
-        np.multiply(a[:, :m], inner[t], out=new)
-        new += gates[t, :, 2 * m :]
-        np.tanh(new, out=new)
-        np.subtract(old, new, out=h)
-        h *= a[:, m : 2 * m]
-        h += new
+    hs = result((steps, n, m), dtype)
+    first, order = np.ascontiguousarray(h), _order(steps, reverse)
+    lift = np.zeros(width, dtype) if bias is None else np.ascontiguousarray(bias)
+    forward, backward = _gru_steps(xp.matmul)
+    repeat(
+        forward,
+        lambda t: (gates[t], acts[t], inner[t], _before(hs, first, t, reverse), hs[t]),
+        order,
+        (_transposed(weight, steps), lift),
+        (np.empty((n, width), dtype),),
+    )
     if need is None:
         return hs
 
     def pull(g: Array) -> tuple[Any, ...]:
         das, dbs = np.empty((steps, n, width), dtype), np.empty((steps, n, width), dtype)
-        dh = np.zeros((n, m), dtype)
-        slope, one = np.empty((n, width), dtype), np.empty((n, m), dtype)
-        for t in _order(steps, not reverse):
-            a, da, db = acts[t], das[t], dbs[t]
-            r, z, new = a[:, :m], a[:, m : 2 * m], a[:, 2 * m :]
-            last = t == (steps - 1 if reverse else 0)
-            old = first if last else hs[t + 1 if reverse else t - 1]
-            dh += g[t]
-            np.multiply(a, a, out=slope)
-            np.subtract(a, slope, out=slope)
-            np.multiply(new, new, out=one)
-            np.subtract(1, one, out=slope[:, 2 * m :])
-            np.subtract(1, z, out=one)
-            np.multiply(dh, one, out=da[:, 2 * m :])
-            np.subtract(old, new, out=one)
-            np.multiply(dh, one, out=da[:, m : 2 * m])
-            da[:, m:] *= slope[:, m:]
-            np.multiply(da[:, 2 * m :], inner[t], out=da[:, :m])
-            da[:, :m] *= slope[:, :m]
-            db[:, : 2 * m] = da[:, : 2 * m]
-            np.multiply(da[:, 2 * m :], r, out=db[:, 2 * m :])
-            dh *= z
-            dh += xp.matmul(db, weight)
+        dh, one, more = np.zeros((n, m), dtype), np.empty((n, m), dtype), np.zeros((n, m), dtype)
+        w = np.ascontiguousarray(weight)
+        repeat(
+            backward,
+            lambda t: (g[t], acts[t], inner[t], _before(hs, first, t, reverse), das[t], dbs[t]),
+            order[::-1],
+            (w, dh, more),
+            (one,),
+        )
+        dh += more
         dw = _weight_gradient(xp, dbs, hs, first, reverse) if need[2] else None
         dbias = dbs.sum(axis=(0, 1)) if len(need) > 3 and need[3] else None
         return (das, dh, dw, dbias)[: len(need)]
 
     return hs, pull
+
+
+@functools.cache
+def _gru_steps(matmul: Any) -> tuple[Any, Any]:
+    def forward(
+        call: Any, gate: Array, a: Array, inner: Array, old: Array, h: Array, wt: Array, bias: Array, p: Array
+    ) -> None:
+        m = h.shape[-1]
+        rz, r, z, new = a[:, : 2 * m], a[:, :m], a[:, m : 2 * m], a[:, 2 * m :]
+        call(matmul, old, wt, p)
+        call(np.add, p, bias, p)
+        call(np.add, gate[:, : 2 * m], p[:, : 2 * m], rz)
+        call(np.multiply, rz, 0.5, rz)
+        call(np.tanh, rz, rz)
+        call(np.multiply, rz, 0.5, rz)
+        call(np.add, rz, 0.5, rz)
+        call(np.copyto, inner, p[:, 2 * m :], "unsafe")
+        call(np.multiply, r, inner, new)
+        call(np.add, new, gate[:, 2 * m :], new)
+        call(np.tanh, new, new)
+        call(np.subtract, old, new, h)
+        call(np.multiply, h, z, h)
+        call(np.add, h, new, h)
+
+    def backward(
+        call: Any, g: Array, a: Array, inner: Array, old: Array, da: Array, db: Array, w: Array, dh: Array, more: Array,
+        one: Array,
+    ) -> None:  # fmt: skip
+        m = old.shape[-1]
+        r, z, new = (a[:, k * m : (k + 1) * m] for k in range(3))
+        dr, dz, dn = (da[:, k * m : (k + 1) * m] for k in range(3))
+        br, bz, bn = (db[:, k * m : (k + 1) * m] for k in range(3))
+        call(np.add, dh, more, dh)
+        call(np.add, dh, g, dh)
+        call(np.subtract, 1.0, z, one)
+        call(np.multiply, dh, one, dn)
+        call(np.multiply, new, new, one)
+        call(np.subtract, 1.0, one, one)
+        call(np.multiply, dn, one, dn)
+        call(np.subtract, old, new, one)
+        call(np.multiply, dh, one, dz)
+        call(np.multiply, z, z, one)
+        call(np.subtract, z, one, one)
+        call(np.multiply, dz, one, dz)
+        call(np.multiply, dn, inner, dr)
+        call(np.multiply, r, r, one)
+        call(np.subtract, r, one, one)
+        call(np.multiply, dr, one, dr)
+        call(np.copyto, br, dr, "unsafe")
+        call(np.copyto, bz, dz, "unsafe")
+        call(np.multiply, dn, r, bn)
+        call(np.multiply, dh, z, dh)
+        call(matmul, db, w, more)
+
+    return forward, backward
 
 
 @_kernel

@@ -283,24 +283,36 @@ def _order(a: Array) -> tuple[bytes, int] | None:
     return None
 
 
-def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
-    """`np.matmul`; large products of two float32 matrices are oneDNN's."""
-    if (
+def takes(a: Array, b: Array, out: Array | None) -> bool:
+    """Whether `matmul` hands this product to oneDNN."""
+    return (
         a.ndim == 2 == b.ndim and a.dtype == np.float32 == b.dtype and a.size * b.shape[1] >= LARGE
         and a.shape[1] == b.shape[0] and (out is None or out.flags.c_contiguous)
-    ):  # fmt: skip
+        and _order(a) is not None and _order(b) is not None
+    )  # fmt: skip
+
+
+def product(a: Array, b: Array) -> tuple[int, tuple[bytes, int], tuple[bytes, int]]:
+    """The address of dnnl_sgemm, and how it reads the two matrices, which `matmul` takes."""
+    left, right = _order(a), _order(b)
+    assert left is not None and right is not None
+    return ctypes.cast(_library().sgemm, ctypes.c_void_p).value or 0, left, right
+
+
+def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
+    """`np.matmul`; large products of two float32 matrices are oneDNN's."""
+    if a.ndim == 2 == b.ndim and a.size * b.shape[1] >= LARGE and takes(a, b, out):
         left, right = _order(a), _order(b)
-        if left is not None and right is not None:
-            (m, k), n = a.shape, b.shape[1]
-            if out is None:
-                out = np.empty((m, n), np.float32)
-            status = _library().sgemm(
-                left[0], right[0], m, n, k, 1.0, _place(a), left[1], _place(b), right[1], 0.0, _place(out), n
-            )
-            if status:
-                msg = f"oneDNN: dnnl_sgemm returned status {status}"
-                raise OneDNNError(msg)
-            return out
+        (m, k), n = a.shape, b.shape[1]
+        if out is None:
+            out = np.empty((m, n), np.float32)
+        status = _library().sgemm(
+            left[0], right[0], m, n, k, 1.0, _place(a), left[1], _place(b), right[1], 0.0, _place(out), n  # type: ignore[index]
+        )
+        if status:
+            msg = f"oneDNN: dnnl_sgemm returned status {status}"
+            raise OneDNNError(msg)
+        return out
     return np.matmul(a, b) if out is None else np.matmul(a, b, out)
 
 
