@@ -34,7 +34,8 @@ _Ints = tuple[int, ...]
 _MAX_DIMS: Final = 12
 _Dims = ctypes.c_int64 * _MAX_DIMS
 _F32, _CPU, _IN_ORDER, _ANY = 3, 1, 1, 1
-_TRAINING, _INFERENCE = 64, 96
+_TRAINING, _INFERENCE, _BACKWARD = 64, 96, 128
+_SCALE_AND_SHIFT: Final = 0x2 | 0x4
 _DIRECT = 1
 _MAX_POOLING: Final = 0x1FF
 _QUERY = {
@@ -42,7 +43,8 @@ _QUERY = {
 }  # fmt: skip
 _ARG = {
     "src": 1, "dst": 17, "weights": 33, "bias": 41, "workspace": 64, "diff_src": 129, "diff_dst": 145,
-    "diff_weights": 161, "diff_bias": 169, "from": 1, "to": 17,
+    "diff_weights": 161, "diff_bias": 169, "from": 1, "to": 17, "mean": 49, "variance": 50, "scale": 51, "shift": 52,
+    "diff_scale": 255, "diff_shift": 256,
 }  # fmt: skip
 LARGE: Final = 1 << 21
 """Products of so many multiplications and more are worth the call."""
@@ -575,3 +577,99 @@ def max_pool(
         return (gx,)
 
     return y, pull
+
+
+# ----- normalization -----
+
+
+class _Normalization(_Owner):
+    """Batch normalization of (n, c, *spatial), or layer normalization of (rows, c): over `rows` or over c."""
+
+    def __init__(self, x: _Ints, layer: bool, eps: float, weighted: bool, training: bool) -> None:
+        dnnl = self.dnnl = _library()
+        kind = "layer" if layer else "batch"
+        flags = ctypes.c_uint(_SCALE_AND_SHIFT if weighted else 0)
+        strides = _last_strides(x) if len(x) > 2 else _plain_strides(x)
+        md, each = dnnl.layout(x, strides), dnnl.layout(x[1:2], (1,))
+        stats = dnnl.layout(x[:1], (1,)) if layer else each
+        self.own(("memory_desc", md), ("memory_desc", each), *([("memory_desc", stats)] if layer else []))
+        shapes = (md, md, stats) if layer else (md, md)
+        pd, small = ctypes.c_void_p(), ctypes.c_float(eps)
+        dnnl.call(
+            f"dnnl_{kind}_normalization_forward_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _TRAINING, *shapes,
+            small, flags, None,
+        )  # fmt: skip
+        self.own(("primitive_desc", pd))
+        weights = {"scale": each, "shift": each} if weighted else {}
+        self.forward = _Step(dnnl, pd, src=md, dst=md, mean=stats, variance=stats, **weights)
+        if not training:
+            return
+        back = ctypes.c_void_p()
+        shapes = (md, md, md, stats) if layer else (md, md, md)
+        dnnl.call(
+            f"dnnl_{kind}_normalization_backward_primitive_desc_create", ctypes.byref(back), dnnl.engine, _BACKWARD, *shapes,
+            small, flags, pd, None,
+        )  # fmt: skip
+        self.own(("primitive_desc", back))
+        weights = {"scale": each, "diff_scale": each, "diff_shift": each} if weighted else {}
+        self.backward = _Step(dnnl, back, src=md, mean=stats, variance=stats, diff_dst=md, diff_src=md, **weights)
+
+
+_normalizations = _Plans(_Normalization)
+_WORTH: Final = 1 << 13
+"""Normalizations of so many numbers and more are worth the call."""
+
+
+@_kernel
+def normalize(
+    xp: Backend,
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    axes: _Ints,
+    eps: float,
+    shape: _Ints,
+    need: Any,
+) -> Any:
+    """Batch and layer normalization in float32."""
+    if not _single(x, weight, bias) or (weight is None) != (bias is None) or not 2 <= x.ndim <= 5 or x.size < _WORTH:
+        return NotImplemented
+    axes = tuple(sorted(axes))
+    lead = x.ndim - len(axes)
+    layer = axes == tuple(range(lead, x.ndim)) and x.flags.c_contiguous
+    batch = not layer and axes == (0, *range(2, x.ndim))
+    weights = math.prod(x.shape[lead:]) if layer else x.shape[1]
+    if not (layer or batch) or (weight is not None and (weight.size != weights or bias.size != weights)):  # type: ignore[union-attr]
+        return NotImplemented
+    if weight is not None and tuple(shape) != ((*(1,) * lead, *x.shape[lead:]) if layer else _channel(x)):
+        return NotImplemented
+    rows = math.prod(x.shape[:lead])
+    inner = (rows, x.size // rows) if layer else x.shape
+    plan = _normalizations(inner, layer, eps, weight is not None, need is not None)
+    y: Array
+    if layer or x.ndim == 2:
+        image, y = _contiguous(x), result(x.shape, np.float32)
+    else:
+        image, y = _channels_last(x), _empty_last(x.shape)
+    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    mean, variance = result(kept, np.float32), result(kept, np.float32)
+    w = () if weight is None else (_contiguous(weight), _contiguous(bias))  # type: ignore[arg-type]
+    plan.forward.run(_place(image), _place(y), _place(mean), _place(variance), *map(_place, w))
+    if need is None:
+        return y, mean, variance
+
+    def pull(gs: tuple[Array, ...]) -> tuple[Any, ...]:
+        g = _contiguous(gs[0]) if layer or x.ndim == 2 else _channels_last(gs[0])
+        gx = result(x.shape, np.float32) if layer or x.ndim == 2 else _empty_last(x.shape)
+        made = () if weight is None else (result(weight.shape, np.float32), result(weight.shape, np.float32))
+        plan.backward.run(
+            *map(_place, (image, mean, variance, g, gx)), *map(_place, w[:1]), *map(_place, made)
+        )
+        return (gx, *made)[: len(need)] if made else (gx, None, None)[: len(need)]
+
+    return (y, mean, variance), pull
+
+
+def _channel(x: Array) -> _Ints:
+    return (1, x.shape[1], *(1,) * (x.ndim - 2))
