@@ -710,8 +710,8 @@ def repeat(
     """``body(call, *places(t), *held, *scratch)`` for each t in order, where `call` makes the NumPy call that it is
     given. `held` is the same at each t and carries values on; `scratch` is for temporaries, with undefined contents.
 
-    The places of successive t have equal shapes and, but for the first and the last, equal distances; with the extra, the calls are
-    translated once for these shapes, and the whole repetition is one call of machine code."""
+    The places of successive t have equal shapes and, but for the first and the last, equal distances. With the extra,
+    the calls are translated once for these shapes, and the whole repetition is one call of machine code."""
     template = _template(body, places, order, held, scratch) if len(order) > 2 and available() else None
     if template is None:
         for t in order:
@@ -721,9 +721,8 @@ def repeat(
         np.array([_address(a) for a in places(t)], np.int64) for t in (*order[:3], order[-1])
     )
     bases = np.empty((len(order), len(one) + len(held) + len(scratch)), np.int64)
-    bases[0, : len(one)] = one
-    bases[1:, : len(one)] = two + np.arange(len(order) - 1, dtype=np.int64)[:, None] * (three - two)
-    bases[-1, : len(one)] = last
+    bases[:, : len(one)] = two + np.arange(-1, len(order) - 1, dtype=np.int64)[:, None] * (three - two)
+    bases[0, : len(one)], bases[-1, : len(one)] = one, last
     bases[:, len(one) :] = [_address(a) for a in (*held, *scratch)]
     template(bases)
 
@@ -871,7 +870,7 @@ class _Weaver:
         first = stores[0][0]
         dims, strides = _collapse(shape, [_strides(arrays[i], shape) for i in (first, *order)])
         strides = strides[1:]
-        if len(dims) > 4:
+        if len(dims) > 8:
             return None
         place = {i: n for n, i in enumerate(order)}
         kinds = []

@@ -71,37 +71,57 @@ def gelu(xp: Backend, x: Array, /, *, need: Any) -> Any:
     y = result(x.shape, np.float32)
     slope = None if need is None else np.empty(n, np.float32)
     out = y.reshape(-1)
-    t, e, u, q = (np.empty(min(n, BLOCK), np.float32) for _ in range(4))
-    for start in range(0, n, BLOCK):
-        a, b = flat[start : start + BLOCK], out[start : start + BLOCK]
-        if a.size < t.size:
-            t, e, u, q = t[: a.size], e[: a.size], u[: a.size], q[: a.size]
-        np.abs(a, out=t)
-        np.multiply(t, t, out=e)
-        e *= -0.5
-        np.exp(e, out=e)
-        np.multiply(t, 0.3, out=u)
-        u += 1.0
-        np.reciprocal(u, out=u)
-        np.multiply(u, _TAIL[-1], out=q)
-        for c in _TAIL[-2::-1]:
-            q += c
-            q *= u
-        q *= e  # Φ(−|x|)
-        np.multiply(t, q, out=u)
-        np.maximum(a, 0.0, out=b)
-        b -= u
-        if slope is not None:  # ½ + sgn(x) (½ − Φ(−|x|) + |x| φ(x))
-            e *= 1 / math.sqrt(2 * math.pi)
-            e *= t
-            e -= q
-            e += 0.5
-            np.copysign(e, a, out=e)
-            np.add(e, 0.5, out=slope[start : start + BLOCK])
+    width = min(n, BLOCK // 4 if machine.available() else BLOCK)
+    room = tuple(np.empty(width, np.float32) for _ in range(4))
+
+    def places(start: int) -> tuple[Array, ...]:
+        s = slice(start, start + width)
+        return (flat[s], out[s]) if slope is None else (flat[s], out[s], slope[s])
+
+    whole = n - n % width if n else 0
+    body = _gelu if slope is None else _gelu_and_slope
+    repeat(body, places, range(0, whole, max(width, 1)), (), room)
+    if whole < n:
+        rest = n - whole
+        body(_now, *places(whole), *(a[:rest] for a in room))
     if slope is None:
         return y
     d = slope.reshape(x.shape)
     return y, lambda g: (np.multiply(g, d, out=result(x.shape, np.float32)),)
+
+
+def _now(f: Callable[..., Any], *args: Any) -> None:
+    f(*args)
+
+
+def _gelu(call: Any, a: Array, b: Array, t: Array, e: Array, u: Array, q: Array) -> None:
+    """b = max(a, 0) − |a| Φ(−|a|), and what its derivative needs: t = |a|, e = e^{−a²/2}, q = Φ(−|a|)."""
+    call(np.abs, a, t)
+    call(np.multiply, t, t, e)
+    call(np.multiply, e, -0.5, e)
+    call(np.exp, e, e)
+    call(np.multiply, t, 0.3, u)
+    call(np.add, u, 1.0, u)
+    call(np.reciprocal, u, u)
+    call(np.multiply, u, _TAIL[-1], q)
+    for c in _TAIL[-2::-1]:
+        call(np.add, q, c, q)
+        call(np.multiply, q, u, q)
+    call(np.multiply, q, e, q)
+    call(np.multiply, t, q, u)
+    call(largest, a, 0.0, b)
+    call(np.subtract, b, u, b)
+
+
+def _gelu_and_slope(call: Any, a: Array, b: Array, d: Array, t: Array, e: Array, u: Array, q: Array) -> None:
+    """The same, and d = ½ + sgn(a) (½ − Φ(−|a|) + |a| φ(a))."""
+    _gelu(call, a, b, t, e, u, q)
+    call(np.multiply, e, 1 / math.sqrt(2 * math.pi), e)
+    call(np.multiply, e, t, e)
+    call(np.subtract, e, q, e)
+    call(np.add, e, 0.5, e)
+    call(np.copysign, e, a, e)
+    call(np.add, e, 0.5, d)
 
 
 class _Matrix:

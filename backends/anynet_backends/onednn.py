@@ -611,7 +611,8 @@ class _Normalization(_Owner):
             small, flags, pd, None,
         )  # fmt: skip
         self.own(("primitive_desc", back))
-        weights = {"scale": each, "diff_scale": each, "diff_shift": each} if weighted else {}
+        weights = {"scale": each, **({"shift": each} if layer else {}), "diff_scale": each, "diff_shift": each}
+        weights = weights if weighted else {}
         self.backward = _Step(dnnl, back, src=md, mean=stats, variance=stats, diff_dst=md, diff_src=md, **weights)
 
 
@@ -664,7 +665,7 @@ def normalize(
         gx = result(x.shape, np.float32) if layer or x.ndim == 2 else _empty_last(x.shape)
         made = () if weight is None else (result(weight.shape, np.float32), result(weight.shape, np.float32))
         plan.backward.run(
-            *map(_place, (image, mean, variance, g, gx)), *map(_place, w[:1]), *map(_place, made)
+            *map(_place, (image, mean, variance, g, gx)), *map(_place, w if layer else w[:1]), *map(_place, made)
         )
         return (gx, *made)[: len(need)] if made else (gx, None, None)[: len(need)]
 
