@@ -189,7 +189,12 @@ class Step:
         self.program = program
         self.structure = structure
         self.constants = constants  # leaves of the result: a number of an output, or what it is
-        self.single = len(constants) == 1 and type(constants[0]) is _Output and constants[0].tensor and structure is LEAF
+        self.single = (
+            len(constants) == 1
+            and type(constants[0]) is _Output
+            and constants[0].tensor
+            and structure is LEAF
+        )
         self.given = [(type(x.value), x.shape, x.dtype) for x in session.recording.inputs]
         self.variables = list(session.variables.values())
         self.modules = list(session.modules.values())
@@ -274,7 +279,9 @@ class Compiled:
         self.check_every = check_every
         self.cache_size = cache_size
         self.steps: OrderedDict[Any, list[Step]] = OrderedDict()
-        self.latest: Step | None = None  # the last program, where its arguments were Tensors alone and nothing is checked
+        self.latest: Step | None = (
+            None  # the last program, where its arguments were Tensors alone and nothing is checked
+        )
         self.recorded = 0
         self.calls = 0
         functools.update_wrapper(self, function)

@@ -83,7 +83,12 @@ class _Flat:
         """Whether all is as in most steps: every parameter is its view and its gradient lies in the vector."""
         for p, value, grad in zip(self.params, self.value_views, self.grad_views):  # noqa: B905 - equal by construction
             leaf = p.edge
-            if p.data is not value or type(leaf) is not Leaf or leaf.grad is None or leaf.grad.data is not grad:
+            if (
+                p.data is not value
+                or type(leaf) is not Leaf
+                or leaf.grad is None
+                or leaf.grad.data is not grad
+            ):
                 return False
         return True
 
@@ -257,7 +262,9 @@ class Optimizer:
             for flat in flats:
                 for first, last, steps in flat.runs(steady):
                     begin, end = flat.offsets[first], flat.offsets[last]
-                    kernel = None if group.get("maximize") or group.get("l1") else self._kernel(flat, begin, end)
+                    kernel = (
+                        None if group.get("maximize") or group.get("l1") else self._kernel(flat, begin, end)
+                    )
                     if kernel is not None:
                         kernel(steps + 1, group)
                     else:

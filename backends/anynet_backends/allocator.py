@@ -12,7 +12,7 @@ import ctypes
 import os
 import sys
 
-__all__ = ["keep_large_blocks", "status"]
+__all__ = ["give_back", "keep_large_blocks", "status"]
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # mallopt(3)
 _LARGE = 32 << 20  # the largest that glibc takes for M_MMAP_THRESHOLD
@@ -41,3 +41,13 @@ def at_import() -> None:
     """What the NumPy backend does when it is made."""
     if os.environ.get("ANYNET_MALLOC", "on").lower() not in ("off", "0", "no"):
         keep_large_blocks()
+
+
+def give_back() -> None:
+    """Return what is free at the moment to the system: after a recording, whose values are gone."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):  # another C library
+        return

@@ -38,7 +38,18 @@ from anynet_backends.host import cache_folder
 from anynet_backends.protocol import Array
 from anynet_backends.sums import PLAIN_FLOATS, _ones_vector, add_up
 
-__all__ = ["Call", "Segment", "available", "choose", "fused", "gather", "repeat", "scatter", "set_where", "translate"]
+__all__ = [
+    "Call",
+    "Segment",
+    "available",
+    "choose",
+    "fused",
+    "gather",
+    "repeat",
+    "scatter",
+    "set_where",
+    "translate",
+]
 
 
 def available() -> bool:
@@ -93,7 +104,12 @@ def _loops_fit() -> bool:
         return False
     for ufunc in (np.add, np.matmul, np.tanh):
         head = _UFunc.from_address(id(ufunc))
-        if (head.nin, head.nout, head.nargs, head.ntypes) != (ufunc.nin, ufunc.nout, ufunc.nargs, ufunc.ntypes):
+        if (head.nin, head.nout, head.nargs, head.ntypes) != (
+            ufunc.nin,
+            ufunc.nout,
+            ufunc.nargs,
+            ufunc.ntypes,
+        ):
             return False
         if head.name != ufunc.__name__.encode():
             return False
@@ -124,7 +140,12 @@ def _address(a: Array) -> int:
 
 # ----- chains -----
 
-_LETTERS: Final = {np.dtype(np.float32): "f", np.dtype(np.float64): "d", np.dtype(np.int64): "q", np.dtype(bool): "?"}
+_LETTERS: Final = {
+    np.dtype(np.float32): "f",
+    np.dtype(np.float64): "d",
+    np.dtype(np.int64): "q",
+    np.dtype(bool): "?",
+}
 _DTYPES: Final = {letter: dtype for dtype, letter in _LETTERS.items()}
 _LLVM: Final = {"f": "float", "d": "double", "q": "i64", "?": "i1"}
 _MEMORY: Final = {**_LLVM, "?": "i8"}
@@ -210,7 +231,10 @@ def _chain_code(chain: Chain) -> str:
         if kind == "c":
             into.append(f"{place} = getelementptr inbounds {_MEMORY[letter]}, ptr %p{i}, i64 %i")
         else:
-            into += [f"{place}o = mul i64 %i, %s{i}", f"{place} = getelementptr inbounds i8, ptr %p{i}, i64 {place}o"]
+            into += [
+                f"{place}o = mul i64 %i, %s{i}",
+                f"{place} = getelementptr inbounds i8, ptr %p{i}, i64 {place}o",
+            ]
         return place
 
     def load(i: int) -> str:
@@ -266,7 +290,11 @@ def _chain_code(chain: Chain) -> str:
             value = new
         lines.append(f"store {_MEMORY[letter]} {value}, ptr {place}, align {_SIZE[letter]}")
     declared = "\n".join(
-        [f"declare {t} @llvm.{f}.{s}({t})" for f in _INTRINSICS for t, s in (("float", "f32"), ("double", "f64"))]
+        [
+            f"declare {t} @llvm.{f}.{s}({t})"
+            for f in _INTRINSICS
+            for t, s in (("float", "f32"), ("double", "f64"))
+        ]
         + [f"declare {t} @llvm.copysign.{s}({t}, {t})" for t, s in (("float", "f32"), ("double", "f64"))]
     )
     body = "\n  ".join(lines)
@@ -322,7 +350,12 @@ def _nest_code(operands: int, outer: int) -> str:
     args = ", ".join(f"ptr %a{i}_{outer}, i64 %s{i}_{outer}" for i in range(operands))
     text.append(f"  call void @row(i64 %n{outer}, {args})")
     for d in range(outer - 1, -1, -1):
-        text += [f"  br label %latch{d}", f"latch{d}:", f"  %j{d}n = add i64 %j{d}, 1", f"  br label %head{d}"]
+        text += [
+            f"  br label %latch{d}",
+            f"latch{d}:",
+            f"  %j{d}n = add i64 %j{d}, 1",
+            f"  br label %head{d}",
+        ]
     text += ["done:"] if outer else []
     return "\n".join([*text, "  ret i64 0"])
 
@@ -518,8 +551,15 @@ class _Compiler:
         letters = ("f", "d")
         self.fixed = self.functions(
             _FIXED
-            + "".join(_index_code(f"gather_{a}", a, False) + _index_code(f"scatter_{a}", a, True) for a in letters),
-            ("work", "nest", "product", *(f"{f}_{a}" for f in ("gather", "repeat", "scatter") for a in letters)),
+            + "".join(
+                _index_code(f"gather_{a}", a, False) + _index_code(f"scatter_{a}", a, True) for a in letters
+            ),
+            (
+                "work",
+                "nest",
+                "product",
+                *(f"{f}_{a}" for f in ("gather", "repeat", "scatter") for a in letters),
+            ),
         )
         self.work = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(self.fixed["work"])
 
@@ -619,13 +659,16 @@ class Call(NamedTuple):
     writes: tuple[Array, ...]
 
 
-def fused(
-    calls: Sequence[tuple[Callable[..., Any], Sequence[Any]]], kept: Sequence[Array]
-) -> list[Segment]:
+def fused(calls: Sequence[tuple[Callable[..., Any], Sequence[Any]]], kept: Sequence[Array]) -> list[Segment]:
     """Calls (function, arguments …, output) and copyto as segments, or an empty list where one of them is no machine
     function."""
     known = [
-        Call(f, tuple(args), tuple(a for a in args if isinstance(a, np.ndarray)), (args[0 if f is np.copyto else -1],))
+        Call(
+            f,
+            tuple(args),
+            tuple(a for a in args if isinstance(a, np.ndarray)),
+            (args[0 if f is np.copyto else -1],),
+        )
         for f, args in calls
     ]
     code = translate(known, kept)
@@ -656,7 +699,9 @@ class _Row:
 
     __slots__ = ("again", "cells", "held")
 
-    def __init__(self, function: int, record: _Record, data: int = 0, again: Any = None, held: Any = None) -> None:
+    def __init__(
+        self, function: int, record: _Record, data: int = 0, again: Any = None, held: Any = None
+    ) -> None:
         self.cells = (function, *record.addresses, data, int(again is not None))
         self.again = again
         self.held = (record.held, held)
@@ -728,7 +773,11 @@ def repeat(
 
 
 def _template(
-    body: Callable[..., None], places: Any, order: Sequence[int], held: tuple[Array, ...], scratch: tuple[Array, ...]
+    body: Callable[..., None],
+    places: Any,
+    order: Sequence[int],
+    held: tuple[Array, ...],
+    scratch: tuple[Array, ...],
 ) -> Template | None:
     first, second, last = (places(t) for t in (order[0], order[1], order[-1]))
     if any(len({(a.shape, a.strides) for a in same}) > 1 for same in zip(first, second, last, strict=True)):
@@ -762,7 +811,9 @@ class _Element(NamedTuple):
 _MOST_OPERANDS, _MOST_OPS, _MOST_ROWS = 16, 32, 64
 
 
-def translate(calls: Sequence[Call], kept: Sequence[Array]) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+def translate(
+    calls: Sequence[Call], kept: Sequence[Array]
+) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
     """The calls with their runs of simple ones as segments. `kept`: arrays that are read after the program, or that
     its Python calls may read."""
     return _Weaver(calls, kept).code()
@@ -818,7 +869,9 @@ class _Weaver:
         if len(arrays) > _MOST_OPERANDS:
             return False
         for e in self.pending:
-            if any(_clash(e.out, a) for a in (*new.inputs, new.out)) or any(_clash(new.out, a) for a in e.inputs):
+            if any(_clash(e.out, a) for a in (*new.inputs, new.out)) or any(
+                _clash(new.out, a) for a in e.inputs
+            ):
                 return False
         return True
 
@@ -887,7 +940,9 @@ class _Weaver:
             )
             for old in sorted(needed)
         )
-        chain = Chain(tuple(kinds), text, tuple((place[i], new[number]) for i, number in stores), len(dims) - 1)
+        chain = Chain(
+            tuple(kinds), text, tuple((place[i], new[number]) for i, number in stores), len(dims) - 1
+        )
         record = _Record([arrays[i] for i in order], dims, [s for steps in strides for s in steps])
         return [_Row(_compiler().kernel(chain), record)]
 
@@ -898,7 +953,9 @@ class _Weaver:
         for at in range(self.last + 1, len(self.calls)):
             if any(lo < high and low < hi for lo, hi in self.reads[at]):
                 return True
-            if whole and any(_bounds(w) == (low, high) and w.nbytes == high - low for w in self.calls[at].writes if w.size):
+            if whole and any(
+                _bounds(w) == (low, high) and w.nbytes == high - low for w in self.calls[at].writes if w.size
+            ):
                 return False
         return any(lo < high and low < hi for lo, hi in self.kept)
 
@@ -1002,7 +1059,10 @@ def _constant(x: Any, dtype: np.dtype[Any]) -> Array | None:
 
 
 def _of_ufunc(f: np.ufunc, inputs: tuple[Any, ...], out: Array) -> _Element | None:
-    if not all(isinstance(x, (np.ndarray, np.generic, bool, int, float)) for x in inputs) or not out.flags.writeable:
+    if (
+        not all(isinstance(x, (np.ndarray, np.generic, bool, int, float)) for x in inputs)
+        or not out.flags.writeable
+    ):
         return None
     asked = tuple(x.dtype if isinstance(x, (np.ndarray, np.generic)) else type(x) for x in inputs)
     try:
@@ -1015,13 +1075,19 @@ def _of_ufunc(f: np.ufunc, inputs: tuple[Any, ...], out: Array) -> _Element | No
         x if isinstance(x, np.ndarray) else _constant(x, t) for x, t in zip(inputs, types[:-1], strict=True)
     ]
     arrays = [a for a in ready if a is not None and a.flags.aligned]
-    if len(arrays) < len(ready) or any(_clash(out, a) for a in arrays) or any(a.ndim > out.ndim for a in arrays):
+    if (
+        len(arrays) < len(ready)
+        or any(_clash(out, a) for a in arrays)
+        or any(a.ndim > out.ndim for a in arrays)
+    ):
         return None
     letters = {_LETTERS.get(t) for t in types[:-1]}
     name = f.__name__
     if len(letters) == 1 and _good(out, *arrays):
         letter = letters.pop()
-        known = letter is not None and (name in _RULES[letter] or (letter in "fd" and name in ("maximum", "minimum")))
+        known = letter is not None and (
+            name in _RULES[letter] or (letter in "fd" and name in ("maximum", "minimum"))
+        )
         fits = all(_LETTERS[a.dtype] == letter or (_LETTERS[a.dtype], letter) in _CASTS for a in arrays)
         if letter is not None and known and fits:
             return _Element(name, letter, tuple(arrays), out, None)
@@ -1117,10 +1183,16 @@ def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> 
     """Where `add_up` takes a product with ones, that product; the sum of everything by NumPy's pairwise loop."""
     if dtype is not None or out is None or x.dtype not in PLAIN_FLOATS or out.dtype != x.dtype:
         return None
-    if not (x.flags.c_contiguous and out.flags.c_contiguous and x.size and x.flags.aligned and out.flags.aligned):
+    if not (
+        x.flags.c_contiguous and out.flags.c_contiguous and x.size and x.flags.aligned and out.flags.aligned
+    ):
         return None
     last = x.ndim - 1
-    if axis is None or (isinstance(axis, tuple) and len(axis) == x.ndim) or (x.ndim == 1 and axis in (0, -1, (0,), (-1,))):
+    if (
+        axis is None
+        or (isinstance(axis, tuple) and len(axis) == x.ndim)
+        or (x.ndim == 1 and axis in (0, -1, (0,), (-1,)))
+    ):
         return _sum_of_all(x, out)
     if axis in (0, tuple(range(last))):
         rows = x.shape[0] if axis == 0 else x.size // x.shape[last]
@@ -1148,7 +1220,9 @@ def _sum_of_all(x: Array, out: Array) -> list[_Row] | None:
     return [_copied(start), _Row(found[0], record, found[1])]
 
 
-def _extremum(f: np.ufunc, x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> list[_Row] | None:
+def _extremum(
+    f: np.ufunc, x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool
+) -> list[_Row] | None:
     """The largest or smallest of each row: the first number, then NumPy's loop over the others."""
     if dtype is not None or out is None or x.dtype not in PLAIN_FLOATS or out.dtype != x.dtype or not x.size:
         return None
@@ -1188,8 +1262,14 @@ def _indexed(call: Call) -> list[_Row] | None:
     values = other if isinstance(other, np.ndarray) else _constant(other, x.dtype)
     if values is None or x.dtype not in PLAIN_FLOATS or values.dtype != x.dtype or x.ndim != 2:
         return None
-    plain = all(a.ndim == 1 and a.dtype == np.int64 and a.flags.c_contiguous for a in (i, j)) and len(i) == len(j)
-    if not plain or values.shape not in ((), (1,), i.shape) or not all(a.flags.aligned for a in (x, i, j, values)):
+    plain = all(a.ndim == 1 and a.dtype == np.int64 and a.flags.c_contiguous for a in (i, j)) and len(
+        i
+    ) == len(j)
+    if (
+        not plain
+        or values.shape not in ((), (1,), i.shape)
+        or not all(a.flags.aligned for a in (x, i, j, values))
+    ):
         return None
     if _clash(x, values) and call.f is scatter:
         return None

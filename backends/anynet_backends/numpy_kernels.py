@@ -747,7 +747,15 @@ def adam(
     def update(lr: float, beta1: float, beta2: float, eps: float, step: int, decay: float) -> None:
         root = math.sqrt(1 - beta2**step)
         pack(
-            numbers, 0, 1 - lr * decay, decay, 1 - beta1, beta2, 1 - beta2, eps * root, lr * root / (1 - beta1**step)
+            numbers,
+            0,
+            1 - lr * decay,
+            decay,
+            1 - beta1,
+            beta2,
+            1 - beta2,
+            eps * root,
+            lr * root / (1 - beta1**step),
         )
         decays = decay != 0
         if decays not in fused:
@@ -761,7 +769,9 @@ def adam(
         for start in range(0, p.size, max(width, 1)):
             s = slice(start, min(start + width, p.size))
             n = s.stop - start
-            for f, *args in passes(decays, p[s], g[s], m[s], v[s], None if top is None else top[s], t[:n], u[:n]):
+            for f, *args in passes(
+                decays, p[s], g[s], m[s], v[s], None if top is None else top[s], t[:n], u[:n]
+            ):
                 f(*args)
 
     return update

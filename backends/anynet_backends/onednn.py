@@ -309,7 +309,19 @@ def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
         if out is None:
             out = np.empty((m, n), np.float32)
         status = _library().sgemm(
-            left[0], right[0], m, n, k, 1.0, _place(a), left[1], _place(b), right[1], 0.0, _place(out), n  # type: ignore[index]
+            left[0],
+            right[0],
+            m,
+            n,
+            k,
+            1.0,
+            _place(a),
+            left[1],
+            _place(b),
+            right[1],
+            0.0,
+            _place(out),
+            n,  # type: ignore[index]
         )
         if status:
             msg = f"oneDNN: dnnl_sgemm returned status {status}"
@@ -611,9 +623,16 @@ class _Normalization(_Owner):
             small, flags, pd, None,
         )  # fmt: skip
         self.own(("primitive_desc", back))
-        weights = {"scale": each, **({"shift": each} if layer else {}), "diff_scale": each, "diff_shift": each}
+        weights = {
+            "scale": each,
+            **({"shift": each} if layer else {}),
+            "diff_scale": each,
+            "diff_shift": each,
+        }
         weights = weights if weighted else {}
-        self.backward = _Step(dnnl, back, src=md, mean=stats, variance=stats, diff_dst=md, diff_src=md, **weights)
+        self.backward = _Step(
+            dnnl, back, src=md, mean=stats, variance=stats, diff_dst=md, diff_src=md, **weights
+        )
 
 
 _normalizations = _Plans(_Normalization)
@@ -634,7 +653,12 @@ def normalize(
     need: Any,
 ) -> Any:
     """Batch and layer normalization in float32."""
-    if not _single(x, weight, bias) or (weight is None) != (bias is None) or not 2 <= x.ndim <= 5 or x.size < _WORTH:
+    if (
+        not _single(x, weight, bias)
+        or (weight is None) != (bias is None)
+        or not 2 <= x.ndim <= 5
+        or x.size < _WORTH
+    ):
         return NotImplemented
     axes = tuple(sorted(axes))
     lead = x.ndim - len(axes)
@@ -665,7 +689,9 @@ def normalize(
         gx = result(x.shape, np.float32) if layer or x.ndim == 2 else _empty_last(x.shape)
         made = () if weight is None else (result(weight.shape, np.float32), result(weight.shape, np.float32))
         plan.backward.run(
-            *map(_place, (image, mean, variance, g, gx)), *map(_place, w if layer else w[:1]), *map(_place, made)
+            *map(_place, (image, mean, variance, g, gx)),
+            *map(_place, w if layer else w[:1]),
+            *map(_place, made),
         )
         return (gx, *made)[: len(need)] if made else (gx, None, None)[: len(need)]
 

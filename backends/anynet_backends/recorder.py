@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
-from anynet_backends import machine, onednn, standard
+from anynet_backends import allocator, machine, onednn, standard
 from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import fill, largest, smallest
 from anynet_backends.sums import add_up
@@ -45,17 +45,40 @@ def _line() -> str:
     return "?"
 
 
+class Variable:
+    """A place of a program: what instructions refer to. It knows the form of its array, and holds the array itself only
+    where that is the program's for good (arguments, arrays from outside, constants)."""
+
+    __slots__ = ("dtype", "nbytes", "ndim", "root", "shape", "size", "strides", "value", "var")
+
+    def __init__(self, array: Array, var: int, root: int, held: bool) -> None:
+        self.var = var
+        self.root = root  # the variable in whose memory it lies
+        self.value = array if held else None
+        self.shape: tuple[int, ...] = array.shape
+        self.strides: tuple[int, ...] = array.strides
+        self.dtype = array.dtype
+        self.ndim: int = array.ndim
+        self.size: int = array.size
+        self.nbytes: int = array.nbytes
+
+
 class Recorded:
     """An array that is being recorded. It has the standard's attributes and operators."""
 
-    __slots__ = ("recording", "value", "var")
+    __slots__ = ("recording", "value", "variable")
     __array_ufunc__ = None
     __array_priority__ = 1000
 
-    def __init__(self, value: Array, var: int, recording: Recording) -> None:
+    def __init__(self, value: Array, variable: Variable, recording: Recording) -> None:
         self.value = value
-        self.var = var
+        self.variable = variable
         self.recording = recording
+
+    @property
+    def var(self) -> int:
+        """The number of its variable."""
+        return self.variable.var
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -172,16 +195,17 @@ _CONSTANTS: Final = (bool, int, float, complex, str, slice, type(None), type(...
 
 
 class Instruction:
-    """One call: what, with which arguments (Recorded arrays stand for their variables), and what it gives."""
+    """One call: what, with which arguments, in which variables stand for arrays, and what it gives. It holds no array
+    that the function itself has let go."""
 
     __slots__ = ("args", "kind", "kwargs", "name", "out", "reads", "writes")
 
     def __init__(self, kind: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         self.kind = kind  # "call" | "update" | "write" | "host" | "random"
         self.name = name
-        self.args = args
-        self.kwargs = kwargs
-        self.out: Recorded | tuple[Recorded, ...] | None = out
+        self.args = args = _swap(args, _variable)
+        self.kwargs = kwargs = {k: _swap(v, _variable) for k, v in kwargs.items()}
+        self.out: Variable | tuple[Variable, ...] | None = _swap(out, _variable)
         found: list[int] = []
         _variables(args, found)
         _variables(tuple(kwargs.values()), found)
@@ -191,14 +215,22 @@ class Instruction:
 
 def _variables(items: Iterable[Any], found: list[int]) -> None:
     for x in items:
-        if isinstance(x, Recorded):
+        if isinstance(x, (Recorded, Variable)):
             found.append(x.var)
         elif isinstance(x, (tuple, list)):
             _variables(x, found)
 
 
-def _swap(item: Any, place: Callable[[Recorded], Any]) -> Any:
-    if isinstance(item, Recorded):
+def _arrays(items: Iterable[Any], found: list[Recorded]) -> None:
+    for x in items:
+        if isinstance(x, Recorded):
+            found.append(x)
+        elif isinstance(x, (tuple, list)):
+            _arrays(x, found)
+
+
+def _swap(item: Any, place: Callable[[Any], Any]) -> Any:
+    if isinstance(item, (Recorded, Variable)):
         return place(item)
     if isinstance(item, tuple):
         return tuple(_swap(x, place) for x in item)
@@ -207,6 +239,10 @@ def _swap(item: Any, place: Callable[[Recorded], Any]) -> Any:
 
 def _value(x: Recorded) -> Any:
     return x.value
+
+
+def _variable(x: Recorded) -> Variable:
+    return x.variable
 
 
 class Recording:
@@ -218,6 +254,7 @@ class Recording:
         self.count = 0
         self.captured: dict[int, Recorded] = {}  # by the identity of the array
         self.inputs: list[Recorded] = []
+        self.constants: dict[int, list[Variable]] = {}  # that depend on nothing from outside, by their roots
         self.forgotten: set[int] = (
             set()
         )  # identities of leaves whose gradient was set to None: what it was is the same
@@ -238,66 +275,77 @@ class Recording:
                 if callable(f):
                     self.functions[f"{space}.{n}"] = f
 
-    def new(self, value: Any) -> Recorded:
-        """A variable."""
+    def new(self, value: Any, reads: Iterable[Recorded] = (), held: bool = False) -> Recorded:
+        """A variable. `reads`: what it was made from, whose memory it may share; `held`: its array is kept."""
+        array = value if type(value) is np.ndarray else np.asarray(value)
+        root = self.count
+        if array.size:
+            root = next((x.variable.root for x in reads if np.may_share_memory(array, x.value)), root)
         self.count += 1
-        return Recorded(value if type(value) is np.ndarray else np.asarray(value), self.count - 1, self)
+        return Recorded(array, Variable(array, self.count - 1, root, held), self)
 
     def capture(self, array: Array) -> Recorded:
         """A variable that is an array from outside, which may change between replays, in place."""
         found = self.captured.get(id(array))
         if found is None:
-            found = self.captured[id(array)] = self.new(array)
+            found = self.captured[id(array)] = self.new(array, held=True)
         return found
 
     def input(self, array: Array) -> Recorded:
         """An argument of the function."""
-        x = self.new(np.array(array))
+        x = self.new(np.array(array), held=True)
         self.inputs.append(x)
         return x
 
-    def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Compute now, and note it."""
+    def call(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], held: tuple[Any, ...] = ()
+    ) -> Any:
+        """Compute now, and note it; `held`: what it reads besides."""
         args = tuple(self.capture(a) if type(a) is np.ndarray else a for a in args)
         f = self.functions[name]
         result = f(*_swap(args, _value), **{k: _swap(v, _value) for k, v in kwargs.items()})
-        if isinstance(result, tuple):
-            outs = tuple(self.new(r) for r in result)
-            self.instructions.append(Instruction("call", name, args, kwargs, outs))
-            return outs
-        if not isinstance(result, (np.ndarray, np.generic)):
+        many = isinstance(result, tuple)
+        if not many and not isinstance(result, (np.ndarray, np.generic)):
             return result
-        out = self.new(result)
+        reads: list[Recorded] = []
+        _arrays((args, tuple(kwargs.values()), held), reads)
+        constant = all(x.variable.root in self.constants for x in reads)
+        outs = tuple([self.new(r, reads, constant) for r in (result if many else (result,))])
+        if constant:
+            for x in outs:
+                self.constants.setdefault(x.variable.root, []).append(x.variable)
+        out = outs if many else outs[0]
         self.instructions.append(Instruction("call", name, args, kwargs, out))
+        _variables(held, self.instructions[-1].reads)
         return out
 
     def note(
         self, name: str, function: Callable[..., Any], args: tuple[Any, ...], held: tuple[Any, ...] = ()
     ) -> Any:
         """Compute ``function(*args)`` now, and note it as one instruction; `held`: what it reads besides."""
-        before = len(self.instructions)
         unique = f"{name}#{self.count}"
         self.functions[unique] = function
-        result = self.call(unique, args, {})
-        if len(self.instructions) > before:
-            _variables(held, self.instructions[-1].reads)
-        return result
+        return self.call(unique, args, {}, held)
 
     def update(self, name: str, target: Recorded, other: Any) -> Recorded:
         """``target op= other``, in place."""
         ufunc = self.functions[name]
         ufunc(target.value, _swap(other, _value), out=target.value)
         note = Instruction("update", name, (target, other), {}, None)
-        note.writes = target.var
-        self.instructions.append(note)
+        self._written(note, target)
         return target
 
     def write(self, target: Recorded, key: Any, value: Any) -> None:
         """``target[key] = value``."""
         target.value[_swap(key, _value)] = _swap(value, _value)
         note = Instruction("write", "setitem", (target, key, value), {}, None)
+        self._written(note, target)
+
+    def _written(self, note: Instruction, target: Recorded) -> None:
         note.writes = target.var
         self.instructions.append(note)
+        for x in self.constants.pop(target.variable.root, ()):  # not constant after all
+            x.value = None
 
     def random_bits(self, key: int, stream: int, step: int, n: int, device: str) -> Recorded:
         """Random words; those of the running stream of masks move on at each replay."""
@@ -361,9 +409,10 @@ class RecorderBackend(Backend):
 
         def run(xp: Any, *args: Any, need: Any = None, **meta: Any) -> Any:
             recording = ACTIVE[-1]
-            kept: list[Any] = [None]
+            kept: list[Any] = [None]  # of a replay
 
             def forward(*values: Any) -> Any:
+                kept[0] = None
                 y = kernel(base, *values, need=need, **meta)
                 if need is None or y is NotImplemented:
                     return y
@@ -373,6 +422,7 @@ class RecorderBackend(Backend):
             y = recording.note(name, forward, args)
             if need is None or y is NotImplemented:
                 return y
+            now, kept[0] = kept[0], None  # lives as long as `pull` does, which the tape lets go
             many = isinstance(y, tuple)
             held = (*args, *(y if many else (y,)))
 
@@ -384,7 +434,9 @@ class RecorderBackend(Backend):
                     present[:] = [x is not None for x in got]
                     return tuple(x for x in got if x is not None)
 
+                kept[0] = now
                 made = iter(recording.note(f"{name}'", backward, g if many else (g,), held))
+                kept[0] = None
                 return tuple(next(made) if there else None for there in present)
 
             return y, pull
@@ -464,14 +516,15 @@ callers: list[Callable[[str, Callable[..., Any], tuple[Any, ...]], None]] = []
 class Program:
     """A recording, planned: `run` replays it."""
 
-    def __init__(self, recording: Recording, outputs: list[Recorded]) -> None:
+    def __init__(self, recording: Recording, recorded: list[Recorded]) -> None:
         self.recording = recording
-        self.outputs = outputs
+        outputs = [x.variable for x in recorded]
         self.seed = self.step = 0
         self.draws = recording.draws
         self.arrays: dict[int, Array] = {}  # variable → its array, for good
         self.text: list[str] = []
         self.peak = 0
+        self.root = self._roots(recording.instructions)
         notes, outputs = self._shared(recording.instructions, outputs)
         self.outputs = outputs
         live = self._live(notes, outputs)
@@ -479,15 +532,15 @@ class Program:
         self.places = [x.value for x in recording.inputs]
         self.results = [self.arrays[o.var] for o in outputs]
         self.recorded = len(recording.instructions)
-        recording.instructions.clear()  # they hold every intermediate value
-        self.values.clear()
+        recording.instructions.clear()
+        allocator.give_back()
 
     # ----- what is needed -----
 
-    def _live(self, notes: list[Instruction], outputs: list[Recorded]) -> list[Instruction]:
+    def _live(self, notes: list[Instruction], outputs: list[Variable]) -> list[Instruction]:
         """Without what nobody reads. A write into a variable counts where the variable, or one it is a view of, is
         needed."""
-        root = self._roots(notes)
+        root = self.root
         outside = {root[x.var] for x in self.recording.captured.values()}
         needed = {root[o.var] for o in outputs} | outside
         keep: list[Instruction] = []
@@ -505,20 +558,20 @@ class Program:
         return keep[::-1]
 
     def _shared(
-        self, notes: list[Instruction], outputs: list[Recorded]
-    ) -> tuple[list[Instruction], list[Recorded]]:
+        self, notes: list[Instruction], outputs: list[Variable]
+    ) -> tuple[list[Instruction], list[Variable]]:
         """The instructions without those that compute again, from the same values, what is there already."""
-        root = self._roots(notes)
+        root = self.root
         written = {root[note.writes] for note in notes if note.writes is not None}
         version: dict[int, int] = {}
-        known: dict[Any, Recorded] = {}
-        same: dict[int, Recorded] = {}
+        known: dict[Any, Variable] = {}
+        same: dict[int, Variable] = {}
 
-        def first(x: Recorded) -> Recorded:
+        def first(x: Variable) -> Variable:
             return same.get(x.var, x)
 
         def key(item: Any) -> Any:
-            if isinstance(item, Recorded):
+            if isinstance(item, Variable):
                 return "array", item.var, version.get(root[item.var], 0)
             if isinstance(item, (tuple, list)):
                 return type(item), tuple(map(key, item))
@@ -535,7 +588,7 @@ class Program:
                 known.clear()  # it may write whatever it holds
             elif note.kind != "call" and note.writes is not None:
                 version[root[note.writes]] = version.get(root[note.writes], 0) + 1
-            elif note.kind == "call" and isinstance(out, Recorded) and "#" not in note.name:
+            elif note.kind == "call" and isinstance(out, Variable) and "#" not in note.name:
                 if root[out.var] == out.var and out.var not in written:
                     before = known.setdefault(
                         (note.name, key(note.args), key(tuple(sorted(note.kwargs.items())))), out
@@ -544,35 +597,24 @@ class Program:
                         same[out.var] = before
                         continue
             keep.append(note)
+        for var, owner in root.items():
+            if owner in same:
+                root[var] = same[owner].var
         return keep, [first(o) for o in outputs]
 
     def _roots(self, notes: list[Instruction]) -> dict[int, int]:
         """For each variable the one in whose memory it lies."""
-        root: dict[int, int] = {
-            x.var: x.var for x in (*self.recording.captured.values(), *self.recording.inputs)
-        }
-        values = {x.var: x.value for x in (*self.recording.captured.values(), *self.recording.inputs)}
+        found = {x.var: x.variable.root for x in (*self.recording.captured.values(), *self.recording.inputs)}
         for note in notes:
             for o in note.out if isinstance(note.out, tuple) else (note.out,) if note.out is not None else ():
-                if o.var in root:
-                    continue
-                root[o.var] = o.var
-                values[o.var] = o.value
-                if note.kind == "call":
-                    # all values of a recording are alive, so memory is shared by views alone
-                    owner = next(
-                        (root[v] for v in note.reads if np.may_share_memory(o.value, values[root[v]])), None
-                    )
-                    if owner is not None and o.value.size:
-                        root[o.var] = owner
-        self.values = values
-        self.root = root
-        return root
+                found[o.var] = o.root
+        return found
 
     # ----- where it goes -----
 
-    def _plan(self, notes: list[Instruction], outputs: list[Recorded]) -> None:
-        root, values = self.root, self.values
+    def _plan(self, notes: list[Instruction], outputs: list[Variable]) -> None:
+        root = self.root
+        forms: dict[int, Variable] = {}
         places: dict[int, _Place] = {}
         constants: set[int] = set()
         fixed = {x.var for x in (*self.recording.captured.values(), *self.recording.inputs)}
@@ -595,6 +637,8 @@ class Program:
         notes = rest
         end = len(notes)
         for at, note in enumerate(notes):
+            for o in note.out if isinstance(note.out, tuple) else (note.out,) if note.out is not None else ():
+                forms[o.var] = o
             touched = list(note.reads)
             for o in note.out if isinstance(note.out, tuple) else (note.out,) if note.out is not None else ():
                 touched.append(o.var)
@@ -607,10 +651,10 @@ class Program:
         for o in outputs:
             if root[o.var] in places:
                 places[root[o.var]].last = end
-        self._allocate(places, values)
+        self._allocate(places, forms)
         code: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self.labels: list[str] = []  # of the calls: which instruction each belongs to
-        touched: list[tuple[tuple[Array, ...], tuple[Array, ...]]] = []  # what each call reads and writes
+        memory: list[tuple[tuple[Array, ...], tuple[Array, ...]]] = []  # what each call reads and writes
         outside = tuple(x.value for x in self.recording.captured.values())
         for note in notes:
             self._lower(note, code)
@@ -623,20 +667,20 @@ class Program:
                 reads += outside
             if new > 1:  # the later calls of an instruction read what the first wrote
                 reads += writes
-            touched += [(reads, writes)] * new
+            memory += [(reads, writes)] * new
         self.code = code
         self.fast = code
         if machine.available():
-            calls = [machine.Call(f, args, *t) for (f, args), t in zip(code, touched, strict=True)]
+            calls = [machine.Call(f, args, *t) for (f, args), t in zip(code, memory, strict=True)]
             self.fast = machine.translate(calls, (*outside, *(self.arrays[o.var] for o in outputs)))
 
-    def _allocate(self, places: dict[int, _Place], values: dict[int, Array]) -> None:
+    def _allocate(self, places: dict[int, _Place], forms: dict[int, Variable]) -> None:
         """Greedy: each result takes the smallest free block that is large enough, or a new one."""
         free: list[tuple[int, Array]] = []
         busy: list[tuple[int, int, Array]] = []
         total = 0
         for r, place in sorted(places.items(), key=lambda item: item[1].first):
-            value = values[r]
+            value = forms[r]
             size = max(-(-value.nbytes // 64) * 64, 64)
             still: list[tuple[int, int, Array]] = []
             for last, n, block in busy:
@@ -663,7 +707,7 @@ class Program:
     def _lower(self, note: Instruction, code: list[tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:
         arrays = self.arrays
 
-        def place(x: Recorded) -> Array:
+        def place(x: Variable) -> Array:
             return arrays[x.var]
 
         if note.kind == "host":
@@ -724,7 +768,7 @@ class Program:
             arrays[out.var] = np.empty_like(view)
             self.peak += view.nbytes
         target = arrays[out.var]
-        code.extend(_calls(note.name, f, args, kwargs, target, self.values[out.var]))
+        code.extend(_calls(note.name, f, args, kwargs, target))
         self._say(f"{self._name(out)} = {note.name}({self._show(note.args)})")
 
     def _draw(
@@ -749,12 +793,12 @@ class Program:
 
     # ----- to read -----
 
-    def _name(self, x: Recorded) -> str:
+    def _name(self, x: Variable) -> str:
         names: dict[int, str] = getattr(self.recording, "names", {})
         return names.get(x.var, f"%{x.var}")
 
     def _show(self, item: Any) -> str:
-        if isinstance(item, Recorded):
+        if isinstance(item, Variable):
             return self._name(item)
         if isinstance(item, tuple):
             return ", ".join(self._show(x) for x in item)
@@ -786,7 +830,7 @@ def _aligned(size: int) -> Array:
     return raw[start : start + size]
 
 
-def _shaped(block: Array, like: Array) -> Array:
+def _shaped(block: Array, like: Variable) -> Array:
     """A part of a block as an array in the shape, dtype and memory order of another."""
     order = sorted(range(like.ndim), key=lambda i: -abs(like.strides[i]))
     inner = tuple(like.shape[i] for i in order)
@@ -822,7 +866,7 @@ def _scalar(x: Any, like: Array) -> Any:
 
 
 def _calls(
-    name: str, f: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Array, value: Array
+    name: str, f: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Array
 ) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
     """The NumPy calls, all arguments positional, that write ``f(*args, **kwargs)`` into `out`."""
     if f in (np.matmul, onednn.matmul) and not kwargs:
@@ -841,13 +885,13 @@ def _calls(
     if name in _REDUCE and len(args) == 1 and kwargs.keys() <= {"axis", "keepdims", "dtype"}:
         reduce = add_up if name == "sum" else _REDUCE[name].reduce
         return [(reduce, (x, axis, kwargs.get("dtype"), out, kwargs.get("keepdims", False)))]
-    if name == "mean" and x is not None and value.dtype.kind == "f" and value.size:
-        n = np.asarray(x.size // value.size, dtype=value.dtype)
+    if name == "mean" and x is not None and out.dtype.kind == "f" and out.size:
+        n = np.asarray(x.size // out.size, dtype=out.dtype)
         return [
             (add_up, (x, axis, None, out, kwargs.get("keepdims", False))),
             (np.true_divide, (out, n, out)),
         ]
-    if name == "power" and type(args[1]) in (int, float) and args[1] == 2 and value.dtype.kind == "f":
+    if name == "power" and type(args[1]) in (int, float) and args[1] == 2 and out.dtype.kind == "f":
         return [(np.square, (x, out))]
     if name in ("zeros", "zeros_like"):
         return [(out.fill, (0,))]
