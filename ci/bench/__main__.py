@@ -42,7 +42,7 @@ class Contender:
             "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE.parents[1] / "backends"))),
         }  # fmt: skip
         if name.startswith("anynet alone"):
-            environment["ANYNET_ONEDNN"] = "off"
+            environment |= {"ANYNET_ONEDNN": "off", "ANYNET_NUMBA": "off"}
         if threads == 1:
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
         self.process = subprocess.Popen(

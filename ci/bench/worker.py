@@ -15,7 +15,7 @@ from ci.bench.workloads import CONVOLUTIONS, WORKLOADS, Workload
 CONTENDERS = {  # name: (module, options)
     "anynet": ("ci.bench.with_anynet", {"compiled": False}),
     "anynet compiled": ("ci.bench.with_anynet", {"compiled": True}),
-    # NumPy alone, without oneDNN (the coordinator sets ANYNET_ONEDNN=off)
+    # NumPy alone (the coordinator sets ANYNET_ONEDNN=off and ANYNET_NUMBA=off)
     "anynet alone": ("ci.bench.with_anynet", {"compiled": False}),
     "anynet alone compiled": ("ci.bench.with_anynet", {"compiled": True}),
     "torch": ("ci.bench.with_torch", {"compiled": False}),
