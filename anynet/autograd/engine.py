@@ -339,7 +339,9 @@ def _zeros(like: Any, spec: Any) -> Any:
     plain = like.data if isinstance(like, Tensor) else like
     xp = backend_of(plain)
     zero = xp.zeros((), dtype=spec.dtype, device=xp.native_device(xp.device_of(plain)))
-    zeros = xp.broadcast_to(zero, tuple(spec.shape))  # one number in memory: rules do not write into gradients
+    zeros = xp.broadcast_to(
+        zero, tuple(spec.shape)
+    )  # one number in memory: rules do not write into gradients
     return wrap(zeros) if isinstance(like, Tensor) else zeros
 
 

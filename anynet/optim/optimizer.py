@@ -9,6 +9,7 @@ A subclass names its state (`slots`) and writes its update (`update`) once, for 
 
 from __future__ import annotations
 
+import copy
 import difflib
 import math
 from collections.abc import Callable, Iterable
@@ -343,6 +344,19 @@ class Optimizer:
                         p.edge.grad = wrap(flat.grad_views[i])
 
     # ----- state -----
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Optimizer:
+        """A copy with parameters of its own, in vectors of its own."""
+        twin: Optimizer = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__.update({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items() if k != "_flats"})
+        twin._flats = [twin._pack(group) for group in twin.param_groups]
+        for flats, own in zip(self._flats, twin._flats, strict=True):
+            for old, new in zip(flats, own, strict=True):
+                new.steps[:] = old.steps
+                for name, values in old.state.items():
+                    new.state[name][...] = values
+        return twin
 
     def state_dict(self) -> dict[str, Any]:
         """The state of each parameter by its number, and the groups: data only (arrays are copies)."""

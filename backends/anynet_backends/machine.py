@@ -6,12 +6,11 @@ call, without the interpreter.
 
 - Functions of NumPy's own are called through the inner loops that their ufuncs hold (the public struct
   `PyUFuncObject`): the same code on the same memory, so the same bits. `matmul` is one of them.
-- Neighbouring element-wise calls over one shape become a *chain*: one loop, compiled by LLVM (llvmlite, which numba
-  brings), that reads each input once and stores only what is read afterwards. Sums, products, quotients and roots are
+- Neighbouring element-wise calls over one shape become a *chain*: one loop, compiled by LLVM
+  (`anynet_backends.llvm`), that reads each input once and stores only what is read afterwards. Sums, products, quotients and roots are
   rounded as by IEEE 754, none is contracted or reordered, so a chain too gives NumPy's bits.
 - What remains (kernels, optimizers' Python, unusual indexing) is called as before, between segments.
 
-Compiled chains are kept in the cache folder, one file for each text of code and kind of processor.
 ``ANYNET_NUMBA=off`` leaves all this alone.
 """
 
@@ -19,37 +18,23 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import importlib.util
 import os
 import sys
-import tempfile
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from anynet_backends import onednn
-from anynet_backends.host import cache_folder
+from anynet_backends.llvm import CASTS, LETTERS, RULES, SIZE, Chain, Op, compiler
 from anynet_backends.protocol import Array
-from anynet_backends.sums import PLAIN_FLOATS, _ones_vector, add_up
+from anynet_backends.sums import PLAIN_FLOATS, add_up, ones_vector
 
 __all__ = [
-    "Call",
-    "Segment",
-    "available",
-    "choose",
-    "fused",
-    "gather",
-    "repeat",
-    "scatter",
-    "set_where",
-    "translate",
-]
+    "Call", "Segment", "available", "choose", "fused", "gather", "repeat", "scatter", "set_where", "summary", "translate",
+]  # fmt: skip
 
 
 def available() -> bool:
@@ -138,494 +123,6 @@ def _address(a: Array) -> int:
     return int(a.__array_interface__["data"][0])
 
 
-# ----- chains -----
-
-_LETTERS: Final = {
-    np.dtype(np.float32): "f",
-    np.dtype(np.float64): "d",
-    np.dtype(np.int64): "q",
-    np.dtype(bool): "?",
-}
-_DTYPES: Final = {letter: dtype for dtype, letter in _LETTERS.items()}
-_LLVM: Final = {"f": "float", "d": "double", "q": "i64", "?": "i1"}
-_MEMORY: Final = {**_LLVM, "?": "i8"}
-_SIZE: Final = {"f": 4, "d": 8, "q": 8, "?": 1}
-
-# how a function of real numbers is written in LLVM: {t} its type, {s} the type's short name, {0} {1} the arguments
-_REAL: Final[dict[str, str]] = {
-    "add": "fadd {t} {0}, {1}", "subtract": "fsub {t} {0}, {1}", "multiply": "fmul {t} {0}, {1}",
-    "divide": "fdiv {t} {0}, {1}", "square": "fmul {t} {0}, {0}", "reciprocal": "fdiv {t} 1.0, {0}",
-    "negative": "fneg {t} {0}", "absolute": "call {t} @llvm.fabs.{s}({t} {0})", "fabs": "call {t} @llvm.fabs.{s}({t} {0})",
-    "sqrt": "call {t} @llvm.sqrt.{s}({t} {0})", "floor": "call {t} @llvm.floor.{s}({t} {0})",
-    "ceil": "call {t} @llvm.ceil.{s}({t} {0})", "trunc": "call {t} @llvm.trunc.{s}({t} {0})",
-    "rint": "call {t} @llvm.rint.{s}({t} {0})", "copysign": "call {t} @llvm.copysign.{s}({t} {0}, {t} {1})",
-    "equal": "fcmp oeq {t} {0}, {1}", "not_equal": "fcmp une {t} {0}, {1}", "less": "fcmp olt {t} {0}, {1}",
-    "less_equal": "fcmp ole {t} {0}, {1}", "greater": "fcmp ogt {t} {0}, {1}",
-    "greater_equal": "fcmp oge {t} {0}, {1}", "isnan": "fcmp uno {t} {0}, {0}", "where": "select i1 {0}, {t} {1}, {t} {2}",
-}  # fmt: skip
-_INTEGER: Final[dict[str, str]] = {
-    "add": "add {t} {0}, {1}", "subtract": "sub {t} {0}, {1}", "multiply": "mul {t} {0}, {1}",
-    "equal": "icmp eq {t} {0}, {1}", "not_equal": "icmp ne {t} {0}, {1}", "less": "icmp slt {t} {0}, {1}",
-    "less_equal": "icmp sle {t} {0}, {1}", "greater": "icmp sgt {t} {0}, {1}",
-    "greater_equal": "icmp sge {t} {0}, {1}", "where": "select i1 {0}, {t} {1}, {t} {2}",
-}  # fmt: skip
-_TRUTH: Final[dict[str, str]] = {
-    "logical_and": "and i1 {0}, {1}", "logical_or": "or i1 {0}, {1}", "logical_xor": "xor i1 {0}, {1}",
-    "logical_not": "xor i1 {0}, true", "bitwise_and": "and i1 {0}, {1}", "bitwise_or": "or i1 {0}, {1}",
-    "bitwise_xor": "xor i1 {0}, {1}", "invert": "xor i1 {0}, true", "equal": "icmp eq i1 {0}, {1}",
-    "not_equal": "xor i1 {0}, {1}", "multiply": "and i1 {0}, {1}", "where": "select i1 {0}, i1 {1}, i1 {2}",
-}  # fmt: skip
-_RULES: Final = {"f": _REAL, "d": _REAL, "q": _INTEGER, "?": _TRUTH}
-_COMPARE: Final = frozenset(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan"))
-_CASTS: Final = {
-    ("?", "f"): "uitofp i1 {0} to float", ("?", "d"): "uitofp i1 {0} to double", ("?", "q"): "zext i1 {0} to i64",
-    ("f", "d"): "fpext float {0} to double", ("d", "f"): "fptrunc double {0} to float",
-    ("q", "d"): "sitofp i64 {0} to double", ("q", "f"): "sitofp i64 {0} to float",
-}  # fmt: skip
-_INTRINSICS: Final = ("fabs", "sqrt", "floor", "ceil", "trunc", "rint")
-
-
-class Op(NamedTuple):
-    """One function of a chain: its name, the type it works in, its arguments (("in", operand) or ("op", number))."""
-
-    name: str
-    letter: str
-    args: tuple[tuple[str, int], ...]
-
-    @property
-    def gives(self) -> str:
-        return "?" if self.name in _COMPARE else self.letter
-
-
-class Chain(NamedTuple):
-    """The text of a loop, whatever its sizes: operands as (type, "c" contiguous | "0" the same for a whole row | "s"
-    strided), functions, which operand gets which value, and how many loops lie around the innermost."""
-
-    operands: tuple[tuple[str, str], ...]
-    ops: tuple[Op, ...]
-    stores: tuple[tuple[int, int], ...]
-    outer: int
-
-    def code(self) -> str:
-        """As LLVM's assembly language."""
-        return _chain_code(self)
-
-
-def _chain_code(chain: Chain) -> str:
-    written = {operand for operand, _ in chain.stores}
-    lines: list[str] = []
-    entry: list[str] = []
-    kinds = chain.operands
-    params = ", ".join(f"ptr noalias nocapture %p{i}, i64 %s{i}" for i in range(len(kinds)))
-    loaded: dict[int, str] = {}
-    values: list[tuple[str, str]] = []
-    count = [0]
-
-    def name() -> str:
-        count[0] += 1
-        return f"%v{count[0]}"
-
-    def where(i: int, into: list[str]) -> str:
-        letter, kind = kinds[i]
-        place = name()
-        if kind == "c":
-            into.append(f"{place} = getelementptr inbounds {_MEMORY[letter]}, ptr %p{i}, i64 %i")
-        else:
-            into += [
-                f"{place}o = mul i64 %i, %s{i}",
-                f"{place} = getelementptr inbounds i8, ptr %p{i}, i64 {place}o",
-            ]
-        return place
-
-    def load(i: int) -> str:
-        if i not in loaded:
-            letter, kind = kinds[i]
-            once = kind == "0" and i not in written
-            into = entry if once else lines
-            place = f"%p{i}" if once else where(i, into)
-            value = name()
-            align = _SIZE[letter]
-            if letter == "?":
-                into += [f"{value}b = load i8, ptr {place}, align 1", f"{value} = icmp ne i8 {value}b, 0"]
-            else:
-                into.append(f"{value} = load {_LLVM[letter]}, ptr {place}, align {align}")
-            loaded[i] = value
-        return loaded[i]
-
-    def cast(value: str, letter: str, to: str) -> str:
-        if letter == to:
-            return value
-        new = name()
-        lines.append(f"{new} = {_CASTS[letter, to].format(value)}")
-        return new
-
-    for op in chain.ops:
-        args = []
-        for place, (source, i) in enumerate(op.args):
-            value, letter = (load(i), kinds[i][0]) if source == "in" else values[i]
-            truth = op.name == "where" and place == 0
-            args.append(value if truth else cast(value, letter, op.letter))
-        if op.name == "copy":
-            values.append((args[0], op.letter))
-            continue
-        t, short = _LLVM[op.letter], {"f": "f32", "d": "f64"}.get(op.letter, "")
-        if op.name in ("maximum", "minimum"):  # the second where both are equal, a NaN where there is one
-            order, a, b, c, d, e = "ogt" if op.name == "maximum" else "olt", *args, name(), name(), name()
-            result = name()
-            lines += [
-                f"{c} = fcmp {order} {t} {a}, {b}", f"{d} = select i1 {c}, {t} {a}, {t} {b}",
-                f"{e} = fcmp uno {t} {a}, {a}", f"{result} = select i1 {e}, {t} {a}, {t} {d}",
-            ]  # fmt: skip
-        else:
-            result = name()
-            lines.append(f"{result} = {_RULES[op.letter][op.name].format(*args, t=t, s=short)}")
-        values.append((result, op.gives))
-    for i, number in chain.stores:
-        letter = kinds[i][0]
-        value = cast(*values[number], letter)
-        place = where(i, lines)
-        if letter == "?":
-            new = name()
-            lines.append(f"{new} = zext i1 {value} to i8")
-            value = new
-        lines.append(f"store {_MEMORY[letter]} {value}, ptr {place}, align {_SIZE[letter]}")
-    declared = "\n".join(
-        [
-            f"declare {t} @llvm.{f}.{s}({t})"
-            for f in _INTRINSICS
-            for t, s in (("float", "f32"), ("double", "f64"))
-        ]
-        + [f"declare {t} @llvm.copysign.{s}({t}, {t})" for t, s in (("float", "f32"), ("double", "f64"))]
-    )
-    body = "\n  ".join(lines)
-    head = "\n  ".join(entry)
-    return f"""{declared}
-define internal void @row(i64 %n, {params}) {{
-entry:
-  {head}
-  %some = icmp sgt i64 %n, 0
-  br i1 %some, label %loop, label %end
-loop:
-  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
-  {body}
-  %next = add nuw nsw i64 %i, 1
-  %more = icmp slt i64 %next, %n
-  br i1 %more, label %loop, label %end
-end:
-  ret void
-}}
-define i64 @kernel(ptr %args, ptr %dims, ptr %steps, ptr %data) {{
-{_nest_code(len(kinds), chain.outer)}
-}}
-"""
-
-
-def _nest_code(operands: int, outer: int) -> str:
-    """`outer` loops around calls of @row: dims and steps list the axes from the outermost to the innermost."""
-    axes = outer + 1
-    text = ["entry:"]
-    for d in range(axes):
-        text += [
-            f"  %dp{d} = getelementptr i64, ptr %dims, i64 {d}", f"  %n{d} = load i64, ptr %dp{d}",
-        ]  # fmt: skip
-    for i in range(operands):
-        text += [f"  %ap{i} = getelementptr ptr, ptr %args, i64 {i}", f"  %a{i}_0 = load ptr, ptr %ap{i}"]
-        for d in range(axes):
-            text += [
-                f"  %sp{i}_{d} = getelementptr i64, ptr %steps, i64 {i * axes + d}",
-                f"  %s{i}_{d} = load i64, ptr %sp{i}_{d}",
-            ]
-    for d in range(outer):
-        text += [
-            f"  br label %head{d}", f"head{d}:",
-            f"  %j{d} = phi i64 [ 0, %{'entry' if d == 0 else f'body{d - 1}'} ], [ %j{d}n, %latch{d} ]",
-            f"  %t{d} = icmp slt i64 %j{d}, %n{d}",
-            f"  br i1 %t{d}, label %body{d}, label %{'done' if d == 0 else f'latch{d - 1}'}", f"body{d}:",
-        ]  # fmt: skip
-        for i in range(operands):
-            text += [
-                f"  %o{i}_{d} = mul i64 %j{d}, %s{i}_{d}",
-                f"  %a{i}_{d + 1} = getelementptr i8, ptr %a{i}_{d}, i64 %o{i}_{d}",
-            ]
-    args = ", ".join(f"ptr %a{i}_{outer}, i64 %s{i}_{outer}" for i in range(operands))
-    text.append(f"  call void @row(i64 %n{outer}, {args})")
-    for d in range(outer - 1, -1, -1):
-        text += [
-            f"  br label %latch{d}",
-            f"latch{d}:",
-            f"  %j{d}n = add i64 %j{d}, 1",
-            f"  br label %head{d}",
-        ]
-    text += ["done:"] if outer else []
-    return "\n".join([*text, "  ret i64 0"])
-
-
-# ----- what is always there: the loop over a table, loops around loops, indexing -----
-
-_FIXED: Final = """
-; rows of (function, arguments, dimensions, strides, data, checked); answers the number of the row that failed, or n
-define i64 @work(ptr %table, i64 %from, i64 %n) {
-entry:
-  br label %head
-head:
-  %i = phi i64 [ %from, %entry ], [ %next, %latch ]
-  %more = icmp slt i64 %i, %n
-  br i1 %more, label %body, label %end
-body:
-  %at = mul i64 %i, 6
-  %r0 = getelementptr ptr, ptr %table, i64 %at
-  %r1 = getelementptr ptr, ptr %r0, i64 1
-  %r2 = getelementptr ptr, ptr %r0, i64 2
-  %r3 = getelementptr ptr, ptr %r0, i64 3
-  %r4 = getelementptr ptr, ptr %r0, i64 4
-  %r5 = getelementptr ptr, ptr %r0, i64 5
-  %f = load ptr, ptr %r0
-  %a = load ptr, ptr %r1
-  %d = load ptr, ptr %r2
-  %s = load ptr, ptr %r3
-  %x = load ptr, ptr %r4
-  %checked = load i64, ptr %r5
-  %status = call i64 %f(ptr %a, ptr %d, ptr %s, ptr %x)
-  %bad = and i64 %status, %checked
-  %fine = icmp eq i64 %bad, 0
-  br i1 %fine, label %latch, label %end
-latch:
-  %next = add i64 %i, 1
-  br label %head
-end:
-  ret i64 %i
-}
-
-; a loop over a loop of up to four arguments: dims = (times, arguments, dims of the inner …), steps = (of the outer, one
-; an argument, of the inner …), data = (function, data)
-define i64 @nest(ptr %args, ptr %dims, ptr %steps, ptr %data) {
-entry:
-  %local = alloca [4 x ptr]
-  %times = load i64, ptr %dims
-  %np = getelementptr i64, ptr %dims, i64 1
-  %n = load i64, ptr %np
-  %inner = getelementptr i64, ptr %dims, i64 2
-  %strides = getelementptr i64, ptr %steps, i64 %n
-  %f = load ptr, ptr %data
-  %xp = getelementptr ptr, ptr %data, i64 1
-  %x = load ptr, ptr %xp
-  br label %head
-head:
-  %k = phi i64 [ 0, %entry ], [ %kn, %latch ]
-  %more = icmp slt i64 %k, %times
-  br i1 %more, label %fill, label %end
-fill:
-  %j = phi i64 [ 0, %head ], [ %jn, %fill ]
-  %ap = getelementptr ptr, ptr %args, i64 %j
-  %a = load ptr, ptr %ap
-  %sp = getelementptr i64, ptr %steps, i64 %j
-  %s = load i64, ptr %sp
-  %o = mul i64 %s, %k
-  %moved = getelementptr i8, ptr %a, i64 %o
-  %lp = getelementptr [4 x ptr], ptr %local, i64 0, i64 %j
-  store ptr %moved, ptr %lp
-  %jn = add i64 %j, 1
-  %again = icmp slt i64 %jn, %n
-  br i1 %again, label %fill, label %latch
-latch:
-  call void %f(ptr %local, ptr %inner, ptr %strides, ptr %x)
-  %kn = add i64 %k, 1
-  br label %head
-end:
-  ret i64 0
-}
-
-; dnnl_sgemm: args = (a, b, out), dims = (m, n, k, lda, ldb, whether a and b are transposed), data = the function
-define i64 @product(ptr %args, ptr %dims, ptr %steps, ptr %f) {
-  %bp = getelementptr ptr, ptr %args, i64 1
-  %cp = getelementptr ptr, ptr %args, i64 2
-  %a = load ptr, ptr %args
-  %b = load ptr, ptr %bp
-  %c = load ptr, ptr %cp
-  %m = load i64, ptr %dims
-  %np = getelementptr i64, ptr %dims, i64 1
-  %n = load i64, ptr %np
-  %kp = getelementptr i64, ptr %dims, i64 2
-  %k = load i64, ptr %kp
-  %lap = getelementptr i64, ptr %dims, i64 3
-  %la = load i64, ptr %lap
-  %lbp = getelementptr i64, ptr %dims, i64 4
-  %lb = load i64, ptr %lbp
-  %tap = getelementptr i64, ptr %dims, i64 5
-  %ta64 = load i64, ptr %tap
-  %ta = trunc i64 %ta64 to i8
-  %tbp = getelementptr i64, ptr %dims, i64 6
-  %tb64 = load i64, ptr %tbp
-  %tb = trunc i64 %tb64 to i8
-  %status = call i32 %f(i8 signext %ta, i8 signext %tb, i64 %m, i64 %n, i64 %k, float 1.0, ptr %a, i64 %la, ptr %b, i64 %lb, float 0.0, ptr %c, i64 %n)
-  ret i64 0
-}
-"""
-
-
-def _index_code(name: str, letter: str, scatter: bool) -> str:
-    """x[i, j] of a matrix for lists of indices, read into out or written from it; 1 where an index is not in range."""
-    t = _MEMORY[letter]
-    first, second = ("%out", "%x") if scatter else ("%x", "%out")
-    return f"""
-define i64 @{name}(ptr %args, ptr %dims, ptr %steps, ptr %data) {{
-entry:
-  %x0 = load ptr, ptr %args
-  %ip = getelementptr ptr, ptr %args, i64 1
-  %is = load ptr, ptr %ip
-  %jp = getelementptr ptr, ptr %args, i64 2
-  %js = load ptr, ptr %jp
-  %op = getelementptr ptr, ptr %args, i64 3
-  %os = load ptr, ptr %op
-  %n = load i64, ptr %dims
-  %rp = getelementptr i64, ptr %dims, i64 1
-  %rows = load i64, ptr %rp
-  %cp = getelementptr i64, ptr %dims, i64 2
-  %cols = load i64, ptr %cp
-  %s0 = load i64, ptr %steps
-  %s1p = getelementptr i64, ptr %steps, i64 1
-  %s1 = load i64, ptr %s1p
-  %s2p = getelementptr i64, ptr %steps, i64 2
-  %s2 = load i64, ptr %s2p
-  br label %check
-check:
-  %c = phi i64 [ 0, %entry ], [ %cn, %fine ]
-  %some = icmp slt i64 %c, %n
-  br i1 %some, label %ask, label %start
-ask:
-  %cip = getelementptr i64, ptr %is, i64 %c
-  %ci = load i64, ptr %cip
-  %cjp = getelementptr i64, ptr %js, i64 %c
-  %cj = load i64, ptr %cjp
-  %in1 = icmp ult i64 %ci, %rows
-  %in2 = icmp ult i64 %cj, %cols
-  %in = and i1 %in1, %in2
-  br i1 %in, label %fine, label %bad
-fine:
-  %cn = add i64 %c, 1
-  br label %check
-bad:
-  ret i64 1
-start:
-  br label %head
-head:
-  %k = phi i64 [ 0, %start ], [ %kn, %body ]
-  %more = icmp slt i64 %k, %n
-  br i1 %more, label %body, label %end
-body:
-  %iip = getelementptr i64, ptr %is, i64 %k
-  %i = load i64, ptr %iip
-  %jjp = getelementptr i64, ptr %js, i64 %k
-  %j = load i64, ptr %jjp
-  %o0 = mul i64 %i, %s0
-  %o1 = mul i64 %j, %s1
-  %o = add i64 %o0, %o1
-  %x = getelementptr i8, ptr %x0, i64 %o
-  %oo = mul i64 %k, %s2
-  %out = getelementptr i8, ptr %os, i64 %oo
-  %v = load {t}, ptr {first}
-  store {t} %v, ptr {second}
-  %kn = add i64 %k, 1
-  br label %head
-end:
-  ret i64 0
-}}
-"""
-
-
-class _Compiler:
-    """LLVM for this processor, with a cache on disk."""
-
-    def __init__(self) -> None:
-        self.llvm: Any = import_module("llvmlite.binding")
-        llvm = self.llvm
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        target = llvm.Target.from_default_triple()
-        self.processor = llvm.get_host_cpu_name()
-        self.features = llvm.get_host_cpu_features().flatten()
-        self.machine = target.create_target_machine(cpu=self.processor, features=self.features, opt=3)
-        self.engines: list[Any] = []  # code lives as long as they
-        self.known: dict[str, dict[str, int]] = {}
-        self.lock = threading.RLock()
-        letters = ("f", "d")
-        self.fixed = self.functions(
-            _FIXED
-            + "".join(
-                _index_code(f"gather_{a}", a, False) + _index_code(f"scatter_{a}", a, True) for a in letters
-            ),
-            (
-                "work",
-                "nest",
-                "product",
-                *(f"{f}_{a}" for f in ("gather", "repeat", "scatter") for a in letters),
-            ),
-        )
-        self.work = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(self.fixed["work"])
-
-    def functions(self, code: str, names: Sequence[str]) -> dict[str, int]:
-        """Addresses of the functions of a text of code."""
-        with self.lock:
-            found = self.known.get(code)
-            if found is None:
-                found = self.known[code] = self._compile(code, names)
-            return found
-
-    def kernel(self, chain: Chain) -> int:
-        return self.functions(chain.code(), ("kernel",))["kernel"]
-
-    def _compile(self, code: str, names: Sequence[str]) -> dict[str, int]:
-        llvm = self.llvm
-        key = "\n".join((code, self.processor, self.features, str(llvm.llvm_version_info)))
-        path = _folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.o"
-        module = llvm.parse_assembly(code)
-        module.triple, module.data_layout = llvm.get_default_triple(), str(self.machine.target_data)
-        engine = llvm.create_mcjit_compiler(module, self.machine)
-        kept = _read(path)
-        if kept is None:
-            options = llvm.create_pipeline_tuning_options(speed_level=3)
-            options.loop_vectorization = options.slp_vectorization = True
-            builder = llvm.create_pass_builder(self.machine, options)
-            builder.getModulePassManager().run(module, builder)
-        engine.set_object_cache(
-            notify_func=lambda _, compiled: _write(path, compiled) if kept is None else None,
-            getbuffer_func=lambda _: kept,
-        )
-        engine.finalize_object()
-        self.engines.append(engine)
-        return {name: engine.get_function_address(name) for name in names}
-
-
-def _folder() -> Path:
-    return cache_folder() / "machine"
-
-
-def _read(path: Path) -> bytes | None:
-    """What `_write` wrote, whole (its checksum comes first)."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    return content[32:] if hashlib.sha256(content[32:]).digest() == content[:32] else None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Keep compiled code; a folder that cannot be written only means to compile again next time."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(content).digest() + content)
-        os.replace(name, path)
-    except OSError:
-        pass
-
-
-@functools.cache
-def _compiler() -> _Compiler:
-    return _Compiler()
-
-
 # ----- calls that a segment knows, beside NumPy's own -----
 
 
@@ -684,7 +181,7 @@ class Segment:
         self.count = len(rows)
         self.table = np.array([row.cells for row in rows], np.int64)
         self.place = _address(self.table)
-        self.work = _compiler().work
+        self.work = compiler().work
 
     def __call__(self) -> None:
         at = self.work(self.place, 0, self.count)
@@ -692,6 +189,15 @@ class Segment:
             f, args = self.rows[at].again
             f(*args)
             at = self.work(self.place, at + 1, self.count)
+
+
+def summary(code: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]]) -> str:
+    """What of a program is machine code, in words."""
+    segments = [f for f, _ in code if isinstance(f, Segment)]
+    if not segments:
+        return ""
+    rows = sum(s.count for s in segments)
+    return f" ({rows} functions of machine code in {len(segments)} segments, {len(code) - len(segments)} calls)"
 
 
 class _Row:
@@ -738,7 +244,7 @@ class Template:
         table[...] = self.cells
         first = np.array(self.firsts, np.int64) * 8 + _address(places)
         np.add(first, np.arange(times, dtype=np.int64)[:, None] * (places.shape[1] * 8), out=table[:, :, 1])
-        _compiler().work(_address(table), 0, times * len(self.rows))
+        compiler().work(_address(table), 0, times * len(self.rows))
 
 
 _templates: OrderedDict[Any, Template | None] = OrderedDict()
@@ -928,9 +434,9 @@ class _Weaver:
         place = {i: n for n, i in enumerate(order)}
         kinds = []
         for i, steps in zip(order, strides, strict=True):
-            letter = _LETTERS[arrays[i].dtype]
+            letter = LETTERS[arrays[i].dtype]
             inner = steps[-1]
-            kinds.append((letter, "c" if inner == _SIZE[letter] else "0" if inner == 0 else "s"))
+            kinds.append((letter, "c" if inner == SIZE[letter] else "0" if inner == 0 else "s"))
         new = {old: n for n, old in enumerate(sorted(needed))}
         text = tuple(
             Op(
@@ -944,7 +450,7 @@ class _Weaver:
             tuple(kinds), text, tuple((place[i], new[number]) for i, number in stores), len(dims) - 1
         )
         record = _Record([arrays[i] for i in order], dims, [s for steps in strides for s in steps])
-        return [_Row(_compiler().kernel(chain), record)]
+        return [_Row(compiler().kernel(chain), record)]
 
     def _wanted(self, a: Array) -> bool:
         """Whether what a chain has written is read afterwards."""
@@ -1010,7 +516,8 @@ def _collapse(shape: tuple[int, ...], strides: list[list[int]]) -> tuple[list[in
 
 def _element(call: Call) -> _Element | None:
     """A call as an element-wise function, if it is one that chains or loops know."""
-    f, args = getattr(call.f, "ufunc", call.f), call.args
+    f: Any = getattr(call.f, "ufunc", call.f)
+    args = call.args
     if f is np.copyto and len(args) == 3:
         return _checked("copy", (args[1],), args[0])
     if f is choose:
@@ -1027,22 +534,22 @@ def _element(call: Call) -> _Element | None:
 
 
 def _good(*arrays: Array) -> bool:
-    return all(a.dtype in _LETTERS and a.flags.aligned for a in arrays)
+    return all(a.dtype in LETTERS and a.flags.aligned for a in arrays)
 
 
 def _checked(name: str, inputs: tuple[Any, ...], out: Any) -> _Element | None:
     """A choice or a copy, whose values are cast to the type of `out`."""
     if not isinstance(out, np.ndarray) or not _good(out) or not out.flags.writeable:
         return None
-    letter = _LETTERS[out.dtype]
+    letter = LETTERS[out.dtype]
     ready = []
     for place, x in enumerate(inputs):
         truth = name == "where" and place == 0
         a = x if isinstance(x, np.ndarray) else _constant(x, np.dtype(bool) if truth else out.dtype)
         if a is None or not _good(a):
             return None
-        own = _LETTERS[a.dtype]
-        if (truth and own != "?") or not (truth or own == letter or (own, letter) in _CASTS):
+        own = LETTERS[a.dtype]
+        if (truth and own != "?") or not (truth or own == letter or (own, letter) in CASTS):
             return None
         ready.append(a)
     if any(_clash(out, a) for a in ready) or any(len(a.shape) > out.ndim for a in ready):
@@ -1081,17 +588,17 @@ def _of_ufunc(f: np.ufunc, inputs: tuple[Any, ...], out: Array) -> _Element | No
         or any(a.ndim > out.ndim for a in arrays)
     ):
         return None
-    letters = {_LETTERS.get(t) for t in types[:-1]}
+    letters = {LETTERS.get(t) for t in types[:-1]}
     name = f.__name__
     if len(letters) == 1 and _good(out, *arrays):
         letter = letters.pop()
         known = letter is not None and (
-            name in _RULES[letter] or (letter in "fd" and name in ("maximum", "minimum"))
+            name in RULES[letter] or (letter in "fd" and name in ("maximum", "minimum"))
         )
-        fits = all(_LETTERS[a.dtype] == letter or (_LETTERS[a.dtype], letter) in _CASTS for a in arrays)
+        fits = all(LETTERS[a.dtype] == letter or (LETTERS[a.dtype], letter) in CASTS for a in arrays)
         if letter is not None and known and fits:
             return _Element(name, letter, tuple(arrays), out, None)
-    if any(a.dtype != t for a, t in zip(arrays, types, strict=False)) or out.dtype.kind not in "fib":
+    if any(a.dtype != t for a, t in zip(arrays, types, strict=False)) or out.dtype.kind not in "fiub":
         return None
     return _Element("".join(t.char for t in types[:-1]) + "->" + types[-1].char, "", tuple(arrays), out, f)
 
@@ -1121,7 +628,7 @@ def _nested(
     """A row that calls an inner loop `times` times, its arguments moved on by `outer`."""
     data = np.array(loop, np.int64)
     record = _Record(arrays, (*times, len(arrays), *dims), (*outer, *steps))
-    return _Row(_compiler().fixed["nest"], record, _address(data), held=data)
+    return _Row(compiler().fixed["nest"], record, _address(data), held=data)
 
 
 # ----- products, sums, indexing -----
@@ -1129,7 +636,8 @@ def _nested(
 
 def _rows(call: Call) -> list[_Row] | None:
     """Any other call that machine functions can do, as rows of a table."""
-    f, args = call.f, call.args
+    f: Any = call.f
+    args = call.args
     if f in (np.dot, np.matmul, onednn.matmul) and len(args) == 3:
         a, b, out = args
         if f is onednn.matmul and onednn.takes(a, b, out):
@@ -1176,7 +684,7 @@ def _large_product(a: Array, b: Array, out: Array) -> list[_Row]:
     """oneDNN's."""
     function, left, right = onednn.product(a, b)
     dims = (a.shape[0], b.shape[1], a.shape[1], left[1], right[1], left[0][0], right[0][0])
-    return [_Row(_compiler().fixed["product"], _Record((a, b, out), dims, ()), function)]
+    return [_Row(compiler().fixed["product"], _Record((a, b, out), dims, ()), function)]
 
 
 def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> list[_Row] | None:
@@ -1199,22 +707,22 @@ def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> 
         if rows > 1 << 16:
             return None
         flat = x.reshape(rows, -1)
-        ones = _ones_vector(rows, x.dtype).reshape(1, rows)
+        ones = ones_vector(rows, x.dtype).reshape(1, rows)
         return _product(ones, flat, out.reshape(1, -1))
     if axis in (-1, last, (last,), (-1,)):
         n = x.shape[last]
         if n > 1024:
             return None
-        return _product(x.reshape(-1, n), _ones_vector(n, x.dtype).reshape(n, 1), out.reshape(-1, 1))
+        return _product(x.reshape(-1, n), ones_vector(n, x.dtype).reshape(n, 1), out.reshape(-1, 1))
     return None
 
 
 def _sum_of_all(x: Array, out: Array) -> list[_Row] | None:
-    """−0 (which leaves every number as it is) and then NumPy's pairwise sum."""
+    """Zero, and then NumPy's pairwise sum."""
     found = _loop(np.add, f"{x.dtype.char * 2}->{x.dtype.char}")
     if found is None:
         return None
-    start = _checked("copy", (-0.0,), out)
+    start = _checked("copy", (0.0,), out)
     assert start is not None
     record = _Record((out, x, out), (x.size,), (0, x.itemsize, 0))
     return [_copied(start), _Row(found[0], record, found[1])]
@@ -1253,7 +761,7 @@ def _copied(e: _Element) -> _Row:
     size = out.itemsize
     kinds = tuple((e.letter, "c" if s[-1] == size else "0" if s[-1] == 0 else "s") for s in (of, to))
     chain = Chain(kinds, (Op("copy", e.letter, (("in", 0),)),), ((1, 0),), len(dims) - 1)
-    return _Row(_compiler().kernel(chain), _Record((source, out), dims, (*of, *to)))
+    return _Row(compiler().kernel(chain), _Record((source, out), dims, (*of, *to)))
 
 
 def _indexed(call: Call) -> list[_Row] | None:
@@ -1274,6 +782,6 @@ def _indexed(call: Call) -> list[_Row] | None:
     if _clash(x, values) and call.f is scatter:
         return None
     step = values.strides[0] if values.shape == i.shape and values.ndim else 0
-    function = _compiler().fixed[f"{call.f.__name__}_{_LETTERS[x.dtype]}"]
+    function = compiler().fixed[f"{call.f.__name__}_{LETTERS[x.dtype]}"]
     record = _Record((x, i, j, values), (len(i), *x.shape), (*x.strides, step))
     return [_Row(function, record, again=(call.f, call.args))]

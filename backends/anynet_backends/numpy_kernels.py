@@ -71,7 +71,7 @@ def gelu(xp: Backend, x: Array, /, *, need: Any) -> Any:
     y = result(x.shape, np.float32)
     slope = None if need is None else np.empty(n, np.float32)
     out = y.reshape(-1)
-    width = min(n, BLOCK // 4 if machine.available() else BLOCK)
+    width = min(n, max(n // 4, 1), BLOCK // 4) if machine.available() else min(n, BLOCK)
     room = tuple(np.empty(width, np.float32) for _ in range(4))
 
     def places(start: int) -> tuple[Array, ...]:
@@ -712,9 +712,9 @@ def adam(
     With c = √(1 − β₂ᵗ), (lr / (1 − β₁ᵗ)) m / (√v / c + ε) is computed as (lr c / (1 − β₁ᵗ)) m / (√v + c ε).
     """
     numbers = np.zeros(7, p.dtype)
-    pack = struct.Struct(f"7{p.dtype.char}").pack_into  # a third of the time that an assignment takes
+    pack: Any = struct.Struct(f"7{p.dtype.char}").pack_into  # a third of the time that an assignment takes
     cells = [numbers[i : i + 1].reshape(()) for i in range(7)]
-    fused: dict[bool, list[Callable[..., None]]] = {}
+    fused: dict[bool, list[machine.Segment]] = {}
 
     def passes(decays: bool, *arrays: Any) -> list[tuple[Any, ...]]:
         """The calls (function, inputs …, output) on p, g, m, v, the largest v, and room for two temporaries."""
@@ -739,7 +739,7 @@ def adam(
             (np.subtract, a, t, a),
         ]  # fmt: skip
 
-    def compiled(decays: bool) -> list[Callable[..., None]]:
+    def compiled(decays: bool) -> list[machine.Segment]:
         t, u = np.empty(p.shape, p.dtype), np.empty(p.shape, p.dtype)
         calls = [(f, args) for f, *args in passes(decays, p, g, m, v, top, t, u)]
         return machine.fused(calls, [a for a in (p, g, m, v, top) if a is not None])

@@ -297,32 +297,21 @@ def takes(a: Array, b: Array, out: Array | None) -> bool:
 def product(a: Array, b: Array) -> tuple[int, tuple[bytes, int], tuple[bytes, int]]:
     """The address of dnnl_sgemm, and how it reads the two matrices, which `matmul` takes."""
     left, right = _order(a), _order(b)
-    assert left is not None and right is not None
+    assert left is not None
+    assert right is not None
     return ctypes.cast(_library().sgemm, ctypes.c_void_p).value or 0, left, right
 
 
 def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
     """`np.matmul`; large products of two float32 matrices are oneDNN's."""
     if a.ndim == 2 == b.ndim and a.size * b.shape[1] >= LARGE and takes(a, b, out):
-        left, right = _order(a), _order(b)
+        _, left, right = product(a, b)
         (m, k), n = a.shape, b.shape[1]
         if out is None:
             out = np.empty((m, n), np.float32)
         status = _library().sgemm(
-            left[0],
-            right[0],
-            m,
-            n,
-            k,
-            1.0,
-            _place(a),
-            left[1],
-            _place(b),
-            right[1],
-            0.0,
-            _place(out),
-            n,  # type: ignore[index]
-        )
+            left[0], right[0], m, n, k, 1.0, _place(a), left[1], _place(b), right[1], 0.0, _place(out), n
+        )  # fmt: skip
         if status:
             msg = f"oneDNN: dnnl_sgemm returned status {status}"
             raise OneDNNError(msg)
@@ -605,7 +594,7 @@ class _Normalization(_Owner):
         md, each = dnnl.layout(x, strides), dnnl.layout(x[1:2], (1,))
         stats = dnnl.layout(x[:1], (1,)) if layer else each
         self.own(("memory_desc", md), ("memory_desc", each), *([("memory_desc", stats)] if layer else []))
-        shapes = (md, md, stats) if layer else (md, md)
+        shapes = [md, md, *([stats] if layer else [])]
         pd, small = ctypes.c_void_p(), ctypes.c_float(eps)
         dnnl.call(
             f"dnnl_{kind}_normalization_forward_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _TRAINING, *shapes,
@@ -617,7 +606,7 @@ class _Normalization(_Owner):
         if not training:
             return
         back = ctypes.c_void_p()
-        shapes = (md, md, md, stats) if layer else (md, md, md)
+        shapes = [md, md, md, *([stats] if layer else [])]
         dnnl.call(
             f"dnnl_{kind}_normalization_backward_primitive_desc_create", ctypes.byref(back), dnnl.engine, _BACKWARD, *shapes,
             small, flags, pd, None,
@@ -679,7 +668,7 @@ def normalize(
         image, y = _channels_last(x), _empty_last(x.shape)
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     mean, variance = result(kept, np.float32), result(kept, np.float32)
-    w = () if weight is None else (_contiguous(weight), _contiguous(bias))  # type: ignore[arg-type]
+    w = () if weight is None else (_contiguous(weight), _contiguous(bias))
     plan.forward.run(_place(image), _place(y), _place(mean), _place(variance), *map(_place, w))
     if need is None:
         return y, mean, variance

@@ -809,8 +809,8 @@ class Program:
 
     def __str__(self) -> str:
         head = (
-            f"program of {len(self.text)} instructions, {len(self.code)} calls, {self.peak / 1024:.0f} KiB of memory; "
-            f"recorded {self.recorded}"
+            f"program of {len(self.text)} instructions, {len(self.code)} calls{machine.summary(self.fast)}, "
+            f"{self.peak / 1024:.0f} KiB of memory; recorded {self.recorded}"
         )
         return "\n".join([head, *(f"  {line}" for line in self.text)])
 

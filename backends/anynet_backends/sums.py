@@ -8,7 +8,7 @@ import numpy as np
 
 from anynet_backends.protocol import Array
 
-__all__ = ["PLAIN_FLOATS", "add_up"]
+__all__ = ["PLAIN_FLOATS", "add_up", "ones_vector"]
 
 PLAIN_FLOATS: Final = (np.dtype("float32"), np.dtype("float64"))
 _reduce: Any = np.add.reduce
@@ -16,7 +16,7 @@ _LONG: Final = 1 << 16
 _ones: dict[tuple[int, Any], Array] = {}
 
 
-def _ones_vector(n: int, dtype: Any) -> Array:
+def ones_vector(n: int, dtype: Any) -> Array:
     """n ones, kept."""
     found = _ones.get((n, dtype))
     if found is None:
@@ -38,18 +38,18 @@ def add_up(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -
             if 0 < rows <= _LONG and x.size and (out is None or out.flags.c_contiguous):
                 flat = x if last == 1 else x.reshape(rows, -1)
                 if out is not None:
-                    np.dot(_ones_vector(rows, x.dtype), flat, out.reshape(-1))
+                    np.dot(ones_vector(rows, x.dtype), flat, out.reshape(-1))
                     return out
-                total: Array = np.dot(_ones_vector(rows, x.dtype), flat)
+                total: Array = np.dot(ones_vector(rows, x.dtype), flat)
                 return total if last == 1 and not keepdims else total.reshape(_rest(x.shape, axis, keepdims))
         elif axis == -1 or axis == last or axis == (last,) or axis == (-1,):
             n = x.shape[last]
             if 0 < n <= 1024 and x.size and (out is None or out.flags.c_contiguous):
                 flat = x if last == 1 else x.reshape(-1, n)
                 if out is not None:
-                    np.dot(flat, _ones_vector(n, x.dtype), out.reshape(-1))
+                    np.dot(flat, ones_vector(n, x.dtype), out.reshape(-1))
                     return out
-                total = np.dot(flat, _ones_vector(n, x.dtype))
+                total = np.dot(flat, ones_vector(n, x.dtype))
                 return total if last == 1 and not keepdims else total.reshape(_rest(x.shape, axis, keepdims))
     return _reduce(x, axis, dtype, out, keepdims)
 

@@ -1,0 +1,364 @@
+"""Segments of machine code compute the same bits as the NumPy calls that they stand for."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pathlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import anynet as an
+from anynet import nn
+from anynet_backends import backend, llvm, machine, numpy_kernels
+from anynet_backends.results import largest, smallest
+from anynet_backends.sums import add_up
+
+pytestmark = pytest.mark.skipif(not machine.available(), reason="needs the extra numba")
+
+KINDS = {"f": np.float32, "d": np.float64, "q": np.int64, "?": np.bool_}
+
+
+def numbers(letter: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """Numbers of a type, with the ones that are special."""
+    rng = np.random.default_rng(seed)
+    if letter == "?":
+        return rng.integers(0, 2, shape).astype(bool)
+    if letter == "q":
+        return rng.integers(-9, 9, shape)
+    x = (rng.normal(size=shape) * 3).astype(KINDS[letter])
+    flat = x.reshape(-1)
+    special = [np.nan, np.inf, -np.inf, 0.0, 1e-42, 1e30]
+    for i, value in zip(range(0, flat.size, 3), itertools.cycle(special)):
+        flat[i] = value
+    return x
+
+
+def call(f, *args):
+    """A call with what it reads and writes, its last argument."""
+    return machine.Call(f, args, tuple(a for a in args if isinstance(a, np.ndarray)), (args[-1],))
+
+
+def run(calls, kept):
+    """Make the calls as segments; how many remained calls."""
+    code = machine.translate(calls, kept)
+    with np.errstate(all="ignore"):
+        for f, args in code:
+            f(*args)
+    return sum(not isinstance(f, machine.Segment) for f, _ in code)
+
+
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    """The same bits, but for those of NaN."""
+    if a.dtype.kind == "f":
+        return bool(((a == b) | (np.isnan(a) & np.isnan(b))).all()) and bool(
+            (np.signbit(a) == np.signbit(b))[~np.isnan(a)].all()
+        )
+    return bool((a == b).all())
+
+
+def ufuncs(letter: str) -> list[np.ufunc]:
+    """NumPy's functions by the names that chains know."""
+    names = set(llvm.RULES[letter]) - {"where"} | ({"maximum", "minimum"} if letter in "fd" else set())
+    return [getattr(np, n) for n in sorted(names)]
+
+
+CASES = [(letter, f) for letter in "fdq?" for f in ufuncs(letter)]
+
+
+@pytest.mark.parametrize(("letter", "f"), CASES, ids=[f"{f.__name__}-{letter}" for letter, f in CASES])
+@pytest.mark.parametrize("layout", ["plain", "row", "column", "number", "strided", "turned"])
+def test_each_function_of_chains(letter, f, layout):
+    a = numbers(letter, (7, 19), 1)
+    b = numbers(letter, (7, 19), 2)
+    b = {"plain": b, "row": b[0], "column": b[:, :1], "number": b[3, 4].reshape(())}.get(layout, b)
+    if layout == "strided":
+        a, b = numbers(letter, (7, 38), 1)[:, ::2], numbers(letter, (14, 19), 2)[::-2]
+    if layout == "turned":
+        a, b = numbers(letter, (19, 7), 1).T, numbers(letter, (19, 7), 2).T
+    inputs = (a, b)[: f.nin]
+    with np.errstate(all="ignore"):
+        expected = f(*inputs)
+    out = np.empty_like(expected)
+    twice = np.empty(out.shape, out.dtype)  # a second call, so that it is a chain and no loop of NumPy's
+    copied = machine.Call(np.copyto, (twice, out, "unsafe"), (out,), (twice,))
+    left = run([call(f, *inputs, out), copied], [out, twice])
+    assert left == 0
+    # which of two equal zeros `maximum` gives is not the same in all of NumPy's loops
+    zeros = f in (np.maximum, np.minimum)
+    assert same(abs(out) if zeros else out, abs(expected) if zeros else expected)
+    assert same(abs(twice) if zeros else twice, abs(expected) if zeros else expected)
+
+
+@pytest.mark.parametrize(
+    "f", [np.exp, np.log, np.tanh, np.sin, np.expm1, np.float_power, np.arctan2, np.bitwise_count]
+)
+@pytest.mark.parametrize("letter", ["f", "d", "q"])
+def test_loops_of_numpy(f, letter):
+    x = [numbers(letter, (6, 50), i) for i in range(f.nin)]
+    if not any(t.startswith(letter * f.nin) for t in f.types):
+        pytest.skip(f"{f.__name__} has no loop for {letter}")
+    wide = np.empty((6, 100), f.resolve_dtypes((*(a.dtype for a in x), None))[-1])
+    for out in (wide[:, :50], wide[:, ::2], wide.reshape(12, 50)[:6]):
+        with np.errstate(all="ignore"):
+            expected = f(*x)
+        assert run([call(f, *x, out)], [out]) == 0
+        assert same(out, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shapes", [((5, 7), (7, 3)), ((1, 7), (7, 3)), ((5, 7), (7, 1)), ((40, 60), (60, 50)),
+                                    ((3, 5, 7), (3, 7, 2)), ((2, 3, 5, 7), (2, 3, 7, 2)), ((4, 5, 7), (7, 2))])  # fmt: skip
+@pytest.mark.parametrize("turned", [False, True])
+def test_products(dtype, shapes, turned):
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=s).astype(dtype) for s in shapes)
+    if turned:
+        a, b = (np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2) for x in (a, b))
+    expected = np.matmul(a, b)
+    out = np.empty_like(expected)
+    assert run([call(np.matmul, a, b, out)], [out]) == 0
+    assert (out == expected).all()
+    if a.ndim == 2:
+        again = np.empty_like(expected)
+        assert run([call(np.dot, a, b, again)], [again]) == 0
+        assert (again == expected).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1,), (9,), (5000,), (3, 1), (1, 8), (40, 30), (7, 5, 6)])
+def test_sums_and_extrema(dtype, shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    axes = [None, -1, *([0, tuple(range(len(shape) - 1))] if len(shape) > 1 else [])]
+    for axis in axes:
+        for keep in (False, True):
+            expected = add_up(x, axis, None, None, keep)
+            out = np.empty_like(expected) if isinstance(expected, np.ndarray) else np.empty((), dtype)
+            assert run([machine.Call(add_up, (x, axis, None, out, keep), (x,), (out,))], [out]) == 0
+            assert (out == expected).all()
+    if len(shape) > 1:
+        for f in (np.maximum, np.minimum):
+            y = x.copy()
+            y[0, ..., 0] = np.nan
+            expected = f.reduce(y, -1, None, None, True)
+            out = np.empty_like(expected)
+            assert run([machine.Call(f.reduce, (y, -1, None, out, True), (y,), (out,))], [out]) == 0
+            assert same(out, expected)
+
+
+def test_sum_of_negative_zeros():
+    x, out = np.full(5, -0.0), np.empty(())
+    assert run([machine.Call(add_up, (x, None, None, out, False), (x,), (out,))], [out]) == 0
+    assert np.signbit(out) == np.signbit(np.add.reduce(x))
+
+
+def test_indices():
+    x = np.arange(12.0).reshape(4, 3)
+    i, j = np.array([3, 0, 1, 1]), np.array([2, 1, 0, 0])
+    out = np.empty(4)
+    assert run([machine.Call(machine.gather, (x, i, j, out), (x, i, j), (out,))], [out]) == 0
+    assert (out == x[i, j]).all()
+    y = x.copy()
+    values = np.array([1.0, 2.0, 3.0, 4.0])
+    assert run([machine.Call(machine.scatter, (y, i, j, values), (y, i, j, values), (y,))], [y]) == 0
+    expected = x.copy()
+    expected[i, j] = values  # the last of two at one place stays
+    assert (y == expected).all()
+    negative = np.array([-1, 0, 1, 1])
+    run([machine.Call(machine.gather, (x, negative, j, out), (x, negative, j), (out,))], [out])
+    assert (out == x[negative, j]).all()
+    with pytest.raises(IndexError, match="out of bounds"):
+        run([machine.Call(machine.gather, (x, i + 1, j, out), (x, i, j), (out,))], [out])
+
+
+def test_choices():
+    a, b = numbers("f", (5, 9), 1), numbers("f", (5, 9), 2)
+    mask = b > 0
+    out = np.empty_like(a)
+    assert run([machine.Call(machine.choose, (mask, a, 0.5, out), (mask, a), (out,))], [out]) == 0
+    assert same(out, np.where(mask, a, np.float32(0.5)))
+    expected = np.where(mask, np.float32(-1), a)
+    assert run([machine.Call(machine.set_where, (a, mask, -1.0), (a, mask), (a,))], [a]) == 0
+    assert same(a, expected)
+
+
+def test_empty_and_0d():
+    empty = np.empty((0, 3))
+    assert run([call(np.add, empty, 1.0, empty)], [empty]) == 0
+    one = np.array(2.0)
+    out = np.empty(())
+    assert run([call(np.multiply, one, 3.0, out), call(np.add, out, out, out)], [out]) == 0
+    assert out == 12.0
+
+
+BINARY = [np.add, np.subtract, np.multiply, largest, smallest, np.divide]
+UNARY = [np.negative, np.square, np.abs, np.exp, np.sqrt]
+
+
+@given(st.data())
+@settings(max_examples=120, deadline=None)
+def test_random_programs(data):
+    """Any sequence of calls on arrays that share memory in part, with temporaries that are overwritten."""
+    dtype = data.draw(st.sampled_from([np.float32, np.float64]))
+    memory = np.random.default_rng(data.draw(st.integers(0, 9))).normal(size=180).astype(dtype)
+    shape = data.draw(st.sampled_from([(12,), (3, 4), (4, 3)]))
+    starts = st.integers(0, 9).map(lambda k: k * 6)
+
+    def array(start, flat):
+        return flat[start : start + 12].reshape(shape)
+
+    plan = []
+    for _ in range(data.draw(st.integers(1, 9))):
+        f = data.draw(st.sampled_from([*BINARY, *UNARY]))
+        count = 2 if f in BINARY else 1
+        inputs = [data.draw(st.one_of(starts, st.just("row"), st.just(0.5))) for _ in range(count)]
+        plan.append((f, inputs, data.draw(starts)))
+    kept = data.draw(st.lists(starts, min_size=1, max_size=3))
+
+    def build(flat):
+        calls = []
+        for f, inputs, start in plan:
+            out = array(start, flat)
+            args = [
+                flat[150 : 150 + shape[-1]] if x == "row" else x if x == 0.5 else array(x, flat)
+                for x in inputs
+            ]
+            # NumPy makes copies where an input overlaps its output; segments leave such calls alone
+            calls.append(call(f, *args, out))
+        return calls
+
+    one, two = memory.copy(), memory.copy()
+    with np.errstate(all="ignore"):
+        for c in build(one):
+            c.f(*c.args)
+    run(build(two), [array(k, two) for k in kept])
+    for k in kept:
+        assert same(array(k, one), array(k, two))
+
+
+def test_what_is_not_read_is_not_stored():
+    x, t, y = np.ones(64), np.zeros(64), np.empty(64)
+    run([call(np.add, x, 1.0, t), call(np.multiply, t, 3.0, y)], [y])
+    assert (y == 6.0).all()
+    assert (t == 0.0).all()
+
+
+def switched(monkeypatch, on: bool):
+    monkeypatch.setenv("ANYNET_NUMBA", "on" if on else "off")
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_recurrent_layers_have_the_same_bits(monkeypatch, layer, steps, reverse):
+    def results():
+        an.random.manual_seed(0)
+        net = layer(4, 8, bidirectional=reverse)
+        rng = np.random.default_rng(1)
+        x = an.asarray(rng.normal(size=(steps, 3, 4)).astype(np.float32), requires_grad=True)
+        state = an.asarray(rng.normal(size=(2 if reverse else 1, 3, 8)).astype(np.float32))
+        y = net(x, (state, state) if layer is nn.LSTM else state)[0]
+        y.backward(an.asarray(rng.normal(size=y.shape).astype(np.float32)))
+        return [y.data, x.grad.data, *(p.grad.data for p in net.parameters())]
+
+    switched(monkeypatch, True)
+    with_it = results()
+    switched(monkeypatch, False)
+    for a, b in zip(with_it, results(), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("n", [1, 3, 100, 8193, 40000])
+def test_gelu_has_the_same_bits(monkeypatch, n):
+    x = numbers("f", (n,))
+    xp = backend("numpy")
+    found = []
+    for on in (True, False):
+        switched(monkeypatch, on)
+        with np.errstate(all="ignore"):
+            y, pull = numpy_kernels.gelu(xp, x, need=(True,))
+            found.append((y, pull(np.ones_like(x))[0], numpy_kernels.gelu(xp, x, need=None)))
+    for a, b in zip(*found, strict=True):
+        assert same(a, b)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"amsgrad": True}])
+@pytest.mark.parametrize("kind", [an.optim.Adam, an.optim.AdamW])
+def test_adam_has_the_same_bits(monkeypatch, kind, options, dtype):
+    def results():
+        rng = np.random.default_rng(0)
+        p = an.Parameter(rng.normal(size=(33, 5)).astype(dtype))
+        optimizer = kind([p], lr=1e-2, **options)
+        for _ in range(5):
+            optimizer.zero_grad()
+            an.sum(p * p * an.asarray(rng.normal(size=(33, 5)).astype(dtype))).backward()
+            optimizer.step()
+        return p.data.copy()
+
+    switched(monkeypatch, True)
+    with_it = results()
+    switched(monkeypatch, False)
+    assert with_it.tobytes() == results().tobytes()
+
+
+def test_an_optimizer_can_be_copied_after_steps():
+    p = an.Parameter(np.ones(3, np.float32))
+    optimizer = an.optim.Adam([p])
+    an.sum(p * p).backward()
+    optimizer.step()
+    twin = copy.deepcopy(optimizer)
+    before = p.data.copy()
+    twin.param_groups[0]["params"][0].grad = an.ones(3)
+    twin.step()
+    assert (p.data == before).all()
+    assert (twin.param_groups[0]["params"][0].data != before).all()
+
+
+def test_compiled_code_is_kept_and_checked(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANYNET_CACHE", str(tmp_path))
+    chain = llvm.Chain((("f", "c"), ("f", "c")), (llvm.Op("negative", "f", (("in", 0),)),), ((1, 0),), 0)
+    first = llvm.Compiler().kernel(chain)
+    files = {p: p.read_bytes() for p in pathlib.Path(tmp_path, "machine").iterdir()}
+    assert first
+    assert files
+    llvm.Compiler().kernel(chain)
+    assert {p: p.read_bytes() for p in pathlib.Path(tmp_path, "machine").iterdir()} == files
+    for p in files:  # damaged: compiled anew, not run
+        p.write_bytes(files[p][:40] + b"x" * (len(files[p]) - 40))
+    llvm.Compiler().kernel(chain)
+    assert {p: p.read_bytes() for p in pathlib.Path(tmp_path, "machine").iterdir()} == files
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    monkeypatch.setenv("ANYNET_CACHE", str(blocked))
+    chain = llvm.Chain((("d", "c"), ("d", "c")), (llvm.Op("square", "d", (("in", 0),)),), ((1, 0),), 0)
+    assert llvm.Compiler().kernel(chain)
+
+
+def test_a_compiled_step_runs_as_machine_code():
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    optimizer = an.optim.SGD(net.parameters(), lr=0.1)
+
+    @an.compile
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x, y = an.asarray(np.ones((6, 4), np.float32)), an.asarray(np.arange(6) % 3)
+    losses = [step(x, y).item() for _ in range(30)]
+    assert losses[-1] < losses[0]
+    (program,) = [s.program for steps in step.steps.values() for s in steps]
+    kinds = [isinstance(f, machine.Segment) for f, _ in program.fast]
+    assert kinds == [True, False]  # one segment, and the optimizer
+    assert "machine" in str(program)
+    with pytest.raises(IndexError):
+        step(x, an.asarray(np.full(6, 7)))
