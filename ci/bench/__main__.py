@@ -172,42 +172,56 @@ def convolutions(threads: int, rounds: int) -> list[str]:
 def memory(names: list[str], threads: int, workloads: list[str]) -> list[str]:
     """The table of the largest resident sets: what ten steps add to the process after its imports."""
     names = [n for n in names if n not in ("torch channels-last", "torch compiled")]
-    lines = ["| workload | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
+    lines = [
+        "| workload | " + " | ".join(names) + " | whole process |",
+        "| --- |" + " --- |" * (len(names) + 1),
+    ]
     for key in workloads:
         row = []
+        whole = []
         for name in names:
             try:
                 contender = Contender(name, threads)
                 contender.ask(do="build", what="training", workload=key)
                 after = contender.ask(do="run", n=10)["memory"]
                 row.append(f"{after - contender.first['memory']:.0f}")
+                if name in ("anynet compiled", "torch"):
+                    whole.append(f"{after:.0f}")
                 contender.close()
             except RuntimeError:
                 row.append("–")
-        lines.append(f"| {WORKLOADS[key].title} | {' | '.join(row)} |")
+        lines.append(f"| {WORKLOADS[key].title} | {' | '.join(row)} | {', '.join(whole)} |")
         print(lines[-1], flush=True)
     return lines
 
 
+GROWTH = (
+    ("digits-mlp", "batch", (16, 64, 256, 1024)), ("lenet", "batch", (16, 64, 256)), ("gpt", "batch", (2, 8, 32)),
+    ("digits-mlp", "depth", (2, 8, 32)), ("gpt", "depth", (1, 4, 8)), ("lstm", "length", (10, 50, 200)),
+    ("gpt", "length", (32, 128, 512)),
+)  # fmt: skip
+
+
 def growth(threads: int, rounds: int) -> list[str]:
-    """How time and memory of a step grow with the batch."""
+    """How time and memory of a step grow with the batch, the number of layers and the length of sequences."""
     lines = [
-        "| workload | batch | anynet | torch | anynet / torch | anynet MB | torch MB |",
-        "| --- |" + " --- |" * 6,
+        "| workload | | anynet | anynet compiled | torch | anynet / torch | compiled / torch | anynet MB | compiled MB | torch MB |",
+        "| --- | --- |" + " --- |" * 8,
     ]
-    for key, batches in (("digits-mlp", (16, 64, 256, 1024)), ("lenet", (16, 64, 256)), ("gpt", (2, 8, 32))):
-        for batch in batches:
-            times = race(["anynet", "torch"], threads, rounds, what="training", workload=key, batch=batch)
+    names = ["anynet", "anynet compiled", "torch"]
+    for key, what, sizes in GROWTH:
+        for size in sizes:
+            order = {"what": "training", "workload": key, what: size}
+            times = race(names, threads, rounds, **order)
             used = []
-            for name in ("anynet", "torch"):
+            for name in names:
                 contender = Contender(name, threads)
-                contender.ask(do="build", what="training", workload=key, batch=batch)
+                contender.ask(do="build", **order)
                 used.append(f"{contender.ask(do='run', n=5)['memory'] - contender.first['memory']:.0f}")
                 contender.close()
             row = " | ".join(shown(statistics.median(times[n])) for n in times)
-            lines.append(
-                f"| {key} | {batch} | {row} | {ratio(times, 'anynet', 'torch')} | {' | '.join(used)} |"
-            )
+            ratios = f"{ratio(times, 'anynet', 'torch')} | {ratio(times, 'anynet compiled', 'torch')}"
+            lines.append(f"| {key} | {what} {size} | {row} | {ratios} | {' | '.join(used)} |")
             print(lines[-1], flush=True)
     return lines
 
@@ -242,7 +256,7 @@ def machine(threads: int) -> str:
             model,
         )
     found = []
-    for package in ("numpy", "onednn-cpu-gomp", "torch", "jax"):
+    for package in ("numpy", "onednn-cpu-gomp", "llvmlite", "torch", "jax"):
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
@@ -279,9 +293,9 @@ def main() -> int:
         machine(options.threads),
         "",
         "Written by `python -m ci.bench`. Ratios are the other's time over anynet's in the same round, median [quartiles]: above",
-        "1 anynet is faster. \"anynet\" has the extra `onednn`, \"anynet alone\" NumPy only. A step is forward, loss, backward and",
-        "update. \"torch compiled\" is `torch.compile` of the forward pass and the loss with a fused optimizer; \"jax\" is the whole",
-        "step under `jit`.",
+        "1 anynet is faster. \"anynet\" has the extras `onednn` and `numba`, \"anynet alone\" NumPy only. A step is forward, loss,",
+        "backward and update. \"torch compiled\" is `torch.compile` of the forward pass and the loss with a fused optimizer;",
+        "\"jax\" is the whole step under `jit`.",
     ]  # fmt: skip
     print("\n".join(intro), flush=True)
     parts = [*intro, "", "## Training steps", "", *steps(names, options.threads, rounds, chosen, "training")]
@@ -293,9 +307,12 @@ def main() -> int:
             "",
             "## Peak memory of ten steps, MB beyond the imports",
             "",
+            "LLVM and oneDNN are counted with anynet's imports, as torch's and JAX's compilers and kernels are with theirs.",
+            "The last column is the largest resident set of the whole process, anynet compiled and torch.",
+            "",
             *memory(names, options.threads, chosen),
         ]
-        parts += ["", "## Growth with the batch", "", *growth(options.threads, 5)]
+        parts += ["", "## Growth with batch, depth and length", "", *growth(options.threads, 5)]
         parts += ["", "## Imports", "", *imports()]
         (HERE / "RESULTS.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
     return 0

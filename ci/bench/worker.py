@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from ci.bench.workloads import CONVOLUTIONS, WORKLOADS, Workload
+from ci.bench.workloads import CONVOLUTIONS, WORKLOADS, Workload, resize
 
 CONTENDERS = {  # name: (module, options)
     "anynet": ("ci.bench.with_anynet", {"compiled": False}),
@@ -56,6 +56,7 @@ def main() -> None:
                 run = module.convolution(CONVOLUTIONS[order["workload"]], **options)
             else:
                 workload = WORKLOADS[order["workload"]]
+                resize(workload.model, order.get("depth"), order.get("length"))
                 if "batch" in order:
                     workload = Workload(workload.model, order["batch"], workload.optimizer)
                 run = getattr(module, what)(workload, **options)

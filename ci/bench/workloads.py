@@ -30,7 +30,7 @@ WORKLOADS = {
 }
 QUICK = ("tiny-mlp", "digits-mlp", "mnist-mlp", "lenet", "resnet-32", "lstm", "gpt")
 
-MLP = {
+MLP: dict[str, tuple[int, ...]] = {
     "tiny": (2, 16, 1),
     "digits": (64, 128, 64, 10),
     "mnist": (784, 512, 512, 10),
@@ -47,6 +47,17 @@ CONVOLUTIONS = {
     "32×64×32×32, 3×3, stride 2 → 128": (32, 64, 32, 3, 1, 2, 128),
     "32×64×32×32, 1×1 → 64": (32, 64, 32, 1, 0, 1, 64),
 }
+
+
+def resize(model: str, depth: int | None = None, length: int | None = None) -> None:
+    """Make the networks that are built from now on deeper, or their sequences longer."""
+    if depth is not None:
+        if model in MLP:
+            MLP[model] = (MLP[model][0], *(128,) * depth, MLP[model][-1])
+        else:
+            GPT["layers"] = depth
+    if length is not None:
+        LSTM["steps"] = GPT["context"] = length
 
 
 def data(model: str, batch: int) -> tuple[Any, Any]:
