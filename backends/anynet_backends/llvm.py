@@ -283,6 +283,18 @@ end:
   ret i64 %i
 }
 
+; the same as a function of Python's: self is a bytes object of (table, n), whose contents begin at BYTES
+define ptr @direct(ptr %self, ptr %unused) {
+  %p = getelementptr i8, ptr %self, i64 BYTES
+  %np = getelementptr i8, ptr %p, i64 8
+  %table = load ptr, ptr %p, align 1
+  %n = load i64, ptr %np, align 1
+  %at = call i64 @work(ptr %table, i64 0, i64 %n)
+  %result = call ptr @PyLong_FromLongLong(i64 %at)
+  ret ptr %result
+}
+declare ptr @PyLong_FromLongLong(i64)
+
 ; a loop over a loop of up to four arguments: dims = (times, arguments, dims of the inner …), steps = (of the outer, one
 ; an argument, of the inner …), data = (function, data)
 define i64 @nest(ptr %args, ptr %dims, ptr %steps, ptr %data) {
@@ -349,7 +361,7 @@ define i64 @product(ptr %args, ptr %dims, ptr %steps, ptr %f) {
     ptr %c, i64 %n)
   ret i64 0
 }
-"""
+""".replace("BYTES", str(bytes.__basicsize__ - 1))
 
 
 def _index_code(name: str, letter: str, scatter: bool) -> str:
@@ -444,9 +456,10 @@ class Compiler:
             ),
             (
                 "work",
+                "direct",
                 "nest",
                 "product",
-                *(f"{f}_{a}" for f in ("gather", "repeat", "scatter") for a in letters),
+                *(f"{f}_{a}" for f in ("gather", "scatter") for a in letters),
             ),
         )
         self.work = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(self.fixed["work"])

@@ -761,8 +761,8 @@ def adam(
         if decays not in fused:
             fused[decays] = compiled(decays) if machine.available() else []
         if fused[decays]:
-            for run in fused[decays]:
-                run()
+            for segment in fused[decays]:
+                segment.run()
             return
         width = min(p.size, 2 * BLOCK)  # blocks stay in the cache
         t, u = np.empty(width, p.dtype), np.empty(width if decays and not decoupled else 0, p.dtype)

@@ -509,6 +509,8 @@ class _Place:
         self.array: Array | None = None
 
 
+_copy = np.copyto
+
 callers: list[Callable[[str, Callable[..., Any], tuple[Any, ...]], None]] = []
 """Who makes the calls of a program, given the name of each instruction (profiling)."""
 
@@ -669,10 +671,11 @@ class Program:
                 reads += writes
             memory += [(reads, writes)] * new
         self.code = code
-        self.fast = code
+        self.fast = self.segments = code
         if machine.available():
             calls = [machine.Call(f, args, *t) for (f, args), t in zip(code, memory, strict=True)]
-            self.fast = machine.translate(calls, (*outside, *(self.arrays[o.var] for o in outputs)))
+            self.segments = machine.translate(calls, (*outside, *(self.arrays[o.var] for o in outputs)))
+            self.fast = [(f.run if isinstance(f, machine.Segment) else f, args) for f, args in self.segments]
 
     def _allocate(self, places: dict[int, _Place], forms: dict[int, Variable]) -> None:
         """Greedy: each result takes the smallest free block that is large enough, or a new one."""
@@ -781,8 +784,8 @@ class Program:
     def run(self, inputs: list[Array], seed: int = 0, step: int = 0) -> list[Array]:
         """Replay; the results are fresh copies."""
         self.seed, self.step = seed, step
-        for place, new in zip(self.places, inputs, strict=True):
-            np.copyto(place, new)
+        for place, new in zip(self.places, inputs):  # noqa: B905 - equal by construction
+            _copy(place, new)
         if callers:
             for label, (f, args) in zip(self.labels, self.code, strict=True):
                 callers[-1](label, f, args)
@@ -809,7 +812,7 @@ class Program:
 
     def __str__(self) -> str:
         head = (
-            f"program of {len(self.text)} instructions, {len(self.code)} calls{machine.summary(self.fast)}, "
+            f"program of {len(self.text)} instructions, {len(self.code)} calls{machine.summary(self.segments)}, "
             f"{self.peak / 1024:.0f} KiB of memory; recorded {self.recorded}"
         )
         return "\n".join([head, *(f"  {line}" for line in self.text)])

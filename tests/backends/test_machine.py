@@ -357,7 +357,7 @@ def test_a_compiled_step_runs_as_machine_code():
     losses = [step(x, y).item() for _ in range(30)]
     assert losses[-1] < losses[0]
     (program,) = [s.program for steps in step.steps.values() for s in steps]
-    kinds = [isinstance(f, machine.Segment) for f, _ in program.fast]
+    kinds = [isinstance(f, machine.Segment) for f, _ in program.segments]
     assert kinds == [True, False]  # one segment, and the optimizer
     assert "machine" in str(program)
     with pytest.raises(IndexError):
