@@ -364,6 +364,59 @@ define i64 @product(ptr %args, ptr %dims, ptr %steps, ptr %f) {
 """.replace("BYTES", str(bytes.__basicsize__ - 1))
 
 
+def _add_rows_code(name: str, letter: str) -> str:
+    """y[i] += values for a list of indices of rows, one after the other; they are known to be in range."""
+    t = _MEMORY[letter]
+    return f"""
+define internal void @{name}_row(ptr noalias %y, ptr noalias %v, i64 %n) {{
+entry:
+  %some = icmp sgt i64 %n, 0
+  br i1 %some, label %loop, label %end
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+  %yp = getelementptr {t}, ptr %y, i64 %i
+  %vp = getelementptr {t}, ptr %v, i64 %i
+  %a = load {t}, ptr %yp
+  %b = load {t}, ptr %vp
+  %c = fadd {t} %a, %b
+  store {t} %c, ptr %yp
+  %next = add i64 %i, 1
+  %more = icmp slt i64 %next, %n
+  br i1 %more, label %loop, label %end
+end:
+  ret void
+}}
+define i64 @{name}(ptr %args, ptr %dims, ptr %steps, ptr %data) {{
+entry:
+  %ip = getelementptr ptr, ptr %args, i64 1
+  %vp = getelementptr ptr, ptr %args, i64 2
+  %y = load ptr, ptr %args
+  %index = load ptr, ptr %ip
+  %values = load ptr, ptr %vp
+  %n = load i64, ptr %dims
+  %wp = getelementptr i64, ptr %dims, i64 1
+  %width = load i64, ptr %wp
+  br label %head
+head:
+  %k = phi i64 [ 0, %entry ], [ %kn, %add ]
+  %more = icmp slt i64 %k, %n
+  br i1 %more, label %add, label %end
+add:
+  %jp = getelementptr i64, ptr %index, i64 %k
+  %j = load i64, ptr %jp
+  %yo = mul i64 %j, %width
+  %vo = mul i64 %k, %width
+  %yr = getelementptr {t}, ptr %y, i64 %yo
+  %vr = getelementptr {t}, ptr %values, i64 %vo
+  call void @{name}_row(ptr %yr, ptr %vr, i64 %width)
+  %kn = add i64 %k, 1
+  br label %head
+end:
+  ret i64 0
+}}
+"""
+
+
 def _index_code(name: str, letter: str, scatter: bool) -> str:
     """x[i, j] of a matrix for lists of indices, read into out or written from it; 1 where an index is not in range."""
     t = _MEMORY[letter]
@@ -452,14 +505,17 @@ class Compiler:
         self.fixed = self.functions(
             _FIXED
             + "".join(
-                _index_code(f"gather_{a}", a, False) + _index_code(f"scatter_{a}", a, True) for a in letters
+                _index_code(f"gather_{a}", a, False)
+                + _index_code(f"scatter_{a}", a, True)
+                + _add_rows_code(f"add_rows_{a}", a)
+                for a in letters
             ),
             (
                 "work",
                 "direct",
                 "nest",
                 "product",
-                *(f"{f}_{a}" for f in ("gather", "scatter") for a in letters),
+                *(f"{f}_{a}" for f in ("gather", "scatter", "add_rows") for a in letters),
             ),
         )
         self.work = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(self.fixed["work"])

@@ -34,7 +34,7 @@ from anynet_backends.protocol import Array
 from anynet_backends.sums import PLAIN_FLOATS, add_up, ones_vector
 
 __all__ = [
-    "Call", "Segment", "available", "choose", "fused", "gather", "repeat", "scatter", "set_where", "summary", "translate",
+    "Call", "Segment", "add_rows", "available", "choose", "fused", "gather", "repeat", "scatter", "set_where", "summary", "translate",
 ]  # fmt: skip
 
 
@@ -148,6 +148,24 @@ def set_where(x: Array, mask: Array, value: Any) -> None:
     np.copyto(x, value, "unsafe", where=mask)
 
 
+def add_rows(y: Array, index: Array, values: Array) -> bool:
+    """``numpy.add.at(y, index, values)`` for the rows of y; False, with y as it was, where that is left to NumPy."""
+    if y.dtype not in PLAIN_FLOATS or values.dtype != y.dtype or index.dtype != np.int64 or index.ndim != 1:
+        return False
+    if (
+        not all(a.flags.c_contiguous and a.flags.aligned for a in (y, index, values))
+        or not index.size
+        or not y.size
+    ):
+        return False
+    if values.shape != (len(index), *y.shape[1:]) or index.min() < 0 or index.max() >= len(y):
+        return False
+    function = compiler().fixed[f"add_rows_{LETTERS[y.dtype]}"]
+    row = _Row(function, _Record((y, index, values), (len(index), y.size // len(y)), ()))
+    Segment([row])()
+    return True
+
+
 class Call(NamedTuple):
     """A call of a program: ``f(*args)``, and the arrays whose memory it reads and writes."""
 
@@ -157,16 +175,17 @@ class Call(NamedTuple):
     writes: tuple[Array, ...]
 
 
+def _output(f: Any) -> int:
+    """Which argument of a call is written."""
+    if f in (np.copyto, set_where, scatter):
+        return 0
+    return 3 if f is add_up or getattr(f, "__name__", "") == "reduce" else -1
+
+
 def fused(calls: Sequence[tuple[Callable[..., Any], Sequence[Any]]], kept: Sequence[Array]) -> list[Segment]:
-    """Calls (function, arguments …, output) and copyto as segments, or an empty list where one of them is no machine
-    function."""
+    """Calls (function, arguments …, output) as segments, or an empty list where one of them is no machine function."""
     known = [
-        Call(
-            f,
-            tuple(args),
-            tuple(a for a in args if isinstance(a, np.ndarray)),
-            (args[0 if f is np.copyto else -1],),
-        )
+        Call(f, tuple(args), tuple(a for a in args if isinstance(a, np.ndarray)), (args[_output(f)],))
         for f, args in calls
     ]
     code = translate(known, kept)

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from anynet_backends import allocator, onednn, standard
+from anynet_backends import allocator, machine, onednn, standard
 from anynet_backends.numpy_kernels import KERNELS, UPDATES
 from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_index_add, check_windows
 from anynet_backends.results import one_after_the_other
@@ -330,9 +330,10 @@ class NumpyBackend(Backend):
     def index_add(self, x: Array, index: Array, values: Array) -> Array:
         check_index_add(self, x, index, values)
         y = np.array(x)
-        np.add.at(
-            y, index, values
-        )  # in the order of the index; as fast as sorting and reduceat since NumPy 1.25
+        if not machine.available() or not machine.add_rows(y, index, values):
+            np.add.at(
+                y, index, values
+            )  # in the order of the index; as fast as sorting and reduceat since NumPy 1.25
         return y
 
     def windows(

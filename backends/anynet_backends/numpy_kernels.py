@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from anynet_backends import machine
-from anynet_backends.machine import repeat
+from anynet_backends.machine import repeat, set_where
 from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import into_table, largest, result
 from anynet_backends.sums import add_up
@@ -650,52 +650,120 @@ def attention(
     block: int = 256,
     need: Any,
 ) -> Any:
-    """softmax(q kᵀ · scale + mask) v for short sequences: the scores as one array, changed in place."""
+    """softmax(q kᵀ · scale + mask) v for short sequences, with the scores kept for the gradient."""
     n, m = q.shape[-2], k.shape[-2]
-    if p or not 0 < n * m <= block * block or not _plain(q, k, v) or q.shape[:-2] != k.shape[:-2]:
+    if (
+        p
+        or not 0 < n * m <= block * block
+        or not _plain(q, k, v)
+        or q.shape[:-2] != k.shape[:-2]
+        or not q.size
+    ):
         return NotImplemented
-    scaled = q * np.asarray(scale, q.dtype)
-    s = scaled @ k.swapaxes(-1, -2)
-    if mask is not None and np.broadcast_shapes(s.shape, mask.shape) != s.shape:
+    mask = _causal(n, m) if causal else mask
+    if mask is not None and np.broadcast_shapes((*q.shape[:-1], m), mask.shape) != (*q.shape[:-1], m):
         return NotImplemented
-    if causal:
-        mask = _causal(n, m)
-    if mask is None:
-        top = np.max(s, axis=-1, keepdims=True)
+    heads, d = math.prod(q.shape[:-2]), v.shape[-1]
+    queries, keys, values = (np.ascontiguousarray(a).reshape(heads, *a.shape[-2:]) for a in (q, k, v))
+    dtype, train = q.dtype, need is not None
+    apart = (
+        machine.available() and heads > 2
+    )  # head by head is one call of machine code; else all heads together
+    scaled, s = np.empty(queries.shape, dtype), np.empty((1 if apart and not train else heads, n, m), dtype)
+    y, total = result((*q.shape[:-1], d), dtype), result((*q.shape[:-1], 1), dtype)
+    ys, totals = y.reshape(heads, n, d), total.reshape(heads, n, 1)
+    factor = np.asarray(scale, dtype)
+    hidden = np.zeros((1, 0), bool)
+    if mask is not None:
+        wide = np.broadcast_to(mask, (*q.shape[:-2], n, m))
+        each = wide.reshape(heads, n, m) if any(wide.strides[:-2]) else wide[(0,) * (q.ndim - 2)][None]
+        hidden = ~each if each.dtype == bool else each.astype(dtype, copy=False)
+
+    def places(t: int) -> tuple[Array, ...]:
+        at, own = (t if train else 0), t % len(hidden)
+        return queries[t], keys[t], values[t], scaled[t], s[at], ys[t], totals[t], hidden[own]
+
+    if apart:
+        repeat(_attend, places, range(heads), (factor,), (np.empty((n, 1), dtype), np.empty((n, 1), bool)))
     else:
-        if mask.dtype.kind == "b":
-            np.copyto(s, -np.inf, where=~mask)
-        else:
-            s += mask
-        top = np.max(s, axis=-1, keepdims=True)
-        top[np.isneginf(top)] = 0
-    s -= top
-    np.exp(s, out=s)
-    total = np.sum(s, axis=-1, keepdims=True)
-    empty = None
-    if mask is not None and not causal:
-        empty = total == 0
-        total[empty] = 1
-    s *= 1 / total
-    y = s @ v
-    np.log(total, out=total)
-    total += top
-    if empty is not None:
-        total[empty] = 0
+        room = np.empty(totals.shape, dtype), np.empty(totals.shape, bool)
+        _attend(_now, queries, keys, values, scaled, s, ys, totals, hidden, factor, *room)
     if need is None:
         return y, total
 
     def pull(g: tuple[Array, Array]) -> tuple[Any, ...]:
-        gy, gs = g
-        ds = gy @ v.swapaxes(-1, -2)
-        ds += gs - np.einsum("...i,...i->...", gy, y)[..., None]
-        ds *= s
-        dk = ds.swapaxes(-1, -2) @ scaled
-        dq = ds @ k
-        dq *= np.asarray(scale, dq.dtype)
-        return (dq, dk, s.swapaxes(-1, -2) @ gy, ds)[: len(need)]
+        gy = np.ascontiguousarray(g[0]).reshape(heads, n, d)
+        gs = np.ascontiguousarray(g[1]).reshape(heads, n, 1)
+        every = not apart or (len(need) > 3 and need[3])
+        ds = np.empty((heads if every else 1, n, m), dtype)
+        dq, dk, dv = (result(a.shape, dtype) for a in (q, k, v))
+        made = [a.reshape(heads, *a.shape[-2:]) for a in (dq, dk, dv)]
+
+        def around(t: int) -> tuple[Array, ...]:
+            fixed = gy[t], gs[t], keys[t], values[t], scaled[t], s[t], ys[t]
+            return (*fixed, ds[t % len(ds)], *(a[t] for a in made))
+
+        if apart:
+            repeat(
+                _attend_back,
+                around,
+                range(heads),
+                (factor,),
+                (np.empty((n, d), dtype), np.empty((n, 1), dtype)),
+            )
+        else:
+            rest = np.empty(gy.shape, dtype), np.empty(gs.shape, dtype)
+            _attend_back(
+                _now, gy, gs, keys, values, scaled, s, ys, ds, made[0], made[1], made[2], factor, *rest
+            )
+        scores = ds.reshape(*q.shape[:-1], m) if every else None
+        return (dq, dk, dv, scores)[: len(need)]
 
     return (y, total), pull
+
+
+def _attend(
+    call: Any, q: Array, k: Array, v: Array, scaled: Array, s: Array, y: Array, total: Array, hidden: Array, factor: Array,
+    top: Array, none: Array,
+) -> None:  # fmt: skip
+    """One head: s = softmax(q kᵀ · factor + mask), y = s v, total = log Σ exp."""
+    masked = hidden.size > 0
+    call(np.multiply, q, factor, scaled)
+    call(np.matmul, scaled, k.swapaxes(-1, -2), s)
+    if masked and hidden.dtype == bool:
+        call(set_where, s, hidden, -np.inf)
+    elif masked:
+        call(np.add, s, hidden, s)
+    call(np.maximum.reduce, s, -1, None, top, True)
+    if masked:  # a row in which all is hidden gives zeros
+        call(np.equal, top, -np.inf, none)
+        call(set_where, top, none, 0.0)
+    call(np.subtract, s, top, s)
+    call(np.exp, s, s)
+    call(add_up, s, -1, None, total, True)
+    if masked:
+        call(np.equal, total, 0.0, none)
+        call(set_where, total, none, 1.0)
+    call(np.divide, s, total, s)
+    call(np.matmul, s, v, y)
+    call(np.log, total, total)
+    call(np.add, total, top, total)
+
+
+def _attend_back(
+    call: Any, gy: Array, gs: Array, k: Array, v: Array, scaled: Array, s: Array, y: Array, ds: Array, dq: Array, dk: Array,
+    dv: Array, factor: Array, room: Array, inner: Array,
+) -> None:  # fmt: skip
+    call(np.multiply, gy, y, room)
+    call(add_up, room, -1, None, inner, True)
+    call(np.subtract, gs, inner, inner)
+    call(np.matmul, gy, v.swapaxes(-1, -2), ds)
+    call(np.add, ds, inner, ds)
+    call(np.multiply, ds, s, ds)
+    call(np.matmul, ds, k, dq)
+    call(np.multiply, dq, factor, dq)
+    call(np.matmul, ds.swapaxes(-1, -2), scaled, dk)
+    call(np.matmul, s.swapaxes(-1, -2), gy, dv)
 
 
 @functools.lru_cache(maxsize=8)

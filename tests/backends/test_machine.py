@@ -174,6 +174,23 @@ def test_indices():
         run([machine.Call(machine.gather, (x, i + 1, j, out), (x, i, j), (out,))], [out])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [(), (1,), (3, 5)])
+def test_rows_are_added_in_order(monkeypatch, dtype, width):
+    rng = np.random.default_rng(0)
+    x, values = rng.normal(size=(6, *width)).astype(dtype), rng.normal(size=(200, *width)).astype(dtype)
+    index = rng.integers(0, 6, 200)
+    xp = backend("numpy")
+    switched(monkeypatch, True)
+    found = xp.index_add(x, index, values)
+    switched(monkeypatch, False)
+    assert found.tobytes() == xp.index_add(x, index, values).tobytes()
+    switched(monkeypatch, True)
+    assert (xp.index_add(x, index - 6, values) == found).all()  # counted from the end
+    with pytest.raises(IndexError):
+        xp.index_add(x, index + 6, values)
+
+
 def test_choices():
     a, b = numbers("f", (5, 9), 1), numbers("f", (5, 9), 2)
     mask = b > 0
