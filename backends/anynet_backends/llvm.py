@@ -23,7 +23,7 @@ import numpy as np
 
 from anynet_backends.host import cache_folder
 
-__all__ = ["CASTS", "LETTERS", "RULES", "SIZE", "Chain", "Compiler", "Op", "compiler"]
+__all__ = ["CASTS", "LETTERS", "RULES", "SIZE", "Chain", "Compiler", "Op", "compiler", "version"]
 
 # ----- chains -----
 
@@ -578,6 +578,11 @@ def _write(path: Path, content: bytes) -> None:
         os.replace(name, path)
     except OSError:
         pass
+
+
+def version() -> str:
+    """LLVM's."""
+    return ".".join(map(str, import_module("llvmlite.binding").llvm_version_info))
 
 
 @functools.cache

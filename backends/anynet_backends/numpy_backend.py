@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from anynet_backends import allocator, machine, onednn, standard
+from anynet_backends import allocator, llvm, machine, onednn, standard
 from anynet_backends.numpy_kernels import KERNELS, UPDATES
 from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_index_add, check_windows
 from anynet_backends.results import one_after_the_other
@@ -364,6 +364,8 @@ class NumpyBackend(Backend):
         found = {"numpy": np.__version__}
         if onednn.find():
             found["oneDNN"] = onednn.version()
+        if machine.available():
+            found["LLVM"] = llvm.version()
         return found
 
 

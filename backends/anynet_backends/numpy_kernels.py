@@ -686,8 +686,8 @@ def attention(
     if apart:
         repeat(_attend, places, range(heads), (factor,), (np.empty((n, 1), dtype), np.empty((n, 1), bool)))
     else:
-        room = np.empty(totals.shape, dtype), np.empty(totals.shape, bool)
-        _attend(_now, queries, keys, values, scaled, s, ys, totals, hidden, factor, *room)
+        top, none = np.empty(totals.shape, dtype), np.empty(totals.shape, bool)
+        _attend(_now, queries, keys, values, scaled, s, ys, totals, hidden, factor, top, none)
     if need is None:
         return y, total
 
@@ -712,7 +712,7 @@ def attention(
                 (np.empty((n, d), dtype), np.empty((n, 1), dtype)),
             )
         else:
-            rest = np.empty(gy.shape, dtype), np.empty(gs.shape, dtype)
+            wide, thin = np.empty(gy.shape, dtype), np.empty(gs.shape, dtype)
             _attend_back(
                 _now, gy, gs, keys, values, scaled, s, ys, ds, made[0], made[1], made[2], factor, *rest
             )
