@@ -676,7 +676,7 @@ def attention(
     hidden = np.zeros((1, 0), bool)
     if mask is not None:
         wide = np.broadcast_to(mask, (*q.shape[:-2], n, m))
-        each = wide.reshape(heads, n, m) if any(wide.strides[:-2]) else wide[(0,) * (q.ndim - 2)][None]
+        each: Array = wide.reshape(heads, n, m) if any(wide.strides[:-2]) else wide[(0,) * (q.ndim - 2)][None]
         hidden = ~each if each.dtype == bool else each.astype(dtype, copy=False)
 
     def places(t: int) -> tuple[Array, ...]:
@@ -712,9 +712,9 @@ def attention(
                 (np.empty((n, d), dtype), np.empty((n, 1), dtype)),
             )
         else:
-            wide, thin = np.empty(gy.shape, dtype), np.empty(gs.shape, dtype)
+            flat, thin = np.empty(gy.shape, dtype), np.empty(gs.shape, dtype)
             _attend_back(
-                _now, gy, gs, keys, values, scaled, s, ys, ds, made[0], made[1], made[2], factor, *rest
+                _now, gy, gs, keys, values, scaled, s, ys, ds, made[0], made[1], made[2], factor, flat, thin
             )
         scores = ds.reshape(*q.shape[:-1], m) if every else None
         return (dq, dk, dv, scores)[: len(need)]
