@@ -2,6 +2,8 @@
 
 from anynet.nn.utils.clip_grad import clip_grad_norm_, clip_grad_value_
 from anynet.optim import swa_utils as swa_utils
+from anynet.optim.layerwise import ASGD, LAMB, LARS, Adafactor, Muon
+from anynet.optim.lbfgs import LBFGS
 from anynet.optim.methods import (
     SGD,
     Adadelta,
@@ -15,6 +17,7 @@ from anynet.optim.methods import (
     Rprop,
 )
 from anynet.optim.optimizer import Optimizer
+from anynet.optim.recent import AdaBound, Lion, ScheduleFreeAdamW
 from anynet.optim.schedules import (
     ChainedScheduler,
     ConstantLR,
@@ -33,10 +36,12 @@ from anynet.optim.schedules import (
     SequentialLR,
     StepLR,
 )
+from anynet.optim.wrappers import SAM, MultiSteps
 
 __all__ = [
-    "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "ChainedScheduler", "ConstantLR", "CosineAnnealingLR",
-    "CosineAnnealingWarmRestarts", "CyclicLR", "ExponentialLR", "LRScheduler", "LambdaLR", "LinearLR", "MultiStepLR",
-    "MultiplicativeLR", "NAdam", "OneCycleLR", "Optimizer", "PolynomialLR", "RAdam", "RMSprop", "ReduceLROnPlateau", "Rprop",
-    "SequentialLR", "StepLR", "clip_grad_norm_", "clip_grad_value_",
+    "ASGD", "LAMB", "LARS", "LBFGS", "SAM", "SGD", "AdaBound", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW",
+    "Adamax", "ChainedScheduler", "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR",
+    "ExponentialLR", "LRScheduler", "LambdaLR", "LinearLR", "Lion", "MultiStepLR", "MultiSteps", "MultiplicativeLR",
+    "Muon", "NAdam", "OneCycleLR", "Optimizer", "PolynomialLR", "RAdam", "RMSprop", "ReduceLROnPlateau", "Rprop",
+    "ScheduleFreeAdamW", "SequentialLR", "StepLR", "clip_grad_norm_", "clip_grad_value_",
 ]  # fmt: skip

@@ -180,7 +180,7 @@ class RMSprop(Optimizer):
             p -= group["lr"] * (g / size)
 
 
-class _Moments(Optimizer):
+class Moments(Optimizer):
     """What Adam and its kin share: element by element, with two betas."""
 
     blocked = True
@@ -194,13 +194,14 @@ class _Moments(Optimizer):
             between(type(self).__name__, f"betas[{i}]", beta, 0.0, 1.0)
 
 
-class Adam(_Moments):
+class Adam(Moments):
     """Adam (Kingma & Ba 2015): moments of the gradient, corrected for their start at zero.
 
     m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,
     p ← p − η / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε);
 
-    `amsgrad` takes the largest v so far (Reddi et al. 2018).
+    `amsgrad` takes the largest v so far (Reddi et al. 2018); `weight_decay` is added to the gradient (λ p), or with
+    `decoupled_weight_decay` p ← (1 − η λ) p first.
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
@@ -210,7 +211,7 @@ class Adam(_Moments):
     0.9
     """
 
-    decoupled = False
+    later = ("decoupled_weight_decay",)
 
     def __init__(
         self,
@@ -222,11 +223,12 @@ class Adam(_Moments):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        decoupled_weight_decay: bool = False,
         l1: float = 0.0,
     ) -> None:
         super().__init__(params, {
             "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
-            "maximize": maximize, "l1": l1,
+            "maximize": maximize, "decoupled_weight_decay": decoupled_weight_decay, "l1": l1,
         })  # fmt: skip
 
     def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
@@ -239,7 +241,7 @@ class Adam(_Moments):
         (beta1, beta2), lr, decay = group["betas"], group["lr"], group["weight_decay"]
         m, v = state["exp_avg"], state["exp_avg_sq"]
         if decay:
-            if self.decoupled:
+            if group["decoupled_weight_decay"]:
                 p *= 1 - lr * decay
             else:
                 g += decay * p
@@ -264,19 +266,19 @@ class Adam(_Moments):
         if make is None:
             return None
         top = state.get("max_exp_avg_sq")
-        run = make(p, g, state["exp_avg"], state["exp_avg_sq"], top, decoupled=self.decoupled)
+        run = make(p, g, state["exp_avg"], state["exp_avg_sq"], top)
 
         def update(step: int, group: dict[str, Any]) -> None:
             beta1, beta2 = group["betas"]
-            run(group["lr"], beta1, beta2, group["eps"], step, group["weight_decay"])
+            run(
+                group["lr"], beta1, beta2, group["eps"], step, group["weight_decay"], group["decoupled_weight_decay"]
+            )  # fmt: skip
 
         return update
 
 
 class AdamW(Adam):
     """Adam with weight decay apart from the gradient: p ← (1 − η λ) p first (Loshchilov & Hutter 2019)."""
-
-    decoupled = True
 
     def __init__(
         self,
@@ -290,7 +292,17 @@ class AdamW(Adam):
         maximize: bool = False,
         l1: float = 0.0,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, l1=l1)
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            decoupled_weight_decay=True,
+            l1=l1,
+        )
 
 
 class Adadelta(Optimizer):
@@ -341,7 +353,7 @@ class Adadelta(Optimizer):
         p -= group["lr"] * change
 
 
-class Adamax(_Moments):
+class Adamax(Moments):
     """Adam with the largest gradient: u ← max(β₂ u, |g| + ε), p ← p − η / (1 − β₁ᵗ) · m / u (Kingma & Ba 2015).
 
     >>> import anynet as an
@@ -378,7 +390,7 @@ class Adamax(_Moments):
         p -= (group["lr"] / (1 - beta1**step)) * (m / u)
 
 
-class _Decaying(_Moments):
+class _Decaying(Moments):
     """What NAdam and RAdam share: weight decay of either kind."""
 
     slots = ("exp_avg", "exp_avg_sq")

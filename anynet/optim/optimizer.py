@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -23,6 +24,8 @@ from anynet_backends.recorder import ACTIVE
 
 __all__ = ["Optimizer"]
 
+Shape = tuple[int, ...]
+
 BLOCK = 16384
 """Numbers updated at a time on the CPU: their temporaries stay in the cache."""
 
@@ -30,7 +33,9 @@ BLOCK = 16384
 class _Flat:
     """Parameters of one group on one device in one dtype, as one vector; likewise gradients and state."""
 
-    def __init__(self, params: list[Parameter], slots: tuple[str, ...]) -> None:
+    def __init__(
+        self, params: list[Parameter], slots: tuple[str, ...], slot_shape: Callable[[str, Shape], Shape]
+    ) -> None:
         self.params = params
         data = params[0].data
         self.xp: Backend = backend_of(data)
@@ -41,7 +46,15 @@ class _Flat:
             self.offsets.append(self.offsets[-1] + p.size)
         self.values = self._new()
         self.grads = self._new()
-        self.state: dict[str, Array] = {name: self._new() for name in slots}
+        self.state: dict[str, Array] = {}
+        self.parts: dict[
+            str, list[tuple[int, Shape]]
+        ] = {}  # of each slot: where each parameter's lies, and its shape
+        for name in slots:
+            shapes = [slot_shape(name, p.shape) for p in params]
+            ends = list(itertools.accumulate(map(math.prod, shapes)))
+            self.parts[name] = list(zip([0, *ends[:-1]], shapes, strict=True))
+            self.state[name] = self._new(ends[-1])
         self.steps = [0] * len(params)
         self.kernels: dict[tuple[int, int], Any] = {}  # of slices of the vectors
         self.value_views: list[Array] = []
@@ -51,12 +64,19 @@ class _Flat:
             self.grad_views.append(self.view(self.grads, i, p.shape))
             self.adopt(i)
 
-    def _new(self) -> Array:
+    def _new(self, size: int | None = None) -> Array:
         xp = self.xp
-        return xp.zeros((self.offsets[-1],), dtype=self.dtype, device=xp.native_device(self.device))
+        shape = (self.offsets[-1] if size is None else size,)
+        return xp.zeros(shape, dtype=self.dtype, device=xp.native_device(self.device))
 
-    def view(self, flat: Array, i: int, shape: tuple[int, ...]) -> Array:
+    def view(self, flat: Array, i: int, shape: Shape) -> Array:
         return self.xp.reshape(flat[self.offsets[i] : self.offsets[i + 1]], shape, copy=False)
+
+    def part(self, name: str, i: int) -> Array:
+        """A parameter's piece of state, a view."""
+        begin, shape = self.parts[name][i]
+        piece = self.state[name][begin : begin + math.prod(shape)]
+        return piece if len(shape) == 1 else self.xp.reshape(piece, shape, copy=False)
 
     def adopt(self, i: int) -> None:
         """Copy a parameter's value into the vector and make the parameter a view of it; its gradient too."""
@@ -79,6 +99,13 @@ class _Flat:
             leaf = p.edge
             if leaf is not None:
                 leaf.written = now
+
+    def touch(self) -> None:
+        """The parameters have been written in place."""
+        now = clock()
+        for p in self.params:
+            if p.edge is not None:
+                p.edge.written = now
 
     def steady(self) -> bool:
         """Whether all is as in most steps: every parameter is its view and its gradient lies in the vector."""
@@ -137,6 +164,8 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()  # options that states saved by earlier versions lack
+    shaped = False  # whether `update` gets each parameter by itself, in its own shape
     blocked = False  # whether `update` acts on each number by itself, so that a vector may be cut into blocks
     defaults: dict[str, Any]
 
@@ -171,6 +200,13 @@ class Optimizer:
         """The state that a group with these options needs."""
         return self.slots
 
+    def slot_shape(self, name: str, shape: Shape) -> Shape:
+        """The shape of a parameter's piece of state; another than its own only where the optimizer is `shaped`."""
+        return shape
+
+    def prepare(self, group: dict[str, Any]) -> None:
+        """Called once a step for each group, before its parameters are updated."""
+
     def _checked(self, group: dict[str, Any]) -> dict[str, Any]:
         unknown = [k for k in group if k not in self.defaults and k != "params"]
         if unknown:
@@ -195,6 +231,8 @@ class Optimizer:
         full = {**self.defaults, **group, "params": items}
         for name in ("lr", "weight_decay", "l1", "eps"):
             value = full.get(name, 0.0)
+            if isinstance(value, tuple):
+                continue  # Adafactor's pair, which it checks itself
             if not isinstance(value, (int, float)) or not value >= 0.0:
                 msg = f"{type(self).__name__}: {name} is a number ≥ 0, got {value!r}"
                 raise ValueError(msg)
@@ -224,7 +262,7 @@ class Optimizer:
         kinds: dict[tuple[str, str], list[Parameter]] = {}
         for p in group["params"]:
             kinds.setdefault((p.device, p.dtype.name), []).append(p)
-        flats = [_Flat(params, self.slots_of(group)) for params in kinds.values()]
+        flats = [_Flat(params, self.slots_of(group), self.slot_shape) for params in kinds.values()]
         for flat in flats:
             self.begin(flat, group)
         return flats
@@ -239,7 +277,8 @@ class Optimizer:
     ) -> None:
         """Change `p` in place, given its gradient `g` (which may be overwritten) and its state (changed in place).
 
-        All are 1-d, of one length; `step` counts the updates of these parameters, this one included.
+        All are 1-d, of one length, or with `shaped` in the shapes of one parameter; `step` counts the updates of these
+        parameters, this one included.
         """
         raise NotImplementedError
 
@@ -260,13 +299,16 @@ class Optimizer:
             steady = all([flat.steady() for flat in flats])
             if not steady and any(self._moved(f) for f in flats):
                 flats = self._flats[index] = self._repack(group, flats)
+            self.prepare(group)
             for flat in flats:
                 for first, last, steps in flat.runs(steady):
                     begin, end = flat.offsets[first], flat.offsets[last]
-                    kernel = (
-                        None if group.get("maximize") or group.get("l1") else self._kernel(flat, begin, end)
-                    )
-                    if kernel is not None:
+                    plain = not (self.shaped or group.get("maximize") or group.get("l1"))
+                    kernel = self._kernel(flat, begin, end) if plain else None
+                    if self.shaped:
+                        for i in range(first, last):
+                            self._update_shaped(flat, i, steps + 1, group)
+                    elif kernel is not None:
                         kernel(steps + 1, group)
                     else:
                         width = BLOCK if self.blocked and flat.xp.name == "numpy" else end - begin
@@ -289,12 +331,22 @@ class Optimizer:
         """One slice of the vectors."""
         state = {name: s[a:b] for name, s in flat.state.items()}
         p = flat.values[a:b]
-        g = flat.xp.asarray(flat.grads[a:b], copy=True)
+        self.update(flat.xp, p, self._gradient(flat.xp, p, flat.grads[a:b], group), state, step, group)
+
+    def _update_shaped(self, flat: _Flat, i: int, step: int, group: dict[str, Any]) -> None:
+        """One parameter."""
+        state = {name: flat.part(name, i) for name in flat.state}
+        p = flat.value_views[i]
+        self.update(flat.xp, p, self._gradient(flat.xp, p, flat.grad_views[i], group), state, step, group)
+
+    @staticmethod
+    def _gradient(xp: Backend, p: Array, g: Array, group: dict[str, Any]) -> Array:
+        g = xp.asarray(g, copy=True)
         if group.get("maximize"):
             g = -g
         if group.get("l1"):
-            g += group["l1"] * flat.xp.sign(p)
-        self.update(flat.xp, p, g, state, step, group)
+            g += group["l1"] * xp.sign(p)
+        return g
 
     @staticmethod
     def _moved(flat: _Flat) -> bool:
@@ -308,14 +360,14 @@ class Optimizer:
         kept: dict[int, tuple[int, dict[str, Any]]] = {}
         for flat in old:
             for i, p in enumerate(flat.params):
-                kept[id(p)] = flat.steps[i], {k: flat.view(s, i, p.shape) for k, s in flat.state.items()}
+                kept[id(p)] = flat.steps[i], {k: flat.part(k, i) for k in flat.state}
         new = self._pack(group)
         for flat in new:
             for i, p in enumerate(flat.params):
                 flat.steps[i], state = kept[id(p)]
                 for k, value in state.items():
                     moved = to_plain(value, dtype=p.dtype, device=p.device)
-                    flat.view(flat.state[k], i, p.shape)[...] = moved
+                    flat.part(k, i)[...] = moved
         return new
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -370,8 +422,8 @@ class Optimizer:
                 flat, i = where[id(p)]
                 if flat.steps[i]:
                     entry: dict[str, Any] = {"step": flat.steps[i]}
-                    for name, s in flat.state.items():
-                        entry[name] = wrap(flat.xp.asarray(flat.view(s, i, p.shape), copy=True))
+                    for name in flat.state:
+                        entry[name] = wrap(flat.xp.asarray(flat.part(name, i), copy=True))
                     state[number] = entry
                 ids.append(number)
                 number += 1
@@ -392,7 +444,7 @@ class Optimizer:
             )
             raise ValueError(msg)
         for group in groups:
-            if missing := [k for k in self.defaults if k not in group]:
+            if missing := [k for k in self.defaults if k not in group and k not in self.later]:
                 msg = (
                     f"{type(self).__name__}: the state lacks {', '.join(missing)}: it is another optimizer's"
                 )
@@ -402,8 +454,9 @@ class Optimizer:
         numbers = [n for g in groups for n in g["params"]]
         for n, p in zip(numbers, params, strict=True):
             for name, value in entries.get(n, {}).items():
-                if name != "step" and tuple(value.shape) != p.shape:
-                    msg = f"{type(self).__name__}: {name} of parameter {n} has shape {tuple(value.shape)}, expected {p.shape}"
+                expected = () if name == "step" else self.slot_shape(name, p.shape)
+                if name != "step" and tuple(value.shape) != expected:
+                    msg = f"{type(self).__name__}: {name} of parameter {n} has shape {tuple(value.shape)}, expected {expected}"
                     raise ValueError(msg)
         number = iter(numbers)
         for index, (group, new) in enumerate(zip(self.param_groups, groups, strict=True)):
@@ -417,7 +470,7 @@ class Optimizer:
                 for name in flat.state:
                     if name in entry:
                         value = to_plain(entry[name], dtype=p.dtype, device=p.device)
-                        flat.view(flat.state[name], i, p.shape)[...] = value
+                        flat.part(name, i)[...] = value
 
     def __repr__(self) -> str:
         lines = []

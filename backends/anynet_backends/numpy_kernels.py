@@ -772,19 +772,19 @@ def _causal(n: int, m: int) -> Array:
 
 
 def adam(
-    p: Array, g: Array, m: Array, v: Array, top: Array | None, *, decoupled: bool
-) -> Callable[[float, float, float, float, int, float], None]:
+    p: Array, g: Array, m: Array, v: Array, top: Array | None
+) -> Callable[[float, float, float, float, int, float, bool], None]:
     """Updates of `anynet.optim.Adam` in place; g is only read. What it returns makes one, given the learning rate, β₁, β₂,
-    ε, the number of the step and the weight decay.
+    ε, the number of the step, the weight decay and whether that is apart from the gradient.
 
     With c = √(1 − β₂ᵗ), (lr / (1 − β₁ᵗ)) m / (√v / c + ε) is computed as (lr c / (1 − β₁ᵗ)) m / (√v + c ε).
     """
     numbers = np.zeros(7, p.dtype)
     pack: Any = struct.Struct(f"7{p.dtype.char}").pack_into  # a third of the time that an assignment takes
     cells = [numbers[i : i + 1].reshape(()) for i in range(7)]
-    fused: dict[bool, list[machine.Segment]] = {}
+    fused: dict[tuple[bool, bool], list[machine.Segment]] = {}
 
-    def passes(decays: bool, *arrays: Any) -> list[tuple[Any, ...]]:
+    def passes(decays: bool, decoupled: bool, *arrays: Any) -> list[tuple[Any, ...]]:
         """The calls (function, inputs …, output) on p, g, m, v, the largest v, and room for two temporaries."""
         a, d, first, second, most, t, u = arrays
         keep, decay, gain, stay, fresh, small, rate = cells
@@ -807,12 +807,14 @@ def adam(
             (np.subtract, a, t, a),
         ]  # fmt: skip
 
-    def compiled(decays: bool) -> list[machine.Segment]:
+    def compiled(decays: bool, decoupled: bool) -> list[machine.Segment]:
         t, u = np.empty(p.shape, p.dtype), np.empty(p.shape, p.dtype)
-        calls = [(f, args) for f, *args in passes(decays, p, g, m, v, top, t, u)]
+        calls = [(f, args) for f, *args in passes(decays, decoupled, p, g, m, v, top, t, u)]
         return machine.fused(calls, [a for a in (p, g, m, v, top) if a is not None])
 
-    def update(lr: float, beta1: float, beta2: float, eps: float, step: int, decay: float) -> None:
+    def update(
+        lr: float, beta1: float, beta2: float, eps: float, step: int, decay: float, decoupled: bool
+    ) -> None:
         root = math.sqrt(1 - beta2**step)
         pack(
             numbers,
@@ -825,11 +827,11 @@ def adam(
             eps * root,
             lr * root / (1 - beta1**step),
         )
-        decays = decay != 0
-        if decays not in fused:
-            fused[decays] = compiled(decays) if machine.available() else []
-        if fused[decays]:
-            for segment in fused[decays]:
+        how = decays, decoupled = decay != 0, decoupled
+        if how not in fused:
+            fused[how] = compiled(*how) if machine.available() else []
+        if fused[how]:
+            for segment in fused[how]:
                 segment.run()
             return
         width = min(p.size, 2 * BLOCK)  # blocks stay in the cache
@@ -838,7 +840,7 @@ def adam(
             s = slice(start, min(start + width, p.size))
             n = s.stop - start
             for f, *args in passes(
-                decays, p[s], g[s], m[s], v[s], None if top is None else top[s], t[:n], u[:n]
+                *how, p[s], g[s], m[s], v[s], None if top is None else top[s], t[:n], u[:n]
             ):
                 f(*args)
 

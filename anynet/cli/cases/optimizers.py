@@ -19,10 +19,15 @@ def _steps(make: Callable[[Any], optim.Optimizer]) -> Callable[[Tensor], Tensor]
     def function(x: Tensor) -> Tensor:
         first, second = Parameter(x.detach() + 0.1), Parameter(x.detach()[0, ...] * 0.5)
         optimizer = make([{"params": [first]}, {"params": [second], "lr": 0.003}])
-        for _ in range(10):
+
+        def closure() -> Tensor:
             optimizer.zero_grad()
-            reductions.sum(first**4 + (first - second) ** 2 + second).backward()
-            optimizer.step()
+            loss = reductions.sum(first**4 + (first - second) ** 2 + second)
+            loss.backward()
+            return loss  # type: ignore[no-any-return]
+
+        for _ in range(10):
+            optimizer.step(closure)
         final = concat([reshaped(first.detach(), (-1,)), second.detach()])
         return final * reductions.mean(x)  # type: ignore[no-any-return]
 
@@ -46,4 +51,13 @@ CASES: tuple[Case, ...] = (
     _case("RAdam", lambda p: optim.RAdam(p, lr=0.01)),
     _case("Rprop", lambda p: optim.Rprop(p, lr=0.01)),
     _case("AdamW", lambda p: optim.AdamW(p, lr=0.01)),
+    _case("ASGD", lambda p: optim.ASGD(p, lr=0.01, t0=3)),
+    _case("Adafactor", lambda p: optim.Adafactor(p, lr=0.01)),
+    _case("LAMB", lambda p: optim.LAMB(p, lr=0.01, weight_decay=0.01)),
+    _case("LARS", lambda p: optim.LARS(p, lr=0.1, nesterov=True)),
+    _case("Lion", lambda p: optim.Lion(p, lr=0.01, weight_decay=0.01)),
+    _case("AdaBound", lambda p: optim.AdaBound(p, lr=0.01, amsbound=True)),
+    _case("ScheduleFreeAdamW", lambda p: optim.ScheduleFreeAdamW(p, lr=0.01, warmup_steps=3)),
+    _case("Muon", lambda p: optim.Muon(p[0]["params"], lr=0.01)),
+    _case("LBFGS", lambda p: optim.LBFGS([p[0]["params"][0], p[1]["params"][0]], lr=0.02, max_iter=1)),
 )
