@@ -17,7 +17,9 @@ from anynet.nn.module import functional_call as functional_call
 from anynet.nn.norm import *
 from anynet.nn.padding import *
 from anynet.nn.pooling import *
+from anynet.nn.positions import *
 from anynet.nn.rnn import *
+from anynet.nn.structured import *
 from anynet.nn.transformer import *
 from anynet.tensor import Buffer as Buffer
 from anynet.tensor import Parameter as Parameter

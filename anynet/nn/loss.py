@@ -6,14 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet.nn import functional as F
+from anynet.nn.basic import Linear
 from anynet.nn.module import Module
 from anynet.tensor import Buffer
 
 __all__ = [
-    "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss", "GaussianNLLLoss",
-    "HingeEmbeddingLoss", "HuberLoss", "KLDivLoss", "L1Loss", "MSELoss", "MarginRankingLoss", "MultiLabelMarginLoss",
-    "MultiLabelSoftMarginLoss", "MultiMarginLoss", "NLLLoss", "PairwiseDistance", "PoissonNLLLoss", "SmoothL1Loss",
-    "SoftMarginLoss", "TripletMarginLoss", "TripletMarginWithDistanceLoss",
+    "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "KLDivLoss", "L1Loss", "MSELoss", "NLLLoss", "BinaryFocalLoss",
+    "CircleLoss", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss", "DiceLoss", "FocalLoss",
+    "GaussianNLLLoss", "HingeEmbeddingLoss", "HuberLoss", "LinearCrossEntropyLoss", "LogCoshLoss",
+    "MarginRankingLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "MultiMarginLoss", "PairwiseDistance",
+    "PoissonNLLLoss", "SmoothL1Loss", "SoftMarginLoss", "TripletMarginLoss", "TripletMarginWithDistanceLoss",
+    "TverskyLoss",
 ]  # fmt: skip
 
 
@@ -362,3 +365,154 @@ class CTCLoss(_Reduced):
         return F.ctc_loss(
             log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
         )
+
+
+class DiceLoss(_Loss):
+    """1 − (2 Σ p t + ε) / (Σ p + Σ t + ε): see `anynet.nn.functional.dice_loss`.
+
+    >>> import anynet as an
+    >>> an.nn.DiceLoss()(an.ones(3), an.ones(3)).item()
+    0.0
+    """
+
+    _function = staticmethod(F.dice_loss)
+
+    def __init__(self, dim: Any = None, smooth: float = 1e-7, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.dim, self.smooth = dim, smooth
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "dim": self.dim, "smooth": self.smooth}
+
+
+class TverskyLoss(_Loss):
+    """1 − (TP + ε) / (TP + α FP + β FN + ε): see `anynet.nn.functional.tversky_loss`.
+
+    >>> import anynet as an
+    >>> an.nn.TverskyLoss(alpha=0.3, beta=0.7)(an.ones(3), an.ones(3)).item()
+    0.0
+    """
+
+    _function = staticmethod(F.tversky_loss)
+
+    def __init__(
+        self,
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        dim: Any = None,
+        smooth: float = 1e-7,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        self.alpha, self.beta, self.dim, self.smooth = alpha, beta, dim, smooth
+
+    def _options(self) -> dict[str, Any]:
+        own = {"alpha": self.alpha, "beta": self.beta, "dim": self.dim, "smooth": self.smooth}
+        return {**super()._options(), **own}
+
+
+class BinaryFocalLoss(_Loss):
+    """−(1 − p_t)^γ log p_t from logits: see `anynet.nn.functional.binary_focal_loss`.
+
+    >>> import anynet as an
+    >>> round(an.nn.BinaryFocalLoss(alpha=0.25)(an.zeros(2), an.ones(2)).item(), 4)
+    0.0433
+    """
+
+    _function = staticmethod(F.binary_focal_loss)
+
+    def __init__(self, alpha: float | None = None, gamma: float = 2.0, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.alpha, self.gamma = alpha, gamma
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "alpha": self.alpha, "gamma": self.gamma}
+
+
+class FocalLoss(_Loss):
+    """−α_t (1 − p_t)^γ log p_t over classes, from logits: see `anynet.nn.functional.focal_loss`.
+
+    >>> import anynet as an
+    >>> round(an.nn.FocalLoss()(an.zeros((1, 2)), an.asarray([1])).item(), 4)
+    0.1733
+    """
+
+    _function = staticmethod(F.focal_loss)
+
+    def __init__(
+        self, alpha: Any = None, gamma: float = 2.0, ignore_index: int = -100, reduction: str = "mean"
+    ) -> None:
+        super().__init__(reduction)
+        self.alpha = None if alpha is None else Buffer(alpha, persistent=False)
+        self.gamma, self.ignore_index = gamma, ignore_index
+
+    def _options(self) -> dict[str, Any]:
+        own = {"alpha": self.alpha, "gamma": self.gamma, "ignore_index": self.ignore_index}
+        return {**super()._options(), **own}
+
+
+class LogCoshLoss(_Loss):
+    """log cosh(x − t): see `anynet.nn.functional.log_cosh_loss`.
+
+    >>> import anynet as an
+    >>> an.nn.LogCoshLoss()(an.ones(2), an.ones(2)).item()
+    0.0
+    """
+
+    _function = staticmethod(F.log_cosh_loss)
+
+
+class CircleLoss(_Loss):
+    """Similar to the rows of its class, dissimilar to the others: see `anynet.nn.functional.circle_loss`.
+
+    >>> import anynet as an
+    >>> an.nn.CircleLoss()(an.eye(2), an.asarray([0, 1])).item()
+    0.0
+    """
+
+    _function = staticmethod(F.circle_loss)
+
+    def __init__(self, gamma: float = 80.0, margin: float = 0.4, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.gamma, self.margin = gamma, margin
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "gamma": self.gamma, "margin": self.margin}
+
+
+class LinearCrossEntropyLoss(_Reduced):
+    """A linear layer and cross-entropy in one: see `anynet.nn.functional.linear_cross_entropy`.
+
+    >>> import anynet as an
+    >>> an.nn.LinearCrossEntropyLoss(3, 4)(an.zeros((2, 3)), an.asarray([0, 3])).shape
+    ()
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        device: str | None = None,
+        dtype: Any = None,
+        reduction: str = "mean",
+        weight: Any = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(reduction)
+        if out_features:
+            msg = f"LinearCrossEntropyLoss gives one loss for each row; out_features {out_features} is not offered"
+            raise ValueError(msg)
+        self.linear = Linear(in_features, num_classes, bias, device, dtype)
+        self.weight = None if weight is None else Buffer(weight)
+        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+
+    def forward(self, input: Any, target: Any) -> Any:
+        """The loss of the layer's logits."""
+        return F.linear_cross_entropy(
+            input, self.linear.weight, target, linear_bias=self.linear.bias, weight=self.weight,
+            reduction=self.reduction, ignore_index=self.ignore_index, label_smoothing=self.label_smoothing,
+        )  # fmt: skip

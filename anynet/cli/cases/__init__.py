@@ -28,7 +28,7 @@ class Case:
     high: float = 2.0
     second_order: bool = True  # whether the gradient depends on the inputs, so that a second one can be taken
     steps: bool = (
-        False  # whether it takes optimizer steps, whose result is no differentiable function of the inputs
+        False  # whether its gradient is not that of its value: optimizer steps, weights held constant
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from anynet import nn
 from anynet.cli.cases import Case, index, layer
+from anynet.nn import functional as F
 from anynet.ops.manipulation import concat, reshape
 from anynet.tensor import Tensor
 
@@ -24,6 +26,26 @@ def _all(net: nn.Module, *inputs: Tensor) -> Any:
 
 def _classes(net: nn.Module, x: Tensor) -> Any:
     return net(x, index(x, [0, 2, 1]))
+
+
+def _pairs(net: nn.Module, x: Tensor) -> Any:
+    return net(x, index(x, [0, 1, 0, 1, 2]))
+
+
+def _tree(net: nn.Module, x: Tensor, y: Tensor) -> Any:
+    """A root over a leaf and a node with one leaf."""
+    leaf = net(x)
+    return _flat(net(y, [leaf, net(y, [leaf])]))
+
+
+def _tagged(net: nn.Module, x: Tensor) -> Any:
+    tags = index(x, [[0, 2], [1, 1], [2, 0], [0, 0]])
+    mask = index(x, [[True, True], [True, True], [True, False], [True, False]])
+    return net(x, tags, mask)
+
+
+def _drawn(net: nn.Module, x: Tensor) -> Any:
+    return net(x, index(x, [0, 2, 1]), samples=index(x, [[1, 3], [0, 0], [3, 2]]))
 
 
 def _signed(net: nn.Module, *inputs: Tensor) -> Any:
@@ -155,4 +177,33 @@ CASES: tuple[Case, ...] = (
     layer("TripletMarginWithDistanceLoss", nn.TripletMarginWithDistanceLoss, (4, 3), (4, 3), (4, 3)),
     layer("CosineSimilarity", nn.CosineSimilarity, (4, 3), (4, 3)),
     layer("PairwiseDistance", lambda: nn.PairwiseDistance(3.0), (4, 3), (4, 3)),
+    layer("DiceLoss", lambda: nn.DiceLoss(dim=1), (3, 4), (3, 4), low=0.1, high=0.9),
+    layer("TverskyLoss", lambda: nn.TverskyLoss(0.3, 0.7), (3, 4), (3, 4), low=0.1, high=0.9),
+    layer("BinaryFocalLoss", lambda: nn.BinaryFocalLoss(0.25), (3, 4), (3, 4), low=0.1, high=0.9),
+    layer("FocalLoss", lambda: nn.FocalLoss([0.2, 0.3, 0.1, 0.4], gamma=1.5), (3, 4), run=_classes),
+    layer("LogCoshLoss", nn.LogCoshLoss, (3, 4), (3, 4)),
+    replace(  # its weights are held constant, so that its gradient is not that of its value
+        layer("CircleLoss", lambda: nn.CircleLoss(gamma=2.0), (5, 4), run=_pairs, second_order=False), steps=True
+    ),
+    layer("LinearCrossEntropyLoss", lambda: nn.LinearCrossEntropyLoss(4, 5, bias=True), (3, 4), run=_classes),
+    layer("RoPE", lambda: nn.RoPE(4), (2, 5, 6), second_order=False),
+    layer("RoPE, traditional", lambda: nn.RoPE(6, traditional=True, scale=0.5), (2, 5, 6), run=lambda net, x: net(x, offset=3),
+          second_order=False),
+    layer("ALiBi", nn.ALiBi, (2, 3, 4, 5), second_order=False),
+    layer("SinusoidalPositionalEncoding", lambda: nn.SinusoidalPositionalEncoding(6), (2, 3)),
+    layer("GroupQueryAttention", lambda: nn.GroupQueryAttention(8, 4, 2, rope=nn.RoPE(2)), (2, 3, 8), (2, 3, 8), (2, 3, 8),
+          run=lambda net, *x: net(*x, is_causal=True)),
+    layer("Maxout", lambda: nn.Maxout(3, 2, 3), (4, 3)),
+    layer("Highway", lambda: nn.Highway(3, activation=F.tanh), (4, 3)),
+    layer("SeparableConv1d", lambda: nn.SeparableConv1d(2, 3, 3, depth_multiplier=2), (2, 2, 6)),
+    layer("SeparableConv2d", lambda: nn.SeparableConv2d(2, 3, 3, padding="same"), (2, 2, 4, 5)),
+    layer("SeparableConv3d", lambda: nn.SeparableConv3d(2, 2, 2), (1, 2, 3, 3, 3)),
+    layer("ConvLSTM1d", lambda: nn.ConvLSTM1d(2, 3, 3), (3, 2, 2, 5), run=_all),
+    layer("ConvLSTM2d", lambda: nn.ConvLSTM2d(1, 2, 3, stride=2, padding=1), (2, 1, 1, 4, 4), run=_all),
+    layer("ConvLSTM3d", lambda: nn.ConvLSTM3d(1, 1, 3), (2, 1, 1, 3, 3, 3), run=_all),
+    layer("ChildSumTreeLSTM", lambda: nn.ChildSumTreeLSTM(3, 2), (2, 3), (2, 3), run=_tree),
+    layer("NaryTreeLSTM", lambda: nn.NaryTreeLSTM(3, 2, 3), (2, 3), (2, 3), run=_tree),
+    layer("CRF", lambda: nn.CRF(3), (4, 2, 3), run=_tagged),
+    layer("NegativeSampling", lambda: nn.NegativeSampling(4, [3, 2, 1, 5], 2), (3, 4), run=_drawn),
+    layer("NCELoss", lambda: nn.NCELoss(4, [3, 2, 1, 5], 2), (3, 4), run=_drawn),
 )  # fmt: skip

@@ -20,22 +20,26 @@ from anynet.ops.neural import (
     binary_cross_entropy_,
     cross_entropy_rows,
     huber,
+    linear,
     log_softmax,
     logit_cross_entropy,
+    logsumexp,
     nll_rows,
     softplus,
     squared_error,
 )  # fmt: skip
+from anynet.ops.reductions import any as any_over
 from anynet.ops.reductions import mean, sum
 from anynet.tensor import to_plain, unwrap
 from anynet_backends import backend_of
 
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cosine_similarity",
-    "cross_entropy", "ctc_loss", "gaussian_nll_loss", "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "margin_ranking_loss",
-    "mse_loss", "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss", "nll_loss",
-    "pairwise_distance", "poisson_nll_loss", "smooth_l1_loss", "soft_margin_loss", "triplet_margin_loss",
-    "triplet_margin_with_distance_loss",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "binary_focal_loss", "circle_loss",
+    "cosine_embedding_loss", "cosine_similarity", "cross_entropy", "ctc_loss", "dice_loss", "focal_loss",
+    "gaussian_nll_loss", "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "linear_cross_entropy",
+    "log_cosh_loss", "margin_ranking_loss", "mse_loss", "multi_margin_loss", "multilabel_margin_loss",
+    "multilabel_soft_margin_loss", "nll_loss", "pairwise_distance", "poisson_nll_loss", "smooth_l1_loss",
+    "soft_margin_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss", "tversky_loss",
 ]  # fmt: skip
 
 
@@ -671,3 +675,171 @@ def _listed(values: Any) -> list[Any]:
     plain = to_plain(values)
     found = backend_of(plain).to_host(plain).tolist()
     return found if isinstance(found, list) else [found]
+
+
+# ----- of Keras and others -----
+
+
+def _alike(where: str, input: Any, target: Any) -> None:
+    if tuple(input.shape) != tuple(target.shape):
+        msg = (
+            f"{where}: input and target have equal shapes, got {tuple(input.shape)} and {tuple(target.shape)}"
+        )
+        raise ValueError(msg)
+
+
+def dice_loss(input: Any, target: Any, dim: Any = None, smooth: float = 1e-7, reduction: str = "mean") -> Any:
+    """1 − (2 Σ p t + ε) / (Σ p + Σ t + ε) for probabilities p and targets t of one shape, summed over the axes `dim` (all
+    of them unless given); ε is `smooth` (Milletari et al. 2016).
+
+    >>> import anynet as an
+    >>> round(an.nn.functional.dice_loss(an.asarray([1.0, 0.0]), an.asarray([1.0, 1.0]), smooth=0.0).item(), 4)
+    0.3333
+    """
+    _alike("dice_loss", input, target)
+    both = sum(input * target, axis=dim)
+    return _reduce(
+        1.0 - (2.0 * both + smooth) / (sum(input, axis=dim) + sum(target, axis=dim) + smooth), reduction
+    )
+
+
+def tversky_loss(
+    input: Any,
+    target: Any,
+    alpha: float = 0.5,
+    beta: float = 0.5,
+    dim: Any = None,
+    smooth: float = 1e-7,
+    reduction: str = "mean",
+) -> Any:
+    """1 − (TP + ε) / (TP + α FP + β FN + ε) with TP = Σ p t, FP = Σ p (1 − t), FN = Σ (1 − p) t over the axes `dim` (Salehi
+    et al. 2017); α = β = ½ is the Dice loss.
+
+    >>> import anynet as an
+    >>> an.nn.functional.tversky_loss(an.asarray([1.0, 0.0]), an.asarray([1.0, 1.0]), beta=1.0, smooth=0.0).item()
+    0.5
+    """
+    _alike("tversky_loss", input, target)
+    hits = sum(input * target, axis=dim)
+    false = sum(input * (1.0 - target), axis=dim)
+    missed = sum((1.0 - input) * target, axis=dim)
+    return _reduce(1.0 - (hits + smooth) / (hits + alpha * false + beta * missed + smooth), reduction)
+
+
+def binary_focal_loss(
+    input: Any, target: Any, alpha: float | None = None, gamma: float = 2.0, reduction: str = "mean"
+) -> Any:
+    """−(1 − p_t)^γ log p_t from logits x, p = σ(x), p_t = p where the target is 1, 1 − p where it is 0, and between for
+    targets between; `alpha` weighs the two classes with α and 1 − α (Lin et al. 2017).
+
+    >>> import anynet as an
+    >>> round(an.nn.functional.binary_focal_loss(an.asarray([0.0]), an.asarray([1.0])).item(), 6)  # log 2 / 4
+    0.173287
+    """
+    _alike("binary_focal_loss", input, target)
+    p = 1.0 / (1.0 + e.exp(-input))
+    right = p * target + (1.0 - p) * (1.0 - target)
+    loss = logit_cross_entropy(input, target) * (1.0 - right) ** gamma
+    if alpha is not None:
+        loss = loss * (alpha * target + (1.0 - alpha) * (1.0 - target))
+    return _reduce(loss, reduction)
+
+
+def focal_loss(
+    input: Any,
+    target: Any,
+    alpha: Any = None,
+    gamma: float = 2.0,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Any:
+    """−α_t (1 − p_t)^γ log p_t with p = softmax(x), x (n, classes, …), target (n, …) of classes; `alpha` a weight for each class
+    (Lin et al. 2017). Targets of `ignore_index` count for nothing; the mean is over the others.
+
+    >>> import anynet as an
+    >>> x = an.asarray([[0.0, 0.0]])
+    >>> round(an.nn.functional.focal_loss(x, an.asarray([1])).item(), 6)
+    0.173287
+    """
+    if reduction not in ("mean", "sum", "none"):
+        _reduce(input, reduction)
+    plain = cross_entropy(input, target, ignore_index=ignore_index, reduction="none")
+    weighted = plain if alpha is None else cross_entropy(
+        input, target, weight=alpha, ignore_index=ignore_index, reduction="none"
+    )  # fmt: skip
+    loss = weighted * (1.0 - e.exp(-plain)) ** gamma
+    if reduction != "mean":
+        return _reduce(loss, reduction)
+    count = sum(cast_to(e.not_equal(target, ignore_index), dtype=dtypes.of(unwrap(loss).dtype)))
+    return sum(loss) / count
+
+
+def log_cosh_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """log cosh(x − t) = |d| + log(1 + e^{−2|d|}) − log 2: ½ d² near 0, |d| − log 2 far away.
+
+    >>> import anynet as an
+    >>> round(an.nn.functional.log_cosh_loss(an.asarray([1.0]), an.asarray([0.0])).item(), 6)
+    0.433781
+    """
+    _alike("log_cosh_loss", input, target)
+    d = input - target
+    return _reduce(d + softplus(-2.0 * d, beta=1.0, threshold=1e4) - 0.6931471805599453, reduction)
+
+
+def circle_loss(
+    input: Any, target: Any, gamma: float = 80.0, margin: float = 0.4, reduction: str = "mean"
+) -> Any:
+    """log(1 + Σ_n exp(γ α_n (s_n − m)) · Σ_p exp(−γ α_p (s_p − 1 + m))) for each row of `input` (n, features), with s the cosine
+    to the other rows of its class (p) and of other classes (n), α_p = max(1 + m − s_p, 0), α_n = max(s_n + m, 0) held constant
+    (Sun et al. 2020, equation 6). `target` (n,) holds classes; rows without a p or an n give 0.
+
+    >>> import anynet as an
+    >>> x = an.asarray([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> an.nn.functional.circle_loss(x, an.asarray([0, 0, 1])).item() < 1e-3
+    True
+    """
+    if len(input.shape) != 2 or tuple(target.shape) != tuple(input.shape[:1]):
+        msg = f"circle_loss: input is (n, features) and target (n,), got {tuple(input.shape)} and {tuple(target.shape)}"
+        raise ValueError(msg)
+    unit = input / e.maximum(sum(input * input, axis=1, keepdims=True) ** 0.5, 1e-12)
+    s = unit @ unit.T
+    n = input.shape[0]
+    same = e.equal(reshape(target, (n, 1)), reshape(target, (1, n)))
+    index = asarray(list(range(n)), device=_device(input))
+    others = e.not_equal(reshape(index, (n, 1)), reshape(index, (1, n)))
+    positive, negative = e.logical_and(same, others), e.logical_not(same)
+    fixed = s.detach()
+    low = float("-inf")
+    p = e.where(positive, -gamma * e.maximum(1.0 + margin - fixed, 0.0) * (s - (1.0 - margin)), low)
+    q = e.where(negative, gamma * e.maximum(fixed + margin, 0.0) * (s - margin), low)
+    some = e.logical_and(any_over(positive, axis=1), any_over(negative, axis=1))
+    total = logsumexp(e.where(reshape(some, (n, 1)), p, 0.0), axis=1)
+    total = total + logsumexp(e.where(reshape(some, (n, 1)), q, 0.0), axis=1)
+    return _reduce(e.where(some, softplus(total), 0.0), reduction)
+
+
+def linear_cross_entropy(
+    input: Any,
+    linear_weight: Any,
+    target: Any,
+    *,
+    linear_bias: Any = None,
+    weight: Any = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+) -> Any:
+    """cross_entropy(linear(input, linear_weight, linear_bias), target): logits and loss in one call.
+
+    >>> import anynet as an
+    >>> x, w = an.ones((2, 3)), an.zeros((4, 3))
+    >>> round(an.nn.functional.linear_cross_entropy(x, w, an.asarray([0, 3])).item(), 6)  # log 4
+    1.386294
+    """
+    logits = linear(input, linear_weight, linear_bias)
+    if len(logits.shape) > 2:
+        logits = moveaxis(logits, -1, 1)
+    return cross_entropy(
+        logits, target, weight=weight, ignore_index=-100 if ignore_index is None else ignore_index,
+        reduction=reduction, label_smoothing=label_smoothing,
+    )  # fmt: skip

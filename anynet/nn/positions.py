@@ -1,0 +1,201 @@
+"""Where a token stands in its sequence, and attention with fewer keys than queries: layers of MLX and Keras."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from anynet.nn import functional as F
+from anynet.nn.basic import Linear
+from anynet.nn.module import Module, ShapeError
+from anynet.ops import creation
+from anynet.ops import elementwise as e
+from anynet.ops.manipulation import concat, expand_dims, permute_dims, reshape, stack
+
+__all__ = ["ALiBi", "GroupQueryAttention", "RoPE", "SinusoidalPositionalEncoding"]
+
+
+class RoPE(Module):
+    """Rotary positions (Su et al. 2021): of x (…, length, features) the pairs of the first `dims` features are turned by
+    the angle (offset + i) · scale · base^(−2j / dims), i the place in the sequence and j the number of the pair.
+
+    `traditional`: pairs are neighbours (2j, 2j + 1); else feature j is paired with j + dims / 2.
+
+    >>> import anynet as an
+    >>> x = an.asarray([[1.0, 0.0], [1.0, 0.0]])
+    >>> an.round(an.nn.RoPE(2)(x) * 1000) / 1000  # the second by one radian
+    Tensor([[1.   , 0.   ],
+            [0.54 , 0.841]])
+    """
+
+    def __init__(
+        self, dims: int, traditional: bool = False, base: float = 10000.0, scale: float = 1.0
+    ) -> None:
+        if dims < 2 or dims % 2 or base <= 0:
+            msg = f"RoPE: dims is an even number of at least 2 and base is positive, got {dims} and {base}"
+            raise ValueError(msg)
+        self.dims, self.traditional, self.base, self.scale = dims, traditional, base, scale
+
+    def forward(self, x: Any, offset: int = 0) -> Any:
+        """x with its pairs turned."""
+        if len(x.shape) < 2 or x.shape[-1] < self.dims:
+            msg = f"got {tuple(x.shape)}: expected (…, length, features) with at least {self.dims} features"
+            raise ShapeError(msg)
+        half = self.dims // 2
+        rate = e.exp(creation.arange(half, dtype=x.dtype, device=x.device) * (-math.log(self.base) / half))
+        place = (creation.arange(x.shape[-2], dtype=x.dtype, device=x.device) + offset) * self.scale
+        angle = expand_dims(place, axis=1) * rate
+        c, s = e.cos(angle), e.sin(angle)
+        if self.traditional:
+            a, b = x[..., 0 : self.dims : 2], x[..., 1 : self.dims : 2]
+            turned = stack([a * c - b * s, a * s + b * c], axis=-1)
+            turned = reshape(turned, (*x.shape[:-1], self.dims))
+        else:
+            a, b = x[..., :half], x[..., half : self.dims]
+            turned = concat([a * c - b * s, a * s + b * c], axis=-1)
+        return turned if self.dims == x.shape[-1] else concat([turned, x[..., self.dims :]], axis=-1)
+
+    def extra_repr(self) -> str:
+        return f"{self.dims}, traditional={self.traditional}, base={self.base}, scale={self.scale}"
+
+
+class ALiBi(Module):
+    """Attention with linear biases (Press et al. 2022): −2^(−8 h / heads) |i − j| is added to the score of query i and
+    key j in head h = 1 … heads. Scores (…, heads, queries, keys); the first query stands at place `offset`.
+
+    >>> import anynet as an
+    >>> an.nn.ALiBi()(an.zeros((1, 1, 2, 2)))[0, 0] * 256
+    Tensor([[ 0., -1.],
+            [-1.,  0.]])
+    """
+
+    def forward(self, scores: Any, offset: int = 0) -> Any:
+        """The scores with their biases."""
+        if len(scores.shape) < 3:
+            msg = f"got {tuple(scores.shape)}: expected (…, heads, queries, keys)"
+            raise ShapeError(msg)
+        return scores + self.bias(*scores.shape[-3:], like=scores, offset=offset)
+
+    @staticmethod
+    def bias(heads: int, queries: int, keys: int, *, like: Any, offset: int = 0) -> Any:
+        """The biases (heads, queries, keys) alone, as an `attn_mask`, in the dtype and on the device of `like`."""
+
+        def places(n: int, first: int = 0) -> Any:
+            return creation.arange(first, first + n, dtype=like.dtype, device=like.device)
+
+        slope = 2.0 ** (places(heads, 1) * (-8.0 / heads))
+        apart = e.abs(expand_dims(places(queries, offset), axis=1) - places(keys))
+        return -reshape(slope, (heads, 1, 1)) * apart
+
+
+class SinusoidalPositionalEncoding(Module):
+    """Positions x (any shape) → (…, dims): scale · [sin(x ω), cos(x ω)] with dims / 2 rates ω between `max_freq` and
+    `min_freq` in a geometric row (Vaswani et al. 2017); scale is √(2 / (dims / 2)) unless given.
+
+    `cos_first`: cosines before sines; `full_turns`: rates in turns instead of radians.
+
+    >>> import anynet as an
+    >>> an.nn.SinusoidalPositionalEncoding(4, scale=1.0)(an.asarray([0.0]))
+    Tensor([[0., 0., 1., 1.]])
+    """
+
+    def __init__(
+        self,
+        dims: int,
+        min_freq: float = 0.0001,
+        max_freq: float = 1.0,
+        scale: float | None = None,
+        cos_first: bool = False,
+        full_turns: bool = False,
+    ) -> None:
+        if dims < 2 or dims % 2 or not 0 < min_freq <= max_freq:
+            msg = f"SinusoidalPositionalEncoding: dims even and ≥ 2, 0 < min_freq ≤ max_freq, got {dims}, {min_freq}, {max_freq}"
+            raise ValueError(msg)
+        half = dims // 2
+        low, high = math.log(min_freq), math.log(max_freq)
+        rates = [math.exp(high + (low - high) * i / max(half - 1, 1)) for i in range(half)]
+        self._rates = [w * (2 * math.pi if full_turns else 1.0) for w in rates]
+        self.scale = math.sqrt(2 / half) if scale is None else scale
+        self.dims, self.cos_first = dims, cos_first
+
+    def forward(self, x: Any) -> Any:
+        """The encoding of each position."""
+        angle = expand_dims(x, axis=-1) * creation.asarray(self._rates, dtype=x.dtype, device=x.device)
+        s, c = e.sin(angle), e.cos(angle)
+        return concat([c, s] if self.cos_first else [s, c], axis=-1) * self.scale
+
+    def extra_repr(self) -> str:
+        return f"{self.dims}"
+
+
+class GroupQueryAttention(Module):
+    """Attention in which a group of query heads shares a head of keys and values (Ainslie et al. 2023).
+
+    query (batch, l, embed_dim), key and value (batch, s, embed_dim) → (batch, l, embed_dim). `num_key_value_heads` divides
+    `num_query_heads`; 1 is multi-query attention. `rope`, a `RoPE`, turns queries and keys.
+
+    >>> import anynet as an
+    >>> x = an.ones((2, 5, 8))
+    >>> an.nn.GroupQueryAttention(8, num_query_heads=4, num_key_value_heads=2)(x, x, x, is_causal=True).shape
+    (2, 5, 8)
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        head_dim: int | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+        rope: RoPE | None = None,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if min(num_query_heads, num_key_value_heads) < 1 or num_query_heads % num_key_value_heads:
+            msg = (
+                f"GroupQueryAttention: num_key_value_heads divides num_query_heads, got {num_key_value_heads} and "
+                f"{num_query_heads}"
+            )
+            raise ValueError(msg)
+        if head_dim is None and embed_dim % num_query_heads:
+            msg = f"GroupQueryAttention: {num_query_heads} heads do not divide embed_dim {embed_dim}; give head_dim"
+            raise ValueError(msg)
+        if not 0 <= dropout <= 1:
+            msg = f"GroupQueryAttention: dropout is a probability, got {dropout}"
+            raise ValueError(msg)
+        self.head_dim = embed_dim // num_query_heads if head_dim is None else head_dim
+        self.num_query_heads, self.num_key_value_heads, self.dropout = (
+            num_query_heads,
+            num_key_value_heads,
+            dropout,
+        )
+        inner, shared = num_query_heads * self.head_dim, num_key_value_heads * self.head_dim
+        self.q_proj = Linear(embed_dim, inner, bias, device, dtype)
+        self.k_proj = Linear(embed_dim, shared, bias, device, dtype)
+        self.v_proj = Linear(embed_dim, shared, bias, device, dtype)
+        self.out_proj = Linear(inner, embed_dim, bias, device, dtype)
+        self.rope = rope
+
+    def _heads(self, x: Any, heads: int) -> Any:
+        if len(x.shape) != 3:
+            msg = f"got {tuple(x.shape)}: expected (batch, length, features)"
+            raise ShapeError(msg)
+        return permute_dims(reshape(x, (*x.shape[:2], heads, self.head_dim)), (0, 2, 1, 3))
+
+    def forward(
+        self, query: Any, key: Any, value: Any, attn_mask: Any = None, is_causal: bool = False
+    ) -> Any:
+        """What each query sees."""
+        q = self._heads(self.q_proj(query), self.num_query_heads)
+        k = self._heads(self.k_proj(key), self.num_key_value_heads)
+        v = self._heads(self.v_proj(value), self.num_key_value_heads)
+        if self.rope is not None:
+            q, k = self.rope(q), self.rope(k)
+        p = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask, p, is_causal, enable_gqa=True)
+        n, heads, length, width = y.shape
+        return self.out_proj(reshape(permute_dims(y, (0, 2, 1, 3)), (n, length, heads * width)))
+
+    def extra_repr(self) -> str:
+        return f"{self.num_query_heads} query heads, {self.num_key_value_heads} key and value heads of {self.head_dim}"
