@@ -115,6 +115,7 @@ class Module:
     """
 
     training: bool = True
+    waiting: bool = False  # whether its parameters are made at its first call
     _forward_hooks: tuple[Callable[..., Any], ...] = ()
     _forward_pre_hooks: tuple[Callable[..., Any], ...] = ()
 
@@ -209,6 +210,13 @@ class Module:
         seen: set[int] = set()
 
         def visit(module: Module, prefix: str, above: tuple[int, ...]) -> Iterator[tuple[str, Any, Module]]:
+            if module.waiting:
+                where = f" at {prefix[:-1]}" if prefix else ""
+                msg = (
+                    f"{type(module).__name__}{where} has no parameters before its first call; call the network once on an "
+                    "example before its parameters, its state or its device are asked for"
+                )
+                raise RuntimeError(msg)
             for name, value in module._members(kind, Module):
                 full = f"{prefix}{name}"
                 if isinstance(value, Module):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from anynet import nn
+from anynet import nn, random
 from anynet.cli.cases import Case, index, layer
 from anynet.nn import functional as F
 from anynet.ops.manipulation import concat, reshape
@@ -26,6 +26,16 @@ def _all(net: nn.Module, *inputs: Tensor) -> Any:
 
 def _classes(net: nn.Module, x: Tensor) -> Any:
     return net(x, index(x, [0, 2, 1]))
+
+
+def _lazy(name: str, make: Any, shape: tuple[int, ...]) -> Case:
+    """A lazy layer at its first call, as a function of its input."""
+
+    def function(x: Tensor) -> Any:
+        random.manual_seed(11)
+        return make(dtype=x.dtype)(x) ** 2
+
+    return Case(name, function, (shape,))
 
 
 def _pairs(net: nn.Module, x: Tensor) -> Any:
@@ -206,4 +216,17 @@ CASES: tuple[Case, ...] = (
     layer("CRF", lambda: nn.CRF(3), (4, 2, 3), run=_tagged),
     layer("NegativeSampling", lambda: nn.NegativeSampling(4, [3, 2, 1, 5], 2), (3, 4), run=_drawn),
     layer("NCELoss", lambda: nn.NCELoss(4, [3, 2, 1, 5], 2), (3, 4), run=_drawn),
+    _lazy("LazyLinear", lambda **o: nn.LazyLinear(3, **o), (2, 4)),
+    _lazy("LazyConv1d", lambda **o: nn.LazyConv1d(3, 2, **o), (2, 2, 5)),
+    _lazy("LazyConv2d", lambda **o: nn.LazyConv2d(3, 2, **o), (2, 2, 4, 3)),
+    _lazy("LazyConv3d", lambda **o: nn.LazyConv3d(2, 2, **o), (1, 2, 3, 3, 2)),
+    _lazy("LazyConvTranspose1d", lambda **o: nn.LazyConvTranspose1d(3, 2, **o), (2, 2, 4)),
+    _lazy("LazyConvTranspose2d", lambda **o: nn.LazyConvTranspose2d(3, 2, **o), (2, 2, 3, 3)),
+    _lazy("LazyConvTranspose3d", lambda **o: nn.LazyConvTranspose3d(2, 2, **o), (1, 2, 2, 2, 2)),
+    _lazy("LazyBatchNorm1d", lambda **o: nn.LazyBatchNorm1d(**o), (5, 3)),
+    _lazy("LazyBatchNorm2d", lambda **o: nn.LazyBatchNorm2d(**o), (3, 2, 3, 2)),
+    _lazy("LazyBatchNorm3d", lambda **o: nn.LazyBatchNorm3d(**o), (3, 2, 2, 2, 2)),
+    _lazy("LazyInstanceNorm1d", lambda **o: nn.LazyInstanceNorm1d(**o), (2, 3, 5)),
+    _lazy("LazyInstanceNorm2d", lambda **o: nn.LazyInstanceNorm2d(**o), (2, 2, 3, 3)),
+    _lazy("LazyInstanceNorm3d", lambda **o: nn.LazyInstanceNorm3d(**o), (2, 2, 2, 2, 2)),
 )  # fmt: skip
