@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from anynet.nn.functional import sampling
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import pooling
 from anynet.ops.convolution import spread_option
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
-    "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d",
-    "MaxPool3d",
+    "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "FractionalMaxPool2d", "FractionalMaxPool3d",
+    "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d",
 ]  # fmt: skip
 
 Size = int | Sequence[int]
@@ -324,6 +325,61 @@ class LPPool3d(_LPPool):
     >>> import anynet as an
     >>> an.nn.LPPool3d(1, 2)(an.ones((1, 1, 2, 2, 2))).item()
     8.0
+    """
+
+    axes = 3
+
+
+class _FractionalMaxPool(_Pool):
+    def __init__(
+        self,
+        kernel_size: Size,
+        output_size: Any = None,
+        output_ratio: Any = None,
+        return_indices: bool = False,
+        _random_samples: Any = None,
+    ) -> None:
+        if (output_size is None) == (output_ratio is None):
+            msg = f"{type(self).__name__}: give either output_size or output_ratio"
+            raise ValueError(msg)
+        self.kernel_size = spread_option(kernel_size, self.axes, "kernel_size", type(self).__name__)
+        self.output_size, self.output_ratio = output_size, output_ratio
+        self.return_indices, self._random_samples = return_indices, _random_samples
+
+    def forward(self, x: Any) -> Any:
+        """The largest of windows at random places."""
+        self._check(x)
+        pool = sampling.fractional_max_pool2d if self.axes == 2 else sampling.fractional_max_pool3d
+        return pool(
+            x,
+            self.kernel_size,
+            self.output_size,
+            self.output_ratio,
+            self.return_indices,
+            self._random_samples,
+        )
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, output_size={self.output_size}, output_ratio={self.output_ratio}"
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    """Max pooling by any ratio, with windows at random places: see `anynet.nn.functional.fractional_max_pool2d`.
+
+    >>> import anynet as an
+    >>> an.nn.FractionalMaxPool2d(2, output_ratio=0.7)(an.ones((1, 1, 10, 10))).shape
+    (1, 1, 7, 7)
+    """
+
+    axes = 2
+
+
+class FractionalMaxPool3d(_FractionalMaxPool):
+    """As `FractionalMaxPool2d`, of volumes.
+
+    >>> import anynet as an
+    >>> an.nn.FractionalMaxPool3d(2, output_size=3)(an.ones((1, 1, 5, 5, 5))).shape
+    (1, 1, 3, 3, 3)
     """
 
     axes = 3

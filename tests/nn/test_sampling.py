@@ -1,0 +1,128 @@
+"""Reading images between pixels, and fractional pooling, against PyTorch."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import anynet as an
+from anynet import nn
+from anynet.nn import functional as F
+
+torch = pytest.importorskip("torch", reason="torch is the oracle")
+
+
+def draw(*shape, seed=0, spread=1.0):
+    return np.random.default_rng(seed).normal(size=shape) * spread
+
+
+def compare(ours, theirs, *arrays, tolerance=1e-9):
+    a = [an.asarray(x, requires_grad=True) for x in arrays]
+    b = [torch.tensor(x, requires_grad=True) for x in arrays]
+    y, z = ours(*a), theirs(*b)
+    assert tuple(y.shape) == tuple(z.shape)
+    assert np.allclose(y.numpy(), z.detach().numpy(), rtol=tolerance, atol=tolerance)
+    g = draw(*y.shape, seed=5)
+    y.backward(an.asarray(g))
+    z.backward(torch.tensor(g))
+    for p, q in zip(a, b, strict=True):
+        mine = (
+            np.zeros(p.shape) if p.grad is None else p.grad.numpy()
+        )  # "nearest" does not depend on the grid
+        assert np.allclose(mine, q.grad.numpy(), rtol=tolerance, atol=tolerance)
+
+
+MODES = [
+    *itertools.product(("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection"), (False, True))
+]
+
+
+@pytest.mark.parametrize(("mode", "padding", "align"), MODES)
+@pytest.mark.parametrize(
+    ("shape", "spread"), [((2, 3, 5, 4), 0.6), ((1, 1, 1, 1), 1.0), ((1, 2, 6, 3), 3.0), ((2, 1, 2, 7), 50.0)]
+)
+def test_grid_sample_of_images(mode, padding, align, shape, spread):
+    x, grid = draw(*shape), draw(shape[0], 4, 3, 2, seed=1, spread=spread)
+    compare(
+        lambda x, g: F.grid_sample(x, g, mode, padding, align),
+        lambda x, g: torch.nn.functional.grid_sample(x, g, mode, padding, align), x, grid, tolerance=1e-8,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("mode", "padding", "align"), [m for m in MODES if m[0] != "bicubic"])
+def test_grid_sample_of_volumes(mode, padding, align):
+    x, grid = draw(2, 2, 3, 5, 4), draw(2, 2, 3, 2, 3, seed=1)
+    compare(
+        lambda x, g: F.grid_sample(x, g, mode, padding, align),
+        lambda x, g: torch.nn.functional.grid_sample(x, g, mode, padding, align), x, grid,
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Since version 1.3.0")
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("size", [(2, 3, 4, 5), (1, 1, 1, 1), (3, 1, 1, 6), (2, 1, 2, 3, 4), (1, 1, 1, 1, 2)])
+def test_affine_grid(align, size):
+    theta = draw(size[0], len(size) - 2, len(size) - 1)
+    compare(
+        lambda t: F.affine_grid(t, size, align),
+        lambda t: torch.nn.functional.affine_grid(t, list(size), align),
+        theta,
+    )
+
+
+@pytest.mark.parametrize("options", [
+    {"output_size": 3}, {"output_size": (4, 2)}, {"output_ratio": (0.5, 0.5)}, {"output_ratio": (0.7, 0.4)}, {"output_size": 1},
+])  # fmt: skip
+@pytest.mark.parametrize("kernel", [2, (3, 2), 1])
+@pytest.mark.parametrize("batched", [True, False])
+def test_fractional_pooling_of_images(options, kernel, batched):
+    shape = (2, 3, 7, 8) if batched else (3, 7, 8)
+    x, u = draw(*shape), np.random.default_rng(1).uniform(size=(2 if batched else 1, 3, 2))
+    compare(
+        lambda x: F.fractional_max_pool2d(x, kernel, **options, _random_samples=an.asarray(u)),
+        lambda x: torch.nn.functional.fractional_max_pool2d(x, kernel, **options, _random_samples=torch.tensor(u)), x,
+    )  # fmt: skip
+    _, places = F.fractional_max_pool2d(
+        an.asarray(x), kernel, **options, return_indices=True, _random_samples=an.asarray(u)
+    )
+    _, expected = torch.nn.functional.fractional_max_pool2d(
+        torch.tensor(x), kernel, **options, return_indices=True, _random_samples=torch.tensor(u)
+    )
+    assert (places.numpy() == expected.numpy()).all()
+
+
+@pytest.mark.parametrize(
+    "options", [{"output_size": 3}, {"output_size": (2, 3, 4)}, {"output_ratio": (0.5, 0.6, 0.7)}]
+)
+def test_fractional_pooling_of_volumes(options):
+    x, u = draw(2, 2, 5, 6, 7), np.random.default_rng(1).uniform(size=(2, 2, 3))
+    compare(
+        lambda x: F.fractional_max_pool3d(x, (2, 1, 3), **options, _random_samples=an.asarray(u)),
+        lambda x: torch.nn.functional.fractional_max_pool3d(x, (2, 1, 3), **options, _random_samples=torch.tensor(u)), x,
+    )  # fmt: skip
+
+
+def test_windows_are_drawn_anew_and_repeatable():
+    x = an.asarray(draw(1, 1, 30, 30))
+    layer = nn.FractionalMaxPool2d(2, output_size=17)
+    an.random.manual_seed(3)
+    one, two = layer(x).numpy(), layer(x).numpy()
+    an.random.manual_seed(3)
+    assert (layer(x).numpy() == one).all()
+    assert (one != two).any()
+
+
+@pytest.mark.parametrize(("make", "match"), [
+    (lambda: F.grid_sample(an.ones((1, 1, 2, 2)), an.ones((2, 1, 1, 2))), "expected"),
+    (lambda: F.grid_sample(an.ones((1, 1, 2, 2)), an.ones((1, 1, 1, 2)), "cubic"), "mode is"),
+    (lambda: F.grid_sample(an.ones((1, 1, 2, 2, 2)), an.ones((1, 1, 1, 1, 3)), "bicubic"), "mode is"),
+    (lambda: F.grid_sample(an.ones((1, 1, 2, 2)), an.ones((1, 1, 1, 2)), padding_mode="wrap"), "padding_mode"),
+    (lambda: F.affine_grid(an.ones((1, 2, 2)), (1, 1, 2, 2)), "theta is"),
+    (lambda: nn.FractionalMaxPool2d(2), "either"),
+    (lambda: F.fractional_max_pool2d(an.ones((1, 1, 4, 4)), 3, output_size=3), "do not fit"),
+    (lambda: F.fractional_max_pool2d(an.ones((1, 1, 4, 4)), 2, output_ratio=1.5), "between 0 and 1"),
+    (lambda: F.fractional_max_pool2d(an.ones((1, 1, 4, 4)), 2, 2, _random_samples=an.ones((1, 2))), "has shape"),
+])  # fmt: skip
+def test_bad_arguments(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()
