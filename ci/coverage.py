@@ -33,10 +33,20 @@ DEPRECATED |= {"foreach", "capturable", "differentiable", "fused"}  # how PyTorc
 NO_MACHINERY = "exists for PyTorch's own machinery"
 QUANTIZED = "quantization is not offered"
 SPARSE = "sparse tensors are not offered"
+OLD = "deprecated in PyTorch"
+IN_PLACE = "functions do not change their arguments; use the name without the underscore"
 NOT_OFFERED = {
-    "DataParallel": NO_MACHINERY, "Container": "deprecated in PyTorch", "SparseAdam": SPARSE,
-    "UninitializedBuffer": NO_MACHINERY, "UninitializedParameter": NO_MACHINERY, "NLLLoss2d": "deprecated in PyTorch",
-    "CrossMapLRN2d": "of an older Torch; see LocalResponseNorm",
+    "DataParallel": NO_MACHINERY, "Container": OLD, "SparseAdam": SPARSE, "UninitializedBuffer": NO_MACHINERY,
+    "UninitializedParameter": NO_MACHINERY, "NLLLoss2d": OLD, "CrossMapLRN2d": "of an older Torch; see LocalResponseNorm",
+    "LinearCrossEntropyOptions": NO_MACHINERY, "SyncBatchNorm": "not yet: it needs several processes",
+    **dict.fromkeys(("assert_int_or_pair", "has_torch_function", "has_torch_function_unary", "has_torch_function_variadic",
+                     "native_channel_shuffle", "grouped_mm", "scaled_grouped_mm", "scaled_mm", "PackedSequence_", "bind",
+                     "convert_conv2d_weight_memory_format", "convert_conv3d_weight_memory_format"), NO_MACHINERY),
+    **dict.fromkeys(("celu_", "elu_", "hardtanh_", "leaky_relu_", "relu_", "rrelu_", "selu_", "threshold_"), IN_PLACE),
+    **dict.fromkeys(("upsample_bilinear", "upsample_nearest", "constant", "dirac", "eye", "kaiming_normal", "kaiming_uniform",
+                     "normal", "orthogonal", "sparse", "uniform", "xavier_normal", "xavier_uniform", "clip_grad_norm"), OLD),
+    **dict.fromkeys(("weight_norm", "remove_weight_norm", "spectral_norm", "remove_spectral_norm"),
+                    "superseded in PyTorch by nn.utils.parametrizations, which is offered"),
 }  # fmt: skip
 NOTES = {
     "RReLU": "the random numbers are anynet's", "rrelu": "the random numbers are anynet's",
@@ -45,6 +55,10 @@ NOTES = {
     "CTCLoss": "the gradient is that of the formula; PyTorch's assumes that log_softmax comes before",
     "ctc_loss": "the gradient is that of the formula; PyTorch's assumes that log_softmax comes before",
     "NAdam": "PyTorch keeps the product of momenta in float32; anynet's is a Python float",
+    "Muon": "the iteration runs in the parameter's type, PyTorch's in bfloat16",
+    "ASGD": "PyTorch keeps eta in float32",
+    "FractionalMaxPool2d": "the random numbers are anynet's", "FractionalMaxPool3d": "the random numbers are anynet's",
+    "fractional_max_pool2d": "the random numbers are anynet's", "fractional_max_pool3d": "the random numbers are anynet's",
     "TransformerEncoder": "enable_nested_tensor and mask_check are accepted and change nothing",
 }  # fmt: skip
 
@@ -118,6 +132,10 @@ def main() -> int:
         table("torch.nn.utils", getattr(an.nn, "utils", None), nn.utils, public("torch.nn.utils", functions)),
         table("torch.nn.utils.rnn", an.nn.utils.rnn, nn.utils.rnn,
               public("torch.nn.utils.rnn", lambda v: inspect.isclass(v) or inspect.isroutine(v))),
+        table("torch.nn.utils.parametrizations", an.nn.utils.parametrizations, nn.utils.parametrizations,
+              public("torch.nn.utils.parametrizations", functions)),
+        table("torch.nn.utils.parametrize", an.nn.utils.parametrize, nn.utils.parametrize,
+              public("torch.nn.utils.parametrize", functions)),
         table("torch.optim", an.optim, optim, public("torch.optim", classes)),
         table("torch.optim.lr_scheduler", an.optim, optim.lr_scheduler, public("torch.optim.lr_scheduler", classes)),
         table("torch.optim.swa_utils", getattr(an.optim, "swa_utils", None), optim.swa_utils,

@@ -403,3 +403,41 @@ def test_classes_are_drawn_in_proportion():
 def test_bad_arguments(make, match):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+@pytest.mark.parametrize(
+    ("cutoffs", "bias", "div"), [([3, 6], False, 4.0), ([2], True, 2.0), ([1, 2, 9], False, 1.0)]
+)
+@pytest.mark.parametrize("target", [[0, 9, 5, 3, 2, 9, 0], [0, 0, 0, 0, 0, 0, 0], [9]])
+def test_adaptive_softmax_equals_torch(cutoffs, bias, div, target):
+    ours = nn.AdaptiveLogSoftmaxWithLoss(16, 10, cutoffs, div, bias, dtype="float64")
+    theirs = torch.nn.AdaptiveLogSoftmaxWithLoss(16, 10, cutoffs, div, bias).double()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict({k: v.numpy() for k, v in theirs.state_dict().items()})
+    x, t = draw(len(target), 16), np.array(target)
+    for i in (0, 1):
+        ours.zero_grad()
+        theirs.zero_grad()
+        both(lambda x, i=i: ours(x, an.asarray(t))[i], lambda x, i=i: theirs(x, torch.tensor(t))[i], x)
+        for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+            expected = np.zeros(p.shape) if q.grad is None else q.grad.numpy()
+            found = np.zeros(p.shape) if p.grad is None else p.grad.numpy()
+            assert np.allclose(found, expected, rtol=1e-9, atol=1e-9)
+    both(ours.log_prob, theirs.log_prob, x)
+    assert (ours.predict(an.asarray(x)).numpy() == theirs.predict(torch.tensor(x)).numpy()).all()
+    one = ours(an.asarray(x[0]), an.asarray(t[0]))
+    assert one.output.item() == pytest.approx(
+        theirs(torch.tensor(x[0]), torch.tensor(t[0])).output.item(), rel=1e-9
+    )
+
+
+def test_adaptive_softmax_refuses():
+    with pytest.raises(ValueError, match="increasing"):
+        nn.AdaptiveLogSoftmaxWithLoss(8, 10, [6, 3])
+    with pytest.raises(ValueError, match="less than 1"):
+        nn.AdaptiveLogSoftmaxWithLoss(4, 10, [2, 4])
+    layer = nn.AdaptiveLogSoftmaxWithLoss(16, 10, [3, 6])
+    with pytest.raises(ValueError, match="between 0 and 9"):
+        layer(an.ones((1, 16)), an.asarray([10]))
+    with pytest.raises(ValueError, match="one target"):
+        layer(an.ones((2, 16)), an.asarray([1]))

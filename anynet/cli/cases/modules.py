@@ -239,4 +239,6 @@ CASES: tuple[Case, ...] = (
     Case("grid_sample, nearest", lambda x, g: F.grid_sample(x, g.detach(), "nearest"), ((2, 2, 4, 5), (2, 2, 3, 2)), -1.2, 1.2,
          second_order=False),
     Case("affine_grid", lambda t: F.affine_grid(t, (2, 1, 3, 4)), ((2, 2, 3),), second_order=False),
+    layer("AdaptiveLogSoftmaxWithLoss", lambda: nn.AdaptiveLogSoftmaxWithLoss(8, 6, [2, 4], 2.0), (3, 8),
+          run=lambda net, x: net(x, index(x, [0, 5, 3])).loss),
 )  # fmt: skip

@@ -1,0 +1,181 @@
+"""Parameters that are functions of others: the attribute of a module becomes what a `Module` makes of the original.
+
+The names in the state are PyTorch's: ``parametrizations.weight.original`` (or ``original0``, ``original1``, … where a
+parametrization takes several), and ``parametrizations.weight.0…`` for its own parameters and buffers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anynet.nn.module import Module
+from anynet.tensor import Parameter, no_grad
+
+__all__ = ["ParametrizationList", "is_parametrized", "register_parametrization", "remove_parametrizations"]
+
+
+class ParametrizationList(Module):
+    """The originals of one attribute and the functions that are applied to them, in order."""
+
+    count = 0
+
+    def __init__(self, parametrizations: list[Module], original: Any) -> None:
+        first = parametrizations[0]
+        parts = original
+        if hasattr(first, "right_inverse"):
+            with no_grad():
+                parts = first.right_inverse(original)
+        self.several = isinstance(parts, (tuple, list))
+        wanted = bool(getattr(original, "requires_grad", True))
+        if self.several:
+            for i, part in enumerate(parts):
+                setattr(self, f"original{i}", _parameter(part, wanted))
+        else:
+            self.original = original if parts is original else _parameter(parts, wanted)
+        for p in parametrizations:
+            self.append(p)
+
+    def append(self, parametrization: Module) -> None:
+        """One more function, applied last."""
+        setattr(self, str(self.count), parametrization)
+        self.count += 1
+
+    def functions(self) -> list[Any]:
+        """The functions in the order of their application."""
+        return [getattr(self, str(i)) for i in range(self.count)]
+
+    def originals(self) -> tuple[Any, ...]:
+        """What the first function is given."""
+        if not self.several:
+            return (self.original,)
+        return tuple(v for k, v in vars(self).items() if k.startswith("original"))
+
+    def forward(self) -> Any:
+        """The attribute's value."""
+        first, *rest = self.functions()
+        x = first(*self.originals())
+        for function in rest:
+            x = function(x)
+        return x
+
+    def assign(self, value: Any) -> None:
+        """Set the originals so that the attribute has this value, by the functions' `right_inverse`."""
+        with no_grad():
+            for function in reversed(self.functions()):
+                if not hasattr(function, "right_inverse"):
+                    msg = f"{type(function).__name__} has no right_inverse, so the parametrized attribute cannot be assigned"
+                    raise NotImplementedError(msg)
+                value = function.right_inverse(value)
+            parts = value if self.several else (value,)
+            for original, part in zip(self.originals(), parts, strict=True):
+                original.assign_(part)
+
+
+def _parameter(value: Any, wanted: bool) -> Parameter:
+    made = Parameter(value + 0.0)
+    if not wanted:
+        made.requires_grad = False
+    return made
+
+
+def _attribute(name: str) -> property:
+    def get(self: Any) -> Any:
+        return self.__dict__["parametrizations"].__dict__[name]()
+
+    def set_(self: Any, value: Any) -> None:
+        self.__dict__["parametrizations"].__dict__[name].assign(value)
+
+    return property(get, set_)
+
+
+def _known(module: Module) -> dict[str, Any]:
+    return {
+        k: v
+        for k, v in vars(module.__dict__["parametrizations"]).items()
+        if isinstance(v, ParametrizationList)
+    }
+
+
+def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
+    """Whether an attribute of the module is parametrized, or any."""
+    if "parametrizations" not in module.__dict__:
+        return False
+    return bool(_known(module)) if tensor_name is None else tensor_name in _known(module)
+
+
+def register_parametrization(
+    module: Module, tensor_name: str, parametrization: Module, *, unsafe: bool = False
+) -> Module:
+    """From now on ``module.<tensor_name>`` is ``parametrization(original)``, and the original is what is trained.
+
+    A second one is applied to what the first gives. Where the parametrization has a `right_inverse`, the original is that
+    of the present value. Unless `unsafe`, what it gives must have the shape and dtype of the attribute.
+
+    >>> import anynet as an
+    >>> class Symmetric(an.nn.Module):
+    ...     def forward(self, x):
+    ...         return an.triu(x) + an.triu(x, k=1).T
+    >>> layer = an.nn.Linear(3, 3)
+    >>> _ = an.nn.utils.parametrize.register_parametrization(layer, "weight", Symmetric())
+    >>> bool(an.all(layer.weight == layer.weight.T)), [n for n, _ in layer.named_parameters()]
+    (True, ['bias', 'parametrizations.weight.original'])
+    """
+    if is_parametrized(module, tensor_name):
+        known = _known(module)[tensor_name]
+        value = module.__dict__["parametrizations"].__dict__[tensor_name]()
+        with no_grad():
+            _check(tensor_name, parametrization(value), value, unsafe)
+        known.append(parametrization)
+        return module
+    original = module.__dict__.get(tensor_name)
+    if not isinstance(original, Parameter):
+        known_names = ", ".join(k for k, v in module.__dict__.items() if isinstance(v, Parameter)) or "none"
+        msg = f"{type(module).__name__} has no parameter {tensor_name!r}; it has {known_names}"
+        raise ValueError(msg)
+    made = ParametrizationList([parametrization], original)
+    with no_grad():
+        _check(tensor_name, made(), original, unsafe)
+    del module.__dict__[tensor_name]
+    if "parametrizations" not in module.__dict__:
+        module.__dict__["parametrizations"] = Module()
+    setattr(module.__dict__["parametrizations"], tensor_name, made)
+    base = getattr(type(module), "_unparametrized", type(module))
+    names = {n: _attribute(n) for n in _known(module)}
+    module.__class__ = type(f"Parametrized{base.__name__}", (base,), {**names, "_unparametrized": base})
+    return module
+
+
+def _check(name: str, made: Any, original: Any, unsafe: bool) -> None:
+    if not unsafe and (tuple(made.shape) != tuple(original.shape) or made.dtype != original.dtype):
+        msg = (
+            f"register_parametrization: {name} is {original.dtype} of shape {tuple(original.shape)}, the parametrization gives "
+            f"{made.dtype} of shape {tuple(made.shape)}; pass unsafe=True if that is meant"
+        )
+        raise ValueError(msg)
+
+
+def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized: bool = True) -> Module:
+    """The attribute is an ordinary parameter again: with its present value, or (`leave_parametrized` False) the original."""
+    if not is_parametrized(module, tensor_name):
+        msg = f"{type(module).__name__}: {tensor_name!r} is not parametrized"
+        raise ValueError(msg)
+    found = _known(module)[tensor_name]
+    if not leave_parametrized and found.several:
+        msg = f"{tensor_name!r} has several originals; only leave_parametrized=True is possible"
+        raise ValueError(msg)
+    if leave_parametrized:
+        with no_grad():
+            value = Parameter(found() + 0.0)
+    else:
+        value = found.original
+    delattr(module.__dict__["parametrizations"], tensor_name)
+    base = type(module)._unparametrized  # type: ignore[attr-defined]
+    rest = _known(module)
+    if rest:
+        names = {n: _attribute(n) for n in rest}
+        module.__class__ = type(f"Parametrized{base.__name__}", (base,), {**names, "_unparametrized": base})
+    else:
+        del module.__dict__["parametrizations"]
+        module.__class__ = base
+    setattr(module, tensor_name, value)
+    return module
