@@ -630,7 +630,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             raise ShapeError(msg)
         classes = _listed(target)
         if any(not 0 <= k < self.n_classes for k in classes):
-            msg = f"AdaptiveLogSoftmaxWithLoss: targets lie between 0 and {self.n_classes - 1}, got {sorted(classes)[0]} to {sorted(classes)[-1]}"
+            ends = sorted(classes)
+            msg = f"AdaptiveLogSoftmaxWithLoss: targets lie between 0 and {self.n_classes - 1}, got {ends[0]} to {ends[-1]}"
             raise ValueError(msg)
         head = log_softmax(self.head(x), axis=1)
         first = self.cutoffs[0]
