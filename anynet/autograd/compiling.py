@@ -444,7 +444,7 @@ class Compiled:
         for x, new in zip(program.recording.inputs, arrays, strict=True):
             x.value[...] = new
         stopped = False
-        for f, args in program.code:
+        for f, args in program.fast:
             if isinstance(f, _Call) or (args and isinstance(args[-1], _Call)):
                 stopped = True
                 break

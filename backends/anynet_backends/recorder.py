@@ -876,7 +876,7 @@ def _calls(
         dot = plain and (f is np.matmul or a.size * b.shape[1] < onednn.LARGE)
         return [(np.dot if dot else f, (a, b, out))]  # the same product for less
     ufunc = getattr(np, name, None)
-    if isinstance(ufunc, np.ufunc) and not kwargs and f is ufunc:
+    if isinstance(ufunc, np.ufunc) and not kwargs and getattr(f, "ufunc", f) is ufunc:
         arrays = [a for a in args if isinstance(a, np.ndarray)]
         if len(arrays) and len(args) <= 2:
             args = tuple(_scalar(a, arrays[0]) for a in args) if name != "pow" else args

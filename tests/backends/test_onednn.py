@@ -10,7 +10,7 @@ import pytest
 
 import anynet as an
 import anynet_backends
-from anynet_backends import onednn
+from anynet_backends import backend, onednn
 
 F = an.nn.functional
 installed = pytest.mark.skipif(onednn.find() is None, reason="the extra onednn is not installed")
@@ -165,3 +165,72 @@ def test_a_compiled_step_gives_the_bits_of_eager():
     assert found[0][0] == found[1][0]
     for name, value in found[0][1].items():
         assert (value == found[1][1][name]).all(), name
+
+
+NORMS = [  # shape, axes, whether with weights
+    ((16, 8, 12, 10), (0, 2, 3), True), ((16, 8, 12, 10), (0, 2, 3), False), ((9, 4, 300), (0, 2), True),
+    ((4, 3, 9, 10, 11), (0, 2, 3, 4), True), ((512, 33), (0,), True), ((200, 64), (1,), True), ((7, 30, 48), (2,), True),
+    ((7, 30, 48), (2,), False), ((5, 20, 10, 12), (2, 3), True),
+]  # fmt: skip
+
+
+@installed
+@pytest.mark.parametrize(("shape", "axes", "weighted"), NORMS)
+@pytest.mark.parametrize("order", ["plain", "channels last"])
+def test_normalization_equals_the_reference_in_double(shape, axes, weighted, order):
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=shape) * 3 + 2).astype(np.float32)
+    if order == "channels last" and len(shape) > 2 and axes[0] == 0:
+        x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+    over_batch = axes[0] == 0
+    own = tuple(n if (i == 1 if over_batch else i in axes) else 1 for i, n in enumerate(shape))
+    flat = tuple(n for n in own if n > 1)
+    w, b = ((rng.uniform(0.5, 1.5, flat)).astype(np.float32), rng.normal(size=flat).astype(np.float32))
+    given = (x, w, b) if weighted else (x,)
+    need = (True,) * len(given)
+    found = onednn.KERNELS["normalize"](backend("numpy"), *given, axes=axes, eps=1e-3, shape=own, need=need)
+    assert found is not NotImplemented
+    (y, mean, variance), pull = found
+    inference = onednn.KERNELS["normalize"](
+        backend("numpy"), *given, axes=axes, eps=1e-3, shape=own, need=None
+    )
+    g = rng.normal(size=shape).astype(np.float32)
+    grads = pull((g, None, None))
+    d, gd = x.astype(np.float64), g.astype(np.float64)
+    m, v = d.mean(axis=axes, keepdims=True), d.var(axis=axes, keepdims=True)
+    unit = (d - m) / np.sqrt(v + 1e-3)
+    scale = w.reshape(own).astype(np.float64) if weighted else 1.0
+    expected = unit * scale + (b.reshape(own) if weighted else 0.0)
+    inner = gd * scale
+    n = np.prod([shape[i] for i in axes])
+    back = (
+        inner
+        - inner.sum(axis=axes, keepdims=True) / n
+        - unit * (inner * unit).sum(axis=axes, keepdims=True) / n
+    )
+    rest = tuple(i for i in range(len(shape)) if own[i] == 1)
+    wanted = [
+        back / np.sqrt(v + 1e-3),
+        (gd * unit).sum(axis=rest).reshape(flat),
+        gd.sum(axis=rest).reshape(flat),
+    ]
+    for a in (y, inference[0]):
+        assert np.allclose(a, expected, rtol=1e-5, atol=1e-5)
+    assert np.allclose(mean, m, rtol=1e-5, atol=1e-5)
+    assert np.allclose(variance, v, rtol=1e-5, atol=1e-5)
+    assert mean.shape == m.shape
+    for a, e in zip(grads, wanted, strict=False):
+        assert a.dtype == np.float32
+        assert a.shape == e.shape
+        assert abs(a - e).max() <= 2e-5 * max(1.0, abs(e).max())
+
+
+@installed
+def test_normalization_leaves_what_it_does_not_know():
+    xp, x = backend("numpy"), np.ones((64, 8, 32), np.float32)
+    run = onednn.KERNELS["normalize"]
+    options = {"axes": (0, 2), "eps": 1e-5, "shape": (1, 8, 1), "need": None}
+    assert run(xp, x.astype(np.float64), **options) is NotImplemented
+    assert run(xp, x[:1, :, :2], **options) is NotImplemented  # too small to be worth the call
+    assert run(xp, x, np.ones(8, np.float32), **options) is NotImplemented  # a weight alone
+    assert run(xp, x, **{**options, "axes": (0,)}) is NotImplemented
