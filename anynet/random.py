@@ -17,6 +17,7 @@ __all__ = [
     "MASKS",
     "SHUFFLES",
     "WEIGHTS",
+    "Generator",
     "get_state",
     "manual_seed",
     "mask_bits",
@@ -38,11 +39,16 @@ class _State:
 _state = _State()
 
 
-def manual_seed(seed: int) -> None:
-    """Start all streams anew from `seed` (an int, 0 ≤ seed < 2¹²⁸)."""
+def _checked(seed: int) -> int:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 128:
         msg = f"a seed is an integer from 0 to 2**128 - 1, got {seed!r}"
         raise ValueError(msg)
+    return seed
+
+
+def manual_seed(seed: int) -> None:
+    """Start all streams anew from `seed` (an int, 0 ≤ seed < 2¹²⁸)."""
+    _checked(seed)
     with _state.lock:
         _state.seed = seed
         for stream in _state.steps:
@@ -72,15 +78,43 @@ def _next(stream: int) -> tuple[int, int]:
         return _state.seed, step
 
 
-def uniform(shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Array:
-    """float64 draws on the host, uniform on [low, high), from the stream of weights."""
-    seed, step = _next(WEIGHTS)
+class Generator:
+    """A stream of random numbers of its own, for what takes a `generator`.
+
+    >>> import anynet as an
+    >>> w = an.nn.Parameter([0.0, 0.0])
+    >>> one = an.nn.init.normal_(w, generator=an.random.Generator(3)).tolist()
+    >>> one == an.nn.init.normal_(w, generator=an.random.Generator(3)).tolist()
+    True
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Begin again with a seed."""
+        self.seed, self.step = _checked(seed), 0
+        return self
+
+    def next(self) -> tuple[int, int]:
+        """(seed, number of the draw)"""
+        self.step += 1
+        return self.seed, self.step - 1
+
+
+def uniform(
+    shape: tuple[int, ...], low: float = 0.0, high: float = 1.0, generator: Generator | None = None
+) -> Array:
+    """float64 draws on the host, uniform on [low, high), from the stream of weights or a generator."""
+    seed, step = _next(WEIGHTS) if generator is None else generator.next()
     return host.uniform(seed, WEIGHTS, step, shape, low, high)
 
 
-def normal(shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0) -> Array:
-    """float64 draws on the host from a normal distribution, from the stream of weights."""
-    seed, step = _next(WEIGHTS)
+def normal(
+    shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+) -> Array:
+    """float64 draws on the host from a normal distribution, from the stream of weights or a generator."""
+    seed, step = _next(WEIGHTS) if generator is None else generator.next()
     return host.normal(seed, WEIGHTS, step, shape, mean, std)
 
 

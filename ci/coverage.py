@@ -28,6 +28,7 @@ DEPRECATED = {
     "inplace",
     "self",
 }
+DEPRECATED |= {"min_value", "max_value"}  # of Hardtanh
 DEPRECATED |= {"foreach", "capturable", "differentiable", "fused"}  # how PyTorch's optimizers are carried out
 
 NO_MACHINERY = "exists for PyTorch's own machinery"

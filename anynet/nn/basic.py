@@ -19,7 +19,12 @@ __all__ = [
 
 
 class Identity(Module):
-    """Returns its input."""
+    """Returns its input.
+
+    >>> import anynet as an
+    >>> an.nn.Identity()(an.ones(2))
+    Tensor([1., 1.])
+    """
 
     def forward(self, x: Any) -> Any:
         """x"""
@@ -79,7 +84,12 @@ class Linear(Module):
 
 
 class Flatten(Module):
-    """Merge the axes from `start_dim` to `end_dim` into one."""
+    """Merge the axes from `start_dim` to `end_dim` into one.
+
+    >>> import anynet as an
+    >>> an.nn.Flatten()(an.ones((2, 3, 4))).shape
+    (2, 12)
+    """
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         self.start_dim, self.end_dim = start_dim, end_dim
@@ -102,7 +112,12 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """Split axis `dim` into the shape `unflattened_size`; one length may be -1."""
+    """Split axis `dim` into the shape `unflattened_size`; one length may be -1.
+
+    >>> import anynet as an
+    >>> an.nn.Unflatten(1, (2, 3))(an.ones((4, 6))).shape
+    (4, 2, 3)
+    """
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
         size = tuple(int(n) for n in unflattened_size)
@@ -134,6 +149,10 @@ class Dropout(Module):
 
     The same seed gives the same masks, bit for bit, on every device (Srivastava et al. 2014). `inplace` is accepted for
     PyTorch's sake and changes nothing: the input is never overwritten.
+
+    >>> import anynet as an
+    >>> an.nn.Dropout(0.5).eval()(an.ones(2))
+    Tensor([1., 1.])
     """
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
@@ -240,7 +259,12 @@ class Embedding(Module):
 
 
 class Sigmoid(Module):
-    """σ(x) = 1 / (1 + e⁻ˣ)."""
+    """σ(x) = 1 / (1 + e⁻ˣ).
+
+    >>> import anynet as an
+    >>> an.nn.Sigmoid()(an.asarray([-1.0, 0.0, 2.0]))
+    Tensor([0.2689414, 0.5      , 0.8807971])
+    """
 
     def forward(self, x: Any) -> Any:
         """σ(x)"""
@@ -248,7 +272,12 @@ class Sigmoid(Module):
 
 
 class Tanh(Module):
-    """tanh x."""
+    """tanh x.
+
+    >>> import anynet as an
+    >>> an.nn.Tanh()(an.asarray([-1.0, 0.0, 2.0]))
+    Tensor([-0.7615942,  0.       ,  0.9640276])
+    """
 
     def forward(self, x: Any) -> Any:
         """tanh x"""
@@ -256,7 +285,12 @@ class Tanh(Module):
 
 
 class ReLU(Module):
-    """max(x, 0). `inplace` is accepted for PyTorch's sake: the input is never overwritten."""
+    """max(x, 0). `inplace` is accepted for PyTorch's sake: the input is never overwritten.
+
+    >>> import anynet as an
+    >>> an.nn.ReLU()(an.asarray([-1.0, 0.0, 2.0]))
+    Tensor([0., 0., 2.])
+    """
 
     def __init__(self, inplace: bool = False) -> None:
         self.inplace = inplace
@@ -270,7 +304,12 @@ class ReLU(Module):
 
 
 class LeakyReLU(Module):
-    """x where x > 0, else negative_slope · x."""
+    """x where x > 0, else negative_slope · x.
+
+    >>> import anynet as an
+    >>> an.nn.LeakyReLU()(an.asarray([-1.0, 0.0, 2.0]))
+    Tensor([-0.01,  0.  ,  2.  ])
+    """
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         self.negative_slope, self.inplace = negative_slope, inplace
@@ -284,7 +323,12 @@ class LeakyReLU(Module):
 
 
 class ELU(Module):
-    """x where x > 0, else α (eˣ − 1)."""
+    """x where x > 0, else α (eˣ − 1).
+
+    >>> import anynet as an
+    >>> an.nn.ELU()(an.asarray([-1.0, 0.0, 2.0]))
+    Tensor([-0.63212055,  0.        ,  2.        ])
+    """
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         self.alpha, self.inplace = alpha, inplace
@@ -298,7 +342,12 @@ class ELU(Module):
 
 
 class GELU(Module):
-    """x Φ(x), or its approximation by tanh."""
+    """x Φ(x), or its approximation by tanh.
+
+    >>> import anynet as an
+    >>> an.nn.GELU()(an.asarray([-1.0, 0.0, 2.0]))
+    Tensor([-0.15865524,  0.        ,  1.9544997 ])
+    """
 
     def __init__(self, approximate: str = "none") -> None:
         if approximate not in ("none", "tanh"):
@@ -315,7 +364,12 @@ class GELU(Module):
 
 
 class SiLU(Module):
-    """x σ(x). `inplace` is accepted for PyTorch's sake: the input is never overwritten."""
+    """x σ(x). `inplace` is accepted for PyTorch's sake: the input is never overwritten.
+
+    >>> import anynet as an
+    >>> an.nn.SiLU()(an.asarray([-1.0, 0.0, 2.0]))
+    Tensor([-0.2689414,  0.       ,  1.7615942])
+    """
 
     def __init__(self, inplace: bool = False) -> None:
         self.inplace = inplace
@@ -329,7 +383,12 @@ class SiLU(Module):
 
 
 class Softplus(Module):
-    """(1/β) ln(1 + e^{βx})."""
+    """(1/β) ln(1 + e^{βx}).
+
+    >>> import anynet as an
+    >>> an.nn.Softplus()(an.asarray([-1.0, 0.0, 2.0]))
+    Tensor([0.31326163, 0.6931472 , 2.126928  ])
+    """
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         self.beta, self.threshold = beta, threshold
@@ -343,7 +402,12 @@ class Softplus(Module):
 
 
 class Softmax(Module):
-    """e^{x_i} / Σ_j e^{x_j} along `dim`, the last axis unless given (PyTorch guesses by the number of axes)."""
+    """e^{x_i} / Σ_j e^{x_j} along `dim`, the last axis unless given (PyTorch guesses by the number of axes).
+
+    >>> import anynet as an
+    >>> an.nn.Softmax(dim=1)(an.asarray([[0.0, 0.0]]))
+    Tensor([[0.5, 0.5]])
+    """
 
     def __init__(self, dim: int = -1) -> None:
         self.dim = dim
@@ -357,7 +421,12 @@ class Softmax(Module):
 
 
 class LogSoftmax(Softmax):
-    """The logarithm of softmax."""
+    """The logarithm of softmax.
+
+    >>> import anynet as an
+    >>> an.nn.LogSoftmax(dim=1)(an.asarray([[0.0, 0.0]]))
+    Tensor([[-0.6931472, -0.6931472]])
+    """
 
     def forward(self, x: Any) -> Any:
         """log-softmax of x"""

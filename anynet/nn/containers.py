@@ -194,7 +194,12 @@ class ModuleList(_Sequence):
 
 
 class ParameterList(_Sequence):
-    """A list of parameters; other arrays become parameters."""
+    """A list of parameters; other arrays become parameters.
+
+    >>> import anynet as an
+    >>> [p.shape for p in an.nn.ParameterList([an.ones(2), an.zeros(3)])]
+    [(2,), (3,)]
+    """
 
     _check = staticmethod(_parameter)
 
@@ -265,8 +270,19 @@ class ModuleDict(_Dictionary):
     (3, 2)
     """
 
+    def __init__(self, modules: Any = None) -> None:
+        super().__init__(modules)
+
 
 class ParameterDict(_Dictionary):
-    """A dictionary of parameters; other arrays become parameters."""
+    """A dictionary of parameters; other arrays become parameters.
+
+    >>> import anynet as an
+    >>> an.nn.ParameterDict({"scale": an.ones(3)})["scale"].requires_grad
+    True
+    """
 
     _check = staticmethod(_parameter)
+
+    def __init__(self, parameters: Any = None) -> None:
+        super().__init__(parameters)

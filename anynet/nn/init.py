@@ -1,14 +1,18 @@
 """Initial weights: drawn on the host in float64, so that a seed gives the same network on every backend.
 
-The functions change a Tensor in place and return it; names and arguments are those of ``torch.nn.init``.
+The functions change a Tensor in place and return it; names and arguments are those of ``torch.nn.init``. `generator`, an
+`anynet.random.Generator`, takes the place of the global stream of weights.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from anynet import random
+from anynet.random import Generator
 from anynet.tensor import Tensor, no_grad
 from anynet_backends import resolve
 
@@ -18,35 +22,58 @@ __all__ = [
 ]  # fmt: skip
 
 
+_skipping = False
+
+
+@contextmanager
+def skipped() -> Iterator[None]:
+    """Within the block the functions draw, and leave the Tensor as it is."""
+    global _skipping
+    before, _skipping = _skipping, True
+    try:
+        yield
+    finally:
+        _skipping = before
+
+
 def _fill(tensor: Tensor, values: Any) -> Tensor:
+    if _skipping:
+        return tensor
     with no_grad():
         return tensor.assign_(values)
 
 
-def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform on [a, b)."""
-    return _fill(tensor, random.uniform(tensor.shape, a, b))
+    return _fill(tensor, random.uniform(tensor.shape, a, b, generator))
 
 
-def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+def normal_(
+    tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+) -> Tensor:
     """Normal with mean and standard deviation."""
-    return _fill(tensor, random.normal(tensor.shape, mean, std))
+    return _fill(tensor, random.normal(tensor.shape, mean, std, generator))
 
 
 def trunc_normal_(
-    tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Normal, with draws outside [a, b] drawn again."""
     if not a < b:
         msg = f"trunc_normal_: a is below b, got a={a}, b={b}"
         raise ValueError(msg)
     xp, _ = resolve("cpu")
-    values = random.normal(tensor.shape, mean, std)
+    values = random.normal(tensor.shape, mean, std, generator)
     for _ in range(1000):
         outside = xp.logical_or(values < a, values > b)
         if not bool(xp.any(outside)):
             return _fill(tensor, values)
-        values = xp.where(outside, random.normal(tensor.shape, mean, std), values)
+        values = xp.where(outside, random.normal(tensor.shape, mean, std, generator), values)
     msg = f"trunc_normal_: [{a}, {b}] has next to no probability under mean {mean}, std {std}"
     raise ValueError(msg)
 
@@ -95,15 +122,15 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     return gains[nonlinearity]
 
 
-def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """U(−a, a) with a = gain √(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
     a = gain * math.sqrt(6.0 / sum(_fans(tensor)))
-    return uniform_(tensor, -a, a)
+    return uniform_(tensor, -a, a, generator)
 
 
-def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """N(0, gain² · 2 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
-    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(_fans(tensor))))
+    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(_fans(tensor))), generator)
 
 
 def _he(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
@@ -115,28 +142,30 @@ def _he(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
 
 
 def kaiming_uniform_(
-    tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
-) -> Tensor:
+    tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+) -> Tensor:  # fmt: skip
     """U(−b, b) with b = gain √(3 / fan) (He et al. 2015)."""
     bound = math.sqrt(3.0) * _he(tensor, a, mode, nonlinearity)
-    return uniform_(tensor, -bound, bound)
+    return uniform_(tensor, -bound, bound, generator)
 
 
 def kaiming_normal_(
-    tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
-) -> Tensor:
+    tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+) -> Tensor:  # fmt: skip
     """N(0, gain² / fan) (He et al. 2015)."""
-    return normal_(tensor, 0.0, _he(tensor, a, mode, nonlinearity))
+    return normal_(tensor, 0.0, _he(tensor, a, mode, nonlinearity), generator)
 
 
-def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """A matrix with orthonormal rows or columns, from the QR decomposition of a normal one (Saxe et al. 2014)."""
     if tensor.ndim < 2:
         msg = f"orthogonal_ needs at least two dimensions, got shape {tensor.shape}"
         raise ValueError(msg)
     xp, _ = resolve("cpu")
     rows, cols = tensor.shape[0], math.prod(tensor.shape[1:])
-    flat = xp.asarray(random.normal((max(rows, cols), min(rows, cols))))
+    flat = xp.asarray(random.normal((max(rows, cols), min(rows, cols)), generator=generator))
     q, r = xp.linalg.qr(flat)
     q = q * xp.sign(xp.linalg.diagonal(r))
     if rows < cols:
@@ -163,7 +192,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     return _fill(tensor, values)
 
 
-def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01) -> Tensor:
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
     """Normal with standard deviation `std`, and in each column a share `sparsity` of the rows, drawn at random, 0
     (Martens 2010). For matrices."""
     if len(tensor.shape) != 2:
@@ -171,7 +200,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01) -> Tensor:
         raise ValueError(msg)
     rows, columns = tensor.shape
     xp, _ = resolve("cpu")
-    values = random.normal(tensor.shape, 0.0, std)
-    order = xp.argsort(random.uniform((rows, columns)), axis=0)
+    values = random.normal(tensor.shape, 0.0, std, generator)
+    order = xp.argsort(random.uniform((rows, columns), generator=generator), axis=0)
     place = xp.argsort(order, axis=0)
     return _fill(tensor, xp.where(place < math.ceil(sparsity * rows), xp.zeros_like(values), values))

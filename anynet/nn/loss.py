@@ -40,19 +40,34 @@ class _Loss(_Reduced):
 
 
 class MSELoss(_Loss):
-    """(x − t)²."""
+    """(x − t)².
+
+    >>> import anynet as an
+    >>> round(an.nn.MSELoss()(an.asarray([1.0, 2.0]), an.asarray([1.0, 4.0])).item(), 4)
+    2.0
+    """
 
     _function = staticmethod(F.mse_loss)
 
 
 class L1Loss(_Loss):
-    """|x − t|."""
+    """|x − t|.
+
+    >>> import anynet as an
+    >>> round(an.nn.L1Loss()(an.asarray([1.0, 2.0]), an.asarray([1.0, 4.0])).item(), 4)
+    1.0
+    """
 
     _function = staticmethod(F.l1_loss)
 
 
 class HuberLoss(_Loss):
-    """½ d² where |d| ≤ δ, else δ (|d| − ½ δ)."""
+    """½ d² where |d| ≤ δ, else δ (|d| − ½ δ).
+
+    >>> import anynet as an
+    >>> round(an.nn.HuberLoss()(an.asarray([3.0]), an.asarray([0.0])).item(), 4)
+    2.5
+    """
 
     _function = staticmethod(F.huber_loss)
 
@@ -65,7 +80,12 @@ class HuberLoss(_Loss):
 
 
 class SmoothL1Loss(_Loss):
-    """½ d²/β where |d| < β, else |d| − ½ β."""
+    """½ d²/β where |d| < β, else |d| − ½ β.
+
+    >>> import anynet as an
+    >>> round(an.nn.SmoothL1Loss()(an.asarray([2.0]), an.asarray([0.0])).item(), 4)
+    1.5
+    """
 
     _function = staticmethod(F.smooth_l1_loss)
 
@@ -87,7 +107,12 @@ class _Weighted(_Loss):
 
 
 class CrossEntropyLoss(_Weighted):
-    """−Σ_c q_c w_c ln softmax(x)_c; targets are class indices or probabilities."""
+    """−Σ_c q_c w_c ln softmax(x)_c; targets are class indices or probabilities.
+
+    >>> import anynet as an
+    >>> round(an.nn.CrossEntropyLoss()(an.asarray([[0.0, 0.0]]), an.asarray([1])).item(), 4)
+    0.6931
+    """
 
     _function = staticmethod(F.cross_entropy)
 
@@ -108,7 +133,12 @@ class CrossEntropyLoss(_Weighted):
 
 
 class NLLLoss(_Weighted):
-    """−w_t x_t, for log-probabilities x."""
+    """−w_t x_t, for log-probabilities x.
+
+    >>> import anynet as an
+    >>> round(an.nn.NLLLoss()(an.asarray([[-2.0, -1.0]]), an.asarray([1])).item(), 4)
+    1.0
+    """
 
     _function = staticmethod(F.nll_loss)
 
@@ -121,13 +151,23 @@ class NLLLoss(_Weighted):
 
 
 class BCELoss(_Weighted):
-    """−(t ln p + (1 − t) ln(1 − p)), for probabilities p."""
+    """−(t ln p + (1 − t) ln(1 − p)), for probabilities p.
+
+    >>> import anynet as an
+    >>> round(an.nn.BCELoss()(an.asarray([0.5]), an.asarray([1.0])).item(), 4)
+    0.6931
+    """
 
     _function = staticmethod(F.binary_cross_entropy)
 
 
 class BCEWithLogitsLoss(_Weighted):
-    """Binary cross-entropy of σ(x), for logits x."""
+    """Binary cross-entropy of σ(x), for logits x.
+
+    >>> import anynet as an
+    >>> round(an.nn.BCEWithLogitsLoss()(an.asarray([0.0]), an.asarray([1.0])).item(), 4)
+    0.6931
+    """
 
     _function = staticmethod(F.binary_cross_entropy_with_logits)
 
@@ -140,7 +180,12 @@ class BCEWithLogitsLoss(_Weighted):
 
 
 class KLDivLoss(_Loss):
-    """t (ln t − x), x logarithms of probabilities; ``reduction="batchmean"`` gives the divergence of the definition."""
+    """t (ln t − x), x logarithms of probabilities; ``reduction="batchmean"`` gives the divergence of the definition.
+
+    >>> import anynet as an
+    >>> round(an.nn.KLDivLoss(reduction="batchmean")(an.log(an.asarray([[0.5, 0.5]])), an.asarray([[0.25, 0.75]])).item(), 4)
+    0.1308
+    """
 
     _function = staticmethod(F.kl_div)
 
@@ -153,7 +198,12 @@ class KLDivLoss(_Loss):
 
 
 class PoissonNLLLoss(_Loss):
-    """eˣ − t x, or x − t ln(x + ε) with ``log_input=False``; with `full` Stirling's approximation of ln t! is added."""
+    """eˣ − t x, or x − t ln(x + ε) with ``log_input=False``; with `full` Stirling's approximation of ln t! is added.
+
+    >>> import anynet as an
+    >>> round(an.nn.PoissonNLLLoss()(an.asarray([0.0]), an.asarray([2.0])).item(), 4)
+    1.0
+    """
 
     _function = staticmethod(F.poisson_nll_loss)
 
@@ -168,7 +218,12 @@ class PoissonNLLLoss(_Loss):
 
 
 class GaussianNLLLoss(_Reduced):
-    """½ (ln σ² + (x − t)² / σ²), σ² = max(var, ε)."""
+    """½ (ln σ² + (x − t)² / σ²), σ² = max(var, ε).
+
+    >>> import anynet as an
+    >>> round(an.nn.GaussianNLLLoss()(an.asarray([1.0]), an.asarray([2.0]), an.asarray([1.0])).item(), 4)
+    0.5
+    """
 
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -183,7 +238,12 @@ class GaussianNLLLoss(_Reduced):
 
 
 class HingeEmbeddingLoss(_Loss):
-    """x where t = 1, max(0, margin − x) where t = −1."""
+    """x where t = 1, max(0, margin − x) where t = −1.
+
+    >>> import anynet as an
+    >>> round(an.nn.HingeEmbeddingLoss()(an.asarray([0.5, 0.25]), an.asarray([1.0, -1.0])).item(), 4)
+    0.625
+    """
 
     _function = staticmethod(F.hinge_embedding_loss)
 
@@ -196,19 +256,34 @@ class HingeEmbeddingLoss(_Loss):
 
 
 class SoftMarginLoss(_Loss):
-    """ln(1 + e^{−t x}), t = ±1."""
+    """ln(1 + e^{−t x}), t = ±1.
+
+    >>> import anynet as an
+    >>> round(an.nn.SoftMarginLoss()(an.asarray([0.0]), an.asarray([1.0])).item(), 4)
+    0.6931
+    """
 
     _function = staticmethod(F.soft_margin_loss)
 
 
 class MultiLabelMarginLoss(_Loss):
-    """Σ max(0, 1 − (x_i − x_j)) / classes over listed classes i and others j: see `F.multilabel_margin_loss`."""
+    """Σ max(0, 1 − (x_i − x_j)) / classes over listed classes i and others j: see `F.multilabel_margin_loss`.
+
+    >>> import anynet as an
+    >>> round(an.nn.MultiLabelMarginLoss()(an.asarray([[0.1, 0.2, 0.4, 0.8]]), an.asarray([[3, 0, -1, 1]])).item(), 4)
+    0.85
+    """
 
     _function = staticmethod(F.multilabel_margin_loss)
 
 
 class MultiLabelSoftMarginLoss(_Loss):
-    """−Σ w (t ln σ(x) + (1 − t) ln σ(−x)) / classes."""
+    """−Σ w (t ln σ(x) + (1 − t) ln σ(−x)) / classes.
+
+    >>> import anynet as an
+    >>> round(an.nn.MultiLabelSoftMarginLoss()(an.asarray([[0.0, 0.0]]), an.asarray([[1.0, 0.0]])).item(), 4)
+    0.6931
+    """
 
     _function = staticmethod(F.multilabel_soft_margin_loss)
 
@@ -221,7 +296,12 @@ class MultiLabelSoftMarginLoss(_Loss):
 
 
 class MultiMarginLoss(_Loss):
-    """Σ_{j ≠ t} w_t max(0, margin − x_t + x_j)ᵖ / classes."""
+    """Σ_{j ≠ t} w_t max(0, margin − x_t + x_j)ᵖ / classes.
+
+    >>> import anynet as an
+    >>> round(an.nn.MultiMarginLoss()(an.asarray([[0.0, 0.5]]), an.asarray([1])).item(), 4)
+    0.25
+    """
 
     _function = staticmethod(F.multi_margin_loss)
 
@@ -247,7 +327,12 @@ class _OfThree(_Reduced):
 
 
 class MarginRankingLoss(_OfThree):
-    """max(0, −t (x₁ − x₂) + margin)."""
+    """max(0, −t (x₁ − x₂) + margin).
+
+    >>> import anynet as an
+    >>> round(an.nn.MarginRankingLoss(margin=0.5)(an.asarray([1.0]), an.asarray([2.0]), an.asarray([1.0])).item(), 4)
+    1.5
+    """
 
     _function = staticmethod(F.margin_ranking_loss)
 
@@ -260,13 +345,23 @@ class MarginRankingLoss(_OfThree):
 
 
 class CosineEmbeddingLoss(MarginRankingLoss):
-    """1 − cos(x₁, x₂) where t = 1, max(0, cos(x₁, x₂) − margin) where t = −1."""
+    """1 − cos(x₁, x₂) where t = 1, max(0, cos(x₁, x₂) − margin) where t = −1.
+
+    >>> import anynet as an
+    >>> round(an.nn.CosineEmbeddingLoss()(an.asarray([[1.0, 0.0]]), an.asarray([[0.0, 1.0]]), an.asarray([1.0])).item(), 4)
+    1.0
+    """
 
     _function = staticmethod(F.cosine_embedding_loss)
 
 
 class TripletMarginLoss(_OfThree):
-    """max(0, d(a, p) − d(a, n) + margin)."""
+    """max(0, d(a, p) − d(a, n) + margin).
+
+    >>> import anynet as an
+    >>> round(an.nn.TripletMarginLoss()(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[1.5]])).item(), 4)
+    0.5
+    """
 
     _function = staticmethod(F.triplet_margin_loss)
 
@@ -290,7 +385,12 @@ class TripletMarginLoss(_OfThree):
 
 
 class TripletMarginWithDistanceLoss(_OfThree):
-    """max(0, d(a, p) − d(a, n) + margin) with a distance of one's own."""
+    """max(0, d(a, p) − d(a, n) + margin) with a distance of one's own.
+
+    >>> import anynet as an
+    >>> round(an.nn.TripletMarginWithDistanceLoss()(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[1.5]])).item(), 4)
+    0.5
+    """
 
     _function = staticmethod(F.triplet_margin_with_distance_loss)
 

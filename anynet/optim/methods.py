@@ -79,7 +79,15 @@ class SGD(Optimizer):
 
 
 class Adagrad(Optimizer):
-    """s ← s + g², p ← p − η_t g / (√s + ε), η_t = η / (1 + (t − 1) lr_decay) (Duchi et al. 2011)."""
+    """s ← s + g², p ← p − η_t g / (√s + ε), η_t = η / (1 + (t − 1) lr_decay) (Duchi et al. 2011).
+
+    >>> import anynet as an
+    >>> p = an.Parameter([1.0])
+    >>> (p * p).backward()
+    >>> an.optim.Adagrad([p], lr=0.1).step()
+    >>> round(p[0].item(), 4)
+    0.9
+    """
 
     blocked = True
     slots = ("sum",)
@@ -120,7 +128,15 @@ class Adagrad(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """s ← α s + (1 − α) g², p ← p − η g / (√s + ε); centred: s less the squared mean of g (Hinton 2012; Graves 2013)."""
+    """s ← α s + (1 − α) g², p ← p − η g / (√s + ε); centred: s less the squared mean of g (Hinton 2012; Graves 2013).
+
+    >>> import anynet as an
+    >>> p = an.Parameter([1.0])
+    >>> (p * p).backward()
+    >>> an.optim.RMSprop([p], lr=0.1).step()
+    >>> round(p[0].item(), 4)
+    0.0
+    """
 
     blocked = True
 
@@ -278,7 +294,15 @@ class Adam(Moments):
 
 
 class AdamW(Adam):
-    """Adam with weight decay apart from the gradient: p ← (1 − η λ) p first (Loshchilov & Hutter 2019)."""
+    """Adam with weight decay apart from the gradient: p ← (1 − η λ) p first (Loshchilov & Hutter 2019).
+
+    >>> import anynet as an
+    >>> p = an.Parameter([1.0])
+    >>> (p * p).backward()
+    >>> an.optim.AdamW([p], lr=0.1).step()
+    >>> round(p[0].item(), 4)
+    0.899
+    """
 
     def __init__(
         self,

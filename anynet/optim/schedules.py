@@ -81,7 +81,19 @@ class LRScheduler:
 
 
 class LambdaLR(LRScheduler):
-    """η_t = η_0 f(t); one function, or one a group."""
+    """η_t = η_0 f(t); one function, or one a group.
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
+    >>> schedule = an.optim.LambdaLR(optimizer, lambda t: 1 / (1 + t))
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(schedule.get_last_lr()[0], 4))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates
+    [1.0, 0.5, 0.3333, 0.25, 0.2]
+    """
 
     def __init__(
         self,
@@ -101,7 +113,19 @@ class LambdaLR(LRScheduler):
 
 
 class StepLR(LRScheduler):
-    """η is multiplied by gamma every `step_size` steps."""
+    """η is multiplied by gamma every `step_size` steps.
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
+    >>> schedule = an.optim.StepLR(optimizer, step_size=2)
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(schedule.get_last_lr()[0], 4))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates
+    [1.0, 1.0, 0.1, 0.1, 0.01]
+    """
 
     def __init__(
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
@@ -118,7 +142,19 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """η is multiplied by gamma at each of `milestones`."""
+    """η is multiplied by gamma at each of `milestones`.
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
+    >>> schedule = an.optim.MultiStepLR(optimizer, [1, 3], gamma=0.5)
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(schedule.get_last_lr()[0], 4))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates
+    [1.0, 0.5, 0.5, 0.25, 0.25]
+    """
 
     def __init__(
         self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1, last_epoch: int = -1
@@ -131,7 +167,19 @@ class MultiStepLR(LRScheduler):
 
 
 class ExponentialLR(LRScheduler):
-    """η_t = η_0 gammaᵗ."""
+    """η_t = η_0 gammaᵗ.
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
+    >>> schedule = an.optim.ExponentialLR(optimizer, 0.5)
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(schedule.get_last_lr()[0], 4))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates
+    [1.0, 0.5, 0.25, 0.125, 0.0625]
+    """
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
         self.gamma = gamma
@@ -142,7 +190,19 @@ class ExponentialLR(LRScheduler):
 
 
 class ConstantLR(LRScheduler):
-    """η is multiplied by `factor` until step `total_iters`."""
+    """η is multiplied by `factor` until step `total_iters`.
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
+    >>> schedule = an.optim.ConstantLR(optimizer, factor=0.5, total_iters=2)
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(schedule.get_last_lr()[0], 4))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates
+    [0.5, 0.5, 1.0, 1.0, 1.0]
+    """
 
     def __init__(
         self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1
@@ -157,7 +217,19 @@ class ConstantLR(LRScheduler):
 
 
 class LinearLR(LRScheduler):
-    """Warm-up: η grows linearly from start_factor η_0 to end_factor η_0 in `total_iters` steps (Goyal et al. 2017)."""
+    """Warm-up: η grows linearly from start_factor η_0 to end_factor η_0 in `total_iters` steps (Goyal et al. 2017).
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
+    >>> schedule = an.optim.LinearLR(optimizer, start_factor=0.5, total_iters=2)
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(schedule.get_last_lr()[0], 4))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates
+    [0.5, 0.75, 1.0, 1.0, 1.0]
+    """
 
     def __init__(
         self,
@@ -183,7 +255,19 @@ class LinearLR(LRScheduler):
 
 
 class CosineAnnealingLR(LRScheduler):
-    """η_t = η_min + ½ (η_0 − η_min)(1 + cos(π t / T_max)) (Loshchilov & Hutter 2017), computed step by step."""
+    """η_t = η_min + ½ (η_0 − η_min)(1 + cos(π t / T_max)) (Loshchilov & Hutter 2017), computed step by step.
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
+    >>> schedule = an.optim.CosineAnnealingLR(optimizer, 4)
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(schedule.get_last_lr()[0], 4))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates
+    [1.0, 0.8536, 0.5, 0.1464, 0.0]
+    """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
         if T_max < 1:
@@ -208,7 +292,19 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class SequentialLR(LRScheduler):
-    """One schedule after another, each from its milestone on (warm-up, then cosine)."""
+    """One schedule after another, each from its milestone on (warm-up, then cosine).
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
+    >>> schedule = an.optim.SequentialLR(optimizer, [an.optim.ConstantLR(optimizer, 0.1, 9), an.optim.ExponentialLR(optimizer, 0.5)], [2])
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(schedule.get_last_lr()[0], 4))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates
+    [0.1, 0.1, 1.0, 0.5, 0.25]
+    """
 
     def __init__(
         self,
@@ -264,6 +360,17 @@ class OneCycleLR(LRScheduler):
     """Up from max_lr/div_factor to max_lr and down to max_lr/(div_factor·final_div_factor) (Smith & Topin 2018).
 
     Stepped each batch, `total_steps` (or epochs × steps_per_epoch) times; momentum (or β₁) moves the other way.
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
+    >>> schedule = an.optim.OneCycleLR(optimizer, max_lr=1.0, total_steps=5)
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(schedule.get_last_lr()[0], 4))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates
+    [0.04, 0.9505, 0.6113, 0.1883, 0.0]
     """
 
     def __init__(
@@ -358,7 +465,19 @@ class OneCycleLR(LRScheduler):
 
 
 class ReduceLROnPlateau:
-    """η is multiplied by `factor` when a metric has not improved for `patience` steps; ``step(metric)``."""
+    """η is multiplied by `factor` when a metric has not improved for `patience` steps; ``step(metric)``.
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
+    >>> schedule = an.optim.ReduceLROnPlateau(optimizer, patience=1)
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(schedule.get_last_lr()[0], 4))
+    ...     optimizer.step()
+    ...     schedule.step(1.0)
+    >>> rates
+    [1.0, 1.0, 1.0, 0.1, 0.1]
+    """
 
     _plain = ("last_epoch", "best", "num_bad_epochs", "cooldown_counter")
 
@@ -441,7 +560,19 @@ class ReduceLROnPlateau:
 
 
 class MultiplicativeLR(LRScheduler):
-    """η_t = η_{t−1} f(t); one function, or one a group."""
+    """η_t = η_{t−1} f(t); one function, or one a group.
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
+    >>> schedule = an.optim.MultiplicativeLR(optimizer, lambda t: 0.5)
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(schedule.get_last_lr()[0], 4))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates
+    [1.0, 0.5, 0.25, 0.125, 0.0625]
+    """
 
     def __init__(
         self,
@@ -463,7 +594,19 @@ class MultiplicativeLR(LRScheduler):
 
 
 class PolynomialLR(LRScheduler):
-    """η_t = η_0 (1 − t / total_iters)^power, then 0."""
+    """η_t = η_0 (1 − t / total_iters)^power, then 0.
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
+    >>> schedule = an.optim.PolynomialLR(optimizer, total_iters=4)
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(schedule.get_last_lr()[0], 4))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates
+    [1.0, 0.75, 0.5, 0.25, 0.0]
+    """
 
     def __init__(
         self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
@@ -481,7 +624,19 @@ class PolynomialLR(LRScheduler):
 
 class CosineAnnealingWarmRestarts(LRScheduler):
     """η_t = η_min + ½ (η_0 − η_min) (1 + cos(π t_c / T)): t_c steps since the last restart, of which there is one after
-    T_0, then T_0 T_mult, T_0 T_mult² … steps (Loshchilov & Hutter 2017)."""
+    T_0, then T_0 T_mult, T_0 T_mult² … steps (Loshchilov & Hutter 2017).
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
+    >>> schedule = an.optim.CosineAnnealingWarmRestarts(optimizer, 2)
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(schedule.get_last_lr()[0], 4))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates
+    [1.0, 0.5, 1.0, 0.5, 1.0]
+    """
 
     _plain = ("T_i", "T_cur")
 
@@ -513,6 +668,17 @@ class CyclicLR(LRScheduler):
     `mode`: "triangular"; "triangular2", with half the height each cycle; "exp_range", with height gammaᵗ; or a `scale_fn`
     of the cycle (or of the step, ``scale_mode="iterations"``). With `cycle_momentum` the momentum (for Adam β₁) runs the
     other way between `max_momentum` and `base_momentum`.
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
+    >>> schedule = an.optim.CyclicLR(optimizer, base_lr=0.1, max_lr=0.5, step_size_up=2)
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(schedule.get_last_lr()[0], 4))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates
+    [0.1, 0.3, 0.5, 0.3, 0.1]
     """
 
     def __init__(
@@ -590,7 +756,19 @@ def _each(name: str, value: float | list[float], groups: list[dict[str, Any]]) -
 
 
 class ChainedScheduler:
-    """Several schedules at once: each steps in turn, from the rates that the one before has set."""
+    """Several schedules at once: each steps in turn, from the rates that the one before has set.
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
+    >>> schedule = an.optim.ChainedScheduler([an.optim.ConstantLR(optimizer, 0.1, 2), an.optim.ExponentialLR(optimizer, 0.5)])
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(schedule.get_last_lr()[0], 4))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates
+    [0.1, 0.05, 0.25, 0.125, 0.0625]
+    """
 
     def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None) -> None:
         if not schedulers:

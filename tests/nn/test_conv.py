@@ -294,3 +294,14 @@ def test_a_product_for_each_offset(case, device, monkeypatch):
         an.sum(F.conv2d(x, w, **options) ** 2).backward()
         grads.append(x.grad.numpy())
     np.testing.assert_allclose(*grads, rtol=1e-12, atol=1e-12)
+
+
+def test_convolution_with_time_first_equals_torch():
+    torch = pytest.importorskip("torch", reason="torch is the oracle")
+    rng = np.random.default_rng(0)
+    x, w, b = rng.normal(size=(6, 2, 3)), rng.normal(size=(3, 3, 4)), rng.normal(size=4)
+    y = an.nn.functional.conv_tbc(*(an.asarray(a) for a in (x, w, b)), pad=1)
+    z = torch.nn.functional.conv_tbc(*(torch.tensor(a) for a in (x, w, b)), pad=1)
+    assert np.allclose(y.numpy(), z.numpy(), rtol=1e-12)
+    with pytest.raises(ValueError, match="conv_tbc"):
+        an.nn.functional.conv_tbc(an.ones((6, 2)), an.ones((3, 3, 4)), an.ones(4))

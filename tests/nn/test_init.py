@@ -117,3 +117,27 @@ def test_default_initialisation_is_pytorchs():
     rows = an.nn.Embedding(300, 40, padding_idx=2).weight.numpy()
     np.testing.assert_allclose(rows.std(), 1.0, rtol=0.05)
     assert (rows[2] == 0).all()
+
+
+@pytest.mark.parametrize("name", [
+    "uniform_", "normal_", "trunc_normal_", "xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_",
+    "orthogonal_", "sparse_",
+])  # fmt: skip
+def test_a_generator_takes_the_place_of_the_global_stream(name):
+    function = getattr(an.nn.init, name)
+    args = (0.3,) if name == "sparse_" else ()
+    w = an.nn.Parameter(an.zeros((4, 5)))
+    before = an.random.get_state()
+    generator = an.random.Generator(7)
+    one = function(w, *args, generator=generator).numpy().copy()
+    two = function(w, *args, generator=generator).numpy().copy()
+    assert an.random.get_state() == before
+    assert (one != two).any()
+    assert (function(w, *args, generator=generator.manual_seed(7)).numpy() == one).all()
+    an.random.manual_seed(7)
+    assert (function(w, *args).numpy() == one).all()
+
+
+def test_a_generator_refuses_what_is_no_seed():
+    with pytest.raises(ValueError, match="a seed is"):
+        an.random.Generator(-1)

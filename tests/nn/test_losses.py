@@ -266,3 +266,20 @@ def test_gradients_of_single_examples():
     for i in range(4):
         alone = an.grad(loss)(w, x[i, ...], t[i, ...], p[i, ...]).numpy()
         np.testing.assert_allclose(together[i], alone, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "huber_loss"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_weighted_losses_equal_torch(name, reduction):
+    torch = pytest.importorskip("torch", reason="torch is the oracle")
+    rng = np.random.default_rng(0)
+    x, t, w = rng.normal(size=(4, 3)) * 2, rng.normal(size=(4, 3)), rng.uniform(0.1, 2, size=(4, 3))
+    a, b = an.asarray(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    y = getattr(an.nn.functional, name)(a, an.asarray(t), reduction=reduction, weight=an.asarray(w))
+    z = getattr(torch.nn.functional, name)(b, torch.tensor(t), reduction=reduction, weight=torch.tensor(w))
+    assert np.allclose(y.numpy(), z.detach().numpy(), rtol=1e-12)
+    an.sum(y).backward()
+    z.sum().backward()
+    assert np.allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-12)
+    with pytest.raises(ValueError, match="shape of the input"):
+        getattr(an.nn.functional, name)(a, an.asarray(t), weight=an.ones(3, dtype="float64"))

@@ -195,3 +195,87 @@ def test_gradient_noise_and_centralization():
     assert np.allclose(w.grad.numpy(), g - g.mean((1, 2), keepdims=True))
     with pytest.raises(ValueError, match="not negative"):
         nn.utils.add_gradient_noise_([p], step=-1)
+
+
+@pytest.mark.parametrize("kind", ["matrix_exp", "cayley", "householder", None])
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (5, 3), (1, 4)])
+@pytest.mark.parametrize("trivialize", [True, False])
+def test_orthogonal(kind, shape, trivialize):
+    if not trivialize and kind is None and shape[0] == shape[1]:
+        kind = "householder"
+    ours, theirs = (
+        nn.Linear(shape[1], shape[0], dtype="float64"),
+        torch.nn.Linear(shape[1], shape[0]).double(),
+    )
+    if kind in ("matrix_exp", "cayley") and not trivialize:
+        # PyTorch takes the weight as the original where it cannot be found
+        with pytest.raises(NotImplementedError, match="cannot be assigned"):
+            parametrizations.orthogonal(ours, orthogonal_map=kind, use_trivialization=False)
+        return
+    parametrizations.orthogonal(ours, orthogonal_map=kind, use_trivialization=trivialize)
+    torch.nn.utils.parametrizations.orthogonal(theirs, orthogonal_map=kind, use_trivialization=trivialize)
+    w = ours.weight.numpy()
+    small = w @ w.T if shape[0] <= shape[1] else w.T @ w
+    assert np.allclose(small, np.eye(min(shape)), atol=1e-12)
+    with torch.no_grad():
+        theirs.parametrizations.weight.original += 0.3 * torch.randn(
+            theirs.parametrizations.weight.original.shape, dtype=torch.float64
+        ).tril(-1 if kind == "householder" or (kind is None and shape[0] != shape[1]) else 0)
+    load(ours, theirs)
+    agree(ours, theirs, (6, shape[1]))
+
+
+def test_orthogonal_begins_at_an_orthogonal_weight():
+    for kind, trivialize in (
+        ("matrix_exp", True),
+        ("cayley", True),
+        ("householder", True),
+        ("householder", False),
+    ):
+        layer = nn.Linear(4, 4, dtype="float64")
+        nn.init.orthogonal_(layer.weight)
+        before = layer.weight.numpy().copy()
+        parametrizations.orthogonal(layer, orthogonal_map=kind, use_trivialization=trivialize)
+        assert np.allclose(layer.weight.numpy(), before, atol=1e-12), (kind, trivialize)
+
+
+def test_orthogonal_refuses():
+    with pytest.raises(ValueError, match="matrix or a batch"):
+        parametrizations.orthogonal(nn.Linear(2, 2), "bias")
+    with pytest.raises(ValueError, match="orthogonal_map is"):
+        parametrizations.orthogonal(nn.Linear(2, 2), orthogonal_map="qr")
+
+
+def test_cached_values_and_types():
+    layer = parametrizations.weight_norm(nn.Linear(3, 2))
+    with parametrize.cached():
+        first = layer.weight
+        assert layer.weight is first
+    assert layer.weight is not first
+    assert parametrize.type_before_parametrizations(layer) is nn.Linear
+    assert parametrize.type_before_parametrizations(nn.ReLU()) is nn.ReLU
+
+
+def test_transfer():
+    one, two = nn.Linear(3, 2, dtype="float64"), nn.Linear(3, 2, dtype="float64")
+    parametrize.register_parametrization(one, "weight", Scaled(2.0))
+    parametrize.register_parametrization(one, "weight", Scaled(3.0))
+    parametrizations.weight_norm(two)
+    parametrize.transfer_parametrizations_and_params(one, two)
+    assert (one.weight.numpy() == two.weight.numpy()).all()
+    assert [n for n, _ in one.named_parameters()] == [n for n, _ in two.named_parameters()]
+    one.parametrizations.weight.original.assign_(one.parametrizations.weight.original * 2.0)
+    assert not (one.weight.numpy() == two.weight.numpy()).any()
+    with pytest.raises(ValueError, match="not parametrized"):
+        parametrize.transfer_parametrizations_and_params(nn.Linear(3, 2), two)
+
+
+def test_skipped_initial_values():
+    an.random.manual_seed(0)
+    nn.Linear(3, 2)
+    expected = an.random.get_state()
+    an.random.manual_seed(0)
+    layer = nn.utils.skip_init(nn.Linear, 3, out_features=2)
+    assert an.random.get_state() == expected
+    layer.load_state_dict({"weight": np.ones((2, 3), np.float32), "bias": np.zeros(2, np.float32)})
+    assert layer(an.ones((1, 3))).tolist() == [[3.0, 3.0]]

@@ -6,8 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from anynet.ops import convolution
+from anynet.ops.manipulation import permute_dims
 
-__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "pad"]
+__all__ = [
+    "conv_tbc",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "pad",
+]
 
 Size = int | Sequence[int]
 
@@ -129,3 +139,18 @@ def conv_transpose3d(
 def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
     """An array made longer at the ends of its last axes: see `anynet.ops.convolution.pad`."""
     return convolution.pad(input, pad, mode, 0.0 if value is None else value)
+
+
+def conv_tbc(input: Any, weight: Any, bias: Any, pad: int = 0) -> Any:
+    """A convolution over time with time first: input (time, batch, in), weight (kernel, in, out), bias (out,) →
+    (time', batch, out), with `pad` zeros at both ends.
+
+    >>> import anynet as an
+    >>> an.nn.functional.conv_tbc(an.ones((5, 2, 3)), an.ones((3, 3, 4)), an.zeros(4), pad=1).shape
+    (5, 2, 4)
+    """
+    if len(input.shape) != 3 or len(weight.shape) != 3:
+        msg = f"conv_tbc: input (time, batch, in) and weight (kernel, in, out), got {tuple(input.shape)} and {tuple(weight.shape)}"
+        raise ValueError(msg)
+    y = conv1d(permute_dims(input, (1, 2, 0)), permute_dims(weight, (2, 1, 0)), bias, padding=pad)
+    return permute_dims(y, (2, 0, 1))

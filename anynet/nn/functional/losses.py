@@ -82,27 +82,45 @@ def _target(name: str, input: Any, target: Any) -> Any:
     return target if kind is want or kind.kind == "complex" else cast_to(target, dtype=want)
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """The squared error (x − t)², averaged. Shapes equal.
+def _weighed(where: str, losses: Any, weight: Any, reduction: str, over_weights: bool = True) -> Any:
+    """Σ w l, for "mean" over Σ w, or over the number of elements."""
+    if weight is None:
+        return _reduce(losses, reduction)
+    if tuple(weight.shape) != tuple(losses.shape):
+        msg = (
+            f"{where}: weight has the shape of the input, got {tuple(weight.shape)} and {tuple(losses.shape)}"
+        )
+        raise ValueError(msg)
+    if reduction == "mean" and over_weights:
+        return sum(losses * weight) / sum(weight)
+    return _reduce(losses * weight, reduction)
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Any:
+    """The squared error (x − t)², averaged, with `weight` by its weights. Shapes equal.
 
     >>> import anynet as an
     >>> an.nn.functional.mse_loss(an.asarray([1.0, 2.0]), an.asarray([1.0, 4.0])).item()
     2.0
     """
-    return _reduce(squared_error(input, _target("mse_loss", input, target)), reduction)
+    return _weighed("mse_loss", squared_error(input, _target("mse_loss", input, target)), weight, reduction)
 
 
-def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """The absolute error |x − t|, averaged. Shapes equal."""
-    return _reduce(e.abs(input - _target("l1_loss", input, target)), reduction)
+def l1_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Any:
+    """The absolute error |x − t|, averaged, with `weight` by its weights. Shapes equal."""
+    return _weighed("l1_loss", e.abs(input - _target("l1_loss", input, target)), weight, reduction)
 
 
-def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
-    """½ d² where |d| ≤ δ, else δ (|d| − ½ δ), with d = x − t (Huber 1964)."""
+def huber_loss(
+    input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
+) -> Any:
+    """½ d² where |d| ≤ δ, else δ (|d| − ½ δ), with d = x − t (Huber 1964), averaged. With `weight` w l is averaged (as in
+    PyTorch, over the number of elements, not over Σ w as `mse_loss` does)."""
     if not delta > 0:
         msg = f"huber_loss: delta is positive, got {delta}"
         raise ValueError(msg)
-    return _reduce(huber(input, _target("huber_loss", input, target), delta=float(delta)), reduction)
+    losses = huber(input, _target("huber_loss", input, target), delta=float(delta))
+    return _weighed("huber_loss", losses, weight, reduction, over_weights=False)
 
 
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:

@@ -9,13 +9,15 @@ from anynet.nn.utils import (
     parametrizations,
     parametrize,
     rnn,
+    skipping,
 )
 from anynet.nn.utils.clip_grad import *
 from anynet.nn.utils.convert_parameters import *
 from anynet.nn.utils.fusion import *
 from anynet.nn.utils.gradients import *
+from anynet.nn.utils.skipping import *
 
 __all__ = [
     "functional_call", "parametrizations", "parametrize", "rnn", *clip_grad.__all__, *convert_parameters.__all__, *fusion.__all__,
-    *gradients.__all__,
+    *gradients.__all__, *skipping.__all__,
 ]  # fmt: skip

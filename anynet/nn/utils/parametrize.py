@@ -6,12 +6,39 @@ parametrization takes several), and ``parametrizations.weight.0…`` for its own
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from anynet.nn.module import Module
 from anynet.tensor import Parameter, no_grad
 
-__all__ = ["ParametrizationList", "is_parametrized", "register_parametrization", "remove_parametrizations"]
+__all__ = [
+    "ParametrizationList", "cached", "is_parametrized", "register_parametrization", "remove_parametrizations",
+    "transfer_parametrizations_and_params", "type_before_parametrizations",
+]  # fmt: skip
+
+_cache: dict[tuple[int, str], Any] | None = None
+
+
+@contextmanager
+def cached() -> Iterator[None]:
+    """Within the block each parametrized attribute is computed once, at its first use.
+
+    >>> import anynet as an
+    >>> layer = an.nn.utils.parametrizations.weight_norm(an.nn.Linear(3, 2))
+    >>> with an.nn.utils.parametrize.cached():
+    ...     layer.weight is layer.weight
+    True
+    """
+    global _cache
+    before = _cache
+    _cache = {} if before is None else before
+    try:
+        yield
+    finally:
+        _cache = before
 
 
 class ParametrizationList(Module):
@@ -80,7 +107,12 @@ def _parameter(value: Any, wanted: bool) -> Parameter:
 
 def _attribute(name: str) -> property:
     def get(self: Any) -> Any:
-        return self.__dict__["parametrizations"].__dict__[name]()
+        found = self.__dict__["parametrizations"].__dict__[name]
+        if _cache is None:
+            return found()
+        if (id(self), name) not in _cache:
+            _cache[id(self), name] = found()
+        return _cache[id(self), name]
 
     def set_(self: Any, value: Any) -> None:
         self.__dict__["parametrizations"].__dict__[name].assign(value)
@@ -101,6 +133,34 @@ def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
     if "parametrizations" not in module.__dict__:
         return False
     return bool(_known(module)) if tensor_name is None else tensor_name in _known(module)
+
+
+def type_before_parametrizations(module: Module) -> type[Module]:
+    """The class of a module without its parametrizations."""
+    return getattr(type(module), "_unparametrized", type(module))
+
+
+def transfer_parametrizations_and_params(
+    from_module: Module, to_module: Module, tensor_name: str | None = None
+) -> Module:
+    """Give another module the parametrizations of one, or of one attribute, copied, with the values of their originals."""
+    if not is_parametrized(from_module, tensor_name):
+        msg = f"{type(from_module).__name__}: {tensor_name or 'nothing'} is not parametrized"
+        raise ValueError(msg)
+    for name, found in _known(from_module).items():
+        if tensor_name is not None and name != tensor_name:
+            continue
+        twin = copy.deepcopy(found)
+        if is_parametrized(to_module, name):
+            remove_parametrizations(to_module, name)
+        if not isinstance(to_module.__dict__.get(name), Parameter):
+            to_module.__dict__[name] = Parameter(found() + 0.0)
+        first, *rest = twin.functions()
+        register_parametrization(to_module, name, first, unsafe=True)
+        for function in rest:
+            register_parametrization(to_module, name, function, unsafe=True)
+        setattr(to_module.__dict__["parametrizations"], name, twin)
+    return to_module
 
 
 def register_parametrization(
@@ -139,7 +199,7 @@ def register_parametrization(
     if "parametrizations" not in module.__dict__:
         module.__dict__["parametrizations"] = Module()
     setattr(module.__dict__["parametrizations"], tensor_name, made)
-    base = getattr(type(module), "_unparametrized", type(module))
+    base = type_before_parametrizations(module)
     names = {n: _attribute(n) for n in _known(module)}
     module.__class__ = type(f"Parametrized{base.__name__}", (base,), {**names, "_unparametrized": base})
     return module
