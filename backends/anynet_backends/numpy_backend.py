@@ -251,7 +251,12 @@ def _with_number(ufunc: Any) -> Any:
     two arrays are vectorized, and three times as fast."""
 
     def function(x: Array, y: Any, /) -> Array:
-        if type(y) in (int, float) and type(x) is np.ndarray and x.size >= 1 << 14 and x.dtype in PLAIN_FLOATS:
+        if (
+            type(y) in (int, float)
+            and type(x) is np.ndarray
+            and x.size >= 1 << 14
+            and x.dtype in PLAIN_FLOATS
+        ):
             out = np.empty_like(x)
             flat, into = x.ravel("K"), out.ravel("K")
             # the arrays lie dense in one order, so that flat is x and into is out

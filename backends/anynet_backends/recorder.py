@@ -410,9 +410,14 @@ class RecorderBackend(Backend):
         def run(xp: Any, *args: Any, need: Any = None, **meta: Any) -> Any:
             recording = ACTIVE[-1]
             kept: list[Any] = [None]  # of a replay
+            asked, left = (
+                0,
+                0,
+            )  # how many gradients the program takes, and how many of them are to come in this replay
 
             def forward(*values: Any) -> Any:
-                kept[0] = None
+                nonlocal left
+                kept[0], left = None, asked
                 y = kernel(base, *values, need=need, **meta)
                 if need is None or y is NotImplemented:
                     return y
@@ -429,8 +434,15 @@ class RecorderBackend(Backend):
             def pull(g: Any) -> tuple[Any, ...]:
                 present: list[bool] = []
 
+                nonlocal asked
+                asked += 1
+
                 def backward(*gs: Any) -> Any:
+                    nonlocal left
                     got = kept[0](gs if many else gs[0])
+                    left -= 1
+                    if left == 0:  # nobody asks again
+                        kept[0] = None
                     present[:] = [x is not None for x in got]
                     return tuple(x for x in got if x is not None)
 
