@@ -634,6 +634,10 @@ def _gru_steps(matmul: Any) -> tuple[Any, Any]:
     return forward, backward
 
 
+_ONE_HEAD = 1 << 20
+"""Numbers in the scores of one head that there is room for."""
+
+
 @_kernel
 def attention(
     xp: Backend,
@@ -650,15 +654,14 @@ def attention(
     block: int = 256,
     need: Any,
 ) -> Any:
-    """softmax(q kᵀ · scale + mask) v for short sequences, with the scores kept for the gradient."""
+    """softmax(q kᵀ · scale + mask) v. Short sequences keep the scores for the gradient; longer ones have room for those of one
+    head at a time, and make them again; beyond `_ONE_HEAD` that is left to the reference, which never has them whole."""
     n, m = q.shape[-2], k.shape[-2]
-    if (
-        p
-        or not 0 < n * m <= block * block
-        or not _plain(q, k, v)
-        or q.shape[:-2] != k.shape[:-2]
-        or not q.size
-    ):
+    short = n * m <= block * block
+    fits = short or (
+        n * m <= _ONE_HEAD and block >= 256 and not (need is not None and len(need) > 3 and need[3])
+    )
+    if p or not fits or not _plain(q, k, v) or q.shape[:-2] != k.shape[:-2] or not q.size or not k.size:
         return NotImplemented
     mask = _causal(n, m) if causal else mask
     if mask is not None and np.broadcast_shapes((*q.shape[:-1], m), mask.shape) != (*q.shape[:-1], m):
@@ -666,10 +669,10 @@ def attention(
     heads, d = math.prod(q.shape[:-2]), v.shape[-1]
     queries, keys, values = (np.ascontiguousarray(a).reshape(heads, *a.shape[-2:]) for a in (q, k, v))
     dtype, train = q.dtype, need is not None
-    apart = (
-        machine.available() and heads > 2
-    )  # head by head is one call of machine code; else all heads together
-    scaled, s = np.empty(queries.shape, dtype), np.empty((1 if apart and not train else heads, n, m), dtype)
+    # head by head is one call of machine code; else short sequences take all heads together
+    apart = not short or (machine.available() and heads > 2)
+    kept = train and short
+    scaled, s = np.empty(queries.shape, dtype), np.empty((heads if kept or not apart else 1, n, m), dtype)
     y, total = result((*q.shape[:-1], d), dtype), result((*q.shape[:-1], 1), dtype)
     ys, totals = y.reshape(heads, n, d), total.reshape(heads, n, 1)
     factor = np.asarray(scale, dtype)
@@ -680,7 +683,7 @@ def attention(
         hidden = ~each if each.dtype == bool else each.astype(dtype, copy=False)
 
     def places(t: int) -> tuple[Array, ...]:
-        at, own = (t if train else 0), t % len(hidden)
+        at, own = t % len(s), t % len(hidden)
         return queries[t], keys[t], values[t], scaled[t], s[at], ys[t], totals[t], hidden[own]
 
     if apart:
@@ -700,17 +703,17 @@ def attention(
         made = [a.reshape(heads, *a.shape[-2:]) for a in (dq, dk, dv)]
 
         def around(t: int) -> tuple[Array, ...]:
-            fixed = gy[t], gs[t], keys[t], values[t], scaled[t], s[t], ys[t]
+            fixed = gy[t], gs[t], keys[t], values[t], scaled[t], s[t % len(s)], ys[t]
             return (*fixed, ds[t % len(ds)], *(a[t] for a in made))
 
-        if apart:
-            repeat(
-                _attend_back,
-                around,
-                range(heads),
-                (factor,),
-                (np.empty((n, d), dtype), np.empty((n, 1), dtype)),
-            )
+        def again(t: int) -> tuple[Array, ...]:
+            return (*around(t), totals[t], hidden[t % len(hidden)])
+
+        room = np.empty((n, d), dtype), np.empty((n, 1), dtype)
+        if not kept:
+            repeat(_attend_again, again, range(heads), (factor,), room)
+        elif apart:
+            repeat(_attend_back, around, range(heads), (factor,), room)
         else:
             flat, thin = np.empty(gy.shape, dtype), np.empty(gs.shape, dtype)
             _attend_back(
@@ -764,6 +767,21 @@ def _attend_back(
     call(np.multiply, dq, factor, dq)
     call(np.matmul, ds.swapaxes(-1, -2), scaled, dk)
     call(np.matmul, s.swapaxes(-1, -2), gy, dv)
+
+
+def _attend_again(
+    call: Any, gy: Array, gs: Array, k: Array, v: Array, scaled: Array, s: Array, y: Array, ds: Array, dq: Array, dk: Array,
+    dv: Array, total: Array, hidden: Array, factor: Array, room: Array, inner: Array,
+) -> None:  # fmt: skip
+    """The same, with the probabilities made again: e^{score − total}."""
+    call(np.matmul, scaled, k.swapaxes(-1, -2), s)
+    if hidden.size and hidden.dtype == bool:
+        call(set_where, s, hidden, -np.inf)
+    elif hidden.size:
+        call(np.add, s, hidden, s)
+    call(np.subtract, s, total, s)
+    call(np.exp, s, s)
+    _attend_back(call, gy, gs, k, v, scaled, s, y, ds, dq, dk, dv, factor, room, inner)
 
 
 @functools.lru_cache(maxsize=8)
