@@ -1,10 +1,11 @@
 """Every kernel of a backend against the reference that it replaces: values and gradients, in both precisions."""
 
+import numpy as np
 import pytest
 
 import anynet as an
 import anynet_backends
-from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
+from anynet.autograd.primitive import INTERCEPT, PRIMITIVES, use_kernels
 from anynet.cli.parity import CASES, LIMITS, compute
 from anynet_backends import host
 
@@ -64,3 +65,29 @@ def test_kernel(name, backend, dtype, users):
         assert error(fast[0], plain[0]) <= value, case.name
         for a, b in zip(fast[1:], plain[1:], strict=True):
             assert error(a, b) <= gradient, case.name
+
+
+@pytest.mark.parametrize("length", [40, 300])
+@pytest.mark.parametrize("mask", ["none", "causal", "boolean", "added"])
+@pytest.mark.parametrize("numba", ["on", "off"])
+def test_attention_short_and_long(monkeypatch, length, mask, numba):
+    """300 is past the length up to which scores are kept: they are made again, head by head."""
+    monkeypatch.setenv("ANYNET_NUMBA", numba)
+
+    def run(on):
+        rng = np.random.default_rng(0)
+        q, k, v = (an.asarray(rng.normal(size=(2, 2, length, 8)), requires_grad=True) for _ in range(3))
+        given = None
+        if mask == "boolean":
+            may = rng.random((length, length)) > 0.3
+            may[5] = False  # a query that may look at nothing
+            given = an.asarray(may)
+        elif mask == "added":
+            given = an.asarray(rng.normal(size=(length, length)))
+        with use_kernels(on):
+            y = an.nn.functional.scaled_dot_product_attention(q, k, v, given, is_causal=mask == "causal")
+            y.backward(an.asarray(rng.normal(size=y.shape)))
+        return [y.data, q.grad.data, k.grad.data, v.grad.data]
+
+    for a, b in zip(run(True), run(False), strict=True):
+        assert abs(a - b).max() <= 1e-13 * max(1.0, abs(b).max())
