@@ -6,9 +6,9 @@ call, without the interpreter.
 
 - Functions of NumPy's own are called through the inner loops that their ufuncs hold (the public struct
   `PyUFuncObject`): the same code on the same memory, so the same bits. `matmul` is one of them.
-- Neighbouring element-wise calls over one shape become a *chain*: one loop, compiled by LLVM
-  (`anynet_backends.llvm`), that reads each input once and stores only what is read afterwards. Sums, products, quotients and roots are
-  rounded as by IEEE 754, none is contracted or reordered, so a chain too gives NumPy's bits.
+- Neighbouring element-wise calls over one shape become a *chain*: one loop, compiled by LLVM (`anynet_backends.llvm`),
+  that reads each input once and stores only what is read afterwards. Sums, products, quotients and roots are rounded as
+  by IEEE 754, none is contracted or reordered, so a chain too gives NumPy's bits.
 - What remains (kernels, optimizers' Python, unusual indexing) is called as before, between segments.
 
 ``ANYNET_NUMBA=off`` leaves all this alone.
@@ -34,7 +34,8 @@ from anynet_backends.protocol import Array
 from anynet_backends.sums import PLAIN_FLOATS, add_up, ones_vector
 
 __all__ = [
-    "Call", "Segment", "add_rows", "available", "choose", "fused", "gather", "repeat", "scatter", "set_where", "summary", "translate",
+    "Call", "Segment", "add_rows", "available", "choose", "fused", "gather", "repeat", "scatter", "set_where", "summary",
+    "translate",
 ]  # fmt: skip
 
 
@@ -161,8 +162,7 @@ def add_rows(y: Array, index: Array, values: Array) -> bool:
     if values.shape != (len(index), *y.shape[1:]) or index.min() < 0 or index.max() >= len(y):
         return False
     function = compiler().fixed[f"add_rows_{LETTERS[y.dtype]}"]
-    row = _Row(function, _Record((y, index, values), (len(index), y.size // len(y)), ()))
-    Segment([row])()
+    Segment([_Row(function, _Record((y, index, values), (len(index), y.size // len(y)), ()))])()
     return True
 
 
@@ -283,13 +283,19 @@ class Template:
         which: list[int] = []
         offsets: list[int] = []
         self.firsts: list[int] = []
+        self.held: list[
+            Any
+        ] = []  # dimensions, strides and arrays that are no roots; the roots themselves are let go
         for row in rows:
             self.firsts.append(len(which))
-            for place in row.held[0][0]:
+            places, dims, steps, arrays = row.held[0]
+            self.held.append((dims, steps, row.held[1]))
+            for place, array in zip(places, arrays, strict=True):
                 root = next((i for i, (lo, hi) in enumerate(bounds) if lo <= place < hi), len(roots))
                 which.append(root)
                 offsets.append(int(place) - (starts[root] if root < len(roots) else 0))
-        self.rows = rows  # they hold dimensions, strides, and arrays that are no roots
+                if root == len(roots):
+                    self.held.append(array)
         self.which, self.offsets = np.array(which), np.array(offsets, np.int64)
         self.cells = np.array([row.cells for row in rows], np.int64)
 
@@ -304,7 +310,7 @@ class Template:
         table[...] = self.cells
         first = np.array(self.firsts, np.int64) * 8 + _address(places)
         np.add(first, np.arange(times, dtype=np.int64)[:, None] * (places.shape[1] * 8), out=table[:, :, 1])
-        compiler().work(_address(table), 0, times * len(self.rows))
+        compiler().work(_address(table), 0, times * len(self.cells))
 
 
 _templates: OrderedDict[Any, Template | None] = OrderedDict()
@@ -349,7 +355,7 @@ def _template(
     if any(len({(a.shape, a.strides) for a in same}) > 1 for same in zip(first, second, last, strict=True)):
         return None
     roots = (*second, *held, *scratch)
-    key = (body, tuple([(a.shape, a.strides, a.dtype.char) for a in roots]))
+    key = (body, tuple([(a.shape, a.strides, a.dtype.char, a.flags.aligned) for a in roots]))
     if key not in _templates:
         calls: list[Any] = []
         body(lambda f, *args: calls.append((f, args)), *roots)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import pathlib
+import weakref
 
 import numpy as np
 import pytest
@@ -286,6 +287,20 @@ def test_recurrent_layers_have_the_same_bits(monkeypatch, layer, steps, reverse)
     switched(monkeypatch, False)
     for a, b in zip(with_it, results(), strict=True):
         assert a.tobytes() == b.tobytes()
+
+
+def test_what_is_kept_of_a_repetition_holds_none_of_its_arrays():
+    x, y = np.ones((5, 1000)), np.empty((5, 1000))
+    alive = weakref.ref(x)
+
+    def body(call, a, b):
+        call(np.multiply, a, 3.0, b)
+        call(np.tanh, b, b)
+
+    machine.repeat(body, lambda t: (x[t], y[t]), range(5), ())
+    assert (y == np.tanh(3.0)).all()
+    del x
+    assert alive() is None
 
 
 @pytest.mark.parametrize("n", [1, 3, 100, 8193, 40000])
