@@ -290,16 +290,17 @@ def test_recurrent_layers_have_the_same_bits(monkeypatch, layer, steps, reverse)
 
 
 def test_what_is_kept_of_a_repetition_holds_none_of_its_arrays():
-    x, y = np.ones((5, 1000)), np.empty((5, 1000))
-    alive = weakref.ref(x)
-
     def body(call, a, b):
         call(np.multiply, a, 3.0, b)
         call(np.tanh, b, b)
 
-    machine.repeat(body, lambda t: (x[t], y[t]), range(5), ())
+    def run():
+        x, y = np.ones((5, 1000)), np.empty((5, 1000))
+        machine.repeat(body, lambda t: (x[t], y[t]), range(5), ())
+        return weakref.ref(x), y
+
+    alive, y = run()
     assert (y == np.tanh(3.0)).all()
-    del x
     assert alive() is None
 
 
