@@ -21,10 +21,11 @@ def _norm(xp: Backend, x: Array) -> Array:
     return xp.sqrt(xp.sum(x * x))
 
 
-def _ratio(xp: Backend, over: Array, under: Array) -> Array:
-    """over / under, or 1 where one of them is 0."""
-    some = xp.logical_and(over > 0, under > 0)
-    return xp.where(some, over / xp.where(some, under, 1.0), 1.0)
+def _trust(xp: Backend, p: Array, u: Array, factor: float = 1.0, eps: float = 0.0) -> Array:
+    """factor ‖p‖ / (‖u‖ + ε), or 1 where a norm is 0."""
+    norm, size = _norm(xp, p), _norm(xp, u)
+    some = xp.logical_and(norm > 0, size > 0)
+    return xp.where(some, factor * norm / xp.where(some, size + eps, 1.0), 1.0)
 
 
 class ASGD(Optimizer):
@@ -101,6 +102,7 @@ class Adafactor(Optimizer):
 
     shaped = True
     slots = ("row_var", "col_var", "variance")
+    not_negative = ("lr", "weight_decay")  # eps is a pair, which `check` sees to
 
     def __init__(
         self,
@@ -267,7 +269,7 @@ class LAMB(Moments):
         u = m / (1 - beta1**step) / (xp.sqrt(v / (1 - beta2**step)) + group["eps"])
         if group["weight_decay"]:
             u += group["weight_decay"] * p
-        p -= group["lr"] * _ratio(xp, _norm(xp, p), _norm(xp, u)) * u
+        p -= group["lr"] * _trust(xp, p, u) * u
 
 
 class LARS(Optimizer):
@@ -314,12 +316,7 @@ class LARS(Optimizer):
     ) -> None:
         if group["weight_decay"]:
             g += group["weight_decay"] * p
-        norm, size = _norm(xp, p), _norm(xp, g)
-        some = xp.logical_and(norm > 0, size > 0)
-        trust = xp.where(
-            some, group["trust_coefficient"] * norm / xp.where(some, size + group["eps"], 1.0), 1.0
-        )
-        g *= group["lr"] * trust
+        g *= group["lr"] * _trust(xp, p, g, group["trust_coefficient"], group["eps"])
         if "momentum_buffer" in state:
             v = state["momentum_buffer"]
             v *= group["momentum"]

@@ -164,6 +164,7 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
+    not_negative: tuple[str, ...] = ("lr", "weight_decay", "l1", "eps")
     later: tuple[str, ...] = ()  # options that states saved by earlier versions lack
     shaped = False  # whether `update` gets each parameter by itself, in its own shape
     blocked = False  # whether `update` acts on each number by itself, so that a vector may be cut into blocks
@@ -229,10 +230,8 @@ class Optimizer:
                 msg = f"{type(self).__name__} optimizes floating-point Parameters, got {p.dtype}"
                 raise TypeError(msg)
         full = {**self.defaults, **group, "params": items}
-        for name in ("lr", "weight_decay", "l1", "eps"):
+        for name in self.not_negative:
             value = full.get(name, 0.0)
-            if isinstance(value, tuple):
-                continue  # Adafactor's pair, which it checks itself
             if not isinstance(value, (int, float)) or not value >= 0.0:
                 msg = f"{type(self).__name__}: {name} is a number ≥ 0, got {value!r}"
                 raise ValueError(msg)

@@ -208,6 +208,7 @@ def test_l1_penalty_adds_the_sign():
         (lambda p: optim.SGD([]), ValueError, "no parameters"),
         (lambda p: optim.SGD([p, p]), ValueError, "given twice"),
         (lambda p: optim.SGD([p], lr=-1), ValueError, "lr is a number"),
+        (lambda p: optim.Adam([p], eps=(None, 1e-3)), ValueError, "eps is a number"),
         (lambda p: optim.SGD([p], nesterov=True), ValueError, "nesterov"),
         (lambda p: optim.Adam([p], betas=(1.0, 0.9)), ValueError, r"betas\[0\]"),
         (lambda p: optim.Adam([{"params": [p], "beta": 1}]), TypeError, "did you mean 'betas'"),
