@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from anynet.autograd.compiling import on_host
 from anynet.optim.optimizer import Optimizer
@@ -17,6 +17,8 @@ __all__ = [
     "LRScheduler", "LambdaLR", "LinearLR", "MultiStepLR", "MultiplicativeLR", "OneCycleLR", "PolynomialLR",
     "ReduceLROnPlateau", "SequentialLR", "StepLR",
 ]  # fmt: skip
+
+_T = TypeVar("_T")
 
 
 class LRScheduler:
@@ -101,11 +103,7 @@ class LambdaLR(LRScheduler):
         lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
         last_epoch: int = -1,
     ) -> None:
-        groups = len(optimizer.param_groups)
-        self.lr_lambdas = lr_lambda if isinstance(lr_lambda, list) else [lr_lambda] * groups
-        if len(self.lr_lambdas) != groups:
-            msg = f"LambdaLR: {len(self.lr_lambdas)} functions for {groups} parameter groups"
-            raise ValueError(msg)
+        self.lr_lambdas = _each("LambdaLR", lr_lambda, optimizer.param_groups, "functions")
         super().__init__(optimizer, last_epoch)
 
     def rates(self) -> list[float]:
@@ -401,11 +399,7 @@ class OneCycleLR(LRScheduler):
         if anneal_strategy not in ("cos", "linear"):
             msg = f"OneCycleLR: anneal_strategy is 'cos' or 'linear', got {anneal_strategy!r}"
             raise ValueError(msg)
-        n = len(optimizer.param_groups)
-        tops = max_lr if isinstance(max_lr, list) else [max_lr] * n
-        if len(tops) != n:
-            msg = f"OneCycleLR: {len(tops)} rates for {n} parameter groups"
-            raise ValueError(msg)
+        tops = _each("OneCycleLR", max_lr, optimizer.param_groups, "rates")
         names = [next((k for k in ("betas", "momentum") if k in g), None) for g in optimizer.param_groups]
         if cycle_momentum and None in names:
             msg = "OneCycleLR: this optimizer has no momentum to cycle; say cycle_momentum=False"
@@ -499,11 +493,7 @@ class ReduceLROnPlateau:
                 f"got {factor}, {mode!r}, {threshold_mode!r}"
             )
             raise ValueError(msg)
-        n = len(optimizer.param_groups)
-        self.min_lrs = min_lr if isinstance(min_lr, list) else [min_lr] * n
-        if len(self.min_lrs) != n:
-            msg = f"ReduceLROnPlateau: {len(self.min_lrs)} min_lr for {n} parameter groups"
-            raise ValueError(msg)
+        self.min_lrs = _each("ReduceLROnPlateau", min_lr, optimizer.param_groups, "min_lr")
         self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
         self.threshold, self.threshold_mode, self.cooldown, self.eps = (
             threshold,
@@ -580,11 +570,7 @@ class MultiplicativeLR(LRScheduler):
         lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
         last_epoch: int = -1,
     ) -> None:
-        groups = len(optimizer.param_groups)
-        self.lr_lambdas = lr_lambda if isinstance(lr_lambda, list) else [lr_lambda] * groups
-        if len(self.lr_lambdas) != groups:
-            msg = f"MultiplicativeLR: {len(self.lr_lambdas)} functions for {groups} parameter groups"
-            raise ValueError(msg)
+        self.lr_lambdas = _each("MultiplicativeLR", lr_lambda, optimizer.param_groups, "functions")
         super().__init__(optimizer, last_epoch)
 
     def rates(self) -> list[float]:
@@ -746,11 +732,11 @@ class CyclicLR(LRScheduler):
         return [low + (high - low) * part * scale for low, high in zip(self.lows, self.highs, strict=True)]
 
 
-def _each(name: str, value: float | list[float], groups: list[dict[str, Any]]) -> list[float]:
-    """A number for each group."""
+def _each(name: str, value: _T | list[_T], groups: list[dict[str, Any]], what: str = "numbers") -> list[_T]:
+    """A value for each group, from one or from a list of them."""
     values = list(value) if isinstance(value, (list, tuple)) else [value] * len(groups)
     if len(values) != len(groups):
-        msg = f"{name}: {len(values)} numbers for {len(groups)} parameter groups"
+        msg = f"{name}: {len(values)} {what} for {len(groups)} parameter groups"
         raise ValueError(msg)
     return values
 

@@ -34,7 +34,7 @@ from anynet_backends.protocol import Array
 from anynet_backends.sums import PLAIN_FLOATS, add_up, ones_vector
 
 __all__ = [
-    "Call", "Segment", "add_rows", "available", "choose", "fused", "gather", "repeat", "scatter", "set_where", "summary",
+    "Call", "Segment", "add_rows", "at_once", "available", "choose", "fused", "gather", "repeat", "scatter", "set_where", "summary",
     "translate",
 ]  # fmt: skip
 
@@ -332,7 +332,7 @@ def repeat(
     template = _template(body, places, order, held, scratch) if len(order) > 2 and available() else None
     if template is None:
         for t in order:
-            body(_at_once, *places(t), *held, *scratch)
+            body(at_once, *places(t), *held, *scratch)
         return
     one, two, three, last = (
         np.array([_address(a) for a in places(t)], np.int64) for t in (*order[:3], order[-1])
@@ -366,7 +366,8 @@ def _template(
     return _templates[key]
 
 
-def _at_once(f: Callable[..., Any], *args: Any) -> None:
+def at_once(f: Callable[..., Any], *args: Any) -> None:
+    """Make a call: what a body of `repeat` is given where it is not translated."""
     f(*args)
 
 
@@ -380,7 +381,7 @@ class _Element(NamedTuple):
     ufunc: np.ufunc | None
 
 
-_MOST_OPERANDS, _MOST_OPS, _MOST_ROWS = 16, 32, 64
+_MOST_OPERANDS, _MOST_OPS = 16, 32
 
 
 def translate(
@@ -399,6 +400,7 @@ class _Weaver:
         self.done: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self.rows: list[_Row] = []
         self.pending: list[_Element] = []
+        self.waiting: list[Call] = []  # what the pending elements stand for
         self.last = -1  # the call that the last pending one stands for
 
     def code(self) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
@@ -410,6 +412,7 @@ class _Weaver:
                 if self.pending and not self._joins(element):
                     self._flush()
                 self.pending.append(element)
+                self.waiting.append(call)
                 self.last = at
                 continue
             rows = _rows(call)
@@ -449,74 +452,17 @@ class _Weaver:
 
     def _flush(self) -> None:
         pending, self.pending = self.pending, []
+        waiting, self.waiting = self.waiting, []
         if not pending:
             return
         found = _own_loop(pending[0]) if len(pending) == 1 else None
         if found is None and pending[0].ufunc is None:
-            found = self._chain(pending)
+            found = _chain(pending, self._wanted)
         if found is not None:
             self.rows += found
             return
         self._close()
-        for call in self.calls[self.last + 1 - len(pending) : self.last + 1]:
-            self.done.append((call.f, call.args))
-
-    def _chain(self, pending: list[_Element]) -> list[_Row] | None:
-        numbers: dict[Any, int] = {}
-        arrays: list[Array] = []
-
-        def operand(a: Array) -> int:
-            key = _identity(a)
-            if key not in numbers:
-                numbers[key] = len(arrays)
-                arrays.append(a)
-            return numbers[key]
-
-        ops: list[Op] = []
-        latest: dict[int, int] = {}  # operand → the op whose value it has
-        for e in pending:
-            args = []
-            for a in e.inputs:
-                i = operand(a)
-                args.append(("op", latest[i]) if i in latest else ("in", i))
-            ops.append(Op(e.name, e.letter, tuple(args)))
-            latest[operand(e.out)] = len(ops) - 1
-        stores = [(i, number) for i, number in latest.items() if self._wanted(arrays[i])]
-        used: set[int] = {i for i, _ in stores}
-        needed = {number for _, number in stores}
-        for number in range(len(ops) - 1, -1, -1):
-            if number in needed:
-                needed |= {i for source, i in ops[number].args if source == "op"}
-                used |= {i for source, i in ops[number].args if source == "in"}
-        if not stores:
-            return []
-        shape = pending[0].out.shape
-        order = sorted(used)
-        first = stores[0][0]
-        dims, strides = _collapse(shape, [_strides(arrays[i], shape) for i in (first, *order)])
-        strides = strides[1:]
-        if len(dims) > 8:
-            return None
-        place = {i: n for n, i in enumerate(order)}
-        kinds = []
-        for i, steps in zip(order, strides, strict=True):
-            letter = LETTERS[arrays[i].dtype]
-            inner = steps[-1]
-            kinds.append((letter, "c" if inner == SIZE[letter] else "0" if inner == 0 else "s"))
-        new = {old: n for n, old in enumerate(sorted(needed))}
-        text = tuple(
-            Op(
-                ops[old].name,
-                ops[old].letter,
-                tuple((source, place[i] if source == "in" else new[i]) for source, i in ops[old].args),
-            )
-            for old in sorted(needed)
-        )
-        chain = Chain(
-            tuple(kinds), text, tuple((place[i], new[number]) for i, number in stores), len(dims) - 1
-        )
-        record = _Record([arrays[i] for i in order], dims, [s for steps in strides for s in steps])
-        return [_Row(compiler().kernel(chain), record)]
+        self.done += [(call.f, call.args) for call in waiting]
 
     def _wanted(self, a: Array) -> bool:
         """Whether what a chain has written is read afterwards."""
@@ -530,6 +476,63 @@ class _Weaver:
             ):
                 return False
         return any(lo < high and low < hi for lo, hi in self.kept)
+
+
+def _chain(pending: list[_Element], wanted: Callable[[Array], bool]) -> list[_Row] | None:
+    """Elements as one loop, which stores what is wanted; None where that takes too many axes."""
+    numbers: dict[Any, int] = {}
+    arrays: list[Array] = []
+
+    def operand(a: Array) -> int:
+        key = _identity(a)
+        if key not in numbers:
+            numbers[key] = len(arrays)
+            arrays.append(a)
+        return numbers[key]
+
+    ops: list[Op] = []
+    latest: dict[int, int] = {}  # operand → the op whose value it has
+    for e in pending:
+        args = []
+        for a in e.inputs:
+            i = operand(a)
+            args.append(("op", latest[i]) if i in latest else ("in", i))
+        ops.append(Op(e.name, e.letter, tuple(args)))
+        latest[operand(e.out)] = len(ops) - 1
+    stores = [(i, number) for i, number in latest.items() if wanted(arrays[i])]
+    used: set[int] = {i for i, _ in stores}
+    needed = {number for _, number in stores}
+    for number in range(len(ops) - 1, -1, -1):
+        if number in needed:
+            needed |= {i for source, i in ops[number].args if source == "op"}
+            used |= {i for source, i in ops[number].args if source == "in"}
+    if not stores:
+        return []
+    shape = pending[0].out.shape
+    order = sorted(used)
+    first = stores[0][0]
+    dims, strides = _collapse(shape, [_strides(arrays[i], shape) for i in (first, *order)])
+    strides = strides[1:]
+    if len(dims) > 8:
+        return None
+    place = {i: n for n, i in enumerate(order)}
+    kinds = []
+    for i, steps in zip(order, strides, strict=True):
+        letter = LETTERS[arrays[i].dtype]
+        inner = steps[-1]
+        kinds.append((letter, "c" if inner == SIZE[letter] else "0" if inner == 0 else "s"))
+    new = {old: n for n, old in enumerate(sorted(needed))}
+    text = tuple(
+        Op(
+            ops[old].name,
+            ops[old].letter,
+            tuple((source, place[i] if source == "in" else new[i]) for source, i in ops[old].args),
+        )
+        for old in sorted(needed)
+    )
+    chain = Chain(tuple(kinds), text, tuple((place[i], new[number]) for i, number in stores), len(dims) - 1)
+    record = _Record([arrays[i] for i in order], dims, [s for steps in strides for s in steps])
+    return [_Row(compiler().kernel(chain), record)]
 
 
 def _identity(a: Array) -> Any:
@@ -706,8 +709,9 @@ def _rows(call: Call) -> list[_Row] | None:
     args = call.args
     if f in (np.dot, np.matmul, onednn.matmul) and len(args) == 3:
         a, b, out = args
-        if f is onednn.matmul and onednn.takes(a, b, out):
-            return _large_product(a, b, out)
+        orders = onednn.takes(a, b, out) if f is onednn.matmul else None
+        if orders is not None:
+            return _large_product(a, b, out, *orders)
         return _product(a, b, out)
     if f is add_up:
         return _sum(*args)
@@ -746,11 +750,12 @@ def _product(a: Array, b: Array, out: Array) -> list[_Row] | None:
     return [_Row(found[0], _Record((a, b, out), (dims[0], m, k, n), steps), found[1])]
 
 
-def _large_product(a: Array, b: Array, out: Array) -> list[_Row]:
+def _large_product(
+    a: Array, b: Array, out: Array, left: tuple[bytes, int], right: tuple[bytes, int]
+) -> list[_Row]:
     """oneDNN's."""
-    function, left, right = onednn.product(a, b)
     dims = (a.shape[0], b.shape[1], a.shape[1], left[1], right[1], left[0][0], right[0][0])
-    return [_Row(compiler().fixed["product"], _Record((a, b, out), dims, ()), function)]
+    return [_Row(compiler().fixed["product"], _Record((a, b, out), dims, ()), onednn.sgemm())]
 
 
 def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> list[_Row] | None:
@@ -788,10 +793,9 @@ def _sum_of_all(x: Array, out: Array) -> list[_Row] | None:
     found = _loop(np.add, f"{x.dtype.char * 2}->{x.dtype.char}")
     if found is None:
         return None
-    start = _checked("copy", (0.0,), out)
-    assert start is not None
+    start = _copied(0.0, out)
     record = _Record((out, x, out), (x.size,), (0, x.itemsize, 0))
-    return [_copied(start), _Row(found[0], record, found[1])]
+    return None if start is None else [*start, _Row(found[0], record, found[1])]
 
 
 def _extremum(
@@ -810,24 +814,17 @@ def _extremum(
         return None
     n, size = x.shape[last], x.itemsize
     rows, flat = x.reshape(-1, n), out.reshape(-1)
-    start = _checked("copy", (rows[:, 0],), flat)
-    if start is None:
-        return None
-    made = [_copied(start)]
-    if n > 1:
+    made = _copied(rows[:, 0], flat)
+    if made is not None and n > 1:
         arrays = (flat, rows[:, 1:], flat)
         made.append(_nested(found, arrays, (len(flat),), (size, n * size, size), (n - 1,), (0, size, 0)))
     return made
 
 
-def _copied(e: _Element) -> _Row:
-    """A copy as a chain of its own."""
-    source, out = e.inputs[0], e.out
-    dims, (to, of) = _collapse(out.shape, [_strides(out, out.shape), _strides(source, out.shape)])
-    size = out.itemsize
-    kinds = tuple((e.letter, "c" if s[-1] == size else "0" if s[-1] == 0 else "s") for s in (of, to))
-    chain = Chain(kinds, (Op("copy", e.letter, (("in", 0),)),), ((1, 0),), len(dims) - 1)
-    return _Row(compiler().kernel(chain), _Record((source, out), dims, (*of, *to)))
+def _copied(source: Any, out: Array) -> list[_Row] | None:
+    """``out = source``, as a chain of its own."""
+    copy = _checked("copy", (source,), out)
+    return None if copy is None else _chain([copy], lambda _: True)
 
 
 def _indexed(call: Call) -> list[_Row] | None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from anynet_backends import machine
-from anynet_backends.machine import repeat, set_where
+from anynet_backends.machine import at_once, repeat, set_where
 from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import into_table, largest, result
 from anynet_backends.sums import add_up
@@ -83,15 +83,11 @@ def gelu(xp: Backend, x: Array, /, *, need: Any) -> Any:
     repeat(body, places, range(0, whole, max(width, 1)), (), room)
     if whole < n:
         rest = n - whole
-        body(_now, *places(whole), *(a[:rest] for a in room))
+        body(at_once, *places(whole), *(a[:rest] for a in room))
     if slope is None:
         return y
     d = slope.reshape(x.shape)
     return y, lambda g: (np.multiply(g, d, out=result(x.shape, np.float32)),)
-
-
-def _now(f: Callable[..., Any], *args: Any) -> None:
-    f(*args)
 
 
 def _gelu(call: Any, a: Array, b: Array, t: Array, e: Array, u: Array, q: Array) -> None:
@@ -690,7 +686,7 @@ def attention(
         repeat(_attend, places, range(heads), (factor,), (np.empty((n, 1), dtype), np.empty((n, 1), bool)))
     else:
         top, none = np.empty(totals.shape, dtype), np.empty(totals.shape, bool)
-        _attend(_now, queries, keys, values, scaled, s, ys, totals, hidden, factor, top, none)
+        _attend(at_once, queries, keys, values, scaled, s, ys, totals, hidden, factor, top, none)
     if need is None:
         return y, total
 
@@ -717,7 +713,21 @@ def attention(
         else:
             flat, thin = np.empty(gy.shape, dtype), np.empty(gs.shape, dtype)
             _attend_back(
-                _now, gy, gs, keys, values, scaled, s, ys, ds, made[0], made[1], made[2], factor, flat, thin
+                at_once,
+                gy,
+                gs,
+                keys,
+                values,
+                scaled,
+                s,
+                ys,
+                ds,
+                made[0],
+                made[1],
+                made[2],
+                factor,
+                flat,
+                thin,
             )
         scores = ds.reshape(*q.shape[:-1], m) if every else None
         return (dq, dk, dv, scores)[: len(need)]

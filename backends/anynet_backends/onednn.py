@@ -285,27 +285,29 @@ def _order(a: Array) -> tuple[bytes, int] | None:
     return None
 
 
-def takes(a: Array, b: Array, out: Array | None) -> bool:
-    """Whether `matmul` hands this product to oneDNN."""
-    return (
+def takes(a: Array, b: Array, out: Array | None) -> tuple[tuple[bytes, int], tuple[bytes, int]] | None:
+    """How oneDNN reads the two matrices of a product that `matmul` hands to it; None for others."""
+    if (
         a.ndim == 2 == b.ndim and a.dtype == np.float32 == b.dtype and a.size * b.shape[1] >= LARGE
         and a.shape[1] == b.shape[0] and (out is None or out.flags.c_contiguous)
-        and _order(a) is not None and _order(b) is not None
-    )  # fmt: skip
+    ):  # fmt: skip
+        left, right = _order(a), _order(b)
+        if left is not None and right is not None:
+            return left, right
+    return None
 
 
-def product(a: Array, b: Array) -> tuple[int, tuple[bytes, int], tuple[bytes, int]]:
-    """The address of dnnl_sgemm, and how it reads the two matrices, which `matmul` takes."""
-    left, right = _order(a), _order(b)
-    assert left is not None
-    assert right is not None
-    return ctypes.cast(_library().sgemm, ctypes.c_void_p).value or 0, left, right
+def sgemm() -> int:
+    """The address of dnnl_sgemm."""
+    return ctypes.cast(_library().sgemm, ctypes.c_void_p).value or 0
 
 
 def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
     """`np.matmul`; large products of two float32 matrices are oneDNN's."""
-    if a.ndim == 2 == b.ndim and a.size * b.shape[1] >= LARGE and takes(a, b, out):
-        _, left, right = product(a, b)
+    large = a.ndim == 2 == b.ndim and a.size * b.shape[1] >= LARGE  # asked first, since most are small
+    orders = takes(a, b, out) if large else None
+    if orders is not None:
+        left, right = orders
         (m, k), n = a.shape, b.shape[1]
         if out is None:
             out = np.empty((m, n), np.float32)

@@ -509,16 +509,13 @@ _REDUCE: Final = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": 
 
 
 class _Place:
-    """Memory of one result: how many bytes, from which instruction to which, and where in the arena."""
+    """How long the memory of a result is needed: from which instruction to which."""
 
-    __slots__ = ("array", "bytes", "first", "last", "shared")
+    __slots__ = ("first", "last")
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.last = first
-        self.bytes = 0
-        self.shared = True
-        self.array: Array | None = None
 
 
 callers: list[Callable[[str, Callable[..., Any], tuple[Any, ...]], None]] = []

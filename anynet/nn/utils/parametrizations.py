@@ -154,18 +154,13 @@ def _reflections(x: Any) -> Any:
     each column times the sign on the diagonal of x."""
     n, k = x.shape[-2:]
     unit = creation.eye(n, k, dtype=x.dtype, device=x.device)
-    v = _tril(x, -1) + unit
+    v = creation.tril(x, k=-1) + unit
     q = unit + x * 0.0
     for i in range(k - 1, -1, -1):
         column = v[..., i : i + 1]
         tau = 2.0 / sum(column * column, axis=-2, keepdims=True)
         q = q - tau * column * sum(column * q, axis=-2, keepdims=True)
     return q * expand_dims(e.sign(linalg.diagonal(x)), axis=-2).detach()
-
-
-def _tril(x: Any, k: int) -> Any:
-    """The part on and below a diagonal."""
-    return creation.tril(x, k=k)
 
 
 def _orthonormal(x: Any) -> Any:
@@ -191,7 +186,7 @@ class _Orthogonal(Module):
         if self.orthogonal_map == "householder":
             q = _reflections(x)
         else:
-            x = _tril(x, 0)
+            x = creation.tril(x, k=0)
             if n != k:
                 zeros = creation.zeros((*x.shape[:-1], n - k), dtype=x.dtype, device=x.device)
                 x = concat([x, zeros], axis=-1)
@@ -225,15 +220,10 @@ class _Orthogonal(Module):
             q = _orthonormal(concat([q, more], axis=-1))
         else:
             apart = linalg.matrix_transpose(q) @ q - creation.eye(n, **made)
-            if not bool(e.less(_largest(apart), 10.0 * n * float(finfo(value.dtype).eps))):
+            if not bool(e.less(max_over(e.abs(apart)), 10.0 * n * float(finfo(value.dtype).eps))):
                 q = _orthonormal(q)
         self.base.assign_(q)
         return -creation.eye(*self.shape[-2:], **made) + creation.zeros(self.shape, **made)
-
-
-def _largest(x: Any) -> Any:
-    """The largest absolute value."""
-    return max_over(e.abs(x))
 
 
 def _vectors(q: Any) -> Any:
