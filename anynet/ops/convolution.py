@@ -37,11 +37,6 @@ __all__ = ["conv", "conv_transpose", "pad"]
 Ints = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 
-KEEP_BYTES = 64 * 2**20
-"""Columns up to this size are kept from the forward pass for the gradient of the weight; larger ones are made
-again.
-"""
-
 PRODUCT_PER_OFFSET = 16
 """With this many channels a product for each offset of the kernel fills the processor."""
 
@@ -242,47 +237,6 @@ conv_weight.vjp(
         conj(x), g, **_options(stride, padding, dilation, groups)
     ),
 )
-
-
-@_conv.kernel("numpy", vjp=True, opaque=True)
-def _conv_numpy(
-    xp: Backend,
-    x: Array,
-    weight: Array,
-    bias: Array | None = None,
-    *,
-    stride: Ints,
-    padding: Pairs,
-    dilation: Ints,
-    groups: int,
-    need: tuple[bool, ...] | None,
-) -> Any:
-    """The same, with the columns kept for the gradient of the weight."""
-    kernel = tuple(weight.shape[2:])
-    spatial, n = tuple(x.shape[2:]), x.shape[0]
-    out = _outputs(spatial, kernel, stride, padding, dilation)
-    columns = _columns(xp, x, kernel, stride, padding, dilation, groups)
-    y = _forward(xp, columns, weight, bias, out, n, groups)
-    if need is None:
-        return y
-    if xp.isdtype(y.dtype, "complex floating"):
-        return y, None
-    kept = columns if need[1] and columns.nbytes <= KEEP_BYTES else None
-    del columns
-
-    def pull(g: Array) -> tuple[Array | None, ...]:
-        rows = _rows(xp, g, groups)
-        gx = gw = gb = None
-        if need[0]:
-            gx = _scatter(xp, rows, weight, out, n, spatial, stride, padding, dilation, groups)
-        if need[1]:
-            back = kept if kept is not None else _columns(xp, x, kernel, stride, padding, dilation, groups)
-            gw = xp.reshape(xp.matmul(rows, xp.matrix_transpose(back)), weight.shape)
-        if len(need) > 2 and need[2]:
-            gb = xp.reshape(xp.sum(rows, axis=2), (weight.shape[0],))
-        return (gx, gw, gb)[: len(need)]
-
-    return y, pull
 
 
 # ----- the functions -----

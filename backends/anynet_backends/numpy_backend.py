@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from anynet_backends import allocator, llvm, machine, onednn, standard
+from anynet_backends import allocator, llvm, machine, numpy_convolution, onednn, standard
 from anynet_backends.numpy_kernels import KERNELS, UPDATES
 from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_index_add, check_windows
 from anynet_backends.results import one_after_the_other
@@ -315,7 +315,7 @@ class NumpyBackend(Backend):
         allocator.at_import()
         super().__init__("numpy", table, (np.ndarray, np.generic), native=np)
         self.native_dtype["float16"] = np.dtype("float16")
-        self.kernels.update(KERNELS)
+        self.kernels.update(KERNELS | numpy_convolution.KERNELS)
         self.updates.update(UPDATES)
         if onednn.find():
             for name, kernel in onednn.KERNELS.items():

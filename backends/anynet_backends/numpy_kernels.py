@@ -19,7 +19,7 @@ from anynet_backends import machine
 from anynet_backends.machine import at_once, repeat, set_where
 from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import into_table, largest, result
-from anynet_backends.sums import add_up
+from anynet_backends.sums import add_up, ones_vector
 
 __all__ = ["KERNELS", "UPDATES"]
 
@@ -221,21 +221,18 @@ def normalize(
             if lift is not None:
                 o += lift
     else:
-        rate = np.empty(groups, dtype)
+        rate, ones = np.empty(groups, dtype), ones_vector(m.cols, dtype)
         for s in blocks:
-            here = mean[s]
-            np.divide(add_up(v[s], 1, None, None, False), n, out=here)
+            here, spread, r = mean[s], variance[s], rate[s]
+            np.divide(v[s] @ ones, n, out=here)
             c = np.subtract(v[s], here[:, None], out=out[s])
-            q = np.multiply(c, c, out=scratch[: s.stop - s.start])
-            np.divide(add_up(q, 1, None, None, False), n, out=variance[s])
-            r = rate[s]
-            np.reciprocal(np.sqrt(variance[s] + np.asarray(eps, dtype)), out=r)
-            if w is None:
+            np.divide(np.vecdot(c, c), n, out=spread)
+            np.reciprocal(np.sqrt(spread + np.asarray(eps, dtype)), out=r)
+            if w is None or m.each:
                 c *= r[:, None]
-            elif m.each:
-                c *= r[:, None]
-                c *= w
-                c += b
+                if w is not None:
+                    c *= w
+                    c += b
             else:
                 c *= (r * w[s])[:, None]
                 c += b[s][:, None]  # type: ignore[index]
@@ -270,28 +267,24 @@ def normalize(
             gw *= rate
         else:
             for s in blocks:
-                r, h = rate[s][:, None], g[s]
+                r, h, o = rate[s], g[s], into[s]
                 c = np.subtract(v[s], mean[s][:, None], out=scratch[: s.stop - s.start])
-                c *= r
-                o = into[s]
                 if w is not None and m.each:
+                    c *= r[:, None]
                     np.multiply(h, c, out=o)
                     gw += add_up(o, 0, None, None, False)
                     gb += add_up(h, 0, None, None, False)
-                    np.multiply(h, w, out=o)
-                    first = add_up(o, 1, None, None, True) / n
-                    second = np.einsum("ij,ij->i", o, c)[:, None] / n
+                    h, slope = np.multiply(h, w, out=o), r
+                    total, dot = h @ ones, np.vecdot(h, c)
                 else:
-                    np.copyto(o, h)
-                    total, dot = add_up(h, 1, None, None, True), np.einsum("ij,ij->i", h, c)[:, None]
-                    gb[s], gw[s] = total[:, 0], dot[:, 0]
-                    first, second = total / n, dot / n
-                    if w is not None:
-                        r = r * w[s][:, None]
-                c *= second
-                o -= first
+                    total, dot = h @ ones, np.vecdot(h, c) * r
+                    gb[s], gw[s] = total, dot
+                    dot *= r
+                    slope = r if w is None else r * w[s]
+                c *= (dot / n)[:, None]
+                np.subtract(h, (total / n)[:, None], out=o)
                 o -= c
-                o *= r
+                o *= slope[:, None]
         return (
             gx if need[0] else None,
             gw.reshape(weight.shape) if weight is not None and need[1] else None,

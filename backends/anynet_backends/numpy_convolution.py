@@ -1,0 +1,248 @@
+"""Convolution with NumPy alone: products of the BLAS library over columns that are never whole.
+
+im2col writes every number of x once for each position of the kernel. Here the copies are made for the kernel's positions
+along all axes but the first, and stand in the order (row, positions, channel, …): the rows that a kernel of height k covers
+then lie behind one another, and the columns of an output row are k rows of copies, seen as one matrix. For a 3×3 kernel that
+is a third of the memory and of the copies. Where rows are too short for a product of their own, all positions are copied
+and the image counts as one row.
+
+The gradient in x is a convolution too: with stride 1, of the gradient with the turned kernel; with stride s, one for each
+remainder of the position by s, with the kernel's positions that meet it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from anynet_backends.protocol import Array, Backend
+from anynet_backends.results import into_table, result
+from anynet_backends.sums import add_up
+
+__all__ = ["KERNELS"]
+
+KERNELS: dict[str, Callable[..., Any]] = {}
+"""By the name of the primitive."""
+
+
+_kernel = into_table(KERNELS)
+
+Ints = tuple[int, ...]
+
+ROW = 256
+"""Numbers in a row of output that are worth a product of their own."""
+
+FEW = 16
+"""With fewer channels than this the gradient in x is better made from whole columns."""
+
+BLOCK = 1 << 21
+"""Numbers of those columns that are made at a time."""
+
+KEEP_BYTES = 64 * 2**20
+"""Columns up to this size are kept from the forward pass for the gradient of the weight; larger ones are made again."""
+
+
+def _around(x: Array, low: Ints, spans: Ints) -> Array:
+    """x (channels, *spatial, n) from position −low on, `spans` long, with zeros where there is nothing of it."""
+    if all(lo <= 0 and span - lo <= size for lo, span, size in zip(low, spans, x.shape[1:-1], strict=True)):
+        return x[(slice(None), *(slice(-lo, span - lo) for lo, span in zip(low, spans, strict=True)))]
+    made = np.zeros((len(x), *spans, x.shape[-1]), x.dtype)
+    to, of = [slice(None)], [slice(None)]
+    for lo, span, size in zip(low, spans, x.shape[1:-1], strict=True):
+        first, last = max(0, -lo), min(size, span - lo)
+        of.append(slice(first, max(first, last)))
+        to.append(slice(first + lo, max(first, last) + lo))
+    made[tuple(to)] = x[tuple(of)]
+    return made
+
+
+class _Columns:
+    """The columns of x (channels, *spatial, n) for a kernel: (groups, rows, kernel · channels, positions)."""
+
+    __slots__ = ("matrix", "nbytes")
+
+    def __init__(
+        self, x: Array, out: Ints, kernel: Ints, stride: Ints, low: Ints, dilation: Ints, groups: int
+    ) -> None:
+        each, n = x.shape[0] // groups, x.shape[-1]
+        if math.prod(kernel) == 1 and out == x.shape[1:-1] and not any(low):
+            self.matrix, self.nbytes = x.reshape(groups, 1, each, -1), 0
+            return
+        if kernel[0] == 1 or dilation[0] > 1 or math.prod(out[1:]) * n < ROW:  # the image as one row
+            x, out, kernel = x[:, None], (1, *out), (1, *kernel)
+            stride, low, dilation = (1, *stride), (0, *low), (1, *dilation)
+        spans = tuple(
+            (o - 1) * s + (k - 1) * d + 1 for o, s, k, d in zip(out, stride, kernel, dilation, strict=True)
+        )
+        around, tall, rows = _around(x, low, spans), kernel[0], spans[0]
+        channel, row, *rest, item = around.strides
+        made = np.empty((groups, rows, *kernel[1:], each, *out[1:], n), x.dtype)
+        made[...] = np.lib.stride_tricks.as_strided(
+            around,
+            made.shape,
+            (
+                channel * each, row, *(d * step for d, step in zip(dilation[1:], rest, strict=True)),
+                channel, *(s * step for s, step in zip(stride[1:], rest, strict=True)), item,
+            ),
+        )  # fmt: skip
+        columns, positions = math.prod(kernel[1:]) * each, math.prod(out[1:]) * n
+        group, row, item = made.strides[0], made.strides[1], made.itemsize
+        self.matrix = np.lib.stride_tricks.as_strided(
+            made,
+            (groups, out[0], tall * columns, positions),
+            (group, row * stride[0], positions * item, item),
+        )
+        self.nbytes = made.nbytes
+
+
+def _convolve(
+    x: Array, weight: Array, into: Array, stride: Ints, low: Ints, dilation: Ints, groups: int
+) -> _Columns:
+    """Write the convolution of x (c, *spatial, n) into `into` (o, *out, n)."""
+    columns = _Columns(x, into.shape[1:-1], weight.shape[2:], stride, low, dilation, groups)
+    _, rows, _, positions = columns.matrix.shape
+    w = np.moveaxis(weight, 1, -1).reshape(groups, 1, len(weight) // groups, -1)
+    y = into if into.flags.c_contiguous else np.empty(into.shape, into.dtype)
+    by_row = y.reshape(groups, w.shape[2], rows, positions).transpose(0, 2, 1, 3)
+    np.matmul(w, columns.matrix, out=by_row)
+    if y is not into:
+        into[...] = y
+    return columns
+
+
+def _weight_gradient(columns: _Columns, g: Array, shape: Ints) -> Array:
+    """Σ over rows and positions of columns · g (o, *out, n), as a weight of that shape."""
+    groups, rows, length, positions = columns.matrix.shape
+    by_row = g.reshape(groups, -1, rows, positions).transpose(0, 2, 3, 1)
+    product = np.matmul(columns.matrix, by_row)
+    total = product[:, 0] if rows == 1 else product.sum(axis=1)
+    total = total.reshape(groups, *shape[2:], shape[1], -1)
+    made = result(shape, g.dtype)
+    made.reshape(groups, -1, *shape[1:])[...] = np.moveaxis(total, (-1, -2), (1, 2))
+    return made
+
+
+def _phases(size: int, low: int, k: int, stride: int, dilation: int) -> Iterator[tuple[slice, slice, int, int]]:
+    """For each remainder of a position by the stride: the positions, the kernel's places that meet them in reverse, and
+    the padding and the dilation of the convolution of the gradient with those."""
+    common = math.gcd(stride, dilation)
+    step, apart = stride // common, dilation // common
+    for q in range(min(stride, size)):
+        first = next((i for i in range(min(step, k)) if (q + low - i * dilation) % stride == 0), None)
+        if first is None:
+            yield slice(q, None, stride), slice(0, 0), 0, 1
+            continue
+        last = first + (k - 1 - first) // step * step
+        places = slice(last, first - step if first >= step else None, -step)
+        yield slice(q, None, stride), places, -((q + low - last * dilation) // stride), apart
+
+
+def _valid(out: int, size: int, stride: int, start: int) -> tuple[slice, slice]:
+    """The outputs o whose input o · stride + start exists, and those inputs."""
+    first = max(0, -(start // stride)) if start < 0 else 0
+    last = min(out, (size - 1 - start) // stride + 1)
+    if first >= last:
+        return slice(0, 0), slice(0, 0)
+    return slice(first, last), slice(first * stride + start, (last - 1) * stride + start + 1, stride)
+
+
+def _scatter(g: Array, w: Array, into: Array, stride: Ints, low: Ints, dilation: Ints) -> None:
+    """The same for few channels, where a product for each position of the kernel would be too thin: one product makes the
+    columns, w (groups, *kernel, c / groups, o / groups) times g, which are then added where they were taken from."""
+    groups, each, out = len(w), w.shape[-2], g.shape[1:-1]
+    kernel = w.shape[1:-2]
+    w = w.reshape(groups, -1, w.shape[-1])
+    g = g.reshape(groups, -1, out[0], math.prod(g.shape[2:]))
+    image = into.reshape(groups, each, *into.shape[1:])
+    image[...] = 0
+    step = max(1, BLOCK // (w.shape[1] * g.shape[3]))
+    for top in range(0, out[0], step):
+        part = g[:, :, top : top + step]
+        count = part.shape[2]
+        columns = np.matmul(w, part.reshape(groups, part.shape[1], -1))
+        columns = columns.reshape(groups, *kernel, each, count, *out[1:], into.shape[-1])
+        for place in itertools.product(*map(range, kernel)):
+            to, of = [slice(None)] * 2, [slice(None)]
+            for o, size, k, s, lo, d in zip(
+                (count, *out[1:]), into.shape[1:-1], place, stride, low, dilation, strict=True
+            ):
+                start = k * d - lo + (top * s if len(of) == 1 else 0)
+                taken, places = _valid(o, size, s, start)
+                of.append(taken)
+                to.append(places)
+            here = image[tuple(to)]
+            here += columns[(slice(None), *place, *of)]
+
+
+def _input_gradient(
+    g: Array, weight: Array, into: Array, stride: Ints, low: Ints, dilation: Ints, groups: int
+) -> None:
+    """Write the transpose of the convolution, applied to g (o, *out, n), into `into` (c, *spatial, n)."""
+    w = weight.reshape(groups, -1, *weight.shape[1:]).swapaxes(1, 2)
+    if weight.shape[1] < min(FEW, len(weight) // (2 * groups)):
+        _scatter(g, np.moveaxis(w, (1, 2), (-2, -1)), into, stride, low, dilation)
+        return
+    w = w.reshape(len(into), -1, *weight.shape[2:])
+    axes = zip(into.shape[1:-1], low, weight.shape[2:], stride, dilation, strict=True)
+    for phase in itertools.product(*(_phases(*axis) for axis in axes)):
+        to, places, pads, apart = zip(*phase, strict=True)
+        part, kernel = into[(slice(None), *to)], w[(slice(None), slice(None), *places)]
+        if kernel.size:
+            _convolve(g, kernel, part, (1,) * len(low), pads, apart, groups)
+        else:
+            part[...] = 0
+
+
+@_kernel
+def conv(
+    xp: Backend,
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: Ints,
+    padding: Any,
+    dilation: Ints,
+    groups: int,
+    need: Any,
+) -> Any:
+    """x (n, c, *spatial), weight (o, c / groups, *kernel), bias (o,) → (n, o, *out), with the batch last in memory."""
+    if x.dtype.kind != "f" or weight.dtype != x.dtype or (bias is not None and bias.dtype != x.dtype):
+        return NotImplemented
+    out = tuple(
+        (size + lo + hi - d * (k - 1) - 1) // s + 1
+        for size, k, s, (lo, hi), d in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    )
+    if min(out) < 1 or not x.size or not weight.size:
+        return NotImplemented
+    order = (*range(1, x.ndim), 0)
+    low = tuple(lo for lo, _ in padding)
+    image = np.ascontiguousarray(x.transpose(order))
+    y = result((len(x), len(weight), *out), x.dtype, order)
+    rows = y.transpose(order)
+    columns = _convolve(image, weight, rows, stride, low, dilation, groups)
+    if bias is not None:
+        rows += bias.reshape(-1, *(1,) * (x.ndim - 1))
+    if need is None:
+        return y
+    kept = columns if need[1] and columns.nbytes <= KEEP_BYTES else None
+    del columns
+
+    def pull(g: Array) -> tuple[Array | None, ...]:
+        gx = gw = gb = None
+        g = np.ascontiguousarray(g.transpose(order))
+        if need[0]:
+            gx = result(x.shape, x.dtype, order)
+            _input_gradient(g, weight, gx.transpose(order), stride, low, dilation, groups)
+        if need[1]:
+            again = kept or _Columns(image, out, weight.shape[2:], stride, low, dilation, groups)
+            gw = _weight_gradient(again, g, weight.shape)
+        if len(need) > 2 and need[2]:
+            gb = add_up(g.reshape(len(g), -1), 1, None, None, False)
+        return (gx, gw, gb)[: len(need)]
+
+    return y, pull
