@@ -350,9 +350,9 @@ def _before(states: Array, first: Array, t: int, reverse: bool) -> Array:
     return states[at] if 0 <= at < len(states) else first
 
 
-def _transposed(weight: Array, steps: int) -> Array:
-    """Wᵀ, by rows where many products pay for the copy."""
-    return np.ascontiguousarray(weight.T) if steps > 4 else weight.T
+def _transposed(weight: Array, steps: int, n: int) -> Array:
+    """Wᵀ, by rows where many products of matrices pay for the copy; a product with one vector is as fast without."""
+    return np.ascontiguousarray(weight.T) if steps > 4 and n > 1 else weight.T
 
 
 @_kernel
@@ -372,7 +372,7 @@ def rnn_scan(
         return NotImplemented
     out = result(gates.shape, gates.dtype)
     first, order = np.ascontiguousarray(h), _order(len(gates), reverse)
-    wt = _transposed(weight, len(gates))
+    wt = _transposed(weight, len(gates), gates.shape[1])
     forward, backward = _rnn_steps(xp.matmul, relu)
     repeat(forward, lambda t: (gates[t], out[t], _before(out, first, t, reverse)), order, (wt,))
     if need is None:
@@ -445,7 +445,7 @@ def lstm_scan(
         old_h, old_c = _before(hs, first_h, t, reverse), _before(cs, first_c, t, reverse)
         return gates[t], acts[at], tcs[at], old_h, old_c, hs[t], cs[t]
 
-    repeat(forward, places, order, (_transposed(weight, steps), half, shift))
+    repeat(forward, places, order, (_transposed(weight, steps, n), half, shift))
     if need is None:
         return hs, cs
 
@@ -543,7 +543,7 @@ def gru_scan(
         forward,
         lambda t: (gates[t], acts[t], inner[t], _before(hs, first, t, reverse), hs[t]),
         order,
-        (_transposed(weight, steps), lift),
+        (_transposed(weight, steps, n), lift),
         (np.empty((n, width), dtype),),
     )
     if need is None:
