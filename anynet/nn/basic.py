@@ -138,6 +138,7 @@ class Unflatten(Module):
         if (known != length) if -1 not in size else (known == 0 or length % known):
             msg = f"got {tuple(x.shape)}: axis {self.dim} of length {length} does not split into {size}"
             raise ShapeError(msg)
+        size = tuple(length // known if k == -1 else k for k in size)
         return reshape(x, (*x.shape[:dim], *size, *x.shape[dim + 1 :]))
 
     def extra_repr(self) -> str:

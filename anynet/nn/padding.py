@@ -23,8 +23,8 @@ class _Pad(Module):
     def __init__(self, padding: int | Sequence[int]) -> None:
         n = 2 * self.axes
         self.padding = (padding,) * n if isinstance(padding, int) else tuple(int(p) for p in padding)
-        if len(self.padding) != n or min(self.padding) < 0:
-            msg = f"{type(self).__name__}: padding is a number ≥ 0 or {n} of them, the last axis first, got {padding!r}"
+        if len(self.padding) != n:
+            msg = f"{type(self).__name__}: padding is a number or {n} of them, the last axis first, got {padding!r}"
             raise ValueError(msg)
 
     def forward(self, x: Any) -> Any:

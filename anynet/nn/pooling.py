@@ -9,6 +9,7 @@ from anynet.nn.functional import sampling
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import pooling
 from anynet.ops.convolution import spread_option
+from anynet.ops.creation import asarray
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
@@ -350,13 +351,14 @@ class _FractionalMaxPool(_Pool):
         """The largest of windows at random places."""
         self._check(x)
         pool = sampling.fractional_max_pool2d if self.axes == 2 else sampling.fractional_max_pool3d
+        samples = self._random_samples
         return pool(
             x,
             self.kernel_size,
             self.output_size,
             self.output_ratio,
             self.return_indices,
-            self._random_samples,
+            None if samples is None else asarray(samples, device=x.device),
         )
 
     def extra_repr(self) -> str:

@@ -415,7 +415,7 @@ def _mirror(i: int, size: int, mode: str) -> int:
 
 
 def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Any:
-    """Make an array longer at the ends of its last axes.
+    """Make an array longer at the ends of its last axes, or shorter where a number is negative.
 
     `pad` lists (before, after) for the last axis, then the one before it, and so on, as PyTorch does. Modes:
     "constant" (with `value`), "reflect" (without the edge), "replicate" (the edge), "circular".
@@ -427,14 +427,22 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float = 0.0) 
     """
     shape = tuple(x.shape)
     pads = [int(p) for p in pad]
-    if len(pads) % 2 or len(pads) > 2 * len(shape) or min(pads, default=0) < 0:
-        msg = (
-            f"pad: takes pairs (before, after) ≥ 0 for the last axes of x {shape}, the last first, got "
-            f"{tuple(pad)}"
-        )
+    if len(pads) % 2 or len(pads) > 2 * len(shape):
+        msg = f"pad: takes pairs (before, after) for the last axes of x {shape}, the last first, got {tuple(pad)}"
         raise ValueError(msg)
     pairs = [(0, 0)] * (len(shape) - len(pads) // 2)
     pairs += [(pads[i], pads[i + 1]) for i in range(len(pads) - 2, -1, -2)]
+    if any(
+        size + lo + hi < 0 or size + min(lo, 0) + min(hi, 0) < 0
+        for size, (lo, hi) in zip(shape, pairs, strict=True)
+    ):
+        msg = f"pad: {tuple(pad)} takes more from x {shape} than there is"
+        raise ValueError(msg)
+    if any(lo < 0 or hi < 0 for lo, hi in pairs):
+        x = x[
+            tuple(slice(max(-lo, 0), size + min(hi, 0)) for size, (lo, hi) in zip(shape, pairs, strict=True))
+        ]
+        shape, pairs = tuple(x.shape), [(max(lo, 0), max(hi, 0)) for lo, hi in pairs]
     if mode == "constant":
         key = tuple(slice(lo, lo + size) for size, (lo, _) in zip(shape, pairs, strict=True))
         full = tuple(lo + size + hi for size, (lo, hi) in zip(shape, pairs, strict=True))

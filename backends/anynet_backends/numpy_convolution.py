@@ -116,7 +116,7 @@ def _convolve(
 
 def _weight_gradient(columns: _Columns, g: Array, shape: Ints) -> Array:
     """Σ over rows and positions of columns · g (o, *out, n), as a weight of that shape."""
-    groups, rows, length, positions = columns.matrix.shape
+    groups, rows, _length, positions = columns.matrix.shape
     by_row = g.reshape(groups, -1, rows, positions).transpose(0, 2, 3, 1)
     product = np.matmul(columns.matrix, by_row)
     total = product[:, 0] if rows == 1 else product.sum(axis=1)
@@ -126,7 +126,9 @@ def _weight_gradient(columns: _Columns, g: Array, shape: Ints) -> Array:
     return made
 
 
-def _phases(size: int, low: int, k: int, stride: int, dilation: int) -> Iterator[tuple[slice, slice, int, int]]:
+def _phases(
+    size: int, low: int, k: int, stride: int, dilation: int
+) -> Iterator[tuple[slice, slice, int, int]]:
     """For each remainder of a position by the stride: the positions, the kernel's places that meet them in reverse, and
     the padding and the dilation of the convolution of the gradient with those."""
     common = math.gcd(stride, dilation)
@@ -215,7 +217,9 @@ def conv(
         return NotImplemented
     out = tuple(
         (size + lo + hi - d * (k - 1) - 1) // s + 1
-        for size, k, s, (lo, hi), d in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+        for size, k, s, (lo, hi), d in zip(
+            x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
+        )
     )
     if min(out) < 1 or not x.size or not weight.size:
         return NotImplemented

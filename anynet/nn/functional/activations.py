@@ -184,7 +184,7 @@ def prelu(input: Any, weight: Any) -> Any:
 
 
 def rrelu(input: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Any:
-    """x where x ≥ 0, else a x, in training with a from U(lower, upper) for each element, else a the middle of the two
+    """x where x > 0, else a x, in training with a from U(lower, upper) for each element, else a the middle of the two
     (Xu et al. 2015). The numbers come from the stream of dropout masks: the same on every backend."""
     if not lower <= upper:
         msg = f"rrelu: lower is at most upper, got {lower} and {upper}"
@@ -196,4 +196,4 @@ def rrelu(input: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool
     n = int(input.size) if hasattr(input, "size") else 1
     unit = random.next_units(xp, n, dtypes.native(xp, dtypes.of(plain.dtype)), xp.device_of(plain))
     slope = wrap(xp.reshape(unit * (upper - lower) + lower, tuple(input.shape)))
-    return e.where(input >= 0.0, input, slope * input)
+    return e.where(input > 0.0, input, slope * input)

@@ -25,6 +25,7 @@ from anynet.ops.neural import (
     logit_cross_entropy,
     logsumexp,
     nll_rows,
+    relu,
     softplus,
     squared_error,
 )  # fmt: skip
@@ -491,7 +492,7 @@ def multi_margin_loss(
     classes = rows.shape[1]
     weight = _class_weight("multi_margin_loss", weight, input, classes)
     own = take_along_axis(rows, index, axis=1)
-    gap = _above(margin - own + rows)
+    gap = relu(margin - own + rows)
     if p == 2:
         gap = gap * gap
     if weight is not None:
@@ -531,7 +532,7 @@ def multilabel_margin_loss(input: Any, target: Any, reduction: str = "mean") -> 
     hit = xp.astype(xp.equal(xp.expand_dims(index, axis=2), places), kind) * xp.expand_dims(listed, axis=2)
     among = xp.max(hit, axis=1) if classes else xp.zeros((n, 0), dtype=kind, device=index.device)
     own = take_along_axis(rows, index, axis=1)
-    gap = _above(1.0 - (reshape(own, (n, classes, 1)) - reshape(rows, (n, 1, classes))))
+    gap = relu(1.0 - (reshape(own, (n, classes, 1)) - reshape(rows, (n, 1, classes))))
     both = xp.expand_dims(listed, axis=2) * xp.expand_dims(1.0 - among, axis=1)
     loss = sum(gap * both, axis=(1, 2)) / (classes or 1)
     return _reduce(reshape(loss, ()) if single else loss, reduction)
@@ -625,6 +626,9 @@ def ctc_loss(
         or min(inputs + lengths, default=0) < 0
     ):
         msg = f"ctc_loss: input_lengths (at most {steps}) and target_lengths are {n} numbers each, got {inputs[:8]}, {lengths[:8]}"
+        raise ValueError(msg)
+    if not n or not steps:
+        msg = f"ctc_loss: log_probs has shape {tuple(log_probs.shape)}, expected at least one sequence of one step"
         raise ValueError(msg)
     if not 0 <= blank < classes:
         msg = f"ctc_loss: blank is one of {classes} classes, got {blank}"

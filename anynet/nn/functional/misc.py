@@ -9,7 +9,7 @@ from typing import Any
 from anynet import dtypes, random
 from anynet.ops import neural
 from anynet.ops.convolution import spread_option
-from anynet.ops.creation import ones_like, zeros
+from anynet.ops.creation import ones_like
 from anynet.ops.elementwise import where as where_
 from anynet.ops.indexing import scatter_rows, take
 from anynet.ops.linear import matmul
@@ -302,11 +302,9 @@ def embedding_bag(
             raise ValueError(msg)
         longest = max((b - a for a, b in zip(begins, ends, strict=True)), default=0)
         cells = [[*range(a, b), *[-1] * (longest - b + a)] for a, b in zip(begins, ends, strict=True)]
-    count, width = len(cells), weight.shape[1]
-    if not count or not longest:
-        return zeros((count, width), dtype=weight.dtype, device=weight.device)
+    count = len(cells)
     device, kind = flat.device, dtypes.native(xp, dtypes.of(unwrap(weight).dtype))
-    place = xp.asarray(cells, dtype=xp.int64, device=device)
+    place = xp.reshape(xp.asarray(cells, dtype=xp.int64, device=device), (count, longest))
     there = place >= 0
     place = xp.where(there, place, xp.zeros_like(place))
     flat = xp.reshape(flat, (-1,))
@@ -317,7 +315,7 @@ def embedding_bag(
         wrap(chosen), weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse
     )
     mask = xp.expand_dims(there, axis=2)
-    if mode == "max":
+    if mode == "max" and longest:
         largest = max_(where_(wrap(mask), rows, float("-inf")), axis=1)
         some = xp.any(mask, axis=1)
         return where_(wrap(some), largest, 0.0)
@@ -352,7 +350,7 @@ def _unpool(
     plain = unwrap(indices)
     xp = backend_of(plain)
     room, groups = math.prod(out), math.prod(lead)
-    flat = xp.reshape(plain, (groups, -1))
+    flat = xp.reshape(plain, (groups, math.prod(spatial)))
     if xp.eager and flat.size and bool(xp.any((flat < 0) | (flat >= room))):
         msg = f"{where}: indices lie between 0 and {room - 1}, the places of an output of size {out}"
         raise ValueError(msg)

@@ -217,10 +217,11 @@ def _fractional(
     if samples is None:
         units = random.next_units(xp, n * c * axes, plain.dtype, device)
     else:
-        if tuple(samples.shape) != (n, c, axes):
-            msg = f"{where}: _random_samples has shape {tuple(samples.shape)}, expected {(n, c, axes)}"
+        given = tuple(samples.shape)
+        if len(given) != 3 or given[0] < n or given[1] < c or given[2] != axes:
+            msg = f"{where}: _random_samples has shape {given}, expected {(n, c, axes)}"
             raise ShapeError(msg)
-        units = unwrap(samples)
+        units = unwrap(samples)[:n, :c, :]
     units = xp.reshape(units, (n, c, axes))
     index: Any = None
     for axis in range(axes):

@@ -1,0 +1,74 @@
+"""NumPy's own convolution against the reference: any shape, by rows and whole, for few channels and many."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from anynet.autograd.primitive import PRIMITIVES
+from anynet_backends import backend, numpy_convolution
+
+xp = backend("numpy")
+kernel = numpy_convolution.KERNELS["conv"]
+
+
+@st.composite
+def convolutions(draw):
+    axes = draw(st.integers(1, 3))
+    each = lambda low, high: tuple(draw(st.integers(low, high)) for _ in range(axes))  # noqa: E731
+    groups, channels, filters = draw(
+        st.sampled_from([(1, 3, 4), (1, 1, 5), (2, 4, 6), (3, 3, 3), (1, 5, 2), (1, 4, 1)])
+    )
+    size, taps = each(1, 7), each(1, 4)
+    options = {
+        "stride": each(1, 4),
+        "padding": tuple(zip(each(0, 3), each(0, 3), strict=True)),
+        "dilation": each(1, 3),
+        "groups": groups,
+    }
+    spans = [d * (k - 1) + 1 for d, k in zip(options["dilation"], taps, strict=True)]
+    padded = [n + lo + hi for n, (lo, hi) in zip(size, options["padding"], strict=True)]
+    assume(all(n >= span for n, span in zip(padded, spans, strict=True)))
+    n = draw(st.integers(1, 3))
+    return (n, channels, *size), (filters, channels // groups, *taps), draw(st.booleans()), options
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    case=convolutions(),
+    row=st.sampled_from([1, 10**9]),
+    few=st.sampled_from([0, 16]),
+    block=st.sampled_from([1, 1 << 21]),
+)
+def test_as_the_reference(monkeypatch, case, row, few, block):
+    for name, value in (("ROW", row), ("FEW", few), ("BLOCK", block)):
+        monkeypatch.setattr(numpy_convolution, name, value)
+    shape, taps, biased, options = case
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=shape), rng.normal(size=taps)
+    data = (x, w, rng.normal(size=taps[0])) if biased else (x, w)
+    y, pull = kernel(xp, *data, need=(True,) * len(data), **options)
+    expected = PRIMITIVES["conv"].reference(xp, *data, **options)
+    assert y.shape == expected.shape
+    np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-11)
+    g = rng.normal(size=y.shape)
+    gradients = pull(g)
+    back = {k: options[k] for k in ("stride", "padding", "dilation", "groups")}
+    want_x = PRIMITIVES["conv_transpose"].reference(xp, g, w, shape=shape[2:], **back)
+    want_w = PRIMITIVES["conv_weight"].reference(xp, x, g, shape=taps[2:], **back)
+    np.testing.assert_allclose(gradients[0], want_x, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(gradients[1], want_w, rtol=1e-11, atol=1e-11)
+    if biased:
+        np.testing.assert_allclose(gradients[2], g.sum(axis=(0, *range(2, g.ndim))), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_types(dtype):
+    x, w = np.ones((2, 3, 5, 5), dtype), np.ones((4, 3, 3, 3), dtype)
+    options = {"stride": (1, 1), "padding": ((1, 1),) * 2, "dilation": (1, 1), "groups": 1}
+    y, pull = kernel(xp, x, w, need=(True, True), **options)
+    assert [a.dtype for a in (y, *pull(y))] == [dtype] * 3
+    assert kernel(xp, x, w.astype(np.complex64), need=None, **options) is NotImplemented
+    assert kernel(xp, x[:0], w, need=None, **options) is NotImplemented
