@@ -39,7 +39,7 @@ IN_PLACE = "functions do not change their arguments; use the name without the un
 NOT_OFFERED = {
     "DataParallel": NO_MACHINERY, "Container": OLD, "SparseAdam": SPARSE, "UninitializedBuffer": NO_MACHINERY,
     "UninitializedParameter": NO_MACHINERY, "NLLLoss2d": OLD, "CrossMapLRN2d": "of an older Torch; see LocalResponseNorm",
-    "LinearCrossEntropyOptions": NO_MACHINERY, "SyncBatchNorm": "not yet: it needs several processes",
+    "LinearCrossEntropyOptions": NO_MACHINERY,
     **dict.fromkeys(("assert_int_or_pair", "has_torch_function", "has_torch_function_unary", "has_torch_function_variadic",
                      "native_channel_shuffle", "grouped_mm", "scaled_grouped_mm", "scaled_mm", "PackedSequence_", "bind",
                      "convert_conv2d_weight_memory_format", "convert_conv3d_weight_memory_format"), NO_MACHINERY),
@@ -50,6 +50,7 @@ NOT_OFFERED = {
                     "superseded in PyTorch by nn.utils.parametrizations, which is offered"),
 }  # fmt: skip
 NOTES = {
+    "SyncBatchNorm": "process_group is any object with allreduce(array), such as a communicator of mpi4py; on the CPU too",
     "RReLU": "the random numbers are anynet's", "rrelu": "the random numbers are anynet's",
     "Dropout": "the masks are anynet's, the same on every backend",
     "BCELoss": "PyTorch's least denominator is a float32 of 1e-12, and its gradient in the target is infinite at inputs of 0 and 1",

@@ -13,7 +13,7 @@ from anynet.tensor import Buffer, Parameter, no_grad
 
 __all__ = [
     "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
-    "LayerNorm", "LocalResponseNorm", "RMSNorm",
+    "LayerNorm", "LocalResponseNorm", "RMSNorm", "SyncBatchNorm",
 ]  # fmt: skip
 
 
@@ -97,6 +97,9 @@ class _BatchNorm(Module):
             self.num_batches_tracked.assign_(self.num_batches_tracked.detach() + 1)
             if self.momentum is None:  # the plain average of all batches
                 momentum = 1.0 / int(self.num_batches_tracked)
+        return self._normalize(x, mean, var, use_batch, momentum)
+
+    def _normalize(self, x: Any, mean: Any, var: Any, use_batch: bool, momentum: float) -> Any:
         return normalization.batch_norm(x, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
 
     def extra_repr(self) -> str:
@@ -146,6 +149,96 @@ class BatchNorm3d(_BatchNorm):
     """
 
     dims = (5,)
+
+
+class SyncBatchNorm(_BatchNorm):
+    """Batch normalisation of (n, c, …) by the statistics of the batches of all processes of `process_group`: see `BatchNorm1d`.
+
+    `process_group` is any object whose ``allreduce(array)`` returns the sum over the processes, such as a communicator of
+    mpi4py (``MPI.COMM_WORLD``); without one there is this process alone. Gradients are summed over the processes where the
+    statistics were, so every process must run forward and backward, each on a batch of its own (an empty one too).
+
+    >>> import anynet as an
+    >>> an.nn.SyncBatchNorm(1, eps=0.0)(an.asarray([[1.0], [3.0]])).tolist()
+    [[-1.0], [1.0]]
+
+    Source: Zhang et al.: Context encoding for semantic segmentation (2018), appendix.
+    """
+
+    dims = (2, 3, 4, 5)
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: Any = None,
+        device: str | None = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+        if process_group is not None and not hasattr(process_group, "allreduce"):
+            msg = f"SyncBatchNorm: process_group is an object with allreduce(array), got {process_group!r}"
+            raise TypeError(msg)
+        self.process_group = process_group
+
+    def _normalize(self, x: Any, mean: Any, var: Any, use_batch: bool, momentum: float) -> Any:
+        if self.process_group is None or not use_batch:
+            return super()._normalize(x, mean, var, use_batch, momentum)
+        return normalization.batch_norm_over(
+            self.process_group, x, mean, var, self.weight, self.bias, momentum, self.eps
+        )
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:
+        """`module` with a SyncBatchNorm, of the same parameters and buffers, in the place of each BatchNorm1d, 2d and 3d.
+
+        >>> import anynet as an
+        >>> an.nn.SyncBatchNorm.convert_sync_batchnorm(an.nn.Sequential(an.nn.BatchNorm1d(2)))[0].num_features
+        2
+        """
+
+        def convert(value: Any) -> Any:
+            if isinstance(value, Module):
+                if id(value) not in done:
+                    done[id(value)] = value
+                    if isinstance(value, _BatchNorm) and not isinstance(value, SyncBatchNorm):
+                        done[id(value)] = cls._of(value, process_group)
+                    else:
+                        for name, item in list(vars(value).items()):
+                            if (new := convert(item)) is not item:
+                                setattr(value, name, new)
+                return done[id(value)]
+            if isinstance(value, dict):
+                value.update({key: convert(item) for key, item in value.items()})
+            elif isinstance(value, list):
+                value[:] = map(convert, value)
+            elif type(value) is tuple and any(isinstance(item, Module) for item in value):
+                return tuple(map(convert, value))
+            return value
+
+        done: dict[int, Any] = {}  # a layer that stands in two places stays one
+        converted: Module = convert(module)
+        return converted
+
+    @classmethod
+    def _of(cls, norm: _BatchNorm, process_group: Any) -> SyncBatchNorm:
+        new = cls(norm.num_features, norm.eps, norm.momentum, False, False, process_group)
+        for name in (
+            "affine",
+            "track_running_stats",
+            "weight",
+            "bias",
+            "running_mean",
+            "running_var",
+            "num_batches_tracked",
+        ):
+            setattr(new, name, getattr(norm, name))
+        return new.train(norm.training)
 
 
 class LayerNorm(Module):

@@ -20,6 +20,7 @@ from typing import Any
 from anynet import dtypes
 from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import primitive
+from anynet.ops.communication import all_sum
 from anynet.ops.elementwise import sqrt
 from anynet.ops.indexing import put
 from anynet.ops.manipulation import reshape
@@ -28,7 +29,9 @@ from anynet.ops.reductions import sum as sum_
 from anynet.tensor import Tensor, unwrap
 from anynet_backends import Array, Backend, backend_of
 
-__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "rms_norm"]
+__all__ = [
+    "batch_norm", "batch_norm_over", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "rms_norm",
+]  # fmt: skip
 
 Ints = tuple[int, ...]
 
@@ -179,6 +182,44 @@ def batch_norm(
         _track(running_mean, unwrap(mean), momentum, 1.0)
         _track(running_var, unwrap(variance), momentum, count / (count - 1))
     return y
+
+
+def batch_norm_over(
+    group: Any,
+    x: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any,
+    bias: Any,
+    momentum: float,
+    eps: float,
+) -> Any:
+    """`batch_norm` in training, with the statistics of the batches of all processes of `group` (see `all_sum`).
+
+    The squares are added up around the common mean: a message more, and no digits lost.
+    """
+    _floating("sync_batch_norm", x)
+    channels = x.shape[1]
+    axes, shape = (0, *range(2, len(x.shape))), (1, channels, *(1,) * (len(x.shape) - 2))
+    plain = unwrap(x)
+    wide = _wide(backend_of(plain), plain.dtype)
+    v = x if plain.dtype == wide else cast_to(x, dtype=dtypes.of(wide))
+    total = all_sum(sum_(v, axis=axes), group=group)
+    n = int(group.allreduce(math.prod(x.shape) // (channels or 1)))
+    if n < 2:
+        msg = f"sync_batch_norm: training needs more than one value per channel, all processes together have {n}; use larger batches"
+        raise ValueError(msg)
+    mean = reshape(total, shape) / n
+    centred = v - mean
+    variance = all_sum(sum_(centred * centred, axis=axes), group=group) / n
+    y = centred / sqrt(reshape(variance, shape) + eps)
+    if weight is not None:
+        y = y * reshape(weight, shape)
+    if bias is not None:
+        y = y + reshape(bias, shape)
+    _track(running_mean, unwrap(mean), momentum, 1.0)
+    _track(running_var, unwrap(variance), momentum, n / (n - 1))
+    return y if unwrap(y).dtype == plain.dtype else cast_to(y, dtype=dtypes.of(plain.dtype))
 
 
 def _track(running: Any, new: Array, momentum: float, factor: float) -> None:

@@ -74,6 +74,13 @@ def _unpooled(net: nn.Module, x: Tensor) -> Any:
     return net(x, reshape(index(x, [places] * 2), x.shape))
 
 
+class _Twins:
+    """Two processes with the same batch."""
+
+    def allreduce(self, value: Any) -> Any:
+        return value + value
+
+
 CASES: tuple[Case, ...] = (
     layer("Linear", lambda: nn.Linear(4, 3), (5, 4)),
     layer("Identity", nn.Identity, (3, 4), second_order=False),
@@ -111,6 +118,7 @@ CASES: tuple[Case, ...] = (
     layer("BatchNorm1d, evaluating", lambda: nn.BatchNorm1d(3).eval(), (6, 3, 4)),
     layer("BatchNorm2d", lambda: nn.BatchNorm2d(3), (4, 3, 2, 3)),
     layer("BatchNorm3d", lambda: nn.BatchNorm3d(2), (2, 2, 2, 3, 2)),
+    layer("SyncBatchNorm", lambda: nn.SyncBatchNorm(3, process_group=_Twins()), (2, 3, 4)),
     layer("LayerNorm", lambda: nn.LayerNorm((3, 4)), (2, 3, 4)),
     layer("GroupNorm", lambda: nn.GroupNorm(2, 4), (3, 4, 5)),
     layer("InstanceNorm1d", lambda: nn.InstanceNorm1d(3, affine=True, track_running_stats=True), (2, 3, 5)),

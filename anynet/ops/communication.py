@@ -1,0 +1,27 @@
+"""Sums over processes, as differentiable functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anynet.autograd.primitive import primitive
+from anynet_backends import Array, Backend
+
+__all__ = ["all_sum"]
+
+
+@primitive
+def all_sum(xp: Backend, x: Array, /, *, group: Any) -> Array:
+    """Σ_r x_r over the processes r of `group`, the same in each.
+
+    `group` is any object whose ``allreduce(array)`` returns that sum, such as a communicator of mpi4py. The sum is linear, and
+    its own transpose: L = Σ_r L_r depends on x_r through the outputs of all processes, so ∂L/∂x_r = Σ_q ∂L_q/∂y_q. All
+    processes must therefore make the same calls in the same order, forward and backward.
+    """
+    if not xp.eager:
+        msg = "all_sum: a sum over processes cannot be part of a compiled step; call the step without an.compile"
+        raise NotImplementedError(msg)
+    return xp.asarray(group.allreduce(x), dtype=x.dtype)
+
+
+all_sum.vjp(x=lambda g, group: all_sum(g, group=group))
