@@ -470,7 +470,12 @@ class Tensor:
 
 
 class Parameter(Tensor):
-    """A Tensor that a Module trains: a variable by default (``requires_grad=True``)."""
+    """A Tensor that a Module trains: a variable by default (``requires_grad=True``).
+
+    >>> import anynet as an
+    >>> an.nn.Parameter(an.zeros(2)).requires_grad
+    True
+    """
 
     __slots__ = ()
 
@@ -484,6 +489,10 @@ class Buffer(Tensor):
     """A Tensor that belongs to a Module's state but is not trained, such as a running mean.
 
     `persistent=False` leaves it out of the ``state_dict``.
+
+    >>> import anynet as an
+    >>> an.nn.Buffer(an.zeros(2)).requires_grad
+    False
     """
 
     __slots__ = ("persistent",)

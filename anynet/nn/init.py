@@ -44,14 +44,24 @@ def _fill(tensor: Tensor, values: Any) -> Tensor:
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Uniform on [a, b)."""
+    """Uniform on [a, b).
+
+    >>> import anynet as an
+    >>> an.nn.init.uniform_(an.nn.Parameter(an.zeros((4, 3)))).shape
+    (4, 3)
+    """
     return _fill(tensor, random.uniform(tensor.shape, a, b, generator))
 
 
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
-    """Normal with mean and standard deviation."""
+    """Normal with mean and standard deviation.
+
+    >>> import anynet as an
+    >>> an.nn.init.normal_(an.nn.Parameter(an.zeros((4, 3)))).shape
+    (4, 3)
+    """
     return _fill(tensor, random.normal(tensor.shape, mean, std, generator))
 
 
@@ -63,7 +73,12 @@ def trunc_normal_(
     b: float = 2.0,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Normal, with draws outside [a, b] drawn again."""
+    """Normal, with draws outside [a, b] drawn again.
+
+    >>> import anynet as an
+    >>> an.nn.init.trunc_normal_(an.nn.Parameter(an.zeros((4, 3)))).shape
+    (4, 3)
+    """
     if not a < b:
         msg = f"trunc_normal_: a is below b, got a={a}, b={b}"
         raise ValueError(msg)
@@ -79,22 +94,42 @@ def trunc_normal_(
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    """One value everywhere."""
+    """One value everywhere.
+
+    >>> import anynet as an
+    >>> an.nn.init.constant_(an.nn.Parameter(an.zeros((2, 2))), 0.5).tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+    """
     return _fill(tensor, val)
 
 
 def ones_(tensor: Tensor) -> Tensor:
-    """Ones."""
+    """Ones.
+
+    >>> import anynet as an
+    >>> an.nn.init.ones_(an.nn.Parameter(an.zeros((2, 2)))).tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
+    """
     return _fill(tensor, 1.0)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
-    """Zeros."""
+    """Zeros.
+
+    >>> import anynet as an
+    >>> an.nn.init.zeros_(an.nn.Parameter(an.zeros((2, 2)))).tolist()
+    [[0.0, 0.0], [0.0, 0.0]]
+    """
     return _fill(tensor, 0.0)
 
 
 def eye_(tensor: Tensor) -> Tensor:
-    """The identity matrix."""
+    """The identity matrix.
+
+    >>> import anynet as an
+    >>> an.nn.init.eye_(an.nn.Parameter(an.zeros((2, 2)))).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
     if tensor.ndim != 2:
         msg = f"eye_ takes a matrix, got shape {tensor.shape}"
         raise ValueError(msg)
@@ -111,7 +146,12 @@ def _fans(tensor: Tensor) -> tuple[int, int]:
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """The factor that keeps the variance of activations through a non-linearity."""
+    """The factor that keeps the variance of activations through a non-linearity.
+
+    >>> import anynet as an
+    >>> round(an.nn.init.calculate_gain("relu"), 4)
+    1.4142
+    """
     gains = {"linear": 1.0, "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0, "sigmoid": 1.0, "tanh": 5.0 / 3.0,
              "relu": math.sqrt(2.0), "selu": 0.75}  # fmt: skip
     if nonlinearity == "leaky_relu":
@@ -123,13 +163,23 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """U(−a, a) with a = gain √(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+    """U(−a, a) with a = gain √(6 / (fan_in + fan_out)) (Glorot & Bengio 2010).
+
+    >>> import anynet as an
+    >>> an.nn.init.xavier_uniform_(an.nn.Parameter(an.zeros((4, 3)))).shape
+    (4, 3)
+    """
     a = gain * math.sqrt(6.0 / sum(_fans(tensor)))
     return uniform_(tensor, -a, a, generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """N(0, gain² · 2 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+    """N(0, gain² · 2 / (fan_in + fan_out)) (Glorot & Bengio 2010).
+
+    >>> import anynet as an
+    >>> an.nn.init.xavier_normal_(an.nn.Parameter(an.zeros((4, 3)))).shape
+    (4, 3)
+    """
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(_fans(tensor))), generator)
 
 
@@ -145,7 +195,12 @@ def kaiming_uniform_(
     tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:  # fmt: skip
-    """U(−b, b) with b = gain √(3 / fan) (He et al. 2015)."""
+    """U(−b, b) with b = gain √(3 / fan) (He et al. 2015).
+
+    >>> import anynet as an
+    >>> an.nn.init.kaiming_uniform_(an.nn.Parameter(an.zeros((4, 3)))).shape
+    (4, 3)
+    """
     bound = math.sqrt(3.0) * _he(tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound, generator)
 
@@ -154,12 +209,22 @@ def kaiming_normal_(
     tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:  # fmt: skip
-    """N(0, gain² / fan) (He et al. 2015)."""
+    """N(0, gain² / fan) (He et al. 2015).
+
+    >>> import anynet as an
+    >>> an.nn.init.kaiming_normal_(an.nn.Parameter(an.zeros((4, 3)))).shape
+    (4, 3)
+    """
     return normal_(tensor, 0.0, _he(tensor, a, mode, nonlinearity), generator)
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """A matrix with orthonormal rows or columns, from the QR decomposition of a normal one (Saxe et al. 2014)."""
+    """A matrix with orthonormal rows or columns, from the QR decomposition of a normal one (Saxe et al. 2014).
+
+    >>> import anynet as an
+    >>> an.nn.init.orthogonal_(an.nn.Parameter(an.zeros((4, 3)))).shape
+    (4, 3)
+    """
     if tensor.ndim < 2:
         msg = f"orthogonal_ needs at least two dimensions, got shape {tensor.shape}"
         raise ValueError(msg)
@@ -175,7 +240,12 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """A convolution that passes its input on: 1 in the middle of the kernel where output and input channel agree, in
-    each group; other outputs are 0. For 3 to 5 axes."""
+    each group; other outputs are 0. For 3 to 5 axes.
+
+    >>> import anynet as an
+    >>> an.nn.init.dirac_(an.nn.Parameter(an.zeros((1, 1, 3)))).tolist()
+    [[[0.0, 1.0, 0.0]]]
+    """
     shape = tensor.shape
     if len(shape) not in (3, 4, 5) or groups < 1 or shape[0] % groups:
         msg = (
@@ -194,7 +264,12 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
 
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
     """Normal with standard deviation `std`, and in each column a share `sparsity` of the rows, drawn at random, 0
-    (Martens 2010). For matrices."""
+    (Martens 2010). For matrices.
+
+    >>> import anynet as an
+    >>> an.nn.init.sparse_(an.nn.Parameter(an.zeros((4, 3))), 0.5).shape
+    (4, 3)
+    """
     if len(tensor.shape) != 2:
         msg = f"sparse_: a matrix, got shape {tensor.shape}"
         raise ValueError(msg)

@@ -112,6 +112,16 @@ class Module:
     """The base class of layers: define ``forward`` and set parameters, buffers and children as attributes.
 
     ``super().__init__()`` may be called, and need not be.
+
+    >>> import anynet as an
+    >>> class Scale(an.nn.Module):
+    ...     def __init__(self):
+    ...         self.factor = an.nn.Parameter(an.asarray(2.0))
+    ...
+    ...     def forward(self, x):
+    ...         return self.factor * x
+    >>> Scale()(an.asarray(3.0)).tolist(), list(Scale().state_dict())
+    (6.0, ['factor'])
     """
 
     training: bool = True

@@ -82,6 +82,10 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     """y = x Wᵀ + b: x (…, in), W (out, in), b (out) → (…, out).
 
     Gradients: ∂L/∂x = g W, ∂L/∂W = gᵀ x, ∂L/∂b = Σ g, sums over all rows.
+
+    >>> import anynet as an
+    >>> an.nn.functional.linear(an.asarray([[1.0, 2.0]]), an.asarray([[3.0, 4.0]]), an.asarray([0.5])).tolist()
+    [[11.5]]
     """
     x = input
     if len(weight.shape) != 2 or len(x.shape) < 1 or x.shape[-1] != weight.shape[-1]:

@@ -161,6 +161,14 @@ class Optimizer:
     `params`: Parameters, (name, Parameter) pairs, or dicts ``{"params": …, "lr": …}``, one a group, whose other keys
     override the defaults (layer-wise learning rates). The attribute `param_groups` is a list of such dicts; changing a
     number in it takes effect at the next step.
+
+    >>> import anynet as an
+    >>> p = an.nn.Parameter(an.asarray([1.0]))
+    >>> optimizer = an.optim.SGD([{"params": [p], "lr": 0.5}], lr=0.1)
+    >>> an.sum(p * p).backward()
+    >>> optimizer.step()
+    >>> p.tolist()
+    [0.0]
     """
 
     slots: tuple[str, ...] = ()

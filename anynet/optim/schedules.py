@@ -22,7 +22,15 @@ _T = TypeVar("_T")
 
 
 class LRScheduler:
-    """The base: `rates()` gives the groups' rates at step `last_epoch`, from the rates now or from `base_lrs`."""
+    """The base: `rates()` gives the groups' rates at step `last_epoch`, from the rates now or from `base_lrs`.
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.nn.Parameter(an.zeros(1))], lr=1.0)
+    >>> schedule = an.optim.StepLR(optimizer, step_size=1, gamma=0.1)
+    >>> optimizer.step(); schedule.step()
+    >>> [round(float(lr), 3) for lr in schedule.get_last_lr()]
+    [0.1]
+    """
 
     _plain: tuple[str, ...] = ()  # what a state_dict holds besides the counter
 

@@ -116,7 +116,14 @@ class AveragedModel(Module):
 
 def update_bn(loader: Iterable[Any], model: Module, device: str | None = None) -> None:
     """Compute the running statistics of all batch norms anew, as plain averages over the batches of `loader` (of inputs,
-    or of tuples that begin with them)."""
+    or of tuples that begin with them).
+
+    >>> import anynet as an
+    >>> net = an.nn.BatchNorm1d(1, momentum=None)
+    >>> an.optim.swa_utils.update_bn([an.asarray([[1.0], [3.0]])], net)
+    >>> net.running_mean.tolist()
+    [2.0]
+    """
     modules: list[Any] = list(model.modules())
     norms = [m for m in modules if getattr(m, "running_mean", None) is not None]
     if not norms:
@@ -142,7 +149,15 @@ def update_bn(loader: Iterable[Any], model: Module, device: str | None = None) -
 
 
 class SWALR(LRScheduler):
-    """η goes from its value to `swa_lr` in `anneal_epochs` steps, by a cosine or linearly, and stays (Izmailov 2018)."""
+    """η goes from its value to `swa_lr` in `anneal_epochs` steps, by a cosine or linearly, and stays (Izmailov 2018).
+
+    >>> import anynet as an
+    >>> optimizer = an.optim.SGD([an.nn.Parameter(an.zeros(1))], lr=1.0)
+    >>> schedule = an.optim.swa_utils.SWALR(optimizer, swa_lr=0.1, anneal_epochs=1)
+    >>> optimizer.step(); schedule.step()
+    >>> [float(lr) for lr in schedule.get_last_lr()]
+    [0.1]
+    """
 
     def __init__(
         self,

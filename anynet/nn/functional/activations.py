@@ -19,42 +19,82 @@ __all__ = [
 
 
 def relu(input: Any, inplace: bool = False) -> Any:
-    """max(x, 0); the gradient at 0 is 0. `inplace` is accepted and changes nothing: the input is never overwritten."""
+    """max(x, 0); the gradient at 0 is 0. `inplace` is accepted and changes nothing: the input is never overwritten.
+
+    >>> import anynet as an
+    >>> an.nn.functional.relu(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([0., 0., 2.])
+    """
     return neural.relu(input)
 
 
 def sigmoid(input: Any) -> Any:
-    """1 / (1 + e⁻ˣ)."""
+    """1 / (1 + e⁻ˣ).
+
+    >>> import anynet as an
+    >>> an.nn.functional.sigmoid(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([0.11920291, 0.5       , 0.8807971 ])
+    """
     return neural.sigmoid(input)
 
 
 def silu(input: Any, inplace: bool = False) -> Any:
-    """x σ(x), also called swish (Hendrycks & Gimpel 2016; Elfwing et al. 2018)."""
+    """x σ(x), also called swish (Hendrycks & Gimpel 2016; Elfwing et al. 2018).
+
+    >>> import anynet as an
+    >>> an.nn.functional.silu(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([-0.23840582,  0.        ,  1.7615942 ])
+    """
     return neural.silu(input)
 
 
 def tanh(input: Any) -> Any:
-    """tanh x."""
+    """tanh x.
+
+    >>> import anynet as an
+    >>> an.nn.functional.tanh(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([-0.9640276,  0.       ,  0.9640276])
+    """
     return e.tanh(input)
 
 
 def gelu(input: Any, approximate: str = "none") -> Any:
-    """x Φ(x), Φ the normal distribution function; ``approximate="tanh"`` is the formula of Hendrycks & Gimpel 2016."""
+    """x Φ(x), Φ the normal distribution function; ``approximate="tanh"`` is the formula of Hendrycks & Gimpel 2016.
+
+    >>> import anynet as an
+    >>> an.nn.functional.gelu(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([-0.04550027,  0.        ,  1.9544997 ])
+    """
     return neural.gelu(input, approximate)
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Any:
-    """x where x > 0, else negative_slope · x."""
+    """x where x > 0, else negative_slope · x.
+
+    >>> import anynet as an
+    >>> an.nn.functional.leaky_relu(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([-0.02,  0.  ,  2.  ])
+    """
     return neural.leaky_relu(input, negative_slope=negative_slope)
 
 
 def elu(input: Any, alpha: float = 1.0) -> Any:
-    """x where x > 0, else α (eˣ − 1) (Clevert et al. 2016)."""
+    """x where x > 0, else α (eˣ − 1) (Clevert et al. 2016).
+
+    >>> import anynet as an
+    >>> an.nn.functional.elu(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([-0.86466473,  0.        ,  2.        ])
+    """
     return neural.elu(input, alpha=alpha)
 
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
-    """(1/β) ln(1 + e^{βx}), a smooth ReLU; x itself where βx > threshold."""
+    """(1/β) ln(1 + e^{βx}), a smooth ReLU; x itself where βx > threshold.
+
+    >>> import anynet as an
+    >>> an.nn.functional.softplus(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([0.126928 , 0.6931472, 2.126928 ])
+    """
     return neural.softplus(input, beta=beta, threshold=threshold)
 
 
@@ -69,22 +109,42 @@ def softmax(input: Any, dim: int = -1) -> Any:
 
 
 def log_softmax(input: Any, dim: int = -1) -> Any:
-    """ln softmax along `dim`, computed without overflow."""
+    """ln softmax along `dim`, computed without overflow.
+
+    >>> import anynet as an
+    >>> an.nn.functional.log_softmax(an.asarray([0.0, 0.0]), dim=0)
+    Tensor([-0.6931472, -0.6931472])
+    """
     return neural.log_softmax(input, axis=dim)
 
 
 def logsumexp(input: Any, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Any:
-    """ln Σ eˣ along `dim` (None: all), computed without overflow."""
+    """ln Σ eˣ along `dim` (None: all), computed without overflow.
+
+    >>> import anynet as an
+    >>> an.nn.functional.logsumexp(an.asarray([1000.0, 1000.0]), 0)
+    Tensor(1000.6932)
+    """
     return neural.logsumexp(input, axis=dim, keepdims=keepdim)
 
 
 def softmin(input: Any, dim: int = -1) -> Any:
-    """softmax(−x) along `dim`."""
+    """softmax(−x) along `dim`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.softmin(an.asarray([0.0, 0.0]), dim=0)
+    Tensor([0.5, 0.5])
+    """
     return neural.softmax(-input, axis=dim)
 
 
 def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
-    """x, but not below `min_val` nor above `max_val`; the gradient is 0 at the bounds and beyond."""
+    """x, but not below `min_val` nor above `max_val`; the gradient is 0 at the bounds and beyond.
+
+    >>> import anynet as an
+    >>> an.nn.functional.hardtanh(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([-1.,  0.,  1.])
+    """
     if not min_val < max_val:
         msg = f"hardtanh: min_val is less than max_val, got {min_val} and {max_val}"
         raise ValueError(msg)
@@ -92,27 +152,52 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
 
 
 def relu6(input: Any) -> Any:
-    """min(max(x, 0), 6) (Krizhevsky 2010)."""
+    """min(max(x, 0), 6) (Krizhevsky 2010).
+
+    >>> import anynet as an
+    >>> an.nn.functional.relu6(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([0., 0., 2.])
+    """
     return hardtanh(input, 0.0, 6.0)
 
 
 def hardsigmoid(input: Any) -> Any:
-    """x/6 + ½ between −3 and 3, else 0 or 1: a sigmoid of straight lines."""
+    """x/6 + ½ between −3 and 3, else 0 or 1: a sigmoid of straight lines.
+
+    >>> import anynet as an
+    >>> an.nn.functional.hardsigmoid(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([0.16666666, 0.5       , 0.8333334 ])
+    """
     return hardtanh(input, -3.0, 3.0) / 6.0 + 0.5
 
 
 def hardswish(input: Any) -> Any:
-    """x · hardsigmoid(x): 0 below −3, x above 3, between them x (x + 3) / 6 (Howard et al. 2019)."""
+    """x · hardsigmoid(x): 0 below −3, x above 3, between them x (x + 3) / 6 (Howard et al. 2019).
+
+    >>> import anynet as an
+    >>> an.nn.functional.hardswish(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([-0.33333334,  0.        ,  1.6666666 ])
+    """
     return e.where(input < -3.0, 0.0, e.where(input < 3.0, input * (input + 3.0) / 6.0, input))
 
 
 def hardshrink(input: Any, lambd: float = 0.5) -> Any:
-    """x where |x| > λ, else 0."""
+    """x where |x| > λ, else 0.
+
+    >>> import anynet as an
+    >>> an.nn.functional.hardshrink(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([-2.,  0.,  2.])
+    """
     return e.where(e.logical_and(input >= -lambd, input <= lambd), 0.0, input)
 
 
 def softshrink(input: Any, lambd: float = 0.5) -> Any:
-    """x moved by λ towards 0, at most to 0: the proximal map of λ |x|."""
+    """x moved by λ towards 0, at most to 0: the proximal map of λ |x|.
+
+    >>> import anynet as an
+    >>> an.nn.functional.softshrink(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([-1.5,  0. ,  1.5])
+    """
     if lambd < 0:
         msg = f"softshrink: lambd is not negative, got {lambd}"
         raise ValueError(msg)
@@ -120,22 +205,42 @@ def softshrink(input: Any, lambd: float = 0.5) -> Any:
 
 
 def tanhshrink(input: Any) -> Any:
-    """x − tanh x."""
+    """x − tanh x.
+
+    >>> import anynet as an
+    >>> an.nn.functional.tanhshrink(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([-1.0359724,  0.       ,  1.0359724])
+    """
     return input - tanh(input)
 
 
 def softsign(input: Any) -> Any:
-    """x / (1 + |x|)."""
+    """x / (1 + |x|).
+
+    >>> import anynet as an
+    >>> an.nn.functional.softsign(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([-0.6666667,  0.       ,  0.6666667])
+    """
     return input / (1.0 + e.abs(input))
 
 
 def logsigmoid(input: Any) -> Any:
-    """ln σ(x) = min(x, 0) − ln(1 + e^{−|x|}), without overflow."""
+    """ln σ(x) = min(x, 0) − ln(1 + e^{−|x|}), without overflow.
+
+    >>> import anynet as an
+    >>> an.nn.functional.logsigmoid(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([-2.126928 , -0.6931472, -0.126928 ])
+    """
     return -neural.softplus(-input, beta=1.0, threshold=float("inf"))
 
 
 def mish(input: Any) -> Any:
-    """x tanh(ln(1 + eˣ)) (Misra 2019)."""
+    """x tanh(ln(1 + eˣ)) (Misra 2019).
+
+    >>> import anynet as an
+    >>> an.nn.functional.mish(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([-0.25250146,  0.        ,  1.9439589 ])
+    """
     return input * tanh(neural.softplus(input))
 
 
@@ -143,12 +248,22 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804
 
 
 def selu(input: Any) -> Any:
-    """λ x where x > 0, else λ α (eˣ − 1), with λ and α that keep mean 0 and variance 1 (Klambauer et al. 2017)."""
+    """λ x where x > 0, else λ α (eˣ − 1), with λ and α that keep mean 0 and variance 1 (Klambauer et al. 2017).
+
+    >>> import anynet as an
+    >>> an.nn.functional.selu(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([-1.5201665,  0.       ,  2.101402 ])
+    """
     return neural.elu(input, alpha=_SELU_ALPHA) * _SELU_SCALE
 
 
 def celu(input: Any, alpha: float = 1.0) -> Any:
-    """x where x > 0, else α (e^{x/α} − 1) (Barron 2017)."""
+    """x where x > 0, else α (e^{x/α} − 1) (Barron 2017).
+
+    >>> import anynet as an
+    >>> an.nn.functional.celu(an.asarray([-2.0, 0.0, 2.0]))
+    Tensor([-0.86466473,  0.        ,  2.        ])
+    """
     if alpha == 0:
         msg = "celu: alpha is not 0"
         raise ValueError(msg)
@@ -156,12 +271,22 @@ def celu(input: Any, alpha: float = 1.0) -> Any:
 
 
 def threshold(input: Any, threshold: float, value: float) -> Any:
-    """x where x > threshold, else `value`."""
+    """x where x > threshold, else `value`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.threshold(an.asarray([-2.0, 0.0, 2.0]), 1.0, 9.0)
+    Tensor([9., 9., 2.])
+    """
     return e.where(input > threshold, input, float(value))
 
 
 def glu(input: Any, dim: int = -1) -> Any:
-    """a σ(b), a and b the halves of x along `dim` (Dauphin et al. 2017)."""
+    """a σ(b), a and b the halves of x along `dim` (Dauphin et al. 2017).
+
+    >>> import anynet as an
+    >>> an.nn.functional.glu(an.asarray([3.0, 5.0, 0.0, 0.0]))
+    Tensor([1.5, 2.5])
+    """
     n = input.shape[dim]
     if n % 2:
         msg = f"glu: the axis {dim} is cut into halves, but has {n} elements"
@@ -172,7 +297,12 @@ def glu(input: Any, dim: int = -1) -> Any:
 
 
 def prelu(input: Any, weight: Any) -> Any:
-    """x where x > 0, else w x; `weight` holds one number, or one for each channel (axis 1) (He et al. 2015)."""
+    """x where x > 0, else w x; `weight` holds one number, or one for each channel (axis 1) (He et al. 2015).
+
+    >>> import anynet as an
+    >>> an.nn.functional.prelu(an.asarray([-2.0, 0.0, 2.0]), an.asarray([0.25]))
+    Tensor([-0.5,  0. ,  2. ])
+    """
     n = weight.shape[0] if len(weight.shape) else 1
     ndim = len(input.shape)
     channels = input.shape[1] if ndim > 1 else 1
@@ -185,7 +315,12 @@ def prelu(input: Any, weight: Any) -> Any:
 
 def rrelu(input: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Any:
     """x where x > 0, else a x, in training with a from U(lower, upper) for each element, else a the middle of the two
-    (Xu et al. 2015). The numbers come from the stream of dropout masks: the same on every backend."""
+    (Xu et al. 2015). The numbers come from the stream of dropout masks: the same on every backend.
+
+    >>> import anynet as an
+    >>> an.nn.functional.rrelu(an.asarray([-2.0, 0.0, 2.0]), 0.5, 0.5)
+    Tensor([-1.,  0.,  2.])
+    """
     if not lower <= upper:
         msg = f"rrelu: lower is at most upper, got {lower} and {upper}"
         raise ValueError(msg)

@@ -55,6 +55,15 @@ def multi_head_attention_forward(
     `scaled_dot_product_attention`); numbers are added. attn_mask is (l, s) or (n · heads, l, s), key_padding_mask
     (n, s). `is_causal` says that attn_mask is the causal one, which must be given too. Where a query may look at
     nothing the output is that of zeros (PyTorch gives nan with weights).
+
+    >>> import anynet as an
+    >>> w = an.ones((6, 2))
+    >>> x = an.ones((3, 1, 2))
+    >>> y, weights = an.nn.functional.multi_head_attention_forward(
+    ...     x, x, x, 2, 1, w, None, None, None, False, 0.0, an.ones((2, 2)), None
+    ... )
+    >>> y.shape, weights.shape
+    ((3, 1, 2), (1, 3, 3))
     """
     where = "multi_head_attention_forward"
     batched = len(query.shape) == 3

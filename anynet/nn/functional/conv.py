@@ -39,6 +39,10 @@ def conv1d(
 ) -> Any:
     """Convolution of (n, c, length) or (c, length) with weight (o, c / groups, k): see
     `anynet.ops.convolution.conv`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.conv1d(an.asarray([[1.0, 2.0, 4.0]]), an.asarray([[[1.0, -1.0]]])).tolist()
+    [[-1.0, -2.0]]
     """
     _check("conv1d", weight, 1)
     return convolution.conv(
@@ -57,6 +61,10 @@ def conv2d(
 ) -> Any:
     """Convolution of (n, c, height, width) or (c, height, width) with weight (o, c / groups, *k): see
     `anynet.ops.convolution.conv`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.conv2d(an.ones((1, 1, 4, 4)), an.ones((2, 1, 3, 3))).shape
+    (1, 2, 2, 2)
     """
     _check("conv2d", weight, 2)
     return convolution.conv(
@@ -75,6 +83,10 @@ def conv3d(
 ) -> Any:
     """Convolution of (n, c, depth, height, width) with weight (o, c / groups, *k): see
     `anynet.ops.convolution.conv`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.conv3d(an.ones((1, 1, 4, 4, 4)), an.ones((2, 1, 3, 3, 3))).shape
+    (1, 2, 2, 2, 2)
     """
     _check("conv3d", weight, 3)
     return convolution.conv(
@@ -92,7 +104,12 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Any:
-    """The transpose of `conv1d`, weight (c, o / groups, *k): see `anynet.ops.convolution.conv_transpose`."""
+    """The transpose of `conv1d`, weight (c, o / groups, *k): see `anynet.ops.convolution.conv_transpose`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.conv_transpose1d(an.asarray([[1.0, 2.0]]), an.asarray([[[1.0, -1.0]]])).tolist()
+    [[1.0, 1.0, -2.0]]
+    """
     _check("conv_transpose1d", weight, 1)
     return convolution.conv_transpose(
         input, weight, bias, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation,
@@ -110,7 +127,12 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Any:
-    """The transpose of `conv2d`, weight (c, o / groups, *k): see `anynet.ops.convolution.conv_transpose`."""
+    """The transpose of `conv2d`, weight (c, o / groups, *k): see `anynet.ops.convolution.conv_transpose`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.conv_transpose2d(an.ones((1, 1, 4, 4)), an.ones((1, 2, 3, 3))).shape
+    (1, 2, 6, 6)
+    """
     _check("conv_transpose2d", weight, 2)
     return convolution.conv_transpose(
         input, weight, bias, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation,
@@ -128,7 +150,12 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Any:
-    """The transpose of `conv3d`, weight (c, o / groups, *k): see `anynet.ops.convolution.conv_transpose`."""
+    """The transpose of `conv3d`, weight (c, o / groups, *k): see `anynet.ops.convolution.conv_transpose`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.conv_transpose3d(an.ones((1, 1, 4, 4, 4)), an.ones((1, 2, 3, 3, 3))).shape
+    (1, 2, 6, 6, 6)
+    """
     _check("conv_transpose3d", weight, 3)
     return convolution.conv_transpose(
         input, weight, bias, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation,
@@ -137,7 +164,12 @@ def conv_transpose3d(
 
 
 def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
-    """An array made longer at the ends of its last axes: see `anynet.ops.convolution.pad`."""
+    """An array made longer at the ends of its last axes: see `anynet.ops.convolution.pad`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.pad(an.asarray([1.0, 2.0]), (1, 2)).tolist()
+    [0.0, 1.0, 2.0, 0.0, 0.0]
+    """
     return convolution.pad(input, pad, mode, 0.0 if value is None else value)
 
 

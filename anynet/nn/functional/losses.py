@@ -108,7 +108,12 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = Non
 
 
 def l1_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Any:
-    """The absolute error |x − t|, averaged, with `weight` by its weights. Shapes equal."""
+    """The absolute error |x − t|, averaged, with `weight` by its weights. Shapes equal.
+
+    >>> import anynet as an
+    >>> an.nn.functional.l1_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]))
+    Tensor(1.5)
+    """
     return _weighed("l1_loss", e.abs(input - _target("l1_loss", input, target)), weight, reduction)
 
 
@@ -116,7 +121,12 @@ def huber_loss(
     input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
 ) -> Any:
     """½ d² where |d| ≤ δ, else δ (|d| − ½ δ), with d = x − t (Huber 1964), averaged. With `weight` w l is averaged (as in
-    PyTorch, over the number of elements, not over Σ w as `mse_loss` does)."""
+    PyTorch, over the number of elements, not over Σ w as `mse_loss` does).
+
+    >>> import anynet as an
+    >>> an.nn.functional.huber_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]))
+    Tensor(1.)
+    """
     if not delta > 0:
         msg = f"huber_loss: delta is positive, got {delta}"
         raise ValueError(msg)
@@ -125,7 +135,12 @@ def huber_loss(
 
 
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
-    """½ d²/β where |d| < β, else |d| − ½ β, with d = x − t (Girshick 2015). β = 0 is `l1_loss`."""
+    """½ d²/β where |d| < β, else |d| − ½ β, with d = x − t (Girshick 2015). β = 0 is `l1_loss`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.smooth_l1_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]))
+    Tensor(1.)
+    """
     if not beta >= 0:
         msg = f"smooth_l1_loss: beta is not negative, got {beta}"
         raise ValueError(msg)
@@ -196,6 +211,10 @@ def cross_entropy(
     input: scores (n, classes), (n, classes, d1, …) or (classes,). target: class indices (n, d1, …), or probabilities
     of the input's shape. `weight` (classes,) weighs the classes; indices equal to `ignore_index` count nothing. With
     `label_smoothing` s, q = (1 − s) q + s / classes (Szegedy et al. 2016). The mean is over the weights of the targets.
+
+    >>> import anynet as an
+    >>> an.nn.functional.cross_entropy(an.asarray([[0.0, 0.0]]), an.asarray([1]))
+    Tensor(0.6931472)
     """
     if is_batched(target) and not target.dtype.is_floating:  # inside vmap
         return each(cross_entropy, input, target, weight, ignore_index, reduction, label_smoothing)
@@ -252,7 +271,12 @@ def _given(index: Any, weight: Any) -> tuple[Any, ...]:
 def nll_loss(
     input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Any:
-    """−w_t x_t: the negative log-likelihood of class indices t under log-probabilities x (n, classes, d1, …)."""
+    """−w_t x_t: the negative log-likelihood of class indices t under log-probabilities x (n, classes, d1, …).
+
+    >>> import anynet as an
+    >>> an.nn.functional.nll_loss(an.asarray([[-1.0, -2.0]]), an.asarray([1]))
+    Tensor(2.)
+    """
     if is_batched(target):  # inside vmap
         return each(nll_loss, input, target, weight, ignore_index, reduction)
     shape = tuple(input.shape)
@@ -275,7 +299,12 @@ def _weighted(loss: Any, weight: Any, reduction: str) -> Any:
 
 
 def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
-    """−(t ln p + (1 − t) ln(1 − p)), the logarithms limited to −100 from below as in PyTorch. Shapes equal."""
+    """−(t ln p + (1 − t) ln(1 − p)), the logarithms limited to −100 from below as in PyTorch. Shapes equal.
+
+    >>> import anynet as an
+    >>> an.nn.functional.binary_cross_entropy(an.asarray([0.5, 0.5]), an.asarray([1.0, 0.0]))
+    Tensor(0.6931472)
+    """
     target = _target("binary_cross_entropy", input, target)
     p = unwrap(input)
     xp = backend_of(p)
@@ -294,6 +323,10 @@ def binary_cross_entropy_with_logits(
     """Binary cross-entropy of σ(x), computed from the logits x without overflow:
 
     (1 − t) x + (1 + (p − 1) t) ln(1 + e^{−x}), with p = `pos_weight`, the weight of positive targets. Shapes equal.
+
+    >>> import anynet as an
+    >>> an.nn.functional.binary_cross_entropy_with_logits(an.zeros(2), an.asarray([1.0, 0.0]))
+    Tensor(0.6931472)
     """
     target = _target("binary_cross_entropy_with_logits", input, target)
     loss = (
@@ -347,7 +380,12 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
 def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
     """The Kullback-Leibler divergence t (ln t − x) of probabilities t from logarithms of probabilities x, 0 where t is 0;
     with `log_target` the target is a logarithm too: eᵗ (t − x). ``reduction="batchmean"`` is the sum over the length of
-    the first axis, the divergence of the definition; "mean" is over all elements."""
+    the first axis, the divergence of the definition; "mean" is over all elements.
+
+    >>> import anynet as an
+    >>> an.nn.functional.kl_div(an.log(an.asarray([[0.5, 0.5]])), an.asarray([[1.0, 0.0]]), reduction="batchmean")
+    Tensor(0.6931472)
+    """
     target = _target("kl_div", input, target)
     if log_target:
         loss = e.exp(target) * (target - input)
@@ -368,7 +406,12 @@ def poisson_nll_loss(
     reduction: str = "mean",
 ) -> Any:
     """−ln P(t) of a Poisson variable with rate eˣ (or x with ``log_input=False``), without ln t!; with `full` Stirling's
-    approximation of it, t ln t − t + ½ ln 2πt, is added where t > 1."""
+    approximation of it, t ln t − t + ½ ln 2πt, is added where t > 1.
+
+    >>> import anynet as an
+    >>> an.nn.functional.poisson_nll_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]))
+    Tensor(1.0536689)
+    """
     target = _target("poisson_nll_loss", input, target)
     loss = e.exp(input) - target * input if log_input else input - target * e.log(input + eps)
     if full:
@@ -383,7 +426,12 @@ def gaussian_nll_loss(
 ) -> Any:
     """½ (ln σ² + (x − t)² / σ²), σ² = max(var, ε); with `full` ½ ln 2π is added. `var` has the shape of x, or 1 or
     nothing in place of the last axis. The gradient of `var` is that of the formula, also where ε holds (Nix, Weigend
-    1994)."""
+    1994).
+
+    >>> import anynet as an
+    >>> an.nn.functional.gaussian_nll_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]), an.ones(2))
+    Tensor(1.25)
+    """
     target = _target("gaussian_nll_loss", input, target)
     shape = tuple(input.shape)
     if not hasattr(var, "shape"):
@@ -412,7 +460,12 @@ def _above(x: Any) -> Any:
 
 
 def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Any:
-    """x where t = 1, max(0, margin − x) where t = −1."""
+    """x where t = 1, max(0, margin − x) where t = −1.
+
+    >>> import anynet as an
+    >>> an.nn.functional.hinge_embedding_loss(an.asarray([1.0, 2.0]), an.asarray([1.0, -1.0]))
+    Tensor(0.5)
+    """
     target = _target("hinge_embedding_loss", input, target)
     zero = input * 0.0
     apart = e.where(e.not_equal(target, 1.0), _above(margin - input), zero)
@@ -420,7 +473,12 @@ def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction
 
 
 def soft_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """ln(1 + e^{−t x}), t = ±1."""
+    """ln(1 + e^{−t x}), t = ±1.
+
+    >>> import anynet as an
+    >>> an.nn.functional.soft_margin_loss(an.asarray([1.0, 2.0]), an.asarray([1.0, -1.0]))
+    Tensor(1.2200949)
+    """
     target = _target("soft_margin_loss", input, target)
     return _reduce(softplus(-target * input, threshold=float("inf")), reduction)
 
@@ -428,7 +486,12 @@ def soft_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
 def margin_ranking_loss(
     input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean"
 ) -> Any:
-    """max(0, −t (x₁ − x₂) + margin): t = 1 says that x₁ is to be larger."""
+    """max(0, −t (x₁ − x₂) + margin): t = 1 says that x₁ is to be larger.
+
+    >>> import anynet as an
+    >>> an.nn.functional.margin_ranking_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]), an.asarray([1.0, 1.0]))
+    Tensor(1.)
+    """
     target = _target("margin_ranking_loss", input1, target)
     return _reduce(
         _above(-target * (input1 - _target("margin_ranking_loss", input1, input2)) + margin), reduction
@@ -438,7 +501,12 @@ def margin_ranking_loss(
 def cosine_embedding_loss(
     input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean"
 ) -> Any:
-    """1 − cos(x₁, x₂) where t = 1, max(0, cos(x₁, x₂) − margin) where t = −1: x (n, d), t (n,), or x (d,), t ()."""
+    """1 − cos(x₁, x₂) where t = 1, max(0, cos(x₁, x₂) − margin) where t = −1: x (n, d), t (n,), or x (d,), t ().
+
+    >>> import anynet as an
+    >>> an.nn.functional.cosine_embedding_loss(an.asarray([[1.0, 0.0]]), an.asarray([[0.0, 1.0]]), an.asarray([1.0]))
+    Tensor(1.)
+    """
     if len(input1.shape) not in (1, 2) or tuple(input1.shape) != tuple(input2.shape):
         msg = (
             f"cosine_embedding_loss: the inputs have shapes {tuple(input1.shape)} and {tuple(input2.shape)}, expected two "
@@ -483,7 +551,12 @@ def multi_margin_loss(
     reduction: str = "mean",
 ) -> Any:
     """Σ_{j ≠ t} w_t max(0, margin − x_t + x_j)ᵖ / classes: the hinge loss of several classes; x (n, classes) or (classes,),
-    t (n,) or () (Crammer, Singer 2001)."""
+    t (n,) or () (Crammer, Singer 2001).
+
+    >>> import anynet as an
+    >>> an.nn.functional.multi_margin_loss(an.asarray([[0.5, 0.0]]), an.asarray([0]))
+    Tensor(0.25)
+    """
     if p not in (1, 2):
         msg = f"multi_margin_loss: p is 1 or 2, got {p}"
         raise ValueError(msg)
@@ -505,7 +578,12 @@ def multi_margin_loss(
 
 def multilabel_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     """Σ max(0, 1 − (x_i − x_j)) / classes over the classes i that a row of `target` lists (up to the first −1) and the
-    classes j that it does not: x and t (n, classes) or (classes,)."""
+    classes j that it does not: x and t (n, classes) or (classes,).
+
+    >>> import anynet as an
+    >>> an.nn.functional.multilabel_margin_loss(an.asarray([[0.5, 0.0]]), an.asarray([[0, -1]]))
+    Tensor(0.25)
+    """
     index = to_plain(target, device=_device(input))
     xp = backend_of(index)
     if tuple(input.shape) != tuple(index.shape) or len(input.shape) not in (1, 2):
@@ -539,7 +617,12 @@ def multilabel_margin_loss(input: Any, target: Any, reduction: str = "mean") -> 
 
 
 def multilabel_soft_margin_loss(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
-    """−Σ w (t ln σ(x) + (1 − t) ln σ(−x)) / classes over the last axis, t of 0 and 1."""
+    """−Σ w (t ln σ(x) + (1 − t) ln σ(−x)) / classes over the last axis, t of 0 and 1.
+
+    >>> import anynet as an
+    >>> an.nn.functional.multilabel_soft_margin_loss(an.zeros((1, 2)), an.asarray([[1.0, 0.0]]))
+    Tensor(0.6931472)
+    """
     target = _target("multilabel_soft_margin_loss", input, target)
     loss = target * softplus(-input, threshold=float("inf")) + (1 - target) * softplus(
         input, threshold=float("inf")
@@ -560,7 +643,12 @@ def triplet_margin_loss(
     reduction: str = "mean",
 ) -> Any:
     """max(0, d(a, p) − d(a, n) + margin), d the `pairwise_distance`; with `swap` the smaller of d(a, n) and d(p, n)
-    (Balntas et al. 2016)."""
+    (Balntas et al. 2016).
+
+    >>> import anynet as an
+    >>> an.nn.functional.triplet_margin_loss(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[3.0]]), margin=4.0, eps=0.0)
+    Tensor(2.)
+    """
     return triplet_margin_with_distance_loss(
         anchor, positive, negative, distance_function=lambda x, y: pairwise_distance(x, y, p, eps), margin=margin,
         swap=swap, reduction=reduction,
@@ -577,7 +665,12 @@ def triplet_margin_with_distance_loss(
     swap: bool = False,
     reduction: str = "mean",
 ) -> Any:
-    """max(0, d(a, p) − d(a, n) + margin) with a distance of one's own, `pairwise_distance` unless given."""
+    """max(0, d(a, p) − d(a, n) + margin) with a distance of one's own, `pairwise_distance` unless given.
+
+    >>> import anynet as an
+    >>> an.nn.functional.triplet_margin_with_distance_loss(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[3.0]]), margin=4.0)
+    Tensor(2.)
+    """
     if not margin > 0:
         msg = f"triplet_margin_loss: margin is positive, got {margin}"
         raise ValueError(msg)
@@ -611,6 +704,10 @@ def ctc_loss(
 
     "mean" divides each loss by the length of its target and takes the mean. A target that does not fit has an infinite
     loss, with `zero_infinity` none and no gradient.
+
+    >>> import anynet as an
+    >>> an.nn.functional.ctc_loss(an.log(an.full((2, 1, 2), 0.5)), an.asarray([[1]]), [2], [1])
+    Tensor(0.2876821)
     """
     single = len(log_probs.shape) == 2
     x = reshape(log_probs, (log_probs.shape[0], 1, log_probs.shape[1])) if single else log_probs

@@ -43,7 +43,12 @@ def _channels(where: str, x: Any, axes: int) -> tuple[int, ...]:
 
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """Zero each element with probability p and scale the others by 1 / (1 − p) (Srivastava et al. 2014). `inplace` is
-    accepted and changes nothing."""
+    accepted and changes nothing.
+
+    >>> import anynet as an
+    >>> an.nn.functional.dropout(an.ones(4), 0.0)
+    Tensor([1., 1., 1., 1.])
+    """
     return neural.dropout(input, p, training)
 
 
@@ -56,22 +61,42 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Any:
-    """Row weight[input] for each integer: see `anynet.ops.neural.embedding`."""
+    """Row weight[input] for each integer: see `anynet.ops.neural.embedding`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.embedding(an.asarray([1, 0]), an.asarray([[0.0, 1.0], [2.0, 3.0]])).tolist()
+    [[2.0, 3.0], [0.0, 1.0]]
+    """
     return neural.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
 
 
 def dropout1d(input: Any, p: float = 0.5, training: bool = True) -> Any:
-    """Dropout of whole channels of (n, c, length) or (c, length) (Tompson et al. 2015)."""
+    """Dropout of whole channels of (n, c, length) or (c, length) (Tompson et al. 2015).
+
+    >>> import anynet as an
+    >>> an.nn.functional.dropout1d(an.ones((1, 1, 4)), 1.0).tolist()
+    [[[0.0, 0.0, 0.0, 0.0]]]
+    """
     return neural.dropout(input, p, training, mask_shape=_channels("dropout1d", input, 1))
 
 
 def dropout2d(input: Any, p: float = 0.5, training: bool = True) -> Any:
-    """Dropout of whole channels of (n, c, h, w) or (c, h, w) (Tompson et al. 2015)."""
+    """Dropout of whole channels of (n, c, h, w) or (c, h, w) (Tompson et al. 2015).
+
+    >>> import anynet as an
+    >>> an.nn.functional.dropout2d(an.ones((1, 1, 4, 4)), 0.5).shape
+    (1, 1, 4, 4)
+    """
     return neural.dropout(input, p, training, mask_shape=_channels("dropout2d", input, 2))
 
 
 def dropout3d(input: Any, p: float = 0.5, training: bool = True) -> Any:
-    """Dropout of whole channels of (n, c, d, h, w) or (c, d, h, w) (Tompson et al. 2015)."""
+    """Dropout of whole channels of (n, c, d, h, w) or (c, d, h, w) (Tompson et al. 2015).
+
+    >>> import anynet as an
+    >>> an.nn.functional.dropout3d(an.ones((1, 1, 4, 4, 4)), 0.5).shape
+    (1, 1, 4, 4, 4)
+    """
     return neural.dropout(input, p, training, mask_shape=_channels("dropout3d", input, 3))
 
 
@@ -92,12 +117,22 @@ def _alpha(x: Any, p: float, training: bool, mask_shape: tuple[int, ...] | None)
 
 def alpha_dropout(input: Any, p: float = 0.5, training: bool = False) -> Any:
     """Dropout to SELU's value at −∞ in place of 0, then scaled and shifted so that mean and variance stay
-    (Klambauer et al. 2017)."""
+    (Klambauer et al. 2017).
+
+    >>> import anynet as an
+    >>> an.nn.functional.alpha_dropout(an.ones((2, 3)), 0.5, training=False).shape
+    (2, 3)
+    """
     return _alpha(input, p, training, None)
 
 
 def feature_alpha_dropout(input: Any, p: float = 0.5, training: bool = False) -> Any:
-    """`alpha_dropout` of whole channels (axis 1)."""
+    """`alpha_dropout` of whole channels (axis 1).
+
+    >>> import anynet as an
+    >>> an.nn.functional.feature_alpha_dropout(an.ones((2, 3, 4)), 0.5, training=True).shape
+    (2, 3, 4)
+    """
     if len(input.shape) < 2:
         msg = (
             f"feature_alpha_dropout: input has the axes (batch, channels, …), got shape {tuple(input.shape)}"
@@ -107,7 +142,12 @@ def feature_alpha_dropout(input: Any, p: float = 0.5, training: bool = False) ->
 
 
 def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
-    """(…, c r², h, w) → (…, c, h r, w r): channels become places (Shi et al. 2016)."""
+    """(…, c r², h, w) → (…, c, h r, w r): channels become places (Shi et al. 2016).
+
+    >>> import anynet as an
+    >>> an.nn.functional.pixel_shuffle(an.asarray([[[1]], [[2]], [[3]], [[4]]]), 2).tolist()
+    [[[1, 2], [3, 4]]]
+    """
     r, shape = upscale_factor, tuple(input.shape)
     if len(shape) < 3 or r < 1 or shape[-3] % (r * r):
         msg = f"pixel_shuffle: input (…, channels, h, w) with channels divisible by {r}², got shape {shape}"
@@ -120,7 +160,12 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
 
 
 def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
-    """(…, c, h r, w r) → (…, c r², h, w): the inverse of `pixel_shuffle`."""
+    """(…, c, h r, w r) → (…, c r², h, w): the inverse of `pixel_shuffle`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.pixel_unshuffle(an.asarray([[[1, 2], [3, 4]]]), 2).tolist()
+    [[[1]], [[2]], [[3]], [[4]]]
+    """
     r, shape = downscale_factor, tuple(input.shape)
     if len(shape) < 3 or r < 1 or shape[-1] % r or shape[-2] % r:
         msg = f"pixel_unshuffle: input (…, channels, h, w) with h and w divisible by {r}, got shape {shape}"
@@ -133,7 +178,12 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
 
 
 def channel_shuffle(input: Any, groups: int) -> Any:
-    """(n, g k, …) → channels in the order 0, k, 2k, …, 1, k+1, …: one of each group in turn (Zhang et al. 2018)."""
+    """(n, g k, …) → channels in the order 0, k, 2k, …, 1, k+1, …: one of each group in turn (Zhang et al. 2018).
+
+    >>> import anynet as an
+    >>> an.nn.functional.channel_shuffle(an.asarray([[[1], [2], [3], [4]]]), 2).tolist()
+    [[[1], [3], [2], [4]]]
+    """
     shape = tuple(input.shape)
     if len(shape) < 3 or groups < 1 or shape[1] % groups:
         msg = f"channel_shuffle: input (batch, channels, …) with channels divisible by {groups}, got shape {shape}"
@@ -143,7 +193,12 @@ def channel_shuffle(input: Any, groups: int) -> Any:
 
 
 def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
-    """y_k = x₁ᵀ A_k x₂ + b_k: x₁ (…, m), x₂ (…, n), A (out, m, n), b (out,) → (…, out)."""
+    """y_k = x₁ᵀ A_k x₂ + b_k: x₁ (…, m), x₂ (…, n), A (out, m, n), b (out,) → (…, out).
+
+    >>> import anynet as an
+    >>> an.nn.functional.bilinear(an.asarray([[1.0, 2.0]]), an.asarray([[3.0]]), an.ones((1, 2, 1))).tolist()
+    [[9.0]]
+    """
     out, m, n = weight.shape
     if tuple(input1.shape[:-1]) != tuple(input2.shape[:-1]) or (input1.shape[-1], input2.shape[-1]) != (m, n):
         msg = (
@@ -165,7 +220,12 @@ def upsample(
     mode: str = "nearest",
     align_corners: bool | None = None,
 ) -> Any:
-    """`interpolate`, under its older name."""
+    """`interpolate`, under its older name.
+
+    >>> import anynet as an
+    >>> an.nn.functional.upsample(an.asarray([[[1.0, 2.0]]]), scale_factor=2).tolist()
+    [[[1.0, 1.0, 2.0, 2.0]]]
+    """
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 
@@ -225,6 +285,10 @@ def gumbel_softmax(
 
     With `hard` the value is the one-hot vector of the largest, the gradient that of the soft draw. The numbers come from
     the stream of dropout masks: the same on every backend. `eps` is accepted and unused.
+
+    >>> import anynet as an
+    >>> float(an.sum(an.nn.functional.gumbel_softmax(an.zeros(3), hard=True)))
+    1.0
     """
     if not tau > 0:
         msg = f"gumbel_softmax: tau is positive, got {tau}"
@@ -371,19 +435,34 @@ def _unpool(
 def max_unpool1d(
     input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
 ) -> Any:
-    """The maxima of `max_pool1d` back at their places, zeros elsewhere."""
+    """The maxima of `max_pool1d` back at their places, zeros elsewhere.
+
+    >>> import anynet as an
+    >>> an.nn.functional.max_unpool1d(an.asarray([[[5.0, 7.0]]]), an.asarray([[[1, 2]]]), 2).tolist()
+    [[[0.0, 5.0, 7.0, 0.0]]]
+    """
     return _unpool("max_unpool1d", 1, input, indices, kernel_size, stride, padding, output_size)
 
 
 def max_unpool2d(
     input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
 ) -> Any:
-    """The maxima of `max_pool2d` back at their places, zeros elsewhere."""
+    """The maxima of `max_pool2d` back at their places, zeros elsewhere.
+
+    >>> import anynet as an
+    >>> an.nn.functional.max_unpool2d(an.asarray([[[[5.0]]]]), an.asarray([[[[0]]]]), 2).shape
+    (1, 1, 2, 2)
+    """
     return _unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
 
 
 def max_unpool3d(
     input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
 ) -> Any:
-    """The maxima of `max_pool3d` back at their places, zeros elsewhere."""
+    """The maxima of `max_pool3d` back at their places, zeros elsewhere.
+
+    >>> import anynet as an
+    >>> an.nn.functional.max_unpool3d(an.asarray([[[[[5.0]]]]]), an.asarray([[[[[0]]]]]), 2).shape
+    (1, 1, 2, 2, 2)
+    """
     return _unpool("max_unpool3d", 3, input, indices, kernel_size, stride, padding, output_size)

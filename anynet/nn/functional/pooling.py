@@ -35,7 +35,12 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """The largest element of each window: see `anynet.ops.pooling.max_pool`."""
+    """The largest element of each window: see `anynet.ops.pooling.max_pool`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.max_pool1d(an.asarray([[1.0, 3.0, 5.0, 7.0]]), 2).tolist()
+    [[3.0, 7.0]]
+    """
     _check("max_pool1d", input, 1)
     return pooling.max_pool(
         input, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode,
@@ -52,7 +57,12 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """The largest element of each window: see `anynet.ops.pooling.max_pool`."""
+    """The largest element of each window: see `anynet.ops.pooling.max_pool`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.max_pool2d(an.ones((1, 1, 4, 4)), 2).shape
+    (1, 1, 2, 2)
+    """
     _check("max_pool2d", input, 2)
     return pooling.max_pool(
         input, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode,
@@ -69,7 +79,12 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """The largest element of each window: see `anynet.ops.pooling.max_pool`."""
+    """The largest element of each window: see `anynet.ops.pooling.max_pool`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.max_pool3d(an.ones((1, 1, 4, 4, 4)), 2).shape
+    (1, 1, 2, 2, 2)
+    """
     _check("max_pool3d", input, 3)
     return pooling.max_pool(
         input, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode,
@@ -85,7 +100,12 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Any:
-    """The mean of each window: see `anynet.ops.pooling.avg_pool`."""
+    """The mean of each window: see `anynet.ops.pooling.avg_pool`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.avg_pool1d(an.asarray([[1.0, 3.0, 5.0, 7.0]]), 2).tolist()
+    [[2.0, 6.0]]
+    """
     _check("avg_pool1d", input, 1)
     return pooling.avg_pool(
         input, kernel_size, stride, padding, ceil_mode=ceil_mode, count_include_pad=count_include_pad,
@@ -102,7 +122,12 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Any:
-    """The mean of each window: see `anynet.ops.pooling.avg_pool`."""
+    """The mean of each window: see `anynet.ops.pooling.avg_pool`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.avg_pool2d(an.ones((1, 1, 4, 4)), 2).shape
+    (1, 1, 2, 2)
+    """
     _check("avg_pool2d", input, 2)
     return pooling.avg_pool(
         input, kernel_size, stride, padding, ceil_mode=ceil_mode, count_include_pad=count_include_pad,
@@ -119,7 +144,12 @@ def avg_pool3d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Any:
-    """The mean of each window: see `anynet.ops.pooling.avg_pool`."""
+    """The mean of each window: see `anynet.ops.pooling.avg_pool`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.avg_pool3d(an.ones((1, 1, 4, 4, 4)), 2).shape
+    (1, 1, 2, 2, 2)
+    """
     _check("avg_pool3d", input, 3)
     return pooling.avg_pool(
         input, kernel_size, stride, padding, ceil_mode=ceil_mode, count_include_pad=count_include_pad,
@@ -128,7 +158,12 @@ def avg_pool3d(
 
 
 def adaptive_avg_pool1d(input: Any, output_size: int | Sequence[int | None] | None) -> Any:
-    """Means over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_avg_pool`."""
+    """Means over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_avg_pool`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.adaptive_avg_pool1d(an.asarray([[1.0, 3.0, 5.0, 7.0]]), 2).tolist()
+    [[2.0, 6.0]]
+    """
     _check("adaptive_avg_pool1d", input, 1)
     return pooling.adaptive_avg_pool(input, output_size, axes=1, where="adaptive_avg_pool1d")
 
@@ -136,7 +171,12 @@ def adaptive_avg_pool1d(input: Any, output_size: int | Sequence[int | None] | No
 def adaptive_max_pool1d(
     input: Any, output_size: int | Sequence[int | None] | None, return_indices: bool = False
 ) -> Any:
-    """Maxima over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_max_pool`."""
+    """Maxima over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_max_pool`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.adaptive_max_pool1d(an.asarray([[1.0, 3.0, 5.0, 7.0]]), 2).tolist()
+    [[3.0, 7.0]]
+    """
     _check("adaptive_max_pool1d", input, 1)
     return pooling.adaptive_max_pool(
         input, output_size, axes=1, return_indices=return_indices, where="adaptive_max_pool1d"
@@ -144,7 +184,12 @@ def adaptive_max_pool1d(
 
 
 def adaptive_avg_pool2d(input: Any, output_size: int | Sequence[int | None] | None) -> Any:
-    """Means over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_avg_pool`."""
+    """Means over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_avg_pool`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.adaptive_avg_pool2d(an.ones((1, 1, 4, 4)), 2).shape
+    (1, 1, 2, 2)
+    """
     _check("adaptive_avg_pool2d", input, 2)
     return pooling.adaptive_avg_pool(input, output_size, axes=2, where="adaptive_avg_pool2d")
 
@@ -152,7 +197,12 @@ def adaptive_avg_pool2d(input: Any, output_size: int | Sequence[int | None] | No
 def adaptive_max_pool2d(
     input: Any, output_size: int | Sequence[int | None] | None, return_indices: bool = False
 ) -> Any:
-    """Maxima over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_max_pool`."""
+    """Maxima over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_max_pool`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.adaptive_max_pool2d(an.ones((1, 1, 4, 4)), 2).shape
+    (1, 1, 2, 2)
+    """
     _check("adaptive_max_pool2d", input, 2)
     return pooling.adaptive_max_pool(
         input, output_size, axes=2, return_indices=return_indices, where="adaptive_max_pool2d"
@@ -160,7 +210,12 @@ def adaptive_max_pool2d(
 
 
 def adaptive_avg_pool3d(input: Any, output_size: int | Sequence[int | None] | None) -> Any:
-    """Means over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_avg_pool`."""
+    """Means over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_avg_pool`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.adaptive_avg_pool3d(an.ones((1, 1, 4, 4, 4)), 2).shape
+    (1, 1, 2, 2, 2)
+    """
     _check("adaptive_avg_pool3d", input, 3)
     return pooling.adaptive_avg_pool(input, output_size, axes=3, where="adaptive_avg_pool3d")
 
@@ -168,7 +223,12 @@ def adaptive_avg_pool3d(input: Any, output_size: int | Sequence[int | None] | No
 def adaptive_max_pool3d(
     input: Any, output_size: int | Sequence[int | None] | None, return_indices: bool = False
 ) -> Any:
-    """Maxima over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_max_pool`."""
+    """Maxima over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_max_pool`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.adaptive_max_pool3d(an.ones((1, 1, 4, 4, 4)), 2).shape
+    (1, 1, 2, 2, 2)
+    """
     _check("adaptive_max_pool3d", input, 3)
     return pooling.adaptive_max_pool(
         input, output_size, axes=3, return_indices=return_indices, where="adaptive_max_pool3d"
@@ -178,7 +238,12 @@ def adaptive_max_pool3d(
 def lp_pool1d(
     input: Any, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Any:
-    """(Σ xᵖ)^{1/p} over each window: see `anynet.ops.pooling.lp_pool`."""
+    """(Σ xᵖ)^{1/p} over each window: see `anynet.ops.pooling.lp_pool`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.lp_pool1d(an.asarray([[3.0, 4.0, 0.0, 2.0]]), 2.0, 2).tolist()
+    [[5.0, 2.0]]
+    """
     _check("lp_pool1d", input, 1)
     return pooling.lp_pool(
         input, norm_type, kernel_size, stride, ceil_mode=ceil_mode, axes=1, where="lp_pool1d"
@@ -188,7 +253,12 @@ def lp_pool1d(
 def lp_pool2d(
     input: Any, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Any:
-    """(Σ xᵖ)^{1/p} over each window: see `anynet.ops.pooling.lp_pool`."""
+    """(Σ xᵖ)^{1/p} over each window: see `anynet.ops.pooling.lp_pool`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.lp_pool2d(an.ones((1, 1, 4, 4)), 2.0, 2).shape
+    (1, 1, 2, 2)
+    """
     _check("lp_pool2d", input, 2)
     return pooling.lp_pool(
         input, norm_type, kernel_size, stride, ceil_mode=ceil_mode, axes=2, where="lp_pool2d"
@@ -198,7 +268,12 @@ def lp_pool2d(
 def lp_pool3d(
     input: Any, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Any:
-    """(Σ xᵖ)^{1/p} over each window: see `anynet.ops.pooling.lp_pool`."""
+    """(Σ xᵖ)^{1/p} over each window: see `anynet.ops.pooling.lp_pool`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.lp_pool3d(an.ones((1, 1, 4, 4, 4)), 2.0, 2).shape
+    (1, 1, 2, 2, 2)
+    """
     _check("lp_pool3d", input, 3)
     return pooling.lp_pool(
         input, norm_type, kernel_size, stride, ceil_mode=ceil_mode, axes=3, where="lp_pool3d"

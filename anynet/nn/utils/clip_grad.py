@@ -33,6 +33,14 @@ def clip_grad_norm_(
     """Scale all gradients by one factor so that their joint norm is at most `max_norm`; returns the norm before.
 
     g ← g · min(1, max_norm / (‖g‖ + 1e-6))
+
+    >>> import anynet as an
+    >>> p = an.nn.Parameter(an.asarray([0.0, 0.0]))
+    >>> p.grad = an.asarray([3.0, 4.0])
+    >>> float(an.nn.utils.clip_grad_norm_([p], 1.0))
+    5.0
+    >>> [round(g, 4) for g in p.grad.tolist()]
+    [0.6, 0.8]
     """
     params = _with_grads(parameters)
     if max_norm < 0:
@@ -66,7 +74,15 @@ def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: boo
 
 
 def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Any) -> None:
-    """g ← g · min(1, max_norm / (total_norm + 1e-6)), for a norm that `get_total_norm` gave."""
+    """g ← g · min(1, max_norm / (total_norm + 1e-6)), for a norm that `get_total_norm` gave.
+
+    >>> import anynet as an
+    >>> p = an.nn.Parameter(an.asarray([0.0, 0.0]))
+    >>> p.grad = an.asarray([3.0, 4.0])
+    >>> an.nn.utils.clip_grads_with_norm_([p], 1.0, an.asarray(5.0))
+    >>> [round(g, 4) for g in p.grad.tolist()]
+    [0.6, 0.8]
+    """
     for p in _with_grads(parameters):
         g = p.grad.data  # type: ignore[union-attr]
         xp = backend_of(g)
@@ -80,7 +96,15 @@ def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Any) -> 
 
 
 def clip_grad_value_(parameters: Any, clip_value: float) -> None:
-    """Limit each element of the gradients to [−clip_value, clip_value]."""
+    """Limit each element of the gradients to [−clip_value, clip_value].
+
+    >>> import anynet as an
+    >>> p = an.nn.Parameter(an.asarray([0.0, 0.0]))
+    >>> p.grad = an.asarray([3.0, -0.5])
+    >>> an.nn.utils.clip_grad_value_([p], 1.0)
+    >>> p.grad.tolist()
+    [1.0, -0.5]
+    """
     if clip_value < 0:
         msg = f"clip_grad_value_: clip_value is not negative, got {clip_value}"
         raise ValueError(msg)

@@ -23,7 +23,13 @@ def fuse_conv_bn_weights(
     bn_b: Any,
     transpose: bool = False,
 ) -> tuple[Parameter, Parameter]:
-    """W γ / √(σ² + ε) and (b − μ) γ / √(σ² + ε) + β, along the axis of the output channels (1 with `transpose`)."""
+    """W γ / √(σ² + ε) and (b − μ) γ / √(σ² + ε) + β, along the axis of the output channels (1 with `transpose`).
+
+    >>> import anynet as an
+    >>> w, b = an.nn.utils.fuse_conv_bn_weights(an.ones((1, 1, 1)), None, an.zeros(1), an.ones(1), 0.0, an.asarray([2.0]), an.zeros(1))
+    >>> w.tolist(), b.tolist()
+    ([[[2.0]]], [0.0])
+    """
     scale = 1.0 / sqrt(bn_rv + bn_eps)
     if bn_w is not None:
         scale = scale * bn_w
@@ -40,7 +46,13 @@ def fuse_conv_bn_weights(
 def fuse_linear_bn_weights(
     linear_w: Any, linear_b: Any, bn_rm: Any, bn_rv: Any, bn_eps: float, bn_w: Any, bn_b: Any
 ) -> tuple[Parameter, Parameter]:
-    """The same for a linear layer."""
+    """The same for a linear layer.
+
+    >>> import anynet as an
+    >>> w, b = an.nn.utils.fuse_linear_bn_weights(an.ones((1, 1)), None, an.zeros(1), an.ones(1), 0.0, an.asarray([2.0]), an.zeros(1))
+    >>> w.tolist(), b.tolist()
+    ([[2.0]], [0.0])
+    """
     return fuse_conv_bn_weights(linear_w, linear_b, bn_rm, bn_rv, bn_eps, bn_w, bn_b)
 
 
@@ -71,7 +83,13 @@ def fuse_conv_bn_eval(conv: Any, bn: Any, transpose: bool = False) -> Any:
 
 def fuse_linear_bn_eval(linear: Any, bn: Any) -> Any:
     """A copy of the linear layer that computes ``bn(linear(x))``; both are in evaluation, with equal numbers of features
-    (or one for the batch norm)."""
+    (or one for the batch norm).
+
+    >>> import anynet as an
+    >>> fused = an.nn.utils.fuse_linear_bn_eval(an.nn.Linear(3, 2).eval(), an.nn.BatchNorm1d(2).eval())
+    >>> fused(an.ones((4, 3))).shape
+    (4, 2)
+    """
     features, channels = linear.out_features, bn.num_features
     if channels not in (features, 1):
         msg = f"fuse_linear_bn_eval: the layer has {features} outputs, the batch norm {channels} channels"

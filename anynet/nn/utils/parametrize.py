@@ -129,7 +129,12 @@ def _known(module: Module) -> dict[str, Any]:
 
 
 def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
-    """Whether an attribute of the module is parametrized, or any."""
+    """Whether an attribute of the module is parametrized, or any.
+
+    >>> import anynet as an
+    >>> an.nn.utils.parametrize.is_parametrized(an.nn.Linear(2, 2))
+    False
+    """
     if "parametrizations" not in module.__dict__:
         return False
     return bool(_known(module)) if tensor_name is None else tensor_name in _known(module)

@@ -98,7 +98,13 @@ def pad_packed_sequence(
     padding_value: float = 0.0,
     total_length: int | None = None,
 ) -> tuple[Any, Tensor]:
-    """(padded, lengths): the inverse of `pack_padded_sequence`, in the order in which the sequences came."""
+    """(padded, lengths): the inverse of `pack_padded_sequence`, in the order in which the sequences came.
+
+    >>> import anynet as an
+    >>> padded, lengths = an.nn.utils.rnn.pad_packed_sequence(an.nn.utils.rnn.pack_sequence([an.asarray([1, 2]), an.asarray([3])]))
+    >>> padded.tolist(), lengths.tolist()
+    ([[1, 3], [2, 0]], [2, 1])
+    """
     sizes = _ints(sequence.batch_sizes)
     steps, batch = len(sizes), sizes[0]
     if total_length is not None:
@@ -152,19 +158,34 @@ def pad_sequence(
 
 
 def unpad_sequence(padded_sequences: Any, lengths: Any, batch_first: bool = False) -> list[Any]:
-    """The sequences of a padded array, without the padding."""
+    """The sequences of a padded array, without the padding.
+
+    >>> import anynet as an
+    >>> [s.tolist() for s in an.nn.utils.rnn.unpad_sequence(an.asarray([[1, 3], [2, 0]]), an.asarray([2, 1]))]
+    [[1, 2], [3]]
+    """
     x = padded_sequences if batch_first else moveaxis(padded_sequences, 0, 1)
     return [x[(i, slice(0, n), *(slice(None),) * (len(x.shape) - 2))] for i, n in enumerate(_ints(lengths))]
 
 
 def pack_sequence(sequences: Sequence[Any], enforce_sorted: bool = True) -> PackedSequence:
-    """Sequences (length, …) packed: see `pack_padded_sequence`."""
+    """Sequences (length, …) packed: see `pack_padded_sequence`.
+
+    >>> import anynet as an
+    >>> an.nn.utils.rnn.pack_sequence([an.asarray([1, 2]), an.asarray([3])]).data.tolist()
+    [1, 3, 2]
+    """
     lengths = [s.shape[0] for s in sequences]
     return pack_padded_sequence(pad_sequence(sequences), lengths, enforce_sorted=enforce_sorted)
 
 
 def unpack_sequence(packed_sequences: PackedSequence) -> list[Any]:
-    """The sequences of a packed one, in the order in which they came."""
+    """The sequences of a packed one, in the order in which they came.
+
+    >>> import anynet as an
+    >>> [s.tolist() for s in an.nn.utils.rnn.unpack_sequence(an.nn.utils.rnn.pack_sequence([an.asarray([1, 2]), an.asarray([3])]))]
+    [[1, 2], [3]]
+    """
     padded, lengths = pad_packed_sequence(packed_sequences, batch_first=True)
     return unpad_sequence(padded, lengths, batch_first=True)
 
