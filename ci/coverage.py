@@ -37,19 +37,18 @@ SPARSE = "sparse tensors are not offered"
 OLD = "deprecated in PyTorch"
 IN_PLACE = "functions do not change their arguments; use the name without the underscore"
 NOT_OFFERED = {
-    "DataParallel": NO_MACHINERY, "Container": OLD, "SparseAdam": SPARSE, "UninitializedBuffer": NO_MACHINERY,
-    "UninitializedParameter": NO_MACHINERY, "NLLLoss2d": OLD, "CrossMapLRN2d": "of an older Torch; see LocalResponseNorm",
+    "DataParallel": NO_MACHINERY, "SparseAdam": SPARSE, "UninitializedBuffer": NO_MACHINERY,
+    "UninitializedParameter": NO_MACHINERY,
     "LinearCrossEntropyOptions": NO_MACHINERY,
     **dict.fromkeys(("assert_int_or_pair", "has_torch_function", "has_torch_function_unary", "has_torch_function_variadic",
                      "native_channel_shuffle", "grouped_mm", "scaled_grouped_mm", "scaled_mm", "PackedSequence_", "bind",
                      "convert_conv2d_weight_memory_format", "convert_conv3d_weight_memory_format"), NO_MACHINERY),
     **dict.fromkeys(("celu_", "elu_", "hardtanh_", "leaky_relu_", "relu_", "rrelu_", "selu_", "threshold_"), IN_PLACE),
     **dict.fromkeys(("upsample_bilinear", "upsample_nearest", "constant", "dirac", "eye", "kaiming_normal", "kaiming_uniform",
-                     "normal", "orthogonal", "sparse", "uniform", "xavier_normal", "xavier_uniform", "clip_grad_norm"), OLD),
-    **dict.fromkeys(("weight_norm", "remove_weight_norm", "spectral_norm", "remove_spectral_norm"),
-                    "superseded in PyTorch by nn.utils.parametrizations, which is offered"),
+                     "normal", "orthogonal", "sparse", "uniform", "xavier_normal", "xavier_uniform"), OLD),
 }  # fmt: skip
 NOTES = {
+    "CrossMapLRN2d": "PyTorch's sum still holds a channel that has left the window; anynet's is that of the formula",
     "SyncBatchNorm": "process_group is any object with allreduce(array), such as a communicator of mpi4py; on the CPU too",
     "RReLU": "the random numbers are anynet's", "rrelu": "the random numbers are anynet's",
     "Dropout": "the masks are anynet's, the same on every backend",

@@ -8,7 +8,7 @@ from typing import Any
 from anynet.nn.module import Module, ShapeError, walk
 from anynet.tensor import Parameter, Tensor
 
-__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
+__all__ = ["Container", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
 
 
 def _module(item: Any, where: str) -> Any:
@@ -142,6 +142,19 @@ class _Sequence(_Container):
         items.insert(index, self._check(item, type(self).__name__))
         self._set(items)
         return self
+
+
+class Container(Module):
+    """Modules under the names of their keywords (an older class: a subclass of `Module` does the same).
+
+    >>> import anynet as an
+    >>> list(an.nn.Container(a=an.nn.Linear(2, 2, bias=False)).state_dict())
+    ['a.weight']
+    """
+
+    def __init__(self, **kwargs: Module) -> None:
+        for name, module in kwargs.items():
+            self.add_module(name, module)
 
 
 class Sequential(_Sequence):

@@ -11,7 +11,7 @@ from anynet.nn.module import Module
 from anynet.tensor import Buffer
 
 __all__ = [
-    "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "KLDivLoss", "L1Loss", "MSELoss", "NLLLoss", "BinaryFocalLoss",
+    "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "KLDivLoss", "L1Loss", "MSELoss", "NLLLoss", "NLLLoss2d", "BinaryFocalLoss",
     "CircleLoss", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss", "DiceLoss", "FocalLoss",
     "GaussianNLLLoss", "HingeEmbeddingLoss", "HuberLoss", "LinearCrossEntropyLoss", "LogCoshLoss",
     "MarginRankingLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "MultiMarginLoss", "PairwiseDistance",
@@ -148,6 +148,15 @@ class NLLLoss(_Weighted):
 
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "ignore_index": self.ignore_index}
+
+
+class NLLLoss2d(NLLLoss):
+    """The older name of `NLLLoss`, which takes inputs of any number of axes.
+
+    >>> import anynet as an
+    >>> an.nn.NLLLoss2d()(an.full((1, 3, 2, 2), -1.0), an.zeros((1, 2, 2), dtype=an.int64)).item()
+    1.0
+    """
 
 
 class BCELoss(_Weighted):

@@ -12,7 +12,7 @@ from anynet.ops.manipulation import reshape
 from anynet.tensor import Buffer, Parameter, no_grad
 
 __all__ = [
-    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
+    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "CrossMapLRN2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
     "LayerNorm", "LocalResponseNorm", "RMSNorm", "SyncBatchNorm",
 ]  # fmt: skip
 
@@ -495,3 +495,24 @@ class LocalResponseNorm(Module):
 
     def extra_repr(self) -> str:
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+
+class CrossMapLRN2d(LocalResponseNorm):
+    """x / (k + α/size · (sum of x² over the channels at most ⌊(size − 1)/2⌋ away))^β, of images (n, c, height, width): as
+    `LocalResponseNorm` for an odd `size`; for an even one the window is one channel shorter.
+
+    >>> import anynet as an
+    >>> an.nn.CrossMapLRN2d(3)(an.ones((1, 3, 4, 4))).shape
+    (1, 3, 4, 4)
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1) -> None:
+        super().__init__(size, alpha, beta, k)
+
+    def forward(self, x: Any) -> Any:
+        """The normalised x."""
+        if len(x.shape) != 4:
+            msg = f"got {tuple(x.shape)}: expected 4 axes (batch, channels, height, width)"
+            raise ShapeError(msg)
+        width = 2 * ((self.size - 1) // 2) + 1
+        return normalization.local_response_norm(x, width, self.alpha * width / self.size, self.beta, self.k)

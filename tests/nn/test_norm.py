@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import anynet as an
+from anynet import nn
 from anynet.autograd.gradcheck import gradcheck, gradgradcheck
 from anynet.nn import functional as F
 
@@ -250,3 +251,18 @@ def test_evaluation_changes_nothing():
 def test_errors(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+def test_cross_map_lrn_is_lrn_of_odd_windows():
+    x = an.asarray(np.random.default_rng(5).normal(size=(2, 6, 3, 4)))
+    for size in (1, 3, 5, 9):
+        options = {"alpha": 0.5, "beta": 0.6, "k": 2.0}
+        expected = nn.LocalResponseNorm(size, **options)(x)
+        np.testing.assert_allclose(nn.CrossMapLRN2d(size, **options)(x).numpy(), expected.numpy(), rtol=1e-13)
+    squares = x.numpy() ** 2  # an even window: as far on both sides as half of it allows
+    around = squares + np.pad(squares, ((0, 0), (1, 1), (0, 0), (0, 0)))[:, :-2]
+    around += np.pad(squares, ((0, 0), (1, 1), (0, 0), (0, 0)))[:, 2:]
+    expected = x.numpy() / (1.0 + 0.1 / 4 * around) ** 0.75
+    np.testing.assert_allclose(nn.CrossMapLRN2d(4, alpha=0.1)(x).numpy(), expected, rtol=1e-13)
+    with pytest.raises(ValueError, match="expected 4 axes"):
+        nn.CrossMapLRN2d(3)(x[0])

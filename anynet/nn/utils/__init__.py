@@ -6,6 +6,7 @@ from anynet.nn.utils import (
     convert_parameters,
     fusion,
     gradients,
+    hooked,
     parametrizations,
     parametrize,
     rnn,
@@ -15,9 +16,10 @@ from anynet.nn.utils.clip_grad import *
 from anynet.nn.utils.convert_parameters import *
 from anynet.nn.utils.fusion import *
 from anynet.nn.utils.gradients import *
+from anynet.nn.utils.hooked import *
 from anynet.nn.utils.skipping import *
 
 __all__ = [
     "functional_call", "parametrizations", "parametrize", "rnn", *clip_grad.__all__, *convert_parameters.__all__, *fusion.__all__,
-    *gradients.__all__, *skipping.__all__,
+    *gradients.__all__, *hooked.__all__, *skipping.__all__,
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 from anynet.tensor import Tensor, to_plain, unwrap, wrap
 from anynet_backends import backend_of
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"]
+__all__ = ["clip_grad_norm", "clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"]
 
 
 def _with_grads(parameters: Any) -> list[Tensor]:
@@ -51,6 +51,10 @@ def clip_grad_norm_(
     total = get_total_norm([p.grad for p in params], norm_type, error_if_nonfinite)
     clip_grads_with_norm_(params, max_norm, total)
     return total
+
+
+clip_grad_norm = clip_grad_norm_
+"""The older name."""
 
 
 def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:

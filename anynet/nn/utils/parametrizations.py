@@ -20,7 +20,7 @@ from anynet.tensor import Buffer, Tensor, no_grad
 __all__ = ["orthogonal", "spectral_norm", "weight_norm"]
 
 
-def _norm_but(v: Any, dim: int | None) -> Any:
+def norm_but(v: Any, dim: int | None) -> Any:
     """‖v‖ over all axes but one (over all of them with None), which stay with length 1."""
     if dim is None:
         return sum(v * v) ** 0.5
@@ -28,15 +28,44 @@ def _norm_but(v: Any, dim: int | None) -> Any:
     return sum(v * v, axis=axes, keepdims=True) ** 0.5
 
 
+def unit(x: Any, eps: float) -> Any:
+    """x / ‖x‖"""
+    return x / e.maximum(sum(x * x) ** 0.5, eps)
+
+
+def as_matrix(weight: Any, dim: int) -> Any:
+    """(the axis `dim`, all others)"""
+    if dim:
+        weight = permute_dims(weight, [dim, *(i for i in range(len(weight.shape)) if i != dim)])
+    return reshape(weight, (weight.shape[0], math.prod(weight.shape[1:])))
+
+
+def check_power(weight: Any, n_power_iterations: int, dim: int) -> int:
+    """`dim` counted from the first axis of the weight; errors for what the power method cannot do."""
+    ndim = len(weight.shape)
+    if not -ndim <= dim < ndim:
+        msg = f"spectral_norm: dim {dim} is not an axis of a weight of {ndim} axes"
+        raise IndexError(msg)
+    if n_power_iterations < 1:
+        msg = f"spectral_norm: n_power_iterations is at least 1, got {n_power_iterations}"
+        raise ValueError(msg)
+    return dim % ndim
+
+
+def usual_dim(module: Module) -> int:
+    """The axis of a weight that stands for outputs."""
+    return 1 if "ConvTranspose" in type(module).__name__ else 0
+
+
 class _WeightNorm(Module):
     def __init__(self, dim: int | None) -> None:
         self.dim = dim
 
     def forward(self, weight_g: Any, weight_v: Any) -> Any:
-        return weight_v * (weight_g / _norm_but(weight_v, self.dim))
+        return weight_v * (weight_g / norm_but(weight_v, self.dim))
 
     def right_inverse(self, weight: Any) -> tuple[Any, Any]:
-        return _norm_but(weight, self.dim), weight
+        return norm_but(weight, self.dim), weight
 
 
 def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Module:
@@ -54,20 +83,14 @@ def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Mo
 
 class _SpectralNorm(Module):
     def __init__(self, weight: Any, n_power_iterations: int, dim: int, eps: float) -> None:
-        ndim = len(weight.shape)
-        if not -ndim <= dim < ndim:
-            msg = f"spectral_norm: dim {dim} is not an axis of a weight of {ndim} axes"
-            raise IndexError(msg)
-        if n_power_iterations < 1:
-            msg = f"spectral_norm: n_power_iterations is at least 1, got {n_power_iterations}"
-            raise ValueError(msg)
-        self.n_power_iterations, self.dim, self.eps = n_power_iterations, dim % ndim, eps
-        if ndim > 1:
-            matrix = self._matrix(weight.detach())
+        self.dim = check_power(weight, n_power_iterations, dim)
+        self.n_power_iterations, self.eps = n_power_iterations, eps
+        if len(weight.shape) > 1:
+            matrix = as_matrix(weight.detach(), self.dim)
             made = {"dtype": weight.dtype, "device": weight.device}
             h, w = matrix.shape
-            self._u = Buffer(self._unit(Tensor(random.normal((h,)), **made)))
-            self._v = Buffer(self._unit(Tensor(random.normal((w,)), **made)))
+            self._u = Buffer(unit(Tensor(random.normal((h,)), **made), eps))
+            self._v = Buffer(unit(Tensor(random.normal((w,)), **made), eps))
             with no_grad():
                 self._iterate(matrix, 15)
 
@@ -78,29 +101,19 @@ class _SpectralNorm(Module):
             if name in self.__dict__:
                 yield from walk(self.__dict__[name], name, kinds)
 
-    def _matrix(self, weight: Any) -> Any:
-        """(the axis `dim`, all others)"""
-        if self.dim:
-            order = [self.dim, *(i for i in range(len(weight.shape)) if i != self.dim)]
-            weight = permute_dims(weight, order)
-        return reshape(weight, (weight.shape[0], math.prod(weight.shape[1:])))
-
-    def _unit(self, x: Any) -> Any:
-        return x / e.maximum(sum(x * x) ** 0.5, self.eps)
-
     def _iterate(self, matrix: Any, times: int) -> None:
         """The power method: u and v come closer to the vectors of the largest singular value."""
         u, v = self._u.detach(), self._v.detach()
         for _ in range(times):
-            u = self._unit(matrix @ v)
-            v = self._unit(matrix.T @ u)
+            u = unit(matrix @ v, self.eps)
+            v = unit(matrix.T @ u, self.eps)
         self._u.assign_(u)
         self._v.assign_(v)
 
     def forward(self, weight: Any) -> Any:
         if len(weight.shape) == 1:
-            return self._unit(weight)
-        matrix = self._matrix(weight)
+            return unit(weight, self.eps)
+        matrix = as_matrix(weight, self.dim)
         if self.training:
             with no_grad():
                 self._iterate(matrix.detach(), self.n_power_iterations)
@@ -131,8 +144,7 @@ def spectral_norm(
     if not isinstance(weight, Tensor):
         msg = f"{type(module).__name__} has no parameter {name!r}"
         raise ValueError(msg)
-    if dim is None:
-        dim = 1 if "ConvTranspose" in type(module).__name__ else 0
+    dim = usual_dim(module) if dim is None else dim
     made = _SpectralNorm(weight, n_power_iterations, dim, eps).train(module.training)
     return register_parametrization(module, name, made)
 
