@@ -57,6 +57,7 @@ class _Flat:
             self.state[name] = self._new(ends[-1])
         self.steps = [0] * len(params)
         self.kernels: dict[tuple[int, int], Any] = {}  # of slices of the vectors
+        self.passes: dict[tuple[int, int], dict[Any, Any]] = {}  # what `elementwise` has made of them
         self.value_views: list[Array] = []
         self.grad_views: list[Array] = []
         for i, p in enumerate(params):
@@ -317,7 +318,7 @@ class Optimizer:
                             self._update_shaped(flat, i, steps + 1, group)
                     elif kernel is not None:
                         kernel(steps + 1, group)
-                    else:
+                    elif not (self.blocked and self._in_one_pass(flat, begin, end, steps + 1, group)):
                         width = BLOCK if self.blocked and flat.xp.name == "numpy" else end - begin
                         for a in range(begin, end, max(width, 1)):
                             self._update(flat, a, min(a + width, end), steps + 1, group)
@@ -333,6 +334,19 @@ class Optimizer:
             state = {name: s[a:b] for name, s in flat.state.items()}
             made = flat.kernels[a, b] = self.kernel(flat.xp, flat.values[a:b], flat.grads[a:b], state)
             return made
+
+    def _in_one_pass(self, flat: _Flat, a: int, b: int, step: int, group: dict[str, Any]) -> bool:
+        """One slice of the vectors by the backend's `elementwise`, where it can."""
+        run = flat.xp.elementwise
+        if run is None or not kernels_on():
+            return False
+
+        def function(xp: Any, p: Array, g: Array, *state: Array) -> None:
+            g = self._gradient(xp, p, g, group)
+            self.update(xp, p, g, dict(zip(flat.state, state, strict=True)), step, group)
+
+        arrays = (flat.values[a:b], flat.grads[a:b], *(s[a:b] for s in flat.state.values()))
+        return run(function, arrays, (1,), flat.passes.setdefault((a, b), {}))
 
     def _update(self, flat: _Flat, a: int, b: int, step: int, group: dict[str, Any]) -> None:
         """One slice of the vectors."""

@@ -299,8 +299,8 @@ class Template:
         self.which, self.offsets = np.array(which), np.array(offsets, np.int64)
         self.cells = np.array([row.cells for row in rows], np.int64)
 
-    def __call__(self, bases: Array) -> None:
-        """`bases`: the addresses of the roots' places, a row for each repetition."""
+    def bind(self, bases: Array) -> Callable[[], None]:
+        """What runs all repetitions. `bases`: the addresses of the roots' places, a row for each repetition."""
         times = len(bases)
         full = np.zeros((times, bases.shape[1] + 1), np.int64)
         full[:, :-1] = bases
@@ -310,7 +310,12 @@ class Template:
         table[...] = self.cells
         first = np.array(self.firsts, np.int64) * 8 + _address(places)
         np.add(first, np.arange(times, dtype=np.int64)[:, None] * (places.shape[1] * 8), out=table[:, :, 1])
-        compiler().work(_address(table), 0, times * len(self.cells))
+        work, at, count = compiler().work, _address(table), times * len(self.cells)
+
+        def run(*held: Any) -> None:
+            work(at, 0, count)
+
+        return functools.partial(run, self, table, places)  # which must not be let go
 
 
 _templates: OrderedDict[Any, Template | None] = OrderedDict()
@@ -334,14 +339,33 @@ def repeat(
         for t in order:
             body(at_once, *places(t), *held, *scratch)
         return
+    template.bind(_bases(places, order, (*held, *scratch)))()
+
+
+def repetition(
+    body: Callable[..., None],
+    places: Callable[[int], tuple[Array, ...]],
+    order: Sequence[int],
+    held: tuple[Array, ...],
+    scratch: tuple[Array, ...] = (),
+) -> Callable[[], None] | None:
+    """What `repeat` would run, of three times or more, for as long as all arrays live; None where it is no machine code."""
+    template = _translated(body, places(order[1]), held, scratch)
+    return None if template is None else template.bind(_bases(places, order, (*held, *scratch)))
+
+
+def _bases(
+    places: Callable[[int], tuple[Array, ...]], order: Sequence[int], same: tuple[Array, ...]
+) -> Array:
+    """The addresses of the places, and of what is the same, for each t in order."""
     one, two, three, last = (
         np.array([_address(a) for a in places(t)], np.int64) for t in (*order[:3], order[-1])
     )
-    bases = np.empty((len(order), len(one) + len(held) + len(scratch)), np.int64)
+    bases = np.empty((len(order), len(one) + len(same)), np.int64)
     bases[:, : len(one)] = two + np.arange(-1, len(order) - 1, dtype=np.int64)[:, None] * (three - two)
     bases[0, : len(one)], bases[-1, : len(one)] = one, last
-    bases[:, len(one) :] = [_address(a) for a in (*held, *scratch)]
-    template(bases)
+    bases[:, len(one) :] = [_address(a) for a in same]
+    return bases
 
 
 def _template(
@@ -357,13 +381,20 @@ def _template(
     roots = (*second, *held, *scratch)
     key = (body, tuple([(a.shape, a.strides, a.dtype.char, a.flags.aligned) for a in roots]))
     if key not in _templates:
-        calls: list[Any] = []
-        body(lambda f, *args: calls.append((f, args)), *roots)
-        segments = fused(calls, (*second, *held))
-        _templates[key] = Template([row for s in segments for row in s.rows], roots) if segments else None
+        _templates[key] = _translated(body, second, held, scratch)
         if len(_templates) > _TEMPLATES:
             _templates.popitem(last=False)
     return _templates[key]
+
+
+def _translated(
+    body: Callable[..., None], places: tuple[Array, ...], held: tuple[Array, ...], scratch: tuple[Array, ...]
+) -> Template | None:
+    calls: list[Any] = []
+    roots = (*places, *held, *scratch)
+    body(lambda f, *args: calls.append((f, args)), *roots)
+    segments = fused(calls, (*places, *held))
+    return Template([row for s in segments for row in s.rows], roots) if segments else None
 
 
 def at_once(f: Callable[..., Any], *args: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from anynet_backends import allocator, llvm, machine, numpy_convolution, onednn, standard
+from anynet_backends import allocator, llvm, machine, numpy_convolution, onednn, standard, traced
 from anynet_backends.numpy_kernels import KERNELS, UPDATES
 from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_index_add, check_windows
 from anynet_backends.results import one_after_the_other
@@ -317,6 +317,7 @@ class NumpyBackend(Backend):
         self.native_dtype["float16"] = np.dtype("float16")
         self.kernels.update(KERNELS | numpy_convolution.KERNELS)
         self.updates.update(UPDATES)
+        self.elementwise = traced.elementwise
         if onednn.find():
             for name, kernel in onednn.KERNELS.items():
                 own = self.kernels.get(name)

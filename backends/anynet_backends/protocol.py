@@ -63,6 +63,9 @@ class Backend:
     native_dtype: dict[str, Any]
     kernels: dict[str, Callable[..., Any]]
     updates: dict[str, Callable[..., Any]]
+    elementwise: Callable[..., bool] | None = None
+    """Carries out ``function(xp, *arrays)``, which acts element by element and in place, in one pass over memory:
+    ``elementwise(function, arrays, which are only read, cache)`` → whether it has done so."""
     linalg: Any
     fft: Any
 

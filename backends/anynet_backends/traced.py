@@ -1,0 +1,212 @@
+"""Functions that act element by element, carried out in one pass over memory.
+
+An optimizer's update is written as array operations on long vectors. Each of them alone would read and write the vectors
+once; here the function is called with stand-ins that only note what would be done, and the notes are then carried out block by
+block, with temporaries that stay in the cache, or with the extra `numba` as one loop of machine code (`machine.repeat`).
+Numbers (rates, powers of β) are inputs of the notes, so that one translation serves every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from anynet_backends import machine
+from anynet_backends.protocol import Array
+from anynet_backends.results import largest, smallest
+
+__all__ = ["elementwise"]
+
+BLOCK = 1 << 14
+"""Numbers worked on at a time; vectors of fewer than two blocks are not worth the notes."""
+
+
+class _Notes:
+    """The calls of a function: (ufunc, operands …, output). Operands are numbered: arrays, then temporaries from 0 up; numbers
+    from −1 down."""
+
+    def __init__(self, arrays: int) -> None:
+        self.arrays = arrays
+        self.calls: list[tuple[Any, ...]] = []
+        self.numbers: list[float] = []
+        self.registers = arrays
+        self.free: list[int] = []
+
+    def operand(self, x: Any) -> int:
+        if isinstance(x, _Standin):
+            return x.place
+        if isinstance(x, (int, float)):
+            self.numbers.append(x)
+            return -len(self.numbers)
+        raise TypeError(type(x).__name__)
+
+    def call(self, f: Any, *inputs: Any, out: _Standin | None = None) -> _Standin:
+        codes = [self.operand(x) for x in inputs]
+        if out is None:
+            if self.free:
+                place = self.free.pop()
+            else:
+                place = self.registers
+                self.registers += 1
+            out = _Standin(self, place, place)
+        self.calls.append((f, *codes, out.place))
+        return out
+
+
+class _Standin:
+    """An array of the function, or a temporary, whose place is free again when nobody refers to it."""
+
+    __slots__ = ("notes", "place", "register", "writable")
+
+    def __init__(self, notes: _Notes, place: int, register: int = -1, writable: bool = True) -> None:
+        self.notes, self.place, self.register, self.writable = notes, place, register, writable
+
+    def __del__(self) -> None:
+        if self.register >= 0:
+            self.notes.free.append(self.register)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if key is not Ellipsis or not self.writable:
+            raise IndexError(key)
+        if value is not self:
+            self.notes.calls.append((np.copyto, self.place, self.notes.operand(value), "unsafe"))
+
+    def __neg__(self) -> _Standin:
+        return self.notes.call(np.negative, self)
+
+    def __abs__(self) -> _Standin:
+        return self.notes.call(np.abs, self)
+
+    def __bool__(self) -> bool:
+        raise TypeError("a decision")
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError("a comparison")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _operators() -> None:
+    def define(name: str, ufunc: np.ufunc) -> None:
+        def forward(self: _Standin, other: Any) -> _Standin:
+            return self.notes.call(ufunc, self, other)
+
+        def backward(self: _Standin, other: Any) -> _Standin:
+            return self.notes.call(ufunc, other, self)
+
+        def in_place(self: _Standin, other: Any) -> _Standin:
+            return self.notes.call(ufunc, self, other, out=self if self.writable else None)
+
+        for prefix, function in (("", forward), ("r", backward), ("i", in_place)):
+            setattr(_Standin, f"__{prefix}{name}__", function)
+
+    for name, ufunc in (
+        ("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("truediv", np.true_divide),
+    ):  # fmt: skip
+        define(name, ufunc)
+
+
+_operators()
+
+
+class _Namespace:
+    """The functions that are noted."""
+
+    name = "numpy"
+
+    def __init__(self, notes: _Notes) -> None:
+        self.notes = notes
+
+    def __getattr__(self, name: str) -> Any:
+        f = _FUNCTIONS[name]
+        return lambda *args: self.notes.call(f, *args)
+
+    def asarray(self, x: Any, *, copy: bool | None = None) -> Any:
+        """Nothing: what may not be written is copied when it is."""
+        if copy and x.writable:
+            raise TypeError("a copy of what may be written")
+        return x
+
+
+_FUNCTIONS = {
+    "sqrt": np.sqrt, "abs": np.abs, "sign": np.sign, "square": np.square, "exp": np.exp, "log": np.log, "tanh": np.tanh,
+    "reciprocal": np.reciprocal, "maximum": largest, "minimum": smallest, "negative": np.negative,
+    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.true_divide,
+}  # fmt: skip
+
+
+def elementwise(
+    function: Callable[..., None],
+    arrays: tuple[Array, ...],
+    read_only: tuple[int, ...],
+    cache: dict[Any, Any],
+) -> bool:
+    """``function(xp, *arrays)``, which writes into the arrays element by element but for those that `read_only` lists; False,
+    with nothing done, where it does what cannot be noted, where there is no machine code, or where the vectors are short.
+    `cache` keeps what was made for these arrays."""
+    if arrays[0].size < 2 * BLOCK or cache.get("untraceable") or not machine.available():
+        return False
+    notes = _Notes(len(arrays))
+    try:
+        function(
+            _Namespace(notes), *[_Standin(notes, i, writable=i not in read_only) for i in range(len(arrays))]
+        )
+    except Exception:  # what is an error of the function's own shows when it is called with arrays
+        cache["untraceable"] = True
+        return False
+    key = tuple(notes.calls)
+    made = cache.get(key)
+    if made is None:
+        if len(cache) > 8:
+            cache.clear()
+        made = cache[key] = _Pass(notes, arrays)
+    made(notes.numbers)
+    return True
+
+
+class _Pass:
+    """The noted calls on arrays that stay where they are, with new numbers each time."""
+
+    def __init__(self, notes: _Notes, arrays: tuple[Array, ...]) -> None:
+        size, dtype = arrays[0].size, arrays[0].dtype
+        first, count = notes.arrays, len(notes.numbers)
+        self.numbers = np.zeros(count, dtype)
+        cells = tuple(self.numbers[i, ...] for i in range(count))
+        width = min(BLOCK, size // 4)
+        room = tuple(np.empty(width, dtype) for _ in range(notes.registers - first))
+
+        def operand(code: Any, operands: tuple[Array, ...]) -> Any:
+            """In the order of `machine.repeat`: arrays, numbers, temporaries."""
+            if isinstance(code, str):
+                return code
+            return operands[code if 0 <= code < first else first - code - 1 if code < 0 else code + count]
+
+        def body(call: Any, *operands: Array) -> None:
+            for f, *codes in notes.calls:
+                call(f, *[operand(code, operands) for code in codes])
+
+        def places(start: int) -> tuple[Array, ...]:
+            return tuple([a[start : start + width] for a in arrays])
+
+        def rest(start: int) -> list[tuple[Any, list[Any]]]:
+            found: list[tuple[Any, list[Any]]] = []
+            operands = (*places(start), *cells, *(a[: size - start] for a in room))
+            body(lambda f, *args: found.append((f, list(args))), *operands)
+            return found
+
+        whole = size - size % width
+        self.kept = cells, room
+        self.blocks = machine.repetition(body, places, range(0, whole, width), cells, room)
+        if self.blocks is None:
+            self.calls = [call for start in range(0, size, width) for call in rest(start)]
+        else:
+            self.calls = rest(whole) if whole < size else []
+
+    def __call__(self, numbers: list[float]) -> None:
+        self.numbers[:] = numbers
+        if self.blocks is not None:
+            self.blocks()
+        for f, args in self.calls:
+            f(*args)
