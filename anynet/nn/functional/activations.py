@@ -1,10 +1,14 @@
-"""Activations, with PyTorch's names and arguments: see `anynet.ops.neural` for the formulas."""
+"""Activations, with PyTorch's names and arguments: see `anynet.ops.neural` for the formulas.
+
+`inplace` is accepted and changes nothing: the input is never overwritten. With `dtype` the input is converted first.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from anynet import dtypes, random
+from anynet.autograd.fitting import cast_to
 from anynet.ops import elementwise as e
 from anynet.ops import neural
 from anynet.ops.manipulation import reshape
@@ -68,7 +72,7 @@ def gelu(input: Any, approximate: str = "none") -> Any:
     return neural.gelu(input, approximate)
 
 
-def leaky_relu(input: Any, negative_slope: float = 0.01) -> Any:
+def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Any:
     """x where x > 0, else negative_slope · x.
 
     >>> import anynet as an
@@ -78,7 +82,7 @@ def leaky_relu(input: Any, negative_slope: float = 0.01) -> Any:
     return neural.leaky_relu(input, negative_slope=negative_slope)
 
 
-def elu(input: Any, alpha: float = 1.0) -> Any:
+def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
     """x where x > 0, else α (eˣ − 1) (Clevert et al. 2016).
 
     >>> import anynet as an
@@ -98,24 +102,28 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     return neural.softplus(input, beta=beta, threshold=threshold)
 
 
-def softmax(input: Any, dim: int = -1) -> Any:
+def _converted(input: Any, dtype: Any) -> Any:
+    return input if dtype is None else cast_to(input, dtype=dtype)
+
+
+def softmax(input: Any, dim: int = -1, dtype: Any = None) -> Any:
     """e^{x_i} / Σ_j e^{x_j} along `dim`.
 
     >>> import anynet as an
     >>> an.nn.functional.softmax(an.asarray([0.0, 0.0]))
     Tensor([0.5, 0.5])
     """
-    return neural.softmax(input, axis=dim)
+    return neural.softmax(_converted(input, dtype), axis=dim)
 
 
-def log_softmax(input: Any, dim: int = -1) -> Any:
+def log_softmax(input: Any, dim: int = -1, dtype: Any = None) -> Any:
     """ln softmax along `dim`, computed without overflow.
 
     >>> import anynet as an
     >>> an.nn.functional.log_softmax(an.asarray([0.0, 0.0]), dim=0)
     Tensor([-0.6931472, -0.6931472])
     """
-    return neural.log_softmax(input, axis=dim)
+    return neural.log_softmax(_converted(input, dtype), axis=dim)
 
 
 def logsumexp(input: Any, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Any:
@@ -128,17 +136,17 @@ def logsumexp(input: Any, dim: int | tuple[int, ...] | None = None, keepdim: boo
     return neural.logsumexp(input, axis=dim, keepdims=keepdim)
 
 
-def softmin(input: Any, dim: int = -1) -> Any:
+def softmin(input: Any, dim: int = -1, dtype: Any = None) -> Any:
     """softmax(−x) along `dim`.
 
     >>> import anynet as an
     >>> an.nn.functional.softmin(an.asarray([0.0, 0.0]), dim=0)
     Tensor([0.5, 0.5])
     """
-    return neural.softmax(-input, axis=dim)
+    return neural.softmax(_converted(-input, dtype), axis=dim)
 
 
-def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
+def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Any:
     """x, but not below `min_val` nor above `max_val`; the gradient is 0 at the bounds and beyond.
 
     >>> import anynet as an
@@ -151,7 +159,7 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     return e.where(input <= min_val, float(min_val), e.where(input >= max_val, float(max_val), input))
 
 
-def relu6(input: Any) -> Any:
+def relu6(input: Any, inplace: bool = False) -> Any:
     """min(max(x, 0), 6) (Krizhevsky 2010).
 
     >>> import anynet as an
@@ -161,7 +169,7 @@ def relu6(input: Any) -> Any:
     return hardtanh(input, 0.0, 6.0)
 
 
-def hardsigmoid(input: Any) -> Any:
+def hardsigmoid(input: Any, inplace: bool = False) -> Any:
     """x/6 + ½ between −3 and 3, else 0 or 1: a sigmoid of straight lines.
 
     >>> import anynet as an
@@ -171,7 +179,7 @@ def hardsigmoid(input: Any) -> Any:
     return hardtanh(input, -3.0, 3.0) / 6.0 + 0.5
 
 
-def hardswish(input: Any) -> Any:
+def hardswish(input: Any, inplace: bool = False) -> Any:
     """x · hardsigmoid(x): 0 below −3, x above 3, between them x (x + 3) / 6 (Howard et al. 2019).
 
     >>> import anynet as an
@@ -234,7 +242,7 @@ def logsigmoid(input: Any) -> Any:
     return -neural.softplus(-input, beta=1.0, threshold=float("inf"))
 
 
-def mish(input: Any) -> Any:
+def mish(input: Any, inplace: bool = False) -> Any:
     """x tanh(ln(1 + eˣ)) (Misra 2019).
 
     >>> import anynet as an
@@ -247,7 +255,7 @@ def mish(input: Any) -> Any:
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
 
-def selu(input: Any) -> Any:
+def selu(input: Any, inplace: bool = False) -> Any:
     """λ x where x > 0, else λ α (eˣ − 1), with λ and α that keep mean 0 and variance 1 (Klambauer et al. 2017).
 
     >>> import anynet as an
@@ -257,7 +265,7 @@ def selu(input: Any) -> Any:
     return neural.elu(input, alpha=_SELU_ALPHA) * _SELU_SCALE
 
 
-def celu(input: Any, alpha: float = 1.0) -> Any:
+def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
     """x where x > 0, else α (e^{x/α} − 1) (Barron 2017).
 
     >>> import anynet as an
@@ -270,7 +278,7 @@ def celu(input: Any, alpha: float = 1.0) -> Any:
     return neural.elu(input / alpha, alpha=1.0) * alpha
 
 
-def threshold(input: Any, threshold: float, value: float) -> Any:
+def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Any:
     """x where x > threshold, else `value`.
 
     >>> import anynet as an
@@ -313,7 +321,9 @@ def prelu(input: Any, weight: Any) -> Any:
     return e.where(input > 0.0, input, w * input)
 
 
-def rrelu(input: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Any:
+def rrelu(
+    input: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+) -> Any:
     """x where x > 0, else a x, in training with a from U(lower, upper) for each element, else a the middle of the two
     (Xu et al. 2015). The numbers come from the stream of dropout masks: the same on every backend.
 

@@ -361,6 +361,8 @@ def _norm(d: Any, p: float, axis: int, keepdims: bool = False) -> Any:
         from anynet.ops.reductions import max
 
         return max(e.abs(d), axis=axis, keepdims=keepdims)
+    if p == 0.0:  # how many differ: piecewise constant
+        return sum(e.abs(e.sign(d)), axis=axis, keepdims=keepdims)
     return sum(e.abs(d) ** p, axis=axis, keepdims=keepdims) ** (1.0 / p)
 
 

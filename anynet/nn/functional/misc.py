@@ -1,4 +1,7 @@
-"""Dropout in its forms, rearranging channels, products of two inputs."""
+"""Dropout in its forms, rearranging channels, products of two inputs.
+
+`inplace` is accepted and changes nothing: the input is never overwritten.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ def embedding(
     return neural.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
 
 
-def dropout1d(input: Any, p: float = 0.5, training: bool = True) -> Any:
+def dropout1d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """Dropout of whole channels of (n, c, length) or (c, length) (Tompson et al. 2015).
 
     >>> import anynet as an
@@ -80,7 +83,7 @@ def dropout1d(input: Any, p: float = 0.5, training: bool = True) -> Any:
     return neural.dropout(input, p, training, mask_shape=_channels("dropout1d", input, 1))
 
 
-def dropout2d(input: Any, p: float = 0.5, training: bool = True) -> Any:
+def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """Dropout of whole channels of (n, c, h, w) or (c, h, w) (Tompson et al. 2015).
 
     >>> import anynet as an
@@ -90,7 +93,7 @@ def dropout2d(input: Any, p: float = 0.5, training: bool = True) -> Any:
     return neural.dropout(input, p, training, mask_shape=_channels("dropout2d", input, 2))
 
 
-def dropout3d(input: Any, p: float = 0.5, training: bool = True) -> Any:
+def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """Dropout of whole channels of (n, c, d, h, w) or (c, d, h, w) (Tompson et al. 2015).
 
     >>> import anynet as an
@@ -115,7 +118,7 @@ def _alpha(x: Any, p: float, training: bool, mask_shape: tuple[int, ...] | None)
     return (x * keep + (1.0 - keep) * _SATURATION) * scale - scale * _SATURATION * p
 
 
-def alpha_dropout(input: Any, p: float = 0.5, training: bool = False) -> Any:
+def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: bool = False) -> Any:
     """Dropout to SELU's value at −∞ in place of 0, then scaled and shifted so that mean and variance stay
     (Klambauer et al. 2017).
 
@@ -126,7 +129,7 @@ def alpha_dropout(input: Any, p: float = 0.5, training: bool = False) -> Any:
     return _alpha(input, p, training, None)
 
 
-def feature_alpha_dropout(input: Any, p: float = 0.5, training: bool = False) -> Any:
+def feature_alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: bool = False) -> Any:
     """`alpha_dropout` of whole channels (axis 1).
 
     >>> import anynet as an
