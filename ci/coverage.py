@@ -2,8 +2,8 @@
 
     python -m ci.coverage
 
-"same" means: the same name, the same parameters in the same order with the same defaults (`device` and `dtype`, and what
-PyTorch itself calls deprecated, aside). That values and gradients agree is what the tests compare.
+"same" means: the same name, the same parameters in the same order with the same defaults (what PyTorch itself calls deprecated
+aside). That values and gradients agree is what the tests compare.
 """
 
 from __future__ import annotations
@@ -23,9 +23,6 @@ DEPRECATED = {
     "verbose",
     "_weight",
     "_freeze",
-    "device",
-    "dtype",
-    "inplace",
     "self",
 }
 DEPRECATED |= {"min_value", "max_value"}  # of Hardtanh
@@ -159,7 +156,7 @@ def main() -> int:
         "# What there is of PyTorch's names",
         "",
         f"Compared with PyTorch {torch.__version__.partition('+')[0]} by `python -m ci.coverage`: {there} of {all_names} names.",
-        "\"same\" is said of the signature (parameters, order, defaults; `device`, `dtype`, `inplace` and deprecated ones aside);",
+        "\"same\" is said of the signature (parameters, order, defaults; deprecated ones aside);",
         "that values and gradients agree is what the tests compare.",
         "",
     ]  # fmt: skip
