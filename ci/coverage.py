@@ -47,6 +47,8 @@ NOT_OFFERED = {
 NOTES = {
     "CrossMapLRN2d": "PyTorch's sum still holds a channel that has left the window; anynet's is that of the formula",
     "SyncBatchNorm": "process_group is any object with allreduce(array), such as a communicator of mpi4py; on the CPU too",
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Softmin", "softmax", "log_softmax", "softmin"),
+                    "without dim, PyTorch guesses for more than two axes (and warns); anynet asks"),
     "RReLU": "the random numbers are anynet's", "rrelu": "the random numbers are anynet's",
     "Dropout": "the masks are anynet's, the same on every backend",
     "BCELoss": "PyTorch's least denominator is a float32 of 1e-12, and its gradient in the target is infinite at inputs of 0 and 1",

@@ -313,7 +313,7 @@ class Softmin(_Activation):
 
     _shown = ("dim",)
 
-    def __init__(self, dim: int = -1) -> None:
+    def __init__(self, dim: int | None = None) -> None:
         self.dim = dim
 
     def forward(self, x: Any) -> Any:

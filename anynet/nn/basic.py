@@ -403,14 +403,15 @@ class Softplus(Module):
 
 
 class Softmax(Module):
-    """e^{x_i} / Σ_j e^{x_j} along `dim`, the last axis unless given (PyTorch guesses by the number of axes).
+    """e^{x_i} / Σ_j e^{x_j} along `dim`, which may be left out for one axis and two: it is the last. PyTorch guesses for more
+    (the first of three axes, the second of four); anynet asks.
 
     >>> import anynet as an
     >>> an.nn.Softmax(dim=1)(an.asarray([[0.0, 0.0]]))
     Tensor([[0.5, 0.5]])
     """
 
-    def __init__(self, dim: int = -1) -> None:
+    def __init__(self, dim: int | None = None) -> None:
         self.dim = dim
 
     def forward(self, x: Any) -> Any:

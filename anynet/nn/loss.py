@@ -460,7 +460,7 @@ class CTCLoss(_Reduced):
 
     >>> import anynet as an
     >>> loss = an.nn.CTCLoss()
-    >>> x = an.nn.functional.log_softmax(an.zeros((5, 1, 3)))
+    >>> x = an.nn.functional.log_softmax(an.zeros((5, 1, 3)), -1)
     >>> round(loss(x, an.asarray([[1, 2]]), [5], [2]).item(), 4)
     0.9689
     """

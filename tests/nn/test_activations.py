@@ -116,3 +116,9 @@ def test_refusals():
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmin"])
+def test_softmax_of_many_axes_asks_for_dim(name):
+    with pytest.raises(ValueError, match=rf"{name}: an input of shape \(2, 3, 4\) needs `dim`"):
+        getattr(F, name)(an.ones((2, 3, 4)))

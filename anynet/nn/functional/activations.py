@@ -102,28 +102,35 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     return neural.softplus(input, beta=beta, threshold=threshold)
 
 
-def _converted(input: Any, dtype: Any) -> Any:
-    return input if dtype is None else cast_to(input, dtype=dtype)
+def _prepared(where: str, input: Any, dim: int | None, dtype: Any) -> tuple[Any, int]:
+    if dim is None:
+        if len(input.shape) > 2:
+            msg = f"{where}: an input of shape {tuple(input.shape)} needs `dim`, the axis along which the results add up to 1"
+            raise ValueError(msg)
+        dim = -1
+    return input if dtype is None else cast_to(input, dtype=dtype), dim
 
 
-def softmax(input: Any, dim: int = -1, dtype: Any = None) -> Any:
-    """e^{x_i} / Σ_j e^{x_j} along `dim`.
+def softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Any:
+    """e^{x_i} / Σ_j e^{x_j} along `dim`, the last axis of one or two unless given.
 
     >>> import anynet as an
     >>> an.nn.functional.softmax(an.asarray([0.0, 0.0]))
     Tensor([0.5, 0.5])
     """
-    return neural.softmax(_converted(input, dtype), axis=dim)
+    input, dim = _prepared("softmax", input, dim, dtype)
+    return neural.softmax(input, axis=dim)
 
 
-def log_softmax(input: Any, dim: int = -1, dtype: Any = None) -> Any:
+def log_softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Any:
     """ln softmax along `dim`, computed without overflow.
 
     >>> import anynet as an
     >>> an.nn.functional.log_softmax(an.asarray([0.0, 0.0]), dim=0)
     Tensor([-0.6931472, -0.6931472])
     """
-    return neural.log_softmax(_converted(input, dtype), axis=dim)
+    input, dim = _prepared("log_softmax", input, dim, dtype)
+    return neural.log_softmax(input, axis=dim)
 
 
 def logsumexp(input: Any, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Any:
@@ -136,14 +143,15 @@ def logsumexp(input: Any, dim: int | tuple[int, ...] | None = None, keepdim: boo
     return neural.logsumexp(input, axis=dim, keepdims=keepdim)
 
 
-def softmin(input: Any, dim: int = -1, dtype: Any = None) -> Any:
+def softmin(input: Any, dim: int | None = None, dtype: Any = None) -> Any:
     """softmax(−x) along `dim`.
 
     >>> import anynet as an
     >>> an.nn.functional.softmin(an.asarray([0.0, 0.0]), dim=0)
     Tensor([0.5, 0.5])
     """
-    return neural.softmax(_converted(-input, dtype), axis=dim)
+    input, dim = _prepared("softmin", -input, dim, dtype)
+    return neural.softmax(input, axis=dim)
 
 
 def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Any:
