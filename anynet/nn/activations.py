@@ -32,6 +32,8 @@ class Hardtanh(_Activation):
     >>> import anynet as an
     >>> an.nn.Hardtanh()(an.asarray([-2.0, 0.5, 2.0]))
     Tensor([-1. ,  0.5,  1. ])
+
+    Source: Collobert: Large scale machine learning (2004).
     """
 
     _shown = ("min_val", "max_val")
@@ -53,6 +55,8 @@ class ReLU6(Hardtanh):
     >>> import anynet as an
     >>> an.nn.ReLU6()(an.asarray([-1.0, 3.0, 9.0]))
     Tensor([0., 3., 6.])
+
+    Source: Krizhevsky: Convolutional deep belief networks on CIFAR-10 (2010).
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -68,6 +72,8 @@ class Hardsigmoid(_Activation):
     >>> import anynet as an
     >>> an.nn.Hardsigmoid()(an.asarray([-4.0, 0.0, 4.0]))
     Tensor([0. , 0.5, 1. ])
+
+    Source: Courbariaux, Bengio, David: BinaryConnect (2015), with the slope of Howard et al. (2019).
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -84,6 +90,8 @@ class Hardswish(_Activation):
     >>> import anynet as an
     >>> an.nn.Hardswish()(an.asarray([-4.0, 0.0, 4.0]))
     Tensor([0., 0., 4.])
+
+    Source: Howard et al.: Searching for MobileNetV3 (2019).
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -100,6 +108,8 @@ class Hardshrink(_Activation):
     >>> import anynet as an
     >>> an.nn.Hardshrink()(an.asarray([-1.0, 0.2, 1.0]))
     Tensor([-1.,  0.,  1.])
+
+    Source: Donoho, Johnstone: Ideal spatial adaptation by wavelet shrinkage (1994).
     """
 
     def __init__(self, lambd: float = 0.5) -> None:
@@ -119,6 +129,8 @@ class Softshrink(_Activation):
     >>> import anynet as an
     >>> an.nn.Softshrink()(an.asarray([-1.0, 0.2, 1.0]))
     Tensor([-0.5,  0. ,  0.5])
+
+    Source: Donoho: De-noising by soft-thresholding (1995).
     """
 
     def __init__(self, lambd: float = 0.5) -> None:
@@ -154,6 +166,8 @@ class Softsign(_Activation):
     >>> import anynet as an
     >>> an.nn.Softsign()(an.asarray([-1.0, 1.0]))
     Tensor([-0.5,  0.5])
+
+    Source: Turian, Bergstra, Bengio: Quadratic features and deep architectures for chunking (2009).
     """
 
     def forward(self, x: Any) -> Any:
@@ -180,6 +194,8 @@ class Mish(_Activation):
     >>> import anynet as an
     >>> an.nn.Mish()(an.zeros(1))
     Tensor([0.])
+
+    Source: Misra: Mish, a self regularized non-monotonic activation function (2019).
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -196,6 +212,8 @@ class SELU(_Activation):
     >>> import anynet as an
     >>> round(an.nn.SELU()(an.ones(())).item(), 4)
     1.0507
+
+    Source: Klambauer et al.: Self-normalizing neural networks (2017).
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -212,6 +230,8 @@ class CELU(_Activation):
     >>> import anynet as an
     >>> an.nn.CELU()(an.asarray([0.0, 2.0]))
     Tensor([0., 2.])
+
+    Source: Barron: Continuously differentiable exponential linear units (2017).
     """
 
     _shown = ("alpha",)
@@ -248,6 +268,8 @@ class GLU(_Activation):
     >>> import anynet as an
     >>> an.nn.GLU()(an.asarray([2.0, 0.0]))
     Tensor([1.])
+
+    Source: Dauphin et al.: Language modeling with gated convolutional networks (2017).
     """
 
     _shown = ("dim",)
@@ -266,6 +288,8 @@ class PReLU(_Activation):
     >>> import anynet as an
     >>> an.nn.PReLU()(an.asarray([-1.0, 1.0])).tolist()
     [-0.25, 1.0]
+
+    Source: He et al.: Delving deep into rectifiers (2015).
     """
 
     _shown = ("num_parameters",)
@@ -286,11 +310,13 @@ class PReLU(_Activation):
 
 
 class RReLU(_Activation):
-    """x where x ≥ 0, else a x: in training a from U(lower, upper) for each element, else their middle.
+    """x where x > 0, else a x: in training a from U(lower, upper) for each element, else their middle.
 
     >>> import anynet as an
     >>> an.nn.RReLU(0.1, 0.3).eval()(an.asarray([-1.0, 1.0])).tolist()
     [-0.20000000298023224, 1.0]
+
+    Source: Xu et al.: Empirical evaluation of rectified activations in convolutional network (2015).
     """
 
     _shown = ("lower", "upper")

@@ -39,6 +39,8 @@ class Linear(Module):
     >>> import anynet as an
     >>> an.nn.Linear(3, 2)(an.ones((4, 3))).shape
     (4, 2)
+
+    Source: Rosenblatt: The perceptron (1958); the initial values: LeCun et al.: Efficient BackProp (1998).
     """
 
     def __init__(
@@ -181,6 +183,8 @@ class Embedding(Module):
     >>> words = an.nn.Embedding(10, 3, padding_idx=0)
     >>> words(an.asarray([[1, 2, 0], [4, 0, 0]])).shape
     (2, 3, 3)
+
+    Source: Bengio et al.: A neural probabilistic language model (2003).
     """
 
     def __init__(
@@ -265,6 +269,8 @@ class Sigmoid(Module):
     >>> import anynet as an
     >>> an.nn.Sigmoid()(an.asarray([-1.0, 0.0, 2.0]))
     Tensor([0.2689414, 0.5      , 0.8807971])
+
+    Source: Verhulst (1838); Rumelhart, Hinton, Williams: Learning representations by back-propagating errors (1986).
     """
 
     def forward(self, x: Any) -> Any:
@@ -278,6 +284,8 @@ class Tanh(Module):
     >>> import anynet as an
     >>> an.nn.Tanh()(an.asarray([-1.0, 0.0, 2.0]))
     Tensor([-0.7615942,  0.       ,  0.9640276])
+
+    Source: LeCun et al.: Efficient BackProp (1998).
     """
 
     def forward(self, x: Any) -> Any:
@@ -291,6 +299,8 @@ class ReLU(Module):
     >>> import anynet as an
     >>> an.nn.ReLU()(an.asarray([-1.0, 0.0, 2.0]))
     Tensor([0., 0., 2.])
+
+    Source: Nair, Hinton: Rectified linear units improve restricted Boltzmann machines (2010).
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -310,6 +320,8 @@ class LeakyReLU(Module):
     >>> import anynet as an
     >>> an.nn.LeakyReLU()(an.asarray([-1.0, 0.0, 2.0]))
     Tensor([-0.01,  0.  ,  2.  ])
+
+    Source: Maas, Hannun, Ng: Rectifier nonlinearities improve neural network acoustic models (2013).
     """
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
@@ -329,6 +341,9 @@ class ELU(Module):
     >>> import anynet as an
     >>> an.nn.ELU()(an.asarray([-1.0, 0.0, 2.0]))
     Tensor([-0.63212055,  0.        ,  2.        ])
+
+    Source: Clevert, Unterthiner, Hochreiter: Fast and accurate deep network learning by exponential linear units
+      (2016).
     """
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
@@ -348,6 +363,8 @@ class GELU(Module):
     >>> import anynet as an
     >>> an.nn.GELU()(an.asarray([-1.0, 0.0, 2.0]))
     Tensor([-0.15865524,  0.        ,  1.9544997 ])
+
+    Source: Hendrycks, Gimpel: Gaussian error linear units (2016).
     """
 
     def __init__(self, approximate: str = "none") -> None:
@@ -370,6 +387,9 @@ class SiLU(Module):
     >>> import anynet as an
     >>> an.nn.SiLU()(an.asarray([-1.0, 0.0, 2.0]))
     Tensor([-0.2689414,  0.       ,  1.7615942])
+
+    Source: Elfwing, Uchibe, Doya: Sigmoid-weighted linear units (2018); Ramachandran et al.: Searching for activation
+      functions (2017).
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -389,6 +409,8 @@ class Softplus(Module):
     >>> import anynet as an
     >>> an.nn.Softplus()(an.asarray([-1.0, 0.0, 2.0]))
     Tensor([0.31326163, 0.6931472 , 2.126928  ])
+
+    Source: Dugas et al.: Incorporating second-order functional knowledge for better option pricing (2001).
     """
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
@@ -409,6 +431,8 @@ class Softmax(Module):
     >>> import anynet as an
     >>> an.nn.Softmax(dim=1)(an.asarray([[0.0, 0.0]]))
     Tensor([[0.5, 0.5]])
+
+    Source: Bridle: Probabilistic interpretation of feedforward classification network outputs (1990).
     """
 
     def __init__(self, dim: int | None = None) -> None:

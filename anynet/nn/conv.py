@@ -141,6 +141,9 @@ class Conv1d(_Conv):
     >>> import anynet as an
     >>> an.nn.Conv1d(2, 4, 3, padding=1)(an.ones((5, 2, 10))).shape
     (5, 4, 10)
+
+    Source: LeCun et al.: Gradient-based learning applied to document recognition (1998); Dumoulin, Visin: A guide to
+      convolution arithmetic (2016).
     """
 
     axes = 1
@@ -253,6 +256,8 @@ class ConvTranspose1d(_ConvTranspose):
     >>> import anynet as an
     >>> an.nn.ConvTranspose1d(2, 4, 3, stride=2)(an.ones((5, 2, 10))).shape
     (5, 4, 21)
+
+    Source: Zeiler et al.: Deconvolutional networks (2010); Dumoulin, Visin: A guide to convolution arithmetic (2016).
     """
 
     axes = 1

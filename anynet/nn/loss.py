@@ -45,6 +45,8 @@ class MSELoss(_Loss):
     >>> import anynet as an
     >>> round(an.nn.MSELoss()(an.asarray([1.0, 2.0]), an.asarray([1.0, 4.0])).item(), 4)
     2.0
+
+    Source: Legendre (1805); Gauss (1809).
     """
 
     _function = staticmethod(F.mse_loss)
@@ -56,6 +58,8 @@ class L1Loss(_Loss):
     >>> import anynet as an
     >>> round(an.nn.L1Loss()(an.asarray([1.0, 2.0]), an.asarray([1.0, 4.0])).item(), 4)
     1.0
+
+    Source: Boscovich (1757); Laplace (1789).
     """
 
     _function = staticmethod(F.l1_loss)
@@ -85,6 +89,8 @@ class SmoothL1Loss(_Loss):
     >>> import anynet as an
     >>> round(an.nn.SmoothL1Loss()(an.asarray([2.0]), an.asarray([0.0])).item(), 4)
     1.5
+
+    Source: Girshick: Fast R-CNN (2015).
     """
 
     _function = staticmethod(F.smooth_l1_loss)
@@ -112,6 +118,8 @@ class CrossEntropyLoss(_Weighted):
     >>> import anynet as an
     >>> round(an.nn.CrossEntropyLoss()(an.asarray([[0.0, 0.0]]), an.asarray([1])).item(), 4)
     0.6931
+
+    Source: Good: Rational decisions (1952); smoothing: Szegedy et al.: Rethinking the Inception architecture (2016).
     """
 
     _function = staticmethod(F.cross_entropy)
@@ -138,6 +146,8 @@ class NLLLoss(_Weighted):
     >>> import anynet as an
     >>> round(an.nn.NLLLoss()(an.asarray([[-2.0, -1.0]]), an.asarray([1])).item(), 4)
     1.0
+
+    Source: Fisher: On the mathematical foundations of theoretical statistics (1922).
     """
 
     _function = staticmethod(F.nll_loss)
@@ -165,6 +175,8 @@ class BCELoss(_Weighted):
     >>> import anynet as an
     >>> round(an.nn.BCELoss()(an.asarray([0.5]), an.asarray([1.0])).item(), 4)
     0.6931
+
+    Source: Good: Rational decisions (1952).
     """
 
     _function = staticmethod(F.binary_cross_entropy)
@@ -176,6 +188,8 @@ class BCEWithLogitsLoss(_Weighted):
     >>> import anynet as an
     >>> round(an.nn.BCEWithLogitsLoss()(an.asarray([0.0]), an.asarray([1.0])).item(), 4)
     0.6931
+
+    Source: Good: Rational decisions (1952).
     """
 
     _function = staticmethod(F.binary_cross_entropy_with_logits)
@@ -194,6 +208,8 @@ class KLDivLoss(_Loss):
     >>> import anynet as an
     >>> round(an.nn.KLDivLoss(reduction="batchmean")(an.log(an.asarray([[0.5, 0.5]])), an.asarray([[0.25, 0.75]])).item(), 4)
     0.1308
+
+    Source: Kullback, Leibler: On information and sufficiency (1951).
     """
 
     _function = staticmethod(F.kl_div)
@@ -232,6 +248,8 @@ class GaussianNLLLoss(_Reduced):
     >>> import anynet as an
     >>> round(an.nn.GaussianNLLLoss()(an.asarray([1.0]), an.asarray([2.0]), an.asarray([1.0])).item(), 4)
     0.5
+
+    Source: Nix, Weigend: Estimating the mean and variance of the target probability distribution (1994).
     """
 
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
@@ -252,6 +270,8 @@ class HingeEmbeddingLoss(_Loss):
     >>> import anynet as an
     >>> round(an.nn.HingeEmbeddingLoss()(an.asarray([0.5, 0.25]), an.asarray([1.0, -1.0])).item(), 4)
     0.625
+
+    Source: Hadsell, Chopra, LeCun: Dimensionality reduction by learning an invariant mapping (2006).
     """
 
     _function = staticmethod(F.hinge_embedding_loss)
@@ -270,6 +290,8 @@ class SoftMarginLoss(_Loss):
     >>> import anynet as an
     >>> round(an.nn.SoftMarginLoss()(an.asarray([0.0]), an.asarray([1.0])).item(), 4)
     0.6931
+
+    Source: Cox: The regression analysis of binary sequences (1958).
     """
 
     _function = staticmethod(F.soft_margin_loss)
@@ -281,6 +303,8 @@ class MultiLabelMarginLoss(_Loss):
     >>> import anynet as an
     >>> round(an.nn.MultiLabelMarginLoss()(an.asarray([[0.1, 0.2, 0.4, 0.8]]), an.asarray([[3, 0, -1, 1]])).item(), 4)
     0.85
+
+    Source: Crammer, Singer: A family of additive online algorithms for category ranking (2003).
     """
 
     _function = staticmethod(F.multilabel_margin_loss)
@@ -292,6 +316,8 @@ class MultiLabelSoftMarginLoss(_Loss):
     >>> import anynet as an
     >>> round(an.nn.MultiLabelSoftMarginLoss()(an.asarray([[0.0, 0.0]]), an.asarray([[1.0, 0.0]])).item(), 4)
     0.6931
+
+    Source: Cox: The regression analysis of binary sequences (1958), a label at a time.
     """
 
     _function = staticmethod(F.multilabel_soft_margin_loss)
@@ -310,6 +336,8 @@ class MultiMarginLoss(_Loss):
     >>> import anynet as an
     >>> round(an.nn.MultiMarginLoss()(an.asarray([[0.0, 0.5]]), an.asarray([1])).item(), 4)
     0.25
+
+    Source: Crammer, Singer: On the algorithmic implementation of multiclass kernel-based vector machines (2001).
     """
 
     _function = staticmethod(F.multi_margin_loss)
@@ -341,6 +369,8 @@ class MarginRankingLoss(_OfThree):
     >>> import anynet as an
     >>> round(an.nn.MarginRankingLoss(margin=0.5)(an.asarray([1.0]), an.asarray([2.0]), an.asarray([1.0])).item(), 4)
     1.5
+
+    Source: Herbrich, Graepel, Obermayer: Large margin rank boundaries for ordinal regression (2000).
     """
 
     _function = staticmethod(F.margin_ranking_loss)
@@ -359,6 +389,9 @@ class CosineEmbeddingLoss(MarginRankingLoss):
     >>> import anynet as an
     >>> round(an.nn.CosineEmbeddingLoss()(an.asarray([[1.0, 0.0]]), an.asarray([[0.0, 1.0]]), an.asarray([1.0])).item(), 4)
     1.0
+
+    Source: Hadsell, Chopra, LeCun: Dimensionality reduction by learning an invariant mapping (2006), with the cosine
+      as distance.
     """
 
     _function = staticmethod(F.cosine_embedding_loss)
@@ -370,6 +403,8 @@ class TripletMarginLoss(_OfThree):
     >>> import anynet as an
     >>> round(an.nn.TripletMarginLoss()(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[1.5]])).item(), 4)
     0.5
+
+    Source: Balntas et al.: Learning local feature descriptors with triplets (2016).
     """
 
     _function = staticmethod(F.triplet_margin_loss)
@@ -399,6 +434,8 @@ class TripletMarginWithDistanceLoss(_OfThree):
     >>> import anynet as an
     >>> round(an.nn.TripletMarginWithDistanceLoss()(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[1.5]])).item(), 4)
     0.5
+
+    Source: Balntas et al.: Learning local feature descriptors with triplets (2016).
     """
 
     _function = staticmethod(F.triplet_margin_with_distance_loss)
@@ -463,6 +500,8 @@ class CTCLoss(_Reduced):
     >>> x = an.nn.functional.log_softmax(an.zeros((5, 1, 3)), -1)
     >>> round(loss(x, an.asarray([[1, 2]]), [5], [2]).item(), 4)
     0.9689
+
+    Source: Graves et al.: Connectionist temporal classification (2006).
     """
 
     def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
@@ -526,6 +565,8 @@ class BinaryFocalLoss(_Loss):
     >>> import anynet as an
     >>> round(an.nn.BinaryFocalLoss(alpha=0.25)(an.zeros(2), an.ones(2)).item(), 4)
     0.0433
+
+    Source: Lin et al.: Focal loss for dense object detection (2017).
     """
 
     _function = staticmethod(F.binary_focal_loss)
@@ -544,6 +585,8 @@ class FocalLoss(_Loss):
     >>> import anynet as an
     >>> round(an.nn.FocalLoss()(an.zeros((1, 2)), an.asarray([1])).item(), 4)
     0.1733
+
+    Source: Lin et al.: Focal loss for dense object detection (2017).
     """
 
     _function = staticmethod(F.focal_loss)
@@ -566,6 +609,8 @@ class LogCoshLoss(_Loss):
     >>> import anynet as an
     >>> an.nn.LogCoshLoss()(an.ones(2), an.ones(2)).item()
     0.0
+
+    Source: Green: Bayesian reconstructions from emission tomography data (1990).
     """
 
     _function = staticmethod(F.log_cosh_loss)
@@ -577,6 +622,8 @@ class CircleLoss(_Loss):
     >>> import anynet as an
     >>> an.nn.CircleLoss()(an.eye(2), an.asarray([0, 1])).item()
     0.0
+
+    Source: Sun et al.: Circle loss (2020).
     """
 
     _function = staticmethod(F.circle_loss)
@@ -595,6 +642,8 @@ class LinearCrossEntropyLoss(_Reduced):
     >>> import anynet as an
     >>> an.nn.LinearCrossEntropyLoss(3, 4)(an.zeros((2, 3)), an.asarray([0, 3])).shape
     ()
+
+    Source: Wijmans et al.: Cut your losses in large-vocabulary language models (2024).
     """
 
     def __init__(

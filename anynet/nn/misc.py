@@ -35,6 +35,8 @@ class Dropout1d(_Dropout):
     >>> import anynet as an
     >>> an.nn.Dropout1d(0.0)(an.ones((1, 2, 3))).shape
     (1, 2, 3)
+
+    Source: Tompson et al.: Efficient object localization using convolutional networks (2015).
     """
 
     _function = staticmethod(F.dropout1d)
@@ -79,6 +81,8 @@ class FeatureAlphaDropout(_Dropout):
     >>> import anynet as an
     >>> an.nn.FeatureAlphaDropout().eval()(an.ones((1, 2)))
     Tensor([[1., 1.]])
+
+    Source: Klambauer et al.: Self-normalizing neural networks (2017).
     """
 
     _function = staticmethod(F.feature_alpha_dropout)
@@ -130,6 +134,8 @@ class ChannelShuffle(Module):
     >>> import anynet as an
     >>> an.nn.ChannelShuffle(2)(an.reshape(an.arange(4.0), (1, 4, 1))).tolist()
     [[[0.0], [2.0], [1.0], [3.0]]]
+
+    Source: Zhang et al.: ShuffleNet (2018).
     """
 
     def __init__(self, groups: int) -> None:
@@ -151,6 +157,8 @@ class Bilinear(Module):
     >>> import anynet as an
     >>> an.nn.Bilinear(2, 3, 4)(an.ones((5, 2)), an.ones((5, 3))).shape
     (5, 4)
+
+    Source: Socher et al.: Reasoning with neural tensor networks (2013).
     """
 
     def __init__(
@@ -201,6 +209,8 @@ class Upsample(Module):
     >>> import anynet as an
     >>> an.nn.Upsample(scale_factor=2, mode="bilinear")(an.ones((1, 3, 4, 5))).shape
     (1, 3, 8, 10)
+
+    Source: Keys: Cubic convolution interpolation for digital image processing (1981), for the bicubic mode.
     """
 
     def __init__(
@@ -322,6 +332,8 @@ class MaxUnpool1d(_MaxUnpool):
     >>> y, i = an.nn.MaxPool1d(2, return_indices=True)(an.asarray([[[1.0, 4.0, 3.0, 2.0]]]))
     >>> an.nn.MaxUnpool1d(2)(y, i)
     Tensor([[[0., 4., 3., 0.]]])
+
+    Source: Zeiler, Fergus: Visualizing and understanding convolutional networks (2014).
     """
 
     axes = 1
@@ -357,6 +369,8 @@ class EmbeddingBag(Embedding):
     >>> import anynet as an
     >>> an.nn.EmbeddingBag(10, 3)(an.asarray([1, 2, 4, 5]), an.asarray([0, 3])).shape
     (2, 3)
+
+    Source: Joulin et al.: Bag of tricks for efficient text classification (2017).
     """
 
     def __init__(

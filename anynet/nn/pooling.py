@@ -72,6 +72,8 @@ class MaxPool1d(_MaxPool):
     >>> import anynet as an
     >>> an.nn.MaxPool1d(2)(an.asarray([[[1.0, 3.0, 2.0, 0.0]]]))
     Tensor([[[3., 2.]]])
+
+    Source: Ranzato et al.: Unsupervised learning of invariant feature hierarchies (2007).
     """
 
     axes = 1
@@ -128,6 +130,8 @@ class AvgPool1d(_AvgPool):
     >>> import anynet as an
     >>> an.nn.AvgPool1d(2)(an.asarray([[[1.0, 3.0, 2.0, 0.0]]]))
     Tensor([[[2., 1.]]])
+
+    Source: LeCun et al.: Gradient-based learning applied to document recognition (1998).
     """
 
     axes = 1
@@ -177,6 +181,8 @@ class AdaptiveAvgPool1d(_AdaptiveAvgPool):
     >>> import anynet as an
     >>> an.nn.AdaptiveAvgPool1d(2)(an.asarray([[[1.0, 2.0, 3.0]]]))
     Tensor([[[1.5, 2.5]]])
+
+    Source: He et al.: Spatial pyramid pooling in deep convolutional networks (2014).
     """
 
     axes = 1
@@ -212,6 +218,8 @@ class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     >>> import anynet as an
     >>> an.nn.AdaptiveMaxPool1d(2)(an.asarray([[[1.0, 2.0, 3.0]]]))
     Tensor([[[2., 3.]]])
+
+    Source: He et al.: Spatial pyramid pooling in deep convolutional networks (2014).
     """
 
     axes = 1
@@ -304,6 +312,9 @@ class LPPool1d(_LPPool):
     >>> import anynet as an
     >>> an.nn.LPPool1d(2, 2)(an.asarray([[[3.0, 4.0]]]))
     Tensor([[[5.]]])
+
+    Source: Sermanet, Chintala, LeCun: Convolutional neural networks applied to house numbers digit classification
+      (2012).
     """
 
     axes = 1
@@ -371,6 +382,8 @@ class FractionalMaxPool2d(_FractionalMaxPool):
     >>> import anynet as an
     >>> an.nn.FractionalMaxPool2d(2, output_ratio=0.7)(an.ones((1, 1, 10, 10))).shape
     (1, 1, 7, 7)
+
+    Source: Graham: Fractional max-pooling (2014).
     """
 
     axes = 2

@@ -417,6 +417,8 @@ class RNNCell(RNNCellBase):
     >>> import anynet as an
     >>> an.nn.RNNCell(3, 5)(an.ones((4, 3))).shape
     (4, 5)
+
+    Source: Elman: Finding structure in time (1990).
     """
 
     def __init__(
@@ -448,6 +450,8 @@ class LSTMCell(RNNCellBase):
     >>> h, c = an.nn.LSTMCell(3, 5)(an.ones((4, 3)))
     >>> h.shape, c.shape
     ((4, 5), (4, 5))
+
+    Source: Hochreiter, Schmidhuber: Long short-term memory (1997), with the forget gate of Gers et al. (2000).
     """
 
     gates = 4
@@ -469,6 +473,8 @@ class GRUCell(RNNCellBase):
     >>> import anynet as an
     >>> an.nn.GRUCell(3, 5)(an.ones((4, 3))).shape
     (4, 5)
+
+    Source: Cho et al.: Learning phrase representations using RNN encoder–decoder (2014).
     """
 
     gates = 3

@@ -70,6 +70,9 @@ class TransformerEncoderLayer(_Layer):
     >>> layer = an.nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16)
     >>> layer(an.ones((5, 3, 8))).shape
     (5, 3, 8)
+
+    Source: Vaswani et al.: Attention is all you need (2017); `norm_first`: Xiong et al.: On layer normalization in
+      the transformer architecture (2020).
     """
 
     def __init__(
@@ -119,6 +122,8 @@ class TransformerDecoderLayer(_Layer):
     >>> layer = an.nn.TransformerDecoderLayer(8, nhead=2, dim_feedforward=16)
     >>> layer(an.ones((4, 3, 8)), an.ones((5, 3, 8))).shape
     (4, 3, 8)
+
+    Source: Vaswani et al.: Attention is all you need (2017).
     """
 
     def __init__(
@@ -188,6 +193,8 @@ class TransformerEncoder(Module):
     >>> encoder = an.nn.TransformerEncoder(an.nn.TransformerEncoderLayer(8, 2, 16), num_layers=2)
     >>> encoder(an.ones((5, 3, 8))).shape
     (5, 3, 8)
+
+    Source: Vaswani et al.: Attention is all you need (2017).
     """
 
     def __init__(
@@ -218,6 +225,8 @@ class TransformerDecoder(Module):
     >>> decoder = an.nn.TransformerDecoder(an.nn.TransformerDecoderLayer(8, 2, 16), num_layers=2)
     >>> decoder(an.ones((4, 3, 8)), an.ones((5, 3, 8))).shape
     (4, 3, 8)
+
+    Source: Vaswani et al.: Attention is all you need (2017).
     """
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
@@ -252,6 +261,8 @@ class Transformer(Module):
     >>> net = an.nn.Transformer(8, 2, 1, 1, 16)
     >>> net(an.ones((5, 3, 8)), an.ones((4, 3, 8))).shape
     (4, 3, 8)
+
+    Source: Vaswani et al.: Attention is all you need (2017).
     """
 
     def __init__(

@@ -116,6 +116,9 @@ class LBFGS(Optimizer):
     >>> _ = optimizer.step(closure)
     >>> [round(v, 5) for v in p.tolist()]
     [1.0, 1.0]
+
+    Source: Liu, Nocedal: On the limited memory BFGS method for large scale optimization (1989); Nocedal, Wright:
+      Numerical optimization (2006), algorithms 3.5 and 3.6.
     """
 
     def __init__(

@@ -600,6 +600,8 @@ class PolynomialLR(LRScheduler):
     ...     schedule.step()
     >>> rates
     [1.0, 0.75, 0.5, 0.25, 0.0]
+
+    Source: Liu, Rabinovich, Berg: ParseNet (2015), "poly".
     """
 
     def __init__(
