@@ -44,7 +44,10 @@ NOT_OFFERED = {
     **dict.fromkeys(("upsample_bilinear", "upsample_nearest", "constant", "dirac", "eye", "kaiming_normal", "kaiming_uniform",
                      "normal", "orthogonal", "sparse", "uniform", "xavier_normal", "xavier_uniform"), OLD),
 }  # fmt: skip
+NOT_OFFERED |= {"FlexKernelOptions": "tunes PyTorch's kernels", "varlen_attn_out": IN_PLACE}
 NOTES = {
+    "BlockMask": "made by create_block_mask only; PyTorch's constructor takes the tables of its kernels",
+    "create_block_mask": "the options left out tune PyTorch's kernels",
     "CrossMapLRN2d": "PyTorch's sum still holds a channel that has left the window; anynet's is that of the formula",
     "SyncBatchNorm": "process_group is any object with allreduce(array), such as a communicator of mpi4py; on the CPU too",
     **dict.fromkeys(("Softmax", "LogSoftmax", "Softmin", "softmax", "log_softmax", "softmin"),
@@ -125,6 +128,7 @@ def table(title: str, ours: Any, theirs: Any, keep: Any) -> tuple[list[str], int
 def main() -> int:
     """Write the page."""
     import torch
+    from torch.nn.attention import flex_attention, varlen
 
     nn, optim = torch.nn, torch.optim
 
@@ -148,6 +152,9 @@ def main() -> int:
               public("torch.nn.utils.parametrizations", functions)),
         table("torch.nn.utils.parametrize", an.nn.utils.parametrize, nn.utils.parametrize,
               public("torch.nn.utils.parametrize", functions)),
+        table("torch.nn.attention.flex_attention", an.nn.attention.flex_attention, flex_attention,
+              lambda name, value: name in flex_attention.__all__),
+        table("torch.nn.attention.varlen", an.nn.attention.varlen, varlen, lambda name, value: name in varlen.__all__),
         table("torch.optim", an.optim, optim, public("torch.optim", classes)),
         table("torch.optim.lr_scheduler", an.optim, optim.lr_scheduler, public("torch.optim.lr_scheduler", classes)),
         table("torch.optim.swa_utils", getattr(an.optim, "swa_utils", None), optim.swa_utils,
