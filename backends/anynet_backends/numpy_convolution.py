@@ -234,7 +234,8 @@ def conv(
     if need is None:
         return y
     kept = columns if need[1] and columns.nbytes <= KEEP_BYTES else None
-    del columns
+    source = image if need[1] and kept is None else None
+    del columns, image
 
     def pull(g: Array) -> tuple[Array | None, ...]:
         gx = gw = gb = None
@@ -243,7 +244,7 @@ def conv(
             gx = result(x.shape, x.dtype, order)
             _input_gradient(g, weight, gx.transpose(order), stride, low, dilation, groups)
         if need[1]:
-            again = kept or _Columns(image, out, weight.shape[2:], stride, low, dilation, groups)
+            again = kept or _Columns(source, out, weight.shape[2:], stride, low, dilation, groups)
             gw = _weight_gradient(again, g, weight.shape)
         if len(need) > 2 and need[2]:
             gb = add_up(g.reshape(len(g), -1), 1, None, None, False)

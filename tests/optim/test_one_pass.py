@@ -61,6 +61,10 @@ def test_bit_for_bit(monkeypatch, name, options, dtype, extra):
         np.testing.assert_array_equal(got, want)
 
 
+WITH_MACHINE_CODE = pytest.mark.skipif(not machine.available(), reason="needs the extra numba")
+
+
+@WITH_MACHINE_CODE
 def test_what_cannot_be_noted_is_left_alone(monkeypatch):
     monkeypatch.setattr(traced, "BLOCK", 8)
     a, b = np.arange(40.0), np.ones(40)
@@ -88,6 +92,7 @@ def test_what_cannot_be_noted_is_left_alone(monkeypatch):
     np.testing.assert_array_equal(b, 1.0)
 
 
+@WITH_MACHINE_CODE
 def test_one_translation_serves_every_number(monkeypatch):
     monkeypatch.setattr(traced, "BLOCK", 8)
     cache: dict = {}
