@@ -19,12 +19,23 @@ from anynet.autograd.primitive import INTERCEPT, Primitive
 from anynet.autograd.tree import LEAF, flatten, unflatten
 from anynet.tensor import Leaf, Parameter, Tensor, to_plain, wrap
 from anynet_backends import TYPES, Array, backend, backend_of
-from anynet_backends.recorder import ACTIVE, CompileError, Program, Recorded, RecorderBackend, Recording
+from anynet_backends.recorder import (
+    ACTIVE,
+    CompileError,
+    Program,
+    Recorded,
+    RecorderBackend,
+    Recording,
+    callers,
+)
 
 __all__ = ["CompileError", "Compiled", "compile"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _new = Tensor.__new__
+
+_ELSE = object()
+"""What a direct replay returns where it does not apply."""
 
 watchers: list[Callable[[Any], None]] = []
 """Called with each module that runs while a program is recorded (set by `anynet.nn`)."""
@@ -227,19 +238,46 @@ class Step:
                 return False
         return True
 
-    def takes(self, args: tuple[Any, ...]) -> list[Array] | None:
-        """The arrays of the arguments if they are Tensors like those of the recording; None if that is to be seen."""
-        if len(args) != len(self.given):
-            return None
-        arrays: list[Array] = []
-        for x, (kind, shape, dtype) in zip(args, self.given):  # noqa: B905 - compared above
-            if type(x) is not Tensor or x.edge is not None:
-                return None
-            data = x.data
-            if type(data) is not kind or data.shape != shape or data.dtype is not dtype:
-                return None
-            arrays.append(data)
-        return arrays
+    def direct(self) -> Callable[[tuple[Any, ...]], Any]:
+        """A function that replays what is written out here, without a loop: given the arguments, the result, or `_ELSE` where
+        they, or what `fits` asks, are not as in the recording, or where somebody watches. A loop over a handful of arrays takes
+        longer than a small network."""
+        scope: dict[str, Any] = {
+            "Tensor": Tensor,
+            "new": _new,
+            "ELSE": _ELSE,
+            "active": ACTIVE,
+            "callers": callers,
+        }
+
+        def name(x: Any) -> str:
+            scope[f"x{len(scope)}"] = x
+            return f"x{len(scope) - 1}"
+
+        program, given = self.program, range(len(self.given))
+        body = [f"if len(args) != {len(given)} or active or callers: return ELSE"]
+        body += [f"{''.join(f'a{i}, ' for i in given)}= args"] if given else []
+        for i, (kind, shape, dtype) in enumerate(self.given):
+            body += [
+                f"if type(a{i}) is not Tensor or a{i}.edge is not None: return ELSE",
+                f"d{i} = a{i}.data",
+                f"if type(d{i}) is not {name(kind)} or d{i}.shape != {shape} or d{i}.dtype is not {name(dtype)}: return ELSE",
+            ]
+        changed = [f"{name(x)}.data is not {name(data)}" for x, data in self.variables]
+        changed += [f"{name(m)}.training is not {training}" for m, training in self.modules]
+        changed += [f"({name(leaf)}.grad is None) is not {none}" for leaf, none in self.leaves]
+        body += [f"if {' or '.join(changed)}: return ELSE"] if changed else []
+        body += [f"{name(put)}(..., d{i})" for i, put in enumerate(program.puts)]
+        body += [f"{name(f)}({', '.join(map(name, args))})" for f, args in program.fast]
+        body += [f"{name(leaf)}.grad = {name(grad)}" for leaf, grad in self.after]
+        copies = [f"{name(r)}.copy()" for r in program.results]
+        if self.single and not self.fresh:  # `wrap`, without a call
+            body += ["y = new(Tensor)", f"y.data = {copies[0]}", "y.edge = None", "return y"]
+        else:
+            body += [f"return {name(self._results)}([{', '.join(copies)}])"]
+        exec("def replay(args):\n" + "\n".join(f"    {line}" for line in body), scope)
+        replay: Callable[[tuple[Any, ...]], Any] = scope["replay"]
+        return replay
 
     def run(self, inputs: list[Array]) -> Any:
         """Replay."""
@@ -252,6 +290,10 @@ class Step:
             results = program.run(inputs)
         for leaf, grad in self.after:
             leaf.grad = grad
+        return self._results(results)
+
+    def _results(self, results: list[Array]) -> Any:
+        """What the function returns, and gradients where it leaves them."""
         if self.fresh:
             first = len(results) - len(self.fresh)
             for leaf, array in zip(self.fresh, results[first:], strict=True):
@@ -283,20 +325,20 @@ class Compiled:
         self.check_every = check_every
         self.cache_size = cache_size
         self.steps: OrderedDict[Any, list[Step]] = OrderedDict()
-        self.latest: Step | None = (
-            None  # the last program, where its arguments were Tensors alone and nothing is checked
-        )
+        # the last program, where its arguments were Tensors alone, nothing is drawn and nothing checked
+        self.latest: Step | None = None
+        self.direct: Callable[[tuple[Any, ...]], Any] | None = None
         self.recorded = 0
         self.calls = 0
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        latest = self.latest
-        if latest is not None and not kwargs and not ACTIVE:
-            given = latest.takes(args)
-            if given is not None and latest.fits():
+        direct = self.direct
+        if direct is not None and not kwargs:
+            value = direct(args)
+            if value is not _ELSE:
                 self.calls += 1
-                return latest.run(given)
+                return value
         leaves, structure = (
             flatten([list(args), kwargs]) if kwargs or not _all_tensors(args) else (list(args), len(args))
         )
@@ -336,7 +378,10 @@ class Compiled:
             return self._record(tuple(key), leaves, structure)
         if self.check_every and self.calls % self.check_every == 0:
             return self._check(step, tuple(key), leaves, structure, arrays)
-        self.latest = step if type(structure) is int and not self.check_every else None
+        if type(structure) is not int or self.check_every or step.program.draws:
+            self.latest = self.direct = None
+        elif self.latest is not step:
+            self.latest, self.direct = step, step.direct()
         return step.run(arrays)
 
     def _record(
