@@ -1,9 +1,9 @@
 """Functions that act element by element, carried out in one pass over memory.
 
 An optimizer's update is written as array operations on long vectors. Each of them alone would read and write the vectors
-once; here the function is called with stand-ins that only note what would be done, and the notes are then carried out block by
-block, with temporaries that stay in the cache, or with the extra `numba` as one loop of machine code (`machine.repeat`).
-Numbers (rates, powers of β) are inputs of the notes, so that one translation serves every step.
+once; here the function is called with stand-ins that only note what would be done, and the extra `numba` makes of the notes one
+loop of machine code, block by block, with what temporaries remain in the cache (`machine.repetition`). Numbers (rates, powers of
+β) are inputs of the notes, so that one translation serves every step. The bits are those of the array operations.
 """
 
 from __future__ import annotations
@@ -144,9 +144,9 @@ def elementwise(
     cache: dict[Any, Any],
 ) -> bool:
     """``function(xp, *arrays)``, which writes into the arrays element by element but for those that `read_only` lists; False,
-    with nothing done, where it does what cannot be noted, where there is no machine code, or where the vectors are short.
-    `cache` keeps what was made for these arrays."""
-    if arrays[0].size < 2 * BLOCK or cache.get("untraceable") or not machine.available():
+    with nothing done, where it does what cannot be noted or translated, or where the vectors are short. `cache` keeps what was
+    made for these arrays."""
+    if arrays[0].size < 2 * BLOCK or cache.get("refused") or not machine.available():
         return False
     notes = _Notes(len(arrays))
     try:
@@ -154,7 +154,7 @@ def elementwise(
             _Namespace(notes), *[_Standin(notes, i, writable=i not in read_only) for i in range(len(arrays))]
         )
     except Exception:  # what is an error of the function's own shows when it is called with arrays
-        cache["untraceable"] = True
+        cache["refused"] = True
         return False
     key = tuple(notes.calls)
     made = cache.get(key)
@@ -162,7 +162,13 @@ def elementwise(
         if len(cache) > 8:
             cache.clear()
         made = cache[key] = _Pass(notes, arrays)
-    made(notes.numbers)
+    if made.blocks is None:
+        cache["refused"] = True
+        return False
+    made.numbers[:] = notes.numbers
+    made.blocks()
+    for f, args in made.rest:
+        f(*args)
     return True
 
 
@@ -190,23 +196,10 @@ class _Pass:
         def places(start: int) -> tuple[Array, ...]:
             return tuple([a[start : start + width] for a in arrays])
 
-        def rest(start: int) -> list[tuple[Any, list[Any]]]:
-            found: list[tuple[Any, list[Any]]] = []
-            operands = (*places(start), *cells, *(a[: size - start] for a in room))
-            body(lambda f, *args: found.append((f, list(args))), *operands)
-            return found
-
         whole = size - size % width
-        self.kept = cells, room
         self.blocks = machine.repetition(body, places, range(0, whole, width), cells, room)
-        if self.blocks is None:
-            self.calls = [call for start in range(0, size, width) for call in rest(start)]
-        else:
-            self.calls = rest(whole) if whole < size else []
-
-    def __call__(self, numbers: list[float]) -> None:
-        self.numbers[:] = numbers
-        if self.blocks is not None:
-            self.blocks()
-        for f, args in self.calls:
-            f(*args)
+        self.rest: list[tuple[Any, tuple[Any, ...]]] = []  # the calls on what is left after the last block
+        if whole < size:
+            end = (*places(whole), *cells, *(a[: size - whole] for a in room))
+            body(lambda f, *args: self.rest.append((f, args)), *end)
+        self.kept = cells, room  # their addresses are in the blocks

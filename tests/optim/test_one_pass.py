@@ -86,7 +86,7 @@ def test_what_cannot_be_noted_is_left_alone(monkeypatch):
     ):
         cache: dict = {}
         assert not traced.elementwise(function, (a, b), (1,), cache)
-        assert cache == {"untraceable": True}
+        assert cache == {"refused": True}
     assert not traced.elementwise(lambda xp, x, y: None, (a[:15], b[:15]), (1,), {})  # short
     np.testing.assert_array_equal(a, np.arange(40.0))
     np.testing.assert_array_equal(b, 1.0)
