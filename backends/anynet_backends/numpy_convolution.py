@@ -69,7 +69,7 @@ class _Columns:
         self, x: Array, out: Ints, kernel: Ints, stride: Ints, low: Ints, dilation: Ints, groups: int
     ) -> None:
         each, n = x.shape[0] // groups, x.shape[-1]
-        if math.prod(kernel) == 1 and out == x.shape[1:-1] and not any(low):
+        if math.prod(kernel) == max(stride) == 1 and out == x.shape[1:-1] and not any(low):
             self.matrix, self.nbytes = x.reshape(groups, 1, each, -1), 0
             return
         if kernel[0] == 1 or dilation[0] > 1 or math.prod(out[1:]) * n < ROW:  # the image as one row

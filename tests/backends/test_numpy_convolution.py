@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from anynet.autograd.primitive import PRIMITIVES
@@ -35,13 +35,18 @@ def convolutions(draw):
     return (n, channels, *size), (filters, channels // groups, *taps), draw(st.booleans()), options
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# a stride that padding makes up for
+UNEVEN = ((1, 3, 2), (4, 3, 1), False, {"stride": (2,), "padding": ((0, 1),), "dilation": (1,), "groups": 1})
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     case=convolutions(),
     row=st.sampled_from([1, 10**9]),
     few=st.sampled_from([0, 16]),
     block=st.sampled_from([1, 1 << 21]),
 )
+@example(case=UNEVEN, row=1, few=0, block=1)
 def test_as_the_reference(monkeypatch, case, row, few, block):
     for name, value in (("ROW", row), ("FEW", few), ("BLOCK", block)):
         monkeypatch.setattr(numpy_convolution, name, value)
