@@ -8,6 +8,7 @@ from anynet.nn.attention import *
 from anynet.nn.basic import *
 from anynet.nn.containers import *
 from anynet.nn.conv import *
+from anynet.nn.extras import *
 from anynet.nn.lazy import *
 from anynet.nn.loss import *
 from anynet.nn.misc import *

@@ -17,8 +17,9 @@ from anynet.tensor import Tensor, no_grad
 from anynet_backends import resolve
 
 __all__ = [
-    "calculate_gain", "constant_", "dirac_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "orthogonal_",
-    "sparse_", "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
+    "calculate_gain", "constant_", "dirac_", "eye_", "kaiming_normal_", "kaiming_uniform_", "lecun_normal_",
+    "lecun_uniform_", "normal_", "ones_", "orthogonal_", "sparse_", "trunc_normal_", "uniform_", "variance_scaling_",
+    "xavier_normal_", "xavier_uniform_", "zeros_",
 ]  # fmt: skip
 
 
@@ -216,6 +217,58 @@ def kaiming_normal_(
     (4, 3)
     """
     return normal_(tensor, 0.0, _he(tensor, a, mode, nonlinearity), generator)
+
+
+def lecun_uniform_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
+    """U(−b, b) with b = √(3 / fan_in) (LeCun et al. 1998).
+
+    >>> import anynet as an
+    >>> an.nn.init.lecun_uniform_(an.nn.Parameter(an.zeros((4, 3)))).shape
+    (4, 3)
+    """
+    return variance_scaling_(tensor, distribution="uniform", generator=generator)
+
+
+def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
+    """N(0, 1 / fan_in), cut at two standard deviations (LeCun et al. 1998), as Keras and Flax draw it.
+
+    >>> import anynet as an
+    >>> an.nn.init.lecun_normal_(an.nn.Parameter(an.zeros((4, 3)))).shape
+    (4, 3)
+    """
+    return variance_scaling_(tensor, generator=generator)
+
+
+def variance_scaling_(
+    tensor: Tensor,
+    scale: float = 1.0,
+    mode: str = "fan_in",
+    distribution: str = "truncated_normal",
+    generator: Generator | None = None,
+) -> Tensor:
+    """Mean 0 and variance scale / fan, fan the inputs ("fan_in"), outputs ("fan_out") or their mean ("fan_avg"). Distributions:
+    "truncated_normal" (cut at two standard deviations of the uncut one), "untruncated_normal", "uniform". As in Keras and Flax;
+    Glorot's, He's and LeCun's are special cases (Glorot & Bengio 2010).
+
+    >>> import anynet as an
+    >>> an.nn.init.variance_scaling_(an.nn.Parameter(an.zeros((4, 3))), 2.0, "fan_avg", "uniform").shape
+    (4, 3)
+    """
+    if scale <= 0 or mode not in ("fan_in", "fan_out", "fan_avg"):
+        msg = f"variance_scaling_: scale is positive and mode 'fan_in', 'fan_out' or 'fan_avg', got {scale}, {mode!r}"
+        raise ValueError(msg)
+    inputs, outputs = _fans(tensor)
+    fan = {"fan_in": inputs, "fan_out": outputs, "fan_avg": (inputs + outputs) / 2}[mode]
+    std = math.sqrt(scale / max(1.0, fan))
+    if distribution == "uniform":
+        return uniform_(tensor, -math.sqrt(3.0) * std, math.sqrt(3.0) * std, generator)
+    if distribution == "untruncated_normal":
+        return normal_(tensor, 0.0, std, generator)
+    if distribution == "truncated_normal":
+        std /= 0.87962566103423978  # the standard deviation of N(0, 1) cut at ±2
+        return trunc_normal_(tensor, 0.0, std, -2 * std, 2 * std, generator)
+    msg = f"variance_scaling_: distribution is 'truncated_normal', 'untruncated_normal' or 'uniform', got {distribution!r}"
+    raise ValueError(msg)
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:

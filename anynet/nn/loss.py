@@ -11,7 +11,8 @@ from anynet.nn.module import Module
 from anynet.tensor import Buffer
 
 __all__ = [
-    "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "KLDivLoss", "L1Loss", "MSELoss", "NLLLoss", "NLLLoss2d", "BinaryFocalLoss",
+    "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "CategoricalHingeLoss", "HingeLoss", "MAPELoss", "MSLELoss", "SquaredHingeLoss",
+    "KLDivLoss", "L1Loss", "MSELoss", "NLLLoss", "NLLLoss2d", "BinaryFocalLoss",
     "CircleLoss", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss", "DiceLoss", "FocalLoss",
     "GaussianNLLLoss", "HingeEmbeddingLoss", "HuberLoss", "LinearCrossEntropyLoss", "LogCoshLoss",
     "MarginRankingLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "MultiMarginLoss", "PairwiseDistance",
@@ -674,3 +675,67 @@ class LinearCrossEntropyLoss(_Reduced):
             input, self.linear.weight, target, linear_bias=self.linear.bias, weight=self.weight,
             reduction=self.reduction, ignore_index=self.ignore_index, label_smoothing=self.label_smoothing,
         )  # fmt: skip
+
+
+class HingeLoss(_Loss):
+    """max(0, 1 − t x) with t = ±1, 0 standing for −1 too.
+
+    >>> import anynet as an
+    >>> an.nn.HingeLoss()(an.asarray([0.5, -2.0]), an.asarray([1.0, -1.0])).item()
+    0.25
+
+    Source: Cortes, Vapnik: Support-vector networks (1995).
+    """
+
+    _function = staticmethod(F.hinge_loss)
+
+
+class SquaredHingeLoss(_Loss):
+    """max(0, 1 − t x)² with t = ±1, 0 standing for −1 too.
+
+    >>> import anynet as an
+    >>> an.nn.SquaredHingeLoss()(an.asarray([0.5, -2.0]), an.asarray([1.0, -1.0])).item()
+    0.125
+
+    Source: Cortes, Vapnik: Support-vector networks (1995), with squared slack.
+    """
+
+    _function = staticmethod(F.hinge_loss)
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "p": 2}
+
+
+class CategoricalHingeLoss(_Loss):
+    """max(0, 1 + max_c (1 − t_c) x_c − Σ_c t_c x_c) for each row of x and t (…, classes), t one-hot.
+
+    >>> import anynet as an
+    >>> an.nn.CategoricalHingeLoss()(an.asarray([[2.0, 1.5]]), an.asarray([[1.0, 0.0]])).item()
+    0.5
+
+    Source: Crammer, Singer: On the algorithmic implementation of multiclass kernel-based vector machines (2001).
+    """
+
+    _function = staticmethod(F.categorical_hinge_loss)
+
+
+class MAPELoss(_Loss):
+    """100 |x − t| / max(|t|, 10⁻⁷), the mean absolute percentage error.
+
+    >>> import anynet as an
+    >>> an.nn.MAPELoss()(an.asarray([1.5]), an.asarray([2.0])).item()
+    25.0
+    """
+
+    _function = staticmethod(F.mape_loss)
+
+
+class MSLELoss(_Loss):
+    """(ln(1 + x) − ln(1 + t))², with x and t not below 10⁻⁷: the mean squared logarithmic error.
+
+    >>> import anynet as an
+    >>> round(an.nn.MSLELoss()(an.asarray([0.0]), an.asarray([1.0])).item(), 4)
+    0.4805
+    """
+
+    _function = staticmethod(F.msle_loss)

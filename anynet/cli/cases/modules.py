@@ -64,6 +64,11 @@ def _signed(net: nn.Module, *inputs: Tensor) -> Any:
     return net(*inputs, Tensor([1.0, -1.0, -1.0, 1.0], dtype=some.dtype, device=some.device))
 
 
+def _hot(net: nn.Module, x: Tensor) -> Any:
+    """A loss whose target is one-hot."""
+    return net(x, F.one_hot(index(x, [0, 2, 1]), x.shape[-1]))
+
+
 def _unpooled(net: nn.Module, x: Tensor) -> Any:
     """The first place of each window of 2."""
     n = x.ndim - 2
@@ -199,6 +204,20 @@ CASES: tuple[Case, ...] = (
     layer("TripletMarginWithDistanceLoss", nn.TripletMarginWithDistanceLoss, (4, 3), (4, 3), (4, 3)),
     layer("CosineSimilarity", nn.CosineSimilarity, (4, 3), (4, 3)),
     layer("PairwiseDistance", lambda: nn.PairwiseDistance(3.0), (4, 3), (4, 3)),
+    layer("HingeLoss", nn.HingeLoss, (4,), run=_signed, second_order=False),
+    layer("SquaredHingeLoss", nn.SquaredHingeLoss, (4,), run=_signed),
+    layer("CategoricalHingeLoss", nn.CategoricalHingeLoss, (3, 4), run=_hot, second_order=False),
+    layer("MAPELoss", nn.MAPELoss, (3, 4), (3, 4), low=0.2),
+    layer("MSLELoss", nn.MSLELoss, (3, 4), (3, 4), low=0.1),
+    layer("CReLU", nn.CReLU, (2, 3, 4), second_order=False),
+    layer("SquarePlus", nn.SquarePlus, (3, 4)),
+    layer("Sparsemax", nn.Sparsemax, (3, 4), second_order=False),
+    layer("GaussianNoise", lambda: nn.GaussianNoise(0.3), (3, 4), second_order=False),
+    layer("GaussianDropout", lambda: nn.GaussianDropout(0.3), (3, 4), second_order=False),
+    layer("UnitNorm", nn.UnitNorm, (3, 4)),
+    *(layer(f"Global{kind}Pool{n}d", getattr(nn, f"Global{kind}Pool{n}d"), (2, 3, *(3,) * n), second_order=False)
+      for kind in ("Avg", "Max") for n in (1, 2, 3)),
+    layer("TimeDistributed", lambda: nn.TimeDistributed(nn.Linear(3, 2)), (2, 4, 3)),
     layer("DiceLoss", lambda: nn.DiceLoss(dim=1), (3, 4), (3, 4), low=0.1, high=0.9),
     layer("TverskyLoss", lambda: nn.TverskyLoss(0.3, 0.7), (3, 4), (3, 4), low=0.1, high=0.9),
     layer("BinaryFocalLoss", lambda: nn.BinaryFocalLoss(0.25), (3, 4), (3, 4), low=0.1, high=0.9),

@@ -1,9 +1,10 @@
 """The layers as functions: `torch.nn.functional`'s names and arguments."""
 
-from anynet.nn.functional import activations, attention, conv, losses, misc, norm, pooling, sampling
+from anynet.nn.functional import activations, attention, conv, extras, losses, misc, norm, pooling, sampling
 from anynet.nn.functional.activations import *
 from anynet.nn.functional.attention import *
 from anynet.nn.functional.conv import *
+from anynet.nn.functional.extras import *
 from anynet.nn.functional.losses import *
 from anynet.nn.functional.misc import *
 from anynet.nn.functional.norm import *
@@ -12,6 +13,6 @@ from anynet.nn.functional.sampling import *
 from anynet.ops.neural import linear
 
 __all__ = [
-    "linear", *activations.__all__, *attention.__all__, *conv.__all__, *losses.__all__, *misc.__all__,
+    "linear", *activations.__all__, *attention.__all__, *conv.__all__, *extras.__all__, *losses.__all__, *misc.__all__,
     *norm.__all__, *pooling.__all__, *sampling.__all__,
 ]  # fmt: skip

@@ -299,9 +299,10 @@ def gumbel_softmax(
     plain = unwrap(logits)
     xp = backend_of(plain)
     shape = tuple(logits.shape)
-    kind = dtypes.native(xp, dtypes.of(plain.dtype))
-    unit = random.next_units(xp, math.prod(shape), kind, xp.device_of(plain)) + 2.0**-25
-    gumbel = -xp.log(-xp.log(xp.reshape(unit, shape)))
+    kind = xp.float32 if xp.dtype_name(plain.dtype) in ("float16", "bfloat16") else plain.dtype
+    unit = random.next_units(xp, math.prod(shape), kind, xp.device_of(plain))
+    unit = xp.minimum(unit + 2.0**-25, 1.0 - 2.0**-24)  # not 0, and not rounded to 1
+    gumbel = xp.astype(-xp.log(-xp.log(xp.reshape(unit, shape))), plain.dtype, copy=False)
     soft = neural.softmax((logits + wrap(gumbel)) / tau, axis=dim)
     if not hard:
         return soft
