@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -143,6 +144,12 @@ class _Sequence(_Container):
         self._set(items)
         return self
 
+    def pop(self, index: int = -1, /) -> Any:
+        """Remove an item and return it."""
+        item = self[operator.index(index)]
+        del self[index]
+        return item
+
 
 class Container(Module):
     """Modules under the names of their keywords (an older class: a subclass of `Module` does the same).
@@ -263,6 +270,24 @@ class _Dictionary(_Container):
     def pop(self, key: str) -> Any:
         """Remove an item and return it."""
         return self._own().pop(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """An item, or `default` where there is none of this name."""
+        return self._items.get(key, default)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """An item; where there is none of this name, `default` is put there."""
+        if key not in self._items:
+            self[key] = default
+        return self._items[key]
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove the last item and return it with its name."""
+        return self._own().popitem()
+
+    def copy(self) -> Any:
+        """Another dictionary of the same items."""
+        return type(self)(self._items)
 
     def clear(self) -> None:
         """Remove all items."""

@@ -75,6 +75,13 @@ def walk(value: Any, name: str, kinds: tuple[type, ...]) -> Iterator[tuple[str, 
             yield from walk(item, f"{name}.{i}", kinds)
 
 
+def _key(holder: Any, name: str) -> Any:
+    """A path's part as an index or a key."""
+    if not isinstance(holder, dict):
+        return int(name)
+    return next((k for k in holder if str(k) == name), name)
+
+
 path: list[Module] | None = None
 """The modules that are being called, outermost first, while somebody wants to know (anomaly mode, profiling)."""
 
@@ -128,6 +135,8 @@ class Module:
     waiting: bool = False  # whether its parameters are made at its first call
     _forward_hooks: tuple[Callable[..., Any], ...] = ()
     _forward_pre_hooks: tuple[Callable[..., Any], ...] = ()
+    _backward_hooks: tuple[Callable[..., Any], ...] = ()
+    _backward_pre_hooks: tuple[Callable[..., Any], ...] = ()
 
     _defined: tuple[str, int] | None = None
 
@@ -152,7 +161,12 @@ class Module:
         if path is not None:
             return self._call_watched(path, *args, **kwargs)
         try:
-            if self._forward_hooks or self._forward_pre_hooks:
+            if (
+                self._forward_hooks
+                or self._forward_pre_hooks
+                or self._backward_hooks
+                or self._backward_pre_hooks
+            ):
                 return self._call_hooked(*args, **kwargs)
             return self.forward(*args, **kwargs)
         except Exception as error:
@@ -160,6 +174,12 @@ class Module:
             raise
 
     def _call_hooked(self, *args: Any, **kwargs: Any) -> Any:
+        if self._backward_hooks or self._backward_pre_hooks:
+            from anynet.nn.hooks import around
+
+            args, leave = around(self, args)
+        else:
+            leave = None
         for pre in self._forward_pre_hooks:
             changed = pre(self, args)
             if changed is not None:
@@ -169,7 +189,7 @@ class Module:
             changed = hook(self, args, out)
             if changed is not None:
                 out = changed
-        return out
+        return out if leave is None else leave(out)
 
     def _call_watched(self, stack: list[Module], *args: Any, **kwargs: Any) -> Any:
         stack.append(self)
@@ -330,11 +350,11 @@ class Module:
             p.requires_grad_(value)
         return self
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters (or, with ``set_to_none=False``, set them to zero)."""
         for p in self.parameters():
-            if p.edge is not None:
-                p.grad = None
+            if p.edge is not None and p.grad is not None:
+                p.grad = None if set_to_none else p.grad * 0.0
 
     def to(self: _M, target: Any = None, *, device: str | None = None, dtype: Any = None) -> _M:
         """Move to a device ("cuda"), or convert floating-point parameters and buffers to a dtype, in place."""
@@ -376,6 +396,26 @@ class Module:
         """Convert to float64."""
         return self.to(dtypes.float64)
 
+    def half(self: _M) -> _M:
+        """Convert to float16."""
+        return self.to("float16")
+
+    def bfloat16(self: _M) -> _M:
+        """Convert to bfloat16, where the device has it."""
+        return self.to("bfloat16")
+
+    def type(self: _M, dst_type: Any) -> _M:
+        """Convert to a floating-point dtype."""
+        return self.to(dtype=dst_type)
+
+    def cpu(self: _M) -> _M:
+        """Move to the CPU."""
+        return self.to("cpu")
+
+    def cuda(self: _M, device: int | str | None = None) -> _M:
+        """Move to a CUDA device: the first, or that of a number or name."""
+        return self.to(device if isinstance(device, str) else "cuda" if device is None else f"cuda:{device}")
+
     # ----- as in PyTorch, for code that comes from there -----
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
@@ -396,6 +436,33 @@ class Module:
             raise TypeError(msg)
         setattr(self, name, module)
 
+    register_module = add_module
+
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put `module` in the place of the one at a path; with `strict` there must be one."""
+        if not isinstance(module, Module):
+            msg = f"set_submodule({target!r}): got {type(module).__name__}, expected a Module"
+            raise TypeError(msg)
+        if strict:
+            self.get_submodule(target)
+        above, _, name = target.rpartition(".")
+        holder: Any = self
+        for part in above.split(".") if above else ():
+            holder = (
+                holder[_key(holder, part)]
+                if isinstance(holder, (list, dict, tuple))
+                else getattr(holder, part)
+            )
+        if isinstance(holder, (list, dict)):
+            holder[_key(holder, name)] = module
+        elif name in getattr(holder, "_items", ()):
+            holder._items[name] = module
+        elif name and not isinstance(holder, tuple):
+            setattr(holder, name, module)
+        else:
+            msg = f"set_submodule({target!r}): there is no place of this name"
+            raise ValueError(msg)
+
     def get_submodule(self, target: str) -> Module:
         """The module at a path such as ``"encoder.2"``; AttributeError with the nearest path where there is none."""
         for name, module in self.named_modules():
@@ -410,12 +477,43 @@ class Module:
                 return p  # type: ignore[no-any-return]
         raise self._nothing(target, [n for n, _ in self.named_parameters()])
 
+    def get_buffer(self, target: str) -> Buffer:
+        """The buffer at a path; AttributeError with the nearest path if there is none."""
+        for name, b, _ in self._tensors(Buffer, once=False):
+            if name == target:
+                return b  # type: ignore[no-any-return]
+        raise self._nothing(target, [n for n, _ in self.named_buffers()])
+
     def _nothing(self, target: str, known: list[str]) -> AttributeError:
         near = difflib.get_close_matches(target, known, 1)
         msg = f"{type(self).__name__} has no {target!r}" + (f"; did you mean {near[0]!r}?" if near else "")
         return AttributeError(msg)
 
     # ----- hooks -----
+
+    def register_full_backward_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> Callable[[], None]:
+        """Call ``hook(module, grad_input, grad_output)`` when the gradients of the module's positional inputs and of its outputs are
+        known (tuples, None for what needs none); what it returns (not None) replaces grad_input. Returns a function that removes
+        the hook.
+        """
+        self._backward_hooks = (hook, *self._backward_hooks) if prepend else (*self._backward_hooks, hook)
+        return lambda: setattr(
+            self, "_backward_hooks", tuple(h for h in self._backward_hooks if h is not hook)
+        )
+
+    def register_full_backward_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> Callable[[], None]:
+        """Call ``hook(module, grad_output)`` before the module's part of the backward pass; what it returns (not None) replaces
+        grad_output. Returns a function that removes the hook.
+        """
+        before = self._backward_pre_hooks
+        self._backward_pre_hooks = (hook, *before) if prepend else (*before, hook)
+        return lambda: setattr(
+            self, "_backward_pre_hooks", tuple(h for h in self._backward_pre_hooks if h is not hook)
+        )
 
     def register_forward_hook(self, hook: Callable[..., Any]) -> Callable[[], None]:
         """Call ``hook(module, args, output)`` after forward; what it returns (not None) replaces the output.

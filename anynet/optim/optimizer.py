@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable
@@ -156,6 +157,23 @@ class _Flat:
         return out
 
 
+def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step with the hooks of `register_step_pre_hook` and `register_step_post_hook` around it."""
+
+    @functools.wraps(step)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        for pre in self._step_pre_hooks:
+            changed = pre(self, args, kwargs)
+            if changed is not None:
+                args, kwargs = changed
+        out = step(self, *args, **kwargs)
+        for post in self._step_post_hooks:
+            post(self, args, kwargs)
+        return out
+
+    return call
+
+
 class Optimizer:
     """Updates parameters with their gradients.
 
@@ -178,12 +196,14 @@ class Optimizer:
     shaped = False  # whether `update` gets each parameter by itself, in its own shape
     blocked = False  # whether `update` acts on each number by itself, so that a vector may be cut into blocks
     defaults: dict[str, Any]
+    _step_pre_hooks: tuple[Callable[..., Any], ...] = ()
+    _step_post_hooks: tuple[Callable[..., Any], ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """In a compiled function a step is a call of Python code between array operations."""
         super().__init_subclass__(**kwargs)
         if "step" in cls.__dict__:
-            cls.step = on_host(cls.__dict__["step"])  # type: ignore[method-assign]
+            cls.step = on_host(_hooked(cls.__dict__["step"]))  # type: ignore[method-assign]
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -296,6 +316,7 @@ class Optimizer:
         return None
 
     @on_host
+    @_hooked
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient. `closure`, if given, computes the loss anew and returns it."""
         loss = None
@@ -415,6 +436,24 @@ class Optimizer:
                     if p.edge is not None and p.edge.grad is not None:
                         flat.grad_views[i][...] = 0.0
                         p.edge.grad = wrap(flat.grad_views[i])
+
+    # ----- hooks -----
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> Callable[[], None]:
+        """Call ``hook(optimizer, args, kwargs)`` before each step; what it returns (not None), a pair, replaces args and kwargs.
+        Returns a function that removes the hook.
+        """
+        self._step_pre_hooks = (*self._step_pre_hooks, hook)
+        return lambda: setattr(
+            self, "_step_pre_hooks", tuple(h for h in self._step_pre_hooks if h is not hook)
+        )
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> Callable[[], None]:
+        """Call ``hook(optimizer, args, kwargs)`` after each step. Returns a function that removes the hook."""
+        self._step_post_hooks = (*self._step_post_hooks, hook)
+        return lambda: setattr(
+            self, "_step_post_hooks", tuple(h for h in self._step_post_hooks if h is not hook)
+        )
 
     # ----- state -----
 

@@ -435,3 +435,51 @@ def test_functional_call_refuses_what_does_not_fit():
         an.nn.functional_call(tied, {"1.weight": eye}, x, tie_weights=False)
     with pytest.raises(an.nn.StateError, match="one Tensor and got two values"):
         an.nn.functional_call(tied, {"0.weight": eye * 1, "1.weight": eye * 2}, x)
+
+
+def test_conversions_and_places_of_pytorch():
+    net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    assert net.half()[0].weight.dtype.name == "float16"
+    assert net.type("float64")[0].weight.dtype == an.float64
+    assert net.float().cpu()[1].running_mean.device == "cpu"
+    assert net.get_buffer("1.running_var").shape == (3,)
+    with pytest.raises(AttributeError, match=r"did you mean '1\.running_var'"):
+        net.get_buffer("1.runing_var")
+    net.set_submodule("1", nn.ReLU())
+    assert isinstance(net[1], nn.ReLU)
+    holder = nn.Module()
+    holder.parts, holder.named = [nn.ReLU()], {"a": nn.ReLU()}
+    holder.set_submodule("parts.0", nn.Tanh())
+    holder.set_submodule("named.a", nn.Sequential(nn.ReLU()))
+    holder.set_submodule("named.a.0", nn.Tanh(), strict=True)
+    holder.set_submodule("new", nn.Tanh())
+    assert isinstance(holder.parts[0], nn.Tanh)
+    assert isinstance(holder.named["a"][0], nn.Tanh)
+    assert isinstance(holder.new, nn.Tanh)
+    with pytest.raises(AttributeError, match="has no 'absent'"):
+        holder.set_submodule("absent", nn.Tanh(), strict=True)
+    with pytest.raises(TypeError, match="expected a Module"):
+        holder.set_submodule("new", 3)
+    net = nn.Linear(2, 1)
+    an.sum(net(an.ones((1, 2)))).backward()
+    net.zero_grad(set_to_none=False)
+    assert net.weight.grad.tolist() == [[0.0, 0.0]]
+    net.zero_grad()
+    assert net.weight.grad is None
+
+
+def test_containers_as_lists_and_dicts():
+    net = nn.Sequential(nn.ReLU(), nn.Tanh(), nn.ELU())
+    assert isinstance(net.pop(1), nn.Tanh)
+    assert isinstance(net.pop(), nn.ELU)
+    assert next(iter(net.named_children()))[0] == "0"
+    with pytest.raises(IndexError):
+        net.pop(5)
+    values = nn.ParameterDict({"a": an.ones(1)})
+    assert values.get("b") is None
+    assert values.setdefault("b", an.zeros(2)).shape == (2,)
+    assert values.setdefault("a", an.zeros(2)).shape == (1,)
+    twin = values.copy()
+    assert twin["a"] is values["a"]
+    assert values.popitem()[0] == "b"
+    assert (len(values), len(twin)) == (1, 2)

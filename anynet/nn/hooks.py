@@ -1,0 +1,83 @@
+"""Backward hooks of modules: identities around a module, whose gradient rules call them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from anynet.autograd.custom import custom_vjp
+from anynet.autograd.tree import flatten, unflatten
+from anynet.tensor import Tensor
+
+if TYPE_CHECKING:
+    from anynet.nn.module import Module
+
+__all__ = ["around"]
+
+
+def _identity(xs: list[Tensor], rule: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> list[Tensor]:
+    """The same Tensors; their gradients, all at once, pass through `rule`."""
+
+    @custom_vjp
+    def same(*values: Any) -> Any:
+        return tuple(values)
+
+    same.defvjp(lambda *values: (tuple(v + 0.0 for v in values), None), lambda _, g: rule(tuple(g)))
+    return list(same(*xs))
+
+
+def _wanting(leaves: list[Any]) -> list[int]:
+    return [i for i, x in enumerate(leaves) if isinstance(x, Tensor) and x.requires_grad]
+
+
+def around(module: Module, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Callable[[Any], Any]]:
+    """The arguments to call a module with, and what its output must pass through, so that its backward hooks are called."""
+    inputs = _wanting(list(args))
+    kept: dict[str, tuple[Any, ...]] = {}
+
+    def spread(g: tuple[Any, ...], places: list[int], count: int) -> tuple[Any, ...]:
+        found: list[Any] = [None] * count
+        for i, value in zip(places, g, strict=True):
+            found[i] = value
+        return tuple(found)
+
+    def replaced(changed: Any, grads: tuple[Any, ...], what: str) -> tuple[Any, ...]:
+        if changed is None:
+            return grads
+        given: tuple[Any, ...] = changed if isinstance(changed, tuple) else (changed,)
+        if len(given) != len(grads):
+            msg = f"a backward hook of {type(module).__name__} returned {len(given)} gradients for {len(grads)} {what}"
+            raise ValueError(msg)
+        return given
+
+    def leaving(g: tuple[Any, ...]) -> tuple[Any, ...]:
+        grads = spread(g, kept["places"], kept["count"][0])  # type: ignore[arg-type]
+        for hook in module._backward_pre_hooks:
+            grads = replaced(hook(module, grads), grads, "outputs")
+        kept["output"] = grads
+        if not inputs:
+            for hook in module._backward_hooks:
+                hook(module, (None,) * len(args), grads)
+        return tuple(grads[i] for i in kept["places"])
+
+    def entering(g: tuple[Any, ...]) -> tuple[Any, ...]:
+        grads = spread(g, inputs, len(args))
+        for hook in module._backward_hooks:
+            grads = replaced(hook(module, grads, kept["output"]), grads, "inputs")
+        return tuple(grads[i] for i in inputs)
+
+    if inputs:
+        own = iter(_identity([args[i] for i in inputs], entering))
+        args = tuple(next(own) if i in inputs else a for i, a in enumerate(args))
+
+    def leave(out: Any) -> Any:
+        leaves, structure = flatten(out)
+        places = _wanting(leaves)
+        if not places:
+            return out
+        kept["places"], kept["count"] = tuple(places), (len(leaves),)
+        for i, y in zip(places, _identity([leaves[i] for i in places], leaving), strict=True):
+            leaves[i] = y
+        return unflatten(structure, leaves)
+
+    return args, leave
