@@ -33,7 +33,12 @@ def _biases(b_ih: Any, b_hh: Any) -> Any:
 
 class RNNBase(Module):
     """What `RNN`, `LSTM` and `GRU` share: parameters, shapes, layers and directions. `mode` is one of RNN_TANH,
-    RNN_RELU, LSTM and GRU."""
+    RNN_RELU, LSTM and GRU.
+
+    >>> import anynet as an
+    >>> isinstance(an.nn.GRU(2, 3), an.nn.RNNBase), an.nn.GRU(2, 3).mode
+    (True, 'GRU')
+    """
 
     mode: str
 
@@ -356,7 +361,12 @@ class GRU(RNNBase):
 
 
 class RNNCellBase(Module):
-    """One step of a recurrent layer: what the cells share."""
+    """One step of a recurrent layer: what the cells share.
+
+    >>> import anynet as an
+    >>> isinstance(an.nn.LSTMCell(2, 3), an.nn.RNNCellBase)
+    True
+    """
 
     gates: ClassVar[int] = 1
 

@@ -137,7 +137,12 @@ def create_mask(
 
 
 class BlockMask:
-    """A mask as a function of positions, and which blocks of queries and keys it leaves anything of: see `create_block_mask`."""
+    """A mask as a function of positions, and which blocks of queries and keys it leaves anything of: see `create_block_mask`.
+
+    >>> from anynet.nn.attention.flex_attention import create_block_mask
+    >>> create_block_mask(lambda b, h, q, k: q >= k, None, None, 256, 256)
+    BlockMask(shape=(1, 1, 256, 256), sparsity=25.00%)
+    """
 
     def __init__(
         self,

@@ -42,7 +42,13 @@ def cached() -> Iterator[None]:
 
 
 class ParametrizationList(Module):
-    """The originals of one attribute and the functions that are applied to them, in order."""
+    """The originals of one attribute and the functions that are applied to them, in order.
+
+    >>> import anynet as an
+    >>> layer = an.nn.utils.parametrizations.weight_norm(an.nn.Linear(3, 2))
+    >>> list(layer.parametrizations.weight.state_dict())
+    ['original0', 'original1']
+    """
 
     count = 0
 

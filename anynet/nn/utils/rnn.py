@@ -19,7 +19,13 @@ __all__ = [
 class PackedSequence(NamedTuple):
     """The elements of all sequences, step after step: `data` (Σ lengths, …), `batch_sizes` how many sequences are as long
     as each step, longest first; `sorted_indices` says which sequence stands where, `unsorted_indices` is its inverse
-    (both None where the sequences were sorted). Made by `pack_padded_sequence` and `pack_sequence`."""
+    (both None where the sequences were sorted). Made by `pack_padded_sequence` and `pack_sequence`.
+
+    >>> import anynet as an
+    >>> packed = an.nn.utils.rnn.pack_sequence([an.asarray([1, 2]), an.asarray([3])])
+    >>> packed.data.tolist(), packed.batch_sizes.tolist()
+    ([1, 3, 2], [2, 1])
+    """
 
     data: Any
     batch_sizes: Any
