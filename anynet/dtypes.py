@@ -81,6 +81,11 @@ _half = DType("float16", "real", 2), DType("bfloat16", "real", 2)  # where the b
 _default_float = float32
 
 
+def wide(xp: Backend, dtype: Any) -> Any:
+    """The backend's dtype in which statistics of a dtype are taken: float32 for shorter ones."""
+    return xp.float32 if of(dtype) in _half else dtype
+
+
 def of(dtype: Any) -> DType:
     """The `DType` for a DType, a name, a native dtype of any backend, or Python's bool, int, float, complex."""
     if isinstance(dtype, DType):

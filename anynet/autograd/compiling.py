@@ -238,6 +238,7 @@ class Step:
                 return False
         return True
 
+    @functools.cached_property
     def direct(self) -> Callable[[tuple[Any, ...]], Any]:
         """A function that replays what is written out here, without a loop: given the arguments, the result, or `_ELSE` where
         they, or what `fits` asks, are not as in the recording, or where somebody watches. A loop over a handful of arrays takes
@@ -325,8 +326,7 @@ class Compiled:
         self.check_every = check_every
         self.cache_size = cache_size
         self.steps: OrderedDict[Any, list[Step]] = OrderedDict()
-        # the last program, where its arguments were Tensors alone, nothing is drawn and nothing checked
-        self.latest: Step | None = None
+        # of the last program, where its arguments were Tensors alone, nothing is drawn and nothing checked
         self.direct: Callable[[tuple[Any, ...]], Any] | None = None
         self.recorded = 0
         self.calls = 0
@@ -378,10 +378,8 @@ class Compiled:
             return self._record(tuple(key), leaves, structure)
         if self.check_every and self.calls % self.check_every == 0:
             return self._check(step, tuple(key), leaves, structure, arrays)
-        if type(structure) is not int or self.check_every or step.program.draws:
-            self.latest = self.direct = None
-        elif self.latest is not step:
-            self.latest, self.direct = step, step.direct()
+        plain = type(structure) is int and not self.check_every and not step.program.draws
+        self.direct = step.direct if plain else None
         return step.run(arrays)
 
     def _record(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from anynet import dtypes
 from anynet.autograd.engine import plain_cast, plain_sum_to
 from anynet.autograd.primitive import adjoint, primitive
 from anynet.dtypes import native
-from anynet_backends import Array, Backend
+from anynet.tensor import unwrap
+from anynet_backends import Array, Backend, backend_of
 
-__all__ = ["broadcast_to", "cast_to", "sum_to"]
+__all__ = ["broadcast_to", "cast_to", "sum_to", "widened"]
 
 
 @primitive
@@ -31,3 +35,10 @@ def cast_to(xp: Backend, x: Array, *, dtype: object) -> Array:
 
 
 cast_to.vjp(x=lambda g, x_dtype: cast_to(g, dtype=x_dtype))
+
+
+def widened(x: Any) -> Any:
+    """x, in float32 where it is shorter."""
+    plain = unwrap(x)
+    wide = dtypes.wide(backend_of(plain), plain.dtype)
+    return x if plain.dtype == wide else cast_to(x, dtype=dtypes.of(wide))

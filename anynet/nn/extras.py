@@ -6,10 +6,9 @@ from typing import Any, ClassVar
 
 from anynet.nn import functional as F
 from anynet.nn.module import Module, ShapeError
-from anynet.ops import elementwise as e
 from anynet.ops.manipulation import reshape
 from anynet.ops.reductions import max as max_over
-from anynet.ops.reductions import mean, sum
+from anynet.ops.reductions import mean
 
 __all__ = [
     "CReLU", "GaussianDropout", "GaussianNoise", "GlobalAvgPool1d", "GlobalAvgPool2d", "GlobalAvgPool3d", "GlobalMaxPool1d",
@@ -146,7 +145,7 @@ class UnitNorm(Module):
 
     def forward(self, x: Any) -> Any:
         """x of length 1."""
-        return x / e.maximum(e.sqrt(sum(x * x, axis=self.dim, keepdims=True)), self.eps)
+        return F.normalize(x, 2.0, self.dim, self.eps)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, eps={self.eps}"

@@ -1,4 +1,5 @@
-"""Backward hooks of modules: identities around a module, whose gradient rules call them."""
+"""Hooks: a list of functions that an object calls; and those of a backward pass, which are identities around a module whose
+gradient rules call them."""
 
 from __future__ import annotations
 
@@ -12,7 +13,14 @@ from anynet.tensor import Tensor
 if TYPE_CHECKING:
     from anynet.nn.module import Module
 
-__all__ = ["around"]
+__all__ = ["add_hook", "around"]
+
+
+def add_hook(owner: Any, name: str, hook: Callable[..., Any], first: bool = False) -> Callable[[], None]:
+    """Put a hook into the tuple `name` of an object; what is returned removes it."""
+    others = getattr(owner, name)
+    setattr(owner, name, (hook, *others) if first else (*others, hook))
+    return lambda: setattr(owner, name, tuple(h for h in getattr(owner, name) if h is not hook))
 
 
 def _identity(xs: list[Tensor], rule: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> list[Tensor]:

@@ -28,6 +28,7 @@ from anynet import dtypes
 from anynet.autograd.anomaly import locators
 from anynet.autograd.compiling import watchers
 from anynet.autograd.engine import Leaf
+from anynet.nn.hooks import add_hook, around
 from anynet.tensor import Buffer, Parameter, Tensor, move, no_grad, to_plain, wrap
 from anynet_backends import backend_of, resolve
 
@@ -175,8 +176,6 @@ class Module:
 
     def _call_hooked(self, *args: Any, **kwargs: Any) -> Any:
         if self._backward_hooks or self._backward_pre_hooks:
-            from anynet.nn.hooks import around
-
             args, leave = around(self, args)
         else:
             leave = None
@@ -472,17 +471,17 @@ class Module:
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter at a path such as ``"encoder.2.weight"``; AttributeError with the nearest path if none."""
-        for name, p, _ in self._tensors(Parameter, once=False):
-            if name == target:
-                return p  # type: ignore[no-any-return]
-        raise self._nothing(target, [n for n, _ in self.named_parameters()])
+        return self._tensor_at(target, Parameter)  # type: ignore[no-any-return]
 
     def get_buffer(self, target: str) -> Buffer:
         """The buffer at a path; AttributeError with the nearest path if there is none."""
-        for name, b, _ in self._tensors(Buffer, once=False):
-            if name == target:
-                return b  # type: ignore[no-any-return]
-        raise self._nothing(target, [n for n, _ in self.named_buffers()])
+        return self._tensor_at(target, Buffer)  # type: ignore[no-any-return]
+
+    def _tensor_at(self, target: str, kind: Any) -> Any:
+        found = {name: x for name, x, _ in self._tensors(kind, once=False)}
+        if target in found:
+            return found[target]
+        raise self._nothing(target, list(found))
 
     def _nothing(self, target: str, known: list[str]) -> AttributeError:
         near = difflib.get_close_matches(target, known, 1)
@@ -498,10 +497,7 @@ class Module:
         known (tuples, None for what needs none); what it returns (not None) replaces grad_input. Returns a function that removes
         the hook.
         """
-        self._backward_hooks = (hook, *self._backward_hooks) if prepend else (*self._backward_hooks, hook)
-        return lambda: setattr(
-            self, "_backward_hooks", tuple(h for h in self._backward_hooks if h is not hook)
-        )
+        return add_hook(self, "_backward_hooks", hook, prepend)
 
     def register_full_backward_pre_hook(
         self, hook: Callable[..., Any], prepend: bool = False
@@ -509,26 +505,18 @@ class Module:
         """Call ``hook(module, grad_output)`` before the module's part of the backward pass; what it returns (not None) replaces
         grad_output. Returns a function that removes the hook.
         """
-        before = self._backward_pre_hooks
-        self._backward_pre_hooks = (hook, *before) if prepend else (*before, hook)
-        return lambda: setattr(
-            self, "_backward_pre_hooks", tuple(h for h in self._backward_pre_hooks if h is not hook)
-        )
+        return add_hook(self, "_backward_pre_hooks", hook, prepend)
 
     def register_forward_hook(self, hook: Callable[..., Any]) -> Callable[[], None]:
         """Call ``hook(module, args, output)`` after forward; what it returns (not None) replaces the output.
 
         Returns a function that removes the hook.
         """
-        self._forward_hooks = (*self._forward_hooks, hook)
-        return lambda: setattr(self, "_forward_hooks", tuple(h for h in self._forward_hooks if h is not hook))
+        return add_hook(self, "_forward_hooks", hook)
 
     def register_forward_pre_hook(self, hook: Callable[..., Any]) -> Callable[[], None]:
         """Call ``hook(module, args)`` before forward; what it returns (not None) replaces the arguments."""
-        self._forward_pre_hooks = (*self._forward_pre_hooks, hook)
-        return lambda: setattr(
-            self, "_forward_pre_hooks", tuple(h for h in self._forward_pre_hooks if h is not hook)
-        )
+        return add_hook(self, "_forward_pre_hooks", hook)
 
     # ----- showing -----
 

@@ -15,6 +15,7 @@ from anynet.nn import init
 from anynet.nn.basic import Linear
 from anynet.nn.containers import ModuleList, Sequential
 from anynet.nn.conv import Conv1d, Conv2d, Conv3d
+from anynet.nn.functional.losses import _reduce
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import creation
 from anynet.ops import elementwise as e
@@ -524,7 +525,7 @@ class NegativeSampling(_Sampled):
         """The loss; `samples` (n, sample_size) gives the drawn classes instead of drawing them."""
         logits, _ = self._logits(x, target, samples)
         sign = creation.asarray([-1.0] + [1.0] * self.sample_size, dtype=logits.dtype, device=logits.device)
-        return _reduced(sum(softplus(logits * sign), axis=1), reduction)
+        return _reduce(sum(softplus(logits * sign), axis=1), reduction)
 
 
 class NCELoss(_Sampled):
@@ -543,14 +544,7 @@ class NCELoss(_Sampled):
         chance = reshape(take(self.probabilities, reshape(classes, (-1,)), axis=0), tuple(classes.shape))
         logits = logits - e.log(chance * float(self.sample_size))
         sign = creation.asarray([-1.0] + [1.0] * self.sample_size, dtype=logits.dtype, device=logits.device)
-        return _reduced(sum(softplus(logits * sign), axis=1), reduction)
-
-
-def _reduced(x: Any, reduction: str) -> Any:
-    if reduction not in ("sum", "mean", "none"):
-        msg = f"reduction is 'sum', 'mean' or 'none', got {reduction!r}"
-        raise ValueError(msg)
-    return {"sum": sum, "mean": mean, "none": lambda y: y}[reduction](x)
+        return _reduce(sum(softplus(logits * sign), axis=1), reduction)
 
 
 class AdaptiveOutput(NamedTuple):

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.fitting import cast_to
+from anynet.autograd.fitting import cast_to, widened
 from anynet.autograd.primitive import primitive
 from anynet.ops.communication import all_sum
 from anynet.ops.elementwise import sqrt
@@ -34,11 +34,6 @@ __all__ = [
 ]  # fmt: skip
 
 Ints = tuple[int, ...]
-
-
-def _wide(xp: Backend, dtype: Any) -> Any:
-    """The dtype in which statistics are taken: float32 for shorter ones."""
-    return dtype if xp.dtype_name(dtype) not in ("float16", "bfloat16") else xp.float32
 
 
 @primitive
@@ -57,7 +52,7 @@ def normalize(
     The statistics keep the axes with length 1. They are for the running averages and the gradient rule, and
     constants where the result is differentiated.
     """
-    wide = _wide(xp, x.dtype)
+    wide = dtypes.wide(xp, x.dtype)
     v = x if x.dtype == wide else xp.astype(x, wide)
     mean = xp.mean(v, axis=axes, keepdims=True)
     centred = v - mean
@@ -202,8 +197,7 @@ def batch_norm_over(
     channels = x.shape[1]
     axes, shape = (0, *range(2, len(x.shape))), (1, channels, *(1,) * (len(x.shape) - 2))
     plain = unwrap(x)
-    wide = _wide(backend_of(plain), plain.dtype)
-    v = x if plain.dtype == wide else cast_to(x, dtype=dtypes.of(wide))
+    v = widened(x)
     total = all_sum(sum_(v, axis=axes), group=group)
     n = int(group.allreduce(math.prod(x.shape) // (channels or 1)))
     if n < 2:

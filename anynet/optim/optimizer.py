@@ -19,6 +19,7 @@ from typing import Any
 
 from anynet.autograd.compiling import on_host
 from anynet.autograd.primitive import kernels_on
+from anynet.nn.hooks import add_hook
 from anynet.tensor import Leaf, Parameter, Tensor, clock, enable_grad, to_plain, wrap
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.recorder import ACTIVE
@@ -443,17 +444,11 @@ class Optimizer:
         """Call ``hook(optimizer, args, kwargs)`` before each step; what it returns (not None), a pair, replaces args and kwargs.
         Returns a function that removes the hook.
         """
-        self._step_pre_hooks = (*self._step_pre_hooks, hook)
-        return lambda: setattr(
-            self, "_step_pre_hooks", tuple(h for h in self._step_pre_hooks if h is not hook)
-        )
+        return add_hook(self, "_step_pre_hooks", hook)
 
     def register_step_post_hook(self, hook: Callable[..., Any]) -> Callable[[], None]:
         """Call ``hook(optimizer, args, kwargs)`` after each step. Returns a function that removes the hook."""
-        self._step_post_hooks = (*self._step_post_hooks, hook)
-        return lambda: setattr(
-            self, "_step_post_hooks", tuple(h for h in self._step_post_hooks if h is not hook)
-        )
+        return add_hook(self, "_step_post_hooks", hook)
 
     # ----- state -----
 

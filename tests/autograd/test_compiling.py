@@ -350,3 +350,15 @@ def test_what_is_computed_twice_is_computed_once():
     text = str(f)
     assert text.count("exp(") == 2
     assert text.count("(a view)") == 0
+
+
+def test_a_program_is_written_out_once_whatever_comes_between():
+    run = an.compile(lambda x: an.tanh(x) * 2.0)
+    short, long = an.ones(3), an.ones(5)
+    found = []
+    for x in (short, short, long, long, short, long, short):
+        assert run(x).shape == x.shape
+        found.append(run.direct)
+    assert found[1] is found[4] is found[6]
+    assert found[3] is found[5]
+    assert run.recorded == 2

@@ -10,13 +10,14 @@ Source: Dong et al.: Flex attention (2024); Dao et al.: FlashAttention (2022) fo
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from anynet import dtypes
 from anynet.autograd.checkpoint import checkpoint
-from anynet.autograd.fitting import cast_to
+from anynet.autograd.fitting import cast_to, widened
 from anynet.nn.module import ShapeError
 from anynet.ops import creation
 from anynet.ops import elementwise as e
@@ -28,7 +29,6 @@ from anynet.ops.reductions import any as any_over
 from anynet.ops.reductions import max as max_over
 from anynet.ops.reductions import sum
 from anynet.tensor import Tensor, to_plain, unwrap
-from anynet_backends import backend_of
 
 __all__ = [
     "AuxOutput", "AuxRequest", "BlockMask", "and_masks", "create_block_mask", "create_mask", "flex_attention", "noop_mask",
@@ -64,6 +64,10 @@ def noop_mask(batch: Any, head: Any, token_q: Any, token_kv: Any) -> Any:
     return e.equal(token_q, token_q)
 
 
+def _joined(operation: Callable[[Any, Any], Any], first: Mod, mods: tuple[Mod, ...]) -> Mod:
+    return lambda b, h, q, k: functools.reduce(operation, (mod(b, h, q, k) for mod in (first, *mods)))
+
+
 def and_masks(*mask_mods: Mod) -> Mod:
     """The mask of what all of these let see.
 
@@ -73,13 +77,7 @@ def and_masks(*mask_mods: Mod) -> Mod:
     [[True, False, False], [True, True, False], [False, True, True]]
     """
 
-    def mask(b: Any, h: Any, q: Any, k: Any) -> Any:
-        found = noop_mask(b, h, q, k)
-        for mod in mask_mods:
-            found = e.logical_and(found, mod(b, h, q, k))
-        return found
-
-    return mask
+    return _joined(e.logical_and, noop_mask, mask_mods)
 
 
 def or_masks(*mask_mods: Mod) -> Mod:
@@ -91,13 +89,7 @@ def or_masks(*mask_mods: Mod) -> Mod:
     [[True, False, False], [True, True, False]]
     """
 
-    def mask(b: Any, h: Any, q: Any, k: Any) -> Any:
-        found = e.logical_not(noop_mask(b, h, q, k))
-        for mod in mask_mods:
-            found = e.logical_or(found, mod(b, h, q, k))
-        return found
-
-    return mask
+    return _joined(e.logical_or, lambda *at: e.logical_not(noop_mask(*at)), mask_mods)
 
 
 def _places(b: int, h: int, rows: range, columns: range, device: str | None) -> tuple[Any, Any, Any, Any]:
@@ -235,9 +227,7 @@ def _attend(
 ) -> tuple[Any, Any, Any]:
     """Output, ln Σ e^s and max s of a block of queries against a range of keys."""
     b, h = q.shape[:2]
-    s = matmul(q * scale, mT(k))
-    if dtypes.of(unwrap(s).dtype).name in ("float16", "bfloat16"):
-        s = cast_to(s, dtype=dtypes.float32)
+    s = widened(matmul(q * scale, mT(k)))
     if score_mod is not None:
         s = broadcast_to(score_mod(s, *_places(b, h, rows, columns, q.device)), tuple(s.shape))
     if mask_mod is not None:
@@ -333,9 +323,6 @@ def flex_attention(
 def _nothing(query: Any, value: Any, rows: range) -> tuple[Any, Any, Any]:
     """What queries get that see no key; it depends on them, with gradient zero."""
     zero = query[:, :, rows.start : rows.stop, :] * 0.0
-    xp = backend_of(unwrap(query))
-    low = sum(zero, axis=-1)
-    if xp.dtype_name(unwrap(query).dtype) in ("float16", "bfloat16"):
-        low = cast_to(low, dtype=dtypes.float32)
+    low = widened(sum(zero, axis=-1))
     y = broadcast_to(sum(zero, axis=-1, keepdims=True), (*zero.shape[:3], value.shape[3]))
     return y, low - math.inf, low.detach() - math.inf

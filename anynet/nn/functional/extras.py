@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from anynet import random
+from anynet import dtypes, random
 from anynet.nn.functional.losses import _reduce, _target
 from anynet.ops import elementwise as e
 from anynet.ops import neural
@@ -78,7 +78,7 @@ def _normal(input: Any) -> Any:
     xp = backend_of(plain)
     shape = tuple(plain.shape)
     n = math.prod(shape)
-    wide = xp.float32 if xp.dtype_name(plain.dtype) in ("float16", "bfloat16") else plain.dtype
+    wide = dtypes.wide(xp, plain.dtype)
     unit = random.next_units(xp, 2 * n, wide, xp.device_of(plain))
     radius = xp.sqrt(-2.0 * xp.log(1.0 - unit[:n]))
     return wrap(

@@ -352,7 +352,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     return sum(x1 * x2, axis=dim) / (e.sqrt(e.clip(first, low)) * e.sqrt(e.clip(second, low)))
 
 
-def _norm(d: Any, p: float, axis: int, keepdims: bool = False) -> Any:
+def _norm(d: Any, p: float, axis: int | tuple[int, ...], keepdims: bool = False) -> Any:
     if p == 2.0:
         return e.sqrt(sum(d * d, axis=axis, keepdims=keepdims))
     if p == 1.0:

@@ -299,7 +299,7 @@ def gumbel_softmax(
     plain = unwrap(logits)
     xp = backend_of(plain)
     shape = tuple(logits.shape)
-    kind = xp.float32 if xp.dtype_name(plain.dtype) in ("float16", "bfloat16") else plain.dtype
+    kind = dtypes.wide(xp, plain.dtype)
     unit = random.next_units(xp, math.prod(shape), kind, xp.device_of(plain))
     unit = xp.minimum(unit + 2.0**-25, 1.0 - 2.0**-24)  # not 0, and not rounded to 1
     gumbel = xp.astype(-xp.log(-xp.log(xp.reshape(unit, shape))), plain.dtype, copy=False)

@@ -14,7 +14,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
+def normalize(input: Any, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: float = 1e-12) -> Any:
     """x / max(‖x‖_p, ε) along `dim`.
 
     >>> import anynet as an

@@ -10,8 +10,15 @@ from typing import Any
 
 from anynet import random
 from anynet.nn.module import Module
-from anynet.nn.utils.parametrizations import as_matrix, check_power, norm_but, unit, usual_dim
-from anynet.ops.reductions import sum
+from anynet.nn.utils.parametrizations import (
+    as_matrix,
+    check_power,
+    norm_but,
+    over_largest,
+    power_method,
+    unit,
+    usual_dim,
+)
 from anynet.tensor import Buffer, Parameter, Tensor, no_grad
 
 __all__ = ["remove_spectral_norm", "remove_weight_norm", "spectral_norm", "weight_norm"]
@@ -30,21 +37,24 @@ class _Hook:
         setattr(module, self.name, self.value(module))
 
 
-def _begin(module: Module, hook: _Hook, where: str) -> Parameter:
-    """The parameter that the hook will make, taken away from the module."""
+def _parameter(module: Module, name: str, where: str) -> Any:
+    """The value of the parameter that a hook is to make."""
     for other in module._forward_pre_hooks:
-        if isinstance(other, _Hook) and other.name == hook.name:
-            msg = f"{where}: {hook.name!r} of {type(module).__name__} is already made by {type(other).__name__.strip('_')}"
+        if isinstance(other, _Hook) and other.name == name:
+            msg = f"{where}: {name!r} of {type(module).__name__} is already made by {type(other).__name__.strip('_')}"
             raise RuntimeError(msg)
-    weight = getattr(module, hook.name, None)
+    weight = getattr(module, name, None)
     if not isinstance(weight, Parameter):
-        msg = f"{where}: {type(module).__name__} has no parameter {hook.name!r}, got {type(weight).__name__}"
+        msg = f"{where}: {type(module).__name__} has no parameter {name!r}, got {type(weight).__name__}"
         raise ValueError(msg)
+    return weight.detach()
+
+
+def _replace(module: Module, hook: _Hook, parts: dict[str, Tensor]) -> Module:
+    """Put the parts in the place of the parameter that the hook makes of them."""
     delattr(module, hook.name)
-    return weight
-
-
-def _end(module: Module, hook: _Hook) -> Module:
+    for part, value in parts.items():
+        setattr(module, hook.name + part, value)
     hook(module, ())
     module.register_forward_pre_hook(hook)
     return module
@@ -89,11 +99,9 @@ def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Mo
     >>> {k: v.shape for k, v in layer.state_dict().items()}
     {'bias': (2,), 'weight_g': (2, 1), 'weight_v': (2, 3)}
     """
+    weight = _parameter(module, name, "weight_norm")
     hook = _WeightNorm(name, None if dim == -1 else dim)  # −1 is None in PyTorch
-    weight = _begin(module, hook, "weight_norm").detach()
-    setattr(module, f"{name}_g", Parameter(norm_but(weight, hook.dim)))
-    setattr(module, f"{name}_v", Parameter(weight))
-    return _end(module, hook)
+    return _replace(module, hook, {"_g": Parameter(norm_but(weight, hook.dim)), "_v": Parameter(weight)})
 
 
 def remove_weight_norm(module: Module, name: str = "weight") -> Module:
@@ -116,16 +124,9 @@ class _SpectralNorm(_Hook):
         weight = getattr(module, f"{self.name}_orig")
         left, right = getattr(module, f"{self.name}_u"), getattr(module, f"{self.name}_v")
         matrix = as_matrix(weight, self.dim)
-        u, v = left.detach(), right.detach()
-        if module.training:
-            with no_grad():
-                plain = matrix.detach()
-                for _ in range(self.n_power_iterations):
-                    v = unit(plain.T @ u, self.eps)
-                    u = unit(plain @ v, self.eps)
-                left.assign_(u)
-                right.assign_(v)
-        return weight / sum((u + 0.0) * (matrix @ (v + 0.0)))  # as they are now: a later call moves them on
+        if module.training:  # v before u, as PyTorch's older function does
+            power_method(matrix.T, right, left, self.eps, self.n_power_iterations)
+        return over_largest(weight, matrix, left, right)
 
 
 def spectral_norm(
@@ -144,16 +145,13 @@ def spectral_norm(
     >>> {k: v.shape for k, v in layer.state_dict().items()}
     {'bias': (2,), 'weight_orig': (2, 3), 'weight_u': (2,), 'weight_v': (3,)}
     """
-    weight = getattr(module, name, None)
-    if isinstance(weight, Parameter):
-        dim = check_power(weight, n_power_iterations, usual_dim(module) if dim is None else dim)
-    hook = _SpectralNorm(name, n_power_iterations, dim or 0, eps)
-    kept = _begin(module, hook, "spectral_norm").detach()
-    setattr(module, f"{name}_orig", Parameter(kept))
-    for part, n in zip(("_u", "_v"), as_matrix(kept, hook.dim).shape, strict=True):
-        drawn = Tensor(random.normal((n,)), dtype=kept.dtype, device=kept.device)
-        setattr(module, name + part, Buffer(unit(drawn, eps)))
-    return _end(module, hook)
+    weight = _parameter(module, name, "spectral_norm")
+    dim = check_power(weight, n_power_iterations, usual_dim(module) if dim is None else dim)
+    parts: dict[str, Tensor] = {"_orig": Parameter(weight)}
+    for part, n in zip(("_u", "_v"), as_matrix(weight, dim).shape, strict=True):
+        drawn = Tensor(random.normal((n,)), dtype=weight.dtype, device=weight.device)
+        parts[part] = Buffer(unit(drawn, eps))
+    return _replace(module, _SpectralNorm(name, n_power_iterations, dim, eps), parts)
 
 
 def remove_spectral_norm(module: Module, name: str = "weight") -> Module:

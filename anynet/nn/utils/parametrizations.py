@@ -52,6 +52,22 @@ def check_power(weight: Any, n_power_iterations: int, dim: int) -> int:
     return dim % ndim
 
 
+def power_method(matrix: Any, left: Buffer, right: Buffer, eps: float, times: int) -> None:
+    """Bring the unit vectors u and v closer to those of the largest singular value: u ← A v, v ← Aᵀ u."""
+    with no_grad():
+        u, v, plain = left.detach(), right.detach(), matrix.detach()
+        for _ in range(times):
+            u = unit(plain @ v, eps)
+            v = unit(plain.T @ u, eps)
+        left.assign_(u)
+        right.assign_(v)
+
+
+def over_largest(weight: Any, matrix: Any, left: Buffer, right: Buffer) -> Any:
+    """w / (uᵀ A v), u and v as they are now: a later call moves them on."""
+    return weight / sum((left.detach() + 0.0) * (matrix @ (right.detach() + 0.0)))
+
+
 def usual_dim(module: Module) -> int:
     """The axis of a weight that stands for outputs."""
     return 1 if "ConvTranspose" in type(module).__name__ else 0
@@ -91,8 +107,7 @@ class _SpectralNorm(Module):
             h, w = matrix.shape
             self._u = Buffer(unit(Tensor(random.normal((h,)), **made), eps))
             self._v = Buffer(unit(Tensor(random.normal((w,)), **made), eps))
-            with no_grad():
-                self._iterate(matrix, 15)
+            power_method(matrix, self._u, self._v, eps, 15)
 
     def _members(self, *kinds: type) -> Iterator[tuple[str, Any]]:
         """The state has PyTorch's names, which begin with an underscore."""
@@ -101,24 +116,13 @@ class _SpectralNorm(Module):
             if name in self.__dict__:
                 yield from walk(self.__dict__[name], name, kinds)
 
-    def _iterate(self, matrix: Any, times: int) -> None:
-        """The power method: u and v come closer to the vectors of the largest singular value."""
-        u, v = self._u.detach(), self._v.detach()
-        for _ in range(times):
-            u = unit(matrix @ v, self.eps)
-            v = unit(matrix.T @ u, self.eps)
-        self._u.assign_(u)
-        self._v.assign_(v)
-
     def forward(self, weight: Any) -> Any:
         if len(weight.shape) == 1:
             return unit(weight, self.eps)
         matrix = as_matrix(weight, self.dim)
         if self.training:
-            with no_grad():
-                self._iterate(matrix.detach(), self.n_power_iterations)
-        u, v = self._u.detach() + 0.0, self._v.detach() + 0.0  # as they are now: a later call moves them on
-        return weight / sum(u * (matrix @ v))
+            power_method(matrix, self._u, self._v, self.eps, self.n_power_iterations)
+        return over_largest(weight, matrix, self._u, self._v)
 
     def right_inverse(self, value: Any) -> Any:
         return value
