@@ -340,10 +340,8 @@ class Optimizer:
                             self._update_shaped(flat, i, steps + 1, group)
                     elif kernel is not None:
                         kernel(steps + 1, group)
-                    elif not (self.blocked and self._in_one_pass(flat, begin, end, steps + 1, group)):
-                        width = BLOCK if self.blocked and flat.xp.name == "numpy" else end - begin
-                        for a in range(begin, end, max(width, 1)):
-                            self._update(flat, a, min(a + width, end), steps + 1, group)
+                    else:
+                        self._update(flat, begin, end, steps + 1, group)
                     flat.count(first, last, steps + 1)
         return loss
 
@@ -357,24 +355,22 @@ class Optimizer:
             made = flat.kernels[a, b] = self.kernel(flat.xp, flat.values[a:b], flat.grads[a:b], state)
             return made
 
-    def _in_one_pass(self, flat: _Flat, a: int, b: int, step: int, group: dict[str, Any]) -> bool:
-        """One slice of the vectors by the backend's `elementwise`, where it can."""
-        run = flat.xp.elementwise
-        if run is None or not kernels_on():
-            return False
+    def _update(self, flat: _Flat, begin: int, end: int, step: int, group: dict[str, Any]) -> None:
+        """One run of the vectors: in one pass over memory where the backend can, else on the CPU in blocks."""
 
         def function(xp: Any, p: Array, g: Array, *state: Array) -> None:
             g = self._gradient(xp, p, g, group)
             self.update(xp, p, g, dict(zip(flat.state, state, strict=True)), step, group)
 
-        arrays = (flat.values[a:b], flat.grads[a:b], *(s[a:b] for s in flat.state.values()))
-        return run(function, arrays, (1,), flat.passes.setdefault((a, b), {}))
+        def cut(a: int, b: int) -> tuple[Array, ...]:
+            return (flat.values[a:b], flat.grads[a:b], *[s[a:b] for s in flat.state.values()])
 
-    def _update(self, flat: _Flat, a: int, b: int, step: int, group: dict[str, Any]) -> None:
-        """One slice of the vectors."""
-        state = {name: s[a:b] for name, s in flat.state.items()}
-        p = flat.values[a:b]
-        self.update(flat.xp, p, self._gradient(flat.xp, p, flat.grads[a:b], group), state, step, group)
+        run = flat.xp.elementwise if self.blocked and kernels_on() else None
+        if run is not None and run(function, cut(begin, end), (1,), flat.passes.setdefault((begin, end), {})):
+            return
+        width = BLOCK if self.blocked and flat.xp.name == "numpy" else end - begin
+        for a in range(begin, end, max(width, 1)):
+            function(flat.xp, *cut(a, min(a + width, end)))
 
     def _update_shaped(self, flat: _Flat, i: int, step: int, group: dict[str, Any]) -> None:
         """One parameter."""
