@@ -198,7 +198,6 @@ class Step:
 
     def __init__(self, session: _Session, program: Program, structure: Any, constants: list[Any]) -> None:
         self.program = program
-        self.structure = structure
         self.constants = constants  # leaves of the result: a number of an output, or what it is
         self.single = (
             len(constants) == 1
@@ -224,6 +223,7 @@ class Step:
             for leaf, _ in session.leaves.values()
             if isinstance(getattr(leaf.grad, "data", None), Recorded)
         ]
+        self.results = functools.partial(_results, self.fresh, structure, constants)
 
     def fits(self) -> bool:
         """Whether all is as it was assumed: arrays bound as before, modes, gradients there or not."""
@@ -275,9 +275,11 @@ class Step:
         if self.single and not self.fresh:  # `wrap`, without a call
             body += ["y = new(Tensor)", f"y.data = {copies[0]}", "y.edge = None", "return y"]
         else:
-            body += [f"return {name(self._results)}([{', '.join(copies)}])"]
+            body += [f"return {name(self.results)}([{', '.join(copies)}])"]
         exec("def replay(args):\n" + "\n".join(f"    {line}" for line in body), scope)
-        replay: Callable[[tuple[Any, ...]], Any] = scope["replay"]
+        replay: Callable[[tuple[Any, ...]], Any] = scope.pop(
+            "replay"
+        )  # no circle that would outlive the step
         return replay
 
     def run(self, inputs: list[Array]) -> Any:
@@ -291,18 +293,15 @@ class Step:
             results = program.run(inputs)
         for leaf, grad in self.after:
             leaf.grad = grad
-        return self._results(results)
+        return self.results(results)
 
-    def _results(self, results: list[Array]) -> Any:
-        """What the function returns, and gradients where it leaves them."""
-        if self.fresh:
-            first = len(results) - len(self.fresh)
-            for leaf, array in zip(self.fresh, results[first:], strict=True):
-                leaf.grad = wrap(array)
-        if self.single:
-            return wrap(results[0])
-        leaves = [c.of(results) if type(c) is _Output else c for c in self.constants]
-        return unflatten(self.structure, leaves)
+
+def _results(leaves: list[Leaf], structure: Any, constants: list[Any], results: list[Array]) -> Any:
+    """What the function returns, and gradients where it leaves them: they are the last of a program's results."""
+    first = len(results) - len(leaves)
+    for leaf, array in zip(leaves, results[first:], strict=True):
+        leaf.grad = wrap(array)
+    return unflatten(structure, [c.of(results) if type(c) is _Output else c for c in constants])
 
 
 class _Output:

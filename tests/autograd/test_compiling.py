@@ -1,7 +1,9 @@
 """A compiled step gives the same bits as the step itself, notices what has changed, and refuses what it cannot replay."""
 
 import copy
+import gc
 import inspect
+import weakref
 
 import numpy as np
 import pytest
@@ -362,3 +364,20 @@ def test_a_program_is_written_out_once_whatever_comes_between():
     assert found[1] is found[4] is found[6]
     assert found[3] is found[5]
     assert run.recorded == 2
+
+
+@pytest.mark.parametrize("function", [lambda x: an.tanh(x) * 2.0, lambda x: {"y": an.tanh(x), "n": 3}])
+def test_a_program_goes_with_its_function(function):
+    run = an.compile(function)
+    for _ in range(3):
+        run(an.ones(4))
+    step = next(iter(run.steps.values()))[0]
+    gone = weakref.ref(step)
+    assert run.direct is step.direct
+    gc.collect()
+    gc.disable()
+    try:
+        del run, step
+        assert gone() is None
+    finally:
+        gc.enable()
