@@ -12,7 +12,7 @@ and what was kept for a node is freed as soon as the node has been visited.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -238,7 +238,7 @@ def backprop(
         mode.recording = recording
 
 
-def _pull(node: Node, g: Any, create_graph: bool) -> list[tuple[int, Any]]:
+def _pull(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int, Any]]:
     """The gradients that `node` gives its inputs, as (input, gradient)."""
     saved = node.saved
     if saved is None:
@@ -266,7 +266,10 @@ def _pull(node: Node, g: Any, create_graph: bool) -> list[tuple[int, Any]]:
                 if type(parent) is Leaf and parent.written > node.seq:
                     raise _overwritten(parent, prim)
         if node.pull is not None and not create_graph:
-            out = list(enumerate(node.pull(g)))
+            got = enumerate(node.pull(g))
+            if not observer:
+                return got
+            out = list(got)
         else:
             out = _run_rules(plan, g, _tensors(node, saved) if create_graph else saved)
     if observer:
@@ -386,6 +389,11 @@ def accumulate(leaf: Leaf, g: Any, create_graph: bool) -> None:
     """Add a gradient to a leaf; the first one goes straight into the flat buffer where there is one."""
     if leaf.hooks:
         g = _run_hooks(leaf, g, create_graph)
+    place = leaf.buffer
+    if leaf.grad is None and type(g) is type(place) and not create_graph:
+        place[...] = g  # type: ignore[index]
+        leaf.grad = wrap(place)
+        return
     if create_graph:
         leaf.grad = g if leaf.grad is None else leaf.grad + g
         return

@@ -36,6 +36,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from anynet.autograd.engine import Node, Pick
+from anynet.autograd.hot import COLD, Hot, available, key_of
 from anynet.tensor import Tensor, clock, mode
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.recorder import RecorderBackend
@@ -64,6 +65,9 @@ INTERCEPT: list[Callable[[Primitive, tuple[Any, ...], dict[str, Any]], Any]] = [
 """While not empty, its last entry handles every call of a primitive (vmap, anomaly mode, profiling)."""
 
 _kernels_on = os.environ.get("ANYNET_KERNELS", "on").lower() not in ("off", "0", "no")
+_hot_kind: type | None = None
+"""The arrays on which operations that come often become built-in functions, if this is possible."""
+_MOST_HOT = 64
 _new = Tensor.__new__
 _SCALARS = frozenset((bool, int, float, complex))
 
@@ -166,6 +170,7 @@ class Primitive:
         self.elementwise = False  # a hint for vmap and fusion: acts on each element, with broadcasting
         self._plans: dict[tuple[bool, ...], Plan] = {}
         self._impl: dict[type, tuple[Backend, Callable[..., Any], Any]] = {}
+        self._hot: dict[Any, Hot] = {}  # by the inputs that need a gradient and the metadata
         self._kernels: dict[str, Callable[..., Any]] = {}
         if self.name in PRIMITIVES:
             msg = f"there is a primitive {self.name!r} already, in {PRIMITIVES[self.name].__module__}"
@@ -242,6 +247,7 @@ class Primitive:
             function.vjp, function.opaque = vjp, opaque  # type: ignore[attr-defined]
             self._kernels[backend] = function
             self._impl.clear()
+            self._hot.clear()
             return function
 
         return define
@@ -281,6 +287,7 @@ class Primitive:
         boxed = False
         edges: list[Any] | None = None
         data: list[Any] = []
+        arrays = True  # nothing but arrays
         kind: type | None = None
         first: Any = None
         for i, x in enumerate(args):
@@ -293,46 +300,49 @@ class Primitive:
                 x = x.data
             data.append(x)
             t = type(x)
-            if t is not kind and t not in _SCALARS and x is not None:
-                if kind is None:
+            if t is not kind:
+                if t in _SCALARS or x is None:
+                    arrays = False
+                elif kind is None:
                     kind, first = t, x
                 elif not _same_library(first, x):
                     raise self._mixed(args)
+                else:
+                    arrays = False
         impl = self._impl.get(kind)  # type: ignore[arg-type]
         if impl is None:
             impl = self._resolve(kind, args)
         xp, function, pulls = impl
         if xp.multi_device and len(data) > 1:
             self._check_devices(xp, data, args)
-        recorded = edges is not None and mode.recording and self.kind != "piecewise constant"
-        pull = None
-        try:
-            if pulls is not None and recorded:
-                y = pulls(xp, *data, need=tuple(e is not None for e in edges), **meta)  # type: ignore[union-attr]
-                if y is NotImplemented:
-                    y = self.reference(xp, *data, **meta)
-                else:
-                    y, pull = y
-            else:
-                y = function(xp, *data, **meta)
-                if y is NotImplemented:
-                    y = self.reference(xp, *data, **meta)
-        except Exception as error:
-            error.add_note(f"in anynet {self._describe(args, meta)}")
-            raise
+        mask = None
+        if edges is not None and mode.recording and self.kind != "piecewise constant":
+            mask = tuple([e is not None for e in edges])
+        y = pull = None
+        if kind is _hot_kind and arrays:
+            key = key_of(mask, meta) if meta else mask
+            hot = self._hot.get(key) or self._heat(key, mask, meta)
+            y = hot.call(*data)
+            if y is None:
+                y = hot.meet(data)
+            if type(y) is tuple:
+                y, pull = y
+        if y is None:
+            try:
+                y, pull = self.compute(data, mask, meta, impl)
+            except Exception as error:
+                error.add_note(f"in anynet {self._describe(args, meta)}")
+                raise
         if not boxed:
             return y
         if type(y) is not xp.array_type:
             if isinstance(y, tuple):
-                return self._wrap_many(xp, y, data, edges if recorded else None, meta, pull)
+                return self._wrap_many(xp, y, data, None if mask is None else edges, meta, pull)
             y = xp.asarray(y)
         out = _new(Tensor)
         out.data = y
-        if recorded:
-            mask = tuple([e is not None for e in edges])  # type: ignore[union-attr]
-            plan = self._plans.get(mask)
-            if plan is None:
-                plan = self._plan(mask)
+        if mask is not None:
+            plan = self._plans.get(mask) or self.plan_of(mask)
             node = Node()
             node.seq = clock()
             node.prim = self
@@ -364,7 +374,7 @@ class Primitive:
         node = None
         if edges is not None:
             mask = tuple([e is not None for e in edges])
-            plan = self._plans.get(mask) or self._plan(mask)
+            plan = self.plan_of(mask)
             node = Node()
             node.seq = clock()
             node.prim, node.plan, node.parents = self, plan, edges
@@ -382,8 +392,28 @@ class Primitive:
             outs.append(out)
         return tuple(outs)
 
-    def _plan(self, mask: tuple[bool, ...]) -> Plan:
-        plan = self._plans[mask] = Plan(self, mask)
+    def compute(
+        self, data: list[Any], need: tuple[bool, ...] | None, meta: dict[str, Any], impl: Any = None
+    ) -> tuple[Any, Any]:
+        """The result for plain arrays, and the kernel's own backward pass where inputs `need` a gradient and it has one."""
+        xp, function, pulls = impl or self._impl.get(type(data[0])) or self._resolve(type(data[0]), tuple(data))
+        if pulls is not None and need is not None:
+            y = pulls(xp, *data, need=need, **meta)
+            return (self.reference(xp, *data, **meta), None) if y is NotImplemented else y
+        y = function(xp, *data, **meta)
+        return (self.reference(xp, *data, **meta) if y is NotImplemented else y), None
+
+    def _heat(self, key: Any, need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Hot:
+        if len(self._hot) >= _MOST_HOT:
+            self._hot.clear()
+        made = self._hot[key] = Hot(self, need, meta, cold=key is COLD)
+        return made
+
+    def plan_of(self, mask: tuple[bool, ...]) -> Plan:
+        """The rules that give the gradients of these inputs."""
+        plan = self._plans.get(mask)
+        if plan is None:
+            plan = self._plans[mask] = Plan(self, mask)
         return plan
 
     def _resolve(self, kind: type | None, args: tuple[Any, ...]) -> tuple[Backend, Callable[..., Any], Any]:
@@ -403,6 +433,9 @@ class Primitive:
                 function = found[0] if len(found) == 1 else one_after_the_other(*found)
                 if getattr(function, "vjp", False):
                     function, pulls = _forward_of(function), function
+        if xp.eager and xp.name == "numpy":
+            global _hot_kind
+            _hot_kind = xp.array_type if _kernels_on and available() else None
         impl = self._impl[kind] = (xp, function, pulls)
         return impl
 

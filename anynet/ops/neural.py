@@ -87,21 +87,21 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     >>> an.nn.functional.linear(an.asarray([[1.0, 2.0]]), an.asarray([[3.0, 4.0]]), an.asarray([0.5])).tolist()
     [[11.5]]
     """
-    x = input
-    if len(weight.shape) != 2 or len(x.shape) < 1 or x.shape[-1] != weight.shape[-1]:
-        msg = f"linear: x of shape {tuple(x.shape)} and weight {tuple(weight.shape)}; expected (…, in) and (out, in)"
+    x, w = unwrap(input), unwrap(weight)
+    shape, form = x.shape, w.shape
+    if len(form) != 2 or len(shape) < 1 or shape[-1] != form[-1]:
+        msg = f"linear: x of shape {tuple(shape)} and weight {tuple(form)}; expected (…, in) and (out, in)"
         raise ValueError(msg)
-    plain, w = unwrap(x), unwrap(weight)
-    if type(plain) is type(w) and plain.dtype != w.dtype:
-        got, expected = dtypes.of(plain.dtype), dtypes.of(w.dtype)
+    if x.dtype != w.dtype and type(x) is type(w):
+        got, expected = dtypes.of(x.dtype), dtypes.of(w.dtype)
         msg = f"linear: x is {got} but weight is {expected}; convert one: anynet.astype(x, …) or module.to(dtype)"
         raise TypeError(msg)
-    if bias is not None and tuple(bias.shape) != (weight.shape[0],):
-        msg = f"linear: bias of shape {tuple(bias.shape)}, expected ({weight.shape[0]},)"
+    if bias is not None and tuple(bias.shape) != (form[0],):
+        msg = f"linear: bias of shape {tuple(bias.shape)}, expected ({form[0]},)"
         raise ValueError(msg)
-    if len(x.shape) == 1:
-        return reshape(linear(reshape(x, (1, -1)), weight, bias), (-1,))
-    return _linear(x, weight) if bias is None else _linear(x, weight, bias)
+    if len(shape) == 1:
+        return reshape(linear(reshape(input, (1, -1)), weight, bias), (-1,))
+    return _linear(input, weight) if bias is None else _linear(input, weight, bias)
 
 
 # ----- activations -----

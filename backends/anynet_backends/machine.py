@@ -34,8 +34,8 @@ from anynet_backends.protocol import Array
 from anynet_backends.sums import PLAIN_FLOATS, add_up, ones_vector
 
 __all__ = [
-    "Call", "Segment", "add_rows", "at_once", "available", "choose", "fused", "gather", "repeat", "scatter", "set_where", "summary",
-    "translate",
+    "Call", "Method", "Row", "Segment", "add_rows", "address", "at_once", "available", "choose", "fused", "gather", "method",
+    "moves", "repeat", "scatter", "set_where", "summary", "translate",
 ]  # fmt: skip
 
 
@@ -115,13 +115,13 @@ class _Record:
     __slots__ = ("addresses", "held")
 
     def __init__(self, arrays: Sequence[Array], dims: Sequence[int], steps: Sequence[int]) -> None:
-        places = np.array([_address(a) for a in arrays], np.int64)
+        places = np.array([address(a) for a in arrays], np.int64)
         sizes, strides = np.array(dims, np.int64), np.array(steps, np.int64)
         self.held = (places, sizes, strides, tuple(arrays))
-        self.addresses = _address(places), _address(sizes), _address(strides)
+        self.addresses = address(places), address(sizes), address(strides)
 
 
-def _address(a: Array) -> int:
+def address(a: Array) -> int:
     return int(a.__array_interface__["data"][0])
 
 
@@ -162,7 +162,7 @@ def add_rows(y: Array, index: Array, values: Array) -> bool:
     if values.shape != (len(index), *y.shape[1:]) or index.min() < 0 or index.max() >= len(y):
         return False
     function = compiler().fixed[f"add_rows_{LETTERS[y.dtype]}"]
-    Segment([_Row(function, _Record((y, index, values), (len(index), y.size // len(y)), ()))])()
+    Segment([Row(function, _Record((y, index, values), (len(index), y.size // len(y)), ()))])()
     return True
 
 
@@ -197,7 +197,7 @@ _SMALL: Final = 1 << 20
 """Segments that touch fewer bytes run without giving up the interpreter's lock."""
 
 
-class _Method(ctypes.Structure):
+class Method(ctypes.Structure):
     """`PyMethodDef`."""
 
     _fields_ = (
@@ -209,18 +209,18 @@ class _Method(ctypes.Structure):
 
 
 @functools.cache
-def _method() -> tuple[_Method, Any]:
-    """The definition of the function that works a table off, and what makes objects of it."""
+def _direct() -> Method:
+    """The definition of the function that works a table off."""
+    without_arguments = 0x4
+    return Method(b"segment", compiler().fixed["direct"], without_arguments, None)
+
+
+def method(definition: int, owner: Any) -> Callable[..., Any]:
+    """A built-in function from the address of its definition, with its `self`: to call one takes a tenth of the time
+    of a call through ctypes."""
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype, make.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
-    without_arguments = 0x4
-    return _Method(b"segment", compiler().fixed["direct"], without_arguments, None), make
-
-
-def _builtin(place: int, count: int) -> Callable[[], Any]:
-    """A table as a built-in function: to call one takes a tenth of the time of a call through ctypes."""
-    definition, make = _method()
-    made: Callable[[], Any] = make(ctypes.addressof(definition), struct.pack("<qq", place, count), None)
+    made: Callable[..., Any] = make(definition, owner, None)
     return made
 
 
@@ -229,15 +229,15 @@ class Segment:
 
     `run` does what a call does; keep the segment as long as it is used."""
 
-    def __init__(self, rows: list[_Row]) -> None:
+    def __init__(self, rows: list[Row]) -> None:
         self.rows = rows
         self.count = len(rows)
         self.table = np.array([row.cells for row in rows], np.int64)
-        self.place = _address(self.table)
+        self.place = address(self.table)
         self.work = compiler().work
         small = sum(a.nbytes for row in rows for a in row.arrays) < _SMALL
         self.run: Callable[[], Any] = (
-            self if any(row.again for row in rows) or not small else _builtin(self.place, self.count)
+            self if any(row.again for row in rows) or not small else method(ctypes.addressof(_direct()), struct.pack("<qq", self.place, self.count))
         )
 
     def __call__(self) -> None:
@@ -259,7 +259,7 @@ def summary(code: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]]) -> str:
     )
 
 
-class _Row:
+class Row:
     """A machine function with its arguments; `again`: the NumPy call that it stands for, if it may refuse."""
 
     __slots__ = ("again", "arrays", "cells", "held")
@@ -273,13 +273,35 @@ class _Row:
         self.arrays: tuple[Array, ...] = record.held[-1]
 
 
+def _origins(places: Array, roots: Sequence[Array]) -> list[tuple[int, int]]:
+    """For each address the root in which it lies and how far from its beginning; or (how many roots there are, it)."""
+    bounds = [_bounds(a) for a in roots]
+    starts = [*(address(a) for a in roots), 0]
+    which = [
+        next((i for i, (lo, hi) in enumerate(bounds) if lo <= place < hi), len(roots)) for place in places
+    ]
+    return [(root, int(place) - starts[root]) for root, place in zip(which, places, strict=True)]
+
+
+def moves(row: Row, roots: Sequence[Array]) -> tuple[list[int], list[Any]]:
+    """Which cells of a row's arguments lie in roots, as (address of the cell, root, distance from its beginning) …, and
+    what must live as long as the row is used, without the roots."""
+    places, dims, steps, arrays = row.held[0]
+    found: list[int] = []
+    held: list[Any] = [places, dims, steps, row.held[1]]
+    for i, (root, offset) in enumerate(_origins(places, roots)):
+        if root < len(roots):
+            found += [address(places) + 8 * i, root, offset]
+        else:
+            held.append(arrays[i])
+    return found, held
+
+
 class Template:
     """A segment for arrays that lie elsewhere each time: made from calls on `roots`, worked off on arrays of the same
     shapes, strides and types, as often as there are rows of addresses."""
 
-    def __init__(self, rows: list[_Row], roots: Sequence[Array]) -> None:
-        bounds = [_bounds(a) for a in roots]
-        starts = [_address(a) for a in roots]
+    def __init__(self, rows: list[Row], roots: Sequence[Array]) -> None:
         which: list[int] = []
         offsets: list[int] = []
         self.firsts: list[int] = []
@@ -290,10 +312,9 @@ class Template:
             self.firsts.append(len(which))
             places, dims, steps, arrays = row.held[0]
             self.held.append((dims, steps, row.held[1]))
-            for place, array in zip(places, arrays, strict=True):
-                root = next((i for i, (lo, hi) in enumerate(bounds) if lo <= place < hi), len(roots))
+            for (root, offset), array in zip(_origins(places, roots), arrays, strict=True):
                 which.append(root)
-                offsets.append(int(place) - (starts[root] if root < len(roots) else 0))
+                offsets.append(offset)
                 if root == len(roots):
                     self.held.append(array)
         self.which, self.offsets = np.array(which), np.array(offsets, np.int64)
@@ -308,9 +329,9 @@ class Template:
         places += self.offsets
         table = np.empty((times, *self.cells.shape), np.int64)
         table[...] = self.cells
-        first = np.array(self.firsts, np.int64) * 8 + _address(places)
+        first = np.array(self.firsts, np.int64) * 8 + address(places)
         np.add(first, np.arange(times, dtype=np.int64)[:, None] * (places.shape[1] * 8), out=table[:, :, 1])
-        work, at, count = compiler().work, _address(table), times * len(self.cells)
+        work, at, count = compiler().work, address(table), times * len(self.cells)
 
         def run(*held: Any) -> None:
             work(at, 0, count)
@@ -359,12 +380,12 @@ def _bases(
 ) -> Array:
     """The addresses of the places, and of what is the same, for each t in order."""
     one, two, three, last = (
-        np.array([_address(a) for a in places(t)], np.int64) for t in (*order[:3], order[-1])
+        np.array([address(a) for a in places(t)], np.int64) for t in (*order[:3], order[-1])
     )
     bases = np.empty((len(order), len(one) + len(same)), np.int64)
     bases[:, : len(one)] = two + np.arange(-1, len(order) - 1, dtype=np.int64)[:, None] * (three - two)
     bases[0, : len(one)], bases[-1, : len(one)] = one, last
-    bases[:, len(one) :] = [_address(a) for a in same]
+    bases[:, len(one) :] = [address(a) for a in same]
     return bases
 
 
@@ -429,7 +450,7 @@ class _Weaver:
         self.kept = [_bounds(a) for a in kept if a.size]
         self.reads = [[_bounds(a) for a in call.reads if a.size] for call in calls]
         self.done: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
-        self.rows: list[_Row] = []
+        self.rows: list[Row] = []
         self.pending: list[_Element] = []
         self.waiting: list[Call] = []  # what the pending elements stand for
         self.last = -1  # the call that the last pending one stands for
@@ -509,7 +530,7 @@ class _Weaver:
         return any(lo < high and low < hi for lo, hi in self.kept)
 
 
-def _chain(pending: list[_Element], wanted: Callable[[Array], bool]) -> list[_Row] | None:
+def _chain(pending: list[_Element], wanted: Callable[[Array], bool]) -> list[Row] | None:
     """Elements as one loop, which stores what is wanted; None where that takes too many axes."""
     numbers: dict[Any, int] = {}
     arrays: list[Array] = []
@@ -563,16 +584,16 @@ def _chain(pending: list[_Element], wanted: Callable[[Array], bool]) -> list[_Ro
     )
     chain = Chain(tuple(kinds), text, tuple((place[i], new[number]) for i, number in stores), len(dims) - 1)
     record = _Record([arrays[i] for i in order], dims, [s for steps in strides for s in steps])
-    return [_Row(compiler().kernel(chain), record)]
+    return [Row(compiler().kernel(chain), record)]
 
 
 def _identity(a: Array) -> Any:
-    return _address(a), a.shape, a.strides, a.dtype
+    return address(a), a.shape, a.strides, a.dtype
 
 
 def _bounds(a: Array) -> tuple[int, int]:
     """First address and the one behind the last."""
-    low = high = _address(a)
+    low = high = address(a)
     for n, step in zip(a.shape, a.strides, strict=True):
         if step < 0:
             low += (n - 1) * step
@@ -703,7 +724,7 @@ def _of_ufunc(f: np.ufunc, inputs: tuple[Any, ...], out: Array) -> _Element | No
     return _Element("".join(t.char for t in types[:-1]) + "->" + types[-1].char, "", tuple(arrays), out, f)
 
 
-def _own_loop(e: _Element) -> list[_Row] | None:
+def _own_loop(e: _Element) -> list[Row] | None:
     """An element-wise call by the ufunc's own loop: one row where the arrays are one vector, or one a row of few."""
     if e.ufunc is None:
         return None
@@ -715,7 +736,7 @@ def _own_loop(e: _Element) -> list[_Row] | None:
     dims, strides = _collapse(shape, [_strides(a, shape) for a in (e.out, *arrays)])
     strides = strides[1:]
     if len(dims) == 1:
-        return [_Row(found[0], _Record(arrays, dims, [s[0] for s in strides]), found[1])]
+        return [Row(found[0], _Record(arrays, dims, [s[0] for s in strides]), found[1])]
     if len(dims) == 2 and len(arrays) <= 4:
         return [_nested(found, arrays, dims[:1], [s[0] for s in strides], dims[1:], [s[1] for s in strides])]
     return None
@@ -724,17 +745,17 @@ def _own_loop(e: _Element) -> list[_Row] | None:
 def _nested(
     loop: tuple[int, int], arrays: Sequence[Array], times: Sequence[int], outer: Sequence[int], dims: Sequence[int],
     steps: Sequence[int],
-) -> _Row:  # fmt: skip
+) -> Row:  # fmt: skip
     """A row that calls an inner loop `times` times, its arguments moved on by `outer`."""
     data = np.array(loop, np.int64)
     record = _Record(arrays, (*times, len(arrays), *dims), (*outer, *steps))
-    return _Row(compiler().fixed["nest"], record, _address(data), held=data)
+    return Row(compiler().fixed["nest"], record, address(data), held=data)
 
 
 # ----- products, sums, indexing -----
 
 
-def _rows(call: Call) -> list[_Row] | None:
+def _rows(call: Call) -> list[Row] | None:
     """Any other call that machine functions can do, as rows of a table."""
     f: Any = call.f
     args = call.args
@@ -753,7 +774,7 @@ def _rows(call: Call) -> list[_Row] | None:
     return None
 
 
-def _product(a: Array, b: Array, out: Array) -> list[_Row] | None:
+def _product(a: Array, b: Array, out: Array) -> list[Row] | None:
     if not (a.dtype == b.dtype == out.dtype and a.dtype in PLAIN_FLOATS) or not out.flags.c_contiguous:
         return None
     if a.ndim < 2 or b.ndim < 2 or not out.size or not a.size:
@@ -777,19 +798,23 @@ def _product(a: Array, b: Array, out: Array) -> list[_Row] | None:
     found = _loop(np.matmul, f"{letter}{letter}->{letter}")
     if found is None:
         return None
-    steps = (*(s[0] for s in strides[1:]), *a.strides[-2:], *b.strides[-2:], *out.strides[-2:])
-    return [_Row(found[0], _Record((a, b, out), (dims[0], m, k, n), steps), found[1])]
+    steps = (0, 0, 0, *a.strides[-2:], *b.strides[-2:], *out.strides[-2:])
+    if dims[0] == 1:
+        return [Row(found[0], _Record((a, b, out), (1, m, k, n), steps), found[1])]
+    # NumPy's loop over a stack moves the addresses that it is given; the loop around it gives it copies
+    outer = [s[0] for s in strides[1:]]
+    return [_nested(found, (a, b, out), dims, outer, (1, m, k, n), steps)]
 
 
 def _large_product(
     a: Array, b: Array, out: Array, left: tuple[bytes, int], right: tuple[bytes, int]
-) -> list[_Row]:
+) -> list[Row]:
     """oneDNN's."""
     dims = (a.shape[0], b.shape[1], a.shape[1], left[1], right[1], left[0][0], right[0][0])
-    return [_Row(compiler().fixed["product"], _Record((a, b, out), dims, ()), onednn.sgemm())]
+    return [Row(compiler().fixed["product"], _Record((a, b, out), dims, ()), onednn.sgemm())]
 
 
-def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> list[_Row] | None:
+def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> list[Row] | None:
     """Where `add_up` takes a product with ones, that product; the sum of everything by NumPy's pairwise loop."""
     if dtype is not None or out is None or x.dtype not in PLAIN_FLOATS or out.dtype != x.dtype:
         return None
@@ -819,19 +844,19 @@ def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> 
     return None
 
 
-def _sum_of_all(x: Array, out: Array) -> list[_Row] | None:
+def _sum_of_all(x: Array, out: Array) -> list[Row] | None:
     """Zero, and then NumPy's pairwise sum."""
     found = _loop(np.add, f"{x.dtype.char * 2}->{x.dtype.char}")
     if found is None:
         return None
     start = _copied(0.0, out)
     record = _Record((out, x, out), (x.size,), (0, x.itemsize, 0))
-    return None if start is None else [*start, _Row(found[0], record, found[1])]
+    return None if start is None else [*start, Row(found[0], record, found[1])]
 
 
 def _extremum(
     f: np.ufunc, x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool
-) -> list[_Row] | None:
+) -> list[Row] | None:
     """The largest or smallest of each row: the first number, then NumPy's loop over the others."""
     if dtype is not None or out is None or x.dtype not in PLAIN_FLOATS or out.dtype != x.dtype or not x.size:
         return None
@@ -852,13 +877,13 @@ def _extremum(
     return made
 
 
-def _copied(source: Any, out: Array) -> list[_Row] | None:
+def _copied(source: Any, out: Array) -> list[Row] | None:
     """``out = source``, as a chain of its own."""
     copy = _checked("copy", (source,), out)
     return None if copy is None else _chain([copy], lambda _: True)
 
 
-def _indexed(call: Call) -> list[_Row] | None:
+def _indexed(call: Call) -> list[Row] | None:
     """`gather` and `scatter` of a matrix with two lists of indices."""
     x, i, j, other = call.args
     values = other if isinstance(other, np.ndarray) else _constant(other, x.dtype)
@@ -878,4 +903,4 @@ def _indexed(call: Call) -> list[_Row] | None:
     step = values.strides[0] if values.shape == i.shape and values.ndim else 0
     function = compiler().fixed[f"{call.f.__name__}_{LETTERS[x.dtype]}"]
     record = _Record((x, i, j, values), (len(i), *x.shape), (*x.strides, step))
-    return [_Row(function, record, again=(call.f, call.args))]
+    return [Row(function, record, again=(call.f, call.args))]

@@ -24,7 +24,7 @@ from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import fill, largest, smallest
 from anynet_backends.sums import add_up
 
-__all__ = ["ACTIVE", "CompileError", "Program", "Recorded", "RecorderBackend", "Recording"]
+__all__ = ["ACTIVE", "CompileError", "Program", "Recorded", "RecorderBackend", "Recording", "aligned", "interpret", "made_by", "shaped"]
 
 ACTIVE: list[Recording] = []
 """The recording that is running, if one is (empty while it is paused)."""
@@ -213,6 +213,12 @@ class Instruction:
         self.writes: int | None = None  # the variable that is changed in place
 
 
+def made_by(note: Instruction) -> tuple[Variable, ...]:
+    """The variables that it makes."""
+    out = note.out
+    return out if isinstance(out, tuple) else () if out is None else (out,)
+
+
 def _variables(items: Iterable[Any], found: list[int]) -> None:
     for x in items:
         if isinstance(x, (Recorded, Variable)):
@@ -359,6 +365,28 @@ class Recording:
     def host(self, function: Callable[[], Any], label: str, result: Recorded | None = None) -> None:
         """A call of Python code at this place of the program; it reads and writes arrays from outside."""
         self.instructions.append(Instruction("host", label, (function,), {}, result))
+
+
+def interpret(
+    recording: Recording, notes: list[Instruction], given: dict[int, Array], outputs: list[Variable]
+) -> list[Array]:
+    """Make the calls of instructions as they are, with new arrays for all results."""
+    arrays = {x.var: x.value for x in recording.captured.values()} | given
+
+    def place(x: Variable) -> Any:
+        return arrays[x.var] if x.var in arrays else x.value
+
+    for note in notes:
+        args = _swap(note.args, place)
+        if note.kind == "update":
+            recording.functions[note.name](*args, out=args[0])
+        elif note.kind == "write":
+            args[0][args[1]] = args[2]
+        else:
+            result = recording.functions[note.name](*args, **{k: _swap(v, place) for k, v in note.kwargs.items()})
+            for out, array in zip(made_by(note), result if isinstance(note.out, tuple) else (result,), strict=True):
+                arrays[out.var] = np.asarray(array)
+    return [place(o) for o in outputs]
 
 
 class RecorderBackend(Backend):
@@ -525,8 +553,12 @@ callers: list[Callable[[str, Callable[..., Any], tuple[Any, ...]], None]] = []
 class Program:
     """A recording, planned: `run` replays it."""
 
-    def __init__(self, recording: Recording, recorded: list[Recorded]) -> None:
+    def __init__(
+        self, recording: Recording, recorded: list[Recorded], *, scratch: Array | None = None
+    ) -> None:
+        """`scratch`: memory for all that lives only within a run; what is given lies in arrays of its own then."""
         self.recording = recording
+        self.scratch = scratch
         outputs = [x.variable for x in recorded]
         self.seed = self.step = 0
         self.draws = recording.draws
@@ -542,7 +574,8 @@ class Program:
         self.results = [self.arrays[o.var] for o in outputs]
         self.recorded = len(recording.instructions)
         recording.instructions.clear()
-        allocator.give_back()
+        if scratch is None:
+            allocator.give_back()
 
     # ----- what is needed -----
 
@@ -554,7 +587,7 @@ class Program:
         needed = {root[o.var] for o in outputs} | outside
         keep: list[Instruction] = []
         for note in reversed(notes):
-            outs = note.out if isinstance(note.out, tuple) else (note.out,) if note.out is not None else ()
+            outs = made_by(note)
             wanted = (
                 note.kind == "host"
                 or (note.writes is not None and root[note.writes] in needed)
@@ -615,7 +648,7 @@ class Program:
         """For each variable the one in whose memory it lies."""
         found = {x.var: x.variable.root for x in (*self.recording.captured.values(), *self.recording.inputs)}
         for note in notes:
-            for o in note.out if isinstance(note.out, tuple) else (note.out,) if note.out is not None else ():
+            for o in made_by(note):
                 found[o.var] = o.root
         return found
 
@@ -632,9 +665,14 @@ class Program:
         for x in self.recording.inputs:
             self.arrays[x.var] = x.value
         written = {root[note.writes] for note in notes if note.writes is not None}
+        if self.scratch is not None:
+            made = {o.var: o for note in notes for o in made_by(note)}
+            for r in {root[o.var] for o in outputs}.intersection(made):
+                fixed.add(r)
+                self.arrays[r] = shaped(aligned(made[r].nbytes), made[r])
         rest: list[Instruction] = []
         for note in notes:  # what depends on nothing is computed once
-            outs = note.out if isinstance(note.out, tuple) else (note.out,) if note.out is not None else ()
+            outs = made_by(note)
             constant = note.kind == "call" and all(v in constants for v in note.reads)
             if constant and not any(root[o.var] in written for o in outs):
                 for o in outs:
@@ -646,10 +684,10 @@ class Program:
         notes = rest
         end = len(notes)
         for at, note in enumerate(notes):
-            for o in note.out if isinstance(note.out, tuple) else (note.out,) if note.out is not None else ():
+            for o in made_by(note):
                 forms[o.var] = o
             touched = list(note.reads)
-            for o in note.out if isinstance(note.out, tuple) else (note.out,) if note.out is not None else ():
+            for o in made_by(note):
                 touched.append(o.var)
             for v in touched:
                 r = root[v]
@@ -669,7 +707,7 @@ class Program:
             self._lower(note, code)
             new = len(code) - len(self.labels)
             self.labels += [note.name.partition("#")[0]] * new
-            outs = note.out if isinstance(note.out, tuple) else (note.out,) if note.out is not None else ()
+            outs = made_by(note)
             writes = tuple(self.arrays[o.var] for o in outs)
             reads = tuple(self.arrays[v] for v in note.reads)
             if note.kind == "host":
@@ -705,13 +743,16 @@ class Program:
                 default=None,
             )
             if fit is None:
-                block = _aligned(size)
+                block = aligned(size) if self.scratch is None else self.scratch[total : total + size]
+                if len(block) < size:
+                    msg = f"{total + size} bytes of scratch memory are needed, there are {len(self.scratch)}"  # type: ignore[arg-type]
+                    raise CompileError(msg)
                 total += size
                 n = size
             else:
                 n, block = free.pop(fit)
             busy.append((place.last, n, block))
-            self.arrays[r] = _shaped(block, value)
+            self.arrays[r] = shaped(block, value)
         self.peak = total
 
     def _lower(self, note: Instruction, code: list[tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:
@@ -833,14 +874,14 @@ def _into(target: Array, f: Any, args: Any, kwargs: Any) -> None:
     fill((target,), f, args, kwargs)
 
 
-def _aligned(size: int) -> Array:
+def aligned(size: int) -> Array:
     """Bytes at a multiple of 64: a cache line, and what vector instructions like."""
     raw = np.empty(size + 64, dtype=np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size]
 
 
-def _shaped(block: Array, like: Variable) -> Array:
+def shaped(block: Array, like: Variable) -> Array:
     """A part of a block as an array in the shape, dtype and memory order of another."""
     order = sorted(range(like.ndim), key=lambda i: -abs(like.strides[i]))
     inner = tuple(like.shape[i] for i in order)

@@ -121,8 +121,14 @@ def test_products(dtype, shapes, turned):
         a, b = (np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2) for x in (a, b))
     expected = np.matmul(a, b)
     out = np.empty_like(expected)
-    assert run([call(np.matmul, a, b, out)], [out]) == 0
+    calls = [call(np.matmul, a, b, out)]
+    assert run(calls, [out]) == 0
     assert (out == expected).all()
+    segment = machine.translate(calls, [out])[0][0]
+    for factor in (2, -0.25, -2):  # what has run once may run again
+        a *= factor
+        segment.run()
+        assert (out == np.matmul(a, b)).all()
     if a.ndim == 2:
         again = np.empty_like(expected)
         assert run([call(np.dot, a, b, again)], [again]) == 0

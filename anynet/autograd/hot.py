@@ -1,0 +1,264 @@
+"""Operations on small arrays that are called again and again, as built-in functions.
+
+A primitive that has met arrays of the same forms `OFTEN` times is recorded once more, with its gradient, as a whole
+training step is by `anynet.compile`; what was recorded becomes a built-in function (`anynet_backends.builtins`). It
+makes the same calls on the same numbers, so that nothing but the time of the call changes. This takes NumPy and the
+extra `numba`; whatever cannot be recorded, or is no machine code, runs as before.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from anynet import dtypes
+from anynet.autograd.engine import _fit, _run_rules
+from anynet_backends import TYPES, Array, backend, builtins, machine
+from anynet_backends.recorder import (
+    ACTIVE,
+    Instruction,
+    Program,
+    Recorded,
+    RecorderBackend,
+    Recording,
+    aligned,
+    interpret,
+    made_by,
+    shaped,
+)
+
+if TYPE_CHECKING:
+    from anynet.autograd.primitive import Primitive
+
+__all__ = ["COLD", "Hot", "available", "key_of"]
+
+OFTEN: int = 24
+LARGEST: Final = 1 << 20
+"""Bytes of the arguments and results: beyond, the calls cost little beside the work."""
+_FORMS, _FAILURES, _COUNTED = 32, 4, 256
+
+
+def available() -> bool:
+    """Whether operations can become built-in functions here."""
+    return machine.available() and builtins.available()
+
+
+class Hot:
+    """One primitive, for one choice of metadata and of inputs that require a gradient."""
+
+    __slots__ = ("call", "cold", "counts", "failures", "meta", "need", "prim", "table")
+
+    def __init__(
+        self, prim: Primitive, need: tuple[bool, ...] | None, meta: dict[str, Any], *, cold: bool = False
+    ) -> None:
+        self.prim = prim
+        self.need = need
+        self.meta = meta
+        self.counts: dict[Any, int] = {}
+        self.failures = 0
+        self.cold = cold  # nothing can be made of it
+        self.table: builtins.Table | None = None
+        self.call: Callable[..., Any] = _nothing
+
+    def meet(self, data: list[Any]) -> Any:
+        """Count arrays for which there is no function yet; make it when they have come often enough, and call it."""
+        if self.cold:
+            return None
+        size = 0
+        for x in data:
+            size += x.nbytes
+        if size > LARGEST:
+            return None
+        form = tuple([(x.shape, x.strides, x.dtype) for x in data])
+        seen = self.counts.get(form, 0) + 1
+        self.counts[form] = seen
+        if seen != OFTEN or ACTIVE:
+            if len(self.counts) > _COUNTED:
+                self.counts.clear()
+            return None
+        try:
+            plan = _plan(self.prim, self.need, self.meta, data)
+        except Exception:  # noqa: BLE001 - whatever cannot be recorded is left as it is
+            plan = None
+        if plan is None:
+            self.failures += 1
+            self.cold = self.failures >= _FAILURES and self.table is None
+            return None
+        if self.table is None:
+            self.table = builtins.Table()
+            self.call = self.table.call
+        elif len(self.table.plans) >= _FORMS:
+            self.table.clear()
+            self.counts.clear()
+        self.table.add(plan)
+        return self.call(*data)
+
+
+def key_of(need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
+    """Metadata as a key, in which 1, 1.0 and True differ, and 0.0 and -0.0; `COLD` where they may change."""
+    try:
+        return need, tuple([(k, _frozen(v)) for k, v in meta.items()])
+    except TypeError:
+        return COLD
+
+
+COLD = "cold"
+_FROZEN = frozenset((int, bool, str, type(None), type(...)))
+
+
+def _frozen(value: Any) -> Any:
+    kind = type(value)
+    if kind in _FROZEN:
+        return kind, value
+    if kind is float:
+        return kind, value or repr(value)
+    if kind is tuple:
+        return tuple([_frozen(v) for v in value])
+    if kind is slice:
+        return slice, _frozen(value.start), _frozen(value.stop), _frozen(value.step)
+    if isinstance(value, (dtypes.DType, builtins.DTYPE)):
+        return value
+    raise TypeError
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+def _plan(
+    prim: Primitive, need: tuple[bool, ...] | None, meta: dict[str, Any], data: Sequence[Array]
+) -> builtins.Plan | None:
+    """What `prim` does with arrays of these forms, as a plan; None where it is no machine code."""
+    if Recorded not in TYPES:
+        TYPES[Recorded] = RecorderBackend(backend("numpy"))
+    recording = Recording(TYPES[Recorded].base)
+    given = [recording.input(x) for x in data]
+    if any(not x.size or x.value.strides != like.strides for x, like in zip(given, data, strict=True)):
+        return None
+    ACTIVE.append(recording)
+    try:
+        y, pull = prim.compute(given, need, meta)
+        if not isinstance(y, Recorded):
+            return None
+        end, grads = len(recording.instructions), None
+        if need is not None and prim.rules:
+            g = recording.input(y.value)
+            grads = _gradients(prim, need, meta, given, y, pull, g)
+    finally:
+        ACTIVE.pop()
+    if grads is None:
+        return _planned(recording, given, [y])
+    backward, kept = _behind(recording, given, end, [x for x in grads if x is not None])
+    back = _planned(backward, [*kept, g], grads, alone=False)
+    if back is None:
+        return None
+    del recording.instructions[end:]
+    return _planned(recording, given, [y, *kept], back)
+
+
+def _gradients(
+    prim: Primitive, need: tuple[bool, ...], meta: dict[str, Any], given: list[Recorded], y: Recorded, pull: Any, g: Recorded
+) -> list[Recorded | None]:  # fmt: skip
+    """The gradients of the inputs, as the engine would take them."""
+    if pull is not None:
+        found = dict(enumerate(pull(g)))
+    else:
+        plan = prim.plan_of(need)
+        found = dict(_run_rules(plan, g, plan.keep(y, given, meta)))
+    grads: list[Recorded | None] = []
+    for i, like in enumerate(given):
+        x = found.get(i)
+        if x is not None and (x.shape != like.shape or x.dtype != like.dtype):
+            x = _fit(x, like, False)
+        if x is not None and x.variable.root != x.var and not x.flags.c_contiguous:  # one number for many, mostly
+            x = g.recording.call("astype", (x, x.dtype), {"copy": True})
+        grads.append(x)
+    return grads
+
+
+def _behind(
+    recording: Recording, given: list[Recorded], end: int, grads: list[Recorded]
+) -> tuple[Recording, list[Recorded]]:
+    """A recording of the backward pass alone, which begins at the instruction `end`, and what it reads of the forward
+    pass: inputs and results. Views and constants are not kept but made again."""
+    needed = {v for x in grads for v in (x.var, x.variable.root)}
+    notes: list[Instruction] = []
+    kept: list[Recorded] = []
+    for at in range(len(recording.instructions) - 1, -1, -1):
+        note = recording.instructions[at]
+        made = [o for o in made_by(note) if o.var in needed or o.root in needed]
+        written = at >= end and note.writes is not None and {note.writes, note.args[0].root} & needed
+        if not made and not written:
+            continue
+        if at >= end or all(o.root != o.var or o.root in recording.constants for o in made):
+            notes.append(copy.copy(note))
+            needed.update(note.reads)
+            needed.update(o.root for o in made)
+        else:
+            kept += [Recorded(shaped(aligned(o.nbytes), o), o, recording) for o in made]
+    backward = Recording(recording.base)
+    backward.functions, backward.captured = recording.functions, recording.captured
+    backward.constants, backward.count = recording.constants, recording.count
+    backward.instructions = notes[::-1]
+    return backward, [*(x for x in given if x.var in needed), *kept]
+
+
+def _planned(
+    recording: Recording,
+    given: list[Recorded],
+    wanted: Sequence[Recorded | None],
+    back: builtins.Plan | None = None,
+    *,
+    alone: bool = True,
+) -> builtins.Plan | None:
+    """The plan of what has been recorded. A forward pass gives the first of `wanted` and keeps the others for `back`;
+    a backward pass, not `alone`, gives them all."""
+    recording.inputs = given
+    notes = [copy.copy(note) for note in recording.instructions]
+    real = [x for x in wanted if x is not None]
+    program = Program(recording, real, scratch=_scratch())
+    if not all(isinstance(f, machine.Segment) for f, _ in program.segments):
+        return None
+    rows = [row for f, _ in program.segments for row in f.rows]
+    places = {x.var: i for i, x in enumerate(given)}  # of arguments and results, by their variables
+    roots: set[int] = set()
+    results: list[Array] = []
+    variables = iter(program.outputs)
+    slots: list[int] = []
+    for x in wanted:
+        if x is None:
+            slots.append(-1)
+            continue
+        out = next(variables)
+        if out.var not in places:
+            root, array = program.root[out.var], program.arrays[out.var]
+            own = program.arrays[root]
+            if root in places or root in roots or not array.flags.c_contiguous or array.nbytes != own.nbytes or not array.nbytes:
+                return None
+            roots.add(root)
+            places[out.var] = len(given) + len(results)
+            results.append(array)
+        slots.append(places[out.var])
+    if alone and slots[0] != len(given):
+        return None
+    arguments = [x.value for x in given]
+    if not rows or len(arguments) + len(results) > builtins.MOST:
+        return None
+    if sum(a.nbytes for a in (*arguments, *results)) > LARGEST:
+        return None
+
+    def plain(*arrays: Array) -> tuple[Array | None, ...]:
+        made = interpret(recording, notes, dict(zip(places, arrays, strict=False)), [x.variable for x in real])
+        left = iter(made)
+        return tuple(None if x is None else next(left) for x in wanted)
+
+    gives = slots[1:] if alone else slots
+    return builtins.Plan(rows, arguments, results, gives, back, None if alone else plain)
+
+
+@functools.cache
+def _scratch() -> Array:
+    """What lives only within a call lies here, for all functions: they run one at a time."""
+    return aligned(LARGEST)
