@@ -214,7 +214,7 @@ def backprop(
             parents = node.parents
             for i, gi in _pull(node, g, create_graph):
                 parent = parents[i]
-                if gi is None or parent is None:
+                if parent is None or gi is None:
                     continue
                 if gi.shape != parent.shape or gi.dtype != parent.dtype:
                     gi = _fit(gi, parent, create_graph)
@@ -526,7 +526,7 @@ def start_gradient(y: Tensor, gradient: Any) -> Array:
         if y.dtype.kind == "complex":
             msg = "backward() of a complex Tensor needs its gradient; a loss is real: take anynet.real or anynet.abs"
             raise GradientError(msg)
-        return xp.full_like(y.data, 1)
+        return xp.ones_like(y.data)
     plain = gradient.data if isinstance(gradient, Tensor) else gradient
     if not hasattr(plain, "shape"):
         plain = xp.full_like(y.data, plain)

@@ -64,8 +64,6 @@ class Hot:
 
     def meet(self, data: list[Any]) -> Any:
         """Count arrays for which there is no function yet; make it when they have come often enough, and call it."""
-        if self.cold:
-            return None
         size = 0
         for x in data:
             size += x.nbytes
@@ -85,6 +83,7 @@ class Hot:
         if plan is None:
             self.failures += 1
             self.cold = self.failures >= _FAILURES and self.table is None
+            self.prim.heats = any(hot.table for hot in self.prim.hot.values()) or not self.cold
             return None
         if self.table is None:
             self.table = builtins.Table()
@@ -98,19 +97,22 @@ class Hot:
 
 def key_of(need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
     """Metadata as a key, in which 1, 1.0 and True differ, and 0.0 and -0.0; `COLD` where they may change."""
+    kinds = tuple(map(type, meta.values()))
+    if _SIMPLE.issuperset(kinds):
+        return need, kinds, *meta.items()
     try:
-        return need, tuple([(k, _frozen(v)) for k, v in meta.items()])
+        return need, *[(k, _frozen(v)) for k, v in meta.items()]
     except TypeError:
         return COLD
 
 
 COLD = "cold"
-_FROZEN = frozenset((int, bool, str, type(None), type(...)))
+_SIMPLE = frozenset((int, bool, str, type(None), type(...)))
 
 
 def _frozen(value: Any) -> Any:
     kind = type(value)
-    if kind in _FROZEN:
+    if kind in _SIMPLE:
         return kind, value
     if kind is float:
         return kind, value or repr(value)
@@ -235,7 +237,8 @@ def _planned(
         if out.var not in places:
             root, array = program.root[out.var], program.arrays[out.var]
             own = program.arrays[root]
-            if root in places or root in roots or not array.flags.c_contiguous or array.nbytes != own.nbytes or not array.nbytes:
+            whole = array.nbytes == own.nbytes and machine.address(array) == machine.address(own)
+            if root in places or root in roots or not whole or not array.nbytes:
                 return None
             roots.add(root)
             places[out.var] = len(given) + len(results)

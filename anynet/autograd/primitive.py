@@ -65,8 +65,6 @@ INTERCEPT: list[Callable[[Primitive, tuple[Any, ...], dict[str, Any]], Any]] = [
 """While not empty, its last entry handles every call of a primitive (vmap, anomaly mode, profiling)."""
 
 _kernels_on = os.environ.get("ANYNET_KERNELS", "on").lower() not in ("off", "0", "no")
-_hot_kind: type | None = None
-"""The arrays on which operations that come often become built-in functions, if this is possible."""
 _MOST_HOT = 64
 _new = Tensor.__new__
 _SCALARS = frozenset((bool, int, float, complex))
@@ -169,8 +167,9 @@ class Primitive:
         self.stacked = False  # a hint for vmap: acts on the last axes, whatever axes stand before them
         self.elementwise = False  # a hint for vmap and fusion: acts on each element, with broadcasting
         self._plans: dict[tuple[bool, ...], Plan] = {}
-        self._impl: dict[type, tuple[Backend, Callable[..., Any], Any]] = {}
-        self._hot: dict[Any, Hot] = {}  # by the inputs that need a gradient and the metadata
+        self._impl: dict[type, tuple[Backend, Callable[..., Any], Any, bool]] = {}
+        self.hot: dict[Any, Hot] = {}  # by the inputs that need a gradient and the metadata
+        self.heats = True  # False once it has turned out that it cannot become a built-in function
         self._kernels: dict[str, Callable[..., Any]] = {}
         if self.name in PRIMITIVES:
             msg = f"there is a primitive {self.name!r} already, in {PRIMITIVES[self.name].__module__}"
@@ -247,7 +246,7 @@ class Primitive:
             function.vjp, function.opaque = vjp, opaque  # type: ignore[attr-defined]
             self._kernels[backend] = function
             self._impl.clear()
-            self._hot.clear()
+            self.hot.clear()
             return function
 
         return define
@@ -287,16 +286,17 @@ class Primitive:
         boxed = False
         edges: list[Any] | None = None
         data: list[Any] = []
-        arrays = True  # nothing but arrays
+        arrays = True  # nothing but arrays of one kind
         kind: type | None = None
         first: Any = None
         for i, x in enumerate(args):
             if isinstance(x, Tensor):
                 boxed = True
-                if x.edge is not None:
+                edge = x.edge
+                if edge is not None:
                     if edges is None:
                         edges = [None] * len(args)
-                    edges[i] = x.edge
+                    edges[i] = edge
                 x = x.data
             data.append(x)
             t = type(x)
@@ -312,18 +312,18 @@ class Primitive:
         impl = self._impl.get(kind)  # type: ignore[arg-type]
         if impl is None:
             impl = self._resolve(kind, args)
-        xp, function, pulls = impl
+        xp = impl[0]
         if xp.multi_device and len(data) > 1:
             self._check_devices(xp, data, args)
         mask = None
         if edges is not None and mode.recording and self.kind != "piecewise constant":
             mask = tuple([e is not None for e in edges])
         y = pull = None
-        if kind is _hot_kind and arrays:
+        if impl[3] and arrays and self.heats:
             key = key_of(mask, meta) if meta else mask
-            hot = self._hot.get(key) or self._heat(key, mask, meta)
+            hot = self.hot.get(key) or self._heat(key, mask, meta)
             y = hot.call(*data)
-            if y is None:
+            if y is None and not hot.cold:
                 y = hot.meet(data)
             if type(y) is tuple:
                 y, pull = y
@@ -396,7 +396,7 @@ class Primitive:
         self, data: list[Any], need: tuple[bool, ...] | None, meta: dict[str, Any], impl: Any = None
     ) -> tuple[Any, Any]:
         """The result for plain arrays, and the kernel's own backward pass where inputs `need` a gradient and it has one."""
-        xp, function, pulls = impl or self._impl.get(type(data[0])) or self._resolve(type(data[0]), tuple(data))
+        xp, function, pulls, _ = impl or self._impl.get(type(data[0])) or self._resolve(type(data[0]), tuple(data))
         if pulls is not None and need is not None:
             y = pulls(xp, *data, need=need, **meta)
             return (self.reference(xp, *data, **meta), None) if y is NotImplemented else y
@@ -404,9 +404,9 @@ class Primitive:
         return (self.reference(xp, *data, **meta) if y is NotImplemented else y), None
 
     def _heat(self, key: Any, need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Hot:
-        if len(self._hot) >= _MOST_HOT:
-            self._hot.clear()
-        made = self._hot[key] = Hot(self, need, meta, cold=key is COLD)
+        if len(self.hot) >= _MOST_HOT:
+            self.hot.clear()
+        made = self.hot[key] = Hot(self, need, meta, cold=key is COLD)
         return made
 
     def plan_of(self, mask: tuple[bool, ...]) -> Plan:
@@ -416,27 +416,27 @@ class Primitive:
             plan = self._plans[mask] = Plan(self, mask)
         return plan
 
-    def _resolve(self, kind: type | None, args: tuple[Any, ...]) -> tuple[Backend, Callable[..., Any], Any]:
+    def _resolve(self, kind: type | None, args: tuple[Any, ...]) -> tuple[Backend, Callable[..., Any], Any, bool]:
         if kind is None:
             msg = f"{self.name} needs at least one array or Tensor, got {', '.join(repr(a) for a in args) or 'nothing'}"
             raise TypeError(msg)
         xp = backend_of(next(d for a in args if type(d := a.data if isinstance(a, Tensor) else a) is kind))
         function: Callable[..., Any] = self.reference
         pulls = None
+        heats = _kernels_on and xp.eager and xp.name == "numpy" and available()
         if _kernels_on:
             found = [xp.kernels[self.name]] if self.name in xp.kernels else []
             if xp.name in self._kernels:
                 own = self._kernels[xp.name]
-                whole = getattr(own, "opaque", False) and isinstance(xp, RecorderBackend)
-                found.append(xp.opaque(self.name, own) if whole else own)
+                whole = getattr(own, "opaque", False)
+                heats = heats and not whole
+                found.append(xp.opaque(self.name, own) if whole and isinstance(xp, RecorderBackend) else own)
+            heats = heats and self.name not in xp.kernels  # which are one call, whatever they do
             if found:
                 function = found[0] if len(found) == 1 else one_after_the_other(*found)
                 if getattr(function, "vjp", False):
                     function, pulls = _forward_of(function), function
-        if xp.eager and xp.name == "numpy":
-            global _hot_kind
-            _hot_kind = xp.array_type if _kernels_on and available() else None
-        impl = self._impl[kind] = (xp, function, pulls)
+        impl = self._impl[kind] = (xp, function, pulls, heats)
         return impl
 
     def _check_devices(self, xp: Backend, data: list[Any], args: tuple[Any, ...]) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 from anynet_backends import machine
 from anynet_backends.llvm import compiler
 from anynet_backends.protocol import Array
+from anynet_backends.results import result
 
 __all__ = ["DTYPE", "MOST", "Plan", "Table", "available"]
 
@@ -188,7 +189,7 @@ ohead:
   %omore = icmp slt i64 %j, %nouts
   br i1 %omore, label %obody, label %enter
 obody:
-  %at = mul i64 %j, 3
+  %at = mul i64 %j, 4
   %spec = getelementptr ptr, ptr %outs, i64 %at
   %d = load ptr, ptr %spec
   %ndp = getelementptr i64, ptr %spec, i64 1
@@ -196,8 +197,10 @@ obody:
   %nd = trunc i64 %nd64 to i32
   %dimsp = getelementptr ptr, ptr %spec, i64 2
   %dims = load ptr, ptr %dimsp
+  %stepsp = getelementptr ptr, ptr %spec, i64 3
+  %steps = load ptr, ptr %stepsp
   call void @Py_IncRef(ptr %d)
-  %o = call ptr %new(ptr %type, ptr %d, i32 %nd, ptr %dims, ptr null, ptr null, i32 0, ptr null)
+  %o = call ptr %new(ptr %type, ptr %d, i32 %nd, ptr %dims, ptr %steps, ptr null, i32 0, ptr null)
   %slot = add i64 %nargs, %j
   %op = getelementptr ptr, ptr %objects, i64 %slot
   store ptr %o, ptr %op
@@ -534,7 +537,11 @@ class Plan:
             moves += found
             held += needed
         specs = [cells(id(a.dtype), a.ndim, *a.shape, *a.strides) for a in arguments]
-        outs = [n for a in results for n in (id(a.dtype), a.ndim, cells(*a.shape))]
+        outs = [
+            n
+            for a in results
+            for n in (id(a.dtype), a.ndim, cells(*a.shape), 0 if a.flags.c_contiguous else cells(*a.strides))
+        ]
         held += [a.dtype for a in roots]
         table = np.array([row.cells for row in rows], np.int64)
         held.append(table)
@@ -544,14 +551,19 @@ class Plan:
             len(results), cells(*outs), id(np.ndarray), _new_array(), pull, id(back.holder) if back is not None else 0,
             len(gives), cells(*gives), compiler().fixed["work"], id(None),
         ], np.int64)  # fmt: skip
-        self.holder = (self.record, None if plain is None else functools.partial(_other, plain), held)
+        other = None if plain is None else functools.partial(_other, plain, arguments[-1].strides)
+        self.holder = (self.record, other, held)
 
 
-def _other(plain: Callable[..., Any], state: tuple[Any, ...], g: Array) -> Any:
+def _other(plain: Callable[..., Any], strides: tuple[int, ...], state: tuple[Any, ...], g: Array) -> Any:
     """The backward pass for a gradient that lies in memory in another way, or where NumPy would warn."""
-    if type(g) is not np.ndarray or not (g.flags.c_contiguous and g.flags.aligned):
-        return machine.method(_functions()["pull"].address, state)(np.require(g, requirements="CA"))
-    return plain(*state[1:], g)
+    if type(g) is np.ndarray and g.strides == strides and g.flags.aligned:
+        return plain(*state[1:], g)
+    copy = result(g.shape, g.dtype, tuple(sorted(range(g.ndim), key=lambda i: (-strides[i], i))))
+    copy[...] = g
+    if copy.strides != strides:  # axes of length 1 with a step of their own
+        return plain(*state[1:], copy)
+    return machine.method(_functions()["pull"].address, state)(copy)
 
 
 class Table:

@@ -228,7 +228,9 @@ def _zeros_like(x: Array, /, *, dtype: Any = None, device: Any = None) -> Array:
 
 
 def _ones_like(x: Array, /, *, dtype: Any = None, device: Any = None) -> Array:
-    return _full_like(x, 1, dtype=dtype, device=device)
+    if x.ndim or device is not None:
+        return _full_like(x, 1, dtype=dtype, device=device)
+    return np.ones((), x.dtype if dtype is None else dtype)
 
 
 def _full_like(x: Array, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Array:
@@ -283,7 +285,7 @@ _MENDED: Final[dict[str, Any]] = {
     "permute_dims": _permute_dims, "matrix_transpose": _matrix_transpose, "zeros_like": _zeros_like,
     "ones_like": _ones_like, "full_like": _full_like, "broadcast_to": _broadcast_to,
     "astype": _astype, "clip": _clip, "count_nonzero": _count_nonzero, "take_along_axis": _take_along_axis,
-    "diff": _diff, "sort": _sort, "argsort": _argsort, "finfo": _finfo, "iinfo": _iinfo,
+    "isdtype": functools.lru_cache(maxsize=256)(np.isdtype), "diff": _diff, "sort": _sort, "argsort": _argsort, "finfo": _finfo, "iinfo": _iinfo,
 }  # fmt: skip
 
 

@@ -70,13 +70,14 @@ def _target(name: str, input: Any, target: Any) -> Any:
     """The target in the dtype of the input, where the shapes are equal."""
     if not hasattr(target, "shape"):
         target = to_plain(target, device=_device(input))
-    if tuple(input.shape) != tuple(target.shape):
+    x, t = unwrap(input), unwrap(target)
+    if tuple(x.shape) != tuple(t.shape):
         msg = (
-            f"{name}: input has shape {tuple(input.shape)}, target {tuple(target.shape)}; they must be equal, "
+            f"{name}: input has shape {tuple(x.shape)}, target {tuple(t.shape)}; they must be equal, "
             "nothing is broadcast (reshape one of them)"
         )
         raise ValueError(msg)
-    kind, want = dtypes.of(unwrap(target).dtype), dtypes.of(unwrap(input).dtype)
+    kind, want = dtypes.of(t.dtype), dtypes.of(x.dtype)
     if not want.is_floating:
         msg = f"{name}: the input is of a floating-point type, got {want}"
         raise TypeError(msg)
@@ -185,7 +186,7 @@ def _indices(
         got = dtypes.of(plain.dtype)
         msg = f"{name}: class indices are integers, got {got}; probabilities have the shape of the input, {shape}"
         raise TypeError(msg)
-    flat = xp.astype(xp.reshape(plain, (-1,)), xp.int64)
+    flat = xp.astype(xp.reshape(plain, (-1,)), xp.int64, copy=False)
     if _readable(flat) and 0 not in flat.shape and not 0 <= ignore_index < classes:
         if int(xp.min(flat)) >= 0 and int(xp.max(flat)) < classes:
             return flat, True
