@@ -244,6 +244,12 @@ conv_weight.vjp(
 
 def spread_option(value: int | Sequence[int], axes: int, name: str, where: str, least: int = 1) -> Ints:
     """One integer for each axis, from an integer or a sequence of them, checked."""
+    if type(value) is tuple and len(value) == axes:  # as most layers have it
+        for v in value:
+            if type(v) is not int or v < least:
+                break
+        else:
+            return value
     try:
         out = tuple(map(operator.index, value if isinstance(value, Sequence) else (value,)))
     except TypeError:

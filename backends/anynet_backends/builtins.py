@@ -27,7 +27,7 @@ from anynet_backends.llvm import compiler
 from anynet_backends.protocol import Array
 from anynet_backends.results import result
 
-__all__ = ["DTYPE", "MOST", "Plan", "Table", "available"]
+__all__ = ["DTYPE", "MOST", "Plan", "Table", "available", "primitive"]
 
 DTYPE: Final = np.dtype
 
@@ -483,6 +483,65 @@ other:
 error:
   ret ptr null
 }
+
+; (arrays …) -> what a function of oneDNN answers, or -1 where one is no array. self: (array of: arrays, their type,
+; dnnl_memory_set_data_handle, dnnl_primitive_execute, dnnl_stream_wait, primitive, stream, its arguments, memory objects)
+define ptr @primitive(ptr %self, ptr %args, i64 %n) {
+entry:
+  %holderp = getelementptr i8, ptr %self, i64 ITEMS
+  %holder = load ptr, ptr %holderp
+  %cellp = getelementptr i8, ptr %holder, i64 16
+  %cell = load ptr, ptr %cellp
+  %count = load i64, ptr %cell
+  %typep = getelementptr i64, ptr %cell, i64 1
+  %type = load ptr, ptr %typep
+  %setp = getelementptr i64, ptr %cell, i64 2
+  %set = load ptr, ptr %setp
+  %memoriesp = getelementptr i64, ptr %cell, i64 8
+  %memories = load ptr, ptr %memoriesp
+  %fits = icmp eq i64 %n, %count
+  br i1 %fits, label %head, label %end
+head:
+  %i = phi i64 [ 0, %entry ], [ %next, %place ]
+  %more = icmp slt i64 %i, %n
+  br i1 %more, label %ask, label %execute
+ask:
+  %xp = getelementptr ptr, ptr %args, i64 %i
+  %x = load ptr, ptr %xp
+  %xt = getelementptr i8, ptr %x, i64 8
+  %own = load ptr, ptr %xt
+  %array = icmp eq ptr %own, %type
+  br i1 %array, label %place, label %end
+place:
+  %mp = getelementptr ptr, ptr %memories, i64 %i
+  %m = load ptr, ptr %mp
+  %datap = getelementptr i8, ptr %x, i64 16
+  %data = load ptr, ptr %datap
+  %placed = call i32 %set(ptr %m, ptr %data)
+  %next = add i64 %i, 1
+  br label %head
+execute:
+  %executep = getelementptr i64, ptr %cell, i64 3
+  %run = load ptr, ptr %executep
+  %waitp = getelementptr i64, ptr %cell, i64 4
+  %wait = load ptr, ptr %waitp
+  %primitivep = getelementptr i64, ptr %cell, i64 5
+  %primitive = load ptr, ptr %primitivep
+  %streamp = getelementptr i64, ptr %cell, i64 6
+  %stream = load ptr, ptr %streamp
+  %givenp = getelementptr i64, ptr %cell, i64 7
+  %given = load ptr, ptr %givenp
+  %n32 = trunc i64 %n to i32
+  %status32 = call i32 %run(ptr %primitive, ptr %stream, i32 %n32, ptr %given)
+  %waited = call i32 %wait(ptr %stream)
+  %status64 = sext i32 %status32 to i64
+  br label %end
+end:
+  %status = phi i64 [ -1, %entry ], [ -1, %ask ], [ %status64, %execute ]
+  %answer = call ptr @PyLong_FromLongLong(i64 %status)
+  ret ptr %answer
+}
+declare ptr @PyLong_FromLongLong(i64)
 """
 
 
@@ -498,9 +557,10 @@ def _functions() -> dict[str, _Function]:
     code = _CODE
     for name, number in (("MOST", MOST), ("ITEMS", tuple.__basicsize__), ("EXCEPTIONS", _EXCEPTIONS[platform.machine()])):
         code = code.replace(name, str(number))
-    found = compiler().functions(code, ("hot", "pull"))
+    flagged = {"hot": 0x80, "pull": 0x08, "primitive": 0x80}  # METH_FASTCALL, METH_O
+    found = compiler().functions(code, tuple(flagged))
     made = {}
-    for name, flags in (("hot", 0x80), ("pull", 0x08)):  # METH_FASTCALL, METH_O
+    for name, flags in flagged.items():
         definition = machine.Method(name.encode(), found[name], flags, None)
         made[name] = _Function(definition, ctypes.addressof(definition))
     return made
@@ -584,3 +644,10 @@ class Table:
         """No plan."""
         self.first[0] = 0
         self.plans.clear()
+
+
+def primitive(cells: Sequence[int], held: Any) -> Callable[..., int]:
+    """A call of oneDNN as a function of arrays: what `cells` are stands at its code, before the arrays' type."""
+    count, *others = cells
+    array = np.array([count, id(np.ndarray), *others], np.int64)
+    return machine.method(_functions()["primitive"].address, (array, held))

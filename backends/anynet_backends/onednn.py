@@ -46,6 +46,8 @@ _ARG = {
     "diff_weights": 161, "diff_bias": 169, "from": 1, "to": 17, "mean": 49, "variance": 50, "scale": 51, "shift": 52,
     "diff_scale": 255, "diff_shift": 256,
 }  # fmt: skip
+_SMALL: Final = 1 << 20
+"""Bytes that a call touches at most to keep the interpreter's lock."""
 LARGE: Final = 1 << 21
 """Products of so many multiplications and more are worth the call."""
 PLANS = 256
@@ -108,7 +110,9 @@ class _Library:
         )  # fmt: skip
         _one_blas_thread()
         self.call("dnnl_engine_create", ctypes.byref(self.engine), _CPU, ctypes.c_size_t(0))
-        self.call("dnnl_stream_create", ctypes.byref(self.stream), self.engine, _IN_ORDER)
+        self.second = ctypes.c_void_p()  # a stream for calls under the interpreter's lock
+        for stream in (self.stream, self.second):
+            self.call("dnnl_stream_create", ctypes.byref(stream), self.engine, _IN_ORDER)
 
     def call(self, name: str, *args: Any) -> None:
         status = getattr(self.dll, name)(*args)
@@ -190,6 +194,8 @@ class _Step:
         )
         self.address = ctypes.addressof(self.args)
         self.count = len(self.names)
+        small = sum(dnnl.size(_value(md)) for md in layouts.values()) < _SMALL
+        self.built = self._built() if small else None
 
     def __del__(self) -> None:
         for handle in getattr(self, "handles", ()):
@@ -197,14 +203,33 @@ class _Step:
         if getattr(self, "primitive", None):
             self.dnnl.dll.dnnl_primitive_destroy(self.primitive)
 
-    def run(self, *places: int) -> None:
-        """Execute on the memory at `places`, addresses in the order of the layouts."""
+    def _built(self) -> Callable[..., int] | None:
+        """The call as a built-in function, where the extra `numba` is there: ten calls through ctypes cost more than a
+        small convolution. It keeps the interpreter's lock, and has a stream of its own."""
+        from anynet_backends import builtins, machine
+
+        if not machine.available() or not builtins.available():
+            return None
+        dnnl = self.dnnl
+        memories = np.array(self.handles, np.int64)
+        functions = (
+            ctypes.cast(f, ctypes.c_void_p).value or 0 for f in (dnnl.set_handle, dnnl.execute, dnnl.wait)
+        )
+        cells = (self.count, *functions, _value(self.primitive), _value(dnnl.second), self.address, _place(memories))
+        return builtins.primitive(cells, (self.args, memories))
+
+    def _called(self, *arrays: Array) -> int:
         dnnl = self.dnnl
         with dnnl.lock:
-            for handle, place in zip(self.handles, places, strict=True):
-                dnnl.set_handle(handle, place)
-            status = dnnl.execute(self.primitive, dnnl.stream, self.count, self.address)
+            for handle, array in zip(self.handles, arrays, strict=True):
+                dnnl.set_handle(handle, _place(array))
+            status: int = dnnl.execute(self.primitive, dnnl.stream, self.count, self.address)
             dnnl.wait(dnnl.stream)
+        return status
+
+    def run(self, *arrays: Array) -> None:
+        """Execute on arrays in the order of the layouts, which they have."""
+        status = (self.built or self._called)(*arrays)
         if status:
             msg = f"oneDNN: execution returned status {status}"
             raise OneDNNError(msg)
@@ -234,18 +259,20 @@ def _place(a: Array) -> int:
     return int(a.__array_interface__["data"][0])
 
 
+_LAST: Final = tuple((0, *range(2, axes), 1) for axes in range(6))
+_FIRST: Final = tuple((0, axes - 1, *range(1, axes - 1)) for axes in range(6))
+"""By the number of axes: from channels second to channels last, and back."""
+
+
 def _empty_last(shape: _Ints) -> Array:
     """A result of a logical shape (n, c, *spatial) with the channels last in memory."""
-    return result(shape, np.float32, (0, *range(2, len(shape)), 1))
+    return result(shape, np.float32, _LAST[len(shape)])
 
 
 def _channels_last(a: Array) -> Array:
     """`a` itself where its channels are last in memory, else a copy with them last."""
-    axes = a.ndim - 2
-    v = a.transpose(0, *range(2, axes + 2), 1)
-    if not v.flags.c_contiguous:
-        v = np.ascontiguousarray(v)
-    return v.transpose(0, axes + 1, *range(1, axes + 1))
+    v = a.transpose(_LAST[a.ndim])
+    return a if v.flags.c_contiguous else np.ascontiguousarray(v).transpose(_FIRST[a.ndim])
 
 
 def _contiguous(a: Array) -> Array:
@@ -429,7 +456,7 @@ class _Converted:
         if self.step is None:
             return w
         buffer = np.empty(self.elements, np.float32)
-        self.step.run(_place(w), _place(buffer))
+        self.step.run(w, buffer)
         return buffer
 
     def buffer(self, w: Array) -> Array:
@@ -439,20 +466,24 @@ class _Converted:
     def finish(self, buffer: Array, w: Array) -> None:
         """Bring what was written into w."""
         if self.step is not None:
-            self.step.run(_place(buffer), _place(w))
+            self.step.run(buffer, w)
 
 
 _convolutions = _Plans(_Convolution)
 
 KERNELS: dict[str, Callable[..., Any]] = {}
 """By the name of the primitive."""
+_FLOAT: Final = np.dtype(np.float32)
 
 
 _kernel = into_table(KERNELS)
 
 
 def _single(*arrays: Array | None) -> bool:
-    return all(a is None or (a.dtype == np.float32 and type(a) is np.ndarray and a.size > 0) for a in arrays)
+    for a in arrays:  # a generator takes twice as long
+        if a is not None and (a.dtype is not _FLOAT or type(a) is not np.ndarray or not a.size):
+            return False
+    return True
 
 
 @_kernel
@@ -487,7 +518,7 @@ def conv(
     y = _empty_last(plan.y_shape)
     ready = plan.weights.to(w)
     b = () if bias is None else (_contiguous(bias),)
-    plan.forward.run(_place(image), _place(ready), _place(y), *map(_place, b))
+    plan.forward.run(image, ready, y, *b)
     if need is None:
         return y
 
@@ -499,19 +530,59 @@ def conv(
                 plan.prepare_data()
             converted = plan.data_weights.to(w)
             gx = _empty_last(x.shape)
-            plan.data.run(_place(g), _place(converted), _place(gx))
+            plan.data.run(g, converted, gx)
         if need[1] or (len(need) > 2 and need[2]):
             if plan.gradient is None:
                 plan.prepare_gradient()
             gw = result(weight.shape, np.float32)
             buffer = plan.back.buffer(gw)
             extra = () if bias is None else (result(bias.shape, np.float32),)
-            plan.gradient.run(_place(image), _place(g), _place(buffer), *map(_place, extra))
+            plan.gradient.run(image, g, buffer, *extra)
             plan.back.finish(buffer, gw)
             gb = extra[0] if extra else None
         return (gx, gw if need[1] else None, gb)[: len(need)]
 
     return y, pull
+
+
+def _conv_calls(
+    target: Array,
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: _Ints,
+    padding: Any,
+    dilation: _Ints,
+    groups: int,
+) -> list[Any] | None:
+    """The calls that write a convolution into `target`, for a program whose arrays stay where they are."""
+    if not weight.flags.c_contiguous or not _is_last(target):
+        return None
+    plan = _convolutions(
+        x.shape, weight.shape, bias is not None, tuple(stride), tuple(padding), tuple(dilation), groups, False
+    )
+    image, calls = _image(x)
+    ready = weight
+    if plan.weights.step is not None:
+        ready = np.empty(plan.weights.elements, np.float32)
+        calls.append((plan.weights.step.run, (weight, ready)))
+    return [*calls, (plan.forward.run, (image, ready, target, *(() if bias is None else (bias,))))]
+
+
+conv.calls = _conv_calls  # type: ignore[attr-defined]
+
+
+def _is_last(a: Array) -> bool:
+    return bool(a.transpose(_LAST[a.ndim]).flags.c_contiguous)
+
+
+def _image(x: Array) -> tuple[Array, list[Any]]:
+    """`x` with its channels last in memory, and the call that copies it there, if one is needed."""
+    if _is_last(x):
+        return x, []
+    image = _empty_last(x.shape)
+    return image, [(np.copyto, (image, x))]
 
 
 # ----- pooling -----
@@ -551,6 +622,20 @@ class _Pooling(_Owner):
         self.own(("primitive_desc", back))
         self.backward = _Step(dnnl, back, diff_dst=y_md, workspace=places, diff_src=x_md)
 
+    def run(self, image: Array, y: Array, *room: Array) -> None:
+        """The pooling. oneDNN passes over NaN: it gets infinity instead, and where that was, NaN is put afterwards."""
+        flat = image.transpose(_LAST[image.ndim]).reshape(-1)
+        if not math.isnan(flat.dot(flat)):  # Σ x² is NaN if an x is
+            self.forward.run(image, y, *room)
+            return
+        marks = np.isnan(image)
+        filled = image.copy("K")
+        filled[marks] = np.inf
+        self.forward.run(filled, y, *room)
+        hidden = np.empty_like(y)
+        self.forward.run(marks.astype(np.float32), hidden, *(np.empty_like(r) for r in room))
+        y[hidden > 0] = np.nan
+
 
 _poolings = _Plans(_Pooling)
 
@@ -559,27 +644,42 @@ _poolings = _Plans(_Pooling)
 def max_pool(
     xp: Backend, x: Array, *, out: _Ints, kernel: _Ints, stride: _Ints, pads: Any, dilation: _Ints, need: Any
 ) -> Any:
-    """The largest of each window in float32. NaN, which oneDNN passes over, is left to the other kernel."""
-    if x.ndim != len(out) + 2 or not 3 <= x.ndim <= 5 or not _single(x) or np.isnan(x.max()):
+    """The largest of each window in float32."""
+    if x.ndim != len(out) + 2 or not 3 <= x.ndim <= 5 or not _single(x):
         return NotImplemented
-    if any(lo >= k or hi >= k for (lo, hi), k in zip(pads, kernel, strict=True)):
+    if any([lo >= k or hi >= k for (lo, hi), k in zip(pads, kernel, strict=True)]):
         return NotImplemented
     plan = _poolings(
         x.shape, tuple(out), tuple(kernel), tuple(stride), tuple(pads), tuple(dilation), need is not None
     )
     image, y = _channels_last(x), _empty_last(plan.y_shape)
     if need is None:
-        plan.forward.run(_place(image), _place(y))
+        plan.run(image, y)
         return y
     places = np.empty(plan.room, np.uint8)
-    plan.forward.run(_place(image), _place(y), _place(places))
+    plan.run(image, y, places)
 
     def pull(g: Array) -> tuple[Any, ...]:
         g, gx = _channels_last(g), _empty_last(x.shape)
-        plan.backward.run(_place(g), _place(places), _place(gx))
+        plan.backward.run(g, places, gx)
         return (gx,)
 
     return y, pull
+
+
+def _pool_calls(
+    target: Array, x: Array, *, out: _Ints, kernel: _Ints, stride: _Ints, pads: Any, dilation: _Ints
+) -> list[Any] | None:
+    """The calls that write max pooling into `target`, for a program whose arrays stay where they are."""
+    if not _is_last(target):
+        return None
+    plan = _poolings(x.shape, tuple(out), tuple(kernel), tuple(stride), tuple(pads), tuple(dilation), False)
+    image, calls = _image(x)
+
+    return [*calls, (plan.run, (image, target))]
+
+
+max_pool.calls = _pool_calls  # type: ignore[attr-defined]
 
 
 # ----- normalization -----
@@ -671,7 +771,7 @@ def normalize(
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     mean, variance = result(kept, np.float32), result(kept, np.float32)
     w = () if weight is None else (_contiguous(weight), _contiguous(bias))
-    plan.forward.run(_place(image), _place(y), _place(mean), _place(variance), *map(_place, w))
+    plan.forward.run(image, y, mean, variance, *w)
     if need is None:
         return y, mean, variance
 
@@ -679,11 +779,7 @@ def normalize(
         g = _contiguous(gs[0]) if layer or x.ndim == 2 else _channels_last(gs[0])
         gx = result(x.shape, np.float32) if layer or x.ndim == 2 else _empty_last(x.shape)
         made = () if weight is None else (result(weight.shape, np.float32), result(weight.shape, np.float32))
-        plan.backward.run(
-            *map(_place, (image, mean, variance, g, gx)),
-            *map(_place, w if layer else w[:1]),
-            *map(_place, made),
-        )
+        plan.backward.run(image, mean, variance, g, gx, *(w if layer else w[:1]), *made)
         return (gx, *made)[: len(need)] if made else (gx, None, None)[: len(need)]
 
     return (y, mean, variance), pull

@@ -12,6 +12,7 @@ too.
 
 from __future__ import annotations
 
+import functools
 import sys
 import types
 from collections.abc import Callable, Iterable
@@ -452,6 +453,9 @@ class RecorderBackend(Backend):
                 y, kept[0] = y
                 return y
 
+            first = getattr(kernel, "first", kernel)
+            if need is None and hasattr(first, "calls") and first(base, *_swap(args, _value), need=None, **meta) is not NotImplemented:
+                forward.calls = functools.partial(first.calls, **meta)  # type: ignore[attr-defined]
             y = recording.note(name, forward, args)
             if need is None or y is NotImplemented:
                 return y
@@ -819,7 +823,8 @@ class Program:
             arrays[out.var] = np.empty_like(view)
             self.peak += view.nbytes
         target = arrays[out.var]
-        code.extend(_calls(note.name, f, args, kwargs, target))
+        made = f.calls(target, *args) if hasattr(f, "calls") else None
+        code.extend(_calls(note.name, f, args, kwargs, target) if made is None else made)
         self._say(f"{self._name(out)} = {note.name}({self._show(note.args)})")
 
     def _draw(

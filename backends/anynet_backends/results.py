@@ -6,6 +6,7 @@ offers them: what would be a new array and a copy is then written where it belon
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections.abc import Callable
@@ -50,6 +51,7 @@ def one_after_the_other(first: Callable[..., Any], second: Callable[..., Any]) -
         return second(xp, *data, **meta) if y is NotImplemented else y
 
     kernel.vjp = True  # type: ignore[attr-defined]
+    kernel.first = first  # type: ignore[attr-defined]
     return kernel
 
 
@@ -76,11 +78,13 @@ def result(shape: tuple[int, ...], dtype: Any, order: tuple[int, ...] | None = N
                     return _offered.places.pop(i)
     if order is None:
         return np.empty(shape, dtype)
-    made = np.empty([shape[i] for i in order], dtype)
-    back = [0] * len(shape)
-    for position, axis in enumerate(order):
-        back[axis] = position
-    return made.transpose(back)
+    back = _inverse(order)
+    return np.empty([shape[i] for i in order], dtype).transpose(back)
+
+
+@functools.lru_cache(maxsize=256)
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(order.index(axis) for axis in range(len(order)))
 
 
 def fill(places: tuple[Array, ...], f: Callable[..., Any], args: Any, kwargs: Any) -> None:
