@@ -18,7 +18,7 @@ from anynet import random
 from anynet.autograd.primitive import INTERCEPT, Primitive
 from anynet.autograd.tree import LEAF, flatten, unflatten
 from anynet.tensor import Leaf, Parameter, Tensor, to_plain, wrap
-from anynet_backends import TYPES, Array, backend, backend_of
+from anynet_backends import TYPES, Array, backend, backend_of, builtins, machine
 from anynet_backends.recorder import (
     ACTIVE,
     CompileError,
@@ -213,10 +213,13 @@ class Step:
             for leaf, before in session.leaves.values()
             if id(leaf) not in session.recording.forgotten
         ]
+        stay = {
+            id(leaf) for leaf, none in self.leaves if none and leaf.grad is None
+        }  # none before, and none after
         self.after = [
             (leaf, leaf.grad)
             for leaf, _ in session.leaves.values()
-            if not isinstance(getattr(leaf.grad, "data", None), Recorded)
+            if not isinstance(getattr(leaf.grad, "data", None), Recorded) and id(leaf) not in stay
         ]
         self.fresh = [
             leaf
@@ -256,31 +259,47 @@ class Step:
             return f"x{len(scope) - 1}"
 
         program, given = self.program, range(len(self.given))
+        call = self._function()
         body = [f"if len(args) != {len(given)} or active or callers: return ELSE"]
         body += [f"{''.join(f'a{i}, ' for i in given)}= args"] if given else []
         for i, (kind, shape, dtype) in enumerate(self.given):
             body += [
                 f"if type(a{i}) is not Tensor or a{i}.edge is not None: return ELSE",
                 f"d{i} = a{i}.data",
-                f"if type(d{i}) is not {name(kind)} or d{i}.shape != {shape} or d{i}.dtype is not {name(dtype)}: return ELSE",
             ]
+            if call is None:
+                body.append(
+                    f"if type(d{i}) is not {name(kind)} or d{i}.shape != {shape} or d{i}.dtype is not {name(dtype)}: return ELSE"
+                )
         changed = [f"{name(x)}.data is not {name(data)}" for x, data in self.variables]
         changed += [f"{name(m)}.training is not {training}" for m, training in self.modules]
         changed += [f"({name(leaf)}.grad is None) is not {none}" for leaf, none in self.leaves]
         body += [f"if {' or '.join(changed)}: return ELSE"] if changed else []
+        if call is not None:  # it looks at the arrays itself
+            program_args = ", ".join(f"d{i}" for i in given)
+            body += [f"z = {name(call)}({program_args})", "if z is None: return ELSE", *_wrapped("z")]
+            return _written(body, scope)
         body += [f"{name(put)}(..., d{i})" for i, put in enumerate(program.puts)]
         body += [f"{name(f)}({', '.join(map(name, args))})" for f, args in program.fast]
         body += [f"{name(leaf)}.grad = {name(grad)}" for leaf, grad in self.after]
         copies = [f"{name(r)}.copy()" for r in program.results]
-        if self.single and not self.fresh:  # `wrap`, without a call
-            body += ["y = new(Tensor)", f"y.data = {copies[0]}", "y.edge = None", "return y"]
+        if self.single and not self.fresh:
+            body += _wrapped(copies[0])
         else:
             body += [f"return {name(self.results)}([{', '.join(copies)}])"]
-        exec("def replay(args):\n" + "\n".join(f"    {line}" for line in body), scope)
-        replay: Callable[[tuple[Any, ...]], Any] = scope.pop(
-            "replay"
-        )  # no circle that would outlive the step
-        return replay
+        return _written(body, scope)
+
+    def _function(self) -> Callable[..., Array | None] | None:
+        """The program as a built-in function of its arguments, where it is machine code alone and gives one array."""
+        program = self.program
+        if not self.single or self.fresh or self.after or not builtins.available():
+            return None
+        made = program.function(program.outputs)
+        if made is None or made.gives != [len(made.arguments)] or machine.touched(made.rows) > machine.SMALL:
+            return None
+        table = builtins.Table()
+        table.add(builtins.Plan(made.rows, made.arguments, made.results, ()))
+        return table.call
 
     def run(self, inputs: list[Array]) -> Any:
         """Replay."""
@@ -294,6 +313,17 @@ class Step:
         for leaf, grad in self.after:
             leaf.grad = grad
         return self.results(results)
+
+
+def _wrapped(array: str) -> list[str]:
+    """Lines that return an array as a Tensor: `wrap`, without a call."""
+    return ["y = new(Tensor)", f"y.data = {array}", "y.edge = None", "return y"]
+
+
+def _written(body: list[str], scope: dict[str, Any]) -> Callable[[tuple[Any, ...]], Any]:
+    exec("def replay(args):\n" + "\n".join(f"    {line}" for line in body), scope)
+    replay: Callable[[tuple[Any, ...]], Any] = scope.pop("replay")  # no circle that would outlive the step
+    return replay
 
 
 def _results(leaves: list[Leaf], structure: Any, constants: list[Any], results: list[Array]) -> Any:

@@ -174,7 +174,9 @@ def _gradients(
         x = found.get(i)
         if x is not None and (x.shape != like.shape or x.dtype != like.dtype):
             x = _fit(x, like, False)
-        if x is not None and x.variable.root != x.var and not x.flags.c_contiguous:  # one number for many, mostly
+        if (
+            x is not None and x.variable.root != x.var and not x.flags.c_contiguous
+        ):  # one number for many, mostly
             x = g.recording.call("astype", (x, x.dtype), {"copy": True})
         grads.append(x)
     return grads
@@ -220,45 +222,20 @@ def _planned(
     recording.inputs = given
     notes = [copy.copy(note) for note in recording.instructions]
     real = [x for x in wanted if x is not None]
-    program = Program(recording, real, scratch=_scratch())
-    if not all(isinstance(f, machine.Segment) for f, _ in program.segments):
+    made = Program(recording, real, scratch=_scratch()).function(wanted)
+    if made is None or (alone and made.gives[0] != len(given)):
         return None
-    rows = [row for f, _ in program.segments for row in f.rows]
-    places = {x.var: i for i, x in enumerate(given)}  # of arguments and results, by their variables
-    roots: set[int] = set()
-    results: list[Array] = []
-    variables = iter(program.outputs)
-    slots: list[int] = []
-    for x in wanted:
-        if x is None:
-            slots.append(-1)
-            continue
-        out = next(variables)
-        if out.var not in places:
-            root, array = program.root[out.var], program.arrays[out.var]
-            own = program.arrays[root]
-            whole = array.nbytes == own.nbytes and machine.address(array) == machine.address(own)
-            if root in places or root in roots or not whole or not array.nbytes:
-                return None
-            roots.add(root)
-            places[out.var] = len(given) + len(results)
-            results.append(array)
-        slots.append(places[out.var])
-    if alone and slots[0] != len(given):
-        return None
-    arguments = [x.value for x in given]
-    if not rows or len(arguments) + len(results) > builtins.MOST:
-        return None
-    if sum(a.nbytes for a in (*arguments, *results)) > LARGEST:
+    everything = (*made.arguments, *made.results)
+    if len(everything) > builtins.MOST or sum(a.nbytes for a in everything) > LARGEST:
         return None
 
     def plain(*arrays: Array) -> tuple[Array | None, ...]:
-        made = interpret(recording, notes, dict(zip(places, arrays, strict=False)), [x.variable for x in real])
-        left = iter(made)
-        return tuple(None if x is None else next(left) for x in wanted)
+        values = dict(zip([x.var for x in given], arrays, strict=True))
+        found = iter(interpret(recording, notes, values, [x.variable for x in real]))
+        return tuple(None if x is None else next(found) for x in wanted)
 
-    gives = slots[1:] if alone else slots
-    return builtins.Plan(rows, arguments, results, gives, back, None if alone else plain)
+    gives = made.gives[1:] if alone else made.gives
+    return builtins.Plan(made.rows, made.arguments, made.results, gives, back, None if alone else plain)
 
 
 @functools.cache

@@ -318,7 +318,8 @@ class Primitive:
         mask = None
         if edges is not None and mode.recording and self.kind != "piecewise constant":
             mask = tuple([e is not None for e in edges])
-        y = pull = None
+        y: Any = None
+        pull = None
         if impl[3] and arrays and self.heats:
             key = key_of(mask, meta) if meta else mask
             hot = self.hot.get(key) or self._heat(key, mask, meta)
@@ -396,7 +397,9 @@ class Primitive:
         self, data: list[Any], need: tuple[bool, ...] | None, meta: dict[str, Any], impl: Any = None
     ) -> tuple[Any, Any]:
         """The result for plain arrays, and the kernel's own backward pass where inputs `need` a gradient and it has one."""
-        xp, function, pulls, _ = impl or self._impl.get(type(data[0])) or self._resolve(type(data[0]), tuple(data))
+        xp, function, pulls, _ = (
+            impl or self._impl.get(type(data[0])) or self._resolve(type(data[0]), tuple(data))
+        )
         if pulls is not None and need is not None:
             y = pulls(xp, *data, need=need, **meta)
             return (self.reference(xp, *data, **meta), None) if y is NotImplemented else y
@@ -416,7 +419,9 @@ class Primitive:
             plan = self._plans[mask] = Plan(self, mask)
         return plan
 
-    def _resolve(self, kind: type | None, args: tuple[Any, ...]) -> tuple[Backend, Callable[..., Any], Any, bool]:
+    def _resolve(
+        self, kind: type | None, args: tuple[Any, ...]
+    ) -> tuple[Backend, Callable[..., Any], Any, bool]:
         if kind is None:
             msg = f"{self.name} needs at least one array or Tensor, got {', '.join(repr(a) for a in args) or 'nothing'}"
             raise TypeError(msg)

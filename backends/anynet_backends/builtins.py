@@ -43,8 +43,14 @@ _NEW_FROM_DESCR: Final = 94  # in the table of NumPy's C API, which its ABI fixe
 @functools.cache
 def available() -> bool:
     """Whether Python's and NumPy's objects are laid out as this module expects: asked of an array."""
-    fits = sys.maxsize == 2**63 - 1 and sys.implementation.name == "cpython" and not hasattr(sys, "getobjects")
-    if not fits or not getattr(sys, "_is_gil_enabled", lambda: True)() or platform.machine() not in _EXCEPTIONS:
+    fits = (
+        sys.maxsize == 2**63 - 1 and sys.implementation.name == "cpython" and not hasattr(sys, "getobjects")
+    )
+    if (
+        not fits
+        or not getattr(sys, "_is_gil_enabled", lambda: True)()
+        or platform.machine() not in _EXCEPTIONS
+    ):
         return False
     if not all(hasattr(ctypes.pythonapi, name) for name in ("feclearexcept", "fetestexcept")):
         return False
@@ -78,7 +84,7 @@ _EXCEPTIONS: Final = {"x86_64": 1 | 4 | 8, "AMD64": 1 | 4 | 8, "aarch64": 1 | 2 
 @functools.cache
 def _new_array() -> int:
     """The address of `PyArray_NewFromDescr`."""
-    from numpy._core import _multiarray_umath
+    from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
@@ -555,7 +561,11 @@ class _Function(NamedTuple):
 @functools.cache
 def _functions() -> dict[str, _Function]:
     code = _CODE
-    for name, number in (("MOST", MOST), ("ITEMS", tuple.__basicsize__), ("EXCEPTIONS", _EXCEPTIONS[platform.machine()])):
+    for name, number in (
+        ("MOST", MOST),
+        ("ITEMS", tuple.__basicsize__),
+        ("EXCEPTIONS", _EXCEPTIONS[platform.machine()]),
+    ):
         code = code.replace(name, str(number))
     flagged = {"hot": 0x80, "pull": 0x08, "primitive": 0x80}  # METH_FASTCALL, METH_O
     found = compiler().functions(code, tuple(flagged))
@@ -612,7 +622,7 @@ class Plan:
             len(gives), cells(*gives), compiler().fixed["work"], id(None),
         ], np.int64)  # fmt: skip
         other = None if plain is None else functools.partial(_other, plain, arguments[-1].strides)
-        self.holder = (self.record, other, held)
+        self.holder: tuple[Any, ...] = (self.record, other, held)
 
 
 def _other(plain: Callable[..., Any], strides: tuple[int, ...], state: tuple[Any, ...], g: Array) -> Any:

@@ -34,8 +34,8 @@ from anynet_backends.protocol import Array
 from anynet_backends.sums import PLAIN_FLOATS, add_up, ones_vector
 
 __all__ = [
-    "Call", "Method", "Row", "Segment", "add_rows", "address", "at_once", "available", "choose", "fused", "gather", "method",
-    "moves", "repeat", "scatter", "set_where", "summary", "translate",
+    "SMALL", "Call", "Method", "Row", "Segment", "add_rows", "address", "at_once", "available", "choose", "fused", "gather", "method",
+    "moves", "repeat", "scatter", "set_where", "summary", "touched", "translate",
 ]  # fmt: skip
 
 
@@ -193,7 +193,7 @@ def fused(calls: Sequence[tuple[Callable[..., Any], Sequence[Any]]], kept: Seque
     return segments if len(segments) == len(code) else []
 
 
-_SMALL: Final = 1 << 20
+SMALL: Final = 1 << 20
 """Segments that touch fewer bytes run without giving up the interpreter's lock."""
 
 
@@ -224,6 +224,11 @@ def method(definition: int, owner: Any) -> Callable[..., Any]:
     return made
 
 
+def touched(rows: Sequence[Row]) -> int:
+    """The bytes of all arrays of some rows."""
+    return sum(a.nbytes for row in rows for a in row.arrays)
+
+
 class Segment:
     """A table of machine functions; a row that refuses its arguments is left to NumPy, which raises or does it.
 
@@ -235,9 +240,11 @@ class Segment:
         self.table = np.array([row.cells for row in rows], np.int64)
         self.place = address(self.table)
         self.work = compiler().work
-        small = sum(a.nbytes for row in rows for a in row.arrays) < _SMALL
+        small = touched(rows) < SMALL
         self.run: Callable[[], Any] = (
-            self if any(row.again for row in rows) or not small else method(ctypes.addressof(_direct()), struct.pack("<qq", self.place, self.count))
+            self
+            if any(row.again for row in rows) or not small
+            else method(ctypes.addressof(_direct()), struct.pack("<qq", self.place, self.count))
         )
 
     def __call__(self) -> None:

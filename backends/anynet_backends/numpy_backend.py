@@ -285,7 +285,8 @@ _MENDED: Final[dict[str, Any]] = {
     "permute_dims": _permute_dims, "matrix_transpose": _matrix_transpose, "zeros_like": _zeros_like,
     "ones_like": _ones_like, "full_like": _full_like, "broadcast_to": _broadcast_to,
     "astype": _astype, "clip": _clip, "count_nonzero": _count_nonzero, "take_along_axis": _take_along_axis,
-    "isdtype": functools.lru_cache(maxsize=256)(np.isdtype), "diff": _diff, "sort": _sort, "argsort": _argsort, "finfo": _finfo, "iinfo": _iinfo,
+    "diff": _diff, "sort": _sort, "argsort": _argsort, "finfo": _finfo, "iinfo": _iinfo,
+    "isdtype": functools.lru_cache(maxsize=256)(np.isdtype),
 }  # fmt: skip
 
 

@@ -215,7 +215,14 @@ class _Step:
         functions = (
             ctypes.cast(f, ctypes.c_void_p).value or 0 for f in (dnnl.set_handle, dnnl.execute, dnnl.wait)
         )
-        cells = (self.count, *functions, _value(self.primitive), _value(dnnl.second), self.address, _place(memories))
+        cells = (
+            self.count,
+            *functions,
+            _value(self.primitive),
+            _value(dnnl.second),
+            self.address,
+            _place(memories),
+        )
         return builtins.primitive(cells, (self.args, memories))
 
     def _called(self, *arrays: Array) -> int:
@@ -480,10 +487,9 @@ _kernel = into_table(KERNELS)
 
 
 def _single(*arrays: Array | None) -> bool:
-    for a in arrays:  # a generator takes twice as long
-        if a is not None and (a.dtype is not _FLOAT or type(a) is not np.ndarray or not a.size):
-            return False
-    return True
+    return all(
+        [a is None or (a.dtype is _FLOAT and type(a) is np.ndarray and a.size > 0) for a in arrays]
+    )  # a list, since a generator takes twice as long
 
 
 @_kernel

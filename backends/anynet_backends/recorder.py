@@ -15,8 +15,8 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from collections.abc import Callable, Iterable
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -25,7 +25,18 @@ from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import fill, largest, smallest
 from anynet_backends.sums import add_up
 
-__all__ = ["ACTIVE", "CompileError", "Program", "Recorded", "RecorderBackend", "Recording", "aligned", "interpret", "made_by", "shaped"]
+__all__ = [
+    "ACTIVE",
+    "CompileError",
+    "Program",
+    "Recorded",
+    "RecorderBackend",
+    "Recording",
+    "aligned",
+    "interpret",
+    "made_by",
+    "shaped",
+]
 
 ACTIVE: list[Recording] = []
 """The recording that is running, if one is (empty while it is paused)."""
@@ -375,7 +386,7 @@ def interpret(
     arrays = {x.var: x.value for x in recording.captured.values()} | given
 
     def place(x: Variable) -> Any:
-        return arrays[x.var] if x.var in arrays else x.value
+        return arrays.get(x.var, x.value)
 
     for note in notes:
         args = _swap(note.args, place)
@@ -384,8 +395,12 @@ def interpret(
         elif note.kind == "write":
             args[0][args[1]] = args[2]
         else:
-            result = recording.functions[note.name](*args, **{k: _swap(v, place) for k, v in note.kwargs.items()})
-            for out, array in zip(made_by(note), result if isinstance(note.out, tuple) else (result,), strict=True):
+            result = recording.functions[note.name](
+                *args, **{k: _swap(v, place) for k, v in note.kwargs.items()}
+            )
+            for out, array in zip(
+                made_by(note), result if isinstance(note.out, tuple) else (result,), strict=True
+            ):
                 arrays[out.var] = np.asarray(array)
     return [place(o) for o in outputs]
 
@@ -454,7 +469,11 @@ class RecorderBackend(Backend):
                 return y
 
             first = getattr(kernel, "first", kernel)
-            if need is None and hasattr(first, "calls") and first(base, *_swap(args, _value), need=None, **meta) is not NotImplemented:
+            if (
+                need is None
+                and hasattr(first, "calls")
+                and first(base, *_swap(args, _value), need=None, **meta) is not NotImplemented
+            ):
                 forward.calls = functools.partial(first.calls, **meta)  # type: ignore[attr-defined]
             y = recording.note(name, forward, args)
             if need is None or y is NotImplemented:
@@ -540,6 +559,15 @@ _REDUCE: Final = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": 
                   "all": np.logical_and, "any": np.logical_or}  # fmt: skip
 
 
+class _Function(NamedTuple):
+    """A program as the code of a function: see `anynet_backends.builtins.Plan`."""
+
+    rows: list[machine.Row]
+    arguments: list[Array]
+    results: list[Array]
+    gives: list[int]
+
+
 class _Place:
     """How long the memory of a result is needed: from which instruction to which."""
 
@@ -560,7 +588,7 @@ class Program:
     def __init__(
         self, recording: Recording, recorded: list[Recorded], *, scratch: Array | None = None
     ) -> None:
-        """`scratch`: memory for all that lives only within a run; what is given lies in arrays of its own then."""
+        """`scratch`: memory for all that lives only within a run."""
         self.recording = recording
         self.scratch = scratch
         outputs = [x.variable for x in recorded]
@@ -569,10 +597,11 @@ class Program:
         self.arrays: dict[int, Array] = {}  # variable → its array, for good
         self.text: list[str] = []
         self.peak = 0
+        self.own: set[int] = set()  # the variables whose arrays are results and nothing else
         self.root = self._roots(recording.instructions)
         notes, outputs = self._shared(recording.instructions, outputs)
         self.outputs = outputs
-        live = self._live(notes, outputs)
+        self.notes = live = self._live(notes, outputs)
         self._plan(live, outputs)
         self.puts = [x.value.__setitem__ for x in recording.inputs]  # half the time of np.copyto
         self.results = [self.arrays[o.var] for o in outputs]
@@ -669,11 +698,11 @@ class Program:
         for x in self.recording.inputs:
             self.arrays[x.var] = x.value
         written = {root[note.writes] for note in notes if note.writes is not None}
-        if self.scratch is not None:
-            made = {o.var: o for note in notes for o in made_by(note)}
-            for r in {root[o.var] for o in outputs}.intersection(made):
-                fixed.add(r)
-                self.arrays[r] = shaped(aligned(made[r].nbytes), made[r])
+        made = {o.var: o for note in notes for o in made_by(note)}
+        for r in {root[o.var] for o in outputs}.intersection(made):  # results share their memory with nothing
+            fixed.add(r)
+            self.own.add(r)
+            self.arrays[r] = shaped(aligned(made[r].nbytes), made[r])
         rest: list[Instruction] = []
         for note in notes:  # what depends on nothing is computed once
             outs = made_by(note)
@@ -682,6 +711,7 @@ class Program:
                 for o in outs:
                     constants.add(o.var)
                     fixed.add(root[o.var])
+                    self.own.discard(root[o.var])
                     self.arrays[o.var] = o.value
             else:
                 rest.append(note)
@@ -720,11 +750,49 @@ class Program:
                 reads += writes
             memory += [(reads, writes)] * new
         self.code = code
-        self.fast = self.segments = code
-        if machine.available():
-            calls = [machine.Call(f, args, *t) for (f, args), t in zip(code, memory, strict=True)]
-            self.segments = machine.translate(calls, (*outside, *(self.arrays[o.var] for o in outputs)))
-            self.fast = [(f.run if isinstance(f, machine.Segment) else f, args) for f, args in self.segments]
+        self.calls = [machine.Call(f, args, *t) for (f, args), t in zip(code, memory, strict=True)]
+        self.kept = (*outside, *(self.arrays[o.var] for o in outputs))
+
+    @functools.cached_property
+    def segments(self) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+        """The calls, with machine code in place of what it can do."""
+        return machine.translate(self.calls, self.kept) if machine.available() else self.code
+
+    @functools.cached_property
+    def fast(self) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+        """The calls of a replay."""
+        return [(f.run if isinstance(f, machine.Segment) else f, args) for f, args in self.segments]
+
+    def function(self, wanted: Sequence[Any]) -> _Function | None:
+        """What a built-in function of the arguments needs; None where the program is more than machine code, or where
+        what it gives is no whole array of its own or an argument. `wanted` has None where it gives nothing."""
+        written = {self.root[note.writes] for note in self.notes if note.writes is not None}
+        given = [x.variable for x in self.recording.inputs]
+        if not machine.available() or any(x.var in written for x in given):
+            return None
+        segments = machine.translate(self.calls, self.kept)
+        own_rows = [f.rows if isinstance(f, machine.Segment) else None for f, _ in segments]
+        if None in own_rows:
+            return None
+        places = {x.var: i for i, x in enumerate(given)}  # of arguments and results, by their variables
+        roots: set[int] = set()
+        results: list[Array] = []
+        slots: list[int] = []
+        variables = iter(self.outputs)
+        for x in wanted:
+            out = None if x is None else next(variables)
+            if out is not None and out.var not in places:
+                root, array = self.root[out.var], self.arrays[out.var]
+                own = self.arrays[root]
+                whole = array.nbytes == own.nbytes and machine.address(array) == machine.address(own)
+                if root in places or root in roots or root not in self.own or not whole or not array.nbytes:
+                    return None
+                roots.add(root)
+                places[out.var] = len(given) + len(results)
+                results.append(array)
+            slots.append(-1 if out is None else places[out.var])
+        rows = [row for some in own_rows for row in some or ()]
+        return _Function(rows, [x.value for x in self.recording.inputs], results, slots) if rows else None
 
     def _allocate(self, places: dict[int, _Place], forms: dict[int, Variable]) -> None:
         """Greedy: each result takes the smallest free block that is large enough, or a new one."""

@@ -1,0 +1,311 @@
+"""Operations that become built-in functions: the same bits, warnings, errors and memory as without."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import anynet as an
+from anynet.autograd import hot
+from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
+from anynet.cli.parity import CASES
+from anynet_backends import builtins, host
+
+pytestmark = pytest.mark.skipif(not hot.available(), reason="needs the extra numba")
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Every operation is made a built-in function where it is first met."""
+    monkeypatch.setattr(hot, "OFTEN", 1)
+    for prim in PRIMITIVES.values():
+        prim.hot.clear()
+        prim.heats = True
+
+
+def same(a, b):
+    if a is None or b is None:
+        return a is b
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def plans(prim, args, meta):
+    """The function made of a call, with other numbers than those it was made with; None where there is none."""
+    data = [x.data if isinstance(x, an.Tensor) else x for x in args]
+    if not all(type(x) is np.ndarray for x in data):
+        return None
+    tensors = [isinstance(x, an.Tensor) and x.edge is not None for x in args]
+    need = tuple(tensors) if any(tensors) and prim.kind != "piecewise constant" else None
+    try:
+        plan = hot._plan(prim, need, meta, data)
+    except Exception:
+        return None
+    if plan is None:
+        return None
+    table = builtins.Table()
+    table.add(plan)
+    rng = np.random.default_rng(0)
+    other = [rng.permutation(x.ravel()).reshape(x.shape) for x in data]
+    other = [o if x.flags.c_contiguous else x for o, x in zip(other, data, strict=True)]
+    return table, other, need
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not c.steps], ids=lambda c: c.name)
+def test_same_bits(case):
+    """Each operation of each case, forwards and backwards, against the kernel that it was made of."""
+    made = []
+
+    def compare(prim, args, meta):
+        INTERCEPT.remove(compare)
+        try:
+            found = plans(prim, args, meta) if len(made) < 40 else None
+            if found is not None:
+                table, data, need = found
+                for _ in range(2):  # what has run once may run again
+                    got = table.call(*data)
+                    if got is None:  # NumPy would warn
+                        continue
+                    y, pull = prim.compute(list(data), need, meta)
+                    made.append(prim.name)
+                    assert same(got[0] if type(got) is tuple else got, y), prim.name
+                    if type(got) is tuple and pull is not None:
+                        g = np.random.default_rng(1).normal(size=y.shape).astype(y.dtype)
+                        for a, b, wanted in zip(got[1](g), pull(g), need, strict=True):
+                            assert not wanted or same(a, b), prim.name
+        finally:
+            INTERCEPT.append(compare)
+        return prim.bind(args, meta)
+
+    inputs = tuple(
+        an.Tensor(host.uniform(3, 9, i, shape, case.low, case.high), requires_grad=True)
+        for i, shape in enumerate(case.shapes)
+    )
+    INTERCEPT.append(compare)
+    try:
+        y = case.function(*inputs)
+    finally:
+        INTERCEPT.remove(compare)
+    assert y is not None
+
+
+def test_most_small_operations_become_functions(at_once):
+    net = an.nn.Sequential(an.nn.Linear(4, 8), an.nn.Tanh(), an.nn.LayerNorm(8), an.nn.Linear(8, 3))
+    x, t = an.ones((5, 4)), an.asarray([0, 1, 2, 0, 1])
+    for _ in range(3):
+        an.losses.cross_entropy(net(x), t).backward()
+    for name in ("linear", "tanh", "cross_entropy_rows", "mean"):
+        assert any(h.table is not None for h in PRIMITIVES[name].hot.values()), name
+
+
+def test_a_step_with_and_without_has_the_same_bits(monkeypatch):
+    def run(often):
+        monkeypatch.setattr(hot, "OFTEN", often)
+        for prim in PRIMITIVES.values():
+            prim.hot.clear()
+        rng = np.random.default_rng(0)
+        net = an.nn.Sequential(
+            an.nn.Linear(6, 9), an.nn.GELU(), an.nn.Linear(9, 4), an.nn.ReLU(), an.nn.Linear(4, 2)
+        )
+        for p in net.parameters():
+            p.assign_(an.asarray(rng.normal(size=p.shape).astype(np.float32)))
+        optimizer = an.optim.Adam(net.parameters(), lr=0.01)
+        for n in (5, 5, 5, 7, 5, 7, 7, 5):
+            x, y = rng.normal(size=(n, 6)).astype(np.float32), rng.normal(size=(n, 2)).astype(np.float32)
+            optimizer.zero_grad()
+            an.losses.mse_loss(net(an.asarray(x)), an.asarray(y)).backward()
+            optimizer.step()
+        return [p.numpy().tobytes() for p in net.parameters()]
+
+    assert run(1) == run(2) == run(10**9)
+
+
+def test_numbers_are_counted_by_form(monkeypatch):
+    monkeypatch.setattr(hot, "OFTEN", 3)
+    prim = PRIMITIVES["tanh"]
+    prim.hot.clear()
+    x = an.ones((7,))
+    for count in range(5):
+        an.tanh(x)
+        assert (prim.hot[None].table is not None) == (count >= 2)
+    an.tanh(an.ones((2, 3)))
+    assert len(prim.hot[None].table.plans) == 1
+
+
+def test_metadata_that_differ_in_type_or_sign(at_once):
+    leaky = PRIMITIVES["leaky_relu"]
+    x = np.array([-2.0, 3.0])
+    for slope in (0.0, -0.0, 1.0, 0.5, 0.0, -0.0, 1.0):
+        for _ in range(2):
+            y = leaky(x, negative_slope=slope)
+            expected = np.array([-2.0 * slope, 3.0])
+            assert y.tobytes() == expected.tobytes()
+    meta = [{"axis": 1}, {"axis": True}, {"axis": 1.0}, {"axis": (1,)}, {"axis": (True,)}, {"axis": slice(1)}]
+    assert len({hot.key_of(None, m) for m in meta}) == len(meta)
+    assert hot.key_of(None, {"axis": [1]}) is hot.COLD
+
+
+def test_warnings_are_numpys(at_once):
+    x, zero = an.asarray([1.0, 2.0]), an.asarray([0.0, 1.0])
+    for _ in range(3):
+        with pytest.warns(RuntimeWarning, match="divide by zero"):
+            y = x / zero
+        assert y.tolist() == [np.inf, 2.0]
+        with np.errstate(all="ignore"):
+            assert (x / zero).tolist() == [np.inf, 2.0]
+        with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+            x / zero
+    assert (x / an.asarray([2.0, 4.0])).tolist() == [0.5, 0.5]  # the exception does not stay
+
+
+def test_a_warning_of_the_backward_pass(at_once):
+    for _ in range(3):
+        x = an.asarray([0.0, 4.0], requires_grad=True)
+        y = an.sqrt(x)
+        with pytest.warns(RuntimeWarning, match="divide by zero"):
+            y.backward(an.ones_like(y))
+        assert x.grad.tolist() == [np.inf, 0.25]
+
+
+def test_gradients_that_lie_differently_in_memory(at_once):
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(4, 3))
+    for g in (
+        rng.normal(size=(5, 4)), rng.normal(size=(4, 5)).T, rng.normal(size=(10, 8))[::2, ::2],
+        np.broadcast_to(rng.normal(size=(1, 4)), (5, 4)), np.flip(rng.normal(size=(5, 4))),
+    ):  # fmt: skip
+        x = an.asarray(rng.normal(size=(5, 3)), requires_grad=True)
+        y = an.nn.functional.linear(x, an.asarray(w))
+        y.backward(an.Tensor(g))
+        np.testing.assert_allclose(x.grad.numpy(), g @ w, rtol=1e-13)
+
+
+def test_arguments_that_do_not_fit_go_the_other_way(at_once):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6, 8))
+    an.tanh(an.asarray(x.copy()))
+    raw = np.zeros(6 * 8 * 8 + 1, np.uint8)[1:].view(np.float64).reshape(6, 8)  # not aligned
+    raw[...] = x
+    for same_numbers in (x[:, ::1], np.asfortranarray(x), raw, x.view(np.ndarray)):
+        assert np.array_equal(an.tanh(an.Tensor(same_numbers)).numpy(), np.tanh(x))
+    assert np.array_equal(an.tanh(an.Tensor(x[::2, ::-1])).numpy(), np.tanh(x[::2, ::-1]))
+    assert an.tanh(an.zeros((0, 8), dtype=an.float64)).shape == (0, 8)
+    assert an.tanh(an.asarray(0.5)).shape == ()
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    assert np.array_equal(an.tanh(an.Tensor(read_only)).numpy(), np.tanh(x))
+
+
+def test_results_are_new_and_writeable(at_once):
+    x = an.asarray([1.0, 2.0])
+    a, b = an.exp(x), an.exp(x)
+    assert not np.shares_memory(a.data, b.data)
+    a.data[0] = 7.0
+    assert b.data[0] == np.exp(np.float32(1.0))
+
+
+def test_errors_are_those_of_the_operation(at_once):
+    a = an.ones((2, 3))
+    for _ in range(3):
+        with pytest.raises(ValueError, match="matmul"):
+            an.matmul(a, an.ones((4, 5)))
+        with pytest.raises(IndexError, match="out of range"):
+            an.losses.cross_entropy(a, an.asarray([0, 3]))
+        assert an.losses.cross_entropy(a, an.asarray([0, 2])).shape == ()
+
+
+def test_twice_and_twice_differentiated(at_once):
+    for _ in range(3):
+        x = an.asarray([[0.3, -0.2]], requires_grad=True)
+        y = an.sum(an.tanh(x) ** 3)
+        y.backward(retain_graph=True)
+        first = x.grad.numpy().copy()
+        y.backward(retain_graph=True)
+        np.testing.assert_array_equal(x.grad.numpy(), 2 * first)
+        x.grad = None
+        y.backward(create_graph=True)
+        np.testing.assert_array_equal(x.grad.detach().numpy(), first)
+        assert x.grad.requires_grad
+    v = an.asarray([0.3, -0.2], dtype=an.float64, requires_grad=True)
+    assert an.gradgradcheck(lambda v: an.tanh(v) ** 3, [v])
+
+
+def test_a_graph_outlives_the_functions(at_once):
+    x = an.asarray(np.linspace(-1, 1, 12).reshape(3, 4), requires_grad=True)
+    for _ in range(2):
+        y = an.tanh(x)
+    for prim in PRIMITIVES.values():
+        prim.hot.clear()
+    gc.collect()
+    y.backward(an.ones_like(y))
+    np.testing.assert_allclose(x.grad.numpy(), 1 - np.tanh(x.numpy()) ** 2, rtol=1e-12)
+
+
+def test_nothing_is_left_behind(at_once):
+    """Neither arrays nor references to types, dtypes and None."""
+    x = an.asarray(np.ones((8, 8), np.float32), requires_grad=True)
+    w = an.asarray(np.ones((8, 8), np.float32), requires_grad=True)
+
+    def step():
+        y = an.sum(an.nn.functional.relu(an.nn.functional.linear(x, w)) * w)
+        y.backward()
+        x.grad = w.grad = None
+
+    for _ in range(5):
+        step()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        step()
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(300):
+            step()
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] - before < 2000
+    finally:
+        tracemalloc.stop()
+
+
+def test_threads(at_once):
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=(16, 16)) for _ in range(4)]
+    expected = [np.tanh(v) @ v for v in inputs]
+    wrong = []
+
+    def work(i):
+        for _ in range(300):
+            v = an.Tensor(inputs[i])
+            if not np.array_equal(an.matmul(an.tanh(v), v).numpy(), expected[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+def test_off_without_kernels(at_once):
+    with an.use_kernels(False):
+        an.tanh(an.ones((3,)))
+    assert not PRIMITIVES["tanh"].hot
+
+
+def test_many_forms_are_forgotten(at_once):
+    for n in range(1, hot._FORMS + 9):
+        assert an.tanh(an.zeros((n,))).shape == (n,)
+    assert 0 < len(PRIMITIVES["tanh"].hot[None].table.plans) <= hot._FORMS
+
+
+def test_large_arrays_go_the_other_way(at_once):
+    n = hot.LARGEST // 4 + 1
+    an.tanh(an.zeros((n,)))
+    assert PRIMITIVES["tanh"].hot[None].table is None
+    an.expand_dims(an.zeros((5,)), axis=0)
+    assert an.add(an.zeros((1024, 1)), an.zeros((1, 1024))).shape == (1024, 1024)
+    assert all(h.table is None for h in PRIMITIVES["add"].hot.values())
