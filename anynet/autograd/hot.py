@@ -135,7 +135,7 @@ def _plan(
     """What `prim` does with arrays of these forms, as a plan; None where it is no machine code."""
     if Recorded not in TYPES:
         TYPES[Recorded] = RecorderBackend(backend("numpy"))
-    recording = Recording(TYPES[Recorded].base)
+    recording = Recording(TYPES[Recorded].base, LARGEST)
     given = [recording.input(x) for x in data]
     if any(not x.size or x.value.strides != like.strides for x, like in zip(given, data, strict=True)):
         return None

@@ -92,7 +92,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     if len(form) != 2 or len(shape) < 1 or shape[-1] != form[-1]:
         msg = f"linear: x of shape {tuple(shape)} and weight {tuple(form)}; expected (…, in) and (out, in)"
         raise ValueError(msg)
-    if x.dtype != w.dtype and type(x) is type(w):
+    if type(x) is type(w) and x.dtype != w.dtype:
         got, expected = dtypes.of(x.dtype), dtypes.of(w.dtype)
         msg = f"linear: x is {got} but weight is {expected}; convert one: anynet.astype(x, …) or module.to(dtype)"
         raise TypeError(msg)

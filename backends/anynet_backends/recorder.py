@@ -266,8 +266,10 @@ def _variable(x: Recorded) -> Variable:
 class Recording:
     """The instructions so far, and what they refer to."""
 
-    def __init__(self, base: Backend) -> None:
+    def __init__(self, base: Backend, largest: int | None = None) -> None:
+        """`largest`: bytes of an array, beyond which the recording is given up."""
         self.base = base
+        self.largest = largest
         self.instructions: list[Instruction] = []
         self.count = 0
         self.captured: dict[int, Recorded] = {}  # by the identity of the array
@@ -296,6 +298,9 @@ class Recording:
     def new(self, value: Any, reads: Iterable[Recorded] = (), held: bool = False) -> Recorded:
         """A variable. `reads`: what it was made from, whose memory it may share; `held`: its array is kept."""
         array = value if type(value) is np.ndarray else np.asarray(value)
+        if self.largest is not None and array.nbytes > self.largest:
+            msg = f"{_line()}: an array of {array.nbytes} bytes is made"
+            raise CompileError(msg)
         root = self.count
         if array.size:
             root = next((x.variable.root for x in reads if np.may_share_memory(array, x.value)), root)
