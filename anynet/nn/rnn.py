@@ -11,7 +11,7 @@ from anynet.nn.module import Module, ShapeError
 from anynet.nn.utils.rnn import PackedSequence, padded_sorted, reordered, repacked
 from anynet.ops import creation
 from anynet.ops.manipulation import concat, expand_dims, permute_dims, stack
-from anynet.ops.recurrent import gru_scan, lstm_scan, rnn_scan
+from anynet.ops.recurrent import gru, gru_scan, lstm, lstm_scan, rnn_scan
 from anynet.tensor import Parameter, Tensor, unwrap, wrap
 from anynet_backends import backend_of
 
@@ -171,21 +171,20 @@ class RNNBase(Module):
                 b_ih = getattr(self, f"bias_ih{suffix}") if self.bias else None
                 b_hh = getattr(self, f"bias_hh{suffix}") if self.bias else None
                 reverse = suffix.endswith("_reverse")
-                options = {"reverse": reverse, "sizes": sizes}
+                options: dict[str, Any] = {"reverse": reverse, "sizes": sizes}
                 first = [state[at, ...] for state in hx]
+                end = 0 if reverse else -1
                 if self.mode == "LSTM":
-                    gates = F.linear(x, w_ih, _biases(b_ih, b_hh))
-                    project = (getattr(self, f"weight_hr{suffix}"),) if self.proj_size else ()
-                    states = lstm_scan(gates, *first, w_hh, *project, **options)
+                    project = getattr(self, f"weight_hr{suffix}") if self.proj_size else None
+                    y, c = lstm(x, *first, w_ih, w_hh, _biases(b_ih, b_hh), project, **options)
+                    last[1].append(c)
                 elif self.mode == "GRU":
-                    gates = F.linear(x, w_ih, b_ih)
-                    states = (gru_scan(gates, *first, w_hh, *(() if b_hh is None else (b_hh,)), **options),)
+                    y = gru(x, *first, w_ih, w_hh, b_ih, b_hh, **options)
                 else:
                     gates = F.linear(x, w_ih, _biases(b_ih, b_hh))
-                    states = (rnn_scan(gates, *first, w_hh, relu=self.mode == "RNN_RELU", **options),)
-                outs.append(states[0])
-                for kept, s in zip(last, states, strict=True):
-                    kept.append(s[0 if reverse else -1, ...])
+                    y = rnn_scan(gates, *first, w_hh, relu=self.mode == "RNN_RELU", **options)
+                outs.append(y)
+                last[0].append(y[end, ...])
                 at += 1
             x = outs[0] if len(outs) == 1 else concat(outs, axis=-1)
         assert x.shape[-1] == out_width * (2 if self.bidirectional else 1)

@@ -1,7 +1,7 @@
 """Recurrent layers: one primitive goes over the whole sequence, for one layer and one direction.
 
 What depends on the input alone is one product for all steps, done before (`gates` = x Wᵀ + b). The primitive does what
-must be done step by step. Backward, the activations of all steps are computed again in one go from what the forward
+must be done step by step. Where a library does both at once (`lstm`, `gru`), a primitive of the whole layer calls it. Backward, the activations of all steps are computed again in one go from what the forward
 pass returned; only the recurrence of the gradients is a loop, and the weights' gradient is one product.
 
 All sequences are time-major, (steps, batch, features). With `sizes`, as in a packed sequence (longest first), only the
@@ -13,17 +13,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from anynet.autograd.primitive import primitive
+from anynet import dtypes
+from anynet.autograd.primitive import kernels_on, primitive
 from anynet.ops import elementwise as e
+from anynet.ops.creation import zeros_like
 from anynet.ops.linear import matmul
 from anynet.ops.linear import matrix_transpose as mT
 from anynet.ops.manipulation import astype, concat, expand_dims, reshape, stack
-from anynet.ops.neural import sigmoid
+from anynet.ops.neural import linear, sigmoid
 from anynet.ops.reductions import sum as sum_
 from anynet.tensor import unwrap
 from anynet_backends import Array, Backend, backend_of
 
-__all__ = ["gru_scan", "lstm_scan", "rnn_scan"]
+__all__ = ["gru", "gru_scan", "lstm", "lstm_scan", "rnn_scan"]
 
 
 def _steps(n: int, reverse: bool) -> range:
@@ -282,3 +284,96 @@ def _gru_rule(
         dh = back if active is None else back + dh * (1.0 - active)
     da, db = _in_order(das, reverse), _rows(_in_order(dbs, reverse))
     return da, dh, matmul(mT(db), _rows(before)), None if bias is None else sum_(db, axis=0)
+
+
+# ----- whole layers, where a library has them -----
+
+
+def _whole(name: str, x: Any) -> bool:
+    plain = unwrap(x)
+    xp = backend_of(plain)
+    return (
+        kernels_on()
+        and name in xp.kernels
+        and dtypes.of(plain.dtype) is dtypes.float32
+        and 0 not in plain.shape
+    )
+
+
+@primitive
+def lstm_layer(
+    xp: Backend, x: Array, h: Array, c: Array, weight_ih: Array, weight_hh: Array, bias: Array = None, /, *,
+    reverse: bool = False,
+) -> tuple[Array, Array]:  # fmt: skip
+    """`lstm_scan` of x W_ihᵀ + b: x (t, n, i), W_ih (4h, i), b (4h) → all h_t (t, n, h) and the last c (n, h)."""
+    gates = xp.matmul(x, xp.matrix_transpose(weight_ih))
+    gates = gates if bias is None else gates + bias
+    hs, cs = lstm_scan.reference(xp, gates, h, c, weight_hh, reverse=reverse)
+    return hs, cs[0 if reverse else -1, ...]
+
+
+@lstm_layer.vjps("x", "h", "c", "weight_ih", "weight_hh", "bias")
+def _lstm_layer_rule(
+    g: Any, x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias: Any, reverse: bool
+) -> tuple[Any, ...]:
+    gh, gc = g
+    gates = linear(x, weight_ih, bias)
+    states = lstm_scan(gates, h, c, weight_hh, reverse=reverse)
+    rest, last = zeros_like(states[1][1:, ...]), expand_dims(gc, axis=0)
+    gcs = concat((last, rest) if reverse else (rest, last))
+    da, dh, dc, dw, _ = _lstm_rule((gh, gcs), states, gates, h, c, weight_hh, None, reverse, None)
+    dx, dw_ih = _of_input(da, x, weight_ih)
+    return dx, dh, dc, dw_ih, dw, None if bias is None else sum_(_rows(da), axis=0)
+
+
+def _of_input(da: Any, x: Any, weight: Any) -> tuple[Any, Any]:
+    """The gradients of the product x Wᵀ."""
+    return matmul(da, weight), matmul(mT(_rows(da)), _rows(x))
+
+
+@primitive
+def gru_layer(
+    xp: Backend, x: Array, h: Array, weight_ih: Array, weight_hh: Array, bias_ih: Array = None, bias_hh: Array = None,
+    /, *, reverse: bool = False,
+) -> Array:  # fmt: skip
+    """`gru_scan` of x W_ihᵀ + b: x (t, n, i), W_ih (3h, i), both b (3h) → all h_t (t, n, h)."""
+    gates = xp.matmul(x, xp.matrix_transpose(weight_ih))
+    gates = gates if bias_ih is None else gates + bias_ih
+    y: Array = gru_scan.reference(xp, gates, h, weight_hh, bias_hh, reverse=reverse)
+    return y
+
+
+@gru_layer.vjps("x", "h", "weight_ih", "weight_hh", "bias_ih", "bias_hh")
+def _gru_layer_rule(
+    g: Any, y: Any, x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any, bias_hh: Any, reverse: bool
+) -> tuple[Any, ...]:
+    gates = linear(x, weight_ih, bias_ih)
+    da, dh, dw, db = _gru_rule(g, y, gates, h, weight_hh, bias_hh, reverse, None)
+    dx, dw_ih = _of_input(da, x, weight_ih)
+    return dx, dh, dw_ih, dw, None if bias_ih is None else sum_(_rows(da), axis=0), db
+
+
+def lstm(
+    x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias: Any = None, projection: Any = None, *,
+    reverse: bool = False, sizes: tuple[int, ...] | None = None,
+) -> tuple[Any, Any]:  # fmt: skip
+    """One layer in one direction: x (t, n, i) and the first states → all h_t (t, n, p) and the last c (n, h)."""
+    if projection is None and sizes is None and _whole("lstm_layer", x):
+        more = () if bias is None else (bias,)
+        return lstm_layer(x, h, c, weight_ih, weight_hh, *more, reverse=reverse)  # type: ignore[no-any-return]
+    more = () if projection is None else (projection,)
+    gates = linear(x, weight_ih, bias)
+    hs, cs = lstm_scan(gates, h, c, weight_hh, *more, reverse=reverse, sizes=sizes)
+    return hs, cs[0 if reverse else -1, ...]
+
+
+def gru(
+    x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None, *,
+    reverse: bool = False, sizes: tuple[int, ...] | None = None,
+) -> Any:  # fmt: skip
+    """One layer in one direction: x (t, n, i) and the first state → all h_t (t, n, h)."""
+    if sizes is None and (bias_ih is None) == (bias_hh is None) and _whole("gru_layer", x):
+        more = () if bias_ih is None else (bias_ih, bias_hh)
+        return gru_layer(x, h, weight_ih, weight_hh, *more, reverse=reverse)
+    more = () if bias_hh is None else (bias_hh,)
+    return gru_scan(linear(x, weight_ih, bias_ih), h, weight_hh, *more, reverse=reverse, sizes=sizes)

@@ -44,7 +44,9 @@ _QUERY = {
 _ARG = {
     "src": 1, "dst": 17, "weights": 33, "bias": 41, "workspace": 64, "diff_src": 129, "diff_dst": 145,
     "diff_weights": 161, "diff_bias": 169, "from": 1, "to": 17, "mean": 49, "variance": 50, "scale": 51, "shift": 52,
-    "diff_scale": 255, "diff_shift": 256,
+    "diff_scale": 255, "diff_shift": 256, "src_iter": 2, "src_iter_c": 3, "weights_iter": 34, "dst_iter": 18,
+    "dst_iter_c": 19, "diff_src_iter": 130, "diff_src_iter_c": 131, "diff_weights_iter": 162, "diff_dst_iter": 146,
+    "diff_dst_iter_c": 147,
 }  # fmt: skip
 _SMALL: Final = 1 << 20
 """Bytes that a call touches at most to keep the interpreter's lock."""
@@ -601,6 +603,7 @@ class _Pooling(_Owner):
         self, x: _Ints, out: _Ints, kernel: _Ints, stride: _Ints, pads: Any, dilation: _Ints, training: bool
     ) -> None:
         dnnl = self.dnnl = _library()
+        self.form = (out, kernel, stride, pads, dilation)
         self.y_shape = (*x[:2], *out)
         x_md, y_md = dnnl.layout(x, _last_strides(x)), dnnl.layout(self.y_shape, _last_strides(self.y_shape))
         options = (
@@ -628,19 +631,30 @@ class _Pooling(_Owner):
         self.own(("primitive_desc", back))
         self.backward = _Step(dnnl, back, diff_dst=y_md, workspace=places, diff_src=x_md)
 
-    def run(self, image: Array, y: Array, *room: Array) -> None:
-        """The pooling. oneDNN passes over NaN: it gets infinity instead, and where that was, NaN is put afterwards."""
+    def run(self, image: Array, y: Array, *room: Array) -> Array | None:
+        """The pooling. oneDNN passes over NaN and takes −∞ for the least finite number: where there are such, NumPy
+        does it, and returns where the largest are in `image`."""
         flat = image.transpose(_LAST[image.ndim]).reshape(-1)
-        if not math.isnan(flat.dot(flat)):  # Σ x² is NaN if an x is
+        if np.minimum.reduce(flat) > -np.inf:
             self.forward.run(image, y, *room)
-            return
-        marks = np.isnan(image)
-        filled = image.copy("K")
-        filled[marks] = np.inf
-        self.forward.run(filled, y, *room)
-        hidden = np.empty_like(y)
-        self.forward.run(marks.astype(np.float32), hidden, *(np.empty_like(r) for r in room))
-        y[hidden > 0] = np.nan
+            return None
+        numbers = np.arange(image.size, dtype=np.float64).reshape(image.shape)
+        values, where = self._windows(image, -np.inf), self._windows(numbers, -1)
+        largest = values.argmax(-1)[..., None]
+        outside = np.take_along_axis(where, largest, -1) < 0  # nothing there but −∞
+        largest[outside] = (where >= 0).argmax(-1)[..., None][outside]
+        y[...] = np.take_along_axis(values, largest, -1)[..., 0]
+        return np.take_along_axis(where, largest, -1)[..., 0].astype(np.int64)
+
+    def _windows(self, image: Array, outside: float) -> Array:
+        """The numbers of each window, along a last axis."""
+        _, kernel, stride, pads, dilation = self.form
+        full = np.pad(image, ((0, 0), (0, 0), *pads), constant_values=outside)
+        extents = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+        every = np.lib.stride_tricks.sliding_window_view(full, extents, tuple(range(2, image.ndim)))
+        first = tuple(slice(0, (o - 1) * s + 1, s) for o, s in zip(self.y_shape[2:], stride, strict=True))
+        inner = tuple(slice(None, None, d) for d in dilation)
+        return every[(slice(None), slice(None), *first, *inner)].reshape(*self.y_shape, -1)
 
 
 _poolings = _Plans(_Pooling)
@@ -663,9 +677,13 @@ def max_pool(
         plan.run(image, y)
         return y
     places = np.empty(plan.room, np.uint8)
-    plan.run(image, y, places)
+    other = plan.run(image, y, places)
 
     def pull(g: Array) -> tuple[Any, ...]:
+        if other is not None:
+            gx = np.zeros(x.size, np.float32)
+            np.add.at(gx, other.reshape(-1), g.reshape(-1))
+            return (gx.reshape(x.shape),)
         g, gx = _channels_last(g), _empty_last(x.shape)
         plan.backward.run(g, places, gx)
         return (gx,)
@@ -793,3 +811,192 @@ def normalize(
 
 def _channel(x: Array) -> _Ints:
     return (1, x.shape[1], *(1,) * (x.ndim - 2))
+
+
+# ----- recurrent layers -----
+
+
+class _Recurrent(_Owner):
+    """A layer of an LSTM or a GRU (with the reset gate after the product) in one direction, with a bias: the library
+    has no kernel without."""
+
+    def __init__(
+        self, gates: int, steps: int, n: int, inputs: int, width: int, reverse: bool, training: bool
+    ) -> None:
+        dnnl = self.dnnl = _library()
+        self.lstm = gates == 4
+        self.kind = "lstm" if self.lstm else "lbr_gru"
+        self.direction = ctypes.c_int(_RIGHT_TO_LEFT if reverse else _LEFT_TO_RIGHT)
+        self.outer = [(steps, n, k) for k in (inputs, width)]
+        x, y = (dnnl.layout(shape, _plain_strides(shape)) for shape in self.outer)
+        state = dnnl.layout((1, 1, n, width), _plain_strides((1, 1, n, width)))
+        rows = (inputs, width)
+        self.plain = [
+            dnnl.layout((1, 1, k, gates, width), (0, 0, 1, width * k, k)) for k in rows
+        ]  # (gates · width, k) in memory
+        free = [dnnl.layout((1, 1, k, gates, width), None) for k in rows]
+        b = dnnl.layout((1, 1, 4, width), _plain_strides((1, 1, 4, width)))
+        self.own(*(("memory_desc", md) for md in (x, y, state, *self.plain, *free, b)))
+        states = (state, state) if self.lstm else (state,)
+        peephole = (None, None) if self.lstm else ()
+        self.forms = (x, *states, *free, *peephole, b, y, *states)
+        self.pd = self._described("forward", _TRAINING if training else _INFERENCE, self.forms)
+        self.names = [*_NAMED["src", self.lstm], "weights", "weights_iter", "bias"]
+        self.results = ["dst", *(f"dst_{name}" for name in _STATES[: 1 + self.lstm])]
+        self.layouts: dict[str, Any] = {
+            "src": x, "src_iter": state, "src_iter_c": state, "bias": b, "dst": y, "dst_iter": state, "dst_iter_c": state,
+        }  # fmt: skip
+        self.room = 0
+        self.wanted = self._weights(self.pd, "weights")
+        self.weights = [_Converted(dnnl, p, w) for p, w in zip(self.plain, self.wanted, strict=True)]
+        self.layouts |= {"weights": self.wanted[0], "weights_iter": self.wanted[1]}
+        if training:
+            self.layouts["workspace"] = dnnl.query(self.pd, _QUERY["workspace"], 0)
+            self.room = int(dnnl.size(self.layouts["workspace"]))
+        last = ["workspace"] if training else []
+        self.forward = _Step(
+            dnnl, self.pd, **{k: self.layouts[k] for k in (*self.names, *self.results, *last)}
+        )
+        if training:
+            self._prepare()
+
+    def _described(self, way: str, kind: int, forms: Sequence[Any], hint: Any = ()) -> ctypes.c_void_p:
+        pd = ctypes.c_void_p()
+        self.dnnl.call(
+            f"dnnl_{self.kind}_{way}_primitive_desc_create", ctypes.byref(pd), self.dnnl.engine, kind, self.direction,
+            *forms, ctypes.c_uint(0), *hint, None,
+        )  # fmt: skip
+        self.own(("primitive_desc", pd))
+        return pd
+
+    def _weights(self, pd: Any, name: str) -> list[int]:
+        return [self.dnnl.query(pd, _QUERY[name], i) for i in (0, 1)]
+
+    def _prepare(self) -> None:
+        """The gradients."""
+        dnnl = self.dnnl
+        pd = self._described("backward", _BACKWARD, (*self.forms, *self.forms), (self.pd,))
+        wanted, made = self._weights(pd, "weights"), self._weights(pd, "diff_weights")
+        self.back_weights = [_Converted(dnnl, p, w) for p, w in zip(self.plain, wanted, strict=True)]
+        self.gradients = [
+            _Converted(dnnl, p, w, backward=True) for p, w in zip(self.plain, made, strict=True)
+        ]
+        self.places = [int(dnnl.size(w)) // 4 + 16 for w in made]
+        known = {**self.layouts, "weights": wanted[0], "weights_iter": wanted[1]}
+        diffs = {**self.layouts, "weights": made[0], "weights_iter": made[1]}
+        layouts = {k: known[k] for k in (*self.names, *self.results, "workspace")}
+        layouts |= {f"diff_{k}": diffs[k] for k in (*self.names, *self.results)}
+        self.backward = _Step(dnnl, pd, **layouts)
+
+
+_LEFT_TO_RIGHT, _RIGHT_TO_LEFT = 1, 2
+_STATES: Final = ("iter", "iter_c")
+_NAMED: Final = {
+    ("src", lstm): ["src", *(f"src_{name}" for name in _STATES[: 1 + lstm])] for lstm in (True, False)
+}
+
+
+def _recurrent(*form: Any) -> _Recurrent | None:
+    """None where the library has no kernel, or none that brings the weights into its order."""
+    try:
+        return _Recurrent(*form)
+    except OneDNNError:
+        return None
+
+
+_layers = _Plans(_recurrent)
+
+
+def _layer(
+    gates: int, x: Array, first: tuple[Array, ...], weights: tuple[Array, Array], bias: Array | None, reverse: bool, need: bool
+) -> tuple[list[Array], Callable[[Sequence[Array]], list[Array]]] | None:  # fmt: skip
+    """What a layer gives, all states and the last ones, and a function from the gradients of these to those of x, the
+    first states, the weights and the bias; None where the library has no kernel."""
+    steps, n, inputs = x.shape
+    width = first[0].shape[-1]
+    plan = _layers(gates, steps, n, inputs, width, reverse, need)
+    if plan is None:
+        return None
+    read = [_contiguous(a) for a in (x, *first)]
+    w = [_contiguous(a) for a in weights]
+    b = np.zeros(4 * width, np.float32) if bias is None else _contiguous(bias)
+    made = [result((steps, n, width), np.float32), *(result(s.shape, np.float32) for s in first)]
+    room = [np.empty(plan.room, np.uint8)] if need else []
+    ready = [each.to(a) for each, a in zip(plan.weights, w, strict=True)]
+    plan.forward.run(*read, *ready, b, *made, *room)
+
+    def pull(g: Sequence[Array]) -> list[Array]:
+        ready = [each.to(a) for each, a in zip(plan.back_weights, w, strict=True)]
+        grads = [result(a.shape, np.float32) for a in (*read, *w)]
+        sums = [np.zeros(size, np.float32) for size in plan.places]  # these are added to
+        db = np.zeros_like(b)
+        into = [*grads[: len(read)], *sums, db]
+        plan.backward.run(*read, *ready, b, *made, *room, *into, *map(_contiguous, g))
+        for each, total, grad in zip(plan.gradients, sums, grads[len(read) :], strict=True):
+            if each.step is None:
+                grad[...] = total[: grad.size].reshape(grad.shape)
+            else:
+                each.finish(total, grad)
+        return grads if bias is None else [*grads, db]
+
+    return made, pull
+
+
+@_kernel
+def lstm_layer(
+    xp: Backend, x: Array, h: Array, c: Array, weight_ih: Array, weight_hh: Array, bias: Array | None = None, *,
+    reverse: bool = False, need: Any,
+) -> Any:  # fmt: skip
+    """An LSTM over a sequence in float32."""
+    if not _single(x, h, c, weight_ih, weight_hh, bias):
+        return NotImplemented
+    done = _layer(4, x, (h, c), (weight_ih, weight_hh), bias, reverse, need is not None)
+    if done is None:
+        return NotImplemented
+    made, gradients = done
+    y = (made[0], made[2])
+    if need is None:
+        return y
+    zero = np.zeros_like(made[1])  # the last state is one of all
+
+    def pull(g: tuple[Array, Array]) -> tuple[Array, ...]:
+        return tuple(gradients((g[0], zero, g[1])))
+
+    return y, pull
+
+
+@_kernel
+def gru_layer(
+    xp: Backend, x: Array, h: Array, weight_ih: Array, weight_hh: Array, bias_ih: Array | None = None,
+    bias_hh: Array | None = None, *, reverse: bool = False, need: Any,
+) -> Any:  # fmt: skip
+    """A GRU over a sequence in float32. oneDNN has the gates in the order z, r, n, and four biases: those of z and r are
+    sums, n has two."""
+    if not _single(x, h, weight_ih, weight_hh, bias_ih, bias_hh) or (bias_ih is None) != (bias_hh is None):
+        return NotImplemented
+    m = h.shape[-1]
+
+    def turned(a: Array) -> Array:
+        return np.concatenate((a[m : 2 * m], a[:m], a[2 * m :]))
+
+    bias = None
+    if bias_ih is not None and bias_hh is not None:
+        bias = np.concatenate((turned(bias_ih + bias_hh)[: 2 * m], bias_ih[2 * m :], bias_hh[2 * m :]))
+    weights = (turned(weight_ih), turned(weight_hh))
+    done = _layer(3, x, (h,), weights, bias, reverse, need is not None)
+    if done is None:
+        return NotImplemented
+    made, gradients = done
+    if need is None:
+        return made[0]
+    zero = np.zeros_like(made[1])
+
+    def pull(g: Array) -> tuple[Array, ...]:
+        dx, dh, *dw, db = gradients((g, zero)) if bias is not None else (*gradients((g, zero)), None)
+        found = (dx, dh, *map(turned, dw))
+        if db is None:
+            return found
+        both = np.concatenate((db[m : 2 * m], db[:m]))
+        return *found, np.concatenate((both, db[2 * m : 3 * m])), np.concatenate((both, db[3 * m :]))
+
+    return made[0], pull

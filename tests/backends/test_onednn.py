@@ -235,3 +235,169 @@ def test_normalization_leaves_what_it_does_not_know():
     assert run(xp, x[:1, :, :2], **options) is NotImplemented  # too small to be worth the call
     assert run(xp, x, np.ones(8, np.float32), **options) is NotImplemented  # a weight alone
     assert run(xp, x, **{**options, "axes": (0,)}) is NotImplemented
+
+
+@installed
+@pytest.mark.parametrize("built", [True, False])
+def test_pooling_passes_nan_on_as_pytorch_does(built, monkeypatch):
+    torch = pytest.importorskip("torch", reason="compared with PyTorch")
+    if not built:  # through ctypes
+        monkeypatch.setattr(onednn._Step, "_built", lambda self: None)
+        monkeypatch.setattr(onednn, "_poolings", onednn._Plans(onednn._Pooling))
+    x = np.random.default_rng(0).normal(size=(2, 3, 8, 9)).astype(np.float32)
+    x[0, 1, 2, 3] = x[1, 2, 7, 8] = np.nan
+    x[0, 0, 0, 0] = np.inf
+    x[1, 0, :4, :4] = -np.inf
+    for kernel, stride, padding in ((2, 2, 0), (3, 2, 1), (3, 1, 1)):
+        mine, other = an.asarray(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+        y = F.max_pool2d(mine, kernel, stride, padding)
+        z = torch.nn.functional.max_pool2d(other, kernel, stride, padding)
+        np.testing.assert_array_equal(y.detach().numpy(), z.detach().numpy())
+        g = np.random.default_rng(1).integers(1, 9, y.shape).astype(np.float32)
+        y.backward(an.asarray(g))
+        z.backward(torch.tensor(g))
+        np.testing.assert_array_equal(mine.grad.numpy(), other.grad.numpy())
+        compiled = an.compile(lambda a, k=kernel, s=stride, p=padding: F.max_pool2d(a, k, s, p))
+        for numbers in (np.nan_to_num(x), x, np.nan_to_num(x)):  # whichever way it was recorded
+            expected = torch.nn.functional.max_pool2d(torch.tensor(numbers), kernel, stride, padding)
+            np.testing.assert_array_equal(compiled(an.asarray(numbers)).numpy(), expected.numpy())
+
+
+@installed
+@pytest.mark.parametrize("order", ["plain", "channels last"])
+@pytest.mark.parametrize(("x", "w", "options"), SHAPES, ids=str)
+def test_a_compiled_convolution_has_the_bits_of_eager(x, w, options, order):
+    rng = np.random.default_rng(0)
+    weight, bias = an.asarray(rng.normal(size=w).astype(np.float32)), an.asarray(np.ones(w[0], np.float32))
+    f = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[len(x)]
+    compiled = an.compile(lambda a: F.relu(f(a, weight, bias, **options)))
+    for _ in range(4):
+        image = rng.normal(size=x).astype(np.float32)
+        if order == "channels last":
+            image = np.moveaxis(np.ascontiguousarray(np.moveaxis(image, 1, -1)), -1, 1)
+        expected = F.relu(f(an.Tensor(image), weight, bias, **options)).numpy()
+        assert np.array_equal(compiled(an.Tensor(image)).numpy(), expected)
+
+
+@installed
+def test_small_calls_are_built_in_functions():
+    from anynet.autograd import hot
+
+    if not hot.available():
+        pytest.skip("needs the extra numba")
+    plan = onednn._convolutions((1, 2, 6, 6), (3, 2, 3, 3), False, (1, 1), ((0, 0), (0, 0)), (1, 1), 1, False)
+    run = plan.forward.built
+    y = np.empty(plan.y_shape, np.float32)
+    assert run(y) == -1  # not as many arrays
+    assert run(y, y, 3.0) == -1  # not all arrays
+    with pytest.raises(onednn.OneDNNError, match="status -1"):
+        plan.forward.run(y, y)
+    large = onednn._convolutions(
+        (64, 16, 32, 32), (16, 16, 3, 3), False, (1, 1), ((0, 0), (0, 0)), (1, 1), 1, False
+    )
+    assert large.forward.built is None
+
+
+def _layer(kind, steps, n, inputs, width, bias, rng):
+    gates = {"lstm": 4, "gru": 3}[kind]
+    shapes = [(steps, n, inputs), (n, width), (gates * width, inputs), (gates * width, width)]
+    shapes[2:2] = [(n, width)] if kind == "lstm" else []
+    shapes += ([(gates * width,)] if kind == "lstm" else [(gates * width,)] * 2) if bias else []
+    return [rng.normal(size=s) for s in shapes]
+
+
+@installed
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 3, 4), (1, 5, 8, 16), (7, 1, 3, 5), (5, 4, 1, 1), (6, 3, 20, 33), (50, 2, 64, 128)]
+)
+def test_recurrent_layers_equal_the_reference_in_double(kind, bias, reverse, sizes):
+    from anynet.ops import recurrent
+
+    f = getattr(recurrent, f"{kind}_layer")
+    rng = np.random.default_rng(0)
+    values = _layer(kind, *sizes, bias, rng)
+    values = [v / np.sqrt(v.shape[-1]) for v in values]
+    weigh = [rng.normal(size=(*sizes[:2], sizes[3])), rng.normal(size=(sizes[1], sizes[3]))]
+
+    def run(dtype):
+        given = [an.asarray(v.astype(dtype), requires_grad=True) for v in values]
+        assert recurrent._whole(f"{kind}_layer", given[0]) == (dtype == np.float32)
+        y = f(*given, reverse=reverse)
+        parts = y if isinstance(y, tuple) else (y,)
+        loss = sum(an.sum(p * an.asarray(w.astype(dtype))) for p, w in zip(parts, weigh, strict=False))
+        loss.backward()
+        with an.no_grad():
+            again = f(*given, reverse=reverse)
+        for a, b in zip(parts, again if isinstance(again, tuple) else (again,), strict=True):
+            np.testing.assert_allclose(a.detach().numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
+        return [p.detach().numpy() for p in parts] + [x.grad.numpy() for x in given]
+
+    for mine, expected in zip(run(np.float32), run(np.float64), strict=True):
+        assert mine.dtype == np.float32
+        np.testing.assert_allclose(mine, expected, rtol=2e-5, atol=2e-5 * max(1.0, np.abs(expected).max()))
+
+
+@installed
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_recurrent_layers_in_all_memory_orders_and_needs(kind):
+    rng = np.random.default_rng(0)
+    layer = getattr(an.nn, kind)(6, 8, num_layers=2, bidirectional=True, batch_first=True)
+    x = rng.normal(size=(3, 5, 6)).astype(np.float32)
+    wide = np.zeros((3, 5, 12), np.float32)
+    wide[..., ::2] = x
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    results = []
+    for given in (x, np.asfortranarray(x), wide[..., ::2], read_only):
+        layer.zero_grad()
+        a = an.Tensor(given)
+        a.requires_grad_(given is not x)
+        y, _ = layer(a)
+        an.sum(y * y).backward()
+        assert (a.grad is None) == (given is x)
+        results.append([y.detach().numpy(), *(p.grad.numpy().copy() for p in layer.parameters())])
+    for other in results[1:]:
+        assert all(np.array_equal(p, q) for p, q in zip(results[0], other, strict=True))
+
+
+@installed
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_a_compiled_recurrent_step_has_the_bits_of_eager(kind):
+    rng = np.random.default_rng(0)
+    xs = [rng.normal(size=(4, 7, 3)).astype(np.float32) for _ in range(5)]
+
+    def train(compiled):
+        layer = getattr(an.nn, kind)(3, 6)
+        for p in layer.parameters():
+            p.assign_(an.asarray(np.random.default_rng(1).normal(size=p.shape).astype(np.float32)))
+        optimizer = an.optim.Adam(layer.parameters(), lr=0.01)
+
+        def step(x):
+            optimizer.zero_grad()
+            loss = an.mean(layer(x)[0] ** 2)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = an.compile(step) if compiled else step
+        return [run(an.asarray(x)).item() for x in xs], [p.numpy().tobytes() for p in layer.parameters()]
+
+    assert train(True) == train(False)
+
+
+@installed
+def test_recurrent_layers_are_differentiated_twice():
+    layer = an.nn.LSTM(2, 3)
+    x = an.asarray(np.random.default_rng(0).normal(size=(3, 2, 2)).astype(np.float32), requires_grad=True)
+    first = an.grad(lambda v: an.sum(layer(v)[0] ** 2))
+    exact = layer.double()
+    np.testing.assert_allclose(
+        an.grad(lambda v: an.sum(first(v) ** 2))(x.to(an.float64) if hasattr(x, "to") else x).numpy(),
+        an.grad(lambda v: an.sum(an.grad(lambda u: an.sum(exact(u)[0] ** 2))(v) ** 2))(
+            an.asarray(x.detach().numpy().astype(np.float64))
+        ).numpy(),
+        rtol=1e-4,
+    )

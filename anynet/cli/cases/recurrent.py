@@ -5,16 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from anynet.cli.cases import Case
-from anynet.ops.manipulation import concat
-from anynet.ops.recurrent import gru_scan, lstm_scan, rnn_scan
+from anynet.ops.manipulation import concat, expand_dims
+from anynet.ops.recurrent import gru, gru_layer, gru_scan, lstm, lstm_layer, lstm_scan, rnn_scan
 
 _LSTM = ((3, 2, 12), (2, 3), (2, 3), (12, 3))
 _GRU = ((3, 2, 9), (2, 3), (9, 3))
+_LSTM_LAYER = ((3, 2, 5), (2, 3), (2, 3), (12, 5), (12, 3), (12,))
+_GRU_LAYER = ((3, 2, 5), (2, 3), (9, 5), (9, 3), (9,), (9,))
 _SIZES = {"sizes": (2, 1, 1)}
 
 
 def _both(*args: Any, **options: Any) -> Any:
     return concat(lstm_scan(*args, **options), axis=-1)
+
+
+def _joined(layer: Any, *args: Any, **options: Any) -> Any:
+    """Both results of `lstm` in one array."""
+    hs, c = layer(*args, **options)
+    return concat((hs, expand_dims(c, axis=0)))
 
 
 CASES: tuple[Case, ...] = (
@@ -31,4 +39,10 @@ CASES: tuple[Case, ...] = (
     Case("gru, no bias", gru_scan, _GRU),
     Case("gru, backward", lambda *a: gru_scan(*a, reverse=True), (*_GRU, (9,))),
     Case("gru, packed", lambda *a: gru_scan(*a, **_SIZES), (*_GRU, (9,))),
+    Case("lstm layer", lambda *a: _joined(lstm_layer, *a), _LSTM_LAYER),
+    Case("lstm layer, backward", lambda *a: _joined(lstm_layer, *a, reverse=True), _LSTM_LAYER),
+    Case("lstm layer, no bias", lambda *a: _joined(lstm, *a), _LSTM_LAYER[:-1]),
+    Case("gru layer", gru_layer, _GRU_LAYER),
+    Case("gru layer, backward", lambda *a: gru_layer(*a, reverse=True), _GRU_LAYER),
+    Case("gru layer, no bias", gru, _GRU_LAYER[:-2]),
 )
