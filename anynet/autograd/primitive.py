@@ -433,10 +433,8 @@ class Primitive:
             found = [xp.kernels[self.name]] if self.name in xp.kernels else []
             if xp.name in self._kernels:
                 own = self._kernels[xp.name]
-                whole = getattr(own, "opaque", False)
-                heats = heats and not whole
-                found.append(xp.opaque(self.name, own) if whole and isinstance(xp, RecorderBackend) else own)
-            heats = heats and self.name not in xp.kernels  # which are one call, whatever they do
+                whole = getattr(own, "opaque", False) and isinstance(xp, RecorderBackend)
+                found.append(xp.opaque(self.name, own) if whole else own)
             if found:
                 function = found[0] if len(found) == 1 else one_after_the_other(*found)
                 if getattr(function, "vjp", False):

@@ -176,13 +176,13 @@ class RNNBase(Module):
                 end = 0 if reverse else -1
                 if self.mode == "LSTM":
                     project = getattr(self, f"weight_hr{suffix}") if self.proj_size else None
-                    y, c = lstm(x, *first, w_ih, w_hh, _biases(b_ih, b_hh), project, **options)
+                    y, c = lstm(x, first[0], first[1], w_ih, w_hh, _biases(b_ih, b_hh), project, **options)
                     last[1].append(c)
                 elif self.mode == "GRU":
-                    y = gru(x, *first, w_ih, w_hh, b_ih, b_hh, **options)
+                    y = gru(x, first[0], w_ih, w_hh, b_ih, b_hh, **options)
                 else:
                     gates = F.linear(x, w_ih, _biases(b_ih, b_hh))
-                    y = rnn_scan(gates, *first, w_hh, relu=self.mode == "RNN_RELU", **options)
+                    y = rnn_scan(gates, first[0], w_hh, relu=self.mode == "RNN_RELU", **options)
                 outs.append(y)
                 last[0].append(y[end, ...])
                 at += 1

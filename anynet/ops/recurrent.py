@@ -1,8 +1,9 @@
 """Recurrent layers: one primitive goes over the whole sequence, for one layer and one direction.
 
 What depends on the input alone is one product for all steps, done before (`gates` = x Wᵀ + b). The primitive does what
-must be done step by step. Where a library does both at once (`lstm`, `gru`), a primitive of the whole layer calls it. Backward, the activations of all steps are computed again in one go from what the forward
-pass returned; only the recurrence of the gradients is a loop, and the weights' gradient is one product.
+must be done step by step. Backward, the activations of all steps are computed again in one go from what the forward
+pass returned; only the recurrence of the gradients is a loop, and the weights' gradient is one product. Where a library
+does a whole layer (`lstm`, `gru`), a primitive of its own calls that.
 
 All sequences are time-major, (steps, batch, features). With `sizes`, as in a packed sequence (longest first), only the
 first sizes[t] rows are active at step t; the others keep their state.
@@ -16,7 +17,6 @@ from typing import Any
 from anynet import dtypes
 from anynet.autograd.primitive import kernels_on, primitive
 from anynet.ops import elementwise as e
-from anynet.ops.creation import zeros_like
 from anynet.ops.linear import matmul
 from anynet.ops.linear import matrix_transpose as mT
 from anynet.ops.manipulation import astype, concat, expand_dims, reshape, stack
@@ -319,7 +319,8 @@ def _lstm_layer_rule(
     gh, gc = g
     gates = linear(x, weight_ih, bias)
     states = lstm_scan(gates, h, c, weight_hh, reverse=reverse)
-    rest, last = zeros_like(states[1][1:, ...]), expand_dims(gc, axis=0)
+    cs = unwrap(states[1])
+    rest, last = backend_of(cs).zeros_like(cs[1:, ...]), expand_dims(gc, axis=0)
     gcs = concat((last, rest) if reverse else (rest, last))
     da, dh, dc, dw, _ = _lstm_rule((gh, gcs), states, gates, h, c, weight_hh, None, reverse, None)
     dx, dw_ih = _of_input(da, x, weight_ih)
@@ -361,9 +362,9 @@ def lstm(
     if projection is None and sizes is None and _whole("lstm_layer", x):
         more = () if bias is None else (bias,)
         return lstm_layer(x, h, c, weight_ih, weight_hh, *more, reverse=reverse)  # type: ignore[no-any-return]
-    more = () if projection is None else (projection,)
+    project = () if projection is None else (projection,)
     gates = linear(x, weight_ih, bias)
-    hs, cs = lstm_scan(gates, h, c, weight_hh, *more, reverse=reverse, sizes=sizes)
+    hs, cs = lstm_scan(gates, h, c, weight_hh, *project, reverse=reverse, sizes=sizes)
     return hs, cs[0 if reverse else -1, ...]
 
 
@@ -373,7 +374,7 @@ def gru(
 ) -> Any:  # fmt: skip
     """One layer in one direction: x (t, n, i) and the first state → all h_t (t, n, h)."""
     if sizes is None and (bias_ih is None) == (bias_hh is None) and _whole("gru_layer", x):
-        more = () if bias_ih is None else (bias_ih, bias_hh)
-        return gru_layer(x, h, weight_ih, weight_hh, *more, reverse=reverse)
-    more = () if bias_hh is None else (bias_hh,)
-    return gru_scan(linear(x, weight_ih, bias_ih), h, weight_hh, *more, reverse=reverse, sizes=sizes)
+        biases = () if bias_ih is None else (bias_ih, bias_hh)
+        return gru_layer(x, h, weight_ih, weight_hh, *biases, reverse=reverse)
+    inner = () if bias_hh is None else (bias_hh,)
+    return gru_scan(linear(x, weight_ih, bias_ih), h, weight_hh, *inner, reverse=reverse, sizes=sizes)

@@ -813,6 +813,61 @@ def _channel(x: Array) -> _Ints:
     return (1, x.shape[1], *(1,) * (x.ndim - 2))
 
 
+# ----- softmax -----
+
+
+class _Softmax(_Owner):
+    """Softmax along the middle of three axes."""
+
+    def __init__(self, shape: _Ints, training: bool) -> None:
+        dnnl = self.dnnl = _library()
+        md, pd = dnnl.layout(shape, _plain_strides(shape)), ctypes.c_void_p()
+        dnnl.call(
+            "dnnl_softmax_forward_primitive_desc_create", ctypes.byref(pd), dnnl.engine,
+            _TRAINING if training else _INFERENCE, _ACCURATE, md, md, 1, None,
+        )  # fmt: skip
+        self.own(("memory_desc", md), ("primitive_desc", pd))
+        self.forward = _Step(dnnl, pd, src=md, dst=md)
+        if training:
+            back = ctypes.c_void_p()
+            dnnl.call(
+                "dnnl_softmax_backward_primitive_desc_create", ctypes.byref(back), dnnl.engine, _ACCURATE, md, md, md, 1, pd,
+                None,
+            )  # fmt: skip
+            self.own(("primitive_desc", back))
+            self.backward = _Step(dnnl, back, dst=md, diff_dst=md, diff_src=md)
+
+
+_ACCURATE: Final = 0x30000
+_softmaxes = _Plans(_Softmax)
+_MANY: Final = 1 << 12
+"""Softmax of so many numbers and more is worth the call."""
+
+
+@_kernel
+def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
+    """Softmax in float32. (The library's logarithm of it has errors of 6 ulp, and is not used.)"""
+    if x.size < _MANY or not _single(x):
+        return NotImplemented
+    axis %= x.ndim
+    plan = _softmaxes(
+        (math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])), need is not None
+    )
+    x, y = _contiguous(x), result(x.shape, np.float32)
+    plan.forward.run(x, y)
+    if math.isnan(np.minimum.reduce(y, axis=None)):  # of NaN and infinity the library makes one NaN
+        y[np.broadcast_to(np.isnan(y).any(axis=axis, keepdims=True), y.shape)] = np.nan
+    if need is None:
+        return y
+
+    def pull(g: Array) -> tuple[Array]:
+        gx = result(y.shape, np.float32)
+        plan.backward.run(y, _contiguous(g), gx)
+        return (gx,)
+
+    return y, pull
+
+
 # ----- recurrent layers -----
 
 
