@@ -32,7 +32,7 @@ from anynet_backends.recorder import (
 if TYPE_CHECKING:
     from anynet.autograd.primitive import Primitive
 
-__all__ = ["COLD", "Hot", "available", "key_of"]
+__all__ = ["COLD", "LARGEST", "Hot", "available", "key_of"]
 
 OFTEN: int = 24
 LARGEST: Final = 1 << 20
@@ -67,7 +67,7 @@ class Hot:
         size = 0
         for x in data:
             size += x.nbytes
-        if size > LARGEST:
+        if size > self.prim.hot_bytes:
             return None
         form = tuple([(x.shape, x.strides, x.dtype) for x in data])
         seen = self.counts.get(form, 0) + 1
@@ -82,8 +82,9 @@ class Hot:
             plan = None
         if plan is None:
             self.failures += 1
-            self.cold = self.failures >= _FAILURES and self.table is None
-            self.prim.heats = any(hot.table for hot in self.prim.hot.values()) or not self.cold
+            if self.failures >= _FAILURES and self.table is None:
+                self.cold = True
+                self.prim.heats = any(hot.table for hot in self.prim.hot.values())
             return None
         if self.table is None:
             self.table = builtins.Table()
@@ -143,6 +144,9 @@ def _plan(
     try:
         y, pull = prim.compute(given, need, meta)
         if not isinstance(y, Recorded):
+            return None
+        if any(x.var == y.variable.root for x in given):  # a view, which is made as fast
+            prim.heats = False
             return None
         end, grads = len(recording.instructions), None
         if need is not None and prim.rules:

@@ -36,7 +36,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from anynet.autograd.engine import Node, Pick
-from anynet.autograd.hot import COLD, Hot, available, key_of
+from anynet.autograd.hot import COLD, LARGEST, Hot, available, key_of
 from anynet.tensor import Tensor, clock, mode
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.recorder import RecorderBackend
@@ -169,6 +169,7 @@ class Primitive:
         self._plans: dict[tuple[bool, ...], Plan] = {}
         self._impl: dict[type, tuple[Backend, Callable[..., Any], Any, bool]] = {}
         self.hot: dict[Any, Hot] = {}  # by the inputs that need a gradient and the metadata
+        self.hot_bytes = LARGEST  # of the arrays for which that is worth it
         self.heats = True  # False once it has turned out that it cannot become a built-in function
         self._kernels: dict[str, Callable[..., Any]] = {}
         if self.name in PRIMITIVES:
@@ -433,8 +434,13 @@ class Primitive:
             found = [xp.kernels[self.name]] if self.name in xp.kernels else []
             if xp.name in self._kernels:
                 own = self._kernels[xp.name]
-                whole = getattr(own, "opaque", False) and isinstance(xp, RecorderBackend)
-                found.append(xp.opaque(self.name, own) if whole else own)
+                whole = getattr(own, "opaque", False)
+                heats = heats and not whole
+                found.append(xp.opaque(self.name, own) if whole and isinstance(xp, RecorderBackend) else own)
+            if heats and self.name in xp.kernels:  # that is one call already, for what it takes
+                first = getattr(xp.kernels[self.name], "first", xp.kernels[self.name])
+                self.hot_bytes = getattr(first, "least_bytes", 0)
+                heats = self.hot_bytes > 0
             if found:
                 function = found[0] if len(found) == 1 else one_after_the_other(*found)
                 if getattr(function, "vjp", False):

@@ -309,3 +309,18 @@ def test_large_arrays_go_the_other_way(at_once):
     an.expand_dims(an.zeros((5,)), axis=0)
     assert an.add(an.zeros((1024, 1)), an.zeros((1, 1024))).shape == (1024, 1024)
     assert all(h.table is None for h in PRIMITIVES["add"].hot.values())
+
+
+def test_what_cannot_become_a_function_is_left_alone(monkeypatch):
+    monkeypatch.setattr(hot, "OFTEN", 2)
+    for name, call in (
+        ("reshape", lambda n: an.reshape(an.zeros((n, 2)), (-1,))),  # a view
+        ("sort", lambda n: an.sort(an.zeros((n,)))),  # no machine code
+    ):
+        prim = PRIMITIVES[name]
+        prim.hot.clear()
+        prim.heats = True
+        for n in range(2, 9):
+            for _ in range(4):
+                call(n)
+        assert not prim.heats, name
