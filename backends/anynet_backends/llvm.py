@@ -295,6 +295,14 @@ define ptr @direct(ptr %self, ptr %unused) {
 }
 declare ptr @PyLong_FromLongLong(i64)
 
+; where the numbers of an array lie, as a function of Python's
+define ptr @place(ptr %self, ptr %array) {
+  %datap = getelementptr i8, ptr %array, i64 16
+  %data = load i64, ptr %datap
+  %result = call ptr @PyLong_FromLongLong(i64 %data)
+  ret ptr %result
+}
+
 ; a loop over a loop of up to four arguments: dims = (times, arguments, dims of the inner …), steps = (of the outer, one
 ; an argument, of the inner …), data = (function, data)
 define i64 @nest(ptr %args, ptr %dims, ptr %steps, ptr %data) {
@@ -513,6 +521,7 @@ class Compiler:
             (
                 "work",
                 "direct",
+                "place",
                 "nest",
                 "product",
                 *(f"{f}_{a}" for f in ("gather", "scatter", "add_rows") for a in letters),

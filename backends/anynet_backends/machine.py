@@ -122,7 +122,20 @@ class _Record:
 
 
 def address(a: Array) -> int:
+    """Where the numbers of an array lie."""
     return int(a.__array_interface__["data"][0])
+
+
+def _faster_address() -> None:
+    """From now on `address` is a built-in function that reads the array's struct, if it gives the same: it takes a tenth
+    of the time, and every call of machine code needs several addresses."""
+    global address
+    with_one_argument = 0x8
+    definition = Method(b"address", compiler().fixed["place"], with_one_argument, None)
+    built = method(ctypes.addressof(definition), definition)
+    sample = np.arange(6.0)[1::2]
+    if built(sample) == address(sample):
+        address = built
 
 
 # ----- calls that a segment knows, beside NumPy's own -----
@@ -211,6 +224,7 @@ class Method(ctypes.Structure):
 @functools.cache
 def _direct() -> Method:
     """The definition of the function that works a table off."""
+    _faster_address()
     without_arguments = 0x4
     return Method(b"segment", compiler().fixed["direct"], without_arguments, None)
 
