@@ -123,7 +123,7 @@ relu.vjp(x=lambda g, y: g * _as(e.greater(y, 0.0), g))
 @relu.kernel("numpy", vjp=True)
 def _relu_numpy(xp: Backend, x: Array, /, *, need: tuple[bool, ...] | None) -> Any:
     y = xp.maximum(x, 0.0)
-    return y if need is None else (y, lambda g: (g * (y > 0.0),))
+    return y if need is None else (y, lambda g: (xp.arrange(g, y) * (y > 0.0),))
 
 
 @primitive

@@ -390,6 +390,14 @@ class NumpyBackend(Backend):
             writeable=False,
         )
 
+    def arrange(self, array: Array, like: Array) -> Array:
+        """NumPy's loops over arrays in two orders, or over a broadcast one, take ten times as long as in one."""
+        if array.strides == like.strides or array.size < 1 << 12 or array.shape != like.shape:
+            return array
+        order = sorted(range(like.ndim), key=lambda i: -like.strides[i])
+        turned = np.ascontiguousarray(array.transpose(order))
+        return turned.transpose([order.index(i) for i in range(like.ndim)])
+
     def errstate(self) -> contextlib.AbstractContextManager[Any]:
         return np.errstate(all="ignore")
 

@@ -170,6 +170,10 @@ class Backend:
         """An array that outlives a step (a buffer of gradients, say), as operations of this backend see it."""
         return array
 
+    def arrange(self, array: Array, like: Array) -> Array:
+        """The same numbers in the memory order of `like`, where operations on both are faster then."""
+        return array
+
     def store(self, array: Array, value: Any) -> Array:
         """Overwrite such an array; returns it as `target` does."""
         array[...] = value

@@ -289,6 +289,7 @@ class Recording:
             "transpose": lambda x: x.transpose(),
             "windows": base.windows,
             "index_add": base.index_add,
+            "arrange": base.arrange,
         }
         for space in ("linalg", "fft"):
             for n, f in vars(getattr(base, space)).items():
@@ -545,6 +546,11 @@ class RecorderBackend(Backend):
 
     def windows(self, x: Array, kernel: Any, stride: Any, dilation: Any) -> Array:
         return ACTIVE[-1].call("windows", (x, kernel, stride, dilation), {})
+
+    def arrange(self, array: Array, like: Array) -> Array:
+        if not ACTIVE:
+            return array
+        return ACTIVE[-1].call("arrange", (array, like), {})  # type: ignore[no-any-return]
 
     def errstate(self) -> Any:
         return self.base.errstate()
