@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from anynet import dtypes
 from anynet_backends import TYPES, Array, backend_of, host, resolve
-from anynet_backends.recorder import ACTIVE, Recorded
+from anynet_backends.recorder import COMPILING, Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -319,8 +319,8 @@ class Tensor:
             raise RuntimeError(msg)
         if value is None:
             edge.grad = None
-            if ACTIVE:
-                ACTIVE[-1].forgotten.add(id(edge))
+            if COMPILING:
+                COMPILING[-1].forgotten.add(id(edge))
             return
         plain = unwrap(value)
         if tuple(plain.shape) != tuple(self.shape) or plain.dtype != self.data.dtype:
@@ -330,8 +330,8 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same data as a constant: no gradient flows through the result."""
-        if ACTIVE:
-            ACTIVE[-1].see(self)
+        if COMPILING:
+            COMPILING[-1].see(self)
         return wrap(self.data)
 
     def assign_(self, value: Any) -> Tensor:
@@ -347,7 +347,7 @@ class Tensor:
                 raise RuntimeError(msg)
             edge.written = clock()
         source = unwrap(value)
-        if ACTIVE:  # a compiled step is being recorded
+        if COMPILING:  # a compiled step is being recorded
             xp = TYPES[Recorded]
             xp.store(
                 self.data, source if not isinstance(source, Recorded) else xp.astype(source, self.data.dtype)

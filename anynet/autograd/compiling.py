@@ -21,6 +21,8 @@ from anynet.tensor import Leaf, Parameter, Tensor, to_plain, wrap
 from anynet_backends import TYPES, Array, backend, backend_of, builtins, machine
 from anynet_backends.recorder import (
     ACTIVE,
+    COMPILING,
+    RECORDER,
     CompileError,
     Program,
     Recorded,
@@ -101,8 +103,10 @@ _sessions: list[_Session] = []
 
 @contextmanager
 def _running(session: _Session) -> Iterator[None]:
+    RECORDER.acquire()
     INTERCEPT.append(session.intercept)
     ACTIVE.append(session.recording)
+    COMPILING.append(session.recording)
     _sessions.append(session)
     watchers.append(session.enter)
     try:
@@ -110,8 +114,10 @@ def _running(session: _Session) -> Iterator[None]:
     finally:
         watchers.pop()
         _sessions.pop()
+        COMPILING.pop()
         ACTIVE.pop()
         INTERCEPT.pop()
+        RECORDER.release()
 
 
 host_calls: list[Callable[[str, Callable[[], Any]], Any]] = []
@@ -124,7 +130,7 @@ def on_host(function: _F) -> _F:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not ACTIVE:
+        if not COMPILING:
             if host_calls:
                 return host_calls[-1](function.__qualname__, lambda: function(*args, **kwargs))
             return function(*args, **kwargs)
@@ -133,14 +139,15 @@ def on_host(function: _F) -> _F:
         if session.before_host is not None:
             session.before_host()
         session.settle()
-        held = (ACTIVE[:], INTERCEPT[:], watchers[:])
+        held = (ACTIVE[:], COMPILING[:], INTERCEPT[:], watchers[:])
         ACTIVE.clear()
+        COMPILING.clear()
         INTERCEPT.clear()
         watchers.clear()
         try:
             result = function(*_concrete(args), **{k: _concrete(v) for k, v in kwargs.items()})
         finally:
-            ACTIVE[:], INTERCEPT[:], watchers[:] = held
+            ACTIVE[:], COMPILING[:], INTERCEPT[:], watchers[:] = held
         out = None
         if isinstance(result, Tensor):  # what it gives is new at each replay
             out = recording.capture(result.data.copy())
@@ -250,7 +257,7 @@ class Step:
             "Tensor": Tensor,
             "new": _new,
             "ELSE": _ELSE,
-            "active": ACTIVE,
+            "active": COMPILING,
             "callers": callers,
         }
 
@@ -371,7 +378,7 @@ class Compiled:
         leaves, structure = (
             flatten([list(args), kwargs]) if kwargs or not _all_tensors(args) else (list(args), len(args))
         )
-        if ACTIVE:  # inside another compiled function: part of it
+        if COMPILING:  # inside another compiled function: part of it
             return self.function(*args, **kwargs)
         arrays: list[Array] = []
         key: list[Any] = [structure if type(structure) is int else repr(structure)]

@@ -18,6 +18,7 @@ from anynet.autograd.engine import _fit, _run_rules
 from anynet_backends import TYPES, Array, backend, builtins, machine
 from anynet_backends.recorder import (
     ACTIVE,
+    RECORDER,
     Instruction,
     Program,
     Recorded,
@@ -37,7 +38,7 @@ __all__ = ["COLD", "LARGEST", "Hot", "available", "key_of"]
 OFTEN: int = 24
 LARGEST: Final = 1 << 20
 """Bytes of the arguments and results: beyond, the calls cost little beside the work."""
-_FORMS, _FAILURES, _COUNTED = 32, 4, 256
+_FORMS, _FAILURES, _COUNTED, _TRIES = 32, 4, 256, 99
 
 
 def available() -> bool:
@@ -72,14 +73,17 @@ class Hot:
         form = tuple([(x.shape, x.strides, x.dtype) for x in data])
         seen = self.counts.get(form, 0) + 1
         self.counts[form] = seen
-        if seen != OFTEN or ACTIVE:
+        if seen < OFTEN or seen > OFTEN + _TRIES or not RECORDER.acquire(blocking=False):
             if len(self.counts) > _COUNTED:
                 self.counts.clear()
             return None
+        self.counts[form] = OFTEN + _TRIES
         try:
-            plan = _plan(self.prim, self.need, self.meta, data)
+            plan = None if ACTIVE else _plan(self.prim, self.need, self.meta, data)
         except Exception:  # noqa: BLE001 - whatever cannot be recorded is left as it is
             plan = None
+        finally:
+            RECORDER.release()
         if plan is None:
             self.failures += 1
             if self.failures >= _FAILURES and self.table is None:
@@ -146,7 +150,7 @@ def _plan(
         if not isinstance(y, Recorded):
             return None
         if any(x.var == y.variable.root for x in given):  # a view, which is made as fast
-            prim.heats = False
+            prim.heats = any(hot.table for hot in prim.hot.values())
             return None
         end, grads = len(recording.instructions), None
         if need is not None and prim.rules:

@@ -22,7 +22,7 @@ from anynet.autograd.primitive import kernels_on
 from anynet.nn.hooks import add_hook
 from anynet.tensor import Leaf, Parameter, Tensor, clock, enable_grad, to_plain, wrap
 from anynet_backends import Array, Backend, backend_of
-from anynet_backends.recorder import ACTIVE
+from anynet_backends.recorder import COMPILING
 
 __all__ = ["Optimizer"]
 
@@ -422,8 +422,8 @@ class Optimizer:
                 for p in flat.params:
                     if p.edge is not None:
                         p.edge.grad = None
-                        if ACTIVE:
-                            ACTIVE[-1].forgotten.add(id(p.edge))
+                        if COMPILING:
+                            COMPILING[-1].forgotten.add(id(p.edge))
 
     @on_host
     def _set_zero(self) -> None:

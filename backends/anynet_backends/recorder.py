@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
@@ -27,6 +28,8 @@ from anynet_backends.sums import add_up
 
 __all__ = [
     "ACTIVE",
+    "COMPILING",
+    "RECORDER",
     "CompileError",
     "Program",
     "Recorded",
@@ -40,6 +43,12 @@ __all__ = [
 
 ACTIVE: list[Recording] = []
 """The recording that is running, if one is (empty while it is paused)."""
+
+COMPILING: list[Recording] = []
+"""The same, where it is one of a function of the user's."""
+
+RECORDER = threading.RLock()
+"""Who records holds it: there is one recording at a time."""
 
 
 class CompileError(RuntimeError):
@@ -550,7 +559,7 @@ class RecorderBackend(Backend):
     def arrange(self, array: Array, like: Array) -> Array:
         if not ACTIVE:
             return array
-        return ACTIVE[-1].call("arrange", (array, like), {})  # type: ignore[no-any-return]
+        return ACTIVE[-1].call("arrange", (array, like), {})
 
     def errstate(self) -> Any:
         return self.base.errstate()

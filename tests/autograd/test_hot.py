@@ -324,3 +324,40 @@ def test_what_cannot_become_a_function_is_left_alone(monkeypatch):
             for _ in range(4):
                 call(n)
         assert not prim.heats, name
+
+
+def test_threads_train_while_functions_are_made(at_once):
+    """A recording in one thread is none in another: steps and gradients go on."""
+
+    def train(seed):
+        rng = np.random.default_rng(seed)
+        net = an.nn.Sequential(an.nn.Linear(3, 4 + seed), an.nn.Tanh(), an.nn.Linear(4 + seed, 2))
+        for p in net.parameters():
+            p.assign_(an.asarray(rng.normal(size=p.shape).astype(np.float32)))
+        optimizer = an.optim.RMSprop(net.parameters(), lr=0.01)
+        out = []
+        for n in range(2, 12):
+            x = an.asarray(rng.normal(size=(n, 3)).astype(np.float32))
+            optimizer.zero_grad()
+            an.mean(net(x) ** 2).backward()
+            optimizer.step()
+            with an.no_grad():
+                out.append(an.exp(net(x)).numpy().tobytes())
+        return out
+
+    def work(seed):
+        try:
+            results[seed] = train(seed)
+        except Exception as error:
+            results[seed] = error
+
+    alone = {seed: train(seed) for seed in range(4)}
+    for prim in PRIMITIVES.values():
+        prim.hot.clear()
+    results = {}
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in alone]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert results == alone
