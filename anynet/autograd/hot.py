@@ -20,12 +20,12 @@ from anynet_backends.recorder import (
     ACTIVE,
     RECORDER,
     Instruction,
+    Notes,
     Program,
     Recorded,
     RecorderBackend,
     Recording,
     aligned,
-    interpret,
     made_by,
     shaped,
 )
@@ -144,6 +144,16 @@ def _plan(
     given = [recording.input(x) for x in data]
     if any(not x.size or x.value.strides != like.strides for x, like in zip(given, data, strict=True)):
         return None
+    try:
+        return _recorded(recording, prim, need, meta, given)
+    finally:
+        recording.inputs.clear()  # which refer to the recording
+        recording.captured.clear()
+
+
+def _recorded(
+    recording: Recording, prim: Primitive, need: tuple[bool, ...] | None, meta: dict[str, Any], given: list[Recorded]
+) -> builtins.Plan | None:  # fmt: skip
     ACTIVE.append(recording)
     try:
         y, pull = prim.compute(given, need, meta)
@@ -228,22 +238,25 @@ def _planned(
     """The plan of what has been recorded. A forward pass gives the first of `wanted` and keeps the others for `back`;
     a backward pass, not `alone`, gives them all."""
     recording.inputs = given
-    notes = [copy.copy(note) for note in recording.instructions]
     real = [x for x in wanted if x is not None]
+    notes = None if alone else Notes(recording, given, real)
     made = Program(recording, real, scratch=_scratch()).function(wanted)
     if made is None or (alone and made.gives[0] != len(given)):
         return None
     everything = (*made.arguments, *made.results)
     if len(everything) > builtins.MOST or sum(a.nbytes for a in everything) > LARGEST:
         return None
+    if notes is None:
+        return builtins.Plan(made.rows, made.arguments, made.results, made.gives[1:], back)
+    for x in given:  # nor shall what is kept keep the arrays of the recording
+        x.variable.value = None
+    there = [x is not None for x in wanted]
 
     def plain(*arrays: Array) -> tuple[Array | None, ...]:
-        values = dict(zip([x.var for x in given], arrays, strict=True))
-        found = iter(interpret(recording, notes, values, [x.variable for x in real]))
-        return tuple(None if x is None else next(found) for x in wanted)
+        found = iter(notes(*arrays))
+        return tuple(next(found) if it else None for it in there)
 
-    gives = made.gives[1:] if alone else made.gives
-    return builtins.Plan(made.rows, made.arguments, made.results, gives, back, None if alone else plain)
+    return builtins.Plan(made.rows, made.arguments, made.results, made.gives, back, plain)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ too.
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 import threading
@@ -31,12 +32,12 @@ __all__ = [
     "COMPILING",
     "RECORDER",
     "CompileError",
+    "Notes",
     "Program",
     "Recorded",
     "RecorderBackend",
     "Recording",
     "aligned",
-    "interpret",
     "made_by",
     "shaped",
 ]
@@ -394,30 +395,36 @@ class Recording:
         self.instructions.append(Instruction("host", label, (function,), {}, result))
 
 
-def interpret(
-    recording: Recording, notes: list[Instruction], given: dict[int, Array], outputs: list[Variable]
-) -> list[Array]:
-    """Make the calls of instructions as they are, with new arrays for all results."""
-    arrays = {x.var: x.value for x in recording.captured.values()} | given
+class Notes:
+    """Instructions to be carried out as they are, with new arrays for all results: what of a recording that takes."""
 
-    def place(x: Variable) -> Any:
-        return arrays.get(x.var, x.value)
+    def __init__(self, recording: Recording, given: Sequence[Recorded], outputs: Sequence[Recorded]) -> None:
+        self.notes = [copy.copy(note) for note in recording.instructions]
+        self.functions = {
+            n.name: recording.functions[n.name] for n in self.notes if n.name in recording.functions
+        }
+        self.captured = {x.var: x.value for x in recording.captured.values()}
+        self.given = [x.var for x in given]
+        self.outputs = [x.variable for x in outputs]
 
-    for note in notes:
-        args = _swap(note.args, place)
-        if note.kind == "update":
-            recording.functions[note.name](*args, out=args[0])
-        elif note.kind == "write":
-            args[0][args[1]] = args[2]
-        else:
-            result = recording.functions[note.name](
-                *args, **{k: _swap(v, place) for k, v in note.kwargs.items()}
-            )
-            for out, array in zip(
-                made_by(note), result if isinstance(note.out, tuple) else (result,), strict=True
-            ):
-                arrays[out.var] = np.asarray(array)
-    return [place(o) for o in outputs]
+    def __call__(self, *given: Array) -> list[Array]:
+        arrays = self.captured | dict(zip(self.given, given, strict=True))
+
+        def place(x: Variable) -> Any:
+            return arrays.get(x.var, x.value)
+
+        for note in self.notes:
+            args, f = _swap(note.args, place), self.functions.get(note.name)
+            if note.kind == "write":
+                args[0][args[1]] = args[2]
+            elif note.kind == "update":
+                f(*args, out=args[0])  # type: ignore[misc]
+            else:
+                result = f(*args, **{k: _swap(v, place) for k, v in note.kwargs.items()})  # type: ignore[misc]
+                many = result if isinstance(note.out, tuple) else (result,)
+                for out, array in zip(made_by(note), many, strict=True):
+                    arrays[out.var] = np.asarray(array)
+        return [place(o) for o in self.outputs]
 
 
 class RecorderBackend(Backend):
