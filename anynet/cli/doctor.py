@@ -46,7 +46,7 @@ def _hints() -> list[str]:
         )
     if "LLVM" not in known:
         lines.append(
-            "not installed: LLVM (compiled steps of small networks three to four times as fast): pip install 'anynet-nn[numba]'"
+            "not installed: LLVM (steps of small networks twice, compiled ones four times as fast): pip install 'anynet-nn[numba]'"
         )
     return lines
 

@@ -163,6 +163,8 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self._step_pre_hooks and not self._step_post_hooks:
+            return step(self, *args, **kwargs)
         for pre in self._step_pre_hooks:
             changed = pre(self, args, kwargs)
             if changed is not None:
@@ -326,7 +328,9 @@ class Optimizer:
                 loss = closure()
         for index, group in enumerate(self.param_groups):
             flats = self._flats[index]
-            steady = all([flat.steady() for flat in flats])
+            steady = True
+            for flat in flats:
+                steady = steady and flat.steady()
             if not steady and any(self._moved(f) for f in flats):
                 flats = self._flats[index] = self._repack(group, flats)
             self.prepare(group)

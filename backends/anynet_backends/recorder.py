@@ -791,11 +791,13 @@ class Program:
         return [(f.run if isinstance(f, machine.Segment) else f, args) for f, args in self.segments]
 
     def function(self, wanted: Sequence[Any]) -> _Function | None:
-        """What a built-in function of the arguments needs; None where the program is more than machine code, or where
-        what it gives is no whole array of its own or an argument. `wanted` has None where it gives nothing."""
+        """What a built-in function of the arguments needs; None where the program is more than machine code, where it
+        writes into arrays that are not its own (the function may have to be done again), or where what it gives is no
+        whole array of its own or an argument. `wanted` has None where it gives nothing."""
         written = {self.root[note.writes] for note in self.notes if note.writes is not None}
         given = [x.variable for x in self.recording.inputs]
-        if not machine.available() or any(x.var in written for x in given):
+        outside = (x.var for x in (*self.recording.inputs, *self.recording.captured.values()))
+        if not machine.available() or not written.isdisjoint(outside):
             return None
         segments = machine.translate(self.calls, self.kept)
         own_rows = [f.rows if isinstance(f, machine.Segment) else None for f, _ in segments]
