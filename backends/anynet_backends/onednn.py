@@ -590,7 +590,12 @@ def _image(x: Array) -> tuple[Array, list[Any]]:
     if _is_last(x):
         return x, []
     image = _empty_last(x.shape)
-    return image, [(np.copyto, (image, x))]
+    return image, [(_copy, (image, x))]
+
+
+def _copy(image: Array, x: Array) -> None:
+    """A call that stays as it is in a program, which does not know that `image` is read afterwards."""
+    image[...] = x
 
 
 # ----- pooling -----
