@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from anynet import random
+from anynet.autograd.hot import recorded_numpy
 from anynet.autograd.primitive import INTERCEPT, Primitive
 from anynet.autograd.tree import LEAF, flatten, unflatten
 from anynet.tensor import Leaf, Parameter, Tensor, to_plain, wrap
-from anynet_backends import TYPES, Array, backend, backend_of, builtins, machine
+from anynet_backends import TYPES, Array, backend_of, builtins, machine
 from anynet_backends.recorder import (
     ACTIVE,
     COMPILING,
@@ -26,7 +27,6 @@ from anynet_backends.recorder import (
     CompileError,
     Program,
     Recorded,
-    RecorderBackend,
     Recording,
     callers,
 )
@@ -625,6 +625,5 @@ def compile(function: Callable[..., Any] | None = None, *, check_every: int = 0,
     if check_every < 0 or cache_size < 1:
         msg = f"compile: check_every is at least 0 and cache_size at least 1, got {check_every} and {cache_size}"
         raise ValueError(msg)
-    if Recorded not in TYPES:
-        TYPES[Recorded] = RecorderBackend(backend("numpy"))
+    recorded_numpy()
     return Compiled(function, check_every, cache_size)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from anynet import dtypes
 from anynet.autograd.engine import _fit, _run_rules
-from anynet_backends import TYPES, Array, backend, builtins, machine
+from anynet_backends import TYPES, Array, Backend, backend, builtins
 from anynet_backends.recorder import (
     ACTIVE,
     RECORDER,
@@ -33,7 +33,7 @@ from anynet_backends.recorder import (
 if TYPE_CHECKING:
     from anynet.autograd.primitive import Primitive
 
-__all__ = ["COLD", "LARGEST", "Hot", "available", "key_of"]
+__all__ = ["COLD", "LARGEST", "Hot", "available", "key_of", "recorded_numpy"]
 
 OFTEN: int = 24
 LARGEST: Final = 1 << 20
@@ -41,9 +41,14 @@ LARGEST: Final = 1 << 20
 _FORMS, _FAILURES, _COUNTED, _TRIES = 32, 4, 256, 99
 
 
-def available() -> bool:
-    """Whether operations can become built-in functions here."""
-    return machine.available() and builtins.available()
+available = builtins.available
+
+
+def recorded_numpy() -> Backend:
+    """NumPy, whose arrays can be recorded from now on."""
+    if Recorded not in TYPES:
+        TYPES[Recorded] = RecorderBackend(backend("numpy"))
+    return TYPES[Recorded].base  # type: ignore[no-any-return]
 
 
 class Hot:
@@ -138,9 +143,7 @@ def _plan(
     prim: Primitive, need: tuple[bool, ...] | None, meta: dict[str, Any], data: Sequence[Array]
 ) -> builtins.Plan | None:
     """What `prim` does with arrays of these forms, as a plan; None where it is no machine code."""
-    if Recorded not in TYPES:
-        TYPES[Recorded] = RecorderBackend(backend("numpy"))
-    recording = Recording(TYPES[Recorded].base, LARGEST)
+    recording = Recording(recorded_numpy(), LARGEST)
     given = [recording.input(x) for x in data]
     if any(not x.size or x.value.strides != like.strides for x, like in zip(given, data, strict=True)):
         return None

@@ -25,7 +25,7 @@ import numpy as np
 from anynet_backends import machine
 from anynet_backends.llvm import compiler
 from anynet_backends.protocol import Array
-from anynet_backends.results import result
+from anynet_backends.results import axes_in_memory, result
 
 __all__ = ["DTYPE", "MOST", "Plan", "Table", "available", "primitive"]
 
@@ -40,8 +40,13 @@ _ALIGNED: Final = 0x0100
 _NEW_FROM_DESCR: Final = 94  # in the table of NumPy's C API, which its ABI fixes
 
 
-@functools.cache
 def available() -> bool:
+    """Whether there is machine code, and it can be called in this way."""
+    return machine.available() and _fits()
+
+
+@functools.cache
+def _fits() -> bool:
     """Whether Python's and NumPy's objects are laid out as this module expects: asked of an array."""
     fits = (
         sys.maxsize == 2**63 - 1 and sys.implementation.name == "cpython" and not hasattr(sys, "getobjects")
@@ -169,7 +174,6 @@ entry:
   %nargs = load i64, ptr %nargsp
   %noutsp = getelementptr i64, ptr %plan, i64 7
   %nouts = load i64, ptr %noutsp
-  %all = add i64 %nargs, %nouts
   %outsp = getelementptr i64, ptr %plan, i64 8
   %outs = load ptr, ptr %outsp
   %typep = getelementptr i64, ptr %plan, i64 9
@@ -270,19 +274,8 @@ undo:
   br label %release
 release:
   %status = phi i64 [ 2, %obody ], [ 1, %undo ]
-  %last = phi i64 [ %slot, %obody ], [ %all, %undo ]
-  br label %dhead
-dhead:
-  %q = phi i64 [ %nargs, %release ], [ %qnext, %drop ]
-  %dmore = icmp slt i64 %q, %last
-  br i1 %dmore, label %drop, label %over
-drop:
-  %qp = getelementptr ptr, ptr %objects, i64 %q
-  %qo = load ptr, ptr %qp
-  call void @Py_DecRef(ptr %qo)
-  %qnext = add i64 %q, 1
-  br label %dhead
-over:
+  %made_so_far = phi i64 [ %j, %obody ], [ %nouts, %undo ]
+  call void @let_go(ptr %plan, ptr %objects, i64 %made_so_far)
   ret i64 %status
 }
 
@@ -323,14 +316,12 @@ end:
   ret ptr %made
 }
 
-; the results of `carry` are let go (the tuples that were made hold them)
-define internal void @let_go(ptr %plan, ptr %objects) {
+; the first n results are let go
+define internal void @let_go(ptr %plan, ptr %objects, i64 %n) {
 entry:
   %nargsp = getelementptr i64, ptr %plan, i64 1
   %nargs = load i64, ptr %nargsp
-  %noutsp = getelementptr i64, ptr %plan, i64 7
-  %nouts = load i64, ptr %noutsp
-  %last = add i64 %nargs, %nouts
+  %last = add i64 %nargs, %n
   br label %head
 head:
   %q = phi i64 [ %nargs, %entry ], [ %next, %drop ]
@@ -394,6 +385,8 @@ found:
   %status = call i64 @carry(ptr %plan, ptr %objects)
   switch i64 %status, label %unknown [ i64 0, label %done i64 2, label %error ]
 done:
+  %noutsp = getelementptr i64, ptr %plan, i64 7
+  %nouts = load i64, ptr %noutsp
   %defp = getelementptr i64, ptr %plan, i64 11
   %def = load ptr, ptr %defp
   %nopull = icmp eq ptr %def, null
@@ -423,13 +416,13 @@ fill:
   call void @Py_IncRef(ptr %y)
   %s2 = call i32 @PyTuple_SetItem(ptr %both, i64 0, ptr %y)
   %s3 = call i32 @PyTuple_SetItem(ptr %both, i64 1, ptr %pull)
-  call void @let_go(ptr %plan, ptr %objects)
+  call void @let_go(ptr %plan, ptr %objects, i64 %nouts)
   ret ptr %both
 drop2:
   call void @Py_DecRef(ptr %pull)
   br label %drop
 drop:
-  call void @let_go(ptr %plan, ptr %objects)
+  call void @let_go(ptr %plan, ptr %objects, i64 %nouts)
   br label %error
 error:
   ret ptr null
@@ -478,8 +471,10 @@ run:
   %status = call i64 @carry(ptr %plan, ptr %objects)
   switch i64 %status, label %other [ i64 0, label %done i64 2, label %error ]
 done:
+  %noutsp = getelementptr i64, ptr %plan, i64 7
+  %nouts = load i64, ptr %noutsp
   %result = call ptr @gather(ptr %objects, ptr %plan, i64 0)
-  call void @let_go(ptr %plan, ptr %objects)
+  call void @let_go(ptr %plan, ptr %objects, i64 %nouts)
   ret ptr %result
 other:
   %elsep = getelementptr ptr, ptr %arrayp, i64 1
@@ -629,7 +624,7 @@ def _other(plain: Callable[..., Any], strides: tuple[int, ...], state: tuple[Any
     """The backward pass for a gradient that lies in memory in another way, or where NumPy would warn."""
     if type(g) is np.ndarray and g.strides == strides and g.flags.aligned:
         return plain(*state[1:], g)
-    copy = result(g.shape, g.dtype, tuple(sorted(range(g.ndim), key=lambda i: (-strides[i], i))))
+    copy = result(g.shape, g.dtype, axes_in_memory(strides))
     copy[...] = g
     if copy.strides != strides:  # axes of length 1 with a step of their own
         return plain(*state[1:], copy)

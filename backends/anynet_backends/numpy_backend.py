@@ -18,7 +18,7 @@ import numpy as np
 from anynet_backends import allocator, llvm, machine, numpy_convolution, onednn, standard, traced
 from anynet_backends.numpy_kernels import KERNELS, UPDATES
 from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_index_add, check_windows
-from anynet_backends.results import one_after_the_other
+from anynet_backends.results import axes_in_memory, inverse, one_after_the_other
 from anynet_backends.sums import PLAIN_FLOATS, add_up
 
 __all__ = ["NumpyBackend"]
@@ -394,9 +394,8 @@ class NumpyBackend(Backend):
         """NumPy's loops over arrays in two orders, or over a broadcast one, take ten times as long as in one."""
         if array.strides == like.strides or array.size < 1 << 12 or array.shape != like.shape:
             return array
-        order = sorted(range(like.ndim), key=lambda i: -like.strides[i])
-        turned = np.ascontiguousarray(array.transpose(order))
-        return turned.transpose([order.index(i) for i in range(like.ndim)])
+        order = axes_in_memory(like.strides)
+        return np.ascontiguousarray(array.transpose(order)).transpose(inverse(order))
 
     def errstate(self) -> contextlib.AbstractContextManager[Any]:
         return np.errstate(all="ignore")

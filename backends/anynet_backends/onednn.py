@@ -208,9 +208,9 @@ class _Step:
     def _built(self) -> Callable[..., int] | None:
         """The call as a built-in function, where the extra `numba` is there: ten calls through ctypes cost more than a
         small convolution. It keeps the interpreter's lock, and has a stream of its own."""
-        from anynet_backends import builtins, machine
+        from anynet_backends import builtins
 
-        if not machine.available() or not builtins.available():
+        if not builtins.available():
             return None
         dnnl = self.dnnl
         memories = np.array(self.handles, np.int64)
@@ -494,22 +494,12 @@ def _single(*arrays: Array | None) -> bool:
     )  # a list, since a generator takes twice as long
 
 
-@_kernel
-def conv(
-    xp: Backend,
-    x: Array,
-    weight: Array,
-    bias: Array | None = None,
-    *,
-    stride: _Ints,
-    padding: Any,
-    dilation: _Ints,
-    groups: int,
-    need: Any,
-) -> Any:
-    """Convolution of one to three axes in float32."""
+def _convolution(
+    x: Array, weight: Array, bias: Array | None, training: bool, *, stride: _Ints, padding: Any, dilation: _Ints, groups: int
+) -> Any:  # fmt: skip
+    """The plan for a convolution of one to three axes in float32; None for others."""
     if not 3 <= x.ndim <= 5 or not _single(x, weight, bias):
-        return NotImplemented
+        return None
     plan = _convolutions(
         x.shape,
         weight.shape,
@@ -518,9 +508,18 @@ def conv(
         tuple(padding),
         tuple(dilation),
         groups,
-        need is not None,
+        training,
     )
-    if min(plan.y_shape) < 1:
+    return None if min(plan.y_shape) < 1 else plan
+
+
+@_kernel
+def conv(
+    xp: Backend, x: Array, weight: Array, bias: Array | None = None, *, need: Any, **options: Any
+) -> Any:
+    """Convolution of one to three axes in float32."""
+    plan = _convolution(x, weight, bias, need is not None, **options)
+    if plan is None:
         return NotImplemented
     image, w = _channels_last(x), _contiguous(weight)
     y = _empty_last(plan.y_shape)
@@ -554,22 +553,12 @@ def conv(
 
 
 def _conv_calls(
-    target: Array,
-    x: Array,
-    weight: Array,
-    bias: Array | None = None,
-    *,
-    stride: _Ints,
-    padding: Any,
-    dilation: _Ints,
-    groups: int,
+    target: Array, x: Array, weight: Array, bias: Array | None = None, **options: Any
 ) -> list[Any] | None:
     """The calls that write a convolution into `target`, for a program whose arrays stay where they are."""
-    if not weight.flags.c_contiguous or not _is_last(target):
+    plan = _convolution(x, weight, bias, False, **options)
+    if plan is None or not weight.flags.c_contiguous or not _is_last(target):
         return None
-    plan = _convolutions(
-        x.shape, weight.shape, bias is not None, tuple(stride), tuple(padding), tuple(dilation), groups, False
-    )
     image, calls = _image(x)
     ready = weight
     if plan.weights.step is not None:
@@ -665,18 +654,26 @@ class _Pooling(_Owner):
 _poolings = _Plans(_Pooling)
 
 
-@_kernel
-def max_pool(
-    xp: Backend, x: Array, *, out: _Ints, kernel: _Ints, stride: _Ints, pads: Any, dilation: _Ints, need: Any
-) -> Any:
-    """The largest of each window in float32."""
+def _pooling(
+    x: Array, training: bool, *, out: _Ints, kernel: _Ints, stride: _Ints, pads: Any, dilation: _Ints
+) -> _Pooling | None:
+    """The plan for max pooling of one to three axes in float32; None for others."""
     if x.ndim != len(out) + 2 or not 3 <= x.ndim <= 5 or not _single(x):
-        return NotImplemented
+        return None
     if any([lo >= k or hi >= k for (lo, hi), k in zip(pads, kernel, strict=True)]):
-        return NotImplemented
-    plan = _poolings(
-        x.shape, tuple(out), tuple(kernel), tuple(stride), tuple(pads), tuple(dilation), need is not None
+        return None
+    plan: _Pooling = _poolings(
+        x.shape, tuple(out), tuple(kernel), tuple(stride), tuple(pads), tuple(dilation), training
     )
+    return plan
+
+
+@_kernel
+def max_pool(xp: Backend, x: Array, *, need: Any, **options: Any) -> Any:
+    """The largest of each window in float32."""
+    plan = _pooling(x, need is not None, **options)
+    if plan is None:
+        return NotImplemented
     image, y = _channels_last(x), _empty_last(plan.y_shape)
     if need is None:
         plan.run(image, y)
@@ -696,13 +693,11 @@ def max_pool(
     return y, pull
 
 
-def _pool_calls(
-    target: Array, x: Array, *, out: _Ints, kernel: _Ints, stride: _Ints, pads: Any, dilation: _Ints
-) -> list[Any] | None:
+def _pool_calls(target: Array, x: Array, /, **options: Any) -> list[Any] | None:
     """The calls that write max pooling into `target`, for a program whose arrays stay where they are."""
-    if not _is_last(target):
+    plan = _pooling(x, False, **options)
+    if plan is None or not _is_last(target):
         return None
-    plan = _poolings(x.shape, tuple(out), tuple(kernel), tuple(stride), tuple(pads), tuple(dilation), False)
     image, calls = _image(x)
 
     return [*calls, (plan.run, (image, target))]
@@ -887,11 +882,10 @@ class _Recurrent(_Owner):
         self, gates: int, steps: int, n: int, inputs: int, width: int, reverse: bool, training: bool
     ) -> None:
         dnnl = self.dnnl = _library()
-        self.lstm = gates == 4
-        self.kind = "lstm" if self.lstm else "lbr_gru"
+        lstm = gates == 4
+        self.kind = "lstm" if lstm else "lbr_gru"
         self.direction = ctypes.c_int(_RIGHT_TO_LEFT if reverse else _LEFT_TO_RIGHT)
-        self.outer = [(steps, n, k) for k in (inputs, width)]
-        x, y = (dnnl.layout(shape, _plain_strides(shape)) for shape in self.outer)
+        x, y = (dnnl.layout((steps, n, k), _plain_strides((steps, n, k))) for k in (inputs, width))
         state = dnnl.layout((1, 1, n, width), _plain_strides((1, 1, n, width)))
         rows = (inputs, width)
         self.plain = [
@@ -900,19 +894,20 @@ class _Recurrent(_Owner):
         free = [dnnl.layout((1, 1, k, gates, width), None) for k in rows]
         b = dnnl.layout((1, 1, 4, width), _plain_strides((1, 1, 4, width)))
         self.own(*(("memory_desc", md) for md in (x, y, state, *self.plain, *free, b)))
-        states = (state, state) if self.lstm else (state,)
-        peephole = (None, None) if self.lstm else ()
+        states = (state, state) if lstm else (state,)
+        peephole = (None, None) if lstm else ()
         self.forms = (x, *states, *free, *peephole, b, y, *states)
         self.pd = self._described("forward", _TRAINING if training else _INFERENCE, self.forms)
-        self.names = [*_NAMED["src", self.lstm], "weights", "weights_iter", "bias"]
-        self.results = ["dst", *(f"dst_{name}" for name in _STATES[: 1 + self.lstm])]
+        named = ("iter", "iter_c")[: len(states)]
+        self.names = ["src", *(f"src_{name}" for name in named), "weights", "weights_iter", "bias"]
+        self.results = ["dst", *(f"dst_{name}" for name in named)]
         self.layouts: dict[str, Any] = {
             "src": x, "src_iter": state, "src_iter_c": state, "bias": b, "dst": y, "dst_iter": state, "dst_iter_c": state,
         }  # fmt: skip
         self.room = 0
-        self.wanted = self._weights(self.pd, "weights")
-        self.weights = [_Converted(dnnl, p, w) for p, w in zip(self.plain, self.wanted, strict=True)]
-        self.layouts |= {"weights": self.wanted[0], "weights_iter": self.wanted[1]}
+        wanted = self._weights(self.pd, "weights")
+        self.weights = [_Converted(dnnl, p, w) for p, w in zip(self.plain, wanted, strict=True)]
+        self.layouts |= {"weights": wanted[0], "weights_iter": wanted[1]}
         if training:
             self.layouts["workspace"] = dnnl.query(self.pd, _QUERY["workspace"], 0)
             self.room = int(dnnl.size(self.layouts["workspace"]))
@@ -953,10 +948,6 @@ class _Recurrent(_Owner):
 
 
 _LEFT_TO_RIGHT, _RIGHT_TO_LEFT = 1, 2
-_STATES: Final = ("iter", "iter_c")
-_NAMED: Final = {
-    ("src", lstm): ["src", *(f"src_{name}" for name in _STATES[: 1 + lstm])] for lstm in (True, False)
-}
 
 
 def _recurrent(*form: Any) -> _Recurrent | None:

@@ -24,7 +24,7 @@ import numpy as np
 
 from anynet_backends import allocator, machine, onednn, standard
 from anynet_backends.protocol import Array, Backend
-from anynet_backends.results import fill, largest, smallest
+from anynet_backends.results import axes_in_memory, fill, inverse, largest, smallest
 from anynet_backends.sums import add_up
 
 __all__ = [
@@ -491,11 +491,7 @@ class RecorderBackend(Backend):
                 return y
 
             first = getattr(kernel, "first", kernel)
-            if (
-                need is None
-                and hasattr(first, "calls")
-                and first(base, *_swap(args, _value), need=None, **meta) is not NotImplemented
-            ):
+            if need is None and hasattr(first, "calls"):
                 forward.calls = functools.partial(first.calls, **meta)  # type: ignore[attr-defined]
             y = recording.note(name, forward, args)
             if need is None or y is NotImplemented:
@@ -985,11 +981,11 @@ def aligned(size: int) -> Array:
 
 def shaped(block: Array, like: Variable) -> Array:
     """A part of a block as an array in the shape, dtype and memory order of another."""
-    order = sorted(range(like.ndim), key=lambda i: -abs(like.strides[i]))
+    order = axes_in_memory(like.strides)
     inner = tuple(like.shape[i] for i in order)
     flat = block[: like.nbytes].view(like.dtype) if like.nbytes else np.empty(0, like.dtype)
     array = flat.reshape(inner)
-    return array.transpose(tuple(order.index(i) for i in range(like.ndim))) if like.ndim > 1 else array
+    return array.transpose(inverse(order)) if like.ndim > 1 else array
 
 
 _POSITIONAL: Final = {"maximum": largest, "minimum": smallest}

@@ -16,7 +16,9 @@ import numpy as np
 
 from anynet_backends.protocol import Array
 
-__all__ = ["fill", "into_table", "largest", "one_after_the_other", "result", "smallest"]
+__all__ = [
+    "axes_in_memory", "fill", "into_table", "inverse", "largest", "one_after_the_other", "result", "smallest",
+]  # fmt: skip
 
 
 def _positional(ufunc: Any) -> Callable[..., Any]:
@@ -78,12 +80,17 @@ def result(shape: tuple[int, ...], dtype: Any, order: tuple[int, ...] | None = N
                     return _offered.places.pop(i)
     if order is None:
         return np.empty(shape, dtype)
-    back = _inverse(order)
-    return np.empty([shape[i] for i in order], dtype).transpose(back)
+    return np.empty([shape[i] for i in order], dtype).transpose(inverse(order))
+
+
+def axes_in_memory(strides: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes from the outermost in memory inwards."""
+    return tuple(sorted(range(len(strides)), key=lambda i: -abs(strides[i])))
 
 
 @functools.lru_cache(maxsize=256)
-def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+def inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation that undoes one."""
     return tuple(order.index(axis) for axis in range(len(order)))
 
 
