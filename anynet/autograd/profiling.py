@@ -78,7 +78,7 @@ def _attention(shapes: Any, out: Any, meta: Any) -> float:
 
 
 FLOPS: dict[str, Callable[[Any, Any, Any], float]] = {
-    "matmul": _product, "linear": _product, "vecdot": lambda s, o, m: 2.0 * _size(s[0]), "conv": _convolution,
+    "matmul": _product, "linear": _product, "affine": _product, "vecdot": lambda s, o, m: 2.0 * _size(s[0]), "conv": _convolution,
     "conv_transpose": _transposed, "conv_weight": _weight, "rnn_scan": _scan, "lstm_scan": _scan, "gru_scan": _scan,
     "attention": _attention,
 }  # fmt: skip

@@ -57,9 +57,7 @@ def _linear_numpy(
     rows = (
         x if x.ndim == 2 else xp.reshape(x, (-1, x.shape[-1]))
     )  # one product, not one for each leading index
-    y = xp.matmul(rows, weight.T)
-    if bias is not None:
-        y += bias
+    y = xp.matmul(rows, weight.T) if bias is None else xp.affine(rows, weight.T, bias)
     if x.ndim != 2:
         y = xp.reshape(y, (*x.shape[:-1], y.shape[-1]))
     if need is None:
@@ -70,7 +68,9 @@ def _linear_numpy(
         gx = xp.matmul(flat, weight.conj()) if need[0] else None
         if gx is not None and g.ndim != 2:
             gx = xp.reshape(gx, x.shape)
-        gw = xp.matmul(flat.T, rows.conj()) if need[1] else None
+        gw = None
+        if need[1]:  # BLAS has nothing for the product of a column and a row
+            gw = (xp.multiply if flat.shape[0] == 1 else xp.matmul)(flat.T, rows.conj())
         if len(need) == 2:
             return gx, gw
         return gx, gw, xp.sum(flat, axis=0) if need[2] else None

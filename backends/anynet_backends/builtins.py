@@ -485,10 +485,11 @@ error:
   ret ptr null
 }
 
-; (arrays …) -> what a function of oneDNN answers, or -1 where one is no array. self: (array of: arrays, their type,
-; dnnl_memory_set_data_handle, dnnl_primitive_execute, dnnl_stream_wait, primitive, stream, its arguments, memory objects)
+; (arrays …) -> what a primitive of oneDNN answers, or -1 where one is no array. self: (array of: arrays, their type, the
+; function `onednn` of `anynet_backends.llvm`, its data)
 define ptr @primitive(ptr %self, ptr %args, i64 %n) {
 entry:
+  %places = alloca [MOST x ptr]
   %holderp = getelementptr i8, ptr %self, i64 ITEMS
   %holder = load ptr, ptr %holderp
   %cellp = getelementptr i8, ptr %holder, i64 16
@@ -496,10 +497,6 @@ entry:
   %count = load i64, ptr %cell
   %typep = getelementptr i64, ptr %cell, i64 1
   %type = load ptr, ptr %typep
-  %setp = getelementptr i64, ptr %cell, i64 2
-  %set = load ptr, ptr %setp
-  %memoriesp = getelementptr i64, ptr %cell, i64 8
-  %memories = load ptr, ptr %memoriesp
   %fits = icmp eq i64 %n, %count
   br i1 %fits, label %head, label %end
 head:
@@ -514,31 +511,21 @@ ask:
   %array = icmp eq ptr %own, %type
   br i1 %array, label %place, label %end
 place:
-  %mp = getelementptr ptr, ptr %memories, i64 %i
-  %m = load ptr, ptr %mp
   %datap = getelementptr i8, ptr %x, i64 16
   %data = load ptr, ptr %datap
-  %placed = call i32 %set(ptr %m, ptr %data)
+  %pp = getelementptr ptr, ptr %places, i64 %i
+  store ptr %data, ptr %pp
   %next = add i64 %i, 1
   br label %head
 execute:
-  %executep = getelementptr i64, ptr %cell, i64 3
-  %run = load ptr, ptr %executep
-  %waitp = getelementptr i64, ptr %cell, i64 4
-  %wait = load ptr, ptr %waitp
-  %primitivep = getelementptr i64, ptr %cell, i64 5
-  %primitive = load ptr, ptr %primitivep
-  %streamp = getelementptr i64, ptr %cell, i64 6
-  %stream = load ptr, ptr %streamp
-  %givenp = getelementptr i64, ptr %cell, i64 7
+  %runp = getelementptr i64, ptr %cell, i64 2
+  %run = load ptr, ptr %runp
+  %givenp = getelementptr i64, ptr %cell, i64 3
   %given = load ptr, ptr %givenp
-  %n32 = trunc i64 %n to i32
-  %status32 = call i32 %run(ptr %primitive, ptr %stream, i32 %n32, ptr %given)
-  %waited = call i32 %wait(ptr %stream)
-  %status64 = sext i32 %status32 to i64
+  %done = call i64 %run(ptr %places, ptr %cell, ptr null, ptr %given)
   br label %end
 end:
-  %status = phi i64 [ -1, %entry ], [ -1, %ask ], [ %status64, %execute ]
+  %status = phi i64 [ -1, %entry ], [ -1, %ask ], [ %done, %execute ]
   %answer = call ptr @PyLong_FromLongLong(i64 %status)
   ret ptr %answer
 }
@@ -651,8 +638,10 @@ class Table:
         self.plans.clear()
 
 
-def primitive(cells: Sequence[int], held: Any) -> Callable[..., int]:
-    """A call of oneDNN as a function of arrays: what `cells` are stands at its code, before the arrays' type."""
-    count, *others = cells
-    array = np.array([count, id(np.ndarray), *others], np.int64)
-    return machine.method(_functions()["primitive"].address, (array, held))
+def primitive(count: int, data: Array, held: Any) -> Callable[..., int]:
+    """A call of oneDNN as a function of so many arrays; `data`: see `onednn` in `anynet_backends.llvm`."""
+    if count > MOST:
+        msg = f"a primitive of {count} arrays; {MOST} are the most"
+        raise ValueError(msg)
+    cells = np.array([count, id(np.ndarray), compiler().fixed["onednn"], machine.address(data)], np.int64)
+    return machine.method(_functions()["primitive"].address, (cells, data, held))

@@ -1,7 +1,7 @@
 """Text of loops in LLVM's assembly language, compiled for this processor.
 
 A `Chain` is a loop over element-wise functions; besides there are the loop that works off a table of functions, a loop
-around an inner loop, oneDNN's product, and reading and writing by lists of indices. Sums, products, quotients and roots are
+around an inner loop, the call of oneDNN, and reading and writing by lists of indices. Sums, products, quotients and roots are
 those of IEEE 754, none is contracted or reordered. llvmlite compiles (the extra `numba` brings it); what it makes is
 kept in the cache folder, one file for each text and kind of processor.
 """
@@ -342,32 +342,42 @@ end:
   ret i64 0
 }
 
-; dnnl_sgemm: args = (a, b, out), dims = (m, n, k, lda, ldb, whether a and b are transposed), data = the function
-define i64 @product(ptr %args, ptr %dims, ptr %steps, ptr %f) {
-  %bp = getelementptr ptr, ptr %args, i64 1
-  %cp = getelementptr ptr, ptr %args, i64 2
-  %a = load ptr, ptr %args
-  %b = load ptr, ptr %bp
-  %c = load ptr, ptr %cp
-  %m = load i64, ptr %dims
-  %np = getelementptr i64, ptr %dims, i64 1
-  %n = load i64, ptr %np
-  %kp = getelementptr i64, ptr %dims, i64 2
-  %k = load i64, ptr %kp
-  %lap = getelementptr i64, ptr %dims, i64 3
-  %la = load i64, ptr %lap
-  %lbp = getelementptr i64, ptr %dims, i64 4
-  %lb = load i64, ptr %lbp
-  %tap = getelementptr i64, ptr %dims, i64 5
-  %ta64 = load i64, ptr %tap
-  %ta = trunc i64 %ta64 to i8
-  %tbp = getelementptr i64, ptr %dims, i64 6
-  %tb64 = load i64, ptr %tbp
-  %tb = trunc i64 %tb64 to i8
-  %status = call i32 %f(
-    i8 signext %ta, i8 signext %tb, i64 %m, i64 %n, i64 %k, float 1.0, ptr %a, i64 %la, ptr %b, i64 %lb, float 0.0,
-    ptr %c, i64 %n)
-  ret i64 0
+; a primitive of oneDNN: args = its arrays, dims = (how many), data = (dnnl_memory_set_data_handle,
+; dnnl_primitive_execute, dnnl_stream_wait, primitive, stream, its arguments, memory objects …); answers the status
+define i64 @onednn(ptr %args, ptr %dims, ptr %steps, ptr %data) {
+entry:
+  %n = load i64, ptr %dims
+  %set = load ptr, ptr %data
+  %memories = getelementptr ptr, ptr %data, i64 6
+  br label %head
+head:
+  %i = phi i64 [ 0, %entry ], [ %next, %place ]
+  %more = icmp slt i64 %i, %n
+  br i1 %more, label %place, label %run
+place:
+  %mp = getelementptr ptr, ptr %memories, i64 %i
+  %m = load ptr, ptr %mp
+  %ap = getelementptr ptr, ptr %args, i64 %i
+  %a = load ptr, ptr %ap
+  %placed = call i32 %set(ptr %m, ptr %a)
+  %next = add i64 %i, 1
+  br label %head
+run:
+  %executep = getelementptr ptr, ptr %data, i64 1
+  %execute = load ptr, ptr %executep
+  %waitp = getelementptr ptr, ptr %data, i64 2
+  %wait = load ptr, ptr %waitp
+  %primitivep = getelementptr ptr, ptr %data, i64 3
+  %primitive = load ptr, ptr %primitivep
+  %streamp = getelementptr ptr, ptr %data, i64 4
+  %stream = load ptr, ptr %streamp
+  %givenp = getelementptr ptr, ptr %data, i64 5
+  %given = load ptr, ptr %givenp
+  %n32 = trunc i64 %n to i32
+  %status = call i32 %execute(ptr %primitive, ptr %stream, i32 %n32, ptr %given)
+  %waited = call i32 %wait(ptr %stream)
+  %answer = sext i32 %status to i64
+  ret i64 %answer
 }
 """.replace("BYTES", str(bytes.__basicsize__ - 1))
 
@@ -523,7 +533,7 @@ class Compiler:
                 "direct",
                 "place",
                 "nest",
-                "product",
+                "onednn",
                 *(f"{f}_{a}" for f in ("gather", "scatter", "add_rows") for a in letters),
             ),
         )

@@ -470,6 +470,12 @@ class _Weaver:
         self.calls = calls
         self.kept = [_bounds(a) for a in kept if a.size]
         self.reads = [[_bounds(a) for a in call.reads if a.size] for call in calls]
+        plans = (
+            onednn.product(c.args[-1], *c.args[:-1]) for c in calls if c.f in (onednn.matmul, onednn.affine)
+        )
+        self.scratch = np.empty(
+            max((plan.step.room for plan in plans if plan is not None), default=0), np.uint8
+        )
         self.done: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self.rows: list[Row] = []
         self.pending: list[_Element] = []
@@ -488,7 +494,7 @@ class _Weaver:
                 self.waiting.append(call)
                 self.last = at
                 continue
-            rows = _rows(call)
+            rows = _rows(call, self.scratch)
             self._flush()
             if rows is None:
                 self._close()
@@ -776,16 +782,14 @@ def _nested(
 # ----- products, sums, indexing -----
 
 
-def _rows(call: Call) -> list[Row] | None:
-    """Any other call that machine functions can do, as rows of a table."""
+def _rows(call: Call, scratch: Array) -> list[Row] | None:
+    """Any other call that machine functions can do, as rows of a table. `scratch`: memory for products."""
     f: Any = call.f
     args = call.args
-    if f in (np.dot, np.matmul, onednn.matmul) and len(args) == 3:
-        a, b, out = args
-        orders = onednn.takes(a, b, out) if f is onednn.matmul else None
-        if orders is not None:
-            return _large_product(a, b, out, *orders)
-        return _product(a, b, out)
+    if f in (np.dot, np.matmul) and len(args) == 3:
+        return _product(*args)
+    if f in (onednn.matmul, onednn.affine):
+        return _onednn_product(scratch, *args)
     if f is add_up:
         return _sum(*args)
     if getattr(f, "__name__", "") == "reduce" and getattr(f, "__self__", None) in (np.maximum, np.minimum):
@@ -827,12 +831,23 @@ def _product(a: Array, b: Array, out: Array) -> list[Row] | None:
     return [_nested(found, (a, b, out), dims, outer, (1, m, k, n), steps)]
 
 
-def _large_product(
-    a: Array, b: Array, out: Array, left: tuple[bytes, int], right: tuple[bytes, int]
-) -> list[Row]:
-    """oneDNN's."""
-    dims = (a.shape[0], b.shape[1], a.shape[1], left[1], right[1], left[0][0], right[0][0])
-    return [Row(compiler().fixed["product"], _Record((a, b, out), dims, ()), onednn.sgemm())]
+def _onednn_product(scratch: Array, *arrays: Array) -> list[Row] | None:
+    """oneDNN's of what it takes: two matrices or stacks, a vector to add perhaps, and the result."""
+    a, b, *c, out = arrays
+    plan = onednn.product(out, a, b, *c)
+    if plan is None:
+        return None
+    step = plan.another()
+    operands = (*([scratch] if step.room else []), a, b, out, *c)
+    data = step.cells(step.dnnl.new_stream())
+    return [
+        Row(
+            compiler().fixed["onednn"],
+            _Record(operands, (step.count,), ()),
+            address(data),
+            held=(data, step, plan),
+        )
+    ]
 
 
 def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> list[Row] | None:

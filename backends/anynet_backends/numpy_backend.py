@@ -326,6 +326,7 @@ class NumpyBackend(Backend):
                 own = self.kernels.get(name)
                 self.kernels[name] = kernel if own is None else one_after_the_other(kernel, own)
             self.matmul = onednn.matmul
+            self.affine = onednn.affine  # type: ignore[method-assign]
         self._as_strided = np.lib.stride_tricks.as_strided
 
     def device_of(self, array: Array) -> str:

@@ -7,7 +7,7 @@ descriptors) is made once and cached. ``ANYNET_ONEDNN=off`` leaves it alone.
 
 Its threads are those of the OpenMP runtime: ``OMP_NUM_THREADS`` sets their number. The threads of NumPy's OpenBLAS are
 another pool, and two pools on the same cores take turns badly (a step of LeNet-5 took four times as long); so when
-oneDNN is loaded, OpenBLAS is set to one thread, and large products in float32 go to oneDNN too.
+oneDNN is loaded, OpenBLAS is set to one thread, and all but small products in float32 go to oneDNN too.
 
 Source: https://oneapi-src.github.io/oneDNN (the C API of version 3).
 """
@@ -15,6 +15,7 @@ Source: https://oneapi-src.github.io/oneDNN (the C API of version 3).
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import os
 import sys
@@ -28,7 +29,7 @@ import numpy as np
 from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import into_table, result
 
-__all__ = ["KERNELS", "OneDNNError", "find", "matmul", "version"]
+__all__ = ["KERNELS", "OneDNNError", "Product", "Step", "affine", "find", "matmul", "product", "version"]
 
 _Ints = tuple[int, ...]
 _MAX_DIMS: Final = 12
@@ -38,19 +39,22 @@ _TRAINING, _INFERENCE, _BACKWARD = 64, 96, 128
 _SCALE_AND_SHIFT: Final = 0x2 | 0x4
 _DIRECT = 1
 _MAX_POOLING: Final = 0x1FF
+_NAME, _USER = 8, 1
 _QUERY = {
     "src": 129, "diff_src": 130, "weights": 131, "diff_weights": 132, "dst": 133, "diff_dst": 134, "workspace": 135,
+    "scratchpad": 136,
 }  # fmt: skip
 _ARG = {
     "src": 1, "dst": 17, "weights": 33, "bias": 41, "workspace": 64, "diff_src": 129, "diff_dst": 145,
     "diff_weights": 161, "diff_bias": 169, "from": 1, "to": 17, "mean": 49, "variance": 50, "scale": 51, "shift": 52,
     "diff_scale": 255, "diff_shift": 256, "src_iter": 2, "src_iter_c": 3, "weights_iter": 34, "dst_iter": 18,
     "dst_iter_c": 19, "diff_src_iter": 130, "diff_src_iter_c": 131, "diff_weights_iter": 162, "diff_dst_iter": 146,
-    "diff_dst_iter_c": 147,
+    "diff_dst_iter_c": 147, "scratchpad": 80,
 }  # fmt: skip
+_FLOAT: Final = np.dtype(np.float32)
 _SMALL: Final = 1 << 20
 """Bytes that a call touches at most to keep the interpreter's lock."""
-LARGE: Final = 1 << 21
+LARGE: Final = 1 << 18
 """Products of so many multiplications and more are worth the call."""
 PLANS = 256
 """How many plans are kept, the least recently used of which goes first."""
@@ -89,7 +93,7 @@ class _Library:
     def __init__(self, path: str) -> None:
         self.dll = ctypes.CDLL(path)
         self.lock = threading.Lock()  # memory objects are shared between calls
-        self.engine, self.stream = ctypes.c_void_p(), ctypes.c_void_p()
+        self.engine = ctypes.c_void_p()
         self.set_handle = self.dll.dnnl_memory_set_data_handle
         self.set_handle.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
         self.execute = self.dll.dnnl_primitive_execute
@@ -104,23 +108,34 @@ class _Library:
         self.size.restype = ctypes.c_size_t
         self.equal = self.dll.dnnl_memory_desc_equal
         self.equal.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
-        self.sgemm = self.dll.dnnl_sgemm
-        long = ctypes.c_int64
-        self.sgemm.argtypes = (
-            ctypes.c_char, ctypes.c_char, long, long, long, ctypes.c_float, ctypes.c_void_p, long, ctypes.c_void_p, long,
-            ctypes.c_float, ctypes.c_void_p, long,
-        )  # fmt: skip
+        self.ask = self.dll.dnnl_primitive_desc_query
+        self.ask.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
         _one_blas_thread()
         self.call("dnnl_engine_create", ctypes.byref(self.engine), _CPU, ctypes.c_size_t(0))
-        self.second = ctypes.c_void_p()  # a stream for calls under the interpreter's lock
-        for stream in (self.stream, self.second):
-            self.call("dnnl_stream_create", ctypes.byref(stream), self.engine, _IN_ORDER)
+        self.stream = self.new_stream()
+        self.second = self.new_stream()  # for calls under the interpreter's lock
+        self.scratch = np.empty(0, np.uint8)  # of who holds our lock
+        self.own_scratch = ctypes.c_void_p()  # an attribute: scratch memory is an argument
+        self.call("dnnl_primitive_attr_create", ctypes.byref(self.own_scratch))
+        self.call("dnnl_primitive_attr_set_scratchpad_mode", self.own_scratch, _USER)
 
     def call(self, name: str, *args: Any) -> None:
         status = getattr(self.dll, name)(*args)
         if status:
             msg = f"oneDNN: {name} returned status {status}"
             raise OneDNNError(msg)
+
+    def new_stream(self) -> ctypes.c_void_p:
+        """A queue of calls, which are done in order."""
+        stream = ctypes.c_void_p()
+        self.call("dnnl_stream_create", ctypes.byref(stream), self.engine, _IN_ORDER)
+        return stream
+
+    def implementation(self, descriptor: ctypes.c_void_p) -> str:
+        """The name of what carries a primitive out."""
+        name = ctypes.c_char_p()
+        self.ask(descriptor, _NAME, 0, ctypes.byref(name))
+        return (name.value or b"").decode()
 
     def layout(self, shape: Sequence[int], strides: Sequence[int] | None) -> ctypes.c_void_p:
         """A memory descriptor of float32: with strides (in elements), or of the library's choice."""
@@ -181,56 +196,59 @@ def _value(pointer: Any) -> int:
     return pointer if isinstance(pointer, int) else int(pointer.value)
 
 
-class _Step:
+class Step:
     """A primitive with its memory objects: `run` gives them places and executes it."""
 
     def __init__(self, dnnl: _Library, descriptor: ctypes.c_void_p, **layouts: Any) -> None:
+        """`layouts`: the memory descriptors of the arguments; "scratchpad" is the first, and its memory is
+        found here."""
         self.dnnl = dnnl
         self.primitive = ctypes.c_void_p()
         dnnl.call("dnnl_primitive_create", ctypes.byref(self.primitive), descriptor)
-        self.names = tuple(layouts)
         self.memories = [dnnl.memory(md) for md in layouts.values()]
-        self.handles = [m.value for m in self.memories]
-        self.args = (_Arg * len(self.names))(
-            *(_Arg(_ARG[name], m.value) for name, m in zip(self.names, self.memories, strict=True))
+        self.handles = np.array([m.value for m in self.memories], np.int64)
+        self.count = len(layouts)
+        self.args = (_Arg * self.count)(
+            *(_Arg(_ARG[name], m.value) for name, m in zip(layouts, self.memories, strict=True))
         )
         self.address = ctypes.addressof(self.args)
-        self.count = len(self.names)
-        small = sum(dnnl.size(_value(md)) for md in layouts.values()) < _SMALL
-        self.built = self._built() if small else None
+        self.room = dnnl.size(_value(layouts["scratchpad"])) if "scratchpad" in layouts else 0
+        self.small = sum(dnnl.size(_value(md)) for md in layouts.values()) < _SMALL
 
     def __del__(self) -> None:
-        for handle in getattr(self, "handles", ()):
-            self.dnnl.dll.dnnl_memory_destroy(ctypes.c_void_p(handle))
+        for memory in getattr(self, "memories", ()):
+            self.dnnl.dll.dnnl_memory_destroy(memory)
         if getattr(self, "primitive", None):
             self.dnnl.dll.dnnl_primitive_destroy(self.primitive)
 
-    def _built(self) -> Callable[..., int] | None:
+    def cells(self, stream: ctypes.c_void_p) -> Array:
+        """What machine code needs for the call: see `onednn` in `anynet_backends.llvm`."""
+        dnnl = self.dnnl
+        functions = (
+            ctypes.cast(f, ctypes.c_void_p).value for f in (dnnl.set_handle, dnnl.execute, dnnl.wait)
+        )
+        numbers = (*functions, _value(self.primitive), _value(stream), self.address, *self.handles)
+        return np.array(numbers, np.int64)
+
+    @functools.cached_property
+    def built(self) -> Callable[..., int] | None:
         """The call as a built-in function, where the extra `numba` is there: ten calls through ctypes cost more than a
-        small convolution. It keeps the interpreter's lock, and has a stream of its own."""
+        small convolution. It keeps the interpreter's lock, and has a stream and scratch memory of its own."""
         from anynet_backends import builtins
 
-        if not builtins.available():
+        if not self.small or not builtins.available():
             return None
-        dnnl = self.dnnl
-        memories = np.array(self.handles, np.int64)
-        functions = (
-            ctypes.cast(f, ctypes.c_void_p).value or 0 for f in (dnnl.set_handle, dnnl.execute, dnnl.wait)
-        )
-        cells = (
-            self.count,
-            *functions,
-            _value(self.primitive),
-            _value(dnnl.second),
-            self.address,
-            _place(memories),
-        )
-        return builtins.primitive(cells, (self.args, memories))
+        call = builtins.primitive(self.count, self.cells(self.dnnl.second), self.args)
+        return functools.partial(call, np.empty(self.room, np.uint8)) if self.room else call
 
     def _called(self, *arrays: Array) -> int:
         dnnl = self.dnnl
         with dnnl.lock:
-            for handle, array in zip(self.handles, arrays, strict=True):
+            if self.room:
+                if dnnl.scratch.size < self.room:
+                    dnnl.scratch = np.empty(self.room, np.uint8)
+                arrays = (dnnl.scratch, *arrays)
+            for handle, array in zip(self.memories, arrays, strict=True):
                 dnnl.set_handle(handle, _place(array))
             status: int = dnnl.execute(self.primitive, dnnl.stream, self.count, self.address)
             dnnl.wait(dnnl.stream)
@@ -244,11 +262,11 @@ class _Step:
             raise OneDNNError(msg)
 
 
-def _reorder(dnnl: _Library, source: Any, target: Any) -> _Step:
+def _reorder(dnnl: _Library, source: Any, target: Any) -> Step:
     pd = ctypes.c_void_p()
     a, b = ctypes.c_void_p(_value(source)), ctypes.c_void_p(_value(target))
     dnnl.call("dnnl_reorder_primitive_desc_create", ctypes.byref(pd), a, dnnl.engine, b, dnnl.engine, None)
-    step = _Step(dnnl, pd, **{"from": source, "to": target})
+    step = Step(dnnl, pd, **{"from": source, "to": target})
     dnnl.dll.dnnl_primitive_desc_destroy(pd)
     return step
 
@@ -298,66 +316,14 @@ class _Plans:
 
     def __call__(self, *key: Any) -> Any:
         with self.lock:
-            found = self.known.get(key)
-            if found is None:
+            found = self.known.get(key, self)
+            if found is self:
                 found = self.known[key] = self.make(*key)
                 if len(self.known) > PLANS:
                     self.known.popitem(last=False)
             else:
                 self.known.move_to_end(key)
         return found
-
-
-# ----- products -----
-
-
-def _order(a: Array) -> tuple[bytes, int] | None:
-    """How BLAS reads a matrix: b"N" by rows or b"T" by columns, and the distance of two of them; None if it cannot."""
-    (rows, cols), (down, right) = a.shape, a.strides
-    if right == 4 and down >= 4 * cols and down % 4 == 0:
-        return b"N", down // 4
-    if down == 4 and right >= 4 * rows and right % 4 == 0:
-        return b"T", right // 4
-    return None
-
-
-def takes(a: Array, b: Array, out: Array | None) -> tuple[tuple[bytes, int], tuple[bytes, int]] | None:
-    """How oneDNN reads the two matrices of a product that `matmul` hands to it; None for others."""
-    if (
-        a.ndim == 2 == b.ndim and a.dtype == np.float32 == b.dtype and a.size * b.shape[1] >= LARGE
-        and a.shape[1] == b.shape[0] and (out is None or out.flags.c_contiguous)
-    ):  # fmt: skip
-        left, right = _order(a), _order(b)
-        if left is not None and right is not None:
-            return left, right
-    return None
-
-
-def sgemm() -> int:
-    """The address of dnnl_sgemm."""
-    return ctypes.cast(_library().sgemm, ctypes.c_void_p).value or 0
-
-
-def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
-    """`np.matmul`; large products of two float32 matrices are oneDNN's."""
-    large = a.ndim == 2 == b.ndim and a.size * b.shape[1] >= LARGE  # asked first, since most are small
-    orders = takes(a, b, out) if large else None
-    if orders is not None:
-        left, right = orders
-        (m, k), n = a.shape, b.shape[1]
-        if out is None:
-            out = np.empty((m, n), np.float32)
-        status = _library().sgemm(
-            left[0], right[0], m, n, k, 1.0, _place(a), left[1], _place(b), right[1], 0.0, _place(out), n
-        )  # fmt: skip
-        if status:
-            msg = f"oneDNN: dnnl_sgemm returned status {status}"
-            raise OneDNNError(msg)
-        return out
-    return np.matmul(a, b) if out is None else np.matmul(a, b, out)
-
-
-# ----- convolution -----
 
 
 class _Owner:
@@ -372,6 +338,120 @@ class _Owner:
     def __del__(self) -> None:
         for kind, pointer in self.__dict__.get("_owned", ()):
             getattr(self.dnnl.dll, f"dnnl_{kind}_destroy")(pointer)
+
+
+# ----- products -----
+
+
+def _steps(shape: _Ints, strides: _Ints) -> _Ints | None:
+    """The strides, in numbers, of a stack of matrices that lie by rows or by columns; None for others."""
+    (*stack, rows, cols), (*outer, down, right) = shape, strides
+    if right == 4 and down >= 4 * cols and down % 4 == 0:
+        inner = (down // 4 if rows > 1 else cols, 1)
+        extent = rows * inner[0]
+    elif down == 4 and right >= 4 * rows and right % 4 == 0:
+        inner = (1, right // 4 if cols > 1 else rows)
+        extent = cols * inner[1]
+    else:
+        return None
+    steps: list[int] = []
+    for n, step in zip(reversed(stack), reversed(outer), strict=True):
+        if n > 1 and (step <= 0 or step % 4):
+            return None
+        steps.append(step // 4 if n > 1 else extent)
+        extent = max(extent, n * steps[-1])
+    return (*reversed(steps), *inner)
+
+
+class Product(_Owner):
+    """Products of matrices, one or a stack, with a vector added to each row where there is one."""
+
+    def __init__(self, a: _Ints, a_steps: _Ints, b: _Ints, b_steps: _Ints, plus: bool) -> None:
+        dnnl = self.dnnl = _library()
+        self.shape = (*a[:-1], b[-1])
+        each = (*(1,) * (len(a) - 1), b[-1])
+        layouts: dict[str, Any] = {
+            "src": dnnl.layout(a, a_steps),
+            "weights": dnnl.layout(b, b_steps),
+            "dst": dnnl.layout(self.shape, _plain_strides(self.shape)),
+        }
+        if plus:
+            layouts["bias"] = dnnl.layout(each, _plain_strides(each))
+        self.own(*(("memory_desc", md) for md in layouts.values()))
+        pd = ctypes.c_void_p()
+        dnnl.call(
+            "dnnl_matmul_primitive_desc_create", ctypes.byref(pd), dnnl.engine, layouts["src"], layouts["weights"],
+            layouts.get("bias"), layouts["dst"], dnnl.own_scratch,
+        )  # fmt: skip
+        self.own(("primitive_desc", pd))
+        if dnnl.implementation(pd).startswith("ref"):
+            msg = "oneDNN has nothing but its reference for this product"
+            raise OneDNNError(msg)
+        scratch = dnnl.query(pd, _QUERY["scratchpad"], 0)
+        if dnnl.size(scratch):
+            layouts = {"scratchpad": scratch, **layouts}
+        self.origin = (dnnl, pd)
+        self.layouts = layouts
+        self.step = self.another()
+
+    def another(self) -> Step:
+        """The primitive once more, to run at the same time."""
+        return Step(*self.origin, **self.layouts)
+
+
+def _product(a: _Ints, a_strides: _Ints, b: _Ints, b_strides: _Ints, plus: bool) -> Product | None:
+    """None for what the library has no fast product of."""
+    steps = _steps(a, a_strides), _steps(b, b_strides)
+    if a[:-2] != b[:-2] or a[-1] != b[-2] or steps[0] is None or steps[1] is None or len(a) > _MAX_DIMS:
+        return None
+    try:
+        return Product(a, steps[0], b, steps[1], plus)
+    except OneDNNError:
+        return None
+
+
+_products = _Plans(_product)
+
+
+def product(out: Array | None, a: Array, b: Array, c: Array | None = None) -> Product | None:
+    """The plan for a b, or a b + c, of float32, written into `out` if that is given; None for what is left to NumPy."""
+    if a.ndim < 2 or b.ndim < 2 or a.size * b.shape[-1] < LARGE or not a.dtype == _FLOAT == b.dtype:
+        return None
+    if 1 in a.shape[-2:] or b.shape[-1] == 1:  # with a vector the time is that of reading the matrix
+        return None
+    if c is not None and (c.dtype != _FLOAT or c.shape != b.shape[-1:] or c.strides != (4,)):
+        return None
+    plan: Product | None = _products(a.shape, a.strides, b.shape, b.strides, c is not None)
+    if plan is None or out is None:
+        return plan
+    return plan if out.shape == plan.shape and out.dtype == _FLOAT and out.flags.c_contiguous else None
+
+
+def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
+    """`np.matmul`; products in float32 that are not small are oneDNN's."""
+    plan = product(out, a, b)
+    if plan is None:
+        return np.matmul(a, b) if out is None else np.matmul(a, b, out)
+    if out is None:
+        out = np.empty(plan.shape, np.float32)
+    plan.step.run(a, b, out)
+    return out
+
+
+def affine(a: Array, b: Array, c: Array, /, out: Array | None = None) -> Array:
+    """``a b + c``, in one call where oneDNN takes it."""
+    plan = product(out, a, b, c)
+    if plan is None:
+        out = np.matmul(a, b) if out is None else np.matmul(a, b, out)
+        out += c
+        return out
+    if out is None:
+        out = np.empty(plan.shape, np.float32)
+    plan.step.run(a, b, out, c)
+    return out
+
+
+# ----- convolution -----
 
 
 class _Convolution(_Owner):
@@ -420,10 +500,10 @@ class _Convolution(_Owner):
         self.own(("primitive_desc", self.pd))
         md = dnnl.query(self.pd, _QUERY["weights"], 0)
         extra = {} if self.b_md is None else {"bias": self.b_md}
-        self.forward = _Step(dnnl, self.pd, src=self.x_md, weights=md, dst=self.y_md, **extra)
+        self.forward = Step(dnnl, self.pd, src=self.x_md, weights=md, dst=self.y_md, **extra)
         self.weights = _Converted(dnnl, self.w_plain, md)
-        self.data: _Step | None = None
-        self.gradient: _Step | None = None
+        self.data: Step | None = None
+        self.gradient: Step | None = None
 
     def prepare_data(self) -> None:
         """The gradient of the input."""
@@ -435,7 +515,7 @@ class _Convolution(_Owner):
         self.own(("primitive_desc", pd))
         md = dnnl.query(pd, _QUERY["weights"], 0)
         self.data_weights = _Converted(dnnl, self.w_plain, md)
-        self.data = _Step(dnnl, pd, diff_dst=self.y_md, weights=md, diff_src=self.x_md)
+        self.data = Step(dnnl, pd, diff_dst=self.y_md, weights=md, diff_src=self.x_md)
 
     def prepare_gradient(self) -> None:
         """The gradients of the weight and the bias."""
@@ -448,14 +528,14 @@ class _Convolution(_Owner):
         md = dnnl.query(pd, _QUERY["diff_weights"], 0)
         self.back = _Converted(dnnl, self.w_plain, md, backward=True)
         extra = {} if self.b_md is None else {"diff_bias": self.b_md}
-        self.gradient = _Step(dnnl, pd, src=self.x_md, diff_dst=self.y_md, diff_weights=md, **extra)
+        self.gradient = Step(dnnl, pd, src=self.x_md, diff_dst=self.y_md, diff_weights=md, **extra)
 
 
 class _Converted:
     """Weights between the plain order of an array and the order that a primitive wants."""
 
     def __init__(self, dnnl: _Library, plain: Any, wanted: int, backward: bool = False) -> None:
-        self.step: _Step | None = None
+        self.step: Step | None = None
         if not dnnl.equal(plain, wanted):
             self.step = _reorder(dnnl, wanted, plain) if backward else _reorder(dnnl, plain, wanted)
             self.elements = dnnl.size(wanted) // 4 + 16
@@ -482,8 +562,6 @@ _convolutions = _Plans(_Convolution)
 
 KERNELS: dict[str, Callable[..., Any]] = {}
 """By the name of the primitive."""
-_FLOAT: Final = np.dtype(np.float32)
-
 
 _kernel = into_table(KERNELS)
 
@@ -612,18 +690,18 @@ class _Pooling(_Owner):
         self.own(("memory_desc", x_md), ("memory_desc", y_md), ("primitive_desc", pd))
         self.room = 0
         if not training:
-            self.forward = _Step(dnnl, pd, src=x_md, dst=y_md)
+            self.forward = Step(dnnl, pd, src=x_md, dst=y_md)
             return
         places = dnnl.query(pd, _QUERY["workspace"], 0)
         self.room = int(dnnl.size(places))
-        self.forward = _Step(dnnl, pd, src=x_md, dst=y_md, workspace=places)
+        self.forward = Step(dnnl, pd, src=x_md, dst=y_md, workspace=places)
         back = ctypes.c_void_p()
         dnnl.call(
             "dnnl_pooling_backward_primitive_desc_create", ctypes.byref(back), dnnl.engine, _MAX_POOLING, x_md, y_md,
             *options, pd, None,
         )  # fmt: skip
         self.own(("primitive_desc", back))
-        self.backward = _Step(dnnl, back, diff_dst=y_md, workspace=places, diff_src=x_md)
+        self.backward = Step(dnnl, back, diff_dst=y_md, workspace=places, diff_src=x_md)
 
     def run(self, image: Array, y: Array, *room: Array) -> Array | None:
         """The pooling. oneDNN passes over NaN and takes −∞ for the least finite number: where there are such, NumPy
@@ -728,7 +806,7 @@ class _Normalization(_Owner):
         )  # fmt: skip
         self.own(("primitive_desc", pd))
         weights = {"scale": each, "shift": each} if weighted else {}
-        self.forward = _Step(dnnl, pd, src=md, dst=md, mean=stats, variance=stats, **weights)
+        self.forward = Step(dnnl, pd, src=md, dst=md, mean=stats, variance=stats, **weights)
         if not training:
             return
         back = ctypes.c_void_p()
@@ -745,7 +823,7 @@ class _Normalization(_Owner):
             "diff_shift": each,
         }
         weights = weights if weighted else {}
-        self.backward = _Step(
+        self.backward = Step(
             dnnl, back, src=md, mean=stats, variance=stats, diff_dst=md, diff_src=md, **weights
         )
 
@@ -827,7 +905,7 @@ class _Softmax(_Owner):
             _TRAINING if training else _INFERENCE, _ACCURATE, md, md, 1, None,
         )  # fmt: skip
         self.own(("memory_desc", md), ("primitive_desc", pd))
-        self.forward = _Step(dnnl, pd, src=md, dst=md)
+        self.forward = Step(dnnl, pd, src=md, dst=md)
         if training:
             back = ctypes.c_void_p()
             dnnl.call(
@@ -835,7 +913,7 @@ class _Softmax(_Owner):
                 None,
             )  # fmt: skip
             self.own(("primitive_desc", back))
-            self.backward = _Step(dnnl, back, dst=md, diff_dst=md, diff_src=md)
+            self.backward = Step(dnnl, back, dst=md, diff_dst=md, diff_src=md)
 
 
 _ACCURATE: Final = 0x30000
@@ -912,7 +990,7 @@ class _Recurrent(_Owner):
             self.layouts["workspace"] = dnnl.query(self.pd, _QUERY["workspace"], 0)
             self.room = int(dnnl.size(self.layouts["workspace"]))
         last = ["workspace"] if training else []
-        self.forward = _Step(
+        self.forward = Step(
             dnnl, self.pd, **{k: self.layouts[k] for k in (*self.names, *self.results, *last)}
         )
         if training:
@@ -944,7 +1022,7 @@ class _Recurrent(_Owner):
         diffs = {**self.layouts, "weights": made[0], "weights_iter": made[1]}
         layouts = {k: known[k] for k in (*self.names, *self.results, "workspace")}
         layouts |= {f"diff_{k}": diffs[k] for k in (*self.names, *self.results)}
-        self.backward = _Step(dnnl, pd, **layouts)
+        self.backward = Step(dnnl, pd, **layouts)
 
 
 _LEFT_TO_RIGHT, _RIGHT_TO_LEFT = 1, 2

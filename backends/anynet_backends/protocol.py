@@ -174,6 +174,12 @@ class Backend:
         """The same numbers in the memory order of `like`, where operations on both are faster then."""
         return array
 
+    def affine(self, a: Array, b: Array, c: Array, /) -> Array:
+        """A new array a b + c: the product of matrices (n, k) and (k, m), and a vector (m,) added to each row."""
+        y = self.matmul(a, b)
+        y += c
+        return y
+
     def store(self, array: Array, value: Any) -> Array:
         """Overwrite such an array; returns it as `target` does."""
         array[...] = value

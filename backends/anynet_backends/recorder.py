@@ -300,6 +300,7 @@ class Recording:
             "windows": base.windows,
             "index_add": base.index_add,
             "arrange": base.arrange,
+            "affine": base.affine,
         }
         for space in ("linalg", "fft"):
             for n, f in vars(getattr(base, space)).items():
@@ -563,6 +564,9 @@ class RecorderBackend(Backend):
         if not ACTIVE:
             return array
         return ACTIVE[-1].call("arrange", (array, like), {})
+
+    def affine(self, a: Array, b: Array, c: Array, /) -> Array:
+        return ACTIVE[-1].call("affine", (a, b, c), {}) if ACTIVE else self.base.affine(a, b, c)
 
     def errstate(self) -> Any:
         return self.base.errstate()
@@ -1018,11 +1022,13 @@ def _calls(
     name: str, f: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Array
 ) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
     """The NumPy calls, all arguments positional, that write ``f(*args, **kwargs)`` into `out`."""
-    if f in (np.matmul, onednn.matmul) and not kwargs:
-        a, b = args
+    if name in ("matmul", "affine") and not kwargs:
+        a, b, *c = args
+        if f in (onednn.matmul, onednn.affine) and onednn.product(out, a, b, *c) is not None:
+            return [(f, (*args, out))]
         plain = out.flags.c_contiguous and a.ndim == 2 == b.ndim and min(*a.shape, *b.shape) > 1
-        dot = plain and (f is np.matmul or a.size * b.shape[1] < onednn.LARGE)
-        return [(np.dot if dot else f, (a, b, out))]  # the same product for less
+        # np.dot is the same product for less
+        return [(np.dot if plain else np.matmul, (a, b, out)), *((np.add, (out, x, out)) for x in c)]
     ufunc = getattr(np, name, None)
     if isinstance(ufunc, np.ufunc) and not kwargs and getattr(f, "ufunc", f) is ufunc:
         arrays = [a for a in args if isinstance(a, np.ndarray)]

@@ -88,27 +88,134 @@ def test_other_dtypes_and_empty_batches_take_the_other_kernel():
         F.conv2d(an.ones((1, 1, 2, 2)), weight)
 
 
+def orders(a):
+    """The same numbers in memory in many ways, the last of which BLAS and oneDNN have no way to read."""
+    wide = np.zeros((*a.shape[:-1], a.shape[-1] + 20), a.dtype)
+    wide[..., : a.shape[-1]] = a
+    yield a
+    yield np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2)
+    yield wide[..., : a.shape[-1]]
+    yield np.ascontiguousarray(np.moveaxis(a, -2, 0)).swapaxes(0, -2) if a.ndim == 3 else a[::-1][::-1]
+    frozen = a.copy()
+    frozen.flags.writeable = False
+    yield frozen
+    yield np.repeat(a, 2, axis=-1)[..., ::2]
+
+
 @installed
-def test_products_of_all_orders():
+@pytest.mark.parametrize("stack", [(), (1,), (5,), (2, 3)], ids=str)
+def test_products_of_all_orders(stack):
     rng = np.random.default_rng(0)
-    matmul = anynet_backends.backend("numpy").matmul
-    assert matmul is onednn.matmul
-    a, b = rng.normal(size=(190, 180)).astype(np.float32), rng.normal(size=(180, 170)).astype(np.float32)
-    big, big_t = np.asfortranarray(a), np.ascontiguousarray(b.T).T
-    wide = np.zeros((190, 200), np.float32)
-    wide[:, :180] = a
-    for left in (a, big, wide[:, :180], np.repeat(a, 2, axis=1)[:, ::2], a[::-1][::-1]):
-        for right in (b, big_t):
-            assert np.linalg.norm(matmul(left, right) - a @ b) <= 1e-6 * np.linalg.norm(a @ b)
-    out = np.empty((190, 170), np.float32)
-    assert matmul(a, b, out) is out
-    assert np.linalg.norm(out - a @ b) <= 1e-6 * np.linalg.norm(a @ b)
-    for left, right in ((a[:3], b), (a.astype(np.float64), b), (a[0], b), (np.stack([a, a]), b)):
-        np.testing.assert_array_equal(matmul(left, right), np.matmul(left, right))
+    xp = anynet_backends.backend("numpy")
+    assert (xp.matmul, xp.affine) == (onednn.matmul, onednn.affine)
+    a, b = (rng.normal(size=(*stack, *s)).astype(np.float32) for s in ((90, 80), (80, 70)))
+    c = rng.normal(size=70).astype(np.float32)
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    taken = 0
+    for left in orders(a):
+        for right in orders(b):
+            taken += onednn.product(None, left, right) is not None
+            for plus in (None, c):
+                expected = exact if plus is None else exact + c
+                y = xp.matmul(left, right) if plus is None else xp.affine(left, right, plus)
+                assert (y.dtype, y.shape) == (np.float32, expected.shape)
+                assert np.linalg.norm(y - expected) <= 1e-6 * np.linalg.norm(expected)
+    assert taken >= 16
+    out = np.empty((*stack, 90, 70), np.float32)
+    assert xp.matmul(a, b, out) is out
+    assert np.linalg.norm(out - exact) <= 1e-6 * np.linalg.norm(exact)
+    assert xp.affine(a, b, c, out) is out
+    assert np.linalg.norm(out - exact - c) <= 1e-6 * np.linalg.norm(exact)
+    backwards = np.empty((*stack, 70, 90), np.float32).swapaxes(-1, -2)
+    assert xp.matmul(a, b, backwards) is backwards
+    assert np.linalg.norm(backwards - exact) <= 1e-6 * np.linalg.norm(exact)
+    a[..., 0, 0] = np.nan
+    assert np.isnan(xp.matmul(a, b)[..., 0, :]).all()
+    assert np.isfinite(xp.matmul(a, b)[..., 1:, :]).all()
+
+
+@installed
+def test_products_left_to_numpy():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(90, 180)).astype(np.float32), rng.normal(size=(180, 170)).astype(np.float32)
+    assert onednn.product(None, a, b) is not None
+    others = (
+        (a[:3], b), (a.astype(np.float64), b), (a.astype(np.float64), b.astype(np.float64)), (a[0], b), (a, b[:, 0]),
+        (np.stack([a, a]), b), (a, np.stack([b, b])), (a[:1], np.tile(b, 20)), (np.tile(a, (20, 1)), b[:, :1]),
+        (np.tile(a, (200, 1))[:, :1], b[:1]), (np.broadcast_to(a[:1], a.shape), b), (a[:0], b), (a[:, :0], b[:0]),
+    )  # fmt: skip
+    for left, right in others:
+        assert onednn.product(None, left, right) is None
+        np.testing.assert_array_equal(onednn.matmul(left, right), np.matmul(left, right))
+    for c in (
+        np.ones(170),
+        np.ones((90, 170), np.float32),
+        np.ones(1, np.float32),
+        np.ones(340, np.float32)[::2],
+    ):
+        assert onednn.product(None, a, b, c) is None
+        np.testing.assert_array_equal(onednn.affine(a, b, c), onednn.affine(a, b, np.ones(170, np.float32)))
     with pytest.raises(ValueError, match="matmul"):
-        matmul(a, a)
-    a[0, 0] = np.nan
-    assert np.isnan(matmul(a, b)[0]).all()
+        onednn.matmul(a, a)
+    with pytest.raises(ValueError, match="matmul"):
+        onednn.matmul(a, np.float32(1))
+    with pytest.raises(ValueError, match="mismatch"):
+        onednn.matmul(a, b, np.empty((3, 3), np.float32))
+
+
+@installed
+@pytest.mark.parametrize("built", [True, False])
+@pytest.mark.parametrize("rows", [(40,), (3, 20), (1,)], ids=str)
+def test_linear_is_one_call_with_the_same_bits_in_a_program(built, rows, monkeypatch):
+    if not built:
+        monkeypatch.setattr(onednn.Step, "built", None)
+    rng = np.random.default_rng(0)
+    x, g = (rng.normal(size=(*rows, n)).astype(np.float32) for n in (130, 120))
+    w, b = rng.normal(size=(120, 130)).astype(np.float32), rng.normal(size=120).astype(np.float32)
+
+    def both(x):
+        x = an.Tensor(x.data, requires_grad=True)
+        weight, bias = an.Tensor(w, requires_grad=True), an.Tensor(b, requires_grad=True)
+        y = F.linear(x, weight, bias)
+        y.backward(an.asarray(g))
+        return y.detach(), x.grad, weight.grad, bias.grad
+
+    def in_double():
+        flat, grad = x.reshape(-1, 130).astype(np.float64), g.reshape(-1, 120).astype(np.float64)
+        return x @ w.T.astype(np.float64) + b, g @ w.astype(np.float64), grad.T @ flat, grad.sum(0)
+
+    compiled = an.compile(both)
+    for _ in range(3):
+        for mine, exact, again in zip(both(an.asarray(x)), in_double(), compiled(an.asarray(x)), strict=True):
+            assert mine.dtype is an.float32
+            assert np.linalg.norm(mine.numpy() - exact) <= 1e-6 * np.linalg.norm(exact)
+            np.testing.assert_array_equal(mine.numpy(), again.numpy())
+
+
+@installed
+def test_products_in_many_threads():
+    """Scratch memory is shared by calls that hold a lock; programs have their own."""
+    rng = np.random.default_rng(0)
+    wrong = []
+
+    def work(a, b, run, expected):
+        for _ in range(40):
+            if not (run(a, b) == expected).all():
+                wrong.append(a.shape)
+
+    threads = []
+    for n in (100, 300, 700):
+        a, b = (rng.normal(size=(n, n)).astype(np.float32) for _ in range(2))
+        compiled = an.compile(lambda a, b: an.matmul(a, b))
+        expected = onednn.matmul(a, b)
+        runs = (onednn.matmul, lambda a, b, f=compiled: f(an.Tensor(a), an.Tensor(b)).numpy())
+        assert all((run(a, b) == expected).all() for run in runs)
+        threads += [threading.Thread(target=work, args=(a, b, run, expected)) for run in runs]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
 
 
 @installed
@@ -242,7 +349,7 @@ def test_normalization_leaves_what_it_does_not_know():
 def test_pooling_passes_nan_on_as_pytorch_does(built, monkeypatch):
     torch = pytest.importorskip("torch", reason="compared with PyTorch")
     if not built:  # through ctypes
-        monkeypatch.setattr(onednn._Step, "_built", lambda self: None)
+        monkeypatch.setattr(onednn.Step, "built", None)
         monkeypatch.setattr(onednn, "_poolings", onednn._Plans(onednn._Pooling))
     x = np.random.default_rng(0).normal(size=(2, 3, 8, 9)).astype(np.float32)
     x[0, 1, 2, 3] = x[1, 2, 7, 8] = np.nan
