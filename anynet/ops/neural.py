@@ -31,10 +31,8 @@ __all__ = [
 
 @primitive(name="linear")
 def _linear(xp: Backend, x: Array, weight: Array, bias: Array = None, /) -> Array:
-    y = xp.matmul(x, xp.matrix_transpose(weight))
-    if bias is not None:
-        y += bias  # y is ours: no second array
-    return y
+    w = xp.matrix_transpose(weight)
+    return xp.matmul(x, w) if bias is None else xp.affine(x, w, bias)
 
 
 @_linear.vjps("x", "weight", "bias")

@@ -225,6 +225,25 @@ def check_windows(xp: Backend, device: str) -> None:
         _need(False, f"windows{bad} must raise ValueError")
 
 
+def check_affine(xp: Backend, device: str) -> None:
+    """A product and a vector, of whole numbers, which are exact."""
+    rng = np.random.default_rng(4)
+    for shape, (k, m) in (
+        ((3, 4), (4, 2)),
+        ((2, 3, 4), (4, 5)),
+        ((1, 1), (1, 1)),
+        ((0, 4), (4, 2)),
+        ((70, 80), (80, 60)),
+    ):
+        a, b, c = (rng.integers(-3, 4, s).astype(np.float32) for s in (shape, (k, m), (m,)))
+        args = [xp.from_host(each, device) for each in (a, b, c)]
+        y = xp.affine(*args)
+        _same(xp.to_host(y), a @ b + c, f"affine {shape} {(k, m)}")
+        _need(xp.device_of(y) == device, "affine changed the device")
+        for mine, each in zip(args, (a, b, c), strict=True):
+            _same(xp.to_host(mine), each, "affine must not write to its arguments")
+
+
 def check_arithmetic(xp: Backend, device: str) -> None:
     """float32 stays float32; a small computation agrees with NumPy; errstate silences."""
     a = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
@@ -260,7 +279,7 @@ def check_selection(xp: Backend, device: str) -> None:
 
 CHECKS: dict[str, Callable[[Backend, str], None]] = {
     "namespace": check_namespace, "devices": check_devices, "transfer": check_transfer,
-    "random_bits": check_random_bits, "index_add": check_index_add, "windows": check_windows,
+    "random_bits": check_random_bits, "index_add": check_index_add, "windows": check_windows, "affine": check_affine,
     "arithmetic": check_arithmetic, "selection": check_selection,
 }  # fmt: skip
 

@@ -175,7 +175,7 @@ class Backend:
         return array
 
     def affine(self, a: Array, b: Array, c: Array, /) -> Array:
-        """A new array a b + c: the product of matrices (n, k) and (k, m), and a vector (m,) added to each row."""
+        """A new array a b + c: the product of matrices (…, n, k) and (k, m), and a vector (m,) added to each row."""
         y = self.matmul(a, b)
         y += c
         return y
