@@ -27,7 +27,7 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends.protocol import Array, Backend
-from anynet_backends.results import into_table, result
+from anynet_backends.results import axes_in_memory, into_table, result
 
 __all__ = ["KERNELS", "OneDNNError", "Product", "Step", "affine", "find", "matmul", "product", "version"]
 
@@ -40,6 +40,7 @@ _SCALE_AND_SHIFT: Final = 0x2 | 0x4
 _DIRECT = 1
 _MAX_POOLING: Final = 0x1FF
 _NAME, _USER = 8, 1
+_LINEAR, _REDUCE_MAX = 0x26, 0x2FFF2
 _QUERY = {
     "src": 129, "diff_src": 130, "weights": 131, "diff_weights": 132, "dst": 133, "diff_dst": 134, "workspace": 135,
     "scratchpad": 136,
@@ -115,9 +116,7 @@ class _Library:
         self.stream = self.new_stream()
         self.second = self.new_stream()  # for calls under the interpreter's lock
         self.scratch = np.empty(0, np.uint8)  # of who holds our lock
-        self.own_scratch = ctypes.c_void_p()  # an attribute: scratch memory is an argument
-        self.call("dnnl_primitive_attr_create", ctypes.byref(self.own_scratch))
-        self.call("dnnl_primitive_attr_set_scratchpad_mode", self.own_scratch, _USER)
+        self.attributes: dict[float, ctypes.c_void_p] = {}
 
     def call(self, name: str, *args: Any) -> None:
         status = getattr(self.dll, name)(*args)
@@ -130,6 +129,28 @@ class _Library:
         stream = ctypes.c_void_p()
         self.call("dnnl_stream_create", ctypes.byref(stream), self.engine, _IN_ORDER)
         return stream
+
+    def times(self, factor: float) -> ctypes.c_void_p:
+        """The attribute of a primitive whose result is multiplied with a number, and whose scratch memory is an
+        argument. It is made once for each number, and kept."""
+        found = self.attributes.get(factor)
+        if found is None:
+            found, steps = ctypes.c_void_p(), ctypes.c_void_p()
+            self.call("dnnl_primitive_attr_create", ctypes.byref(found))
+            self.call("dnnl_primitive_attr_set_scratchpad_mode", found, _USER)
+            if factor != 1.0:
+                self.call("dnnl_post_ops_create", ctypes.byref(steps))
+                self.call(
+                    "dnnl_post_ops_append_eltwise",
+                    steps,
+                    _LINEAR,
+                    ctypes.c_float(factor),
+                    ctypes.c_float(0.0),
+                )
+                self.call("dnnl_primitive_attr_set_post_ops", found, steps)
+                self.call("dnnl_post_ops_destroy", steps)
+            self.attributes[factor] = found
+        return found
 
     def implementation(self, descriptor: ctypes.c_void_p) -> str:
         """The name of what carries a primitive out."""
@@ -364,16 +385,25 @@ def _steps(shape: _Ints, strides: _Ints) -> _Ints | None:
 
 
 class Product(_Owner):
-    """Products of matrices, one or a stack, with a vector added to each row where there is one."""
+    """Products of matrices, one or a stack: ``factor · a b``, or ``a b`` with a vector added to each row."""
 
-    def __init__(self, a: _Ints, a_steps: _Ints, b: _Ints, b_steps: _Ints, plus: bool) -> None:
+    def __init__(
+        self,
+        a: _Ints,
+        a_steps: _Ints,
+        b: _Ints,
+        b_steps: _Ints,
+        steps: _Ints | None,
+        plus: bool,
+        factor: float,
+    ) -> None:
         dnnl = self.dnnl = _library()
         self.shape = (*a[:-1], b[-1])
         each = (*(1,) * (len(a) - 1), b[-1])
         layouts: dict[str, Any] = {
             "src": dnnl.layout(a, a_steps),
             "weights": dnnl.layout(b, b_steps),
-            "dst": dnnl.layout(self.shape, _plain_strides(self.shape)),
+            "dst": dnnl.layout(self.shape, steps or _plain_strides(self.shape)),
         }
         if plus:
             layouts["bias"] = dnnl.layout(each, _plain_strides(each))
@@ -381,7 +411,7 @@ class Product(_Owner):
         pd = ctypes.c_void_p()
         dnnl.call(
             "dnnl_matmul_primitive_desc_create", ctypes.byref(pd), dnnl.engine, layouts["src"], layouts["weights"],
-            layouts.get("bias"), layouts["dst"], dnnl.own_scratch,
+            layouts.get("bias"), layouts["dst"], dnnl.times(factor),
         )  # fmt: skip
         self.own(("primitive_desc", pd))
         if dnnl.implementation(pd).startswith("ref"):
@@ -399,13 +429,18 @@ class Product(_Owner):
         return Step(*self.origin, **self.layouts)
 
 
-def _product(a: _Ints, a_strides: _Ints, b: _Ints, b_strides: _Ints, plus: bool) -> Product | None:
+def _product(
+    a: _Ints, a_strides: _Ints, b: _Ints, b_strides: _Ints, strides: _Ints | None, plus: bool, factor: float
+) -> Product | None:
     """None for what the library has no fast product of."""
-    steps = _steps(a, a_strides), _steps(b, b_strides)
-    if a[:-2] != b[:-2] or a[-1] != b[-2] or steps[0] is None or steps[1] is None or len(a) > _MAX_DIMS:
+    if a[:-2] != b[:-2] or a[-1] != b[-2] or len(a) > _MAX_DIMS:
+        return None
+    left, right = _steps(a, a_strides), _steps(b, b_strides)
+    steps = None if strides is None else _steps((*a[:-1], b[-1]), strides)
+    if left is None or right is None or (strides is not None and steps is None):
         return None
     try:
-        return Product(a, steps[0], b, steps[1], plus)
+        return Product(a, left, b, right, steps, plus, factor)
     except OneDNNError:
         return None
 
@@ -421,10 +456,11 @@ def product(out: Array | None, a: Array, b: Array, c: Array | None = None) -> Pr
         return None
     if c is not None and (c.dtype != _FLOAT or c.shape != b.shape[-1:] or c.strides != (4,)):
         return None
-    plan: Product | None = _products(a.shape, a.strides, b.shape, b.strides, c is not None)
+    strides = None if out is None or out.flags.c_contiguous else out.strides
+    plan: Product | None = _products(a.shape, a.strides, b.shape, b.strides, strides, c is not None, 1.0)
     if plan is None or out is None:
         return plan
-    return plan if out.shape == plan.shape and out.dtype == _FLOAT and out.flags.c_contiguous else None
+    return plan if out.shape == plan.shape and out.dtype == _FLOAT else None
 
 
 def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
@@ -947,6 +983,152 @@ def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
 
 
 softmax.least_bytes = 4 * _MANY  # type: ignore[attr-defined]
+
+
+# ----- attention -----
+
+
+class _Largest(_Owner):
+    """The largest number of each row."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        dnnl = self.dnnl = _library()
+        x, y = dnnl.layout((rows, width), (width, 1)), dnnl.layout((rows, 1), (1, 1))
+        pd = ctypes.c_void_p()
+        nothing = ctypes.c_float(0.0)
+        dnnl.call(
+            "dnnl_reduction_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _REDUCE_MAX, x, y, nothing, nothing, None
+        )  # fmt: skip
+        self.own(("memory_desc", x), ("memory_desc", y), ("primitive_desc", pd))
+        self.step = Step(dnnl, pd, src=x, dst=y)
+
+
+_largest = _Plans(_Largest)
+_ONE_HEAD: Final = 1 << 20
+"""Numbers in the scores of one head that there is room for."""
+_LOOKS: Final = 1 << 16
+"""Attention with so many multiplications for its scores, and more, is worth the calls."""
+
+
+def _times(a: Array, b: Array, out: Array, factor: float = 1.0) -> None:
+    """``out = factor · a b``."""
+    plan = _products(a.shape, a.strides, b.shape, b.strides, out.strides, False, factor)
+    if plan is None:  # a copy is in an order that the library knows
+        a, b = np.array(a, order="C"), np.array(b, order="C")
+        plan = _products(a.shape, a.strides, b.shape, b.strides, None, False, factor)
+        made = np.empty(plan.shape, np.float32)
+        plan.step.run(a, b, made)
+        out[...] = made
+        return
+    plan.step.run(a, b, out)
+
+
+def _attend(
+    q: Array, k: Array, mask: Array | None, scale: float, s: Array, total: Array | None = None
+) -> None:
+    """s = softmax(q kᵀ · scale + mask), total = ln Σ e^{scores} of each row: the score is largest where its softmax is,
+    which is e^{score − total}."""
+    width = s.shape[-1]
+    rows = s.size // width
+    largest = _largest(rows, width).step
+    _times(q, k.swapaxes(-1, -2), s, scale)
+    if mask is not None:
+        np.add(s, mask, s)
+    top = np.empty(rows, np.float32)
+    if total is not None:
+        largest.run(s, top)
+    _softmaxes((rows, width, 1), True).forward.run(s, s)
+    if total is not None:
+        share = np.empty(rows, np.float32)
+        largest.run(s, share)
+        with np.errstate(divide="ignore"):  # of a row with a NaN
+            np.subtract(top, np.log(share, share), total.reshape(-1))
+
+
+def _attend_back(
+    g: tuple[Array, Array],
+    q: Array,
+    k: Array,
+    v: Array,
+    s: Array,
+    ds: Array,
+    made: Sequence[Array],
+    scale: float,
+) -> None:
+    """The gradients of q, k and v into `made`, and that of the scores into ds."""
+    gy, gs = g
+    width = s.shape[-1]
+    _times(gy, v.swapaxes(-1, -2), ds)
+    _softmaxes((s.size // width, width, 1), True).backward.run(s, ds, ds)
+    if gs.any():
+        ds += gs * s
+    _times(ds, k, made[0], scale)
+    _times(ds.swapaxes(-1, -2), q, made[1], scale)
+    _times(s.swapaxes(-1, -2), gy, made[2])
+
+
+@_kernel
+def attention(
+    xp: Backend, q: Array, k: Array, v: Array, mask: Array | None = None, *, scale: float, causal: bool = False,
+    p: float = 0.0, seed: int = 0, step: int = 0, block: int = 256, need: Any,
+) -> Any:  # fmt: skip
+    """softmax(q kᵀ · scale + mask) v in float32. Short sequences keep the scores for the gradient; longer ones have room
+    for those of one head at a time, and make them again. Where a NaN comes out, of a row that may look at nothing or of
+    numbers that are not finite, the next kernel does all of it."""
+    if p or not _single(q, k, v) or q.ndim < 2 or q.shape[:-2] != k.shape[:-2]:
+        return NotImplemented
+    (*lead, n, e), m, d = q.shape, k.shape[-2], v.shape[-1]
+    short = n * m <= block * block
+    every = need is not None and len(need) > 3 and need[3]
+    fits = short or (n * m <= _ONE_HEAD and block >= 256 and not every)
+    if not fits or min(n, m, e, d) < 2 or q.size * m < _LOOKS:
+        return NotImplemented
+    if causal:
+        mask = _causal(n, m)
+    elif mask is not None:
+        if np.broadcast_shapes((*q.shape[:-1], m), mask.shape) != (*q.shape[:-1], m):
+            return NotImplemented
+        mask = (
+            np.where(mask, np.float32(0), np.float32(-np.inf))
+            if mask.dtype == bool
+            else mask.astype(np.float32)
+        )
+    y = result((*lead, n, d), np.float32, axes_in_memory(q.strides) if _dense_rows(q) else None)
+    total = result((*lead, n, 1), np.float32)
+    parts: Sequence[Any] = [...] if short else list(np.ndindex(*lead))
+    s = np.empty((*lead, n, m) if short else (n, m), np.float32)
+    masks = None if mask is None else mask if short else np.broadcast_to(mask, (*lead, n, m))
+    for at in parts:
+        _attend(q[at], k[at], None if masks is None else masks if short else masks[at], scale, s, total[at])
+        _times(s, v[at], y[at])
+    if math.isnan(np.minimum.reduce(y, axis=None)):
+        return NotImplemented
+    if need is None:
+        return y, total
+
+    def pull(g: tuple[Array, Array]) -> tuple[Any, ...]:
+        made = [
+            result(a.shape, np.float32, axes_in_memory(a.strides) if _dense_rows(a) else None)
+            for a in (q, k, v)
+        ]
+        ds = np.empty_like(s)
+        for at in parts:
+            if not short:
+                _attend(q[at], k[at], None if masks is None else masks[at], scale, s)
+            _attend_back((g[0][at], g[1][at]), q[at], k[at], v[at], s, ds, [a[at] for a in made], scale)
+        return (*made, ds if every else None)[: len(need)]
+
+    return (y, total), pull
+
+
+def _dense_rows(a: Array) -> bool:
+    """Whether the numbers of a row lie one after the other."""
+    return bool(a.strides[-1] == 4)
+
+
+@functools.lru_cache(maxsize=8)
+def _causal(n: int, m: int) -> Array:
+    return np.where(np.tri(n, m, dtype=bool), np.float32(0), np.float32(-np.inf))
 
 
 # ----- recurrent layers -----
