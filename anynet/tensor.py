@@ -319,8 +319,8 @@ class Tensor:
             raise RuntimeError(msg)
         if value is None:
             edge.grad = None
-            if COMPILING:
-                COMPILING[-1].forgotten.add(id(edge))
+            if COMPILING and COMPILING.own:
+                COMPILING.own[-1].forgotten.add(id(edge))
             return
         plain = unwrap(value)
         if tuple(plain.shape) != tuple(self.shape) or plain.dtype != self.data.dtype:
@@ -330,8 +330,8 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same data as a constant: no gradient flows through the result."""
-        if COMPILING:
-            COMPILING[-1].see(self)
+        if COMPILING and COMPILING.own:
+            COMPILING.own[-1].see(self)
         return wrap(self.data)
 
     def assign_(self, value: Any) -> Tensor:
@@ -347,7 +347,7 @@ class Tensor:
                 raise RuntimeError(msg)
             edge.written = clock()
         source = unwrap(value)
-        if COMPILING:  # a compiled step is being recorded
+        if COMPILING and COMPILING.own:  # a compiled step is being recorded
             xp = TYPES[Recorded]
             xp.store(
                 self.data, source if not isinstance(source, Recorded) else xp.astype(source, self.data.dtype)

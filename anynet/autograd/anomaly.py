@@ -27,7 +27,7 @@ _running: list[bool] = []
 
 @contextmanager
 def anomaly() -> Iterator[None]:
-    """Within the block each operation and each gradient is checked; the first NaN or Inf raises `AnomalyError`.
+    """Within the block each operation and each gradient of this thread is checked; the first NaN or Inf raises `AnomalyError`.
 
     The message names the operation, the shapes of its inputs and the layer. An Inf that was there before (a mask of
     -inf, say) is not reported, a NaN always is. Every operation is read back, which is slow: for looking for a fault.

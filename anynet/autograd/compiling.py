@@ -9,6 +9,7 @@ same functions on the same bits.
 from __future__ import annotations
 
 import functools
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from anynet_backends.recorder import (
     Recording,
     callers,
 )
+from anynet_backends.threads import PerThread
 
 __all__ = ["CompileError", "Compiled", "compile"]
 
@@ -39,7 +41,7 @@ _new = Tensor.__new__
 _ELSE = object()
 """What a direct replay returns where it does not apply."""
 
-watchers: list[Callable[[Any], None]] = []
+watchers: PerThread[Callable[[Any], None]] = PerThread()
 """Called with each module that runs while a program is recorded (set by `anynet.nn`)."""
 
 
@@ -120,7 +122,7 @@ def _running(session: _Session) -> Iterator[None]:
         RECORDER.release()
 
 
-host_calls: list[Callable[[str, Callable[[], Any]], Any]] = []
+host_calls: PerThread[Callable[[str, Callable[[], Any]], Any]] = PerThread()
 """Who runs what `on_host` marks, given its name (profiling)."""
 
 
@@ -130,24 +132,21 @@ def on_host(function: _F) -> _F:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not COMPILING:
-            if host_calls:
-                return host_calls[-1](function.__qualname__, lambda: function(*args, **kwargs))
+        if not (COMPILING and COMPILING.own):
+            if host_calls and host_calls.own:
+                return host_calls.own[-1](function.__qualname__, lambda: function(*args, **kwargs))
             return function(*args, **kwargs)
         session = _sessions[-1]
         recording = session.recording
         if session.before_host is not None:
             session.before_host()
         session.settle()
-        held = (ACTIVE[:], COMPILING[:], INTERCEPT[:], watchers[:])
         ACTIVE.clear()
-        COMPILING.clear()
-        INTERCEPT.clear()
-        watchers.clear()
         try:
-            result = function(*_concrete(args), **{k: _concrete(v) for k, v in kwargs.items()})
+            with COMPILING.aside(), INTERCEPT.aside(), watchers.aside():
+                result = function(*_concrete(args), **{k: _concrete(v) for k, v in kwargs.items()})
         finally:
-            ACTIVE[:], COMPILING[:], INTERCEPT[:], watchers[:] = held
+            ACTIVE.append(recording)
         out = None
         if isinstance(result, Tensor):  # what it gives is new at each replay
             out = recording.capture(result.data.copy())
@@ -203,8 +202,16 @@ def _concrete(tree: Any) -> Any:
 class Step:
     """A planned program with what it assumes of the world outside, and what it leaves there."""
 
-    def __init__(self, session: _Session, program: Program, structure: Any, constants: list[Any]) -> None:
+    def __init__(
+        self,
+        session: _Session,
+        program: Program,
+        structure: Any,
+        constants: list[Any],
+        lock: threading.RLock,
+    ) -> None:
         self.program = program
+        self.lock = lock  # the arrays of a program are there once
         self.constants = constants  # leaves of the result: a number of an output, or what it is
         self.single = (
             len(constants) == 1
@@ -286,15 +293,15 @@ class Step:
             program_args = ", ".join(f"d{i}" for i in given)
             body += [f"z = {name(call)}({program_args})", "if z is None: return ELSE", *_wrapped("z")]
             return _written(body, scope)
-        body += [f"{name(put)}(..., d{i})" for i, put in enumerate(program.puts)]
-        body += [f"{name(f)}({', '.join(map(name, args))})" for f, args in program.fast]
-        body += [f"{name(leaf)}.grad = {name(grad)}" for leaf, grad in self.after]
+        replay = [f"{name(put)}(..., d{i})" for i, put in enumerate(program.puts)]
+        replay += [f"{name(f)}({', '.join(map(name, args))})" for f, args in program.fast]
+        replay += [f"{name(leaf)}.grad = {name(grad)}" for leaf, grad in self.after]
         copies = [f"{name(r)}.copy()" for r in program.results]
         if self.single and not self.fresh:
-            body += _wrapped(copies[0])
+            replay += _wrapped(copies[0])
         else:
-            body += [f"return {name(self.results)}([{', '.join(copies)}])"]
-        return _written(body, scope)
+            replay += [f"return {name(self.results)}([{', '.join(copies)}])"]
+        return _written([*body, f"with {name(self.lock)}:", *(f"    {line}" for line in replay)], scope)
 
     def _function(self) -> Callable[..., Array | None] | None:
         """The program as a built-in function of its arguments, where it is machine code alone and gives one array."""
@@ -359,6 +366,7 @@ class Compiled:
 
     def __init__(self, function: Callable[..., Any], check_every: int, cache_size: int) -> None:
         self.function = function
+        self.lock = threading.RLock()
         self.check_every = check_every
         self.cache_size = cache_size
         self.steps: OrderedDict[Any, list[Step]] = OrderedDict()
@@ -378,7 +386,7 @@ class Compiled:
         leaves, structure = (
             flatten([list(args), kwargs]) if kwargs or not _all_tensors(args) else (list(args), len(args))
         )
-        if COMPILING:  # inside another compiled function: part of it
+        if COMPILING and COMPILING.own:  # inside another compiled function: part of it
             return self.function(*args, **kwargs)
         arrays: list[Array] = []
         key: list[Any] = [structure if type(structure) is int else repr(structure)]
@@ -400,6 +408,10 @@ class Compiled:
                 key.append((isinstance(x, Tensor), data.shape, data.dtype.str))
             else:
                 key.append((type(x), x))
+        with self.lock:
+            return self._replay(key, leaves, structure, arrays)
+
+    def _replay(self, key: list[Any], leaves: list[Any], structure: Any, arrays: list[Array]) -> Any:
         self.calls += 1
         try:
             steps = self.steps.get(tuple(key))
@@ -469,7 +481,7 @@ class Compiled:
             for call in calls:
                 if isinstance(call, _Call):
                     call.arrays = program.arrays
-            step = Step(session, program, out_structure, constants)
+            step = Step(session, program, out_structure, constants, self.lock)
         finally:
             self._restore(session)
         self.recorded += 1
@@ -596,7 +608,7 @@ def compile(function: Callable[..., Any] | None = None, *, check_every: int = 0,
     (train, eval) or the array of a parameter (after ``load_state_dict`` into another, ``to``) have changed; the last
     `cache_size` programs are kept. Parameters, running statistics, gradients, optimizers, schedules and the stream of
     dropout masks move on as they do without it, and results are the same bits. ``check_every=n`` makes every n-th call
-    run the function itself and compares.
+    run the function itself and compares. Several threads may call it: one at a time is in it.
 
     What Python does besides (a counter, a print) happens only while recording. Reading a value inside (``float(loss)``,
     a branch on it) raises `CompileError`, which names the line. On other devices than the CPU the function runs as it

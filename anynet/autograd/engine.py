@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from anynet.tensor import Leaf, Tensor, mode, wrap
 from anynet_backends import Array, Backend, backend_of
+from anynet_backends.threads import PerThread
 
 if TYPE_CHECKING:
     from anynet.autograd.primitive import Plan, Primitive
@@ -144,7 +145,7 @@ class Observer(Protocol):
         """It has given them."""
 
 
-observer: list[Observer] = []
+observer: PerThread[Observer] = PerThread()
 
 
 def backprop(
@@ -248,7 +249,7 @@ def _pull(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int, Any]]:
         )
         raise GradientError(msg)
     if observer:
-        for watch in observer:
+        for watch in observer.own:
             watch.before(node, g)
     if isinstance(node, CustomNode):
         out = list(enumerate(node.rule(g, create_graph)))
@@ -273,7 +274,7 @@ def _pull(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int, Any]]:
         else:
             out = _run_rules(plan, g, _tensors(node, saved) if create_graph else saved)
     if observer:
-        for watch in observer:
+        for watch in observer.own:
             watch.after(node, [gi for _, gi in out])
     return out
 

@@ -41,6 +41,7 @@ from anynet.tensor import Tensor, clock, mode
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.recorder import RecorderBackend
 from anynet_backends.results import one_after_the_other
+from anynet_backends.threads import PerThread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,8 +62,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 PRIMITIVES: dict[str, Primitive] = {}
 """Every primitive by name, for the parity and gradient suites."""
 
-INTERCEPT: list[Callable[[Primitive, tuple[Any, ...], dict[str, Any]], Any]] = []
-"""While not empty, its last entry handles every call of a primitive (vmap, anomaly mode, profiling)."""
+INTERCEPT: PerThread[Callable[[Primitive, tuple[Any, ...], dict[str, Any]], Any]] = PerThread()
+"""The latest handles every call of a primitive in its thread (vmap, anomaly mode, profiling, compiling)."""
 
 _kernels_on = os.environ.get("ANYNET_KERNELS", "on").lower() not in ("off", "0", "no")
 _MOST_HOT = 64
@@ -278,8 +279,8 @@ class Primitive:
     # ----- calling -----
 
     def __call__(self, *args: Any, **meta: Any) -> Any:
-        if INTERCEPT:
-            return INTERCEPT[-1](self, args, meta)
+        if INTERCEPT and INTERCEPT.own:
+            return INTERCEPT.own[-1](self, args, meta)
         return self.bind(args, meta)
 
     def bind(self, args: tuple[Any, ...], meta: dict[str, Any]) -> Any:

@@ -117,7 +117,7 @@ def peaks(device: str) -> tuple[float, float]:
 
 
 class profile:
-    """Within the block every operation is timed. Nested blocks are refused.
+    """Within the block every operation of this thread is timed. Nested blocks are refused.
 
     ``print(p)`` shows time, floating-point operations, bytes and the share of the floor by layer and operation;
     ``p.save(file)`` writes a trace for Perfetto or Chrome (chrome://tracing); ``p.events`` is the list of all. Timing

@@ -166,12 +166,7 @@ class running:
 
     def __exit__(self, *error: object) -> None:
         _state.levels = self.before
-        for i in range(
-            len(INTERCEPT) - 1, -1, -1
-        ):  # threads may interleave: remove one of ours, not the last
-            if INTERCEPT[i] is _handle:
-                del INTERCEPT[i]
-                break
+        INTERCEPT.remove(_handle)
 
 
 def is_batched(*args: Any) -> bool:
@@ -202,7 +197,7 @@ def _handle(prim: Primitive, args: tuple[Any, ...], meta: dict[str, Any]) -> Any
         if isinstance(x, Tensor) and isinstance(x.data, Batched) and x.data.level > level:
             level = x.data.level
     if level == 0:
-        for below in reversed(INTERCEPT):
+        for below in reversed(INTERCEPT.own):
             if below is not _handle:
                 return below(prim, args, meta)
         return prim.bind(args, meta)

@@ -157,7 +157,7 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if watchers:
-            for watcher in watchers:
+            for watcher in watchers.own:
                 watcher(self)
         if path is not None:
             return self._call_watched(path, *args, **kwargs)

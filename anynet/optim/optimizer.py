@@ -426,8 +426,8 @@ class Optimizer:
                 for p in flat.params:
                     if p.edge is not None:
                         p.edge.grad = None
-                        if COMPILING:
-                            COMPILING[-1].forgotten.add(id(p.edge))
+                        if COMPILING and COMPILING.own:
+                            COMPILING.own[-1].forgotten.add(id(p.edge))
 
     @on_host
     def _set_zero(self) -> None:

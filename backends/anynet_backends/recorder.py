@@ -26,6 +26,7 @@ from anynet_backends import allocator, machine, onednn, standard
 from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import axes_in_memory, fill, inverse, largest, smallest
 from anynet_backends.sums import add_up
+from anynet_backends.threads import PerThread
 
 __all__ = [
     "ACTIVE",
@@ -45,8 +46,8 @@ __all__ = [
 ACTIVE: list[Recording] = []
 """The recording that is running, if one is (empty while it is paused)."""
 
-COMPILING: list[Recording] = []
-"""The same, where it is one of a function of the user's."""
+COMPILING: PerThread[Recording] = PerThread()
+"""The same, where it is one of a function of the user's: in the thread that runs it."""
 
 RECORDER = threading.RLock()
 """Who records holds it: there is one recording at a time."""
@@ -605,7 +606,7 @@ class _Place:
         self.last = first
 
 
-callers: list[Callable[[str, Callable[..., Any], tuple[Any, ...]], None]] = []
+callers: PerThread[Callable[[str, Callable[..., Any], tuple[Any, ...]], None]] = PerThread()
 """Who makes the calls of a program, given the name of each instruction (profiling)."""
 
 
@@ -936,9 +937,9 @@ class Program:
         self.seed, self.step = seed, step
         for put, new in zip(self.puts, inputs):  # noqa: B905 - equal by construction
             put(..., new)
-        if callers:
+        if callers and callers.own:
             for label, (f, args) in zip(self.labels, self.code, strict=True):
-                callers[-1](label, f, args)
+                callers.own[-1](label, f, args)
         else:
             for f, args in self.fast:
                 f(*args)

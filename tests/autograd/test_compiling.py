@@ -1,8 +1,11 @@
 """A compiled step gives the same bits as the step itself, notices what has changed, and refuses what it cannot replay."""
 
 import copy
+import functools
 import gc
 import inspect
+import sys
+import threading
 import weakref
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 
 import anynet as an
 from anynet import nn, optim
+from anynet.autograd.anomaly import anomaly
 
 
 def draw(*shape, dtype="float32"):
@@ -381,3 +385,114 @@ def test_a_program_goes_with_its_function(function):
         assert gone() is None
     finally:
         gc.enable()
+
+
+def in_threads(*functions):
+    """Run all at once, with as many switches as the interpreter can make; what one raises is raised."""
+    errors = []
+
+    def run(f):
+        try:
+            f()
+        except BaseException as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(f,)) for f in functions]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    finally:
+        sys.setswitchinterval(before)
+    if errors:
+        raise errors[0]
+
+
+def a_training(compiled, seed, steps=12):
+    """Losses of a small training."""
+    rng = np.random.default_rng(seed)
+    x, y = (an.asarray(rng.normal(size=s).astype(np.float32)) for s in ((16, 5), (16, 3)))
+    an.random.manual_seed(3)
+    net = an.nn.Sequential(an.nn.Linear(5, 8), an.nn.Tanh(), an.nn.Linear(8, 3))
+    optimizer = an.optim.Adam(net.parameters(), lr=0.01)
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = an.losses.mse_loss(net(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    run = an.compile(step) if compiled else step
+    return lambda: [run(x, y).item() for _ in range(steps)]
+
+
+def test_steps_are_compiled_and_run_in_many_threads():
+    expected = {seed: a_training(False, seed)() for seed in range(3)}
+    for _ in range(3):
+        trainings = [(seed, a_training(compiled, seed)) for seed in range(3) for compiled in (True, False)]
+        found = []
+
+        def work(seed, run, found=found):
+            found.append((seed, run()))
+
+        in_threads(*(functools.partial(work, *each) for each in trainings))
+        assert len(found) == 6
+        for seed, losses in found:
+            assert losses == expected[seed]
+
+
+def test_one_compiled_function_in_many_threads():
+    weight = an.asarray(np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32))
+    grown = an.asarray(np.zeros(3, np.float32))
+
+    @an.compile
+    def count(x):
+        grown.assign_(grown + x)
+        return grown + 0.0
+
+    compiled = an.compile(lambda x: (an.sum(an.tanh(x @ weight), axis=1), an.exp(-x * x)))
+    wrong = []
+
+    def work(seed):
+        x = an.asarray(np.random.default_rng(seed).normal(size=(30, 40)).astype(np.float32))
+        expected = an.sum(an.tanh(x @ weight), axis=1).numpy(), an.exp(-x * x).numpy()
+        for _ in range(60):
+            found = compiled(x)
+            wrong.extend(seed for a, b in zip(found, expected, strict=True) if not (a.numpy() == b).all())
+            count(an.ones(3))
+
+    in_threads(*(functools.partial(work, seed) for seed in range(4)))
+    assert not wrong
+    np.testing.assert_array_equal(grown.numpy(), np.full(3, 240.0, np.float32))
+
+
+@pytest.mark.parametrize("watch", [an.profile, anomaly])
+def test_what_watches_one_thread_sees_no_other(watch):
+    inside, leave = threading.Event(), threading.Event()
+    seen = []
+
+    def watched():
+        with watch() as p:
+            an.vmap(lambda v: an.sin(v) * 2.0)(an.ones((2, 3)))
+            inside.set()
+            leave.wait(60)
+        if watch is an.profile:
+            seen.extend(e.name for e in p.events)
+
+    def other():
+        inside.wait(60)
+        try:
+            with np.errstate(invalid="ignore"):
+                y = an.log(an.asarray([-1.0]))
+        finally:
+            leave.set()
+        assert np.isnan(y.numpy()).all()
+
+    in_threads(watched, other)
+    if watch is an.profile:
+        assert "sin" in seen
+        assert "log" not in seen

@@ -1,6 +1,7 @@
 """The engine: order, memory, hooks, errors."""
 
 import gc
+import sys
 import threading
 import weakref
 
@@ -150,8 +151,13 @@ def test_threads_differentiate_side_by_side():
         out[k] = y.tolist()
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    finally:
+        sys.setswitchinterval(before)
     assert out == [[2.0 * k, 4.0 * k] for k in range(4)]
