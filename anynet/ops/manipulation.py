@@ -190,13 +190,23 @@ def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Any:
     return _concat(*[expand_dims(x, axis=where) for x in arrays], axis=where)
 
 
-def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
-    """The slices of x along an axis."""
-    from anynet.ops.indexing import getitem
+@primitive(name="unstack")
+def _unstack(xp: Backend, x: Array, *, axis: int) -> tuple[Array, ...]:
+    return tuple(xp.unstack(x, axis=axis))
 
+
+_unstack.vjp(x=lambda g, axis: stack(g, axis=axis))
+
+
+def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+    """The slices of x along an axis.
+
+    >>> import anynet as an
+    >>> [row.tolist() for row in an.unstack(an.asarray([[1, 2], [3, 4]]))]
+    [[1, 2], [3, 4]]
+    """
     (where,) = axes_of(axis, len(x.shape))
-    before = (slice(None),) * where
-    return tuple(getitem(x, (*before, i, ...)) for i in range(x.shape[where]))
+    return _unstack(x, axis=where) if x.shape[where] else ()
 
 
 # ----- flip, roll, repeat, tile -----

@@ -906,6 +906,13 @@ class Program:
         kwargs = {k: _swap(v, place) for k, v in note.kwargs.items()}
         f = self.recording.functions[note.name]
         if isinstance(out, tuple):
+            if all(self.root[o.var] != o.var for o in out):  # views of places: made once
+                for o, view in zip(out, f(*args, **kwargs), strict=True):
+                    arrays[o.var] = view
+                self._say(
+                    f"{', '.join(map(self._name, out))} = {note.name}({self._show(note.args)})  (views)"
+                )
+                return
             targets = tuple(arrays[o.var] for o in out)
             code.append((fill, (targets, f, args, kwargs)))
             self._say(f"{', '.join(self._name(o) for o in out)} = {note.name}({self._show(note.args)})")
@@ -954,7 +961,7 @@ class Program:
     def _show(self, item: Any) -> str:
         if isinstance(item, Variable):
             return self._name(item)
-        if isinstance(item, tuple):
+        if isinstance(item, (tuple, list)):
             return ", ".join(self._show(x) for x in item)
         return repr(item) if not isinstance(item, np.ndarray) else f"array{item.shape}"
 
@@ -967,6 +974,20 @@ class Program:
             f"{self.peak / 1024:.0f} KiB of memory; recorded {self.recorded}"
         )
         return "\n".join([head, *(f"  {line}" for line in self.text)])
+
+
+def _joined(
+    arrays: Sequence[Array], axis: int, out: Array, new: bool
+) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """The copies that join arrays along an axis, `new` or not."""
+    calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+    start = 0
+    for x in arrays:
+        stop = start + (1 if new else x.shape[axis])
+        part = out[(slice(None),) * axis + (start if new else slice(start, stop), ...)]
+        calls.append((np.copyto, (part, x, "unsafe")))
+        start = stop
+    return calls
 
 
 def _host_into(target: Array, function: Callable[[], Array]) -> None:
@@ -1057,6 +1078,10 @@ def _calls(
         return [(out.fill, (args[1],))]
     if name == "astype":
         return [(np.copyto, (out, x, "unsafe"))]
+    if name in ("stack", "concat") and all(x.dtype == out.dtype for x in args[0]):
+        axis = kwargs.get("axis", 0)
+        if axis is not None:
+            return _joined(args[0], axis % out.ndim, out, name == "stack")
     shaping = name in ("reshape", "broadcast_to", "expand_dims", "permute_dims", "squeeze")
     if (shaping or (name == "getitem" and _is_basic(args[1]))) and isinstance(x, np.ndarray):
         made = f(*args, **kwargs)

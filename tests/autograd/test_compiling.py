@@ -387,6 +387,24 @@ def test_a_program_goes_with_its_function(function):
         gc.enable()
 
 
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_slices_and_what_is_joined(axis):
+    def f(x):
+        x = an.Tensor(x.data, requires_grad=True)
+        a, b, *_ = an.unstack(x, axis=axis)
+        y = an.concat([an.stack([a, b * 2.0], axis=axis), an.sin(x)], axis=axis)
+        y.backward(an.cos(y))
+        return y.detach(), x.grad, a.detach()
+
+    compiled = an.compile(f)
+    for seed in range(3):
+        x = an.asarray(np.random.default_rng(seed).normal(size=(3, 4, 2)).astype(np.float32))
+        for mine, expected in zip(compiled(x), f(x), strict=True):
+            assert mine.shape == expected.shape
+            np.testing.assert_array_equal(mine.numpy(), expected.numpy())
+    assert "(views)" in str(compiled)
+
+
 def in_threads(*functions):
     """Run all at once, with as many switches as the interpreter can make; what one raises is raised."""
     errors = []

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from anynet.cli.cases import Case, index
 from anynet.ops import elementwise as e
 from anynet.ops import linear, manipulation, reductions
 from anynet.ops.creation import tril
 from anynet.ops.indexing import index_add, take, take_along_axis
+
+
+def _of_slices(x: Any) -> Any:
+    first, second, third = manipulation.unstack(x, axis=1)
+    return first * second + third * 2.0
 
 
 def _elementwise() -> Iterable[Case]:
@@ -62,6 +68,8 @@ CASES: tuple[Case, ...] = (
     Case("broadcast_to", lambda x: manipulation.broadcast_to(x, (5, 3, 4)), ((3, 1),)),
     Case("concat", lambda a, b: manipulation.concat([a, b], axis=1), ((3, 2), (3, 4))),
     Case("stack", lambda a, b: manipulation.stack([a, b], axis=1), ((3, 2), (3, 2))),
+    Case("unstack", _of_slices, ((2, 3, 4),)),
+    Case("unstack one", lambda x: manipulation.unstack(x, axis=-1)[1], ((3, 4),)),
     Case("flip", lambda x: manipulation.flip(x, axis=0), ((3, 4),)),
     Case("roll", lambda x: manipulation.roll(x, 2, axis=1), ((3, 4),)),
     Case("repeat", lambda x: manipulation.repeat(x, 3, axis=1), ((3, 2),)),
