@@ -340,25 +340,25 @@ class Tensor:
         A backward pass through operations that were recorded before and need the old value raises instead of giving a
         wrong gradient.
         """
-        edge = self.edge
-        if edge is not None:
-            if type(edge) is not Leaf:
-                msg = "assign_ writes to variables and constants, not to the result of a recorded operation"
-                raise RuntimeError(msg)
-            edge.written = clock()
-        source = unwrap(value)
-        if COMPILING and COMPILING.own:  # a compiled step is being recorded
-            xp = TYPES[Recorded]
-            xp.store(
-                self.data, source if not isinstance(source, Recorded) else xp.astype(source, self.data.dtype)
-            )
-            return self
-        if not hasattr(source, "shape"):
-            self.data[...] = source
-            return self
-        if tuple(source.shape) != tuple(self.shape):
+        edge, source = self.edge, unwrap(value)
+        if edge is not None and type(edge) is not Leaf:
+            msg = "assign_ writes to variables and constants, not to the result of a recorded operation"
+            raise RuntimeError(msg)
+        number = not hasattr(source, "shape")
+        if not number and tuple(source.shape) != tuple(self.shape):
             msg = f"assign_ of shape {tuple(source.shape)} to a Tensor of shape {self.shape}"
             raise ValueError(msg)
+        if edge is not None:
+            edge.written = clock()
+        if COMPILING and COMPILING.own:  # a compiled step is being recorded
+            xp = TYPES[Recorded]
+            if isinstance(source, Recorded) and source.dtype != self.data.dtype:
+                source = xp.astype(source, self.data.dtype)
+            xp.store(self.data, source)
+            return self
+        if number:
+            self.data[...] = source
+            return self
         xp = backend_of(self.data)
         here = backend_of(source)
         if here is not xp or here.device_of(source) != self.device:

@@ -743,7 +743,7 @@ class Program:
                     self.arrays[o.var] = o.value
             else:
                 rest.append(note)
-        notes = rest
+        notes = self._straight(rest, fixed)
         end = len(notes)
         for at, note in enumerate(notes):
             for o in made_by(note):
@@ -780,6 +780,43 @@ class Program:
         self.code = code
         self.calls = [machine.Call(f, args, *t) for (f, args), t in zip(code, memory, strict=True)]
         self.kept = (*outside, *(self.arrays[o.var] for o in outputs))
+
+    def _straight(self, notes: list[Instruction], fixed: set[int]) -> list[Instruction]:
+        """Without the copies of results into arrays from outside: what is read nowhere else is written there at once.
+        Gradients are, into an optimizer's buffer."""
+        root, outside = self.root, {x.var: x for x in self.recording.captured.values()}
+        made = {o.var: at for at, note in enumerate(notes) if note.kind == "call" for o in made_by(note)}
+        readers: dict[int, list[int]] = {}
+        for at, note in enumerate(notes):
+            for v in {root[v] for v in note.reads}:
+                readers.setdefault(v, []).append(at)
+        changed = {root[note.writes] for note in notes if note.writes is not None}
+        names: dict[int, str] = getattr(self.recording, "names", {})
+        gone: set[int] = set()
+        for at, note in enumerate(notes):
+            if note.kind != "write":
+                continue
+            target, key, value = note.args
+            if not isinstance(value, Variable) or target.var not in outside or not _is_basic(key):
+                continue
+            v, view = value.var, outside[target.var].value[key]
+            if v not in made or v in fixed or v in changed or root[v] != v or readers[v] != [at]:
+                continue
+            if (view.shape, view.strides, view.dtype) != (value.shape, value.strides, value.dtype):
+                continue
+            same = {x.var for x in outside.values() if np.may_share_memory(x.value, view)}
+            if any(self._touches(n, same) for n in notes[made[v] : at]):
+                continue
+            self.arrays[v] = view
+            fixed.add(v)
+            gone.add(at)
+            names[v] = f"{self._name(target)}[{self._show(key)}]"
+        return [note for at, note in enumerate(notes) if at not in gone]
+
+    def _touches(self, note: Instruction, roots: set[int]) -> bool:
+        """Whether an instruction reads or writes memory of these arrays from outside, or may."""
+        used = [*note.reads, *([] if note.writes is None else [note.writes])]
+        return note.kind == "host" or any(self.root[v] in roots for v in used)
 
     @functools.cached_property
     def segments(self) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:

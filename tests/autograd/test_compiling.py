@@ -405,6 +405,49 @@ def test_slices_and_what_is_joined(axis):
     assert "(views)" in str(compiled)
 
 
+@pytest.mark.parametrize(
+    ("body", "straight"),
+    [
+        ("y = x * 2.0; a.assign_(y)", 1),
+        ("y = x * 2.0; z = a + 1.0; a.assign_(y)", 0),  # the old numbers are read before
+        ("y = x * 2.0; z = b + 1.0; a.assign_(y)", 0),  # b shares memory with a
+        ("y = x * 2.0; z = c + 1.0; a.assign_(y)", 1),
+        ("y = x * 2.0; b.assign_(x - 1.0); a.assign_(y)", 1),  # b only: they share memory
+        ("y = x * 2.0; z = y + a; a.assign_(y)", 0),
+        ("y = x * 2.0; a.assign_(y); z = y + 1.0", 0),
+        ("y = a * 2.0; a.assign_(y)", 0),
+        ("y = x * 2.0; a.assign_(y); a.assign_(a + 1.0)", 1),
+        ("y = x * 2.0; a.assign_(y); c.assign_(y)", 0),
+        ("y = an.broadcast_to(an.sum(x), (4,)); a.assign_(y)", 0),  # one number for many
+        ("y = x * 2.0; a.assign_(an.flip(y))", 0),
+        ("y = x * 2.0; a.assign_(an.astype(y, an.float64))", 1),
+    ],
+)
+def test_results_are_written_where_they_belong(body, straight):
+    def run(compiled):
+        memory = np.arange(10, dtype=np.float32)
+        a, b, c = an.Tensor(memory[:4]), an.Tensor(memory[2:6]), an.Tensor(memory[6:])
+        scope = {"a": a, "b": b, "c": c, "an": an, "z": None}
+        lines = body.split("; ")
+        exec("def f(x):\n z = x + 0.0\n " + "\n ".join(lines) + "\n return z", scope)
+        f = an.compile(scope["f"]) if compiled else scope["f"]
+        found = [f(an.asarray(np.float32([1, 2, 3, 4]) * k)).numpy().copy() for k in range(1, 5)]
+        return [*found, memory], str(f)
+
+    (mine, text), (expected, _) = run(True), run(False)
+    for x, y in zip(mine, expected, strict=True):
+        np.testing.assert_array_equal(x, y)
+    written = [line for line in text.splitlines() if line.lstrip().startswith("outside")]
+    assert sum("(" in line.partition(" = ")[2] for line in written) == straight, text
+
+
+def test_assigning_another_shape_is_refused_as_in_eager():
+    a = an.asarray(np.zeros(4, np.float32))
+    with pytest.raises(ValueError, match=r"assign_ of shape \(\) to a Tensor of shape \(4,\)"):
+        an.compile(lambda x: a.assign_(an.sum(x)))(an.ones(4))
+    assert a.tolist() == [0.0] * 4
+
+
 def in_threads(*functions):
     """Run all at once, with as many switches as the interpreter can make; what one raises is raised."""
     errors = []
