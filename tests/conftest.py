@@ -56,3 +56,22 @@ def anynet_data() -> Path:
     if not Path(folder).is_dir():
         pytest.fail(f"ANYNET_DATA is {folder}, which is no folder")
     return Path(folder)
+
+
+@pytest.fixture(params=["one thread", "three threads"])
+def threads(request, monkeypatch):
+    """Loops of machine code by one thread, and even the smallest by three."""
+    from anynet_backends import machine, onednn
+
+    if request.param == "one thread":
+        yield 1
+        return
+    if onednn.find() is None or not machine.available():
+        pytest.skip("needs the extras onednn and numba")
+    dnnl = onednn._library()
+    before = dnnl.max_threads()
+    monkeypatch.setattr(machine, "SHARED", 0)
+    monkeypatch.setattr(machine, "_PARTS", 1)
+    dnnl.dll.omp_set_num_threads(3)
+    yield 3
+    dnnl.dll.omp_set_num_threads(before)

@@ -1,9 +1,9 @@
 """Text of loops in LLVM's assembly language, compiled for this processor.
 
 A `Chain` is a loop over element-wise functions; besides there are the loop that works off a table of functions, a loop
-around an inner loop, the call of oneDNN, and reading and writing by lists of indices. Sums, products, quotients and roots are
-those of IEEE 754, none is contracted or reordered. llvmlite compiles (the extra `numba` brings it); what it makes is
-kept in the cache folder, one file for each text and kind of processor.
+around an inner loop, loops on all threads, the call of oneDNN, and reading and writing by lists of indices. Sums, products,
+quotients and roots are those of IEEE 754, none is contracted or reordered. llvmlite compiles (the extra `numba` brings it);
+what it makes is kept in the cache folder, one file for each text and kind of processor.
 """
 
 from __future__ import annotations
@@ -23,7 +23,19 @@ import numpy as np
 
 from anynet_backends.host import cache_folder
 
-__all__ = ["CASTS", "LETTERS", "RULES", "SIZE", "Chain", "Compiler", "Op", "compiler", "version"]
+__all__ = [
+    "CASTS",
+    "LETTERS",
+    "MOST_AXES",
+    "MOST_OPERANDS",
+    "RULES",
+    "SIZE",
+    "Chain",
+    "Compiler",
+    "Op",
+    "compiler",
+    "version",
+]
 
 # ----- chains -----
 
@@ -36,6 +48,7 @@ LETTERS: Final = {
 _LLVM: Final = {"f": "float", "d": "double", "q": "i64", "?": "i1"}
 _MEMORY: Final = {**_LLVM, "?": "i8"}
 SIZE: Final = {"f": 4, "d": 8, "q": 8, "?": 1}
+MOST_OPERANDS, MOST_AXES = 16, 8
 
 # how a function of real numbers is written in LLVM: {t} its type, {s} the type's short name, {0} {1} the arguments
 _REAL: Final[dict[str, str]] = {
@@ -249,7 +262,7 @@ def _nest_code(operands: int, outer: int) -> str:
 
 # ----- what is always there: the loop over a table, loops around loops, indexing -----
 
-_FIXED: Final = """
+_FIXED = """
 ; rows of (function, arguments, dimensions, strides, data, checked); answers the number of the row that failed, or n
 define i64 @work(ptr %table, i64 %from, i64 %n) {
 entry:
@@ -379,7 +392,135 @@ run:
   %answer = sext i32 %status to i64
   ret i64 %answer
 }
-""".replace("BYTES", str(bytes.__basicsize__ - 1))
+
+; a function on all threads of OpenMP, each with a part of the outermost axis: data = (function, data, arguments, axes,
+; GOMP_parallel, omp_get_thread_num, omp_get_num_threads)
+define i64 @shared(ptr %args, ptr %dims, ptr %steps, ptr %data) {
+  %all = alloca [4 x ptr]
+  %p1 = getelementptr ptr, ptr %all, i64 1
+  %p2 = getelementptr ptr, ptr %all, i64 2
+  %p3 = getelementptr ptr, ptr %all, i64 3
+  store ptr %args, ptr %all
+  store ptr %dims, ptr %p1
+  store ptr %steps, ptr %p2
+  store ptr %data, ptr %p3
+  %startp = getelementptr ptr, ptr %data, i64 4
+  %start = load ptr, ptr %startp
+  call void %start(ptr @share, ptr %all, i32 0, i32 0)
+  ret i64 0
+}
+
+define internal void @share(ptr %all) {
+entry:
+  %places = alloca [OPERANDS x ptr]
+  %sizes = alloca [AXES x i64]
+  %p1 = getelementptr ptr, ptr %all, i64 1
+  %p2 = getelementptr ptr, ptr %all, i64 2
+  %p3 = getelementptr ptr, ptr %all, i64 3
+  %args = load ptr, ptr %all
+  %dims = load ptr, ptr %p1
+  %steps = load ptr, ptr %p2
+  %data = load ptr, ptr %p3
+  %f = load ptr, ptr %data
+  %xp = getelementptr ptr, ptr %data, i64 1
+  %x = load ptr, ptr %xp
+  %np = getelementptr i64, ptr %data, i64 2
+  %n = load i64, ptr %np
+  %axesp = getelementptr i64, ptr %data, i64 3
+  %axes = load i64, ptr %axesp
+  %minep = getelementptr ptr, ptr %data, i64 5
+  %mine = load ptr, ptr %minep
+  %manyp = getelementptr ptr, ptr %data, i64 6
+  %many = load ptr, ptr %manyp
+  %t32 = call i32 %mine()
+  %m32 = call i32 %many()
+  %t = sext i32 %t32 to i64
+  %m = sext i32 %m32 to i64
+  %whole = load i64, ptr %dims
+  %a = mul i64 %whole, %t
+  %from = sdiv i64 %a, %m
+  %b = add i64 %a, %whole
+  %to = sdiv i64 %b, %m
+  %size = sub i64 %to, %from
+  %some = icmp sgt i64 %size, 0
+  br i1 %some, label %head, label %end
+head:
+  %i = phi i64 [ 0, %entry ], [ %inext, %operand ]
+  %more = icmp slt i64 %i, %n
+  br i1 %more, label %operand, label %axis
+operand:
+  %ap = getelementptr ptr, ptr %args, i64 %i
+  %place = load ptr, ptr %ap
+  %at = mul i64 %i, %axes
+  %sp = getelementptr i64, ptr %steps, i64 %at
+  %step = load i64, ptr %sp
+  %distance = mul i64 %step, %from
+  %moved = getelementptr i8, ptr %place, i64 %distance
+  %lp = getelementptr ptr, ptr %places, i64 %i
+  store ptr %moved, ptr %lp
+  %inext = add i64 %i, 1
+  br label %head
+axis:
+  %j = phi i64 [ 0, %head ], [ %jnext, %copy ]
+  %left = icmp slt i64 %j, %axes
+  br i1 %left, label %copy, label %run
+copy:
+  %dp = getelementptr i64, ptr %dims, i64 %j
+  %d = load i64, ptr %dp
+  %op = getelementptr i64, ptr %sizes, i64 %j
+  store i64 %d, ptr %op
+  %jnext = add i64 %j, 1
+  br label %axis
+run:
+  store i64 %size, ptr %sizes
+  %done = call i64 %f(ptr %places, ptr %sizes, ptr %steps, ptr %x)
+  br label %end
+end:
+  ret void
+}
+
+; parts of a table on all threads of OpenMP: of (table, bounds of the parts, parts, and these functions as above)
+define void @parts(ptr %all) {
+  %startp = getelementptr ptr, ptr %all, i64 3
+  %start = load ptr, ptr %startp
+  call void %start(ptr @part, ptr %all, i32 0, i32 0)
+  ret void
+}
+
+define internal void @part(ptr %all) {
+entry:
+  %table = load ptr, ptr %all
+  %boundsp = getelementptr ptr, ptr %all, i64 1
+  %bounds = load ptr, ptr %boundsp
+  %np = getelementptr i64, ptr %all, i64 2
+  %n = load i64, ptr %np
+  %minep = getelementptr ptr, ptr %all, i64 4
+  %mine = load ptr, ptr %minep
+  %manyp = getelementptr ptr, ptr %all, i64 5
+  %many = load ptr, ptr %manyp
+  %t32 = call i32 %mine()
+  %m32 = call i32 %many()
+  %t = sext i32 %t32 to i64
+  %m = sext i32 %m32 to i64
+  br label %head
+head:
+  %i = phi i64 [ %t, %entry ], [ %next, %body ]
+  %more = icmp slt i64 %i, %n
+  br i1 %more, label %body, label %end
+body:
+  %fromp = getelementptr i64, ptr %bounds, i64 %i
+  %from = load i64, ptr %fromp
+  %top = getelementptr i64, ptr %fromp, i64 1
+  %to = load i64, ptr %top
+  %done = call i64 @work(ptr %table, i64 %from, i64 %to)
+  %next = add i64 %i, %m
+  br label %head
+end:
+  ret void
+}
+"""
+for _name, _number in (("BYTES", bytes.__basicsize__ - 1), ("OPERANDS", MOST_OPERANDS), ("AXES", MOST_AXES)):
+    _FIXED = _FIXED.replace(_name, str(_number))
 
 
 def _add_rows_code(name: str, letter: str) -> str:
@@ -534,10 +675,13 @@ class Compiler:
                 "place",
                 "nest",
                 "onednn",
+                "shared",
+                "parts",
                 *(f"{f}_{a}" for f in ("gather", "scatter", "add_rows") for a in letters),
             ),
         )
         self.work = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(self.fixed["work"])
+        self.parts = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.fixed["parts"])
 
     def functions(self, code: str, names: Sequence[str]) -> dict[str, int]:
         """Addresses of the functions of a text of code."""

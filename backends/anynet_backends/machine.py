@@ -29,7 +29,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from anynet_backends import onednn
-from anynet_backends.llvm import CASTS, LETTERS, RULES, SIZE, Chain, Op, compiler
+from anynet_backends.llvm import CASTS, LETTERS, MOST_AXES, MOST_OPERANDS, RULES, SIZE, Chain, Op, compiler
 from anynet_backends.protocol import Array
 from anynet_backends.sums import PLAIN_FLOATS, add_up, ones_vector
 
@@ -209,6 +209,10 @@ def fused(calls: Sequence[tuple[Callable[..., Any], Sequence[Any]]], kept: Seque
 SMALL: Final = 1 << 20
 """Segments that touch fewer bytes run without giving up the interpreter's lock."""
 
+SHARED: Final = 1 << 21
+"""Loops over so many bytes and more are worth all threads."""
+_PARTS: Final = 64
+
 
 class Method(ctypes.Structure):
     """`PyMethodDef`."""
@@ -341,8 +345,9 @@ class Template:
         self.which, self.offsets = np.array(which), np.array(offsets, np.int64)
         self.cells = np.array([row.cells for row in rows], np.int64)
 
-    def bind(self, bases: Array) -> Callable[[], None]:
-        """What runs all repetitions. `bases`: the addresses of the roots' places, a row for each repetition."""
+    def bind(self, bases: Array, bounds: Sequence[int] = ()) -> Callable[[], None]:
+        """What runs all repetitions. `bases`: the addresses of the roots' places, a row for each repetition. `bounds`:
+        where the parts begin, and the last ends, that run at the same time."""
         times = len(bases)
         full = np.zeros((times, bases.shape[1] + 1), np.int64)
         full[:, :-1] = bases
@@ -353,11 +358,21 @@ class Template:
         first = np.array(self.firsts, np.int64) * 8 + address(places)
         np.add(first, np.arange(times, dtype=np.int64)[:, None] * (places.shape[1] * 8), out=table[:, :, 1])
         work, at, count = compiler().work, address(table), times * len(self.cells)
+        team = onednn.team() if len(bounds) > 2 else None
+        if team is None:
 
-        def run(*held: Any) -> None:
-            work(at, 0, count)
+            def run(*held: Any) -> None:
+                work(at, 0, count)
 
-        return functools.partial(run, self, table, places)  # which must not be let go
+            return functools.partial(run, self, table, places)  # which must not be let go
+        edges = np.array(bounds, np.int64) * len(self.cells)
+        cells = np.array((at, address(edges), len(bounds) - 1, *team), np.int64)
+        parts, all_of_it = compiler().parts, address(cells)
+
+        def run_parts(*held: Any) -> None:
+            parts(all_of_it)
+
+        return functools.partial(run_parts, self, table, places, edges, cells)
 
 
 _templates: OrderedDict[Any, Template | None] = OrderedDict()
@@ -370,9 +385,12 @@ def repeat(
     order: Sequence[int],
     held: tuple[Array, ...],
     scratch: tuple[Array, ...] = (),
+    *,
+    apart: bool = False,
 ) -> None:
     """``body(call, *places(t), *held, *scratch)`` for each t in order, where `call` makes the NumPy call that it is
-    given. `held` is the same at each t and carries values on; `scratch` is for temporaries, with undefined contents.
+    given. `held` is the same at each t and carries values on, unless the times are `apart`: then they may run at once.
+    `scratch` is for temporaries, with undefined contents.
 
     The places of successive t have equal shapes and, but for the first and the last, equal distances. With the extra,
     the calls are translated once for these shapes, and the whole repetition is one call of machine code."""
@@ -381,7 +399,7 @@ def repeat(
         for t in order:
             body(at_once, *places(t), *held, *scratch)
         return
-    template.bind(_bases(places, order, (*held, *scratch)))()
+    _bound(template, places, order, held, scratch, apart)()
 
 
 def repetition(
@@ -390,10 +408,38 @@ def repetition(
     order: Sequence[int],
     held: tuple[Array, ...],
     scratch: tuple[Array, ...] = (),
+    *,
+    apart: bool = False,
 ) -> Callable[[], None] | None:
     """What `repeat` would run, of three times or more, for as long as all arrays live; None where it is no machine code."""
     template = _translated(body, places(order[1]), held, scratch)
-    return None if template is None else template.bind(_bases(places, order, (*held, *scratch)))
+    return None if template is None else _bound(template, places, order, held, scratch, apart)
+
+
+def _bound(
+    template: Template,
+    places: Callable[[int], tuple[Array, ...]],
+    order: Sequence[int],
+    held: tuple[Array, ...],
+    scratch: tuple[Array, ...],
+    apart: bool,
+) -> Callable[[], None]:
+    """What runs all repetitions; in parts, each with scratch memory of its own, where they are `apart` and large."""
+    size = sum(a.nbytes for a in places(order[1])) * len(order) if apart else 0
+    parts = min(onednn.threads(), len(order) // 3) if size >= SHARED else 1
+    if parts < 2:
+        return template.bind(_bases(places, order, (*held, *scratch)))
+    bounds = [len(order) * i // parts for i in range(parts + 1)]
+    rooms = [scratch, *(tuple([np.empty_like(a) for a in scratch]) for _ in range(parts - 1))]
+    bases = [
+        _bases(places, order[i:j], (*held, *room))
+        for i, j, room in zip(bounds[:-1], bounds[1:], rooms, strict=True)
+    ]
+    return functools.partial(_call_first, template.bind(np.concatenate(bases), bounds), rooms)
+
+
+def _call_first(f: Callable[[], None], *held: Any) -> None:
+    f()
 
 
 def _bases(
@@ -454,7 +500,7 @@ class _Element(NamedTuple):
     ufunc: np.ufunc | None
 
 
-_MOST_OPERANDS, _MOST_OPS = 16, 32
+_MOST_OPS = 32
 
 
 def translate(
@@ -520,7 +566,7 @@ class _Weaver:
         if new.out.shape != self.pending[0].out.shape or len(self.pending) >= _MOST_OPS:
             return False
         arrays = {_identity(a) for e in (*self.pending, new) for a in (*e.inputs, e.out)}
-        if len(arrays) > _MOST_OPERANDS:
+        if len(arrays) > MOST_OPERANDS:
             return False
         for e in self.pending:
             if any(_clash(e.out, a) for a in (*new.inputs, new.out)) or any(
@@ -592,7 +638,7 @@ def _chain(pending: list[_Element], wanted: Callable[[Array], bool]) -> list[Row
     first = stores[0][0]
     dims, strides = _collapse(shape, [_strides(arrays[i], shape) for i in (first, *order)])
     strides = strides[1:]
-    if len(dims) > 8:
+    if len(dims) > MOST_AXES:
         return None
     place = {i: n for n, i in enumerate(order)}
     kinds = []
@@ -611,7 +657,7 @@ def _chain(pending: list[_Element], wanted: Callable[[Array], bool]) -> list[Row
     )
     chain = Chain(tuple(kinds), text, tuple((place[i], new[number]) for i, number in stores), len(dims) - 1)
     record = _Record([arrays[i] for i in order], dims, [s for steps in strides for s in steps])
-    return [Row(compiler().kernel(chain), record)]
+    return [_loop_row(compiler().kernel(chain), record, dims)]
 
 
 def _identity(a: Array) -> Any:
@@ -763,10 +809,20 @@ def _own_loop(e: _Element) -> list[Row] | None:
     dims, strides = _collapse(shape, [_strides(a, shape) for a in (e.out, *arrays)])
     strides = strides[1:]
     if len(dims) == 1:
-        return [Row(found[0], _Record(arrays, dims, [s[0] for s in strides]), found[1])]
+        return [_loop_row(found[0], _Record(arrays, dims, [s[0] for s in strides]), dims, found[1])]
     if len(dims) == 2 and len(arrays) <= 4:
         return [_nested(found, arrays, dims[:1], [s[0] for s in strides], dims[1:], [s[1] for s in strides])]
     return None
+
+
+def _loop_row(function: int, record: _Record, dims: Sequence[int], data: int = 0) -> Row:
+    """A loop over elements as a row; each of OpenMP's threads takes a part where that is worth it."""
+    arrays: tuple[Array, ...] = record.held[-1]
+    team = onednn.team() if sum(a.nbytes for a in arrays) >= SHARED and dims[0] >= _PARTS else None
+    if team is None:
+        return Row(function, record, data)
+    cells = np.array((function, data, len(arrays), len(dims), *team), np.int64)
+    return Row(compiler().fixed["shared"], record, address(cells), held=cells)
 
 
 def _nested(

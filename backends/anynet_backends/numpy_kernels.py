@@ -80,7 +80,7 @@ def gelu(xp: Backend, x: Array, /, *, need: Any) -> Any:
 
     whole = n - n % width if n else 0
     body = _gelu if slope is None else _gelu_and_slope
-    repeat(body, places, range(0, whole, max(width, 1)), (), room)
+    repeat(body, places, range(0, whole, max(width, 1)), (), room, apart=True)
     if whole < n:
         rest = n - whole
         body(at_once, *places(whole), *(a[:rest] for a in room))

@@ -111,6 +111,11 @@ class _Library:
         self.equal.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
         self.ask = self.dll.dnnl_primitive_desc_query
         self.ask.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+        names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+        self.team: Any = None
+        if all(hasattr(self.dll, name) for name in (*names, "omp_get_max_threads")):
+            self.team = tuple(ctypes.cast(getattr(self.dll, name), ctypes.c_void_p).value for name in names)
+            self.max_threads = self.dll.omp_get_max_threads
         _one_blas_thread()
         self.call("dnnl_engine_create", ctypes.byref(self.engine), _CPU, ctypes.c_size_t(0))
         self.stream = self.new_stream()
@@ -200,6 +205,17 @@ def _one_blas_thread() -> None:
 
 
 _loaded: _Library | None = None
+
+
+def team() -> tuple[int, int, int] | None:
+    """The addresses of GOMP_parallel, omp_get_thread_num and omp_get_num_threads, where oneDNN is in use with more
+    than one thread: loops over large arrays then take the same threads."""
+    return _loaded.team if _loaded is not None and threads() > 1 else None
+
+
+def threads() -> int:
+    """How many threads OpenMP has, where oneDNN is in use; else 1."""
+    return 1 if _loaded is None or _loaded.team is None else int(_loaded.max_threads())
 
 
 def _library() -> _Library:

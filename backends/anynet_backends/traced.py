@@ -197,7 +197,7 @@ class _Pass:
             return tuple([a[start : start + width] for a in arrays])
 
         whole = size - size % width
-        self.blocks = machine.repetition(body, places, range(0, whole, width), cells, room)
+        self.blocks = machine.repetition(body, places, range(0, whole, width), cells, room, apart=True)
         self.rest: list[tuple[Any, tuple[Any, ...]]] = []  # the calls on what is left after the last block
         if whole < size:
             end = (*places(whole), *cells, *(a[: size - whole] for a in room))

@@ -9,12 +9,12 @@ import weakref
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import anynet as an
 from anynet import nn
-from anynet_backends import backend, llvm, machine, numpy_kernels
+from anynet_backends import backend, llvm, machine, numpy_kernels, onednn
 from anynet_backends.results import largest, smallest
 from anynet_backends.sums import add_up
 
@@ -72,7 +72,7 @@ CASES = [(letter, f) for letter in "fdq?" for f in ufuncs(letter)]
 
 @pytest.mark.parametrize(("letter", "f"), CASES, ids=[f"{f.__name__}-{letter}" for letter, f in CASES])
 @pytest.mark.parametrize("layout", ["plain", "row", "column", "number", "strided", "turned"])
-def test_each_function_of_chains(letter, f, layout):
+def test_each_function_of_chains(letter, f, layout, threads):
     a = numbers(letter, (7, 19), 1)
     b = numbers(letter, (7, 19), 2)
     b = {"plain": b, "row": b[0], "column": b[:, :1], "number": b[3, 4].reshape(())}.get(layout, b)
@@ -98,7 +98,7 @@ def test_each_function_of_chains(letter, f, layout):
     "f", [np.exp, np.log, np.tanh, np.sin, np.expm1, np.float_power, np.arctan2, np.bitwise_count]
 )
 @pytest.mark.parametrize("letter", ["f", "d", "q"])
-def test_loops_of_numpy(f, letter):
+def test_loops_of_numpy(f, letter, threads):
     x = [numbers(letter, (6, 50), i) for i in range(f.nin)]
     if not any(t.startswith(letter * f.nin) for t in f.types):
         pytest.skip(f"{f.__name__} has no loop for {letter}")
@@ -223,8 +223,8 @@ UNARY = [np.negative, np.square, np.abs, np.exp, np.sqrt]
 
 
 @given(st.data())
-@settings(max_examples=120, deadline=None)
-def test_random_programs(data):
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_random_programs(threads, data):
     """Any sequence of calls on arrays that share memory in part, with temporaries that are overwritten."""
     dtype = data.draw(st.sampled_from([np.float32, np.float64]))
     memory = np.random.default_rng(data.draw(st.integers(0, 9))).normal(size=180).astype(dtype)
@@ -261,6 +261,48 @@ def test_random_programs(data):
     run(build(two), [array(k, two) for k in kept])
     for k in kept:
         assert same(array(k, one), array(k, two))
+
+
+def test_large_loops_are_shared_by_threads(monkeypatch):
+    """Which rows are: by their bytes and the length of their outermost axis, and never without oneDNN's threads."""
+    if onednn.find() is None:
+        pytest.skip("the extra onednn is not installed")
+    dnnl = onednn._library()
+    shared = llvm.compiler().fixed["shared"]
+
+    def functions(n, m):
+        x, y = np.ones((n, m), np.float32), np.empty((n, m), np.float32)
+        made = machine.translate([call(np.add, x, 1.0, y), call(np.exp, y, y)], [y])
+        made[0][0].run()
+        assert (y == np.exp(np.float32(2))).all()
+        return [row.cells[0] == shared for row in made[0][0].rows]
+
+    before = dnnl.max_threads()
+    try:
+        for count, many in ((2, True), (1, False)):
+            dnnl.dll.omp_set_num_threads(count)
+            assert functions(600, 1000) == [many, many]
+            assert functions(60, 1000) == [False, False]
+        dnnl.dll.omp_set_num_threads(2)
+        monkeypatch.setattr(onednn, "_loaded", None)
+        assert functions(600, 1000) == [False, False]
+    finally:
+        dnnl.dll.omp_set_num_threads(before)
+
+
+def test_repetitions_that_are_apart_have_their_own_scratch_memory(threads):
+    def body(call, a, b, factor, room):
+        call(np.multiply, a, factor, room)
+        call(np.tanh, room, room)
+        call(np.add, room, a, b)
+
+    for times in (1, 2, 3, 7, 9, 10, 50):
+        x, y = numbers("d", (times, 33)), np.empty((times, 33))
+        with np.errstate(all="ignore"):
+            machine.repeat(
+                body, lambda t, x=x, y=y: (x[t], y[t]), range(times), (np.asarray(0.5),), (np.empty(33),), apart=True
+            )  # fmt: skip
+            assert same(y, np.tanh(x * 0.5) + x)
 
 
 def test_what_is_not_read_is_not_stored():
@@ -311,7 +353,7 @@ def test_what_is_kept_of_a_repetition_holds_none_of_its_arrays():
 
 
 @pytest.mark.parametrize("n", [1, 3, 100, 8193, 40000])
-def test_gelu_has_the_same_bits(monkeypatch, n):
+def test_gelu_has_the_same_bits(monkeypatch, n, threads):
     x = numbers("f", (n,))
     xp = backend("numpy")
     found = []
@@ -327,7 +369,7 @@ def test_gelu_has_the_same_bits(monkeypatch, n):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"amsgrad": True}])
 @pytest.mark.parametrize("kind", [an.optim.Adam, an.optim.AdamW])
-def test_adam_has_the_same_bits(monkeypatch, kind, options, dtype):
+def test_adam_has_the_same_bits(monkeypatch, kind, options, dtype, threads):
     def results():
         rng = np.random.default_rng(0)
         p = an.Parameter(rng.normal(size=(33, 5)).astype(dtype))

@@ -52,7 +52,7 @@ def run(name, options, dtype, on):
 @pytest.mark.parametrize(("name", "options"), [(n, o) for n, several in OPTIMIZERS.items() for o in several])
 @pytest.mark.parametrize("extra", [True, False])
 @pytest.mark.filterwarnings("ignore:(overflow|invalid|divide):RuntimeWarning")
-def test_bit_for_bit(monkeypatch, name, options, dtype, extra):
+def test_bit_for_bit(monkeypatch, name, options, dtype, extra, threads):
     monkeypatch.setattr(traced, "BLOCK", 8)
     if not extra:
         monkeypatch.setattr(machine, "available", lambda: False)
