@@ -22,6 +22,7 @@ import importlib.util
 import os
 import struct
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
@@ -344,10 +345,14 @@ class Template:
                     self.held.append(array)
         self.which, self.offsets = np.array(which), np.array(offsets, np.int64)
         self.cells = np.array([row.cells for row in rows], np.int64)
+        stateful = compiler().fixed[
+            "onednn"
+        ]  # whose memory objects are these rows' own, for one run at a time
+        self.lock = threading.Lock() if any(row.cells[0] == stateful for row in rows) else None
 
-    def bind(self, bases: Array, bounds: Sequence[int] = ()) -> Callable[[], None]:
+    def bind(self, bases: Array, bounds: Sequence[int] = (), kept: Any = None) -> Callable[[], None]:
         """What runs all repetitions. `bases`: the addresses of the roots' places, a row for each repetition. `bounds`:
-        where the parts begin, and the last ends, that run at the same time."""
+        where the parts begin, and the last ends, that run at the same time. `kept` lives as long as the result."""
         times = len(bases)
         full = np.zeros((times, bases.shape[1] + 1), np.int64)
         full[:, :-1] = bases
@@ -357,12 +362,16 @@ class Template:
         table[...] = self.cells
         first = np.array(self.firsts, np.int64) * 8 + address(places)
         np.add(first, np.arange(times, dtype=np.int64)[:, None] * (places.shape[1] * 8), out=table[:, :, 1])
-        work, at, count = compiler().work, address(table), times * len(self.cells)
+        work, at, count, lock = compiler().work, address(table), times * len(self.cells), self.lock
         team = onednn.team() if len(bounds) > 2 else None
         if team is None:
 
             def run(*held: Any) -> None:
-                work(at, 0, count)
+                if lock is None:
+                    work(at, 0, count)
+                else:
+                    with lock:
+                        work(at, 0, count)
 
             return functools.partial(run, self, table, places)  # which must not be let go
         edges = np.array(bounds, np.int64) * len(self.cells)
@@ -372,7 +381,7 @@ class Template:
         def run_parts(*held: Any) -> None:
             parts(all_of_it)
 
-        return functools.partial(run_parts, self, table, places, edges, cells)
+        return functools.partial(run_parts, self, table, places, edges, cells, kept)
 
 
 _templates: OrderedDict[Any, Template | None] = OrderedDict()
@@ -426,7 +435,7 @@ def _bound(
 ) -> Callable[[], None]:
     """What runs all repetitions; in parts, each with scratch memory of its own, where they are `apart` and large."""
     size = sum(a.nbytes for a in places(order[1])) * len(order) if apart else 0
-    parts = min(onednn.threads(), len(order) // 3) if size >= SHARED else 1
+    parts = min(onednn.threads(), len(order) // 3) if size >= SHARED and template.lock is None else 1
     if parts < 2:
         return template.bind(_bases(places, order, (*held, *scratch)))
     bounds = [len(order) * i // parts for i in range(parts + 1)]
@@ -435,11 +444,7 @@ def _bound(
         _bases(places, order[i:j], (*held, *room))
         for i, j, room in zip(bounds[:-1], bounds[1:], rooms, strict=True)
     ]
-    return functools.partial(_call_first, template.bind(np.concatenate(bases), bounds), rooms)
-
-
-def _call_first(f: Callable[[], None], *held: Any) -> None:
-    f()
+    return template.bind(np.concatenate(bases), bounds, rooms)
 
 
 def _bases(
@@ -895,7 +900,7 @@ def _onednn_product(scratch: Array, *arrays: Array) -> list[Row] | None:
         return None
     step = plan.another()
     operands = (*([scratch] if step.room else []), a, b, out, *c)
-    data = step.cells(step.dnnl.new_stream())
+    data = step.cells()
     return [
         Row(
             compiler().fixed["onednn"],

@@ -29,7 +29,9 @@ import numpy as np
 from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import axes_in_memory, into_table, result
 
-__all__ = ["KERNELS", "OneDNNError", "Product", "Step", "affine", "find", "matmul", "product", "version"]
+__all__ = [
+    "KERNELS", "OneDNNError", "Product", "Step", "affine", "find", "matmul", "product", "team", "threads", "version",
+]  # fmt: skip
 
 _Ints = tuple[int, ...]
 _MAX_DIMS: Final = 12
@@ -119,9 +121,7 @@ class _Library:
         _one_blas_thread()
         self.call("dnnl_engine_create", ctypes.byref(self.engine), _CPU, ctypes.c_size_t(0))
         self.stream = self.new_stream()
-        self.second = self.new_stream()  # for calls under the interpreter's lock
         self.scratch = np.empty(0, np.uint8)  # of who holds our lock
-        self.attributes: dict[float, ctypes.c_void_p] = {}
 
     def call(self, name: str, *args: Any) -> None:
         status = getattr(self.dll, name)(*args)
@@ -137,25 +137,17 @@ class _Library:
 
     def times(self, factor: float) -> ctypes.c_void_p:
         """The attribute of a primitive whose result is multiplied with a number, and whose scratch memory is an
-        argument. It is made once for each number, and kept."""
-        found = self.attributes.get(factor)
-        if found is None:
-            found, steps = ctypes.c_void_p(), ctypes.c_void_p()
-            self.call("dnnl_primitive_attr_create", ctypes.byref(found))
-            self.call("dnnl_primitive_attr_set_scratchpad_mode", found, _USER)
-            if factor != 1.0:
-                self.call("dnnl_post_ops_create", ctypes.byref(steps))
-                self.call(
-                    "dnnl_post_ops_append_eltwise",
-                    steps,
-                    _LINEAR,
-                    ctypes.c_float(factor),
-                    ctypes.c_float(0.0),
-                )
-                self.call("dnnl_primitive_attr_set_post_ops", found, steps)
-                self.call("dnnl_post_ops_destroy", steps)
-            self.attributes[factor] = found
-        return found
+        argument; to be destroyed."""
+        made, steps = ctypes.c_void_p(), ctypes.c_void_p()
+        self.call("dnnl_primitive_attr_create", ctypes.byref(made))
+        self.call("dnnl_primitive_attr_set_scratchpad_mode", made, _USER)
+        if factor != 1.0:
+            self.call("dnnl_post_ops_create", ctypes.byref(steps))
+            number, nothing = ctypes.c_float(factor), ctypes.c_float(0.0)
+            self.call("dnnl_post_ops_append_eltwise", steps, _LINEAR, number, nothing)
+            self.call("dnnl_primitive_attr_set_post_ops", made, steps)
+            self.call("dnnl_post_ops_destroy", steps)
+        return made
 
     def implementation(self, descriptor: ctypes.c_void_p) -> str:
         """The name of what carries a primitive out."""
@@ -240,6 +232,7 @@ class Step:
         """`layouts`: the memory descriptors of the arguments; "scratchpad" is the first, and its memory is
         found here."""
         self.dnnl = dnnl
+        self.stream: ctypes.c_void_p | None = None
         self.primitive = ctypes.c_void_p()
         dnnl.call("dnnl_primitive_create", ctypes.byref(self.primitive), descriptor)
         self.memories = [dnnl.memory(md) for md in layouts.values()]
@@ -257,25 +250,29 @@ class Step:
             self.dnnl.dll.dnnl_memory_destroy(memory)
         if getattr(self, "primitive", None):
             self.dnnl.dll.dnnl_primitive_destroy(self.primitive)
+        if getattr(self, "stream", None):
+            self.dnnl.dll.dnnl_stream_destroy(self.stream)
 
-    def cells(self, stream: ctypes.c_void_p) -> Array:
-        """What machine code needs for the call: see `onednn` in `anynet_backends.llvm`."""
+    def cells(self) -> Array:
+        """What machine code needs for the call, with a stream of its own: see `onednn` in `anynet_backends.llvm`."""
         dnnl = self.dnnl
+        if self.stream is None:
+            self.stream = dnnl.new_stream()
         functions = (
             ctypes.cast(f, ctypes.c_void_p).value for f in (dnnl.set_handle, dnnl.execute, dnnl.wait)
         )
-        numbers = (*functions, _value(self.primitive), _value(stream), self.address, *self.handles)
+        numbers = (*functions, _value(self.primitive), _value(self.stream), self.address, *self.handles)
         return np.array(numbers, np.int64)
 
     @functools.cached_property
     def built(self) -> Callable[..., int] | None:
         """The call as a built-in function, where the extra `numba` is there: ten calls through ctypes cost more than a
-        small convolution. It keeps the interpreter's lock, and has a stream and scratch memory of its own."""
+        small convolution. It keeps the interpreter's lock, and has scratch memory of its own."""
         from anynet_backends import builtins
 
         if not self.small or not builtins.available():
             return None
-        call = builtins.primitive(self.count, self.cells(self.dnnl.second), self.args)
+        call = builtins.primitive(self.count, self.cells(), self.args)
         return functools.partial(call, np.empty(self.room, np.uint8)) if self.room else call
 
     def _called(self, *arrays: Array) -> int:
@@ -424,10 +421,11 @@ class Product(_Owner):
         if plus:
             layouts["bias"] = dnnl.layout(each, _plain_strides(each))
         self.own(*(("memory_desc", md) for md in layouts.values()))
-        pd = ctypes.c_void_p()
+        pd, times = ctypes.c_void_p(), dnnl.times(factor)
+        self.own(("primitive_attr", times))
         dnnl.call(
             "dnnl_matmul_primitive_desc_create", ctypes.byref(pd), dnnl.engine, layouts["src"], layouts["weights"],
-            layouts.get("bias"), layouts["dst"], dnnl.times(factor),
+            layouts.get("bias"), layouts["dst"], times,
         )  # fmt: skip
         self.own(("primitive_desc", pd))
         if dnnl.implementation(pd).startswith("ref"):
@@ -1029,14 +1027,15 @@ _LOOKS: Final = 1 << 16
 def _times(a: Array, b: Array, out: Array, factor: float = 1.0) -> None:
     """``out = factor · a b``."""
     plan = _products(a.shape, a.strides, b.shape, b.strides, out.strides, False, factor)
-    if plan is None:  # a copy is in an order that the library knows
-        a, b = np.array(a, order="C"), np.array(b, order="C")
-        plan = _products(a.shape, a.strides, b.shape, b.strides, None, False, factor)
-        made = np.empty(plan.shape, np.float32)
-        plan.step.run(a, b, made)
-        out[...] = made
-        return
-    plan.step.run(a, b, out)
+    if plan is None:
+        np.multiply(np.matmul(a, b), np.float32(factor), out)
+    else:
+        plan.step.run(a, b, out)
+
+
+def _by_rows(a: Array) -> Array:
+    """`a` itself where oneDNN reads it, and rows lie together; else a copy."""
+    return a if a.strides[-1] == 4 and _steps(a.shape, a.strides) else np.ascontiguousarray(a)
 
 
 def _attend(
@@ -1062,7 +1061,8 @@ def _attend(
 
 
 def _attend_back(
-    g: tuple[Array, Array],
+    gy: Array,
+    gs: Array,
     q: Array,
     k: Array,
     v: Array,
@@ -1072,7 +1072,6 @@ def _attend_back(
     scale: float,
 ) -> None:
     """The gradients of q, k and v into `made`, and that of the scores into ds."""
-    gy, gs = g
     width = s.shape[-1]
     _times(gy, v.swapaxes(-1, -2), ds)
     _softmaxes((s.size // width, width, 1), True).backward.run(s, ds, ds)
@@ -1109,7 +1108,8 @@ def attention(
             if mask.dtype == bool
             else mask.astype(np.float32)
         )
-    y = result((*lead, n, d), np.float32, axes_in_memory(q.strides) if _dense_rows(q) else None)
+    q, k, v = _by_rows(q), _by_rows(k), _by_rows(v)
+    y = result((*lead, n, d), np.float32, axes_in_memory(q.strides))
     total = result((*lead, n, 1), np.float32)
     parts: Sequence[Any] = [...] if short else list(np.ndindex(*lead))
     s = np.empty((*lead, n, m) if short else (n, m), np.float32)
@@ -1123,23 +1123,16 @@ def attention(
         return y, total
 
     def pull(g: tuple[Array, Array]) -> tuple[Any, ...]:
-        made = [
-            result(a.shape, np.float32, axes_in_memory(a.strides) if _dense_rows(a) else None)
-            for a in (q, k, v)
-        ]
+        made = [result(a.shape, np.float32, axes_in_memory(a.strides)) for a in (q, k, v)]
+        gy, gs = _by_rows(g[0]), g[1]
         ds = np.empty_like(s)
         for at in parts:
             if not short:
                 _attend(q[at], k[at], None if masks is None else masks[at], scale, s)
-            _attend_back((g[0][at], g[1][at]), q[at], k[at], v[at], s, ds, [a[at] for a in made], scale)
+            _attend_back(gy[at], gs[at], q[at], k[at], v[at], s, ds, [a[at] for a in made], scale)
         return (*made, ds if every else None)[: len(need)]
 
     return (y, total), pull
-
-
-def _dense_rows(a: Array) -> bool:
-    """Whether the numbers of a row lie one after the other."""
-    return bool(a.strides[-1] == 4)
 
 
 @functools.lru_cache(maxsize=8)

@@ -802,7 +802,8 @@ class Program:
             v, view = value.var, outside[target.var].value[key]
             if v not in made or v in fixed or v in changed or root[v] != v or readers[v] != [at]:
                 continue
-            if (view.shape, view.strides, view.dtype) != (value.shape, value.strides, value.dtype):
+            form = value.shape, value.strides, value.dtype
+            if not isinstance(view, np.ndarray) or (view.shape, view.strides, view.dtype) != form:
                 continue
             same = {x.var for x in outside.values() if np.may_share_memory(x.value, view)}
             if any(self._touches(n, same) for n in notes[made[v] : at]):

@@ -419,6 +419,7 @@ def test_slices_and_what_is_joined(axis):
         ("y = x * 2.0; a.assign_(y); a.assign_(a + 1.0)", 1),
         ("y = x * 2.0; a.assign_(y); c.assign_(y)", 0),
         ("y = an.broadcast_to(an.sum(x), (4,)); a.assign_(y)", 0),  # one number for many
+        ("y = an.sum(x); d.assign_(y)", 1),
         ("y = x * 2.0; a.assign_(an.flip(y))", 0),
         ("y = x * 2.0; a.assign_(an.astype(y, an.float64))", 1),
     ],
@@ -427,7 +428,7 @@ def test_results_are_written_where_they_belong(body, straight):
     def run(compiled):
         memory = np.arange(10, dtype=np.float32)
         a, b, c = an.Tensor(memory[:4]), an.Tensor(memory[2:6]), an.Tensor(memory[6:])
-        scope = {"a": a, "b": b, "c": c, "an": an, "z": None}
+        scope = {"a": a, "b": b, "c": c, "d": an.Tensor(memory[9:].reshape(())), "an": an, "z": None}
         lines = body.split("; ")
         exec("def f(x):\n z = x + 0.0\n " + "\n ".join(lines) + "\n return z", scope)
         f = an.compile(scope["f"]) if compiled else scope["f"]

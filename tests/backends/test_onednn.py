@@ -275,6 +275,36 @@ def test_a_compiled_step_gives_the_bits_of_eager():
         assert (value == found[1][1][name]).all(), name
 
 
+@installed
+def test_recurrent_steps_in_many_threads():
+    """Their products are repeated by machine code, which holds no lock of the interpreter's."""
+    an.random.manual_seed(0)
+    net = an.nn.RNN(16, 128)
+    x = an.asarray(np.random.default_rng(0).normal(size=(40, 32, 16)).astype(np.float32))
+    wrong = []
+
+    def gradients():
+        w = an.Tensor(x.data, requires_grad=True)
+        y, _ = net(w)
+        y.backward(an.cos(y.detach()))
+        return y.detach().numpy(), w.grad.numpy()
+
+    expected = gradients()
+
+    def work():
+        for _ in range(15):
+            wrong.extend(1 for a, b in zip(gradients(), expected, strict=True) if not (a == b).all())
+
+    for p in net.parameters():
+        p.requires_grad_(False)
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
 NORMS = [  # shape, axes, whether with weights
     ((16, 8, 12, 10), (0, 2, 3), True), ((16, 8, 12, 10), (0, 2, 3), False), ((9, 4, 300), (0, 2), True),
     ((4, 3, 9, 10, 11), (0, 2, 3, 4), True), ((512, 33), (0,), True), ((200, 64), (1,), True), ((7, 30, 48), (2,), True),
