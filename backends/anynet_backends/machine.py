@@ -373,7 +373,7 @@ class Template:
                     with lock:
                         work(at, 0, count)
 
-            return functools.partial(run, self, table, places)  # which must not be let go
+            return functools.partial(run, self, table, places, kept)  # which must not be let go
         edges = np.array(bounds, np.int64) * len(self.cells)
         cells = np.array((at, address(edges), len(bounds) - 1, *team), np.int64)
         parts, all_of_it = compiler().parts, address(cells)
@@ -420,7 +420,8 @@ def repetition(
     *,
     apart: bool = False,
 ) -> Callable[[], None] | None:
-    """What `repeat` would run, of three times or more, for as long as all arrays live; None where it is no machine code."""
+    """What `repeat` would run, of three times or more, for as long as `held` and the arrays of the places live; None where
+    it is no machine code."""
     template = _translated(body, places(order[1]), held, scratch)
     return None if template is None else _bound(template, places, order, held, scratch, apart)
 
@@ -437,7 +438,7 @@ def _bound(
     size = sum(a.nbytes for a in places(order[1])) * len(order) if apart else 0
     parts = min(onednn.threads(), len(order) // 3) if size >= SHARED and template.lock is None else 1
     if parts < 2:
-        return template.bind(_bases(places, order, (*held, *scratch)))
+        return template.bind(_bases(places, order, (*held, *scratch)), kept=scratch)
     bounds = [len(order) * i // parts for i in range(parts + 1)]
     rooms = [scratch, *(tuple([np.empty_like(a) for a in scratch]) for _ in range(parts - 1))]
     bases = [

@@ -10,13 +10,13 @@ import functools
 import itertools
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from anynet_backends import machine
-from anynet_backends.machine import at_once, repeat, set_where
+from anynet_backends.machine import at_once, repeat, repetition, set_where
 from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import into_table, largest, result
 from anynet_backends.sums import add_up, ones_vector
@@ -71,23 +71,49 @@ def gelu(xp: Backend, x: Array, /, *, need: Any) -> Any:
     y = result(x.shape, np.float32)
     slope = None if need is None else np.empty(n, np.float32)
     out = y.reshape(-1)
-    width = min(n, max(n // 4, 1), BLOCK // 4) if machine.available() else min(n, BLOCK)
-    room = tuple(np.empty(width, np.float32) for _ in range(4))
-
-    def places(start: int) -> tuple[Array, ...]:
-        s = slice(start, start + width)
-        return (flat[s], out[s]) if slope is None else (flat[s], out[s], slope[s])
-
-    whole = n - n % width if n else 0
-    body = _gelu if slope is None else _gelu_and_slope
-    repeat(body, places, range(0, whole, max(width, 1)), (), room, apart=True)
-    if whole < n:
-        rest = n - whole
-        body(at_once, *places(whole), *(a[:rest] for a in room))
+    body, arrays = (_gelu, (flat, out)) if slope is None else (_gelu_and_slope, (flat, out, slope))
+    places, order, room = _in_blocks(arrays)
+    repeat(body, places, order, (), room, apart=True)
+    if order.stop < n:
+        body(at_once, *places(order.stop), *(a[: n - order.stop] for a in room))
     if slope is None:
         return y
     d = slope.reshape(x.shape)
     return y, lambda g: (np.multiply(g, d, out=result(x.shape, np.float32)),)
+
+
+def _in_blocks(
+    arrays: Sequence[Array],
+) -> tuple[Callable[[int], tuple[Array, ...]], range, tuple[Array, ...]]:
+    """Blocks of vectors that stay in the cache: the parts of the vectors by where they begin, where all but a last, shorter
+    one do, and room for four temporaries."""
+    n = arrays[0].size
+    width = min(n, max(n // 4, 1), BLOCK // 4) if machine.available() else min(n, BLOCK)
+    room = tuple(np.empty(width, np.float32) for _ in range(4))
+
+    def places(start: int) -> tuple[Array, ...]:
+        return tuple([a[start : start + width] for a in arrays])
+
+    return places, range(0, n - n % width if n else 0, max(width, 1)), room
+
+
+def _gelu_calls(target: Array, x: Array, /) -> list[Any] | None:
+    """The call that writes GELU into `target`, for a program whose arrays stay where they are."""
+    plain = x.dtype == np.float32 == target.dtype and x.flags.c_contiguous and target.flags.c_contiguous
+    if not plain or not machine.available():
+        return None
+    places, order, room = _in_blocks((x.reshape(-1), target.reshape(-1)))
+    blocks = repetition(_gelu, places, order, (), room, apart=True) if len(order) > 2 else None
+    if blocks is None:
+        return None
+    calls: list[Any] = [(blocks, ())]
+    if order.stop < x.size:
+        last = (*places(order.stop), *(a[: x.size - order.stop] for a in room))
+        calls.append((_gelu, (at_once, *last)))
+    return calls
+
+
+gelu.calls = _gelu_calls  # type: ignore[attr-defined]
 
 
 def _gelu(call: Any, a: Array, b: Array, t: Array, e: Array, u: Array, q: Array) -> None:

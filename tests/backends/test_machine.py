@@ -366,6 +366,17 @@ def test_gelu_has_the_same_bits(monkeypatch, n, threads):
         assert same(a, b)
 
 
+@pytest.mark.parametrize("shape", [(1,), (3,), (7, 9), (100, 100), (3, 4001), (200, 300)])
+def test_gelu_in_a_program_has_the_bits_of_eager(shape, threads):
+    def f(x):
+        return an.nn.functional.gelu(x * 2.0) + an.nn.functional.gelu(an.flip(x, axis=0))
+
+    compiled = an.compile(f)
+    for seed in range(3):
+        x = an.asarray(np.random.default_rng(seed).normal(size=shape).astype(np.float32) * 3)
+        assert same(compiled(x).numpy(), f(x).numpy())
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"amsgrad": True}])
 @pytest.mark.parametrize("kind", [an.optim.Adam, an.optim.AdamW])
