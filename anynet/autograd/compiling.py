@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from anynet_backends.recorder import (
     Recording,
     callers,
 )
-from anynet_backends.threads import PerThread
+from anynet_backends.threads import PerThread, in_forked_processes
 
 __all__ = ["CompileError", "Compiled", "compile"]
 
@@ -361,12 +362,27 @@ class _Output:
         return wrap(results[self.number]) if self.tensor else results[self.number]
 
 
+_every: weakref.WeakSet[Compiled] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    """Programs may hold calls that count on threads which are not there."""
+    for compiled in _every:
+        compiled.lock = threading.RLock()
+        compiled.steps.clear()
+        compiled.direct = None
+
+
+in_forked_processes(_forked)
+
+
 class Compiled:
     """What `compile` returns: call it as the function; `print` it to read its programs."""
 
     def __init__(self, function: Callable[..., Any], check_every: int, cache_size: int) -> None:
         self.function = function
         self.lock = threading.RLock()
+        _every.add(self)
         self.check_every = check_every
         self.cache_size = cache_size
         self.steps: OrderedDict[Any, list[Step]] = OrderedDict()

@@ -41,7 +41,7 @@ from anynet.tensor import Tensor, clock, mode
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.recorder import RecorderBackend
 from anynet_backends.results import one_after_the_other
-from anynet_backends.threads import PerThread
+from anynet_backends.threads import PerThread, in_forked_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -539,6 +539,15 @@ def adjoint(f: Primitive, h: Primitive) -> None:
         keywords = [f"{m}={m}" for m in shared] + ([f"shape={name}_shape"] if "shape" in there.meta else [])
         source = f"lambda g, {', '.join(names)}: there(g, {', '.join(keywords)})"
         here.vjp(**{name: eval(source, {"there": there})})  # noqa: S307
+
+
+def _forked() -> None:
+    """Built-in functions may hold calls that count on threads which are not there."""
+    for prim in PRIMITIVES.values():
+        prim.hot.clear()
+
+
+in_forked_processes(_forked)
 
 
 def kernels_on() -> bool:

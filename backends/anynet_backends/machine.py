@@ -33,6 +33,7 @@ from anynet_backends import onednn
 from anynet_backends.llvm import CASTS, LETTERS, MOST_AXES, MOST_OPERANDS, RULES, SIZE, Chain, Op, compiler
 from anynet_backends.protocol import Array
 from anynet_backends.sums import PLAIN_FLOATS, add_up, ones_vector
+from anynet_backends.threads import in_forked_processes
 
 __all__ = [
     "SMALL", "Call", "Method", "Row", "Segment", "add_rows", "address", "at_once", "available", "choose", "fused", "gather", "method",
@@ -386,6 +387,7 @@ class Template:
 
 _templates: OrderedDict[Any, Template | None] = OrderedDict()
 _TEMPLATES: Final = 128
+in_forked_processes(_templates.clear)  # some hold calls that count on threads
 
 
 def repeat(

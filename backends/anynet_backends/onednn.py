@@ -5,9 +5,10 @@ runs. Images are kept with the channels last in memory under the logical shape (
 implementations want; element-wise functions of NumPy keep that order. A plan (the primitives of a shape with their memory
 descriptors) is made once and cached. ``ANYNET_ONEDNN=off`` leaves it alone.
 
-Its threads are those of the OpenMP runtime: ``OMP_NUM_THREADS`` sets their number. The threads of NumPy's OpenBLAS are
-another pool, and two pools on the same cores take turns badly (a step of LeNet-5 took four times as long); so when
-oneDNN is loaded, OpenBLAS is set to one thread, and all but small products in float32 go to oneDNN too.
+Its threads are those of the OpenMP runtime: ``OMP_NUM_THREADS`` sets their number, and a forked process has one. The
+threads of NumPy's OpenBLAS are another pool, and two pools on the same cores take turns badly (a step of LeNet-5 took
+four times as long); so when oneDNN is loaded, OpenBLAS is set to one thread, and all but small products in float32 go to
+oneDNN too.
 
 Source: https://oneapi-src.github.io/oneDNN (the C API of version 3).
 """
@@ -22,12 +23,13 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
 from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import axes_in_memory, into_table, result
+from anynet_backends.threads import in_forked_processes
 
 __all__ = [
     "KERNELS", "OneDNNError", "Product", "Step", "affine", "find", "matmul", "product", "team", "threads", "version",
@@ -199,6 +201,20 @@ def _one_blas_thread() -> None:
 _loaded: _Library | None = None
 
 
+def _forked() -> None:
+    """Here are none of OpenMP's threads: plans that count on them are made anew, with one."""
+    if _loaded is None or _loaded.team is None:
+        return
+    _loaded.dll.omp_set_num_threads(1)
+    _loaded.lock = threading.Lock()
+    for plans in _Plans.every:
+        plans.lock = threading.Lock()
+        plans.known.clear()
+
+
+in_forked_processes(_forked)
+
+
 def team() -> tuple[int, int, int] | None:
     """The addresses of GOMP_parallel, omp_get_thread_num and omp_get_num_threads, where oneDNN is in use with more
     than one thread: loops over large arrays then take the same threads."""
@@ -343,7 +359,10 @@ def _contiguous(a: Array) -> Array:
 class _Plans:
     """Made once for a key, bounded in number."""
 
+    every: ClassVar[list[_Plans]] = []
+
     def __init__(self, make: Callable[..., Any]) -> None:
+        self.every.append(self)
         self.make = make
         self.known: OrderedDict[Any, Any] = OrderedDict()
         self.lock = threading.Lock()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["PerThread"]
+__all__ = ["PerThread", "in_forked_processes"]
 
 _T = TypeVar("_T")
 
@@ -63,3 +64,10 @@ class PerThread(list[_T]):
             yield
         finally:
             own[:] = held
+
+
+def in_forked_processes(function: Callable[[], None]) -> None:
+    """Have a function called in every process that is forked from this one, before anything else. OpenMP's threads are not
+    there, and whoever counts on them waits for ever."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=function)

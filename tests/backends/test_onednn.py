@@ -305,6 +305,55 @@ def test_recurrent_steps_in_many_threads():
     assert not wrong
 
 
+@installed
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_process_does_not_wait_for_threads_that_are_not_there():
+    code = """
+import os, signal
+import numpy as np
+import anynet as an
+F = an.nn.functional
+rng = np.random.default_rng(0)
+draw = lambda *s: an.asarray(rng.normal(size=s).astype(np.float32))
+a, x, w, image, kernel = draw(600, 600), draw(64, 64), draw(128, 64), draw(8, 8, 32, 32), draw(8, 8, 3, 3)
+wide, q, rnn, seq = draw(900, 900), draw(8, 4, 64, 32), an.nn.RNN(16, 128), draw(20, 64, 16)
+net = an.nn.Sequential(an.nn.Linear(600, 600), an.nn.GELU(), an.nn.Linear(600, 10))
+optimizer = an.optim.Adam(net.parameters(), lr=0.0)
+
+@an.compile
+def step(x):
+    optimizer.zero_grad()
+    loss = an.mean(net(x) ** 2)
+    loss.backward()
+    optimizer.step()
+    return loss
+
+def work():
+    small = [F.linear(x, w) for _ in range(40)][-1]
+    y = rnn(seq)[0]
+    made = (a @ a, small, F.conv2d(image, kernel), F.gelu(wide), F.scaled_dot_product_attention(q, q, q), y, step(a))
+    return [z.detach().numpy() for z in made]
+
+before = work()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    for z, expected in zip(work(), before):
+        np.testing.assert_allclose(z, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+for z, expected in zip(work(), before):
+    assert (z == expected).all()
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["0"], done.stderr
+
+
 NORMS = [  # shape, axes, whether with weights
     ((16, 8, 12, 10), (0, 2, 3), True), ((16, 8, 12, 10), (0, 2, 3), False), ((9, 4, 300), (0, 2), True),
     ((4, 3, 9, 10, 11), (0, 2, 3, 4), True), ((512, 33), (0,), True), ((200, 64), (1,), True), ((7, 30, 48), (2,), True),
