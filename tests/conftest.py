@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -75,3 +78,33 @@ def threads(request, monkeypatch):
     dnnl.dll.omp_set_num_threads(3)
     yield 3
     dnnl.dll.omp_set_num_threads(before)
+
+
+@pytest.fixture
+def in_threads() -> Callable[..., None]:
+    """Runs functions, each in a thread, all at once, with as many switches as the interpreter can make; what one raises is
+    raised."""
+
+    def run(*functions: Callable[[], None]) -> None:
+        errors: list[BaseException] = []
+
+        def guarded(f: Callable[[], None]) -> None:
+            try:
+                f()
+            except BaseException as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+
+        threads = [threading.Thread(target=guarded, args=(f,)) for f in functions]
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        try:
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join()
+        finally:
+            sys.setswitchinterval(before)
+        if errors:
+            raise errors[0]
+
+    return run

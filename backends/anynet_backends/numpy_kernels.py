@@ -18,7 +18,7 @@ import numpy as np
 from anynet_backends import machine
 from anynet_backends.machine import at_once, repeat, repetition, set_where
 from anynet_backends.protocol import Array, Backend
-from anynet_backends.results import into_table, largest, result
+from anynet_backends.results import into_table, largest, result, scores_at_once
 from anynet_backends.sums import add_up, ones_vector
 
 __all__ = ["KERNELS", "UPDATES"]
@@ -649,10 +649,6 @@ def _gru_steps(matmul: Any) -> tuple[Any, Any]:
     return forward, backward
 
 
-_ONE_HEAD = 1 << 20
-"""Numbers in the scores of one head that there is room for."""
-
-
 @_kernel
 def attention(
     xp: Backend,
@@ -670,13 +666,10 @@ def attention(
     need: Any,
 ) -> Any:
     """softmax(q kᵀ · scale + mask) v. Short sequences keep the scores for the gradient; longer ones have room for those of one
-    head at a time, and make them again; beyond `_ONE_HEAD` that is left to the reference, which never has them whole."""
+    head at a time, and make them again; beyond `results.ONE_HEAD` that is left to the reference, which never has them whole."""
     n, m = q.shape[-2], k.shape[-2]
-    short = n * m <= block * block
-    fits = short or (
-        n * m <= _ONE_HEAD and block >= 256 and not (need is not None and len(need) > 3 and need[3])
-    )
-    if p or not fits or not _plain(q, k, v) or q.shape[:-2] != k.shape[:-2] or not q.size or not k.size:
+    short = scores_at_once(n, m, block, need)
+    if p or short is None or not _plain(q, k, v) or q.shape[:-2] != k.shape[:-2] or not q.size or not k.size:
         return NotImplemented
     mask = _causal(n, m) if causal else mask
     if mask is not None and np.broadcast_shapes((*q.shape[:-1], m), mask.shape) != (*q.shape[:-1], m):

@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from anynet_backends.protocol import Array, Backend
-from anynet_backends.results import axes_in_memory, into_table, result
+from anynet_backends.results import axes_in_memory, into_table, result, scores_at_once
 from anynet_backends.threads import in_forked_processes
 
 __all__ = [
@@ -453,13 +453,12 @@ class Product(_Owner):
         scratch = dnnl.query(pd, _QUERY["scratchpad"], 0)
         if dnnl.size(scratch):
             layouts = {"scratchpad": scratch, **layouts}
-        self.origin = (dnnl, pd)
-        self.layouts = layouts
+        self.pd, self.layouts = pd, layouts
         self.step = self.another()
 
     def another(self) -> Step:
         """The primitive once more, to run at the same time."""
-        return Step(*self.origin, **self.layouts)
+        return Step(self.dnnl, self.pd, **self.layouts)
 
 
 def _product(
@@ -1037,8 +1036,6 @@ class _Largest(_Owner):
 
 
 _largest = _Plans(_Largest)
-_ONE_HEAD: Final = 1 << 20
-"""Numbers in the scores of one head that there is room for."""
 _LOOKS: Final = 1 << 16
 """Attention with so many multiplications for its scores, and more, is worth the calls."""
 
@@ -1112,10 +1109,9 @@ def attention(
     if p or not _single(q, k, v) or q.ndim < 2 or q.shape[:-2] != k.shape[:-2]:
         return NotImplemented
     (*lead, n, e), m, d = q.shape, k.shape[-2], v.shape[-1]
-    short = n * m <= block * block
+    short = scores_at_once(n, m, block, need)
     every = need is not None and len(need) > 3 and need[3]
-    fits = short or (n * m <= _ONE_HEAD and block >= 256 and not every)
-    if not fits or min(n, m, e, d) < 2 or q.size * m < _LOOKS:
+    if short is None or min(n, m, e, d) < 2 or q.size * m < _LOOKS:
         return NotImplemented
     if causal:
         mask = _causal(n, m)

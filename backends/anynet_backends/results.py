@@ -17,7 +17,8 @@ import numpy as np
 from anynet_backends.protocol import Array
 
 __all__ = [
-    "axes_in_memory", "fill", "into_table", "inverse", "largest", "one_after_the_other", "result", "smallest",
+    "ONE_HEAD", "axes_in_memory", "fill", "into_table", "inverse", "largest", "one_after_the_other", "result",
+    "scores_at_once", "smallest",
 ]  # fmt: skip
 
 
@@ -55,6 +56,20 @@ def one_after_the_other(first: Callable[..., Any], second: Callable[..., Any]) -
     kernel.vjp = True  # type: ignore[attr-defined]
     kernel.first = first  # type: ignore[attr-defined]
     return kernel
+
+
+ONE_HEAD = 1 << 20
+"""Numbers in the scores of one head of attention that there is room for."""
+
+
+def scores_at_once(n: int, m: int, block: int, need: Any) -> bool | None:
+    """Whether a kernel of attention keeps the (n, m) scores of all heads for the gradient (short sequences), or has room
+    for those of one head at a time, and makes them again; None where it has room for neither, or where the gradient of a
+    mask is asked for, which is as large."""
+    if n * m <= block * block:
+        return True
+    masked = need is not None and len(need) > 3 and need[3]
+    return False if n * m <= ONE_HEAD and block >= 256 and not masked else None
 
 
 class _Offered(threading.local):

@@ -50,8 +50,8 @@ class PerThread(list[_T]):
 
     def pop(self, *_: Any) -> _T:
         """Take the latest thing from this thread's stack."""
-        item = self.own.pop()
-        super().remove(item)
+        item = self.own[-1]
+        self.remove(item)
         return item
 
     @contextmanager

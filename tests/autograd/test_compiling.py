@@ -4,7 +4,6 @@ import copy
 import functools
 import gc
 import inspect
-import sys
 import threading
 import weakref
 
@@ -449,30 +448,6 @@ def test_assigning_another_shape_is_refused_as_in_eager():
     assert a.tolist() == [0.0] * 4
 
 
-def in_threads(*functions):
-    """Run all at once, with as many switches as the interpreter can make; what one raises is raised."""
-    errors = []
-
-    def run(f):
-        try:
-            f()
-        except BaseException as error:  # noqa: BLE001 - raised below
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(f,)) for f in functions]
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
-    finally:
-        sys.setswitchinterval(before)
-    if errors:
-        raise errors[0]
-
-
 def a_training(compiled, seed, steps=12):
     """Losses of a small training."""
     rng = np.random.default_rng(seed)
@@ -492,7 +467,7 @@ def a_training(compiled, seed, steps=12):
     return lambda: [run(x, y).item() for _ in range(steps)]
 
 
-def test_steps_are_compiled_and_run_in_many_threads():
+def test_steps_are_compiled_and_run_in_many_threads(in_threads):
     expected = {seed: a_training(False, seed)() for seed in range(3)}
     for _ in range(3):
         trainings = [(seed, a_training(compiled, seed)) for seed in range(3) for compiled in (True, False)]
@@ -507,7 +482,7 @@ def test_steps_are_compiled_and_run_in_many_threads():
             assert losses == expected[seed]
 
 
-def test_one_compiled_function_in_many_threads():
+def test_one_compiled_function_in_many_threads(in_threads):
     weight = an.asarray(np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32))
     grown = an.asarray(np.zeros(3, np.float32))
 
@@ -533,7 +508,7 @@ def test_one_compiled_function_in_many_threads():
 
 
 @pytest.mark.parametrize("watch", [an.profile, anomaly])
-def test_what_watches_one_thread_sees_no_other(watch):
+def test_what_watches_one_thread_sees_no_other(watch, in_threads):
     inside, leave = threading.Event(), threading.Event()
     seen = []
 

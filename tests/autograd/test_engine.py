@@ -1,7 +1,7 @@
 """The engine: order, memory, hooks, errors."""
 
+import functools
 import gc
-import sys
 import threading
 import weakref
 
@@ -141,7 +141,7 @@ def test_recording_is_per_thread():
     assert results == {"main": True, "silent": False}
 
 
-def test_threads_differentiate_side_by_side():
+def test_threads_differentiate_side_by_side(in_threads):
     out = [None] * 4
 
     def work(k):
@@ -150,14 +150,5 @@ def test_threads_differentiate_side_by_side():
             y = vmap(grad(lambda v: v * v * x.detach()))(an.asarray([1.0, 2.0], dtype=an.float64))
         out[k] = y.tolist()
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
-    finally:
-        sys.setswitchinterval(before)
+    in_threads(*(functools.partial(work, k) for k in range(4)))
     assert out == [[2.0 * k, 4.0 * k] for k in range(4)]

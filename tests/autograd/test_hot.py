@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import gc
-import threading
 import tracemalloc
 
 import numpy as np
@@ -270,7 +270,7 @@ def test_nothing_is_left_behind(at_once):
         tracemalloc.stop()
 
 
-def test_threads(at_once):
+def test_threads(at_once, in_threads):
     rng = np.random.default_rng(0)
     inputs = [rng.normal(size=(16, 16)) for _ in range(4)]
     expected = [np.tanh(v) @ v for v in inputs]
@@ -282,11 +282,7 @@ def test_threads(at_once):
             if not np.array_equal(an.matmul(an.tanh(v), v).numpy(), expected[i]):
                 wrong.append(i)
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(*(functools.partial(work, i) for i in range(4)))
     assert not wrong
 
 
@@ -326,7 +322,7 @@ def test_what_cannot_become_a_function_is_left_alone(monkeypatch):
         assert not prim.heats, name
 
 
-def test_threads_train_while_functions_are_made(at_once):
+def test_threads_train_while_functions_are_made(at_once, in_threads):
     """A recording in one thread is none in another: steps and gradients go on."""
 
     def train(seed):
@@ -355,11 +351,7 @@ def test_threads_train_while_functions_are_made(at_once):
     for prim in PRIMITIVES.values():
         prim.hot.clear()
     results = {}
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in alone]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(*(functools.partial(work, seed) for seed in alone))
     assert results == alone
 
 

@@ -1,9 +1,9 @@
 """oneDNN's kernels where the library is installed; without it nothing of it is there."""
 
+import functools
 import os
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -193,7 +193,7 @@ def test_linear_is_one_call_with_the_same_bits_in_a_program(built, rows, monkeyp
 
 
 @installed
-def test_products_in_many_threads():
+def test_products_in_many_threads(in_threads):
     """Scratch memory is shared by calls that hold a lock; programs have their own."""
     rng = np.random.default_rng(0)
     wrong = []
@@ -203,23 +203,20 @@ def test_products_in_many_threads():
             if not (run(a, b) == expected).all():
                 wrong.append(a.shape)
 
-    threads = []
+    works = []
     for n in (100, 300, 700):
         a, b = (rng.normal(size=(n, n)).astype(np.float32) for _ in range(2))
         compiled = an.compile(lambda a, b: an.matmul(a, b))
         expected = onednn.matmul(a, b)
         runs = (onednn.matmul, lambda a, b, f=compiled: f(an.Tensor(a), an.Tensor(b)).numpy())
         assert all((run(a, b) == expected).all() for run in runs)
-        threads += [threading.Thread(target=work, args=(a, b, run, expected)) for run in runs]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+        works += [functools.partial(work, a, b, run, expected) for run in runs]
+    in_threads(*works)
     assert not wrong
 
 
 @installed
-def test_threads_share_plans():
+def test_threads_share_plans(in_threads):
     rng = np.random.default_rng(0)
     x, w = (an.asarray(rng.normal(size=s).astype(np.float32)) for s in ((2, 4, 16, 16), (4, 4, 3, 3)))
     expected = F.conv2d(x, w).numpy()
@@ -230,11 +227,7 @@ def test_threads_share_plans():
             if not (F.conv2d(x, w).numpy() == expected).all():
                 wrong.append(1)
 
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(*[work] * 3)
     assert not wrong
 
 
@@ -276,7 +269,7 @@ def test_a_compiled_step_gives_the_bits_of_eager():
 
 
 @installed
-def test_recurrent_steps_in_many_threads():
+def test_recurrent_steps_in_many_threads(in_threads):
     """Their products are repeated by machine code, which holds no lock of the interpreter's."""
     an.random.manual_seed(0)
     net = an.nn.RNN(16, 128)
@@ -297,11 +290,7 @@ def test_recurrent_steps_in_many_threads():
 
     for p in net.parameters():
         p.requires_grad_(False)
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(*[work] * 3)
     assert not wrong
 
 
