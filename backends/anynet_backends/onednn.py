@@ -124,6 +124,7 @@ class _Library:
         self.call("dnnl_engine_create", ctypes.byref(self.engine), _CPU, ctypes.c_size_t(0))
         self.stream = self.new_stream()
         self.scratch = np.empty(0, np.uint8)  # of who holds our lock
+        self.plain = self.times(1.0)
 
     def call(self, name: str, *args: Any) -> None:
         status = getattr(self.dll, name)(*args)
@@ -139,7 +140,7 @@ class _Library:
 
     def times(self, factor: float) -> ctypes.c_void_p:
         """The attribute of a primitive whose result is multiplied with a number, and whose scratch memory is an
-        argument; to be destroyed."""
+        argument (the library's own belongs to the thread that made the primitive, and others crash); to be destroyed."""
         made, steps = ctypes.c_void_p(), ctypes.c_void_p()
         self.call("dnnl_primitive_attr_create", ctypes.byref(made))
         self.call("dnnl_primitive_attr_set_scratchpad_mode", made, _USER)
@@ -245,10 +246,14 @@ class Step:
     """A primitive with its memory objects: `run` gives them places and executes it."""
 
     def __init__(self, dnnl: _Library, descriptor: ctypes.c_void_p, **layouts: Any) -> None:
-        """`layouts`: the memory descriptors of the arguments; "scratchpad" is the first, and its memory is
-        found here."""
+        """`layouts`: the memory descriptors of the arguments. Scratch memory, where it needs some, comes before them,
+        and is found here."""
         self.dnnl = dnnl
         self.stream: ctypes.c_void_p | None = None
+        scratch = dnnl.query(descriptor, _QUERY["scratchpad"], 0)
+        self.room = dnnl.size(scratch)
+        if self.room:
+            layouts = {"scratchpad": scratch, **layouts}
         self.primitive = ctypes.c_void_p()
         dnnl.call("dnnl_primitive_create", ctypes.byref(self.primitive), descriptor)
         self.memories = [dnnl.memory(md) for md in layouts.values()]
@@ -258,7 +263,6 @@ class Step:
             *(_Arg(_ARG[name], m.value) for name, m in zip(layouts, self.memories, strict=True))
         )
         self.address = ctypes.addressof(self.args)
-        self.room = dnnl.size(_value(layouts["scratchpad"])) if "scratchpad" in layouts else 0
         self.small = sum(dnnl.size(_value(md)) for md in layouts.values()) < _SMALL
 
     def __del__(self) -> None:
@@ -450,9 +454,6 @@ class Product(_Owner):
         if dnnl.implementation(pd).startswith("ref"):
             msg = "oneDNN has nothing but its reference for this product"
             raise OneDNNError(msg)
-        scratch = dnnl.query(pd, _QUERY["scratchpad"], 0)
-        if dnnl.size(scratch):
-            layouts = {"scratchpad": scratch, **layouts}
         self.pd, self.layouts = pd, layouts
         self.step = self.another()
 
@@ -563,7 +564,7 @@ class _Convolution(_Owner):
         dnnl.call(
             "dnnl_convolution_forward_primitive_desc_create", ctypes.byref(self.pd), dnnl.engine,
             _TRAINING if training else _INFERENCE, _DIRECT, self.x_md, self.w_any, self.b_md, self.y_md, self.strides,
-            self.dilates, self.low, self.high, None,
+            self.dilates, self.low, self.high, dnnl.plain,
         )  # fmt: skip
         self.own(("primitive_desc", self.pd))
         md = dnnl.query(self.pd, _QUERY["weights"], 0)
@@ -578,7 +579,7 @@ class _Convolution(_Owner):
         dnnl, pd = self.dnnl, ctypes.c_void_p()
         dnnl.call(
             "dnnl_convolution_backward_data_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _DIRECT, self.x_md,
-            self.w_any, self.y_md, self.strides, self.dilates, self.low, self.high, self.pd, None,
+            self.w_any, self.y_md, self.strides, self.dilates, self.low, self.high, self.pd, dnnl.plain,
         )  # fmt: skip
         self.own(("primitive_desc", pd))
         md = dnnl.query(pd, _QUERY["weights"], 0)
@@ -590,7 +591,7 @@ class _Convolution(_Owner):
         dnnl, pd = self.dnnl, ctypes.c_void_p()
         dnnl.call(
             "dnnl_convolution_backward_weights_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _DIRECT, self.x_md,
-            self.w_any, self.b_md, self.y_md, self.strides, self.dilates, self.low, self.high, self.pd, None,
+            self.w_any, self.b_md, self.y_md, self.strides, self.dilates, self.low, self.high, self.pd, dnnl.plain,
         )  # fmt: skip
         self.own(("primitive_desc", pd))
         md = dnnl.query(pd, _QUERY["diff_weights"], 0)
@@ -753,7 +754,7 @@ class _Pooling(_Owner):
         pd = ctypes.c_void_p()
         dnnl.call(
             "dnnl_pooling_forward_primitive_desc_create", ctypes.byref(pd), dnnl.engine,
-            _TRAINING if training else _INFERENCE, _MAX_POOLING, x_md, y_md, *options, None,
+            _TRAINING if training else _INFERENCE, _MAX_POOLING, x_md, y_md, *options, dnnl.plain,
         )  # fmt: skip
         self.own(("memory_desc", x_md), ("memory_desc", y_md), ("primitive_desc", pd))
         self.room = 0
@@ -766,7 +767,7 @@ class _Pooling(_Owner):
         back = ctypes.c_void_p()
         dnnl.call(
             "dnnl_pooling_backward_primitive_desc_create", ctypes.byref(back), dnnl.engine, _MAX_POOLING, x_md, y_md,
-            *options, pd, None,
+            *options, pd, dnnl.plain,
         )  # fmt: skip
         self.own(("primitive_desc", back))
         self.backward = Step(dnnl, back, diff_dst=y_md, workspace=places, diff_src=x_md)
@@ -870,7 +871,7 @@ class _Normalization(_Owner):
         pd, small = ctypes.c_void_p(), ctypes.c_float(eps)
         dnnl.call(
             f"dnnl_{kind}_normalization_forward_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _TRAINING, *shapes,
-            small, flags, None,
+            small, flags, dnnl.plain,
         )  # fmt: skip
         self.own(("primitive_desc", pd))
         weights = {"scale": each, "shift": each} if weighted else {}
@@ -881,7 +882,7 @@ class _Normalization(_Owner):
         shapes = [md, md, md, *([stats] if layer else [])]
         dnnl.call(
             f"dnnl_{kind}_normalization_backward_primitive_desc_create", ctypes.byref(back), dnnl.engine, _BACKWARD, *shapes,
-            small, flags, pd, None,
+            small, flags, pd, dnnl.plain,
         )  # fmt: skip
         self.own(("primitive_desc", back))
         weights = {
@@ -970,7 +971,7 @@ class _Softmax(_Owner):
         md, pd = dnnl.layout(shape, _plain_strides(shape)), ctypes.c_void_p()
         dnnl.call(
             "dnnl_softmax_forward_primitive_desc_create", ctypes.byref(pd), dnnl.engine,
-            _TRAINING if training else _INFERENCE, _ACCURATE, md, md, 1, None,
+            _TRAINING if training else _INFERENCE, _ACCURATE, md, md, 1, dnnl.plain,
         )  # fmt: skip
         self.own(("memory_desc", md), ("primitive_desc", pd))
         self.forward = Step(dnnl, pd, src=md, dst=md)
@@ -978,7 +979,7 @@ class _Softmax(_Owner):
             back = ctypes.c_void_p()
             dnnl.call(
                 "dnnl_softmax_backward_primitive_desc_create", ctypes.byref(back), dnnl.engine, _ACCURATE, md, md, md, 1, pd,
-                None,
+                dnnl.plain,
             )  # fmt: skip
             self.own(("primitive_desc", back))
             self.backward = Step(dnnl, back, dst=md, diff_dst=md, diff_src=md)
@@ -1029,7 +1030,7 @@ class _Largest(_Owner):
         pd = ctypes.c_void_p()
         nothing = ctypes.c_float(0.0)
         dnnl.call(
-            "dnnl_reduction_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _REDUCE_MAX, x, y, nothing, nothing, None
+            "dnnl_reduction_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _REDUCE_MAX, x, y, nothing, nothing, dnnl.plain,
         )  # fmt: skip
         self.own(("memory_desc", x), ("memory_desc", y), ("primitive_desc", pd))
         self.step = Step(dnnl, pd, src=x, dst=y)
@@ -1206,7 +1207,7 @@ class _Recurrent(_Owner):
         pd = ctypes.c_void_p()
         self.dnnl.call(
             f"dnnl_{self.kind}_{way}_primitive_desc_create", ctypes.byref(pd), self.dnnl.engine, kind, self.direction,
-            *forms, ctypes.c_uint(0), *hint, None,
+            *forms, ctypes.c_uint(0), *hint, self.dnnl.plain,
         )  # fmt: skip
         self.own(("primitive_desc", pd))
         return pd

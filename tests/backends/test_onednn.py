@@ -154,7 +154,9 @@ def test_products_left_to_numpy():
         np.ones(340, np.float32)[::2],
     ):
         assert onednn.product(None, a, b, c) is None
-        np.testing.assert_array_equal(onednn.affine(a, b, c), onednn.affine(a, b, np.ones(170, np.float32)))
+        expected = np.matmul(a, b)
+        expected += c
+        np.testing.assert_array_equal(onednn.affine(a, b, c), expected)
     with pytest.raises(ValueError, match="matmul"):
         onednn.matmul(a, a)
     with pytest.raises(ValueError, match="matmul"):
@@ -226,6 +228,50 @@ def test_threads_share_plans(in_threads):
         for _ in range(30):
             if not (F.conv2d(x, w).numpy() == expected).all():
                 wrong.append(1)
+
+    in_threads(*[work] * 3)
+    assert not wrong
+
+
+@installed
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (lambda: an.nn.Conv2d(3, 5, 5, stride=2), (4, 3, 33, 31)),
+        (lambda: an.nn.Conv2d(16, 16, 3, dilation=2), (8, 16, 24, 24)),
+        (lambda: an.nn.Conv2d(64, 128, 1), (8, 64, 14, 14)),
+        (lambda: an.nn.MaxPool2d(3, 2), (8, 16, 24, 24)),
+        (lambda: an.nn.BatchNorm2d(16), (8, 16, 24, 24)),
+        (lambda: an.nn.LayerNorm(256), (800, 256)),
+        (lambda: an.nn.Softmax(-1), (800, 256)),
+        (lambda: an.nn.LSTM(64, 128), (20, 64, 64)),
+        (lambda: an.nn.GRU(64, 128), (20, 64, 64)),
+        (lambda: an.nn.Linear(512, 512), (128, 512)),
+    ],
+    ids=lambda x: str(x) if isinstance(x, tuple) else "",
+)
+def test_plans_made_in_one_thread_run_in_others(layer, shape, in_threads):
+    """Scratch memory of the library's own would belong to the thread that made the plan."""
+    an.random.manual_seed(0)
+    net = layer()
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+    def output(x):
+        y = net(x)
+        return y[0] if isinstance(y, tuple) else y
+
+    def results():
+        variable = an.asarray(x, requires_grad=True)
+        return output(variable).detach().numpy(), an.grad(lambda v: an.sum(an.sin(output(v))))(
+            variable
+        ).numpy()
+
+    expected = results()
+    wrong = []
+
+    def work():
+        for _ in range(3):
+            wrong.extend(1 for a, b in zip(results(), expected, strict=True) if not np.array_equal(a, b))
 
     in_threads(*[work] * 3)
     assert not wrong
