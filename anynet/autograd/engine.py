@@ -265,7 +265,7 @@ def _pull(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int, Any]]:
         for _slot, i in plan.inputs:
             for parent in node.parents if i < 0 else (node.parents[i],):
                 if type(parent) is Leaf and parent.written > node.seq:
-                    raise _overwritten(parent, prim)
+                    raise overwritten(parent, prim.name)
         if node.pull is not None and not create_graph:
             got = enumerate(node.pull(g))
             if not observer:
@@ -279,9 +279,10 @@ def _pull(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int, Any]]:
     return out
 
 
-def _overwritten(leaf: Leaf, prim: Any) -> GradientError:
+def overwritten(leaf: Leaf, name: str) -> GradientError:
+    """The error where an operation needs a variable as it was."""
     return GradientError(
-        f"a variable{f' ({leaf.name})' if leaf.name else ''} that {prim.name} needs for its gradient "
+        f"a variable{f' ({leaf.name})' if leaf.name else ''} that {name} needs for its gradient "
         "was overwritten after the forward pass (by optimizer.step() or assign_); call backward() before the update"
     )
 

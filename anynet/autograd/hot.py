@@ -12,9 +12,11 @@ import copy
 import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from anynet import dtypes
 from anynet.autograd.engine import _fit, _run_rules
+from anynet.tensor import clock
 from anynet_backends import TYPES, Array, Backend, backend, builtins
 from anynet_backends.recorder import (
     ACTIVE,
@@ -33,7 +35,18 @@ from anynet_backends.recorder import (
 if TYPE_CHECKING:
     from anynet.autograd.primitive import Primitive
 
-__all__ = ["COLD", "LARGEST", "Hot", "available", "key_of", "recorded_numpy"]
+__all__ = [
+    "COLD",
+    "LARGEST",
+    "Hot",
+    "available",
+    "changes",
+    "forget",
+    "frozen",
+    "key_of",
+    "owners",
+    "recorded_numpy",
+]
 
 OFTEN: int = 24
 LARGEST: Final = 1 << 20
@@ -42,6 +55,32 @@ _FORMS, _FAILURES, _COUNTED, _TRIES = 32, 4, 256, 99
 
 
 available = builtins.available
+
+
+class _Changes:
+    """When what is called changed last. Each time is there once, so none is missed where threads note them at once."""
+
+    __slots__ = ("latest", "on")
+
+    def __init__(self) -> None:
+        self.latest = 0
+        self.on = True  # whether kernels are used
+
+    def note(self) -> None:
+        """An attribute of a module has been set."""
+        self.latest = clock()
+
+
+changes: Final = _Changes()
+
+owners: Final[WeakSet[Any]] = WeakSet()
+"""Who has built-in functions, in a dictionary `hot`."""
+
+
+def forget() -> None:
+    """All built-in functions are to be made anew."""
+    for owner in list(owners):
+        owner.hot.clear()
 
 
 def recorded_numpy() -> Backend:
@@ -111,7 +150,7 @@ def key_of(need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
     if _SIMPLE.issuperset(kinds):
         return need, kinds, *meta.items()
     try:
-        return need, *[(k, _frozen(v)) for k, v in meta.items()]
+        return need, *[(k, frozen(v)) for k, v in meta.items()]
     except TypeError:
         return COLD
 
@@ -120,16 +159,17 @@ COLD = "cold"
 _SIMPLE = frozenset((int, bool, str, type(None), type(...)))
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
+    """A value as part of a key; TypeError for one that may change."""
     kind = type(value)
     if kind in _SIMPLE:
         return kind, value
     if kind is float:
         return kind, value or repr(value)
     if kind is tuple:
-        return tuple([_frozen(v) for v in value])
+        return tuple([frozen(v) for v in value])
     if kind is slice:
-        return slice, _frozen(value.start), _frozen(value.stop), _frozen(value.step)
+        return slice, frozen(value.start), frozen(value.stop), frozen(value.step)
     if isinstance(value, (dtypes.DType, builtins.DTYPE)):
         return value
     raise TypeError

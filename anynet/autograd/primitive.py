@@ -36,7 +36,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from anynet.autograd.engine import Node, Pick
-from anynet.autograd.hot import COLD, LARGEST, Hot, available, key_of
+from anynet.autograd.hot import COLD, LARGEST, Hot, available, changes, forget, key_of, owners
 from anynet.tensor import Tensor, clock, mode
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.recorder import RecorderBackend
@@ -65,7 +65,7 @@ PRIMITIVES: dict[str, Primitive] = {}
 INTERCEPT: PerThread[Callable[[Primitive, tuple[Any, ...], dict[str, Any]], Any]] = PerThread()
 """The latest handles every call of a primitive in its thread (vmap, anomaly mode, profiling, compiling)."""
 
-_kernels_on = os.environ.get("ANYNET_KERNELS", "on").lower() not in ("off", "0", "no")
+_kernels_on = changes.on = os.environ.get("ANYNET_KERNELS", "on").lower() not in ("off", "0", "no")
 _MOST_HOT = 64
 _new = Tensor.__new__
 _SCALARS = frozenset((bool, int, float, complex))
@@ -177,6 +177,7 @@ class Primitive:
             msg = f"there is a primitive {self.name!r} already, in {PRIMITIVES[self.name].__module__}"
             raise ValueError(msg)
         PRIMITIVES[self.name] = self
+        owners.add(self)
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}{self.__signature__}>"
@@ -248,7 +249,7 @@ class Primitive:
             function.vjp, function.opaque = vjp, opaque  # type: ignore[attr-defined]
             self._kernels[backend] = function
             self._impl.clear()
-            self.hot.clear()
+            forget()
             return function
 
         return define
@@ -541,13 +542,7 @@ def adjoint(f: Primitive, h: Primitive) -> None:
         here.vjp(**{name: eval(source, {"there": there})})  # noqa: S307
 
 
-def _forked() -> None:
-    """Built-in functions may hold calls that count on threads which are not there."""
-    for prim in PRIMITIVES.values():
-        prim.hot.clear()
-
-
-in_forked_processes(_forked)
+in_forked_processes(forget)  # they may hold calls that count on threads which are not there
 
 
 def kernels_on() -> bool:
@@ -560,12 +555,12 @@ def use_kernels(on: bool) -> Iterator[None]:
     """Within the block, backends' kernels are used, or only the references (also: ``ANYNET_KERNELS=off``)."""
     global _kernels_on
     before = _kernels_on
-    _kernels_on = on
+    _kernels_on = changes.on = on
     for prim in PRIMITIVES.values():
         prim._impl.clear()
     try:
         yield
     finally:
-        _kernels_on = before
+        _kernels_on = changes.on = before
         for prim in PRIMITIVES.values():
             prim._impl.clear()

@@ -18,6 +18,10 @@ __all__ = [
 class _Activation(Module):
     """A function of one array; `_options` names its arguments, `_shown` those in its repr."""
 
+    @property
+    def pure(self) -> bool:
+        return True
+
     _shown: ClassVar[tuple[str, ...]] = ()
     inplace = False
 
@@ -318,6 +322,10 @@ class RReLU(_Activation):
 
     Source: Xu et al.: Empirical evaluation of rectified activations in convolutional network (2015).
     """
+
+    @property
+    def pure(self) -> bool:
+        return not self.training
 
     _shown = ("lower", "upper")
 

@@ -26,6 +26,8 @@ class Identity(Module):
     Tensor([1., 1.])
     """
 
+    pure = True
+
     def forward(self, x: Any) -> Any:
         """x"""
         return x
@@ -42,6 +44,8 @@ class Linear(Module):
 
     Source: Rosenblatt: The perceptron (1958); the initial values: LeCun et al.: Efficient BackProp (1998).
     """
+
+    pure = True
 
     def __init__(
         self,
@@ -93,6 +97,8 @@ class Flatten(Module):
     (2, 12)
     """
 
+    pure = True
+
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         self.start_dim, self.end_dim = start_dim, end_dim
 
@@ -120,6 +126,8 @@ class Unflatten(Module):
     >>> an.nn.Unflatten(1, (2, 3))(an.ones((4, 6))).shape
     (4, 2, 3)
     """
+
+    pure = True
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
         size = tuple(int(n) for n in unflattened_size)
@@ -157,6 +165,10 @@ class Dropout(Module):
     >>> an.nn.Dropout(0.5).eval()(an.ones(2))
     Tensor([1., 1.])
     """
+
+    @property
+    def pure(self) -> bool:
+        return not self.training
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         if not 0.0 <= p <= 1.0:
@@ -273,6 +285,8 @@ class Sigmoid(Module):
     Source: Verhulst (1838); Rumelhart, Hinton, Williams: Learning representations by back-propagating errors (1986).
     """
 
+    pure = True
+
     def forward(self, x: Any) -> Any:
         """σ(x)"""
         return F.sigmoid(x)
@@ -288,6 +302,8 @@ class Tanh(Module):
     Source: LeCun et al.: Efficient BackProp (1998).
     """
 
+    pure = True
+
     def forward(self, x: Any) -> Any:
         """tanh x"""
         return F.tanh(x)
@@ -302,6 +318,8 @@ class ReLU(Module):
 
     Source: Nair, Hinton: Rectified linear units improve restricted Boltzmann machines (2010).
     """
+
+    pure = True
 
     def __init__(self, inplace: bool = False) -> None:
         self.inplace = inplace
@@ -323,6 +341,8 @@ class LeakyReLU(Module):
 
     Source: Maas, Hannun, Ng: Rectifier nonlinearities improve neural network acoustic models (2013).
     """
+
+    pure = True
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         self.negative_slope, self.inplace = negative_slope, inplace
@@ -346,6 +366,8 @@ class ELU(Module):
       (2016).
     """
 
+    pure = True
+
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         self.alpha, self.inplace = alpha, inplace
 
@@ -366,6 +388,8 @@ class GELU(Module):
 
     Source: Hendrycks, Gimpel: Gaussian error linear units (2016).
     """
+
+    pure = True
 
     def __init__(self, approximate: str = "none") -> None:
         if approximate not in ("none", "tanh"):
@@ -392,6 +416,8 @@ class SiLU(Module):
       functions (2017).
     """
 
+    pure = True
+
     def __init__(self, inplace: bool = False) -> None:
         self.inplace = inplace
 
@@ -412,6 +438,8 @@ class Softplus(Module):
 
     Source: Dugas et al.: Incorporating second-order functional knowledge for better option pricing (2001).
     """
+
+    pure = True
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         self.beta, self.threshold = beta, threshold
@@ -434,6 +462,8 @@ class Softmax(Module):
 
     Source: Bridle: Probabilistic interpretation of feedforward classification network outputs (1990).
     """
+
+    pure = True
 
     def __init__(self, dim: int | None = None) -> None:
         self.dim = dim

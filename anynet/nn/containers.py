@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from anynet.nn.chain import Chain
 from anynet.nn.module import Module, ShapeError, walk
 from anynet.tensor import Parameter, Tensor
 
@@ -103,7 +104,7 @@ class _Sequence(_Container):
 
     def __setitem__(self, index: Any, item: Any) -> None:
         name = list(self._items)[self._at(index)]
-        self._own()[name] = self._check(item, type(self).__name__)
+        self._items = {**self._items, name: self._check(item, type(self).__name__)}
 
     def __delitem__(self, index: Any) -> None:
         items = list(self._items.values())
@@ -127,7 +128,7 @@ class _Sequence(_Container):
                 f"{type(self).__name__} has an item named {name!r} already; rebuild it with a new dictionary"
             )
             raise ValueError(msg)
-        self._own()[name] = self._check(item, type(self).__name__)
+        self._items = {**self._items, name: self._check(item, type(self).__name__)}
         return self
 
     def extend(self, items: Iterable[Any], /) -> Any:
@@ -175,6 +176,9 @@ class Sequential(_Sequence):
     (5, 2)
     """
 
+    pure = True
+    _chain: Chain | None = None
+
     def __init__(self, *args: Any) -> None:
         if len(args) == 1 and isinstance(args[0], Mapping):
             named = args[0]
@@ -187,6 +191,12 @@ class Sequential(_Sequence):
     def forward(self, input: Any) -> Any:
         """Run all modules in order."""
         items = self._items
+        chain = self._chain
+        if chain is None:
+            chain = self.__dict__["_chain"] = Chain()
+        output = chain(items.values(), input)
+        if output is not None:
+            return output
         name = None
         try:
             for name in items:

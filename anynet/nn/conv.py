@@ -20,6 +20,8 @@ Size = int | Sequence[int]
 class _AnyConv(Module):
     """What convolutions and their transposes share: the check of channels and of the input, and the first weights."""
 
+    pure = True
+
     axes: ClassVar[int]
     in_channels: int
     weight: Parameter

@@ -28,6 +28,7 @@ from anynet import dtypes
 from anynet.autograd.anomaly import locators
 from anynet.autograd.compiling import watchers
 from anynet.autograd.engine import Leaf
+from anynet.autograd.hot import changes
 from anynet.nn.hooks import add_hook, around
 from anynet.tensor import Buffer, Parameter, Tensor, move, no_grad, to_plain, wrap
 from anynet_backends import backend_of, resolve
@@ -149,6 +150,20 @@ class Module:
             frame = frame.f_back
         module.__dict__["_defined"] = (frame.f_code.co_filename, frame.f_lineno)
         return module
+
+    @property
+    def pure(self) -> bool:
+        """Whether `forward` is a function of its one input, its tensors and its attributes, and writes nothing; then
+        `anynet.nn.chain` may call that function instead. Asked of this library's classes only."""
+        return False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        changes.note()
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        changes.note()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; subclasses define it."""

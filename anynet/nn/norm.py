@@ -25,6 +25,10 @@ def _affine(
 
 
 class _BatchNorm(Module):
+    @property
+    def pure(self) -> bool:
+        return not self.training
+
     dims: ClassVar[tuple[int, ...]]
 
     def __init__(
@@ -254,6 +258,8 @@ class LayerNorm(Module):
     Source: Ba, Kiros, Hinton: Layer normalization (2016).
     """
 
+    pure = True
+
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
@@ -312,6 +318,8 @@ class GroupNorm(Module):
 
     Source: Wu, He: Group normalization (2018).
     """
+
+    pure = True
 
     def __init__(
         self,
@@ -441,6 +449,8 @@ class RMSNorm(Module):
 
     Source: Zhang, Sennrich: Root mean square layer normalization (2019).
     """
+
+    pure = True
 
     def __init__(
         self,

@@ -24,6 +24,8 @@ OutputSize = int | Sequence[int | None] | None
 class _Pool(Module):
     """What the pooling layers share."""
 
+    pure = True
+
     axes: ClassVar[int]
 
     def _check(self, x: Any) -> None:
@@ -343,6 +345,8 @@ class LPPool3d(_LPPool):
 
 
 class _FractionalMaxPool(_Pool):
+    pure = False
+
     def __init__(
         self,
         kernel_size: Size,

@@ -524,12 +524,7 @@ class _Weaver:
         self.calls = calls
         self.kept = [_bounds(a) for a in kept if a.size]
         self.reads = [[_bounds(a) for a in call.reads if a.size] for call in calls]
-        plans = (
-            onednn.product(c.args[-1], *c.args[:-1]) for c in calls if c.f in (onednn.matmul, onednn.affine)
-        )
-        self.scratch = np.empty(
-            max((plan.step.room for plan in plans if plan is not None), default=0), np.uint8
-        )
+        self.scratch = np.empty(max((step.room for step in map(_step, calls) if step), default=0), np.uint8)
         self.done: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self.rows: list[Row] = []
         self.pending: list[_Element] = []
@@ -720,7 +715,7 @@ def _element(call: Call) -> _Element | None:
     """A call as an element-wise function, if it is one that chains or loops know."""
     f: Any = getattr(call.f, "ufunc", call.f)
     args = call.args
-    if f is np.copyto and len(args) == 3:
+    if f is np.copyto and (len(args) == 3 or args[0].dtype == getattr(args[1], "dtype", None)):
         return _checked("copy", (args[1],), args[0])
     if f is choose:
         return _checked("where", args[:3], args[3])
@@ -852,8 +847,9 @@ def _rows(call: Call, scratch: Array) -> list[Row] | None:
     args = call.args
     if f in (np.dot, np.matmul) and len(args) == 3:
         return _product(*args)
-    if f in (onednn.matmul, onednn.affine):
-        return _onednn_product(scratch, *args)
+    step = _step(call)
+    if step is not None:
+        return _primitive(scratch, call, step)
     if f is add_up:
         return _sum(*args)
     if getattr(f, "__name__", "") == "reduce" and getattr(f, "__self__", None) in (np.maximum, np.minimum):
@@ -895,21 +891,32 @@ def _product(a: Array, b: Array, out: Array) -> list[Row] | None:
     return [_nested(found, (a, b, out), dims, outer, (1, m, k, n), steps)]
 
 
-def _onednn_product(scratch: Array, *arrays: Array) -> list[Row] | None:
-    """oneDNN's of what it takes: two matrices or stacks, a vector to add perhaps, and the result."""
-    a, b, *c, out = arrays
-    plan = onednn.product(out, a, b, *c)
-    if plan is None:
-        return None
-    step = plan.another()
-    operands = (*([scratch] if step.room else []), a, b, out, *c)
+def _step(call: Call) -> onednn.Step | None:
+    """The primitive of oneDNN that a call is: of a program's own, or the plan's for a product."""
+    f: Any = call.f
+    if f in (onednn.matmul, onednn.affine):
+        plan = onednn.product(call.args[-1], *call.args[:-1])
+        return None if plan is None else plan.step
+    step = getattr(f, "__self__", None)
+    return step if type(step) is onednn.Step else None
+
+
+def _primitive(scratch: Array, call: Call, step: onednn.Step) -> list[Row]:
+    """A primitive of oneDNN. Products: two matrices or stacks, a vector to add perhaps, and the result."""
+    f: Any = call.f
+    operands = call.args
+    if f in (onednn.matmul, onednn.affine):
+        a, b, *c, out = operands
+        operands, step = (a, b, out, *c), step.another()
     data = step.cells()
+    if step.room:
+        operands = (scratch, *operands)
     return [
         Row(
             compiler().fixed["onednn"],
             _Record(operands, (step.count,), ()),
             address(data),
-            held=(data, step, plan),
+            held=(data, step),
         )
     ]
 

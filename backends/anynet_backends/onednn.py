@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import math
 import os
 import sys
@@ -28,7 +29,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from anynet_backends.protocol import Array, Backend
-from anynet_backends.results import axes_in_memory, into_table, result, scores_at_once
+from anynet_backends.results import axes_in_memory, into_table, largest, result, scores_at_once
 from anynet_backends.threads import in_forked_processes
 
 __all__ = [
@@ -248,7 +249,7 @@ class Step:
     def __init__(self, dnnl: _Library, descriptor: ctypes.c_void_p, **layouts: Any) -> None:
         """`layouts`: the memory descriptors of the arguments. Scratch memory, where it needs some, comes before them,
         and is found here."""
-        self.dnnl = dnnl
+        self.dnnl, self.descriptor, self.layouts = dnnl, descriptor, layouts
         self.stream: ctypes.c_void_p | None = None
         scratch = dnnl.query(descriptor, _QUERY["scratchpad"], 0)
         self.room = dnnl.size(scratch)
@@ -272,6 +273,10 @@ class Step:
             self.dnnl.dll.dnnl_primitive_destroy(self.primitive)
         if getattr(self, "stream", None):
             self.dnnl.dll.dnnl_stream_destroy(self.stream)
+
+    def another(self) -> Step:
+        """The same with memory objects of its own, to run at the same time; while the plan that owns this one is alive."""
+        return Step(self.dnnl, self.descriptor, **self.layouts)
 
     def cells(self) -> Array:
         """What machine code needs for the call, with a stream of its own: see `onednn` in `anynet_backends.llvm`."""
@@ -314,15 +319,6 @@ class Step:
         if status:
             msg = f"oneDNN: execution returned status {status}"
             raise OneDNNError(msg)
-
-
-def _reorder(dnnl: _Library, source: Any, target: Any) -> Step:
-    pd = ctypes.c_void_p()
-    a, b = ctypes.c_void_p(_value(source)), ctypes.c_void_p(_value(target))
-    dnnl.call("dnnl_reorder_primitive_desc_create", ctypes.byref(pd), a, dnnl.engine, b, dnnl.engine, None)
-    step = Step(dnnl, pd, **{"from": source, "to": target})
-    dnnl.dll.dnnl_primitive_desc_destroy(pd)
-    return step
 
 
 def _plain_strides(shape: Sequence[int]) -> _Ints:
@@ -454,12 +450,7 @@ class Product(_Owner):
         if dnnl.implementation(pd).startswith("ref"):
             msg = "oneDNN has nothing but its reference for this product"
             raise OneDNNError(msg)
-        self.pd, self.layouts = pd, layouts
-        self.step = self.another()
-
-    def another(self) -> Step:
-        """The primitive once more, to run at the same time."""
-        return Step(self.dnnl, self.pd, **self.layouts)
+        self.step = Step(dnnl, pd, **layouts)
 
 
 def _product(
@@ -600,13 +591,29 @@ class _Convolution(_Owner):
         self.gradient = Step(dnnl, pd, src=self.x_md, diff_dst=self.y_md, diff_weights=md, **extra)
 
 
-class _Converted:
+class _Converted(_Owner):
     """Weights between the plain order of an array and the order that a primitive wants."""
 
+    step: Step | None
+
     def __init__(self, dnnl: _Library, plain: Any, wanted: int, backward: bool = False) -> None:
-        self.step: Step | None = None
+        self.dnnl, self.step = dnnl, None
         if not dnnl.equal(plain, wanted):
-            self.step = _reorder(dnnl, wanted, plain) if backward else _reorder(dnnl, plain, wanted)
+            a, b = ctypes.c_void_p(_value(plain)), ctypes.c_void_p(wanted)
+            if backward:
+                a, b = b, a
+            pd = ctypes.c_void_p()
+            dnnl.call(
+                "dnnl_reorder_primitive_desc_create",
+                ctypes.byref(pd),
+                a,
+                dnnl.engine,
+                b,
+                dnnl.engine,
+                dnnl.plain,
+            )
+            self.own(("primitive_desc", pd))
+            self.step = Step(dnnl, pd, **{"from": a, "to": b})
             self.elements = dnnl.size(wanted) // 4 + 16
 
     def to(self, w: Array) -> Array:
@@ -710,8 +717,8 @@ def _conv_calls(
     ready = weight
     if plan.weights.step is not None:
         ready = np.empty(plan.weights.elements, np.float32)
-        calls.append((plan.weights.step.run, (weight, ready)))
-    return [*calls, (plan.forward.run, (image, ready, target, *(() if bias is None else (bias,))))]
+        calls.append((plan.weights.step.another().run, (weight, ready)))
+    return [*calls, (plan.forward.another().run, (image, ready, target, *(() if bias is None else (bias,))))]
 
 
 conv.calls = _conv_calls  # type: ignore[attr-defined]
@@ -845,9 +852,34 @@ def _pool_calls(target: Array, x: Array, /, **options: Any) -> list[Any] | None:
     plan = _pooling(x, False, **options)
     if plan is None or not _is_last(target):
         return None
+    if target.size <= _MANY and not any(map(any, options["pads"])) and _fits(x.shape[2:], **options):
+        return _largest_of(target, x, **options)
     image, calls = _image(x)
-
     return [*calls, (plan.run, (image, target))]
+
+
+def _fits(size: _Ints, *, out: _Ints, kernel: _Ints, stride: _Ints, dilation: _Ints, pads: Any) -> bool:
+    """Whether each window lies within the image."""
+    each = zip(size, out, kernel, stride, dilation, strict=True)
+    return all((o - 1) * s + d * (k - 1) < n for n, o, k, s, d in each)
+
+
+def _largest_of(
+    target: Array, x: Array, *, out: _Ints, kernel: _Ints, stride: _Ints, dilation: _Ints, pads: Any
+) -> list[Any]:
+    """The calls that take the larger of two numbers, place by place in the windows: simple ones, which small images are
+    worth, and which keep NaN."""
+    each = tuple(zip(out, stride, dilation, strict=True))
+    parts = [
+        x[(..., *(slice(d * i, d * i + (o - 1) * s + 1, s) for i, (o, s, d) in zip(at, each, strict=True)))]
+        for at in itertools.product(*map(range, kernel))
+    ]
+    first, *rest = parts
+    if not rest:
+        return [(np.copyto, (target, first))]
+    return [
+        (largest, (a, part, target)) for a, part in zip((first, *[target] * len(rest)), rest, strict=False)
+    ]
 
 
 max_pool.calls = _pool_calls  # type: ignore[attr-defined]

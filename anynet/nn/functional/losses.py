@@ -12,6 +12,7 @@ from anynet import dtypes
 from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import DeviceError
 from anynet.autograd.vmap import each, is_batched
+from anynet.autograd.whole import whole
 from anynet.ops import elementwise as e
 from anynet.ops.creation import asarray
 from anynet.ops.indexing import take_along_axis
@@ -98,6 +99,7 @@ def _weighed(where: str, losses: Any, weight: Any, reduction: str, over_weights:
     return _reduce(losses * weight, reduction)
 
 
+@whole(2)
 def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Any:
     """The squared error (x − t)², averaged, with `weight` by its weights. Shapes equal.
 
@@ -108,6 +110,7 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = Non
     return _weighed("mse_loss", squared_error(input, _target("mse_loss", input, target)), weight, reduction)
 
 
+@whole(2)
 def l1_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Any:
     """The absolute error |x − t|, averaged, with `weight` by its weights. Shapes equal.
 
@@ -118,6 +121,7 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None
     return _weighed("l1_loss", e.abs(input - _target("l1_loss", input, target)), weight, reduction)
 
 
+@whole(2)
 def huber_loss(
     input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
 ) -> Any:
@@ -135,6 +139,7 @@ def huber_loss(
     return _weighed("huber_loss", losses, weight, reduction, over_weights=False)
 
 
+@whole(2)
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
     """½ d²/β where |d| < β, else |d| − ½ β, with d = x − t (Girshick 2015). β = 0 is `l1_loss`.
 
@@ -318,6 +323,7 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction:
     return _weighted(binary_cross_entropy_(input, target), weight, reduction)
 
 
+@whole(2)
 def binary_cross_entropy_with_logits(
     input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
 ) -> Any:
@@ -475,6 +481,7 @@ def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction
     return _reduce(apart + e.where(e.not_equal(target, -1.0), input, zero), reduction)
 
 
+@whole(2)
 def soft_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     """ln(1 + e^{−t x}), t = ±1.
 
@@ -896,6 +903,7 @@ def focal_loss(
     return sum(loss) / count
 
 
+@whole(2)
 def log_cosh_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     """log cosh(x − t) = |d| + log(1 + e^{−2|d|}) − log 2: ½ d² near 0, |d| − log 2 far away.
 

@@ -1,0 +1,177 @@
+"""Several operations as one: a built-in function and a node of the graph for what small arrays are sent through often.
+
+An operation on a small array takes 0.5 µs, to call it and to note it in the graph ten times as long. A *whole* is a
+function of Tensors that depends on nothing else: modules in a row (`anynet.nn.chain`), a loss. When it has met arrays of
+the same forms often enough it is recorded with its gradient and becomes one built-in function (`anynet.autograd.hot`),
+which makes the same calls on the same numbers. Wherever anything speaks against that (arrays of other forms, a
+floating-point exception, somebody who watches the operations), it is called as it is written.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from anynet.autograd.engine import CustomNode, Leaf, backprop, overwritten
+from anynet.autograd.hot import COLD, LARGEST, Hot, available, changes, key_of, owners
+from anynet.autograd.primitive import INTERCEPT
+from anynet.tensor import Tensor, clock, mode, wrap
+from anynet_backends import Array, backend
+
+__all__ = ["Whole", "whole"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_MOST: Final = 64
+_new = Tensor.__new__
+
+
+class Whole:
+    """A function of Tensors, ``run([x, …])``, called as ``whole([x, …])``: None where `run` is to be called instead.
+
+    To `Hot` it is a primitive: `compute` gives the result and the backward pass."""
+
+    hot_bytes: Final = LARGEST
+    rules: Final = True
+
+    def __init__(self, name: str, run: Callable[[list[Tensor]], Any]) -> None:
+        self.name, self.run = name, run
+        self.kind = backend("numpy").array_type
+        self.hot: dict[Any, Hot] = {}
+        self.heats = available()
+        owners.add(self)
+
+    def __call__(self, inputs: Sequence[Tensor]) -> Tensor | None:
+        if not (self.heats and changes.on) or (INTERCEPT and INTERCEPT.own):
+            return None
+        data = [x.data for x in inputs]
+        need: tuple[bool, ...] | None = None
+        if mode.recording:
+            edges = [x.edge for x in inputs]
+            need = tuple([edge is not None for edge in edges])
+            if True not in need:
+                need = None
+        hot = self.hot.get(need)
+        if hot is None:
+            hot = self.hot[need] = Hot(self, need, {})  # type: ignore[arg-type]  # it has what is asked of a primitive
+        y = hot.call(*data)
+        if y is None:
+            if hot.cold or any(type(a) is not self.kind for a in data):
+                return None
+            y = hot.meet(data)
+            if y is None:
+                return None
+        out = _new(Tensor)
+        if need is None:
+            out.data = y
+            out.edge = None
+            return out
+        if type(y) is not tuple:  # it depends on nothing that needs a gradient
+            return None
+        array, pull = y
+        node = _WholeNode()
+        node.seq = clock()
+        node.prim = node.plan = node.hooks = None
+        node.parents = edges
+        node.saved = data  # type: ignore[assignment]
+        node.pull = pull
+        node.shape = array.shape
+        node.dtype = array.dtype
+        node.count = 0
+        node.whole = self
+        out.data = array
+        out.edge = node
+        return out
+
+    def _traced(self, data: Sequence[Array], edges: Sequence[Any], recording: bool) -> Any:
+        inputs = []
+        for array, edge in zip(data, edges, strict=True):
+            x = wrap(array)
+            x.edge = edge
+            inputs.append(x)
+        before = mode.recording
+        mode.recording = recording
+        try:
+            return self.run(inputs)
+        finally:
+            mode.recording = before
+
+    def compute(
+        self, data: list[Any], need: tuple[bool, ...] | None, meta: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        """The result for plain arrays, and a function that takes its gradient to those of the arrays."""
+        edges = [Leaf(a) if it else None for a, it in zip(data, need or (False,) * len(data), strict=True)]
+        y = self._traced(data, edges, need is not None)
+        if y.edge is None:
+            return y.data, None
+        at = [i for i, edge in enumerate(edges) if edge is not None]
+
+        def pull(g: Array) -> list[Any]:
+            grads: list[Any] = [None] * len(edges)
+            found = backprop([(y.edge, g)], targets=[edges[i] for i in at])
+            for i, gi in zip(at, found or (), strict=True):
+                grads[i] = gi
+            return grads
+
+        return y.data, pull
+
+    def differentiated(self, g: Tensor, data: Sequence[Array], edges: Sequence[Any]) -> list[Any]:
+        """The gradients, recorded in their turn: everything is computed once more."""
+        y = self._traced(data, edges, True)
+        targets = list(dict.fromkeys(e for e in edges if e is not None))
+        found = backprop([(y.edge, g)], targets=targets, create_graph=True, retain_graph=True) or []
+        grads = dict(zip(targets, found, strict=True))
+        return [None if e is None else grads.pop(e, None) for e in edges]
+
+
+class _WholeNode(CustomNode):
+    """`saved`: all inputs."""
+
+    __slots__ = ("whole",)
+    whole: Whole
+
+    @property
+    def label(self) -> str:
+        return self.whole.name
+
+    def rule(self, g: Any, differentiable: bool) -> Any:
+        saved: Any = self.saved
+        for leaf, array in zip(self.parents, saved):  # noqa: B905 - equal by construction
+            if type(leaf) is Leaf and leaf.written > self.seq:
+                kept = self.pull.__self__  # type: ignore[union-attr]
+                if differentiable or any(x is array for x in kept):
+                    raise overwritten(leaf, self.label)
+        if differentiable:
+            return self.whole.differentiated(g, saved, self.parents)
+        return self.pull(g)  # type: ignore[misc]
+
+
+def whole(arrays: int) -> Callable[[_F], _F]:
+    """Decorator: a function of so many Tensors, and of options, is a whole where it is called with such Tensors."""
+
+    def decorate(function: _F) -> _F:
+        known: dict[Any, Whole | None] = {}
+
+        def made(options: tuple[Any, ...], kwargs: dict[str, Any]) -> Whole:
+            return Whole(function.__name__, lambda xs: function(*xs, *options, **kwargs))
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            inputs, options = args[:arrays], args[arrays:]
+            for x in inputs:
+                if not isinstance(x, Tensor):
+                    return function(*args, **kwargs)
+            key = key_of(None, {**dict(enumerate(options)), **kwargs}) if options or kwargs else None  # type: ignore[arg-type]
+            if key is COLD or len(inputs) < arrays:
+                return function(*args, **kwargs)
+            one = known.get(key)
+            if one is None:
+                if len(known) >= _MOST:
+                    known.clear()
+                one = known[key] = made(options, kwargs)
+            y = one(inputs)
+            return function(*args, **kwargs) if y is None else y
+
+        return call  # type: ignore[return-value]
+
+    return decorate
