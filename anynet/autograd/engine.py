@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["GradientError", "Leaf", "Node", "Pick", "backprop"]
 
 _new = Tensor.__new__
+_BUILT: Any = type(len)
+"""Of built-in functions (`anynet.autograd.hot`), which give gradients in the inputs' shapes and dtypes."""
 
 
 class GradientError(RuntimeError):
@@ -163,64 +165,37 @@ def backprop(
     """
     grads: dict[Any, Any] = {}
     heap: list[tuple[int, Node]] = []
-    useful = None if targets is None else _useful(roots, targets)
-    stops = frozenset(targets) if targets is not None else frozenset()
-    stop_nodes = {t.node for t in stops if type(t) is Pick}
-    found: dict[Any, Any] = {}
-
-    def deposit(edge: Any, g: Any) -> None:
-        if type(edge) is Pick:
-            if edge in stops:
-                found[edge] = g if edge not in found else _add(found[edge], g)
-                return
-            node = edge.node
-            if useful is not None and node not in useful:
-                return
-            if edge.hooks is not None:
-                g = _run_hooks(edge, g, create_graph)
-            slots = grads.get(node)
-            if slots is None:
-                slots = grads[node] = [None] * node.count
-                heappush(heap, (-node.seq, node))
-            before = slots[edge.index]
-            slots[edge.index] = g if before is None else _add(before, g)
-            return
-        before = grads.get(edge)
-        if before is not None:
-            grads[edge] = _add(before, g)
-            return
-        if useful is not None and edge not in useful:
-            return
-        grads[edge] = g
-        if type(edge) is not Leaf:
-            heappush(heap, (-edge.seq, edge))
-
+    ends = None if targets is None else _Ends(roots, targets)
     recording = mode.recording
     mode.recording = create_graph
     try:
         for edge, g in roots:
-            deposit(edge, g)
+            _deposit(edge, g, grads, heap, ends, create_graph)
         while heap:
             node = heappop(heap)[1]
             g = grads.pop(node)
             if node.count:
-                if node in stop_nodes and all(x is None for x in g):
+                if ends is not None and node in ends.picked and all(x is None for x in g):
                     continue
                 g = _fill(node, g)
             elif node.hooks is not None:
                 g = _run_hooks(node, g, create_graph)
-            if node in stops:
+            if ends is not None and node in ends.stops:
                 grads[node] = g
                 continue
             parents = node.parents
-            for i, gi in _pull(node, g, create_graph):
-                parent = parents[i]
+            fitting = type(node.pull) is _BUILT and not create_graph and not _disturbed(node)
+            if fitting:
+                pulled: Any = zip(parents, node.pull(g))  # type: ignore[misc]  # noqa: B905 - one for each
+            else:
+                pulled = [(parents[i], gi) for i, gi in _pull(node, g, create_graph)]
+            for parent, gi in pulled:
                 if parent is None or gi is None:
                     continue
-                if gi.shape != parent.shape or gi.dtype != parent.dtype:
+                if not fitting and (gi.shape != parent.shape or gi.dtype != parent.dtype):
                     gi = _fit(gi, parent, create_graph)
-                if useful is not None or type(parent) is Pick:
-                    deposit(parent, gi)
+                if ends is not None or type(parent) is Pick:
+                    _deposit(parent, gi, grads, heap, ends, create_graph)
                 elif parent in grads:
                     grads[parent] = grads[parent] + gi
                 else:
@@ -230,13 +205,71 @@ def backprop(
             if not retain_graph:
                 node.saved = None
                 node.pull = None
-        if targets is not None:
-            return [found.get(t) if type(t) is Pick else grads.get(t) for t in targets]
+        if ends is not None:
+            return [ends.found.get(t) if type(t) is Pick else grads.get(t) for t in targets or ()]
         for leaf, g in grads.items():
             accumulate(leaf, g, create_graph)
         return None
     finally:
         mode.recording = recording
+
+
+def _disturbed(node: Node) -> bool:
+    """Whether somebody watches, or a variable has been written since: `_pull` sees to both."""
+    if observer:
+        return True
+    seq = node.seq
+    for parent in node.parents:  # noqa: SIM110 - a generator takes longer
+        if type(parent) is Leaf and parent.written > seq:
+            return True
+    return False
+
+
+class _Ends:
+    """Where a walk ends that is for the gradients of some edges."""
+
+    __slots__ = ("found", "picked", "stops", "useful")
+
+    def __init__(self, roots: Sequence[tuple[Any, Any]], targets: Sequence[Any]) -> None:
+        self.useful = _useful(roots, targets)
+        self.stops = frozenset(targets)
+        self.picked = {t.node for t in self.stops if type(t) is Pick}
+        self.found: dict[Any, Any] = {}  # of those that are one output of several
+
+
+def _deposit(
+    edge: Any,
+    g: Any,
+    grads: dict[Any, Any],
+    heap: list[tuple[int, Node]],
+    ends: _Ends | None,
+    create_graph: bool,
+) -> None:
+    """Add to the gradient of an edge, whose node is now to be visited."""
+    if type(edge) is Pick:
+        if ends is not None:
+            if edge in ends.stops:
+                ends.found[edge] = g if edge not in ends.found else ends.found[edge] + g
+                return
+            if edge.node not in ends.useful:
+                return
+        node = edge.node
+        if edge.hooks is not None:
+            g = _run_hooks(edge, g, create_graph)
+        slots = grads.get(node)
+        if slots is None:
+            slots = grads[node] = [None] * node.count
+            heappush(heap, (-node.seq, node))
+        before = slots[edge.index]
+        slots[edge.index] = g if before is None else before + g
+        return
+    before = grads.get(edge)
+    if before is not None:
+        grads[edge] = before + g
+    elif ends is None or edge in ends.useful:
+        grads[edge] = g
+        if type(edge) is not Leaf:
+            heappush(heap, (-edge.seq, edge))
 
 
 def _pull(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int, Any]]:
@@ -252,7 +285,10 @@ def _pull(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int, Any]]:
         for watch in observer.own:
             watch.before(node, g)
     if isinstance(node, CustomNode):
-        out = list(enumerate(node.rule(g, create_graph)))
+        got = enumerate(node.rule(g, create_graph))
+        if not observer:
+            return got
+        out = list(got)
     elif node.plan is None:  # piecewise constant
         out = [(i, _zeros(g, p)) for i, p in enumerate(node.parents) if p is not None]
     else:
@@ -350,10 +386,6 @@ def _zeros(like: Any, spec: Any) -> Any:
     return wrap(zeros) if isinstance(like, Tensor) else zeros
 
 
-def _add(a: Any, b: Any) -> Any:
-    return a + b
-
-
 def _fit(g: Any, spec: Any, create_graph: bool) -> Any:
     """Sum a gradient over broadcast axes to the input's shape; take the input's dtype."""
     if create_graph or isinstance(g, Tensor):
@@ -391,10 +423,12 @@ def accumulate(leaf: Leaf, g: Any, create_graph: bool) -> None:
     """Add a gradient to a leaf; the first one goes straight into the flat buffer where there is one."""
     if leaf.hooks:
         g = _run_hooks(leaf, g, create_graph)
-    place = leaf.buffer
+    place: Any = leaf.buffer
     if leaf.grad is None and type(g) is type(place) and not create_graph:
-        place[...] = g  # type: ignore[index]
-        leaf.grad = wrap(place)
+        place[...] = g
+        grad = leaf.grad = _new(Tensor)
+        grad.data = place
+        grad.edge = None
         return
     if create_graph:
         leaf.grad = g if leaf.grad is None else leaf.grad + g
@@ -517,7 +551,8 @@ def backward(
 
 def start_gradient(y: Tensor, gradient: Any) -> Array:
     """The plain gradient with which a backward pass starts at `y`: ones for a scalar, else what is given, checked."""
-    xp = backend_of(y.data)
+    plain = y.data
+    xp = backend_of(plain)
     if gradient is None:
         if y.size != 1:
             msg = (
@@ -528,7 +563,9 @@ def start_gradient(y: Tensor, gradient: Any) -> Array:
         if y.dtype.kind == "complex":
             msg = "backward() of a complex Tensor needs its gradient; a loss is real: take anynet.real or anynet.abs"
             raise GradientError(msg)
-        return xp.ones_like(y.data)
+        if not plain.shape and not xp.multi_device:  # a third of the time of ones_like
+            return xp.asarray(1.0, dtype=plain.dtype)
+        return xp.ones_like(plain)
     plain = gradient.data if isinstance(gradient, Tensor) else gradient
     if not hasattr(plain, "shape"):
         plain = xp.full_like(y.data, plain)

@@ -10,6 +10,7 @@ floating-point exception, somebody who watches the operations), it is called as 
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -53,7 +54,8 @@ class Whole:
                 need = None
         hot = self.hot.get(need)
         if hot is None:
-            hot = self.hot[need] = Hot(self, need, {})  # type: ignore[arg-type]  # it has what is asked of a primitive
+            own: Any = weakref.proxy(self)  # it would keep itself, and the arrays of its tensors, alive
+            hot = self.hot[need] = Hot(own, need, {})
         y = hot.call(*data)
         if y is None:
             if hot.cold or any(type(a) is not self.kind for a in data):

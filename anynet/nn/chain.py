@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from anynet.autograd.compiling import watchers
 from anynet.autograd.hot import LARGEST, changes, frozen
@@ -28,17 +28,23 @@ __all__ = ["NEVER", "Chain"]
 _FORMS: Final = 16
 
 
+class _Found(NamedTuple):
+    """What modules are: since which time, as a function, with which tensors, and the classes with their `forward`."""
+
+    seen: int
+    whole: Whole | None
+    tensors: list[Tensor]
+    classes: tuple[tuple[type, Any], ...]
+
+
 class Chain:
     """The modules of one Sequential as a function, while they can be one: ``chain(modules, x)``, which is None where they
     are to be called one by one."""
 
-    __slots__ = ("classes", "known", "seen", "tensors", "whole")
+    __slots__ = ("found", "known")
 
     def __init__(self) -> None:
-        self.seen = -1  # the time of the changes that have been looked at
-        self.whole: Whole | None = None
-        self.tensors: list[Tensor] = []
-        self.classes: tuple[tuple[type, Any], ...] = ()
+        self.found = _Found(-1, None, [], ())
         self.known: dict[Any, Whole] = {}
 
     def __deepcopy__(self, memo: Any) -> Chain:
@@ -48,29 +54,29 @@ class Chain:
         return Chain, ()
 
     def __call__(self, modules: Iterable[Module], x: Any) -> Tensor | None:
-        if self.seen != changes.latest:
-            self._look(list(modules))
-        whole = self.whole
+        seen, whole, tensors, classes = self.found
+        if seen != changes.latest:
+            self.found = seen, whole, tensors, classes = self._look(list(modules))
         if whole is None or not isinstance(x, Tensor) or watchers:
             return None
-        for cls, forward in self.classes:
+        for cls, forward in classes:
             if cls.forward is not forward:  # type: ignore[attr-defined]
                 return None
-        return whole([x, *self.tensors])
+        return whole([x, *tensors])
 
-    def _look(self, modules: list[Module]) -> None:
+    def _look(self, modules: list[Module]) -> _Found:
         """Find out what the modules are."""
         seen, whole = changes.latest, None
         tensors: list[Tensor] = []
         classes: dict[type, Any] = {}
         key = _key(modules, tensors, classes)
-        if key is not None and sum([t.data.nbytes for t in tensors]) <= LARGEST:
+        if key is not None and sum([t.size * t.dtype.itemsize for t in tensors]) <= LARGEST:
             whole = self.known.get(key)
             if whole is None:
                 if len(self.known) >= _FORMS:
                     self.known.clear()
                 whole = self.known[key] = Whole("Sequential", _Copy(modules, key))
-        self.whole, self.tensors, self.classes, self.seen = whole, tensors, tuple(classes.items()), seen
+        return _Found(seen, whole, tensors, tuple(classes.items()))
 
 
 class _Never(Chain):

@@ -66,6 +66,7 @@ class _Flat:
             self.value_views.append(self.view(self.values, i, p.shape))
             self.grad_views.append(self.view(self.grads, i, p.shape))
             self.adopt(i)
+        self.places = list(zip(params, self.value_views, self.grad_views, strict=True))
 
     def _new(self, size: int | None = None) -> Array:
         xp = self.xp
@@ -112,14 +113,12 @@ class _Flat:
 
     def steady(self) -> bool:
         """Whether all is as in most steps: every parameter is its view and its gradient lies in the vector."""
-        for p, value, grad in zip(self.params, self.value_views, self.grad_views):  # noqa: B905 - equal by construction
+        for p, value, place in self.places:
             leaf = p.edge
-            if (
-                p.data is not value
-                or type(leaf) is not Leaf
-                or leaf.grad is None
-                or leaf.grad.data is not grad
-            ):
+            if p.data is not value or type(leaf) is not Leaf:
+                return False
+            grad = leaf.grad
+            if grad is None or grad.data is not place:
                 return False
         return True
 
@@ -319,9 +318,13 @@ class Optimizer:
         return None
 
     @on_host
-    @_hooked
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient. `closure`, if given, computes the loss anew and returns it."""
+        if self._step_pre_hooks or self._step_post_hooks:
+            return _hooked(Optimizer._step)(self, *(() if closure is None else (closure,)))
+        return self._step(closure)
+
+    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with enable_grad():
@@ -421,13 +424,15 @@ class Optimizer:
             self._set_zero()
 
     def _forget(self) -> None:
+        compiling = COMPILING.own if COMPILING else None
         for flats in self._flats:
             for flat in flats:
                 for p in flat.params:
-                    if p.edge is not None:
-                        p.edge.grad = None
-                        if COMPILING and COMPILING.own:
-                            COMPILING.own[-1].forgotten.add(id(p.edge))
+                    leaf = p.edge
+                    if leaf is not None:
+                        leaf.grad = None
+                        if compiling:
+                            compiling[-1].forgotten.add(id(leaf))
 
     @on_host
     def _set_zero(self) -> None:
