@@ -18,9 +18,7 @@ __all__ = [
 class _Activation(Module):
     """A function of one array; `_options` names its arguments, `_shown` those in its repr."""
 
-    @property
-    def pure(self) -> bool:
-        return True
+    pure = True
 
     _shown: ClassVar[tuple[str, ...]] = ()
     inplace = False
@@ -324,7 +322,7 @@ class RReLU(_Activation):
     """
 
     @property
-    def pure(self) -> bool:
+    def pure(self) -> bool:  # type: ignore[override]
         return not self.training
 
     _shown = ("lower", "upper")
