@@ -2,8 +2,8 @@
 
 What depends on the input alone is one product for all steps, done before (`gates` = x Wᵀ + b). The primitive does what
 must be done step by step. Backward, the activations of all steps are computed again in one go from what the forward
-pass returned; only the recurrence of the gradients is a loop, and the weights' gradient is one product. Where a library
-does a whole layer (`lstm`, `gru`), a primitive of its own calls that.
+pass returned; only the recurrence of the gradients is a loop, and the weights' gradient is one product. Where a backend
+has a kernel for a whole layer (`lstm`, `gru`), a primitive of its own calls that.
 
 All sequences are time-major, (steps, batch, features). With `sizes`, as in a packed sequence (longest first), only the
 first sizes[t] rows are active at step t; the others keep their state.
@@ -286,7 +286,7 @@ def _gru_rule(
     return da, dh, matmul(mT(db), _rows(before)), None if bias is None else sum_(db, axis=0)
 
 
-# ----- whole layers, where a library has them -----
+# ----- whole layers, where a backend has them -----
 
 
 def _whole(name: str, x: Any) -> bool:
@@ -297,6 +297,7 @@ def _whole(name: str, x: Any) -> bool:
         and name in xp.kernels
         and dtypes.of(plain.dtype) is dtypes.float32
         and 0 not in plain.shape
+        and plain.shape[1] >= getattr(xp.kernels[name], "least_batch", 1)
     )
 
 

@@ -403,7 +403,8 @@ def repeat(
     given. `held` is the same at each t and carries values on, unless the times are `apart`: then they may run at once.
     `scratch` is for temporaries, with undefined contents.
 
-    The places of successive t have equal shapes and, but for the first and the last, equal distances. With the extra,
+    The places of successive t have equal shapes and, but for the first and the last, equal distances. Where places
+    overlap, they do so in one way for each `body` and each set of forms. With the extra,
     the calls are translated once for these shapes, and the whole repetition is one call of machine code."""
     template = _template(body, places, order, held, scratch) if len(order) > 2 and available() else None
     if template is None:

@@ -543,6 +543,125 @@ def _lstm_steps(matmul: Any) -> tuple[Any, Any]:
 
 
 @_kernel
+def lstm_layer(
+    xp: Backend, x: Array, h: Array, c: Array, weight_ih: Array, weight_hh: Array, bias: Array | None = None, *,
+    reverse: bool = False, need: Any,
+) -> Any:  # fmt: skip
+    """An LSTM over a sequence, with the features as rows and the batch along them: a step is one product of all weights
+    with the state, the input and a one, and each gate is a block of its result."""
+    if not _plain(x, h, c, weight_ih, weight_hh, bias):
+        return NotImplemented
+    (steps, n, inputs), m, dtype = x.shape, h.shape[-1], x.dtype
+    to_x, to_one = slice(m, m + inputs), slice(m + inputs, None)
+    width = m + inputs + (bias is not None)
+    weights = np.empty((4 * m, width), dtype)
+    for at, gate in zip(_gates(m, 4), (0, 1, 3, 2), strict=True):  # the three that are sigmoids side by side
+        part = _gates(m, 4)[gate]
+        half = 1.0 if gate == 2 else 0.5  # σ(a) = ½ + ½ tanh(a / 2)
+        np.multiply(weight_hh[part], half, out=weights[at, :m])
+        np.multiply(weight_ih[part], half, out=weights[at, to_x])
+        if bias is not None:
+            np.multiply(bias[part, None], half, out=weights[at, to_one])
+    # what each step is given, in the order of time; one place more for the state that the last step gives
+    given = np.empty((width, steps + 1, n), dtype)
+    begin, then = (1, 0) if reverse else (0, 1)
+    given[:m, steps if reverse else 0] = h.T
+    given[to_x, begin : begin + steps] = x.transpose(2, 0, 1)
+    given[to_one] = 1.0
+    train = need is not None
+    kept = steps if train else 1
+    acts, tcs = np.empty((kept, 4 * m, n), dtype), np.empty((kept, m, n), dtype)
+    cs = np.empty((steps + 1 if train else 1, m, n), dtype)
+    cs[steps if reverse and train else 0] = c.T
+    order = _order(steps, reverse)
+    forward, backward = _lstm_layer_steps(xp.matmul, reverse, train)
+
+    def places(t: int) -> tuple[Array, ...]:
+        at, before, after = (t, t + begin, t + then) if train else (0, 0, 0)
+        return given[:, t + begin], acts[at], tcs[at], cs[before], cs[after], given[:m, t + then]
+
+    repeat(forward, places, order, (weights,))
+    hs = given[:m, then : then + steps].transpose(1, 2, 0)
+    last = cs[(0 if reverse else steps) if train else 0].T.copy()
+    if need is None:
+        return hs, last
+
+    def pull(g: tuple[Array, Array]) -> tuple[Any, ...]:
+        das = np.empty((4 * m, steps, n), dtype)
+        dh, dc = np.zeros((m, n), dtype), np.ascontiguousarray(g[1].T).copy()
+        one, slopes = np.empty((m, n), dtype), np.empty((3 * m, n), dtype)
+        repeat(
+            backward,
+            lambda t: (g[0][t].T, acts[t], tcs[t], cs[t + begin], das[:, t]),
+            order[::-1],
+            (np.ascontiguousarray(weight_hh.T), dh, dc),
+            (one, slopes),
+        )
+        flat = das.reshape(4 * m, -1)
+        dw = xp.matmul(flat, given[:, begin : begin + steps].reshape(width, -1).T)
+        dx = xp.matmul(weight_ih.T, flat).reshape(inputs, steps, n).transpose(1, 2, 0) if need[0] else None
+        return (dx, dh.T, dc.T, dw[:, to_x], dw[:, :m], *(() if bias is None else (dw[:, -1],)))
+
+    return (hs, last), pull
+
+
+lstm_layer.least_batch = 16  # type: ignore[attr-defined]  # rows of fewer numbers take longer than `lstm_scan`
+
+
+def _gates(m: int, count: int) -> list[slice]:
+    return [slice(i * m, (i + 1) * m) for i in range(count)]
+
+
+@functools.cache
+def _lstm_layer_steps(matmul: Any, reverse: bool, train: bool) -> tuple[Any, Any]:
+    """The steps of one way to go: in each way the places overlap in the same way (see `repeat`)."""
+
+    def forward(
+        call: Any, given: Array, a: Array, tc: Array, old_c: Array, c: Array, h: Array, weights: Array
+    ) -> None:
+        m = len(h)
+        i, f, o, u = (a[part] for part in _gates(m, 4))
+        sigmoids = a[: 3 * m]
+        call(matmul, weights, given, a)
+        call(np.tanh, a, a)
+        call(np.multiply, sigmoids, 0.5, sigmoids)
+        call(np.add, sigmoids, 0.5, sigmoids)
+        call(np.multiply, i, u, tc)
+        call(np.multiply, f, old_c, c)
+        call(np.add, c, tc, c)
+        call(np.tanh, c, tc)
+        call(np.multiply, o, tc, h)
+
+    def backward(
+        call: Any, gh: Array, a: Array, tc: Array, old_c: Array, d: Array, w: Array, dh: Array, dc: Array, one: Array,
+        slopes: Array,
+    ) -> None:  # fmt: skip
+        m = len(tc)
+        i, f, o, u = (a[part] for part in _gates(m, 4))
+        di, df, du, do = (d[part] for part in _gates(m, 4))
+        sigmoids = a[: 3 * m]
+        call(np.add, dh, gh, dh)
+        call(np.multiply, tc, tc, one)
+        call(np.subtract, 1.0, one, one)
+        call(np.multiply, one, o, one)
+        call(np.multiply, one, dh, one)
+        call(np.add, dc, one, dc)
+        call(np.multiply, sigmoids, sigmoids, slopes)  # σ' = σ − σ²
+        call(np.subtract, sigmoids, slopes, slopes)
+        for x, y, slope, into in zip((dc, dc, dh), (u, old_c, tc), _gates(m, 3), (di, df, do), strict=True):
+            call(np.multiply, x, y, one)
+            call(np.multiply, one, slopes[slope], into)
+        call(np.multiply, u, u, one)  # tanh' = 1 − tanh²
+        call(np.subtract, 1.0, one, one)
+        call(np.multiply, one, i, one)
+        call(np.multiply, one, dc, du)
+        call(np.multiply, dc, f, dc)
+        call(matmul, w, d, dh)
+
+    return forward, backward
+
+
+@_kernel
 def gru_scan(
     xp: Backend,
     gates: Array,
