@@ -36,6 +36,10 @@ Ints = tuple[int, ...]
 ROW = 256
 """Numbers in a row of output that are worth a product of their own."""
 
+THIN, SHORT = 32, 1024
+"""Products of fewer filters than this are thin for the BLAS library; those of all rows of a kernel are not, and their sum
+costs less where rows are not longer than this."""
+
 FEW = 16
 """With fewer channels than this the gradient in x is better made from whole columns."""
 
@@ -61,16 +65,18 @@ def _around(x: Array, low: Ints, spans: Ints) -> Array:
 
 
 class _Columns:
-    """The columns of x (channels, *spatial, n) for a kernel: (groups, rows, kernel · channels, positions)."""
+    """The columns of x (channels, *spatial, n) for a kernel: (groups, rows, kernel · channels, positions). `single`: those
+    of one row of the kernel, for each row of x that it meets."""
 
-    __slots__ = ("matrix", "nbytes")
+    __slots__ = ("matrix", "nbytes", "single")
 
     def __init__(
         self, x: Array, out: Ints, kernel: Ints, stride: Ints, low: Ints, dilation: Ints, groups: int
     ) -> None:
         each, n = x.shape[0] // groups, x.shape[-1]
         if math.prod(kernel) == max(stride) == 1 and out == x.shape[1:-1] and not any(low):
-            self.matrix, self.nbytes = x.reshape(groups, 1, each, -1), 0
+            self.matrix = self.single = x.reshape(groups, 1, each, -1)
+            self.nbytes = 0
             return
         if kernel[0] == 1 or dilation[0] > 1 or math.prod(out[1:]) * n < ROW:  # the image as one row
             x, out, kernel = x[:, None], (1, *out), (1, *kernel)
@@ -91,6 +97,7 @@ class _Columns:
         )  # fmt: skip
         columns, positions = math.prod(kernel[1:]) * each, math.prod(out[1:]) * n
         group, row, item = made.strides[0], made.strides[1], made.itemsize
+        self.single = made.reshape(groups, rows, columns, positions)
         self.matrix = np.lib.stride_tricks.as_strided(
             made,
             (groups, out[0], tall * columns, positions),
@@ -104,11 +111,20 @@ def _convolve(
 ) -> _Columns:
     """Write the convolution of x (c, *spatial, n) into `into` (o, *out, n)."""
     columns = _Columns(x, into.shape[1:-1], weight.shape[2:], stride, low, dilation, groups)
-    _, rows, _, positions = columns.matrix.shape
-    w = np.moveaxis(weight, 1, -1).reshape(groups, 1, len(weight) // groups, -1)
+    _, rows, length, positions = columns.matrix.shape
+    filters, tall = len(weight) // groups, length // columns.single.shape[2]
+    w = np.moveaxis(weight, 1, -1)
     y = into if into.flags.c_contiguous else np.empty(into.shape, into.dtype)
-    by_row = y.reshape(groups, w.shape[2], rows, positions).transpose(0, 2, 1, 3)
-    np.matmul(w, columns.matrix, out=by_row)
+    by_row = y.reshape(groups, filters, rows, positions).transpose(0, 2, 1, 3)
+    if tall > 1 == stride[0] and filters <= min(THIN, length // tall) and positions <= SHORT:
+        w = w.reshape(groups, filters, tall, -1).swapaxes(1, 2).reshape(groups, 1, tall * filters, -1)
+        parts = np.matmul(w, columns.single)
+        each = [parts[:, i : i + rows, i * filters : (i + 1) * filters] for i in range(tall)]
+        np.add(each[0], each[1], out=by_row)
+        for part in each[2:]:
+            by_row += part
+    else:
+        np.matmul(w.reshape(groups, 1, filters, -1), columns.matrix, out=by_row)
     if y is not into:
         into[...] = y
     return columns

@@ -44,11 +44,12 @@ UNEVEN = ((1, 3, 2), (4, 3, 1), False, {"stride": (2,), "padding": ((0, 1),), "d
     case=convolutions(),
     row=st.sampled_from([1, 10**9]),
     few=st.sampled_from([0, 16]),
+    thin=st.sampled_from([0, 32]),
     block=st.sampled_from([1, 1 << 21]),
 )
-@example(case=UNEVEN, row=1, few=0, block=1)
-def test_as_the_reference(monkeypatch, case, row, few, block):
-    for name, value in (("ROW", row), ("FEW", few), ("BLOCK", block)):
+@example(case=UNEVEN, row=1, few=0, thin=0, block=1)
+def test_as_the_reference(monkeypatch, case, row, few, thin, block):
+    for name, value in (("ROW", row), ("FEW", few), ("THIN", thin), ("BLOCK", block)):
         monkeypatch.setattr(numpy_convolution, name, value)
     shape, taps, biased, options = case
     rng = np.random.default_rng(0)
