@@ -18,7 +18,7 @@ __all__ = [
 class _Activation(Module):
     """A function of one array; `_options` names its arguments, `_shown` those in its repr."""
 
-    pure = True
+    _pure = True
 
     _shown: ClassVar[tuple[str, ...]] = ()
     inplace = False
@@ -321,9 +321,7 @@ class RReLU(_Activation):
     Source: Xu et al.: Empirical evaluation of rectified activations in convolutional network (2015).
     """
 
-    @property
-    def pure(self) -> bool:  # type: ignore[override]
-        return not self.training
+    _pure_in_training = False
 
     _shown = ("lower", "upper")
 

@@ -26,7 +26,7 @@ class Identity(Module):
     Tensor([1., 1.])
     """
 
-    pure = True
+    _pure = True
 
     def forward(self, x: Any) -> Any:
         """x"""
@@ -45,7 +45,7 @@ class Linear(Module):
     Source: Rosenblatt: The perceptron (1958); the initial values: LeCun et al.: Efficient BackProp (1998).
     """
 
-    pure = True
+    _pure = True
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Flatten(Module):
     (2, 12)
     """
 
-    pure = True
+    _pure = True
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         self.start_dim, self.end_dim = start_dim, end_dim
@@ -127,7 +127,7 @@ class Unflatten(Module):
     (4, 2, 3)
     """
 
-    pure = True
+    _pure = True
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
         size = tuple(int(n) for n in unflattened_size)
@@ -166,9 +166,7 @@ class Dropout(Module):
     Tensor([1., 1.])
     """
 
-    @property
-    def pure(self) -> bool:
-        return not self.training
+    _pure, _pure_in_training = True, False
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         if not 0.0 <= p <= 1.0:
@@ -285,7 +283,7 @@ class Sigmoid(Module):
     Source: Verhulst (1838); Rumelhart, Hinton, Williams: Learning representations by back-propagating errors (1986).
     """
 
-    pure = True
+    _pure = True
 
     def forward(self, x: Any) -> Any:
         """σ(x)"""
@@ -302,7 +300,7 @@ class Tanh(Module):
     Source: LeCun et al.: Efficient BackProp (1998).
     """
 
-    pure = True
+    _pure = True
 
     def forward(self, x: Any) -> Any:
         """tanh x"""
@@ -319,7 +317,7 @@ class ReLU(Module):
     Source: Nair, Hinton: Rectified linear units improve restricted Boltzmann machines (2010).
     """
 
-    pure = True
+    _pure = True
 
     def __init__(self, inplace: bool = False) -> None:
         self.inplace = inplace
@@ -342,7 +340,7 @@ class LeakyReLU(Module):
     Source: Maas, Hannun, Ng: Rectifier nonlinearities improve neural network acoustic models (2013).
     """
 
-    pure = True
+    _pure = True
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         self.negative_slope, self.inplace = negative_slope, inplace
@@ -366,7 +364,7 @@ class ELU(Module):
       (2016).
     """
 
-    pure = True
+    _pure = True
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         self.alpha, self.inplace = alpha, inplace
@@ -389,7 +387,7 @@ class GELU(Module):
     Source: Hendrycks, Gimpel: Gaussian error linear units (2016).
     """
 
-    pure = True
+    _pure = True
 
     def __init__(self, approximate: str = "none") -> None:
         if approximate not in ("none", "tanh"):
@@ -416,7 +414,7 @@ class SiLU(Module):
       functions (2017).
     """
 
-    pure = True
+    _pure = True
 
     def __init__(self, inplace: bool = False) -> None:
         self.inplace = inplace
@@ -439,7 +437,7 @@ class Softplus(Module):
     Source: Dugas et al.: Incorporating second-order functional knowledge for better option pricing (2001).
     """
 
-    pure = True
+    _pure = True
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         self.beta, self.threshold = beta, threshold
@@ -463,7 +461,7 @@ class Softmax(Module):
     Source: Bridle: Probabilistic interpretation of feedforward classification network outputs (1990).
     """
 
-    pure = True
+    _pure = True
 
     def __init__(self, dim: int | None = None) -> None:
         self.dim = dim

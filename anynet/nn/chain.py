@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterable
+import weakref
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from anynet.autograd.compiling import watchers
@@ -29,8 +30,9 @@ _FORMS: Final = 16
 
 
 class _Found(NamedTuple):
-    """What modules are: since which time, as a function, with which tensors, and the classes with their `forward`."""
+    """What modules are: which, since which time, as a function, with which tensors, and the classes with their `forward`."""
 
+    items: Any
     seen: int
     whole: Whole | None
     tensors: list[Tensor]
@@ -38,14 +40,14 @@ class _Found(NamedTuple):
 
 
 class Chain:
-    """The modules of one Sequential as a function, while they can be one: ``chain(modules, x)``, which is None where they
-    are to be called one by one."""
+    """The modules of a Sequential as a function, while they can be one: ``chain(items, x)``, which is None where they are to
+    be called one by one. `items` is a dictionary of the modules that is never changed."""
 
     __slots__ = ("found", "known")
 
     def __init__(self) -> None:
-        self.found = _Found(-1, None, [], ())
-        self.known: dict[Any, Whole] = {}
+        self.found = _Found(None, -1, None, [], ())
+        self.known: dict[Any, tuple[Whole, _Copy]] = {}
 
     def __deepcopy__(self, memo: Any) -> Chain:
         return Chain()
@@ -53,10 +55,10 @@ class Chain:
     def __reduce__(self) -> Any:
         return Chain, ()
 
-    def __call__(self, modules: Iterable[Module], x: Any) -> Tensor | None:
-        seen, whole, tensors, classes = self.found
-        if seen != changes.latest:
-            self.found = seen, whole, tensors, classes = self._look(list(modules))
+    def __call__(self, items: Mapping[str, Module], x: Any) -> Tensor | None:
+        of, seen, whole, tensors, classes = self.found
+        if seen != changes.latest or of is not items:
+            self.found = of, seen, whole, tensors, classes = self._look(items)
         if whole is None or not isinstance(x, Tensor) or watchers:
             return None
         for cls, forward in classes:
@@ -64,19 +66,22 @@ class Chain:
                 return None
         return whole([x, *tensors])
 
-    def _look(self, modules: list[Module]) -> _Found:
+    def _look(self, items: Mapping[str, Module]) -> _Found:
         """Find out what the modules are."""
-        seen, whole = changes.latest, None
+        seen, whole, modules = changes.latest, None, list(items.values())
         tensors: list[Tensor] = []
         classes: dict[type, Any] = {}
         key = _key(modules, tensors, classes)
         if key is not None and sum([t.size * t.dtype.itemsize for t in tensors]) <= LARGEST:
-            whole = self.known.get(key)
-            if whole is None:
+            known = self.known.get(key)
+            if known is None:
                 if len(self.known) >= _FORMS:
                     self.known.clear()
-                whole = self.known[key] = Whole("Sequential", _Copy(modules, key))
-        return _Found(seen, whole, tensors, tuple(classes.items()))
+                function = _Copy(key)
+                known = self.known[key] = Whole("Sequential", function), function
+            whole = known[0]
+            known[1].originals = [weakref.ref(m) for m in modules]
+        return _Found(items, seen, whole, tensors, tuple(classes.items()))
 
 
 class _Never(Chain):
@@ -84,7 +89,7 @@ class _Never(Chain):
 
     __slots__ = ()
 
-    def __call__(self, modules: Iterable[Module], x: Any) -> None:
+    def __call__(self, items: Mapping[str, Module], x: Any) -> None:
         return None
 
     def __deepcopy__(self, memo: Any) -> Chain:
@@ -102,7 +107,7 @@ def _key(modules: Iterable[Module], tensors: list[Tensor], classes: dict[type, A
     parts: list[Any] = []
     for module in modules:
         cls = type(module)
-        if not module.pure or not _ours(cls):
+        if not cls._pure or (module.training and not cls._pure_in_training) or not _ours(cls):
             return None
         classes[cls] = cls.forward
         parts.append(cls)
@@ -127,7 +132,7 @@ def _key(modules: Iterable[Module], tensors: list[Tensor], classes: dict[type, A
 
 
 def _ours(cls: type[Module]) -> bool:
-    """Whether a class and its `forward` are this library's, so that `pure` is said of them."""
+    """Whether a class and its `forward` are this library's, so that `_pure` is said of them."""
     package = __name__.rpartition(".")[0] + "."
     return cls.__module__.startswith(package) and str(getattr(cls.forward, "__module__", "")).startswith(
         package
@@ -137,8 +142,8 @@ def _ours(cls: type[Module]) -> bool:
 class _Copy:
     """The modules as a function of the input and their tensors: a copy of them, in which these are put."""
 
-    def __init__(self, modules: list[Module], key: Any) -> None:
-        self.originals: list[Module] | None = modules
+    def __init__(self, key: Any) -> None:
+        self.originals: list[weakref.ref[Module]] = []
         self.key = key
         self.modules: list[Module] = []
         self.tensors: list[Tensor] = []
@@ -147,8 +152,8 @@ class _Copy:
     def __call__(self, inputs: list[Tensor]) -> Any:
         x, *given = inputs
         with self.lock:
-            if self.originals is not None:
-                self._make(self.originals)
+            if not self.modules:
+                self._make()
             try:
                 for t, value in zip(self.tensors, given, strict=True):
                     t.data, t.edge = value.data, value.edge
@@ -159,16 +164,16 @@ class _Copy:
                     t.data = t.edge = None
         return x
 
-    def _make(self, originals: list[Module]) -> None:
+    def _make(self) -> None:
         from anynet.nn.containers import Sequential
 
         tensors: list[Tensor] = []
-        modules = copy.deepcopy(originals)
-        if _key(modules, tensors, {}) != self.key:
+        modules: Any = copy.deepcopy([original() for original in self.originals])
+        if None in modules or _key(modules, tensors, {}) != self.key:
             msg = "another thread has changed the modules meanwhile"
             raise RuntimeError(msg)
         for module in modules:
             for inner in module.modules():
                 if isinstance(inner, Sequential):
                     inner._chain = NEVER
-        self.modules, self.tensors, self.originals = modules, tensors, None
+        self.modules, self.tensors = modules, tensors

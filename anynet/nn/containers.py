@@ -176,7 +176,7 @@ class Sequential(_Sequence):
     (5, 2)
     """
 
-    pure = True
+    _pure = True
     _chain: Chain | None = None
 
     def __init__(self, *args: Any) -> None:
@@ -194,7 +194,7 @@ class Sequential(_Sequence):
         chain = self._chain
         if chain is None:
             chain = self.__dict__["_chain"] = Chain()
-        output = chain(items.values(), input)
+        output = chain(items, input)
         if output is not None:
             return output
         name = None

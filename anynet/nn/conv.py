@@ -20,7 +20,7 @@ Size = int | Sequence[int]
 class _AnyConv(Module):
     """What convolutions and their transposes share: the check of channels and of the input, and the first weights."""
 
-    pure = True
+    _pure = True
 
     axes: ClassVar[int]
     in_channels: int

@@ -22,7 +22,7 @@ import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from anynet import dtypes
 from anynet.autograd.anomaly import locators
@@ -140,6 +140,11 @@ class Module:
     _backward_hooks: tuple[Callable[..., Any], ...] = ()
     _backward_pre_hooks: tuple[Callable[..., Any], ...] = ()
 
+    # whether `forward` is a function of its input, its tensors and its attributes, and nothing else: `anynet.nn.chain` may
+    # then call that function instead; asked of this library's classes only
+    _pure: ClassVar[bool] = False
+    _pure_in_training: ClassVar[bool] = True
+
     _defined: tuple[str, int] | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -150,12 +155,6 @@ class Module:
             frame = frame.f_back
         module.__dict__["_defined"] = (frame.f_code.co_filename, frame.f_lineno)
         return module
-
-    @property
-    def pure(self) -> bool:
-        """Whether `forward` is a function of its one input, its tensors and its attributes, and writes nothing; then
-        `anynet.nn.chain` may call that function instead. Asked of this library's classes only."""
-        return False
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)

@@ -25,9 +25,7 @@ def _affine(
 
 
 class _BatchNorm(Module):
-    @property
-    def pure(self) -> bool:
-        return not self.training
+    _pure, _pure_in_training = True, False
 
     dims: ClassVar[tuple[int, ...]]
 
@@ -258,7 +256,7 @@ class LayerNorm(Module):
     Source: Ba, Kiros, Hinton: Layer normalization (2016).
     """
 
-    pure = True
+    _pure = True
 
     def __init__(
         self,
@@ -319,7 +317,7 @@ class GroupNorm(Module):
     Source: Wu, He: Group normalization (2018).
     """
 
-    pure = True
+    _pure = True
 
     def __init__(
         self,
@@ -450,7 +448,7 @@ class RMSNorm(Module):
     Source: Zhang, Sennrich: Root mean square layer normalization (2019).
     """
 
-    pure = True
+    _pure = True
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ OutputSize = int | Sequence[int | None] | None
 class _Pool(Module):
     """What the pooling layers share."""
 
-    pure = True
+    _pure = True
 
     axes: ClassVar[int]
 
@@ -345,7 +345,7 @@ class LPPool3d(_LPPool):
 
 
 class _FractionalMaxPool(_Pool):
-    pure = False
+    _pure = False
 
     def __init__(
         self,

@@ -116,7 +116,7 @@ def test_inference_has_the_bits_of_modules_one_by_one(name):
 
 def pure():
     for name, cls in sorted(vars(nn).items()):
-        if inspect.isclass(cls) and issubclass(cls, nn.Module) and cls.pure is True:
+        if inspect.isclass(cls) and issubclass(cls, nn.Module) and cls._pure and cls._pure_in_training:
             yield name
 
 
@@ -474,3 +474,50 @@ def test_copies_have_functions_of_their_own():
         assert np.array_equal(twin(x).numpy(), np.broadcast_to(twin[2].bias.numpy(), (5, 3)))
         assert np.array_equal(part(x).numpy(), one_by_one(part)(x).numpy())
     assert np.array_equal(net(x).numpy(), one_by_one(net)(x).numpy())
+
+
+@available
+def test_shallow_copies_are_told_apart():
+    net, x = mlp(), next(inputs(5, 4))
+    warm(net, 5, 4)
+    twin = copy.copy(net)
+    twin[1] = nn.ReLU()
+    for _ in range(3):
+        for m, act in ((net, an.tanh), (twin, F.relu), (twin, F.relu), (net, an.tanh)):
+            assert np.array_equal(m(x).numpy(), net[2](act(net[0](x))).numpy())
+
+
+@available
+def test_layers_that_were_replaced_are_let_go():
+    gc.collect()
+    gc.disable()
+    try:
+        net = mlp()
+        net(next(inputs(5, 4)))
+        gone = []
+        for i in range(4):
+            gone.append(weakref.ref(net[0]))
+            net[0] = nn.Linear(4, 6)
+            for x in inputs(5, 4, n=i):
+                net(x)
+        assert [ref() for ref in gone] == [None] * 4
+    finally:
+        gc.enable()
+
+
+def test_names_are_free():
+    class Own(nn.Module):
+        def __init__(self):
+            self.pure = 3.0
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x):
+            self.last = self.linear(x) * self.pure
+            return self.last
+
+    net = nn.Sequential(Own(), nn.ReLU())
+    for x in inputs(5, 4):
+        assert np.array_equal(net(x).numpy(), F.relu(net[0].linear(x) * 3.0).numpy())
+        assert net[0].last.shape == (5, 4)
+    del net[0].last
+    assert not hasattr(net[0], "last")
