@@ -562,12 +562,7 @@ def lstm_layer(
         np.multiply(weight_ih[part], half, out=weights[at, to_x])
         if bias is not None:
             np.multiply(bias[part, None], half, out=weights[at, to_one])
-    # what each step is given, in the order of time; one place more for the state that the last step gives
-    given = np.empty((width, steps + 1, n), dtype)
-    begin, then = (1, 0) if reverse else (0, 1)
-    given[:m, steps if reverse else 0] = h.T
-    given[to_x, begin : begin + steps] = x.transpose(2, 0, 1)
-    given[to_one] = 1.0
+    given, begin, then = _given(x, h, width, reverse)
     train = need is not None
     kept = steps if train else 1
     acts, tcs = np.empty((kept, 4 * m, n), dtype), np.empty((kept, m, n), dtype)
@@ -603,6 +598,18 @@ def lstm_layer(
         return (dx, dh.T, dc.T, dw[:, to_x], dw[:, :m], *(() if bias is None else (dw[:, -1],)))
 
     return (hs, last), pull
+
+
+def _given(x: Array, h: Array, width: int, reverse: bool) -> tuple[Array, int, int]:
+    """What each step is given, in the order of time: the state, the input and, where `width` has room, a one; with one place
+    more for the state that the last step gives. And how far behind its time a step finds it, and puts its own state."""
+    (steps, n, inputs), m = x.shape, h.shape[-1]
+    given = np.empty((width, steps + 1, n), x.dtype)
+    begin, then = (1, 0) if reverse else (0, 1)
+    given[:m, steps if reverse else 0] = h.T
+    given[m : m + inputs, begin : begin + steps] = x.transpose(2, 0, 1)
+    given[m + inputs :] = 1.0
+    return given, begin, then
 
 
 lstm_layer.least_batch = 16  # type: ignore[attr-defined]  # rows of fewer numbers take longer than `lstm_scan`
@@ -764,6 +771,116 @@ def _gru_steps(matmul: Any) -> tuple[Any, Any]:
         call(np.multiply, dn, r, bn)
         call(np.multiply, dh, z, dh)
         call(matmul, db, w, more)
+
+    return forward, backward
+
+
+@_kernel
+def gru_layer(
+    xp: Backend, x: Array, h: Array, weight_ih: Array, weight_hh: Array, bias_ih: Array | None = None,
+    bias_hh: Array | None = None, *, reverse: bool = False, need: Any,
+) -> Any:  # fmt: skip
+    """A GRU over a sequence, as `lstm_layer`: the blocks of the product are W_n h + b, the two gates, and W_n x + b."""
+    if not _plain(x, h, weight_ih, weight_hh, bias_ih, bias_hh) or (bias_ih is None) != (bias_hh is None):
+        return NotImplemented
+    (steps, n, inputs), m, dtype = x.shape, h.shape[-1], x.dtype
+    to_x, gates = slice(m, m + inputs), slice(m, 3 * m)
+    width = m + inputs + (bias_ih is not None)
+    weights = np.zeros((4 * m, width), dtype)
+    weights[:m, :m], weights[gates, :m] = weight_hh[2 * m :], weight_hh[: 2 * m]
+    weights[m:, to_x] = weight_ih
+    if bias_ih is not None and bias_hh is not None:
+        weights[:m, -1], weights[gates, -1] = bias_hh[2 * m :], bias_hh[: 2 * m]
+        weights[m:, -1] += bias_ih
+    weights[gates] *= 0.5  # σ(a) = ½ + ½ tanh(a / 2)
+    given, begin, then = _given(x, h, width, reverse)
+    train = need is not None
+    acts, order = np.empty((steps if train else 1, 4 * m, n), dtype), _order(steps, reverse)
+    forward, backward = _gru_layer_steps(xp.matmul, reverse, train)
+
+    def places(t: int) -> tuple[Array, ...]:
+        return given[:, t + begin], acts[t if train else 0], given[:m, t + then]
+
+    repeat(forward, places, order, (weights,), (np.empty((m, n), dtype),))
+    hs = given[:m, then : then + steps].transpose(1, 2, 0)
+    if need is None:
+        return hs
+
+    def pull(g: Array) -> tuple[Any, ...]:
+        das, dh = np.empty((4 * m, steps, n), dtype), np.zeros((m, n), dtype)
+        repeat(
+            backward,
+            lambda t: (g[t].T, acts[t], given[:m, t + begin], das[:, t]),
+            order[::-1],
+            (np.concatenate((weight_hh[2 * m :], weight_hh[: 2 * m])).T.copy(), dh),
+            tuple(np.empty((m, n), dtype) for _ in range(3)),
+        )
+        flat = das.reshape(4 * m, -1)
+        dw = xp.matmul(flat, given[:, begin : begin + steps].reshape(width, -1).T)
+        dx = None
+        if need[0]:
+            dx = xp.matmul(weight_ih.T, flat[m:]).reshape(inputs, steps, n).transpose(1, 2, 0)
+        inner = np.concatenate((dw[gates], dw[:m]))
+        biases = () if bias_ih is None else (dw[m:, -1], inner[:, -1])
+        return (dx, dh.T, dw[m:, to_x], inner[:, :m], *biases)
+
+    return hs, pull
+
+
+gru_layer.least_batch = 16  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _gru_layer_steps(matmul: Any, reverse: bool, train: bool) -> tuple[Any, Any]:
+    """The steps of one way to go: in each way the places overlap in the same way (see `repeat`)."""
+
+    def forward(call: Any, given: Array, a: Array, h: Array, weights: Array, one: Array) -> None:
+        m = len(h)
+        inner, r, z, new = (a[part] for part in _gates(m, 4))
+        sigmoids = a[m : 3 * m]
+        call(matmul, weights, given, a)
+        call(np.tanh, sigmoids, sigmoids)
+        call(np.multiply, sigmoids, 0.5, sigmoids)
+        call(np.add, sigmoids, 0.5, sigmoids)
+        call(np.multiply, r, inner, one)
+        call(np.add, new, one, new)
+        call(np.tanh, new, new)
+        call(np.subtract, given[:m], new, one)
+        call(np.multiply, one, z, one)
+        call(np.add, one, new, h)
+
+    def backward(
+        call: Any,
+        g: Array,
+        a: Array,
+        old: Array,
+        d: Array,
+        w: Array,
+        dh: Array,
+        dn: Array,
+        one: Array,
+        two: Array,
+    ) -> None:
+        m = len(old)
+        inner, r, z, new = (a[part] for part in _gates(m, 4))
+        d_inner, dr, dz, d_new = (d[part] for part in _gates(m, 4))
+        call(np.add, dh, g, dh)
+        call(np.multiply, new, new, one)  # tanh' = 1 − tanh²
+        call(np.subtract, 1.0, one, one)
+        call(np.subtract, 1.0, z, dn)
+        call(np.multiply, dn, one, dn)
+        call(np.multiply, dn, dh, dn)
+        call(np.copyto, d_new, dn, "unsafe")
+        call(np.multiply, dn, r, d_inner)
+        call(np.subtract, old, new, two)
+        for x, y, gate, into in ((dn, inner, r, dr), (dh, two, z, dz)):
+            call(np.multiply, gate, gate, one)  # σ' = σ − σ²
+            call(np.subtract, gate, one, one)
+            call(np.multiply, one, y, one)
+            call(np.multiply, one, x, into)
+        call(np.multiply, dh, z, one)
+        call(matmul, w, d[: 3 * m], dh)
+        call(np.add, dh, one, dh)
 
     return forward, backward
 
