@@ -780,7 +780,7 @@ def gru_layer(
     xp: Backend, x: Array, h: Array, weight_ih: Array, weight_hh: Array, bias_ih: Array | None = None,
     bias_hh: Array | None = None, *, reverse: bool = False, need: Any,
 ) -> Any:  # fmt: skip
-    """A GRU over a sequence, as `lstm_layer`: the blocks of the product are W_n h + b, the two gates, and W_n x + b."""
+    """A GRU over a sequence, as `lstm_layer`: one product makes W_n h + b and the two gates, another W_n x + b."""
     if not _plain(x, h, weight_ih, weight_hh, bias_ih, bias_hh) or (bias_ih is None) != (bias_hh is None):
         return NotImplemented
     (steps, n, inputs), m, dtype = x.shape, h.shape[-1], x.dtype
@@ -801,7 +801,8 @@ def gru_layer(
     def places(t: int) -> tuple[Array, ...]:
         return given[:, t + begin], acts[t if train else 0], given[:m, t + then]
 
-    repeat(forward, places, order, (weights,), (np.empty((m, n), dtype),))
+    held = weights[: 3 * m], weights[3 * m :, m:].copy()
+    repeat(forward, places, order, held, (np.empty((m, n), dtype),))
     hs = given[:m, then : then + steps].transpose(1, 2, 0)
     if need is None:
         return hs
@@ -816,13 +817,14 @@ def gru_layer(
             tuple(np.empty((m, n), dtype) for _ in range(3)),
         )
         flat = das.reshape(4 * m, -1)
-        dw = xp.matmul(flat, given[:, begin : begin + steps].reshape(width, -1).T)
+        seen = given[:, begin : begin + steps].reshape(width, -1).T
+        first, second = xp.matmul(flat[: 3 * m], seen), xp.matmul(flat[3 * m :], seen[:, m:])
         dx = None
         if need[0]:
             dx = xp.matmul(weight_ih.T, flat[m:]).reshape(inputs, steps, n).transpose(1, 2, 0)
-        inner = np.concatenate((dw[gates], dw[:m]))
-        biases = () if bias_ih is None else (dw[m:, -1], inner[:, -1])
-        return (dx, dh.T, dw[m:, to_x], inner[:, :m], *biases)
+        of_x, of_h = np.concatenate((first[m:, m:], second)), np.concatenate((first[m:], first[:m]))
+        biases = () if bias_ih is None else (of_x[:, -1], of_h[:, -1])
+        return (dx, dh.T, of_x[:, :inputs], of_h[:, :m], *biases)
 
     return hs, pull
 
@@ -834,11 +836,12 @@ gru_layer.least_batch = 16  # type: ignore[attr-defined]
 def _gru_layer_steps(matmul: Any, reverse: bool, train: bool) -> tuple[Any, Any]:
     """The steps of one way to go: in each way the places overlap in the same way (see `repeat`)."""
 
-    def forward(call: Any, given: Array, a: Array, h: Array, weights: Array, one: Array) -> None:
+    def forward(call: Any, given: Array, a: Array, h: Array, weights: Array, of_x: Array, one: Array) -> None:
         m = len(h)
         inner, r, z, new = (a[part] for part in _gates(m, 4))
         sigmoids = a[m : 3 * m]
-        call(matmul, weights, given, a)
+        call(matmul, weights, given, a[: 3 * m])
+        call(matmul, of_x, given[m:], new)
         call(np.tanh, sigmoids, sigmoids)
         call(np.multiply, sigmoids, 0.5, sigmoids)
         call(np.add, sigmoids, 0.5, sigmoids)
