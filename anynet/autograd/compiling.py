@@ -178,6 +178,11 @@ class _Call:
         self.recording: Recording | None = None
         self.arrays: dict[int, Array] = {}
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is a call of the function with these arguments, and no more."""
+        return self.recording is None and not self.wants and not self.kwargs
+
     def __call__(self) -> Any:
         args, kwargs = self.args, self.kwargs
         if self.recording is not None:
@@ -295,7 +300,10 @@ class Step:
             body += [f"z = {name(call)}({program_args})", "if z is None: return ELSE", *_wrapped("z")]
             return _written(body, scope)
         replay = [f"{name(put)}(..., d{i})" for i, put in enumerate(program.puts)]
-        replay += [f"{name(f)}({', '.join(map(name, args))})" for f, args in program.fast]
+        for f, args in program.fast:
+            host: Any = f
+            made = (host.function, host.args) if isinstance(host, _Call) and host.plain else (f, args)
+            replay.append(f"{name(made[0])}({', '.join(map(name, made[1]))})")
         replay += [f"{name(leaf)}.grad = {name(grad)}" for leaf, grad in self.after]
         copies = [f"{name(r)}.copy()" for r in program.results]
         if self.single and not self.fresh:

@@ -59,6 +59,7 @@ class _Flat:
             self.state[name] = self._new(ends[-1])
         self.steps = [0] * len(params)
         self.kernels: dict[tuple[int, int], Any] = {}  # of slices of the vectors
+        self.whole: Any = None  # the kernel of all of them
         self.passes: dict[tuple[int, int], dict[Any, Any]] = {}  # what `elementwise` has made of them
         self.value_views: list[Array] = []
         self.grad_views: list[Array] = []
@@ -98,8 +99,13 @@ class _Flat:
     def count(self, first: int, last: int, steps: int) -> None:
         """The parameters of a run have been written and are at this step."""
         now = clock()
-        self.steps[first:last] = [steps] * (last - first)
-        for p in self.params if last - first == len(self.params) else self.params[first:last]:
+        params = self.params
+        if last - first == len(params):
+            self.steps = [steps] * last
+        else:
+            self.steps[first:last] = [steps] * (last - first)
+            params = params[first:last]
+        for p in params:
             leaf = p.edge
             if leaf is not None:
                 leaf.written = now
@@ -140,11 +146,14 @@ class _Flat:
             out.append(True)
         return out
 
+    def level(self) -> bool:
+        """Whether all parameters have been updated as often."""
+        return self.steps.count(self.steps[0]) == len(self.steps)
+
     def runs(self, steady: bool) -> list[tuple[int, int, int]]:
         """(first, last, steps so far) of each maximal run of parameters that have gradients and equal step counts."""
-        steps = self.steps[0]
-        if steady and self.steps.count(steps) == len(self.steps):
-            return [(0, len(self.params), steps)]
+        if steady and self.level():
+            return [(0, len(self.params), self.steps[0])]
         ready = self.ready()
         out: list[tuple[int, int, int]] = []
         for i, has in enumerate(ready):
@@ -337,10 +346,15 @@ class Optimizer:
             if not steady and any(self._moved(f) for f in flats):
                 flats = self._flats[index] = self._repack(group, flats)
             self.prepare(group)
+            plain = not (self.shaped or group.get("maximize") or group.get("l1")) and kernels_on()
             for flat in flats:
+                if steady and plain and flat.whole is not None and flat.level():  # as in most steps
+                    steps = flat.steps[0] + 1
+                    flat.whole(steps, group)
+                    flat.count(0, len(flat.steps), steps)
+                    continue
                 for first, last, steps in flat.runs(steady):
                     begin, end = flat.offsets[first], flat.offsets[last]
-                    plain = not (self.shaped or group.get("maximize") or group.get("l1"))
                     kernel = self._kernel(flat, begin, end) if plain else None
                     if self.shaped:
                         for i in range(first, last):
@@ -353,13 +367,13 @@ class Optimizer:
         return loss
 
     def _kernel(self, flat: _Flat, a: int, b: int) -> Any:
-        if not kernels_on():
-            return None
         try:
             return flat.kernels[a, b]
         except KeyError:
             state = {name: s[a:b] for name, s in flat.state.items()}
             made = flat.kernels[a, b] = self.kernel(flat.xp, flat.values[a:b], flat.grads[a:b], state)
+            if b - a == flat.offsets[-1]:
+                flat.whole = made
             return made
 
     def _update(self, flat: _Flat, begin: int, end: int, step: int, group: dict[str, Any]) -> None:
