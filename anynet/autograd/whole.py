@@ -46,6 +46,8 @@ class Whole:
         if not (self.heats and changes.on) or (INTERCEPT and INTERCEPT.own):
             return None
         data = [x.data for x in inputs]
+        if type(data[0]) is not self.kind:
+            return None
         need: tuple[bool, ...] | None = None
         if mode.recording:
             edges = [x.edge for x in inputs]
