@@ -60,10 +60,11 @@ available = builtins.available
 class _Changes:
     """When what is called changed last. Each time is there once, so none is missed where threads note them at once."""
 
-    __slots__ = ("latest", "on")
+    __slots__ = ("latest", "made", "on")
 
     def __init__(self) -> None:
         self.latest = 0
+        self.made = False  # whether there has been a built-in function yet
         self.on = True  # whether kernels are used
 
     def note(self) -> None:
@@ -79,8 +80,9 @@ owners: Final[WeakSet[Any]] = WeakSet()
 
 def forget() -> None:
     """All built-in functions are to be made anew."""
-    for owner in list(owners):
-        owner.hot.clear()
+    if changes.made:
+        for owner in list(owners):
+            owner.hot.clear()
 
 
 def recorded_numpy() -> Backend:
@@ -141,6 +143,7 @@ class Hot:
             self.table.clear()
             self.counts.clear()
         self.table.add(plan)
+        changes.made = True
         return self.call(*data)
 
 

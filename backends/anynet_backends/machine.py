@@ -525,7 +525,8 @@ class _Weaver:
         self.calls = calls
         self.kept = [_bounds(a) for a in kept if a.size]
         self.reads = [[_bounds(a) for a in call.reads if a.size] for call in calls]
-        self.scratch = np.empty(max((step.room for step in map(_step, calls) if step), default=0), np.uint8)
+        self.steps = [_step(call) for call in calls]
+        self.scratch = np.empty(max((step[0].room for step in self.steps if step), default=0), np.uint8)
         self.done: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self.rows: list[Row] = []
         self.pending: list[_Element] = []
@@ -544,7 +545,7 @@ class _Weaver:
                 self.waiting.append(call)
                 self.last = at
                 continue
-            rows = _rows(call, self.scratch)
+            rows = _rows(call, self.steps[at], self.scratch)
             self._flush()
             if rows is None:
                 self._close()
@@ -842,15 +843,15 @@ def _nested(
 # ----- products, sums, indexing -----
 
 
-def _rows(call: Call, scratch: Array) -> list[Row] | None:
-    """Any other call that machine functions can do, as rows of a table. `scratch`: memory for products."""
+def _rows(call: Call, step: Any, scratch: Array) -> list[Row] | None:
+    """Any other call that machine functions can do, as rows of a table. `step`: what `_step` says of it; `scratch`: memory
+    for that."""
     f: Any = call.f
     args = call.args
     if f in (np.dot, np.matmul) and len(args) == 3:
         return _product(*args)
-    step = _step(call)
     if step is not None:
-        return _primitive(scratch, call, step)
+        return _primitive(scratch, *step)
     if f is add_up:
         return _sum(*args)
     if getattr(f, "__name__", "") == "reduce" and getattr(f, "__self__", None) in (np.maximum, np.minimum):
@@ -892,23 +893,19 @@ def _product(a: Array, b: Array, out: Array) -> list[Row] | None:
     return [_nested(found, (a, b, out), dims, outer, (1, m, k, n), steps)]
 
 
-def _step(call: Call) -> onednn.Step | None:
-    """The primitive of oneDNN that a call is: of a program's own, or the plan's for a product."""
+def _step(call: Call) -> tuple[onednn.Step, tuple[Array, ...]] | None:
+    """The primitive of oneDNN that a call is, made once more for the rows, and its arrays in order."""
     f: Any = call.f
-    if f in (onednn.matmul, onednn.affine):
-        plan = onednn.product(call.args[-1], *call.args[:-1])
-        return None if plan is None else plan.step
+    if f in (onednn.matmul, onednn.affine):  # two matrices or stacks, a vector to add perhaps, and the result
+        a, b, *c, out = call.args
+        plan = onednn.product(out, a, b, *c)
+        return None if plan is None else (plan.step.another(plan), (a, b, out, *c))
     step = getattr(f, "__self__", None)
-    return step if type(step) is onednn.Step else None
+    return (step.another(), call.args) if type(step) is onednn.Step else None
 
 
-def _primitive(scratch: Array, call: Call, step: onednn.Step) -> list[Row]:
-    """A primitive of oneDNN. Products: two matrices or stacks, a vector to add perhaps, and the result."""
-    f: Any = call.f
-    operands = call.args
-    if f in (onednn.matmul, onednn.affine):
-        a, b, *c, out = operands
-        operands, step = (a, b, out, *c), step.another()
+def _primitive(scratch: Array, step: onednn.Step, operands: tuple[Array, ...]) -> list[Row]:
+    """A primitive of oneDNN."""
     data = step.cells()
     if step.room:
         operands = (scratch, *operands)

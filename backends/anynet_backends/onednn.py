@@ -250,6 +250,7 @@ class Step:
         """`layouts`: the memory descriptors of the arguments. Scratch memory, where it needs some, comes before them,
         and is found here."""
         self.dnnl, self.descriptor, self.layouts = dnnl, descriptor, layouts
+        self.plan: Any = None
         self.stream: ctypes.c_void_p | None = None
         scratch = dnnl.query(descriptor, _QUERY["scratchpad"], 0)
         self.room = dnnl.size(scratch)
@@ -274,9 +275,12 @@ class Step:
         if getattr(self, "stream", None):
             self.dnnl.dll.dnnl_stream_destroy(self.stream)
 
-    def another(self) -> Step:
-        """The same with memory objects of its own, to run at the same time; while the plan that owns this one is alive."""
-        return Step(self.dnnl, self.descriptor, **self.layouts)
+    def another(self, plan: Any = None) -> Step:
+        """The same with memory objects of its own, to run at the same time. `plan`: what holds the descriptors, kept alive by
+        the new one; a plan's own step does not, which would keep itself alive."""
+        made = Step(self.dnnl, self.descriptor, **self.layouts)
+        made.plan = plan or self.plan
+        return made
 
     def cells(self) -> Array:
         """What machine code needs for the call, with a stream of its own: see `onednn` in `anynet_backends.llvm`."""
@@ -717,8 +721,11 @@ def _conv_calls(
     ready = weight
     if plan.weights.step is not None:
         ready = np.empty(plan.weights.elements, np.float32)
-        calls.append((plan.weights.step.another().run, (weight, ready)))
-    return [*calls, (plan.forward.another().run, (image, ready, target, *(() if bias is None else (bias,))))]
+        calls.append((plan.weights.step.another(plan).run, (weight, ready)))
+    return [
+        *calls,
+        (plan.forward.another(plan).run, (image, ready, target, *(() if bias is None else (bias,)))),
+    ]
 
 
 conv.calls = _conv_calls  # type: ignore[attr-defined]
@@ -852,7 +859,7 @@ def _pool_calls(target: Array, x: Array, /, **options: Any) -> list[Any] | None:
     plan = _pooling(x, False, **options)
     if plan is None or not _is_last(target):
         return None
-    if target.size <= _MANY and not any(map(any, options["pads"])) and _fits(x.shape[2:], **options):
+    if target.size < _MANY and not any(map(any, options["pads"])) and _fits(x.shape[2:], **options):
         return _largest_of(target, x, **options)
     image, calls = _image(x)
     return [*calls, (plan.run, (image, target))]
@@ -1020,7 +1027,7 @@ class _Softmax(_Owner):
 _ACCURATE: Final = 0x30000
 _softmaxes = _Plans(_Softmax)
 _MANY: Final = 1 << 12
-"""Softmax of so many numbers and more is worth the call."""
+"""Softmax and pooling of so many numbers and more are worth the call."""
 
 
 @_kernel

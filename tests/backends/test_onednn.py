@@ -800,3 +800,39 @@ def test_attention_is_differentiated_twice():
 
     for mine, expected in zip(second(np.float32), second(np.float64), strict=True):
         np.testing.assert_allclose(mine, expected, rtol=2e-4, atol=2e-5)
+
+
+@installed
+def test_a_compiled_network_in_threads_and_by_both_ways(in_threads, monkeypatch):
+    """A program and the built-in function made of it have memory objects each; plans that went meanwhile stay with them."""
+    an.random.manual_seed(0)
+    net = an.nn.Sequential(
+        an.nn.Conv2d(1, 4, 3), an.nn.ReLU(), an.nn.Conv2d(4, 8, 3), an.nn.MaxPool2d(2)
+    ).eval()
+    xs = [
+        an.asarray(np.random.default_rng(i).normal(size=(1, 1, 14, 14)).astype(np.float32)) for i in range(3)
+    ]
+    with an.no_grad():
+        expected = [net(x).numpy() for x in xs]
+        compiled = an.compile(net)
+        compiled(xs[0])
+        monkeypatch.setattr(onednn, "PLANS", 1)
+        net(an.ones((1, 1, 9, 9)))
+        compiled(xs[0])
+    (step,) = next(iter(compiled.steps.values()))
+    wrong = []
+
+    def replay(i):
+        for _ in range(40):
+            if not np.array_equal(compiled(xs[i]).numpy(), expected[i]):
+                wrong.append(i)
+
+    def by_the_program():
+        for _ in range(40):
+            with compiled.lock:
+                y = step.run([xs[2].data])
+            if not np.array_equal(y.numpy(), expected[2]):
+                wrong.append("program")
+
+    in_threads(lambda: replay(0), lambda: replay(1), by_the_program)
+    assert not wrong
