@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -108,3 +109,12 @@ def in_threads() -> Callable[..., None]:
             raise errors[0]
 
     return run
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Nothing that refers to itself is let go."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

@@ -563,8 +563,6 @@ def start_gradient(y: Tensor, gradient: Any) -> Array:
         if y.dtype.kind == "complex":
             msg = "backward() of a complex Tensor needs its gradient; a loss is real: take anynet.real or anynet.abs"
             raise GradientError(msg)
-        if not plain.shape and not xp.multi_device:  # a third of the time of ones_like
-            return xp.asarray(1.0, dtype=plain.dtype)
         return xp.ones_like(plain)
     plain = gradient.data if isinstance(gradient, Tensor) else gradient
     if not hasattr(plain, "shape"):

@@ -65,7 +65,7 @@ PRIMITIVES: dict[str, Primitive] = {}
 INTERCEPT: PerThread[Callable[[Primitive, tuple[Any, ...], dict[str, Any]], Any]] = PerThread()
 """The latest handles every call of a primitive in its thread (vmap, anomaly mode, profiling, compiling)."""
 
-_kernels_on = changes.on = os.environ.get("ANYNET_KERNELS", "on").lower() not in ("off", "0", "no")
+changes.on = os.environ.get("ANYNET_KERNELS", "on").lower() not in ("off", "0", "no")
 _MOST_HOT = 64
 _new = Tensor.__new__
 _SCALARS = frozenset((bool, int, float, complex))
@@ -431,8 +431,8 @@ class Primitive:
         xp = backend_of(next(d for a in args if type(d := a.data if isinstance(a, Tensor) else a) is kind))
         function: Callable[..., Any] = self.reference
         pulls = None
-        heats = _kernels_on and xp.eager and xp.name == "numpy" and available()
-        if _kernels_on:
+        heats = changes.on and xp.eager and xp.name == "numpy" and available()
+        if changes.on:
             found = [xp.kernels[self.name]] if self.name in xp.kernels else []
             if xp.name in self._kernels:
                 own = self._kernels[xp.name]
@@ -547,20 +547,19 @@ in_forked_processes(forget)  # they may hold calls that count on threads which a
 
 def kernels_on() -> bool:
     """Whether backends' kernels are used."""
-    return _kernels_on
+    return changes.on
 
 
 @contextmanager
 def use_kernels(on: bool) -> Iterator[None]:
     """Within the block, backends' kernels are used, or only the references (also: ``ANYNET_KERNELS=off``)."""
-    global _kernels_on
-    before = _kernels_on
-    _kernels_on = changes.on = on
+    before = changes.on
+    changes.on = on
     for prim in PRIMITIVES.values():
         prim._impl.clear()
     try:
         yield
     finally:
-        _kernels_on = changes.on = before
+        changes.on = before
         for prim in PRIMITIVES.values():
             prim._impl.clear()

@@ -82,7 +82,7 @@ class Whole:
         node.shape = array.shape
         node.dtype = array.dtype
         node.count = 0
-        node.whole = self
+        node.whole, node.name = self, self.name
         out.data = array
         out.edge = node
         return out
@@ -133,10 +133,6 @@ class _WholeNode(CustomNode):
 
     __slots__ = ("whole",)
     whole: Whole
-
-    @property
-    def label(self) -> str:
-        return self.whole.name
 
     def rule(self, g: Any, differentiable: bool) -> Any:
         saved: Any = self.saved

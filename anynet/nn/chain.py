@@ -120,9 +120,10 @@ def _key(modules: Iterable[Module], tensors: list[Tensor], classes: dict[type, A
                     return None
                 parts.append(inner)
             elif type(value) in (Parameter, Buffer):
-                if not any(value is t for t in tensors):
+                at = next((i for i, t in enumerate(tensors) if value is t), len(tensors))
+                if at == len(tensors):
                     tensors.append(value)
-                parts.append((name, next(i for i, t in enumerate(tensors) if value is t)))
+                parts.append((name, at))
             else:
                 try:
                     parts.append((name, frozen(value)))

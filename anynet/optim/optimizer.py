@@ -99,13 +99,8 @@ class _Flat:
     def count(self, first: int, last: int, steps: int) -> None:
         """The parameters of a run have been written and are at this step."""
         now = clock()
-        params = self.params
-        if last - first == len(params):
-            self.steps = [steps] * last
-        else:
-            self.steps[first:last] = [steps] * (last - first)
-            params = params[first:last]
-        for p in params:
+        self.steps[first:last] = [steps] * (last - first)
+        for p in self.params if last - first == len(self.params) else self.params[first:last]:
             leaf = p.edge
             if leaf is not None:
                 leaf.written = now

@@ -381,6 +381,36 @@ def _transposed(weight: Array, steps: int, n: int) -> Array:
     return np.ascontiguousarray(weight.T) if steps > 4 and n > 1 else weight.T
 
 
+def _tanh_slope(call: Any, y: Array, slope: Array) -> None:
+    """tanh' = 1 − tanh², of y = tanh a."""
+    call(np.multiply, y, y, slope)
+    call(np.subtract, 1.0, slope, slope)
+
+
+def _sigmoid_slope(call: Any, y: Array, slope: Array) -> None:
+    """σ' = σ − σ², of y = σ(a)."""
+    call(np.multiply, y, y, slope)
+    call(np.subtract, y, slope, slope)
+
+
+def _cell(call: Any, acts: tuple[Array, ...], old_c: Array, c: Array, tc: Array, h: Array) -> None:
+    """c = f c_{t−1} + i u and h = o tanh c, from the activations of an LSTM's gates; tc: tanh c."""
+    i, f, o, u = acts
+    call(np.multiply, i, u, tc)
+    call(np.multiply, f, old_c, c)
+    call(np.add, c, tc, c)
+    call(np.tanh, c, tc)
+    call(np.multiply, o, tc, h)
+
+
+def _into_cell(call: Any, o: Array, tc: Array, dh: Array, dc: Array, one: Array) -> None:
+    """Add to ∂L/∂c what comes from h = o tanh c."""
+    _tanh_slope(call, tc, one)
+    call(np.multiply, one, o, one)
+    call(np.multiply, one, dh, one)
+    call(np.add, dc, one, dc)
+
+
 @_kernel
 def rnn_scan(
     xp: Backend,
@@ -427,8 +457,7 @@ def _rnn_steps(matmul: Any, relu: bool) -> tuple[Any, Any]:
             call(np.greater, a, 0.0, slope)
             call(np.multiply, d, slope, d)
         else:
-            call(np.multiply, a, a, slope)
-            call(np.subtract, 1.0, slope, slope)
+            _tanh_slope(call, a, slope)
             call(np.multiply, d, slope, d)
         call(matmul, d, w, back)
 
@@ -507,11 +536,7 @@ def _lstm_steps(matmul: Any) -> tuple[Any, Any]:
         call(np.tanh, a, a)
         call(np.multiply, a, half, a)
         call(np.add, a, shift, a)
-        call(np.multiply, i, u, tc)
-        call(np.multiply, f, old_c, c)
-        call(np.add, c, tc, c)
-        call(np.tanh, c, tc)
-        call(np.multiply, o, tc, h)
+        _cell(call, (i, f, o, u), old_c, c, tc, h)
 
     def backward(
         call: Any, gh: Array, gc: Array, a: Array, tc: Array, old_c: Array, d: Array, w: Array, dh: Array, dc: Array,
@@ -522,18 +547,12 @@ def _lstm_steps(matmul: Any) -> tuple[Any, Any]:
         di, df, du, do = (d[:, k * m : (k + 1) * m] for k in range(4))
         call(np.add, dh, gh, dh)
         call(np.add, dc, gc, dc)
-        call(np.multiply, tc, tc, one)
-        call(np.subtract, 1.0, one, one)
-        call(np.multiply, one, o, one)
-        call(np.multiply, one, dh, one)
-        call(np.add, dc, one, dc)
+        _into_cell(call, o, tc, dh, dc, one)
         for x, y, z, into in ((i, dc, u, di), (f, dc, old_c, df), (o, dh, tc, do)):  # σ' = σ − σ²
-            call(np.multiply, x, x, one)
-            call(np.subtract, x, one, one)
+            _sigmoid_slope(call, x, one)
             call(np.multiply, y, z, into)
             call(np.multiply, into, one, into)
-        call(np.multiply, u, u, one)  # tanh' = 1 − tanh²
-        call(np.subtract, 1.0, one, one)
+        _tanh_slope(call, u, one)
         call(np.multiply, dc, i, du)
         call(np.multiply, du, one, du)
         call(np.multiply, dc, f, dc)
@@ -600,6 +619,9 @@ def lstm_layer(
     return (hs, last), pull
 
 
+lstm_layer.least_batch = 16  # type: ignore[attr-defined]  # rows of fewer numbers take longer than `lstm_scan`
+
+
 def _given(x: Array, h: Array, width: int, reverse: bool) -> tuple[Array, int, int]:
     """What each step is given, in the order of time: the state, the input and, where `width` has room, a one; with one place
     more for the state that the last step gives. And how far behind its time a step finds it, and puts its own state."""
@@ -610,9 +632,6 @@ def _given(x: Array, h: Array, width: int, reverse: bool) -> tuple[Array, int, i
     given[m : m + inputs, begin : begin + steps] = x.transpose(2, 0, 1)
     given[m + inputs :] = 1.0
     return given, begin, then
-
-
-lstm_layer.least_batch = 16  # type: ignore[attr-defined]  # rows of fewer numbers take longer than `lstm_scan`
 
 
 def _gates(m: int, count: int) -> list[slice]:
@@ -633,11 +652,7 @@ def _lstm_layer_steps(matmul: Any, reverse: bool, train: bool) -> tuple[Any, Any
         call(np.tanh, a, a)
         call(np.multiply, sigmoids, 0.5, sigmoids)
         call(np.add, sigmoids, 0.5, sigmoids)
-        call(np.multiply, i, u, tc)
-        call(np.multiply, f, old_c, c)
-        call(np.add, c, tc, c)
-        call(np.tanh, c, tc)
-        call(np.multiply, o, tc, h)
+        _cell(call, (i, f, o, u), old_c, c, tc, h)
 
     def backward(
         call: Any, gh: Array, a: Array, tc: Array, old_c: Array, d: Array, w: Array, dh: Array, dc: Array, one: Array,
@@ -648,18 +663,12 @@ def _lstm_layer_steps(matmul: Any, reverse: bool, train: bool) -> tuple[Any, Any
         di, df, du, do = (d[part] for part in _gates(m, 4))
         sigmoids = a[: 3 * m]
         call(np.add, dh, gh, dh)
-        call(np.multiply, tc, tc, one)
-        call(np.subtract, 1.0, one, one)
-        call(np.multiply, one, o, one)
-        call(np.multiply, one, dh, one)
-        call(np.add, dc, one, dc)
-        call(np.multiply, sigmoids, sigmoids, slopes)  # σ' = σ − σ²
-        call(np.subtract, sigmoids, slopes, slopes)
+        _into_cell(call, o, tc, dh, dc, one)
+        _sigmoid_slope(call, sigmoids, slopes)
         for x, y, slope, into in zip((dc, dc, dh), (u, old_c, tc), _gates(m, 3), (di, df, do), strict=True):
             call(np.multiply, x, y, one)
             call(np.multiply, one, slopes[slope], into)
-        call(np.multiply, u, u, one)  # tanh' = 1 − tanh²
-        call(np.subtract, 1.0, one, one)
+        _tanh_slope(call, u, one)
         call(np.multiply, one, i, one)
         call(np.multiply, one, dc, du)
         call(np.multiply, dc, f, dc)
@@ -754,17 +763,14 @@ def _gru_steps(matmul: Any) -> tuple[Any, Any]:
         call(np.add, dh, g, dh)
         call(np.subtract, 1.0, z, one)
         call(np.multiply, dh, one, dn)
-        call(np.multiply, new, new, one)
-        call(np.subtract, 1.0, one, one)
+        _tanh_slope(call, new, one)
         call(np.multiply, dn, one, dn)
         call(np.subtract, old, new, one)
         call(np.multiply, dh, one, dz)
-        call(np.multiply, z, z, one)
-        call(np.subtract, z, one, one)
+        _sigmoid_slope(call, z, one)
         call(np.multiply, dz, one, dz)
         call(np.multiply, dn, inner, dr)
-        call(np.multiply, r, r, one)
-        call(np.subtract, r, one, one)
+        _sigmoid_slope(call, r, one)
         call(np.multiply, dr, one, dr)
         call(np.copyto, br, dr, "unsafe")
         call(np.copyto, bz, dz, "unsafe")
@@ -868,8 +874,7 @@ def _gru_layer_steps(matmul: Any, reverse: bool, train: bool) -> tuple[Any, Any]
         inner, r, z, new = (a[part] for part in _gates(m, 4))
         d_inner, dr, dz, d_new = (d[part] for part in _gates(m, 4))
         call(np.add, dh, g, dh)
-        call(np.multiply, new, new, one)  # tanh' = 1 − tanh²
-        call(np.subtract, 1.0, one, one)
+        _tanh_slope(call, new, one)
         call(np.subtract, 1.0, z, dn)
         call(np.multiply, dn, one, dn)
         call(np.multiply, dn, dh, dn)
@@ -877,8 +882,7 @@ def _gru_layer_steps(matmul: Any, reverse: bool, train: bool) -> tuple[Any, Any]
         call(np.multiply, dn, r, d_inner)
         call(np.subtract, old, new, two)
         for x, y, gate, into in ((dn, inner, r, dr), (dh, two, z, dz)):
-            call(np.multiply, gate, gate, one)  # σ' = σ − σ²
-            call(np.subtract, gate, one, one)
+            _sigmoid_slope(call, gate, one)
             call(np.multiply, one, y, one)
             call(np.multiply, one, x, into)
         call(np.multiply, dh, z, one)

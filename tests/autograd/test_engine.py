@@ -1,7 +1,6 @@
 """The engine: order, memory, hooks, errors."""
 
 import functools
-import gc
 import threading
 import weakref
 
@@ -27,21 +26,17 @@ def test_chain_of_100_000_nodes():
     del y  # freeing the chain must not recurse either
 
 
-def test_no_reference_cycles():
-    gc.disable()
-    try:
-        x = var([1.0, 2.0])
-        y = an.exp(x) * x
-        z = an.sum(y)
-        inner = weakref.ref(y), weakref.ref(y.edge)
-        z.backward()
-        del y, z
-        assert [r() for r in inner] == [None, None]
-        leaf = weakref.ref(x.edge)
-        del x
-        assert leaf() is None
-    finally:
-        gc.enable()
+def test_no_reference_cycles(no_collector):
+    x = var([1.0, 2.0])
+    y = an.exp(x) * x
+    z = an.sum(y)
+    inner = weakref.ref(y), weakref.ref(y.edge)
+    z.backward()
+    del y, z
+    assert [r() for r in inner] == [None, None]
+    leaf = weakref.ref(x.edge)
+    del x
+    assert leaf() is None
 
 
 def test_memory_is_freed_on_the_way():

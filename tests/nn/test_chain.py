@@ -1,7 +1,6 @@
 """Modules in a row as one built-in function: the same numbers, and whatever changes is noticed."""
 
 import copy
-import gc
 import inspect
 import warnings
 import weakref
@@ -448,18 +447,13 @@ def test_threads(in_threads):
 
 
 @available
-def test_nothing_is_kept_alive():
-    gc.collect()
-    gc.disable()
-    try:
-        net = mlp()
-        y = warm(net, 5, 4)
-        an.sum(y).backward()
-        alive = weakref.ref(net[0].weight)
-        del net, y
-        assert alive() is None
-    finally:
-        gc.enable()
+def test_nothing_is_kept_alive(no_collector):
+    net = mlp()
+    y = warm(net, 5, 4)
+    an.sum(y).backward()
+    alive = weakref.ref(net[0].weight)
+    del net, y
+    assert alive() is None
 
 
 @available
@@ -488,21 +482,16 @@ def test_shallow_copies_are_told_apart():
 
 
 @available
-def test_layers_that_were_replaced_are_let_go():
-    gc.collect()
-    gc.disable()
-    try:
-        net = mlp()
-        net(next(inputs(5, 4)))
-        gone = []
-        for i in range(4):
-            gone.append(weakref.ref(net[0]))
-            net[0] = nn.Linear(4, 6)
-            for x in inputs(5, 4, n=i):
-                net(x)
-        assert [ref() for ref in gone] == [None] * 4
-    finally:
-        gc.enable()
+def test_layers_that_were_replaced_are_let_go(no_collector):
+    net = mlp()
+    net(next(inputs(5, 4)))
+    gone = []
+    for i in range(4):
+        gone.append(weakref.ref(net[0]))
+        net[0] = nn.Linear(4, 6)
+        for x in inputs(5, 4, n=i):
+            net(x)
+    assert [ref() for ref in gone] == [None] * 4
 
 
 def test_names_are_free():

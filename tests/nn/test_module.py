@@ -1,7 +1,6 @@
 """Module: what it finds among its attributes, its state, moving it, hooks, texts, and errors that say where."""
 
 import copy
-import gc
 import sys
 import weakref
 
@@ -199,16 +198,12 @@ def test_deepcopy_is_independent():
     assert [n for n, _ in new.named_parameters()] == ["0.weight", "0.bias"]
 
 
-def test_no_reference_cycles():
-    gc.disable()
-    try:
-        net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-        an.sum(net(an.ones((1, 2)))).backward()
-        alive = weakref.ref(net[0].weight)
-        del net
-        assert alive() is None
-    finally:
-        gc.enable()
+def test_no_reference_cycles(no_collector):
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    an.sum(net(an.ones((1, 2)))).backward()
+    alive = weakref.ref(net[0].weight)
+    del net
+    assert alive() is None
 
 
 # ----- hooks -----
