@@ -1,17 +1,11 @@
 """Training: fit, evaluate and predict, metrics, progress, checkpoints."""
 
+from anynet.train.callbacks import Callback, EarlyStopping
 from anynet.train.checkpoint import CheckpointError, load, save
-from anynet.train.loop import (
-    Callback,
-    EarlyStopping,
-    History,
-    Interrupted,
-    NonFiniteLossError,
-    evaluate,
-    fit,
-    predict,
-)
+from anynet.train.loop import NonFiniteLossError, evaluate, fit, predict
 from anynet.train.metrics import METRICS, accuracy
+from anynet.train.signals import Interrupted
+from anynet.train.state import History
 
 __all__ = [
     "METRICS", "Callback", "CheckpointError", "EarlyStopping", "History", "Interrupted", "NonFiniteLossError",

@@ -10,14 +10,10 @@ Around it: devices, progress, metrics, checkpoints and a clean way to stop and t
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from anynet import optim, random
@@ -27,21 +23,15 @@ from anynet.nn.module import Module
 from anynet.ops.creation import asarray
 from anynet.ops.manipulation import concat
 from anynet.tensor import Tensor, no_grad
-from anynet.train.checkpoint import CheckpointError, load, save, write_text
-from anynet.train.metrics import Metric, metric
+from anynet.train.callbacks import Callback
+from anynet.train.metrics import Metric, Sums, metric
 from anynet.train.progress import Progress
+from anynet.train.runs import Run
+from anynet.train.signals import Interrupted, StopRequest
+from anynet.train.state import History, TrainingState
 from anynet_backends import resolve
 
-__all__ = [
-    "Callback",
-    "EarlyStopping",
-    "History",
-    "Interrupted",
-    "NonFiniteLossError",
-    "evaluate",
-    "fit",
-    "predict",
-]
+__all__ = ["NonFiniteLossError", "evaluate", "fit", "predict"]
 
 LOSSES: dict[str, Callable[..., Any]] = {
     "cross_entropy": F.cross_entropy, "mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss,
@@ -54,85 +44,6 @@ OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
 
 class NonFiniteLossError(ArithmeticError):
     """The loss became NaN or infinite; the parameters are those before that step."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Training was stopped by Ctrl-C after a finished batch; the last checkpoint holds everything to go on."""
-
-
-class History(list[dict[str, Any]]):
-    """One record (a dict of numbers) an epoch."""
-
-    def column(self, name: str) -> list[float]:
-        """The values of one quantity, epoch by epoch."""
-        if not self or name not in self[0]:
-            known = list(self[0]) if self else []
-            near = difflib.get_close_matches(name, known, 1)
-            msg = f"history has no {name!r}" + (
-                f"; did you mean {near[0]!r}?" if near else f"; it has {known}"
-            )
-            raise KeyError(msg)
-        return [record[name] for record in self]
-
-
-class Callback:
-    """Called by `fit`; override what you need. Returning True from `on_epoch_end` stops the training."""
-
-    def on_train_begin(self, model: Module) -> None:
-        """Before the first batch."""
-
-    def on_batch_end(self, model: Module, epoch: int, batch: int, loss: float) -> None:
-        """After each update."""
-
-    def on_epoch_end(self, model: Module, record: dict[str, Any]) -> bool | None:
-        """After each epoch, with its record."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of this callback."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
-
-
-class EarlyStopping(Callback):
-    """Stop when `monitor` has not improved by `min_delta` for `patience` epochs.
-
-    `mode` is 'min', 'max' or 'auto' (max for names with accuracy, min otherwise).
-    """
-
-    def __init__(
-        self, monitor: str = "val_loss", *, patience: int = 3, min_delta: float = 0.0, mode: str = "auto"
-    ) -> None:
-        if mode not in ("auto", "min", "max"):
-            msg = f"EarlyStopping: mode is 'auto', 'min' or 'max', got {mode!r}"
-            raise ValueError(msg)
-        if patience < 1:
-            msg = f"EarlyStopping: patience is at least 1, got {patience}"
-            raise ValueError(msg)
-        self.monitor, self.patience, self.min_delta = monitor, patience, abs(min_delta)
-        self.sign = -1.0 if mode == "max" or (mode == "auto" and "accuracy" in monitor) else 1.0
-        self.best, self.bad = math.inf, 0
-
-    def on_epoch_end(self, model: Module, record: dict[str, Any]) -> bool:
-        """True after `patience` epochs without improvement."""
-        if self.monitor not in record:
-            msg = f"EarlyStopping monitors {self.monitor!r}, but the record has {', '.join(record)}"
-            raise KeyError(msg)
-        value = self.sign * record[self.monitor]
-        if value < self.best - self.min_delta:
-            self.best, self.bad = value, 0
-        else:
-            self.bad += 1
-        return self.bad >= self.patience
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best value so far and the epochs since."""
-        return {"best": self.best, "bad": self.bad}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on counting."""
-        self.best, self.bad = state["best"], state["bad"]
 
 
 def _named(kind: str, name: str, table: dict[str, Any]) -> Any:
@@ -164,27 +75,6 @@ def _loader(data: Any, batch_size: int, shuffle: bool, seed: int, device: str) -
     return DataLoader(data, batch_size=batch_size, shuffle=shuffle, seed=seed, device=device)
 
 
-class _Sums:
-    """Running totals of the loss and the metrics of one epoch."""
-
-    def __init__(self, metrics: Sequence[tuple[str, Metric]], state: dict[str, Any] | None = None) -> None:
-        self.metrics = metrics
-        self.totals: dict[str, list[float]] = {k: list(v) for k, v in (state or {}).items()}
-
-    def add(self, name: str, value: float, count: int) -> None:
-        total = self.totals.setdefault(name, [0.0, 0])
-        total[0] += value
-        total[1] += count
-
-    def measure(self, output: Tensor, target: Any) -> None:
-        for name, function in self.metrics:
-            value, count = function(output.detach(), target)
-            self.add(name, float(value), count)
-
-    def result(self, prefix: str = "") -> dict[str, float]:
-        return {prefix + k: v / n if n else math.nan for k, (v, n) in self.totals.items()}
-
-
 def evaluate(
     model: Module,
     data: Any,
@@ -200,7 +90,7 @@ def evaluate(
     """
     where = device or _device_of(model)
     function = _loss(loss)
-    sums = _Sums([metric(m) for m in metrics])
+    sums = Sums([metric(m) for m in metrics])
     was = model.training
     model.eval()
     try:
@@ -234,28 +124,6 @@ def _device_of(model: Module) -> str:
     for p in model.parameters():
         return p.device
     return resolve(None)[1]
-
-
-class _Stop:
-    """Turns the first Ctrl-C into a request to stop after the batch; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: Any = None
-
-    def __enter__(self) -> _Stop:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def _handle(self, number: int, frame: Any) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
 
 
 def fit(
@@ -334,8 +202,8 @@ def fit(
         model.to(where)
     if scheduler is not None and not hasattr(scheduler, "step"):
         scheduler = scheduler(optimizer)
-    run = _Run(run_dir, resume, settings or {})
-    state = _State(model, optimizer, scheduler, loader, callbacks, measures, seed)
+    run = Run(run_dir, resume, settings or {})
+    state = TrainingState(model, optimizer, scheduler, loader, callbacks, measures, seed)
     if resume:
         state.restore(run.last())
     else:
@@ -345,7 +213,7 @@ def fit(
     monitor = monitor or ("val_loss" if val_loader is not None else "loss")
     for callback in callbacks:
         callback.on_train_begin(model)
-    with _Stop() as stop, Progress(epochs, len(loader), on=progress) as bar:
+    with StopRequest() as stop, Progress(epochs, len(loader), on=progress) as bar:
         while state.epoch < epochs:
             began = time.perf_counter()
             model.train()
@@ -410,131 +278,3 @@ def _rest(loader: DataLoader, start: int) -> Iterator[tuple[Any, Any]]:
     for i, batch in enumerate(loader):
         if i >= start:
             yield batch
-
-
-class _State:
-    """All that changes while training: what a checkpoint holds."""
-
-    def __init__(
-        self,
-        model: Module,
-        optimizer: optim.Optimizer,
-        scheduler: Any,
-        loader: DataLoader,
-        callbacks: Sequence[Callback],
-        metrics: Sequence[tuple[str, Metric]],
-        seed: int,
-    ) -> None:
-        self.model, self.optimizer, self.scheduler, self.loader = model, optimizer, scheduler, loader
-        self.callbacks, self.metrics, self.seed = callbacks, metrics, seed
-        self.epoch = self.batch = 0
-        self.history = History()
-        self.sums = _Sums(metrics)
-        self.best = math.inf
-
-    def finish(self, record: dict[str, Any]) -> None:
-        self.history.append(record)
-        self.epoch += 1
-        self.batch = 0
-        self.sums = _Sums(self.metrics)
-
-    def tree(self) -> dict[str, Any]:
-        return {
-            "kind": "training",
-            "model": dict(self.model.state_dict()),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "callbacks": [c.state_dict() for c in self.callbacks],
-            "random": random.get_state(),
-            "seed": self.seed,
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "sums": self.sums.totals,
-            "best": self.best,
-            "history": list(self.history),
-        }
-
-    def restore(self, tree: dict[str, Any]) -> None:
-        if tree.get("kind") != "training":
-            msg = "the checkpoint holds no training state; it can be loaded as weights, not resumed"
-            raise CheckpointError(msg)
-        if (tree["scheduler"] is None) != (self.scheduler is None):
-            has, wants = ("no", "a") if tree["scheduler"] is None else ("a", "no")
-            msg = f"the checkpoint has {has} schedule, this run has {wants} one"
-            raise CheckpointError(msg)
-        if len(tree["callbacks"]) != len(self.callbacks):
-            msg = f"the checkpoint has {len(tree['callbacks'])} callbacks, this run {len(self.callbacks)}"
-            raise CheckpointError(msg)
-        before = {k: asarray(v, copy=True) for k, v in self.model.state_dict().items()}
-        self.model.load_state_dict(tree["model"])
-        try:
-            self.optimizer.load_state_dict(tree["optimizer"])
-        except Exception:
-            self.model.load_state_dict(before)
-            raise
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(tree["scheduler"])
-        for callback, state in zip(self.callbacks, tree["callbacks"], strict=True):
-            callback.load_state_dict(state)
-        random.set_state(tree["random"])
-        self.epoch, self.batch, self.best = tree["epoch"], tree["batch"], tree["best"]
-        self.sums = _Sums(self.metrics, tree["sums"])
-        self.history = History(tree["history"])
-
-
-class _Run:
-    """The folder of a run."""
-
-    def __init__(self, folder: str | os.PathLike[str] | None, resume: bool, settings: dict[str, Any]) -> None:
-        self.folder = None if folder is None else Path(folder)
-        if self.folder is None:
-            return
-        if resume:
-            if not self.folder.is_dir():
-                msg = f"no run to resume at {self.folder}"
-                raise FileNotFoundError(msg)
-            return
-        if (self.folder / "last.safetensors").exists():
-            msg = f"{self.folder} holds a run already; resume it, or choose another run_dir"
-            raise FileExistsError(msg)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / "settings.json", json.dumps(settings, indent=2) + "\n")
-        write_text(self.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
-
-    def last(self) -> dict[str, Any]:
-        return load(self.folder / "last.safetensors")  # type: ignore[operator]
-
-    def epoch(self, state: _State, record: dict[str, Any], monitor: str) -> None:
-        value = -record[monitor] if "accuracy" in monitor else record[monitor]
-        best = value < state.best
-        if best:
-            state.best = value
-        if self.folder is None:
-            return
-        write_text(self.folder / "history.jsonl", "".join(json.dumps(r) + "\n" for r in state.history))
-        if best:
-            save(self.folder / "best.safetensors", dict(state.model.state_dict()))
-        save(self.folder / "last.safetensors", state.tree())
-
-    def interrupt(self, state: _State) -> str:
-        at = f"stopped in epoch {state.epoch + 1} after batch {state.batch}"
-        if self.folder is None:
-            return f"{at}; there is no run_dir, so nothing was saved"
-        save(self.folder / "last.safetensors", state.tree())
-        return f"{at}; go on with: anynet resume {self.folder}"
-
-
-def environment() -> dict[str, Any]:
-    """Versions and devices, for the run folder and `anynet doctor`."""
-    import platform
-
-    import anynet_backends
-    from anynet._version import __version__
-
-    return {
-        "anynet": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": {name: xp.versions() for name, xp in anynet_backends.loaded().items()},
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }

@@ -6,14 +6,16 @@ A metric is a function ``(output, target) -> (sum, count)``; its value over a da
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anynet.ops.elementwise as e
 from anynet.ops.manipulation import astype
 from anynet.ops.reductions import argmax, sum
+from anynet.tensor import Tensor
 
-__all__ = ["METRICS", "accuracy", "mae", "metric", "mse"]
+__all__ = ["METRICS", "Sums", "accuracy", "mae", "metric", "mse"]
 
 Metric = Callable[[Any, Any], tuple[Any, int]]
 
@@ -54,3 +56,24 @@ def metric(name: str | Metric) -> tuple[str, Metric]:
         )
         raise ValueError(msg)
     return name, METRICS[name]
+
+
+class Sums:
+    """Running totals of the loss and the metrics of one epoch."""
+
+    def __init__(self, metrics: Sequence[tuple[str, Metric]], state: dict[str, Any] | None = None) -> None:
+        self.metrics = metrics
+        self.totals: dict[str, list[float]] = {k: list(v) for k, v in (state or {}).items()}
+
+    def add(self, name: str, value: float, count: int) -> None:
+        total = self.totals.setdefault(name, [0.0, 0])
+        total[0] += value
+        total[1] += count
+
+    def measure(self, output: Tensor, target: Any) -> None:
+        for name, function in self.metrics:
+            value, count = function(output.detach(), target)
+            self.add(name, float(value), count)
+
+    def result(self, prefix: str = "") -> dict[str, float]:
+        return {prefix + k: v / n if n else math.nan for k, (v, n) in self.totals.items()}
