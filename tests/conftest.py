@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ os.environ["SCIPY_ARRAY_API"] = (
     "1"  # read by SciPy when it is imported: its functions take any array of the standard
 )
 
+import numpy as np
 import pytest
 
 from anynet_backends import probe
@@ -36,6 +39,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         values = getattr(item, "callspec", None)
         if values and any(isinstance(v, str) and v.split(":")[0] == "cuda" for v in values.params.values()):
             item.add_marker("gpu")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """With a regular expression in ANYNET_MAY_SKIP, a test that is skipped for a reason that it does not match has failed: so a
+    lane of CI says what it may leave out."""
+    result = yield
+    report = result.get_result()  # type: ignore[attr-defined]
+    allowed = os.environ.get("ANYNET_MAY_SKIP")
+    if allowed and report.skipped and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr[2])
+        if not re.search(allowed, reason):
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid} may not be skipped in this lane: {reason}"
+
+
+@pytest.fixture(autouse=True)
+def _own_random_numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module's generator `rng` starts anew for each test, so that its numbers do not depend on which tests ran before."""
+    if isinstance(getattr(request.module, "rng", None), np.random.Generator):
+        monkeypatch.setattr(
+            request.module, "rng", np.random.default_rng(zlib.crc32(request.node.name.encode()))
+        )
 
 
 @pytest.fixture(params=DEVICES)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import anynet as an
+from torch_oracle import torch
 
-torch = pytest.importorskip("torch")
 save_file = pytest.importorskip("safetensors.torch").save_file
 T, TF = torch.nn, torch.nn.functional
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"

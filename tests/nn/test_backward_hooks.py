@@ -7,8 +7,7 @@ import pytest
 
 import anynet as an
 from anynet import nn
-
-torch = pytest.importorskip("torch", reason="compared with PyTorch's")
+from torch_oracle import torch
 
 
 def pair():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import anynet as an
+from torch_oracle import torch
 
-torch = pytest.importorskip("torch")
 nn, T, F, TF = an.nn, torch.nn, an.nn.functional, torch.nn.functional
 rng = np.random.default_rng(0)
 

@@ -12,7 +12,6 @@ from anynet import nn
 from anynet.nn import functional as F
 
 rng = np.random.default_rng(21)
-DEVICES = ("cpu", "strict:device1", "torch:cpu")
 
 
 def project(x):
@@ -24,18 +23,17 @@ def project(x):
     return np.maximum(x - low, 0)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dim", [0, -1])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 1e4])
-def test_sparsemax_is_the_projection(device, dim, scale):
+def test_sparsemax_is_the_projection(xp_device, dim, scale):
     x = rng.normal(size=(5, 6)) * scale
     x[0] = 0.25  # ties
-    a = an.asarray(x, device=device, requires_grad=True)
+    a = an.asarray(x, device=xp_device, requires_grad=True)
     y = F.sparsemax(a, dim)
     expected = np.apply_along_axis(project, dim, x)
     np.testing.assert_allclose(y.numpy(), expected, atol=1e-9)
     g = rng.normal(size=x.shape)
-    y.backward(an.asarray(g, device=device))
+    y.backward(an.asarray(g, device=xp_device))
     support = y.numpy() > 0  # the gradient on the support, less its mean there
     mean = (g * support).sum(axis=dim, keepdims=True) / support.sum(axis=dim, keepdims=True)
     np.testing.assert_allclose(a.grad.numpy(), support * (g - mean), atol=1e-12)
@@ -85,13 +83,12 @@ def test_noise(dtype):
     assert F.gaussian_dropout(x, 0.0) is x
 
 
-def test_noise_is_the_same_everywhere():
+def test_noise_is_the_same_everywhere(xp_device):
     results = []
-    for device in DEVICES:
+    for device in ("cpu", xp_device):
         an.random.manual_seed(9)
         results.append(F.gaussian_noise(an.zeros((50,), device=device, dtype=an.float64), 1.0).numpy())
-    for other in results[1:]:
-        np.testing.assert_allclose(other, results[0], rtol=1e-13)
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-13)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -102,7 +99,7 @@ def test_global_pooling(n, keepdims):
     for kind, function in (("Avg", np.mean), ("Max", np.max)):
         layer = getattr(nn, f"Global{kind}Pool{n}d")(keepdims)
         np.testing.assert_allclose(
-            layer(an.asarray(x)).numpy(), function(x, axis=axes, keepdims=keepdims), rtol=1e-14
+            layer(an.asarray(x)).numpy(), function(x, axis=axes, keepdims=keepdims), rtol=1e-14, atol=1e-15
         )
         assert layer(an.asarray(x[0])).shape == (3, *((1,) * n if keepdims else ()))
         with pytest.raises(ValueError, match="expected"):

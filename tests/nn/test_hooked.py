@@ -9,8 +9,7 @@ import pytest
 
 import anynet as an
 from anynet import nn
-
-torch = pytest.importorskip("torch", reason="compared with PyTorch's")
+from torch_oracle import torch
 
 LAYERS = [
     ("Linear", (4, 3), (5, 4)),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import anynet as an
+from torch_oracle import torch
 
-torch = pytest.importorskip("torch")
 R, TR = an.nn.utils.rnn, torch.nn.utils.rnn
 rng = np.random.default_rng(0)
 

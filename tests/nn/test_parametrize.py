@@ -9,8 +9,7 @@ import pytest
 import anynet as an
 from anynet import nn
 from anynet.nn.utils import parametrizations, parametrize
-
-torch = pytest.importorskip("torch", reason="torch is the oracle")
+from torch_oracle import torch
 
 LAYERS = [
     ("Linear", (4, 3), (5, 4)), ("Conv1d", (2, 3, 3), (2, 2, 6)), ("Conv2d", (2, 3, 3), (2, 2, 5, 5)),

@@ -7,8 +7,8 @@ import pytest
 
 import anynet as an
 from anynet import nn
+from torch_oracle import torch
 
-torch = pytest.importorskip("torch", reason="compared with PyTorch")
 save_file = pytest.importorskip("safetensors.torch", reason="needs safetensors").save_file
 
 LIMITS = {"float64": 1e-10, "float32": 1e-5}  # norm-wise

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import anynet as an
+from torch_oracle import torch
 
-torch = pytest.importorskip("torch")
 save_file = pytest.importorskip("safetensors.torch").save_file
 nn, T = an.nn, torch.nn
 rng = np.random.default_rng(0)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import anynet as an
+from torch_oracle import torch
 
-torch = pytest.importorskip("torch")
 nn, utils, T = an.nn, an.nn.utils, torch.nn
 rng = np.random.default_rng(0)
 

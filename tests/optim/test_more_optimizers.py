@@ -8,8 +8,7 @@ import pytest
 
 import anynet as an
 from anynet import optim
-
-torch = pytest.importorskip("torch", reason="torch is the oracle")
+from torch_oracle import torch
 
 
 @pytest.fixture(autouse=True)
