@@ -24,7 +24,16 @@ from anynet.cli.tasks import (
 )
 from anynet.data import DataError, read_idx
 from anynet.ops import creation
-from anynet.train import CheckpointError, Interrupted, NonFiniteLossError, evaluate, fit, load, predict
+from anynet.train import (
+    CheckpointError,
+    Interrupted,
+    NonFiniteLossError,
+    evaluate,
+    fit,
+    load,
+    predict,
+    unique_folder,
+)
 
 __all__ = ["main"]
 
@@ -100,7 +109,6 @@ def _train(args: Sequence[str]) -> int:
 
 
 def _run(task: Task, resume: bool) -> int:
-    folder = Path(task.run_dir or Path("runs") / f"{task.data}-{time.strftime('%Y%m%d-%H%M%S')}")
     began = time.perf_counter()
     model = build_model(task)
     train, test = task_data(task, "train"), task_data(task, "test")
@@ -111,6 +119,11 @@ def _run(task: Task, resume: bool) -> int:
     if not resume:
         total = sum(p.size for p in model.parameters())
         print(f"{total:,} parameters, {task.optimizer}, lr {task.lr:g}, {task.epochs} epochs", flush=True)
+    folder = (
+        Path(task.run_dir)
+        if task.run_dir
+        else unique_folder(Path("runs") / f"{task.data}-{time.strftime('%Y%m%d-%H%M%S')}")
+    )
     fit(
         model, train, loss="cross_entropy", metrics=["accuracy"], epochs=task.epochs, batch_size=task.batch_size,
         device=task.device, seed=task.seed, run_dir=folder, settings=asdict(task), resume=resume,

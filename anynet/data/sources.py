@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -14,6 +12,7 @@ from pathlib import Path
 
 from anynet.data.idx import DataError, decompressed, parse_idx
 from anynet_backends import Array, backend_of
+from anynet_backends.files import write
 from anynet_backends.host import cache_folder
 
 __all__ = ["SOURCES", "File", "Source", "cache_folder", "load", "normalize"]
@@ -243,26 +242,12 @@ def _download(source: Source, file: File, folder: Path, mirrors: Sequence[str]) 
         if found != file.sha256:
             reasons.append(f"{address}: SHA-256 is {found}, expected {file.sha256}: not the file, refused")
             continue
-        return _keep(folder, file.name, raw)
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / file.name, raw)
+        return folder / file.name
     msg = (
         f"{source.name}: could not download {file.name}. "
         + "; ".join(reasons)
         + f". Put the file in {folder} or in $ANYNET_DATA/{source.folder}"
     )
     raise DataError(msg)
-
-
-def _keep(folder: Path, name: str, raw: bytes) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / name)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    return folder / name

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet_backends import backend_of, host, resolve
 
-__all__ = ["CheckpointError", "load", "save", "write_text"]
+__all__ = ["CheckpointError", "load", "save"]
 
 _KEY = "anynet"  # of the one entry of metadata: {"version": …, "tree": …}
 _VERSION = 2
@@ -134,18 +133,3 @@ def _unpack(value: Any, tensor: Callable[..., Tensor]) -> Any:
     if isinstance(value, list):
         return [_unpack(v, tensor) for v in value]
     return value
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file atomically: a temporary file in the same folder, fsync, rename."""
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -167,6 +167,8 @@ def fit(
       monitor: what makes a checkpoint the best: val_loss where there is a `val`, else loss.
       resume: go on from run_dir's last checkpoint, bit for bit as if there had been no break.
 
+    While it runs it holds `run_dir` (`RunFolder`); `RunFolderError` where another run does.
+
     Errors: NonFiniteLossError names the epoch and batch where the loss became NaN or infinite; nothing was updated with
     it. Ctrl-C finishes the batch, saves, and raises `Interrupted`.
     """
@@ -202,75 +204,75 @@ def fit(
         model.to(where)
     if scheduler is not None and not hasattr(scheduler, "step"):
         scheduler = scheduler(optimizer)
-    run = Run(run_dir, resume, settings or {})
-    state = TrainingState(model, optimizer, scheduler, loader, callbacks, measures, seed)
-    if resume:
-        state.restore(run.last())
-    else:
-        random.manual_seed(seed)
-    if state.epoch >= epochs:
-        return state.history
-    monitor = monitor or ("val_loss" if val_loader is not None else "loss")
-    for callback in callbacks:
-        callback.on_train_begin(model)
-    with StopRequest() as stop, Progress(epochs, len(loader), on=progress) as bar:
-        while state.epoch < epochs:
-            began = time.perf_counter()
-            model.train()
-            loader.set_epoch(state.epoch)
-            for x, y in _rest(loader, state.batch):
-                output = model(x)
-                value = function(output, y)
-                number = float(value)
-                if not math.isfinite(number):
-                    msg = (
-                        f"the loss is {number} in epoch {state.epoch + 1}, batch {state.batch + 1}; nothing was updated. "
-                        "Try a smaller learning rate or clip_norm, check the data for NaN, "
-                        "or find the operation with anynet.anomaly()"
-                    )
-                    raise NonFiniteLossError(msg)
-                optimizer.zero_grad()
-                value.backward()
-                if clip_norm is not None:
-                    optim.clip_grad_norm_(model.parameters(), clip_norm)
-                optimizer.step()
-                if scheduler is not None and schedule_by == "batch":
-                    scheduler.step()
-                state.sums.add("loss", number * len(x), len(x))
-                state.sums.measure(output, y)
-                state.batch += 1
-                for callback in callbacks:
-                    callback.on_batch_end(model, state.epoch + 1, state.batch, number)
-                bar.batch(state.epoch + 1, state.batch, number)
+    with Run(run_dir, resume, settings or {}) as run:
+        state = TrainingState(model, optimizer, scheduler, loader, callbacks, measures, seed)
+        if resume:
+            state.restore(run.last())
+        else:
+            random.manual_seed(seed)
+        if state.epoch >= epochs:
+            return state.history
+        monitor = monitor or ("val_loss" if val_loader is not None else "loss")
+        for callback in callbacks:
+            callback.on_train_begin(model)
+        with StopRequest() as stop, Progress(epochs, len(loader), on=progress) as bar:
+            while state.epoch < epochs:
+                began = time.perf_counter()
+                model.train()
+                loader.set_epoch(state.epoch)
+                for x, y in _rest(loader, state.batch):
+                    output = model(x)
+                    value = function(output, y)
+                    number = float(value)
+                    if not math.isfinite(number):
+                        msg = (
+                            f"the loss is {number} in epoch {state.epoch + 1}, batch {state.batch + 1}; nothing was updated. "
+                            "Try a smaller learning rate or clip_norm, check the data for NaN, "
+                            "or find the operation with anynet.anomaly()"
+                        )
+                        raise NonFiniteLossError(msg)
+                    optimizer.zero_grad()
+                    value.backward()
+                    if clip_norm is not None:
+                        optim.clip_grad_norm_(model.parameters(), clip_norm)
+                    optimizer.step()
+                    if scheduler is not None and schedule_by == "batch":
+                        scheduler.step()
+                    state.sums.add("loss", number * len(x), len(x))
+                    state.sums.measure(output, y)
+                    state.batch += 1
+                    for callback in callbacks:
+                        callback.on_batch_end(model, state.epoch + 1, state.batch, number)
+                    bar.batch(state.epoch + 1, state.batch, number)
+                    if stop.asked:
+                        raise Interrupted(run.interrupt(state))
+                record: dict[str, Any] = {"epoch": state.epoch + 1, **state.sums.result()}
+                if val_loader is not None:
+                    record |= {
+                        f"val_{k}": v
+                        for k, v in evaluate(
+                            model, val_loader, loss=function, metrics=metrics, device=where
+                        ).items()
+                    }
+                record["lr"] = float(optimizer.param_groups[0]["lr"])
+                record["seconds"] = time.perf_counter() - began
+                if scheduler is not None and schedule_by == "epoch":
+                    if isinstance(scheduler, optim.ReduceLROnPlateau):
+                        scheduler.step(record[monitor])
+                    else:
+                        scheduler.step()
+                if monitor not in record:
+                    msg = f"fit: monitor={monitor!r}, but the record has {', '.join(record)}"
+                    raise KeyError(msg)
+                enough = [callback.on_epoch_end(model, record) for callback in callbacks]
+                state.finish(record)
+                run.epoch(state, record, monitor)
+                bar.epoch(state.epoch, record)
+                if any(enough):
+                    break
                 if stop.asked:
                     raise Interrupted(run.interrupt(state))
-            record: dict[str, Any] = {"epoch": state.epoch + 1, **state.sums.result()}
-            if val_loader is not None:
-                record |= {
-                    f"val_{k}": v
-                    for k, v in evaluate(
-                        model, val_loader, loss=function, metrics=metrics, device=where
-                    ).items()
-                }
-            record["lr"] = float(optimizer.param_groups[0]["lr"])
-            record["seconds"] = time.perf_counter() - began
-            if scheduler is not None and schedule_by == "epoch":
-                if isinstance(scheduler, optim.ReduceLROnPlateau):
-                    scheduler.step(record[monitor])
-                else:
-                    scheduler.step()
-            if monitor not in record:
-                msg = f"fit: monitor={monitor!r}, but the record has {', '.join(record)}"
-                raise KeyError(msg)
-            enough = [callback.on_epoch_end(model, record) for callback in callbacks]
-            state.finish(record)
-            run.epoch(state, record, monitor)
-            bar.epoch(state.epoch, record)
-            if any(enough):
-                break
-            if stop.asked:
-                raise Interrupted(run.interrupt(state))
-    return state.history
+        return state.history
 
 
 def _rest(loader: DataLoader, start: int) -> Iterator[tuple[Any, Any]]:

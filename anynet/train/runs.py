@@ -8,30 +8,48 @@ import time
 from pathlib import Path
 from typing import Any
 
-from anynet.train.checkpoint import load, save, write_text
+from anynet.train.checkpoint import load, save
+from anynet.train.run_folder import RunFolder
 from anynet.train.state import TrainingState
+from anynet_backends import files
 
 __all__ = ["Run", "environment"]
 
 
 class Run:
-    """The folder of a run."""
+    """The folder of a run, held while it trains."""
 
     def __init__(self, folder: str | os.PathLike[str] | None, resume: bool, settings: dict[str, Any]) -> None:
         self.folder = None if folder is None else Path(folder)
-        if self.folder is None:
-            return
-        if resume:
-            if not self.folder.is_dir():
-                msg = f"no run to resume at {self.folder}"
-                raise FileNotFoundError(msg)
-            return
-        if (self.folder / "last.safetensors").exists():
-            msg = f"{self.folder} holds a run already; resume it, or choose another run_dir"
+        self.resume, self.settings = resume, settings
+        self.lock = None if folder is None else RunFolder(folder)
+
+    def __enter__(self) -> Run:
+        if self.lock is None or self.folder is None:
+            return self
+        if self.resume and not self.folder.is_dir():
+            msg = f"no run to resume at {self.folder}"
+            raise FileNotFoundError(msg)
+        self.lock.acquire()
+        try:
+            if not self.resume:
+                self.begin(self.folder)
+        except BaseException:
+            self.lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.lock is not None:
+            self.lock.release()
+
+    def begin(self, folder: Path) -> None:
+        """Refuse a folder with a run in it; write down what this one is."""
+        if (folder / "last.safetensors").exists():
+            msg = f"{folder} holds a run already; resume it, or choose another run_dir"
             raise FileExistsError(msg)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / "settings.json", json.dumps(settings, indent=2) + "\n")
-        write_text(self.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        files.write(folder / "settings.json", json.dumps(self.settings, indent=2) + "\n")
+        files.write(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
 
     def last(self) -> dict[str, Any]:
         return load(self.folder / "last.safetensors")  # type: ignore[operator]
@@ -43,7 +61,7 @@ class Run:
             state.best = value
         if self.folder is None:
             return
-        write_text(self.folder / "history.jsonl", "".join(json.dumps(r) + "\n" for r in state.history))
+        files.write(self.folder / "history.jsonl", "".join(json.dumps(r) + "\n" for r in state.history))
         if best:
             save(self.folder / "best.safetensors", dict(state.model.state_dict()))
         save(self.folder / "last.safetensors", state.tree())

@@ -1,0 +1,193 @@
+"""Files that are whole or absent: atomic writes, reads of regular files only, what dead processes left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import os
+import re
+import secrets
+import socket
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Iterator
+
+__all__ = [
+    "NotRegularError",
+    "alive",
+    "machine",
+    "open_regular",
+    "remove_leftovers",
+    "start_of",
+    "write",
+    "writing",
+]
+
+_LEFTOVER = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{8}\.tmp")
+_DAY = 86400.0
+
+
+class NotRegularError(ValueError):
+    """A folder, pipe, device or socket where a file is expected."""
+
+
+# ---- reading ----
+
+
+def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
+    """Open a file for reading; `NotRegularError` at once, and no wait, where it is a pipe, a device or a folder."""
+    name = os.fspath(path)
+    flags = os.O_RDONLY | sum(getattr(os, f, 0) for f in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
+    try:
+        descriptor = os.open(name, flags)
+    except OSError as error:  # a socket, a device without a driver, a folder on Windows
+        if error.errno in (errno.ENXIO, errno.ENODEV, errno.EISDIR) or os.path.isdir(name):
+            raise NotRegularError(_kind(name, os.stat(name).st_mode)) from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise NotRegularError(_kind(name, mode))
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def _kind(name: str, mode: int) -> str:
+    tests = {"folder": stat.S_ISDIR, "named pipe": stat.S_ISFIFO, "socket": stat.S_ISSOCK}
+    what = next((word for word, test in tests.items() if test(mode)), "device")
+    return f"{name} is a {what}, expected a file"
+
+
+# ---- writing ----
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[io.FileIO]:
+    """A new file that takes the place of `path` in one step when the block ends without an error.
+
+    Until then it lies in the same folder under a name that tells whose it is, so that `remove_leftovers` finds what a
+    killed process left. A file that was there keeps its mode, a new one gets what the umask leaves; a link is followed.
+    On any error (a full disk, Ctrl-C) the old file stays as it was and the new one is removed.
+    """
+    shown, target = os.fspath(path), Path(os.path.realpath(path))
+    mode = None
+    with contextlib.suppress(FileNotFoundError):
+        mode = target.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise NotRegularError(_kind(shown, mode) + " or nothing there")
+    remove_leftovers(target.parent)
+    temporary = (
+        target.parent
+        / f".{target.name[:80]}.{machine()}-{os.getpid()}-{start_of(os.getpid())}-{secrets.token_hex(4)}.tmp"
+    )
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(temporary, flags, 0o666), "w+b", buffering=0) as file:
+            if mode is not None and hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), stat.S_IMODE(mode) & 0o777)
+            yield file
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno is not None:
+            reason = f"{os.strerror(error.errno)}: cannot write {shown}; " + (
+                "the file there is as it was" if mode is not None else "nothing was written"
+            )
+            raise OSError(error.errno, reason) from error  # of the same subclass: Python goes by the number
+        raise
+    _sync(target.parent)
+
+
+def write(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Write a file atomically (see `writing`); text as UTF-8."""
+    with writing(path) as file:
+        rest = memoryview(data.encode() if isinstance(data, str) else data)
+        while rest:
+            rest = rest[file.write(rest) :]
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable, where the system can."""
+    if os.name != "posix":
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# ---- whose is it ----
+
+
+@functools.cache
+def machine() -> str:
+    """Eight hexadecimal digits for the place where process numbers mean the same: a boot of a machine, a container."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def start_of(pid: int) -> int:
+    """When a process of this machine began, in ticks since the boot; 0 where that cannot be told.
+
+    With it a process is told from a later one of the same number.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def alive(pid: int, start: int) -> bool:
+    """Whether the process of this machine that began at `start` still runs; yes where that cannot be told."""
+    if pid == os.getpid():
+        return start in (0, start_of(pid))
+    if os.name != "posix":  # there, signal 0 ends the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    now = start_of(pid)
+    return start == 0 or now in (0, start)
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> list[str]:
+    """Remove the unfinished files of `writing` whose processes have ended, and return their names.
+
+    Those of other machines, of which nobody here can tell, are removed when a day old.
+    """
+    removed: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            found = [
+                (e, match)
+                for e in entries
+                if e.name.endswith(".tmp") and (match := _LEFTOVER.fullmatch(e.name))
+            ]
+    except OSError:
+        return removed
+    for entry, match in found:
+        place, pid, start = match[1], int(match[2]), int(match[3])
+        with contextlib.suppress(OSError):
+            status = entry.stat(follow_symlinks=False)
+            dead = place == machine() and not alive(pid, start)
+            if stat.S_ISREG(status.st_mode) and (dead or time.time() - status.st_mtime > _DAY):
+                os.unlink(entry.path)
+                removed.append(entry.name)
+    return removed
