@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -48,6 +49,20 @@ class _Container(Module):
         except KeyError:
             msg = f"{type(self).__name__} has no attribute {name!r}"
             raise AttributeError(msg) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A module set as an attribute of a container of modules is one of its items, as in PyTorch."""
+        module = isinstance(value, Module) and self._check is _module and not name.startswith("_")
+        if module or name in self._items:
+            self._items = {**self._items, name: self._check(value, type(self).__name__)}
+        else:
+            super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in self._items:
+            self._items = {k: item for k, item in self._items.items() if k != name}
+        else:
+            super().__delattr__(name)
 
     def _own(self) -> dict[str, Any]:
         """The dictionary of this instance (made at the first use)."""
@@ -323,7 +338,8 @@ class ModuleDict(_Dictionary):
 
 
 class ParameterDict(_Dictionary):
-    """A dictionary of parameters; other arrays become parameters.
+    """A dictionary of parameters; other arrays become parameters. Items of a plain dict are taken in the order of their
+    names, as in PyTorch; those of an OrderedDict, a ParameterDict or a list of pairs as they come.
 
     >>> import anynet as an
     >>> an.nn.ParameterDict({"scale": an.ones(3)})["scale"].requires_grad
@@ -334,3 +350,8 @@ class ParameterDict(_Dictionary):
 
     def __init__(self, parameters: Any = None) -> None:
         super().__init__(parameters)
+
+    def update(self, values: Any) -> None:
+        """Add items from a mapping or from pairs."""
+        ordered = isinstance(values, (OrderedDict, ParameterDict)) or not isinstance(values, Mapping)
+        super().update(values if ordered else sorted(values.items()))

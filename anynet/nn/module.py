@@ -1,8 +1,8 @@
 """Module: a layer, or anything made of layers.
 
 A layer is an ordinary class. Parameters, buffers and children are found by walking its attributes in the order in which
-they were set, lists, tuples and dicts included; names that begin with an underscore are private and skipped; a tensor
-that appears twice is one tensor.
+they were set, lists, tuples and dicts included: a module's own tensors, then those of its children, as in PyTorch. Names
+that begin with an underscore are private and skipped; a tensor that appears twice is one tensor.
 
 >>> import anynet as an
 >>> class Twice(an.nn.Module):
@@ -77,6 +77,15 @@ def walk(value: Any, name: str, kinds: tuple[type, ...]) -> Iterator[tuple[str, 
             yield from walk(item, f"{name}.{i}", kinds)
 
 
+def _role(value: Any) -> type | None:
+    """As what a module holds an attribute, or None for an ordinary one."""
+    if isinstance(value, Parameter):
+        return Parameter
+    if isinstance(value, Buffer):
+        return Buffer
+    return Module if isinstance(value, Module) else None
+
+
 def _key(holder: Any, name: str) -> Any:
     """A path's part as an index or a key."""
     if not isinstance(holder, dict):
@@ -146,6 +155,7 @@ class Module:
     _pure_in_training: ClassVar[bool] = True
 
     _defined: tuple[str, int] | None = None
+    _reserved: frozenset[str] = frozenset()  # names that are None now and keep their place among the members
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Note the line that makes the layer: the first one outside of this package."""
@@ -157,11 +167,20 @@ class Module:
         return module
 
     def __setattr__(self, name: str, value: Any) -> None:
+        own = self.__dict__
+        if name in own:
+            before, now = _role(own[name]), _role(value)
+            if now and before is not now and name not in self._reserved:
+                del own[name]  # what becomes a member takes its place after those that are members already
+            elif before and value is None:
+                own["_reserved"] = self._reserved | {name}
         super().__setattr__(name, value)
         changes.note()
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
+        if name in self._reserved:
+            self.__dict__["_reserved"] = self._reserved - {name}
         changes.note()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -250,6 +269,7 @@ class Module:
     def _tensors(
         self, kind: type, recurse: bool = True, once: bool = True
     ) -> Iterator[tuple[str, Any, Module]]:
+        """(path, tensor, its module): of each module its parameters, its other tensors, then what its children have."""
         seen: set[int] = set()
 
         def visit(module: Module, prefix: str, above: tuple[int, ...]) -> Iterator[tuple[str, Any, Module]]:
@@ -260,19 +280,25 @@ class Module:
                     "example before its parameters, its state or its device are asked for"
                 )
                 raise RuntimeError(msg)
+            tensors: list[tuple[str, Any]] = []
+            children: list[tuple[str, Any]] = []
             for name, value in module._members(kind, Module):
-                full = f"{prefix}{name}"
-                if isinstance(value, Module):
-                    if recurse and id(value) not in above:
-                        yield from visit(value, f"{full}.", (*above, id(value)))
-                elif not (once and id(value) in seen):
+                (children if isinstance(value, Module) else tensors).append((f"{prefix}{name}", value))
+            if kind is Tensor:
+                tensors.sort(key=lambda item: not isinstance(item[1], Parameter))
+            for full, value in tensors:
+                if not (once and id(value) in seen):
                     seen.add(id(value))
                     yield full, value, module
+            if recurse:
+                for full, value in children:
+                    if id(value) not in above:
+                        yield from visit(value, f"{full}.", (*above, id(value)))
 
         yield from visit(self, "", (id(self),))
 
     def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
-        """The parameters with their paths, each once, in the order of definition."""
+        """The parameters with their paths, each once: a module's own in the order of definition, then its children's."""
         for name, p, _ in self._tensors(Parameter, recurse):
             yield (f"{prefix}.{name}" if prefix else name), p
 
@@ -433,23 +459,28 @@ class Module:
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Set attribute `name` to a `Buffer`; assigning one does the same."""
-        setattr(self, name, None if tensor is None else Buffer(tensor, persistent=persistent))
+        self._register(name, None if tensor is None else Buffer(tensor, persistent=persistent))
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Set attribute `name` to a parameter; assigning it does the same."""
         if param is not None and not isinstance(param, Parameter):
             msg = f"register_parameter({name!r}): got {type(param).__name__}, expected a Parameter or None"
             raise TypeError(msg)
-        setattr(self, name, param)
+        self._register(name, param)
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Set attribute `name` to a module; assigning it does the same."""
         if module is not None and not isinstance(module, Module):
             msg = f"add_module({name!r}): got {type(module).__name__}, expected a Module or None"
             raise TypeError(msg)
-        setattr(self, name, module)
+        self._register(name, module)
 
     register_module = add_module
+
+    def _register(self, name: str, value: Any) -> None:
+        setattr(self, name, value)
+        if value is None:
+            self.__dict__["_reserved"] = self._reserved | {name}
 
     def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
         """Put `module` in the place of the one at a path; with `strict` there must be one."""

@@ -14,6 +14,7 @@ from anynet.ops.creation import asarray
 from anynet.train.callbacks import Callback
 from anynet.train.checkpoint import CheckpointError
 from anynet.train.metrics import Metric, Sums
+from anynet.train.names import by_name, former_names, names_of
 
 __all__ = ["History", "TrainingState"]
 
@@ -64,6 +65,7 @@ class TrainingState:
             "kind": "training",
             "model": dict(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
+            "parameters": names_of(self.model, self.optimizer.param_groups),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "callbacks": [c.state_dict() for c in self.callbacks],
             "random": random.get_state(),
@@ -89,7 +91,9 @@ class TrainingState:
         before = {k: asarray(v, copy=True) for k, v in self.model.state_dict().items()}
         self.model.load_state_dict(tree["model"])
         try:
-            self.optimizer.load_state_dict(tree["optimizer"])
+            names = names_of(self.model, self.optimizer.param_groups)
+            saved = tree.get("parameters") or former_names(self.model, tree["model"], names)
+            self.optimizer.load_state_dict(by_name(tree["optimizer"], saved, names))
         except Exception:
             self.model.load_state_dict(before)
             raise

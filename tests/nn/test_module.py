@@ -44,8 +44,8 @@ class Net(nn.Module):
 def test_walk_in_the_order_of_definition():
     net = Net()
     assert [n for n, _ in net.named_parameters()] == [
-        "first.weight", "first.bias", "blocks.0.lin.weight", "blocks.0.lin.bias", "blocks.0.scale",
-        "blocks.1.lin.weight", "blocks.1.lin.bias", "blocks.1.scale", "heads.a.weight", "heads.a.bias",
+        "first.weight", "first.bias", "blocks.0.scale", "blocks.0.lin.weight", "blocks.0.lin.bias",
+        "blocks.1.scale", "blocks.1.lin.weight", "blocks.1.lin.bias", "heads.a.weight", "heads.a.bias",
         "heads.b.0.weight", "heads.b.0.bias",
     ]  # fmt: skip
     assert [n for n, _ in net.named_buffers()] == [
@@ -72,7 +72,7 @@ def test_attributes_set_later_and_removed():
     net.register_buffer("count", 3.0)
     net.register_parameter("w", an.Parameter([1.0]))
     net.add_module("more", nn.ReLU())
-    assert list(net.state_dict()) == ["extra.weight", "extra.bias", "count", "w"]
+    assert list(net.state_dict()) == ["w", "count", "extra.weight", "extra.bias"]
     del net.extra
     assert [n for n, _ in net.named_children()] == ["more"]
     with pytest.raises(TypeError, match="expected a Parameter"):
