@@ -399,12 +399,18 @@ class Tensor:
             extra += ", requires_grad=True" if self.is_leaf else f", from={self.edge.label}"
         return f"{type(self).__name__}({text}{extra})"
 
-    def __getattr__(self, name: str) -> Any:
-        import anynet
+    if not TYPE_CHECKING:  # a type checker is to find a name that is not there
 
-        hint = f"; the array API has functions, not methods: anynet.{name}(x)" if name in vars(anynet) else ""
-        msg = f"'{type(self).__name__}' object has no attribute {name!r}{hint}"
-        raise AttributeError(msg)
+        def __getattr__(self, name: str) -> Any:
+            import anynet
+
+            hint = (
+                f"; the array API has functions, not methods: anynet.{name}(x)"
+                if name in vars(anynet)
+                else ""
+            )
+            msg = f"'{type(self).__name__}' object has no attribute {name!r}{hint}"
+            raise AttributeError(msg)
 
     def __reduce__(self) -> Any:
         msg = "Tensors are not pickled; save data as safetensors (anynet.save) or pass x.numpy()"

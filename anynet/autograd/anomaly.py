@@ -40,7 +40,7 @@ def anomaly() -> Iterator[None]:
     anynet.autograd.anomaly.AnomalyError: log(x: float32(2,)) gave NaN (1 of 2 elements)
     """
 
-    def handle(prim: Primitive, args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
+    def handle(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
         if any(isinstance(x, Tensor) and isinstance(x.data, Batched) for x in args):
             return _handle(prim, args, meta)
         xp = next((backend_of(d) for x in args if hasattr(d := _plain(x), "dtype")), None)

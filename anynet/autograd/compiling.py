@@ -58,7 +58,7 @@ class _Session:
         self.modules: dict[int, tuple[Any, bool]] = {}
         self.before_host: Callable[[], None] | None = None
 
-    def intercept(self, prim: Primitive, args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
+    def intercept(self, prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
         """Every array that a primitive is given becomes one that is recorded."""
         lifted = []
         for x in args:
@@ -74,7 +74,7 @@ class _Session:
             lifted.append(x)
         return prim.bind(tuple(lifted), meta)
 
-    def _capture(self, prim: Primitive, data: Array) -> Recorded:
+    def _capture(self, prim: Primitive[...], data: Array) -> Recorded:
         xp = backend_of(data)
         if xp is not self.recording.base:
             msg = f"{prim.name} got an array of {xp.name} in a compiled function; compile records NumPy arrays, on the cpu"

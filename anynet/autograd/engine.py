@@ -42,7 +42,9 @@ class Node:
     )  # fmt: skip
 
     seq: int
-    prim: Primitive | None  # None for nodes with a rule of their own (custom_vjp, checkpoint): see `pull`
+    prim: (
+        Primitive[...] | None
+    )  # None for nodes with a rule of their own (custom_vjp, checkpoint): see `pull`
     plan: Plan | None
     parents: Sequence[Any]
     saved: tuple[Any, ...] | None

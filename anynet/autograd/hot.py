@@ -98,7 +98,7 @@ class Hot:
     __slots__ = ("call", "cold", "counts", "failures", "meta", "need", "prim", "table")
 
     def __init__(
-        self, prim: Primitive, need: tuple[bool, ...] | None, meta: dict[str, Any], *, cold: bool = False
+        self, prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], *, cold: bool = False
     ) -> None:
         self.prim = prim
         self.need = need
@@ -183,7 +183,7 @@ def _nothing(*_: Any) -> None:
 
 
 def _plan(
-    prim: Primitive, need: tuple[bool, ...] | None, meta: dict[str, Any], data: Sequence[Array]
+    prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], data: Sequence[Array]
 ) -> builtins.Plan | None:
     """What `prim` does with arrays of these forms, as a plan; None where it is no machine code."""
     recording = Recording(recorded_numpy(), LARGEST)
@@ -198,7 +198,7 @@ def _plan(
 
 
 def _recorded(
-    recording: Recording, prim: Primitive, need: tuple[bool, ...] | None, meta: dict[str, Any], given: list[Recorded]
+    recording: Recording, prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], given: list[Recorded]
 ) -> builtins.Plan | None:  # fmt: skip
     ACTIVE.append(recording)
     try:
@@ -225,7 +225,7 @@ def _recorded(
 
 
 def _gradients(
-    prim: Primitive, need: tuple[bool, ...], meta: dict[str, Any], given: list[Recorded], y: Recorded, pull: Any, g: Recorded
+    prim: Primitive[...], need: tuple[bool, ...], meta: dict[str, Any], given: list[Recorded], y: Recorded, pull: Any, g: Recorded
 ) -> list[Recorded | None]:  # fmt: skip
     """The gradients of the inputs, as the engine would take them."""
     if pull is not None:

@@ -33,7 +33,7 @@ import inspect
 import os
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from anynet.autograd.engine import Node, Pick
 from anynet.autograd.hot import COLD, LARGEST, Hot, available, changes, forget, key_of, owners
@@ -58,11 +58,12 @@ __all__ = [
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_P = ParamSpec("_P")
 
-PRIMITIVES: dict[str, Primitive] = {}
+PRIMITIVES: dict[str, Primitive[...]] = {}
 """Every primitive by name, for the parity and gradient suites."""
 
-INTERCEPT: PerThread[Callable[[Primitive, tuple[Any, ...], dict[str, Any]], Any]] = PerThread()
+INTERCEPT: PerThread[Callable[[Primitive[...], tuple[Any, ...], dict[str, Any]], Any]] = PerThread()
 """The latest handles every call of a primitive in its thread (vmap, anomaly mode, profiling, compiling)."""
 
 changes.on = os.environ.get("ANYNET_KERNELS", "on").lower() not in ("off", "0", "no")
@@ -80,7 +81,7 @@ class Plan:
 
     __slots__ = ("inputs", "keep", "output", "rules")
 
-    def __init__(self, prim: Primitive, mask: tuple[bool, ...]) -> None:
+    def __init__(self, prim: Primitive[...], mask: tuple[bool, ...]) -> None:
         positions = prim.positions(len(mask))
         wanted = {name for name, at in positions.items() if any(mask[i] for i in at)}
         slots: dict[str, str] = {}
@@ -138,7 +139,7 @@ class _Rule:
         self.names = tuple(inspect.signature(function).parameters)[1:]
 
 
-class Primitive:
+class Primitive(Generic[_P]):
     """A differentiable function of arrays. See the module's docstring; made by `primitive`."""
 
     def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
@@ -184,7 +185,7 @@ class Primitive:
 
     # ----- defining -----
 
-    def vjp(self, **rules: Callable[..., Any]) -> Primitive:
+    def vjp(self, **rules: Callable[..., Any]) -> Self:
         """Give the gradient rule of each named input: ``f.vjp(a=lambda g, b: …, b=lambda g, a: …)``.
 
         For a variadic input the rule returns a tuple, one gradient each (None for those that `need` says not).
@@ -225,12 +226,12 @@ class Primitive:
         self.kind = "rule"
         self._plans.clear()
 
-    def piecewise_constant(self) -> Primitive:
+    def piecewise_constant(self) -> Self:
         """The derivative is zero wherever it exists (floor, sign, comparisons)."""
         self.kind = "piecewise constant"
         return self
 
-    def no_gradient(self, reason: str) -> Primitive:
+    def no_gradient(self, reason: str) -> Self:
         """A gradient asked through this primitive raises, with the reason."""
         self.kind, self.reason = "no rule", reason
         return self
@@ -279,10 +280,10 @@ class Primitive:
 
     # ----- calling -----
 
-    def __call__(self, *args: Any, **meta: Any) -> Any:
+    def __call__(self, *args: _P.args, **meta: _P.kwargs) -> Tensor:
         if INTERCEPT and INTERCEPT.own:
-            return INTERCEPT.own[-1](self, args, meta)
-        return self.bind(args, meta)
+            return INTERCEPT.own[-1](self, args, meta)  # type: ignore[no-any-return]
+        return self.bind(args, meta)  # type: ignore[no-any-return] # of plain arrays a plain array, of several outputs a tuple
 
     def bind(self, args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
         """Compute, and record where an argument requires a gradient."""
@@ -504,7 +505,7 @@ def _forward_of(kernel: Callable[..., Any]) -> Callable[..., Any]:
     return forward
 
 
-def _zero_edge(prim: Primitive, y: Array, edges: list[Any]) -> Node:
+def _zero_edge(prim: Primitive[...], y: Array, edges: list[Any]) -> Node:
     """The node of a piecewise constant function: its gradient is zero by mathematics."""
     node = Node()
     node.seq = clock()
@@ -514,9 +515,9 @@ def _zero_edge(prim: Primitive, y: Array, edges: list[Any]) -> Node:
 
 
 @overload
-def primitive(function: Callable[..., Any], /) -> Primitive: ...
+def primitive(function: Callable[Concatenate[Backend, _P], Any], /) -> Primitive[_P]: ...
 @overload
-def primitive(*, name: str) -> Callable[[Callable[..., Any]], Primitive]: ...
+def primitive(*, name: str) -> Callable[[Callable[Concatenate[Backend, _P], Any]], Primitive[_P]]: ...
 def primitive(function: Callable[..., Any] | None = None, /, *, name: str | None = None) -> Any:
     """Make a function of ``(xp, *arrays, **metadata)`` a `Primitive`; the name is the function's."""
     if function is not None:
@@ -524,7 +525,7 @@ def primitive(function: Callable[..., Any] | None = None, /, *, name: str | None
     return lambda f: Primitive(f, name)
 
 
-def adjoint(f: Primitive, h: Primitive) -> None:
+def adjoint(f: Primitive[...], h: Primitive[...]) -> None:
     """Declare two linear maps of their first argument each other's transpose: each is the other's gradient rule.
 
     Both take the same metadata, and each may take the shape of the other's result as the keyword `shape`.

@@ -368,7 +368,7 @@ def _cotangent(x: Any, y: Tensor, what: str) -> Tensor:
     if t.dtype.kind == "complex" and y.dtype.kind != "complex":
         msg = f"{what}: {t.dtype} was given for an array of {y.dtype}"
         raise ValueError(msg)
-    return cast_to(t, dtype=y.dtype)  # type: ignore[no-any-return]
+    return cast_to(t, dtype=y.dtype)
 
 
 def jvp(
@@ -570,9 +570,9 @@ def _stack(items: list[Any], shape: tuple[int, ...], *, front: bool) -> Tensor:
         return _empty(items[0], shape, inner, front)
     if front:
         rows = concat(*[reshape(x, shape=(1, *inner)) for x in items], axis=0)
-        return reshape(rows, shape=(*shape, *inner))  # type: ignore[no-any-return]
+        return reshape(rows, shape=(*shape, *inner))
     columns = concat(*[reshape(x, shape=(*inner, 1)) for x in items], axis=len(inner))
-    return reshape(columns, shape=(*inner, *shape))  # type: ignore[no-any-return]
+    return reshape(columns, shape=(*inner, *shape))
 
 
 def _empty(x: Tensor, shape: tuple[int, ...], inner: tuple[int, ...], front: bool) -> Tensor:

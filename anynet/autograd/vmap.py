@@ -150,7 +150,7 @@ def from_levels(x: Tensor, levels: Sequence[tuple[int, int]]) -> Tensor:
     base = strip(x)
     if not extra:
         return base
-    return PRIMITIVES["sum"](base, axis=extra, keepdims=False, dtype=None)  # type: ignore[no-any-return]
+    return PRIMITIVES["sum"](base, axis=extra, keepdims=False, dtype=None)
 
 
 class running:
@@ -174,7 +174,7 @@ def is_batched(*args: Any) -> bool:
     return any(_level_of(x) for x in args)
 
 
-def each(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def each(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
     """``f(*args, **kwargs)`` example by example, stacked: for functions that look at values, such as an index."""
     level = max(_level_of(x) for x in args)
     values = [(_value(x), True) if _level_of(x) == level else (x, False) for x in args]
@@ -188,10 +188,10 @@ def each(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 # ----- interception -----
 
-Rule = Callable[[Primitive, list[Any], list[bool], int, dict[str, Any]], Any]
+Rule = Callable[[Primitive[...], list[Any], list[bool], int, dict[str, Any]], Any]
 
 
-def _handle(prim: Primitive, args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
+def _handle(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
     level = 0
     for x in args:
         if isinstance(x, Tensor) and isinstance(x.data, Batched) and x.data.level > level:
@@ -233,7 +233,9 @@ def _permute(x: Any, axes: tuple[int, ...]) -> Any:
     return x if axes == tuple(range(len(axes))) else PRIMITIVES["permute_dims"](x, axes=axes)
 
 
-def _one_by_one(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _one_by_one(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
     """Correct for every primitive: one call for each example."""
     if n == 0:
         msg = f"vmap over an empty batch: {prim.name} has no batching rule and cannot tell the shape of its result"
@@ -264,7 +266,7 @@ def _align(values: list[Any], mask: list[bool], n: int) -> list[Any]:
     ]
 
 
-def _aligned(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _aligned(prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
     return prim(*_align(values, mask, n), **meta)
 
 
@@ -282,7 +284,9 @@ def _shift(axis: Any) -> Any:
     return tuple(_shift(a) for a in axis)
 
 
-def _along_axis(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _along_axis(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
     axis = meta.get("axis", prim.defaults.get("axis"))
     x = values[0]
     if len(x.shape) == 1:
@@ -297,12 +301,14 @@ def _along_axis(prim: Primitive, values: list[Any], mask: list[bool], n: int, me
     return prim(x, **{**meta, "axis": _shift(axis)})
 
 
-def _same(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _same(prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
     """Acts on elements or on the last axes: the batch is one more leading axis."""
     return prim(*values, **meta)
 
 
-def _rule_reshape(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _rule_reshape(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
     x, shape = values[0], tuple(meta["shape"])
     if -1 in shape:
         known = -math.prod(shape)
@@ -316,15 +322,21 @@ def _rule_reshape(prim: Primitive, values: list[Any], mask: list[bool], n: int, 
     return prim(x, shape=(n, *shape))
 
 
-def _rule_permute(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _rule_permute(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
     return prim(values[0], axes=(0, *_shift(tuple(meta["axes"]))))
 
 
-def _rule_flip(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _rule_flip(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
     return prim(values[0], axis=_shift(meta["axis"]))
 
 
-def _rule_roll(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _rule_roll(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
     x, axis = values[0], meta["axis"]
     if axis is None:
         flat = _reshape(x, (n, math.prod(x.shape[1:])))
@@ -333,7 +345,7 @@ def _rule_roll(prim: Primitive, values: list[Any], mask: list[bool], n: int, met
 
 
 def _rule_broadcast(
-    prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
 ) -> Any:
     x, shape = values[0], tuple(meta["shape"])
     if len(x.shape) - 1 > len(shape):
@@ -342,13 +354,17 @@ def _rule_broadcast(
     return prim(_reshape(x, (n, *(1,) * (len(shape) - len(x.shape) + 1), *x.shape[1:])), shape=(n, *shape))
 
 
-def _rule_sum_to(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _rule_sum_to(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
     x, shape = values[0], tuple(meta["shape"])
     extra = len(x.shape) - 1 - len(shape)
     return _reshape(sum_to(x, shape=(n, *(1,) * extra, *shape)), (n, *shape))
 
 
-def _rule_concat(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _rule_concat(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
     arrays = [v if hit else _everywhere(v, n) for v, hit in zip(values, mask, strict=True)]
     return prim(*arrays, axis=_shift(meta["axis"]))
 
@@ -363,19 +379,23 @@ def _basic(key: Any) -> tuple[Any, ...] | None:
     return parts if simple else None
 
 
-def _rule_getitem(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _rule_getitem(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
     key = _basic(meta["key"])
     return NotImplemented if key is None else prim(values[0], key=(slice(None), *key))
 
 
-def _rule_put(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _rule_put(prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
     key = _basic(meta["key"])
     if key is None:
         return NotImplemented
     return prim(values[0], key=(slice(None), *key), shape=(n, *meta["shape"]))
 
 
-def _rule_setitem(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _rule_setitem(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
     key = _basic(meta["key"])
     if key is None:
         return NotImplemented
@@ -393,16 +413,22 @@ def _swap(x: Any) -> Any:
     return _permute(x, (1, 0, *range(2, len(x.shape))))
 
 
-def _rule_gather(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _rule_gather(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
     return _swap(prim(_swap(values[0]), index=meta["index"]))
 
 
-def _rule_scatter(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _rule_scatter(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
     shape = tuple(meta["shape"])
     return _swap(prim(_swap(values[0]), index=meta["index"], shape=(shape[0], n, *shape[1:])))
 
 
-def _rule_linear(prim: Primitive, values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
+def _rule_linear(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
     x, weight, *bias = values
     if not any(mask[1:]):
         return prim(*values)

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from anynet.nn import functional as F
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import creation
-from anynet.tensor import Parameter
+from anynet.tensor import Parameter, Tensor
+from anynet.typing import ArrayLike
 
 __all__ = [
     "CELU", "GLU", "SELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LogSigmoid", "Mish", "PReLU", "RReLU",
@@ -46,7 +47,7 @@ class Hardtanh(_Activation):
             raise ValueError(msg)
         self.min_val, self.max_val, self.inplace = min_val, max_val, inplace
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """clip x"""
         return F.hardtanh(x, self.min_val, self.max_val)
 
@@ -81,7 +82,7 @@ class Hardsigmoid(_Activation):
     def __init__(self, inplace: bool = False) -> None:
         self.inplace = inplace
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """hardsigmoid(x)"""
         return F.hardsigmoid(x)
 
@@ -99,7 +100,7 @@ class Hardswish(_Activation):
     def __init__(self, inplace: bool = False) -> None:
         self.inplace = inplace
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """hardswish(x)"""
         return F.hardswish(x)
 
@@ -117,7 +118,7 @@ class Hardshrink(_Activation):
     def __init__(self, lambd: float = 0.5) -> None:
         self.lambd = lambd
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """hardshrink(x)"""
         return F.hardshrink(x, self.lambd)
 
@@ -141,7 +142,7 @@ class Softshrink(_Activation):
             raise ValueError(msg)
         self.lambd = lambd
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """softshrink(x)"""
         return F.softshrink(x, self.lambd)
 
@@ -157,7 +158,7 @@ class Tanhshrink(_Activation):
     Tensor([0.])
     """
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x − tanh x"""
         return F.tanhshrink(x)
 
@@ -172,7 +173,7 @@ class Softsign(_Activation):
     Source: Turian, Bergstra, Bengio: Quadratic features and deep architectures for chunking (2009).
     """
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x / (1 + |x|)"""
         return F.softsign(x)
 
@@ -185,7 +186,7 @@ class LogSigmoid(_Activation):
     Tensor([-10000.])
     """
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """ln σ(x)"""
         return F.logsigmoid(x)
 
@@ -203,7 +204,7 @@ class Mish(_Activation):
     def __init__(self, inplace: bool = False) -> None:
         self.inplace = inplace
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x tanh(softplus(x))"""
         return F.mish(x)
 
@@ -221,7 +222,7 @@ class SELU(_Activation):
     def __init__(self, inplace: bool = False) -> None:
         self.inplace = inplace
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """selu(x)"""
         return F.selu(x)
 
@@ -241,7 +242,7 @@ class CELU(_Activation):
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         self.alpha, self.inplace = alpha, inplace
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """celu(x)"""
         return F.celu(x, self.alpha)
 
@@ -259,7 +260,7 @@ class Threshold(_Activation):
     def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
         self.threshold, self.value, self.inplace = threshold, value, inplace
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x or `value`"""
         return F.threshold(x, self.threshold, self.value)
 
@@ -279,7 +280,7 @@ class GLU(_Activation):
     def __init__(self, dim: int = -1) -> None:
         self.dim = dim
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """a σ(b)"""
         return F.glu(x, self.dim)
 
@@ -306,7 +307,7 @@ class PReLU(_Activation):
         """All slopes as at first."""
         self.weight.assign_(creation.full_like(self.weight.detach(), self.init))
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """prelu(x)"""
         return F.prelu(x, self.weight)
 
@@ -328,7 +329,7 @@ class RReLU(_Activation):
     def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
         self.lower, self.upper, self.inplace = lower, upper, inplace
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """rrelu(x)"""
         return F.rrelu(x, self.lower, self.upper, self.training)
 
@@ -346,7 +347,7 @@ class Softmin(_Activation):
     def __init__(self, dim: int | None = None) -> None:
         self.dim = dim
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """softmin(x)"""
         return F.softmin(x, self.dim)
 
@@ -359,7 +360,7 @@ class Softmax2d(_Activation):
     [[[[0.5]], [[0.5]]]]
     """
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """softmax(x)"""
         if len(x.shape) not in (3, 4):
             msg = f"got {tuple(x.shape)}: expected 4 axes (batch, channels, height, width), or 3 without the batch"

@@ -10,7 +10,8 @@ from anynet.nn import init
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import creation
 from anynet.ops.manipulation import reshape
-from anynet.tensor import Parameter, unwrap
+from anynet.tensor import Parameter, Tensor, unwrap
+from anynet.typing import ArrayLike
 
 __all__ = [
     "ELU", "GELU", "Dropout", "Embedding", "Flatten", "Identity", "LeakyReLU", "Linear", "LogSoftmax", "ReLU", "SiLU",
@@ -28,9 +29,9 @@ class Identity(Module):
 
     _pure = True
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x"""
-        return x
+        return x  # type: ignore[return-value]
 
 
 class Linear(Module):
@@ -75,7 +76,7 @@ class Linear(Module):
     def label(self) -> str:
         return f"Linear {self.in_features}→{self.out_features}"
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x Wᵀ + b"""
         if not x.shape or x.shape[-1] != self.in_features:
             last = x.shape[-1] if x.shape else "none"
@@ -102,7 +103,7 @@ class Flatten(Module):
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         self.start_dim, self.end_dim = start_dim, end_dim
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """(n, c, h, w) → (n, c·h·w) by default."""
         n = len(x.shape)
         if n == 0:
@@ -136,7 +137,7 @@ class Unflatten(Module):
             raise ValueError(msg)
         self.dim, self.unflattened_size = dim, size
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The inverse of Flatten."""
         n, size = len(x.shape), self.unflattened_size
         if not -n <= self.dim < n:
@@ -174,7 +175,7 @@ class Dropout(Module):
             raise ValueError(msg)
         self.p, self.inplace = p, inplace
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x with elements dropped."""
         return F.dropout(x, self.p, self.training)
 
@@ -206,7 +207,7 @@ class Embedding(Module):
         norm_type: float = 2.0,
         scale_grad_by_freq: bool = False,
         sparse: bool = False,
-        _weight: Any = None,
+        _weight: ArrayLike | None = None,
         _freeze: bool = False,
         device: str | None = None,
         dtype: Any = None,
@@ -233,7 +234,7 @@ class Embedding(Module):
     @classmethod
     def from_pretrained(
         cls,
-        embeddings: Any,
+        embeddings: ArrayLike,
         freeze: bool = True,
         padding_idx: int | None = None,
         max_norm: float | None = None,
@@ -256,7 +257,7 @@ class Embedding(Module):
         if self.padding_idx is not None:
             unwrap(self.weight)[self.padding_idx, ...] = 0.0
 
-    def forward(self, index: Any) -> Any:
+    def forward(self, index: ArrayLike) -> Tensor:
         """weight[index]"""
         return F.embedding(
             index, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq
@@ -285,7 +286,7 @@ class Sigmoid(Module):
 
     _pure = True
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """σ(x)"""
         return F.sigmoid(x)
 
@@ -302,7 +303,7 @@ class Tanh(Module):
 
     _pure = True
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """tanh x"""
         return F.tanh(x)
 
@@ -322,7 +323,7 @@ class ReLU(Module):
     def __init__(self, inplace: bool = False) -> None:
         self.inplace = inplace
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """max(x, 0)"""
         return F.relu(x)
 
@@ -345,7 +346,7 @@ class LeakyReLU(Module):
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         self.negative_slope, self.inplace = negative_slope, inplace
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """Leaky ReLU of x."""
         return F.leaky_relu(x, negative_slope=self.negative_slope)
 
@@ -369,7 +370,7 @@ class ELU(Module):
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         self.alpha, self.inplace = alpha, inplace
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """ELU of x."""
         return F.elu(x, alpha=self.alpha)
 
@@ -395,7 +396,7 @@ class GELU(Module):
             raise ValueError(msg)
         self.approximate = approximate
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """GELU of x."""
         return F.gelu(x, self.approximate)
 
@@ -419,7 +420,7 @@ class SiLU(Module):
     def __init__(self, inplace: bool = False) -> None:
         self.inplace = inplace
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x σ(x)"""
         return F.silu(x)
 
@@ -442,7 +443,7 @@ class Softplus(Module):
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         self.beta, self.threshold = beta, threshold
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """softplus of x"""
         return F.softplus(x, beta=self.beta, threshold=self.threshold)
 
@@ -466,7 +467,7 @@ class Softmax(Module):
     def __init__(self, dim: int | None = None) -> None:
         self.dim = dim
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """softmax of x"""
         return F.softmax(x, self.dim)
 
@@ -482,6 +483,6 @@ class LogSoftmax(Softmax):
     Tensor([[-0.6931472, -0.6931472]])
     """
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """log-softmax of x"""
         return F.log_softmax(x, self.dim)

@@ -10,7 +10,8 @@ from anynet.nn import init
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import convolution, creation
 from anynet.ops.convolution import same_padding, spread_option
-from anynet.tensor import Parameter
+from anynet.tensor import Parameter, Tensor
+from anynet.typing import ArrayLike
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
@@ -101,7 +102,7 @@ class _Conv(_AnyConv):
         self.bias = Parameter(creation.empty(out_channels, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x (n, in_channels, *spatial), or without n → (n, out_channels, *out)."""
         self._accept(x)
         padding = self.padding
@@ -209,7 +210,7 @@ class _ConvTranspose(_AnyConv):
         self.bias = Parameter(creation.empty(out_channels, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
-    def forward(self, x: Any, output_size: Sequence[int] | None = None) -> Any:
+    def forward(self, x: ArrayLike, output_size: Sequence[int] | None = None) -> Tensor:
         """x (n, in_channels, *spatial), or without n → (n, out_channels, *out); `output_size` chooses among the sizes
         that the stride leaves open, in place of `output_padding`."""
         self._accept(x)

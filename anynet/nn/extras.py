@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from anynet.nn import functional as F
 from anynet.nn.module import Module, ShapeError
 from anynet.ops.manipulation import reshape
 from anynet.ops.reductions import max as max_over
 from anynet.ops.reductions import mean
+from anynet.tensor import Tensor
+from anynet.typing import ArrayLike
 
 __all__ = [
     "CReLU", "GaussianDropout", "GaussianNoise", "GlobalAvgPool1d", "GlobalAvgPool2d", "GlobalAvgPool3d", "GlobalMaxPool1d",
@@ -29,7 +31,7 @@ class CReLU(Module):
     def __init__(self, dim: int = 1) -> None:
         self.dim = dim
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """Twice as many channels."""
         return F.crelu(x, self.dim)
 
@@ -53,7 +55,7 @@ class SquarePlus(Module):
             raise ValueError(msg)
         self.b = b
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """squareplus of x"""
         return F.squareplus(x, self.b)
 
@@ -74,7 +76,7 @@ class Sparsemax(Module):
     def __init__(self, dim: int = -1) -> None:
         self.dim = dim
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """sparsemax of x"""
         return F.sparsemax(x, self.dim)
 
@@ -98,7 +100,7 @@ class GaussianNoise(Module):
             raise ValueError(msg)
         self.stddev = stddev
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x with noise."""
         return F.gaussian_noise(x, self.stddev, self.training)
 
@@ -122,7 +124,7 @@ class GaussianDropout(Module):
             raise ValueError(msg)
         self.rate = rate
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x times noise around 1."""
         return F.gaussian_dropout(x, self.rate, self.training)
 
@@ -143,7 +145,7 @@ class UnitNorm(Module):
     def __init__(self, dim: int | tuple[int, ...] = -1, eps: float = 1e-12) -> None:
         self.dim, self.eps = dim, eps
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x of length 1."""
         return F.normalize(x, 2.0, self.dim, self.eps)
 
@@ -158,7 +160,7 @@ class _GlobalPool(Module):
     def __init__(self, keepdims: bool = False) -> None:
         self.keepdims = keepdims
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """One number for each channel."""
         if len(x.shape) not in (self.axes + 1, self.axes + 2):
             msg = f"got {tuple(x.shape)}: expected {self.axes + 2} axes (batch, channels, *spatial), or {self.axes + 1} without the batch"
@@ -258,7 +260,7 @@ class TimeDistributed(Module):
     def __init__(self, layer: Module) -> None:
         self.layer = layer
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The layer's outputs, step by step."""
         if len(x.shape) < 3:
             msg = f"got {tuple(x.shape)}: expected at least 3 axes (batch, steps, …)"

@@ -8,7 +8,8 @@ from typing import Any
 from anynet.nn import functional as F
 from anynet.nn.basic import Linear
 from anynet.nn.module import Module
-from anynet.tensor import Buffer
+from anynet.tensor import Buffer, Tensor
+from anynet.typing import ArrayLike
 
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "CategoricalHingeLoss", "HingeLoss", "MAPELoss", "MSLELoss", "SquaredHingeLoss",
@@ -35,9 +36,9 @@ class _Reduced(Module):
 
 
 class _Loss(_Reduced):
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: ArrayLike, target: ArrayLike) -> Tensor:
         """The loss of `input` against `target`."""
-        return type(self)._function(input, target, **self._options())
+        return type(self)._function(input, target, **self._options())  # type: ignore[no-any-return]
 
 
 class MSELoss(_Loss):
@@ -105,7 +106,7 @@ class SmoothL1Loss(_Loss):
 
 
 class _Weighted(_Loss):
-    def __init__(self, weight: Any = None, reduction: str = "mean") -> None:
+    def __init__(self, weight: ArrayLike | None = None, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.weight = None if weight is None else Buffer(weight)
 
@@ -127,7 +128,7 @@ class CrossEntropyLoss(_Weighted):
 
     def __init__(
         self,
-        weight: Any = None,
+        weight: ArrayLike | None = None,
         ignore_index: int = -100,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
@@ -153,7 +154,9 @@ class NLLLoss(_Weighted):
 
     _function = staticmethod(F.nll_loss)
 
-    def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
+    def __init__(
+        self, weight: ArrayLike | None = None, ignore_index: int = -100, reduction: str = "mean"
+    ) -> None:
         super().__init__(weight, reduction)
         self.ignore_index = ignore_index
 
@@ -195,7 +198,9 @@ class BCEWithLogitsLoss(_Weighted):
 
     _function = staticmethod(F.binary_cross_entropy_with_logits)
 
-    def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
+    def __init__(
+        self, weight: ArrayLike | None = None, reduction: str = "mean", pos_weight: ArrayLike | None = None
+    ) -> None:
         super().__init__(weight, reduction)
         self.pos_weight = None if pos_weight is None else Buffer(pos_weight)
 
@@ -257,7 +262,7 @@ class GaussianNLLLoss(_Reduced):
         super().__init__(reduction)
         self.full, self.eps = full, eps
 
-    def forward(self, input: Any, target: Any, var: Any = None) -> Any:
+    def forward(self, input: ArrayLike, target: ArrayLike, var: ArrayLike | None = None) -> Tensor:
         """The loss of means `input` and variances `var` for `target`."""
         if var is None:
             msg = "GaussianNLLLoss takes three arguments: input, target and var"
@@ -323,7 +328,7 @@ class MultiLabelSoftMarginLoss(_Loss):
 
     _function = staticmethod(F.multilabel_soft_margin_loss)
 
-    def __init__(self, weight: Any = None, reduction: str = "mean") -> None:
+    def __init__(self, weight: ArrayLike | None = None, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.weight = None if weight is None else Buffer(weight)
 
@@ -343,7 +348,9 @@ class MultiMarginLoss(_Loss):
 
     _function = staticmethod(F.multi_margin_loss)
 
-    def __init__(self, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: str = "mean") -> None:
+    def __init__(
+        self, p: int = 1, margin: float = 1.0, weight: ArrayLike | None = None, reduction: str = "mean"
+    ) -> None:
         super().__init__(reduction)
         if p not in (1, 2):
             msg = f"MultiMarginLoss: p is 1 or 2, got {p}"
@@ -356,12 +363,12 @@ class MultiMarginLoss(_Loss):
 
 
 class _OfThree(_Reduced):
-    def forward(self, input1: Any, input2: Any, target: Any = None) -> Any:
+    def forward(self, input1: ArrayLike, input2: ArrayLike, target: ArrayLike | None = None) -> Tensor:
         """The loss of the two inputs against `target`."""
         if target is None:
             msg = f"{type(self).__name__} takes three arguments, got two"
             raise TypeError(msg)
-        return type(self)._function(input1, input2, target, **self._options())
+        return type(self)._function(input1, input2, target, **self._options())  # type: ignore[no-any-return]
 
 
 class MarginRankingLoss(_OfThree):
@@ -472,7 +479,7 @@ class CosineSimilarity(Module):
     def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
         self.dim, self.eps = dim, eps
 
-    def forward(self, x1: Any, x2: Any) -> Any:
+    def forward(self, x1: ArrayLike, x2: ArrayLike) -> Tensor:
         """cos(x₁, x₂)"""
         return F.cosine_similarity(x1, x2, self.dim, self.eps)
 
@@ -488,7 +495,7 @@ class PairwiseDistance(Module):
     def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
         self.norm, self.eps, self.keepdim = p, eps, keepdim
 
-    def forward(self, x1: Any, x2: Any) -> Any:
+    def forward(self, x1: ArrayLike, x2: ArrayLike) -> Tensor:
         """‖x₁ − x₂ + ε‖_p"""
         return F.pairwise_distance(x1, x2, self.norm, self.eps, self.keepdim)
 
@@ -509,7 +516,9 @@ class CTCLoss(_Reduced):
         super().__init__(reduction)
         self.blank, self.zero_infinity = blank, zero_infinity
 
-    def forward(self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any) -> Any:
+    def forward(
+        self, log_probs: ArrayLike, targets: ArrayLike, input_lengths: ArrayLike, target_lengths: ArrayLike
+    ) -> Tensor:
         """The loss of log_probs against the targets."""
         return F.ctc_loss(
             log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
@@ -657,7 +666,7 @@ class LinearCrossEntropyLoss(_Reduced):
         device: str | None = None,
         dtype: Any = None,
         reduction: str = "mean",
-        weight: Any = None,
+        weight: ArrayLike | None = None,
         ignore_index: int | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
@@ -669,7 +678,7 @@ class LinearCrossEntropyLoss(_Reduced):
         self.weight = None if weight is None else Buffer(weight)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: ArrayLike, target: ArrayLike) -> Tensor:
         """The loss of the layer's logits."""
         return F.linear_cross_entropy(
             input, self.linear.weight, target, linear_bias=self.linear.bias, weight=self.weight,

@@ -12,7 +12,8 @@ from anynet.nn.basic import Dropout, Embedding
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import creation
 from anynet.ops.convolution import spread_option
-from anynet.tensor import Parameter
+from anynet.tensor import Parameter, Tensor
+from anynet.typing import ArrayLike
 
 __all__ = [
     "AlphaDropout", "Bilinear", "ChannelShuffle", "Dropout1d", "Dropout2d", "Dropout3d", "EmbeddingBag", "FeatureAlphaDropout", "Fold",
@@ -24,9 +25,9 @@ __all__ = [
 class _Dropout(Dropout):
     _function: Callable[..., Any]
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x, in training with parts dropped."""
-        return type(self)._function(x, self.p, self.training)
+        return type(self)._function(x, self.p, self.training)  # type: ignore[no-any-return]
 
 
 class Dropout1d(_Dropout):
@@ -101,7 +102,7 @@ class PixelShuffle(Module):
     def __init__(self, upscale_factor: int) -> None:
         self.upscale_factor = upscale_factor
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The larger image."""
         return F.pixel_shuffle(x, self.upscale_factor)
 
@@ -120,7 +121,7 @@ class PixelUnshuffle(Module):
     def __init__(self, downscale_factor: int) -> None:
         self.downscale_factor = downscale_factor
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The smaller image."""
         return F.pixel_unshuffle(x, self.downscale_factor)
 
@@ -141,7 +142,7 @@ class ChannelShuffle(Module):
     def __init__(self, groups: int) -> None:
         self.groups = groups
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x with its channels in another order."""
         return F.channel_shuffle(x, self.groups)
 
@@ -186,7 +187,7 @@ class Bilinear(Module):
         if self.bias is not None:
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, input1: Any, input2: Any) -> Any:
+    def forward(self, input1: ArrayLike, input2: ArrayLike) -> Tensor:
         """x₁ᵀ A x₂ + b"""
         if input1.shape[-1] != self.in1_features or input2.shape[-1] != self.in2_features:
             msg = (
@@ -229,7 +230,7 @@ class Upsample(Module):
             self.scale_factor = float(scale_factor)
         self.recompute_scale_factor = recompute_scale_factor
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The image at the other size."""
         return F.interpolate(
             x, self.size, self.scale_factor, self.mode, self.align_corners, self.recompute_scale_factor
@@ -275,7 +276,7 @@ class Unfold(Module):
     def __init__(self, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> None:
         self.kernel_size, self.dilation, self.padding, self.stride = kernel_size, dilation, padding, stride
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The columns."""
         return F.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride)
 
@@ -297,7 +298,7 @@ class Fold(Unfold):
         super().__init__(kernel_size, dilation, padding, stride)
         self.output_size = output_size
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The images."""
         return F.fold(x, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)
 
@@ -316,10 +317,10 @@ class _MaxUnpool(Module):
         )
         self.padding = spread_option(padding, self.axes, "padding", where, 0)
 
-    def forward(self, x: Any, indices: Any, output_size: Any = None) -> Any:
+    def forward(self, x: ArrayLike, indices: ArrayLike, output_size: Any = None) -> Tensor:
         """The maxima at their places."""
         unpool = getattr(F, f"max_unpool{self.axes}d")
-        return unpool(x, indices, self.kernel_size, self.stride, self.padding, output_size)
+        return unpool(x, indices, self.kernel_size, self.stride, self.padding, output_size)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
@@ -382,7 +383,7 @@ class EmbeddingBag(Embedding):
         scale_grad_by_freq: bool = False,
         mode: str = "mean",
         sparse: bool = False,
-        _weight: Any = None,
+        _weight: ArrayLike | None = None,
         include_last_offset: bool = False,
         padding_idx: int | None = None,
         device: str | None = None,
@@ -397,7 +398,9 @@ class EmbeddingBag(Embedding):
         )  # fmt: skip
         self.mode, self.include_last_offset = mode, include_last_offset
 
-    def forward(self, input: Any, offsets: Any = None, per_sample_weights: Any = None) -> Any:
+    def forward(
+        self, input: ArrayLike, offsets: ArrayLike | None = None, per_sample_weights: ArrayLike | None = None
+    ) -> Tensor:
         """A row for each bag."""
         return F.embedding_bag(
             input, self.weight, offsets, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.mode, False,

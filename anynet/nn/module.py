@@ -22,7 +22,7 @@ import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 from anynet import dtypes
 from anynet.autograd.anomaly import locators
@@ -36,6 +36,8 @@ from anynet_backends import backend_of, resolve
 __all__ = ["Module", "ShapeError", "StateError", "functional_call"]
 
 _M = TypeVar("_M", bound="Module")
+_P = ParamSpec("_P")
+_R = TypeVar("_R", covariant=True)
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -126,6 +128,10 @@ def _path_of(chain: list[Module]) -> str:
     return ".".join(names)
 
 
+class _SupportsForward(Protocol[_P, _R]):
+    def forward(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+
+
 class Module:
     """The base class of layers: define ``forward`` and set parameters, buffers and children as attributes.
 
@@ -157,7 +163,7 @@ class Module:
     _defined: tuple[str, int] | None = None
     _reserved: frozenset[str] = frozenset()  # names that are None now and keep their place among the members
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Note the line that makes the layer: the first one outside of this package."""
         module = super().__new__(cls)
         frame = sys._getframe(1)
@@ -188,7 +194,8 @@ class Module:
         msg = f"{type(self).__name__} defines no forward()"
         raise NotImplementedError(msg)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        """`forward`, with hooks; an error says in which layer it arose."""
         if watchers:
             for watcher in watchers.own:
                 watcher(self)
@@ -206,6 +213,12 @@ class Module:
         except Exception as error:
             _say_where(self, error)
             raise
+
+    if TYPE_CHECKING:
+        # takes what `forward` takes and returns what it returns: so a layer's missing argument is found, and its result has a type
+        def __call__(self: _SupportsForward[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    else:
+        __call__ = _call
 
     def _call_hooked(self, *args: Any, **kwargs: Any) -> Any:
         if self._backward_hooks or self._backward_pre_hooks:

@@ -9,7 +9,8 @@ from anynet import dtypes
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import creation, normalization
 from anynet.ops.manipulation import reshape
-from anynet.tensor import Buffer, Parameter, no_grad
+from anynet.tensor import Buffer, Parameter, Tensor, no_grad
+from anynet.typing import ArrayLike
 
 __all__ = [
     "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "CrossMapLRN2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
@@ -80,7 +81,7 @@ class _BatchNorm(Module):
             if self.bias is not None:
                 self.bias.assign_(0.0)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The normalised x; in training the running statistics are updated."""
         if len(x.shape) not in self.dims or x.shape[1] != self.num_features:
             sizes = " or ".join(str(d) for d in self.dims)
@@ -101,7 +102,7 @@ class _BatchNorm(Module):
                 momentum = 1.0 / int(self.num_batches_tracked)
         return self._normalize(x, mean, var, use_batch, momentum)
 
-    def _normalize(self, x: Any, mean: Any, var: Any, use_batch: bool, momentum: float) -> Any:
+    def _normalize(self, x: Any, mean: Any, var: Any, use_batch: bool, momentum: float) -> Tensor:
         return normalization.batch_norm(x, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
 
     def extra_repr(self) -> str:
@@ -188,7 +189,7 @@ class SyncBatchNorm(_BatchNorm):
             raise TypeError(msg)
         self.process_group = process_group
 
-    def _normalize(self, x: Any, mean: Any, var: Any, use_batch: bool, momentum: float) -> Any:
+    def _normalize(self, x: Any, mean: Any, var: Any, use_batch: bool, momentum: float) -> Tensor:
         if self.process_group is None or not use_batch:
             return super()._normalize(x, mean, var, use_batch, momentum)
         return normalization.batch_norm_over(
@@ -289,7 +290,7 @@ class LayerNorm(Module):
             if self.bias is not None:
                 self.bias.assign_(0.0)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x (…, *normalized_shape) → the same shape."""
         last = self.normalized_shape
         if tuple(x.shape[max(len(x.shape) - len(last), 0) :]) != last:
@@ -350,7 +351,7 @@ class GroupNorm(Module):
             if self.bias is not None:
                 self.bias.assign_(0.0)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x (n, num_channels, …) → the same shape."""
         if len(x.shape) < 2 or x.shape[1] != self.num_channels:
             msg = f"got {tuple(x.shape)}: expected (batch, channels, …) with {self.num_channels} channels"
@@ -381,7 +382,7 @@ class _InstanceNorm(_BatchNorm):
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The normalised x; in training the running statistics, if any, are updated."""
         ndim = len(x.shape)
         if ndim not in self.dims or x.shape[0 if ndim == self.dims[0] else 1] != self.num_features:
@@ -472,7 +473,7 @@ class RMSNorm(Module):
             with no_grad():
                 self.weight.assign_(1.0)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The normalised x."""
         n = len(self.normalized_shape)
         if tuple(x.shape[len(x.shape) - n :]) != self.normalized_shape:
@@ -497,7 +498,7 @@ class LocalResponseNorm(Module):
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The normalised x."""
         return normalization.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
 
@@ -517,7 +518,7 @@ class CrossMapLRN2d(LocalResponseNorm):
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1) -> None:
         super().__init__(size, alpha, beta, k)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The normalised x."""
         if len(x.shape) != 4:
             msg = f"got {tuple(x.shape)}: expected 4 axes (batch, channels, height, width)"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from anynet.nn.module import Module, ShapeError
 from anynet.ops.convolution import pad
+from anynet.tensor import Tensor
+from anynet.typing import ArrayLike
 
 __all__ = [
     "CircularPad1d", "CircularPad2d", "CircularPad3d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d",
@@ -27,7 +29,7 @@ class _Pad(Module):
             msg = f"{type(self).__name__}: padding is a number or {n} of them, the last axis first, got {padding!r}"
             raise ValueError(msg)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """x with its last axes made longer."""
         if len(x.shape) not in (self.axes + 1, self.axes + 2):
             msg = (

@@ -10,6 +10,8 @@ from anynet.nn.module import Module, ShapeError
 from anynet.ops import pooling
 from anynet.ops.convolution import spread_option
 from anynet.ops.creation import asarray
+from anynet.tensor import Tensor
+from anynet.typing import ArrayLike
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
@@ -55,7 +57,7 @@ class _MaxPool(_Pool):
         self.return_indices, self.ceil_mode = return_indices, ceil_mode
         self._given = kernel_size, kernel_size if stride is None else stride, padding, dilation
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The maxima of the windows, or (maxima, positions)."""
         self._check(x)
         return pooling.max_pool(
@@ -112,7 +114,7 @@ class _AvgPool(_Pool):
         if n > 1:  # as PyTorch shows them
             self._given = kernel_size, kernel_size if stride is None else stride, padding
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The means of the windows."""
         self._check(x)
         return pooling.avg_pool(
@@ -171,7 +173,7 @@ class _AdaptivePool(_Pool):
 
 
 class _AdaptiveAvgPool(_AdaptivePool):
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """Means over bins."""
         self._check(x)
         return pooling.adaptive_avg_pool(x, self.output_size, axes=self.axes, where=type(self).__name__)
@@ -206,7 +208,7 @@ class _AdaptiveMaxPool(_AdaptivePool):
         super().__init__(output_size)
         self.return_indices = return_indices
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """Maxima over bins, or (maxima, positions)."""
         self._check(x)
         return pooling.adaptive_max_pool(
@@ -296,7 +298,7 @@ class _LPPool(_Pool):
         self._kernel = spread_option(kernel_size, self.axes, "kernel_size", where)
         self._stride = self._kernel if stride is None else spread_option(stride, self.axes, "stride", where)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The norms of the windows."""
         self._check(x)
         return pooling.lp_pool(
@@ -362,7 +364,7 @@ class _FractionalMaxPool(_Pool):
         self.output_size, self.output_ratio = output_size, output_ratio
         self.return_indices, self._random_samples = return_indices, _random_samples
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The largest of windows at random places."""
         self._check(x)
         pool = sampling.fractional_max_pool2d if self.axes == 2 else sampling.fractional_max_pool3d

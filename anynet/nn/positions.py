@@ -11,6 +11,8 @@ from anynet.nn.module import Module, ShapeError
 from anynet.ops import creation
 from anynet.ops import elementwise as e
 from anynet.ops.manipulation import concat, expand_dims, permute_dims, reshape, stack
+from anynet.tensor import Tensor
+from anynet.typing import ArrayLike
 
 __all__ = ["ALiBi", "GroupQueryAttention", "RoPE", "SinusoidalPositionalEncoding"]
 
@@ -36,7 +38,7 @@ class RoPE(Module):
             raise ValueError(msg)
         self.dims, self.traditional, self.base, self.scale = dims, traditional, base, scale
 
-    def forward(self, x: Any, offset: int = 0) -> Any:
+    def forward(self, x: ArrayLike, offset: int = 0) -> Tensor:
         """x with its pairs turned."""
         if len(x.shape) < 2 or x.shape[-1] < self.dims:
             msg = f"got {tuple(x.shape)}: expected (…, length, features) with at least {self.dims} features"
@@ -69,7 +71,7 @@ class ALiBi(Module):
             [-1.,  0.]])
     """
 
-    def forward(self, scores: Any, offset: int = 0) -> Any:
+    def forward(self, scores: ArrayLike, offset: int = 0) -> Tensor:
         """The scores with their biases."""
         if len(scores.shape) < 3:
             msg = f"got {tuple(scores.shape)}: expected (…, heads, queries, keys)"
@@ -77,7 +79,7 @@ class ALiBi(Module):
         return scores + self.bias(*scores.shape[-3:], like=scores, offset=offset)
 
     @staticmethod
-    def bias(heads: int, queries: int, keys: int, *, like: Any, offset: int = 0) -> Any:
+    def bias(heads: int, queries: int, keys: int, *, like: ArrayLike, offset: int = 0) -> Tensor:
         """The biases (heads, queries, keys) alone, as an `attn_mask`, in the dtype and on the device of `like`."""
 
         def places(n: int, first: int = 0) -> Any:
@@ -118,7 +120,7 @@ class SinusoidalPositionalEncoding(Module):
         self.scale = math.sqrt(2 / half) if scale is None else scale
         self.dims, self.cos_first = dims, cos_first
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """The encoding of each position."""
         angle = expand_dims(x, axis=-1) * creation.asarray(self._rates, dtype=x.dtype, device=x.device)
         s, c = e.sin(angle), e.cos(angle)
@@ -184,8 +186,13 @@ class GroupQueryAttention(Module):
         return permute_dims(reshape(x, (*x.shape[:2], heads, self.head_dim)), (0, 2, 1, 3))
 
     def forward(
-        self, query: Any, key: Any, value: Any, attn_mask: Any = None, is_causal: bool = False
-    ) -> Any:
+        self,
+        query: ArrayLike,
+        key: ArrayLike,
+        value: ArrayLike,
+        attn_mask: ArrayLike | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
         """What each query sees."""
         q = self._heads(self.q_proj(query), self.num_query_heads)
         k = self._heads(self.k_proj(key), self.num_key_value_heads)

@@ -13,6 +13,7 @@ from anynet.ops import creation
 from anynet.ops.manipulation import concat, expand_dims, permute_dims, stack
 from anynet.ops.recurrent import gru, gru_scan, lstm, lstm_scan, rnn_scan
 from anynet.tensor import Parameter, Tensor, unwrap, wrap
+from anynet.typing import ArrayLike
 from anynet_backends import backend_of
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNBase", "RNNCell", "RNNCellBase"]
@@ -190,7 +191,7 @@ class RNNBase(Module):
         assert x.shape[-1] == out_width * (2 if self.bidirectional else 1)
         return x, tuple(stack(s) for s in last)
 
-    def forward(self, x: Any, hx: Any = None) -> Any:
+    def forward(self, x: ArrayLike | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
         """x (steps, batch, input_size), or (batch, steps, input_size) with `batch_first`, or (steps, input_size)
         without a batch, or a `PackedSequence` → outputs of all steps, in the same form, and the last states."""
         lstm = self.mode == "LSTM"
@@ -413,7 +414,7 @@ class RNNCellBase(Module):
                 states.append(state if batched else expand_dims(state, axis=0))
         return expand_dims(x, axis=0), states, batched
 
-    def _finish(self, states: Any, batched: bool) -> Any:
+    def _finish(self, states: Tensor, batched: bool) -> Tensor:
         return states[0, ...] if batched else states[0, 0, ...]
 
     def extra_repr(self) -> str:
@@ -445,7 +446,7 @@ class RNNCell(RNNCellBase):
         self.nonlinearity = nonlinearity
         super().__init__(input_size, hidden_size, bias, device, dtype)
 
-    def forward(self, x: Any, hx: Any = None) -> Any:
+    def forward(self, x: ArrayLike, hx: ArrayLike | None = None) -> Tensor:
         """The next state."""
         x, (h,), batched = self._prepare(x, (hx,))
         gates = F.linear(x, self.weight_ih, _biases(self.bias_ih, self.bias_hh))
@@ -465,7 +466,7 @@ class LSTMCell(RNNCellBase):
 
     gates = 4
 
-    def forward(self, x: Any, hx: Any = None) -> Any:
+    def forward(self, x: ArrayLike, hx: tuple[ArrayLike, ArrayLike] | None = None) -> tuple[Tensor, Tensor]:
         """The next states (h', c')."""
         if hx is not None and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
             msg = f"LSTMCell: hx is a pair (h, c), got {type(hx).__name__}"
@@ -488,7 +489,7 @@ class GRUCell(RNNCellBase):
 
     gates = 3
 
-    def forward(self, x: Any, hx: Any = None) -> Any:
+    def forward(self, x: ArrayLike, hx: ArrayLike | None = None) -> Tensor:
         """The next state."""
         x, (h,), batched = self._prepare(x, (hx,))
         gates = F.linear(x, self.weight_ih, self.bias_ih)

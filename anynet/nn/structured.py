@@ -6,7 +6,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from anynet import random
@@ -24,6 +24,7 @@ from anynet.ops.manipulation import astype, concat, expand_dims, permute_dims, r
 from anynet.ops.neural import log_softmax, logsumexp, sigmoid, softplus
 from anynet.ops.reductions import argmax, max, mean, sum
 from anynet.tensor import Buffer, Parameter, Tensor
+from anynet.typing import ArrayLike
 
 __all__ = [
     "AdaptiveLogSoftmaxWithLoss", "CRF", "ChildSumTreeLSTM", "ConvLSTM1d", "ConvLSTM2d", "ConvLSTM3d", "Highway",
@@ -56,7 +57,7 @@ class Maxout(Module):
         self.out_features, self.pool_size = out_features, pool_size
         self.linear = Linear(in_features, out_features * pool_size, bias, device, dtype)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """max_k (W_k x + b_k)"""
         y = self.linear(x)
         return max(reshape(y, (*y.shape[:-1], self.out_features, self.pool_size)), axis=-1)
@@ -74,7 +75,7 @@ class Highway(Module):
     def __init__(
         self,
         features: int,
-        activation: Any = F.relu,
+        activation: Callable[[Tensor], Tensor] = F.relu,
         bias: bool = True,
         device: str | None = None,
         dtype: Any = None,
@@ -85,7 +86,7 @@ class Highway(Module):
             init.constant_(self.transform.bias, -1.0)
         self.activation = activation
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """A mixture of H(x) and x."""
         gate = sigmoid(self.transform(x))
         return self.activation(self.plain(x)) * gate + x * (1.0 - gate)
@@ -127,9 +128,9 @@ class _SeparableConv(Module):
         )
         self.pointwise = self._conv(wide, out_channels, 1, bias=bias, device=device, dtype=dtype)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         """Each channel by itself, then all channels at each place."""
-        return self.pointwise(self.depthwise(x))
+        return self.pointwise(self.depthwise(x))  # type: ignore[no-any-return]
 
 
 class SeparableConv1d(_SeparableConv):
@@ -191,7 +192,9 @@ class _ConvLSTM(Module):
             out_channels, 4 * out_channels, kernel_size, padding="same", bias=False, **made
         )
 
-    def forward(self, x: Any, hx: Any = None) -> Any:
+    def forward(
+        self, x: ArrayLike, hx: tuple[ArrayLike, ArrayLike] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """x (steps, batch, in_channels, *spatial) → outputs (steps, batch, out_channels, *spatial), (h, c)."""
         if len(x.shape) != self.axes + 3 or x.shape[2] != self.input.in_channels:
             msg = f"got {tuple(x.shape)}: expected (steps, batch, {self.input.in_channels}, *spatial) of {self.axes} axes"
@@ -199,6 +202,8 @@ class _ConvLSTM(Module):
         steps, batch = x.shape[:2]
         gates = self.input(reshape(x, (steps * batch, *x.shape[2:])))
         gates = reshape(gates, (steps, batch, *gates.shape[1:]))
+        h: Any
+        c: Any
         if hx is None:
             shape = (batch, self.out_channels, *gates.shape[3:])
             h = c = creation.zeros(shape, dtype=gates.dtype, device=gates.device)
@@ -274,7 +279,7 @@ class ChildSumTreeLSTM(Module):
         self.hidden = Linear(out_features, 3 * out_features, False, device, dtype)
         self.forget = Linear(out_features, out_features, False, device, dtype)
 
-    def forward(self, x: Any, children: Sequence[tuple[Any, Any]] = ()) -> Any:
+    def forward(self, x: ArrayLike, children: Sequence[tuple[Any, Any]] = ()) -> tuple[Tensor, Tensor]:
         """(h, c) of a node."""
         n = self.out_features
         a = self.input(x)
@@ -322,7 +327,7 @@ class NaryTreeLSTM(Module):
             Linear(out_features, (3 + n_ary) * out_features, False, device, dtype) for _ in range(n_ary)
         ]
 
-    def forward(self, x: Any, children: Sequence[tuple[Any, Any] | None] = ()) -> Any:
+    def forward(self, x: ArrayLike, children: Sequence[tuple[Any, Any] | None] = ()) -> tuple[Tensor, Tensor]:
         """(h, c) of a node."""
         if len(children) > self.n_ary:
             msg = f"got {len(children)} children, expected at most {self.n_ary}"
@@ -392,7 +397,9 @@ class CRF(Module):
             emissions, mask = _turned(emissions), _turned(mask)
         return emissions, mask
 
-    def forward(self, emissions: Any, tags: Any, mask: Any = None, reduction: str = "sum") -> Any:
+    def forward(
+        self, emissions: ArrayLike, tags: ArrayLike, mask: ArrayLike | None = None, reduction: str = "sum"
+    ) -> Tensor:
         """log p(tags | emissions)"""
         if reduction not in ("sum", "mean", "token_mean", "none"):
             msg = f"CRF: reduction is 'sum', 'mean', 'token_mean' or 'none', got {reduction!r}"
@@ -404,7 +411,7 @@ class CRF(Module):
         tags = _turned(tags) if self.batch_first else tags
         score = self._score(emissions, tags, mask) - self._total(emissions, mask)
         if reduction == "none":
-            return score
+            return score  # type: ignore[no-any-return]
         if reduction == "mean":
             return mean(score)
         return sum(score) / sum(astype(mask, score.dtype)) if reduction == "token_mean" else sum(score)
@@ -430,7 +437,7 @@ class CRF(Module):
             a = e.where(expand_dims(mask[t, ...], axis=1), new, a)
         return logsumexp(a + self.end_transitions, axis=1)
 
-    def decode(self, emissions: Any, mask: Any = None) -> list[list[int]]:
+    def decode(self, emissions: ArrayLike, mask: ArrayLike | None = None) -> list[list[int]]:
         """The best tags of each sequence, as lists of integers."""
         emissions, mask = self._steps_first(emissions, mask)
         emissions = emissions.detach() if isinstance(emissions, Tensor) else emissions
@@ -501,7 +508,7 @@ class _Sampled(Module):
         if len(x.shape) != 2 or x.shape[1] != self.in_features or tuple(target.shape) != tuple(x.shape[:1]):
             msg = f"got x {tuple(x.shape)} and target {tuple(target.shape)}: expected (n, {self.in_features}) and (n,)"
             raise ShapeError(msg)
-        drawn = samples if samples is not None else self.sample(x.shape[0])
+        drawn: Any = samples if samples is not None else self.sample(x.shape[0])
         if not hasattr(drawn, "shape"):
             drawn = Tensor(drawn, dtype=target.dtype, device=x.device)
         classes = concat([expand_dims(target, axis=1), drawn], axis=1)
@@ -521,7 +528,7 @@ class NegativeSampling(_Sampled):
     2.0794
     """
 
-    def forward(self, x: Any, target: Any, reduction: str = "sum", samples: Any = None) -> Any:
+    def forward(self, x: ArrayLike, target: ArrayLike, reduction: str = "sum", samples: Any = None) -> Tensor:
         """The loss; `samples` (n, sample_size) gives the drawn classes instead of drawing them."""
         logits, _ = self._logits(x, target, samples)
         sign = creation.asarray([-1.0] + [1.0] * self.sample_size, dtype=logits.dtype, device=logits.device)
@@ -538,7 +545,7 @@ class NCELoss(_Sampled):
     2.0794
     """
 
-    def forward(self, x: Any, target: Any, reduction: str = "sum", samples: Any = None) -> Any:
+    def forward(self, x: ArrayLike, target: ArrayLike, reduction: str = "sum", samples: Any = None) -> Tensor:
         """The loss; `samples` (n, sample_size) gives the drawn classes instead of drawing them."""
         logits, classes = self._logits(x, target, samples)
         chance = reshape(take(self.probabilities, reshape(classes, (-1,)), axis=0), tuple(classes.shape))
@@ -613,7 +620,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             msg = f"got {tuple(x.shape)}: expected (n, {self.in_features})"
             raise ShapeError(msg)
 
-    def forward(self, x: Any, target: Any) -> AdaptiveOutput:
+    def forward(self, x: ArrayLike, target: ArrayLike) -> AdaptiveOutput:
         """(log p of the targets, −their mean)"""
         single = len(target.shape) == 0
         if single:
@@ -645,7 +652,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         loss = -mean(output)
         return AdaptiveOutput(output[0] if single else output, loss)
 
-    def log_prob(self, x: Any) -> Any:
+    def log_prob(self, x: ArrayLike) -> Any:
         """log p of all classes, (n, n_classes)."""
         self._rows(x)
         head = log_softmax(self.head(x), axis=1)
@@ -655,6 +662,6 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             parts.append(log_softmax(layers(x), axis=1) + head[:, first + c : first + c + 1])
         return concat(parts, axis=1)
 
-    def predict(self, x: Any) -> Any:
+    def predict(self, x: ArrayLike) -> Any:
         """The most probable class of each row."""
         return argmax(self.log_prob(x), axis=1)

@@ -15,6 +15,7 @@ from anynet.nn.module import Module, ShapeError
 from anynet.nn.norm import LayerNorm
 from anynet.ops import creation, elementwise
 from anynet.tensor import Tensor
+from anynet.typing import ArrayLike
 
 __all__ = [
     "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer",
@@ -42,8 +43,8 @@ class _Layer(Module):
             x, seen, seen, key_padding_mask=padding, need_weights=False, attn_mask=mask, is_causal=causal
         )[0]
 
-    def _feed_forward(self, x: Any, last: Any) -> Any:
-        return last(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+    def _feed_forward(self, x: Any, last: Any) -> Tensor:
+        return last(self.linear2(self.dropout(self.activation(self.linear1(x)))))  # type: ignore[no-any-return]
 
     def _make(
         self,
@@ -98,8 +99,12 @@ class TransformerEncoderLayer(_Layer):
         self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
 
     def forward(
-        self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False
-    ) -> Any:
+        self,
+        src: ArrayLike,
+        src_mask: ArrayLike | None = None,
+        src_key_padding_mask: ArrayLike | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
         """The layer's output for src."""
 
         def attend(x: Any) -> Any:
@@ -110,7 +115,7 @@ class TransformerEncoderLayer(_Layer):
         x = src
         if self.norm_first:
             x = x + attend(self.norm1(x))
-            return x + self._feed_forward(self.norm2(x), self.dropout2)
+            return x + self._feed_forward(self.norm2(x), self.dropout2)  # type: ignore[no-any-return]
         x = self.norm1(x + attend(x))
         return self.norm2(x + self._feed_forward(x, self.dropout2))
 
@@ -154,15 +159,15 @@ class TransformerDecoderLayer(_Layer):
 
     def forward(
         self,
-        tgt: Any,
-        memory: Any,
-        tgt_mask: Any = None,
-        memory_mask: Any = None,
-        tgt_key_padding_mask: Any = None,
-        memory_key_padding_mask: Any = None,
+        tgt: ArrayLike,
+        memory: ArrayLike,
+        tgt_mask: ArrayLike | None = None,
+        memory_mask: ArrayLike | None = None,
+        tgt_key_padding_mask: ArrayLike | None = None,
+        memory_key_padding_mask: ArrayLike | None = None,
         tgt_is_causal: bool = False,
         memory_is_causal: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         """The layer's output for tgt, given the encoder's output."""
 
         def attend(x: Any) -> Any:
@@ -178,7 +183,7 @@ class TransformerDecoderLayer(_Layer):
         if self.norm_first:
             x = x + attend(self.norm1(x))
             x = x + look(self.norm2(x))
-            return x + self._feed_forward(self.norm3(x), self.dropout3)
+            return x + self._feed_forward(self.norm3(x), self.dropout3)  # type: ignore[no-any-return]
         x = self.norm1(x + attend(x))
         x = self.norm2(x + look(x))
         return self.norm3(x + self._feed_forward(x, self.dropout3))
@@ -209,13 +214,17 @@ class TransformerEncoder(Module):
         self.num_layers, self.norm = num_layers, norm
 
     def forward(
-        self, src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool | None = None
-    ) -> Any:
+        self,
+        src: ArrayLike,
+        mask: ArrayLike | None = None,
+        src_key_padding_mask: ArrayLike | None = None,
+        is_causal: bool | None = None,
+    ) -> Tensor:
         """The last layer's output for src."""
         x = src
         for layer in self.layers:
             x = layer(x, mask, src_key_padding_mask, bool(is_causal))
-        return x if self.norm is None else self.norm(x)
+        return x if self.norm is None else self.norm(x)  # type: ignore[return-value]
 
 
 class TransformerDecoder(Module):
@@ -235,15 +244,15 @@ class TransformerDecoder(Module):
 
     def forward(
         self,
-        tgt: Any,
-        memory: Any,
-        tgt_mask: Any = None,
-        memory_mask: Any = None,
-        tgt_key_padding_mask: Any = None,
-        memory_key_padding_mask: Any = None,
+        tgt: ArrayLike,
+        memory: ArrayLike,
+        tgt_mask: ArrayLike | None = None,
+        memory_mask: ArrayLike | None = None,
+        tgt_key_padding_mask: ArrayLike | None = None,
+        memory_key_padding_mask: ArrayLike | None = None,
         tgt_is_causal: bool | None = None,
         memory_is_causal: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         """The last layer's output for tgt, given the encoder's output."""
         x = tgt
         for layer in self.layers:
@@ -251,7 +260,7 @@ class TransformerDecoder(Module):
                 x, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask,
                 bool(tgt_is_causal), memory_is_causal,
             )  # fmt: skip
-        return x if self.norm is None else self.norm(x)
+        return x if self.norm is None else self.norm(x)  # type: ignore[return-value]
 
 
 class Transformer(Module):
@@ -316,18 +325,18 @@ class Transformer(Module):
 
     def forward(
         self,
-        src: Any,
-        tgt: Any,
-        src_mask: Any = None,
-        tgt_mask: Any = None,
-        memory_mask: Any = None,
-        src_key_padding_mask: Any = None,
-        tgt_key_padding_mask: Any = None,
-        memory_key_padding_mask: Any = None,
+        src: ArrayLike,
+        tgt: ArrayLike,
+        src_mask: ArrayLike | None = None,
+        tgt_mask: ArrayLike | None = None,
+        memory_mask: ArrayLike | None = None,
+        src_key_padding_mask: ArrayLike | None = None,
+        tgt_key_padding_mask: ArrayLike | None = None,
+        memory_key_padding_mask: ArrayLike | None = None,
         src_is_causal: bool | None = None,
         tgt_is_causal: bool | None = None,
         memory_is_causal: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         """src (s, n, d_model) and tgt (t, n, d_model) → (t, n, d_model)."""
         axis = 0 if self.batch_first else 1
         if len(src.shape) == 3 and src.shape[axis] != tgt.shape[axis]:
@@ -337,7 +346,7 @@ class Transformer(Module):
             msg = f"got src {tuple(src.shape)} and tgt {tuple(tgt.shape)}: expected the last axis to be {self.d_model}"
             raise ShapeError(msg)
         memory = self.encoder(src, src_mask, src_key_padding_mask, src_is_causal)
-        return self.decoder(
+        return self.decoder(  # type: ignore[no-any-return]
             tgt,
             memory,
             tgt_mask,
@@ -352,4 +361,4 @@ class Transformer(Module):
     def generate_square_subsequent_mask(sz: int, device: str | None = None, dtype: Any = None) -> Tensor:
         """(sz, sz) with −∞ above the diagonal and 0 elsewhere: each place sees itself and what came before."""
         later = creation.triu(creation.ones((sz, sz), device=device, dtype=dtype), k=1)
-        return elementwise.where(later > 0, float("-inf"), later * 0.0)  # type: ignore[no-any-return]
+        return elementwise.where(later > 0, float("-inf"), later * 0.0)

@@ -21,7 +21,8 @@ from anynet.ops.linear import matmul
 from anynet.ops.linear import matrix_transpose as mT
 from anynet.ops.manipulation import broadcast_to, concat, expand_dims, reshape
 from anynet.ops.reductions import sum as sum_
-from anynet.tensor import unwrap
+from anynet.tensor import Tensor, unwrap
+from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = ["BLOCK", "scaled_dot_product_attention"]
@@ -233,15 +234,15 @@ def _gather_mask(strips: list[tuple[list[Any], int]], mask: Any, m: int) -> Any:
 
 
 def scaled_dot_product_attention(
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    attn_mask: ArrayLike | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> Any:
+) -> Tensor:
     """softmax(Q Kᵀ · scale + mask) V; memory grows with the length of the sequences, not with its square.
 
     Shapes: query (…, heads, l, e), key (…, heads, s, e), value (…, heads, s, w) → (…, heads, l, w). attn_mask

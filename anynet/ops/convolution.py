@@ -29,7 +29,8 @@ from anynet.ops.elementwise import conj
 from anynet.ops.indexing import put, take
 from anynet.ops.manipulation import reshape, squeeze
 from anynet.ops.reductions import sum as sum_
-from anynet.tensor import unwrap
+from anynet.tensor import Tensor, unwrap
+from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = ["conv", "conv_transpose", "pad"]
@@ -313,16 +314,16 @@ def _ready(where: str, x: Any, weight: Any, groups: int) -> tuple[int, bool]:
 
 
 def conv(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     *,
     stride: int | Sequence[int] = 1,
     padding: int | Sequence[int] | str = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     where: str = "conv",
-) -> Any:
+) -> Tensor:
     """Convolution (cross-correlation) over as many axes as the weight's kernel has.
 
     y[n, o, p] = b[o] + Σ_{c, k} w[o, c, k] · x[n, c, p·stride + k·dilation − padding], x being 0 outside.
@@ -363,9 +364,9 @@ def conv(
 
 
 def conv_transpose(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     *,
     stride: int | Sequence[int] = 1,
     padding: int | Sequence[int] = 0,
@@ -373,7 +374,7 @@ def conv_transpose(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     where: str = "conv_transpose",
-) -> Any:
+) -> Tensor:
     """The transpose of `conv`: what its gradient computes, as a layer that enlarges its input.
 
     Shapes: x (n, c, *spatial) or (c, *spatial), weight (c, o / groups, *kernel), bias (o,) → (n, o, *out),
@@ -420,7 +421,7 @@ def _mirror(i: int, size: int, mode: str) -> int:
     return -i if i < 0 else 2 * (size - 1) - i if i >= size else i
 
 
-def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Any:
+def pad(x: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
     """Make an array longer at the ends of its last axes, or shorter where a number is negative.
 
     `pad` lists (before, after) for the last axis, then the one before it, and so on, as PyTorch does. Modes:
@@ -470,4 +471,4 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float = 0.0) 
             raise ValueError(msg)
         index = [_mirror(i, size, mode) for i in range(-lo, size + hi)]
         x = take(x, xp.asarray(index, dtype=xp.int64, device=_device(xp, plain)), axis=axis)
-    return x
+    return x  # type: ignore[return-value]

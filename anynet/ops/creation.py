@@ -8,6 +8,7 @@ from typing import Any
 from anynet import dtypes
 from anynet.ops.manipulation import expand_dims, reshape, to_device
 from anynet.tensor import Tensor, mode, to_plain, unwrap, wrap
+from anynet.typing import ArrayLike
 from anynet_backends import backend_of, resolve
 
 __all__ = [
@@ -51,12 +52,12 @@ def asarray(
             if copy is False:
                 msg = f"copy=False, but converting {out.dtype} to {dtypes.of(dtype)} copies"
                 raise ValueError(msg)
-            return cast_to(out, dtype=dtypes.of(dtype))  # type: ignore[no-any-return]
+            return cast_to(out, dtype=dtypes.of(dtype))
         if copy:
             new = reshape(out, out.shape)
             new.data = to_plain(out.data, copy=True)
-            return new  # type: ignore[no-any-return]
-        return out  # type: ignore[no-any-return]
+            return new
+        return out
     data = to_plain(obj, dtype=dtype, device=device, copy=copy)
     if isinstance(obj, Tensor) and data is obj.data and not requires_grad:
         return obj
@@ -194,22 +195,22 @@ def _like(name: str, x: Any, dtype: Any, device: str | None, *args: Any) -> Tens
     return wrap(getattr(xp, name)(data, *args, dtype=native, device=where))
 
 
-def zeros_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
+def zeros_like(x: ArrayLike, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
     """Zeros with the shape, dtype and device of x."""
     return _like("zeros_like", x, dtype, device)
 
 
-def ones_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
+def ones_like(x: ArrayLike, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
     """Ones with the shape, dtype and device of x."""
     return _like("ones_like", x, dtype, device)
 
 
-def empty_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
+def empty_like(x: ArrayLike, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
     """An array with the shape, dtype and device of x whose elements are not set."""
     return _like("empty_like", x, dtype, device)
 
 
-def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: str | None = None) -> Tensor:
+def full_like(x: ArrayLike, /, fill_value: Any, *, dtype: Any = None, device: str | None = None) -> Tensor:
     """One value with the shape, dtype and device of x."""
     return _like("full_like", x, dtype, device, fill_value)
 
@@ -231,7 +232,7 @@ def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = Non
     return asarray(wrap(xp.from_dlpack(x)), device=device, copy=copy)
 
 
-def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
+def meshgrid(*arrays: ArrayLike, indexing: str = "xy") -> tuple[Any, ...]:
     """Coordinate arrays from 1-d arrays; 'xy' swaps the first two axes, 'ij' keeps the order of the arguments."""
     if indexing not in ("xy", "ij"):
         msg = f"meshgrid: indexing is 'xy' or 'ij', got {indexing!r}"
@@ -252,7 +253,7 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
     return out
 
 
-def _triangle(x: Any, k: int, upper: bool) -> Any:
+def _triangle(x: Any, k: int, upper: bool) -> Tensor:
     from anynet.ops.elementwise import where
 
     data = unwrap(x)
@@ -270,11 +271,11 @@ def _triangle(x: Any, k: int, upper: bool) -> Any:
     return where(j - i >= k if upper else j - i <= k, x, 0.0)
 
 
-def tril(x: Any, /, *, k: int = 0) -> Any:
+def tril(x: ArrayLike, /, *, k: int = 0) -> Tensor:
     """The lower triangle: elements above the k-th diagonal are set to zero."""
     return _triangle(x, k, upper=False)
 
 
-def triu(x: Any, /, *, k: int = 0) -> Any:
+def triu(x: ArrayLike, /, *, k: int = 0) -> Tensor:
     """The upper triangle: elements below the k-th diagonal are set to zero."""
     return _triangle(x, k, upper=True)

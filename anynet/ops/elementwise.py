@@ -11,6 +11,7 @@ from typing import Any
 
 from anynet.autograd.primitive import Primitive, primitive
 from anynet.tensor import Tensor
+from anynet.typing import ArrayLike, Scalar
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
@@ -24,29 +25,29 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _unary(name: str) -> Primitive:
+def _unary(name: str) -> Primitive[[ArrayLike]]:
     def body(xp: Backend, x: Array, /) -> Array:
         return getattr(xp, name)(x)
 
     body.__doc__ = f"``{name}(x)`` of each element, as in the array API standard."
     body.__module__ = __name__
-    prim = Primitive(body, name)
+    prim: Primitive[...] = Primitive(body, name)
     prim.elementwise = True
     return prim
 
 
-def _binary(name: str) -> Primitive:
+def _binary(name: str) -> Primitive[[ArrayLike | Scalar, ArrayLike | Scalar]]:
     def body(xp: Backend, x1: Array, x2: Array, /) -> Array:
         return getattr(xp, name)(x1, x2)
 
     body.__doc__ = f"``{name}(x1, x2)`` element by element, broadcast, as in the array API standard."
     body.__module__ = __name__
-    prim = Primitive(body, name)
+    prim: Primitive[...] = Primitive(body, name)
     prim.elementwise = True
     return prim
 
 
-def is_complex(x: Any) -> bool:
+def is_complex(x: ArrayLike) -> bool:
     """Whether x is a complex array, Tensor or scalar."""
     x = x.data if isinstance(x, Tensor) else x
     if not hasattr(x, "dtype"):
@@ -68,16 +69,16 @@ def _complex_of(g: Any, dtype: Any) -> Any:
     return cast_to(g, dtype=dtype)
 
 
-def conj(x: Any, /) -> Any:
+def conj(x: ArrayLike, /) -> Tensor:
     """The complex conjugate; a real x is returned as it is."""
     if isinstance(x, complex):
-        return x.conjugate()
-    return _conj(x) if is_complex(x) else x
+        return x.conjugate()  # type: ignore[return-value]
+    return _conj(x) if is_complex(x) else x  # type: ignore[return-value]
 
 
-def real(x: Any, /) -> Any:
+def real(x: ArrayLike, /) -> Tensor:
     """The real part; a real x is returned as it is."""
-    return _real(x) if is_complex(x) else x
+    return _real(x) if is_complex(x) else x  # type: ignore[return-value]
 
 
 imag = _imag
@@ -223,7 +224,7 @@ where.vjp(
 )
 
 
-def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
+def clip(x: ArrayLike, /, min: Any = None, max: Any = None) -> Tensor:
     """Limit each element to [min, max]; either bound may be None, a scalar or an array.
 
     The gradient passes where x lies within the bounds (the bounds included, as PyTorch).
@@ -265,12 +266,12 @@ copysign.vjp(x1=lambda g, y, x1: g * sign(x1) * sign(y), x2=lambda g: g * 0.0)
 ceil, floor, round, trunc = _unary("ceil"), _unary("floor"), _unary("round"), _unary("trunc")
 isfinite, isinf, isnan, signbit = _unary("isfinite"), _unary("isinf"), _unary("isnan"), _unary("signbit")
 logical_not, bitwise_invert = _unary("logical_not"), _unary("bitwise_invert")
-equal: Primitive = _binary("equal")
-not_equal: Primitive = _binary("not_equal")
-less: Primitive = _binary("less")
-less_equal: Primitive = _binary("less_equal")
-greater: Primitive = _binary("greater")
-greater_equal: Primitive = _binary("greater_equal")
+equal: Primitive[...] = _binary("equal")
+not_equal: Primitive[...] = _binary("not_equal")
+less: Primitive[...] = _binary("less")
+less_equal: Primitive[...] = _binary("less_equal")
+greater: Primitive[...] = _binary("greater")
+greater_equal: Primitive[...] = _binary("greater_equal")
 logical_and, logical_or, logical_xor = _binary("logical_and"), _binary("logical_or"), _binary("logical_xor")
 bitwise_and, bitwise_or, bitwise_xor = _binary("bitwise_and"), _binary("bitwise_or"), _binary("bitwise_xor")
 bitwise_left_shift, bitwise_right_shift = _binary("bitwise_left_shift"), _binary("bitwise_right_shift")
@@ -281,7 +282,7 @@ for _prim in (
 ):  # fmt: skip
     _prim.piecewise_constant()
 
-sign: Primitive = _unary("sign")  # of a complex x: x / |x|, which is not constant
+sign: Primitive[...] = _unary("sign")  # of a complex x: x / |x|, which is not constant
 sign.vjp(x=lambda g, y, x: _sign_rule(g, y, x))
 
 

@@ -15,6 +15,7 @@ from anynet.ops.elementwise import conj, real
 from anynet.ops.indexing import getitem
 from anynet.ops.manipulation import axes_of, concat, roll
 from anynet.tensor import Tensor, unwrap, wrap
+from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of, resolve
 
 __all__ = [
@@ -75,13 +76,13 @@ def _resize(x: Any, n: int | None, axis: int) -> Any:
     return concat([x, pad if isinstance(x, Tensor) else pad.data], axis=axis)
 
 
-def fft(x: Any, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+def fft(x: ArrayLike, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
     """The discrete Fourier transform along an axis, cut or padded with zeros to n points."""
     (where,) = axes_of(axis, len(x.shape))
     return _fft(_resize(_complex(x), n, where), axis=where, norm=_norm(norm))
 
 
-def ifft(x: Any, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+def ifft(x: ArrayLike, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
     """The inverse of `fft`."""
     (where,) = axes_of(axis, len(x.shape))
     return _ifft(_resize(_complex(x), n, where), axis=where, norm=_norm(norm))
@@ -99,26 +100,36 @@ def _pairs(x: Any, s: Sequence[int] | None, axes: Sequence[int] | None) -> list[
 
 
 def fftn(
-    x: Any, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward"
-) -> Any:
+    x: ArrayLike,
+    /,
+    *,
+    s: Sequence[int] | None = None,
+    axes: Sequence[int] | None = None,
+    norm: str = "backward",
+) -> Tensor:
     """The transform along several axes (None: all)."""
     x = _complex(x)
     for axis, n in _pairs(x, s, axes):
         x = fft(x, n=n, axis=axis, norm=norm)
-    return x
+    return x  # type: ignore[return-value]
 
 
 def ifftn(
-    x: Any, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward"
-) -> Any:
+    x: ArrayLike,
+    /,
+    *,
+    s: Sequence[int] | None = None,
+    axes: Sequence[int] | None = None,
+    norm: str = "backward",
+) -> Tensor:
     """The inverse of `fftn`."""
     x = _complex(x)
     for axis, n in _pairs(x, s, axes):
         x = ifft(x, n=n, axis=axis, norm=norm)
-    return x
+    return x  # type: ignore[return-value]
 
 
-def rfft(x: Any, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+def rfft(x: ArrayLike, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
     """The transform of a real array: the n/2 + 1 coefficients that the others mirror."""
     if dtypes.of(unwrap(x).dtype).kind != "real":
         msg = f"rfft takes real floating-point arrays, got {dtypes.of(unwrap(x).dtype)}"
@@ -149,25 +160,30 @@ def _hermitian(x: Any, n: int | None, axis: int) -> Any:
     return concat(parts, axis=axis)
 
 
-def irfft(x: Any, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+def irfft(x: ArrayLike, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
     """The inverse of `rfft`: n real numbers (None: 2 (m − 1) from m coefficients)."""
     (where,) = axes_of(axis, len(x.shape))
     return real(_ifft(_hermitian(x, n, where), axis=where, norm=_norm(norm)))
 
 
-def hfft(x: Any, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+def hfft(x: ArrayLike, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
     """The real spectrum of a signal with Hermitian symmetry."""
     return irfft(conj(_complex(x)), n=n, axis=axis, norm=_OTHER[_norm(norm)])
 
 
-def ihfft(x: Any, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
+def ihfft(x: ArrayLike, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
     """The inverse of `hfft`."""
     return conj(rfft(x, n=n, axis=axis, norm=_OTHER[_norm(norm)]))
 
 
 def rfftn(
-    x: Any, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward"
-) -> Any:
+    x: ArrayLike,
+    /,
+    *,
+    s: Sequence[int] | None = None,
+    axes: Sequence[int] | None = None,
+    norm: str = "backward",
+) -> Tensor:
     """`rfft` along the last of the axes, `fft` along the others."""
     *rest, (last, n) = _pairs(x, s, axes)
     y = rfft(x, n=n, axis=last, norm=norm)
@@ -177,8 +193,13 @@ def rfftn(
 
 
 def irfftn(
-    x: Any, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward"
-) -> Any:
+    x: ArrayLike,
+    /,
+    *,
+    s: Sequence[int] | None = None,
+    axes: Sequence[int] | None = None,
+    norm: str = "backward",
+) -> Tensor:
     """The inverse of `rfftn`."""
     *rest, (last, n) = _pairs(x, s, axes)
     for axis, m in rest:
@@ -206,13 +227,13 @@ def _axes(x: Any, axes: int | Sequence[int] | None) -> tuple[int, ...]:
     return axes_of(axes, len(x.shape), "axes")
 
 
-def fftshift(x: Any, /, *, axes: int | Sequence[int] | None = None) -> Any:
+def fftshift(x: ArrayLike, /, *, axes: int | Sequence[int] | None = None) -> Tensor:
     """Zero frequency to the middle."""
     where = _axes(x, axes)
-    return roll(x, tuple(x.shape[a] // 2 for a in where), axis=where) if where else x
+    return roll(x, tuple(x.shape[a] // 2 for a in where), axis=where) if where else x  # type: ignore[return-value]
 
 
-def ifftshift(x: Any, /, *, axes: int | Sequence[int] | None = None) -> Any:
+def ifftshift(x: ArrayLike, /, *, axes: int | Sequence[int] | None = None) -> Tensor:
     """The inverse of `fftshift`."""
     where = _axes(x, axes)
-    return roll(x, tuple(-(x.shape[a] // 2) for a in where), axis=where) if where else x
+    return roll(x, tuple(-(x.shape[a] // 2) for a in where), axis=where) if where else x  # type: ignore[return-value]

@@ -11,6 +11,7 @@ from anynet.autograd.vmap import each, is_batched
 from anynet.ops.manipulation import axes_of, moveaxis, reshape
 from anynet.ops.operators import replace
 from anynet.tensor import Tensor, to_plain
+from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = ["getitem", "index_add", "put", "setitem", "take", "take_along_axis"]
@@ -35,7 +36,7 @@ def scatter_rows(xp: Backend, x: Array, *, index: Array, shape: tuple[int, ...])
 adjoint(gather_rows, scatter_rows)
 
 
-def index_add(x: Any, index: Any, values: Any, /) -> Any:
+def index_add(x: ArrayLike, index: ArrayLike, values: Any, /) -> Tensor:
     """x with values[k] added to row index[k]: a deterministic scatter-add along the first axis.
 
     `index` is a 1-d integer array, `values` has shape (len(index), *x.shape[1:]).
@@ -62,7 +63,7 @@ def check_index(index: Array, length: int, what: str) -> Array:
     return xp.where(index < 0, index + length, index)
 
 
-def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
+def take(x: ArrayLike, indices: ArrayLike, /, *, axis: int | None = None) -> Tensor:
     """Elements of x along an axis, at 1-d integer `indices` (n-d ones give their shape to that axis)."""
     if is_batched(indices):
         return each(take, x, indices, axis=axis)
@@ -84,7 +85,7 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
     return y if len(shape) == 1 else reshape(y, (*x.shape[:where], *shape, *x.shape[where + 1 :]))
 
 
-def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
+def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> Tensor:
     """x at one index along `axis` for each place of the other axes: the inverse of argsort, and the like.
 
     The other axes of x and indices broadcast.
@@ -188,7 +189,7 @@ def _plain_key(x: Tensor, key: Any) -> tuple[Any, bool]:
     return tuple(out), arrays > 0
 
 
-def getitem(x: Any, key: Any, /) -> Any:
+def getitem(x: ArrayLike, key: Any, /) -> Tensor:
     """``x[key]``: integers, slices, None and ``...``; integer arrays; or one boolean mask."""
     parts = key if isinstance(key, tuple) else (key,)
     if is_batched(*parts):
@@ -201,7 +202,7 @@ def getitem(x: Any, key: Any, /) -> Any:
     return _getitem_arrays(x, plain)
 
 
-def _getitem_arrays(x: Tensor, key: tuple[Any, ...]) -> Any:
+def _getitem_arrays(x: Tensor, key: tuple[Any, ...]) -> Tensor:
     """Integer arrays for the leading axes (broadcast), with only full slices after them."""
     index, rest = _leading_arrays(x, key)
     if index is None:
@@ -235,7 +236,7 @@ def _leading_arrays(x: Tensor, key: tuple[Any, ...]) -> tuple[Any, tuple[int, ..
     return (flat, shape, len(parts)), tuple(x.shape[len(parts) :])
 
 
-def setitem(x: Tensor, key: Any, value: Any, /) -> None:
+def setitem(x: Tensor, key: ArrayLike, value: ArrayLike, /) -> None:
     """``x[key] = value``: x takes a new array; what was computed from the old one keeps it. Gradients are traced."""
     plain, arrays = _plain_key(x, key)
     if arrays:

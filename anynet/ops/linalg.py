@@ -21,6 +21,7 @@ from anynet.ops.indexing import getitem
 from anynet.ops.linear import matmul, matrix_transpose, tensordot, vecdot
 from anynet.ops.manipulation import axes_of, expand_dims, roll, squeeze
 from anynet.tensor import Tensor, unwrap, wrap
+from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
@@ -141,7 +142,7 @@ def _check_matrix(x: Any, what: str) -> None:
         raise ValueError(msg)
 
 
-def _stacked(prim: Primitive) -> Primitive:
+def _stacked(prim: Primitive[...]) -> Primitive[...]:
     prim.stacked = True
     return prim
 
@@ -158,7 +159,7 @@ _inv.vjp(x=lambda g, y: -(_H(y) @ g @ _H(y)))  # d(A⁻¹) = −A⁻¹ dA A⁻¹
 _stacked(_inv)
 
 
-def inv(x: Any, /) -> Any:
+def inv(x: ArrayLike, /) -> Tensor:
     """The inverse A⁻¹ of square matrices (…, n, n).
 
     >>> import anynet as an
@@ -185,7 +186,7 @@ def _solve_rule(g: Any, y: Any, a: Any, need: tuple[bool, ...]) -> tuple[Any, An
 _stacked(_solve)
 
 
-def solve(x1: Any, x2: Any, /) -> Any:
+def solve(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """The solution X of A X = B: A (…, n, n), B (…, n, k), or one vector (n,)."""
     _check_square(x1, "solve")
     if len(x2.shape) == 1:
@@ -241,7 +242,7 @@ _stacked(_det)
 _stacked(cofactors)
 
 
-def det(x: Any, /) -> Any:
+def det(x: ArrayLike, /) -> Tensor:
     """The determinant of square matrices; its gradient, the matrix of cofactors, exists for singular ones too."""
     _check_square(x, "det")
     return _det(x)
@@ -265,7 +266,7 @@ _slogdet.vjp(x=_slogdet_rule)
 _stacked(_slogdet)
 
 
-def slogdet(x: Any, /) -> SlogdetResult:
+def slogdet(x: ArrayLike, /) -> SlogdetResult:
     """The sign (or phase) and the logarithm of the absolute value of the determinant."""
     _check_square(x, "slogdet")
     return SlogdetResult(*_slogdet(x))
@@ -294,7 +295,7 @@ _cholesky.vjp(x=_cholesky_rule)
 _stacked(_cholesky)
 
 
-def cholesky(x: Any, /, *, upper: bool = False) -> Any:
+def cholesky(x: ArrayLike, /, *, upper: bool = False) -> Tensor:
     """L with A = L Lᴴ, lower triangular (or Lᴴ where `upper`), of positive definite Hermitian matrices.
 
     Only one triangle of A is read; the gradient is that over Hermitian matrices, so it is Hermitian itself.
@@ -343,7 +344,7 @@ _qr.vjp(x=_qr_rule)
 _stacked(_qr)
 
 
-def qr(x: Any, /, *, mode: str = "reduced") -> QRResult:
+def qr(x: ArrayLike, /, *, mode: str = "reduced") -> QRResult:
     """A = Q R, Q with orthonormal columns, R upper triangular; `mode` is 'reduced' or 'complete'."""
     _check_matrix(x, "qr")
     if mode not in ("reduced", "complete"):
@@ -387,7 +388,7 @@ _eigvalsh.vjp(x=_eigvalsh_rule)
 _stacked(_eigvalsh)
 
 
-def eigh(x: Any, /) -> EighResult:
+def eigh(x: ArrayLike, /) -> EighResult:
     """Eigenvalues (ascending) and eigenvectors (columns) of Hermitian matrices.
 
     Only one triangle of A is read, and the gradient is that over Hermitian matrices. Eigenvectors are defined up to
@@ -397,7 +398,7 @@ def eigh(x: Any, /) -> EighResult:
     return EighResult(*_eigh(x))
 
 
-def eigvalsh(x: Any, /) -> Any:
+def eigvalsh(x: ArrayLike, /) -> Tensor:
     """The eigenvalues (ascending) of Hermitian matrices."""
     _check_square(x, "eigvalsh")
     return _eigvalsh(x)
@@ -436,7 +437,7 @@ _eigvals.vjp(x=_eigvals_rule)
 _stacked(_eigvals)
 
 
-def eig(x: Any, /) -> EigResult:
+def eig(x: ArrayLike, /) -> EigResult:
     """Eigenvalues and eigenvectors (columns, of norm 1) of square matrices, always complex.
 
     The gradient is defined for losses that do not depend on the phase of the eigenvectors, and simple eigenvalues.
@@ -445,7 +446,7 @@ def eig(x: Any, /) -> EigResult:
     return EigResult(*_eig(x))
 
 
-def eigvals(x: Any, /) -> Any:
+def eigvals(x: ArrayLike, /) -> Tensor:
     """The eigenvalues of square matrices, always complex."""
     _check_square(x, "eigvals")
     return _eigvals(x)
@@ -508,7 +509,7 @@ _svdvals.vjp(x=_svdvals_rule)
 _stacked(_svdvals)
 
 
-def svd(x: Any, /, *, full_matrices: bool = True) -> SVDResult:
+def svd(x: ArrayLike, /, *, full_matrices: bool = True) -> SVDResult:
     """A = U diag(S) Vᴴ with S descending.
 
     Singular vectors are defined up to a common phase, and for a multiple singular value up to a rotation: a loss that
@@ -518,7 +519,7 @@ def svd(x: Any, /, *, full_matrices: bool = True) -> SVDResult:
     return SVDResult(*_svd(x, full_matrices=bool(full_matrices)))
 
 
-def svdvals(x: Any, /) -> Any:
+def svdvals(x: ArrayLike, /) -> Tensor:
     """The singular values, descending."""
     _check_matrix(x, "svdvals")
     return _svdvals(x)
@@ -540,7 +541,7 @@ def _pinv_rule(g: Any, y: Any, x: Any) -> Any:
 _pinv.vjp(x=_pinv_rule)
 
 
-def pinv(x: Any, /, *, rtol: Any = None) -> Any:
+def pinv(x: ArrayLike, /, *, rtol: Any = None) -> Tensor:
     """The Moore-Penrose pseudo-inverse; singular values up to rtol · the largest count as zero."""
     _check_matrix(x, "pinv")
     return _pinv(x, rtol)
@@ -554,7 +555,7 @@ def _matrix_rank(xp: Backend, x: Array, rtol: Array = None, /) -> Array:
 _matrix_rank.piecewise_constant()
 
 
-def matrix_rank(x: Any, /, *, rtol: Any = None) -> Any:
+def matrix_rank(x: ArrayLike, /, *, rtol: Any = None) -> Tensor:
     """The number of singular values above rtol · the largest."""
     _check_matrix(x, "matrix_rank")
     return _matrix_rank(x, rtol)
@@ -563,7 +564,7 @@ def matrix_rank(x: Any, /, *, rtol: Any = None) -> Any:
 # ----- powers, products, diagonals -----
 
 
-def matrix_power(x: Any, n: int, /) -> Any:
+def matrix_power(x: ArrayLike, n: int, /) -> Tensor:
     """Aⁿ by repeated squaring; of the inverse where n < 0, the identity where n = 0."""
     _check_square(x, "matrix_power")
     if not isinstance(n, int):
@@ -574,13 +575,13 @@ def matrix_power(x: Any, n: int, /) -> Any:
         return e.add(_zeros(x), one)
     if n < 0:
         x, n = inv(x), -n
-    out = None
+    out: Any = None
     while True:
         if n & 1:
             out = x if out is None else matmul(out, x)
         n >>= 1
         if not n:
-            return out
+            return out  # type: ignore[no-any-return]
         x = matmul(x, x)
 
 
@@ -591,7 +592,7 @@ def _zeros(x: Any) -> Any:
     return wrap(zeros) if isinstance(x, Tensor) else zeros
 
 
-def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+def cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Tensor:
     """The cross product a × b of vectors of three elements along `axis`; the other axes broadcast."""
     for x in (x1, x2):
         (where,) = axes_of(axis, len(x.shape))
@@ -599,13 +600,13 @@ def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
             msg = f"cross takes vectors of 3 elements, got shapes {tuple(x1.shape)} and {tuple(x2.shape)} along axis {axis}"
             raise ValueError(msg)
 
-    def turned(x: Any, n: int) -> Any:
+    def turned(x: Any, n: int) -> Tensor:
         return roll(x, n, axis=axis)
 
     return turned(x1, -1) * turned(x2, -2) - turned(x1, -2) * turned(x2, -1)
 
 
-def outer(x1: Any, x2: Any, /) -> Any:
+def outer(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """a bᵀ of two vectors: (m,), (n,) → (m, n)."""
     if len(x1.shape) != 1 or len(x2.shape) != 1:
         msg = f"outer takes two vectors, got shapes {tuple(x1.shape)} and {tuple(x2.shape)}"
@@ -640,13 +641,13 @@ _stacked(_diagonal)
 _stacked(fill_diagonal)
 
 
-def diagonal(x: Any, /, *, offset: int = 0) -> Any:
+def diagonal(x: ArrayLike, /, *, offset: int = 0) -> Tensor:
     """The diagonals of matrices (…, m, n), `offset` above (or, negative, below) the main one."""
     _check_matrix(x, "diagonal")
     return _diagonal(x, offset=offset)
 
 
-def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
+def trace(x: ArrayLike, /, *, offset: int = 0, dtype: Any = None) -> Tensor:
     """The sums of the diagonals of matrices."""
     return reductions.sum(diagonal(x, offset=offset), axis=-1, dtype=dtype)
 
@@ -681,8 +682,8 @@ _vector_norm.vjp(x=_vector_norm_rule)
 
 
 def vector_norm(
-    x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False, ord: float = 2
-) -> Any:
+    x: ArrayLike, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False, ord: float = 2
+) -> Tensor:
     """The p-norm (Σ |x|ᵖ)^{1/p} along axes (None: of all elements), p = `ord`.
 
     ``inf`` and ``-inf``: the largest and smallest |x|; 0: the number of elements that are not zero. At x = 0, where
@@ -711,7 +712,7 @@ def vector_norm(
     return y if keepdims else squeeze(y, axis=where)
 
 
-def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: float | str | None = "fro") -> Any:
+def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: float | str | None = "fro") -> Tensor:
     """A norm of matrices (…, m, n): 'fro' (Σ|a|²)^{1/2}, 'nuc' Σσ, 2 and -2 the largest and smallest singular value,
     1 and -1 the largest and smallest Σ|a| of a column, inf and -inf of a row."""
     _check_matrix(x, "matrix_norm")

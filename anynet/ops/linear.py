@@ -6,6 +6,7 @@ conjugated where complex).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from anynet.autograd.primitive import adjoint, primitive
 from anynet.ops.elementwise import conj
 from anynet.ops.manipulation import permute_dims, reshape
 from anynet.tensor import Tensor
+from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend
 
 __all__ = ["matmul", "matrix_transpose", "tensordot", "vecdot"]
@@ -44,7 +46,7 @@ def _matmul_b(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
 _matmul.vjp(a=lambda g, b: _matmul(g, conj(mT(b))), b=_matmul_b)
 
 
-def matmul(x1: Any, x2: Any, /) -> Any:
+def matmul(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """The matrix product: (…, m, k) @ (…, k, n) → (…, m, n); 1-d arguments are vectors, batches broadcast.
 
     >>> import anynet as an
@@ -78,7 +80,7 @@ def _ndim(x: Any) -> int:
     return len(shape)
 
 
-def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+def vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Tensor:
     """The inner product of vectors along `axis`: Σ conj(x1) · x2, the other axes broadcast."""
     from anynet.ops.reductions import sum as sum_
 
@@ -94,7 +96,9 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     return sum_(product, axis=axis, dtype=product.dtype)
 
 
-def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Any:
+def tensordot(
+    x1: ArrayLike, x2: ArrayLike, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2
+) -> Tensor:
     """Contract axes of x1 with axes of x2: one matrix product after bringing those axes together.
 
     `axes` is a number N (the last N of x1 with the first N of x2), or two sequences of axes.
@@ -117,18 +121,12 @@ def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[
         raise ValueError(msg)
     free1 = [a for a in range(n1) if a not in left]
     free2 = [a for a in range(n2) if a not in right]
-    k = 1
-    for a in left:
-        k *= x1.shape[a]
+    k = math.prod(x1.shape[a] for a in left)
     shape1, shape2 = [x1.shape[a] for a in free1], [x2.shape[a] for a in free2]
-    m1 = m2 = 1
-    for n in shape1:
-        m1 *= n
-    for n in shape2:
-        m2 *= n
-    a = reshape(permute_dims(x1, (*free1, *left)), (m1, k))
-    b = reshape(permute_dims(x2, (*right, *free2)), (k, m2))
-    return reshape(_matmul(a, b), (*shape1, *shape2))
+    m1, m2 = math.prod(shape1), math.prod(shape2)
+    first = reshape(permute_dims(x1, (*free1, *left)), (m1, k))
+    second = reshape(permute_dims(x2, (*right, *free2)), (k, m2))
+    return reshape(_matmul(first, second), (*shape1, *shape2))
 
 
 Tensor.T = property(lambda self: _transpose(self))  # type: ignore[method-assign, assignment]
@@ -139,4 +137,4 @@ def _transpose(x: Tensor) -> Tensor:
     if x.ndim != 2:
         msg = f"x.T is for matrices (2-d), got shape {x.shape}; use x.mT for stacks or anynet.permute_dims"
         raise ValueError(msg)
-    return matrix_transpose(x)  # type: ignore[no-any-return]
+    return matrix_transpose(x)

@@ -10,6 +10,7 @@ from anynet import dtypes
 from anynet.autograd import fitting
 from anynet.autograd.primitive import adjoint, primitive
 from anynet.tensor import Tensor, move, wrap
+from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
@@ -49,7 +50,7 @@ def _reshape(xp: Backend, x: Array, *, shape: tuple[int, ...]) -> Array:
 _reshape.vjp(x=lambda g, x_shape: _reshape(g, shape=x_shape))
 
 
-def reshape(x: Any, /, shape: int | Sequence[int], *, copy: bool | None = None) -> Any:
+def reshape(x: ArrayLike, /, shape: int | Sequence[int], *, copy: bool | None = None) -> Tensor:
     """The same elements in another shape; one length may be -1.
 
     `copy=True` copies always, `copy=False` raises where the data would have to be copied.
@@ -61,7 +62,7 @@ def reshape(x: Any, /, shape: int | Sequence[int], *, copy: bool | None = None) 
     xp = backend_of(plain)
     data = xp.reshape(plain, shape, copy=copy)
     if not isinstance(x, Tensor):
-        return data
+        return data  # type: ignore[no-any-return]
     out = _reshape(x, shape=shape)
     out.data = data
     return out
@@ -77,12 +78,12 @@ _permute_dims.vjp(
 )
 
 
-def permute_dims(x: Any, /, axes: Sequence[int]) -> Any:
+def permute_dims(x: ArrayLike, /, axes: Sequence[int]) -> Tensor:
     """Reorder the axes: axis i of the result is axis ``axes[i]`` of x."""
     return _permute_dims(x, axes=axes_of(tuple(axes), len(x.shape), "axes"))
 
 
-def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int], /) -> Any:
+def moveaxis(x: ArrayLike, source: int | Sequence[int], destination: int | Sequence[int], /) -> Tensor:
     """Move axes to new places, the others keep their order."""
     n = len(x.shape)
     src, dst = axes_of(source, n, "source"), axes_of(destination, n, "destination")
@@ -95,7 +96,7 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
     return _permute_dims(x, axes=tuple(order))
 
 
-def expand_dims(x: Any, /, axis: int | Sequence[int] = 0) -> Any:
+def expand_dims(x: ArrayLike, /, axis: int | Sequence[int] = 0) -> Tensor:
     """Insert axes of length 1 at the places `axis` of the result."""
     given = (axis,) if isinstance(axis, int) else tuple(axis)
     n = len(x.shape) + len(given)
@@ -104,7 +105,7 @@ def expand_dims(x: Any, /, axis: int | Sequence[int] = 0) -> Any:
     return _reshape(x, shape=tuple(1 if i in where else next(rest) for i in range(n)))
 
 
-def squeeze(x: Any, /, axis: int | Sequence[int]) -> Any:
+def squeeze(x: ArrayLike, /, axis: int | Sequence[int]) -> Tensor:
     """Remove axes of length 1."""
     where = axes_of(axis, len(x.shape))
     for a in where:
@@ -117,7 +118,7 @@ def squeeze(x: Any, /, axis: int | Sequence[int]) -> Any:
 # ----- broadcasting -----
 
 
-def broadcast_to(x: Any, /, shape: Sequence[int]) -> Any:
+def broadcast_to(x: ArrayLike, /, shape: Sequence[int]) -> Tensor:
     """Repeat x along new axes and axes of length 1, without copying; the gradient is summed over them."""
     return fitting.broadcast_to(x, shape=_ints(shape))
 
@@ -134,7 +135,7 @@ def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
     return tuple(reversed(out))
 
 
-def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
+def broadcast_arrays(*arrays: ArrayLike) -> tuple[Any, ...]:
     """All arrays broadcast to their common shape."""
     shape = broadcast_shapes(*(tuple(x.shape) for x in arrays))
     return tuple(x if tuple(x.shape) == shape else fitting.broadcast_to(x, shape=shape) for x in arrays)
@@ -166,7 +167,7 @@ def _concat_rule(
 _concat.vjp(arrays=_concat_rule)
 
 
-def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Any:
+def concat(arrays: Sequence[ArrayLike], /, *, axis: int | None = 0) -> Tensor:
     """Join arrays along an existing axis (None: flattened)."""
     arrays = list(arrays)
     if not arrays:
@@ -177,7 +178,7 @@ def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Any:
     return _concat(*arrays, axis=axes_of(axis, len(arrays[0].shape))[0])
 
 
-def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Any:
+def stack(arrays: Sequence[ArrayLike], /, *, axis: int = 0) -> Tensor:
     """Join arrays of one shape along a new axis."""
     arrays = list(arrays)
     if not arrays:
@@ -198,7 +199,7 @@ def _unstack(xp: Backend, x: Array, *, axis: int) -> tuple[Array, ...]:
 _unstack.vjp(x=lambda g, axis: stack(g, axis=axis))
 
 
-def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Tensor, ...]:
     """The slices of x along an axis.
 
     >>> import anynet as an
@@ -206,7 +207,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     [[1, 2], [3, 4]]
     """
     (where,) = axes_of(axis, len(x.shape))
-    return _unstack(x, axis=where) if x.shape[where] else ()
+    return tuple(_unstack(x, axis=where)) if x.shape[where] else ()
 
 
 # ----- flip, roll, repeat, tile -----
@@ -220,7 +221,7 @@ def _flip(xp: Backend, x: Array, *, axis: tuple[int, ...]) -> Array:
 adjoint(_flip, _flip)
 
 
-def flip(x: Any, /, *, axis: int | Sequence[int] | None = None) -> Any:
+def flip(x: ArrayLike, /, *, axis: int | Sequence[int] | None = None) -> Tensor:
     """Reverse the order along axes (None: all)."""
     return _flip(x, axis=axes_of(axis, len(x.shape)))
 
@@ -233,7 +234,7 @@ def _roll(xp: Backend, x: Array, *, shift: tuple[int, ...], axis: tuple[int, ...
 _roll.vjp(x=lambda g, shift, axis: _roll(g, shift=tuple(-s for s in shift), axis=axis))
 
 
-def roll(x: Any, /, shift: int | Sequence[int], *, axis: int | Sequence[int] | None = None) -> Any:
+def roll(x: ArrayLike, /, shift: int | Sequence[int], *, axis: int | Sequence[int] | None = None) -> Tensor:
     """Shift elements along axes, those that fall off one end return at the other (axis None: as if flattened)."""
     steps = _ints(shift)
     if axis is None:
@@ -248,7 +249,7 @@ def roll(x: Any, /, shift: int | Sequence[int], *, axis: int | Sequence[int] | N
     return _roll(x, shift=steps, axis=where)
 
 
-def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Any:
+def repeat(x: ArrayLike, repeats: Any, /, *, axis: int | None = None) -> Tensor:
     """Repeat each element along an axis (None: of the flattened array) `repeats` times, an int or one int each."""
     from anynet.ops.indexing import take
 
@@ -263,7 +264,7 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Any:
     return take(x, wrap(index) if isinstance(x, Tensor) else index, axis=where)
 
 
-def tile(x: Any, repetitions: Sequence[int], /) -> Any:
+def tile(x: ArrayLike, repetitions: Sequence[int], /) -> Tensor:
     """Repeat the whole array along its axes: broadcast along new axes, then merge them."""
     reps = _ints(repetitions)
     shape = tuple(x.shape)
@@ -290,7 +291,7 @@ def _astype(xp: Backend, x: Array, *, dtype: Any, copy: bool) -> Array:
 _astype.vjp(x=lambda g, x_dtype: fitting.cast_to(g, dtype=x_dtype))
 
 
-def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = None) -> Any:
+def astype(x: ArrayLike, dtype: Any, /, *, copy: bool = True, device: str | None = None) -> Tensor:
     """Convert to another dtype (and device). The gradient is converted back."""
     if device is not None:
         x = to_device(x, device)
@@ -300,11 +301,11 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = Non
         msg = f"astype from {old} to {new} would drop the imaginary part; take anynet.real(x) first"
         raise TypeError(msg)
     if old is new and not copy:
-        return x
+        return x  # type: ignore[return-value]
     return _astype(x, dtype=new, copy=copy)
 
 
-def to_device(x: Any, /, device: str, *, stream: Any = None) -> Any:
+def to_device(x: ArrayLike, /, device: str, *, stream: Any = None) -> Tensor:
     """The array on another device; the gradient travels back. `stream` must be None."""
     if stream is not None:
         msg = (
@@ -312,7 +313,7 @@ def to_device(x: Any, /, device: str, *, stream: Any = None) -> Any:
         )
         raise ValueError(msg)
     if not isinstance(x, Tensor):
-        return move(x, device)
+        return move(x, device)  # type: ignore[no-any-return]
     data = move(x.data, device)
     if data is x.data:
         return x
@@ -336,8 +337,8 @@ def _to(self: Tensor, target: Any, /) -> Tensor:
     if isinstance(target, Tensor):
         return _to(_to(self, target.device), target.dtype)
     if isinstance(target, str) and target not in dtypes.names():
-        return to_device(self, target)  # type: ignore[no-any-return]
-    return astype(self, target, copy=False)  # type: ignore[no-any-return]
+        return to_device(self, target)
+    return astype(self, target, copy=False)
 
 
 Tensor.to = _to  # type: ignore[method-assign]

@@ -19,6 +19,7 @@ from anynet.ops.linear import matrix_transpose as mT
 from anynet.ops.manipulation import axes_of, expand_dims, reshape
 from anynet.ops.reductions import sum as sum_
 from anynet.tensor import Tensor, no_grad, to_plain, unwrap
+from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
@@ -76,7 +77,7 @@ def _linear_numpy(
     return y, pull
 
 
-def linear(input: Any, weight: Any, bias: Any = None) -> Any:
+def linear(input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Tensor:
     """y = x Wᵀ + b: x (…, in), W (out, in), b (out) → (…, out).
 
     Gradients: ∂L/∂x = g W, ∂L/∂W = gᵀ x, ∂L/∂b = Σ g, sums over all rows.
@@ -264,7 +265,7 @@ def _gelu_tanh_rule(g: Any, x: Any) -> Any:
 gelu_tanh.vjp(x=_gelu_tanh_rule)
 
 
-def gelu(x: Any, approximate: str = "none") -> Any:
+def gelu(x: ArrayLike, approximate: str = "none") -> Tensor:
     """x Φ(x), Φ the normal distribution function; ``approximate="tanh"`` is the formula of Hendrycks & Gimpel 2016."""
     if approximate == "none":
         return _gelu(x)
@@ -313,17 +314,17 @@ def _logsumexp(xp: Backend, x: Array, *, axis: tuple[int, ...]) -> Array:
 _logsumexp.vjp(x=lambda g, y, x: g * e.exp(x - y))
 
 
-def softmax(x: Any, axis: int = -1) -> Any:
+def softmax(x: ArrayLike, axis: int = -1) -> Tensor:
     """e^{x_i} / Σ_j e^{x_j} along an axis."""
     return _softmax(x, axis=axes_of(axis, len(x.shape))[0])
 
 
-def log_softmax(x: Any, axis: int = -1) -> Any:
+def log_softmax(x: ArrayLike, axis: int = -1) -> Tensor:
     """The logarithm of softmax, x − ln Σ eˣ, computed without overflow."""
     return _log_softmax(x, axis=axes_of(axis, len(x.shape))[0])
 
 
-def logsumexp(x: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """ln Σ eˣ along axes (None: all), computed without overflow."""
     from anynet.ops.manipulation import squeeze
 
@@ -546,8 +547,8 @@ _dropout.vjp(
 
 
 def dropout(
-    x: Any, p: float = 0.5, training: bool = True, *, mask_shape: tuple[int, ...] | None = None
-) -> Any:
+    x: ArrayLike, p: float = 0.5, training: bool = True, *, mask_shape: tuple[int, ...] | None = None
+) -> Tensor:
     """Zero each element with probability p and scale the others by 1 / (1 − p) (Srivastava et al. 2014).
 
     The mask comes from integer thresholds on Philox words: the same seed gives the same bits on every backend. It is
@@ -557,7 +558,7 @@ def dropout(
         msg = f"dropout: the probability p is between 0 and 1, got {p}"
         raise ValueError(msg)
     if not training or p == 0.0:
-        return x
+        return x  # type: ignore[return-value]
     if p == 1.0:
         return x * 0.0
     seed, step = random.next_mask()
@@ -604,14 +605,14 @@ def _shorten(weight: Any, index: Array, max_norm: float, norm_type: float) -> No
 
 
 def embedding(
-    index: Any,
-    weight: Any,
+    index: ArrayLike,
+    weight: ArrayLike,
     padding_idx: int | None = None,
     max_norm: float | None = None,
     norm_type: float = 2.0,
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
-) -> Any:
+) -> Tensor:
     """Row weight[index] for each integer: (…) → (…, width). The row `padding_idx` receives no gradient.
 
     `max_norm`: first, and in place, each row that is looked up and whose `norm_type`-norm is larger is scaled to that

@@ -27,6 +27,7 @@ from anynet.ops.manipulation import reshape
 from anynet.ops.reductions import mean as mean_
 from anynet.ops.reductions import sum as sum_
 from anynet.tensor import Tensor, unwrap
+from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
@@ -111,21 +112,22 @@ def _floating(where: str, x: Any) -> None:
         raise TypeError(msg)
 
 
-def _apply(x: Any, weight: Any, bias: Any, axes: Ints, eps: float, shape: Ints) -> tuple[Any, Any, Any]:
+def _apply(x: Any, weight: Any, bias: Any, axes: Ints, eps: float, shape: Ints) -> tuple[Tensor, Any, Any]:
     arrays = (x,) if weight is None and bias is None else (x, weight) if bias is None else (x, weight, bias)
-    return normalize(*arrays, axes=axes, eps=eps, shape=shape)  # type: ignore[no-any-return]
+    y, mean, scale = normalize(*arrays, axes=axes, eps=eps, shape=shape)
+    return y, mean, scale
 
 
 def batch_norm(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
+    x: ArrayLike,
+    running_mean: ArrayLike | None = None,
+    running_var: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> Any:
+) -> Tensor:
     """Normalise each channel (axis 1) of x over the batch and all places, then scale and shift it.
 
     y = γ (x − μ) / √(σ² + ε) + β
@@ -181,14 +183,14 @@ def batch_norm(
 
 def batch_norm_over(
     group: Any,
-    x: Any,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any,
-    bias: Any,
+    x: ArrayLike,
+    running_mean: ArrayLike | None,
+    running_var: ArrayLike | None,
+    weight: ArrayLike | None,
+    bias: ArrayLike | None,
     momentum: float,
     eps: float,
-) -> Any:
+) -> Tensor:
     """`batch_norm` in training, with the statistics of the batches of all processes of `group` (see `all_sum`).
 
     The squares are added up around the common mean: a message more, and no digits lost.
@@ -231,8 +233,12 @@ def _track(running: Any, new: Array, momentum: float, factor: float) -> None:
 
 
 def layer_norm(
-    x: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
-) -> Any:
+    x: ArrayLike,
+    normalized_shape: int | Sequence[int],
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
     """Normalise x over its last axes, those of `normalized_shape`, then scale and shift each element.
 
     Shapes: x (…, *normalized_shape) → the same; weight and bias have normalized_shape. ValueError where they
@@ -258,7 +264,13 @@ def layer_norm(
     return _apply(x, weight, bias, tuple(range(lead, ndim)), eps, (*(1,) * lead, *last))[0]
 
 
-def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+def group_norm(
+    x: ArrayLike,
+    num_groups: int,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
     """Normalise each of `num_groups` groups of channels (axis 1) of each sample, then scale and shift each
     channel.
 
@@ -291,15 +303,15 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
 
 
 def instance_norm(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
+    x: ArrayLike,
+    running_mean: ArrayLike | None = None,
+    running_var: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     use_input_stats: bool = True,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> Any:
+) -> Tensor:
     """Normalise each channel (axis 1) of each sample over its places, then scale and shift each channel.
 
     The running statistics, where given, follow the averages over the batch, as in `batch_norm`; with
@@ -341,8 +353,11 @@ def instance_norm(
 
 
 def rms_norm(
-    x: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None
-) -> Any:
+    x: ArrayLike,
+    normalized_shape: int | Sequence[int],
+    weight: ArrayLike | None = None,
+    eps: float | None = None,
+) -> Tensor:
     """x / √(mean x² + ε) · γ, the mean over the axes of `normalized_shape`; ε is the dtype's unless given.
 
     >>> import anynet as an
@@ -369,7 +384,9 @@ def rms_norm(
     return y if weight is None else y * weight
 
 
-def local_response_norm(x: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
+def local_response_norm(
+    x: ArrayLike, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
     """x / (k + α · (mean of x² over `size` neighbouring channels, zeros beyond the ends))^β.
 
     >>> import anynet as an

@@ -19,6 +19,7 @@ from anynet.ops.linear import matmul
 from anynet.ops.manipulation import moveaxis
 from anynet.ops.neural import relu
 from anynet.tensor import Tensor, unwrap, wrap
+from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = ["adaptive_avg_pool", "adaptive_max_pool", "avg_pool", "lp_pool", "max_pool"]
@@ -295,7 +296,7 @@ def _layout(
 
 
 def max_pool(
-    x: Any,
+    x: ArrayLike,
     kernel_size: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
     padding: int | Sequence[int] = 0,
@@ -305,7 +306,7 @@ def max_pool(
     return_indices: bool = False,
     axes: int | None = None,
     where: str = "max_pool",
-) -> Any:
+) -> Tensor:
     """The largest element of each window of the last axes.
 
     y[…, p] = max_k x[…, p·stride + k·dilation − padding], where x is −∞ outside.
@@ -329,7 +330,7 @@ def max_pool(
     )
     options = _window_options(out, kernel, steps, pads, dilation)
     y = _max_pool(x, **options)
-    return (y, max_pool_index(x, y, **options)) if return_indices else y
+    return (y, max_pool_index(x, y, **options)) if return_indices else y  # type: ignore[return-value]
 
 
 def _divisor(
@@ -366,7 +367,7 @@ def _floating(x: Any, where: str) -> None:
 
 
 def avg_pool(
-    x: Any,
+    x: ArrayLike,
     kernel_size: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
     padding: int | Sequence[int] = 0,
@@ -376,7 +377,7 @@ def avg_pool(
     divisor_override: int | None = None,
     axes: int | None = None,
     where: str = "avg_pool",
-) -> Any:
+) -> Tensor:
     """The mean of each window of the last axes.
 
     y[…, p] = (1/m) Σ_k x[…, p·stride + k − padding], m being the number of elements of the window, those of
@@ -400,7 +401,7 @@ def avg_pool(
         scale: Any = 1.0 / divisor_override
     else:
         scale = _divisor(x, out, kernel, steps, pad, tuple(x.shape[len(x.shape) - n :]), count_include_pad)
-    return window_sum(x, out=out, kernel=kernel, stride=steps, pads=pads) * scale
+    return window_sum(x, out=out, kernel=kernel, stride=steps, pads=pads) * scale  # type: ignore[no-any-return]
 
 
 def _bins(where: str, x: Any, output_size: int | Sequence[int | None] | None, axes: int) -> tuple[Ints, Ints]:
@@ -430,8 +431,12 @@ def _bin(i: int, size: int, out: int) -> tuple[int, int]:
 
 
 def adaptive_avg_pool(
-    x: Any, output_size: int | Sequence[int | None] | None, *, axes: int, where: str = "adaptive_avg_pool"
-) -> Any:
+    x: ArrayLike,
+    output_size: int | Sequence[int | None] | None,
+    *,
+    axes: int,
+    where: str = "adaptive_avg_pool",
+) -> Tensor:
     """Means over bins, so that the last `axes` axes get the size `output_size` (None keeps a size).
 
     Bin i of o covers the elements ⌊i·n/o⌋ … ⌈(i+1)·n/o⌉ − 1 of an axis of length n.
@@ -462,17 +467,17 @@ def adaptive_avg_pool(
         axis = len(x.shape) - axes + i
         matrix = xp.asarray(weights, dtype=plain.dtype, device=_device(xp, plain))
         x = moveaxis(matmul(moveaxis(x, axis, -1), matrix), -1, axis)
-    return x
+    return x  # type: ignore[return-value]
 
 
 def adaptive_max_pool(
-    x: Any,
+    x: ArrayLike,
     output_size: int | Sequence[int | None] | None,
     *,
     axes: int,
     return_indices: bool = False,
     where: str = "adaptive_max_pool",
-) -> Any:
+) -> Tensor:
     """The largest element of each bin of `adaptive_avg_pool`; with `return_indices` also the maxima's flat
     positions.
 
@@ -507,11 +512,11 @@ def adaptive_max_pool(
     table = xp.asarray(flat, dtype=xp.int64, device=_device(xp, plain))
     found = unwrap(index)
     found = xp.reshape(xp.take(table, xp.reshape(found, (math.prod(found.shape),)), axis=0), found.shape)
-    return y, wrap(found) if isinstance(index, Tensor) else found
+    return y, wrap(found) if isinstance(index, Tensor) else found  # type: ignore[return-value]
 
 
 def lp_pool(
-    x: Any,
+    x: ArrayLike,
     norm_type: float,
     kernel_size: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
@@ -519,7 +524,7 @@ def lp_pool(
     ceil_mode: bool = False,
     axes: int | None = None,
     where: str = "lp_pool",
-) -> Any:
+) -> Tensor:
     """(Σ xᵖ)^{1/p} over each window of the last axes, 0 where the sum is negative (as PyTorch has it). A window that
     `ceil_mode` lets reach over the end counts as a whole one of the mean of what it holds.
 

@@ -22,7 +22,8 @@ from anynet.ops.linear import matrix_transpose as mT
 from anynet.ops.manipulation import astype, concat, expand_dims, reshape, stack
 from anynet.ops.neural import linear, sigmoid
 from anynet.ops.reductions import sum as sum_
-from anynet.tensor import unwrap
+from anynet.tensor import Tensor, unwrap
+from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = ["gru", "gru_scan", "lstm", "lstm_scan", "rnn_scan"]
@@ -356,13 +357,14 @@ def _gru_layer_rule(
 
 
 def lstm(
-    x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias: Any = None, projection: Any = None, *,
+    x: ArrayLike, h: ArrayLike, c: ArrayLike, weight_ih: ArrayLike, weight_hh: ArrayLike,
+    bias: ArrayLike | None = None, projection: ArrayLike | None = None, *,
     reverse: bool = False, sizes: tuple[int, ...] | None = None,
 ) -> tuple[Any, Any]:  # fmt: skip
     """One layer in one direction: x (t, n, i) and the first states → all h_t (t, n, p) and the last c (n, h)."""
     if projection is None and sizes is None and _whole("lstm_layer", x):
         more = () if bias is None else (bias,)
-        return lstm_layer(x, h, c, weight_ih, weight_hh, *more, reverse=reverse)  # type: ignore[no-any-return]
+        return lstm_layer(x, h, c, weight_ih, weight_hh, *more, reverse=reverse)  # type: ignore[return-value]
     project = () if projection is None else (projection,)
     gates = linear(x, weight_ih, bias)
     hs, cs = lstm_scan(gates, h, c, weight_hh, *project, reverse=reverse, sizes=sizes)
@@ -370,9 +372,10 @@ def lstm(
 
 
 def gru(
-    x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None, *,
+    x: ArrayLike, h: ArrayLike, weight_ih: ArrayLike, weight_hh: ArrayLike, bias_ih: ArrayLike | None = None,
+    bias_hh: ArrayLike | None = None, *,
     reverse: bool = False, sizes: tuple[int, ...] | None = None,
-) -> Any:  # fmt: skip
+) -> Tensor:  # fmt: skip
     """One layer in one direction: x (t, n, i) and the first state → all h_t (t, n, h)."""
     if sizes is None and (bias_ih is None) == (bias_hh is None) and _whole("gru_layer", x):
         biases = () if bias_ih is None else (bias_ih, bias_hh)

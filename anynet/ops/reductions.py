@@ -13,6 +13,7 @@ from anynet.ops.elementwise import conj, equal
 from anynet.ops.indexing import getitem
 from anynet.ops.manipulation import axes_of, concat, flip, moveaxis, reshape, stack
 from anynet.tensor import Tensor
+from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
@@ -36,7 +37,7 @@ def _count(shape: tuple[int, ...], axis: tuple[int, ...] | None) -> int:
     return n
 
 
-def spread(g: Any, shape: tuple[int, ...], axis: tuple[int, ...] | None, keepdims: bool) -> Any:
+def spread(g: Any, shape: tuple[int, ...], axis: tuple[int, ...] | None, keepdims: bool) -> Tensor:
     """A reduced gradient over the shape that was reduced."""
     if not keepdims and axis is not None:
         g = reshape(g, tuple(1 if i in axis else n for i, n in enumerate(shape)))
@@ -61,7 +62,7 @@ def _sum(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: bool,
 _sum.vjp(x=lambda g, x_shape, axis, keepdims: spread(g, x_shape, axis, keepdims))
 
 
-def sum(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
+def sum(x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
     """Σ x along axes (None: all)."""
     return _sum(x, axis=_axes(x, axis), keepdims=keepdims, dtype=dtype)
 
@@ -88,7 +89,7 @@ def _mean_numpy(
     return y if need is None else (y, lambda g: (xp.broadcast_to(xp.asarray(g / _max(x.size, 1)), x.shape),))
 
 
-def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def mean(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The arithmetic mean (1/n) Σ x along axes (None: all)."""
     return _mean(x, axis=_axes(x, axis), keepdims=keepdims)
 
@@ -108,7 +109,7 @@ def _var_rule(g: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> A
 _var.vjp(x=_var_rule)
 
 
-def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+def var(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """The variance Σ (x − mean)² / (n − correction) along axes (None: all)."""
     return _var(x, axis=_axes(x, axis), correction=correction, keepdims=keepdims)
 
@@ -123,7 +124,7 @@ _std.vjp(
 )
 
 
-def std(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+def std(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """The standard deviation, the root of `var`."""
     return _std(x, axis=_axes(x, axis), correction=correction, keepdims=keepdims)
 
@@ -152,12 +153,12 @@ _max_p.vjp(x=_extreme_rule)
 _min_p.vjp(x=_extreme_rule)
 
 
-def max(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def max(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest element along axes (None: all)."""
     return _max_p(x, axis=_axes(x, axis), keepdims=keepdims)
 
 
-def min(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def min(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest element along axes (None: all)."""
     return _min_p(x, axis=_axes(x, axis), keepdims=keepdims)
 
@@ -202,7 +203,7 @@ def _prod_rule(g: Any, x: Any, axis: Any, keepdims: bool) -> Any:
 _prod.vjp(x=_prod_rule)
 
 
-def prod(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
+def prod(x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
     """Π x along axes (None: all)."""
     return _prod(x, axis=_axes(x, axis), keepdims=keepdims, dtype=dtype)
 
@@ -273,8 +274,8 @@ def _initial(x: Any, y: Any, axis: int, value: float) -> Any:
 
 
 def cumulative_sum(
-    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
-) -> Any:
+    x: ArrayLike, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Tensor:
     """Running sums along an axis, beginning with 0 where `include_initial`."""
     where = _one_axis(x, axis, "cumulative_sum")
     y = _cumsum(x, axis=where, dtype=dtype)
@@ -282,15 +283,23 @@ def cumulative_sum(
 
 
 def cumulative_prod(
-    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
-) -> Any:
+    x: ArrayLike, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Tensor:
     """Running products along an axis, beginning with 1 where `include_initial`."""
     where = _one_axis(x, axis, "cumulative_prod")
     y = _cumprod(x, axis=where, dtype=dtype)
     return _initial(x, y, where, 1) if include_initial else y
 
 
-def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
+def diff(
+    x: ArrayLike,
+    /,
+    *,
+    axis: int = -1,
+    n: int = 1,
+    prepend: ArrayLike | None = None,
+    append: ArrayLike | None = None,
+) -> Tensor:
     """Differences of neighbours along an axis, n times."""
     from anynet.ops.elementwise import not_equal
 
@@ -303,7 +312,7 @@ def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: 
         after, ahead = getitem(x, (*before, slice(1, None), ...)), getitem(x, (*before, slice(0, -1), ...))
         boolean = dtypes.of((x.data if isinstance(x, Tensor) else x).dtype).kind == "bool"
         x = not_equal(after, ahead) if boolean else after - ahead
-    return x
+    return x  # type: ignore[return-value]
 
 
 # ----- positions and truth: piecewise constant -----
@@ -338,26 +347,26 @@ for _p in (_argmax, _argmin, _count_nonzero, _all_p, _any_p):
     _p.piecewise_constant()
 
 
-def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+def argmax(x: ArrayLike, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The index of the (first) largest element along an axis (None: of the flattened array)."""
     return _argmax(x, axis=axis, keepdims=keepdims)
 
 
-def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+def argmin(x: ArrayLike, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The index of the (first) smallest element along an axis (None: of the flattened array)."""
     return _argmin(x, axis=axis, keepdims=keepdims)
 
 
-def count_nonzero(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def count_nonzero(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The number of elements that are not zero."""
     return _count_nonzero(x, axis=_axes(x, axis), keepdims=keepdims)
 
 
-def all(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def all(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether all elements along axes are true (not zero)."""
     return _all_p(x, axis=_axes(x, axis), keepdims=keepdims)
 
 
-def any(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def any(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether some element along axes is true (not zero)."""
     return _any_p(x, axis=_axes(x, axis), keepdims=keepdims)

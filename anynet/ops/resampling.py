@@ -19,6 +19,7 @@ from anynet.ops.linear import matrix_transpose as mT
 from anynet.ops.manipulation import moveaxis, reshape, stack
 from anynet.ops.pooling import adaptive_avg_pool
 from anynet.tensor import Tensor, unwrap
+from anynet.typing import ArrayLike
 from anynet_backends import backend_of
 
 __all__ = ["fold", "interpolate", "unfold"]
@@ -68,14 +69,14 @@ def _weights(
 
 
 def interpolate(
-    input: Any,
+    input: ArrayLike,
     size: int | Sequence[int] | None = None,
     scale_factor: float | Sequence[float] | None = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
-) -> Any:
+) -> Tensor:
     """An image (n, c, *spatial) at another size, given as `size` or as `scale_factor`.
 
     `mode`: "nearest" (the pixel at ⌊i n/m⌋, as PyTorch has it), "nearest-exact" (at ⌊(i + ½) n/m⌋), "linear", "bilinear",
@@ -139,7 +140,7 @@ def interpolate(
             _weights(kind, n, m, scale, bool(align_corners), antialias), dtype=dtype, device=device
         )
         x = moveaxis(matmul(moveaxis(x, axis + 2, -1), mT(matrix)), -1, axis + 2)
-    return x
+    return x  # type: ignore[return-value]
 
 
 def _patches(where: str, options: tuple[Any, ...], size: tuple[int, ...]) -> tuple[Any, ...]:
@@ -165,7 +166,9 @@ def _patches(where: str, options: tuple[Any, ...], size: tuple[int, ...]) -> tup
     return kernel, padding, out, keys
 
 
-def unfold(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+def unfold(
+    input: ArrayLike, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
     """(n, c, h, w) → (n, c · kernel, places): each column holds what the kernel sees at one place (im2col).
 
     >>> import anynet as an
@@ -191,8 +194,8 @@ def unfold(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, st
 
 
 def fold(
-    input: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
-) -> Any:
+    input: ArrayLike, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
     """(n, c · kernel, places) → (n, c, *output_size): each column added to where `unfold` takes it from (col2im).
 
     >>> import anynet as an
@@ -215,9 +218,9 @@ def fold(
     n, c = shape[0], shape[1] // cells
     columns = reshape(input, (n, c, cells, *out))
     whole = (n, c, size[0] + 2 * top, size[1] + 2 * left)
-    total = None
+    total: Any = None
     for i, key in enumerate(keys):
         part = put(columns[:, :, i, :, :], key=key, shape=whole)
         total = part if total is None else total + part
     inner = (slice(None), slice(None), slice(top, top + size[0]), slice(left, left + size[1]))
-    return total[inner] if top or left else total  # type: ignore[index]
+    return total[inner] if top or left else total  # type: ignore[no-any-return]

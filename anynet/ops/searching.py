@@ -8,6 +8,7 @@ from anynet.autograd.primitive import primitive
 from anynet.ops.indexing import take, take_along_axis
 from anynet.ops.manipulation import axes_of, reshape
 from anynet.tensor import Tensor, unwrap, wrap
+from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
@@ -23,12 +24,12 @@ def _argsort(xp: Backend, x: Array, *, axis: int, descending: bool, stable: bool
 _argsort.piecewise_constant()
 
 
-def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
+def argsort(x: ArrayLike, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """The indices that sort x along an axis."""
     return _argsort(x, axis=axes_of(axis, len(x.shape))[0], descending=descending, stable=stable)
 
 
-def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
+def sort(x: ArrayLike, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """x sorted along an axis; the gradient goes back to where each element came from."""
     (where,) = axes_of(axis, len(x.shape))
     order = _argsort(x, axis=where, descending=descending, stable=stable)
@@ -43,7 +44,9 @@ def _searchsorted(xp: Backend, x1: Array, x2: Array, /, *, side: str) -> Array:
 _searchsorted.piecewise_constant()
 
 
-def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Any:
+def searchsorted(
+    x1: ArrayLike, x2: ArrayLike, /, *, side: str = "left", sorter: ArrayLike | None = None
+) -> Tensor:
     """Where each x2 would stand in the sorted 1-d x1 (before equal ones with side='left', after with 'right')."""
     if side not in ("left", "right"):
         msg = f"searchsorted: side is 'left' or 'right', got {side!r}"
@@ -65,12 +68,12 @@ def _isin(xp: Backend, x1: Array, x2: Array, /, *, invert: bool) -> Array:
 _isin.piecewise_constant()
 
 
-def isin(x1: Any, x2: Any, /, *, invert: bool = False) -> Any:
+def isin(x1: ArrayLike, x2: ArrayLike, /, *, invert: bool = False) -> Tensor:
     """Whether each element of x1 is among those of x2."""
     return _isin(x1, x2, invert=invert)
 
 
-def nonzero(x: Any, /) -> tuple[Any, ...]:
+def nonzero(x: ArrayLike, /) -> tuple[Any, ...]:
     """The indices of the elements that are not zero, one array a dimension."""
     plain = unwrap(x)
     found = backend_of(plain).nonzero(plain)
@@ -100,7 +103,7 @@ class UniqueInverse(NamedTuple):
     inverse_indices: Any
 
 
-def unique_all(x: Any, /) -> UniqueAll:
+def unique_all(x: ArrayLike, /) -> UniqueAll:
     """The different elements, where each stands first, which one each element is, and how many there are of each.
 
     The values are gathered from x, so a gradient goes back to the first of each.
@@ -113,7 +116,7 @@ def unique_all(x: Any, /) -> UniqueAll:
     return UniqueAll(out, wrap(indices), wrap(inverse), wrap(counts))
 
 
-def unique_counts(x: Any, /) -> UniqueCounts:
+def unique_counts(x: ArrayLike, /) -> UniqueCounts:
     """The different elements, and how many there are of each."""
     if isinstance(x, Tensor) and x.edge is None:
         return UniqueCounts(*(wrap(a) for a in backend_of(x.data).unique_counts(x.data)))
@@ -121,7 +124,7 @@ def unique_counts(x: Any, /) -> UniqueCounts:
     return UniqueCounts(found.values, found.counts)
 
 
-def unique_inverse(x: Any, /) -> UniqueInverse:
+def unique_inverse(x: ArrayLike, /) -> UniqueInverse:
     """The different elements, and which of them each element is."""
     if isinstance(x, Tensor) and x.edge is None:
         return UniqueInverse(*(wrap(a) for a in backend_of(x.data).unique_inverse(x.data)))
@@ -129,8 +132,8 @@ def unique_inverse(x: Any, /) -> UniqueInverse:
     return UniqueInverse(found.values, found.inverse_indices)
 
 
-def unique_values(x: Any, /) -> Any:
+def unique_values(x: ArrayLike, /) -> Tensor:
     """The different elements."""
     if isinstance(x, Tensor) and x.edge is None:
         return wrap(backend_of(x.data).unique_values(x.data))
-    return unique_all(x).values
+    return unique_all(x).values  # type: ignore[no-any-return]

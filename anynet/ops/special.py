@@ -11,7 +11,8 @@ from typing import Any
 from anynet.autograd.primitive import Primitive, primitive
 from anynet.ops import elementwise as e
 from anynet.ops.neural import erf, erf_parts, log_softmax, logsumexp, sigmoid, softmax
-from anynet.tensor import unwrap
+from anynet.tensor import Tensor, unwrap
+from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
@@ -21,7 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _elementwise(prim: Primitive) -> Primitive:
+def _elementwise(prim: Primitive[...]) -> Primitive[...]:
     prim.elementwise = True
     return prim
 
@@ -125,7 +126,7 @@ def erfinv(xp: Backend, x: Array, /) -> Array:
 erfinv.vjp(x=lambda g, y: g * (0.5 * math.sqrt(math.pi)) * e.exp(y * y))
 
 
-def erfcinv(y: Any, /) -> Any:
+def erfcinv(y: ArrayLike, /) -> Tensor:
     """The x with erfc(x) = y, for 0 < y < 2."""
     return ndtri(y * 0.5) * -math.sqrt(0.5)
 
@@ -164,7 +165,7 @@ def _arrays(x: Any, w: Any) -> tuple[Any, Any]:
     return x, w
 
 
-def xlogy(x: Any, y: Any, /) -> Any:
+def xlogy(x: ArrayLike, y: ArrayLike, /) -> Tensor:
     """x ln y, and 0 where x = 0 (y = 0 included)."""
     return _xlogy(*_arrays(x, y))
 
@@ -184,7 +185,7 @@ def _quotient(a: Any, b: Any) -> Any:
     return e.where(zero, 0.0, a / e.where(zero, 1.0, b))
 
 
-def xlog1py(x: Any, y: Any, /) -> Any:
+def xlog1py(x: ArrayLike, y: ArrayLike, /) -> Tensor:
     """x ln(1 + y), and 0 where x = 0."""
     return _xlog1py(*_arrays(x, y))
 
@@ -211,7 +212,7 @@ def entr(xp: Backend, x: Array, /) -> Array:
 entr.vjp(x=lambda g, x: g * (-1 - e.log(x)))
 
 
-def rel_entr(x: Any, y: Any, /) -> Any:
+def rel_entr(x: ArrayLike, y: ArrayLike, /) -> Tensor:
     """x ln(x / y) for x, y > 0; 0 at x = 0, y ≥ 0; inf elsewhere: the terms of the Kullback-Leibler divergence."""
     return _rel_entr(*_arrays(x, y))
 
@@ -228,7 +229,7 @@ def _rel_entr(xp: Backend, x: Array, w: Array, /) -> Array:
 _rel_entr.vjp(x=lambda g, x, w: g * (e.log(x) - e.log(w) + 1), w=lambda g, x, w: -g * x / w)
 
 
-def kl_div(x: Any, y: Any, /) -> Any:
+def kl_div(x: ArrayLike, y: ArrayLike, /) -> Tensor:
     """x ln(x / y) − x + y, which is nowhere negative."""
     return rel_entr(x, y) - x + y
 
@@ -306,7 +307,7 @@ _elementwise(gammaln)
 _elementwise(_polygamma)
 
 
-def polygamma(n: int, x: Any, /) -> Any:
+def polygamma(n: int, x: ArrayLike, /) -> Tensor:
     """ψ⁽ⁿ⁾(x), the n-th derivative of the digamma function; for n > 0 of x > 0, nan for negative x."""
     if not isinstance(n, int) or n < 0:
         msg = f"polygamma: n is an integer of at least 0, got {n!r}"
@@ -314,7 +315,7 @@ def polygamma(n: int, x: Any, /) -> Any:
     return digamma(x) if n == 0 else _polygamma(x, n=n)
 
 
-def digamma(x: Any, /) -> Any:
+def digamma(x: ArrayLike, /) -> Tensor:
     """ψ(x) = d/dx ln Γ(x); of x < 0 through ψ(1 − x) − ψ(x) = π cot πx."""
     left = e.less(x, 0.0)
     right = _polygamma(e.where(left, 1.0 - x, x), n=0)
@@ -325,12 +326,12 @@ def digamma(x: Any, /) -> Any:
 psi = digamma
 
 
-def betaln(a: Any, b: Any, /) -> Any:
+def betaln(a: ArrayLike, b: ArrayLike, /) -> Tensor:
     """ln B(a, b) = ln Γ(a) + ln Γ(b) − ln Γ(a + b)."""
     return gammaln(a) + gammaln(b) - gammaln(a + b)
 
 
-def multigammaln(a: Any, d: int, /) -> Any:
+def multigammaln(a: ArrayLike, d: int, /) -> Tensor:
     """The logarithm of the d-dimensional gamma function π^{d(d−1)/4} Π_j Γ(a + (1 − j)/2), j = 1 … d."""
     if not isinstance(d, int) or d < 1:
         msg = f"multigammaln: d is an integer of at least 1, got {d!r}"
@@ -344,12 +345,12 @@ def multigammaln(a: Any, d: int, /) -> Any:
 # ----- others -----
 
 
-def exp2(x: Any, /) -> Any:
+def exp2(x: ArrayLike, /) -> Tensor:
     """2ˣ."""
     return e.exp(x * math.log(2))
 
 
-def sinc(x: Any, /) -> Any:
+def sinc(x: ArrayLike, /) -> Tensor:
     """sin(πx) / (πx), 1 at 0 (its series where |x| is small, so that derivatives hold there too)."""
     z = x * math.pi
     near = e.less(e.abs(z), 1e-2)

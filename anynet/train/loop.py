@@ -117,7 +117,7 @@ def predict(model: Module, x: Any, *, batch_size: int = 256, device: str | None 
             ]
     finally:
         model.train(was)
-    return concat(out, axis=0) if len(out) > 1 else out[0]  # type: ignore[no-any-return]
+    return concat(out, axis=0) if len(out) > 1 else out[0]
 
 
 def _device_of(model: Module) -> str:

@@ -45,7 +45,7 @@ def _boolean(q: Any, k: Any, v: Any) -> Any:
 
 
 def _with_sums(q: Any, k: Any, v: Any) -> Any:
-    return concat(attention(q, k, v, scale=0.3), axis=-1)
+    return concat(tuple(attention(q, k, v, scale=0.3)), axis=-1)
 
 
 def _heads(x: Any, *weights: Any) -> Any:

@@ -27,7 +27,7 @@ def _positive(x: Tensor) -> Tensor:
 def _projectors(v: Tensor) -> Tensor:
     """v vᴴ of each column: the sign of an eigenvector is the library's choice."""
     v = linalg.matrix_transpose(v)
-    return manipulation.expand_dims(v, axis=-1) * manipulation.expand_dims(e.conj(v), axis=-2)  # type: ignore[no-any-return]
+    return manipulation.expand_dims(v, axis=-1) * manipulation.expand_dims(e.conj(v), axis=-2)
 
 
 def _real(f: Callable[..., Any]) -> Callable[[Tensor], Tensor]:
@@ -35,7 +35,7 @@ def _real(f: Callable[..., Any]) -> Callable[[Tensor], Tensor]:
 
     def parts(x: Tensor) -> Tensor:
         y = f(x)
-        return e.real(y) + e.imag(y)  # type: ignore[no-any-return]
+        return e.real(y) + e.imag(y)
 
     return parts
 
@@ -57,7 +57,7 @@ def _qr(x: Tensor) -> Tensor:
 
 def _eig(x: Tensor) -> Tensor:
     w, v = linalg.eig(x)
-    return reductions.sum(_projectors(v) * manipulation.expand_dims(w * w, axis=(1, 2)), axis=0)  # type: ignore[no-any-return]
+    return reductions.sum(_projectors(v) * manipulation.expand_dims(w * w, axis=(1, 2)), axis=0)
 
 
 def _applied(name: str, arguments: Callable[[Tensor], tuple[Any, ...]]) -> Callable[[Tensor], Any]:

@@ -24,12 +24,12 @@ def _steps(make: Callable[[Any], optim.Optimizer]) -> Callable[[Tensor], Tensor]
             optimizer.zero_grad()
             loss = reductions.sum(first**4 + (first - second) ** 2 + second)
             loss.backward()
-            return loss  # type: ignore[no-any-return]
+            return loss
 
         for _ in range(10):
             optimizer.step(closure)
         final = concat([reshaped(first.detach(), (-1,)), second.detach()])
-        return final * reductions.mean(x)  # type: ignore[no-any-return]
+        return final * reductions.mean(x)
 
     return function
 

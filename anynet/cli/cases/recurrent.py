@@ -12,11 +12,11 @@ _LSTM = ((3, 2, 12), (2, 3), (2, 3), (12, 3))
 _GRU = ((3, 2, 9), (2, 3), (9, 3))
 _LSTM_LAYER = ((3, 2, 5), (2, 3), (2, 3), (12, 5), (12, 3), (12,))
 _GRU_LAYER = ((3, 2, 5), (2, 3), (9, 5), (9, 3), (9,), (9,))
-_SIZES = {"sizes": (2, 1, 1)}
+_SIZES: dict[str, Any] = {"sizes": (2, 1, 1)}
 
 
 def _both(*args: Any, **options: Any) -> Any:
-    return concat(lstm_scan(*args, **options), axis=-1)
+    return concat(tuple(lstm_scan(*args, **options)), axis=-1)
 
 
 def _joined(layer: Any, *args: Any, **options: Any) -> Any:

@@ -29,6 +29,7 @@ from anynet.ops.reductions import any as any_over
 from anynet.ops.reductions import max as max_over
 from anynet.ops.reductions import sum
 from anynet.tensor import Tensor, to_plain, unwrap
+from anynet.typing import ArrayLike
 
 __all__ = [
     "AuxOutput", "AuxRequest", "BlockMask", "and_masks", "create_block_mask", "create_mask", "flex_attention", "noop_mask",
@@ -53,7 +54,7 @@ class AuxOutput(NamedTuple):
     max_scores: Any = None
 
 
-def noop_mask(batch: Any, head: Any, token_q: Any, token_kv: Any) -> Any:
+def noop_mask(batch: Any, head: Any, token_q: ArrayLike, token_kv: ArrayLike) -> Tensor:
     """A mask that hides nothing.
 
     >>> import anynet as an
@@ -103,7 +104,7 @@ def _places(b: int, h: int, rows: range, columns: range, device: str | None) -> 
     )  # fmt: skip
 
 
-def _seen(mod: Mod, b: int, h: int, rows: range, columns: range, device: str | None) -> Any:
+def _seen(mod: Mod, b: int, h: int, rows: range, columns: range, device: str | None) -> Tensor:
     found = mod(*_places(b, h, rows, columns, device))
     if not isinstance(found, Tensor) or found.dtype != dtypes.bool:
         msg = f"flex_attention: a mask_mod returns booleans, got {getattr(found, 'dtype', type(found).__name__)}"
@@ -113,7 +114,7 @@ def _seen(mod: Mod, b: int, h: int, rows: range, columns: range, device: str | N
 
 def create_mask(
     mod_fn: Mod, B: int | None, H: int | None, Q_LEN: int, KV_LEN: int, device: str | None = None
-) -> Any:
+) -> Tensor:
     """What ``mod_fn(batch, head, query, key)`` gives for all of them: (B, H, Q_LEN, KV_LEN), with None for 1. A function of five
     arguments is a score_mod, and is given zeros as scores.
 
@@ -124,7 +125,7 @@ def create_mask(
     b, h = B or 1, H or 1
     if mod_fn.__code__.co_argcount == 5:
         zero = creation.zeros((b, h, Q_LEN, KV_LEN), device=device)
-        return mod_fn(zero, *_places(b, h, range(Q_LEN), range(KV_LEN), device))
+        return mod_fn(zero, *_places(b, h, range(Q_LEN), range(KV_LEN), device))  # type: ignore[no-any-return]
     return _seen(mod_fn, b, h, range(Q_LEN), range(KV_LEN), device)
 
 
@@ -242,9 +243,9 @@ def _attend(
 
 
 def flex_attention(
-    query: Any,
-    key: Any,
-    value: Any,
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
     score_mod: Mod | None = None,
     block_mask: BlockMask | None = None,
     scale: float | None = None,
@@ -253,7 +254,7 @@ def flex_attention(
     kernel_options: Any = None,
     *,
     return_aux: AuxRequest | None = None,
-) -> Any:
+) -> Tensor:
     """softmax(score_mod(Q Kᵀ · scale)) V where `block_mask` lets see, 0 where a query sees nothing.
 
     query (batch, heads, l, d), key (batch or 1, heads, s, d), value (batch or 1, heads, s, dv) → (batch, heads, l, dv); with
@@ -316,8 +317,8 @@ def flex_attention(
         concat([part[i] for part in blocks], axis=2) if len(blocks) > 1 else blocks[0][i] for i in range(3)
     )
     if return_aux is not None:
-        return y, AuxOutput(lse if return_aux.lse else None, most if return_aux.max_scores else None)
-    return (y, lse) if return_lse else y
+        return y, AuxOutput(lse if return_aux.lse else None, most if return_aux.max_scores else None)  # type: ignore[return-value]
+    return (y, lse) if return_lse else y  # type: ignore[return-value]
 
 
 def _nothing(query: Any, value: Any, rows: range) -> tuple[Any, Any, Any]:

@@ -11,6 +11,7 @@ from anynet.nn.module import Module, ShapeError
 from anynet.ops import creation
 from anynet.ops.manipulation import permute_dims
 from anynet.tensor import Parameter
+from anynet.typing import ArrayLike
 
 __all__ = ["MultiheadAttention"]
 
@@ -100,12 +101,12 @@ class MultiheadAttention(Module):
 
     def forward(
         self,
-        query: Any,
-        key: Any,
-        value: Any,
-        key_padding_mask: Any = None,
+        query: ArrayLike,
+        key: ArrayLike,
+        value: ArrayLike,
+        key_padding_mask: ArrayLike | None = None,
         need_weights: bool = True,
-        attn_mask: Any = None,
+        attn_mask: ArrayLike | None = None,
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Any, Any]:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from anynet.nn.attention.flex_attention import create_block_mask, flex_attention
 from anynet.nn.module import ShapeError
 from anynet.ops.manipulation import concat, permute_dims, reshape
-from anynet.tensor import to_plain
+from anynet.tensor import Tensor, to_plain
+from anynet.typing import ArrayLike
 
 __all__ = ["AuxRequest", "varlen_attn"]
 
@@ -48,11 +49,11 @@ def _bounds(where: str, name: str, values: Any, length: int | None, longest: int
 
 
 def varlen_attn(
-    query: Any,
-    key: Any,
-    value: Any,
-    cu_seq_q: Any,
-    cu_seq_k: Any,
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    cu_seq_q: ArrayLike,
+    cu_seq_k: ArrayLike,
     max_q: int,
     max_k: int,
     *,
@@ -60,10 +61,10 @@ def varlen_attn(
     scale: float | None = None,
     window_size: tuple[int, int] = (-1, -1),
     enable_gqa: bool = False,
-    seqused_k: Any = None,
-    block_table: Any = None,
+    seqused_k: ArrayLike | None = None,
+    block_table: ArrayLike | None = None,
     num_splits: int | None = None,
-) -> Any:
+) -> Tensor:
     """softmax(Q Kᵀ · scale) V within each of N sequences.
 
     query (tokens, heads, d), key and value (tokens of keys, heads, d) → (tokens, heads, d). `cu_seq_q` and `cu_seq_k` (N + 1) say
@@ -141,7 +142,7 @@ def varlen_attn(
         parts.append(permute_dims(y[0, ...], (1, 0, 2)))
         sums.append(permute_dims(lse[0, ...], (1, 0)))
     y = concat(parts, axis=0)
-    return (y, concat(sums, axis=0)) if return_aux is not None and return_aux.lse else y
+    return (y, concat(sums, axis=0)) if return_aux is not None and return_aux.lse else y  # type: ignore[return-value]
 
 
 def _window(left: int, right: int, shift: int) -> Any:

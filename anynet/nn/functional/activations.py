@@ -12,7 +12,8 @@ from anynet.autograd.fitting import cast_to
 from anynet.ops import elementwise as e
 from anynet.ops import neural
 from anynet.ops.manipulation import reshape
-from anynet.tensor import unwrap, wrap
+from anynet.tensor import Tensor, unwrap, wrap
+from anynet.typing import ArrayLike
 from anynet_backends import backend_of
 
 __all__ = [
@@ -22,7 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def relu(input: Any, inplace: bool = False) -> Any:
+def relu(input: ArrayLike, inplace: bool = False) -> Tensor:
     """max(x, 0); the gradient at 0 is 0. `inplace` is accepted and changes nothing: the input is never overwritten.
 
     >>> import anynet as an
@@ -32,7 +33,7 @@ def relu(input: Any, inplace: bool = False) -> Any:
     return neural.relu(input)
 
 
-def sigmoid(input: Any) -> Any:
+def sigmoid(input: ArrayLike) -> Tensor:
     """1 / (1 + e⁻ˣ).
 
     >>> import anynet as an
@@ -42,7 +43,7 @@ def sigmoid(input: Any) -> Any:
     return neural.sigmoid(input)
 
 
-def silu(input: Any, inplace: bool = False) -> Any:
+def silu(input: ArrayLike, inplace: bool = False) -> Tensor:
     """x σ(x), also called swish (Hendrycks & Gimpel 2016; Elfwing et al. 2018).
 
     >>> import anynet as an
@@ -52,7 +53,7 @@ def silu(input: Any, inplace: bool = False) -> Any:
     return neural.silu(input)
 
 
-def tanh(input: Any) -> Any:
+def tanh(input: ArrayLike) -> Tensor:
     """tanh x.
 
     >>> import anynet as an
@@ -62,7 +63,7 @@ def tanh(input: Any) -> Any:
     return e.tanh(input)
 
 
-def gelu(input: Any, approximate: str = "none") -> Any:
+def gelu(input: ArrayLike, approximate: str = "none") -> Tensor:
     """x Φ(x), Φ the normal distribution function; ``approximate="tanh"`` is the formula of Hendrycks & Gimpel 2016.
 
     >>> import anynet as an
@@ -72,7 +73,7 @@ def gelu(input: Any, approximate: str = "none") -> Any:
     return neural.gelu(input, approximate)
 
 
-def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Any:
+def leaky_relu(input: ArrayLike, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, else negative_slope · x.
 
     >>> import anynet as an
@@ -82,7 +83,7 @@ def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) 
     return neural.leaky_relu(input, negative_slope=negative_slope)
 
 
-def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
+def elu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else α (eˣ − 1) (Clevert et al. 2016).
 
     >>> import anynet as an
@@ -92,7 +93,7 @@ def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
     return neural.elu(input, alpha=alpha)
 
 
-def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+def softplus(input: ArrayLike, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """(1/β) ln(1 + e^{βx}), a smooth ReLU; x itself where βx > threshold.
 
     >>> import anynet as an
@@ -111,7 +112,7 @@ def _prepared(where: str, input: Any, dim: int | None, dtype: Any) -> tuple[Any,
     return input if dtype is None else cast_to(input, dtype=dtype), dim
 
 
-def softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Any:
+def softmax(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tensor:
     """e^{x_i} / Σ_j e^{x_j} along `dim`, the last axis of one or two unless given.
 
     >>> import anynet as an
@@ -122,7 +123,7 @@ def softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Any:
     return neural.softmax(input, axis=dim)
 
 
-def log_softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Any:
+def log_softmax(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tensor:
     """ln softmax along `dim`, computed without overflow.
 
     >>> import anynet as an
@@ -133,7 +134,7 @@ def log_softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Any:
     return neural.log_softmax(input, axis=dim)
 
 
-def logsumexp(input: Any, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Any:
+def logsumexp(input: ArrayLike, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Tensor:
     """ln Σ eˣ along `dim` (None: all), computed without overflow.
 
     >>> import anynet as an
@@ -143,7 +144,7 @@ def logsumexp(input: Any, dim: int | tuple[int, ...] | None = None, keepdim: boo
     return neural.logsumexp(input, axis=dim, keepdims=keepdim)
 
 
-def softmin(input: Any, dim: int | None = None, dtype: Any = None) -> Any:
+def softmin(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tensor:
     """softmax(−x) along `dim`.
 
     >>> import anynet as an
@@ -154,7 +155,7 @@ def softmin(input: Any, dim: int | None = None, dtype: Any = None) -> Any:
     return neural.softmax(input, axis=dim)
 
 
-def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Any:
+def hardtanh(input: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x, but not below `min_val` nor above `max_val`; the gradient is 0 at the bounds and beyond.
 
     >>> import anynet as an
@@ -167,7 +168,7 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: b
     return e.where(input <= min_val, float(min_val), e.where(input >= max_val, float(max_val), input))
 
 
-def relu6(input: Any, inplace: bool = False) -> Any:
+def relu6(input: ArrayLike, inplace: bool = False) -> Tensor:
     """min(max(x, 0), 6) (Krizhevsky 2010).
 
     >>> import anynet as an
@@ -177,7 +178,7 @@ def relu6(input: Any, inplace: bool = False) -> Any:
     return hardtanh(input, 0.0, 6.0)
 
 
-def hardsigmoid(input: Any, inplace: bool = False) -> Any:
+def hardsigmoid(input: ArrayLike, inplace: bool = False) -> Tensor:
     """x/6 + ½ between −3 and 3, else 0 or 1: a sigmoid of straight lines.
 
     >>> import anynet as an
@@ -187,7 +188,7 @@ def hardsigmoid(input: Any, inplace: bool = False) -> Any:
     return hardtanh(input, -3.0, 3.0) / 6.0 + 0.5
 
 
-def hardswish(input: Any, inplace: bool = False) -> Any:
+def hardswish(input: ArrayLike, inplace: bool = False) -> Tensor:
     """x · hardsigmoid(x): 0 below −3, x above 3, between them x (x + 3) / 6 (Howard et al. 2019).
 
     >>> import anynet as an
@@ -197,7 +198,7 @@ def hardswish(input: Any, inplace: bool = False) -> Any:
     return e.where(input < -3.0, 0.0, e.where(input < 3.0, input * (input + 3.0) / 6.0, input))
 
 
-def hardshrink(input: Any, lambd: float = 0.5) -> Any:
+def hardshrink(input: ArrayLike, lambd: float = 0.5) -> Tensor:
     """x where |x| > λ, else 0.
 
     >>> import anynet as an
@@ -207,7 +208,7 @@ def hardshrink(input: Any, lambd: float = 0.5) -> Any:
     return e.where(e.logical_and(input >= -lambd, input <= lambd), 0.0, input)
 
 
-def softshrink(input: Any, lambd: float = 0.5) -> Any:
+def softshrink(input: ArrayLike, lambd: float = 0.5) -> Tensor:
     """x moved by λ towards 0, at most to 0: the proximal map of λ |x|.
 
     >>> import anynet as an
@@ -220,7 +221,7 @@ def softshrink(input: Any, lambd: float = 0.5) -> Any:
     return e.where(input > lambd, input - lambd, e.where(input < -lambd, input + lambd, input * 0.0))
 
 
-def tanhshrink(input: Any) -> Any:
+def tanhshrink(input: ArrayLike) -> Tensor:
     """x − tanh x.
 
     >>> import anynet as an
@@ -230,7 +231,7 @@ def tanhshrink(input: Any) -> Any:
     return input - tanh(input)
 
 
-def softsign(input: Any) -> Any:
+def softsign(input: ArrayLike) -> Tensor:
     """x / (1 + |x|).
 
     >>> import anynet as an
@@ -240,7 +241,7 @@ def softsign(input: Any) -> Any:
     return input / (1.0 + e.abs(input))
 
 
-def logsigmoid(input: Any) -> Any:
+def logsigmoid(input: ArrayLike) -> Tensor:
     """ln σ(x) = min(x, 0) − ln(1 + e^{−|x|}), without overflow.
 
     >>> import anynet as an
@@ -250,7 +251,7 @@ def logsigmoid(input: Any) -> Any:
     return -neural.softplus(-input, beta=1.0, threshold=float("inf"))
 
 
-def mish(input: Any, inplace: bool = False) -> Any:
+def mish(input: ArrayLike, inplace: bool = False) -> Tensor:
     """x tanh(ln(1 + eˣ)) (Misra 2019).
 
     >>> import anynet as an
@@ -263,7 +264,7 @@ def mish(input: Any, inplace: bool = False) -> Any:
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
 
-def selu(input: Any, inplace: bool = False) -> Any:
+def selu(input: ArrayLike, inplace: bool = False) -> Tensor:
     """λ x where x > 0, else λ α (eˣ − 1), with λ and α that keep mean 0 and variance 1 (Klambauer et al. 2017).
 
     >>> import anynet as an
@@ -273,7 +274,7 @@ def selu(input: Any, inplace: bool = False) -> Any:
     return neural.elu(input, alpha=_SELU_ALPHA) * _SELU_SCALE
 
 
-def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
+def celu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else α (e^{x/α} − 1) (Barron 2017).
 
     >>> import anynet as an
@@ -286,7 +287,7 @@ def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
     return neural.elu(input / alpha, alpha=1.0) * alpha
 
 
-def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Any:
+def threshold(input: ArrayLike, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x where x > threshold, else `value`.
 
     >>> import anynet as an
@@ -296,7 +297,7 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
     return e.where(input > threshold, input, float(value))
 
 
-def glu(input: Any, dim: int = -1) -> Any:
+def glu(input: ArrayLike, dim: int = -1) -> Tensor:
     """a σ(b), a and b the halves of x along `dim` (Dauphin et al. 2017).
 
     >>> import anynet as an
@@ -312,7 +313,7 @@ def glu(input: Any, dim: int = -1) -> Any:
     return input[(*lead, slice(0, n // 2), *rest)] * sigmoid(input[(*lead, slice(n // 2, n), *rest)])
 
 
-def prelu(input: Any, weight: Any) -> Any:
+def prelu(input: ArrayLike, weight: ArrayLike) -> Tensor:
     """x where x > 0, else w x; `weight` holds one number, or one for each channel (axis 1) (He et al. 2015).
 
     >>> import anynet as an
@@ -330,8 +331,12 @@ def prelu(input: Any, weight: Any) -> Any:
 
 
 def rrelu(
-    input: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
-) -> Any:
+    input: ArrayLike,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    inplace: bool = False,
+) -> Tensor:
     """x where x > 0, else a x, in training with a from U(lower, upper) for each element, else a the middle of the two
     (Xu et al. 2015). The numbers come from the stream of dropout masks: the same on every backend.
 

@@ -12,39 +12,40 @@ from anynet.ops.linear import matmul
 from anynet.ops.linear import matrix_transpose as mT
 from anynet.ops.manipulation import astype, broadcast_to, concat, expand_dims, permute_dims, reshape
 from anynet.ops.reductions import mean
-from anynet.tensor import unwrap
+from anynet.tensor import Tensor, unwrap
+from anynet.typing import ArrayLike
 from anynet_backends import backend_of
 
 __all__ = ["multi_head_attention_forward", "scaled_dot_product_attention"]
 
 
 def multi_head_attention_forward(
-    query: Any,
-    key: Any,
-    value: Any,
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
     embed_dim_to_check: int,
     num_heads: int,
-    in_proj_weight: Any,
-    in_proj_bias: Any,
-    bias_k: Any,
-    bias_v: Any,
+    in_proj_weight: ArrayLike | None,
+    in_proj_bias: ArrayLike | None,
+    bias_k: ArrayLike | None,
+    bias_v: ArrayLike | None,
     add_zero_attn: bool,
     dropout_p: float,
-    out_proj_weight: Any,
-    out_proj_bias: Any,
+    out_proj_weight: ArrayLike,
+    out_proj_bias: ArrayLike | None,
     training: bool = True,
-    key_padding_mask: Any = None,
+    key_padding_mask: ArrayLike | None = None,
     need_weights: bool = True,
-    attn_mask: Any = None,
+    attn_mask: ArrayLike | None = None,
     use_separate_proj_weight: bool = False,
-    q_proj_weight: Any = None,
-    k_proj_weight: Any = None,
-    v_proj_weight: Any = None,
-    static_k: Any = None,
-    static_v: Any = None,
+    q_proj_weight: ArrayLike | None = None,
+    k_proj_weight: ArrayLike | None = None,
+    v_proj_weight: ArrayLike | None = None,
+    static_k: ArrayLike | None = None,
+    static_v: ArrayLike | None = None,
     average_attn_weights: bool = True,
     is_causal: bool = False,
-) -> tuple[Any, Any]:
+) -> tuple[Tensor, Any]:
     """concat(head_1, …, head_h) W_oᵀ + b_o with head_i = attention(Q W_iᵠᵀ, K W_iᵏᵀ, V W_iᵛᵀ): `nn.MultiheadAttention`
     as a function of its parameters.
 
@@ -95,20 +96,21 @@ def multi_head_attention_forward(
 
     # the projections: one product for all three where they act on the same x
     if not use_separate_proj_weight:
+        packed: Any = in_proj_weight
         if same:
-            qkv = neural.linear(query, in_proj_weight, in_proj_bias)
+            qkv = neural.linear(query, packed, in_proj_bias)
             q, k, v = (qkv[..., i * embed : (i + 1) * embed] for i in range(3))
         else:
             q, k, v = (
                 neural.linear(
                     x,
-                    in_proj_weight[i * embed : (i + 1) * embed, :],
+                    packed[i * embed : (i + 1) * embed, :],
                     None if in_proj_bias is None else in_proj_bias[i * embed : (i + 1) * embed],
                 )
                 for i, x in enumerate((query, key, value))
             )
     else:
-        separate = (q_proj_weight, k_proj_weight, v_proj_weight)
+        separate: tuple[Any, ...] = (q_proj_weight, k_proj_weight, v_proj_weight)
         q, k, v = (
             neural.linear(x, w, None if in_proj_bias is None else in_proj_bias[i * embed : (i + 1) * embed])
             for i, (x, w) in enumerate(zip((query, key, value), separate, strict=True))

@@ -7,6 +7,8 @@ from typing import Any
 
 from anynet.ops import convolution
 from anynet.ops.manipulation import permute_dims
+from anynet.tensor import Tensor
+from anynet.typing import ArrayLike
 
 __all__ = [
     "conv_tbc",
@@ -29,14 +31,14 @@ def _check(where: str, weight: Any, axes: int) -> None:
 
 
 def conv1d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     stride: Size = 1,
     padding: Size | str = 0,
     dilation: Size = 1,
     groups: int = 1,
-) -> Any:
+) -> Tensor:
     """Convolution of (n, c, length) or (c, length) with weight (o, c / groups, k): see
     `anynet.ops.convolution.conv`.
 
@@ -51,14 +53,14 @@ def conv1d(
 
 
 def conv2d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     stride: Size = 1,
     padding: Size | str = 0,
     dilation: Size = 1,
     groups: int = 1,
-) -> Any:
+) -> Tensor:
     """Convolution of (n, c, height, width) or (c, height, width) with weight (o, c / groups, *k): see
     `anynet.ops.convolution.conv`.
 
@@ -73,14 +75,14 @@ def conv2d(
 
 
 def conv3d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     stride: Size = 1,
     padding: Size | str = 0,
     dilation: Size = 1,
     groups: int = 1,
-) -> Any:
+) -> Tensor:
     """Convolution of (n, c, depth, height, width) with weight (o, c / groups, *k): see
     `anynet.ops.convolution.conv`.
 
@@ -95,15 +97,15 @@ def conv3d(
 
 
 def conv_transpose1d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     stride: Size = 1,
     padding: Size = 0,
     output_padding: Size = 0,
     groups: int = 1,
     dilation: Size = 1,
-) -> Any:
+) -> Tensor:
     """The transpose of `conv1d`, weight (c, o / groups, *k): see `anynet.ops.convolution.conv_transpose`.
 
     >>> import anynet as an
@@ -118,15 +120,15 @@ def conv_transpose1d(
 
 
 def conv_transpose2d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     stride: Size = 1,
     padding: Size = 0,
     output_padding: Size = 0,
     groups: int = 1,
     dilation: Size = 1,
-) -> Any:
+) -> Tensor:
     """The transpose of `conv2d`, weight (c, o / groups, *k): see `anynet.ops.convolution.conv_transpose`.
 
     >>> import anynet as an
@@ -141,15 +143,15 @@ def conv_transpose2d(
 
 
 def conv_transpose3d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     stride: Size = 1,
     padding: Size = 0,
     output_padding: Size = 0,
     groups: int = 1,
     dilation: Size = 1,
-) -> Any:
+) -> Tensor:
     """The transpose of `conv3d`, weight (c, o / groups, *k): see `anynet.ops.convolution.conv_transpose`.
 
     >>> import anynet as an
@@ -163,7 +165,7 @@ def conv_transpose3d(
     )  # fmt: skip
 
 
-def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
+def pad(input: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """An array made longer at the ends of its last axes: see `anynet.ops.convolution.pad`.
 
     >>> import anynet as an
@@ -173,7 +175,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     return convolution.pad(input, pad, mode, 0.0 if value is None else value)
 
 
-def conv_tbc(input: Any, weight: Any, bias: Any, pad: int = 0) -> Any:
+def conv_tbc(input: ArrayLike, weight: ArrayLike, bias: ArrayLike, pad: int = 0) -> Tensor:
     """A convolution over time with time first: input (time, batch, in), weight (kernel, in, out), bias (out,) →
     (time', batch, out), with `pad` zeros at both ends.
 

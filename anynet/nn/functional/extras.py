@@ -12,7 +12,8 @@ from anynet.ops import neural
 from anynet.ops.manipulation import concat
 from anynet.ops.reductions import max as max_over
 from anynet.ops.reductions import sum
-from anynet.tensor import unwrap, wrap
+from anynet.tensor import Tensor, unwrap, wrap
+from anynet.typing import ArrayLike
 from anynet_backends import backend_of
 
 __all__ = [
@@ -24,7 +25,7 @@ __all__ = [
 # ----- activations -----
 
 
-def crelu(input: Any, dim: int = 1) -> Any:
+def crelu(input: ArrayLike, dim: int = 1) -> Tensor:
     """max(x, 0) and max(−x, 0), one after the other along `dim` (Shang et al. 2016).
 
     >>> import anynet as an
@@ -34,7 +35,7 @@ def crelu(input: Any, dim: int = 1) -> Any:
     return concat([neural.relu(input), neural.relu(-input)], axis=dim)
 
 
-def squareplus(input: Any, b: float = 4.0) -> Any:
+def squareplus(input: ArrayLike, b: float = 4.0) -> Tensor:
     """(x + √(x² + b)) / 2, a smooth ReLU without exponentials (Barron 2021).
 
     >>> import anynet as an
@@ -44,7 +45,7 @@ def squareplus(input: Any, b: float = 4.0) -> Any:
     return (input + e.sqrt(input * input + b)) / 2.0
 
 
-def sparsemax(input: Any, dim: int = -1) -> Any:
+def sparsemax(input: ArrayLike, dim: int = -1) -> Tensor:
     """The point of the simplex that is closest to x: max(x − τ, 0) with τ such that the sum along `dim` is 1.
 
     Unlike those of softmax, small values become 0. With x sorted downwards, the support are the first k for which
@@ -86,7 +87,7 @@ def _normal(input: Any) -> Any:
     )
 
 
-def gaussian_noise(input: Any, stddev: float, training: bool = True) -> Any:
+def gaussian_noise(input: ArrayLike, stddev: float, training: bool = True) -> Tensor:
     """x + ε in training, ε ~ N(0, stddev²) (Bishop 1995).
 
     >>> import anynet as an
@@ -96,10 +97,10 @@ def gaussian_noise(input: Any, stddev: float, training: bool = True) -> Any:
     if stddev < 0:
         msg = f"gaussian_noise: stddev is not negative, got {stddev}"
         raise ValueError(msg)
-    return input + stddev * _normal(input) if training and stddev else input
+    return input + stddev * _normal(input) if training and stddev else input  # type: ignore[return-value]
 
 
-def gaussian_dropout(input: Any, rate: float = 0.5, training: bool = True) -> Any:
+def gaussian_dropout(input: ArrayLike, rate: float = 0.5, training: bool = True) -> Tensor:
     """x (1 + ε √(rate / (1 − rate))) in training, ε ~ N(0, 1): the mean and variance of dropout (Srivastava et al. 2014).
 
     >>> import anynet as an
@@ -109,13 +110,13 @@ def gaussian_dropout(input: Any, rate: float = 0.5, training: bool = True) -> An
     if not 0.0 <= rate < 1.0:
         msg = f"gaussian_dropout: rate lies in [0, 1), got {rate}"
         raise ValueError(msg)
-    return input * (1.0 + math.sqrt(rate / (1.0 - rate)) * _normal(input)) if training and rate else input
+    return input * (1.0 + math.sqrt(rate / (1.0 - rate)) * _normal(input)) if training and rate else input  # type: ignore[return-value]
 
 
 # ----- losses -----
 
 
-def hinge_loss(input: Any, target: Any, p: int = 1, reduction: str = "mean") -> Any:
+def hinge_loss(input: ArrayLike, target: ArrayLike, p: int = 1, reduction: str = "mean") -> Tensor:
     """max(0, 1 − t x)ᵖ with t = ±1, 0 standing for −1 too; p is 1 or 2 (Cortes & Vapnik 1995).
 
     >>> import anynet as an
@@ -130,7 +131,7 @@ def hinge_loss(input: Any, target: Any, p: int = 1, reduction: str = "mean") -> 
     return _reduce(gap * gap if p == 2 else gap, reduction)
 
 
-def categorical_hinge_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+def categorical_hinge_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
     """max(0, 1 + max_c (1 − t_c) x_c − Σ_c t_c x_c) for each row of x and t (…, classes), t one-hot.
 
     >>> import anynet as an
@@ -142,7 +143,7 @@ def categorical_hinge_loss(input: Any, target: Any, reduction: str = "mean") -> 
     return _reduce(neural.relu(other - own + 1.0), reduction)
 
 
-def mape_loss(input: Any, target: Any, eps: float = 1e-7, reduction: str = "mean") -> Any:
+def mape_loss(input: ArrayLike, target: ArrayLike, eps: float = 1e-7, reduction: str = "mean") -> Tensor:
     """100 |x − t| / max(|t|, ε), the absolute error in percent.
 
     >>> import anynet as an
@@ -153,7 +154,7 @@ def mape_loss(input: Any, target: Any, eps: float = 1e-7, reduction: str = "mean
     return _reduce(100.0 * e.abs((input - target) / e.maximum(e.abs(target), eps)), reduction)
 
 
-def msle_loss(input: Any, target: Any, eps: float = 1e-7, reduction: str = "mean") -> Any:
+def msle_loss(input: ArrayLike, target: ArrayLike, eps: float = 1e-7, reduction: str = "mean") -> Tensor:
     """(ln(1 + max(x, ε)) − ln(1 + max(t, ε)))².
 
     >>> import anynet as an

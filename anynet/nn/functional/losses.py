@@ -32,7 +32,8 @@ from anynet.ops.neural import (
 )  # fmt: skip
 from anynet.ops.reductions import any as any_over
 from anynet.ops.reductions import mean, sum
-from anynet.tensor import to_plain, unwrap
+from anynet.tensor import Tensor, to_plain, unwrap
+from anynet.typing import ArrayLike
 from anynet_backends import backend_of
 
 __all__ = [
@@ -45,13 +46,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _reduce(x: Any, reduction: str) -> Any:
+def _reduce(x: Any, reduction: str) -> Tensor:
     if reduction == "mean":
         return mean(x)
     if reduction == "sum":
         return sum(x)
     if reduction == "none":
-        return x
+        return x  # type: ignore[no-any-return]
     msg = f"reduction is 'mean', 'sum' or 'none', got {reduction!r}"
     raise ValueError(msg)
 
@@ -67,7 +68,7 @@ def _readable(x: Any) -> bool:
     return xp.eager and xp.name != "cupy" and isinstance(x, xp.array_types)
 
 
-def _target(name: str, input: Any, target: Any) -> Any:
+def _target(name: str, input: Any, target: Any) -> Tensor:
     """The target in the dtype of the input, where the shapes are equal."""
     if not hasattr(target, "shape"):
         target = to_plain(target, device=_device(input))
@@ -85,7 +86,7 @@ def _target(name: str, input: Any, target: Any) -> Any:
     return target if kind is want or kind.kind == "complex" else cast_to(target, dtype=want)
 
 
-def _weighed(where: str, losses: Any, weight: Any, reduction: str, over_weights: bool = True) -> Any:
+def _weighed(where: str, losses: Any, weight: Any, reduction: str, over_weights: bool = True) -> Tensor:
     """Σ w l, for "mean" over Σ w, or over the number of elements."""
     if weight is None:
         return _reduce(losses, reduction)
@@ -100,7 +101,9 @@ def _weighed(where: str, losses: Any, weight: Any, reduction: str, over_weights:
 
 
 @whole(2)
-def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Any:
+def mse_loss(
+    input: ArrayLike, target: ArrayLike, reduction: str = "mean", weight: ArrayLike | None = None
+) -> Tensor:
     """The squared error (x − t)², averaged, with `weight` by its weights. Shapes equal.
 
     >>> import anynet as an
@@ -111,7 +114,9 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = Non
 
 
 @whole(2)
-def l1_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Any:
+def l1_loss(
+    input: ArrayLike, target: ArrayLike, reduction: str = "mean", weight: ArrayLike | None = None
+) -> Tensor:
     """The absolute error |x − t|, averaged, with `weight` by its weights. Shapes equal.
 
     >>> import anynet as an
@@ -123,8 +128,12 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None
 
 @whole(2)
 def huber_loss(
-    input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
-) -> Any:
+    input: ArrayLike,
+    target: ArrayLike,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: ArrayLike | None = None,
+) -> Tensor:
     """½ d² where |d| ≤ δ, else δ (|d| − ½ δ), with d = x − t (Huber 1964), averaged. With `weight` w l is averaged (as in
     PyTorch, over the number of elements, not over Σ w as `mse_loss` does).
 
@@ -140,7 +149,7 @@ def huber_loss(
 
 
 @whole(2)
-def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
+def smooth_l1_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """½ d²/β where |d| < β, else |d| − ½ β, with d = x − t (Girshick 2015). β = 0 is `l1_loss`.
 
     >>> import anynet as an
@@ -205,13 +214,13 @@ def _indices(
 
 
 def cross_entropy(
-    input: Any,
-    target: Any,
-    weight: Any = None,
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
-) -> Any:
+) -> Tensor:
     """−Σ_c q_c w_c ln softmax(x)_c.
 
     input: scores (n, classes), (n, classes, d1, …) or (classes,). target: class indices (n, d1, …), or probabilities
@@ -275,8 +284,12 @@ def _given(index: Any, weight: Any) -> tuple[Any, ...]:
 
 
 def nll_loss(
-    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
-) -> Any:
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
     """−w_t x_t: the negative log-likelihood of class indices t under log-probabilities x (n, classes, d1, …).
 
     >>> import anynet as an
@@ -300,11 +313,13 @@ def nll_loss(
     return _reduce(losses, reduction)
 
 
-def _weighted(loss: Any, weight: Any, reduction: str) -> Any:
+def _weighted(loss: Any, weight: Any, reduction: str) -> Tensor:
     return _reduce(loss if weight is None else loss * weight, reduction)
 
 
-def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
+def binary_cross_entropy(
+    input: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, reduction: str = "mean"
+) -> Tensor:
     """−(t ln p + (1 − t) ln(1 − p)), the logarithms limited to −100 from below as in PyTorch. Shapes equal.
 
     >>> import anynet as an
@@ -325,8 +340,12 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction:
 
 @whole(2)
 def binary_cross_entropy_with_logits(
-    input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
-) -> Any:
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    pos_weight: ArrayLike | None = None,
+) -> Tensor:
     """Binary cross-entropy of σ(x), computed from the logits x without overflow:
 
     (1 − t) x + (1 + (p − 1) t) ln(1 + e^{−x}), with p = `pos_weight`, the weight of positive targets. Shapes equal.
@@ -347,7 +366,7 @@ def binary_cross_entropy_with_logits(
 # ----- distances -----
 
 
-def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+def cosine_similarity(x1: ArrayLike, x2: ArrayLike, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x₁ · x₂ / (max(‖x₁‖, ε) max(‖x₂‖, ε)) along `dim`; the arguments are broadcast.
 
     >>> import anynet as an
@@ -359,7 +378,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     return sum(x1 * x2, axis=dim) / (e.sqrt(e.clip(first, low)) * e.sqrt(e.clip(second, low)))
 
 
-def _norm(d: Any, p: float, axis: int | tuple[int, ...], keepdims: bool = False) -> Any:
+def _norm(d: Any, p: float, axis: int | tuple[int, ...], keepdims: bool = False) -> Tensor:
     if p == 2.0:
         return e.sqrt(sum(d * d, axis=axis, keepdims=keepdims))
     if p == 1.0:
@@ -373,7 +392,9 @@ def _norm(d: Any, p: float, axis: int | tuple[int, ...], keepdims: bool = False)
     return sum(e.abs(d) ** p, axis=axis, keepdims=keepdims) ** (1.0 / p)
 
 
-def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
+def pairwise_distance(
+    x1: ArrayLike, x2: ArrayLike, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Tensor:
     """‖x₁ − x₂ + ε‖_p over the last axis; the arguments are broadcast.
 
     >>> import anynet as an
@@ -386,7 +407,7 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
 # ----- probabilities -----
 
 
-def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
+def kl_div(input: ArrayLike, target: ArrayLike, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """The Kullback-Leibler divergence t (ln t − x) of probabilities t from logarithms of probabilities x, 0 where t is 0;
     with `log_target` the target is a logarithm too: eᵗ (t − x). ``reduction="batchmean"`` is the sum over the length of
     the first axis, the divergence of the definition; "mean" is over all elements.
@@ -407,13 +428,13 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
 
 
 def poisson_nll_loss(
-    input: Any,
-    target: Any,
+    input: ArrayLike,
+    target: ArrayLike,
     log_input: bool = True,
     full: bool = False,
     eps: float = 1e-8,
     reduction: str = "mean",
-) -> Any:
+) -> Tensor:
     """−ln P(t) of a Poisson variable with rate eˣ (or x with ``log_input=False``), without ln t!; with `full` Stirling's
     approximation of it, t ln t − t + ½ ln 2πt, is added where t > 1.
 
@@ -431,8 +452,13 @@ def poisson_nll_loss(
 
 
 def gaussian_nll_loss(
-    input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
-) -> Any:
+    input: ArrayLike,
+    target: ArrayLike,
+    var: ArrayLike,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:
     """½ (ln σ² + (x − t)² / σ²), σ² = max(var, ε); with `full` ½ ln 2π is added. `var` has the shape of x, or 1 or
     nothing in place of the last axis. The gradient of `var` is that of the formula, also where ε holds (Nix, Weigend
     1994).
@@ -463,12 +489,14 @@ def gaussian_nll_loss(
 # ----- margins -----
 
 
-def _above(x: Any) -> Any:
+def _above(x: Any) -> Tensor:
     """max(x, 0) with gradient 1 at 0, as PyTorch's clamp_min: a subgradient."""
     return e.where(e.greater_equal(x, 0.0), x, x * 0.0)
 
 
-def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Any:
+def hinge_embedding_loss(
+    input: ArrayLike, target: ArrayLike, margin: float = 1.0, reduction: str = "mean"
+) -> Tensor:
     """x where t = 1, max(0, margin − x) where t = −1.
 
     >>> import anynet as an
@@ -482,7 +510,7 @@ def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction
 
 
 @whole(2)
-def soft_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+def soft_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
     """ln(1 + e^{−t x}), t = ±1.
 
     >>> import anynet as an
@@ -494,8 +522,8 @@ def soft_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
 
 
 def margin_ranking_loss(
-    input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean"
-) -> Any:
+    input1: ArrayLike, input2: ArrayLike, target: ArrayLike, margin: float = 0.0, reduction: str = "mean"
+) -> Tensor:
     """max(0, −t (x₁ − x₂) + margin): t = 1 says that x₁ is to be larger.
 
     >>> import anynet as an
@@ -509,8 +537,8 @@ def margin_ranking_loss(
 
 
 def cosine_embedding_loss(
-    input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean"
-) -> Any:
+    input1: ArrayLike, input2: ArrayLike, target: ArrayLike, margin: float = 0.0, reduction: str = "mean"
+) -> Tensor:
     """1 − cos(x₁, x₂) where t = 1, max(0, cos(x₁, x₂) − margin) where t = −1: x (n, d), t (n,), or x (d,), t ().
 
     >>> import anynet as an
@@ -553,13 +581,13 @@ def _class_indices(name: str, input: Any, target: Any) -> tuple[Any, Any]:
 
 
 def multi_margin_loss(
-    input: Any,
-    target: Any,
+    input: ArrayLike,
+    target: ArrayLike,
     p: int = 1,
     margin: float = 1.0,
-    weight: Any = None,
+    weight: ArrayLike | None = None,
     reduction: str = "mean",
-) -> Any:
+) -> Tensor:
     """Σ_{j ≠ t} w_t max(0, margin − x_t + x_j)ᵖ / classes: the hinge loss of several classes; x (n, classes) or (classes,),
     t (n,) or () (Crammer, Singer 2001).
 
@@ -586,7 +614,7 @@ def multi_margin_loss(
     return _reduce(loss if len(input.shape) == 2 else reshape(loss, ()), reduction)
 
 
-def multilabel_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
     """Σ max(0, 1 − (x_i − x_j)) / classes over the classes i that a row of `target` lists (up to the first −1) and the
     classes j that it does not: x and t (n, classes) or (classes,).
 
@@ -626,7 +654,9 @@ def multilabel_margin_loss(input: Any, target: Any, reduction: str = "mean") -> 
     return _reduce(reshape(loss, ()) if single else loss, reduction)
 
 
-def multilabel_soft_margin_loss(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
+def multilabel_soft_margin_loss(
+    input: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, reduction: str = "mean"
+) -> Tensor:
     """−Σ w (t ln σ(x) + (1 − t) ln σ(−x)) / classes over the last axis, t of 0 and 1.
 
     >>> import anynet as an
@@ -643,15 +673,15 @@ def multilabel_soft_margin_loss(input: Any, target: Any, weight: Any = None, red
 
 
 def triplet_margin_loss(
-    anchor: Any,
-    positive: Any,
-    negative: Any,
+    anchor: ArrayLike,
+    positive: ArrayLike,
+    negative: ArrayLike,
     margin: float = 1.0,
     p: float = 2.0,
     eps: float = 1e-6,
     swap: bool = False,
     reduction: str = "mean",
-) -> Any:
+) -> Tensor:
     """max(0, d(a, p) − d(a, n) + margin), d the `pairwise_distance`; with `swap` the smaller of d(a, n) and d(p, n)
     (Balntas et al. 2016).
 
@@ -666,15 +696,15 @@ def triplet_margin_loss(
 
 
 def triplet_margin_with_distance_loss(
-    anchor: Any,
-    positive: Any,
-    negative: Any,
+    anchor: ArrayLike,
+    positive: ArrayLike,
+    negative: ArrayLike,
     *,
     distance_function: Any = None,
     margin: float = 1.0,
     swap: bool = False,
     reduction: str = "mean",
-) -> Any:
+) -> Tensor:
     """max(0, d(a, p) − d(a, n) + margin) with a distance of one's own, `pairwise_distance` unless given.
 
     >>> import anynet as an
@@ -697,14 +727,14 @@ _NEVER = -1e30  # the logarithm of a probability of 0: finite, so that its gradi
 
 
 def ctc_loss(
-    log_probs: Any,
-    targets: Any,
-    input_lengths: Any,
-    target_lengths: Any,
+    log_probs: ArrayLike,
+    targets: ArrayLike,
+    input_lengths: ArrayLike,
+    target_lengths: ArrayLike,
     blank: int = 0,
     reduction: str = "mean",
     zero_infinity: bool = False,
-) -> Any:
+) -> Tensor:
     """−ln of the probability that a sequence of labels with blanks and repetitions between them gives the target
     (connectionist temporal classification, Graves et al. 2006).
 
@@ -817,7 +847,9 @@ def _alike(where: str, input: Any, target: Any) -> None:
         raise ValueError(msg)
 
 
-def dice_loss(input: Any, target: Any, dim: Any = None, smooth: float = 1e-7, reduction: str = "mean") -> Any:
+def dice_loss(
+    input: ArrayLike, target: ArrayLike, dim: Any = None, smooth: float = 1e-7, reduction: str = "mean"
+) -> Tensor:
     """1 − (2 Σ p t + ε) / (Σ p + Σ t + ε) for probabilities p and targets t of one shape, summed over the axes `dim` (all
     of them unless given); ε is `smooth` (Milletari et al. 2016).
 
@@ -833,14 +865,14 @@ def dice_loss(input: Any, target: Any, dim: Any = None, smooth: float = 1e-7, re
 
 
 def tversky_loss(
-    input: Any,
-    target: Any,
+    input: ArrayLike,
+    target: ArrayLike,
     alpha: float = 0.5,
     beta: float = 0.5,
     dim: Any = None,
     smooth: float = 1e-7,
     reduction: str = "mean",
-) -> Any:
+) -> Tensor:
     """1 − (TP + ε) / (TP + α FP + β FN + ε) with TP = Σ p t, FP = Σ p (1 − t), FN = Σ (1 − p) t over the axes `dim` (Salehi
     et al. 2017); α = β = ½ is the Dice loss.
 
@@ -856,8 +888,12 @@ def tversky_loss(
 
 
 def binary_focal_loss(
-    input: Any, target: Any, alpha: float | None = None, gamma: float = 2.0, reduction: str = "mean"
-) -> Any:
+    input: ArrayLike,
+    target: ArrayLike,
+    alpha: float | None = None,
+    gamma: float = 2.0,
+    reduction: str = "mean",
+) -> Tensor:
     """−(1 − p_t)^γ log p_t from logits x, p = σ(x), p_t = p where the target is 1, 1 − p where it is 0, and between for
     targets between; `alpha` weighs the two classes with α and 1 − α (Lin et al. 2017).
 
@@ -875,13 +911,13 @@ def binary_focal_loss(
 
 
 def focal_loss(
-    input: Any,
-    target: Any,
+    input: ArrayLike,
+    target: ArrayLike,
     alpha: Any = None,
     gamma: float = 2.0,
     ignore_index: int = -100,
     reduction: str = "mean",
-) -> Any:
+) -> Tensor:
     """−α_t (1 − p_t)^γ log p_t with p = softmax(x), x (n, classes, …), target (n, …) of classes; `alpha` a weight for each class
     (Lin et al. 2017). Targets of `ignore_index` count for nothing; the mean is over the others.
 
@@ -904,7 +940,7 @@ def focal_loss(
 
 
 @whole(2)
-def log_cosh_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+def log_cosh_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
     """log cosh(x − t) = |d| + log(1 + e^{−2|d|}) − log 2: ½ d² near 0, |d| − log 2 far away.
 
     >>> import anynet as an
@@ -917,8 +953,8 @@ def log_cosh_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
 
 
 def circle_loss(
-    input: Any, target: Any, gamma: float = 80.0, margin: float = 0.4, reduction: str = "mean"
-) -> Any:
+    input: ArrayLike, target: ArrayLike, gamma: float = 80.0, margin: float = 0.4, reduction: str = "mean"
+) -> Tensor:
     """log(1 + Σ_n exp(γ α_n (s_n − m)) · Σ_p exp(−γ α_p (s_p − 1 + m))) for each row of `input` (n, features), with s the cosine
     to the other rows of its class (p) and of other classes (n), α_p = max(1 + m − s_p, 0), α_n = max(s_n + m, 0) held constant
     (Sun et al. 2020, equation 6). `target` (n,) holds classes; rows without a p or an n give 0.
@@ -949,16 +985,16 @@ def circle_loss(
 
 
 def linear_cross_entropy(
-    input: Any,
-    linear_weight: Any,
-    target: Any,
+    input: ArrayLike,
+    linear_weight: ArrayLike,
+    target: ArrayLike,
     *,
-    linear_bias: Any = None,
-    weight: Any = None,
+    linear_bias: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
     reduction: str = "mean",
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-) -> Any:
+) -> Tensor:
     """cross_entropy(linear(input, linear_weight, linear_bias), target): logits and loss in one call.
 
     >>> import anynet as an

@@ -21,6 +21,7 @@ from anynet.ops.reductions import max as max_
 from anynet.ops.reductions import sum
 from anynet.ops.resampling import fold, interpolate, unfold
 from anynet.tensor import Tensor, to_plain, unwrap, wrap
+from anynet.typing import ArrayLike
 from anynet_backends import backend_of
 
 __all__ = [
@@ -44,7 +45,7 @@ def _channels(where: str, x: Any, axes: int) -> tuple[int, ...]:
     return (*x.shape[: ndim - axes], *(1,) * axes)
 
 
-def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+def dropout(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zero each element with probability p and scale the others by 1 / (1 − p) (Srivastava et al. 2014). `inplace` is
     accepted and changes nothing.
 
@@ -56,14 +57,14 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
 
 
 def embedding(
-    input: Any,
-    weight: Any,
+    input: ArrayLike,
+    weight: ArrayLike,
     padding_idx: int | None = None,
     max_norm: float | None = None,
     norm_type: float = 2.0,
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
-) -> Any:
+) -> Tensor:
     """Row weight[input] for each integer: see `anynet.ops.neural.embedding`.
 
     >>> import anynet as an
@@ -73,7 +74,7 @@ def embedding(
     return neural.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
 
 
-def dropout1d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+def dropout1d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Dropout of whole channels of (n, c, length) or (c, length) (Tompson et al. 2015).
 
     >>> import anynet as an
@@ -83,7 +84,7 @@ def dropout1d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
     return neural.dropout(input, p, training, mask_shape=_channels("dropout1d", input, 1))
 
 
-def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+def dropout2d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Dropout of whole channels of (n, c, h, w) or (c, h, w) (Tompson et al. 2015).
 
     >>> import anynet as an
@@ -93,7 +94,7 @@ def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
     return neural.dropout(input, p, training, mask_shape=_channels("dropout2d", input, 2))
 
 
-def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+def dropout3d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Dropout of whole channels of (n, c, d, h, w) or (c, d, h, w) (Tompson et al. 2015).
 
     >>> import anynet as an
@@ -106,19 +107,19 @@ def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
 _SATURATION = -1.7580993408473766  # −λα of SELU, its value at −∞
 
 
-def _alpha(x: Any, p: float, training: bool, mask_shape: tuple[int, ...] | None) -> Any:
+def _alpha(x: Any, p: float, training: bool, mask_shape: tuple[int, ...] | None) -> Tensor:
     if not training or p == 0.0:
         return neural.dropout(x, p, False)
     if p == 1.0:
-        return x * 0.0
+        return x * 0.0  # type: ignore[no-any-return]
     keep = neural.dropout(
         ones_like(x.detach() if hasattr(x, "detach") else x), p, True, mask_shape=mask_shape
     ) * (1.0 - p)
     scale = ((1.0 - p) * (1.0 + p * _SATURATION**2)) ** -0.5
-    return (x * keep + (1.0 - keep) * _SATURATION) * scale - scale * _SATURATION * p
+    return (x * keep + (1.0 - keep) * _SATURATION) * scale - scale * _SATURATION * p  # type: ignore[no-any-return]
 
 
-def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: bool = False) -> Any:
+def alpha_dropout(input: ArrayLike, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
     """Dropout to SELU's value at −∞ in place of 0, then scaled and shifted so that mean and variance stay
     (Klambauer et al. 2017).
 
@@ -129,7 +130,9 @@ def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: b
     return _alpha(input, p, training, None)
 
 
-def feature_alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: bool = False) -> Any:
+def feature_alpha_dropout(
+    input: ArrayLike, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:
     """`alpha_dropout` of whole channels (axis 1).
 
     >>> import anynet as an
@@ -144,7 +147,7 @@ def feature_alpha_dropout(input: Any, p: float = 0.5, training: bool = False, in
     return _alpha(input, p, training, (*input.shape[:2], *(1,) * (len(input.shape) - 2)))
 
 
-def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
+def pixel_shuffle(input: ArrayLike, upscale_factor: int) -> Tensor:
     """(…, c r², h, w) → (…, c, h r, w r): channels become places (Shi et al. 2016).
 
     >>> import anynet as an
@@ -162,7 +165,7 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
     return reshape(x, (*lead, c // (r * r), h * r, w * r))
 
 
-def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
+def pixel_unshuffle(input: ArrayLike, downscale_factor: int) -> Tensor:
     """(…, c, h r, w r) → (…, c r², h, w): the inverse of `pixel_shuffle`.
 
     >>> import anynet as an
@@ -180,7 +183,7 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
     return reshape(x, (*lead, c * r * r, h // r, w // r))
 
 
-def channel_shuffle(input: Any, groups: int) -> Any:
+def channel_shuffle(input: ArrayLike, groups: int) -> Tensor:
     """(n, g k, …) → channels in the order 0, k, 2k, …, 1, k+1, …: one of each group in turn (Zhang et al. 2018).
 
     >>> import anynet as an
@@ -195,7 +198,9 @@ def channel_shuffle(input: Any, groups: int) -> Any:
     return reshape(permute_dims(x, (0, 2, 1, *range(3, len(shape) + 1))), shape)
 
 
-def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
+def bilinear(
+    input1: ArrayLike, input2: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None
+) -> Tensor:
     """y_k = x₁ᵀ A_k x₂ + b_k: x₁ (…, m), x₂ (…, n), A (out, m, n), b (out,) → (…, out).
 
     >>> import anynet as an
@@ -217,12 +222,12 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
 
 
 def upsample(
-    input: Any,
+    input: ArrayLike,
     size: Any = None,
     scale_factor: Any = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
-) -> Any:
+) -> Tensor:
     """`interpolate`, under its older name.
 
     >>> import anynet as an
@@ -232,7 +237,7 @@ def upsample(
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 
-def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
+def one_hot(tensor: ArrayLike, num_classes: int = -1) -> Tensor:
     """Integers (…) → int64 (…, num_classes) with 1 at each number's place; −1 takes the largest number plus one.
 
     >>> import anynet as an
@@ -257,7 +262,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
     return wrap(xp.astype(xp.equal(xp.expand_dims(index, axis=-1), places), xp.int64))
 
 
-def pdist(input: Any, p: float = 2.0) -> Any:
+def pdist(input: ArrayLike, p: float = 2.0) -> Tensor:
     """The distances of all pairs of rows i < j of (n, d), as a vector.
 
     >>> import anynet as an
@@ -282,8 +287,8 @@ def pdist(input: Any, p: float = 2.0) -> Any:
 
 
 def gumbel_softmax(
-    logits: Any, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1
-) -> Any:
+    logits: ArrayLike, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
     """A differentiable draw of a category: softmax((x + G) / τ), G of Gumbel's distribution (Jang et al. 2017).
 
     With `hard` the value is the one-hot vector of the largest, the gradient that of the soft draw. The numbers come from
@@ -316,18 +321,18 @@ def gumbel_softmax(
 
 
 def embedding_bag(
-    input: Any,
-    weight: Any,
-    offsets: Any = None,
+    input: ArrayLike,
+    weight: ArrayLike,
+    offsets: ArrayLike | None = None,
     max_norm: float | None = None,
     norm_type: float = 2.0,
     scale_grad_by_freq: bool = False,
     mode: str = "mean",
     sparse: bool = False,
-    per_sample_weights: Any = None,
+    per_sample_weights: ArrayLike | None = None,
     include_last_offset: bool = False,
     padding_idx: int | None = None,
-) -> Any:
+) -> Tensor:
     """The sum, mean or maximum ("sum", "mean", "max") of the rows of `weight` that each bag names; 0 of an empty bag.
 
     input (bags, n), or one vector cut into bags at `offsets` (with `include_last_offset` the last is its length). Numbers
@@ -397,7 +402,7 @@ def embedding_bag(
 
 def _unpool(
     where: str, axes: int, x: Any, indices: Any, kernel: Any, stride: Any, padding: Any, output_size: Any
-) -> Any:
+) -> Tensor:
     kernel = spread_option(kernel, axes, "kernel_size", where)
     stride = kernel if stride is None else spread_option(stride, axes, "stride", where)
     padding = spread_option(padding, axes, "padding", where, 0)
@@ -437,8 +442,13 @@ def _unpool(
 
 
 def max_unpool1d(
-    input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
-) -> Any:
+    input: ArrayLike,
+    indices: ArrayLike,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+) -> Tensor:
     """The maxima of `max_pool1d` back at their places, zeros elsewhere.
 
     >>> import anynet as an
@@ -449,8 +459,13 @@ def max_unpool1d(
 
 
 def max_unpool2d(
-    input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
-) -> Any:
+    input: ArrayLike,
+    indices: ArrayLike,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+) -> Tensor:
     """The maxima of `max_pool2d` back at their places, zeros elsewhere.
 
     >>> import anynet as an
@@ -461,8 +476,13 @@ def max_unpool2d(
 
 
 def max_unpool3d(
-    input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
-) -> Any:
+    input: ArrayLike,
+    indices: ArrayLike,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+) -> Tensor:
     """The maxima of `max_pool3d` back at their places, zeros elsewhere.
 
     >>> import anynet as an

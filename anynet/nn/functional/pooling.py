@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from anynet.ops import pooling
+from anynet.tensor import Tensor
+from anynet.typing import ArrayLike
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
@@ -27,14 +29,14 @@ def _check(where: str, x: Any, axes: int) -> None:
 
 
 def max_pool1d(
-    input: Any,
+    input: ArrayLike,
     kernel_size: Size,
     stride: Size | None = None,
     padding: Size = 0,
     dilation: Size = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Any:
+) -> Tensor:
     """The largest element of each window: see `anynet.ops.pooling.max_pool`.
 
     >>> import anynet as an
@@ -49,14 +51,14 @@ def max_pool1d(
 
 
 def max_pool2d(
-    input: Any,
+    input: ArrayLike,
     kernel_size: Size,
     stride: Size | None = None,
     padding: Size = 0,
     dilation: Size = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Any:
+) -> Tensor:
     """The largest element of each window: see `anynet.ops.pooling.max_pool`.
 
     >>> import anynet as an
@@ -71,14 +73,14 @@ def max_pool2d(
 
 
 def max_pool3d(
-    input: Any,
+    input: ArrayLike,
     kernel_size: Size,
     stride: Size | None = None,
     padding: Size = 0,
     dilation: Size = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Any:
+) -> Tensor:
     """The largest element of each window: see `anynet.ops.pooling.max_pool`.
 
     >>> import anynet as an
@@ -93,13 +95,13 @@ def max_pool3d(
 
 
 def avg_pool1d(
-    input: Any,
+    input: ArrayLike,
     kernel_size: Size,
     stride: Size | None = None,
     padding: Size = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-) -> Any:
+) -> Tensor:
     """The mean of each window: see `anynet.ops.pooling.avg_pool`.
 
     >>> import anynet as an
@@ -114,14 +116,14 @@ def avg_pool1d(
 
 
 def avg_pool2d(
-    input: Any,
+    input: ArrayLike,
     kernel_size: Size,
     stride: Size | None = None,
     padding: Size = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-) -> Any:
+) -> Tensor:
     """The mean of each window: see `anynet.ops.pooling.avg_pool`.
 
     >>> import anynet as an
@@ -136,14 +138,14 @@ def avg_pool2d(
 
 
 def avg_pool3d(
-    input: Any,
+    input: ArrayLike,
     kernel_size: Size,
     stride: Size | None = None,
     padding: Size = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-) -> Any:
+) -> Tensor:
     """The mean of each window: see `anynet.ops.pooling.avg_pool`.
 
     >>> import anynet as an
@@ -157,7 +159,7 @@ def avg_pool3d(
     )  # fmt: skip
 
 
-def adaptive_avg_pool1d(input: Any, output_size: int | Sequence[int | None] | None) -> Any:
+def adaptive_avg_pool1d(input: ArrayLike, output_size: int | Sequence[int | None] | None) -> Tensor:
     """Means over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_avg_pool`.
 
     >>> import anynet as an
@@ -169,8 +171,8 @@ def adaptive_avg_pool1d(input: Any, output_size: int | Sequence[int | None] | No
 
 
 def adaptive_max_pool1d(
-    input: Any, output_size: int | Sequence[int | None] | None, return_indices: bool = False
-) -> Any:
+    input: ArrayLike, output_size: int | Sequence[int | None] | None, return_indices: bool = False
+) -> Tensor:
     """Maxima over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_max_pool`.
 
     >>> import anynet as an
@@ -183,7 +185,7 @@ def adaptive_max_pool1d(
     )
 
 
-def adaptive_avg_pool2d(input: Any, output_size: int | Sequence[int | None] | None) -> Any:
+def adaptive_avg_pool2d(input: ArrayLike, output_size: int | Sequence[int | None] | None) -> Tensor:
     """Means over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_avg_pool`.
 
     >>> import anynet as an
@@ -195,8 +197,8 @@ def adaptive_avg_pool2d(input: Any, output_size: int | Sequence[int | None] | No
 
 
 def adaptive_max_pool2d(
-    input: Any, output_size: int | Sequence[int | None] | None, return_indices: bool = False
-) -> Any:
+    input: ArrayLike, output_size: int | Sequence[int | None] | None, return_indices: bool = False
+) -> Tensor:
     """Maxima over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_max_pool`.
 
     >>> import anynet as an
@@ -209,7 +211,7 @@ def adaptive_max_pool2d(
     )
 
 
-def adaptive_avg_pool3d(input: Any, output_size: int | Sequence[int | None] | None) -> Any:
+def adaptive_avg_pool3d(input: ArrayLike, output_size: int | Sequence[int | None] | None) -> Tensor:
     """Means over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_avg_pool`.
 
     >>> import anynet as an
@@ -221,8 +223,8 @@ def adaptive_avg_pool3d(input: Any, output_size: int | Sequence[int | None] | No
 
 
 def adaptive_max_pool3d(
-    input: Any, output_size: int | Sequence[int | None] | None, return_indices: bool = False
-) -> Any:
+    input: ArrayLike, output_size: int | Sequence[int | None] | None, return_indices: bool = False
+) -> Tensor:
     """Maxima over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_max_pool`.
 
     >>> import anynet as an
@@ -236,8 +238,8 @@ def adaptive_max_pool3d(
 
 
 def lp_pool1d(
-    input: Any, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
-) -> Any:
+    input: ArrayLike, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+) -> Tensor:
     """(Σ xᵖ)^{1/p} over each window: see `anynet.ops.pooling.lp_pool`.
 
     >>> import anynet as an
@@ -251,8 +253,8 @@ def lp_pool1d(
 
 
 def lp_pool2d(
-    input: Any, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
-) -> Any:
+    input: ArrayLike, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+) -> Tensor:
     """(Σ xᵖ)^{1/p} over each window: see `anynet.ops.pooling.lp_pool`.
 
     >>> import anynet as an
@@ -266,8 +268,8 @@ def lp_pool2d(
 
 
 def lp_pool3d(
-    input: Any, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
-) -> Any:
+    input: ArrayLike, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+) -> Tensor:
     """(Σ xᵖ)^{1/p} over each window: see `anynet.ops.pooling.lp_pool`.
 
     >>> import anynet as an

@@ -16,6 +16,7 @@ from anynet.ops.indexing import take_along_axis
 from anynet.ops.manipulation import astype, broadcast_to, expand_dims, permute_dims, reshape, stack
 from anynet.ops.reductions import argmax
 from anynet.tensor import Tensor, unwrap
+from anynet.typing import ArrayLike
 from anynet_backends import backend_of
 
 __all__ = [
@@ -25,7 +26,7 @@ __all__ = [
 Size = int | Sequence[int]
 
 
-def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = None) -> Any:
+def affine_grid(theta: ArrayLike, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
     """Where `grid_sample` reads so that the output is the input under an affine map: theta (n, 2, 3) and size (n, c, h, w) →
     (n, h, w, 2) of (x, y); theta (n, 3, 4) and size (n, c, d, h, w) → (n, d, h, w, 3) of (x, y, z).
 
@@ -110,12 +111,12 @@ def _cubic(t: Any) -> list[Any]:
 
 
 def grid_sample(
-    input: Any,
-    grid: Any,
+    input: ArrayLike,
+    grid: ArrayLike,
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     align_corners: bool | None = None,
-) -> Any:
+) -> Tensor:
     """input (n, c, h, w) read at grid (n, h', w', 2) of (x, y) → (n, c, h', w'); or (n, c, d, h, w) at (n, d', h', w', 3).
 
     −1 and 1 are the centres of the outermost pixels (`align_corners`) or their outer edges. `mode`: "bilinear" (also of
@@ -155,25 +156,26 @@ def grid_sample(
     outputs = tuple(grid.shape[1:-1])
     points = reshape(grid, (n, math.prod(outputs), axes))
     places = []
+    total: Any = None
     for axis, k in enumerate(spatial):
         x = points[..., axes - 1 - axis]
         places.append((x + 1.0) * ((k - 1) / 2.0) if align else ((x + 1.0) * float(k) - 1.0) / 2.0)
     if mode == "bicubic":
-        corners, total = [e.floor(x) for x in places], None
+        corners = [e.floor(x) for x in places]
         weights = [_cubic(x - x0) for x, x0 in zip(places, corners, strict=True)]
         for taps in itertools.product(range(4), repeat=axes):
             at = [
                 _inside(x0 + (t - 1.0), k, padding_mode, align)
                 for x0, t, k in zip(corners, taps, spatial, strict=True)
             ]
-            weight = math.prod([w[t] for w, t in zip(weights, taps, strict=True)], start=1.0)
+            weight: Any = math.prod([w[t] for w, t in zip(weights, taps, strict=True)], start=1.0)
             part = _read(flat, at, spatial, zeros) * expand_dims(weight, axis=1)
             total = part if total is None else total + part
         return reshape(total, (n, c, *outputs))
     places = [_inside(x, k, padding_mode, align) for x, k in zip(places, spatial, strict=True)]
     if mode == "nearest":
         return reshape(_read(flat, [e.round(x) for x in places], spatial, zeros), (n, c, *outputs))
-    corners, total = [e.floor(x) for x in places], None
+    corners = [e.floor(x) for x in places]
     for taps in itertools.product((0, 1), repeat=axes):
         at = [x0 + float(t) for x0, t in zip(corners, taps, strict=True)]
         weight = math.prod(
@@ -190,7 +192,7 @@ def grid_sample(
 
 def _fractional(
     where: str, input: Any, kernel_size: Size, output_size: Any, output_ratio: Any, return_indices: bool, samples: Any, axes: int
-) -> Any:  # fmt: skip
+) -> Tensor:  # fmt: skip
     if len(input.shape) not in (axes + 1, axes + 2):
         msg = f"{where}: got {tuple(input.shape)}, expected (n, c, *spatial) or (c, *spatial) of {axes} axes"
         raise ShapeError(msg)
@@ -257,17 +259,17 @@ def _fractional(
     where_from = Tensor(xp.reshape(chosen, (n, c, *out)))
     if not batched:
         y, where_from = y[0, ...], where_from[0, ...]
-    return (y, where_from) if return_indices else y
+    return (y, where_from) if return_indices else y  # type: ignore[return-value]
 
 
 def fractional_max_pool2d(
-    input: Any,
+    input: ArrayLike,
     kernel_size: Size,
     output_size: Any = None,
     output_ratio: Any = None,
     return_indices: bool = False,
     _random_samples: Any = None,
-) -> Any:
+) -> Tensor:
     """The largest of windows at random places, about size / output apart: (n, c, h, w) → (n, c, *output_size) (Graham 2014).
 
     Give `output_size`, or `output_ratio` in (0, 1). Window i begins at ⌊(i + u) α⌋ − ⌊u α⌋, α = (size − kernel) / (output − 1),
@@ -290,13 +292,13 @@ def fractional_max_pool2d(
 
 
 def fractional_max_pool3d(
-    input: Any,
+    input: ArrayLike,
     kernel_size: Size,
     output_size: Any = None,
     output_ratio: Any = None,
     return_indices: bool = False,
     _random_samples: Any = None,
-) -> Any:
+) -> Tensor:
     """As `fractional_max_pool2d`, of volumes; `_random_samples` (n, c, 3), depth first.
 
     >>> import anynet as an

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 from anynet.ops.manipulation import concat, reshape
 from anynet.tensor import Tensor, no_grad
+from anynet.typing import ArrayLike
 
 __all__ = ["parameters_to_vector", "vector_to_parameters"]
 
@@ -23,10 +23,10 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     if not found:
         msg = "parameters_to_vector: no parameters were given"
         raise ValueError(msg)
-    return concat(found, axis=0)  # type: ignore[no-any-return]
+    return concat(found, axis=0)
 
 
-def vector_to_parameters(vec: Any, parameters: Iterable[Tensor]) -> None:
+def vector_to_parameters(vec: ArrayLike, parameters: Iterable[Tensor]) -> None:
     """Write the parts of a vector into the parameters, in place. Nothing is written where the sizes do not fit.
 
     >>> import anynet as an

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 from anynet.nn.module import Module
 from anynet.ops.elementwise import sqrt
 from anynet.ops.manipulation import reshape
 from anynet.tensor import Parameter
+from anynet.typing import ArrayLike
 
 __all__ = ["fuse_conv_bn_eval", "fuse_conv_bn_weights", "fuse_linear_bn_eval", "fuse_linear_bn_weights"]
 
+_M = TypeVar("_M", bound=Module)
+
 
 def fuse_conv_bn_weights(
-    conv_w: Any,
-    conv_b: Any,
-    bn_rm: Any,
-    bn_rv: Any,
+    conv_w: ArrayLike,
+    conv_b: ArrayLike | None,
+    bn_rm: ArrayLike,
+    bn_rv: ArrayLike,
     bn_eps: float,
-    bn_w: Any,
-    bn_b: Any,
+    bn_w: ArrayLike | None,
+    bn_b: ArrayLike | None,
     transpose: bool = False,
 ) -> tuple[Parameter, Parameter]:
     """W γ / √(σ² + ε) and (b − μ) γ / √(σ² + ε) + β, along the axis of the output channels (1 with `transpose`).
@@ -38,13 +41,19 @@ def fuse_conv_bn_weights(
     bias = -bn_rm if conv_b is None else conv_b - bn_rm
     bias = bias * scale if bn_b is None else bias * scale + bn_b
     weight = (conv_w * reshape(scale, tuple(shape))).detach()
-    return Parameter(weight, conv_w.requires_grad), Parameter(
+    return Parameter(weight, getattr(conv_w, "requires_grad", True)), Parameter(
         bias.detach(), getattr(conv_b, "requires_grad", True)
     )
 
 
 def fuse_linear_bn_weights(
-    linear_w: Any, linear_b: Any, bn_rm: Any, bn_rv: Any, bn_eps: float, bn_w: Any, bn_b: Any
+    linear_w: ArrayLike,
+    linear_b: ArrayLike | None,
+    bn_rm: ArrayLike,
+    bn_rv: ArrayLike,
+    bn_eps: float,
+    bn_w: ArrayLike | None,
+    bn_b: ArrayLike | None,
 ) -> tuple[Parameter, Parameter]:
     """The same for a linear layer.
 
@@ -56,7 +65,7 @@ def fuse_linear_bn_weights(
     return fuse_conv_bn_weights(linear_w, linear_b, bn_rm, bn_rv, bn_eps, bn_w, bn_b)
 
 
-def _fused(where: str, layer: Module, bn: Any, transpose: bool) -> Any:
+def _fused(where: str, layer: _M, bn: Any, transpose: bool) -> _M:
     if layer.training or bn.training:
         msg = f"{where}: fusing is for evaluation; call .eval() on both"
         raise RuntimeError(msg)
@@ -67,10 +76,10 @@ def _fused(where: str, layer: Module, bn: Any, transpose: bool) -> Any:
     made.weight, made.bias = fuse_conv_bn_weights(
         made.weight, made.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias, transpose
     )
-    return made
+    return made  # type: ignore[no-any-return]
 
 
-def fuse_conv_bn_eval(conv: Any, bn: Any, transpose: bool = False) -> Any:
+def fuse_conv_bn_eval(conv: _M, bn: Any, transpose: bool = False) -> _M:
     """A copy of the convolution that computes ``bn(conv(x))``; both are in evaluation.
 
     >>> import anynet as an
@@ -81,7 +90,7 @@ def fuse_conv_bn_eval(conv: Any, bn: Any, transpose: bool = False) -> Any:
     return _fused("fuse_conv_bn_eval", conv, bn, transpose)
 
 
-def fuse_linear_bn_eval(linear: Any, bn: Any) -> Any:
+def fuse_linear_bn_eval(linear: _M, bn: Any) -> _M:
     """A copy of the linear layer that computes ``bn(linear(x))``; both are in evaluation, with equal numbers of features
     (or one for the batch norm).
 
@@ -90,7 +99,8 @@ def fuse_linear_bn_eval(linear: Any, bn: Any) -> Any:
     >>> fused(an.ones((4, 3))).shape
     (4, 2)
     """
-    features, channels = linear.out_features, bn.num_features
+    layer: Any = linear
+    features, channels = layer.out_features, bn.num_features
     if channels not in (features, 1):
         msg = f"fuse_linear_bn_eval: the layer has {features} outputs, the batch norm {channels} channels"
         raise ValueError(msg)

@@ -16,11 +16,12 @@ from anynet.ops.manipulation import concat, expand_dims, permute_dims, reshape
 from anynet.ops.reductions import max as max_over
 from anynet.ops.reductions import sum
 from anynet.tensor import Buffer, Tensor, no_grad
+from anynet.typing import ArrayLike
 
 __all__ = ["orthogonal", "spectral_norm", "weight_norm"]
 
 
-def norm_but(v: Any, dim: int | None) -> Any:
+def norm_but(v: ArrayLike, dim: int | None) -> Tensor:
     """‖v‖ over all axes but one (over all of them with None), which stay with length 1."""
     if dim is None:
         return sum(v * v) ** 0.5
@@ -28,19 +29,19 @@ def norm_but(v: Any, dim: int | None) -> Any:
     return sum(v * v, axis=axes, keepdims=True) ** 0.5
 
 
-def unit(x: Any, eps: float) -> Any:
+def unit(x: ArrayLike, eps: float) -> Tensor:
     """x / ‖x‖"""
     return x / e.maximum(sum(x * x) ** 0.5, eps)
 
 
-def as_matrix(weight: Any, dim: int) -> Any:
+def as_matrix(weight: ArrayLike, dim: int) -> Tensor:
     """(the axis `dim`, all others)"""
     if dim:
         weight = permute_dims(weight, [dim, *(i for i in range(len(weight.shape)) if i != dim)])
     return reshape(weight, (weight.shape[0], math.prod(weight.shape[1:])))
 
 
-def check_power(weight: Any, n_power_iterations: int, dim: int) -> int:
+def check_power(weight: ArrayLike, n_power_iterations: int, dim: int) -> int:
     """`dim` counted from the first axis of the weight; errors for what the power method cannot do."""
     ndim = len(weight.shape)
     if not -ndim <= dim < ndim:
@@ -52,7 +53,7 @@ def check_power(weight: Any, n_power_iterations: int, dim: int) -> int:
     return dim % ndim
 
 
-def power_method(matrix: Any, left: Buffer, right: Buffer, eps: float, times: int) -> None:
+def power_method(matrix: Tensor, left: Buffer, right: Buffer, eps: float, times: int) -> None:
     """Bring the unit vectors u and v closer to those of the largest singular value: u ← A v, v ← Aᵀ u."""
     with no_grad():
         u, v, plain = left.detach(), right.detach(), matrix.detach()
@@ -63,7 +64,7 @@ def power_method(matrix: Any, left: Buffer, right: Buffer, eps: float, times: in
         right.assign_(v)
 
 
-def over_largest(weight: Any, matrix: Any, left: Buffer, right: Buffer) -> Any:
+def over_largest(weight: ArrayLike, matrix: ArrayLike, left: Buffer, right: Buffer) -> Tensor:
     """w / (uᵀ A v), u and v as they are now: a later call moves them on."""
     return weight / sum((left.detach() + 0.0) * (matrix @ (right.detach() + 0.0)))
 
@@ -77,10 +78,10 @@ class _WeightNorm(Module):
     def __init__(self, dim: int | None) -> None:
         self.dim = dim
 
-    def forward(self, weight_g: Any, weight_v: Any) -> Any:
+    def forward(self, weight_g: ArrayLike, weight_v: ArrayLike) -> Tensor:
         return weight_v * (weight_g / norm_but(weight_v, self.dim))
 
-    def right_inverse(self, weight: Any) -> tuple[Any, Any]:
+    def right_inverse(self, weight: ArrayLike) -> tuple[Any, Any]:
         return norm_but(weight, self.dim), weight
 
 
@@ -98,12 +99,12 @@ def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Mo
 
 
 class _SpectralNorm(Module):
-    def __init__(self, weight: Any, n_power_iterations: int, dim: int, eps: float) -> None:
+    def __init__(self, weight: Tensor, n_power_iterations: int, dim: int, eps: float) -> None:
         self.dim = check_power(weight, n_power_iterations, dim)
         self.n_power_iterations, self.eps = n_power_iterations, eps
         if len(weight.shape) > 1:
             matrix = as_matrix(weight.detach(), self.dim)
-            made = {"dtype": weight.dtype, "device": weight.device}
+            made: dict[str, Any] = {"dtype": weight.dtype, "device": weight.device}
             h, w = matrix.shape
             self._u = Buffer(unit(Tensor(random.normal((h,)), **made), eps))
             self._v = Buffer(unit(Tensor(random.normal((w,)), **made), eps))
@@ -116,7 +117,7 @@ class _SpectralNorm(Module):
             if name in self.__dict__:
                 yield from walk(self.__dict__[name], name, kinds)
 
-    def forward(self, weight: Any) -> Any:
+    def forward(self, weight: ArrayLike) -> Tensor:
         if len(weight.shape) == 1:
             return unit(weight, self.eps)
         matrix = as_matrix(weight, self.dim)
@@ -124,7 +125,7 @@ class _SpectralNorm(Module):
             power_method(matrix, self._u, self._v, self.eps, self.n_power_iterations)
         return over_largest(weight, matrix, self._u, self._v)
 
-    def right_inverse(self, value: Any) -> Any:
+    def right_inverse(self, value: ArrayLike) -> Any:
         return value
 
 
@@ -186,15 +187,15 @@ def _orthonormal(x: Any) -> Any:
 
 
 class _Orthogonal(Module):
-    def __init__(self, weight: Any, orthogonal_map: str, use_trivialization: bool) -> None:
+    def __init__(self, weight: ArrayLike, orthogonal_map: str, use_trivialization: bool) -> None:
         self.shape, self.orthogonal_map = tuple(weight.shape), orthogonal_map
         self.base: Any = None
         if use_trivialization:
             n = max(self.shape[-2:])
-            made = {"dtype": weight.dtype, "device": weight.device}
+            made: dict[str, Any] = {"dtype": weight.dtype, "device": weight.device}
             self.base = Buffer(creation.zeros((*self.shape[:-2], n, n), **made))
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         wide = x.shape[-2] < x.shape[-1]
         if wide:
             x = linalg.matrix_transpose(x)
@@ -217,14 +218,14 @@ class _Orthogonal(Module):
             q = self.base.detach() @ q
         return linalg.matrix_transpose(q) if wide else q
 
-    def right_inverse(self, value: Any) -> Any:
+    def right_inverse(self, value: ArrayLike) -> Any:
         if tuple(value.shape) != self.shape:
             msg = f"orthogonal: expected a weight of shape {self.shape}, got {tuple(value.shape)}"
             raise ValueError(msg)
         wide = self.shape[-2] < self.shape[-1]
         q = linalg.matrix_transpose(value) if wide else value
         n, k = q.shape[-2:]
-        made = {"dtype": value.dtype, "device": value.device}
+        made: dict[str, Any] = {"dtype": value.dtype, "device": value.device}
         if self.base is None:
             if self.orthogonal_map != "householder":
                 msg = f"orthogonal: with use_trivialization=False and {self.orthogonal_map!r} the weight cannot be assigned"

@@ -9,6 +9,7 @@ from anynet.ops.creation import full
 from anynet.ops.indexing import take
 from anynet.ops.manipulation import concat, moveaxis, reshape, stack
 from anynet.tensor import Tensor, to_plain
+from anynet.typing import ArrayLike
 
 __all__ = [
     "PackedSequence", "invert_permutation", "pack_padded_sequence", "pack_sequence", "pad_packed_sequence", "pad_sequence",
@@ -45,7 +46,7 @@ def _ints(values: Any) -> list[int]:
     return [int(v) for v in (values.tolist() if hasattr(values, "tolist") else to_plain(values).tolist())]
 
 
-def invert_permutation(permutation: Any) -> Any:
+def invert_permutation(permutation: ArrayLike | None) -> Tensor | None:
     """The permutation that undoes one; None of None.
 
     >>> import anynet as an
@@ -67,7 +68,10 @@ def _flat(x: Any) -> Any:
 
 
 def pack_padded_sequence(
-    input: Any, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True
+    input: ArrayLike,
+    lengths: ArrayLike | Sequence[int],
+    batch_first: bool = False,
+    enforce_sorted: bool = True,
 ) -> PackedSequence:
     """The elements of padded sequences (steps, batch, …), or (batch, steps, …) with `batch_first`, without the padding.
 
@@ -135,11 +139,11 @@ def pad_packed_sequence(
 
 
 def pad_sequence(
-    sequences: Sequence[Any],
+    sequences: Sequence[ArrayLike],
     batch_first: bool = False,
     padding_value: float = 0.0,
     padding_side: str = "right",
-) -> Any:
+) -> Tensor:
     """Sequences (length, …) as one array (longest, batch, …), or (batch, longest, …), filled up with `padding_value`.
 
     >>> import anynet as an
@@ -163,7 +167,9 @@ def pad_sequence(
     return stack(rows, axis=0 if batch_first else 1)
 
 
-def unpad_sequence(padded_sequences: Any, lengths: Any, batch_first: bool = False) -> list[Any]:
+def unpad_sequence(
+    padded_sequences: ArrayLike, lengths: ArrayLike | Sequence[int], batch_first: bool = False
+) -> list[Any]:
     """The sequences of a padded array, without the padding.
 
     >>> import anynet as an
@@ -174,7 +180,7 @@ def unpad_sequence(padded_sequences: Any, lengths: Any, batch_first: bool = Fals
     return [x[(i, slice(0, n), *(slice(None),) * (len(x.shape) - 2))] for i, n in enumerate(_ints(lengths))]
 
 
-def pack_sequence(sequences: Sequence[Any], enforce_sorted: bool = True) -> PackedSequence:
+def pack_sequence(sequences: Sequence[ArrayLike], enforce_sorted: bool = True) -> PackedSequence:
     """Sequences (length, …) packed: see `pack_padded_sequence`.
 
     >>> import anynet as an
@@ -202,7 +208,7 @@ def padded_sorted(sequence: PackedSequence) -> tuple[Any, tuple[int, ...]]:
     return pad_packed_sequence(plain)[0], tuple(_ints(sequence.batch_sizes))
 
 
-def repacked(x: Any, like: PackedSequence) -> PackedSequence:
+def repacked(x: ArrayLike, like: PackedSequence) -> PackedSequence:
     """The output (steps, batch, …) of a recurrent layer, packed as its input was."""
     sizes = _ints(like.batch_sizes)
     batch = x.shape[1]
@@ -210,6 +216,6 @@ def repacked(x: Any, like: PackedSequence) -> PackedSequence:
     return like._replace(data=take(_flat(x), _indices(cells, x), axis=0))
 
 
-def reordered(state: Any, order: Any) -> Any:
+def reordered(state: Any, order: Any) -> Tensor:
     """States (layers, batch, …) in another order of the batch; as they are for None."""
     return state if order is None else take(state, order, axis=1)
