@@ -7,6 +7,7 @@ real ones `conj` costs nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from anynet.autograd.primitive import Primitive, primitive
@@ -100,8 +101,55 @@ reciprocal.vjp(x=lambda g, y: -g * conj(y * y))
 square.vjp(x=lambda g, x: g * conj(2 * x))
 sqrt.vjp(x=lambda g, y: g / conj(2 * y))
 
-pow = _binary("pow")
-pow.vjp(x1=lambda g, x1, x2: _pow_base(g, x1, x2), x2=lambda g, y, x1, x2: _pow_exponent(g, y, x1, x2))
+_pow = _binary("pow")
+_pow.vjp(x1=lambda g, x1, x2: _pow_base(g, x1, x2), x2=lambda g, y, x1, x2: _pow_exponent(g, y, x1, x2))
+
+
+def pow(x1: Any, x2: Any, /) -> Any:
+    """x1 to the power x2, element by element, as in the array API standard.
+
+    Real numbers to a Python number are products, quotients and roots where these are at most as far from the power as
+    PyTorch's are: x², x³, √x, 1/√x, 1/x, 1/x². √x and 1/√x of −∞ are NaN then, as in PyTorch and NumPy.
+
+    Gradients: ∂/∂x1 = x2 x1^(x2 − 1), ∂/∂x2 = x1^x2 ln x1.
+    """
+    if type(x2) in (int, float):
+        x = x1.data if isinstance(x1, Tensor) else x1
+        if hasattr(x, "dtype") and backend_of(x).dtype_name(x.dtype) in ("float32", "float64"):
+            return _power(x1, exponent=x2)
+    return _pow(x1, x2)
+
+
+@primitive(name="power")
+def _power(xp: Backend, x: Array, /, *, exponent: float) -> Array:
+    """xᵖ for one number p."""
+    found = _POWERS.get(exponent)
+    if found is not None:
+        return found(xp, x)
+    if not float(exponent).is_integer():
+        return xp.pow(x, exponent)
+    y = xp.pow(xp.abs(x), exponent)  # libraries take ten times as long for negative bases
+    return xp.copysign(y, x) if exponent % 2 else y
+
+
+# x + 0 makes 0 of −0, of which the root is −0 and the power 0
+_POWERS: dict[float, Callable[[Backend, Array], Array]] = {
+    0.5: lambda xp, x: xp.sqrt(x + 0.0),
+    1: lambda xp, x: xp.positive(x),
+    2: lambda xp, x: x * x,
+    3: lambda xp, x: x * x * x,
+    -0.5: lambda xp, x: 1.0 / xp.sqrt(x + 0.0),
+    -1: lambda xp, x: 1.0 / x,
+    -2: lambda xp, x: 1.0 / (x * x),
+}
+_power.elementwise = True
+_power.vjp(x=lambda g, x, exponent: _power_rule(g, x, exponent))
+
+
+def _power_rule(g: Any, x: Any, exponent: float) -> Any:
+    if exponent == 0:  # the constant 1, also at x = 0
+        return g * 0
+    return g if exponent == 1 else g * (pow(x, exponent - 1) * exponent)
 
 
 def _pow_base(g: Any, x1: Any, x2: Any) -> Any:
