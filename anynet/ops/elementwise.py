@@ -2,10 +2,16 @@
 
 g is the gradient of the output, y the output. For complex inputs the rule of a holomorphic f is g · conj(f'(x)); for
 real ones `conj` costs nothing.
+
+Where a slope is infinite or undefined (√x, ln x, 1/x at 0; asin x at ±1), the gradient is what g · f'(x) gives, with
+one exception: **where g is 0 the gradient is 0**. Nothing depends on such an element (`where` did not take it, a mask
+removed it), so 0 · inf and 0 · nan are 0 there, and ``where(x > 0, log(x), 0)`` has the gradient that it should. The
+rules say so with `multiply_no_nan` and `divide_no_nan`, which are linear in g like any rule.
 """
 
 from __future__ import annotations
 
+import cmath
 import math
 from collections.abc import Callable
 from typing import Any
@@ -84,22 +90,79 @@ def real(x: ArrayLike, /) -> Tensor:
 
 imag = _imag
 
+# ----- products in which a gradient of 0 stays 0 -----
+
+
+def _settled(xp: Backend, g: Array, y: Array) -> Array:
+    total = xp.sum(y)  # nan where an element is: found without another array
+    return y if total == total else xp.where(g == 0, 0.0, y)
+
+
+@primitive
+def multiply_no_nan(xp: Backend, x1: Array, x2: Array, /) -> Array:
+    """x1 · x2, and 0 where x1 is 0, whatever x2 is there (inf and nan included)."""
+    with xp.errstate():
+        return xp.where(x1 == 0, 0.0, x1 * xp.where(x1 == 0, 0.0, x2))
+
+
+@primitive
+def divide_no_nan(xp: Backend, x1: Array, x2: Array, /) -> Array:
+    """x1 / x2, and 0 where x1 is 0, whatever x2 is there (0 and nan included)."""
+    with xp.errstate():
+        return xp.where(x1 == 0, 0.0, x1 / xp.where(x1 == 0, 1.0, x2))
+
+
+@multiply_no_nan.kernel("numpy")
+def _multiply_no_nan_numpy(xp: Backend, x1: Array, x2: Array, /) -> Array:
+    if not xp.eager:  # a program must not depend on the values of its recording
+        return NotImplemented
+    with xp.errstate():
+        return _settled(xp, x1, x1 * x2)
+
+
+@divide_no_nan.kernel("numpy")
+def _divide_no_nan_numpy(xp: Backend, x1: Array, x2: Array, /) -> Array:
+    if not xp.eager:
+        return NotImplemented
+    with xp.errstate():
+        return _settled(xp, x1, x1 / x2)
+
+
+multiply_no_nan.elementwise = divide_no_nan.elementwise = True
+multiply_no_nan.vjp(
+    x1=lambda g, x2: multiply_no_nan(g, conj(x2)),
+    x2=lambda g, x1: multiply_no_nan(g, conj(x1)),
+)
+divide_no_nan.vjp(
+    x1=lambda g, x2: divide_no_nan(g, conj(x2)),
+    x2=lambda g, y, x2: -multiply_no_nan(g, conj(divide_no_nan(y, x2))),
+)
+
+
+def _nothing(g: Any) -> Any:
+    """Zeros for a finite or infinite gradient, nan for nan."""
+    return where(equal(g, g), 0.0, g)
+
+
 # ----- arithmetic -----
 
 add, subtract, multiply, divide = _binary("add"), _binary("subtract"), _binary("multiply"), _binary("divide")
 add.vjp(x1=lambda g: g, x2=lambda g: g)
 subtract.vjp(x1=lambda g: g, x2=lambda g: -g)
 multiply.vjp(x1=lambda g, x2: g * conj(x2), x2=lambda g, x1: g * conj(x1))
-divide.vjp(x1=lambda g, x2: g / conj(x2), x2=lambda g, y, x2: -g * conj(y / x2))
+divide.vjp(
+    x1=lambda g, x2: divide_no_nan(g, conj(x2)) if hasattr(x2, "dtype") else g / conj(x2),
+    x2=lambda g, y, x2: -multiply_no_nan(g, conj(divide_no_nan(y, x2))),
+)
 
 negative, positive = _unary("negative"), _unary("positive")
 negative.vjp(x=lambda g: -g)
 positive.vjp(x=lambda g: g)
 
 reciprocal, square, sqrt = _unary("reciprocal"), _unary("square"), _unary("sqrt")
-reciprocal.vjp(x=lambda g, y: -g * conj(y * y))
+reciprocal.vjp(x=lambda g, y: -multiply_no_nan(g, conj(y * y)))
 square.vjp(x=lambda g, x: g * conj(2 * x))
-sqrt.vjp(x=lambda g, y: g / conj(2 * y))
+sqrt.vjp(x=lambda g, y: divide_no_nan(g, conj(2 * y)))
 
 _pow = _binary("pow")
 _pow.vjp(x1=lambda g, x1, x2: _pow_base(g, x1, x2), x2=lambda g, y, x1, x2: _pow_exponent(g, y, x1, x2))
@@ -153,44 +216,60 @@ def _power_rule(g: Any, x: Any, exponent: float) -> Any:
 
 
 def _pow_base(g: Any, x1: Any, x2: Any) -> Any:
-    if not hasattr(x2, "dtype"):  # a Python scalar: the derivative of a constant is 0, also at x1 = 0
+    """x2 x1^(x2 − 1), and 0 where x2 = 0: x1⁰ is 1 everywhere."""
+    if not hasattr(x2, "dtype"):
         if x2 == 0:
-            return g * 0
-        return g * conj(x2 * x1 ** (x2 - 1))
-    # x2 = 0 gives the constant 1: no 0 · inf at x1 = 0
-    zero = x2 == 0
-    return where(zero, 0.0, g * conj(x2 * x1 ** where(zero, 1.0, x2 - 1)))
+            return _nothing(g)
+        slope = conj(x2 * x1 ** (x2 - 1))
+        whole = not isinstance(x2, complex) and x2 >= 1 and x2 == math.floor(x2)
+        return g * slope if whole else multiply_no_nan(g, slope)
+    zero = equal(x2, 0)
+    return where(zero, 0.0, multiply_no_nan(g, conj(x2 * x1 ** where(zero, 1.0, x2 - 1))))
 
 
 def _pow_exponent(g: Any, y: Any, x1: Any, x2: Any) -> Any:
-    # d/dx2 x1^x2 = y ln x1, which is 0 where x1 = 0 and x2 ≥ 0 (the limit)
+    """y ln x1, which is 0 where x1 = 0 and x2 ≥ 0 (the limit; of complex numbers, where x1 = 0)."""
     if not hasattr(x1, "dtype"):
-        return g * conj(y * (math.log(x1) if x1 > 0 else 0.0 if x1 == 0 else math.nan))
-    zero = x1 == 0
-    return g * conj(y * where(zero, 0.0, log(where(zero, 1.0, x1))))
+        if isinstance(x1, complex):
+            return g * conj(y * (cmath.log(x1) if x1 else 0.0))
+        if x1 > 0:
+            return g * conj(y * math.log(x1))
+        if x1 < 0:
+            return multiply_no_nan(g, y * math.nan)
+        return multiply_no_nan(g, where(less(real(x2), 0), -math.inf, conj(y * 0.0)))
+    flat = equal(x1, 0)
+    if not (is_complex(x1) or is_complex(x2)):
+        flat = logical_and(flat, greater_equal(x2, 0))
+    return where(flat, 0.0, multiply_no_nan(g, conj(y * log(where(flat, 1.0, x1)))))
 
 
 abs = _unary("abs")
 abs.vjp(x=lambda g, x: g * sign(x))  # sign(x) = x / |x| for complex x as well
 
 remainder, floor_divide = _binary("remainder"), _binary("floor_divide")
-remainder.vjp(x1=lambda g: g, x2=lambda g, x1, x2: -g * floor_divide(x1, x2))
+remainder.vjp(x1=lambda g: g, x2=lambda g, x1, x2: -multiply_no_nan(g, floor_divide(x1, x2)))
 floor_divide.piecewise_constant()
 
 # ----- exponentials and logarithms -----
 
 exp, expm1 = _unary("exp"), _unary("expm1")
-exp.vjp(x=lambda g, y: g * conj(y))
-expm1.vjp(x=lambda g, y: g * conj(y + 1))
+exp.vjp(x=lambda g, y: multiply_no_nan(g, conj(y)))
+expm1.vjp(x=lambda g, y: multiply_no_nan(g, conj(y + 1)))
 
 log, log1p, log2, log10 = _unary("log"), _unary("log1p"), _unary("log2"), _unary("log10")
-log.vjp(x=lambda g, x: g / conj(x))
-log1p.vjp(x=lambda g, x: g / conj(x + 1))
-log2.vjp(x=lambda g, x: g / conj(x * math.log(2)))
-log10.vjp(x=lambda g, x: g / conj(x * math.log(10)))
+log.vjp(x=lambda g, x: divide_no_nan(g, conj(x)))
+log1p.vjp(x=lambda g, x: divide_no_nan(g, conj(x + 1)))
+log2.vjp(x=lambda g, x: divide_no_nan(g, conj(x * math.log(2))))
+log10.vjp(x=lambda g, x: divide_no_nan(g, conj(x * math.log(10))))
 
 logaddexp = _binary("logaddexp")
-logaddexp.vjp(x1=lambda g, y, x1: g * exp(x1 - y), x2=lambda g, y, x2: g * exp(x2 - y))
+logaddexp.vjp(x1=lambda g, y, x1: softmax_share(g, x1, y), x2=lambda g, y, x2: softmax_share(g, x2, y))
+
+
+def softmax_share(g: Any, x: Any, y: Any) -> Any:
+    """g e^{x − y}, the rule of y = ln Σ eˣ. Where all x are −inf it is 0: none of them moves the sum."""
+    return multiply_no_nan(g, exp(x - where(equal(y, -math.inf), 0.0, y)))
+
 
 # ----- trigonometry -----
 
@@ -200,31 +279,40 @@ cos.vjp(x=lambda g, x: -g * conj(sin(x)))
 tan.vjp(x=lambda g, y: g * conj(1 + y * y))
 
 asin, acos, atan = _unary("asin"), _unary("acos"), _unary("atan")
-asin.vjp(x=lambda g, x: g / conj(sqrt(1 - x * x)))
-acos.vjp(x=lambda g, x: -g / conj(sqrt(1 - x * x)))
-atan.vjp(x=lambda g, x: g / conj(1 + x * x))
+asin.vjp(x=lambda g, x: divide_no_nan(g, conj(sqrt(1 - x * x))))
+acos.vjp(x=lambda g, x: -divide_no_nan(g, conj(sqrt(1 - x * x))))
+atan.vjp(x=lambda g, x: divide_no_nan(g, conj(1 + x * x)))  # of a complex x: poles at ±i
 
 sinh, cosh, tanh = _unary("sinh"), _unary("cosh"), _unary("tanh")
-sinh.vjp(x=lambda g, x: g * conj(cosh(x)))
-cosh.vjp(x=lambda g, x: g * conj(sinh(x)))
+sinh.vjp(x=lambda g, x: multiply_no_nan(g, conj(cosh(x))))
+cosh.vjp(x=lambda g, x: multiply_no_nan(g, conj(sinh(x))))
 tanh.vjp(x=lambda g, y: g * conj(1 - y * y))
 
 asinh, acosh, atanh = _unary("asinh"), _unary("acosh"), _unary("atanh")
-asinh.vjp(x=lambda g, x: g / conj(sqrt(x * x + 1)))
-acosh.vjp(x=lambda g, x: g / conj(sqrt(x - 1) * sqrt(x + 1)))  # two roots: the branch cut of acosh
-atanh.vjp(x=lambda g, x: g / conj(1 - x * x))
+asinh.vjp(x=lambda g, x: divide_no_nan(g, conj(sqrt(x * x + 1))))
+acosh.vjp(
+    x=lambda g, x: divide_no_nan(g, conj(sqrt(x - 1) * sqrt(x + 1)))
+)  # two roots: the branch cut of acosh
+atanh.vjp(x=lambda g, x: divide_no_nan(g, conj(1 - x * x)))
 
 atan2, hypot = _binary("atan2"), _binary("hypot")
 atan2.vjp(
-    x1=lambda g, x1, x2: g * x2 / (x1 * x1 + x2 * x2), x2=lambda g, x1, x2: -g * x1 / (x1 * x1 + x2 * x2)
+    x1=lambda g, x1, x2: _around(g, x2, hypot(x1, x2)), x2=lambda g, x1, x2: _around(-g, x1, hypot(x1, x2))
 )
 hypot.vjp(x1=lambda g, y, x1: g * _ratio(x1, y), x2=lambda g, y, x2: g * _ratio(x2, y))
 
 
 def _ratio(a: Any, b: Any) -> Any:
     """a / b, and 0 where b is 0: the subgradient of a norm at the origin."""
-    zero = b == 0
+    zero = equal(b, 0)
     return where(zero, 0.0, a / where(zero, 1.0, b))
+
+
+def _around(g: Any, a: Any, r: Any) -> Any:
+    """g a / r² without squares, which could overflow; 0 at the origin, where there is no angle, and infinitely far away."""
+    nowhere = logical_or(equal(r, 0), isinf(r))
+    safe = where(nowhere, 1.0, r)
+    return where(nowhere, 0.0, g * (a / safe / safe))
 
 
 # ----- selection -----
@@ -275,7 +363,8 @@ where.vjp(
 def clip(x: ArrayLike, /, min: Any = None, max: Any = None) -> Tensor:
     """Limit each element to [min, max]; either bound may be None, a scalar or an array.
 
-    The gradient passes where x lies within the bounds (the bounds included, as PyTorch).
+    Where min > max the result is max, as in NumPy and PyTorch. The gradient passes where x lies within the bounds (the
+    bounds included, as PyTorch), elsewhere to the bound that was taken.
     """
     return _clip(x, min, max)
 
@@ -297,7 +386,7 @@ def _inside(x: Any, low: Any, high: Any) -> Any:
 _clip.vjp(
     x=lambda g, x, min, max: g if min is None and max is None else where(_inside(x, min, max), g, 0.0),
     min=lambda g, x, min, max: where(_lowest(x, min, max), g, 0.0),
-    max=lambda g, x, max: where(greater(x, max), g, 0.0),
+    max=lambda g, x, min, max: where(_highest(x, min, max), g, 0.0),
 )
 
 
@@ -306,8 +395,13 @@ def _lowest(x: Any, low: Any, high: Any) -> Any:
     return below if high is None else logical_and(below, less_equal(low, high))
 
 
+def _highest(x: Any, low: Any, high: Any) -> Any:
+    above = greater(x, high)
+    return above if low is None else logical_or(above, less(high, low))
+
+
 copysign = _binary("copysign")
-copysign.vjp(x1=lambda g, y, x1: g * sign(x1) * sign(y), x2=lambda g: g * 0.0)
+copysign.vjp(x1=lambda g, y, x1: g * sign(x1) * sign(y), x2=_nothing)
 
 # ----- piecewise constant: the derivative is zero wherever it exists -----
 
@@ -336,7 +430,7 @@ sign.vjp(x=lambda g, y, x: _sign_rule(g, y, x))
 
 def _sign_rule(g: Any, y: Any, x: Any) -> Any:
     if not is_complex(x):
-        return g * 0.0
+        return _nothing(g)
     size = abs(x)
     zero = size == 0
     size = where(zero, 1.0, size)

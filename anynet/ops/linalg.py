@@ -116,11 +116,8 @@ def _like(x: Any, other: Any) -> Any:
 
 
 def _ratio(a: Any, b: Any) -> Any:
-    """a / b; 0 where both are 0: what no loss asked for is not undefined."""
-    zero = e.equal(b, 0)
-    safe = e.where(zero, 1.0, b)
-    undefined = e.where(e.equal(a, 0), 0.0, math.nan)
-    return e.where(zero, _like(undefined, a) if e.is_complex(a) else undefined, a / safe)
+    """a / b; where b is 0, nan, but 0 where a is 0 too: what no loss asked for is not undefined."""
+    return e.divide_no_nan(a, e.where(e.equal(b, 0), math.nan, b))
 
 
 def _gaps(w: Any) -> Any:
@@ -259,7 +256,10 @@ def _slogdet_rule(g: Any, y: Any, x: Any) -> Any:
     slope = _like(gl, x)
     if e.is_complex(x):
         slope = slope + 1j * _like(e.imag(gs * e.conj(sign)), x)
-    return expand_dims(slope, axis=(-2, -1)) * _H(_inv(x))
+    singular = e.equal(sign, 0)  # they have no gradient (nan), and leave the others of a stack alone
+    slope = e.multiply_no_nan(slope, e.where(singular, math.nan, 1.0))
+    regular = e.where(expand_dims(singular, axis=(-2, -1)), _plain_eye(x, x.shape[-1]), x)
+    return expand_dims(slope, axis=(-2, -1)) * _H(_inv(regular))
 
 
 _slogdet.vjp(x=_slogdet_rule)
@@ -267,7 +267,10 @@ _stacked(_slogdet)
 
 
 def slogdet(x: ArrayLike, /) -> SlogdetResult:
-    """The sign (or phase) and the logarithm of the absolute value of the determinant."""
+    """The sign (or phase) and the logarithm of the absolute value of the determinant.
+
+    Of a singular matrix they are 0 and −inf, and the gradient is nan (0 where none of it is asked for).
+    """
     _check_square(x, "slogdet")
     return SlogdetResult(*_slogdet(x))
 
@@ -657,25 +660,23 @@ def trace(x: ArrayLike, /, *, offset: int = 0, dtype: Any = None) -> Tensor:
 
 @primitive(name="vector_norm")
 def _vector_norm(xp: Backend, x: Array, /, *, axis: tuple[int, ...], ord: float) -> Array:
-    size = xp.abs(x)
+    size = xp.abs(x) if ord != 2 or xp.isdtype(x.dtype, "complex floating") else x
     if ord == 2:
         return xp.sqrt(xp.sum(size * size, axis=axis, keepdims=True))
-    return xp.sum(size**ord, axis=axis, keepdims=True) ** (1 / ord)
+    with xp.errstate():  # of a negative ord the norm is 0 where an element is
+        return xp.sum(size**ord, axis=axis, keepdims=True) ** (1 / ord)
 
 
 def _vector_norm_rule(g: Any, y: Any, x: Any, ord: float) -> Any:
-    """(Σ|x|ᵖ)^{1/p}: g (x / |x|) (|x| / y)^{p−1}, and 0 where x = 0."""
+    """(Σ|x|ᵖ)^{1/p}: g (x / |x|) (|x| / y)^{p−1}, and 0 where x or y is 0."""
+    none = e.equal(y, 0)
+    length = e.where(none, 1.0, y)
     if ord == 2:
-        return _like(g, x) * _unit(x, _like(y, x))
+        return _like(e.where(none, 0.0, e.divide_no_nan(g, length)), x) * x
     size = e.abs(x)
-    zero = e.equal(size, 0)
-    ratio = e.where(zero, 1.0, size) / e.where(e.equal(y, 0), 1.0, y)
-    return e.where(zero, 0.0, _like(g * ratio ** (ord - 1), x) * e.sign(x))
-
-
-def _unit(x: Any, size: Any) -> Any:
-    zero = e.equal(size, 0)
-    return e.where(zero, 0.0, x / e.where(zero, 1.0, size))
+    none = e.logical_or(none, e.equal(size, 0))
+    ratio = e.where(none, 1.0, size / length)
+    return e.where(none, 0.0, _like(e.multiply_no_nan(g, ratio ** (ord - 1)), x) * e.sign(x))
 
 
 _vector_norm.vjp(x=_vector_norm_rule)
@@ -687,7 +688,7 @@ def vector_norm(
     """The p-norm (Σ |x|ᵖ)^{1/p} along axes (None: of all elements), p = `ord`.
 
     ``inf`` and ``-inf``: the largest and smallest |x|; 0: the number of elements that are not zero. At x = 0, where
-    the norm has a corner, the gradient is 0.
+    the norm has a corner, the gradient is 0; equal largest elements share it.
 
     >>> import anynet as an
     >>> float(an.linalg.vector_norm(an.asarray([3.0, 4.0])))
@@ -697,6 +698,9 @@ def vector_norm(
     if not kind.is_floating and kind.kind != "complex":
         msg = f"vector_norm takes floating-point arrays, got {kind}"
         raise TypeError(msg)
+    if isinstance(ord, bool) or not isinstance(ord, (int, float)) or ord != ord:
+        msg = f"vector_norm: ord must be a number, got {ord!r}"
+        raise ValueError(msg)
     where = axes_of(axis, len(x.shape))
     if ord == math.inf:
         return reductions.max(e.abs(x), axis=where, keepdims=keepdims)
@@ -705,8 +709,8 @@ def vector_norm(
     if ord == 1:
         return reductions.sum(e.abs(x), axis=where, keepdims=keepdims)
     if ord == 0:
-        real = e.real(x)
-        one = cast_to(e.not_equal(x, 0), dtype=dtypes.of(unwrap(real).dtype))
+        size = e.abs(x)
+        one = e.where(e.equal(size, 0), e.sign(size), 1.0)  # nan counts
         return reductions.sum(one, axis=where, keepdims=keepdims)
     y = _vector_norm(x, axis=where, ord=ord)
     return y if keepdims else squeeze(y, axis=where)

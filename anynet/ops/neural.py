@@ -302,8 +302,8 @@ _log_softmax.vjp(x=lambda g, y, axis: g - e.exp(y) * sum_(g, axis=axis, keepdims
 
 @primitive(name="logsumexp")
 def _logsumexp(xp: Backend, x: Array, *, axis: tuple[int, ...]) -> Array:
-    top = xp.max(x, axis=axis, keepdims=True)
-    top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
+    largest = float(xp.finfo(x.dtype).max)
+    top = xp.clip(xp.max(x, axis=axis, keepdims=True), -largest, largest)  # no inf − inf
     total = xp.sum(xp.exp(x - top), axis=axis, keepdims=True)
     empty = total == 0  # all of them −∞: ln 0 without a warning
     return xp.where(
@@ -311,7 +311,7 @@ def _logsumexp(xp: Backend, x: Array, *, axis: tuple[int, ...]) -> Array:
     )
 
 
-_logsumexp.vjp(x=lambda g, y, x: g * e.exp(x - y))
+_logsumexp.vjp(x=lambda g, y, x: e.softmax_share(g, x, y))
 
 
 def softmax(x: ArrayLike, axis: int = -1) -> Tensor:

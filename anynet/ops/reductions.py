@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.fitting import broadcast_to, cast_to
+from anynet.autograd.fitting import broadcast_to, cast_to, widened
 from anynet.autograd.primitive import primitive
-from anynet.ops.elementwise import conj, equal
+from anynet.ops import elementwise as e
 from anynet.ops.indexing import getitem
 from anynet.ops.manipulation import axes_of, concat, flip, moveaxis, reshape, stack
-from anynet.tensor import Tensor
+from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
@@ -103,7 +104,8 @@ def _var_rule(g: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> A
     shape = tuple(x.shape)
     centred = x - _mean(x, axis=axis, keepdims=True)
     free = _count(shape, axis) - correction
-    return spread(g * (2.0 / free if free > 0 else float("nan")), shape, axis, keepdims) * centred
+    g = g * (2.0 / free) if free > 0 else e.multiply_no_nan(g, math.nan)
+    return spread(g, shape, axis, keepdims) * centred
 
 
 _var.vjp(x=_var_rule)
@@ -119,13 +121,22 @@ def _std(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, correction: flo
     return xp.std(x, axis=axis, correction=correction, keepdims=keepdims)
 
 
-_std.vjp(
-    x=lambda g, y, x, axis, correction, keepdims: _var_rule(g / (2.0 * y), x, axis, correction, keepdims),
-)
+def _std_rule(g: Any, y: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:
+    flat = e.equal(y, 0)  # a corner, like that of |x|
+    half = e.where(flat, 0.0, e.divide_no_nan(g * 0.5, e.where(flat, 1.0, y)))
+    return _var_rule(half, x, axis, correction, keepdims)
+
+
+_std.vjp(x=_std_rule)
 
 
 def std(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
-    """The standard deviation, the root of `var`."""
+    """The standard deviation, the root of `var`. Where it is 0 (equal elements, or one) its gradient is 0, as PyTorch's.
+
+    >>> import anynet as an
+    >>> an.grad(an.std)(an.asarray([2.0, 2.0]))
+    Tensor([0., 0.])
+    """
     return _std(x, axis=_axes(x, axis), correction=correction, keepdims=keepdims)
 
 
@@ -144,9 +155,9 @@ def _min_p(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: boo
 
 def _extreme_rule(g: Any, y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     shape = tuple(x.shape)
-    hit = cast_to(equal(x, _keep(y, shape, axis, keepdims)), dtype=dtypes.of(g.dtype))
-    share = hit / _sum(hit, axis=axis, keepdims=True, dtype=None)
-    return spread(g, shape, axis, keepdims) * share
+    hit = cast_to(e.equal(x, _keep(y, shape, axis, keepdims)), dtype=dtypes.of(unwrap(widened(g)).dtype))
+    share = e.divide_no_nan(_keep(g, shape, axis, keepdims), _sum(hit, axis=axis, keepdims=True, dtype=None))
+    return share * hit
 
 
 _max_p.vjp(x=_extreme_rule)
@@ -173,6 +184,19 @@ def _prod(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: bool
     return xp.prod(x, axis=axis, keepdims=keepdims)
 
 
+def _constant(like: Any, shape: tuple[int, ...], value: float) -> Any:
+    """An array full of one value, of the dtype and on the device of another."""
+    from anynet.ops.creation import full
+
+    plain = unwrap(like)
+    made = full(shape, value, dtype=dtypes.of(plain.dtype), device=backend_of(plain).device_of(plain))
+    return made if isinstance(like, Tensor) else made.data
+
+
+def _one(x: Any) -> Any:
+    return _constant(x, tuple(x.shape), 1)
+
+
 def _prod_rule(g: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     """The product of all the others: from the left times from the right, exact where elements are zero."""
     shape = tuple(x.shape)
@@ -183,7 +207,7 @@ def _prod_rule(g: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     last = len(rest)
     if flat.shape[last] > 1:
         body = (slice(None),) * last
-        one = getitem(flat, (*body, slice(0, 1))) * 0 + 1
+        one = _one(getitem(flat, (*body, slice(0, 1))))
         left = concat([one, _cumprod(getitem(flat, (*body, slice(None, -1))), axis=last)], axis=last)
         back = flip(flat, axis=last)
         right = flip(
@@ -191,13 +215,13 @@ def _prod_rule(g: Any, x: Any, axis: Any, keepdims: bool) -> Any:
         )
         others = left * right
     else:
-        others = flat * 0 + 1
+        others = _one(flat)
     order = (*rest, *where)
     others = reshape(others, tuple(shape[i] for i in order))
     inverse = tuple(order.index(i) for i in range(len(shape)))
     from anynet.ops.manipulation import permute_dims
 
-    return spread(g, shape, axis, keepdims) * conj(permute_dims(others, inverse))
+    return spread(g, shape, axis, keepdims) * e.conj(permute_dims(others, inverse))
 
 
 _prod.vjp(x=_prod_rule)
@@ -241,15 +265,15 @@ def _cumprod_rule(g: Any, x: Any, axis: int) -> Any:
     r = at(g, n - 1)
     rs = [r]
     for k in range(n - 2, -1, -1):
-        r = at(g, k) + conj(at(x, k + 1)) * r
+        r = at(g, k) + e.conj(at(x, k + 1)) * r
         rs.append(r)
-    first = getitem(x, (*before, slice(0, 1), ...)) * 0 + 1
+    first = _one(getitem(x, (*before, slice(0, 1), ...)))
     left = (
         first
         if n == 1
         else concat([first, _cumprod(getitem(x, (*before, slice(0, n - 1), ...)), axis=axis)], axis=axis)
     )
-    return stack(rs[::-1], axis=axis) * conj(left)
+    return stack(rs[::-1], axis=axis) * e.conj(left)
 
 
 _cumprod.vjp(x=_cumprod_rule)
@@ -265,12 +289,8 @@ def _one_axis(x: Any, axis: int | None, what: str) -> int:
 
 
 def _initial(x: Any, y: Any, axis: int, value: float) -> Any:
-    from anynet.ops.creation import full
-
     shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
-    plain = y.data if isinstance(y, Tensor) else y
-    start = full(shape, value, dtype=dtypes.of(plain.dtype), device=backend_of(plain).device_of(plain))
-    return concat([start if isinstance(y, Tensor) else start.data, y], axis=axis)
+    return concat([_constant(y, shape, value), y], axis=axis)
 
 
 def cumulative_sum(
@@ -300,9 +320,10 @@ def diff(
     prepend: ArrayLike | None = None,
     append: ArrayLike | None = None,
 ) -> Tensor:
-    """Differences of neighbours along an axis, n times."""
-    from anynet.ops.elementwise import not_equal
-
+    """Differences of neighbours along an axis, n times (n = 0: x itself)."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        msg = f"diff: n must be an integer of at least 0, got {n!r}"
+        raise ValueError(msg)
     (where,) = axes_of(axis, len(x.shape))
     parts = [p for p in (prepend, x, append) if p is not None]
     if len(parts) > 1:
@@ -311,7 +332,7 @@ def diff(
     for _ in range(n):
         after, ahead = getitem(x, (*before, slice(1, None), ...)), getitem(x, (*before, slice(0, -1), ...))
         boolean = dtypes.of((x.data if isinstance(x, Tensor) else x).dtype).kind == "bool"
-        x = not_equal(after, ahead) if boolean else after - ahead
+        x = e.not_equal(after, ahead) if boolean else after - ahead
     return x  # type: ignore[return-value]
 
 
