@@ -9,7 +9,6 @@ extra `numba`; whatever cannot be recorded, or is no machine code, runs as befor
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
@@ -31,6 +30,7 @@ from anynet_backends.recorder import (
     made_by,
     shaped,
 )
+from anynet_backends.threads import once
 
 if TYPE_CHECKING:
     from anynet.autograd.primitive import Primitive
@@ -85,11 +85,11 @@ def forget() -> None:
             owner.hot.clear()
 
 
+@once
 def recorded_numpy() -> Backend:
     """NumPy, whose arrays can be recorded from now on."""
-    if Recorded not in TYPES:
-        TYPES[Recorded] = RecorderBackend(backend("numpy"))
-    return TYPES[Recorded].base  # type: ignore[no-any-return]
+    TYPES[Recorded] = RecorderBackend(backend("numpy"))
+    return backend("numpy")
 
 
 class Hot:
@@ -134,17 +134,23 @@ class Hot:
             self.failures += 1
             if self.failures >= _FAILURES and self.table is None:
                 self.cold = True
-                self.prim.heats = any(hot.table for hot in self.prim.hot.values())
+                _ask_again(self.prim)
             return None
-        if self.table is None:
-            self.table = builtins.Table()
-            self.call = self.table.call
-        elif len(self.table.plans) >= _FORMS:
-            self.table.clear()
-            self.counts.clear()
-        self.table.add(plan)
+        if self.table is not None and len(self.table.plans) < _FORMS:
+            self.table.add(plan)
+        else:  # whoever is in the old one keeps it
+            table = builtins.Table()
+            table.add(plan)
+            if self.table is not None:
+                self.counts.clear()
+            self.table, self.call = table, table.call
         changes.made = True
         return self.call(*data)
+
+
+def _ask_again(prim: Primitive) -> None:
+    """Whether anything can be made of a primitive."""
+    prim.heats = any(hot.table for hot in list(prim.hot.values()))
 
 
 def key_of(need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
@@ -206,7 +212,7 @@ def _recorded(
         if not isinstance(y, Recorded):
             return None
         if any(x.var == y.variable.root for x in given):  # a view, which is made as fast
-            prim.heats = any(hot.table for hot in prim.hot.values())
+            _ask_again(prim)
             return None
         end, grads = len(recording.instructions), None
         if need is not None and prim.rules:
@@ -305,7 +311,8 @@ def _planned(
     return builtins.Plan(made.rows, made.arguments, made.results, made.gives, back, plain)
 
 
-@functools.cache
+@once
 def _scratch() -> Array:
-    """What lives only within a call lies here, for all functions: they run one at a time."""
+    """What lives only within a call lies here, for all functions: each holds the interpreter's lock from the moment when it
+    enters its addresses until it has done, so they run one at a time."""
     return aligned(LARGEST)

@@ -26,6 +26,7 @@ from anynet_backends import machine
 from anynet_backends.llvm import compiler
 from anynet_backends.protocol import Array
 from anynet_backends.results import axes_in_memory, result
+from anynet_backends.threads import once
 
 __all__ = ["DTYPE", "MOST", "Plan", "Table", "available", "primitive"]
 
@@ -45,17 +46,13 @@ def available() -> bool:
     return machine.available() and _fits()
 
 
-@functools.cache
+@once
 def _fits() -> bool:
     """Whether Python's and NumPy's objects are laid out as this module expects: asked of an array."""
     fits = (
         sys.maxsize == 2**63 - 1 and sys.implementation.name == "cpython" and not hasattr(sys, "getobjects")
     )
-    if (
-        not fits
-        or not getattr(sys, "_is_gil_enabled", lambda: True)()
-        or platform.machine() not in _EXCEPTIONS
-    ):
+    if not fits or platform.machine() not in _EXCEPTIONS:
         return False
     if not all(hasattr(ctypes.pythonapi, name) for name in ("feclearexcept", "fetestexcept")):
         return False
@@ -91,9 +88,8 @@ def _new_array() -> int:
     """The address of `PyArray_NewFromDescr`."""
     from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-    table = pointer(_multiarray_umath._ARRAY_API, None)
+    form = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+    table = form(("PyCapsule_GetPointer", ctypes.pythonapi))(_multiarray_umath._ARRAY_API, None)
     return ctypes.c_int64.from_address(table + 8 * _NEW_FROM_DESCR).value
 
 
@@ -540,7 +536,7 @@ class _Function(NamedTuple):
     address: int
 
 
-@functools.cache
+@once
 def _functions() -> dict[str, _Function]:
     code = _CODE
     for name, number in (
@@ -619,7 +615,8 @@ def _other(plain: Callable[..., Any], strides: tuple[int, ...], state: tuple[Any
 
 
 class Table:
-    """The plans for one operation; `call(arguments …)` gives what the fitting one does, or None."""
+    """The plans for one operation; `call(arguments …)` gives what the fitting one does, or None. It holds the plans, of which
+    none is taken away: another thread may be in it."""
 
     def __init__(self) -> None:
         self.plans: list[Plan] = []
@@ -631,11 +628,6 @@ class Table:
         plan.record[0] = self.first[0]
         self.plans.append(plan)
         self.first[0] = machine.address(plan.record)
-
-    def clear(self) -> None:
-        """No plan."""
-        self.first[0] = 0
-        self.plans.clear()
 
 
 def primitive(count: int, data: Array, held: Any) -> Callable[..., int]:

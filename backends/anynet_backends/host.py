@@ -35,12 +35,20 @@ _LITTLE: Final = sys.byteorder == "little"
 
 
 def cache_folder() -> Path:
-    """Where downloads and compiled code are kept: $ANYNET_CACHE, else $XDG_CACHE_HOME/anynet, else ~/.cache/anynet."""
+    """Where downloads and compiled code are kept: $ANYNET_CACHE, else $XDG_CACHE_HOME/anynet, else ~/.cache/anynet.
+
+    FileNotFoundError where the environment names neither of them nor HOME, and the system does not know the user."""
     chosen = os.environ.get("ANYNET_CACHE")
     if chosen:
         return Path(chosen)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "anynet"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # which is to be ignored, says the specification
+        home = os.path.expanduser("~")
+        if not os.path.isabs(home):
+            msg = "there is no home folder: HOME is not set, and the system does not know the user; set ANYNET_CACHE to a folder"
+            raise FileNotFoundError(msg)
+        base = os.path.join(home, ".cache")
+    return Path(base) / "anynet"
 
 
 def is_array(obj: object) -> bool:

@@ -3,25 +3,20 @@
 A `Chain` is a loop over element-wise functions; besides there are the loop that works off a table of functions, a loop
 around an inner loop, loops on all threads, the call of oneDNN, and reading and writing by lists of indices. Sums, products,
 quotients and roots are those of IEEE 754, none is contracted or reordered. llvmlite compiles (the extra `numba` brings it);
-what it makes is kept in the cache folder, one file for each text and kind of processor.
+what it makes is kept on disk (`anynet_backends.code_cache`), one file for each text and kind of processor.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
-import os
-import tempfile
-import threading
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from anynet_backends.host import cache_folder
+from anynet_backends.code_cache import CodeCache
+from anynet_backends.threads import BUILDING, once
 
 __all__ = [
     "CASTS",
@@ -657,9 +652,11 @@ class Compiler:
         self.target = llvm.Target.from_default_triple()
         self.processor = llvm.get_host_cpu_name()
         self.features = llvm.get_host_cpu_features().flatten()
+        version = ".".join(map(str, llvm.llvm_version_info))
+        self.made_by = (llvm.get_default_triple(), self.processor, self.features, version, _llvmlite())
+        self.cache = CodeCache()
         self.engines: list[Any] = []  # code lives as long as they
         self.known: dict[str, dict[str, int]] = {}
-        self.lock = threading.RLock()
         letters = ("f", "d")
         self.fixed = self.functions(
             _FIXED
@@ -685,7 +682,7 @@ class Compiler:
 
     def functions(self, code: str, names: Sequence[str]) -> dict[str, int]:
         """Addresses of the functions of a text of code."""
-        with self.lock:
+        with BUILDING:
             found = self.known.get(code)
             if found is None:
                 found = self.known[code] = self._compile(code, names)
@@ -696,21 +693,20 @@ class Compiler:
 
     def _compile(self, code: str, names: Sequence[str]) -> dict[str, int]:
         llvm = self.llvm
-        key = "\n".join((code, self.processor, self.features, str(llvm.llvm_version_info)))
-        path = _folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.o"
+        key = "\n".join((*self.made_by, code))
         # an engine owns its machine and frees it
         machine = self.target.create_target_machine(cpu=self.processor, features=self.features, opt=3)
         module = llvm.parse_assembly(code)
         module.triple, module.data_layout = llvm.get_default_triple(), str(machine.target_data)
         engine = llvm.create_mcjit_compiler(module, machine)
-        kept = _read(path)
+        kept = self.cache.read(key)
         if kept is None:
             options = llvm.create_pipeline_tuning_options(speed_level=3)
             options.loop_vectorization = options.slp_vectorization = True
             builder = llvm.create_pass_builder(machine, options)
             builder.getModulePassManager().run(module, builder)
         engine.set_object_cache(
-            notify_func=lambda _, compiled: _write(path, compiled) if kept is None else None,
+            notify_func=lambda _, compiled: self.cache.write(key, compiled) if kept is None else None,
             getbuffer_func=lambda _: kept,
         )
         engine.finalize_object()
@@ -718,29 +714,8 @@ class Compiler:
         return {name: engine.get_function_address(name) for name in names}
 
 
-def _folder() -> Path:
-    return cache_folder() / "machine"
-
-
-def _read(path: Path) -> bytes | None:
-    """What `_write` wrote, whole (its checksum comes first)."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    return content[32:] if hashlib.sha256(content[32:]).digest() == content[:32] else None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Keep compiled code; a folder that cannot be written only means to compile again next time."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(content).digest() + content)
-        os.replace(name, path)
-    except OSError:
-        pass
+def _llvmlite() -> str:
+    return str(getattr(import_module("llvmlite"), "__version__", ""))
 
 
 def version() -> str:
@@ -748,6 +723,7 @@ def version() -> str:
     return ".".join(map(str, import_module("llvmlite.binding").llvm_version_info))
 
 
-@functools.cache
+@once
 def compiler() -> Compiler:
+    """The process's compiler."""
     return Compiler()

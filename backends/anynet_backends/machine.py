@@ -22,7 +22,6 @@ import importlib.util
 import os
 import struct
 import sys
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
@@ -33,7 +32,7 @@ from anynet_backends import onednn
 from anynet_backends.llvm import CASTS, LETTERS, MOST_AXES, MOST_OPERANDS, RULES, SIZE, Chain, Op, compiler
 from anynet_backends.protocol import Array
 from anynet_backends.sums import PLAIN_FLOATS, add_up, ones_vector
-from anynet_backends.threads import in_forked_processes
+from anynet_backends.threads import forever, fork_safe_lock, has_gil, in_forked_processes, once
 
 __all__ = [
     "SMALL", "Call", "Method", "Row", "Segment", "add_rows", "address", "at_once", "available", "choose", "fused", "gather", "method",
@@ -48,9 +47,14 @@ def available() -> bool:
     return _installed()
 
 
-@functools.cache
+@once
 def _installed() -> bool:
-    return importlib.util.find_spec("llvmlite") is not None and sys.byteorder == "little" and _loops_fit()
+    return (
+        has_gil()
+        and importlib.util.find_spec("llvmlite") is not None
+        and sys.byteorder == "little"
+        and _loops_fit()
+    )
 
 
 # ----- NumPy's inner loops -----
@@ -134,7 +138,7 @@ def _faster_address() -> None:
     global address
     with_one_argument = 0x8
     definition = Method(b"address", compiler().fixed["place"], with_one_argument, None)
-    built = method(ctypes.addressof(definition), definition)
+    built = method(ctypes.addressof(forever(definition)), None)
     sample = np.arange(6.0)[1::2]
     if built(sample) == address(sample):
         address = built
@@ -227,7 +231,7 @@ class Method(ctypes.Structure):
     )
 
 
-@functools.cache
+@once
 def _direct() -> Method:
     """The definition of the function that works a table off."""
     _faster_address()
@@ -235,13 +239,19 @@ def _direct() -> Method:
     return Method(b"segment", compiler().fixed["direct"], without_arguments, None)
 
 
-def method(definition: int, owner: Any) -> Callable[..., Any]:
-    """A built-in function from the address of its definition, with its `self`: to call one takes a tenth of the time
-    of a call through ctypes."""
-    make = ctypes.pythonapi.PyCFunction_NewEx
-    make.restype, make.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
-    made: Callable[..., Any] = make(definition, owner, None)
+def method(definition: int, owner: Any, held: Any = None) -> Callable[..., Any]:
+    """A built-in function from the address of its definition, which lives forever, with its `self` and what else lives as
+    long as it: to call one takes a tenth of the time of a call through ctypes."""
+    made: Callable[..., Any] = _new_function()(
+        definition, owner, held
+    )  # `held` is in the place of the name of a module
     return made
+
+
+@functools.cache
+def _new_function() -> Callable[..., Any]:
+    form = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.py_object)
+    return form(("PyCFunction_NewEx", ctypes.pythonapi))
 
 
 def touched(rows: Sequence[Row]) -> int:
@@ -252,7 +262,7 @@ def touched(rows: Sequence[Row]) -> int:
 class Segment:
     """A table of machine functions; a row that refuses its arguments is left to NumPy, which raises or does it.
 
-    `run` does what a call does; keep the segment as long as it is used."""
+    `run` does what a call does, and holds what it takes."""
 
     def __init__(self, rows: list[Row]) -> None:
         self.rows = rows
@@ -264,7 +274,9 @@ class Segment:
         self.run: Callable[[], Any] = (
             self
             if any(row.again for row in rows) or not small
-            else method(ctypes.addressof(_direct()), struct.pack("<qq", self.place, self.count))
+            else method(
+                ctypes.addressof(_direct()), struct.pack("<qq", self.place, self.count), (self.table, rows)
+            )
         )
 
     def __call__(self) -> None:
@@ -349,7 +361,7 @@ class Template:
         stateful = compiler().fixed[
             "onednn"
         ]  # whose memory objects are these rows' own, for one run at a time
-        self.lock = threading.Lock() if any(row.cells[0] == stateful for row in rows) else None
+        self.lock = fork_safe_lock() if any(row.cells[0] == stateful for row in rows) else None
 
     def bind(self, bases: Array, bounds: Sequence[int] = (), kept: Any = None) -> Callable[[], None]:
         """What runs all repetitions. `bases`: the addresses of the roots' places, a row for each repetition. `bounds`:
@@ -386,6 +398,7 @@ class Template:
 
 
 _templates: OrderedDict[Any, Template | None] = OrderedDict()
+_translating = fork_safe_lock()
 _TEMPLATES: Final = 128
 in_forked_processes(_templates.clear)  # some hold calls that count on threads
 
@@ -477,11 +490,12 @@ def _template(
         return None
     roots = (*second, *held, *scratch)
     key = (body, tuple([(a.shape, a.strides, a.dtype.char, a.flags.aligned) for a in roots]))
-    if key not in _templates:
-        _templates[key] = _translated(body, second, held, scratch)
-        if len(_templates) > _TEMPLATES:
-            _templates.popitem(last=False)
-    return _templates[key]
+    with _translating:
+        if key not in _templates:
+            _templates[key] = _translated(body, second, held, scratch)
+            if len(_templates) > _TEMPLATES:
+                _templates.popitem(last=False)
+        return _templates[key]
 
 
 def _translated(

@@ -1,18 +1,82 @@
-"""What is so in one thread, where to ask costs next to nothing while it is so in none."""
+"""Threads and forked processes: what is built once, what is so in one thread, what a forked process finds.
+
+What is built lazily (the compiler, the definitions of built-in functions, a library's engine) is built under one lock,
+`BUILDING`. One, since these build each other, and two locks would be taken in two orders. A process is forked only while
+nobody builds, so that the child finds whole what the parent has.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
+import sys
+import sysconfig
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["PerThread", "in_forked_processes"]
+__all__ = ["BUILDING", "PerThread", "fork_safe_lock", "forever", "has_gil", "in_forked_processes", "once"]
 
 _T = TypeVar("_T")
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+BUILDING = threading.RLock()
+"""Who builds what there is once in the process holds it."""
+
+
+def once(function: _F) -> _F:
+    """Decorator: a function of hashable arguments is called once for each of them, whatever threads ask at a time, and what
+    it returned lives as long as the process. (`functools.cache` calls it in each thread that asks before it is done.)
+
+    >>> @once
+    ... def square(x):
+    ...     print("computing")
+    ...     return x * x
+    >>> square(3), square(3)
+    computing
+    (9, 9)
+    """
+    built: dict[tuple[Any, ...], Any] = {}
+
+    @functools.cache
+    @functools.wraps(function)
+    def get(*key: Any) -> Any:
+        with BUILDING:
+            if key not in built:
+                built[key] = forever(function(*key))
+            return built[key]
+
+    return get  # type: ignore[return-value]
+
+
+def forever(value: _T) -> _T:
+    """The value, which is never freed: machine code and what it reads may be in use, by a thread that nobody waits for, when
+    the interpreter ends and clears its modules."""
+    if sys.implementation.name == "cpython":
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+    return value
+
+
+_locks: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def fork_safe_lock() -> threading.RLock:
+    """A lock that is free in a forked process, unless the thread that forked holds it: those that held it otherwise are not
+    there to release it."""
+    lock = threading.RLock()
+    _locks.add(lock)
+    return lock
+
+
+def has_gil() -> bool:
+    """Whether this Python is built with the lock that lets one thread run at a time. Without, objects lie in memory in
+    another way, and built-in functions of machine code, which share memory for their temporaries, would run at once."""
+    return not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 class PerThread(list[_T]):
@@ -28,6 +92,7 @@ class PerThread(list[_T]):
     def __init__(self) -> None:
         super().__init__()
         self._local = threading.local()
+        _stacks.append(weakref.ref(self, _stacks.remove))
 
     @property
     def own(self) -> list[_T]:
@@ -66,8 +131,27 @@ class PerThread(list[_T]):
             own[:] = held
 
 
+_stacks: list[weakref.ref[PerThread[Any]]] = []
+
+
 def in_forked_processes(function: Callable[[], None]) -> None:
     """Have a function called in every process that is forked from this one, before anything else. OpenMP's threads are not
     there, and whoever counts on them waits for ever."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=function)
+
+
+def _forked() -> None:
+    """There is one thread, with its own stacks."""
+    BUILDING.release()
+    for lock in _locks:
+        if not lock._is_owned():
+            lock._at_fork_reinit()
+    for ref in _stacks:
+        stack = ref()
+        if stack is not None:
+            stack[:] = stack.own
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=BUILDING.acquire, after_in_parent=BUILDING.release, after_in_child=_forked)
