@@ -3,21 +3,25 @@
 Nothing is hidden in a generator: a draw is a function of three integers, so a checkpoint stores integers, and the same
 seed gives the same initial weights and bit-identical dropout masks on every backend. Weights are drawn on the host.
 
-Streams keep uses apart: initial weights, dropout masks, shuffles. Each draw from a stream takes its next step.
+Streams keep uses apart: initial weights, dropout masks, shuffles. Each draw from a stream takes its next step. The
+streams are the process's; within `fork_rng` a thread has its own.
 """
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from anynet_backends import Array, Backend, host
+from anynet_backends.threads import PerThread, fork_safe_lock
 
 __all__ = [
     "MASKS",
     "SHUFFLES",
     "WEIGHTS",
     "Generator",
+    "fork_rng",
     "get_state",
     "manual_seed",
     "mask_bits",
@@ -30,13 +34,20 @@ WEIGHTS, MASKS, SHUFFLES = 1, 2, 3  # the numbers of the streams
 
 
 class _State:
-    def __init__(self) -> None:
-        self.seed = 0
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
         self.steps = {WEIGHTS: 0, MASKS: 0}
-        self.lock = threading.Lock()
+        self.lock = fork_safe_lock()
 
 
-_state = _State()
+_shared = _State()
+_forked: PerThread[_State] = PerThread()
+
+
+def _state() -> _State:
+    """The streams that this thread draws from."""
+    own = _forked.own if _forked else None
+    return own[-1] if own else _shared
 
 
 def _checked(seed: int) -> int:
@@ -49,15 +60,17 @@ def _checked(seed: int) -> int:
 def manual_seed(seed: int) -> None:
     """Start all streams anew from `seed` (an int, 0 ≤ seed < 2¹²⁸)."""
     _checked(seed)
-    with _state.lock:
-        _state.seed = seed
-        for stream in _state.steps:
-            _state.steps[stream] = 0
+    state = _state()
+    with state.lock:
+        state.seed = seed
+        for stream in state.steps:
+            state.steps[stream] = 0
 
 
 def get_state() -> dict[str, int]:
     """The seed and the position of each stream: all there is to know."""
-    return {"seed": _state.seed, "weights": _state.steps[WEIGHTS], "masks": _state.steps[MASKS]}
+    state = _state()
+    return {"seed": state.seed, "weights": state.steps[WEIGHTS], "masks": state.steps[MASKS]}
 
 
 def set_state(state: dict[str, int]) -> None:
@@ -66,16 +79,57 @@ def set_state(state: dict[str, int]) -> None:
     if missing:
         msg = f"a random state has seed, weights and masks; missing: {', '.join(sorted(missing))}"
         raise ValueError(msg)
-    with _state.lock:
-        _state.seed = int(state["seed"])
-        _state.steps[WEIGHTS], _state.steps[MASKS] = int(state["weights"]), int(state["masks"])
+    own = _state()
+    with own.lock:
+        own.seed = int(state["seed"])
+        own.steps[WEIGHTS], own.steps[MASKS] = int(state["weights"]), int(state["masks"])
 
 
-def _next(stream: int) -> tuple[int, int]:
-    with _state.lock:
-        step = _state.steps[stream]
-        _state.steps[stream] = step + 1
-        return _state.seed, step
+@contextmanager
+def fork_rng(seed: int | None = None) -> Iterator[None]:
+    """Within the block this thread draws from streams of its own, which begin at `seed`, or where the thread is; afterwards
+    the streams are where they were. What other threads draw is not touched, nor does it touch these.
+
+    >>> import anynet as an
+    >>> an.random.manual_seed(1)
+    >>> with an.random.fork_rng(7):
+    ...     an.random.get_state()["seed"]
+    7
+    >>> an.random.get_state()["seed"]
+    1
+    """
+    before = get_state()
+    own = _State(before["seed"] if seed is None else _checked(seed))
+    if seed is None:
+        own.steps = {WEIGHTS: before["weights"], MASKS: before["masks"]}
+    _forked.append(own)
+    try:
+        yield
+    finally:
+        _forked.remove(own)
+
+
+@contextmanager
+def apart() -> Iterator[dict[str, int]]:
+    """Within the block no other thread's draws come between those of this one; afterwards the streams have gone on as far as
+    it has drawn. Gives the state at the beginning."""
+    with fork_rng():
+        before = get_state()
+        yield before
+        now = get_state()
+    if now["seed"] == before["seed"]:
+        _next(WEIGHTS, now["weights"] - before["weights"])
+        _next(MASKS, now["masks"] - before["masks"])
+    else:
+        set_state(now)
+
+
+def _next(stream: int, count: int = 1) -> tuple[int, int]:
+    state = _state()
+    with state.lock:
+        step = state.steps[stream]
+        state.steps[stream] = step + count
+        return state.seed, step
 
 
 class Generator:
@@ -118,9 +172,9 @@ def normal(
     return host.normal(seed, WEIGHTS, step, shape, mean, std)
 
 
-def next_mask() -> tuple[int, int]:
-    """The (seed, step) of the next dropout mask."""
-    return _next(MASKS)
+def next_mask(count: int = 1) -> tuple[int, int]:
+    """The (seed, step) of the next dropout mask, or of the first of so many."""
+    return _next(MASKS, count)
 
 
 def next_units(xp: Backend, n: int, dtype: Any, device: str) -> Any:

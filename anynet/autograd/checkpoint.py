@@ -33,9 +33,9 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """
     if not mode.recording:
         return f(*args, **kwargs)
-    state = random.get_state()
-    start = clock()
-    leaves, structure = flatten(f(*args, **kwargs))
+    with random.apart() as state:
+        start = clock()
+        leaves, structure = flatten(f(*args, **kwargs))
     inside = [
         k
         for k, y in enumerate(leaves)
@@ -60,16 +60,14 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
                     "overwritten after the forward pass (by optimizer.step() or assign_); call backward() before"
                 )
                 raise GradientError(msg)
-        now = random.get_state()
-        random.set_state(state)
         recording = mode.recording
         mode.recording = True
         try:
-            with running(levels):
+            with running(levels), random.fork_rng():
+                random.set_state(state)
                 again = flatten(f(*args, **kwargs))[0]
         finally:
             mode.recording = recording
-            random.set_state(now)
         gs = g if isinstance(g, tuple) else (g,)
         roots = [(strip(again[k]).edge, gi) for k, gi in zip(inside, gs, strict=True)]
         if any(edge is None for edge, _ in roots):

@@ -327,12 +327,7 @@ class Step:
     def run(self, inputs: list[Array]) -> Any:
         """Replay."""
         program = self.program
-        if program.draws:
-            state = random.get_state()
-            results = program.run(inputs, state["seed"], state["masks"])
-            random.set_state({**random.get_state(), "masks": state["masks"] + program.draws})
-        else:
-            results = program.run(inputs)
+        results = program.run(inputs, *(random.next_mask(program.draws) if program.draws else ()))
         for leaf, grad in self.after:
             leaf.grad = grad
         return self.results(results)
@@ -460,8 +455,6 @@ class Compiled:
         session = _Session()
         session.before_host = before_host
         recording = session.recording
-        state = random.get_state()
-        recording.seed, recording.step = state["seed"], state["masks"]
         given = []
         for x in leaves:
             data = x.data if isinstance(x, Tensor) else x
@@ -472,7 +465,8 @@ class Compiled:
                 given.append(x)
         args, kwargs = (given, {}) if type(structure) is int else unflatten(structure, given)
         try:
-            with _running(session):
+            with random.apart() as state, _running(session):
+                recording.seed, recording.step = state["seed"], state["masks"]
                 result = self.function(*args, **kwargs)
                 out_leaves, out_structure = flatten(result)
                 outputs: list[Recorded] = []
@@ -489,16 +483,15 @@ class Compiled:
                     else:
                         constants.append(x)
                         values.append(x)
+                now = random.get_state()
+                if (now["seed"], now["weights"]) != (state["seed"], state["weights"]):
+                    msg = (
+                        "compile: the function draws from the stream of weights (random.uniform, random.normal, a layer's "
+                        "initial weights) or sets the seed; draw outside and pass the numbers as an argument"
+                    )
+                    raise CompileError(msg)
+                recording.draws = now["masks"] - recording.step
             self._finish(session, outputs)
-            now = random.get_state()
-            if (now["seed"], now["weights"]) != (state["seed"], state["weights"]):
-                random.set_state(state)
-                msg = (
-                    "compile: the function draws from the stream of weights (random.uniform, random.normal, a layer's "
-                    "initial weights) or sets the seed; draw outside and pass the numbers as an argument"
-                )
-                raise CompileError(msg)
-            recording.draws = now["masks"] - recording.step
             recording.names = _names(session)  # type: ignore[attr-defined]
             calls = [n.args[0] for n in recording.instructions if n.kind == "host"]
             program = Program(recording, outputs)
