@@ -148,7 +148,7 @@ class Hot:
         return self.call(*data)
 
 
-def _ask_again(prim: Primitive[Any]) -> None:
+def _ask_again(prim: Primitive[...]) -> None:
     """Whether anything can be made of a primitive."""
     prim.heats = any(hot.table for hot in list(prim.hot.values()))
 
