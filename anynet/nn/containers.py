@@ -194,7 +194,7 @@ class Sequential(_Sequence):
     _pure = True
     _chain: Chain | None = None
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: Module | Mapping[str, Module]) -> None:
         if len(args) == 1 and isinstance(args[0], Mapping):
             named = args[0]
             for name in named:
@@ -333,7 +333,7 @@ class ModuleDict(_Dictionary):
     (3, 2)
     """
 
-    def __init__(self, modules: Any = None) -> None:
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
         super().__init__(modules)
 
 
