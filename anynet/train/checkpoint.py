@@ -3,7 +3,7 @@
 A checkpoint is a tree of dicts, lists, numbers, strings and arrays. The arrays become tensors of the file, named by
 their path in the tree; the rest is JSON with ``{"$tensor": path}`` in their places. (complex128, which safetensors has
 not, is stored as real and imaginary parts along a last axis, ``{"$complex": path}``.) Never pickle, never an importable
-name. Files are written atomically, so that a kill at any instant leaves the old file or the new one whole.
+name. A SHA-256 of the whole file is among its metadata (`anynet_backends.safetensors`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from anynet.tensor import Tensor, unwrap, wrap
-from anynet_backends import backend_of, host, resolve
+from anynet_backends import backend_of, files, host, resolve, safetensors
 
 __all__ = ["CheckpointError", "load", "save"]
 
-_KEY = "anynet"  # of the one entry of metadata: {"version": …, "tree": …}
-_VERSION = 2
+_KEY = "anynet"  # of the entry of metadata that describes the tree: {"version": …, "tree": …}
+_VERSION = 3  # 2, the first, had no checksum
 
 
 class CheckpointError(ValueError):
@@ -30,7 +30,14 @@ class CheckpointError(ValueError):
 def save(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> Path:
     """Write a tree of dicts, lists, scalars, strings and arrays (a ``state_dict``, say) to one safetensors file.
 
-    A flat dict of Tensors is stored under its own names, so that other programs read it as ordinary weights.
+    A flat dict of Tensors is stored under its own names, so that other programs read it as ordinary weights. The file
+    carries a SHA-256 of all of it, which `load` checks. It is written beside `path` and takes its place in one step:
+    whatever happens meanwhile (a kill, a full disk), `path` is the old file or the new one, whole. What killed processes
+    left of theirs is removed.
+
+    Errors, before anything is written: TypeError for what is no data, ValueError for a tree that contains itself or has
+    two arrays of one name, FileNotFoundError where the folder does not exist. OSError where the disk is full or may not
+    be written.
 
     >>> import anynet as an, tempfile, pathlib
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "weights.safetensors"
@@ -38,54 +45,89 @@ def save(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> Path:
     >>> an.load(file)
     {'w': Tensor([1., 1.]), 'step': 3}
     """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(tree, Mapping):
+        msg = f"save(path, tree): expected a path and a dict, got {type(path).__name__} and {type(tree).__name__}"
+        raise TypeError(msg)
     arrays: dict[str, Any] = {}
-    skeleton = _pack(tree, (), arrays)
-    metadata = {_KEY: json.dumps({"version": _VERSION, "tree": skeleton})}
+    try:
+        metadata = {_KEY: json.dumps({"version": _VERSION, "tree": _pack(tree, (), arrays)})}
+    except RecursionError:
+        msg = "cannot save a tree that contains itself or is nested some hundred levels deep"
+        raise ValueError(msg) from None
     target = Path(path)
     if not target.parent.is_dir():
         msg = f"cannot save {target}: the folder {target.parent} does not exist"
         raise FileNotFoundError(msg)
-    host.save_safetensors(target, arrays, metadata)
+    safetensors.save(target, arrays, metadata)
     return target
 
 
 def load(path: str | os.PathLike[str], *, device: str | None = None) -> dict[str, Any]:
     """Read what `save` wrote, or any safetensors file of weights (as a flat dict of Tensors).
 
-    Errors: FileNotFoundError; CheckpointError where the file is truncated or not a safetensors file.
+    The file is opened once, so that one that another process replaces meanwhile is read whole: the old or the new one.
+    A pickle is never read.
+
+    Errors: `CheckpointError` for every file that is damaged (any changed bit of a file of `save`, by its SHA-256; files of
+    other programs as far as their format tells) or is no checkpoint, a folder or a pipe, say. The system's own refusals
+    stay what they are: FileNotFoundError, PermissionError and other OSErrors. RuntimeError where `device` is not here.
     """
     try:
-        arrays, metadata = host.load_safetensors(path)
+        arrays, metadata = safetensors.load(path)
     except FileNotFoundError as error:
         msg = f"no checkpoint at {os.fspath(path)}"
         raise FileNotFoundError(msg) from error
-    except IsADirectoryError as error:
-        msg = f"{os.fspath(path)} is a folder; give the .safetensors file in it"
-        raise CheckpointError(msg) from error
+    except files.NotRegularError as error:
+        raise CheckpointError(f"{error}; give the .safetensors file of a checkpoint") from None
     except ValueError as error:
-        raise CheckpointError(str(error)) from error
+        raise CheckpointError(str(error)) from None
+    tree = _tree(os.fspath(path), arrays, metadata)
     xp, name = resolve("cpu" if device is None else device)
+    return _map(tree, lambda array: wrap(xp.from_host(array, name)))  # type: ignore[no-any-return]
 
-    def tensor(key: str, pairs: bool = False) -> Tensor:
-        array = arrays[key].view("complex128")[..., 0] if pairs else arrays[key]
-        return wrap(xp.from_host(array, name))
 
+def _tree(path: str, arrays: dict[str, Any], metadata: dict[str, str]) -> dict[str, Any]:
+    """The tree of a file, its arrays on the host, each in an `_Array`."""
     if _KEY not in metadata:
-        return {key: tensor(key) for key in arrays}
+        return {key: _Array(array) for key, array in arrays.items()}
     try:
         described = json.loads(metadata[_KEY])
         version = described["version"]
-        tree = _unpack(described["tree"], tensor) if version == _VERSION else None
-    except (KeyError, ValueError, TypeError) as error:
-        msg = f"{os.fspath(path)}: the description of its contents is damaged ({error})"
-        raise CheckpointError(msg) from error
-    if version != _VERSION:
-        msg = f"{os.fspath(path)} has checkpoint version {version}, this anynet reads {_VERSION}"
+        tree = _unpack(described["tree"], arrays) if version in (2, _VERSION) else None
+    except (KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
+        reason = (
+            "nested too deeply" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
+        )
+        msg = f"{path} is damaged: the description of its contents cannot be read ({reason:.200}); take another copy of it"
+        raise CheckpointError(msg) from None
+    if version not in (2, _VERSION):
+        msg = f"{path} has checkpoint version {version!r:.80}, this anynet reads 2 and {_VERSION}: written by a later one?"
+        raise CheckpointError(msg)
+    if version == _VERSION and safetensors.CHECKSUM not in metadata:
+        msg = f"{path} is damaged: the SHA-256 that was written with it is missing; take another copy of it"
         raise CheckpointError(msg)
     if not isinstance(tree, dict):
-        msg = f"{os.fspath(path)}: expected a dict at the top, got {type(tree).__name__}"
+        msg = f"{path} is damaged: expected a dict at the top, got {type(tree).__name__}; take another copy of it"
         raise CheckpointError(msg)
     return tree
+
+
+class _Array:
+    """An array of the file: told from the tree's own values."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+
+def _map(value: Any, function: Callable[[Any], Tensor]) -> Any:
+    """The tree with a Tensor for each array."""
+    if isinstance(value, _Array):
+        return function(value.array)
+    if isinstance(value, dict):
+        return {k: _map(v, function) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_map(v, function) for v in value)
+    return value
 
 
 def _pack(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
@@ -119,17 +161,17 @@ def _pack(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
     raise TypeError(msg)
 
 
-def _unpack(value: Any, tensor: Callable[..., Tensor]) -> Any:
-    if isinstance(value, dict):
-        if "$tensor" in value:
-            return tensor(value["$tensor"])
-        if "$complex" in value:
-            return tensor(value["$complex"], True)
-        if "$tuple" in value:
-            return tuple(_unpack(v, tensor) for v in value["$tuple"])
-        if "$items" in value:
-            return {k: _unpack(v, tensor) for k, v in value["$items"]}
-        return {k: _unpack(v, tensor) for k, v in value.items()}
+def _unpack(value: Any, arrays: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
-        return [_unpack(v, tensor) for v in value]
-    return value
+        return [_unpack(v, arrays) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if "$tensor" in value:
+        return _Array(arrays[value["$tensor"]])
+    if "$complex" in value:
+        return _Array(arrays[value["$complex"]].view("complex128")[..., 0])
+    if "$tuple" in value:
+        return tuple(_unpack(v, arrays) for v in value["$tuple"])
+    if "$items" in value:
+        return {k: _unpack(v, arrays) for k, v in value["$items"]}
+    return {k: _unpack(v, arrays) for k, v in value.items()}

@@ -1,6 +1,6 @@
-"""The host's own facilities: bytes, files and random numbers as NumPy arrays.
+"""The host's own facilities: bytes and random numbers as NumPy arrays.
 
-anynet imports no array library; where it needs bytes, safetensors files or draws on the host it asks here.
+anynet imports no array library; where it needs bytes or draws on the host it asks here.
 """
 
 from __future__ import annotations
@@ -14,17 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from anynet_backends import files
 from anynet_backends.protocol import check_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from anynet_backends.protocol import Array
 
 __all__ = [
-    "asarray", "cache_folder", "from_bytes", "is_array", "load_safetensors", "normal", "permutation", "philox_words",
-    "safetensors_bytes", "save_safetensors", "text", "to_bytes", "uniform",
+    "asarray", "cache_folder", "from_bytes", "is_array", "normal", "permutation", "philox_words", "text", "to_bytes",
+    "uniform",
 ]  # fmt: skip
 
 _U64: Final = (1 << 64) - 1
@@ -92,82 +89,6 @@ def to_bytes(a: Array) -> bytes:
     """The little-endian bytes of a NumPy array in C order."""
     array: np.ndarray[Any, Any] = np.asarray(a)
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-
-
-# ---- safetensors ----
-
-_DTYPES: Final = {
-    "BOOL": "bool", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8",
-    "U16": "uint16", "U32": "uint32", "U64": "uint64", "F16": "float16", "F32": "float32", "F64": "float64",
-    "C64": "complex64",
-}  # fmt: skip
-
-
-def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
-    """The tensors of a safetensors file as NumPy arrays, and its metadata.
-
-    BF16 tensors, which NumPy has no dtype for, come back as float32 with the same values. Errors:
-    FileNotFoundError; ValueError that names the file and says what is wrong with it (truncated, not a
-    safetensors file, unknown dtype).
-    """
-    import safetensors  # here, and not above, since few programs that import anynet read files
-
-    with open(path, "rb") as file:
-        data = file.read()
-    try:
-        with safetensors.safe_open(os.fspath(path), framework="np") as opened:
-            metadata = dict(opened.metadata() or {})
-        entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
-    except (safetensors.SafetensorError, OSError) as error:
-        msg = f"{os.fspath(path)}: not a valid safetensors file: {error}"
-        raise ValueError(msg) from None
-    tensors: dict[str, Array] = {}
-    for name, entry in entries:
-        code, shape = entry["dtype"], tuple(entry["shape"])
-        if code == "BF16":
-            bits = from_bytes(entry["data"], "uint16", shape).astype(np.uint32) << 16
-            tensors[name] = bits.view(np.float32)
-        elif code in _DTYPES:
-            tensors[name] = from_bytes(entry["data"], _DTYPES[code], shape)
-            if code == "BOOL" and max(entry["data"], default=0) > 1:
-                msg = f"{os.fspath(path)}: not a valid safetensors file: tensor {name!r} is BOOL but has other bytes than 0, 1"
-                raise ValueError(msg)
-        else:
-            known = ", ".join((*_DTYPES, "BF16"))
-            msg = f"{os.fspath(path)}: tensor {name!r} has dtype {code}, which NumPy has not; known: {known}"
-            raise ValueError(msg)
-    return tensors, metadata
-
-
-def safetensors_bytes(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The bytes of a safetensors file. With one entry of metadata at most they depend on nothing else.
-
-    TypeError for a dtype that the format lacks.
-
-        >>> import numpy as np
-        >>> len(safetensors_bytes({"w": np.zeros((2, 3), np.float32)}))
-        96
-    """
-    import safetensors.numpy
-
-    arrays: dict[str, Any] = {}
-    for name, value in tensors.items():
-        if name == "__metadata__":
-            msg = "a tensor cannot be called '__metadata__' in a safetensors file"
-            raise ValueError(msg)
-        arrays[name] = a = np.asarray(value, order="C")
-        if a.dtype.name not in _DTYPES.values():
-            known = ", ".join(_DTYPES.values())
-            msg = f"tensor {name!r} has dtype {a.dtype}, which safetensors cannot hold; it holds {known}"
-            raise TypeError(msg)
-    return safetensors.numpy.save(arrays, None if metadata is None else dict(metadata))
-
-
-def save_safetensors(
-    path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write a safetensors file atomically: a kill at any instant leaves the old file or the new one whole."""
-    files.write(path, safetensors_bytes(tensors, metadata))
 
 
 # ---- random numbers ----

@@ -7,7 +7,7 @@ from anynet.autograd.compiling import watchers
 from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
 from anynet.cli import main
 from anynet.cli.parity import CASES, LIMITS, check, compare, compute
-from anynet_backends import host
+from anynet_backends import host, safetensors
 
 DEVICES = ["cpu", "strict:device1", "torch:cpu", "cuda"]
 
@@ -124,19 +124,19 @@ def test_a_recording_of_another_device_is_checked_here(tmp_path, monkeypatch):
     assert all(row.ok and row.device == "strict:device1" for row in rows)
     assert main(["parity", "check", str(file)]) == 0
 
-    arrays, metadata = host.load_safetensors(file)
+    arrays, metadata = safetensors.load(file)
     wrong = dict(arrays)
     key = f"{CASES[0].name}|float32|0"
     wrong[key] = wrong[key] + 1e-3
-    host.save_safetensors(file, wrong, metadata)
+    safetensors.save(file, wrong, metadata)
     assert [row.case for row in check(file) if not row.ok] == [CASES[0].name]
     assert main(["parity", "check", str(file)]) == 1
 
     del wrong[key], wrong[f"{CASES[0].name}|float32|1"]
-    host.save_safetensors(file, {k: v for k, v in wrong.items() if "|float64|" in k}, metadata)
+    safetensors.save(file, {k: v for k, v in wrong.items() if "|float64|" in k}, metadata)
     with pytest.raises(ValueError, match="record it anew"):
         check(file)
-    host.save_safetensors(file, arrays)
+    safetensors.save(file, arrays)
     with pytest.raises(ValueError, match="was not written by `anynet parity record`"):
         check(file)
     assert main(["parity", "record"]) == 2
