@@ -12,6 +12,7 @@ The operators and the standard's functions are primitives (`anynet.ops`), which 
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import threading
 import warnings
@@ -63,12 +64,50 @@ class _GradMode:
         mode.recording = self._before.pop()
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """The function with recording switched while it runs; of a generator while it runs, not while it waits."""
+        if inspect.isgeneratorfunction(function):
+            return _stepwise(type(self), function)  # type: ignore[no-any-return]
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            msg = (
+                f"{type(self).__name__} cannot decorate {function.__qualname__}: other tasks run while it waits; put "
+                f"`with {type(self).__name__}():` around what does not wait"
+            )
+            raise TypeError(msg)
+
         @functools.wraps(function)
         def inside(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             with type(self)():
                 return function(*args, **kwargs)
 
         return inside
+
+
+def _stepwise(switch: type[_GradMode], function: Callable[..., Any]) -> Any:
+    """A generator function whose generators run inside of the switch from one yield to the next."""
+
+    @functools.wraps(function)
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        with switch():
+            generator = function(*args, **kwargs)
+            step: Callable[[], Any] = functools.partial(next, generator)
+        try:
+            while True:
+                try:
+                    with switch():
+                        value = step()
+                except StopIteration as end:
+                    return end.value
+                try:
+                    step = functools.partial(generator.send, (yield value))
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    step = functools.partial(generator.throw, error)
+        finally:  # what it does when it is closed early is part of it
+            with switch():
+                generator.close()
+
+    return inside
 
 
 class no_grad(_GradMode):

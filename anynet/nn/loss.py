@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from anynet.nn import functional as F
 from anynet.nn.basic import Linear
 from anynet.nn.module import Module
+from anynet.ops.manipulation import reshape
 from anynet.tensor import Buffer, Tensor
 from anynet.typing import ArrayLike
 
@@ -669,19 +671,23 @@ class LinearCrossEntropyLoss(_Reduced):
         weight: ArrayLike | None = None,
         ignore_index: int | None = None,
         label_smoothing: float = 0.0,
+        options: None = None,
     ) -> None:
         super().__init__(reduction)
-        if out_features:
-            msg = f"LinearCrossEntropyLoss gives one loss for each row; out_features {out_features} is not offered"
-            raise ValueError(msg)
-        self.linear = Linear(in_features, num_classes, bias, device, dtype)
+        if options is not None:
+            msg = "LinearCrossEntropyLoss: options chooses PyTorch's way of working in chunks, which is not offered"
+            raise NotImplementedError(msg)
+        self.num_classes, self.out_features = num_classes, tuple(out_features)
+        self.linear = Linear(in_features, num_classes * math.prod(self.out_features), bias, device, dtype)
         self.weight = None if weight is None else Buffer(weight)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
     def forward(self, input: ArrayLike, target: ArrayLike) -> Tensor:
         """The loss of the layer's logits."""
+        form, bias = (self.num_classes, *self.out_features), self.linear.bias
         return F.linear_cross_entropy(
-            input, self.linear.weight, target, linear_bias=self.linear.bias, weight=self.weight,
+            input, reshape(self.linear.weight, (*form, self.linear.in_features)), target, weight=self.weight,
+            linear_bias=None if bias is None else reshape(bias, form),
             reduction=self.reduction, ignore_index=self.ignore_index, label_smoothing=self.label_smoothing,
         )  # fmt: skip
 

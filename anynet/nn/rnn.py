@@ -69,9 +69,13 @@ class RNNBase(Module):
             if not isinstance(size, int) or isinstance(size, bool):
                 msg = f"{name}: {what} is an integer, got {size!r}"
                 raise TypeError(msg)
-        if input_size < 0 or hidden_size < 1 or num_layers < 1:
+        for what, flag in (("bias", bias), ("batch_first", batch_first), ("bidirectional", bidirectional)):
+            if not isinstance(flag, bool):
+                msg = f"{name}: {what} must be True or False, got {flag!r}"
+                raise TypeError(msg)
+        if input_size < 1 or hidden_size < 1 or num_layers < 1:
             msg = (
-                f"{name}: hidden_size and num_layers are positive, got input_size={input_size}, "
+                f"{name}: sizes must be positive, got input_size={input_size}, "
                 f"hidden_size={hidden_size}, num_layers={num_layers}"
             )
             raise ValueError(msg)

@@ -405,8 +405,15 @@ def conv_transpose(
     if min(shape) < 1 or 0 in weight.shape[2:]:
         msg = f"{where}: the output would have the size {shape}; take less padding or a larger input"
         raise ValueError(msg)
-    pairs = tuple((p, p) for p in pads)
-    y = _conv_transpose(x, weight, shape=shape, **_options(stride, pairs, dilation, groups))
+    # output_padding is room that the padding at the end has not cut away; where that would be seen as one more output
+    # of `conv`, the padding at the end is less by it, and what is left is zeros
+    pairs = tuple((p, p if e < s else max(p - e, 0)) for p, e, s in zip(pads, extra, stride, strict=True))
+    beyond = tuple(max(e - p, 0) if e >= s else 0 for p, e, s in zip(pads, extra, stride, strict=True))
+    inner = tuple(n - b for n, b in zip(shape, beyond, strict=True))
+    y = _conv_transpose(x, weight, shape=inner, **_options(stride, pairs, dilation, groups))
+    if any(beyond):
+        key = (slice(None), slice(None), *(slice(0, n) for n in inner))
+        y = put(y, key=key, shape=(*y.shape[:2], *shape))
     if bias is not None:
         y = y + reshape(bias, (1, -1, *(1,) * axes))
     return squeeze(y, 0) if single else y
@@ -439,13 +446,14 @@ def pad(x: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float =
         raise ValueError(msg)
     pairs = [(0, 0)] * (len(shape) - len(pads) // 2)
     pairs += [(pads[i], pads[i + 1]) for i in range(len(pads) - 2, -1, -2)]
+    whole = mode not in ("reflect", "replicate")  # these look beyond what a negative number takes away
     if any(
-        size + lo + hi < 0 or size + min(lo, 0) + min(hi, 0) < 0
+        size + lo + hi < 0 or (whole and size + min(lo, 0) + min(hi, 0) < 0)
         for size, (lo, hi) in zip(shape, pairs, strict=True)
     ):
         msg = f"pad: {tuple(pad)} takes more from x {shape} than there is"
         raise ValueError(msg)
-    if any(lo < 0 or hi < 0 for lo, hi in pairs):
+    if whole and any(lo < 0 or hi < 0 for lo, hi in pairs):
         x = x[
             tuple(slice(max(-lo, 0), size + min(hi, 0)) for size, (lo, hi) in zip(shape, pairs, strict=True))
         ]

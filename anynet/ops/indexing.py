@@ -45,8 +45,9 @@ def index_add(x: ArrayLike, index: ArrayLike, values: Any, /) -> Tensor:
     return x + scatter_rows(values, index=check_index(index, x.shape[0], "index_add"), shape=tuple(x.shape))
 
 
-def check_index(index: Array, length: int, what: str) -> Array:
-    """A plain integer array, checked to lie within an axis of `length`, with negative numbers counted from the end."""
+def check_index(index: Array, length: int, what: str, *, negative: bool = True) -> Array:
+    """A plain integer array, checked to lie within an axis of `length`, with negative numbers counted from the end, or
+    refused."""
     xp = backend_of(index)
     if not xp.isdtype(index.dtype, "integral"):
         msg = f"{what}: indices must be integers, got {xp.dtype_name(index.dtype)}"
@@ -55,8 +56,10 @@ def check_index(index: Array, length: int, what: str) -> Array:
         return index
     if xp.name != "cupy" and xp.eager:  # a check would wait for the GPU; CuPy wraps instead
         low, high = int(xp.min(index)), int(xp.max(index))
-        if low < -length or high >= length:
+        if low < (-length if negative else 0) or high >= length:
             msg = f"{what}: index {high if high >= length else low} is out of range for an axis of length {length}"
+            if not negative and low < 0:
+                msg += f"; it must be in [0, {length - 1}], negative ones do not count from the end here"
             raise IndexError(msg)
         if low >= 0:
             return index

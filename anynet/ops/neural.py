@@ -289,6 +289,20 @@ def _softmax(xp: Backend, x: Array, *, axis: int) -> Array:
 _softmax.vjp(x=lambda g, y, axis: y * (g - sum_(g * y, axis=axis, keepdims=True)))
 
 
+@primitive
+def softmax_or_zero(xp: Backend, x: Array, *, axis: int) -> Array:
+    """softmax, and 0 where all of the axis is −∞: the weights of a query that may look at nothing."""
+    if 0 in x.shape:
+        return xp.asarray(x, copy=True)
+    top = xp.max(x, axis=axis, keepdims=True)
+    y = xp.exp(x - xp.where(top == -math.inf, xp.zeros_like(top), top))
+    total = xp.sum(y, axis=axis, keepdims=True)
+    return y / xp.where(total == 0, xp.ones_like(total), total)
+
+
+softmax_or_zero.vjp(x=lambda g, y, axis: y * (g - sum_(g * y, axis=axis, keepdims=True)))
+
+
 @primitive(name="log_softmax")
 def _log_softmax(xp: Backend, x: Array, *, axis: int) -> Array:
     if 0 in x.shape:
@@ -613,7 +627,8 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Tensor:
-    """Row weight[index] for each integer: (…) → (…, width). The row `padding_idx` receives no gradient.
+    """Row weight[index] for each integer: (…) → (…, width). The row `padding_idx` receives no gradient. An index outside of
+    0 … rows − 1 is an IndexError (negative ones do not count from the end).
 
     `max_norm`: first, and in place, each row that is looked up and whose `norm_type`-norm is larger is scaled to that
     norm (by max_norm / (‖row‖ + 1e-7)). `scale_grad_by_freq` divides the gradient of each row by the number of times
@@ -624,10 +639,13 @@ def embedding(
         raise NotImplementedError(msg)
     if is_batched(index):  # inside vmap
         return each(embedding, index, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
+    if len(weight.shape) != 2:
+        msg = f"embedding: weight has shape {tuple(weight.shape)}, expected (rows, width)"
+        raise ValueError(msg)
     plain = to_plain(index, device=None if hasattr(index, "shape") else weight.device)
     shape = tuple(plain.shape)
     xp = backend_of(plain)
-    flat = check_index(xp.reshape(plain, (-1,)), weight.shape[0], "embedding")
+    flat = check_index(xp.reshape(plain, (-1,)), weight.shape[0], "embedding", negative=False)
     if padding_idx is not None:
         if not -weight.shape[0] <= padding_idx < weight.shape[0]:
             msg = f"embedding: padding_idx {padding_idx} is out of range for {weight.shape[0]} rows"

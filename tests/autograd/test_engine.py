@@ -116,6 +116,48 @@ def test_no_grad_and_nothing_to_do():
         an.asarray([1, 2], requires_grad=True)
 
 
+def test_decorated_generators_record_only_while_they_wait():
+    seen = []
+
+    @an.no_grad()
+    def values():
+        try:
+            seen.append((yield an.is_grad_enabled()))
+            try:
+                yield an.is_grad_enabled()
+            except KeyError:
+                yield an.is_grad_enabled()
+        finally:
+            seen.append(an.is_grad_enabled())
+
+    it = values()
+    assert [next(it), an.is_grad_enabled(), it.send("sent"), an.is_grad_enabled()] == [False, True] * 2
+    assert it.throw(KeyError()) is False
+    assert an.is_grad_enabled()
+    it.close()
+    assert seen == ["sent", False]
+    assert an.is_grad_enabled()
+
+    @an.enable_grad()
+    def inner():
+        yield an.is_grad_enabled()
+        return "done"
+
+    def outer():
+        seen.append((yield from inner()))
+
+    with an.no_grad():
+        assert list(outer()) == [True]
+        assert not an.is_grad_enabled()
+    assert seen[-1] == "done"
+
+    async def waits():
+        pass
+
+    with pytest.raises(TypeError, match="while it waits"):
+        an.no_grad()(waits)
+
+
 def test_recording_is_per_thread():
     inside = threading.Event()
     leave = threading.Event()

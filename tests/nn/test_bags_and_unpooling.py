@@ -40,6 +40,17 @@ def test_embedding_bag(mode, input, offsets, options):
     np.testing.assert_allclose(ours.weight.grad.numpy(), theirs.weight.grad.numpy(), rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize("device", ["cpu", "strict:device1", "torch:cpu"])
+def test_no_index_counts_from_the_end(device):
+    table, bag = nn.Embedding(3, 2).to(device), nn.EmbeddingBag(3, 2, mode="sum").to(device)
+    for bad in ([[-1, 0]], [[0, 3]]):
+        for layer in (table, bag):
+            with pytest.raises(IndexError, match="out of range for an axis of length 3"):
+                layer(an.asarray(bad, device=device))
+    with pytest.raises(ValueError, match="weight has shape"):
+        F.embedding(an.asarray([0]), an.ones(3))
+
+
 def test_weights_of_samples():
     w, s, index = rng.normal(size=(6, 2)), rng.normal(size=(2, 3)), np.asarray([[1, 2, 5], [0, 0, 3]])
     a, b = an.asarray(w, requires_grad=True), an.asarray(s, requires_grad=True)

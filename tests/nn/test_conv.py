@@ -43,6 +43,15 @@ TRANSPOSED = [
     (2, (2, 2), {"stride": 2}),
     (2, (3, 3), {"stride": (2, 3), "padding": (1, 0), "dilation": (1, 2), "output_padding": (1, 0)}),
     (3, (2, 2, 2), {}),
+    (1, (3,), {"dilation": 2, "output_padding": 1}),
+    (1, (3,), {"dilation": 3, "output_padding": 2, "padding": 1}),
+    (1, (2,), {"stride": 2, "dilation": 4, "output_padding": 3, "padding": 2}),
+    (2, (3, 2), {"stride": (2, 1), "dilation": (3, 1), "output_padding": (2, 0), "groups": 2}),
+    (
+        3,
+        (2, 1, 2),
+        {"stride": (1, 2, 1), "dilation": (3, 1, 2), "output_padding": (2, 1, 1), "padding": (0, 0, 1)},
+    ),
 ]
 
 

@@ -40,6 +40,27 @@ def test_as_pytorch(shape, targets, inputs, lengths, options):
     np.testing.assert_allclose(a.grad.numpy(), t.grad.numpy(), rtol=1e-7, atol=1e-10)
 
 
+@pytest.mark.parametrize("zero_infinity", [False, True])
+@pytest.mark.parametrize(
+    ("frames", "labels"), [([0], [0]), ([0], [1]), ([0, 0], [1, 2]), ([0, 3], [1, 1]), ([0, 3, 2], [0, 0, 2])]
+)
+def test_without_frames(frames, labels, zero_infinity):
+    """No frames spell the empty target with probability 1, and nothing else."""
+    n = len(frames)
+    v, targets = rng.normal(size=(3, n, 3)), np.ones((n, 2), np.int64)
+    options = {"reduction": "none", "zero_infinity": zero_infinity}
+    a, t = an.asarray(v, requires_grad=True), torch.tensor(v, requires_grad=True)
+    y = F.ctc_loss(F.log_softmax(a, -1), an.asarray(targets), frames, labels, **options)
+    u = TF.ctc_loss(
+        TF.log_softmax(t, -1), torch.tensor(targets), torch.tensor(frames), torch.tensor(labels), **options
+    )
+    np.testing.assert_allclose(y.numpy(), u.detach().numpy(), rtol=1e-12)
+    an.sum(y).backward()
+    u.sum().backward()
+    wanted = np.nan_to_num(t.grad.numpy())  # PyTorch's gradient of an infinite loss is nan, here it is 0
+    np.testing.assert_allclose(a.grad.numpy(), wanted, rtol=1e-9, atol=1e-12)
+
+
 def test_by_enumeration():
     p = rng.uniform(0.1, 1, (4, 3))
     p /= p.sum(1, keepdims=True)

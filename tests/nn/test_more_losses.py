@@ -6,7 +6,7 @@ import pytest
 import anynet as an
 from torch_oracle import torch
 
-nn, T, F = an.nn, torch.nn, an.nn.functional
+nn, T, F, TF = an.nn, torch.nn, an.nn.functional, torch.nn.functional
 rng = np.random.default_rng(0)
 
 
@@ -110,6 +110,50 @@ def test_on_every_backend(xp_device):
         )(*map(an.asarray, (*arrays, *others)))
         assert y.device == an.ones(1, device=xp_device).device
         np.testing.assert_allclose(y.numpy(), reference.numpy(), rtol=1e-10)
+
+
+def test_cosine_similarity_broadcasts_along_dim():
+    a, b = rng.normal(size=(1, 2, 3)), rng.normal(size=(2, 1, 3))
+    for dim in (-2, 0, 1, 2):
+        x, y = an.asarray(a, requires_grad=True), an.asarray(b, requires_grad=True)
+        t, u = torch.tensor(a, requires_grad=True), torch.tensor(b, requires_grad=True)
+        z, w = F.cosine_similarity(x, y, dim=dim), TF.cosine_similarity(t, u, dim=dim)
+        np.testing.assert_allclose(z.numpy(), w.detach().numpy(), rtol=1e-12)
+        an.sum(z * z).backward()
+        (w * w).sum().backward()
+        for mine, other in ((x, t), (y, u)):
+            np.testing.assert_allclose(mine.grad.numpy(), other.grad.numpy(), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in log")
+def test_kl_div_beyond_probabilities():
+    target = np.asarray([-0.2, 0.0, 0.0, 1.2])
+    x = an.asarray([0.5, -np.inf, 0.5, 0.5], dtype=an.float64, requires_grad=True)
+    y = F.kl_div(x, an.asarray(target), reduction="none")
+    np.testing.assert_allclose(y.numpy(), [np.nan, 0, 0, 1.2 * (np.log(1.2) - 0.5)])
+    an.sum(y).backward()
+    np.testing.assert_allclose(x.grad.numpy(), -target)
+    never = an.asarray([-np.inf, 0.0], dtype=an.float64, requires_grad=True)
+    y = F.kl_div(an.asarray([-np.inf, -1.0], dtype=an.float64), never, reduction="none", log_target=True)
+    an.sum(y).backward()
+    assert (y.tolist(), never.grad.tolist()) == ([0.0, 1.0], [0.0, 2.0])
+
+
+def test_linear_cross_entropy_of_several_places():
+    x, w, b, t = rng.normal(size=(4, 3)), rng.normal(size=(5, 2, 3)), rng.normal(size=(5, 2)), [[0, 1]] * 4
+    ours = F.linear_cross_entropy(an.asarray(x), an.asarray(w), an.asarray(t), linear_bias=an.asarray(b))
+    logits = an.reshape(
+        F.linear(an.asarray(x), an.asarray(w.reshape(10, 3)), an.asarray(b.ravel())), (4, 5, 2)
+    )
+    assert ours.item() == pytest.approx(F.cross_entropy(logits, an.asarray(t)).item(), rel=1e-12)
+    layer = nn.LinearCrossEntropyLoss(3, 5, out_features=(2,), bias=True)
+    assert layer(an.ones((4, 3)), an.asarray(t)).shape == ()
+    for make in (
+        lambda: F.linear_cross_entropy(x, w, t, options=1),
+        lambda: nn.LinearCrossEntropyLoss(3, 5, options=1),
+    ):
+        with pytest.raises(NotImplementedError, match="not offered"):
+            make()
 
 
 def test_distances():

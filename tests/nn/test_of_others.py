@@ -390,7 +390,6 @@ def test_classes_are_drawn_in_proportion():
     (lambda: nn.GroupQueryAttention(8, 4, 2, dropout=2.0), "probability"), (lambda: nn.Maxout(2, 2, 0), "at least 1"),
     (lambda: nn.SeparableConv1d(2, 2, 3, depth_multiplier=0), "at least 1"), (lambda: nn.CRF(0), "at least 1"),
     (lambda: nn.NaryTreeLSTM(2, 2, 0), "at least 1"), (lambda: nn.NegativeSampling(2, [0, 0], 2), "not all zero"),
-    (lambda: nn.LinearCrossEntropyLoss(2, 2, out_features=(3,)), "not offered"),
     (lambda: nn.CRF(2)(an.ones((2, 3, 2)), an.asarray([[0, 1]])), "tags of shape"),
     (lambda: nn.CRF(2)(an.ones((2, 3, 4)), an.asarray([[0, 1, 1], [0, 0, 0]])), "expected"),
     (lambda: nn.ConvLSTM1d(2, 2, 3)(an.ones((2, 1, 3, 5))), "expected"),

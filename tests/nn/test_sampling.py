@@ -1,6 +1,7 @@
 """Reading images between pixels, and fractional pooling, against PyTorch."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -46,6 +47,27 @@ def test_grid_sample_of_images(mode, padding, align, shape, spread):
         lambda x, g: F.grid_sample(x, g, mode, padding, align),
         lambda x, g: torch.nn.functional.grid_sample(x, g, mode, padding, align), x, grid, tolerance=1e-8,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("mode", "padding", "align"), MODES)
+@pytest.mark.parametrize("far", [math.inf, -math.inf, 2.5e38, -2.5e38, math.nan])
+def test_grid_sample_far_away_and_nowhere(mode, padding, align, far):
+    """NaN is −1, and what has no mirror image; else there are zeros far away, or the edge; and no gradient."""
+    options = {"mode": mode, "padding_mode": padding, "align_corners": align}
+    x = an.asarray(draw(1, 2, 4, 3).astype(np.float32), requires_grad=True)
+    grid = an.asarray(np.asarray([[[[far, 0.3], [0.3, far], [far, far]]]], np.float32), requires_grad=True)
+    y = F.grid_sample(x, grid, **options)
+    lost = math.isnan(far) or padding == "reflection"
+    near = an.where(an.abs(grid) < 1.0, grid, -1.0 if lost else math.copysign(50.0, far)).detach()
+    np.testing.assert_allclose(
+        y.detach().numpy(), F.grid_sample(x, near, **options).detach().numpy(), atol=1e-5
+    )
+    an.sum(y).backward()
+    assert np.isfinite(x.grad.numpy()).all()
+    if mode != "nearest":
+        place = grid.grad.numpy()[0, 0]
+        assert np.isfinite(place).all()
+        assert place[0, 0] == place[1, 1] == place[2, 0] == place[2, 1] == 0
 
 
 @pytest.mark.parametrize(("mode", "padding", "align"), [m for m in MODES if m[0] != "bicubic"])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from anynet import dtypes, random
@@ -112,6 +113,13 @@ def _prepared(where: str, input: Any, dim: int | None, dtype: Any) -> tuple[Any,
     return input if dtype is None else cast_to(input, dtype=dtype), dim
 
 
+def _along(function: Callable[..., Tensor], input: Any, dim: int) -> Tensor:
+    """A function along an axis; a number is an axis of one number."""
+    if not input.shape and dim in (0, -1):
+        return reshape(function(reshape(input, (1,)), axis=0), ())
+    return function(input, axis=dim)
+
+
 def softmax(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tensor:
     """e^{x_i} / Σ_j e^{x_j} along `dim`, the last axis of one or two unless given.
 
@@ -120,7 +128,7 @@ def softmax(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tens
     Tensor([0.5, 0.5])
     """
     input, dim = _prepared("softmax", input, dim, dtype)
-    return neural.softmax(input, axis=dim)
+    return _along(neural.softmax, input, dim)
 
 
 def log_softmax(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tensor:
@@ -131,7 +139,7 @@ def log_softmax(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> 
     Tensor([-0.6931472, -0.6931472])
     """
     input, dim = _prepared("log_softmax", input, dim, dtype)
-    return neural.log_softmax(input, axis=dim)
+    return _along(neural.log_softmax, input, dim)
 
 
 def logsumexp(input: ArrayLike, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Tensor:
@@ -141,7 +149,7 @@ def logsumexp(input: ArrayLike, dim: int | tuple[int, ...] | None = None, keepdi
     >>> an.nn.functional.logsumexp(an.asarray([1000.0, 1000.0]), 0)
     Tensor(1000.6932)
     """
-    return neural.logsumexp(input, axis=dim, keepdims=keepdim)
+    return neural.logsumexp(input, axis=dim if input.shape else None, keepdims=keepdim)
 
 
 def softmin(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tensor:
@@ -152,18 +160,18 @@ def softmin(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tens
     Tensor([0.5, 0.5])
     """
     input, dim = _prepared("softmin", -input, dim, dtype)
-    return neural.softmax(input, axis=dim)
+    return _along(neural.softmax, input, dim)
 
 
 def hardtanh(input: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
-    """x, but not below `min_val` nor above `max_val`; the gradient is 0 at the bounds and beyond.
+    """x, but not below `min_val` nor above `max_val`; the gradient is 0 at the bounds and beyond. NaN stays NaN.
 
     >>> import anynet as an
     >>> an.nn.functional.hardtanh(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-1.,  0.,  1.])
     """
-    if not min_val < max_val:
-        msg = f"hardtanh: min_val is less than max_val, got {min_val} and {max_val}"
+    if not min_val <= max_val:
+        msg = f"hardtanh: min_val must be at most max_val, got {min_val} and {max_val}"
         raise ValueError(msg)
     return e.where(input <= min_val, float(min_val), e.where(input >= max_val, float(max_val), input))
 

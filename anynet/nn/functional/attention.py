@@ -164,9 +164,7 @@ def multi_head_attention_forward(
         scores = matmul(q * (1.0 / math.sqrt(width)), mT(k))
         if bias is not None:
             scores = scores + bias
-        norm = neural.logsumexp(scores, axis=-1, keepdims=True)
-        weights = e.exp(scores - e.where(e.equal(norm, -math.inf), 0.0, norm))
-        weights = neural.dropout(weights, dropout)
+        weights = neural.dropout(neural.softmax_or_zero(scores, axis=3), dropout)
         y = matmul(weights, v)
     else:
         causal = is_causal and padding is None and not extra

@@ -16,7 +16,7 @@ from anynet.autograd.whole import whole
 from anynet.ops import elementwise as e
 from anynet.ops.creation import asarray
 from anynet.ops.indexing import take_along_axis
-from anynet.ops.manipulation import concat, moveaxis, reshape
+from anynet.ops.manipulation import broadcast_shapes, broadcast_to, concat, moveaxis, reshape
 from anynet.ops.neural import (
     binary_cross_entropy_,
     cross_entropy_rows,
@@ -247,6 +247,12 @@ def cross_entropy(
         target = to_plain(target, device=_device(input))
     kind = dtypes.of(unwrap(target).dtype)
     if tuple(target.shape) == shape and kind.is_floating:
+        if ignore_index >= 0:
+            msg = (
+                f"cross_entropy: ignore_index={ignore_index} is for class indices, but the target holds probabilities; "
+                "give such rows a weight of 0 in reduction='none'"
+            )
+            raise ValueError(msg)
         q = _rows(_target("cross_entropy", input, target))
         if label_smoothing:
             q = q * (1 - label_smoothing) + label_smoothing / classes
@@ -373,9 +379,13 @@ def cosine_similarity(x1: ArrayLike, x2: ArrayLike, dim: int = 1, eps: float = 1
     >>> an.nn.functional.cosine_similarity(an.asarray([[1.0, 0.0]]), an.asarray([[2.0, 0.0]]))
     Tensor([1.])
     """
-    first, second = sum(x1 * x1, axis=dim), sum(x2 * x2, axis=dim)
+    shape = broadcast_shapes(
+        tuple(x1.shape), tuple(x2.shape)
+    )  # a single number along `dim` is one of many equal ones
+    x1, x2 = broadcast_to(x1, shape), broadcast_to(x2, shape)
+    dot, first, second = (sum(a * b, axis=dim) for a, b in ((x1, x2), (x1, x1), (x2, x2)))
     low = eps * eps
-    return sum(x1 * x2, axis=dim) / (e.sqrt(e.clip(first, low)) * e.sqrt(e.clip(second, low)))
+    return dot / (e.sqrt(e.clip(first, low)) * e.sqrt(e.clip(second, low)))
 
 
 def _norm(d: Any, p: float, axis: int | tuple[int, ...], keepdims: bool = False) -> Tensor:
@@ -408,20 +418,21 @@ def pairwise_distance(
 
 
 def kl_div(input: ArrayLike, target: ArrayLike, reduction: str = "mean", log_target: bool = False) -> Tensor:
-    """The Kullback-Leibler divergence t (ln t − x) of probabilities t from logarithms of probabilities x, 0 where t is 0;
-    with `log_target` the target is a logarithm too: eᵗ (t − x). ``reduction="batchmean"`` is the sum over the length of
-    the first axis, the divergence of the definition; "mean" is over all elements.
+    """The Kullback-Leibler divergence t (ln t − x) of probabilities t from logarithms of probabilities x, 0 (and without
+    gradient) where t is 0; with `log_target` the target is a logarithm too: eᵗ (t − x). ``reduction="batchmean"`` is the
+    sum over the length of the first axis, the divergence of the definition; "mean" is over all elements.
 
     >>> import anynet as an
     >>> an.nn.functional.kl_div(an.log(an.asarray([[0.5, 0.5]])), an.asarray([[1.0, 0.0]]), reduction="batchmean")
     Tensor(0.6931472)
     """
     target = _target("kl_div", input, target)
-    if log_target:
-        loss = e.exp(target) * (target - input)
-    else:
-        positive = e.greater(target, 0.0)
-        loss = e.where(positive, target * (e.log(e.where(positive, target, 1.0)) - input), target * 0.0)
+    none = e.equal(
+        target, float("-inf") if log_target else 0.0
+    )  # a probability of 0, whatever its logarithm is
+    target, input = e.where(none, 0.0 if log_target else 1.0, target), e.where(none, 0.0, input)
+    loss = e.exp(target) * (target - input) if log_target else target * (e.log(target) - input)
+    loss = e.where(none, 0.0, loss)
     if reduction == "batchmean":
         return sum(loss) / (input.shape[0] if len(input.shape) else 1)
     return _reduce(loss, reduction)
@@ -459,9 +470,9 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     reduction: str = "mean",
 ) -> Tensor:
-    """½ (ln σ² + (x − t)² / σ²), σ² = max(var, ε); with `full` ½ ln 2π is added. `var` has the shape of x, or 1 or
-    nothing in place of the last axis. The gradient of `var` is that of the formula, also where ε holds (Nix, Weigend
-    1994).
+    """½ (ln σ² + (x − t)² / σ²), σ² = max(var, ε); with `full` ½ ln 2π is added. `var` has the shape of x, or 1 in place
+    of one axis, or nothing in place of the last, or is one number. The gradient of `var` is that of the formula, also
+    where ε holds (Nix, Weigend 1994).
 
     >>> import anynet as an
     >>> an.nn.functional.gaussian_nll_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]), an.ones(2))
@@ -471,12 +482,17 @@ def gaussian_nll_loss(
     shape = tuple(input.shape)
     if not hasattr(var, "shape"):
         var = asarray(var, dtype=dtypes.of(unwrap(input).dtype), device=_device(input))
-    if tuple(var.shape) != shape:
-        if tuple(var.shape) == shape[:-1]:
-            var = reshape(var, (*shape[:-1], 1))
-        elif tuple(var.shape) not in ((*shape[:-1], 1), ()):
-            msg = f"gaussian_nll_loss: var has shape {tuple(var.shape)}, expected {shape}, {(*shape[:-1], 1)} or {shape[:-1]}"
-            raise ValueError(msg)
+    given = tuple(var.shape)
+    if given != shape and given == shape[:-1]:
+        var = reshape(var, (*given, 1))
+    elif given not in (shape, ()) and (
+        len(given) != len(shape) or [a for a, b in zip(given, shape, strict=True) if a != b] != [1]
+    ):
+        msg = (
+            f"gaussian_nll_loss: var has shape {given}, expected {shape}, the same with 1 in place of one axis, or "
+            f"{shape[:-1]}"
+        )
+        raise ValueError(msg)
     if _readable(unwrap(var)) and bool(backend_of(unwrap(var)).any(unwrap(var) < 0)):
         msg = "gaussian_nll_loss: var has negative entries"
         raise ValueError(msg)
@@ -563,11 +579,12 @@ def cosine_embedding_loss(
 
 def _class_indices(name: str, input: Any, target: Any) -> tuple[Any, Any]:
     """Rows of scores and the index of each row's class, checked."""
-    rows = reshape(input, (1, -1)) if len(input.shape) == 1 else input
+    single = len(input.shape) < 2
+    rows = reshape(input, (1, -1)) if single else input
     index = to_plain(target, device=_device(input))
     xp = backend_of(index)
-    if len(rows.shape) != 2 or tuple(index.shape) != (() if len(input.shape) == 1 else rows.shape[:1]):
-        if not (len(input.shape) == 1 and tuple(index.shape) == (1,)):
+    if len(rows.shape) != 2 or tuple(index.shape) != (() if single else rows.shape[:1]):
+        if not (single and tuple(index.shape) == (1,)):
             msg = f"{name}: input has shape {tuple(input.shape)}, target {tuple(index.shape)}; expected (n, classes) and (n,)"
             raise ValueError(msg)
     index = xp.reshape(index, (rows.shape[0], 1))
@@ -624,7 +641,7 @@ def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str =
     """
     index = to_plain(target, device=_device(input))
     xp = backend_of(index)
-    if tuple(input.shape) != tuple(index.shape) or len(input.shape) not in (1, 2):
+    if tuple(input.shape) != tuple(index.shape) or len(input.shape) > 2:
         msg = (
             f"multilabel_margin_loss: input has shape {tuple(input.shape)}, target {tuple(index.shape)}; expected two of "
             "the same shape (n, classes) or (classes,)"
@@ -633,7 +650,7 @@ def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str =
     if not xp.isdtype(index.dtype, "integral"):
         msg = f"multilabel_margin_loss: the target holds class indices, got {index.dtype}"
         raise TypeError(msg)
-    single = len(input.shape) == 1
+    single = len(input.shape) < 2
     rows = reshape(input, (1, -1)) if single else input
     n, classes = rows.shape
     index = xp.reshape(index, (n, classes))
@@ -742,8 +759,8 @@ def ctc_loss(
     all targets one after the other. `input_lengths` and `target_lengths` (n,). Over the target with blanks around each
     label, a_t(s) = p_t(l_s) (a_{t−1}(s) + a_{t−1}(s−1) + [l_s ≠ blank, l_s ≠ l_{s−2}] a_{t−1}(s−2)), in logarithms.
 
-    "mean" divides each loss by the length of its target and takes the mean. A target that does not fit has an infinite
-    loss, with `zero_infinity` none and no gradient.
+    "mean" divides each loss by the length of its target and takes the mean. A target that does not fit (no frames fit
+    none but the empty one) has an infinite loss, with `zero_infinity` a loss of 0, and in both cases no gradient.
 
     >>> import anynet as an
     >>> an.nn.functional.ctc_loss(an.log(an.full((2, 1, 2), 0.5)), an.asarray([[1]]), [2], [1])
@@ -795,24 +812,23 @@ def ctc_loss(
     never = asarray([[_NEVER] * 2] * n, dtype=dtype, device=device)
     first = asarray(
         [[0.0, 0.0 if k else _NEVER] + [_NEVER] * (width - 2) for k in lengths], dtype=dtype, device=device
-    )
-    first = first[:, :width]
-    alpha: Any = None
-    for t in range(max(inputs, default=0)):
+    )[:, :width]
+    # before the first frame only the empty target is possible; the sum over no frames joins x to the graph
+    nothing = asarray([[0.0] + [_NEVER] * (width - 1)] * n, dtype=dtype, device=device)
+    alpha = nothing + reshape(sum(x[:0, :, :], axis=(0, 2)), (n, 1))
+    for t in range(max(inputs)):
         emitted = take_along_axis(x[t, ...], index, axis=1)
-        if alpha is None:
+        if t == 0:
             new = first + emitted
         else:
             behind = concat([never, alpha], axis=1)
             both = e.logaddexp(alpha, behind[:, 1 : width + 1])
             new = e.where(may, e.logaddexp(both, behind[:, :width]), both) + emitted
         running = [t < k for k in inputs]
-        if alpha is None or all(running):
+        if all(running):
             alpha = new
         else:
             alpha = e.where(reshape(asarray(running, device=device), (n, 1)), new, alpha)
-    if alpha is None:
-        alpha = first
     ends = asarray([[2 * k, max(2 * k - 1, 0)] for k in lengths], dtype=dtypes.int64, device=device)
     last = take_along_axis(alpha, ends, axis=1)
     lost = asarray([[False, k == 0] for k in lengths], dtype=dtypes.bool, device=device)
@@ -994,16 +1010,32 @@ def linear_cross_entropy(
     reduction: str = "mean",
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
+    options: None = None,
 ) -> Tensor:
     """cross_entropy(linear(input, linear_weight, linear_bias), target): logits and loss in one call.
+
+    linear_weight (classes, in), or (classes, d1, …, in) for logits (n, classes, d1, …), linear_bias (classes, d1, …).
+    `options` is there for PyTorch's signature: chunks are not offered, only None is taken.
 
     >>> import anynet as an
     >>> x, w = an.ones((2, 3)), an.zeros((4, 3))
     >>> round(an.nn.functional.linear_cross_entropy(x, w, an.asarray([0, 3])).item(), 6)  # log 4
     1.386294
     """
+    if options is not None:
+        msg = "linear_cross_entropy: options chooses PyTorch's way of working in chunks, which is not offered; leave it out"
+        raise NotImplementedError(msg)
+    form = tuple(linear_weight.shape)
+    if len(form) > 2:
+        if len(input.shape) != 2:
+            msg = f"linear_cross_entropy: a weight of shape {form} takes an input (n, {form[-1]}), got {tuple(input.shape)}"
+            raise ValueError(msg)
+        linear_weight = reshape(linear_weight, (-1, form[-1]))
+        linear_bias = None if linear_bias is None else reshape(linear_bias, (-1,))
     logits = linear(input, linear_weight, linear_bias)
-    if len(logits.shape) > 2:
+    if len(form) > 2:
+        logits = reshape(logits, (input.shape[0], *form[:-1]))
+    elif len(logits.shape) > 2:
         logits = moveaxis(logits, -1, 1)
     return cross_entropy(
         logits, target, weight=weight, ignore_index=-100 if ignore_index is None else ignore_index,

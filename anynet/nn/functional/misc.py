@@ -139,7 +139,7 @@ def feature_alpha_dropout(
     >>> an.nn.functional.feature_alpha_dropout(an.ones((2, 3, 4)), 0.5, training=True).shape
     (2, 3, 4)
     """
-    if len(input.shape) < 2:
+    if len(input.shape) < 2 and training and p:
         msg = (
             f"feature_alpha_dropout: input has the axes (batch, channels, …), got shape {tuple(input.shape)}"
         )

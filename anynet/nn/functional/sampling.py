@@ -73,6 +73,13 @@ def _reflected(x: Any, low: float, high: float) -> Any:
     return e.where(e.equal(e.remainder(turns, 2.0), 0.0), rest, span - rest) + low
 
 
+def _placed(grid: Any, padding_mode: str) -> Any:
+    """Coordinates that can be rounded to an index: −1 for what is no number, or too far away to have a mirror image."""
+    if padding_mode == "reflection":
+        return e.where(e.abs(grid) < 1e30, grid, -1.0)
+    return e.clip(e.where(e.isnan(grid), -1.0, grid), -8.0, 8.0)  # beyond, all that is read is padding
+
+
 def _inside(x: Any, k: int, padding_mode: str, align_corners: bool) -> Any:
     """A coordinate in pixels brought into the image, as the padding has it."""
     if padding_mode == "zeros":
@@ -121,7 +128,8 @@ def grid_sample(
 
     −1 and 1 are the centres of the outermost pixels (`align_corners`) or their outer edges. `mode`: "bilinear" (also of
     volumes), "nearest" (halves to even) or "bicubic" (images only). Outside the image `padding_mode` "zeros", "border" or
-    "reflection".
+    "reflection". NaN in the grid is read as −1, as PyTorch documents it, and so is what is beyond 1e30 under "reflection";
+    such places have no gradient.
 
     >>> import anynet as an
     >>> x = an.asarray([[[[1.0, 3.0]]]])
@@ -154,7 +162,7 @@ def grid_sample(
     n, c = input.shape[:2]
     flat = reshape(input, (n, c, math.prod(spatial)))
     outputs = tuple(grid.shape[1:-1])
-    points = reshape(grid, (n, math.prod(outputs), axes))
+    points = reshape(_placed(grid, padding_mode), (n, math.prod(outputs), axes))
     places = []
     total: Any = None
     for axis, k in enumerate(spatial):
