@@ -12,6 +12,7 @@ and what was kept for a node is freed as soon as the node has been visited.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Protocol
@@ -381,11 +382,15 @@ class _Spec:
 def _zeros(like: Any, spec: Any) -> Any:
     plain = like.data if isinstance(like, Tensor) else like
     xp = backend_of(plain)
-    zero = xp.zeros((), dtype=spec.dtype, device=xp.native_device(xp.device_of(plain)))
-    zeros = xp.broadcast_to(
-        zero, tuple(spec.shape)
-    )  # one number in memory: rules do not write into gradients
+    make = _kept_zeros if xp.eager else _kept_zeros.__wrapped__
+    zeros = make(xp, tuple(spec.shape), spec.dtype, xp.device_of(plain))
     return wrap(zeros) if isinstance(like, Tensor) else zeros
+
+
+@functools.lru_cache(maxsize=256)
+def _kept_zeros(xp: Any, shape: tuple[int, ...], dtype: Any, device: str) -> Any:
+    """One number in memory: rules do not write into gradients."""
+    return xp.broadcast_to(xp.zeros((), dtype=dtype, device=xp.native_device(device)), shape)
 
 
 def _fit(g: Any, spec: Any, create_graph: bool) -> Any:

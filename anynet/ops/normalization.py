@@ -47,14 +47,17 @@ def normalize(
     axes: Ints,
     eps: float,
     shape: Ints,
+    split: Ints = (),
 ) -> tuple[Array, Array, Array]:
-    """(y, mean, variance); `axes` share their statistics, `weight` and `bias` are reshaped to `shape`.
+    """(y, mean, variance); `axes` share their statistics, `weight` and `bias` are reshaped to `shape`. With `split`, axes and shape
+    are those of x in this shape.
 
     The statistics keep the axes with length 1. They are for the running averages and the gradient rule, and
     constants where the result is differentiated.
     """
     wide = dtypes.wide(xp, x.dtype)
     v = x if x.dtype == wide else xp.astype(x, wide)
+    v = xp.reshape(v, split) if split else v
     mean = xp.mean(v, axis=axes, keepdims=True)
     centred = v - mean
     variance = xp.mean(centred * centred, axis=axes, keepdims=True)
@@ -62,15 +65,18 @@ def normalize(
     y = centred * (rate if weight is None else rate * xp.reshape(weight, shape))
     if bias is not None:
         y = y + xp.reshape(bias, shape)
+    y = xp.reshape(y, x.shape) if split else y
     return (y if y.dtype == x.dtype else xp.astype(y, x.dtype)), mean, variance
 
 
 @normalize.vjps("x", "weight", "bias")
 def _normalize_rule(
     g: Any, need: tuple[bool, ...], y: Any, x: Any, weight: Any, weight_shape: Ints, bias_shape: Ints,
-    axes: Ints, eps: float, shape: Ints,
+    axes: Ints, eps: float, shape: Ints, split: Ints,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
-    g, (_, mean, variance) = g[0], y
+    g, (_, mean, variance), whole = g[0], y, tuple(x.shape)
+    if split:
+        g, x = reshape(g, split), reshape(x, split)
     wide = dtypes.of(unwrap(mean).dtype)
     if dtypes.of(unwrap(x).dtype) is not wide:
         g, x = cast_to(g, dtype=wide), cast_to(x, dtype=wide)
@@ -90,6 +96,7 @@ def _normalize_rule(
             g = g * reshape(weight, shape)
         centred = g - mean_(g, axis=axes, keepdims=True)
         gx = (centred - normal * mean_(g * normal, axis=axes, keepdims=True)) * rate
+        gx = reshape(gx, whole) if split else gx
     return gx, gw, gb
 
 
@@ -112,10 +119,12 @@ def _floating(where: str, x: Any) -> None:
         raise TypeError(msg)
 
 
-def _apply(x: Any, weight: Any, bias: Any, axes: Ints, eps: float, shape: Ints) -> tuple[Tensor, Any, Any]:
+def _apply(
+    x: Any, weight: Any, bias: Any, axes: Ints, eps: float, shape: Ints, split: Ints = ()
+) -> tuple[Tensor, Any, Any]:
     arrays = (x,) if weight is None and bias is None else (x, weight) if bias is None else (x, weight, bias)
-    y, mean, scale = normalize(*arrays, axes=axes, eps=eps, shape=shape)
-    return y, mean, scale
+    y, mean, variance = normalize(*arrays, axes=axes, eps=eps, shape=shape, split=split)
+    return y, mean, variance
 
 
 def batch_norm(
@@ -295,11 +304,10 @@ def group_norm(
     channels = shape[1]
     _per_channel(where, "weight", weight, (channels,))
     _per_channel(where, "bias", bias, (channels,))
-    split = (num_groups, channels // num_groups)
-    grouped = reshape(x, (shape[0], *split, *shape[2:]))
+    groups = (num_groups, channels // num_groups)
     axes = tuple(range(2, len(shape) + 1))
-    y, _, _ = _apply(grouped, weight, bias, axes, eps, (1, *split, *(1,) * (len(shape) - 2)))
-    return reshape(y, shape)
+    per_channel = (1, *groups, *(1,) * (len(shape) - 2))
+    return _apply(x, weight, bias, axes, eps, per_channel, (shape[0], *groups, *shape[2:]))[0]
 
 
 def instance_norm(

@@ -15,7 +15,16 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from anynet_backends import allocator, llvm, machine, numpy_convolution, onednn, standard, traced
+from anynet_backends import (
+    allocator,
+    llvm,
+    machine,
+    normalization,
+    numpy_convolution,
+    onednn,
+    standard,
+    traced,
+)
 from anynet_backends.numpy_kernels import KERNELS, UPDATES
 from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_index_add, check_windows
 from anynet_backends.results import axes_in_memory, inverse, one_after_the_other
@@ -327,6 +336,8 @@ class NumpyBackend(Backend):
                 self.kernels[name] = kernel if own is None else one_after_the_other(kernel, own)
             self.matmul = onednn.matmul
             self.affine = onednn.affine  # type: ignore[method-assign]
+        for name, kernel in normalization.KERNELS.items():
+            self.kernels[name] = one_after_the_other(kernel, self.kernels[name])
         self._as_strided = np.lib.stride_tricks.as_strided
 
     def device_of(self, array: Array) -> str:

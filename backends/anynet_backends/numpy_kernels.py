@@ -202,16 +202,21 @@ def normalize(
     axes: tuple[int, ...],
     eps: float,
     shape: tuple[int, ...],
+    split: tuple[int, ...] = (),
     need: Any,
 ) -> Any:
     """(x − mean) / √(variance + ε) · weight + bias, block by block, with statistics as products with ones."""
+    if split:
+        return _in_groups(normalize, xp, x, (weight, bias), need, split, axes=axes, eps=eps, shape=shape)
     if x.dtype not in (np.float32, np.float64) or (weight is None) != (bias is None):
         return NotImplemented
     if weight is not None and bias is not None and (weight.dtype != x.dtype or bias.dtype != x.dtype):
         return NotImplemented
     m = _Matrix(x, axes, shape, weight is not None)
     if not m.rows:
-        return NotImplemented
+        return (
+            NotImplemented if weight is None else _weights_apart(xp, x, weight, bias, axes, eps, shape, need)
+        )
     v, across, dtype = m.view(x), m.across, x.dtype
     y, out = m.like(x)
     # few columns: several rows side by side, since a pass of NumPy over a short row costs as much as over a long one
@@ -318,6 +323,49 @@ def normalize(
         )[: len(need)]
 
     return result, pull
+
+
+def _in_groups(
+    kernel: Callable[..., Any], xp: Backend, x: Array, weights: tuple[Array | None, ...], need: Any, split: tuple[int, ...], **how: Any
+) -> Any:  # fmt: skip
+    """`normalize` of x in another shape."""
+    made = kernel(xp, x.reshape(split), *weights, need=need, **how)
+    if made is NotImplemented:
+        return made
+    (y, *statistics), pull = (made, None) if need is None else made
+    found = (y.reshape(x.shape), *statistics)
+    if pull is None:
+        return found
+
+    def back(gs: tuple[Array, ...]) -> tuple[Any, ...]:
+        gx, *others = pull((gs[0].reshape(split), None, None))
+        return None if gx is None else gx.reshape(x.shape), *others
+
+    return found, back
+
+
+def _weights_apart(
+    xp: Backend, x: Array, weight: Array, bias: Array, axes: tuple[int, ...], eps: float, shape: tuple[int, ...], need: Any
+) -> Any:  # fmt: skip
+    """The same for other weights than one a group or one for each element of a group: in passes of their own."""
+    made = normalize(xp, x, axes=axes, eps=eps, shape=shape, need=None if need is None else (need[0],))
+    if made is NotImplemented:
+        return made
+    (normal, mean, variance), pull_normal = made if need is not None else (made, None)
+    w = weight.reshape(shape)
+    y = np.multiply(normal, w, out=result(x.shape, x.dtype))
+    y += bias.reshape(shape)
+    if need is None or pull_normal is None:
+        return y, mean, variance
+    shared = tuple(i for i, n in enumerate(shape) if n == 1)
+
+    def pull(gs: tuple[Array, ...]) -> tuple[Any, ...]:
+        g = gs[0]
+        gx = pull_normal((g * w, None, None))[0] if need[0] else None
+        gw = (g * normal).sum(axis=shared).reshape(weight.shape) if need[1] else None
+        return gx, gw, g.sum(axis=shared).reshape(bias.shape) if need[2] else None
+
+    return (y, mean, variance), pull
 
 
 @_kernel

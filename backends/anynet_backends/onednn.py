@@ -951,11 +951,13 @@ def normalize(
     axes: _Ints,
     eps: float,
     shape: _Ints,
+    split: _Ints = (),
     need: Any,
 ) -> Any:
     """Batch and layer normalization in float32."""
     if (
-        not _single(x, weight, bias)
+        split
+        or not _single(x, weight, bias)
         or (weight is None) != (bias is None)
         or not 2 <= x.ndim <= 5
         or x.size < _WORTH

@@ -1,0 +1,216 @@
+"""Functions written in LLVM's assembly language, and called on arrays.
+
+`Function` writes the text: values are noted one after the other, loops are ``with`` blocks, and variables are places on the stack, which
+LLVM turns into registers. What it compiles to takes the arguments of NumPy's inner loops (addresses of arrays, sizes, strides, data),
+and a `Loop` calls it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from anynet_backends import onednn
+from anynet_backends.llvm import compiler
+from anynet_backends.machine import SHARED, address, quick_address
+from anynet_backends.protocol import Array
+
+__all__ = ["LANES", "Function", "Loop", "Value", "number"]
+
+LANES: Final = 16
+"""Numbers in a vector. LLVM makes of it what the processor has, so that sums are the same on each."""
+
+
+class Value(NamedTuple):
+    """A value of a function: its type, and its name or itself."""
+
+    type: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.name}"
+
+
+def number(x: int) -> Value:
+    """A whole number."""
+    return Value("i64", str(x))
+
+
+class Function:
+    """The text of a function; `params`: types and names."""
+
+    def __init__(self, name: str, *params: tuple[str, str], gives: str = "void") -> None:
+        self.name, self.params, self.gives = name, params, gives
+        self.places: list[str] = []
+        self.lines: list[str] = []
+        self.count = 0
+        self.block = "entry"
+
+    def argument(self, name: str) -> Value:
+        """A parameter by its name."""
+        return Value(next(t for t, n in self.params if n == name).split()[0], f"%{name}")
+
+    def op(self, instruction: str, *args: Value, gives: str = "") -> Value:
+        """An instruction on values of one type, which it gives unless it `gives` another."""
+        made = self.new(gives or args[0].type)
+        rest = "".join(f", {a.name}" for a in args[1:])
+        self.lines.append(f"  {made.name} = {instruction} {args[0]}{rest}")
+        return made
+
+    def new(self, kind: str) -> Value:
+        """A name for a value."""
+        self.count += 1
+        return Value(kind, f"%v{self.count}")
+
+    def assigned(self, kind: str, text: str) -> Value:
+        """A value by an instruction as it stands."""
+        made = self.new(kind)
+        self.lines.append(f"  {made.name} = {text}")
+        return made
+
+    def at(self, place: Value, index: Value, kind: str = "i8") -> Value:
+        """The place `index` numbers of a type further on; without a type, bytes."""
+        return self.assigned("ptr", f"getelementptr inbounds {kind}, {place}, {index}")
+
+    def load(self, kind: str, place: Value, index: Value | None = None) -> Value:
+        """The number at a place, or `index` numbers further on."""
+        single = kind.split(" x ")[-1].rstrip(">")
+        place = place if index is None else self.at(place, index, single)
+        align = f", align {_SIZES[single]}"
+        return self.assigned(kind, f"load {kind}, {place}{align}")
+
+    def store(self, value: Value, place: Value, index: Value | None = None) -> None:
+        """Write a number at a place, or `index` numbers further on."""
+        single = value.type.split(" x ")[-1].rstrip(">")
+        place = place if index is None else self.at(place, index, single)
+        self.lines.append(f"  store {value}, {place}, align {_SIZES[single]}")
+
+    def variable(self, first: Value) -> Value:
+        """A place on the stack with a first value."""
+        made = self.new("ptr")
+        self.places.append(f"  {made.name} = alloca {first.type}")
+        self.lines.append(f"  store {first}, {made}")
+        return made
+
+    def get(self, variable: Value, kind: str) -> Value:
+        """The value of a variable."""
+        return self.assigned(kind, f"load {kind}, {variable}")
+
+    def put(self, variable: Value, value: Value) -> None:
+        """Another value for a variable."""
+        self.lines.append(f"  store {value}, {variable}")
+
+    def add_to(self, variable: Value, value: Value) -> None:
+        """Add a real number to a variable."""
+        self.put(variable, self.op("fadd", self.get(variable, value.type), value))
+
+    def call(self, other: Function, *args: Value) -> None:
+        """Call another function."""
+        self.lines.append(f"  call void @{other.name}({', '.join(map(str, args))})")
+
+    def spread(self, x: Value) -> Value:
+        """A vector full of a number."""
+        vector = f"<{LANES} x {x.type}>"
+        one = self.assigned(vector, f"insertelement {vector} poison, {x}, i64 0")
+        return self.assigned(vector, f"shufflevector {one}, {vector} poison, <{LANES} x i32> zeroinitializer")
+
+    def total(self, vector: Value) -> Value:
+        """The sum of the numbers of a vector, one after the other."""
+        t = vector.type.split(" x ")[-1].rstrip(">")
+        short = {"float": "f32", "double": "f64"}[t]
+        return self.assigned(t, f"call {t} @llvm.vector.reduce.fadd.v{LANES}{short}({t} 0.0, {vector})")
+
+    def smaller(self, a: Value, b: Value) -> Value:
+        """The smaller of two whole numbers."""
+        less = self.op("icmp slt", a, b, gives="i1")
+        return self.assigned(a.type, f"select {less}, {a}, {b}")
+
+    @contextmanager
+    def loop(self, start: Value, end: Value, step: int = 1) -> Iterator[Value]:
+        """The lines of the block for start, start + step, … below end."""
+        self.count += 1
+        head, body, after = (f"{name}{self.count}" for name in ("head", "body", "after"))
+        index, then = Value("i64", f"%i{self.count}"), f"%n{self.count}"
+        self.lines += [f"  br label %{head}", f"{head}:"]
+        at = len(self.lines)
+        before = self.block
+        more = self.op("icmp slt", index, end, gives="i1")
+        self.lines += [f"  br {more}, label %{body}, label %{after}", f"{body}:"]
+        self.block = body
+        yield index
+        self.lines += [f"  {then} = add nsw i64 {index.name}, {step}", f"  br label %{head}", f"{after}:"]
+        self.lines.insert(
+            at, f"  {index.name} = phi i64 [ {start.name}, %{before} ], [ {then}, %{self.block} ]"
+        )
+        self.block = after
+
+    def code(self) -> str:
+        """The text."""
+        params = ", ".join(f"{t} %{n}" for t, n in self.params)
+        kind, end = ("internal ", "ret void") if self.gives == "void" else ("", f"ret {self.gives} 0")
+        body = "\n".join((*self.places, *self.lines))
+        return f"define {kind}{self.gives} @{self.name}({params}) {{\nentry:\n{body}\n  {end}\n}}\n"
+
+
+_SIZES: Final = {"float": 4, "double": 8, "i64": 8, "ptr": 8}
+_call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4)
+
+
+class Loop:
+    """A function of (addresses of arrays, sizes, strides, data) for arrays of given forms, which may lie anywhere.
+
+    `sizes` and `strides` (in bytes, for each array as many as there are sizes, the last zeros left out) begin with an axis that
+    OpenMP's threads share where `nbytes` are many. The call lets go of the interpreter's lock."""
+
+    def __init__(
+        self,
+        function: int,
+        sizes: Sequence[int],
+        strides: Sequence[Sequence[int]],
+        data: Sequence[float] = (),
+        nbytes: int = 0,
+    ) -> None:
+        axes = len(sizes)
+        self.sizes = np.array(sizes, np.int64)
+        self.strides = np.zeros((len(strides), axes), np.int64)
+        for row, steps in zip(self.strides, strides, strict=True):
+            row[: len(steps)] = steps
+        self.data = np.array(data, np.float64)
+        team = onednn.team() if nbytes >= SHARED and sizes[0] > 1 else None
+        if team is not None:
+            cells = (function, address(self.data), len(strides), axes, *team)
+            self.cells = np.array(cells, np.int64)
+            function = compiler().fixed["shared"]
+        held = self.data if team is None else self.cells
+        self.function = _call(function)
+        self.places = ctypes.c_void_p * len(strides)
+        self.address = quick_address()
+        self.rest = address(self.sizes), address(self.strides), address(held)
+
+    def __call__(self, *arrays: Array) -> None:
+        self.function(self.places(*map(self.address, arrays)), *self.rest)
+
+
+@functools.cache
+def declared() -> str:
+    """The functions of LLVM's that are called."""
+    return "".join(
+        f"declare {t} @llvm.vector.reduce.fadd.v{LANES}{s}({t}, <{LANES} x {t}>)\ndeclare {t} @llvm.sqrt.{s}({t})\n"
+        for t, s in (("float", "f32"), ("double", "f64"))
+    )
+
+
+def compiled(functions: Sequence[Function], name: str) -> int:
+    """The address of the function of this name."""
+    text = declared() + "".join(f.code() for f in functions)
+    return compiler().functions(text, (name,))[name]
+
+
+def kinds(dtype: Any) -> str:
+    """LLVM's name of a type of real numbers."""
+    return "float" if dtype == np.float32 else "double"

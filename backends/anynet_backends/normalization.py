@@ -1,0 +1,415 @@
+"""Normalisation as loops of machine code, for arrays with the channels first and for rows.
+
+An array is seen as (A, B, M, L): the numbers of `M` runs of `L` neighbours share a mean and a variance, of which there are A · B. A
+run has a weight and a bias, or each of its numbers has. So batch normalisation is (channels, 1, batch, places), group normalisation
+(batch, groups, channels of a group, places), and layer normalisation (blocks of rows, rows, 1, width). One group after the other is
+read for its mean, for its variance and for the result while it stays in the cache. Sums are made of 64 parts of at most 64 numbers,
+added in double precision; their order does not depend on the processor or the number of threads.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from anynet_backends import machine
+from anynet_backends.loops import LANES, Function, Loop, Value, compiled, kinds, number
+from anynet_backends.protocol import Array, Backend
+from anynet_backends.results import into_table, result
+from anynet_backends.sums import PLAIN_FLOATS, ones_vector
+from anynet_backends.threads import in_forked_processes
+
+__all__ = ["KERNELS"]
+
+KERNELS: dict[str, Any] = {}
+"""By the name of the primitive; each leaves to others what is not its form."""
+
+_kernel = into_table(KERNELS)
+
+_CHUNK, _PARTS = 4096, 4
+
+
+# ----- the loops over one run -----
+
+
+def _sums(name: str, t: str, arrays: int, count: int, terms: Any) -> Function:
+    """(arrays …, n, m, totals): adds the sums of `terms` over a run to totals, which are in double precision. `terms` makes the
+    terms of numbers, or of vectors of them, and of m."""
+    params = [("ptr noalias", f"p{i}") for i in range(arrays)]
+    f = Function(name, *params, ("i64", "n"), (t, "m"), ("ptr noalias", "out"))
+    vector = f"<{LANES} x {t}>"
+    given = [f.argument(f"p{i}") for i in range(arrays)]
+    n, m, out = f.argument("n"), f.argument("m"), f.argument("out")
+    wide = f.spread(m)
+    with f.loop(number(0), n, _CHUNK) as start:
+        stop = f.smaller(f.op("add", start, number(_CHUNK)), n)
+        size = f.op("sub", stop, start)
+        most = f.op("add", start, f.op("and", size, number(-LANES * _PARTS)))
+        full = f.op("add", start, f.op("and", size, number(-LANES)))
+        parts = [[f.variable(Value(vector, "zeroinitializer")) for _ in range(_PARTS)] for _ in range(count)]
+        with f.loop(start, most, LANES * _PARTS) as i:
+            for part in range(_PARTS):
+                at = f.op("add", i, number(part * LANES))
+                made = terms(f, [f.load(vector, p, at) for p in given], wide)
+                for k, term in enumerate(made):
+                    f.add_to(parts[k][part], term)
+        for first, second, third, fourth in parts:
+            f.add_to(first, f.get(second, vector))
+            f.add_to(third, f.get(fourth, vector))
+            f.add_to(first, f.get(third, vector))
+        with f.loop(most, full, LANES) as i:
+            for k, term in enumerate(terms(f, [f.load(vector, p, i) for p in given], wide)):
+                f.add_to(parts[k][0], term)
+        singles = [f.variable(f.total(f.get(own[0], vector))) for own in parts]
+        with f.loop(full, stop) as i:
+            for k, term in enumerate(terms(f, [f.load(t, p, i) for p in given], m)):
+                f.add_to(singles[k], term)
+        for k, single in enumerate(singles):
+            here = f.get(single, t)
+            here = here if t == "double" else f.assigned("double", f"fpext {here} to double")
+            f.store(f.op("fadd", f.load("double", out, number(k)), here), out, number(k))
+    return f
+
+
+def _square(f: Function, loaded: list[Value], m: Value) -> list[Value]:
+    c = f.op("fsub", loaded[0], m)
+    return [f.op("fmul", c, c)]
+
+
+def _pair(f: Function, loaded: list[Value], m: Value) -> list[Value]:
+    """g and g (x − m), with a third array (g w) instead of g."""
+    g = f.op("fmul", loaded[0], loaded[2]) if len(loaded) > 2 else loaded[0]
+    return [g, f.op("fmul", g, f.op("fsub", loaded[1], m))]
+
+
+def _each(name: str, t: str, arrays: str, numbers: str, body: Any) -> Function:
+    """(arrays …, numbers …, n): `body` for each number of a run."""
+    params = [("ptr noalias", a) for a in arrays.split()] + [(t, a) for a in numbers.split()]
+    f = Function(name, *params, ("i64", "n"))
+    values = [f.argument(a) for a in (*arrays.split(), *numbers.split())]
+    with f.loop(number(0), f.argument("n")) as i:
+        body(f, t, i, *values)
+    return f
+
+
+def _scaled(f: Function, t: str, i: Value, x: Value, y: Value, m: Value, a: Value, b: Value) -> None:
+    """y = (x − m) a + b."""
+    f.store(f.op("fadd", f.op("fmul", f.op("fsub", f.load(t, x, i), m), a), b), y, i)
+
+
+def _weighed(
+    f: Function, t: str, i: Value, x: Value, y: Value, w: Value, b: Value, m: Value, r: Value
+) -> None:
+    """y = (x − m) r w + b."""
+    c = f.op("fmul", f.op("fsub", f.load(t, x, i), m), r)
+    f.store(f.op("fadd", f.op("fmul", c, f.load(t, w, i)), f.load(t, b, i)), y, i)
+
+
+def _back(
+    f: Function,
+    t: str,
+    i: Value,
+    g: Value,
+    x: Value,
+    y: Value,
+    m: Value,
+    a: Value,
+    shift: Value,
+    slope: Value,
+) -> None:
+    """y = g a − shift − (x − m) slope."""
+    side = f.op("fmul", f.op("fsub", f.load(t, x, i), m), slope)
+    f.store(f.op("fsub", f.op("fsub", f.op("fmul", f.load(t, g, i), a), shift), side), y, i)
+
+
+def _weighed_back(
+    f: Function, t: str, i: Value, g: Value, x: Value, y: Value, w: Value, gw: Value, gb: Value, m: Value, r: Value,
+    shift: Value, slope: Value,
+) -> None:  # fmt: skip
+    """y = g w r − shift − (x − m) slope, gw += g (x − m) r, gb += g."""
+    u, c = f.load(t, g, i), f.op("fsub", f.load(t, x, i), m)
+    f.store(f.op("fadd", f.load(t, gw, i), f.op("fmul", f.op("fmul", c, r), u)), gw, i)
+    f.store(f.op("fadd", f.load(t, gb, i), u), gb, i)
+    a = f.op("fmul", f.op("fmul", u, f.load(t, w, i)), r)
+    f.store(f.op("fsub", f.op("fsub", a, shift), f.op("fmul", c, slope)), y, i)
+
+
+# ----- the loops over groups -----
+
+
+class _Nest:
+    """A function over all groups: its arrays, sizes (A, B, M, L, and M, L as the sums take them) and where a group begins."""
+
+    def __init__(self, name: str, arrays: int) -> None:
+        kinds = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
+        self.f = f = Function(name, *kinds, gives="i64")
+        self.arrays = [f.load("ptr", f.argument("args"), number(i)) for i in range(arrays)]
+        self.sizes = [f.load("i64", f.argument("dims"), number(i)) for i in range(6)]
+        self.steps = [
+            [f.load("i64", f.argument("steps"), number(6 * i + d)) for d in range(3)] for i in range(arrays)
+        ]
+        self.data = [f.load("double", f.argument("data"), number(i)) for i in range(2)]
+
+    def group(self, a: Value, b: Value) -> list[Value]:
+        """The places of the arrays for a group."""
+        f = self.f
+        return [
+            f.at(f.at(p, f.op("mul", a, s[0])), f.op("mul", b, s[1]))
+            for p, s in zip(self.arrays, self.steps, strict=True)
+        ]
+
+    def run(self, places: list[Value], m: Value) -> list[Value]:
+        """The places for one of the runs."""
+        return [self.f.at(p, self.f.op("mul", m, s[2])) for p, s in zip(places, self.steps, strict=True)]
+
+    def narrow(self, x: Value, t: str) -> Value:
+        """A number of double precision in the type of the arrays."""
+        return x if t == "double" else self.f.assigned(t, f"fptrunc {x} to {t}")
+
+
+_ZERO = Value("double", "0.0")
+
+
+def _rate(f: Function, variance: Value, eps: Value) -> Value:
+    root = f.assigned("double", f"call double @llvm.sqrt.f64({f.op('fadd', variance, eps)})")
+    return f.op("fdiv", Value("double", "1.0"), root)
+
+
+def _wide(f: Function, x: Value) -> Value:
+    return x if x.type == "double" else f.assigned("double", f"fpext {x} to double")
+
+
+def _forward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
+    """(x, y, mean, variance, weight, bias); data: ε and how many numbers a group has."""
+    total = _sums("total", t, 1, 1, lambda f, loaded, m: loaded)
+    squares = _sums("squares", t, 1, 1, _square)
+    apply = (
+        _each("weighed", t, "x y w b", "m r", _weighed)
+        if each
+        else _each("scaled", t, "x y", "m a b", _scaled)
+    )
+    nest = _Nest("forward", 6)
+    f = nest.f
+    rows, cols, runs, length, few, long = nest.sizes
+    eps, count = nest.data
+    none = Value(t, "0.0")
+    with f.loop(number(0), rows) as a, f.loop(number(0), cols) as b:
+        places = nest.group(a, b)
+        means, variances = places[2:4]
+        mean = none
+        if centred:
+            sum_ = f.variable(_ZERO)
+            with f.loop(number(0), few) as m:
+                f.call(total, nest.run(places, m)[0], long, none, sum_)
+            mean = nest.narrow(f.op("fdiv", f.get(sum_, "double"), count), t)
+            f.store(mean, means)
+        spread = f.variable(_ZERO)
+        with f.loop(number(0), few) as m:
+            f.call(squares, nest.run(places, m)[0], long, mean, spread)
+        variance = f.op("fdiv", f.get(spread, "double"), count)
+        f.store(nest.narrow(variance, t), variances)
+        rate = nest.narrow(_rate(f, variance, eps), t)
+        with f.loop(number(0), runs) as m:
+            x, y, _, _, w, bias = nest.run(places, m)
+            if each:
+                f.call(apply, x, y, w, bias, mean, rate, length)
+            else:
+                f.call(apply, x, y, mean, f.op("fmul", rate, f.load(t, w)), f.load(t, bias), length)
+    return total, squares, apply, f
+
+
+def _backward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
+    """(g, x, mean, variance, weight, gradients of x, weight, bias); data as above. Where each run has a weight, the gradients of
+    that and of the bias are made for each run, or else for each of the outermost blocks, where they begin with zeros."""
+    pair = _sums("pair", t, 3 if each else 2, 2, _pair)
+    apply = (
+        _each("weighed_back", t, "g x y w gw gb", "m r shift slope", _weighed_back)
+        if each
+        else _each("back", t, "g x y", "m a shift slope", _back)
+    )
+    nest = _Nest("backward", 8)
+    f = nest.f
+    rows, cols, runs, length = nest.sizes[:4]
+    eps, count = nest.data
+    with f.loop(number(0), rows) as a, f.loop(number(0), cols) as b:
+        places = nest.group(a, b)
+        mean = f.load(t, places[2]) if centred else Value(t, "0.0")
+        rate = _rate(f, _wide(f, f.load(t, places[3])), eps)
+        small = nest.narrow(rate, t)
+        of_g, of_gx = f.variable(_ZERO), f.variable(_ZERO)
+        sums = f.variable(Value("[2 x double]", "zeroinitializer"))
+        with f.loop(number(0), runs) as m:
+            g, x, _, _, w, _, gw, gb = nest.run(places, m)
+            f.put(sums, Value("[2 x double]", "zeroinitializer"))
+            f.call(pair, g, x, *([w] if each else []), length, mean, sums)
+            one, two = f.load("double", sums, number(0)), f.load("double", sums, number(1))
+            if not each:
+                f.store(nest.narrow(one, t), gb)
+                f.store(nest.narrow(f.op("fmul", two, rate), t), gw)
+                own = _wide(f, f.load(t, w))
+                one, two = f.op("fmul", one, own), f.op("fmul", two, own)
+            f.add_to(of_g, one)
+            f.add_to(of_gx, two)
+        share = f.op("fdiv", rate, count)
+        shift = f.op("fmul", f.get(of_g, "double"), share) if centred else _ZERO
+        slope = f.op("fmul", f.op("fmul", f.get(of_gx, "double"), share), f.op("fmul", rate, rate))
+        shift, slope = nest.narrow(shift, t), nest.narrow(slope, t)
+        shift = shift if centred else Value(t, "0.0")
+        with f.loop(number(0), runs) as m:
+            g, x, _, _, w, gx, gw, gb = nest.run(places, m)
+            if each:
+                f.call(apply, g, x, gx, w, gw, gb, mean, small, shift, slope, length)
+            else:
+                f.call(apply, g, x, gx, mean, f.op("fmul", small, f.load(t, w)), shift, slope, length)
+    return pair, apply, f
+
+
+@functools.cache
+def _address(t: str, each: bool, centred: bool, back: bool) -> int:
+    write = _backward if back else _forward
+    return compiled(write(t, each, centred), "backward" if back else "forward")
+
+
+# ----- the kernel -----
+
+
+class _Form(NamedTuple):
+    """How `normalize` sees an array: (A, B, M, L), the steps of x and of the weights for A, B, M in numbers, and whether each number
+    of a run has a weight of its own."""
+
+    sizes: tuple[int, int, int, int]
+    x: tuple[int, int, int]
+    weights: tuple[int, int, int]
+    each: bool
+
+
+_SHORTEST: Final = 8
+_BLOCKS: Final = 16
+
+
+def _form(given: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...] | None) -> _Form | None:
+    """For a contiguous array of a shape; None where it is none of the forms. `shape`: the weights' axes, None without any."""
+    ndim = len(given)
+    lead = ndim - len(axes)
+    own = shape is not None and math.prod(shape) > 1
+    if axes == tuple(range(lead, ndim)):  # the last axes
+        rows, width = math.prod(given[:lead]), math.prod(given[lead:])
+        kept = (*(1,) * lead, *given[lead:])
+        if shape is None or not own or shape == kept:
+            if own:
+                blocks = math.gcd(rows, _BLOCKS)
+                per = rows // blocks
+                return _Form((blocks, per, 1, width), (per * width, width, 0), (0, 0, 0), True)
+            return _Form((rows, 1, 1, width), (width, 0, 0), (0, 0, 0), False)
+        # a weight for each channel, which are axes 1 and perhaps 2 (groups, channels of a group)
+        at = [i for i, n in enumerate(shape) if n > 1]
+        if shape[1:2] == given[1:2] and lead == 2 and at[-1] == 1:  # a group is one channel
+            n, c, places = given[0], given[1], math.prod(given[2:])
+            return _Form((n, c, 1, places), (c * places, places, 0), (0, 1, 0), False)
+        if lead == 2 and shape[1:3] == given[1:3] and at[-1] <= 2:
+            n, groups, m, places = *given[:3], math.prod(given[3:])
+            steps = groups * m * places, m * places, places
+            return _Form((n, groups, m, places), steps, (0, m, 1), False)
+        return None
+    if axes == (0, *range(2, ndim)):
+        n, c, places = given[0], given[1], math.prod(given[2:])
+        if own and shape != (1, c, *(1,) * (ndim - 2)):
+            return None
+        return _Form((c, 1, n, places), (places, 0, c * places), (1, 0, 0), False)
+    return None
+
+
+class _Plan:
+    """The calls for arrays of one shape."""
+
+    def __init__(self, form: _Form, kept: tuple[int, ...], dtype: Any, eps: float, centred: bool) -> None:
+        a, b, m, n = form.sizes
+        size, t = np.dtype(dtype).itemsize, kinds(dtype)
+        sums = (1, m * n) if m == 1 or form.x[2] == n else (m, n)
+        x, w = ([step * size for step in steps] for steps in (form.x, form.weights))
+        stats = (b * size, size)
+        if form.each:  # sums of each block, which begin with zeros
+            self.parts: tuple[int, ...] = (a, n)
+            self.over: tuple[int, ...] = (0,)
+            self.room: Any = np.zeros
+            steps: tuple[int, ...] = (n * size,)
+        else:
+            self.parts, self.room = (a, b, m), np.empty
+            steps = b * m * size, m * size, size
+            self.over = tuple(i for i in range(3) if self.parts[i] > 1 and not form.weights[i])
+        self.kept = kept
+        weights = n if form.each else max(1, *(k * s for k, s in zip(self.parts, form.weights, strict=True)))
+        self.ones, self.zeros = np.ones(weights, dtype), np.zeros(weights, dtype)
+        sizes, data, nbytes = (*form.sizes, *sums), (eps, m * n), 2 * a * b * m * n * size
+        forward, backward = (_address(t, form.each, centred, back) for back in (False, True))
+        self.forward = Loop(forward, sizes, (x, x, stats, stats, w, w), data, nbytes)
+        self.backward = Loop(backward, sizes, (x, x, stats, stats, w, x, steps, steps), data, 2 * nbytes)
+
+    def summed(self, parts: Array) -> Array:
+        """The sums for each weight of those for each run, or for each block."""
+        if len(self.over) == 1 and self.over[0] == 0 and len(parts) > 1:
+            return np.dot(ones_vector(len(parts), parts.dtype), parts.reshape(len(parts), -1))
+        return parts.sum(axis=self.over)
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(
+    given: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...] | None, dtype: Any, eps: float, centred: bool = True
+) -> _Plan | None:  # fmt: skip
+    form = _form(given, tuple(sorted(axes)), shape)
+    if form is None or form.sizes[3] < _SHORTEST or 0 in form.sizes:
+        return None
+    kept = tuple(1 if i in axes else n for i, n in enumerate(given))
+    return _Plan(form, kept, dtype, eps, centred)
+
+
+in_forked_processes(_plan.cache_clear)  # some count on threads
+
+
+@_kernel
+def normalize(
+    xp: Backend,
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    axes: tuple[int, ...],
+    eps: float,
+    shape: tuple[int, ...],
+    split: tuple[int, ...] = (),
+    need: Any,
+) -> Any:
+    """(x − mean) / √(variance + ε) · weight + bias, of arrays that lie in memory in the order of their axes."""
+    dtype, given = x.dtype, split or x.shape
+    if dtype not in PLAIN_FLOATS or not x.flags.c_contiguous or not machine.available():
+        return NotImplemented
+    weighted = None if weight is None and bias is None else shape
+    plan = _plan(given, axes, weighted, dtype, eps)
+    if plan is None:
+        return NotImplemented
+    for a in (weight, bias):
+        if a is not None and (a.dtype != dtype or not a.flags.c_contiguous):
+            return NotImplemented
+    w = plan.ones if weight is None else weight
+    y = result(x.shape, dtype)
+    mean, variance = result(plan.kept, dtype), result(plan.kept, dtype)
+    plan.forward(x, y, mean, variance, w, plan.zeros if bias is None else bias)
+    if need is None:
+        return y, mean, variance
+
+    def pull(gs: tuple[Array, ...]) -> tuple[Any, ...]:
+        g = gs[0]
+        g = g if g.flags.c_contiguous else np.ascontiguousarray(g)
+        gx, gw, gb = result(x.shape, dtype), plan.room(plan.parts, dtype), plan.room(plan.parts, dtype)
+        plan.backward(g, x, mean, variance, w, gx, gw, gb)
+        if len(need) == 1:
+            return (gx,)
+        of_w = plan.summed(gw).reshape(weight.shape) if weight is not None and need[1] else None
+        if len(need) == 2:
+            return gx, of_w
+        return gx, of_w, plan.summed(gb).reshape(bias.shape) if need[2] else None  # type: ignore[union-attr]
+
+    return (y, mean, variance), pull

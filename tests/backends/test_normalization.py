@@ -1,0 +1,91 @@
+"""Normalisation as loops of machine code, against the reference in double precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import anynet as an
+from anynet.autograd.primitive import PRIMITIVES
+from anynet_backends import backend, machine, normalization
+
+pytestmark = pytest.mark.skipif(not machine.available(), reason="needs the extra numba")
+
+FORMS = {  # of x, axes, of the weights, split
+    "batch": ((4, 8, 6, 5), (0, 2, 3), (1, 8, 1, 1), ()),
+    "batch of one": ((1, 3, 40), (0, 2), (1, 3, 1), ()),
+    "batch, long": ((2, 2, 90, 101), (0, 2, 3), (1, 2, 1, 1), ()),
+    "instance": ((4, 8, 6, 5), (2, 3), (1, 8, 1, 1), ()),
+    "groups": ((4, 8, 6, 5), (2, 3, 4), (1, 4, 2, 1, 1), (4, 4, 2, 6, 5)),
+    "one group": ((4, 8, 6, 5), (2, 3, 4), (1, 1, 8, 1, 1), (4, 1, 8, 6, 5)),
+    "a group each": ((4, 8, 6, 5), (2, 3, 4), (1, 8, 1, 1, 1), (4, 8, 1, 6, 5)),
+    "rows": ((33, 70), (1,), (1, 70), ()),
+    "one row": ((1, 9), (1,), (1, 9), ()),
+    "planes": ((3, 5, 16), (1, 2), (1, 5, 16), ()),
+    "a channel": ((5, 1, 12), (0, 2), (1, 1, 1), ()),
+}
+
+
+def error(a, b):
+    return float(np.abs(a - b).max() / max(1.0, np.abs(b).max()))
+
+
+@pytest.mark.parametrize("weights", [2, 1, 0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("form", list(FORMS))
+def test_forms(form, dtype, weights):
+    given, axes, shape, split = FORMS[form]
+    how = {"axes": axes, "eps": 1e-5, "shape": shape, "split": split}
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(2, 3, size=given).astype(dtype)]
+    arrays += [rng.normal(size=int(np.prod(shape))).astype(dtype) for _ in range(weights)]
+    g = rng.normal(size=given).astype(dtype)
+    made = normalization.KERNELS["normalize"](backend("numpy"), *arrays, need=(True,) * len(arrays), **how)
+    assert made is not NotImplemented
+    (y, mean, variance), pull = made
+    alone = normalization.KERNELS["normalize"](backend("numpy"), *arrays, need=None, **how)
+    for a, b in zip(alone, (y, mean, variance), strict=True):
+        assert a.tobytes() == b.tobytes()
+    got = pull((g, None, None))
+    assert [a.dtype for a in got] == [np.dtype(dtype)] * len(arrays)
+    with an.use_kernels(False):
+        wide = [an.asarray(a.astype(np.float64), requires_grad=True) for a in arrays]
+        want, *statistics = PRIMITIVES["normalize"](*wide, **how)
+        want.backward(an.asarray(g.astype(np.float64)))
+    limit = 16 * np.finfo(dtype).eps
+    for a, b in zip((y, mean, variance), (want, *statistics), strict=True):
+        assert a.shape == tuple(b.shape)
+        assert error(a, b.numpy()) <= limit
+    for a, x in zip(got, wide, strict=True):
+        assert a.shape == tuple(x.shape)
+        assert error(a, x.grad.numpy()) <= limit
+
+
+def test_large_means_lose_no_digits():
+    x = (np.random.default_rng(0).normal(size=(2, 3, 64, 64)) + 1000).astype(np.float32)
+    y = an.nn.InstanceNorm2d(3, eps=0.0)(an.asarray(x)).numpy()
+    wide = x.astype(np.float64)
+    want = (wide - wide.mean((2, 3), keepdims=True)) / wide.std((2, 3), keepdims=True)
+    assert np.abs(y - want).max() < 1e-4  # the mean itself is rounded to 6e-5
+
+
+@pytest.mark.parametrize("layer", ["GroupNorm", "InstanceNorm2d", "BatchNorm2d"])
+def test_the_same_bits_compiled(layer):
+    x = an.asarray(np.random.default_rng(0).normal(size=(4, 8, 6, 6)).astype(np.float32))
+    norm = an.nn.GroupNorm(4, 8) if layer == "GroupNorm" else getattr(an.nn, layer)(8, affine=True)
+
+    def step(x):
+        loss = an.sum(norm(x) ** 3)
+        loss.backward()
+        return loss
+
+    first = step(x)
+    grads = [p.grad.numpy() for p in norm.parameters()]
+    norm.zero_grad()
+    compiled = an.compile(step)
+    for _ in range(2):
+        norm.zero_grad()
+        again = compiled(x)
+    assert again.numpy().tobytes() == first.numpy().tobytes()
+    for p, g in zip(norm.parameters(), grads, strict=True):
+        assert p.grad.numpy().tobytes() == g.tobytes()
