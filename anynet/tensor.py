@@ -173,6 +173,47 @@ class GradientWarning(UserWarning):
     """Data of a Tensor that is being differentiated went where its gradient cannot follow."""
 
 
+class _ArrayUfunc:
+    """`Tensor.__array_ufunc__`: what NumPy's ufuncs do with Tensors.
+
+    NumPy asks the class, and is given a method: ``np.exp(x)`` is ``anynet.exp(x)`` and is recorded; ``array -= x`` writes
+    into the array. CuPy asks the instance, and is given None: it defers to the reflected operators.
+    """
+
+    def __get__(self, instance: Tensor | None, owner: type) -> Callable[..., Any] | None:
+        return None if instance is not None else _ufunc
+
+    REFLECTED: ClassVar[dict[str, str]] = {
+        "add": "__radd__", "subtract": "__rsub__", "multiply": "__rmul__", "divide": "__rtruediv__", "power": "__rpow__",
+        "floor_divide": "__rfloordiv__", "remainder": "__rmod__", "matmul": "__rmatmul__", "bitwise_and": "__rand__",
+        "bitwise_or": "__ror__", "bitwise_xor": "__rxor__", "left_shift": "__rlshift__", "right_shift": "__rrshift__",
+        "less": "__gt__", "less_equal": "__ge__", "greater": "__lt__", "greater_equal": "__le__", "equal": "__eq__",
+        "not_equal": "__ne__",
+    }  # fmt: skip
+
+
+def _ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
+    import anynet
+
+    name = ufunc.__name__
+    if method == "__call__" and not options:
+        if out is None:
+            reflected = _ArrayUfunc.REFLECTED.get(name)
+            if reflected is not None and len(inputs) == 2 and not isinstance(inputs[0], Tensor):
+                return getattr(inputs[1], reflected)(inputs[0])
+            function = getattr(anynet, {"power": "pow", "absolute": "abs"}.get(name, name), None)
+            if function is not None:
+                return function(*inputs)
+        elif not any(isinstance(x, Tensor) for x in out):  # array -= x
+            for x in inputs:
+                if isinstance(x, Tensor):
+                    x._refuse_if_recorded(f"numpy.{name} into an array of NumPy", "x.detach()")
+            return ufunc(*(unwrap(x) for x in inputs), out=out)
+    call = name if method == "__call__" else f"{name}.{method}"
+    msg = f"numpy.{call} does not take Tensors like this; use anynet's functions, or numpy.{call}(x.numpy())"
+    raise TypeError(msg)
+
+
 class Tensor:
     """An array of the Python array API standard that can be differentiated.
 
@@ -191,46 +232,84 @@ class Tensor:
     Tensor([2., 4., 6.])
     """
 
-    __slots__ = ("__weakref__", "data", "edge")
+    __slots__ = ("__weakref__", "_data", "edge")
 
-    data: Array
+    _data: Array  # read and written without a check by this library; users go through `data`
     edge: Any  # None | Leaf | engine.Node | engine.Pick
 
-    __array_ufunc__ = None  # NumPy and CuPy defer to the reflected operators
+    __array_ufunc__ = _ArrayUfunc()
     __array_priority__ = 1000
 
     def __init__(
         self, data: Any, *, dtype: Any = None, device: str | None = None, requires_grad: bool = False
     ) -> None:
-        self.data = to_plain(data, dtype=dtype, device=device)
+        self._data = to_plain(data, dtype=dtype, device=device)
         self.edge = None
         if requires_grad:
             self.requires_grad_()
+
+    @property
+    def data(self) -> Array:
+        """The plain array, outside of the graph; writing into it, or assigning, changes the Tensor.
+
+        ``x.data -= lr * x.grad`` and ``x.data = y`` overwrite the values in place, as `assign_` does; an array of the same
+        kind takes the old one's place.
+
+        >>> import anynet as an
+        >>> w = an.Parameter([1.0, 2.0])
+        >>> w.data -= 0.5 * an.ones(2)
+        >>> w
+        Parameter([0.5, 1.5], requires_grad=True)
+        """
+        return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        old = self._data
+        if isinstance(value, Tensor):
+            self.assign_(value.detach())
+            return
+        if value is old:  # x.data += …: what was saved for a gradient has changed
+            if type(self.edge) is Leaf:
+                self.edge.written = clock()
+            return
+        if not hasattr(value, "dtype") or not hasattr(value, "shape"):
+            msg = (
+                f"x.data must be an array or a Tensor, got {type(value).__name__}; to fill a Tensor with a number: x[...] = number"
+            )
+            raise TypeError(msg)
+        if self.edge is not None and (tuple(value.shape) != tuple(old.shape) or value.dtype != old.dtype):
+            msg = (
+                f"x.data of a variable must keep its form: got {tuple(value.shape)}, {value.dtype}, expected {tuple(old.shape)}, "
+                f"{old.dtype}; for another form make another Parameter"
+            )
+            raise ValueError(msg)
+        self._data = value
 
     # ----- what the standard asks of an array -----
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.data.shape  # type: ignore[no-any-return]
+        return self._data.shape  # type: ignore[no-any-return]
 
     @property
     def ndim(self) -> int:
-        return len(self.data.shape)
+        return len(self._data.shape)
 
     @property
     def size(self) -> int:
         total = 1
-        for length in self.data.shape:
+        for length in self._data.shape:
             total *= length
         return total
 
     @property
     def dtype(self) -> dtypes.DType:
-        return dtypes.of(self.data.dtype)
+        return dtypes.of(self._data.dtype)
 
     @property
     def device(self) -> str:
-        return backend_of(self.data).device_of(self.data)
+        return backend_of(self._data).device_of(self._data)
 
     def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType:
         import anynet
@@ -254,18 +333,18 @@ class Tensor:
             msg = "DLPack shares the data of a Tensor that is being differentiated, without its gradient; x.detach() says so"
             warnings.warn(msg, GradientWarning, stacklevel=2)
         options = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
-        return self.data.__dlpack__(**{k: v for k, v in options.items() if v is not None})
+        return self._data.__dlpack__(**{k: v for k, v in options.items() if v is not None})
 
     def __dlpack_device__(self) -> tuple[Any, int]:
-        return self.data.__dlpack_device__()  # type: ignore[no-any-return]
+        return self._data.__dlpack_device__()  # type: ignore[no-any-return]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         self._refuse_if_recorded("conversion to a NumPy array", "x.detach() or x.numpy()")
-        xp = backend_of(self.data)
+        xp = backend_of(self._data)
         if self.device != "cpu":
             msg = f"implicit copy of a Tensor on {self.device} to the host; say x.numpy() or x.to('cpu')"
             raise TypeError(msg)
-        return xp.asarray(self.data, dtype=dtype, copy=copy)
+        return xp.asarray(self._data, dtype=dtype, copy=copy)
 
     def _refuse_if_recorded(self, what: str, remedy: str) -> None:
         if self.edge is not None and mode.recording:
@@ -273,11 +352,11 @@ class Tensor:
             raise RuntimeError(msg)
 
     def _scalar(self, kind: Callable[[Any], Any]) -> Any:
-        if self.data.shape != ():
+        if self._data.shape != ():
             if self.size != 1 or self.ndim:
                 msg = f"only a 0-d Tensor converts to a Python {kind.__name__}, got shape {self.shape}; try x[0] or item()"
                 raise TypeError(msg)
-        return kind(self.data)
+        return kind(self._data)
 
     def __bool__(self) -> bool:
         return self._scalar(bool)  # type: ignore[no-any-return]
@@ -298,10 +377,10 @@ class Tensor:
         return self._scalar(int)  # type: ignore[no-any-return]
 
     def __len__(self) -> int:
-        if not self.data.shape:
+        if not self._data.shape:
             msg = "a 0-d Tensor has no length"
             raise TypeError(msg)
-        return int(self.data.shape[0])
+        return int(self._data.shape[0])
 
     def __iter__(self) -> Iterator[Tensor]:
         for i in range(len(self)):
@@ -334,7 +413,7 @@ class Tensor:
                     "convert it: anynet.astype(x, anynet.float32)"
                 )
                 raise TypeError(msg)
-            self.edge = Leaf(self.data)
+            self.edge = Leaf(self._data)
         return self
 
     @property
@@ -362,7 +441,7 @@ class Tensor:
                 COMPILING.own[-1].forgotten.add(id(edge))
             return
         plain = unwrap(value)
-        if tuple(plain.shape) != tuple(self.shape) or plain.dtype != self.data.dtype:
+        if tuple(plain.shape) != tuple(self.shape) or plain.dtype != self._data.dtype:
             msg = f"gradient of shape {tuple(plain.shape)}, {plain.dtype} for a Tensor of shape {self.shape}, {self.dtype}"
             raise ValueError(msg)
         edge.grad = value if isinstance(value, Tensor) else wrap(plain)
@@ -371,7 +450,7 @@ class Tensor:
         """The same data as a constant: no gradient flows through the result."""
         if COMPILING and COMPILING.own:
             COMPILING.own[-1].see(self)
-        return wrap(self.data)
+        return wrap(self._data)
 
     def assign_(self, value: Any) -> Tensor:
         """Overwrite the data in place (views of it, such as an optimizer's flat buffer, see the change).
@@ -391,19 +470,19 @@ class Tensor:
             edge.written = clock()
         if COMPILING and COMPILING.own:  # a compiled step is being recorded
             xp = TYPES[Recorded]
-            if isinstance(source, Recorded) and source.dtype != self.data.dtype:
-                source = xp.astype(source, self.data.dtype)
-            xp.store(self.data, source)
+            if isinstance(source, Recorded) and source.dtype != self._data.dtype:
+                source = xp.astype(source, self._data.dtype)
+            xp.store(self._data, source)
             return self
         if number:
-            self.data[...] = source
+            self._data[...] = source
             return self
-        xp = backend_of(self.data)
+        xp = backend_of(self._data)
         here = backend_of(source)
         if here is not xp or here.device_of(source) != self.device:
             want = dtypes.native(here, self.dtype)  # converted first: the device may lack the source's dtype
             source = move(source if source.dtype == want else here.astype(source, want), self.device)
-        self.data[...] = source if source.dtype == self.data.dtype else xp.astype(source, self.data.dtype)
+        self._data[...] = source if source.dtype == self._data.dtype else xp.astype(source, self._data.dtype)
         return self
 
     # ----- to Python and the host -----
@@ -413,18 +492,18 @@ class Tensor:
         if self.size != 1:
             msg = f"item() needs one element, got shape {self.shape}"
             raise ValueError(msg)
-        return backend_of(self.data).to_host(self.data).item()
+        return backend_of(self._data).to_host(self._data).item()
 
     def numpy(self) -> Any:
         """A NumPy array with this data, copied from the device where needed; outside the graph."""
-        return backend_of(self.data).to_host(self.data)
+        return backend_of(self._data).to_host(self._data)
 
     def tolist(self) -> Any:
         """Nested Python lists."""
         return self.numpy().tolist()
 
     def __repr__(self) -> str:
-        if hasattr(self.data, "level"):  # inside vmap
+        if hasattr(self._data, "level"):  # inside vmap
             return f"{type(self).__name__}(one example of a batch, shape={tuple(self.shape)}, dtype={self.dtype})"
         text = host.text(self.numpy(), prefix="Tensor(")
         extra = (
@@ -459,12 +538,12 @@ class Tensor:
         if not self.is_leaf:
             msg = "only variables and constants can be deep-copied; use x.detach() first"
             raise RuntimeError(msg)
-        xp = backend_of(self.data)
-        new = wrap(xp.asarray(self.data, copy=True), type(self))
+        xp = backend_of(self._data)
+        new = wrap(xp.asarray(self._data, copy=True), type(self))
         if self.edge is not None:
-            new.edge = Leaf(new.data)
+            new.edge = Leaf(new._data)
             if self.edge.grad is not None:
-                new.edge.grad = wrap(xp.asarray(self.edge.grad.data, copy=True))
+                new.edge.grad = wrap(xp.asarray(self.edge.grad._data, copy=True))
         memo[id(self)] = new
         return new
 
@@ -556,7 +635,7 @@ _new = Tensor.__new__
 def wrap(data: Array, cls: type[Tensor] = Tensor) -> Tensor:
     """A constant Tensor around a plain array, without any conversion."""
     x = _new(cls)
-    x.data = data
+    x._data = data
     x.edge = None
     if cls is Buffer:
         x.persistent = True  # type: ignore[attr-defined]
@@ -565,7 +644,7 @@ def wrap(data: Array, cls: type[Tensor] = Tensor) -> Tensor:
 
 def unwrap(x: Any) -> Any:
     """The plain array of a Tensor; anything else as it is."""
-    return x.data if isinstance(x, Tensor) else x
+    return x._data if isinstance(x, Tensor) else x
 
 
 def move(data: Array, device: str) -> Array:
@@ -583,7 +662,7 @@ def move(data: Array, device: str) -> Array:
 def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bool | None = None) -> Array:
     """A plain array from a Tensor, a plain array, a Python scalar or nested lists of those."""
     if isinstance(obj, Tensor):
-        obj = obj.data
+        obj = obj._data
     if type(obj) in TYPES or host.is_array(obj):
         xp = backend_of(obj)
         data: Any = obj if type(obj) is xp.array_type else xp.asarray(obj)

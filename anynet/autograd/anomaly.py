@@ -41,7 +41,7 @@ def anomaly() -> Iterator[None]:
     """
 
     def handle(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
-        if any(isinstance(x, Tensor) and isinstance(x.data, Batched) for x in args):
+        if any(isinstance(x, Tensor) and isinstance(x._data, Batched) for x in args):
             return _handle(prim, args, meta)
         xp = next((backend_of(d) for x in args if hasattr(d := _plain(x), "dtype")), None)
         if xp is None:
@@ -104,7 +104,7 @@ class _Watch:
 
 
 def _plain(x: Any) -> Any:
-    return x.data if isinstance(x, Tensor) else x
+    return x._data if isinstance(x, Tensor) else x
 
 
 def _place() -> str:

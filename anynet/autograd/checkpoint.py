@@ -76,7 +76,7 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         grads = backprop(roots, targets=targets, create_graph=differentiable, retain_graph=differentiable)
         return grads or []
 
-    physical = [strip(leaves[k]).data for k in inside]
+    physical = [strip(leaves[k])._data for k in inside]
     node = custom_node(name, physical[0] if len(physical) == 1 else tuple(physical), targets, rule)
     for i, (k, data) in enumerate(zip(inside, physical, strict=True)):
         new = wrap(data)

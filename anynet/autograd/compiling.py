@@ -63,11 +63,11 @@ class _Session:
         lifted = []
         for x in args:
             if isinstance(x, Tensor):
-                data = x.data
+                data = x._data
                 if not isinstance(data, Recorded) and not hasattr(data, "level"):
                     self.see(x)
                     out = _new(Tensor)
-                    out.data, out.edge = self._capture(prim, data), x.edge
+                    out._data, out.edge = self._capture(prim, data), x.edge
                     x = out
             elif hasattr(x, "dtype") and not isinstance(x, Recorded):
                 x = self._capture(prim, x)
@@ -83,8 +83,8 @@ class _Session:
 
     def see(self, x: Tensor) -> None:
         """Remember a Tensor from outside, and its gradient."""
-        if id(x) not in self.variables and not isinstance(x.data, Recorded):
-            self.variables[id(x)] = x, x.data
+        if id(x) not in self.variables and not isinstance(x._data, Recorded):
+            self.variables[id(x)] = x, x._data
             edge = x.edge
             if type(edge) is Leaf and id(edge) not in self.leaves:
                 self.leaves[id(edge)] = edge, edge.grad
@@ -96,8 +96,8 @@ class _Session:
     def settle(self) -> None:
         """Gradients that lie in an optimizer's buffer become ordinary Tensors."""
         for leaf, _ in self.leaves.values():
-            if leaf.grad is not None and isinstance(leaf.grad.data, Recorded) and leaf.buffer is not None:
-                if leaf.grad.data is self.recording.captured.get(id(leaf.buffer)):
+            if leaf.grad is not None and isinstance(leaf.grad._data, Recorded) and leaf.buffer is not None:
+                if leaf.grad._data is self.recording.captured.get(id(leaf.buffer)):
                     leaf.grad = wrap(leaf.buffer)
 
 
@@ -150,7 +150,7 @@ def on_host(function: _F) -> _F:
             ACTIVE.append(recording)
         out = None
         if isinstance(result, Tensor):  # what it gives is new at each replay
-            out = recording.capture(result.data.copy())
+            out = recording.capture(result._data.copy())
             result = wrap(out)
         elif result is not None and not isinstance(result, (bool, int, float, str)):
             msg = f"{function.__qualname__} returned a {type(result).__name__} inside a compiled function"
@@ -158,12 +158,12 @@ def on_host(function: _F) -> _F:
         places = [
             x
             for x in flatten([list(args), kwargs])[0]
-            if isinstance(x, Tensor) and isinstance(x.data, Recorded)
+            if isinstance(x, Tensor) and isinstance(x._data, Recorded)
         ]
         call_now = _Call(function, args, kwargs, out is not None)
         recording.host(call_now, function.__qualname__, out)
         if places:  # Tensors that the program computes are handed over as they are then
-            recording.instructions[-1].reads.extend(x.data.var for x in places)
+            recording.instructions[-1].reads.extend(x._data.var for x in places)
             call_now.recording = recording
         return result
 
@@ -188,20 +188,20 @@ class _Call:
         if self.recording is not None:
             leaves, shape = flatten([list(args), kwargs])
             now = [
-                wrap(self.arrays[x.data.var].copy())
-                if isinstance(x, Tensor) and isinstance(x.data, Recorded)
+                wrap(self.arrays[x._data.var].copy())
+                if isinstance(x, Tensor) and isinstance(x._data, Recorded)
                 else x
                 for x in leaves
             ]
             args, kwargs = unflatten(shape, now)
         result = self.function(*args, **kwargs)
-        return result.data if self.wants else None
+        return result._data if self.wants else None
 
 
 def _concrete(tree: Any) -> Any:
     """Tensors with the values that they have now."""
-    if isinstance(tree, Tensor) and isinstance(tree.data, Recorded):
-        return wrap(tree.data.value.copy())
+    if isinstance(tree, Tensor) and isinstance(tree._data, Recorded):
+        return wrap(tree._data.value.copy())
     return type(tree)(_concrete(x) for x in tree) if type(tree) in (tuple, list) else tree
 
 
@@ -251,7 +251,7 @@ class Step:
     def fits(self) -> bool:
         """Whether all is as it was assumed: arrays bound as before, modes, gradients there or not."""
         for x, data in self.variables:
-            if x.data is not data:
+            if x._data is not data:
                 return False
         for module, training in self.modules:
             if module.training is not training:
@@ -285,13 +285,13 @@ class Step:
         for i, (kind, shape, dtype) in enumerate(self.given):
             body += [
                 f"if type(a{i}) is not Tensor or a{i}.edge is not None: return ELSE",
-                f"d{i} = a{i}.data",
+                f"d{i} = a{i}._data",
             ]
             if call is None:
                 body.append(
                     f"if type(d{i}) is not {name(kind)} or d{i}.shape != {shape} or d{i}.dtype is not {name(dtype)}: return ELSE"
                 )
-        changed = [f"{name(x)}.data is not {name(data)}" for x, data in self.variables]
+        changed = [f"{name(x)}._data is not {name(data)}" for x, data in self.variables]
         changed += [f"{name(m)}.training is not {training}" for m, training in self.modules]
         changed += [f"({name(leaf)}.grad is None) is not {none}" for leaf, none in self.leaves]
         body += [f"if {' or '.join(changed)}: return ELSE"] if changed else []
@@ -335,7 +335,7 @@ class Step:
 
 def _wrapped(array: str) -> list[str]:
     """Lines that return an array as a Tensor: `wrap`, without a call."""
-    return ["y = new(Tensor)", f"y.data = {array}", "y.edge = None", "return y"]
+    return ["y = new(Tensor)", f"y._data = {array}", "y.edge = None", "return y"]
 
 
 def _written(body: list[str], scope: dict[str, Any]) -> Callable[[tuple[Any, ...]], Any]:
@@ -410,7 +410,7 @@ class Compiled:
         arrays: list[Array] = []
         key: list[Any] = [structure if type(structure) is int else repr(structure)]
         for x in leaves:
-            data = x.data if isinstance(x, Tensor) else x
+            data = x._data if isinstance(x, Tensor) else x
             if hasattr(data, "dtype") and hasattr(data, "shape"):
                 if isinstance(x, Tensor) and x.requires_grad:
                     msg = (
@@ -457,7 +457,7 @@ class Compiled:
         recording = session.recording
         given = []
         for x in leaves:
-            data = x.data if isinstance(x, Tensor) else x
+            data = x._data if isinstance(x, Tensor) else x
             if hasattr(data, "dtype") and hasattr(data, "shape"):
                 lifted: Any = recording.input(data)
                 given.append(wrap(lifted) if isinstance(x, Tensor) else lifted)
@@ -473,7 +473,7 @@ class Compiled:
                 constants: list[Any] = []
                 values: list[Any] = []
                 for x in out_leaves:
-                    data = x.data if isinstance(x, Tensor) else x
+                    data = x._data if isinstance(x, Tensor) else x
                     if not isinstance(data, Recorded) and isinstance(x, Tensor):
                         data = session._capture(_ANY, data)
                     if isinstance(data, Recorded):
@@ -515,7 +515,7 @@ class Compiled:
         """What the function has left outside must be expressible at a replay."""
         session.settle()
         for x, data in session.variables.values():
-            if x.data is not data:
+            if x._data is not data:
                 what = "a Parameter" if isinstance(x, Parameter) else "a Tensor"
                 msg = (
                     f"compile: {what} of shape {tuple(x.shape)} from outside was bound to a new array in the function; "
@@ -523,24 +523,24 @@ class Compiled:
                 )
                 raise CompileError(msg)
         for leaf, before in session.leaves.values():
-            if leaf.grad is not None and isinstance(leaf.grad.data, Recorded):
+            if leaf.grad is not None and isinstance(leaf.grad._data, Recorded):
                 if before is not None:
                     msg = (
                         "compile: gradients of a variable that no optimizer holds are added up over calls; set its .grad "
                         "to None before the call, or give it to an optimizer"
                     )
                     raise CompileError(msg)
-                outputs.append(leaf.grad.data)
+                outputs.append(leaf.grad._data)
 
     def _restore(self, session: _Session) -> None:
         """No recorded array stays outside, whatever happened."""
         session.settle()
         for x, data in session.variables.values():
-            if isinstance(x.data, Recorded):
-                x.data = data
+            if isinstance(x._data, Recorded):
+                x._data = data
         for leaf, _ in session.leaves.values():
-            if leaf.grad is not None and isinstance(leaf.grad.data, Recorded):
-                leaf.grad = wrap(leaf.grad.data.value.copy())
+            if leaf.grad is not None and isinstance(leaf.grad._data, Recorded):
+                leaf.grad = wrap(leaf.grad._data.value.copy())
 
     def _check(self, step: Step, key: Any, leaves: list[Any], structure: Any, arrays: list[Array]) -> Any:
         """Replay the arrays' part, put all back, run the function itself, and compare bit for bit."""
@@ -610,9 +610,9 @@ def _names(session: _Session) -> dict[int, str]:
     known: dict[int, str] = {}
     for module, _ in session.modules.values():
         for name, t in module.named_parameters():
-            known.setdefault(id(t.data), name)
+            known.setdefault(id(t._data), name)
         for name, t in module.named_buffers():
-            known.setdefault(id(t.data), name)
+            known.setdefault(id(t._data), name)
     for key, x in session.recording.captured.items():
         names[x.var] = known.get(key, f"outside{x.var}")
     return names

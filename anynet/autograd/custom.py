@@ -150,7 +150,7 @@ class custom_vjp:
                     for gi, x, hit in zip(flat, leaves, traced, strict=True)
                 ]
 
-        physical = [strip(y).data for y in outs]
+        physical = [strip(y)._data for y in outs]
         parents = [strip(x).edge if hit else None for x, hit in zip(leaves, traced, strict=True)]
         node = custom_node(name, physical[0] if len(outs) == 1 else tuple(physical), parents, rule)
         made = []
@@ -173,4 +173,4 @@ def _fitted(g: Any, x: Tensor, name: str, differentiable: bool) -> Any:
         )
         raise GradientError(msg)
     g = from_levels(g, levels_of(x))
-    return g if differentiable else g.data
+    return g if differentiable else g._data

@@ -358,7 +358,7 @@ def _box(x: Any, edge: Any) -> Any:
     if not hasattr(x, "dtype"):
         return x
     out = _new(Tensor)
-    out.data = x
+    out._data = x
     out.edge = edge
     return out
 
@@ -380,7 +380,7 @@ class _Spec:
 
 
 def _zeros(like: Any, spec: Any) -> Any:
-    plain = like.data if isinstance(like, Tensor) else like
+    plain = like._data if isinstance(like, Tensor) else like
     xp = backend_of(plain)
     make = _kept_zeros if xp.eager else _kept_zeros.__wrapped__
     zeros = make(xp, tuple(spec.shape), spec.dtype, xp.device_of(plain))
@@ -400,7 +400,7 @@ def _fit(g: Any, spec: Any, create_graph: bool) -> Any:
 
         if tuple(g.shape) != tuple(spec.shape):
             g = sum_to(g, shape=tuple(spec.shape))
-        data = g.data if isinstance(g, Tensor) else g
+        data = g._data if isinstance(g, Tensor) else g
         return g if data.dtype == spec.dtype else cast_to(g, dtype=spec.dtype)
     xp = backend_of(g)
     if tuple(g.shape) != tuple(spec.shape):
@@ -434,19 +434,19 @@ def accumulate(leaf: Leaf, g: Any, create_graph: bool) -> None:
     if leaf.grad is None and type(g) is type(place) and not create_graph:
         place[...] = g
         grad = leaf.grad = _new(Tensor)
-        grad.data = place
+        grad._data = place
         grad.edge = None
         return
     if create_graph:
         leaf.grad = g if leaf.grad is None else leaf.grad + g
         return
-    plain = g.data if isinstance(g, Tensor) else g
+    plain = g._data if isinstance(g, Tensor) else g
     xp = backend_of(plain)
     if type(plain) is not xp.array_type:
         plain = xp.asarray(plain)
     buffer = None if leaf.buffer is None else xp.target(leaf.buffer)
     if leaf.grad is not None:
-        held = leaf.grad.data
+        held = leaf.grad._data
         if buffer is not None and (held is buffer or held is leaf.buffer):
             leaf.grad = wrap(xp.store(leaf.buffer, buffer + plain))
         else:
@@ -466,7 +466,7 @@ def _run_hooks(edge: Any, g: Any, create_graph: bool) -> Any:
             if tuple(new.shape) != tuple(edge.shape):
                 msg = f"a gradient hook returned shape {tuple(new.shape)} for a gradient of shape {tuple(edge.shape)}"
                 raise ValueError(msg)
-            g = new if create_graph else (new.data if isinstance(new, Tensor) else new)
+            g = new if create_graph else (new._data if isinstance(new, Tensor) else new)
     return g
 
 
@@ -537,7 +537,7 @@ def backward(
     >>> x.grad.item()
     6.0
     """
-    if hasattr(self.data, "level"):
+    if hasattr(self._data, "level"):
         msg = (
             "backward() inside vmap, where each example has its own loss; use anynet.grad inside vmap instead"
         )
@@ -558,7 +558,7 @@ def backward(
 
 def start_gradient(y: Tensor, gradient: Any) -> Array:
     """The plain gradient with which a backward pass starts at `y`: ones for a scalar, else what is given, checked."""
-    plain = y.data
+    plain = y._data
     xp = backend_of(plain)
     if gradient is None:
         if y.size != 1:
@@ -571,13 +571,13 @@ def start_gradient(y: Tensor, gradient: Any) -> Array:
             msg = "backward() of a complex Tensor needs its gradient; a loss is real: take anynet.real or anynet.abs"
             raise GradientError(msg)
         return xp.ones_like(plain)
-    plain = gradient.data if isinstance(gradient, Tensor) else gradient
+    plain = gradient._data if isinstance(gradient, Tensor) else gradient
     if not hasattr(plain, "shape"):
-        plain = xp.full_like(y.data, plain)
+        plain = xp.full_like(y._data, plain)
     if tuple(plain.shape) != tuple(y.shape):
         msg = f"the gradient has shape {tuple(plain.shape)}, expected that of the Tensor, {y.shape}"
         raise ValueError(msg)
-    return plain if plain.dtype == y.data.dtype else plain_cast(xp, plain, y.data.dtype)
+    return plain if plain.dtype == y._data.dtype else plain_cast(xp, plain, y._data.dtype)
 
 
 def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:

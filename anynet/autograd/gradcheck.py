@@ -66,7 +66,7 @@ def gradcheck(
     before = [y.numpy() for y in outputs]
 
     roots = [
-        (y.edge, backend_of(y.data).from_host(v, y.device))
+        (y.edge, backend_of(y._data).from_host(v, y.device))
         for y, v in zip(outputs, weights, strict=True)
         if y.edge is not None
     ]
@@ -89,19 +89,19 @@ def gradcheck(
             raise ValueError(msg)
 
     def difference(x: Tensor, base: Any, i: int, step: complex) -> float:
-        xp = backend_of(x.data)
+        xp = backend_of(x._data)
         sides = []
         for sign in (1, -1):
             moved = base.copy()
             moved.reshape(-1)[i] += sign * step
-            x.data = xp.from_host(moved, x.device)
+            x._data = xp.from_host(moved, x.device)
             sides.append(loss())
         # the difference of each output first, then the sum: fewer digits are lost
         total = sum((v.conj() * (up - down)).sum().real for v, up, down in zip(weights, *sides, strict=True))
         return float(total) / (2 * eps)
 
     for (name, x), g in zip(targets.items(), got, strict=True):
-        original = x.data
+        original = x._data
         base = x.numpy().copy()
         complex_input = base.dtype.kind == "c"
         expected = base.copy()
@@ -110,11 +110,11 @@ def gradcheck(
             for i in range(base.size):
                 expected.reshape(-1)[i] = difference(x, base, i, eps)
                 if complex_input:
-                    x.data = original
+                    x._data = original
                     expected.reshape(-1)[i] += 1j * difference(x, base, i, 1j * eps)
         finally:
-            x.data = original
-        actual = expected * 0 if g is None else wrap(g.data if isinstance(g, Tensor) else g).numpy()
+            x._data = original
+        actual = expected * 0 if g is None else wrap(g._data if isinstance(g, Tensor) else g).numpy()
         if actual.shape != expected.shape or actual.dtype != expected.dtype:
             msg = (
                 f"gradcheck: the gradient of {name} is {actual.dtype}{actual.shape}, "
@@ -171,7 +171,7 @@ def gradgradcheck(
         outputs = _outputs(f(*arguments), "gradgradcheck")
     starts = []
     for k, y in enumerate(outputs):
-        start = backend_of(y.data).from_host(_weights(y, seed + 100 + k), y.device)
+        start = backend_of(y._data).from_host(_weights(y, seed + 100 + k), y.device)
         starts.append(wrap(start).requires_grad_())
 
     def gradient(*given: Any) -> list[Any]:

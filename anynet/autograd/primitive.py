@@ -301,7 +301,7 @@ class Primitive(Generic[_P]):
                     if edges is None:
                         edges = [None] * len(args)
                     edges[i] = edge
-                x = x.data
+                x = x._data
             data.append(x)
             t = type(x)
             if t is not kind:
@@ -345,7 +345,7 @@ class Primitive(Generic[_P]):
                 return self._wrap_many(xp, y, data, None if mask is None else edges, meta, pull)
             y = xp.asarray(y)
         out = _new(Tensor)
-        out.data = y
+        out._data = y
         if mask is not None:
             plan = self._plans.get(mask) or self.plan_of(mask)
             node = Node()
@@ -392,7 +392,7 @@ class Primitive(Generic[_P]):
         outs = []
         for i, y in enumerate(ys):
             out = _new(Tensor)
-            out.data = y
+            out._data = y
             out.edge = Pick(node, i) if node is not None and xp.dtype_name(y.dtype) in _FLOATING else None
             outs.append(out)
         return tuple(outs)
@@ -429,7 +429,7 @@ class Primitive(Generic[_P]):
         if kind is None:
             msg = f"{self.name} needs at least one array or Tensor, got {', '.join(repr(a) for a in args) or 'nothing'}"
             raise TypeError(msg)
-        xp = backend_of(next(d for a in args if type(d := a.data if isinstance(a, Tensor) else a) is kind))
+        xp = backend_of(next(d for a in args if type(d := a._data if isinstance(a, Tensor) else a) is kind))
         function: Callable[..., Any] = self.reference
         pulls = None
         heats = changes.on and xp.eager and xp.name == "numpy" and available()
@@ -465,7 +465,7 @@ class Primitive(Generic[_P]):
         names = (*self.inputs, *(f"{self.variadic}[{i}]" for i in range(len(args))))
         where = []
         for name, x in zip(names, args, strict=False):
-            x = x.data if isinstance(x, Tensor) else x
+            x = x._data if isinstance(x, Tensor) else x
             if x is None or type(x) in _SCALARS:
                 continue
             try:
@@ -480,7 +480,7 @@ class Primitive(Generic[_P]):
     def _describe(self, args: tuple[Any, ...], meta: dict[str, Any]) -> str:
         parts = []
         for x in args:
-            x = x.data if isinstance(x, Tensor) else x
+            x = x._data if isinstance(x, Tensor) else x
             parts.append(
                 f"{x.dtype}{tuple(x.shape)}" if hasattr(x, "shape") and hasattr(x, "dtype") else repr(x)[:40]
             )

@@ -185,7 +185,7 @@ class profile:
         self.events.append(event)
 
     def _handle(self, prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
-        if any(isinstance(x, Tensor) and isinstance(x.data, Batched) for x in args):
+        if any(isinstance(x, Tensor) and isinstance(x._data, Batched) for x in args):
             return _handle(prim, args, meta)
         arrays = [d for x in args if hasattr(d := unwrap(x), "shape") and hasattr(d, "dtype")]
         if not arrays:

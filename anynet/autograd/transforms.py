@@ -52,7 +52,7 @@ class _Input:
     def __init__(self, physical: Tensor, edge: Any, levels: tuple[tuple[int, int], ...]) -> None:
         self.edge = edge
         self.levels = levels
-        self.spec = physical.data
+        self.spec = physical._data
 
     def restore(self, g: Any) -> Tensor:
         """A gradient from the engine as a Tensor like the input; zeros where there is none."""
@@ -102,7 +102,7 @@ class _Inputs:
 
     def _leave(self) -> None:
         for p, data, edge in self.swapped:
-            p.data, p.edge = data, edge
+            p._data, p.edge = data, edge
 
     def _fresh(self, x: Any, i: int, what: str) -> Tensor:
         if not isinstance(x, Tensor):
@@ -126,12 +126,12 @@ class _Inputs:
     def _enter(self, x: Tensor) -> Tensor:
         levels = active_levels()
         physical = strip(to_levels(x, levels))
-        alias = wrap(physical.data)
+        alias = wrap(physical._data)
         if physical.edge is not None and mode.recording:
             self.linked = True
-            alias.edge = custom_node("identity", physical.data, [physical.edge], lambda g, _: [g])
+            alias.edge = custom_node("identity", physical._data, [physical.edge], lambda g, _: [g])
         else:
-            alias.edge = Leaf(physical.data)
+            alias.edge = Leaf(physical._data)
             self.own.append(alias.edge)
         self.inputs.append(_Input(physical, alias.edge, levels))
         return rebatch(alias, levels)
@@ -141,8 +141,8 @@ class _Inputs:
             self.inputs.append(_Input(p, p.edge, ()))
             return
         alias = self._enter(p)
-        self.swapped.append((p, p.data, p.edge))
-        p.data, p.edge = alias.data, alias.edge
+        self.swapped.append((p, p._data, p.edge))
+        p._data, p.edge = alias._data, alias.edge
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -247,7 +247,7 @@ def value_and_grad(
         y = strip(result)
         grads: Sequence[Any] = [None] * len(inputs.inputs)
         if y.edge is not None:
-            ones = backend_of(y.data).ones_like(y.data)
+            ones = backend_of(y._data).ones_like(y._data)
             grads = _pull([(y.edge, wrap(ones) if keep else ones)], inputs, keep)
         collected = inputs.collect(grads)
         for leaf in inputs.own:  # this differentiation is done: no other can ask for them
@@ -346,7 +346,7 @@ def _linearize(
             edge = strip(y).edge
             if edge is not None and y.dtype.is_floating:
                 g = x if deeper else from_levels(x, levels_of(y))
-                roots.append((edge, g if again or deeper else g.data))
+                roots.append((edge, g if again or deeper else g._data))
         grads = _pull(roots, inputs, again or deeper, retain=True) if roots else [None] * len(inputs.inputs)
         out = tuple(inputs.collect(grads))
         return map_tree(_cut, out) if deeper and not again else out
@@ -397,8 +397,8 @@ def jvp(
         edges = []
         for y in leaves:
             levels = levels_of(y)
-            v = wrap(strip(y.detach()).data)
-            v.edge = Leaf(v.data)
+            v = wrap(strip(y.detach())._data)
+            v.edge = Leaf(v._data)
             edges.append((v, levels))
             vs.append(rebatch(v, levels))
         pulled = flatten(pull(unflatten(structure, vs)))[0]
@@ -415,7 +415,7 @@ def jvp(
         base = strip(g)
         if base.edge is not None:
             t = strip(to_levels(t, levels_of(g)))
-            roots.append((base.edge, t if again else t.data))
+            roots.append((base.edge, t if again else t._data))
     targets = [v.edge for v, _ in edges]
     grads: Sequence[Any] = [None] * len(targets)
     if roots:
@@ -549,16 +549,16 @@ def _refuse_complex(x: Tensor, what: str) -> None:
 
 
 def _zeros(x: Any) -> Tensor:
-    data = x.data if isinstance(x, Tensor) else to_plain(x)
+    data = x._data if isinstance(x, Tensor) else to_plain(x)
     xp = backend_of(data)
     return wrap(xp.zeros(tuple(x.shape), dtype=data.dtype, device=xp.native_device(xp.device_of(data))))
 
 
 def _basis(x: Tensor) -> list[Tensor]:
     """The unit arrays of the shape of x."""
-    xp = backend_of(x.data)
+    xp = backend_of(x._data)
     n = x.size
-    eye = xp.eye(n, dtype=x.data.dtype, device=xp.native_device(xp.device_of(x.data)))
+    eye = xp.eye(n, dtype=x._data.dtype, device=xp.native_device(xp.device_of(x._data)))
     return [wrap(xp.reshape(eye[i, ...], tuple(x.shape))) for i in range(n)]
 
 
@@ -576,6 +576,6 @@ def _stack(items: list[Any], shape: tuple[int, ...], *, front: bool) -> Tensor:
 
 
 def _empty(x: Tensor, shape: tuple[int, ...], inner: tuple[int, ...], front: bool) -> Tensor:
-    xp = backend_of(x.data)
+    xp = backend_of(x._data)
     full = (*shape, *inner) if front else (*inner, *shape)
-    return wrap(xp.zeros(full, dtype=x.data.dtype, device=xp.native_device(xp.device_of(x.data))))
+    return wrap(xp.zeros(full, dtype=x._data.dtype, device=xp.native_device(xp.device_of(x._data))))

@@ -49,8 +49,8 @@ class Batched:
         )
         self.level = level
         self.shape = tuple(value.shape[1:])
-        self.dtype = value.data.dtype
-        self.device = value.data.device
+        self.dtype = value._data.dtype
+        self.device = value._data.device
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         msg = (
@@ -73,7 +73,7 @@ _classes: dict[str, type[Batched]] = {}
 
 def _batched(value: Tensor, level: int) -> Tensor:
     """The Tensor of one example that stands for `value`, a batch along the first axis."""
-    xp: Backend = backend_of(value.data)
+    xp: Backend = backend_of(value._data)
     cls = _classes.get(xp.name)
     if cls is None:
         cls = _classes[xp.name] = type("Batched", (Batched,), {"__slots__": ()})
@@ -84,11 +84,11 @@ def _batched(value: Tensor, level: int) -> Tensor:
 
 
 def _level_of(x: Any) -> int:
-    return x.data.level if isinstance(x, Tensor) and isinstance(x.data, Batched) else 0
+    return x._data.level if isinstance(x, Tensor) and isinstance(x._data, Batched) else 0
 
 
 def _value(x: Tensor) -> Tensor:
-    value: Tensor = x.data.value
+    value: Tensor = x._data.value
     return value.detach() if x.edge is None and value.edge is not None else value
 
 
@@ -104,7 +104,7 @@ def levels_of(x: Any) -> tuple[tuple[int, int], ...]:
     """(number, size) of the vmaps that x is batched by, outermost first."""
     out: list[tuple[int, int]] = []
     while (level := _level_of(x)) != 0:
-        x = x.data.value
+        x = x._data.value
         out.append((level, int(x.shape[0])))
     return tuple(reversed(out))
 
@@ -194,8 +194,8 @@ Rule = Callable[[Primitive[...], list[Any], list[bool], int, dict[str, Any]], An
 def _handle(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
     level = 0
     for x in args:
-        if isinstance(x, Tensor) and isinstance(x.data, Batched) and x.data.level > level:
-            level = x.data.level
+        if isinstance(x, Tensor) and isinstance(x._data, Batched) and x._data.level > level:
+            level = x._data.level
     if level == 0:
         for below in reversed(INTERCEPT.own):
             if below is not _handle:

@@ -45,7 +45,7 @@ class Whole:
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor | None:
         if not (self.heats and changes.on) or (INTERCEPT and INTERCEPT.own):
             return None
-        data = [x.data for x in inputs]
+        data = [x._data for x in inputs]
         if type(data[0]) is not self.kind:
             return None
         need: tuple[bool, ...] | None = None
@@ -67,7 +67,7 @@ class Whole:
                 return None
         out = _new(Tensor)
         if need is None:
-            out.data = y
+            out._data = y
             out.edge = None
             return out
         if type(y) is not tuple:  # it depends on nothing that needs a gradient
@@ -83,7 +83,7 @@ class Whole:
         node.dtype = array.dtype
         node.count = 0
         node.whole, node.name = self, self.name
-        out.data = array
+        out._data = array
         out.edge = node
         return out
 
@@ -107,7 +107,7 @@ class Whole:
         edges = [Leaf(a) if it else None for a, it in zip(data, need or (False,) * len(data), strict=True)]
         y = self._traced(data, edges, need is not None)
         if y.edge is None:
-            return y.data, None
+            return y._data, None
         at = [i for i, edge in enumerate(edges) if edge is not None]
 
         def pull(g: Array) -> list[Any]:
@@ -117,7 +117,7 @@ class Whole:
                 grads[i] = gi
             return grads
 
-        return y.data, pull
+        return y._data, pull
 
     def differentiated(self, g: Tensor, data: Sequence[Array], edges: Sequence[Any]) -> list[Any]:
         """The gradients, recorded in their turn: everything is computed once more."""

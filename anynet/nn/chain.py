@@ -157,12 +157,12 @@ class _Copy:
                 self._make()
             try:
                 for t, value in zip(self.tensors, given, strict=True):
-                    t.data, t.edge = value.data, value.edge
+                    t._data, t.edge = value._data, value.edge
                 for module in self.modules:
                     x = module(x)
             finally:
                 for t in self.tensors:
-                    t.data = t.edge = None
+                    t._data = t.edge = None
         return x
 
     def _make(self) -> None:

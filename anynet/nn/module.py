@@ -423,7 +423,7 @@ class Module:
             raise TypeError(msg)
         moved: list[tuple[Tensor, Any]] = []
         for _, t, _ in self._tensors(Tensor):
-            data = t.data if device is None else move(t.data, device)
+            data = t._data if device is None else move(t._data, device)
             if (
                 kind is not None
                 and t.dtype.is_floating
@@ -432,10 +432,10 @@ class Module:
                 xp = backend_of(data)
                 native = dtypes.native(xp, kind)
                 data = data if data.dtype == native else xp.astype(data, native)
-            if data is not t.data:
+            if data is not t._data:
                 moved.append((t, data))
         for t, data in moved:  # only when all of it has succeeded
-            t.data = data
+            t._data = data
             if t.edge is not None:
                 t.edge = Leaf(data)
         return self
@@ -706,18 +706,18 @@ def functional_call(
         shown = "\n  ".join(problems[:20])
         msg = f"functional_call: the tensors do not fit {type(module).__name__}:\n  {shown}"
         raise StateError(msg)
-    before = [(t, t.data, t.edge) for t in own.values()]
+    before = [(t, t._data, t.edge) for t in own.values()]
     try:
         for t in own.values():
             if isinstance(t, Buffer) and id(t) not in chosen:  # written in place
-                t.data = to_plain(t.data, copy=True)
+                t._data = to_plain(t._data, copy=True)
         for _, t, value in chosen.values():
             new = value if isinstance(value, Tensor) else wrap(to_plain(value, device=t.device))
-            t.data, t.edge = new.data, new.edge
+            t._data, t.edge = new._data, new.edge
         return module(*(args if isinstance(args, tuple) else (args,)), **(kwargs or {}))
     finally:
         for t, data, edge in before:
-            t.data, t.edge = data, edge
+            t._data, t.edge = data, edge
 
 
 def _bytes(n: int) -> str:

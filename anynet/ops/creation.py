@@ -42,7 +42,7 @@ def asarray(
             raise ValueError(msg)
         obj, copy = _stacked(obj, dtype, device), None
     recorded = isinstance(obj, Tensor) and (
-        (obj.edge is not None and mode.recording) or hasattr(obj.data, "level")
+        (obj.edge is not None and mode.recording) or hasattr(obj._data, "level")
     )
     if recorded and not requires_grad:  # or batched by vmap
         from anynet.autograd.fitting import cast_to
@@ -55,11 +55,11 @@ def asarray(
             return cast_to(out, dtype=dtypes.of(dtype))
         if copy:
             new = reshape(out, out.shape)
-            new.data = to_plain(out.data, copy=True)
+            new._data = to_plain(out._data, copy=True)
             return new
         return out
     data = to_plain(obj, dtype=dtype, device=device, copy=copy)
-    if isinstance(obj, Tensor) and data is obj.data and not requires_grad:
+    if isinstance(obj, Tensor) and data is obj._data and not requires_grad:
         return obj
     out = wrap(data)
     return out.requires_grad_() if requires_grad else out

@@ -56,7 +56,7 @@ def _binary(name: str) -> Primitive[[ArrayLike | Scalar, ArrayLike | Scalar]]:
 
 def is_complex(x: ArrayLike) -> bool:
     """Whether x is a complex array, Tensor or scalar."""
-    x = x.data if isinstance(x, Tensor) else x
+    x = x._data if isinstance(x, Tensor) else x
     if not hasattr(x, "dtype"):
         return isinstance(x, complex)
     return backend_of(x).dtype_name(x.dtype).startswith("complex")
@@ -177,7 +177,7 @@ def pow(x1: Any, x2: Any, /) -> Any:
     Gradients: ∂/∂x1 = x2 x1^(x2 − 1), ∂/∂x2 = x1^x2 ln x1.
     """
     if type(x2) in (int, float):
-        x = x1.data if isinstance(x1, Tensor) else x1
+        x = x1._data if isinstance(x1, Tensor) else x1
         if hasattr(x, "dtype") and backend_of(x).dtype_name(x.dtype) in ("float32", "float64"):
             return _power(x1, exponent=x2)
     return _pow(x1, x2)
@@ -324,7 +324,7 @@ def _share(g: Any, chosen: Any, tied: Any) -> Any:
     """The whole gradient where this input was chosen, half of it in a tie (as PyTorch)."""
     from anynet.autograd.fitting import cast_to
 
-    dtype = (g.data if isinstance(g, Tensor) else g).dtype
+    dtype = (g._data if isinstance(g, Tensor) else g).dtype
     return g * (cast_to(chosen, dtype=dtype) + 0.5 * cast_to(tied, dtype=dtype))
 
 

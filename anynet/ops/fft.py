@@ -73,7 +73,7 @@ def _resize(x: Any, n: int | None, axis: int) -> Any:
     plain = unwrap(x)
     shape = (*x.shape[:axis], n - length, *x.shape[axis + 1 :])
     pad = zeros(shape, dtype=dtypes.of(plain.dtype), device=backend_of(plain).device_of(plain))
-    return concat([x, pad if isinstance(x, Tensor) else pad.data], axis=axis)
+    return concat([x, pad if isinstance(x, Tensor) else pad._data], axis=axis)
 
 
 def fft(x: ArrayLike, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:

@@ -41,7 +41,7 @@ def index_add(x: ArrayLike, index: ArrayLike, values: Any, /) -> Tensor:
 
     `index` is a 1-d integer array, `values` has shape (len(index), *x.shape[1:]).
     """
-    index = index.data if isinstance(index, Tensor) else index
+    index = index._data if isinstance(index, Tensor) else index
     return x + scatter_rows(values, index=check_index(index, x.shape[0], "index_add"), shape=tuple(x.shape))
 
 
@@ -76,7 +76,7 @@ def take(x: ArrayLike, indices: ArrayLike, /, *, axis: int | None = None) -> Ten
             raise ValueError(msg)
         axis = 0
     (where,) = axes_of(axis, len(x.shape))
-    index = indices.data if isinstance(indices, Tensor) else indices
+    index = indices._data if isinstance(indices, Tensor) else indices
     shape = tuple(index.shape)
     index = check_index(index, x.shape[where], "take")
     xp = backend_of(index)
@@ -96,7 +96,7 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
     if is_batched(indices):
         return each(take_along_axis, x, indices, axis=axis)
     (where,) = axes_of(axis, len(x.shape))
-    index = indices.data if isinstance(indices, Tensor) else indices
+    index = indices._data if isinstance(indices, Tensor) else indices
     if len(index.shape) != len(x.shape):
         msg = f"take_along_axis: x has {len(x.shape)} dimensions, indices {len(index.shape)}"
         raise ValueError(msg)
@@ -227,8 +227,8 @@ def _leading_arrays(x: Tensor, key: tuple[Any, ...]) -> tuple[Any, tuple[int, ..
         parts.pop()
     if any(p is None or p is ... or isinstance(p, slice) for p in parts):
         return None, ()
-    xp = backend_of(x.data)
-    device = xp.native_device(xp.device_of(x.data))
+    xp = backend_of(x._data)
+    device = xp.native_device(xp.device_of(x._data))
     parts = [xp.asarray(p, dtype=xp.int64, device=device) if isinstance(p, int) else p for p in parts]
     shape = broadcast_shapes(*(tuple(p.shape) for p in parts))
     flat = None
@@ -248,11 +248,11 @@ def setitem(x: Tensor, key: ArrayLike, value: ArrayLike, /) -> None:
             flat, shape, _lead = index
             from anynet.ops.manipulation import broadcast_to
 
-            xp = backend_of(x.data)
+            xp = backend_of(x._data)
             rows = reshape(x, (-1, *rest))
             if isinstance(value, Tensor) or hasattr(value, "dtype"):
                 value = reshape(broadcast_to(value, (*shape, *rest)), (-1, *rest))
-            mask = xp.zeros((rows.shape[0],), dtype=xp.bool, device=xp.native_device(xp.device_of(x.data)))
+            mask = xp.zeros((rows.shape[0],), dtype=xp.bool, device=xp.native_device(xp.device_of(x._data)))
             if len(set(flat_list := [int(i) for i in backend_of(flat).to_host(flat)])) == len(flat_list):
                 order = xp.argsort(flat)
                 mask = xp.index_add(xp.astype(mask, xp.int64), flat, xp.ones_like(flat)) > 0

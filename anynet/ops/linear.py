@@ -73,7 +73,7 @@ def matmul(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
 
 
 def _ndim(x: Any) -> int:
-    shape = getattr(x.data if isinstance(x, Tensor) else x, "shape", None)
+    shape = getattr(x._data if isinstance(x, Tensor) else x, "shape", None)
     if shape is None:
         msg = f"matmul takes arrays and Tensors, got {type(x).__name__}"
         raise TypeError(msg)

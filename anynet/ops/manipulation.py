@@ -58,13 +58,13 @@ def reshape(x: ArrayLike, /, shape: int | Sequence[int], *, copy: bool | None = 
     shape = _ints(shape)
     if copy is None:
         return _reshape(x, shape=shape)
-    plain = x.data if isinstance(x, Tensor) else x
+    plain = x._data if isinstance(x, Tensor) else x
     xp = backend_of(plain)
     data = xp.reshape(plain, shape, copy=copy)
     if not isinstance(x, Tensor):
         return data  # type: ignore[no-any-return]
     out = _reshape(x, shape=shape)
-    out.data = data
+    out._data = data
     return out
 
 
@@ -256,9 +256,9 @@ def repeat(x: ArrayLike, repeats: Any, /, *, axis: int | None = None) -> Tensor:
     if axis is None:
         x, axis = _reshape(x, shape=(-1,)), 0
     (where,) = axes_of(axis, len(x.shape))
-    plain = x.data if isinstance(x, Tensor) else x
+    plain = x._data if isinstance(x, Tensor) else x
     xp = backend_of(plain)
-    counts = repeats.data if isinstance(repeats, Tensor) else repeats
+    counts = repeats._data if isinstance(repeats, Tensor) else repeats
     index = xp.arange(x.shape[where], device=xp.native_device(xp.device_of(plain)))
     index = xp.repeat(index, counts)
     return take(x, wrap(index) if isinstance(x, Tensor) else index, axis=where)
@@ -296,7 +296,7 @@ def astype(x: ArrayLike, dtype: Any, /, *, copy: bool = True, device: str | None
     if device is not None:
         x = to_device(x, device)
     new = dtypes.of(dtype)
-    old = dtypes.of((x.data if isinstance(x, Tensor) else x).dtype)
+    old = dtypes.of((x._data if isinstance(x, Tensor) else x).dtype)
     if old.kind == "complex" and new.kind not in ("complex", "bool"):
         msg = f"astype from {old} to {new} would drop the imaginary part; take anynet.real(x) first"
         raise TypeError(msg)
@@ -314,8 +314,8 @@ def to_device(x: ArrayLike, /, device: str, *, stream: Any = None) -> Tensor:
         raise ValueError(msg)
     if not isinstance(x, Tensor):
         return move(x, device)  # type: ignore[no-any-return]
-    data = move(x.data, device)
-    if data is x.data:
+    data = move(x._data, device)
+    if data is x._data:
         return x
     if x.edge is None:
         return wrap(data)

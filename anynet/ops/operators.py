@@ -61,11 +61,11 @@ def replace(x: Tensor, new: Tensor) -> Tensor:
             )
             raise RuntimeError(msg)
         return x.assign_(new)
-    if new.data.dtype != x.data.dtype:
+    if new._data.dtype != x._data.dtype:
         from anynet.autograd.fitting import cast_to
 
-        new = cast_to(new, dtype=x.data.dtype)
-    x.data, x.edge = new.data, new.edge
+        new = cast_to(new, dtype=x._data.dtype)
+    x._data, x.edge = new._data, new.edge
     return x
 
 

@@ -190,7 +190,7 @@ def _constant(like: Any, shape: tuple[int, ...], value: float) -> Any:
 
     plain = unwrap(like)
     made = full(shape, value, dtype=dtypes.of(plain.dtype), device=backend_of(plain).device_of(plain))
-    return made if isinstance(like, Tensor) else made.data
+    return made if isinstance(like, Tensor) else made._data
 
 
 def _one(x: Any) -> Any:
@@ -331,7 +331,7 @@ def diff(
     before = (slice(None),) * where
     for _ in range(n):
         after, ahead = getitem(x, (*before, slice(1, None), ...)), getitem(x, (*before, slice(0, -1), ...))
-        boolean = dtypes.of((x.data if isinstance(x, Tensor) else x).dtype).kind == "bool"
+        boolean = dtypes.of((x._data if isinstance(x, Tensor) else x).dtype).kind == "bool"
         x = e.not_equal(after, ahead) if boolean else after - ahead
     return x  # type: ignore[return-value]
 

@@ -119,7 +119,7 @@ def unique_all(x: ArrayLike, /) -> UniqueAll:
 def unique_counts(x: ArrayLike, /) -> UniqueCounts:
     """The different elements, and how many there are of each."""
     if isinstance(x, Tensor) and x.edge is None:
-        return UniqueCounts(*(wrap(a) for a in backend_of(x.data).unique_counts(x.data)))
+        return UniqueCounts(*(wrap(a) for a in backend_of(x._data).unique_counts(x._data)))
     found = unique_all(x)
     return UniqueCounts(found.values, found.counts)
 
@@ -127,7 +127,7 @@ def unique_counts(x: ArrayLike, /) -> UniqueCounts:
 def unique_inverse(x: ArrayLike, /) -> UniqueInverse:
     """The different elements, and which of them each element is."""
     if isinstance(x, Tensor) and x.edge is None:
-        return UniqueInverse(*(wrap(a) for a in backend_of(x.data).unique_inverse(x.data)))
+        return UniqueInverse(*(wrap(a) for a in backend_of(x._data).unique_inverse(x._data)))
     found = unique_all(x)
     return UniqueInverse(found.values, found.inverse_indices)
 
@@ -135,5 +135,5 @@ def unique_inverse(x: ArrayLike, /) -> UniqueInverse:
 def unique_values(x: ArrayLike, /) -> Tensor:
     """The different elements."""
     if isinstance(x, Tensor) and x.edge is None:
-        return wrap(backend_of(x.data).unique_values(x.data))
+        return wrap(backend_of(x._data).unique_values(x._data))
     return unique_all(x).values  # type: ignore[no-any-return]

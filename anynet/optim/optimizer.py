@@ -39,7 +39,7 @@ class _Flat:
         self, params: list[Parameter], slots: tuple[str, ...], slot_shape: Callable[[str, Shape], Shape]
     ) -> None:
         self.params = params
-        data = params[0].data
+        data = params[0]._data
         self.xp: Backend = backend_of(data)
         self.device = self.xp.device_of(data)
         self.dtype = data.dtype
@@ -86,13 +86,13 @@ class _Flat:
     def adopt(self, i: int) -> None:
         """Copy a parameter's value into the vector and make the parameter a view of it; its gradient too."""
         p = self.params[i]
-        self.value_views[i][...] = p.data
-        p.data = self.value_views[i]
+        self.value_views[i][...] = p._data
+        p._data = self.value_views[i]
         leaf = p.edge
         if type(leaf) is not Leaf:
             return
-        if leaf.grad is not None and leaf.grad.edge is None and leaf.grad.data is not self.grad_views[i]:
-            self.grad_views[i][...] = leaf.grad.data
+        if leaf.grad is not None and leaf.grad.edge is None and leaf.grad._data is not self.grad_views[i]:
+            self.grad_views[i][...] = leaf.grad._data
             leaf.grad = wrap(self.grad_views[i])
         leaf.buffer = self.grad_views[i]
 
@@ -116,10 +116,10 @@ class _Flat:
         """Whether all is as in most steps: every parameter is its view and its gradient lies in the vector."""
         for p, value, place in self.places:
             leaf = p.edge
-            if p.data is not value or type(leaf) is not Leaf:
+            if p._data is not value or type(leaf) is not Leaf:
                 return False
             grad = leaf.grad
-            if grad is None or grad.data is not place:
+            if grad is None or grad._data is not place:
                 return False
         return True
 
@@ -128,7 +128,7 @@ class _Flat:
         out = []
         for i, p in enumerate(self.params):
             leaf = p.edge
-            if p.data is not self.value_views[i] or (
+            if p._data is not self.value_views[i] or (
                 type(leaf) is Leaf and leaf.buffer is not self.grad_views[i]
             ):
                 self.adopt(i)
@@ -136,8 +136,8 @@ class _Flat:
             if grad is None:
                 out.append(False)
                 continue
-            if grad.data is not self.grad_views[i]:
-                self.grad_views[i][...] = grad.data
+            if grad._data is not self.grad_views[i]:
+                self.grad_views[i][...] = grad._data
             out.append(True)
         return out
 
@@ -406,7 +406,7 @@ class Optimizer:
     @staticmethod
     def _moved(flat: _Flat) -> bool:
         for p, v in zip(flat.params, flat.value_views):  # noqa: B905 - equal by construction
-            if p.data is not v and (p.device != flat.device or p.data.dtype != flat.dtype):
+            if p._data is not v and (p.device != flat.device or p._data.dtype != flat.dtype):
                 return True
         return False
 

@@ -21,7 +21,7 @@ def _write(p: Tensor, value: Any) -> None:
     grad = p.grad
     leaf = p.edge
     xp = backend_of(value)
-    if grad is not None and leaf.buffer is not None and grad.data is xp.target(leaf.buffer):
+    if grad is not None and leaf.buffer is not None and grad._data is xp.target(leaf.buffer):
         xp.store(leaf.buffer, value)
     else:
         p.grad = wrap(value)
@@ -88,7 +88,7 @@ def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Any) -> 
     [0.6, 0.8]
     """
     for p in _with_grads(parameters):
-        g = p.grad.data  # type: ignore[union-attr]
+        g = p.grad._data  # type: ignore[union-attr]
         xp = backend_of(g)
         total = (
             unwrap(total_norm) if isinstance(total_norm, Tensor) else to_plain(total_norm, device=p.device)
@@ -113,5 +113,5 @@ def clip_grad_value_(parameters: Any, clip_value: float) -> None:
         msg = f"clip_grad_value_: clip_value is not negative, got {clip_value}"
         raise ValueError(msg)
     for p in _with_grads(parameters):
-        g = p.grad.data  # type: ignore[union-attr]
+        g = p.grad._data  # type: ignore[union-attr]
         _write(p, backend_of(g).clip(g, -clip_value, clip_value))
