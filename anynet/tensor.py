@@ -201,16 +201,17 @@ def _ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, out: Any = None,
             reflected = _ArrayUfunc.REFLECTED.get(name)
             if reflected is not None and len(inputs) == 2 and not isinstance(inputs[0], Tensor):
                 return getattr(inputs[1], reflected)(inputs[0])
-            function = getattr(anynet, {"power": "pow", "absolute": "abs"}.get(name, name), None)
+            name = {"power": "pow", "absolute": "abs"}.get(name, name)
+            function = getattr(anynet, name, None) or getattr(anynet.special, name, None)
             if function is not None:
                 return function(*inputs)
         elif not any(isinstance(x, Tensor) for x in out):  # array -= x
             for x in inputs:
                 if isinstance(x, Tensor):
-                    x._refuse_if_recorded(f"numpy.{name} into an array of NumPy", "x.detach()")
+                    x._refuse_if_recorded(f"the ufunc {name} into an array of NumPy", "x.detach()")
             return ufunc(*(unwrap(x) for x in inputs), out=out)
     call = name if method == "__call__" else f"{name}.{method}"
-    msg = f"numpy.{call} does not take Tensors like this; use anynet's functions, or numpy.{call}(x.numpy())"
+    msg = f"the ufunc {call} is not one of anynet's functions and would cut the gradient; to go on without it, give x.detach().numpy()"
     raise TypeError(msg)
 
 
@@ -274,9 +275,7 @@ class Tensor:
                 self.edge.written = clock()
             return
         if not hasattr(value, "dtype") or not hasattr(value, "shape"):
-            msg = (
-                f"x.data must be an array or a Tensor, got {type(value).__name__}; to fill a Tensor with a number: x[...] = number"
-            )
+            msg = f"x.data must be an array or a Tensor, got {type(value).__name__}; to fill a Tensor with a number: x[...] = number"
             raise TypeError(msg)
         if self.edge is not None and (tuple(value.shape) != tuple(old.shape) or value.dtype != old.dtype):
             msg = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from types import EllipsisType
 from typing import Any
@@ -200,23 +201,61 @@ def getitem(x: ArrayLike, key: Any, /) -> Tensor:
     if not isinstance(x, Tensor):
         return _getitem(x, key=key)
     plain, arrays = _plain_key(x, key)
-    if not arrays:
-        return _getitem(x, key=plain)
-    return _getitem_arrays(x, plain)
+    return _getitem_arrays(x, plain) if arrays else _getitem_basic(x, plain)
+
+
+def _getitem_basic(x: Tensor, key: Any) -> Tensor:
+    """Integers, slices and ``...``, one mask; None makes its axis afterwards, since the standard does not assign through it."""
+    if (
+        not isinstance(key, tuple)
+        or not any(part is None for part in key)
+        or any(hasattr(p, "dtype") for p in key)
+    ):
+        return _getitem(x, key=key)
+    parts = [part for part in key if part is not None]
+    y = _getitem(x, key=tuple(parts)) if parts else x
+    shape, rest = [], list(y.shape)
+    after = next((key[i + 1 :] for i, part in enumerate(key) if part is ...), ())
+    kept = sum(isinstance(part, slice) for part in after)
+    for part in key:
+        if part is None:
+            shape.append(1)
+        elif part is ...:
+            shape += [rest.pop(0) for _ in range(len(rest) - kept)]
+        elif isinstance(part, slice):
+            shape.append(rest.pop(0))
+    return reshape(y, (*shape, *rest))
 
 
 def _getitem_arrays(x: Tensor, key: tuple[Any, ...]) -> Tensor:
-    """Integer arrays for the leading axes (broadcast), with only full slices after them."""
+    """Integer arrays for the leading axes (broadcast), with only full slices after them; others are brought into this form."""
     index, rest = _leading_arrays(x, key)
     if index is None:
-        msg = (
-            "integer arrays can be mixed with full slices only after them (x[i, j, ...]); "
-            f"got {key}; use anynet.take(x, indices, axis=…)"
-        )
-        raise IndexError(msg)
+        return _getitem_mixed(x, key)
     flat, shape, lead = index
-    y = gather_rows(reshape(x, (-1, *rest)) if lead > 1 else x, index=flat)
+    y = gather_rows(reshape(x, (math.prod(x.shape[:lead]), *rest)) if lead > 1 else x, index=flat)
     return reshape(y, (*shape, *rest))
+
+
+def _getitem_mixed(x: Tensor, key: tuple[Any, ...]) -> Tensor:
+    """Integer arrays anywhere among slices and None, by NumPy's rule: the axes that they make stand where the arrays stood,
+    or in front where something stands between the arrays. An integer counts as an array."""
+    from anynet.ops.manipulation import moveaxis, permute_dims
+
+    where = next((i for i, part in enumerate(key) if part is ...), len(key))
+    hidden = x.ndim - sum(part is not None and part is not ... for part in key)
+    parts = [*key[:where], *[slice(None)] * hidden, *key[where + 1 :]]
+    chosen = [i for i, part in enumerate(parts) if part is not None and not isinstance(part, slice)]
+    basic = tuple(slice(None) if i in chosen else part for i, part in enumerate(parts))
+    y = _getitem_basic(x, basic)  # an axis for each part now
+    y = permute_dims(y, (*chosen, *(i for i in range(y.ndim) if i not in chosen)))
+    arrays = tuple(parts[i] for i in chosen)
+    z = _getitem_arrays(y, (*arrays, ...))
+    made = z.ndim - (y.ndim - len(chosen))
+    first, adjacent = chosen[0], chosen[-1] - chosen[0] == len(chosen) - 1
+    if not adjacent or not first or not made:
+        return z
+    return moveaxis(z, tuple(range(made)), tuple(range(first, first + made)))
 
 
 def _leading_arrays(x: Tensor, key: tuple[Any, ...]) -> tuple[Any, tuple[int, ...]]:
@@ -245,13 +284,13 @@ def setitem(x: Tensor, key: ArrayLike, value: ArrayLike, /) -> None:
     if arrays:
         index, rest = _leading_arrays(x, plain)
         if index is not None:
-            flat, shape, _lead = index
+            flat, shape, lead = index
             from anynet.ops.manipulation import broadcast_to
 
             xp = backend_of(x._data)
-            rows = reshape(x, (-1, *rest))
+            rows = reshape(x, (math.prod(x.shape[:lead]), *rest))
             if isinstance(value, Tensor) or hasattr(value, "dtype"):
-                value = reshape(broadcast_to(value, (*shape, *rest)), (-1, *rest))
+                value = reshape(broadcast_to(value, (*shape, *rest)), (math.prod(shape), *rest))
             mask = xp.zeros((rows.shape[0],), dtype=xp.bool, device=xp.native_device(xp.device_of(x._data)))
             if len(set(flat_list := [int(i) for i in backend_of(flat).to_host(flat)])) == len(flat_list):
                 order = xp.argsort(flat)

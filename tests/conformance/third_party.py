@@ -68,8 +68,8 @@ raw = {"multioutput": "raw_values"}
 # name: function of one (3, 4) matrix with elements in [0.3, 0.9)
 CASES: dict[str, Function] = {
     **{S + n: call(S + n) for n in (
-        "cbrt", "digamma", "entr", "erf", "erfc", "erfinv", "exp2", "expit", "gammaln", "log_ndtr", "log_softmax", "logit",
-        "logsumexp", "ndtr", "ndtri", "softmax",
+        "cbrt", "digamma", "entr", "erf", "erfc", "erfcinv", "erfinv", "exp2", "expit", "expm1", "gammaln", "log1p", "log_expit", "log_ndtr",
+        "log_softmax", "logit", "logsumexp", "ndtr", "ndtri", "softmax",
     )},
     **{S + n: call(S + n, of=lambda x: (x, x + 1)) for n in ("betaln", "kl_div", "rel_entr", "xlog1py", "xlogy")},
     S + "polygamma": call(S + "polygamma", of=lambda x: (1, x)),
@@ -159,7 +159,7 @@ FLOAT = "returns a Python float"
 # name: (function, why it has no gradient, what shows it: an exception, or the type or `requires_grad` of what it returns)
 REFUSED: dict[str, tuple[Function, str, Any]] = {
     **{S + n: (call(S + n), COMPILED, (RuntimeError, TypeError)) for n in (
-        "erfcinv", "exp10", "expm1", "exprel", "gamma", "i0", "i1", "j0", "j1", "k0", "log1p", "log_expit", "y0",
+        "exp10", "exprel", "gamma", "i0", "i1", "j0", "j1", "k0", "y0",
     )},
     **{S + n: (call(S + n, of=pair), COMPILED, (RuntimeError, TypeError)) for n in (
         "beta", "binom", "boxcox", "gammainc", "gammaincc", "huber", "poch", "pseudo_huber", "zeta",
