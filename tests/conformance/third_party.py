@@ -68,7 +68,8 @@ raw = {"multioutput": "raw_values"}
 # name: function of one (3, 4) matrix with elements in [0.3, 0.9)
 CASES: dict[str, Function] = {
     **{S + n: call(S + n) for n in (
-        "cbrt", "digamma", "entr", "erf", "erfc", "erfcinv", "erfinv", "exp2", "expit", "expm1", "gammaln", "log1p", "log_expit", "log_ndtr",
+        "cbrt", "digamma", "entr", "erf", "erfc", "erfcinv", "erfinv", "exp2", "expit",
+        "expm1", "gammaln", "log1p", "log_expit", "log_ndtr",
         "log_softmax", "logit", "logsumexp", "ndtr", "ndtri", "softmax",
     )},
     **{S + n: call(S + n, of=lambda x: (x, x + 1)) for n in ("betaln", "kl_div", "rel_entr", "xlog1py", "xlogy")},
