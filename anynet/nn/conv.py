@@ -10,6 +10,7 @@ from anynet.nn import init
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import convolution, creation
 from anynet.ops.convolution import same_padding, spread_option
+from anynet.ops.padding import pad
 from anynet.tensor import Parameter, Tensor
 from anynet.typing import ArrayLike
 
@@ -95,7 +96,7 @@ class _Conv(_AnyConv):
         else:
             self.padding = spread_option(padding, n, "padding", where, 0)
             pairs = tuple((p, p) for p in self.padding)
-        # for anynet.ops.convolution.pad: the last axis first
+        # for anynet.ops.padding.pad: the last axis first
         self._pad = tuple(p for pair in reversed(pairs) for p in pair)
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         self.weight = Parameter(creation.empty(shape, device=device, dtype=dtype))
@@ -107,7 +108,7 @@ class _Conv(_AnyConv):
         self._accept(x)
         padding = self.padding
         if self.padding_mode != "zeros" and any(self._pad):
-            x = convolution.pad(x, self._pad, self.padding_mode)
+            x = pad(x, self._pad, self.padding_mode)
             padding = (0,) * self.axes
         return convolution.conv(
             x, self.weight, self.bias, stride=self.stride, padding=padding, dilation=self.dilation,

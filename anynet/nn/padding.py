@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from anynet.nn.module import Module, ShapeError
-from anynet.ops.convolution import pad
+from anynet.ops.padding import pad
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
 

@@ -26,14 +26,14 @@ from typing import Any
 
 from anynet.autograd.primitive import primitive
 from anynet.ops.elementwise import conj
-from anynet.ops.indexing import put, take
+from anynet.ops.indexing import put
 from anynet.ops.manipulation import reshape, squeeze
 from anynet.ops.reductions import sum as sum_
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
-from anynet_backends import Array, Backend, backend_of
+from anynet_backends import Array, Backend
 
-__all__ = ["conv", "conv_transpose", "pad"]
+__all__ = ["conv", "conv_transpose"]
 
 Ints = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
@@ -417,66 +417,3 @@ def conv_transpose(
     if bias is not None:
         y = y + reshape(bias, (1, -1, *(1,) * axes))
     return squeeze(y, 0) if single else y
-
-
-def _mirror(i: int, size: int, mode: str) -> int:
-    """The place in an axis of length `size` that a padded position i (which may lie outside) repeats."""
-    if mode == "circular":
-        return i % size
-    if mode == "replicate":
-        return min(max(i, 0), size - 1)
-    return -i if i < 0 else 2 * (size - 1) - i if i >= size else i
-
-
-def pad(x: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
-    """Make an array longer at the ends of its last axes, or shorter where a number is negative.
-
-    `pad` lists (before, after) for the last axis, then the one before it, and so on, as PyTorch does. Modes:
-    "constant" (with `value`), "reflect" (without the edge), "replicate" (the edge), "circular".
-
-    >>> import anynet as an
-    >>> from anynet.ops.convolution import pad
-    >>> pad(an.asarray([1.0, 2.0, 3.0]), (1, 2), "reflect")
-    Tensor([2., 1., 2., 3., 2., 1.])
-    """
-    shape = tuple(x.shape)
-    pads = [int(p) for p in pad]
-    if len(pads) % 2 or len(pads) > 2 * len(shape):
-        msg = f"pad: takes pairs (before, after) for the last axes of x {shape}, the last first, got {tuple(pad)}"
-        raise ValueError(msg)
-    pairs = [(0, 0)] * (len(shape) - len(pads) // 2)
-    pairs += [(pads[i], pads[i + 1]) for i in range(len(pads) - 2, -1, -2)]
-    whole = mode not in ("reflect", "replicate")  # these look beyond what a negative number takes away
-    if any(
-        size + lo + hi < 0 or (whole and size + min(lo, 0) + min(hi, 0) < 0)
-        for size, (lo, hi) in zip(shape, pairs, strict=True)
-    ):
-        msg = f"pad: {tuple(pad)} takes more from x {shape} than there is"
-        raise ValueError(msg)
-    if whole and any(lo < 0 or hi < 0 for lo, hi in pairs):
-        x = x[
-            tuple(slice(max(-lo, 0), size + min(hi, 0)) for size, (lo, hi) in zip(shape, pairs, strict=True))
-        ]
-        shape, pairs = tuple(x.shape), [(max(lo, 0), max(hi, 0)) for lo, hi in pairs]
-    if mode == "constant":
-        key = tuple(slice(lo, lo + size) for size, (lo, _) in zip(shape, pairs, strict=True))
-        full = tuple(lo + size + hi for size, (lo, hi) in zip(shape, pairs, strict=True))
-        return put(x, key=key, shape=full) if value == 0 else put(x - value, key=key, shape=full) + value
-    if mode not in ("reflect", "replicate", "circular"):
-        msg = f"pad: mode must be 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}"
-        raise ValueError(msg)
-    plain = unwrap(x)
-    xp = backend_of(plain)
-    for axis, (size, (lo, hi)) in enumerate(zip(shape, pairs, strict=True)):
-        if not lo and not hi:
-            continue
-        limit = {"reflect": size - 1, "circular": size}.get(mode, max(lo, hi) if size else -1)
-        if max(lo, hi) > limit:
-            msg = (
-                f"pad: mode {mode!r} takes at most {limit} at each end of an axis of length {size}, got "
-                f"{(lo, hi)}"
-            )
-            raise ValueError(msg)
-        index = [_mirror(i, size, mode) for i in range(-lo, size + hi)]
-        x = take(x, xp.asarray(index, dtype=xp.int64, device=_device(xp, plain)), axis=axis)
-    return x  # type: ignore[return-value]

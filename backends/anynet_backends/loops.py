@@ -172,7 +172,7 @@ class Loop:
         function: int,
         sizes: Sequence[int],
         strides: Sequence[Sequence[int]],
-        data: Sequence[float] = (),
+        data: Array,
         nbytes: int = 0,
     ) -> None:
         axes = len(sizes)
@@ -180,7 +180,7 @@ class Loop:
         self.strides = np.zeros((len(strides), axes), np.int64)
         for row, steps in zip(self.strides, strides, strict=True):
             row[: len(steps)] = steps
-        self.data = np.array(data, np.float64)
+        self.data = data
         team = onednn.team() if nbytes >= SHARED and sizes[0] > 1 else None
         if team is not None:
             cells = (function, address(self.data), len(strides), axes, *team)

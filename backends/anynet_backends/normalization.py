@@ -343,7 +343,7 @@ class _Plan:
         self.kept = kept
         weights = n if form.each else max(1, *(k * s for k, s in zip(self.parts, form.weights, strict=True)))
         self.ones, self.zeros = np.ones(weights, dtype), np.zeros(weights, dtype)
-        sizes, data, nbytes = (*form.sizes, *sums), (eps, m * n), 2 * a * b * m * n * size
+        sizes, data, nbytes = (*form.sizes, *sums), np.array([eps, m * n]), 2 * a * b * m * n * size
         forward, backward = (_address(t, form.each, centred, back) for back in (False, True))
         self.forward = Loop(forward, sizes, (x, x, stats, stats, w, w), data, nbytes)
         self.backward = Loop(backward, sizes, (x, x, stats, stats, w, x, steps, steps), data, 2 * nbytes)

@@ -21,6 +21,7 @@ from anynet_backends import (
     machine,
     normalization,
     numpy_convolution,
+    numpy_padding,
     onednn,
     standard,
     traced,
@@ -336,8 +337,9 @@ class NumpyBackend(Backend):
                 self.kernels[name] = kernel if own is None else one_after_the_other(kernel, own)
             self.matmul = onednn.matmul
             self.affine = onednn.affine  # type: ignore[method-assign]
-        for name, kernel in normalization.KERNELS.items():
-            self.kernels[name] = one_after_the_other(kernel, self.kernels[name])
+        for name, kernel in (normalization.KERNELS | numpy_padding.KERNELS).items():
+            own = self.kernels.get(name)
+            self.kernels[name] = kernel if own is None else one_after_the_other(kernel, own)
         self._as_strided = np.lib.stride_tricks.as_strided
 
     def device_of(self, array: Array) -> str:

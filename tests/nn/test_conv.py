@@ -9,7 +9,8 @@ import anynet as an
 from anynet.autograd.gradcheck import gradcheck, gradgradcheck
 from anynet.nn import functional as F
 from anynet.ops import convolution
-from anynet.ops.convolution import conv, conv_transpose, pad
+from anynet.ops.convolution import conv, conv_transpose
+from anynet.ops.padding import pad
 from anynet_backends import numpy_convolution
 
 # PyTorch says that it makes a copy for such kernels

@@ -7,6 +7,7 @@ from typing import Any
 
 from anynet.ops import convolution
 from anynet.ops.manipulation import permute_dims
+from anynet.ops.padding import pad as pad_
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
 
@@ -166,13 +167,13 @@ def conv_transpose3d(
 
 
 def pad(input: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """An array made longer at the ends of its last axes: see `anynet.ops.convolution.pad`.
+    """An array made longer at the ends of its last axes: see `anynet.ops.padding.pad`.
 
     >>> import anynet as an
     >>> an.nn.functional.pad(an.asarray([1.0, 2.0]), (1, 2)).tolist()
     [0.0, 1.0, 2.0, 0.0, 0.0]
     """
-    return convolution.pad(input, pad, mode, 0.0 if value is None else value)
+    return pad_(input, pad, mode, 0.0 if value is None else value)
 
 
 def conv_tbc(input: ArrayLike, weight: ArrayLike, bias: ArrayLike, pad: int = 0) -> Tensor:

@@ -1,0 +1,132 @@
+"""Padding with an array's own values, row by row, as loops of machine code.
+
+A padded array is a list of rows along its last axis. Each is a row of the array, which a table names, with some of that row's numbers
+at both ends, which another names.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+
+from anynet_backends import machine
+from anynet_backends.loops import Function, Loop, compiled, kinds, number
+from anynet_backends.protocol import Array, Backend
+from anynet_backends.results import into_table, result
+from anynet_backends.sums import PLAIN_FLOATS
+from anynet_backends.threads import in_forked_processes
+
+__all__ = ["KERNELS"]
+
+KERNELS: dict[str, Any] = {}
+"""By the name of the primitive; each leaves to others what it does not take."""
+
+_kernel = into_table(KERNELS)
+_Pairs = tuple[tuple[int, int], ...]
+
+
+def _row(name: str, t: str, *, add: bool) -> Function:
+    """(from, to, n): copies a row, or adds it."""
+    f = Function(name, ("ptr noalias", "a"), ("ptr noalias", "b"), ("i64", "n"))
+    a, b = f.argument("a"), f.argument("b")
+    with f.loop(number(0), f.argument("n")) as i:
+        value = f.load(t, a, i)
+        f.store(f.op("fadd", f.load(t, b, i), value) if add else value, b, i)
+    return f
+
+
+def _over_rows(t: str, *, back: bool) -> tuple[Function, ...]:
+    """(array, padded array), or with `back` (padded array, array, which begins with zeros); sizes: blocks, padded rows of a block,
+    length of a row, numbers before and after it; data: where in a block each row begins, in numbers, and the ends' places."""
+    row = _row("row", t, add=back)
+    params = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
+    f = Function("over_rows", *params, gives="i64")
+    args, dims, steps, data = (f.argument(name) for _, name in params)
+    blocks, rows, length, before, after = (f.load("i64", dims, number(i)) for i in range(5))
+    ends = f.at(data, rows, "i64")
+    behind = f.op("add", before, length)
+    width = f.op("add", behind, after)
+    first, second = (f.load("ptr", args, number(i)) for i in range(2))
+    one, two = (f.load("i64", steps, number(5 * i)) for i in range(2))
+    with f.loop(number(0), blocks) as block:
+        a, b = f.at(first, f.op("mul", block, one)), f.at(second, f.op("mul", block, two))
+        plain, padded = (b, a) if back else (a, b)
+        with f.loop(number(0), rows) as r:
+            inner = f.at(plain, f.load("i64", data, r), t)
+            outer = f.at(padded, f.op("mul", r, width), t)
+            middle = f.at(outer, before, t)
+            f.call(row, *((middle, inner) if back else (inner, middle)), length)
+            for start, count, offset in ((number(0), before, number(0)), (behind, after, before)):
+                with f.loop(number(0), count) as j:
+                    place = f.load("i64", ends, f.op("add", offset, j))
+                    at = f.op("add", start, j)
+                    if back:
+                        f.store(f.op("fadd", f.load(t, inner, place), f.load(t, outer, at)), inner, place)
+                    else:
+                        f.store(f.load(t, inner, place), outer, at)
+    return row, f
+
+
+@functools.cache
+def _address(t: str, back: bool) -> int:
+    return compiled(_over_rows(t, back=back), "over_rows")
+
+
+def _place(i: int, size: int, mode: str) -> int:
+    """The place in an axis of length `size` that a position i, which may lie outside, repeats."""
+    if mode == "circular":
+        return i % size
+    if mode == "replicate":
+        return min(max(i, 0), size - 1)
+    return -i if i < 0 else 2 * (size - 1) - i if i >= size else i
+
+
+class _Plan:
+    """The calls for arrays of one shape."""
+
+    def __init__(self, shape: tuple[int, ...], pairs: _Pairs, mode: str, dtype: Any) -> None:
+        size, t = np.dtype(dtype).itemsize, kinds(dtype)
+        lead = next((i for i, pair in enumerate(pairs[:-1]) if any(pair)), len(shape) - 1)
+        self.padded = tuple(lo + n + hi for n, (lo, hi) in zip(shape, pairs, strict=True))
+        n, (lo, hi) = shape[-1], pairs[-1]
+        starts, step = np.zeros(1, np.int64), n
+        for axis in range(len(shape) - 2, lead - 1, -1):
+            before, after = pairs[axis]
+            along = [_place(i, shape[axis], mode) * step for i in range(-before, shape[axis] + after)]
+            starts = (np.array(along, np.int64)[:, None] + starts).reshape(-1)
+            step *= shape[axis]
+        ends = [_place(i, n, mode) for i in itertools.chain(range(-lo, 0), range(n, n + hi))]
+        data = np.concatenate((starts, np.array(ends, np.int64)))
+        blocks, rows = math.prod(shape[:lead]), len(starts)
+        sizes = (blocks, rows, n, lo, hi)
+        steps = (step * size,), (rows * (lo + n + hi) * size,)
+        nbytes = blocks * (steps[0][0] + steps[1][0])
+        self.forward = Loop(_address(t, False), sizes, steps, data, nbytes)
+        self.backward = Loop(_address(t, True), sizes, steps[::-1], data, nbytes)
+
+
+_plan = functools.lru_cache(maxsize=256)(_Plan)
+in_forked_processes(_plan.cache_clear)  # some count on threads
+
+
+@_kernel
+def pad_around(xp: Backend, x: Array, *, pairs: _Pairs, mode: str, need: Any) -> Any:
+    """x with its own values around it."""
+    dtype = x.dtype
+    if dtype not in PLAIN_FLOATS or not x.flags.c_contiguous or not x.size or not machine.available():
+        return NotImplemented
+    plan = _plan(x.shape, pairs, mode, dtype)
+    y = result(plan.padded, dtype)
+    plan.forward(x, y)
+    return y if need is None else (y, lambda g: (_folded(plan, g, x.shape),))
+
+
+def _folded(plan: _Plan, g: Array, shape: tuple[int, ...]) -> Array:
+    gx = result(shape, g.dtype)
+    gx.fill(0)
+    plan.backward(np.ascontiguousarray(g), gx)
+    return gx
