@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
+from anynet.optim.groups import Hints, choice, each, integer, not_negative, optional, plain, real
 from anynet.optim.methods import Moments
-from anynet.optim.optimizer import Optimizer, Shape, between
+from anynet.optim.optimizer import Optimizer, Shape
 from anynet_backends import Array, Backend
 
 __all__ = ["ASGD", "LAMB", "LARS", "Adafactor", "Muon"]
@@ -42,6 +43,8 @@ class ASGD(Optimizer):
 
     shaped = True
     slots = ("eta", "ax")
+    kinds: ClassVar = {"lambd": real(), "alpha": real(), "t0": real()}
+    foreign = ("mu",)
 
     def __init__(
         self,
@@ -54,23 +57,22 @@ class ASGD(Optimizer):
         *,
         maximize: bool = False,
         l1: float = 0.0,
+        **hints: Unpack[Hints],
     ) -> None:
         super().__init__(params, {
             "lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0, "weight_decay": weight_decay, "maximize": maximize, "l1": l1,
-        })  # fmt: skip
+        }, hints)  # fmt: skip
 
     def slot_shape(self, name: str, shape: Shape) -> Shape:
         """η is one number, which a later change of the learning rate reaches one step later, as in PyTorch."""
         return () if name == "eta" else shape
 
-    def begin(self, flat: Any, group: dict[str, Any]) -> None:
-        """η begins at the learning rate."""
-        flat.state["eta"][...] = group["lr"]
-
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
     ) -> None:
         lr, lambd, eta, ax = group["lr"], group["lambd"], state["eta"], state["ax"]
+        if step == 1:
+            eta[...] = xp.full_like(eta, lr)
         if group["weight_decay"]:
             g += group["weight_decay"] * p
         p *= 1 - lambd * eta
@@ -80,7 +82,7 @@ class ASGD(Optimizer):
             ax[...] = p
         else:
             ax += mu * (p - ax)
-        eta[...] = lr / (1 + lambd * lr * step) ** group["alpha"]
+        eta[...] = xp.full_like(eta, lr / (1 + lambd * lr * step) ** group["alpha"])
 
 
 class Adafactor(Optimizer):
@@ -102,7 +104,9 @@ class Adafactor(Optimizer):
 
     shaped = True
     slots = ("row_var", "col_var", "variance")
-    not_negative = ("lr", "weight_decay")  # eps is a pair, which `check` sees to
+    kinds: ClassVar = {
+        "beta2_decay": real(high=0), "eps": each(optional(not_negative), not_negative), "d": real(1),
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -114,21 +118,12 @@ class Adafactor(Optimizer):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
+        **hints: Unpack[Hints],
     ) -> None:
         super().__init__(params, {
-            "lr": lr, "beta2_decay": beta2_decay, "eps": tuple(eps), "d": d, "weight_decay": weight_decay,
+            "lr": lr, "beta2_decay": beta2_decay, "eps": eps, "d": d, "weight_decay": weight_decay,
             "maximize": maximize,
-        })  # fmt: skip
-
-    def check(self, group: dict[str, Any]) -> None:
-        """β₂'s exponent is not positive, both ε are not negative, d is at least 1."""
-        first, second = group["eps"]
-        if group["beta2_decay"] > 0 or (first is not None and first < 0) or second < 0 or group["d"] < 1:
-            msg = (
-                f"Adafactor: beta2_decay ≤ 0, eps (None or ≥ 0, ≥ 0), d ≥ 1, got {group['beta2_decay']}, {group['eps']}, "
-                f"{group['d']}"
-            )
-            raise ValueError(msg)
+        }, hints)  # fmt: skip
 
     def slot_shape(self, name: str, shape: Shape) -> Shape:
         """Rows and columns for matrices, all of it for vectors."""
@@ -176,6 +171,10 @@ class Muon(Optimizer):
 
     shaped = True
     slots = ("momentum_buffer",)
+    kinds: ClassVar = {
+        "ns_coefficients": each(real(), real(), real()), "ns_steps": integer(0, 99),
+        "adjust_lr_fn": choice(None, "original", "match_rms_adamw"),
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -191,21 +190,15 @@ class Muon(Optimizer):
     ) -> None:
         super().__init__(params, {
             "lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov,
-            "ns_coefficients": tuple(ns_coefficients), "eps": eps, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn,
+            "ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn,
         })  # fmt: skip
 
     def check(self, group: dict[str, Any]) -> None:
-        """Matrices, a known rule for the learning rate, fewer than 100 iterations with three coefficients."""
+        """Matrices only."""
         for p in group["params"]:
             if len(getattr(p, "shape", (0, 0))) != 2:
                 msg = f"Muon optimizes matrices, got a parameter of shape {tuple(p.shape)}; give the others to AdamW"
                 raise ValueError(msg)
-        if group["adjust_lr_fn"] not in (None, "original", "match_rms_adamw"):
-            msg = f"Muon: adjust_lr_fn is 'original' or 'match_rms_adamw', got {group['adjust_lr_fn']!r}"
-            raise ValueError(msg)
-        if group["momentum"] < 0 or len(group["ns_coefficients"]) != 3 or not 0 <= group["ns_steps"] < 100:
-            msg = "Muon: momentum ≥ 0, three ns_coefficients, 0 ≤ ns_steps < 100"
-            raise ValueError(msg)
 
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
@@ -256,7 +249,7 @@ class LAMB(Moments):
         maximize: bool = False,
     ) -> None:
         super().__init__(params, {
-            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "maximize": maximize,
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize,
         })  # fmt: skip
 
     def update(
@@ -285,6 +278,8 @@ class LARS(Optimizer):
     """
 
     shaped = True
+    optional = ("momentum_buffer",)
+    kinds: ClassVar = {"momentum": real(0, 1, below=True), "trust_coefficient": not_negative}
 
     def __init__(
         self,
@@ -303,13 +298,9 @@ class LARS(Optimizer):
             "eps": eps, "nesterov": nesterov, "maximize": maximize,
         })  # fmt: skip
 
-    def check(self, group: dict[str, Any]) -> None:
-        """The momentum lies in [0, 1)."""
-        between("LARS", "momentum", group["momentum"], 0.0, 1.0)
-
     def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
         """The velocity, where there is momentum."""
-        return ("momentum_buffer",) if group["momentum"] else ()
+        return ("momentum_buffer",) if plain(group["momentum"]) else ()
 
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
@@ -317,7 +308,7 @@ class LARS(Optimizer):
         if group["weight_decay"]:
             g += group["weight_decay"] * p
         g *= group["lr"] * _trust(xp, p, g, group["trust_coefficient"], group["eps"])
-        if "momentum_buffer" in state:
+        if group["momentum"]:
             v = state["momentum_buffer"]
             v *= group["momentum"]
             v += g

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from anynet.autograd.compiling import on_host
+from anynet.optim.groups import choice, integer, not_negative, read
 from anynet.optim.optimizer import Optimizer
 from anynet.tensor import enable_grad, to_plain, wrap
 from anynet_backends import Array
@@ -121,6 +122,12 @@ class LBFGS(Optimizer):
       Numerical optimization (2006), algorithms 3.5 and 3.6.
     """
 
+    kinds: ClassVar = {
+        **dict.fromkeys(("max_iter", "max_eval", "history_size"), integer(1)),
+        **dict.fromkeys(("tolerance_grad", "tolerance_change"), not_negative),
+        "line_search_fn": choice(None, "strong_wolfe"),
+    }
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -133,24 +140,15 @@ class LBFGS(Optimizer):
         line_search_fn: str | None = None,
     ) -> None:
         super().__init__(params, {
-            "lr": lr, "max_iter": max_iter, "max_eval": max_iter * 5 // 4 if max_eval is None else max_eval,
+            "lr": lr, "max_iter": max_iter,
+            "max_eval": read("LBFGS", "max_iter", integer(1), max_iter) * 5 // 4 if max_eval is None else max_eval,
             "tolerance_grad": tolerance_grad, "tolerance_change": tolerance_change, "history_size": history_size,
             "line_search_fn": line_search_fn,
         })  # fmt: skip
-        if len(self.param_groups) != 1 or len(self._flats[0]) != 1:
+        if len(self.param_groups) != 1 or len(self._groups()[0].flats) != 1:
             msg = "LBFGS takes one parameter group, of one dtype on one device"
             raise ValueError(msg)
         self._memory: dict[str, Any] = {}
-
-    def check(self, group: dict[str, Any]) -> None:
-        """Counts are at least 1; the only line search is the strong Wolfe one."""
-        if group["line_search_fn"] not in (None, "strong_wolfe"):
-            msg = f"LBFGS: line_search_fn is None or 'strong_wolfe', got {group['line_search_fn']!r}"
-            raise ValueError(msg)
-        for name in ("max_iter", "max_eval", "history_size"):
-            if not isinstance(group[name], int) or group[name] < 1:
-                msg = f"LBFGS: {name} is an integer of at least 1, got {group[name]!r}"
-                raise ValueError(msg)
 
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Refused where there is a group already."""
@@ -163,12 +161,22 @@ class LBFGS(Optimizer):
         if closure is None:
             msg = "LBFGS: step takes a closure that computes the loss and its gradients, and returns the loss"
             raise TypeError(msg)
-        group = self.param_groups[0]
-        flats = self._flats[0]
-        if self._moved(flats[0]):
-            flats = self._flats[0] = self._repack(group, flats)
-        flat = flats[0]
+        self._settle()
+        (own,) = self._groups()
+        if self._moved(own.flats[0]):
+            own.flats = self._repack(own, own.flats)
+        (flat,) = own.flats
+        group = own.now()
         xp = flat.xp
+
+        def values() -> Array:
+            return (
+                xp.asarray(flat.values, copy=True) if flat.wide is None else xp.astype(flat.values, flat.wide)
+            )
+
+        def assign(new: Array) -> None:
+            flat.values[...] = new if flat.wide is None else xp.astype(new, flat.dtype)
+            flat.touch()
 
         def evaluate() -> tuple[Any, float, Array]:
             """The loss, as it is and as a number, and the gradient (zero where there is none)."""
@@ -177,7 +185,10 @@ class LBFGS(Optimizer):
             for i, has in enumerate(flat.ready()):
                 if not has:
                     flat.grad_views[i][...] = 0.0
-            return loss, float(loss), xp.asarray(flat.grads, copy=True)
+            grads = (
+                xp.asarray(flat.grads, copy=True) if flat.wide is None else xp.astype(flat.grads, flat.wide)
+            )
+            return loss, float(loss), grads
 
         def dot(a: Array, b: Array) -> float:
             return float(to_plain(xp.sum(a * b)))
@@ -203,11 +214,10 @@ class LBFGS(Optimizer):
             if slope > -group["tolerance_change"]:
                 break
             if group["line_search_fn"] is not None:
-                begin = xp.asarray(flat.values, copy=True)
+                begin = values()
 
                 def at(t: float, begin: Array = begin, d: Array = d) -> _Point:
-                    flat.values[...] = begin + t * d
-                    flat.touch()
+                    assign(begin + t * d)
                     _, value, gradient = evaluate()
                     return _Point(t, value, gradient, dot(gradient, d))
 
@@ -215,13 +225,11 @@ class LBFGS(Optimizer):
                 least = group["tolerance_change"]
                 found, trials = _strong_wolfe(at, start, t, largest(d), least, group["max_eval"] - evals)
                 t, loss, g = found.t, found.loss, found.grad
-                flat.values[...] = begin + t * d
-                flat.touch()
+                assign(begin + t * d)
                 memory["t"] = t
             else:
                 trials = 0
-                flat.values += t * d
-                flat.touch()
+                assign(values() + t * d)
                 if iteration != group["max_iter"]:
                     _, loss, g = evaluate()
                     trials = 1
@@ -271,7 +279,7 @@ class LBFGS(Optimizer):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `state_dict` gave; everything is checked before anything changes."""
-        flat = self._flats[0][0]
+        (flat,) = self._groups()[0].flats
         size = flat.offsets[-1]
         entry = dict(next(iter(state.get("state", {}).values()), {}))
         for name, value in entry.items():
@@ -279,12 +287,7 @@ class LBFGS(Optimizer):
                 msg = f"LBFGS: {name} has shape {tuple(value.shape)}, expected {(size,)}"
                 raise ValueError(msg)
         super().load_state_dict({"state": {}, "param_groups": state.get("param_groups", [])})
-        plain = {
-            k: to_plain(v, dtype=flat.params[0].dtype, device=flat.device)
-            if hasattr(v, "shape") and v.shape
-            else v
-            for k, v in entry.items()
-        }
+        plain = {k: flat.moved(v) if hasattr(v, "shape") and v.shape else v for k, v in entry.items()}
         count = sum(k.startswith("rho") for k in plain)
         self._memory = {k: plain[k] for k in ("n_iter", "scale", "grad", "d", "t") if k in plain}
         if plain:

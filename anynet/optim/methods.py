@@ -1,16 +1,18 @@
 """The update rules. p parameters, g gradient, η learning rate, λ weight decay; vectors, element by element.
 
 All take `weight_decay` (L2: g ← g + λ p; for AdamW decoupled from the gradient), `l1` (g ← g + l1 · sign p) and
-`maximize` (ascent).
+`maximize` (ascent); and PyTorch's `foreach`, `fused` and `capturable`, which choose among its implementations and have no effect
+here (`anynet.optim.groups.Hints`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
-from anynet.optim.optimizer import Optimizer, between
+from anynet.optim.groups import Hints, each, plain, real
+from anynet.optim.optimizer import Optimizer
 from anynet_backends import Array, Backend
 
 __all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop"]
@@ -42,24 +44,31 @@ class SGD(Optimizer):
         *,
         maximize: bool = False,
         l1: float = 0.0,
+        **hints: Unpack[Hints],
     ) -> None:
         super().__init__(params, {
             "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
             "nesterov": nesterov, "maximize": maximize, "l1": l1,
-        })  # fmt: skip
+        }, hints)  # fmt: skip
+
+    optional = ("momentum_buffer",)
 
     def check(self, group: dict[str, Any]) -> None:
-        """Momentum is not negative; Nesterov needs it, and no dampening."""
-        if group["momentum"] < 0:
-            msg = f"SGD: momentum is not negative, got {group['momentum']}"
-            raise ValueError(msg)
-        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
-            msg = "SGD: nesterov needs a momentum above 0 and no dampening"
+        """Nesterov needs momentum, and no dampening."""
+        if group["nesterov"] and (plain(group["momentum"]) <= 0 or plain(group["dampening"]) != 0):
+            msg = (
+                "SGD: nesterov needs a momentum above 0 and no dampening, got "
+                f"momentum={group['momentum']!r} and dampening={group['dampening']!r}"
+            )
             raise ValueError(msg)
 
     def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
         """The velocity, where there is momentum."""
-        return ("momentum_buffer",) if group["momentum"] else ()
+        return ("momentum_buffer",) if plain(group["momentum"]) else ()
+
+    def fresh(self, flat: Any, i: int, name: str) -> None:
+        """The velocity begins as the gradient at the next step: that counts as the first."""
+        flat.steps[i] = 0
 
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
@@ -67,7 +76,7 @@ class SGD(Optimizer):
         if group["weight_decay"]:
             g += group["weight_decay"] * p
         momentum = group["momentum"]
-        if momentum and "momentum_buffer" in state:
+        if momentum:
             v = state["momentum_buffer"]
             if step == 1:
                 v[...] = g
@@ -91,6 +100,7 @@ class Adagrad(Optimizer):
 
     blocked = True
     slots = ("sum",)
+    settled = ("initial_accumulator_value",)
 
     def __init__(
         self,
@@ -103,14 +113,12 @@ class Adagrad(Optimizer):
         *,
         maximize: bool = False,
         l1: float = 0.0,
+        **hints: Unpack[Hints],
     ) -> None:
-        if lr_decay < 0 or initial_accumulator_value < 0:
-            msg = f"Adagrad: lr_decay and initial_accumulator_value are not negative, got {lr_decay}, {initial_accumulator_value}"
-            raise ValueError(msg)
         super().__init__(params, {
             "lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay,
             "initial_accumulator_value": initial_accumulator_value, "eps": eps, "maximize": maximize, "l1": l1,
-        })  # fmt: skip
+        }, hints)  # fmt: skip
 
     def begin(self, flat: Any, group: dict[str, Any]) -> None:
         """The sum begins at `initial_accumulator_value`."""
@@ -139,6 +147,9 @@ class RMSprop(Optimizer):
     """
 
     blocked = True
+    slots = ("square_avg",)
+    optional = ("momentum_buffer", "grad_avg")
+    kinds: ClassVar = {"alpha": real(0)}
 
     def __init__(
         self,
@@ -152,23 +163,18 @@ class RMSprop(Optimizer):
         *,
         maximize: bool = False,
         l1: float = 0.0,
+        **hints: Unpack[Hints],
     ) -> None:
         super().__init__(params, {
             "lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
             "centered": centered, "maximize": maximize, "l1": l1,
-        })  # fmt: skip
-
-    def check(self, group: dict[str, Any]) -> None:
-        """alpha and momentum are not negative."""
-        if group["momentum"] < 0 or group["alpha"] < 0:
-            msg = f"RMSprop: momentum and alpha are not negative, got {group['momentum']}, {group['alpha']}"
-            raise ValueError(msg)
+        }, hints)  # fmt: skip
 
     def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Mean square, and what momentum and centring need."""
         return (
             "square_avg",
-            *(("momentum_buffer",) if group["momentum"] > 0 else ()),
+            *(("momentum_buffer",) if plain(group["momentum"]) else ()),
             *(("grad_avg",) if group["centered"] else ()),
         )
 
@@ -197,17 +203,9 @@ class RMSprop(Optimizer):
 
 
 class Moments(Optimizer):
-    """What Adam and its kin share: element by element, with two betas."""
+    """What Adam and its kin share: element by element, with two betas in [0, 1)."""
 
     blocked = True
-
-    def check(self, group: dict[str, Any]) -> None:
-        """Both betas lie in [0, 1)."""
-        if len(group["betas"]) != 2:
-            msg = f"{type(self).__name__}: betas are two numbers, got {group['betas']!r}"
-            raise ValueError(msg)
-        for i, beta in enumerate(group["betas"]):
-            between(type(self).__name__, f"betas[{i}]", beta, 0.0, 1.0)
 
 
 class Adam(Moments):
@@ -227,6 +225,8 @@ class Adam(Moments):
     0.9
     """
 
+    slots = ("exp_avg", "exp_avg_sq")
+    optional = ("max_exp_avg_sq",)
     later = ("decoupled_weight_decay",)
 
     def __init__(
@@ -241,15 +241,16 @@ class Adam(Moments):
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
         l1: float = 0.0,
+        **hints: Unpack[Hints],
     ) -> None:
         super().__init__(params, {
-            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
             "maximize": maximize, "decoupled_weight_decay": decoupled_weight_decay, "l1": l1,
-        })  # fmt: skip
+        }, hints)  # fmt: skip
 
     def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
         """The two moments, and the largest second moment for amsgrad."""
-        return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
+        return (*self.slots, *(self.optional if group["amsgrad"] else ()))
 
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
@@ -277,11 +278,11 @@ class Adam(Moments):
         change *= lr / (1 - beta1**step)
         p -= change
 
-    def kernel(self, xp: Backend, p: Array, g: Array, state: dict[str, Array]) -> Any:
+    def kernel(self, xp: Backend, p: Array, g: Array, state: dict[str, Array], group: dict[str, Any]) -> Any:
         make = xp.updates.get("adam")
         if make is None:
             return None
-        top = state.get("max_exp_avg_sq")
+        top = state["max_exp_avg_sq"] if group["amsgrad"] else None
         run = make(p, g, state["exp_avg"], state["exp_avg_sq"], top)
 
         def update(step: int, group: dict[str, Any]) -> None:
@@ -315,6 +316,7 @@ class AdamW(Adam):
         *,
         maximize: bool = False,
         l1: float = 0.0,
+        **hints: Unpack[Hints],
     ) -> None:
         super().__init__(
             params,
@@ -326,6 +328,7 @@ class AdamW(Adam):
             maximize=maximize,
             decoupled_weight_decay=True,
             l1=l1,
+            **hints,
         )
 
 
@@ -340,6 +343,7 @@ class Adadelta(Optimizer):
 
     blocked = True
     slots = ("square_avg", "acc_delta")
+    kinds: ClassVar = {"rho": real(0, 1)}
 
     def __init__(
         self,
@@ -351,16 +355,11 @@ class Adadelta(Optimizer):
         *,
         maximize: bool = False,
         l1: float = 0.0,
+        **hints: Unpack[Hints],
     ) -> None:
         super().__init__(params, {
             "lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "l1": l1,
-        })  # fmt: skip
-
-    def check(self, group: dict[str, Any]) -> None:
-        """rho lies in [0, 1]."""
-        if not 0 <= group["rho"] <= 1:
-            msg = f"Adadelta: rho lies between 0 and 1, got {group['rho']}"
-            raise ValueError(msg)
+        }, hints)  # fmt: skip
 
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
@@ -397,10 +396,11 @@ class Adamax(Moments):
         *,
         maximize: bool = False,
         l1: float = 0.0,
+        **hints: Unpack[Hints],
     ) -> None:
         super().__init__(params, {
-            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "l1": l1,
-        })  # fmt: skip
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "l1": l1,
+        }, hints)  # fmt: skip
 
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
@@ -429,12 +429,13 @@ class _Decaying(Moments):
         decoupled_weight_decay: bool,
         maximize: bool,
         l1: float,
+        hints: Hints,
         **more: Any,
     ) -> None:
         super().__init__(params, {
-            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay,
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay,
             "decoupled_weight_decay": decoupled_weight_decay, "maximize": maximize, "l1": l1, **more,
-        })  # fmt: skip
+        }, hints)  # fmt: skip
 
     def _moments(
         self, p: Array, g: Array, state: dict[str, Array], group: dict[str, Any]
@@ -462,6 +463,8 @@ class NAdam(_Decaying):
     0.004
     """
 
+    numbers: ClassVar = {"mu_product": 1.0}
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -474,6 +477,7 @@ class NAdam(_Decaying):
         *,
         maximize: bool = False,
         l1: float = 0.0,
+        **hints: Unpack[Hints],
     ) -> None:
         super().__init__(
             params,
@@ -484,43 +488,34 @@ class NAdam(_Decaying):
             decoupled_weight_decay,
             maximize,
             l1,
+            hints,
             momentum_decay=momentum_decay,
         )
 
-    def check(self, group: dict[str, Any]) -> None:
-        """As Adam's, and momentum_decay is not negative."""
-        super().check(group)
-        if group["momentum_decay"] < 0:
-            msg = f"NAdam: momentum_decay is not negative, got {group['momentum_decay']}"
-            raise ValueError(msg)
+    def advance(self, numbers: dict[str, float], step: int, group: dict[str, Any]) -> dict[str, float]:
+        """Π μ, which takes each step's β₁ as it was then."""
+        return {"mu_product": numbers["mu_product"] * self._mu(step, group)}
+
+    def former(self, name: str, step: int, group: dict[str, Any]) -> float:
+        """As if β₁ had always been what it is now."""
+        product = 1.0
+        for t in range(1, step + 1):
+            product *= self._mu(t, group)
+        return product
+
+    @staticmethod
+    def _mu(t: int, group: dict[str, Any]) -> float:
+        return float(group["betas"][0] * (1 - 0.5 * 0.96 ** (t * group["momentum_decay"])))
 
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
     ) -> None:
         m, v = self._moments(p, g, state, group)
-        beta1, beta2 = group["betas"]
-        product, now, later = _nesterov(step, beta1, group["momentum_decay"])
+        _, beta2 = group["betas"]
+        product, now, later = group["mu_product"], self._mu(step, group), self._mu(step + 1, group)
         size = xp.sqrt(v / (1 - beta2**step)) + group["eps"]
         p -= (group["lr"] * (1 - now) / (1 - product)) * (g / size)
         p -= (group["lr"] * later / (1 - product * later)) * (m / size)
-
-
-_products: dict[tuple[float, float], tuple[int, float]] = {}
-
-
-def _nesterov(step: int, beta1: float, decay: float) -> tuple[float, float, float]:
-    """(μ_1 ⋯ μ_t, μ_t, μ_{t+1}); the product is kept from step to step."""
-
-    def mu(t: int) -> float:
-        return float(beta1 * (1 - 0.5 * 0.96 ** (t * decay)))
-
-    at, product = _products.get((beta1, decay), (0, 1.0))
-    if at > step:
-        at, product = 0, 1.0
-    for t in range(at + 1, step + 1):
-        product *= mu(t)
-    _products[beta1, decay] = step, product
-    return product, mu(step), mu(step + 1)
 
 
 class RAdam(_Decaying):
@@ -545,8 +540,9 @@ class RAdam(_Decaying):
         *,
         maximize: bool = False,
         l1: float = 0.0,
+        **hints: Unpack[Hints],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay, maximize, l1)
+        super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay, maximize, l1, hints)
 
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
@@ -565,7 +561,8 @@ class RAdam(_Decaying):
 
 class Rprop(Optimizer):
     """Steps by the sign of the gradient alone: a number's step grows by η₊ while its sign stays, shrinks by η₋ when it
-    turns, and then waits a turn (Riedmiller & Braun 1993). For whole batches.
+    turns, and then waits a turn (Riedmiller & Braun 1993). For whole batches. `lr` is the length of a number's first step;
+    as in PyTorch, a schedule changes nothing after that.
 
     >>> import anynet as an
     >>> an.optim.Rprop([an.Parameter([1.0])]).defaults["etas"]
@@ -574,6 +571,9 @@ class Rprop(Optimizer):
 
     blocked = True
     slots = ("prev", "step_size")
+    kinds: ClassVar = {
+        "etas": each(real(0, 1, below=True, above=True), real(1, above=True)), "step_sizes": each(real(), real()),
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -584,28 +584,21 @@ class Rprop(Optimizer):
         *,
         maximize: bool = False,
         l1: float = 0.0,
+        **hints: Unpack[Hints],
     ) -> None:
         super().__init__(
             params,
-            {"lr": lr, "etas": tuple(etas), "step_sizes": tuple(step_sizes), "maximize": maximize, "l1": l1},
+            {"lr": lr, "etas": etas, "step_sizes": step_sizes, "maximize": maximize, "l1": l1},
+            hints,
         )
-
-    def check(self, group: dict[str, Any]) -> None:
-        """0 < η₋ < 1 < η₊."""
-        low, high = group["etas"]
-        if not 0 < low < 1 < high:
-            msg = f"Rprop: etas are one number below 1 and one above, got {group['etas']}"
-            raise ValueError(msg)
-
-    def begin(self, flat: Any, group: dict[str, Any]) -> None:
-        """The first step is the rate."""
-        flat.state["step_size"][...] = group["lr"]
 
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
     ) -> None:
         (low, high), (least, most) = group["etas"], group["step_sizes"]
         before, size = state["prev"], state["step_size"]
+        if step == 1:
+            size[...] = xp.full_like(size, group["lr"])
         turn = xp.sign(g * before)
         factor = xp.where(
             turn > 0, xp.full_like(g, high), xp.where(turn < 0, xp.full_like(g, low), xp.ones_like(g))

@@ -5,21 +5,27 @@ likewise their gradients and each piece of optimizer state. So an update is a ha
 vector, whatever the number of layers, and the gradient buffer is what distributed training sums.
 
 A subclass names its state (`slots`) and writes its update (`update`) once, for a slice of those vectors.
+
+The groups are dicts that check what is written into them (`anynet.optim.groups`). What depends on options, such as which
+state there is, is settled at the next step, for all groups before any of them is updated.
+
+Parameters of 16 bits are updated in float32, with state in float32: in their own type ε = 1e-8 and squares of small gradients
+would be 0.
 """
 
 from __future__ import annotations
 
-import copy
-import difflib
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
 
+from anynet import dtypes
 from anynet.autograd.compiling import on_host
 from anynet.autograd.primitive import kernels_on
 from anynet.nn.hooks import add_hook
+from anynet.optim.groups import Kind, ParamGroup, Params, Rules, listed, members, plain
 from anynet.tensor import Leaf, Parameter, Tensor, clock, enable_grad, to_plain, wrap
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.recorder import COMPILING
@@ -36,18 +42,25 @@ class _Flat:
     """Parameters of one group on one device in one dtype, as one vector; likewise gradients and state."""
 
     def __init__(
-        self, params: list[Parameter], slots: tuple[str, ...], slot_shape: Callable[[str, Shape], Shape]
+        self,
+        params: list[Parameter],
+        slots: Iterable[str],
+        numbers: Mapping[str, float],
+        slot_shape: Callable[[str, Shape], Shape],
     ) -> None:
         self.params = params
         data = params[0]._data
         self.xp: Backend = backend_of(data)
         self.device = self.xp.device_of(data)
         self.dtype = data.dtype
+        self.wide: Any = (
+            self.xp.float32 if params[0].dtype.itemsize < 4 else None
+        )  # in which updates are computed
         self.offsets = [0]
         for p in params:
             self.offsets.append(self.offsets[-1] + p.size)
-        self.values = self._new()
-        self.grads = self._new()
+        self.values = self._new(self.dtype)
+        self.grads = self._new(self.dtype)
         self.state: dict[str, Array] = {}
         self.parts: dict[
             str, list[tuple[int, Shape]]
@@ -56,11 +69,9 @@ class _Flat:
             shapes = [slot_shape(name, p.shape) for p in params]
             ends = list(itertools.accumulate(map(math.prod, shapes)))
             self.parts[name] = list(zip([0, *ends[:-1]], shapes, strict=True))
-            self.state[name] = self._new(ends[-1])
+            self.state[name] = self._new(self.wide or self.dtype, ends[-1])
         self.steps = [0] * len(params)
-        self.kernels: dict[tuple[int, int], Any] = {}  # of slices of the vectors
-        self.whole: Any = None  # the kernel of all of them
-        self.passes: dict[tuple[int, int], dict[Any, Any]] = {}  # what `elementwise` has made of them
+        self.numbers = {name: [start] * len(params) for name, start in numbers.items()}
         self.value_views: list[Array] = []
         self.grad_views: list[Array] = []
         for i, p in enumerate(params):
@@ -68,11 +79,18 @@ class _Flat:
             self.grad_views.append(self.view(self.grads, i, p.shape))
             self.adopt(i)
         self.places = list(zip(params, self.value_views, self.grad_views, strict=True))
+        self.forget()
 
-    def _new(self, size: int | None = None) -> Array:
+    def forget(self) -> None:
+        """What was made for the options so far is made anew."""
+        self.kernels: dict[tuple[int, int], Any] = {}  # of slices of the vectors
+        self.whole: Any = None  # the kernel of all of them
+        self.passes: dict[tuple[int, int], dict[Any, Any]] = {}  # what `elementwise` has made of them
+
+    def _new(self, dtype: Any, size: int | None = None) -> Array:
         xp = self.xp
         shape = (self.offsets[-1] if size is None else size,)
-        return xp.zeros(shape, dtype=self.dtype, device=xp.native_device(self.device))
+        return xp.zeros(shape, dtype=dtype, device=xp.native_device(self.device))
 
     def view(self, flat: Array, i: int, shape: Shape) -> Array:
         return self.xp.reshape(flat[self.offsets[i] : self.offsets[i + 1]], shape, copy=False)
@@ -82,6 +100,12 @@ class _Flat:
         begin, shape = self.parts[name][i]
         piece = self.state[name][begin : begin + math.prod(shape)]
         return piece if len(shape) == 1 else self.xp.reshape(piece, shape, copy=False)
+
+    def moved(self, value: Any) -> Array:
+        """An array of state where this state lies, in its dtype."""
+        return to_plain(
+            value, dtype=dtypes.float32 if self.wide is not None else self.params[0].dtype, device=self.device
+        )
 
     def adopt(self, i: int) -> None:
         """Copy a parameter's value into the vector and make the parameter a view of it; its gradient too."""
@@ -142,19 +166,25 @@ class _Flat:
         return out
 
     def level(self) -> bool:
-        """Whether all parameters have been updated as often."""
+        """Whether all parameters have been updated as often, with the same numbers."""
+        for values in self.numbers.values():
+            if values.count(values[0]) != len(values):
+                return False
         return self.steps.count(self.steps[0]) == len(self.steps)
 
     def runs(self, steady: bool) -> list[tuple[int, int, int]]:
-        """(first, last, steps so far) of each maximal run of parameters that have gradients and equal step counts."""
+        """(first, last, steps so far) of each maximal run of parameters that have gradients, equal step counts and numbers."""
         if steady and self.level():
             return [(0, len(self.params), self.steps[0])]
         ready = self.ready()
+        alike: list[Any] = (
+            list(zip(self.steps, *self.numbers.values(), strict=True)) if self.numbers else self.steps
+        )
         out: list[tuple[int, int, int]] = []
         for i, has in enumerate(ready):
             if not has:
                 continue
-            if out and out[-1][1] == i and out[-1][2] == self.steps[i]:
+            if out and out[-1][1] == i and alike[i] == alike[i - 1]:
                 out[-1] = (out[-1][0], i + 1, out[-1][2])
             else:
                 out.append((i, i + 1, self.steps[i]))
@@ -184,8 +214,9 @@ class Optimizer:
     """Updates parameters with their gradients.
 
     `params`: Parameters, (name, Parameter) pairs, or dicts ``{"params": …, "lr": …}``, one a group, whose other keys
-    override the defaults (layer-wise learning rates). The attribute `param_groups` is a list of such dicts; changing a
-    number in it takes effect at the next step.
+    override the defaults (layer-wise learning rates). The attribute `param_groups` is a list of such dicts; an option that is
+    changed there takes effect at the next step, as if the optimizer had been made with it, its state as it is then; what does
+    not fit is refused. Numbers may be NumPy's; a Tensor as learning rate is read at each step.
 
     >>> import anynet as an
     >>> p = an.nn.Parameter(an.asarray([1.0]))
@@ -197,7 +228,13 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
-    not_negative: tuple[str, ...] = ("lr", "weight_decay", "l1", "eps")
+    optional: tuple[str, ...] = ()  # state that depends on options
+    numbers: ClassVar[dict[str, float]] = {}  # state of each parameter that is one number, and how it begins
+    foreign: tuple[str, ...] = ()  # state that PyTorch keeps and that is not needed here
+    kinds: ClassVar[
+        dict[str, Kind]
+    ] = {}  # what options may be that are not in the common table, or other there
+    settled: tuple[str, ...] = ()  # options that are read when the state begins, and cannot be changed later
     later: tuple[str, ...] = ()  # options that states saved by earlier versions lack
     shaped = False  # whether `update` gets each parameter by itself, in its own shape
     blocked = False  # whether `update` acts on each number by itself, so that a vector may be cut into blocks
@@ -211,26 +248,24 @@ class Optimizer:
         if "step" in cls.__dict__:
             cls.step = on_host(_hooked(cls.__dict__["step"]))  # type: ignore[method-assign]
 
-    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
-        self.defaults = defaults
+    def __init__(
+        self, params: Iterable[Any], defaults: dict[str, Any], hints: Mapping[str, Any] | None = None
+    ) -> None:
+        rules = Rules(type(self).__name__, defaults, self.kinds)
+        self.defaults = {name: rules.take(name, value) for name, value in defaults.items()}
+        self._hints = {name: rules.take(name, value) for name, value in (hints or {}).items()}
         self.param_groups: list[dict[str, Any]] = []
-        self._flats: list[list[_Flat]] = []
-        groups: list[Any] = [params] if isinstance(params, Tensor) else list(params)
-        if not groups:
+        given = listed(type(self).__name__, params)
+        if not given:
             msg = f"{type(self).__name__} got no parameters"
             raise ValueError(msg)
-        if isinstance(groups[0], dict):
-            ready = [self._checked(g) for g in groups]
-        else:
-            ready = [self._checked({"params": groups})]
-        self._refuse_duplicates(ready)
-        for group in ready:
-            self._add(group)
+        groups = given if isinstance(given[0], dict) else [{"params": given}]
+        self._extend([self._checked(group) for group in groups])
 
     # ----- groups -----
 
     def check(self, group: dict[str, Any]) -> None:
-        """Refuse hyper-parameters that make no sense; subclasses add theirs."""
+        """Refuse options that do not go together; subclasses add theirs. What each may be by itself stands in `kinds`."""
 
     def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
         """The state that a group with these options needs."""
@@ -243,38 +278,29 @@ class Optimizer:
     def prepare(self, group: dict[str, Any]) -> None:
         """Called once a step for each group, before its parameters are updated."""
 
-    def _checked(self, group: dict[str, Any]) -> dict[str, Any]:
-        unknown = [k for k in group if k not in self.defaults and k != "params"]
-        if unknown:
-            near = difflib.get_close_matches(unknown[0], self.defaults, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(self.defaults)}"
-            msg = f"{type(self).__name__}: unknown option {unknown[0]!r}{hint}"
-            raise TypeError(msg)
-        if "params" not in group:
-            msg = f"{type(self).__name__}: a parameter group is a dict with the key 'params'"
-            raise ValueError(msg)
-        params = group["params"]
-        items = [params] if isinstance(params, Tensor) else list(params)
-        items = [p[1] if isinstance(p, tuple) else p for p in items]
-        for p in items:
-            if not isinstance(p, Tensor) or not p.is_leaf:
-                what = "the result of an operation" if isinstance(p, Tensor) else type(p).__name__
-                msg = f"{type(self).__name__} optimizes Parameters, got {what}"
-                raise TypeError(msg)
-            if not p.dtype.is_floating:
-                msg = f"{type(self).__name__} optimizes floating-point Parameters, got {p.dtype}"
-                raise TypeError(msg)
-        full = {**self.defaults, **group, "params": items}
-        for name in self.not_negative:
-            value = full.get(name, 0.0)
-            if not isinstance(value, (int, float)) or not value >= 0.0:
-                msg = f"{type(self).__name__}: {name} is a number ≥ 0, got {value!r}"
-                raise ValueError(msg)
-        self.check(full)
-        return full
+    def _rules(self) -> Rules:
+        return Rules(type(self).__name__, self.defaults, self.kinds)
 
-    def _refuse_duplicates(self, groups: list[dict[str, Any]]) -> None:
-        seen = {id(p) for g in self.param_groups for p in g["params"]}
+    def _checked(self, group: Any) -> ParamGroup:
+        """A group of this optimizer, from a dict that may lack options; its vectors are still to be made."""
+        owner = type(self).__name__
+        if not isinstance(group, dict) or "params" not in group:
+            msg = f"{owner}: a parameter group is a dict with the key 'params'"
+            raise ValueError(msg)
+        items, names = members(owner, group["params"])
+        rules = self._rules()
+        full = {**self.defaults, **self._hints}
+        for name, value in group.items():
+            if name != "params":
+                full[name] = rules.take(name, value)
+        if names is not None:
+            full["param_names"] = names
+        made = ParamGroup({**full, "params": items}, rules)
+        self.check(made)
+        return made
+
+    def _refuse_duplicates(self, groups: Iterable[dict[str, Any]]) -> None:
+        seen: set[int] = set()
         for group in groups:
             for p in group["params"]:
                 if id(p) in seen:
@@ -284,25 +310,80 @@ class Optimizer:
 
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Optimize more parameters, with options of their own."""
-        ready = self._checked(group)
-        self._refuse_duplicates([ready])
-        self._add(ready)
+        self._extend([self._checked(group)])
 
-    def _add(self, group: dict[str, Any]) -> None:
-        self.param_groups.append(group)
-        self._flats.append(self._pack(group))
+    def _extend(self, groups: list[ParamGroup]) -> None:
+        self._refuse_duplicates([*self.param_groups, *groups])
+        self.param_groups.extend(groups)
+        for group in groups:
+            self._put(group, self._pack(group))
 
-    def _pack(self, group: dict[str, Any]) -> list[_Flat]:
+    def _put(self, group: ParamGroup, flats: list[_Flat]) -> None:
+        """The vectors of a group, and what is derived from its options."""
+        group.flats = flats
+        for flat in flats:
+            flat.forget()
+        group.live = tuple(k for k, v in group.items() if isinstance(v, Tensor))
+        group.plain = not (self.shaped or group.get("maximize") or group.get("l1"))
+        group.fixed = {name: group[name] for name in self.settled}
+        group.changed = False
+
+    def _settle(self) -> None:
+        """See to what has been written into the groups: all is checked before anything changes."""
+        ready: list[ParamGroup] = []
+        for group in self.param_groups:
+            mine = type(group) is ParamGroup and group.rules.owner == type(self).__name__
+            ready.append(group if mine else self._checked(group))  # type: ignore[arg-type]
+        for group in ready:
+            if group.changed and group.flats:
+                items, _ = members(type(self).__name__, group["params"])
+                dict.__setitem__(group, "params", items)
+                self.check(group)
+                group.now()
+                self._refuse_settled(group)
+        self._refuse_duplicates(ready)
+        self.param_groups[:] = ready
+        for group in ready:
+            if group.changed:
+                self._renew(group)
+
+    def _refuse_settled(self, group: ParamGroup) -> None:
+        for name, value in group.fixed.items():
+            if group[name] != value and any(any(flat.steps) for flat in group.flats):
+                msg = (
+                    f"{type(self).__name__}: {name} is read when the state begins; it was {value!r} then, and {group[name]!r} "
+                    "would have no effect. Set it back, or make another optimizer"
+                )
+                raise ValueError(msg)
+
+    def _renew(self, group: ParamGroup) -> None:
+        """Vectors for the parameters and the state that a group has now, where these are others than before."""
+        flats = group.flats
+        begun = any(any(flat.steps) for flat in flats)
+        has = {name for flat in flats for name in flat.state}
+        new = [name for name in self.slots_of(group) if name not in has]
+        same = sorted(id(p) for flat in flats for p in flat.params) == sorted(id(p) for p in group["params"])
+        if flats and same and not new and (begun or all(group[k] == v for k, v in group.fixed.items())):
+            self._put(group, flats)
+        else:
+            self._put(group, self._repack(group, flats))
+
+    def _pack(self, group: ParamGroup, more: Iterable[str] = ()) -> list[_Flat]:
+        """Vectors for a group's parameters; with the state that its options need, and `more`."""
+        slots = list(dict.fromkeys([*self.slots_of(group), *more]))
         kinds: dict[tuple[str, str], list[Parameter]] = {}
         for p in group["params"]:
             kinds.setdefault((p.device, p.dtype.name), []).append(p)
-        flats = [_Flat(params, self.slots_of(group), self.slot_shape) for params in kinds.values()]
+        flats = [_Flat(params, slots, self.numbers, self.slot_shape) for params in kinds.values()]
         for flat in flats:
             self.begin(flat, group)
         return flats
 
     def begin(self, flat: Any, group: dict[str, Any]) -> None:
         """Set initial state that is not zero."""
+
+    def fresh(self, flat: Any, i: int, name: str) -> None:
+        """A piece of optional state of a parameter that has been updated before begins now, at zero."""
 
     # ----- the update -----
 
@@ -316,9 +397,13 @@ class Optimizer:
         """
         raise NotImplementedError
 
-    def kernel(self, xp: Backend, p: Array, g: Array, state: dict[str, Array]) -> Any:
+    def advance(self, numbers: dict[str, float], step: int, group: dict[str, Any]) -> dict[str, float]:
+        """The `numbers` of parameters at this step, given those before it; `update` finds them in the group."""
+        return numbers
+
+    def kernel(self, xp: Backend, p: Array, g: Array, state: dict[str, Array], group: dict[str, Any]) -> Any:
         """The same as `update` by a kernel of the backend, which leaves g as it is: a function of the step's number and
-        the group, made once for these arrays; or None."""
+        the group, made once for these arrays and the group's flags; or None."""
         return None
 
     @on_host
@@ -333,75 +418,111 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for index, group in enumerate(self.param_groups):
-            flats = self._flats[index]
+        groups: list[Any] = self.param_groups
+        try:
+            for group in groups:
+                if group.changed:
+                    self._settle()
+                    break
+        except AttributeError:  # one that was put there as an ordinary dict
+            self._settle()
+        kernels = kernels_on()
+        for group in groups:
+            flats = group.flats
             steady = True
             for flat in flats:
-                steady = steady and flat.steady()
+                if not flat.steady():
+                    steady = False
+                    break
             if not steady and any(self._moved(f) for f in flats):
-                flats = self._flats[index] = self._repack(group, flats)
+                flats = group.flats = self._repack(group, flats)
             self.prepare(group)
-            plain = not (self.shaped or group.get("maximize") or group.get("l1")) and kernels_on()
+            options: dict[str, Any] = group.now() if group.live else group
             for flat in flats:
-                if steady and plain and flat.whole is not None and flat.level():  # as in most steps
-                    steps = flat.steps[0] + 1
-                    flat.whole(steps, group)
-                    flat.count(0, len(flat.steps), steps)
-                    continue
-                for first, last, steps in flat.runs(steady):
-                    begin, end = flat.offsets[first], flat.offsets[last]
-                    kernel = self._kernel(flat, begin, end) if plain else None
-                    if self.shaped:
-                        for i in range(first, last):
-                            self._update_shaped(flat, i, steps + 1, group)
-                    elif kernel is not None:
-                        kernel(steps + 1, group)
-                    else:
-                        self._update(flat, begin, end, steps + 1, group)
-                    flat.count(first, last, steps + 1)
+                steps = flat.steps[0]
+                whole = flat.whole
+                if whole is not None and steady and kernels and flat.steps.count(steps) == len(flat.steps):
+                    whole(steps + 1, options)  # as in most steps
+                    flat.count(0, len(flat.steps), steps + 1)
+                else:
+                    self._step_runs(flat, steady, kernels, group, options)
         return loss
 
-    def _kernel(self, flat: _Flat, a: int, b: int) -> Any:
+    def _step_runs(
+        self, flat: _Flat, steady: bool, kernels: bool, group: ParamGroup, options: dict[str, Any]
+    ) -> None:
+        for first, last, steps in flat.runs(steady):
+            begin, end = flat.offsets[first], flat.offsets[last]
+            told = options
+            if flat.numbers:
+                numbers = self.advance({k: v[first] for k, v in flat.numbers.items()}, steps + 1, options)
+                told = {**options, **numbers}
+                for name, number in numbers.items():
+                    flat.numbers[name][first:last] = [number] * (last - first)
+            kernel = self._kernel(flat, begin, end, group) if kernels and group.plain else None
+            if self.shaped:
+                for i in range(first, last):
+                    state = {name: flat.part(name, i) for name in flat.state}
+                    self._update(
+                        flat, flat.xp, flat.value_views[i], flat.grad_views[i], state, steps + 1, told
+                    )
+            elif kernel is not None:
+                kernel(steps + 1, told)
+            else:
+                self._update_run(flat, begin, end, steps + 1, told, kernels and self.blocked)
+            flat.count(first, last, steps + 1)
+
+    def _kernel(self, flat: _Flat, a: int, b: int, group: ParamGroup) -> Any:
         try:
             return flat.kernels[a, b]
         except KeyError:
             state = {name: s[a:b] for name, s in flat.state.items()}
-            made = flat.kernels[a, b] = self.kernel(flat.xp, flat.values[a:b], flat.grads[a:b], state)
+            made = None
+            if flat.wide is None:
+                made = self.kernel(flat.xp, flat.values[a:b], flat.grads[a:b], state, group)
+            flat.kernels[a, b] = made
             if b - a == flat.offsets[-1]:
                 flat.whole = made
             return made
 
-    def _update(self, flat: _Flat, begin: int, end: int, step: int, group: dict[str, Any]) -> None:
+    def _update_run(
+        self, flat: _Flat, begin: int, end: int, step: int, group: dict[str, Any], at_once: bool
+    ) -> None:
         """One run of the vectors: in one pass over memory where the backend can, else on the CPU in blocks."""
 
         def function(xp: Any, p: Array, g: Array, *state: Array) -> None:
-            g = self._gradient(xp, p, g, group)
-            self.update(xp, p, g, dict(zip(flat.state, state, strict=True)), step, group)
+            self._update(flat, xp, p, g, dict(zip(flat.state, state, strict=True)), step, group)
 
         def cut(a: int, b: int) -> tuple[Array, ...]:
             return (flat.values[a:b], flat.grads[a:b], *[s[a:b] for s in flat.state.values()])
 
-        run = flat.xp.elementwise if self.blocked and kernels_on() else None
+        run = flat.xp.elementwise if at_once and flat.wide is None else None
         if run is not None and run(function, cut(begin, end), (1,), flat.passes.setdefault((begin, end), {})):
             return
         width = BLOCK if self.blocked and flat.xp.name == "numpy" else end - begin
         for a in range(begin, end, max(width, 1)):
             function(flat.xp, *cut(a, min(a + width, end)))
 
-    def _update_shaped(self, flat: _Flat, i: int, step: int, group: dict[str, Any]) -> None:
-        """One parameter."""
-        state = {name: flat.part(name, i) for name in flat.state}
-        p = flat.value_views[i]
-        self.update(flat.xp, p, self._gradient(flat.xp, p, flat.grad_views[i], group), state, step, group)
-
-    @staticmethod
-    def _gradient(xp: Backend, p: Array, g: Array, group: dict[str, Any]) -> Array:
-        g = xp.asarray(g, copy=True)
+    def _update(
+        self,
+        flat: _Flat,
+        xp: Any,
+        p: Array,
+        g: Array,
+        state: dict[str, Array],
+        step: int,
+        group: dict[str, Any],
+    ) -> None:
+        wide = flat.wide
+        value = p if wide is None else xp.astype(p, wide)
+        g = xp.asarray(g, copy=True) if wide is None else xp.astype(g, wide)
         if group.get("maximize"):
             g = -g
         if group.get("l1"):
-            g += group["l1"] * xp.sign(p)
-        return g
+            g += group["l1"] * xp.sign(value)
+        self.update(xp, value, g, state, step, group)
+        if wide is not None:
+            p[...] = xp.astype(value, flat.dtype)
 
     @staticmethod
     def _moved(flat: _Flat) -> bool:
@@ -410,19 +531,25 @@ class Optimizer:
                 return True
         return False
 
-    def _repack(self, group: dict[str, Any], old: list[_Flat]) -> list[_Flat]:
-        """After the parameters have moved to another device or dtype: new vectors there, with the state so far."""
-        kept: dict[int, tuple[int, dict[str, Any]]] = {}
-        for flat in old:
-            for i, p in enumerate(flat.params):
-                kept[id(p)] = flat.steps[i], {k: flat.part(k, i) for k in flat.state}
-        new = self._pack(group)
+    def _repack(self, group: ParamGroup, old: list[_Flat]) -> list[_Flat]:
+        """New vectors, for parameters that have moved to another device or dtype, or for other parameters or state than before,
+        with the state so far."""
+        kept = {id(p): (flat, i) for flat in old for i, p in enumerate(flat.params)}
+        before = {name for flat in old for name in flat.state}
+        new = self._pack(group, before)
         for flat in new:
             for i, p in enumerate(flat.params):
-                flat.steps[i], state = kept[id(p)]
-                for k, value in state.items():
-                    moved = to_plain(value, dtype=p.dtype, device=p.device)
-                    flat.part(k, i)[...] = moved
+                if id(p) not in kept or not kept[id(p)][0].steps[kept[id(p)][1]]:
+                    continue
+                was, j = kept[id(p)]
+                flat.steps[i] = was.steps[j]
+                for name in flat.numbers:
+                    flat.numbers[name][i] = was.numbers[name][j]
+                for name in flat.state:
+                    if name in was.state:
+                        flat.part(name, i)[...] = flat.moved(was.part(name, j))
+                    else:
+                        self.fresh(flat, i, name)
         return new
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -434,19 +561,18 @@ class Optimizer:
 
     def _forget(self) -> None:
         compiling = COMPILING.own if COMPILING else None
-        for flats in self._flats:
-            for flat in flats:
-                for p in flat.params:
-                    leaf = p.edge
-                    if leaf is not None:
-                        leaf.grad = None
-                        if compiling:
-                            compiling[-1].forgotten.add(id(leaf))
+        for group in self.param_groups:
+            for p in group["params"]:
+                leaf = p.edge
+                if leaf is not None:
+                    leaf.grad = None
+                    if compiling:
+                        compiling[-1].forgotten.add(id(leaf))
 
     @on_host
     def _set_zero(self) -> None:
-        for flats in self._flats:
-            for flat in flats:
+        for group in self.param_groups:
+            for flat in getattr(group, "flats", ()):
                 for i, p in enumerate(flat.params):
                     if p.edge is not None and p.edge.grad is not None:
                         flat.grad_views[i][...] = 0.0
@@ -466,31 +592,51 @@ class Optimizer:
 
     # ----- state -----
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Optimizer:
-        """A copy with parameters of its own, in vectors of its own."""
-        twin: Optimizer = type(self).__new__(type(self))
-        memo[id(self)] = twin
-        twin.__dict__.update({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items() if k != "_flats"})
-        twin._flats = [twin._pack(group) for group in twin.param_groups]
-        for flats, own in zip(self._flats, twin._flats, strict=True):
-            for old, new in zip(flats, own, strict=True):
-                new.steps[:] = old.steps
-                for name, values in old.state.items():
-                    new.state[name][...] = values
-        return twin
+    def __getstate__(self) -> dict[str, Any]:
+        """All of it as data, for copies and processes: the groups as dicts, their vectors as Tensors."""
+        state = {k: v for k, v in self.__dict__.items() if k != "param_groups"}
+        self._settle()
+        state["groups"] = [
+            (
+                dict(group),
+                [(f.steps, f.numbers, {k: wrap(v) for k, v in f.state.items()}) for f in group.flats],
+            )
+            for group in self._groups()
+        ]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        groups = state.pop("groups")
+        self.__dict__.update(state)
+        self.param_groups = []
+        for values, parts in groups:
+            group = ParamGroup({**values, "params": Params(values["params"])}, self._rules())
+            self.param_groups.append(group)
+            flats = self._pack(group, dict.fromkeys(name for _, _, arrays in parts for name in arrays))
+            for flat, (steps, numbers, arrays) in zip(flats, parts, strict=True):
+                flat.steps[:] = steps
+                flat.numbers = {name: list(values) for name, values in numbers.items()}
+                for name, value in arrays.items():
+                    flat.state[name][...] = flat.moved(value)
+            self._put(group, flats)
+
+    def _groups(self) -> list[ParamGroup]:
+        return self.param_groups  # type: ignore[return-value]
 
     def state_dict(self) -> dict[str, Any]:
         """The state of each parameter by its number, and the groups: data only (arrays are copies)."""
+        self._settle()
         state: dict[int, dict[str, Any]] = {}
         groups = []
         number = 0
-        for group, flats in zip(self.param_groups, self._flats, strict=True):
-            where = {id(p): (flat, i) for flat in flats for i, p in enumerate(flat.params)}
+        for group in self._groups():
+            where = {id(p): (flat, i) for flat in group.flats for i, p in enumerate(flat.params)}
             ids = []
             for p in group["params"]:
                 flat, i = where[id(p)]
                 if flat.steps[i]:
                     entry: dict[str, Any] = {"step": flat.steps[i]}
+                    entry.update({name: values[i] for name, values in flat.numbers.items()})
                     for name in flat.state:
                         entry[name] = wrap(flat.xp.asarray(flat.part(name, i), copy=True))
                     state[number] = entry
@@ -500,46 +646,116 @@ class Optimizer:
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave; everything is checked before anything changes."""
+        """Take up what `state_dict` gave; everything is checked before anything changes.
+
+        States are matched by position, as in PyTorch; by name where this optimizer and the state's were made with the same
+        ``named_parameters()``.
+        """
+        self._settle()
+        saved, numbers, entries = self._parsed(state)
+        ready: list[tuple[ParamGroup, dict[str, Any], list[dict[str, Any]]]] = []
+        for group, new, ids in zip(self._groups(), saved, numbers, strict=True):
+            values = self._loaded_options(group, new)
+            parts = [
+                self._loaded_entry(n, entries.get(n, {}), p)
+                for n, p in zip(ids, group["params"], strict=True)
+            ]
+            ready.append((group, values, parts))
+        for group, values, parts in ready:
+            dict.update(group, values)
+            group.version += 1
+            flats = self._pack(group, dict.fromkeys(k for part in parts for k in part if k in self.optional))
+            where = {id(p): (flat, i) for flat in flats for i, p in enumerate(flat.params)}
+            for p, part in zip(group["params"], parts, strict=True):
+                flat, i = where[id(p)]
+                self._fill(flat, i, part, group)
+            self._put(group, flats)
+
+    def _fill(self, flat: _Flat, i: int, part: dict[str, Any], group: dict[str, Any]) -> None:
+        if not part:
+            return
+        flat.steps[i] = part["step"]
+        for name in flat.numbers:
+            flat.numbers[name][i] = part[name] if name in part else self.former(name, part["step"], group)
+        for name in flat.state:
+            if name in part:
+                flat.part(name, i)[...] = flat.moved(part[name])
+            else:
+                self.fresh(flat, i, name)
+
+    def former(self, name: str, step: int, group: dict[str, Any]) -> float:
+        """One of the `numbers` at a step, for a state of an earlier version that lacks it."""
+        return self.numbers[name]
+
+    def _parsed(
+        self, state: dict[str, Any]
+    ) -> tuple[list[dict[str, Any]], list[list[int]], dict[int, dict[str, Any]]]:
+        """The groups of a state, the numbers of their parameters in the order of this optimizer's, and the entries by number."""
+        owner = type(self).__name__
         try:
-            groups, entries = state["param_groups"], {int(k): v for k, v in state["state"].items()}
+            saved, entries = list(state["param_groups"]), {int(k): dict(v) for k, v in state["state"].items()}
+            numbers = [list(map(int, g["params"])) for g in saved]
         except (KeyError, TypeError, ValueError, AttributeError):
-            msg = f"{type(self).__name__}: not an optimizer's state: it has the keys state and param_groups"
+            msg = f"{owner}: not an optimizer's state: it has the keys state and param_groups"
             raise ValueError(msg) from None
-        sizes, own = [len(g["params"]) for g in groups], [len(g["params"]) for g in self.param_groups]
+        sizes, own = [len(n) for n in numbers], [len(g["params"]) for g in self.param_groups]
         if sizes != own:
+            msg = f"{owner}: the state has groups of {sizes} parameters, this optimizer of {own}; nothing was changed"
+            raise ValueError(msg)
+        known = {n for ids in numbers for n in ids}
+        if strange := [n for n in entries if n not in known]:
+            msg = f"{owner}: the state has entries for parameters {strange[:5]}, which are in none of its groups"
+            raise ValueError(msg)
+        for i, (group, new) in enumerate(zip(self.param_groups, saved, strict=True)):
+            had, has = new.get("param_names"), group.get("param_names")
+            if had and has and had != has and sorted(had) == sorted(has):
+                place = dict(zip(had, numbers[i], strict=True))
+                numbers[i] = [place[name] for name in has]
+        return saved, numbers, entries
+
+    def _loaded_options(self, group: ParamGroup, new: dict[str, Any]) -> dict[str, Any]:
+        owner = type(self).__name__
+        if missing := [k for k in self.defaults if k not in new and k not in ("l1", *self.later)]:
+            msg = f"{owner}: the state lacks {', '.join(missing)}: it is another optimizer's"
+            raise ValueError(msg)
+        if unknown := [k for k in new if k not in group.rules.kinds and k != "params"]:
+            msg = f"{owner}: the state has {', '.join(map(str, unknown))}: it is another optimizer's"
+            raise ValueError(msg)
+        values = {k: group.rules.take(k, v) for k, v in new.items() if k not in ("params", "param_names")}
+        self.check({**group, **values})
+        return values
+
+    def _loaded_entry(self, n: int, entry: dict[str, Any], p: Parameter) -> dict[str, Any]:
+        """A parameter's state, checked: its step, its numbers, its arrays."""
+        where = f"{type(self).__name__}: the state of parameter {n}"
+        entry = {k: v for k, v in entry.items() if v is not None and k not in self.foreign}
+        if not entry:
+            return {}
+        arrays = (*self.slots, *self.optional)
+        if unknown := [k for k in entry if k not in (*arrays, *self.numbers, "step")]:
             msg = (
-                f"{type(self).__name__}: the state has groups of {sizes} parameters, this optimizer of {own}"
+                f"{where} has {', '.join(map(str, unknown))}: it is another optimizer's; nothing was changed"
             )
             raise ValueError(msg)
-        for group in groups:
-            if missing := [k for k in self.defaults if k not in group and k not in self.later]:
-                msg = (
-                    f"{type(self).__name__}: the state lacks {', '.join(missing)}: it is another optimizer's"
-                )
-                raise ValueError(msg)
-            self.check(group)
-        params = [p for g in self.param_groups for p in g["params"]]
-        numbers = [n for g in groups for n in g["params"]]
-        for n, p in zip(numbers, params, strict=True):
-            for name, value in entries.get(n, {}).items():
-                expected = () if name == "step" else self.slot_shape(name, p.shape)
-                if name != "step" and tuple(value.shape) != expected:
-                    msg = f"{type(self).__name__}: {name} of parameter {n} has shape {tuple(value.shape)}, expected {expected}"
+        if missing := [k for k in self.slots if k not in entry and 0 not in self.slot_shape(k, p.shape)]:
+            msg = f"{where} lacks {', '.join(missing)}; nothing was changed"
+            raise ValueError(msg)
+        out: dict[str, Any] = {"step": plain(entry.get("step", 1))}
+        if not isinstance(out["step"], (int, float)) or not out["step"] >= 0 or out["step"] % 1:
+            msg = f"{where} has step {entry['step']!r}, expected a count; nothing was changed"
+            raise ValueError(msg)
+        out["step"] = int(out["step"])
+        for name, value in entry.items():
+            if name in self.numbers:
+                out[name] = float(value)
+            elif name in arrays:
+                array = to_plain(value)
+                expected = self.slot_shape(name, p.shape)
+                if tuple(array.shape) != expected:
+                    msg = f"{type(self).__name__}: {name} of parameter {n} has shape {tuple(array.shape)}, expected {expected}"
                     raise ValueError(msg)
-        number = iter(numbers)
-        for index, (group, new) in enumerate(zip(self.param_groups, groups, strict=True)):
-            group.update({k: v for k, v in new.items() if k != "params"})
-            flats = self._flats[index] = self._pack(group)
-            where = {id(p): (flat, i) for flat in flats for i, p in enumerate(flat.params)}
-            for p in group["params"]:
-                entry = entries.get(next(number), {})
-                flat, i = where[id(p)]
-                flat.steps[i] = int(entry.get("step", 0))
-                for name in flat.state:
-                    if name in entry:
-                        value = to_plain(entry[name], dtype=p.dtype, device=p.device)
-                        flat.part(name, i)[...] = value
+                out[name] = array
+        return out
 
     def __repr__(self) -> str:
         lines = []
@@ -548,10 +764,3 @@ class Optimizer:
             options = ", ".join(f"{k}={v}" for k, v in group.items() if k != "params")
             lines.append(f"  group {i}: {len(group['params'])} parameters ({count:,} numbers), {options}")
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
-
-
-def between(name: str, option: str, value: float, low: float, high: float) -> None:
-    """Refuse a value outside [low, high)."""
-    if not low <= value < high:
-        msg = f"{name}: {option} is in [{low}, {high}), got {value!r}"
-        raise ValueError(msg)

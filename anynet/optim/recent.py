@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
+from anynet.optim.groups import below_one, each, flag, integer, plain, real
 from anynet.optim.methods import Moments
 from anynet_backends import Array, Backend
 
@@ -35,7 +36,7 @@ class Lion(Moments):
         maximize: bool = False,
     ) -> None:
         super().__init__(params, {
-            "lr": lr, "betas": tuple(betas), "weight_decay": weight_decay, "maximize": maximize,
+            "lr": lr, "betas": betas, "weight_decay": weight_decay, "maximize": maximize,
         })  # fmt: skip
 
     def update(
@@ -65,6 +66,12 @@ class AdaBound(Moments):
     0.9
     """
 
+    slots = ("exp_avg", "exp_avg_sq")
+    optional = ("max_exp_avg_sq",)
+    kinds: ClassVar = {
+        "final_lr": real(0, above=True), "gamma": real(0, 1, below=True, above=True), "amsbound": flag,
+    }  # fmt: skip
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -79,27 +86,20 @@ class AdaBound(Moments):
         maximize: bool = False,
     ) -> None:
         super().__init__(params, {
-            "lr": lr, "betas": tuple(betas), "final_lr": final_lr, "gamma": gamma, "eps": eps,
+            "lr": lr, "betas": betas, "final_lr": final_lr, "gamma": gamma, "eps": eps,
             "weight_decay": weight_decay, "amsbound": amsbound, "base_lr": None, "maximize": maximize,
         })  # fmt: skip
         for group in self.param_groups:
-            group["base_lr"] = group["lr"]
+            group["base_lr"] = plain(group["lr"])
 
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Optimize more parameters, with options of their own."""
         super().add_param_group(group)
-        self.param_groups[-1]["base_lr"] = self.param_groups[-1]["lr"]
-
-    def check(self, group: dict[str, Any]) -> None:
-        """Both betas lie in [0, 1), γ in (0, 1), the final rate is positive."""
-        super().check(group)
-        if not 0 < group["gamma"] < 1 or group["final_lr"] <= 0:
-            msg = f"AdaBound: 0 < gamma < 1 and final_lr > 0, got {group['gamma']} and {group['final_lr']}"
-            raise ValueError(msg)
+        self.param_groups[-1]["base_lr"] = plain(self.param_groups[-1]["lr"])
 
     def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
         """The two moments, and the largest second moment for amsbound."""
-        return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsbound"] else ()))
+        return (*self.slots, *(self.optional if group["amsbound"] else ()))
 
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
@@ -142,6 +142,10 @@ class ScheduleFreeAdamW(Moments):
     """
 
     slots = ("z", "exp_avg_sq")
+    kinds: ClassVar = {
+        "betas": each(real(0, 1, below=True, above=True), below_one), "warmup_steps": integer(0), "r": real(),
+        "weight_lr_power": real(), "train_mode": flag,
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -157,14 +161,14 @@ class ScheduleFreeAdamW(Moments):
         maximize: bool = False,
     ) -> None:
         super().__init__(params, {
-            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "warmup_steps": warmup_steps, "r": r,
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "warmup_steps": warmup_steps, "r": r,
             "weight_lr_power": weight_lr_power, "maximize": maximize, "k": 0, "lr_max": 0.0, "weight_sum": 0.0,
             "scheduled_lr": 0.0, "ckp1": 0.0, "train_mode": True,
         })  # fmt: skip
 
     def begin(self, flat: Any, group: dict[str, Any]) -> None:
         """z begins at the parameters."""
-        flat.state["z"][...] = flat.values
+        flat.state["z"][...] = flat.moved(flat.values)
 
     def prepare(self, group: dict[str, Any]) -> None:
         """The weight of this step's z in the mean."""
@@ -173,12 +177,18 @@ class ScheduleFreeAdamW(Moments):
             raise RuntimeError(msg)
         k = group["k"]
         warm = group["warmup_steps"]
-        lr = group["lr"] * ((k + 1) / warm if k < warm else 1.0)
-        group["scheduled_lr"], group["lr_max"] = lr, max(lr, group["lr_max"])
-        weight = (k + 1) ** group["r"] * group["lr_max"] ** group["weight_lr_power"]
-        group["weight_sum"] += weight
-        group["ckp1"] = weight / group["weight_sum"] if group["weight_sum"] else 0.0
-        group["k"] = k + 1
+        lr = plain(group["lr"]) * ((k + 1) / warm if k < warm else 1.0)
+        most = max(lr, group["lr_max"])
+        weight = (k + 1) ** group["r"] * most ** group["weight_lr_power"]
+        total = group["weight_sum"] + weight
+        dict.update(  # what the optimizer counts is no option: nothing is to be checked
+            group,
+            scheduled_lr=lr,
+            lr_max=most,
+            weight_sum=total,
+            ckp1=weight / total if total else 0.0,
+            k=k + 1,
+        )
 
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
@@ -204,12 +214,16 @@ class ScheduleFreeAdamW(Moments):
         self._move(True)
 
     def _move(self, train: bool) -> None:
-        for group, flats in zip(self.param_groups, self._flats, strict=True):
+        self._settle()
+        for group in self._groups():
             if group["train_mode"] is train:
                 continue
             beta1 = group["betas"][0]
-            for flat in flats:
+            share = (1 - beta1) if train else 1 - 1 / beta1
+            for flat in group.flats:
                 flat.ready()
-                flat.values += ((1 - beta1) if train else 1 - 1 / beta1) * (flat.state["z"] - flat.values)
+                values = flat.values if flat.wide is None else flat.xp.astype(flat.values, flat.wide)
+                values = values + share * (flat.state["z"] - values)
+                flat.values[...] = values if flat.wide is None else flat.xp.astype(values, flat.dtype)
                 flat.touch()
-            group["train_mode"] = train
+            dict.__setitem__(group, "train_mode", train)

@@ -372,7 +372,7 @@ def test_steps_from_several_gradients_equal_one_large_batch():
     [
         (lambda p: optim.Muon([p]), ValueError, "optimizes matrices"),
         (lambda p: optim.Muon([an.Parameter([[1.0]])], adjust_lr_fn="x"), ValueError, "adjust_lr_fn"),
-        (lambda p: optim.Adafactor([p], d=0.5), ValueError, "d ≥ 1"),
+        (lambda p: optim.Adafactor([p], d=0.5), ValueError, "d must be a number ≥ 1"),
         (lambda p: optim.LARS([p], momentum=1.0), ValueError, "momentum"),
         (lambda p: optim.AdaBound([p], gamma=2.0), ValueError, "gamma"),
         (lambda p: optim.Lion([p], betas=(1.0, 0.9)), ValueError, r"betas\[0\]"),

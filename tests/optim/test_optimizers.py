@@ -132,7 +132,7 @@ def test_same_on_strict_device(name, options):
 def test_parameters_and_gradients_are_views_of_one_vector():
     net = network()
     optimizer = optim.Adam(net.parameters())
-    (flat,) = optimizer._flats[0]
+    (flat,) = optimizer.param_groups[0].flats
     steps(net, optimizer, *data(), 1)
     flat.values[...] = 7.0
     assert all(bool(an.all(p == 7.0)) for p in net.parameters())
@@ -207,18 +207,18 @@ def test_l1_penalty_adds_the_sign():
     [
         (lambda p: optim.SGD([]), ValueError, "no parameters"),
         (lambda p: optim.SGD([p, p]), ValueError, "given twice"),
-        (lambda p: optim.SGD([p], lr=-1), ValueError, "lr is a number"),
-        (lambda p: optim.Adam([p], eps=(None, 1e-3)), ValueError, "eps is a number"),
+        (lambda p: optim.SGD([p], lr=-1), ValueError, "lr must be a number ≥ 0, got -1"),
+        (lambda p: optim.Adam([p], eps=(None, 1e-3)), ValueError, "eps must be a number ≥ 0"),
         (lambda p: optim.SGD([p], nesterov=True), ValueError, "nesterov"),
         (lambda p: optim.Adam([p], betas=(1.0, 0.9)), ValueError, r"betas\[0\]"),
         (lambda p: optim.Adam([{"params": [p], "beta": 1}]), TypeError, "did you mean 'betas'"),
         (lambda p: optim.Adam([p * 2]), TypeError, "result of an operation"),
         (lambda p: optim.Adam([3]), TypeError, "got int"),
-        (lambda p: optim.RMSprop([p], momentum=-1), ValueError, "not negative"),
-        (lambda p: optim.Adagrad([p], lr_decay=-1), ValueError, "not negative"),
-        (lambda p: optim.Adadelta([p], rho=2.0), ValueError, "rho lies between"),
-        (lambda p: optim.Rprop([p], etas=(1.5, 1.2)), ValueError, "one number below 1"),
-        (lambda p: optim.NAdam([p], momentum_decay=-1.0), ValueError, "momentum_decay is not negative"),
+        (lambda p: optim.RMSprop([p], momentum=-1), ValueError, "momentum must be a number ≥ 0"),
+        (lambda p: optim.Adagrad([p], lr_decay=-1), ValueError, "lr_decay must be a number ≥ 0"),
+        (lambda p: optim.Adadelta([p], rho=2.0), ValueError, r"rho must be in \[0, 1\]"),
+        (lambda p: optim.Rprop([p], etas=(1.5, 1.2)), ValueError, r"etas\[0\] must be in \(0, 1\)"),
+        (lambda p: optim.NAdam([p], momentum_decay=-1.0), ValueError, "momentum_decay must be a number ≥ 0"),
         (lambda p: optim.CosineAnnealingWarmRestarts(optim.SGD([p]), 0), ValueError, "at least 1"),
         (lambda p: optim.CyclicLR(optim.SGD([p]), 1.0, 2.0, mode="square"), ValueError, "mode is"),
         (lambda p: optim.CyclicLR(optim.Adagrad([p]), 1.0, 2.0), ValueError, "cycle_momentum=False"),
