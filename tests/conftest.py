@@ -9,7 +9,9 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")  # before the first import of NumPy: the tests are many small arrays
@@ -144,3 +146,28 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+@pytest.fixture
+def while_another() -> Callable[[AbstractContextManager[Any]], AbstractContextManager[None]]:
+    """A context in which another thread is inside of a context manager."""
+
+    @contextmanager
+    def inside(manager: AbstractContextManager[Any]) -> Iterator[None]:
+        entered, leave = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with manager:
+                entered.set()
+                leave.wait(60)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert entered.wait(60)
+        try:
+            yield
+        finally:
+            leave.set()
+            thread.join()
+
+    return inside

@@ -22,8 +22,6 @@ class AnomalyError(ArithmeticError):
 locators: list[tuple[Callable[[bool], None], Callable[[], str]]] = []
 """Pairs (switch on or off, path of the layer that is running): how the layers, which stand above, say where."""
 
-_running: list[bool] = []
-
 
 @contextmanager
 def anomaly() -> Iterator[None]:
@@ -71,18 +69,14 @@ def anomaly() -> Iterator[None]:
     watch = _Watch()
     INTERCEPT.append(handle)
     observer.append(watch)
-    if not _running:
-        for switch, _ in locators:
-            switch(True)
-    _running.append(True)
+    for switch, _ in locators:
+        switch(True)
     try:
         with resolve("cpu")[0].errstate():  # the error says more than NumPy's warning
             yield
     finally:
-        _running.pop()
-        if not _running:
-            for switch, _ in locators:
-                switch(False)
+        for switch, _ in locators:
+            switch(False)
         observer.remove(watch)
         INTERCEPT.remove(handle)
 

@@ -32,7 +32,7 @@ from anynet_backends.recorder import (
     Recording,
     callers,
 )
-from anynet_backends.threads import PerThread, in_forked_processes
+from anynet_backends.threads import PerThread, fork_safe_lock, in_forked_processes, once_property
 
 __all__ = ["CompileError", "Compiled", "compile"]
 
@@ -261,7 +261,7 @@ class Step:
                 return False
         return True
 
-    @functools.cached_property
+    @once_property
     def direct(self) -> Callable[[tuple[Any, ...]], Any]:
         """A function that replays what is written out here, without a loop: given the arguments, the result, or `_ELSE` where
         they, or what `fits` asks, are not as in the recording, or where somebody watches. A loop over a handful of arrays takes
@@ -294,12 +294,19 @@ class Step:
         changed = [f"{name(x)}._data is not {name(data)}" for x, data in self.variables]
         changed += [f"{name(m)}.training is not {training}" for m, training in self.modules]
         changed += [f"({name(leaf)}.grad is None) is not {none}" for leaf, none in self.leaves]
-        body += [f"if {' or '.join(changed)}: return ELSE"] if changed else []
+        guard = [f"if {' or '.join(changed)}: return ELSE"] if changed else []
         if call is not None:  # it looks at the arrays itself
             program_args = ", ".join(f"d{i}" for i in given)
-            body += [f"z = {name(call)}({program_args})", "if z is None: return ELSE", *_wrapped("z")]
-            return _written(body, scope)
-        replay = [f"{name(put)}(..., d{i})" for i, put in enumerate(program.puts)]
+            run = f"z = {name(call)}({program_args})"
+            if any(
+                isinstance(f, machine.Segment) and f.waits for f, _ in program.segments
+            ):  # in the same memory
+                body += [*guard, f"with {name(self.lock)}:", f"    {run}"]
+            else:
+                body += [*guard, run]
+            return _written([*body, "if z is None: return ELSE", *_wrapped("z")], scope)
+        replay = guard  # within the lock: another thread may be in the middle of a step
+        replay += [f"{name(put)}(..., d{i})" for i, put in enumerate(program.puts)]
         for f, args in program.fast:
             host: Any = f
             made = (host.function, host.args) if isinstance(host, _Call) and host.plain else (f, args)
@@ -370,8 +377,9 @@ _every: weakref.WeakSet[Compiled] = weakref.WeakSet()
 
 def _forked() -> None:
     """Programs may hold calls that count on threads which are not there."""
+    if not RECORDER._is_owned():  # type: ignore[attr-defined]
+        _sessions.clear()
     for compiled in _every:
-        compiled.lock = threading.RLock()
         compiled.steps.clear()
         compiled.direct = None
 
@@ -384,7 +392,7 @@ class Compiled:
 
     def __init__(self, function: Callable[..., Any], check_every: int, cache_size: int) -> None:
         self.function = function
-        self.lock = threading.RLock()
+        self.lock = fork_safe_lock()
         _every.add(self)
         self.check_every = check_every
         self.cache_size = cache_size

@@ -30,7 +30,7 @@ from anynet_backends.recorder import (
     made_by,
     shaped,
 )
-from anynet_backends.threads import once
+from anynet_backends.threads import fork_safe_lock, once
 
 if TYPE_CHECKING:
     from anynet.autograd.primitive import Primitive
@@ -41,10 +41,10 @@ __all__ = [
     "Hot",
     "available",
     "changes",
+    "enter",
     "forget",
     "frozen",
     "key_of",
-    "owners",
     "recorded_numpy",
 ]
 
@@ -74,22 +74,35 @@ class _Changes:
 
 changes: Final = _Changes()
 
-owners: Final[WeakSet[Any]] = WeakSet()
-"""Who has built-in functions, in a dictionary `hot`."""
+_owners: Final[WeakSet[Any]] = WeakSet()
+_entering: Final = fork_safe_lock()  # a set must not grow while somebody goes through it
+
+
+def enter(owner: Any) -> None:
+    """Note who has built-in functions, in a dictionary `hot`."""
+    with _entering:
+        _owners.add(owner)
 
 
 def forget() -> None:
     """All built-in functions are to be made anew."""
     if changes.made:
-        for owner in list(owners):
+        with _entering:
+            everyone = list(_owners)
+        for owner in everyone:
             owner.hot.clear()
 
 
-@once
 def recorded_numpy() -> Backend:
     """NumPy, whose arrays can be recorded from now on."""
-    TYPES[Recorded] = RecorderBackend(backend("numpy"))
-    return backend("numpy")
+    recorder = _recorder()
+    TYPES.setdefault(Recorded, recorder)
+    return recorder.base
+
+
+@once
+def _recorder() -> RecorderBackend:
+    return RecorderBackend(backend("numpy"))
 
 
 class Hot:

@@ -36,7 +36,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from anynet.autograd.engine import Node, Pick
-from anynet.autograd.hot import COLD, LARGEST, Hot, available, changes, forget, key_of, owners
+from anynet.autograd.hot import COLD, LARGEST, Hot, available, changes, enter, forget, key_of
 from anynet.tensor import Tensor, clock, mode
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.recorder import RecorderBackend
@@ -178,7 +178,7 @@ class Primitive(Generic[_P]):
             msg = f"there is a primitive {self.name!r} already, in {PRIMITIVES[self.name].__module__}"
             raise ValueError(msg)
         PRIMITIVES[self.name] = self
-        owners.add(self)
+        enter(self)
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}{self.__signature__}>"

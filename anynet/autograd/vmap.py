@@ -20,6 +20,7 @@ from anynet.autograd.primitive import INTERCEPT, PRIMITIVES, Primitive
 from anynet.autograd.tree import flatten, unflatten
 from anynet.tensor import Tensor, clock, to_plain, wrap
 from anynet_backends import TYPES, Backend, backend_of
+from anynet_backends.threads import once
 
 __all__ = ["VmapError", "vmap"]
 
@@ -68,17 +69,17 @@ class Batched:
     )
 
 
-_classes: dict[str, type[Batched]] = {}
+@once
+def _class_of(xp: Backend) -> type[Batched]:
+    """The class of batches of a backend's arrays, which is found by it."""
+    cls = type("Batched", (Batched,), {"__slots__": ()})
+    TYPES[cls] = xp
+    return cls
 
 
 def _batched(value: Tensor, level: int) -> Tensor:
     """The Tensor of one example that stands for `value`, a batch along the first axis."""
-    xp: Backend = backend_of(value._data)
-    cls = _classes.get(xp.name)
-    if cls is None:
-        cls = _classes[xp.name] = type("Batched", (Batched,), {"__slots__": ()})
-        TYPES[cls] = xp
-    out = wrap(cls(value, level))
+    out = wrap(_class_of(backend_of(value._data))(value, level))
     out.edge = value.edge
     return out
 

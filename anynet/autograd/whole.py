@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from anynet.autograd.engine import CustomNode, Leaf, backprop, overwritten
-from anynet.autograd.hot import COLD, LARGEST, Hot, available, changes, key_of, owners
+from anynet.autograd.hot import COLD, LARGEST, Hot, available, changes, enter, key_of
 from anynet.autograd.primitive import INTERCEPT
 from anynet.tensor import Tensor, clock, mode, wrap
 from anynet_backends import Array, backend
@@ -40,7 +40,7 @@ class Whole:
         self.kind = backend("numpy").array_type
         self.hot: dict[Any, Hot] = {}
         self.heats = available()
-        owners.add(self)
+        enter(self)
 
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor | None:
         if not (self.heats and changes.on) or (INTERCEPT and INTERCEPT.own):

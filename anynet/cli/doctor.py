@@ -12,6 +12,8 @@ from anynet import dtypes, nn, optim, random
 from anynet._version import __version__
 from anynet.nn import functional as F
 from anynet.tensor import Tensor
+from anynet_backends import machine, onednn
+from anynet_backends.llvm import compiler
 
 __all__ = ["report"]
 
@@ -36,18 +38,22 @@ def _training_step(device: str) -> str:
     return f"one training step: loss {losses[0]:.6f} → {losses[1]:.6f}"
 
 
-def _hints() -> list[str]:
-    """Extras that would make this machine's CPU faster."""
+def _extras() -> list[str]:
+    """What makes this machine's CPU faster, and why it is not in use where it is not."""
     known = anynet_backends.backend("numpy").versions()
     lines = []
-    if "oneDNN" not in known and sys.platform.startswith("linux") and platform.machine() == "x86_64":
+    if onednn.problem():
+        lines.append(f"oneDNN is installed and not used: {onednn.problem()}")
+    elif "oneDNN" not in known and sys.platform.startswith("linux") and platform.machine() == "x86_64":
         lines.append(
             "not installed: oneDNN (convolutions up to three times as fast): pip install 'anynet-nn[onednn]'"
         )
-    if "LLVM" not in known:
+    if machine.problem():
         lines.append(
-            "not installed: LLVM (steps of small networks twice, compiled ones four times as fast): pip install 'anynet-nn[numba]'"
+            f"machine code (steps of small networks twice, compiled ones four times as fast): {machine.problem()}"
         )
+    else:
+        lines.append(f"machine code is kept on disk: {compiler().cache.status()}")
     return lines
 
 
@@ -92,7 +98,7 @@ def report() -> tuple[str, bool]:
             if k in os.environ
         ),
         f"kernels {'off (ANYNET_KERNELS)' if os.environ.get('ANYNET_KERNELS') == 'off' else 'on'}",
-        *_hints(),
+        *_extras(),
     ]
     return "\n".join(lines), good
 

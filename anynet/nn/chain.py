@@ -11,7 +11,6 @@ modules are looked at anew, and found by what they are, so ``train()`` and ``eva
 from __future__ import annotations
 
 import copy
-import threading
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -20,6 +19,7 @@ from anynet.autograd.compiling import watchers
 from anynet.autograd.hot import LARGEST, changes, frozen
 from anynet.autograd.whole import Whole
 from anynet.tensor import Buffer, Parameter, Tensor
+from anynet_backends.threads import fork_safe_lock
 
 if TYPE_CHECKING:
     from anynet.nn.module import Module
@@ -148,7 +148,7 @@ class _Copy:
         self.key = key
         self.modules: list[Module] = []
         self.tensors: list[Tensor] = []
-        self.lock = threading.RLock()
+        self.lock = fork_safe_lock()
 
     def __call__(self, inputs: list[Tensor]) -> Any:
         x, *given = inputs

@@ -15,6 +15,7 @@ from anynet import random
 from anynet.random import Generator
 from anynet.tensor import Tensor, no_grad
 from anynet_backends import resolve
+from anynet_backends.threads import PerThread
 
 __all__ = [
     "calculate_gain", "constant_", "dirac_", "eye_", "kaiming_normal_", "kaiming_uniform_", "lecun_normal_",
@@ -23,22 +24,21 @@ __all__ = [
 ]  # fmt: skip
 
 
-_skipping = False
+_skipping: PerThread[bool] = PerThread()
 
 
 @contextmanager
 def skipped() -> Iterator[None]:
-    """Within the block the functions draw, and leave the Tensor as it is."""
-    global _skipping
-    before, _skipping = _skipping, True
+    """Within the block the functions draw, and leave the Tensor as it is: in this thread."""
+    _skipping.append(True)
     try:
         yield
     finally:
-        _skipping = before
+        _skipping.pop()
 
 
 def _fill(tensor: Tensor, values: Any) -> Tensor:
-    if _skipping:
+    if _skipping and _skipping.own:
         return tensor
     with no_grad():
         return tensor.assign_(values)

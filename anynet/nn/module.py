@@ -32,6 +32,7 @@ from anynet.autograd.hot import changes
 from anynet.nn.hooks import add_hook, around
 from anynet.tensor import Buffer, Parameter, Tensor, move, no_grad, to_plain, wrap
 from anynet_backends import backend_of, resolve
+from anynet_backends.threads import PerThread
 
 __all__ = ["Module", "ShapeError", "StateError", "functional_call"]
 
@@ -95,26 +96,22 @@ def _key(holder: Any, name: str) -> Any:
     return next((k for k in holder if str(k) == name), name)
 
 
-path: list[Module] | None = None
-"""The modules that are being called, outermost first, while somebody wants to know (anomaly mode, profiling)."""
+paths: PerThread[list[Module]] = PerThread()
+"""The modules that are being called in a thread, outermost first, once for each who wants to know (anomaly mode, profiling)."""
 
 
 def current_layer() -> str:
-    """The path of the layer that is being called, such as "Net.encoder.2"; "" outside of layers or with `path` off."""
-    return _path_of(path) if path else ""
-
-
-_watchers = 0
+    """The path of the layer that is being called, such as "Net.encoder.2"; "" outside of layers or where nobody wants to know."""
+    stack = paths.own[-1] if paths and paths.own else []
+    return _path_of(stack) if stack else ""
 
 
 def watch(on: bool) -> None:
-    """Begin (or, with False, end) to keep the path of the layers that are being called; calls nest."""
-    global path, _watchers
-    _watchers += 1 if on else -1
-    if _watchers == 0:
-        path = None
-    elif path is None:
-        path = []
+    """Begin (or, with False, end) to keep the path of the layers that are being called in this thread; calls nest."""
+    if on:
+        paths.append(paths.own[-1] if paths.own else [])
+    else:
+        paths.pop()
 
 
 locators.append((watch, current_layer))
@@ -199,8 +196,8 @@ class Module:
         if watchers:
             for watcher in watchers.own:
                 watcher(self)
-        if path is not None:
-            return self._call_watched(path, *args, **kwargs)
+        if paths and paths.own:
+            return self._call_watched(paths.own[-1], *args, **kwargs)
         try:
             if (
                 self._forward_hooks

@@ -42,8 +42,8 @@ _NEW_FROM_DESCR: Final = 94  # in the table of NumPy's C API, which its ABI fixe
 
 
 def available() -> bool:
-    """Whether there is machine code, and it can be called in this way."""
-    return machine.available() and _fits()
+    """Whether machine code is installed, and can be called in this way."""
+    return machine.installed() and _fits()
 
 
 @once

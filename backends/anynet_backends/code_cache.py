@@ -24,8 +24,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from anynet_backends.host import cache_folder
+from anynet_backends.ownership import RefusedError, open_folder
 
-__all__ = ["LARGEST", "MOST", "CodeCache", "RefusedError", "open_safely", "owned"]
+__all__ = ["LARGEST", "MOST", "CodeCache"]
 
 MOST: Final = 256 << 20
 """Bytes of all files."""
@@ -36,67 +37,6 @@ _HEAD: Final = len(_MAGIC) + 64
 _OURS: Final = re.compile(r"[0-9a-f]{64}\.code|[0-9a-f]{32}\.o")  # the second: of versions before
 _TEMPORARY: Final = re.compile(r"\.(\d+)-\d+\.tmp|tmp[a-z0-9_]{8}")  # the second: of versions before
 _HOUR: Final = 3600.0
-
-
-class RefusedError(OSError):
-    """A file or folder is not used, since somebody else could have written it."""
-
-
-def owned(info: os.stat_result, owners: tuple[int, ...]) -> str:
-    """Why something with these owners is not to be trusted, or ""."""
-    if info.st_uid not in owners:
-        return f"belongs to user {info.st_uid}, not to {' or '.join(map(str, owners))}"
-    return ""
-
-
-def open_safely(path: str, *, create: bool = False) -> int:
-    """A descriptor of a folder that belongs to the user, and where neither in it nor in a folder above it anybody else may write
-    (above, where others may write, it must be sticky, as /tmp is, so that they cannot move what is not theirs).
-
-    It is no link; one above it may be, and then it is what that leads to that is looked at. `create`: make what is not there,
-    with mode 0700. Errors: RefusedError that says which folder and why; OSError."""
-    user = os.geteuid()
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    above, name = os.path.split(path)
-    parts = [part for part in (*os.path.realpath(above).split(os.sep), name) if part]
-    here, at = os.open(os.sep, flags), os.sep
-    try:
-        _look_at(here, at, (0, user), last=not parts)
-        for i, part in enumerate(parts):
-            at = os.path.join(at, part)
-            try:
-                inner = os.open(part, flags, dir_fd=here)
-            except FileNotFoundError:
-                if not create:
-                    raise
-                inner = _made(part, flags, here)
-            os.close(here)
-            here = inner
-            last = i == len(parts) - 1
-            _look_at(here, at, (user,) if last else (0, user), last=last)
-    except BaseException:
-        os.close(here)
-        raise
-    return here
-
-
-def _made(part: str, flags: int, parent: int) -> int:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(part, 0o700, dir_fd=parent)
-        os.chmod(part, 0o700, dir_fd=parent)  # whatever the umask
-    return os.open(part, flags, dir_fd=parent)
-
-
-def _look_at(folder: int, name: str, owners: tuple[int, ...], *, last: bool) -> None:
-    info = os.fstat(folder)
-    problem = owned(info, owners)
-    if not problem and info.st_mode & 0o022 and (last or not info.st_mode & stat.S_ISVTX):
-        problem = f"may be written by others (mode {stat.S_IMODE(info.st_mode):04o})"
-    if problem:
-        raise RefusedError(f"{name} {problem}")
-    if last and stat.S_IMODE(info.st_mode) != 0o700:
-        with contextlib.suppress(OSError):
-            os.fchmod(folder, 0o700)
 
 
 class _File(NamedTuple):
@@ -129,7 +69,7 @@ class CodeCache:
         if self.refused:
             raise RefusedError(self.refused)
         try:
-            folder = open_safely(self.path, create=create)
+            folder = open_folder(self.path, create=create)
         except RefusedError as error:
             self.refused = str(error)
             raise

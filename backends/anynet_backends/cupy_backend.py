@@ -30,6 +30,7 @@ from anynet_backends.protocol import (
     check_windows,
     check_words,
 )
+from anynet_backends.threads import once_property
 
 __all__ = ["PHILOX_SOURCE", "CupyBackend"]
 
@@ -108,7 +109,7 @@ class CupyBackend(Backend):
 
     # ---- devices ----
 
-    @functools.cached_property
+    @once_property
     def _count(self) -> int:
         """The number of GPUs; BackendUnavailableError with the driver's reason where there is none."""
         try:
@@ -133,7 +134,7 @@ class CupyBackend(Backend):
         )
         raise BackendUnavailableError(msg)
 
-    @functools.cached_property
+    @once_property
     def _devices(self) -> dict[str, Any]:
         return {f"cuda:{i}": self.native.cuda.Device(i) for i in range(self._count)}
 
@@ -181,11 +182,11 @@ class CupyBackend(Backend):
 
     # ---- what the standard lacks ----
 
-    @functools.cached_property
+    @once_property
     def _philox(self) -> Any:
         return self.native.RawKernel(PHILOX_SOURCE, "anynet_philox4x64")
 
-    @functools.cached_property
+    @once_property
     def _index_add(self) -> Any:
         inputs, outputs, body, name = INDEX_ADD
         return self.native.ElementwiseKernel(inputs, outputs, body, name)

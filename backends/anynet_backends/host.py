@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from anynet_backends.protocol import check_words
+from anynet_backends.threads import once
 
 if TYPE_CHECKING:
     from anynet_backends.protocol import Array
@@ -102,22 +103,22 @@ class _Local(threading.local):
         self.state: Any = self.generator.state
 
 
-_local: _Local | None = None
+@once
+def _local() -> _Local:
+    return _Local()
 
 
 def _philox(key: int, stream: int, step: int) -> Any:
     """A `numpy.random.Philox` at the beginning of the block that (key, stream, step) addresses."""
-    global _local
-    if _local is None:
-        _local = _Local()
-    state = _local.state
+    own = _local()
+    state = own.state
     inner = state["state"]
     inner["key"][:] = (key & _U64, key >> 64)
     inner["counter"][:] = (0, step, stream, 0)
     state["buffer_pos"] = 4  # nothing buffered: the next word starts a new block
     state["has_uint32"] = 0
-    _local.generator.state = state
-    return _local.generator
+    own.generator.state = state
+    return own.generator
 
 
 def _words64(key: int, stream: int, step: int, n: int) -> Any:

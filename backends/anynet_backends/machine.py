@@ -35,26 +35,52 @@ from anynet_backends.sums import PLAIN_FLOATS, add_up, ones_vector
 from anynet_backends.threads import forever, fork_safe_lock, has_gil, in_forked_processes, once
 
 __all__ = [
-    "SMALL", "Call", "Method", "Row", "Segment", "add_rows", "address", "at_once", "available", "choose", "fused", "gather", "method",
-    "moves", "quick_address", "repeat", "scatter", "set_where", "summary", "touched", "translate",
+    "SMALL", "Call", "Method", "Row", "Segment", "add_rows", "address", "at_once", "available", "choose", "fused", "gather", "installed",
+    "method", "moves", "problem", "quick_address", "repeat", "scatter", "set_where", "summary", "touched", "translate",
 ]  # fmt: skip
 
 
+def installed() -> bool:
+    """Whether the extra `numba` is installed, fits, and is not switched off. (Cheap: LLVM is not loaded for it.)"""
+    return not _off() and not _unfit()
+
+
 def available() -> bool:
-    """Whether the extra `numba` is installed and not switched off."""
-    if os.environ.get("ANYNET_NUMBA", "on").lower() in ("off", "0", "no"):
-        return False
-    return _installed()
+    """Whether there is machine code: as `installed`, and LLVM works."""
+    return not _off() and not _failed()
+
+
+def problem() -> str:
+    """Why there is no machine code, or ""."""
+    return "switched off (ANYNET_NUMBA)" if _off() else _failed()
+
+
+def _off() -> bool:
+    return os.environ.get("ANYNET_NUMBA", "on").lower() in ("off", "0", "no")
 
 
 @once
-def _installed() -> bool:
-    return (
-        has_gil()
-        and importlib.util.find_spec("llvmlite") is not None
-        and sys.byteorder == "little"
-        and _loops_fit()
-    )
+def _unfit() -> str:
+    if not has_gil():
+        return (
+            "this Python is free-threaded (it has no global interpreter lock), which machine code counts on"
+        )
+    if importlib.util.find_spec("llvmlite") is None:
+        return "not installed: pip install 'anynet-nn[numba]'"
+    if sys.byteorder != "little" or not _loops_fit():
+        return "objects of this Python and NumPy do not lie in memory as is expected"
+    return ""
+
+
+@once
+def _failed() -> str:
+    if _unfit():
+        return _unfit()
+    try:
+        compiler()
+    except Exception as error:  # noqa: BLE001 - a library that does not load, or is another version
+        return f"LLVM does not work here: {type(error).__name__}: {error}"
+    return ""
 
 
 # ----- NumPy's inner loops -----
@@ -276,10 +302,11 @@ class Segment:
         self.table = np.array([row.cells for row in rows], np.int64)
         self.place = address(self.table)
         self.work = compiler().work
-        small = touched(rows) < SMALL
+        # whether other threads run between its beginning and its end
+        self.waits = any(row.again for row in rows) or touched(rows) >= SMALL
         self.run: Callable[[], Any] = (
             self
-            if any(row.again for row in rows) or not small
+            if self.waits
             else method(
                 ctypes.addressof(_direct()), struct.pack("<qq", self.place, self.count), (self.table, rows)
             )

@@ -419,7 +419,7 @@ class NumpyBackend(Backend):
 
     def versions(self) -> dict[str, str]:
         found = {"numpy": np.__version__}
-        if onednn.find():
+        if onednn.version():
             found["oneDNN"] = onednn.version()
         if machine.available():
             found["LLVM"] = llvm.version()

@@ -15,22 +15,30 @@ Source: https://oneapi-src.github.io/oneDNN (the C API of version 3).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import itertools
 import math
 import os
 import sys
-import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from anynet_backends.ownership import check_library
 from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import axes_in_memory, into_table, largest, result, scores_at_once
-from anynet_backends.threads import in_forked_processes
+from anynet_backends.threads import (
+    BUILDING,
+    forever,
+    fork_safe_lock,
+    in_forked_processes,
+    once,
+    once_property,
+)
 
 __all__ = [
     "KERNELS", "OneDNNError", "Product", "Step", "affine", "find", "matmul", "product", "team", "threads", "version",
@@ -74,23 +82,73 @@ class _Arg(ctypes.Structure):
     _fields_ = (("arg", ctypes.c_int), ("memory", ctypes.c_void_p))
 
 
+_LIBRARY, _WHEEL = "libdnnl.so.3", "onednn_cpu_gomp-"
+
+
 def find() -> str | None:
-    """Where the library is, or None; the extra `onednn` installs it in the environment's own `lib`."""
-    if os.environ.get("ANYNET_ONEDNN", "on").lower() in ("off", "0", "no"):
-        return None
-    if not sys.platform.startswith("linux"):
-        return None
-    path = os.path.join(sys.prefix, "lib", "libdnnl.so.3")
-    return path if os.path.exists(path) else None
+    """Where the library is, or None; the extra `onednn` installs it."""
+    return None if _off() else _installed()[0]
+
+
+def _off() -> bool:
+    return os.environ.get("ANYNET_ONEDNN", "on").lower() in ("off", "0", "no")
+
+
+def problem() -> str:
+    """Why the library is not used although it is installed and not switched off, or ""."""
+    if _off():
+        return ""
+    if find() is not None:
+        _works()
+    return _broken or _installed()[1]
+
+
+@once
+def _installed() -> tuple[str | None, str]:
+    """The first library that may be loaded, and why another may not be: in the environment's own `lib`, where the wheel says that
+    its files are, or in the `lib` of a folder that pip installed into (`--target`)."""
+    refused = ""
+    for path in _places() if sys.platform.startswith("linux") else ():
+        if os.path.exists(path):
+            try:
+                check_library(path)
+            except OSError as error:
+                refused = str(error)
+            else:
+                return path, ""
+    return None, refused
+
+
+def _places() -> Iterator[str]:
+    yield os.path.join(sys.prefix, "lib", _LIBRARY)
+    for folder in dict.fromkeys(sys.path):
+        # as `importlib.metadata` does, which takes longer to import than all else; the current folder may be anybody's
+        if not os.path.isabs(folder) or folder == os.getcwd():
+            continue
+        try:
+            wheels = [n for n in os.listdir(folder) if n.startswith(_WHEEL) and n.endswith(".dist-info")]
+        except OSError:
+            continue
+        for wheel in wheels:
+            with (
+                contextlib.suppress(OSError),
+                open(os.path.join(folder, wheel, "RECORD"), encoding="utf-8") as record,
+            ):
+                for line in record:
+                    name = line.partition(",")[0]
+                    if os.path.basename(name) == _LIBRARY:
+                        yield os.path.normpath(os.path.join(folder, name))
+            yield os.path.join(folder, "lib", _LIBRARY)
 
 
 def version() -> str:
-    """The version of the library, or "" where it is not installed."""
+    """The version of the library, or "" where it is not installed or does not work."""
     if find() is None:
         return ""
-    dnnl = _library()
-    dnnl.dll.dnnl_version.restype = ctypes.POINTER(ctypes.c_int * 3)
-    return ".".join(map(str, dnnl.dll.dnnl_version().contents))
+    try:
+        return _library().version
+    except OneDNNError:
+        return ""
 
 
 class _Library:
@@ -98,7 +156,12 @@ class _Library:
 
     def __init__(self, path: str) -> None:
         self.dll = ctypes.CDLL(path)
-        self.lock = threading.Lock()  # memory objects are shared between calls
+        self.dll.dnnl_version.restype = ctypes.POINTER(ctypes.c_int * 3)
+        self.version = ".".join(map(str, self.dll.dnnl_version().contents))
+        if not self.version.startswith("3."):
+            msg = f"version {self.version} of oneDNN, expected 3"
+            raise OneDNNError(msg)
+        self.lock = fork_safe_lock()  # memory objects are shared between calls
         self.engine = ctypes.c_void_p()
         self.set_handle = self.dll.dnnl_memory_set_data_handle
         self.set_handle.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
@@ -201,6 +264,7 @@ def _one_blas_thread() -> None:
 
 
 _loaded: _Library | None = None
+_broken = ""  # why it cannot be loaded
 
 
 def _forked() -> None:
@@ -208,9 +272,7 @@ def _forked() -> None:
     if _loaded is None or _loaded.team is None:
         return
     _loaded.dll.omp_set_num_threads(1)
-    _loaded.lock = threading.Lock()
     for plans in _Plans.every:
-        plans.lock = threading.Lock()
         plans.known.clear()
 
 
@@ -229,14 +291,31 @@ def threads() -> int:
 
 
 def _library() -> _Library:
-    global _loaded
-    if _loaded is None:
+    global _loaded, _broken
+    if _loaded is not None:
+        return _loaded
+    with BUILDING:
         path = find()
         if path is None:
             msg = "oneDNN is not installed: pip install 'anynet-nn[onednn]'"
             raise OneDNNError(msg)
-        _loaded = _Library(path)
-    return _loaded
+        if _loaded is None and not _broken:
+            try:
+                _loaded = forever(_Library(path))
+            except (OSError, AttributeError, OneDNNError) as error:
+                _broken = f"{path}: {error}"
+        if _loaded is None:
+            msg = f"oneDNN does not work here: {_broken}"
+            raise OneDNNError(msg)
+        return _loaded
+
+
+def _works() -> bool:
+    try:
+        _library()
+    except OneDNNError:
+        return False
+    return True
 
 
 def _value(pointer: Any) -> int:
@@ -257,7 +336,8 @@ class Step:
         if self.room:
             layouts = {"scratchpad": scratch, **layouts}
         self.primitive = ctypes.c_void_p()
-        dnnl.call("dnnl_primitive_create", ctypes.byref(self.primitive), descriptor)
+        with BUILDING:  # no process is forked while the library has its own locks
+            dnnl.call("dnnl_primitive_create", ctypes.byref(self.primitive), descriptor)
         self.memories = [dnnl.memory(md) for md in layouts.values()]
         self.handles = np.array([m.value for m in self.memories], np.int64)
         self.count = len(layouts)
@@ -293,13 +373,13 @@ class Step:
         numbers = (*functions, _value(self.primitive), _value(self.stream), self.address, *self.handles)
         return np.array(numbers, np.int64)
 
-    @functools.cached_property
+    @once_property
     def built(self) -> Callable[..., int] | None:
         """The call as a built-in function, where the extra `numba` is there: ten calls through ctypes cost more than a
         small convolution. It keeps the interpreter's lock, and has scratch memory of its own."""
-        from anynet_backends import builtins
+        from anynet_backends import builtins, machine
 
-        if not self.small or not builtins.available():
+        if not self.small or not builtins.available() or not machine.available():
             return None
         call = builtins.primitive(self.count, self.cells(), self.args)
         return functools.partial(call, np.empty(self.room, np.uint8)) if self.room else call
@@ -361,7 +441,7 @@ def _contiguous(a: Array) -> Array:
 
 
 class _Plans:
-    """Made once for a key, bounded in number."""
+    """Made once for a key, bounded in number; None for what the library cannot do."""
 
     every: ClassVar[list[_Plans]] = []
 
@@ -369,17 +449,25 @@ class _Plans:
         self.every.append(self)
         self.make = make
         self.known: OrderedDict[Any, Any] = OrderedDict()
-        self.lock = threading.Lock()
+        self.lock = fork_safe_lock()
 
     def __call__(self, *key: Any) -> Any:
         with self.lock:
             found = self.known.get(key, self)
-            if found is self:
-                found = self.known[key] = self.make(*key)
-                if len(self.known) > PLANS:
-                    self.known.popitem(last=False)
-            else:
+            if found is not self:
                 self.known.move_to_end(key)
+                return found
+        with BUILDING:
+            found = self.known.get(key, self)
+            if found is self:
+                try:
+                    found = self.make(*key)
+                except OneDNNError:
+                    found = None
+                with self.lock:
+                    self.known[key] = found
+                    if len(self.known) > PLANS:
+                        self.known.popitem(last=False)
         return found
 
 
@@ -467,10 +555,7 @@ def _product(
     steps = None if strides is None else _steps((*a[:-1], b[-1]), strides)
     if left is None or right is None or (strides is not None and steps is None):
         return None
-    try:
-        return Product(a, left, b, right, steps, plus, factor)
-    except OneDNNError:
-        return None
+    return Product(a, left, b, right, steps, plus, factor)
 
 
 _products = _Plans(_product)
@@ -571,6 +656,13 @@ class _Convolution(_Owner):
 
     def prepare_data(self) -> None:
         """The gradient of the input."""
+        if self.data is not None:
+            return
+        with BUILDING:
+            if self.data is None:
+                self._prepare_data()
+
+    def _prepare_data(self) -> None:
         dnnl, pd = self.dnnl, ctypes.c_void_p()
         dnnl.call(
             "dnnl_convolution_backward_data_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _DIRECT, self.x_md,
@@ -583,6 +675,13 @@ class _Convolution(_Owner):
 
     def prepare_gradient(self) -> None:
         """The gradients of the weight and the bias."""
+        if self.gradient is not None:
+            return
+        with BUILDING:
+            if self.gradient is None:
+                self._prepare_gradient()
+
+    def _prepare_gradient(self) -> None:
         dnnl, pd = self.dnnl, ctypes.c_void_p()
         dnnl.call(
             "dnnl_convolution_backward_weights_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _DIRECT, self.x_md,
@@ -668,7 +767,7 @@ def _convolution(
         groups,
         training,
     )
-    return None if min(plan.y_shape) < 1 else plan
+    return None if plan is None or min(plan.y_shape) < 1 else plan
 
 
 @_kernel
@@ -691,14 +790,12 @@ def conv(
         g = _channels_last(g)
         gx = gw = gb = None
         if need[0]:
-            if plan.data is None:
-                plan.prepare_data()
+            plan.prepare_data()
             converted = plan.data_weights.to(w)
             gx = _empty_last(x.shape)
             plan.data.run(g, converted, gx)
         if need[1] or (len(need) > 2 and need[2]):
-            if plan.gradient is None:
-                plan.prepare_gradient()
+            plan.prepare_gradient()
             gw = result(weight.shape, np.float32)
             buffer = plan.back.buffer(gw)
             extra = () if bias is None else (result(bias.shape, np.float32),)
@@ -823,7 +920,7 @@ def _pooling(
         return None
     if any([lo >= k or hi >= k for (lo, hi), k in zip(pads, kernel, strict=True)]):
         return None
-    plan: _Pooling = _poolings(
+    plan: _Pooling | None = _poolings(
         x.shape, tuple(out), tuple(kernel), tuple(stride), tuple(pads), tuple(dilation), training
     )
     return plan
@@ -975,6 +1072,8 @@ def normalize(
     rows = math.prod(x.shape[:lead])
     inner = (rows, x.size // rows) if layer else x.shape
     plan = _normalizations(inner, layer, eps, weight is not None, need is not None)
+    if plan is None:
+        return NotImplemented
     y: Array
     if layer or x.ndim == 2:
         image, y = _contiguous(x), result(x.shape, np.float32)
@@ -1041,6 +1140,8 @@ def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
     plan = _softmaxes(
         (math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])), need is not None
     )
+    if plan is None:
+        return NotImplemented
     x, y = _contiguous(x), result(x.shape, np.float32)
     plan.forward.run(x, y)
     if math.isnan(np.minimum.reduce(y, axis=None)):  # of NaN and infinity the library makes one NaN
@@ -1153,7 +1254,7 @@ def attention(
     (*lead, n, e), m, d = q.shape, k.shape[-2], v.shape[-1]
     short = scores_at_once(n, m, block, need)
     every = need is not None and len(need) > 3 and need[3]
-    if short is None or min(n, m, e, d) < 2 or q.size * m < _LOOKS:
+    if short is None or min(n, m, e, d) < 2 or q.size * m < _LOOKS or not _works():
         return NotImplemented
     if causal:
         mask = _causal(n, m)
@@ -1276,15 +1377,7 @@ class _Recurrent(_Owner):
 _LEFT_TO_RIGHT, _RIGHT_TO_LEFT = 1, 2
 
 
-def _recurrent(*form: Any) -> _Recurrent | None:
-    """None where the library has no kernel, or none that brings the weights into its order."""
-    try:
-        return _Recurrent(*form)
-    except OneDNNError:
-        return None
-
-
-_layers = _Plans(_recurrent)
+_layers = _Plans(_Recurrent)  # None where there is no kernel that brings the weights into its order
 
 
 def _layer(

@@ -15,7 +15,6 @@ from __future__ import annotations
 import copy
 import functools
 import sys
-import threading
 import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
@@ -26,7 +25,7 @@ from anynet_backends import allocator, machine, onednn, standard
 from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import axes_in_memory, fill, inverse, largest, smallest
 from anynet_backends.sums import add_up
-from anynet_backends.threads import PerThread
+from anynet_backends.threads import PerThread, fork_safe_lock, in_forked_processes, once_property
 
 __all__ = [
     "ACTIVE",
@@ -49,8 +48,16 @@ ACTIVE: list[Recording] = []
 COMPILING: PerThread[Recording] = PerThread()
 """The same, where it is one of a function of the user's: in the thread that runs it."""
 
-RECORDER = threading.RLock()
+RECORDER = fork_safe_lock()
 """Who records holds it: there is one recording at a time."""
+
+
+def _forked() -> None:
+    if not RECORDER._is_owned():  # type: ignore[attr-defined]
+        ACTIVE.clear()
+
+
+in_forked_processes(_forked)
 
 
 class CompileError(RuntimeError):
@@ -819,12 +826,12 @@ class Program:
         used = [*note.reads, *([] if note.writes is None else [note.writes])]
         return note.kind == "host" or any(self.root[v] in roots for v in used)
 
-    @functools.cached_property
+    @once_property
     def segments(self) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         """The calls, with machine code in place of what it can do."""
         return machine.translate(self.calls, self.kept) if machine.available() else self.code
 
-    @functools.cached_property
+    @once_property
     def fast(self) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         """The calls of a replay."""
         return [(f.run if isinstance(f, machine.Segment) else f, args) for f, args in self.segments]

@@ -12,11 +12,11 @@ import importlib
 import importlib.util
 import os
 import sys
-import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from anynet_backends.numpy_backend import NumpyBackend
 from anynet_backends.protocol import Backend, BackendUnavailableError, UnknownDeviceError
+from anynet_backends.threads import fork_safe_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ _FACTORIES: dict[str, Callable[[], Backend]] = {}
 _LOADED: dict[str, Backend] = {}
 _RESOLVED: dict[str, tuple[Backend, str]] = {}
 _PROBED: dict[str, str] = {}
-_LOCK = threading.RLock()
+_LOCK = fork_safe_lock()
 
 # The first part of a device's name → the backend's name, where they differ
 _FAMILY: Final = {"cpu": "numpy", "cuda": "cupy"}
@@ -299,7 +299,7 @@ def _unknown(device: str) -> UnknownDeviceError:
 
 
 def _known_names() -> list[str]:
-    return [_PREFIX.get(name, name) for name in _FACTORIES]
+    return [_PREFIX.get(name, name) for name in tuple(_FACTORIES)]
 
 
 def get_default_device() -> str:

@@ -15,12 +15,21 @@ import sysconfig
 import threading
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["BUILDING", "PerThread", "fork_safe_lock", "forever", "has_gil", "in_forked_processes", "once"]
+__all__ = [
+    "BUILDING",
+    "PerThread",
+    "fork_safe_lock",
+    "forever",
+    "has_gil",
+    "in_forked_processes",
+    "once",
+    "once_property",
+]
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound="Callable[..., Any]")
@@ -52,6 +61,32 @@ def once(function: _F) -> _F:
             return built[key]
 
     return get  # type: ignore[return-value]
+
+
+class once_property(Generic[_T]):  # noqa: N801 - it is used as a decorator
+    """Decorator: an attribute that is computed when it is first asked for, by one thread. (`functools.cached_property` lets
+    each thread compute it, or before Python 3.12 has a lock that a forked process may find taken.)"""
+
+    def __init__(self, function: Callable[[Any], _T]) -> None:
+        self.function = function
+        self.__doc__ = function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> once_property[_T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> _T: ...
+    def __get__(self, instance: Any, owner: type) -> Any:
+        """The value, which from now on is in the instance's dictionary and found there."""
+        if instance is None:
+            return self
+        with BUILDING:
+            known = instance.__dict__
+            if self.name not in known:
+                known[self.name] = self.function(instance)
+            return known[self.name]
 
 
 def forever(value: _T) -> _T:

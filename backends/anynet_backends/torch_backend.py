@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_index_add, check_windows
+from anynet_backends.threads import once_property
 
 __all__ = ["TorchBackend"]
 
@@ -47,7 +48,7 @@ class TorchBackend(Backend):
             name = self._names[device] = f"torch:{device}"
             return name
 
-    @functools.cached_property
+    @once_property
     def _devices(self) -> dict[str, Any]:
         return {}
 

@@ -1,5 +1,6 @@
 """A compiled step gives the same bits as the step itself, notices what has changed, and refuses what it cannot replay."""
 
+import contextlib
 import copy
 import functools
 import inspect
@@ -12,6 +13,8 @@ import pytest
 import anynet as an
 from anynet import nn, optim
 from anynet.autograd.anomaly import anomaly
+from anynet.autograd.checkpoint import checkpoint
+from anynet_backends import host
 
 
 def draw(*shape, dtype="float32"):
@@ -527,3 +530,89 @@ def test_what_watches_one_thread_sees_no_other(watch, in_threads):
     if watch is an.profile:
         assert "sin" in seen
         assert "log" not in seen
+
+
+@contextlib.contextmanager
+def drawing(count=3):
+    """Draws from the streams of masks and weights that all threads share."""
+    an.nn.functional.dropout(an.ones((4,)), 0.5)
+    for _ in range(count):
+        an.nn.Linear(3, 2)
+    yield
+
+
+def test_what_other_threads_draw_is_not_a_functions_own(while_another):
+    """While it is recorded: neither is it refused for that, nor do its masks depend on it."""
+    x = an.ones((50,))
+
+    def masked(x):
+        y = an.nn.functional.dropout(x, 0.5)
+        with while_another(drawing()):
+            pass
+        return y * an.nn.functional.dropout(x, 0.5)
+
+    an.random.manual_seed(3)
+    expected = [an.nn.functional.dropout(x, 0.5) * an.nn.functional.dropout(x, 0.5) for _ in range(2)]
+    an.random.manual_seed(3)
+    compiled = an.compile(masked)
+    assert compiled(x).tolist() == expected[0].tolist()
+    assert an.random.get_state() == {"seed": 3, "weights": 6, "masks": 3}
+
+
+def test_what_other_threads_draw_while_a_checkpoint_computes_again(while_another):
+    x = an.asarray([1.0] * 50, requires_grad=True)
+
+    def masked(x):
+        y = an.nn.functional.dropout(x, 0.5)
+        with while_another(drawing(0)):
+            pass
+        return y * an.nn.functional.dropout(x, 0.5)
+
+    an.random.manual_seed(3)
+    y = checkpoint(masked, x)
+    an.sum(y).backward()
+    assert x.grad.tolist() == (2 * y.detach()).tolist()
+    assert an.random.get_state() == {"seed": 3, "weights": 0, "masks": 4}
+
+
+def test_draws_of_a_replay_and_of_other_threads_are_apart(in_threads, monkeypatch):
+    """Each mask is drawn once."""
+    steps = []
+    original = host.philox_words
+
+    def noted(key, stream, step, n):
+        steps.append(step)
+        return original(key, stream, step, n)
+
+    compiled = an.compile(lambda x: an.nn.functional.dropout(an.nn.functional.dropout(x, 0.5), 0.5))
+    compiled(an.ones((40,)))
+    monkeypatch.setattr(host, "philox_words", noted)
+
+    def replay():
+        for _ in range(50):
+            compiled(an.ones((40,)))
+
+    def eager():
+        for _ in range(100):
+            an.nn.functional.dropout(an.ones((40,)), 0.5)
+
+    in_threads(replay, eager, eager)
+    assert len(steps) == len(set(steps)) == 300
+
+
+def test_a_program_lives_as_long_as_a_thread_is_in_it(in_threads):
+    """Another thread makes so many that those before are let go, arrays, tables and all."""
+    net = an.nn.Sequential(an.nn.Linear(4, 8), an.nn.Tanh(), an.nn.Linear(8, 2)).eval()
+    compiled = an.compile(lambda x: an.sum(an.exp(net(x)), axis=0), cache_size=1)
+    expected = {}
+    with an.no_grad():
+        for n in range(1, 7):
+            expected[n] = an.sum(an.exp(net(an.ones((n, 4)))), axis=0).tolist()
+
+    def work(order):
+        with an.no_grad():
+            for _ in range(25):
+                for n in order:
+                    assert compiled(an.ones((n, 4))).tolist() == expected[n]
+
+    in_threads(*(functools.partial(work, order) for order in ((1, 1, 2), (2, 3, 3), (4, 5, 6), (1, 6))))

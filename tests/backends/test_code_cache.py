@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from anynet_backends import code_cache, host, machine
-from anynet_backends.code_cache import CodeCache, RefusedError, open_safely
+from anynet_backends.code_cache import CodeCache
+from anynet_backends.ownership import RefusedError, open_folder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no owners of files")
 extra = pytest.mark.skipif(not machine.available(), reason="the extra numba is not installed")
@@ -199,7 +200,7 @@ def test_a_folder_of_another_user(cache, folder):
     os.chown(folder, 0, 0)
     os.chown(folder.parent, OTHER, OTHER)  # who could put another folder in its place
     with pytest.raises(RefusedError, match="belongs to user"):
-        open_safely(str(folder))
+        open_folder(str(folder))
 
 
 # ----- damaged files -----

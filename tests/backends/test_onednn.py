@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 
@@ -46,6 +47,104 @@ def test_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr(onednn, "find", lambda: None)
     with pytest.raises(onednn.OneDNNError, match=r"pip install 'anynet-nn\[onednn\]'"):
         onednn._library()
+
+
+USES = """
+import numpy as np, anynet as an
+from anynet import nn
+F = nn.functional
+rng = np.random.default_rng(0)
+draw = lambda *s: an.asarray(rng.normal(size=s).astype(np.float32), requires_grad=True)
+x, q, s = draw(2, 3, 16, 16), draw(2, 2, 64, 16), draw(6, 4, 8)
+made = [
+    F.conv2d(x, draw(4, 3, 3, 3)), F.max_pool2d(x, 2), nn.BatchNorm2d(3)(draw(8, 3, 32, 32)), F.softmax(draw(64, 128), dim=-1),
+    F.scaled_dot_product_attention(q, q, q), nn.LSTM(8, 16)(s)[0], nn.GRU(8, 16)(s)[0], draw(128, 128) @ draw(128, 128),
+]
+an.sum(an.stack([an.sum(y * y) for y in made])).backward()
+an.compile(lambda x: F.max_pool2d(F.conv2d(x, an.ones((4, 3, 3, 3))), 2))(x.detach())
+from anynet_backends import onednn
+print("version", repr(onednn.version()), "problem", onednn.problem())
+"""
+
+
+def uses(site, cwd=None):
+    """What `USES` prints in a process that finds oneDNN, if it does, in a folder of packages and not in the environment."""
+    before = f"""
+import os, sys, sysconfig
+packages, every = sysconfig.get_path("purelib"), os.listdir
+os.listdir = lambda p=".": [n for n in every(p) if p != packages or not n.startswith("onednn")]
+sys.prefix = "/nowhere"
+sys.path.insert(sys.path.index(packages), {str(site)!r})
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", before + USES], cwd=cwd, capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def wheel(site, library, place):
+    """An installed wheel, whose RECORD says that the library is in `place`; made of a link to a library, or of some bytes."""
+    info = site / "onednn_cpu_gomp-2023.2.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "RECORD").write_text(f"{place},sha256=x,1\n{info.name}/RECORD,,\n")
+    target = (site / place).resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(library, bytes):
+        target.write_bytes(library)
+    else:
+        shutil.copy(library, target)
+
+
+@installed
+@pytest.mark.parametrize(
+    ("record", "place"),
+    [("../../libdnnl.so.3", "../../libdnnl.so.3"), ("../../lib/libdnnl.so.3", "lib/libdnnl.so.3")],
+    ids=["user site", "--target"],
+)
+def test_where_the_library_is_found(tmp_path, record, place):
+    site = tmp_path / "a" / "b" / "site"
+    wheel(site, os.path.realpath(onednn.find()), place)
+    info = next(site.glob("*.dist-info"))
+    (info / "RECORD").write_text(f"{record},sha256=x,1\n")
+    assert f"version '{onednn.version()}'" in uses(site)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="oneDNN is found on Linux alone")
+@pytest.mark.parametrize(
+    "library", [b"", b"\x7fELF and no more", "libm.so.6"], ids=["empty", "damaged", "another"]
+)
+def test_a_library_that_does_not_load_is_not_used(tmp_path, library):
+    if isinstance(library, str):
+        found = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=False).stdout
+        paths = [line.split()[-1] for line in found.splitlines() if library in line and "x86-64" in line]
+        if not paths:
+            pytest.skip(f"{library} is not found here")
+        library = os.path.realpath(paths[0])
+    wheel(tmp_path, library, "lib/libdnnl.so.3")
+    said = uses(tmp_path)
+    assert "version ''" in said
+    assert f"problem {tmp_path}" in said
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="oneDNN is found on Linux alone")
+@pytest.mark.parametrize("which", ["file", "folder", "above"])
+def test_a_library_that_everybody_may_write_is_not_loaded(tmp_path, which):
+    site = tmp_path / "a" / "site"
+    wheel(site, b"never loaded", "lib/libdnnl.so.3")
+    {"file": site / "lib" / "libdnnl.so.3", "folder": site / "lib", "above": tmp_path / "a"}[which].chmod(
+        0o777
+    )
+    assert "may be written by others" in uses(site)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="oneDNN is found on Linux alone")
+def test_a_library_in_the_current_folder_is_not_loaded(tmp_path):
+    wheel(tmp_path, b"never loaded", "lib/libdnnl.so.3")
+    (tmp_path / "libdnnl.so.3").write_bytes(b"never loaded")
+    assert uses(".", cwd=tmp_path).split() == ["version", "''", "problem"]
+    assert uses(tmp_path, cwd=tmp_path).split() == ["version", "''", "problem"]
 
 
 @installed

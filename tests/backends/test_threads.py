@@ -12,6 +12,29 @@ import pytest
 from anynet_backends import threads
 from anynet_backends.threads import PerThread, fork_safe_lock, once
 
+# what each thread goes on doing while others fork, or the process ends
+BUSY = """
+import os, sys, threading, time
+import numpy as np, anynet as an
+from anynet import nn, optim
+sys.setswitchinterval(1e-5)
+
+def some(n):
+    net = nn.Sequential(nn.Linear(6, 5 + n % 37), nn.Tanh(), nn.Linear(5 + n % 37, 3)); o = optim.Adam(net.parameters())
+    f = an.compile(lambda x: an.sum(an.exp(net(x)) * x.shape[0]))
+    for _ in range(30):
+        x = an.ones((3 + n % 5, 6)); o.zero_grad(); an.mean(net(x) ** 2).backward(); o.step(); f(x)
+    nn.Conv2d(1, 3, 3)(an.zeros((2, 1, 8 + n % 9, 8))); nn.LSTM(4, 50)(an.ones((30, 2, 4)))
+
+def busy(n):
+    while True:
+        n += 1
+        some(n)
+
+def start(threads):
+    for k in range(threads):
+        threading.Thread(target=busy, args=(k,), daemon=True).start()
+"""
 SCRIPT = Path(__file__).with_name("cold_threads.py")
 LONG = os.environ.get("ANYNET_LONG_TESTS") == "1"
 PROCESSES = 30 if LONG else 6
@@ -139,3 +162,94 @@ def test_a_process_is_forked_when_nobody_builds():
     thread.join()
     with threads.BUILDING:
         assert in_child(lambda: threads.BUILDING._is_owned())
+
+
+@forks
+def test_processes_are_forked_while_threads_compile(tmp_path):
+    code = (
+        BUSY
+        + """
+start(2)
+for i in range(COUNT):
+    time.sleep(0.01 * i)
+    child = os.fork()
+    if child == 0:
+        some(100 + i)
+        os._exit(0)
+    end = time.monotonic() + 60
+    while not (done := os.waitpid(child, os.WNOHANG))[0]:
+        time.sleep(0.01)
+        if time.monotonic() > end:
+            os.kill(child, 6)
+    print(done[1])
+"""
+    )
+    count = 30 if LONG else 5
+    done = python("-c", code.replace("COUNT", str(count)), ANYNET_CACHE=str(tmp_path), PYTHONFAULTHANDLER="1")
+    assert done.stdout.split() == ["0"] * count, done.stderr
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_pools_of_processes_beside_threads(tmp_path, method):
+    if method == "fork" and not hasattr(os, "fork"):
+        pytest.skip("there is no fork")
+    (tmp_path / "pool.py").write_text(
+        BUSY
+        + f"""
+import multiprocessing
+
+def work(n):
+    some(n)
+    return n
+
+if __name__ == "__main__":
+    start(1)
+    with multiprocessing.get_context({method!r}).Pool(2) as pool:
+        print(sum(pool.map(work, range(4))))
+"""
+    )
+    done = python(
+        "-W", "ignore", str(tmp_path / "pool.py"), ANYNET_CACHE=str(tmp_path), PYTHONFAULTHANDLER="1"
+    )
+    assert (done.returncode, done.stdout) == (0, "6\n"), done.stderr
+
+
+def test_the_interpreter_ends_while_threads_run(tmp_path):
+    """Code and what it reads are not freed under threads that nobody waits for."""
+    for i in range(20 if LONG else 4):
+        code = BUSY + f"start(4)\ntime.sleep({0.05 + 0.1 * i})\nsome(3)"
+        done = python("-c", code, ANYNET_CACHE=str(tmp_path / str(i % 2)), PYTHONFAULTHANDLER="1")
+        assert done.returncode == 0, done.stderr
+
+
+def test_without_the_gil_there_is_no_machine_code():
+    """Simulated: built-in functions of machine code share memory, which the lock guards, and read objects as they lie with it."""
+    code = """
+import sysconfig
+known = sysconfig.get_config_var
+sysconfig.get_config_var = lambda name: 1 if name == "Py_GIL_DISABLED" else known(name)
+import anynet as an
+from anynet import nn, optim
+from anynet_backends import builtins, llvm, machine, threads
+llvm.Compiler = machine.method = builtins.Table = None
+assert not threads.has_gil() and not machine.available() and not builtins.available()
+net = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 2)); o = optim.Adam(net.parameters())
+f = an.compile(lambda x: an.sum(net(x)))
+for _ in range(40):
+    o.zero_grad(); an.mean(net(an.ones((3, 4))) ** 2).backward(); o.step(); f(an.ones((3, 4)))
+nn.LSTM(4, 8)(an.ones((5, 2, 4))); nn.Conv2d(1, 2, 3)(an.ones((1, 1, 8, 8)))
+from anynet.cli import doctor
+print(doctor._extras())
+"""
+    done = python("-W", "error", "-c", code)
+    assert "machine code" in done.stdout, done.stderr
+    assert "this Python is free-threaded" in done.stdout
+
+
+def test_in_a_free_threaded_python():
+    if threads.has_gil():
+        pytest.skip("this Python has a global interpreter lock")
+    from anynet_backends import builtins, machine
+
+    assert not machine.available()
+    assert not builtins.available()

@@ -140,3 +140,10 @@ def test_a_generator_takes_the_place_of_the_global_stream(name):
 def test_a_generator_refuses_what_is_no_seed():
     with pytest.raises(ValueError, match="a seed is"):
         an.random.Generator(-1)
+
+
+def test_skipping_in_one_thread_skips_in_no_other(while_another):
+    w = an.nn.Parameter(an.zeros((3,)))
+    with while_another(an.nn.init.skipped()):
+        an.nn.init.ones_(w)
+    assert w.tolist() == [1.0, 1.0, 1.0]

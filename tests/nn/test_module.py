@@ -1,5 +1,6 @@
 """Module: what it finds among its attributes, its state, moving it, hooks, texts, and errors that say where."""
 
+import contextlib
 import copy
 import sys
 import weakref
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import anynet as an
+from anynet.autograd.anomaly import anomaly
 from anynet.nn import module as module_file
 
 nn = an.nn
@@ -276,7 +278,7 @@ def test_errors_say_where():
         deep(an.ones((5, 4)))
 
 
-def test_current_layer(monkeypatch):
+def test_current_layer():
     seen = []
 
     class Spy(nn.Module):
@@ -286,10 +288,11 @@ def test_current_layer(monkeypatch):
 
     net = nn.Sequential(nn.Identity(), nn.Sequential(Spy()))
     net(1)
-    monkeypatch.setattr(module_file, "path", [])
+    module_file.watch(True)
     net(1)
     assert seen == ["", "Sequential.1.0"]
-    assert module_file.path == []
+    assert module_file.paths.own == [[]]
+    module_file.watch(False)
 
 
 # ----- containers -----
@@ -372,7 +375,7 @@ def test_anomaly_names_the_layer():
     net = nn.Sequential(nn.Linear(3, 3), nn.Sequential(Bad()))
     with pytest.raises(ArithmeticError, match=r"in Sequential\.1\.0: log.*NaN"), an.anomaly():
         net(an.ones((2, 3)))
-    assert module_file.path is None
+    assert not module_file.paths
 
 
 def test_functional_call_is_a_function_of_the_parameters():
@@ -478,3 +481,28 @@ def test_containers_as_lists_and_dicts():
     assert twin["a"] is values["a"]
     assert values.popitem()[0] == "b"
     assert (len(values), len(twin)) == (1, 2)
+
+
+def test_the_path_of_layers_is_that_of_a_thread(while_another):
+    """Anomaly mode in one thread sees the layers that run in it, and no others."""
+    inner = an.nn.Sequential(an.nn.Tanh())
+    seen = []
+
+    class Seeing(an.nn.Module):
+        def forward(self, x):
+            seen.append(module_file.current_layer())
+            with while_another(calling()):
+                seen.append(module_file.current_layer())
+            return x
+
+    @contextlib.contextmanager
+    def calling():
+        with anomaly():
+            inner(an.ones((2,)))
+            assert module_file.current_layer() == ""
+            yield
+
+    with anomaly():
+        an.nn.Sequential(Seeing())(an.ones((2,)))
+    Seeing()(an.ones((2,)))
+    assert seen == ["Sequential.0", "Sequential.0", "", ""]

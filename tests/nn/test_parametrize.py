@@ -278,3 +278,14 @@ def test_skipped_initial_values():
     assert an.random.get_state() == expected
     layer.load_state_dict({"weight": np.ones((2, 3), np.float32), "bias": np.zeros(2, np.float32)})
     assert layer(an.ones((1, 3))).tolist() == [[3.0, 3.0]]
+
+
+def test_what_is_cached_in_one_thread_is_not_in_another(while_another):
+    layer = parametrizations.weight_norm(nn.Linear(3, 2))
+    with while_another(parametrize.cached()):
+        assert layer.weight is not layer.weight
+    with parametrize.cached():
+        kept = layer.weight
+        with while_another(parametrize.cached()):
+            assert layer.weight is kept
+        assert layer.weight is kept

@@ -13,18 +13,19 @@ from typing import Any
 
 from anynet.nn.module import Module
 from anynet.tensor import Parameter, no_grad
+from anynet_backends.threads import PerThread
 
 __all__ = [
     "ParametrizationList", "cached", "is_parametrized", "register_parametrization", "remove_parametrizations",
     "transfer_parametrizations_and_params", "type_before_parametrizations",
 ]  # fmt: skip
 
-_cache: dict[tuple[int, str], Any] | None = None
+_caches: PerThread[dict[tuple[int, str], Any]] = PerThread()
 
 
 @contextmanager
 def cached() -> Iterator[None]:
-    """Within the block each parametrized attribute is computed once, at its first use.
+    """Within the block each parametrized attribute is computed once in this thread, at its first use.
 
     >>> import anynet as an
     >>> layer = an.nn.utils.parametrizations.weight_norm(an.nn.Linear(3, 2))
@@ -32,13 +33,11 @@ def cached() -> Iterator[None]:
     ...     layer.weight is layer.weight
     True
     """
-    global _cache
-    before = _cache
-    _cache = {} if before is None else before
+    _caches.append(_caches.own[-1] if _caches.own else {})
     try:
         yield
     finally:
-        _cache = before
+        _caches.pop()
 
 
 class ParametrizationList(Module):
@@ -114,11 +113,12 @@ def _parameter(value: Any, wanted: bool) -> Parameter:
 def _attribute(name: str) -> property:
     def get(self: Any) -> Any:
         found = self.__dict__["parametrizations"].__dict__[name]
-        if _cache is None:
+        if not (_caches and _caches.own):
             return found()
-        if (id(self), name) not in _cache:
-            _cache[id(self), name] = found()
-        return _cache[id(self), name]
+        known = _caches.own[-1]
+        if (id(self), name) not in known:
+            known[id(self), name] = found()
+        return known[id(self), name]
 
     def set_(self: Any, value: Any) -> None:
         self.__dict__["parametrizations"].__dict__[name].assign(value)
