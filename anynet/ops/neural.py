@@ -316,6 +316,9 @@ _log_softmax.vjp(x=lambda g, y, axis: g - e.exp(y) * sum_(g, axis=axis, keepdims
 
 @primitive(name="logsumexp")
 def _logsumexp(xp: Backend, x: Array, *, axis: tuple[int, ...]) -> Array:
+    if any(x.shape[i] == 0 for i in axis):  # ln 0
+        shape = tuple(1 if i in axis else n for i, n in enumerate(x.shape))
+        return xp.full(shape, -math.inf, dtype=x.dtype, device=xp.native_device(xp.device_of(x)))
     largest = float(xp.finfo(x.dtype).max)
     top = xp.clip(xp.max(x, axis=axis, keepdims=True), -largest, largest)  # no inf − inf
     total = xp.sum(xp.exp(x - top), axis=axis, keepdims=True)
@@ -392,15 +395,17 @@ def _cross_entropy_rule(g: Any, x: Any, index: Any, weight: Any, smoothing: floa
     """(Σ_c q_c w_c) softmax(x) − q w, which is softmax − one-hot in the plain case."""
     index, weight = unwrap(index), unwrap(weight)
     xp = backend_of(index)
-    dtype = unwrap(x).dtype
-    live = xp.astype(xp.expand_dims(index, axis=1) >= 0, dtype)
-    q = _one_hot(index, x.shape[1], dtype)
+    q = _one_hot(index, x.shape[1], unwrap(x).dtype)
     if smoothing:
-        q = (q * (1 - smoothing) + smoothing / x.shape[1]) * live
-    if weight is not None:
+        q = q * (1 - smoothing) + smoothing / x.shape[1]
+    if weight is not None and smoothing:
         q = q * xp.expand_dims(weight, axis=0)
-    total = live if weight is None else xp.sum(q, axis=1, keepdims=True)
-    return expand_dims(g, axis=1) * (_softmax(x, axis=1) * total - q)
+    elif weight is not None:  # of the own class alone: that of another may be infinite
+        q = xp.where(q > 0, xp.expand_dims(_take(xp, weight, index), axis=1), 0.0)
+    total = 1.0 if weight is None else xp.sum(q, axis=1, keepdims=True)
+    live = xp.expand_dims(index, axis=1) >= 0  # else nothing depends on the row, whatever stands in it
+    g = e.where(live, expand_dims(g, axis=1), 0.0)
+    return e.where(live, g * (_softmax(x, axis=1) * total - q), 0.0)
 
 
 cross_entropy_rows.vjp(x=_cross_entropy_rule)
@@ -452,10 +457,10 @@ def nll_rows(xp: Backend, x: Array, index: Array, weight: Array = None, /) -> Ar
 
 def _nll_rule(g: Any, index: Any, weight: Any, x_shape: tuple[int, ...], x_dtype: Any) -> Any:
     index, weight = unwrap(index), unwrap(weight)
-    q = _one_hot(index, x_shape[1], x_dtype)
-    if weight is not None:
-        q = q * backend_of(index).expand_dims(weight, axis=0)
-    return expand_dims(g, axis=1) * -q
+    xp = backend_of(index)
+    hit = _one_hot(index, x_shape[1], xp.bool)
+    g = -expand_dims(g, axis=1)
+    return e.where(hit, g if weight is None else g * xp.expand_dims(_take(xp, weight, index), axis=1), 0.0)
 
 
 nll_rows.vjp(x=_nll_rule)
@@ -519,10 +524,10 @@ binary_cross_entropy_.vjp(  # as PyTorch, p (1 − p) is not taken below 1e-12
 def logit_cross_entropy(xp: Backend, x: Array, target: Array, pos_weight: Array = None, /) -> Array:
     """(1 − t) x + (1 + (w − 1) t) ln(1 + e⁻ˣ): the binary cross-entropy of σ(x), w weighing the positives."""
     soft = xp.log1p(xp.exp(-xp.abs(x)))
-    if pos_weight is None:  # max(x, 0) − t x + ln(1 + e^{−|x|})
-        return 0.5 * (x + xp.abs(x)) - target * x + soft
-    soft = soft + 0.5 * (xp.abs(x) - x)
-    return (1 - target) * x + (1 + (pos_weight - 1) * target) * soft
+    soft = soft + xp.maximum(-x, 0.0)
+    if pos_weight is not None:
+        soft = (1 + (pos_weight - 1) * target) * soft
+    return (1 - target) * x + soft
 
 
 def _logit_x(g: Any, x: Any, target: Any, pos_weight: Any) -> Any:

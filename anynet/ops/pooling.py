@@ -13,11 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from anynet.autograd.primitive import adjoint, primitive
+from anynet.ops import elementwise as e
 from anynet.ops.convolution import Ints, Pairs, spread_option
 from anynet.ops.indexing import take
-from anynet.ops.linear import matmul
-from anynet.ops.manipulation import moveaxis
-from anynet.ops.neural import relu
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
@@ -86,19 +84,28 @@ def _max_pool(
     return y if rest else xp.asarray(y, copy=True)
 
 
-def _hits(xp: Backend, v: Array, y: Array, keys: list[tuple[slice, ...]]) -> Any:
+def _hits(xp: Backend, v: Array, y: Array, keys: list[tuple[slice, ...]], pads: Pairs) -> Any:
     """For each offset, where the maximum y of the window is found there for the first time (NaN counts as
-    largest).
+    largest), not in the padding.
     """
-    free = None
-    nan = xp.isdtype(v.dtype, "real floating")
-    if nan and xp.name == "numpy" and xp.eager:  # elsewhere the question would wait for the device
-        nan = bool(xp.any(xp.isnan(y)))
+    free = inside = None
+    nan, padded = xp.isdtype(v.dtype, "real floating"), any(lo or hi for lo, hi in pads)
+    if xp.name == "numpy" and xp.eager and y.size:  # elsewhere the question would wait for the device
+        least = xp.min(y)
+        nan = nan and bool(least != least)
+        padded = padded and (nan or bool(least == _lowest(xp, v.dtype)))  # else the padding never wins
+    if padded:
+        spatial = tuple(
+            n - lo - hi for n, (lo, hi) in zip(v.shape[len(v.shape) - len(pads) :], pads, strict=True)
+        )
+        inside = _extend(xp, xp.ones(spatial, dtype=xp.bool, device=_device(xp, v)), pads, False)
     for key in keys:
         part = v[key]
         hit = part == y
         if nan:
             hit = xp.logical_or(hit, xp.isnan(part))
+        if inside is not None:
+            hit = xp.logical_and(hit, inside[key[len(key) - len(pads) :]])
         if free is None:
             free = xp.logical_not(hit)
         else:
@@ -125,7 +132,7 @@ def max_pool_spread(
     gx = xp.zeros_like(v, dtype=g.dtype)
     nothing = xp.zeros((), dtype=g.dtype, device=_device(xp, g))
     apart = all(s >= d * (k - 1) + 1 for s, d, k in zip(stride, dilation, kernel, strict=True))
-    for key, hit in _hits(xp, v, top, _slices(v, out, kernel, stride, dilation)):
+    for key, hit in _hits(xp, v, top, _slices(v, out, kernel, stride, dilation), pads):
         part = xp.where(hit, g, nothing)
         if apart:  # windows that do not overlap write each place once
             gx[key] = part
@@ -151,7 +158,7 @@ def max_pool_pick(
     v = _extend(xp, x, pads, _lowest(xp, x.dtype))
     z = _extend(xp, z, pads, 0.0)
     picked = xp.zeros_like(top, dtype=z.dtype)
-    for key, hit in _hits(xp, v, top, _slices(v, out, kernel, stride, dilation)):
+    for key, hit in _hits(xp, v, top, _slices(v, out, kernel, stride, dilation), pads):
         picked = xp.where(hit, z[key], picked)
     return picked
 
@@ -200,7 +207,7 @@ def max_pool_index(
         *(range(0, k * d * step, d * step) for k, d, step in zip(kernel, dilation, steps, strict=True))
     )
     for offset, (_, hit) in zip(
-        offsets, _hits(xp, v, y, _slices(v, out, kernel, stride, dilation)), strict=True
+        offsets, _hits(xp, v, y, _slices(v, out, kernel, stride, dilation), pads), strict=True
     ):
         index = xp.where(hit, base + sum(offset), index)
     return index
@@ -430,6 +437,35 @@ def _bin(i: int, size: int, out: int) -> tuple[int, int]:
     return i * size // out, -(-(i + 1) * size // out)
 
 
+@primitive
+def bin_mean(xp: Backend, x: Array, *, axis: int, n: int, out: int) -> Array:
+    """The means of `out` bins, of different lengths, along an axis (counted from the end)."""
+    shape = [*x.shape]
+    shape[axis] = out
+    y = xp.zeros(tuple(shape), dtype=x.dtype, device=_device(xp, x))
+    after = (slice(None),) * (-axis - 1)
+    for j in range(out):
+        y[(..., j, *after)] = xp.mean(x[(..., slice(*_bin(j, n, out)), *after)], axis=axis)
+    return y
+
+
+@primitive
+def bin_spread(xp: Backend, g: Array, *, axis: int, n: int, out: int) -> Array:
+    """Each g over the length of its bin, added to all elements of it: the transpose of `bin_mean`."""
+    shape = [*g.shape]
+    shape[axis] = n
+    x = xp.zeros(tuple(shape), dtype=g.dtype, device=_device(xp, g))
+    after = (slice(None),) * (-axis - 1)
+    for j in range(out):
+        start, stop = _bin(j, n, out)
+        x[(..., slice(start, stop), *after)] += g[(..., slice(j, j + 1), *after)] / (stop - start)
+    return x
+
+
+adjoint(bin_mean, bin_spread)
+bin_mean.stacked = bin_spread.stacked = True
+
+
 def adaptive_avg_pool(
     x: ArrayLike,
     output_size: int | Sequence[int | None] | None,
@@ -453,20 +489,9 @@ def adaptive_avg_pool(
         return window_sum(x, out=out, kernel=kernel, stride=kernel, pads=((0, 0),) * axes) * (
             1.0 / math.prod(kernel)
         )
-    # bins of different lengths: a product with the matrix of their weights, along each axis
-    plain = unwrap(x)
-    xp = backend_of(plain)
     for i, (n, o) in enumerate(zip(spatial, out, strict=True)):
-        if n == o:
-            continue
-        weights = [[0.0] * o for _ in range(n)]
-        for j in range(o):
-            start, stop = _bin(j, n, o)
-            for row in range(start, stop):
-                weights[row][j] = 1.0 / (stop - start)
-        axis = len(x.shape) - axes + i
-        matrix = xp.asarray(weights, dtype=plain.dtype, device=_device(xp, plain))
-        x = moveaxis(matmul(moveaxis(x, axis, -1), matrix), -1, axis)
+        if n != o:
+            x = bin_mean(x, axis=i - axes, n=n, out=o)
     return x  # type: ignore[return-value]
 
 
@@ -525,8 +550,9 @@ def lp_pool(
     axes: int | None = None,
     where: str = "lp_pool",
 ) -> Tensor:
-    """(Σ xᵖ)^{1/p} over each window of the last axes, 0 where the sum is negative (as PyTorch has it). A window that
-    `ceil_mode` lets reach over the end counts as a whole one of the mean of what it holds.
+    """(Σ xᵖ)^{1/p} over each window of the last axes: NaN where the root of a negative sum does not exist (odd p), and
+    without gradient where it is 0 and has a corner. A window that `ceil_mode` lets reach over the end counts as a whole
+    one of the mean of what it holds.
 
     >>> import anynet as an
     >>> from anynet.ops.pooling import lp_pool
@@ -536,8 +562,14 @@ def lp_pool(
     n = axes if axes is not None else len(kernel_size) if isinstance(kernel_size, Sequence) else 1
     kernel = spread_option(kernel_size, n, "kernel_size", where)
     p = float(norm_type)
+    if p == 0 or not math.isfinite(p):
+        msg = f"{where}: norm_type must be a finite number other than 0, got {norm_type}"
+        raise ValueError(msg)
     power = x ** int(p) if p.is_integer() else x**p
     total = avg_pool(power, kernel, stride, ceil_mode=ceil_mode, axes=n, where=where) * float(
         math.prod(kernel)
     )
-    return relu(total) ** (1.0 / p)
+    if p == 1:
+        return total
+    none = e.equal(total, 0.0)
+    return e.where(none, 0.0, e.where(none, 1.0, total) ** (1.0 / p))

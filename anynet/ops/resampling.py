@@ -84,6 +84,9 @@ def interpolate(
     centres of the corner pixels on each other, else their outer edges. `antialias` widens the filter where the image
     shrinks (bilinear and bicubic). With `recompute_scale_factor` the step follows from the rounded size.
 
+    A pixel that is not finite makes all outputs of its row and column NaN in the linear and cubic modes, which are
+    products of matrices; in the others only those that cover it.
+
     >>> import anynet as an
     >>> an.nn.functional.interpolate(an.asarray([[[0.0, 2.0]]]), scale_factor=2.0, mode="linear")
     Tensor([[[0. , 0.5, 1.5, 2. ]]])

@@ -296,13 +296,13 @@ def celu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 
 def threshold(input: ArrayLike, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    """x where x > threshold, else `value`.
+    """x where x > threshold, else `value`; NaN stays NaN.
 
     >>> import anynet as an
     >>> an.nn.functional.threshold(an.asarray([-2.0, 0.0, 2.0]), 1.0, 9.0)
     Tensor([9., 9., 2.])
     """
-    return e.where(input > threshold, input, float(value))
+    return e.where(input <= threshold, float(value), input)
 
 
 def glu(input: ArrayLike, dim: int = -1) -> Tensor:
@@ -335,7 +335,7 @@ def prelu(input: ArrayLike, weight: ArrayLike) -> Tensor:
         msg = f"prelu: weight has shape {tuple(weight.shape)}, expected (1,) or ({channels},), one a channel"
         raise ValueError(msg)
     w = reshape(weight, (1, n, *(1,) * (ndim - 2)) if ndim > 1 else (n,) if ndim else ())
-    return e.where(input > 0.0, input, w * input)
+    return neural.relu(input) + w * e.clip(input, max=0.0)
 
 
 def rrelu(

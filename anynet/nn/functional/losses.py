@@ -16,6 +16,7 @@ from anynet.autograd.whole import whole
 from anynet.ops import elementwise as e
 from anynet.ops.creation import asarray
 from anynet.ops.indexing import take_along_axis
+from anynet.ops.linalg import vector_norm
 from anynet.ops.manipulation import broadcast_shapes, broadcast_to, concat, moveaxis, reshape
 from anynet.ops.neural import (
     binary_cross_entropy_,
@@ -335,7 +336,7 @@ def binary_cross_entropy(
     target = _target("binary_cross_entropy", input, target)
     p = unwrap(input)
     xp = backend_of(p)
-    if _readable(p) and bool(xp.any(xp.logical_or(p < 0, p > 1))):
+    if _readable(p) and not bool(xp.all(xp.logical_and(p >= 0, p <= 1))):
         msg = (
             "binary_cross_entropy: the input are probabilities between 0 and 1, got "
             f"{float(xp.min(p)):.4g} to {float(xp.max(p)):.4g}; for logits use binary_cross_entropy_with_logits"
@@ -383,35 +384,22 @@ def cosine_similarity(x1: ArrayLike, x2: ArrayLike, dim: int = 1, eps: float = 1
         tuple(x1.shape), tuple(x2.shape)
     )  # a single number along `dim` is one of many equal ones
     x1, x2 = broadcast_to(x1, shape), broadcast_to(x2, shape)
-    dot, first, second = (sum(a * b, axis=dim) for a, b in ((x1, x2), (x1, x1), (x2, x2)))
+    axis = () if not shape and dim in (0, -1) else dim  # a number is an axis of one number
+    dot, first, second = (sum(a * b, axis=axis) for a, b in ((x1, x2), (x1, x1), (x2, x2)))
     low = eps * eps
     return dot / (e.sqrt(e.clip(first, low)) * e.sqrt(e.clip(second, low)))
-
-
-def _norm(d: Any, p: float, axis: int | tuple[int, ...], keepdims: bool = False) -> Tensor:
-    if p == 2.0:
-        return e.sqrt(sum(d * d, axis=axis, keepdims=keepdims))
-    if p == 1.0:
-        return sum(e.abs(d), axis=axis, keepdims=keepdims)
-    if p == float("inf"):
-        from anynet.ops.reductions import max
-
-        return max(e.abs(d), axis=axis, keepdims=keepdims)
-    if p == 0.0:  # how many differ: piecewise constant
-        return sum(e.abs(e.sign(d)), axis=axis, keepdims=keepdims)
-    return sum(e.abs(d) ** p, axis=axis, keepdims=keepdims) ** (1.0 / p)
 
 
 def pairwise_distance(
     x1: ArrayLike, x2: ArrayLike, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
-    """‖x₁ − x₂ + ε‖_p over the last axis; the arguments are broadcast.
+    """‖x₁ − x₂ + ε‖_p over the last axis; the arguments are broadcast. Where it is 0 the gradient is 0.
 
     >>> import anynet as an
     >>> an.nn.functional.pairwise_distance(an.asarray([0.0, 3.0]), an.asarray([4.0, 0.0]), eps=0.0).item()
     5.0
     """
-    return _norm(x1 - x2 + eps, float(p), -1, keepdim)
+    return vector_norm(x1 - x2 + eps, axis=-1, keepdims=keepdim, ord=p)
 
 
 # ----- probabilities -----
@@ -458,7 +446,7 @@ def poisson_nll_loss(
     if full:
         large = e.greater(target, 1.0)
         t = e.where(large, target, 1.0)
-        loss = loss + e.where(large, t * e.log(t) - t + 0.5 * e.log(6.283185307179586 * t), t * 0.0)
+        loss = loss + e.where(large, t * e.log(t) - t + 0.5 * e.log(6.283185307179586 * t), 0.0)
     return _reduce(loss, reduction)
 
 
@@ -496,7 +484,7 @@ def gaussian_nll_loss(
     if _readable(unwrap(var)) and bool(backend_of(unwrap(var)).any(unwrap(var) < 0)):
         msg = "gaussian_nll_loss: var has negative entries"
         raise ValueError(msg)
-    lift = e.where(e.less(var, eps), eps - (var.detach() if hasattr(var, "detach") else var), var * 0.0)
+    lift = e.where(e.less(var, eps), eps - (var.detach() if hasattr(var, "detach") else var), 0.0)
     var = var + (lift.detach() if hasattr(lift, "detach") else lift)
     loss = 0.5 * (e.log(var) + (input - target) ** 2 / var)
     return _reduce(loss + 0.9189385332046727 if full else loss, reduction)
@@ -507,7 +495,7 @@ def gaussian_nll_loss(
 
 def _above(x: Any) -> Tensor:
     """max(x, 0) with gradient 1 at 0, as PyTorch's clamp_min: a subgradient."""
-    return e.where(e.greater_equal(x, 0.0), x, x * 0.0)
+    return e.where(e.less(x, 0.0), 0.0, x)
 
 
 def hinge_embedding_loss(
@@ -520,9 +508,8 @@ def hinge_embedding_loss(
     Tensor(0.5)
     """
     target = _target("hinge_embedding_loss", input, target)
-    zero = input * 0.0
-    apart = e.where(e.not_equal(target, 1.0), _above(margin - input), zero)
-    return _reduce(apart + e.where(e.not_equal(target, -1.0), input, zero), reduction)
+    apart = e.where(e.not_equal(target, 1.0), _above(margin - input), 0.0)
+    return _reduce(apart + e.where(e.not_equal(target, -1.0), input, 0.0), reduction)
 
 
 @whole(2)
@@ -572,9 +559,8 @@ def cosine_embedding_loss(
     lengths = (sum(input1 * input1, axis=-1) + tiny) * (sum(input2 * input2, axis=-1) + tiny)
     cosine = dot / e.sqrt(lengths)
     target = _target("cosine_embedding_loss", cosine, target)
-    zero = cosine * 0.0
-    near = e.where(e.equal(target, 1.0), 1.0 - cosine, zero)
-    return _reduce(near + e.where(e.equal(target, -1.0), _above(cosine - margin), zero), reduction)
+    near = e.where(e.equal(target, 1.0), 1.0 - cosine, 0.0)
+    return _reduce(near + e.where(e.equal(target, -1.0), _above(cosine - margin), 0.0), reduction)
 
 
 def _class_indices(name: str, input: Any, target: Any) -> tuple[Any, Any]:
@@ -983,7 +969,7 @@ def circle_loss(
     if len(input.shape) != 2 or tuple(target.shape) != tuple(input.shape[:1]):
         msg = f"circle_loss: input is (n, features) and target (n,), got {tuple(input.shape)} and {tuple(target.shape)}"
         raise ValueError(msg)
-    unit = input / e.maximum(sum(input * input, axis=1, keepdims=True) ** 0.5, 1e-12)
+    unit = input / e.maximum(vector_norm(input, axis=1, keepdims=True), 1e-12)
     s = unit @ unit.T
     n = input.shape[0]
     same = e.equal(reshape(target, (n, 1)), reshape(target, (1, n)))

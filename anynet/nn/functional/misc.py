@@ -15,6 +15,7 @@ from anynet.ops.convolution import spread_option
 from anynet.ops.creation import ones_like
 from anynet.ops.elementwise import where as where_
 from anynet.ops.indexing import scatter_rows, take
+from anynet.ops.linalg import vector_norm
 from anynet.ops.linear import matmul
 from anynet.ops.manipulation import expand_dims, permute_dims, reshape
 from anynet.ops.reductions import max as max_
@@ -269,8 +270,6 @@ def pdist(input: ArrayLike, p: float = 2.0) -> Tensor:
     >>> an.nn.functional.pdist(an.asarray([[0.0, 0.0], [3.0, 4.0], [0.0, 4.0]])).tolist()
     [5.0, 4.0, 3.0]
     """
-    from anynet.nn.functional.losses import _norm
-
     if len(input.shape) != 2:
         msg = f"pdist: a matrix of rows, got shape {tuple(input.shape)}"
         raise ValueError(msg)
@@ -283,7 +282,7 @@ def pdist(input: ArrayLike, p: float = 2.0) -> Tensor:
         )
         for k in (0, 1)
     )
-    return _norm(take(input, first, axis=0) - take(input, second, axis=0), float(p), -1)
+    return vector_norm(take(input, first, axis=0) - take(input, second, axis=0), axis=-1, ord=p)
 
 
 def gumbel_softmax(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anynet.nn.functional.losses import _norm
 from anynet.ops import normalization
 from anynet.ops.elementwise import clip
+from anynet.ops.linalg import vector_norm
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
 
@@ -16,13 +16,14 @@ __all__ = [
 
 
 def normalize(input: ArrayLike, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: float = 1e-12) -> Tensor:
-    """x / max(‖x‖_p, ε) along `dim`.
+    """x / max(‖x‖_p, ε) along `dim`; x / ε, with the gradient 1/ε, where the norm is less.
 
     >>> import anynet as an
     >>> an.nn.functional.normalize(an.asarray([[3.0, 4.0]]))
     Tensor([[0.6, 0.8]])
     """
-    return input / clip(_norm(input, float(p), dim, True), eps)
+    axis = () if not input.shape and dim in (0, -1) else dim  # a number is an axis of one number
+    return input / clip(vector_norm(input, axis=axis, keepdims=True, ord=p), eps)
 
 
 def batch_norm(

@@ -66,7 +66,7 @@ def _reflected(x: Any, low: float, high: float) -> Any:
     """x mirrored into [low, high]."""
     span = high - low
     if span <= 0:
-        return x * 0.0
+        return e.where(e.isnan(x), x, 0.0)
     x = e.abs(x - low)
     turns = e.floor(x / span)
     rest = x - turns * span
@@ -86,7 +86,9 @@ def _inside(x: Any, k: int, padding_mode: str, align_corners: bool) -> Any:
         return x
     if padding_mode == "reflection":
         x = _reflected(x, 0.0, k - 1.0) if align_corners else _reflected(x, -0.5, k - 0.5)
-    return e.clip(x, 0.0, k - 1.0)
+    return e.where(
+        x <= 0.0, 0.0, e.where(x >= k - 1.0, k - 1.0, x)
+    )  # on the edge there is no gradient, as in PyTorch
 
 
 def _read(flat: Any, places: Sequence[Any], spatial: tuple[int, ...], zeros: bool) -> Any:

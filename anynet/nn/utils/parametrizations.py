@@ -24,14 +24,14 @@ __all__ = ["orthogonal", "spectral_norm", "weight_norm"]
 def norm_but(v: ArrayLike, dim: int | None) -> Tensor:
     """‖v‖ over all axes but one (over all of them with None), which stay with length 1."""
     if dim is None:
-        return sum(v * v) ** 0.5
+        return linalg.vector_norm(v)
     axes = tuple(i for i in range(len(v.shape)) if i != dim % len(v.shape))
-    return sum(v * v, axis=axes, keepdims=True) ** 0.5
+    return linalg.vector_norm(v, axis=axes, keepdims=True)
 
 
 def unit(x: ArrayLike, eps: float) -> Tensor:
     """x / ‖x‖"""
-    return x / e.maximum(sum(x * x) ** 0.5, eps)
+    return x / e.maximum(linalg.vector_norm(x), eps)
 
 
 def as_matrix(weight: ArrayLike, dim: int) -> Tensor:
