@@ -11,6 +11,7 @@ The operators and the standard's functions are primitives (`anynet.ops`), which 
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import itertools
@@ -529,22 +530,49 @@ class Tensor:
             msg = f"'{type(self).__name__}' object has no attribute {name!r}{hint}"
             raise AttributeError(msg)
 
-    def __reduce__(self) -> Any:
-        msg = "Tensors are not pickled; save data as safetensors (anynet.save) or pass x.numpy()"
-        raise TypeError(msg)
+    # ----- copies and pickles -----
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickled as a NumPy array, with the device's name, where it goes when it is unpickled. Variables stay variables;
+        as in PyTorch their gradients stay behind."""
+        self._refuse_copy("pickled")
+        parts = (type(self), self.numpy(), self.dtype, self.device, self.requires_grad)
+        return _unpickled, parts, self._attributes()
+
+    def __copy__(self) -> Tensor:
+        """A Tensor of its own that shares the data; of a variable, with a gradient of its own."""
+        new = wrap(self._data, type(self))
+        _set_attributes(new, self._attributes())
+        new.edge = Leaf(self._data) if type(self.edge) is Leaf else self.edge
+        return new
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        if not self.is_leaf:
-            msg = "only variables and constants can be deep-copied; use x.detach() first"
-            raise RuntimeError(msg)
+        self._refuse_copy("deep-copied")
         xp = backend_of(self._data)
         new = wrap(xp.asarray(self._data, copy=True), type(self))
+        memo[id(self)] = new
+        _set_attributes(new, copy.deepcopy(self._attributes(), memo))
         if self.edge is not None:
             new.edge = Leaf(new._data)
             if self.edge.grad is not None:
                 new.edge.grad = wrap(xp.asarray(self.edge.grad._data, copy=True))
-        memo[id(self)] = new
         return new
+
+    def _refuse_copy(self, how: str) -> None:
+        if not self.is_leaf:
+            msg = f"only variables and constants can be {how}; use x.detach() first"
+            raise RuntimeError(msg)
+
+    def _attributes(self) -> tuple[dict[str, Any] | None, dict[str, Any]] | None:
+        """What a subclass has besides: its __dict__ and its slots, as pickle takes them."""
+        names = [
+            n for cls in type(self).__mro__ if cls is not Tensor for n in cls.__dict__.get("__slots__", ())
+        ]
+        slots = {
+            n: getattr(self, n) for n in names if n not in ("__dict__", "__weakref__") and hasattr(self, n)
+        }
+        own: dict[str, Any] | None = getattr(self, "__dict__", None)
+        return (own or None, slots) if own or slots else None
 
     if TYPE_CHECKING:  # installed by anynet.ops and anynet.autograd
 
@@ -638,6 +666,32 @@ def wrap(data: Array, cls: type[Tensor] = Tensor) -> Tensor:
     x.edge = None
     if cls is Buffer:
         x.persistent = True  # type: ignore[attr-defined]
+    return x
+
+
+def _set_attributes(x: Tensor, attributes: tuple[dict[str, Any] | None, dict[str, Any]] | None) -> None:
+    if attributes is not None:
+        own, slots = attributes
+        if own:
+            vars(x).update(own)
+        for name, value in slots.items():
+            setattr(x, name, value)
+
+
+def _unpickled(
+    cls: type[Tensor], array: Any, dtype: dtypes.DType, device: str, requires_grad: bool
+) -> Tensor:
+    """The Tensor that `Tensor.__reduce_ex__` describes."""
+    try:
+        xp, name = resolve(device)
+    except (RuntimeError, ValueError) as error:
+        msg = f"the pickled Tensor was on {device!r}, which is not here ({error}); pickle it from the CPU: x.to('cpu')"
+        raise RuntimeError(msg) from error
+    data = xp.from_host(host.own(array), name)
+    native = dtypes.native(xp, dtype)
+    x = wrap(data if data.dtype == native else xp.astype(data, native), cls)
+    if requires_grad:
+        x.edge = Leaf(x._data)
     return x
 
 

@@ -29,6 +29,7 @@ A kernel replaces the body on one backend (`Primitive.kernel`); the body above s
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 from collections.abc import Callable
@@ -139,6 +140,12 @@ class _Rule:
         self.names = tuple(inspect.signature(function).parameters)[1:]
 
 
+def _named(module: str, name: str) -> Primitive[...]:
+    """A primitive that was pickled or copied: itself, and not another one."""
+    importlib.import_module(module)
+    return PRIMITIVES[name]
+
+
 class Primitive(Generic[_P]):
     """A differentiable function of arrays. See the module's docstring; made by `primitive`."""
 
@@ -182,6 +189,9 @@ class Primitive(Generic[_P]):
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}{self.__signature__}>"
+
+    def __reduce__(self) -> Any:
+        return _named, (self.__module__, self.name)
 
     # ----- defining -----
 

@@ -13,7 +13,22 @@ from anynet.tensor import Tensor
 if TYPE_CHECKING:
     from anynet.nn.module import Module
 
-__all__ = ["add_hook", "around"]
+__all__ = ["MakesAttribute", "add_hook", "around"]
+
+
+class MakesAttribute:
+    """A hook of a module that computes the attribute `name` from others; copies and pickles leave that out, and compute it
+    anew (`present`)."""
+
+    name: str
+
+    def __call__(self, module: Module, args: Any) -> None:
+        """Set the attribute, before a forward pass."""
+        raise NotImplementedError
+
+    def present(self, module: Module) -> Any:
+        """The attribute's value now."""
+        raise NotImplementedError
 
 
 def add_hook(owner: Any, name: str, hook: Callable[..., Any], first: bool = False) -> Callable[[], None]:

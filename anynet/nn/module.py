@@ -29,7 +29,7 @@ from anynet.autograd.anomaly import locators
 from anynet.autograd.compiling import watchers
 from anynet.autograd.engine import Leaf
 from anynet.autograd.hot import changes
-from anynet.nn.hooks import add_hook, around
+from anynet.nn.hooks import MakesAttribute, add_hook, around
 from anynet.tensor import Buffer, Parameter, Tensor, move, no_grad, to_plain, wrap
 from anynet_backends import backend_of, resolve
 from anynet_backends.threads import PerThread
@@ -185,6 +185,17 @@ class Module:
         if name in self._reserved:
             self.__dict__["_reserved"] = self._reserved - {name}
         changes.note()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: the attributes, but those that a hook computes from others."""
+        made = {hook.name for hook in self._forward_pre_hooks if isinstance(hook, MakesAttribute)}
+        return {k: v for k, v in self.__dict__.items() if k not in made}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for hook in self._forward_pre_hooks:
+            if isinstance(hook, MakesAttribute):
+                setattr(self, hook.name, hook.present(self))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; subclasses define it."""
@@ -734,10 +745,17 @@ def _note_output(outputs: dict[int, tuple[str, int]]) -> Callable[..., None]:
     return note
 
 
+class _Trail(list[Module]):
+    """The modules that an error has left; they do not go into another process with it."""
+
+    def __reduce__(self) -> Any:
+        return _Trail, ()
+
+
 def _say_where(module: Module, error: Exception) -> None:
     """Build the path to the failing layer while the exception travels outwards."""
     try:
-        trail: list[Module] = error.__dict__.setdefault("_anynet_trail", [])
+        trail: list[Module] = error.__dict__.setdefault("_anynet_trail", _Trail())
         if trail and trail[0] is not module and not any(m is trail[0] for m in module.modules()):
             return
         if not trail or trail[0] is not module:

@@ -620,6 +620,11 @@ class Optimizer:
                     flat.state[name][...] = flat.moved(value)
             self._put(group, flats)
 
+    def __copy__(self) -> Optimizer:
+        twin: Optimizer = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
     def _groups(self) -> list[ParamGroup]:
         return self.param_groups  # type: ignore[return-value]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -25,33 +26,38 @@ def get_ema_avg_fn(decay: float = 0.999) -> Callable[[Any, Any, Any], Any]:
     if not 0 <= decay <= 1:
         msg = f"get_ema_avg_fn: decay lies between 0 and 1, got {decay}"
         raise ValueError(msg)
-    return lambda average, new, n: decay * average + (1 - decay) * new
+    return functools.partial(_ema, decay)
+
+
+def _ema(decay: float, average: Any, new: Any, n: Any) -> Any:
+    return decay * average + (1 - decay) * new
 
 
 def get_swa_avg_fn() -> Callable[[Any, Any, Any], Any]:
     """average ← average + (new − average) / (n + 1): the mean of all."""
-    return lambda average, new, n: average + (new - average) / (float(n) + 1)
+    return _mean
 
 
-def _for_all(one: Callable[[Any, Any, Any], Any]) -> Callable[[list[Any], list[Any], Any], None]:
-    def update(averages: list[Any], news: list[Any], n: Any) -> None:
-        for average, new in zip(averages, news, strict=True):
-            if average.dtype.is_floating:
-                average.assign_(one(average.detach(), new.detach(), n))
-            else:
-                average.assign_(new.detach())
+def _mean(average: Any, new: Any, n: Any) -> Any:
+    return average + (new - average) / (float(n) + 1)
 
-    return update
+
+def _for_all(one: Callable[[Any, Any, Any], Any], averages: list[Any], news: list[Any], n: Any) -> None:
+    for average, new in zip(averages, news, strict=True):
+        if average.dtype.is_floating:
+            average.assign_(one(average.detach(), new.detach(), n))
+        else:
+            average.assign_(new.detach())
 
 
 def get_ema_multi_avg_fn(decay: float = 0.999) -> Callable[[list[Any], list[Any], Any], None]:
     """`get_ema_avg_fn` of lists of Tensors, in place."""
-    return _for_all(get_ema_avg_fn(decay))
+    return functools.partial(_for_all, get_ema_avg_fn(decay))
 
 
 def get_swa_multi_avg_fn() -> Callable[[list[Any], list[Any], Any], None]:
     """`get_swa_avg_fn` of lists of Tensors, in place."""
-    return _for_all(get_swa_avg_fn())
+    return functools.partial(_for_all, get_swa_avg_fn())
 
 
 class AveragedModel(Module):
@@ -106,7 +112,7 @@ class AveragedModel(Module):
                 for average, new in zip(mine, news, strict=True):
                     average.assign_(new)
             else:
-                update = self.multi_avg_fn or _for_all(self.avg_fn or get_swa_avg_fn())
+                update = self.multi_avg_fn or functools.partial(_for_all, self.avg_fn or get_swa_avg_fn())
                 update(mine, news, n)
             if not self.use_buffers:
                 for own, buffer in zip(self.module.buffers(), model.buffers(), strict=True):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from anynet_backends.protocol import Array
 
 __all__ = [
-    "asarray", "cache_folder", "from_bytes", "is_array", "normal", "permutation", "philox_words", "text", "to_bytes",
-    "uniform",
+    "asarray", "cache_folder", "from_bytes", "is_array", "normal", "own", "permutation", "philox_words", "text",
+    "to_bytes", "uniform",
 ]  # fmt: skip
 
 _U64: Final = (1 << 64) - 1
@@ -71,6 +71,13 @@ def asarray(obj: Any, dtype: str | None = None) -> Array:
 
         obj = backend_of(obj).to_host(obj)
     return np.asarray(obj, dtype=dtype)
+
+
+def own(a: Array) -> Array:
+    """An unpickled array as one that is told from no other: of NumPy's own class and dtype object (pickle makes new ones, and
+    quick tests ask for that one), and writeable (one that is mapped from a file, say, is copied)."""
+    array: np.ndarray[Any, Any] = np.asarray(a, dtype=np.dtype(a.dtype.name))
+    return array if array.flags.writeable else array.copy()
 
 
 def from_bytes(data: bytes | bytearray | memoryview, dtype: str, shape: tuple[int, ...]) -> Array:

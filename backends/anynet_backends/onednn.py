@@ -746,9 +746,12 @@ _kernel = into_table(KERNELS)
 
 
 def _single(*arrays: Array | None) -> bool:
-    return all(
-        [a is None or (a.dtype is _FLOAT and type(a) is np.ndarray and a.size > 0) for a in arrays]
-    )  # a list, since a generator takes twice as long
+    return all(  # of a list, since a generator takes twice as long; dtypes of files and pickles are objects of their own
+        [
+            a is None or ((a.dtype is _FLOAT or a.dtype == _FLOAT) and type(a) is np.ndarray and a.size > 0)
+            for a in arrays
+        ]
+    )
 
 
 def _convolution(

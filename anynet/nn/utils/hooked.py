@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from anynet import random
+from anynet.nn.hooks import MakesAttribute
 from anynet.nn.module import Module
 from anynet.nn.utils.parametrizations import (
     as_matrix,
@@ -24,7 +25,7 @@ from anynet.tensor import Buffer, Parameter, Tensor, no_grad
 __all__ = ["remove_spectral_norm", "remove_weight_norm", "spectral_norm", "weight_norm"]
 
 
-class _Hook:
+class _Hook(MakesAttribute):
     """Before each forward pass, sets the attribute `name` of a module to what its other parameters make of it."""
 
     def __init__(self, name: str) -> None:
@@ -35,6 +36,15 @@ class _Hook:
 
     def __call__(self, module: Module, args: Any) -> None:
         setattr(module, self.name, self.value(module))
+
+    def present(self, module: Module) -> Any:
+        """The value for the parameters as they are: a spectral norm moves its vectors in training only."""
+        training = module.training
+        try:
+            module.training = False
+            return self.value(module)
+        finally:
+            module.training = training
 
 
 def _parameter(module: Module, name: str, where: str) -> Any:
@@ -65,13 +75,8 @@ def _remove(module: Module, name: str, kind: type[_Hook], parts: tuple[str, ...]
     if not found:
         msg = f"{where}: {name!r} of {type(module).__name__} is not made by {where.removeprefix('remove_')}"
         raise ValueError(msg)
-    training = module.training
-    try:  # a spectral norm moves its vectors in training only
-        module.training = False
-        with no_grad():
-            weight = found[0].value(module)
-    finally:
-        module.training = training
+    with no_grad():
+        weight = found[0].present(module)
     delattr(module, name)
     for part in parts:
         delattr(module, name + part)

@@ -210,10 +210,29 @@ def register_parametrization(
     if "parametrizations" not in module.__dict__:
         module.__dict__["parametrizations"] = Module()
     setattr(module.__dict__["parametrizations"], tensor_name, made)
-    base = type_before_parametrizations(module)
-    names = {n: _attribute(n) for n in _known(module)}
-    module.__class__ = type(f"Parametrized{base.__name__}", (base,), {**names, "_unparametrized": base})
+    module.__class__ = _class(type_before_parametrizations(module), tuple(_known(module)))
     return module
+
+
+_classes: dict[tuple[type[Module], tuple[str, ...]], type[Module]] = {}
+
+
+def _class(base: type[Module], names: tuple[str, ...]) -> type[Module]:
+    """The class of the modules of a class of which these attributes are parametrized."""
+    if (base, names) not in _classes:
+        members = {**{n: _attribute(n) for n in names}, "_unparametrized": base, "__reduce_ex__": _reduce}
+        return _classes.setdefault((base, names), type(f"Parametrized{base.__name__}", (base,), members))
+    return _classes[base, names]
+
+
+def _reduce(module: Module, protocol: Any) -> Any:
+    """For pickle and copies: the class is made anew, since it has no place where it could be found by its name."""
+    return _blank, (type_before_parametrizations(module), tuple(_known(module))), module.__getstate__()
+
+
+def _blank(base: type[Module], names: tuple[str, ...]) -> Module:
+    cls = _class(base, names)
+    return cls.__new__(cls)
 
 
 def _check(name: str, made: Any, original: Any, unsafe: bool) -> None:
@@ -243,8 +262,7 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     base = type(module)._unparametrized  # type: ignore[attr-defined]
     rest = _known(module)
     if rest:
-        names = {n: _attribute(n) for n in rest}
-        module.__class__ = type(f"Parametrized{base.__name__}", (base,), {**names, "_unparametrized": base})
+        module.__class__ = _class(base, tuple(rest))
     else:
         del module.__dict__["parametrizations"]
         module.__class__ = base
