@@ -13,6 +13,7 @@ names (``"float32"``) are accepted wherever a dtype is.
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from typing import Any, Final
 
 from anynet_backends import Backend
@@ -79,6 +80,8 @@ bool = DType("bool", "bool", 1)  # the standard's name
 _half = DType("float16", "real", 2), DType("bfloat16", "real", 2)  # where the backend has them
 
 _default_float = float32
+listeners: list[Callable[[], None]] = []
+"""Called after the default has been set."""
 
 
 def wide(xp: Backend, dtype: Any) -> Any:
@@ -147,6 +150,8 @@ def set_default_float(dtype: Any) -> None:
         msg = f"the default float is float32 or float64, got {new}"
         raise TypeError(msg)
     _default_float = new
+    for listener in listeners:
+        listener()
 
 
 def names() -> tuple[str, ...]:

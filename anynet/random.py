@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from anynet_backends import Array, Backend, host
+from anynet_backends.recorder import COMPILING, CompileError, user_line
 from anynet_backends.threads import PerThread, fork_safe_lock
 
 __all__ = [
@@ -60,6 +61,7 @@ def _checked(seed: int) -> int:
 def manual_seed(seed: int) -> None:
     """Start all streams anew from `seed` (an int, 0 ≤ seed < 2¹²⁸)."""
     _checked(seed)
+    _refuse_if_compiled("the seed is set")
     state = _state()
     with state.lock:
         state.seed = seed
@@ -75,6 +77,7 @@ def get_state() -> dict[str, int]:
 
 def set_state(state: dict[str, int]) -> None:
     """Go back to where `get_state` was taken."""
+    _refuse_if_compiled("the random state is set")
     missing = {"seed", "weights", "masks"} - set(state)
     if missing:
         msg = f"a random state has seed, weights and masks; missing: {', '.join(sorted(missing))}"
@@ -124,7 +127,18 @@ def apart() -> Iterator[dict[str, int]]:
         set_state(now)
 
 
+def _refuse_if_compiled(what: str) -> None:
+    if COMPILING and COMPILING.own:
+        msg = (
+            f"{user_line()}: {what} in a compiled function, which would happen only while it is recorded; do it outside and "
+            "pass the numbers as an argument"
+        )
+        raise CompileError(msg)
+
+
 def _next(stream: int, count: int = 1) -> tuple[int, int]:
+    if stream == WEIGHTS:
+        _refuse_if_compiled("random.uniform, random.normal or a layer's initial weights are drawn")
     state = _state()
     with state.lock:
         step = state.steps[stream]
@@ -152,6 +166,7 @@ class Generator:
 
     def next(self) -> tuple[int, int]:
         """(seed, number of the draw)"""
+        _refuse_if_compiled("numbers are drawn from a random.Generator")
         self.step += 1
         return self.seed, self.step - 1
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from anynet import dtypes
 from anynet_backends import TYPES, Array, backend_of, host, resolve
-from anynet_backends.recorder import COMPILING, Recorded
+from anynet_backends.recorder import COMPILING, Recorded, refuse_reading, user_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,27 @@ _R = TypeVar("_R")
 clock = itertools.count(
     1
 ).__next__  # numbers graph nodes and in-place writes in the order in which they happened
+
+
+class _Changes:
+    """When something changed last that decides what a function computes and is looked up only then: an attribute of a
+    module, whether a parameter requires a gradient, an option. Each time is there once, so none is missed where threads note
+    them at once."""
+
+    __slots__ = ("latest", "made", "on")
+
+    def __init__(self) -> None:
+        self.latest = 0
+        self.made = False  # whether there has been a built-in function yet
+        self.on = True  # whether kernels are used
+
+    def note(self) -> None:
+        """Something has changed."""
+        self.latest = clock()
+
+
+changes = _Changes()
+dtypes.listeners.append(changes.note)
 
 
 class _Mode(threading.local):
@@ -134,6 +155,8 @@ class enable_grad(_GradMode):
 
 def is_grad_enabled() -> bool:
     """True where operations on Tensors that require a gradient are recorded (in this thread)."""
+    if COMPILING and COMPILING.own:
+        COMPILING.own[-1].mode_asked = True
     return mode.recording
 
 
@@ -263,11 +286,14 @@ class Tensor:
         >>> w
         Parameter([0.5, 1.5], requires_grad=True)
         """
-        return self._data
+        return _lifted(self) if COMPILING else self._data
 
     @data.setter
     def data(self, value: Any) -> None:
         old = self._data
+        if COMPILING and COMPILING.own:
+            old = _lifted(self)
+            COMPILING.own[-1].lines[id(self), "data"] = user_line()
         if isinstance(value, Tensor):
             self.assign_(value.detach())
             return
@@ -340,6 +366,8 @@ class Tensor:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         self._refuse_if_recorded("conversion to a NumPy array", "x.detach() or x.numpy()")
+        if COMPILING:
+            _readable(self._data)
         xp = backend_of(self._data)
         if self.device != "cpu":
             msg = f"implicit copy of a Tensor on {self.device} to the host; say x.numpy() or x.to('cpu')"
@@ -352,6 +380,8 @@ class Tensor:
             raise RuntimeError(msg)
 
     def _scalar(self, kind: Callable[[Any], Any]) -> Any:
+        if COMPILING:
+            _readable(self._data)
         if self._data.shape != ():
             if self.size != 1 or self.ndim:
                 msg = f"only a 0-d Tensor converts to a Python {kind.__name__}, got shape {self.shape}; try x[0] or item()"
@@ -406,6 +436,7 @@ class Tensor:
                 msg = "requires_grad can only be switched off on a variable; use x.detach() on a result"
                 raise RuntimeError(msg)
             self.edge = None
+            changes.note()
         elif self.edge is None:
             if not self.dtype.is_floating:
                 msg = (
@@ -414,6 +445,8 @@ class Tensor:
                 )
                 raise TypeError(msg)
             self.edge = Leaf(self._data)
+            if isinstance(self, Parameter):
+                changes.note()
         return self
 
     @property
@@ -492,10 +525,12 @@ class Tensor:
         if self.size != 1:
             msg = f"item() needs one element, got shape {self.shape}"
             raise ValueError(msg)
-        return backend_of(self._data).to_host(self._data).item()
+        return self.numpy().item()
 
     def numpy(self) -> Any:
         """A NumPy array with this data, copied from the device where needed; outside the graph."""
+        if COMPILING:
+            _readable(self._data)
         return backend_of(self._data).to_host(self._data)
 
     def tolist(self) -> Any:
@@ -548,8 +583,9 @@ class Tensor:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         self._refuse_copy("deep-copied")
-        xp = backend_of(self._data)
-        new = wrap(xp.asarray(self._data, copy=True), type(self))
+        data = _lifted(self) if COMPILING else self._data
+        xp = backend_of(data)
+        new = wrap(xp.asarray(data, copy=True), type(self))
         memo[id(self)] = new
         _set_attributes(new, copy.deepcopy(self._attributes(), memo))
         if self.edge is not None:
@@ -700,6 +736,24 @@ def unwrap(x: Any) -> Any:
     return x._data if isinstance(x, Tensor) else x
 
 
+def _readable(data: Array) -> None:
+    """Refuse to read the numbers of an array from outside while a compiled function is recorded; a recorded array refuses
+    by itself."""
+    if COMPILING.own and not isinstance(data, Recorded):
+        refuse_reading()
+
+
+def _lifted(x: Any) -> Any:
+    """The array of a Tensor, or a plain array, as the compiled function sees it that is being recorded, or as it is."""
+    if not COMPILING.own:
+        return unwrap(x)
+    recording = COMPILING.own[-1]
+    if isinstance(x, Tensor):
+        recording.see(x)
+        x = x._data
+    return recording.capture(x) if type(x) is recording.base.array_type else x
+
+
 def move(data: Array, device: str) -> Array:
     """A plain array on another device (through the host, or directly within one library)."""
     xp, name = resolve(device)
@@ -714,6 +768,8 @@ def move(data: Array, device: str) -> Array:
 
 def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bool | None = None) -> Array:
     """A plain array from a Tensor, a plain array, a Python scalar or nested lists of those."""
+    if COMPILING:
+        obj = _lifted(obj)
     if isinstance(obj, Tensor):
         obj = obj._data
     if type(obj) in TYPES or host.is_array(obj):
@@ -754,4 +810,6 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
     if copy is False:
         msg = f"copy=False, but a {type(obj).__name__} is always copied into a new array"
         raise ValueError(msg)
+    if COMPILING and COMPILING.own and xp.name == "numpy":
+        return COMPILING.own[-1].constant(made)
     return xp.from_host(made, name)

@@ -8,19 +8,25 @@ same functions on the same bits.
 
 from __future__ import annotations
 
+import copy
 import functools
+import sys
 import threading
+import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import is_
 from typing import Any, TypeVar
 
 from anynet import random
+from anynet.autograd import guards
+from anynet.autograd.guards import Guard
 from anynet.autograd.hot import recorded_numpy
 from anynet.autograd.primitive import INTERCEPT, Primitive
 from anynet.autograd.tree import LEAF, flatten, unflatten
-from anynet.tensor import Leaf, Parameter, Tensor, to_plain, wrap
+from anynet.tensor import Buffer, Leaf, Parameter, Tensor, mode, to_plain, wrap
 from anynet_backends import TYPES, Array, backend_of, builtins, machine
 from anynet_backends.recorder import (
     ACTIVE,
@@ -31,6 +37,7 @@ from anynet_backends.recorder import (
     Recorded,
     Recording,
     callers,
+    owner,
 )
 from anynet_backends.threads import PerThread, fork_safe_lock, in_forked_processes, once_property
 
@@ -39,6 +46,7 @@ __all__ = ["CompileError", "Compiled", "compile"]
 _F = TypeVar("_F", bound=Callable[..., Any])
 _new = Tensor.__new__
 
+_GONE = (AttributeError, LookupError, NameError, ValueError)
 _ELSE = object()
 """What a direct replay returns where it does not apply."""
 
@@ -49,13 +57,22 @@ watchers: PerThread[Callable[[Any], None]] = PerThread()
 class _Session:
     """One recording: what of the world outside it has touched."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard) -> None:
         self.recording = Recording(TYPES[Recorded].base)
         self.recording.see = self.see
         # Parameters, Buffers, constants, with their arrays
         self.variables: dict[int, tuple[Tensor, Array]] = {}
         self.leaves: dict[int, tuple[Leaf, Tensor | None]] = {}  # with their gradients at the beginning
-        self.modules: dict[int, tuple[Any, bool]] = {}
+        self.modules: dict[int, Any] = {}
+        self.guard = guard
+        self.mode = mode.recording
+        self.places: list[int] = []
+        self.lifted: list[Any] = []
+        self.outputs: list[Recorded] = []
+        self.bound: list[tuple[int, int]] = []
+        self.kept: list[tuple[Any, str, int]] = []
+        self.moved: set[int] = set()  # Tensors that a call on the host has bound to new arrays
+        self.once = False  # whether there can be no replay
         self.before_host: Callable[[], None] | None = None
 
     def intercept(self, prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
@@ -83,15 +100,150 @@ class _Session:
 
     def see(self, x: Tensor) -> None:
         """Remember a Tensor from outside, and its gradient."""
+        if x.edge is not None and mode.recording is self.mode:
+            self.recording.mode_asked = True
         if id(x) not in self.variables and not isinstance(x._data, Recorded):
             self.variables[id(x)] = x, x._data
             edge = x.edge
             if type(edge) is Leaf and id(edge) not in self.leaves:
                 self.leaves[id(edge)] = edge, edge.grad
+            self.guard.watch_variable(x, edge if type(edge) is Leaf else None)
 
     def enter(self, module: Any) -> None:
-        """Remember a module that runs, and its mode."""
-        self.modules.setdefault(id(module), (module, module.training))
+        """Remember a module that runs."""
+        if id(module) not in self.modules:
+            self.modules[id(module)] = module
+            self.guard.add(type(module).__name__, module)
+
+    def give(self, leaves: list[Any]) -> list[Any]:
+        """The leaves of the arguments, with recorded arrays: one for each array, and one Tensor for each Tensor."""
+        made: dict[int, Any] = {}
+        given = []
+        number = 0
+        for x in leaves:
+            if not _is_array(x):
+                given.append(x)
+                continue
+            data = x._data if isinstance(x, Tensor) else x
+            if id(data) not in made:
+                made[id(data)] = self.recording.input(data)
+                self.places.append(number)
+            number += 1
+            if isinstance(x, Tensor) and id(x) not in made:
+                made[id(x)] = wrap(made[id(data)], type(x))
+            given.append(made[id(x)])
+        self.lifted = [g._data if isinstance(g, Tensor) else g for g in given]
+        return given
+
+    def given_are_whole(self, given: list[Any], args: Any, structure: Any) -> None:
+        """Refuse that lists and dictionaries of arguments have been changed: they were copies."""
+        if type(structure) is not int:
+            leaves, now = flatten(args)
+            if repr(now) != repr(structure) or len(leaves) != len(given) or not all(map(is_, leaves, given)):
+                msg = (
+                    f"{self.guard.line()}: a list or dictionary among the arguments is changed inside a compiled function; "
+                    "return the new values"
+                )
+                raise CompileError(msg)
+
+    def result(self, x: Any, given: list[Any]) -> Any:
+        """What a leaf of the result is in a program."""
+        if not _is_array(x):
+            if isinstance(x, guards.PLAIN) or self.guard.holds(x):
+                return x
+            msg = (
+                f"{self.guard.line()}: the function returns a {type(x).__name__}; a compiled function returns Tensors, arrays, "
+                "numbers and strings in lists, tuples and dictionaries"
+            )
+            raise CompileError(msg)
+        same = next((i for i, g in enumerate(given) if g is x), None)
+        if same is not None:
+            return _Given(same)
+        tensor = isinstance(x, Tensor)
+        data = x._data if tensor else x
+        if tensor and not isinstance(data, Recorded):
+            if id(x) in self.variables or isinstance(x, (Parameter, Buffer)) or self.guard.holds(x):
+                self.see(x)
+                return x
+            data = self._capture(_ANY, data)
+        elif not isinstance(data, Recorded):
+            data = self.recording.call("astype", (self._capture(_ANY, data), data.dtype), {"copy": True})
+        if data.variable.root in self.recording.given:
+            views = self.recording.views(data)
+            if views is not None:
+                source = next(
+                    i
+                    for i, a in enumerate(self.lifted)
+                    if isinstance(a, Recorded) and a.var == data.variable.root
+                )
+                return _Alias(source, tensor, views)
+        self.outputs.append(data)
+        return _Output(len(self.outputs) - 1, tensor)
+
+    def finish(self, given: list[Any]) -> None:
+        """What the function has left outside must be expressible at a replay."""
+        self.settle()
+        self.guard.check_random()
+        for x, data in self.variables.values():
+            if x._data is not data and id(x) not in self.moved:
+                what = "a Parameter" if isinstance(x, Parameter) else "a Tensor"
+                line = self.recording.lines.get((id(x), "data")) or self.guard.line("data")
+                msg = (
+                    f"{line}: {what} of shape {tuple(x.shape)} from outside was bound to a new array in the function; "
+                    "write into it with assign_, or return the new value"
+                )
+                raise CompileError(msg)
+        for i, (x, lifted) in enumerate(zip(given, self.lifted, strict=True)):
+            if isinstance(x, Tensor):
+                if x.edge is not None:
+                    msg = f"{self.guard.line('requires_grad_')}: an argument requires a gradient after the call; use a copy of it"
+                    raise CompileError(msg)
+                if x._data is not lifted:
+                    self.bound.append((i, len(self.outputs)))
+                    data = x._data if isinstance(x._data, Recorded) else self._capture(_ANY, x._data)
+                    self.outputs.append(self.recording.call("astype", (data, data.dtype), {"copy": True}))
+        self._attributes()
+        for leaf, before in self.leaves.values():
+            if leaf.grad is not None and isinstance(leaf.grad._data, Recorded):
+                if before is not None:
+                    msg = (
+                        f"{self.guard.line('backward')}: gradients of a variable that no optimizer holds are added up over "
+                        "calls; set its .grad to None before the call, or give it to an optimizer"
+                    )
+                    raise CompileError(msg)
+                self.outputs.append(leaf.grad._data)
+
+    def settle_before_host(self) -> None:
+        """Before a call on the host, which may write what the function must not. It is given gradients as they are now; for
+        those that lie in no optimizer's buffer a replay could not do that."""
+        self.settle()
+        self.guard.check_random()
+        self._attributes(last=False)
+        for leaf, _ in self.leaves.values():
+            if leaf.grad is not None and isinstance(leaf.grad._data, Recorded):
+                leaf.grad = wrap(leaf.grad._data.value.copy())
+                self.once = True
+
+    def settle_after_host(self) -> None:
+        """What it has written or bound anew it will do in a replay too; or the program does not fit then."""
+        self.guard.settle()
+        self.moved |= {
+            id(x)
+            for x, data in self.variables.values()
+            if not (x._data is data or isinstance(x._data, Recorded))
+        }
+
+    def _attributes(self, last: bool = True) -> None:
+        """Tensors that the function keeps in attributes of modules are outputs; what else it writes is refused."""
+        for place, key, old, new in list(self.guard.written()):
+            fresh = isinstance(new, Tensor) and type(new) is Tensor and isinstance(new._data, Recorded)
+            unread = not isinstance(old, Tensor) or (type(old) is Tensor and id(old) not in self.variables)
+            if not (fresh and unread and self.guard.keep(place, key, old)):
+                raise self.guard.refusal(place, key, self.recording.lines.get((id(place.owner), key)))
+            if not last:  # it may be set again
+                continue
+            self.kept.append((place.owner, key, len(self.outputs)))
+            self.outputs.append(self.recording.call("astype", (new._data, new._data.dtype), {"copy": True}))
 
     def settle(self) -> None:
         """Gradients that lie in an optimizer's buffer become ordinary Tensors."""
@@ -141,13 +293,15 @@ def on_host(function: _F) -> _F:
         recording = session.recording
         if session.before_host is not None:
             session.before_host()
-        session.settle()
+        session.settle_before_host()
         ACTIVE.clear()
         try:
             with COMPILING.aside(), INTERCEPT.aside(), watchers.aside():
                 result = function(*_concrete(args), **{k: _concrete(v) for k, v in kwargs.items()})
         finally:
             ACTIVE.append(recording)
+        recording.settle(function.__qualname__)
+        session.settle_after_host()
         out = None
         if isinstance(result, Tensor):  # what it gives is new at each replay
             out = recording.capture(result._data.copy())
@@ -209,14 +363,11 @@ class Step:
     """A planned program with what it assumes of the world outside, and what it leaves there."""
 
     def __init__(
-        self,
-        session: _Session,
-        program: Program,
-        structure: Any,
-        constants: list[Any],
-        lock: threading.RLock,
+        self, session: _Session, program: Program, structure: Any, constants: list[Any], lock: threading.RLock
     ) -> None:
+        recording = session.recording
         self.program = program
+        self.guard = session.guard
         self.lock = lock  # the arrays of a program are there once
         self.constants = constants  # leaves of the result: a number of an output, or what it is
         self.single = (
@@ -225,13 +376,16 @@ class Step:
             and constants[0].tensor
             and structure is LEAF
         )
-        self.given = [(type(x.value), x.shape, x.dtype) for x in session.recording.inputs]
-        self.variables = list(session.variables.values())
-        self.modules = list(session.modules.values())
+        self.given = [
+            (x.value, x.shape, x.value.dtype, recording.given[x.var].strides) for x in recording.inputs
+        ]
+        self.places = session.places  # of the inputs among the arrays of a call
+        self.variables = [(x, data, x.edge) for x, data in session.variables.values()]
+        self.mode = session.mode if recording.mode_asked else None
         self.leaves = [
             (leaf, before is None)
             for leaf, before in session.leaves.values()
-            if id(leaf) not in session.recording.forgotten
+            if id(leaf) not in recording.forgotten
         ]
         stay = {
             id(leaf) for leaf, none in self.leaves if none and leaf.grad is None
@@ -239,27 +393,55 @@ class Step:
         self.after = [
             (leaf, leaf.grad)
             for leaf, _ in session.leaves.values()
-            if not isinstance(getattr(leaf.grad, "data", None), Recorded) and id(leaf) not in stay
+            if not isinstance(getattr(leaf.grad, "_data", None), Recorded) and id(leaf) not in stay
         ]
         self.fresh = [
             leaf
             for leaf, _ in session.leaves.values()
-            if isinstance(getattr(leaf.grad, "data", None), Recorded)
+            if isinstance(getattr(leaf.grad, "_data", None), Recorded)
         ]
+        # what of the arguments is written in place: which input, and its place in the program
+        self.written = [(i, x.value) for i, x in enumerate(recording.inputs) if x.var in recording.changed]
+        self.bound = (
+            session.bound
+        )  # arguments that get a new array, attributes of modules that get a new Tensor: outputs
+        self.kept = session.kept
+        self.hazards = frozenset(id(owner(a)) for a in program.hazards)
+        self.exposed = any(
+            owner(a) is a for a in program.hazards
+        )  # whether one of them may be an argument itself
+        self.structure = structure
         self.results = functools.partial(_results, self.fresh, structure, constants)
 
     def fits(self) -> bool:
-        """Whether all is as it was assumed: arrays bound as before, modes, gradients there or not."""
-        for x, data in self.variables:
-            if x._data is not data:
+        """Whether all is as it was assumed: arrays bound as before, gradients there or not, nothing else changed that the
+        function may read."""
+        for x, data, edge in self.variables:
+            if x._data is not data or x.edge is not edge:
                 return False
-        for module, training in self.modules:
-            if module.training is not training:
-                return False
-        for leaf, none in self.leaves:  # noqa: SIM110 - a generator takes twice as long
+        for leaf, none in self.leaves:
             if (leaf.grad is None) is not none:
                 return False
-        return True
+        return self.mode in (None, mode.recording) and self.guard.fits()
+
+    def shares(self, arrays: list[Array]) -> bool:
+        """Whether an argument lies in memory that is written while the program still reads its copy of it."""
+        if self.written:
+            owners = [id(owner(arrays[i])) for i in self.places]
+            if len(set(owners)) < len(owners) or not all(
+                arrays[self.places[i]].flags.writeable for i, _ in self.written
+            ):
+                return True
+        return any(id(owner(a)) in self.hazards for a in arrays)
+
+    @property
+    def plain(self) -> bool:
+        """Whether arguments are only read and are all different arrays, and nothing is drawn."""
+        return (
+            not (self.written or self.bound or self.kept or self.program.draws)
+            and self.places == [*range(len(self.given))]
+            and not any(type(c) in (_Given, _Alias) for c in self.constants)
+        )
 
     @once_property
     def direct(self) -> Callable[[tuple[Any, ...]], Any]:
@@ -282,19 +464,25 @@ class Step:
         call = self._function()
         body = [f"if len(args) != {len(given)} or active or callers: return ELSE"]
         body += [f"{''.join(f'a{i}, ' for i in given)}= args"] if given else []
-        for i, (kind, shape, dtype) in enumerate(self.given):
+        for i, (value, shape, dtype, strides) in enumerate(self.given):
             body += [
                 f"if type(a{i}) is not Tensor or a{i}.edge is not None: return ELSE",
                 f"d{i} = a{i}._data",
             ]
             if call is None:
                 body.append(
-                    f"if type(d{i}) is not {name(kind)} or d{i}.shape != {shape} or d{i}.dtype is not {name(dtype)}: return ELSE"
+                    f"if type(d{i}) is not {name(type(value))} or d{i}.shape != {shape} or d{i}.dtype is not {name(dtype)} "
+                    f"or d{i}.strides != {strides}: return ELSE"
                 )
-        changed = [f"{name(x)}._data is not {name(data)}" for x, data in self.variables]
-        changed += [f"{name(m)}.training is not {training}" for m, training in self.modules]
-        changed += [f"({name(leaf)}.grad is None) is not {none}" for leaf, none in self.leaves]
-        guard = [f"if {' or '.join(changed)}: return ELSE"] if changed else []
+        changed, guard = self._tests(name), []
+        if changed:  # a name or an item may be gone
+            test = f"    if {' or '.join(changed)}: return ELSE"
+            guard += ["try:", test, f"except {name(_GONE)}: return ELSE"]
+        if self.hazards:
+            inside = [f"{name(id)}({name(owner)}(d{i})) in {name(self.hazards)}" for i in given]
+            if not self.exposed:  # what owns its memory is none of them
+                inside = [f"d{i}.base is not None and {test}" for i, test in zip(given, inside, strict=True)]
+            guard += [f"if {' or '.join(inside)}: return ELSE"] if inside else []
         if call is not None:  # it looks at the arrays itself
             program_args = ", ".join(f"d{i}" for i in given)
             run = f"z = {name(call)}({program_args})"
@@ -312,12 +500,28 @@ class Step:
             made = (host.function, host.args) if isinstance(host, _Call) and host.plain else (f, args)
             replay.append(f"{name(made[0])}({', '.join(map(name, made[1]))})")
         replay += [f"{name(leaf)}.grad = {name(grad)}" for leaf, grad in self.after]
-        copies = [f"{name(r)}.copy()" for r in program.results]
+        copies = [
+            f"{name(r)}{'' if live else '.copy()'}"
+            for r, live in zip(program.results, program.live, strict=True)
+        ]
         if self.single and not self.fresh:
             replay += _wrapped(copies[0])
         else:
             replay += [f"return {name(self.results)}([{', '.join(copies)}])"]
         return _written([*body, f"with {name(self.lock)}:", *(f"    {line}" for line in replay)], scope)
+
+    def _tests(self, name: Callable[[Any], str]) -> list[str]:
+        """Conditions in Python, of which one is true where `fits` is not."""
+        tests = []
+        for x, data, edge in self.variables:
+            own = name(x)
+            tests.append(f"{own}._data is not {name(data)}")
+            if not isinstance(x, Parameter):  # of whose edges the guard is told
+                tests.append(f"{own}.edge is not {name(edge)}")
+        tests += [f"({name(leaf)}.grad is None) is not {none}" for leaf, none in self.leaves]
+        if self.mode is not None:
+            tests.append(f"{name(mode)}.recording is not {self.mode}")
+        return tests + self.guard.tests(name)
 
     def _function(self) -> Callable[..., Array | None] | None:
         """The program as a built-in function of its arguments, where it is machine code alone and gives one array."""
@@ -331,13 +535,24 @@ class Step:
         table.add(builtins.Plan(made.rows, made.arguments, made.results, ()))
         return table.call
 
-    def run(self, inputs: list[Array]) -> Any:
-        """Replay."""
+    def run(self, leaves: list[Any], arrays: list[Array]) -> Any:
+        """Replay, with the leaves of the arguments, and those of them that are arrays."""
         program = self.program
+        inputs = [arrays[i] for i in self.places]
         results = program.run(inputs, *(random.next_mask(program.draws) if program.draws else ()))
         for leaf, grad in self.after:
             leaf.grad = grad
-        return self.results(results)
+        return self.leave(leaves, inputs, results)
+
+    def leave(self, leaves: list[Any], inputs: list[Array], results: list[Array]) -> Any:
+        """What the function leaves in its arguments and in modules, and its result."""
+        for i, value in self.written:
+            inputs[i][...] = value
+        for i, number in self.bound:
+            leaves[i]._data = results[number]
+        for module, attribute, number in self.kept:
+            vars(module)[attribute] = wrap(results[number])
+        return self.results(results, leaves)
 
 
 def _wrapped(array: str) -> list[str]:
@@ -351,12 +566,15 @@ def _written(body: list[str], scope: dict[str, Any]) -> Callable[[tuple[Any, ...
     return replay
 
 
-def _results(leaves: list[Leaf], structure: Any, constants: list[Any], results: list[Array]) -> Any:
+def _results(
+    fresh: list[Leaf], structure: Any, constants: list[Any], results: list[Array], leaves: Sequence[Any] = ()
+) -> Any:
     """What the function returns, and gradients where it leaves them: they are the last of a program's results."""
-    first = len(results) - len(leaves)
-    for leaf, array in zip(leaves, results[first:], strict=True):
+    first = len(results) - len(fresh)
+    for leaf, array in zip(fresh, results[first:], strict=True):
         leaf.grad = wrap(array)
-    return unflatten(structure, [c.of(results) if type(c) is _Output else c for c in constants])
+    values = [c.of(results, leaves) if type(c) in (_Output, _Given, _Alias) else c for c in constants]
+    return unflatten(structure, values)
 
 
 class _Output:
@@ -368,8 +586,35 @@ class _Output:
         self.number = number
         self.tensor = tensor
 
-    def of(self, results: list[Array]) -> Any:
+    def of(self, results: list[Array], leaves: Sequence[Any]) -> Any:
         return wrap(results[self.number]) if self.tensor else results[self.number]
+
+
+class _Given:
+    """A leaf of the result that is an argument."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def of(self, results: list[Array], leaves: Sequence[Any]) -> Any:
+        return leaves[self.number]
+
+
+class _Alias:
+    """A leaf of the result that shares the memory of an argument: what makes it of the argument's array."""
+
+    __slots__ = ("number", "tensor", "views")
+
+    def __init__(self, number: int, tensor: bool, views: list[Callable[[Array], Array]]) -> None:
+        self.number, self.tensor, self.views = number, tensor, views
+
+    def of(self, results: list[Array], leaves: Sequence[Any]) -> Any:
+        array = to_plain(leaves[self.number])
+        for view in self.views:
+            array = view(array)
+        return wrap(array) if self.tensor else array
 
 
 _every: weakref.WeakSet[Compiled] = weakref.WeakSet()
@@ -403,6 +648,25 @@ class Compiled:
         self.calls = 0
         functools.update_wrapper(self, function)
 
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """As a method of a class."""
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __reduce__(self) -> Any:
+        """By its name where it stands in the place of its function, else by its function; programs are recorded anew."""
+        name = getattr(self, "__qualname__", "")
+        found: Any = sys.modules.get(self.__module__)
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        return name if found is self else (_compiled, (self.function, self.check_every, self.cache_size))
+
+    def __copy__(self) -> Compiled:
+        return Compiled(self.function, self.check_every, self.cache_size)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        """With a copy of its function: a method is then one of the copied object."""
+        return Compiled(copy.deepcopy(self.function, memo), self.check_every, self.cache_size)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         direct = self.direct
         if direct is not None and not kwargs:
@@ -420,7 +684,7 @@ class Compiled:
         for x in leaves:
             data = x._data if isinstance(x, Tensor) else x
             if hasattr(data, "dtype") and hasattr(data, "shape"):
-                if isinstance(x, Tensor) and x.requires_grad:
+                if isinstance(x, Tensor) and x.edge is not None:
                     msg = (
                         f"compile: an argument of shape {x.shape} requires a gradient, and the result of a program cannot "
                         "be differentiated; take the gradient inside (anynet.grad, backward) or pass x.detach()"
@@ -432,113 +696,89 @@ class Compiled:
                         *args, **kwargs
                     )  # programs are NumPy's; elsewhere the function runs as it is
                 arrays.append(data)
-                key.append((isinstance(x, Tensor), data.shape, data.dtype.str))
+                key.append(
+                    (type(x) if isinstance(x, Tensor) else None, data.shape, data.strides, data.dtype.str)
+                )
             else:
-                key.append((type(x), x))
+                key.append((type(x), repr(x) if type(x) in (float, complex) else x))
+        if len({id(a) for a in arrays}) < len(arrays):  # one array twice, of one Tensor or two
+            which = [x for x in leaves if hasattr(x, "dtype") and hasattr(x, "shape")]
+            key.append((_firsts(arrays), _firsts(which)))
         with self.lock:
-            return self._replay(key, leaves, structure, arrays)
+            self.calls += 1
+            step = self._find(key, leaves)
+            if step is not None and step.shares(arrays):
+                return self.function(*args, **kwargs)  # it would not see what is written into its arguments
+            return self._replay(step, key, leaves, structure, arrays)
 
-    def _replay(self, key: list[Any], leaves: list[Any], structure: Any, arrays: list[Array]) -> Any:
-        self.calls += 1
+    def _find(self, key: list[Any], leaves: list[Any]) -> Step | None:
+        """The program for such arguments, if there is one."""
         try:
             steps = self.steps.get(tuple(key))
         except TypeError:
             msg = f"compile: arguments that are no arrays must be hashable, got {[type(x).__name__ for x in leaves]}"
             raise CompileError(msg) from None
-        step = None
-        if steps is not None:
-            self.steps.move_to_end(tuple(key))
-            step = next((s for s in steps if s.fits()), None)
+        if steps is None:
+            return None
+        self.steps.move_to_end(tuple(key))
+        return next((s for s in steps if s.fits()), None)
+
+    def _replay(
+        self, step: Step | None, key: list[Any], leaves: list[Any], structure: Any, arrays: list[Array]
+    ) -> Any:
         if step is None:
-            return self._record(tuple(key), leaves, structure)
+            return self._record(tuple(key), leaves, structure, arrays)
         if self.check_every and self.calls % self.check_every == 0:
             return self._check(step, tuple(key), leaves, structure, arrays)
-        plain = type(structure) is int and not self.check_every and not step.program.draws
-        self.direct = step.direct if plain else None
-        return step.run(arrays)
+        self.direct = step.direct if type(structure) is int and not self.check_every and step.plain else None
+        return step.run(leaves, arrays)
 
     def _record(
-        self, key: Any, leaves: list[Any], structure: Any, before_host: Callable[[], None] | None = None
+        self,
+        key: Any,
+        leaves: list[Any],
+        structure: Any,
+        arrays: list[Array],
+        before_host: Callable[[], None] | None = None,
     ) -> Any:
-        session = _Session()
+        others = [(f"argument {i}", x) for i, x in enumerate(leaves) if not _is_array(x)]
+        session = _Session(Guard([(self.__name__, self.function), *others]))
         session.before_host = before_host
         recording = session.recording
-        given = []
-        for x in leaves:
-            data = x._data if isinstance(x, Tensor) else x
-            if hasattr(data, "dtype") and hasattr(data, "shape"):
-                lifted: Any = recording.input(data)
-                given.append(wrap(lifted) if isinstance(x, Tensor) else lifted)
-            else:
-                given.append(x)
+        given = session.give(leaves)
         args, kwargs = (given, {}) if type(structure) is int else unflatten(structure, given)
+        done = False
         try:
             with random.apart() as state, _running(session):
                 recording.seed, recording.step = state["seed"], state["masks"]
                 result = self.function(*args, **kwargs)
+                session.given_are_whole(given, [list(args), kwargs], structure)
                 out_leaves, out_structure = flatten(result)
-                outputs: list[Recorded] = []
-                constants: list[Any] = []
-                values: list[Any] = []
-                for x in out_leaves:
-                    data = x._data if isinstance(x, Tensor) else x
-                    if not isinstance(data, Recorded) and isinstance(x, Tensor):
-                        data = session._capture(_ANY, data)
-                    if isinstance(data, Recorded):
-                        constants.append(_Output(len(outputs), isinstance(x, Tensor)))
-                        outputs.append(data)
-                        values.append(wrap(data.value.copy()) if isinstance(x, Tensor) else data.value.copy())
-                    else:
-                        constants.append(x)
-                        values.append(x)
-                now = random.get_state()
-                if (now["seed"], now["weights"]) != (state["seed"], state["weights"]):
-                    msg = (
-                        "compile: the function draws from the stream of weights (random.uniform, random.normal, a layer's "
-                        "initial weights) or sets the seed; draw outside and pass the numbers as an argument"
-                    )
-                    raise CompileError(msg)
-                recording.draws = now["masks"] - recording.step
-            self._finish(session, outputs)
+                constants = [session.result(x, given) for x in out_leaves]
+                recording.draws = random.get_state()["masks"] - recording.step
+            session.finish(given)
             recording.names = _names(session)  # type: ignore[attr-defined]
             calls = [n.args[0] for n in recording.instructions if n.kind == "host"]
+            outputs = session.outputs
             program = Program(recording, outputs)
             for call in calls:
                 if isinstance(call, _Call):
                     call.arrays = program.arrays
             step = Step(session, program, out_structure, constants, self.lock)
+            done = True
         finally:
             self._restore(session)
+            if not done:
+                session.guard.undo()
         self.recorded += 1
-        kept = self.steps.setdefault(key, [])
-        kept[:] = [s for s in kept if s.fits()][-3:]
-        kept.insert(0, step)
+        if not session.once:
+            kept = self.steps.setdefault(key, [])
+            kept[:] = kept[:3]
+            kept.insert(0, step)
         while len(self.steps) > self.cache_size:
             self.steps.popitem(last=False)
-        for leaf, array in zip(step.fresh, outputs[len(outputs) - len(step.fresh) :], strict=True):
-            leaf.grad = wrap(program.arrays[array.var].copy()) if leaf.grad is None else leaf.grad
-        return unflatten(out_structure, values)
-
-    def _finish(self, session: _Session, outputs: list[Recorded]) -> None:
-        """What the function has left outside must be expressible at a replay."""
-        session.settle()
-        for x, data in session.variables.values():
-            if x._data is not data:
-                what = "a Parameter" if isinstance(x, Parameter) else "a Tensor"
-                msg = (
-                    f"compile: {what} of shape {tuple(x.shape)} from outside was bound to a new array in the function; "
-                    "write into it with assign_, or return the new value"
-                )
-                raise CompileError(msg)
-        for leaf, before in session.leaves.values():
-            if leaf.grad is not None and isinstance(leaf.grad._data, Recorded):
-                if before is not None:
-                    msg = (
-                        "compile: gradients of a variable that no optimizer holds are added up over calls; set its .grad "
-                        "to None before the call, or give it to an optimizer"
-                    )
-                    raise CompileError(msg)
-                outputs.append(leaf.grad._data)
+        values = [x.value if live else x.value.copy() for x, live in zip(outputs, program.live, strict=True)]
+        return step.leave(leaves, [arrays[i] for i in step.places], values)
 
     def _restore(self, session: _Session) -> None:
         """No recorded array stays outside, whatever happened."""
@@ -580,7 +820,7 @@ class Compiled:
                     found.append(f"an array of shape {a.shape} differs by at most {abs(a - b).max()}")
 
         compare.done = False  # type: ignore[attr-defined]
-        value = self._record(key, leaves, structure, compare)
+        value = self._record(key, leaves, structure, arrays, compare)
         compare()
         if results is not None:
             for c, x in zip(step.constants, flatten(value)[0], strict=True):
@@ -601,6 +841,22 @@ class Compiled:
     __name__: str = "compiled"
 
 
+def _compiled(function: Callable[..., Any], check_every: int, cache_size: int) -> Compiled:
+    """What a pickled one is made from."""
+    recorded_numpy()
+    return Compiled(function, check_every, cache_size)
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, (Tensor, Recorded)) or (hasattr(x, "dtype") and hasattr(x, "shape"))
+
+
+def _firsts(items: Sequence[Any]) -> tuple[int, ...]:
+    """For each item where it stands first."""
+    seen: dict[int, int] = {}
+    return tuple([seen.setdefault(id(x), i) for i, x in enumerate(items)])
+
+
 def _all_tensors(args: tuple[Any, ...]) -> bool:
     return all([isinstance(x, Tensor) for x in args])
 
@@ -616,7 +872,7 @@ def _names(session: _Session) -> dict[int, str]:
     """Names for the printed program: arguments, and the layers' parameters where their module is known."""
     names = {x.var: f"argument{i}" for i, x in enumerate(session.recording.inputs)}
     known: dict[int, str] = {}
-    for module, _ in session.modules.values():
+    for module in session.modules.values():
         for name, t in module.named_parameters():
             known.setdefault(id(t._data), name)
         for name, t in module.named_buffers():

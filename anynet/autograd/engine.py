@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Protocol
 
-from anynet.tensor import Leaf, Tensor, mode, wrap
+from anynet.tensor import Leaf, Tensor, changes, mode, wrap
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.threads import PerThread
 
@@ -590,11 +590,15 @@ def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Call
         msg = "a hook on a Tensor that requires no gradient would never run; set requires_grad first"
         raise RuntimeError(msg)
     if type(edge) is Leaf:
-        if edge.hooks is None:
-            edge.hooks = {}
         key = id(hook)
-        edge.hooks[key] = hook
-        return lambda: (edge.hooks or {}).pop(key, None) and None
+        edge.hooks = {**(edge.hooks or {}), key: hook}
+        changes.note()
+
+        def remove() -> None:
+            edge.hooks = {k: h for k, h in (edge.hooks or {}).items() if k != key}
+            changes.note()
+
+        return remove
     if edge.hooks is None:
         edge.hooks = []
     edge.hooks.append(hook)

@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 from anynet import dtypes
 from anynet.autograd.engine import _fit, _run_rules
-from anynet.tensor import clock
+from anynet.tensor import changes
 from anynet_backends import TYPES, Array, Backend, backend, builtins
 from anynet_backends.recorder import (
     ACTIVE,
@@ -56,23 +56,6 @@ _FORMS, _FAILURES, _COUNTED, _TRIES = 32, 4, 256, 99
 
 available = builtins.available
 
-
-class _Changes:
-    """When what is called changed last. Each time is there once, so none is missed where threads note them at once."""
-
-    __slots__ = ("latest", "made", "on")
-
-    def __init__(self) -> None:
-        self.latest = 0
-        self.made = False  # whether there has been a built-in function yet
-        self.on = True  # whether kernels are used
-
-    def note(self) -> None:
-        """An attribute of a module has been set."""
-        self.latest = clock()
-
-
-changes: Final = _Changes()
 
 _owners: Final[WeakSet[Any]] = WeakSet()
 _entering: Final = fork_safe_lock()  # a set must not grow while somebody goes through it

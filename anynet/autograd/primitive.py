@@ -566,11 +566,13 @@ def use_kernels(on: bool) -> Iterator[None]:
     """Within the block, backends' kernels are used, or only the references (also: ``ANYNET_KERNELS=off``)."""
     before = changes.on
     changes.on = on
+    changes.note()
     for prim in PRIMITIVES.values():
         prim._impl.clear()
     try:
         yield
     finally:
         changes.on = before
+        changes.note()
         for prim in PRIMITIVES.values():
             prim._impl.clear()

@@ -64,12 +64,6 @@ class _Container(Module):
         else:
             super().__delattr__(name)
 
-    def _own(self) -> dict[str, Any]:
-        """The dictionary of this instance (made at the first use)."""
-        if "_items" not in self.__dict__:
-            self._items = {}
-        return self.__dict__["_items"]  # type: ignore[no-any-return]
-
     def __len__(self) -> int:
         return len(self._items)
 
@@ -269,10 +263,10 @@ class _Dictionary(_Container):
 
     def __setitem__(self, key: str, item: Any) -> None:
         _check_name(key, type(self).__name__)
-        self._own()[key] = self._check(item, type(self).__name__)
+        self._items = {**self._items, key: self._check(item, type(self).__name__)}
 
     def __delitem__(self, key: str) -> None:
-        del self._own()[key]
+        self.pop(key)
 
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._items))
@@ -294,7 +288,10 @@ class _Dictionary(_Container):
 
     def pop(self, key: str) -> Any:
         """Remove an item and return it."""
-        return self._own().pop(key)
+        items = dict(self._items)
+        item = items.pop(key)
+        self._items = items
+        return item
 
     def get(self, key: str, default: Any = None) -> Any:
         """An item, or `default` where there is none of this name."""
@@ -308,7 +305,10 @@ class _Dictionary(_Container):
 
     def popitem(self) -> tuple[str, Any]:
         """Remove the last item and return it with its name."""
-        return self._own().popitem()
+        items = dict(self._items)
+        last = items.popitem()
+        self._items = items
+        return last
 
     def copy(self) -> Any:
         """Another dictionary of the same items."""

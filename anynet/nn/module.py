@@ -32,6 +32,7 @@ from anynet.autograd.hot import changes
 from anynet.nn.hooks import MakesAttribute, add_hook, around
 from anynet.tensor import Buffer, Parameter, Tensor, move, no_grad, to_plain, wrap
 from anynet_backends import backend_of, resolve
+from anynet_backends.recorder import COMPILING, user_line
 from anynet_backends.threads import PerThread
 
 __all__ = ["Module", "ShapeError", "StateError", "functional_call"]
@@ -179,12 +180,16 @@ class Module:
                 own["_reserved"] = self._reserved | {name}
         super().__setattr__(name, value)
         changes.note()
+        if COMPILING and COMPILING.own:
+            COMPILING.own[-1].lines[id(self), name] = user_line()
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
         if name in self._reserved:
             self.__dict__["_reserved"] = self._reserved - {name}
         changes.note()
+        if COMPILING and COMPILING.own:
+            COMPILING.own[-1].lines[id(self), name] = user_line()
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: the attributes, but those that a hook computes from others."""

@@ -55,15 +55,22 @@ def check_index(index: Array, length: int, what: str, *, negative: bool = True) 
         raise TypeError(msg)
     if 0 in index.shape:
         return index
-    if xp.name != "cupy" and xp.eager:  # a check would wait for the GPU; CuPy wraps instead
-        low, high = int(xp.min(index)), int(xp.max(index))
-        if low < (-length if negative else 0) or high >= length:
-            msg = f"{what}: index {high if high >= length else low} is out of range for an axis of length {length}"
-            if not negative and low < 0:
+    least = 0
+
+    def in_range(found: Array) -> None:
+        nonlocal least
+        here = backend_of(found)
+        least, high = int(here.min(found)), int(here.max(found))
+        if least < (-length if negative else 0) or high >= length:
+            bad = high if high >= length else least
+            msg = f"{what}: index {bad} is out of range for an axis of length {length}"
+            if not negative and least < 0:
                 msg += f"; it must be in [0, {length - 1}], negative ones do not count from the end here"
             raise IndexError(msg)
-        if low >= 0:
-            return index
+
+    xp.check(in_range, index, within=length)
+    if xp.eager and xp.name != "cupy" and least >= 0:  # elsewhere nobody has looked
+        return index
     return xp.where(index < 0, index + length, index)
 
 

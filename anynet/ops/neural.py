@@ -20,7 +20,7 @@ from anynet.ops.manipulation import axes_of, expand_dims, reshape
 from anynet.ops.reductions import sum as sum_
 from anynet.tensor import Tensor, no_grad, to_plain, unwrap
 from anynet.typing import ArrayLike
-from anynet_backends import Array, Backend, backend_of
+from anynet_backends import TYPES, Array, Backend, backend_of
 
 __all__ = [
     "cross_entropy_rows", "dropout", "elu", "embedding", "erf", "gelu", "leaky_relu", "linear", "log_softmax",
@@ -77,6 +77,12 @@ def _linear_numpy(
     return y, pull
 
 
+def _same_library(x: Any, w: Any) -> bool:
+    """Whether both are plain arrays of one library, recorded or not."""
+    one, other = TYPES.get(type(x)), TYPES.get(type(w))
+    return one is not None and other is not None and one.name == other.name
+
+
 def linear(input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Tensor:
     """y = x Wᵀ + b: x (…, in), W (out, in), b (out) → (…, out).
 
@@ -91,7 +97,7 @@ def linear(input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -
     if len(form) != 2 or len(shape) < 1 or shape[-1] != form[-1]:
         msg = f"linear: x of shape {tuple(shape)} and weight {tuple(form)}; expected (…, in) and (out, in)"
         raise ValueError(msg)
-    if type(x) is type(w) and x.dtype != w.dtype:
+    if x.dtype != w.dtype and _same_library(x, w):
         got, expected = dtypes.of(x.dtype), dtypes.of(w.dtype)
         msg = f"linear: x is {got} but weight is {expected}; convert one: anynet.astype(x, …) or module.to(dtype)"
         raise TypeError(msg)

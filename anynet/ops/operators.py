@@ -9,6 +9,7 @@ from anynet.ops import elementwise as e
 from anynet.ops.linear import matmul
 from anynet.tensor import Leaf, Tensor, mode
 from anynet_backends import TYPES, backend_of
+from anynet_backends.recorder import COMPILING, user_line
 
 _SCALARS = frozenset((bool, int, float, complex))
 
@@ -65,6 +66,8 @@ def replace(x: Tensor, new: Tensor) -> Tensor:
         from anynet.autograd.fitting import cast_to
 
         new = cast_to(new, dtype=x._data.dtype)
+    if COMPILING and COMPILING.own:
+        COMPILING.own[-1].lines[id(x), "data"] = user_line()
     x._data, x.edge = new._data, new.edge
     return x
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from anynet_backends.protocol import Array
 
 __all__ = [
-    "asarray", "cache_folder", "from_bytes", "is_array", "normal", "own", "permutation", "philox_words", "text",
+    "asarray", "cache_folder", "from_bytes", "is_array", "normal", "own", "permutation", "philox_words", "random_state", "text",
     "to_bytes", "uniform",
 ]  # fmt: skip
 
@@ -149,6 +149,14 @@ def philox_words(key: int, stream: int, step: int, n: int) -> Array:
 def permutation(key: int, stream: int, step: int, n: int) -> Array:
     """A random order of 0 … n − 1 (int64): the stable argsort of `n` random 64-bit words."""
     return np.argsort(_words64(key, stream, step, n), kind="stable").astype(np.int64, copy=False)
+
+
+def random_state(generator: Any = None) -> Any:
+    """Where a generator of NumPy's is, by default that of ``numpy.random.normal()`` and the like: to be compared."""
+    if generator is not None:
+        return repr(generator.bit_generator.state)
+    name, key, *rest = np.random.get_state(legacy=True)
+    return name, key.tobytes(), *rest  # type: ignore[union-attr]
 
 
 def uniform(

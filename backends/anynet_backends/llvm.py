@@ -571,6 +571,34 @@ end:
 """
 
 
+_WITHIN = """
+define i64 @within(ptr %args, ptr %dims, ptr %steps, ptr %data) {
+entry:
+  %x = load ptr, ptr %args
+  %n = load i64, ptr %dims
+  %lp = getelementptr i64, ptr %dims, i64 1
+  %length = load i64, ptr %lp
+  br label %head
+head:
+  %k = phi i64 [ 0, %entry ], [ %kn, %body ]
+  %wrong = phi i64 [ 0, %entry ], [ %now, %body ]
+  %more = icmp slt i64 %k, %n
+  br i1 %more, label %body, label %end
+body:
+  %p = getelementptr i64, ptr %x, i64 %k
+  %i = load i64, ptr %p
+  %out = icmp uge i64 %i, %length
+  %one = zext i1 %out to i64
+  %now = or i64 %wrong, %one
+  %kn = add i64 %k, 1
+  br label %head
+end:
+  ret i64 %wrong
+}
+"""
+"""1 unless all n numbers of x are from 0 to length − 1."""
+
+
 def _index_code(name: str, letter: str, scatter: bool) -> str:
     """x[i, j] of a matrix for lists of indices, read into out or written from it; 1 where an index is not in range."""
     t = _MEMORY[letter]
@@ -660,6 +688,7 @@ class Compiler:
         letters = ("f", "d")
         self.fixed = self.functions(
             _FIXED
+            + _WITHIN
             + "".join(
                 _index_code(f"gather_{a}", a, False)
                 + _index_code(f"scatter_{a}", a, True)
@@ -674,6 +703,7 @@ class Compiler:
                 "onednn",
                 "shared",
                 "parts",
+                "within",
                 *(f"{f}_{a}" for f in ("gather", "scatter", "add_rows") for a in letters),
             ),
         )

@@ -37,6 +37,7 @@ from anynet_backends.threads import forever, fork_safe_lock, has_gil, in_forked_
 __all__ = [
     "SMALL", "Call", "Method", "Row", "Segment", "add_rows", "address", "at_once", "available", "choose", "fused", "gather", "installed",
     "method", "moves", "problem", "quick_address", "repeat", "scatter", "set_where", "summary", "touched", "translate",
+    "within",
 ]  # fmt: skip
 
 
@@ -193,6 +194,11 @@ def gather(x: Array, i: Array, j: Array, out: Array) -> None:
 def scatter(x: Array, i: Array, j: Array, value: Any) -> None:
     """``x[i, j] = value``."""
     x[i, j] = value
+
+
+def within(x: Array, length: int, refuse: Callable[[Array], None]) -> None:
+    """``refuse(x)``, which need not be asked where all of x lies from 0 to length − 1."""
+    refuse(x)
 
 
 def set_where(x: Array, mask: Array, value: Any) -> None:
@@ -905,6 +911,8 @@ def _rows(call: Call, step: Any, scratch: Array) -> list[Row] | None:
         return _extremum(f.__self__, *args)
     if f in (gather, scatter):
         return _indexed(call)
+    if f is within:
+        return _checked_range(call)
     return None
 
 
@@ -1056,3 +1064,12 @@ def _indexed(call: Call) -> list[Row] | None:
     function = compiler().fixed[f"{call.f.__name__}_{LETTERS[x.dtype]}"]
     record = _Record((x, i, j, values), (len(i), *x.shape), (*x.strides, step))
     return [Row(function, record, again=(call.f, call.args))]
+
+
+def _checked_range(call: Call) -> list[Row] | None:
+    """`within` of indices that lie one after the other."""
+    x, length, _ = call.args
+    if x.dtype != np.int64 or not (x.flags.c_contiguous and x.flags.aligned):
+        return None
+    record = _Record((x,), (x.size, length), ())
+    return [Row(compiler().fixed["within"], record, again=(call.f, call.args))]

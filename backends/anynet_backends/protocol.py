@@ -166,6 +166,12 @@ class Backend:
     eager = True
     """Whether values are there to be looked at: not while a program is being recorded."""
 
+    def check(self, function: Callable[..., None], *arrays: Array, within: int | None = None) -> None:
+        """Call a function that raises an error where values cannot be right: ``function(*arrays)``. While a program is
+        recorded it is given NumPy arrays, and is called at each replay before that changes anything. `within`: that it
+        accepts an array of integers from 0 to `within` − 1."""
+        function(*arrays)
+
     def target(self, array: Array) -> Array:
         """An array that outlives a step (a buffer of gradients, say), as operations of this backend see it."""
         return array

@@ -39,7 +39,10 @@ __all__ = [
     "Recording",
     "aligned",
     "made_by",
+    "owner",
+    "refuse_reading",
     "shaped",
+    "user_line",
 ]
 
 ACTIVE: list[Recording] = []
@@ -64,7 +67,7 @@ class CompileError(RuntimeError):
     """Something in a compiled function cannot be replayed. The message names the line."""
 
 
-def _line() -> str:
+def user_line() -> str:
     """The innermost line outside of this package: where the user's code is."""
     frame = sys._getframe(1)
     while frame is not None:
@@ -73,6 +76,16 @@ def _line() -> str:
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return "?"
+
+
+def refuse_reading() -> NoReturn:
+    """The error of who asks for a number while a program is recorded."""
+    msg = (
+        f"{user_line()}: a value was read inside a compiled function (bool, float, int, item, numpy, print, or a branch "
+        "on it), where it is not a number but a place in a program. Return it and read it outside; use "
+        "anynet.where for a choice"
+    )
+    raise CompileError(msg)
 
 
 class Variable:
@@ -161,16 +174,46 @@ class Recorded:
     def __setitem__(self, key: Any, value: Any) -> None:
         self.recording.write(self, key, value)
 
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        msg = (
-            f"{_line()}: a value was read inside a compiled function (bool, float, int, item, numpy, print, or a branch "
-            "on it), where it is not a number but a place in a program. Return it and read it outside; use "
-            "anynet.where for a choice"
-        )
-        raise CompileError(msg)
+    def _read(self) -> Array:
+        """The numbers, where they are the same in every replay; else a CompileError."""
+        if self.variable.root not in self.recording.constants:
+            refuse_reading()
+        return self.value
 
-    __array__ = __bool__ = __float__ = __int__ = __complex__ = __index__ = __dlpack__ = __iter__ = _refuse
-    item = tolist = tobytes = __dlpack_device__ = _refuse
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self._read(), dtype=dtype, copy=True)
+
+    def __bool__(self) -> bool:
+        return bool(self._read())
+
+    def __float__(self) -> float:
+        return float(self._read())
+
+    def __int__(self) -> int:
+        return int(self._read())
+
+    def __complex__(self) -> complex:
+        return complex(self._read())
+
+    def __index__(self) -> int:
+        return self._read().__index__()  # type: ignore[no-any-return]
+
+    def item(self) -> Any:
+        return self._read().item()
+
+    def tolist(self) -> Any:
+        return self._read().tolist()
+
+    def tobytes(self) -> bytes:
+        return bytes(self._read().tobytes())
+
+    def __iter__(self) -> Any:
+        return iter(self._read())
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        refuse_reading()
+
+    __dlpack__ = __dlpack_device__ = _refuse
 
     def __len__(self) -> int:
         return len(self.value)
@@ -221,6 +264,9 @@ for _short, _name in {"neg": "negative", "pos": "positive", "abs": "abs", "inver
     setattr(Recorded, f"__{_short}__", (lambda n: lambda self: self.recording.call(n, (self,), {}))(_name))
 
 
+_SHAPED_BY_VALUES: Final = frozenset(
+    ("nonzero", "repeat", "unique_all", "unique_counts", "unique_inverse", "unique_values")
+)
 _CONSTANTS: Final = (bool, int, float, complex, str, slice, type(None), type(...), np.dtype)
 
 
@@ -231,7 +277,7 @@ class Instruction:
     __slots__ = ("args", "kind", "kwargs", "name", "out", "reads", "writes")
 
     def __init__(self, kind: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        self.kind = kind  # "call" | "update" | "write" | "host" | "random"
+        self.kind = kind  # "call" | "update" | "write" | "host" | "random" | "check"
         self.name = name
         self.args = args = _swap(args, _variable)
         self.kwargs = kwargs = {k: _swap(v, _variable) for k, v in kwargs.items()}
@@ -292,6 +338,13 @@ class Recording:
         self.count = 0
         self.captured: dict[int, Recorded] = {}  # by the identity of the array
         self.inputs: list[Recorded] = []
+        self.given: dict[int, Array] = {}  # the arrays that the inputs are copies of
+        self.outside: dict[int, Array] = {}  # the captured ones, by their variables
+        self.changed: dict[int, str] = {}  # inputs that are written in place, and the line
+        self.lines: dict[
+            tuple[int, str], str
+        ] = {}  # where an attribute was set: by the identity of its owner
+        self.mode_asked = False  # whether it depends on whether gradients are recorded at its beginning
         self.constants: dict[int, list[Variable]] = {}  # that depend on nothing from outside, by their roots
         self.forgotten: set[int] = (
             set()
@@ -319,7 +372,7 @@ class Recording:
         """A variable. `reads`: what it was made from, whose memory it may share; `held`: its array is kept."""
         array = value if type(value) is np.ndarray else np.asarray(value)
         if self.largest is not None and array.nbytes > self.largest:
-            msg = f"{_line()}: an array of {array.nbytes} bytes is made"
+            msg = f"{user_line()}: an array of {array.nbytes} bytes is made"
             raise CompileError(msg)
         root = self.count
         if array.size:
@@ -331,13 +384,53 @@ class Recording:
         """A variable that is an array from outside, which may change between replays, in place."""
         found = self.captured.get(id(array))
         if found is None:
+            for var, line in self.changed.items():
+                self._refuse_shared(array, [self.given[var]], line)
             found = self.captured[id(array)] = self.new(array, held=True)
+            self.outside[found.var] = array
         return found
+
+    def _refuse_shared(self, written: Array, others: Iterable[Array], line: str | None = None) -> None:
+        if any(np.may_share_memory(written, a) for a in others):
+            msg = (
+                f"{line or user_line()}: what is written here shares memory with an argument, of which a program has copies; "
+                "pass a copy"
+            )
+            raise CompileError(msg)
+
+    def _about_to_write(self, target: Recorded) -> None:
+        """Refuse to write where the program would not see what the function sees."""
+        root = target.variable.root
+        if root in self.given:
+            array = self.given[root]
+            if not array.flags.writeable:
+                msg = "assignment destination is read-only"
+                raise ValueError(msg)
+            self.changed.setdefault(root, user_line())
+            self._refuse_shared(
+                array, [*(a for v, a in self.given.items() if v != root), *self.outside.values()]
+            )
+        elif root in self.outside:
+            self._refuse_shared(self.outside[root], self.given.values())
+
+    def settle(self, label: str) -> None:
+        """After a call on the host: refuse what it has written into an argument."""
+        for x in self.inputs:
+            if x.var not in self.changed and self.given[x.var].tobytes() != x.value.tobytes():
+                msg = (
+                    f"{user_line()}: {label} writes into memory that it shares with an argument; pass a copy"
+                )
+                raise CompileError(msg)
+
+    def constant(self, array: Array) -> Recorded:
+        """An array that the function makes of Python's numbers: new at each replay."""
+        return self.note("constant", array.copy, ())  # type: ignore[no-any-return]
 
     def input(self, array: Array) -> Recorded:
         """An argument of the function."""
         x = self.new(np.array(array), held=True)
         self.inputs.append(x)
+        self.given[x.var] = array
         return x
 
     def call(
@@ -345,6 +438,7 @@ class Recording:
     ) -> Any:
         """Compute now, and note it; `held`: what it reads besides."""
         args = tuple(self.capture(a) if type(a) is np.ndarray else a for a in args)
+        self._fixed_shape(name, args, kwargs)
         f = self.functions[name]
         result = f(*_swap(args, _value), **{k: _swap(v, _value) for k, v in kwargs.items()})
         many = isinstance(result, tuple)
@@ -362,6 +456,38 @@ class Recording:
         _variables(held, self.instructions[-1].reads)
         return out
 
+    def _fixed_shape(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Refuse what gives an array whose shape depends on numbers that differ between replays."""
+        if name in _SHAPED_BY_VALUES:
+            deciding: list[Recorded] = []
+            _arrays((args, tuple(kwargs.values())), deciding)
+            if name == "repeat":  # by the counts alone
+                deciding = [x for x in deciding if x is not args[0]]
+        elif name == "getitem":
+            keys = args[1] if isinstance(args[1], tuple) else (args[1],)
+            deciding = [k for k in keys if isinstance(k, Recorded) and k.dtype == bool]
+        else:
+            return
+        if any(x.variable.root not in self.constants for x in deciding):
+            what = "x[mask]" if name == "getitem" else name
+            msg = (
+                f"{user_line()}: the shape of what {what} gives depends on values, and a program has fixed shapes; use "
+                "anynet.where, or do it outside of the compiled function"
+            )
+            raise CompileError(msg)
+
+    def check(self, function: Callable[..., Any], arrays: tuple[Any, ...], within: int | None) -> None:
+        """Call a function that refuses values by an error, now and at each replay, before that changes anything."""
+        function(*_swap(arrays, _value))
+        reads: list[Recorded] = []
+        _arrays(arrays, reads)
+        if all(x.variable.root in self.constants for x in reads):
+            return
+        args: tuple[Any, ...] = (
+            (function, *arrays) if within is None else (machine.within, *arrays, within, function)
+        )
+        self.instructions.append(Instruction("check", getattr(function, "__name__", "check"), args, {}, None))
+
     def note(
         self, name: str, function: Callable[..., Any], args: tuple[Any, ...], held: tuple[Any, ...] = ()
     ) -> Any:
@@ -372,6 +498,7 @@ class Recording:
 
     def update(self, name: str, target: Recorded, other: Any) -> Recorded:
         """``target op= other``, in place."""
+        self._about_to_write(target)
         ufunc = self.functions[name]
         ufunc(target.value, _swap(other, _value), out=target.value)
         note = Instruction("update", name, (target, other), {}, None)
@@ -380,6 +507,7 @@ class Recording:
 
     def write(self, target: Recorded, key: Any, value: Any) -> None:
         """``target[key] = value``."""
+        self._about_to_write(target)
         target.value[_swap(key, _value)] = _swap(value, _value)
         note = Instruction("write", "setitem", (target, key, value), {}, None)
         self._written(note, target)
@@ -389,6 +517,25 @@ class Recording:
         self.instructions.append(note)
         for x in self.constants.pop(target.variable.root, ()):  # not constant after all
             x.value = None
+
+    def views(self, x: Recorded) -> list[Callable[[Array], Array]] | None:
+        """What makes a view of an input from the input's array, step by step; None for what is no such chain."""
+        made = {o.var: note for note in self.instructions for o in made_by(note)}
+        found: list[Callable[[Array], Array]] = []
+        var = x.var
+        while var not in self.given:
+            note = made.get(var)
+            if (
+                note is None
+                or note.kind != "call"
+                or len(note.reads) != 1
+                or not isinstance(note.args[0], Variable)
+            ):
+                return None
+            at = None if isinstance(note.out, Variable) else [o.var for o in made_by(note)].index(var)
+            found.append(functools.partial(_view, self.functions[note.name], note.args[1:], note.kwargs, at))
+            var = note.reads[0]
+        return found[::-1]
 
     def random_bits(self, key: int, stream: int, step: int, n: int, device: str) -> Recorded:
         """Random words; those of the running stream of masks move on at each replay."""
@@ -424,7 +571,9 @@ class Notes:
 
         for note in self.notes:
             args, f = _swap(note.args, place), self.functions.get(note.name)
-            if note.kind == "write":
+            if note.kind == "check":
+                args[0](*args[1:])
+            elif note.kind == "write":
                 args[0][args[1]] = args[2]
             elif note.kind == "update":
                 f(*args, out=args[0])  # type: ignore[misc]
@@ -557,7 +706,7 @@ class RecorderBackend(Backend):
         return self.base.from_host(array, device)
 
     def to_host(self, array: Array) -> Array:
-        return array._refuse() if isinstance(array, Recorded) else array
+        return array._read().copy() if isinstance(array, Recorded) else array
 
     def random_bits(self, key: int, stream: int, step: int, n: int, device: str) -> Array:
         return ACTIVE[-1].random_bits(key, stream, step, n, device)
@@ -578,6 +727,12 @@ class RecorderBackend(Backend):
 
     def errstate(self) -> Any:
         return self.base.errstate()
+
+    def check(self, function: Callable[..., None], *arrays: Array, within: int | None = None) -> None:
+        if ACTIVE:
+            ACTIVE[-1].check(function, arrays, within)
+        else:
+            self.base.check(function, *arrays, within=within)
 
     def target(self, array: Array) -> Array:
         return array if isinstance(array, Recorded) or array is None else ACTIVE[-1].capture(array)
@@ -632,14 +787,19 @@ class Program:
         self.arrays: dict[int, Array] = {}  # variable → its array, for good
         self.text: list[str] = []
         self.peak = 0
+        self.straight: dict[
+            int, int
+        ] = {}  # results that are written into arrays from outside at once, and which
         self.own: set[int] = set()  # the variables whose arrays are results and nothing else
         self.root = self._roots(recording.instructions)
         notes, outputs = self._shared(recording.instructions, outputs)
         self.outputs = outputs
-        self.notes = live = self._live(notes, outputs)
+        self.notes = live = self._checks_first(self._live(notes, outputs))
         self._plan(live, outputs)
         self.puts = [x.value.__setitem__ for x in recording.inputs]  # half the time of np.copyto
         self.results = [self.arrays[o.var] for o in outputs]
+        # what lies in an array from outside is given as it lies there, the rest as copies
+        self.live = [self.root[o.var] in recording.outside for o in outputs]
         self.recorded = len(recording.instructions)
         recording.instructions.clear()
         if scratch is None:
@@ -657,7 +817,7 @@ class Program:
         for note in reversed(notes):
             outs = made_by(note)
             wanted = (
-                note.kind == "host"
+                note.kind in ("host", "check")
                 or (note.writes is not None and root[note.writes] in needed)
                 or any(o.var in needed or root[o.var] in needed for o in outs)
             )
@@ -666,6 +826,34 @@ class Program:
                 needed.update(note.reads)
                 needed.update(root[v] for v in note.reads)
         return keep[::-1]
+
+    def _checks_first(self, notes: list[Instruction]) -> list[Instruction]:
+        """Checks with what they look at before all else, where that depends on nothing that is written or drawn: what they
+        refuse then leaves everything as it was."""
+        root = self.root
+        made = {o.var: at for at, note in enumerate(notes) for o in made_by(note)}
+        written = {root[note.writes] for note in notes if note.writes is not None}
+        host = next((at for at, note in enumerate(notes) if note.kind == "host"), len(notes))
+        front: set[int] = set()
+        for at, note in enumerate(notes):
+            if note.kind != "check":
+                continue
+            needed, todo = set(front), [at]
+            while todo:
+                i = todo.pop()
+                if i in needed:
+                    continue
+                needed.add(i)
+                reads = notes[i].reads
+                outside = any(v not in made for v in reads)
+                if notes[i].kind not in ("call", "check") or (outside and i > host):
+                    break
+                if any(root[v] in written for v in reads):
+                    break
+                todo += [made[v] for v in reads if v in made]
+            else:
+                front = needed
+        return [notes[i] for i in sorted(front)] + [n for i, n in enumerate(notes) if i not in front]
 
     def _shared(
         self, notes: list[Instruction], outputs: list[Variable]
@@ -751,6 +939,7 @@ class Program:
             else:
                 rest.append(note)
         notes = self._straight(rest, fixed)
+        self.hazards = self._hazards(notes)
         end = len(notes)
         for at, note in enumerate(notes):
             for o in made_by(note):
@@ -816,10 +1005,30 @@ class Program:
             if any(self._touches(n, same) for n in notes[made[v] : at]):
                 continue
             self.arrays[v] = view
+            self.straight[v] = target.var
             fixed.add(v)
             gone.add(at)
             names[v] = f"{self._name(target)}[{self._show(key)}]"
         return [note for at, note in enumerate(notes) if at not in gone]
+
+    def _hazards(self, notes: list[Instruction]) -> list[Array]:
+        """Arrays that no argument may share memory with, since an argument is read after these are written, or written
+        itself: the program has copies of its arguments."""
+        outside = self.recording.outside
+        if self.recording.changed:
+            return list(outside.values())
+        inputs = {x.var for x in self.recording.inputs}
+        written: set[int] = set()
+        found: set[int] = set()
+        for note in notes:
+            if written and any(self.root[v] in inputs for v in note.reads):
+                found |= written
+            written |= {self.straight[o.var] for o in made_by(note) if o.var in self.straight}
+            if note.kind == "host":
+                written |= outside.keys()
+            elif note.writes is not None and self.root[note.writes] in outside:
+                written.add(self.root[note.writes])
+        return [outside[v] for v in sorted(found)]
 
     def _touches(self, note: Instruction, roots: set[int]) -> bool:
         """Whether an instruction reads or writes memory of these arrays from outside, or may."""
@@ -916,6 +1125,12 @@ class Program:
                 code.append((_host_into, (target, function)))
             self._say(f"{note.name}()")
             return
+        if note.kind == "check":
+            code.append((note.args[0], _swap(note.args[1:], place)))
+            self._say(
+                f"{note.name}({', '.join(self._show(x) for x in note.args[1:] if isinstance(x, Variable))})"
+            )
+            return
         if note.kind == "random":
             key, stream, step, n, device, offset = note.args
             target = arrays[note.out.var]  # type: ignore[union-attr]
@@ -985,7 +1200,7 @@ class Program:
         target[...] = self.recording.base.random_bits(key, stream, step, n, device)
 
     def run(self, inputs: list[Array], seed: int = 0, step: int = 0) -> list[Array]:
-        """Replay; the results are fresh copies."""
+        """Replay; the results are fresh copies, but for those that lie in arrays from outside."""
         self.seed, self.step = seed, step
         for put, new in zip(self.puts, inputs):  # noqa: B905 - equal by construction
             put(..., new)
@@ -995,7 +1210,7 @@ class Program:
         else:
             for f, args in self.fast:
                 f(*args)
-        return [r.copy() for r in self.results]
+        return [r if live else r.copy() for r, live in zip(self.results, self.live)]  # noqa: B905 - equal by construction
 
     # ----- to read -----
 
@@ -1041,6 +1256,18 @@ def _host_into(target: Array, function: Callable[[], Array]) -> None:
 
 def _into(target: Array, f: Any, args: Any, kwargs: Any) -> None:
     fill((target,), f, args, kwargs)
+
+
+def _view(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any], at: int | None, array: Array) -> Array:
+    made = f(array, *args, **kwargs)
+    return made if at is None else made[at]
+
+
+def owner(array: Any) -> Any:
+    """The object whose memory an array is a part of."""
+    while getattr(array, "base", None) is not None:
+        array = array.base
+    return array
 
 
 def aligned(size: int) -> Array:

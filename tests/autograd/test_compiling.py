@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 import inspect
+import os
 import threading
 import weakref
 
@@ -251,12 +252,12 @@ def test_gradients_without_an_optimizer():
         an.compile(lambda x: an.sum(p * x).backward())(an.ones(2))
 
 
-def test_check_every_notices_a_python_variable():
-    factor = [1.0]
-    f = an.compile(lambda x: x * factor[0], check_every=3)
+def test_check_every_notices_what_no_guard_sees(monkeypatch):
+    monkeypatch.setenv("FACTOR", "1.0")
+    f = an.compile(lambda x: x * float(os.environ["FACTOR"]), check_every=3)
     for _ in range(2):
         f(an.ones(2))
-    factor[0] = 2.0
+    monkeypatch.setenv("FACTOR", "2.0")
     with pytest.raises(an.CompileError, match="no longer computes"):
         f(an.ones(2))
 

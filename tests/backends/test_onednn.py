@@ -929,7 +929,7 @@ def test_a_compiled_network_in_threads_and_by_both_ways(in_threads, monkeypatch)
     def by_the_program():
         for _ in range(40):
             with compiled.lock:
-                y = step.run([xs[2].data])
+                y = step.run([xs[2]], [xs[2].data])
             if not np.array_equal(y.numpy(), expected[2]):
                 wrong.append("program")
 

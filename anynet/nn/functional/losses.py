@@ -6,6 +6,7 @@ Shapes that would broadcast are refused: the classic bug of (n, 1) against (n,) 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 from anynet import dtypes
@@ -64,9 +65,17 @@ def _device(x: Any) -> str:
 
 
 def _readable(x: Any) -> bool:
-    """Whether values may be looked at: not on a GPU, where that would wait for it, nor inside vmap."""
+    """Whether values are there to be looked at: not on a GPU, where that would wait for it, nor inside vmap or while a
+    program is recorded."""
     xp = backend_of(x)
     return xp.eager and xp.name != "cupy" and isinstance(x, xp.array_types)
+
+
+def _check(function: Callable[[Any], None], x: Any, within: int | None = None) -> None:
+    """Have a function look at the values of a plain array, which raises where they cannot be right; not inside vmap."""
+    xp = backend_of(x)
+    if isinstance(x, xp.array_types):
+        xp.check(function, x, within=within)
 
 
 def _target(name: str, input: Any, target: Any) -> Tensor:
@@ -205,12 +214,17 @@ def _indices(
     if _readable(flat) and 0 not in flat.shape and not 0 <= ignore_index < classes:
         if int(xp.min(flat)) >= 0 and int(xp.max(flat)) < classes:
             return flat, True
+
+    def in_range(found: Any) -> None:
+        here = backend_of(found)
+        wrong = here.logical_and(found != ignore_index, here.logical_or(found < 0, found >= classes))
+        if bool(here.any(wrong)):
+            bad = int(found[here.argmax(here.astype(wrong, here.int64))])
+            msg = f"{name}: class index {bad} is out of range for {classes} classes"
+            raise IndexError(msg)
+
+    _check(in_range, flat, classes)
     ignored = flat == ignore_index
-    wrong = xp.logical_and(xp.logical_not(ignored), xp.logical_or(flat < 0, flat >= classes))
-    if _readable(flat) and bool(xp.any(wrong)):
-        bad = int(flat[xp.argmax(xp.astype(wrong, xp.int64))])
-        msg = f"{name}: class index {bad} is out of range for {classes} classes"
-        raise IndexError(msg)
     return xp.where(ignored, xp.full_like(flat, -1), flat), False
 
 
@@ -334,14 +348,18 @@ def binary_cross_entropy(
     Tensor(0.6931472)
     """
     target = _target("binary_cross_entropy", input, target)
-    p = unwrap(input)
-    xp = backend_of(p)
-    if _readable(p) and not bool(xp.all(xp.logical_and(p >= 0, p <= 1))):
-        msg = (
-            "binary_cross_entropy: the input are probabilities between 0 and 1, got "
-            f"{float(xp.min(p)):.4g} to {float(xp.max(p)):.4g}; for logits use binary_cross_entropy_with_logits"
-        )
-        raise ValueError(msg)
+
+    def probabilities(found: Any) -> None:
+        here = backend_of(found)
+        if not bool(here.all(here.logical_and(found >= 0, found <= 1))):
+            msg = (
+                "binary_cross_entropy: the input are probabilities between 0 and 1, got "
+                f"{float(here.min(found)):.4g} to {float(here.max(found)):.4g}; for logits use "
+                "binary_cross_entropy_with_logits"
+            )
+            raise ValueError(msg)
+
+    _check(probabilities, unwrap(input))
     return _weighted(binary_cross_entropy_(input, target), weight, reduction)
 
 
@@ -481,9 +499,13 @@ def gaussian_nll_loss(
             f"{shape[:-1]}"
         )
         raise ValueError(msg)
-    if _readable(unwrap(var)) and bool(backend_of(unwrap(var)).any(unwrap(var) < 0)):
-        msg = "gaussian_nll_loss: var has negative entries"
-        raise ValueError(msg)
+
+    def not_negative(found: Any) -> None:
+        if bool(backend_of(found).any(found < 0)):
+            msg = "gaussian_nll_loss: var has negative entries"
+            raise ValueError(msg)
+
+    _check(not_negative, unwrap(var))
     lift = e.where(e.less(var, eps), eps - (var.detach() if hasattr(var, "detach") else var), 0.0)
     var = var + (lift.detach() if hasattr(lift, "detach") else lift)
     loss = 0.5 * (e.log(var) + (input - target) ** 2 / var)
@@ -577,9 +599,13 @@ def _class_indices(name: str, input: Any, target: Any) -> tuple[Any, Any]:
     if not xp.isdtype(index.dtype, "integral"):
         msg = f"{name}: the target holds class indices, got {index.dtype}"
         raise TypeError(msg)
-    if _readable(index) and bool(xp.any((index < 0) | (index >= rows.shape[1]))):
-        msg = f"{name}: the target has a class outside of 0 … {rows.shape[1] - 1}"
-        raise IndexError(msg)
+
+    def in_range(found: Any) -> None:
+        if bool(backend_of(found).any((found < 0) | (found >= rows.shape[1]))):
+            msg = f"{name}: the target has a class outside of 0 … {rows.shape[1] - 1}"
+            raise IndexError(msg)
+
+    _check(in_range, index, rows.shape[1])
     return rows, index
 
 
@@ -644,9 +670,13 @@ def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str =
     ended = xp.cumulative_sum(xp.astype(index < 0, xp.int64), axis=1) > 0
     listed = xp.astype(xp.logical_not(ended), kind)
     index = xp.where(ended, xp.zeros_like(index), index)
-    if _readable(index) and bool(xp.any(index >= classes)):
-        msg = f"multilabel_margin_loss: the target has a class outside of 0 … {classes - 1}"
-        raise IndexError(msg)
+
+    def in_range(found: Any) -> None:
+        if bool(backend_of(found).any(found >= classes)):
+            msg = f"multilabel_margin_loss: the target has a class outside of 0 … {classes - 1}"
+            raise IndexError(msg)
+
+    _check(in_range, index, classes)
     places = xp.reshape(xp.arange(classes, dtype=index.dtype, device=index.device), (1, 1, classes))
     hit = xp.astype(xp.equal(xp.expand_dims(index, axis=2), places), kind) * xp.expand_dims(listed, axis=2)
     among = xp.max(hit, axis=1) if classes else xp.zeros((n, 0), dtype=kind, device=index.device)

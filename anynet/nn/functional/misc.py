@@ -423,9 +423,13 @@ def _unpool(
     xp = backend_of(plain)
     room, groups = math.prod(out), math.prod(lead)
     flat = xp.reshape(plain, (groups, math.prod(spatial)))
-    if xp.eager and flat.size and bool(xp.any((flat < 0) | (flat >= room))):
-        msg = f"{where}: indices lie between 0 and {room - 1}, the places of an output of size {out}"
-        raise ValueError(msg)
+
+    def in_range(found: Any) -> None:
+        if bool(backend_of(found).any((found < 0) | (found >= room))):
+            msg = f"{where}: indices lie between 0 and {room - 1}, the places of an output of size {out}"
+            raise ValueError(msg)
+
+    xp.check(in_range, flat, within=room)
     begin = xp.reshape(xp.arange(groups, dtype=plain.dtype, device=plain.device) * room, (groups, 1))
     index = xp.reshape(flat + begin, (-1,))
     whole = (groups * room, 1)

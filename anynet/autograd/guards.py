@@ -1,0 +1,626 @@
+"""Guards: what of Python's world a recorded function may read, and whether all of it is still so.
+
+A program is right for as long as everything is unchanged that decided what was recorded: names of globals and closures,
+attributes, the contents of lists and dictionaries. `Guard` finds them from the function's code, beginning with the
+names in it, and remembers what they held before the function ran:
+
+* each **module** that can be reached, with all its attributes. `Module.__setattr__` notes the time of the latest change
+  of any module (`anynet.autograd.hot.changes`), so they are looked at only when it has moved;
+* what nobody notes, looked at before each call: global and closure variables of the user's functions, lists, dictionaries
+  and sets, and of other objects and classes the attributes whose names stand in the code.
+
+The same record, looked at after the function has run, shows what it has written; that would be lost in a replay. Code of
+this library, of Python's and of packages that are installed is not followed.
+"""
+
+from __future__ import annotations
+
+import dis
+import enum
+import functools
+import os
+import random as python_random
+import sys
+import sysconfig
+import types
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import is_
+from typing import Any, Final
+
+from anynet import dtypes
+from anynet.autograd.hot import changes
+from anynet.tensor import Tensor
+from anynet_backends import TYPES, host
+from anynet_backends.recorder import CompileError, Recorded
+
+__all__ = ["PLAIN", "Guard", "line_of", "same_value"]
+
+_MOST: Final = 10_000
+"""Items of all lists and dictionaries that a function may read."""
+_FEW: Final = 8
+"""Items of a list that are compared without a call."""
+_ABSENT: Final = type("Absent", (), {"__repr__": lambda self: "nothing"})()
+PLAIN: Final = (
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    type(None),
+    type(...),
+    slice,
+    range,
+    enum.Enum,
+    dtypes.DType,
+)
+_DYNAMIC: Final = frozenset(("__dict__", "getattr", "hasattr", "setattr", "vars"))
+_UNWATCHED: Final = frozenset(("_chain", "_defined"))
+"""Attributes of modules that do not say what they compute."""
+
+
+def same_value(old: Any, new: Any) -> bool:
+    """Whether two values are one object, or equal numbers, strings and tuples of these of the same types."""
+    if old is new:
+        return True
+    kind = type(old)
+    if kind is not type(new):
+        return False
+    if kind in (float, complex):
+        return repr(old) == repr(new)
+    if kind in (tuple, slice):
+        one, other = (old, new) if kind is tuple else (_parts(old), _parts(new))
+        return len(one) == len(other) and all(map(same_value, one, other))
+    if kind is types.MethodType:
+        return old.__func__ is new.__func__ and old.__self__ is new.__self__
+    return kind in (int, str, bytes, range, frozenset) and old == new
+
+
+def _parts(s: slice) -> tuple[Any, ...]:
+    return s.start, s.stop, s.step
+
+
+@functools.cache
+def _library_folders() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    folders = {paths[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")} | {
+        own,
+        os.path.dirname(host.__file__),
+    }
+    return tuple(os.path.realpath(f) + os.sep for f in folders)
+
+
+@functools.cache
+def _is_library(file: str) -> bool:
+    """Whether a file is of this library, of Python or of an installed package."""
+    return file.startswith("<frozen") or os.path.realpath(file).startswith(_library_folders())
+
+
+def _of_user(thing: Any) -> bool:
+    """Whether a class or a module of Python is the user's."""
+    name = thing.__name__ if isinstance(thing, types.ModuleType) else thing.__module__
+    module = sys.modules.get(name)
+    if module is None:
+        return name not in sys.builtin_module_names
+    file = getattr(module, "__file__", None)
+    return name == "__main__" if file is None else not _is_library(file)
+
+
+class _Place:
+    """Something that holds values under keys: `read` gives them as they are now."""
+
+    __slots__ = ("kept", "keys", "later", "owner", "path", "read", "restore", "sources", "values")
+
+    def __init__(
+        self,
+        owner: Any,
+        path: str,
+        read: Callable[[], tuple[Any, Any]],
+        restore: Callable[[Any, Any], None],
+        sources: Sequence[tuple[str, Any]] | None = None,
+    ) -> None:
+        self.owner, self.path, self.read, self.restore = owner, path, read, restore
+        self.keys, self.values = self.later = read()  # `later`: what a call on the host has left
+        self.kept: set[str] = set()  # attributes that a replay sets
+        self.sources = sources  # of each value: an expression and what stands for {} in it
+
+    def same(self) -> bool:
+        """Whether it holds what it held."""
+        keys, values = self.read()
+        if len(values) == len(self.values) and all(map(is_, values, self.values)) and self._keys_are(keys):
+            return True
+        if not self._keys_are(keys) or len(values) != len(self.values):
+            return False
+        if not all(map(same_value, self.values, values)):
+            return False
+        self.values = values  # equal, and found at once the next time
+        return True
+
+    def _keys_are(self, keys: Any) -> bool:
+        own = self.keys
+        return own is None or (len(own) == len(keys) and all(map(same_value, own, keys)))
+
+
+class Guard:
+    """What a function may read, from now on: see the module's docstring."""
+
+    def __init__(self, roots: Iterable[tuple[str, Any]]) -> None:
+        self.places: dict[int, _Place] = {}
+        self.watched: list[_Place] = []  # of modules
+        self.unwatched: list[_Place] = []
+        self.functions: dict[int, types.FunctionType] = {}
+        self.attributes: set[str] = {"forward"}
+        self.everything = False  # whether attributes may be read whose names do not stand in the code
+        self.seen = changes.latest
+        self.roots = list(roots)
+        self.items = 0
+        self.generators: dict[int, Any] = {}  # of random numbers
+        self.watch(self, lambda: (dtypes.default_float(), changes.on))
+        self._explore()
+        self.random = self._states()
+
+    # ----- what there is -----
+
+    def add(self, path: str, value: Any) -> None:
+        """Another root, such as a module that has begun to run."""
+        if id(value) not in self.places:
+            self.roots.append((path, value))
+            self._explore()
+
+    def watch(self, owner: Any, read: Callable[[], tuple[Any, ...]]) -> None:
+        """Values of which `changes` is told."""
+        if id(owner) not in self.places:
+            self._place(owner, "", lambda: (None, read()), lambda *_: None, watched=True)
+
+    def watch_variable(self, x: Tensor, leaf: Any) -> None:
+        """Whether a Tensor is a variable, and the hooks that its gradient goes through."""
+        self.watch(x, lambda: (x.edge,))
+        if leaf is not None:
+            self.watch(leaf, lambda: tuple((leaf.hooks or {}).values()))
+            for hook in (leaf.hooks or {}).values():
+                self.add("hook", hook)
+
+    def _explore(self) -> None:
+        known = -1
+        while known != len(self.attributes):  # more names let more attributes be found
+            known = len(self.attributes)
+            self.visited: set[int] = set()
+            for path, root in self.roots:
+                self._visit(path, root)
+
+    def _visit(self, path: str, value: Any) -> None:
+        todo = [(path, value)]
+        while todo:
+            path, value = todo.pop()
+            kind = type(value)
+            if kind in TYPES or isinstance(value, (*PLAIN, Tensor, Recorded)) or id(value) in self.visited:
+                continue
+            self.visited.add(id(value))
+            todo += self._inside(path, value)
+
+    def _inside(self, path: str, value: Any) -> list[tuple[str, Any]]:
+        """What a value lets a function read besides itself, with paths."""
+        if isinstance(value, (tuple, frozenset)):
+            return [(f"{path}[{i}]", v) for i, v in enumerate(value)]
+        if isinstance(value, types.FunctionType):
+            return self._function(path, value)
+        if isinstance(value, types.MethodType):
+            return [(path, value.__func__), (path.rpartition(".")[0] or path, value.__self__)]
+        if isinstance(value, types.BuiltinMethodType):
+            owner = value.__self__
+            return [] if isinstance(owner, (types.ModuleType, type)) else [(path, owner)]
+        if isinstance(value, functools.partial):
+            return [(path, value.func), (path, value.args), *((path, v) for v in value.keywords.values())]
+        if isinstance(value, (property, staticmethod, classmethod)):
+            parts = (value.fget, value.fset) if isinstance(value, property) else (value.__func__,)
+            return [(path, p) for p in parts if p is not None]
+        if _is_module(value):
+            return [*self._place_of_module(path, value), (type(value).__name__, type(value))]
+        if isinstance(value, (list, deque, dict, set)):
+            return self._container(path, value)
+        if isinstance(value, (type, types.ModuleType)):
+            if not _of_user(value):
+                return []
+            bases = value.__mro__ if isinstance(value, type) else (value,)
+            found: list[tuple[str, Any]] = []
+            for base in bases:
+                if base is value or _of_user(base):
+                    found += self._named(base.__name__, base, vars(base), "." if path else "")
+            return found
+        return self._object(path, value)
+
+    def _function(self, path: str, function: types.FunctionType) -> list[tuple[str, Any]]:
+        wrapped = getattr(function, "__wrapped__", None)
+        inner = [] if wrapped is None else [(path, wrapped)]
+        code = function.__code__
+        if _is_library(code.co_filename):
+            return inner
+        inner += [(path, v) for v in (function.__defaults__ or (), *(function.__kwdefaults__ or {}).values())]
+        names, attributes = _names_of(code)
+        self.attributes |= attributes
+        self.everything = self.everything or not {"__dict__", "vars"}.isdisjoint(names | attributes)
+        if id(function) not in self.functions:
+            self.functions[id(function)] = function
+            cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
+            scope = function.__globals__
+            used = [n for n in names if n in scope and not _is_library_module(scope[n])]
+            self._place_of_names(path, function, cells, scope, used)
+        place = self.places[id(function)]
+        return inner + [(k, v) for k, v in zip(place.keys, place.values, strict=True) if v is not _ABSENT]
+
+    def _place_of_names(
+        self,
+        path: str,
+        function: Any,
+        cells: dict[str, types.CellType],
+        scope: dict[str, Any],
+        used: list[str],
+    ) -> None:
+        """The variables of a function: those of the functions around it, and global ones."""
+
+        def read() -> tuple[Any, Any]:
+            inner = [_content(cell) for cell in cells.values()]
+            return (*cells, *used), (*inner, *[scope.get(n, _ABSENT) for n in used])
+
+        def restore(keys: Any, values: Any) -> None:
+            for name, v in zip(keys, values, strict=True):
+                if name in cells:
+                    cells[name].cell_contents = v
+                elif v is not scope.get(name, _ABSENT):
+                    scope[name] = v
+
+        sources = [("{}.cell_contents", cell) for cell in cells.values()]
+        self._place(function, path, read, restore, [*sources, *[(f"{{}}[{n!r}]", scope) for n in used]])
+
+    def _place_of_module(self, path: str, module: Any) -> Iterator[tuple[str, Any]]:
+        attributes, unwatched = vars(module), set(_UNWATCHED)
+
+        def read() -> tuple[Any, Any]:
+            found = {k: v for k, v in attributes.items() if k not in unwatched}
+            return tuple(found), tuple(found.values())
+
+        def restore(keys: Any, values: Any) -> None:
+            held = {k: v for k, v in attributes.items() if k in unwatched}
+            attributes.clear()
+            attributes.update(zip(keys, values, strict=True))
+            attributes.update(held)
+            changes.note()
+
+        place = self._place(module, path, read, restore, watched=True)
+        place.kept = unwatched
+        for k, v in zip(place.keys, place.values, strict=True):
+            if k == "_items":  # a container's, which puts a new dictionary for each change
+                yield from ((f"{path}.{name}", item) for name, item in v.items())
+            else:
+                yield f"{path}.{k}", v
+
+    def _container(self, path: str, value: Any) -> list[tuple[str, Any]]:
+        if id(value) not in self.places:
+            self.items += len(value)
+            if self.items > _MOST:
+                msg = (
+                    f"{self._line(path)}: the function can read {path}, a {type(value).__name__} of {len(value)} items, which "
+                    "are too many to be compared at each call; pass what it reads as an argument"
+                )
+                raise CompileError(msg)
+
+        def read() -> tuple[Any, Any]:
+            return (tuple(value), tuple(value.values())) if isinstance(value, dict) else (None, tuple(value))
+
+        def restore(keys: Any, values: Any) -> None:
+            value.clear()
+            if isinstance(value, dict):
+                value.update(zip(keys, values, strict=True))
+            elif isinstance(value, set):
+                value.update(values)
+            else:
+                value.extend(values)
+
+        count = len(value)
+        keys = tuple(value) if isinstance(value, dict) else range(count)
+        written_out = (
+            count <= _FEW and not isinstance(value, set) and all(isinstance(k, (str, int)) for k in keys)
+        )
+        length = (f"len({{}}) == {count}", value)
+        sources = [length, *[(f"{{}}[{k!r}]", value) for k in keys]] if written_out else None
+        place = self._place(value, path, read, restore, sources)
+        keys = place.keys or range(len(place.values))
+        return [(f"{path}[{k!r}]", v) for k, v in zip(keys, place.values, strict=True)]
+
+    def _object(self, path: str, value: Any) -> list[tuple[str, Any]]:
+        cls = type(value)
+        if hasattr(value, "bit_generator") or isinstance(value, python_random.Random):
+            self.generators[id(value)] = value
+            return []
+        if hasattr(cls, "__next__") and not hasattr(value, "__dict__") and not hasattr(value, "read"):
+            msg = (
+                f"{self._line(path)}: the function can read {path}, a {cls.__name__}, which gives something else at each call; "
+                "take the next item outside and pass it as an argument"
+            )
+            raise CompileError(msg)
+        found = [(cls.__name__, cls)] if _of_user(cls) else []
+        function = (
+            getattr(value, "function", None)
+            if cls.__name__ == "Compiled"
+            else getattr(value, "__wrapped__", None)
+        )
+        if function is not None:
+            return [(path, function)]
+        slots = [
+            n for c in cls.__mro__ for n in _listed(c.__dict__.get("__slots__", ())) if hasattr(value, n)
+        ]
+        try:
+            attributes: Mapping[str, Any] = vars(value)
+        except TypeError:
+            attributes = _Slots(value, slots)
+            if not slots:
+                return found
+        return found + self._named(path, value, attributes, ".")
+
+    def _is_read(self, name: str) -> bool:
+        if name.startswith("__"):
+            return name not in ("__dict__", "__doc__", "__module__", "__weakref__") and name in _OPERATORS
+        return self.everything or name in self.attributes
+
+    def _named(self, path: str, owner: Any, attributes: Mapping[str, Any], dot: str) -> list[tuple[str, Any]]:
+        """Of something with attributes, those whose names stand in the functions' code."""
+        names = tuple([n for n in attributes if self._is_read(n)])
+        before = self.places.get(id(owner))
+        if before is not None and len(before.keys) >= len(names):
+            names = before.keys
+        elif names:
+
+            def read() -> tuple[Any, Any]:
+                return names, tuple([attributes.get(n, _ABSENT) for n in names])
+
+            def restore(keys: Any, values: Any) -> None:
+                for name, v in zip(keys, values, strict=True):
+                    if attributes.get(name, _ABSENT) is not v:
+                        setattr(owner, name, v)
+
+            self.places.pop(id(owner), None)
+            self.unwatched = [p for p in self.unwatched if p is not before]
+            inline = isinstance(attributes, (dict, types.MappingProxyType))
+            sources = [(f"{{}}[{n!r}]", attributes) for n in names] if inline else None
+            made = self._place(owner, path, read, restore, sources)
+            if before is not None:  # as they were then
+                old = dict(zip(before.keys, before.values, strict=True))
+                made.values = tuple([old.get(n, v) for n, v in zip(names, made.values, strict=True)])
+                made.later = made.keys, made.values
+        place = self.places.get(id(owner))
+        return [] if place is None else [(f"{path}.{n}", v) for n, v in zip(names, place.values, strict=True)]
+
+    def _place(
+        self,
+        owner: Any,
+        path: str,
+        read: Callable[[], tuple[Any, Any]],
+        restore: Callable[[Any, Any], None],
+        sources: Sequence[tuple[str, Any]] | None = None,
+        watched: bool = False,
+    ) -> _Place:
+        place = self.places.get(id(owner))
+        if place is None:
+            place = self.places[id(owner)] = _Place(owner, path, read, restore, sources)
+            if place.values or not isinstance(owner, types.FunctionType):
+                (self.watched if watched else self.unwatched).append(place)
+        return place
+
+    # ----- whether it is still so -----
+
+    def fits(self) -> bool:
+        """Whether all that the function may read is as it was before it was recorded."""
+        for place in self.unwatched:
+            if not place.same():
+                return False
+        now = changes.latest
+        if now != self.seen:
+            for place in self.watched:
+                if not place.same():
+                    return False
+            self.seen = now
+        return True
+
+    def tests(self, name: Callable[[Any], str]) -> list[str]:
+        """`fits` as conditions in Python, each true where something has changed: `name` gives a name to an object."""
+        same, found = name(same_value), []
+        for place in self.unwatched:
+            if place.sources is None:
+                found.append(f"not {name(place.same)}()")
+                continue
+            sources, values = place.sources, place.values
+            if len(sources) > len(values):  # the length of a container comes first
+                (length, holder), *sources = sources
+                found.append(f"not {length.format(name(holder))}")
+            for (source, holder), value in zip(sources, values, strict=True):
+                here, old = source.format(name(holder)), name(value)
+                if value is not _ABSENT:
+                    found.append(f"{here} is not {old} and not {same}({old}, {here})")
+        return [*found, f"{name(changes)}.latest != {name(self)}.seen and not {name(self.fits)}()"]
+
+    # ----- what has been written -----
+
+    def written(self) -> Iterator[tuple[_Place, Any, Any, Any]]:
+        """(place, key, old value, new value) of all that is not as the recording has found it."""
+        for place in self.places.values():
+            keys, values = place.read()
+            before, old = place.later
+            if keys is not None and len(keys) == len(before) and all(map(same_value, keys, before)):
+                pairs = zip(keys, old, values, strict=True)
+                yield from ((place, k, a, b) for k, a, b in pairs if not same_value(a, b))
+            elif keys is not None:
+                was, now = dict(zip(before, old, strict=True)), dict(zip(keys, values, strict=True))
+                for k in {**was, **now}:
+                    if not same_value(was.get(k, _ABSENT), now.get(k, _ABSENT)):
+                        yield place, k, was.get(k, _ABSENT), now.get(k, _ABSENT)
+            elif place in self.unwatched and (
+                len(old) != len(values) or not all(map(same_value, old, values))
+            ):
+                yield place, None, old, values
+
+    def settle(self) -> None:
+        """What has been written up to here was written by a call that a replay makes too."""
+        for place in self.places.values():
+            place.later = place.read()
+        self.random = self._states()
+
+    def undo(self) -> None:
+        """Put everything back."""
+        for place, *_ in list(self.written()):
+            place.restore(*place.later)
+
+    def refusal(self, place: _Place, key: Any, line: str | None) -> CompileError:
+        """The error for something that was written."""
+        if isinstance(place.owner, types.FunctionType):
+            what, name = f"the variable {key}", str(key)
+        elif key is None:
+            what, name = f"{place.path}, a {type(place.owner).__name__}", place.path
+        elif isinstance(place.owner, dict):
+            what, name = f"{place.path}[{key!r}]", place.path
+        else:
+            what, name = f"the attribute {key} of {place.path} ({type(place.owner).__name__})", str(key)
+        where = line or self._line(name)
+        msg = (
+            f"{where}: {what} is changed inside a compiled function, which would happen only while it is recorded; return "
+            "the value, keep it in a Buffer and write with assign_, or do it outside"
+        )
+        return CompileError(msg)
+
+    def check_random(self) -> None:
+        """Refuse what has drawn from the generators of Python or NumPy."""
+        if self._states() != self.random:
+            msg = (
+                f"{self._line('random')}: the function draws from the random numbers of Python or NumPy, which would be the "
+                "same at each call; draw outside and pass the numbers as an argument"
+            )
+            raise CompileError(msg)
+
+    def _states(self) -> list[Any]:
+        """Of the generators of random numbers that are not this library's."""
+        own = [
+            g.getstate() if hasattr(g, "getstate") else host.random_state(g) for g in self.generators.values()
+        ]
+        return [python_random.getstate(), host.random_state(), *own]
+
+    def holds(self, x: Any) -> bool:
+        """Whether a value is there under a name, an attribute or in a list."""
+        return any(x is v for place in self.places.values() for v in place.values)
+
+    def keep(self, place: _Place, key: Any, old: Any) -> bool:
+        """An attribute of a module that each replay sets is not looked at any more; False for anything else."""
+        if place not in self.watched:
+            return False
+        place.kept.add(key)
+        if old is _ABSENT:
+            vars(place.owner).pop(key, None)
+        else:
+            vars(place.owner)[key] = old
+        place.keys, place.values = place.read()
+        return True
+
+    def line(self, name: str = "") -> str:
+        """The line of the user's code in which a name stands, or where the function begins."""
+        return self._line(name)
+
+    def _line(self, path: str) -> str:
+        """The line of the user's code in which the last name of a path stands."""
+        name = path.split("[")[0].rpartition(".")[2]
+        return line_of((f.__code__ for f in self.functions.values()), name)
+
+
+class _Slots(Mapping[str, Any]):
+    """The attributes of an object without a dictionary."""
+
+    def __init__(self, owner: Any, names: list[str]) -> None:
+        self.owner, self.names = owner, names
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return getattr(self.owner, name)
+        except AttributeError:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+_OPERATORS: Final = frozenset(
+    f"__{n}__"
+    for n in (
+        "abs", "add", "and", "bool", "call", "contains", "enter", "eq", "exit", "floordiv", "ge", "getattr", "getitem", "gt",
+        "iadd", "invert", "iter", "le", "len", "lt", "matmul", "mod", "mul", "ne", "neg", "next", "or", "pos", "pow", "radd",
+        "rmatmul", "rmul", "rsub", "rtruediv", "setitem", "sub", "truediv", "xor",
+    )
+)  # fmt: skip
+
+
+def _listed(names: Any) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing has been bound yet
+        return _ABSENT
+
+
+def _is_module(value: Any) -> bool:
+    return hasattr(type(value), "_forward_pre_hooks") and isinstance(getattr(value, "training", None), bool)
+
+
+def _is_library_module(value: Any) -> bool:
+    return isinstance(value, types.ModuleType) and not _of_user(value)
+
+
+@functools.cache
+def _names_of(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """Global names and names of attributes in a function's code, with those of the functions inside it."""
+    names: set[str] = set()
+    attributes: set[str] = set()
+    for one in _codes(code):
+        for step in dis.get_instructions(one):
+            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"):
+                names.add(step.argval)
+            elif "ATTR" in step.opname or step.opname == "LOAD_METHOD":
+                attributes.add(step.argval)
+        if not _DYNAMIC.isdisjoint(one.co_names):
+            attributes |= {c for c in one.co_consts if isinstance(c, str)}
+    return frozenset(names), frozenset(attributes)
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _codes(inner)
+
+
+def line_of(codes: Iterable[types.CodeType], name: str) -> str:
+    """``file:line`` where a name stands in some code: where it is written, else where it is first read, else where the
+    first function begins."""
+    found: list[tuple[bool, str]] = []
+    for outer in codes:
+        if not found:
+            found.append((False, f"{outer.co_filename}:{outer.co_firstlineno}"))
+        for code in _codes(outer):
+            line = code.co_firstlineno
+            for step in dis.get_instructions(code):
+                if step.starts_line:
+                    line = getattr(step, "line_number", None) or step.starts_line
+                if step.argval == name:
+                    written = step.opname.startswith(("STORE", "DELETE"))
+                    if written or len(found) == 1:
+                        found.append((written, f"{code.co_filename}:{line}"))
+    return (
+        max(found, key=lambda f: f[0])[1]
+        if found and any(w for w, _ in found)
+        else found[-1][1]
+        if found
+        else "?"
+    )
