@@ -27,7 +27,8 @@ from anynet_backends import probe
 DEVICES = ("cpu", "strict:device1", "torch:cpu", "cuda")
 
 
-def _answer(device: str) -> str:
+def usable(device: str) -> str:
+    """ "ok", or why a device cannot be used here; without its library the test is skipped."""
     library = {"strict": "array_api_strict", "torch": "torch"}.get(device.split(":")[0])
     if library is not None:
         pytest.importorskip(library, reason=f"{device} needs {library}")
@@ -70,7 +71,7 @@ def _own_random_numbers(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
 def xp_device(request: pytest.FixtureRequest) -> str:
     """Each device on which everything must hold; skipped with the reason where it is not usable."""
     device: str = request.param
-    answer = _answer(device)
+    answer = usable(device)
     if answer != "ok":
         pytest.skip(f"{device}: {answer}")
     return device

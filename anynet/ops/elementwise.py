@@ -4,9 +4,10 @@ g is the gradient of the output, y the output. For complex inputs the rule of a 
 real ones `conj` costs nothing.
 
 Where a slope is infinite or undefined (√x, ln x, 1/x at 0; asin x at ±1), the gradient is what g · f'(x) gives, with
-one exception: **where g is 0 the gradient is 0**. Nothing depends on such an element (`where` did not take it, a mask
-removed it), so 0 · inf and 0 · nan are 0 there, and ``where(x > 0, log(x), 0)`` has the gradient that it should. The
-rules say so with `multiply_no_nan` and `divide_no_nan`, which are linear in g like any rule.
+one exception: **0 times anything is 0**. Where g is 0 nothing depends on that element (`where` did not take it, a mask
+removed it), so ``where(x > 0, log(x), 0)`` has the gradient that it should. The rules say so with `multiply_no_nan` and
+`divide_no_nan`, which are linear in g like any rule, and whose products may be taken in either order, so that forward
+and reverse mode agree.
 """
 
 from __future__ import annotations
@@ -90,26 +91,21 @@ def real(x: ArrayLike, /) -> Tensor:
 
 imag = _imag
 
-# ----- products in which a gradient of 0 stays 0 -----
-
-
-def _settled(xp: Backend, g: Array, y: Array) -> Array:
-    total = xp.sum(y)  # nan where an element is: found without another array
-    return y if total == total else xp.where(g == 0, 0.0, y)
+# ----- products in which 0 · inf is 0 -----
 
 
 @primitive
 def multiply_no_nan(xp: Backend, x1: Array, x2: Array, /) -> Array:
-    """x1 · x2, and 0 where x1 is 0, whatever x2 is there (inf and nan included)."""
-    with xp.errstate():
-        return xp.where(x1 == 0, 0.0, x1 * xp.where(x1 == 0, 0.0, x2))
+    """x1 · x2, and 0 where either is 0, whatever the other is (inf and nan included)."""
+    none = (x1 == 0) | (x2 == 0)
+    return xp.where(none, 0.0, x1) * xp.where(none, 0.0, x2)
 
 
 @primitive
 def divide_no_nan(xp: Backend, x1: Array, x2: Array, /) -> Array:
-    """x1 / x2, and 0 where x1 is 0, whatever x2 is there (0 and nan included)."""
-    with xp.errstate():
-        return xp.where(x1 == 0, 0.0, x1 / xp.where(x1 == 0, 1.0, x2))
+    """x1 / x2, and 0 where x1 is 0 or x2 infinite, whatever the other is."""
+    none = (x1 == 0) | xp.isinf(x2)
+    return xp.where(none, 0.0, x1) / xp.where(none, 1.0, x2)
 
 
 @multiply_no_nan.kernel("numpy")
@@ -117,7 +113,7 @@ def _multiply_no_nan_numpy(xp: Backend, x1: Array, x2: Array, /) -> Array:
     if not xp.eager:  # a program must not depend on the values of its recording
         return NotImplemented
     with xp.errstate():
-        return _settled(xp, x1, x1 * x2)
+        return _settled(xp, x1 * x2, multiply_no_nan, x1, x2)
 
 
 @divide_no_nan.kernel("numpy")
@@ -125,7 +121,13 @@ def _divide_no_nan_numpy(xp: Backend, x1: Array, x2: Array, /) -> Array:
     if not xp.eager:
         return NotImplemented
     with xp.errstate():
-        return _settled(xp, x1, x1 / x2)
+        return _settled(xp, x1 / x2, divide_no_nan, x1, x2)
+
+
+def _settled(xp: Backend, y: Array, prim: Primitive[...], x1: Array, x2: Array) -> Array:
+    """y, or the reference's result where y has a nan: then so has the sum, which takes no other array."""
+    total = xp.sum(y)
+    return y if total == total else prim.reference(xp, x1, x2)
 
 
 multiply_no_nan.elementwise = divide_no_nan.elementwise = True
@@ -160,7 +162,7 @@ negative.vjp(x=lambda g: -g)
 positive.vjp(x=lambda g: g)
 
 reciprocal, square, sqrt = _unary("reciprocal"), _unary("square"), _unary("sqrt")
-reciprocal.vjp(x=lambda g, y: -multiply_no_nan(g, conj(y * y)))
+reciprocal.vjp(x=lambda g, y: -multiply_no_nan(multiply_no_nan(g, conj(y)), conj(y)))
 square.vjp(x=lambda g, x: g * conj(2 * x))
 sqrt.vjp(x=lambda g, y: divide_no_nan(g, conj(2 * y)))
 
@@ -209,20 +211,20 @@ _power.elementwise = True
 _power.vjp(x=lambda g, x, exponent: _power_rule(g, x, exponent))
 
 
-def _power_rule(g: Any, x: Any, exponent: float) -> Any:
+def _power_rule(g: Any, x: Any, exponent: complex) -> Any:
     if exponent == 0:  # the constant 1, also at x = 0
-        return g * 0
-    return g if exponent == 1 else g * (pow(x, exponent - 1) * exponent)
+        return _nothing(g)
+    if exponent == 1:
+        return g
+    slope = conj(pow(x, exponent - 1) * exponent)
+    finite = not isinstance(exponent, complex) and exponent > 1 and float(exponent).is_integer()
+    return g * slope if finite else multiply_no_nan(g, slope)
 
 
 def _pow_base(g: Any, x1: Any, x2: Any) -> Any:
     """x2 x1^(x2 − 1), and 0 where x2 = 0: x1⁰ is 1 everywhere."""
     if not hasattr(x2, "dtype"):
-        if x2 == 0:
-            return _nothing(g)
-        slope = conj(x2 * x1 ** (x2 - 1))
-        whole = not isinstance(x2, complex) and x2 >= 1 and x2 == math.floor(x2)
-        return g * slope if whole else multiply_no_nan(g, slope)
+        return _power_rule(g, x1, x2)
     zero = equal(x2, 0)
     return where(zero, 0.0, multiply_no_nan(g, conj(x2 * x1 ** where(zero, 1.0, x2 - 1))))
 
@@ -312,7 +314,7 @@ def _around(g: Any, a: Any, r: Any) -> Any:
     """g a / r² without squares, which could overflow; 0 at the origin, where there is no angle, and infinitely far away."""
     nowhere = logical_or(equal(r, 0), isinf(r))
     safe = where(nowhere, 1.0, r)
-    return where(nowhere, 0.0, g * (a / safe / safe))
+    return g * (where(nowhere, 0.0, a) / safe / safe)
 
 
 # ----- selection -----

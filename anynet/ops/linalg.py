@@ -256,10 +256,10 @@ def _slogdet_rule(g: Any, y: Any, x: Any) -> Any:
     slope = _like(gl, x)
     if e.is_complex(x):
         slope = slope + 1j * _like(e.imag(gs * e.conj(sign)), x)
-    singular = e.equal(sign, 0)  # they have no gradient (nan), and leave the others of a stack alone
-    slope = e.multiply_no_nan(slope, e.where(singular, math.nan, 1.0))
-    regular = e.where(expand_dims(singular, axis=(-2, -1)), _plain_eye(x, x.shape[-1]), x)
-    return expand_dims(slope, axis=(-2, -1)) * _H(_inv(regular))
+    # singular ones have no gradient (nan), and leave the others of a stack alone
+    singular = expand_dims(e.equal(sign, 0), axis=(-2, -1))
+    inverse = _H(_inv(e.where(singular, _plain_eye(x, x.shape[-1]), x)))
+    return e.multiply_no_nan(expand_dims(slope, axis=(-2, -1)), e.where(singular, math.nan, inverse))
 
 
 _slogdet.vjp(x=_slogdet_rule)
@@ -663,8 +663,14 @@ def _vector_norm(xp: Backend, x: Array, /, *, axis: tuple[int, ...], ord: float)
     size = xp.abs(x) if ord != 2 or xp.isdtype(x.dtype, "complex floating") else x
     if ord == 2:
         return xp.sqrt(xp.sum(size * size, axis=axis, keepdims=True))
-    with xp.errstate():  # of a negative ord the norm is 0 where an element is
-        return xp.sum(size**ord, axis=axis, keepdims=True) ** (1 / ord)
+    powers = size**ord if ord > 0 else _powers(xp, size, ord, size == 0)
+    total = xp.sum(powers, axis=axis, keepdims=True)
+    return total ** (1 / ord) if ord > 0 else _powers(xp, total, 1 / ord, total == 0)
+
+
+def _powers(xp: Backend, x: Array, exponent: float, zero: Array) -> Array:
+    """x^p for p < 0, without NumPy's warning where x is 0."""
+    return xp.where(zero, math.inf, xp.where(zero, 1.0, x) ** exponent)
 
 
 def _vector_norm_rule(g: Any, y: Any, x: Any, ord: float) -> Any:

@@ -155,9 +155,9 @@ def _min_p(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: boo
 
 def _extreme_rule(g: Any, y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     shape = tuple(x.shape)
-    hit = cast_to(e.equal(x, _keep(y, shape, axis, keepdims)), dtype=dtypes.of(unwrap(widened(g)).dtype))
-    share = e.divide_no_nan(_keep(g, shape, axis, keepdims), _sum(hit, axis=axis, keepdims=True, dtype=None))
-    return share * hit
+    chosen = e.logical_or(e.equal(x, _keep(y, shape, axis, keepdims)), e.isnan(x))
+    hit = cast_to(chosen, dtype=dtypes.of(unwrap(widened(g)).dtype))
+    return _keep(g, shape, axis, keepdims) / _sum(hit, axis=axis, keepdims=True, dtype=None) * hit
 
 
 _max_p.vjp(x=_extreme_rule)
@@ -165,12 +165,13 @@ _min_p.vjp(x=_extreme_rule)
 
 
 def max(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The largest element along axes (None: all)."""
+    """The largest element along axes (None: all); equal ones share the gradient, as in PyTorch's amax. A nan is taken
+    for the largest, and several share the gradient too."""
     return _max_p(x, axis=_axes(x, axis), keepdims=keepdims)
 
 
 def min(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The smallest element along axes (None: all)."""
+    """The smallest element along axes (None: all), with the gradient of `max`."""
     return _min_p(x, axis=_axes(x, axis), keepdims=keepdims)
 
 
@@ -221,7 +222,7 @@ def _prod_rule(g: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     inverse = tuple(order.index(i) for i in range(len(shape)))
     from anynet.ops.manipulation import permute_dims
 
-    return spread(g, shape, axis, keepdims) * e.conj(permute_dims(others, inverse))
+    return e.multiply_no_nan(spread(g, shape, axis, keepdims), e.conj(permute_dims(others, inverse)))
 
 
 _prod.vjp(x=_prod_rule)

@@ -65,7 +65,19 @@ def log_ndtr(xp: Backend, x: Array, /) -> Array:
     return xp.where(z > 1.0, far, xp.log1p(-0.5 * _erfc(xp, -near)))
 
 
-log_ndtr.vjp(x=lambda g, y, x: g * e.exp(-0.5 * x * x - y) * (1 / math.sqrt(2 * math.pi)))
+@primitive
+def normal_hazard(xp: Backend, x: Array, /) -> Array:
+    """φ(x) / Φ(x), the slope of ln Φ: √(2/π) / (e^{t²} erfc(t)) with t = −x/√2, so that far left, where it is almost −x,
+    no digits are lost."""
+    z = x * -math.sqrt(0.5)
+    _, scaled, _ = erf_parts(xp, z)
+    far = xp.where(z > 1e6, -x, math.sqrt(2 / math.pi) / scaled)
+    near = xp.where(z > 1.0, xp.zeros_like(z), z)
+    return xp.where(z > 1.0, far, math.sqrt(2 / math.pi) * xp.exp(-near * near) / _erfc(xp, near))
+
+
+normal_hazard.vjp(x=lambda g, y, x: -g * y * (x + y))
+log_ndtr.vjp(x=lambda g, x: g * normal_hazard(x))
 
 # M. Wichura, "Algorithm AS 241: the percentage points of the normal distribution", Applied Statistics 37 (1988)
 _AS241 = (
@@ -112,7 +124,7 @@ def _ratio(r: Array, top: tuple[float, ...], bottom: tuple[float, ...]) -> Array
     return _horner(r, top) / _horner(r, bottom)
 
 
-ndtri.vjp(p=lambda g, y: g * math.sqrt(2 * math.pi) * e.exp(0.5 * y * y))
+ndtri.vjp(p=lambda g, y: e.multiply_no_nan(g, math.sqrt(2 * math.pi) * e.exp(0.5 * e.multiply_no_nan(y, y))))
 
 
 @primitive
@@ -123,7 +135,7 @@ def erfinv(xp: Backend, x: Array, /) -> Array:
     return xp.where(size <= 1.0, z, xp.full_like(z, math.nan))
 
 
-erfinv.vjp(x=lambda g, y: g * (0.5 * math.sqrt(math.pi)) * e.exp(y * y))
+erfinv.vjp(x=lambda g, y: e.multiply_no_nan(g, (0.5 * math.sqrt(math.pi)) * e.exp(e.multiply_no_nan(y, y))))
 
 
 def erfcinv(y: ArrayLike, /) -> Tensor:
@@ -151,7 +163,7 @@ def logit(xp: Backend, p: Array, /) -> Array:
     return xp.log(p) - xp.log1p(-p)
 
 
-logit.vjp(p=lambda g, p: g / (p * (1 - p)))
+logit.vjp(p=lambda g, p: e.divide_no_nan(g, p * (1 - p)))
 
 # ----- entropies: 0 ln 0 is 0 -----
 
@@ -176,13 +188,16 @@ def _xlogy(xp: Backend, x: Array, w: Array, /) -> Array:
     return xp.where(zero, xp.zeros_like(x * w), x * xp.log(xp.where(zero, xp.ones_like(w), w)))
 
 
-_xlogy.vjp(x=lambda g, w: g * e.log(w), w=lambda g, x, w: _quotient(g * x, w))
+_xlogy.vjp(
+    x=lambda g, x, w: _unless_both(g, x, w, 0.0, e.log),
+    w=lambda g, x, w: e.multiply_no_nan(g, e.divide_no_nan(x, w)),
+)
 
 
-def _quotient(a: Any, b: Any) -> Any:
-    """a / b, and 0 where a = 0."""
-    zero = e.equal(a, 0)
-    return e.where(zero, 0.0, a / e.where(zero, 1.0, b))
+def _unless_both(g: Any, x: Any, w: Any, least: float, log: Any) -> Any:
+    """g log(w), and 0 where x = 0 and w is `least` or smaller: there the function is constant in x (as PyTorch)."""
+    flat = e.logical_and(e.equal(x, 0), e.less_equal(w, least))
+    return e.where(flat, 0.0, e.multiply_no_nan(g, log(e.where(flat, 1.0, w))))
 
 
 def xlog1py(x: ArrayLike, y: ArrayLike, /) -> Tensor:
@@ -196,7 +211,10 @@ def _xlog1py(xp: Backend, x: Array, w: Array, /) -> Array:
     return xp.where(zero, xp.zeros_like(x * w), x * xp.log1p(xp.where(zero, xp.zeros_like(w), w)))
 
 
-_xlog1py.vjp(x=lambda g, w: g * e.log1p(w), w=lambda g, x, w: _quotient(g * x, w + 1))
+_xlog1py.vjp(
+    x=lambda g, x, w: _unless_both(g, x, w, -1.0, e.log1p),
+    w=lambda g, x, w: e.multiply_no_nan(g, e.divide_no_nan(x, w + 1)),
+)
 
 
 @primitive
@@ -209,7 +227,13 @@ def entr(xp: Backend, x: Array, /) -> Array:
     return xp.where(xp.isnan(x), x, y)
 
 
-entr.vjp(x=lambda g, x: g * (-1 - e.log(x)))
+entr.vjp(x=lambda g, x: e.multiply_no_nan(g, -1 - _log(x)))
+
+
+def _log(x: Any) -> Any:
+    """ln x, without NumPy's warning where x is 0."""
+    zero = e.equal(x, 0)
+    return e.where(zero, -math.inf, e.log(e.where(zero, 1.0, x)))
 
 
 def rel_entr(x: ArrayLike, y: ArrayLike, /) -> Tensor:
@@ -226,7 +250,16 @@ def _rel_entr(xp: Backend, x: Array, w: Array, /) -> Array:
     return xp.where(xp.isnan(x) | xp.isnan(w), xp.full_like(y, math.nan), y)
 
 
-_rel_entr.vjp(x=lambda g, x, w: g * (e.log(x) - e.log(w) + 1), w=lambda g, x, w: -g * x / w)
+_rel_entr.vjp(
+    x=lambda g, x, w: _unless_both_zero(g, x, w),
+    w=lambda g, x, w: -e.multiply_no_nan(g, e.divide_no_nan(x, w)),
+)
+
+
+def _unless_both_zero(g: Any, x: Any, w: Any) -> Any:
+    """g (ln x − ln w + 1), and 0 where both are 0, at the corner of the domain."""
+    both = e.logical_and(e.equal(x, 0), e.equal(w, 0))
+    return e.where(both, 0.0, e.multiply_no_nan(g, _log(x) - _log(e.where(both, 1.0, w)) + 1))
 
 
 def kl_div(x: ArrayLike, y: ArrayLike, /) -> Tensor:
@@ -234,7 +267,20 @@ def kl_div(x: ArrayLike, y: ArrayLike, /) -> Tensor:
     return rel_entr(x, y) - x + y
 
 
-for _prim in (erfc, erfinv, ndtr, log_ndtr, ndtri, log_expit, logit, _xlogy, _xlog1py, entr, _rel_entr):
+for _prim in (
+    erfc,
+    erfinv,
+    ndtr,
+    log_ndtr,
+    normal_hazard,
+    ndtri,
+    log_expit,
+    logit,
+    _xlogy,
+    _xlog1py,
+    entr,
+    _rel_entr,
+):
     _elementwise(_prim)
 
 # ----- the gamma function: shifted to large arguments, where Stirling's series holds -----
@@ -278,11 +324,26 @@ def gammaln(xp: Backend, x: Array, /) -> Array:
     return xp.where(left & ~xp.isinf(x), mirrored, y)
 
 
-gammaln.vjp(x=lambda g, x: g * digamma(x))
+gammaln.vjp(x=lambda g, x: e.multiply_no_nan(g, digamma(x)))
 
 
 @primitive(name="polygamma")
 def _polygamma(xp: Backend, x: Array, /, *, n: int) -> Array:
+    """ψ⁽ⁿ⁾(x): Stirling's series of x + N less N terms of the recurrence; left of 0 through the reflection
+    ψ⁽ⁿ⁾(x) = (−1)ⁿ ψ⁽ⁿ⁾(1 − x) − π dⁿ/dxⁿ cot πx."""
+    left = x < 0.0
+    with xp.errstate():  # poles
+        right = _polygamma_right(xp, xp.where(left, 1.0 - x, x), n)
+        turn = x - xp.round(x)  # in [−½, ½], exactly
+        whole = turn == 0.0
+        cot = 1.0 / xp.tan(math.pi * xp.where(left & ~whole, turn, xp.full_like(x, 0.25)))
+        mirrored = (right if n % 2 == 0 else -right) - math.pi ** (n + 1) * _horner(cot, _cotangent(n))
+    pole = math.inf if n % 2 else -math.inf if n else math.nan
+    mirrored = xp.where(whole | xp.isinf(x), xp.full_like(x, pole), mirrored)
+    return xp.where(left, mirrored, right)
+
+
+def _polygamma_right(xp: Backend, x: Array, n: int) -> Array:
     shift = _SHIFT + n
     z = x + float(shift)
     inverse = 1.0 / z
@@ -299,28 +360,40 @@ def _polygamma(xp: Backend, x: Array, /, *, n: int) -> Array:
         return xp.log(z) - 0.5 * inverse - tail - poles
     y = math.factorial(n - 1) * inverse ** float(n) + 0.5 * math.factorial(n) * inverse ** float(n + 1) + tail
     y = y + math.factorial(n) * poles
-    return xp.where(x < 0.0, xp.full_like(y, math.nan), y if n % 2 else -y)
+    return y if n % 2 else -y
 
 
-_polygamma.vjp(x=lambda g, x, n: g * _polygamma(x, n=n + 1))
+def _cotangent(n: int) -> tuple[float, ...]:
+    """The coefficients of P, lowest first, with dⁿ/dtⁿ cot t = P(cot t): P ↦ −(1 + c²) P′."""
+    p = [0.0, 1.0]
+    for _ in range(n):
+        slope = [k * c for k, c in enumerate(p)][1:]
+        p = [-(a + b) for a, b in zip([*slope, 0.0, 0.0], [0.0, 0.0, *slope], strict=True)]
+    return tuple(p)
+
+
+_polygamma.vjp(x=lambda g, x, n: e.multiply_no_nan(g, _polygamma(x, n=n + 1)))
 _elementwise(gammaln)
 _elementwise(_polygamma)
 
 
 def polygamma(n: int, x: ArrayLike, /) -> Tensor:
-    """ψ⁽ⁿ⁾(x), the n-th derivative of the digamma function; for n > 0 of x > 0, nan for negative x."""
-    if not isinstance(n, int) or n < 0:
-        msg = f"polygamma: n is an integer of at least 0, got {n!r}"
+    """ψ⁽ⁿ⁾(x), the n-th derivative of the digamma function. At its poles 0, −1, −2, … it is inf for odd n and −inf
+    for even n, as SciPy's (of n = 0, the digamma function, nan at −1, −2, …).
+
+    >>> import anynet as an
+    >>> an.special.polygamma(1, an.asarray([-0.5, 0.5]))
+    Tensor([8.9348, 4.9348])
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        msg = f"polygamma: n must be an integer of at least 0, got {n!r}"
         raise ValueError(msg)
-    return digamma(x) if n == 0 else _polygamma(x, n=n)
+    return _polygamma(x, n=n)
 
 
 def digamma(x: ArrayLike, /) -> Tensor:
-    """ψ(x) = d/dx ln Γ(x); of x < 0 through ψ(1 − x) − ψ(x) = π cot πx."""
-    left = e.less(x, 0.0)
-    right = _polygamma(e.where(left, 1.0 - x, x), n=0)
-    angle = e.where(left, x - e.floor(x), 0.25)
-    return e.where(left, right - math.pi / e.tan(math.pi * angle), right)
+    """ψ(x) = d/dx ln Γ(x); −inf at 0, nan at −1, −2, …"""
+    return _polygamma(x, n=0)
 
 
 psi = digamma
@@ -372,5 +445,5 @@ def cbrt(xp: Backend, x: Array, /) -> Array:
     return xp.where(x < 0.0, -y, y)
 
 
-cbrt.vjp(x=lambda g, y: g / (3 * y * y))
+cbrt.vjp(x=lambda g, y: e.divide_no_nan(g, 3 * y * y))
 _elementwise(cbrt)

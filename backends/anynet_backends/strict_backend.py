@@ -51,11 +51,18 @@ class StrictBackend(Backend):
                 self._device[name] = library.Device(sub)
         self._name = {device: name for name, device in self._device.items()}
         self._host = self._device["strict"]
+        self.clip = self._clip
         if "strict:no_x64" in self._device:
             narrow = {self.int64: self.int32, self.uint64: self.uint32}
             for space, names in ((self.__dict__, _WIDE), (self.linalg.__dict__, _WIDE_LINALG)):
                 for name in names:
                     space[name] = _narrowed(space[name], self._device["strict:no_x64"], self._host, narrow)
+
+    def _clip(self, x: Array, /, min: Any = None, max: Any = None) -> Array:
+        """The standard leaves min > max open, and the library refuses it; NumPy, CuPy and torch give max."""
+        y = x if min is None else self.maximum(x, min)
+        y = y if max is None else self.minimum(y, max)
+        return self.astype(y, x.dtype)
 
     def device_of(self, array: Array) -> str:
         return self._name[array.device]

@@ -36,7 +36,17 @@ class TorchBackend(Backend):
         wide = {torch.uint16: 0xFFFF, torch.uint32: 0xFFFFFFFF}
         for name in (*_COMPARISONS, *_BITWISE):
             self.__dict__[name] = _widened(getattr(compat, name), torch.int64, wide)
+        self.unique_all = self._unique_all
         self._names: dict[Any, str] = {}
+
+    def _unique_all(self, x: Array, /) -> tuple[Array, Array, Array, Array]:
+        """What `torch.unique` does not tell: where each value stands first. Each nan is a value of its own."""
+        flat = x.reshape(-1)
+        values, inverse, counts = self.native.unique(flat, return_inverse=True, return_counts=True)
+        places = self.native.arange(flat.numel(), device=flat.device)
+        first = places.new_full(values.shape, flat.numel())
+        first = first.scatter_reduce(0, inverse, places, "amin")
+        return values, first, inverse.reshape(x.shape), counts
 
     # ---- devices ----
 
