@@ -139,6 +139,13 @@ def _check_matrix(x: Any, what: str) -> None:
         raise ValueError(msg)
 
 
+def _check_floating(x: Any, what: str) -> None:
+    kind = dtypes.of(unwrap(x).dtype)
+    if not kind.is_floating:
+        msg = f"{what} takes floating-point arrays, got {kind}"
+        raise TypeError(msg)
+
+
 def _stacked(prim: Primitive[...]) -> Primitive[...]:
     prim.stacked = True
     return prim
@@ -700,19 +707,16 @@ def vector_norm(
     >>> float(an.linalg.vector_norm(an.asarray([3.0, 4.0])))
     5.0
     """
-    kind = dtypes.of(unwrap(x).dtype)
-    if not kind.is_floating and kind.kind != "complex":
-        msg = f"vector_norm takes floating-point arrays, got {kind}"
-        raise TypeError(msg)
+    _check_floating(x, "vector_norm")
     if isinstance(ord, bool) or not isinstance(ord, (int, float)) or ord != ord:
         msg = f"vector_norm: ord must be a number, got {ord!r}"
         raise ValueError(msg)
     where = axes_of(axis, len(x.shape))
-    if ord == math.inf:
+    if ord == math.inf and 0 not in x.shape:
         return reductions.max(e.abs(x), axis=where, keepdims=keepdims)
     if ord == -math.inf:
         return reductions.min(e.abs(x), axis=where, keepdims=keepdims)
-    if ord == 1:
+    if ord in (1, math.inf):  # the latter of an empty array: 0
         return reductions.sum(e.abs(x), axis=where, keepdims=keepdims)
     if ord == 0:
         size = e.abs(x)
@@ -726,6 +730,7 @@ def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: float | str | N
     """A norm of matrices (…, m, n): 'fro' (Σ|a|²)^{1/2}, 'nuc' Σσ, 2 and -2 the largest and smallest singular value,
     1 and -1 the largest and smallest Σ|a| of a column, inf and -inf of a row."""
     _check_matrix(x, "matrix_norm")
+    _check_floating(x, "matrix_norm")
     n = len(x.shape)
     if ord in ("fro", None):
         return vector_norm(x, axis=(n - 2, n - 1), keepdims=keepdims)
@@ -736,7 +741,9 @@ def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: float | str | N
         msg = f"matrix_norm: ord is 'fro', 'nuc', 1, -1, 2, -2, inf or -inf, got {ord!r}"
         raise ValueError(msg)
     else:
-        pick = reductions.max if largest[ord] else reductions.min
+        pick: Any = reductions.max if largest[ord] else reductions.min
+        if largest[ord] and 0 in x.shape[-2:]:
+            pick = reductions.sum  # of nothing: 0
         if ord in (2, -2):
             y = pick(svdvals(x), axis=-1)
         else:

@@ -5,8 +5,10 @@ Fewer steps and less memory than compositions of the standard's functions: each 
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from anynet import dtypes, random
 from anynet.autograd.fitting import cast_to
@@ -233,7 +235,32 @@ def erf_parts(xp: Backend, x: Array) -> tuple[Array, Array, Array]:
     return small, scaled, xp.exp(-head * head) * xp.exp(-(t - head) * (t + head))
 
 
+def for_floats(body: Callable[..., Array]) -> Callable[..., Array]:
+    """The body of a special function, whose constants need the range of float32: halves are computed in it and rounded,
+    integers in float64 (or what the other argument has), and complex numbers refused."""
+
+    @functools.wraps(body)
+    def wide(xp: Backend, *arrays: Array, **meta: Any) -> Array:
+        names = [xp.dtype_name(x.dtype) for x in arrays]
+        if _WIDE.issuperset(names):
+            return body(xp, *arrays, **meta)
+        if any(n.startswith("complex") for n in names):
+            msg = f"{body.__name__.strip('_')} takes real numbers, got {', '.join(names)}"
+            raise TypeError(msg)
+        floats = [x for x, n in zip(arrays, names, strict=True) if n in _WIDE or n in _HALF]
+        dtype = xp.result_type(*floats) if floats else xp.float64
+        inner = xp.float32 if xp.dtype_name(dtype) in _HALF else dtype
+        return xp.astype(body(xp, *(xp.astype(x, inner) for x in arrays), **meta), dtype)
+
+    return wide
+
+
+_WIDE: Final = frozenset(("float32", "float64"))
+_HALF: Final = frozenset(("float16", "bfloat16"))
+
+
 @primitive
+@for_floats
 def erf(xp: Backend, x: Array, /) -> Array:
     """The error function (2/√π) ∫₀ˣ e^{−t²} dt, to a few units in the last place."""
     small, scaled, decay = erf_parts(xp, x)
@@ -352,6 +379,8 @@ def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = None, keepdims:
     from anynet.ops.manipulation import squeeze
 
     where = axes_of(axis, len(x.shape))
+    if not dtypes.of(unwrap(x).dtype).is_floating:
+        x = cast_to(x, dtype=dtypes.float64)
     y = _logsumexp(x, axis=where)
     return y if keepdims else squeeze(y, axis=where)
 

@@ -102,10 +102,10 @@ def _var(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, correction: flo
 
 def _var_rule(g: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:
     shape = tuple(x.shape)
-    centred = x - _mean(x, axis=axis, keepdims=True)
     free = _count(shape, axis) - correction
-    g = g * (2.0 / free) if free > 0 else e.multiply_no_nan(g, math.nan)
-    return spread(g, shape, axis, keepdims) * centred
+    if free <= 0:  # the variance is nan or inf
+        return e.multiply_no_nan(spread(g, shape, axis, keepdims), _constant(x, shape, math.nan))
+    return spread(g * (2.0 / free), shape, axis, keepdims) * (x - _mean(x, axis=axis, keepdims=True))
 
 
 _var.vjp(x=_var_rule)
@@ -201,7 +201,7 @@ def _one(x: Any) -> Any:
 def _prod_rule(g: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     """The product of all the others: from the left times from the right, exact where elements are zero."""
     shape = tuple(x.shape)
-    where = tuple(range(len(shape))) if axis is None else axis
+    where = tuple(range(len(shape))) if axis is None else tuple(sorted(axis))
     rest = tuple(i for i in range(len(shape)) if i not in where)
     flat = moveaxis(x, rest, tuple(range(len(rest)))) if rest else x
     flat = reshape(flat, (*(shape[i] for i in rest), _count(shape, axis)))

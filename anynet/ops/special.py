@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from anynet import dtypes
 from anynet.autograd.primitive import Primitive, primitive
 from anynet.ops import elementwise as e
-from anynet.ops.neural import erf, erf_parts, log_softmax, logsumexp, sigmoid, softmax
+from anynet.ops.neural import erf, erf_parts, for_floats, log_softmax, logsumexp, sigmoid, softmax
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
@@ -38,6 +39,7 @@ def _erfc(xp: Backend, x: Array) -> Array:
 
 
 @primitive
+@for_floats
 def erfc(xp: Backend, x: Array, /) -> Array:
     """1 − erf(x) = (2/√π) ∫ₓ^∞ e^{−t²} dt, without cancellation where x is large (Cody 1969)."""
     return _erfc(xp, x)
@@ -47,6 +49,7 @@ erfc.vjp(x=lambda g, x: g * (-2 / math.sqrt(math.pi)) * e.exp(-x * x))
 
 
 @primitive
+@for_floats
 def ndtr(xp: Backend, x: Array, /) -> Array:
     """Φ(x), the distribution function of the standard normal: ½ erfc(−x/√2)."""
     return 0.5 * _erfc(xp, x * -math.sqrt(0.5))
@@ -56,6 +59,7 @@ ndtr.vjp(x=lambda g, x: g * (1 / math.sqrt(2 * math.pi)) * e.exp(-0.5 * x * x))
 
 
 @primitive
+@for_floats
 def log_ndtr(xp: Backend, x: Array, /) -> Array:
     """ln Φ(x), also where Φ(x) is too small for a float: ln(½ e^{t²} erfc(t)) − t², t = −x/√2."""
     z = x * -math.sqrt(0.5)
@@ -66,6 +70,7 @@ def log_ndtr(xp: Backend, x: Array, /) -> Array:
 
 
 @primitive
+@for_floats
 def normal_hazard(xp: Backend, x: Array, /) -> Array:
     """φ(x) / Φ(x), the slope of ln Φ: √(2/π) / (e^{t²} erfc(t)) with t = −x/√2, so that far left, where it is almost −x,
     no digits are lost."""
@@ -104,6 +109,7 @@ def _horner(x: Array, coefficients: tuple[float, ...]) -> Array:
 
 
 @primitive
+@for_floats
 def ndtri(xp: Backend, p: Array, /) -> Array:
     """Φ⁻¹(p), the quantile of the standard normal; nan outside [0, 1], ∓inf at its ends (Wichura 1988)."""
     y = _quantile(xp, p - 0.5, xp.minimum(p, 1.0 - p))
@@ -128,6 +134,7 @@ ndtri.vjp(p=lambda g, y: e.multiply_no_nan(g, math.sqrt(2 * math.pi) * e.exp(0.5
 
 
 @primitive
+@for_floats
 def erfinv(xp: Backend, x: Array, /) -> Array:
     """The z with erf(z) = x, for |x| < 1; ±inf at ±1, nan beyond."""
     size = xp.abs(x)
@@ -149,6 +156,7 @@ expit = sigmoid
 
 
 @primitive
+@for_floats
 def log_expit(xp: Backend, x: Array, /) -> Array:
     """ln σ(x) = min(x, 0) − ln(1 + e^{−|x|})."""
     return xp.minimum(x, 0.0) - xp.log1p(xp.exp(-xp.abs(x)))
@@ -158,6 +166,7 @@ log_expit.vjp(x=lambda g, x: g * sigmoid(-x))
 
 
 @primitive
+@for_floats
 def logit(xp: Backend, p: Array, /) -> Array:
     """ln(p / (1 − p)), the inverse of the logistic function."""
     return xp.log(p) - xp.log1p(-p)
@@ -169,11 +178,14 @@ logit.vjp(p=lambda g, p: e.divide_no_nan(g, p * (1 - p)))
 
 
 def _arrays(x: Any, w: Any) -> tuple[Any, Any]:
-    """Python scalars become arrays like the other argument."""
-    if not hasattr(x, "dtype"):
-        x = backend_of(unwrap(w)).full_like(unwrap(w), x)
-    if not hasattr(w, "dtype"):
-        w = backend_of(unwrap(x)).full_like(unwrap(x), w)
+    """Python numbers become arrays, of the dtype of the other argument where that is a floating-point one."""
+    if not hasattr(x, "dtype") and hasattr(w, "dtype"):
+        w, x = _arrays(w, x)
+    elif not hasattr(w, "dtype"):
+        plain = unwrap(x)
+        xp = backend_of(plain)
+        dtype = plain.dtype if dtypes.of(plain.dtype).is_floating else xp.float64
+        w = xp.asarray(w, dtype=dtype, device=xp.native_device(xp.device_of(plain)))
     return x, w
 
 
@@ -183,6 +195,7 @@ def xlogy(x: ArrayLike, y: ArrayLike, /) -> Tensor:
 
 
 @primitive(name="xlogy")
+@for_floats
 def _xlogy(xp: Backend, x: Array, w: Array, /) -> Array:
     zero = (x == 0) & ~xp.isnan(w)
     return xp.where(zero, xp.zeros_like(x * w), x * xp.log(xp.where(zero, xp.ones_like(w), w)))
@@ -206,6 +219,7 @@ def xlog1py(x: ArrayLike, y: ArrayLike, /) -> Tensor:
 
 
 @primitive(name="xlog1py")
+@for_floats
 def _xlog1py(xp: Backend, x: Array, w: Array, /) -> Array:
     zero = (x == 0) & ~xp.isnan(w)
     return xp.where(zero, xp.zeros_like(x * w), x * xp.log1p(xp.where(zero, xp.zeros_like(w), w)))
@@ -218,6 +232,7 @@ _xlog1py.vjp(
 
 
 @primitive
+@for_floats
 def entr(xp: Backend, x: Array, /) -> Array:
     """−x ln x; 0 at 0, −inf where x < 0."""
     safe = xp.where(x > 0.0, x, xp.ones_like(x))
@@ -242,6 +257,7 @@ def rel_entr(x: ArrayLike, y: ArrayLike, /) -> Tensor:
 
 
 @primitive(name="rel_entr")
+@for_floats
 def _rel_entr(xp: Backend, x: Array, w: Array, /) -> Array:
     inside = (x > 0.0) & (w > 0.0)
     a, b = xp.where(inside, x, xp.ones_like(x)), xp.where(inside, w, xp.ones_like(w))
@@ -264,7 +280,8 @@ def _unless_both_zero(g: Any, x: Any, w: Any) -> Any:
 
 def kl_div(x: ArrayLike, y: ArrayLike, /) -> Tensor:
     """x ln(x / y) − x + y, which is nowhere negative."""
-    return rel_entr(x, y) - x + y
+    inside = rel_entr(x, y)
+    return e.where(e.equal(inside, math.inf), math.inf, inside - x + y)
 
 
 for _prim in (
@@ -289,7 +306,18 @@ _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617
 _SHIFT = 12
 
 
+def _stirling(z: Array) -> Array:
+    """Σ B₂ₖ / (2k (2k − 1) z^{2k−1}), k = 1 … 8."""
+    inverse = 1.0 / z
+    square = inverse * inverse
+    series: Any = 0.0
+    for k in range(len(_BERNOULLI), 0, -1):
+        series = series * square + _BERNOULLI[k - 1] / (2 * k * (2 * k - 1))
+    return series * inverse
+
+
 @primitive
+@for_floats
 def gammaln(xp: Backend, x: Array, /) -> Array:
     """ln |Γ(x)|; inf at 0 and the negative integers.
 
@@ -306,13 +334,7 @@ def gammaln(xp: Backend, x: Array, /) -> Array:
     product = small
     for k in range(1, shift):
         product = product * (small + float(k))
-    inverse = 1.0 / z
-    square = inverse * inverse
-    series = xp.zeros_like(z)
-    for k in range(len(_BERNOULLI), 0, -1):
-        series = series * square + _BERNOULLI[k - 1] / (2 * k * (2 * k - 1))
-    log_z = xp.log(z)
-    y = (z - 0.5) * log_z - z + 0.5 * math.log(2 * math.pi) + series * inverse
+    y = (z - 0.5) * xp.log(z) - z + 0.5 * math.log(2 * math.pi) + _stirling(z)
     y = xp.where(few, y - xp.log(product), y)
     y = xp.where(xp.isinf(x), xp.full_like(y, math.inf), y)
     whole = xp.floor(x)
@@ -328,6 +350,7 @@ gammaln.vjp(x=lambda g, x: e.multiply_no_nan(g, digamma(x)))
 
 
 @primitive(name="polygamma")
+@for_floats
 def _polygamma(xp: Backend, x: Array, /, *, n: int) -> Array:
     """ψ⁽ⁿ⁾(x): Stirling's series of x + N less N terms of the recurrence; left of 0 through the reflection
     ψ⁽ⁿ⁾(x) = (−1)ⁿ ψ⁽ⁿ⁾(1 − x) − π dⁿ/dxⁿ cot πx."""
@@ -353,8 +376,8 @@ def _polygamma_right(xp: Backend, x: Array, n: int) -> Array:
         scale = math.factorial(2 * k + n - 1) / math.factorial(2 * k)
         series = series * square + _BERNOULLI[k - 1] * scale
     tail = series * inverse ** float(n + 2)
-    poles = xp.zeros_like(x)
-    for k in range(shift):
+    poles = x ** float(-n - 1)  # of −0 too, whose pole has the other sign
+    for k in range(1, shift):
         poles = poles + (x + float(k)) ** float(-n - 1)
     if n == 0:
         return xp.log(z) - 0.5 * inverse - tail - poles
@@ -400,8 +423,43 @@ psi = digamma
 
 
 def betaln(a: ArrayLike, b: ArrayLike, /) -> Tensor:
-    """ln B(a, b) = ln Γ(a) + ln Γ(b) − ln Γ(a + b)."""
-    return gammaln(a) + gammaln(b) - gammaln(a + b)
+    """ln |B(a, b)| = ln |Γ(a) Γ(b) / Γ(a + b)|, without the cancellation of large arguments.
+
+    >>> import anynet as an
+    >>> an.special.betaln(an.asarray([1e30]), 2.0)
+    Tensor([-138.155])
+    """
+    return _betaln(*_arrays(a, b))
+
+
+@primitive(name="betaln")
+@for_floats
+def _betaln(xp: Backend, a: Array, b: Array, /) -> Array:
+    """Where the larger, q, is at least 10, Γ(q) and Γ(p + q) enter by Stirling's formula, whose large terms are taken
+    together (A. Didonato & A. Morris, "Algorithm 708", 1992)."""
+    with xp.errstate():  # poles, and inf − inf
+        p, q = xp.minimum(a, b), xp.maximum(a, b)
+        plain = gammaln.reference(xp, p) + (gammaln.reference(xp, q) - gammaln.reference(xp, p + q))
+        plain = xp.where((p == 0.0) & (q >= 0.0), xp.full_like(plain, math.inf), plain)
+        far = (p > 0.0) & (q >= 10.0) & ~xp.isinf(q)
+        low, high = xp.where(far, p, xp.ones_like(p)), xp.where(far, q, xp.full_like(q, 10.0))
+        rest = _stirling(high) - _stirling(low + high) + high * xp.log1p(-low / (low + high))
+        both = low >= 10.0
+        large = xp.where(both, low, xp.full_like(low, 10.0))
+        two = rest + _stirling(large) + 0.5 * math.log(2 * math.pi) - 0.5 * xp.log(high)
+        two = two + (large - 0.5) * xp.log(large / (large + high))
+        small = xp.where(both, xp.ones_like(low), low)
+        one = rest + gammaln.reference(xp, small) + small - small * xp.log(small + high)
+        one = one - 0.5 * xp.log1p(-small / (small + high))
+        y = xp.where(far, xp.where(both, two, one), plain)
+        return xp.where((p > 0.0) & xp.isinf(q), xp.full_like(y, -math.inf), y)
+
+
+_betaln.vjp(
+    a=lambda g, a, b: e.multiply_no_nan(g, digamma(a) - digamma(a + b)),
+    b=lambda g, a, b: e.multiply_no_nan(g, digamma(b) - digamma(a + b)),
+)
+_elementwise(_betaln)
 
 
 def multigammaln(a: ArrayLike, d: int, /) -> Tensor:
@@ -434,6 +492,7 @@ def sinc(x: ArrayLike, /) -> Tensor:
 
 
 @primitive
+@for_floats
 def cbrt(xp: Backend, x: Array, /) -> Array:
     """The cube root, of negative numbers too."""
     size = xp.abs(x)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import anynet as an
 from anynet.autograd.primitive import PRIMITIVES
+from anynet.ops.neural import softmax_or_zero
 
 inf, nan = math.inf, math.nan
 F = an.nn.functional
@@ -55,6 +56,10 @@ def norm(p: Any) -> Callable[[Any], Any]:
 
 def matrix_norm(p: Any) -> Callable[[Any], Any]:
     return lambda x: L.matrix_norm(x, ord=p)
+
+
+def or_zero(x: Any) -> Any:
+    return softmax_or_zero(x, axis=0)
 
 
 SQUARE = [[0.0, 0.0], [0.0, 0.0]]
@@ -176,6 +181,8 @@ POINTS = [
     Point("softmax", weighted(F.softmax, 1, 2), [[-inf, 3.0]], [0, 2], [[0, 0]], "a.softmax(0) * torch.tensor([1.0, 2])"),
     Point("softmax", F.softmax, [[3.0]], [1], [[0]], "a.softmax(0)"),
     Point("softmax", F.softmax, [[-inf, -inf]], [nan, nan], [[nan, nan]], "a.softmax(0)"),
+    Point("softmax_or_zero", weighted(or_zero, 1, 2), [[-inf, -inf]], [0, 0], [[0, 0]], second=[0, 0]),
+    Point("softmax_or_zero", weighted(or_zero, 1, 2), [[-inf, 3.0]], [0, 2], [[0, 0]], second=[0, 0]),
     Point("log_softmax", F.log_softmax, [[-inf, 3.0]], [-inf, 0], [[1, -1]], "a.log_softmax(0)"),
     Point("log_softmax", F.log_softmax, [[3.0]], [0], [[0]], "a.log_softmax(0)"),
     # ----- norms and matrices -----
@@ -240,15 +247,16 @@ SMOOTH = "smooth wherever it has a value"
 LINEAR = "linear in each argument"
 MOVES = "moves elements about, or repeats them"
 LAYER = "of layers and losses, whose points are those of the layers"
+LAYERS = {f"anynet.ops.{m}" for m in ("attention", "communication", "convolution", "normalization", "padding", "pooling",
+                                      "recurrent", "resampling")}  # fmt: skip
 
 NO_POINT: dict[str, str] = {
     **dict.fromkeys(("sin", "cos", "tan"), SMOOTH),
     **dict.fromkeys((
         "add", "subtract", "multiply", "negative", "positive", "conj", "real", "imag", "matmul", "vecdot", "tensordot",
         "linalg.matmul", "linalg.vecdot", "linalg.tensordot", "linalg.cross", "linalg.outer", "linalg.trace", "linear",
-        "sum_to", "cast_to", "astype", "all_sum", "fft", "ifft", "fft.fft", "fft.ifft", "fft.fftn", "fft.ifftn", "fft.rfft",
-        "fft.irfft", "fft.rfftn", "fft.irfftn", "fft.hfft", "fft.ihfft", "conv", "conv_transpose", "conv_weight",
-        "window_sum", "window_spread", "dropout",
+        "sum_to", "cast_to", "astype", "fft", "ifft", "fft.fft", "fft.ifft", "fft.fftn", "fft.ifftn", "fft.rfft",
+        "fft.irfft", "fft.rfftn", "fft.irfftn", "fft.hfft", "fft.ihfft", "dropout",
     ), LINEAR),
     **dict.fromkeys((
         "matrix_transpose", "linalg.matrix_transpose", "take", "take_along_axis", "broadcast_arrays", "broadcast_to", "concat",
@@ -260,16 +268,17 @@ NO_POINT: dict[str, str] = {
                     "a matrix without inverse or root is an error already in the forward pass"),
     **dict.fromkeys(("linalg.qr", "qr"), "only of full rank (its docstring)"),
     **dict.fromkeys((
-        "attention", "binary_cross_entropy", "cross_entropy_rows", "gelu", "gelu_tanh", "gru_layer", "gru_scan", "huber",
-        "logit_cross_entropy", "lstm_layer", "lstm_scan", "max_pool", "max_pool_pick", "max_pool_spread", "nll_rows",
-        "normalize", "rnn_scan", "silu", "squared_error",
+        "binary_cross_entropy", "cross_entropy_rows", "gelu", "gelu_tanh", "huber", "logit_cross_entropy", "nll_rows", "silu",
+        "squared_error",
     ), LAYER),
 }  # fmt: skip
 
 
 def differentiable() -> set[str]:
-    """Every function with a gradient rule: those of the standard, of `anynet.special`, and the primitives."""
+    """Every function with a gradient rule: those of the standard, of `anynet.special`, and the primitives (but for the
+    modules of `LAYERS`)."""
     from anynet.ops.table import TABLE
 
     names = {n for n, entry in TABLE.items() if entry.gradient == "rule"}
-    return names | set(S.__all__) | {n for n, p in PRIMITIVES.items() if p.kind == "rule"}
+    own = {n for n, p in PRIMITIVES.items() if p.kind == "rule" and p.__module__ not in LAYERS}
+    return names | set(S.__all__) | own

@@ -256,3 +256,16 @@ def test_vmap_of_stacks():
         assert abs(an.vmap(f)(x).numpy() - f(x).numpy()).max() < 1e-12
     gradient = an.vmap(an.grad(lambda a: L.slogdet(a)[1]))(x)
     assert abs(gradient.numpy() - L.inv(x).mT.numpy()).max() < 1e-10
+
+
+def test_norms_of_nothing_and_of_integers():
+    empty = an.zeros((0, 3), dtype=an.float64)
+    assert an.linalg.vector_norm(empty, ord=math.inf).item() == 0
+    assert an.linalg.matrix_norm(empty, ord=2).item() == 0
+    assert an.linalg.matrix_norm(empty, ord=1).item() == 0
+    for ord in ("fro", 1, math.inf):
+        with pytest.raises(TypeError, match="floating-point arrays, got int64"):
+            an.linalg.matrix_norm(an.asarray([[1, 2]]), ord=ord)
+    for ord in (math.nan, "fro", True):
+        with pytest.raises(ValueError, match="ord must be a number"):
+            an.linalg.vector_norm(an.ones(2), ord=ord)

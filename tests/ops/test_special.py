@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 import anynet as an
@@ -127,3 +128,73 @@ def test_derivatives_of_sinc_at_zero():
 def test_bad_input(call):
     with pytest.raises(ValueError, match="integer of at least"):
         call()
+
+
+HALVES = {
+    "cbrt": (27.0, 3.0), "erf": (0.5, math.erf(0.5)), "erfc": (2.0, math.erfc(2.0)), "erfinv": (0.5, 0.4769362762044699),
+    "erfcinv": (0.3, 0.7328690779592166), "ndtri": (0.3, -0.5244005127080409), "log_ndtr": (-20.0, -203.9171553710),
+    "gammaln": (50.0, math.lgamma(50.0)), "digamma": (-0.5, 0.03648997397857652), "logit": (0.25, math.log(1 / 3)),
+    "entr": (8.0, -8 * math.log(8)), "expit": (1.0, 1 / (1 + math.exp(-1))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_halves_have_the_range_of_float32_inside(name):
+    x, expected = HALVES[name]
+    y = getattr(an.special, name)(an.asarray(np.array([x], dtype="float16")))
+    assert y.dtype.name == "float16"
+    np.testing.assert_allclose(y.numpy(), [expected], rtol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["bool", "int64"])
+def test_integers_are_taken_as_floats(kind):
+    x = an.asarray(np.array([1, 1], dtype=kind))
+    for got, expected in (
+        (an.special.xlogy(x, 2.5), math.log(2.5)),  # not the 2 or True that fits into x
+        (an.special.xlog1py(x, 0.5), math.log(1.5)),
+        (an.special.rel_entr(x, 0.5), math.log(2)),
+        (an.special.kl_div(x, 0.5), math.log(2) - 0.5),
+        (an.special.gammaln(x), 0.0),
+        (an.special.entr(x), 0.0),
+        (an.special.polygamma(1, x), math.pi**2 / 6),
+        (an.special.betaln(x, 2), -math.log(2)),
+        (an.special.logsumexp(x), 1 + math.log(2)),
+    ):
+        assert got.dtype == an.float64
+        np.testing.assert_allclose(got.numpy(), np.broadcast_to(expected, got.shape), rtol=1e-14, atol=3e-15)
+
+
+def test_complex_numbers_are_refused():
+    z = an.asarray([1 + 2j])
+    for name in ("erf", "erfc", "ndtr", "gammaln", "digamma", "entr", "logit", "cbrt"):
+        with pytest.raises(TypeError, match="takes real numbers, got complex"):
+            getattr(an.special, name)(z)
+
+
+def test_polygamma_left_of_0_against_its_series():
+    x = np.array([-0.3, -1.7, -6.5])
+    k = np.arange(200_000)[:, None]
+    for n in (1, 2, 3):
+        terms = (-1) ** (n + 1) * math.factorial(n) * (1 / (x + k) ** (n + 1)).sum(0)
+        np.testing.assert_allclose(an.special.polygamma(n, an.asarray(x)).numpy(), terms, rtol=1e-4)
+    sum_of_sides = an.special.digamma(an.asarray(1 - x)).numpy() - an.special.digamma(an.asarray(x)).numpy()
+    np.testing.assert_allclose(sum_of_sides, math.pi / np.tan(math.pi * x), rtol=1e-13, atol=1e-14)
+    assert an.gradcheck(lambda x: an.special.polygamma(2, x), an.asarray(x, requires_grad=True))
+
+
+def test_betaln_of_large_arguments():
+    a, b = np.array([1e30, 1e300, 20.0, 0.5]), np.array([2.0, 1.0, 30.0, 1e8])
+    got = an.special.betaln(an.asarray(a), an.asarray(b)).numpy()
+    # B(x, 1) = 1/x, B(x, 2) = 1/(x (x + 1)); B(20, 30) from factorials; B(½, y) = Γ(½) y^{−½} (1 + 1/(8 y) + …)
+    exact = math.log(math.factorial(19) * math.factorial(29) / math.factorial(49))
+    expected = [-2 * math.log(1e30), -math.log(1e300), exact, 0.5 * math.log(math.pi / 1e8) + 1 / 8e8]
+    np.testing.assert_allclose(got, expected, rtol=1e-14)
+    assert an.special.betaln(an.asarray([1.0]), 2).dtype == an.float32
+
+
+def test_log_ndtr_keeps_its_slope_far_left():
+    x = an.asarray(np.array([-1e4, -1e8, -1e12]))
+    slopes = an.grad(lambda x: an.sum(an.special.log_ndtr(x)))(x).numpy()
+    np.testing.assert_allclose(slopes, [1e4 + 1e-4, 1e8, 1e12], rtol=1e-14)
+    narrow = an.grad(lambda x: an.sum(an.special.log_ndtr(x)))(an.asarray([-1e4])).numpy()
+    np.testing.assert_allclose(narrow, [1e4], rtol=1e-6)
