@@ -88,12 +88,13 @@ class DataLoader:
         self._fresh = False
         return self._epoch_from(self._epoch, self._batch)
 
-    def set_epoch(self, epoch: int) -> None:
-        """The next iteration is this epoch (0, 1, …), from its first batch."""
-        if not isinstance(epoch, int) or epoch < 0:
-            msg = f"DataLoader: an epoch is an integer of at least 0, got {epoch!r}"
-            raise ValueError(msg)
-        self._epoch, self._batch, self._fresh = epoch, 0, True
+    def set_epoch(self, epoch: int, batch: int = 0) -> None:
+        """The next iteration is this epoch (0, 1, …), from its first batch, or from number `batch` (0, 1, …)."""
+        for name, value in (("epoch", epoch), ("batch", batch)):
+            if not isinstance(value, int) or value < 0:
+                msg = f"DataLoader: {name} must be an integer of at least 0, got {value!r}"
+                raise ValueError(msg)
+        self._epoch, self._batch, self._fresh = epoch, batch, True
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loop is: JSON-ready."""
@@ -142,8 +143,8 @@ class DataLoader:
                 done += 1
                 if self._epoch == epoch and not self._fresh:
                     self._batch = done
-                placed = _place(batch, self.device)
-                yield placed[0] if self._single and self.collate_fn is None else placed
+                here = placed(batch, self.device)
+                yield here[0] if self._single and self.collate_fn is None else here
         finally:
             if self.prefetch:
                 batches.close()  # type: ignore[attr-defined]
@@ -207,7 +208,7 @@ def _work(
         results.put((None, error))
 
 
-def _place(batch: Any, device: str | None) -> Any:
+def placed(batch: Any, device: str | None) -> Any:
     """`batch` with its arrays as Tensors on `device`."""
     if isinstance(batch, Tensor) or (hasattr(batch, "dtype") and host.is_array(batch)):
         data = unwrap(batch)
@@ -220,8 +221,8 @@ def _place(batch: Any, device: str | None) -> Any:
             return wrap(move(data, there))
         return batch if isinstance(batch, Tensor) else wrap(data)
     if isinstance(batch, Mapping):
-        return {key: _place(value, device) for key, value in batch.items()}
+        return {key: placed(value, device) for key, value in batch.items()}
     if isinstance(batch, (tuple, list)):
-        parts = [_place(value, device) for value in batch]
+        parts = [placed(value, device) for value in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return batch

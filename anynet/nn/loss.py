@@ -10,8 +10,9 @@ from anynet.nn import functional as F
 from anynet.nn.basic import Linear
 from anynet.nn.module import Module
 from anynet.ops.manipulation import reshape
-from anynet.tensor import Buffer, Tensor
+from anynet.tensor import Buffer, Tensor, to_plain, unwrap
 from anynet.typing import ArrayLike
+from anynet_backends import backend_of
 
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "CategoricalHingeLoss", "HingeLoss", "MAPELoss", "MSLELoss", "SquaredHingeLoss",
@@ -35,6 +36,34 @@ class _Reduced(Module):
 
     def _options(self) -> dict[str, Any]:
         return {"reduction": self.reduction}
+
+    def denominator(self, input: Any, target: Any) -> Any:
+        """What ``reduction="mean"`` divides the sum by: so the losses of batches can be put together to that of the whole."""
+        return _size(input)
+
+
+def _size(x: Any) -> int:
+    return math.prod(x.shape)
+
+
+def _rows(x: Any) -> int:
+    """How many rows of scores (n, classes, d1, …) there are."""
+    return _size(x) // (x.shape[1] if len(x.shape) > 1 else x.shape[0]) if _size(x) else 0
+
+
+def _counted(input: Any, target: Any, ignore_index: int | None, weight: Any) -> Any:
+    """The number of targets that are not ignored, or the sum of their classes' weights; of probabilities all rows."""
+    t = to_plain(target)
+    xp = backend_of(t)
+    if not xp.isdtype(t.dtype, "integral"):
+        return _rows(input)
+    live = t != (-100 if ignore_index is None else ignore_index)
+    if weight is None:
+        return xp.sum(xp.astype(live, xp.int64))
+    w = unwrap(weight)
+    index = xp.reshape(xp.where(live, t, xp.zeros_like(t)), (-1,))
+    counts = xp.astype(xp.reshape(live, (-1,)), w.dtype)
+    return xp.sum(xp.take(w, xp.astype(index, xp.int64), axis=0) * counts)
 
 
 class _Loss(_Reduced):
@@ -143,6 +172,10 @@ class CrossEntropyLoss(_Weighted):
             **super()._options(), "ignore_index": self.ignore_index, "label_smoothing": self.label_smoothing,
         }  # fmt: skip
 
+    def denominator(self, input: Any, target: Any) -> Any:
+        """The targets that count, or the sum of their classes' weights."""
+        return _counted(input, target, self.ignore_index, self.weight)
+
 
 class NLLLoss(_Weighted):
     """−w_t x_t, for log-probabilities x.
@@ -164,6 +197,10 @@ class NLLLoss(_Weighted):
 
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "ignore_index": self.ignore_index}
+
+    def denominator(self, input: Any, target: Any) -> Any:
+        """The targets that count, or the sum of their classes' weights."""
+        return _counted(input, target, self.ignore_index, self.weight)
 
 
 class NLLLoss2d(NLLLoss):
@@ -229,6 +266,10 @@ class KLDivLoss(_Loss):
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "log_target": self.log_target}
 
+    def denominator(self, input: Any, target: Any) -> Any:
+        """The elements, or the rows for ``reduction="batchmean"``."""
+        return _size(input) if self.reduction == "mean" else (input.shape[0] if input.shape else 1)
+
 
 class PoissonNLLLoss(_Loss):
     """eˣ − t x, or x − t ln(x + ε) with ``log_input=False``; with `full` Stirling's approximation of ln t! is added.
@@ -270,6 +311,10 @@ class GaussianNLLLoss(_Reduced):
             msg = "GaussianNLLLoss takes three arguments: input, target and var"
             raise TypeError(msg)
         return F.gaussian_nll_loss(input, target, var, self.full, self.eps, self.reduction)
+
+    def denominator(self, outputs: Any, target: Any) -> Any:
+        """The elements."""
+        return _size(outputs[0])
 
 
 class HingeEmbeddingLoss(_Loss):
@@ -317,6 +362,10 @@ class MultiLabelMarginLoss(_Loss):
 
     _function = staticmethod(F.multilabel_margin_loss)
 
+    def denominator(self, input: Any, target: Any) -> Any:
+        """The rows."""
+        return input.shape[0] if len(input.shape) > 1 else 1
+
 
 class MultiLabelSoftMarginLoss(_Loss):
     """−Σ w (t ln σ(x) + (1 − t) ln σ(−x)) / classes.
@@ -336,6 +385,10 @@ class MultiLabelSoftMarginLoss(_Loss):
 
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "weight": self.weight}
+
+    def denominator(self, input: Any, target: Any) -> Any:
+        """The rows."""
+        return _size(input) // max(input.shape[-1], 1)
 
 
 class MultiMarginLoss(_Loss):
@@ -363,6 +416,10 @@ class MultiMarginLoss(_Loss):
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "p": self.p, "margin": self.margin, "weight": self.weight}
 
+    def denominator(self, input: Any, target: Any) -> Any:
+        """The rows."""
+        return input.shape[0] if len(input.shape) > 1 else 1
+
 
 class _OfThree(_Reduced):
     def forward(self, input1: ArrayLike, input2: ArrayLike, target: ArrayLike | None = None) -> Tensor:
@@ -371,6 +428,11 @@ class _OfThree(_Reduced):
             msg = f"{type(self).__name__} takes three arguments, got two"
             raise TypeError(msg)
         return type(self)._function(input1, input2, target, **self._options())  # type: ignore[no-any-return]
+
+    def denominator(self, inputs: Any, target: Any) -> Any:
+        """The elements of the loss: those of the first input, of triplets and pairs of vectors the rows."""
+        first = inputs[0]
+        return _size(first) if type(self) is MarginRankingLoss else _size(first) // max(first.shape[-1], 1)
 
 
 class MarginRankingLoss(_OfThree):
@@ -526,6 +588,10 @@ class CTCLoss(_Reduced):
             log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
         )
 
+    def denominator(self, log_probs: Any, target: Any) -> Any:
+        """The sequences."""
+        return log_probs.shape[1] if len(log_probs.shape) == 3 else 1
+
 
 class DiceLoss(_Loss):
     """1 − (2 Σ p t + ε) / (Σ p + Σ t + ε): see `anynet.nn.functional.dice_loss`.
@@ -543,6 +609,10 @@ class DiceLoss(_Loss):
 
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "dim": self.dim, "smooth": self.smooth}
+
+    def denominator(self, input: Any, target: Any) -> Any:
+        """The samples; exact where `dim` leaves out the first axis, else the loss of a whole is no mean over batches."""
+        return input.shape[0] if input.shape else 1
 
 
 class TverskyLoss(_Loss):
@@ -569,6 +639,10 @@ class TverskyLoss(_Loss):
     def _options(self) -> dict[str, Any]:
         own = {"alpha": self.alpha, "beta": self.beta, "dim": self.dim, "smooth": self.smooth}
         return {**super()._options(), **own}
+
+    def denominator(self, input: Any, target: Any) -> Any:
+        """The samples; exact where `dim` leaves out the first axis, else the loss of a whole is no mean over batches."""
+        return input.shape[0] if input.shape else 1
 
 
 class BinaryFocalLoss(_Loss):
@@ -614,6 +688,10 @@ class FocalLoss(_Loss):
         own = {"alpha": self.alpha, "gamma": self.gamma, "ignore_index": self.ignore_index}
         return {**super()._options(), **own}
 
+    def denominator(self, input: Any, target: Any) -> Any:
+        """The targets that count."""
+        return _counted(input, target, self.ignore_index, None)
+
 
 class LogCoshLoss(_Loss):
     """log cosh(x − t): see `anynet.nn.functional.log_cosh_loss`.
@@ -646,6 +724,10 @@ class CircleLoss(_Loss):
 
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "gamma": self.gamma, "margin": self.margin}
+
+    def denominator(self, input: Any, target: Any) -> Any:
+        """The rows."""
+        return input.shape[0]
 
 
 class LinearCrossEntropyLoss(_Reduced):
@@ -691,6 +773,10 @@ class LinearCrossEntropyLoss(_Reduced):
             reduction=self.reduction, ignore_index=self.ignore_index, label_smoothing=self.label_smoothing,
         )  # fmt: skip
 
+    def denominator(self, input: Any, target: Any) -> Any:
+        """The targets that count, or the sum of their classes' weights."""
+        return _counted(input, target, self.ignore_index, self.weight)
+
 
 class HingeLoss(_Loss):
     """max(0, 1 − t x) with t = ±1, 0 standing for −1 too.
@@ -732,6 +818,10 @@ class CategoricalHingeLoss(_Loss):
     """
 
     _function = staticmethod(F.categorical_hinge_loss)
+
+    def denominator(self, input: Any, target: Any) -> Any:
+        """The rows."""
+        return _size(input) // max(input.shape[-1], 1)
 
 
 class MAPELoss(_Loss):

@@ -22,6 +22,7 @@ import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 from anynet import dtypes
@@ -128,6 +129,27 @@ def _path_of(chain: list[Module]) -> str:
 
 class _SupportsForward(Protocol[_P, _R]):
     def forward(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+
+
+@contextmanager
+def modes_kept(module: Module) -> Iterator[None]:
+    """Afterwards each module inside is in the mode (train, eval) that it had: a frozen layer stays so."""
+    before = [(m, m.training) for m in module.modules()]
+    try:
+        yield
+    finally:
+        for m, training in before:
+            if m.training is not training:
+                m.training = training
+
+
+@contextmanager
+def evaluating(module: Module) -> Iterator[None]:
+    """Evaluation mode, within the block."""
+    with modes_kept(module):
+        if any(m.training for m in module.modules()):
+            module.eval()
+        yield
 
 
 class Module:
@@ -626,14 +648,11 @@ class Module:
         modules = list(self.modules())
         if inputs:
             args = tuple(self._example(x) for x in inputs)
-            before = [m.training for m in modules]
             removers = [m.register_forward_hook(_note_output(outputs)) for m in modules]
             try:
-                with no_grad():
-                    self.eval()(*args)
+                with no_grad(), evaluating(self):
+                    self(*args)
             finally:
-                for m, training in zip(modules, before, strict=True):
-                    m.training = training
                 for remove in removers:
                     remove()
         rows = [("layer", "output", "parameters")]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from anynet import dtypes
-from anynet.nn.module import Module
+from anynet.nn.module import Module, modes_kept
 from anynet.ops import creation
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.schedules import LRScheduler
@@ -134,13 +134,13 @@ def update_bn(loader: Iterable[Any], model: Module, device: str | None = None) -
     norms = [m for m in modules if getattr(m, "running_mean", None) is not None]
     if not norms:
         return
-    before, training = [m.momentum for m in norms], model.training
-    model.train()
-    for m in norms:
-        m.reset_running_stats()
-        m.momentum = None
+    before = [m.momentum for m in norms]
     try:
-        with no_grad():
+        with no_grad(), modes_kept(model):
+            model.train()
+            for m in norms:
+                m.reset_running_stats()
+                m.momentum = None
             for batch in loader:
                 x = batch[0] if isinstance(batch, (tuple, list)) else batch
                 model(
@@ -151,7 +151,6 @@ def update_bn(loader: Iterable[Any], model: Module, device: str | None = None) -
     finally:
         for m, momentum in zip(norms, before, strict=True):
             m.momentum = momentum
-        model.train(training)
 
 
 class SWALR(LRScheduler):

@@ -1,129 +1,37 @@
-"""The training loop: `fit`, `evaluate`, `predict`.
+"""`fit`: the training loop.
 
-One step is what the reader of any textbook expects:
-
-    output = model(x);  l = loss(output, y);  zero_grad();  l.backward();  clip;  optimizer.step()
-
-Around it: devices, progress, metrics, checkpoints and a clean way to stop and to go on.
+What happens in a step stands in `anynet.train.updates`. Around it: devices, progress, metrics, checkpoints and a clean way
+to stop and to go on.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from anynet import optim, random
-from anynet.data import DataLoader
-from anynet.nn import functional as F
-from anynet.nn.module import Module
-from anynet.ops.creation import asarray
-from anynet.ops.manipulation import concat
-from anynet.tensor import Tensor, no_grad
+from anynet import random
+from anynet.nn.module import Module, evaluating, modes_kept
+from anynet.train.batches import first_batch
 from anynet.train.callbacks import Callback
-from anynet.train.metrics import Metric, Sums, metric
+from anynet.train.evaluation import add_batch, over
+from anynet.train.metrics import Metric, Sums
 from anynet.train.progress import Progress
 from anynet.train.runs import Run
+from anynet.train.setup import Setup
 from anynet.train.signals import Interrupted, StopRequest
-from anynet.train.state import History, TrainingState
-from anynet_backends import resolve
+from anynet.train.state import (
+    History,
+    NonFiniteError,
+    TrainingState,
+    averaged,
+    first_non_finite,
+    set_averaged,
+)
+from anynet.train.updates import Updates
 
-__all__ = ["NonFiniteLossError", "evaluate", "fit", "predict"]
-
-LOSSES: dict[str, Callable[..., Any]] = {
-    "cross_entropy": F.cross_entropy, "mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss,
-    "bce": F.binary_cross_entropy, "bce_with_logits": F.binary_cross_entropy_with_logits, "nll": F.nll_loss,
-}  # fmt: skip
-OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
-    "sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW, "adagrad": optim.Adagrad, "rmsprop": optim.RMSprop,
-}  # fmt: skip
-
-
-class NonFiniteLossError(ArithmeticError):
-    """The loss became NaN or infinite; the parameters are those before that step."""
-
-
-def _named(kind: str, name: str, table: dict[str, Any]) -> Any:
-    if name not in table:
-        near = difflib.get_close_matches(name, table, 1)
-        msg = f"unknown {kind} {name!r}" + (
-            f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(table)}"
-        )
-        raise ValueError(msg)
-    return table[name]
-
-
-def _loss(loss: str | Callable[..., Any]) -> Callable[..., Any]:
-    function: Callable[..., Any] = loss if callable(loss) else _named("loss", loss, LOSSES)
-    return function
-
-
-def _loader(data: Any, batch_size: int, shuffle: bool, seed: int, device: str) -> DataLoader:
-    if isinstance(data, DataLoader):
-        return data
-    if isinstance(data, (tuple, list)):
-        lengths = [len(part) for part in data]
-        if len(data) != 2 or lengths[0] != lengths[1]:
-            msg = f"data are a pair (inputs, targets) of equal length, got {len(data)} arrays of lengths {lengths}"
-            raise ValueError(msg)
-        from anynet.data import TensorDataset
-
-        data = TensorDataset(*data)
-    return DataLoader(data, batch_size=batch_size, shuffle=shuffle, seed=seed, device=device)
-
-
-def evaluate(
-    model: Module,
-    data: Any,
-    *,
-    loss: str | Callable[..., Any],
-    metrics: Sequence[str | Metric] = (),
-    batch_size: int = 256,
-    device: str | None = None,
-) -> dict[str, float]:
-    """The mean loss and the metrics over a data set, in evaluation mode, without recording.
-
-    `data` is a pair of arrays, a Dataset or a DataLoader; the model stays where it is, in the mode that it had.
-    """
-    where = device or _device_of(model)
-    function = _loss(loss)
-    sums = Sums([metric(m) for m in metrics])
-    was = model.training
-    model.eval()
-    try:
-        with no_grad():
-            for x, y in _loader(data, batch_size, shuffle=False, seed=0, device=where):
-                output = model(x)
-                sums.add("loss", float(function(output, y)) * len(x), len(x))
-                sums.measure(output, y)
-    finally:
-        model.train(was)
-    return sums.result()
-
-
-def predict(model: Module, x: Any, *, batch_size: int = 256, device: str | None = None) -> Tensor:
-    """The model's output for all rows of x, computed in batches, in evaluation mode."""
-    where = device or _device_of(model)
-    was = model.training
-    model.eval()
-    try:
-        with no_grad():
-            n = len(x)
-            out = [
-                model(asarray(x[i : i + batch_size], device=where)) for i in range(0, max(n, 1), batch_size)
-            ]
-    finally:
-        model.train(was)
-    return concat(out, axis=0) if len(out) > 1 else out[0]
-
-
-def _device_of(model: Module) -> str:
-    for p in model.parameters():
-        return p.device
-    return resolve(None)[1]
+__all__ = ["fit"]
 
 
 def fit(
@@ -131,10 +39,10 @@ def fit(
     train: Any,
     val: Any = None,
     *,
-    loss: str | Callable[..., Any],
-    optimizer: str | optim.Optimizer | type[optim.Optimizer] = "adam",
+    loss: Any,
+    optimizer: Any = "adam",
     lr: float | None = None,
-    metrics: Sequence[str | Metric] = (),
+    metrics: str | Metric | Callable[..., Any] | Sequence[Any] = (),
     epochs: int = 1,
     batch_size: int = 32,
     device: str | None = "auto",
@@ -142,9 +50,11 @@ def fit(
     scheduler: Any = None,
     schedule_by: str = "epoch",
     clip_norm: float | None = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callback | Sequence[Callback] = (),
     run_dir: str | os.PathLike[str] | None = None,
     monitor: str | None = None,
+    mode: str | None = None,
+    checkpoint_every: int | str | None = None,
     settings: dict[str, Any] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -152,131 +62,198 @@ def fit(
     """Train `model` and return its `History`.
 
     Parameters:
-      train, val: a pair of arrays (inputs, targets), a Dataset, or a DataLoader.
-      loss: a function (output, target) → scalar Tensor, or its name: cross_entropy, mse, l1, huber, bce,
-        bce_with_logits, nll.
-      optimizer: an Optimizer over the model's parameters, a class, or a name: sgd, adam, adamw, adagrad, rmsprop;
-        `lr` is its learning rate where a class or a name is given.
-      metrics: names (accuracy, mse, mae) or functions (output, target) → (sum, count).
-      device: where to train; "auto" takes the best that works. The model is moved there.
-      seed: of the shuffles and the dropout masks.
-      scheduler: a learning-rate schedule, or a function optimizer → schedule; stepped each epoch, or each batch with
-        `schedule_by="batch"`.
+      train, val: a pair (inputs, targets) of arrays, lists or Tensors, a Dataset of such pairs, or a DataLoader. A tuple or
+        dict of arrays in the place of the inputs is several inputs. Floating-point arrays are converted to the model's
+        dtype; integers among the inputs too, unless the model takes them as they are (an embedding), which a call on the
+        first batch finds out.
+      loss: a name (every loss of `anynet.nn`: cross_entropy, mse, l1, huber, bce, bce_with_logits, …), an instance, or a
+        function (output, target) → Tensor of one element; see `Objective` for what a mean over batches is then.
+      optimizer: an Optimizer over the model's parameters, a class, a function of the parameters, or a name (every one of
+        `anynet.optim`: sgd, adam, adamw, …); `lr` is its learning rate where it is made here.
+      metrics: names (accuracy, mse, mae) or functions (output, target) → (sum, count); see `Metric`.
+      epochs: how many there are in all, those before a resume included.
+      device: where to train; "auto" takes the best that works. The model and the batches are moved there.
+      seed: of the shuffles, the dropout masks and all else that is drawn from `anynet.random`. The streams outside are not
+        touched.
+      scheduler: a learning-rate schedule of this optimizer, or a function optimizer → schedule; stepped each epoch, or each
+        batch with `schedule_by="batch"`.
       clip_norm: the largest norm that the gradient of all parameters may have.
+      callbacks: instances of `Callback`.
       run_dir: a folder for settings.json, environment.json, history.jsonl, best.safetensors, last.safetensors.
-      monitor: what makes a checkpoint the best: val_loss where there is a `val`, else loss.
-      resume: go on from run_dir's last checkpoint, bit for bit as if there had been no break.
+      monitor, mode: what makes a checkpoint the best (val_loss where there is a `val`, else loss), and "min" or "max" for what
+        does not say which is better. A NaN is never the best.
+      checkpoint_every: save last.safetensors within the epochs, too: every so many batches (an integer), or each time
+        after, say, "30s", "10min" or "2h".
+      resume: go on from run_dir's last checkpoint, bit for bit as if there had been no break, also in the middle of an
+        epoch. Data, model, optimizer, loss, schedule and seed must be what they were, else the differences are listed. What
+        a callback has stopped stays stopped.
+
+    Each module keeps its mode: batch norms that were put into evaluation stay frozen (a model that is in evaluation as a
+    whole is put into training mode meanwhile). A batch whose targets are all ignored updates nothing. Optimizers that hold
+    a mean of the weights (schedule-free) are switched to it for validation, for `on_epoch_end`, for what is saved as
+    weights, and for the model at the end.
 
     While it runs it holds `run_dir` (`RunFolder`); `RunFolderError` where another run does.
 
-    Errors: NonFiniteLossError names the epoch and batch where the loss became NaN or infinite; nothing was updated with
-    it. Ctrl-C finishes the batch, saves, and raises `Interrupted`.
+    Errors: what can be found before the first update is refused before it, and the model is as it was. `NonFiniteLossError`
+    and `NonFiniteGradientError` name the epoch and batch; nothing was updated with it, and checkpoints with NaN or infinite
+    numbers are never written over others. Ctrl-C and SIGTERM finish the batch, save, and raise `Interrupted`.
     """
-    if epochs < 1:
-        msg = f"fit: epochs is at least 1, got {epochs}"
-        raise ValueError(msg)
-    if schedule_by not in ("epoch", "batch"):
-        msg = f"fit: schedule_by is 'epoch' or 'batch', got {schedule_by!r}"
-        raise ValueError(msg)
-    if resume and run_dir is None:
-        msg = "fit: resume=True needs run_dir, the folder of the run to go on with"
-        raise ValueError(msg)
-    function = _loss(loss)
-    measures = [metric(m) for m in metrics]
-    _, where = resolve(device)
-    loader = _loader(train, batch_size, shuffle=True, seed=seed, device=where)
-    if len(loader) == 0:
-        msg = "fit: the training data are empty"
-        raise ValueError(msg)
-    val_loader = (
-        None if val is None else _loader(val, max(batch_size, 256), shuffle=False, seed=0, device=where)
-    )
-    if isinstance(optimizer, str):
-        optimizer = _named("optimizer", optimizer, OPTIMIZERS)
-    if not isinstance(optimizer, optim.Optimizer):
-        model.to(where)
-        make: Callable[..., optim.Optimizer] = optimizer  # type: ignore[assignment]
-        optimizer = make(model.parameters(), **({} if lr is None else {"lr": lr}))
-    elif lr is not None:
-        msg = "fit: lr is for an optimizer given by name or class; this one has its learning rate already"
-        raise ValueError(msg)
-    else:
-        model.to(where)
-    if scheduler is not None and not hasattr(scheduler, "step"):
-        scheduler = scheduler(optimizer)
-    with Run(run_dir, resume, settings or {}) as run:
-        state = TrainingState(model, optimizer, scheduler, loader, callbacks, measures, seed)
-        if resume:
-            state.restore(run.last())
-        else:
-            random.manual_seed(seed)
-        if state.epoch >= epochs:
-            return state.history
-        monitor = monitor or ("val_loss" if val_loader is not None else "loss")
-        for callback in callbacks:
-            callback.on_train_begin(model)
-        with StopRequest() as stop, Progress(epochs, len(loader), on=progress) as bar:
-            while state.epoch < epochs:
-                began = time.perf_counter()
-                model.train()
-                loader.set_epoch(state.epoch)
-                for x, y in _rest(loader, state.batch):
-                    output = model(x)
-                    value = function(output, y)
-                    number = float(value)
-                    if not math.isfinite(number):
-                        msg = (
-                            f"the loss is {number} in epoch {state.epoch + 1}, batch {state.batch + 1}; nothing was updated. "
-                            "Try a smaller learning rate or clip_norm, check the data for NaN, "
-                            "or find the operation with anynet.anomaly()"
-                        )
-                        raise NonFiniteLossError(msg)
-                    optimizer.zero_grad()
-                    value.backward()
-                    if clip_norm is not None:
-                        optim.clip_grad_norm_(model.parameters(), clip_norm)
-                    optimizer.step()
-                    if scheduler is not None and schedule_by == "batch":
-                        scheduler.step()
-                    state.sums.add("loss", number * len(x), len(x))
-                    state.sums.measure(output, y)
-                    state.batch += 1
-                    for callback in callbacks:
-                        callback.on_batch_end(model, state.epoch + 1, state.batch, number)
-                    bar.batch(state.epoch + 1, state.batch, number)
-                    if stop.asked:
-                        raise Interrupted(run.interrupt(state))
-                record: dict[str, Any] = {"epoch": state.epoch + 1, **state.sums.result()}
-                if val_loader is not None:
-                    record |= {
-                        f"val_{k}": v
-                        for k, v in evaluate(
-                            model, val_loader, loss=function, metrics=metrics, device=where
-                        ).items()
-                    }
-                record["lr"] = float(optimizer.param_groups[0]["lr"])
-                record["seconds"] = time.perf_counter() - began
-                if scheduler is not None and schedule_by == "epoch":
-                    if isinstance(scheduler, optim.ReduceLROnPlateau):
-                        scheduler.step(record[monitor])
-                    else:
-                        scheduler.step()
-                if monitor not in record:
-                    msg = f"fit: monitor={monitor!r}, but the record has {', '.join(record)}"
-                    raise KeyError(msg)
-                enough = [callback.on_epoch_end(model, record) for callback in callbacks]
-                state.finish(record)
-                run.epoch(state, record, monitor)
-                bar.epoch(state.epoch, record)
-                if any(enough):
-                    break
-                if stop.asked:
-                    raise Interrupted(run.interrupt(state))
-        return state.history
+    setup = Setup(
+        model, train, val, loss=loss, optimizer=optimizer, lr=lr, metrics=metrics, epochs=epochs, batch_size=batch_size,
+        device=device, seed=seed, scheduler=scheduler, schedule_by=schedule_by, clip_norm=clip_norm, callbacks=callbacks,
+        run_dir=run_dir, monitor=monitor, mode=mode, checkpoint_every=checkpoint_every, resume=resume,
+    )  # fmt: skip
+    with random.fork_rng(setup.seed), modes_kept(model):
+        setup.build()
+        with Run(run_dir, resume, settings or {}) as run:
+            return _Training(setup, run, progress).run()
 
 
-def _rest(loader: DataLoader, start: int) -> Iterator[tuple[Any, Any]]:
-    """The batches of an epoch from number `start` on."""
-    for i, batch in enumerate(loader):
-        if i >= start:
-            yield batch
+class _Stopped(Exception):
+    """A signal has come while validating."""
+
+
+class _Training:
+    """One call of `fit`."""
+
+    def __init__(self, setup: Setup, run: Run, progress: bool) -> None:
+        self.setup, self.folder, self.progress = setup, run, progress
+        self.model, self.optimizer, self.scheduler = setup.model, setup.optimizer, setup.scheduler
+        self.loader, self.val, self.callbacks = setup.loader, setup.val, setup.callbacks
+        self.batches = setup.batches
+        self.state = TrainingState(
+            self.model, self.optimizer, self.scheduler, self.loader, self.callbacks, setup.metrics, setup.objective,
+            setup.seed, setup.identity() if run.folder is not None else {},
+        )  # fmt: skip
+        self.updates = Updates(self.model, setup.objective, self.optimizer, setup.clip_norm, None)
+        self.on_batch = [c for c in self.callbacks if type(c).on_batch_end is not Callback.on_batch_end]
+        self.stop, self.saved = StopRequest(), time.monotonic()
+
+    def run(self) -> History:
+        """All epochs that are left."""
+        tree = self.folder.last() if self.setup.resume else None
+        if tree is not None:
+            self.state.check(tree)
+        elif self.val is not None:
+            self.try_validation()
+        set_averaged(self.optimizer, False)
+        for callback in self.callbacks:
+            callback.on_train_begin(self.model)
+        if tree is not None:
+            self.state.restore(tree)
+        self.folder.expect_finite(self.state)
+        if not self.model.training:
+            self.model.train()
+        self.modes = [(m, m.training) for m in self.model.modules()]
+        try:
+            with self.stop, Progress(self.setup.epochs, len(self.loader), on=self.progress) as bar:
+                while self.state.epoch < self.setup.epochs and not self.state.stopped:
+                    self.epoch(bar)
+        finally:
+            set_averaged(self.optimizer, True)
+        for callback in self.callbacks:
+            callback.on_train_end(self.model)
+        return self.state.history
+
+    def try_validation(self) -> None:
+        """One batch of the validation set, so that what does not fit is found now and not after an epoch."""
+        assert self.val is not None
+        with random.fork_rng(), evaluating(self.model):
+            pair = self.batches.pair(self.setup.placed(first_batch(self.val)))
+            add_batch(self.model, pair, self.setup.objective, Sums(self.setup.objective, self.setup.metrics))
+
+    # ----- an epoch -----
+
+    def epoch(self, bar: Progress) -> None:
+        """The batches that are left of an epoch, validation, what follows."""
+        state, began = self.state, time.perf_counter() - self.state.seconds
+        if state.batch == 0:
+            for callback in self.callbacks:
+                callback.on_epoch_begin(self.model, state.epoch + 1)
+        self.loader.set_epoch(state.epoch, state.batch)
+        for batch in self.loader if state.batch < len(self.loader) else ():
+            number = self.step(*self.batches.pair(batch))
+            bar.batch(state.epoch + 1, state.batch, number)
+            if self.setup.due(state.batch, self.saved) or self.stop.asked:
+                self.save(began)
+                self.leave_if_asked()
+        try:
+            with averaged(self.optimizer):
+                record = self.record(began)
+                self.end_epoch(record)
+        except _Stopped:
+            self.save(began)
+            self.leave_if_asked()
+        self.save()
+        bar.epoch(state.epoch, record)
+        self.leave_if_asked()
+
+    def save(self, began: float | None = None) -> None:
+        """Write the checkpoint to go on from."""
+        if began is not None:
+            self.state.seconds = time.perf_counter() - began
+        self.folder.save_last(self.state)
+        self.saved = time.monotonic()
+
+    def leave_if_asked(self) -> None:
+        """After a signal, and the checkpoint."""
+        if self.stop.asked:
+            stopped = Interrupted(self.folder.farewell(self.state))
+            stopped.signal = self.stop.signal
+            raise stopped
+
+    def step(self, x: Any, y: Any) -> float:
+        """One batch."""
+        if not self.model.training:  # somebody has looked at the model meanwhile
+            for m, training in self.modes:
+                m.training = training
+        state = self.state
+        self.updates.where = (state.epoch + 1, state.batch + 1)
+        number = self.updates(x, y, state.sums)
+        if self.scheduler is not None and self.setup.schedule_by == "batch":
+            self.scheduler.step()
+        state.batch += 1
+        for callback in self.on_batch:
+            callback.on_batch_end(self.model, state.epoch + 1, state.batch, number)
+        return number
+
+    def record(self, began: float) -> dict[str, Any]:
+        """What is written down of an epoch."""
+        record: dict[str, Any] = {"epoch": self.state.epoch + 1, **self.state.sums.result()}
+        if self.val is not None:
+            sums = Sums(self.setup.objective, self.setup.metrics)
+            self.val.set_epoch(0)
+            found = over(self.model, self.val, self.batches, sums, self.raise_if_asked)
+            record |= {f"val_{k}": v for k, v in found.items()}
+        record["lr"] = float(self.optimizer.param_groups[0]["lr"])
+        record["seconds"] = time.perf_counter() - began
+        return record
+
+    def raise_if_asked(self) -> None:
+        """Validation is broken off; the checkpoint is of the state before it."""
+        if self.stop.asked:
+            raise _Stopped
+
+    def end_epoch(self, record: dict[str, Any]) -> None:
+        """Callbacks, the schedule, the best checkpoint."""
+        state, monitor = self.state, self.setup.monitor
+        wrong = first_non_finite({k: p.detach() for k, p in self.model.named_parameters()}, self.setup.known)
+        if wrong is not None:
+            msg = (
+                f"{wrong} holds NaN or infinite numbers after epoch {state.epoch + 1}: an update was too large; the files are "
+                "as they were. Try a smaller learning rate or clip_norm"
+            )
+            raise NonFiniteError(msg)
+        enough = [callback.on_epoch_end(self.model, record) for callback in self.callbacks]
+        if monitor not in record:
+            msg = f"fit: monitor={monitor!r}, but the record has {', '.join(record)}"
+            raise KeyError(msg)
+        if self.scheduler is not None and self.setup.schedule_by == "epoch":
+            self.scheduler.step(*((record[monitor],) if self.setup.plateau else ()))
+        state.finish(record)
+        state.stopped = any(enough)
+        value = record[monitor] * (-1.0 if self.setup.direction == "max" else 1.0)
+        if value < state.best:
+            state.best = value
+            self.folder.save_best(state)

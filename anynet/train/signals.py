@@ -1,4 +1,4 @@
-"""Ctrl-C while training: the batch is finished, the state saved."""
+"""Ctrl-C and SIGTERM while training: the batch is finished, the state saved."""
 
 from __future__ import annotations
 
@@ -10,26 +10,43 @@ __all__ = ["Interrupted", "StopRequest"]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was stopped by Ctrl-C after a finished batch; the last checkpoint holds everything to go on."""
+    """Training was stopped by Ctrl-C or SIGTERM after a finished batch; the last checkpoint holds everything to go on.
+
+    `signal` is the number of the signal.
+    """
+
+    signal: int = signal.SIGINT
 
 
 class StopRequest:
-    """Turns the first Ctrl-C into a request to stop after the batch; a second one stops at once."""
+    """Turns the first Ctrl-C or SIGTERM into a request to stop after the batch; a second one stops at once.
+
+    In the main thread only, where Python's signals are; signals that are ignored (nohup, background jobs) stay so. On leaving
+    the handlers are what they were.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
-        self._before: Any = None
+        self.signal = 0  # the number of the signal that asked
+        self._before: dict[int, Any] = {}
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody wants to stop."""
+        return self.signal != 0
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) not in (None, signal.SIG_IGN):
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def _handle(self, number: int, frame: Any) -> None:
-        if self.asked:
+        if self.signal:
             raise KeyboardInterrupt
-        self.asked = True
+        self.signal = number
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()

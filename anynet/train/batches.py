@@ -1,0 +1,290 @@
+"""Batches for `fit`, `evaluate` and `predict`: from whatever holds data, in the dtype and on the device of the model."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from anynet import dtypes
+from anynet.autograd.tree import flatten, map_tree
+from anynet.data import DataLoader, Dataset, Subset, TensorDataset
+from anynet.data.dataset import batch_of
+from anynet.nn.module import Module, evaluating
+from anynet.ops.manipulation import astype
+from anynet.random import fork_rng
+from anynet.tensor import Tensor, no_grad, to_plain, wrap
+from anynet_backends import backend_of, host, resolve
+
+__all__ = ["Batches", "call", "device_of", "fingerprint", "loader_of"]
+
+
+def device_of(model: Module) -> str:
+    """Where a model is: where its first parameter or buffer is, else the default device."""
+    for p in model.parameters():
+        return p.device
+    for b in model.buffers():
+        return b.device
+    return resolve(None)[1]
+
+
+def call(model: Module, inputs: Any) -> Any:
+    """The output for a batch: a tuple is several inputs, a dict several named ones."""
+    if type(inputs) is Tensor:
+        return model(inputs)
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, (tuple, list)):
+        return model(*inputs)
+    return model(inputs)
+
+
+# ----- from data to a loader -----
+
+
+class _Pairs(Dataset):
+    """Nested tuples and dicts of arrays: inputs and targets, or inputs alone."""
+
+    def __init__(self, tree: Any) -> None:
+        leaves, _ = flatten(tree)
+        self.tree, self.length = tree, int(leaves[0].shape[0])
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int, /) -> Any:
+        return map_tree(lambda a: wrap(a[(index, ...)]), self.tree)
+
+    def batch(self, indices: Sequence[int]) -> Any:
+        rows = host.asarray(indices, "int64")
+
+        def take(a: Any) -> Tensor:
+            xp = backend_of(a)
+            return wrap(xp.take(a, xp.from_host(rows, xp.device_of(a)), axis=0))
+
+        return map_tree(take, self.tree)
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, Tensor) or host.is_array(x)
+
+
+def _arrays(where: str, what: str, value: Any) -> Any:
+    """An array, or a tuple or dict of arrays, from what can be made into one; the first axis is the samples."""
+    if isinstance(value, Mapping):
+        return {str(k): _arrays(where, f"{what}[{k!r}]", v) for k, v in value.items()}
+    if isinstance(value, tuple) and not all(isinstance(v, (bool, int, float, complex)) for v in value):
+        return tuple(_arrays(where, f"{what}[{i}]", v) for i, v in enumerate(value))
+    try:
+        if isinstance(value, list) and value and _is_array(value[0]):  # a list of samples
+            value = backend_of(to_plain(value[0])).stack([to_plain(v) for v in value], axis=0)
+        plain = to_plain(value)
+    except (TypeError, ValueError) as error:
+        names = " (labels are integers: number the names)" if _words(value) else ""
+        msg = f"{where}: {what} must be an array of numbers, or a list of them, got {type(value).__name__}{names}: {error}"
+        raise TypeError(msg) from None
+    if not plain.shape:
+        msg = f"{where}: {what} must be an array with the samples along its first axis, got a single number"
+        raise ValueError(msg)
+    return plain
+
+
+def _words(value: Any) -> bool:
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    return kind in ("U", "S", "T") or (
+        isinstance(value, (list, tuple)) and bool(value) and isinstance(value[0], str)
+    )
+
+
+_FORMS = "a pair (inputs, targets) of equal length, a Dataset or a DataLoader"
+
+
+def _dataset(where: str, data: Any) -> Any:
+    """A data set of pairs (inputs, targets)."""
+    if isinstance(data, TensorDataset):
+        return data
+    samples = isinstance(data, list) and len(data) != 2 and all(isinstance(s, (tuple, list)) for s in data)
+    if isinstance(data, Mapping) or _is_array(data) or isinstance(data, (str, bytes)):
+        got = f"an array of shape {tuple(data.shape)}" if _is_array(data) else type(data).__name__
+        msg = f"{where}: data are {_FORMS}, got {got}" + (
+            "; the targets are missing" if _is_array(data) else ""
+        )
+        raise TypeError(msg)
+    if isinstance(data, (tuple, list)) and not (samples and data):
+        if len(data) != 2:
+            msg = f"{where}: data are {_FORMS}, got {len(data)} arrays of lengths {[_length(part) for part in data]}"
+            raise ValueError(msg)
+        pair = (_arrays(where, "inputs", data[0]), _arrays(where, "targets", data[1]))
+        lengths = [int(a.shape[0]) for a in flatten(pair)[0]]
+        if len(set(lengths)) > 1:
+            msg = f"{where}: data are {_FORMS}, got {len(lengths)} arrays of lengths {lengths}"
+            raise ValueError(msg)
+        return TensorDataset(*pair) if all(map(_is_array, pair)) else _Pairs(pair)
+    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__") or isinstance(data, type):
+        msg = f"{where}: data are {_FORMS}, got {data.__name__ if isinstance(data, type) else type(data).__name__}"
+        raise TypeError(msg + ("; give an instance of the class" if isinstance(data, type) else ""))
+    return data
+
+
+def _length(part: Any) -> int | None:
+    return len(part) if hasattr(part, "__len__") else None
+
+
+def loader_of(where: str, data: Any, batch_size: int, shuffle: bool, seed: int, device: str) -> DataLoader:
+    """A loader of pairs (inputs, targets); a `DataLoader` as it is."""
+    if not isinstance(data, DataLoader):
+        dataset = _dataset(where, data)
+        data = DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, seed=seed, device=device)
+    if len(data) == 0:
+        what = (
+            "the data are empty" if len(data.dataset) == 0 else "drop_last=True leaves no batch of the data"
+        )
+        msg = f"{where}: {what}"
+        raise ValueError(msg)
+    loader: DataLoader = data
+    return loader
+
+
+def inputs_loader(where: str, data: Any, batch_size: int, device: str) -> tuple[Any, Callable[[Any], Any]]:
+    """A loader of inputs, and a function that takes the inputs out of its batches."""
+
+    def first(batch: Any) -> Any:
+        return batch[0] if isinstance(batch, (tuple, list)) and len(batch) == 2 else batch
+
+    if isinstance(data, DataLoader):
+        return data, first
+    if isinstance(data, Dataset):
+        return DataLoader(data, batch_size=batch_size, device=device), first
+    tree = _arrays(where, "the inputs", data)
+    lengths = [int(a.shape[0]) for a in flatten(tree)[0]]
+    if len(set(lengths)) != 1:
+        msg = f"{where}: the inputs must have one length, got {lengths}"
+        raise ValueError(msg)
+    return DataLoader(_Pairs(tree), batch_size=batch_size, device=device), lambda batch: batch
+
+
+# ----- from a batch to what the model takes -----
+
+
+class Batches:
+    """The batches of a loader as a model takes them.
+
+    Floating-point arrays are converted to the dtype of the model's (first floating-point) parameter, and arrays elsewhere
+    are moved to its device. Integers and booleans among the inputs stay as they are where the model takes them so (an
+    embedding, an index), which one call on the first batch finds out; where a layer asks for floating-point numbers they
+    are converted. Integer targets stay: the loss knows what they are.
+    """
+
+    def __init__(self, where: str, model: Module, device: str) -> None:
+        self.where, self.model, self.device = where, model, device
+        self.dtype: dtypes.DType | None = dtypes.default_float()
+        if not any(m.waiting for m in model.modules()):
+            kinds = [t.dtype for t in (*model.parameters(), *model.buffers()) if t.dtype.kind == "real"]
+            self.dtype = kinds[0] if kinds else None
+        self.integers: bool | None = (
+            None  # whether integers among the inputs are converted; None: not known yet
+        )
+        self._done: dict[Any, bool] = {}
+
+    def pair(self, batch: Any) -> tuple[Any, Any]:
+        """The inputs and targets of a batch of pairs."""
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            got = f"{len(batch)} parts" if isinstance(batch, (tuple, list)) else type(batch).__name__
+            more = (
+                "; several inputs are one part: ((x1, x2), y)"
+                if isinstance(batch, (tuple, list)) and len(batch) > 2
+                else ""
+            )
+            msg = f"{self.where}: a batch must be a pair (inputs, targets), got {got}{more}"
+            raise TypeError(msg)
+        return self.inputs(batch[0]), self.targets(batch[1])
+
+    def inputs(self, tree: Any) -> Any:
+        """The inputs, converted."""
+        if type(tree) is Tensor:
+            return self._one(tree)
+        return map_tree(lambda x: self._one(x, tree), tree)
+
+    def targets(self, tree: Any) -> Any:
+        """The targets, converted."""
+        if type(tree) is Tensor:
+            return self._placed(tree)
+        return map_tree(self._placed, tree)
+
+    def _one(self, x: Any, tree: Any = None) -> Any:
+        x = self._placed(x)
+        if not isinstance(x, Tensor) or x.dtype.kind in ("real", "complex") or self.dtype is None:
+            return x
+        if self.integers is None:
+            self.integers = not self._takes_integers(x if tree is None else tree)
+        return astype(x, self.dtype) if self.integers else x
+
+    def _placed(self, x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        kind = x.dtype
+        if kind is self.dtype or kind.kind != "real" or self.dtype is None:
+            return x if x.device == self.device else x.to(self.device)
+        return astype(x.to(self.device), self.dtype)
+
+    def _takes_integers(self, tree: Any) -> bool:
+        """Whether the model takes the integers of these inputs as they are: one call, which leaves no trace."""
+        inputs = map_tree(self._placed, tree)
+        try:
+            with fork_rng(), no_grad(), evaluating(self.model):
+                output = call(self.model, inputs)
+        except TypeError:
+            return False
+        except Exception:  # noqa: BLE001 the first batch will raise it where it can be seen
+            return True
+        kinds = [y.dtype for y in flatten(output)[0] if isinstance(y, Tensor) and y.dtype.kind == "real"]
+        return all(kind is self.dtype for kind in kinds)
+
+
+def first_batch(loader: DataLoader) -> Any:
+    """The first batch in the order of the data, without moving the loader on."""
+    dataset, n = loader.dataset, min(len(loader.dataset), loader.batch_size)
+    if loader.collate_fn is not None:
+        return loader.collate_fn([dataset[i] for i in range(n)])
+    return batch_of(dataset, range(n))
+
+
+# ----- is it the same data? -----
+
+_WHOLE, _SLICE = 1 << 30, 1 << 20  # bytes
+
+
+def fingerprint(loader: DataLoader) -> dict[str, Any]:
+    """What a resumed run compares of its data: how many, in which batches and order, and a checksum.
+
+    The checksum (CRC-32) is of shapes, dtypes and all bytes of data sets of arrays (`TensorDataset`, and the pairs that are
+    given to `fit`) and their subsets, of arrays above 1 GiB of 1,024 slices spread over them. Of other data sets nothing but the length is
+    compared: what they hold may be drawn at random, or take long to read.
+    """
+    names = ("batch_size", "shuffle", "drop_last", "seed")
+    out: dict[str, Any] = {"samples": len(loader.dataset)} | {
+        k: getattr(loader, k) for k in names if k != "seed" or loader.shuffle
+    }
+    dataset, more = loader.dataset, []
+    while isinstance(dataset, Subset):
+        more.append(host.asarray(dataset.indices, "int64"))
+        dataset = dataset.dataset
+    tree = dataset.arrays if isinstance(dataset, TensorDataset) else getattr(dataset, "tree", None)
+    if tree is not None:
+        out["data"] = f"{_checksum([*flatten(tree)[0], *more]):08x}"
+    return out
+
+
+def _checksum(arrays: Sequence[Any]) -> int:
+    found = 0
+    for a in arrays:
+        xp, n = backend_of(a), int(a.shape[0])
+        found = zlib.crc32(f"{tuple(a.shape)} {dtypes.of(a.dtype)}".encode(), found)
+        row = max(1, math.prod(map(int, a.shape[1:])) * dtypes.of(a.dtype).itemsize)
+        width = max(1, _SLICE // row)
+        step = width if n * row <= _WHOLE else max(width, n // 1024)
+        for begin in range(0, n, step):
+            part = host.asarray(xp.to_host(a[begin : min(begin + width, n), ...]))
+            found = zlib.crc32(host.to_bytes(part), found)
+    return found

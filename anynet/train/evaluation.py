@@ -1,0 +1,106 @@
+"""`evaluate` and `predict`: a model over a whole data set, in evaluation mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from anynet.autograd.tree import flatten, unflatten
+from anynet.data import DataLoader
+from anynet.nn.module import Module, evaluating
+from anynet.ops.manipulation import concat
+from anynet.tensor import Tensor, no_grad
+from anynet.train.batches import Batches, call, device_of, first_batch, inputs_loader, loader_of
+from anynet.train.checks import whole_number
+from anynet.train.metrics import Metric, Sums, resolve
+from anynet.train.objectives import Objective
+
+__all__ = ["evaluate", "over", "predict"]
+
+
+def over(
+    model: Module,
+    loader: DataLoader,
+    batches: Batches,
+    sums: Sums,
+    after: Callable[[], None] | None = None,
+) -> dict[str, float]:
+    """The loss and the metrics over a loader's batches; `after` is called after each."""
+    objective = sums.objective
+    with no_grad(), evaluating(model):
+        for batch in loader:
+            add_batch(model, batches.pair(batch), objective, sums)
+            if after is not None:
+                after()
+    return sums.result()
+
+
+def add_batch(model: Module, pair: tuple[Any, Any], objective: Objective, sums: Sums) -> None:
+    """Take the loss and the metrics of one batch into the totals."""
+    output = call(model, pair[0])
+    value = float(objective(output, pair[1]))
+    sums.add_loss(value, objective.weight(output, pair[1]))
+    sums.add(sums.measure(output, pair[1]))
+
+
+def evaluate(
+    model: Module,
+    data: Any,
+    *,
+    loss: Any,
+    metrics: str | Metric | Callable[..., Any] | Sequence[Any] = (),
+    batch_size: int = 256,
+    device: str | None = None,
+) -> dict[str, float]:
+    """The loss and the metrics over a data set, in evaluation mode, without recording.
+
+    `data` is what `fit` takes. The loss is that of the whole set, whatever the batches are: Σ loss · denominator /
+    Σ denominator, where the denominator is what the loss of a batch was divided by: the elements, the targets that are not
+    ignored, the sum of their classes' weights. With ``reduction="sum"`` it is the sum. (`dice_loss` and `tversky_loss` over
+    whole batches and `circle_loss` are no means over samples: theirs are averaged by the number of samples.) For a loss of
+    one's own see `anynet.train.Objective`.
+
+    The model stays where it is, and each module in it in the mode that it had; the streams of random numbers too.
+
+    >>> import anynet as an
+    >>> net = an.nn.Linear(1, 2)
+    >>> data = an.asarray([[1.0], [2.0], [3.0]]), an.asarray([0, 1, -100])
+    >>> found = an.evaluate(net, data, loss="cross_entropy", metrics=["accuracy"], batch_size=2)
+    >>> sorted(found)
+    ['accuracy', 'loss']
+    """
+    batch_size = whole_number("evaluate", "batch_size", batch_size, 1)
+    objective = Objective(loss)
+    sums = Sums(objective, resolve(metrics, objective, reserved=("loss",)))
+    where = device or device_of(model)
+    loader = loader_of("evaluate", data, batch_size, shuffle=False, seed=0, device=where)
+    return over(model, loader, Batches("evaluate", model, where), sums)
+
+
+def predict(model: Module, x: Any, *, batch_size: int = 256, device: str | None = None) -> Any:
+    """The model's output for all rows of x, computed in batches, in evaluation mode.
+
+    x is an array, a tuple or dict of arrays (several inputs), a Dataset or a DataLoader; of samples or batches that are
+    pairs, the first is taken. A model with several outputs gives them in the same form. Each module stays in the mode that
+    it had.
+
+    >>> import anynet as an
+    >>> an.predict(an.nn.Linear(3, 2), an.ones((5, 3)), batch_size=2).shape
+    (5, 2)
+    """
+    batch_size = whole_number("predict", "batch_size", batch_size, 1)
+    where = device or device_of(model)
+    loader, inputs_of = inputs_loader("predict", x, batch_size, where)
+    batches = Batches("predict", model, where)
+    parts: list[list[Any]] = []
+    structure: Any = None
+    with no_grad(), evaluating(model):
+        for batch in loader if len(loader) else [first_batch(loader)]:
+            leaves, structure = flatten(call(model, batches.inputs(inputs_of(batch))))
+            parts.append(leaves)
+    if not all(isinstance(y, Tensor) and y.shape for leaves in parts for y in leaves):
+        msg = "predict: the model must give arrays with the samples along their first axis"
+        raise TypeError(msg)
+    return unflatten(
+        structure, [concat(list(of), axis=0) if len(of) > 1 else of[0] for of in zip(*parts, strict=True)]
+    )
