@@ -27,7 +27,7 @@ from anynet.ops import creation
 from anynet.train import (
     CheckpointError,
     Interrupted,
-    NonFiniteLossError,
+    NonFiniteError,
     evaluate,
     fit,
     load,
@@ -265,7 +265,8 @@ def _parity(args: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 is success, 1 an error, 2 a command line that cannot be meant, 130 a stop by Ctrl-C."""
+    """Run a command; 0 is success, 1 an error, 2 a command line that cannot be meant, 130 a stop by
+    Ctrl-C, 143 by SIGTERM."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("help", "-h", "--help") or "--help" in args[1:]:
         print(USAGE)
@@ -289,7 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except Interrupted as stop:
         print(f"\nanynet: {stop}", file=sys.stderr)
-        return 130
+        return 128 + stop.signal
     except KeyboardInterrupt:
         print("\nanynet: stopped", file=sys.stderr)
         return 130
@@ -297,7 +298,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         OSError,
         ValueError,
         RuntimeError,
-        NonFiniteLossError,
+        NonFiniteError,
         CheckpointError,
         DataError,
         IndexError,

@@ -127,9 +127,11 @@ class DataLoader:
 
     def _epoch_from(self, epoch: int, start: int) -> Iterator[Any]:
         n = len(self.dataset)
-        order: Sequence[int] = range(n)
+        order: Any = range(n)
         if self.shuffle:
-            order = host.permutation(self.seed, SHUFFLES, epoch, n).tolist()
+            order = host.permutation(self.seed, SHUFFLES, epoch, n)
+            if type(self.dataset) is not TensorDataset:  # others are promised a list of Python's integers
+                order = order.tolist()
         size, count = self.batch_size, len(self)
         chunks = (order[i * size : (i + 1) * size] for i in range(start, count))
         make = _Make(self.dataset, self.collate_fn)

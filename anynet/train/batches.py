@@ -164,6 +164,9 @@ def inputs_loader(where: str, data: Any, batch_size: int, device: str) -> tuple[
     return DataLoader(_Pairs(tree), batch_size=batch_size, device=device), lambda batch: batch
 
 
+_HOST_ARRAY: Any = resolve("cpu")[0].array_type
+
+
 # ----- from a batch to what the model takes -----
 
 
@@ -185,7 +188,7 @@ class Batches:
         self.integers: bool | None = (
             None  # whether integers among the inputs are converted; None: not known yet
         )
-        self._done: dict[Any, bool] = {}
+        self._fine: set[Any] = set()  # dtypes of arrays that are inputs (True) or targets as they are
 
     def pair(self, batch: Any) -> tuple[Any, Any]:
         """The inputs and targets of a batch of pairs."""
@@ -198,7 +201,22 @@ class Batches:
             )
             msg = f"{self.where}: a batch must be a pair (inputs, targets), got {got}{more}"
             raise TypeError(msg)
-        return self.inputs(batch[0]), self.targets(batch[1])
+        x, y = batch
+        if self._as_they_are(x, True) and self._as_they_are(y, False):  # as nearly always
+            return x, y
+        return self.inputs(x), self.targets(y)
+
+    def _as_they_are(self, x: Any, inputs: bool) -> bool:
+        """Whether nothing is to be done with an array on the host, which its dtype alone tells."""
+        data: Any = x.data if type(x) is Tensor else None
+        if not isinstance(data, _HOST_ARRAY) or self.device != "cpu":
+            return False
+        key = data.dtype, inputs
+        if key not in self._fine:
+            if (self._one(x) if inputs else self._placed(x)) is not x:
+                return False
+            self._fine.add(key)
+        return True
 
     def inputs(self, tree: Any) -> Any:
         """The inputs, converted."""
@@ -248,6 +266,23 @@ def first_batch(loader: DataLoader) -> Any:
     if loader.collate_fn is not None:
         return loader.collate_fn([dataset[i] for i in range(n)])
     return batch_of(dataset, range(n))
+
+
+def targets_of(*loaders: DataLoader) -> list[Any]:
+    """The targets of data sets of arrays; none where one of the loaders has other data."""
+    found = []
+    for loader in loaders:
+        dataset = loader.dataset
+        pair = dataset.arrays if isinstance(dataset, TensorDataset) else getattr(dataset, "tree", ())
+        if (
+            not isinstance(pair, tuple)
+            or len(pair) != 2
+            or not _is_array(pair[1])
+            or loader.collate_fn is not None
+        ):
+            return []
+        found.append(pair[1])
+    return found
 
 
 # ----- is it the same data? -----

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from anynet.nn import loss as losses
 from anynet.nn.module import Module
 from anynet.tensor import Tensor, unwrap
 from anynet.train.checks import plain_options, unknown
+from anynet_backends import backend_of
 
 __all__ = ["LOSSES", "Objective", "rows"]
 
@@ -111,7 +113,8 @@ class Objective:
     """
 
     def __init__(self, loss: Any) -> None:
-        if isinstance(loss, str):
+        named = isinstance(loss, str)
+        if named:
             loss = _by_name(loss)
         elif inspect.isclass(loss) and issubclass(loss, Module):
             loss = _made(loss)
@@ -131,7 +134,52 @@ class Objective:
             loss, "denominator", getattr(self.known, "denominator", None)
         )
         self.module = loss if isinstance(loss, Module) else None
+        if named and hasattr(
+            loss, "_function"
+        ):  # nobody else can change its options: no need to ask the module
+            plain = inspect.signature(loss._function).parameters
+            options = {
+                k: v
+                for k, v in loss._options().items()
+                if v is not plain[k].default and v != plain[k].default
+            }
+            self.function = functools.partial(loss._function, **options) if options else loss._function
         self.spread = isinstance(loss, _SPREAD)
+        self.all_count = False  # known by `look_at`: each element of a target counts as one
+        self.classes: tuple[int, int] | None = None  # the smallest and largest class index of the data
+
+    def look_at(self, targets: list[Any]) -> None:
+        """Look through all class indices of the data: where none is ignored no batch needs to be looked at, and those that
+        are out of range are found before the first update."""
+        known: Any = self.known
+        if not isinstance(known, (losses.CrossEntropyLoss, losses.NLLLoss, losses.FocalLoss)):
+            return
+        found: list[tuple[int, int]] = []
+        ignored = False
+        for t in map(unwrap, targets):
+            xp = backend_of(t)
+            if not xp.isdtype(t.dtype, "integral"):
+                return
+            live = t[t != known.ignore_index]
+            ignored = ignored or live.shape[0] != math.prod(t.shape)
+            if live.shape[0]:
+                found.append((int(xp.min(live)), int(xp.max(live))))
+        self.all_count = bool(targets) and not ignored and getattr(known, "weight", None) is None
+        if found:
+            self.classes = min(low for low, _ in found), max(high for _, high in found)
+
+    def check_classes(self, output: Any) -> None:
+        """Refuse targets somewhere in the data that the output has no class for."""
+        shape: tuple[int, ...] = getattr(output, "shape", ())
+        if self.classes is None or len(shape) < 2:
+            return
+        low, high = self.classes
+        if low < 0 or high >= shape[1]:
+            msg = (
+                f"the data hold the class index {low if low < 0 else high}, which is out of range for the {shape[1]} classes of "
+                "the model's output; nothing was updated"
+            )
+            raise IndexError(msg)
 
     @staticmethod
     def _equivalent(loss: Any) -> Module | None:
@@ -190,6 +238,8 @@ class Objective:
         """What the loss of this batch was divided by; 0 where it counts nothing, and 0 for a sum."""
         if self.reduction == "sum":
             return 0.0
+        if self.all_count:
+            return float(target.size)
         if self._denominator is None:
             return float(rows(target) if isinstance(target, Tensor) and target.shape else rows(output))
         return float(unwrap(self._denominator(output, target)))

@@ -16,7 +16,7 @@ from anynet.nn.module import Module, evaluating
 from anynet.tensor import no_grad
 from anynet.train import callbacks as calls
 from anynet.train import metrics as measures
-from anynet.train.batches import Batches, call, fingerprint, first_batch, loader_of
+from anynet.train.batches import Batches, call, fingerprint, first_batch, loader_of, targets_of
 from anynet.train.callbacks import Callback
 from anynet.train.checks import choice, plain_options, real_number, unknown, whole_number
 from anynet.train.metrics import Metric
@@ -104,6 +104,7 @@ class Setup:
         self.val: DataLoader | None = None
         if val is not None:
             self.val = loader_of("fit, val", val, max(self.batch_size, 256), False, 0, self.device)
+        self.objective.look_at(targets_of(self.loader, *(() if self.val is None else (self.val,))))
         self._given, self._schedule = _optimizer(model, self.objective, optimizer, self.lr), scheduler
         self._check_schedule(scheduler)
         self.callbacks = calls.checked(callbacks)

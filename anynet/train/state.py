@@ -106,8 +106,7 @@ def non_finite(tree: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
 def finite(x: Tensor) -> bool:
     """Whether all numbers are finite."""
     plain = unwrap(x)
-    xp = backend_of(plain)
-    return bool(xp.all(xp.isfinite(plain)))
+    return backend_of(plain).all_finite(plain)
 
 
 # ----- what a checkpoint must look like -----

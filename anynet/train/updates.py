@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from anynet import optim, random
+from anynet import optim
 from anynet.nn.module import Module
 from anynet.nn.utils.clip_grad import clip_grad_norm_, clip_grads_with_norm_, get_total_norm
 from anynet.ops.creation import asarray
@@ -37,10 +37,10 @@ class _Buffers:
         self.all: list[Any] = list(model.buffers())
         self.moving: list[Any] = []
         self.kept: list[tuple[Any, Any]] = []
+        self.known = False
 
     def keep(self, every: bool) -> None:
-        if self.all:
-            self.kept = [(b, asarray(b.detach(), copy=True)) for b in (self.all if every else self.moving)]
+        self.kept = [(b, asarray(b.detach(), copy=True)) for b in (self.all if every else self.moving)]
 
     def settle(self) -> None:
         """After a step in which all were kept: which ones move."""
@@ -79,8 +79,8 @@ class Updates:
         self.params = [p for group in optimizer.param_groups for p in group["params"]]
         self.compute = compute or self.gradients
         self.closure = isinstance(optimizer, (optim.LBFGS, optim.SAM))
-        self.flat = isinstance(optimizer, optim.Optimizer)
         self.buffers = _Buffers(model)
+        self.begun = False
         self.where = (0, 0)  # epoch and batch, from 1, for messages
 
     def gradients(self, x: Any, y: Any) -> tuple[Any, Any]:
@@ -99,39 +99,41 @@ class Updates:
 
     def __call__(self, x: Any, y: Any, sums: Sums) -> float:
         """Learn from a batch; its loss. The totals get it, and the metrics of the output before the update."""
-        first = self.where[1] == 1 or not self.buffers.kept
-        self.buffers.keep(first)
-        state = random.get_state()
+        first = self.where[1] == 1 or not self.buffers.known
+        if self.buffers.all:
+            self.buffers.keep(first)
         try:
-            number, updates = self._prepare(x, y, sums)
+            if self.closure:
+                number = self._by_closure(x, y, sums)
+            else:
+                number = self._learn(x, y, sums)
         except BaseException:
             self.buffers.restore()
-            random.set_state(state)
             self.optimizer.zero_grad()
             raise
-        if updates:
-            self.optimizer.step()
-        if first and self.buffers.all:
+        if first:
             self.buffers.settle()
         return number
 
-    def _prepare(self, x: Any, y: Any, sums: Sums) -> tuple[float, bool]:
-        """All but the step itself: the loss, and whether there is anything to learn."""
-        if self.closure:
-            return self._by_closure(x, y, sums), False
+    def _learn(self, x: Any, y: Any, sums: Sums) -> float:
         value, output = self.compute(x, y)
         number = float(value)
+        if not self.begun:
+            self.objective.check_classes(output)
+            self.begun = True
         weight = self.objective.weight(output, y)
         measured = sums.measure(output, y)
-        if weight == 0.0 and self.objective.reduction == "mean":  # all targets ignored
+        if (
+            weight == 0.0 and self.objective.reduction == "mean"
+        ):  # all targets ignored: there is nothing to learn
             self.optimizer.zero_grad()
-            sums.add(measured)
-            return number, False
-        self.check_loss(number)
-        self.check_gradients()
-        sums.add_loss(number, weight)
+        else:
+            self.check_loss(number)
+            self.check_gradients()
+            self.optimizer.step()
+            sums.add_loss(number, weight)
         sums.add(measured)
-        return number, True
+        return number
 
     def _by_closure(self, x: Any, y: Any, sums: Sums) -> float:
         """A step that computes the loss several times: the first is the one that counts."""
@@ -177,24 +179,21 @@ class Updates:
             self._name_gradient()
 
     def _all_finite(self) -> bool:
-        """Whether all gradients may be finite: Σ g² is, a pass over the vector in which the optimizer has them."""
-        if not self.flat:
+        """Whether all gradients are finite: a pass over the vector in which the optimizer has them, where it does."""
+        if not isinstance(self.optimizer, optim.Optimizer):
             return all(p.grad is None or finite(p.grad) for p in self.params)
         for flats in self.optimizer._flats:
             for flat in flats:
-                xp, own = flat.xp, flat.grads
-                with xp.errstate():
-                    if not math.isfinite(xp.vecdot(own, own)):
-                        return False
+                if not flat.xp.all_finite(flat.grads):
+                    return False
                 for p, _, place in flat.places:
-                    leaf = p.edge
-                    if type(leaf) is Leaf and leaf.grad is not None and leaf.grad.data is not place:
-                        if not finite(leaf.grad):
-                            return False
+                    grad = p.edge.grad if type(p.edge) is Leaf else None
+                    if grad is not None and grad.data is not place and not finite(grad):
+                        return False
         return True
 
     def _name_gradient(self) -> None:
-        """Say which gradient is not finite; Σ g² may overflow without one."""
+        """Say which gradient is not finite. (In the vector there may be an older one, of a parameter without a gradient now.)"""
         for p in self.params:
             if p.grad is not None and not finite(p.grad):
                 epoch, batch = self.where

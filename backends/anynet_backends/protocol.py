@@ -279,6 +279,10 @@ class Backend:
         axes = [*range(lead), *range(lead, len(shape), 2), *range(lead + 1, len(shape), 2)]
         return self.permute_dims(x, tuple(axes))
 
+    def all_finite(self, x: Array) -> bool:
+        """Whether an array holds neither NaN nor infinities."""
+        return bool(self.all(self.isfinite(x)))
+
     def errstate(self) -> contextlib.AbstractContextManager[Any]:
         """A context in which overflow, division by zero and invalid values raise no warnings."""
         return contextlib.nullcontext()
