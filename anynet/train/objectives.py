@@ -17,6 +17,7 @@ from typing import Any
 from anynet.autograd.tree import flatten
 from anynet.nn import loss as losses
 from anynet.nn.module import Module
+from anynet.ops.manipulation import reshape
 from anynet.tensor import Tensor, unwrap
 from anynet.train.checks import plain_options, unknown
 from anynet_backends import backend_of
@@ -232,7 +233,7 @@ class Objective:
         if value.size != 1:
             msg = f"the loss {self.name} has shape {value.shape}, expected one element; take its mean or sum"
             raise ValueError(msg)
-        return value.reshape(())
+        return reshape(value, ())
 
     def weight(self, output: Any, target: Any) -> float:
         """What the loss of this batch was divided by; 0 where it counts nothing, and 0 for a sum."""
