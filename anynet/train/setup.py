@@ -203,10 +203,8 @@ class Setup:
     def identity(self) -> dict[str, Any]:
         """What the run is, in plain data: a checkpoint of another one cannot be resumed here."""
         shapes = {k: f"{t.dtype} {tuple(t.shape)}" for k, t in self.model.state_dict().items()}
-        groups = [
-            {**plain_options({k: v for k, v in g.items() if k != "params"}), "parameters": len(g["params"])}
-            for g in self.optimizer.param_groups
-        ]
+        groups = self.optimizer.param_groups
+        options = [plain_options({k: v for k, v in g.items() if k != "params"}) for g in groups]
         return {
             "seed": self.seed,
             "data": fingerprint(self.loader),
@@ -214,7 +212,7 @@ class Setup:
             "model": shapes,
             "loss": self.objective.describe(),
             "optimizer": type(self.optimizer).__name__,
-            "optimizer_groups": groups,
+            "optimizer_options": {f"group {i}": group for i, group in enumerate(options)},
             "scheduler": None if self.scheduler is None else type(self.scheduler).__name__,
             "schedule_by": self.schedule_by,
             "clip_norm": self.clip_norm,

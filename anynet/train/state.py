@@ -259,21 +259,7 @@ class TrainingState:
                 got = repr(tree[name]) if not flatten(tree[name])[1] else type(tree[name]).__name__
                 msg = f"the checkpoint is damaged: {name!r} must be {expected}, got {got:.60}; nothing was changed"
                 raise CheckpointError(msg)
-        was = tree.get("run", {})
-        known = {k: v for k, v in self.identity.items() if k in was} if isinstance(was, dict) else {}
-        found = list(_differences({k: was[k] for k in known}, known)) if known else []
-        if not known:
-            found = list(_differences({"seed": tree["seed"]}, {"seed": self.seed}))
-        if (tree["scheduler"] is None) != (self.scheduler is None) and not any(
-            f.startswith("scheduler") for f in found
-        ):
-            found.append(
-                f"scheduler: {'none' if tree['scheduler'] is None else 'one'} in the run, the opposite now"
-            )
-        kept, own = [c for c in tree["callbacks"] if c], [c for c in self.callbacks if c.state_dict()]
-        if len(kept) != len(own):
-            names = [type(c).__name__ for c in own]
-            found.append(f"callbacks with a state: {len(kept)} in the run, {len(own)} now {names}")
+        found = self._other(tree)
         if found:
             lines = "".join(f"\n  {line}" for line in found[:12]) + (
                 f"\n  and {len(found) - 12} more" if len(found) > 12 else ""
@@ -286,6 +272,25 @@ class TrainingState:
                 f"records, of epochs of {len(self.loader)} batches; nothing was changed"
             )
             raise CheckpointError(msg)
+
+    def _other(self, tree: dict[str, Any]) -> list[str]:
+        """What is another than in the run, as far as its checkpoint tells: those of earlier versions tell less."""
+        was = tree["run"] if isinstance(tree.get("run"), dict) else {}
+        now = {k: v for k, v in self.identity.items() if k in was}
+        if len(was.get("optimizer_options", ())) != len(now.get("optimizer_options", ())):
+            now.pop("optimizer_options")  # `by_name` says which parameters there are
+        found = list(_differences({k: was[k] for k in now}, now))
+        if "seed" not in now and tree["seed"] != self.seed:
+            found.append(f"seed: {tree['seed']!r} in the run, {self.seed!r} now")
+        if "scheduler" not in now and (tree["scheduler"] is None) != (self.scheduler is None):
+            found.append(
+                f"scheduler: {'none' if tree['scheduler'] is None else 'one'} in the run, the opposite now"
+            )
+        kept, own = [c for c in tree["callbacks"] if c], [c for c in self.callbacks if c.state_dict()]
+        if len(kept) != len(own):
+            names = [type(c).__name__ for c in own]
+            found.append(f"callbacks with a state: {len(kept)} in the run, {len(own)} now {names}")
+        return found
 
     def restore(self, tree: dict[str, Any]) -> None:
         """Take up a checkpoint that `check` has found to be this run's: all of it, or nothing."""
