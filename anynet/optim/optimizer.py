@@ -578,6 +578,23 @@ class Optimizer:
                         flat.grad_views[i][...] = 0.0
                         p.edge.grad = wrap(flat.grad_views[i])
 
+    def finite_gradients(self) -> bool:
+        """Whether no gradient holds a NaN or an infinity: one pass over the vectors in which they lie."""
+        for group in self.param_groups:
+            for flat in getattr(group, "flats", ()):
+                if not flat.xp.all_finite(flat.grads) and not self._each_finite():
+                    return False
+                for p, _, place in flat.places:
+                    grad = p.edge.grad if type(p.edge) is Leaf else None
+                    if grad is not None and grad.data is not place and not flat.xp.all_finite(grad.data):
+                        return False
+        return True
+
+    def _each_finite(self) -> bool:
+        """By parameter: in a vector there may be an older gradient, of a parameter that has none now."""
+        grads = [p.grad.data for group in self.param_groups for p in group["params"] if p.grad is not None]
+        return all(backend_of(g).all_finite(g) for g in grads)
+
     # ----- hooks -----
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> Callable[[], None]:

@@ -10,7 +10,7 @@ from anynet import optim
 from anynet.nn.module import Module
 from anynet.nn.utils.clip_grad import clip_grad_norm_, clip_grads_with_norm_, get_total_norm
 from anynet.ops.creation import asarray
-from anynet.tensor import Leaf, Tensor, no_grad, unwrap
+from anynet.tensor import Tensor, no_grad, unwrap
 from anynet.train.batches import call
 from anynet.train.metrics import Sums
 from anynet.train.objectives import Objective
@@ -179,21 +179,12 @@ class Updates:
             self._name_gradient()
 
     def _all_finite(self) -> bool:
-        """Whether all gradients are finite: a pass over the vector in which the optimizer has them, where it does."""
-        if not isinstance(self.optimizer, optim.Optimizer):
-            return all(p.grad is None or finite(p.grad) for p in self.params)
-        for flats in self.optimizer._flats:
-            for flat in flats:
-                if not flat.xp.all_finite(flat.grads):
-                    return False
-                for p, _, place in flat.places:
-                    grad = p.edge.grad if type(p.edge) is Leaf else None
-                    if grad is not None and grad.data is not place and not finite(grad):
-                        return False
-        return True
+        if isinstance(self.optimizer, optim.Optimizer):
+            return self.optimizer.finite_gradients()
+        return all(p.grad is None or finite(p.grad) for p in self.params)
 
     def _name_gradient(self) -> None:
-        """Say which gradient is not finite. (In the vector there may be an older one, of a parameter without a gradient now.)"""
+        """Say which gradient is not finite."""
         for p in self.params:
             if p.grad is not None and not finite(p.grad):
                 epoch, batch = self.where
