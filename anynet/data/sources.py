@@ -212,14 +212,21 @@ def _pair(source: Source, part: str, download: bool, mirrors: Sequence[str]) -> 
 
 
 def _find(source: Source, file: File, download: bool, mirrors: Sequence[str]) -> Path:
-    places = [Path(root) / source.folder for root in (os.environ.get("ANYNET_DATA"), cache_folder()) if root]
+    data = os.environ.get("ANYNET_DATA")
+    places = [Path(data) / source.folder] if data else []
+    try:
+        places.append(cache_folder() / source.folder)
+    except FileNotFoundError as error:  # no home: nothing is downloaded
+        download, reason = False, f" ({error})"
+    else:
+        reason = ""
     for place in places:
         for name in (file.name, file.name.removesuffix(".gz")):
             if (place / name).is_file():
                 return place / name
     if not download or not mirrors:
-        looked = " and ".join(str(place) for place in places)
-        msg = f"{source.name}: {file.name} is not in {looked}; put it there, set ANYNET_DATA or allow the download"
+        looked = " and ".join(str(place) for place in places) or "any folder"
+        msg = f"{source.name}: {file.name} is not in {looked}{reason}; put it there, set ANYNET_DATA or allow the download"
         raise DataError(msg)
     return _download(source, file, places[-1], mirrors)
 

@@ -18,6 +18,7 @@ from anynet.nn.norm import (
     InstanceNorm2d,
     InstanceNorm3d,
 )
+from anynet_backends.threads import BUILDING
 
 __all__ = [
     "LazyBatchNorm1d", "LazyBatchNorm2d", "LazyBatchNorm3d", "LazyConv1d", "LazyConv2d", "LazyConv3d",
@@ -43,16 +44,18 @@ class _Lazy(Module):
         if not -len(x.shape) <= axis < len(x.shape):
             msg = f"got {tuple(x.shape)}: too few axes"
             raise ShapeError(msg)
-        given, options = self._given
-        made = (
-            type(self)._layer(x.shape[axis], *given, **options).to(device=options.get("device") or x.device)
-        )
-        training = self.training
-        del self.__dict__["_given"]
-        self.__class__ = type(self)._layer  # type: ignore[assignment]
-        self.__dict__.update(made.__dict__)
-        self.training = training
+        with BUILDING:  # another thread may call it for the first time, too
+            if isinstance(self, _Lazy):
+                self._become(x, axis)
         return self.forward(x, *args)
+
+    def _become(self, x: Any, axis: int) -> None:
+        cls, (given, options) = type(self)._layer, self._given
+        made = cls(x.shape[axis], *given, **options).to(device=options.get("device") or x.device)
+        own = self.__dict__
+        own.update({**made.__dict__, "training": self.training})
+        self.__class__ = cls  # type: ignore[assignment]
+        del own["_given"]
 
     def extra_repr(self) -> str:
         given, options = self._given

@@ -19,10 +19,10 @@ import os
 import re
 import stat
 import struct
-import time
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from anynet_backends.files import remove_leftovers, temporary_name
 from anynet_backends.host import cache_folder
 from anynet_backends.ownership import RefusedError, open_folder
 
@@ -34,9 +34,9 @@ LARGEST: Final = 16 << 20
 """Bytes of one."""
 _MAGIC: Final = b"anynet machine code 2\n"
 _HEAD: Final = len(_MAGIC) + 64
-_OURS: Final = re.compile(r"[0-9a-f]{64}\.code|[0-9a-f]{32}\.o")  # the second: of versions before
-_TEMPORARY: Final = re.compile(r"\.(\d+)-\d+\.tmp|tmp[a-z0-9_]{8}")  # the second: of versions before
-_HOUR: Final = 3600.0
+_OURS: Final = re.compile(
+    r"[0-9a-f]{64}\.code|[0-9a-f]{32}\.o|tmp[a-z0-9_]{8}"
+)  # the others: of versions before
 
 
 class _File(NamedTuple):
@@ -55,7 +55,6 @@ class CodeCache:
         self.read_only = ""  # why nothing is written
         self.tidy = False
         self.bytes: int | None = None  # of all files, once something is written
-        self.count = 0
         try:
             self.path = os.path.abspath(os.path.join(cache_folder(), "machine") if path is None else path)
         except OSError as error:
@@ -76,7 +75,7 @@ class CodeCache:
         try:
             if not self.tidy:
                 self.tidy = True
-                _remove_temporaries(folder)
+                remove_leftovers(folder)
             yield folder
         finally:
             os.close(folder)
@@ -122,8 +121,7 @@ class CodeCache:
     def _replace(self, folder: int, name: str, content: bytes) -> None:
         if not _allowed(len(content)):
             raise OSError(errno.EFBIG, "the process may not write files of this size (RLIMIT_FSIZE)")
-        self.count += 1
-        temporary = f".{os.getpid()}-{self.count}.tmp"
+        temporary = temporary_name(name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         made = os.open(temporary, flags, 0o600, dir_fd=folder)
         try:
@@ -183,18 +181,6 @@ def _prune(folder: int) -> int:
     return total
 
 
-def _remove_temporaries(folder: int) -> None:
-    """What processes have left that are no more. (Whose file is missing at the end writes nothing, and goes on.)"""
-    for name in os.listdir(folder):
-        found = _TEMPORARY.fullmatch(name)
-        info = _regular(folder, name) if found else None
-        if found is None or info is None:
-            continue
-        if (found[1] and not _lives(int(found[1]))) or time.time() - info.st_mtime > _HOUR:
-            with contextlib.suppress(OSError):
-                os.unlink(name, dir_fd=folder)
-
-
 def _named(key: str) -> tuple[bytes, str]:
     digest = hashlib.sha256(key.encode()).digest()
     return digest, f"{digest.hex()}.code"
@@ -233,13 +219,3 @@ def _allowed(size: int) -> bool:
         return True
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     return limit == resource.RLIM_INFINITY or size <= limit
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -26,6 +26,7 @@ __all__ = [
     "open_regular",
     "remove_leftovers",
     "start_of",
+    "temporary_name",
     "write",
     "writing",
 ]
@@ -82,10 +83,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[io.FileIO]:
         if not stat.S_ISREG(mode):
             raise NotRegularError(_kind(shown, mode) + " or nothing there")
     remove_leftovers(target.parent)
-    temporary = (
-        target.parent
-        / f".{target.name[:80]}.{machine()}-{os.getpid()}-{start_of(os.getpid())}-{secrets.token_hex(4)}.tmp"
-    )
+    temporary = target.parent / temporary_name(target.name)
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(temporary, flags, 0o666), "w+b", buffering=0) as file:
@@ -104,6 +102,11 @@ def writing(path: str | os.PathLike[str]) -> Iterator[io.FileIO]:
             raise OSError(error.errno, reason) from error  # of the same subclass: Python goes by the number
         raise
     _sync(target.parent)
+
+
+def temporary_name(name: str) -> str:
+    """A name for a file that is to become `name`, which says whose it is."""
+    return f".{name[:80]}.{machine()}-{os.getpid()}-{start_of(os.getpid())}-{secrets.token_hex(4)}.tmp"
 
 
 def write(path: str | os.PathLike[str], data: bytes | str) -> None:
@@ -167,8 +170,8 @@ def alive(pid: int, start: int) -> bool:
     return start == 0 or now in (0, start)
 
 
-def remove_leftovers(folder: str | os.PathLike[str]) -> list[str]:
-    """Remove the unfinished files of `writing` whose processes have ended, and return their names.
+def remove_leftovers(folder: str | os.PathLike[str] | int) -> list[str]:
+    """Remove the unfinished files of `writing` in a folder (or its descriptor) whose processes have ended, and return their names.
 
     Those of other machines, of which nobody here can tell, are removed when a day old.
     """
@@ -188,6 +191,6 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> list[str]:
             status = entry.stat(follow_symlinks=False)
             dead = place == machine() and not alive(pid, start)
             if stat.S_ISREG(status.st_mode) and (dead or time.time() - status.st_mtime > _DAY):
-                os.unlink(entry.path)
+                os.unlink(entry.path, dir_fd=folder if isinstance(folder, int) else None)
                 removed.append(entry.name)
     return removed

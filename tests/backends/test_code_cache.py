@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from anynet_backends import code_cache, host, machine
+from anynet_backends import code_cache, files, host, machine
 from anynet_backends.code_cache import CodeCache
 from anynet_backends.ownership import RefusedError, open_folder
 
@@ -275,13 +275,15 @@ def test_what_was_used_longest_ago_goes_first(cache, folder, monkeypatch):
 
 def test_leftovers_of_dead_processes_are_removed(cache, folder):
     cache.write("key", CODE)
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for name in (f".{dead.pid}-1.tmp", f".{os.getpid()}-9.tmp", "tmpabcd1234", "tmpdcba4321"):
+    code = "from anynet_backends.files import temporary_name; print(temporary_name('0.code'))"
+    dead = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    mine = files.temporary_name("0.code")
+    for name in (dead, mine):
         (folder / name).write_bytes(b"half")
-    os.utime(folder / "tmpabcd1234", (0, 0))
     CodeCache(str(folder)).read("key")
-    assert [n for n in names(folder) if "tmp" in n] == [f".{os.getpid()}-9.tmp", "tmpdcba4321"]
+    assert [n for n in names(folder) if n.endswith(".tmp")] == [mine]
 
 
 # ----- disks that do not work -----
@@ -352,14 +354,21 @@ def test_without_a_home(tmp_path, home):
 
 
 @extra
-def test_without_a_home_data_that_comes_with_the_package_is_found(monkeypatch):
+def test_data_without_a_home(monkeypatch, tmp_path):
     import anynet as an
+    from anynet.data import sources
 
     def gone():
         raise FileNotFoundError("there is no home folder")
 
-    monkeypatch.setattr(host, "cache_folder", gone)
+    monkeypatch.setattr(sources, "cache_folder", gone)
+    monkeypatch.setenv("ANYNET_DATA", str(tmp_path))
     assert len(an.data.load("digits")[0]) > 0
+    with pytest.raises(an.data.DataError, match=f"is not in {tmp_path}.*there is no home folder"):
+        an.data.load("mnist", mirrors=["https://example.invalid"])
+    monkeypatch.delenv("ANYNET_DATA")
+    with pytest.raises(an.data.DataError, match="is not in any folder"):
+        an.data.load("mnist")
 
 
 def test_cache_folder(monkeypatch):

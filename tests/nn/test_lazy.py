@@ -1,5 +1,7 @@
 """Lazy layers become, at their first call, the layer that PyTorch's become."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,20 @@ def test_bad_arguments_and_inputs():
     with pytest.raises(ValueError, match="too few axes"):
         layer(an.ones(3))
     assert layer(an.ones((2, 3))).shape == (2, 3)
+
+
+def test_threads_that_call_it_first_get_one_layer(in_threads, monkeypatch):
+    made = []
+
+    class Slow(nn.Linear):
+        def __init__(self, *args, **kwargs):
+            made.append(args)
+            time.sleep(0.02)
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr(nn.LazyLinear, "_layer", Slow)
+    layer, found = nn.LazyLinear(3).eval(), []
+    in_threads(*[lambda: found.append(layer(an.ones((2, 4))).tolist())] * 4)
+    assert len(made) == 1
+    assert all(y == layer(an.ones((2, 4))).tolist() for y in found)
+    assert not layer.training
