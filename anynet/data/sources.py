@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import IO
 
-from anynet.data.idx import DataError, decompressed, parse_idx
+from anynet.data.idx import Bytes, DataError, parse_idx
 from anynet_backends import Array, backend_of
-from anynet_backends.files import write
+from anynet_backends.files import open_regular, write
 from anynet_backends.host import cache_folder
 
 __all__ = ["SOURCES", "File", "Source", "cache_folder", "load", "normalize"]
@@ -192,23 +194,38 @@ def normalize(images: Array, *, levels: float = 255, mean: float = 0.0, std: flo
 
 
 def _pair(source: Source, part: str, download: bool, mirrors: Sequence[str]) -> tuple[Array, Array]:
-    files = source.files[part]
-    if source.name == "digits":
-        folder = resources.files("anynet.data") / "files"
-        raw = [(file.name, (folder / file.name).read_bytes()) for file in files]
-    else:
-        raw = []
-        for file in files:
+    arrays = []
+    for file in source.files[part]:
+        if source.name == "digits":
+            name = file.name
+            with (resources.files("anynet.data") / "files" / name).open("rb") as opened:
+                data = _checked(opened, file, name)
+        else:
             path = _find(source, file, download, mirrors)
-            raw.append((str(path), path.read_bytes()))
-    images, labels = (
-        parse_idx(decompressed(data, name, file.size), name)
-        for (name, data), file in zip(raw, files, strict=True)
-    )
-    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
-        msg = f"{raw[0][0]} has shape {images.shape}, {raw[1][0]} has {labels.shape}: images and labels do not belong together"
-        raise DataError(msg)
+            name = str(path)
+            try:
+                with io.BufferedReader(open_regular(path)) as opened:
+                    data = _checked(opened, file, name)
+            except DataError as error:
+                msg = f"{error}. Remove it, so that it is downloaded again, or put the right file there"
+                raise DataError(msg) from None
+        arrays.append(parse_idx(data, name))
+    images, labels = arrays
     return images, backend_of(labels).astype(labels, backend_of(labels).int64)
+
+
+def _checked(opened: IO[bytes], file: File, name: str) -> bytes | bytearray:
+    """The uncompressed bytes of a data set's file; `DataError` where they are others, or more."""
+    data = Bytes(opened, name).read(file.size + 1)
+    if len(data) != file.size:
+        got = f"{len(data)} bytes" if len(data) < file.size else "more"
+        msg = f"{name}: expected {file.size} bytes of data, got {got}: truncated, or another file"
+        raise DataError(msg)
+    found = hashlib.sha256(data).hexdigest()
+    if found != file.sha256:
+        msg = f"{name}: SHA-256 is {found}, expected {file.sha256}: damaged, or another file"
+        raise DataError(msg)
+    return data
 
 
 def _find(source: Source, file: File, download: bool, mirrors: Sequence[str]) -> Path:
@@ -242,12 +259,9 @@ def _download(source: Source, file: File, folder: Path, mirrors: Sequence[str]) 
         try:
             with urllib.request.urlopen(address, timeout=60) as answer:
                 raw = answer.read(file.size + 1_000_000)
-            found = hashlib.sha256(decompressed(raw, address, file.size)).hexdigest()
+            _checked(io.BytesIO(raw), file, address)
         except (OSError, ValueError, http.client.HTTPException) as error:  # DataError is a ValueError
             reasons.append(f"{address}: {error}")
-            continue
-        if found != file.sha256:
-            reasons.append(f"{address}: SHA-256 is {found}, expected {file.sha256}: not the file, refused")
             continue
         folder.mkdir(parents=True, exist_ok=True)
         write(folder / file.name, raw)

@@ -6,8 +6,11 @@ import dataclasses
 import gzip
 import hashlib
 import http.server
+import os
+import random
 import struct
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -199,8 +202,8 @@ def test_the_next_mirror_serves_where_one_does_not(tiny: dict[str, bytes], tmp_p
     [
         (lambda d: gzip.compress(gzip.decompress(d)[:-1] + b"\xff"), "SHA-256 is [0-9a-f]{64}, expected"),
         (lambda d: d[: len(d) // 2], "truncated"),
-        (lambda d: gzip.compress(bytes(10_000_000)), "more than the 52 bytes expected"),
-        (lambda d: b"<html>not found</html>", "SHA-256"),
+        (lambda d: gzip.compress(bytes(10_000_000)), "expected 52 bytes of data, got more"),
+        (lambda d: b"<html>not found</html>", "expected 52 bytes of data, got 22 bytes"),
     ],
 )
 def test_a_wrong_download_is_refused_and_leaves_nothing(
@@ -224,13 +227,111 @@ def test_without_a_download_the_error_says_where_was_looked(tiny: dict[str, byte
         load("mnist", download=False)
 
 
-def test_images_and_labels_that_do_not_belong_together(
-    tiny: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_damaged_file_in_the_cache_is_refused(
+    tiny: dict[str, bytes], mirror: str, tmp_path: Path, zipped: bool
 ) -> None:
-    folder = tmp_path / "mnist"
-    folder.mkdir()
-    (folder / "a-images.gz").write_bytes(tiny["a-images.gz"])
-    (folder / "a-labels.gz").write_bytes(gzip.compress(idx(np.zeros(3, np.uint8))))
-    monkeypatch.setenv("ANYNET_DATA", str(tmp_path))
-    with pytest.raises(DataError, match="do not belong together"):
-        load("mnist")
+    load("mnist", mirrors=[mirror])
+    path = tmp_path / "cache" / "mnist" / "a-labels.gz"
+    data = bytearray(gzip.decompress(path.read_bytes()))
+    data[-1] ^= 4  # another label
+    path.write_bytes(gzip.compress(data) if zipped else data)
+    with pytest.raises(
+        DataError, match=r"a-labels.gz: SHA-256 is .* Remove it, so that it is downloaded again"
+    ):
+        load("mnist", mirrors=[mirror])
+    path.unlink()
+    assert load("mnist", mirrors=[mirror])[1].tolist() == [0, 1, 2, 3]
+
+
+# ---- what the size of a file may not do ----
+
+
+def test_a_small_file_does_not_unpack_into_more_than_it_declares(tmp_path: Path) -> None:
+    path, head = tmp_path / "bomb", b"\0\0\x08\x01\0\0\0\x0a"
+    path.write_bytes(gzip.compress(head + bytes(50_000_000)))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"has 18 bytes, got more: bytes are left over"):
+        read_idx(path)
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+def test_the_limit_of_what_is_declared(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(gzip.compress(b"\0\0\x0e\x02" + b"\xff" * 8))
+    with pytest.raises(
+        DataError,
+        match=r"declares 147573952\d* bytes, more than 4294967296; read_idx\(…, max_bytes=…\) allows",
+    ):
+        read_idx(path)
+    small = np.arange(100, dtype=np.uint8)
+    path.write_bytes(gzip.compress(idx(small)))
+    with pytest.raises(DataError, match="declares 108 bytes, more than 107"):
+        read_idx(path, max_bytes=107)
+    np.testing.assert_array_equal(read_idx(path, max_bytes=108), small)
+
+
+def test_gzip_members_and_what_follows_them(tmp_path: Path) -> None:
+    path, whole = tmp_path / "a", idx(np.arange(100, dtype=np.uint8))
+    members = gzip.compress(whole[:7]) + gzip.compress(b"") + gzip.compress(whole[7:])
+    for data in (members, members + bytes(1000)):  # zeros fill up the blocks of a tape
+        path.write_bytes(data)
+        assert read_idx(path).tolist() == list(range(100))
+    for rest in (b"x", bytes(5) + b"PK\3\4", b"\x1f"):
+        path.write_bytes(members + rest)
+        with pytest.raises(DataError, match="follows the gzip data: bytes are left over"):
+            read_idx(path)
+    path.write_bytes(members + gzip.compress(b"y"))
+    with pytest.raises(DataError, match="got more: bytes are left over"):
+        read_idx(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX systems")
+def test_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in (
+        (tmp_path / "pipe", "named pipe"),
+        (tmp_path, "folder"),
+        (Path("/dev/zero"), "device"),
+    ):
+        with pytest.raises(DataError, match=f"{path} is a {kind}, expected a file"):
+            read_idx(path)
+
+
+def test_mutated_idx_files_are_read_or_refused(tmp_path: Path) -> None:
+    """A changed file is an array of the size of its data, or a DataError; gzip's checksum finds every change."""
+    rng, path = random.Random(4), tmp_path / "a"
+    plain = idx(np.arange(24, dtype=np.int16).reshape(2, 3, 4))
+    zipped = gzip.compress(plain, mtime=0)
+    expected = read_idx_of(path, plain)
+    for _ in range(100_000 if os.environ.get("ANYNET_LONG_TESTS") == "1" else 1500):
+        for whole in (plain, zipped):
+            data = bytearray(whole)
+            for _ in range(rng.choice((1, 1, 3))):
+                a = rng.randrange(len(data) or 1)
+                kind = rng.randrange(4)
+                if kind == 0:
+                    data[a : a + 1] = bytes([rng.randrange(256)])
+                elif kind == 1:
+                    del data[a : a + rng.choice((1, 4, 100))]
+                elif kind == 2:
+                    data[a:a] = rng.randbytes(rng.choice((1, 4)))
+                else:
+                    data[a : a + 4] = rng.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff"))
+            got = read_idx_of(path, bytes(data))
+            if got is not None and whole is zipped:
+                np.testing.assert_array_equal(got, expected)  # only the header's name and time may change
+            elif got is not None:
+                assert got.nbytes == len(data) - 4 - 4 * got.ndim
+
+
+def read_idx_of(path: Path, data: bytes) -> np.ndarray[Any, Any] | None:
+    path.write_bytes(data)
+    try:
+        found: np.ndarray[Any, Any] = read_idx(path)
+    except DataError as error:
+        if path.name not in str(error):
+            raise AssertionError from error
+        return None
+    return found
