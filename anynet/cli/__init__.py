@@ -143,12 +143,17 @@ def _task_of(folder: Path) -> Task:
         msg = f"{folder} is not a run folder: it has no settings.json"
         raise FileNotFoundError(msg)
     try:
-        return Task(**json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        task = Task(**json.loads(file.read_text(encoding="utf-8")))
+        options = {k: str(v) for k, v in asdict(task).items() if k != "data"}
+        if make_task(str(task.data), options) != task:  # a number where a text should be, say
+            msg = "values of other types than it has"
+            raise ValueError(msg)
+    except (ValueError, TypeError, RecursionError) as error:
         msg = (
             f"{file} is not the settings of a built-in task ({error}); resume a script's run from the script"
         )
         raise CheckpointError(msg) from error
+    return task
 
 
 def _resume(args: Sequence[str]) -> int:
@@ -169,9 +174,13 @@ def _trained(folder: Path, options: dict[str, str]):  # type: ignore[no-untyped-
     if which not in ("best", "last"):
         raise UsageError(nearest("checkpoint", which, ["best", "last"]))
     task = _task_of(folder)
-    state = load(folder / f"{which}.safetensors")
-    model = build_model(task)
-    model.load_state_dict(state["model"] if which == "last" else state)
+    file, model = folder / f"{which}.safetensors", build_model(task)
+    state = load(file)
+    try:
+        model.load_state_dict(state["model"] if which == "last" else state)
+    except (KeyError, TypeError, AttributeError) as error:
+        msg = f"{file} holds no weights of the run's network ({type(error).__name__}: {error})"
+        raise CheckpointError(msg) from error
     return task, model.eval()
 
 

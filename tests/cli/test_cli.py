@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+import anynet as an
 from anynet.cli import main
 
 
@@ -101,6 +102,34 @@ def test_damaged_checkpoint(tmp_path, capsys):
         assert main([command, str(run)]) == 1
         assert "last.safetensors" in capsys.readouterr().err
     assert file.read_bytes() == before
+
+
+def test_damaged_run_folders(tmp_path, capsys):
+    """Every file of a run that is not what it was is an error of one line that names the file."""
+    run = tmp_path / "run"
+    assert main(["train", "digits", "model=mlp", "epochs=1", "limit=64", f"run_dir={run}"]) == 0
+    settings, last = run / "settings.json", run / "last.safetensors"
+    whole, state = settings.read_text(), an.load(last)
+    for text in ("", "{", "[]", "3", "{}", "[" * 100_000, "\0", '{"data": "digits"}', whole.replace('"mlp"', '"mpl"'),
+                 whole.replace('"mlp"', "3"), whole.replace('"epochs": 1', '"epochs": "x"'), whole.replace('"digits"', '"x"'),
+                 whole.replace('"epochs": 1', '"epochs": 1.5'), whole.replace('"epochs"', '"epoch"')):  # fmt: skip
+        settings.write_text(text)
+        for command in ("eval", "resume"):
+            assert main([command, str(run)]) == 1, text[:50]
+            assert "settings.json is not the settings of a built-in task" in capsys.readouterr().err
+    settings.write_text(whole)
+    for broken in ({}, {"model": 3}, {"model": {}}, {"model": {k: "x" for k in state["model"]}}):
+        an.save(last, {**state, "model": None} | broken)
+        assert main(["eval", str(run)]) == 1, broken
+        assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_run_folder_that_another_run_uses(tmp_path, capsys):
+    run = tmp_path / "run"
+    with an.train.RunFolder(run):
+        assert main(["train", "digits", "epochs=1", "limit=64", f"run_dir={run}"]) == 1
+    assert f"the run folder {run} is in use: this process" in capsys.readouterr().err
+    assert os.listdir(run) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
