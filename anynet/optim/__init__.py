@@ -1,24 +1,11 @@
 """Optimizers, schedules and clipping: PyTorch's names, arguments, defaults and numbers."""
 
 from anynet.nn.utils.clip_grad import clip_grad_norm_, clip_grad_value_
+from anynet.optim import lr_scheduler as lr_scheduler
 from anynet.optim import swa_utils as swa_utils
 from anynet.optim.layerwise import ASGD, LAMB, LARS, Adafactor, Muon
 from anynet.optim.lbfgs import LBFGS
-from anynet.optim.methods import (
-    SGD,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    NAdam,
-    RAdam,
-    RMSprop,
-    Rprop,
-)
-from anynet.optim.optimizer import Optimizer
-from anynet.optim.recent import AdaBound, Lion, ScheduleFreeAdamW
-from anynet.optim.schedules import (
+from anynet.optim.lr_scheduler import (
     ChainedScheduler,
     ConstantLR,
     CosineAnnealingLR,
@@ -36,6 +23,20 @@ from anynet.optim.schedules import (
     SequentialLR,
     StepLR,
 )
+from anynet.optim.methods import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    NAdam,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
+from anynet.optim.optimizer import Optimizer
+from anynet.optim.recent import AdaBound, Lion, ScheduleFreeAdamW
 from anynet.optim.wrappers import SAM, MultiSteps
 
 __all__ = [

@@ -11,8 +11,9 @@ from typing import Any
 from anynet import dtypes
 from anynet.nn.module import Module, modes_kept
 from anynet.ops import creation
+from anynet.optim.groups import choice, integer, plain, real
+from anynet.optim.lr_scheduler import LRScheduler
 from anynet.optim.optimizer import Optimizer
-from anynet.optim.schedules import LRScheduler
 from anynet.tensor import Buffer, Tensor, no_grad, to_plain
 
 __all__ = [
@@ -172,27 +173,23 @@ class SWALR(LRScheduler):
         anneal_strategy: str = "cos",
         last_epoch: int = -1,
     ) -> None:
-        if anneal_strategy not in ("cos", "linear"):
-            msg = f"SWALR: anneal_strategy is 'cos' or 'linear', got {anneal_strategy!r}"
-            raise ValueError(msg)
-        if anneal_epochs < 0:
-            msg = f"SWALR: anneal_epochs is not negative, got {anneal_epochs}"
-            raise ValueError(msg)
+        self.anneal_epochs: int = self._read("anneal_epochs", integer(0), anneal_epochs)
+        self.anneal_strategy = self._read("anneal_strategy", choice("cos", "linear"), anneal_strategy)
         groups = optimizer.param_groups
         rates = list(swa_lr) if isinstance(swa_lr, (list, tuple)) else [swa_lr] * len(groups)
         if len(rates) != len(groups):
             msg = f"SWALR: {len(rates)} rates for {len(groups)} parameter groups"
             raise ValueError(msg)
+        rates = [self._read("swa_lr", real(0), rate) for rate in rates]
         for group, rate in zip(groups, rates, strict=True):
             group["swa_lr"] = rate
-        self.anneal_epochs, self.anneal_strategy = anneal_epochs, anneal_strategy
         super().__init__(optimizer, last_epoch)
 
     def _share(self, t: float) -> float:
         t = max(0.0, min(1.0, t))
         return (1 - math.cos(math.pi * t)) / 2 if self.anneal_strategy == "cos" else t
 
-    def rates(self) -> list[float]:
+    def get_lr(self) -> list[float]:
         step = self.last_epoch
         if self.anneal_epochs == 0:
             step = max(1, step)
@@ -201,7 +198,7 @@ class SWALR(LRScheduler):
         now = self._share(step / n)
         out = []
         for group in self.optimizer.param_groups:
-            goal, rate = group["swa_lr"], group["lr"]
+            goal, rate = group["swa_lr"], plain(group["lr"])
             start = goal if before == 1 else (rate - before * goal) / (1 - before)
             out.append(goal * now + start * (1 - now))
         return out

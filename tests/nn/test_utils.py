@@ -148,7 +148,7 @@ def test_update_bn_and_refusals():
         swa.AveragedModel(ours).update_parameters(nn.Linear(2, 2))
     optimizer = an.optim.SGD([an.Parameter([1.0])], lr=0.1)
     for options, message in (
-        ({"anneal_strategy": "up"}, "'cos' or 'linear'"), ({"anneal_epochs": -1}, "not negative"),
+        ({"anneal_strategy": "up"}, "'cos' or 'linear'"), ({"anneal_epochs": -1}, "anneal_epochs must be an integer ≥ 0"),
         ({"swa_lr": [1.0, 2.0]}, "2 rates for 1"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):

@@ -219,8 +219,12 @@ def test_l1_penalty_adds_the_sign():
         (lambda p: optim.Adadelta([p], rho=2.0), ValueError, r"rho must be in \[0, 1\]"),
         (lambda p: optim.Rprop([p], etas=(1.5, 1.2)), ValueError, r"etas\[0\] must be in \(0, 1\)"),
         (lambda p: optim.NAdam([p], momentum_decay=-1.0), ValueError, "momentum_decay must be a number ≥ 0"),
-        (lambda p: optim.CosineAnnealingWarmRestarts(optim.SGD([p]), 0), ValueError, "at least 1"),
-        (lambda p: optim.CyclicLR(optim.SGD([p]), 1.0, 2.0, mode="square"), ValueError, "mode is"),
+        (
+            lambda p: optim.CosineAnnealingWarmRestarts(optim.SGD([p]), 0),
+            ValueError,
+            "T_0 must be an integer ≥ 1",
+        ),
+        (lambda p: optim.CyclicLR(optim.SGD([p]), 1.0, 2.0, mode="square"), ValueError, "mode must be"),
         (lambda p: optim.CyclicLR(optim.Adagrad([p]), 1.0, 2.0), ValueError, "cycle_momentum=False"),
         (
             lambda p: optim.CyclicLR(optim.SGD([p]), [1.0, 2.0], 2.0),
