@@ -305,11 +305,11 @@ def _pull(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int, Any]]:
             for parent in node.parents if i < 0 else (node.parents[i],):
                 if type(parent) is Leaf and parent.written > node.seq:
                     raise overwritten(parent, prim.name)
-        if node.pull is not None and not create_graph:
-            got = enumerate(node.pull(g))
+        pulled = NotImplemented if node.pull is None or create_graph else node.pull(g)
+        if pulled is not NotImplemented:
             if not observer:
-                return got
-            out = list(got)
+                return enumerate(pulled)
+            out = list(enumerate(pulled))
         else:
             out = _run_rules(plan, g, _tensors(node, saved) if create_graph else saved)
     if observer:

@@ -9,14 +9,15 @@ extra `numba`; whatever cannot be recorded, or is no machine code, runs as befor
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakSet
 
 from anynet import dtypes
 from anynet.autograd.engine import _fit, _run_rules
 from anynet.tensor import changes
-from anynet_backends import TYPES, Array, Backend, backend, builtins
+from anynet_backends import TYPES, Array, Backend, backend, blocks, builtins
 from anynet_backends.recorder import (
     ACTIVE,
     RECORDER,
@@ -51,7 +52,12 @@ __all__ = [
 OFTEN: int = 24
 LARGEST: Final = 1 << 20
 """Bytes of the arguments and results: beyond, the calls cost little beside the work."""
+_LARGE: Final = 1 << 18
+"""Bytes of the arguments beyond which functions that act on each element go block by block."""
+_OFTEN_LARGE: Final = 3
 _FORMS, _FAILURES, _COUNTED, _TRIES = 32, 4, 256, 99
+_Make = Callable[..., Any]
+"""`_planned` or `_blocked`."""
 
 
 available = builtins.available
@@ -91,7 +97,7 @@ def _recorder() -> RecorderBackend:
 class Hot:
     """One primitive, for one choice of metadata and of inputs that require a gradient."""
 
-    __slots__ = ("call", "cold", "counts", "failures", "meta", "need", "prim", "table")
+    __slots__ = ("blocks", "call", "cold", "counts", "failures", "meta", "need", "prim", "table")
 
     def __init__(
         self, prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], *, cold: bool = False
@@ -103,6 +109,7 @@ class Hot:
         self.failures = 0
         self.cold = cold  # nothing can be made of it
         self.table: builtins.Table | None = None
+        self.blocks: dict[Any, _Large | None] = {}  # by the types of the arrays
         self.call: Callable[..., Any] = _nothing
 
     def meet(self, data: list[Any]) -> Any:
@@ -110,6 +117,8 @@ class Hot:
         size = 0
         for x in data:
             size += x.nbytes
+        if self.prim.elementwise and size > _LARGE:
+            return self.large(data)
         if size > self.prim.hot_bytes:
             return None
         form = tuple([(x.shape, x.strides, x.dtype) for x in data])
@@ -121,7 +130,7 @@ class Hot:
             return None
         self.counts[form] = OFTEN + _TRIES
         try:
-            plan = None if ACTIVE else _plan(self.prim, self.need, self.meta, data)
+            plan = None if ACTIVE else _plan(self.prim, self.need, self.meta, data, _planned)
         except Exception:  # noqa: BLE001 - whatever cannot be recorded is left as it is
             plan = None
         finally:
@@ -143,10 +152,62 @@ class Hot:
         changes.made = True
         return self.call(*data)
 
+    def large(self, data: list[Any]) -> Any:
+        """The same for large arrays, where it acts on each element: block by block, from the third time on."""
+        if not blocks.dense_alike(data):
+            return None
+        form = tuple([x.dtype for x in data])
+        found = self.blocks.get(form)
+        if found is None:
+            seen = self.counts.get(form, 0) + 1
+            self.counts[form] = seen
+            if form in self.blocks or seen < _OFTEN_LARGE or not RECORDER.acquire(blocking=False):
+                return None
+            try:
+                vectors = [_ones(blocks.WIDTH, t) for t in form]
+                found = None if ACTIVE else _plan(self.prim, self.need, self.meta, vectors, _blocked)
+            except Exception:  # noqa: BLE001 - as above
+                found = None
+            finally:
+                RECORDER.release()
+            self.blocks[form] = found
+            changes.made = True
+            if found is None:
+                return None
+        return found(*data)
+
 
 def _ask_again(prim: Primitive[...]) -> None:
     """Whether anything can be made of a primitive."""
-    prim.heats = any(hot.table for hot in list(prim.hot.values()))
+    prim.heats = any(hot.table or hot.blocks for hot in list(prim.hot.values()))
+
+
+class _Large(NamedTuple):
+    """A function of large arrays. `gives`: which of its arguments and, behind them, results it gives; -1 for None. With `back`, which
+    does the same to what is given and a gradient behind it, the first is its result, and the others are kept for that."""
+
+    blocks: blocks.Blocks
+    gives: list[int]
+    back: _Large | None
+
+    def __call__(self, *data: Array) -> Any:
+        made = self.blocks(*data)
+        if made is None:
+            return None
+        everything = (*data, *made)
+        given = [None if i < 0 else everything[i] for i in self.gives]
+        return given[0] if self.back is None else (given[0], functools.partial(self.back.pull, given[1:]))
+
+    def pull(self, kept: list[Array], g: Array) -> Any:
+        """The gradients of the inputs."""
+        if kept and g.strides != kept[0].strides:
+            g = backend("numpy").arrange(g, kept[0])
+        arrays = (*kept, g)
+        made = self.blocks(*arrays) if blocks.dense_alike(arrays) else None
+        if made is None:
+            return NotImplemented
+        everything = (*arrays, *made)
+        return tuple([None if i < 0 else everything[i] for i in self.gives])
 
 
 def key_of(need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
@@ -180,28 +241,37 @@ def frozen(value: Any) -> Any:
     raise TypeError
 
 
+def _ones(n: int, dtype: Any) -> Array:
+    return backend("numpy").ones(n, dtype=dtype)
+
+
 def _nothing(*_: Any) -> None:
     return None
 
 
 def _plan(
-    prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], data: Sequence[Array]
-) -> builtins.Plan | None:
-    """What `prim` does with arrays of these forms, as a plan; None where it is no machine code."""
+    prim: Primitive[...],
+    need: tuple[bool, ...] | None,
+    meta: dict[str, Any],
+    data: Sequence[Array],
+    make: _Make,
+) -> Any:
+    """What `prim` does with arrays of these forms, as `make` makes it; None where it is no machine code."""
     recording = Recording(recorded_numpy(), LARGEST)
     given = [recording.input(x) for x in data]
     if any(not x.size or x.value.strides != like.strides for x, like in zip(given, data, strict=True)):
         return None
     try:
-        return _recorded(recording, prim, need, meta, given)
+        return _recorded(recording, prim, need, meta, given, make)
     finally:
         recording.inputs.clear()  # which refer to the recording
         recording.captured.clear()
 
 
 def _recorded(
-    recording: Recording, prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], given: list[Recorded]
-) -> builtins.Plan | None:  # fmt: skip
+    recording: Recording, prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], given: list[Recorded],
+    make: _Make,
+) -> Any:  # fmt: skip
     ACTIVE.append(recording)
     try:
         y, pull = prim.compute(given, need, meta)
@@ -217,13 +287,13 @@ def _recorded(
     finally:
         ACTIVE.pop()
     if grads is None:
-        return _planned(recording, given, [y])
+        return make(recording, given, [y])
     backward, kept = _behind(recording, given, end, [x for x in grads if x is not None])
-    back = _planned(backward, [*kept, g], grads, alone=False)
+    back = make(backward, [*kept, g], grads, alone=False)
     if back is None:
         return None
     del recording.instructions[end:]
-    return _planned(recording, given, [y, *kept], back)
+    return make(recording, given, [y, *kept], back)
 
 
 def _gradients(
@@ -273,6 +343,22 @@ def _behind(
     backward.constants, backward.count = recording.constants, recording.count
     backward.instructions = notes[::-1]
     return backward, [*(x for x in given if x.var in needed), *kept]
+
+
+def _blocked(
+    recording: Recording, given: list[Recorded], wanted: Sequence[Recorded | None], back: _Large | None = None, *, alone: bool = True
+) -> _Large | None:  # fmt: skip
+    """As `_planned`, for vectors that are moved over large arrays; None for a single call too, which passes through memory once
+    as it is."""
+    recording.inputs = given
+    scratch = aligned(LARGEST)
+    program = Program(recording, [x for x in wanted if x is not None], scratch=scratch)
+    made = program.function(wanted)
+    if made is None or (alone and (made.gives[0] != len(given) or (back is None and len(program.calls) < 2))):
+        return None
+    if any(a.size != blocks.WIDTH for a in (*made.arguments, *made.results)):
+        return None
+    return _Large(blocks.Blocks(made.rows, made.arguments, made.results), made.gives, back)
 
 
 def _planned(

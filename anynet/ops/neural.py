@@ -308,6 +308,9 @@ def gelu(x: ArrayLike, approximate: str = "none") -> Tensor:
     raise ValueError(msg)
 
 
+for _prim in (relu, leaky_relu, elu, sigmoid, silu, softplus, erf, gelu_tanh):
+    _prim.elementwise = True
+
 # ----- softmax -----
 
 

@@ -28,7 +28,7 @@ from anynet_backends.protocol import Array
 from anynet_backends.results import axes_in_memory, result
 from anynet_backends.threads import once
 
-__all__ = ["DTYPE", "MOST", "Plan", "Table", "available", "primitive"]
+__all__ = ["DTYPE", "MOST", "Plan", "Table", "available", "exceptions", "primitive"]
 
 DTYPE: Final = np.dtype
 
@@ -81,6 +81,11 @@ def _fits() -> bool:
 
 _EXCEPTIONS: Final = {"x86_64": 1 | 4 | 8, "AMD64": 1 | 4 | 8, "aarch64": 1 | 2 | 4, "arm64": 1 | 2 | 4}
 """FE_INVALID, FE_DIVBYZERO and FE_OVERFLOW in <fenv.h>."""
+
+
+def exceptions() -> int:
+    """The exceptions of real numbers of which NumPy warns, as this processor counts them."""
+    return _EXCEPTIONS[platform.machine()]
 
 
 @functools.cache
@@ -542,7 +547,7 @@ def _functions() -> dict[str, _Function]:
     for name, number in (
         ("MOST", MOST),
         ("ITEMS", tuple.__basicsize__),
-        ("EXCEPTIONS", _EXCEPTIONS[platform.machine()]),
+        ("EXCEPTIONS", exceptions()),
     ):
         code = code.replace(name, str(number))
     flagged = {"hot": 0x80, "pull": 0x08, "primitive": 0x80}  # METH_FASTCALL, METH_O

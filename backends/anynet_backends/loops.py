@@ -50,6 +50,7 @@ class Function:
         self.lines: list[str] = []
         self.count = 0
         self.block = "entry"
+        self.end = "ret void" if gives == "void" else f"ret {gives} 0"
 
     def argument(self, name: str) -> Value:
         """A parameter by its name."""
@@ -113,6 +114,10 @@ class Function:
         """Call another function."""
         self.lines.append(f"  call void @{other.name}({', '.join(map(str, args))})")
 
+    def answer(self, value: Value) -> None:
+        """What the function gives, instead of 0."""
+        self.end = f"ret {value}"
+
     def spread(self, x: Value) -> Value:
         """A vector full of a number."""
         vector = f"<{LANES} x {x.type}>"
@@ -152,9 +157,9 @@ class Function:
     def code(self) -> str:
         """The text."""
         params = ", ".join(f"{t} %{n}" for t, n in self.params)
-        kind, end = ("internal ", "ret void") if self.gives == "void" else ("", f"ret {self.gives} 0")
+        kind = "internal " if self.gives == "void" else ""
         body = "\n".join((*self.places, *self.lines))
-        return f"define {kind}{self.gives} @{self.name}({params}) {{\nentry:\n{body}\n  {end}\n}}\n"
+        return f"define {kind}{self.gives} @{self.name}({params}) {{\nentry:\n{body}\n  {self.end}\n}}\n"
 
 
 _SIZES: Final = {"float": 4, "double": 8, "i64": 8, "ptr": 8}
@@ -205,9 +210,9 @@ def declared() -> str:
     )
 
 
-def compiled(functions: Sequence[Function], name: str) -> int:
+def compiled(functions: Sequence[Function], name: str, declarations: str = "") -> int:
     """The address of the function of this name."""
-    text = declared() + "".join(f.code() for f in functions)
+    text = declared() + declarations + "".join(f.code() for f in functions)
     return compiler().functions(text, (name,))[name]
 
 
