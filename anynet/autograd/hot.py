@@ -130,7 +130,7 @@ class Hot:
             return None
         self.counts[form] = OFTEN + _TRIES
         try:
-            plan = None if ACTIVE else _plan(self.prim, self.need, self.meta, data, _planned)
+            plan = None if ACTIVE else _plan(self.prim, self.need, self.meta, data)
         except Exception:  # noqa: BLE001 - whatever cannot be recorded is left as it is
             plan = None
         finally:
@@ -254,15 +254,15 @@ def _plan(
     need: tuple[bool, ...] | None,
     meta: dict[str, Any],
     data: Sequence[Array],
-    make: _Make,
+    make: _Make | None = None,
 ) -> Any:
-    """What `prim` does with arrays of these forms, as `make` makes it; None where it is no machine code."""
+    """What `prim` does with arrays of these forms, as `make` makes it, else as a plan; None where it is no machine code."""
     recording = Recording(recorded_numpy(), LARGEST)
     given = [recording.input(x) for x in data]
     if any(not x.size or x.value.strides != like.strides for x, like in zip(given, data, strict=True)):
         return None
     try:
-        return _recorded(recording, prim, need, meta, given, make)
+        return _recorded(recording, prim, need, meta, given, make or _planned)
     finally:
         recording.inputs.clear()  # which refer to the recording
         recording.captured.clear()

@@ -368,7 +368,32 @@ def clip(x: ArrayLike, /, min: Any = None, max: Any = None) -> Tensor:
     Where min > max the result is max, as in NumPy and PyTorch. The gradient passes where x lies within the bounds (the
     bounds included, as PyTorch), elsewhere to the bound that was taken.
     """
+    if type(min) in _BOUNDS and type(max) in _BOUNDS:
+        plain = x.data if isinstance(x, Tensor) else x
+        if hasattr(plain, "dtype") and backend_of(plain).dtype_name(plain.dtype) in ("float32", "float64"):
+            return _clip_between(x, low=min, high=max)
     return _clip(x, min, max)
+
+
+_BOUNDS = frozenset((int, float, type(None)))
+
+
+@primitive(name="clip_between")
+def _clip_between(xp: Backend, x: Array, /, *, low: float | None, high: float | None) -> Array:
+    """`clip` of real numbers, with numbers as bounds."""
+    return xp.clip(x, low, high)
+
+
+_clip_between.elementwise = True
+_clip_between.vjp(
+    x=lambda g, x, low, high: g if low is None and high is None else _masked(g, _inside(x, low, high))
+)
+
+
+def _masked(g: Any, mask: Any) -> Any:
+    from anynet.autograd.fitting import cast_to
+
+    return g * cast_to(mask, dtype=(g.data if isinstance(g, Tensor) else g).dtype)
 
 
 @primitive(name="clip")

@@ -143,15 +143,15 @@ leaky_relu.vjp(x=lambda g, x, negative_slope: e.where(e.greater(x, 0.0), g, g * 
 
 
 @primitive
-def elu(xp: Backend, x: Array, /, *, alpha: float = 1.0) -> Array:
-    """x where x > 0, else α (eˣ − 1)."""
-    low = xp.minimum(x, 0.0)
-    return xp.where(x > 0, x, alpha * xp.expm1(low))
+def elu(xp: Backend, x: Array, /, *, alpha: float = 1.0, scale: float = 1.0, rate: float = 1.0) -> Array:
+    """x · scale where x > 0, else scale · α (e^{rate · x} − 1)."""
+    low = xp.expm1(xp.minimum(x, 0.0) * rate) * (alpha * scale)
+    return xp.where(x > 0, x if scale == 1 else x * scale, low)
 
 
 elu.vjp(
-    x=lambda g, x, alpha: e.where(
-        e.greater(x, 0.0), g, g * (alpha * e.exp(e.where(e.greater(x, 0.0), 0.0, x)))
+    x=lambda g, x, alpha, scale, rate: (
+        g * e.where(e.greater(x, 0.0), scale, e.exp(e.minimum(x, 0.0) * rate) * (alpha * scale * rate))
     )
 )
 

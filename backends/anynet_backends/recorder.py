@@ -1342,6 +1342,10 @@ def _calls(
         ]
     if name == "power" and type(args[1]) in (int, float) and args[1] == 2 and out.dtype.kind == "f":
         return [(np.square, (x, out))]
+    if name == "clip" and not kwargs and out.dtype.kind == "f" and x is not None and x.dtype == out.dtype:
+        bounds = [(f, b) for f, b in zip((largest, smallest), args[1:], strict=False) if b is not None]
+        if bounds and all(type(b) in (int, float) for _, b in bounds):
+            return [(f, (x if i == 0 else out, b, out)) for i, (f, b) in enumerate(bounds)]
     if name in ("zeros", "zeros_like"):
         return [(out.fill, (0,))]
     if name in ("ones", "ones_like"):

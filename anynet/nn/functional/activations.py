@@ -10,8 +10,8 @@ from typing import Any
 
 from anynet import dtypes, random
 from anynet.autograd.fitting import cast_to
+from anynet.ops import activations, neural
 from anynet.ops import elementwise as e
-from anynet.ops import neural
 from anynet.ops.manipulation import reshape
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
@@ -173,7 +173,7 @@ def hardtanh(input: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, inpl
     if not min_val <= max_val:
         msg = f"hardtanh: min_val must be at most max_val, got {min_val} and {max_val}"
         raise ValueError(msg)
-    return e.where(input <= min_val, float(min_val), e.where(input >= max_val, float(max_val), input))
+    return activations.hardtanh(input, low=float(min_val), high=float(max_val))
 
 
 def relu6(input: ArrayLike, inplace: bool = False) -> Tensor:
@@ -193,7 +193,7 @@ def hardsigmoid(input: ArrayLike, inplace: bool = False) -> Tensor:
     >>> an.nn.functional.hardsigmoid(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([0.16666666, 0.5       , 0.8333334 ])
     """
-    return hardtanh(input, -3.0, 3.0) / 6.0 + 0.5
+    return activations.hardsigmoid(input)
 
 
 def hardswish(input: ArrayLike, inplace: bool = False) -> Tensor:
@@ -203,7 +203,7 @@ def hardswish(input: ArrayLike, inplace: bool = False) -> Tensor:
     >>> an.nn.functional.hardswish(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-0.33333334,  0.        ,  1.6666666 ])
     """
-    return e.where(input < -3.0, 0.0, e.where(input < 3.0, input * (input + 3.0) / 6.0, input))
+    return activations.hardswish(input)
 
 
 def hardshrink(input: ArrayLike, lambd: float = 0.5) -> Tensor:
@@ -213,7 +213,7 @@ def hardshrink(input: ArrayLike, lambd: float = 0.5) -> Tensor:
     >>> an.nn.functional.hardshrink(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-2.,  0.,  2.])
     """
-    return e.where(e.logical_and(input >= -lambd, input <= lambd), 0.0, input)
+    return activations.hardshrink(input, bound=float(lambd))
 
 
 def softshrink(input: ArrayLike, lambd: float = 0.5) -> Tensor:
@@ -226,7 +226,7 @@ def softshrink(input: ArrayLike, lambd: float = 0.5) -> Tensor:
     if lambd < 0:
         msg = f"softshrink: lambd is not negative, got {lambd}"
         raise ValueError(msg)
-    return e.where(input > lambd, input - lambd, e.where(input < -lambd, input + lambd, input * 0.0))
+    return activations.softshrink(input, bound=float(lambd))
 
 
 def tanhshrink(input: ArrayLike) -> Tensor:
@@ -236,7 +236,7 @@ def tanhshrink(input: ArrayLike) -> Tensor:
     >>> an.nn.functional.tanhshrink(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-1.0359724,  0.       ,  1.0359724])
     """
-    return input - tanh(input)
+    return activations.tanhshrink(input)
 
 
 def softsign(input: ArrayLike) -> Tensor:
@@ -246,7 +246,7 @@ def softsign(input: ArrayLike) -> Tensor:
     >>> an.nn.functional.softsign(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-0.6666667,  0.       ,  0.6666667])
     """
-    return input / (1.0 + e.abs(input))
+    return activations.softsign(input)
 
 
 def logsigmoid(input: ArrayLike) -> Tensor:
@@ -256,7 +256,7 @@ def logsigmoid(input: ArrayLike) -> Tensor:
     >>> an.nn.functional.logsigmoid(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-2.126928 , -0.6931472, -0.126928 ])
     """
-    return -neural.softplus(-input, beta=1.0, threshold=float("inf"))
+    return activations.logsigmoid(input)
 
 
 def mish(input: ArrayLike, inplace: bool = False) -> Tensor:
@@ -266,7 +266,7 @@ def mish(input: ArrayLike, inplace: bool = False) -> Tensor:
     >>> [round(y, 4) for y in an.nn.functional.mish(an.asarray([-2.0, 0.0, 2.0])).tolist()]
     [-0.2525, 0.0, 1.944]
     """
-    return input * tanh(neural.softplus(input))
+    return activations.mish(input)
 
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
@@ -279,7 +279,7 @@ def selu(input: ArrayLike, inplace: bool = False) -> Tensor:
     >>> an.nn.functional.selu(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-1.5201665,  0.       ,  2.101402 ])
     """
-    return neural.elu(input, alpha=_SELU_ALPHA) * _SELU_SCALE
+    return neural.elu(input, alpha=_SELU_ALPHA, scale=_SELU_SCALE)
 
 
 def celu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -292,7 +292,11 @@ def celu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     if alpha == 0:
         msg = "celu: alpha is not 0"
         raise ValueError(msg)
-    return neural.elu(input / alpha, alpha=1.0) * alpha
+    return (
+        neural.elu(input, alpha=float(alpha), rate=1.0 / alpha)
+        if alpha > 0
+        else neural.elu(input / alpha) * alpha
+    )
 
 
 def threshold(input: ArrayLike, threshold: float, value: float, inplace: bool = False) -> Tensor:
