@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
+from sys import getrefcount
 from types import EllipsisType
-from typing import Any
+from typing import Any, Final
 
-from anynet.autograd.primitive import adjoint, primitive
+from anynet.autograd.primitive import INTERCEPT, adjoint, primitive
 from anynet.autograd.vmap import each, is_batched
 from anynet.ops.manipulation import axes_of, moveaxis, reshape
 from anynet.ops.operators import replace
-from anynet.tensor import Tensor, to_plain
+from anynet.tensor import Leaf, Tensor, clock, mode, to_plain
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
@@ -150,8 +151,8 @@ adjoint(_getitem, put)
 
 
 @primitive(name="setitem")
-def _setitem(xp: Backend, x: Array, value: Array, *, key: Any) -> Array:
-    out = xp.asarray(x, copy=True)
+def _setitem(xp: Backend, x: Array, value: Array, *, key: Any, own: bool = False) -> Array:
+    out = x if own else xp.asarray(x, copy=True)
     out[key] = value if not hasattr(value, "dtype") or value.dtype == x.dtype else xp.astype(value, x.dtype)
     return out
 
@@ -286,29 +287,87 @@ def _leading_arrays(x: Tensor, key: tuple[Any, ...]) -> tuple[Any, tuple[int, ..
 
 
 def setitem(x: Tensor, key: ArrayLike, value: ArrayLike, /) -> None:
-    """``x[key] = value``: x takes a new array; what was computed from the old one keeps it. Gradients are traced."""
+    """``x[key] = value``: what was computed from the old value keeps it. Gradients are traced.
+
+    The array is written in place where nobody else refers to it; else x takes a new one.
+    """
     plain, arrays = _plain_key(x, key)
     if arrays:
         index, rest = _leading_arrays(x, plain)
         if index is not None:
             flat, shape, lead = index
-            from anynet.ops.manipulation import broadcast_to
+            _set_rows(x, flat, shape, lead, rest, value)
+            return
+    value = _scalar(x, value)
+    own = not INTERCEPT and _unshared(x)
+    traced = x.edge is not None or (isinstance(value, Tensor) and value.edge is not None)
+    if type(x.edge) is Leaf:  # a variable: views of it see what is written outside recording
+        at_once = not mode.recording and not INTERCEPT and backend_of(x._data).name == "numpy"
+    else:
+        at_once = own and not (traced and mode.recording)
+    if at_once and _written(x, plain, value):
+        return
+    own = own and type(x.edge) is not Leaf
+    replace(x, _setitem(x, value, key=plain, own=True) if own else _setitem(x, value, key=plain))
 
-            xp = backend_of(x._data)
-            rows = reshape(x, (math.prod(x.shape[:lead]), *rest))
-            if isinstance(value, Tensor) or hasattr(value, "dtype"):
-                value = reshape(broadcast_to(value, (*shape, *rest)), (math.prod(shape), *rest))
-            mask = xp.zeros((rows.shape[0],), dtype=xp.bool, device=xp.native_device(xp.device_of(x._data)))
-            if len(set(flat_list := [int(i) for i in backend_of(flat).to_host(flat)])) == len(flat_list):
-                order = xp.argsort(flat)
-                mask = xp.index_add(xp.astype(mask, xp.int64), flat, xp.ones_like(flat)) > 0
-                if hasattr(value, "dtype"):
-                    value = gather_rows(value, index=order)
-                replace(x, reshape(_setitem(rows, value, key=mask), x.shape))
-                return
-            msg = "x[indices] = value with an index given twice is undefined; use anynet.index_add to accumulate"
-            raise IndexError(msg)
-    replace(x, _setitem(x, _scalar(x, value), key=plain))
+
+def _references(x: Tensor) -> int:
+    data = x._data
+    return getrefcount(data)
+
+
+_probe = Tensor.__new__(Tensor)
+_probe._data = []
+_ALONE: Final = _references(_probe)
+"""References to the array of a Tensor to which nobody else refers, as they are counted here."""
+
+
+def _unshared(x: Tensor) -> bool:
+    """Whether nobody but x refers to its array: no other Tensor, no view, nothing that was saved for a backward pass."""
+    return _references(x) <= _ALONE and backend_of(x._data).counts_views(x._data)
+
+
+def _written(x: Tensor, key: Any, value: Any) -> bool:
+    """Write into the array of x; False, with nothing done, where that is left to the primitive, which may raise."""
+    data, xp = x._data, backend_of(x._data)
+    value = value._data if isinstance(value, Tensor) else value
+    if type(value) not in (bool, int, float) and type(value) is not type(data):
+        return False
+    try:
+        data[key] = (
+            value
+            if not hasattr(value, "dtype") or value.dtype == data.dtype
+            else xp.astype(value, data.dtype)
+        )
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return False
+    if type(x.edge) is Leaf:
+        x.edge.written = clock()
+    else:
+        x.edge = None
+    return True
+
+
+def _set_rows(
+    x: Tensor, flat: Array, shape: tuple[int, ...], lead: int, rest: tuple[int, ...], value: Any
+) -> None:
+    """x with `value` in the rows that a list names, of those along its first `lead` axes."""
+    from anynet.ops.manipulation import broadcast_to
+
+    xp = backend_of(x._data)
+    rows = reshape(x, (math.prod(x.shape[:lead]), *rest))
+    if isinstance(value, Tensor) or hasattr(value, "dtype"):
+        value = reshape(broadcast_to(value, (*shape, *rest)), (math.prod(shape), *rest))
+    order = xp.argsort(flat)
+    ranked = xp.take(flat, order, axis=0)
+    if bool(xp.any(ranked[1:] == ranked[:-1])):
+        msg = "x[indices] = value with an index given twice is undefined; use anynet.index_add to accumulate"
+        raise IndexError(msg)
+    counts = xp.zeros((rows.shape[0],), dtype=xp.int64, device=xp.native_device(xp.device_of(x._data)))
+    mask = xp.index_add(counts, flat, xp.ones_like(flat)) > 0
+    if hasattr(value, "dtype"):
+        value = gather_rows(value, index=order)
+    replace(x, reshape(_setitem(rows, value, key=mask), x.shape))
 
 
 def _scalar(x: Tensor, value: Any) -> Any:

@@ -342,6 +342,10 @@ class NumpyBackend(Backend):
             self.kernels[name] = kernel if own is None else one_after_the_other(kernel, own)
         self._as_strided = np.lib.stride_tricks.as_strided
 
+    def counts_views(self, array: Array) -> bool:
+        flags = array.flags
+        return bool(type(array) is np.ndarray and array.base is None and flags.owndata and flags.writeable)
+
     def device_of(self, array: Array) -> str:
         return "cpu"
 

@@ -125,6 +125,11 @@ class Backend:
 
     # ---- devices ----
 
+    def counts_views(self, array: Array) -> bool:
+        """Whether the array may be written, holds its memory itself, and is referred to by each of its views, so that the number
+        of references says whether someone else sees what is written."""
+        return False
+
     def device_of(self, array: Array) -> str:
         """The canonical name of the device that holds `array`: "cpu", "cuda:0", "strict:device1", …"""
         raise NotImplementedError
