@@ -192,6 +192,14 @@ def next_mask(count: int = 1) -> tuple[int, int]:
     return _next(MASKS, count)
 
 
+def give_back(count: int, step: int) -> None:
+    """Undo ``next_mask(count)``, which has given `step`, unless another thread has drawn meanwhile."""
+    state = _state()
+    with state.lock:
+        if state.steps[MASKS] == step + count:
+            state.steps[MASKS] = step
+
+
 def next_units(xp: Backend, n: int, dtype: Any, device: str) -> Any:
     """The next `n` numbers k / 2²⁴ of [0, 1) from the stream of dropout masks, the same on every backend."""
     seed, step = next_mask()

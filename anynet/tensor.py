@@ -750,15 +750,19 @@ def _lifted(x: Any) -> Any:
     recording = COMPILING.own[-1]
     if isinstance(x, Tensor):
         recording.see(x)
-        x = x._data
-    return recording.capture(x) if type(x) is recording.base.array_type else x
+        return recording.capture(x._data) if type(x._data) is recording.base.array_type else x._data
+    if type(x) is not recording.base.array_type:
+        return x
+    lifted = recording.capture(x)
+    recording.borrowed.add(lifted.var)
+    return lifted
 
 
 def move(data: Array, device: str) -> Array:
     """A plain array on another device (through the host, or directly within one library)."""
     xp, name = resolve(device)
     source = backend_of(data)
-    if source is xp:
+    if source is xp or (not source.eager and source.name == xp.name):  # recorded, which is nowhere else
         if source.device_of(data) == name:
             return data
         if source.name == "cupy":

@@ -8,17 +8,19 @@ same functions on the same bits.
 
 from __future__ import annotations
 
+import builtins
 import copy
 import functools
 import sys
 import threading
 import types
+import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import is_
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from anynet import random
 from anynet.autograd import guards
@@ -26,8 +28,9 @@ from anynet.autograd.guards import Guard
 from anynet.autograd.hot import recorded_numpy
 from anynet.autograd.primitive import INTERCEPT, Primitive
 from anynet.autograd.tree import LEAF, flatten, unflatten
-from anynet.tensor import Buffer, Leaf, Parameter, Tensor, mode, to_plain, wrap
-from anynet_backends import TYPES, Array, backend_of, builtins, machine
+from anynet.tensor import Buffer, Leaf, Parameter, Tensor, mode, to_plain, unwrap, wrap
+from anynet_backends import TYPES, Array, backend_of, machine
+from anynet_backends import builtins as built_in
 from anynet_backends.recorder import (
     ACTIVE,
     COMPILING,
@@ -38,6 +41,7 @@ from anynet_backends.recorder import (
     Recording,
     callers,
     owner,
+    user_line,
 )
 from anynet_backends.threads import PerThread, fork_safe_lock, in_forked_processes, once_property
 
@@ -47,6 +51,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _new = Tensor.__new__
 
 _GONE = (AttributeError, LookupError, NameError, ValueError)
+_IN_VAIN: Final = 8
+"""Recordings at one call after the other, after which a function is called as it is."""
 _ELSE = object()
 """What a direct replay returns where it does not apply."""
 
@@ -60,6 +66,7 @@ class _Session:
     def __init__(self, guard: Guard) -> None:
         self.recording = Recording(TYPES[Recorded].base)
         self.recording.see = self.see
+        self.recording.known = guard.holds
         # Parameters, Buffers, constants, with their arrays
         self.variables: dict[int, tuple[Tensor, Array]] = {}
         self.leaves: dict[int, tuple[Leaf, Tensor | None]] = {}  # with their gradients at the beginning
@@ -202,7 +209,7 @@ class _Session:
                     self.bound.append((i, len(self.outputs)))
                     data = x._data if isinstance(x._data, Recorded) else self._capture(_ANY, x._data)
                     self.outputs.append(self.recording.call("astype", (data, data.dtype), {"copy": True}))
-        self._attributes()
+        grads = []
         for leaf, before in self.leaves.values():
             if leaf.grad is not None and isinstance(leaf.grad._data, Recorded):
                 if before is not None:
@@ -211,14 +218,19 @@ class _Session:
                         "calls; set its .grad to None before the call, or give it to an optimizer"
                     )
                     raise CompileError(msg)
-                self.outputs.append(leaf.grad._data)
+                grads.append(leaf.grad._data)
+        for place, key, old, new in self.set_attributes():
+            self.guard.keep(place, key, old)
+            self.kept.append((place.owner, key, len(self.outputs)))
+            self.outputs.append(self.recording.call("astype", (new._data, new._data.dtype), {"copy": True}))
+        self.outputs += grads
 
     def settle_before_host(self) -> None:
         """Before a call on the host, which may write what the function must not. It is given gradients as they are now; for
         those that lie in no optimizer's buffer a replay could not do that."""
         self.settle()
         self.guard.check_random()
-        self._attributes(last=False)
+        self.set_attributes()
         for leaf, _ in self.leaves.values():
             if leaf.grad is not None and isinstance(leaf.grad._data, Recorded):
                 leaf.grad = wrap(leaf.grad._data.value.copy())
@@ -233,17 +245,22 @@ class _Session:
             if not (x._data is data or isinstance(x._data, Recorded))
         }
 
-    def _attributes(self, last: bool = True) -> None:
-        """Tensors that the function keeps in attributes of modules are outputs; what else it writes is refused."""
-        for place, key, old, new in list(self.guard.written()):
-            fresh = isinstance(new, Tensor) and type(new) is Tensor and isinstance(new._data, Recorded)
-            unread = not isinstance(old, Tensor) or (type(old) is Tensor and id(old) not in self.variables)
-            if not (fresh and unread and self.guard.keep(place, key, old)):
-                raise self.guard.refusal(place, key, self.recording.lines.get((id(place.owner), key)))
-            if not last:  # it may be set again
+    def set_attributes(self) -> list[tuple[Any, Any, Any, Any]]:
+        """(place, name, old value, new value) of attributes of modules in which the function has put Tensors; what else it
+        writes is refused."""
+        found = []
+        for place, key, old, new in list(self.guard.written(self.recording.captured)):
+            line = self.recording.lines.get((id(place.owner), key))
+            watched = place in self.guard.watched
+            if line is None and watched:  # by another thread
+                self.once = True
                 continue
-            self.kept.append((place.owner, key, len(self.outputs)))
-            self.outputs.append(self.recording.call("astype", (new._data, new._data.dtype), {"copy": True}))
+            fresh = type(new) is Tensor and isinstance(new._data, Recorded)
+            unread = not isinstance(old, Tensor) or (type(old) is Tensor and id(old) not in self.variables)
+            if not (fresh and unread and watched):
+                raise self.guard.refusal(place, key, line)
+            found.append((place, key, old, new))
+        return found
 
     def settle(self) -> None:
         """Gradients that lie in an optimizer's buffer become ordinary Tensors."""
@@ -264,15 +281,25 @@ def _running(session: _Session) -> Iterator[None]:
     COMPILING.append(session.recording)
     _sessions.append(session)
     watchers.append(session.enter)
+    said, builtins.print = builtins.print, _print
     try:
         yield
     finally:
+        builtins.print = said
         watchers.pop()
         _sessions.pop()
         COMPILING.pop()
         ACTIVE.pop()
         INTERCEPT.pop()
         RECORDER.release()
+
+
+def _print(*args: Any, **kwargs: Any) -> None:
+    """What `print` is while a function is recorded: each replay prints, too."""
+    if COMPILING.own and any(isinstance(x, Tensor) and x.edge is not None for x in args):
+        msg = f"{user_line()}: print of a Tensor that requires a gradient inside a compiled function; say print(x.detach())"
+        raise CompileError(msg)
+    _printed(*args, **kwargs)
 
 
 host_calls: PerThread[Callable[[str, Callable[[], Any]], Any]] = PerThread()
@@ -309,19 +336,15 @@ def on_host(function: _F) -> _F:
         elif result is not None and not isinstance(result, (bool, int, float, str)):
             msg = f"{function.__qualname__} returned a {type(result).__name__} inside a compiled function"
             raise CompileError(msg)
-        places = [
-            x
-            for x in flatten([list(args), kwargs])[0]
-            if isinstance(x, Tensor) and isinstance(x._data, Recorded)
-        ]
         call_now = _Call(function, args, kwargs, out is not None)
         recording.host(call_now, function.__qualname__, out)
-        if places:  # Tensors that the program computes are handed over as they are then
-            recording.instructions[-1].reads.extend(x._data.var for x in places)
-            call_now.recording = recording
+        recording.instructions[-1].reads.extend(v for v in call_now.places if v is not None)
         return result
 
     return call  # type: ignore[return-value]
+
+
+_printed = on_host(print)
 
 
 class _Call:
@@ -329,33 +352,40 @@ class _Call:
 
     def __init__(self, function: Callable[..., Any], args: Any, kwargs: Any, wants: bool) -> None:
         self.function, self.args, self.kwargs, self.wants = function, args, kwargs, wants
-        self.recording: Recording | None = None
+        self.leaves, self.shape = flatten([list(args), kwargs])
+        # what the program computes is handed over as it is then: its variables
+        self.places: list[int | None] = [
+            d.var if isinstance(d := unwrap(x), Recorded) else None for x in self.leaves
+        ]
         self.arrays: dict[int, Array] = {}
 
     @property
     def plain(self) -> bool:
         """Whether it is a call of the function with these arguments, and no more."""
-        return self.recording is None and not self.wants and not self.kwargs
+        return not self.wants and not self.kwargs and all(v is None for v in self.places)
 
     def __call__(self) -> Any:
-        args, kwargs = self.args, self.kwargs
-        if self.recording is not None:
-            leaves, shape = flatten([list(args), kwargs])
+        if all(v is None for v in self.places):
+            result = self.function(*self.args, **self.kwargs)
+        else:
             now = [
-                wrap(self.arrays[x._data.var].copy())
-                if isinstance(x, Tensor) and isinstance(x._data, Recorded)
-                else x
-                for x in leaves
+                x if v is None else _like(x, self.arrays[v].copy())
+                for x, v in zip(self.leaves, self.places, strict=True)
             ]
-            args, kwargs = unflatten(shape, now)
-        result = self.function(*args, **kwargs)
+            args, kwargs = unflatten(self.shape, now)
+            result = self.function(*args, **kwargs)
         return result._data if self.wants else None
 
 
+def _like(x: Any, array: Array) -> Any:
+    return wrap(array) if isinstance(x, Tensor) else array
+
+
 def _concrete(tree: Any) -> Any:
-    """Tensors with the values that they have now."""
-    if isinstance(tree, Tensor) and isinstance(tree._data, Recorded):
-        return wrap(tree._data.value.copy())
+    """Tensors and arrays with the values that they have now."""
+    data = unwrap(tree)
+    if isinstance(data, Recorded):
+        return _like(tree, data.value.copy())
     return type(tree)(_concrete(x) for x in tree) if type(tree) in (tuple, list) else tree
 
 
@@ -368,6 +398,7 @@ class Step:
         recording = session.recording
         self.program = program
         self.guard = session.guard
+        self.guard.without(recording.captured)
         self.lock = lock  # the arrays of a program are there once
         self.constants = constants  # leaves of the result: a number of an output, or what it is
         self.single = (
@@ -526,20 +557,26 @@ class Step:
     def _function(self) -> Callable[..., Array | None] | None:
         """The program as a built-in function of its arguments, where it is machine code alone and gives one array."""
         program = self.program
-        if not self.single or self.fresh or self.after or not builtins.available():
+        if not self.single or self.fresh or self.after or not built_in.available():
             return None
         made = program.function(program.outputs)
         if made is None or made.gives != [len(made.arguments)] or machine.touched(made.rows) > machine.SMALL:
             return None
-        table = builtins.Table()
-        table.add(builtins.Plan(made.rows, made.arguments, made.results, ()))
+        table = built_in.Table()
+        table.add(built_in.Plan(made.rows, made.arguments, made.results, ()))
         return table.call
 
     def run(self, leaves: list[Any], arrays: list[Array]) -> Any:
         """Replay, with the leaves of the arguments, and those of them that are arrays."""
         program = self.program
         inputs = [arrays[i] for i in self.places]
-        results = program.run(inputs, *(random.next_mask(program.draws) if program.draws else ()))
+        drawn = random.next_mask(program.draws) if program.draws else ()
+        try:
+            results = program.run(inputs, *drawn)
+        except BaseException:
+            if drawn:  # a refused call leaves everything as it was
+                random.give_back(program.draws, drawn[1])
+            raise
         for leaf, grad in self.after:
             leaf.grad = grad
         return self.leave(leaves, inputs, results)
@@ -646,6 +683,9 @@ class Compiled:
         self.direct: Callable[[tuple[Any, ...]], Any] | None = None
         self.recorded = 0
         self.calls = 0
+        self.in_vain: dict[
+            Any, tuple[int, int]
+        ] = {}  # recordings one after the other, and at which call the last was
         functools.update_wrapper(self, function)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -727,11 +767,30 @@ class Compiled:
         self, step: Step | None, key: list[Any], leaves: list[Any], structure: Any, arrays: list[Array]
     ) -> Any:
         if step is None:
+            if self._gives_up(tuple(key)):
+                return _called(self.function, leaves, structure)
             return self._record(tuple(key), leaves, structure, arrays)
         if self.check_every and self.calls % self.check_every == 0:
             return self._check(step, tuple(key), leaves, structure, arrays)
         self.direct = step.direct if type(structure) is int and not self.check_every and step.plain else None
         return step.run(leaves, arrays)
+
+    def _gives_up(self, key: Any) -> bool:
+        """Whether each of the last calls had to be recorded, so that the function is better called as it is."""
+        times, at = self.in_vain.get(key, (0, 0))
+        times = times + 1 if at == self.calls - 1 else 1
+        self.in_vain[key] = times, self.calls
+        if len(self.in_vain) > self.cache_size:
+            self.in_vain.pop(next(iter(self.in_vain)))
+        if times == _IN_VAIN + 1:
+            steps = self.steps.get(key)
+            what = steps[0].guard.reason() if steps else "what it leaves outside"
+            msg = (
+                f"compile: {self.__name__} had to be recorded at each of {_IN_VAIN} calls, since {what} was another each time; it "
+                "is called as it is from now on. Pass what changes as an argument, in a Tensor"
+            )
+            warnings.warn(msg, stacklevel=4)
+        return times > _IN_VAIN
 
     def _record(
         self,
@@ -742,7 +801,8 @@ class Compiled:
         before_host: Callable[[], None] | None = None,
     ) -> Any:
         others = [(f"argument {i}", x) for i, x in enumerate(leaves) if not _is_array(x)]
-        session = _Session(Guard([(self.__name__, self.function), *others]))
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        session = _Session(Guard([(name, self.function), *others]))
         session.before_host = before_host
         recording = session.recording
         given = session.give(leaves)
@@ -841,6 +901,13 @@ class Compiled:
     __name__: str = "compiled"
 
 
+def _called(function: Callable[..., Any], leaves: list[Any], structure: Any) -> Any:
+    if type(structure) is int:
+        return function(*leaves)
+    args, kwargs = unflatten(structure, leaves)
+    return function(*args, **kwargs)
+
+
 def _compiled(function: Callable[..., Any], check_every: int, cache_size: int) -> Compiled:
     """What a pickled one is made from."""
     recorded_numpy()
@@ -883,17 +950,28 @@ def _names(session: _Session) -> dict[int, str]:
 
 
 def compile(function: Callable[..., Any] | None = None, *, check_every: int = 0, cache_size: int = 16) -> Any:
-    """Record `function` at its first call and replay it from then on: a whole training step, or a function of arrays.
+    """Record `function` at its first call and replay it from then on: a whole training step, or a function of arrays. It
+    gives what the function gives, bit for bit, or an error.
 
-    The function is recorded anew where the shapes or dtypes of its arguments, other arguments, the mode of a module
-    (train, eval) or the array of a parameter (after ``load_state_dict`` into another, ``to``) have changed; the last
-    `cache_size` programs are kept. Parameters, running statistics, gradients, optimizers, schedules and the stream of
-    dropout masks move on as they do without it, and results are the same bits. ``check_every=n`` makes every n-th call
-    run the function itself and compares. Several threads may call it: one at a time is in it.
+    **Recorded anew** is what has changed: shapes, dtypes and memory layouts of arguments, other arguments; the array of a
+    parameter, whether it requires a gradient; any attribute of a module that the function can reach (layers, ``p``, ``eps``,
+    ``momentum``, train or eval, hooks, your own), global and closure variables that stand in your code, what is in lists,
+    dictionaries, objects and small NumPy arrays (up to 4 KiB) that it can reach from there; whether gradients are recorded;
+    the default dtype. The last `cache_size` programs are kept. A function that has to be recorded 8 times in a row is called
+    as it is from then on, with a warning that says why.
 
-    What Python does besides (a counter, a print) happens only while recording. Reading a value inside (``float(loss)``,
-    a branch on it) raises `CompileError`, which names the line. On other devices than the CPU the function runs as it
-    is.
+    **Each replay does** what the function does to its arguments (``x[i] = v``, ``x *= 2``, ``x.assign_``), parameters, running
+    statistics, gradients, optimizers, schedules and the stream of dropout masks; it prints what ``print`` prints, puts Tensors
+    into attributes of modules, and refuses the values that the function refuses, before anything is changed. Results share
+    memory with an argument where the function's do; they are constants: take gradients inside.
+
+    **Refused**, by a `CompileError` that names the line, is what a program cannot do: reading a value (``float(loss)``, a
+    branch on it), shapes that depend on values (``x[mask]``), other changes of Python's objects (a counter, a list that
+    grows), random numbers of Python or NumPy, initial weights, iterators, writing into memory that two arguments share.
+
+    Not seen are the clock, files, environment variables, and what code of installed packages reads besides its arguments;
+    ``check_every=n`` makes every n-th call run the function itself and compares. Several threads may call it: one at a time
+    is in it. It is copied and pickled as its function is. On other devices than the CPU the function runs as it is.
 
     >>> import anynet as an
     >>> net = an.nn.Linear(2, 1)

@@ -23,6 +23,7 @@ import random as python_random
 import sys
 import sysconfig
 import types
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import is_
@@ -38,9 +39,12 @@ __all__ = ["PLAIN", "Guard", "line_of", "same_value"]
 
 _MOST: Final = 10_000
 """Items of all lists and dictionaries that a function may read."""
+_SMALL: Final = 4096
+"""Bytes of a NumPy array whose numbers are compared at each call."""
 _FEW: Final = 8
 """Items of a list that are compared without a call."""
 _ABSENT: Final = type("Absent", (), {"__repr__": lambda self: "nothing"})()
+_SET: Final = type("Set", (), {"__repr__": lambda self: "a Tensor"})()
 PLAIN: Final = (
     bool,
     int,
@@ -119,12 +123,12 @@ class _Place:
         path: str,
         read: Callable[[], tuple[Any, Any]],
         restore: Callable[[Any, Any], None],
-        sources: Sequence[tuple[str, Any]] | None = None,
+        sources: Sequence[tuple[str, Any, Any]] | None = None,
     ) -> None:
         self.owner, self.path, self.read, self.restore = owner, path, read, restore
         self.keys, self.values = self.later = read()  # `later`: what a call on the host has left
         self.kept: set[str] = set()  # attributes that a replay sets
-        self.sources = sources  # of each value: an expression and what stands for {} in it
+        self.sources = sources  # of each value: an expression, what stands for {} in it, and the key
 
     def same(self) -> bool:
         """Whether it holds what it held."""
@@ -152,6 +156,7 @@ class Guard:
         self.unwatched: list[_Place] = []
         self.functions: dict[int, types.FunctionType] = {}
         self.attributes: set[str] = {"forward"}
+        self.asked: set[str] = set()  # of getattr and hasattr: they may be missing
         self.everything = False  # whether attributes may be read whose names do not stand in the code
         self.seen = changes.latest
         self.roots = list(roots)
@@ -195,9 +200,12 @@ class Guard:
         while todo:
             path, value = todo.pop()
             kind = type(value)
-            if kind in TYPES or isinstance(value, (*PLAIN, Tensor, Recorded)) or id(value) in self.visited:
+            if isinstance(value, (*PLAIN, Tensor, Recorded)) or id(value) in self.visited:
                 continue
             self.visited.add(id(value))
+            if kind in TYPES or isinstance(value, (bytearray, array)):
+                self._numbers(path, value)
+                continue
             todo += self._inside(path, value)
 
     def _inside(self, path: str, value: Any) -> list[tuple[str, Any]]:
@@ -238,8 +246,9 @@ class Guard:
         if _is_library(code.co_filename):
             return inner
         inner += [(path, v) for v in (function.__defaults__ or (), *(function.__kwdefaults__ or {}).values())]
-        names, attributes = _names_of(code)
-        self.attributes |= attributes
+        names, attributes, asked = _names_of(code)
+        self.attributes |= attributes | asked
+        self.asked |= asked
         self.everything = self.everything or not {"__dict__", "vars"}.isdisjoint(names | attributes)
         if id(function) not in self.functions:
             self.functions[id(function)] = function
@@ -271,30 +280,46 @@ class Guard:
                 elif v is not scope.get(name, _ABSENT):
                     scope[name] = v
 
-        sources = [("{}.cell_contents", cell) for cell in cells.values()]
-        self._place(function, path, read, restore, [*sources, *[(f"{{}}[{n!r}]", scope) for n in used]])
+        sources: list[tuple[str, Any, Any]] = [("{}.cell_contents", cell, n) for n, cell in cells.items()]
+        self._place(function, path, read, restore, [*sources, *_items(scope, used)])
 
     def _place_of_module(self, path: str, module: Any) -> Iterator[tuple[str, Any]]:
-        attributes, unwatched = vars(module), set(_UNWATCHED)
+        attributes = vars(module)
+        kept = self.places[id(module)].kept if id(module) in self.places else set()
 
         def read() -> tuple[Any, Any]:
-            found = {k: v for k, v in attributes.items() if k not in unwatched}
+            found = {k: v for k, v in attributes.items() if k not in _UNWATCHED}
+            for k in kept:
+                if type(found.get(k)) is Tensor:
+                    found[k] = _SET
             return tuple(found), tuple(found.values())
 
         def restore(keys: Any, values: Any) -> None:
-            held = {k: v for k, v in attributes.items() if k in unwatched}
+            held = {k: v for k, v in attributes.items() if k in _UNWATCHED or k in kept}
             attributes.clear()
             attributes.update(zip(keys, values, strict=True))
             attributes.update(held)
             changes.note()
 
         place = self._place(module, path, read, restore, watched=True)
-        place.kept = unwatched
+        place.kept = kept
         for k, v in zip(place.keys, place.values, strict=True):
             if k == "_items":  # a container's, which puts a new dictionary for each change
                 yield from ((f"{path}.{name}", item) for name, item in v.items())
             else:
                 yield f"{path}.{k}", v
+
+    def _numbers(self, path: str, value: Any) -> None:
+        """The numbers of an array, if they are few: some may be read as Python's."""
+        if getattr(
+            value, "nbytes", len(value) if isinstance(value, bytearray) else 0
+        ) > _SMALL or not hasattr(value, "tobytes"):
+            return
+        self._place(value, path, lambda: (None, (value.tobytes(),)), lambda *_: None)
+
+    def without(self, arrays: Mapping[int, Any]) -> None:
+        """The numbers of these arrays, by their identities, are read by the program itself."""
+        self.unwatched = [p for p in self.unwatched if id(p.owner) not in arrays]
 
     def _container(self, path: str, value: Any) -> list[tuple[str, Any]]:
         if id(value) not in self.places:
@@ -323,8 +348,8 @@ class Guard:
         written_out = (
             count <= _FEW and not isinstance(value, set) and all(isinstance(k, (str, int)) for k in keys)
         )
-        length = (f"len({{}}) == {count}", value)
-        sources = [length, *[(f"{{}}[{k!r}]", value) for k in keys]] if written_out else None
+        length = (f"len({{}}) == {count}", value, None)
+        sources = [length, *_items(value, keys)] if written_out else None
         place = self._place(value, path, read, restore, sources)
         keys = place.keys or range(len(place.values))
         return [(f"{path}[{k!r}]", v) for k, v in zip(keys, place.values, strict=True)]
@@ -367,6 +392,11 @@ class Guard:
     def _named(self, path: str, owner: Any, attributes: Mapping[str, Any], dot: str) -> list[tuple[str, Any]]:
         """Of something with attributes, those whose names stand in the functions' code."""
         names = tuple([n for n in attributes if self._is_read(n)])
+        if not isinstance(
+            owner, (type, types.ModuleType)
+        ):  # it may get an attribute of its own in the place of its class's
+            hidden = [n for n in self.attributes if n not in attributes and hasattr(type(owner), n)]
+            names += tuple(sorted({*hidden, *(self.asked - attributes.keys())}))
         before = self.places.get(id(owner))
         if before is not None and len(before.keys) >= len(names):
             names = before.keys
@@ -383,7 +413,7 @@ class Guard:
             self.places.pop(id(owner), None)
             self.unwatched = [p for p in self.unwatched if p is not before]
             inline = isinstance(attributes, (dict, types.MappingProxyType))
-            sources = [(f"{{}}[{n!r}]", attributes) for n in names] if inline else None
+            sources = _items(attributes, names) if inline else None
             made = self._place(owner, path, read, restore, sources)
             if before is not None:  # as they were then
                 old = dict(zip(before.keys, before.values, strict=True))
@@ -398,7 +428,7 @@ class Guard:
         path: str,
         read: Callable[[], tuple[Any, Any]],
         restore: Callable[[Any, Any], None],
-        sources: Sequence[tuple[str, Any]] | None = None,
+        sources: Sequence[tuple[str, Any, Any]] | None = None,
         watched: bool = False,
     ) -> _Place:
         place = self.places.get(id(owner))
@@ -423,6 +453,19 @@ class Guard:
             self.seen = now
         return True
 
+    def reason(self) -> str:
+        """What has changed, in words."""
+        for place in (*self.unwatched, *self.watched):
+            if not place.same():
+                keys, values = place.read()
+                differs = [
+                    k
+                    for k, a, b in zip(keys or (), place.values, values, strict=False)
+                    if not same_value(a, b)
+                ]
+                return f"{place.path}{f' ({differs[0]})' if differs else ''}".strip() or "an option"
+        return "an array or a gradient"
+
     def tests(self, name: Callable[[Any], str]) -> list[str]:
         """`fits` as conditions in Python, each true where something has changed: `name` gives a name to an object."""
         same, found = name(same_value), []
@@ -432,19 +475,24 @@ class Guard:
                 continue
             sources, values = place.sources, place.values
             if len(sources) > len(values):  # the length of a container comes first
-                (length, holder), *sources = sources
+                (length, holder, _), *sources = sources
                 found.append(f"not {length.format(name(holder))}")
-            for (source, holder), value in zip(sources, values, strict=True):
+            for (source, holder, key), value in zip(sources, values, strict=True):
                 here, old = source.format(name(holder)), name(value)
                 if value is not _ABSENT:
                     found.append(f"{here} is not {old} and not {same}({old}, {here})")
+                elif isinstance(holder, Mapping):
+                    found.append(f"{key!r} in {name(holder)}")
         return [*found, f"{name(changes)}.latest != {name(self)}.seen and not {name(self.fits)}()"]
 
     # ----- what has been written -----
 
-    def written(self) -> Iterator[tuple[_Place, Any, Any, Any]]:
-        """(place, key, old value, new value) of all that is not as the recording has found it."""
+    def written(self, live: Mapping[int, Any]) -> Iterator[tuple[_Place, Any, Any, Any]]:
+        """(place, key, old value, new value) of all that is not as the recording has found it, but for arrays that a program
+        writes itself."""
         for place in self.places.values():
+            if id(place.owner) in live:
+                continue
             keys, values = place.read()
             before, old = place.later
             if keys is not None and len(keys) == len(before) and all(map(same_value, keys, before)):
@@ -468,7 +516,7 @@ class Guard:
 
     def undo(self) -> None:
         """Put everything back."""
-        for place, *_ in list(self.written()):
+        for place, *_ in list(self.written({})):
             place.restore(*place.later)
 
     def refusal(self, place: _Place, key: Any, line: str | None) -> CompileError:
@@ -508,17 +556,13 @@ class Guard:
         """Whether a value is there under a name, an attribute or in a list."""
         return any(x is v for place in self.places.values() for v in place.values)
 
-    def keep(self, place: _Place, key: Any, old: Any) -> bool:
-        """An attribute of a module that each replay sets is not looked at any more; False for anything else."""
-        if place not in self.watched:
-            return False
-        place.kept.add(key)
-        if old is _ABSENT:
-            vars(place.owner).pop(key, None)
-        else:
-            vars(place.owner)[key] = old
-        place.keys, place.values = place.read()
-        return True
+    def keep(self, place: _Place, key: Any, old: Any) -> None:
+        """An attribute of a module that each replay sets: where it holds a Tensor now, any will do from then on."""
+        if type(old) is Tensor and key not in place.kept:
+            place.kept.add(key)
+            place.values = tuple(
+                [_SET if k == key else v for k, v in zip(place.keys, place.values, strict=True)]
+            )
 
     def line(self, name: str = "") -> str:
         """The line of the user's code in which a name stands, or where the function begins."""
@@ -559,6 +603,11 @@ _OPERATORS: Final = frozenset(
 )  # fmt: skip
 
 
+def _items(holder: Any, keys: Iterable[Any]) -> list[tuple[str, Any, Any]]:
+    """Sources of a place: what lies under some keys."""
+    return [(f"{{}}[{k!r}]", holder, k) for k in keys]
+
+
 def _listed(names: Any) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
@@ -579,10 +628,12 @@ def _is_library_module(value: Any) -> bool:
 
 
 @functools.cache
-def _names_of(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """Global names and names of attributes in a function's code, with those of the functions inside it."""
+def _names_of(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Global names and names of attributes in a function's code, with those of the functions inside it; and strings that
+    may be names of attributes."""
     names: set[str] = set()
     attributes: set[str] = set()
+    asked: set[str] = set()
     for one in _codes(code):
         for step in dis.get_instructions(one):
             if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"):
@@ -590,8 +641,8 @@ def _names_of(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
             elif "ATTR" in step.opname or step.opname == "LOAD_METHOD":
                 attributes.add(step.argval)
         if not _DYNAMIC.isdisjoint(one.co_names):
-            attributes |= {c for c in one.co_consts if isinstance(c, str)}
-    return frozenset(names), frozenset(attributes)
+            asked |= {c for c in one.co_consts if isinstance(c, str) and c.isidentifier()}
+    return frozenset(names), frozenset(attributes), frozenset(asked)
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:

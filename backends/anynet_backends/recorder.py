@@ -344,6 +344,8 @@ class Recording:
         self.lines: dict[
             tuple[int, str], str
         ] = {}  # where an attribute was set: by the identity of its owner
+        self.borrowed: set[int] = set()  # captured arrays that came as arrays, not as Tensors
+        self.known: Callable[[Array], bool] = lambda array: True  # told of those: whether it was there before
         self.mode_asked = False  # whether it depends on whether gradients are recorded at its beginning
         self.constants: dict[int, list[Variable]] = {}  # that depend on nothing from outside, by their roots
         self.forgotten: set[int] = (
@@ -412,6 +414,12 @@ class Recording:
             )
         elif root in self.outside:
             self._refuse_shared(self.outside[root], self.given.values())
+            if root in self.borrowed and not self.known(self.outside[root]):
+                msg = (
+                    f"{user_line()}: what is written here is a NumPy array that the function has made, which a program would not "
+                    "make anew; use anynet.asarray(…, copy=True)"
+                )
+                raise CompileError(msg)
 
     def settle(self, label: str) -> None:
         """After a call on the host: refuse what it has written into an argument."""
@@ -812,7 +820,7 @@ class Program:
         needed."""
         root = self.root
         outside = {root[x.var] for x in self.recording.captured.values()}
-        needed = {root[o.var] for o in outputs} | outside
+        needed = {root[o.var] for o in outputs} | outside | self.recording.changed.keys()
         keep: list[Instruction] = []
         for note in reversed(notes):
             outs = made_by(note)
@@ -961,6 +969,7 @@ class Program:
         self.labels: list[str] = []  # of the calls: which instruction each belongs to
         memory: list[tuple[tuple[Array, ...], tuple[Array, ...]]] = []  # what each call reads and writes
         outside = tuple(x.value for x in self.recording.captured.values())
+        outside += tuple(x.value for x in self.recording.inputs if x.var in self.recording.changed)
         for note in notes:
             self._lower(note, code)
             new = len(code) - len(self.labels)
