@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
+from anynet import random
+from anynet.autograd.hot import changes
 from anynet.nn.basic import Linear
 from anynet.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from anynet.nn.module import Module, ShapeError
@@ -18,54 +20,159 @@ from anynet.nn.norm import (
     InstanceNorm2d,
     InstanceNorm3d,
 )
+from anynet.ops import creation
+from anynet.tensor import Buffer, Leaf, Parameter, Tensor, to_plain
 from anynet_backends.threads import BUILDING
 
 __all__ = [
     "LazyBatchNorm1d", "LazyBatchNorm2d", "LazyBatchNorm3d", "LazyConv1d", "LazyConv2d", "LazyConv3d",
     "LazyConvTranspose1d", "LazyConvTranspose2d", "LazyConvTranspose3d", "LazyInstanceNorm1d", "LazyInstanceNorm2d",
-    "LazyInstanceNorm3d", "LazyLinear",
+    "LazyInstanceNorm3d", "LazyLinear", "UninitializedBuffer", "UninitializedParameter",
 ]  # fmt: skip
 
+_NORM = {"weight": 0, "running_mean": 0}
 _C = TypeVar("_C", bound="type[_Lazy]")
 
 
+class _Uninitialized(Tensor):
+    """What a lazy layer has in place of a tensor until its shape is known: no numbers, but a dtype, a device, and whether it
+    requires a gradient. Then it becomes that tensor, so that whoever holds it (an optimizer) has the right one."""
+
+    __slots__ = ()
+
+    def materialize(self, value: Tensor, device: str) -> None:
+        """Become a Parameter or Buffer with the numbers of `value`, in the dtype that is expected."""
+        self._data = to_plain(value, dtype=self.dtype, device=device)
+        if isinstance(self.edge, Leaf):
+            leaf = Leaf(self._data)
+            leaf.hooks, self.edge = self.edge.hooks, leaf
+        self.__class__ = Parameter if isinstance(self, Parameter) else Buffer  # type: ignore[assignment]
+
+    def _unknown(self) -> Any:
+        msg = (
+            "a tensor of a lazy layer has no shape before the layer's first call; call the network once on an example, or load "
+            "a state into it"
+        )
+        raise RuntimeError(msg)
+
+    shape = ndim = size = property(_unknown)
+    numpy = tolist = item = _unknown
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(dtype={self.dtype}, device={self.device!r})"
+
+
+class UninitializedParameter(_Uninitialized, Parameter):
+    """A parameter of a lazy layer before the layer's first call: it can be moved, converted, frozen and given to an
+    optimizer, but has no shape yet. It becomes a `Parameter` then.
+
+    >>> import anynet as an
+    >>> layer = an.nn.LazyLinear(2).double()
+    >>> layer.weight
+    UninitializedParameter(dtype=float64, device='cpu')
+    >>> layer(an.ones((1, 3), dtype=an.float64)).dtype, layer.weight.shape
+    (anynet.float64, (2, 3))
+    """
+
+    __slots__ = ()
+
+    def __init__(self, requires_grad: bool = True, *, dtype: Any = None, device: str | None = None) -> None:
+        super().__init__(creation.zeros(0, dtype=dtype, device=device), requires_grad)
+
+
+class UninitializedBuffer(_Uninitialized, Buffer):
+    """A buffer of a lazy layer before the layer's first call: see `UninitializedParameter`.
+
+    >>> import anynet as an
+    >>> an.nn.LazyBatchNorm1d().running_mean
+    UninitializedBuffer(dtype=float32, device='cpu')
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *, persistent: bool = True, dtype: Any = None, device: str | None = None) -> None:
+        super().__init__(creation.zeros(0, dtype=dtype, device=device), persistent=persistent)
+
+
 class _Lazy(Module):
-    """Keeps its arguments until the first call. Until then it has no parameters, and asking for them is an error: an
-    optimizer that did not see them would not train them."""
+    """Keeps its arguments until the first call, or until a state is loaded. Until then its tensors have no shape."""
 
     waiting = True
     _layer: ClassVar[type[Module]]
     _axis: ClassVar[Callable[[int], int]]  # of the input's axes, the one whose length is the missing argument
+    _missing: ClassVar[str]  # the name of that argument
+    _told: ClassVar[
+        dict[str, int]
+    ]  # by tensors of a state: of which axis the length is the argument, over `groups`
     _given: tuple[tuple[Any, ...], dict[str, Any]]
+    _groups: int
+    _where: str  # the device on which it was made
+
+    def _begin(self, groups: int) -> None:
+        """All that the layer has, but for the missing argument and the tensors whose shape depends on it."""
+        self._groups = groups
+        with random.fork_rng():  # a layer made to see what it has draws nothing
+            like = self._make(groups)
+        for name, value in vars(like).items():
+            new: Any = value
+            if isinstance(value, Parameter):
+                new = UninitializedParameter(value.requires_grad, dtype=value.dtype, device=value.device)
+            elif isinstance(value, Buffer) and value.shape:
+                new = UninitializedBuffer(persistent=value.persistent, dtype=value.dtype, device=value.device)
+            if name != "_defined":
+                setattr(self, name, new)
+        setattr(self, self._missing, 0)
+        self._where = creation.empty(0).device
+
+    def _make(self, size: int) -> Module:
+        given, options = self._given
+        return self._layer(size, *given, **options)
+
+    def sized(self, path: str, state: Mapping[str, Any]) -> Module | None:
+        """The layer of the size that a state has for it; None where the state does not say."""
+        for name, axis in self._told.items():
+            value = state.get(f"{path}.{name}" if path else name)
+            shape = tuple(getattr(value, "shape", ()))
+            if len(shape) > axis:
+                with random.fork_rng():
+                    return self._make(shape[axis] * (self._groups if axis else 1))
+        return None
+
+    def become(self, made: Module, device: str | None = None) -> None:
+        """Take the shapes, numbers and class of the layer that has been made."""
+        for name, value in list(vars(made).items()):
+            mine = vars(self).get(name)
+            if isinstance(mine, _Uninitialized):
+                mine.materialize(value, device if device and mine.device == self._where else mine.device)
+            elif not isinstance(value, Tensor) and name not in ("training", "_defined"):
+                self.__dict__[name] = value
+        self.__class__ = self._layer  # type: ignore[assignment]
+        for name in ("_given", "_groups", "_where"):
+            del self.__dict__[name]
+        changes.note()
 
     def forward(self, x: Any, *args: Any) -> Any:
         """Become the layer, and call it."""
-        axis = type(self)._axis(len(x.shape))
-        if not -len(x.shape) <= axis < len(x.shape):
-            msg = f"got {tuple(x.shape)}: too few axes"
-            raise ShapeError(msg)
         with BUILDING:  # another thread may call it for the first time, too
             if isinstance(self, _Lazy):
-                self._become(x, axis)
+                axis = type(self)._axis(len(x.shape))
+                if not -len(x.shape) <= axis < len(x.shape):
+                    msg = f"got {tuple(x.shape)}: too few axes"
+                    raise ShapeError(msg)
+                self.become(self._make(x.shape[axis]), None if self._given[1].get("device") else x.device)
         return self.forward(x, *args)
-
-    def _become(self, x: Any, axis: int) -> None:
-        cls, (given, options) = type(self)._layer, self._given
-        made = cls(x.shape[axis], *given, **options).to(device=options.get("device") or x.device)
-        own = self.__dict__
-        own.update({**made.__dict__, "training": self.training})
-        self.__class__ = cls  # type: ignore[assignment]
-        del own["_given"]
 
     def extra_repr(self) -> str:
         given, options = self._given
         return ", ".join([*map(repr, given), *(f"{k}={v!r}" for k, v in options.items())])
 
 
-def _of(layer: type[Module], axis: Callable[[int], int], **defaults: Any) -> Callable[[_C], _C]:
+def _of(
+    layer: type[Module], axis: Callable[[int], int], told: dict[str, int], **defaults: Any
+) -> Callable[[_C], _C]:
     """Give a lazy class the arguments of a layer but the first, some with other defaults."""
     own = inspect.signature(layer.__init__)
-    receiver, _, *others = own.parameters.values()
+    receiver, missing, *others = own.parameters.values()
     others = [p.replace(default=defaults[p.name]) if p.name in defaults else p for p in others]
     signature = own.replace(parameters=[receiver, *others])
 
@@ -73,16 +180,17 @@ def _of(layer: type[Module], axis: Callable[[int], int], **defaults: Any) -> Cal
         @functools.wraps(layer.__init__)
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
             try:
-                signature.bind(self, *args, **kwargs)
+                bound = signature.bind(self, *args, **kwargs)
             except TypeError as error:
                 msg = f"{cls.__name__}: {error}"
                 raise TypeError(msg) from None
             free = [p.name for p in others if p.kind is p.POSITIONAL_OR_KEYWORD][len(args) :]
             self._given = args, {**{k: v for k, v in defaults.items() if k in free}, **kwargs}
+            self._begin(bound.arguments.get("groups", 1))
 
         __init__.__signature__ = signature  # type: ignore[attr-defined]
         cls.__init__ = __init__  # type: ignore[method-assign]
-        cls._layer, cls._axis = layer, staticmethod(axis)
+        cls._layer, cls._axis, cls._missing, cls._told = layer, staticmethod(axis), missing.name, told
         return cls
 
     return decorate
@@ -96,9 +204,9 @@ def _second(ndim: int) -> int:
     return 1
 
 
-@_of(Linear, lambda ndim: ndim - 1)
+@_of(Linear, lambda ndim: ndim - 1, {"weight": 1})
 class LazyLinear(_Lazy):
-    """`Linear` without `in_features`: call the network once on an example before its parameters are asked for.
+    """`Linear` without `in_features`: its parameters have no shape until the first call, or until a state is loaded.
 
     >>> import anynet as an
     >>> net = an.nn.Sequential(an.nn.Flatten(), an.nn.LazyLinear(3))
@@ -107,7 +215,7 @@ class LazyLinear(_Lazy):
     """
 
 
-@_of(Conv1d, _channels(1))
+@_of(Conv1d, _channels(1), {"weight": 1})
 class LazyConv1d(_Lazy):
     """`Conv1d` without `in_channels`.
 
@@ -117,7 +225,7 @@ class LazyConv1d(_Lazy):
     """
 
 
-@_of(Conv2d, _channels(2))
+@_of(Conv2d, _channels(2), {"weight": 1})
 class LazyConv2d(_Lazy):
     """`Conv2d` without `in_channels`.
 
@@ -127,7 +235,7 @@ class LazyConv2d(_Lazy):
     """
 
 
-@_of(Conv3d, _channels(3))
+@_of(Conv3d, _channels(3), {"weight": 1})
 class LazyConv3d(_Lazy):
     """`Conv3d` without `in_channels`.
 
@@ -137,7 +245,7 @@ class LazyConv3d(_Lazy):
     """
 
 
-@_of(ConvTranspose1d, _channels(1))
+@_of(ConvTranspose1d, _channels(1), {"weight": 0})
 class LazyConvTranspose1d(_Lazy):
     """`ConvTranspose1d` without `in_channels`.
 
@@ -147,7 +255,7 @@ class LazyConvTranspose1d(_Lazy):
     """
 
 
-@_of(ConvTranspose2d, _channels(2))
+@_of(ConvTranspose2d, _channels(2), {"weight": 0})
 class LazyConvTranspose2d(_Lazy):
     """`ConvTranspose2d` without `in_channels`.
 
@@ -157,7 +265,7 @@ class LazyConvTranspose2d(_Lazy):
     """
 
 
-@_of(ConvTranspose3d, _channels(3))
+@_of(ConvTranspose3d, _channels(3), {"weight": 0})
 class LazyConvTranspose3d(_Lazy):
     """`ConvTranspose3d` without `in_channels`.
 
@@ -167,7 +275,7 @@ class LazyConvTranspose3d(_Lazy):
     """
 
 
-@_of(BatchNorm1d, _second)
+@_of(BatchNorm1d, _second, _NORM)
 class LazyBatchNorm1d(_Lazy):
     """`BatchNorm1d` without `num_features`.
 
@@ -177,7 +285,7 @@ class LazyBatchNorm1d(_Lazy):
     """
 
 
-@_of(BatchNorm2d, _second)
+@_of(BatchNorm2d, _second, _NORM)
 class LazyBatchNorm2d(_Lazy):
     """`BatchNorm2d` without `num_features`.
 
@@ -187,7 +295,7 @@ class LazyBatchNorm2d(_Lazy):
     """
 
 
-@_of(BatchNorm3d, _second)
+@_of(BatchNorm3d, _second, _NORM)
 class LazyBatchNorm3d(_Lazy):
     """`BatchNorm3d` without `num_features`.
 
@@ -197,7 +305,7 @@ class LazyBatchNorm3d(_Lazy):
     """
 
 
-@_of(InstanceNorm1d, _channels(1), affine=True, track_running_stats=True)
+@_of(InstanceNorm1d, _channels(1), _NORM, affine=True, track_running_stats=True)
 class LazyInstanceNorm1d(_Lazy):
     """`InstanceNorm1d` without `num_features`, and as in PyTorch with affine weights and running statistics by default.
 
@@ -207,7 +315,7 @@ class LazyInstanceNorm1d(_Lazy):
     """
 
 
-@_of(InstanceNorm2d, _channels(2), affine=True, track_running_stats=True)
+@_of(InstanceNorm2d, _channels(2), _NORM, affine=True, track_running_stats=True)
 class LazyInstanceNorm2d(_Lazy):
     """`InstanceNorm2d` without `num_features`.
 
@@ -217,7 +325,7 @@ class LazyInstanceNorm2d(_Lazy):
     """
 
 
-@_of(InstanceNorm3d, _channels(3), affine=True, track_running_stats=True)
+@_of(InstanceNorm3d, _channels(3), _NORM, affine=True, track_running_stats=True)
 class LazyInstanceNorm3d(_Lazy):
     """`InstanceNorm3d` without `num_features`.
 

@@ -169,7 +169,9 @@ class Module:
     """
 
     training: bool = True
-    waiting: bool = False  # whether its parameters are made at its first call
+    waiting: bool = (
+        False  # whether the shapes of its tensors are known at its first call (see `anynet.nn.lazy`)
+    )
     _forward_hooks: tuple[Callable[..., Any], ...] = ()
     _forward_pre_hooks: tuple[Callable[..., Any], ...] = ()
     _backward_hooks: tuple[Callable[..., Any], ...] = ()
@@ -321,13 +323,6 @@ class Module:
         seen: set[int] = set()
 
         def visit(module: Module, prefix: str, above: tuple[int, ...]) -> Iterator[tuple[str, Any, Module]]:
-            if module.waiting:
-                where = f" at {prefix[:-1]}" if prefix else ""
-                msg = (
-                    f"{type(module).__name__}{where} has no parameters before its first call; call the network once on an "
-                    "example before its parameters, its state or its device are asked for"
-                )
-                raise RuntimeError(msg)
             tensors: list[tuple[str, Any]] = []
             children: list[tuple[str, Any]] = []
             for name, value in module._members(kind, Module):
@@ -372,15 +367,28 @@ class Module:
 
     def state_dict(self, prefix: str = "") -> OrderedDict[str, Tensor]:
         """All parameters and persistent buffers by name: constants that share the data."""
+        for path, module in self.named_modules():
+            if module.waiting:
+                msg = (
+                    f"{type(module).__name__}{f' at {path}' if path else ''} has no state before its first call; call the network "
+                    "once on an example, or load a state"
+                )
+                raise RuntimeError(msg)
         return OrderedDict((prefix + name, t.detach()) for name, t in self._state())
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
         """Copy arrays into the parameters and buffers of the same names; returns (missing, unexpected) names.
 
         Everything is checked before anything changes: with `strict`, names that are missing or unexpected raise; a
-        shape that differs always does. Values are converted to the dtype and device of the module.
+        shape that differs always does. Values are converted to the dtype and device of the module. Lazy layers take the
+        size that the state has for them.
         """
         own = OrderedDict(self._state())
+        waiting: list[tuple[str, Any]] = [(path, m) for path, m in self.named_modules() if m.waiting]
+        sized = [(path, m, m.sized(path, state)) for path, m in waiting]
+        for where, _, made in sized:
+            if made is not None:
+                own.update((f"{where}.{name}" if where else name, t) for name, t in made._state())
         missing = [k for k in own if k not in state]
         unexpected = [k for k in state if k not in own]
         problems = []
@@ -407,6 +415,10 @@ class Module:
             )
             msg = f"the state does not fit {type(self).__name__}; nothing was changed:\n  {shown}"
             raise StateError(msg)
+        for _, module, made in sized:
+            if made is not None:
+                module.become(made)
+        own = OrderedDict(self._state()) if sized else own
         with no_grad():
             for k, value in values.items():
                 own[k].assign_(value)
@@ -439,9 +451,11 @@ class Module:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters (or, with ``set_to_none=False``, set them to zero)."""
+        from anynet.ops.creation import zeros_like
+
         for p in self.parameters():
             if p.edge is not None and p.grad is not None:
-                p.grad = None if set_to_none else p.grad * 0.0
+                p.grad = None if set_to_none else zeros_like(p.grad)
 
     def to(self: _M, target: Any = None, *, device: str | None = None, dtype: Any = None) -> _M:
         """Move to a device ("cuda"), or convert floating-point parameters and buffers to a dtype, in place."""

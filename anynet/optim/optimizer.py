@@ -57,8 +57,11 @@ class _Flat:
             self.xp.float32 if params[0].dtype.itemsize < 4 else None
         )  # in which updates are computed
         self.offsets = [0]
-        for p in params:
-            self.offsets.append(self.offsets[-1] + p.size)
+        forms: list[Shape] = [
+            tuple(p._data.shape) for p in params
+        ]  # of a lazy layer's until its first call: (0,)
+        for shape in forms:
+            self.offsets.append(self.offsets[-1] + math.prod(shape))
         self.values = self._new(self.dtype)
         self.grads = self._new(self.dtype)
         self.state: dict[str, Array] = {}
@@ -66,7 +69,7 @@ class _Flat:
             str, list[tuple[int, Shape]]
         ] = {}  # of each slot: where each parameter's lies, and its shape
         for name in slots:
-            shapes = [slot_shape(name, p.shape) for p in params]
+            shapes = [slot_shape(name, shape) for shape in forms]
             ends = list(itertools.accumulate(map(math.prod, shapes)))
             self.parts[name] = list(zip([0, *ends[:-1]], shapes, strict=True))
             self.state[name] = self._new(self.wide or self.dtype, ends[-1])
@@ -74,9 +77,9 @@ class _Flat:
         self.numbers = {name: [start] * len(params) for name, start in numbers.items()}
         self.value_views: list[Array] = []
         self.grad_views: list[Array] = []
-        for i, p in enumerate(params):
-            self.value_views.append(self.view(self.values, i, p.shape))
-            self.grad_views.append(self.view(self.grads, i, p.shape))
+        for i, shape in enumerate(forms):
+            self.value_views.append(self.view(self.values, i, shape))
+            self.grad_views.append(self.view(self.grads, i, shape))
             self.adopt(i)
         self.places = list(zip(params, self.value_views, self.grad_views, strict=True))
         self.forget()
@@ -527,7 +530,9 @@ class Optimizer:
     @staticmethod
     def _moved(flat: _Flat) -> bool:
         for p, v in zip(flat.params, flat.value_views):  # noqa: B905 - equal by construction
-            if p._data is not v and (p.device != flat.device or p._data.dtype != flat.dtype):
+            if p._data is not v and (
+                p.device != flat.device or p._data.dtype != flat.dtype or p._data.shape != v.shape
+            ):
                 return True
         return False
 

@@ -50,20 +50,87 @@ def test_modes_are_kept_and_training_works():
     assert all((p.numpy() != b).any() for p, b in zip(net.parameters(), before, strict=True))
 
 
-def test_parameters_before_the_first_call_are_an_error():
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "Adagrad", "RMSprop", "AdamW"])
+def test_an_optimizer_made_before_the_first_call_trains_the_layer(optimizer):
+    """The parameters are those that the layer has afterwards: the numbers are those of a layer that was never lazy."""
+    options = {"lr": 0.1, **({"momentum": 0.9} if optimizer in ("SGD", "RMSprop") else {})}
+    x = an.asarray(np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32))
+    ends = []
+    for lazy in (True, False):
+        an.random.manual_seed(3)
+        net = nn.Sequential(nn.Linear(3, 4), nn.LazyLinear(2) if lazy else nn.Linear(4, 2))
+        if lazy:
+            early = list(net.parameters())
+        made = getattr(an.optim, optimizer)(net.parameters(), **options)
+        for _ in range(3):
+            made.zero_grad()
+            an.sum(net(x) ** 2).backward()
+            made.step()
+        ends.append([p.numpy() for p in net.parameters()])
+        if lazy:
+            assert [id(p) for p in early] == [id(p) for p in net.parameters()]
+            assert {type(p) for p in early} == {nn.Parameter}
+    for a, b in zip(*ends, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("name", "args", "shape"), CASES)
+def test_a_state_gives_the_size(name, args, shape):
+    made, lazy = getattr(nn, name)(*args), getattr(nn, name)(*args)
+    x = an.asarray(np.random.default_rng(0).normal(size=shape).astype(np.float32))
+    made(x)
+    state = {f"0.{k}": v for k, v in made.state_dict().items()}
+    net = nn.Sequential(lazy).eval()
+    before = an.random.get_state()
+    bad = {k: an.zeros((*v.shape, 2)) if v.shape else v for k, v in state.items()}
+    if len(state):
+        with pytest.raises(nn.StateError, match="nothing was changed"):
+            net.load_state_dict(bad)
+        assert lazy.waiting
+        net.load_state_dict(state)
+        assert type(net[0]) is getattr(nn, name.removeprefix("Lazy"))
+        assert not net[0].training
+    assert an.random.get_state() == before
+    np.testing.assert_array_equal(net(x).numpy(), made.eval()(x).numpy())
+
+
+def test_before_the_first_call():
+    an.random.manual_seed(0)
     net = nn.Sequential(nn.Linear(2, 3), nn.LazyLinear(4))
-    for use in (
-        lambda: list(net.parameters()),
-        net.state_dict,
-        lambda: an.optim.SGD(net.parameters()),
-        lambda: net.to("float64"),
-    ):
-        with pytest.raises(RuntimeError, match="LazyLinear at 1 has no parameters before its first call"):
-            use()
+    plain = an.random.get_state()
+    assert net[1].out_features == 4
+    assert net[1].in_features == 0
+    assert [type(p).__name__ for p in net[1].parameters()] == ["UninitializedParameter"] * 2
+    weight = net[1].weight
+    for ask in (lambda: weight.shape, lambda: weight.numpy(), lambda: net.summary(), lambda: weight.size):
+        with pytest.raises(RuntimeError, match="no shape before the layer's first call"):
+            ask()
+    with pytest.raises(RuntimeError, match="LazyLinear at 1 has no state"):
+        net.state_dict()
+    with pytest.raises(nn.StateError, match=r"missing 1\.weight"):
+        net.load_state_dict({"0.weight": an.zeros((3, 2)), "0.bias": an.zeros(3)})
     assert repr(net[1]) == "LazyLinear(4)"
-    net.eval()
-    net(an.ones((1, 2)))
-    assert len(list(net.parameters())) == 4
+    net.to("float64").requires_grad_(False).eval()
+    weight.requires_grad = True
+    assert an.random.get_state() == plain
+    y = net(an.ones((1, 2), dtype=an.float64))
+    assert y.dtype == an.float64
+    assert [p.requires_grad for p in net.parameters()] == [False, False, True, False]
+    assert net[1].weight is weight
+    assert weight.shape == (4, 3)
+
+
+@pytest.mark.parametrize("device", ["strict:device1", "torch:cpu"])
+def test_devices(device):
+    if device == "torch:cpu":
+        pytest.importorskip("torch", reason="torch:cpu needs torch")
+    for layer, x in (
+        (nn.LazyLinear(2), an.ones((1, 3), device=device)),
+        (nn.LazyLinear(2).to(device), an.ones((1, 3), device=device)),
+        (nn.LazyBatchNorm1d(device=device), an.ones((2, 3), device=device)),
+    ):
+        assert layer(x).device == device
+        assert layer.weight.device == device
 
 
 def test_bad_arguments_and_inputs():
@@ -88,6 +155,7 @@ def test_threads_that_call_it_first_get_one_layer(in_threads, monkeypatch):
 
     monkeypatch.setattr(nn.LazyLinear, "_layer", Slow)
     layer, found = nn.LazyLinear(3).eval(), []
+    made.clear()  # that of the size 1, which tells what the layer has
     in_threads(*[lambda: found.append(layer(an.ones((2, 4))).tolist())] * 4)
     assert len(made) == 1
     assert all(y == layer(an.ones((2, 4))).tolist() for y in found)
