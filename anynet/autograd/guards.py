@@ -164,7 +164,7 @@ class Guard:
         self.generators: dict[int, Any] = {}  # of random numbers
         self.watch(self, lambda: (dtypes.default_float(), changes.on))
         self._explore()
-        self.random = self._states()
+        self.random, self.put_back = self._states(), self._keepers()
 
     # ----- what there is -----
 
@@ -356,7 +356,7 @@ class Guard:
 
     def _object(self, path: str, value: Any) -> list[tuple[str, Any]]:
         cls = type(value)
-        if hasattr(value, "bit_generator") or isinstance(value, python_random.Random):
+        if host.is_generator(value) or isinstance(value, python_random.Random):
             self.generators[id(value)] = value
             return []
         if hasattr(cls, "__next__") and not hasattr(value, "__dict__") and not hasattr(value, "read"):
@@ -512,12 +512,14 @@ class Guard:
         """What has been written up to here was written by a call that a replay makes too."""
         for place in self.places.values():
             place.later = place.read()
-        self.random = self._states()
+        self.random, self.put_back = self._states(), self._keepers()
 
     def undo(self) -> None:
         """Put everything back."""
         for place, *_ in list(self.written({})):
             place.restore(*place.later)
+        for put_back in self.put_back:
+            put_back()
 
     def refusal(self, place: _Place, key: Any, line: str | None) -> CompileError:
         """The error for something that was written."""
@@ -551,6 +553,13 @@ class Guard:
             g.getstate() if hasattr(g, "getstate") else host.random_state(g) for g in self.generators.values()
         ]
         return [python_random.getstate(), host.random_state(), *own]
+
+    def _keepers(self) -> list[Callable[[], None]]:
+        """Functions that put those generators back to where they are."""
+        states = [(g, g.getstate()) for g in self.generators.values() if hasattr(g, "getstate")]
+        own = [host.random_keeper(g) for g in self.generators.values() if not hasattr(g, "getstate")]
+        python = functools.partial(python_random.setstate, python_random.getstate())
+        return [python, host.random_keeper(), *own, *(functools.partial(g.setstate, s) for g, s in states)]
 
     def holds(self, x: Any) -> bool:
         """Whether a value is there under a name, an attribute or in a list."""

@@ -55,6 +55,7 @@ def fit(
     monitor: str | None = None,
     mode: str | None = None,
     checkpoint_every: int | str | None = None,
+    compile: bool | str = "auto",
     settings: dict[str, Any] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -84,6 +85,9 @@ def fit(
         does not say which is better. A NaN is never the best.
       checkpoint_every: save last.safetensors within the epochs, too: every so many batches (an integer), or each time
         after, say, "30s", "10min" or "2h".
+      compile: True: loss and gradients are computed by a program (`anynet.compile`), with the same bits; False: never; "auto":
+        where that pays. A training of which seconds are left after the first steps is recorded, the program compared with
+        the functions bit for bit and timed, and what is quicker goes on.
       resume: go on from run_dir's last checkpoint, bit for bit as if there had been no break, also in the middle of an
         epoch. Data, model, optimizer, loss, schedule and seed must be what they were, else the differences are listed. What
         a callback has stopped stays stopped.
@@ -102,7 +106,8 @@ def fit(
     setup = Setup(
         model, train, val, loss=loss, optimizer=optimizer, lr=lr, metrics=metrics, epochs=epochs, batch_size=batch_size,
         device=device, seed=seed, scheduler=scheduler, schedule_by=schedule_by, clip_norm=clip_norm, callbacks=callbacks,
-        run_dir=run_dir, monitor=monitor, mode=mode, checkpoint_every=checkpoint_every, resume=resume,
+        run_dir=run_dir, monitor=monitor, mode=mode, checkpoint_every=checkpoint_every, compile=compile,
+        resume=resume,
     )  # fmt: skip
     with random.fork_rng(setup.seed), modes_kept(model):
         setup.build()
@@ -126,7 +131,7 @@ class _Training:
             self.model, self.optimizer, self.scheduler, self.loader, self.callbacks, setup.metrics, setup.objective,
             setup.seed, setup.identity() if run.folder is not None else {},
         )  # fmt: skip
-        self.updates = Updates(self.model, setup.objective, self.optimizer, setup.clip_norm, None)
+        self.updates = Updates(self.model, setup.objective, self.optimizer, setup.clip_norm)
         self.on_batch = [c for c in self.callbacks if type(c).on_batch_end is not Callback.on_batch_end]
         self.stop, self.saved = StopRequest(), time.monotonic()
 
@@ -145,6 +150,8 @@ class _Training:
         self.folder.expect_finite(self.state)
         if not self.model.training:
             self.model.train()
+        left = (self.setup.epochs - self.state.epoch) * len(self.loader) - self.state.batch
+        self.updates.compile(self.setup.compile, left)
         self.modes = [(m, m.training) for m in self.model.modules()]
         try:
             with self.stop, Progress(self.setup.epochs, len(self.loader), on=self.progress) as bar:

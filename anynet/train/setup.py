@@ -74,6 +74,7 @@ class Setup:
         monitor: str | None,
         mode: str | None,
         checkpoint_every: int | str | None,
+        compile: bool | str,
         resume: bool,
     ) -> None:
         if not isinstance(model, Module):
@@ -90,6 +91,7 @@ class Setup:
             None if clip_norm is None else real_number("fit", "clip_norm", clip_norm, positive=True)
         )
         self.schedule_by = choice("fit", "schedule_by", schedule_by, ("epoch", "batch"))
+        self.compile = choice("fit", "compile", compile, ("auto", True, False))
         self.every_batches, self.every_seconds = _every(checkpoint_every)
         if resume and run_dir is None:
             msg = "fit: resume=True needs run_dir, the folder of the run to go on with"
@@ -171,6 +173,12 @@ class Setup:
         if self.scheduler is not None and not callable(getattr(self.scheduler, "step", None)):
             msg = f"fit: scheduler is a function optimizer → schedule, it returned {type(self.scheduler).__name__}"
             raise TypeError(msg)
+        one_gradient = isinstance(self.optimizer, optim.Optimizer) and not isinstance(
+            self.optimizer, optim.LBFGS
+        )
+        if self.compile is True and not one_gradient:
+            msg = f"fit: compile=True is for optimizers that take one gradient a step, {type(self.optimizer).__name__} does not"
+            raise ValueError(msg)
         self.plateau = isinstance(self.scheduler, optim.ReduceLROnPlateau)
         if self.plateau:
             self._check_plateau()

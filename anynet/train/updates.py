@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet import optim
+from anynet.autograd.compiling import compile as compiled
 from anynet.nn.module import Module
 from anynet.nn.utils.clip_grad import clip_grad_norm_, clip_grads_with_norm_, get_total_norm
 from anynet.ops.creation import asarray
 from anynet.tensor import Tensor, no_grad, unwrap
 from anynet.train.batches import call
+from anynet.train.compilation import AutoCompiled
 from anynet.train.metrics import Sums
 from anynet.train.objectives import Objective
 from anynet.train.state import NonFiniteError, finite
@@ -72,12 +74,11 @@ class Updates:
         objective: Objective,
         optimizer: Any,
         clip_norm: float | None,
-        compute: Callable[..., Any] | None,
     ) -> None:
         self.model, self.objective, self.optimizer, self.clip_norm = model, objective, optimizer, clip_norm
         self.names = {id(p): name for name, p in model.named_parameters()}
         self.params = [p for group in optimizer.param_groups for p in group["params"]]
-        self.compute = compute or self.gradients
+        self.compute: Callable[[Any, Any], tuple[Any, Any]] = self.gradients
         self.closure = isinstance(optimizer, (optim.LBFGS, optim.SAM))
         self.buffers = _Buffers(model)
         self.begun = False
@@ -96,6 +97,21 @@ class Updates:
             raise ValueError(msg)
         value.backward()
         return value.detach(), output
+
+    def compile(self, how: bool | str, steps: int) -> None:
+        """Have the gradients computed by a program: for certain, or ("auto") where that pays in so many steps."""
+        if how is False or self.closure or not isinstance(self.optimizer, optim.Optimizer):
+            return
+
+        def gradients(x: Any, y: Any) -> tuple[Any, Any]:
+            return self.gradients(x, y)
+
+        # what the program is watched for: the network, and the loss, which may be a function of the user's
+        gradients.__wrapped__ = (self.model, self.objective.function)  # type: ignore[attr-defined]
+        if how is True:
+            self.compute = compiled(gradients)
+        else:
+            self.compute = AutoCompiled(gradients, self.params, self.buffers.all, steps)
 
     def __call__(self, x: Any, y: Any, sums: Sums) -> float:
         """Learn from a batch; its loss. The totals get it, and the metrics of the output before the update."""

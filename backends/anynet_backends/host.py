@@ -18,11 +18,13 @@ from anynet_backends.protocol import check_words
 from anynet_backends.threads import once
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anynet_backends.protocol import Array
 
 __all__ = [
-    "asarray", "cache_folder", "from_bytes", "is_array", "normal", "own", "permutation", "philox_words", "random_state", "text",
-    "to_bytes", "uniform",
+    "asarray", "cache_folder", "from_bytes", "is_array", "is_generator", "normal", "own", "permutation",
+    "philox_words", "random_keeper", "random_state", "text", "to_bytes", "uniform",
 ]  # fmt: skip
 
 _U64: Final = (1 << 64) - 1
@@ -151,12 +153,28 @@ def permutation(key: int, stream: int, step: int, n: int) -> Array:
     return np.argsort(_words64(key, stream, step, n), kind="stable").astype(np.int64, copy=False)
 
 
+def is_generator(obj: object) -> bool:
+    """Whether something is a generator of NumPy's random numbers."""
+    return isinstance(obj, (np.random.Generator, np.random.RandomState))
+
+
 def random_state(generator: Any = None) -> Any:
     """Where a generator of NumPy's is, by default that of ``numpy.random.normal()`` and the like: to be compared."""
-    if generator is not None:
+    if isinstance(generator, np.random.Generator):
         return repr(generator.bit_generator.state)
-    name, key, *rest = np.random.get_state(legacy=True)
-    return name, key.tobytes(), *rest  # type: ignore[union-attr]
+    source = np.random if generator is None else generator
+    name, key, *rest = source.get_state(legacy=True)
+    return name, key.tobytes(), *rest
+
+
+def random_keeper(generator: Any = None) -> Callable[[], None]:
+    """A function that puts a generator of NumPy's back to where it is now."""
+    if isinstance(generator, np.random.Generator):
+        bits, state = generator.bit_generator, generator.bit_generator.state
+        return lambda: setattr(bits, "state", state)
+    source: Any = np.random if generator is None else generator
+    legacy = source.get_state(legacy=True)
+    return lambda: source.set_state(legacy)
 
 
 def uniform(
