@@ -11,7 +11,9 @@ from math import e as e
 from math import inf as inf
 from math import nan as nan
 from math import pi as pi
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
+from anynet import _hints
 from anynet import data as data
 from anynet import dtypes as dtypes
 from anynet import fft as fft
@@ -21,6 +23,8 @@ from anynet import nn as nn
 from anynet import optim as optim
 from anynet import random as random
 from anynet import special as special
+from anynet import train as train
+from anynet import utils as utils
 from anynet._version import __version__ as __version__
 from anynet.autograd.anomaly import *
 from anynet.autograd.checkpoint import *
@@ -75,3 +79,10 @@ from anynet_backends import set_default_device as set_default_device
 
 newaxis = None
 __array_api_version__ = "2025.12"
+
+_hints.explain_calls(globals())
+
+if not _TYPE_CHECKING:  # a type checker is to find a name that is not there
+
+    def __getattr__(name: str) -> object:
+        raise _hints.missing_attribute("anynet", name, globals())

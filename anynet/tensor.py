@@ -15,19 +15,19 @@ import copy
 import functools
 import inspect
 import itertools
+import sys
 import threading
 import warnings
 from collections.abc import Callable
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
-from anynet import dtypes
+from anynet import _hints, dtypes
 from anynet_backends import TYPES, Array, backend_of, host, resolve
 from anynet_backends.recorder import COMPILING, Recorded, refuse_reading, user_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import ModuleType
 
 __all__ = ["Buffer", "Leaf", "Parameter", "Tensor", "enable_grad", "is_grad_enabled", "no_grad", "unwrap"]
 
@@ -197,6 +197,16 @@ class GradientWarning(UserWarning):
     """Data of a Tensor that is being differentiated went where its gradient cannot follow."""
 
 
+class _Size(int):
+    """`Tensor.size`, a number, which PyTorch has as a method."""
+
+    __slots__ = ()
+
+    def __call__(self, *_: Any) -> Any:
+        msg = f"x.size is the number of elements ({int(self)}), not a method; the lengths of the axes are x.shape, x.shape[0], …"
+        raise TypeError(msg)
+
+
 class _ArrayUfunc:
     """`Tensor.__array_ufunc__`: what NumPy's ufuncs do with Tensors.
 
@@ -327,7 +337,7 @@ class Tensor:
         total = 1
         for length in self._data.shape:
             total *= length
-        return total
+        return _Size(total)
 
     @property
     def dtype(self) -> dtypes.DType:
@@ -537,6 +547,18 @@ class Tensor:
         """Nested Python lists."""
         return self.numpy().tolist()
 
+    def __format__(self, spec: str) -> str:
+        """``f"{loss:.4f}"``: one element is formatted as the number that it is."""
+        if not spec:
+            return str(self)
+        if self.size == 1:
+            return format(self.item(), spec)
+        msg = f"a format ({spec!r}) needs a Tensor of one element, got shape {self.shape}; reduce it, or use x.numpy()"
+        raise TypeError(msg)
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        return round(self.item(), ndigits)
+
     def __repr__(self) -> str:
         if hasattr(self._data, "level"):  # inside vmap
             return f"{type(self).__name__}(one example of a batch, shape={tuple(self.shape)}, dtype={self.dtype})"
@@ -557,11 +579,13 @@ class Tensor:
         def __getattr__(self, name: str) -> Any:
             import anynet
 
-            hint = (
-                f"; the array API has functions, not methods: anynet.{name}(x)"
-                if name in vars(anynet)
-                else ""
-            )
+            here = _hints.METHODS.get(name)
+            if here is not None:
+                hint = f"; here it is: {here}"
+            elif name in vars(anynet):
+                hint = f"; the array API has functions, not methods: anynet.{name}(x)"
+            else:
+                hint = _hints.nearest(name, dir(type(self)), everything=False)
             msg = f"'{type(self).__name__}' object has no attribute {name!r}{hint}"
             raise AttributeError(msg)
 
@@ -802,7 +826,21 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
     else:
         return to_plain(xp.asarray(obj), dtype=dtype, device=device, copy=copy)
     xp, name = resolve(device)
-    made: Any = host.asarray(obj, dtype=None if dtype is None else dtypes.of(dtype).name)
+    try:
+        made: Any = host.asarray(obj, dtype=None if dtype is None else dtypes.of(dtype).name)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        lengths = (
+            sorted({len(row) if hasattr(row, "__len__") else 0 for row in obj})
+            if isinstance(obj, (list, tuple))
+            else []
+        )
+        msg = (
+            f"cannot make a Tensor of rows of different lengths, got {lengths[:5]}; pad them to one length "
+            "(anynet.nn.utils.rnn.pad_sequence), or make a Tensor of each"
+        )
+        raise ValueError(msg) from None
     if dtype is None:
         if made.dtype.kind == "f":
             made = host.asarray(made, dtype=dtypes.default_float().name)
@@ -817,3 +855,14 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
     if COMPILING and COMPILING.own and xp.name == "numpy":
         return COMPILING.own[-1].constant(made)
     return xp.from_host(made, name)
+
+
+class _Module(ModuleType):
+    """This module, whose name PyTorch has for a function."""
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        msg = "anynet.tensor is a module; a Tensor is made by anynet.asarray(data, dtype=…, device=…, requires_grad=…)"
+        raise TypeError(msg)
+
+
+sys.modules[__name__].__class__ = _Module

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -98,14 +100,28 @@ def _train(args: Sequence[str]) -> int:
         if not script.is_file():
             msg = f"no script at {script}"
             raise FileNotFoundError(msg)
-        before, sys.argv = sys.argv, [str(script), *args[1:]]
-        try:
-            runpy.run_path(str(script), run_name="__main__")
-        finally:
-            sys.argv = before
-        return 0
+        return _run_script(script, args[1:])
     words, options = _split(args)
     return _run(make_task(_one(words, f"a task ({', '.join(TASKS)}) or a script"), options), resume=False)
+
+
+def _run_script(script: Path, args: Sequence[str]) -> int:
+    """Run a user's script as Python would; its errors are shown with their traceback."""
+    argv, path = sys.argv, list(sys.path)
+    sys.argv, sys.path[:0] = [str(script), *args], [str(script.resolve().parent)]
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except (Interrupted, KeyboardInterrupt, BrokenPipeError):
+        raise
+    except Exception as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename != str(script):
+            trace = trace.tb_next  # the frames of this command and of runpy
+        traceback.print_exception(error.with_traceback(trace or error.__traceback__))
+        return 1
+    finally:
+        sys.argv, sys.path[:] = argv, path
+    return 0
 
 
 def _run(task: Task, resume: bool) -> int:
@@ -274,8 +290,22 @@ def _parity(args: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 is success, 1 an error, 2 a command line that cannot be meant, 130 a stop by
-    Ctrl-C, 143 by SIGTERM."""
+    """Run a command; 0 is success, 1 an error, 2 a command line that cannot be meant, 130 a stop by Ctrl-C, 143 by
+    SIGTERM.
+
+    Where the reader of the output has gone (``anynet doctor | head -1``), the command ends without a word.
+    """
+    try:
+        code = _main(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the interpreter flushes at its end, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _main(argv: Sequence[str] | None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("help", "-h", "--help") or "--help" in args[1:]:
         print(USAGE)
@@ -303,6 +333,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nanynet: stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        raise
     except (
         OSError,
         ValueError,

@@ -1,5 +1,8 @@
 """Layers, losses and containers: PyTorch's names, arguments, defaults and parameter layouts."""
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from anynet import _hints
 from anynet.nn import functional as functional
 from anynet.nn import init as init
 from anynet.nn import utils as utils
@@ -25,3 +28,8 @@ from anynet.nn.structured import *
 from anynet.nn.transformer import *
 from anynet.tensor import Buffer as Buffer
 from anynet.tensor import Parameter as Parameter
+
+if not _TYPE_CHECKING:  # a type checker is to find a name that is not there
+
+    def __getattr__(name: str) -> object:
+        raise _hints.missing_attribute("anynet.nn", name, globals())

@@ -23,6 +23,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 from anynet import dtypes
@@ -30,6 +31,7 @@ from anynet.autograd.anomaly import locators
 from anynet.autograd.compiling import watchers
 from anynet.autograd.engine import Leaf
 from anynet.autograd.hot import changes
+from anynet.nn.arguments import check_arguments
 from anynet.nn.hooks import MakesAttribute, add_hook, around
 from anynet.tensor import Buffer, Parameter, Tensor, move, no_grad, to_plain, wrap
 from anynet_backends import backend_of, resolve
@@ -186,7 +188,8 @@ class Module:
     _reserved: frozenset[str] = frozenset()  # names that are None now and keep their place among the members
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Note the line that makes the layer: the first one outside of this package."""
+        """Check the arguments, and note the line that makes the layer: the first one outside of this package."""
+        check_arguments(cls, args, kwargs)
         module = super().__new__(cls)
         frame = sys._getframe(1)
         while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
@@ -248,6 +251,7 @@ class Module:
                 return self._call_hooked(*args, **kwargs)
             return self.forward(*args, **kwargs)
         except Exception as error:
+            _refuse_other_types(self, args, error)
             _say_where(self, error)
             raise
 
@@ -383,6 +387,7 @@ class Module:
         shape that differs always does. Values are converted to the dtype and device of the module. Lazy layers take the
         size that the state has for them.
         """
+        _check_state(state)
         own = OrderedDict(self._state())
         waiting: list[tuple[str, Any]] = [(path, m) for path, m in self.named_modules() if m.waiting]
         sized = [(path, m, m.sized(path, state)) for path, m in waiting]
@@ -788,6 +793,29 @@ class _Trail(list[Module]):
 
     def __reduce__(self) -> Any:
         return _Trail, ()
+
+
+def _check_state(state: Any) -> None:
+    if not isinstance(state, Mapping):
+        hint = "; load the file first: anynet.load(path)" if isinstance(state, (str, os.PathLike)) else ""
+        msg = f"load_state_dict: the state must be a dict of arrays by name, got {type(state).__name__}{hint}"
+        raise TypeError(msg)
+    if isinstance(state.get("model"), Mapping):
+        msg = "load_state_dict: this is the state of a whole training run; the network's is its entry 'model': state[\"model\"]"
+        raise StateError(msg)
+
+
+def _refuse_other_types(module: Module, args: tuple[Any, ...], error: Exception) -> None:
+    """Where a layer failed on a list, a number or None in the place of its input, say so."""
+    if (
+        isinstance(error, (AttributeError, TypeError))
+        and args
+        and type(args[0]) in (list, int, float, bool, str, dict, set, NoneType)
+    ):
+        kind = type(args[0]).__name__
+        hint = "; anynet.asarray(x) makes one" if isinstance(args[0], (list, int, float)) else ""
+        msg = f"{type(module).__name__}: the input must be a Tensor or an array, got {kind}{hint}"
+        raise TypeError(msg) from error
 
 
 def _say_where(module: Module, error: Exception) -> None:

@@ -1,5 +1,8 @@
 """Optimizers, schedules and clipping: PyTorch's names, arguments, defaults and numbers."""
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from anynet import _hints
 from anynet.nn.utils.clip_grad import clip_grad_norm_, clip_grad_value_
 from anynet.optim import lr_scheduler as lr_scheduler
 from anynet.optim import swa_utils as swa_utils
@@ -46,3 +49,8 @@ __all__ = [
     "Muon", "NAdam", "OneCycleLR", "Optimizer", "PolynomialLR", "RAdam", "RMSprop", "ReduceLROnPlateau", "Rprop",
     "ScheduleFreeAdamW", "SequentialLR", "StepLR", "clip_grad_norm_", "clip_grad_value_",
 ]  # fmt: skip
+
+if not _TYPE_CHECKING:  # a type checker is to find a name that is not there
+
+    def __getattr__(name: str) -> object:
+        raise _hints.missing_attribute("anynet.optim", name, globals())
