@@ -76,7 +76,9 @@ def nearest(word: object, known: Iterable[str], *, everything: bool = True) -> s
 
 def missing_attribute(module: str, name: str, known: Iterable[str]) -> AttributeError:
     """The error for a name that a module of anynet has not: what it is called here, where it is, or the nearest name."""
-    from anynet import nn
+    import anynet
+
+    nn = anynet.nn
 
     if module == "anynet" and name in FUNCTIONS:
         here = FUNCTIONS[name]

@@ -59,7 +59,7 @@ def _signature(cls: type) -> _Signature | None:
         elif p.kind is not p.VAR_POSITIONAL:
             if p.kind is not p.KEYWORD_ONLY:
                 names.append(p.name)
-            base, _, none = str(p.annotation).partition(" | None")
+            base, none, _ = str(p.annotation).partition(" | None")
             what, test = KINDS.get(base, ("", lambda _: True))
             tests[p.name] = what, test, bool(none)
     return _Signature(tuple(names), tests, keywords)
