@@ -99,7 +99,7 @@ def linear(input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -
     if len(form) != 2 or len(shape) < 1 or shape[-1] != form[-1]:
         msg = f"linear: x of shape {tuple(shape)} and weight {tuple(form)}; expected (…, in) and (out, in)"
         raise ValueError(msg)
-    if x.dtype != w.dtype and _same_library(x, w):
+    if (type(x) is type(w) or _same_library(x, w)) and x.dtype != w.dtype:
         got, expected = dtypes.of(x.dtype), dtypes.of(w.dtype)
         msg = f"linear: x is {got} but weight is {expected}; convert one: anynet.astype(x, …) or module.to(dtype)"
         raise TypeError(msg)

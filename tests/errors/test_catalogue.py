@@ -64,7 +64,7 @@ CATALOGUE = {
         ValueError, "nothing is broadcast"),
     "reduction": (lambda n, o, t: nn.functional.mse_loss(an.ones(3), an.ones(3), reduction="avg"), ValueError, "'mean', 'sum' or 'none'"),
     "probability": (lambda n, o, t: nn.Dropout(1.5), ValueError, "1.5"),
-    "learning rate": (lambda n, o, t: an.optim.SGD(n.parameters(), lr=-1.0), ValueError, "lr is a number"),
+    "learning rate": (lambda n, o, t: an.optim.SGD(n.parameters(), lr=-1.0), ValueError, "lr must be a number ≥ 0, got -1"),
     "seed": (lambda n, o, t: an.random.manual_seed(-3), ValueError, "-3"),
 }  # fmt: skip
 
