@@ -417,3 +417,15 @@ def test_another_users_code_is_not_run(tmp_path):
     said = use(env=env)
     assert said.startswith("not used")
     assert {f.stat().st_uid for f in (shared / "machine").iterdir()} == {OTHER}
+
+
+@extra
+def test_doctor_says_what_is_kept_where_and_why_not(tmp_path):
+    def said():
+        code = "from anynet.cli import doctor; print(*doctor._extras(), sep='\\n')"
+        env = {**os.environ, "ANYNET_CACHE": str(tmp_path / "cache")}
+        return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True).stdout
+
+    assert f"{tmp_path}/cache/machine, " in said()
+    (tmp_path / "cache").chmod(0o777)
+    assert f"not used: {tmp_path}/cache may be written by others (mode 0777)" in said()
