@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from anynet_backends.llvm import compiler
 from anynet_backends.loops import Function, Value, compiled, number
 from anynet_backends.protocol import Array
 from anynet_backends.results import axes_in_memory
+from anynet_backends.threads import fork_safe_lock
 
 __all__ = ["WIDTH", "Blocks", "dense_alike"]
 
@@ -83,7 +83,7 @@ class Blocks:
         self.types = [a.dtype for a in results]
         self.rest = machine.address(self.strides), machine.address(self.cells)
         self.places, self.address = ctypes.c_void_p * len(roots), machine.quick_address()
-        self.lock = threading.Lock()  # the rows are there once
+        self.lock = fork_safe_lock()  # the rows are there once
 
     def __call__(self, *arrays: Array) -> list[Array] | None:
         """The results for arrays that lie alike in memory, without gaps; None where NumPy would warn, or while another thread is
