@@ -57,6 +57,7 @@ METHODS = {
 KEYWORDS = {
     "dim": "axis", "keepdim": "keepdims", "dims": "axis", "axes": "axis", "input": "the first argument", "size": "shape",
     "unbiased": "correction", "ddof": "correction", "other": "the second argument", "min_val": "min", "max_val": "max",
+    "learning_rate": "lr", "num_epochs": "epochs", "validation_data": "val",
 }  # fmt: skip
 
 
@@ -127,12 +128,12 @@ def explained(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def explain_calls(namespace: dict[str, Any]) -> None:
-    """Replace in a module's namespace the functions that take an axis or a shape by their `explained` forms."""
+    """Replace in a module's namespace the functions that take an axis, a shape or a loss by their `explained` forms."""
     for name, value in list(namespace.items()):
         if (
             isinstance(value, types.FunctionType)
             and not name.startswith("_")
-            and value.__module__.startswith("anynet.ops")
+            and value.__module__.startswith("anynet.")
         ):
-            if {"axis", "shape"} & set(inspect.signature(value).parameters):
+            if {"axis", "shape", "loss"} & set(inspect.signature(value).parameters):
                 namespace[name] = explained(value)

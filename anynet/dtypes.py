@@ -117,6 +117,15 @@ def of(dtype: Any) -> DType:
         found = _by_name.get(name.rstrip("_"))
         if found is not None:
             _by_native[type(dtype), dtype] = found
+    if found is None and getattr(dtype, "kind", None) in ("U", "S", "O", "T"):
+        what = "objects" if dtype.kind == "O" else "strings"
+        hint = (
+            "; labels become class indices by numpy.unique(labels, return_inverse=True)[1]"
+            if what == "strings"
+            else ""
+        )
+        msg = f"expected numbers, got {what} (dtype {dtype}){hint}"
+        raise TypeError(msg)
     if found is None:
         import difflib
 

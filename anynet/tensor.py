@@ -71,10 +71,14 @@ class _GradMode:
     """Context manager and decorator that switches recording in this thread."""
 
     __slots__ = ("_before",)
+    _before: list[bool]
     _recording: ClassVar[bool]
 
-    def __init__(self) -> None:
-        self._before: list[bool] = []
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        """The context manager; of a function (``@no_grad`` without parentheses) the decorated function."""
+        made = super().__new__(cls)
+        made._before = []
+        return made if function is None else made(function)
 
     def __enter__(self) -> None:
         self._before.append(mode.recording)
@@ -803,6 +807,7 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
     if type(obj) in TYPES or host.is_array(obj):
         xp = backend_of(obj)
         data: Any = obj if type(obj) is xp.array_type else xp.asarray(obj)
+        dtypes.of(data.dtype)  # refuses strings and objects
         if device is not None:
             moved = move(data, device)
             if moved is not data:

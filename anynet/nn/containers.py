@@ -229,6 +229,9 @@ class ModuleList(_Sequence):
     """
 
     def __init__(self, modules: Iterable[Module] | None = None) -> None:
+        if isinstance(modules, Module) and not hasattr(modules, "__iter__"):
+            msg = f"ModuleList: modules must be a list of modules, got {type(modules).__name__}; write ModuleList([…])"
+            raise TypeError(msg)
         self._set([_module(m, "ModuleList") for m in modules or ()])
 
 

@@ -27,6 +27,10 @@ class CheckpointError(ValueError):
     """A file that is not a checkpoint, is damaged, or belongs to something else."""
 
 
+# names of other formats
+_OTHERS = frozenset((".pt", ".pth", ".pkl", ".pickle", ".npz", ".npy", ".h5", ".keras", ".onnx"))
+
+
 def save(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> Path:
     """Write a tree of dicts, lists, scalars, strings and arrays (a ``state_dict``, say) to one safetensors file.
 
@@ -36,8 +40,8 @@ def save(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> Path:
     left of theirs is removed.
 
     Errors, before anything is written: TypeError for what is no data, ValueError for a tree that contains itself or has
-    two arrays of one name, FileNotFoundError where the folder does not exist. OSError where the disk is full or may not
-    be written.
+    two arrays of one name and for the name of another format (.pt, .npz), FileNotFoundError where the folder does not exist.
+    OSError where the disk is full or may not be written.
 
     >>> import anynet as an, tempfile, pathlib
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "weights.safetensors"
@@ -55,6 +59,9 @@ def save(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> Path:
         msg = "cannot save a tree that contains itself or is nested some hundred levels deep"
         raise ValueError(msg) from None
     target = Path(path)
+    if target.suffix in _OTHERS:
+        msg = f"save writes safetensors files, got the name {target.name}; call it {target.stem}.safetensors"
+        raise ValueError(msg)
     if not target.parent.is_dir():
         msg = f"cannot save {target}: the folder {target.parent} does not exist"
         raise FileNotFoundError(msg)

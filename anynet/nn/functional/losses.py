@@ -246,6 +246,9 @@ def cross_entropy(
     >>> an.nn.functional.cross_entropy(an.asarray([[0.0, 0.0]]), an.asarray([1]))
     Tensor(0.6931472)
     """
+    if not dtypes.of(input.dtype).is_floating:
+        msg = f"cross_entropy: the input must be floating-point scores, got {dtypes.of(input.dtype)}; use anynet.astype(x, anynet.float32)"
+        raise TypeError(msg)
     if is_batched(target) and not target.dtype.is_floating:  # inside vmap
         return each(cross_entropy, input, target, weight, ignore_index, reduction, label_smoothing)
     shape = tuple(input.shape)
