@@ -128,6 +128,7 @@ def main() -> int:
     """Write the page."""
     import torch
     from torch.nn.attention import flex_attention, varlen
+    from torch.utils import checkpoint, data
 
     nn, optim = torch.nn, torch.optim
 
@@ -155,14 +156,17 @@ def main() -> int:
               lambda name, value: name in flex_attention.__all__),
         table("torch.nn.attention.varlen", an.nn.attention.varlen, varlen, lambda name, value: name in varlen.__all__),
         table("torch.optim", an.optim, optim, public("torch.optim", classes)),
-        table("torch.optim.lr_scheduler", an.optim, optim.lr_scheduler, public("torch.optim.lr_scheduler", classes)),
+        table("torch.optim.lr_scheduler", an.optim.lr_scheduler, optim.lr_scheduler, public("torch.optim.lr_scheduler", classes)),
         table("torch.optim.swa_utils", getattr(an.optim, "swa_utils", None), optim.swa_utils,
               public("torch.optim.swa_utils", lambda v: inspect.isclass(v) or inspect.isroutine(v))),
+        table("torch.utils.checkpoint", an.utils.checkpoint, checkpoint, lambda name, value: name in checkpoint.__all__),
+        table("torch.utils.data", an.utils.data, data, lambda name, value: name in data.__all__),
     ]  # fmt: skip
     there, all_names = sum(s[1] for s in sections), sum(s[2] for s in sections)
     lines = [
         "# What there is of PyTorch's names",
         "",
+        "A name counts where it stands under PyTorch's own path, with `anynet` for `torch`.",
         f"Compared with PyTorch {torch.__version__.partition('+')[0]} by `python -m ci.coverage`: {there} of {all_names} names.",
         "\"same\" is said of the signature (parameters, order, defaults; deprecated ones aside);",
         "that values and gradients agree is what the tests compare.",
