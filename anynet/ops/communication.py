@@ -6,6 +6,7 @@ from typing import Any
 
 from anynet.autograd.primitive import primitive
 from anynet_backends import Array, Backend
+from anynet_backends.recorder import CompileError, user_line
 
 __all__ = ["all_sum"]
 
@@ -19,8 +20,8 @@ def all_sum(xp: Backend, x: Array, /, *, group: Any) -> Array:
     processes must therefore make the same calls in the same order, forward and backward.
     """
     if not xp.eager:
-        msg = "all_sum: a sum over processes cannot be part of a compiled step; call the step without an.compile"
-        raise NotImplementedError(msg)
+        msg = f"{user_line()}: a sum over processes cannot be part of a compiled function; call it without an.compile"
+        raise CompileError(msg)
     return xp.asarray(group.allreduce(x), dtype=x.dtype)
 
 

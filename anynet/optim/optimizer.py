@@ -28,7 +28,7 @@ from anynet.nn.hooks import add_hook
 from anynet.optim.groups import Kind, ParamGroup, Params, Rules, listed, members, plain
 from anynet.tensor import Leaf, Parameter, Tensor, clock, enable_grad, to_plain, wrap
 from anynet_backends import Array, Backend, backend_of
-from anynet_backends.recorder import COMPILING
+from anynet_backends.recorder import COMPILING, CompileError, user_line
 
 __all__ = ["Optimizer"]
 
@@ -254,6 +254,9 @@ class Optimizer:
     def __init__(
         self, params: Iterable[Any], defaults: dict[str, Any], hints: Mapping[str, Any] | None = None
     ) -> None:
+        if COMPILING and COMPILING.own:
+            msg = f"{user_line()}: {type(self).__name__} is made inside a compiled function; make it outside"
+            raise CompileError(msg)
         rules = Rules(type(self).__name__, defaults, self.kinds)
         self.defaults = {name: rules.take(name, value) for name, value in defaults.items()}
         self._hints = {name: rules.take(name, value) for name, value in (hints or {}).items()}

@@ -110,7 +110,6 @@ class Recorded:
     """An array that is being recorded. It has the standard's attributes and operators."""
 
     __slots__ = ("recording", "value", "variable")
-    __array_ufunc__ = None
     __array_priority__ = 1000
 
     def __init__(self, value: Array, variable: Variable, recording: Recording) -> None:
@@ -209,6 +208,19 @@ class Recorded:
 
     def __iter__(self) -> Any:
         return iter(self._read())
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
+        """A function of NumPy's, where it is one of the standard's."""
+        if (
+            method == "__call__"
+            and out is None
+            and not options
+            and ufunc.__name__ in self.recording.functions
+        ):
+            return self.recording.call(ufunc.__name__, inputs, {})
+        what = "writes into an array that is not recorded" if out is not None else "is not recorded"
+        msg = f"{user_line()}: numpy.{ufunc.__name__} inside a compiled function {what}; use the functions of anynet"
+        raise CompileError(msg)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         refuse_reading()

@@ -371,6 +371,13 @@ def test_what_is_made_inside_is_made_anew():
         got[3].assign_(9.0)
 
 
+def test_functions_of_numpy():
+    f = an.compile(lambda x: np.exp(x) + np.ones(3, np.float32) * x - np.float32(2.0) * x)
+    x = numbers(3)
+    for _ in range(3):
+        assert (f(x) == np.exp(x) + np.ones(3, np.float32) * x - np.float32(2.0) * x).all()
+
+
 # ----- what Python reads and writes besides -----
 
 
@@ -489,6 +496,24 @@ def own_array(x):
     return made
 
 
+def of_numpy_only(x):
+    return np.modf(x)  # here
+
+
+def into_an_array():
+    kept = np.zeros(3, np.float32)
+
+    def f(x):
+        np.add(kept, x.data, out=kept)  # here
+        return x
+
+    return f
+
+
+def optimizing(x):
+    return optim.SGD([nn.Parameter(x)], lr=0.1)  # here
+
+
 def an_object(x):
     return types.SimpleNamespace(x=x)
 
@@ -517,6 +542,9 @@ REFUSED = {
     "a shape that depends on values": lambda: counted,
     "a Tensor from outside": rebound,
     "an array made inside": lambda: own_array,
+    "a function of NumPy's": lambda: lambda x: of_numpy_only(x.data),
+    "into an array of NumPy": into_an_array,
+    "an optimizer": lambda: optimizing,
     "an object as the result": lambda: an_object,
     "print with a gradient": lambda: printing,
 }
