@@ -78,6 +78,11 @@ def get_state() -> dict[str, int]:
 def set_state(state: dict[str, int]) -> None:
     """Go back to where `get_state` was taken."""
     _refuse_if_compiled("the random state is set")
+    rewind(state)
+
+
+def rewind(state: dict[str, int]) -> None:
+    """`set_state`, for what computes again with the draws of before, as `checkpoint` does."""
     missing = {"seed", "weights", "masks"} - set(state)
     if missing:
         msg = f"a random state has seed, weights and masks; missing: {', '.join(sorted(missing))}"
@@ -137,7 +142,7 @@ def _refuse_if_compiled(what: str) -> None:
 
 
 def _next(stream: int, count: int = 1) -> tuple[int, int]:
-    if stream == WEIGHTS:
+    if stream == WEIGHTS and count:
         _refuse_if_compiled("random.uniform, random.normal or a layer's initial weights are drawn")
     state = _state()
     with state.lock:

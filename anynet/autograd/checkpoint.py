@@ -64,7 +64,7 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         mode.recording = True
         try:
             with running(levels), random.fork_rng():
-                random.set_state(state)
+                random.rewind(state)
                 again = flatten(f(*args, **kwargs))[0]
         finally:
             mode.recording = recording

@@ -236,9 +236,12 @@ class _Session:
                 leaf.grad = wrap(leaf.grad._data.value.copy())
                 self.once = True
 
-    def settle_after_host(self) -> None:
-        """What it has written or bound anew it will do in a replay too; or the program does not fit then."""
-        self.guard.settle()
+    def settle_after_host(self, args: Any, kwargs: Any) -> None:
+        """What it has written or bound anew it will do in a replay too. Where the function may see other numbers afterwards
+        than those of this call, there is no replay."""
+        optimizer = bool(args) and hasattr(args[0], "param_groups")  # a step of its own writes arrays and no numbers
+        if self.guard.settle(() if optimizer else (args, kwargs)):
+            self.once = True
         self.moved |= {
             id(x)
             for x, data in self.variables.values()
@@ -328,7 +331,7 @@ def on_host(function: _F) -> _F:
         finally:
             ACTIVE.append(recording)
         recording.settle(function.__qualname__)
-        session.settle_after_host()
+        session.settle_after_host(args, kwargs)
         out = None
         if isinstance(result, Tensor):  # what it gives is new at each replay
             out = recording.capture(result._data.copy())

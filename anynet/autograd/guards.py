@@ -508,11 +508,33 @@ class Guard:
             ):
                 yield place, None, old, values
 
-    def settle(self) -> None:
-        """What has been written up to here was written by a call that a replay makes too."""
-        for place in self.places.values():
+    def settle(self, of: Any) -> bool:
+        """After a call on the host with the arguments `of`: what it has written it writes in a replay, too. Whether the
+        function may see something of that, which then may be another in each replay."""
+        changed = False
+        for place in self.unwatched:
+            changed = changed or not place.same()
             place.later = place.read()
         self.random, self.put_back = self._states(), self._keepers()
+        reached = self._reached(of)
+        return changed or any(id(p.owner) in reached and any(map(_is_plain, p.values)) for p in self.unwatched)
+
+    def _reached(self, of: Any) -> set[int]:
+        """What a call on the host may write: what its arguments hold, but for optimizers, whose steps write arrays."""
+        found: set[int] = set()
+        todo = [of]
+        while todo and len(found) < _MOST:
+            x = todo.pop()
+            if isinstance(x, (*PLAIN, Tensor, Recorded, types.FunctionType, types.ModuleType, type)) or id(x) in found:
+                continue
+            found.add(id(x))
+            if isinstance(x, dict):
+                todo += x.values()
+            elif isinstance(x, (list, tuple, set)):
+                todo += x
+            elif not _is_module(x):
+                todo += getattr(x, "__dict__", {}).values()
+        return found
 
     def undo(self) -> None:
         """Put everything back."""
@@ -626,6 +648,10 @@ def _content(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:  # nothing has been bound yet
         return _ABSENT
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, PLAIN) and value is not None
 
 
 def _is_module(value: Any) -> bool:

@@ -348,12 +348,13 @@ def _weights_apart(
     xp: Backend, x: Array, weight: Array, bias: Array, axes: tuple[int, ...], eps: float, shape: tuple[int, ...], need: Any
 ) -> Any:  # fmt: skip
     """The same for other weights than one a group or one for each element of a group: in passes of their own."""
+    y = result(x.shape, x.dtype)  # before the normal values, which are no result
     made = normalize(xp, x, axes=axes, eps=eps, shape=shape, need=None if need is None else (need[0],))
     if made is NotImplemented:
         return made
     (normal, mean, variance), pull_normal = made if need is not None else (made, None)
     w = weight.reshape(shape)
-    y = np.multiply(normal, w, out=result(x.shape, x.dtype))
+    np.multiply(normal, w, out=y)
     y += bias.reshape(shape)
     if need is None or pull_normal is None:
         return y, mean, variance

@@ -67,12 +67,15 @@ class CompileError(RuntimeError):
     """Something in a compiled function cannot be replayed. The message names the line."""
 
 
+_NOT_THE_USER: Final = frozenset(("anynet", "anynet_backends", "numpy", "contextlib", "functools", "copy"))
+
+
 def user_line() -> str:
     """The innermost line outside of this package: where the user's code is."""
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
-        if not name.startswith(("anynet.", "anynet_backends.", "numpy")) and name != "anynet":
+        if name.partition(".")[0] not in _NOT_THE_USER:
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return "?"
@@ -668,6 +671,7 @@ class RecorderBackend(Backend):
                 y, kept[0] = y
                 return y
 
+            forward.keeps = need is not None  # type: ignore[attr-defined]
             first = getattr(kernel, "first", kernel)
             if need is None and hasattr(first, "calls"):
                 forward.calls = functools.partial(first.calls, **meta)  # type: ignore[attr-defined]

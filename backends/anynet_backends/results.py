@@ -111,13 +111,20 @@ def inverse(order: tuple[int, ...]) -> tuple[int, ...]:
 
 def fill(places: tuple[Array, ...], f: Callable[..., Any], args: Any, kwargs: Any) -> None:
     """Call `f` and see that what it returns, an array or a tuple of them, stands in `places`."""
-    _offered.places = list(places)
+    _offered.places = left = list(places)
     try:
         values = f(*args, **kwargs)
     finally:
         _offered.places = []
     if not isinstance(values, tuple):
         values = (values,)
+    if all(value is place for value, place in zip(values, places, strict=True)):
+        return
+    taken = [p for p in places if not any(p is other for other in left)]
+    lost = not all(any(np.may_share_memory(v, p) for v in values) for p in taken)
+    if lost and getattr(f, "keeps", False):  # what the gradient needs would be overwritten
+        made = f(*args, **kwargs)
+        values = made if isinstance(made, tuple) else (made,)
     astray = [
         i for i, value in enumerate(values) if any(value is place for j, place in enumerate(places) if j != i)
     ]

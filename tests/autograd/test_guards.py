@@ -864,3 +864,152 @@ def test_a_thread_changes_what_another_one_calls(in_threads):
     assert not wrong
     net.k = 2.0
     assert bits(f(x)) == allowed[1]
+
+
+# ----- training loops as they are written -----
+
+
+def scheduled(step_of):
+    """A schedule inside the function, whose number is read there; the momentum is changed on the way."""
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    optimizer = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    schedule = optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
+    y = an.asarray([0, 1, 0, 1, 0, 1])
+
+    def step(x):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), y) * optimizer.param_groups[0]["lr"]
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        return loss, optimizer.param_groups[0]["lr"]
+
+    run = step_of(step)
+    for i in range(6):
+        yield run(tensor(6, 4, seed=i))
+        if i == 3:
+            optimizer.param_groups[0]["momentum"] = 0.5
+    yield [p.detach() for p in net.parameters()]
+
+
+def adversarial(step_of):
+    make, judge = nn.Linear(2, 3), nn.Linear(3, 1)
+    first, second = optim.Adam(make.parameters()), optim.Adam(judge.parameters())
+
+    def step(z, real):
+        second.zero_grad()
+        found = an.mean(judge(real)) - an.mean(judge(make(z).detach()))
+        found.backward()
+        second.step()
+        first.zero_grad()
+        fooled = -an.mean(judge(make(z)))
+        fooled.backward()
+        first.step()
+        return found, fooled
+
+    run = step_of(step)
+    for i in range(4):
+        yield run(tensor(5, 2, seed=i), tensor(5, 3, seed=i + 9))
+    yield [p.detach() for p in (*make.parameters(), *judge.parameters())]
+
+
+def accumulated(step_of):
+    net = nn.Linear(2, 3)
+    optimizer = optim.Adam(net.parameters())
+
+    def add(x):
+        loss = an.mean(net(x) ** 2)
+        loss.backward()
+        return loss
+
+    run = step_of(add)
+    for i in range(6):
+        yield run(tensor(5, 2, seed=i))
+        if i % 2:
+            optimizer.step()
+            optimizer.zero_grad()
+    yield [p.detach() for p in net.parameters()]
+
+
+def by_hand(step_of):
+    """Descent and averages without an optimizer, in the ways that people write them."""
+    net, mean = nn.Linear(2, 3), nn.Linear(2, 3)
+
+    def step(x):
+        net.zero_grad()
+        loss = an.mean(net(x) ** 2)
+        loss.backward()
+        with an.no_grad():
+            net.bias -= 0.1 * net.bias.grad
+        net.weight.data -= 0.1 * net.weight.grad.data
+        with an.no_grad():
+            for p, q in zip(net.parameters(), mean.parameters(), strict=True):
+                q.assign_(0.9 * q + 0.1 * p)
+        return loss
+
+    run = step_of(step)
+    for i in range(4):
+        yield run(tensor(5, 2, seed=i))
+    yield [p.detach() for p in (*net.parameters(), *mean.parameters())]
+
+
+class Checkpointed(nn.Module):
+    def __init__(self):
+        self.inner = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Tanh())
+
+    def forward(self, x):
+        return an.checkpoint(self.inner, x)
+
+
+LAYERS = {
+    "weight_norm": (lambda: nn.utils.weight_norm(nn.Linear(4, 3)), (5, 4)),
+    "spectral_norm": (lambda: nn.utils.spectral_norm(nn.Linear(4, 3)), (5, 4)),
+    "parametrized": (lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3)), (5, 4)),
+    "checkpoint": (Checkpointed, (5, 4)),
+    "LSTM": (lambda: nn.LSTM(4, 3, num_layers=2, dropout=0.5), (6, 2, 4)),
+    "GRU": (lambda: nn.GRU(4, 3, bidirectional=True), (6, 2, 4)),
+    "attention": (lambda: nn.TransformerEncoderLayer(4, 2, 8), (6, 2, 4)),
+    "batch norm": (
+        lambda: nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2)),
+        (2, 2, 8, 8),
+    ),
+    "instance norm": (lambda: nn.InstanceNorm1d(3, affine=True, track_running_stats=True), (2, 3, 5)),
+    "group norm": (lambda: nn.GroupNorm(2, 4), (2, 4, 5)),
+    "noise": (lambda: nn.Sequential(nn.Linear(4, 4), nn.RReLU(), nn.AlphaDropout(0.3)), (5, 4)),
+}
+
+
+def of_a_layer(name, step_of):
+    make, shape = LAYERS[name]
+    net = make()
+    optimizer = optim.SGD(net.parameters(), lr=0.05)
+
+    def step(x):
+        optimizer.zero_grad()
+        y = net(x)
+        y = y[0] if isinstance(y, tuple) else y
+        loss = an.mean(y**2)
+        loss.backward()
+        norm = optim.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        return loss, y, norm
+
+    run = step_of(step)
+    for i in range(4):
+        yield run(tensor(*shape, seed=i))
+    yield {k: v.detach() for k, v in net.state_dict().items()}
+
+
+LOOPS = {
+    **{f.__name__: f for f in (scheduled, adversarial, accumulated, by_hand)},
+    **{name: functools.partial(of_a_layer, name) for name in LAYERS},
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_training_loops(name):
+    found = []
+    for step_of in (lambda f: f, an.compile):
+        an.random.manual_seed(4)
+        found.append([bits(x) for x in LOOPS[name](step_of)])
+    assert found[0] == found[1]
