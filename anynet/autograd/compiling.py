@@ -239,7 +239,9 @@ class _Session:
     def settle_after_host(self, args: Any, kwargs: Any) -> None:
         """What it has written or bound anew it will do in a replay too. Where the function may see other numbers afterwards
         than those of this call, there is no replay."""
-        optimizer = bool(args) and hasattr(args[0], "param_groups")  # a step of its own writes arrays and no numbers
+        optimizer = bool(args) and hasattr(
+            args[0], "param_groups"
+        )  # a step of its own writes arrays and no numbers
         if self.guard.settle(() if optimizer else (args, kwargs)):
             self.once = True
         self.moved |= {

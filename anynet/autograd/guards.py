@@ -517,7 +517,9 @@ class Guard:
             place.later = place.read()
         self.random, self.put_back = self._states(), self._keepers()
         reached = self._reached(of)
-        return changed or any(id(p.owner) in reached and any(map(_is_plain, p.values)) for p in self.unwatched)
+        return changed or any(
+            id(p.owner) in reached and any(map(_is_plain, p.values)) for p in self.unwatched
+        )
 
     def _reached(self, of: Any) -> set[int]:
         """What a call on the host may write: what its arguments hold, but for optimizers, whose steps write arrays."""
@@ -525,7 +527,10 @@ class Guard:
         todo = [of]
         while todo and len(found) < _MOST:
             x = todo.pop()
-            if isinstance(x, (*PLAIN, Tensor, Recorded, types.FunctionType, types.ModuleType, type)) or id(x) in found:
+            if (
+                isinstance(x, (*PLAIN, Tensor, Recorded, types.FunctionType, types.ModuleType, type))
+                or id(x) in found
+            ):
                 continue
             found.add(id(x))
             if isinstance(x, dict):

@@ -705,6 +705,9 @@ class RecorderBackend(Backend):
             return y, pull
 
         run.vjp = True  # type: ignore[attr-defined]
+        run.__dict__.update(
+            {k: v for k, v in vars(kernel).items() if k.startswith("least_")}
+        )  # what it is worth using for
         return run
 
     def _asarray(self, x: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
