@@ -26,7 +26,7 @@ __all__ = [
 
 def _where_true(g: Any, mask: Any) -> Any:
     """g where the mask holds, else 0: a product takes a quarter of the time of a choice."""
-    return g * cast_to(mask, dtype=dtypes.of(g.dtype))
+    return e.multiply_no_nan(g, cast_to(mask, dtype=dtypes.of(g.dtype)))
 
 
 @primitive

@@ -97,15 +97,19 @@ imag = _imag
 @primitive
 def multiply_no_nan(xp: Backend, x1: Array, x2: Array, /) -> Array:
     """x1 · x2, and 0 where either is 0, whatever the other is (inf and nan included)."""
-    none = (x1 == 0) | (x2 == 0)
-    return xp.where(none, 0.0, x1) * xp.where(none, 0.0, x2)
+    return _beside(xp, x1, x2) * _beside(xp, x2, x1)
+
+
+def _beside(xp: Backend, x: Array, other: Array) -> Array:
+    """x, but 0 where it is not finite and the other factor 0: all other products keep their bits, signs of 0 included."""
+    return xp.where(xp.isfinite(x) | (other != 0), x, 0.0)
 
 
 @primitive
 def divide_no_nan(xp: Backend, x1: Array, x2: Array, /) -> Array:
     """x1 / x2, and 0 where x1 is 0 or x2 infinite, whatever the other is."""
-    none = (x1 == 0) | xp.isinf(x2)
-    return xp.where(none, 0.0, x1) / xp.where(none, 1.0, x2)
+    top = xp.where(xp.isfinite(x1) | ~xp.isinf(x2), x1, 0.0)
+    return top / xp.where((x1 != 0) | (xp.abs(x2) > 0), x2, 1.0)
 
 
 @multiply_no_nan.kernel("numpy")
@@ -397,7 +401,7 @@ _clip_between.vjp(
 def _masked(g: Any, mask: Any) -> Any:
     from anynet.autograd.fitting import cast_to
 
-    return g * cast_to(mask, dtype=(g.data if isinstance(g, Tensor) else g).dtype)
+    return multiply_no_nan(g, cast_to(mask, dtype=(g.data if isinstance(g, Tensor) else g).dtype))
 
 
 @primitive(name="clip")

@@ -134,7 +134,8 @@ POINTS = [
     # ----- ties and bounds -----
     Point("maximum", an.maximum, [[1.0, -inf, 2.0], [1.0, -inf, 3.0]], [1, -inf, 3], [[0.5, 0.5, 0], [0.5, 0.5, 1]], "torch.maximum(a, b)"),
     Point("minimum", an.minimum, [[1.0, inf, 2.0], [1.0, inf, 3.0]], [1, inf, 2], [[0.5, 0.5, 1], [0.5, 0.5, 0]], "torch.minimum(a, b)"),
-    Point("clip", lambda x: an.clip(x, 0.0, 1.0), [[0.0, 1.0, 0.5, -1.0, inf]], [0, 1, 0.5, 0, 1], [[1, 1, 1, 0, 0]], "a.clamp(0.0, 1.0)"),
+    Point("clip_between", lambda x: an.log(an.clip(x, 0.0, 1.0)), [[-1.0, 2.0]], [-inf, 0], [[0, 0]], "a.clamp(0.0, 1.0).log()"),
+    Point("clip_between", lambda x: an.clip(x, 0.0, 1.0), [[0.0, 1.0, 0.5, -1.0, inf]], [0, 1, 0.5, 0, 1], [[1, 1, 1, 0, 0]], "a.clamp(0.0, 1.0)"),
     Point("clip", an.clip, [[0.0, 5.0, 3.0], [4.0], [2.0]], [2, 2, 2], [[0, 0, 0], [0], [3]], "torch.clamp(a, b, c)"),
     Point("clip", an.clip, [[0.0, 5.0, 3.0], [3.0], [3.0]], [3, 3, 3], [[0, 0, 1], [1], [1]]),
     Point("max", an.max, [[2.0, 2.0, 1.0, 2.0]], 2, [[1 / 3, 1 / 3, 0, 1 / 3]], "a.amax()", [0, 0, 0, 0]),
@@ -240,6 +241,16 @@ POINTS = [
     Point("relu", F.relu, [[0.0, -inf, inf]], [0, 0, inf], [[0, 0, 1]], "a.relu()"),
     Point("leaky_relu", F.leaky_relu, [[0.0, -1.0]], [0, -0.01], [[0.01, 0.01]], "F.leaky_relu(a)"),
     Point("elu", F.elu, [[0.0, -inf, inf]], [0, -1, inf], [[1, 0, 1]], "F.elu(a)"),
+    Point("hardtanh", F.hardtanh, [[-1.0, 1.0, 0.5]], [-1, 1, 0.5], [[0, 0, 1]], "F.hardtanh(a)"),
+    Point("hardtanh", lambda x: an.log(F.hardtanh(x, 0.0, 1.0)), [[-1.0]], [-inf], [[0]], "F.hardtanh(a, 0.0, 1.0).log()"),
+    Point("hardsigmoid", F.hardsigmoid, [[-3.0, 3.0, 0.0]], [0, 1, 0.5], [[0, 0, 1 / 6]]),
+    Point("hardswish", F.hardswish, [[-4.0, 4.0, 0.0]], [0, 4, 0], [[0, 1, 0.5]], "F.hardswish(a)"),
+    Point("hardshrink", F.hardshrink, [[-0.5, 0.5, 0.0, 2.0]], [0, 0, 0, 2], [[0, 0, 0, 1]], "F.hardshrink(a)"),
+    Point("softshrink", F.softshrink, [[-0.5, 0.5, 0.0, 2.0]], [0, 0, 0, 1.5], [[0, 0, 0, 1]], "F.softshrink(a)"),
+    Point("tanhshrink", F.tanhshrink, [[0.0, -inf]], [0, -inf], [[0, 1]], "F.tanhshrink(a)", second=nan),
+    Point("softsign", F.softsign, [[0.0, 1.0]], [0, 0.5], [[1, 0.25]], "F.softsign(a)"),
+    Point("logsigmoid", F.logsigmoid, [[0.0, -inf, inf]], [-math.log(2), -inf, 0], [[0.5, 1, 0]], "F.logsigmoid(a)"),
+    Point("mish", F.mish, [[0.0, 30.0]], [0, 30], [[0.6, 1]], "F.mish(a)"),
     Point("softplus", F.softplus, [[0.0, -inf, inf]], [math.log(2), 0, inf], [[0.5, 0, 1]], "F.softplus(a)"),
 ]  # fmt: skip
 

@@ -11,6 +11,7 @@ import pytest
 import anynet as an
 from anynet.autograd import hot
 from anynet.autograd.primitive import use_kernels
+from anynet.ops.elementwise import divide_no_nan, multiply_no_nan
 from conftest import DEVICES, usable
 from gradients.special_points import NO_POINT, POINTS, differentiable, nan
 
@@ -169,3 +170,16 @@ def test_torch_agrees_where_it_has_a_number(point):
     for a, b in zip(mine, theirs, strict=True):
         number = ~np.isnan(b)
         np.testing.assert_allclose(a[number], b[number], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("product", [multiply_no_nan, divide_no_nan], ids=lambda p: p.name)
+def test_products_have_the_same_bits_by_kernel_and_by_reference(product):
+    values = np.array([0.0, -0.0, 1.5, -2.0, math.inf, -math.inf, nan])
+    a, b = (np.ascontiguousarray(x) for x in np.meshgrid(values, values))
+    got = product(a, b)
+    assert not np.isnan(got[(a == 0) | ((b == 0) if product is multiply_no_nan else np.isinf(b))]).any()
+    finite = np.isfinite(a) & np.isfinite(b) & (b != 0)
+    with use_kernels(False), np.errstate(all="ignore"):
+        np.testing.assert_array_equal(product(a, b), got)
+        reference = product(a[finite], b[finite])
+    assert product(a[finite], b[finite]).tobytes() == reference.tobytes()
