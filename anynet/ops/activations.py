@@ -55,7 +55,7 @@ def hardswish(xp: Backend, x: Array, /) -> Array:
 
 
 hardswish.vjp(
-    x=lambda g, x: g * e.where(e.less(x, -3.0), 0.0, e.where(e.less(x, 3.0), x * (1 / 3) + 0.5, 1.0))
+    x=lambda g, x: g * e.where(e.less_equal(x, -3.0), 0.0, e.where(e.less(x, 3.0), x * (1 / 3) + 0.5, 1.0))
 )
 
 
@@ -120,7 +120,8 @@ def _mish_rule(g: Any, x: Any) -> Any:
     w = e.exp(e.minimum(x, 20.0))
     top = w * (w + 2.0)
     below = top + 2.0
-    return g * (top / below + x * (4.0 * w * (w + 1.0) / (below * below)))
+    slope = 4.0 * w * (w + 1.0) / (below * below)  # as good as 0 from 20 on
+    return g * (top / below + e.minimum(x, 20.0) * slope)
 
 
 mish.vjp(x=_mish_rule)

@@ -167,11 +167,24 @@ def _attention_rule(
         qi, gi, here, lse = q[..., r, :] * scale, gy[..., r, :], offset[..., r, :], sums[..., r, :]
         total: Any = 0.0
         strip: list[Any] = []
+
+        def scores(
+            columns: tuple[int, int], qi: Any = qi, lse: Any = lse, rows: tuple[int, int] = rows
+        ) -> Any:
+            return e.exp(
+                _masked(matmul(qi, mT(k[..., slice(*columns), :])), mask, rows, columns, causal) - lse
+            )
+
+        # e^{s − ln Σ eˢ} once more over its sum: beside scores of −1e9 the logarithm of a sum is lost in rounding
+        blocks = [scores(columns) for _, columns in others[:1]] if len(others) == 1 else []
+        whole: Any = 0.0
+        for part in blocks or (scores(columns) for _, columns in others):
+            whole = whole + sum_(part, axis=-1, keepdims=True)
+        whole = e.where(e.equal(whole, 0.0), 1.0, whole)
         for number, columns in others:
             c = slice(*columns)
             kj, vj = k[..., c, :], v[..., c, :]
-            s = _masked(matmul(qi, mT(kj)), mask, rows, columns, causal)
-            weights = e.exp(s - lse)
+            weights = (blocks[0] if blocks else scores(columns)) / whole
             back = matmul(gi, mT(vj))
             dropped = weights
             if p:

@@ -477,9 +477,9 @@ def _cross_entropy_numpy(
     p /= total
 
     def pull(g: Array) -> tuple[Any, ...]:
-        g = xp.where(ignored, 0.0, g)
         gx = p * g[:, None]
-        gx[rows, index] -= g  # ignored rows have g = 0, so where their index points does not matter
+        gx[rows, index] -= g
+        gx[ignored] = 0.0  # whatever stands there, and wherever their index points
         return (gx,) + (None,) * (len(need) - 1)
 
     return loss, pull

@@ -42,7 +42,7 @@ def squareplus(input: ArrayLike, b: float = 4.0) -> Tensor:
     >>> an.nn.functional.squareplus(an.asarray([0.0, 1.5]))
     Tensor([1., 2.])
     """
-    return (input + e.sqrt(input * input + b)) / 2.0
+    return (input + e.hypot(input, math.sqrt(b))) / 2.0
 
 
 def sparsemax(input: ArrayLike, dim: int = -1) -> Tensor:
