@@ -60,11 +60,14 @@ class TensorDataset(Dataset):
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
         rows = host.asarray(indices, "int64")
-        taken = []
-        for a in self.arrays:
-            xp = backend_of(a)
-            taken.append(wrap(xp.take(a, xp.from_host(rows, xp.device_of(a)), axis=0)))
-        return tuple(taken)
+        return tuple([taken(a, rows) for a in self.arrays])
+
+
+def taken(a: Any, rows: Any) -> Tensor:
+    """The rows of an array on any device at indices on the host."""
+    xp = backend_of(a)
+    at = rows if type(a) is type(rows) else xp.from_host(rows, xp.device_of(a))
+    return wrap(xp.take(a, at, axis=0))
 
 
 class Subset(Dataset):

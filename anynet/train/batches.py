@@ -10,7 +10,7 @@ from typing import Any
 from anynet import dtypes
 from anynet.autograd.tree import flatten, map_tree
 from anynet.data import DataLoader, Dataset, Subset, TensorDataset
-from anynet.data.dataset import batch_of
+from anynet.data.dataset import batch_of, taken
 from anynet.nn.module import Module, evaluating
 from anynet.ops.manipulation import astype
 from anynet.random import fork_rng
@@ -58,12 +58,7 @@ class _Pairs(Dataset):
 
     def batch(self, indices: Sequence[int]) -> Any:
         rows = host.asarray(indices, "int64")
-
-        def take(a: Any) -> Tensor:
-            xp = backend_of(a)
-            return wrap(xp.take(a, xp.from_host(rows, xp.device_of(a)), axis=0))
-
-        return map_tree(take, self.tree)
+        return map_tree(lambda a: taken(a, rows), self.tree)
 
 
 def _is_array(x: Any) -> bool:

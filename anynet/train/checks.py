@@ -71,6 +71,8 @@ def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
     def plain(value: Any) -> bool:
         if isinstance(value, (tuple, list)):
             return all(map(plain, value))
+        if isinstance(value, dict):
+            return all(isinstance(k, str) and plain(v) for k, v in value.items())
         return value is None or isinstance(value, (bool, int, float, str))
 
     return {k: v for k, v in options.items() if plain(v) and not k.startswith("_") and k != "training"}

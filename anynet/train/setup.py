@@ -222,6 +222,7 @@ class Setup:
             "optimizer": type(self.optimizer).__name__,
             "optimizer_options": {f"group {i}": group for i, group in enumerate(options)},
             "scheduler": None if self.scheduler is None else type(self.scheduler).__name__,
+            "schedule": {} if self.scheduler is None else plain_options(self.scheduler.state_dict()),
             "schedule_by": self.schedule_by,
             "clip_norm": self.clip_norm,
             "metrics": [m.name for m in self.metrics],

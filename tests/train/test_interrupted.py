@@ -289,19 +289,21 @@ OTHERS = [
     ({"loss": "focal"}, "loss.name: 'CrossEntropyLoss' in the run, 'FocalLoss' now"),
     ({"loss": nn.CrossEntropyLoss(label_smoothing=0.1)}, "label_smoothing: 0.0 in the run, 0.1 now"),
     ({"scheduler": lambda o: optim.StepLR(o, 1)}, "scheduler: None in the run, 'StepLR' now"),
+    ({"before": {"scheduler": lambda o: optim.StepLR(o, 2)}, "scheduler": lambda o: optim.StepLR(o, 3)},
+     r"schedule\.step_size: 2 in the run, 3 now"),
     ({"clip_norm": 1.0}, "clip_norm: None in the run, 1.0 now"),
     ({"metrics": ["accuracy"]}, "metrics"),
     ({"callbacks": [train.EarlyStopping("loss")]}, "callbacks with a state: 0 in the run, 1 now"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("number", range(len(OTHERS)))
 def test_another_run_is_refused_with_the_difference(number, tmp_path):
     change, message = OTHERS[number]
-    with pytest.raises(train.Interrupted):
-        fit(network(), Break(3), run_dir=tmp_path / "r")
-    before = (tmp_path / "r" / "last.safetensors").read_bytes()
     change = dict(change)
+    with pytest.raises(train.Interrupted):
+        fit(network(), Break(3), run_dir=tmp_path / "r", **change.pop("before", {}))
+    before = (tmp_path / "r" / "last.safetensors").read_bytes()
     an.random.manual_seed(0)
     net = change.pop("net", Net)()
     state = values(net)
