@@ -85,7 +85,7 @@ class Run:
         at = f"stopped in epoch {state.epoch + 1} after batch {state.batch}"
         if self.folder is None:
             return f"{at}; there is no run_dir, so nothing was saved"
-        return f"{at}; go on with: anynet resume {self.folder}"
+        return f"{at}; go on with: anynet resume {self.folder} (in a script: fit(…, resume=True))"
 
     def _save(self, name: str, tree: dict[str, Any], looked_at: dict[str, Any]) -> None:
         file = self.folder / name  # type: ignore[operator]

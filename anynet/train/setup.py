@@ -139,7 +139,7 @@ class Setup:
         elif not (callable(getattr(scheduler, "step", None)) or callable(scheduler)):
             msg = f"fit: scheduler is a schedule or a function optimizer → schedule, got {type(scheduler).__name__} {scheduler!r:.40}"
             raise TypeError(msg)
-        elif hasattr(scheduler, "step") and getattr(scheduler, "optimizer", None) is not self._given:
+        elif hasattr(scheduler, "step") and not _steers(scheduler, self._given):
             msg = (
                 f"fit: this {type(scheduler).__name__} is the schedule of another optimizer than fit is given; pass that "
                 "optimizer too, or a function optimizer → schedule"
@@ -229,6 +229,15 @@ class Setup:
             "monitor": self.monitor,
             "mode": self.direction,
         }
+
+
+def _steers(scheduler: Any, optimizer: Any) -> bool:
+    """Whether a schedule is of this optimizer, or of the one inside; of one that does not say whose it is, that is believed."""
+    parts = getattr(scheduler, "_schedulers", None) or getattr(scheduler, "schedulers", None) or [scheduler]
+    own = [getattr(part, "optimizer", None) for part in parts]
+    return all(
+        o is None or o is optimizer or o is getattr(optimizer, "optimizer", optimizer) for o in own
+    ) and (_is_optimizer(optimizer) or all(o is None for o in own))
 
 
 def _is_optimizer(x: Any) -> bool:

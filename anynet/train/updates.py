@@ -125,7 +125,10 @@ class Updates:
                 number = self._learn(x, y, sums)
         except BaseException:
             self.buffers.restore()
-            self.optimizer.zero_grad()
+            for p in self.params:
+                p.grad = None
+            if isinstance(self.optimizer, optim.MultiSteps):
+                self.optimizer.count = 0
             raise
         if first:
             self.buffers.settle()

@@ -47,9 +47,11 @@ SERIES = {
 }
 
 
-@pytest.mark.parametrize("name", ["auc", "top5_accuracy", "loss_of_accuracy"])
-@pytest.mark.parametrize("series", SERIES)
-@pytest.mark.parametrize("how", ["mode of the metric", "higher_is_better", "Metric", "mode="])
+HOW = ["mode of the metric", "higher_is_better", "Metric", "mode="]
+
+
+@pytest.mark.parametrize("name", ["auc", "loss_of_accuracy"])
+@pytest.mark.parametrize(("series", "how"), [(s, HOW[i % 4]) for i, s in enumerate(SERIES)])
 def test_best_is_what_the_metric_says(name, series, how, tmp_path):
     numbers, expected = SERIES[series]
     mode = "min" if series == "min" else "max"
