@@ -326,7 +326,7 @@ class Guard:
             self.items += len(value)
             if self.items > _MOST:
                 msg = (
-                    f"{self._line(path)}: the function can read {path}, a {type(value).__name__} of {len(value)} items, which "
+                    f"{self.line(path)}: the function can read {path}, a {type(value).__name__} of {len(value)} items, which "
                     "are too many to be compared at each call; pass what it reads as an argument"
                 )
                 raise CompileError(msg)
@@ -361,7 +361,7 @@ class Guard:
             return []
         if hasattr(cls, "__next__") and not hasattr(value, "__dict__") and not hasattr(value, "read"):
             msg = (
-                f"{self._line(path)}: the function can read {path}, a {cls.__name__}, which gives something else at each call; "
+                f"{self.line(path)}: the function can read {path}, a {cls.__name__}, which gives something else at each call; "
                 "take the next item outside and pass it as an argument"
             )
             raise CompileError(msg)
@@ -558,7 +558,7 @@ class Guard:
             what, name = f"{place.path}[{key!r}]", place.path
         else:
             what, name = f"the attribute {key} of {place.path} ({type(place.owner).__name__})", str(key)
-        where = line or self._line(name)
+        where = line or self.line(name)
         msg = (
             f"{where}: {what} is changed inside a compiled function, which would happen only while it is recorded; return "
             "the value, keep it in a Buffer and write with assign_, or do it outside"
@@ -569,7 +569,7 @@ class Guard:
         """Refuse what has drawn from the generators of Python or NumPy."""
         if self._states() != self.random:
             msg = (
-                f"{self._line('random')}: the function draws from the random numbers of Python or NumPy, which would be the "
+                f"{self.line('random')}: the function draws from the random numbers of Python or NumPy, which would be the "
                 "same at each call; draw outside and pass the numbers as an argument"
             )
             raise CompileError(msg)
@@ -600,12 +600,8 @@ class Guard:
                 [_SET if k == key else v for k, v in zip(place.keys, place.values, strict=True)]
             )
 
-    def line(self, name: str = "") -> str:
-        """The line of the user's code in which a name stands, or where the function begins."""
-        return self._line(name)
-
-    def _line(self, path: str) -> str:
-        """The line of the user's code in which the last name of a path stands."""
+    def line(self, path: str = "") -> str:
+        """The line of the user's code in which the last name of a path stands, or where the function begins."""
         name = path.split("[")[0].rpartition(".")[2]
         return line_of((f.__code__ for f in self.functions.values()), name)
 
