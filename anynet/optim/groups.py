@@ -17,7 +17,7 @@ from anynet.tensor import Tensor
 
 __all__ = [
     "KINDS", "Hints", "Kind", "ParamGroup", "Params", "Rules", "choice", "each", "flag", "integer", "listed", "members",
-    "optional", "plain", "read", "real",
+    "optional", "plain", "read", "real", "waiting",
 ]  # fmt: skip
 
 
@@ -316,6 +316,11 @@ def listed(owner: str, params: Any) -> list[Any]:
         hint = "; give its parameters()" if hasattr(params, "parameters") else ""
         msg = f"{owner} optimizes Parameters, got {type(params).__name__}{hint}"
         raise TypeError(msg) from None
+
+
+def waiting(p: Any) -> bool:
+    """Whether a parameter is a lazy layer's, whose shape is not known yet: its vector is made when it is."""
+    return hasattr(p, "materialize")
 
 
 def members(owner: str, params: Any) -> tuple[Params, list[str] | None]:

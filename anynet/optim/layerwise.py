@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, ClassVar, Unpack
 
-from anynet.optim.groups import Hints, choice, each, integer, not_negative, optional, plain, real
+from anynet.optim.groups import Hints, choice, each, integer, not_negative, optional, plain, real, waiting
 from anynet.optim.methods import Moments
 from anynet.optim.optimizer import Optimizer, Shape
 from anynet_backends import Array, Backend
@@ -196,7 +196,7 @@ class Muon(Optimizer):
     def check(self, group: dict[str, Any]) -> None:
         """Matrices only."""
         for p in group["params"]:
-            if len(getattr(p, "shape", (0, 0))) != 2:
+            if not waiting(p) and len(p.shape) != 2:
                 msg = f"Muon optimizes matrices, got a parameter of shape {tuple(p.shape)}; give the others to AdamW"
                 raise ValueError(msg)
 

@@ -145,7 +145,7 @@ class LBFGS(Optimizer):
             "tolerance_grad": tolerance_grad, "tolerance_change": tolerance_change, "history_size": history_size,
             "line_search_fn": line_search_fn,
         })  # fmt: skip
-        if len(self.param_groups) != 1 or len(self._groups()[0].flats) != 1:
+        if len(self.param_groups) != 1 or len(self._groups()[0].flats) > 1:
             msg = "LBFGS takes one parameter group, of one dtype on one device"
             raise ValueError(msg)
         self._memory: dict[str, Any] = {}

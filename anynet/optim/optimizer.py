@@ -25,7 +25,7 @@ from anynet import dtypes
 from anynet.autograd.compiling import on_host
 from anynet.autograd.primitive import kernels_on
 from anynet.nn.hooks import add_hook
-from anynet.optim.groups import Kind, ParamGroup, Params, Rules, listed, members, plain
+from anynet.optim.groups import Kind, ParamGroup, Params, Rules, listed, members, plain, waiting
 from anynet.tensor import Leaf, Parameter, Tensor, clock, enable_grad, to_plain, wrap
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.recorder import COMPILING, CompileError, user_line
@@ -332,7 +332,7 @@ class Optimizer:
         group.live = tuple(k for k, v in group.items() if isinstance(v, Tensor))
         group.plain = not (self.shaped or group.get("maximize") or group.get("l1"))
         group.fixed = {name: group[name] for name in self.settled}
-        group.changed = False
+        group.changed = any(map(waiting, group["params"]))
 
     def _settle(self) -> None:
         """See to what has been written into the groups: all is checked before anything changes."""
@@ -341,7 +341,7 @@ class Optimizer:
             mine = type(group) is ParamGroup and group.rules.owner == type(self).__name__
             ready.append(group if mine else self._checked(group))  # type: ignore[arg-type]
         for group in ready:
-            if group.changed and group.flats:
+            if group.changed:
                 items, _ = members(type(self).__name__, group["params"])
                 dict.__setitem__(group, "params", items)
                 self.check(group)
@@ -368,7 +368,8 @@ class Optimizer:
         begun = any(any(flat.steps) for flat in flats)
         has = {name for flat in flats for name in flat.state}
         new = [name for name in self.slots_of(group) if name not in has]
-        same = sorted(id(p) for flat in flats for p in flat.params) == sorted(id(p) for p in group["params"])
+        ready = [p for p in group["params"] if not waiting(p)]
+        same = sorted(id(p) for flat in flats for p in flat.params) == sorted(map(id, ready))
         if flats and same and not new and (begun or all(group[k] == v for k, v in group.fixed.items())):
             self._put(group, flats)
         else:
@@ -379,7 +380,8 @@ class Optimizer:
         slots = list(dict.fromkeys([*self.slots_of(group), *more]))
         kinds: dict[tuple[str, str], list[Parameter]] = {}
         for p in group["params"]:
-            kinds.setdefault((p.device, p.dtype.name), []).append(p)
+            if not waiting(p):
+                kinds.setdefault((p.device, p.dtype.name), []).append(p)
         flats = [_Flat(params, slots, self.numbers, self.slot_shape) for params in kinds.values()]
         for flat in flats:
             self.begin(flat, group)
@@ -588,6 +590,8 @@ class Optimizer:
 
     def finite_gradients(self) -> bool:
         """Whether no gradient holds a NaN or an infinity: one pass over the vectors in which they lie."""
+        if any(getattr(group, "changed", True) for group in self.param_groups):
+            self._settle()
         for group in self.param_groups:
             for flat in getattr(group, "flats", ()):
                 if not flat.xp.all_finite(flat.grads) and not self._each_finite():
@@ -663,8 +667,8 @@ class Optimizer:
             where = {id(p): (flat, i) for flat in group.flats for i, p in enumerate(flat.params)}
             ids = []
             for p in group["params"]:
-                flat, i = where[id(p)]
-                if flat.steps[i]:
+                flat, i = where.get(id(p), (None, 0))
+                if flat is not None and flat.steps[i]:
                     entry: dict[str, Any] = {"step": flat.steps[i]}
                     entry.update({name: values[i] for name, values in flat.numbers.items()})
                     for name in flat.state:
@@ -697,13 +701,11 @@ class Optimizer:
             flats = self._pack(group, dict.fromkeys(k for part in parts for k in part if k in self.optional))
             where = {id(p): (flat, i) for flat in flats for i, p in enumerate(flat.params)}
             for p, part in zip(group["params"], parts, strict=True):
-                flat, i = where[id(p)]
-                self._fill(flat, i, part, group)
+                if part:
+                    self._fill(*where[id(p)], part, group)
             self._put(group, flats)
 
     def _fill(self, flat: _Flat, i: int, part: dict[str, Any], group: dict[str, Any]) -> None:
-        if not part:
-            return
         flat.steps[i] = part["step"]
         for name in flat.numbers:
             flat.numbers[name][i] = part[name] if name in part else self.former(name, part["step"], group)
@@ -790,7 +792,7 @@ class Optimizer:
     def __repr__(self) -> str:
         lines = []
         for i, group in enumerate(self.param_groups):
-            count = sum(math.prod(p.shape) for p in group["params"])
+            count = sum(math.prod(p.shape) for p in group["params"] if not waiting(p))
             options = ", ".join(f"{k}={v}" for k, v in group.items() if k != "params")
             lines.append(f"  group {i}: {len(group['params'])} parameters ({count:,} numbers), {options}")
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])

@@ -513,3 +513,34 @@ def test_copies_go_on_alike(name):
     steps(an, q, other, 3)
     assert other.param_groups[0]["params"][0] is q
     np.testing.assert_array_equal(p.numpy(), q.numpy())
+
+
+class Waiting(an.Parameter):
+    """A parameter without a shape until it is told, as a lazy layer's."""
+
+    __slots__ = ()
+
+    def materialize(self, value):
+        self.__class__ = an.Parameter
+        self.__init__(value)
+
+    @property
+    def shape(self):
+        raise RuntimeError("no shape yet")
+
+
+@pytest.mark.parametrize("name", list(OPTIONS))
+def test_parameters_of_lazy_layers_are_taken_and_trained_when_they_have_a_shape(name):
+    p, q = Waiting(np.zeros(0)), an.Parameter(START)
+    optimizer = getattr(optim, name)([p] if name == "LBFGS" else [q, p])
+    assert "parameters" in repr(optimizer)
+    assert optimizer.state_dict()["state"] == {}
+    optimizer.zero_grad()
+    if name not in ("LBFGS", "ScheduleFreeAdamW"):  # which counts the steps of a group
+        steps(an, q, optimizer, 1)
+    p.materialize(an.asarray(START))
+    steps(an, p, optimizer, 2)
+    other, alone = make(name, "float64")
+    steps(an, other, alone, 2)
+    np.testing.assert_array_equal(p.numpy(), other.numpy())
+    assert len(optimizer.state_dict()["state"]) == (1 if name in ("LBFGS", "ScheduleFreeAdamW") else 2)
