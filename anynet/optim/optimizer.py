@@ -234,9 +234,7 @@ class Optimizer:
     optional: tuple[str, ...] = ()  # state that depends on options
     numbers: ClassVar[dict[str, float]] = {}  # state of each parameter that is one number, and how it begins
     foreign: tuple[str, ...] = ()  # state that PyTorch keeps and that is not needed here
-    kinds: ClassVar[
-        dict[str, Kind]
-    ] = {}  # what options may be that are not in the common table, or other there
+    kinds: ClassVar[dict[str, Kind]] = {}  # what options may be, where the common table does not say it
     settled: tuple[str, ...] = ()  # options that are read when the state begins, and cannot be changed later
     later: tuple[str, ...] = ()  # options that states saved by earlier versions lack
     shaped = False  # whether `update` gets each parameter by itself, in its own shape
@@ -310,7 +308,8 @@ class Optimizer:
         for group in groups:
             for p in group["params"]:
                 if id(p) in seen:
-                    msg = f"{type(self).__name__}: a parameter of shape {p.shape} is given twice"
+                    what = "a parameter" if waiting(p) else f"a parameter of shape {p.shape}"
+                    msg = f"{type(self).__name__}: {what} is given twice"
                     raise ValueError(msg)
                 seen.add(id(p))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet.ops import reductions
+from anynet.optim.groups import flag, integer, not_negative, plain, read
 from anynet.optim.optimizer import Optimizer
 from anynet.tensor import enable_grad, no_grad
 
@@ -63,10 +64,8 @@ class SAM(_Around):
 
     def __init__(self, optimizer: Optimizer, rho: float = 0.05, adaptive: bool = False) -> None:
         super().__init__(optimizer)
-        if not rho >= 0:
-            msg = f"SAM: rho is not negative, got {rho!r}"
-            raise ValueError(msg)
-        self.rho, self.adaptive = rho, adaptive
+        self.rho: float = read("SAM", "rho", not_negative, plain(rho))
+        self.adaptive: bool = read("SAM", "adaptive", flag, adaptive)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Climb, take the gradient there, come back, update; the loss at the beginning."""
@@ -112,10 +111,8 @@ class MultiSteps(_Around):
 
     def __init__(self, optimizer: Optimizer, every: int) -> None:
         super().__init__(optimizer)
-        if not isinstance(every, int) or every < 1:
-            msg = f"MultiSteps: every is an integer of at least 1, got {every!r}"
-            raise ValueError(msg)
-        self.every, self.count = every, 0
+        self.every: int = read("MultiSteps", "every", integer(1), every)
+        self.count = 0
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, where a new sum begins; else they go on adding up."""
