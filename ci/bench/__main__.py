@@ -19,6 +19,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ci.bench import functions
 from ci.bench.worker import CONTENDERS
 from ci.bench.workloads import CONVOLUTIONS, QUICK, WORKLOADS
 
@@ -314,6 +315,7 @@ def main() -> int:
         ]
         parts += ["", "## Growth with batch, depth and length", "", *growth(options.threads, 5)]
         parts += ["", "## Imports", "", *imports()]
+        parts += ["", *functions.section()]
         (HERE / "RESULTS.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
     return 0
 
