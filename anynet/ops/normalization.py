@@ -100,6 +100,46 @@ def _normalize_rule(
     return gx, gw, gb
 
 
+@primitive
+def normalize_by(
+    xp: Backend,
+    x: Array,
+    mean: Array,
+    variance: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    eps: float,
+) -> Array:
+    """(x − mean) / √(variance + ε) · weight + bias with given statistics for each channel (axis 1), as x · scale + shift."""
+    shape = (1, x.shape[1], *(1,) * (len(x.shape) - 2))
+    scale = 1.0 / xp.sqrt(variance + eps)
+    scale = scale if weight is None else scale * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    y = x * xp.reshape(scale, shape) + xp.reshape(shift, shape)
+    return y if y.dtype == x.dtype else xp.astype(y, x.dtype)
+
+
+@normalize_by.vjps("x", "mean", "variance", "weight", "bias")
+def _normalize_by_rule(
+    g: Any, need: tuple[bool, ...], x: Any, mean: Any, variance: Any, weight: Any, eps: float
+) -> tuple[Any, ...]:
+    shape = (1, x.shape[1], *(1,) * (len(x.shape) - 2))
+    others = (0, *range(2, len(x.shape)))
+    rate = 1.0 / sqrt(variance + eps)
+    scale = rate if weight is None else rate * weight
+    gx = g * reshape(scale, shape) if need[0] else None
+    total: Any = sum_(g, axis=others) if need[1] or need[4] else None
+    product = sum_(g * (x - reshape(mean, shape)), axis=others) if need[2] or need[3] else None
+    return (
+        gx,
+        -total * scale if need[1] else None,
+        product * scale * (rate * rate * -0.5) if need[2] else None,
+        product * rate if need[3] else None,
+        total if need[4] else None,
+    )
+
+
 # ----- the functions -----
 
 
@@ -168,13 +208,12 @@ def batch_norm(
         if running_mean is None or running_var is None:
             msg = f"{where}: without training=True it needs running_mean and running_var"
             raise ValueError(msg)
-        scale = 1.0 / sqrt(running_var + eps)
-        if weight is not None:
-            scale = scale * weight
-        shift = -running_mean * scale if bias is None else bias - running_mean * scale
-        y = x * reshape(scale, shape) + reshape(shift, shape)
-        dtype = unwrap(x).dtype
-        return y if unwrap(y).dtype == dtype else cast_to(y, dtype=dtypes.of(dtype))
+        given = (
+            (x, running_mean, running_var, weight)
+            if bias is None
+            else (x, running_mean, running_var, weight, bias)
+        )
+        return normalize_by(*given, eps=eps)
     count = math.prod(x.shape) // channels if channels else 0
     if count == 1:
         msg = (

@@ -16,6 +16,7 @@ from anynet.autograd.primitive import adjoint, primitive
 from anynet.ops import elementwise as e
 from anynet.ops.convolution import Ints, Pairs, spread_option
 from anynet.ops.indexing import take
+from anynet.ops.reductions import mean
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
@@ -484,6 +485,8 @@ def adaptive_avg_pool(
     """
     _floating(x, where)
     spatial, out = _bins(where, x, output_size, axes)
+    if all(o == 1 for o in out) and 0 not in spatial:
+        return mean(x, axis=tuple(range(-axes, 0)), keepdims=True)
     if all(n % o == 0 for n, o in zip(spatial, out, strict=True)):
         kernel = tuple(n // o for n, o in zip(spatial, out, strict=True))
         return window_sum(x, out=out, kernel=kernel, stride=kernel, pads=((0, 0),) * axes) * (

@@ -17,7 +17,7 @@ from anynet.ops.indexing import put, take
 from anynet.ops.linear import matmul
 from anynet.ops.linear import matrix_transpose as mT
 from anynet.ops.manipulation import moveaxis, reshape, stack
-from anynet.ops.pooling import adaptive_avg_pool
+from anynet.ops.pooling import adaptive_avg_pool, window_spread
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import backend_of
@@ -66,6 +66,14 @@ def _weights(
             for j in range(low - 1, low + 3):
                 row[min(max(j, 0), n - 1)] += _cubic(place - j, -0.75)
     return rows
+
+
+def _whole(spatial: tuple[int, ...], out: tuple[int, ...], factors: tuple[float, ...] | None) -> bool:
+    """Whether each pixel becomes the same number of pixels along an axis."""
+    return all(
+        n and m % n == 0 and (factors is None or factors[i] == m // n)
+        for i, (n, m) in enumerate(zip(spatial, out, strict=True))
+    )
 
 
 def interpolate(
@@ -127,6 +135,10 @@ def interpolate(
             factors = None
     if mode == "area":
         return adaptive_avg_pool(input, out, axes=axes, where=where)
+    if mode.startswith("nearest") and _whole(spatial, out, factors):
+        times = tuple(m // n for n, m in zip(spatial, out, strict=True))
+        options = {"out": spatial, "kernel": times, "stride": times, "pads": ((0, 0),) * axes}
+        return window_spread(input, shape=(*input.shape[:2], *out), **options)
     plain = unwrap(input)
     xp = backend_of(plain)
     device, dtype = xp.device_of(plain), dtypes.of(plain.dtype)

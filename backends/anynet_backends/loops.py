@@ -186,19 +186,25 @@ class Loop:
         for row, steps in zip(self.strides, strides, strict=True):
             row[: len(steps)] = steps
         self.data = data
-        team = onednn.team() if nbytes >= SHARED and sizes[0] > 1 else None
-        if team is not None:
-            cells = (function, address(self.data), len(strides), axes, *team)
-            self.cells = np.array(cells, np.int64)
-            function = compiler().fixed["shared"]
-        held = self.data if team is None else self.cells
-        self.function = _call(function)
-        self.places = ctypes.c_void_p * len(strides)
-        self.address = quick_address()
-        self.rest = address(self.sizes), address(self.strides), address(held)
+        self.alone = _call(function), address(data)
+        self.shared: tuple[Any, int] | None = None
+        self.head = function, address(data), len(strides), axes
+        self.large = nbytes >= SHARED and sizes[0] > 1
+        self.rest = address(self.sizes), address(self.strides)
+        self.places, self.address = ctypes.c_void_p * len(strides), quick_address()
 
     def __call__(self, *arrays: Array) -> None:
-        self.function(self.places(*map(self.address, arrays)), *self.rest)
+        function, data = self.shared or (self._over_threads() if self.large else self.alone)
+        function(self.places(*map(self.address, arrays)), *self.rest, data)
+
+    def _over_threads(self) -> tuple[Any, int]:
+        """The call on all threads, as soon as there are some."""
+        team = onednn.team()
+        if team is None:
+            return self.alone
+        self.cells = np.array((*self.head, *team), np.int64)
+        self.shared = _call(compiler().fixed["shared"]), address(self.cells)
+        return self.shared
 
 
 @functools.cache

@@ -267,6 +267,37 @@ def _backward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
     return pair, apply, f
 
 
+def _times(f: Function, t: str, i: Value, g: Value, y: Value, a: Value) -> None:
+    """y = g a."""
+    f.store(f.op("fmul", f.load(t, g, i), a), y, i)
+
+
+def _given(t: str) -> tuple[Function, ...]:
+    """(x, y, scale, shift) of given statistics, for runs alone: y = x scale + shift."""
+    apply = _each("scaled", t, "x y", "m a b", _scaled)
+    nest = _Nest("given", 4)
+    f = nest.f
+    with f.loop(number(0), nest.sizes[0]) as a, f.loop(number(0), nest.sizes[1]) as b:
+        x, y, scale, shift = nest.group(a, b)
+        f.call(apply, x, y, Value(t, "0.0"), f.load(t, scale), f.load(t, shift), nest.sizes[3])
+    return apply, f
+
+
+def _given_back(t: str) -> tuple[Function, ...]:
+    """(g, x, mean, scale, gradient of x, sums of g (x − mean) and of g for each run)."""
+    pair, apply = _sums("pair", t, 2, 2, _pair), _each("times", t, "g y", "a", _times)
+    nest = _Nest("given_back", 7)
+    f = nest.f
+    with f.loop(number(0), nest.sizes[0]) as a, f.loop(number(0), nest.sizes[1]) as b:
+        g, x, mean, scale, gx, products, totals = nest.group(a, b)
+        sums = f.variable(Value("[2 x double]", "zeroinitializer"))
+        f.call(pair, g, x, nest.sizes[3], f.load(t, mean), sums)
+        f.store(nest.narrow(f.load("double", sums, number(0)), t), totals)
+        f.store(nest.narrow(f.load("double", sums, number(1)), t), products)
+        f.call(apply, g, gx, f.load(t, scale), nest.sizes[3])
+    return pair, apply, f
+
+
 @functools.cache
 def _address(t: str, each: bool, centred: bool, back: bool) -> int:
     write = _backward if back else _forward
@@ -413,3 +444,64 @@ def normalize(
         return gx, of_w, plan.summed(gb).reshape(bias.shape) if need[2] else None  # type: ignore[union-attr]
 
     return (y, mean, variance), pull
+
+
+@functools.lru_cache(maxsize=256)
+def _given_plan(shape: tuple[int, ...], dtype: Any) -> tuple[Loop, Loop]:
+    n, c, places = shape[0], shape[1], math.prod(shape[2:])
+    size, t = np.dtype(dtype).itemsize, kinds(dtype)
+    sizes, x, each, made = (
+        (n, c, 1, places, 1, places),
+        (c * places * size, places * size),
+        (0, size),
+        (c * size, size),
+    )
+    nothing, nbytes = np.zeros(2), 2 * n * c * places * size
+    return (
+        Loop(compiled(_given(t), "given"), sizes, (x, x, each, each), nothing, nbytes),
+        Loop(
+            compiled(_given_back(t), "given_back"),
+            sizes,
+            (x, x, each, each, x, made, made),
+            nothing,
+            2 * nbytes,
+        ),
+    )
+
+
+in_forked_processes(_given_plan.cache_clear)
+
+
+@_kernel
+def normalize_by(
+    xp: Backend, x: Array, mean: Array, variance: Array, weight: Array | None = None, bias: Array | None = None, *, eps: float,
+    need: Any,
+) -> Any:  # fmt: skip
+    """Given statistics, where gradients are asked for, of arrays that lie in memory in the order of their axes."""
+    dtype = x.dtype
+    if need is None or need[1] or need[2] or dtype not in PLAIN_FLOATS or not machine.available():
+        return NotImplemented  # without gradients it is two calls, which a program joins to what comes next
+    arrays = [a for a in (mean, variance, weight, bias) if a is not None]
+    if (
+        not x.flags.c_contiguous
+        or any(a.dtype != dtype for a in arrays)
+        or math.prod(x.shape[2:]) < _SHORTEST
+        or not x.size
+    ):
+        return NotImplemented
+    rate = 1.0 / np.sqrt(variance + eps)
+    scale = rate if weight is None else rate * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    forward, backward = _given_plan(x.shape, dtype)
+    y = result(x.shape, dtype)
+    forward(x, y, scale, shift)
+
+    def pull(g: Array) -> tuple[Any, ...]:
+        gx = result(x.shape, dtype)
+        products, totals = np.empty(x.shape[:2], dtype), np.empty(x.shape[:2], dtype)
+        backward(np.ascontiguousarray(g), x, np.ascontiguousarray(mean), scale, gx, products, totals)
+        ones = ones_vector(len(x), dtype)
+        gw = np.dot(ones, products) * rate if len(need) > 3 and need[3] else None
+        return (gx, None, None, gw, np.dot(ones, totals) if need[-1] else None)[: len(need)]
+
+    return y, pull

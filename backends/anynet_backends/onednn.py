@@ -10,6 +10,12 @@ threads of NumPy's OpenBLAS are another pool, and two pools on the same cores ta
 four times as long); so when oneDNN is loaded, OpenBLAS is set to one thread, and all but small products in float32 go to
 oneDNN too.
 
+**Rounding errors.** Convolutions are the direct algorithm in float32 (no Winograd, no shorter multiplications). With the channels
+last each number is one running sum over channels and kernel, where the blocked layout that PyTorch takes adds up parts of 16
+channels, and OpenBLAS parts of some 300 products. Over 64 channels and 3×3 places, 576 products, the relative errors against
+float64 are 4.2e-7, 2.2e-7 and 3.0e-7 in turn, of outputs and of gradients of inputs, which is what sums in these orders give; the
+gradients of weights are at 8e-7, PyTorch's at 3e-6.
+
 Source: https://oneapi-src.github.io/oneDNN (the C API of version 3).
 """
 
@@ -1140,9 +1146,9 @@ def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
     if x.size < _MANY or not _single(x):
         return NotImplemented
     axis %= x.ndim
-    plan = _softmaxes(
-        (math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])), need is not None
-    )
+    if math.prod(x.shape[axis + 1 :]) > 1:  # for which the library has but its reference implementation
+        return NotImplemented
+    plan = _softmaxes((math.prod(x.shape[:axis]), x.shape[axis], 1), need is not None)
     if plan is None:
         return NotImplemented
     x, y = _contiguous(x), result(x.shape, np.float32)

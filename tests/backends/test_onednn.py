@@ -935,3 +935,19 @@ def test_a_compiled_network_in_threads_and_by_both_ways(in_threads, monkeypatch)
 
     in_threads(lambda: replay(0), lambda: replay(1), by_the_program)
     assert not wrong
+
+
+@pytest.mark.parametrize("what", ["forward", "inputs", "weights"])
+def test_rounding_errors_are_those_of_a_running_sum(what):
+    """Sums of n products in float32 without Winograd's transforms: within half a unit for each √n."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(8, 64, 16, 16)), rng.normal(size=(64, 64, 3, 3)) / 24
+    found = []
+    for dtype in ("float32", "float64"):
+        a, b = (an.asarray(v.astype(np.float32), dtype=dtype, requires_grad=True) for v in (x, w))
+        y = an.nn.functional.conv2d(a, b, padding=1)
+        y.backward(an.asarray(x.astype(np.float32), dtype=dtype))
+        found.append({"forward": y, "inputs": a.grad, "weights": b.grad}[what].numpy().astype(np.float64))
+    products = 8 * 16 * 16 if what == "weights" else 64 * 9
+    error = np.linalg.norm(found[0] - found[1]) / np.linalg.norm(found[1])
+    assert error <= 0.5 * products**0.5 * 2.0**-24

@@ -45,6 +45,7 @@ def _elementwise() -> Iterable[Case]:
         yield Case(name, getattr(e, name), ((3, 1, 4), (2, 4)), 0.5, 2.0)
     yield Case("floor_divide", e.floor_divide, ((3, 1, 4), (2, 4)), 0.5, 2.0, second_order=False)
     yield Case("clip", lambda x: e.clip(x, -1.0, 1.0), ((3, 4),))
+    yield Case("clip, arrays", lambda x, low: e.clip(x, low, None), ((3, 4), (4,)))
     yield Case("where", lambda x, y: e.where(e.greater(x, y), x, y), ((3, 4), (3, 4)))
 
 

@@ -32,6 +32,10 @@ def _train(x: Tensor) -> Tensor:
     return manipulation.stack(losses) * reductions.mean(x)
 
 
+def _by_given(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.batch_norm(x, weight.detach() * 0.5, bias.detach() ** 2 + 1.0, weight, bias)
+
+
 CASES: tuple[Case, ...] = (
     Case("linear", F.linear, ((6, 4), (3, 4), (3,))),
     Case("relu", F.relu, ((3, 4),)),
@@ -43,6 +47,8 @@ CASES: tuple[Case, ...] = (
     Case("sigmoid", F.sigmoid, ((3, 4),)),
     Case("softplus", F.softplus, ((3, 4),)),
     Case("softmax", F.softmax, ((3, 4),)),
+    Case("softmax over channels", lambda x: F.softmax(x, 1), ((2, 5, 4, 6),)),
+    Case("batch_norm, given statistics", _by_given, ((3, 4, 2, 5), (4,), (4,))),
     Case("log_softmax", F.log_softmax, ((3, 4),)),
     Case("logsumexp", lambda x: logsumexp(x, axis=1), ((3, 4),)),
     Case("embedding", lambda w: F.embedding(index(w, [[1, 3], [1, 0]]), w), ((5, 3),)),
