@@ -526,7 +526,7 @@ class Tensor:
             return self
         xp = backend_of(self._data)
         here = backend_of(source)
-        if here is not xp or here.device_of(source) != self.device:
+        if here is not xp or (xp.multi_device and here.device_of(source) != self.device):
             want = dtypes.native(here, self.dtype)  # converted first: the device may lack the source's dtype
             source = move(source if source.dtype == want else here.astype(source, want), self.device)
         self._data[...] = source if source.dtype == self._data.dtype else xp.astype(source, self._data.dtype)
