@@ -9,9 +9,8 @@ from anynet import dtypes
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import creation, normalization
 from anynet.ops.manipulation import reshape
-from anynet.tensor import Buffer, Parameter, Tensor, no_grad, unwrap
+from anynet.tensor import Buffer, Parameter, Tensor, no_grad
 from anynet.typing import ArrayLike
-from anynet_backends import backend_of
 
 __all__ = [
     "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "CrossMapLRN2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
@@ -98,8 +97,7 @@ class _BatchNorm(Module):
         if not self.training and use_batch:
             mean = var = None
         if self.training and self.num_batches_tracked is not None:
-            seen = unwrap(self.num_batches_tracked)
-            self.num_batches_tracked.assign_(backend_of(seen).target(seen) + 1)
+            self.num_batches_tracked.assign_(self.num_batches_tracked.detach() + 1)
             if self.momentum is None:  # the plain average of all batches
                 momentum = 1.0 / int(self.num_batches_tracked)
         return self._normalize(x, mean, var, use_batch, momentum)
