@@ -1151,6 +1151,12 @@ def _attend_again(
         call(np.add, s, hidden, s)
     call(np.subtract, s, total, s)
     call(np.exp, s, s)
+    if (
+        hidden.size and hidden.dtype != bool
+    ):  # beside −1e9 the logarithm of a sum is lost in rounding: over their sum again
+        call(add_up, s, -1, None, inner, True)
+        call(np.maximum, inner, 1e-30, inner)
+        call(np.divide, s, inner, s)
     _attend_back(call, gy, gs, k, v, scaled, s, y, ds, dq, dk, dv, factor, room, inner)
 
 

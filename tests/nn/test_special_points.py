@@ -781,6 +781,7 @@ FILLS = {"zeros": 0.0, "equal": 3.0, "small": 1e-30, "large": 1e3, "infinite": -
 
 
 def test_each_layer_is_of_pytorch_and_here_or_says_why_not():
+    pytest.importorskip("torch", reason="the names are PyTorch's")
     classes = {n for n, c in vars(nn).items() if isinstance(c, type) and issubclass(c, nn.Module)}
     left = {
         n
