@@ -386,7 +386,7 @@ def test_steps_from_several_gradients_equal_one_large_batch():
         (lambda p: optim.LBFGS([p]).step(), TypeError, "closure"),
         (lambda p: optim.SAM(optim.SGD([p])).step(), TypeError, "closure"),
         (lambda p: optim.SAM(p), TypeError, "takes an optimizer"),
-        (lambda p: optim.MultiSteps(optim.SGD([p]), 0), ValueError, "at least 1"),
+        (lambda p: optim.MultiSteps(optim.SGD([p]), 0), ValueError, "every must be an integer ≥ 1"),
     ],
 )
 def test_bad_arguments(make, error, match):
