@@ -599,7 +599,8 @@ class Tensor:
         """Pickled as a NumPy array, with the device's name, where it goes when it is unpickled. Variables stay variables;
         as in PyTorch their gradients stay behind."""
         self._refuse_copy("pickled")
-        parts = (type(self), self.numpy(), self.dtype, self.device, self.requires_grad)
+        array = backend_of(self._data).to_host(self._data)
+        parts = (type(self), array, self.dtype, self.device, self.requires_grad)
         return _unpickled, parts, self._attributes()
 
     def __copy__(self) -> Tensor:

@@ -167,7 +167,7 @@ class _Reader:
     def read(self) -> tuple[dict[str, Array], dict[str, str]]:
         raw = self.header()
         table = self.table(raw[8:])
-        metadata = self.metadata(table.pop("__metadata__", {}))
+        metadata = self.metadata(table.pop("__metadata__", None))
         entries = [(name, *self.entry(name, entry)) for name, entry in table.items()]
         entries.sort(key=lambda e: e[3:])
         self.check_places(entries, self.size - len(raw))
@@ -226,6 +226,8 @@ class _Reader:
         return table  # type: ignore[no-any-return]
 
     def metadata(self, table: Any) -> dict[str, str]:
+        if table is None:
+            return {}
         if not isinstance(table, dict):
             self.refuse(f"its metadata are a {type(table).__name__}, expected a table of strings")
         for key, value in table.items():

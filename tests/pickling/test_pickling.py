@@ -24,6 +24,8 @@ WAYS = [pickled, copy.deepcopy]
 
 
 def bits(x):
+    if isinstance(x, (nn.UninitializedParameter, nn.UninitializedBuffer)):
+        return repr(x)
     a = x.numpy()
     return str(a.dtype), a.shape, a.tobytes()
 
@@ -137,7 +139,7 @@ def test_functions():
     for namespace in (an, an.linalg, an.fft, an.special, F, an.losses):
         for name in dir(namespace):
             function = getattr(namespace, name)
-            if not name.startswith("_") and callable(function):
+            if not name.startswith("_") and callable(function) and not inspect.ismodule(function):
                 assert pickled(function) is function
                 assert copy.deepcopy(function) is function
 
