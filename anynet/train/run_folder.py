@@ -123,21 +123,30 @@ class RunFolder:
 
     def _open(self) -> tuple[int, bool]:
         """The lock file, opened and locked, and whether its lock tells for certain that no process here holds it."""
-        place = self.path / LOCK
+        place, tries = self.path / LOCK, 0
         while True:
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
             descriptor = os.open(place, flags, 0o666)
             try:
                 certain = _lock(descriptor)
                 if certain is None:
-                    self._refuse(_read(descriptor) or {})
-                with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(os.stat(place), os.fstat(descriptor)):
-                        return descriptor, bool(certain)
+                    owner = _read(descriptor) or {}
+                    tries += 1
+                    if not _ended(owner) or tries > 100:
+                        self._refuse(owner)
+                else:
+                    with contextlib.suppress(FileNotFoundError):
+                        if os.path.samestat(os.stat(place), os.fstat(descriptor)):
+                            return descriptor, certain
             except BaseException:
                 os.close(descriptor)
                 raise
-            os.close(descriptor)  # its owner has just removed it: try again with a new one
+            os.close(descriptor)
+            if (
+                certain is None
+            ):  # its owner has ended, and a child that it has just forked has not let go of it yet
+                time.sleep(0.02)
+            # else its owner has just removed it: try again with a new one
 
     def _refuse_if_live(self, owner: dict[str, Any], certain: bool) -> None:
         """The lock file is left from before: refuse unless its process has ended for certain."""
@@ -175,6 +184,13 @@ def _owner() -> dict[str, Any]:
         "boot": boot,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def _ended(owner: dict[str, Any]) -> bool:
+    """Whether the process that wrote the lock file ran here and has ended."""
+    pid, start, here = owner.get("pid"), owner.get("start"), _owner()
+    same = all(owner.get(key) == here[key] for key in ("host", "boot"))
+    return same and isinstance(pid, int) and isinstance(start, int) and not files.alive(pid, start)
 
 
 def _read(descriptor: int) -> dict[str, Any] | None:

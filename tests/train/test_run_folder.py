@@ -7,6 +7,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -90,9 +91,11 @@ def test_a_forked_child_does_not_hold_on(tmp_path):
     try:
         with pytest.raises(RunFolderError, match=f"process {process.pid}"):
             RunFolder(tmp_path / "run").acquire()
+        os.kill(child, signal.SIGSTOP)
         process.kill()
         process.wait()
-        with RunFolder(tmp_path / "run"):
+        threading.Timer(0.1, os.kill, (child, signal.SIGCONT)).start()
+        with RunFolder(tmp_path / "run"):  # where the child was too late, it waits a moment
             pass
     finally:
         os.kill(child, signal.SIGKILL)
