@@ -1,12 +1,14 @@
 """Threads and forked processes: what is built once, what is so in one thread, what a forked process finds.
 
 What is built lazily (the compiler, the definitions of built-in functions, a library's engine) is built under one lock,
-`BUILDING`. One, since these build each other, and two locks would be taken in two orders. A process is forked only while
-nobody builds, so that the child finds whole what the parent has.
+`BUILDING`. One, since these build each other, and two locks would be taken in two orders. A process is forked, and ends, only
+while nobody builds: so a child finds whole what its parent has, and LLVM and oneDNN are not taken down under a thread that is in
+them.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import os
@@ -36,6 +38,10 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 
 BUILDING = threading.RLock()
 """Who builds what there is once in the process holds it."""
+
+
+# at the end nobody waits for daemon threads; registered here, since what is registered first is called last
+atexit.register(BUILDING.acquire)
 
 
 def once(function: _F) -> _F:

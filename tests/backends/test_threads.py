@@ -214,6 +214,26 @@ if __name__ == "__main__":
     assert (done.returncode, done.stdout) == (0, "6\n"), done.stderr
 
 
+def test_the_interpreter_ends_when_nobody_builds():
+    """LLVM ends the process where it is taken down while a thread is in it."""
+    code = """
+import threading, time
+from anynet_backends.threads import BUILDING
+begun = threading.Event()
+
+def build():
+    with BUILDING:
+        begun.set()
+        time.sleep(0.3)
+        print("built", flush=True)
+
+threading.Thread(target=build, daemon=True).start()
+begun.wait()
+"""
+    done = python("-c", code)
+    assert (done.returncode, done.stdout) == (0, "built\n"), done.stderr
+
+
 def test_the_interpreter_ends_while_threads_run(tmp_path):
     """Code and what it reads are not freed under threads that nobody waits for."""
     for i in range(20 if LONG else 4):
