@@ -223,6 +223,12 @@ class Objective:
 
     def __call__(self, output: Any, target: Any) -> Any:
         """The loss of a batch, one element."""
+        if isinstance(output, (tuple, list, dict)) and self.known is not None and not self.spread:
+            msg = (
+                f"the model returns a {type(output).__name__} of {len(output)}, and {self.name} takes one Tensor; give a loss that "
+                "takes them apart: loss=lambda outputs, targets: …"
+            )
+            raise TypeError(msg)
         value = _spread(self.function, output, target) if self.spread else self.function(output, target)
         shape = getattr(value, "shape", None)
         if shape == () and isinstance(value, Tensor):

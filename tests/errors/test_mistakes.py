@@ -250,6 +250,7 @@ TRAINING = {
     "seed": (lambda: fit(seed="a"), TypeError, "seed must be an integer of at least 0, got 'a'"),
     "the model's shape": (lambda: fit(model=nn.Linear(4, 3)), nn.ShapeError, "last axis 5, expected 4"),
     "the target's shape": (lambda: fit(loss="mse"), ValueError, r"input has shape \(32, 3\), target \(32,\)"),
+    "several outputs": (lambda: fit(nn.LSTM(5, 3), data=(X, X[:, :3]), loss="mse"), TypeError, r"a tuple of 2, and mse_loss takes one"),
     "compile='yes'": (lambda: fit(compile="yes"), ValueError, "got 'yes'"),
     "loader": (lambda: an.data.DataLoader((X, Y), batch_size=-1), ValueError, "at least 1, got -1"),
     "patience": (lambda: train.EarlyStopping("loss", patience=-1), ValueError, "patience must be an integer of at least 1, got -1"),
