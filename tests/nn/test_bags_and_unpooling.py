@@ -40,13 +40,12 @@ def test_embedding_bag(mode, input, offsets, options):
     np.testing.assert_allclose(ours.weight.grad.numpy(), theirs.weight.grad.numpy(), rtol=1e-10, atol=1e-14)
 
 
-@pytest.mark.parametrize("device", ["cpu", "strict:device1", "torch:cpu"])
-def test_no_index_counts_from_the_end(device):
-    table, bag = nn.Embedding(3, 2).to(device), nn.EmbeddingBag(3, 2, mode="sum").to(device)
+def test_no_index_counts_from_the_end(xp_device):
+    table, bag = nn.Embedding(3, 2).to(xp_device), nn.EmbeddingBag(3, 2, mode="sum").to(xp_device)
     for bad in ([[-1, 0]], [[0, 3]]):
         for layer in (table, bag):
             with pytest.raises(IndexError, match="out of range for an axis of length 3"):
-                layer(an.asarray(bad, device=device))
+                layer(an.asarray(bad, device=xp_device))
     with pytest.raises(ValueError, match="weight has shape"):
         F.embedding(an.asarray([0]), an.ones(3))
 
