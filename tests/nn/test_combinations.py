@@ -653,7 +653,8 @@ def _strided(array: np.ndarray) -> np.ndarray:
 
 
 ELSEWHERE = {"Buffer", "Container", "CrossMapLRN2d", "LinearCrossEntropyLoss", "Module", "ModuleDict", "ModuleList", "Parameter",
-             "ParameterDict", "ParameterList", "RNNBase", "RNNCellBase", "Sequential", "SyncBatchNorm"}  # fmt: skip
+             "ParameterDict", "ParameterList", "RNNBase", "RNNCellBase", "Sequential", "SyncBatchNorm", "UninitializedBuffer",
+             "UninitializedParameter"}  # fmt: skip
 """Containers and abstract classes, and those that have their own tests: the functions of LinearCrossEntropyLoss are two others',
 PyTorch's CrossMapLRN2d adds up channels outside of its window, and its SyncBatchNorm needs a GPU."""
 

@@ -106,7 +106,7 @@ def _special() -> Iterable[Case]:
         yield Case(name, getattr(special, name), ((3, 4),), 0.05, 0.95)
     for name in ("cbrt", "entr", "gammaln", "digamma"):
         yield Case(name, getattr(special, name), ((3, 4),), 0.2, 3.0)
-    for name in ("xlogy", "xlog1py", "rel_entr"):
+    for name in ("xlogy", "xlog1py", "rel_entr", "betaln"):
         yield Case(name, getattr(special, name), ((3, 4), (4,)), 0.2, 3.0)
 
 
