@@ -34,7 +34,9 @@ class _Absent:
     def __repr__(self) -> str:
         return self._path
 
-    __call__ = __iter__ = __enter__ = __exit__ = __instancecheck__ = __mro_entries__ = __getitem__ = __dir__ = _skip
+    __call__ = __iter__ = __enter__ = __exit__ = __instancecheck__ = __mro_entries__ = __getitem__ = (
+        __dir__
+    ) = _skip
     __add__ = __radd__ = __mul__ = __rmul__ = __matmul__ = __len__ = __float__ = __array__ = _skip
 
 

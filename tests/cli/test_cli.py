@@ -137,7 +137,8 @@ def test_ctrl_c_stops_cleanly_and_resumes(tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "anynet"]
     child = subprocess.Popen(
-        [*command, "train", "digits", "epochs=400", "schedule=constant", f"run_dir={run}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "train", "digits", "epochs=400", "schedule=constant", f"run_dir={run}"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not (run / "last.safetensors").exists() and time.monotonic() < deadline:
