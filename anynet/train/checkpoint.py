@@ -76,8 +76,9 @@ def load(path: str | os.PathLike[str], *, device: str | None = None) -> dict[str
     A pickle is never read.
 
     Errors: `CheckpointError` for every file that is damaged (any changed bit of a file of `save`, by its SHA-256; files of
-    other programs as far as their format tells) or is no checkpoint, a folder or a pipe, say. The system's own refusals
-    stay what they are: FileNotFoundError, PermissionError and other OSErrors. RuntimeError where `device` is not here.
+    other programs, and those of ours of which both names in the metadata are gone, as far as their format tells) or is
+    no checkpoint, a folder or a pipe, say. The system's own refusals stay what they are: FileNotFoundError,
+    PermissionError and other OSErrors. RuntimeError where `device` is not here.
     """
     try:
         arrays, metadata = safetensors.load(path)
