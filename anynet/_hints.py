@@ -120,7 +120,8 @@ def explained(function: Callable[..., Any]) -> Callable[..., Any]:
         except TypeError as error:
             if error.__traceback__ is None or error.__traceback__.tb_next is not None:
                 raise  # not the call, but something inside
-            message = _explanation(function, str(error), args, kwargs)
+            message = str(error).partition(". Did you mean")[0]  # what Python 3.13 adds
+            message = _explanation(function, message, args, kwargs)
         raise TypeError(message)
 
     call.__module__ = "anynet"
