@@ -477,9 +477,9 @@ def _cross_entropy_numpy(
     p /= total
 
     def pull(g: Array) -> tuple[Any, ...]:
-        gx = p * g[:, None]
-        gx[rows, index] -= g
-        gx[ignored] = 0.0  # whatever stands there, and wherever their index points
+        # 0 for ignored rows, whatever stands there, and wherever their index points; no mask as a key, so that it is machine code
+        gx = xp.where(ignored[:, None], 0.0, p * g[:, None])
+        gx[rows, index] -= xp.where(ignored, 0.0, g)
         return (gx,) + (None,) * (len(need) - 1)
 
     return loss, pull

@@ -1395,7 +1395,7 @@ def _calls(
             return [(np.copyto, (out.reshape(x.shape), x))]
     if name == "getitem" and _is_pair(x, args[1]):
         return [(machine.gather, (x, *args[1], out))]
-    if name == "where" and not kwargs and args[0].shape == out.shape:
+    if name == "where" and not kwargs and len(args[0].shape) == out.ndim:  # a condition may be broadcast
         return [(machine.choose, (*args, out))]
     if name == "take" and "axis" in kwargs and len(args) == 2:
         return [(np.take, (x, args[1], axis, out, "raise"))]
