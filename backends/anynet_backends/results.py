@@ -111,7 +111,8 @@ def inverse(order: tuple[int, ...]) -> tuple[int, ...]:
 
 def fill(places: tuple[Array, ...], f: Callable[..., Any], args: Any, kwargs: Any) -> None:
     """Call `f` and see that what it returns, an array or a tuple of them, stands in `places`."""
-    _offered.places = left = list(places)
+    # a kernel that once kept in a place what its gradient needs is offered none: it would have to run twice
+    _offered.places = left = [] if getattr(f, "places_lost", False) else list(places)
     try:
         values = f(*args, **kwargs)
     finally:
@@ -120,9 +121,13 @@ def fill(places: tuple[Array, ...], f: Callable[..., Any], args: Any, kwargs: An
         values = (values,)
     if all(value is place for value, place in zip(values, places, strict=True)):
         return
-    taken = [p for p in places if not any(p is other for other in left)]
-    lost = not all(any(np.may_share_memory(v, p) for v in values) for p in taken)
-    if lost and getattr(f, "keeps", False):  # what the gradient needs would be overwritten
+    if getattr(f, "keeps", False) and not getattr(f, "places_lost", False):
+        taken = [p for p in places if not any(p is other for other in left)]
+        lost = not all(any(np.may_share_memory(v, p) for v in values) for p in taken)
+    else:
+        lost = False
+    if lost:  # what the gradient needs would be overwritten
+        f.places_lost = True  # type: ignore[attr-defined]
         made = f(*args, **kwargs)
         values = made if isinstance(made, tuple) else (made,)
     astray = [
