@@ -2,8 +2,6 @@
 
 import functools
 import math
-import sys
-import threading
 import warnings
 
 import numpy as np
@@ -311,7 +309,7 @@ def test_a_batch_of_ignored_targets_updates_nothing():
 # ----- threads -----
 
 
-def test_trainings_in_threads_are_those_alone():
+def test_trainings_in_threads_are_those_alone(in_threads):
     def run(i):
         with an.random.fork_rng(i):
             net = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, 3))
@@ -320,16 +318,7 @@ def test_trainings_in_threads_are_those_alone():
 
     expected = [run(i) for i in range(3)]
     got = [b""] * 3
-    threads = [threading.Thread(target=lambda i=i: got.__setitem__(i, run(i))) for i in range(3)]
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
-    finally:
-        sys.setswitchinterval(before)
+    in_threads(*(lambda i=i: got.__setitem__(i, run(i)) for i in range(3)))
     assert got == expected
 
 
