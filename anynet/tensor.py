@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from anynet import _hints, dtypes
 from anynet_backends import TYPES, Array, backend_of, host, resolve
-from anynet_backends.recorder import COMPILING, Recorded, refuse_reading, user_line
+from anynet_backends.jit.tracer import COMPILING, Recorded, refuse_reading, user_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """compile: a training step as a flat program.
 
 The first call with new shapes runs the function as it is, on arrays that note what is done to them
-(`anynet_backends.recorder`); the noted program is planned, and later calls replay it: no tape, no Tensor, no
+(`anynet_backends.jit.tracer`); the noted program is planned, and later calls replay it: no tape, no Tensor, no
 allocation, no Python but one call after the other. What a replay computes is what the recorded call computed, with the
 same functions on the same bits.
 """
@@ -31,7 +31,7 @@ from anynet.autograd.tree import LEAF, flatten, unflatten
 from anynet.tensor import Buffer, Leaf, Parameter, Tensor, mode, to_plain, unwrap, wrap
 from anynet_backends import TYPES, Array, backend_of, machine
 from anynet_backends import builtins as built_in
-from anynet_backends.recorder import (
+from anynet_backends.jit.tracer import (
     ACTIVE,
     COMPILING,
     RECORDER,

@@ -33,7 +33,7 @@ from anynet import dtypes
 from anynet.autograd.hot import changes
 from anynet.tensor import Tensor
 from anynet_backends import TYPES, host
-from anynet_backends.recorder import CompileError, Recorded
+from anynet_backends.jit.tracer import CompileError, Recorded
 
 __all__ = ["PLAIN", "Guard", "line_of", "same_value"]
 

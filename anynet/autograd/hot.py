@@ -17,8 +17,9 @@ from weakref import WeakSet
 from anynet import dtypes
 from anynet.autograd.engine import _fit, _run_rules
 from anynet.tensor import changes
-from anynet_backends import TYPES, Array, Backend, backend, blocks, builtins
-from anynet_backends.recorder import (
+from anynet_backends import TYPES, Array, Backend, backend, builtins
+from anynet_backends.jit import tiling
+from anynet_backends.jit.tracer import (
     ACTIVE,
     RECORDER,
     Instruction,
@@ -154,7 +155,7 @@ class Hot:
 
     def large(self, data: list[Any]) -> Any:
         """The same for large arrays, where it acts on each element: block by block, from the third time on."""
-        if not blocks.dense_alike(data):
+        if not tiling.dense_alike(data):
             return None
         form = tuple([x.dtype for x in data])
         found = self.blocks.get(form)
@@ -164,7 +165,7 @@ class Hot:
             if form in self.blocks or seen < _OFTEN_LARGE or not RECORDER.acquire(blocking=False):
                 return None
             try:
-                vectors = [_ones(blocks.WIDTH, t) for t in form]
+                vectors = [_ones(tiling.WIDTH, t) for t in form]
                 found = None if ACTIVE else _plan(self.prim, self.need, self.meta, vectors, _blocked)
             except Exception:  # noqa: BLE001 - as above
                 found = None
@@ -186,7 +187,7 @@ class _Large(NamedTuple):
     """A function of large arrays. `gives`: which of its arguments and, behind them, results it gives; -1 for None. With `back`, which
     does the same to what is given and a gradient behind it, the first is its result, and the others are kept for that."""
 
-    blocks: blocks.Blocks
+    blocks: tiling.Blocks
     gives: list[int]
     back: _Large | None
 
@@ -203,7 +204,7 @@ class _Large(NamedTuple):
         if kept and g.strides != kept[0].strides:
             g = backend("numpy").arrange(g, kept[0])
         arrays = (*kept, g)
-        made = self.blocks(*arrays) if blocks.dense_alike(arrays) else None
+        made = self.blocks(*arrays) if tiling.dense_alike(arrays) else None
         if made is None:
             return NotImplemented
         everything = (*arrays, *made)
@@ -356,9 +357,9 @@ def _blocked(
     made = program.function(wanted)
     if made is None or (alone and (made.gives[0] != len(given) or (back is None and len(program.calls) < 2))):
         return None
-    if any(a.size != blocks.WIDTH for a in (*made.arguments, *made.results)):
+    if any(a.size != tiling.WIDTH for a in (*made.arguments, *made.results)):
         return None
-    return _Large(blocks.Blocks(made.rows, made.arguments, made.results), made.gives, back)
+    return _Large(tiling.Blocks(made.rows, made.arguments, made.results), made.gives, back)
 
 
 def _planned(

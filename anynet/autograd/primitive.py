@@ -40,7 +40,7 @@ from anynet.autograd.engine import Node, Pick
 from anynet.autograd.hot import COLD, LARGEST, Hot, available, changes, enter, forget, key_of
 from anynet.tensor import Tensor, clock, mode
 from anynet_backends import Array, Backend, backend_of
-from anynet_backends.recorder import RecorderBackend
+from anynet_backends.jit.tracer import RecorderBackend
 from anynet_backends.results import one_after_the_other
 from anynet_backends.threads import PerThread, in_forked_processes
 

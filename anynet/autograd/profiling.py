@@ -25,7 +25,7 @@ from anynet.autograd.tree import flatten
 from anynet.autograd.vmap import Batched, _handle
 from anynet.tensor import Tensor, unwrap
 from anynet_backends import Backend, backend_of, resolve
-from anynet_backends.recorder import callers
+from anynet_backends.jit.tracer import callers
 
 __all__ = ["Event", "profile"]
 

@@ -13,7 +13,7 @@ from anynet._version import __version__
 from anynet.nn import functional as F
 from anynet.tensor import Tensor
 from anynet_backends import machine, onednn
-from anynet_backends.llvm import compiler
+from anynet_backends.jit.compiler import compiler
 
 __all__ = ["report"]
 

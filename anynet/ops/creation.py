@@ -10,7 +10,7 @@ from anynet.ops.manipulation import expand_dims, reshape, to_device
 from anynet.tensor import Tensor, mode, to_plain, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import TYPES, backend_of, resolve
-from anynet_backends.recorder import COMPILING, Recorded
+from anynet_backends.jit.tracer import COMPILING, Recorded
 
 __all__ = [
     "arange", "asarray", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like", "linspace", "meshgrid",

@@ -2,7 +2,7 @@
 
 A call of a NumPy function on a small array takes 0.4 to 1 µs, most of it spent on finding the loop to run, and one of
 anynet's operations makes several such calls. Here the NumPy calls of one operation, planned as a program
-(`anynet_backends.recorder`) and translated into a segment (`anynet_backends.machine`), become a built-in function: it
+(`anynet_backends.jit.tracer`) and translated into a segment (`anynet_backends.machine`), become a built-in function: it
 looks at its arguments as they lie in memory (`PyArrayObject`), finds the segment that was made for such shapes, makes
 the results (`PyArray_NewFromDescr`), enters the addresses and runs. What it computes are the same loops on the same
 numbers in the same order, so the same bits.
@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from anynet_backends import machine
-from anynet_backends.llvm import compiler
+from anynet_backends.jit.compiler import compiler
 from anynet_backends.protocol import Array
 from anynet_backends.results import axes_in_memory, result
 from anynet_backends.threads import once
@@ -487,7 +487,7 @@ error:
 }
 
 ; (arrays …) -> what a primitive of oneDNN answers, or -1 where one is no array. self: (array of: arrays, their type, the
-; function `onednn` of `anynet_backends.llvm`, its data)
+; function `onednn` of `anynet_backends.jit.compiler`, its data)
 define ptr @primitive(ptr %self, ptr %args, i64 %n) {
 entry:
   %places = alloca [MOST x ptr]
@@ -636,7 +636,7 @@ class Table:
 
 
 def primitive(count: int, data: Array, held: Any) -> Callable[..., int]:
-    """A call of oneDNN as a function of so many arrays; `data`: see `onednn` in `anynet_backends.llvm`."""
+    """A call of oneDNN as a function of so many arrays; `data`: see `onednn` in `anynet_backends.jit.compiler`."""
     if count > MOST:
         msg = f"a primitive of {count} arrays; {MOST} are the most"
         raise ValueError(msg)

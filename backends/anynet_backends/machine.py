@@ -1,12 +1,12 @@
 """Parts of a program as machine code: what the extra `numba` brings to compiled steps.
 
-A planned program (`anynet_backends.recorder.Program`) is a list of NumPy calls on arrays that stay where they are. Here
+A planned program (`anynet_backends.jit.tracer.Program`) is a list of NumPy calls on arrays that stay where they are. Here
 its longest runs of simple calls become *segments*: tables of machine functions with their arguments, worked off by one
 call, without the interpreter.
 
 - Functions of NumPy's own are called through the inner loops that their ufuncs hold (the public struct
   `PyUFuncObject`): the same code on the same memory, so the same bits. `matmul` is one of them.
-- Neighbouring element-wise calls over one shape become a *chain*: one loop, compiled by LLVM (`anynet_backends.llvm`),
+- Neighbouring element-wise calls over one shape become a *chain*: one loop, compiled by LLVM (`anynet_backends.jit.compiler`),
   that reads each input once and stores only what is read afterwards. Sums, products, quotients and roots are rounded as
   by IEEE 754, none is contracted or reordered, so a chain too gives NumPy's bits.
 - What remains (kernels, optimizers' Python, unusual indexing) is called as before, between segments.
@@ -29,7 +29,17 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from anynet_backends import onednn
-from anynet_backends.llvm import CASTS, LETTERS, MOST_AXES, MOST_OPERANDS, RULES, SIZE, Chain, Op, compiler
+from anynet_backends.jit.compiler import (
+    CASTS,
+    LETTERS,
+    MOST_AXES,
+    MOST_OPERANDS,
+    RULES,
+    SIZE,
+    Chain,
+    Op,
+    compiler,
+)
 from anynet_backends.protocol import Array
 from anynet_backends.sums import PLAIN_FLOATS, add_up, ones_vector
 from anynet_backends.threads import forever, fork_safe_lock, has_gil, in_forked_processes, once

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from anynet_backends import machine, onednn
-from anynet_backends.loops import LANES, Function, Loop, Value, compiled, kinds, number
+from anynet_backends.jit.ir_builder import LANES, Function, Loop, Value, compiled, kinds, number
 from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import into_table, result
 from anynet_backends.sums import PLAIN_FLOATS, ones_vector

@@ -17,15 +17,15 @@ import numpy as np
 
 from anynet_backends import (
     allocator,
-    llvm,
     machine,
     normalization,
     numpy_convolution,
     numpy_padding,
     onednn,
     standard,
-    traced,
 )
+from anynet_backends.jit.compiler import version as llvm_version
+from anynet_backends.jit.elementwise_tracer import elementwise
 from anynet_backends.numpy_kernels import KERNELS, UPDATES
 from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_index_add, check_windows
 from anynet_backends.results import axes_in_memory, inverse, one_after_the_other
@@ -330,7 +330,7 @@ class NumpyBackend(Backend):
         self.native_dtype["float16"] = np.dtype("float16")
         self.kernels.update(KERNELS | numpy_convolution.KERNELS)
         self.updates.update(UPDATES)
-        self.elementwise = traced.elementwise
+        self.elementwise = elementwise
         if onednn.find():
             for name, kernel in onednn.KERNELS.items():
                 own = self.kernels.get(name)
@@ -435,7 +435,7 @@ class NumpyBackend(Backend):
         if onednn.version():
             found["oneDNN"] = onednn.version()
         if machine.available():
-            found["LLVM"] = llvm.version()
+            found["LLVM"] = llvm_version()
         return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from anynet_backends import machine
-from anynet_backends.loops import Function, Loop, compiled, kinds, number
+from anynet_backends.jit.ir_builder import Function, Loop, compiled, kinds, number
 from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import into_table, result
 from anynet_backends.sums import PLAIN_FLOATS

@@ -369,7 +369,7 @@ class Step:
         return made
 
     def cells(self) -> Array:
-        """What machine code needs for the call, with a stream of its own: see `onednn` in `anynet_backends.llvm`."""
+        """What machine code needs for the call, with a stream of its own: see `onednn` in `anynet_backends.jit.compiler`."""
         dnnl = self.dnnl
         if self.stream is None:
             self.stream = dnnl.new_stream()

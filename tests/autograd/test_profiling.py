@@ -11,7 +11,7 @@ from anynet.autograd.engine import observer
 from anynet.autograd.primitive import INTERCEPT
 from anynet.autograd.profiling import peaks
 from anynet.cli import main
-from anynet_backends.recorder import callers
+from anynet_backends.jit.tracer import callers
 
 F = an.nn.functional
 

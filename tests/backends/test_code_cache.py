@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from anynet_backends import code_cache, files, host, machine
-from anynet_backends.code_cache import CodeCache
+from anynet_backends import files, host, machine
+from anynet_backends.jit import code_cache
+from anynet_backends.jit.code_cache import CodeCache
 from anynet_backends.ownership import RefusedError, open_folder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no owners of files")
@@ -28,7 +29,7 @@ m = nn.Sequential(nn.Linear(4, 2), nn.Tanh()); o = optim.Adam(m.parameters())
 f = an.compile(lambda x: an.sum(an.exp(m(x))))
 for _ in range(30):
     f(an.ones((3, 4))); o.zero_grad(); an.mean(m(an.ones((3, 4))) ** 2).backward(); o.step()
-from anynet_backends.llvm import compiler
+from anynet_backends.jit.compiler import compiler
 print(compiler().cache.status())
 """
 OTHER = 54321

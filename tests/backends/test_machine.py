@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import anynet as an
 from anynet import nn
-from anynet_backends import backend, llvm, machine, numpy_kernels, onednn
+from anynet_backends import backend, machine, numpy_kernels, onednn
+from anynet_backends.jit import compiler as llvm
 from anynet_backends.results import largest, smallest
 from anynet_backends.sums import add_up
 

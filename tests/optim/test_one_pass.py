@@ -7,7 +7,8 @@ import pytest
 
 import anynet as an
 from anynet.autograd.primitive import use_kernels
-from anynet_backends import machine, traced
+from anynet_backends import machine
+from anynet_backends.jit import elementwise_tracer
 
 OPTIMIZERS = {
     "SGD": [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}, {"maximize": True, "l1": 0.1}],
@@ -53,7 +54,7 @@ def run(name, options, dtype, on):
 @pytest.mark.parametrize("extra", [True, False])
 @pytest.mark.filterwarnings("ignore:(overflow|invalid|divide):RuntimeWarning")
 def test_bit_for_bit(monkeypatch, name, options, dtype, extra, threads):
-    monkeypatch.setattr(traced, "BLOCK", 8)
+    monkeypatch.setattr(elementwise_tracer, "BLOCK", 8)
     if not extra:
         monkeypatch.setattr(machine, "available", lambda: False)
     kinds = dtype, "float32" if dtype == "float16" else dtype  # of parameters, of their state
@@ -70,7 +71,7 @@ WITH_MACHINE_CODE = pytest.mark.skipif(not machine.available(), reason="needs th
 
 @WITH_MACHINE_CODE
 def test_what_cannot_be_noted_is_left_alone(monkeypatch):
-    monkeypatch.setattr(traced, "BLOCK", 8)
+    monkeypatch.setattr(elementwise_tracer, "BLOCK", 8)
     a, b = np.arange(40.0), np.ones(40)
 
     def undecided(xp, x, y):
@@ -89,16 +90,16 @@ def test_what_cannot_be_noted_is_left_alone(monkeypatch):
         lambda xp, x, y: xp.asarray(x, copy=True),
     ):
         cache: dict = {}
-        assert not traced.elementwise(function, (a, b), (1,), cache)
+        assert not elementwise_tracer.elementwise(function, (a, b), (1,), cache)
         assert cache == {"refused": True}
-    assert not traced.elementwise(lambda xp, x, y: None, (a[:15], b[:15]), (1,), {})  # short
+    assert not elementwise_tracer.elementwise(lambda xp, x, y: None, (a[:15], b[:15]), (1,), {})  # short
     np.testing.assert_array_equal(a, np.arange(40.0))
     np.testing.assert_array_equal(b, 1.0)
 
 
 @WITH_MACHINE_CODE
 def test_one_translation_serves_every_number(monkeypatch):
-    monkeypatch.setattr(traced, "BLOCK", 8)
+    monkeypatch.setattr(elementwise_tracer, "BLOCK", 8)
     cache: dict = {}
     x, y = np.arange(50.0), np.linspace(0, 1, 50)
     expected = x.copy()
@@ -108,7 +109,7 @@ def test_one_translation_serves_every_number(monkeypatch):
             y *= y  # which is only read: a copy
             x -= rate * xp.sqrt(abs(y)) / (2.0 + y)
 
-        assert traced.elementwise(function, (x, y), (1,), cache)
+        assert elementwise_tracer.elementwise(function, (x, y), (1,), cache)
         expected -= rate * np.sqrt(np.abs(y * y)) / (2.0 + y * y)
         np.testing.assert_array_equal(x, expected)
     assert len(cache) == 1

@@ -1,6 +1,6 @@
 """Functions of machine code that act element by element, carried out on large arrays block by block.
 
-What a function does to each element was planned for vectors of `WIDTH` numbers (`anynet_backends.recorder.Program.function`). Here
+What a function does to each element was planned for vectors of `WIDTH` numbers (`anynet_backends.jit.tracer.Program.function`). Here
 the vectors are moved over large arrays, so that what is read and what is written passes through memory once, and what is neither
 stays in the cache.
 """
@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends import builtins, machine
-from anynet_backends.llvm import compiler
-from anynet_backends.loops import Function, Value, compiled, number
+from anynet_backends.jit.compiler import compiler
+from anynet_backends.jit.ir_builder import Function, Value, compiled, number
 from anynet_backends.protocol import Array
 from anynet_backends.results import axes_in_memory
 from anynet_backends.threads import fork_safe_lock

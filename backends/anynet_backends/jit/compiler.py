@@ -3,7 +3,7 @@
 A `Chain` is a loop over element-wise functions; besides there are the loop that works off a table of functions, a loop
 around an inner loop, loops on all threads, the call of oneDNN, and reading and writing by lists of indices. Sums, products,
 quotients and roots are those of IEEE 754, none is contracted or reordered. llvmlite compiles (the extra `numba` brings it);
-what it makes is kept on disk (`anynet_backends.code_cache`), one file for each text and kind of processor.
+what it makes is kept on disk (`anynet_backends.jit.code_cache`), one file for each text and kind of processor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from anynet_backends.code_cache import CodeCache
+from anynet_backends.jit.code_cache import CodeCache
 from anynet_backends.threads import BUILDING, once
 
 __all__ = [
