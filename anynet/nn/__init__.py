@@ -7,14 +7,19 @@ from anynet.nn import functional as functional
 from anynet.nn import init as init
 from anynet.nn import utils as utils
 from anynet.nn.activations import *
+from anynet.nn.adaptive_softmax import *
 from anynet.nn.attention import *
-from anynet.nn.basic import *
+from anynet.nn.attention.group_query import *
+from anynet.nn.attention.positions import *
 from anynet.nn.containers import *
 from anynet.nn.conv import *
-from anynet.nn.extras import *
+from anynet.nn.conv_lstm import *
+from anynet.nn.crf import *
+from anynet.nn.dropout import *
+from anynet.nn.embedding import *
 from anynet.nn.lazy import *
-from anynet.nn.loss import *
-from anynet.nn.misc import *
+from anynet.nn.linear import *
+from anynet.nn.losses import *
 from anynet.nn.module import Module as Module
 from anynet.nn.module import ShapeError as ShapeError
 from anynet.nn.module import StateError as StateError
@@ -22,10 +27,12 @@ from anynet.nn.module import functional_call as functional_call
 from anynet.nn.norm import *
 from anynet.nn.padding import *
 from anynet.nn.pooling import *
-from anynet.nn.positions import *
+from anynet.nn.resampling import *
 from anynet.nn.rnn import *
-from anynet.nn.structured import *
+from anynet.nn.sampled_softmax import *
+from anynet.nn.shape import *
 from anynet.nn.transformer import *
+from anynet.nn.tree_lstm import *
 from anynet.tensor import Buffer as Buffer
 from anynet.tensor import Parameter as Parameter
 

@@ -11,8 +11,9 @@ from anynet.tensor import Parameter, Tensor
 from anynet.typing import ArrayLike
 
 __all__ = [
-    "CELU", "GLU", "SELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LogSigmoid", "Mish", "PReLU", "RReLU",
-    "ReLU6", "Softmax2d", "Softmin", "Softshrink", "Softsign", "Tanhshrink", "Threshold",
+    "CELU", "ELU", "GELU", "GLU", "SELU", "CReLU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU",
+    "LogSigmoid", "LogSoftmax", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softmax2d",
+    "Softmin", "Softplus", "Softshrink", "Softsign", "Sparsemax", "SquarePlus", "Tanh", "Tanhshrink", "Threshold",
 ]  # fmt: skip
 
 
@@ -366,3 +367,283 @@ class Softmax2d(_Activation):
             msg = f"got {tuple(x.shape)}: expected 4 axes (batch, channels, height, width), or 3 without the batch"
             raise ShapeError(msg)
         return F.softmax(x, -3)
+
+
+class Sigmoid(Module):
+    """σ(x) = 1 / (1 + e⁻ˣ).
+
+    >>> import anynet as an
+    >>> an.nn.Sigmoid()(an.asarray([-1.0, 0.0, 2.0]))
+    Tensor([0.2689414, 0.5      , 0.8807971])
+
+    Source: Verhulst (1838); Rumelhart, Hinton, Williams: Learning representations by back-propagating errors (1986).
+    """
+
+    _pure = True
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """σ(x)"""
+        return F.sigmoid(x)
+
+
+class Tanh(Module):
+    """tanh x.
+
+    >>> import anynet as an
+    >>> an.nn.Tanh()(an.asarray([-1.0, 0.0, 2.0]))
+    Tensor([-0.7615942,  0.       ,  0.9640276])
+
+    Source: LeCun et al.: Efficient BackProp (1998).
+    """
+
+    _pure = True
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """tanh x"""
+        return F.tanh(x)
+
+
+class ReLU(Module):
+    """max(x, 0). `inplace` is accepted for PyTorch's sake: the input is never overwritten.
+
+    >>> import anynet as an
+    >>> an.nn.ReLU()(an.asarray([-1.0, 0.0, 2.0]))
+    Tensor([0., 0., 2.])
+
+    Source: Nair, Hinton: Rectified linear units improve restricted Boltzmann machines (2010).
+    """
+
+    _pure = True
+
+    def __init__(self, inplace: bool = False) -> None:
+        self.inplace = inplace
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """max(x, 0)"""
+        return F.relu(x)
+
+    def extra_repr(self) -> str:
+        return "inplace=True" if self.inplace else ""
+
+
+class LeakyReLU(Module):
+    """x where x > 0, else negative_slope · x.
+
+    >>> import anynet as an
+    >>> an.nn.LeakyReLU()(an.asarray([-1.0, 0.0, 2.0]))
+    Tensor([-0.01,  0.  ,  2.  ])
+
+    Source: Maas, Hannun, Ng: Rectifier nonlinearities improve neural network acoustic models (2013).
+    """
+
+    _pure = True
+
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        self.negative_slope, self.inplace = negative_slope, inplace
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """Leaky ReLU of x."""
+        return F.leaky_relu(x, negative_slope=self.negative_slope)
+
+    def extra_repr(self) -> str:
+        return f"negative_slope={self.negative_slope}" + (", inplace=True" if self.inplace else "")
+
+
+class ELU(Module):
+    """x where x > 0, else α (eˣ − 1).
+
+    >>> import anynet as an
+    >>> an.nn.ELU()(an.asarray([-1.0, 0.0, 2.0]))
+    Tensor([-0.63212055,  0.        ,  2.        ])
+
+    Source: Clevert, Unterthiner, Hochreiter: Fast and accurate deep network learning by exponential linear units
+      (2016).
+    """
+
+    _pure = True
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        self.alpha, self.inplace = alpha, inplace
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """ELU of x."""
+        return F.elu(x, alpha=self.alpha)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
+
+
+class GELU(Module):
+    """x Φ(x), or its approximation by tanh.
+
+    >>> import anynet as an
+    >>> an.nn.GELU()(an.asarray([-1.0, 0.0, 2.0]))
+    Tensor([-0.15865524,  0.        ,  1.9544997 ])
+
+    Source: Hendrycks, Gimpel: Gaussian error linear units (2016).
+    """
+
+    _pure = True
+
+    def __init__(self, approximate: str = "none") -> None:
+        if approximate not in ("none", "tanh"):
+            msg = f"GELU: approximate is 'none' or 'tanh', got {approximate!r}"
+            raise ValueError(msg)
+        self.approximate = approximate
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """GELU of x."""
+        return F.gelu(x, self.approximate)
+
+    def extra_repr(self) -> str:
+        return f"approximate={self.approximate!r}"
+
+
+class SiLU(Module):
+    """x σ(x). `inplace` is accepted for PyTorch's sake: the input is never overwritten.
+
+    >>> import anynet as an
+    >>> an.nn.SiLU()(an.asarray([-1.0, 0.0, 2.0]))
+    Tensor([-0.2689414,  0.       ,  1.7615942])
+
+    Source: Elfwing, Uchibe, Doya: Sigmoid-weighted linear units (2018); Ramachandran et al.: Searching for activation
+      functions (2017).
+    """
+
+    _pure = True
+
+    def __init__(self, inplace: bool = False) -> None:
+        self.inplace = inplace
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """x σ(x)"""
+        return F.silu(x)
+
+    def extra_repr(self) -> str:
+        return "inplace=True" if self.inplace else ""
+
+
+class Softplus(Module):
+    """(1/β) ln(1 + e^{βx}).
+
+    >>> import anynet as an
+    >>> [round(y, 4) for y in an.nn.Softplus()(an.asarray([-1.0, 0.0, 2.0])).tolist()]
+    [0.3133, 0.6931, 2.1269]
+
+    Source: Dugas et al.: Incorporating second-order functional knowledge for better option pricing (2001).
+    """
+
+    _pure = True
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        self.beta, self.threshold = beta, threshold
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """softplus of x"""
+        return F.softplus(x, beta=self.beta, threshold=self.threshold)
+
+    def extra_repr(self) -> str:
+        return f"beta={self.beta}, threshold={self.threshold}"
+
+
+class Softmax(Module):
+    """e^{x_i} / Σ_j e^{x_j} along `dim`, which may be left out for one axis and two: it is the last. PyTorch guesses for more
+    (the first of three axes, the second of four); anynet asks.
+
+    >>> import anynet as an
+    >>> an.nn.Softmax(dim=1)(an.asarray([[0.0, 0.0]]))
+    Tensor([[0.5, 0.5]])
+
+    Source: Bridle: Probabilistic interpretation of feedforward classification network outputs (1990).
+    """
+
+    _pure = True
+
+    def __init__(self, dim: int | None = None) -> None:
+        self.dim = dim
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """softmax of x"""
+        return F.softmax(x, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class LogSoftmax(Softmax):
+    """The logarithm of softmax.
+
+    >>> import anynet as an
+    >>> an.nn.LogSoftmax(dim=1)(an.asarray([[0.0, 0.0]]))
+    Tensor([[-0.6931472, -0.6931472]])
+    """
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """log-softmax of x"""
+        return F.log_softmax(x, self.dim)
+
+
+class CReLU(Module):
+    """max(x, 0) and max(−x, 0), one after the other along `dim`.
+
+    >>> import anynet as an
+    >>> an.nn.CReLU()(an.ones((2, 3, 4))).shape
+    (2, 6, 4)
+
+    Source: Shang et al.: Understanding and improving convolutional neural networks via concatenated rectified linear units (2016).
+    """
+
+    def __init__(self, dim: int = 1) -> None:
+        self.dim = dim
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """Twice as many channels."""
+        return F.crelu(x, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class SquarePlus(Module):
+    """(x + √(x² + b)) / 2, a smooth ReLU without exponentials.
+
+    >>> import anynet as an
+    >>> an.nn.SquarePlus()(an.asarray([0.0, 1.5]))
+    Tensor([1., 2.])
+
+    Source: Barron: Squareplus (2021).
+    """
+
+    def __init__(self, b: float = 4.0) -> None:
+        if b < 0:
+            msg = f"SquarePlus: b is not negative, got {b}"
+            raise ValueError(msg)
+        self.b = b
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """squareplus of x"""
+        return F.squareplus(x, self.b)
+
+    def extra_repr(self) -> str:
+        return f"b={self.b}"
+
+
+class Sparsemax(Module):
+    """The point of the simplex that is closest to x, along `dim`: probabilities of which small ones are 0.
+
+    >>> import anynet as an
+    >>> an.nn.Sparsemax()(an.asarray([1.0, 0.5, -1.0])).tolist()
+    [0.75, 0.25, 0.0]
+
+    Source: Martins, Astudillo: From softmax to sparsemax (2016).
+    """
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """sparsemax of x"""
+        return F.sparsemax(x, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"

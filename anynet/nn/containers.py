@@ -9,9 +9,13 @@ from typing import Any
 
 from anynet.nn.chain import Chain
 from anynet.nn.module import Module, ShapeError, walk
+from anynet.ops.manipulation import reshape
 from anynet.tensor import Parameter, Tensor
+from anynet.typing import ArrayLike
 
-__all__ = ["Container", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
+__all__ = [
+    "Container", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential", "TimeDistributed",
+]  # fmt: skip
 
 
 def _module(item: Any, where: str) -> Any:
@@ -358,3 +362,26 @@ class ParameterDict(_Dictionary):
         """Add items from a mapping or from pairs."""
         ordered = isinstance(values, (OrderedDict, ParameterDict)) or not isinstance(values, Mapping)
         super().update(values if ordered else sorted(values.items()))
+
+
+class TimeDistributed(Module):
+    """`layer` at every step of a sequence: x (n, steps, …) → (n, steps, …), the steps being as many more examples.
+
+    >>> import anynet as an
+    >>> an.nn.TimeDistributed(an.nn.Conv2d(1, 2, 3))(an.ones((4, 5, 1, 6, 6))).shape
+    (4, 5, 2, 4, 4)
+
+    Source: the layer TimeDistributed of Keras.
+    """
+
+    def __init__(self, layer: Module) -> None:
+        self.layer = layer
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """The layer's outputs, step by step."""
+        if len(x.shape) < 3:
+            msg = f"got {tuple(x.shape)}: expected at least 3 axes (batch, steps, …)"
+            raise ShapeError(msg)
+        n, steps, *rest = x.shape
+        y = self.layer(reshape(x, (n * steps, *rest)))
+        return reshape(y, (n, steps, *y.shape[1:]))

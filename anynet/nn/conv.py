@@ -14,7 +14,10 @@ from anynet.ops.padding import pad
 from anynet.tensor import Parameter, Tensor
 from anynet.typing import ArrayLike
 
-__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
+__all__ = [
+    "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "SeparableConv1d",
+    "SeparableConv2d", "SeparableConv3d",
+]  # fmt: skip
 
 Size = int | Sequence[int]
 
@@ -287,3 +290,78 @@ class ConvTranspose3d(_ConvTranspose):
     """
 
     axes = 3
+
+
+class _SeparableConv(Module):
+    _conv: ClassVar[Any]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
+        depth_multiplier: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if depth_multiplier < 1:
+            msg = f"{type(self).__name__}: depth_multiplier is at least 1, got {depth_multiplier}"
+            raise ValueError(msg)
+        wide = in_channels * depth_multiplier
+        self.depthwise = self._conv(
+            in_channels,
+            wide,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            in_channels,
+            False,
+            padding_mode,
+            device,
+            dtype,
+        )
+        self.pointwise = self._conv(wide, out_channels, 1, bias=bias, device=device, dtype=dtype)
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """Each channel by itself, then all channels at each place."""
+        return self.pointwise(self.depthwise(x))  # type: ignore[no-any-return]
+
+
+class SeparableConv1d(_SeparableConv):
+    """A convolution of each channel, `depth_multiplier` filters each, and a 1×1 convolution over the results (Sifre 2014;
+    Chollet 2017). Arguments as for `Conv1d`.
+
+    >>> import anynet as an
+    >>> an.nn.SeparableConv1d(3, 6, 3)(an.ones((2, 3, 8))).shape
+    (2, 6, 6)
+    """
+
+    _conv = Conv1d
+
+
+class SeparableConv2d(_SeparableConv):
+    """As `SeparableConv1d`, of images.
+
+    >>> import anynet as an
+    >>> an.nn.SeparableConv2d(3, 6, 3, padding="same")(an.ones((2, 3, 8, 8))).shape
+    (2, 6, 8, 8)
+    """
+
+    _conv = Conv2d
+
+
+class SeparableConv3d(_SeparableConv):
+    """As `SeparableConv1d`, of volumes.
+
+    >>> import anynet as an
+    >>> an.nn.SeparableConv3d(1, 2, 3)(an.ones((1, 1, 4, 4, 4))).shape
+    (1, 2, 2, 2, 2)
+    """
+
+    _conv = Conv3d

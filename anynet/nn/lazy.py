@@ -9,8 +9,8 @@ from typing import Any, ClassVar, TypeVar
 
 from anynet import random
 from anynet.autograd.hot import changes
-from anynet.nn.basic import Linear
 from anynet.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from anynet.nn.linear import Linear
 from anynet.nn.module import Module, ShapeError
 from anynet.nn.norm import (
     BatchNorm1d,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from anynet import dtypes
+from anynet.nn import functional as F
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import creation, normalization
 from anynet.ops.manipulation import reshape
@@ -13,8 +14,8 @@ from anynet.tensor import Buffer, Parameter, Tensor, no_grad
 from anynet.typing import ArrayLike
 
 __all__ = [
-    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "CrossMapLRN2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
-    "LayerNorm", "LocalResponseNorm", "RMSNorm", "SyncBatchNorm",
+    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "CrossMapLRN2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d",
+    "InstanceNorm3d", "LayerNorm", "LocalResponseNorm", "RMSNorm", "SyncBatchNorm", "UnitNorm",
 ]  # fmt: skip
 
 
@@ -525,3 +526,24 @@ class CrossMapLRN2d(LocalResponseNorm):
             raise ShapeError(msg)
         width = 2 * ((self.size - 1) // 2) + 1
         return normalization.local_response_norm(x, width, self.alpha * width / self.size, self.beta, self.k)
+
+
+class UnitNorm(Module):
+    """x / max(‖x‖₂, ε), the norm over the axes `dim`.
+
+    >>> import anynet as an
+    >>> [round(v, 6) for v in an.nn.UnitNorm()(an.asarray([3.0, 4.0])).tolist()]
+    [0.6, 0.8]
+
+    Source: the layer UnitNormalization of Keras.
+    """
+
+    def __init__(self, dim: int | tuple[int, ...] = -1, eps: float = 1e-12) -> None:
+        self.dim, self.eps = dim, eps
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """x of length 1."""
+        return F.normalize(x, 2.0, self.dim, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, eps={self.eps}"

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from anynet.nn import functional as F
 from anynet.nn.functional import sampling
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import pooling
 from anynet.ops.convolution import spread_option
 from anynet.ops.creation import asarray
+from anynet.ops.reductions import max as max_over
+from anynet.ops.reductions import mean
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "FractionalMaxPool2d", "FractionalMaxPool3d",
-    "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d",
+    "GlobalAvgPool1d", "GlobalAvgPool2d", "GlobalAvgPool3d", "GlobalMaxPool1d", "GlobalMaxPool2d", "GlobalMaxPool3d",
+    "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d",
+    "MaxUnpool3d",
 ]  # fmt: skip
 
 Size = int | Sequence[int]
@@ -404,3 +409,155 @@ class FractionalMaxPool3d(_FractionalMaxPool):
     """
 
     axes = 3
+
+
+class _MaxUnpool(Module):
+    axes: ClassVar[int]
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        where = type(self).__name__
+        self.kernel_size = spread_option(kernel_size, self.axes, "kernel_size", where)
+        self.stride = (
+            self.kernel_size if stride is None else spread_option(stride, self.axes, "stride", where)
+        )
+        self.padding = spread_option(padding, self.axes, "padding", where, 0)
+
+    def forward(self, x: ArrayLike, indices: ArrayLike, output_size: Any = None) -> Tensor:
+        """The maxima at their places."""
+        unpool = getattr(F, f"max_unpool{self.axes}d")
+        return unpool(x, indices, self.kernel_size, self.stride, self.padding, output_size)  # type: ignore[no-any-return]
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """The maxima of `MaxPool1d` (with ``return_indices=True``) back at their places, zeros elsewhere.
+
+    >>> import anynet as an
+    >>> y, i = an.nn.MaxPool1d(2, return_indices=True)(an.asarray([[[1.0, 4.0, 3.0, 2.0]]]))
+    >>> an.nn.MaxUnpool1d(2)(y, i)
+    Tensor([[[0., 4., 3., 0.]]])
+
+    Source: Zeiler, Fergus: Visualizing and understanding convolutional networks (2014).
+    """
+
+    axes = 1
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """As `MaxUnpool1d`, of images.
+
+    >>> import anynet as an
+    >>> y, i = an.nn.MaxPool2d(2, return_indices=True)(an.ones((1, 1, 4, 4)))
+    >>> an.nn.MaxUnpool2d(2)(y, i).shape
+    (1, 1, 4, 4)
+    """
+
+    axes = 2
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """As `MaxUnpool1d`, of volumes.
+
+    >>> import anynet as an
+    >>> y, i = an.nn.MaxPool3d(2, return_indices=True)(an.ones((1, 1, 2, 4, 4)))
+    >>> an.nn.MaxUnpool3d(2)(y, i).shape
+    (1, 1, 2, 4, 4)
+    """
+
+    axes = 3
+
+
+class _GlobalPool(Module):
+    axes: ClassVar[int]
+    most: ClassVar[bool] = False
+
+    def __init__(self, keepdims: bool = False) -> None:
+        self.keepdims = keepdims
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """One number for each channel."""
+        if len(x.shape) not in (self.axes + 1, self.axes + 2):
+            msg = f"got {tuple(x.shape)}: expected {self.axes + 2} axes (batch, channels, *spatial), or {self.axes + 1} without the batch"
+            raise ShapeError(msg)
+        over = tuple(range(-self.axes, 0))
+        return (max_over if self.most else mean)(x, axis=over, keepdims=self.keepdims)
+
+    def extra_repr(self) -> str:
+        return f"keepdims={self.keepdims}"
+
+
+class GlobalAvgPool1d(_GlobalPool):
+    """The mean of each channel: (n, c, length) → (n, c), with `keepdims` (n, c, 1).
+
+    >>> import anynet as an
+    >>> an.nn.GlobalAvgPool1d()(an.asarray([[[1.0, 3.0]]])).tolist()
+    [[2.0]]
+
+    Source: Lin, Chen, Yan: Network in network (2014).
+    """
+
+    axes = 1
+
+
+class GlobalAvgPool2d(_GlobalPool):
+    """The mean of each channel of images: (n, c, h, w) → (n, c), with `keepdims` (n, c, 1, 1).
+
+    >>> import anynet as an
+    >>> an.nn.GlobalAvgPool2d()(an.ones((2, 3, 4, 4))).shape
+    (2, 3)
+
+    Source: Lin, Chen, Yan: Network in network (2014).
+    """
+
+    axes = 2
+
+
+class GlobalAvgPool3d(_GlobalPool):
+    """The mean of each channel of volumes: (n, c, d, h, w) → (n, c).
+
+    >>> import anynet as an
+    >>> an.nn.GlobalAvgPool3d(keepdims=True)(an.ones((2, 3, 4, 4, 4))).shape
+    (2, 3, 1, 1, 1)
+
+    Source: Lin, Chen, Yan: Network in network (2014).
+    """
+
+    axes = 3
+
+
+class GlobalMaxPool1d(_GlobalPool):
+    """The largest number of each channel: (n, c, length) → (n, c), with `keepdims` (n, c, 1).
+
+    >>> import anynet as an
+    >>> an.nn.GlobalMaxPool1d()(an.asarray([[[1.0, 3.0]]])).tolist()
+    [[3.0]]
+    """
+
+    axes = 1
+    most = True
+
+
+class GlobalMaxPool2d(_GlobalPool):
+    """The largest number of each channel of images: (n, c, h, w) → (n, c).
+
+    >>> import anynet as an
+    >>> an.nn.GlobalMaxPool2d()(an.ones((2, 3, 4, 4))).shape
+    (2, 3)
+    """
+
+    axes = 2
+    most = True
+
+
+class GlobalMaxPool3d(_GlobalPool):
+    """The largest number of each channel of volumes: (n, c, d, h, w) → (n, c).
+
+    >>> import anynet as an
+    >>> an.nn.GlobalMaxPool3d()(an.ones((2, 3, 4, 4, 4))).shape
+    (2, 3)
+    """
+
+    axes = 3
+    most = True

@@ -9,8 +9,9 @@ from typing import Any
 from anynet.nn import functional as F
 from anynet.nn import init
 from anynet.nn.attention import MultiheadAttention
-from anynet.nn.basic import Dropout, Linear
 from anynet.nn.containers import ModuleList
+from anynet.nn.dropout import Dropout
+from anynet.nn.linear import Linear
 from anynet.nn.module import Module, ShapeError
 from anynet.nn.norm import LayerNorm
 from anynet.ops import creation, elementwise

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet.autograd.tree import flatten
-from anynet.nn import loss as losses
+from anynet.nn import losses
 from anynet.nn.module import Module
 from anynet.ops.manipulation import reshape
 from anynet.tensor import Tensor, unwrap

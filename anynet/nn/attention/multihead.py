@@ -6,7 +6,7 @@ from typing import Any
 
 from anynet.nn import functional as F
 from anynet.nn import init
-from anynet.nn.basic import Linear
+from anynet.nn.linear import Linear
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import creation
 from anynet.ops.manipulation import permute_dims

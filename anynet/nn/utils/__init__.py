@@ -6,20 +6,18 @@ from anynet.nn.utils import (
     convert_parameters,
     fusion,
     gradients,
-    hooked,
     parametrizations,
     parametrize,
     rnn,
-    skipping,
 )
 from anynet.nn.utils.clip_grad import *
 from anynet.nn.utils.convert_parameters import *
 from anynet.nn.utils.fusion import *
 from anynet.nn.utils.gradients import *
-from anynet.nn.utils.hooked import *
-from anynet.nn.utils.skipping import *
+from anynet.nn.utils.skip_init import skip_init
+from anynet.nn.utils.weight_norm import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 
 __all__ = [
     "functional_call", "parametrizations", "parametrize", "rnn", *clip_grad.__all__, *convert_parameters.__all__, *fusion.__all__,
-    *gradients.__all__, *hooked.__all__, *skipping.__all__,
+    *gradients.__all__, "remove_spectral_norm", "remove_weight_norm", "skip_init", "spectral_norm", "weight_norm",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet.nn import functional as F
-from anynet.nn.basic import Linear
+from anynet.nn.linear import Linear
 from anynet.nn.module import Module
 from anynet.ops.manipulation import reshape
 from anynet.tensor import Buffer, Tensor, to_plain, unwrap

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from anynet.nn import functional as F
-from anynet.nn.basic import Linear
 from anynet.nn.module import Module, ShapeError
 from anynet.ops import creation
 from anynet.ops import elementwise as e
-from anynet.ops.manipulation import concat, expand_dims, permute_dims, reshape, stack
+from anynet.ops.manipulation import concat, expand_dims, reshape, stack
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
 
-__all__ = ["ALiBi", "GroupQueryAttention", "RoPE", "SinusoidalPositionalEncoding"]
+__all__ = ["ALiBi", "RoPE", "SinusoidalPositionalEncoding"]
 
 
 class RoPE(Module):
@@ -128,81 +126,3 @@ class SinusoidalPositionalEncoding(Module):
 
     def extra_repr(self) -> str:
         return f"{self.dims}"
-
-
-class GroupQueryAttention(Module):
-    """Attention in which a group of query heads shares a head of keys and values (Ainslie et al. 2023).
-
-    query (batch, l, embed_dim), key and value (batch, s, embed_dim) → (batch, l, embed_dim). `num_key_value_heads` divides
-    `num_query_heads`; 1 is multi-query attention. `rope`, a `RoPE`, turns queries and keys.
-
-    >>> import anynet as an
-    >>> x = an.ones((2, 5, 8))
-    >>> an.nn.GroupQueryAttention(8, num_query_heads=4, num_key_value_heads=2)(x, x, x, is_causal=True).shape
-    (2, 5, 8)
-    """
-
-    def __init__(
-        self,
-        embed_dim: int,
-        num_query_heads: int,
-        num_key_value_heads: int,
-        head_dim: int | None = None,
-        dropout: float = 0.0,
-        bias: bool = True,
-        rope: RoPE | None = None,
-        device: str | None = None,
-        dtype: Any = None,
-    ) -> None:
-        if min(num_query_heads, num_key_value_heads) < 1 or num_query_heads % num_key_value_heads:
-            msg = (
-                f"GroupQueryAttention: num_key_value_heads divides num_query_heads, got {num_key_value_heads} and "
-                f"{num_query_heads}"
-            )
-            raise ValueError(msg)
-        if head_dim is None and embed_dim % num_query_heads:
-            msg = f"GroupQueryAttention: {num_query_heads} heads do not divide embed_dim {embed_dim}; give head_dim"
-            raise ValueError(msg)
-        if not 0 <= dropout <= 1:
-            msg = f"GroupQueryAttention: dropout is a probability, got {dropout}"
-            raise ValueError(msg)
-        self.head_dim = embed_dim // num_query_heads if head_dim is None else head_dim
-        self.num_query_heads, self.num_key_value_heads, self.dropout = (
-            num_query_heads,
-            num_key_value_heads,
-            dropout,
-        )
-        inner, shared = num_query_heads * self.head_dim, num_key_value_heads * self.head_dim
-        self.q_proj = Linear(embed_dim, inner, bias, device, dtype)
-        self.k_proj = Linear(embed_dim, shared, bias, device, dtype)
-        self.v_proj = Linear(embed_dim, shared, bias, device, dtype)
-        self.out_proj = Linear(inner, embed_dim, bias, device, dtype)
-        self.rope = rope
-
-    def _heads(self, x: Any, heads: int) -> Any:
-        if len(x.shape) != 3:
-            msg = f"got {tuple(x.shape)}: expected (batch, length, features)"
-            raise ShapeError(msg)
-        return permute_dims(reshape(x, (*x.shape[:2], heads, self.head_dim)), (0, 2, 1, 3))
-
-    def forward(
-        self,
-        query: ArrayLike,
-        key: ArrayLike,
-        value: ArrayLike,
-        attn_mask: ArrayLike | None = None,
-        is_causal: bool = False,
-    ) -> Tensor:
-        """What each query sees."""
-        q = self._heads(self.q_proj(query), self.num_query_heads)
-        k = self._heads(self.k_proj(key), self.num_key_value_heads)
-        v = self._heads(self.v_proj(value), self.num_key_value_heads)
-        if self.rope is not None:
-            q, k = self.rope(q), self.rope(k)
-        p = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask, p, is_causal, enable_gqa=True)
-        n, heads, length, width = y.shape
-        return self.out_proj(reshape(permute_dims(y, (0, 2, 1, 3)), (n, length, heads * width)))
-
-    def extra_repr(self) -> str:
-        return f"{self.num_query_heads} query heads, {self.num_key_value_heads} key and value heads of {self.head_dim}"

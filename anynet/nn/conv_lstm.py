@@ -1,0 +1,106 @@
+"""Convolutional LSTMs over sequences, images and volumes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from anynet.nn.conv import Conv1d, Conv2d, Conv3d, Size
+from anynet.nn.module import Module, ShapeError
+from anynet.ops import creation
+from anynet.ops import elementwise as e
+from anynet.ops.manipulation import reshape, stack
+from anynet.ops.neural import sigmoid
+from anynet.tensor import Tensor
+from anynet.typing import ArrayLike
+
+__all__ = ["ConvLSTM1d", "ConvLSTM2d", "ConvLSTM3d"]
+
+
+class _ConvLSTM(Module):
+    _conv: ClassVar[Any]
+    axes: ClassVar[int]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size | str = "same",
+        dilation: Size = 1,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        self.out_channels = out_channels
+        made = {"device": device, "dtype": dtype}
+        self.input = self._conv(
+            in_channels, 4 * out_channels, kernel_size, stride, padding, dilation, bias=bias, **made
+        )
+        self.hidden = self._conv(
+            out_channels, 4 * out_channels, kernel_size, padding="same", bias=False, **made
+        )
+
+    def forward(
+        self, x: ArrayLike, hx: tuple[ArrayLike, ArrayLike] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """x (steps, batch, in_channels, *spatial) → outputs (steps, batch, out_channels, *spatial), (h, c)."""
+        if len(x.shape) != self.axes + 3 or x.shape[2] != self.input.in_channels:
+            msg = f"got {tuple(x.shape)}: expected (steps, batch, {self.input.in_channels}, *spatial) of {self.axes} axes"
+            raise ShapeError(msg)
+        steps, batch = x.shape[:2]
+        gates = self.input(reshape(x, (steps * batch, *x.shape[2:])))
+        gates = reshape(gates, (steps, batch, *gates.shape[1:]))
+        h: Any
+        c: Any
+        if hx is None:
+            shape = (batch, self.out_channels, *gates.shape[3:])
+            h = c = creation.zeros(shape, dtype=gates.dtype, device=gates.device)
+        else:
+            h, c = hx
+        outs = []
+        n = self.out_channels
+        for t in range(steps):
+            a = gates[t, ...] + self.hidden(h)
+            i, f, g, o = (a[:, k * n : (k + 1) * n, ...] for k in range(4))
+            c = sigmoid(f) * c + sigmoid(i) * e.tanh(g)
+            h = sigmoid(o) * e.tanh(c)
+            outs.append(h)
+        return stack(outs), (h, c)
+
+
+class ConvLSTM1d(_ConvLSTM):
+    """An LSTM whose products are convolutions (Shi et al. 2015, without peepholes): with a = W_x ∗ x_t + W_h ∗ h_{t−1} + b in
+    the parts i, f, g, o, c_t = σ(f) c_{t−1} + σ(i) tanh(g), h_t = σ(o) tanh(c_t).
+
+    `stride`, `padding` and `dilation` are those of W_x; W_h keeps the size.
+
+    >>> import anynet as an
+    >>> y, (h, c) = an.nn.ConvLSTM1d(2, 3, 3)(an.ones((4, 1, 2, 6)))
+    >>> y.shape, h.shape
+    ((4, 1, 3, 6), (1, 3, 6))
+    """
+
+    _conv, axes = Conv1d, 1
+
+
+class ConvLSTM2d(_ConvLSTM):
+    """As `ConvLSTM1d`, of images.
+
+    >>> import anynet as an
+    >>> an.nn.ConvLSTM2d(2, 3, 3)(an.ones((4, 1, 2, 6, 6)))[0].shape
+    (4, 1, 3, 6, 6)
+    """
+
+    _conv, axes = Conv2d, 2
+
+
+class ConvLSTM3d(_ConvLSTM):
+    """As `ConvLSTM1d`, of volumes.
+
+    >>> import anynet as an
+    >>> an.nn.ConvLSTM3d(1, 2, 3)(an.ones((2, 1, 1, 4, 4, 4)))[0].shape
+    (2, 1, 2, 4, 4, 4)
+    """
+
+    _conv, axes = Conv3d, 3

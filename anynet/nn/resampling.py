@@ -1,0 +1,73 @@
+"""Upsampling of sequences, images and volumes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anynet.nn import functional as F
+from anynet.nn.module import Module
+from anynet.tensor import Tensor
+from anynet.typing import ArrayLike
+
+__all__ = ["Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"]
+
+
+class Upsample(Module):
+    """An image at another size: see `nn.functional.interpolate`.
+
+    >>> import anynet as an
+    >>> an.nn.Upsample(scale_factor=2, mode="bilinear")(an.ones((1, 3, 4, 5))).shape
+    (1, 3, 8, 10)
+
+    Source: Keys: Cubic convolution interpolation for digital image processing (1981), for the bicubic mode.
+    """
+
+    def __init__(
+        self,
+        size: Any = None,
+        scale_factor: Any = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+        recompute_scale_factor: bool | None = None,
+    ) -> None:
+        self.size, self.mode, self.align_corners = size, mode, align_corners
+        self.scale_factor = (
+            tuple(map(float, scale_factor)) if isinstance(scale_factor, tuple) else scale_factor
+        )
+        if isinstance(scale_factor, (int, float)):
+            self.scale_factor = float(scale_factor)
+        self.recompute_scale_factor = recompute_scale_factor
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """The image at the other size."""
+        return F.interpolate(
+            x, self.size, self.scale_factor, self.mode, self.align_corners, self.recompute_scale_factor
+        )
+
+    def extra_repr(self) -> str:
+        by = f"size={self.size}" if self.scale_factor is None else f"scale_factor={self.scale_factor}"
+        return f"{by}, mode={self.mode!r}"
+
+
+class UpsamplingNearest2d(Upsample):
+    """`Upsample` of images by the nearest pixel.
+
+    >>> import anynet as an
+    >>> an.nn.UpsamplingNearest2d(scale_factor=2)(an.asarray([[[[1.0, 2.0]]]])).tolist()[0][0]
+    [[1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0]]
+    """
+
+    def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
+        super().__init__(size, scale_factor, "nearest")
+
+
+class UpsamplingBilinear2d(Upsample):
+    """`Upsample` of images, bilinear with aligned corners.
+
+    >>> import anynet as an
+    >>> an.nn.UpsamplingBilinear2d(size=(1, 3))(an.asarray([[[[1.0, 2.0]]]])).tolist()
+    [[[[1.0, 1.5, 2.0]]]]
+    """
+
+    def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
+        super().__init__(size, scale_factor, "bilinear", True)
