@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from anynet_backends import Array, Backend, host
-from anynet_backends.jit.tracer import COMPILING, CompileError, user_line
+from anynet_backends.jit.errors import CompileError, user_line
+from anynet_backends.jit.tracer import COMPILING
 from anynet_backends.threads import PerThread, fork_safe_lock
 
 __all__ = [

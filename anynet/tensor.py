@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from anynet import _hints, dtypes
 from anynet_backends import TYPES, Array, backend_of, host, resolve
-from anynet_backends.jit.tracer import COMPILING, Recorded, refuse_reading, user_line
+from anynet_backends.jit.errors import refuse_reading, user_line
+from anynet_backends.jit.tracer import COMPILING, TracedArray
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -516,8 +517,8 @@ class Tensor:
         if edge is not None:
             edge.written = clock()
         if COMPILING and COMPILING.own:  # a compiled step is being recorded
-            xp = TYPES[Recorded]
-            if isinstance(source, Recorded) and source.dtype != self._data.dtype:
+            xp = TYPES[TracedArray]
+            if isinstance(source, TracedArray) and source.dtype != self._data.dtype:
                 source = xp.astype(source, self._data.dtype)
             xp.store(self._data, source)
             return self
@@ -768,7 +769,7 @@ def unwrap(x: Any) -> Any:
 def _readable(data: Array) -> None:
     """Refuse to read the numbers of an array from outside while a compiled function is recorded; a recorded array refuses
     by itself."""
-    if COMPILING.own and not isinstance(data, Recorded):
+    if COMPILING.own and not isinstance(data, TracedArray):
         refuse_reading()
 
 

@@ -31,18 +31,9 @@ from anynet.autograd.tree import LEAF, flatten, unflatten
 from anynet.tensor import Buffer, Leaf, Parameter, Tensor, mode, to_plain, unwrap, wrap
 from anynet_backends import TYPES, Array, backend_of, machine
 from anynet_backends import builtins as built_in
-from anynet_backends.jit.tracer import (
-    ACTIVE,
-    COMPILING,
-    RECORDER,
-    CompileError,
-    Program,
-    Recorded,
-    Recording,
-    callers,
-    owner,
-    user_line,
-)
+from anynet_backends.jit.errors import CompileError, user_line
+from anynet_backends.jit.program import Program, owner, replay_observers
+from anynet_backends.jit.tracer import ACTIVE, COMPILING, Trace, TracedArray, trace_lock
 from anynet_backends.threads import PerThread, fork_safe_lock, in_forked_processes, once_property
 
 __all__ = ["CompileError", "Compiled", "compile"]
@@ -64,7 +55,7 @@ class _Session:
     """One recording: what of the world outside it has touched."""
 
     def __init__(self, guard: Guard) -> None:
-        self.recording = Recording(TYPES[Recorded].base)
+        self.recording = Trace(TYPES[TracedArray].base)
         self.recording.see = self.see
         self.recording.known = guard.holds
         # Parameters, Buffers, constants, with their arrays
@@ -75,7 +66,7 @@ class _Session:
         self.mode = mode.recording
         self.places: list[int] = []
         self.lifted: list[Any] = []
-        self.outputs: list[Recorded] = []
+        self.outputs: list[TracedArray] = []
         self.bound: list[tuple[int, int]] = []
         self.kept: list[tuple[Any, str, int]] = []
         self.moved: set[int] = set()  # Tensors that a call on the host has bound to new arrays
@@ -88,17 +79,17 @@ class _Session:
         for x in args:
             if isinstance(x, Tensor):
                 data = x._data
-                if not isinstance(data, Recorded) and not hasattr(data, "level"):
+                if not isinstance(data, TracedArray) and not hasattr(data, "level"):
                     self.see(x)
                     out = _new(Tensor)
                     out._data, out.edge = self._capture(prim, data), x.edge
                     x = out
-            elif hasattr(x, "dtype") and not isinstance(x, Recorded):
+            elif hasattr(x, "dtype") and not isinstance(x, TracedArray):
                 x = self._capture(prim, x)
             lifted.append(x)
         return prim.bind(tuple(lifted), meta)
 
-    def _capture(self, prim: Primitive[...], data: Array) -> Recorded:
+    def _capture(self, prim: Primitive[...], data: Array) -> TracedArray:
         xp = backend_of(data)
         if xp is not self.recording.base:
             msg = f"{prim.name} got an array of {xp.name} in a compiled function; compile records NumPy arrays, on the cpu"
@@ -109,7 +100,7 @@ class _Session:
         """Remember a Tensor from outside, and its gradient."""
         if x.edge is not None and mode.recording is self.mode:
             self.recording.mode_asked = True
-        if id(x) not in self.variables and not isinstance(x._data, Recorded):
+        if id(x) not in self.variables and not isinstance(x._data, TracedArray):
             self.variables[id(x)] = x, x._data
             edge = x.edge
             if type(edge) is Leaf and id(edge) not in self.leaves:
@@ -168,12 +159,12 @@ class _Session:
             return _Given(same)
         tensor = isinstance(x, Tensor)
         data = x._data if tensor else x
-        if tensor and not isinstance(data, Recorded):
+        if tensor and not isinstance(data, TracedArray):
             if id(x) in self.variables or isinstance(x, (Parameter, Buffer)) or self.guard.holds(x):
                 self.see(x)
                 return x
             data = self._capture(_ANY, data)
-        elif not isinstance(data, Recorded):
+        elif not isinstance(data, TracedArray):
             data = self.recording.call("astype", (self._capture(_ANY, data), data.dtype), {"copy": True})
         if data.variable.root in self.recording.given:
             views = self.recording.views(data)
@@ -181,7 +172,7 @@ class _Session:
                 source = next(
                     i
                     for i, a in enumerate(self.lifted)
-                    if isinstance(a, Recorded) and a.var == data.variable.root
+                    if isinstance(a, TracedArray) and a.var == data.variable.root
                 )
                 return _Alias(source, tensor, views)
         self.outputs.append(data)
@@ -207,11 +198,11 @@ class _Session:
                     raise CompileError(msg)
                 if x._data is not lifted:
                     self.bound.append((i, len(self.outputs)))
-                    data = x._data if isinstance(x._data, Recorded) else self._capture(_ANY, x._data)
+                    data = x._data if isinstance(x._data, TracedArray) else self._capture(_ANY, x._data)
                     self.outputs.append(self.recording.call("astype", (data, data.dtype), {"copy": True}))
         grads = []
         for leaf, before in self.leaves.values():
-            if leaf.grad is not None and isinstance(leaf.grad._data, Recorded):
+            if leaf.grad is not None and isinstance(leaf.grad._data, TracedArray):
                 if before is not None:
                     msg = (
                         f"{self.guard.line('backward')}: gradients of a variable that no optimizer holds are added up over "
@@ -232,7 +223,7 @@ class _Session:
         self.guard.check_random()
         self.set_attributes()
         for leaf, _ in self.leaves.values():
-            if leaf.grad is not None and isinstance(leaf.grad._data, Recorded):
+            if leaf.grad is not None and isinstance(leaf.grad._data, TracedArray):
                 leaf.grad = wrap(leaf.grad._data.value.copy())
                 self.once = True
 
@@ -247,7 +238,7 @@ class _Session:
         self.moved |= {
             id(x)
             for x, data in self.variables.values()
-            if not (x._data is data or isinstance(x._data, Recorded))
+            if not (x._data is data or isinstance(x._data, TracedArray))
         }
 
     def set_attributes(self) -> list[tuple[Any, Any, Any, Any]]:
@@ -260,7 +251,7 @@ class _Session:
             if line is None and watched:  # by another thread
                 self.once = True
                 continue
-            fresh = type(new) is Tensor and isinstance(new._data, Recorded)
+            fresh = type(new) is Tensor and isinstance(new._data, TracedArray)
             unread = not isinstance(old, Tensor) or (type(old) is Tensor and id(old) not in self.variables)
             if not (fresh and unread and watched):
                 raise self.guard.refusal(place, key, line)
@@ -270,7 +261,7 @@ class _Session:
     def settle(self) -> None:
         """Gradients that lie in an optimizer's buffer become ordinary Tensors."""
         for leaf, _ in self.leaves.values():
-            if leaf.grad is not None and isinstance(leaf.grad._data, Recorded) and leaf.buffer is not None:
+            if leaf.grad is not None and isinstance(leaf.grad._data, TracedArray) and leaf.buffer is not None:
                 if leaf.grad._data is self.recording.captured.get(id(leaf.buffer)):
                     leaf.grad = wrap(leaf.buffer)
 
@@ -280,7 +271,7 @@ _sessions: list[_Session] = []
 
 @contextmanager
 def _running(session: _Session) -> Iterator[None]:
-    RECORDER.acquire()
+    trace_lock.acquire()
     INTERCEPT.append(session.intercept)
     ACTIVE.append(session.recording)
     COMPILING.append(session.recording)
@@ -296,7 +287,7 @@ def _running(session: _Session) -> Iterator[None]:
         COMPILING.pop()
         ACTIVE.pop()
         INTERCEPT.pop()
-        RECORDER.release()
+        trace_lock.release()
 
 
 def _print(*args: Any, **kwargs: Any) -> None:
@@ -360,7 +351,7 @@ class _Call:
         self.leaves, self.shape = flatten([list(args), kwargs])
         # what the program computes is handed over as it is then: its variables
         self.places: list[int | None] = [
-            d.var if isinstance(d := unwrap(x), Recorded) else None for x in self.leaves
+            d.var if isinstance(d := unwrap(x), TracedArray) else None for x in self.leaves
         ]
         self.arrays: dict[int, Array] = {}
 
@@ -389,7 +380,7 @@ def _like(x: Any, array: Array) -> Any:
 def _concrete(tree: Any) -> Any:
     """Tensors and arrays with the values that they have now."""
     data = unwrap(tree)
-    if isinstance(data, Recorded):
+    if isinstance(data, TracedArray):
         return _like(tree, data.value.copy())
     return type(tree)(_concrete(x) for x in tree) if type(tree) in (tuple, list) else tree
 
@@ -429,12 +420,12 @@ class Step:
         self.after = [
             (leaf, leaf.grad)
             for leaf, _ in session.leaves.values()
-            if not isinstance(getattr(leaf.grad, "_data", None), Recorded) and id(leaf) not in stay
+            if not isinstance(getattr(leaf.grad, "_data", None), TracedArray) and id(leaf) not in stay
         ]
         self.fresh = [
             leaf
             for leaf, _ in session.leaves.values()
-            if isinstance(getattr(leaf.grad, "_data", None), Recorded)
+            if isinstance(getattr(leaf.grad, "_data", None), TracedArray)
         ]
         # what of the arguments is written in place: which input, and its place in the program
         self.written = [(i, x.value) for i, x in enumerate(recording.inputs) if x.var in recording.changed]
@@ -489,7 +480,7 @@ class Step:
             "new": _new,
             "ELSE": _ELSE,
             "active": COMPILING,
-            "callers": callers,
+            "callers": replay_observers,
         }
 
         def name(x: Any) -> str:
@@ -664,7 +655,7 @@ _every: weakref.WeakSet[Compiled] = weakref.WeakSet()
 
 def _forked() -> None:
     """Programs may hold calls that count on threads which are not there."""
-    if not RECORDER._is_owned():  # type: ignore[attr-defined]
+    if not trace_lock._is_owned():  # type: ignore[attr-defined]
         _sessions.clear()
     for compiled in _every:
         compiled.steps.clear()
@@ -849,20 +840,20 @@ class Compiled:
         """No recorded array stays outside, whatever happened."""
         session.settle()
         for x, data in session.variables.values():
-            if isinstance(x._data, Recorded):
+            if isinstance(x._data, TracedArray):
                 x._data = data
         for leaf, _ in session.leaves.values():
-            if leaf.grad is not None and isinstance(leaf.grad._data, Recorded):
+            if leaf.grad is not None and isinstance(leaf.grad._data, TracedArray):
                 leaf.grad = wrap(leaf.grad._data.value.copy())
 
     def _check(self, step: Step, key: Any, leaves: list[Any], structure: Any, arrays: list[Array]) -> Any:
         """Replay the arrays' part, put all back, run the function itself, and compare bit for bit."""
         program = step.program
-        outside = [x.value for x in program.recording.captured.values() if x.value.flags.writeable]
+        outside = [x.value for x in program.trace.captured.values() if x.value.flags.writeable]
         saved = [a.copy() for a in outside]
         state = random.get_state()
         program.seed, program.step = state["seed"], state["masks"]
-        for x, new in zip(program.recording.inputs, arrays, strict=True):
+        for x, new in zip(program.trace.inputs, arrays, strict=True):
             x.value[...] = new
         stopped = False
         for f, args in program.fast:
@@ -920,7 +911,7 @@ def _compiled(function: Callable[..., Any], check_every: int, cache_size: int) -
 
 
 def _is_array(x: Any) -> bool:
-    return isinstance(x, (Tensor, Recorded)) or (hasattr(x, "dtype") and hasattr(x, "shape"))
+    return isinstance(x, (Tensor, TracedArray)) or (hasattr(x, "dtype") and hasattr(x, "shape"))
 
 
 def _firsts(items: Sequence[Any]) -> tuple[int, ...]:

@@ -33,7 +33,8 @@ from anynet import dtypes
 from anynet.autograd.hot import changes
 from anynet.tensor import Tensor
 from anynet_backends import TYPES, host
-from anynet_backends.jit.tracer import CompileError, Recorded
+from anynet_backends.jit.errors import CompileError
+from anynet_backends.jit.tracer import TracedArray
 
 __all__ = ["PLAIN", "Guard", "line_of", "same_value"]
 
@@ -200,7 +201,7 @@ class Guard:
         while todo:
             path, value = todo.pop()
             kind = type(value)
-            if isinstance(value, (*PLAIN, Tensor, Recorded)) or id(value) in self.visited:
+            if isinstance(value, (*PLAIN, Tensor, TracedArray)) or id(value) in self.visited:
                 continue
             self.visited.add(id(value))
             if kind in TYPES or isinstance(value, (bytearray, array)):
@@ -528,7 +529,7 @@ class Guard:
         while todo and len(found) < _MOST:
             x = todo.pop()
             if (
-                isinstance(x, (*PLAIN, Tensor, Recorded, types.FunctionType, types.ModuleType, type))
+                isinstance(x, (*PLAIN, Tensor, TracedArray, types.FunctionType, types.ModuleType, type))
                 or id(x) in found
             ):
                 continue

@@ -19,19 +19,12 @@ from anynet.autograd.engine import _fit, _run_rules
 from anynet.tensor import changes
 from anynet_backends import TYPES, Array, Backend, backend, builtins
 from anynet_backends.jit import tiling
-from anynet_backends.jit.tracer import (
-    ACTIVE,
-    RECORDER,
-    Instruction,
-    Notes,
-    Program,
-    Recorded,
-    RecorderBackend,
-    Recording,
-    aligned,
-    made_by,
-    shaped,
-)
+from anynet_backends.jit.instructions import Instruction, made_by
+from anynet_backends.jit.interpreter import TraceInterpreter
+from anynet_backends.jit.memory_plan import aligned, shaped
+from anynet_backends.jit.program import Program
+from anynet_backends.jit.tracer import ACTIVE, Trace, TracedArray, trace_lock
+from anynet_backends.jit.tracer_backend import TracerBackend
 from anynet_backends.threads import fork_safe_lock, once
 
 if TYPE_CHECKING:
@@ -86,13 +79,13 @@ def forget() -> None:
 def recorded_numpy() -> Backend:
     """NumPy, whose arrays can be recorded from now on."""
     recorder = _recorder()
-    TYPES.setdefault(Recorded, recorder)
+    TYPES.setdefault(TracedArray, recorder)
     return recorder.base
 
 
 @once
-def _recorder() -> RecorderBackend:
-    return RecorderBackend(backend("numpy"))
+def _recorder() -> TracerBackend:
+    return TracerBackend(backend("numpy"))
 
 
 class Hot:
@@ -125,7 +118,7 @@ class Hot:
         form = tuple([(x.shape, x.strides, x.dtype) for x in data])
         seen = self.counts.get(form, 0) + 1
         self.counts[form] = seen
-        if seen < OFTEN or seen > OFTEN + _TRIES or not RECORDER.acquire(blocking=False):
+        if seen < OFTEN or seen > OFTEN + _TRIES or not trace_lock.acquire(blocking=False):
             if len(self.counts) > _COUNTED:
                 self.counts.clear()
             return None
@@ -135,7 +128,7 @@ class Hot:
         except Exception:  # noqa: BLE001 - whatever cannot be recorded is left as it is
             plan = None
         finally:
-            RECORDER.release()
+            trace_lock.release()
         if plan is None:
             self.failures += 1
             if self.failures >= _FAILURES and self.table is None:
@@ -162,7 +155,7 @@ class Hot:
         if found is None:
             seen = self.counts.get(form, 0) + 1
             self.counts[form] = seen
-            if form in self.blocks or seen < _OFTEN_LARGE or not RECORDER.acquire(blocking=False):
+            if form in self.blocks or seen < _OFTEN_LARGE or not trace_lock.acquire(blocking=False):
                 return None
             try:
                 vectors = [_ones(tiling.WIDTH, t) for t in form]
@@ -170,7 +163,7 @@ class Hot:
             except Exception:  # noqa: BLE001 - as above
                 found = None
             finally:
-                RECORDER.release()
+                trace_lock.release()
             self.blocks[form] = found
             changes.made = True
             if found is None:
@@ -258,7 +251,7 @@ def _plan(
     make: _Make | None = None,
 ) -> Any:
     """What `prim` does with arrays of these forms, as `make` makes it, else as a plan; None where it is no machine code."""
-    recording = Recording(recorded_numpy(), LARGEST)
+    recording = Trace(recorded_numpy(), LARGEST)
     given = [recording.input(x) for x in data]
     if any(not x.size or x.value.strides != like.strides for x, like in zip(given, data, strict=True)):
         return None
@@ -270,13 +263,13 @@ def _plan(
 
 
 def _recorded(
-    recording: Recording, prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], given: list[Recorded],
+    recording: Trace, prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], given: list[TracedArray],
     make: _Make,
 ) -> Any:  # fmt: skip
     ACTIVE.append(recording)
     try:
         y, pull = prim.compute(given, need, meta)
-        if not isinstance(y, Recorded):
+        if not isinstance(y, TracedArray):
             return None
         if any(x.var == y.variable.root for x in given):  # a view, which is made as fast
             _ask_again(prim)
@@ -298,15 +291,15 @@ def _recorded(
 
 
 def _gradients(
-    prim: Primitive[...], need: tuple[bool, ...], meta: dict[str, Any], given: list[Recorded], y: Recorded, pull: Any, g: Recorded
-) -> list[Recorded | None]:  # fmt: skip
+    prim: Primitive[...], need: tuple[bool, ...], meta: dict[str, Any], given: list[TracedArray], y: TracedArray, pull: Any, g: TracedArray
+) -> list[TracedArray | None]:  # fmt: skip
     """The gradients of the inputs, as the engine would take them."""
     if pull is not None:
         found = dict(enumerate(pull(g)))
     else:
         plan = prim.plan_of(need)
         found = dict(_run_rules(plan, g, plan.keep(y, given, meta)))
-    grads: list[Recorded | None] = []
+    grads: list[TracedArray | None] = []
     for i, like in enumerate(given):
         x = found.get(i)
         if x is not None and (x.shape != like.shape or x.dtype != like.dtype):
@@ -314,19 +307,19 @@ def _gradients(
         if (
             x is not None and x.variable.root != x.var and not x.flags.c_contiguous
         ):  # one number for many, mostly
-            x = g.recording.call("astype", (x, x.dtype), {"copy": True})
+            x = g.trace.call("astype", (x, x.dtype), {"copy": True})
         grads.append(x)
     return grads
 
 
 def _behind(
-    recording: Recording, given: list[Recorded], end: int, grads: list[Recorded]
-) -> tuple[Recording, list[Recorded]]:
+    recording: Trace, given: list[TracedArray], end: int, grads: list[TracedArray]
+) -> tuple[Trace, list[TracedArray]]:
     """A recording of the backward pass alone, which begins at the instruction `end`, and what it reads of the forward
     pass: inputs and results. Views and constants are not kept but made again."""
     needed = {v for x in grads for v in (x.var, x.variable.root)}
     notes: list[Instruction] = []
-    kept: list[Recorded] = []
+    kept: list[TracedArray] = []
     for at in range(len(recording.instructions) - 1, -1, -1):
         note = recording.instructions[at]
         made = [o for o in made_by(note) if o.var in needed or o.root in needed]
@@ -338,8 +331,8 @@ def _behind(
             needed.update(note.reads)
             needed.update(o.root for o in made)
         else:
-            kept += [Recorded(shaped(aligned(o.nbytes), o), o, recording) for o in made]
-    backward = Recording(recording.base)
+            kept += [TracedArray(shaped(aligned(o.nbytes), o), o, recording) for o in made]
+    backward = Trace(recording.base)
     backward.functions, backward.captured = recording.functions, recording.captured
     backward.constants, backward.count = recording.constants, recording.count
     backward.instructions = notes[::-1]
@@ -347,7 +340,7 @@ def _behind(
 
 
 def _blocked(
-    recording: Recording, given: list[Recorded], wanted: Sequence[Recorded | None], back: _Large | None = None, *, alone: bool = True
+    recording: Trace, given: list[TracedArray], wanted: Sequence[TracedArray | None], back: _Large | None = None, *, alone: bool = True
 ) -> _Large | None:  # fmt: skip
     """As `_planned`, for vectors that are moved over large arrays; None for a single call too, which passes through memory once
     as it is."""
@@ -363,9 +356,9 @@ def _blocked(
 
 
 def _planned(
-    recording: Recording,
-    given: list[Recorded],
-    wanted: Sequence[Recorded | None],
+    recording: Trace,
+    given: list[TracedArray],
+    wanted: Sequence[TracedArray | None],
     back: builtins.Plan | None = None,
     *,
     alone: bool = True,
@@ -374,7 +367,7 @@ def _planned(
     a backward pass, not `alone`, gives them all."""
     recording.inputs = given
     real = [x for x in wanted if x is not None]
-    notes = None if alone else Notes(recording, given, real)
+    notes = None if alone else TraceInterpreter(recording, given, real)
     made = Program(recording, real, scratch=_scratch()).function(wanted)
     if made is None or (alone and made.gives[0] != len(given)):
         return None

@@ -40,7 +40,7 @@ from anynet.autograd.engine import Node, Pick
 from anynet.autograd.hot import COLD, LARGEST, Hot, available, changes, enter, forget, key_of
 from anynet.tensor import Tensor, clock, mode
 from anynet_backends import Array, Backend, backend_of
-from anynet_backends.jit.tracer import RecorderBackend
+from anynet_backends.jit.tracer_backend import TracerBackend
 from anynet_backends.results import one_after_the_other
 from anynet_backends.threads import PerThread, in_forked_processes
 
@@ -449,7 +449,7 @@ class Primitive(Generic[_P]):
                 own = self._kernels[xp.name]
                 whole = getattr(own, "opaque", False)
                 heats = heats and not whole
-                found.append(xp.opaque(self.name, own) if whole and isinstance(xp, RecorderBackend) else own)
+                found.append(xp.opaque(self.name, own) if whole and isinstance(xp, TracerBackend) else own)
             if heats and self.name in xp.kernels:  # that is one call already, for what it takes
                 first = getattr(xp.kernels[self.name], "first", xp.kernels[self.name])
                 self.hot_bytes = getattr(first, "least_bytes", 0)

@@ -25,7 +25,7 @@ from anynet.autograd.tree import flatten
 from anynet.autograd.vmap import Batched, _handle
 from anynet.tensor import Tensor, unwrap
 from anynet_backends import Backend, backend_of, resolve
-from anynet_backends.jit.tracer import callers
+from anynet_backends.jit.program import replay_observers
 
 __all__ = ["Event", "profile"]
 
@@ -150,7 +150,7 @@ class profile:
         INTERCEPT.append(self._handle)
         observer.append(self)
         host_calls.append(self._host)
-        callers.append(self._instruction)
+        replay_observers.append(self._instruction)
         for switch, _ in locators:
             switch(True)
         self._began = time.perf_counter()
@@ -164,7 +164,7 @@ class profile:
         for switch, _ in locators:
             switch(False)
         host_calls.remove(self._host)
-        callers.remove(self._instruction)
+        replay_observers.remove(self._instruction)
         observer.remove(self)
         INTERCEPT.remove(self._handle)
         self._open.clear()

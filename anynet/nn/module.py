@@ -35,7 +35,8 @@ from anynet.nn.arguments import check_arguments
 from anynet.nn.hooks import MakesAttribute, add_hook, around
 from anynet.tensor import Buffer, Parameter, Tensor, move, no_grad, to_plain, wrap
 from anynet_backends import backend_of, resolve
-from anynet_backends.jit.tracer import COMPILING, user_line
+from anynet_backends.jit.errors import user_line
+from anynet_backends.jit.tracer import COMPILING
 from anynet_backends.threads import PerThread
 
 __all__ = ["Module", "ShapeError", "StateError", "functional_call"]

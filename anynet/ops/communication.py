@@ -6,7 +6,7 @@ from typing import Any
 
 from anynet.autograd.primitive import primitive
 from anynet_backends import Array, Backend
-from anynet_backends.jit.tracer import CompileError, user_line
+from anynet_backends.jit.errors import CompileError, user_line
 
 __all__ = ["all_sum"]
 

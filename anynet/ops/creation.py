@@ -10,7 +10,7 @@ from anynet.ops.manipulation import expand_dims, reshape, to_device
 from anynet.tensor import Tensor, mode, to_plain, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import TYPES, backend_of, resolve
-from anynet_backends.jit.tracer import COMPILING, Recorded
+from anynet_backends.jit.tracer import COMPILING, TracedArray
 
 __all__ = [
     "arange", "asarray", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like", "linspace", "meshgrid",
@@ -99,7 +99,7 @@ def _stacked(obj: Any, dtype: Any, device: str | None) -> Tensor:
 def _place(device: str | None) -> tuple[Any, Any]:
     xp, name = resolve(device)
     if COMPILING and COMPILING.own and xp.name == "numpy":  # new at each replay
-        xp = TYPES[Recorded]
+        xp = TYPES[TracedArray]
     return xp, xp.native_device(name)
 
 

@@ -9,7 +9,8 @@ from anynet.ops import elementwise as e
 from anynet.ops.linear import matmul
 from anynet.tensor import Leaf, Tensor, mode
 from anynet_backends import TYPES, backend_of
-from anynet_backends.jit.tracer import COMPILING, user_line
+from anynet_backends.jit.errors import user_line
+from anynet_backends.jit.tracer import COMPILING
 
 _SCALARS = frozenset((bool, int, float, complex))
 

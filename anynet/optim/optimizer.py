@@ -28,7 +28,8 @@ from anynet.nn.hooks import add_hook
 from anynet.optim.groups import Kind, ParamGroup, Params, Rules, listed, members, plain, waiting
 from anynet.tensor import Leaf, Parameter, Tensor, clock, enable_grad, to_plain, wrap
 from anynet_backends import Array, Backend, backend_of
-from anynet_backends.jit.tracer import COMPILING, CompileError, user_line
+from anynet_backends.jit.errors import CompileError, user_line
+from anynet_backends.jit.tracer import COMPILING
 
 __all__ = ["Optimizer"]
 

@@ -1,6 +1,6 @@
 """Parts of a program as machine code: what the extra `numba` brings to compiled steps.
 
-A planned program (`anynet_backends.jit.tracer.Program`) is a list of NumPy calls on arrays that stay where they are. Here
+A planned program (`anynet_backends.jit.program.Program`) is a list of NumPy calls on arrays that stay where they are. Here
 its longest runs of simple calls become *segments*: tables of machine functions with their arguments, worked off by one
 call, without the interpreter.
 

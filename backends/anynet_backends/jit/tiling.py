@@ -1,6 +1,6 @@
 """Functions of machine code that act element by element, carried out on large arrays block by block.
 
-What a function does to each element was planned for vectors of `WIDTH` numbers (`anynet_backends.jit.tracer.Program.function`). Here
+What a function does to each element was planned for vectors of `WIDTH` numbers (`anynet_backends.jit.program.Program.function`). Here
 the vectors are moved over large arrays, so that what is read and what is written passes through memory once, and what is neither
 stays in the cache.
 """

@@ -1,0 +1,36 @@
+"""Errors of tracing, and the line of the user's code that they name."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final, NoReturn
+
+__all__ = ["CompileError", "refuse_reading", "user_line"]
+
+
+class CompileError(RuntimeError):
+    """Something in a compiled function cannot be replayed. The message names the line."""
+
+
+_NOT_THE_USER: Final = frozenset(("anynet", "anynet_backends", "numpy", "contextlib", "functools", "copy"))
+
+
+def user_line() -> str:
+    """The innermost line outside of this package: where the user's code is."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name.partition(".")[0] not in _NOT_THE_USER:
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return "?"
+
+
+def refuse_reading() -> NoReturn:
+    """Raise the error for reading a value while a function is traced."""
+    msg = (
+        f"{user_line()}: a value was read inside a compiled function (bool, float, int, item, numpy, print, or a branch "
+        "on it), where it is not a number but a place in a program. Return it and read it outside; use "
+        "anynet.where for a choice"
+    )
+    raise CompileError(msg)

@@ -1,0 +1,70 @@
+"""The instructions of a trace: what is called, on which variables, and which it makes or writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from anynet_backends.protocol import Array
+
+__all__ = ["Instruction", "Variable", "collect", "made_by", "substitute"]
+
+
+class Variable:
+    """A place of a program: what instructions refer to. It knows the form of its array, and holds the array itself only
+    where that is the program's for good (arguments, arrays from outside, constants)."""
+
+    __slots__ = ("dtype", "nbytes", "ndim", "root", "shape", "size", "strides", "value", "var")
+
+    def __init__(self, array: Array, var: int, root: int, held: bool) -> None:
+        self.var = var
+        self.root = root  # the variable in whose memory it lies
+        self.value = array if held else None
+        self.shape: tuple[int, ...] = array.shape
+        self.strides: tuple[int, ...] = array.strides
+        self.dtype = array.dtype
+        self.ndim: int = array.ndim
+        self.size: int = array.size
+        self.nbytes: int = array.nbytes
+
+
+class Instruction:
+    """One call: what, with which arguments, in which variables stand for arrays, and what it gives. It holds no array
+    that the function itself has let go."""
+
+    __slots__ = ("args", "kind", "kwargs", "name", "out", "reads", "writes")
+
+    def __init__(self, kind: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        self.kind = kind  # "call" | "update" | "write" | "host" | "random" | "check"
+        self.name = name
+        self.args = args
+        self.kwargs = kwargs
+        self.out: Variable | tuple[Variable, ...] | None = out
+        found: list[Variable] = []
+        collect((args, tuple(kwargs.values())), Variable, found)
+        self.reads = [x.var for x in found]
+        self.writes: int | None = None  # the variable that is changed in place
+
+
+def made_by(note: Instruction) -> tuple[Variable, ...]:
+    """The variables that it makes."""
+    out = note.out
+    return out if isinstance(out, tuple) else () if out is None else (out,)
+
+
+def collect(items: Iterable[Any], kind: type, found: list[Any]) -> None:
+    """Append what is of a kind, in tuples and lists too, to `found`."""
+    for x in items:
+        if isinstance(x, kind):
+            found.append(x)
+        elif isinstance(x, (tuple, list)):
+            collect(x, kind, found)
+
+
+def substitute(item: Any, kind: type, replace: Callable[[Any], Any]) -> Any:
+    """The item with ``replace(x)`` for each x of a kind, in tuples and lists too."""
+    if isinstance(item, kind):
+        return replace(item)
+    if isinstance(item, tuple):
+        return tuple(substitute(x, kind, replace) for x in item)
+    return [substitute(x, kind, replace) for x in item] if isinstance(item, list) else item

@@ -1,0 +1,176 @@
+"""The namespace of traced arrays: NumPy's functions and kernels, which append what they compute to the running trace."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+from anynet_backends import standard
+from anynet_backends.jit.tracer import ACTIVE, TracedArray, values_of
+from anynet_backends.protocol import Array, Backend
+
+__all__ = ["TracerBackend"]
+
+
+class TracerBackend(Backend):
+    """The namespace of traced arrays over NumPy. Its name is NumPy's, so that NumPy's kernels are traced too."""
+
+    eager = False
+
+    def __init__(self, base: Backend) -> None:
+        table = dict(base.__dict__)
+        super().__init__(base.name, table, (TracedArray,), native=base.native)
+        self.base = base
+        self.native_dtype = base.native_dtype
+        self._dtype_names = base._dtype_names
+        mine = self.__dict__
+        for name in standard.FUNCTIONS:
+            if name in mine and name not in (
+                "can_cast",
+                "finfo",
+                "iinfo",
+                "isdtype",
+                "result_type",
+                "broadcast_shapes",
+            ):
+                mine[name] = self._traced(name, mine[name])
+        mine["result_type"] = lambda *a: base.result_type(*values_of(a))
+        mine["can_cast"] = lambda a, b: base.can_cast(values_of(a), b)
+        mine["finfo"] = lambda a: base.finfo(values_of(a))
+        mine["iinfo"] = lambda a: base.iinfo(values_of(a))
+        mine["asarray"] = self._asarray
+        self.kernels = {name: self.opaque(name, kernel) for name, kernel in base.kernels.items()}
+        for space in ("linalg", "fft"):
+            members = vars(getattr(base, space))
+            mine[space] = types.SimpleNamespace(
+                **{n: self._traced(f"{space}.{n}", f) if callable(f) else f for n, f in members.items()}
+            )
+
+    def _traced(self, name: str, base: Callable[..., Any]) -> Callable[..., Any]:
+        def function(*args: Any, **kwargs: Any) -> Any:
+            if not ACTIVE:
+                return base(*args, **kwargs)
+            return ACTIVE[-1].call(name, args, kwargs)
+
+        return function
+
+    def opaque(self, name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        """A kernel of NumPy's as one instruction, and one for its gradients, which use what the first has kept."""
+        base = self.base
+
+        def run(xp: Any, *args: Any, need: Any = None, **meta: Any) -> Any:
+            trace = ACTIVE[-1]
+            kept: list[Any] = [None]  # of a replay
+            asked, left = (
+                0,
+                0,
+            )  # how many gradients the program takes, and how many of them are to come in this replay
+
+            def forward(*values: Any) -> Any:
+                nonlocal left
+                kept[0], left = None, asked
+                y = kernel(base, *values, need=need, **meta)
+                if need is None or y is NotImplemented:
+                    return y
+                y, kept[0] = y
+                return y
+
+            forward.keeps = need is not None  # type: ignore[attr-defined]
+            first = getattr(kernel, "first", kernel)
+            if need is None and hasattr(first, "calls"):
+                forward.calls = functools.partial(first.calls, **meta)  # type: ignore[attr-defined]
+            y = trace.note(name, forward, args)
+            if need is None or y is NotImplemented:
+                return y
+            now, kept[0] = kept[0], None  # lives as long as `pull` does, which the tape lets go
+            many = isinstance(y, tuple)
+            held = (*args, *(y if many else (y,)))
+
+            def pull(g: Any) -> tuple[Any, ...]:
+                present: list[bool] = []
+
+                nonlocal asked
+                asked += 1
+
+                def backward(*gs: Any) -> Any:
+                    nonlocal left
+                    got = kept[0](gs if many else gs[0])
+                    left -= 1
+                    if left == 0:  # nobody asks again
+                        kept[0] = None
+                    present[:] = [x is not None for x in got]
+                    return tuple(x for x in got if x is not None)
+
+                kept[0] = now
+                made = iter(trace.note(f"{name}'", backward, g if many else (g,), held))
+                kept[0] = None
+                return tuple(next(made) if there else None for there in present)
+
+            return y, pull
+
+        run.vjp = True  # type: ignore[attr-defined]
+        run.__dict__.update(
+            {k: v for k, v in vars(kernel).items() if k.startswith("least_")}
+        )  # what it is worth using for
+        return run
+
+    def _asarray(self, x: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
+        if isinstance(x, TracedArray):
+            if not copy and (dtype is None or x.dtype == dtype):
+                return x
+            return x.trace.call("astype", (x, x.dtype if dtype is None else dtype), {"copy": True})
+        return ACTIVE[-1].capture(self.base.asarray(x, dtype=dtype, copy=copy)) if ACTIVE else x
+
+    def device_of(self, array: Array) -> str:
+        return "cpu"
+
+    def native_device(self, name: str) -> Any:
+        return "cpu"
+
+    def canonical_device(self, name: str) -> str:
+        return self.base.canonical_device(name)
+
+    def devices(self) -> list[str]:
+        return ["cpu"]
+
+    def from_host(self, array: Array, device: str) -> Array:
+        return self.base.from_host(array, device)
+
+    def to_host(self, array: Array) -> Array:
+        return array._read().copy() if isinstance(array, TracedArray) else array
+
+    def random_bits(self, key: int, stream: int, step: int, n: int, device: str) -> Array:
+        return ACTIVE[-1].random_bits(key, stream, step, n, device)
+
+    def index_add(self, x: Array, index: Array, values: Array) -> Array:
+        return ACTIVE[-1].call("index_add", (x, index, values), {})
+
+    def windows(self, x: Array, kernel: Any, stride: Any, dilation: Any) -> Array:
+        return ACTIVE[-1].call("windows", (x, kernel, stride, dilation), {})
+
+    def arrange(self, array: Array, like: Array) -> Array:
+        if not ACTIVE:
+            return array
+        return ACTIVE[-1].call("arrange", (array, like), {})
+
+    def affine(self, a: Array, b: Array, c: Array, /) -> Array:
+        return ACTIVE[-1].call("affine", (a, b, c), {}) if ACTIVE else self.base.affine(a, b, c)
+
+    def errstate(self) -> Any:
+        return self.base.errstate()
+
+    def check(self, function: Callable[..., None], *arrays: Array, within: int | None = None) -> None:
+        if ACTIVE:
+            ACTIVE[-1].check(function, arrays, within)
+        else:
+            self.base.check(function, *arrays, within=within)
+
+    def target(self, array: Array) -> Array:
+        return array if isinstance(array, TracedArray) or array is None else ACTIVE[-1].capture(array)
+
+    def store(self, array: Array, value: Any) -> Array:
+        target = self.target(array)
+        target[...] = value
+        return target
