@@ -17,13 +17,12 @@ from anynet.nn.conv_lstm import *
 from anynet.nn.crf import *
 from anynet.nn.dropout import *
 from anynet.nn.embedding import *
+from anynet.nn.errors import ShapeError as ShapeError
+from anynet.nn.errors import StateError as StateError
 from anynet.nn.lazy import *
 from anynet.nn.linear import *
 from anynet.nn.losses import *
 from anynet.nn.module import Module as Module
-from anynet.nn.module import ShapeError as ShapeError
-from anynet.nn.module import StateError as StateError
-from anynet.nn.module import functional_call as functional_call
 from anynet.nn.norm import *
 from anynet.nn.padding import *
 from anynet.nn.pooling import *
@@ -33,6 +32,7 @@ from anynet.nn.sampled_softmax import *
 from anynet.nn.shape import *
 from anynet.nn.transformer import *
 from anynet.nn.tree_lstm import *
+from anynet.nn.utils.stateless import functional_call as functional_call
 from anynet.tensor import Buffer as Buffer
 from anynet.tensor import Parameter as Parameter
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from anynet.nn import functional as F
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.errors import ShapeError
+from anynet.nn.module import Module
 from anynet.ops import creation
 from anynet.tensor import Parameter, Tensor
 from anynet.typing import ArrayLike

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from anynet.nn.containers import ModuleList, Sequential
+from anynet.nn.errors import ShapeError
 from anynet.nn.linear import Linear
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.module import Module
 from anynet.ops.indexing import index_add, take, take_along_axis
 from anynet.ops.manipulation import concat, expand_dims
 from anynet.ops.neural import log_softmax

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from anynet.nn.chain import Chain
-from anynet.nn.module import Module, ShapeError, walk
+from anynet.nn.errors import ShapeError
+from anynet.nn.members import walk
+from anynet.nn.module import Module
 from anynet.ops.manipulation import reshape
 from anynet.tensor import Parameter, Tensor
 from anynet.typing import ArrayLike

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from anynet.nn import init
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.errors import ShapeError
+from anynet.nn.module import Module
 from anynet.ops import convolution, creation
 from anynet.ops.convolution import same_padding, spread_option
 from anynet.ops.padding import pad

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from anynet.nn.conv import Conv1d, Conv2d, Conv3d, Size
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.errors import ShapeError
+from anynet.nn.module import Module
 from anynet.ops import creation
 from anynet.ops import elementwise as e
 from anynet.ops.manipulation import reshape, stack

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from anynet.nn import init
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.errors import ShapeError
+from anynet.nn.module import Module
 from anynet.ops import creation
 from anynet.ops import elementwise as e
 from anynet.ops.indexing import take, take_along_axis

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, TypeVar
 from anynet import random
 from anynet.autograd.hot import changes
 from anynet.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from anynet.nn.errors import ShapeError
 from anynet.nn.linear import Linear
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.module import Module
 from anynet.nn.norm import (
     BatchNorm1d,
     BatchNorm2d,

@@ -8,7 +8,8 @@ from typing import Any
 
 from anynet.nn import functional as F
 from anynet.nn import init
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.errors import ShapeError
+from anynet.nn.module import Module
 from anynet.ops import creation
 from anynet.ops.manipulation import reshape
 from anynet.ops.neural import sigmoid

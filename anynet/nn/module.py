@@ -17,72 +17,34 @@ that begin with an underscore are private and skipped; a tensor that appears twi
 from __future__ import annotations
 
 import difflib
-import itertools
 import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 from anynet import dtypes
-from anynet.autograd.anomaly import locators
 from anynet.autograd.compiling import watchers
 from anynet.autograd.engine import Leaf
 from anynet.autograd.hot import changes
+from anynet.nn import state_dict, summary
 from anynet.nn.arguments import check_arguments
+from anynet.nn.errors import add_location, refuse_other_types
 from anynet.nn.hooks import MakesAttribute, add_hook, around
-from anynet.tensor import Buffer, Parameter, Tensor, move, no_grad, to_plain, wrap
+from anynet.nn.layer_path import paths
+from anynet.nn.members import walk
+from anynet.ops.creation import zeros_like
+from anynet.tensor import Buffer, Parameter, Tensor, move
 from anynet_backends import backend_of, resolve
 from anynet_backends.jit.errors import user_line
 from anynet_backends.jit.tracer import COMPILING
-from anynet_backends.threads import PerThread
 
-__all__ = ["Module", "ShapeError", "StateError", "functional_call"]
+__all__ = ["Module"]
 
 _M = TypeVar("_M", bound="Module")
 _P = ParamSpec("_P")
 _R = TypeVar("_R", covariant=True)
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-
-
-class ShapeError(ValueError):
-    """An array of a shape that a layer cannot take: says which layer, what it got and what it expected.
-
-    `where` is the path of the layer, filled in while the error leaves the modules; `source` the layer whose output it
-    was, where that is known; `defined` the line that made the layer.
-    """
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.where: str | None = None
-        self.source: str | None = None
-        self.defined: str | None = None
-
-    def __str__(self) -> str:
-        if self.where is None:
-            return self.problem
-        origin = [f"came from {self.source}"] if self.source else []
-        origin += [f"defined {self.defined}"] if self.defined else []
-        return f"in {self.where}\n  {self.problem}" + (f"\n  {'; '.join(origin)}" if origin else "")
-
-
-class StateError(ValueError):
-    """A state_dict that does not fit the module; nothing was changed."""
-
-
-def walk(value: Any, name: str, kinds: tuple[type, ...]) -> Iterator[tuple[str, Any]]:
-    """(name, leaf) for the leaves of some types in an attribute, through lists, tuples and dicts."""
-    if isinstance(value, kinds):
-        yield name, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from walk(item, f"{name}.{key}", kinds)
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            yield from walk(item, f"{name}.{i}", kinds)
 
 
 def _role(value: Any) -> type | None:
@@ -101,58 +63,8 @@ def _key(holder: Any, name: str) -> Any:
     return next((k for k in holder if str(k) == name), name)
 
 
-paths: PerThread[list[Module]] = PerThread()
-"""The modules that are being called in a thread, outermost first, once for each who wants to know (anomaly mode, profiling)."""
-
-
-def current_layer() -> str:
-    """The path of the layer that is being called, such as "Net.encoder.2"; "" outside of layers or where nobody wants to know."""
-    stack = paths.own[-1] if paths and paths.own else []
-    return _path_of(stack) if stack else ""
-
-
-def watch(on: bool) -> None:
-    """Begin (or, with False, end) to keep the path of the layers that are being called in this thread; calls nest."""
-    if on:
-        paths.append(paths.own[-1] if paths.own else [])
-    else:
-        paths.pop()
-
-
-locators.append((watch, current_layer))
-
-
-def _path_of(chain: list[Module]) -> str:
-    names = [type(chain[0]).__name__]
-    for outer, inner in itertools.pairwise(chain):
-        name = next((n for n, m in outer.named_modules() if m is inner), None)
-        names.append(name or type(inner).__name__)
-    return ".".join(names)
-
-
 class _SupportsForward(Protocol[_P, _R]):
     def forward(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
-
-
-@contextmanager
-def modes_kept(module: Module) -> Iterator[None]:
-    """Afterwards each module inside is in the mode (train, eval) that it had: a frozen layer stays so."""
-    before = [(m, m.training) for m in module.modules()]
-    try:
-        yield
-    finally:
-        for m, training in before:
-            if m.training is not training:
-                m.training = training
-
-
-@contextmanager
-def evaluating(module: Module) -> Iterator[None]:
-    """Evaluation mode, within the block."""
-    with modes_kept(module):
-        if any(m.training for m in module.modules()):
-            module.eval()
-        yield
 
 
 class Module:
@@ -252,8 +164,8 @@ class Module:
                 return self._call_hooked(*args, **kwargs)
             return self.forward(*args, **kwargs)
         except Exception as error:
-            _refuse_other_types(self, args, error)
-            _say_where(self, error)
+            refuse_other_types(self, args, error)
+            add_location(self, error)
             raise
 
     if TYPE_CHECKING:
@@ -283,7 +195,7 @@ class Module:
         try:
             return self._call_hooked(*args, **kwargs)
         except Exception as error:
-            _say_where(self, error)
+            add_location(self, error)
             raise
         finally:
             stack.pop()
@@ -372,14 +284,7 @@ class Module:
 
     def state_dict(self, prefix: str = "") -> OrderedDict[str, Tensor]:
         """All parameters and persistent buffers by name: constants that share the data."""
-        for path, module in self.named_modules():
-            if module.waiting:
-                msg = (
-                    f"{type(module).__name__}{f' at {path}' if path else ''} has no state before its first call; call the network "
-                    "once on an example, or load a state"
-                )
-                raise RuntimeError(msg)
-        return OrderedDict((prefix + name, t.detach()) for name, t in self._state())
+        return state_dict.state_dict(self, prefix)
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
         """Copy arrays into the parameters and buffers of the same names; returns (missing, unexpected) names.
@@ -388,47 +293,7 @@ class Module:
         shape that differs always does. Values are converted to the dtype and device of the module. Lazy layers take the
         size that the state has for them.
         """
-        _check_state(state)
-        own = OrderedDict(self._state())
-        waiting: list[tuple[str, Any]] = [(path, m) for path, m in self.named_modules() if m.waiting]
-        sized = [(path, m, m.sized(path, state)) for path, m in waiting]
-        for where, _, made in sized:
-            if made is not None:
-                own.update((f"{where}.{name}" if where else name, t) for name, t in made._state())
-        missing = [k for k in own if k not in state]
-        unexpected = [k for k in state if k not in own]
-        problems = []
-        if strict:
-            problems += [f"missing {k}" for k in missing]
-            for k in unexpected:
-                near = difflib.get_close_matches(k, missing or own, 1)
-                problems.append(f"unexpected {k}" + (f" (did you mean {near[0]}?)" if near else ""))
-        values: dict[str, Any] = {}
-        for k, t in own.items():
-            if k not in state:
-                continue
-            value = to_plain(state[k])
-            if tuple(value.shape) != t.shape:
-                problems.append(f"{k}: got shape {tuple(value.shape)}, expected {t.shape}")
-                continue
-            new = dtypes.of(value.dtype)
-            if new.kind == "complex" and t.dtype.kind != "complex":
-                problems.append(f"{k}: got {new}, expected {t.dtype}")
-            values[k] = value
-        if problems:
-            shown = "\n  ".join(
-                problems[:20] + ([f"… and {len(problems) - 20} more"] if len(problems) > 20 else [])
-            )
-            msg = f"the state does not fit {type(self).__name__}; nothing was changed:\n  {shown}"
-            raise StateError(msg)
-        for _, module, made in sized:
-            if made is not None:
-                module.become(made)
-        own = OrderedDict(self._state()) if sized else own
-        with no_grad():
-            for k, value in values.items():
-                own[k].assign_(value)
-        return missing, unexpected
+        return state_dict.load_state_dict(self, state, strict)
 
     # ----- doing something to all -----
 
@@ -457,8 +322,6 @@ class Module:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters (or, with ``set_to_none=False``, set them to zero)."""
-        from anynet.ops.creation import zeros_like
-
         for p in self.parameters():
             if p.edge is not None and p.grad is not None:
                 p.grad = None if set_to_none else zeros_like(p.grad)
@@ -664,177 +527,4 @@ class Module:
         1: ReLU            (5, 3)
         total: 15 parameters, 15 of them trained; 60 bytes of parameters and buffers, 120 bytes of outputs
         """
-        outputs: dict[int, tuple[str, int]] = {}
-        modules = list(self.modules())
-        if inputs:
-            args = tuple(self._example(x) for x in inputs)
-            removers = [m.register_forward_hook(_note_output(outputs)) for m in modules]
-            try:
-                with no_grad(), evaluating(self):
-                    self(*args)
-            finally:
-                for remove in removers:
-                    remove()
-        rows = [("layer", "output", "parameters")]
-        for name, module in self.named_modules():
-            own = {id(p): p.size for p in module.parameters()}
-            count = sum(own.values())
-            rows.append(
-                (f"{name or '(all)'}: {type(module).__name__}", outputs.get(id(module), ("", 0))[0],
-                 f"{count:,}" if count else "")
-            )  # fmt: skip
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        if not inputs:
-            rows = [(a, "", c) for a, _, c in rows]
-            widths[1] = 0
-        gap = "  " if widths[1] else ""
-        lines = [f"{a:<{widths[0]}}{gap}{b:<{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
-        total = sum(p.size for p in self.parameters())
-        trained = sum(p.size for p in self.parameters() if p.requires_grad)
-        memory = sum(t.size * t.dtype.itemsize for t in (*self.parameters(), *self.buffers()))
-        last = f"total: {total:,} parameters, {trained:,} of them trained; {_bytes(memory)} of parameters and buffers"
-        if inputs:
-            leaves = [m for m in modules if next(m.children(), None) is None]
-            last += f", {_bytes(sum(outputs.get(id(m), ('', 0))[1] for m in leaves))} of outputs"
-        return "\n".join([*lines, last])
-
-    def _example(self, x: Any) -> Any:
-        """An input for `summary`: zeros where a shape is given."""
-        if not (isinstance(x, (tuple, list)) and all(isinstance(n, int) for n in x)):
-            return x
-        from anynet.ops.creation import zeros
-
-        like = next(self.parameters(), None)
-        return zeros(tuple(x)) if like is None else zeros(tuple(x), dtype=like.dtype, device=like.device)
-
-
-def functional_call(
-    module: Module,
-    tensors: Mapping[str, Any],
-    args: Any = (),
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    tie_weights: bool = True,
-    strict: bool = False,
-) -> Any:
-    """``module(*args, **kwargs)`` with some of its parameters and buffers replaced by `tensors`, by name.
-
-    The module is a function of `tensors` here: gradients flow to them, and afterwards the module is as it was, running
-    statistics included (those of a buffer given in `tensors` are written there). `args` may be one argument alone.
-
-    Parameters that are one Tensor under several names are replaced together by a value for any of the names; with
-    ``tie_weights=False`` each of the names must have that value. `strict` asks for all names.
-
-    >>> import anynet as an
-    >>> net = an.nn.Linear(2, 1)
-    >>> f = lambda w: an.sum(an.nn.functional_call(net, {"weight": w}, an.asarray([[1.0, 2.0]])))
-    >>> an.grad(f)(an.zeros((1, 2)))
-    Tensor([[1., 2.]])
-    """
-    own: dict[str, Tensor] = {}
-    for name, t, _ in module._tensors(Tensor, once=False):
-        if isinstance(t, (Parameter, Buffer)):
-            own[name] = t
-    problems = []
-    for name, value in tensors.items():
-        if name not in own:
-            near = difflib.get_close_matches(name, own, 1)
-            problems.append(f"unknown {name}" + (f" (did you mean {near[0]}?)" if near else ""))
-        elif tuple(value.shape) != own[name].shape:
-            problems.append(f"{name}: got shape {tuple(value.shape)}, expected {own[name].shape}")
-    if strict:
-        problems += [f"missing {name}" for name in own if name not in tensors]
-    chosen: dict[int, tuple[str, Tensor, Any]] = {}
-    for name, value in tensors.items():
-        if name not in own:
-            continue
-        t = own[name]
-        if id(t) in chosen and chosen[id(t)][2] is not value:
-            problems.append(f"{name} and {chosen[id(t)][0]} are one Tensor and got two values")
-        if not tie_weights and any(other is t and n not in tensors for n, other in own.items()):
-            problems.append(f"{name} has other names without a value; tie_weights=True replaces all of them")
-        chosen[id(t)] = name, t, value
-    if problems:
-        shown = "\n  ".join(problems[:20])
-        msg = f"functional_call: the tensors do not fit {type(module).__name__}:\n  {shown}"
-        raise StateError(msg)
-    before = [(t, t._data, t.edge) for t in own.values()]
-    try:
-        for t in own.values():
-            if isinstance(t, Buffer) and id(t) not in chosen:  # written in place
-                t._data = to_plain(t._data, copy=True)
-        for _, t, value in chosen.values():
-            new = value if isinstance(value, Tensor) else wrap(to_plain(value, device=t.device))
-            t._data, t.edge = new._data, new.edge
-        return module(*(args if isinstance(args, tuple) else (args,)), **(kwargs or {}))
-    finally:
-        for t, data, edge in before:
-            t._data, t.edge = data, edge
-
-
-def _bytes(n: int) -> str:
-    if n < 1000:
-        return f"{n} bytes"
-    power, unit = next(u for u in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")) if n >= 1000 ** u[0])
-    return f"{n / 1000**power:.3g} {unit}"
-
-
-def _note_output(outputs: dict[int, tuple[str, int]]) -> Callable[..., None]:
-    def note(module: Module, args: Any, out: Any) -> None:
-        found = [t for _, t in walk(out, "", (Tensor,))]
-        size = sum(t.size * t.dtype.itemsize for t in found)
-        text = str(found[0].shape) if len(found) == 1 else ", ".join(str(t.shape) for t in found)
-        outputs[id(module)] = (text or type(out).__name__, outputs.get(id(module), ("", 0))[1] + size)
-
-    return note
-
-
-class _Trail(list[Module]):
-    """The modules that an error has left; they do not go into another process with it."""
-
-    def __reduce__(self) -> Any:
-        return _Trail, ()
-
-
-def _check_state(state: Any) -> None:
-    if not isinstance(state, Mapping):
-        hint = "; load the file first: anynet.load(path)" if isinstance(state, (str, os.PathLike)) else ""
-        msg = f"load_state_dict: the state must be a dict of arrays by name, got {type(state).__name__}{hint}"
-        raise TypeError(msg)
-    if isinstance(state.get("model"), Mapping):
-        msg = "load_state_dict: this is the state of a whole training run; the network's is its entry 'model': state[\"model\"]"
-        raise StateError(msg)
-
-
-def _refuse_other_types(module: Module, args: tuple[Any, ...], error: Exception) -> None:
-    """Where a layer failed on a list, a number or None in the place of its input, say so."""
-    if (
-        isinstance(error, (AttributeError, TypeError))
-        and args
-        and type(args[0]) in (list, int, float, bool, str, dict, set, NoneType)
-    ):
-        kind = type(args[0]).__name__
-        hint = "; anynet.asarray(x) makes one" if isinstance(args[0], (list, int, float)) else ""
-        msg = f"{type(module).__name__}: the input must be a Tensor or an array, got {kind}{hint}"
-        raise TypeError(msg) from error
-
-
-def _say_where(module: Module, error: Exception) -> None:
-    """Build the path to the failing layer while the exception travels outwards."""
-    try:
-        trail: list[Module] = error.__dict__.setdefault("_anynet_trail", _Trail())
-        if trail and trail[0] is not module and not any(m is trail[0] for m in module.modules()):
-            return
-        if not trail or trail[0] is not module:
-            trail.insert(0, module)
-        where = f"{_path_of(trail)} ({trail[-1].label()})"
-        if isinstance(error, ShapeError):
-            error.where = where
-            if trail[-1]._defined is not None:
-                file, line = trail[-1]._defined
-                error.defined = f"{os.path.basename(file)}:{line}"
-            return
-        notes = [n for n in getattr(error, "__notes__", []) if not n.startswith("in layer ")]
-        error.__notes__ = [*notes, f"in layer {where}"]
-    except Exception:  # a broken extra_repr() of a user's layer must not hide the error itself
-        return
+        return summary.summary(self, *inputs)

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from anynet import dtypes
 from anynet.nn import functional as F
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.errors import ShapeError
+from anynet.nn.module import Module
 from anynet.ops import creation, normalization
 from anynet.ops.manipulation import reshape
 from anynet.tensor import Buffer, Parameter, Tensor, no_grad

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from anynet.nn import functional as F
+from anynet.nn.errors import ShapeError
 from anynet.nn.functional import sampling
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.module import Module
 from anynet.ops import pooling
 from anynet.ops.convolution import spread_option
 from anynet.ops.creation import asarray

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from anynet.nn import functional as F
 from anynet.nn import init
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.errors import ShapeError
+from anynet.nn.module import Module
 from anynet.nn.utils.rnn import PackedSequence, padded_sorted, reordered, repacked
 from anynet.ops import creation
 from anynet.ops.manipulation import concat, expand_dims, permute_dims, stack

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from anynet import random
+from anynet.nn.errors import ShapeError
 from anynet.nn.functional.losses import _reduce
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.module import Module
 from anynet.ops import creation
 from anynet.ops import elementwise as e
 from anynet.ops.indexing import take

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from anynet.nn import functional as F
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.errors import ShapeError
+from anynet.nn.module import Module
 from anynet.ops.manipulation import reshape
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike

@@ -11,8 +11,9 @@ from anynet.nn import init
 from anynet.nn.attention import MultiheadAttention
 from anynet.nn.containers import ModuleList
 from anynet.nn.dropout import Dropout
+from anynet.nn.errors import ShapeError
 from anynet.nn.linear import Linear
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.module import Module
 from anynet.nn.norm import LayerNorm
 from anynet.ops import creation, elementwise
 from anynet.tensor import Tensor

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from anynet.nn.errors import ShapeError
 from anynet.nn.linear import Linear
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.module import Module
 from anynet.ops import elementwise as e
 from anynet.ops.neural import sigmoid
 from anynet.tensor import Tensor

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from anynet import dtypes
-from anynet.nn.module import Module, modes_kept
+from anynet.nn.modes import modes_kept
+from anynet.nn.module import Module
 from anynet.ops import creation
 from anynet.optim.groups import choice, integer, plain, real
 from anynet.optim.lr_scheduler import LRScheduler

@@ -11,7 +11,8 @@ from anynet import dtypes
 from anynet.autograd.tree import flatten, map_tree
 from anynet.data import DataLoader, Dataset, Subset, TensorDataset
 from anynet.data.dataset import batch_of, taken
-from anynet.nn.module import Module, evaluating
+from anynet.nn.modes import evaluating
+from anynet.nn.module import Module
 from anynet.ops.manipulation import astype
 from anynet.random import fork_rng
 from anynet.tensor import Tensor, no_grad, to_plain, wrap

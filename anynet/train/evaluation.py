@@ -7,7 +7,8 @@ from typing import Any
 
 from anynet.autograd.tree import flatten, unflatten
 from anynet.data import DataLoader
-from anynet.nn.module import Module, evaluating
+from anynet.nn.modes import evaluating
+from anynet.nn.module import Module
 from anynet.ops.manipulation import concat
 from anynet.tensor import Tensor, no_grad
 from anynet.train.batches import Batches, call, device_of, first_batch, inputs_loader, loader_of

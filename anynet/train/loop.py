@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from anynet import random
-from anynet.nn.module import Module, evaluating, modes_kept
+from anynet.nn.modes import evaluating, modes_kept
+from anynet.nn.module import Module
 from anynet.train.batches import first_batch
 from anynet.train.callbacks import Callback
 from anynet.train.evaluation import add_batch, over

@@ -12,7 +12,8 @@ from typing import Any
 from anynet import optim
 from anynet.data import DataLoader
 from anynet.data.loader import placed
-from anynet.nn.module import Module, evaluating
+from anynet.nn.modes import evaluating
+from anynet.nn.module import Module
 from anynet.tensor import no_grad
 from anynet.train import callbacks as calls
 from anynet.train import metrics as measures

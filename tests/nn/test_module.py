@@ -10,7 +10,7 @@ import pytest
 
 import anynet as an
 from anynet.autograd.anomaly import anomaly
-from anynet.nn import module as module_file
+from anynet.nn import layer_path
 
 nn = an.nn
 
@@ -283,16 +283,16 @@ def test_current_layer():
 
     class Spy(nn.Module):
         def forward(self, x):
-            seen.append(module_file.current_layer())
+            seen.append(layer_path.current_layer())
             return x
 
     net = nn.Sequential(nn.Identity(), nn.Sequential(Spy()))
     net(1)
-    module_file.watch(True)
+    layer_path.watch(True)
     net(1)
     assert seen == ["", "Sequential.1.0"]
-    assert module_file.paths.own == [[]]
-    module_file.watch(False)
+    assert layer_path.paths.own == [[]]
+    layer_path.watch(False)
 
 
 # ----- containers -----
@@ -375,7 +375,7 @@ def test_anomaly_names_the_layer():
     net = nn.Sequential(nn.Linear(3, 3), nn.Sequential(Bad()))
     with pytest.raises(ArithmeticError, match=r"in Sequential\.1\.0: log.*NaN"), an.anomaly():
         net(an.ones((2, 3)))
-    assert not module_file.paths
+    assert not layer_path.paths
 
 
 def test_functional_call_is_a_function_of_the_parameters():
@@ -490,16 +490,16 @@ def test_the_path_of_layers_is_that_of_a_thread(while_another):
 
     class Seeing(an.nn.Module):
         def forward(self, x):
-            seen.append(module_file.current_layer())
+            seen.append(layer_path.current_layer())
             with while_another(calling()):
-                seen.append(module_file.current_layer())
+                seen.append(layer_path.current_layer())
             return x
 
     @contextlib.contextmanager
     def calling():
         with anomaly():
             inner(an.ones((2,)))
-            assert module_file.current_layer() == ""
+            assert layer_path.current_layer() == ""
             yield
 
     with anomaly():

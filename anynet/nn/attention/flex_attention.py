@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from anynet import dtypes
 from anynet.autograd.checkpoint import checkpoint
 from anynet.autograd.fitting import cast_to, widened
-from anynet.nn.module import ShapeError
+from anynet.nn.errors import ShapeError
 from anynet.ops import creation
 from anynet.ops import elementwise as e
 from anynet.ops.linear import matmul

@@ -6,8 +6,9 @@ from typing import Any
 
 from anynet.nn import functional as F
 from anynet.nn.attention.positions import RoPE
+from anynet.nn.errors import ShapeError
 from anynet.nn.linear import Linear
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.module import Module
 from anynet.ops.manipulation import permute_dims, reshape
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike

@@ -6,8 +6,9 @@ from typing import Any
 
 from anynet.nn import functional as F
 from anynet.nn import init
+from anynet.nn.errors import ShapeError
 from anynet.nn.linear import Linear
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.module import Module
 from anynet.ops import creation
 from anynet.ops.manipulation import permute_dims
 from anynet.tensor import Parameter

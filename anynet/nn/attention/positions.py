@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from anynet.nn.module import Module, ShapeError
+from anynet.nn.errors import ShapeError
+from anynet.nn.module import Module
 from anynet.ops import creation
 from anynet.ops import elementwise as e
 from anynet.ops.manipulation import concat, expand_dims, reshape, stack

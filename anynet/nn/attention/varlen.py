@@ -6,7 +6,7 @@ import itertools
 from typing import Any, NamedTuple
 
 from anynet.nn.attention.flex_attention import create_block_mask, flex_attention
-from anynet.nn.module import ShapeError
+from anynet.nn.errors import ShapeError
 from anynet.ops.manipulation import concat, permute_dims, reshape
 from anynet.tensor import Tensor, to_plain
 from anynet.typing import ArrayLike

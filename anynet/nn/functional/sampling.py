@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from anynet import random
-from anynet.nn.module import ShapeError
+from anynet.nn.errors import ShapeError
 from anynet.ops import creation
 from anynet.ops import elementwise as e
 from anynet.ops.convolution import spread_option

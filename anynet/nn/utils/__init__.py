@@ -1,6 +1,5 @@
 """`torch.nn.utils`: clipping, parameters as a vector, fusing layers."""
 
-from anynet.nn.module import functional_call as functional_call
 from anynet.nn.utils import (
     clip_grad,
     convert_parameters,
@@ -15,6 +14,7 @@ from anynet.nn.utils.convert_parameters import *
 from anynet.nn.utils.fusion import *
 from anynet.nn.utils.gradients import *
 from anynet.nn.utils.skip_init import skip_init
+from anynet.nn.utils.stateless import functional_call as functional_call
 from anynet.nn.utils.weight_norm import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 
 __all__ = [

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from anynet import random
-from anynet.nn.module import Module, walk
+from anynet.nn.members import walk
+from anynet.nn.module import Module
 from anynet.nn.utils.parametrize import register_parametrization
 from anynet.ops import creation, linalg
 from anynet.ops import elementwise as e
