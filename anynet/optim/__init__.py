@@ -6,8 +6,11 @@ from anynet import _hints
 from anynet.nn.utils.clip_grad import clip_grad_norm_, clip_grad_value_
 from anynet.optim import lr_scheduler as lr_scheduler
 from anynet.optim import swa_utils as swa_utils
-from anynet.optim.layerwise import ASGD, LAMB, LARS, Adafactor, Muon
+from anynet.optim.adagrad import Adadelta, Adafactor, Adagrad, RMSprop
+from anynet.optim.adam import LAMB, AdaBound, Adam, Adamax, AdamW, NAdam, RAdam
+from anynet.optim.gradient_accumulation import MultiSteps
 from anynet.optim.lbfgs import LBFGS
+from anynet.optim.lion import Lion
 from anynet.optim.lr_scheduler import (
     ChainedScheduler,
     ConstantLR,
@@ -26,21 +29,11 @@ from anynet.optim.lr_scheduler import (
     SequentialLR,
     StepLR,
 )
-from anynet.optim.methods import (
-    SGD,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    NAdam,
-    RAdam,
-    RMSprop,
-    Rprop,
-)
+from anynet.optim.muon import Muon
 from anynet.optim.optimizer import Optimizer
-from anynet.optim.recent import AdaBound, Lion, ScheduleFreeAdamW
-from anynet.optim.wrappers import SAM, MultiSteps
+from anynet.optim.sam import SAM
+from anynet.optim.schedule_free import ScheduleFreeAdamW
+from anynet.optim.sgd import ASGD, LARS, SGD, Rprop
 
 __all__ = [
     "ASGD", "LAMB", "LARS", "LBFGS", "SAM", "SGD", "AdaBound", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW",

@@ -1,6 +1,8 @@
-"""The update rules. p parameters, g gradient, η learning rate, λ weight decay; vectors, element by element.
+"""Adam (two moments of the gradient) and its variants: AdamW, Adamax, NAdam, RAdam, LAMB, AdaBound.
 
-All take `weight_decay` (L2: g ← g + λ p; for AdamW decoupled from the gradient), `l1` (g ← g + l1 · sign p) and
+p parameters, g gradient, η learning rate, λ weight decay; vectors, element by element.
+
+Most take `weight_decay` (L2: g ← g + λ p; for AdamW decoupled from the gradient), `l1` (g ← g + l1 · sign p) and
 `maximize` (ascent); and PyTorch's `foreach`, `fused` and `capturable`, which choose among its implementations and have no effect
 here (`anynet.optim.groups.Hints`).
 """
@@ -11,195 +13,12 @@ import math
 from collections.abc import Iterable
 from typing import Any, ClassVar, Unpack
 
-from anynet.optim.groups import Hints, each, plain, real
+from anynet.optim.groups import Hints, flag, plain, real
 from anynet.optim.optimizer import Optimizer
+from anynet.optim.trust_ratio import trust_ratio
 from anynet_backends import Array, Backend
 
-__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop"]
-
-
-class SGD(Optimizer):
-    """Gradient descent with momentum: v ← μ v + (1 − τ) g, p ← p − η v; Nesterov: p ← p − η (g + μ v).
-
-    Cauchy 1847; Robbins & Monro 1951; Polyak 1964; Nesterov 1983, in the form of Sutskever et al. 2013.
-
-    >>> import anynet as an
-    >>> p = an.Parameter([1.0])
-    >>> (p * p).backward()
-    >>> an.optim.SGD([p], lr=0.1).step()
-    >>> p
-    Parameter([0.8], requires_grad=True)
-    """
-
-    blocked = True
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        *,
-        maximize: bool = False,
-        l1: float = 0.0,
-        **hints: Unpack[Hints],
-    ) -> None:
-        super().__init__(params, {
-            "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
-            "nesterov": nesterov, "maximize": maximize, "l1": l1,
-        }, hints)  # fmt: skip
-
-    optional = ("momentum_buffer",)
-
-    def check(self, group: dict[str, Any]) -> None:
-        """Nesterov needs momentum, and no dampening."""
-        if group["nesterov"] and (plain(group["momentum"]) <= 0 or plain(group["dampening"]) != 0):
-            msg = (
-                "SGD: nesterov needs a momentum above 0 and no dampening, got "
-                f"momentum={group['momentum']!r} and dampening={group['dampening']!r}"
-            )
-            raise ValueError(msg)
-
-    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """The velocity, where there is momentum."""
-        return ("momentum_buffer",) if plain(group["momentum"]) else ()
-
-    def fresh(self, flat: Any, i: int, name: str) -> None:
-        """The velocity begins as the gradient at the next step: that counts as the first."""
-        flat.steps[i] = 0
-
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
-        if group["weight_decay"]:
-            g += group["weight_decay"] * p
-        momentum = group["momentum"]
-        if momentum:
-            v = state["momentum_buffer"]
-            if step == 1:
-                v[...] = g
-            else:
-                v *= momentum
-                v += (1 - group["dampening"]) * g
-            g = g + momentum * v if group["nesterov"] else v
-        p -= group["lr"] * g
-
-
-class Adagrad(Optimizer):
-    """s ← s + g², p ← p − η_t g / (√s + ε), η_t = η / (1 + (t − 1) lr_decay) (Duchi et al. 2011).
-
-    >>> import anynet as an
-    >>> p = an.Parameter([1.0])
-    >>> (p * p).backward()
-    >>> an.optim.Adagrad([p], lr=0.1).step()
-    >>> round(p[0].item(), 4)
-    0.9
-    """
-
-    blocked = True
-    slots = ("sum",)
-    settled = ("initial_accumulator_value",)
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-2,
-        lr_decay: float = 0.0,
-        weight_decay: float = 0.0,
-        initial_accumulator_value: float = 0.0,
-        eps: float = 1e-10,
-        *,
-        maximize: bool = False,
-        l1: float = 0.0,
-        **hints: Unpack[Hints],
-    ) -> None:
-        super().__init__(params, {
-            "lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay,
-            "initial_accumulator_value": initial_accumulator_value, "eps": eps, "maximize": maximize, "l1": l1,
-        }, hints)  # fmt: skip
-
-    def begin(self, flat: Any, group: dict[str, Any]) -> None:
-        """The sum begins at `initial_accumulator_value`."""
-        flat.state["sum"][...] = group["initial_accumulator_value"]
-
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
-        if group["weight_decay"]:
-            g += group["weight_decay"] * p
-        s = state["sum"]
-        s += g * g
-        rate = group["lr"] / (1 + (step - 1) * group["lr_decay"])
-        p -= rate * (g / (xp.sqrt(s) + group["eps"]))
-
-
-class RMSprop(Optimizer):
-    """s ← α s + (1 − α) g², p ← p − η g / (√s + ε); centred: s less the squared mean of g (Hinton 2012; Graves 2013).
-
-    >>> import anynet as an
-    >>> p = an.Parameter([1.0])
-    >>> (p * p).backward()
-    >>> an.optim.RMSprop([p], lr=0.1).step()
-    >>> round(p[0].item(), 4)
-    0.0
-    """
-
-    blocked = True
-    slots = ("square_avg",)
-    optional = ("momentum_buffer", "grad_avg")
-    kinds: ClassVar = {"alpha": real(0)}
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        centered: bool = False,
-        *,
-        maximize: bool = False,
-        l1: float = 0.0,
-        **hints: Unpack[Hints],
-    ) -> None:
-        super().__init__(params, {
-            "lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
-            "centered": centered, "maximize": maximize, "l1": l1,
-        }, hints)  # fmt: skip
-
-    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """Mean square, and what momentum and centring need."""
-        return (
-            "square_avg",
-            *(("momentum_buffer",) if plain(group["momentum"]) else ()),
-            *(("grad_avg",) if group["centered"] else ()),
-        )
-
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
-        if group["weight_decay"]:
-            g += group["weight_decay"] * p
-        alpha = group["alpha"]
-        s = state["square_avg"]
-        s *= alpha
-        s += (1 - alpha) * (g * g)
-        if group["centered"]:
-            m = state["grad_avg"]
-            m += (1 - alpha) * (g - m)
-            size = xp.sqrt(s - m * m) + group["eps"]
-        else:
-            size = xp.sqrt(s) + group["eps"]
-        if group["momentum"] > 0:
-            v = state["momentum_buffer"]
-            v *= group["momentum"]
-            v += g / size
-            p -= group["lr"] * v
-        else:
-            p -= group["lr"] * (g / size)
+__all__ = ["LAMB", "AdaBound", "Adam", "AdamW", "Adamax", "Moments", "NAdam", "RAdam"]
 
 
 class Moments(Optimizer):
@@ -330,50 +149,6 @@ class AdamW(Adam):
             l1=l1,
             **hints,
         )
-
-
-class Adadelta(Optimizer):
-    """s ← ρ s + (1 − ρ) g²,  Δ = √(d + ε) / √(s + ε) · g,  d ← ρ d + (1 − ρ) Δ²,  p ← p − η Δ (Zeiler 2012).
-
-    >>> import anynet as an
-    >>> p = an.Parameter([1.0])
-    >>> an.optim.Adadelta([p]).defaults["rho"]
-    0.9
-    """
-
-    blocked = True
-    slots = ("square_avg", "acc_delta")
-    kinds: ClassVar = {"rho": real(0, 1)}
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1.0,
-        rho: float = 0.9,
-        eps: float = 1e-6,
-        weight_decay: float = 0.0,
-        *,
-        maximize: bool = False,
-        l1: float = 0.0,
-        **hints: Unpack[Hints],
-    ) -> None:
-        super().__init__(params, {
-            "lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "l1": l1,
-        }, hints)  # fmt: skip
-
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
-        if group["weight_decay"]:
-            g += group["weight_decay"] * p
-        rho, eps = group["rho"], group["eps"]
-        s, d = state["square_avg"], state["acc_delta"]
-        s *= rho
-        s += (1 - rho) * (g * g)
-        change = xp.sqrt(d + eps) / xp.sqrt(s + eps) * g
-        d *= rho
-        d += (1 - rho) * (change * change)
-        p -= group["lr"] * change
 
 
 class Adamax(Moments):
@@ -559,51 +334,112 @@ class RAdam(_Decaying):
             p -= rate * m
 
 
-class Rprop(Optimizer):
-    """Steps by the sign of the gradient alone: a number's step grows by η₊ while its sign stays, shrinks by η₋ when it
-    turns, and then waits a turn (Riedmiller & Braun 1993). For whole batches. `lr` is the length of a number's first step;
-    as in PyTorch, a schedule changes nothing after that.
+class LAMB(Moments):
+    """Adam's update, decayed and scaled for each parameter by ‖p‖ / ‖update‖ (You et al. 2020).
+
+    u = m̂ / (√v̂ + ε) + λ p, p ← p − η (‖p‖ / ‖u‖) u; the ratio is 1 where a norm is 0.
 
     >>> import anynet as an
-    >>> an.optim.Rprop([an.Parameter([1.0])]).defaults["etas"]
-    (0.5, 1.2)
+    >>> p = an.Parameter([3.0, 4.0])
+    >>> an.sum(p).backward()
+    >>> an.optim.LAMB([p], lr=0.1).step()
+    >>> [round(v, 4) for v in p.tolist()]  # ‖p‖ = 5, the update (1, 1) has the norm √2
+    [2.6464, 3.6464]
     """
 
-    blocked = True
-    slots = ("prev", "step_size")
+    shaped = True
+    slots = ("exp_avg", "exp_avg_sq")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, {
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize,
+        })  # fmt: skip
+
+    def update(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> None:
+        beta1, beta2 = group["betas"]
+        m, v = state["exp_avg"], state["exp_avg_sq"]
+        m += (1 - beta1) * (g - m)
+        v += (1 - beta2) * (g * g - v)
+        u = m / (1 - beta1**step) / (xp.sqrt(v / (1 - beta2**step)) + group["eps"])
+        if group["weight_decay"]:
+            u += group["weight_decay"] * p
+        p -= group["lr"] * trust_ratio(xp, p, u) * u
+
+
+class AdaBound(Moments):
+    """Adam whose rates are confined to a band that closes around `final_lr` (Luo et al. 2019):
+    p ← p − clip(η √(1 − β₂ᵗ) / (1 − β₁ᵗ) / (√v + ε), η_f (1 − 1/(γ t + 1)), η_f (1 + 1/(γ t))) m.
+
+    η_f is `final_lr`, scaled as a schedule scales η; `amsbound` takes the largest v so far.
+
+    >>> import anynet as an
+    >>> p = an.Parameter([1.0])
+    >>> (p * p).backward()
+    >>> an.optim.AdaBound([p], lr=0.1).step()
+    >>> round(p[0].item(), 4)
+    0.9
+    """
+
+    slots = ("exp_avg", "exp_avg_sq")
+    optional = ("max_exp_avg_sq",)
     kinds: ClassVar = {
-        "etas": each(real(0, 1, below=True, above=True), real(1, above=True)), "step_sizes": each(real(), real()),
+        "final_lr": real(0, above=True), "gamma": real(0, 1, below=True, above=True), "amsbound": flag,
     }  # fmt: skip
 
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = 1e-2,
-        etas: tuple[float, float] = (0.5, 1.2),
-        step_sizes: tuple[float, float] = (1e-6, 50.0),
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        final_lr: float = 0.1,
+        gamma: float = 1e-3,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsbound: bool = False,
         *,
         maximize: bool = False,
-        l1: float = 0.0,
-        **hints: Unpack[Hints],
     ) -> None:
-        super().__init__(
-            params,
-            {"lr": lr, "etas": etas, "step_sizes": step_sizes, "maximize": maximize, "l1": l1},
-            hints,
-        )
+        super().__init__(params, {
+            "lr": lr, "betas": betas, "final_lr": final_lr, "gamma": gamma, "eps": eps,
+            "weight_decay": weight_decay, "amsbound": amsbound, "base_lr": None, "maximize": maximize,
+        })  # fmt: skip
+        for group in self.param_groups:
+            group["base_lr"] = plain(group["lr"])
+
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Optimize more parameters, with options of their own."""
+        super().add_param_group(group)
+        self.param_groups[-1]["base_lr"] = plain(self.param_groups[-1]["lr"])
+
+    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The two moments, and the largest second moment for amsbound."""
+        return (*self.slots, *(self.optional if group["amsbound"] else ()))
 
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
     ) -> None:
-        (low, high), (least, most) = group["etas"], group["step_sizes"]
-        before, size = state["prev"], state["step_size"]
-        if step == 1:
-            size[...] = xp.full_like(size, group["lr"])
-        turn = xp.sign(g * before)
-        factor = xp.where(
-            turn > 0, xp.full_like(g, high), xp.where(turn < 0, xp.full_like(g, low), xp.ones_like(g))
-        )
-        size[...] = xp.clip(size * factor, least, most)
-        g = xp.where(turn < 0, xp.zeros_like(g), g)
-        p -= xp.sign(g) * size
-        before[...] = g
+        beta1, beta2 = group["betas"]
+        m, v = state["exp_avg"], state["exp_avg_sq"]
+        if group["weight_decay"]:
+            g += group["weight_decay"] * p
+        m += (1 - beta1) * (g - m)
+        v += (1 - beta2) * (g * g - v)
+        if group["amsbound"]:
+            top = state["max_exp_avg_sq"]
+            top[...] = xp.maximum(top, v)
+            v = top
+        final = group["final_lr"] * (group["lr"] / group["base_lr"] if group["base_lr"] else 1.0)
+        low, high = final * (1 - 1 / (group["gamma"] * step + 1)), final * (1 + 1 / (group["gamma"] * step))
+        rate = group["lr"] * math.sqrt(1 - beta2**step) / (1 - beta1**step)
+        p -= xp.minimum(xp.maximum(rate / (xp.sqrt(v) + group["eps"]), low), high) * m

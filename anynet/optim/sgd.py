@@ -1,0 +1,242 @@
+"""Gradient descent, with momentum, averaged, by signs, or with a rate for each layer: SGD, ASGD, Rprop, LARS.
+
+p parameters, g gradient, η learning rate, λ weight decay, ‖·‖ the Frobenius norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Unpack
+
+from anynet.optim.groups import Hints, each, not_negative, plain, real
+from anynet.optim.optimizer import Optimizer, Shape
+from anynet.optim.trust_ratio import trust_ratio
+from anynet_backends import Array, Backend
+
+__all__ = ["ASGD", "LARS", "SGD", "Rprop"]
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum: v ← μ v + (1 − τ) g, p ← p − η v; Nesterov: p ← p − η (g + μ v).
+
+    Cauchy 1847; Robbins & Monro 1951; Polyak 1964; Nesterov 1983, in the form of Sutskever et al. 2013.
+
+    >>> import anynet as an
+    >>> p = an.Parameter([1.0])
+    >>> (p * p).backward()
+    >>> an.optim.SGD([p], lr=0.1).step()
+    >>> p
+    Parameter([0.8], requires_grad=True)
+    """
+
+    blocked = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        l1: float = 0.0,
+        **hints: Unpack[Hints],
+    ) -> None:
+        super().__init__(params, {
+            "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
+            "nesterov": nesterov, "maximize": maximize, "l1": l1,
+        }, hints)  # fmt: skip
+
+    optional = ("momentum_buffer",)
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Nesterov needs momentum, and no dampening."""
+        if group["nesterov"] and (plain(group["momentum"]) <= 0 or plain(group["dampening"]) != 0):
+            msg = (
+                "SGD: nesterov needs a momentum above 0 and no dampening, got "
+                f"momentum={group['momentum']!r} and dampening={group['dampening']!r}"
+            )
+            raise ValueError(msg)
+
+    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The velocity, where there is momentum."""
+        return ("momentum_buffer",) if plain(group["momentum"]) else ()
+
+    def fresh(self, flat: Any, i: int, name: str) -> None:
+        """The velocity begins as the gradient at the next step: that counts as the first."""
+        flat.steps[i] = 0
+
+    def update(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> None:
+        if group["weight_decay"]:
+            g += group["weight_decay"] * p
+        momentum = group["momentum"]
+        if momentum:
+            v = state["momentum_buffer"]
+            if step == 1:
+                v[...] = g
+            else:
+                v *= momentum
+                v += (1 - group["dampening"]) * g
+            g = g + momentum * v if group["nesterov"] else v
+        p -= group["lr"] * g
+
+
+class Rprop(Optimizer):
+    """Steps by the sign of the gradient alone: a number's step grows by η₊ while its sign stays, shrinks by η₋ when it
+    turns, and then waits a turn (Riedmiller & Braun 1993). For whole batches. `lr` is the length of a number's first step;
+    as in PyTorch, a schedule changes nothing after that.
+
+    >>> import anynet as an
+    >>> an.optim.Rprop([an.Parameter([1.0])]).defaults["etas"]
+    (0.5, 1.2)
+    """
+
+    blocked = True
+    slots = ("prev", "step_size")
+    kinds: ClassVar = {
+        "etas": each(real(0, 1, below=True, above=True), real(1, above=True)), "step_sizes": each(real(), real()),
+    }  # fmt: skip
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        etas: tuple[float, float] = (0.5, 1.2),
+        step_sizes: tuple[float, float] = (1e-6, 50.0),
+        *,
+        maximize: bool = False,
+        l1: float = 0.0,
+        **hints: Unpack[Hints],
+    ) -> None:
+        super().__init__(
+            params,
+            {"lr": lr, "etas": etas, "step_sizes": step_sizes, "maximize": maximize, "l1": l1},
+            hints,
+        )
+
+    def update(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> None:
+        (low, high), (least, most) = group["etas"], group["step_sizes"]
+        before, size = state["prev"], state["step_size"]
+        if step == 1:
+            size[...] = xp.full_like(size, group["lr"])
+        turn = xp.sign(g * before)
+        factor = xp.where(
+            turn > 0, xp.full_like(g, high), xp.where(turn < 0, xp.full_like(g, low), xp.ones_like(g))
+        )
+        size[...] = xp.clip(size * factor, least, most)
+        g = xp.where(turn < 0, xp.zeros_like(g), g)
+        p -= xp.sign(g) * size
+        before[...] = g
+
+
+class ASGD(Optimizer):
+    """Averaged gradient descent (Polyak & Juditsky 1992): p ← (1 − λ' η) p − η g with η = lr / (1 + λ' lr t)^α; from step
+    `t0` on the state `ax` is the mean of the values so far. λ' is `lambd`.
+
+    >>> import anynet as an
+    >>> p = an.Parameter([1.0])
+    >>> (p * p).backward()
+    >>> an.optim.ASGD([p], lr=0.1, lambd=0.0).step()
+    >>> p
+    Parameter([0.8], requires_grad=True)
+    """
+
+    shaped = True
+    slots = ("eta", "ax")
+    kinds: ClassVar = {"lambd": real(), "alpha": real(), "t0": real()}
+    foreign = ("mu",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        lambd: float = 1e-4,
+        alpha: float = 0.75,
+        t0: float = 1e6,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        l1: float = 0.0,
+        **hints: Unpack[Hints],
+    ) -> None:
+        super().__init__(params, {
+            "lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0, "weight_decay": weight_decay, "maximize": maximize, "l1": l1,
+        }, hints)  # fmt: skip
+
+    def slot_shape(self, name: str, shape: Shape) -> Shape:
+        """η is one number, which a later change of the learning rate reaches one step later, as in PyTorch."""
+        return () if name == "eta" else shape
+
+    def update(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> None:
+        lr, lambd, eta, ax = group["lr"], group["lambd"], state["eta"], state["ax"]
+        if step == 1:
+            eta[...] = xp.full_like(eta, lr)
+        if group["weight_decay"]:
+            g += group["weight_decay"] * p
+        p *= 1 - lambd * eta
+        p -= eta * g
+        mu = 1 / max(1.0, step - 1 - group["t0"])
+        if mu == 1:
+            ax[...] = p
+        else:
+            ax += mu * (p - ax)
+        eta[...] = xp.full_like(eta, lr / (1 + lambd * lr * step) ** group["alpha"])
+
+
+class LARS(Optimizer):
+    """Momentum with a learning rate for each parameter (You et al. 2017): u = g + λ p, v ← μ v + η r u, p ← p − v, with
+    r = `trust_coefficient` ‖p‖ / (‖u‖ + ε), or 1 where a norm is 0; Nesterov: p ← p − (η r u + μ v).
+
+    >>> import anynet as an
+    >>> p = an.Parameter([3.0, 4.0])
+    >>> an.sum(p).backward()
+    >>> an.optim.LARS([p], lr=1.0, trust_coefficient=0.1).step()
+    >>> [round(v, 4) for v in p.tolist()]
+    [2.6464, 3.6464]
+    """
+
+    shaped = True
+    optional = ("momentum_buffer",)
+    kinds: ClassVar = {"momentum": real(0, 1, below=True), "trust_coefficient": not_negative}
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1.0,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust_coefficient: float = 1e-3,
+        eps: float = 0.0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, {
+            "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust_coefficient": trust_coefficient,
+            "eps": eps, "nesterov": nesterov, "maximize": maximize,
+        })  # fmt: skip
+
+    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The velocity, where there is momentum."""
+        return ("momentum_buffer",) if plain(group["momentum"]) else ()
+
+    def update(
+        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
+    ) -> None:
+        if group["weight_decay"]:
+            g += group["weight_decay"] * p
+        g *= group["lr"] * trust_ratio(xp, p, g, group["trust_coefficient"], group["eps"])
+        if group["momentum"]:
+            v = state["momentum_buffer"]
+            v *= group["momentum"]
+            v += g
+            g = g + group["momentum"] * v if group["nesterov"] else v
+        p -= g
