@@ -53,11 +53,11 @@ from anynet.dtypes import uint16 as uint16
 from anynet.dtypes import uint32 as uint32
 from anynet.dtypes import uint64 as uint64
 from anynet.ops.creation import *
+from anynet.ops.data_types import *
 from anynet.ops.elementwise import *
 from anynet.ops.indexing import index_add as index_add
 from anynet.ops.indexing import take as take
 from anynet.ops.indexing import take_along_axis as take_along_axis
-from anynet.ops.inspection import *
 from anynet.ops.linear import *
 from anynet.ops.manipulation import *
 from anynet.ops.reductions import *

@@ -77,7 +77,7 @@ def _leaves(obj: Any) -> Iterator[Any]:
 
 def _stacked(obj: Any, dtype: Any, device: str | None) -> Tensor:
     """Nested lists with Tensors in them as one Tensor, recorded."""
-    from anynet.ops.inspection import result_type
+    from anynet.ops.data_types import result_type
     from anynet.ops.manipulation import stack
 
     leaves = list(_leaves(obj))

@@ -20,7 +20,7 @@ from typing import Any
 from anynet import dtypes
 from anynet.autograd.fitting import cast_to, widened
 from anynet.autograd.primitive import primitive
-from anynet.ops.communication import all_sum
+from anynet.ops.collectives import all_sum
 from anynet.ops.elementwise import sqrt
 from anynet.ops.indexing import put
 from anynet.ops.manipulation import reshape

@@ -288,7 +288,7 @@ NO_POINT: dict[str, str] = {
 def differentiable() -> set[str]:
     """Every function with a gradient rule: those of the standard, of `anynet.special`, and the primitives (but for the
     modules of `LAYERS`)."""
-    from anynet.ops.table import TABLE
+    from anynet.ops.differentiability import TABLE
 
     names = {n for n, entry in TABLE.items() if entry.gradient == "rule"}
     own = {n for n, p in PRIMITIVES.items() if p.kind == "rule" and p.__module__ not in LAYERS}

@@ -1,4 +1,4 @@
-"""Every function of the array API standard does what `anynet.ops.table` says of its gradient, to second order."""
+"""Every function of the array API standard does what `anynet.ops.differentiability` says of its gradient, to second order."""
 
 import math
 from functools import partial
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import anynet as an
-from anynet.ops.table import TABLE, gradient_of
+from anynet.ops.differentiability import TABLE, gradient_of
 from anynet_backends import host, standard
 
 NAMES = [*standard.FUNCTIONS, *(f"linalg.{n}" for n in standard.LINALG), *(f"fft.{n}" for n in standard.FFT)]

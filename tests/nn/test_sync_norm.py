@@ -9,7 +9,7 @@ import pytest
 
 import anynet as an
 from anynet import nn
-from anynet.ops.communication import all_sum
+from anynet.ops.collectives import all_sum
 
 
 class Group:

@@ -12,7 +12,7 @@ from anynet.nn.module import Module
 from anynet.nn.utils.parametrize import register_parametrization
 from anynet.ops import creation, linalg
 from anynet.ops import elementwise as e
-from anynet.ops.inspection import finfo
+from anynet.ops.data_types import finfo
 from anynet.ops.manipulation import concat, expand_dims, permute_dims, reshape
 from anynet.ops.reductions import max as max_over
 from anynet.ops.reductions import sum
