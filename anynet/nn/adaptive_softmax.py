@@ -13,8 +13,8 @@ from anynet.nn.linear import Linear
 from anynet.nn.module import Module
 from anynet.ops.indexing import index_add, take, take_along_axis
 from anynet.ops.manipulation import concat, expand_dims
-from anynet.ops.neural import log_softmax
 from anynet.ops.reductions import argmax, mean
+from anynet.ops.softmax import log_softmax
 from anynet.tensor import Tensor, to_plain
 from anynet.typing import ArrayLike
 

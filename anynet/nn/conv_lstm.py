@@ -9,8 +9,8 @@ from anynet.nn.errors import ShapeError
 from anynet.nn.module import Module
 from anynet.ops import creation
 from anynet.ops import elementwise as e
+from anynet.ops.activations import sigmoid
 from anynet.ops.manipulation import reshape, stack
-from anynet.ops.neural import sigmoid
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
 

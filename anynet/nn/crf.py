@@ -11,8 +11,8 @@ from anynet.ops import creation
 from anynet.ops import elementwise as e
 from anynet.ops.indexing import take, take_along_axis
 from anynet.ops.manipulation import astype, expand_dims, permute_dims, reshape
-from anynet.ops.neural import logsumexp
 from anynet.ops.reductions import argmax, max, mean, sum
+from anynet.ops.softmax import logsumexp
 from anynet.tensor import Parameter, Tensor
 from anynet.typing import ArrayLike
 

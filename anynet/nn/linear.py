@@ -11,8 +11,8 @@ from anynet.nn import init
 from anynet.nn.errors import ShapeError
 from anynet.nn.module import Module
 from anynet.ops import creation
+from anynet.ops.activations import sigmoid
 from anynet.ops.manipulation import reshape
-from anynet.ops.neural import sigmoid
 from anynet.ops.reductions import max
 from anynet.tensor import Parameter, Tensor
 from anynet.typing import ArrayLike

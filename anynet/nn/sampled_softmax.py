@@ -13,9 +13,9 @@ from anynet.nn.functional.losses import _reduce
 from anynet.nn.module import Module
 from anynet.ops import creation
 from anynet.ops import elementwise as e
+from anynet.ops.activations import softplus
 from anynet.ops.indexing import take
 from anynet.ops.manipulation import concat, expand_dims, reshape
-from anynet.ops.neural import softplus
 from anynet.ops.reductions import sum
 from anynet.tensor import Buffer, Parameter, Tensor
 from anynet.typing import ArrayLike

@@ -9,7 +9,7 @@ from anynet.nn.errors import ShapeError
 from anynet.nn.linear import Linear
 from anynet.nn.module import Module
 from anynet.ops import elementwise as e
-from anynet.ops.neural import sigmoid
+from anynet.ops.activations import sigmoid
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
 

@@ -1,27 +1,140 @@
-"""Activations, each one primitive: large arrays go through memory once."""
+"""Activations, each one primitive: large arrays pass through memory once.
+
+Each keeps for its gradient only what the formula needs.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from anynet import dtypes
 from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import primitive
 from anynet.ops import elementwise as e
-from anynet.ops.neural import sigmoid
+from anynet.ops.erf import erf
+from anynet.tensor import Tensor
+from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend
 
 __all__ = [
-    "hardshrink",
-    "hardsigmoid",
-    "hardswish",
-    "hardtanh",
-    "logsigmoid",
-    "mish",
-    "softshrink",
-    "softsign",
-    "tanhshrink",
-]
+    "elu", "gelu", "gelu_tanh", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish", "relu",
+    "sigmoid", "silu", "softplus", "softshrink", "softsign", "tanhshrink",
+]  # fmt: skip
+
+
+def _as(x: Any, like: Any) -> Any:
+    return cast_to(x, dtype=dtypes.of(like.dtype))
+
+
+@primitive
+def relu(xp: Backend, x: Array, /) -> Array:
+    """max(x, 0), element by element; the gradient is g where x > 0, else 0."""
+    return xp.maximum(x, 0.0)
+
+
+relu.vjp(x=lambda g, y: g * _as(e.greater(y, 0.0), g))
+
+
+@relu.kernel("numpy", vjp=True)
+def _relu_numpy(xp: Backend, x: Array, /, *, need: tuple[bool, ...] | None) -> Any:
+    y = xp.maximum(x, 0.0)
+    return y if need is None else (y, lambda g: (xp.arrange(g, y) * (y > 0.0),))
+
+
+@primitive
+def leaky_relu(xp: Backend, x: Array, /, *, negative_slope: float = 0.01) -> Array:
+    """x where x > 0, else negative_slope · x."""
+    return xp.where(x > 0, x, x * negative_slope)
+
+
+leaky_relu.vjp(x=lambda g, x, negative_slope: e.where(e.greater(x, 0.0), g, g * negative_slope))
+
+
+@primitive
+def elu(xp: Backend, x: Array, /, *, alpha: float = 1.0, scale: float = 1.0, rate: float = 1.0) -> Array:
+    """x · scale where x > 0, else scale · α (e^{rate · x} − 1)."""
+    low = xp.expm1(xp.minimum(x, 0.0) * rate) * (alpha * scale)
+    return xp.where(x > 0, x if scale == 1 else x * scale, low)
+
+
+elu.vjp(
+    x=lambda g, x, alpha, scale, rate: (
+        g * e.where(e.greater(x, 0.0), scale, e.exp(e.minimum(x, 0.0) * rate) * (alpha * scale * rate))
+    )
+)
+
+
+@primitive
+def sigmoid(xp: Backend, x: Array, /) -> Array:
+    """1 / (1 + e⁻ˣ), computed as ½ (1 + tanh(x/2)), which never overflows."""
+    return xp.tanh(x * 0.5) * 0.5 + 0.5
+
+
+sigmoid.vjp(x=lambda g, y: g * (y * (1 - y)))
+
+
+@primitive
+def silu(xp: Backend, x: Array, /) -> Array:
+    """x σ(x), also called swish (Hendrycks & Gimpel 2016; Elfwing et al. 2018)."""
+    return x * (xp.tanh(x * 0.5) * 0.5 + 0.5)
+
+
+def _silu_rule(g: Any, x: Any) -> Any:
+    s = sigmoid(x)
+    return g * (s * (1 + x * (1 - s)))
+
+
+silu.vjp(x=_silu_rule)
+
+
+@primitive
+def softplus(xp: Backend, x: Array, /, *, beta: float = 1.0, threshold: float = 20.0) -> Array:
+    """(1/β) ln(1 + e^{βx}), a smooth ReLU; x itself where βx > threshold."""
+    z = x * beta
+    smooth = xp.maximum(z, 0.0) + xp.log1p(xp.exp(-xp.abs(z)))
+    return xp.where(z > threshold, x, smooth / beta)
+
+
+softplus.vjp(
+    x=lambda g, x, beta, threshold: e.where(e.greater(x * beta, threshold), g, g * sigmoid(x * beta))
+)
+
+
+@primitive(name="gelu")
+def _gelu(xp: Backend, x: Array, /) -> Array:
+    return 0.5 * x * (1.0 + erf.reference(xp, x * math.sqrt(0.5)))
+
+
+_gelu.vjp(
+    x=lambda g, x: (
+        g * (0.5 * (1.0 + erf(x * math.sqrt(0.5))) + x * e.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi)))
+    )
+)
+
+
+@primitive
+def gelu_tanh(xp: Backend, x: Array, /) -> Array:
+    return 0.5 * x * (1.0 + xp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def _gelu_tanh_rule(g: Any, x: Any) -> Any:
+    c = math.sqrt(2 / math.pi)
+    t = e.tanh(c * (x + 0.044715 * x * x * x))
+    return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * (c * (1 + 3 * 0.044715 * x * x)))
+
+
+gelu_tanh.vjp(x=_gelu_tanh_rule)
+
+
+def gelu(x: ArrayLike, approximate: str = "none") -> Tensor:
+    """x Φ(x), Φ the normal distribution function; ``approximate="tanh"`` is the formula of Hendrycks & Gimpel 2016."""
+    if approximate == "none":
+        return _gelu(x)
+    if approximate == "tanh":
+        return gelu_tanh(x)
+    msg = f"gelu: approximate is 'none' or 'tanh', got {approximate!r}"
+    raise ValueError(msg)
 
 
 def _where_true(g: Any, mask: Any) -> Any:
@@ -127,6 +240,7 @@ def _mish_rule(g: Any, x: Any) -> Any:
 mish.vjp(x=_mish_rule)
 
 for _prim in (
-    hardtanh, hardsigmoid, hardswish, hardshrink, softshrink, tanhshrink, softsign, logsigmoid, mish,
+    relu, leaky_relu, elu, sigmoid, silu, softplus, gelu_tanh, hardtanh, hardsigmoid, hardswish, hardshrink, softshrink,
+    tanhshrink, softsign, logsigmoid, mish,
 ):  # fmt: skip
     _prim.elementwise = True

@@ -26,9 +26,9 @@ from typing import Any
 
 from anynet.autograd.primitive import primitive
 from anynet.ops.elementwise import conj
-from anynet.ops.indexing import put
 from anynet.ops.manipulation import reshape, squeeze
 from anynet.ops.reductions import sum as sum_
+from anynet.ops.slicing import put
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend

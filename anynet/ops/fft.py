@@ -13,7 +13,8 @@ from anynet.autograd.primitive import primitive
 from anynet.ops.creation import zeros
 from anynet.ops.elementwise import conj, real
 from anynet.ops.indexing import getitem
-from anynet.ops.manipulation import axes_of, concat, roll
+from anynet.ops.manipulation import concat, roll
+from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of, resolve

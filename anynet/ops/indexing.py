@@ -10,8 +10,10 @@ from typing import Any, Final
 
 from anynet.autograd.primitive import INTERCEPT, adjoint, primitive
 from anynet.autograd.vmap import each, is_batched
-from anynet.ops.manipulation import axes_of, moveaxis, reshape
-from anynet.ops.operators import replace
+from anynet.ops.manipulation import moveaxis, reshape
+from anynet.ops.shapes import axes_of
+
+pass
 from anynet.tensor import Leaf, Tensor, clock, mode, to_plain
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
@@ -111,7 +113,8 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
         raise ValueError(msg)
     xp = backend_of(index)
     index = check_index(index, x.shape[where], "take_along_axis")
-    from anynet.ops.manipulation import broadcast_shapes, broadcast_to
+    from anynet.ops.manipulation import broadcast_to
+    from anynet.ops.shapes import broadcast_shapes
 
     rest = broadcast_shapes(
         (*x.shape[:where], 1, *x.shape[where + 1 :]), (*index.shape[:where], 1, *index.shape[where + 1 :])
@@ -267,7 +270,7 @@ def _getitem_mixed(x: Tensor, key: tuple[Any, ...]) -> Tensor:
 
 
 def _leading_arrays(x: Tensor, key: tuple[Any, ...]) -> tuple[Any, tuple[int, ...]]:
-    from anynet.ops.manipulation import broadcast_shapes
+    from anynet.ops.shapes import broadcast_shapes
 
     parts = list(key)
     while parts and (parts[-1] is ... or (isinstance(parts[-1], slice) and parts[-1] == slice(None))):

@@ -19,7 +19,8 @@ from anynet.ops import elementwise as e
 from anynet.ops import reductions
 from anynet.ops.indexing import getitem
 from anynet.ops.linear import matmul, matrix_transpose, tensordot, vecdot
-from anynet.ops.manipulation import axes_of, expand_dims, roll, squeeze
+from anynet.ops.manipulation import expand_dims, roll, squeeze
+from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of

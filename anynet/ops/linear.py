@@ -10,14 +10,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from anynet import dtypes
 from anynet.autograd.primitive import adjoint, primitive
-from anynet.ops.elementwise import conj
+from anynet.ops import elementwise as e
 from anynet.ops.manipulation import permute_dims, reshape
-from anynet.tensor import Tensor
+from anynet.ops.reductions import sum as sum_
+from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
-from anynet_backends import Array, Backend
+from anynet_backends import TYPES, Array, Backend
 
-__all__ = ["matmul", "matrix_transpose", "tensordot", "vecdot"]
+__all__ = ["linear", "matmul", "matrix_transpose", "tensordot", "vecdot"]
 
 
 @primitive
@@ -36,14 +38,13 @@ def _matmul(xp: Backend, a: Array, b: Array, /) -> Array:
 
 
 def _matmul_b(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
-    if (
-        len(b_shape) == 2 and len(a.shape) > 2
-    ):  # one matrix for a whole batch: contract the batch in one product
-        return _matmul(conj(mT(reshape(a, (-1, a.shape[-1])))), reshape(g, (-1, g.shape[-1])))
-    return _matmul(conj(mT(a)), g)
+    if len(b_shape) == 2 and len(a.shape) > 2:
+        # one matrix for a whole batch: contract the batch in one product
+        return _matmul(e.conj(mT(reshape(a, (-1, a.shape[-1])))), reshape(g, (-1, g.shape[-1])))
+    return _matmul(e.conj(mT(a)), g)
 
 
-_matmul.vjp(a=lambda g, b: _matmul(g, conj(mT(b))), b=_matmul_b)
+_matmul.vjp(a=lambda g, b: _matmul(g, e.conj(mT(b))), b=_matmul_b)
 
 
 def matmul(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
@@ -82,8 +83,6 @@ def _ndim(x: Any) -> int:
 
 def vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Tensor:
     """The inner product of vectors along `axis`: Σ conj(x1) · x2, the other axes broadcast."""
-    from anynet.ops.reductions import sum as sum_
-
     if not -min(len(x1.shape), len(x2.shape)) <= axis < 0:
         n = min(len(x1.shape), len(x2.shape))
         if not (len(x1.shape) == len(x2.shape) and 0 <= axis < n):
@@ -92,7 +91,7 @@ def vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Tensor:
     if x1.shape[axis] != x2.shape[axis]:
         msg = f"vecdot: lengths differ along axis {axis}: {tuple(x1.shape)} and {tuple(x2.shape)}"
         raise ValueError(msg)
-    product = conj(x1) * x2
+    product = e.conj(x1) * x2
     return sum_(product, axis=axis, dtype=product.dtype)
 
 
@@ -138,3 +137,84 @@ def _transpose(x: Tensor) -> Tensor:
         msg = f"x.T is for matrices (2-d), got shape {x.shape}; use x.mT for stacks or anynet.permute_dims"
         raise ValueError(msg)
     return matrix_transpose(x)
+
+
+# ----- x Wᵀ + b -----
+
+
+@primitive(name="linear")
+def _linear(xp: Backend, x: Array, weight: Array, bias: Array = None, /) -> Array:
+    w = xp.matrix_transpose(weight)
+    return xp.matmul(x, w) if bias is None else xp.affine(x, w, bias)
+
+
+@_linear.vjps("x", "weight", "bias")
+def _linear_rule(g: Any, x: Any, weight: Any, need: tuple[bool, ...]) -> tuple[Any, Any, Any]:
+    flat = g if len(g.shape) == 2 else reshape(g, (-1, g.shape[-1]))
+    gx = matmul(g, weight) if need[0] else None
+    gw = None
+    if need[1]:
+        rows = x if len(x.shape) == 2 else reshape(x, (-1, x.shape[-1]))
+        gw = matmul(mT(flat), e.conj(rows))
+    gb = sum_(flat, axis=0) if need[2] else None
+    return gx, gw, gb
+
+
+@_linear.kernel("numpy", vjp=True)
+def _linear_numpy(
+    xp: Backend, x: Array, weight: Array, bias: Array = None, /, *, need: tuple[bool, ...] | None
+) -> Any:
+    """The same, with the gradients on plain arrays in one go."""
+    # one product, not one for each leading index
+    rows = x if x.ndim == 2 else xp.reshape(x, (-1, x.shape[-1]))
+    y = xp.matmul(rows, weight.T) if bias is None else xp.affine(rows, weight.T, bias)
+    if x.ndim != 2:
+        y = xp.reshape(y, (*x.shape[:-1], y.shape[-1]))
+    if need is None:
+        return y
+
+    def pull(g: Array) -> tuple[Any, ...]:
+        flat = g if g.ndim == 2 else xp.reshape(g, (-1, g.shape[-1]))
+        gx = xp.matmul(flat, weight.conj()) if need[0] else None
+        if gx is not None and g.ndim != 2:
+            gx = xp.reshape(gx, x.shape)
+        gw = None
+        if need[1]:  # BLAS has nothing for the product of a column and a row
+            gw = (xp.multiply if flat.shape[0] == 1 else xp.matmul)(flat.T, rows.conj())
+        if len(need) == 2:
+            return gx, gw
+        return gx, gw, xp.sum(flat, axis=0) if need[2] else None
+
+    return y, pull
+
+
+def _same_library(x: Any, w: Any) -> bool:
+    """Whether both are plain arrays of one library, recorded or not."""
+    one, other = TYPES.get(type(x)), TYPES.get(type(w))
+    return one is not None and other is not None and one.name == other.name
+
+
+def linear(input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Tensor:
+    """y = x Wᵀ + b: x (…, in), W (out, in), b (out) → (…, out).
+
+    Gradients: ∂L/∂x = g W, ∂L/∂W = gᵀ x, ∂L/∂b = Σ g, sums over all rows.
+
+    >>> import anynet as an
+    >>> an.nn.functional.linear(an.asarray([[1.0, 2.0]]), an.asarray([[3.0, 4.0]]), an.asarray([0.5])).tolist()
+    [[11.5]]
+    """
+    x, w = unwrap(input), unwrap(weight)
+    shape, form = x.shape, w.shape
+    if len(form) != 2 or len(shape) < 1 or shape[-1] != form[-1]:
+        msg = f"linear: x of shape {tuple(shape)} and weight {tuple(form)}; expected (…, in) and (out, in)"
+        raise ValueError(msg)
+    if (type(x) is type(w) or _same_library(x, w)) and x.dtype != w.dtype:
+        got, expected = dtypes.of(x.dtype), dtypes.of(w.dtype)
+        msg = f"linear: x is {got} but weight is {expected}; convert one: anynet.astype(x, …) or module.to(dtype)"
+        raise TypeError(msg)
+    if bias is not None and tuple(bias.shape) != (form[0],):
+        msg = f"linear: bias of shape {tuple(bias.shape)}, expected ({form[0]},)"
+        raise ValueError(msg)
+    if len(shape) == 1:
+        return reshape(linear(reshape(input, (1, -1)), weight, bias), (-1,))
+    return _linear(input, weight) if bias is None else _linear(input, weight, bias)

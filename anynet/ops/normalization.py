@@ -22,10 +22,10 @@ from anynet.autograd.fitting import cast_to, widened
 from anynet.autograd.primitive import primitive
 from anynet.ops.collectives import all_sum
 from anynet.ops.elementwise import sqrt
-from anynet.ops.indexing import put
 from anynet.ops.manipulation import reshape
 from anynet.ops.reductions import mean as mean_
 from anynet.ops.reductions import sum as sum_
+from anynet.ops.slicing import put
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of

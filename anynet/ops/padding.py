@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from anynet.autograd.primitive import adjoint, primitive
-from anynet.ops.indexing import getitem, put
+from anynet.ops.indexing import getitem
+from anynet.ops.slicing import put
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend

@@ -17,10 +17,10 @@ from typing import Any
 from anynet import dtypes
 from anynet.autograd.primitive import kernels_on, primitive
 from anynet.ops import elementwise as e
-from anynet.ops.linear import matmul
+from anynet.ops.activations import sigmoid
+from anynet.ops.linear import linear, matmul
 from anynet.ops.linear import matrix_transpose as mT
 from anynet.ops.manipulation import astype, concat, expand_dims, reshape, stack
-from anynet.ops.neural import linear, sigmoid
 from anynet.ops.reductions import sum as sum_
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike

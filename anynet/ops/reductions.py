@@ -12,7 +12,8 @@ from anynet.autograd.fitting import broadcast_to, cast_to, widened
 from anynet.autograd.primitive import primitive
 from anynet.ops import elementwise as e
 from anynet.ops.indexing import getitem
-from anynet.ops.manipulation import axes_of, concat, flip, moveaxis, reshape, stack
+from anynet.ops.manipulation import concat, flip, moveaxis, reshape, stack
+from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of

@@ -13,11 +13,12 @@ from typing import Any
 
 from anynet import dtypes
 from anynet.ops.convolution import spread_option
-from anynet.ops.indexing import put, take
+from anynet.ops.indexing import take
 from anynet.ops.linear import matmul
 from anynet.ops.linear import matrix_transpose as mT
 from anynet.ops.manipulation import moveaxis, reshape, stack
 from anynet.ops.pooling import adaptive_avg_pool, window_spread
+from anynet.ops.slicing import put
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import backend_of

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from anynet.autograd.primitive import primitive
 from anynet.ops.indexing import take, take_along_axis
-from anynet.ops.manipulation import axes_of, reshape
+from anynet.ops.manipulation import reshape
+from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of

@@ -11,7 +11,9 @@ from typing import Any
 from anynet import dtypes
 from anynet.autograd.primitive import Primitive, primitive
 from anynet.ops import elementwise as e
-from anynet.ops.neural import erf, erf_parts, for_floats, log_softmax, logsumexp, sigmoid, softmax
+from anynet.ops.activations import sigmoid
+from anynet.ops.erf import erf, erf_parts, for_floats
+from anynet.ops.softmax import log_softmax, logsumexp, softmax
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import anynet as an
 from anynet.autograd.primitive import PRIMITIVES
-from anynet.ops.neural import softmax_or_zero
+from anynet.ops.softmax import softmax_or_zero
 
 inf, nan = math.inf, math.nan
 F = an.nn.functional
@@ -258,7 +258,7 @@ SMOOTH = "smooth wherever it has a value"
 LINEAR = "linear in each argument"
 MOVES = "moves elements about, or repeats them"
 LAYER = "of layers and losses, whose points are those of the layers"
-LAYERS = {f"anynet.ops.{m}" for m in ("attention", "communication", "convolution", "normalization", "padding", "pooling",
+LAYERS = {f"anynet.ops.{m}" for m in ("attention", "collectives", "convolution", "normalization", "padding", "pooling",
                                       "recurrent", "resampling")}  # fmt: skip
 
 NO_POINT: dict[str, str] = {

@@ -9,7 +9,8 @@ import anynet as an
 from anynet import random
 from anynet.autograd.gradcheck import gradcheck, gradgradcheck
 from anynet.nn import functional as F
-from anynet.ops.neural import erf, logsumexp
+from anynet.ops.erf import erf
+from anynet.ops.softmax import logsumexp
 from torch_oracle import torch
 
 TF = torch.nn.functional

@@ -7,7 +7,7 @@ from typing import Any
 
 from anynet.cli.cases import Case, index
 from anynet.ops import elementwise as e
-from anynet.ops import linear, manipulation, reductions
+from anynet.ops import indexing, linear, manipulation, reductions
 from anynet.ops.creation import tril
 from anynet.ops.indexing import index_add, take, take_along_axis
 
@@ -73,7 +73,7 @@ CASES: tuple[Case, ...] = (
     Case("unstack one", lambda x: manipulation.unstack(x, axis=-1)[1], ((3, 4),)),
     Case("flip", lambda x: manipulation.flip(x, axis=0), ((3, 4),)),
     Case("roll", lambda x: manipulation.roll(x, 2, axis=1), ((3, 4),)),
-    Case("repeat", lambda x: manipulation.repeat(x, 3, axis=1), ((3, 2),)),
+    Case("repeat", lambda x: indexing.repeat(x, 3, axis=1), ((3, 2),)),
     Case("tile", lambda x: manipulation.tile(x, (2, 3)), ((3, 2),)),
     Case("tril", tril, ((4, 4),)),
     Case("getitem", lambda x: x[1:, ::2], ((3, 4),)),

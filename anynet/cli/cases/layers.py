@@ -6,7 +6,7 @@ from anynet import nn, optim, random
 from anynet.cli.cases import Case, index
 from anynet.nn import functional as F
 from anynet.ops import manipulation, reductions
-from anynet.ops.neural import logsumexp
+from anynet.ops.softmax import logsumexp
 from anynet.tensor import Tensor
 
 

@@ -21,9 +21,10 @@ from anynet.autograd.fitting import cast_to, widened
 from anynet.nn.errors import ShapeError
 from anynet.ops import creation
 from anynet.ops import elementwise as e
+from anynet.ops.indexing import repeat
 from anynet.ops.linear import matmul
 from anynet.ops.linear import matrix_transpose as mT
-from anynet.ops.manipulation import broadcast_to, concat, repeat, reshape, squeeze
+from anynet.ops.manipulation import broadcast_to, concat, reshape, squeeze
 from anynet.ops.reductions import all as all_over
 from anynet.ops.reductions import any as any_over
 from anynet.ops.reductions import max as max_over

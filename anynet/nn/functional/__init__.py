@@ -13,7 +13,7 @@ from anynet.nn.functional.misc import *
 from anynet.nn.functional.norm import *
 from anynet.nn.functional.pooling import *
 from anynet.nn.functional.sampling import *
-from anynet.ops.neural import linear
+from anynet.ops.linear import linear
 
 __all__ = [
     "linear", *activations.__all__, *attention.__all__, *conv.__all__, *extras.__all__, *losses.__all__, *misc.__all__,

@@ -1,4 +1,4 @@
-"""Activations, with PyTorch's names and arguments: see `anynet.ops.neural` for the formulas.
+"""Activations, with PyTorch's names and arguments: see `anynet.ops.activations` for the formulas.
 
 `inplace` is accepted and changes nothing: the input is never overwritten. With `dtype` the input is converted first.
 """
@@ -10,8 +10,9 @@ from typing import Any
 
 from anynet import dtypes, random
 from anynet.autograd.fitting import cast_to
-from anynet.ops import activations, neural
+from anynet.ops import activations as ops
 from anynet.ops import elementwise as e
+from anynet.ops import softmax as softmax_ops
 from anynet.ops.manipulation import reshape
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
@@ -31,7 +32,7 @@ def relu(input: ArrayLike, inplace: bool = False) -> Tensor:
     >>> an.nn.functional.relu(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([0., 0., 2.])
     """
-    return neural.relu(input)
+    return ops.relu(input)
 
 
 def sigmoid(input: ArrayLike) -> Tensor:
@@ -41,7 +42,7 @@ def sigmoid(input: ArrayLike) -> Tensor:
     >>> an.nn.functional.sigmoid(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([0.11920291, 0.5       , 0.8807971 ])
     """
-    return neural.sigmoid(input)
+    return ops.sigmoid(input)
 
 
 def silu(input: ArrayLike, inplace: bool = False) -> Tensor:
@@ -51,7 +52,7 @@ def silu(input: ArrayLike, inplace: bool = False) -> Tensor:
     >>> an.nn.functional.silu(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-0.23840582,  0.        ,  1.7615942 ])
     """
-    return neural.silu(input)
+    return ops.silu(input)
 
 
 def tanh(input: ArrayLike) -> Tensor:
@@ -71,7 +72,7 @@ def gelu(input: ArrayLike, approximate: str = "none") -> Tensor:
     >>> an.nn.functional.gelu(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-0.04550027,  0.        ,  1.9544997 ])
     """
-    return neural.gelu(input, approximate)
+    return ops.gelu(input, approximate)
 
 
 def leaky_relu(input: ArrayLike, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
@@ -81,7 +82,7 @@ def leaky_relu(input: ArrayLike, negative_slope: float = 0.01, inplace: bool = F
     >>> an.nn.functional.leaky_relu(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-0.02,  0.  ,  2.  ])
     """
-    return neural.leaky_relu(input, negative_slope=negative_slope)
+    return ops.leaky_relu(input, negative_slope=negative_slope)
 
 
 def elu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -91,7 +92,7 @@ def elu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     >>> an.nn.functional.elu(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-0.86466473,  0.        ,  2.        ])
     """
-    return neural.elu(input, alpha=alpha)
+    return ops.elu(input, alpha=alpha)
 
 
 def softplus(input: ArrayLike, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
@@ -101,7 +102,7 @@ def softplus(input: ArrayLike, beta: float = 1.0, threshold: float = 20.0) -> Te
     >>> an.nn.functional.softplus(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([0.126928 , 0.6931472, 2.126928 ])
     """
-    return neural.softplus(input, beta=beta, threshold=threshold)
+    return ops.softplus(input, beta=beta, threshold=threshold)
 
 
 def _prepared(where: str, input: Any, dim: int | None, dtype: Any) -> tuple[Any, int]:
@@ -128,7 +129,7 @@ def softmax(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tens
     Tensor([0.5, 0.5])
     """
     input, dim = _prepared("softmax", input, dim, dtype)
-    return _along(neural.softmax, input, dim)
+    return _along(softmax_ops.softmax, input, dim)
 
 
 def log_softmax(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tensor:
@@ -139,7 +140,7 @@ def log_softmax(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> 
     Tensor([-0.6931472, -0.6931472])
     """
     input, dim = _prepared("log_softmax", input, dim, dtype)
-    return _along(neural.log_softmax, input, dim)
+    return _along(softmax_ops.log_softmax, input, dim)
 
 
 def logsumexp(input: ArrayLike, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Tensor:
@@ -149,7 +150,7 @@ def logsumexp(input: ArrayLike, dim: int | tuple[int, ...] | None = None, keepdi
     >>> an.nn.functional.logsumexp(an.asarray([1000.0, 1000.0]), 0)
     Tensor(1000.6932)
     """
-    return neural.logsumexp(input, axis=dim if input.shape else None, keepdims=keepdim)
+    return softmax_ops.logsumexp(input, axis=dim if input.shape else None, keepdims=keepdim)
 
 
 def softmin(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tensor:
@@ -160,7 +161,7 @@ def softmin(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tens
     Tensor([0.5, 0.5])
     """
     input, dim = _prepared("softmin", -input, dim, dtype)
-    return _along(neural.softmax, input, dim)
+    return _along(softmax_ops.softmax, input, dim)
 
 
 def hardtanh(input: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
@@ -173,7 +174,7 @@ def hardtanh(input: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, inpl
     if not min_val <= max_val:
         msg = f"hardtanh: min_val must be at most max_val, got {min_val} and {max_val}"
         raise ValueError(msg)
-    return activations.hardtanh(input, low=float(min_val), high=float(max_val))
+    return ops.hardtanh(input, low=float(min_val), high=float(max_val))
 
 
 def relu6(input: ArrayLike, inplace: bool = False) -> Tensor:
@@ -193,7 +194,7 @@ def hardsigmoid(input: ArrayLike, inplace: bool = False) -> Tensor:
     >>> an.nn.functional.hardsigmoid(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([0.16666666, 0.5       , 0.8333334 ])
     """
-    return activations.hardsigmoid(input)
+    return ops.hardsigmoid(input)
 
 
 def hardswish(input: ArrayLike, inplace: bool = False) -> Tensor:
@@ -203,7 +204,7 @@ def hardswish(input: ArrayLike, inplace: bool = False) -> Tensor:
     >>> an.nn.functional.hardswish(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-0.33333334,  0.        ,  1.6666666 ])
     """
-    return activations.hardswish(input)
+    return ops.hardswish(input)
 
 
 def hardshrink(input: ArrayLike, lambd: float = 0.5) -> Tensor:
@@ -213,7 +214,7 @@ def hardshrink(input: ArrayLike, lambd: float = 0.5) -> Tensor:
     >>> an.nn.functional.hardshrink(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-2.,  0.,  2.])
     """
-    return activations.hardshrink(input, bound=float(lambd))
+    return ops.hardshrink(input, bound=float(lambd))
 
 
 def softshrink(input: ArrayLike, lambd: float = 0.5) -> Tensor:
@@ -226,7 +227,7 @@ def softshrink(input: ArrayLike, lambd: float = 0.5) -> Tensor:
     if lambd < 0:
         msg = f"softshrink: lambd is not negative, got {lambd}"
         raise ValueError(msg)
-    return activations.softshrink(input, bound=float(lambd))
+    return ops.softshrink(input, bound=float(lambd))
 
 
 def tanhshrink(input: ArrayLike) -> Tensor:
@@ -236,7 +237,7 @@ def tanhshrink(input: ArrayLike) -> Tensor:
     >>> an.nn.functional.tanhshrink(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-1.0359724,  0.       ,  1.0359724])
     """
-    return activations.tanhshrink(input)
+    return ops.tanhshrink(input)
 
 
 def softsign(input: ArrayLike) -> Tensor:
@@ -246,7 +247,7 @@ def softsign(input: ArrayLike) -> Tensor:
     >>> an.nn.functional.softsign(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-0.6666667,  0.       ,  0.6666667])
     """
-    return activations.softsign(input)
+    return ops.softsign(input)
 
 
 def logsigmoid(input: ArrayLike) -> Tensor:
@@ -256,7 +257,7 @@ def logsigmoid(input: ArrayLike) -> Tensor:
     >>> an.nn.functional.logsigmoid(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-2.126928 , -0.6931472, -0.126928 ])
     """
-    return activations.logsigmoid(input)
+    return ops.logsigmoid(input)
 
 
 def mish(input: ArrayLike, inplace: bool = False) -> Tensor:
@@ -266,7 +267,7 @@ def mish(input: ArrayLike, inplace: bool = False) -> Tensor:
     >>> [round(y, 4) for y in an.nn.functional.mish(an.asarray([-2.0, 0.0, 2.0])).tolist()]
     [-0.2525, 0.0, 1.944]
     """
-    return activations.mish(input)
+    return ops.mish(input)
 
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
@@ -279,7 +280,7 @@ def selu(input: ArrayLike, inplace: bool = False) -> Tensor:
     >>> an.nn.functional.selu(an.asarray([-2.0, 0.0, 2.0]))
     Tensor([-1.5201665,  0.       ,  2.101402 ])
     """
-    return neural.elu(input, alpha=_SELU_ALPHA, scale=_SELU_SCALE)
+    return ops.elu(input, alpha=_SELU_ALPHA, scale=_SELU_SCALE)
 
 
 def celu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -293,9 +294,7 @@ def celu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
         msg = "celu: alpha is not 0"
         raise ValueError(msg)
     return (
-        neural.elu(input, alpha=float(alpha), rate=1.0 / alpha)
-        if alpha > 0
-        else neural.elu(input / alpha) * alpha
+        ops.elu(input, alpha=float(alpha), rate=1.0 / alpha) if alpha > 0 else ops.elu(input / alpha) * alpha
     )
 
 
@@ -339,7 +338,7 @@ def prelu(input: ArrayLike, weight: ArrayLike) -> Tensor:
         msg = f"prelu: weight has shape {tuple(weight.shape)}, expected (1,) or ({channels},), one a channel"
         raise ValueError(msg)
     w = reshape(weight, (1, n, *(1,) * (ndim - 2)) if ndim > 1 else (n,) if ndim else ())
-    return neural.relu(input) + w * e.clip(input, max=0.0)
+    return ops.relu(input) + w * e.clip(input, max=0.0)
 
 
 def rrelu(

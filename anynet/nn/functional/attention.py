@@ -6,12 +6,13 @@ import math
 from typing import Any
 
 from anynet.ops import elementwise as e
-from anynet.ops import neural
 from anynet.ops.attention import scaled_dot_product_attention
-from anynet.ops.linear import matmul
+from anynet.ops.dropout import dropout as drop
+from anynet.ops.linear import linear, matmul
 from anynet.ops.linear import matrix_transpose as mT
 from anynet.ops.manipulation import astype, broadcast_to, concat, expand_dims, permute_dims, reshape
 from anynet.ops.reductions import mean
+from anynet.ops.softmax import softmax_or_zero
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import backend_of
@@ -98,11 +99,11 @@ def multi_head_attention_forward(
     if not use_separate_proj_weight:
         packed: Any = in_proj_weight
         if same:
-            qkv = neural.linear(query, packed, in_proj_bias)
+            qkv = linear(query, packed, in_proj_bias)
             q, k, v = (qkv[..., i * embed : (i + 1) * embed] for i in range(3))
         else:
             q, k, v = (
-                neural.linear(
+                linear(
                     x,
                     packed[i * embed : (i + 1) * embed, :],
                     None if in_proj_bias is None else in_proj_bias[i * embed : (i + 1) * embed],
@@ -112,7 +113,7 @@ def multi_head_attention_forward(
     else:
         separate: tuple[Any, ...] = (q_proj_weight, k_proj_weight, v_proj_weight)
         q, k, v = (
-            neural.linear(x, w, None if in_proj_bias is None else in_proj_bias[i * embed : (i + 1) * embed])
+            linear(x, w, None if in_proj_bias is None else in_proj_bias[i * embed : (i + 1) * embed])
             for i, (x, w) in enumerate(zip((query, key, value), separate, strict=True))
         )
 
@@ -164,13 +165,13 @@ def multi_head_attention_forward(
         scores = matmul(q * (1.0 / math.sqrt(width)), mT(k))
         if bias is not None:
             scores = scores + bias
-        weights = neural.dropout(neural.softmax_or_zero(scores, axis=3), dropout)
+        weights = drop(softmax_or_zero(scores, axis=3), dropout)
         y = matmul(weights, v)
     else:
         causal = is_causal and padding is None and not extra
         y = scaled_dot_product_attention(q, k, v, None if causal else bias, dropout, causal)
     y = reshape(permute_dims(y, (2, 0, 1, 3)), (length, batch, embed))
-    y = neural.linear(y, out_proj_weight, out_proj_bias)
+    y = linear(y, out_proj_weight, out_proj_bias)
     if weights is not None and average_attn_weights:
         weights = mean(weights, axis=1)
     if not batched:

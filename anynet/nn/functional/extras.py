@@ -8,7 +8,7 @@ from typing import Any
 from anynet import dtypes, random
 from anynet.nn.functional.losses import _reduce, _target
 from anynet.ops import elementwise as e
-from anynet.ops import neural
+from anynet.ops.activations import relu
 from anynet.ops.manipulation import concat
 from anynet.ops.reductions import max as max_over
 from anynet.ops.reductions import sum
@@ -32,7 +32,7 @@ def crelu(input: ArrayLike, dim: int = 1) -> Tensor:
     >>> an.nn.functional.crelu(an.asarray([[1.0, -2.0]])).tolist()
     [[1.0, 0.0, 0.0, 2.0]]
     """
-    return concat([neural.relu(input), neural.relu(-input)], axis=dim)
+    return concat([relu(input), relu(-input)], axis=dim)
 
 
 def squareplus(input: ArrayLike, b: float = 4.0) -> Tensor:
@@ -127,7 +127,7 @@ def hinge_loss(input: ArrayLike, target: ArrayLike, p: int = 1, reduction: str =
         msg = f"hinge_loss: p is 1 or 2, got {p}"
         raise ValueError(msg)
     target = _target("hinge_loss", input, target)
-    gap = neural.relu(1.0 - e.where(e.equal(target, 0.0), -1.0, target) * input)
+    gap = relu(1.0 - e.where(e.equal(target, 0.0), -1.0, target) * input)
     return _reduce(gap * gap if p == 2 else gap, reduction)
 
 
@@ -140,7 +140,7 @@ def categorical_hinge_loss(input: ArrayLike, target: ArrayLike, reduction: str =
     """
     target = _target("categorical_hinge_loss", input, target)
     own, other = sum(target * input, axis=-1), max_over((1.0 - target) * input, axis=-1)
-    return _reduce(neural.relu(other - own + 1.0), reduction)
+    return _reduce(relu(other - own + 1.0), reduction)
 
 
 def mape_loss(input: ArrayLike, target: ArrayLike, eps: float = 1e-7, reduction: str = "mean") -> Tensor:

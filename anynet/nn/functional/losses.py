@@ -15,25 +15,24 @@ from anynet.autograd.primitive import DeviceError
 from anynet.autograd.vmap import each, is_batched
 from anynet.autograd.whole import whole
 from anynet.ops import elementwise as e
+from anynet.ops.activations import relu, softplus
 from anynet.ops.creation import asarray
 from anynet.ops.indexing import take_along_axis
 from anynet.ops.linalg import vector_norm
-from anynet.ops.manipulation import broadcast_shapes, broadcast_to, concat, moveaxis, reshape
-from anynet.ops.neural import (
+from anynet.ops.linear import linear
+from anynet.ops.losses import (
     binary_cross_entropy_,
     cross_entropy_rows,
     huber,
-    linear,
-    log_softmax,
     logit_cross_entropy,
-    logsumexp,
     nll_rows,
-    relu,
-    softplus,
     squared_error,
-)  # fmt: skip
+)
+from anynet.ops.manipulation import broadcast_to, concat, moveaxis, reshape
 from anynet.ops.reductions import any as any_over
 from anynet.ops.reductions import mean, sum
+from anynet.ops.shapes import broadcast_shapes
+from anynet.ops.softmax import log_softmax, logsumexp
 from anynet.tensor import Tensor, to_plain, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import backend_of

@@ -10,10 +10,11 @@ import math
 from typing import Any
 
 from anynet import dtypes, random
-from anynet.ops import neural
 from anynet.ops.convolution import spread_option
 from anynet.ops.creation import ones_like
+from anynet.ops.dropout import dropout as drop
 from anynet.ops.elementwise import where as where_
+from anynet.ops.embedding import embedding as lookup
 from anynet.ops.indexing import scatter_rows, take
 from anynet.ops.linalg import vector_norm
 from anynet.ops.linear import matmul
@@ -21,6 +22,7 @@ from anynet.ops.manipulation import expand_dims, permute_dims, reshape
 from anynet.ops.reductions import max as max_
 from anynet.ops.reductions import sum
 from anynet.ops.resampling import fold, interpolate, unfold
+from anynet.ops.softmax import softmax
 from anynet.tensor import Tensor, to_plain, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import backend_of
@@ -54,7 +56,7 @@ def dropout(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bo
     >>> an.nn.functional.dropout(an.ones(4), 0.0)
     Tensor([1., 1., 1., 1.])
     """
-    return neural.dropout(input, p, training)
+    return drop(input, p, training)
 
 
 def embedding(
@@ -66,13 +68,13 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Tensor:
-    """Row weight[input] for each integer: see `anynet.ops.neural.embedding`.
+    """Row weight[input] for each integer: see `anynet.ops.embedding.embedding`.
 
     >>> import anynet as an
     >>> an.nn.functional.embedding(an.asarray([1, 0]), an.asarray([[0.0, 1.0], [2.0, 3.0]])).tolist()
     [[2.0, 3.0], [0.0, 1.0]]
     """
-    return neural.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
+    return lookup(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
 
 
 def dropout1d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -82,7 +84,7 @@ def dropout1d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: 
     >>> an.nn.functional.dropout1d(an.ones((1, 1, 4)), 1.0).tolist()
     [[[0.0, 0.0, 0.0, 0.0]]]
     """
-    return neural.dropout(input, p, training, mask_shape=_channels("dropout1d", input, 1))
+    return drop(input, p, training, mask_shape=_channels("dropout1d", input, 1))
 
 
 def dropout2d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -92,7 +94,7 @@ def dropout2d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: 
     >>> an.nn.functional.dropout2d(an.ones((1, 1, 4, 4)), 0.5).shape
     (1, 1, 4, 4)
     """
-    return neural.dropout(input, p, training, mask_shape=_channels("dropout2d", input, 2))
+    return drop(input, p, training, mask_shape=_channels("dropout2d", input, 2))
 
 
 def dropout3d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -102,7 +104,7 @@ def dropout3d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: 
     >>> an.nn.functional.dropout3d(an.ones((1, 1, 4, 4, 4)), 0.5).shape
     (1, 1, 4, 4, 4)
     """
-    return neural.dropout(input, p, training, mask_shape=_channels("dropout3d", input, 3))
+    return drop(input, p, training, mask_shape=_channels("dropout3d", input, 3))
 
 
 _SATURATION = -1.7580993408473766  # −λα of SELU, its value at −∞
@@ -110,12 +112,12 @@ _SATURATION = -1.7580993408473766  # −λα of SELU, its value at −∞
 
 def _alpha(x: Any, p: float, training: bool, mask_shape: tuple[int, ...] | None) -> Tensor:
     if not training or p == 0.0:
-        return neural.dropout(x, p, False)
+        return drop(x, p, False)
     if p == 1.0:
         return x * 0.0  # type: ignore[no-any-return]
-    keep = neural.dropout(
-        ones_like(x.detach() if hasattr(x, "detach") else x), p, True, mask_shape=mask_shape
-    ) * (1.0 - p)
+    keep = drop(ones_like(x.detach() if hasattr(x, "detach") else x), p, True, mask_shape=mask_shape) * (
+        1.0 - p
+    )
     scale = ((1.0 - p) * (1.0 + p * _SATURATION**2)) ** -0.5
     return (x * keep + (1.0 - keep) * _SATURATION) * scale - scale * _SATURATION * p  # type: ignore[no-any-return]
 
@@ -307,7 +309,7 @@ def gumbel_softmax(
     unit = random.next_units(xp, math.prod(shape), kind, xp.device_of(plain))
     unit = xp.minimum(unit + 2.0**-25, 1.0 - 2.0**-24)  # not 0, and not rounded to 1
     gumbel = xp.astype(-xp.log(-xp.log(xp.reshape(unit, shape))), plain.dtype, copy=False)
-    soft = neural.softmax((logits + wrap(gumbel)) / tau, axis=dim)
+    soft = softmax((logits + wrap(gumbel)) / tau, axis=dim)
     if not hard:
         return soft
     values = unwrap(soft)
@@ -383,9 +385,7 @@ def embedding_bag(
     chosen = xp.reshape(xp.take(flat, xp.reshape(place, (-1,)), axis=0), tuple(place.shape))
     if padding_idx is not None:
         there = xp.logical_and(there, chosen != padding_idx % weight.shape[0])
-    rows = neural.embedding(
-        wrap(chosen), weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse
-    )
+    rows = lookup(wrap(chosen), weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     mask = xp.expand_dims(there, axis=2)
     if mode == "max" and longest:
         largest = max_(where_(wrap(mask), rows, float("-inf")), axis=1)

@@ -1,0 +1,93 @@
+"""Rows of a table by integer index, and the scatter-add that is its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anynet.autograd.primitive import primitive
+from anynet.autograd.vmap import each, is_batched
+from anynet.ops.indexing import check_index, scatter_rows
+from anynet.ops.manipulation import reshape
+from anynet.tensor import Tensor, no_grad, to_plain, unwrap
+from anynet.typing import ArrayLike
+from anynet_backends import Array, Backend, backend_of
+
+__all__ = ["embedding"]
+
+
+@primitive(name="embedding")
+def _embedding(
+    xp: Backend, weight: Array, index: Array, /, *, padding: int | None, by_frequency: bool
+) -> Array:
+    return xp.take(weight, index, axis=0)
+
+
+def _embedding_rule(
+    g: Any, weight_shape: tuple[int, ...], index: Any, padding: int | None, by_frequency: bool
+) -> Any:
+    index = unwrap(index)
+    xp = backend_of(index)
+    if padding is not None:
+        g = g * xp.astype(xp.expand_dims(index, axis=1) != padding, unwrap(g).dtype)
+    if by_frequency:
+        ones = xp.ones((index.shape[0], 1), dtype=unwrap(g).dtype, device=index.device)
+        counts = scatter_rows(ones, index=index, shape=(weight_shape[0], 1))
+        g = g / xp.take(unwrap(counts), index, axis=0)
+    return scatter_rows(g, index=index, shape=weight_shape)
+
+
+_embedding.vjp(weight=_embedding_rule)
+
+
+def _shorten(weight: Any, index: Array, max_norm: float, norm_type: float) -> None:
+    """Scale the rows of weight that `index` names and that are longer than max_norm, in place."""
+    w = unwrap(weight)
+    xp = backend_of(w)
+    ones = xp.ones((index.shape[0], 1), dtype=w.dtype, device=w.device)
+    used = unwrap(scatter_rows(ones, index=index, shape=(w.shape[0], 1))) > 0
+    length = xp.linalg.vector_norm(w, axis=1, keepdims=True, ord=norm_type)
+    factor = xp.where(used & (length > max_norm), max_norm / (length + 1e-7), xp.ones_like(length))
+    with no_grad():
+        weight.assign_(w * factor)
+
+
+def embedding(
+    index: ArrayLike,
+    weight: ArrayLike,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    """Row weight[index] for each integer: (…) → (…, width). The row `padding_idx` receives no gradient. An index outside of
+    0 … rows − 1 is an IndexError (negative ones do not count from the end).
+
+    `max_norm`: first, and in place, each row that is looked up and whose `norm_type`-norm is larger is scaled to that
+    norm (by max_norm / (‖row‖ + 1e-7)). `scale_grad_by_freq` divides the gradient of each row by the number of times
+    that it occurs in `index`. Sparse gradients are not offered: `sparse=True` is refused.
+    """
+    if sparse:
+        msg = "embedding: sparse gradients are not offered; leave out sparse=True: the gradient is the same, dense"
+        raise NotImplementedError(msg)
+    if is_batched(index):  # inside vmap
+        return each(embedding, index, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
+    if len(weight.shape) != 2:
+        msg = f"embedding: weight has shape {tuple(weight.shape)}, expected (rows, width)"
+        raise ValueError(msg)
+    plain = to_plain(index, device=None if hasattr(index, "shape") else weight.device)
+    shape = tuple(plain.shape)
+    xp = backend_of(plain)
+    flat = check_index(xp.reshape(plain, (-1,)), weight.shape[0], "embedding", negative=False)
+    if padding_idx is not None:
+        if not -weight.shape[0] <= padding_idx < weight.shape[0]:
+            msg = f"embedding: padding_idx {padding_idx} is out of range for {weight.shape[0]} rows"
+            raise IndexError(msg)
+        padding_idx %= weight.shape[0]
+    if max_norm is not None:
+        if not (isinstance(weight, Tensor) and weight.is_leaf):
+            msg = "embedding: max_norm writes to weight, which must be a Parameter or another Tensor that is no result"
+            raise TypeError(msg)
+        _shorten(weight, flat, max_norm, norm_type)
+    rows = _embedding(weight, flat, padding=padding_idx, by_frequency=scale_grad_by_freq)
+    return reshape(rows, (*shape, weight.shape[1]))
