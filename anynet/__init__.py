@@ -56,12 +56,14 @@ from anynet.ops.creation import *
 from anynet.ops.data_types import *
 from anynet.ops.elementwise import *
 from anynet.ops.indexing import index_add as index_add
+from anynet.ops.indexing import repeat as repeat
 from anynet.ops.indexing import take as take
 from anynet.ops.indexing import take_along_axis as take_along_axis
 from anynet.ops.linear import *
 from anynet.ops.manipulation import *
 from anynet.ops.reductions import *
 from anynet.ops.searching import *
+from anynet.ops.shapes import broadcast_shapes as broadcast_shapes
 from anynet.tensor import Buffer as Buffer
 from anynet.tensor import GradientWarning as GradientWarning
 from anynet.tensor import Parameter as Parameter

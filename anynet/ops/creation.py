@@ -6,7 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from anynet import dtypes
-from anynet.ops.manipulation import expand_dims, reshape, to_device
+from anynet.autograd.fitting import cast_to
+from anynet.ops.data_types import result_type
+from anynet.ops.elementwise import where
+from anynet.ops.manipulation import broadcast_arrays, expand_dims, permute_dims, reshape, stack, to_device
+from anynet.ops.shapes import as_shape
 from anynet.tensor import Tensor, mode, to_plain, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import TYPES, backend_of, resolve
@@ -46,8 +50,6 @@ def asarray(
         (obj.edge is not None and mode.recording) or hasattr(obj._data, "level")
     )
     if recorded and not requires_grad:  # or batched by vmap
-        from anynet.autograd.fitting import cast_to
-
         out = obj if device is None else to_device(obj, device)
         if dtype is not None and dtypes.of(dtype) is not out.dtype:
             if copy is False:
@@ -77,9 +79,6 @@ def _leaves(obj: Any) -> Iterator[Any]:
 
 def _stacked(obj: Any, dtype: Any, device: str | None) -> Tensor:
     """Nested lists with Tensors in them as one Tensor, recorded."""
-    from anynet.ops.data_types import result_type
-    from anynet.ops.manipulation import stack
-
     leaves = list(_leaves(obj))
     if dtype is None:
         dtype = result_type(
@@ -107,26 +106,22 @@ def _float(dtype: Any) -> Any:
     return dtypes.default_float() if dtype is None else dtype
 
 
-def _shape(shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (int(shape),) if hasattr(shape, "__index__") else tuple(int(n) for n in shape)
-
-
 def zeros(shape: int | Sequence[int], *, dtype: Any = None, device: str | None = None) -> Tensor:
     """An array of zeros."""
     xp, where = _place(device)
-    return wrap(xp.zeros(_shape(shape), dtype=dtypes.native(xp, _float(dtype)), device=where))
+    return wrap(xp.zeros(as_shape(shape), dtype=dtypes.native(xp, _float(dtype)), device=where))
 
 
 def ones(shape: int | Sequence[int], *, dtype: Any = None, device: str | None = None) -> Tensor:
     """An array of ones."""
     xp, where = _place(device)
-    return wrap(xp.ones(_shape(shape), dtype=dtypes.native(xp, _float(dtype)), device=where))
+    return wrap(xp.ones(as_shape(shape), dtype=dtypes.native(xp, _float(dtype)), device=where))
 
 
 def empty(shape: int | Sequence[int], *, dtype: Any = None, device: str | None = None) -> Tensor:
     """An array whose elements are not set."""
     xp, where = _place(device)
-    return wrap(xp.empty(_shape(shape), dtype=dtypes.native(xp, _float(dtype)), device=where))
+    return wrap(xp.empty(as_shape(shape), dtype=dtypes.native(xp, _float(dtype)), device=where))
 
 
 def full(
@@ -135,7 +130,7 @@ def full(
     """An array filled with one value, whose type gives the dtype."""
     xp, where = _place(device)
     dtype = type(fill_value) if dtype is None else dtype
-    return wrap(xp.full(_shape(shape), fill_value, dtype=dtypes.native(xp, dtype), device=where))
+    return wrap(xp.full(as_shape(shape), fill_value, dtype=dtypes.native(xp, dtype), device=where))
 
 
 def eye(
@@ -240,8 +235,6 @@ def meshgrid(*arrays: ArrayLike, indexing: str = "xy") -> tuple[Any, ...]:
     if indexing not in ("xy", "ij"):
         msg = f"meshgrid: indexing is 'xy' or 'ij', got {indexing!r}"
         raise ValueError(msg)
-    from anynet.ops.manipulation import broadcast_arrays, permute_dims
-
     n = len(arrays)
     if any(len(a.shape) > 1 for a in arrays):
         msg = f"meshgrid takes 1-d arrays, got shapes {', '.join(str(tuple(a.shape)) for a in arrays)}"
@@ -257,8 +250,6 @@ def meshgrid(*arrays: ArrayLike, indexing: str = "xy") -> tuple[Any, ...]:
 
 
 def _triangle(x: Any, k: int, upper: bool) -> Tensor:
-    from anynet.ops.elementwise import where
-
     data = unwrap(x)
     xp = backend_of(data)
     if len(data.shape) < 2:

@@ -97,7 +97,7 @@ def gradient_of(name: str) -> Entry:
     'rule'
     """
     if name not in TABLE:
-        import difflib
+        import difflib  # for the error alone: not at start-up
 
         near = difflib.get_close_matches(name, TABLE, 1)
         msg = f"the standard has no function {name!r}{f'; did you mean {near[0]!r}?' if near else ''}"

@@ -17,6 +17,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from anynet import dtypes
+from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import Primitive, primitive
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike, Scalar
@@ -72,8 +74,6 @@ _imag.vjp(x=lambda g, x_dtype: _complex_of(g, x_dtype) * 1j)
 
 
 def _complex_of(g: Any, dtype: Any) -> Any:
-    from anynet.autograd.fitting import cast_to
-
     return cast_to(g, dtype=dtype)
 
 
@@ -332,8 +332,6 @@ maximum, minimum = _binary("maximum"), _binary("minimum")
 
 def _share(g: Any, chosen: Any, tied: Any) -> Any:
     """The whole gradient where this input was chosen, half of it in a tie (as PyTorch)."""
-    from anynet.autograd.fitting import cast_to
-
     dtype = (g._data if isinstance(g, Tensor) else g).dtype
     return g * (cast_to(chosen, dtype=dtype) + 0.5 * cast_to(tied, dtype=dtype))
 
@@ -357,8 +355,6 @@ def where(xp: Backend, condition: Array, x1: Array, x2: Array, /) -> Array:
 
 
 def _scalar_dtype(xp: Backend, a: Any, b: Any) -> Any:
-    from anynet import dtypes
-
     kinds = (bool, int, float, complex)
     return dtypes.native(xp, kinds[max(kinds.index(type(a)), kinds.index(type(b)))])
 
@@ -399,8 +395,6 @@ _clip_between.vjp(
 
 
 def _masked(g: Any, mask: Any) -> Any:
-    from anynet.autograd.fitting import cast_to
-
     return multiply_no_nan(g, cast_to(mask, dtype=(g.data if isinstance(g, Tensor) else g).dtype))
 
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from anynet import dtypes
+from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import primitive
 from anynet.ops.creation import zeros
 from anynet.ops.elementwise import conj, real
 from anynet.ops.indexing import getitem
-from anynet.ops.manipulation import concat, roll
+from anynet.ops.manipulation import concat, flip, roll
 from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
@@ -50,8 +51,6 @@ _ifft.vjp(x=lambda g, axis, norm: _fft(g, axis=axis, norm=_OTHER[norm]))
 
 def _complex(x: Any) -> Any:
     """x as a complex array, through the graph."""
-    from anynet.autograd.fitting import cast_to
-
     kind = dtypes.of(unwrap(x).dtype)
     if kind.kind == "complex":
         return x
@@ -142,9 +141,6 @@ def rfft(x: ArrayLike, /, *, n: int | None = None, axis: int = -1, norm: str = "
 
 def _hermitian(x: Any, n: int | None, axis: int) -> Any:
     """All n coefficients of a real signal from the first n/2 + 1."""
-    from anynet.autograd.fitting import cast_to
-    from anynet.ops.manipulation import flip
-
     x = _complex(x)
     n = 2 * (x.shape[axis] - 1) if n is None else n
     if n < 1:

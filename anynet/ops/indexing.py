@@ -8,17 +8,19 @@ from sys import getrefcount
 from types import EllipsisType
 from typing import Any, Final
 
+from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import INTERCEPT, adjoint, primitive
 from anynet.autograd.vmap import each, is_batched
-from anynet.ops.manipulation import moveaxis, reshape
-from anynet.ops.shapes import axes_of
-
-pass
-from anynet.tensor import Leaf, Tensor, clock, mode, to_plain
+from anynet.ops.manipulation import broadcast_to, moveaxis, permute_dims, reshape
+from anynet.ops.shapes import axes_of, broadcast_shapes
+from anynet.ops.slicing import basic_getitem
+from anynet.tensor import Leaf, Tensor, clock, mode, to_plain, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
+from anynet_backends.jit.errors import user_line
+from anynet_backends.jit.tracer import COMPILING
 
-__all__ = ["getitem", "index_add", "put", "setitem", "take", "take_along_axis"]
+__all__ = ["getitem", "index_add", "repeat", "replace", "setitem", "take", "take_along_axis"]
 
 
 # ----- rows: the one gather/scatter pair on which the others stand -----
@@ -113,9 +115,6 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
         raise ValueError(msg)
     xp = backend_of(index)
     index = check_index(index, x.shape[where], "take_along_axis")
-    from anynet.ops.manipulation import broadcast_to
-    from anynet.ops.shapes import broadcast_shapes
-
     rest = broadcast_shapes(
         (*x.shape[:where], 1, *x.shape[where + 1 :]), (*index.shape[:where], 1, *index.shape[where + 1 :])
     )
@@ -134,23 +133,20 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
     return reshape(y, tuple(index.shape))
 
 
+def repeat(x: ArrayLike, repeats: Any, /, *, axis: int | None = None) -> Tensor:
+    """Repeat each element along an axis (None: of the flattened array) `repeats` times, an int or one int each."""
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
+    (where,) = axes_of(axis, len(x.shape))
+    plain = x._data if isinstance(x, Tensor) else x
+    xp = backend_of(plain)
+    counts = repeats._data if isinstance(repeats, Tensor) else repeats
+    index = xp.arange(x.shape[where], device=xp.native_device(xp.device_of(plain)))
+    index = xp.repeat(index, counts)
+    return take(x, wrap(index) if isinstance(x, Tensor) else index, axis=where)
+
+
 # ----- x[key] -----
-
-
-@primitive(name="getitem")
-def _getitem(xp: Backend, x: Array, *, key: Any) -> Array:
-    return x[key]
-
-
-@primitive
-def put(xp: Backend, x: Array, *, key: Any, shape: tuple[int, ...]) -> Array:
-    """Zeros of `shape` with x at `key` (which names no place twice): the transpose of ``x[key]``."""
-    out = xp.zeros(shape, dtype=x.dtype, device=xp.native_device(xp.device_of(x)))
-    out[key] = x
-    return out
-
-
-adjoint(_getitem, put)
 
 
 @primitive(name="setitem")
@@ -160,7 +156,7 @@ def _setitem(xp: Backend, x: Array, value: Array, *, key: Any, own: bool = False
     return out
 
 
-_setitem.vjp(x=lambda g, key: _setitem(g, 0.0, key=key), value=lambda g, key: _getitem(g, key=key))
+_setitem.vjp(x=lambda g, key: _setitem(g, 0.0, key=key), value=lambda g, key: basic_getitem(g, key=key))
 
 
 def _plain_key(x: Tensor, key: Any) -> tuple[Any, bool]:
@@ -210,7 +206,7 @@ def getitem(x: ArrayLike, key: Any, /) -> Tensor:
     if is_batched(*parts):
         return each(lambda x, *parts: getitem(x, parts), x, *parts)
     if not isinstance(x, Tensor):
-        return _getitem(x, key=key)
+        return basic_getitem(x, key=key)
     plain, arrays = _plain_key(x, key)
     return _getitem_arrays(x, plain) if arrays else _getitem_basic(x, plain)
 
@@ -222,9 +218,9 @@ def _getitem_basic(x: Tensor, key: Any) -> Tensor:
         or not any(part is None for part in key)
         or any(hasattr(p, "dtype") for p in key)
     ):
-        return _getitem(x, key=key)
+        return basic_getitem(x, key=key)
     parts = [part for part in key if part is not None]
-    y = _getitem(x, key=tuple(parts)) if parts else x
+    y = basic_getitem(x, key=tuple(parts)) if parts else x
     shape, rest = [], list(y.shape)
     after = next((key[i + 1 :] for i, part in enumerate(key) if part is ...), ())
     kept = sum(isinstance(part, slice) for part in after)
@@ -251,8 +247,6 @@ def _getitem_arrays(x: Tensor, key: tuple[Any, ...]) -> Tensor:
 def _getitem_mixed(x: Tensor, key: tuple[Any, ...]) -> Tensor:
     """Integer arrays anywhere among slices and None, by NumPy's rule: the axes that they make stand where the arrays stood,
     or in front where something stands between the arrays. An integer counts as an array."""
-    from anynet.ops.manipulation import moveaxis, permute_dims
-
     where = next((i for i, part in enumerate(key) if part is ...), len(key))
     hidden = x.ndim - sum(part is not None and part is not ... for part in key)
     parts = [*key[:where], *[slice(None)] * hidden, *key[where + 1 :]]
@@ -270,8 +264,6 @@ def _getitem_mixed(x: Tensor, key: tuple[Any, ...]) -> Tensor:
 
 
 def _leading_arrays(x: Tensor, key: tuple[Any, ...]) -> tuple[Any, tuple[int, ...]]:
-    from anynet.ops.shapes import broadcast_shapes
-
     parts = list(key)
     while parts and (parts[-1] is ... or (isinstance(parts[-1], slice) and parts[-1] == slice(None))):
         parts.pop()
@@ -312,6 +304,31 @@ def setitem(x: Tensor, key: ArrayLike, value: ArrayLike, /) -> None:
         return
     own = own and type(x.edge) is not Leaf
     replace(x, _setitem(x, value, key=plain, own=True) if own else _setitem(x, value, key=plain))
+
+
+def replace(x: Tensor, new: Tensor) -> Tensor:
+    """Make x hold another value: what ``x += …`` and ``x[i] = …`` do.
+
+    What was saved for the backward pass is not touched: the new value is a new array. A variable that is being
+    recorded cannot be overwritten; outside recording its data are written in place, so that views stay valid.
+    """
+    if tuple(new.shape) != tuple(x.shape):
+        msg = f"an in-place operation cannot change the shape from {x.shape} to {new.shape}"
+        raise ValueError(msg)
+    if type(x.edge) is Leaf:
+        if mode.recording:
+            msg = (
+                "an in-place operation on a variable that requires a gradient would lose it; "
+                "write x = x + …, or update it inside anynet.no_grad()"
+            )
+            raise RuntimeError(msg)
+        return x.assign_(new)
+    if new._data.dtype != x._data.dtype:
+        new = cast_to(new, dtype=x._data.dtype)
+    if COMPILING and COMPILING.own:
+        COMPILING.own[-1].lines[id(x), "data"] = user_line()
+    x._data, x.edge = new._data, new.edge
+    return x
 
 
 def _references(x: Tensor) -> int:
@@ -355,8 +372,6 @@ def _set_rows(
     x: Tensor, flat: Array, shape: tuple[int, ...], lead: int, rest: tuple[int, ...], value: Any
 ) -> None:
     """x with `value` in the rows that a list names, of those along its first `lead` axes."""
-    from anynet.ops.manipulation import broadcast_to
-
     xp = backend_of(x._data)
     rows = reshape(x, (math.prod(x.shape[:lead]), *rest))
     if isinstance(value, Tensor) or hasattr(value, "dtype"):

@@ -17,9 +17,10 @@ from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import Primitive, adjoint, primitive
 from anynet.ops import elementwise as e
 from anynet.ops import reductions
+from anynet.ops.creation import tril, triu
 from anynet.ops.indexing import getitem
 from anynet.ops.linear import matmul, matrix_transpose, tensordot, vecdot
-from anynet.ops.manipulation import expand_dims, roll, squeeze
+from anynet.ops.manipulation import concat, expand_dims, roll, squeeze
 from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
@@ -293,8 +294,6 @@ def _cholesky(xp: Backend, x: Array, /) -> Array:
 
 def _cholesky_rule(g: Any, y: Any) -> Any:
     """A = L Lᴴ: gA = ½ (S + Sᴴ), S = L⁻ᴴ Φ(Lᴴ g) L⁻¹, Φ the lower triangle with half the diagonal (I. Murray 2016)."""
-    from anynet.ops.creation import tril
-
     n = y.shape[-1]
     half = e.where(_off_diagonal(y), 1.0, 0.5) if n else 1.0
     phi = tril(_H(y) @ g) * (_like(half, y) if n else 1.0)
@@ -337,8 +336,6 @@ def _qr_rule(g: Any, y: Any, x: Any, mode: str) -> Any:
         gr2 = getitem(gr, (..., slice(m, None)))
         gq = gq + rest @ _H(gr2)
         gr, r = getitem(gr, (..., slice(0, m))), getitem(r, (..., slice(0, m)))
-    from anynet.ops.creation import triu
-
     u = triu(gr @ _H(r) - _H(q) @ gq)
     if u.shape[-1]:
         off = _off_diagonal(u)
@@ -346,7 +343,6 @@ def _qr_rule(g: Any, y: Any, x: Any, mode: str) -> Any:
     left = _H(_solve(r, _H(gq + q @ u)))
     if rest is None:
         return left
-    from anynet.ops.manipulation import concat
 
     return concat([left, q @ gr2], axis=-1)
 

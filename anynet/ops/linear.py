@@ -19,7 +19,7 @@ from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import TYPES, Array, Backend
 
-__all__ = ["linear", "matmul", "matrix_transpose", "tensordot", "vecdot"]
+__all__ = ["matmul", "matrix_transpose", "tensordot", "vecdot"]
 
 
 @primitive

@@ -8,35 +8,18 @@ from typing import Any
 
 from anynet import dtypes
 from anynet.autograd import fitting
+from anynet.autograd.engine import custom_node
 from anynet.autograd.primitive import adjoint, primitive
-from anynet.tensor import Tensor, move, wrap
+from anynet.ops.shapes import as_shape, axes_of, broadcast_shapes
+from anynet.ops.slicing import basic_getitem
+from anynet.tensor import Tensor, mode, move, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
-    "astype", "broadcast_arrays", "broadcast_shapes", "broadcast_to", "concat", "expand_dims", "flip", "moveaxis",
-    "permute_dims", "repeat", "reshape", "roll", "squeeze", "stack", "tile", "to_device", "unstack",
+    "astype", "broadcast_arrays", "broadcast_to", "concat", "expand_dims", "flip", "moveaxis",
+    "permute_dims", "reshape", "roll", "squeeze", "stack", "tile", "to_device", "unstack",
 ]  # fmt: skip
-
-
-def axes_of(axis: int | Sequence[int] | None, ndim: int, what: str = "axis") -> tuple[int, ...]:
-    """Axes as non-negative numbers, checked; None means all."""
-    if axis is None:
-        return tuple(range(ndim))
-    given = (axis,) if isinstance(axis, int) else tuple(axis)
-    for a in given:
-        if not -ndim <= a < ndim:
-            msg = f"{what} {a} is out of range for {ndim} dimensions"
-            raise IndexError(msg)
-    out = tuple(a % ndim for a in given)
-    if len(set(out)) != len(out):
-        msg = f"{what} {given} names one dimension twice"
-        raise ValueError(msg)
-    return out
-
-
-def _ints(shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (int(shape),) if hasattr(shape, "__index__") else tuple(int(n) for n in shape)
 
 
 # ----- reshape, permute -----
@@ -55,7 +38,7 @@ def reshape(x: ArrayLike, /, shape: int | Sequence[int], *, copy: bool | None = 
 
     `copy=True` copies always, `copy=False` raises where the data would have to be copied.
     """
-    shape = _ints(shape)
+    shape = as_shape(shape)
     if copy is None:
         return _reshape(x, shape=shape)
     plain = x._data if isinstance(x, Tensor) else x
@@ -120,19 +103,7 @@ def squeeze(x: ArrayLike, /, axis: int | Sequence[int]) -> Tensor:
 
 def broadcast_to(x: ArrayLike, /, shape: Sequence[int]) -> Tensor:
     """Repeat x along new axes and axes of length 1, without copying; the gradient is summed over them."""
-    return fitting.broadcast_to(x, shape=_ints(shape))
-
-
-def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
-    """The shape to which arrays of these shapes broadcast."""
-    out: list[int] = []
-    for i in range(1, max((len(s) for s in shapes), default=0) + 1):
-        lengths = {s[-i] for s in shapes if len(s) >= i} - {1}
-        if len(lengths) > 1:
-            msg = f"shapes do not broadcast: {', '.join(str(tuple(s)) for s in shapes)}"
-            raise ValueError(msg)
-        out.append(lengths.pop() if lengths else 1)
-    return tuple(reversed(out))
+    return fitting.broadcast_to(x, shape=as_shape(shape))
 
 
 def broadcast_arrays(*arrays: ArrayLike) -> tuple[Any, ...]:
@@ -152,14 +123,12 @@ def _concat(xp: Backend, *arrays: Array, axis: int) -> Array:
 def _concat_rule(
     g: Any, need: tuple[bool, ...], arrays_shape: tuple[tuple[int, ...], ...], axis: int
 ) -> list[Any]:
-    from anynet.ops.indexing import getitem
-
     out: list[Any] = []
     start = 0
     before = (slice(None),) * axis
     for wanted, shape in zip(need, arrays_shape, strict=True):
         stop = start + shape[axis]
-        out.append(getitem(g, (*before, slice(start, stop), ...)) if wanted else None)
+        out.append(basic_getitem(g, key=(*before, slice(start, stop), ...)) if wanted else None)
         start = stop
     return out
 
@@ -210,7 +179,7 @@ def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Tensor, ...]:
     return tuple(_unstack(x, axis=where)) if x.shape[where] else ()
 
 
-# ----- flip, roll, repeat, tile -----
+# ----- flip, roll, tile -----
 
 
 @primitive(name="flip")
@@ -236,7 +205,7 @@ _roll.vjp(x=lambda g, shift, axis: _roll(g, shift=tuple(-s for s in shift), axis
 
 def roll(x: ArrayLike, /, shift: int | Sequence[int], *, axis: int | Sequence[int] | None = None) -> Tensor:
     """Shift elements along axes, those that fall off one end return at the other (axis None: as if flattened)."""
-    steps = _ints(shift)
+    steps = as_shape(shift)
     if axis is None:
         return _roll(x, shift=(builtins.sum(steps),), axis=None)
     given = (axis,) if isinstance(axis, int) else tuple(axis)
@@ -249,24 +218,9 @@ def roll(x: ArrayLike, /, shift: int | Sequence[int], *, axis: int | Sequence[in
     return _roll(x, shift=steps, axis=where)
 
 
-def repeat(x: ArrayLike, repeats: Any, /, *, axis: int | None = None) -> Tensor:
-    """Repeat each element along an axis (None: of the flattened array) `repeats` times, an int or one int each."""
-    from anynet.ops.indexing import take
-
-    if axis is None:
-        x, axis = _reshape(x, shape=(-1,)), 0
-    (where,) = axes_of(axis, len(x.shape))
-    plain = x._data if isinstance(x, Tensor) else x
-    xp = backend_of(plain)
-    counts = repeats._data if isinstance(repeats, Tensor) else repeats
-    index = xp.arange(x.shape[where], device=xp.native_device(xp.device_of(plain)))
-    index = xp.repeat(index, counts)
-    return take(x, wrap(index) if isinstance(x, Tensor) else index, axis=where)
-
-
 def tile(x: ArrayLike, repetitions: Sequence[int], /) -> Tensor:
     """Repeat the whole array along its axes: broadcast along new axes, then merge them."""
-    reps = _ints(repetitions)
+    reps = as_shape(repetitions)
     shape = tuple(x.shape)
     n = max(len(reps), len(shape))
     reps = (1,) * (n - len(reps)) + reps
@@ -319,9 +273,6 @@ def to_device(x: ArrayLike, /, device: str, *, stream: Any = None) -> Tensor:
         return x
     if x.edge is None:
         return wrap(data)
-    from anynet.autograd.engine import custom_node
-    from anynet.tensor import mode
-
     out = wrap(data)
     if mode.recording:
         home = x.device

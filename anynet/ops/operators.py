@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet.ops import elementwise as e
+from anynet.ops.indexing import replace
 from anynet.ops.linear import matmul
-from anynet.tensor import Leaf, Tensor, mode
+from anynet.tensor import Tensor
 from anynet_backends import TYPES, backend_of
-from anynet_backends.jit.errors import user_line
-from anynet_backends.jit.tracer import COMPILING
 
 _SCALARS = frozenset((bool, int, float, complex))
 
@@ -44,33 +43,6 @@ def _install(
         setattr(Tensor, f"__r{name}__", backward)
     if inplace:
         setattr(Tensor, f"__i{name}__", update)
-
-
-def replace(x: Tensor, new: Tensor) -> Tensor:
-    """Make x hold another value: what ``x += …`` and ``x[i] = …`` do.
-
-    What was saved for the backward pass is not touched: the new value is a new array. A variable that is being
-    recorded cannot be overwritten; outside recording its data are written in place, so that views stay valid.
-    """
-    if tuple(new.shape) != tuple(x.shape):
-        msg = f"an in-place operation cannot change the shape from {x.shape} to {new.shape}"
-        raise ValueError(msg)
-    if type(x.edge) is Leaf:
-        if mode.recording:
-            msg = (
-                "an in-place operation on a variable that requires a gradient would lose it; "
-                "write x = x + …, or update it inside anynet.no_grad()"
-            )
-            raise RuntimeError(msg)
-        return x.assign_(new)
-    if new._data.dtype != x._data.dtype:
-        from anynet.autograd.fitting import cast_to
-
-        new = cast_to(new, dtype=x._data.dtype)
-    if COMPILING and COMPILING.own:
-        COMPILING.own[-1].lines[id(x), "data"] = user_line()
-    x._data, x.edge = new._data, new.edge
-    return x
 
 
 for _name, _function in {

@@ -11,8 +11,9 @@ from anynet import dtypes
 from anynet.autograd.fitting import broadcast_to, cast_to, widened
 from anynet.autograd.primitive import primitive
 from anynet.ops import elementwise as e
+from anynet.ops.creation import full
 from anynet.ops.indexing import getitem
-from anynet.ops.manipulation import concat, flip, moveaxis, reshape, stack
+from anynet.ops.manipulation import concat, flip, moveaxis, permute_dims, reshape, stack
 from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
@@ -188,8 +189,6 @@ def _prod(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: bool
 
 def _constant(like: Any, shape: tuple[int, ...], value: float) -> Any:
     """An array full of one value, of the dtype and on the device of another."""
-    from anynet.ops.creation import full
-
     plain = unwrap(like)
     made = full(shape, value, dtype=dtypes.of(plain.dtype), device=backend_of(plain).device_of(plain))
     return made if isinstance(like, Tensor) else made._data
@@ -221,8 +220,6 @@ def _prod_rule(g: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     order = (*rest, *where)
     others = reshape(others, tuple(shape[i] for i in order))
     inverse = tuple(order.index(i) for i in range(len(shape)))
-    from anynet.ops.manipulation import permute_dims
-
     return e.multiply_no_nan(spread(g, shape, axis, keepdims), e.conj(permute_dims(others, inverse)))
 
 

@@ -8,6 +8,7 @@ from anynet import dtypes
 from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import primitive
 from anynet.ops import elementwise as e
+from anynet.ops.manipulation import squeeze
 from anynet.ops.reductions import sum as sum_
 from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor, unwrap
@@ -83,8 +84,6 @@ def log_softmax(x: ArrayLike, axis: int = -1) -> Tensor:
 
 def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """ln Σ eˣ along axes (None: all), computed without overflow."""
-    from anynet.ops.manipulation import squeeze
-
     where = axes_of(axis, len(x.shape))
     if not dtypes.of(unwrap(x).dtype).is_floating:
         x = cast_to(x, dtype=dtypes.float64)
