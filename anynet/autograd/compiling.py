@@ -813,7 +813,7 @@ class Compiled:
                 constants = [session.result(x, given) for x in out_leaves]
                 recording.draws = random.get_state()["masks"] - recording.step
             session.finish(given)
-            recording.names = _names(session)  # type: ignore[attr-defined]
+            recording.names = _names(session)
             calls = [n.args[0] for n in recording.instructions if n.kind == "host"]
             outputs = session.outputs
             program = Program(recording, outputs)

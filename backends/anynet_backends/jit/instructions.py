@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from anynet_backends.protocol import Array
 
-__all__ = ["Instruction", "Variable", "collect", "made_by", "substitute"]
+__all__ = ["Instruction", "Variable", "collect", "is_basic_key", "made_by", "show", "substitute"]
 
 
 class Variable:
@@ -68,3 +70,18 @@ def substitute(item: Any, kind: type, replace: Callable[[Any], Any]) -> Any:
     if isinstance(item, tuple):
         return tuple(substitute(x, kind, replace) for x in item)
     return [substitute(x, kind, replace) for x in item] if isinstance(item, list) else item
+
+
+def is_basic_key(key: Any) -> bool:
+    """Whether ``x[key]`` is basic indexing: a view, but for single numbers."""
+    keys = key if isinstance(key, tuple) else (key,)
+    return all(k is None or k is ... or isinstance(k, (int, slice)) for k in keys)
+
+
+def show(item: Any, names: dict[int, str]) -> str:
+    """An argument as text; `names`: of variables that have one, the others are %0, %1, …"""
+    if isinstance(item, Variable):
+        return names.get(item.var, f"%{item.var}")
+    if isinstance(item, (tuple, list)):
+        return ", ".join(show(x, names) for x in item)
+    return repr(item) if not isinstance(item, np.ndarray) else f"array{item.shape}"

@@ -241,6 +241,7 @@ class Trace:
         ] = {}  # where an attribute was set: by the identity of its owner
         self.borrowed: set[int] = set()  # captured arrays that came as arrays, not as Tensors
         self.known: Callable[[Array], bool] = lambda array: True  # told of those: whether it was there before
+        self.names: dict[int, str] = {}  # of variables, for the text of the program
         self.mode_asked = False  # whether it depends on whether gradients are recorded at its beginning
         self.constants: dict[int, list[Variable]] = {}  # that depend on nothing from outside, by their roots
         self.forgotten: set[int] = (
