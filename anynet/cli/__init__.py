@@ -269,7 +269,7 @@ def _doctor(args: Sequence[str]) -> int:
 
 
 def _parity(args: Sequence[str]) -> int:
-    from anynet.cli.parity import check, measure, record, table
+    from anynet.testing.parity import check, measure, record, table
 
     if args and args[0] == "record":
         if len(args) not in (2, 3):

@@ -12,7 +12,7 @@ import pytest
 import anynet as an
 from anynet.autograd import hot
 from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
-from anynet.cli.parity import CASES
+from anynet.testing.parity import CASES
 from anynet_backends import builtins, host
 
 pytestmark = pytest.mark.skipif(not hot.available(), reason="needs the extra numba")

@@ -3,7 +3,7 @@
 import pytest
 
 import anynet as an
-from anynet.cli.parity import CASES
+from anynet.testing.parity import CASES
 from anynet_backends import host
 
 SMOOTH = [c for c in CASES if not c.steps]

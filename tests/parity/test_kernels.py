@@ -6,7 +6,7 @@ import pytest
 import anynet as an
 import anynet_backends
 from anynet.autograd.primitive import INTERCEPT, PRIMITIVES, use_kernels
-from anynet.cli.parity import CASES, LIMITS, compute
+from anynet.testing.parity import CASES, LIMITS, compute
 from anynet_backends import host
 
 HOME = {"numpy": "cpu", "cupy": "cuda"}

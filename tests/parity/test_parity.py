@@ -6,7 +6,7 @@ import anynet as an
 from anynet.autograd.compiling import watchers
 from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
 from anynet.cli import main
-from anynet.cli.parity import CASES, LIMITS, check, compare, compute
+from anynet.testing.parity import CASES, LIMITS, check, compare, compute
 from anynet_backends import host, safetensors
 
 DEVICES = ["cpu", "strict:device1", "torch:cpu", "cuda"]
@@ -116,7 +116,7 @@ def test_every_primitive_has_a_case():
 
 
 def test_a_recording_of_another_device_is_checked_here(tmp_path, monkeypatch):
-    monkeypatch.setattr("anynet.cli.parity.CASES", CASES[:6])
+    monkeypatch.setattr("anynet.testing.parity.CASES", CASES[:6])
     file = tmp_path / "device.safetensors"
     assert main(["parity", "record", str(file), "strict:device1"]) == 0
     rows = check(file)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from anynet.cli.cases import Case, index
 from anynet.ops import elementwise as e
 from anynet.ops import indexing, linear, manipulation, reductions
 from anynet.ops.creation import tril
 from anynet.ops.indexing import index_add, take, take_along_axis
+from anynet.testing.cases import Case, index
 
 
 def _of_slices(x: Any) -> Any:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet import optim
-from anynet.cli.cases import Case
 from anynet.ops import reductions
 from anynet.ops.manipulation import concat
 from anynet.ops.manipulation import reshape as reshaped
 from anynet.tensor import Parameter, Tensor
+from anynet.testing.cases import Case
 
 
 def _steps(make: Callable[[Any], optim.Optimizer]) -> Callable[[Tensor], Tensor]:

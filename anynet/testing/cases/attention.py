@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet import random
-from anynet.cli.cases import Case
 from anynet.nn import functional as F
 from anynet.ops import attention as module
 from anynet.ops.attention import attention, scaled_dot_product_attention
 from anynet.ops.manipulation import concat
 from anynet.tensor import Tensor
+from anynet.testing.cases import Case
 
 _QKV = ((2, 3, 4), (2, 3, 4), (2, 3, 5))
 

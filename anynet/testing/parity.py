@@ -1,4 +1,4 @@
-"""``anynet parity``: the same operations on every backend, values and gradients against NumPy in float64.
+"""Parity: the same operations on every backend, values and gradients against NumPy in float64.
 
 The error of one operation in one dtype is ‖Δ‖ / ‖reference‖ (norm-wise), the worst of its value and its gradients.
 The limits are those that the project promises: float64 1e-10; float32 1e-5 for values and 1e-4 for gradients.
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import anynet_backends
-from anynet.cli.cases import Case, every
 from anynet.ops import reductions
 from anynet.tensor import Tensor
+from anynet.testing.cases import Case, every
 from anynet_backends import backend_of, host, safetensors
 
 __all__ = ["CASES", "LIMITS", "Case", "Row", "check", "compare", "devices", "measure", "record", "table"]

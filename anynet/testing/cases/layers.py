@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from anynet import nn, optim, random
-from anynet.cli.cases import Case, index
 from anynet.nn import functional as F
 from anynet.ops import manipulation, reductions
 from anynet.ops.softmax import logsumexp
 from anynet.tensor import Tensor
+from anynet.testing.cases import Case, index
 
 
 def _dropout(x: Tensor) -> Tensor:

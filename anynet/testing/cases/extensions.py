@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from anynet.cli.cases import Case, index
 from anynet.ops import elementwise as e
 from anynet.ops import fft, linalg, manipulation, reductions, searching, special
 from anynet.ops.creation import eye, ones_like
 from anynet.tensor import Tensor
+from anynet.testing.cases import Case, index
 
 
 def _eye(x: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 from anynet import nn, random
-from anynet.cli.cases import Case, index, layer
 from anynet.nn import functional as F
 from anynet.ops.manipulation import concat, reshape
 from anynet.tensor import Tensor
+from anynet.testing.cases import Case, index, layer
 
 
 def _flat(values: Any) -> Any:

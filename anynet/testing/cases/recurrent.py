@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from anynet.cli.cases import Case
 from anynet.ops.manipulation import concat, expand_dims
 from anynet.ops.recurrent import gru, gru_layer, gru_scan, lstm, lstm_layer, lstm_scan, rnn_scan
+from anynet.testing.cases import Case
 
 _LSTM = ((3, 2, 12), (2, 3), (2, 3), (12, 3))
 _GRU = ((3, 2, 9), (2, 3), (9, 3))
