@@ -139,7 +139,10 @@ def _false(value: Any) -> bool:
     return False
 
 
+finite = real()
 not_negative = real(0)
+positive = real(0, above=True)
+unit_interval = real(0, 1)
 below_one = real(0, 1, below=True)
 
 KINDS: dict[str, Kind] = {
