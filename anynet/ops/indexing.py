@@ -159,8 +159,16 @@ def _setitem(xp: Backend, x: Array, value: Array, *, key: Any, own: bool = False
 _setitem.vjp(x=lambda g, key: _setitem(g, 0.0, key=key), value=lambda g, key: basic_getitem(g, key=key))
 
 
+_ALL: Final = slice(None)
+_EVERYWHERE: Final = (...,)
+
+
 def _plain_key(x: Tensor, key: Any) -> tuple[Any, bool]:
     """The key with plain arrays and full rank (the portable form), and whether it is made of integer arrays."""
+    if key is ... or (type(key) is slice and key == _ALL and x._data.shape):
+        return _EVERYWHERE, False
+    if type(key) is int and (rank := len(x._data.shape)):
+        return ((key,) if rank == 1 else (key, ...)), False
     parts = key if isinstance(key, tuple) else (key,)
     out: list[Any] = []
     arrays = masks = 0
@@ -293,16 +301,20 @@ def setitem(x: Tensor, key: ArrayLike, value: ArrayLike, /) -> None:
             flat, shape, lead = index
             _set_rows(x, flat, shape, lead, rest, value)
             return
-    value = _scalar(x, value)
+    edge, traced = x.edge, False
+    if type(value) not in _NUMBERS:
+        value = _as_value(x, value)
+        traced = isinstance(value, Tensor) and value.edge is not None
     own = not INTERCEPT and _unshared(x)
-    traced = x.edge is not None or (isinstance(value, Tensor) and value.edge is not None)
-    if type(x.edge) is Leaf:  # a variable: views of it see what is written outside recording
-        at_once = not mode.recording and not INTERCEPT and backend_of(x._data).name == "numpy"
-    else:
+    if edge is None:
         at_once = own and not (traced and mode.recording)
+    elif type(edge) is Leaf:  # a variable: views of it see what is written outside recording
+        at_once = not mode.recording and not INTERCEPT and backend_of(x._data).name == "numpy"
+        own = False
+    else:
+        at_once = own and not mode.recording
     if at_once and _written(x, plain, value):
         return
-    own = own and type(x.edge) is not Leaf
     replace(x, _setitem(x, value, key=plain, own=True) if own else _setitem(x, value, key=plain))
 
 
@@ -331,40 +343,41 @@ def replace(x: Tensor, new: Tensor) -> Tensor:
     return x
 
 
-def _references(x: Tensor) -> int:
-    data = x._data
-    return getrefcount(data)
-
+_NUMBERS: Final = frozenset((bool, int, float))
 
 _probe = Tensor.__new__(Tensor)
 _probe._data = []
-_ALONE: Final = _references(_probe)
-"""References to the array of a Tensor to which nobody else refers, as they are counted here."""
+_ALONE: Final = getrefcount(_probe._data)
+"""References to the array of a Tensor to which nobody else refers, counted as `_unshared` counts them."""
 
 
 def _unshared(x: Tensor) -> bool:
     """Whether nobody but x refers to its array: no other Tensor, no view, nothing that was saved for a backward pass."""
-    return _references(x) <= _ALONE and backend_of(x._data).counts_views(x._data)
+    return getrefcount(x._data) <= _ALONE and backend_of(x._data).counts_views(x._data)
 
 
 def _written(x: Tensor, key: Any, value: Any) -> bool:
     """Write into the array of x; False, with nothing done, where that is left to the primitive, which may raise."""
-    data, xp = x._data, backend_of(x._data)
-    value = value._data if isinstance(value, Tensor) else value
-    if type(value) not in (bool, int, float) and type(value) is not type(data):
-        return False
+    data = x._data
     try:
-        data[key] = (
-            value
-            if not hasattr(value, "dtype") or value.dtype == data.dtype
-            else xp.astype(value, data.dtype)
-        )
+        if type(value) in _NUMBERS:
+            if key is _EVERYWHERE:
+                backend_of(data).fill(data, value)
+            else:
+                data[key] = value
+        else:
+            value = value._data if isinstance(value, Tensor) else value
+            if type(value) is not type(data):
+                return False
+            data[key] = value if value.dtype == data.dtype else backend_of(data).astype(value, data.dtype)
     except (ValueError, TypeError, IndexError, OverflowError):
         return False
-    if type(x.edge) is Leaf:
-        x.edge.written = clock()
-    else:
-        x.edge = None
+    edge = x.edge
+    if edge is not None:
+        if type(edge) is Leaf:
+            edge.written = clock()
+        else:
+            x.edge = None
     return True
 
 
@@ -388,7 +401,7 @@ def _set_rows(
     replace(x, reshape(_setitem(rows, value, key=mask), x.shape))
 
 
-def _scalar(x: Tensor, value: Any) -> Any:
+def _as_value(x: Tensor, value: Any) -> Any:
     if isinstance(value, (bool, int, float, complex, Tensor)) or hasattr(value, "dtype"):
         return value
     return Tensor(value, dtype=x.dtype, device=x.device)

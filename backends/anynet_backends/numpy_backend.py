@@ -250,6 +250,10 @@ def _full_like(x: Array, /, fill_value: Any, *, dtype: Any = None, device: Any =
     return y
 
 
+_BLOCK: Final = 1 << 14
+"""Bytes that are read from the nearest cache while they are written elsewhere."""
+
+
 def _broadcast_to(x: Array, /, shape: Any) -> Array:
     if x.ndim or type(x) is not np.ndarray:
         return np.broadcast_to(x, shape)
@@ -343,8 +347,22 @@ class NumpyBackend(Backend):
         self._as_strided = np.lib.stride_tricks.as_strided
 
     def counts_views(self, array: Array) -> bool:
+        if type(array) is not np.ndarray or array.base is not None:
+            return False
         flags = array.flags
-        return bool(type(array) is np.ndarray and array.base is None and flags.owndata and flags.writeable)
+        return flags.owndata and flags.writeable
+
+    def fill(self, array: Array, number: bool | float) -> None:
+        """Beyond what the nearest cache holds, copies of a block that is full of the number are written faster than the number."""
+        if array.nbytes < 4 * _BLOCK or not array.flags.c_contiguous:
+            array.fill(number)
+            return
+        block = _BLOCK // array.itemsize
+        flat = array.reshape(-1)
+        rows = flat[: flat.size // block * block].reshape(-1, block)
+        rows[0] = number
+        rows[1:] = rows[0]
+        flat[rows.size :] = flat[: flat.size - rows.size]
 
     def device_of(self, array: Array) -> str:
         return "cpu"

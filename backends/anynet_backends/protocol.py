@@ -130,6 +130,10 @@ class Backend:
         of references says whether someone else sees what is written."""
         return False
 
+    def fill(self, array: Array, number: bool | float) -> None:
+        """``array[...] = number``"""
+        array[...] = number
+
     def device_of(self, array: Array) -> str:
         """The canonical name of the device that holds `array`: "cpu", "cuda:0", "strict:device1", …"""
         raise NotImplementedError

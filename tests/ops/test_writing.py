@@ -7,6 +7,7 @@ import pytest
 
 import anynet as an
 from anynet.autograd.engine import GradientError
+from anynet_backends import backend_of
 
 
 def place(x):
@@ -147,3 +148,27 @@ def test_lists_of_indices():
     assert x.tolist() == [8.0, 1.0, 2.0, 3.0, 9.0, 5.0]
     with pytest.raises(IndexError, match="twice"):
         x[an.asarray([4, 0, 4])] = 1.0
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (64, 128), (33, 1001), (70_001,)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint8", "bool", "complex128"])
+@pytest.mark.parametrize("value", [0.5, 7, True])
+def test_a_whole_array_of_one_number(shape, dtype, value):
+    want = np.zeros(shape, dtype)
+    want[...] = value
+    for key in (..., slice(None))[: 1 + bool(shape)]:
+        x = an.zeros(shape, dtype=dtype)
+        x[key] = value
+        assert np.array_equal(x.numpy(), want)
+
+
+def test_a_whole_array_in_another_order_and_of_numbers_that_do_not_fit():
+    x = an.zeros((300, 200), dtype="int32")
+    backend_of(x.data).fill(x.data.T, 3)
+    assert x.tolist() == [[3] * 200] * 300
+    backend_of(x.data).fill(x.data[::2, 1:], 4)
+    assert int(an.sum(x)) == 3 * 300 * 200 + 150 * 199
+    for value in (float("nan"), float("inf"), 2**70):
+        with pytest.raises((ValueError, OverflowError)):
+            x[...] = value
+    assert int(an.sum(x)) == 3 * 300 * 200 + 150 * 199
