@@ -42,12 +42,13 @@ class _Container(Module):
     """What the containers share: items under names, apart from the attributes, so that no name can hide a method."""
 
     _items: Mapping[str, Any] = {}
+    _not_members = Module._not_members | {"_chain", "_items"}
     _check: Callable[[Any, str], Any] = staticmethod(_module)
 
-    def _members(self, *kinds: type) -> Iterator[tuple[str, Any]]:
+    def _named_members(self, *kinds: type) -> Iterator[tuple[str, Any]]:
         for name, item in list(self._items.items()):
-            yield from walk(item, name, kinds)
-        yield from super()._members(*kinds)
+            yield from walk(item, name, (*kinds, Module))
+        yield from super()._named_members(*kinds)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -58,8 +59,8 @@ class _Container(Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """A module set as an attribute of a container of modules is one of its items, as in PyTorch."""
-        module = isinstance(value, Module) and self._check is _module and not name.startswith("_")
-        if module or name in self._items:
+        if (isinstance(value, Module) and self._check is _module) or name in self._items:
+            _check_name(name, type(self))
             self._items = {**self._items, name: self._check(value, type(self).__name__)}
         else:
             super().__setattr__(name, value)
@@ -198,7 +199,7 @@ class Sequential(_Sequence):
         if len(args) == 1 and isinstance(args[0], Mapping):
             named = args[0]
             for name in named:
-                _check_name(name, type(self).__name__)
+                _check_name(name, type(self))
             self._items = {name: _module(m, "Sequential") for name, m in named.items()}
         else:
             self._set([_module(m, "Sequential") for m in args])
@@ -255,9 +256,12 @@ class ParameterList(_Sequence):
         self._set([_parameter(p, "ParameterList") for p in values or ()])
 
 
-def _check_name(name: Any, where: str) -> None:
-    if not isinstance(name, str) or not name or "." in name or name.startswith("_"):
-        msg = f"a name in a {where} is a non-empty string without '.' that does not begin with '_', got {name!r}"
+def _check_name(name: Any, cls: type[_Container]) -> None:
+    if not isinstance(name, str) or not name or "." in name:
+        msg = f"{cls.__name__}: a name must be a non-empty string without '.', got {name!r}"
+        raise KeyError(msg)
+    if name.startswith("_") and hasattr(cls, name):
+        msg = f"{cls.__name__}: a name must not be that of an attribute of the class, got {name!r}"
         raise KeyError(msg)
 
 
@@ -271,7 +275,7 @@ class _Dictionary(_Container):
         return self._items[key]
 
     def __setitem__(self, key: str, item: Any) -> None:
-        _check_name(key, type(self).__name__)
+        _check_name(key, type(self))
         self._items = {**self._items, key: self._check(item, type(self).__name__)}
 
     def __delitem__(self, key: str) -> None:

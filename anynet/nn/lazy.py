@@ -99,6 +99,7 @@ class _Lazy(Module):
     """Keeps its arguments until the first call, or until a state is loaded. Until then its tensors have no shape."""
 
     waiting = True
+    _not_members = Module._not_members | {"_given"}
     _layer: ClassVar[type[Module]]
     _axis: ClassVar[Callable[[int], int]]  # of the input's axes, the one whose length is the missing argument
     _missing: ClassVar[str]  # the name of that argument

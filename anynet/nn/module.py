@@ -2,7 +2,8 @@
 
 A layer is an ordinary class. Parameters, buffers and children are found by walking its attributes in the order in which
 they were set, lists, tuples and dicts included: a module's own tensors, then those of its children, as in PyTorch. Names
-that begin with an underscore are private and skipped; a tensor that appears twice is one tensor.
+that begin with an underscore are no exception. A tensor that appears twice is one tensor. What is to be no child lies within
+something else: ``self.owner = lambda: owner`` or ``weakref.ref(owner)``.
 
 >>> import anynet as an
 >>> class Twice(an.nn.Module):
@@ -16,8 +17,8 @@ that begin with an underscore are private and skipped; a tensor that appears twi
 
 from __future__ import annotations
 
-import difflib
 import os
+import reprlib
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +33,7 @@ from anynet.nn.arguments import check_arguments
 from anynet.nn.errors import add_location, refuse_other_types
 from anynet.nn.hooks import MakesAttribute, add_hook, around
 from anynet.nn.layer_path import paths
-from anynet.nn.members import walk
+from anynet.nn.members import named_tensors, not_found, walk
 from anynet.ops.creation import zeros_like
 from anynet.tensor import Buffer, Parameter, Tensor, move
 from anynet_backends import backend_of, resolve
@@ -99,6 +100,17 @@ class Module:
 
     _defined: tuple[str, int] | None = None
     _reserved: frozenset[str] = frozenset()  # names that are None now and keep their place among the members
+    # attributes of this class itself, which hold no members
+    _not_members: ClassVar[frozenset[str]] = frozenset(
+        {
+            "_forward_hooks",
+            "_forward_pre_hooks",
+            "_backward_hooks",
+            "_backward_pre_hooks",
+            "_defined",
+            "_reserved",
+        }
+    )
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Check the arguments, and note the line that makes the layer: the first one outside of this package."""
@@ -153,7 +165,7 @@ class Module:
             for watcher in watchers.own:
                 watcher(self)
         if paths and paths.own:
-            return self._call_watched(paths.own[-1], *args, **kwargs)
+            return _call_watched(self, paths.own[-1], *args, **kwargs)
         try:
             if (
                 self._forward_hooks
@@ -161,7 +173,7 @@ class Module:
                 or self._backward_hooks
                 or self._backward_pre_hooks
             ):
-                return self._call_hooked(*args, **kwargs)
+                return _call_hooked(self, *args, **kwargs)
             return self.forward(*args, **kwargs)
         except Exception as error:
             refuse_other_types(self, args, error)
@@ -174,43 +186,19 @@ class Module:
     else:
         __call__ = _call
 
-    def _call_hooked(self, *args: Any, **kwargs: Any) -> Any:
-        if self._backward_hooks or self._backward_pre_hooks:
-            args, leave = around(self, args)
-        else:
-            leave = None
-        for pre in self._forward_pre_hooks:
-            changed = pre(self, args)
-            if changed is not None:
-                args = changed if isinstance(changed, tuple) else (changed,)
-        out = self.forward(*args, **kwargs)
-        for hook in self._forward_hooks:
-            changed = hook(self, args, out)
-            if changed is not None:
-                out = changed
-        return out if leave is None else leave(out)
-
-    def _call_watched(self, stack: list[Module], *args: Any, **kwargs: Any) -> Any:
-        stack.append(self)
-        try:
-            return self._call_hooked(*args, **kwargs)
-        except Exception as error:
-            add_location(self, error)
-            raise
-        finally:
-            stack.pop()
-
     # ----- walking -----
 
-    def _members(self, *kinds: type) -> Iterator[tuple[str, Any]]:
+    def _named_members(self, *kinds: type) -> Iterator[tuple[str, Any]]:
+        """The modules that the attributes hold, and leaves of other types, with their names."""
+        own, kinds = self._not_members, (*kinds, Module)
         for name, value in list(vars(self).items()):
-            if not name.startswith("_"):
+            if name not in own:
                 yield from walk(value, name, kinds)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly inside this one, with their names, each once."""
         seen: set[int] = set()
-        for name, child in self._members(Module):
+        for name, child in self._named_members():
             if id(child) not in seen:
                 seen.add(id(child))
                 yield name, child
@@ -233,33 +221,9 @@ class Module:
         """This module and all modules inside it."""
         return (module for _, module in self.named_modules())
 
-    def _tensors(
-        self, kind: type, recurse: bool = True, once: bool = True
-    ) -> Iterator[tuple[str, Any, Module]]:
-        """(path, tensor, its module): of each module its parameters, its other tensors, then what its children have."""
-        seen: set[int] = set()
-
-        def visit(module: Module, prefix: str, above: tuple[int, ...]) -> Iterator[tuple[str, Any, Module]]:
-            tensors: list[tuple[str, Any]] = []
-            children: list[tuple[str, Any]] = []
-            for name, value in module._members(kind, Module):
-                (children if isinstance(value, Module) else tensors).append((f"{prefix}{name}", value))
-            if kind is Tensor:
-                tensors.sort(key=lambda item: not isinstance(item[1], Parameter))
-            for full, value in tensors:
-                if not (once and id(value) in seen):
-                    seen.add(id(value))
-                    yield full, value, module
-            if recurse:
-                for full, value in children:
-                    if id(value) not in above:
-                        yield from visit(value, f"{full}.", (*above, id(value)))
-
-        yield from visit(self, "", (id(self),))
-
     def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
         """The parameters with their paths, each once: a module's own in the order of definition, then its children's."""
-        for name, p, _ in self._tensors(Parameter, recurse):
+        for name, p, _ in named_tensors(self, Parameter, recurse):
             yield (f"{prefix}.{name}" if prefix else name), p
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
@@ -268,7 +232,7 @@ class Module:
 
     def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Buffer]]:
         """The buffers with their paths, each once."""
-        for name, b, _ in self._tensors(Buffer, recurse):
+        for name, b, _ in named_tensors(self, Buffer, recurse):
             yield (f"{prefix}.{name}" if prefix else name), b
 
     def buffers(self, recurse: bool = True) -> Iterator[Buffer]:
@@ -276,11 +240,6 @@ class Module:
         return (b for _, b in self.named_buffers(recurse=recurse))
 
     # ----- state -----
-
-    def _state(self) -> Iterator[tuple[str, Tensor]]:
-        for name, t, _ in self._tensors(Tensor, once=False):
-            if isinstance(t, Parameter) or (isinstance(t, Buffer) and t.persistent):
-                yield name, t
 
     def state_dict(self, prefix: str = "") -> OrderedDict[str, Tensor]:
         """All parameters and persistent buffers by name: constants that share the data."""
@@ -340,7 +299,7 @@ class Module:
             msg = f"a module converts to floating-point types only, got {kind}"
             raise TypeError(msg)
         moved: list[tuple[Tensor, Any]] = []
-        for _, t, _ in self._tensors(Tensor):
+        for _, t, _ in named_tensors(self, Tensor):
             data = t._data if device is None else move(t._data, device)
             if (
                 kind is not None
@@ -390,28 +349,23 @@ class Module:
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Set attribute `name` to a `Buffer`; assigning one does the same."""
-        self._register(name, None if tensor is None else Buffer(tensor, persistent=persistent))
+        _register(self, name, None if tensor is None else Buffer(tensor, persistent=persistent))
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Set attribute `name` to a parameter; assigning it does the same."""
         if param is not None and not isinstance(param, Parameter):
             msg = f"register_parameter({name!r}): got {type(param).__name__}, expected a Parameter or None"
             raise TypeError(msg)
-        self._register(name, param)
+        _register(self, name, param)
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Set attribute `name` to a module; assigning it does the same."""
         if module is not None and not isinstance(module, Module):
             msg = f"add_module({name!r}): got {type(module).__name__}, expected a Module or None"
             raise TypeError(msg)
-        self._register(name, module)
+        _register(self, name, module)
 
     register_module = add_module
-
-    def _register(self, name: str, value: Any) -> None:
-        setattr(self, name, value)
-        if value is None:
-            self.__dict__["_reserved"] = self._reserved | {name}
 
     def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
         """Put `module` in the place of the one at a path; with `strict` there must be one."""
@@ -443,26 +397,15 @@ class Module:
         for name, module in self.named_modules():
             if name == target:
                 return module
-        raise self._nothing(target, [n for n, _ in self.named_modules()])
+        raise not_found(self, target, [n for n, _ in self.named_modules()])
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter at a path such as ``"encoder.2.weight"``; AttributeError with the nearest path if none."""
-        return self._tensor_at(target, Parameter)  # type: ignore[no-any-return]
+        return _tensor_at(self, target, Parameter)  # type: ignore[no-any-return]
 
     def get_buffer(self, target: str) -> Buffer:
         """The buffer at a path; AttributeError with the nearest path if there is none."""
-        return self._tensor_at(target, Buffer)  # type: ignore[no-any-return]
-
-    def _tensor_at(self, target: str, kind: Any) -> Any:
-        found = {name: x for name, x, _ in self._tensors(kind, once=False)}
-        if target in found:
-            return found[target]
-        raise self._nothing(target, list(found))
-
-    def _nothing(self, target: str, known: list[str]) -> AttributeError:
-        near = difflib.get_close_matches(target, known, 1)
-        msg = f"{type(self).__name__} has no {target!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-        return AttributeError(msg)
+        return _tensor_at(self, target, Buffer)  # type: ignore[no-any-return]
 
     # ----- hooks -----
 
@@ -500,6 +443,7 @@ class Module:
         """What stands between the parentheses of this layer's line."""
         return ""
 
+    @reprlib.recursive_repr("…")
     def __repr__(self) -> str:
         children = list(self.named_children())
         extra = self.extra_repr()
@@ -528,3 +472,44 @@ class Module:
         total: 15 parameters, 15 of them trained; 60 bytes of parameters and buffers, 120 bytes of outputs
         """
         return summary.summary(self, *inputs)
+
+
+def _call_hooked(module: Module, *args: Any, **kwargs: Any) -> Any:
+    if module._backward_hooks or module._backward_pre_hooks:
+        args, leave = around(module, args)
+    else:
+        leave = None
+    for pre in module._forward_pre_hooks:
+        changed = pre(module, args)
+        if changed is not None:
+            args = changed if isinstance(changed, tuple) else (changed,)
+    out = module.forward(*args, **kwargs)
+    for hook in module._forward_hooks:
+        changed = hook(module, args, out)
+        if changed is not None:
+            out = changed
+    return out if leave is None else leave(out)
+
+
+def _call_watched(module: Module, stack: list[Module], *args: Any, **kwargs: Any) -> Any:
+    stack.append(module)
+    try:
+        return _call_hooked(module, *args, **kwargs)
+    except Exception as error:
+        add_location(module, error)
+        raise
+    finally:
+        stack.pop()
+
+
+def _register(module: Module, name: str, value: Any) -> None:
+    setattr(module, name, value)
+    if value is None:
+        module.__dict__["_reserved"] = module._reserved | {name}
+
+
+def _tensor_at(module: Module, target: str, kind: Any) -> Any:
+    found = {name: x for name, x, _ in named_tensors(module, kind, once=False)}
+    if target in found:
+        return found[target]
+    raise not_found(module, target, list(found))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from anynet import dtypes
 from anynet.nn.errors import StateError
+from anynet.nn.members import named_state
 from anynet.tensor import Tensor, no_grad, to_plain
 
 if TYPE_CHECKING:
@@ -30,18 +31,18 @@ def state_dict(module: Module, prefix: str) -> OrderedDict[str, Tensor]:
                 "once on an example, or load a state"
             )
             raise RuntimeError(msg)
-    return OrderedDict((prefix + name, t.detach()) for name, t in module._state())
+    return OrderedDict((prefix + name, t.detach()) for name, t in named_state(module))
 
 
 def load_state_dict(module: Module, state: Mapping[str, Any], strict: bool) -> tuple[list[str], list[str]]:
     """See `Module.load_state_dict`."""
     _check_kind(state)
-    own = OrderedDict(module._state())
+    own = OrderedDict(named_state(module))
     waiting: list[tuple[str, Any]] = [(path, m) for path, m in module.named_modules() if m.waiting]
     sized = [(path, m, m.sized(path, state)) for path, m in waiting]
     for where, _, made in sized:
         if made is not None:
-            own.update((f"{where}.{name}" if where else name, t) for name, t in made._state())
+            own.update((f"{where}.{name}" if where else name, t) for name, t in named_state(made))
     missing = [k for k in own if k not in state]
     unexpected = [k for k in state if k not in own]
     problems = _wrong_names(missing, unexpected, own) if strict else []
@@ -55,7 +56,7 @@ def load_state_dict(module: Module, state: Mapping[str, Any], strict: bool) -> t
     for _, lazy, made in sized:
         if made is not None:
             lazy.become(made)
-    own = OrderedDict(module._state()) if sized else own
+    own = OrderedDict(named_state(module)) if sized else own
     with no_grad():
         for k, value in values.items():
             own[k].assign_(value)

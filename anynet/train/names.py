@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from anynet.nn.members import named_tensors
 from anynet.nn.module import Module
 from anynet.tensor import Parameter
 from anynet.train.checkpoint import CheckpointError
@@ -26,7 +27,7 @@ def former_names(model: Module, saved: Iterable[str], names: list[list[str]]) ->
     """
     place = {name: i for i, (name, _) in enumerate(model.named_parameters())}
     first = {id(p): name for name, p in model.named_parameters()}
-    every = {name: first[id(p)] for name, p, _ in model._tensors(Parameter, once=False)}
+    every = {name: first[id(p)] for name, p, _ in named_tensors(model, Parameter, once=False)}
     then = {name: i for i, name in enumerate(dict.fromkeys(every[n] for n in saved if n in every))}
     wholes = [[first[id(p)] for p in module.parameters()] for module in model.modules()]
     out = []

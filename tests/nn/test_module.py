@@ -21,7 +21,6 @@ class Block(nn.Module):
         self.scale = an.Parameter(an.ones(n))
         self.mean = an.Buffer(an.zeros(n))
         self.scratch = an.Buffer(an.zeros(n), persistent=False)
-        self._hidden = nn.Linear(9, 9)
         self.size = n
 
     def forward(self, x):

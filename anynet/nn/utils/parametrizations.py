@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 from anynet import random
-from anynet.nn.members import walk
 from anynet.nn.module import Module
 from anynet.nn.utils.parametrize import register_parametrization
 from anynet.ops import creation, linalg
@@ -110,13 +108,6 @@ class _SpectralNorm(Module):
             self._u = Buffer(unit(Tensor(random.normal((h,)), **made), eps))
             self._v = Buffer(unit(Tensor(random.normal((w,)), **made), eps))
             power_method(matrix, self._u, self._v, eps, 15)
-
-    def _members(self, *kinds: type) -> Iterator[tuple[str, Any]]:
-        """The state has PyTorch's names, which begin with an underscore."""
-        yield from super()._members(*kinds)
-        for name in ("_u", "_v"):
-            if name in self.__dict__:
-                yield from walk(self.__dict__[name], name, kinds)
 
     def forward(self, weight: ArrayLike) -> Tensor:
         if len(weight.shape) == 1:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from anynet.nn.errors import StateError
+from anynet.nn.members import named_tensors
 from anynet.nn.module import Module
 from anynet.tensor import Buffer, Parameter, Tensor, to_plain, wrap
 
@@ -36,7 +37,9 @@ def functional_call(
     >>> an.grad(f)(an.zeros((1, 2)))
     Tensor([[1., 2.]])
     """
-    own = {n: t for n, t, _ in module._tensors(Tensor, once=False) if isinstance(t, (Parameter, Buffer))}
+    own = {
+        n: t for n, t, _ in named_tensors(module, Tensor, once=False) if isinstance(t, (Parameter, Buffer))
+    }
     problems = _wrong(tensors, own, tie_weights)
     if strict:
         problems += [f"missing {name}" for name in own if name not in tensors]
