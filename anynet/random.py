@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from anynet_backends import Array, Backend, host
+from anynet_backends import Array, Backend, philox
+from anynet_backends.concurrency import PerThread, fork_safe_lock
 from anynet_backends.jit.errors import CompileError, user_line
 from anynet_backends.jit.tracer import COMPILING
-from anynet_backends.threads import PerThread, fork_safe_lock
 
 __all__ = [
     "MASKS",
@@ -182,7 +182,7 @@ def uniform(
 ) -> Array:
     """float64 draws on the host, uniform on [low, high), from the stream of weights or a generator."""
     seed, step = _next(WEIGHTS) if generator is None else generator.next()
-    return host.uniform(seed, WEIGHTS, step, shape, low, high)
+    return philox.uniform(seed, WEIGHTS, step, shape, low, high)
 
 
 def normal(
@@ -190,7 +190,7 @@ def normal(
 ) -> Array:
     """float64 draws on the host from a normal distribution, from the stream of weights or a generator."""
     seed, step = _next(WEIGHTS) if generator is None else generator.next()
-    return host.normal(seed, WEIGHTS, step, shape, mean, std)
+    return philox.normal(seed, WEIGHTS, step, shape, mean, std)
 
 
 def next_mask(count: int = 1) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from anynet import _hints, dtypes
-from anynet_backends import TYPES, Array, backend_of, host, resolve
+from anynet_backends import TYPES, Array, backend_of, host, registry, resolve
 from anynet_backends.jit.errors import refuse_reading, user_line
 from anynet_backends.jit.tracer import COMPILING, TracedArray
 
@@ -806,7 +806,7 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
         obj = _lifted(obj)
     if isinstance(obj, Tensor):
         obj = obj._data
-    if type(obj) in TYPES or host.is_array(obj):
+    if type(obj) in TYPES or registry.is_array(obj):
         xp = backend_of(obj)
         data: Any = obj if type(obj) is xp.array_type else xp.asarray(obj)
         dtypes.of(data.dtype)  # refuses strings and objects
@@ -834,7 +834,7 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
         return to_plain(xp.asarray(obj), dtype=dtype, device=device, copy=copy)
     xp, name = resolve(device)
     try:
-        made: Any = host.asarray(obj, dtype=None if dtype is None else dtypes.of(dtype).name)
+        made: Any = registry.asarray(obj, dtype=None if dtype is None else dtypes.of(dtype).name)
     except ValueError as error:
         if "inhomogeneous" not in str(error):
             raise
@@ -850,9 +850,9 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
         raise ValueError(msg) from None
     if dtype is None:
         if made.dtype.kind == "f":
-            made = host.asarray(made, dtype=dtypes.default_float().name)
+            made = registry.asarray(made, dtype=dtypes.default_float().name)
         elif made.dtype.kind == "c":
-            made = host.asarray(made, dtype=dtypes.of(complex).name)
+            made = registry.asarray(made, dtype=dtypes.of(complex).name)
         elif made.dtype.kind not in "biu":
             msg = f"cannot make a Tensor of {type(obj).__name__} {obj!r:.60}; give numbers, nested lists or an array"
             raise TypeError(msg)

@@ -31,10 +31,10 @@ from anynet.autograd.tree import LEAF, flatten, unflatten
 from anynet.tensor import Buffer, Leaf, Parameter, Tensor, mode, to_plain, unwrap, wrap
 from anynet_backends import TYPES, Array, backend_of, machine
 from anynet_backends import builtins as built_in
+from anynet_backends.concurrency import PerThread, fork_safe_lock, in_forked_processes, once_property
 from anynet_backends.jit.errors import CompileError, user_line
 from anynet_backends.jit.program import Program, owner, replay_observers
 from anynet_backends.jit.tracer import ACTIVE, COMPILING, Trace, TracedArray, trace_lock
-from anynet_backends.threads import PerThread, fork_safe_lock, in_forked_processes, once_property
 
 __all__ = ["CompileError", "Compiled", "compile"]
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from anynet.tensor import Leaf, Tensor, changes, mode, wrap
 from anynet_backends import Array, Backend, backend_of
-from anynet_backends.threads import PerThread
+from anynet_backends.concurrency import PerThread
 
 if TYPE_CHECKING:
     from anynet.autograd.primitive import Plan, Primitive

@@ -15,7 +15,7 @@ from typing import Any
 
 from anynet.autograd.engine import GradientError, backprop
 from anynet.tensor import Leaf, Tensor, enable_grad, no_grad, wrap
-from anynet_backends import backend_of, host
+from anynet_backends import backend_of, philox
 
 __all__ = ["GradcheckError", "gradcheck", "gradgradcheck"]
 
@@ -256,7 +256,7 @@ def _weights(y: Tensor, seed: int) -> Any:
     n = like.size
 
     def draw(stream: int) -> Any:
-        words = host.philox_words(seed, stream, 0, 2 * n) / 2.0**32
+        words = philox.philox_words(seed, stream, 0, 2 * n) / 2.0**32
         return ((0.5 + words[:n]) * (1.0 - 2.0 * (words[n:] < 0.5))).reshape(like.shape)
 
     values = draw(1) + 1j * draw(2) if like.dtype.kind == "c" else draw(1)

@@ -17,7 +17,8 @@ from weakref import WeakSet
 from anynet import dtypes
 from anynet.autograd.engine import _fit, _run_rules
 from anynet.tensor import changes
-from anynet_backends import TYPES, Array, Backend, backend, builtins
+from anynet_backends import TYPES, Array, Backend, builtins, get_backend
+from anynet_backends.concurrency import fork_safe_lock, once
 from anynet_backends.jit import tiling
 from anynet_backends.jit.instructions import Instruction, made_by
 from anynet_backends.jit.interpreter import TraceInterpreter
@@ -25,7 +26,6 @@ from anynet_backends.jit.memory_plan import aligned, shaped
 from anynet_backends.jit.program import Program
 from anynet_backends.jit.tracer import ACTIVE, Trace, TracedArray, trace_lock
 from anynet_backends.jit.tracer_backend import TracerBackend
-from anynet_backends.threads import fork_safe_lock, once
 
 if TYPE_CHECKING:
     from anynet.autograd.primitive import Primitive
@@ -85,7 +85,7 @@ def recorded_numpy() -> Backend:
 
 @once
 def _recorder() -> TracerBackend:
-    return TracerBackend(backend("numpy"))
+    return TracerBackend(get_backend("numpy"))
 
 
 class Hot:
@@ -195,7 +195,7 @@ class _Large(NamedTuple):
     def pull(self, kept: list[Array], g: Array) -> Any:
         """The gradients of the inputs."""
         if kept and g.strides != kept[0].strides:
-            g = backend("numpy").arrange(g, kept[0])
+            g = get_backend("numpy").arrange(g, kept[0])
         arrays = (*kept, g)
         made = self.blocks(*arrays) if tiling.dense_alike(arrays) else None
         if made is None:
@@ -236,7 +236,7 @@ def frozen(value: Any) -> Any:
 
 
 def _ones(n: int, dtype: Any) -> Array:
-    return backend("numpy").ones(n, dtype=dtype)
+    return get_backend("numpy").ones(n, dtype=dtype)
 
 
 def _nothing(*_: Any) -> None:

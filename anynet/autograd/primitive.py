@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
@@ -40,9 +39,10 @@ from anynet.autograd.engine import Node, Pick
 from anynet.autograd.hot import COLD, LARGEST, Hot, available, changes, enter, forget, key_of
 from anynet.tensor import Tensor, clock, mode
 from anynet_backends import Array, Backend, backend_of
+from anynet_backends.concurrency import PerThread, in_forked_processes
+from anynet_backends.config import KERNELS
 from anynet_backends.jit.tracer_backend import TracerBackend
 from anynet_backends.results import one_after_the_other
-from anynet_backends.threads import PerThread, in_forked_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ PRIMITIVES: dict[str, Primitive[...]] = {}
 INTERCEPT: PerThread[Callable[[Primitive[...], tuple[Any, ...], dict[str, Any]], Any]] = PerThread()
 """The latest handles every call of a primitive in its thread (vmap, anomaly mode, profiling, compiling)."""
 
-changes.on = os.environ.get("ANYNET_KERNELS", "on").lower() not in ("off", "0", "no")
+changes.on = KERNELS()
 _MOST_HOT = 64
 _new = Tensor.__new__
 _SCALARS = frozenset((bool, int, float, complex))

@@ -20,7 +20,7 @@ from anynet.autograd.primitive import INTERCEPT, PRIMITIVES, Primitive
 from anynet.autograd.tree import flatten, unflatten
 from anynet.tensor import Tensor, clock, to_plain, wrap
 from anynet_backends import TYPES, Backend, backend_of
-from anynet_backends.threads import once
+from anynet_backends.concurrency import once
 
 __all__ = ["VmapError", "vmap"]
 

@@ -18,7 +18,7 @@ from anynet.autograd.engine import CustomNode, Leaf, backprop, overwritten
 from anynet.autograd.hot import COLD, LARGEST, Hot, available, changes, enter, key_of
 from anynet.autograd.primitive import INTERCEPT
 from anynet.tensor import Tensor, clock, mode, wrap
-from anynet_backends import Array, backend
+from anynet_backends import Array, get_backend
 
 __all__ = ["Whole", "whole"]
 
@@ -38,7 +38,7 @@ class Whole:
 
     def __init__(self, name: str, run: Callable[[list[Tensor]], Any]) -> None:
         self.name, self.run = name, run
-        self.kind = backend("numpy").array_type
+        self.kind = get_backend("numpy").array_type
         self.hot: dict[Any, Hot] = {}
         self.heats = available()
         enter(self)

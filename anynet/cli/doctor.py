@@ -13,6 +13,7 @@ from anynet._version import __version__
 from anynet.nn import functional as F
 from anynet.tensor import Tensor
 from anynet_backends import machine, onednn
+from anynet_backends.config import VARIABLES
 from anynet_backends.jit.compiler import compiler
 
 __all__ = ["report"]
@@ -40,7 +41,7 @@ def _training_step(device: str) -> str:
 
 def _extras() -> list[str]:
     """What makes this machine's CPU faster, and why it is not in use where it is not."""
-    known = anynet_backends.backend("numpy").versions()
+    known = anynet_backends.get_backend("numpy").versions()
     lines = []
     if onednn.problem():
         lines.append(f"oneDNN is installed and not used: {onednn.problem()}")
@@ -54,6 +55,16 @@ def _extras() -> list[str]:
         )
     else:
         lines.append(f"machine code is kept on disk: {compiler().cache.status()}")
+    return lines
+
+
+def _variables() -> list[str]:
+    """The environment variables, as they are set or by default, and what they are for."""
+    lines = []
+    for variable in VARIABLES:
+        given = os.environ.get(variable.name)
+        value = repr(given) if given else f"{variable.default!r} (default)" if variable.default else "not set"
+        lines.append(f"{variable.name:15} {value:18} {variable.meaning}")
     return lines
 
 
@@ -85,7 +96,7 @@ def report() -> tuple[str, bool]:
             lines.append(f"{'':12} BLAS: " + ", ".join(f"{k} {v}" for k, v in info.items()))
     lines += [
         "",
-        f"default device {anynet_backends.get_default_device()!r} (ANYNET_DEVICE={os.environ.get('ANYNET_DEVICE', '')!r}), "
+        f"default device {anynet_backends.get_default_device()!r}, "
         f"default float {dtypes.default_float()}, TF32 off, mixed precision off",
         "threads "
         + (
@@ -97,8 +108,9 @@ def report() -> tuple[str, bool]:
             for k in _KERNELS
             if k in os.environ
         ),
-        f"kernels {'off (ANYNET_KERNELS)' if os.environ.get('ANYNET_KERNELS') == 'off' else 'on'}",
         *_extras(),
+        "",
+        *_variables(),
     ]
     return "\n".join(lines), good
 

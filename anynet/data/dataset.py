@@ -8,7 +8,7 @@ from typing import Any
 
 from anynet.random import SHUFFLES
 from anynet.tensor import Tensor, to_plain, unwrap, wrap
-from anynet_backends import backend_of, host
+from anynet_backends import backend_of, philox, registry
 
 __all__ = ["Dataset", "Subset", "TensorDataset", "default_collate", "random_split"]
 
@@ -59,7 +59,7 @@ class TensorDataset(Dataset):
         return tuple(wrap(a[(i, ...)]) for a in self.arrays)
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
-        rows = host.asarray(indices, "int64")
+        rows = registry.asarray(indices, "int64")
         return tuple([taken(a, rows) for a in self.arrays])
 
 
@@ -108,7 +108,7 @@ def random_split(dataset: Any, lengths: Sequence[float], seed: int = 0) -> list[
     else:
         msg = f"random_split: lengths sum to {n} (the number of samples) or are fractions that sum to 1, got {list(lengths)}"
         raise ValueError(msg)
-    order = host.permutation(seed, SHUFFLES, 0, n).tolist()
+    order = philox.permutation(seed, SHUFFLES, 0, n).tolist()
     parts, at = [], 0
     for size in sizes:
         parts.append(Subset(dataset, order[at : at + size]))
@@ -164,7 +164,7 @@ def default_collate(samples: Sequence[Any]) -> Any:
 
 
 def _is_plain(a: object) -> bool:
-    return hasattr(a, "dtype") and host.is_array(a)
+    return hasattr(a, "dtype") and registry.is_array(a)
 
 
 def _checked(index: int, n: int) -> int:

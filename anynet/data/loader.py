@@ -10,7 +10,7 @@ from typing import Any
 from anynet.data.dataset import TensorDataset, batch_of
 from anynet.random import SHUFFLES
 from anynet.tensor import Tensor, move, unwrap, wrap
-from anynet_backends import backend_of, host, resolve
+from anynet_backends import backend_of, philox, registry, resolve
 
 __all__ = ["DataLoader"]
 
@@ -57,10 +57,12 @@ class DataLoader:
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 msg = f"DataLoader: {name} is an integer of at least {least}, got {value!r}"
                 raise ValueError(msg)
-        self._single = isinstance(dataset, Tensor) or host.is_array(dataset)
+        self._single = isinstance(dataset, Tensor) or registry.is_array(dataset)
         if self._single:
             dataset = TensorDataset(dataset)
-        elif isinstance(dataset, tuple) and all(isinstance(a, Tensor) or host.is_array(a) for a in dataset):
+        elif isinstance(dataset, tuple) and all(
+            isinstance(a, Tensor) or registry.is_array(a) for a in dataset
+        ):
             dataset = TensorDataset(*dataset)
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             msg = (
@@ -129,7 +131,7 @@ class DataLoader:
         n = len(self.dataset)
         order: Any = range(n)
         if self.shuffle:
-            order = host.permutation(self.seed, SHUFFLES, epoch, n)
+            order = philox.permutation(self.seed, SHUFFLES, epoch, n)
             if type(self.dataset) is not TensorDataset:  # others are promised a list of Python's integers
                 order = order.tolist()
         size, count = self.batch_size, len(self)
@@ -212,7 +214,7 @@ def _work(
 
 def placed(batch: Any, device: str | None) -> Any:
     """`batch` with its arrays as Tensors on `device`."""
-    if isinstance(batch, Tensor) or (hasattr(batch, "dtype") and host.is_array(batch)):
+    if isinstance(batch, Tensor) or (hasattr(batch, "dtype") and registry.is_array(batch)):
         data = unwrap(batch)
         here = backend_of(data).device_of(data)
         if device is None and here != "cpu":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -14,8 +13,8 @@ from typing import IO
 
 from anynet.data.idx import Bytes, DataError, parse_idx
 from anynet_backends import Array, backend_of
+from anynet_backends.config import DATA, cache_folder
 from anynet_backends.files import open_regular, write
-from anynet_backends.host import cache_folder
 
 __all__ = ["SOURCES", "File", "Source", "cache_folder", "load", "normalize"]
 
@@ -229,8 +228,8 @@ def _checked(opened: IO[bytes], file: File, name: str) -> bytes | bytearray:
 
 
 def _find(source: Source, file: File, download: bool, mirrors: Sequence[str]) -> Path:
-    data = os.environ.get("ANYNET_DATA")
-    places = [Path(data) / source.folder] if data else []
+    data = DATA()
+    places = [] if data is None else [data / source.folder]
     try:
         places.append(cache_folder() / source.folder)
     except FileNotFoundError as error:  # no home: nothing is downloaded

@@ -19,7 +19,7 @@ from anynet.autograd.compiling import watchers
 from anynet.autograd.hot import LARGEST, changes, frozen
 from anynet.autograd.whole import Whole
 from anynet.tensor import Buffer, Parameter, Tensor
-from anynet_backends.threads import fork_safe_lock
+from anynet_backends.concurrency import fork_safe_lock
 
 if TYPE_CHECKING:
     from anynet.nn.module import Module

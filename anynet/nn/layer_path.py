@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from anynet.autograd.anomaly import locators
-from anynet_backends.threads import PerThread
+from anynet_backends.concurrency import PerThread
 
 if TYPE_CHECKING:
     from anynet.nn.module import Module

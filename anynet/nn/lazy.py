@@ -23,7 +23,7 @@ from anynet.nn.norm import (
 )
 from anynet.ops import creation
 from anynet.tensor import Buffer, Leaf, Parameter, Tensor, to_plain
-from anynet_backends.threads import BUILDING
+from anynet_backends.concurrency import BUILDING
 
 __all__ = [
     "LazyBatchNorm1d", "LazyBatchNorm2d", "LazyBatchNorm3d", "LazyConv1d", "LazyConv2d", "LazyConv3d",

@@ -19,7 +19,7 @@ import anynet_backends
 from anynet.ops import reductions
 from anynet.tensor import Tensor
 from anynet.testing.cases import Case, every
-from anynet_backends import backend_of, host, safetensors
+from anynet_backends import backend_of, philox, registry, safetensors
 
 __all__ = ["CASES", "LIMITS", "Case", "Row", "check", "compare", "devices", "measure", "record", "table"]
 
@@ -63,10 +63,10 @@ def compute(case: Case, device: str, dtype: str) -> list[Any]:
     """Value and gradients of a case on a device, on the host; their dtype and device are checked."""
     inputs = []
     for i, shape in enumerate(case.shapes):
-        values = host.uniform(5, 9, i, shape, case.low, case.high)
+        values = philox.uniform(5, 9, i, shape, case.low, case.high)
         inputs.append(Tensor(values, dtype=dtype, device=device, requires_grad=True))
     y = case.function(*inputs)
-    weights = Tensor(host.uniform(6, 9, 0, tuple(y.shape), 0.5, 1.5), dtype=dtype, device=device)
+    weights = Tensor(philox.uniform(6, 9, 0, tuple(y.shape), 0.5, 1.5), dtype=dtype, device=device)
     reductions.sum(y * weights).backward()
     out = [y]
     for x in inputs:
@@ -81,7 +81,7 @@ def compute(case: Case, device: str, dtype: str) -> list[Any]:
 
 
 def _error(a: Any, b: Any) -> float:
-    a, b = host.asarray(a, dtype="float64"), host.asarray(b, dtype="float64")
+    a, b = registry.asarray(a, dtype="float64"), registry.asarray(b, dtype="float64")
     if a.shape != b.shape:
         return math.inf
     scale: float = float((b * b).sum()) ** 0.5

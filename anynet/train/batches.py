@@ -16,7 +16,7 @@ from anynet.nn.module import Module
 from anynet.ops.manipulation import astype
 from anynet.random import fork_rng
 from anynet.tensor import Tensor, no_grad, to_plain, wrap
-from anynet_backends import backend_of, host, resolve
+from anynet_backends import backend_of, host, registry, resolve
 
 __all__ = ["Batches", "call", "device_of", "fingerprint", "loader_of"]
 
@@ -58,12 +58,12 @@ class _Pairs(Dataset):
         return map_tree(lambda a: wrap(a[(index, ...)]), self.tree)
 
     def batch(self, indices: Sequence[int]) -> Any:
-        rows = host.asarray(indices, "int64")
+        rows = registry.asarray(indices, "int64")
         return map_tree(lambda a: taken(a, rows), self.tree)
 
 
 def _is_array(x: Any) -> bool:
-    return isinstance(x, Tensor) or host.is_array(x)
+    return isinstance(x, Tensor) or registry.is_array(x)
 
 
 def _arrays(where: str, what: str, value: Any) -> Any:
@@ -299,7 +299,7 @@ def fingerprint(loader: DataLoader) -> dict[str, Any]:
     }
     dataset, more = loader.dataset, []
     while isinstance(dataset, Subset):
-        more.append(host.asarray(dataset.indices, "int64"))
+        more.append(registry.asarray(dataset.indices, "int64"))
         dataset = dataset.dataset
     tree = dataset.arrays if isinstance(dataset, TensorDataset) else getattr(dataset, "tree", None)
     if tree is not None:
@@ -316,6 +316,6 @@ def _checksum(arrays: Sequence[Any]) -> int:
         width = max(1, _SLICE // row)
         step = width if n * row <= _WHOLE else max(width, n // 1024)
         for begin in range(0, n, step):
-            part = host.asarray(xp.to_host(a[begin : min(begin + width, n), ...]))
+            part = registry.asarray(xp.to_host(a[begin : min(begin + width, n), ...]))
             found = zlib.crc32(host.to_bytes(part), found)
     return found

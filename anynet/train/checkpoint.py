@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from anynet.tensor import Tensor, unwrap, wrap
-from anynet_backends import backend_of, files, host, resolve, safetensors
+from anynet_backends import backend_of, files, registry, resolve, safetensors
 
 __all__ = ["CheckpointError", "load", "save"]
 
@@ -145,9 +145,9 @@ def _pack(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
         if name in arrays:
             msg = f"two entries of the checkpoint are both called {name!r}"
             raise ValueError(msg)
-        array = host.asarray(backend_of(plain).to_host(plain))
+        array = registry.asarray(backend_of(plain).to_host(plain))
         if array.dtype == "complex128":
-            arrays[name] = host.asarray(array.reshape((*array.shape, 1)).view("float64"))
+            arrays[name] = registry.asarray(array.reshape((*array.shape, 1)).view("float64"))
             return {"$complex": name}
         arrays[name] = array
         return {"$tensor": name}

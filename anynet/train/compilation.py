@@ -13,7 +13,7 @@ from anynet.autograd.compiling import compile as compiled
 from anynet.autograd.tree import flatten
 from anynet.ops.creation import asarray
 from anynet.tensor import Tensor, no_grad, unwrap
-from anynet_backends import backend_of, host
+from anynet_backends import backend_of, host, registry
 
 __all__ = ["AutoCompiled"]
 
@@ -137,7 +137,7 @@ def _bytes(t: Any) -> Any:
     if not isinstance(t, Tensor):
         return t
     plain = unwrap(t)
-    return str(plain.dtype), host.to_bytes(host.asarray(backend_of(plain).to_host(plain)))
+    return str(plain.dtype), host.to_bytes(registry.asarray(backend_of(plain).to_host(plain)))
 
 
 def _shapes(x: Any, y: Any) -> Any:

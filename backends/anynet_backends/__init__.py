@@ -14,12 +14,14 @@ This package imports nothing of anynet, and of the array libraries only NumPy un
 from __future__ import annotations
 
 from anynet_backends import host
-from anynet_backends.protocol import Array, Backend, BackendUnavailableError, UnknownDeviceError, philox4x64
-from anynet_backends.selection import (
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend, BackendUnavailableError, UnknownDeviceError
+from anynet_backends.philox import philox4x64
+from anynet_backends.registry import (
     TYPES,
     available,
-    backend,
     backend_of,
+    get_backend,
     get_default_device,
     loaded,
     probe,
@@ -35,8 +37,8 @@ __all__ = [
     "BackendUnavailableError",
     "UnknownDeviceError",
     "available",
-    "backend",
     "backend_of",
+    "get_backend",
     "get_default_device",
     "host",
     "loaded",

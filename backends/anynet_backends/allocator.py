@@ -9,8 +9,9 @@ the peak, which is not given back. ``ANYNET_MALLOC=off`` leaves the allocator al
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
+
+from anynet_backends import config
 
 __all__ = ["give_back", "keep_large_blocks", "status"]
 
@@ -39,7 +40,7 @@ def keep_large_blocks(on: bool = True) -> bool:
 
 def at_import() -> None:
     """What the NumPy backend does when it is made."""
-    if os.environ.get("ANYNET_MALLOC", "on").lower() not in ("off", "0", "no"):
+    if config.MALLOC():
         keep_large_blocks()
 
 

@@ -22,11 +22,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from anynet_backends import machine
+from anynet_backends import machine, onednn
+from anynet_backends.array_api import Array
+from anynet_backends.concurrency import once
 from anynet_backends.jit.compiler import compiler
-from anynet_backends.protocol import Array
 from anynet_backends.results import axes_in_memory, result
-from anynet_backends.threads import once
 
 __all__ = ["DTYPE", "MOST", "Plan", "Table", "available", "exceptions", "primitive"]
 
@@ -642,3 +642,14 @@ def primitive(count: int, data: Array, held: Any) -> Callable[..., int]:
         raise ValueError(msg)
     cells = np.array([count, id(np.ndarray), compiler().fixed["onednn"], machine.address(data)], np.int64)
     return machine.method(_functions()["primitive"].address, (cells, data, held))
+
+
+def _onednn_call(step: onednn.Step) -> Callable[..., int] | None:
+    """A step of oneDNN as a built-in function, with scratch memory of its own; None without machine code."""
+    if not available() or not machine.available():
+        return None
+    call = primitive(step.count, step.cells(), step.args)
+    return functools.partial(call, np.empty(step.room, np.uint8)) if step.room else call
+
+
+onednn.native_call = _onednn_call

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from anynet_backends import host, standard
-from anynet_backends.protocol import Backend
-from anynet_backends.selection import backend, backend_of, resolve
+from anynet_backends import array_api, philox
+from anynet_backends.backend import Backend
+from anynet_backends.registry import backend_of, get_backend, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ def _dtypes(xp: Backend, device: str) -> list[str]:
     """The standard's dtypes that the device has."""
     return [
         n
-        for n in standard.DTYPES
+        for n in array_api.DTYPES
         if n in xp.__array_namespace_info__().dtypes(device=xp.native_device(device))
     ]
 
@@ -55,9 +55,9 @@ def _dtypes(xp: Backend, device: str) -> list[str]:
 def check_namespace(xp: Backend, device: str) -> None:
     """Every name of the standard is in the instance's dictionary; other names raise and say whose they are
     not."""
-    for name in (*standard.FUNCTIONS, *standard.CONSTANTS, *standard.DTYPES, "__array_namespace_info__"):
+    for name in (*array_api.FUNCTIONS, *array_api.CONSTANTS, *array_api.DTYPES, "__array_namespace_info__"):
         _need(name in xp.__dict__, f"{name} is missing")
-    for extension, names in (("linalg", standard.LINALG), ("fft", standard.FFT)):
+    for extension, names in (("linalg", array_api.LINALG), ("fft", array_api.FFT)):
         if extension in xp.__dict__:
             lacking = [n for n in names if not hasattr(getattr(xp, extension), n)]
             _need(not lacking, f"{extension} lacks {', '.join(lacking)}")
@@ -137,7 +137,7 @@ def check_random_bits(xp: Backend, device: str) -> None:
         generator = np.random.Philox(key=next(address), counter=next(address))
         words = generator.random_raw((n + 1) // 2).astype("<u8").view("<u4")[:n].astype(np.uint32)
         _same(xp.to_host(got), words, f"random_bits{(key, stream, step, n)}")
-        _same(xp.to_host(got), host.philox_words(key, stream, step, n), "host.philox_words")
+        _same(xp.to_host(got), philox.philox_words(key, stream, step, n), "host.philox_words")
         threshold = 1 << 31
         mask = xp.to_host(xp.greater_equal(got, threshold))
         _same(mask, words >= threshold, "greater_equal(random_bits, 2**31)")
@@ -290,7 +290,7 @@ def check_backend(name: str, devices: list[str] | None = None) -> list[str]:
 
     Errors: BackendCheckError at the first failure, naming backend, device and check.
     """
-    xp = backend(name)
+    xp = get_backend(name)
     for device in devices or xp.devices():
         for label, check in CHECKS.items():
             try:

@@ -21,17 +21,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends import standard
-from anynet_backends.protocol import (
-    Array,
+from anynet_backends import array_api
+from anynet_backends.array_api import Array
+from anynet_backends.backend import (
     Backend,
     BackendUnavailableError,
     UnknownDeviceError,
     check_index_add,
     check_windows,
-    check_words,
 )
-from anynet_backends.threads import once_property
+from anynet_backends.concurrency import once_property
+from anynet_backends.philox import check_words
 
 __all__ = ["PHILOX_SOURCE", "CupyBackend"]
 
@@ -97,9 +97,9 @@ class CupyBackend(Backend):
         compat = importlib.import_module("array_api_compat.cupy")
         super().__init__("cupy", compat, (cupy.ndarray,), native=cupy, multi_device=True)
         # dtype instances hash like x.dtype, the scalar classes of the namespace do not
-        self.native_dtype = {n: np.dtype(n) for n in (*standard.DTYPES, "float16")}
+        self.native_dtype = {n: np.dtype(n) for n in (*array_api.DTYPES, "float16")}
         self._dtype_names = {native: name for name, native in self.native_dtype.items()}
-        self.__dict__.update({n: self.native_dtype[n] for n in standard.DTYPES})
+        self.__dict__.update({n: self.native_dtype[n] for n in array_api.DTYPES})
         for name in ("arange", "empty", "eye", "full", "linspace", "ones", "zeros"):
             self.__dict__[name] = _on_device(getattr(compat, name))
         for name in ("empty_like", "full_like", "ones_like", "zeros_like"):
@@ -124,7 +124,7 @@ class CupyBackend(Backend):
             if count:
                 return count
             why = "the driver shows no device"
-        from anynet_backends.selection import cuda_driver
+        from anynet_backends.registry import cuda_driver
 
         driver = cuda_driver()
         mend = (

@@ -19,7 +19,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
-import os
 import struct
 import sys
 from collections import OrderedDict
@@ -29,6 +28,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from anynet_backends import onednn
+from anynet_backends.array_api import Array
+from anynet_backends.concurrency import forever, fork_safe_lock, has_gil, in_forked_processes, once
+from anynet_backends.config import NUMBA
 from anynet_backends.jit.compiler import (
     CASTS,
     LETTERS,
@@ -40,9 +42,7 @@ from anynet_backends.jit.compiler import (
     Op,
     compiler,
 )
-from anynet_backends.protocol import Array
 from anynet_backends.sums import PLAIN_FLOATS, add_up, ones_vector
-from anynet_backends.threads import forever, fork_safe_lock, has_gil, in_forked_processes, once
 
 __all__ = [
     "SMALL", "Call", "Method", "Row", "Segment", "add_rows", "address", "at_once", "available", "choose", "fused", "gather", "installed",
@@ -53,21 +53,17 @@ __all__ = [
 
 def installed() -> bool:
     """Whether the extra `numba` is installed, fits, and is not switched off. (Cheap: LLVM is not loaded for it.)"""
-    return not _off() and not _unfit()
+    return NUMBA() and not _unfit()
 
 
 def available() -> bool:
     """Whether there is machine code: as `installed`, and LLVM works."""
-    return not _off() and not _failed()
+    return NUMBA() and not _failed()
 
 
 def problem() -> str:
     """Why there is no machine code, or ""."""
-    return "switched off (ANYNET_NUMBA)" if _off() else _failed()
-
-
-def _off() -> bool:
-    return os.environ.get("ANYNET_NUMBA", "on").lower() in ("off", "0", "no")
+    return _failed() if NUMBA() else "switched off (ANYNET_NUMBA)"
 
 
 @once

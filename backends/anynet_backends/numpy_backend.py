@@ -17,17 +17,19 @@ import numpy as np
 
 from anynet_backends import (
     allocator,
+    array_api,
     machine,
     normalization,
     numpy_convolution,
     numpy_padding,
     onednn,
-    standard,
+    philox,
 )
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
 from anynet_backends.jit.compiler import version as llvm_version
 from anynet_backends.jit.elementwise_tracer import elementwise
 from anynet_backends.numpy_kernels import KERNELS, UPDATES
-from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_index_add, check_windows
 from anynet_backends.results import axes_in_memory, inverse, one_after_the_other
 from anynet_backends.sums import PLAIN_FLOATS, add_up
 
@@ -316,15 +318,15 @@ class NumpyBackend(Backend):
 
     def __init__(self) -> None:
         table: dict[str, Any] = {
-            n: getattr(np, n) for n in (*standard.FUNCTIONS, *standard.CONSTANTS) if hasattr(np, n)
+            n: getattr(np, n) for n in (*array_api.FUNCTIONS, *array_api.CONSTANTS) if hasattr(np, n)
         }
         # dtype instances, not scalar classes: they hash like x.dtype, so they work as keys
-        table |= {n: np.dtype(n) for n in standard.DTYPES}
+        table |= {n: np.dtype(n) for n in array_api.DTYPES}
         table |= _MENDED
         table["__array_namespace_info__"] = _Info
-        linalg = {n: getattr(np.linalg, n) for n in standard.LINALG}
+        linalg = {n: getattr(np.linalg, n) for n in array_api.LINALG}
         linalg |= {"pinv": _pinv, "matrix_rank": _matrix_rank, "eig": _eig, "eigvals": _eigvals}
-        fft = {n: getattr(np.fft, n) for n in standard.FFT}
+        fft = {n: getattr(np.fft, n) for n in array_api.FFT}
         fft |= {n: _many_axes(fft[n]) for n in ("fftn", "ifftn", "rfftn", "irfftn")}
         fft |= {n: _frequencies(fft[n]) for n in ("fftfreq", "rfftfreq")}
         table["linalg"] = types.SimpleNamespace(**linalg)
@@ -395,9 +397,7 @@ class NumpyBackend(Backend):
         return str(np.dtype(native))
 
     def random_bits(self, key: int, stream: int, step: int, n: int, device: str) -> Array:
-        from anynet_backends import host
-
-        return host.philox_words(key, stream, step, n)
+        return philox.philox_words(key, stream, step, n)
 
     def index_add(self, x: Array, index: Array, values: Array) -> Array:
         check_index_add(self, x, index, values)

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from anynet_backends.protocol import Array, Backend
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend
 from anynet_backends.results import into_table, result
 from anynet_backends.sums import add_up
 

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from anynet_backends import machine
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend
 from anynet_backends.machine import at_once, repeat, repetition, set_where
-from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import into_table, largest, result, scores_at_once
 from anynet_backends.sums import add_up, ones_vector
 

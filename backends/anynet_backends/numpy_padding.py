@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from anynet_backends import machine
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend
+from anynet_backends.concurrency import in_forked_processes
 from anynet_backends.jit.ir_builder import Function, Loop, compiled, kinds, number
-from anynet_backends.protocol import Array, Backend
 from anynet_backends.results import into_table, result
 from anynet_backends.sums import PLAIN_FLOATS
-from anynet_backends.threads import in_forked_processes
 
 __all__ = ["KERNELS"]
 

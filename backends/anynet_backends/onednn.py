@@ -34,10 +34,9 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from anynet_backends.ownership import check_library
-from anynet_backends.protocol import Array, Backend
-from anynet_backends.results import axes_in_memory, into_table, largest, result, scores_at_once
-from anynet_backends.threads import (
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend
+from anynet_backends.concurrency import (
     BUILDING,
     forever,
     fork_safe_lock,
@@ -45,6 +44,9 @@ from anynet_backends.threads import (
     once,
     once_property,
 )
+from anynet_backends.config import ONEDNN
+from anynet_backends.ownership import check_library
+from anynet_backends.results import axes_in_memory, into_table, largest, result, scores_at_once
 
 __all__ = [
     "KERNELS", "OneDNNError", "Product", "Step", "affine", "find", "matmul", "product", "team", "threads", "version",
@@ -93,16 +95,12 @@ _LIBRARY, _WHEEL = "libdnnl.so.3", "onednn_cpu_gomp-"
 
 def find() -> str | None:
     """Where the library is, or None; the extra `onednn` installs it."""
-    return None if _off() else _installed()[0]
-
-
-def _off() -> bool:
-    return os.environ.get("ANYNET_ONEDNN", "on").lower() in ("off", "0", "no")
+    return _installed()[0] if ONEDNN() else None
 
 
 def problem() -> str:
     """Why the library is not used although it is installed and not switched off, or ""."""
-    if _off():
+    if not ONEDNN():
         return ""
     if find() is not None:
         _works()
@@ -328,6 +326,14 @@ def _value(pointer: Any) -> int:
     return pointer if isinstance(pointer, int) else int(pointer.value)
 
 
+def _no_native_call(step: Step) -> Callable[..., int] | None:
+    return None
+
+
+native_call = _no_native_call
+"""Makes a step a built-in function, or returns None; set by what compiles machine code."""
+
+
 class Step:
     """A primitive with its memory objects: `run` gives them places and executes it."""
 
@@ -383,12 +389,7 @@ class Step:
     def built(self) -> Callable[..., int] | None:
         """The call as a built-in function, where the extra `numba` is there: ten calls through ctypes cost more than a
         small convolution. It keeps the interpreter's lock, and has scratch memory of its own."""
-        from anynet_backends import builtins, machine
-
-        if not self.small or not builtins.available() or not machine.available():
-            return None
-        call = builtins.primitive(self.count, self.cells(), self.args)
-        return functools.partial(call, np.empty(self.room, np.uint8)) if self.room else call
+        return native_call(self) if self.small else None
 
     def _called(self, *arrays: Array) -> int:
         dnnl = self.dnnl

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from anynet_backends.protocol import Array
+from anynet_backends.array_api import Array
 
 __all__ = [
     "ONE_HEAD", "axes_in_memory", "fill", "into_table", "inverse", "largest", "one_after_the_other", "result",

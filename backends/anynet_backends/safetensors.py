@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Iterator, Mapping
 
-    from anynet_backends.protocol import Array
+    from anynet_backends.array_api import Array
 
 __all__ = ["CHECKSUM", "load", "save"]
 

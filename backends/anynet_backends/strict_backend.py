@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend, UnknownDeviceError
 from anynet_backends.numpy_backend import numpy_blas
-from anynet_backends.protocol import Array, Backend, UnknownDeviceError
 
 __all__ = ["StrictBackend"]
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends.protocol import Array
+from anynet_backends.array_api import Array
 
 __all__ = ["PLAIN_FLOATS", "add_up", "ones_vector"]
 

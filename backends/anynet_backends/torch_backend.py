@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends.protocol import Array, Backend, UnknownDeviceError, check_index_add, check_windows
-from anynet_backends.threads import once_property
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
+from anynet_backends.concurrency import once_property
 
 __all__ = ["TorchBackend"]
 

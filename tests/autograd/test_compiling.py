@@ -16,7 +16,7 @@ import anynet as an
 from anynet import nn, optim
 from anynet.autograd.anomaly import anomaly
 from anynet.autograd.checkpoint import checkpoint
-from anynet_backends import host
+from anynet_backends import host, philox
 
 
 def draw(*shape, dtype="float32"):
@@ -580,7 +580,7 @@ def test_what_other_threads_draw_while_a_checkpoint_computes_again(while_another
 def test_draws_of_a_replay_and_of_other_threads_are_apart(in_threads, monkeypatch):
     """Each mask is drawn once."""
     steps = []
-    original = host.philox_words
+    original = philox.philox_words
 
     def noted(key, stream, step, n):
         steps.append(step)

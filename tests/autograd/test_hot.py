@@ -13,7 +13,7 @@ import anynet as an
 from anynet.autograd import hot
 from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
 from anynet.testing.parity import CASES
-from anynet_backends import builtins, host
+from anynet_backends import builtins, philox
 
 pytestmark = pytest.mark.skipif(not hot.available(), reason="needs the extra numba")
 
@@ -81,7 +81,7 @@ def test_same_bits(case):
         return prim.bind(args, meta)
 
     inputs = tuple(
-        an.Tensor(host.uniform(3, 9, i, shape, case.low, case.high), requires_grad=True)
+        an.Tensor(philox.uniform(3, 9, i, shape, case.low, case.high), requires_grad=True)
         for i, shape in enumerate(case.shapes)
     )
     INTERCEPT.append(compare)

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from anynet_backends import BackendUnavailableError, UnknownDeviceError, host, standard
+from anynet_backends import BackendUnavailableError, UnknownDeviceError, array_api, philox
 from anynet_backends.conformance import check_random_bits, check_transfer, check_windows
 from anynet_backends.cupy_backend import CupyBackend
 
@@ -89,7 +89,7 @@ class RawKernel:
         assert all(type(a) is np.uint64 for a in (k0, k1, step, stream, n))
         assert grid[0] * block[0] * 8 >= n
         assert out.index == Device.stack[-1]
-        out[:] = host.philox_words(int(k1) << 64 | int(k0), int(stream), int(step), int(n))
+        out[:] = philox.philox_words(int(k1) << 64 | int(k0), int(stream), int(step), int(n))
 
 
 class ElementwiseKernel:
@@ -130,11 +130,11 @@ def xp(monkeypatch):
     cupy.from_dlpack = lambda x: x
 
     compat = types.ModuleType("array_api_compat.cupy")
-    for name in (*standard.FUNCTIONS, *standard.CONSTANTS):
+    for name in (*array_api.FUNCTIONS, *array_api.CONSTANTS):
         setattr(compat, name, getattr(np, name))
-    for name in standard.DTYPES:
+    for name in array_api.DTYPES:
         setattr(compat, name, np.dtype(name).type)
-    info = types.SimpleNamespace(dtypes=lambda device=None: dict.fromkeys(standard.DTYPES))
+    info = types.SimpleNamespace(dtypes=lambda device=None: dict.fromkeys(array_api.DTYPES))
     compat.__array_namespace_info__ = lambda: info
     for name in ("arange", "empty", "eye", "full", "linspace", "ones", "zeros"):
         setattr(compat, name, on_current(getattr(np, name)))  # compat ignores device= on CuPy

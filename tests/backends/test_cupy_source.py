@@ -10,7 +10,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from anynet_backends import host
+from anynet_backends import philox
 from anynet_backends.cupy_backend import INDEX_ADD, PHILOX_SOURCE
 
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
@@ -58,7 +58,7 @@ def test_philox_kernel_gives_numpys_bits(tmp_path):
         for grid, block in ((1, 1), (3, 32), (40, 128)):  # too few threads stride, too many stay idle
             out = np.zeros(n + 3, np.uint32)
             launch(grid, block, key & top, key >> 64, step, stream, out.ctypes.data, n)
-            assert np.array_equal(out[:n], host.philox_words(key, stream, step, n))
+            assert np.array_equal(out[:n], philox.philox_words(key, stream, step, n))
             assert not out[n:].any()  # nothing is written past the end
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import anynet as an
 from anynet import nn
-from anynet_backends import backend, machine, numpy_kernels, onednn
+from anynet_backends import get_backend, machine, numpy_kernels, onednn
 from anynet_backends.jit import compiler as llvm
 from anynet_backends.results import largest, smallest
 from anynet_backends.sums import add_up
@@ -188,7 +188,7 @@ def test_rows_are_added_in_order(monkeypatch, dtype, width):
     rng = np.random.default_rng(0)
     x, values = rng.normal(size=(6, *width)).astype(dtype), rng.normal(size=(200, *width)).astype(dtype)
     index = rng.integers(0, 6, 200)
-    xp = backend("numpy")
+    xp = get_backend("numpy")
     switched(monkeypatch, True)
     found = xp.index_add(x, index, values)
     switched(monkeypatch, False)
@@ -356,7 +356,7 @@ def test_what_is_kept_of_a_repetition_holds_none_of_its_arrays():
 @pytest.mark.parametrize("n", [1, 3, 100, 8193, 40000])
 def test_gelu_has_the_same_bits(monkeypatch, n, threads):
     x = numbers("f", (n,))
-    xp = backend("numpy")
+    xp = get_backend("numpy")
     found = []
     for on in (True, False):
         switched(monkeypatch, on)

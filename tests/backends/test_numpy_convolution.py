@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from anynet.autograd.primitive import PRIMITIVES
-from anynet_backends import backend, numpy_convolution
+from anynet_backends import get_backend, numpy_convolution
 
-xp = backend("numpy")
+xp = get_backend("numpy")
 kernel = numpy_convolution.KERNELS["conv"]
 
 

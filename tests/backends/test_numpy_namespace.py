@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from anynet_backends import resolve, standard
+from anynet_backends import array_api, resolve
 
 xp, _ = resolve("cpu")
 
@@ -20,11 +20,11 @@ def compat():
 
 
 def test_every_name_of_compat_is_there(compat):
-    for name in (*standard.FUNCTIONS, *standard.CONSTANTS, *standard.DTYPES):
+    for name in (*array_api.FUNCTIONS, *array_api.CONSTANTS, *array_api.DTYPES):
         assert hasattr(xp, name) == hasattr(compat, name), name
-    for name in standard.LINALG:
+    for name in array_api.LINALG:
         assert hasattr(xp.linalg, name), name
-    for name in standard.FFT:
+    for name in array_api.FFT:
         assert hasattr(xp.fft, name), name
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import anynet as an
 import anynet_backends
-from anynet_backends import backend, onednn
+from anynet_backends import get_backend, onednn
 
 F = an.nn.functional
 installed = pytest.mark.skipif(onednn.find() is None, reason="the extra onednn is not installed")
@@ -29,9 +29,7 @@ SHAPES = [
 
 
 def test_without_it_there_is_nothing_of_it():
-    code = (
-        "import anynet_backends as b; x = b.backend('numpy'); print(x.kernels['conv'].__module__, x.matmul)"
-    )
+    code = "import anynet_backends as b; x = b.get_backend('numpy'); print(x.kernels['conv'].__module__, x.matmul)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"ANYNET_ONEDNN": "off"},
@@ -205,7 +203,7 @@ def orders(a):
 @pytest.mark.parametrize("stack", [(), (1,), (5,), (2, 3)], ids=str)
 def test_products_of_all_orders(stack):
     rng = np.random.default_rng(0)
-    xp = anynet_backends.backend("numpy")
+    xp = anynet_backends.get_backend("numpy")
     assert (xp.matmul, xp.affine) == (onednn.matmul, onednn.affine)
     a, b = (rng.normal(size=(*stack, *s)).astype(np.float32) for s in ((90, 80), (80, 70)))
     c = rng.normal(size=70).astype(np.float32)
@@ -509,11 +507,13 @@ def test_normalization_equals_the_reference_in_double(shape, axes, weighted, ord
     w, b = ((rng.uniform(0.5, 1.5, flat)).astype(np.float32), rng.normal(size=flat).astype(np.float32))
     given = (x, w, b) if weighted else (x,)
     need = (True,) * len(given)
-    found = onednn.KERNELS["normalize"](backend("numpy"), *given, axes=axes, eps=1e-3, shape=own, need=need)
+    found = onednn.KERNELS["normalize"](
+        get_backend("numpy"), *given, axes=axes, eps=1e-3, shape=own, need=need
+    )
     assert found is not NotImplemented
     (y, mean, variance), pull = found
     inference = onednn.KERNELS["normalize"](
-        backend("numpy"), *given, axes=axes, eps=1e-3, shape=own, need=None
+        get_backend("numpy"), *given, axes=axes, eps=1e-3, shape=own, need=None
     )
     g = rng.normal(size=shape).astype(np.float32)
     grads = pull((g, None, None))
@@ -548,7 +548,7 @@ def test_normalization_equals_the_reference_in_double(shape, axes, weighted, ord
 
 @installed
 def test_normalization_leaves_what_it_does_not_know():
-    xp, x = backend("numpy"), np.ones((64, 8, 32), np.float32)
+    xp, x = get_backend("numpy"), np.ones((64, 8, 32), np.float32)
     run = onednn.KERNELS["normalize"]
     options = {"axes": (0, 2), "eps": 1e-5, "shape": (1, 8, 1), "need": None}
     assert run(xp, x.astype(np.float64), **options) is NotImplemented
@@ -822,7 +822,7 @@ def test_attention_equals_the_reference_in_double(lead, n, m, e, d, kind, order)
         np.testing.assert_array_equal(again[0].numpy(), y.detach().numpy())
         return [x.detach().numpy() for x in (y, total)] + [x.grad.numpy() for x in given if x.requires_grad]
 
-    xp = backend("numpy")
+    xp = get_backend("numpy")
     plain = [placed(v.astype(np.float32)) for v in values]
     given = {"scale": 0.3, "causal": kind == "causal", "need": None}
     numbers = mask if mask is None or mask.dtype == bool else mask.astype(np.float32)

@@ -6,7 +6,7 @@ import pytest
 import anynet as an
 from anynet.autograd.primitive import use_kernels
 from anynet.ops import recurrent
-from anynet_backends import backend, machine
+from anynet_backends import get_backend, machine
 from anynet_backends.numpy_kernels import KERNELS
 
 
@@ -37,7 +37,7 @@ def test_layers(name, form, reverse, bias, dtype, built, monkeypatch):
     gs = [rng.normal(size=s).astype(dtype) for s in ((steps, n, width), (n, width))[:states]]
     for a in (*data, *gs):
         a.flags.writeable = False
-    xp, kernel = backend("numpy"), KERNELS[name]
+    xp, kernel = get_backend("numpy"), KERNELS[name]
     tensors = [an.asarray(a, requires_grad=True) for a in data]
     with use_kernels(False):
         expected = several(getattr(recurrent, name)(*tensors, reverse=reverse))
@@ -65,7 +65,7 @@ def test_layers(name, form, reverse, bias, dtype, built, monkeypatch):
 @pytest.mark.parametrize("name", ["lstm_layer", "gru_layer"])
 def test_which_batches_take_it(name, monkeypatch):
     """Small batches go step by step with the features along the rows."""
-    xp = backend("numpy")
+    xp = get_backend("numpy")
     seen = []
 
     def kernel(xp, *data, need, **options):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import anynet as an
-from anynet_backends import standard
+from anynet_backends import array_api
 
 HERE = pathlib.Path(__file__).parent
 
@@ -36,7 +36,7 @@ def test_the_second_lane_records_every_floating_array(recorded):
     assert x.requires_grad
     assert not recorded.arange(3).requires_grad
     assert not recorded.argmax(recorded.ones(3)).requires_grad
-    for name in standard.FUNCTIONS:
+    for name in array_api.FUNCTIONS:
         assert getattr(recorded, name) is not getattr(an, name)
 
 

@@ -4,14 +4,14 @@ import pytest
 
 import anynet as an
 from anynet.testing.parity import CASES
-from anynet_backends import host
+from anynet_backends import philox
 
 SMOOTH = [c for c in CASES if not c.steps]
 
 
 def inputs(case):
     return tuple(
-        an.Tensor(host.uniform(3, 9, i, shape, case.low, case.high), requires_grad=True)
+        an.Tensor(philox.uniform(3, 9, i, shape, case.low, case.high), requires_grad=True)
         for i, shape in enumerate(case.shapes)
     )
 

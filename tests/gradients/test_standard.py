@@ -8,9 +8,13 @@ import pytest
 
 import anynet as an
 from anynet.ops.differentiability import TABLE, gradient_of
-from anynet_backends import host, standard
+from anynet_backends import array_api, philox
 
-NAMES = [*standard.FUNCTIONS, *(f"linalg.{n}" for n in standard.LINALG), *(f"fft.{n}" for n in standard.FFT)]
+NAMES = [
+    *array_api.FUNCTIONS,
+    *(f"linalg.{n}" for n in array_api.LINALG),
+    *(f"fft.{n}" for n in array_api.FFT),
+]
 
 
 def function(name):
@@ -95,7 +99,7 @@ LINEAR = {
     "meshgrid", "tril", "triu", "astype", "asarray", "from_dlpack", "max", "min", "sort", "sign",
     "unique_all", "unique_counts", "unique_inverse", "unique_values",
 }  # fmt: skip
-ELSEWHERE = {f"linalg.{n}" for n in standard.LINALG} - {
+ELSEWHERE = {f"linalg.{n}" for n in array_api.LINALG} - {
     n for n in FORMS if n.startswith("linalg.")
 }  # tests/ops/test_linalg.py
 
@@ -112,9 +116,9 @@ def forms(name):
 
 def matrix(name, kind):
     low, high = DOMAIN.get(name, (-2.0, 2.0))
-    value = host.uniform(7, 3, 0, (3, 4), low, high)
+    value = philox.uniform(7, 3, 0, (3, 4), low, high)
     if kind == "complex":
-        value = value + 1j * host.uniform(7, 3, 1, (3, 4), 0.3, 0.9)
+        value = value + 1j * philox.uniform(7, 3, 1, (3, 4), 0.3, 0.9)
     return an.Tensor(value, requires_grad=True)
 
 

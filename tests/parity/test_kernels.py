@@ -7,7 +7,7 @@ import anynet as an
 import anynet_backends
 from anynet.autograd.primitive import INTERCEPT, PRIMITIVES, use_kernels
 from anynet.testing.parity import CASES, LIMITS, compute
-from anynet_backends import host
+from anynet_backends import registry
 
 HOME = {"numpy": "cpu", "cupy": "cuda"}
 KERNELS = [
@@ -42,7 +42,7 @@ def users():
 
 
 def error(a, b):
-    a, b = host.asarray(a, dtype="float64"), host.asarray(b, dtype="float64")
+    a, b = registry.asarray(a, dtype="float64"), registry.asarray(b, dtype="float64")
     assert a.shape == b.shape
     scale = float((b * b).sum()) ** 0.5
     return float(((a - b) ** 2).sum()) ** 0.5 / (scale or 1.0)

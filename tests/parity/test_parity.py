@@ -7,7 +7,7 @@ from anynet.autograd.compiling import watchers
 from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
 from anynet.cli import main
 from anynet.testing.parity import CASES, LIMITS, check, compare, compute
-from anynet_backends import host, safetensors
+from anynet_backends import philox, safetensors
 
 DEVICES = ["cpu", "strict:device1", "torch:cpu", "cuda"]
 
@@ -100,7 +100,7 @@ def test_every_primitive_has_a_case():
                 compute(case, "cpu", "float64")
                 if case.second_order:
                     x, *others = (
-                        an.Tensor(host.uniform(1, 1, i, shape, case.low, case.high))
+                        an.Tensor(philox.uniform(1, 1, i, shape, case.low, case.high))
                         for i, shape in enumerate(case.shapes)
                     )
                     first = an.grad(lambda x, f=case.function, others=others: an.sum(f(x, *others) ** 2))

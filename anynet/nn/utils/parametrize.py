@@ -13,7 +13,7 @@ from typing import Any
 
 from anynet.nn.module import Module
 from anynet.tensor import Parameter, no_grad
-from anynet_backends.threads import PerThread
+from anynet_backends.concurrency import PerThread
 
 __all__ = [
     "ParametrizationList", "cached", "is_parametrized", "register_parametrization", "remove_parametrizations",

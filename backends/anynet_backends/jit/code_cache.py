@@ -22,8 +22,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from anynet_backends.config import cache_folder
 from anynet_backends.files import remove_leftovers, temporary_name
-from anynet_backends.host import cache_folder
 from anynet_backends.ownership import RefusedError, open_folder
 
 __all__ = ["LARGEST", "MOST", "CodeCache"]

@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from anynet_backends.concurrency import BUILDING, once
 from anynet_backends.jit.code_cache import CodeCache
-from anynet_backends.threads import BUILDING, once
 
 __all__ = [
     "CASTS",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from anynet_backends import machine
-from anynet_backends.protocol import Array
+from anynet_backends.array_api import Array
 from anynet_backends.results import largest, smallest
 
 __all__ = ["elementwise"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from anynet_backends.protocol import Array
+from anynet_backends.array_api import Array
 
 __all__ = ["Instruction", "Variable", "collect", "is_basic_key", "made_by", "show", "substitute"]
 

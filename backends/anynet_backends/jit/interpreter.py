@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from anynet_backends.array_api import Array
 from anynet_backends.jit.instructions import Variable, made_by, substitute
 from anynet_backends.jit.tracer import Trace, TracedArray
-from anynet_backends.protocol import Array
 
 __all__ = ["TraceInterpreter"]
 

@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from anynet_backends import onednn
+from anynet_backends.array_api import Array
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.machine import SHARED, address, quick_address
-from anynet_backends.protocol import Array
 
 __all__ = ["LANES", "Function", "Loop", "Value", "number"]
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends import machine, onednn
+from anynet_backends.array_api import Array
 from anynet_backends.jit.instructions import Instruction, Variable, is_basic_key, made_by, show, substitute
 from anynet_backends.jit.tracer import Trace
-from anynet_backends.protocol import Array
 from anynet_backends.results import fill, largest, smallest
 from anynet_backends.sums import add_up
 

@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from anynet_backends.array_api import Array
 from anynet_backends.jit.instructions import Instruction, Variable, is_basic_key, made_by, show, substitute
 from anynet_backends.jit.tracer import Trace
-from anynet_backends.protocol import Array
 
 __all__ = [
     "Forwarded",

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from anynet_backends import allocator, machine
+from anynet_backends.array_api import Array
+from anynet_backends.concurrency import PerThread, once_property
 from anynet_backends.jit.instructions import Instruction, made_by
 from anynet_backends.jit.lowering import CallList, Lowering
 from anynet_backends.jit.memory_plan import aligned, lifetimes, plan_memory, shaped
@@ -24,8 +26,6 @@ from anynet_backends.jit.passes import (
     written_roots,
 )
 from anynet_backends.jit.tracer import Trace, TracedArray
-from anynet_backends.protocol import Array
-from anynet_backends.threads import PerThread, once_property
 
 __all__ = ["NativeBody", "Program", "owner", "replay_observers"]
 

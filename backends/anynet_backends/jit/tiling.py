@@ -15,11 +15,11 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends import builtins, machine
+from anynet_backends.array_api import Array
+from anynet_backends.concurrency import fork_safe_lock
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.ir_builder import Function, Value, compiled, number
-from anynet_backends.protocol import Array
 from anynet_backends.results import axes_in_memory
-from anynet_backends.threads import fork_safe_lock
 
 __all__ = ["WIDTH", "Blocks", "dense_alike"]
 

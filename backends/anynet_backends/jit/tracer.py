@@ -14,11 +14,12 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
-from anynet_backends import machine, standard
+from anynet_backends import array_api, machine
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend
+from anynet_backends.concurrency import PerThread, fork_safe_lock, in_forked_processes
 from anynet_backends.jit.errors import CompileError, refuse_reading, user_line
 from anynet_backends.jit.instructions import Instruction, Variable, collect, made_by, substitute
-from anynet_backends.protocol import Array, Backend
-from anynet_backends.threads import PerThread, fork_safe_lock, in_forked_processes
 
 __all__ = ["ACTIVE", "COMPILING", "TracedArray", "Trace", "trace_lock", "values_of"]
 
@@ -252,7 +253,7 @@ class Trace:
         )  # told of Tensors from outside whose array is taken
         self.seed, self.step, self.draws = 0, 0, 0  # where the random numbers of the masks begin
         self.functions: dict[str, Callable[..., Any]] = {
-            **{n: base.__dict__[n] for n in standard.FUNCTIONS if n in base.__dict__},
+            **{n: base.__dict__[n] for n in array_api.FUNCTIONS if n in base.__dict__},
             "getitem": lambda x, key: x[key],
             "power": lambda x, y: x**y,
             "transpose": lambda x: x.transpose(),

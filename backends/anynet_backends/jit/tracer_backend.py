@@ -7,9 +7,10 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from anynet_backends import standard
+from anynet_backends import array_api
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend
 from anynet_backends.jit.tracer import ACTIVE, TracedArray, values_of
-from anynet_backends.protocol import Array, Backend
 
 __all__ = ["TracerBackend"]
 
@@ -26,7 +27,7 @@ class TracerBackend(Backend):
         self.native_dtype = base.native_dtype
         self._dtype_names = base._dtype_names
         mine = self.__dict__
-        for name in standard.FUNCTIONS:
+        for name in array_api.FUNCTIONS:
             if name in mine and name not in (
                 "can_cast",
                 "finfo",

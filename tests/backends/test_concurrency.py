@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from anynet_backends import threads
-from anynet_backends.threads import PerThread, fork_safe_lock, once
+from anynet_backends import concurrency
+from anynet_backends.concurrency import PerThread, fork_safe_lock, once
 
 # what each thread goes on doing while others fork, or the process ends
 BUSY = """
@@ -150,7 +150,7 @@ def test_a_process_is_forked_when_nobody_builds():
     building, at_once = threading.Event(), []
 
     def build():
-        with threads.BUILDING:
+        with concurrency.BUILDING:
             building.set()
             time.sleep(0.2)
             at_once.append("built")
@@ -158,10 +158,10 @@ def test_a_process_is_forked_when_nobody_builds():
     thread = threading.Thread(target=build)
     thread.start()
     building.wait()
-    assert in_child(lambda: at_once == ["built"] and threads.BUILDING.acquire(timeout=5))
+    assert in_child(lambda: at_once == ["built"] and concurrency.BUILDING.acquire(timeout=5))
     thread.join()
-    with threads.BUILDING:
-        assert in_child(lambda: threads.BUILDING._is_owned())
+    with concurrency.BUILDING:
+        assert in_child(lambda: concurrency.BUILDING._is_owned())
 
 
 @forks
@@ -218,7 +218,7 @@ def test_the_interpreter_ends_when_nobody_builds():
     """LLVM ends the process where it is taken down while a thread is in it."""
     code = """
 import threading, time
-from anynet_backends.threads import BUILDING
+from anynet_backends.concurrency import BUILDING
 begun = threading.Event()
 
 def build():
@@ -250,9 +250,9 @@ known = sysconfig.get_config_var
 sysconfig.get_config_var = lambda name: 1 if name == "Py_GIL_DISABLED" else known(name)
 import anynet as an
 from anynet import nn, optim
-from anynet_backends import builtins, llvm, machine, threads
+from anynet_backends import builtins, concurrency, llvm, machine
 llvm.Compiler = machine.method = builtins.Table = None
-assert not threads.has_gil() and not machine.available() and not builtins.available()
+assert not concurrency.has_gil() and not machine.available() and not builtins.available()
 net = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 2)); o = optim.Adam(net.parameters())
 f = an.compile(lambda x: an.sum(net(x)))
 for _ in range(40):
@@ -267,7 +267,7 @@ print(doctor._extras())
 
 
 def test_in_a_free_threaded_python():
-    if threads.has_gil():
+    if concurrency.has_gil():
         pytest.skip("this Python has a global interpreter lock")
     from anynet_backends import builtins, machine
 

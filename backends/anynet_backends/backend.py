@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import types
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from anynet_backends import standard
+from anynet_backends import array_api, philox
+from anynet_backends.array_api import Array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-__all__ = ["Array", "Backend", "BackendUnavailableError", "UnknownDeviceError"]
-
-Array: TypeAlias = Any
-"""A plain array of any library. The libraries share no base class, so the type is documentation."""
-
-_U64 = (1 << 64) - 1
+__all__ = ["Backend", "BackendUnavailableError", "UnknownDeviceError"]
 
 
 class UnknownDeviceError(ValueError):
@@ -68,6 +64,8 @@ class Backend:
     ``elementwise(function, arrays, which are only read, cache)`` → whether it has done so."""
     linalg: Any
     fft: Any
+    by_name: ClassVar[Callable[[str], Backend]]
+    """How a backend is unpickled: the registry sets its `get_backend`."""
 
     def __init__(
         self,
@@ -88,17 +86,22 @@ class Backend:
         self.__name__ = f"anynet_backends.{name}"
         get = namespace.get if hasattr(namespace, "get") else lambda key: getattr(namespace, key, None)
         table = self.__dict__
-        for key in (*standard.FUNCTIONS, *standard.CONSTANTS, *standard.DTYPES, "__array_namespace_info__"):
+        for key in (
+            *array_api.FUNCTIONS,
+            *array_api.CONSTANTS,
+            *array_api.DTYPES,
+            "__array_namespace_info__",
+        ):
             value = get(key)
             if value is not None or key == "newaxis":
                 table[key] = value
-        table["__array_api_version__"] = get("__array_api_version__") or standard.REVISION
-        for extension, names in (("linalg", standard.LINALG), ("fft", standard.FFT)):
+        table["__array_api_version__"] = get("__array_api_version__") or array_api.REVISION
+        for extension, names in (("linalg", array_api.LINALG), ("fft", array_api.FFT)):
             module = get(extension)
             if module is not None:
                 members = {n: getattr(module, n) for n in names if hasattr(module, n)}
                 table[extension] = types.SimpleNamespace(__name__=f"{self.__name__}.{extension}", **members)
-        self.native_dtype = {key: table[key] for key in standard.DTYPES if key in table}
+        self.native_dtype = {key: table[key] for key in array_api.DTYPES if key in table}
         self._dtype_names: dict[Any, str] = {native: key for key, native in self.native_dtype.items()}
 
     def __getattr__(self, name: str) -> Any:
@@ -119,9 +122,7 @@ class Backend:
         return f"<anynet backend {self.name!r}>"
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
-        from anynet_backends.selection import backend
-
-        return backend, (self.name,)
+        return Backend.by_name, (self.name,)
 
     # ---- devices ----
 
@@ -227,9 +228,7 @@ class Backend:
 
         Source: Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
         """
-        from anynet_backends import host
-
-        return self.from_host(host.philox_words(key, stream, step, n), device)
+        return self.from_host(philox.philox_words(key, stream, step, n), device)
 
     def index_add(self, x: Array, index: Array, values: Array) -> Array:
         """A new array: `x` with ``values[k]`` added to row ``x[index[k]]``; repeated rows accumulate.
@@ -357,62 +356,3 @@ def check_index_add(xp: Backend, x: Array, index: Array, values: Array) -> tuple
         msg = f"index_add: the index must be of an integer dtype, got {xp.dtype_name(index.dtype)}"
         raise TypeError(msg)
     return shape[0], rows[0]
-
-
-def check_words(key: int, stream: int, step: int, n: int) -> None:
-    """ValueError where an address of `Backend.random_bits` is out of range."""
-    limits: Mapping[str, tuple[int, int]] = {
-        "key": (key, _U64 << 64 | _U64), "stream": (stream, _U64), "step": (step, _U64), "n": (n, 1 << 62),
-    }  # fmt: skip
-    for name, (value, limit) in limits.items():
-        if not 0 <= value <= limit:
-            msg = f"random_bits: {name} must be between 0 and {limit}, got {value}"
-            raise ValueError(msg)
-
-
-def philox4x64(xp: Backend, key: int, stream: int, step: int, n: int, device: str) -> Array:
-    """The words of `Backend.random_bits` from array operations alone, for backends that have uint64
-    arithmetic.
-
-    Ten rounds of (c₀, c₁, c₂, c₃) → (hi(M₁c₂) ⊕ c₁ ⊕ k₀, lo(M₁c₂), hi(M₀c₀) ⊕ c₃ ⊕ k₁, lo(M₀c₀)).
-
-    Slower than a generator in C by an order of magnitude: it is the reference for kernels, and runs on any
-    device.
-
-        >>> from anynet_backends import resolve
-        >>> xp, device = resolve("cpu")
-        >>> bool(xp.all(philox4x64(xp, 7, 1, 2, 9, device) == xp.random_bits(7, 1, 2, 9, device)))
-        True
-    """
-    check_words(key, stream, step, n)
-    where = xp.native_device(device)
-    u64 = xp.uint64
-    low32 = 0xFFFFFFFF
-    blocks = -(-n // 8)
-    k0, k1 = key & _U64, key >> 64
-    ones = xp.ones((blocks,), dtype=u64, device=where)
-    # NumPy's generator counts up before its first block; the counter cannot pass 2⁶⁴ since n < 2⁶²
-    c0 = xp.arange(1, blocks + 1, dtype=u64, device=where)
-    c1, c2, c3 = ones * step, ones * stream, ones * 0
-
-    def product(a: Array, b: int) -> tuple[Array, Array]:
-        """(high, low) words of the 128-bit product, by halves."""
-        a_lo, a_hi = xp.bitwise_and(a, low32), xp.bitwise_right_shift(a, 32)
-        b_lo, b_hi = b & low32, b >> 32
-        low = a_lo * b_lo
-        mid = a_hi * b_lo + xp.bitwise_right_shift(low, 32)
-        mid2 = a_lo * b_hi + xp.bitwise_and(mid, low32)
-        high = a_hi * b_hi + xp.bitwise_right_shift(mid, 32) + xp.bitwise_right_shift(mid2, 32)
-        return high, a * b
-
-    for _ in range(10):
-        h0, l0 = product(c0, 0xD2E7470EE14C6C93)
-        h1, l1 = product(c2, 0xCA5A826395121157)
-        c0 = xp.bitwise_xor(xp.bitwise_xor(h1, c1), k0)
-        c2 = xp.bitwise_xor(xp.bitwise_xor(h0, c3), k1)
-        c1, c3 = l1, l0
-        k0, k1 = (k0 + 0x9E3779B97F4A7C15) & _U64, (k1 + 0xBB67AE8584CAA73B) & _U64
-    halves = [
-        half for c in (c0, c1, c2, c3) for half in (xp.bitwise_and(c, low32), xp.bitwise_right_shift(c, 32))
-    ]
-    return xp.astype(xp.reshape(xp.stack(halves, axis=1), (blocks * 8,)), xp.uint32)[:n]

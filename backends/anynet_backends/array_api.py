@@ -1,4 +1,4 @@
-"""The names of the array API standard, revision 2025.12.
+"""The names of the array API standard, revision 2025.12, and the type of an array.
 
 Taken from the stubs of the standard (https://github.com/data-apis/array-api,
 ``src/array_api_stubs/_2025_12``).
@@ -6,9 +6,9 @@ Taken from the stubs of the standard (https://github.com/data-apis/array-api,
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, TypeAlias
 
-__all__ = ["CONSTANTS", "DTYPES", "FFT", "FUNCTIONS", "LINALG", "REVISION"]
+__all__ = ["Array", "CONSTANTS", "DTYPES", "FFT", "FUNCTIONS", "LINALG", "REVISION"]
 
 REVISION: Final = "2025.12"
 
@@ -68,3 +68,7 @@ FFT: Final = (
     "rfftfreq",
     "fftshift", "ifftshift",
 )  # fmt: skip
+
+
+Array: TypeAlias = Any
+"""A plain array of any library. The libraries share no base class, so the type is documentation."""

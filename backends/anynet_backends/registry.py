@@ -10,23 +10,24 @@ import ctypes
 import functools
 import importlib
 import importlib.util
-import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
+from anynet_backends import config
+from anynet_backends.backend import Backend, BackendUnavailableError, UnknownDeviceError
+from anynet_backends.concurrency import fork_safe_lock
 from anynet_backends.numpy_backend import NumpyBackend
-from anynet_backends.protocol import Backend, BackendUnavailableError, UnknownDeviceError
-from anynet_backends.threads import fork_safe_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from anynet_backends.protocol import Array
+    from anynet_backends.array_api import Array
 
 __all__ = [
-    "TYPES", "available", "backend", "backend_of", "get_default_device", "loaded", "probe", "register",
-    "resolve",
-    "set_default_device",
+    "TYPES", "asarray", "available", "backend_of", "get_backend", "get_default_device", "is_array", "loaded", "probe",
+    "register", "resolve", "set_default_device",
 ]  # fmt: skip
 
 TYPES: dict[type, Backend] = {}
@@ -108,7 +109,7 @@ def loaded() -> dict[str, Backend]:
     return dict(_LOADED)
 
 
-def backend(name: str) -> Backend:
+def get_backend(name: str) -> Backend:
     """The backend called `name` ("numpy", "cupy", "strict", "torch", …), imported now if it was not yet.
 
     Errors: UnknownDeviceError for an unknown name; BackendUnavailableError, with the command that mends it,
@@ -208,7 +209,7 @@ def _search(array: Array) -> Backend:
         for name, library in _LIBRARY.items():
             # the array exists, so its library is imported and works: only our part of it may be missing
             if name not in _LOADED and any(c.__module__.partition(".")[0] == library for c in kind.__mro__):
-                backend(name)
+                get_backend(name)
         for found in tuple(_LOADED.values()):
             if isinstance(array, found.array_types):
                 return _accept(kind, found)
@@ -218,7 +219,7 @@ def _search(array: Array) -> Backend:
                 if name in _LOADED or name in _LIBRARY:
                     continue
                 try:
-                    found = backend(name)
+                    found = get_backend(name)
                 except BackendUnavailableError:
                     continue
                 if isinstance(array, found.array_types):
@@ -240,6 +241,26 @@ def _accept(kind: type, found: Backend) -> Backend:
         raise TypeError(msg)
     TYPES[kind] = found
     return found
+
+
+def is_array(obj: object) -> bool:
+    """Whether `obj` is a plain array (or array scalar) of a backend: NumPy, CuPy, array-api-strict, torch,
+    …"""
+    if type(obj).__module__ == "builtins":
+        return False
+    try:
+        backend_of(obj)
+    except TypeError:
+        return False
+    return True
+
+
+def asarray(obj: Any, dtype: str | None = None) -> Array:
+    """A NumPy array from numbers, nested sequences or an array of any backend; ValueError for ragged
+    nesting."""
+    if not isinstance(obj, (np.ndarray, np.generic)) and is_array(obj):
+        obj = backend_of(obj).to_host(obj)
+    return np.asarray(obj, dtype=dtype)
 
 
 # ---- by device ----
@@ -274,7 +295,7 @@ def resolve(device: str | None = None) -> tuple[Backend, str]:
         ):  # "numpy", "cupy": backends whose devices are named otherwise
             raise _unknown(device)
         try:
-            xp = backend(name)
+            xp = get_backend(name)
         except UnknownDeviceError:
             raise _unknown(device) from None
         found = xp, xp.canonical_device(device)
@@ -304,7 +325,7 @@ def _known_names() -> list[str]:
 
 def get_default_device() -> str:
     """The device of arrays that are created without one: as set, else ``ANYNET_DEVICE``, else "cpu"."""
-    return _default if _default is not None else os.environ.get("ANYNET_DEVICE", "").strip() or "cpu"
+    return _default if _default is not None else config.DEVICE()
 
 
 def set_default_device(name: str | None) -> None:
@@ -358,7 +379,7 @@ def available() -> dict[str, str]:
     for name in tuple(_FACTORIES):
         prefix = _PREFIX.get(name, name)
         try:
-            devices = backend(name).devices()
+            devices = get_backend(name).devices()
         except Exception as error:  # noqa: BLE001 devices() asks the driver
             known = isinstance(error, (BackendUnavailableError, UnknownDeviceError))
             answers[prefix] = str(error) if known else f"{type(error).__name__}: {_first_line(error)}"
@@ -374,4 +395,5 @@ _FACTORIES["numpy"] = NumpyBackend
 _FACTORIES["cupy"] = _built_in("cupy_backend", "CupyBackend")
 _FACTORIES["strict"] = _built_in("strict_backend", "StrictBackend")
 _FACTORIES["torch"] = _built_in("torch_backend", "TorchBackend")
-backend("numpy")
+Backend.by_name = staticmethod(get_backend)
+get_backend("numpy")

@@ -1,0 +1,88 @@
+"""Environment variables: every ANYNET_* variable with its meaning, its default and its type; and the cache folder.
+
+A variable is read each time it is asked for, so that it may be set after the import, too. An empty one counts as unset.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Generic, NamedTuple, TypeVar
+
+__all__ = [
+    "CACHE",
+    "DATA",
+    "DEVICE",
+    "KERNELS",
+    "MALLOC",
+    "NUMBA",
+    "ONEDNN",
+    "VARIABLES",
+    "Variable",
+    "cache_folder",
+]
+
+_T = TypeVar("_T")
+_OFF: Final = ("off", "0", "no")
+
+
+class Variable(NamedTuple, Generic[_T]):
+    """An environment variable. `default` is text as in the environment; `parse` makes a value of either."""
+
+    name: str
+    default: str
+    meaning: str
+    parse: Callable[[str], _T]
+
+    def __call__(self) -> _T:
+        """The value now."""
+        return self.parse(os.environ.get(self.name) or self.default)
+
+
+def _switch(text: str) -> bool:
+    return text.lower() not in _OFF
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+DEVICE: Final = Variable(
+    "ANYNET_DEVICE",
+    "cpu",
+    'where arrays are created without a device: "cpu", "cuda", …',
+    lambda text: text.strip() or "cpu",
+)
+DATA: Final = Variable("ANYNET_DATA", "", "a folder with data sets (mnist/, fashion-mnist/)", _path)
+CACHE: Final = Variable(
+    "ANYNET_CACHE", "", "where downloads and compiled code are kept, instead of ~/.cache/anynet", _path
+)
+KERNELS: Final = Variable(
+    "ANYNET_KERNELS", "on", "kernels of the backends; off: the reference of each operation", _switch
+)
+ONEDNN: Final = Variable("ANYNET_ONEDNN", "on", "oneDNN, where the extra `onednn` is installed", _switch)
+NUMBA: Final = Variable("ANYNET_NUMBA", "on", "machine code, where the extra `numba` is installed", _switch)
+MALLOC: Final = Variable(
+    "ANYNET_MALLOC", "on", "keep freed blocks of memory for reuse (Linux with glibc)", _switch
+)
+
+VARIABLES: Final[tuple[Variable[object], ...]] = (DEVICE, DATA, CACHE, KERNELS, ONEDNN, NUMBA, MALLOC)  # type: ignore[assignment]
+"""All of them, in the order in which `anynet doctor` lists them."""
+
+
+def cache_folder() -> Path:
+    """Where downloads and compiled code are kept: $ANYNET_CACHE, else $XDG_CACHE_HOME/anynet, else ~/.cache/anynet.
+
+    FileNotFoundError if none of ANYNET_CACHE, XDG_CACHE_HOME and HOME is set and the system does not know the user."""
+    chosen = CACHE()
+    if chosen is not None:
+        return chosen
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # the specification says that a relative path is to be ignored
+        home = os.path.expanduser("~")
+        if not os.path.isabs(home):
+            msg = "there is no home folder: HOME is not set, and the system does not know the user; set ANYNET_CACHE to a folder"
+            raise FileNotFoundError(msg)
+        base = os.path.join(home, ".cache")
+    return Path(base) / "anynet"
