@@ -250,8 +250,9 @@ known = sysconfig.get_config_var
 sysconfig.get_config_var = lambda name: 1 if name == "Py_GIL_DISABLED" else known(name)
 import anynet as an
 from anynet import nn, optim
-from anynet_backends import builtins, concurrency, llvm, machine
-llvm.Compiler = machine.method = builtins.Table = None
+from anynet_backends import builtins, concurrency, machine
+from anynet_backends.jit import compiler
+compiler.Compiler = machine.method = builtins.Table = None
 assert not concurrency.has_gil() and not machine.available() and not builtins.available()
 net = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 2)); o = optim.Adam(net.parameters())
 f = an.compile(lambda x: an.sum(net(x)))
