@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from anynet.nn import functional as F
 from anynet.nn.errors import ShapeError
-from anynet.nn.functional import sampling
 from anynet.nn.module import Module
 from anynet.ops import pooling
 from anynet.ops.convolution import spread_option
@@ -373,7 +372,7 @@ class _FractionalMaxPool(_Pool):
     def forward(self, x: ArrayLike) -> Tensor:
         """The largest of windows at random places."""
         self._check(x)
-        pool = sampling.fractional_max_pool2d if self.axes == 2 else sampling.fractional_max_pool3d
+        pool = F.fractional_max_pool2d if self.axes == 2 else F.fractional_max_pool3d
         samples = self._random_samples
         return pool(
             x,

@@ -9,7 +9,7 @@ from typing import Any
 
 from anynet import random
 from anynet.nn.errors import ShapeError
-from anynet.nn.functional.losses import _reduce
+from anynet.nn.functional._common import reduce
 from anynet.nn.module import Module
 from anynet.ops import creation
 from anynet.ops import elementwise as e
@@ -84,7 +84,7 @@ class NegativeSampling(_Sampled):
         """The loss; `samples` (n, sample_size) gives the drawn classes instead of drawing them."""
         logits, _ = self._logits(x, target, samples)
         sign = creation.asarray([-1.0] + [1.0] * self.sample_size, dtype=logits.dtype, device=logits.device)
-        return _reduce(sum(softplus(logits * sign), axis=1), reduction)
+        return reduce(sum(softplus(logits * sign), axis=1), reduction)
 
 
 class NCELoss(_Sampled):
@@ -103,4 +103,4 @@ class NCELoss(_Sampled):
         chance = reshape(take(self.probabilities, reshape(classes, (-1,)), axis=0), tuple(classes.shape))
         logits = logits - e.log(chance * float(self.sample_size))
         sign = creation.asarray([-1.0] + [1.0] * self.sample_size, dtype=logits.dtype, device=logits.device)
-        return _reduce(sum(softplus(logits * sign), axis=1), reduction)
+        return reduce(sum(softplus(logits * sign), axis=1), reduction)

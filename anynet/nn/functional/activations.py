@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,15 +14,17 @@ from anynet.autograd.fitting import cast_to
 from anynet.ops import activations as ops
 from anynet.ops import elementwise as e
 from anynet.ops import softmax as softmax_ops
-from anynet.ops.manipulation import reshape
+from anynet.ops.manipulation import concat, reshape
+from anynet.ops.reductions import sum
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import backend_of
 
 __all__ = [
-    "celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_softmax",
-    "logsigmoid", "logsumexp", "mish", "prelu", "relu", "relu6", "rrelu", "selu", "sigmoid", "silu", "softmax", "softmin",
-    "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold",
+    "celu", "crelu", "elu", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
+    "leaky_relu", "log_softmax", "logsigmoid", "logsumexp", "mish", "prelu", "relu", "relu6", "rrelu", "selu",
+    "sigmoid", "silu", "softmax", "softmin", "softplus", "softshrink", "softsign", "sparsemax", "squareplus", "tanh",
+    "tanhshrink", "threshold",
 ]  # fmt: skip
 
 
@@ -366,3 +369,82 @@ def rrelu(
     unit = random.next_units(xp, n, dtypes.native(xp, dtypes.of(plain.dtype)), xp.device_of(plain))
     slope = wrap(xp.reshape(unit * (upper - lower) + lower, tuple(input.shape)))
     return e.where(input > 0.0, input, slope * input)
+
+
+def crelu(input: ArrayLike, dim: int = 1) -> Tensor:
+    """max(x, 0) and max(−x, 0), one after the other along `dim` (Shang et al. 2016).
+
+    >>> import anynet as an
+    >>> an.nn.functional.crelu(an.asarray([[1.0, -2.0]])).tolist()
+    [[1.0, 0.0, 0.0, 2.0]]
+    """
+    return concat([ops.relu(input), ops.relu(-input)], axis=dim)
+
+
+def squareplus(input: ArrayLike, b: float = 4.0) -> Tensor:
+    """(x + √(x² + b)) / 2, a smooth ReLU without exponentials (Barron 2021).
+
+    >>> import anynet as an
+    >>> an.nn.functional.squareplus(an.asarray([0.0, 1.5]))
+    Tensor([1., 2.])
+    """
+    return (input + e.hypot(input, math.sqrt(b))) / 2.0
+
+
+def sparsemax(input: ArrayLike, dim: int = -1) -> Tensor:
+    """The point of the simplex that is closest to x: max(x − τ, 0) with τ such that the sum along `dim` is 1.
+
+    Unlike those of softmax, small values become 0. With x sorted downwards, the support are the first k for which
+    1 + k x_k > Σ_{i ≤ k} x_i, and τ = (Σ_{support} x − 1) / k (Martins & Astudillo 2016).
+
+    >>> import anynet as an
+    >>> an.nn.functional.sparsemax(an.asarray([1.0, 0.5, -1.0])).tolist()
+    [0.75, 0.25, 0.0]
+    """
+    plain = unwrap(input)
+    xp = backend_of(plain)
+    axis = dim % len(plain.shape)
+    ordered = xp.sort(plain, axis=axis, descending=True)
+    shape = tuple(plain.shape[axis] if i == axis else 1 for i in range(len(plain.shape)))
+    k = xp.reshape(xp.arange(1, plain.shape[axis] + 1, dtype=plain.dtype, device=plain.device), shape)
+    inside = 1.0 + k * ordered > xp.cumulative_sum(ordered, axis=axis)
+    # the support are all values not below the smallest of the first k
+    least = xp.min(xp.where(inside, ordered, xp.full_like(ordered, math.inf)), axis=axis, keepdims=True)
+    support = xp.astype(plain >= least, plain.dtype)
+    count = xp.sum(support, axis=axis, keepdims=True)
+    kept = wrap(support)
+    return kept * (input - (sum(input * kept, axis=axis, keepdims=True) - 1.0) / wrap(count))
+
+
+def gumbel_softmax(
+    logits: ArrayLike, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    """A differentiable draw of a category: softmax((x + G) / τ), G of Gumbel's distribution (Jang et al. 2017).
+
+    With `hard` the value is the one-hot vector of the largest, the gradient that of the soft draw. The numbers come from
+    the stream of dropout masks: the same on every backend. `eps` is accepted and unused.
+
+    >>> import anynet as an
+    >>> float(an.sum(an.nn.functional.gumbel_softmax(an.zeros(3), hard=True)))
+    1.0
+    """
+    if not tau > 0:
+        msg = f"gumbel_softmax: tau is positive, got {tau}"
+        raise ValueError(msg)
+    plain = unwrap(logits)
+    xp = backend_of(plain)
+    shape = tuple(logits.shape)
+    kind = dtypes.wide(xp, plain.dtype)
+    unit = random.next_units(xp, math.prod(shape), kind, xp.device_of(plain))
+    unit = xp.minimum(unit + 2.0**-25, 1.0 - 2.0**-24)  # not 0, and not rounded to 1
+    gumbel = xp.astype(-xp.log(-xp.log(xp.reshape(unit, shape))), plain.dtype, copy=False)
+    soft = softmax_ops.softmax((logits + wrap(gumbel)) / tau, axis=dim)
+    if not hard:
+        return soft
+    values = unwrap(soft)
+    axis = dim % len(shape)
+    place = xp.expand_dims(xp.argmax(values, axis=axis), axis=axis)
+    numbers = xp.reshape(xp.arange(shape[axis], dtype=place.dtype, device=place.device),
+                         tuple(-1 if i == axis else 1 for i in range(len(shape))))  # fmt: skip
+    one = wrap(xp.astype(xp.equal(numbers, place), kind))
+    return (one - soft.detach()) + soft if isinstance(soft, Tensor) else one

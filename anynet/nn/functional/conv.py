@@ -1,4 +1,4 @@
-"""Convolutions by number of axes, with PyTorch's arguments."""
+"""Convolutions by number of axes, and images as columns of patches, with PyTorch's arguments."""
 
 from __future__ import annotations
 
@@ -7,20 +7,14 @@ from typing import Any
 
 from anynet.ops import convolution
 from anynet.ops.manipulation import permute_dims
-from anynet.ops.padding import pad as pad_
+from anynet.ops.resampling import fold, unfold
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
 
 __all__ = [
-    "conv_tbc",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "pad",
-]
+    "conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "fold",
+    "unfold",
+]  # fmt: skip
 
 Size = int | Sequence[int]
 
@@ -164,16 +158,6 @@ def conv_transpose3d(
         input, weight, bias, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation,
         groups=groups, where="conv_transpose3d",
     )  # fmt: skip
-
-
-def pad(input: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """An array made longer at the ends of its last axes: see `anynet.ops.padding.pad`.
-
-    >>> import anynet as an
-    >>> an.nn.functional.pad(an.asarray([1.0, 2.0]), (1, 2)).tolist()
-    [0.0, 1.0, 2.0, 0.0, 0.0]
-    """
-    return pad_(input, pad, mode, 0.0 if value is None else value)
 
 
 def conv_tbc(input: ArrayLike, weight: ArrayLike, bias: ArrayLike, pad: int = 0) -> Tensor:

@@ -1,19 +1,27 @@
-"""Pooling by number of axes, with PyTorch's arguments."""
+"""Pooling and its inverse by number of axes, with PyTorch's arguments."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from anynet import random
+from anynet.nn.errors import ShapeError
 from anynet.ops import pooling
-from anynet.tensor import Tensor
+from anynet.ops.convolution import spread_option
+from anynet.ops.indexing import scatter_rows, take_along_axis
+from anynet.ops.manipulation import expand_dims, reshape
+from anynet.ops.reductions import argmax
+from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
+from anynet_backends import backend_of
 
 __all__ = [
-    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
-    "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
-    "avg_pool1d", "avg_pool2d", "avg_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d",
-    "max_pool1d", "max_pool2d", "max_pool3d",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
+    "adaptive_max_pool2d", "adaptive_max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "fractional_max_pool2d",
+    "fractional_max_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d", "max_pool1d", "max_pool2d", "max_pool3d",
+    "max_unpool1d", "max_unpool2d", "max_unpool3d",
 ]  # fmt: skip
 
 Size = int | Sequence[int]
@@ -279,4 +287,227 @@ def lp_pool3d(
     _check("lp_pool3d", input, 3)
     return pooling.lp_pool(
         input, norm_type, kernel_size, stride, ceil_mode=ceil_mode, axes=3, where="lp_pool3d"
+    )
+
+
+def _unpool(
+    where: str, axes: int, x: Any, indices: Any, kernel: Any, stride: Any, padding: Any, output_size: Any
+) -> Tensor:
+    kernel = spread_option(kernel, axes, "kernel_size", where)
+    stride = kernel if stride is None else spread_option(stride, axes, "stride", where)
+    padding = spread_option(padding, axes, "padding", where, 0)
+    if len(x.shape) not in (axes + 1, axes + 2) or tuple(x.shape) != tuple(indices.shape):
+        msg = (
+            f"{where}: input and indices of shapes {tuple(x.shape)} and {tuple(indices.shape)}, expected two equal ones of "
+            f"{axes + 2} axes (batch, channels, *spatial), or {axes + 1} without the batch"
+        )
+        raise ValueError(msg)
+    lead, spatial = tuple(x.shape[:-axes]), tuple(x.shape[-axes:])
+    usual = tuple(
+        (n - 1) * s - 2 * p + k for n, s, p, k in zip(spatial, stride, padding, kernel, strict=True)
+    )
+    out = usual if output_size is None else tuple(int(n) for n in output_size)[-axes:]
+    if any(not u - s < o < u + s for u, s, o in zip(usual, stride, out, strict=True)):
+        msg = f"{where}: output_size {out} lies within a stride {stride} of {usual}"
+        raise ValueError(msg)
+    plain = unwrap(indices)
+    xp = backend_of(plain)
+    room, groups = math.prod(out), math.prod(lead)
+    flat = xp.reshape(plain, (groups, math.prod(spatial)))
+
+    def in_range(found: Any) -> None:
+        if bool(backend_of(found).any((found < 0) | (found >= room))):
+            msg = f"{where}: indices lie between 0 and {room - 1}, the places of an output of size {out}"
+            raise ValueError(msg)
+
+    xp.check(in_range, flat, within=room)
+    begin = xp.reshape(xp.arange(groups, dtype=plain.dtype, device=plain.device) * room, (groups, 1))
+    index = xp.reshape(flat + begin, (-1,))
+    whole = (groups * room, 1)
+    y = scatter_rows(reshape(x, (-1, 1)), index=index, shape=whole)
+    if any(s < k for s, k in zip(stride, kernel, strict=True)):  # windows overlap: a place may be named again
+        ones = xp.ones((index.shape[0], 1), dtype=unwrap(x).dtype, device=plain.device)
+        times = xp.clip(unwrap(scatter_rows(ones, index=index, shape=whole)), 1.0)
+        more = (
+            unwrap(y) - unwrap(y) / times
+        )  # written, not added: the gradient is that of each writing, as PyTorch's
+        y = y - wrap(more)
+    return reshape(y, (*lead, *out))
+
+
+def max_unpool1d(
+    input: ArrayLike,
+    indices: ArrayLike,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+) -> Tensor:
+    """The maxima of `max_pool1d` back at their places, zeros elsewhere.
+
+    >>> import anynet as an
+    >>> an.nn.functional.max_unpool1d(an.asarray([[[5.0, 7.0]]]), an.asarray([[[1, 2]]]), 2).tolist()
+    [[[0.0, 5.0, 7.0, 0.0]]]
+    """
+    return _unpool("max_unpool1d", 1, input, indices, kernel_size, stride, padding, output_size)
+
+
+def max_unpool2d(
+    input: ArrayLike,
+    indices: ArrayLike,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+) -> Tensor:
+    """The maxima of `max_pool2d` back at their places, zeros elsewhere.
+
+    >>> import anynet as an
+    >>> an.nn.functional.max_unpool2d(an.asarray([[[[5.0]]]]), an.asarray([[[[0]]]]), 2).shape
+    (1, 1, 2, 2)
+    """
+    return _unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
+
+
+def max_unpool3d(
+    input: ArrayLike,
+    indices: ArrayLike,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+) -> Tensor:
+    """The maxima of `max_pool3d` back at their places, zeros elsewhere.
+
+    >>> import anynet as an
+    >>> an.nn.functional.max_unpool3d(an.asarray([[[[[5.0]]]]]), an.asarray([[[[[0]]]]]), 2).shape
+    (1, 1, 2, 2, 2)
+    """
+    return _unpool("max_unpool3d", 3, input, indices, kernel_size, stride, padding, output_size)
+
+
+def _fractional(
+    where: str, input: Any, kernel_size: Size, output_size: Any, output_ratio: Any, return_indices: bool, samples: Any, axes: int
+) -> Tensor:  # fmt: skip
+    if len(input.shape) not in (axes + 1, axes + 2):
+        msg = f"{where}: got {tuple(input.shape)}, expected (n, c, *spatial) or (c, *spatial) of {axes} axes"
+        raise ShapeError(msg)
+    kernel = spread_option(kernel_size, axes, "kernel_size", where)
+    if (output_size is None) == (output_ratio is None):
+        msg = f"{where}: give either output_size or output_ratio"
+        raise ValueError(msg)
+    batched = len(input.shape) == axes + 2
+    x = input if batched else expand_dims(input, axis=0)
+    n, c, *spatial = x.shape
+    if output_size is None:
+        ratios = output_ratio if isinstance(output_ratio, Sequence) else (output_ratio,) * axes
+        if len(ratios) != axes or not all(0 < r < 1 for r in ratios):
+            msg = f"{where}: output_ratio lies between 0 and 1, got {output_ratio!r}"
+            raise ValueError(msg)
+        output_size = tuple(int(k * r) for k, r in zip(spatial, ratios, strict=True))
+    out = spread_option(output_size, axes, "output_size", where)
+    if any(o + k - 1 > size for o, k, size in zip(out, kernel, spatial, strict=True)):
+        msg = f"{where}: {out} windows of {kernel} do not fit into {tuple(spatial)}"
+        raise ValueError(msg)
+    plain = unwrap(x)
+    xp = backend_of(plain)
+    device = xp.device_of(plain)
+    if samples is None:
+        units = random.next_units(xp, n * c * axes, plain.dtype, device)
+    else:
+        given = tuple(samples.shape)
+        if len(given) != 3 or given[0] < n or given[1] < c or given[2] != axes:
+            msg = f"{where}: _random_samples has shape {given}, expected {(n, c, axes)}"
+            raise ShapeError(msg)
+        units = unwrap(samples)[:n, :c, :]
+    units = xp.reshape(units, (n, c, axes))
+    index: Any = None
+    for axis in range(axes):
+        # PyTorch draws width before height for images, and from the first axis on for volumes
+        u = units[..., axes - 1 - axis if axes == 2 else axis]
+        size, k, o = spatial[axis], kernel[axis], out[axis]
+        starts: list[Any] = []
+        if o > 1:
+            alpha = (size - k) / (o - 1)
+            first = xp.floor(u * alpha)
+            starts = [xp.floor((u + i) * alpha) - first for i in range(o - 1)]
+        last = xp.zeros((n, c), dtype=u.dtype, device=xp.native_device(device)) + float(size - k)
+        begin = xp.astype(xp.stack([*starts, last], axis=-1), xp.int64)  # (n, c, o)
+        window = xp.arange(k, dtype=xp.int64, device=xp.native_device(device))
+        at = xp.reshape(begin, (*begin.shape, 1)) + window  # (n, c, o, k)
+        shape = (
+            [n, c]
+            + [o if a == axis else 1 for a in range(axes)]
+            + [k if a == axis else 1 for a in range(axes)]
+        )
+        at = xp.reshape(at, tuple(shape))
+        index = at if index is None else index * size + at
+    index = xp.broadcast_to(index, (n, c, *out, *kernel))
+    index = xp.reshape(index, (n, c, math.prod(out), math.prod(kernel)))
+    flat = reshape(x, (n, c, math.prod(spatial)))
+    values = xp.reshape(
+        xp.take_along_axis(unwrap(flat), xp.reshape(index, (n, c, math.prod(index.shape[2:]))), axis=2),
+        tuple(index.shape),
+    )
+    best = xp.reshape(unwrap(argmax(values, axis=-1)), (n, c, math.prod(out), 1))
+    chosen = xp.reshape(xp.take_along_axis(index, xp.astype(best, xp.int64), axis=-1), (n, c, math.prod(out)))
+    y = reshape(take_along_axis(flat, chosen, axis=2), (n, c, *out))
+    where_from = Tensor(xp.reshape(chosen, (n, c, *out)))
+    if not batched:
+        y, where_from = y[0, ...], where_from[0, ...]
+    return (y, where_from) if return_indices else y  # type: ignore[return-value]
+
+
+def fractional_max_pool2d(
+    input: ArrayLike,
+    kernel_size: Size,
+    output_size: Any = None,
+    output_ratio: Any = None,
+    return_indices: bool = False,
+    _random_samples: Any = None,
+) -> Tensor:
+    """The largest of windows at random places, about size / output apart: (n, c, h, w) → (n, c, *output_size) (Graham 2014).
+
+    Give `output_size`, or `output_ratio` in (0, 1). Window i begins at ⌊(i + u) α⌋ − ⌊u α⌋, α = (size − kernel) / (output − 1),
+    the last at size − kernel, with u uniform for each example and channel (`_random_samples` (n, c, 2), width first).
+
+    >>> import anynet as an
+    >>> an.nn.functional.fractional_max_pool2d(an.ones((1, 1, 5, 5)), 2, output_size=3).shape
+    (1, 1, 3, 3)
+    """
+    return _fractional(
+        "fractional_max_pool2d",
+        input,
+        kernel_size,
+        output_size,
+        output_ratio,
+        return_indices,
+        _random_samples,
+        2,
+    )
+
+
+def fractional_max_pool3d(
+    input: ArrayLike,
+    kernel_size: Size,
+    output_size: Any = None,
+    output_ratio: Any = None,
+    return_indices: bool = False,
+    _random_samples: Any = None,
+) -> Tensor:
+    """As `fractional_max_pool2d`, of volumes; `_random_samples` (n, c, 3), depth first.
+
+    >>> import anynet as an
+    >>> an.nn.functional.fractional_max_pool3d(an.ones((1, 1, 5, 5, 5)), 2, output_ratio=0.5).shape
+    (1, 1, 2, 2, 2)
+    """
+    return _fractional(
+        "fractional_max_pool3d",
+        input,
+        kernel_size,
+        output_size,
+        output_ratio,
+        return_indices,
+        _random_samples,
+        3,
     )

@@ -1,4 +1,4 @@
-"""Images read at places between their pixels, and pooling over windows at random places."""
+"""Images at another size, read at places between their pixels, with rearranged channels or padded: PyTorch's vision functions."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from anynet import random
 from anynet.nn.errors import ShapeError
 from anynet.ops import creation
 from anynet.ops import elementwise as e
-from anynet.ops.convolution import spread_option
 from anynet.ops.indexing import take_along_axis
 from anynet.ops.manipulation import astype, broadcast_to, expand_dims, permute_dims, reshape, stack
-from anynet.ops.reductions import argmax
-from anynet.tensor import Tensor, unwrap
+from anynet.ops.padding import pad as pad_
+from anynet.ops.resampling import interpolate
+from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
-from anynet_backends import backend_of
 
 __all__ = [
-    "affine_grid", "fractional_max_pool2d", "fractional_max_pool3d", "grid_sample",
+    "affine_grid", "channel_shuffle", "grid_sample", "interpolate", "pad", "pixel_shuffle", "pixel_unshuffle",
+    "upsample",
 ]  # fmt: skip
 
 Size = int | Sequence[int]
@@ -200,128 +199,78 @@ def grid_sample(
 # ----- fractional pooling -----
 
 
-def _fractional(
-    where: str, input: Any, kernel_size: Size, output_size: Any, output_ratio: Any, return_indices: bool, samples: Any, axes: int
-) -> Tensor:  # fmt: skip
-    if len(input.shape) not in (axes + 1, axes + 2):
-        msg = f"{where}: got {tuple(input.shape)}, expected (n, c, *spatial) or (c, *spatial) of {axes} axes"
-        raise ShapeError(msg)
-    kernel = spread_option(kernel_size, axes, "kernel_size", where)
-    if (output_size is None) == (output_ratio is None):
-        msg = f"{where}: give either output_size or output_ratio"
-        raise ValueError(msg)
-    batched = len(input.shape) == axes + 2
-    x = input if batched else expand_dims(input, axis=0)
-    n, c, *spatial = x.shape
-    if output_size is None:
-        ratios = output_ratio if isinstance(output_ratio, Sequence) else (output_ratio,) * axes
-        if len(ratios) != axes or not all(0 < r < 1 for r in ratios):
-            msg = f"{where}: output_ratio lies between 0 and 1, got {output_ratio!r}"
-            raise ValueError(msg)
-        output_size = tuple(int(k * r) for k, r in zip(spatial, ratios, strict=True))
-    out = spread_option(output_size, axes, "output_size", where)
-    if any(o + k - 1 > size for o, k, size in zip(out, kernel, spatial, strict=True)):
-        msg = f"{where}: {out} windows of {kernel} do not fit into {tuple(spatial)}"
-        raise ValueError(msg)
-    plain = unwrap(x)
-    xp = backend_of(plain)
-    device = xp.device_of(plain)
-    if samples is None:
-        units = random.next_units(xp, n * c * axes, plain.dtype, device)
-    else:
-        given = tuple(samples.shape)
-        if len(given) != 3 or given[0] < n or given[1] < c or given[2] != axes:
-            msg = f"{where}: _random_samples has shape {given}, expected {(n, c, axes)}"
-            raise ShapeError(msg)
-        units = unwrap(samples)[:n, :c, :]
-    units = xp.reshape(units, (n, c, axes))
-    index: Any = None
-    for axis in range(axes):
-        # PyTorch draws width before height for images, and from the first axis on for volumes
-        u = units[..., axes - 1 - axis if axes == 2 else axis]
-        size, k, o = spatial[axis], kernel[axis], out[axis]
-        starts: list[Any] = []
-        if o > 1:
-            alpha = (size - k) / (o - 1)
-            first = xp.floor(u * alpha)
-            starts = [xp.floor((u + i) * alpha) - first for i in range(o - 1)]
-        last = xp.zeros((n, c), dtype=u.dtype, device=xp.native_device(device)) + float(size - k)
-        begin = xp.astype(xp.stack([*starts, last], axis=-1), xp.int64)  # (n, c, o)
-        window = xp.arange(k, dtype=xp.int64, device=xp.native_device(device))
-        at = xp.reshape(begin, (*begin.shape, 1)) + window  # (n, c, o, k)
-        shape = (
-            [n, c]
-            + [o if a == axis else 1 for a in range(axes)]
-            + [k if a == axis else 1 for a in range(axes)]
-        )
-        at = xp.reshape(at, tuple(shape))
-        index = at if index is None else index * size + at
-    index = xp.broadcast_to(index, (n, c, *out, *kernel))
-    index = xp.reshape(index, (n, c, math.prod(out), math.prod(kernel)))
-    flat = reshape(x, (n, c, math.prod(spatial)))
-    values = xp.reshape(
-        xp.take_along_axis(unwrap(flat), xp.reshape(index, (n, c, math.prod(index.shape[2:]))), axis=2),
-        tuple(index.shape),
-    )
-    best = xp.reshape(unwrap(argmax(values, axis=-1)), (n, c, math.prod(out), 1))
-    chosen = xp.reshape(xp.take_along_axis(index, xp.astype(best, xp.int64), axis=-1), (n, c, math.prod(out)))
-    y = reshape(take_along_axis(flat, chosen, axis=2), (n, c, *out))
-    where_from = Tensor(xp.reshape(chosen, (n, c, *out)))
-    if not batched:
-        y, where_from = y[0, ...], where_from[0, ...]
-    return (y, where_from) if return_indices else y  # type: ignore[return-value]
-
-
-def fractional_max_pool2d(
-    input: ArrayLike,
-    kernel_size: Size,
-    output_size: Any = None,
-    output_ratio: Any = None,
-    return_indices: bool = False,
-    _random_samples: Any = None,
-) -> Tensor:
-    """The largest of windows at random places, about size / output apart: (n, c, h, w) → (n, c, *output_size) (Graham 2014).
-
-    Give `output_size`, or `output_ratio` in (0, 1). Window i begins at ⌊(i + u) α⌋ − ⌊u α⌋, α = (size − kernel) / (output − 1),
-    the last at size − kernel, with u uniform for each example and channel (`_random_samples` (n, c, 2), width first).
+def pixel_shuffle(input: ArrayLike, upscale_factor: int) -> Tensor:
+    """(…, c r², h, w) → (…, c, h r, w r): channels become places (Shi et al. 2016).
 
     >>> import anynet as an
-    >>> an.nn.functional.fractional_max_pool2d(an.ones((1, 1, 5, 5)), 2, output_size=3).shape
-    (1, 1, 3, 3)
+    >>> an.nn.functional.pixel_shuffle(an.asarray([[[1]], [[2]], [[3]], [[4]]]), 2).tolist()
+    [[[1, 2], [3, 4]]]
     """
-    return _fractional(
-        "fractional_max_pool2d",
-        input,
-        kernel_size,
-        output_size,
-        output_ratio,
-        return_indices,
-        _random_samples,
-        2,
-    )
+    r, shape = upscale_factor, tuple(input.shape)
+    if len(shape) < 3 or r < 1 or shape[-3] % (r * r):
+        msg = f"pixel_shuffle: input (…, channels, h, w) with channels divisible by {r}², got shape {shape}"
+        raise ValueError(msg)
+    *lead, c, h, w = shape
+    n = len(lead)
+    x = reshape(input, (*lead, c // (r * r), r, r, h, w))
+    x = permute_dims(x, (*range(n), n, n + 3, n + 1, n + 4, n + 2))
+    return reshape(x, (*lead, c // (r * r), h * r, w * r))
 
 
-def fractional_max_pool3d(
-    input: ArrayLike,
-    kernel_size: Size,
-    output_size: Any = None,
-    output_ratio: Any = None,
-    return_indices: bool = False,
-    _random_samples: Any = None,
-) -> Tensor:
-    """As `fractional_max_pool2d`, of volumes; `_random_samples` (n, c, 3), depth first.
+def pixel_unshuffle(input: ArrayLike, downscale_factor: int) -> Tensor:
+    """(…, c, h r, w r) → (…, c r², h, w): the inverse of `pixel_shuffle`.
 
     >>> import anynet as an
-    >>> an.nn.functional.fractional_max_pool3d(an.ones((1, 1, 5, 5, 5)), 2, output_ratio=0.5).shape
-    (1, 1, 2, 2, 2)
+    >>> an.nn.functional.pixel_unshuffle(an.asarray([[[1, 2], [3, 4]]]), 2).tolist()
+    [[[1]], [[2]], [[3]], [[4]]]
     """
-    return _fractional(
-        "fractional_max_pool3d",
-        input,
-        kernel_size,
-        output_size,
-        output_ratio,
-        return_indices,
-        _random_samples,
-        3,
-    )
+    r, shape = downscale_factor, tuple(input.shape)
+    if len(shape) < 3 or r < 1 or shape[-1] % r or shape[-2] % r:
+        msg = f"pixel_unshuffle: input (…, channels, h, w) with h and w divisible by {r}, got shape {shape}"
+        raise ValueError(msg)
+    *lead, c, h, w = shape
+    n = len(lead)
+    x = reshape(input, (*lead, c, h // r, r, w // r, r))
+    x = permute_dims(x, (*range(n), n, n + 2, n + 4, n + 1, n + 3))
+    return reshape(x, (*lead, c * r * r, h // r, w // r))
+
+
+def channel_shuffle(input: ArrayLike, groups: int) -> Tensor:
+    """(n, g k, …) → channels in the order 0, k, 2k, …, 1, k+1, …: one of each group in turn (Zhang et al. 2018).
+
+    >>> import anynet as an
+    >>> an.nn.functional.channel_shuffle(an.asarray([[[1], [2], [3], [4]]]), 2).tolist()
+    [[[1], [3], [2], [4]]]
+    """
+    shape = tuple(input.shape)
+    if len(shape) < 3 or groups < 1 or shape[1] % groups:
+        msg = f"channel_shuffle: input (batch, channels, …) with channels divisible by {groups}, got shape {shape}"
+        raise ValueError(msg)
+    x = reshape(input, (shape[0], groups, shape[1] // groups, *shape[2:]))
+    return reshape(permute_dims(x, (0, 2, 1, *range(3, len(shape) + 1))), shape)
+
+
+def upsample(
+    input: ArrayLike,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> Tensor:
+    """`interpolate`, under its older name.
+
+    >>> import anynet as an
+    >>> an.nn.functional.upsample(an.asarray([[[1.0, 2.0]]]), scale_factor=2).tolist()
+    [[[1.0, 1.0, 2.0, 2.0]]]
+    """
+    return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+def pad(input: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """An array made longer at the ends of its last axes: see `anynet.ops.padding.pad`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.pad(an.asarray([1.0, 2.0]), (1, 2)).tolist()
+    [0.0, 1.0, 2.0, 0.0, 0.0]
+    """
+    return pad_(input, pad, mode, 0.0 if value is None else value)

@@ -1,0 +1,68 @@
+"""What losses and other functions share: reductions, checked targets, and checks of values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from anynet import dtypes
+from anynet.autograd.fitting import cast_to
+from anynet.ops.reductions import mean, sum
+from anynet.tensor import Tensor, to_plain, unwrap
+from anynet_backends import backend_of
+
+
+def reduce(x: Any, reduction: str) -> Tensor:
+    if reduction == "mean":
+        return mean(x)
+    if reduction == "sum":
+        return sum(x)
+    if reduction == "none":
+        return x  # type: ignore[no-any-return]
+    msg = f"reduction is 'mean', 'sum' or 'none', got {reduction!r}"
+    raise ValueError(msg)
+
+
+def device_of(x: Any) -> str:
+    plain = unwrap(x)
+    return backend_of(plain).device_of(plain)
+
+
+def readable(x: Any) -> bool:
+    """Whether values are there to be looked at: not on a GPU, where that would wait for it, nor inside vmap or while a
+    program is recorded."""
+    xp = backend_of(x)
+    return xp.eager and xp.name != "cupy" and isinstance(x, xp.array_types)
+
+
+def check_values(function: Callable[[Any], None], x: Any, within: int | None = None) -> None:
+    """Have a function look at the values of a plain array, which raises where they cannot be right; not inside vmap."""
+    xp = backend_of(x)
+    if isinstance(x, xp.array_types):
+        xp.check(function, x, within=within)
+
+
+def as_target(name: str, input: Any, target: Any) -> Tensor:
+    """The target in the dtype of the input, where the shapes are equal."""
+    if not hasattr(target, "shape"):
+        target = to_plain(target, device=device_of(input))
+    x, t = unwrap(input), unwrap(target)
+    if tuple(x.shape) != tuple(t.shape):
+        msg = (
+            f"{name}: input has shape {tuple(x.shape)}, target {tuple(t.shape)}; they must be equal, "
+            "nothing is broadcast (reshape one of them)"
+        )
+        raise ValueError(msg)
+    kind, want = dtypes.of(t.dtype), dtypes.of(x.dtype)
+    if not want.is_floating:
+        msg = f"{name}: the input is of a floating-point type, got {want}"
+        raise TypeError(msg)
+    return target if kind is want or kind.kind == "complex" else cast_to(target, dtype=want)
+
+
+def check_same_shape(where: str, input: Any, target: Any) -> None:
+    if tuple(input.shape) != tuple(target.shape):
+        msg = (
+            f"{where}: input and target have equal shapes, got {tuple(input.shape)} and {tuple(target.shape)}"
+        )
+        raise ValueError(msg)

@@ -1,0 +1,68 @@
+"""Distances and similarities of vectors."""
+
+from __future__ import annotations
+
+import itertools
+
+from anynet.ops import elementwise as e
+from anynet.ops.indexing import take
+from anynet.ops.linalg import vector_norm
+from anynet.ops.manipulation import broadcast_to
+from anynet.ops.reductions import sum
+from anynet.ops.shapes import broadcast_shapes
+from anynet.tensor import Tensor, unwrap
+from anynet.typing import ArrayLike
+from anynet_backends import backend_of
+
+__all__ = ["cosine_similarity", "pairwise_distance", "pdist"]
+
+
+def pdist(input: ArrayLike, p: float = 2.0) -> Tensor:
+    """The distances of all pairs of rows i < j of (n, d), as a vector.
+
+    >>> import anynet as an
+    >>> an.nn.functional.pdist(an.asarray([[0.0, 0.0], [3.0, 4.0], [0.0, 4.0]])).tolist()
+    [5.0, 4.0, 3.0]
+    """
+    if len(input.shape) != 2:
+        msg = f"pdist: a matrix of rows, got shape {tuple(input.shape)}"
+        raise ValueError(msg)
+    n = input.shape[0]
+    plain = unwrap(input)
+    xp = backend_of(plain)
+    first, second = (
+        xp.asarray(
+            [pair[k] for pair in itertools.combinations(range(n), 2)], dtype=xp.int64, device=plain.device
+        )
+        for k in (0, 1)
+    )
+    return vector_norm(take(input, first, axis=0) - take(input, second, axis=0), axis=-1, ord=p)
+
+
+def cosine_similarity(x1: ArrayLike, x2: ArrayLike, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """x₁ · x₂ / (max(‖x₁‖, ε) max(‖x₂‖, ε)) along `dim`; the arguments are broadcast.
+
+    >>> import anynet as an
+    >>> an.nn.functional.cosine_similarity(an.asarray([[1.0, 0.0]]), an.asarray([[2.0, 0.0]]))
+    Tensor([1.])
+    """
+    shape = broadcast_shapes(
+        tuple(x1.shape), tuple(x2.shape)
+    )  # a single number along `dim` is one of many equal ones
+    x1, x2 = broadcast_to(x1, shape), broadcast_to(x2, shape)
+    axis = () if not shape and dim in (0, -1) else dim  # a number is an axis of one number
+    dot, first, second = (sum(a * b, axis=axis) for a, b in ((x1, x2), (x1, x1), (x2, x2)))
+    low = eps * eps
+    return dot / (e.sqrt(e.clip(first, low)) * e.sqrt(e.clip(second, low)))
+
+
+def pairwise_distance(
+    x1: ArrayLike, x2: ArrayLike, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Tensor:
+    """‖x₁ − x₂ + ε‖_p over the last axis; the arguments are broadcast. Where it is 0 the gradient is 0.
+
+    >>> import anynet as an
+    >>> an.nn.functional.pairwise_distance(an.asarray([0.0, 3.0]), an.asarray([4.0, 0.0]), eps=0.0).item()
+    5.0
+    """
+    return vector_norm(x1 - x2 + eps, axis=-1, keepdims=keepdim, ord=p)

@@ -1,0 +1,137 @@
+"""Rows of a table by integer index, in bags too, and one-hot vectors."""
+
+from __future__ import annotations
+
+from anynet import dtypes
+from anynet.ops.elementwise import where as where_
+from anynet.ops.embedding import embedding as lookup
+from anynet.ops.indexing import take
+from anynet.ops.manipulation import reshape
+from anynet.ops.reductions import max as max_
+from anynet.ops.reductions import sum
+from anynet.tensor import Tensor, to_plain, unwrap, wrap
+from anynet.typing import ArrayLike
+from anynet_backends import backend_of
+
+__all__ = ["embedding", "embedding_bag", "one_hot"]
+
+
+def embedding(
+    input: ArrayLike,
+    weight: ArrayLike,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    """Row weight[input] for each integer: see `anynet.ops.embedding.embedding`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.embedding(an.asarray([1, 0]), an.asarray([[0.0, 1.0], [2.0, 3.0]])).tolist()
+    [[2.0, 3.0], [0.0, 1.0]]
+    """
+    return lookup(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
+
+
+def one_hot(tensor: ArrayLike, num_classes: int = -1) -> Tensor:
+    """Integers (…) → int64 (…, num_classes) with 1 at each number's place; −1 takes the largest number plus one.
+
+    >>> import anynet as an
+    >>> an.nn.functional.one_hot(an.asarray([0, 2])).tolist()
+    [[1, 0, 0], [0, 0, 1]]
+    """
+    index = to_plain(tensor)
+    xp = backend_of(index)
+    if not xp.isdtype(index.dtype, "integral"):
+        msg = f"one_hot: integers, got {index.dtype}"
+        raise TypeError(msg)
+    empty = 0 in tuple(index.shape)
+    if num_classes == -1:
+        if empty:
+            msg = "one_hot: num_classes cannot be inferred from no numbers"
+            raise ValueError(msg)
+        num_classes = int(xp.max(index)) + 1
+    if num_classes < 1 or (not empty and (int(xp.min(index)) < 0 or int(xp.max(index)) >= num_classes)):
+        msg = f"one_hot: numbers lie between 0 and num_classes − 1, num_classes is {num_classes}"
+        raise ValueError(msg)
+    places = xp.arange(num_classes, dtype=index.dtype, device=index.device)
+    return wrap(xp.astype(xp.equal(xp.expand_dims(index, axis=-1), places), xp.int64))
+
+
+def embedding_bag(
+    input: ArrayLike,
+    weight: ArrayLike,
+    offsets: ArrayLike | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: ArrayLike | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    """The sum, mean or maximum ("sum", "mean", "max") of the rows of `weight` that each bag names; 0 of an empty bag.
+
+    input (bags, n), or one vector cut into bags at `offsets` (with `include_last_offset` the last is its length). Numbers
+    equal to `padding_idx` count for nothing. `per_sample_weights`, of the shape of input, multiply the rows ("sum" only).
+
+    >>> import anynet as an
+    >>> an.nn.functional.embedding_bag(an.asarray([0, 1, 1]), an.asarray([[1.0], [3.0]]), an.asarray([0, 2])).tolist()
+    [[2.0], [3.0]]
+    """
+    where = "embedding_bag"
+    if mode not in ("sum", "mean", "max"):
+        msg = f"{where}: mode is 'sum', 'mean' or 'max', got {mode!r}"
+        raise ValueError(msg)
+    if per_sample_weights is not None and mode != "sum":
+        msg = f"{where}: per_sample_weights are for mode='sum', not for {mode!r}"
+        raise ValueError(msg)
+    if per_sample_weights is not None and tuple(per_sample_weights.shape) != tuple(input.shape):
+        msg = f"{where}: per_sample_weights have shape {tuple(per_sample_weights.shape)}, expected {tuple(input.shape)}"
+        raise ValueError(msg)
+    flat = to_plain(input, device=None if hasattr(input, "shape") else weight.device)
+    xp = backend_of(flat)
+    if len(flat.shape) == 2:
+        if offsets is not None:
+            msg = f"{where}: offsets are for an input of one axis, got shape {tuple(flat.shape)}"
+            raise ValueError(msg)
+        bags, longest = flat.shape
+        cells = [[i * longest + j for j in range(longest)] for i in range(bags)]
+    else:
+        if len(flat.shape) != 1 or offsets is None:
+            msg = f"{where}: input (bags, n), or a vector with offsets, got shape {tuple(flat.shape)}"
+            raise ValueError(msg)
+        plain = to_plain(offsets)
+        begins = [int(v) for v in backend_of(plain).to_host(plain).tolist()]
+        ends = begins[1:] if include_last_offset else [*begins[1:], flat.shape[0]]
+        begins = begins[:-1] if include_last_offset else begins
+        if (begins and begins[0] != 0) or any(
+            not 0 <= a <= b <= flat.shape[0] for a, b in zip(begins, ends, strict=True)
+        ):
+            msg = f"{where}: offsets begin with 0 and increase up to {flat.shape[0]}"
+            raise ValueError(msg)
+        longest = max((b - a for a, b in zip(begins, ends, strict=True)), default=0)
+        cells = [[*range(a, b), *[-1] * (longest - b + a)] for a, b in zip(begins, ends, strict=True)]
+    count = len(cells)
+    device, kind = flat.device, dtypes.native(xp, dtypes.of(unwrap(weight).dtype))
+    place = xp.reshape(xp.asarray(cells, dtype=xp.int64, device=device), (count, longest))
+    there = place >= 0
+    place = xp.where(there, place, xp.zeros_like(place))
+    flat = xp.reshape(flat, (-1,))
+    chosen = xp.reshape(xp.take(flat, xp.reshape(place, (-1,)), axis=0), tuple(place.shape))
+    if padding_idx is not None:
+        there = xp.logical_and(there, chosen != padding_idx % weight.shape[0])
+    rows = lookup(wrap(chosen), weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
+    mask = xp.expand_dims(there, axis=2)
+    if mode == "max" and longest:
+        largest = max_(where_(wrap(mask), rows, float("-inf")), axis=1)
+        some = xp.any(mask, axis=1)
+        return where_(wrap(some), largest, 0.0)
+    if per_sample_weights is not None:
+        scale = take(reshape(per_sample_weights, (-1,)), wrap(xp.reshape(place, (-1,))), axis=0)
+        rows = rows * reshape(scale, (count, longest, 1))
+    number = xp.astype(mask, kind)
+    total = sum(rows * number, axis=1)
+    return total / xp.clip(xp.sum(number, axis=1), 1.0) if mode == "mean" else total

@@ -1,0 +1,410 @@
+"""Losses of classes and probabilities: cross-entropies, and measures of overlap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anynet import dtypes
+from anynet.autograd.fitting import cast_to
+from anynet.autograd.primitive import DeviceError
+from anynet.autograd.vmap import each, is_batched
+from anynet.autograd.whole import whole
+from anynet.nn.functional._common import (
+    as_target,
+    check_same_shape,
+    check_values,
+    device_of,
+    readable,
+    reduce,
+)
+from anynet.ops import elementwise as e
+from anynet.ops.linear import linear
+from anynet.ops.losses import (
+    binary_cross_entropy_,
+    cross_entropy_rows,
+    logit_cross_entropy,
+    nll_rows,
+)
+from anynet.ops.manipulation import moveaxis, reshape
+from anynet.ops.reductions import mean, sum
+from anynet.ops.softmax import log_softmax
+from anynet.tensor import Tensor, to_plain, unwrap
+from anynet.typing import ArrayLike
+from anynet_backends import backend_of
+
+__all__ = [
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "binary_focal_loss", "cross_entropy",
+    "dice_loss", "focal_loss", "kl_div", "linear_cross_entropy", "nll_loss", "tversky_loss",
+]  # fmt: skip
+
+
+def _rows(x: Any) -> Any:
+    """(n, classes, d1, …) → (n · d1 · …, classes); (classes,) → (1, classes)."""
+    if len(x.shape) == 1:
+        return reshape(x, (1, x.shape[0]))
+    return x if len(x.shape) == 2 else reshape(moveaxis(x, 1, -1), (-1, x.shape[1]))
+
+
+def class_weight(name: str, weight: Any, input: Any, classes: int) -> Any:
+    if weight is None:
+        return None
+    weight = unwrap(weight)
+    if tuple(weight.shape) != (classes,):
+        msg = f"{name}: weight has shape {tuple(weight.shape)}, expected ({classes},), one number a class"
+        raise ValueError(msg)
+    xp = backend_of(weight)
+    return xp.astype(weight, dtypes.native(xp, unwrap(input).dtype))
+
+
+def _indices(
+    name: str, target: Any, shape: tuple[int, ...], classes: int, ignore_index: int, device: str
+) -> tuple[Any, bool]:
+    """Class indices as a flat plain array, checked, with −1 for those to ignore; and whether none is known to be."""
+    plain = to_plain(target, device=None if hasattr(target, "shape") else device)
+    xp = backend_of(plain)
+    if xp.device_of(plain) != device:
+        msg = f"{name}: input on {device!r}, target on {xp.device_of(plain)!r}; move one with .to(device)"
+        raise DeviceError(msg)
+    expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
+    if tuple(plain.shape) != expected:
+        msg = f"{name}: input {shape} takes class indices of shape {expected}, got {tuple(plain.shape)}"
+        raise ValueError(msg)
+    if not xp.isdtype(plain.dtype, "integral"):
+        got = dtypes.of(plain.dtype)
+        msg = f"{name}: class indices are integers, got {got}; probabilities have the shape of the input, {shape}"
+        raise TypeError(msg)
+    flat = xp.astype(xp.reshape(plain, (-1,)), xp.int64, copy=False)
+    if readable(flat) and 0 not in flat.shape and not 0 <= ignore_index < classes:
+        if int(xp.min(flat)) >= 0 and int(xp.max(flat)) < classes:
+            return flat, True
+
+    def in_range(found: Any) -> None:
+        here = backend_of(found)
+        wrong = here.logical_and(found != ignore_index, here.logical_or(found < 0, found >= classes))
+        if bool(here.any(wrong)):
+            bad = int(found[here.argmax(here.astype(wrong, here.int64))])
+            msg = f"{name}: class index {bad} is out of range for {classes} classes"
+            raise IndexError(msg)
+
+    check_values(in_range, flat, classes)
+    ignored = flat == ignore_index
+    return xp.where(ignored, xp.full_like(flat, -1), flat), False
+
+
+def cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """−Σ_c q_c w_c ln softmax(x)_c.
+
+    input: scores (n, classes), (n, classes, d1, …) or (classes,). target: class indices (n, d1, …), or probabilities
+    of the input's shape. `weight` (classes,) weighs the classes; indices equal to `ignore_index` count nothing. With
+    `label_smoothing` s, q = (1 − s) q + s / classes (Szegedy et al. 2016). The mean is over the weights of the targets.
+
+    >>> import anynet as an
+    >>> an.nn.functional.cross_entropy(an.asarray([[0.0, 0.0]]), an.asarray([1]))
+    Tensor(0.6931472)
+    """
+    if not dtypes.of(input.dtype).is_floating:
+        msg = f"cross_entropy: the input must be floating-point scores, got {dtypes.of(input.dtype)}; use anynet.astype(x, anynet.float32)"
+        raise TypeError(msg)
+    if is_batched(target) and not target.dtype.is_floating:  # inside vmap
+        return each(cross_entropy, input, target, weight, ignore_index, reduction, label_smoothing)
+    shape = tuple(input.shape)
+    if not shape:
+        msg = "cross_entropy: input is (classes,), (n, classes) or (n, classes, d1, …), got a scalar"
+        raise ValueError(msg)
+    if not 0.0 <= label_smoothing <= 1.0:
+        msg = f"cross_entropy: label_smoothing is between 0 and 1, got {label_smoothing}"
+        raise ValueError(msg)
+    classes = shape[1] if len(shape) > 1 else shape[0]
+    w = class_weight("cross_entropy", weight, input, classes)
+    rows = _rows(input)
+    if not hasattr(target, "shape"):
+        target = to_plain(target, device=device_of(input))
+    kind = dtypes.of(unwrap(target).dtype)
+    if tuple(target.shape) == shape and kind.is_floating:
+        if ignore_index >= 0:
+            msg = (
+                f"cross_entropy: ignore_index={ignore_index} is for class indices, but the target holds probabilities; "
+                "give such rows a weight of 0 in reduction='none'"
+            )
+            raise ValueError(msg)
+        q = _rows(as_target("cross_entropy", input, target))
+        if label_smoothing:
+            q = q * (1 - label_smoothing) + label_smoothing / classes
+        if w is not None:
+            q = q * w
+        losses = -sum(q * log_softmax(rows, axis=1), axis=1)
+    else:
+        index, all_count = _indices("cross_entropy", target, shape, classes, ignore_index, device_of(input))
+        losses = cross_entropy_rows(rows, *_given(index, w), smoothing=float(label_smoothing))
+        if reduction == "mean":
+            return mean(losses) if all_count and w is None else _weighted_mean(losses, index, w)
+    if reduction == "none":
+        return reshape(losses, (shape[0], *shape[2:]) if len(shape) > 1 else ())
+    return reduce(losses, reduction)
+
+
+def _weighted_mean(losses: Any, index: Any, weight: Any) -> Any:
+    xp = backend_of(index)
+    if weight is None:
+        live = xp.astype(index >= 0, unwrap(losses).dtype)
+    else:
+        safe = xp.where(index < 0, xp.zeros_like(index), index)
+        live = xp.where(
+            index < 0, xp.zeros_like(xp.take(weight, safe, axis=0)), xp.take(weight, safe, axis=0)
+        )
+    total = xp.sum(live)
+    total = xp.where(
+        total == 0, xp.full_like(total, float("nan")), total
+    )  # nothing counted: NaN, without a warning
+    return sum(losses) / (total if type(total) is xp.array_type else xp.asarray(total))
+
+
+def _given(index: Any, weight: Any) -> tuple[Any, ...]:
+    return (index,) if weight is None else (index, weight)
+
+
+def nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """−w_t x_t: the negative log-likelihood of class indices t under log-probabilities x (n, classes, d1, …).
+
+    >>> import anynet as an
+    >>> an.nn.functional.nll_loss(an.asarray([[-1.0, -2.0]]), an.asarray([1]))
+    Tensor(2.)
+    """
+    if is_batched(target):  # inside vmap
+        return each(nll_loss, input, target, weight, ignore_index, reduction)
+    shape = tuple(input.shape)
+    if not shape:
+        msg = "nll_loss: input is (classes,), (n, classes) or (n, classes, d1, …), got a scalar"
+        raise ValueError(msg)
+    classes = shape[1] if len(shape) > 1 else shape[0]
+    w = class_weight("nll_loss", weight, input, classes)
+    index, all_count = _indices("nll_loss", target, shape, classes, ignore_index, device_of(input))
+    losses = nll_rows(_rows(input), *_given(index, w))
+    if reduction == "mean":
+        return mean(losses) if all_count and w is None else _weighted_mean(losses, index, w)
+    if reduction == "none":
+        return reshape(losses, (shape[0], *shape[2:]) if len(shape) > 1 else ())
+    return reduce(losses, reduction)
+
+
+def _weighted(loss: Any, weight: Any, reduction: str) -> Tensor:
+    return reduce(loss if weight is None else loss * weight, reduction)
+
+
+def binary_cross_entropy(
+    input: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, reduction: str = "mean"
+) -> Tensor:
+    """−(t ln p + (1 − t) ln(1 − p)), the logarithms limited to −100 from below as in PyTorch. Shapes equal.
+
+    >>> import anynet as an
+    >>> an.nn.functional.binary_cross_entropy(an.asarray([0.5, 0.5]), an.asarray([1.0, 0.0]))
+    Tensor(0.6931472)
+    """
+    target = as_target("binary_cross_entropy", input, target)
+
+    def probabilities(found: Any) -> None:
+        here = backend_of(found)
+        if not bool(here.all(here.logical_and(found >= 0, found <= 1))):
+            msg = (
+                "binary_cross_entropy: the input are probabilities between 0 and 1, got "
+                f"{float(here.min(found)):.4g} to {float(here.max(found)):.4g}; for logits use "
+                "binary_cross_entropy_with_logits"
+            )
+            raise ValueError(msg)
+
+    check_values(probabilities, unwrap(input))
+    return _weighted(binary_cross_entropy_(input, target), weight, reduction)
+
+
+@whole(2)
+def binary_cross_entropy_with_logits(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    pos_weight: ArrayLike | None = None,
+) -> Tensor:
+    """Binary cross-entropy of σ(x), computed from the logits x without overflow:
+
+    (1 − t) x + (1 + (p − 1) t) ln(1 + e^{−x}), with p = `pos_weight`, the weight of positive targets. Shapes equal.
+
+    >>> import anynet as an
+    >>> an.nn.functional.binary_cross_entropy_with_logits(an.zeros(2), an.asarray([1.0, 0.0]))
+    Tensor(0.6931472)
+    """
+    target = as_target("binary_cross_entropy_with_logits", input, target)
+    loss = (
+        logit_cross_entropy(input, target)
+        if pos_weight is None
+        else logit_cross_entropy(input, target, pos_weight)
+    )
+    return _weighted(loss, weight, reduction)
+
+
+def kl_div(input: ArrayLike, target: ArrayLike, reduction: str = "mean", log_target: bool = False) -> Tensor:
+    """The Kullback-Leibler divergence t (ln t − x) of probabilities t from logarithms of probabilities x, 0 (and without
+    gradient) where t is 0; with `log_target` the target is a logarithm too: eᵗ (t − x). ``reduction="batchmean"`` is the
+    sum over the length of the first axis, the divergence of the definition; "mean" is over all elements.
+
+    >>> import anynet as an
+    >>> an.nn.functional.kl_div(an.log(an.asarray([[0.5, 0.5]])), an.asarray([[1.0, 0.0]]), reduction="batchmean")
+    Tensor(0.6931472)
+    """
+    target = as_target("kl_div", input, target)
+    none = e.equal(
+        target, float("-inf") if log_target else 0.0
+    )  # a probability of 0, whatever its logarithm is
+    target, input = e.where(none, 0.0 if log_target else 1.0, target), e.where(none, 0.0, input)
+    loss = e.exp(target) * (target - input) if log_target else target * (e.log(target) - input)
+    loss = e.where(none, 0.0, loss)
+    if reduction == "batchmean":
+        return sum(loss) / (input.shape[0] if len(input.shape) else 1)
+    return reduce(loss, reduction)
+
+
+def dice_loss(
+    input: ArrayLike, target: ArrayLike, dim: Any = None, smooth: float = 1e-7, reduction: str = "mean"
+) -> Tensor:
+    """1 − (2 Σ p t + ε) / (Σ p + Σ t + ε) for probabilities p and targets t of one shape, summed over the axes `dim` (all
+    of them unless given); ε is `smooth` (Milletari et al. 2016).
+
+    >>> import anynet as an
+    >>> round(an.nn.functional.dice_loss(an.asarray([1.0, 0.0]), an.asarray([1.0, 1.0]), smooth=0.0).item(), 4)
+    0.3333
+    """
+    check_same_shape("dice_loss", input, target)
+    both = sum(input * target, axis=dim)
+    return reduce(
+        1.0 - (2.0 * both + smooth) / (sum(input, axis=dim) + sum(target, axis=dim) + smooth), reduction
+    )
+
+
+def tversky_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    alpha: float = 0.5,
+    beta: float = 0.5,
+    dim: Any = None,
+    smooth: float = 1e-7,
+    reduction: str = "mean",
+) -> Tensor:
+    """1 − (TP + ε) / (TP + α FP + β FN + ε) with TP = Σ p t, FP = Σ p (1 − t), FN = Σ (1 − p) t over the axes `dim` (Salehi
+    et al. 2017); α = β = ½ is the Dice loss.
+
+    >>> import anynet as an
+    >>> an.nn.functional.tversky_loss(an.asarray([1.0, 0.0]), an.asarray([1.0, 1.0]), beta=1.0, smooth=0.0).item()
+    0.5
+    """
+    check_same_shape("tversky_loss", input, target)
+    hits = sum(input * target, axis=dim)
+    false = sum(input * (1.0 - target), axis=dim)
+    missed = sum((1.0 - input) * target, axis=dim)
+    return reduce(1.0 - (hits + smooth) / (hits + alpha * false + beta * missed + smooth), reduction)
+
+
+def binary_focal_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    alpha: float | None = None,
+    gamma: float = 2.0,
+    reduction: str = "mean",
+) -> Tensor:
+    """−(1 − p_t)^γ log p_t from logits x, p = σ(x), p_t = p where the target is 1, 1 − p where it is 0, and between for
+    targets between; `alpha` weighs the two classes with α and 1 − α (Lin et al. 2017).
+
+    >>> import anynet as an
+    >>> round(an.nn.functional.binary_focal_loss(an.asarray([0.0]), an.asarray([1.0])).item(), 6)  # log 2 / 4
+    0.173287
+    """
+    check_same_shape("binary_focal_loss", input, target)
+    p = 1.0 / (1.0 + e.exp(-input))
+    right = p * target + (1.0 - p) * (1.0 - target)
+    loss = logit_cross_entropy(input, target) * (1.0 - right) ** gamma
+    if alpha is not None:
+        loss = loss * (alpha * target + (1.0 - alpha) * (1.0 - target))
+    return reduce(loss, reduction)
+
+
+def focal_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    alpha: Any = None,
+    gamma: float = 2.0,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """−α_t (1 − p_t)^γ log p_t with p = softmax(x), x (n, classes, …), target (n, …) of classes; `alpha` a weight for each class
+    (Lin et al. 2017). Targets of `ignore_index` count for nothing; the mean is over the others.
+
+    >>> import anynet as an
+    >>> x = an.asarray([[0.0, 0.0]])
+    >>> round(an.nn.functional.focal_loss(x, an.asarray([1])).item(), 6)
+    0.173287
+    """
+    if reduction not in ("mean", "sum", "none"):
+        reduce(input, reduction)
+    plain = cross_entropy(input, target, ignore_index=ignore_index, reduction="none")
+    weighted = plain if alpha is None else cross_entropy(
+        input, target, weight=alpha, ignore_index=ignore_index, reduction="none"
+    )  # fmt: skip
+    loss = weighted * (1.0 - e.exp(-plain)) ** gamma
+    if reduction != "mean":
+        return reduce(loss, reduction)
+    count = sum(cast_to(e.not_equal(target, ignore_index), dtype=dtypes.of(unwrap(loss).dtype)))
+    return sum(loss) / count
+
+
+def linear_cross_entropy(
+    input: ArrayLike,
+    linear_weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    linear_bias: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: None = None,
+) -> Tensor:
+    """cross_entropy(linear(input, linear_weight, linear_bias), target): logits and loss in one call.
+
+    linear_weight (classes, in), or (classes, d1, …, in) for logits (n, classes, d1, …), linear_bias (classes, d1, …).
+    `options` is there for PyTorch's signature: chunks are not offered, only None is taken.
+
+    >>> import anynet as an
+    >>> x, w = an.ones((2, 3)), an.zeros((4, 3))
+    >>> round(an.nn.functional.linear_cross_entropy(x, w, an.asarray([0, 3])).item(), 6)  # log 4
+    1.386294
+    """
+    if options is not None:
+        msg = "linear_cross_entropy: options chooses PyTorch's way of working in chunks, which is not offered; leave it out"
+        raise NotImplementedError(msg)
+    form = tuple(linear_weight.shape)
+    if len(form) > 2:
+        if len(input.shape) != 2:
+            msg = f"linear_cross_entropy: a weight of shape {form} takes an input (n, {form[-1]}), got {tuple(input.shape)}"
+            raise ValueError(msg)
+        linear_weight = reshape(linear_weight, (-1, form[-1]))
+        linear_bias = None if linear_bias is None else reshape(linear_bias, (-1,))
+    logits = linear(input, linear_weight, linear_bias)
+    if len(form) > 2:
+        logits = reshape(logits, (input.shape[0], *form[:-1]))
+    elif len(logits.shape) > 2:
+        logits = moveaxis(logits, -1, 1)
+    return cross_entropy(
+        logits, target, weight=weight, ignore_index=-100 if ignore_index is None else ignore_index,
+        reduction=reduction, label_smoothing=label_smoothing,
+    )  # fmt: skip

@@ -1,0 +1,130 @@
+"""Connectionist temporal classification: labels of sequences without an alignment."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from anynet import dtypes
+from anynet.nn.functional._common import device_of, reduce
+from anynet.ops import elementwise as e
+from anynet.ops.creation import asarray
+from anynet.ops.indexing import take_along_axis
+from anynet.ops.manipulation import concat, reshape
+from anynet.ops.reductions import mean, sum
+from anynet.tensor import Tensor, to_plain, unwrap
+from anynet.typing import ArrayLike
+from anynet_backends import backend_of
+
+__all__ = ["ctc_loss"]
+
+_NEVER = -1e30  # the logarithm of a probability of 0: finite, so that its gradient is 0 and not nan
+
+
+def ctc_loss(
+    log_probs: ArrayLike,
+    targets: ArrayLike,
+    input_lengths: ArrayLike,
+    target_lengths: ArrayLike,
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> Tensor:
+    """−ln of the probability that a sequence of labels with blanks and repetitions between them gives the target
+    (connectionist temporal classification, Graves et al. 2006).
+
+    log_probs (steps, n, classes), or (steps, classes) without a batch: logarithms of probabilities. targets (n, longest), or
+    all targets one after the other. `input_lengths` and `target_lengths` (n,). Over the target with blanks around each
+    label, a_t(s) = p_t(l_s) (a_{t−1}(s) + a_{t−1}(s−1) + [l_s ≠ blank, l_s ≠ l_{s−2}] a_{t−1}(s−2)), in logarithms.
+
+    "mean" divides each loss by the length of its target and takes the mean. A target that does not fit (no frames fit
+    none but the empty one) has an infinite loss, with `zero_infinity` a loss of 0, and in both cases no gradient.
+
+    >>> import anynet as an
+    >>> an.nn.functional.ctc_loss(an.log(an.full((2, 1, 2), 0.5)), an.asarray([[1]]), [2], [1])
+    Tensor(0.2876821)
+    """
+    single = len(log_probs.shape) == 2
+    x = reshape(log_probs, (log_probs.shape[0], 1, log_probs.shape[1])) if single else log_probs
+    if len(x.shape) != 3:
+        msg = f"ctc_loss: log_probs has shape {tuple(log_probs.shape)}, expected (steps, n, classes) or (steps, classes)"
+        raise ValueError(msg)
+    steps, n, classes = x.shape
+    inputs, lengths = ([int(i) for i in _listed(v)] for v in (input_lengths, target_lengths))
+    if (
+        len(inputs) != n
+        or len(lengths) != n
+        or max(inputs, default=0) > steps
+        or min(inputs + lengths, default=0) < 0
+    ):
+        msg = f"ctc_loss: input_lengths (at most {steps}) and target_lengths are {n} numbers each, got {inputs[:8]}, {lengths[:8]}"
+        raise ValueError(msg)
+    if not n or not steps:
+        msg = f"ctc_loss: log_probs has shape {tuple(log_probs.shape)}, expected at least one sequence of one step"
+        raise ValueError(msg)
+    if not 0 <= blank < classes:
+        msg = f"ctc_loss: blank is one of {classes} classes, got {blank}"
+        raise ValueError(msg)
+    plain = to_plain(targets)
+    shape = tuple(plain.shape)
+    rows = _listed(plain)
+    if len(shape) == 2 and not single:
+        labels = [[int(v) for v in row[:k]] for row, k in zip(rows, lengths, strict=True)]
+    else:
+        begins = [0]
+        for k in lengths:
+            begins.append(begins[-1] + k)
+        labels = [[int(v) for v in rows[a:b]] for a, b in itertools.pairwise(begins)]
+    if any(len(row) != k for row, k in zip(labels, lengths, strict=True)) or any(
+        not 0 <= v < classes or v == blank for row in labels for v in row
+    ):
+        msg = f"ctc_loss: targets of the lengths {lengths[:8]} hold classes from 0 to {classes - 1} other than blank={blank}"
+        raise ValueError(msg)
+    width = 2 * max(lengths, default=0) + 1
+    path = [[blank, *(v for label in row for v in (label, blank))] for row in labels]
+    path = [row + [blank] * (width - len(row)) for row in path]
+    skip = [[s > 1 and row[s] != blank and row[s] != row[s - 2] for s in range(width)] for row in path]
+    device, dtype = device_of(x), dtypes.of(unwrap(x).dtype)
+    index = asarray(path, dtype=dtypes.int64, device=device)
+    may = asarray(skip, dtype=dtypes.bool, device=device)
+    never = asarray([[_NEVER] * 2] * n, dtype=dtype, device=device)
+    first = asarray(
+        [[0.0, 0.0 if k else _NEVER] + [_NEVER] * (width - 2) for k in lengths], dtype=dtype, device=device
+    )[:, :width]
+    # before the first frame only the empty target is possible; the sum over no frames joins x to the graph
+    nothing = asarray([[0.0] + [_NEVER] * (width - 1)] * n, dtype=dtype, device=device)
+    alpha = nothing + reshape(sum(x[:0, :, :], axis=(0, 2)), (n, 1))
+    for t in range(max(inputs)):
+        emitted = take_along_axis(x[t, ...], index, axis=1)
+        if t == 0:
+            new = first + emitted
+        else:
+            behind = concat([never, alpha], axis=1)
+            both = e.logaddexp(alpha, behind[:, 1 : width + 1])
+            new = e.where(may, e.logaddexp(both, behind[:, :width]), both) + emitted
+        running = [t < k for k in inputs]
+        if all(running):
+            alpha = new
+        else:
+            alpha = e.where(reshape(asarray(running, device=device), (n, 1)), new, alpha)
+    ends = asarray([[2 * k, max(2 * k - 1, 0)] for k in lengths], dtype=dtypes.int64, device=device)
+    last = take_along_axis(alpha, ends, axis=1)
+    lost = asarray([[False, k == 0] for k in lengths], dtype=dtypes.bool, device=device)
+    last = e.where(lost, _NEVER, last)
+    loss = -e.logaddexp(last[:, 0], last[:, 1])
+    impossible = e.greater(loss, -_NEVER / 10)
+    loss = e.where(impossible, 0.0 if zero_infinity else float("inf"), loss)
+    if reduction == "mean":
+        return mean(loss / asarray([float(k or 1) for k in lengths], dtype=dtype, device=device))
+    return reduce(reshape(loss, ()) if single and reduction == "none" else loss, reduction)
+
+
+def _listed(values: Any) -> list[Any]:
+    """Numbers or lists of numbers, from whatever holds them."""
+    if isinstance(values, (list, tuple)):
+        return list(values)
+    if isinstance(values, int):
+        return [values]
+    plain = to_plain(values)
+    found = backend_of(plain).to_host(plain).tolist()
+    return found if isinstance(found, list) else [found]

@@ -1,0 +1,217 @@
+"""Losses that are 0 beyond a margin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anynet import dtypes
+from anynet.autograd.whole import whole
+from anynet.nn.functional._common import as_target, check_values, device_of, reduce
+from anynet.nn.functional.losses.classification import class_weight
+from anynet.ops import elementwise as e
+from anynet.ops.activations import relu, softplus
+from anynet.ops.indexing import take_along_axis
+from anynet.ops.manipulation import reshape
+from anynet.ops.reductions import max as max_over
+from anynet.ops.reductions import mean, sum
+from anynet.tensor import Tensor, to_plain, unwrap
+from anynet.typing import ArrayLike
+from anynet_backends import backend_of
+
+__all__ = [
+    "categorical_hinge_loss", "hinge_embedding_loss", "hinge_loss", "margin_ranking_loss",
+    "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss", "soft_margin_loss",
+]  # fmt: skip
+
+
+def hinge(x: Any) -> Tensor:
+    """max(x, 0) with gradient 1 at 0, as PyTorch's clamp_min: a subgradient."""
+    return e.where(e.less(x, 0.0), 0.0, x)
+
+
+def hinge_embedding_loss(
+    input: ArrayLike, target: ArrayLike, margin: float = 1.0, reduction: str = "mean"
+) -> Tensor:
+    """x where t = 1, max(0, margin − x) where t = −1.
+
+    >>> import anynet as an
+    >>> an.nn.functional.hinge_embedding_loss(an.asarray([1.0, 2.0]), an.asarray([1.0, -1.0]))
+    Tensor(0.5)
+    """
+    target = as_target("hinge_embedding_loss", input, target)
+    apart = e.where(e.not_equal(target, 1.0), hinge(margin - input), 0.0)
+    return reduce(apart + e.where(e.not_equal(target, -1.0), input, 0.0), reduction)
+
+
+@whole(2)
+def soft_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
+    """ln(1 + e^{−t x}), t = ±1.
+
+    >>> import anynet as an
+    >>> an.nn.functional.soft_margin_loss(an.asarray([1.0, 2.0]), an.asarray([1.0, -1.0]))
+    Tensor(1.2200949)
+    """
+    target = as_target("soft_margin_loss", input, target)
+    return reduce(softplus(-target * input, threshold=float("inf")), reduction)
+
+
+def margin_ranking_loss(
+    input1: ArrayLike, input2: ArrayLike, target: ArrayLike, margin: float = 0.0, reduction: str = "mean"
+) -> Tensor:
+    """max(0, −t (x₁ − x₂) + margin): t = 1 says that x₁ is to be larger.
+
+    >>> import anynet as an
+    >>> an.nn.functional.margin_ranking_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]), an.asarray([1.0, 1.0]))
+    Tensor(1.)
+    """
+    target = as_target("margin_ranking_loss", input1, target)
+    return reduce(
+        hinge(-target * (input1 - as_target("margin_ranking_loss", input1, input2)) + margin), reduction
+    )
+
+
+def _class_indices(name: str, input: Any, target: Any) -> tuple[Any, Any]:
+    """Rows of scores and the index of each row's class, checked."""
+    single = len(input.shape) < 2
+    rows = reshape(input, (1, -1)) if single else input
+    index = to_plain(target, device=device_of(input))
+    xp = backend_of(index)
+    if len(rows.shape) != 2 or tuple(index.shape) != (() if single else rows.shape[:1]):
+        if not (single and tuple(index.shape) == (1,)):
+            msg = f"{name}: input has shape {tuple(input.shape)}, target {tuple(index.shape)}; expected (n, classes) and (n,)"
+            raise ValueError(msg)
+    index = xp.reshape(index, (rows.shape[0], 1))
+    if not xp.isdtype(index.dtype, "integral"):
+        msg = f"{name}: the target holds class indices, got {index.dtype}"
+        raise TypeError(msg)
+
+    def in_range(found: Any) -> None:
+        if bool(backend_of(found).any((found < 0) | (found >= rows.shape[1]))):
+            msg = f"{name}: the target has a class outside of 0 … {rows.shape[1] - 1}"
+            raise IndexError(msg)
+
+    check_values(in_range, index, rows.shape[1])
+    return rows, index
+
+
+def multi_margin_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Σ_{j ≠ t} w_t max(0, margin − x_t + x_j)ᵖ / classes: the hinge loss of several classes; x (n, classes) or (classes,),
+    t (n,) or () (Crammer, Singer 2001).
+
+    >>> import anynet as an
+    >>> an.nn.functional.multi_margin_loss(an.asarray([[0.5, 0.0]]), an.asarray([0]))
+    Tensor(0.25)
+    """
+    if p not in (1, 2):
+        msg = f"multi_margin_loss: p is 1 or 2, got {p}"
+        raise ValueError(msg)
+    rows, index = _class_indices("multi_margin_loss", input, target)
+    xp = backend_of(index)
+    classes = rows.shape[1]
+    weight = class_weight("multi_margin_loss", weight, input, classes)
+    own = take_along_axis(rows, index, axis=1)
+    gap = relu(margin - own + rows)
+    if p == 2:
+        gap = gap * gap
+    if weight is not None:
+        gap = gap * xp.reshape(xp.take(weight, xp.reshape(index, (-1,)), axis=0), (-1, 1))
+    places = xp.reshape(xp.arange(classes, dtype=index.dtype, device=index.device), (1, classes))
+    other = xp.astype(xp.not_equal(places, index), dtypes.native(xp, dtypes.of(unwrap(rows).dtype)))
+    loss = sum(gap * other, axis=1) / classes
+    return reduce(loss if len(input.shape) == 2 else reshape(loss, ()), reduction)
+
+
+def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
+    """Σ max(0, 1 − (x_i − x_j)) / classes over the classes i that a row of `target` lists (up to the first −1) and the
+    classes j that it does not: x and t (n, classes) or (classes,).
+
+    >>> import anynet as an
+    >>> an.nn.functional.multilabel_margin_loss(an.asarray([[0.5, 0.0]]), an.asarray([[0, -1]]))
+    Tensor(0.25)
+    """
+    index = to_plain(target, device=device_of(input))
+    xp = backend_of(index)
+    if tuple(input.shape) != tuple(index.shape) or len(input.shape) > 2:
+        msg = (
+            f"multilabel_margin_loss: input has shape {tuple(input.shape)}, target {tuple(index.shape)}; expected two of "
+            "the same shape (n, classes) or (classes,)"
+        )
+        raise ValueError(msg)
+    if not xp.isdtype(index.dtype, "integral"):
+        msg = f"multilabel_margin_loss: the target holds class indices, got {index.dtype}"
+        raise TypeError(msg)
+    single = len(input.shape) < 2
+    rows = reshape(input, (1, -1)) if single else input
+    n, classes = rows.shape
+    index = xp.reshape(index, (n, classes))
+    kind = dtypes.native(xp, dtypes.of(unwrap(rows).dtype))
+    ended = xp.cumulative_sum(xp.astype(index < 0, xp.int64), axis=1) > 0
+    listed = xp.astype(xp.logical_not(ended), kind)
+    index = xp.where(ended, xp.zeros_like(index), index)
+
+    def in_range(found: Any) -> None:
+        if bool(backend_of(found).any(found >= classes)):
+            msg = f"multilabel_margin_loss: the target has a class outside of 0 … {classes - 1}"
+            raise IndexError(msg)
+
+    check_values(in_range, index, classes)
+    places = xp.reshape(xp.arange(classes, dtype=index.dtype, device=index.device), (1, 1, classes))
+    hit = xp.astype(xp.equal(xp.expand_dims(index, axis=2), places), kind) * xp.expand_dims(listed, axis=2)
+    among = xp.max(hit, axis=1) if classes else xp.zeros((n, 0), dtype=kind, device=index.device)
+    own = take_along_axis(rows, index, axis=1)
+    gap = relu(1.0 - (reshape(own, (n, classes, 1)) - reshape(rows, (n, 1, classes))))
+    both = xp.expand_dims(listed, axis=2) * xp.expand_dims(1.0 - among, axis=1)
+    loss = sum(gap * both, axis=(1, 2)) / (classes or 1)
+    return reduce(reshape(loss, ()) if single else loss, reduction)
+
+
+def multilabel_soft_margin_loss(
+    input: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, reduction: str = "mean"
+) -> Tensor:
+    """−Σ w (t ln σ(x) + (1 − t) ln σ(−x)) / classes over the last axis, t of 0 and 1.
+
+    >>> import anynet as an
+    >>> an.nn.functional.multilabel_soft_margin_loss(an.zeros((1, 2)), an.asarray([[1.0, 0.0]]))
+    Tensor(0.6931472)
+    """
+    target = as_target("multilabel_soft_margin_loss", input, target)
+    loss = target * softplus(-input, threshold=float("inf")) + (1 - target) * softplus(
+        input, threshold=float("inf")
+    )
+    if weight is not None:
+        loss = loss * weight
+    return reduce(mean(loss, axis=-1), reduction)
+
+
+def hinge_loss(input: ArrayLike, target: ArrayLike, p: int = 1, reduction: str = "mean") -> Tensor:
+    """max(0, 1 − t x)ᵖ with t = ±1, 0 standing for −1 too; p is 1 or 2 (Cortes & Vapnik 1995).
+
+    >>> import anynet as an
+    >>> an.nn.functional.hinge_loss(an.asarray([0.5, -2.0]), an.asarray([1.0, -1.0]), reduction="none").tolist()
+    [0.5, 0.0]
+    """
+    if p not in (1, 2):
+        msg = f"hinge_loss: p is 1 or 2, got {p}"
+        raise ValueError(msg)
+    target = as_target("hinge_loss", input, target)
+    gap = relu(1.0 - e.where(e.equal(target, 0.0), -1.0, target) * input)
+    return reduce(gap * gap if p == 2 else gap, reduction)
+
+
+def categorical_hinge_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
+    """max(0, 1 + max_c (1 − t_c) x_c − Σ_c t_c x_c) for each row of x and t (…, classes), t one-hot.
+
+    >>> import anynet as an
+    >>> an.nn.functional.categorical_hinge_loss(an.asarray([[2.0, 1.5]]), an.asarray([[1.0, 0.0]])).item()
+    0.5
+    """
+    target = as_target("categorical_hinge_loss", input, target)
+    own, other = sum(target * input, axis=-1), max_over((1.0 - target) * input, axis=-1)
+    return reduce(relu(other - own + 1.0), reduction)

@@ -1,0 +1,209 @@
+"""Losses of numbers: squared, absolute and relative errors, and likelihoods of counts and normal variables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anynet import dtypes
+from anynet.autograd.whole import whole
+from anynet.nn.functional._common import as_target, check_same_shape, check_values, device_of, reduce
+from anynet.ops import elementwise as e
+from anynet.ops.activations import softplus
+from anynet.ops.creation import asarray
+from anynet.ops.losses import (
+    huber,
+    squared_error,
+)
+from anynet.ops.manipulation import reshape
+from anynet.ops.reductions import sum
+from anynet.tensor import Tensor, unwrap
+from anynet.typing import ArrayLike
+from anynet_backends import backend_of
+
+__all__ = [
+    "gaussian_nll_loss", "huber_loss", "l1_loss", "log_cosh_loss", "mape_loss", "mse_loss", "msle_loss",
+    "poisson_nll_loss", "smooth_l1_loss",
+]  # fmt: skip
+
+
+def _weighed(where: str, losses: Any, weight: Any, reduction: str, over_weights: bool = True) -> Tensor:
+    """Σ w l, for "mean" over Σ w, or over the number of elements."""
+    if weight is None:
+        return reduce(losses, reduction)
+    if tuple(weight.shape) != tuple(losses.shape):
+        msg = (
+            f"{where}: weight has the shape of the input, got {tuple(weight.shape)} and {tuple(losses.shape)}"
+        )
+        raise ValueError(msg)
+    if reduction == "mean" and over_weights:
+        return sum(losses * weight) / sum(weight)
+    return reduce(losses * weight, reduction)
+
+
+@whole(2)
+def mse_loss(
+    input: ArrayLike, target: ArrayLike, reduction: str = "mean", weight: ArrayLike | None = None
+) -> Tensor:
+    """The squared error (x − t)², averaged, with `weight` by its weights. Shapes equal.
+
+    >>> import anynet as an
+    >>> an.nn.functional.mse_loss(an.asarray([1.0, 2.0]), an.asarray([1.0, 4.0])).item()
+    2.0
+    """
+    return _weighed("mse_loss", squared_error(input, as_target("mse_loss", input, target)), weight, reduction)
+
+
+@whole(2)
+def l1_loss(
+    input: ArrayLike, target: ArrayLike, reduction: str = "mean", weight: ArrayLike | None = None
+) -> Tensor:
+    """The absolute error |x − t|, averaged, with `weight` by its weights. Shapes equal.
+
+    >>> import anynet as an
+    >>> an.nn.functional.l1_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]))
+    Tensor(1.5)
+    """
+    return _weighed("l1_loss", e.abs(input - as_target("l1_loss", input, target)), weight, reduction)
+
+
+@whole(2)
+def huber_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: ArrayLike | None = None,
+) -> Tensor:
+    """½ d² where |d| ≤ δ, else δ (|d| − ½ δ), with d = x − t (Huber 1964), averaged. With `weight` w l is averaged (as in
+    PyTorch, over the number of elements, not over Σ w as `mse_loss` does).
+
+    >>> import anynet as an
+    >>> an.nn.functional.huber_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]))
+    Tensor(1.)
+    """
+    if not delta > 0:
+        msg = f"huber_loss: delta is positive, got {delta}"
+        raise ValueError(msg)
+    losses = huber(input, as_target("huber_loss", input, target), delta=float(delta))
+    return _weighed("huber_loss", losses, weight, reduction, over_weights=False)
+
+
+@whole(2)
+def smooth_l1_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """½ d²/β where |d| < β, else |d| − ½ β, with d = x − t (Girshick 2015). β = 0 is `l1_loss`.
+
+    >>> import anynet as an
+    >>> an.nn.functional.smooth_l1_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]))
+    Tensor(1.)
+    """
+    if not beta >= 0:
+        msg = f"smooth_l1_loss: beta is not negative, got {beta}"
+        raise ValueError(msg)
+    if beta == 0:
+        return l1_loss(input, target, reduction)
+    losses = huber(input, as_target("smooth_l1_loss", input, target), delta=float(beta))
+    return reduce(losses if beta == 1 else losses / float(beta), reduction)
+
+
+def poisson_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: str = "mean",
+) -> Tensor:
+    """−ln P(t) of a Poisson variable with rate eˣ (or x with ``log_input=False``), without ln t!; with `full` Stirling's
+    approximation of it, t ln t − t + ½ ln 2πt, is added where t > 1.
+
+    >>> import anynet as an
+    >>> round(an.nn.functional.poisson_nll_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0])).item(), 4)
+    1.0537
+    """
+    target = as_target("poisson_nll_loss", input, target)
+    loss = e.exp(input) - target * input if log_input else input - target * e.log(input + eps)
+    if full:
+        large = e.greater(target, 1.0)
+        t = e.where(large, target, 1.0)
+        loss = loss + e.where(large, t * e.log(t) - t + 0.5 * e.log(6.283185307179586 * t), 0.0)
+    return reduce(loss, reduction)
+
+
+def gaussian_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    var: ArrayLike,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:
+    """½ (ln σ² + (x − t)² / σ²), σ² = max(var, ε); with `full` ½ ln 2π is added. `var` has the shape of x, or 1 in place
+    of one axis, or nothing in place of the last, or is one number. The gradient of `var` is that of the formula, also
+    where ε holds (Nix, Weigend 1994).
+
+    >>> import anynet as an
+    >>> an.nn.functional.gaussian_nll_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]), an.ones(2))
+    Tensor(1.25)
+    """
+    target = as_target("gaussian_nll_loss", input, target)
+    shape = tuple(input.shape)
+    if not hasattr(var, "shape"):
+        var = asarray(var, dtype=dtypes.of(unwrap(input).dtype), device=device_of(input))
+    given = tuple(var.shape)
+    if given != shape and given == shape[:-1]:
+        var = reshape(var, (*given, 1))
+    elif given not in (shape, ()) and (
+        len(given) != len(shape) or [a for a, b in zip(given, shape, strict=True) if a != b] != [1]
+    ):
+        msg = (
+            f"gaussian_nll_loss: var has shape {given}, expected {shape}, the same with 1 in place of one axis, or "
+            f"{shape[:-1]}"
+        )
+        raise ValueError(msg)
+
+    def not_negative(found: Any) -> None:
+        if bool(backend_of(found).any(found < 0)):
+            msg = "gaussian_nll_loss: var has negative entries"
+            raise ValueError(msg)
+
+    check_values(not_negative, unwrap(var))
+    lift = e.where(e.less(var, eps), eps - (var.detach() if hasattr(var, "detach") else var), 0.0)
+    var = var + (lift.detach() if hasattr(lift, "detach") else lift)
+    loss = 0.5 * (e.log(var) + (input - target) ** 2 / var)
+    return reduce(loss + 0.9189385332046727 if full else loss, reduction)
+
+
+@whole(2)
+def log_cosh_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
+    """log cosh(x − t) = |d| + log(1 + e^{−2|d|}) − log 2: ½ d² near 0, |d| − log 2 far away.
+
+    >>> import anynet as an
+    >>> round(an.nn.functional.log_cosh_loss(an.asarray([1.0]), an.asarray([0.0])).item(), 6)
+    0.433781
+    """
+    check_same_shape("log_cosh_loss", input, target)
+    d = input - target
+    return reduce(d + softplus(-2.0 * d, beta=1.0, threshold=1e4) - 0.6931471805599453, reduction)
+
+
+def mape_loss(input: ArrayLike, target: ArrayLike, eps: float = 1e-7, reduction: str = "mean") -> Tensor:
+    """100 |x − t| / max(|t|, ε), the absolute error in percent.
+
+    >>> import anynet as an
+    >>> an.nn.functional.mape_loss(an.asarray([1.5]), an.asarray([2.0])).item()
+    25.0
+    """
+    target = as_target("mape_loss", input, target)
+    return reduce(100.0 * e.abs((input - target) / e.maximum(e.abs(target), eps)), reduction)
+
+
+def msle_loss(input: ArrayLike, target: ArrayLike, eps: float = 1e-7, reduction: str = "mean") -> Tensor:
+    """(ln(1 + max(x, ε)) − ln(1 + max(t, ε)))².
+
+    >>> import anynet as an
+    >>> round(an.nn.functional.msle_loss(an.asarray([0.0]), an.asarray([1.0])).item(), 4)
+    0.4805
+    """
+    target = as_target("msle_loss", input, target)
+    d = e.log1p(e.maximum(input, eps)) - e.log1p(e.maximum(target, eps))
+    return reduce(d * d, reduction)

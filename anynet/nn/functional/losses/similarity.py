@@ -1,0 +1,126 @@
+"""Losses of embeddings: what is alike is to lie close, what is not far away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anynet.nn.functional._common import as_target, device_of, reduce
+from anynet.nn.functional.distance import pairwise_distance
+from anynet.nn.functional.losses.margins import hinge
+from anynet.ops import elementwise as e
+from anynet.ops.activations import softplus
+from anynet.ops.creation import asarray
+from anynet.ops.linalg import vector_norm
+from anynet.ops.manipulation import reshape
+from anynet.ops.reductions import any as any_over
+from anynet.ops.reductions import sum
+from anynet.ops.softmax import logsumexp
+from anynet.tensor import Tensor
+from anynet.typing import ArrayLike
+
+__all__ = ["circle_loss", "cosine_embedding_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"]
+
+
+def cosine_embedding_loss(
+    input1: ArrayLike, input2: ArrayLike, target: ArrayLike, margin: float = 0.0, reduction: str = "mean"
+) -> Tensor:
+    """1 − cos(x₁, x₂) where t = 1, max(0, cos(x₁, x₂) − margin) where t = −1: x (n, d), t (n,), or x (d,), t ().
+
+    >>> import anynet as an
+    >>> an.nn.functional.cosine_embedding_loss(an.asarray([[1.0, 0.0]]), an.asarray([[0.0, 1.0]]), an.asarray([1.0]))
+    Tensor(1.)
+    """
+    if len(input1.shape) not in (1, 2) or tuple(input1.shape) != tuple(input2.shape):
+        msg = (
+            f"cosine_embedding_loss: the inputs have shapes {tuple(input1.shape)} and {tuple(input2.shape)}, expected two "
+            "of the same shape (n, d) or (d,)"
+        )
+        raise ValueError(msg)
+    tiny = 1e-12  # as in PyTorch, added to the squared lengths
+    dot = sum(input1 * input2, axis=-1)
+    lengths = (sum(input1 * input1, axis=-1) + tiny) * (sum(input2 * input2, axis=-1) + tiny)
+    cosine = dot / e.sqrt(lengths)
+    target = as_target("cosine_embedding_loss", cosine, target)
+    near = e.where(e.equal(target, 1.0), 1.0 - cosine, 0.0)
+    return reduce(near + e.where(e.equal(target, -1.0), hinge(cosine - margin), 0.0), reduction)
+
+
+def triplet_margin_loss(
+    anchor: ArrayLike,
+    positive: ArrayLike,
+    negative: ArrayLike,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """max(0, d(a, p) − d(a, n) + margin), d the `pairwise_distance`; with `swap` the smaller of d(a, n) and d(p, n)
+    (Balntas et al. 2016).
+
+    >>> import anynet as an
+    >>> an.nn.functional.triplet_margin_loss(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[3.0]]), margin=4.0, eps=0.0)
+    Tensor(2.)
+    """
+    return triplet_margin_with_distance_loss(
+        anchor, positive, negative, distance_function=lambda x, y: pairwise_distance(x, y, p, eps), margin=margin,
+        swap=swap, reduction=reduction,
+    )  # fmt: skip
+
+
+def triplet_margin_with_distance_loss(
+    anchor: ArrayLike,
+    positive: ArrayLike,
+    negative: ArrayLike,
+    *,
+    distance_function: Any = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """max(0, d(a, p) − d(a, n) + margin) with a distance of one's own, `pairwise_distance` unless given.
+
+    >>> import anynet as an
+    >>> an.nn.functional.triplet_margin_with_distance_loss(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[3.0]]), margin=4.0)
+    Tensor(2.)
+    """
+    if not margin > 0:
+        msg = f"triplet_margin_loss: margin is positive, got {margin}"
+        raise ValueError(msg)
+    distance = pairwise_distance if distance_function is None else distance_function
+    far = distance(anchor, negative)
+    if swap:
+        far = e.minimum(far, distance(positive, negative))
+    return reduce(hinge(distance(anchor, positive) - far + margin), reduction)
+
+
+def circle_loss(
+    input: ArrayLike, target: ArrayLike, gamma: float = 80.0, margin: float = 0.4, reduction: str = "mean"
+) -> Tensor:
+    """log(1 + Σ_n exp(γ α_n (s_n − m)) · Σ_p exp(−γ α_p (s_p − 1 + m))) for each row of `input` (n, features), with s the cosine
+    to the other rows of its class (p) and of other classes (n), α_p = max(1 + m − s_p, 0), α_n = max(s_n + m, 0) held constant
+    (Sun et al. 2020, equation 6). `target` (n,) holds classes; rows without a p or an n give 0.
+
+    >>> import anynet as an
+    >>> x = an.asarray([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> an.nn.functional.circle_loss(x, an.asarray([0, 0, 1])).item() < 1e-3
+    True
+    """
+    if len(input.shape) != 2 or tuple(target.shape) != tuple(input.shape[:1]):
+        msg = f"circle_loss: input is (n, features) and target (n,), got {tuple(input.shape)} and {tuple(target.shape)}"
+        raise ValueError(msg)
+    unit = input / e.maximum(vector_norm(input, axis=1, keepdims=True), 1e-12)
+    s = unit @ unit.T
+    n = input.shape[0]
+    same = e.equal(reshape(target, (n, 1)), reshape(target, (1, n)))
+    index = asarray(list(range(n)), device=device_of(input))
+    others = e.not_equal(reshape(index, (n, 1)), reshape(index, (1, n)))
+    positive, negative = e.logical_and(same, others), e.logical_not(same)
+    fixed = s.detach()
+    low = float("-inf")
+    p = e.where(positive, -gamma * e.maximum(1.0 + margin - fixed, 0.0) * (s - (1.0 - margin)), low)
+    q = e.where(negative, gamma * e.maximum(fixed + margin, 0.0) * (s - margin), low)
+    some = e.logical_and(any_over(positive, axis=1), any_over(negative, axis=1))
+    total = logsumexp(e.where(reshape(some, (n, 1)), p, 0.0), axis=1)
+    total = total + logsumexp(e.where(reshape(some, (n, 1)), q, 0.0), axis=1)
+    return reduce(e.where(some, softplus(total), 0.0), reduction)
