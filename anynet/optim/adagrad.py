@@ -9,8 +9,9 @@ import math
 from collections.abc import Iterable
 from typing import Any, ClassVar, Unpack
 
+from anynet.optim.flat_group import Shape
 from anynet.optim.groups import Hints, each, not_negative, optional, plain, real
-from anynet.optim.optimizer import Optimizer, Shape
+from anynet.optim.optimizer import Optimizer
 from anynet.optim.trust_ratio import frobenius_norm
 from anynet_backends import Array, Backend
 
@@ -28,7 +29,7 @@ class Adagrad(Optimizer):
     0.9
     """
 
-    blocked = True
+    elementwise = True
     slots = ("sum",)
     settled = ("initial_accumulator_value",)
 
@@ -50,7 +51,7 @@ class Adagrad(Optimizer):
             "initial_accumulator_value": initial_accumulator_value, "eps": eps, "maximize": maximize, "l1": l1,
         }, hints)  # fmt: skip
 
-    def begin(self, flat: Any, group: dict[str, Any]) -> None:
+    def init_state(self, flat: Any, group: dict[str, Any]) -> None:
         """The sum begins at `initial_accumulator_value`."""
         flat.state["sum"][...] = group["initial_accumulator_value"]
 
@@ -76,7 +77,7 @@ class RMSprop(Optimizer):
     0.0
     """
 
-    blocked = True
+    elementwise = True
     slots = ("square_avg",)
     optional = ("momentum_buffer", "grad_avg")
     kinds: ClassVar = {"alpha": real(0)}
@@ -141,7 +142,7 @@ class Adadelta(Optimizer):
     0.9
     """
 
-    blocked = True
+    elementwise = True
     slots = ("square_avg", "acc_delta")
     kinds: ClassVar = {"rho": real(0, 1)}
 
@@ -193,7 +194,7 @@ class Adafactor(Optimizer):
     {'row_var': (1, 1), 'col_var': (1, 2), 'variance': (0,)}
     """
 
-    shaped = True
+    per_parameter = True
     slots = ("row_var", "col_var", "variance")
     kinds: ClassVar = {
         "beta2_decay": real(high=0), "eps": each(optional(not_negative), not_negative), "d": real(1),

@@ -24,7 +24,7 @@ __all__ = ["LAMB", "AdaBound", "Adam", "AdamW", "Adamax", "Moments", "NAdam", "R
 class Moments(Optimizer):
     """What Adam and its kin share: element by element, with two betas in [0, 1)."""
 
-    blocked = True
+    elementwise = True
 
 
 class Adam(Moments):
@@ -46,7 +46,7 @@ class Adam(Moments):
 
     slots = ("exp_avg", "exp_avg_sq")
     optional = ("max_exp_avg_sq",)
-    later = ("decoupled_weight_decay",)
+    new_options = ("decoupled_weight_decay",)
 
     def __init__(
         self,
@@ -347,7 +347,7 @@ class LAMB(Moments):
     [2.6464, 3.6464]
     """
 
-    shaped = True
+    per_parameter = True
     slots = ("exp_avg", "exp_avg_sq")
 
     def __init__(

@@ -31,7 +31,7 @@ class Muon(Optimizer):
     True
     """
 
-    shaped = True
+    per_parameter = True
     slots = ("momentum_buffer",)
     kinds: ClassVar = {
         "ns_coefficients": each(real(), real(), real()), "ns_steps": integer(0, 99),
@@ -55,7 +55,7 @@ class Muon(Optimizer):
             "ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn,
         })  # fmt: skip
 
-    def check(self, group: dict[str, Any]) -> None:
+    def validate(self, group: dict[str, Any]) -> None:
         """Matrices only."""
         for p in group["params"]:
             if not waiting(p) and len(p.shape) != 2:

@@ -16,183 +16,26 @@ would be 0.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from anynet import dtypes
 from anynet.autograd.compiling import on_host
 from anynet.autograd.primitive import kernels_on
 from anynet.nn.hooks import add_hook
-from anynet.optim.groups import Kind, ParamGroup, Params, Rules, listed, members, plain, waiting
-from anynet.tensor import Leaf, Parameter, Tensor, clock, enable_grad, to_plain, wrap
+from anynet.optim.flat_group import FlatGroup, Shape
+from anynet.optim.groups import Kind, ParamGroup, Params, Rules, listed, members, waiting
+from anynet.optim.state_dict import read_entry, read_groups, read_options
+from anynet.tensor import Leaf, Parameter, Tensor, enable_grad, wrap
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.jit.errors import CompileError, user_line
 from anynet_backends.jit.tracer import COMPILING
 
 __all__ = ["Optimizer"]
 
-Shape = tuple[int, ...]
 
 BLOCK = 16384
 """Numbers updated at a time on the CPU: their temporaries stay in the cache."""
-
-
-class _Flat:
-    """Parameters of one group on one device in one dtype, as one vector; likewise gradients and state."""
-
-    def __init__(
-        self,
-        params: list[Parameter],
-        slots: Iterable[str],
-        numbers: Mapping[str, float],
-        slot_shape: Callable[[str, Shape], Shape],
-    ) -> None:
-        self.params = params
-        data = params[0]._data
-        self.xp: Backend = backend_of(data)
-        self.device = self.xp.device_of(data)
-        self.dtype = data.dtype
-        self.wide: Any = (
-            self.xp.float32 if params[0].dtype.itemsize < 4 else None
-        )  # in which updates are computed
-        self.offsets = [0]
-        forms: list[Shape] = [
-            tuple(p._data.shape) for p in params
-        ]  # of a lazy layer's until its first call: (0,)
-        for shape in forms:
-            self.offsets.append(self.offsets[-1] + math.prod(shape))
-        self.values = self._new(self.dtype)
-        self.grads = self._new(self.dtype)
-        self.state: dict[str, Array] = {}
-        self.parts: dict[
-            str, list[tuple[int, Shape]]
-        ] = {}  # of each slot: where each parameter's lies, and its shape
-        for name in slots:
-            shapes = [slot_shape(name, shape) for shape in forms]
-            ends = list(itertools.accumulate(map(math.prod, shapes)))
-            self.parts[name] = list(zip([0, *ends[:-1]], shapes, strict=True))
-            self.state[name] = self._new(self.wide or self.dtype, ends[-1])
-        self.steps = [0] * len(params)
-        self.numbers = {name: [start] * len(params) for name, start in numbers.items()}
-        self.value_views: list[Array] = []
-        self.grad_views: list[Array] = []
-        for i, shape in enumerate(forms):
-            self.value_views.append(self.view(self.values, i, shape))
-            self.grad_views.append(self.view(self.grads, i, shape))
-            self.adopt(i)
-        self.places = list(zip(params, self.value_views, self.grad_views, strict=True))
-        self.forget()
-
-    def forget(self) -> None:
-        """What was made for the options so far is made anew."""
-        self.kernels: dict[tuple[int, int], Any] = {}  # of slices of the vectors
-        self.whole: Any = None  # the kernel of all of them
-        self.passes: dict[tuple[int, int], dict[Any, Any]] = {}  # what `elementwise` has made of them
-
-    def _new(self, dtype: Any, size: int | None = None) -> Array:
-        xp = self.xp
-        shape = (self.offsets[-1] if size is None else size,)
-        return xp.zeros(shape, dtype=dtype, device=xp.native_device(self.device))
-
-    def view(self, flat: Array, i: int, shape: Shape) -> Array:
-        return self.xp.reshape(flat[self.offsets[i] : self.offsets[i + 1]], shape, copy=False)
-
-    def part(self, name: str, i: int) -> Array:
-        """A parameter's piece of state, a view."""
-        begin, shape = self.parts[name][i]
-        piece = self.state[name][begin : begin + math.prod(shape)]
-        return piece if len(shape) == 1 else self.xp.reshape(piece, shape, copy=False)
-
-    def moved(self, value: Any) -> Array:
-        """An array of state where this state lies, in its dtype."""
-        return to_plain(
-            value, dtype=dtypes.float32 if self.wide is not None else self.params[0].dtype, device=self.device
-        )
-
-    def adopt(self, i: int) -> None:
-        """Copy a parameter's value into the vector and make the parameter a view of it; its gradient too."""
-        p = self.params[i]
-        self.value_views[i][...] = p._data
-        p._data = self.value_views[i]
-        leaf = p.edge
-        if type(leaf) is not Leaf:
-            return
-        if leaf.grad is not None and leaf.grad.edge is None and leaf.grad._data is not self.grad_views[i]:
-            self.grad_views[i][...] = leaf.grad._data
-            leaf.grad = wrap(self.grad_views[i])
-        leaf.buffer = self.grad_views[i]
-
-    def count(self, first: int, last: int, steps: int) -> None:
-        """The parameters of a run have been written and are at this step."""
-        now = clock()
-        self.steps[first:last] = [steps] * (last - first)
-        for p in self.params if last - first == len(self.params) else self.params[first:last]:
-            leaf = p.edge
-            if leaf is not None:
-                leaf.written = now
-
-    def touch(self) -> None:
-        """The parameters have been written in place."""
-        now = clock()
-        for p in self.params:
-            if p.edge is not None:
-                p.edge.written = now
-
-    def steady(self) -> bool:
-        """Whether all is as in most steps: every parameter is its view and its gradient lies in the vector."""
-        for p, value, place in self.places:
-            leaf = p.edge
-            if p._data is not value or type(leaf) is not Leaf:
-                return False
-            grad = leaf.grad
-            if grad is None or grad._data is not place:
-                return False
-        return True
-
-    def ready(self) -> list[bool]:
-        """Which parameters have a gradient; those that were bound to other memory meanwhile are taken back."""
-        out = []
-        for i, p in enumerate(self.params):
-            leaf = p.edge
-            if p._data is not self.value_views[i] or (
-                type(leaf) is Leaf and leaf.buffer is not self.grad_views[i]
-            ):
-                self.adopt(i)
-            grad = leaf.grad if type(leaf) is Leaf else None
-            if grad is None:
-                out.append(False)
-                continue
-            if grad._data is not self.grad_views[i]:
-                self.grad_views[i][...] = grad._data
-            out.append(True)
-        return out
-
-    def level(self) -> bool:
-        """Whether all parameters have been updated as often, with the same numbers."""
-        for values in self.numbers.values():
-            if values.count(values[0]) != len(values):
-                return False
-        return self.steps.count(self.steps[0]) == len(self.steps)
-
-    def runs(self, steady: bool) -> list[tuple[int, int, int]]:
-        """(first, last, steps so far) of each maximal run of parameters that have gradients, equal step counts and numbers."""
-        if steady and self.level():
-            return [(0, len(self.params), self.steps[0])]
-        ready = self.ready()
-        alike: list[Any] = (
-            list(zip(self.steps, *self.numbers.values(), strict=True)) if self.numbers else self.steps
-        )
-        out: list[tuple[int, int, int]] = []
-        for i, has in enumerate(ready):
-            if not has:
-                continue
-            if out and out[-1][1] == i and alike[i] == alike[i - 1]:
-                out[-1] = (out[-1][0], i + 1, out[-1][2])
-            else:
-                out.append((i, i + 1, self.steps[i]))
-        return out
 
 
 def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -214,6 +57,12 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+_RENAMED = {
+    "shaped": "per_parameter", "blocked": "elementwise", "later": "new_options", "begin": "init_state", "check": "validate",
+}  # fmt: skip
+"""Hooks under their former names, which would have no effect; to be removed with version 1."""
+
+
 class Optimizer:
     """Updates parameters with their gradients.
 
@@ -229,17 +78,45 @@ class Optimizer:
     >>> optimizer.step()
     >>> p.tolist()
     [0.0]
+
+    A subclass hands its options to ``super().__init__(params, defaults)``, names its state in `slots` and changes p in place in
+    `update`. It may set `elementwise` (each number by itself, so that vectors may be cut into blocks) or `per_parameter`
+    (parameters one by one, in their shapes), say in `kinds` what its options may be, and define `validate`, `init_state`,
+    `slots_of`, `slot_shape` and `prepare`. `anynet.testing.check_optimizer` checks the result.
+
+    >>> class SignDescent(an.optim.Optimizer):
+    ...     elementwise = True
+    ...
+    ...     def __init__(self, params, lr=0.1):
+    ...         super().__init__(params, {"lr": lr})
+    ...
+    ...     def update(self, xp, p, g, state, step, group):
+    ...         p -= group["lr"] * xp.sign(g)
+    >>> p = an.Parameter([3.0])
+    >>> an.sum(p * p).backward()
+    >>> SignDescent([p]).step()
+    >>> p.tolist()
+    [2.9]
     """
 
+    # the names of the state that is an array for each parameter, zero at the beginning
     slots: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()  # state that depends on options
-    numbers: ClassVar[dict[str, float]] = {}  # state of each parameter that is one number, and how it begins
-    foreign: tuple[str, ...] = ()  # state that PyTorch keeps and that is not needed here
-    kinds: ClassVar[dict[str, Kind]] = {}  # what options may be, where the common table does not say it
-    settled: tuple[str, ...] = ()  # options that are read when the state begins, and cannot be changed later
-    later: tuple[str, ...] = ()  # options that states saved by earlier versions lack
-    shaped = False  # whether `update` gets each parameter by itself, in its own shape
-    blocked = False  # whether `update` acts on each number by itself, so that a vector may be cut into blocks
+    # the names of state that only some options need (`slots_of` says when)
+    optional: tuple[str, ...] = ()
+    # state that is one number for each parameter, and its initial value
+    numbers: ClassVar[dict[str, float]] = {}
+    # state that PyTorch's optimizer has and this one does not need
+    foreign: tuple[str, ...] = ()
+    # what options may be, where `anynet.optim.groups.KINDS` does not say so
+    kinds: ClassVar[dict[str, Kind]] = {}
+    # options that are read when the state begins and cannot be changed after that
+    settled: tuple[str, ...] = ()
+    # options that states saved by earlier versions lack
+    new_options: tuple[str, ...] = ()
+    # whether `update` gets each parameter by itself, in its own shape
+    per_parameter = False
+    # whether `update` acts on each number by itself, so that vectors may be cut into blocks
+    elementwise = False
     defaults: dict[str, Any]
     _step_pre_hooks: tuple[Callable[..., Any], ...] = ()
     _step_post_hooks: tuple[Callable[..., Any], ...] = ()
@@ -247,6 +124,10 @@ class Optimizer:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """In a compiled function a step is a call of Python code between array operations."""
         super().__init_subclass__(**kwargs)
+        for old, new in _RENAMED.items():
+            if old in cls.__dict__:
+                msg = f"{cls.__name__}.{old}: this hook of Optimizer is called {new} now; rename it"
+                raise TypeError(msg)
         if "step" in cls.__dict__:
             cls.step = on_host(_hooked(cls.__dict__["step"]))  # type: ignore[method-assign]
 
@@ -269,7 +150,7 @@ class Optimizer:
 
     # ----- groups -----
 
-    def check(self, group: dict[str, Any]) -> None:
+    def validate(self, group: dict[str, Any]) -> None:
         """Refuse options that do not go together; subclasses add theirs. What each may be by itself stands in `kinds`."""
 
     def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
@@ -277,7 +158,7 @@ class Optimizer:
         return self.slots
 
     def slot_shape(self, name: str, shape: Shape) -> Shape:
-        """The shape of a parameter's piece of state; another than its own only where the optimizer is `shaped`."""
+        """The shape of a parameter's piece of state; another than its own only where the optimizer is `per_parameter`."""
         return shape
 
     def prepare(self, group: dict[str, Any]) -> None:
@@ -301,7 +182,7 @@ class Optimizer:
         if names is not None:
             full["param_names"] = names
         made = ParamGroup({**full, "params": items}, rules)
-        self.check(made)
+        self.validate(made)
         return made
 
     def _refuse_duplicates(self, groups: Iterable[dict[str, Any]]) -> None:
@@ -324,13 +205,13 @@ class Optimizer:
         for group in groups:
             self._put(group, self._pack(group))
 
-    def _put(self, group: ParamGroup, flats: list[_Flat]) -> None:
+    def _put(self, group: ParamGroup, flats: list[FlatGroup]) -> None:
         """The vectors of a group, and what is derived from its options."""
         group.flats = flats
         for flat in flats:
-            flat.forget()
+            flat.clear_kernels()
         group.live = tuple(k for k, v in group.items() if isinstance(v, Tensor))
-        group.plain = not (self.shaped or group.get("maximize") or group.get("l1"))
+        group.plain = not (self.per_parameter or group.get("maximize") or group.get("l1"))
         group.fixed = {name: group[name] for name in self.settled}
         group.changed = any(map(waiting, group["params"]))
 
@@ -344,7 +225,7 @@ class Optimizer:
             if group.changed:
                 items, _ = members(type(self).__name__, group["params"])
                 dict.__setitem__(group, "params", items)
-                self.check(group)
+                self.validate(group)
                 group.now()
                 self._refuse_settled(group)
         self._refuse_duplicates(ready)
@@ -375,19 +256,19 @@ class Optimizer:
         else:
             self._put(group, self._repack(group, flats))
 
-    def _pack(self, group: ParamGroup, more: Iterable[str] = ()) -> list[_Flat]:
+    def _pack(self, group: ParamGroup, more: Iterable[str] = ()) -> list[FlatGroup]:
         """Vectors for a group's parameters; with the state that its options need, and `more`."""
         slots = list(dict.fromkeys([*self.slots_of(group), *more]))
         kinds: dict[tuple[str, str], list[Parameter]] = {}
         for p in group["params"]:
             if not waiting(p):
                 kinds.setdefault((p.device, p.dtype.name), []).append(p)
-        flats = [_Flat(params, slots, self.numbers, self.slot_shape) for params in kinds.values()]
+        flats = [FlatGroup(params, slots, self.numbers, self.slot_shape) for params in kinds.values()]
         for flat in flats:
-            self.begin(flat, group)
+            self.init_state(flat, group)
         return flats
 
-    def begin(self, flat: Any, group: dict[str, Any]) -> None:
+    def init_state(self, flat: Any, group: dict[str, Any]) -> None:
         """Set initial state that is not zero."""
 
     def fresh(self, flat: Any, i: int, name: str) -> None:
@@ -400,7 +281,7 @@ class Optimizer:
     ) -> None:
         """Change `p` in place, given its gradient `g` (which may be overwritten) and its state (changed in place).
 
-        All are 1-d, of one length, or with `shaped` in the shapes of one parameter; `step` counts the updates of these
+        All are 1-d, of one length, or with `per_parameter` in the shapes of one parameter; `step` counts the updates of these
         parameters, this one included.
         """
         raise NotImplementedError
@@ -437,29 +318,29 @@ class Optimizer:
         kernels = kernels_on()
         for group in groups:
             flats = group.flats
-            steady = True
+            unchanged = True
             for flat in flats:
-                if not flat.steady():
-                    steady = False
+                if not flat.unchanged():
+                    unchanged = False
                     break
-            if not steady and any(self._moved(f) for f in flats):
+            if not unchanged and any(self._moved(f) for f in flats):
                 flats = group.flats = self._repack(group, flats)
             self.prepare(group)
             options: dict[str, Any] = group.now() if group.live else group
             for flat in flats:
                 steps = flat.steps[0]
-                whole = flat.whole
-                if whole is not None and steady and kernels and flat.steps.count(steps) == len(flat.steps):
-                    whole(steps + 1, options)  # as in most steps
+                full = flat.full_kernel
+                if full is not None and unchanged and kernels and flat.steps.count(steps) == len(flat.steps):
+                    full(steps + 1, options)  # the usual case
                     flat.count(0, len(flat.steps), steps + 1)
                 else:
-                    self._step_runs(flat, steady, kernels, group, options)
+                    self._step_runs(flat, unchanged, kernels, group, options)
         return loss
 
     def _step_runs(
-        self, flat: _Flat, steady: bool, kernels: bool, group: ParamGroup, options: dict[str, Any]
+        self, flat: FlatGroup, unchanged: bool, kernels: bool, group: ParamGroup, options: dict[str, Any]
     ) -> None:
-        for first, last, steps in flat.runs(steady):
+        for first, last, steps in flat.ranges(unchanged):
             begin, end = flat.offsets[first], flat.offsets[last]
             told = options
             if flat.numbers:
@@ -468,7 +349,7 @@ class Optimizer:
                 for name, number in numbers.items():
                     flat.numbers[name][first:last] = [number] * (last - first)
             kernel = self._kernel(flat, begin, end, group) if kernels and group.plain else None
-            if self.shaped:
+            if self.per_parameter:
                 for i in range(first, last):
                     state = {name: flat.part(name, i) for name in flat.state}
                     self._update(
@@ -477,10 +358,10 @@ class Optimizer:
             elif kernel is not None:
                 kernel(steps + 1, told)
             else:
-                self._update_run(flat, begin, end, steps + 1, told, kernels and self.blocked)
+                self._update_run(flat, begin, end, steps + 1, told, kernels and self.elementwise)
             flat.count(first, last, steps + 1)
 
-    def _kernel(self, flat: _Flat, a: int, b: int, group: ParamGroup) -> Any:
+    def _kernel(self, flat: FlatGroup, a: int, b: int, group: ParamGroup) -> Any:
         try:
             return flat.kernels[a, b]
         except KeyError:
@@ -490,11 +371,11 @@ class Optimizer:
                 made = self.kernel(flat.xp, flat.values[a:b], flat.grads[a:b], state, group)
             flat.kernels[a, b] = made
             if b - a == flat.offsets[-1]:
-                flat.whole = made
+                flat.full_kernel = made
             return made
 
     def _update_run(
-        self, flat: _Flat, begin: int, end: int, step: int, group: dict[str, Any], at_once: bool
+        self, flat: FlatGroup, begin: int, end: int, step: int, group: dict[str, Any], at_once: bool
     ) -> None:
         """One run of the vectors: in one pass over memory where the backend can, else on the CPU in blocks."""
 
@@ -507,13 +388,13 @@ class Optimizer:
         run = flat.xp.elementwise if at_once and flat.wide is None else None
         if run is not None and run(function, cut(begin, end), (1,), flat.passes.setdefault((begin, end), {})):
             return
-        width = BLOCK if self.blocked and flat.xp.name == "numpy" else end - begin
+        width = BLOCK if self.elementwise and flat.xp.name == "numpy" else end - begin
         for a in range(begin, end, max(width, 1)):
             function(flat.xp, *cut(a, min(a + width, end)))
 
     def _update(
         self,
-        flat: _Flat,
+        flat: FlatGroup,
         xp: Any,
         p: Array,
         g: Array,
@@ -533,7 +414,7 @@ class Optimizer:
             p[...] = xp.astype(value, flat.dtype)
 
     @staticmethod
-    def _moved(flat: _Flat) -> bool:
+    def _moved(flat: FlatGroup) -> bool:
         for p, v in zip(flat.params, flat.value_views):  # noqa: B905 - equal by construction
             if p._data is not v and (
                 p.device != flat.device or p._data.dtype != flat.dtype or p._data.shape != v.shape
@@ -541,7 +422,7 @@ class Optimizer:
                 return True
         return False
 
-    def _repack(self, group: ParamGroup, old: list[_Flat]) -> list[_Flat]:
+    def _repack(self, group: ParamGroup, old: list[FlatGroup]) -> list[FlatGroup]:
         """New vectors, for parameters that have moved to another device or dtype, or for other parameters or state than before,
         with the state so far."""
         kept = {id(p): (flat, i) for flat in old for i, p in enumerate(flat.params)}
@@ -686,13 +567,12 @@ class Optimizer:
         ``named_parameters()``.
         """
         self._settle()
-        saved, numbers, entries = self._parsed(state)
+        saved, numbers, entries = read_groups(self, state)
         ready: list[tuple[ParamGroup, dict[str, Any], list[dict[str, Any]]]] = []
         for group, new, ids in zip(self._groups(), saved, numbers, strict=True):
-            values = self._loaded_options(group, new)
+            values = read_options(self, group, new)
             parts = [
-                self._loaded_entry(n, entries.get(n, {}), p)
-                for n, p in zip(ids, group["params"], strict=True)
+                read_entry(self, n, entries.get(n, {}), p) for n, p in zip(ids, group["params"], strict=True)
             ]
             ready.append((group, values, parts))
         for group, values, parts in ready:
@@ -705,7 +585,7 @@ class Optimizer:
                     self._fill(*where[id(p)], part, group)
             self._put(group, flats)
 
-    def _fill(self, flat: _Flat, i: int, part: dict[str, Any], group: dict[str, Any]) -> None:
+    def _fill(self, flat: FlatGroup, i: int, part: dict[str, Any], group: dict[str, Any]) -> None:
         flat.steps[i] = part["step"]
         for name in flat.numbers:
             flat.numbers[name][i] = part[name] if name in part else self.former(name, part["step"], group)
@@ -718,76 +598,6 @@ class Optimizer:
     def former(self, name: str, step: int, group: dict[str, Any]) -> float:
         """One of the `numbers` at a step, for a state of an earlier version that lacks it."""
         return self.numbers[name]
-
-    def _parsed(
-        self, state: dict[str, Any]
-    ) -> tuple[list[dict[str, Any]], list[list[int]], dict[int, dict[str, Any]]]:
-        """The groups of a state, the numbers of their parameters in the order of this optimizer's, and the entries by number."""
-        owner = type(self).__name__
-        try:
-            saved, entries = list(state["param_groups"]), {int(k): dict(v) for k, v in state["state"].items()}
-            numbers = [list(map(int, g["params"])) for g in saved]
-        except (KeyError, TypeError, ValueError, AttributeError):
-            msg = f"{owner}: not an optimizer's state: it has the keys state and param_groups"
-            raise ValueError(msg) from None
-        sizes, own = [len(n) for n in numbers], [len(g["params"]) for g in self.param_groups]
-        if sizes != own:
-            msg = f"{owner}: the state has groups of {sizes} parameters, this optimizer of {own}; nothing was changed"
-            raise ValueError(msg)
-        known = {n for ids in numbers for n in ids}
-        if strange := [n for n in entries if n not in known]:
-            msg = f"{owner}: the state has entries for parameters {strange[:5]}, which are in none of its groups"
-            raise ValueError(msg)
-        for i, (group, new) in enumerate(zip(self.param_groups, saved, strict=True)):
-            had, has = new.get("param_names"), group.get("param_names")
-            if had and has and had != has and sorted(had) == sorted(has):
-                place = dict(zip(had, numbers[i], strict=True))
-                numbers[i] = [place[name] for name in has]
-        return saved, numbers, entries
-
-    def _loaded_options(self, group: ParamGroup, new: dict[str, Any]) -> dict[str, Any]:
-        owner = type(self).__name__
-        if missing := [k for k in self.defaults if k not in new and k not in ("l1", *self.later)]:
-            msg = f"{owner}: the state lacks {', '.join(missing)}: it is another optimizer's"
-            raise ValueError(msg)
-        if unknown := [k for k in new if k not in group.rules.kinds and k != "params"]:
-            msg = f"{owner}: the state has {', '.join(map(str, unknown))}: it is another optimizer's"
-            raise ValueError(msg)
-        values = {k: group.rules.take(k, v) for k, v in new.items() if k not in ("params", "param_names")}
-        self.check({**group, **values})
-        return values
-
-    def _loaded_entry(self, n: int, entry: dict[str, Any], p: Parameter) -> dict[str, Any]:
-        """A parameter's state, checked: its step, its numbers, its arrays."""
-        where = f"{type(self).__name__}: the state of parameter {n}"
-        entry = {k: v for k, v in entry.items() if v is not None and k not in self.foreign}
-        if not entry:
-            return {}
-        arrays = (*self.slots, *self.optional)
-        if unknown := [k for k in entry if k not in (*arrays, *self.numbers, "step")]:
-            msg = (
-                f"{where} has {', '.join(map(str, unknown))}: it is another optimizer's; nothing was changed"
-            )
-            raise ValueError(msg)
-        if missing := [k for k in self.slots if k not in entry and 0 not in self.slot_shape(k, p.shape)]:
-            msg = f"{where} lacks {', '.join(missing)}; nothing was changed"
-            raise ValueError(msg)
-        out: dict[str, Any] = {"step": plain(entry.get("step", 1))}
-        if not isinstance(out["step"], (int, float)) or not out["step"] >= 0 or out["step"] % 1:
-            msg = f"{where} has step {entry['step']!r}, expected a count; nothing was changed"
-            raise ValueError(msg)
-        out["step"] = int(out["step"])
-        for name, value in entry.items():
-            if name in self.numbers:
-                out[name] = float(value)
-            elif name in arrays:
-                array = to_plain(value)
-                expected = self.slot_shape(name, p.shape)
-                if tuple(array.shape) != expected:
-                    msg = f"{type(self).__name__}: {name} of parameter {n} has shape {tuple(array.shape)}, expected {expected}"
-                    raise ValueError(msg)
-                out[name] = array
-        return out
 
     def __repr__(self) -> str:
         lines = []

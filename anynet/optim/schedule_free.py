@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from anynet.optim.adam import Moments
-from anynet.optim.groups import below_one, each, flag, integer, plain, real
+from anynet.optim.groups import below_one, each, flag, integer, optional, plain, real
 from anynet_backends import Array, Backend
 
 __all__ = ["ScheduleFreeAdamW"]
+
+
+_beta1 = real(0, 1, below=True, above=True)
 
 
 class ScheduleFreeAdamW(Moments):
@@ -19,7 +22,7 @@ class ScheduleFreeAdamW(Moments):
     z ← z − η (g / (√(v/(1 − β₂ᵗ)) + ε) + λ y), x ← (1 − c) x + c z, c = w_t / Σ w, w_t = tʳ η_max^`weight_lr_power`.
 
     The parameters hold y while training; call `eval()` before evaluation or saving, which sets them to x, and `train()`
-    before going on.
+    before going on. Where β₁ is changed in a group, y is computed from the same z and x with the new β₁ before the next update.
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
@@ -34,9 +37,10 @@ class ScheduleFreeAdamW(Moments):
     """
 
     slots = ("z", "exp_avg_sq")
+    new_options = ("y_beta1",)
     kinds: ClassVar = {
-        "betas": each(real(0, 1, below=True, above=True), below_one), "warmup_steps": integer(0), "r": real(),
-        "weight_lr_power": real(), "train_mode": flag,
+        "betas": each(_beta1, below_one), "warmup_steps": integer(0), "r": real(),
+        "weight_lr_power": real(), "train_mode": flag, "y_beta1": optional(_beta1),
     }  # fmt: skip
 
     def __init__(
@@ -55,10 +59,10 @@ class ScheduleFreeAdamW(Moments):
         super().__init__(params, {
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "warmup_steps": warmup_steps, "r": r,
             "weight_lr_power": weight_lr_power, "maximize": maximize, "k": 0, "lr_max": 0.0, "weight_sum": 0.0,
-            "scheduled_lr": 0.0, "ckp1": 0.0, "train_mode": True,
+            "scheduled_lr": 0.0, "ckp1": 0.0, "train_mode": True, "y_beta1": None,
         })  # fmt: skip
 
-    def begin(self, flat: Any, group: dict[str, Any]) -> None:
+    def init_state(self, flat: Any, group: dict[str, Any]) -> None:
         """z begins at the parameters."""
         flat.state["z"][...] = flat.moved(flat.values)
 
@@ -67,6 +71,9 @@ class ScheduleFreeAdamW(Moments):
         if not group["train_mode"]:
             msg = "ScheduleFreeAdamW: step() after eval(); call train() first"
             raise RuntimeError(msg)
+        beta1 = group["betas"][0]
+        if beta1 != (held := _held_beta1(group)):
+            self._shift(group, 1 - beta1 / held)
         k = group["k"]
         warm = group["warmup_steps"]
         lr = plain(group["lr"]) * ((k + 1) / warm if k < warm else 1.0)
@@ -80,6 +87,7 @@ class ScheduleFreeAdamW(Moments):
             weight_sum=total,
             ckp1=weight / total if total else 0.0,
             k=k + 1,
+            y_beta1=beta1,
         )
 
     def update(
@@ -110,12 +118,30 @@ class ScheduleFreeAdamW(Moments):
         for group in self._groups():
             if group["train_mode"] is train:
                 continue
-            beta1 = group["betas"][0]
-            share = (1 - beta1) if train else 1 - 1 / beta1
-            for flat in group.flats:
-                flat.ready()
-                values = flat.values if flat.wide is None else flat.xp.astype(flat.values, flat.wide)
-                values = values + share * (flat.state["z"] - values)
-                flat.values[...] = values if flat.wide is None else flat.xp.astype(values, flat.dtype)
-                flat.touch()
-            dict.__setitem__(group, "train_mode", train)
+            beta1 = group["betas"][0] if train else _held_beta1(group)
+            self._shift(group, (1 - beta1) if train else 1 - 1 / beta1)
+            dict.update(group, train_mode=train, y_beta1=beta1)
+
+    @staticmethod
+    def _shift(group: Any, share: float) -> None:
+        """Move the parameters towards z by a share of their distance: between x, y, and y with another β₁."""
+        for flat in group.flats:
+            flat.ready()
+            values = flat.values if flat.wide is None else flat.xp.astype(flat.values, flat.wide)
+            values = values + share * (flat.state["z"] - values)
+            flat.values[...] = values if flat.wide is None else flat.xp.astype(values, flat.dtype)
+            flat.touch()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave; everything is checked before anything changes."""
+        saved = state.get("param_groups") if isinstance(state, dict) else None
+        # states of earlier versions lack y_beta1: their y was that of the β₁ they hold
+        if isinstance(saved, list) and all(isinstance(g, dict) for g in saved):
+            state = {**state, "param_groups": [{"y_beta1": None, **g} for g in saved]}
+        super().load_state_dict(state)
+
+
+def _held_beta1(group: Mapping[str, Any]) -> float:
+    """The β₁ of the y that the parameters hold."""
+    held: float | None = group["y_beta1"]
+    return group["betas"][0] if held is None else held

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar, Unpack
 
+from anynet.optim.flat_group import Shape
 from anynet.optim.groups import Hints, each, not_negative, plain, real
-from anynet.optim.optimizer import Optimizer, Shape
+from anynet.optim.optimizer import Optimizer
 from anynet.optim.trust_ratio import trust_ratio
 from anynet_backends import Array, Backend
 
@@ -29,7 +30,7 @@ class SGD(Optimizer):
     Parameter([0.8], requires_grad=True)
     """
 
-    blocked = True
+    elementwise = True
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class SGD(Optimizer):
 
     optional = ("momentum_buffer",)
 
-    def check(self, group: dict[str, Any]) -> None:
+    def validate(self, group: dict[str, Any]) -> None:
         """Nesterov needs momentum, and no dampening."""
         if group["nesterov"] and (plain(group["momentum"]) <= 0 or plain(group["dampening"]) != 0):
             msg = (
@@ -95,7 +96,7 @@ class Rprop(Optimizer):
     (0.5, 1.2)
     """
 
-    blocked = True
+    elementwise = True
     slots = ("prev", "step_size")
     kinds: ClassVar = {
         "etas": each(real(0, 1, below=True, above=True), real(1, above=True)), "step_sizes": each(real(), real()),
@@ -147,7 +148,7 @@ class ASGD(Optimizer):
     Parameter([0.8], requires_grad=True)
     """
 
-    shaped = True
+    per_parameter = True
     slots = ("eta", "ax")
     kinds: ClassVar = {"lambd": real(), "alpha": real(), "t0": real()}
     foreign = ("mu",)
@@ -203,7 +204,7 @@ class LARS(Optimizer):
     [2.6464, 3.6464]
     """
 
-    shaped = True
+    per_parameter = True
     optional = ("momentum_buffer",)
     kinds: ClassVar = {"momentum": real(0, 1, below=True), "trust_coefficient": not_negative}
 

@@ -117,6 +117,7 @@ def test_every_optimizer_and_every_option_is_here():
         "scheduled_lr",
         "ckp1",
         "train_mode",
+        "y_beta1",
     }
     for name, options in OPTIONS.items():
         missing = set(make(name)[1].defaults) - set(options) - counted

@@ -1,0 +1,171 @@
+"""The parameters of a group, their gradients and their state, each as one flat vector."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from anynet import dtypes
+from anynet.tensor import Leaf, Parameter, clock, to_plain, wrap
+from anynet_backends import Array, Backend, backend_of
+
+__all__ = ["FlatGroup", "Shape"]
+
+Shape = tuple[int, ...]
+
+
+class FlatGroup:
+    """Parameters of one group on one device in one dtype, as one vector; likewise gradients and state."""
+
+    def __init__(
+        self,
+        params: list[Parameter],
+        slots: Iterable[str],
+        numbers: Mapping[str, float],
+        slot_shape: Callable[[str, Shape], Shape],
+    ) -> None:
+        self.params = params
+        data = params[0]._data
+        self.xp: Backend = backend_of(data)
+        self.device = self.xp.device_of(data)
+        self.dtype = data.dtype
+        # the dtype in which updates are computed, where it is not the parameters' own
+        self.wide: Any = self.xp.float32 if params[0].dtype.itemsize < 4 else None
+        self.offsets = [0]
+        # the shape of a lazy layer's parameter is (0,) until the layer's first call
+        param_shapes: list[Shape] = [tuple(p._data.shape) for p in params]
+        for shape in param_shapes:
+            self.offsets.append(self.offsets[-1] + math.prod(shape))
+        self.values = self._new(self.dtype)
+        self.grads = self._new(self.dtype)
+        self.state: dict[str, Array] = {}
+        # for each slot, the offset and shape of every parameter's piece
+        self.parts: dict[str, list[tuple[int, Shape]]] = {}
+        for name in slots:
+            shapes = [slot_shape(name, shape) for shape in param_shapes]
+            ends = list(itertools.accumulate(map(math.prod, shapes)))
+            self.parts[name] = list(zip([0, *ends[:-1]], shapes, strict=True))
+            self.state[name] = self._new(self.wide or self.dtype, ends[-1])
+        self.steps = [0] * len(params)
+        self.numbers = {name: [start] * len(params) for name, start in numbers.items()}
+        self.value_views: list[Array] = []
+        self.grad_views: list[Array] = []
+        for i, shape in enumerate(param_shapes):
+            self.value_views.append(self.view(self.values, i, shape))
+            self.grad_views.append(self.view(self.grads, i, shape))
+            self.rebind(i)
+        self.places = list(zip(params, self.value_views, self.grad_views, strict=True))
+        self.clear_kernels()
+
+    def clear_kernels(self) -> None:
+        """Discard the kernels, which were compiled for the options so far."""
+        self.kernels: dict[tuple[int, int], Any] = {}  # by slice of the vectors
+        self.full_kernel: Any = None  # the kernel of the whole vectors
+        self.passes: dict[
+            tuple[int, int], dict[Any, Any]
+        ] = {}  # the cache of the backend's `elementwise`, by slice
+
+    def _new(self, dtype: Any, size: int | None = None) -> Array:
+        xp = self.xp
+        shape = (self.offsets[-1] if size is None else size,)
+        return xp.zeros(shape, dtype=dtype, device=xp.native_device(self.device))
+
+    def view(self, flat: Array, i: int, shape: Shape) -> Array:
+        return self.xp.reshape(flat[self.offsets[i] : self.offsets[i + 1]], shape, copy=False)
+
+    def part(self, name: str, i: int) -> Array:
+        """A parameter's piece of state, a view."""
+        begin, shape = self.parts[name][i]
+        piece = self.state[name][begin : begin + math.prod(shape)]
+        return piece if len(shape) == 1 else self.xp.reshape(piece, shape, copy=False)
+
+    def moved(self, value: Any) -> Array:
+        """An array of state on this group's device, in the dtype of its state."""
+        return to_plain(
+            value, dtype=dtypes.float32 if self.wide is not None else self.params[0].dtype, device=self.device
+        )
+
+    def rebind(self, i: int) -> None:
+        """Copy a parameter's value into the vector and make the parameter a view of it; its gradient too."""
+        p = self.params[i]
+        self.value_views[i][...] = p._data
+        p._data = self.value_views[i]
+        leaf = p.edge
+        if type(leaf) is not Leaf:
+            return
+        if leaf.grad is not None and leaf.grad.edge is None and leaf.grad._data is not self.grad_views[i]:
+            self.grad_views[i][...] = leaf.grad._data
+            leaf.grad = wrap(self.grad_views[i])
+        leaf.buffer = self.grad_views[i]
+
+    def count(self, first: int, last: int, steps: int) -> None:
+        """Note that the parameters first … last − 1 have been updated and are at this step."""
+        now = clock()
+        self.steps[first:last] = [steps] * (last - first)
+        for p in self.params if last - first == len(self.params) else self.params[first:last]:
+            leaf = p.edge
+            if leaf is not None:
+                leaf.written = now
+
+    def touch(self) -> None:
+        """Note that the parameters have been modified in place."""
+        now = clock()
+        for p in self.params:
+            if p.edge is not None:
+                p.edge.written = now
+
+    def unchanged(self) -> bool:
+        """Whether the fast path applies: all parameters and gradients are still views of the flat vectors."""
+        for p, value, place in self.places:
+            leaf = p.edge
+            if p._data is not value or type(leaf) is not Leaf:
+                return False
+            grad = leaf.grad
+            if grad is None or grad._data is not place:
+                return False
+        return True
+
+    def ready(self) -> list[bool]:
+        """Which parameters have a gradient; a parameter that was bound to other memory is made a view again."""
+        out = []
+        for i, p in enumerate(self.params):
+            leaf = p.edge
+            if p._data is not self.value_views[i] or (
+                type(leaf) is Leaf and leaf.buffer is not self.grad_views[i]
+            ):
+                self.rebind(i)
+            grad = leaf.grad if type(leaf) is Leaf else None
+            if grad is None:
+                out.append(False)
+                continue
+            if grad._data is not self.grad_views[i]:
+                self.grad_views[i][...] = grad._data
+            out.append(True)
+        return out
+
+    def same_step(self) -> bool:
+        """Whether all parameters have the same step count and numbers."""
+        for values in self.numbers.values():
+            if values.count(values[0]) != len(values):
+                return False
+        return self.steps.count(self.steps[0]) == len(self.steps)
+
+    def ranges(self, unchanged: bool) -> list[tuple[int, int, int]]:
+        """(first, last, steps so far) of each maximal range of parameters with gradients, equal step counts and equal numbers."""
+        if unchanged and self.same_step():
+            return [(0, len(self.params), self.steps[0])]
+        ready = self.ready()
+        alike: list[Any] = (
+            list(zip(self.steps, *self.numbers.values(), strict=True)) if self.numbers else self.steps
+        )
+        out: list[tuple[int, int, int]] = []
+        for i, has_grad in enumerate(ready):
+            if not has_grad:
+                continue
+            if out and out[-1][1] == i and alike[i] == alike[i - 1]:
+                out[-1] = (out[-1][0], i + 1, out[-1][2])
+            else:
+                out.append((i, i + 1, self.steps[i]))
+        return out
