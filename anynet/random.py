@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from anynet_backends import Array, Backend, philox
-from anynet_backends.concurrency import PerThread, fork_safe_lock
+from anynet_backends.concurrency import ThreadStack, fork_safe_lock
 from anynet_backends.jit.errors import CompileError, user_line
 from anynet_backends.jit.tracer import COMPILING
 
@@ -43,7 +43,7 @@ class _State:
 
 
 _shared = _State()
-_forked: PerThread[_State] = PerThread()
+_forked: ThreadStack[_State] = ThreadStack()
 
 
 def _state() -> _State:

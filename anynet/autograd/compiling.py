@@ -31,7 +31,7 @@ from anynet.autograd.tree import LEAF, flatten, unflatten
 from anynet.tensor import Buffer, Leaf, Parameter, Tensor, mode, to_plain, unwrap, wrap
 from anynet_backends import TYPES, Array, backend_of, machine
 from anynet_backends import builtins as built_in
-from anynet_backends.concurrency import PerThread, fork_safe_lock, in_forked_processes, once_property
+from anynet_backends.concurrency import ThreadStack, after_fork, fork_safe_lock, once_property
 from anynet_backends.jit.errors import CompileError, user_line
 from anynet_backends.jit.program import Program, owner, replay_observers
 from anynet_backends.jit.tracer import ACTIVE, COMPILING, Trace, TracedArray, trace_lock
@@ -47,7 +47,7 @@ _IN_VAIN: Final = 8
 _ELSE = object()
 """What a direct replay returns where it does not apply."""
 
-watchers: PerThread[Callable[[Any], None]] = PerThread()
+watchers: ThreadStack[Callable[[Any], None]] = ThreadStack()
 """Called with each module that runs while a program is recorded (set by `anynet.nn`)."""
 
 
@@ -298,7 +298,7 @@ def _print(*args: Any, **kwargs: Any) -> None:
     _printed(*args, **kwargs)
 
 
-host_calls: PerThread[Callable[[str, Callable[[], Any]], Any]] = PerThread()
+host_calls: ThreadStack[Callable[[str, Callable[[], Any]], Any]] = ThreadStack()
 """Who runs what `on_host` marks, given its name (profiling)."""
 
 
@@ -662,7 +662,7 @@ def _forked() -> None:
         compiled.direct = None
 
 
-in_forked_processes(_forked)
+after_fork(_forked)
 
 
 class Compiled:

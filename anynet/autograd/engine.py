@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from anynet.tensor import Leaf, Tensor, changes, mode, wrap
 from anynet_backends import Array, Backend, backend_of
-from anynet_backends.concurrency import PerThread
+from anynet_backends.concurrency import ThreadStack
 
 if TYPE_CHECKING:
     from anynet.autograd.primitive import Plan, Primitive
@@ -150,7 +150,7 @@ class Observer(Protocol):
         """It has given them."""
 
 
-observer: PerThread[Observer] = PerThread()
+observer: ThreadStack[Observer] = ThreadStack()
 
 
 def backprop(

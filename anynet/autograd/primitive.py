@@ -39,10 +39,10 @@ from anynet.autograd.engine import Node, Pick
 from anynet.autograd.hot import COLD, LARGEST, Hot, available, changes, enter, forget, key_of
 from anynet.tensor import Tensor, clock, mode
 from anynet_backends import Array, Backend, backend_of
-from anynet_backends.concurrency import PerThread, in_forked_processes
+from anynet_backends.concurrency import ThreadStack, after_fork
 from anynet_backends.config import KERNELS
 from anynet_backends.jit.tracer_backend import TracerBackend
-from anynet_backends.results import one_after_the_other
+from anynet_backends.kernel_table import first_supported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ _P = ParamSpec("_P")
 PRIMITIVES: dict[str, Primitive[...]] = {}
 """Every primitive by name, for the parity and gradient suites."""
 
-INTERCEPT: PerThread[Callable[[Primitive[...], tuple[Any, ...], dict[str, Any]], Any]] = PerThread()
+INTERCEPT: ThreadStack[Callable[[Primitive[...], tuple[Any, ...], dict[str, Any]], Any]] = ThreadStack()
 """The latest handles every call of a primitive in its thread (vmap, anomaly mode, profiling, compiling)."""
 
 changes.on = KERNELS()
@@ -455,7 +455,7 @@ class Primitive(Generic[_P]):
                 self.hot_bytes = getattr(first, "least_bytes", 0)
                 heats = self.hot_bytes > 0
             if found:
-                function = found[0] if len(found) == 1 else one_after_the_other(*found)
+                function = found[0] if len(found) == 1 else first_supported(*found)
                 if getattr(function, "vjp", False):
                     function, pulls = _forward_of(function), function
         impl = self._impl[kind] = (xp, function, pulls, heats)
@@ -553,7 +553,7 @@ def adjoint(f: Primitive[...], h: Primitive[...]) -> None:
         here.vjp(**{name: eval(source, {"there": there})})  # noqa: S307
 
 
-in_forked_processes(forget)  # they may hold calls that count on threads which are not there
+after_fork(forget)  # they may hold calls that count on threads which are not there
 
 
 def kernels_on() -> bool:

@@ -15,7 +15,7 @@ from anynet import random
 from anynet.random import Generator
 from anynet.tensor import Tensor, no_grad
 from anynet_backends import resolve
-from anynet_backends.concurrency import PerThread
+from anynet_backends.concurrency import ThreadStack
 
 __all__ = [
     "calculate_gain", "constant_", "dirac_", "eye_", "kaiming_normal_", "kaiming_uniform_", "lecun_normal_",
@@ -24,7 +24,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-_skipping: PerThread[bool] = PerThread()
+_skipping: ThreadStack[bool] = ThreadStack()
 
 
 @contextmanager

@@ -6,14 +6,14 @@ import itertools
 from typing import TYPE_CHECKING
 
 from anynet.autograd.anomaly import locators
-from anynet_backends.concurrency import PerThread
+from anynet_backends.concurrency import ThreadStack
 
 if TYPE_CHECKING:
     from anynet.nn.module import Module
 
 __all__ = ["current_layer", "path_of", "paths", "watch"]
 
-paths: PerThread[list[Module]] = PerThread()
+paths: ThreadStack[list[Module]] = ThreadStack()
 """Stacks of the modules being called in a thread, outermost first: one stack for each active observer (anomaly mode, profiler)."""
 
 

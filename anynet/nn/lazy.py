@@ -23,7 +23,7 @@ from anynet.nn.norm import (
 )
 from anynet.ops import creation
 from anynet.tensor import Buffer, Leaf, Parameter, Tensor, to_plain
-from anynet_backends.concurrency import BUILDING
+from anynet_backends.concurrency import BUILD_LOCK
 
 __all__ = [
     "LazyBatchNorm1d", "LazyBatchNorm2d", "LazyBatchNorm3d", "LazyConv1d", "LazyConv2d", "LazyConv3d",
@@ -155,7 +155,7 @@ class _Lazy(Module):
 
     def forward(self, x: Any, *args: Any) -> Any:
         """Become the layer, and call it."""
-        with BUILDING:  # another thread may call it for the first time, too
+        with BUILD_LOCK:  # another thread may call it for the first time, too
             if isinstance(self, _Lazy):
                 axis = type(self)._axis(len(x.shape))
                 if not -len(x.shape) <= axis < len(x.shape):

@@ -19,7 +19,7 @@ import anynet_backends
 from anynet.ops import reductions
 from anynet.tensor import Tensor
 from anynet.testing.cases import Case, every
-from anynet_backends import backend_of, philox, registry, safetensors
+from anynet_backends import backend_of, philox, registry, safetensors_io
 
 __all__ = ["CASES", "LIMITS", "Case", "Row", "check", "compare", "devices", "measure", "record", "table"]
 
@@ -114,13 +114,13 @@ def record(path: str | os.PathLike[str], device: str) -> int:
         for dtype in LIMITS
         for i, array in enumerate(compute(case, name, dtype))
     }
-    safetensors.save(path, arrays, {"anynet parity": name})
+    safetensors_io.save(path, arrays, {"anynet parity": name})
     return len(arrays)
 
 
 def check(path: str | os.PathLike[str]) -> list[Row]:
     """The rows of a recorded device. Cases that the file lacks, or knows and this version lacks, raise ValueError."""
-    arrays, metadata = safetensors.load(path)
+    arrays, metadata = safetensors_io.load(path)
     if "anynet parity" not in metadata:
         msg = f"{os.fspath(path)} was not written by `anynet parity record`"
         raise ValueError(msg)

@@ -3,7 +3,7 @@
 A checkpoint is a tree of dicts, lists, numbers, strings and arrays. The arrays become tensors of the file, named by
 their path in the tree; the rest is JSON with ``{"$tensor": path}`` in their places. (complex128, which safetensors has
 not, is stored as real and imaginary parts along a last axis, ``{"$complex": path}``.) Never pickle, never an importable
-name. A SHA-256 of the whole file is among its metadata (`anynet_backends.safetensors`).
+name. A SHA-256 of the whole file is among its metadata (`anynet_backends.safetensors_io`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from anynet.tensor import Tensor, unwrap, wrap
-from anynet_backends import backend_of, files, registry, resolve, safetensors
+from anynet_backends import backend_of, files, registry, resolve, safetensors_io
 
 __all__ = ["CheckpointError", "load", "save"]
 
@@ -65,7 +65,7 @@ def save(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> Path:
     if not target.parent.is_dir():
         msg = f"cannot save {target}: the folder {target.parent} does not exist"
         raise FileNotFoundError(msg)
-    safetensors.save(target, arrays, metadata)
+    safetensors_io.save(target, arrays, metadata)
     return target
 
 
@@ -81,7 +81,7 @@ def load(path: str | os.PathLike[str], *, device: str | None = None) -> dict[str
     PermissionError and other OSErrors. RuntimeError where `device` is not here.
     """
     try:
-        arrays, metadata = safetensors.load(path)
+        arrays, metadata = safetensors_io.load(path)
     except FileNotFoundError as error:
         msg = f"no checkpoint at {os.fspath(path)}"
         raise FileNotFoundError(msg) from error
@@ -111,7 +111,7 @@ def _tree(path: str, arrays: dict[str, Any], metadata: dict[str, str]) -> dict[s
     if version not in (2, _VERSION):
         msg = f"{path} has checkpoint version {version!r:.80}, this anynet reads 2 and {_VERSION}: written by a later one?"
         raise CheckpointError(msg)
-    if version == _VERSION and safetensors.CHECKSUM not in metadata:
+    if version == _VERSION and safetensors_io.CHECKSUM not in metadata:
         msg = f"{path} is damaged: the SHA-256 that was written with it is missing; take another copy of it"
         raise CheckpointError(msg)
     if not isinstance(tree, dict):

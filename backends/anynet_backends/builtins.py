@@ -26,7 +26,8 @@ from anynet_backends import machine, onednn
 from anynet_backends.array_api import Array
 from anynet_backends.concurrency import once
 from anynet_backends.jit.compiler import compiler
-from anynet_backends.results import axes_in_memory, result
+from anynet_backends.memory.layout import axes_in_memory
+from anynet_backends.memory.outputs import empty_output
 
 __all__ = ["DTYPE", "MOST", "Plan", "Table", "available", "exceptions", "primitive"]
 
@@ -612,7 +613,7 @@ def _other(plain: Callable[..., Any], strides: tuple[int, ...], state: tuple[Any
     """The backward pass for a gradient that lies in memory in another way, or where NumPy would warn."""
     if type(g) is np.ndarray and g.strides == strides and g.flags.aligned:
         return plain(*state[1:], g)
-    copy = result(g.shape, g.dtype, axes_in_memory(strides))
+    copy = empty_output(g.shape, g.dtype, axes_in_memory(strides))
     copy[...] = g
     if copy.strides != strides:  # axes of length 1 with a step of their own
         return plain(*state[1:], copy)

@@ -1,7 +1,7 @@
 """Threads and forked processes: what is built once, what is so in one thread, what a forked process finds.
 
 What is built lazily (the compiler, the definitions of built-in functions, a library's engine) is built under one lock,
-`BUILDING`. One, since these build each other, and two locks would be taken in two orders. A process is forked, and ends, only
+`BUILD_LOCK`. One, since these build each other, and two locks would be taken in two orders. A process is forked, and ends, only
 while nobody builds: so a child finds whole what its parent has, and LLVM and oneDNN are not taken down under a thread that is in
 them.
 """
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = [
-    "BUILDING",
-    "PerThread",
+    "BUILD_LOCK",
+    "ThreadStack",
     "fork_safe_lock",
-    "forever",
+    "immortal",
     "has_gil",
-    "in_forked_processes",
+    "after_fork",
     "once",
     "once_property",
 ]
@@ -36,12 +36,12 @@ __all__ = [
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
-BUILDING = threading.RLock()
+BUILD_LOCK = threading.RLock()
 """Who builds what there is once in the process holds it."""
 
 
 # at the end nobody waits for daemon threads; registered here, since what is registered first is called last
-atexit.register(BUILDING.acquire)
+atexit.register(BUILD_LOCK.acquire)
 
 
 def once(function: _F) -> _F:
@@ -61,9 +61,9 @@ def once(function: _F) -> _F:
     @functools.cache
     @functools.wraps(function)
     def get(*key: Any) -> Any:
-        with BUILDING:
+        with BUILD_LOCK:
             if key not in built:
-                built[key] = forever(function(*key))
+                built[key] = immortal(function(*key))
             return built[key]
 
     return get  # type: ignore[return-value]
@@ -88,14 +88,14 @@ class once_property(Generic[_T]):  # noqa: N801 - it is used as a decorator
         """The value, which from now on is in the instance's dictionary and found there."""
         if instance is None:
             return self
-        with BUILDING:
+        with BUILD_LOCK:
             known = instance.__dict__
             if self.name not in known:
                 known[self.name] = self.function(instance)
             return known[self.name]
 
 
-def forever(value: _T) -> _T:
+def immortal(value: _T) -> _T:
     """The value, which is never freed: machine code and what it reads may be in use, by a thread that nobody waits for, when
     the interpreter ends and clears its modules."""
     if sys.implementation.name == "cpython":
@@ -120,11 +120,11 @@ def has_gil() -> bool:
     return not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
-class PerThread(list[_T]):
+class ThreadStack(list[_T]):
     """A stack for each thread: `own` is that of the thread that asks. The list itself has what lies on all of them,
     and is there to be asked whether it is empty.
 
-    >>> stack = PerThread()
+    >>> stack = ThreadStack()
     >>> stack.append("here")
     >>> bool(stack), stack.own
     (True, ['here'])
@@ -172,10 +172,10 @@ class PerThread(list[_T]):
             own[:] = held
 
 
-_stacks: list[weakref.ref[PerThread[Any]]] = []
+_stacks: list[weakref.ref[ThreadStack[Any]]] = []
 
 
-def in_forked_processes(function: Callable[[], None]) -> None:
+def after_fork(function: Callable[[], None]) -> None:
     """Have a function called in every process that is forked from this one, before anything else. OpenMP's threads are not
     there, and whoever counts on them waits for ever."""
     if hasattr(os, "register_at_fork"):
@@ -184,7 +184,7 @@ def in_forked_processes(function: Callable[[], None]) -> None:
 
 def _forked() -> None:
     """There is one thread, with its own stacks."""
-    BUILDING.release()
+    BUILD_LOCK.release()
     for lock in _locks:
         if not lock._is_owned():
             lock._at_fork_reinit()
@@ -195,4 +195,4 @@ def _forked() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=BUILDING.acquire, after_in_parent=BUILDING.release, after_in_child=_forked)
+    os.register_at_fork(before=BUILD_LOCK.acquire, after_in_parent=BUILD_LOCK.release, after_in_child=_forked)

@@ -29,7 +29,7 @@ import numpy as np
 
 from anynet_backends import onednn
 from anynet_backends.array_api import Array
-from anynet_backends.concurrency import forever, fork_safe_lock, has_gil, in_forked_processes, once
+from anynet_backends.concurrency import after_fork, fork_safe_lock, has_gil, immortal, once
 from anynet_backends.config import NUMBA
 from anynet_backends.jit.compiler import (
     CASTS,
@@ -42,7 +42,7 @@ from anynet_backends.jit.compiler import (
     Op,
     compiler,
 )
-from anynet_backends.sums import PLAIN_FLOATS, add_up, ones_vector
+from anynet_backends.memory.reductions import PLAIN_FLOATS, ones_vector, sum_by_dot
 
 __all__ = [
     "SMALL", "Call", "Method", "Row", "Segment", "add_rows", "address", "at_once", "available", "choose", "fused", "gather", "installed",
@@ -177,7 +177,7 @@ def _faster_address() -> None:
     global address
     with_one_argument = 0x8
     definition = Method(b"address", compiler().fixed["place"], with_one_argument, None)
-    built = method(ctypes.addressof(forever(definition)), None)
+    built = method(ctypes.addressof(immortal(definition)), None)
     sample = np.arange(6.0)[1::2]
     if built(sample) == address(sample):
         address = built
@@ -242,7 +242,7 @@ def _output(f: Any) -> int:
     """Which argument of a call is written."""
     if f in (np.copyto, set_where, scatter):
         return 0
-    return 3 if f is add_up or getattr(f, "__name__", "") == "reduce" else -1
+    return 3 if f is sum_by_dot or getattr(f, "__name__", "") == "reduce" else -1
 
 
 def fused(calls: Sequence[tuple[Callable[..., Any], Sequence[Any]]], kept: Sequence[Array]) -> list[Segment]:
@@ -445,7 +445,7 @@ class Template:
 _templates: OrderedDict[Any, Template | None] = OrderedDict()
 _translating = fork_safe_lock()
 _TEMPLATES: Final = 128
-in_forked_processes(_templates.clear)  # some hold calls that count on threads
+after_fork(_templates.clear)  # some hold calls that count on threads
 
 
 def repeat(
@@ -915,7 +915,7 @@ def _rows(call: Call, step: Any, scratch: Array) -> list[Row] | None:
         return _product(*args)
     if step is not None:
         return _primitive(scratch, *step)
-    if f is add_up:
+    if f is sum_by_dot:
         return _sum(*args)
     if getattr(f, "__name__", "") == "reduce" and getattr(f, "__self__", None) in (np.maximum, np.minimum):
         return _extremum(f.__self__, *args)
@@ -985,7 +985,7 @@ def _primitive(scratch: Array, step: onednn.Step, operands: tuple[Array, ...]) -
 
 
 def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> list[Row] | None:
-    """Where `add_up` takes a product with ones, that product; the sum of everything by NumPy's pairwise loop."""
+    """Where `sum_by_dot` takes a product with ones, that product; the sum of everything by NumPy's pairwise loop."""
     if dtype is not None or out is None or x.dtype not in PLAIN_FLOATS or out.dtype != x.dtype:
         return None
     if not (

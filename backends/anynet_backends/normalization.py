@@ -18,17 +18,18 @@ import numpy as np
 from anynet_backends import machine, onednn
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.concurrency import in_forked_processes
+from anynet_backends.concurrency import after_fork
 from anynet_backends.jit.ir_builder import LANES, Function, Loop, Value, compiled, kinds, number
-from anynet_backends.results import into_table, result
-from anynet_backends.sums import PLAIN_FLOATS, ones_vector
+from anynet_backends.kernel_table import register_in
+from anynet_backends.memory.outputs import empty_output
+from anynet_backends.memory.reductions import PLAIN_FLOATS, ones_vector
 
 __all__ = ["KERNELS"]
 
 KERNELS: dict[str, Any] = {}
 """By the name of the primitive; each leaves to others what is not its form."""
 
-_kernel = into_table(KERNELS)
+_kernel = register_in(KERNELS)
 
 _CHUNK, _PARTS = 4096, 4
 
@@ -544,7 +545,7 @@ def _plan(
     return _Plan(form, kept, dtype, eps, centred)
 
 
-in_forked_processes(_plan.cache_clear)  # some count on threads
+after_fork(_plan.cache_clear)  # some count on threads
 
 
 @_kernel
@@ -572,8 +573,8 @@ def normalize(
         if a is not None and (a.dtype != dtype or not a.flags.c_contiguous):
             return NotImplemented
     w = plan.ones if weight is None else weight
-    y = result(x.shape, dtype)
-    mean, variance = result(plan.kept, dtype), result(plan.kept, dtype)
+    y = empty_output(x.shape, dtype)
+    mean, variance = empty_output(plan.kept, dtype), empty_output(plan.kept, dtype)
     plan.forward(x, y, mean, variance, w, plan.zeros if bias is None else bias)
     if need is None:
         return y, mean, variance
@@ -581,7 +582,7 @@ def normalize(
     def pull(gs: tuple[Array, ...]) -> tuple[Any, ...]:
         g = gs[0]
         g = g if g.flags.c_contiguous else np.ascontiguousarray(g)
-        gx, gw, gb = result(x.shape, dtype), plan.room(plan.parts, dtype), plan.room(plan.parts, dtype)
+        gx, gw, gb = empty_output(x.shape, dtype), plan.room(plan.parts, dtype), plan.room(plan.parts, dtype)
         plan.backward(g, x, mean, variance, w, gx, gw, gb)
         if len(need) == 1:
             return (gx,)
@@ -616,7 +617,7 @@ def _given_plan(shape: tuple[int, ...], dtype: Any) -> tuple[Loop, Loop]:
     )
 
 
-in_forked_processes(_given_plan.cache_clear)
+after_fork(_given_plan.cache_clear)
 
 
 @_kernel
@@ -640,11 +641,11 @@ def normalize_by(
     scale = rate if weight is None else rate * weight
     shift = -mean * scale if bias is None else bias - mean * scale
     forward, backward = _given_plan(x.shape, dtype)
-    y = result(x.shape, dtype)
+    y = empty_output(x.shape, dtype)
     forward(x, y, scale, shift)
 
     def pull(g: Array) -> tuple[Any, ...]:
-        gx = result(x.shape, dtype)
+        gx = empty_output(x.shape, dtype)
         products, totals = np.empty(x.shape[:2], dtype), np.empty(x.shape[:2], dtype)
         backward(np.ascontiguousarray(g), x, np.ascontiguousarray(mean), scale, gx, products, totals)
         ones = ones_vector(len(x), dtype)

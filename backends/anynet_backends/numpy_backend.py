@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from anynet_backends import (
-    allocator,
     array_api,
     machine,
     normalization,
@@ -29,9 +28,11 @@ from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
 from anynet_backends.jit.compiler import version as llvm_version
 from anynet_backends.jit.elementwise_tracer import elementwise
+from anynet_backends.kernel_table import first_supported
+from anynet_backends.memory import allocator
+from anynet_backends.memory.layout import axes_in_memory, inverse
+from anynet_backends.memory.reductions import PLAIN_FLOATS, sum_by_dot
 from anynet_backends.numpy_kernels import KERNELS, UPDATES
-from anynet_backends.results import axes_in_memory, inverse, one_after_the_other
-from anynet_backends.sums import PLAIN_FLOATS, add_up
 
 __all__ = ["NumpyBackend"]
 
@@ -192,7 +193,7 @@ _smallest: Any = np.minimum.reduce
 
 
 def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
-    return add_up(x, axis, dtype, None, keepdims)
+    return sum_by_dot(x, axis, dtype, None, keepdims)
 
 
 def _max(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
@@ -206,7 +207,7 @@ def _min(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
 def _mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
     if x.dtype not in PLAIN_FLOATS or x.size == 0 or x.ndim == 0:
         return np.mean(x, axis=axis, keepdims=keepdims)
-    y = add_up(x, axis, None, None, keepdims)
+    y = sum_by_dot(x, axis, None, None, keepdims)
     n = x.size // y.size
     return np.true_divide(y, n, out=y) if type(y) is np.ndarray else y / n
 
@@ -340,12 +341,12 @@ class NumpyBackend(Backend):
         if onednn.find():
             for name, kernel in onednn.KERNELS.items():
                 own = self.kernels.get(name)
-                self.kernels[name] = kernel if own is None else one_after_the_other(kernel, own)
+                self.kernels[name] = kernel if own is None else first_supported(kernel, own)
             self.matmul = onednn.matmul
             self.affine = onednn.affine  # type: ignore[method-assign]
         for name, kernel in (normalization.KERNELS | numpy_padding.KERNELS).items():
             own = self.kernels.get(name)
-            self.kernels[name] = kernel if own is None else one_after_the_other(kernel, own)
+            self.kernels[name] = kernel if own is None else first_supported(kernel, own)
         self._as_strided = np.lib.stride_tricks.as_strided
 
     def counts_views(self, array: Array) -> bool:

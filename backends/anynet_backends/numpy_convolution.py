@@ -21,8 +21,9 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.results import into_table, result
-from anynet_backends.sums import add_up
+from anynet_backends.kernel_table import register_in
+from anynet_backends.memory.outputs import empty_output
+from anynet_backends.memory.reductions import sum_by_dot
 
 __all__ = ["KERNELS"]
 
@@ -30,7 +31,7 @@ KERNELS: dict[str, Callable[..., Any]] = {}
 """By the name of the primitive."""
 
 
-_kernel = into_table(KERNELS)
+_kernel = register_in(KERNELS)
 
 Ints = tuple[int, ...]
 
@@ -138,7 +139,7 @@ def _weight_gradient(columns: _Columns, g: Array, shape: Ints) -> Array:
     product = np.matmul(columns.matrix, by_row)
     total = product[:, 0] if rows == 1 else product.sum(axis=1)
     total = total.reshape(groups, *shape[2:], shape[1], -1)
-    made = result(shape, g.dtype)
+    made = empty_output(shape, g.dtype)
     made.reshape(groups, -1, *shape[1:])[...] = np.moveaxis(total, (-1, -2), (1, 2))
     return made
 
@@ -243,7 +244,7 @@ def conv(
     order = (*range(1, x.ndim), 0)
     low = tuple(lo for lo, _ in padding)
     image = np.ascontiguousarray(x.transpose(order))
-    y = result((len(x), len(weight), *out), x.dtype, order)
+    y = empty_output((len(x), len(weight), *out), x.dtype, order)
     rows = y.transpose(order)
     columns = _convolve(image, weight, rows, stride, low, dilation, groups)
     if bias is not None:
@@ -258,13 +259,13 @@ def conv(
         gx = gw = gb = None
         g = np.ascontiguousarray(g.transpose(order))
         if need[0]:
-            gx = result(x.shape, x.dtype, order)
+            gx = empty_output(x.shape, x.dtype, order)
             _input_gradient(g, weight, gx.transpose(order), stride, low, dilation, groups)
         if need[1]:
             again = kept or _Columns(source, out, weight.shape[2:], stride, low, dilation, groups)
             gw = _weight_gradient(again, g, weight.shape)
         if len(need) > 2 and need[2]:
-            gb = add_up(g.reshape(len(g), -1), 1, None, None, False)
+            gb = sum_by_dot(g.reshape(len(g), -1), 1, None, None, False)
         return (gx, gw, gb)[: len(need)]
 
     return y, pull

@@ -18,9 +18,12 @@ import numpy as np
 from anynet_backends import machine
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
+from anynet_backends.kernel_table import register_in
 from anynet_backends.machine import at_once, repeat, repetition, set_where
-from anynet_backends.results import into_table, largest, result, scores_at_once
-from anynet_backends.sums import add_up, ones_vector
+from anynet_backends.memory.attention import scores_at_once
+from anynet_backends.memory.outputs import empty_output
+from anynet_backends.memory.reductions import ones_vector, sum_by_dot
+from anynet_backends.numpy_namespace import largest
 
 __all__ = ["KERNELS", "UPDATES"]
 
@@ -28,7 +31,7 @@ KERNELS: dict[str, Callable[..., Any]] = {}
 """By the name of the primitive."""
 
 
-_kernel = into_table(KERNELS)
+_kernel = register_in(KERNELS)
 _maximum: Any = np.maximum.reduce
 _sum: Any = np.add.reduce
 
@@ -71,7 +74,7 @@ def gelu(xp: Backend, x: Array, /, *, need: Any) -> Any:
         return NotImplemented
     flat = x.reshape(-1)
     n = flat.size
-    y = result(x.shape, np.float32)
+    y = empty_output(x.shape, np.float32)
     slope = None if need is None else np.empty(n, np.float32)
     out = y.reshape(-1)
     body, arrays = (_gelu, (flat, out)) if slope is None else (_gelu_and_slope, (flat, out, slope))
@@ -82,7 +85,7 @@ def gelu(xp: Backend, x: Array, /, *, need: Any) -> Any:
     if slope is None:
         return y
     d = slope.reshape(x.shape)
-    return y, lambda g: (np.multiply(g, d, out=result(x.shape, np.float32)),)
+    return y, lambda g: (np.multiply(g, d, out=empty_output(x.shape, np.float32)),)
 
 
 def _in_blocks(
@@ -156,7 +159,7 @@ def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
     outer, n, inner = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
     if not _plain(x) or inner < 16 or n < 2 or not x.size or not x.flags.c_contiguous:
         return NotImplemented
-    y = result(x.shape, x.dtype)
+    y = empty_output(x.shape, x.dtype)
     places, order, _ = _in_columns(outer, n, inner, x, y)
     row = np.empty((1, 1, places(0)[0].shape[-1]), x.dtype)
     for at in order:
@@ -172,7 +175,7 @@ def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
         return y
 
     def pull(g: Array) -> tuple[Array]:
-        gx = result(x.shape, x.dtype)
+        gx = empty_output(x.shape, x.dtype)
         parts, order, room = _in_columns(outer, n, inner, np.ascontiguousarray(g), y, gx)
         row = np.empty((1, 1, room.shape[-1]), x.dtype)
         for at in order:
@@ -234,7 +237,7 @@ class _Matrix:
 
     def like(self, x: Array) -> tuple[Array, Array]:
         """A new array in the shape and memory order of x, and its matrix."""
-        made = result(x.shape, x.dtype, self.order)
+        made = empty_output(x.shape, x.dtype, self.order)
         return made, made.transpose(self.order).reshape(self.rows, self.cols)
 
 
@@ -245,7 +248,7 @@ def _blocks(rows: int, cols: int) -> list[slice]:
 
 def _folded(a: Array, groups: int) -> Array:
     """Sums of columns that stand for `groups` columns, side by side."""
-    total = add_up(a, 0, None, None, False)
+    total = sum_by_dot(a, 0, None, None, False)
     return total if total.size == groups else total.reshape(-1, groups).sum(axis=0)
 
 
@@ -360,8 +363,8 @@ def normalize(
                 if w is not None and m.each:
                     c *= r[:, None]
                     np.multiply(h, c, out=o)
-                    gw += add_up(o, 0, None, None, False)
-                    gb += add_up(h, 0, None, None, False)
+                    gw += sum_by_dot(o, 0, None, None, False)
+                    gb += sum_by_dot(h, 0, None, None, False)
                     h, slope = np.multiply(h, w, out=o), r
                     total, dot = h @ ones, np.vecdot(h, c)
                 else:
@@ -405,7 +408,7 @@ def _weights_apart(
     xp: Backend, x: Array, weight: Array, bias: Array, axes: tuple[int, ...], eps: float, shape: tuple[int, ...], need: Any
 ) -> Any:  # fmt: skip
     """The same for other weights than one a group or one for each element of a group: in passes of their own."""
-    y = result(x.shape, x.dtype)  # before the normal values, which are no result
+    y = empty_output(x.shape, x.dtype)  # before the normal values, which are no result
     made = normalize(xp, x, axes=axes, eps=eps, shape=shape, need=None if need is None else (need[0],))
     if made is NotImplemented:
         return made
@@ -444,7 +447,7 @@ def max_pool(
         for at in itertools.product(*map(range, kernel))
     ]
     order = tuple(sorted(range(x.ndim), key=lambda i: (-x.strides[i], i)))
-    y = result((*x.shape[: x.ndim - len(out)], *out), x.dtype, order)
+    y = empty_output((*x.shape[: x.ndim - len(out)], *out), x.dtype, order)
     np.maximum(x[keys[0]], x[keys[1]], out=y)
     for key in keys[2:]:
         np.maximum(y, x[key], out=y)
@@ -453,7 +456,7 @@ def max_pool(
     apart = all(s >= d * (k - 1) + 1 for s, d, k in zip(stride, dilation, kernel, strict=True))
 
     def pull(g: Array) -> tuple[Any, ...]:
-        gx = result(x.shape, x.dtype, order)
+        gx = empty_output(x.shape, x.dtype, order)
         gx[...] = 0
         nan = bool(np.isnan(y.max()))
         free = None
@@ -532,7 +535,7 @@ def rnn_scan(
     """h_t = tanh(gates_t + W h_{t−1})"""
     if sizes is not None or not _plain(gates, h, weight):
         return NotImplemented
-    out = result(gates.shape, gates.dtype)
+    out = empty_output(gates.shape, gates.dtype)
     first, order = np.ascontiguousarray(h), _order(len(gates), reverse)
     wt = _transposed(weight, len(gates), gates.shape[1])
     forward, backward = _rnn_steps(xp.matmul, relu)
@@ -596,7 +599,7 @@ def lstm_scan(
     train = need is not None
     kept = steps if train else 1  # of the activations
     acts, tcs = np.empty((kept, n, width), dtype), np.empty((kept, n, m), dtype)
-    hs, cs = result((steps, n, m), dtype), result((steps, n, m), dtype)
+    hs, cs = empty_output((steps, n, m), dtype), empty_output((steps, n, m), dtype)
     first_h, first_c = np.ascontiguousarray(h), np.ascontiguousarray(c)
     order = _order(steps, reverse)
     forward, backward = _lstm_steps(xp.matmul)
@@ -612,7 +615,7 @@ def lstm_scan(
 
     def pull(g: tuple[Array, Array]) -> tuple[Any, ...]:
         gh, gc = g
-        das = result((steps, n, width), dtype)
+        das = empty_output((steps, n, width), dtype)
         dh, dc, one = np.zeros((n, m), dtype), np.zeros((n, m), dtype), np.empty((n, m), dtype)
         w = np.ascontiguousarray(weight)
         repeat(
@@ -802,7 +805,7 @@ def gru_scan(
     m = width // 3
     dtype = gates.dtype
     acts, inner = np.empty((steps, n, width), dtype), np.empty((steps, n, m), dtype)
-    hs = result((steps, n, m), dtype)
+    hs = empty_output((steps, n, m), dtype)
     first, order = np.ascontiguousarray(h), _order(steps, reverse)
     lift = np.zeros(width, dtype) if bias is None else np.ascontiguousarray(bias)
     forward, backward = _gru_steps(xp.matmul)
@@ -1030,7 +1033,7 @@ def attention(
     apart = not short or (machine.available() and heads > 2)
     kept = train and short
     scaled, s = np.empty(queries.shape, dtype), np.empty((heads if kept or not apart else 1, n, m), dtype)
-    y, total = result((*q.shape[:-1], d), dtype), result((*q.shape[:-1], 1), dtype)
+    y, total = empty_output((*q.shape[:-1], d), dtype), empty_output((*q.shape[:-1], 1), dtype)
     ys, totals = y.reshape(heads, n, d), total.reshape(heads, n, 1)
     factor = np.asarray(scale, dtype)
     hidden = np.zeros((1, 0), bool)
@@ -1056,7 +1059,7 @@ def attention(
         gs = np.ascontiguousarray(g[1]).reshape(heads, n, 1)
         every = not apart or (len(need) > 3 and need[3])
         ds = np.empty((heads if every else 1, n, m), dtype)
-        dq, dk, dv = (result(a.shape, dtype) for a in (q, k, v))
+        dq, dk, dv = (empty_output(a.shape, dtype) for a in (q, k, v))
         made = [a.reshape(heads, *a.shape[-2:]) for a in (dq, dk, dv)]
 
         def around(t: int) -> tuple[Array, ...]:
@@ -1114,7 +1117,7 @@ def _attend(
         call(set_where, top, none, 0.0)
     call(np.subtract, s, top, s)
     call(np.exp, s, s)
-    call(add_up, s, -1, None, total, True)
+    call(sum_by_dot, s, -1, None, total, True)
     if masked:
         call(np.equal, total, 0.0, none)
         call(set_where, total, none, 1.0)
@@ -1129,7 +1132,7 @@ def _attend_back(
     dv: Array, factor: Array, room: Array, inner: Array,
 ) -> None:  # fmt: skip
     call(np.multiply, gy, y, room)
-    call(add_up, room, -1, None, inner, True)
+    call(sum_by_dot, room, -1, None, inner, True)
     call(np.subtract, gs, inner, inner)
     call(np.matmul, gy, v.swapaxes(-1, -2), ds)
     call(np.add, ds, inner, ds)
@@ -1155,7 +1158,7 @@ def _attend_again(
     if (
         hidden.size and hidden.dtype != bool
     ):  # beside −1e9 the logarithm of a sum is lost in rounding: over their sum again
-        call(add_up, s, -1, None, inner, True)
+        call(sum_by_dot, s, -1, None, inner, True)
         call(np.maximum, inner, 1e-30, inner)
         call(np.divide, s, inner, s)
     _attend_back(call, gy, gs, k, v, scaled, s, y, ds, dq, dk, dv, factor, room, inner)

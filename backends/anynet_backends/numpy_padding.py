@@ -16,17 +16,18 @@ import numpy as np
 from anynet_backends import machine
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.concurrency import in_forked_processes
+from anynet_backends.concurrency import after_fork
 from anynet_backends.jit.ir_builder import Function, Loop, compiled, kinds, number
-from anynet_backends.results import into_table, result
-from anynet_backends.sums import PLAIN_FLOATS
+from anynet_backends.kernel_table import register_in
+from anynet_backends.memory.outputs import empty_output
+from anynet_backends.memory.reductions import PLAIN_FLOATS
 
 __all__ = ["KERNELS"]
 
 KERNELS: dict[str, Any] = {}
 """By the name of the primitive; each leaves to others what it does not take."""
 
-_kernel = into_table(KERNELS)
+_kernel = register_in(KERNELS)
 _Pairs = tuple[tuple[int, int], ...]
 
 
@@ -111,7 +112,7 @@ class _Plan:
 
 
 _plan = functools.lru_cache(maxsize=256)(_Plan)
-in_forked_processes(_plan.cache_clear)  # some count on threads
+after_fork(_plan.cache_clear)  # some count on threads
 
 
 @_kernel
@@ -121,13 +122,13 @@ def pad_around(xp: Backend, x: Array, *, pairs: _Pairs, mode: str, need: Any) ->
     if dtype not in PLAIN_FLOATS or not x.flags.c_contiguous or not x.size or not machine.available():
         return NotImplemented
     plan = _plan(x.shape, pairs, mode, dtype)
-    y = result(plan.padded, dtype)
+    y = empty_output(plan.padded, dtype)
     plan.forward(x, y)
     return y if need is None else (y, lambda g: (_folded(plan, g, x.shape),))
 
 
 def _folded(plan: _Plan, g: Array, shape: tuple[int, ...]) -> Array:
-    gx = result(shape, g.dtype)
+    gx = empty_output(shape, g.dtype)
     gx.fill(0)
     plan.backward(np.ascontiguousarray(g), gx)
     return gx

@@ -37,16 +37,20 @@ import numpy as np
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.concurrency import (
-    BUILDING,
-    forever,
+    BUILD_LOCK,
+    after_fork,
     fork_safe_lock,
-    in_forked_processes,
+    immortal,
     once,
     once_property,
 )
 from anynet_backends.config import ONEDNN
+from anynet_backends.kernel_table import register_in
+from anynet_backends.memory.attention import scores_at_once
+from anynet_backends.memory.layout import axes_in_memory
+from anynet_backends.memory.outputs import empty_output
+from anynet_backends.numpy_namespace import largest
 from anynet_backends.ownership import check_library
-from anynet_backends.results import axes_in_memory, into_table, largest, result, scores_at_once
 
 __all__ = [
     "KERNELS", "OneDNNError", "Product", "Step", "affine", "find", "matmul", "product", "team", "threads", "version",
@@ -280,7 +284,7 @@ def _forked() -> None:
         plans.known.clear()
 
 
-in_forked_processes(_forked)
+after_fork(_forked)
 
 
 def team() -> tuple[int, int, int] | None:
@@ -298,14 +302,14 @@ def _library() -> _Library:
     global _loaded, _broken
     if _loaded is not None:
         return _loaded
-    with BUILDING:
+    with BUILD_LOCK:
         path = find()
         if path is None:
             msg = "oneDNN is not installed: pip install 'anynet-nn[onednn]'"
             raise OneDNNError(msg)
         if _loaded is None and not _broken:
             try:
-                _loaded = forever(_Library(path))
+                _loaded = immortal(_Library(path))
             except (OSError, AttributeError, OneDNNError) as error:
                 _broken = f"{path}: {error}"
         if _loaded is None:
@@ -348,7 +352,7 @@ class Step:
         if self.room:
             layouts = {"scratchpad": scratch, **layouts}
         self.primitive = ctypes.c_void_p()
-        with BUILDING:  # no process is forked while the library has its own locks
+        with BUILD_LOCK:  # no process is forked while the library has its own locks
             dnnl.call("dnnl_primitive_create", ctypes.byref(self.primitive), descriptor)
         self.memories = [dnnl.memory(md) for md in layouts.values()]
         self.handles = np.array([m.value for m in self.memories], np.int64)
@@ -434,7 +438,7 @@ _FIRST: Final = tuple((0, axes - 1, *range(1, axes - 1)) for axes in range(6))
 
 def _empty_last(shape: _Ints) -> Array:
     """A result of a logical shape (n, c, *spatial) with the channels last in memory."""
-    return result(shape, np.float32, _LAST[len(shape)])
+    return empty_output(shape, np.float32, _LAST[len(shape)])
 
 
 def _channels_last(a: Array) -> Array:
@@ -464,7 +468,7 @@ class _Plans:
             if found is not self:
                 self.known.move_to_end(key)
                 return found
-        with BUILDING:
+        with BUILD_LOCK:
             found = self.known.get(key, self)
             if found is self:
                 try:
@@ -665,7 +669,7 @@ class _Convolution(_Owner):
         """The gradient of the input."""
         if self.data is not None:
             return
-        with BUILDING:
+        with BUILD_LOCK:
             if self.data is None:
                 self._prepare_data()
 
@@ -684,7 +688,7 @@ class _Convolution(_Owner):
         """The gradients of the weight and the bias."""
         if self.gradient is not None:
             return
-        with BUILDING:
+        with BUILD_LOCK:
             if self.gradient is None:
                 self._prepare_gradient()
 
@@ -749,7 +753,7 @@ _convolutions = _Plans(_Convolution)
 KERNELS: dict[str, Callable[..., Any]] = {}
 """By the name of the primitive."""
 
-_kernel = into_table(KERNELS)
+_kernel = register_in(KERNELS)
 
 
 def _single(*arrays: Array | None) -> bool:
@@ -806,9 +810,9 @@ def conv(
             plan.data.run(g, converted, gx)
         if need[1] or (len(need) > 2 and need[2]):
             plan.prepare_gradient()
-            gw = result(weight.shape, np.float32)
+            gw = empty_output(weight.shape, np.float32)
             buffer = plan.back.buffer(gw)
-            extra = () if bias is None else (result(bias.shape, np.float32),)
+            extra = () if bias is None else (empty_output(bias.shape, np.float32),)
             plan.gradient.run(image, g, buffer, *extra)
             plan.back.finish(buffer, gw)
             gb = extra[0] if extra else None
@@ -1086,11 +1090,11 @@ def normalize(
         return NotImplemented
     y: Array
     if layer or x.ndim == 2:
-        image, y = _contiguous(x), result(x.shape, np.float32)
+        image, y = _contiguous(x), empty_output(x.shape, np.float32)
     else:
         image, y = _channels_last(x), _empty_last(x.shape)
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-    mean, variance = result(kept, np.float32), result(kept, np.float32)
+    mean, variance = empty_output(kept, np.float32), empty_output(kept, np.float32)
     w = () if weight is None else (_contiguous(weight), _contiguous(bias))
     plan.forward.run(image, y, mean, variance, *w)
     if need is None:
@@ -1098,8 +1102,12 @@ def normalize(
 
     def pull(gs: tuple[Array, ...]) -> tuple[Any, ...]:
         g = _contiguous(gs[0]) if layer or x.ndim == 2 else _channels_last(gs[0])
-        gx = result(x.shape, np.float32) if layer or x.ndim == 2 else _empty_last(x.shape)
-        made = () if weight is None else (result(weight.shape, np.float32), result(weight.shape, np.float32))
+        gx = empty_output(x.shape, np.float32) if layer or x.ndim == 2 else _empty_last(x.shape)
+        made = (
+            ()
+            if weight is None
+            else (empty_output(weight.shape, np.float32), empty_output(weight.shape, np.float32))
+        )
         plan.backward.run(image, mean, variance, g, gx, *(w if layer else w[:1]), *made)
         return (gx, *made)[: len(need)] if made else (gx, None, None)[: len(need)]
 
@@ -1152,7 +1160,7 @@ def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
     plan = _softmaxes((math.prod(x.shape[:axis]), x.shape[axis], 1), need is not None)
     if plan is None:
         return NotImplemented
-    x, y = _contiguous(x), result(x.shape, np.float32)
+    x, y = _contiguous(x), empty_output(x.shape, np.float32)
     plan.forward.run(x, y)
     if math.isnan(np.minimum.reduce(y, axis=None)):  # of NaN and infinity the library makes one NaN
         y[np.broadcast_to(np.isnan(y).any(axis=axis, keepdims=True), y.shape)] = np.nan
@@ -1160,7 +1168,7 @@ def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
         return y
 
     def pull(g: Array) -> tuple[Array]:
-        gx = result(y.shape, np.float32)
+        gx = empty_output(y.shape, np.float32)
         plan.backward.run(y, _contiguous(g), gx)
         return (gx,)
 
@@ -1277,8 +1285,8 @@ def attention(
             else mask.astype(np.float32)
         )
     q, k, v = _by_rows(q), _by_rows(k), _by_rows(v)
-    y = result((*lead, n, d), np.float32, axes_in_memory(q.strides))
-    total = result((*lead, n, 1), np.float32)
+    y = empty_output((*lead, n, d), np.float32, axes_in_memory(q.strides))
+    total = empty_output((*lead, n, 1), np.float32)
     parts: Sequence[Any] = [...] if short else list(np.ndindex(*lead))
     s = np.empty((*lead, n, m) if short else (n, m), np.float32)
     masks = None if mask is None else mask if short else np.broadcast_to(mask, (*lead, n, m))
@@ -1291,7 +1299,7 @@ def attention(
         return y, total
 
     def pull(g: tuple[Array, Array]) -> tuple[Any, ...]:
-        made = [result(a.shape, np.float32, axes_in_memory(a.strides)) for a in (q, k, v)]
+        made = [empty_output(a.shape, np.float32, axes_in_memory(a.strides)) for a in (q, k, v)]
         gy, gs = _by_rows(g[0]), g[1]
         ds = np.empty_like(s)
         for at in parts:
@@ -1403,14 +1411,14 @@ def _layer(
     read = [_contiguous(a) for a in (x, *first)]
     w = [_contiguous(a) for a in weights]
     b = np.zeros(4 * width, np.float32) if bias is None else _contiguous(bias)
-    made = [result((steps, n, width), np.float32), *(result(s.shape, np.float32) for s in first)]
+    made = [empty_output((steps, n, width), np.float32), *(empty_output(s.shape, np.float32) for s in first)]
     room = [np.empty(plan.room, np.uint8)] if need else []
     ready = [each.to(a) for each, a in zip(plan.weights, w, strict=True)]
     plan.forward.run(*read, *ready, b, *made, *room)
 
     def pull(g: Sequence[Array]) -> list[Array]:
         ready = [each.to(a) for each, a in zip(plan.back_weights, w, strict=True)]
-        grads = [result(a.shape, np.float32) for a in (*read, *w)]
+        grads = [empty_output(a.shape, np.float32) for a in (*read, *w)]
         sums = [np.zeros(size, np.float32) for size in plan.places]  # these are added to
         db = np.zeros_like(b)
         into = [*grads[: len(read)], *sums, db]

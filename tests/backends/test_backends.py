@@ -277,7 +277,7 @@ def test_blas_and_versions():
 def test_the_allocator_can_be_told_and_told_back():
     import sys
 
-    from anynet_backends import allocator
+    from anynet_backends.memory import allocator
 
     taken = allocator.keep_large_blocks(True)
     if not sys.platform.startswith("linux"):

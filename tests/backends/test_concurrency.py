@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from anynet_backends import concurrency
-from anynet_backends.concurrency import PerThread, fork_safe_lock, once
+from anynet_backends.concurrency import ThreadStack, fork_safe_lock, once
 
 # what each thread goes on doing while others fork, or the process ends
 BUSY = """
@@ -122,7 +122,7 @@ def in_child(function):
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
 def test_locks_and_stacks_of_other_threads_are_not_there_in_a_forked_process():
     lock, mine = fork_safe_lock(), fork_safe_lock()
-    stack = PerThread()
+    stack = ThreadStack()
     stack.append("here")
     inside, leave = threading.Event(), threading.Event()
 
@@ -150,7 +150,7 @@ def test_a_process_is_forked_when_nobody_builds():
     building, at_once = threading.Event(), []
 
     def build():
-        with concurrency.BUILDING:
+        with concurrency.BUILD_LOCK:
             building.set()
             time.sleep(0.2)
             at_once.append("built")
@@ -158,10 +158,10 @@ def test_a_process_is_forked_when_nobody_builds():
     thread = threading.Thread(target=build)
     thread.start()
     building.wait()
-    assert in_child(lambda: at_once == ["built"] and concurrency.BUILDING.acquire(timeout=5))
+    assert in_child(lambda: at_once == ["built"] and concurrency.BUILD_LOCK.acquire(timeout=5))
     thread.join()
-    with concurrency.BUILDING:
-        assert in_child(lambda: concurrency.BUILDING._is_owned())
+    with concurrency.BUILD_LOCK:
+        assert in_child(lambda: concurrency.BUILD_LOCK._is_owned())
 
 
 @forks
@@ -218,11 +218,11 @@ def test_the_interpreter_ends_when_nobody_builds():
     """LLVM ends the process where it is taken down while a thread is in it."""
     code = """
 import threading, time
-from anynet_backends.concurrency import BUILDING
+from anynet_backends.concurrency import BUILD_LOCK
 begun = threading.Event()
 
 def build():
-    with BUILDING:
+    with BUILD_LOCK:
         begun.set()
         time.sleep(0.3)
         print("built", flush=True)

@@ -16,8 +16,8 @@ import anynet as an
 from anynet import nn
 from anynet_backends import get_backend, machine, numpy_kernels, onednn
 from anynet_backends.jit import compiler as llvm
-from anynet_backends.results import largest, smallest
-from anynet_backends.sums import add_up
+from anynet_backends.memory.reductions import sum_by_dot
+from anynet_backends.numpy_namespace import largest, smallest
 
 pytestmark = pytest.mark.skipif(not machine.available(), reason="needs the extra numba")
 
@@ -143,9 +143,9 @@ def test_sums_and_extrema(dtype, shape):
     axes = [None, -1, *([0, tuple(range(len(shape) - 1))] if len(shape) > 1 else [])]
     for axis in axes:
         for keep in (False, True):
-            expected = add_up(x, axis, None, None, keep)
+            expected = sum_by_dot(x, axis, None, None, keep)
             out = np.empty_like(expected) if isinstance(expected, np.ndarray) else np.empty((), dtype)
-            assert run([machine.Call(add_up, (x, axis, None, out, keep), (x,), (out,))], [out]) == 0
+            assert run([machine.Call(sum_by_dot, (x, axis, None, out, keep), (x,), (out,))], [out]) == 0
             assert (out == expected).all()
     if len(shape) > 1:
         for f in (np.maximum, np.minimum):
@@ -159,7 +159,7 @@ def test_sums_and_extrema(dtype, shape):
 
 def test_sum_of_negative_zeros():
     x, out = np.full(5, -0.0), np.empty(())
-    assert run([machine.Call(add_up, (x, None, None, out, False), (x,), (out,))], [out]) == 0
+    assert run([machine.Call(sum_by_dot, (x, None, None, out, False), (x,), (out,))], [out]) == 0
     assert np.signbit(out) == np.signbit(np.add.reduce(x))
 
 

@@ -7,7 +7,7 @@ from anynet.autograd.compiling import watchers
 from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
 from anynet.cli import main
 from anynet.testing.parity import CASES, LIMITS, check, compare, compute
-from anynet_backends import philox, safetensors
+from anynet_backends import philox, safetensors_io
 
 DEVICES = ["cpu", "strict:device1", "torch:cpu", "cuda"]
 
@@ -124,19 +124,19 @@ def test_a_recording_of_another_device_is_checked_here(tmp_path, monkeypatch):
     assert all(row.ok and row.device == "strict:device1" for row in rows)
     assert main(["parity", "check", str(file)]) == 0
 
-    arrays, metadata = safetensors.load(file)
+    arrays, metadata = safetensors_io.load(file)
     wrong = dict(arrays)
     key = f"{CASES[0].name}|float32|0"
     wrong[key] = wrong[key] + 1e-3
-    safetensors.save(file, wrong, metadata)
+    safetensors_io.save(file, wrong, metadata)
     assert [row.case for row in check(file) if not row.ok] == [CASES[0].name]
     assert main(["parity", "check", str(file)]) == 1
 
     del wrong[key], wrong[f"{CASES[0].name}|float32|1"]
-    safetensors.save(file, {k: v for k, v in wrong.items() if "|float64|" in k}, metadata)
+    safetensors_io.save(file, {k: v for k, v in wrong.items() if "|float64|" in k}, metadata)
     with pytest.raises(ValueError, match="record it anew"):
         check(file)
-    safetensors.save(file, arrays)
+    safetensors_io.save(file, arrays)
     with pytest.raises(ValueError, match="was not written by `anynet parity record`"):
         check(file)
     assert main(["parity", "record"]) == 2

@@ -10,7 +10,7 @@ import pytest
 
 import anynet as an
 from anynet.train import CheckpointError
-from anynet_backends import safetensors
+from anynet_backends import safetensors_io
 
 LONG = os.environ.get("ANYNET_LONG_TESTS") == "1"
 TREE = {
@@ -159,7 +159,7 @@ def test_mutated_files_are_read_or_refused(file, seed):
     reference = pytest.importorskip("safetensors.numpy", reason="reads the files, too")
     error = pytest.importorskip("safetensors").SafetensorError
     rng, whole = random.Random(seed), file.read_bytes()
-    weights = {k: v for k, v in safetensors.load(file)[0].items() if k != "z"}
+    weights = {k: v for k, v in safetensors_io.load(file)[0].items() if k != "z"}
     plain = reference.save(weights, {"format": "np"})
     for _ in range(2500 if LONG else 300):
         data = mutated(rng, whole)
@@ -180,7 +180,7 @@ def test_mutated_files_are_read_or_refused(file, seed):
             with pytest.raises(
                 ValueError, match=r"stands there twice|other bytes than 0, 1"
             ):  # where we are stricter
-                safetensors.load(file)
+                safetensors_io.load(file)
 
 
 @pytest.mark.parametrize("seed", range(40 if LONG else 1))
@@ -188,13 +188,13 @@ def test_mutated_descriptions_are_read_or_refused(tmp_path, seed):
     """With a checksum that is right, so that only what the description says can be wrong."""
     rng, path = random.Random(seed), tmp_path / "a"
     an.save(path, TREE)
-    arrays, metadata = safetensors.load(path)
+    arrays, metadata = safetensors_io.load(path)
     for _ in range(1500 if LONG else 200):
         described = changed_json(rng, json.loads(metadata["anynet"]))
         text = json.dumps(described)
         if rng.random() < 0.2:
             text = mutated(rng, text.encode()).decode("utf-8", "replace")
-        safetensors.save(path, arrays, {"anynet": text})
+        safetensors_io.save(path, arrays, {"anynet": text})
         loads(path, path.read_bytes())
 
 
@@ -205,7 +205,7 @@ def test_mutated_descriptions_are_read_or_refused(tmp_path, seed):
 )  # fmt: skip
 def test_descriptions_that_mean_nothing(tmp_path, text):
     arrays = {"half": np.ones(3), "none": np.zeros((3, 0)), "one": np.ones(())}
-    safetensors.save(tmp_path / "a.safetensors", arrays, {"anynet": text})
+    safetensors_io.save(tmp_path / "a.safetensors", arrays, {"anynet": text})
     with pytest.raises(
         CheckpointError, match=r"a.safetensors (is damaged: .* take another copy|has checkpoint version)"
     ):

@@ -13,14 +13,14 @@ from typing import Any
 
 from anynet.nn.module import Module
 from anynet.tensor import Parameter, no_grad
-from anynet_backends.concurrency import PerThread
+from anynet_backends.concurrency import ThreadStack
 
 __all__ = [
     "ParametrizationList", "cached", "is_parametrized", "register_parametrization", "remove_parametrizations",
     "transfer_parametrizations_and_params", "type_before_parametrizations",
 ]  # fmt: skip
 
-_caches: PerThread[dict[tuple[int, str], Any]] = PerThread()
+_caches: ThreadStack[dict[tuple[int, str], Any]] = ThreadStack()
 
 
 @contextmanager

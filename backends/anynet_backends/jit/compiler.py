@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from anynet_backends.concurrency import BUILDING, once
+from anynet_backends.concurrency import BUILD_LOCK, once
 from anynet_backends.jit.code_cache import CodeCache
 
 __all__ = [
@@ -712,7 +712,7 @@ class Compiler:
 
     def functions(self, code: str, names: Sequence[str]) -> dict[str, int]:
         """Addresses of the functions of a text of code."""
-        with BUILDING:
+        with BUILD_LOCK:
             found = self.known.get(code)
             if found is None:
                 found = self.known[code] = self._compile(code, names)

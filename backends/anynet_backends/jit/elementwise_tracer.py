@@ -15,7 +15,7 @@ import numpy as np
 
 from anynet_backends import machine
 from anynet_backends.array_api import Array
-from anynet_backends.results import largest, smallest
+from anynet_backends.numpy_namespace import largest, smallest
 
 __all__ = ["elementwise"]
 

@@ -15,8 +15,9 @@ from anynet_backends import machine, onednn
 from anynet_backends.array_api import Array
 from anynet_backends.jit.instructions import Instruction, Variable, is_basic_key, made_by, show, substitute
 from anynet_backends.jit.tracer import Trace
-from anynet_backends.results import fill, largest, smallest
-from anynet_backends.sums import add_up
+from anynet_backends.memory.outputs import write_into
+from anynet_backends.memory.reductions import sum_by_dot
+from anynet_backends.numpy_namespace import largest, smallest
 
 __all__ = ["CallList", "Lowering"]
 
@@ -119,7 +120,7 @@ class Lowering:
                 self.text.append(f"{shown}  (views)")
                 return []
             self.text.append(shown)
-            return [(fill, (self._in_arrays(i.out), f, args, kwargs))]
+            return [(write_into, (self._in_arrays(i.out), f, args, kwargs))]
         assert i.out is not None
         out, lies_in = i.out.var, self.root[i.out.var]
         if lies_in != out:
@@ -153,7 +154,7 @@ def _store_result_of(target: Array, function: Callable[[], Array]) -> None:
 
 
 def _call_into(target: Array, f: Any, args: Any, kwargs: Any) -> None:
-    fill((target,), f, args, kwargs)
+    write_into((target,), f, args, kwargs)
 
 
 def _is_pair(x: Any, key: Any) -> bool:
@@ -192,12 +193,12 @@ def _numpy_calls(name: str, f: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     x = args[0] if args else None
     axis = kwargs.get("axis")
     if name in _REDUCE and len(args) == 1 and kwargs.keys() <= {"axis", "keepdims", "dtype"}:
-        reduce = add_up if name == "sum" else _REDUCE[name].reduce
+        reduce = sum_by_dot if name == "sum" else _REDUCE[name].reduce
         return [(reduce, (x, axis, kwargs.get("dtype"), out, kwargs.get("keepdims", False)))]
     if name == "mean" and x is not None and out.dtype.kind == "f" and out.size:
         n = np.asarray(x.size // out.size, dtype=out.dtype)
         return [
-            (add_up, (x, axis, None, out, kwargs.get("keepdims", False))),
+            (sum_by_dot, (x, axis, None, out, kwargs.get("keepdims", False))),
             (np.true_divide, (out, n, out)),
         ]
     if name == "power" and type(args[1]) in (int, float) and args[1] == 2 and out.dtype.kind == "f":

@@ -13,7 +13,7 @@ import numpy as np
 from anynet_backends.array_api import Array
 from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.instructions import Instruction, Variable, made_by
-from anynet_backends.results import axes_in_memory, inverse
+from anynet_backends.memory.layout import axes_in_memory, inverse
 
 __all__ = ["Lifetime", "aligned", "lifetimes", "plan_memory", "shaped"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from anynet_backends import allocator, machine
+from anynet_backends import machine
 from anynet_backends.array_api import Array
-from anynet_backends.concurrency import PerThread, once_property
+from anynet_backends.concurrency import ThreadStack, once_property
 from anynet_backends.jit.instructions import Instruction, made_by
 from anynet_backends.jit.lowering import CallList, Lowering
 from anynet_backends.jit.memory_plan import aligned, lifetimes, plan_memory, shaped
@@ -26,6 +26,7 @@ from anynet_backends.jit.passes import (
     written_roots,
 )
 from anynet_backends.jit.tracer import Trace, TracedArray
+from anynet_backends.memory import allocator
 
 __all__ = ["NativeBody", "Program", "owner", "replay_observers"]
 
@@ -39,7 +40,7 @@ class NativeBody(NamedTuple):
     gives: list[int]
 
 
-replay_observers: PerThread[Callable[[str, Callable[..., Any], tuple[Any, ...]], None]] = PerThread()
+replay_observers: ThreadStack[Callable[[str, Callable[..., Any], tuple[Any, ...]], None]] = ThreadStack()
 """Observers that make each call of a replay, given the name of its instruction (the profiler)."""
 
 

@@ -19,7 +19,7 @@ from anynet_backends.array_api import Array
 from anynet_backends.concurrency import fork_safe_lock
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.ir_builder import Function, Value, compiled, number
-from anynet_backends.results import axes_in_memory
+from anynet_backends.memory.layout import axes_in_memory
 
 __all__ = ["WIDTH", "Blocks", "dense_alike"]
 

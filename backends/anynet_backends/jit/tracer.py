@@ -17,7 +17,7 @@ import numpy as np
 from anynet_backends import array_api, machine
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.concurrency import PerThread, fork_safe_lock, in_forked_processes
+from anynet_backends.concurrency import ThreadStack, after_fork, fork_safe_lock
 from anynet_backends.jit.errors import CompileError, refuse_reading, user_line
 from anynet_backends.jit.instructions import Instruction, Variable, collect, made_by, substitute
 
@@ -26,7 +26,7 @@ __all__ = ["ACTIVE", "COMPILING", "TracedArray", "Trace", "trace_lock", "values_
 ACTIVE: list[Trace] = []
 """The running trace, if there is one (empty while tracing is paused)."""
 
-COMPILING: PerThread[Trace] = PerThread()
+COMPILING: ThreadStack[Trace] = ThreadStack()
 """The traces of functions of the user, on the stack of the thread that runs them."""
 
 trace_lock = fork_safe_lock()
@@ -38,7 +38,7 @@ def _forked() -> None:
         ACTIVE.clear()
 
 
-in_forked_processes(_forked)
+after_fork(_forked)
 
 
 class TracedArray:

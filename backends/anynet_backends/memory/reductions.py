@@ -8,7 +8,7 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 
-__all__ = ["PLAIN_FLOATS", "add_up", "ones_vector"]
+__all__ = ["PLAIN_FLOATS", "sum_by_dot", "ones_vector"]
 
 PLAIN_FLOATS: Final = (np.dtype("float32"), np.dtype("float64"))
 _reduce: Any = np.add.reduce
@@ -27,7 +27,7 @@ def ones_vector(n: int, dtype: Any) -> Array:
     return found
 
 
-def add_up(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> Array:
+def sum_by_dot(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> Array:
     """``np.add.reduce``, where it can be as a product with ones: over the first axes or the last of a contiguous
     array the BLAS library takes half the time or less, and its rounding errors are smaller (its partial sums are
     many; NumPy adds row to row)."""

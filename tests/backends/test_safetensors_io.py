@@ -11,7 +11,7 @@ import threading
 import numpy as np
 import pytest
 
-from anynet_backends import safetensors
+from anynet_backends import safetensors_io
 
 TENSORS = {
     "w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(7, dtype=np.int64),
@@ -24,9 +24,9 @@ TENSORS = {
 
 def test_round_trip(tmp_path):
     path = tmp_path / "a.safetensors"
-    safetensors.save(path, TENSORS, {"epoch": "3", "ü": "é"})
-    tensors, metadata = safetensors.load(path)
-    assert list(metadata) == [safetensors.CHECKSUM, "epoch", "ü"]
+    safetensors_io.save(path, TENSORS, {"epoch": "3", "ü": "é"})
+    tensors, metadata = safetensors_io.load(path)
+    assert list(metadata) == [safetensors_io.CHECKSUM, "epoch", "ü"]
     assert (metadata["epoch"], metadata["ü"]) == ("3", "é")
     assert set(tensors) == set(TENSORS)
     for name, expected in TENSORS.items():
@@ -36,14 +36,14 @@ def test_round_trip(tmp_path):
         assert tensors[name].flags.writeable
     assert os.listdir(tmp_path) == ["a.safetensors"]
     again = tmp_path / "b.safetensors"
-    safetensors.save(again, tensors, metadata)  # with the old file's checksum among the metadata
+    safetensors_io.save(again, tensors, metadata)  # with the old file's checksum among the metadata
     assert again.read_bytes() == path.read_bytes()
 
 
 def test_the_checksum_is_that_of_the_file_with_zeros_in_its_place(tmp_path):
     path = tmp_path / "a"
-    safetensors.save(path, TENSORS, {"a": "b"})
-    found = safetensors.load(path)[1][safetensors.CHECKSUM]
+    safetensors_io.save(path, TENSORS, {"a": "b"})
+    found = safetensors_io.load(path)[1][safetensors_io.CHECKSUM]
     raw = path.read_bytes()
     assert raw.count(found.encode()) == 1
     assert hashlib.sha256(raw.replace(found.encode(), b"0" * 64)).hexdigest() == found
@@ -54,15 +54,15 @@ def test_the_reference_reads_what_we_write_and_we_what_it_writes(tmp_path):
     numpy = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
     tensors = {k: np.ascontiguousarray(v) for k, v in TENSORS.items()}
     path = tmp_path / "a"
-    safetensors.save(path, TENSORS, {"a": "b"})
+    safetensors_io.save(path, TENSORS, {"a": "b"})
     theirs = numpy.load_file(path)
     assert theirs.keys() == TENSORS.keys()
     assert all(np.array_equal(theirs[k], v) and theirs[k].dtype == v.dtype for k, v in TENSORS.items())
     with reference.safe_open(path, "np") as opened:
         metadata = opened.metadata()
-        assert metadata.keys() == {"a", safetensors.CHECKSUM}
+        assert metadata.keys() == {"a", safetensors_io.CHECKSUM}
     path.write_bytes(numpy.save(tensors, {"a": "b"}))
-    ours, metadata = safetensors.load(path)
+    ours, metadata = safetensors_io.load(path)
     assert metadata == {"a": "b"}
     assert all(np.array_equal(ours[k], v) for k, v in tensors.items())
 
@@ -84,7 +84,7 @@ def test_the_tensors_lie_as_in_the_references_files(tmp_path):
         "uint64",
     ]
     tensors = {f"{i}.{kind}": np.ones(3, kind) for i in "ab" for kind in kinds}
-    safetensors.save(tmp_path / "ours", tensors)
+    safetensors_io.save(tmp_path / "ours", tensors)
     (tmp_path / "theirs").write_bytes(numpy.save(tensors))
 
     def table(name):
@@ -99,29 +99,29 @@ def test_the_tensors_lie_as_in_the_references_files(tmp_path):
 
 
 def test_the_bytes_depend_on_the_contents_alone(tmp_path):
-    safetensors.save(tmp_path / "a", TENSORS)
-    safetensors.save(tmp_path / "b", dict(reversed(TENSORS.items())))
+    safetensors_io.save(tmp_path / "a", TENSORS)
+    safetensors_io.save(tmp_path / "b", dict(reversed(TENSORS.items())))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_a_checksum_that_another_program_kept_is_refused(tmp_path):
     numpy = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
     path = tmp_path / "a"
-    safetensors.save(path, {"x": np.ones(2)})
-    metadata = safetensors.load(path)[1]
+    safetensors_io.save(path, {"x": np.ones(2)})
+    metadata = safetensors_io.load(path)[1]
     path.write_bytes(numpy.save({"x": np.zeros(2)}, metadata))
     with pytest.raises(
-        ValueError, match=f"a is damaged.* must leave out '{safetensors.CHECKSUM}' from the metadata"
+        ValueError, match=f"a is damaged.* must leave out '{safetensors_io.CHECKSUM}' from the metadata"
     ):
-        safetensors.load(path)
+        safetensors_io.load(path)
 
 
 def test_large_arrays(tmp_path):
     """Longer than the pieces in which files are read and written; without a copy in C order; changed meanwhile."""
     big = np.arange(3 * 2**18 + 5, dtype=np.float32)
     tensors = {"big": big, "turned": big[:-5].reshape(3, -1).T, "every other": big[::2]}
-    safetensors.save(tmp_path / "a", tensors)
-    found = safetensors.load(tmp_path / "a")[0]
+    safetensors_io.save(tmp_path / "a", tensors)
+    found = safetensors_io.load(tmp_path / "a")[0]
     assert all(np.array_equal(found[k], v) for k, v in tensors.items())
 
 
@@ -136,8 +136,8 @@ def test_arrays_that_change_while_they_are_written_give_a_whole_file(tmp_path):
     thread.start()
     try:
         for _ in range(10):
-            safetensors.save(tmp_path / "a", {"x": array})
-            safetensors.load(tmp_path / "a")
+            safetensors_io.save(tmp_path / "a", {"x": array})
+            safetensors_io.load(tmp_path / "a")
     finally:
         stop.set()
         thread.join()
@@ -147,7 +147,7 @@ def test_bfloat16_is_read_as_float32(tmp_path):
     header = json.dumps({"x": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
     bits = (np.array([1.5, -2.0], np.float32).view(np.uint32) >> 16).astype("<u2").tobytes()
     (tmp_path / "b").write_bytes(len(header).to_bytes(8, "little") + header + bits)
-    x = safetensors.load(tmp_path / "b")[0]["x"]
+    x = safetensors_io.load(tmp_path / "b")[0]["x"]
     assert x.tolist() == [1.5, -2.0]
     assert x.dtype == np.float32
 
@@ -213,31 +213,31 @@ def test_broken_files_are_refused(tmp_path, name):
     path = tmp_path / "broken.safetensors"
     path.write_bytes(BROKEN[name])
     with pytest.raises(ValueError, match=r"broken.safetensors: not a valid safetensors file: ."):
-        safetensors.load(path)
+        safetensors_io.load(path)
 
 
 def test_a_dtype_that_numpy_has_not(tmp_path):
     path = tmp_path / "eight"
     path.write_bytes(_file(_one(dtype="F8_E4M3", shape=[4]), b"1234"))
     with pytest.raises(ValueError, match="tensor 'x' has dtype F8_E4M3, which NumPy has not; known: BOOL"):
-        safetensors.load(path)
+        safetensors_io.load(path)
 
 
 def test_every_truncation_and_every_longer_file_is_refused(tmp_path):
     path = tmp_path / "cut"
-    safetensors.save(path, {"x": np.ones(3, np.float32)}, {"a": "b"})
+    safetensors_io.save(path, {"x": np.ones(3, np.float32)}, {"a": "b"})
     whole = path.read_bytes()
     for data in [*(whole[:end] for end in range(len(whole))), whole + b"\0", whole + whole]:
         path.write_bytes(data)
         with pytest.raises(ValueError, match="not a valid safetensors file"):
-            safetensors.load(path)
+            safetensors_io.load(path)
 
 
 def test_every_flipped_bit_is_found(tmp_path):
     path = tmp_path / "a"
-    safetensors.save(path, {"x": np.ones(3, np.float32)}, {"a": "b"})
+    safetensors_io.save(path, {"x": np.ones(3, np.float32)}, {"a": "b"})
     whole = path.read_bytes()
-    name = f'"{safetensors.CHECKSUM}"'.encode()
+    name = f'"{safetensors_io.CHECKSUM}"'.encode()
     for bit in range(8 * len(whole)):
         changed = bytearray(whole)
         changed[bit // 8] ^= 1 << bit % 8
@@ -245,7 +245,7 @@ def test_every_flipped_bit_is_found(tmp_path):
         if whole.index(name) < bit // 8 < whole.index(name) + len(name) - 1:
             continue  # the checksum has another name now; a checkpoint knows that it has one (tests/train/test_checkpoint.py)
         with pytest.raises(ValueError, match=r"a is damaged|a: not a valid safetensors file|has dtype F8"):
-            safetensors.load(path)
+            safetensors_io.load(path)
 
 
 def test_the_kinds_of_other_files_are_named(tmp_path):
@@ -258,7 +258,7 @@ def test_the_kinds_of_other_files_are_named(tmp_path):
         with pytest.raises(
             ValueError, match=rf"it looks like {words}.* reads safetensors files only and runs nothing"
         ):
-            safetensors.load(path)
+            safetensors_io.load(path)
 
 
 def test_what_safetensors_cannot_hold(tmp_path):
@@ -272,13 +272,13 @@ def test_what_safetensors_cannot_hold(tmp_path):
         (ValueError, "a text that UTF-8 can hold", {"\ud800": np.ones(1)}, {}),
     ):
         with pytest.raises(error, match=match):
-            safetensors.save(path, tensors, metadata)
+            safetensors_io.save(path, tensors, metadata)
     assert os.listdir(tmp_path) == []
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a"
-    safetensors.save(path, {"x": np.ones(1)})
+    safetensors_io.save(path, {"x": np.ones(1)})
     old = path.read_bytes()
 
     def fail(*_):
@@ -287,6 +287,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk is full"):
-        safetensors.save(path, {"x": np.zeros(9)})
+        safetensors_io.save(path, {"x": np.zeros(9)})
     assert path.read_bytes() == old
     assert os.listdir(tmp_path) == ["a"]

@@ -1,0 +1,31 @@
+"""Tables of kernels by the name of their primitive, and fallback from one kernel to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["first_supported", "register_in"]
+
+
+def register_in(table: dict[str, Callable[..., Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that enters kernels which give gradients into a table, by their names."""
+
+    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+        function.vjp = True  # type: ignore[attr-defined]
+        table[function.__name__] = function
+        return function
+
+    return enter
+
+
+def first_supported(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel that asks `first`, and `second` where that one does not take the arguments. Both give gradients."""
+
+    def kernel(xp: Any, *data: Any, **meta: Any) -> Any:
+        y = first(xp, *data, **meta)
+        return second(xp, *data, **meta) if y is NotImplemented else y
+
+    kernel.vjp = True  # type: ignore[attr-defined]
+    kernel.first = first  # type: ignore[attr-defined]
+    return kernel

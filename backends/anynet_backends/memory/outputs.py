@@ -1,0 +1,76 @@
+"""Output buffers for kernels.
+
+A kernel allocates what it returns with `empty_output`. In a compiled program the memory plan has a place for each output;
+`write_into` offers these places, so that the kernel writes there directly, without a new array and a copy.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from anynet_backends.array_api import Array
+from anynet_backends.memory.layout import inverse
+
+__all__ = ["empty_output", "write_into"]
+
+
+class _Offered(threading.local):
+    places: list[Array] = []  # noqa: RUF012 - replaced, never changed for all threads
+
+
+_offered = _Offered()
+
+
+def empty_output(shape: tuple[int, ...], dtype: Any, order: tuple[int, ...] | None = None) -> Array:
+    """An array to be returned, with undefined contents; `order` lists its axes from the outermost in memory inwards."""
+    inner = range(len(shape)) if order is None else order
+    if _offered.places:
+        itemsize = np.dtype(dtype).itemsize
+        strides, step = [0] * len(shape), itemsize
+        for axis in reversed(inner):
+            strides[axis] = step
+            step *= shape[axis]
+        for i, place in enumerate(_offered.places):
+            if place.shape == shape and place.dtype == dtype:
+                same = all(n == 1 or a == b for n, a, b in zip(shape, place.strides, strides, strict=True))
+                if same or not math.prod(shape):
+                    return _offered.places.pop(i)
+    if order is None:
+        return np.empty(shape, dtype)
+    return np.empty([shape[i] for i in order], dtype).transpose(inverse(order))
+
+
+def write_into(places: tuple[Array, ...], f: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    """Call `f` and see that what it returns, an array or a tuple of them, stands in `places`."""
+    # a kernel that once kept in a place what its gradient needs is offered none: it would have to run twice
+    _offered.places = left = [] if getattr(f, "places_lost", False) else list(places)
+    try:
+        values = f(*args, **kwargs)
+    finally:
+        _offered.places = []
+    if not isinstance(values, tuple):
+        values = (values,)
+    if all(value is place for value, place in zip(values, places, strict=True)):
+        return
+    if getattr(f, "keeps", False) and not getattr(f, "places_lost", False):
+        taken = [p for p in places if not any(p is other for other in left)]
+        lost = not all(any(np.may_share_memory(v, p) for v in values) for p in taken)
+    else:
+        lost = False
+    if lost:  # what the gradient needs would be overwritten
+        f.places_lost = True  # type: ignore[attr-defined]
+        made = f(*args, **kwargs)
+        values = made if isinstance(made, tuple) else (made,)
+    astray = [
+        i for i, value in enumerate(values) if any(value is place for j, place in enumerate(places) if j != i)
+    ]
+    if astray:  # it took one place for another
+        values = tuple(value.copy() if i in astray else value for i, value in enumerate(values))
+    for place, value in zip(places, values, strict=True):
+        if value is not place:
+            place[...] = value
