@@ -329,6 +329,13 @@ def _rule_permute(
     return prim(values[0], axes=(0, *_shift(tuple(meta["axes"]))))
 
 
+def _rule_rearrange(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
+    axes = (0, *_shift(tuple(meta["axes"])))
+    return prim(values[0], split=(n, *meta["split"]), axes=axes, shape=(n, *meta["shape"]))
+
+
 def _rule_flip(
     prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
 ) -> Any:
@@ -442,6 +449,7 @@ def _rule_linear(
 RULES: dict[str, Rule] = {
     "reshape": _rule_reshape,
     "permute_dims": _rule_permute,
+    "rearrange": _rule_rearrange,
     "flip": _rule_flip,
     "roll": _rule_roll,
     "broadcast_to": _rule_broadcast,

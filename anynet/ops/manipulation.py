@@ -66,6 +66,24 @@ def permute_dims(x: ArrayLike, /, axes: Sequence[int]) -> Tensor:
     return _permute_dims(x, axes=axes_of(tuple(axes), len(x.shape), "axes"))
 
 
+@primitive
+def rearrange(
+    xp: Backend, x: Array, *, split: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]
+) -> Array:
+    """x in the shape `split`, with its axes in the order `axes`, in the shape `shape`: three steps in one."""
+    return xp.reshape(xp.permute_dims(xp.reshape(x, split), axes), shape)
+
+
+rearrange.vjp(
+    x=lambda g, x_shape, split, axes: rearrange(
+        g,
+        split=tuple([split[a] for a in axes]),
+        axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)),
+        shape=x_shape,
+    )
+)
+
+
 def moveaxis(x: ArrayLike, source: int | Sequence[int], destination: int | Sequence[int], /) -> Tensor:
     """Move axes to new places, the others keep their order."""
     n = len(x.shape)

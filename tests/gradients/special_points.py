@@ -271,7 +271,7 @@ NO_POINT: dict[str, str] = {
     ), LINEAR),
     **dict.fromkeys((
         "matrix_transpose", "linalg.matrix_transpose", "take", "take_along_axis", "broadcast_arrays", "broadcast_to", "concat",
-        "expand_dims", "flip", "moveaxis", "permute_dims", "repeat", "reshape", "roll", "squeeze", "stack", "tile", "unstack",
+        "expand_dims", "flip", "moveaxis", "permute_dims", "rearrange", "repeat", "reshape", "roll", "squeeze", "stack", "tile", "unstack",
         "meshgrid", "tril", "triu", "asarray", "from_dlpack", "linalg.diagonal", "diagonal", "fill_diagonal", "getitem",
         "setitem", "put", "gather_rows", "scatter_rows", "embedding", "fft.fftshift", "fft.ifftshift",
     ), MOVES),

@@ -11,7 +11,7 @@ from anynet.nn.errors import ShapeError
 from anynet.ops import creation
 from anynet.ops import elementwise as e
 from anynet.ops.indexing import take_along_axis
-from anynet.ops.manipulation import astype, broadcast_to, expand_dims, permute_dims, reshape, stack
+from anynet.ops.manipulation import astype, broadcast_to, expand_dims, permute_dims, rearrange, reshape, stack
 from anynet.ops.padding import pad as pad_
 from anynet.ops.resampling import interpolate
 from anynet.tensor import Tensor
@@ -211,10 +211,9 @@ def pixel_shuffle(input: ArrayLike, upscale_factor: int) -> Tensor:
         msg = f"pixel_shuffle: input (…, channels, h, w) with channels divisible by {r}², got shape {shape}"
         raise ValueError(msg)
     *lead, c, h, w = shape
-    n = len(lead)
-    x = reshape(input, (*lead, c // (r * r), r, r, h, w))
-    x = permute_dims(x, (*range(n), n, n + 3, n + 1, n + 4, n + 2))
-    return reshape(x, (*lead, c // (r * r), h * r, w * r))
+    n, c = len(lead), c // (r * r)
+    axes = (*range(n), n, n + 3, n + 1, n + 4, n + 2)
+    return rearrange(input, split=(*lead, c, r, r, h, w), axes=axes, shape=(*lead, c, h * r, w * r))
 
 
 def pixel_unshuffle(input: ArrayLike, downscale_factor: int) -> Tensor:
@@ -229,10 +228,9 @@ def pixel_unshuffle(input: ArrayLike, downscale_factor: int) -> Tensor:
         msg = f"pixel_unshuffle: input (…, channels, h, w) with h and w divisible by {r}, got shape {shape}"
         raise ValueError(msg)
     *lead, c, h, w = shape
-    n = len(lead)
-    x = reshape(input, (*lead, c, h // r, r, w // r, r))
-    x = permute_dims(x, (*range(n), n, n + 2, n + 4, n + 1, n + 3))
-    return reshape(x, (*lead, c * r * r, h // r, w // r))
+    n, h, w = len(lead), h // r, w // r
+    axes = (*range(n), n, n + 2, n + 4, n + 1, n + 3)
+    return rearrange(input, split=(*lead, c, h, r, w, r), axes=axes, shape=(*lead, c * r * r, h, w))
 
 
 def channel_shuffle(input: ArrayLike, groups: int) -> Tensor:
@@ -246,8 +244,8 @@ def channel_shuffle(input: ArrayLike, groups: int) -> Tensor:
     if len(shape) < 3 or groups < 1 or shape[1] % groups:
         msg = f"channel_shuffle: input (batch, channels, …) with channels divisible by {groups}, got shape {shape}"
         raise ValueError(msg)
-    x = reshape(input, (shape[0], groups, shape[1] // groups, *shape[2:]))
-    return reshape(permute_dims(x, (0, 2, 1, *range(3, len(shape) + 1))), shape)
+    split = (shape[0], groups, shape[1] // groups, *shape[2:])
+    return rearrange(input, split=split, axes=(0, 2, 1, *range(3, len(shape) + 1)), shape=shape)
 
 
 def upsample(

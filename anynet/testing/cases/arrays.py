@@ -66,6 +66,11 @@ CASES: tuple[Case, ...] = (
     Case("cumulative_prod", lambda x: reductions.cumulative_prod(x, axis=1), ((3, 4),)),
     Case("reshape", lambda x: manipulation.reshape(x, (4, 3)), ((3, 4),)),
     Case("permute_dims", lambda x: manipulation.permute_dims(x, (2, 0, 1)), ((2, 3, 4),)),
+    Case(
+        "rearrange",
+        lambda x: manipulation.rearrange(x, split=(3, 2, 2, 2), axes=(2, 0, 3, 1), shape=(6, 4)),
+        ((3, 4, 2),),
+    ),
     Case("broadcast_to", lambda x: manipulation.broadcast_to(x, (5, 3, 4)), ((3, 1),)),
     Case("concat", lambda a, b: manipulation.concat([a, b], axis=1), ((3, 2), (3, 4))),
     Case("stack", lambda a, b: manipulation.stack([a, b], axis=1), ((3, 2), (3, 2))),
