@@ -115,7 +115,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             logs = log_softmax(layers(take(x, at, axis=0)), axis=1)
             inner = Tensor([classes[i] - self.cutoffs[c - 1] for i in rows], dtype="int64", device=x.device)
             picked = take_along_axis(logs, expand_dims(inner, axis=1), axis=1)[:, 0]
-            output = output + index_add(output * 0.0, at, picked)
+            output = index_add(output, at, picked)
         loss = -mean(output)
         return AdaptiveOutput(output[0] if single else output, loss)
 

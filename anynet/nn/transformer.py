@@ -363,4 +363,4 @@ class Transformer(Module):
     def generate_square_subsequent_mask(sz: int, device: str | None = None, dtype: Any = None) -> Tensor:
         """(sz, sz) with −∞ above the diagonal and 0 elsewhere: each place sees itself and what came before."""
         later = creation.triu(creation.ones((sz, sz), device=device, dtype=dtype), k=1)
-        return elementwise.where(later > 0, float("-inf"), later * 0.0)
+        return elementwise.where(later > 0, float("-inf"), creation.zeros_like(later))

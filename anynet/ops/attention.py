@@ -17,9 +17,10 @@ from anynet import dtypes, random
 from anynet.autograd.fitting import sum_to
 from anynet.autograd.primitive import primitive
 from anynet.ops import elementwise as e
+from anynet.ops.creation import constant_like
 from anynet.ops.linear import matmul
 from anynet.ops.linear import matrix_transpose as mT
-from anynet.ops.manipulation import broadcast_to, concat, expand_dims, reshape
+from anynet.ops.manipulation import concat, expand_dims, reshape
 from anynet.ops.reductions import sum as sum_
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
@@ -219,10 +220,7 @@ def _or_zeros(x: Any, like: Any, columns: tuple[int, int], q: Any) -> Any:
     """The gradient of a block of keys at which no query has looked (causal, more keys than queries) is 0."""
     if hasattr(x, "shape"):
         return x
-    return broadcast_to(
-        sum_(q * 0.0, axis=(-2, -1), keepdims=True),
-        (*q.shape[:-2], columns[1] - columns[0], like.shape[-1]),
-    )
+    return constant_like(q, (*q.shape[:-2], columns[1] - columns[0], like.shape[-1]), 0.0)
 
 
 def _gather_mask(strips: list[tuple[list[Any], int]], mask: Any, m: int) -> Any:
@@ -235,7 +233,7 @@ def _gather_mask(strips: list[tuple[list[Any], int]], mask: Any, m: int) -> Any:
                 row = row + x
         else:
             if end < m:  # keys at which these queries do not look
-                strip = [*strip, broadcast_to(strip[0][..., :1] * 0.0, (*strip[0].shape[:-1], m - end))]
+                strip = [*strip, constant_like(strip[0], (*strip[0].shape[:-1], m - end), 0.0)]
             row = concat(strip, axis=-1) if len(strip) > 1 else strip[0]
         made.append(row)
     if mask.shape[-2] != 1:

@@ -11,13 +11,13 @@ from anynet import dtypes
 from anynet.autograd.fitting import broadcast_to, cast_to, widened
 from anynet.autograd.primitive import primitive
 from anynet.ops import elementwise as e
-from anynet.ops.creation import full
+from anynet.ops.creation import constant_like
 from anynet.ops.indexing import getitem
 from anynet.ops.manipulation import concat, flip, moveaxis, permute_dims, reshape, stack
 from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
-from anynet_backends import Array, Backend, backend_of
+from anynet_backends import Array, Backend
 
 __all__ = [
     "all", "any", "argmax", "argmin", "count_nonzero", "cumulative_prod", "cumulative_sum", "diff", "max", "mean",
@@ -106,7 +106,7 @@ def _var_rule(g: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> A
     shape = tuple(x.shape)
     free = _count(shape, axis) - correction
     if free <= 0:  # the variance is nan or inf
-        return e.multiply_no_nan(spread(g, shape, axis, keepdims), _constant(x, shape, math.nan))
+        return e.multiply_no_nan(spread(g, shape, axis, keepdims), constant_like(x, shape, math.nan))
     return spread(g * (2.0 / free), shape, axis, keepdims) * (x - _mean(x, axis=axis, keepdims=True))
 
 
@@ -187,15 +187,8 @@ def _prod(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: bool
     return xp.prod(x, axis=axis, keepdims=keepdims)
 
 
-def _constant(like: Any, shape: tuple[int, ...], value: float) -> Any:
-    """An array full of one value, of the dtype and on the device of another."""
-    plain = unwrap(like)
-    made = full(shape, value, dtype=dtypes.of(plain.dtype), device=backend_of(plain).device_of(plain))
-    return made if isinstance(like, Tensor) else made._data
-
-
 def _one(x: Any) -> Any:
-    return _constant(x, tuple(x.shape), 1)
+    return constant_like(x, tuple(x.shape), 1)
 
 
 def _prod_rule(g: Any, x: Any, axis: Any, keepdims: bool) -> Any:
@@ -289,7 +282,7 @@ def _one_axis(x: Any, axis: int | None, what: str) -> int:
 
 def _initial(x: Any, y: Any, axis: int, value: float) -> Any:
     shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
-    return concat([_constant(y, shape, value), y], axis=axis)
+    return concat([constant_like(y, shape, value), y], axis=axis)
 
 
 def cumulative_sum(

@@ -323,8 +323,9 @@ def flex_attention(
 
 
 def _nothing(query: Any, value: Any, rows: range) -> tuple[Any, Any, Any]:
-    """What queries get that see no key; it depends on them, with gradient zero."""
-    zero = query[:, :, rows.start : rows.stop, :] * 0.0
+    """What queries get that see no key: zeros, whatever the queries are, which depend on them with gradient zero."""
+    never = creation.zeros((1,), dtype="bool", device=query.device)
+    zero = e.where(never, query[:, :, rows.start : rows.stop, :], 0.0)
     low = widened(sum(zero, axis=-1))
     y = broadcast_to(sum(zero, axis=-1, keepdims=True), (*zero.shape[:3], value.shape[3]))
     return y, low - math.inf, low.detach() - math.inf

@@ -7,6 +7,7 @@ from typing import Any
 
 from anynet.ops import elementwise as e
 from anynet.ops.attention import scaled_dot_product_attention
+from anynet.ops.creation import constant_like
 from anynet.ops.dropout import dropout as drop
 from anynet.ops.linear import linear, matmul
 from anynet.ops.linear import matrix_transpose as mT
@@ -153,7 +154,7 @@ def multi_head_attention_forward(
         split = reshape(static, (batch, num_heads, static.shape[1], width))
         k, v = (split, v) if name == "static_k" else (k, split)
     if add_zero_attn:
-        zeros = k[:, :, :1, :] * 0.0
+        zeros = constant_like(k, (batch, num_heads, 1, width), 0.0)
         k, v = concat((k, zeros), axis=2), concat((v, zeros), axis=2)
         extra += 1
     mask, padding = _widen(mask, extra), _widen(padding, extra)

@@ -11,7 +11,7 @@ from anynet.nn.utils.parametrize import register_parametrization
 from anynet.ops import creation, linalg
 from anynet.ops import elementwise as e
 from anynet.ops.data_types import finfo
-from anynet.ops.manipulation import concat, expand_dims, permute_dims, reshape
+from anynet.ops.manipulation import broadcast_to, concat, expand_dims, permute_dims, reshape
 from anynet.ops.reductions import max as max_over
 from anynet.ops.reductions import sum
 from anynet.tensor import Buffer, Tensor, no_grad
@@ -150,7 +150,7 @@ def _exponential(a: Any) -> Any:
     """e^A = (e^{A/64})^64, the inner one by its Taylor series up to the 18th power: exact to the last digits for ‖A‖ ≤ 64,
     which skew-symmetric matrices of trained layers keep far below."""
     one = creation.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-    small, found = a / 64.0, one + a * 0.0
+    small, found = a / 64.0, one
     for k in range(18, 0, -1):
         found = one + (small @ found) / float(k)
     for _ in range(6):
@@ -164,7 +164,7 @@ def _reflections(x: Any) -> Any:
     n, k = x.shape[-2:]
     unit = creation.eye(n, k, dtype=x.dtype, device=x.device)
     v = creation.tril(x, k=-1) + unit
-    q = unit + x * 0.0
+    q = broadcast_to(unit, x.shape)
     for i in range(k - 1, -1, -1):
         column = v[..., i : i + 1]
         tau = 2.0 / sum(column * column, axis=-2, keepdims=True)
