@@ -31,17 +31,8 @@ from anynet_backends import onednn
 from anynet_backends.array_api import Array
 from anynet_backends.concurrency import after_fork, fork_safe_lock, has_gil, immortal, once
 from anynet_backends.config import NUMBA
-from anynet_backends.jit.compiler import (
-    CASTS,
-    LETTERS,
-    MOST_AXES,
-    MOST_OPERANDS,
-    RULES,
-    SIZE,
-    Chain,
-    Op,
-    compiler,
-)
+from anynet_backends.jit.compiler import MOST_AXES, MOST_OPERANDS, compiler
+from anynet_backends.jit.loop_ir import CASTS, LETTERS, RULES, SIZE, FusedLoop, LoopOp
 from anynet_backends.memory.reductions import PLAIN_FLOATS, ones_vector, sum_by_dot
 
 __all__ = [
@@ -683,14 +674,14 @@ def _chain(pending: list[_Element], wanted: Callable[[Array], bool]) -> list[Row
             arrays.append(a)
         return numbers[key]
 
-    ops: list[Op] = []
+    ops: list[LoopOp] = []
     latest: dict[int, int] = {}  # operand → the op whose value it has
     for e in pending:
         args = []
         for a in e.inputs:
             i = operand(a)
             args.append(("op", latest[i]) if i in latest else ("in", i))
-        ops.append(Op(e.name, e.letter, tuple(args)))
+        ops.append(LoopOp(e.name, e.letter, tuple(args)))
         latest[operand(e.out)] = len(ops) - 1
     stores = [(i, number) for i, number in latest.items() if wanted(arrays[i])]
     used: set[int] = {i for i, _ in stores}
@@ -716,16 +707,18 @@ def _chain(pending: list[_Element], wanted: Callable[[Array], bool]) -> list[Row
         kinds.append((letter, "c" if inner == SIZE[letter] else "0" if inner == 0 else "s"))
     new = {old: n for n, old in enumerate(sorted(needed))}
     text = tuple(
-        Op(
+        LoopOp(
             ops[old].name,
             ops[old].letter,
             tuple((source, place[i] if source == "in" else new[i]) for source, i in ops[old].args),
         )
         for old in sorted(needed)
     )
-    chain = Chain(tuple(kinds), text, tuple((place[i], new[number]) for i, number in stores), len(dims) - 1)
+    chain = FusedLoop(
+        tuple(kinds), text, tuple((place[i], new[number]) for i, number in stores), len(dims) - 1
+    )
     record = _Record([arrays[i] for i in order], dims, [s for steps in strides for s in steps])
-    return [_loop_row(compiler().kernel(chain), record, dims)]
+    return [_loop_row(compiler().functions(chain.code(), ("kernel",))["kernel"], record, dims)]
 
 
 def _identity(a: Array) -> Any:

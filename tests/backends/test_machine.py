@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import anynet as an
 from anynet import nn
 from anynet_backends import get_backend, machine, numpy_kernels, onednn
-from anynet_backends.jit import compiler as llvm
+from anynet_backends.jit.compiler import Compiler, compiler
+from anynet_backends.jit.loop_ir import RULES, FusedLoop, LoopOp
 from anynet_backends.memory.reductions import sum_by_dot
 from anynet_backends.numpy_namespace import largest, smallest
 
@@ -64,7 +65,7 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
 
 def ufuncs(letter: str) -> list[np.ufunc]:
     """NumPy's functions by the names that chains know."""
-    names = set(llvm.RULES[letter]) - {"where"} | ({"maximum", "minimum"} if letter in "fd" else set())
+    names = set(RULES[letter]) - {"where"} | ({"maximum", "minimum"} if letter in "fd" else set())
     return [getattr(np, n) for n in sorted(names)]
 
 
@@ -269,7 +270,7 @@ def test_large_loops_are_shared_by_threads(monkeypatch):
     if onednn.find() is None:
         pytest.skip("the extra onednn is not installed")
     dnnl = onednn._library()
-    shared = llvm.compiler().fixed["shared"]
+    shared = compiler().fixed["shared"]
 
     def functions(n, m):
         x, y = np.ones((n, m), np.float32), np.empty((n, m), np.float32)
@@ -413,16 +414,16 @@ def test_an_optimizer_can_be_copied_after_steps():
 
 def test_compiled_code_is_kept_and_checked(tmp_path, monkeypatch):
     monkeypatch.setenv("ANYNET_CACHE", str(tmp_path))
-    chain = llvm.Chain((("f", "c"), ("f", "c")), (llvm.Op("negative", "f", (("in", 0),)),), ((1, 0),), 0)
-    first = llvm.Compiler().kernel(chain)
+    loop = FusedLoop((("f", "c"), ("f", "c")), (LoopOp("negative", "f", (("in", 0),)),), ((1, 0),), 0)
+    first = Compiler().functions(loop.code(), ("kernel",))
     files = {p: p.read_bytes() for p in pathlib.Path(tmp_path, "machine").iterdir()}
     assert first
     assert files
-    llvm.Compiler().kernel(chain)
+    Compiler().functions(loop.code(), ("kernel",))
     assert {p: p.read_bytes() for p in pathlib.Path(tmp_path, "machine").iterdir()} == files
     for p in files:  # damaged: compiled anew, not run
         p.write_bytes(files[p][:40] + b"x" * (len(files[p]) - 40))
-    llvm.Compiler().kernel(chain)
+    Compiler().functions(loop.code(), ("kernel",))
     assert {p: p.read_bytes() for p in pathlib.Path(tmp_path, "machine").iterdir()} == files
 
 
@@ -430,8 +431,8 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     monkeypatch.setenv("ANYNET_CACHE", str(blocked))
-    chain = llvm.Chain((("d", "c"), ("d", "c")), (llvm.Op("square", "d", (("in", 0),)),), ((1, 0),), 0)
-    assert llvm.Compiler().kernel(chain)
+    loop = FusedLoop((("d", "c"), ("d", "c")), (LoopOp("square", "d", (("in", 0),)),), ((1, 0),), 0)
+    assert Compiler().functions(loop.code(), ("kernel",))
 
 
 def test_a_compiled_step_runs_as_machine_code():

@@ -125,6 +125,7 @@ def test_wheel(tmp_path: Path) -> None:
         "anynet/py.typed",
         "anynet_backends/py.typed",
         "anynet_backends/__init__.py",
+        *(f"anynet_backends/jit/{p.name}" for p in (ROOT / "backends/anynet_backends/jit").glob("*.ll")),
         "anynet/data/files/digits-images-idx3-ubyte.gz",
         "anynet/data/files/digits-labels-idx1-ubyte.gz",
         "anynet/data/files/NOTICE.md",

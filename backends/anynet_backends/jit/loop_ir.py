@@ -1,0 +1,249 @@
+"""The intermediate representation of a fused loop, and its text in LLVM's assembly language.
+
+A `FusedLoop` computes element-wise functions (`LoopOp`) on each element of its operands. Sums, products, quotients and roots are those
+of IEEE 754, none is contracted or reordered, so that the loop gives the bits of the NumPy calls that it replaces.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+__all__ = ["CASTS", "LETTERS", "LLVM_TYPES", "RULES", "SIZE", "FusedLoop", "LoopOp"]
+
+LETTERS: Final = {
+    np.dtype(np.float32): "f",
+    np.dtype(np.float64): "d",
+    np.dtype(np.int64): "q",
+    np.dtype(bool): "?",
+}
+LLVM_TYPES: Final = {"f": "float", "d": "double", "q": "i64", "?": "i1"}
+_MEMORY: Final = {**LLVM_TYPES, "?": "i8"}
+SIZE: Final = {"f": 4, "d": 8, "q": 8, "?": 1}
+
+# how a function of real numbers is written in LLVM: {t} its type, {s} the type's short name, {0} {1} the arguments
+_REAL: Final[dict[str, str]] = {
+    "add": "fadd {t} {0}, {1}", "subtract": "fsub {t} {0}, {1}", "multiply": "fmul {t} {0}, {1}",
+    "divide": "fdiv {t} {0}, {1}", "square": "fmul {t} {0}, {0}", "reciprocal": "fdiv {t} 1.0, {0}",
+    "negative": "fneg {t} {0}", "absolute": "call {t} @llvm.fabs.{s}({t} {0})", "fabs": "call {t} @llvm.fabs.{s}({t} {0})",
+    "sqrt": "call {t} @llvm.sqrt.{s}({t} {0})", "floor": "call {t} @llvm.floor.{s}({t} {0})",
+    "ceil": "call {t} @llvm.ceil.{s}({t} {0})", "trunc": "call {t} @llvm.trunc.{s}({t} {0})",
+    "rint": "call {t} @llvm.rint.{s}({t} {0})", "copysign": "call {t} @llvm.copysign.{s}({t} {0}, {t} {1})",
+    "equal": "fcmp oeq {t} {0}, {1}", "not_equal": "fcmp une {t} {0}, {1}", "less": "fcmp olt {t} {0}, {1}",
+    "less_equal": "fcmp ole {t} {0}, {1}", "greater": "fcmp ogt {t} {0}, {1}",
+    "greater_equal": "fcmp oge {t} {0}, {1}", "isnan": "fcmp uno {t} {0}, {0}", "where": "select i1 {0}, {t} {1}, {t} {2}",
+}  # fmt: skip
+_INTEGER: Final[dict[str, str]] = {
+    "add": "add {t} {0}, {1}", "subtract": "sub {t} {0}, {1}", "multiply": "mul {t} {0}, {1}",
+    "equal": "icmp eq {t} {0}, {1}", "not_equal": "icmp ne {t} {0}, {1}", "less": "icmp slt {t} {0}, {1}",
+    "less_equal": "icmp sle {t} {0}, {1}", "greater": "icmp sgt {t} {0}, {1}",
+    "greater_equal": "icmp sge {t} {0}, {1}", "where": "select i1 {0}, {t} {1}, {t} {2}",
+}  # fmt: skip
+_TRUTH: Final[dict[str, str]] = {
+    "logical_and": "and i1 {0}, {1}", "logical_or": "or i1 {0}, {1}", "logical_xor": "xor i1 {0}, {1}",
+    "logical_not": "xor i1 {0}, true", "bitwise_and": "and i1 {0}, {1}", "bitwise_or": "or i1 {0}, {1}",
+    "bitwise_xor": "xor i1 {0}, {1}", "invert": "xor i1 {0}, true", "equal": "icmp eq i1 {0}, {1}",
+    "not_equal": "xor i1 {0}, {1}", "multiply": "and i1 {0}, {1}", "where": "select i1 {0}, i1 {1}, i1 {2}",
+}  # fmt: skip
+RULES: Final = {"f": _REAL, "d": _REAL, "q": _INTEGER, "?": _TRUTH}
+_COMPARE: Final = frozenset(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan"))
+CASTS: Final = {
+    ("?", "f"): "uitofp i1 {0} to float", ("?", "d"): "uitofp i1 {0} to double", ("?", "q"): "zext i1 {0} to i64",
+    ("f", "d"): "fpext float {0} to double", ("d", "f"): "fptrunc double {0} to float",
+    ("q", "d"): "sitofp i64 {0} to double", ("q", "f"): "sitofp i64 {0} to float",
+}  # fmt: skip
+_INTRINSICS: Final = ("fabs", "sqrt", "floor", "ceil", "trunc", "rint")
+
+
+class LoopOp(NamedTuple):
+    """One function of a loop: its name, the type it works in, its arguments (("in", operand) or ("op", number))."""
+
+    name: str
+    letter: str
+    args: tuple[tuple[str, int], ...]
+
+    @property
+    def result_letter(self) -> str:
+        """The type of what it returns."""
+        return "?" if self.name in _COMPARE else self.letter
+
+
+class FusedLoop(NamedTuple):
+    """A loop, whatever its sizes: operands as (type, "c" contiguous | "0" the same for a whole row | "s" strided), functions,
+    which operand gets which value, and how many loops lie around the innermost."""
+
+    operands: tuple[tuple[str, str], ...]
+    ops: tuple[LoopOp, ...]
+    stores: tuple[tuple[int, int], ...]
+    outer: int
+
+    def code(self) -> str:
+        """As LLVM's assembly language."""
+        row = _RowWriter(self)
+        for op in self.ops:
+            row.compute(op)
+        for operand, number in self.stores:
+            row.store(operand, number)
+        return f"""{_DECLARATIONS}
+{row.code()}
+define i64 @kernel(ptr %args, ptr %dims, ptr %steps, ptr %data) {{
+{_nest_code(len(self.operands), self.outer)}
+}}
+"""
+
+
+_DECLARATIONS: Final = "\n".join(
+    [f"declare {t} @llvm.{f}.{s}({t})" for f in _INTRINSICS for t, s in (("float", "f32"), ("double", "f64"))]
+    + [f"declare {t} @llvm.copysign.{s}({t}, {t})" for t, s in (("float", "f32"), ("double", "f64"))]
+)
+
+
+class _RowWriter:
+    """The text of the innermost loop."""
+
+    def __init__(self, loop: FusedLoop) -> None:
+        self.operands = loop.operands
+        self.written = {operand for operand, _ in loop.stores}
+        self.entry: list[str] = []  # lines before the loop
+        self.lines: list[str] = []  # lines of its body
+        self.loaded: dict[int, str] = {}
+        self.values: list[tuple[str, str]] = []  # of the functions so far: name and type
+        self.count = 0
+
+    def compute(self, op: LoopOp) -> None:
+        """Append a function."""
+        args = []
+        for place, (source, i) in enumerate(op.args):
+            value, letter = (self._load(i), self.operands[i][0]) if source == "in" else self.values[i]
+            condition = op.name == "where" and place == 0
+            args.append(value if condition else self._cast(value, letter, op.letter))
+        if op.name == "copy":
+            self.values.append((args[0], op.letter))
+            return
+        t, short = LLVM_TYPES[op.letter], {"f": "f32", "d": "f64"}.get(op.letter, "")
+        if op.name in ("maximum", "minimum"):
+            result = self._extremum(op.name, t, *args)
+        else:
+            result = self._new()
+            self.lines.append(f"{result} = {RULES[op.letter][op.name].format(*args, t=t, s=short)}")
+        self.values.append((result, op.result_letter))
+
+    def store(self, operand: int, number: int) -> None:
+        """Append the store of a value into an operand."""
+        letter = self.operands[operand][0]
+        value = self._cast(*self.values[number], letter)
+        target = self._address(operand, self.lines)
+        if letter == "?":
+            new = self._new()
+            self.lines.append(f"{new} = zext i1 {value} to i8")
+            value = new
+        self.lines.append(f"store {_MEMORY[letter]} {value}, ptr {target}, align {SIZE[letter]}")
+
+    def code(self) -> str:
+        """The function."""
+        params = ", ".join(f"ptr noalias nocapture %p{i}, i64 %s{i}" for i in range(len(self.operands)))
+        head, body = "\n  ".join(self.entry), "\n  ".join(self.lines)
+        return f"""define internal void @row(i64 %n, {params}) {{
+entry:
+  {head}
+  %some = icmp sgt i64 %n, 0
+  br i1 %some, label %loop, label %end
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+  {body}
+  %next = add nuw nsw i64 %i, 1
+  %more = icmp slt i64 %next, %n
+  br i1 %more, label %loop, label %end
+end:
+  ret void
+}}"""
+
+    def _new(self) -> str:
+        self.count += 1
+        return f"%v{self.count}"
+
+    def _address(self, operand: int, into: list[str]) -> str:
+        """Where this element of an operand lies."""
+        letter, kind = self.operands[operand]
+        place = self._new()
+        if kind == "c":
+            into.append(f"{place} = getelementptr inbounds {_MEMORY[letter]}, ptr %p{operand}, i64 %i")
+        else:
+            into += [
+                f"{place}o = mul i64 %i, %s{operand}",
+                f"{place} = getelementptr inbounds i8, ptr %p{operand}, i64 {place}o",
+            ]
+        return place
+
+    def _load(self, operand: int) -> str:
+        """The element of an operand, loaded once; before the loop where it is the same for the whole row."""
+        if operand not in self.loaded:
+            letter, kind = self.operands[operand]
+            invariant = kind == "0" and operand not in self.written
+            into = self.entry if invariant else self.lines
+            place = f"%p{operand}" if invariant else self._address(operand, into)
+            value = self._new()
+            if letter == "?":
+                into += [f"{value}b = load i8, ptr {place}, align 1", f"{value} = icmp ne i8 {value}b, 0"]
+            else:
+                into.append(f"{value} = load {LLVM_TYPES[letter]}, ptr {place}, align {SIZE[letter]}")
+            self.loaded[operand] = value
+        return self.loaded[operand]
+
+    def _cast(self, value: str, letter: str, to: str) -> str:
+        if letter == to:
+            return value
+        new = self._new()
+        self.lines.append(f"{new} = {CASTS[letter, to].format(value)}")
+        return new
+
+    def _extremum(self, name: str, t: str, a: str, b: str) -> str:
+        """`maximum` or `minimum`: b where both are equal, a NaN where there is one."""
+        order = "ogt" if name == "maximum" else "olt"
+        c, d, e, result = (self._new() for _ in range(4))
+        self.lines += [
+            f"{c} = fcmp {order} {t} {a}, {b}", f"{d} = select i1 {c}, {t} {a}, {t} {b}",
+            f"{e} = fcmp uno {t} {a}, {a}", f"{result} = select i1 {e}, {t} {a}, {t} {d}",
+        ]  # fmt: skip
+        return result
+
+
+def _nest_code(operands: int, outer: int) -> str:
+    """`outer` loops around calls of @row: dims and steps list the axes from the outermost to the innermost."""
+    axes = outer + 1
+    text = ["entry:"]
+    for d in range(axes):
+        text += [
+            f"  %dp{d} = getelementptr i64, ptr %dims, i64 {d}", f"  %n{d} = load i64, ptr %dp{d}",
+        ]  # fmt: skip
+    for i in range(operands):
+        text += [f"  %ap{i} = getelementptr ptr, ptr %args, i64 {i}", f"  %a{i}_0 = load ptr, ptr %ap{i}"]
+        for d in range(axes):
+            text += [
+                f"  %sp{i}_{d} = getelementptr i64, ptr %steps, i64 {i * axes + d}",
+                f"  %s{i}_{d} = load i64, ptr %sp{i}_{d}",
+            ]
+    for d in range(outer):
+        text += [
+            f"  br label %head{d}", f"head{d}:",
+            f"  %j{d} = phi i64 [ 0, %{'entry' if d == 0 else f'body{d - 1}'} ], [ %j{d}n, %latch{d} ]",
+            f"  %t{d} = icmp slt i64 %j{d}, %n{d}",
+            f"  br i1 %t{d}, label %body{d}, label %{'done' if d == 0 else f'latch{d - 1}'}", f"body{d}:",
+        ]  # fmt: skip
+        for i in range(operands):
+            text += [
+                f"  %o{i}_{d} = mul i64 %j{d}, %s{i}_{d}",
+                f"  %a{i}_{d + 1} = getelementptr i8, ptr %a{i}_{d}, i64 %o{i}_{d}",
+            ]
+    args = ", ".join(f"ptr %a{i}_{outer}, i64 %s{i}_{outer}" for i in range(operands))
+    text.append(f"  call void @row(i64 %n{outer}, {args})")
+    for d in range(outer - 1, -1, -1):
+        text += [
+            f"  br label %latch{d}",
+            f"latch{d}:",
+            f"  %j{d}n = add i64 %j{d}, 1",
+            f"  br label %head{d}",
+        ]
+    text += ["done:"] if outer else []
+    return "\n".join([*text, "  ret i64 0"])

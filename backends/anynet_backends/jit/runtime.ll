@@ -1,0 +1,251 @@
+; The runtime of compiled programs: what runs a table of calls, nested loops, primitives of oneDNN, threads.
+; A function that a table calls takes (arguments, dimensions, strides, data), as the inner loops of NumPy's ufuncs do.
+
+; rows of (function, arguments, dimensions, strides, data, checked); returns the number of the row that failed, or n
+define i64 @work(ptr %table, i64 %from, i64 %n) {
+entry:
+  br label %head
+head:
+  %i = phi i64 [ %from, %entry ], [ %next, %latch ]
+  %more = icmp slt i64 %i, %n
+  br i1 %more, label %body, label %end
+body:
+  %row = call ptr @advance(ptr %table, i64 48, i64 %i)
+  %f = call ptr @pointer_at(ptr %row, i64 0)
+  %args = call ptr @pointer_at(ptr %row, i64 1)
+  %dims = call ptr @pointer_at(ptr %row, i64 2)
+  %steps = call ptr @pointer_at(ptr %row, i64 3)
+  %data = call ptr @pointer_at(ptr %row, i64 4)
+  %checked = call i64 @number_at(ptr %row, i64 5)
+  %status = call i64 %f(ptr %args, ptr %dims, ptr %steps, ptr %data)
+  %bad = and i64 %status, %checked
+  %fine = icmp eq i64 %bad, 0
+  br i1 %fine, label %latch, label %end
+latch:
+  %next = add i64 %i, 1
+  br label %head
+end:
+  ret i64 %i
+}
+
+; the same as a Python function: self is a bytes object of (table, n), whose contents begin at BYTES
+define ptr @direct(ptr %self, ptr %unused) {
+  %p = getelementptr i8, ptr %self, i64 BYTES
+  %np = getelementptr i8, ptr %p, i64 8
+  %table = load ptr, ptr %p, align 1
+  %n = load i64, ptr %np, align 1
+  %at = call i64 @work(ptr %table, i64 0, i64 %n)
+  %result = call ptr @PyLong_FromLongLong(i64 %at)
+  ret ptr %result
+}
+
+; the address of an array's data, as a Python function
+define ptr @place(ptr %self, ptr %array) {
+  %data = call ptr @data_of(ptr %array)
+  %address = ptrtoint ptr %data to i64
+  %result = call ptr @PyLong_FromLongLong(i64 %address)
+  ret ptr %result
+}
+
+; a loop around a loop of up to four arguments: dims = (times, arguments, dims of the inner …), steps = (of the outer, one
+; an argument, of the inner …), data = (function, data)
+define i64 @nest(ptr %args, ptr %dims, ptr %steps, ptr %data) {
+entry:
+  %local = alloca [4 x ptr]
+  %times = call i64 @number_at(ptr %dims, i64 0)
+  %n = call i64 @number_at(ptr %dims, i64 1)
+  %inner = getelementptr i64, ptr %dims, i64 2
+  %strides = getelementptr i64, ptr %steps, i64 %n
+  %f = call ptr @pointer_at(ptr %data, i64 0)
+  %x = call ptr @pointer_at(ptr %data, i64 1)
+  br label %head
+head:
+  %k = phi i64 [ 0, %entry ], [ %kn, %latch ]
+  %more = icmp slt i64 %k, %times
+  br i1 %more, label %fill, label %end
+fill:
+  %j = phi i64 [ 0, %head ], [ %jn, %fill ]
+  %a = call ptr @pointer_at(ptr %args, i64 %j)
+  %s = call i64 @number_at(ptr %steps, i64 %j)
+  %moved = call ptr @advance(ptr %a, i64 %s, i64 %k)
+  %lp = getelementptr [4 x ptr], ptr %local, i64 0, i64 %j
+  store ptr %moved, ptr %lp
+  %jn = add i64 %j, 1
+  %again = icmp slt i64 %jn, %n
+  br i1 %again, label %fill, label %latch
+latch:
+  call void %f(ptr %local, ptr %inner, ptr %strides, ptr %x)
+  %kn = add i64 %k, 1
+  br label %head
+end:
+  ret i64 0
+}
+
+; a primitive of oneDNN: args = its arrays, dims = (how many), data = (dnnl_memory_set_data_handle,
+; dnnl_primitive_execute, dnnl_stream_wait, primitive, stream, its arguments, memory objects …); returns the status
+define i64 @onednn(ptr %args, ptr %dims, ptr %steps, ptr %data) {
+entry:
+  %n = call i64 @number_at(ptr %dims, i64 0)
+  %set = call ptr @pointer_at(ptr %data, i64 0)
+  %memories = getelementptr ptr, ptr %data, i64 6
+  br label %head
+head:
+  %i = phi i64 [ 0, %entry ], [ %next, %place ]
+  %more = icmp slt i64 %i, %n
+  br i1 %more, label %place, label %run
+place:
+  %m = call ptr @pointer_at(ptr %memories, i64 %i)
+  %a = call ptr @pointer_at(ptr %args, i64 %i)
+  %placed = call i32 %set(ptr %m, ptr %a)
+  %next = add i64 %i, 1
+  br label %head
+run:
+  %execute = call ptr @pointer_at(ptr %data, i64 1)
+  %wait = call ptr @pointer_at(ptr %data, i64 2)
+  %primitive = call ptr @pointer_at(ptr %data, i64 3)
+  %stream = call ptr @pointer_at(ptr %data, i64 4)
+  %given = call ptr @pointer_at(ptr %data, i64 5)
+  %n32 = trunc i64 %n to i32
+  %status = call i32 %execute(ptr %primitive, ptr %stream, i32 %n32, ptr %given)
+  %waited = call i32 %wait(ptr %stream)
+  %answer = sext i32 %status to i64
+  ret i64 %answer
+}
+
+; a function on all threads of OpenMP, each with a part of the outermost axis: data = (function, data, arguments, axes,
+; GOMP_parallel, omp_get_thread_num, omp_get_num_threads)
+define i64 @shared(ptr %args, ptr %dims, ptr %steps, ptr %data) {
+  %all = alloca [4 x ptr]
+  %p1 = getelementptr ptr, ptr %all, i64 1
+  %p2 = getelementptr ptr, ptr %all, i64 2
+  %p3 = getelementptr ptr, ptr %all, i64 3
+  store ptr %args, ptr %all
+  store ptr %dims, ptr %p1
+  store ptr %steps, ptr %p2
+  store ptr %data, ptr %p3
+  %start = call ptr @pointer_at(ptr %data, i64 4)
+  call void %start(ptr @share, ptr %all, i32 0, i32 0)
+  ret i64 0
+}
+
+; one thread's part of that
+define internal void @share(ptr %all) {
+entry:
+  %places = alloca [OPERANDS x ptr]
+  %sizes = alloca [AXES x i64]
+  %args = call ptr @pointer_at(ptr %all, i64 0)
+  %dims = call ptr @pointer_at(ptr %all, i64 1)
+  %steps = call ptr @pointer_at(ptr %all, i64 2)
+  %data = call ptr @pointer_at(ptr %all, i64 3)
+  %f = call ptr @pointer_at(ptr %data, i64 0)
+  %x = call ptr @pointer_at(ptr %data, i64 1)
+  %n = call i64 @number_at(ptr %data, i64 2)
+  %axes = call i64 @number_at(ptr %data, i64 3)
+  %thread_num = call ptr @pointer_at(ptr %data, i64 5)
+  %num_threads = call ptr @pointer_at(ptr %data, i64 6)
+  %t32 = call i32 %thread_num()
+  %m32 = call i32 %num_threads()
+  %t = sext i32 %t32 to i64
+  %m = sext i32 %m32 to i64
+  %whole = call i64 @number_at(ptr %dims, i64 0)
+  %a = mul i64 %whole, %t
+  %from = sdiv i64 %a, %m
+  %b = add i64 %a, %whole
+  %to = sdiv i64 %b, %m
+  %size = sub i64 %to, %from
+  %some = icmp sgt i64 %size, 0
+  br i1 %some, label %head, label %end
+head:
+  %i = phi i64 [ 0, %entry ], [ %inext, %operand ]
+  %more = icmp slt i64 %i, %n
+  br i1 %more, label %operand, label %axis
+operand:
+  %place = call ptr @pointer_at(ptr %args, i64 %i)
+  %at = mul i64 %i, %axes
+  %step = call i64 @number_at(ptr %steps, i64 %at)
+  %moved = call ptr @advance(ptr %place, i64 %step, i64 %from)
+  %lp = getelementptr ptr, ptr %places, i64 %i
+  store ptr %moved, ptr %lp
+  %inext = add i64 %i, 1
+  br label %head
+axis:
+  %j = phi i64 [ 0, %head ], [ %jnext, %copy ]
+  %left = icmp slt i64 %j, %axes
+  br i1 %left, label %copy, label %run
+copy:
+  %d = call i64 @number_at(ptr %dims, i64 %j)
+  %op = getelementptr i64, ptr %sizes, i64 %j
+  store i64 %d, ptr %op
+  %jnext = add i64 %j, 1
+  br label %axis
+run:
+  store i64 %size, ptr %sizes
+  %done = call i64 %f(ptr %places, ptr %sizes, ptr %steps, ptr %x)
+  br label %end
+end:
+  ret void
+}
+
+; parts of a table on all threads of OpenMP: of (table, bounds of the parts, parts, and these functions as above)
+define void @parts(ptr %all) {
+  %start = call ptr @pointer_at(ptr %all, i64 3)
+  call void %start(ptr @part, ptr %all, i32 0, i32 0)
+  ret void
+}
+
+; the parts of one thread
+define internal void @part(ptr %all) {
+entry:
+  %table = call ptr @pointer_at(ptr %all, i64 0)
+  %bounds = call ptr @pointer_at(ptr %all, i64 1)
+  %n = call i64 @number_at(ptr %all, i64 2)
+  %thread_num = call ptr @pointer_at(ptr %all, i64 4)
+  %num_threads = call ptr @pointer_at(ptr %all, i64 5)
+  %t32 = call i32 %thread_num()
+  %m32 = call i32 %num_threads()
+  %t = sext i32 %t32 to i64
+  %m = sext i32 %m32 to i64
+  br label %head
+head:
+  %i = phi i64 [ %t, %entry ], [ %next, %body ]
+  %more = icmp slt i64 %i, %n
+  br i1 %more, label %body, label %end
+body:
+  %after = add i64 %i, 1
+  %from = call i64 @number_at(ptr %bounds, i64 %i)
+  %to = call i64 @number_at(ptr %bounds, i64 %after)
+  %done = call i64 @work(ptr %table, i64 %from, i64 %to)
+  %next = add i64 %i, %m
+  br label %head
+end:
+  ret void
+}
+
+; 0 where all n numbers of an index are from 0 to length − 1, else 1: args = (index), dims = (n, length)
+define i64 @within(ptr %args, ptr %dims, ptr %steps, ptr %data) {
+entry:
+  %x = call ptr @pointer_at(ptr %args, i64 0)
+  %n = call i64 @number_at(ptr %dims, i64 0)
+  %length = call i64 @number_at(ptr %dims, i64 1)
+  %wrong = call i64 @out_of_range(ptr %x, i64 %n, i64 %length)
+  ret i64 %wrong
+}
+
+define internal i64 @out_of_range(ptr %x, i64 %n, i64 %length) noinline {
+entry:
+  br label %head
+head:
+  %k = phi i64 [ 0, %entry ], [ %kn, %body ]
+  %wrong = phi i64 [ 0, %entry ], [ %now, %body ]
+  %more = icmp slt i64 %k, %n
+  br i1 %more, label %body, label %end
+body:
+  %i = call i64 @number_at(ptr %x, i64 %k)
+  %out = icmp uge i64 %i, %length
+  %one = zext i1 %out to i64
+  %now = or i64 %wrong, %one
+  %kn = add i64 %k, 1
+  br label %head
+end:
+  ret i64 %wrong
+}
