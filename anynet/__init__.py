@@ -26,17 +26,17 @@ from anynet import special as special
 from anynet import train as train
 from anynet import utils as utils
 from anynet._version import __version__ as __version__
-from anynet.autograd.anomaly import *
 from anynet.autograd.checkpoint import *
-from anynet.autograd.compiling import Compiled as Compiled
-from anynet.autograd.compiling import CompileError as CompileError
-from anynet.autograd.compiling import compile as compile
-from anynet.autograd.custom import *
+from anynet.autograd.custom_vjp import *
+from anynet.autograd.debug.anomaly import *
+from anynet.autograd.debug.gradcheck import *
+from anynet.autograd.debug.profiler import profile as profile
 from anynet.autograd.engine import GradientError as GradientError
-from anynet.autograd.gradcheck import *
+from anynet.autograd.jit.compile import Compiled as Compiled
+from anynet.autograd.jit.compile import CompileError as CompileError
+from anynet.autograd.jit.compile import compile as compile
 from anynet.autograd.primitive import DeviceError as DeviceError
 from anynet.autograd.primitive import use_kernels as use_kernels
-from anynet.autograd.profiling import profile as profile
 from anynet.autograd.transforms import *
 from anynet.autograd.vmap import *
 from anynet.dtypes import bool as bool

@@ -7,7 +7,7 @@ from typing import Any
 
 from anynet import random
 from anynet.autograd.engine import GradientError, Leaf, Pick, backprop, custom_node, walk
-from anynet.autograd.tree import flatten, unflatten
+from anynet.autograd.pytree import flatten, unflatten
 from anynet.autograd.vmap import active_levels, levels_of, rebatch, running, strip
 from anynet.tensor import Tensor, clock, mode, wrap
 

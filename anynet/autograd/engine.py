@@ -28,7 +28,7 @@ __all__ = ["GradientError", "Leaf", "Node", "Pick", "backprop"]
 
 _new = Tensor.__new__
 _BUILT: Any = type(len)
-"""Of built-in functions (`anynet.autograd.hot`), which give gradients in the inputs' shapes and dtypes."""
+"""Of built-in functions (`anynet.autograd.jit.specialize`), which give gradients in the inputs' shapes and dtypes."""
 
 
 class GradientError(RuntimeError):
@@ -396,7 +396,7 @@ def _kept_zeros(xp: Any, shape: tuple[int, ...], dtype: Any, device: str) -> Any
 def _fit(g: Any, spec: Any, create_graph: bool) -> Any:
     """Sum a gradient over broadcast axes to the input's shape; take the input's dtype."""
     if create_graph or isinstance(g, Tensor):
-        from anynet.autograd.fitting import cast_to, sum_to
+        from anynet.autograd.broadcasting import cast_to, sum_to
 
         if tuple(g.shape) != tuple(spec.shape):
             g = sum_to(g, shape=tuple(spec.shape))

@@ -36,7 +36,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from anynet.autograd.engine import Node, Pick
-from anynet.autograd.hot import COLD, LARGEST, Hot, available, changes, enter, forget, key_of
+from anynet.autograd.jit.specialize import COLD, LARGEST, Hot, available, changes, enter, forget, key_of
 from anynet.tensor import Tensor, clock, mode
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.concurrency import ThreadStack, after_fork

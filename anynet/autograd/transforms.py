@@ -26,10 +26,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from anynet.autograd.broadcasting import cast_to
 from anynet.autograd.engine import GradientError, backprop, custom_node, depends_on_others
-from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import PRIMITIVES
-from anynet.autograd.tree import flatten, map_tree, unflatten
+from anynet.autograd.pytree import flatten, map_tree, unflatten
 from anynet.autograd.vmap import VmapError, active_levels, from_levels, levels_of, rebatch, strip, to_levels
 from anynet.tensor import Leaf, Tensor, mode, to_plain, wrap
 from anynet_backends import backend_of

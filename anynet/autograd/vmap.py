@@ -15,9 +15,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from anynet.autograd.fitting import broadcast_to, sum_to
+from anynet.autograd.broadcasting import broadcast_to, sum_to
 from anynet.autograd.primitive import INTERCEPT, PRIMITIVES, Primitive
-from anynet.autograd.tree import flatten, unflatten
+from anynet.autograd.pytree import flatten, unflatten
 from anynet.tensor import Tensor, clock, to_plain, wrap
 from anynet_backends import TYPES, Backend, backend_of
 from anynet_backends.concurrency import once

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from anynet import losses
-from anynet.autograd.profiling import profile
+from anynet.autograd.debug.profiler import profile
 from anynet.cli.tasks import (
     TASKS,
     Task,

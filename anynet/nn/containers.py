@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from anynet.nn.chain import Chain
 from anynet.nn.errors import ShapeError
+from anynet.nn.fused_sequential import Chain
 from anynet.nn.members import walk
 from anynet.nn.module import Module
 from anynet.ops.manipulation import reshape

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from anynet.autograd.custom import custom_vjp
-from anynet.autograd.tree import flatten, unflatten
+from anynet.autograd.custom_vjp import custom_vjp
+from anynet.autograd.pytree import flatten, unflatten
 from anynet.tensor import Tensor
 
 if TYPE_CHECKING:

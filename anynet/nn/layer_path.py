@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from anynet.autograd.anomaly import locators
+from anynet.autograd.debug.anomaly import locators
 from anynet_backends.concurrency import ThreadStack
 
 if TYPE_CHECKING:

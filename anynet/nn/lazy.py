@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from anynet import random
-from anynet.autograd.hot import changes
+from anynet.autograd.jit.specialize import changes
 from anynet.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from anynet.nn.errors import ShapeError
 from anynet.nn.linear import Linear

@@ -25,9 +25,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 from anynet import dtypes
-from anynet.autograd.compiling import watchers
 from anynet.autograd.engine import Leaf
-from anynet.autograd.hot import changes
+from anynet.autograd.jit.compile import watchers
+from anynet.autograd.jit.specialize import changes
 from anynet.nn import state_dict, summary
 from anynet.nn.arguments import check_arguments
 from anynet.nn.errors import add_location, refuse_other_types
@@ -93,7 +93,7 @@ class Module:
     _backward_hooks: tuple[Callable[..., Any], ...] = ()
     _backward_pre_hooks: tuple[Callable[..., Any], ...] = ()
 
-    # whether `forward` is a function of its input, its tensors and its attributes, and nothing else: `anynet.nn.chain` may
+    # whether `forward` is a function of its input, its tensors and its attributes, and nothing else: `anynet.nn.fused_sequential` may
     # then call that function instead; asked of this library's classes only
     _pure: ClassVar[bool] = False
     _pure_in_training: ClassVar[bool] = True

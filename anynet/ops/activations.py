@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.fitting import cast_to
+from anynet.autograd.broadcasting import cast_to
 from anynet.autograd.primitive import primitive
 from anynet.ops import elementwise as e
 from anynet.ops.erf import erf

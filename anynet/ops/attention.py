@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 from anynet import dtypes, random
-from anynet.autograd.fitting import sum_to
+from anynet.autograd.broadcasting import sum_to
 from anynet.autograd.primitive import primitive
 from anynet.ops import elementwise as e
 from anynet.ops.creation import constant_like

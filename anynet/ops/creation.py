@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.fitting import cast_to
+from anynet.autograd.broadcasting import cast_to
 from anynet.ops.data_types import result_type
 from anynet.ops.elementwise import where
 from anynet.ops.manipulation import broadcast_arrays, expand_dims, permute_dims, reshape, stack, to_device

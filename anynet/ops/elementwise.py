@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.fitting import cast_to
+from anynet.autograd.broadcasting import cast_to
 from anynet.autograd.primitive import Primitive, primitive
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike, Scalar

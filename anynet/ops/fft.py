@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.fitting import cast_to
+from anynet.autograd.broadcasting import cast_to
 from anynet.autograd.primitive import primitive
 from anynet.ops.creation import zeros
 from anynet.ops.elementwise import conj, real

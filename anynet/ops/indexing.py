@@ -8,7 +8,7 @@ from sys import getrefcount
 from types import EllipsisType
 from typing import Any, Final
 
-from anynet.autograd.fitting import cast_to
+from anynet.autograd.broadcasting import cast_to
 from anynet.autograd.primitive import INTERCEPT, adjoint, primitive
 from anynet.autograd.vmap import each, is_batched
 from anynet.ops.manipulation import broadcast_to, moveaxis, permute_dims, reshape

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from anynet import dtypes
+from anynet.autograd.broadcasting import cast_to
 from anynet.autograd.engine import GradientError
-from anynet.autograd.fitting import cast_to
 from anynet.autograd.primitive import Primitive, adjoint, primitive
 from anynet.ops import elementwise as e
 from anynet.ops import reductions

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd import fitting
+from anynet.autograd import broadcasting
 from anynet.autograd.engine import custom_node
 from anynet.autograd.primitive import adjoint, primitive
 from anynet.ops.shapes import as_shape, axes_of, broadcast_shapes
@@ -121,13 +121,13 @@ def squeeze(x: ArrayLike, /, axis: int | Sequence[int]) -> Tensor:
 
 def broadcast_to(x: ArrayLike, /, shape: Sequence[int]) -> Tensor:
     """Repeat x along new axes and axes of length 1, without copying; the gradient is summed over them."""
-    return fitting.broadcast_to(x, shape=as_shape(shape))
+    return broadcasting.broadcast_to(x, shape=as_shape(shape))
 
 
 def broadcast_arrays(*arrays: ArrayLike) -> tuple[Any, ...]:
     """All arrays broadcast to their common shape."""
     shape = broadcast_shapes(*(tuple(x.shape) for x in arrays))
-    return tuple(x if tuple(x.shape) == shape else fitting.broadcast_to(x, shape=shape) for x in arrays)
+    return tuple(x if tuple(x.shape) == shape else broadcasting.broadcast_to(x, shape=shape) for x in arrays)
 
 
 # ----- joining and splitting -----
@@ -248,7 +248,7 @@ def tile(x: ArrayLike, repetitions: Sequence[int], /) -> Tensor:
     for r, s in zip(reps, shape, strict=True):
         split += [1, s]
         wide += [r, s]
-    x = fitting.broadcast_to(_reshape(x, shape=tuple(split)), shape=tuple(wide))
+    x = broadcasting.broadcast_to(_reshape(x, shape=tuple(split)), shape=tuple(wide))
     return _reshape(x, shape=tuple(r * s for r, s in zip(reps, shape, strict=True)))
 
 
@@ -260,7 +260,7 @@ def _astype(xp: Backend, x: Array, *, dtype: Any, copy: bool) -> Array:
     return xp.astype(x, dtypes.native(xp, dtype), copy=copy)
 
 
-_astype.vjp(x=lambda g, x_dtype: fitting.cast_to(g, dtype=x_dtype))
+_astype.vjp(x=lambda g, x_dtype: broadcasting.cast_to(g, dtype=x_dtype))
 
 
 def astype(x: ArrayLike, dtype: Any, /, *, copy: bool = True, device: str | None = None) -> Tensor:

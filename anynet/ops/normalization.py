@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.fitting import cast_to, widened
+from anynet.autograd.broadcasting import cast_to, widened
 from anynet.autograd.primitive import primitive
 from anynet.ops.collectives import all_sum
 from anynet.ops.elementwise import sqrt

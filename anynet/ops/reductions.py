@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.fitting import broadcast_to, cast_to, widened
+from anynet.autograd.broadcasting import broadcast_to, cast_to, widened
 from anynet.autograd.primitive import primitive
 from anynet.ops import elementwise as e
 from anynet.ops.creation import constant_like

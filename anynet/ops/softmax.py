@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from anynet import dtypes
-from anynet.autograd.fitting import cast_to
+from anynet.autograd.broadcasting import cast_to
 from anynet.autograd.primitive import primitive
 from anynet.ops import elementwise as e
 from anynet.ops.manipulation import squeeze

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
-from anynet.autograd.compiling import on_host
+from anynet.autograd.jit.compile import on_host
 from anynet.optim.groups import choice, integer, not_negative, read
 from anynet.optim.optimizer import Optimizer
 from anynet.tensor import enable_grad, to_plain, wrap

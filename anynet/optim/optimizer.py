@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from anynet.autograd.compiling import on_host
+from anynet.autograd.jit.compile import on_host
 from anynet.autograd.primitive import kernels_on
 from anynet.nn.hooks import add_hook
 from anynet.optim.flat_group import FlatGroup, Shape

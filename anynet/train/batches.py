@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.tree import flatten, map_tree
+from anynet.autograd.pytree import flatten, map_tree
 from anynet.data import DataLoader, Dataset, Subset, TensorDataset
 from anynet.data.dataset import batch_of, taken
 from anynet.nn.modes import evaluating

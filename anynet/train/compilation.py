@@ -8,9 +8,9 @@ from statistics import median
 from typing import Any, Final
 
 from anynet import random
-from anynet.autograd.compiling import CompileError
-from anynet.autograd.compiling import compile as compiled
-from anynet.autograd.tree import flatten
+from anynet.autograd.jit.compile import CompileError
+from anynet.autograd.jit.compile import compile as compiled
+from anynet.autograd.pytree import flatten
 from anynet.ops.creation import asarray
 from anynet.tensor import Tensor, no_grad, unwrap
 from anynet_backends import backend_of, host, registry

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from anynet.autograd.tree import flatten, unflatten
+from anynet.autograd.pytree import flatten, unflatten
 from anynet.data import DataLoader
 from anynet.nn.modes import evaluating
 from anynet.nn.module import Module

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from anynet.autograd.tree import flatten
+from anynet.autograd.pytree import flatten
 from anynet.nn import losses
 from anynet.nn.module import Module
 from anynet.ops.manipulation import reshape

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from anynet import random
-from anynet.autograd.tree import flatten
+from anynet.autograd.pytree import flatten
 from anynet.data import DataLoader
 from anynet.nn.module import Module
 from anynet.ops.creation import asarray

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet import optim
-from anynet.autograd.compiling import compile as compiled
+from anynet.autograd.jit.compile import compile as compiled
 from anynet.nn.module import Module
 from anynet.nn.utils.clip_grad import clip_grad_norm_, clip_grads_with_norm_, get_total_norm
 from anynet.ops.creation import asarray

@@ -6,11 +6,11 @@ import pytest
 
 import anynet as an
 from anynet import nn
-from anynet.autograd.anomaly import AnomalyError, anomaly
 from anynet.autograd.checkpoint import checkpoint
-from anynet.autograd.custom import custom_vjp
+from anynet.autograd.custom_vjp import custom_vjp
+from anynet.autograd.debug.anomaly import AnomalyError, anomaly
+from anynet.autograd.debug.gradcheck import gradcheck, gradgradcheck
 from anynet.autograd.engine import GradientError
-from anynet.autograd.gradcheck import gradcheck, gradgradcheck
 from anynet.autograd.transforms import grad, hessian, jacfwd, jacrev, jvp, value_and_grad, vjp
 from anynet.autograd.vmap import VmapError, vmap
 

@@ -601,9 +601,9 @@ def test_a_compiled_convolution_has_the_bits_of_eager(x, w, options, order):
 
 @installed
 def test_small_calls_are_built_in_functions():
-    from anynet.autograd import hot
+    from anynet.autograd.jit import specialize
 
-    if not hot.available():
+    if not specialize.available():
         pytest.skip("needs the extra numba")
     plan = onednn._convolutions((1, 2, 6, 6), (3, 2, 3, 3), False, (1, 1), ((0, 0), (0, 0)), (1, 1), 1, False)
     run = plan.forward.built

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import anynet as an
-from anynet.autograd import hot
+from anynet.autograd.jit import specialize
 from anynet.autograd.primitive import use_kernels
 from anynet.ops.elementwise import divide_no_nan, multiply_no_nan
 from conftest import DEVICES, usable
@@ -35,9 +35,9 @@ def way(request, monkeypatch):
     if answer != "ok":
         pytest.skip(f"{device}: {answer}")
     if kind == "machine code":
-        if not hot.available():
+        if not specialize.available():
             pytest.skip("needs the extra numba")
-        monkeypatch.setattr(hot, "OFTEN", 2)
+        monkeypatch.setattr(specialize, "OFTEN", 2)
     with use_kernels(kind != "references"):
         yield kind, device or "cpu"
 

@@ -7,7 +7,7 @@ import pytest
 
 import anynet as an
 from anynet import random
-from anynet.autograd.gradcheck import gradcheck, gradgradcheck
+from anynet.autograd.debug.gradcheck import gradcheck, gradgradcheck
 from anynet.nn import functional as F
 from anynet.ops.erf import erf
 from anynet.ops.softmax import logsumexp

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import anynet as an
-from anynet.autograd.gradcheck import gradcheck, gradgradcheck
+from anynet.autograd.debug.gradcheck import gradcheck, gradgradcheck
 from anynet.nn import functional as F
 from anynet.nn.attention import flex_attention as flex
 from anynet.nn.attention.varlen import AuxRequest, varlen_attn

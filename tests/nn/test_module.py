@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import anynet as an
-from anynet.autograd.anomaly import anomaly
+from anynet.autograd.debug.anomaly import anomaly
 from anynet.nn import layer_path
 
 nn = an.nn

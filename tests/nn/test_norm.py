@@ -7,7 +7,7 @@ import pytest
 
 import anynet as an
 from anynet import nn
-from anynet.autograd.gradcheck import gradcheck, gradgradcheck
+from anynet.autograd.debug.gradcheck import gradcheck, gradgradcheck
 from anynet.nn import functional as F
 
 DEVICES = ("cpu", "strict:device1")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import anynet as an
-from anynet.autograd.gradcheck import gradcheck, gradgradcheck
+from anynet.autograd.debug.gradcheck import gradcheck, gradgradcheck
 from anynet.nn import functional as F
 
 DEVICES = ("cpu", "strict:device1")

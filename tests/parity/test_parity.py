@@ -3,7 +3,7 @@
 import pytest
 
 import anynet as an
-from anynet.autograd.compiling import watchers
+from anynet.autograd.jit.compile import watchers
 from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
 from anynet.cli import main
 from anynet.testing.parity import CASES, LIMITS, check, compare, compute

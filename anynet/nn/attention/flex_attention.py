@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from anynet import dtypes
+from anynet.autograd.broadcasting import cast_to, widened
 from anynet.autograd.checkpoint import checkpoint
-from anynet.autograd.fitting import cast_to, widened
 from anynet.nn.errors import ShapeError
 from anynet.ops import creation
 from anynet.ops import elementwise as e

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.fitting import cast_to
+from anynet.autograd.broadcasting import cast_to
 from anynet.ops.reductions import mean, sum
 from anynet.tensor import Tensor, to_plain, unwrap
 from anynet_backends import backend_of

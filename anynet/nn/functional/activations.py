@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet import dtypes, random
-from anynet.autograd.fitting import cast_to
+from anynet.autograd.broadcasting import cast_to
 from anynet.ops import activations as ops
 from anynet.ops import elementwise as e
 from anynet.ops import softmax as softmax_ops

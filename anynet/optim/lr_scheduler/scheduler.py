@@ -11,7 +11,7 @@ import types
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from anynet.autograd.compiling import on_host
+from anynet.autograd.jit.compile import on_host
 from anynet.optim.groups import Kind, integer, not_negative, plain, read, real
 from anynet.optim.optimizer import Optimizer
 from anynet.tensor import Tensor

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.fitting import cast_to
+from anynet.autograd.broadcasting import cast_to
+from anynet.autograd.jit.fused import whole
 from anynet.autograd.primitive import DeviceError
 from anynet.autograd.vmap import each, is_batched
-from anynet.autograd.whole import whole
 from anynet.nn.functional._common import (
     as_target,
     check_same_shape,

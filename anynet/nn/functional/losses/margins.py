@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.whole import whole
+from anynet.autograd.jit.fused import whole
 from anynet.nn.functional._common import as_target, check_values, device_of, reduce
 from anynet.nn.functional.losses.classification import class_weight
 from anynet.ops import elementwise as e

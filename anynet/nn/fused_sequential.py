@@ -2,7 +2,7 @@
 
 A layer of a small network takes longer to be called than to compute: a Python call, checks, a node of the graph for each
 operation. Where all modules of a `Sequential` are *pure*, functions of their input, their tensors and their attributes,
-they are a `Whole` (`anynet.autograd.whole`): once they have met arrays of the same forms often enough, one built-in
+they are a `Whole` (`anynet.autograd.jit.fused`): once they have met arrays of the same forms often enough, one built-in
 function. Before each call it is asked whether all is as it was: no attribute of any module has been set
 (`Module.__setattr__` notes that), no class has another `forward`, nobody watches the layers. If something has changed, the
 modules are looked at anew, and found by what they are, so ``train()`` and ``eval()`` cost no recording.
@@ -15,9 +15,9 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from anynet.autograd.compiling import watchers
-from anynet.autograd.hot import LARGEST, changes, frozen
-from anynet.autograd.whole import Whole
+from anynet.autograd.jit.compile import watchers
+from anynet.autograd.jit.fused import Whole
+from anynet.autograd.jit.specialize import LARGEST, changes, frozen
 from anynet.tensor import Buffer, Parameter, Tensor
 from anynet_backends.concurrency import fork_safe_lock
 

@@ -9,10 +9,10 @@ import pytest
 
 import anynet as an
 import anynet.nn.functional as F
-from anynet.autograd import hot
+from anynet.autograd.jit import specialize
 from anynet.autograd.primitive import PRIMITIVES, use_kernels
 
-pytestmark = pytest.mark.skipif(not hot.available(), reason="needs the extra numba")
+pytestmark = pytest.mark.skipif(not specialize.available(), reason="needs the extra numba")
 
 FUNCTIONS = {
     "relu": F.relu, "relu6": F.relu6, "leaky_relu": F.leaky_relu, "elu": F.elu, "selu": F.selu, "celu": lambda x: F.celu(x, 0.7),

@@ -1,8 +1,8 @@
 """Several operations as one: a built-in function and a node of the graph for what small arrays are sent through often.
 
 An operation on a small array takes 0.5 µs, to call it and to note it in the graph ten times as long. A *whole* is a
-function of Tensors that depends on nothing else: modules in a row (`anynet.nn.chain`), a loss. When it has met arrays of
-the same forms often enough it is recorded with its gradient and becomes one built-in function (`anynet.autograd.hot`),
+function of Tensors that depends on nothing else: modules in a row (`anynet.nn.fused_sequential`), a loss. When it has met arrays of
+the same forms often enough it is recorded with its gradient and becomes one built-in function (`anynet.autograd.jit.specialize`),
 which makes the same calls on the same numbers. Wherever anything speaks against that (arrays of other forms, a
 floating-point exception, somebody who watches the operations), it is called as it is written.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from anynet.autograd.engine import CustomNode, Leaf, backprop, overwritten
-from anynet.autograd.hot import COLD, LARGEST, Hot, available, changes, enter, key_of
+from anynet.autograd.jit.specialize import COLD, LARGEST, Hot, available, changes, enter, key_of
 from anynet.autograd.primitive import INTERCEPT
 from anynet.tensor import Tensor, clock, mode, wrap
 from anynet_backends import Array, get_backend

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import anynet as an
-from anynet.autograd.compiling import host_calls
+from anynet.autograd.debug.profiler import peaks
 from anynet.autograd.engine import observer
+from anynet.autograd.jit.compile import host_calls
 from anynet.autograd.primitive import INTERCEPT
-from anynet.autograd.profiling import peaks
 from anynet.cli import main
 from anynet_backends.jit.program import replay_observers
 

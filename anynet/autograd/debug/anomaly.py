@@ -31,11 +31,11 @@ def anomaly() -> Iterator[None]:
     -inf, say) is not reported, a NaN always is. Every operation is read back, which is slow: for looking for a fault.
 
     >>> import anynet as an
-    >>> from anynet.autograd.anomaly import anomaly
+    >>> from anynet.autograd.debug.anomaly import anomaly
     >>> with anomaly():
     ...     an.log(an.asarray([1.0, -1.0]))
     Traceback (most recent call last):
-    anynet.autograd.anomaly.AnomalyError: log(x: float32(2,)) gave NaN (1 of 2 elements)
+    anynet.autograd.debug.anomaly.AnomalyError: log(x: float32(2,)) gave NaN (1 of 2 elements)
     """
 
     watch = _Watch()

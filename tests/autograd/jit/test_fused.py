@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 import anynet as an
-from anynet.autograd import hot
+from anynet.autograd.jit import specialize
+from anynet.autograd.jit.fused import Whole, whole
 from anynet.autograd.primitive import use_kernels
-from anynet.autograd.whole import Whole, whole
 
 F = an.nn.functional
-pytestmark = pytest.mark.skipif(not hot.available(), reason="needs the extra numba")
+pytestmark = pytest.mark.skipif(not specialize.available(), reason="needs the extra numba")
 
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch):
-    monkeypatch.setattr(hot, "OFTEN", 2)
+    monkeypatch.setattr(specialize, "OFTEN", 2)
 
 
 LOSSES = {
@@ -128,6 +128,6 @@ def test_kernels_of_others_are_taken_up():
     for _ in range(3):
         y = one([x])
     assert y is not None
-    hot.forget()
+    specialize.forget()
     assert one([x]) is None
     assert one([x]) is not None

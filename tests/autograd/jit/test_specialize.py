@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 import anynet as an
-from anynet.autograd import hot
+from anynet.autograd.jit import specialize
 from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
 from anynet.testing.parity import CASES
 from anynet_backends import builtins, philox
 
-pytestmark = pytest.mark.skipif(not hot.available(), reason="needs the extra numba")
+pytestmark = pytest.mark.skipif(not specialize.available(), reason="needs the extra numba")
 
 
 @pytest.fixture
 def at_once(monkeypatch):
     """Every operation is made a built-in function where it is first met."""
-    monkeypatch.setattr(hot, "OFTEN", 1)
+    monkeypatch.setattr(specialize, "OFTEN", 1)
     for prim in PRIMITIVES.values():
         prim.hot.clear()
         prim.heats = True
@@ -41,7 +41,7 @@ def plans(prim, args, meta):
     tensors = [isinstance(x, an.Tensor) and x.edge is not None for x in args]
     need = tuple(tensors) if any(tensors) and prim.kind != "piecewise constant" else None
     try:
-        plan = hot._plan(prim, need, meta, data)
+        plan = specialize._plan(prim, need, meta, data)
     except Exception:
         return None
     if plan is None:
@@ -103,7 +103,7 @@ def test_most_small_operations_become_functions(at_once):
 
 def test_a_step_with_and_without_has_the_same_bits(monkeypatch):
     def run(often):
-        monkeypatch.setattr(hot, "OFTEN", often)
+        monkeypatch.setattr(specialize, "OFTEN", often)
         for prim in PRIMITIVES.values():
             prim.hot.clear()
         rng = np.random.default_rng(0)
@@ -124,7 +124,7 @@ def test_a_step_with_and_without_has_the_same_bits(monkeypatch):
 
 
 def test_numbers_are_counted_by_form(monkeypatch):
-    monkeypatch.setattr(hot, "OFTEN", 3)
+    monkeypatch.setattr(specialize, "OFTEN", 3)
     prim = PRIMITIVES["tanh"]
     prim.hot.clear()
     x = an.ones((7,))
@@ -144,8 +144,8 @@ def test_metadata_that_differ_in_type_or_sign(at_once):
             expected = np.array([-2.0 * slope, 3.0])
             assert y.tobytes() == expected.tobytes()
     meta = [{"axis": 1}, {"axis": True}, {"axis": 1.0}, {"axis": (1,)}, {"axis": (True,)}, {"axis": slice(1)}]
-    assert len({hot.key_of(None, m) for m in meta}) == len(meta)
-    assert hot.key_of(None, {"axis": [1]}) is hot.COLD
+    assert len({specialize.key_of(None, m) for m in meta}) == len(meta)
+    assert specialize.key_of(None, {"axis": [1]}) is specialize.COLD
 
 
 def test_warnings_are_numpys(at_once):
@@ -293,13 +293,13 @@ def test_off_without_kernels(at_once):
 
 
 def test_many_forms_are_forgotten(at_once):
-    for n in range(1, hot._FORMS + 9):
+    for n in range(1, specialize._FORMS + 9):
         assert an.tanh(an.zeros((n,))).shape == (n,)
-    assert 0 < len(PRIMITIVES["tanh"].hot[None].table.plans) <= hot._FORMS
+    assert 0 < len(PRIMITIVES["tanh"].hot[None].table.plans) <= specialize._FORMS
 
 
 def test_large_arrays_go_the_other_way(at_once):
-    n = hot.LARGEST // 4 + 1
+    n = specialize.LARGEST // 4 + 1
     an.tanh(an.zeros((n,)))
     assert PRIMITIVES["tanh"].hot[None].table is None
     an.expand_dims(an.zeros((5,)), axis=0)
@@ -308,7 +308,7 @@ def test_large_arrays_go_the_other_way(at_once):
 
 
 def test_what_cannot_become_a_function_is_left_alone(monkeypatch):
-    monkeypatch.setattr(hot, "OFTEN", 2)
+    monkeypatch.setattr(specialize, "OFTEN", 2)
     for name, call in (
         ("reshape", lambda n: an.reshape(an.zeros((n, 2)), (-1,))),  # a view
         ("cumulative_sum", lambda n: an.cumulative_sum(an.zeros((n,)))),  # no machine code

@@ -15,7 +15,7 @@ import pytest
 
 import anynet as an
 from anynet import nn, optim
-from anynet.autograd.tree import flatten
+from anynet.autograd.pytree import flatten
 from anynet.nn import functional as F
 from anynet.tensor import Buffer, Parameter
 

@@ -14,8 +14,8 @@ import pytest
 
 import anynet as an
 from anynet import nn, optim
-from anynet.autograd.anomaly import anomaly
 from anynet.autograd.checkpoint import checkpoint
+from anynet.autograd.debug.anomaly import anomaly
 from anynet_backends import host, philox
 
 
@@ -208,7 +208,7 @@ READS = {
 def test_reading_a_value_names_the_line(name):
     function = READS[name]
     line = line_of(function, "lambda")
-    with pytest.raises(an.CompileError, match=rf"test_compiling\.py:{line}: a value was read"):
+    with pytest.raises(an.CompileError, match=rf"test_compile\.py:{line}: a value was read"):
         an.compile(function)(an.ones(3))
 
 

@@ -10,17 +10,17 @@ import pytest
 
 import anynet as an
 from anynet import nn
-from anynet.autograd import hot
-from anynet.autograd.anomaly import AnomalyError, anomaly
-from anynet.nn.chain import NEVER
+from anynet.autograd.debug.anomaly import AnomalyError, anomaly
+from anynet.autograd.jit import specialize
+from anynet.nn.fused_sequential import NEVER
 
 F = nn.functional
-available = pytest.mark.skipif(not hot.available(), reason="the extra numba is not installed")
+available = pytest.mark.skipif(not specialize.available(), reason="the extra numba is not installed")
 
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch):
-    monkeypatch.setattr(hot, "OFTEN", 2)
+    monkeypatch.setattr(specialize, "OFTEN", 2)
 
 
 def one_by_one(net):
@@ -99,7 +99,7 @@ def test_training_has_the_bits_of_modules_one_by_one(name, dtype):
         for a, b in zip(*found, strict=True):
             assert a.dtype is b.dtype
             assert np.array_equal(a.numpy(), b.numpy())
-    assert not hot.available() or (label(net(v)) == "Sequential") == (name in MACHINE_CODE)
+    assert not specialize.available() or (label(net(v)) == "Sequential") == (name in MACHINE_CODE)
 
 
 @pytest.mark.parametrize("name", NETS)

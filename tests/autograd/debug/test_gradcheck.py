@@ -3,7 +3,7 @@
 import pytest
 
 import anynet as an
-from anynet.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
+from anynet.autograd.debug.gradcheck import GradcheckError, gradcheck, gradgradcheck
 
 
 def var(x, dtype=an.float64):

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from anynet.autograd.anomaly import locators
-from anynet.autograd.compiling import host_calls
+from anynet.autograd.debug.anomaly import locators
 from anynet.autograd.engine import Node, Pick, observer
+from anynet.autograd.jit.compile import host_calls
 from anynet.autograd.primitive import INTERCEPT, Primitive
-from anynet.autograd.tree import flatten
+from anynet.autograd.pytree import flatten
 from anynet.autograd.vmap import Batched, _handle
 from anynet.tensor import Tensor, unwrap
 from anynet_backends import Backend, backend_of, resolve

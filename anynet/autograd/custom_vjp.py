@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from anynet.autograd.engine import GradientError, Leaf, Pick, custom_node
-from anynet.autograd.tree import flatten, unflatten
+from anynet.autograd.pytree import flatten, unflatten
 from anynet.autograd.vmap import (
     VmapError,
     active_levels,
@@ -54,7 +54,7 @@ class custom_vjp:
     as an argument would receive no gradient: that is refused.
 
     >>> import anynet as an
-    >>> from anynet.autograd.custom import custom_vjp
+    >>> from anynet.autograd.custom_vjp import custom_vjp
     >>> from anynet.autograd.transforms import grad
     >>> @custom_vjp
     ... def log1pexp(x):

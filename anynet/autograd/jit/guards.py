@@ -5,7 +5,7 @@ attributes, the contents of lists and dictionaries. `Guard` finds them from the 
 names in it, and remembers what they held before the function ran:
 
 * each **module** that can be reached, with all its attributes. `Module.__setattr__` notes the time of the latest change
-  of any module (`anynet.autograd.hot.changes`), so they are looked at only when it has moved;
+  of any module (`anynet.autograd.jit.specialize.changes`), so they are looked at only when it has moved;
 * what nobody notes, looked at before each call: global and closure variables of the user's functions, lists, dictionaries
   and sets, and of other objects and classes the attributes whose names stand in the code.
 
@@ -30,7 +30,7 @@ from operator import is_
 from typing import Any, Final
 
 from anynet import dtypes
-from anynet.autograd.hot import changes
+from anynet.autograd.jit.specialize import changes
 from anynet.tensor import Tensor
 from anynet_backends import TYPES, host
 from anynet_backends.jit.errors import CompileError
@@ -89,7 +89,7 @@ def _parts(s: slice) -> tuple[Any, ...]:
 @functools.cache
 def _library_folders() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
-    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    own = os.path.dirname(os.path.abspath(dtypes.__file__))
     folders = {paths[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")} | {
         own,
         os.path.dirname(host.__file__),
