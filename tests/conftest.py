@@ -101,7 +101,7 @@ def threads(request, monkeypatch):
         return
     if onednn.find() is None or not machine.available():
         pytest.skip("needs the extras onednn and numba")
-    dnnl = onednn._library()
+    dnnl = onednn.library.load_library()
     before = dnnl.max_threads()
     monkeypatch.setattr(machine, "SHARED", 0)
     monkeypatch.setattr(machine, "_PARTS", 1)

@@ -653,4 +653,4 @@ def _onednn_call(step: onednn.Step) -> Callable[..., int] | None:
     return functools.partial(call, np.empty(step.room, np.uint8)) if step.room else call
 
 
-onednn.native_call = _onednn_call
+onednn.primitive.native_call = _onednn_call

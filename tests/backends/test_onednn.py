@@ -12,6 +12,7 @@ import pytest
 import anynet as an
 import anynet_backends
 from anynet_backends import get_backend, onednn
+from anynet_backends.onednn import convolution, library, pooling, primitive
 
 F = an.nn.functional
 installed = pytest.mark.skipif(onednn.find() is None, reason="the extra onednn is not installed")
@@ -41,10 +42,10 @@ def test_without_it_there_is_nothing_of_it():
 
 
 def test_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setattr(onednn, "_loaded", None)
-    monkeypatch.setattr(onednn, "find", lambda: None)
+    monkeypatch.setattr(library._state, "library", None)
+    monkeypatch.setattr(library, "find", lambda: None)
     with pytest.raises(onednn.OneDNNError, match=r"pip install 'anynet-nn\[onednn\]'"):
-        onednn._library()
+        library.load_library()
 
 
 USES = """
@@ -376,8 +377,8 @@ def test_plans_made_in_one_thread_run_in_others(layer, shape, in_threads):
 
 @installed
 def test_plans_are_bounded(monkeypatch):
-    monkeypatch.setattr(onednn, "PLANS", 3)
-    plans = onednn._Plans(lambda n: [n])
+    monkeypatch.setattr(primitive, "PLANS", 3)
+    plans = primitive.PlanCache(lambda n: [n])
     for n in (1, 2, 3, 1, 4):
         assert plans(n) == [n]
     assert list(plans.known) == [(3,), (1,), (4,)]
@@ -563,7 +564,7 @@ def test_pooling_passes_nan_on_as_pytorch_does(built, monkeypatch):
     torch = pytest.importorskip("torch", reason="compared with PyTorch")
     if not built:  # through ctypes
         monkeypatch.setattr(onednn.Step, "built", None)
-        monkeypatch.setattr(onednn, "_poolings", onednn._Plans(onednn._Pooling))
+        monkeypatch.setattr(pooling, "_poolings", primitive.PlanCache(pooling._Pooling))
     x = np.random.default_rng(0).normal(size=(2, 3, 8, 9)).astype(np.float32)
     x[0, 1, 2, 3] = x[1, 2, 7, 8] = np.nan
     x[0, 0, 0, 0] = np.inf
@@ -605,14 +606,16 @@ def test_small_calls_are_built_in_functions():
 
     if not specialize.available():
         pytest.skip("needs the extra numba")
-    plan = onednn._convolutions((1, 2, 6, 6), (3, 2, 3, 3), False, (1, 1), ((0, 0), (0, 0)), (1, 1), 1, False)
+    plan = convolution._convolutions(
+        (1, 2, 6, 6), (3, 2, 3, 3), False, (1, 1), ((0, 0), (0, 0)), (1, 1), 1, False
+    )
     run = plan.forward.built
     y = np.empty(plan.y_shape, np.float32)
     assert run(y) == -1  # not as many arrays
     assert run(y, y, 3.0) == -1  # not all arrays
     with pytest.raises(onednn.OneDNNError, match="status -1"):
         plan.forward.run(y, y)
-    large = onednn._convolutions(
+    large = convolution._convolutions(
         (64, 16, 32, 32), (16, 16, 3, 3), False, (1, 1), ((0, 0), (0, 0)), (1, 1), 1, False
     )
     assert large.forward.built is None
@@ -826,7 +829,7 @@ def test_attention_equals_the_reference_in_double(lead, n, m, e, d, kind, order)
     plain = [placed(v.astype(np.float32)) for v in values]
     given = {"scale": 0.3, "causal": kind == "causal", "need": None}
     numbers = mask if mask is None or mask.dtype == bool else mask.astype(np.float32)
-    assert onednn.attention(xp, *plain, numbers, **given) is not NotImplemented
+    assert onednn.KERNELS["attention"](xp, *plain, numbers, **given) is not NotImplemented
     for mine, expected in zip(run(np.float32, True), run(np.float64, False), strict=True):
         assert (mine.dtype, mine.shape) == (np.float32, expected.shape)
         assert np.abs(mine - expected).max() <= 5e-6 * max(1.0, np.abs(expected).max())
@@ -915,7 +918,7 @@ def test_a_compiled_network_in_threads_and_by_both_ways(in_threads, monkeypatch)
         expected = [net(x).numpy() for x in xs]
         compiled = an.compile(net)
         compiled(xs[0])
-        monkeypatch.setattr(onednn, "PLANS", 1)
+        monkeypatch.setattr(primitive, "PLANS", 1)
         net(an.ones((1, 1, 9, 9)))
         compiled(xs[0])
     (step,) = next(iter(compiled.steps.values()))

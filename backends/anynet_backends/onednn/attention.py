@@ -1,0 +1,163 @@
+"""Attention by products and softmax."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend
+from anynet_backends.kernel_table import register_in
+from anynet_backends.memory.attention import scores_at_once
+from anynet_backends.memory.layout import axes_in_memory
+from anynet_backends.memory.outputs import empty_output
+from anynet_backends.onednn.layouts import all_float32
+from anynet_backends.onednn.library import load_library, works
+from anynet_backends.onednn.matmul import element_strides, products
+from anynet_backends.onednn.primitive import DescriptorOwner, PlanCache, Step
+from anynet_backends.onednn.softmax import softmaxes
+
+KERNELS: dict[str, Callable[..., Any]] = {}
+"""By the name of the primitive."""
+_kernel = register_in(KERNELS)
+_REDUCE_MAX: Final = 0x2FFF2
+
+
+class _Largest(DescriptorOwner):
+    """The largest number of each row."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        dnnl = self.dnnl = load_library()
+        x, y = dnnl.layout((rows, width), (width, 1)), dnnl.layout((rows, 1), (1, 1))
+        pd = ctypes.c_void_p()
+        nothing = ctypes.c_float(0.0)
+        dnnl.call(
+            "dnnl_reduction_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _REDUCE_MAX, x, y, nothing, nothing, dnnl.plain,
+        )  # fmt: skip
+        self.own(("memory_desc", x), ("memory_desc", y), ("primitive_desc", pd))
+        self.step = Step(dnnl, pd, src=x, dst=y)
+
+
+_largest = PlanCache(_Largest)
+_LOOKS: Final = 1 << 16
+"""Attention with so many multiplications for its scores, and more, is worth the calls."""
+
+
+def _times(a: Array, b: Array, out: Array, factor: float = 1.0) -> None:
+    """``out = factor · a b``."""
+    plan = products(a.shape, a.strides, b.shape, b.strides, out.strides, False, factor)
+    if plan is None:
+        np.multiply(np.matmul(a, b), np.float32(factor), out)
+    else:
+        plan.step.run(a, b, out)
+
+
+def _by_rows(a: Array) -> Array:
+    """`a` itself where oneDNN reads it, and rows lie together; else a copy."""
+    return a if a.strides[-1] == 4 and element_strides(a.shape, a.strides) else np.ascontiguousarray(a)
+
+
+def _attend(
+    q: Array, k: Array, mask: Array | None, scale: float, s: Array, total: Array | None = None
+) -> None:
+    """s = softmax(q kᵀ · scale + mask), total = ln Σ e^{scores} of each row: the score is largest where its softmax is,
+    which is e^{score − total}."""
+    width = s.shape[-1]
+    rows = s.size // width
+    largest = _largest(rows, width).step
+    _times(q, k.swapaxes(-1, -2), s, scale)
+    if mask is not None:
+        np.add(s, mask, s)
+    top = np.empty(rows, np.float32)
+    if total is not None:
+        largest.run(s, top)
+    softmaxes((rows, width, 1), True).forward.run(s, s)
+    if total is not None:
+        share = np.empty(rows, np.float32)
+        largest.run(s, share)
+        with np.errstate(divide="ignore"):  # of a row with a NaN
+            np.subtract(top, np.log(share, share), total.reshape(-1))
+
+
+def _attend_back(
+    gy: Array,
+    gs: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    s: Array,
+    ds: Array,
+    made: Sequence[Array],
+    scale: float,
+) -> None:
+    """The gradients of q, k and v into `made`, and that of the scores into ds."""
+    width = s.shape[-1]
+    _times(gy, v.swapaxes(-1, -2), ds)
+    softmaxes((s.size // width, width, 1), True).backward.run(s, ds, ds)
+    if gs.any():
+        ds += gs * s
+    _times(ds, k, made[0], scale)
+    _times(ds.swapaxes(-1, -2), q, made[1], scale)
+    _times(s.swapaxes(-1, -2), gy, made[2])
+
+
+@_kernel
+def attention(
+    xp: Backend, q: Array, k: Array, v: Array, mask: Array | None = None, *, scale: float, causal: bool = False,
+    p: float = 0.0, seed: int = 0, step: int = 0, block: int = 256, need: Any,
+) -> Any:  # fmt: skip
+    """softmax(q kᵀ · scale + mask) v in float32. Short sequences keep the scores for the gradient; longer ones have room
+    for those of one head at a time, and make them again. Where a NaN comes out, of a row that may look at nothing or of
+    numbers that are not finite, the next kernel does all of it."""
+    if p or not all_float32(q, k, v) or q.ndim < 2 or q.shape[:-2] != k.shape[:-2]:
+        return NotImplemented
+    (*lead, n, e), m, d = q.shape, k.shape[-2], v.shape[-1]
+    short = scores_at_once(n, m, block, need)
+    every = need is not None and len(need) > 3 and need[3]
+    if short is None or min(n, m, e, d) < 2 or q.size * m < _LOOKS or not works():
+        return NotImplemented
+    if causal:
+        mask = _causal(n, m)
+    elif mask is not None:
+        if np.broadcast_shapes((*q.shape[:-1], m), mask.shape) != (*q.shape[:-1], m):
+            return NotImplemented
+        mask = (
+            np.where(mask, np.float32(0), np.float32(-np.inf))
+            if mask.dtype == bool
+            else mask.astype(np.float32)
+        )
+    q, k, v = _by_rows(q), _by_rows(k), _by_rows(v)
+    y = empty_output((*lead, n, d), np.float32, axes_in_memory(q.strides))
+    total = empty_output((*lead, n, 1), np.float32)
+    parts: Sequence[Any] = [...] if short else list(np.ndindex(*lead))
+    s = np.empty((*lead, n, m) if short else (n, m), np.float32)
+    masks = None if mask is None else mask if short else np.broadcast_to(mask, (*lead, n, m))
+    for at in parts:
+        _attend(q[at], k[at], None if masks is None else masks if short else masks[at], scale, s, total[at])
+        _times(s, v[at], y[at])
+    if math.isnan(np.minimum.reduce(y, axis=None)):
+        return NotImplemented
+    if need is None:
+        return y, total
+
+    def pull(g: tuple[Array, Array]) -> tuple[Any, ...]:
+        made = [empty_output(a.shape, np.float32, axes_in_memory(a.strides)) for a in (q, k, v)]
+        gy, gs = _by_rows(g[0]), g[1]
+        ds = np.empty_like(s)
+        for at in parts:
+            if not short:
+                _attend(q[at], k[at], None if masks is None else masks[at], scale, s)
+            _attend_back(gy[at], gs[at], q[at], k[at], v[at], s, ds, [a[at] for a in made], scale)
+        return (*made, ds if every else None)[: len(need)]
+
+    return (y, total), pull
+
+
+@functools.lru_cache(maxsize=8)
+def _causal(n: int, m: int) -> Array:
+    return np.where(np.tri(n, m, dtype=bool), np.float32(0), np.float32(-np.inf))

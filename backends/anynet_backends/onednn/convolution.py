@@ -1,0 +1,214 @@
+"""Convolution of one to three axes."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend
+from anynet_backends.concurrency import (
+    BUILD_LOCK,
+)
+from anynet_backends.kernel_table import register_in
+from anynet_backends.memory.outputs import empty_output
+from anynet_backends.onednn.layouts import (
+    Ints,
+    all_float32,
+    channels_last,
+    channels_last_calls,
+    channels_last_strides,
+    contiguous,
+    contiguous_strides,
+    empty_channels_last,
+    is_channels_last,
+)
+from anynet_backends.onednn.library import Dims, load_library
+from anynet_backends.onednn.primitive import (
+    INFERENCE,
+    QUERY,
+    TRAINING,
+    DescriptorOwner,
+    PlanCache,
+    Step,
+    WeightReorder,
+)
+
+KERNELS: dict[str, Callable[..., Any]] = {}
+"""By the name of the primitive."""
+_kernel = register_in(KERNELS)
+_DIRECT = 1
+
+
+class _Convolution(DescriptorOwner):
+    """The three products of a convolution with one set of shapes."""
+
+    def __init__(
+        self,
+        x: Ints,
+        w: Ints,
+        bias: bool,
+        stride: Ints,
+        padding: Any,
+        dilation: Ints,
+        groups: int,
+        training: bool,
+    ) -> None:
+        dnnl = self.dnnl = load_library()
+        spatial = tuple(
+            (size + lo + hi - d * (k - 1) - 1) // s + 1
+            for size, k, s, (lo, hi), d in zip(x[2:], w[2:], stride, padding, dilation, strict=True)
+        )
+        self.y_shape = (x[0], w[0], *spatial)
+        self.w_shape = w
+        inner = w if groups == 1 else (groups, w[0] // groups, *w[1:])
+        self.strides, self.dilates = Dims(*stride), Dims(*(d - 1 for d in dilation))
+        self.low, self.high = Dims(*(p[0] for p in padding)), Dims(*(p[1] for p in padding))
+        self.x_md = dnnl.layout(x, channels_last_strides(x))
+        self.y_md = dnnl.layout(self.y_shape, channels_last_strides(self.y_shape))
+        self.w_plain = dnnl.layout(inner, contiguous_strides(inner))
+        self.w_any = dnnl.layout(inner, None)
+        self.b_md = dnnl.layout(w[:1], (1,)) if bias else None
+        layouts = (
+            self.x_md,
+            self.y_md,
+            self.w_plain,
+            self.w_any,
+            *(() if self.b_md is None else (self.b_md,)),
+        )
+        self.own(*(("memory_desc", md) for md in layouts))
+        self.pd = ctypes.c_void_p()
+        dnnl.call(
+            "dnnl_convolution_forward_primitive_desc_create", ctypes.byref(self.pd), dnnl.engine,
+            TRAINING if training else INFERENCE, _DIRECT, self.x_md, self.w_any, self.b_md, self.y_md, self.strides,
+            self.dilates, self.low, self.high, dnnl.plain,
+        )  # fmt: skip
+        self.own(("primitive_desc", self.pd))
+        md = dnnl.query(self.pd, QUERY["weights"], 0)
+        extra = {} if self.b_md is None else {"bias": self.b_md}
+        self.forward = Step(dnnl, self.pd, src=self.x_md, weights=md, dst=self.y_md, **extra)
+        self.weights = WeightReorder(dnnl, self.w_plain, md)
+        self.data: Step | None = None
+        self.gradient: Step | None = None
+
+    def prepare_data(self) -> None:
+        """The gradient of the input."""
+        if self.data is not None:
+            return
+        with BUILD_LOCK:
+            if self.data is None:
+                self._prepare_data()
+
+    def _prepare_data(self) -> None:
+        dnnl, pd = self.dnnl, ctypes.c_void_p()
+        dnnl.call(
+            "dnnl_convolution_backward_data_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _DIRECT, self.x_md,
+            self.w_any, self.y_md, self.strides, self.dilates, self.low, self.high, self.pd, dnnl.plain,
+        )  # fmt: skip
+        self.own(("primitive_desc", pd))
+        md = dnnl.query(pd, QUERY["weights"], 0)
+        self.data_weights = WeightReorder(dnnl, self.w_plain, md)
+        self.data = Step(dnnl, pd, diff_dst=self.y_md, weights=md, diff_src=self.x_md)
+
+    def prepare_gradient(self) -> None:
+        """The gradients of the weight and the bias."""
+        if self.gradient is not None:
+            return
+        with BUILD_LOCK:
+            if self.gradient is None:
+                self._prepare_gradient()
+
+    def _prepare_gradient(self) -> None:
+        dnnl, pd = self.dnnl, ctypes.c_void_p()
+        dnnl.call(
+            "dnnl_convolution_backward_weights_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _DIRECT, self.x_md,
+            self.w_any, self.b_md, self.y_md, self.strides, self.dilates, self.low, self.high, self.pd, dnnl.plain,
+        )  # fmt: skip
+        self.own(("primitive_desc", pd))
+        md = dnnl.query(pd, QUERY["diff_weights"], 0)
+        self.back = WeightReorder(dnnl, self.w_plain, md, backward=True)
+        extra = {} if self.b_md is None else {"diff_bias": self.b_md}
+        self.gradient = Step(dnnl, pd, src=self.x_md, diff_dst=self.y_md, diff_weights=md, **extra)
+
+
+_convolutions = PlanCache(_Convolution)
+
+
+def _convolution(
+    x: Array, weight: Array, bias: Array | None, training: bool, *, stride: Ints, padding: Any, dilation: Ints, groups: int
+) -> Any:  # fmt: skip
+    """The plan for a convolution of one to three axes in float32; None for others."""
+    if not 3 <= x.ndim <= 5 or not all_float32(x, weight, bias):
+        return None
+    plan = _convolutions(
+        x.shape,
+        weight.shape,
+        bias is not None,
+        tuple(stride),
+        tuple(padding),
+        tuple(dilation),
+        groups,
+        training,
+    )
+    return None if plan is None or min(plan.y_shape) < 1 else plan
+
+
+@_kernel
+def conv(
+    xp: Backend, x: Array, weight: Array, bias: Array | None = None, *, need: Any, **options: Any
+) -> Any:
+    """Convolution of one to three axes in float32."""
+    plan = _convolution(x, weight, bias, need is not None, **options)
+    if plan is None:
+        return NotImplemented
+    image, w = channels_last(x), contiguous(weight)
+    y = empty_channels_last(plan.y_shape)
+    ready = plan.weights.to(w)
+    b = () if bias is None else (contiguous(bias),)
+    plan.forward.run(image, ready, y, *b)
+    if need is None:
+        return y
+
+    def pull(g: Array) -> tuple[Any, ...]:
+        g = channels_last(g)
+        gx = gw = gb = None
+        if need[0]:
+            plan.prepare_data()
+            converted = plan.data_weights.to(w)
+            gx = empty_channels_last(x.shape)
+            plan.data.run(g, converted, gx)
+        if need[1] or (len(need) > 2 and need[2]):
+            plan.prepare_gradient()
+            gw = empty_output(weight.shape, np.float32)
+            buffer = plan.back.buffer(gw)
+            extra = () if bias is None else (empty_output(bias.shape, np.float32),)
+            plan.gradient.run(image, g, buffer, *extra)
+            plan.back.finish(buffer, gw)
+            gb = extra[0] if extra else None
+        return (gx, gw if need[1] else None, gb)[: len(need)]
+
+    return y, pull
+
+
+def _conv_calls(
+    target: Array, x: Array, weight: Array, bias: Array | None = None, **options: Any
+) -> list[Any] | None:
+    """The calls that write a convolution into `target`, for a program whose arrays stay where they are."""
+    plan = _convolution(x, weight, bias, False, **options)
+    if plan is None or not weight.flags.c_contiguous or not is_channels_last(target):
+        return None
+    image, calls = channels_last_calls(x)
+    ready = weight
+    if plan.weights.step is not None:
+        ready = np.empty(plan.weights.elements, np.float32)
+        calls.append((plan.weights.step.another(plan).run, (weight, ready)))
+    return [
+        *calls,
+        (plan.forward.another(plan).run, (image, ready, target, *(() if bias is None else (bias,)))),
+    ]
+
+
+conv.calls = _conv_calls  # type: ignore[attr-defined]

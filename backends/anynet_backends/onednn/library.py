@@ -1,0 +1,281 @@
+"""The library: where it is, loading it, its engine and its threads."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from anynet_backends.concurrency import (
+    BUILD_LOCK,
+    after_fork,
+    fork_safe_lock,
+    immortal,
+    once,
+)
+from anynet_backends.config import ONEDNN
+from anynet_backends.ownership import check_library
+
+MAX_DIMS: Final = 12
+Dims = ctypes.c_int64 * MAX_DIMS
+_F32, _CPU, _IN_ORDER, _ANY = 3, 1, 1, 1
+_NAME, _USER = 8, 1
+_LINEAR = 0x26
+
+
+class OneDNNError(RuntimeError):
+    """A call of the library failed."""
+
+
+_LIBRARY, _WHEEL = "libdnnl.so.3", "onednn_cpu_gomp-"
+
+
+def find() -> str | None:
+    """Where the library is, or None; the extra `onednn` installs it."""
+    return _installed()[0] if ONEDNN() else None
+
+
+def problem() -> str:
+    """Why the library is not used although it is installed and not switched off, or ""."""
+    if not ONEDNN():
+        return ""
+    if find() is not None:
+        works()
+    return _state.problem or _installed()[1]
+
+
+@once
+def _installed() -> tuple[str | None, str]:
+    """The first library that may be loaded, and why another may not be: in the environment's own `lib`, where the wheel says that
+    its files are, or in the `lib` of a folder that pip installed into (`--target`)."""
+    refused = ""
+    for path in _places() if sys.platform.startswith("linux") else ():
+        if os.path.exists(path):
+            try:
+                check_library(path)
+            except OSError as error:
+                refused = str(error)
+            else:
+                return path, ""
+    return None, refused
+
+
+def _places() -> Iterator[str]:
+    yield os.path.join(sys.prefix, "lib", _LIBRARY)
+    for folder in dict.fromkeys(sys.path):
+        # as `importlib.metadata` does, which takes longer to import than all else; the current folder may be anybody's
+        if not os.path.isabs(folder) or folder == os.getcwd():
+            continue
+        try:
+            wheels = [n for n in os.listdir(folder) if n.startswith(_WHEEL) and n.endswith(".dist-info")]
+        except OSError:
+            continue
+        for wheel in wheels:
+            with (
+                contextlib.suppress(OSError),
+                open(os.path.join(folder, wheel, "RECORD"), encoding="utf-8") as record,
+            ):
+                for line in record:
+                    name = line.partition(",")[0]
+                    if os.path.basename(name) == _LIBRARY:
+                        yield os.path.normpath(os.path.join(folder, name))
+            yield os.path.join(folder, "lib", _LIBRARY)
+
+
+def version() -> str:
+    """The version of the library, or "" where it is not installed or does not work."""
+    if find() is None:
+        return ""
+    try:
+        return load_library().version
+    except OneDNNError:
+        return ""
+
+
+class Library:
+    """The loaded library with its engine and stream."""
+
+    def __init__(self, path: str) -> None:
+        self.dll = ctypes.CDLL(path)
+        self.dll.dnnl_version.restype = ctypes.POINTER(ctypes.c_int * 3)
+        self.version = ".".join(map(str, self.dll.dnnl_version().contents))
+        if not self.version.startswith("3."):
+            msg = f"version {self.version} of oneDNN, expected 3"
+            raise OneDNNError(msg)
+        self.lock = fork_safe_lock()  # memory objects are shared between calls
+        self.engine = ctypes.c_void_p()
+        self.set_handle = self.dll.dnnl_memory_set_data_handle
+        self.set_handle.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+        self.execute = self.dll.dnnl_primitive_execute
+        self.execute.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+        self.wait = self.dll.dnnl_stream_wait
+        self.wait.argtypes = (ctypes.c_void_p,)
+        self.query = self.dll.dnnl_primitive_desc_query_md
+        self.query.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
+        self.query.restype = ctypes.c_void_p
+        self.size = self.dll.dnnl_memory_desc_get_size
+        self.size.argtypes = (ctypes.c_void_p,)
+        self.size.restype = ctypes.c_size_t
+        self.equal = self.dll.dnnl_memory_desc_equal
+        self.equal.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+        self.ask = self.dll.dnnl_primitive_desc_query
+        self.ask.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+        names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+        self.team: Any = None
+        if all(hasattr(self.dll, name) for name in (*names, "omp_get_max_threads")):
+            self.team = tuple(ctypes.cast(getattr(self.dll, name), ctypes.c_void_p).value for name in names)
+            self.max_threads = self.dll.omp_get_max_threads
+        _one_blas_thread()
+        self.call("dnnl_engine_create", ctypes.byref(self.engine), _CPU, ctypes.c_size_t(0))
+        self.stream = self.new_stream()
+        self.scratch = np.empty(0, np.uint8)  # of who holds our lock
+        self.plain = self.times(1.0)
+
+    def call(self, name: str, *args: Any) -> None:
+        status = getattr(self.dll, name)(*args)
+        if status:
+            msg = f"oneDNN: {name} returned status {status}"
+            raise OneDNNError(msg)
+
+    def new_stream(self) -> ctypes.c_void_p:
+        """A queue of calls, which are done in order."""
+        stream = ctypes.c_void_p()
+        self.call("dnnl_stream_create", ctypes.byref(stream), self.engine, _IN_ORDER)
+        return stream
+
+    def times(self, factor: float) -> ctypes.c_void_p:
+        """The attribute of a primitive whose result is multiplied with a number, and whose scratch memory is an
+        argument (the library's own belongs to the thread that made the primitive, and others crash); to be destroyed."""
+        made, steps = ctypes.c_void_p(), ctypes.c_void_p()
+        self.call("dnnl_primitive_attr_create", ctypes.byref(made))
+        self.call("dnnl_primitive_attr_set_scratchpad_mode", made, _USER)
+        if factor != 1.0:
+            self.call("dnnl_post_ops_create", ctypes.byref(steps))
+            number, nothing = ctypes.c_float(factor), ctypes.c_float(0.0)
+            self.call("dnnl_post_ops_append_eltwise", steps, _LINEAR, number, nothing)
+            self.call("dnnl_primitive_attr_set_post_ops", made, steps)
+            self.call("dnnl_post_ops_destroy", steps)
+        return made
+
+    def implementation(self, descriptor: ctypes.c_void_p) -> str:
+        """The name of what carries a primitive out."""
+        name = ctypes.c_char_p()
+        self.ask(descriptor, _NAME, 0, ctypes.byref(name))
+        return (name.value or b"").decode()
+
+    def layout(self, shape: Sequence[int], strides: Sequence[int] | None) -> ctypes.c_void_p:
+        """A memory descriptor of float32: with strides (in elements), or of the library's choice."""
+        md = ctypes.c_void_p()
+        dims = Dims(*shape)
+        n = len(shape)
+        if strides is None:
+            self.call("dnnl_memory_desc_create_with_tag", ctypes.byref(md), n, dims, _F32, _ANY)
+        else:
+            self.call("dnnl_memory_desc_create_with_strides", ctypes.byref(md), n, dims, _F32, Dims(*strides))
+        return md
+
+    def memory(self, md: Any, data: int | None = None) -> ctypes.c_void_p:
+        """A memory object; without `data` it has no place yet."""
+        memory = ctypes.c_void_p()
+        place = ctypes.c_void_p(data) if data is not None else None  # DNNL_MEMORY_NONE
+        self.call(
+            "dnnl_memory_create", ctypes.byref(memory), ctypes.c_void_p(pointer_value(md)), self.engine, place
+        )
+        return memory
+
+
+def _one_blas_thread() -> None:
+    """Set NumPy's OpenBLAS to one thread: its pool and OpenMP's would take turns on the same cores."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+            paths = {
+                line.split(maxsplit=5)[5].strip() for line in file if "openblas" in line and "numpy" in line
+            }
+    except (OSError, IndexError):
+        return
+    for path in paths:
+        library = ctypes.CDLL(path)
+        for name in (
+            "scipy_openblas_set_num_threads64_",
+            "openblas_set_num_threads64_",
+            "openblas_set_num_threads",
+        ):
+            if hasattr(library, name):
+                getattr(library, name)(1)
+                break
+
+
+class _State:
+    """The library once it is loaded, or why it cannot be loaded."""
+
+    library: Library | None = None
+    problem = ""
+
+
+_state = _State()
+
+
+def has_threads() -> bool:
+    """Whether the library is loaded and has OpenMP's threads."""
+    return _state.library is not None and _state.library.team is not None
+
+
+def _use_one_thread() -> None:
+    """A forked process has none of OpenMP's threads."""
+    if has_threads():
+        _state.library.dll.omp_set_num_threads(1)  # type: ignore[union-attr]
+
+
+after_fork(_use_one_thread)
+
+
+def team() -> tuple[int, int, int] | None:
+    """The addresses of GOMP_parallel, omp_get_thread_num and omp_get_num_threads, where oneDNN is in use with more
+    than one thread: loops over large arrays then take the same threads."""
+    library = _state.library
+    return library.team if library is not None and threads() > 1 else None
+
+
+def threads() -> int:
+    """How many threads OpenMP has, where oneDNN is in use; else 1."""
+    library = _state.library
+    return 1 if library is None or library.team is None else int(library.max_threads())
+
+
+def load_library() -> Library:
+    """The library, loaded when it is first asked for. OneDNNError if it is not installed or does not work."""
+    if _state.library is not None:
+        return _state.library
+    with BUILD_LOCK:
+        path = find()
+        if path is None:
+            msg = "oneDNN is not installed: pip install 'anynet-nn[onednn]'"
+            raise OneDNNError(msg)
+        if _state.library is None and not _state.problem:
+            try:
+                _state.library = immortal(Library(path))
+            except (OSError, AttributeError, OneDNNError) as error:
+                _state.problem = f"{path}: {error}"
+        if _state.library is None:
+            msg = f"oneDNN does not work here: {_state.problem}"
+            raise OneDNNError(msg)
+        return _state.library
+
+
+def works() -> bool:
+    """Whether the library can be loaded."""
+    try:
+        load_library()
+    except OneDNNError:
+        return False
+    return True
+
+
+def pointer_value(pointer: Any) -> int:
+    """The address in a pointer of ctypes, or the address itself."""
+    return pointer if isinstance(pointer, int) else int(pointer.value)

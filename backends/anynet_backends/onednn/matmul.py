@@ -1,0 +1,128 @@
+"""Products of matrices."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Final
+
+import numpy as np
+
+from anynet_backends.array_api import Array
+from anynet_backends.onednn.layouts import FLOAT32, Ints, contiguous_strides
+from anynet_backends.onednn.library import MAX_DIMS, OneDNNError, load_library
+from anynet_backends.onednn.primitive import DescriptorOwner, PlanCache, Step
+
+LARGE: Final = 1 << 18
+"""Products of so many multiplications and more are worth the call."""
+
+
+def element_strides(shape: Ints, strides: Ints) -> Ints | None:
+    """The strides, in numbers, of a stack of matrices that lie by rows or by columns; None for others."""
+    (*stack, rows, cols), (*outer, down, right) = shape, strides
+    if right == 4 and down >= 4 * cols and down % 4 == 0:
+        inner = (down // 4 if rows > 1 else cols, 1)
+        extent = rows * inner[0]
+    elif down == 4 and right >= 4 * rows and right % 4 == 0:
+        inner = (1, right // 4 if cols > 1 else rows)
+        extent = cols * inner[1]
+    else:
+        return None
+    steps: list[int] = []
+    for n, step in zip(reversed(stack), reversed(outer), strict=True):
+        if n > 1 and (step <= 0 or step % 4):
+            return None
+        steps.append(step // 4 if n > 1 else extent)
+        extent = max(extent, n * steps[-1])
+    return (*reversed(steps), *inner)
+
+
+class Product(DescriptorOwner):
+    """Products of matrices, one or a stack: ``factor · a b``, or ``a b`` with a vector added to each row."""
+
+    def __init__(
+        self,
+        a: Ints,
+        a_steps: Ints,
+        b: Ints,
+        b_steps: Ints,
+        steps: Ints | None,
+        plus: bool,
+        factor: float,
+    ) -> None:
+        dnnl = self.dnnl = load_library()
+        self.shape = (*a[:-1], b[-1])
+        each = (*(1,) * (len(a) - 1), b[-1])
+        layouts: dict[str, Any] = {
+            "src": dnnl.layout(a, a_steps),
+            "weights": dnnl.layout(b, b_steps),
+            "dst": dnnl.layout(self.shape, steps or contiguous_strides(self.shape)),
+        }
+        if plus:
+            layouts["bias"] = dnnl.layout(each, contiguous_strides(each))
+        self.own(*(("memory_desc", md) for md in layouts.values()))
+        pd, times = ctypes.c_void_p(), dnnl.times(factor)
+        self.own(("primitive_attr", times))
+        dnnl.call(
+            "dnnl_matmul_primitive_desc_create", ctypes.byref(pd), dnnl.engine, layouts["src"], layouts["weights"],
+            layouts.get("bias"), layouts["dst"], times,
+        )  # fmt: skip
+        self.own(("primitive_desc", pd))
+        if dnnl.implementation(pd).startswith("ref"):
+            msg = "oneDNN has nothing but its reference for this product"
+            raise OneDNNError(msg)
+        self.step = Step(dnnl, pd, **layouts)
+
+
+def _product(
+    a: Ints, a_strides: Ints, b: Ints, b_strides: Ints, strides: Ints | None, plus: bool, factor: float
+) -> Product | None:
+    """None for what the library has no fast product of."""
+    if a[:-2] != b[:-2] or a[-1] != b[-2] or len(a) > MAX_DIMS:
+        return None
+    left, right = element_strides(a, a_strides), element_strides(b, b_strides)
+    steps = None if strides is None else element_strides((*a[:-1], b[-1]), strides)
+    if left is None or right is None or (strides is not None and steps is None):
+        return None
+    return Product(a, left, b, right, steps, plus, factor)
+
+
+products = PlanCache(_product)
+
+
+def product(out: Array | None, a: Array, b: Array, c: Array | None = None) -> Product | None:
+    """The plan for a b, or a b + c, of float32, written into `out` if that is given; None for what is left to NumPy."""
+    if a.ndim < 2 or b.ndim < 2 or a.size * b.shape[-1] < LARGE or not a.dtype == FLOAT32 == b.dtype:
+        return None
+    if 1 in a.shape[-2:] or b.shape[-1] == 1:  # with a vector the time is that of reading the matrix
+        return None
+    if c is not None and (c.dtype != FLOAT32 or c.shape != b.shape[-1:] or c.strides != (4,)):
+        return None
+    strides = None if out is None or out.flags.c_contiguous else out.strides
+    plan: Product | None = products(a.shape, a.strides, b.shape, b.strides, strides, c is not None, 1.0)
+    if plan is None or out is None:
+        return plan
+    return plan if out.shape == plan.shape and out.dtype == FLOAT32 else None
+
+
+def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
+    """`np.matmul`; products in float32 that are not small are oneDNN's."""
+    plan = product(out, a, b)
+    if plan is None:
+        return np.matmul(a, b) if out is None else np.matmul(a, b, out)
+    if out is None:
+        out = np.empty(plan.shape, np.float32)
+    plan.step.run(a, b, out)
+    return out
+
+
+def affine(a: Array, b: Array, c: Array, /, out: Array | None = None) -> Array:
+    """``a b + c``, in one call where oneDNN takes it."""
+    plan = product(out, a, b, c)
+    if plan is None:
+        out = np.matmul(a, b) if out is None else np.matmul(a, b, out)
+        out += c
+        return out
+    if out is None:
+        out = np.empty(plan.shape, np.float32)
+    plan.step.run(a, b, out, c)
+    return out

@@ -1,0 +1,177 @@
+"""Max pooling of one to three axes."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend
+from anynet_backends.kernel_table import register_in
+from anynet_backends.numpy_namespace import largest
+from anynet_backends.onednn.layouts import (
+    TO_CHANNELS_LAST,
+    Ints,
+    all_float32,
+    channels_last,
+    channels_last_calls,
+    channels_last_strides,
+    empty_channels_last,
+    is_channels_last,
+)
+from anynet_backends.onednn.library import Dims, load_library
+from anynet_backends.onednn.primitive import INFERENCE, QUERY, TRAINING, DescriptorOwner, PlanCache, Step
+from anynet_backends.onednn.softmax import LEAST_SIZE
+
+KERNELS: dict[str, Callable[..., Any]] = {}
+"""By the name of the primitive."""
+_kernel = register_in(KERNELS)
+_MAX_POOLING: Final = 0x1FF
+
+
+class _Pooling(DescriptorOwner):
+    """The largest of each window, with the places kept for the gradient."""
+
+    def __init__(
+        self, x: Ints, out: Ints, kernel: Ints, stride: Ints, pads: Any, dilation: Ints, training: bool
+    ) -> None:
+        dnnl = self.dnnl = load_library()
+        self.form = (out, kernel, stride, pads, dilation)
+        self.y_shape = (*x[:2], *out)
+        x_md, y_md = (
+            dnnl.layout(x, channels_last_strides(x)),
+            dnnl.layout(self.y_shape, channels_last_strides(self.y_shape)),
+        )
+        options = (
+            Dims(*stride), Dims(*kernel), Dims(*(d - 1 for d in dilation)), Dims(*(p[0] for p in pads)),
+            Dims(*(p[1] for p in pads)),
+        )  # fmt: skip
+        pd = ctypes.c_void_p()
+        dnnl.call(
+            "dnnl_pooling_forward_primitive_desc_create", ctypes.byref(pd), dnnl.engine,
+            TRAINING if training else INFERENCE, _MAX_POOLING, x_md, y_md, *options, dnnl.plain,
+        )  # fmt: skip
+        self.own(("memory_desc", x_md), ("memory_desc", y_md), ("primitive_desc", pd))
+        self.room = 0
+        if not training:
+            self.forward = Step(dnnl, pd, src=x_md, dst=y_md)
+            return
+        places = dnnl.query(pd, QUERY["workspace"], 0)
+        self.room = int(dnnl.size(places))
+        self.forward = Step(dnnl, pd, src=x_md, dst=y_md, workspace=places)
+        back = ctypes.c_void_p()
+        dnnl.call(
+            "dnnl_pooling_backward_primitive_desc_create", ctypes.byref(back), dnnl.engine, _MAX_POOLING, x_md, y_md,
+            *options, pd, dnnl.plain,
+        )  # fmt: skip
+        self.own(("primitive_desc", back))
+        self.backward = Step(dnnl, back, diff_dst=y_md, workspace=places, diff_src=x_md)
+
+    def run(self, image: Array, y: Array, *room: Array) -> Array | None:
+        """The pooling. oneDNN passes over NaN and takes −∞ for the least finite number: where there are such, NumPy
+        does it, and returns where the largest are in `image`."""
+        flat = image.transpose(TO_CHANNELS_LAST[image.ndim]).reshape(-1)
+        if np.minimum.reduce(flat) > -np.inf:
+            self.forward.run(image, y, *room)
+            return None
+        numbers = np.arange(image.size, dtype=np.float64).reshape(image.shape)
+        values, where = self._windows(image, -np.inf), self._windows(numbers, -1)
+        largest = values.argmax(-1)[..., None]
+        outside = np.take_along_axis(where, largest, -1) < 0  # nothing there but −∞
+        largest[outside] = (where >= 0).argmax(-1)[..., None][outside]
+        y[...] = np.take_along_axis(values, largest, -1)[..., 0]
+        return np.take_along_axis(where, largest, -1)[..., 0].astype(np.int64)
+
+    def _windows(self, image: Array, outside: float) -> Array:
+        """The numbers of each window, along a last axis."""
+        _, kernel, stride, pads, dilation = self.form
+        full = np.pad(image, ((0, 0), (0, 0), *pads), constant_values=outside)
+        extents = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+        every = np.lib.stride_tricks.sliding_window_view(full, extents, tuple(range(2, image.ndim)))
+        first = tuple(slice(0, (o - 1) * s + 1, s) for o, s in zip(self.y_shape[2:], stride, strict=True))
+        inner = tuple(slice(None, None, d) for d in dilation)
+        return every[(slice(None), slice(None), *first, *inner)].reshape(*self.y_shape, -1)
+
+
+_poolings = PlanCache(_Pooling)
+
+
+def _pooling(
+    x: Array, training: bool, *, out: Ints, kernel: Ints, stride: Ints, pads: Any, dilation: Ints
+) -> _Pooling | None:
+    """The plan for max pooling of one to three axes in float32; None for others."""
+    if x.ndim != len(out) + 2 or not 3 <= x.ndim <= 5 or not all_float32(x):
+        return None
+    if any([lo >= k or hi >= k for (lo, hi), k in zip(pads, kernel, strict=True)]):
+        return None
+    plan: _Pooling | None = _poolings(
+        x.shape, tuple(out), tuple(kernel), tuple(stride), tuple(pads), tuple(dilation), training
+    )
+    return plan
+
+
+@_kernel
+def max_pool(xp: Backend, x: Array, *, need: Any, **options: Any) -> Any:
+    """The largest of each window in float32."""
+    plan = _pooling(x, need is not None, **options)
+    if plan is None:
+        return NotImplemented
+    image, y = channels_last(x), empty_channels_last(plan.y_shape)
+    if need is None:
+        plan.run(image, y)
+        return y
+    places = np.empty(plan.room, np.uint8)
+    other = plan.run(image, y, places)
+
+    def pull(g: Array) -> tuple[Any, ...]:
+        if other is not None:
+            gx = np.zeros(x.size, np.float32)
+            np.add.at(gx, other.reshape(-1), g.reshape(-1))
+            return (gx.reshape(x.shape),)
+        g, gx = channels_last(g), empty_channels_last(x.shape)
+        plan.backward.run(g, places, gx)
+        return (gx,)
+
+    return y, pull
+
+
+def _pool_calls(target: Array, x: Array, /, **options: Any) -> list[Any] | None:
+    """The calls that write max pooling into `target`, for a program whose arrays stay where they are."""
+    plan = _pooling(x, False, **options)
+    if plan is None or not is_channels_last(target):
+        return None
+    if target.size < LEAST_SIZE and not any(map(any, options["pads"])) and _fits(x.shape[2:], **options):
+        return _largest_of(target, x, **options)
+    image, calls = channels_last_calls(x)
+    return [*calls, (plan.run, (image, target))]
+
+
+def _fits(size: Ints, *, out: Ints, kernel: Ints, stride: Ints, dilation: Ints, pads: Any) -> bool:
+    """Whether each window lies within the image."""
+    each = zip(size, out, kernel, stride, dilation, strict=True)
+    return all((o - 1) * s + d * (k - 1) < n for n, o, k, s, d in each)
+
+
+def _largest_of(
+    target: Array, x: Array, *, out: Ints, kernel: Ints, stride: Ints, dilation: Ints, pads: Any
+) -> list[Any]:
+    """The calls that take the larger of two numbers, place by place in the windows: simple ones, which small images are
+    worth, and which keep NaN."""
+    each = tuple(zip(out, stride, dilation, strict=True))
+    parts = [
+        x[(..., *(slice(d * i, d * i + (o - 1) * s + 1, s) for i, (o, s, d) in zip(at, each, strict=True)))]
+        for at in itertools.product(*map(range, kernel))
+    ]
+    first, *rest = parts
+    if not rest:
+        return [(np.copyto, (target, first))]
+    return [
+        (largest, (a, part, target)) for a, part in zip((first, *[target] * len(rest)), rest, strict=False)
+    ]
+
+
+max_pool.calls = _pool_calls  # type: ignore[attr-defined]

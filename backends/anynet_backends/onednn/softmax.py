@@ -1,0 +1,79 @@
+"""Softmax."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend
+from anynet_backends.kernel_table import register_in
+from anynet_backends.memory.outputs import empty_output
+from anynet_backends.onednn.layouts import Ints, all_float32, contiguous, contiguous_strides
+from anynet_backends.onednn.library import load_library
+from anynet_backends.onednn.primitive import INFERENCE, TRAINING, DescriptorOwner, PlanCache, Step
+
+KERNELS: dict[str, Callable[..., Any]] = {}
+"""By the name of the primitive."""
+_kernel = register_in(KERNELS)
+
+
+class _Softmax(DescriptorOwner):
+    """Softmax along the middle of three axes."""
+
+    def __init__(self, shape: Ints, training: bool) -> None:
+        dnnl = self.dnnl = load_library()
+        md, pd = dnnl.layout(shape, contiguous_strides(shape)), ctypes.c_void_p()
+        dnnl.call(
+            "dnnl_softmax_forward_primitive_desc_create", ctypes.byref(pd), dnnl.engine,
+            TRAINING if training else INFERENCE, _ACCURATE, md, md, 1, dnnl.plain,
+        )  # fmt: skip
+        self.own(("memory_desc", md), ("primitive_desc", pd))
+        self.forward = Step(dnnl, pd, src=md, dst=md)
+        if training:
+            back = ctypes.c_void_p()
+            dnnl.call(
+                "dnnl_softmax_backward_primitive_desc_create", ctypes.byref(back), dnnl.engine, _ACCURATE, md, md, md, 1, pd,
+                dnnl.plain,
+            )  # fmt: skip
+            self.own(("primitive_desc", back))
+            self.backward = Step(dnnl, back, dst=md, diff_dst=md, diff_src=md)
+
+
+_ACCURATE: Final = 0x30000
+softmaxes = PlanCache(_Softmax)
+LEAST_SIZE: Final = 1 << 12
+"""Softmax and pooling of so many numbers and more are worth the call."""
+
+
+@_kernel
+def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
+    """Softmax in float32. (The library's logarithm of it has errors of 6 ulp, and is not used.)"""
+    if x.size < LEAST_SIZE or not all_float32(x):
+        return NotImplemented
+    axis %= x.ndim
+    if math.prod(x.shape[axis + 1 :]) > 1:  # for which the library has but its reference implementation
+        return NotImplemented
+    plan = softmaxes((math.prod(x.shape[:axis]), x.shape[axis], 1), need is not None)
+    if plan is None:
+        return NotImplemented
+    x, y = contiguous(x), empty_output(x.shape, np.float32)
+    plan.forward.run(x, y)
+    if math.isnan(np.minimum.reduce(y, axis=None)):  # of NaN and infinity the library makes one NaN
+        y[np.broadcast_to(np.isnan(y).any(axis=axis, keepdims=True), y.shape)] = np.nan
+    if need is None:
+        return y
+
+    def pull(g: Array) -> tuple[Array]:
+        gx = empty_output(y.shape, np.float32)
+        plan.backward.run(y, contiguous(g), gx)
+        return (gx,)
+
+    return y, pull
+
+
+softmax.least_bytes = 4 * LEAST_SIZE  # type: ignore[attr-defined]
