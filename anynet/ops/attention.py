@@ -11,6 +11,7 @@ ln Σ eˢ of each row, from which the backward pass makes each block of probabil
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from anynet import dtypes, random
@@ -31,19 +32,22 @@ __all__ = ["BLOCK", "scaled_dot_product_attention"]
 BLOCK = 256
 """Rows and columns of a block of scores."""
 
+Block = tuple[int, int]
+"""Where a block begins and ends."""
 
-def _blocks(n: int, size: int) -> list[tuple[int, int]]:
+
+def _blocks(n: int, size: int) -> list[Block]:
     return [(a, min(a + size, n)) for a in range(0, max(n, 1), size)]
 
 
-def _part(x: Any, rows: tuple[int, int], columns: tuple[int, int]) -> Any:
+def _part(x: Any, rows: Block, columns: Block) -> Any:
     """The block of a mask, whose axes may have length 1."""
     r = slice(*rows) if x.shape[-2] != 1 else slice(None)
     c = slice(*columns) if x.shape[-1] != 1 else slice(None)
     return x[..., r, c]
 
 
-def _masked(s: Any, mask: Any, rows: tuple[int, int], columns: tuple[int, int], causal: bool) -> Any:
+def _masked(s: Any, mask: Any, rows: Block, columns: Block, causal: bool) -> Any:
     """Scores with −∞ where a query may not look, and the mask's numbers added."""
     plain = unwrap(s)
     xp = backend_of(plain)
@@ -68,9 +72,7 @@ def _drop(like: Any, p: float, seed: int, step: int, part: int) -> Any:
     return xp.reshape(keep, plain.shape)
 
 
-def _pairs(
-    n: int, m: int, causal: bool, size: int
-) -> list[tuple[tuple[int, int], list[tuple[int, tuple[int, int]]]]]:
+def _pairs(n: int, m: int, causal: bool, size: int) -> list[tuple[Block, list[tuple[int, Block]]]]:
     """For each block of queries the blocks of keys that it looks at, numbered."""
     width = len(_blocks(m, size))
     return [
@@ -142,57 +144,34 @@ def attention(
 
 @attention.vjps("q", "k", "v", "mask")
 def _attention_rule(
-    g: Any,
-    y: Any,
-    q: Any,
-    k: Any,
-    v: Any,
-    mask: Any,
-    scale: float,
-    causal: bool,
-    p: float,
-    seed: int,
-    step: int,
-    block: int,
-    need: tuple[bool, ...],
-) -> tuple[Any, ...]:
+    g: Any, y: Any, q: Any, k: Any, v: Any, mask: Any, scale: float, causal: bool, p: float, seed: int, step: int,
+    block: int, need: tuple[bool, ...],
+) -> tuple[Any, ...]:  # fmt: skip
     (gy, gs), (out, sums) = g, y
     offset = gs - sum_(gy * out, axis=-1, keepdims=True)
-    n, m = q.shape[-2], k.shape[-2]
+    m = k.shape[-2]
+    ends = _blocks(m, block)
     gq: list[Any] = []
-    gk: list[Any] = [0.0] * len(_blocks(m, block))
-    gv: list[Any] = [0.0] * len(_blocks(m, block))
+    gk: list[Any] = [0.0] * len(ends)
+    gv: list[Any] = [0.0] * len(ends)
     gmask: list[Any] = []
-    for rows, others in _pairs(n, m, causal, block):
+    for rows, others in _pairs(q.shape[-2], m, causal, block):
         r = slice(*rows)
-        qi, gi, here, lse = q[..., r, :] * scale, gy[..., r, :], offset[..., r, :], sums[..., r, :]
+        qi, gi, here = q[..., r, :] * scale, gy[..., r, :], offset[..., r, :]
+        weights_of = _weights_again(qi, k, mask, sums[..., r, :], rows, [c for _, c in others], causal)
         total: Any = 0.0
         strip: list[Any] = []
-
-        def scores(
-            columns: tuple[int, int], qi: Any = qi, lse: Any = lse, rows: tuple[int, int] = rows
-        ) -> Any:
-            return e.exp(
-                _masked(matmul(qi, mT(k[..., slice(*columns), :])), mask, rows, columns, causal) - lse
-            )
-
-        # e^{s − ln Σ eˢ} once more over its sum: beside scores of −1e9 the logarithm of a sum is lost in rounding
-        blocks = [scores(columns) for _, columns in others[:1]] if len(others) == 1 else []
-        whole: Any = 0.0
-        for part in blocks or (scores(columns) for _, columns in others):
-            whole = whole + sum_(part, axis=-1, keepdims=True)
-        whole = e.where(e.equal(whole, 0.0), 1.0, whole)
         for number, columns in others:
             c = slice(*columns)
             kj, vj = k[..., c, :], v[..., c, :]
-            weights = (blocks[0] if blocks else scores(columns)) / whole
+            weights = weights_of(columns)
             back = matmul(gi, mT(vj))
             dropped = weights
             if p:
                 drop = _drop(weights, p, seed, step, number)
                 dropped, back = weights * drop, back * drop
             ds = weights * (back + here)
-            j = number % len(gk)
+            j = number % len(ends)
             gv[j] = gv[j] + matmul(mT(dropped), gi)
             gk[j] = gk[j] + matmul(mT(ds), qi)
             total = total + matmul(ds, kj)
@@ -203,24 +182,40 @@ def _attention_rule(
         if strip:
             gmask.append((strip, columns[1]))
     dq = gq[0] if len(gq) == 1 else concat(gq, axis=-2)
-    dk = (
-        gk[0]
-        if len(gk) == 1
-        else concat([_or_zeros(x, k, c, q) for x, c in zip(gk, _blocks(m, block), strict=True)], axis=-2)
-    )
-    dv = (
-        gv[0]
-        if len(gv) == 1
-        else concat([_or_zeros(x, v, c, q) for x, c in zip(gv, _blocks(m, block), strict=True)], axis=-2)
-    )
+    dk, dv = _joined(gk, k, ends, q), _joined(gv, v, ends, q)
     return dq, dk, dv, _gather_mask(gmask, mask, m) if gmask else None
 
 
-def _or_zeros(x: Any, like: Any, columns: tuple[int, int], q: Any) -> Any:
-    """The gradient of a block of keys at which no query has looked (causal, more keys than queries) is 0."""
-    if hasattr(x, "shape"):
-        return x
-    return constant_like(q, (*q.shape[:-2], columns[1] - columns[0], like.shape[-1]), 0.0)
+def _weights_again(
+    q: Any, k: Any, mask: Any, log_sum: Any, rows: Block, others: list[Block], causal: bool
+) -> Callable[[Block], Any]:
+    """The weights of a block of queries as a function of the block of keys, made again from ln Σ eˢ.
+
+    e^{s − ln Σ eˢ} is divided once more by its sum: beside scores of −1e9 the logarithm of a sum is lost in rounding.
+    """
+
+    def part(columns: Block) -> Any:
+        s = matmul(q, mT(k[..., slice(*columns), :]))
+        return e.exp(_masked(s, mask, rows, columns, causal) - log_sum)
+
+    only = part(others[0]) if len(others) == 1 else None
+    whole: Any = 0.0
+    for columns in others:
+        whole = whole + sum_(part(columns) if only is None else only, axis=-1, keepdims=True)
+    whole = e.where(e.equal(whole, 0.0), 1.0, whole)
+    return lambda columns: (part(columns) if only is None else only) / whole
+
+
+def _joined(parts: list[Any], like: Any, blocks: list[Block], q: Any) -> Any:
+    """The gradients of the blocks of keys as one; 0 for a block at which no query looks (causal, more keys than queries)."""
+    if len(parts) == 1:
+        return parts[0]
+    shape = tuple(q.shape[:-2])
+    filled = [
+        x if hasattr(x, "shape") else constant_like(q, (*shape, b - a, like.shape[-1]), 0.0)
+        for x, (a, b) in zip(parts, blocks, strict=True)
+    ]
+    return concat(filled, axis=-2)
 
 
 def _gather_mask(strips: list[tuple[list[Any], int]], mask: Any, m: int) -> Any:
@@ -242,6 +237,44 @@ def _gather_mask(strips: list[tuple[list[Any], int]], mask: Any, m: int) -> Any:
     for row in made[1:]:
         total = total + row
     return total
+
+
+def _check_inputs(where: str, query: ArrayLike, key: ArrayLike, value: ArrayLike) -> None:
+    if min(len(query.shape), len(key.shape), len(value.shape)) < 2:
+        msg = f"{where}: query, key and value must have at least two axes (length, features), got {_shapes(query, key, value)}"
+        raise ValueError(msg)
+    if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+        msg = (
+            f"{where}: query and key must have the same width, key and value the same length, got "
+            f"{_shapes(query, key, value)}"
+        )
+        raise ValueError(msg)
+    dtype = unwrap(query).dtype
+    for name, x in (("key", key), ("value", value)):
+        if unwrap(x).dtype != dtype:
+            msg = f"{where}: query is {dtypes.of(dtype)} but {name} is {dtypes.of(unwrap(x).dtype)}"
+            raise TypeError(msg)
+
+
+def _shapes(query: Any, key: Any, value: Any) -> str:
+    return f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
+
+
+def _grouped(where: str, query: Any, key: Any, value: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
+    """The heads of query in groups, one for each head of key and value: (…, heads, l, e) → (…, kv heads, group, l, e)."""
+    q_heads, kv_heads = (query.shape[-3], key.shape[-3]) if len(query.shape) > 2 < len(key.shape) else (0, 0)
+    if not kv_heads or q_heads % kv_heads or value.shape[-3] != kv_heads:
+        msg = (
+            f"{where}: with enable_gqa key and value must have the same number of heads, which divides that of query, got "
+            f"{_shapes(query, key, value)}"
+        )
+        raise ValueError(msg)
+    group = q_heads // kv_heads
+    query = reshape(query, (*query.shape[:-3], kv_heads, group, *query.shape[-2:]))
+    if mask is not None and len(mask.shape) > 2:
+        split = (1, 1) if mask.shape[-3] == 1 else (kv_heads, group)
+        mask = reshape(mask, (*mask.shape[:-3], *split, *mask.shape[-2:]))
+    return query, expand_dims(key, axis=-3), expand_dims(value, axis=-3), mask
 
 
 def scaled_dot_product_attention(
@@ -273,53 +306,25 @@ def scaled_dot_product_attention(
     Source: Vaswani et al.: Attention is all you need (2017), equation 1.
     """
     where = "scaled_dot_product_attention"
-    shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
-    if min(len(query.shape), len(key.shape), len(value.shape)) < 2:
-        msg = f"{where}: needs at least two axes (length, features); {shapes}"
-        raise ValueError(msg)
-    if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
-        msg = f"{where}: query and key need the same width, key and value the same length; {shapes}"
-        raise ValueError(msg)
+    _check_inputs(where, query, key, value)
     if attn_mask is not None and is_causal:
         msg = f"{where}: give attn_mask or is_causal=True, not both"
         raise ValueError(msg)
     if not 0.0 <= dropout_p <= 1.0:
-        msg = f"{where}: dropout_p is a probability from 0 to 1, got {dropout_p}"
+        msg = f"{where}: dropout_p must be in [0, 1], got {dropout_p}"
         raise ValueError(msg)
-    if dropout_p == 1.0:
-        return scaled_dot_product_attention(
-            query, key, value * 0.0, attn_mask, 0.0, is_causal, scale, enable_gqa
-        )
+    if dropout_p == 1.0:  # products with weights of 0: a value that is not finite gives NaN, as in PyTorch
+        value, dropout_p = value * 0.0, 0.0
     heads = tuple(query.shape[:-2])
     if enable_gqa:
-        q_heads, kv_heads = (
-            (query.shape[-3], key.shape[-3]) if len(query.shape) > 2 < len(key.shape) else (0, 0)
-        )
-        if not kv_heads or q_heads % kv_heads or value.shape[-3] != kv_heads:
-            msg = f"{where}: with enable_gqa the heads of key and value divide those of query; {shapes}"
-            raise ValueError(msg)
-        group = q_heads // kv_heads
-        query = reshape(query, (*query.shape[:-3], kv_heads, group, *query.shape[-2:]))
-        key, value = expand_dims(key, axis=-3), expand_dims(value, axis=-3)
-        if attn_mask is not None and len(attn_mask.shape) > 2:
-            h = attn_mask.shape[-3]
-            split = (1, 1) if h == 1 else (kv_heads, group)
-            attn_mask = reshape(attn_mask, (*attn_mask.shape[:-3], *split, *attn_mask.shape[-2:]))
-    dtype = unwrap(query).dtype
-    for name, x in (("key", key), ("value", value)):
-        if unwrap(x).dtype != dtype:
-            msg = f"{where}: query is {dtypes.of(dtype)} but {name} is {dtypes.of(unwrap(x).dtype)}"
-            raise TypeError(msg)
-    more: tuple[Any, ...] = ()
-    if attn_mask is not None:
-        attn_mask = _check_mask(where, attn_mask, query, key)
-        more = (attn_mask,)
+        query, key, value, attn_mask = _grouped(where, query, key, value, attn_mask)
+    masks = () if attn_mask is None else (_check_mask(where, attn_mask, query, key),)
     options: dict[str, Any] = {}
     if dropout_p:
         seed, step = random.next_mask()
         options = {"p": float(dropout_p), "seed": seed, "step": step}
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
-    y = attention(query, key, value, *more, scale=scale, causal=is_causal, block=BLOCK, **options)[0]
+    y = attention(query, key, value, *masks, scale=scale, causal=is_causal, block=BLOCK, **options)[0]
     return reshape(y, (*heads, *y.shape[-2:])) if enable_gqa else y
 
 

@@ -77,6 +77,74 @@ def _whole(spatial: tuple[int, ...], out: tuple[int, ...], factors: tuple[float,
     )
 
 
+def _check_mode(
+    where: str, shape: tuple[int, ...], mode: str, align_corners: bool | None, antialias: bool
+) -> None:
+    axes = len(shape) - 2
+    if axes not in (1, 2, 3):
+        msg = f"{where}: input must have the axes (batch, channels, *spatial) with one to three of space, got shape {shape}"
+        raise ValueError(msg)
+    if mode not in ("nearest", "nearest-exact", "area", *_AXES) or _AXES.get(mode, axes) != axes:
+        fits = ", ".join(repr(m) for m, n in _AXES.items() if n == axes)
+        msg = f"{where}: mode must be 'nearest', 'nearest-exact', 'area' or, for {axes} axes of space, one of {fits}; got {mode!r}"
+        raise ValueError(msg)
+    if align_corners is not None and mode not in _AXES:
+        msg = f"{where}: align_corners is for the linear and cubic modes, got mode {mode!r}; leave it out"
+        raise ValueError(msg)
+    if antialias and mode not in ("bilinear", "bicubic"):
+        msg = f"{where}: antialias needs mode 'bilinear' or 'bicubic', got {mode!r}"
+        raise ValueError(msg)
+
+
+def _output_size(
+    where: str,
+    spatial: tuple[int, ...],
+    size: int | Sequence[int] | None,
+    scale_factor: float | Sequence[float] | None,
+    recompute_scale_factor: bool | None,
+) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+    """The size of the output, and the factors that give the step, None where it follows from the sizes."""
+    axes = len(spatial)
+    if (size is None) == (scale_factor is None):
+        msg = (
+            f"{where}: exactly one of size and scale_factor must be given, got {size!r} and {scale_factor!r}"
+        )
+        raise ValueError(msg)
+    if size is not None:
+        if recompute_scale_factor:
+            msg = f"{where}: recompute_scale_factor needs scale_factor, got size={size!r}"
+            raise ValueError(msg)
+        return spread_option(size, axes, "size", where), None
+    given = scale_factor if isinstance(scale_factor, Sequence) else (scale_factor,) * axes
+    factors = tuple(float(f) for f in given)  # type: ignore[arg-type]
+    out = tuple(math.floor(n * f) for n, f in zip(spatial, factors, strict=True))
+    if min(out) < 1:
+        msg = f"{where}: each axis of the output must have a pixel, got the size {out} from scale_factor={scale_factor!r}"
+        raise ValueError(msg)
+    return out, None if recompute_scale_factor else factors
+
+
+def _nearest(
+    x: Any, spatial: tuple[int, ...], out: tuple[int, ...], factors: tuple[float, ...] | None, exact: bool
+) -> Tensor:
+    """Each output takes the pixel at ⌊i n/m⌋, or at ⌊(i + ½) n/m⌋."""
+    if _whole(spatial, out, factors):
+        times = tuple(m // n for n, m in zip(spatial, out, strict=True))
+        none = ((0, 0),) * len(out)
+        return window_spread(
+            x, shape=(*x.shape[:2], *out), out=spatial, kernel=times, stride=times, pads=none
+        )
+    plain = unwrap(x)
+    xp = backend_of(plain)
+    device = xp.native_device(xp.device_of(plain))
+    half = 0.5 if exact else 0.0
+    for axis, (n, m) in enumerate(zip(spatial, out, strict=True)):
+        scale = 1.0 / factors[axis] if factors is not None else n / m
+        index = [min(math.floor((i + half) * scale), n - 1) for i in range(m)]
+        x = take(x, xp.asarray(index, dtype=xp.int64, device=device), axis=axis + 2)
+    return x  # type: ignore[no-any-return]
+
+
 def interpolate(
     input: ArrayLike,
     size: int | Sequence[int] | None = None,
@@ -101,62 +169,24 @@ def interpolate(
     Tensor([[[0. , 0.5, 1.5, 2. ]]])
     """
     where = "interpolate"
-    spatial = tuple(input.shape[2:])
-    axes = len(spatial)
-    if axes not in (1, 2, 3):
-        msg = f"{where}: input has the axes (batch, channels, *spatial) with one to three of space, got shape {tuple(input.shape)}"
-        raise ValueError(msg)
-    if (size is None) == (scale_factor is None):
-        msg = f"{where}: give one of size and scale_factor"
-        raise ValueError(msg)
-    if mode not in ("nearest", "nearest-exact", "area", *_AXES) or _AXES.get(mode, axes) != axes:
-        fits = ", ".join(m for m, n in _AXES.items() if n == axes)
-        msg = f"{where}: mode for {axes} axes of space is 'nearest', 'nearest-exact', 'area' or of {fits}, got {mode!r}"
-        raise ValueError(msg)
-    if align_corners is not None and mode not in _AXES:
-        msg = f"{where}: align_corners is for linear and cubic modes, not for {mode!r}"
-        raise ValueError(msg)
-    if antialias and mode not in ("bilinear", "bicubic"):
-        msg = f"{where}: antialias is for 'bilinear' and 'bicubic', not for {mode!r}"
-        raise ValueError(msg)
-    factors: tuple[float, ...] | None = None
-    if size is not None:
-        if recompute_scale_factor:
-            msg = f"{where}: recompute_scale_factor is for scale_factor, not for size"
-            raise ValueError(msg)
-        out = spread_option(size, axes, "size", where)
-    else:
-        given = scale_factor if isinstance(scale_factor, Sequence) else (scale_factor,) * axes
-        factors = tuple(float(f) for f in given)  # type: ignore[arg-type]
-        out = tuple(math.floor(n * f) for n, f in zip(spatial, factors, strict=True))
-        if min(out) < 1:
-            msg = f"{where}: the output would have the size {out}"
-            raise ValueError(msg)
-        if recompute_scale_factor:
-            factors = None
+    shape = tuple(input.shape)
+    _check_mode(where, shape, mode, align_corners, antialias)
+    spatial = shape[2:]
+    out, factors = _output_size(where, spatial, size, scale_factor, recompute_scale_factor)
     if mode == "area":
-        return adaptive_avg_pool(input, out, axes=axes, where=where)
-    if mode.startswith("nearest") and _whole(spatial, out, factors):
-        times = tuple(m // n for n, m in zip(spatial, out, strict=True))
-        options = {"out": spatial, "kernel": times, "stride": times, "pads": ((0, 0),) * axes}
-        return window_spread(input, shape=(*input.shape[:2], *out), **options)
+        return adaptive_avg_pool(input, out, axes=len(spatial), where=where)
+    if mode.startswith("nearest"):
+        return _nearest(input, spatial, out, factors, mode == "nearest-exact")
     plain = unwrap(input)
-    xp = backend_of(plain)
-    device, dtype = xp.device_of(plain), dtypes.of(plain.dtype)
-    x = input
+    device, dtype = backend_of(plain).device_of(plain), dtypes.of(plain.dtype)
+    kind = "cubic" if mode == "bicubic" else "linear"
+    x: Any = input
     for axis, (n, m) in enumerate(zip(spatial, out, strict=True)):
         scale = 1.0 / factors[axis] if factors is not None else n / m
-        if mode.startswith("nearest"):
-            half = 0.5 if mode == "nearest-exact" else 0.0
-            index = [min(math.floor((i + half) * scale), n - 1) for i in range(m)]
-            x = take(x, xp.asarray(index, dtype=xp.int64, device=xp.native_device(device)), axis=axis + 2)
-            continue
-        kind = "cubic" if mode == "bicubic" else "linear"
-        matrix = Tensor(
-            _weights(kind, n, m, scale, bool(align_corners), antialias), dtype=dtype, device=device
-        )
+        weights = _weights(kind, n, m, scale, bool(align_corners), antialias)
+        matrix = Tensor(weights, dtype=dtype, device=device)
         x = moveaxis(matmul(moveaxis(x, axis + 2, -1), mT(matrix)), -1, axis + 2)
-    return x  # type: ignore[return-value]
+    return x  # type: ignore[no-any-return]
 
 
 def _patches(where: str, options: tuple[Any, ...], size: tuple[int, ...]) -> tuple[Any, ...]:

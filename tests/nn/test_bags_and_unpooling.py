@@ -90,18 +90,18 @@ def test_max_unpooling(axes, pool, shape, size):
 def test_refusals():
     w, x, i = an.ones((4, 2)), an.ones((1, 1, 2)), an.asarray([[[0, 2]]])
     for make, message in (
-        (lambda: F.embedding_bag(an.asarray([[0]]), w, mode="min"), "mode is"),
+        (lambda: F.embedding_bag(an.asarray([[0]]), w, mode="min"), "mode must be"),
         (lambda: nn.EmbeddingBag(3, 2, mode="min"), "mode is"),
         (lambda: F.embedding_bag(an.asarray([0, 1]), w), "a vector with offsets"),
         (lambda: F.embedding_bag(an.asarray([0, 1]), w, an.asarray([1])), "begin with 0"),
         (lambda: F.embedding_bag(an.asarray([[0, 1]]), w, an.asarray([0])), "of one axis"),
         (
             lambda: F.embedding_bag(an.asarray([[0, 1]]), w, per_sample_weights=an.ones((1, 2))),
-            "are for mode='sum'",
+            "need mode 'sum'",
         ),
         (
             lambda: F.embedding_bag(an.asarray([[0, 1]]), w, mode="sum", per_sample_weights=an.ones(2)),
-            "expected",
+            "must have the shape of input",
         ),
         (lambda: F.max_unpool1d(x, an.asarray([0]), 2), "two equal ones"),
         (lambda: F.max_unpool1d(x, i, 2, output_size=(9,)), "within a stride"),

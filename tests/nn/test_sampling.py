@@ -134,15 +134,15 @@ def test_windows_are_drawn_anew_and_repeatable():
 
 
 @pytest.mark.parametrize(("make", "match"), [
-    (lambda: F.grid_sample(an.ones((1, 1, 2, 2)), an.ones((2, 1, 1, 2))), "expected"),
-    (lambda: F.grid_sample(an.ones((1, 1, 2, 2)), an.ones((1, 1, 1, 2)), "cubic"), "mode is"),
-    (lambda: F.grid_sample(an.ones((1, 1, 2, 2, 2)), an.ones((1, 1, 1, 1, 3)), "bicubic"), "mode is"),
+    (lambda: F.grid_sample(an.ones((1, 1, 2, 2)), an.ones((2, 1, 1, 2))), "input and grid must be"),
+    (lambda: F.grid_sample(an.ones((1, 1, 2, 2)), an.ones((1, 1, 1, 2)), "cubic"), "mode must be"),
+    (lambda: F.grid_sample(an.ones((1, 1, 2, 2, 2)), an.ones((1, 1, 1, 1, 3)), "bicubic"), "mode must be"),
     (lambda: F.grid_sample(an.ones((1, 1, 2, 2)), an.ones((1, 1, 1, 2)), padding_mode="wrap"), "padding_mode"),
     (lambda: F.affine_grid(an.ones((1, 2, 2)), (1, 1, 2, 2)), "theta is"),
     (lambda: nn.FractionalMaxPool2d(2), "either"),
     (lambda: F.fractional_max_pool2d(an.ones((1, 1, 4, 4)), 3, output_size=3), "do not fit"),
-    (lambda: F.fractional_max_pool2d(an.ones((1, 1, 4, 4)), 2, output_ratio=1.5), "between 0 and 1"),
-    (lambda: F.fractional_max_pool2d(an.ones((1, 1, 4, 4)), 2, 2, _random_samples=an.ones((1, 2))), "has shape"),
+    (lambda: F.fractional_max_pool2d(an.ones((1, 1, 4, 4)), 2, output_ratio=1.5), r"output_ratio must be in \(0, 1\)"),
+    (lambda: F.fractional_max_pool2d(an.ones((1, 1, 4, 4)), 2, 2, _random_samples=an.ones((1, 2))), "_random_samples must have shape"),
 ])  # fmt: skip
 def test_bad_arguments(make, match):
     with pytest.raises(ValueError, match=match):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from anynet import dtypes
 from anynet.ops import elementwise as e
 from anynet.ops.attention import scaled_dot_product_attention
 from anynet.ops.creation import constant_like
@@ -22,32 +23,16 @@ __all__ = ["multi_head_attention_forward", "scaled_dot_product_attention"]
 
 
 def multi_head_attention_forward(
-    query: ArrayLike,
-    key: ArrayLike,
-    value: ArrayLike,
-    embed_dim_to_check: int,
-    num_heads: int,
-    in_proj_weight: ArrayLike | None,
-    in_proj_bias: ArrayLike | None,
-    bias_k: ArrayLike | None,
-    bias_v: ArrayLike | None,
-    add_zero_attn: bool,
-    dropout_p: float,
-    out_proj_weight: ArrayLike,
-    out_proj_bias: ArrayLike | None,
-    training: bool = True,
-    key_padding_mask: ArrayLike | None = None,
-    need_weights: bool = True,
-    attn_mask: ArrayLike | None = None,
-    use_separate_proj_weight: bool = False,
-    q_proj_weight: ArrayLike | None = None,
-    k_proj_weight: ArrayLike | None = None,
-    v_proj_weight: ArrayLike | None = None,
-    static_k: ArrayLike | None = None,
-    static_v: ArrayLike | None = None,
-    average_attn_weights: bool = True,
-    is_causal: bool = False,
-) -> tuple[Tensor, Any]:
+    query: ArrayLike, key: ArrayLike, value: ArrayLike, embed_dim_to_check: int, num_heads: int,
+    in_proj_weight: ArrayLike | None, in_proj_bias: ArrayLike | None,
+    bias_k: ArrayLike | None, bias_v: ArrayLike | None, add_zero_attn: bool, dropout_p: float,
+    out_proj_weight: ArrayLike, out_proj_bias: ArrayLike | None, training: bool = True,
+    key_padding_mask: ArrayLike | None = None, need_weights: bool = True, attn_mask: ArrayLike | None = None,
+    use_separate_proj_weight: bool = False, q_proj_weight: ArrayLike | None = None,
+    k_proj_weight: ArrayLike | None = None, v_proj_weight: ArrayLike | None = None,
+    static_k: ArrayLike | None = None, static_v: ArrayLike | None = None,
+    average_attn_weights: bool = True, is_causal: bool = False,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """concat(head_1, …, head_h) W_oᵀ + b_o with head_i = attention(Q W_iᵠᵀ, K W_iᵏᵀ, V W_iᵛᵀ): `nn.MultiheadAttention`
     as a function of its parameters.
 
@@ -68,117 +53,69 @@ def multi_head_attention_forward(
     >>> y.shape, weights.shape
     ((3, 1, 2), (1, 3, 3))
     """
-    where = "multi_head_attention_forward"
-    batched = len(query.shape) == 3
-    if len(query.shape) not in (2, 3) or {len(key.shape), len(value.shape)} != {len(query.shape)}:
-        msg = (
-            f"{where}: query, key and value all have 3 axes, or 2 without a batch; "
-            f"got {tuple(query.shape)}, {tuple(key.shape)}, {tuple(value.shape)}"
-        )
-        raise ValueError(msg)
+    _check_inputs(query, key, value, embed_dim_to_check, num_heads)
     if is_causal and attn_mask is None:
-        msg = f"{where}: is_causal says that attn_mask is causal; give attn_mask too"
+        msg = f"{_WHERE}: is_causal says that attn_mask is causal; give attn_mask too"
         raise ValueError(msg)
-    same = query is key and key is value
+    same, batched = query is key and key is value, len(query.shape) == 3
     if not batched:
         query, key, value = (expand_dims(x, axis=1) for x in (query, key, value))
-        if key_padding_mask is not None:
-            key_padding_mask = expand_dims(key_padding_mask, axis=0)
-    length, batch, embed = query.shape
-    if embed != embed_dim_to_check or embed % num_heads:
-        msg = f"{where}: query has width {embed}, expected {embed_dim_to_check}, a multiple of {num_heads} heads"
-        raise ValueError(msg)
-    if tuple(key.shape[:2]) != tuple(value.shape[:2]) or key.shape[1] != batch:
-        msg = (
-            f"{where}: key {tuple(key.shape)} and value {tuple(value.shape)} need the same length, and the batch of "
-            f"query, {batch}"
-        )
-        raise ValueError(msg)
-    width = embed // num_heads
-
-    # the projections: one product for all three where they act on the same x
-    if not use_separate_proj_weight:
-        packed: Any = in_proj_weight
-        if same:
-            qkv = linear(query, packed, in_proj_bias)
-            q, k, v = (qkv[..., i * embed : (i + 1) * embed] for i in range(3))
-        else:
-            q, k, v = (
-                linear(
-                    x,
-                    packed[i * embed : (i + 1) * embed, :],
-                    None if in_proj_bias is None else in_proj_bias[i * embed : (i + 1) * embed],
-                )
-                for i, x in enumerate((query, key, value))
-            )
-    else:
-        separate: tuple[Any, ...] = (q_proj_weight, k_proj_weight, v_proj_weight)
-        q, k, v = (
-            linear(x, w, None if in_proj_bias is None else in_proj_bias[i * embed : (i + 1) * embed])
-            for i, (x, w) in enumerate(zip((query, key, value), separate, strict=True))
-        )
-
-    mask = _hidden(where, "attn_mask", attn_mask, q)
-    if mask is not None:
-        n = len(mask.shape)
-        expected = (length, k.shape[0]) if n == 2 else (batch * num_heads, length, k.shape[0])
-        if n not in (2, 3) or tuple(mask.shape) != expected:
-            msg = (
-                f"{where}: attn_mask has shape {tuple(mask.shape)}, expected ({length}, {k.shape[0]}) or "
-                f"({batch * num_heads}, {length}, {k.shape[0]})"
-            )
-            raise ValueError(msg)
-        if n == 3:
-            mask = reshape(mask, (batch, num_heads, length, k.shape[0]))
-    padding = _hidden(where, "key_padding_mask", key_padding_mask, q)
-    if padding is not None:
-        if tuple(padding.shape) != (batch, k.shape[0]):
-            msg = f"{where}: key_padding_mask has shape {tuple(padding.shape)}, expected ({batch}, {k.shape[0]})"
-            raise ValueError(msg)
-        padding = reshape(padding, (batch, 1, 1, k.shape[0]))
-
-    extra = 0  # keys that are added to the sequence, at which every query may look
-    if bias_k is not None and bias_v is not None:
-        k = concat((k, broadcast_to(bias_k, (1, batch, embed))), axis=0)
-        v = concat((v, broadcast_to(bias_v, (1, batch, embed))), axis=0)
-        extra += 1
-    q, k, v = (_heads(x, num_heads) for x in (q, k, v))
-    for name, static in (("static_k", static_k), ("static_v", static_v)):
-        if static is None:
-            continue
-        if len(static.shape) != 3 or static.shape[0] != batch * num_heads or static.shape[2] != width:
-            msg = (
-                f"{where}: {name} has shape {tuple(static.shape)}, expected ({batch * num_heads}, s, {width})"
-            )
-            raise ValueError(msg)
-        split = reshape(static, (batch, num_heads, static.shape[1], width))
-        k, v = (split, v) if name == "static_k" else (k, split)
-    if add_zero_attn:
-        zeros = constant_like(k, (batch, num_heads, 1, width), 0.0)
-        k, v = concat((k, zeros), axis=2), concat((v, zeros), axis=2)
-        extra += 1
-    mask, padding = _widen(mask, extra), _widen(padding, extra)
+        key_padding_mask = None if key_padding_mask is None else expand_dims(key_padding_mask, axis=0)
+    separate = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else None
+    q, k, v = _projected(query, key, value, in_proj_weight, separate, in_proj_bias, same)
+    mask, padding = _attention_mask(attn_mask, q, k, num_heads), _padding_mask(key_padding_mask, q, k)
+    k, v, added = _with_more_keys(k, v, (bias_k, bias_v), (static_k, static_v), add_zero_attn, num_heads)
+    mask, padding = _widened(mask, added), _widened(padding, added)
     bias = mask if padding is None else padding if mask is None else mask + padding
-    dropout = dropout_p if training else 0.0
-
-    weights: Any = None
-    if need_weights:
-        scores = matmul(q * (1.0 / math.sqrt(width)), mT(k))
-        if bias is not None:
-            scores = scores + bias
-        weights = drop(softmax_or_zero(scores, axis=3), dropout)
-        y = matmul(weights, v)
-    else:
-        causal = is_causal and padding is None and not extra
-        y = scaled_dot_product_attention(q, k, v, None if causal else bias, dropout, causal)
-    y = reshape(permute_dims(y, (2, 0, 1, 3)), (length, batch, embed))
-    y = linear(y, out_proj_weight, out_proj_bias)
+    y, weights = _attended(
+        _heads(q, num_heads), k, v, bias, is_causal and padding is None and not added,
+        dropout_p if training else 0.0, need_weights,
+    )  # fmt: skip
+    y = linear(reshape(permute_dims(y, (2, 0, 1, 3)), q.shape), out_proj_weight, out_proj_bias)
     if weights is not None and average_attn_weights:
         weights = mean(weights, axis=1)
     if not batched:
-        y = y[:, 0, :]
-        weights = None if weights is None else weights[0, ...]
+        y, weights = y[:, 0, :], None if weights is None else weights[0, ...]
     return y, weights
+
+
+_WHERE = "multi_head_attention_forward"
+
+
+def _check_inputs(query: Any, key: Any, value: Any, embed_dim: int, heads: int) -> None:
+    shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
+    axes = len(query.shape)
+    if axes not in (2, 3) or {len(key.shape), len(value.shape)} != {axes}:
+        msg = f"{_WHERE}: query, key and value must all have 3 axes, or 2 without a batch, got {shapes}"
+        raise ValueError(msg)
+    if query.shape[-1] != embed_dim or embed_dim % heads:
+        msg = (
+            f"{_WHERE}: the width of query must be {embed_dim}, a multiple of num_heads, got width {query.shape[-1]} and "
+            f"num_heads={heads}"
+        )
+        raise ValueError(msg)
+    batched = axes == 3
+    if tuple(key.shape[:-1]) != tuple(value.shape[:-1]) or (batched and key.shape[1] != query.shape[1]):
+        msg = f"{_WHERE}: key and value must have the same length, and the batch of query, got {shapes}"
+        raise ValueError(msg)
+
+
+def _projected(
+    query: Any, key: Any, value: Any, packed: Any, separate: tuple[Any, ...] | None, bias: Any, same: bool
+) -> tuple[Any, Any, Any]:
+    """x Wᵀ + b for query, key and value: one product for all three where they are the same x."""
+    embed = query.shape[-1]
+    parts = [slice(i * embed, (i + 1) * embed) for i in range(3)]
+    if same and separate is None:
+        qkv = linear(query, packed, bias)
+        q, k, v = (qkv[..., part] for part in parts)
+        return q, k, v
+    weights = [packed[part, :] for part in parts] if separate is None else separate
+    q, k, v = (
+        linear(x, w, None if bias is None else bias[part])
+        for x, w, part in zip((query, key, value), weights, parts, strict=True)
+    )
+    return q, k, v
 
 
 def _heads(x: Any, heads: int) -> Any:
@@ -187,7 +124,34 @@ def _heads(x: Any, heads: int) -> Any:
     return permute_dims(reshape(x, (length, batch, heads, width // heads)), (1, 2, 0, 3))
 
 
-def _hidden(where: str, name: str, mask: Any, like: Any) -> Any:
+def _attention_mask(mask: Any, q: Any, k: Any, heads: int) -> Any:
+    """(l, s), or (n · heads, l, s) as (n, heads, l, s)."""
+    mask = _added(mask, "attn_mask", q)
+    if mask is None:
+        return None
+    (length, batch, _), keys = q.shape, k.shape[0]
+    shape = tuple(mask.shape)
+    if shape == (length, keys):
+        return mask
+    if shape != (batch * heads, length, keys):
+        msg = f"{_WHERE}: attn_mask must have shape ({length}, {keys}) or ({batch * heads}, {length}, {keys}), got {shape}"
+        raise ValueError(msg)
+    return reshape(mask, (batch, heads, length, keys))
+
+
+def _padding_mask(mask: Any, q: Any, k: Any) -> Any:
+    """(n, s) as (n, 1, 1, s)."""
+    mask = _added(mask, "key_padding_mask", q)
+    if mask is None:
+        return None
+    batch, keys = q.shape[1], k.shape[0]
+    if tuple(mask.shape) != (batch, keys):
+        msg = f"{_WHERE}: key_padding_mask must have shape ({batch}, {keys}), got {tuple(mask.shape)}"
+        raise ValueError(msg)
+    return reshape(mask, (batch, 1, 1, keys))
+
+
+def _added(mask: Any, name: str, like: Any) -> Any:
     """A mask as numbers to add: −∞ where a boolean one says True."""
     if mask is None:
         return None
@@ -197,16 +161,56 @@ def _hidden(where: str, name: str, mask: Any, like: Any) -> Any:
         zeros = xp.zeros(plain.shape, dtype=dtype, device=plain.device)
         return e.where(mask, -math.inf, zeros)
     if not xp.isdtype(plain.dtype, "real floating"):
-        msg = f"{where}: {name} is boolean or of floating numbers, got {plain.dtype}"
+        msg = f"{_WHERE}: {name} must be boolean or of floating-point numbers, got {dtypes.of(plain.dtype)}"
         raise TypeError(msg)
     return mask if plain.dtype == dtype else astype(mask, dtype)
 
 
-def _widen(mask: Any, extra: int) -> Any:
+def _with_more_keys(
+    k: Any, v: Any, bias: tuple[Any, Any], static: tuple[Any, Any], zero: bool, heads: int
+) -> tuple[Any, Any, int]:
+    """Keys and values by heads, or the `static` ones in their place, and how many were added that every query may see."""
+    _, batch, embed = k.shape
+    width, added = embed // heads, 0
+    if bias[0] is not None and bias[1] is not None:
+        k, v = (
+            concat((x, broadcast_to(b, (1, batch, embed))), axis=0) for x, b in zip((k, v), bias, strict=True)
+        )
+        added += 1
+    k, v = _heads(k, heads), _heads(v, heads)
+    for name, given in zip(("static_k", "static_v"), static, strict=True):
+        if given is None:
+            continue
+        if len(given.shape) != 3 or given.shape[0] != batch * heads or given.shape[2] != width:
+            msg = f"{_WHERE}: {name} must have shape ({batch * heads}, s, {width}), got {tuple(given.shape)}"
+            raise ValueError(msg)
+        split = reshape(given, (batch, heads, given.shape[1], width))
+        k, v = (split, v) if name == "static_k" else (k, split)
+    if zero:
+        zeros = constant_like(k, (batch, heads, 1, width), 0.0)
+        k, v = concat((k, zeros), axis=2), concat((v, zeros), axis=2)
+        added += 1
+    return k, v, added
+
+
+def _widened(mask: Any, added: int) -> Any:
     """A mask with columns of zeros for keys that were added."""
-    if mask is None or not extra:
+    if mask is None or not added:
         return mask
     plain = unwrap(mask)
     xp = backend_of(plain)
-    zeros = xp.zeros((*plain.shape[:-1], extra), dtype=plain.dtype, device=plain.device)
+    zeros = xp.zeros((*plain.shape[:-1], added), dtype=plain.dtype, device=plain.device)
     return concat((mask, zeros), axis=-1)
+
+
+def _attended(
+    q: Any, k: Any, v: Any, bias: Any, causal: bool, dropout: float, need_weights: bool
+) -> tuple[Any, Any]:
+    """softmax(q kᵀ / √width + bias) v and the weights; in blocks, without the weights, where nobody asks for them."""
+    if not need_weights:
+        return scaled_dot_product_attention(q, k, v, None if causal else bias, dropout, causal), None
+    scores = matmul(q * (1.0 / math.sqrt(q.shape[-1])), mT(k))
+    if bias is not None:
+        scores = scores + bias
+    weights = drop(softmax_or_zero(scores, axis=3), dropout)
+    return matmul(weights, v), weights

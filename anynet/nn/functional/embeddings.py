@@ -82,41 +82,14 @@ def embedding_bag(
     [[2.0], [3.0]]
     """
     where = "embedding_bag"
-    if mode not in ("sum", "mean", "max"):
-        msg = f"{where}: mode is 'sum', 'mean' or 'max', got {mode!r}"
-        raise ValueError(msg)
-    if per_sample_weights is not None and mode != "sum":
-        msg = f"{where}: per_sample_weights are for mode='sum', not for {mode!r}"
-        raise ValueError(msg)
-    if per_sample_weights is not None and tuple(per_sample_weights.shape) != tuple(input.shape):
-        msg = f"{where}: per_sample_weights have shape {tuple(per_sample_weights.shape)}, expected {tuple(input.shape)}"
-        raise ValueError(msg)
+    _check_bags(where, input, mode, per_sample_weights)
     flat = to_plain(input, device=None if hasattr(input, "shape") else weight.device)
+    cells = _cells(where, tuple(flat.shape), offsets, include_last_offset)
+    count, longest = len(cells), max(map(len, cells), default=0)
     xp = backend_of(flat)
-    if len(flat.shape) == 2:
-        if offsets is not None:
-            msg = f"{where}: offsets are for an input of one axis, got shape {tuple(flat.shape)}"
-            raise ValueError(msg)
-        bags, longest = flat.shape
-        cells = [[i * longest + j for j in range(longest)] for i in range(bags)]
-    else:
-        if len(flat.shape) != 1 or offsets is None:
-            msg = f"{where}: input (bags, n), or a vector with offsets, got shape {tuple(flat.shape)}"
-            raise ValueError(msg)
-        plain = to_plain(offsets)
-        begins = [int(v) for v in backend_of(plain).to_host(plain).tolist()]
-        ends = begins[1:] if include_last_offset else [*begins[1:], flat.shape[0]]
-        begins = begins[:-1] if include_last_offset else begins
-        if (begins and begins[0] != 0) or any(
-            not 0 <= a <= b <= flat.shape[0] for a, b in zip(begins, ends, strict=True)
-        ):
-            msg = f"{where}: offsets begin with 0 and increase up to {flat.shape[0]}"
-            raise ValueError(msg)
-        longest = max((b - a for a, b in zip(begins, ends, strict=True)), default=0)
-        cells = [[*range(a, b), *[-1] * (longest - b + a)] for a, b in zip(begins, ends, strict=True)]
-    count = len(cells)
-    device, kind = flat.device, dtypes.native(xp, dtypes.of(unwrap(weight).dtype))
-    place = xp.reshape(xp.asarray(cells, dtype=xp.int64, device=device), (count, longest))
+    kind = dtypes.native(xp, dtypes.of(unwrap(weight).dtype))
+    padded = [[*row, *[-1] * (longest - len(row))] for row in cells]
+    place = xp.reshape(xp.asarray(padded, dtype=xp.int64, device=flat.device), (count, longest))
     there = place >= 0
     place = xp.where(there, place, xp.zeros_like(place))
     flat = xp.reshape(flat, (-1,))
@@ -135,3 +108,45 @@ def embedding_bag(
     number = xp.astype(mask, kind)
     total = sum(rows * number, axis=1)
     return total / xp.clip(xp.sum(number, axis=1), 1.0) if mode == "mean" else total
+
+
+def _check_bags(where: str, input: ArrayLike, mode: str, per_sample_weights: ArrayLike | None) -> None:
+    if mode not in ("sum", "mean", "max"):
+        msg = f"{where}: mode must be 'sum', 'mean' or 'max', got {mode!r}"
+        raise ValueError(msg)
+    if per_sample_weights is None:
+        return
+    if mode != "sum":
+        msg = f"{where}: per_sample_weights need mode 'sum', got {mode!r}"
+        raise ValueError(msg)
+    if tuple(per_sample_weights.shape) != tuple(input.shape):
+        msg = (
+            f"{where}: per_sample_weights must have the shape of input, {tuple(input.shape)}, got "
+            f"{tuple(per_sample_weights.shape)}"
+        )
+        raise ValueError(msg)
+
+
+def _cells(
+    where: str, shape: tuple[int, ...], offsets: ArrayLike | None, include_last_offset: bool
+) -> list[list[int]]:
+    """For each bag the positions of its numbers in the flat input."""
+    if len(shape) == 2:
+        if offsets is not None:
+            msg = f"{where}: offsets need an input of one axis, got shape {shape}; leave them out"
+            raise ValueError(msg)
+        bags, longest = shape
+        return [[*range(i * longest, (i + 1) * longest)] for i in range(bags)]
+    if len(shape) != 1 or offsets is None:
+        msg = f"{where}: input must be (bags, n), or a vector with offsets, got shape {shape}"
+        raise ValueError(msg)
+    plain = to_plain(offsets)
+    begins = [int(v) for v in backend_of(plain).to_host(plain).tolist()]
+    ends = begins[1:] if include_last_offset else [*begins[1:], shape[0]]
+    begins = begins[:-1] if include_last_offset else begins
+    if (begins and begins[0] != 0) or any(
+        not 0 <= a <= b <= shape[0] for a, b in zip(begins, ends, strict=True)
+    ):
+        msg = f"{where}: offsets must begin with 0 and increase up to {shape[0]}, got {begins[:8]}"
+        raise ValueError(msg)
+    return [[*range(a, b)] for a, b in zip(begins, ends, strict=True)]

@@ -15,7 +15,7 @@ from anynet.ops.manipulation import expand_dims, reshape
 from anynet.ops.reductions import argmax
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
-from anynet_backends import backend_of
+from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
@@ -390,60 +390,18 @@ def _fractional(
     where: str, input: Any, kernel_size: Size, output_size: Any, output_ratio: Any, return_indices: bool, samples: Any, axes: int
 ) -> Tensor:  # fmt: skip
     if len(input.shape) not in (axes + 1, axes + 2):
-        msg = f"{where}: got {tuple(input.shape)}, expected (n, c, *spatial) or (c, *spatial) of {axes} axes"
+        msg = (
+            f"{where}: input must be (n, c, *spatial) or (c, *spatial) with {axes} axes of space, got shape "
+            f"{tuple(input.shape)}"
+        )
         raise ShapeError(msg)
-    kernel = spread_option(kernel_size, axes, "kernel_size", where)
-    if (output_size is None) == (output_ratio is None):
-        msg = f"{where}: give either output_size or output_ratio"
-        raise ValueError(msg)
     batched = len(input.shape) == axes + 2
     x = input if batched else expand_dims(input, axis=0)
     n, c, *spatial = x.shape
-    if output_size is None:
-        ratios = output_ratio if isinstance(output_ratio, Sequence) else (output_ratio,) * axes
-        if len(ratios) != axes or not all(0 < r < 1 for r in ratios):
-            msg = f"{where}: output_ratio lies between 0 and 1, got {output_ratio!r}"
-            raise ValueError(msg)
-        output_size = tuple(int(k * r) for k, r in zip(spatial, ratios, strict=True))
-    out = spread_option(output_size, axes, "output_size", where)
-    if any(o + k - 1 > size for o, k, size in zip(out, kernel, spatial, strict=True)):
-        msg = f"{where}: {out} windows of {kernel} do not fit into {tuple(spatial)}"
-        raise ValueError(msg)
-    plain = unwrap(x)
-    xp = backend_of(plain)
-    device = xp.device_of(plain)
-    if samples is None:
-        units = random.next_units(xp, n * c * axes, plain.dtype, device)
-    else:
-        given = tuple(samples.shape)
-        if len(given) != 3 or given[0] < n or given[1] < c or given[2] != axes:
-            msg = f"{where}: _random_samples has shape {given}, expected {(n, c, axes)}"
-            raise ShapeError(msg)
-        units = unwrap(samples)[:n, :c, :]
-    units = xp.reshape(units, (n, c, axes))
-    index: Any = None
-    for axis in range(axes):
-        # PyTorch draws width before height for images, and from the first axis on for volumes
-        u = units[..., axes - 1 - axis if axes == 2 else axis]
-        size, k, o = spatial[axis], kernel[axis], out[axis]
-        starts: list[Any] = []
-        if o > 1:
-            alpha = (size - k) / (o - 1)
-            first = xp.floor(u * alpha)
-            starts = [xp.floor((u + i) * alpha) - first for i in range(o - 1)]
-        last = xp.zeros((n, c), dtype=u.dtype, device=xp.native_device(device)) + float(size - k)
-        begin = xp.astype(xp.stack([*starts, last], axis=-1), xp.int64)  # (n, c, o)
-        window = xp.arange(k, dtype=xp.int64, device=xp.native_device(device))
-        at = xp.reshape(begin, (*begin.shape, 1)) + window  # (n, c, o, k)
-        shape = (
-            [n, c]
-            + [o if a == axis else 1 for a in range(axes)]
-            + [k if a == axis else 1 for a in range(axes)]
-        )
-        at = xp.reshape(at, tuple(shape))
-        index = at if index is None else index * size + at
-    index = xp.broadcast_to(index, (n, c, *out, *kernel))
-    index = xp.reshape(index, (n, c, math.prod(out), math.prod(kernel)))
+    kernel = spread_option(kernel_size, axes, "kernel_size", where)
+    out = _fractional_size(where, tuple(spatial), kernel, output_size, output_ratio)
+    xp = backend_of(unwrap(x))
+    index = _window_index(xp, _units(where, x, samples, axes), tuple(spatial), kernel, out)
     flat = reshape(x, (n, c, math.prod(spatial)))
     values = xp.reshape(
         xp.take_along_axis(unwrap(flat), xp.reshape(index, (n, c, math.prod(index.shape[2:]))), axis=2),
@@ -456,6 +414,74 @@ def _fractional(
     if not batched:
         y, where_from = y[0, ...], where_from[0, ...]
     return (y, where_from) if return_indices else y  # type: ignore[return-value]
+
+
+def _fractional_size(
+    where: str, spatial: tuple[int, ...], kernel: tuple[int, ...], size: Any, ratio: Any
+) -> tuple[int, ...]:
+    """The size of the output, given itself or as a ratio to that of the input."""
+    axes = len(spatial)
+    if (size is None) == (ratio is None):
+        msg = (
+            f"{where}: exactly one of output_size and output_ratio must be given, got {size!r} and {ratio!r}"
+        )
+        raise ValueError(msg)
+    if size is None:
+        ratios = ratio if isinstance(ratio, Sequence) else (ratio,) * axes
+        if len(ratios) != axes or not all(0 < r < 1 for r in ratios):
+            msg = f"{where}: output_ratio must be in (0, 1), a number or {axes} of them, got {ratio!r}"
+            raise ValueError(msg)
+        size = tuple(int(k * r) for k, r in zip(spatial, ratios, strict=True))
+    out = spread_option(size, axes, "output_size", where)
+    if any(o + k - 1 > n for o, k, n in zip(out, kernel, spatial, strict=True)):
+        msg = f"{where}: {out} windows of {kernel} do not fit into {spatial}; output_size + kernel_size − 1 must be at most that"
+        raise ValueError(msg)
+    return out
+
+
+def _units(where: str, x: Any, samples: Any, axes: int) -> Any:
+    """The uniform numbers (n, c, axes) of the windows, drawn or given."""
+    plain = unwrap(x)
+    xp = backend_of(plain)
+    n, c = plain.shape[:2]
+    if samples is None:
+        units = random.next_units(xp, n * c * axes, plain.dtype, xp.device_of(plain))
+    else:
+        given = tuple(samples.shape)
+        if len(given) != 3 or given[0] < n or given[1] < c or given[2] != axes:
+            msg = f"{where}: _random_samples must have shape {(n, c, axes)}, got {given}"
+            raise ShapeError(msg)
+        units = unwrap(samples)[:n, :c, :]
+    return xp.reshape(units, (n, c, axes))
+
+
+def _window_index(
+    xp: Backend, units: Array, spatial: tuple[int, ...], kernel: tuple[int, ...], out: tuple[int, ...]
+) -> Array:
+    """The flat places of the elements of each window, (n, c, windows, elements).
+
+    Window i begins at ⌊(i + u) α⌋ − ⌊u α⌋ with α = (size − kernel) / (output − 1), the last at size − kernel.
+    """
+    n, c, axes = units.shape
+    device = xp.native_device(xp.device_of(units))
+    index: Any = None
+    for axis, (size, k, o) in enumerate(zip(spatial, kernel, out, strict=True)):
+        # PyTorch draws width before height for images, and from the first axis on for volumes
+        u = units[..., axes - 1 - axis if axes == 2 else axis]
+        starts: list[Any] = []
+        if o > 1:
+            alpha = (size - k) / (o - 1)
+            first = xp.floor(u * alpha)
+            starts = [xp.floor((u + i) * alpha) - first for i in range(o - 1)]
+        last = xp.zeros((n, c), dtype=u.dtype, device=device) + float(size - k)
+        begin = xp.astype(xp.stack([*starts, last], axis=-1), xp.int64)  # (n, c, o)
+        window = xp.arange(k, dtype=xp.int64, device=device)
+        at = xp.reshape(begin, (*begin.shape, 1)) + window  # (n, c, o, k)
+        along = [o if a == axis else 1 for a in range(axes)] + [k if a == axis else 1 for a in range(axes)]
+        at = xp.reshape(at, (n, c, *along))
+        index = at if index is None else index * size + at
+    index = xp.broadcast_to(index, (n, c, *out, *kernel))
+    return xp.reshape(index, (n, c, math.prod(out), math.prod(kernel)))
 
 
 def fractional_max_pool2d(

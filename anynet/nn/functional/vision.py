@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from anynet.nn.errors import ShapeError
@@ -139,61 +139,85 @@ def grid_sample(
 
     Source: Jaderberg et al.: Spatial transformer networks (2015), equation 3.
     """
-    axes = len(input.shape) - 2
-    shapes = f"got input {tuple(input.shape)} and grid {tuple(grid.shape)}"
-    if (
-        axes not in (2, 3)
-        or len(grid.shape) != axes + 2
-        or grid.shape[0] != input.shape[0]
-        or grid.shape[-1] != axes
-    ):
-        msg = f"{shapes}: expected (n, c, h, w) and (n, h', w', 2), or (n, c, d, h, w) and (n, d', h', w', 3)"
-        raise ShapeError(msg)
-    if mode not in ("bilinear", "nearest", "bicubic") or (mode == "bicubic" and axes == 3):
-        msg = f"grid_sample: mode is 'bilinear', 'nearest' or, for images, 'bicubic', got {mode!r}"
-        raise ValueError(msg)
-    if padding_mode not in ("zeros", "border", "reflection"):
-        msg = f"grid_sample: padding_mode is 'zeros', 'border' or 'reflection', got {padding_mode!r}"
-        raise ValueError(msg)
+    axes = _check_grid(input, grid, mode, padding_mode)
     spatial = tuple(input.shape[2:])
-    if 0 in spatial:
-        msg = f"{shapes}: the image has no pixels"
-        raise ShapeError(msg)
     align, zeros = bool(align_corners), padding_mode == "zeros"
     n, c = input.shape[:2]
     flat = reshape(input, (n, c, math.prod(spatial)))
     outputs = tuple(grid.shape[1:-1])
     points = reshape(_placed(grid, padding_mode), (n, math.prod(outputs), axes))
     places = []
-    total: Any = None
     for axis, k in enumerate(spatial):
         x = points[..., axes - 1 - axis]
         places.append((x + 1.0) * ((k - 1) / 2.0) if align else ((x + 1.0) * float(k) - 1.0) / 2.0)
+
+    def inside(place: Sequence[Any]) -> list[Any]:
+        return [_inside(x, k, padding_mode, align) for x, k in zip(place, spatial, strict=True)]
+
     if mode == "bicubic":
-        corners = [e.floor(x) for x in places]
-        weights = [_cubic(x - x0) for x, x0 in zip(places, corners, strict=True)]
-        for taps in itertools.product(range(4), repeat=axes):
-            at = [
-                _inside(x0 + (t - 1.0), k, padding_mode, align)
-                for x0, t, k in zip(corners, taps, spatial, strict=True)
-            ]
-            weight: Any = math.prod([w[t] for w, t in zip(weights, taps, strict=True)], start=1.0)
-            part = _read(flat, at, spatial, zeros) * expand_dims(weight, axis=1)
-            total = part if total is None else total + part
-        return reshape(total, (n, c, *outputs))
-    places = [_inside(x, k, padding_mode, align) for x, k in zip(places, spatial, strict=True)]
-    if mode == "nearest":
-        return reshape(_read(flat, [e.round(x) for x in places], spatial, zeros), (n, c, *outputs))
+        y = _bicubic(flat, places, spatial, zeros, inside)
+    elif mode == "nearest":
+        y = _read(flat, [e.round(x) for x in inside(places)], spatial, zeros)
+    else:
+        y = _multilinear(flat, inside(places), spatial, zeros)
+    return reshape(y, (n, c, *outputs))
+
+
+def _check_grid(input: ArrayLike, grid: ArrayLike, mode: str, padding_mode: str) -> int:
+    """The number of axes of space, of inputs that fit."""
+    axes = len(input.shape) - 2
+    shapes = f"input {tuple(input.shape)} and grid {tuple(grid.shape)}"
+    if (
+        axes not in (2, 3)
+        or len(grid.shape) != axes + 2
+        or grid.shape[0] != input.shape[0]
+        or grid.shape[-1] != axes
+    ):
+        msg = (
+            "grid_sample: input and grid must be (n, c, h, w) and (n, h', w', 2), or (n, c, d, h, w) and (n, d', h', w', 3), "
+            f"got {shapes}"
+        )
+        raise ShapeError(msg)
+    if mode not in ("bilinear", "nearest", "bicubic") or (mode == "bicubic" and axes == 3):
+        msg = f"grid_sample: mode must be 'bilinear', 'nearest' or, for images, 'bicubic', got {mode!r}"
+        raise ValueError(msg)
+    if padding_mode not in ("zeros", "border", "reflection"):
+        msg = f"grid_sample: padding_mode must be 'zeros', 'border' or 'reflection', got {padding_mode!r}"
+        raise ValueError(msg)
+    if 0 in tuple(input.shape[2:]):
+        msg = f"grid_sample: input must have at least one pixel, got {shapes}"
+        raise ShapeError(msg)
+    return axes
+
+
+def _bicubic(
+    flat: Any, places: list[Any], spatial: tuple[int, ...], zeros: bool, inside: Callable[[Sequence[Any]], list[Any]]
+) -> Any:  # fmt: skip
+    """Σ of the four pixels along each axis by Keys' weights."""
     corners = [e.floor(x) for x in places]
-    for taps in itertools.product((0, 1), repeat=axes):
+    weights = [_cubic(x - x0) for x, x0 in zip(places, corners, strict=True)]
+    total: Any = None
+    for taps in itertools.product(range(4), repeat=len(places)):
+        at = inside([x0 + (t - 1.0) for x0, t in zip(corners, taps, strict=True)])
+        weight: Any = math.prod([w[t] for w, t in zip(weights, taps, strict=True)], start=1.0)
+        part = _read(flat, at, spatial, zeros) * expand_dims(weight, axis=1)
+        total = part if total is None else total + part
+    return total
+
+
+def _multilinear(flat: Any, places: list[Any], spatial: tuple[int, ...], zeros: bool) -> Any:
+    """Σ of the two pixels along each axis by their distance."""
+    corners = [e.floor(x) for x in places]
+    total: Any = None
+    for taps in itertools.product((0, 1), repeat=len(places)):
         at = [x0 + float(t) for x0, t in zip(corners, taps, strict=True)]
-        weight = math.prod(
+        weight: Any = math.prod(
             [x - x0 if t else x0 + 1.0 - x for x, x0, t in zip(places, corners, taps, strict=True)], start=1.0
         )
         # a corner outside the image has the weight 0 unless there are zeros there
         part = _read(flat, at, spatial, zeros) * expand_dims(weight, axis=1)
         total = part if total is None else total + part
-    return reshape(total, (n, c, *outputs))
+    return total
 
 
 # ----- fractional pooling -----

@@ -47,9 +47,22 @@ def ctc_loss(
     single = len(log_probs.shape) == 2
     x = reshape(log_probs, (log_probs.shape[0], 1, log_probs.shape[1])) if single else log_probs
     if len(x.shape) != 3:
-        msg = f"ctc_loss: log_probs has shape {tuple(log_probs.shape)}, expected (steps, n, classes) or (steps, classes)"
+        msg = f"ctc_loss: log_probs must have shape (steps, n, classes) or (steps, classes), got {tuple(log_probs.shape)}"
         raise ValueError(msg)
-    steps, n, classes = x.shape
+    inputs, lengths = _lengths(x.shape, input_lengths, target_lengths)
+    labels = _labels(targets, lengths, blank, x.shape[2], single)
+    alpha = _forward_variables(x, inputs, labels, blank)
+    loss = -_log_likelihood(alpha, lengths)
+    impossible = e.greater(loss, -_NEVER / 10)
+    loss = e.where(impossible, 0.0 if zero_infinity else float("inf"), loss)
+    if reduction == "mean":
+        return mean(loss / asarray([float(k or 1) for k in lengths], dtype=loss.dtype, device=device_of(x)))
+    return reduce(reshape(loss, ()) if single and reduction == "none" else loss, reduction)
+
+
+def _lengths(shape: tuple[int, ...], input_lengths: Any, target_lengths: Any) -> tuple[list[int], list[int]]:
+    """The lengths of inputs and targets as lists, checked."""
+    steps, n, _ = shape
     inputs, lengths = ([int(i) for i in _listed(v)] for v in (input_lengths, target_lengths))
     if (
         len(inputs) != n
@@ -57,30 +70,44 @@ def ctc_loss(
         or max(inputs, default=0) > steps
         or min(inputs + lengths, default=0) < 0
     ):
-        msg = f"ctc_loss: input_lengths (at most {steps}) and target_lengths are {n} numbers each, got {inputs[:8]}, {lengths[:8]}"
+        msg = (
+            f"ctc_loss: input_lengths (in [0, {steps}]) and target_lengths (≥ 0) must be {n} numbers each, got {inputs[:8]} and "
+            f"{lengths[:8]}"
+        )
         raise ValueError(msg)
     if not n or not steps:
-        msg = f"ctc_loss: log_probs has shape {tuple(log_probs.shape)}, expected at least one sequence of one step"
+        msg = f"ctc_loss: log_probs must hold at least one sequence of one step, got shape {tuple(shape)}"
         raise ValueError(msg)
+    return inputs, lengths
+
+
+def _labels(targets: Any, lengths: list[int], blank: int, classes: int, single: bool) -> list[list[int]]:
+    """The labels of each target, checked: from rows of a matrix, or from one vector of them all."""
     if not 0 <= blank < classes:
-        msg = f"ctc_loss: blank is one of {classes} classes, got {blank}"
+        msg = f"ctc_loss: blank must be a class in [0, {classes - 1}], got {blank}"
         raise ValueError(msg)
     plain = to_plain(targets)
-    shape = tuple(plain.shape)
     rows = _listed(plain)
-    if len(shape) == 2 and not single:
+    if len(plain.shape) == 2 and not single:
         labels = [[int(v) for v in row[:k]] for row, k in zip(rows, lengths, strict=True)]
     else:
-        begins = [0]
-        for k in lengths:
-            begins.append(begins[-1] + k)
+        begins = [0, *itertools.accumulate(lengths)]
         labels = [[int(v) for v in rows[a:b]] for a, b in itertools.pairwise(begins)]
     if any(len(row) != k for row, k in zip(labels, lengths, strict=True)) or any(
         not 0 <= v < classes or v == blank for row in labels for v in row
     ):
-        msg = f"ctc_loss: targets of the lengths {lengths[:8]} hold classes from 0 to {classes - 1} other than blank={blank}"
+        msg = (
+            f"ctc_loss: targets of the lengths {lengths[:8]} must hold classes in [0, {classes - 1}] other than blank={blank}, "
+            f"got {[row[:8] for row in labels[:4]]}"
+        )
         raise ValueError(msg)
-    width = 2 * max(lengths, default=0) + 1
+    return labels
+
+
+def _forward_variables(x: Any, inputs: list[int], labels: list[list[int]], blank: int) -> Any:
+    """ln a_t(s) of each sequence after its last frame, (n, 2 · longest + 1)."""
+    n = len(labels)
+    width = 2 * max(map(len, labels), default=0) + 1
     path = [[blank, *(v for label in row for v in (label, blank))] for row in labels]
     path = [row + [blank] * (width - len(row)) for row in path]
     skip = [[s > 1 and row[s] != blank and row[s] != row[s - 2] for s in range(width)] for row in path]
@@ -89,7 +116,7 @@ def ctc_loss(
     may = asarray(skip, dtype=dtypes.bool, device=device)
     never = asarray([[_NEVER] * 2] * n, dtype=dtype, device=device)
     first = asarray(
-        [[0.0, 0.0 if k else _NEVER] + [_NEVER] * (width - 2) for k in lengths], dtype=dtype, device=device
+        [[0.0, 0.0 if row else _NEVER] + [_NEVER] * (width - 2) for row in labels], dtype=dtype, device=device
     )[:, :width]
     # before the first frame only the empty target is possible; the sum over no frames joins x to the graph
     nothing = asarray([[0.0] + [_NEVER] * (width - 1)] * n, dtype=dtype, device=device)
@@ -107,16 +134,17 @@ def ctc_loss(
             alpha = new
         else:
             alpha = e.where(reshape(asarray(running, device=device), (n, 1)), new, alpha)
+    return alpha
+
+
+def _log_likelihood(alpha: Any, lengths: list[int]) -> Any:
+    """ln (a(2k) + a(2k − 1)): the target of length k ends with a blank or with its last label."""
+    device = device_of(alpha)
     ends = asarray([[2 * k, max(2 * k - 1, 0)] for k in lengths], dtype=dtypes.int64, device=device)
     last = take_along_axis(alpha, ends, axis=1)
     lost = asarray([[False, k == 0] for k in lengths], dtype=dtypes.bool, device=device)
     last = e.where(lost, _NEVER, last)
-    loss = -e.logaddexp(last[:, 0], last[:, 1])
-    impossible = e.greater(loss, -_NEVER / 10)
-    loss = e.where(impossible, 0.0 if zero_infinity else float("inf"), loss)
-    if reduction == "mean":
-        return mean(loss / asarray([float(k or 1) for k in lengths], dtype=dtype, device=device))
-    return reduce(reshape(loss, ()) if single and reduction == "none" else loss, reduction)
+    return e.logaddexp(last[:, 0], last[:, 1])
 
 
 def _listed(values: Any) -> list[Any]:
