@@ -31,7 +31,7 @@ from anynet.autograd.custom_vjp import *
 from anynet.autograd.debug.anomaly import *
 from anynet.autograd.debug.gradcheck import *
 from anynet.autograd.debug.profiler import profile as profile
-from anynet.autograd.engine import GradientError as GradientError
+from anynet.autograd.graph import GradientError as GradientError
 from anynet.autograd.jit.compile import Compiled as Compiled
 from anynet.autograd.jit.compile import CompileError as CompileError
 from anynet.autograd.jit.compile import compile as compile

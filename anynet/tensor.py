@@ -4,7 +4,7 @@ A Tensor is a plain array (`data`) with an edge into the graph of what was compu
 
 * ``None``: a constant,
 * a `Leaf`: a variable, where a gradient comes to rest,
-* a node of the graph (see `anynet.autograd.engine`): the result of an operation on one of those.
+* a node of the graph (see `anynet.autograd.graph`): the result of an operation on one of those.
 
 The operators and the standard's functions are primitives (`anynet.ops`), which install themselves here.
 """
@@ -275,7 +275,7 @@ class Tensor:
     __slots__ = ("__weakref__", "_data", "edge")
 
     _data: Array  # read and written without a check by this library; users go through `data`
-    edge: Any  # None | Leaf | engine.Node | engine.Pick
+    edge: Any  # None | Leaf | graph.Node | graph.Pick
 
     __array_ufunc__ = _ArrayUfunc()
     __array_priority__ = 1000

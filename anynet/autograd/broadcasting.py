@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.engine import plain_cast, plain_sum_to
 from anynet.autograd.primitive import adjoint, primitive
+from anynet.autograd.rules import plain_cast, plain_sum_to
 from anynet.dtypes import native
 from anynet.tensor import unwrap
 from anynet_backends import Array, Backend, backend_of

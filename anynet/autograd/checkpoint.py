@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet import random
-from anynet.autograd.engine import GradientError, Leaf, Pick, backprop, custom_node, walk
+from anynet.autograd.backward import backprop
+from anynet.autograd.graph import GradientError, Pick, custom_node, walk
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.autograd.vmap import active_levels, levels_of, rebatch, running, strip
-from anynet.tensor import Tensor, clock, mode, wrap
+from anynet.tensor import Leaf, Tensor, clock, mode, wrap
 
 __all__ = ["checkpoint"]
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from anynet.autograd.engine import GradientError, Leaf, Pick, custom_node
+from anynet.autograd.graph import GradientError, Pick, custom_node
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.autograd.vmap import (
     VmapError,
@@ -19,7 +19,7 @@ from anynet.autograd.vmap import (
     running,
     strip,
 )
-from anynet.tensor import Tensor, clock, mode, wrap
+from anynet.tensor import Leaf, Tensor, clock, mode, wrap
 
 __all__ = ["custom_vjp"]
 

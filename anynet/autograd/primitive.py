@@ -35,8 +35,9 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
-from anynet.autograd.engine import Node, Pick
+from anynet.autograd.graph import Node, Pick
 from anynet.autograd.jit.specialize import COLD, LARGEST, Hot, available, changes, enter, forget, key_of
+from anynet.autograd.rules import Plan, _Rule
 from anynet.tensor import Tensor, clock, mode
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.concurrency import ThreadStack, after_fork
@@ -75,69 +76,6 @@ _SCALARS = frozenset((bool, int, float, complex))
 
 class DeviceError(ValueError):
     """Arrays of different devices or libraries met in one operation."""
-
-
-class Plan:
-    """For one choice of inputs that require a gradient: what to keep, and which rules to run on it."""
-
-    __slots__ = ("inputs", "keep", "output", "rules")
-
-    def __init__(self, prim: Primitive[...], mask: tuple[bool, ...]) -> None:
-        positions = prim.positions(len(mask))
-        wanted = {name for name, at in positions.items() if any(mask[i] for i in at)}
-        slots: dict[str, str] = {}
-        self.inputs: list[
-            tuple[int, int]
-        ] = []  # (slot, input) of the kept inputs: Tensors when differentiated again
-        self.output: int | None = None  # the slot of the kept output
-        calls: list[tuple[tuple[int, ...], Callable[[Any, Any], Any], bool]] = []
-        for rule in prim.rules:
-            if not wanted.intersection(rule.inputs):
-                continue
-            args = ["g"]
-            for name in rule.names:
-                if name == "need":
-                    flags = tuple(any(mask[i] for i in positions.get(n, ())) for n in rule.inputs)
-                    args.append(
-                        repr(flags if rule.single is None else tuple(mask[i] for i in positions[rule.single]))
-                    )
-                    continue
-                if name not in slots:
-                    slot = len(slots)
-                    slots[name] = prim.extractor(name, len(mask))
-                    if name == "y":
-                        self.output = slot
-                    elif name in positions:
-                        self.inputs.append((slot, -1 if name == prim.variadic else positions[name][0]))
-                args.append(f"s[{list(slots).index(name)}]")
-            targets = tuple(i for n in rule.inputs for i in (positions.get(n) or (-1,)))
-            call = eval(f"lambda g, s: rule({', '.join(args)})", {"rule": rule.function})  # noqa: S307
-            calls.append((targets, call, rule.joint))
-        self.rules = tuple(calls)
-        source = f"lambda y, d, m: ({''.join(code + ', ' for code in slots.values())})"
-        scope = {"shape": _shape, "dtype": _dtype, "defaults": prim.defaults}
-        self.keep: Callable[[Any, Any, Any], tuple[Any, ...]] = eval(source, scope)  # noqa: S307
-
-
-def _shape(x: Any) -> tuple[int, ...]:
-    return tuple(x.shape) if hasattr(x, "shape") else ()
-
-
-def _dtype(x: Any) -> Any:
-    return x.dtype if hasattr(x, "dtype") else type(x)
-
-
-class _Rule:
-    __slots__ = ("function", "inputs", "joint", "names", "single")
-
-    def __init__(
-        self, function: Callable[..., Any], inputs: tuple[str, ...], joint: bool, single: str | None
-    ) -> None:
-        self.function = function
-        self.inputs = inputs
-        self.joint = joint
-        self.single = single
-        self.names = tuple(inspect.signature(function).parameters)[1:]
 
 
 def _named(module: str, name: str) -> Primitive[...]:

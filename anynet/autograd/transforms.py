@@ -26,8 +26,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from anynet.autograd.backward import backprop
 from anynet.autograd.broadcasting import cast_to
-from anynet.autograd.engine import GradientError, backprop, custom_node, depends_on_others
+from anynet.autograd.graph import GradientError, custom_node, depends_on_others
 from anynet.autograd.primitive import PRIMITIVES
 from anynet.autograd.pytree import flatten, map_tree, unflatten
 from anynet.autograd.vmap import VmapError, active_levels, from_levels, levels_of, rebatch, strip, to_levels

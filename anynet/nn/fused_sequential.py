@@ -166,8 +166,6 @@ class _Copy:
         return x
 
     def _make(self) -> None:
-        from anynet.nn.containers import Sequential
-
         tensors: list[Tensor] = []
         modules: Any = copy.deepcopy([original() for original in self.originals])
         if None in modules or _key(modules, tensors, {}) != self.key:
@@ -175,6 +173,6 @@ class _Copy:
             raise RuntimeError(msg)
         for module in modules:
             for inner in module.modules():
-                if isinstance(inner, Sequential):
+                if hasattr(type(inner), "_chain"):  # a Sequential, whose module imports this one
                     inner._chain = NEVER
         self.modules, self.tensors = modules, tensors

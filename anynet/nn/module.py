@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 from anynet import dtypes
-from anynet.autograd.engine import Leaf
 from anynet.autograd.jit.compile import watchers
 from anynet.autograd.jit.specialize import changes
 from anynet.nn import state_dict, summary
@@ -35,7 +34,7 @@ from anynet.nn.hooks import MakesAttribute, add_hook, around
 from anynet.nn.layer_path import paths
 from anynet.nn.members import named_tensors, not_found, walk
 from anynet.ops.creation import zeros_like
-from anynet.tensor import Buffer, Parameter, Tensor, move
+from anynet.tensor import Buffer, Leaf, Parameter, Tensor, move
 from anynet_backends import backend_of, resolve
 from anynet_backends.jit.errors import user_line
 from anynet_backends.jit.tracer import COMPILING

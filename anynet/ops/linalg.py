@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from anynet import dtypes
 from anynet.autograd.broadcasting import cast_to
-from anynet.autograd.engine import GradientError
+from anynet.autograd.graph import GradientError
 from anynet.autograd.primitive import Primitive, adjoint, primitive
 from anynet.ops import elementwise as e
 from anynet.ops import reductions

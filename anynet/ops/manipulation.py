@@ -8,7 +8,7 @@ from typing import Any
 
 from anynet import dtypes
 from anynet.autograd import broadcasting
-from anynet.autograd.engine import custom_node
+from anynet.autograd.graph import custom_node
 from anynet.autograd.primitive import adjoint, primitive
 from anynet.ops.shapes import as_shape, axes_of, broadcast_shapes
 from anynet.ops.slicing import basic_getitem

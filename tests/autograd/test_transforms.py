@@ -10,7 +10,7 @@ from anynet.autograd.checkpoint import checkpoint
 from anynet.autograd.custom_vjp import custom_vjp
 from anynet.autograd.debug.anomaly import AnomalyError, anomaly
 from anynet.autograd.debug.gradcheck import gradcheck, gradgradcheck
-from anynet.autograd.engine import GradientError
+from anynet.autograd.graph import GradientError
 from anynet.autograd.transforms import grad, hessian, jacfwd, jacrev, jvp, value_and_grad, vjp
 from anynet.autograd.vmap import VmapError, vmap
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import anynet as an
-from anynet.autograd.engine import GradientError
+from anynet.autograd.graph import GradientError
 from anynet_backends import backend_of
 
 

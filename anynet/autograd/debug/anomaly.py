@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from anynet.autograd.engine import Node, Pick, observer
+from anynet.autograd.backward import observer
+from anynet.autograd.graph import Node, Pick
 from anynet.autograd.primitive import INTERCEPT, Primitive
 from anynet.autograd.vmap import Batched, _handle
 from anynet.tensor import Tensor

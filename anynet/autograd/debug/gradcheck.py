@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from anynet.autograd.engine import GradientError, backprop
+from anynet.autograd.backward import backprop
+from anynet.autograd.graph import GradientError
 from anynet.tensor import Leaf, Tensor, enable_grad, no_grad, wrap
 from anynet_backends import backend_of, philox
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+from anynet.autograd.backward import observer
 from anynet.autograd.debug.anomaly import locators
-from anynet.autograd.engine import Node, Pick, observer
+from anynet.autograd.graph import Node, Pick
 from anynet.autograd.jit.compile import host_calls
 from anynet.autograd.primitive import INTERCEPT, Primitive
 from anynet.autograd.pytree import flatten

@@ -14,10 +14,11 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from anynet.autograd.engine import CustomNode, Leaf, backprop, overwritten
+from anynet.autograd.backward import backprop
+from anynet.autograd.graph import CustomNode, overwritten
 from anynet.autograd.jit.specialize import COLD, LARGEST, Hot, available, changes, enter, key_of
 from anynet.autograd.primitive import INTERCEPT
-from anynet.tensor import Tensor, clock, mode, wrap
+from anynet.tensor import Leaf, Tensor, clock, mode, wrap
 from anynet_backends import Array, get_backend
 
 __all__ = ["Whole", "whole"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakSet
 
 from anynet import dtypes
-from anynet.autograd.engine import _fit, _run_rules
+from anynet.autograd.rules import _run_rules, fit
 from anynet.tensor import changes
 from anynet_backends import TYPES, Array, Backend, builtins, get_backend
 from anynet_backends.concurrency import fork_safe_lock, once
@@ -303,7 +303,7 @@ def _gradients(
     for i, like in enumerate(given):
         x = found.get(i)
         if x is not None and (x.shape != like.shape or x.dtype != like.dtype):
-            x = _fit(x, like, False)
+            x = fit(x, like)
         if (
             x is not None and x.variable.root != x.var and not x.flags.c_contiguous
         ):  # one number for many, mostly

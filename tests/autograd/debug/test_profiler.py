@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import anynet as an
+from anynet.autograd.backward import observer
 from anynet.autograd.debug.profiler import peaks
-from anynet.autograd.engine import observer
 from anynet.autograd.jit.compile import host_calls
 from anynet.autograd.primitive import INTERCEPT
 from anynet.cli import main

@@ -15,129 +15,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from anynet.autograd.broadcasting import cast_to, sum_to
+from anynet.autograd.graph import CustomNode, GradientError, Node, Pick, RetainedGrad, overwritten, walk
+from anynet.autograd.rules import _run_rules, fit, plain_cast
 from anynet.tensor import Leaf, Tensor, changes, mode, wrap
-from anynet_backends import Array, Backend, backend_of
+from anynet_backends import Array, backend_of
 from anynet_backends.concurrency import ThreadStack
 
-if TYPE_CHECKING:
-    from anynet.autograd.primitive import Plan, Primitive
-
-__all__ = ["GradientError", "Leaf", "Node", "Pick", "backprop"]
+__all__ = ["Observer", "accumulate", "backprop", "observer", "start_gradient"]
 
 _new = Tensor.__new__
 _BUILT: Any = type(len)
 """Of built-in functions (`anynet.autograd.jit.specialize`), which give gradients in the inputs' shapes and dtypes."""
-
-
-class GradientError(RuntimeError):
-    """A gradient was asked for that cannot be given."""
-
-
-class Node:
-    """A recorded operation. `parents` are the edges of its inputs, `saved` is what its rules named."""
-
-    __slots__ = (
-        "__weakref__", "count", "dtype", "hooks", "parents", "plan", "prim", "pull", "saved", "seq", "shape", "where",
-    )  # fmt: skip
-
-    seq: int
-    prim: (
-        Primitive[...] | None
-    )  # None for nodes with a rule of their own (custom_vjp, checkpoint): see `pull`
-    plan: Plan | None
-    parents: Sequence[Any]
-    saved: tuple[Any, ...] | None
-    pull: Callable[..., Sequence[Any]] | None  # a kernel's own backward pass, first order only
-    shape: Any  # of the output; a tuple of shapes where there are several
-    dtype: Any
-    count: int  # number of outputs, 0 where the output is a single array
-    hooks: list[Callable[[Any], Any]] | None
-    where: Any  # the layer in which it was made, while somebody wants to know
-
-    @property
-    def label(self) -> str:
-        return self.prim.name if self.prim is not None else "custom"
-
-    @property
-    def kept_grad(self) -> Tensor | None:
-        return next((h.grad for h in self.hooks or () if isinstance(h, RetainedGrad)), None)
-
-
-class Pick:
-    """One output of a Node that has several."""
-
-    __slots__ = ("hooks", "index", "node")
-
-    def __init__(self, node: Node, index: int) -> None:
-        self.node = node
-        self.index = index
-        self.hooks: list[Callable[[Any], Any]] | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.node.shape[self.index]  # type: ignore[no-any-return]
-
-    @property
-    def dtype(self) -> Any:
-        return self.node.dtype[self.index]
-
-    @property
-    def seq(self) -> int:
-        return self.node.seq
-
-    @property
-    def label(self) -> str:
-        return f"{self.node.label}[{self.index}]"
-
-    kept_grad = Node.kept_grad
-
-
-class CustomNode(Node):
-    """A node whose rule is a function of its own: ``rule(g, differentiable) -> gradients of the parents``."""
-
-    __slots__ = ("name", "rule")
-    rule: Callable[[Any, bool], Sequence[Any]]
-    name: str
-
-    @property
-    def label(self) -> str:
-        return self.name
-
-
-def custom_node(
-    name: str,
-    outputs: tuple[Array, ...] | Array,
-    parents: Sequence[Any],
-    rule: Callable[[Any, bool], Sequence[Any]],
-) -> CustomNode:
-    """A node outside the table of primitives, with the `rule` that gives its parents' gradients."""
-    from anynet.tensor import clock
-
-    node = CustomNode()
-    node.seq = clock()
-    node.prim, node.plan, node.pull, node.hooks = None, None, None, None
-    node.parents, node.saved, node.rule, node.name = parents, (), rule, name
-    if isinstance(outputs, tuple):
-        node.count = len(outputs)
-        node.shape = tuple(tuple(y.shape) for y in outputs)
-        node.dtype = tuple(y.dtype for y in outputs)
-    else:
-        node.count, node.shape, node.dtype = 0, outputs.shape, outputs.dtype
-    return node
-
-
-class RetainedGrad:
-    """The hook behind ``x.retain_grad()``."""
-
-    __slots__ = ("grad",)
-
-    def __init__(self) -> None:
-        self.grad: Tensor | None = None
-
-    def __call__(self, g: Tensor) -> None:
-        self.grad = g if self.grad is None else self.grad + g
 
 
 class Observer(Protocol):
@@ -318,25 +209,6 @@ def _pull(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int, Any]]:
     return out
 
 
-def overwritten(leaf: Leaf, name: str) -> GradientError:
-    """The error where an operation needs a variable as it was."""
-    return GradientError(
-        f"a variable{f' ({leaf.name})' if leaf.name else ''} that {name} needs for its gradient "
-        "was overwritten after the forward pass (by optimizer.step() or assign_); call backward() before the update"
-    )
-
-
-def _run_rules(plan: Any, g: Any, saved: tuple[Any, ...]) -> list[tuple[int, Any]]:
-    out: list[tuple[int, Any]] = []
-    for where, rule, joint in plan.rules:
-        got = rule(g, saved)
-        if joint:
-            out.extend((i, gi) for i, gi in zip(where, got, strict=True) if i >= 0)
-        else:
-            out.append((where[0], got))
-    return out
-
-
 def _tensors(node: Node, saved: tuple[Any, ...]) -> tuple[Any, ...]:
     """What was kept, as Tensors with their edges, so that the rules record their own operations."""
     plan = node.plan
@@ -394,36 +266,13 @@ def _kept_zeros(xp: Any, shape: tuple[int, ...], dtype: Any, device: str) -> Any
 
 
 def _fit(g: Any, spec: Any, create_graph: bool) -> Any:
-    """Sum a gradient over broadcast axes to the input's shape; take the input's dtype."""
-    if create_graph or isinstance(g, Tensor):
-        from anynet.autograd.broadcasting import cast_to, sum_to
-
-        if tuple(g.shape) != tuple(spec.shape):
-            g = sum_to(g, shape=tuple(spec.shape))
-        data = g._data if isinstance(g, Tensor) else g
-        return g if data.dtype == spec.dtype else cast_to(g, dtype=spec.dtype)
-    xp = backend_of(g)
+    """`fit`, recorded where the gradient itself is to be differentiated."""
+    if not create_graph and not isinstance(g, Tensor):
+        return fit(g, spec)
     if tuple(g.shape) != tuple(spec.shape):
-        g = plain_sum_to(xp, g, tuple(spec.shape))
-    return g if g.dtype == spec.dtype else plain_cast(xp, g, spec.dtype)
-
-
-def plain_sum_to(xp: Backend, g: Array, shape: tuple[int, ...]) -> Array:
-    """Sum over the axes along which `shape` was broadcast to the shape of `g`."""
-    extra = len(g.shape) - len(shape)
-    axes = tuple(range(extra)) + tuple(
-        extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1
-    )
-    if axes:
-        g = xp.sum(g, axis=axes, keepdims=True, dtype=g.dtype)
-    return g if tuple(g.shape) == shape else xp.reshape(g, shape)
-
-
-def plain_cast(xp: Backend, x: Array, dtype: Any) -> Array:
-    """Convert to a native dtype; complex to real takes the real part."""
-    if xp.isdtype(x.dtype, "complex floating") and not xp.isdtype(dtype, "complex floating"):
-        x = xp.real(x)
-    return xp.astype(x, dtype)
+        g = sum_to(g, shape=tuple(spec.shape))
+    data = g._data if isinstance(g, Tensor) else g
+    return g if data.dtype == spec.dtype else cast_to(g, dtype=spec.dtype)
 
 
 def accumulate(leaf: Leaf, g: Any, create_graph: bool) -> None:
@@ -483,41 +332,6 @@ def _useful(roots: Sequence[tuple[Any, Any]], targets: Sequence[Any]) -> set[Any
                 useful.add(edge)
                 break
     return useful
-
-
-def walk(roots: Sequence[Any], oldest: int) -> list[Any]:
-    """All edges on which `roots` depend, newest first; stops at those older than `oldest`, which cannot depend on it."""
-    seen: set[Any] = set()
-    stack = [e.node if type(e) is Pick else e for e in roots if e is not None]
-    while stack:
-        edge = stack.pop()
-        if edge in seen or edge.seq < oldest:
-            continue
-        seen.add(edge)
-        if type(edge) is not Leaf:
-            stack.extend(p.node if type(p) is Pick else p for p in edge.parents if p is not None)
-    return sorted(seen, key=lambda e: -e.seq)
-
-
-def depends_on_others(roots: Sequence[Any], targets: Sequence[Any]) -> bool:
-    """Whether `roots` depend on a variable that is neither among `targets` nor behind one of them."""
-    ends = set(targets) | {t.node for t in targets if type(t) is Pick}
-    oldest = min((t.seq for t in ends), default=0)
-    seen: set[Any] = set()
-    stack = [e.node if type(e) is Pick else e for e in roots if e is not None]
-    while stack:
-        edge = stack.pop()
-        if edge in seen or edge in ends:
-            continue
-        seen.add(edge)
-        if type(edge) is Leaf:
-            if edge.private:
-                continue
-            return True
-        if edge.seq < oldest:
-            return True
-        stack.extend(p.node if type(p) is Pick else p for p in edge.parents if p is not None)
-    return False
 
 
 # ----- the methods of Tensor -----

@@ -7,7 +7,7 @@ import weakref
 import pytest
 
 import anynet as an
-from anynet.autograd.engine import GradientError
+from anynet.autograd.graph import GradientError
 from anynet.autograd.transforms import grad
 from anynet.autograd.vmap import vmap
 
