@@ -1,13 +1,13 @@
-"""Compiled machine code on disk: what is read here is run, so it is read only where nobody else could have written it.
+"""The cache of compiled code on disk. Its files are executed, so they are read only where nobody else could have written them.
 
 The folder is ``$ANYNET_CACHE/machine`` (by default ``~/.cache/anynet/machine``). It is used where it and its files belong to the
 user and nobody else may write them, where nobody else could put another folder in its place, and where no link is in the
-way: every folder from the root down is opened from the one before and looked at once it is open. Each file says to which
-text of code it belongs and has a checksum of that and its contents. What was used longest ago is removed where the files
-take more than `MOST` bytes.
+way: every folder from the root down is opened relative to the one before, and checked once it is open. Each file has the digest
+of the text that it was compiled from, and a checksum of that and its contents. The least recently used files are removed when
+all take more than `MOST` bytes.
 
 Without such a folder (none is there and none can be made, it is read-only, the disk is full, the system has no owners of
-files) code is compiled anew in each process; `status` says why.
+files) code is compiled again in each process; `status` says why.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Functions that act element by element, carried out in one pass over memory.
+"""Element-wise functions of long arrays, traced with abstract values and compiled into one loop over memory.
 
-An optimizer's update is written as array operations on long vectors. Each of them alone would read and write the vectors
-once; here the function is called with stand-ins that only note what would be done, and the extra `numba` makes of the notes one
-loop of machine code, block by block, with what temporaries remain in the cache (`machine.repetition`). Numbers (rates, powers of
-β) are inputs of the notes, so that one translation serves every step. The bits are those of the array operations.
+An optimizer's update is written as array operations on long vectors. Each of them alone would read and write the vectors once. Here
+the function is traced: it is called with abstract arrays, which record its operations. The extra `numba` then compiles the trace
+into one fused loop of machine code, block by block, so that temporaries stay in the cache. Numbers (rates, powers of β) are inputs
+of the trace, so that one compilation serves every step. The bits are those of the array operations.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from anynet_backends.numpy_namespace import largest, smallest
 __all__ = ["elementwise"]
 
 BLOCK = 1 << 14
-"""Numbers worked on at a time; vectors of fewer than two blocks are not worth the notes."""
+"""Numbers worked on at a time; vectors of fewer than two blocks are not worth a trace."""
 
 
-class _Notes:
-    """The calls of a function: (ufunc, operands …, output). Operands are numbered: arrays, then temporaries from 0 up; numbers
+class _CallTrace:
+    """The calls of a function: (ufunc, operands …, output). Operands are numbered: arrays, then temporaries from 0 up; Python numbers
     from −1 down."""
 
     def __init__(self, arrays: int) -> None:
@@ -35,14 +35,14 @@ class _Notes:
         self.free: list[int] = []
 
     def operand(self, x: Any) -> int:
-        if isinstance(x, _Standin):
+        if isinstance(x, _AbstractArray):
             return x.place
         if isinstance(x, (int, float)):
             self.numbers.append(x)
             return -len(self.numbers)
         raise TypeError(type(x).__name__)
 
-    def call(self, f: Any, *inputs: Any, out: _Standin | None = None) -> _Standin:
+    def call(self, f: Any, *inputs: Any, out: _AbstractArray | None = None) -> _AbstractArray:
         codes = [self.operand(x) for x in inputs]
         if out is None:
             if self.free:
@@ -50,34 +50,34 @@ class _Notes:
             else:
                 place = self.registers
                 self.registers += 1
-            out = _Standin(self, place, place)
+            out = _AbstractArray(self, place, place)
         self.calls.append((f, *codes, out.place))
         return out
 
 
-class _Standin:
-    """An array of the function, or a temporary, whose place is free again when nobody refers to it."""
+class _AbstractArray:
+    """An argument of the function, or a temporary, whose register is free again when the last reference to it is gone."""
 
-    __slots__ = ("notes", "place", "register", "writable")
+    __slots__ = ("place", "register", "trace", "writable")
 
-    def __init__(self, notes: _Notes, place: int, register: int = -1, writable: bool = True) -> None:
-        self.notes, self.place, self.register, self.writable = notes, place, register, writable
+    def __init__(self, trace: _CallTrace, place: int, register: int = -1, writable: bool = True) -> None:
+        self.trace, self.place, self.register, self.writable = trace, place, register, writable
 
     def __del__(self) -> None:
         if self.register >= 0:
-            self.notes.free.append(self.register)
+            self.trace.free.append(self.register)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if key is not Ellipsis or not self.writable:
             raise IndexError(key)
         if value is not self:
-            self.notes.calls.append((np.copyto, self.place, self.notes.operand(value), "unsafe"))
+            self.trace.calls.append((np.copyto, self.place, self.trace.operand(value), "unsafe"))
 
-    def __neg__(self) -> _Standin:
-        return self.notes.call(np.negative, self)
+    def __neg__(self) -> _AbstractArray:
+        return self.trace.call(np.negative, self)
 
-    def __abs__(self) -> _Standin:
-        return self.notes.call(np.abs, self)
+    def __abs__(self) -> _AbstractArray:
+        return self.trace.call(np.abs, self)
 
     def __bool__(self) -> bool:
         raise TypeError("a decision")
@@ -90,17 +90,17 @@ class _Standin:
 
 def _operators() -> None:
     def define(name: str, ufunc: np.ufunc) -> None:
-        def forward(self: _Standin, other: Any) -> _Standin:
-            return self.notes.call(ufunc, self, other)
+        def forward(self: _AbstractArray, other: Any) -> _AbstractArray:
+            return self.trace.call(ufunc, self, other)
 
-        def backward(self: _Standin, other: Any) -> _Standin:
-            return self.notes.call(ufunc, other, self)
+        def backward(self: _AbstractArray, other: Any) -> _AbstractArray:
+            return self.trace.call(ufunc, other, self)
 
-        def in_place(self: _Standin, other: Any) -> _Standin:
-            return self.notes.call(ufunc, self, other, out=self if self.writable else None)
+        def in_place(self: _AbstractArray, other: Any) -> _AbstractArray:
+            return self.trace.call(ufunc, self, other, out=self if self.writable else None)
 
         for prefix, function in (("", forward), ("r", backward), ("i", in_place)):
-            setattr(_Standin, f"__{prefix}{name}__", function)
+            setattr(_AbstractArray, f"__{prefix}{name}__", function)
 
     for name, ufunc in (
         ("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("truediv", np.true_divide),
@@ -112,19 +112,19 @@ _operators()
 
 
 class _Namespace:
-    """The functions that are noted."""
+    """The namespace that the function is called with: its functions are traced."""
 
     name = "numpy"
 
-    def __init__(self, notes: _Notes) -> None:
-        self.notes = notes
+    def __init__(self, trace: _CallTrace) -> None:
+        self.trace = trace
 
     def __getattr__(self, name: str) -> Any:
         f = _FUNCTIONS[name]
-        return lambda *args: self.notes.call(f, *args)
+        return lambda *args: self.trace.call(f, *args)
 
     def asarray(self, x: Any, *, copy: bool | None = None) -> Any:
-        """Nothing: what may not be written is copied when it is."""
+        """The array itself: operations on a read-only one make new arrays anyway."""
         if copy and x.writable:
             raise TypeError("a copy of what may be written")
         return x
@@ -143,45 +143,46 @@ def elementwise(
     read_only: tuple[int, ...],
     cache: dict[Any, Any],
 ) -> bool:
-    """``function(xp, *arrays)``, which writes into the arrays element by element but for those that `read_only` lists; False,
-    with nothing done, where it does what cannot be noted or translated, or where the vectors are short. `cache` keeps what was
-    made for these arrays."""
+    """Call ``function(xp, *arrays)``, which writes into the arrays element by element but for those that `read_only` lists. False,
+    and nothing has happened, where it cannot be traced or compiled, or where the vectors are short. `cache` keeps what was
+    compiled for these arrays."""
     if arrays[0].size < 2 * BLOCK or cache.get("refused") or not machine.available():
         return False
-    notes = _Notes(len(arrays))
+    trace = _CallTrace(len(arrays))
     try:
         function(
-            _Namespace(notes), *[_Standin(notes, i, writable=i not in read_only) for i in range(len(arrays))]
+            _Namespace(trace),
+            *[_AbstractArray(trace, i, writable=i not in read_only) for i in range(len(arrays))],
         )
-    except Exception:  # what is an error of the function's own shows when it is called with arrays
+    except Exception:  # an error of the function itself is raised again when it is called with arrays
         cache["refused"] = True
         return False
-    key = tuple(notes.calls)
+    key = tuple(trace.calls)
     made = cache.get(key)
     if made is None:
         if len(cache) > 8:
             cache.clear()
-        made = cache[key] = _Pass(notes, arrays)
+        made = cache[key] = _CompiledPass(trace, arrays)
     if made.blocks is None:
         cache["refused"] = True
         return False
-    made.numbers[:] = notes.numbers
+    made.numbers[:] = trace.numbers
     made.blocks()
     for f, args in made.rest:
         f(*args)
     return True
 
 
-class _Pass:
-    """The noted calls on arrays that stay where they are, with new numbers each time."""
+class _CompiledPass:
+    """The traced calls on arrays that stay where they are, with new numbers each time."""
 
-    def __init__(self, notes: _Notes, arrays: tuple[Array, ...]) -> None:
+    def __init__(self, trace: _CallTrace, arrays: tuple[Array, ...]) -> None:
         size, dtype = arrays[0].size, arrays[0].dtype
-        first, count = notes.arrays, len(notes.numbers)
+        first, count = trace.arrays, len(trace.numbers)
         self.numbers = np.zeros(count, dtype)
         cells = tuple(self.numbers[i, ...] for i in range(count))
         width = min(BLOCK, size // 4)
-        room = tuple(np.empty(width, dtype) for _ in range(notes.registers - first))
+        room = tuple(np.empty(width, dtype) for _ in range(trace.registers - first))
 
         def operand(code: Any, operands: tuple[Array, ...]) -> Any:
             """In the order of `machine.repeat`: arrays, numbers, temporaries."""
@@ -190,7 +191,7 @@ class _Pass:
             return operands[code if 0 <= code < first else first - code - 1 if code < 0 else code + count]
 
         def body(call: Any, *operands: Array) -> None:
-            for f, *codes in notes.calls:
+            for f, *codes in trace.calls:
                 call(f, *[operand(code, operands) for code in codes])
 
         def places(start: int) -> tuple[Array, ...]:

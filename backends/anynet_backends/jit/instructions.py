@@ -13,14 +13,15 @@ __all__ = ["Instruction", "Variable", "collect", "is_basic_key", "made_by", "sho
 
 
 class Variable:
-    """A place of a program: what instructions refer to. It knows the form of its array, and holds the array itself only
-    where that is the program's for good (arguments, arrays from outside, constants)."""
+    """What instructions refer to in place of an array. It has the form of the array, and the array itself only where that is the same
+    in each replay (arguments, arrays from outside, constants)."""
 
     __slots__ = ("dtype", "nbytes", "ndim", "root", "shape", "size", "strides", "value", "var")
 
     def __init__(self, array: Array, var: int, root: int, held: bool) -> None:
         self.var = var
-        self.root = root  # the variable in whose memory it lies
+        # the variable in whose memory it lies: itself, unless it is a view
+        self.root = root
         self.value = array if held else None
         self.shape: tuple[int, ...] = array.shape
         self.strides: tuple[int, ...] = array.strides
@@ -31,13 +32,17 @@ class Variable:
 
 
 class Instruction:
-    """One call: what, with which arguments, in which variables stand for arrays, and what it gives. It holds no array
-    that the function itself has let go."""
+    """One step of a trace: a function by its name, its arguments, with variables in place of arrays, and the variables that it makes.
+    It keeps no temporary array alive.
+
+    `kind`: "call" (a function of arrays), "update" (``x op= y``), "write" (``x[key] = y``), "host" (a callback), "random" (words from
+    the generator), "check" (a function that raises for invalid values). `reads`: the variables it reads, `writes`: the one that it
+    changes in place."""
 
     __slots__ = ("args", "kind", "kwargs", "name", "out", "reads", "writes")
 
     def __init__(self, kind: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        self.kind = kind  # "call" | "update" | "write" | "host" | "random" | "check"
+        self.kind = kind
         self.name = name
         self.args = args
         self.kwargs = kwargs
@@ -45,12 +50,12 @@ class Instruction:
         found: list[Variable] = []
         collect((args, tuple(kwargs.values())), Variable, found)
         self.reads = [x.var for x in found]
-        self.writes: int | None = None  # the variable that is changed in place
+        self.writes: int | None = None
 
 
-def made_by(note: Instruction) -> tuple[Variable, ...]:
-    """The variables that it makes."""
-    out = note.out
+def made_by(instruction: Instruction) -> tuple[Variable, ...]:
+    """The variables that an instruction makes."""
+    out = instruction.out
     return out if isinstance(out, tuple) else () if out is None else (out,)
 
 

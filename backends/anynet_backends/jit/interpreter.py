@@ -19,8 +19,10 @@ class TraceInterpreter:
     """Runs the instructions of a trace as they are; every result is a new array."""
 
     def __init__(self, trace: Trace, given: Sequence[TracedArray], outputs: Sequence[TracedArray]) -> None:
-        self.notes = [copy.copy(note) for note in trace.instructions]
-        self.functions = {n.name: trace.functions[n.name] for n in self.notes if n.name in trace.functions}
+        self.instructions = [copy.copy(i) for i in trace.instructions]
+        self.functions = {
+            i.name: trace.functions[i.name] for i in self.instructions if i.name in trace.functions
+        }
         self.captured = {x.var: x.value for x in trace.captured.values()}
         self.given = [x.var for x in given]
         self.outputs = [x.variable for x in outputs]
@@ -31,17 +33,17 @@ class TraceInterpreter:
         def place(x: Variable) -> Any:
             return arrays.get(x.var, x.value)
 
-        for note in self.notes:
-            args, f = substitute(note.args, Variable, place), self.functions.get(note.name)
-            if note.kind == "check":
+        for i in self.instructions:
+            args, f = substitute(i.args, Variable, place), self.functions.get(i.name)
+            if i.kind == "check":
                 args[0](*args[1:])
-            elif note.kind == "write":
+            elif i.kind == "write":
                 args[0][args[1]] = args[2]
-            elif note.kind == "update":
+            elif i.kind == "update":
                 f(*args, out=args[0])  # type: ignore[misc]
             else:
-                result = f(*args, **{k: substitute(v, Variable, place) for k, v in note.kwargs.items()})  # type: ignore[misc]
-                many = result if isinstance(note.out, tuple) else (result,)
-                for out, array in zip(made_by(note), many, strict=True):
+                result = f(*args, **{k: substitute(v, Variable, place) for k, v in i.kwargs.items()})  # type: ignore[misc]
+                many = result if isinstance(i.out, tuple) else (result,)
+                for out, array in zip(made_by(i), many, strict=True):
                     arrays[out.var] = np.asarray(array)
         return [place(o) for o in self.outputs]

@@ -6,7 +6,7 @@ All arguments of the calls are positional, and the arrays are there for good, so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -137,18 +137,6 @@ class Lowering:
         return _numpy_calls(i.name, f, args, kwargs, target) if made is None else made
 
 
-def _join(arrays: Sequence[Array], axis: int, out: Array, new: bool) -> CallList:
-    """The copies that join arrays along an axis, `new` or not."""
-    calls: CallList = []
-    start = 0
-    for x in arrays:
-        stop = start + (1 if new else x.shape[axis])
-        part = out[(slice(None),) * axis + (start if new else slice(start, stop), ...)]
-        calls.append((np.copyto, (part, x, "unsafe")))
-        start = stop
-    return calls
-
-
 def _store_result_of(target: Array, function: Callable[[], Array]) -> None:
     target[...] = function()
 
@@ -175,61 +163,135 @@ def _scalar(x: Any, like: Array) -> Any:
     return x
 
 
+_Rule = Callable[..., CallList | None]
+"""Gives the calls for some functions; None where they need more than NumPy calls into `out`."""
+
+
 def _numpy_calls(name: str, f: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Array) -> CallList:
     """The NumPy calls, all arguments positional, that write ``f(*args, **kwargs)`` into `out`."""
-    if name in ("matmul", "affine") and not kwargs:
-        a, b, *c = args
-        if f in (onednn.matmul, onednn.affine) and onednn.product(out, a, b, *c) is not None:
-            return [(f, (*args, out))]
-        plain = out.flags.c_contiguous and a.ndim == 2 == b.ndim and min(*a.shape, *b.shape) > 1
-        # np.dot is the same product for less
-        return [(np.dot if plain else np.matmul, (a, b, out)), *((np.add, (out, x, out)) for x in c)]
+    rule: _Rule = _RULES.get(name, _ufunc)
+    calls = rule(name, f, args, kwargs, out)
+    return [(_call_into, (out, f, args, kwargs))] if calls is None else calls
+
+
+def _ufunc(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
     ufunc = getattr(np, name, None)
-    if isinstance(ufunc, np.ufunc) and not kwargs and getattr(f, "ufunc", f) is ufunc:
-        arrays = [a for a in args if isinstance(a, np.ndarray)]
-        if len(arrays) and len(args) <= 2:
-            args = tuple(_scalar(a, arrays[0]) for a in args) if name != "pow" else args
-        return [(_POSITIONAL.get(name, ufunc), (*args, out))]
-    x = args[0] if args else None
-    axis = kwargs.get("axis")
-    if name in _REDUCE and len(args) == 1 and kwargs.keys() <= {"axis", "keepdims", "dtype"}:
-        reduce = sum_by_dot if name == "sum" else _REDUCE[name].reduce
-        return [(reduce, (x, axis, kwargs.get("dtype"), out, kwargs.get("keepdims", False)))]
-    if name == "mean" and x is not None and out.dtype.kind == "f" and out.size:
-        n = np.asarray(x.size // out.size, dtype=out.dtype)
-        return [
-            (sum_by_dot, (x, axis, None, out, kwargs.get("keepdims", False))),
-            (np.true_divide, (out, n, out)),
-        ]
-    if name == "power" and type(args[1]) in (int, float) and args[1] == 2 and out.dtype.kind == "f":
-        return [(np.square, (x, out))]
-    if name == "clip" and not kwargs and out.dtype.kind == "f" and x is not None and x.dtype == out.dtype:
-        bounds = [(f, b) for f, b in zip((largest, smallest), args[1:], strict=False) if b is not None]
-        if bounds and all(type(b) in (int, float) for _, b in bounds):
-            return [(f, (x if i == 0 else out, b, out)) for i, (f, b) in enumerate(bounds)]
-    if name in ("zeros", "zeros_like"):
-        return [(out.fill, (0,))]
-    if name in ("ones", "ones_like"):
-        return [(out.fill, (1,))]
-    if name in ("full", "full_like") and not isinstance(args[1], np.ndarray):
-        return [(out.fill, (args[1],))]
-    if name == "astype":
-        return [(np.copyto, (out, x, "unsafe"))]
-    if name in ("stack", "concat") and all(x.dtype == out.dtype for x in args[0]):
-        axis = kwargs.get("axis", 0)
-        if axis is not None:
-            return _join(args[0], axis % out.ndim, out, name == "stack")
-    shaping = name in ("reshape", "broadcast_to", "expand_dims", "permute_dims", "squeeze")
-    if (shaping or (name == "getitem" and is_basic_key(args[1]))) and isinstance(x, np.ndarray):
-        made = f(*args, **kwargs)
-        if np.shares_memory(made, x):
-            return [(np.copyto, (out, made))]
-        if name == "reshape" and out.flags.c_contiguous:
-            return [(np.copyto, (out.reshape(x.shape), x))]
-    if name == "getitem" and _is_pair(x, args[1]):
-        return [(machine.gather, (x, *args[1], out))]
-    if name == "where" and not kwargs and len(args[0].shape) == out.ndim:  # a condition may be broadcast
-        return [(machine.choose, (*args, out))]
-    if name == "take" and "axis" in kwargs and len(args) == 2:
-        return [(np.take, (x, args[1], axis, out, "raise"))]
-    return [(_call_into, (out, f, args, kwargs))]
+    if not isinstance(ufunc, np.ufunc) or kwargs or getattr(f, "ufunc", f) is not ufunc:
+        return None
+    arrays = [a for a in args if isinstance(a, np.ndarray)]
+    if len(arrays) and len(args) <= 2 and name != "pow":
+        args = tuple(_scalar(a, arrays[0]) for a in args)
+    return [(_POSITIONAL.get(name, ufunc), (*args, out))]
+
+
+def _product(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
+    if kwargs:
+        return None
+    a, b, *c = args
+    if f in (onednn.matmul, onednn.affine) and onednn.product(out, a, b, *c) is not None:
+        return [(f, (*args, out))]
+    plain = out.flags.c_contiguous and a.ndim == 2 == b.ndim and min(*a.shape, *b.shape) > 1
+    # np.dot is the same product for less
+    return [(np.dot if plain else np.matmul, (a, b, out)), *((np.add, (out, x, out)) for x in c)]
+
+
+def _reduction(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
+    if len(args) != 1 or not kwargs.keys() <= {"axis", "keepdims", "dtype"}:
+        return None
+    reduce: Any = sum_by_dot if name == "sum" else _REDUCE[name].reduce
+    axis, dtype, keepdims = kwargs.get("axis"), kwargs.get("dtype"), kwargs.get("keepdims", False)
+    return [(reduce, (args[0], axis, dtype, out, keepdims))]
+
+
+def _mean(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
+    if out.dtype.kind != "f" or not out.size:
+        return None
+    x = args[0]
+    n = np.asarray(x.size // out.size, dtype=out.dtype)
+    total = (sum_by_dot, (x, kwargs.get("axis"), None, out, kwargs.get("keepdims", False)))
+    return [total, (np.true_divide, (out, n, out))]
+
+
+def _power(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
+    x, exponent = args
+    square = type(exponent) in (int, float) and exponent == 2 and out.dtype.kind == "f"
+    return [(np.square, (x, out))] if square else None
+
+
+def _clip(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
+    x, *limits = args
+    if kwargs or out.dtype.kind != "f" or x.dtype != out.dtype:
+        return None
+    bounds = [(f, b) for f, b in zip((largest, smallest), limits, strict=False) if b is not None]
+    if not bounds or any(type(b) not in (int, float) for _, b in bounds):
+        return None
+    return [(f, (x if i == 0 else out, b, out)) for i, (f, b) in enumerate(bounds)]
+
+
+def _fill(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
+    value = {"zeros": 0, "ones": 1}.get(name.removesuffix("_like"))
+    if value is None:  # full
+        value = args[1]
+    return None if isinstance(value, np.ndarray) else [(out.fill, (value,))]
+
+
+def _astype(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
+    return [(np.copyto, (out, args[0], "unsafe"))]
+
+
+def _join(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
+    """`stack` and `concat`: copies into parts of the result."""
+    axis = kwargs.get("axis", 0)
+    if axis is None or any(x.dtype != out.dtype for x in args[0]):
+        return None
+    lead = (slice(None),) * (axis % out.ndim)
+    calls: CallList = []
+    start = 0
+    for x in args[0]:
+        stop = start + (1 if name == "stack" else x.shape[len(lead)])
+        part = out[(*lead, start if name == "stack" else slice(start, stop), ...)]
+        calls.append((np.copyto, (part, x, "unsafe")))
+        start = stop
+    return calls
+
+
+def _copy_of_view(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
+    x = args[0]
+    if not isinstance(x, np.ndarray):
+        return None
+    made = f(*args, **kwargs)
+    if np.shares_memory(made, x):
+        return [(np.copyto, (out, made))]
+    if name == "reshape" and out.flags.c_contiguous:
+        return [(np.copyto, (out.reshape(x.shape), x))]
+    return None
+
+
+def _getitem(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
+    x, key = args
+    if is_basic_key(key):
+        return _copy_of_view(name, f, args, kwargs, out)
+    return [(machine.gather, (x, *key, out))] if _is_pair(x, key) else None
+
+
+def _where(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
+    broadcast = kwargs or len(args[0].shape) != out.ndim  # the condition
+    return None if broadcast else [(machine.choose, (*args, out))]
+
+
+def _take(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
+    if "axis" not in kwargs or len(args) != 2:
+        return None
+    return [(np.take, (*args, kwargs["axis"], out, "raise"))]
+
+
+_RULES: Final[dict[str, _Rule]] = {
+    **dict.fromkeys(("matmul", "affine"), _product),
+    **dict.fromkeys(_REDUCE, _reduction),
+    "mean": _mean, "power": _power, "clip": _clip, "astype": _astype,
+    **dict.fromkeys(("zeros", "zeros_like", "ones", "ones_like", "full", "full_like"), _fill),
+    **dict.fromkeys(("stack", "concat"), _join),
+    **dict.fromkeys(("reshape", "broadcast_to", "expand_dims", "permute_dims", "squeeze"), _copy_of_view),
+    "getitem": _getitem, "where": _where, "take": _take,
+}  # fmt: skip
+"""Functions that are no ufuncs, by their names in a trace."""

@@ -193,9 +193,8 @@ _OPERATORS: Final = {
     "xor": "bitwise_xor", "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
 }  # fmt: skip
 for _short, _name in _OPERATORS.items():
-    _plain = (
-        "power" if _short == "pow" else _name
-    )  # NumPy's ** takes short cuts that its function pow does not
+    # NumPy's ** takes short cuts that its function pow does not
+    _plain = "power" if _short == "pow" else _name
     setattr(TracedArray, f"__{_short}__", _operator(_plain))
     setattr(TracedArray, f"__r{_short}__", _reflected(_plain))
     setattr(TracedArray, f"__i{_short}__", _in_place(_name))
@@ -224,34 +223,40 @@ def _variables(item: Any) -> Any:
 
 
 class Trace:
-    """The instructions so far, and what they refer to."""
+    """A trace: the instructions so far, and the arrays that they refer to."""
 
     def __init__(self, base: Backend, largest: int | None = None) -> None:
-        """`largest`: bytes of an array, beyond which tracing is given up."""
+        """`largest`: arrays of more bytes than this end the trace with a CompileError."""
         self.base = base
         self.largest = largest
         self.instructions: list[Instruction] = []
+        # how many variables there are
         self.count = 0
-        self.captured: dict[int, TracedArray] = {}  # by the identity of the array
+        # arrays from outside, by their identity, and again by their variables
+        self.captured: dict[int, TracedArray] = {}
+        self.outside: dict[int, Array] = {}
+        # the arguments, which are copies, and by their variables the arrays that they are copies of
         self.inputs: list[TracedArray] = []
-        self.given: dict[int, Array] = {}  # the arrays that the inputs are copies of
-        self.outside: dict[int, Array] = {}  # the captured ones, by their variables
-        self.changed: dict[int, str] = {}  # inputs that are written in place, and the line
-        self.lines: dict[
-            tuple[int, str], str
-        ] = {}  # where an attribute was set: by the identity of its owner
-        self.borrowed: set[int] = set()  # captured arrays that came as arrays, not as Tensors
-        self.known: Callable[[Array], bool] = lambda array: True  # told of those: whether it was there before
-        self.names: dict[int, str] = {}  # of variables, for the text of the program
-        self.mode_asked = False  # whether it depends on whether gradients are recorded at its beginning
-        self.constants: dict[int, list[Variable]] = {}  # that depend on nothing from outside, by their roots
-        self.forgotten: set[int] = (
-            set()
-        )  # identities of leaves whose gradient was set to None: what it was is the same
-        self.see: Callable[[Any], None] = lambda tensor: (
-            None
-        )  # told of Tensors from outside whose array is taken
-        self.seed, self.step, self.draws = 0, 0, 0  # where the random numbers of the masks begin
+        self.given: dict[int, Array] = {}
+        # arguments that are written in place, and the line that does it
+        self.changed: dict[int, str] = {}
+        # where an attribute was set: (identity of its owner, name) → line
+        self.lines: dict[tuple[int, str], str] = {}
+        # captured arrays that came as arrays, not as Tensors; `known` says whether one existed before the trace
+        self.borrowed: set[int] = set()
+        self.known: Callable[[Array], bool] = lambda array: True
+        # called with each Tensor from outside whose array is read
+        self.see: Callable[[Any], None] = lambda tensor: None
+        # names of variables, for the text of the program
+        self.names: dict[int, str] = {}
+        # whether the trace depends on whether gradients are recorded when it begins
+        self.mode_asked = False
+        # variables that depend on nothing from outside, by their roots
+        self.constants: dict[int, list[Variable]] = {}
+        # identities of leaves whose gradient was set to None: the trace does not depend on what it was
+        self.forgotten: set[int] = set()
+        # the position in the stream of random masks when the trace begins, and how many words it has drawn
+        self.seed, self.step, self.draws = 0, 0, 0
         self.functions: dict[str, Callable[..., Any]] = {
             **{n: base.__dict__[n] for n in array_api.FUNCTIONS if n in base.__dict__},
             "getitem": lambda x, key: x[key],
@@ -267,16 +272,16 @@ class Trace:
                 if callable(f):
                     self.functions[f"{space}.{n}"] = f
 
-    def _note(
+    def _append(
         self, kind: str, name: str, args: Any, kwargs: dict[str, Any] | None = None, out: Any = None
     ) -> Instruction:
-        """Append an instruction, which has the variables in place of their arrays."""
+        """Append an instruction, with variables in place of traced arrays."""
         variables = {k: _variables(v) for k, v in (kwargs or {}).items()}
         self.instructions.append(Instruction(kind, name, _variables(args), variables, _variables(out)))
         return self.instructions[-1]
 
     def new(self, value: Any, reads: Iterable[TracedArray] = (), held: bool = False) -> TracedArray:
-        """A variable. `reads`: what it was made from, whose memory it may share; `held`: its array is kept."""
+        """A new variable. `reads`: the arrays it was computed from, whose memory it may share; `held`: the variable keeps its array."""
         array = value if type(value) is np.ndarray else np.asarray(value)
         if self.largest is not None and array.nbytes > self.largest:
             msg = f"{user_line()}: an array of {array.nbytes} bytes is made"
@@ -288,7 +293,7 @@ class Trace:
         return TracedArray(array, Variable(array, self.count - 1, root, held), self)
 
     def capture(self, array: Array) -> TracedArray:
-        """A variable that is an array from outside, which may change between replays, in place."""
+        """The variable of an array from outside, which may change in place between replays."""
         found = self.captured.get(id(array))
         if found is None:
             for var, line in self.changed.items():
@@ -306,7 +311,7 @@ class Trace:
             raise CompileError(msg)
 
     def _about_to_write(self, target: TracedArray) -> None:
-        """Refuse to write where the program would not see what the function sees."""
+        """Refuse a write whose effect a replay could not reproduce."""
         root = target.variable.root
         if root in self.given:
             array = self.given[root]
@@ -327,7 +332,7 @@ class Trace:
                 raise CompileError(msg)
 
     def settle(self, label: str) -> None:
-        """After a call on the host: refuse what it has written into an argument."""
+        """Refuse a host callback that has written into an argument; called after it."""
         for x in self.inputs:
             if x.var not in self.changed and self.given[x.var].tobytes() != x.value.tobytes():
                 msg = (
@@ -336,8 +341,8 @@ class Trace:
                 raise CompileError(msg)
 
     def constant(self, array: Array) -> TracedArray:
-        """An array that the function makes of Python's numbers: new at each replay."""
-        return self.note("constant", array.copy, ())  # type: ignore[no-any-return]
+        """An array made of Python numbers by the function: a new one at each replay."""
+        return self.call_opaque("constant", array.copy, ())  # type: ignore[no-any-return]
 
     def input(self, array: Array) -> TracedArray:
         """An argument of the function."""
@@ -349,7 +354,7 @@ class Trace:
     def call(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], held: tuple[Any, ...] = ()
     ) -> Any:
-        """Compute now, and note it; `held`: what it reads besides."""
+        """Call a function of `functions` now, and append it to the trace; `held`: what it reads beside its arguments."""
         args = tuple(self.capture(a) if type(a) is np.ndarray else a for a in args)
         self._fixed_shape(name, args, kwargs)
         f = self.functions[name]
@@ -365,14 +370,14 @@ class Trace:
             for x in outs:
                 self.constants.setdefault(x.variable.root, []).append(x.variable)
         out = outs if many else outs[0]
-        instruction = self._note("call", name, args, kwargs, out)
+        instruction = self._append("call", name, args, kwargs, out)
         held_arrays: list[TracedArray] = []
         collect(held, TracedArray, held_arrays)
         instruction.reads += [x.var for x in held_arrays]
         return out
 
     def _fixed_shape(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Refuse what gives an array whose shape depends on numbers that differ between replays."""
+        """Refuse a result whose shape depends on values that differ between replays."""
         if name in _SHAPED_BY_VALUES:
             deciding: list[TracedArray] = []
             collect((args, tuple(kwargs.values())), TracedArray, deciding)
@@ -392,7 +397,8 @@ class Trace:
             raise CompileError(msg)
 
     def check(self, function: Callable[..., Any], arrays: tuple[Any, ...], within: int | None) -> None:
-        """Call a function that refuses values by an error, now and at each replay, before that changes anything."""
+        """Call a function that raises for invalid values, now and at each replay, before the replay changes anything. `within`: the bound
+        that it checks indices against, if that is all it does."""
         function(*values_of(arrays))
         reads: list[TracedArray] = []
         collect(arrays, TracedArray, reads)
@@ -401,12 +407,12 @@ class Trace:
         args: tuple[Any, ...] = (
             (function, *arrays) if within is None else (machine.within, *arrays, within, function)
         )
-        self._note("check", getattr(function, "__name__", "check"), args)
+        self._append("check", getattr(function, "__name__", "check"), args)
 
-    def note(
+    def call_opaque(
         self, name: str, function: Callable[..., Any], args: tuple[Any, ...], held: tuple[Any, ...] = ()
     ) -> Any:
-        """Compute ``function(*args)`` now, and note it as one instruction; `held`: what it reads besides."""
+        """Call ``function(*args)`` now, and append it as one instruction, which no pass looks into; `held` as for `call`."""
         unique = f"{name}#{self.count}"
         self.functions[unique] = function
         return self.call(unique, args, {}, held)
@@ -416,49 +422,57 @@ class Trace:
         self._about_to_write(target)
         ufunc = self.functions[name]
         ufunc(target.value, values_of(other), out=target.value)
-        self._written(self._note("update", name, (target, other)), target)
+        self._written(self._append("update", name, (target, other)), target)
         return target
 
     def write(self, target: TracedArray, key: Any, value: Any) -> None:
         """``target[key] = value``."""
         self._about_to_write(target)
         target.value[values_of(key)] = values_of(value)
-        self._written(self._note("write", "setitem", (target, key, value)), target)
+        self._written(self._append("write", "setitem", (target, key, value)), target)
 
-    def _written(self, note: Instruction, target: TracedArray) -> None:
-        note.writes = target.var
+    def _written(self, instruction: Instruction, target: TracedArray) -> None:
+        instruction.writes = target.var
         for x in self.constants.pop(target.variable.root, ()):  # not constant after all
             x.value = None
 
     def views(self, x: TracedArray) -> list[Callable[[Array], Array]] | None:
-        """What makes a view of an input from the input's array, step by step; None for what is no such chain."""
-        made = {o.var: note for note in self.instructions for o in made_by(note)}
+        """The functions that turn the array of an input into this view of it, one after the other; None where it is no view of an input."""
+        made = {o.var: instruction for instruction in self.instructions for o in made_by(instruction)}
         found: list[Callable[[Array], Array]] = []
         var = x.var
         while var not in self.given:
-            note = made.get(var)
+            instruction = made.get(var)
             if (
-                note is None
-                or note.kind != "call"
-                or len(note.reads) != 1
-                or not isinstance(note.args[0], Variable)
+                instruction is None
+                or instruction.kind != "call"
+                or len(instruction.reads) != 1
+                or not isinstance(instruction.args[0], Variable)
             ):
                 return None
-            at = None if isinstance(note.out, Variable) else [o.var for o in made_by(note)].index(var)
-            found.append(functools.partial(_view, self.functions[note.name], note.args[1:], note.kwargs, at))
-            var = note.reads[0]
+            at = (
+                None
+                if isinstance(instruction.out, Variable)
+                else [o.var for o in made_by(instruction)].index(var)
+            )
+            found.append(
+                functools.partial(
+                    _view, self.functions[instruction.name], instruction.args[1:], instruction.kwargs, at
+                )
+            )
+            var = instruction.reads[0]
         return found[::-1]
 
     def random_bits(self, key: int, stream: int, step: int, n: int, device: str) -> TracedArray:
-        """Random words; those of the running stream of masks move on at each replay."""
+        """Random words. Those of the running stream of masks are other ones at each replay."""
         out = self.new(self.base.random_bits(key, stream, step, n, device))
         offset = step - self.step if key == self.seed and step >= self.step else None
-        self._note("random", "random_bits", (key, stream, step, n, device, offset), {}, out)
+        self._append("random", "random_bits", (key, stream, step, n, device, offset), {}, out)
         return out
 
     def host(self, function: Callable[[], Any], label: str, result: TracedArray | None = None) -> None:
-        """A call of Python code at this place of the program; it reads and writes arrays from outside."""
-        self._note("host", label, (function,), {}, result)
+        """A host callback: Python code that is called at this place of the program, and reads and writes arrays from outside."""
+        self._append("host", label, (function,), {}, result)
 
 
 def _view(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any], at: int | None, array: Array) -> Array:

@@ -58,16 +58,15 @@ class TracerBackend(Backend):
         return function
 
     def opaque(self, name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
-        """A kernel of NumPy's as one instruction, and one for its gradients, which use what the first has kept."""
+        """A kernel that is traced as one instruction, and its gradients as another, which uses what the first has kept."""
         base = self.base
 
         def run(xp: Any, *args: Any, need: Any = None, **meta: Any) -> Any:
             trace = ACTIVE[-1]
-            kept: list[Any] = [None]  # of a replay
-            asked, left = (
-                0,
-                0,
-            )  # how many gradients the program takes, and how many of them are to come in this replay
+            # the function of a replay's gradients
+            kept: list[Any] = [None]
+            # how many gradients the program takes, and how many of them are to come in this replay
+            asked, left = 0, 0
 
             def forward(*values: Any) -> Any:
                 nonlocal left
@@ -82,10 +81,11 @@ class TracerBackend(Backend):
             first = getattr(kernel, "first", kernel)
             if need is None and hasattr(first, "calls"):
                 forward.calls = functools.partial(first.calls, **meta)  # type: ignore[attr-defined]
-            y = trace.note(name, forward, args)
+            y = trace.call_opaque(name, forward, args)
             if need is None or y is NotImplemented:
                 return y
-            now, kept[0] = kept[0], None  # lives as long as `pull` does, which the tape lets go
+            # it lives as long as `pull`, which the tape drops after the backward pass
+            now, kept[0] = kept[0], None
             many = isinstance(y, tuple)
             held = (*args, *(y if many else (y,)))
 
@@ -99,22 +99,21 @@ class TracerBackend(Backend):
                     nonlocal left
                     got = kept[0](gs if many else gs[0])
                     left -= 1
-                    if left == 0:  # nobody asks again
+                    if left == 0:
                         kept[0] = None
                     present[:] = [x is not None for x in got]
                     return tuple(x for x in got if x is not None)
 
                 kept[0] = now
-                made = iter(trace.note(f"{name}'", backward, g if many else (g,), held))
+                made = iter(trace.call_opaque(f"{name}'", backward, g if many else (g,), held))
                 kept[0] = None
                 return tuple(next(made) if there else None for there in present)
 
             return y, pull
 
         run.vjp = True  # type: ignore[attr-defined]
-        run.__dict__.update(
-            {k: v for k, v in vars(kernel).items() if k.startswith("least_")}
-        )  # what it is worth using for
+        # the sizes from which the kernel is worth its call
+        run.__dict__.update({k: v for k, v in vars(kernel).items() if k.startswith("least_")})
         return run
 
     def _asarray(self, x: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
