@@ -16,7 +16,7 @@ import anynet as an
 from anynet import nn, optim
 from anynet.autograd.checkpoint import checkpoint
 from anynet.autograd.debug.anomaly import anomaly
-from anynet_backends import host, philox
+from anynet_backends import philox
 
 
 def draw(*shape, dtype="float32"):
@@ -588,7 +588,7 @@ def test_draws_of_a_replay_and_of_other_threads_are_apart(in_threads, monkeypatc
 
     compiled = an.compile(lambda x: an.nn.functional.dropout(an.nn.functional.dropout(x, 0.5), 0.5))
     compiled(an.ones((40,)))
-    monkeypatch.setattr(host, "philox_words", noted)
+    monkeypatch.setattr(philox, "philox_words", noted)
 
     def replay():
         for _ in range(50):
