@@ -1,353 +1,56 @@
 """NumPy: the device "cpu".
 
-NumPy 2 is nearly the standard itself, so its own functions are used, without a wrapper's cost per call, and
-the few that differ are mended here. (array-api-compat mends the same ones, but importing its NumPy part also
-imports numpy.f2py and numpy.testing, which trebles the time that ``import anynet`` takes.)
+Its functions are NumPy's own and those of `numpy_namespace`; kernels are those of oneDNN, of machine code and of NumPy.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
-import types
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends import (
-    array_api,
-    machine,
-    normalization,
-    numpy_convolution,
-    numpy_padding,
-    onednn,
-    philox,
-)
+from anynet_backends import machine, onednn, philox
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
 from anynet_backends.jit.compiler import version as llvm_version
 from anynet_backends.jit.elementwise_tracer import elementwise
 from anynet_backends.kernel_table import first_supported
+from anynet_backends.kernels import COMPILED, KERNELS, UPDATES
 from anynet_backends.memory import allocator
 from anynet_backends.memory.layout import axes_in_memory, inverse
-from anynet_backends.memory.reductions import PLAIN_FLOATS, sum_by_dot
-from anynet_backends.numpy_kernels import KERNELS, UPDATES
+from anynet_backends.numpy_namespace import namespace
 
 __all__ = ["NumpyBackend"]
 
-
-# ---- functions in which NumPy differs from the standard ----
-
-
-def _astype(x: Array, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Array:
-    """`np.astype` refuses array scalars, which NumPy's reductions return."""
-    _check_device(device)
-    return x.astype(dtype, copy=copy)
-
-
-def _check_device(device: Any) -> None:
-    if device is not None and device != "cpu":
-        msg = f"NumPy arrays live on the device 'cpu', got {device!r}"
-        raise UnknownDeviceError(msg)
-
-
-def _clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
-    """The result has the dtype of `x`, and bounds outside the range of an integer dtype do not bind."""
-    dtype = x.dtype
-    if dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        lowest, highest = int(info.min), int(info.max)
-        if isinstance(min, (int, float)):
-            min = None if min <= lowest else math.ceil(min) if min <= highest else highest
-        if isinstance(max, (int, float)):
-            max = None if max >= highest else math.floor(max) if max >= lowest else lowest
-    y = x
-    if min is not None:
-        y = np.maximum(y, min)
-    if max is not None:
-        y = np.minimum(y, max)
-    if y is x:
-        return np.array(x)
-    return y if y.dtype == dtype else y.astype(dtype)
-
-
-def _count_nonzero(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
-    return np.asarray(
-        np.count_nonzero(x, axis=axis, keepdims=keepdims)
-    )  # NumPy gives a Python int for axis=None
-
-
-def _take_along_axis(x: Array, indices: Array, /, *, axis: int = -1) -> Array:
-    return np.take_along_axis(x, indices, axis=axis)
-
-
-def _diff(
-    x: Array, /, *, axis: int = -1, n: int = 1, prepend: Array | None = None, append: Array | None = None
-) -> Array:
-    ends: dict[str, Any] = {}
-    if prepend is not None:  # NumPy would take None for an object to prepend
-        ends["prepend"] = prepend
-    if append is not None:
-        ends["append"] = append
-    return np.diff(x, n=n, axis=axis, **ends)
-
-
-def _sort(x: Array, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Array:
-    y = np.sort(x, axis=axis, kind="stable" if stable else None)
-    return np.flip(y, axis=axis) if descending else y
-
-
-def _argsort(x: Array, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Array:
-    kind: Any = "stable" if stable else None
-    if not descending:
-        return np.argsort(x, axis=axis, kind=kind)
-    # sorting the reversed array and reversing the order keeps equal elements in their first order
-    order = np.flip(np.argsort(np.flip(x, axis=axis), axis=axis, kind=kind), axis=axis)
-    return x.shape[axis] - 1 - order
-
-
-class FInfo(NamedTuple):
-    """The standard's finfo. Its numbers are Python floats: NumPy's scalars would promote what they meet."""
-
-    bits: int
-    eps: float
-    max: float
-    min: float
-    smallest_normal: float
-    dtype: Any
-
-
-@functools.cache
-def _finfo_of(dtype: Any) -> FInfo:
-    info = np.finfo(dtype)
-    numbers = (float(info.eps), float(info.max), float(info.min), float(info.smallest_normal))
-    return FInfo(int(info.bits), *numbers, np.dtype(info.dtype))
-
-
-def _finfo(type: Any, /) -> FInfo:
-    return _finfo_of(np.dtype(type.dtype if isinstance(type, (np.ndarray, np.generic)) else type))
-
-
-def _iinfo(type: Any, /) -> Any:
-    return np.iinfo(type.dtype if isinstance(type, (np.ndarray, np.generic)) else type)
-
-
-def _pinv(x: Array, /, *, rtol: Any = None) -> Array:
-    return np.linalg.pinv(x, rtol=rtol)  # without rtol NumPy cuts at 1e-15, the standard at max(M, N)·eps
-
-
-def _matrix_rank(x: Array, /, *, rtol: Any = None) -> Array:
-    if x.ndim < 2:
-        msg = f"matrix_rank takes matrices, got an array of shape {x.shape}"  # NumPy answers 0 or 1
-        raise np.linalg.LinAlgError(msg)
-    return np.asarray(np.linalg.matrix_rank(x, rtol=rtol))
-
-
-def _to_complex(dtype: Any) -> Any:
-    return np.complex64 if dtype in (np.float32, np.complex64) else np.complex128
-
-
-def _eig(x: Array, /) -> Any:
-    """Always complex: NumPy returns real arrays where all eigenvalues happen to be real."""
-    result = np.linalg.eig(x)
-    dtype = _to_complex(x.dtype)
-    return type(result)(
-        result.eigenvalues.astype(dtype, copy=False), result.eigenvectors.astype(dtype, copy=False)
-    )
-
-
-def _eigvals(x: Array, /) -> Array:
-    return np.linalg.eigvals(x).astype(_to_complex(x.dtype), copy=False)
-
-
-def _many_axes(function: Any) -> Any:
-    """`s` without `axes` means the last axes; NumPy does it too, with a deprecation warning."""
-
-    def transform(x: Array, /, *, s: Any = None, axes: Any = None, norm: Any = "backward") -> Array:
-        if s is not None and axes is None:
-            axes = tuple(range(-len(s), 0))
-        return function(x, s=s, axes=axes, norm=norm)
-
-    transform.__name__ = function.__name__
-    return transform
-
-
-def _frequencies(function: Any) -> Any:
-    """NumPy's have no ``dtype=``."""
-
-    def frequencies(n: int, /, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Array:
-        _check_device(device)
-        y = function(n, d=d)
-        return y if dtype is None else y.astype(dtype, copy=False)
-
-    frequencies.__name__ = function.__name__
-    return frequencies
-
-
-# ---- functions whose NumPy wrappers cost more than their work on small arrays ----
-
-
-_largest: Any = np.maximum.reduce
-_smallest: Any = np.minimum.reduce
-
-
-def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
-    return sum_by_dot(x, axis, dtype, None, keepdims)
-
-
-def _max(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
-    return _largest(x, axis, None, None, keepdims)
-
-
-def _min(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
-    return _smallest(x, axis, None, None, keepdims)
-
-
-def _mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
-    if x.dtype not in PLAIN_FLOATS or x.size == 0 or x.ndim == 0:
-        return np.mean(x, axis=axis, keepdims=keepdims)
-    y = sum_by_dot(x, axis, None, None, keepdims)
-    n = x.size // y.size
-    return np.true_divide(y, n, out=y) if type(y) is np.ndarray else y / n
-
-
-def _expand_dims(x: Array, /, axis: Any = 0) -> Array:
-    n = x.ndim + 1
-    if type(axis) is not int or not -n <= axis < n:
-        return np.expand_dims(x, axis)
-    shape = x.shape
-    axis %= n
-    return x.reshape((*shape[:axis], 1, *shape[axis:]))
-
-
-def _reshape(x: Array, /, shape: Any, *, copy: bool | None = None) -> Array:
-    return x.reshape(shape) if copy is None else np.reshape(x, shape, copy=copy)
-
-
-def _permute_dims(x: Array, /, axes: Any) -> Array:
-    return x.transpose(axes)
-
-
-def _matrix_transpose(x: Array, /) -> Array:
-    return x.swapaxes(-1, -2) if x.ndim > 1 else np.matrix_transpose(x)
-
-
-def _zeros_like(x: Array, /, *, dtype: Any = None, device: Any = None) -> Array:
-    _check_device(device)
-    if not x.flags.c_contiguous:  # in the same order in memory
-        return np.zeros_like(x, dtype=dtype)
-    return np.zeros(x.shape, x.dtype if dtype is None else dtype)
-
-
-def _ones_like(x: Array, /, *, dtype: Any = None, device: Any = None) -> Array:
-    if x.ndim or device is not None:
-        return _full_like(x, 1, dtype=dtype, device=device)
-    return np.array(1, x.dtype if dtype is None else dtype)  # in a third of the time of np.ones
-
-
-def _full_like(x: Array, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Array:
-    _check_device(device)
-    y = np.empty_like(x, dtype=dtype)
-    y.fill(fill_value)
-    return y
-
-
 _BLOCK: Final = 1 << 14
 """Bytes that are read from the nearest cache while they are written elsewhere."""
-
-
-def _broadcast_to(x: Array, /, shape: Any) -> Array:
-    if x.ndim or type(x) is not np.ndarray:
-        return np.broadcast_to(x, shape)
-    y: Array = np.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))
-    y.flags.writeable = False
-    return y
-
-
-def _with_number(ufunc: Any) -> Any:
-    """`maximum` or `minimum`; with a Python number it is called on a block full of that number, since NumPy's loops for
-    two arrays are vectorized, and three times as fast."""
-
-    def function(x: Array, y: Any, /) -> Array:
-        if (
-            type(y) in (int, float)
-            and type(x) is np.ndarray
-            and x.size >= 1 << 14
-            and x.dtype in PLAIN_FLOATS
-        ):
-            out = np.empty_like(x)
-            flat, into = x.ravel("K"), out.ravel("K")
-            # the arrays lie dense in one order, so that flat is x and into is out
-            if np.may_share_memory(flat, x) and np.may_share_memory(into, out) and x.strides == out.strides:
-                block = _block(float(y), x.dtype)
-                for start in range(0, x.size, block.size):
-                    part = flat[start : start + block.size]
-                    ufunc(part, block[: part.size], out=into[start : start + block.size])
-                return out
-        return ufunc(x, y)
-
-    function.ufunc = ufunc  # type: ignore[attr-defined]
-    return function
-
-
-@functools.lru_cache(maxsize=8)
-def _block(value: float, dtype: Any) -> Array:
-    return np.full(1 << 14, value, dtype)
-
-
-_MENDED: Final[dict[str, Any]] = {
-    "maximum": _with_number(np.maximum), "minimum": _with_number(np.minimum),
-    "sum": _sum, "max": _max, "min": _min, "mean": _mean, "expand_dims": _expand_dims, "reshape": _reshape,
-    "permute_dims": _permute_dims, "matrix_transpose": _matrix_transpose, "zeros_like": _zeros_like,
-    "ones_like": _ones_like, "full_like": _full_like, "broadcast_to": _broadcast_to,
-    "astype": _astype, "clip": _clip, "count_nonzero": _count_nonzero, "take_along_axis": _take_along_axis,
-    "diff": _diff, "sort": _sort, "argsort": _argsort, "finfo": _finfo, "iinfo": _iinfo,
-    "isdtype": functools.lru_cache(maxsize=256)(np.isdtype),
-}  # fmt: skip
-
-
-class _Info(np.__array_namespace_info__):  # type: ignore[misc]
-    """NumPy's, at the revision of 2025.12, in which the devices are a tuple."""
-
-    def devices(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(super().devices())
 
 
 class NumpyBackend(Backend):
     """The CPU through NumPy."""
 
     def __init__(self) -> None:
-        table: dict[str, Any] = {
-            n: getattr(np, n) for n in (*array_api.FUNCTIONS, *array_api.CONSTANTS) if hasattr(np, n)
-        }
-        # dtype instances, not scalar classes: they hash like x.dtype, so they work as keys
-        table |= {n: np.dtype(n) for n in array_api.DTYPES}
-        table |= _MENDED
-        table["__array_namespace_info__"] = _Info
-        linalg = {n: getattr(np.linalg, n) for n in array_api.LINALG}
-        linalg |= {"pinv": _pinv, "matrix_rank": _matrix_rank, "eig": _eig, "eigvals": _eigvals}
-        fft = {n: getattr(np.fft, n) for n in array_api.FFT}
-        fft |= {n: _many_axes(fft[n]) for n in ("fftn", "ifftn", "rfftn", "irfftn")}
-        fft |= {n: _frequencies(fft[n]) for n in ("fftfreq", "rfftfreq")}
-        table["linalg"] = types.SimpleNamespace(**linalg)
-        table["fft"] = types.SimpleNamespace(**fft)
         allocator.at_import()
-        super().__init__("numpy", table, (np.ndarray, np.generic), native=np)
+        super().__init__("numpy", namespace(), (np.ndarray, np.generic), native=np)
         self.native_dtype["float16"] = np.dtype("float16")
-        self.kernels.update(KERNELS | numpy_convolution.KERNELS)
         self.updates.update(UPDATES)
         self.elementwise = elementwise
+        self._try_first(KERNELS)
         if onednn.find():
-            for name, kernel in onednn.KERNELS.items():
-                own = self.kernels.get(name)
-                self.kernels[name] = kernel if own is None else first_supported(kernel, own)
+            self._try_first(onednn.KERNELS)
             self.matmul = onednn.matmul
             self.affine = onednn.affine  # type: ignore[method-assign]
-        for name, kernel in (normalization.KERNELS | numpy_padding.KERNELS).items():
+        self._try_first(COMPILED)
+        self._as_strided = np.lib.stride_tricks.as_strided
+
+    def _try_first(self, kernels: Mapping[str, Callable[..., Any]]) -> None:
+        """Add kernels that are asked before those that are there already."""
+        for name, kernel in kernels.items():
             own = self.kernels.get(name)
             self.kernels[name] = kernel if own is None else first_supported(kernel, own)
-        self._as_strided = np.lib.stride_tricks.as_strided
 
     def counts_views(self, array: Array) -> bool:
         if type(array) is not np.ndarray or array.base is not None:

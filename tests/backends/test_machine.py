@@ -269,7 +269,7 @@ def test_large_loops_are_shared_by_threads(monkeypatch):
     """Which rows are: by their bytes and the length of their outermost axis, and never without oneDNN's threads."""
     if onednn.find() is None:
         pytest.skip("the extra onednn is not installed")
-    dnnl = onednn._library()
+    dnnl = onednn.library.load_library()
     shared = compiler().fixed["shared"]
 
     def functions(n, m):
@@ -286,7 +286,7 @@ def test_large_loops_are_shared_by_threads(monkeypatch):
             assert functions(600, 1000) == [many, many]
             assert functions(60, 1000) == [False, False]
         dnnl.dll.omp_set_num_threads(2)
-        monkeypatch.setattr(onednn, "_loaded", None)
+        monkeypatch.setattr(onednn.library._state, "library", None)
         assert functions(600, 1000) == [False, False]
     finally:
         dnnl.dll.omp_set_num_threads(before)

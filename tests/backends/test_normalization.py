@@ -7,7 +7,8 @@ import pytest
 
 import anynet as an
 from anynet.autograd.primitive import PRIMITIVES
-from anynet_backends import get_backend, machine, normalization
+from anynet_backends import get_backend, machine
+from anynet_backends.kernels import compiled_normalization
 
 pytestmark = pytest.mark.skipif(not machine.available(), reason="needs the extra numba")
 
@@ -42,12 +43,12 @@ def test_forms(form, dtype, weights):
     arrays = [rng.normal(2, 3, size=given).astype(dtype)]
     arrays += [rng.normal(size=int(np.prod(shape))).astype(dtype) for _ in range(weights)]
     g = rng.normal(size=given).astype(dtype)
-    made = normalization.KERNELS["normalize"](
+    made = compiled_normalization.KERNELS["normalize"](
         get_backend("numpy"), *arrays, need=(True,) * len(arrays), **how
     )
     assert made is not NotImplemented
     (y, mean, variance), pull = made
-    alone = normalization.KERNELS["normalize"](get_backend("numpy"), *arrays, need=None, **how)
+    alone = compiled_normalization.KERNELS["normalize"](get_backend("numpy"), *arrays, need=None, **how)
     for a, b in zip(alone, (y, mean, variance), strict=True):
         assert a.tobytes() == b.tobytes()
     got = pull((g, None, None))

@@ -37,7 +37,7 @@ def test_without_it_there_is_nothing_of_it():
         capture_output=True,
         text=True,
     )
-    assert done.stdout.split()[0] == "anynet_backends.numpy_convolution", done.stderr
+    assert done.stdout.split()[0] == "anynet_backends.kernels.convolution", done.stderr
     assert "onednn" not in done.stdout
 
 

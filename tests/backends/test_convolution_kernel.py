@@ -8,10 +8,11 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from anynet.autograd.primitive import PRIMITIVES
-from anynet_backends import get_backend, numpy_convolution
+from anynet_backends import get_backend
+from anynet_backends.kernels import convolution
 
 xp = get_backend("numpy")
-kernel = numpy_convolution.KERNELS["conv"]
+kernel = convolution.KERNELS["conv"]
 
 
 @st.composite
@@ -50,7 +51,7 @@ UNEVEN = ((1, 3, 2), (4, 3, 1), False, {"stride": (2,), "padding": ((0, 1),), "d
 @example(case=UNEVEN, row=1, few=0, thin=0, block=1)
 def test_as_the_reference(monkeypatch, case, row, few, thin, block):
     for name, value in (("ROW", row), ("FEW", few), ("THIN", thin), ("BLOCK", block)):
-        monkeypatch.setattr(numpy_convolution, name, value)
+        monkeypatch.setattr(convolution, name, value)
     shape, taps, biased, options = case
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=shape), rng.normal(size=taps)
