@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from anynet.nn import init
 from anynet.nn.errors import ShapeError
-from anynet.nn.module import Module
+from anynet.nn.spatial import Spatial
 from anynet.ops import convolution, creation
 from anynet.ops.convolution import same_padding, spread_option
 from anynet.ops.padding import pad
@@ -23,12 +23,11 @@ __all__ = [
 Size = int | Sequence[int]
 
 
-class _AnyConv(Module):
+class _AnyConv(Spatial):
     """What convolutions and their transposes share: the check of channels and of the input, and the first weights."""
 
     _pure = True
 
-    axes: ClassVar[int]
     in_channels: int
     weight: Parameter
     bias: Parameter | None
@@ -36,12 +35,12 @@ class _AnyConv(Module):
     def _divided(self, in_channels: int, out_channels: int, groups: int) -> None:
         if groups < 1 or in_channels % groups or out_channels % groups or min(in_channels, out_channels) < 1:
             msg = (
-                f"{type(self).__name__}: in_channels and out_channels must be positive and divisible by groups, "
-                f"got {in_channels}, {out_channels} and groups={groups}"
+                f"{type(self).__name__}: in_channels and out_channels must be positive and divisible by groups, got "
+                f"in_channels={in_channels}, out_channels={out_channels}, groups={groups}"
             )
             raise ValueError(msg)
 
-    def _accept(self, x: Any) -> None:
+    def _accept(self, x: ArrayLike) -> None:
         ndim = len(x.shape)
         if ndim not in (self.axes + 1, self.axes + 2) or x.shape[ndim - self.axes - 1] != self.in_channels:
             msg = (
@@ -59,7 +58,29 @@ class _AnyConv(Module):
 
 
 class _Conv(_AnyConv):
-    """What the convolutions over any number of axes share."""
+    """y[n, o, p] = b[o] + Σ_{c, k} w[o, c, k] · x[n, c, p·stride + k·dilation − padding] over $data; place p and offset k have
+    $axes coordinate(s) each.
+
+    x (batch, in_channels, $spatial) or (in_channels, $spatial) → (batch, out_channels, $out) or without the batch, each axis of
+    length ⌊(length + 2·padding − dilation·(kernel_size − 1) − 1) / stride⌋ + 1.
+
+    `kernel_size`, `stride`, `padding` and `dilation` are $integers. `padding` may also be "valid" (none) or "same" (with stride 1 the
+    output is as large as the input). `padding_mode` says what stands outside of x: "zeros", "reflect", "replicate" or "circular".
+    With `groups` each group of output channels sees one group of input channels; ``groups=in_channels`` is a depthwise convolution.
+
+    Parameters: `weight` (out_channels, in_channels / groups, *kernel_size) and, unless ``bias=False``, `bias` (out_channels,), both
+    drawn from U(−b, b), b = 1 / √(in_channels / groups · ∏ kernel_size), as in PyTorch.
+
+    Errors: ValueError for sizes that are not positive, and for channels that `groups` does not divide; ShapeError for an input of
+    other axes or channels, or smaller than the kernel.
+
+    >>> import anynet as an
+    >>> an.nn.$name(2, 4, 3, padding=1)(an.ones((5, 2, $6))).shape
+    (5, 4, $6)
+
+    Source: LeCun et al.: Gradient-based learning applied to document recognition (1998); Dumoulin, Visin: A guide to
+      convolution arithmetic (2016).
+    """
 
     def __init__(
         self,
@@ -91,7 +112,7 @@ class _Conv(_AnyConv):
         self.padding: tuple[int, ...] | str
         if isinstance(padding, str):
             if padding not in ("same", "valid"):
-                msg = f"{where}: padding must be 'same', 'valid' or numbers, got {padding!r}"
+                msg = f"{where}: padding must be 'same', 'valid' or integers, got {padding!r}"
                 raise ValueError(msg)
             self.padding = padding
             pairs = ((0, 0),) * n
@@ -137,53 +158,42 @@ class _Conv(_AnyConv):
 
 
 class Conv1d(_Conv):
-    """y[n, o, p] = b[o] + Σ_{c, k} w[o, c, k] · x[n, c, p·stride + k·dilation − padding].
-
-    x (n, in_channels, length) or (in_channels, length) → (n, out_channels, out). `padding` is a number,
-    "same" or "valid"; `padding_mode` says what stands outside x: "zeros", "reflect", "replicate" or
-    "circular". With `groups` each group of output channels sees one group of input channels.
-
-    Parameters `weight` (out_channels, in_channels / groups, kernel) and `bias` (out_channels,), both drawn
-    from U(−b, b), b = 1/√(in_channels / groups · kernel), as in PyTorch.
-
-    >>> import anynet as an
-    >>> an.nn.Conv1d(2, 4, 3, padding=1)(an.ones((5, 2, 10))).shape
-    (5, 4, 10)
-
-    Source: LeCun et al.: Gradient-based learning applied to document recognition (1998); Dumoulin, Visin: A guide to
-      convolution arithmetic (2016).
-    """
-
     axes = 1
 
 
 class Conv2d(_Conv):
-    """Convolution of images: (n, in_channels, height, width) → (n, out_channels, out height, out width).
-
-    Arguments and parameters as in `Conv1d`, with one number or two for kernel_size, stride, padding and
-    dilation.
-
-    >>> import anynet as an
-    >>> an.nn.Conv2d(1, 6, 5, padding=2)(an.ones((8, 1, 28, 28))).shape
-    (8, 6, 28, 28)
-    """
-
     axes = 2
 
 
 class Conv3d(_Conv):
-    """Convolution of volumes: (n, in_channels, depth, height, width), arguments and parameters as in
-    `Conv1d`.
-
-    >>> import anynet as an
-    >>> an.nn.Conv3d(1, 2, 3)(an.ones((1, 1, 5, 5, 5))).shape
-    (1, 2, 3, 3, 3)
-    """
-
     axes = 3
 
 
 class _ConvTranspose(_AnyConv):
+    """The transpose of `Conv${axes}d`, which enlarges $data: what the gradient of that layer computes.
+
+    y[n, o, p·stride + k·dilation − padding] = b[o] + Σ_c x[n, c, p] · w[c, o, k], summed over all p and k that give the same place.
+
+    x (batch, in_channels, $spatial) or (in_channels, $spatial) → (batch, out_channels, $out) or without the batch, each axis of
+    length (length − 1)·stride − 2·padding + dilation·(kernel_size − 1) + output_padding + 1.
+
+    `kernel_size`, `stride`, `padding`, `output_padding` and `dilation` are $integers. Several lengths of input give one length of a
+    strided convolution's output; `output_padding` (less than the stride), or `output_size` in the call, chooses among them. With
+    `groups` each group of input channels makes one group of output channels. `padding_mode` must be "zeros".
+
+    Parameters: `weight` (in_channels, out_channels / groups, *kernel_size) and, unless ``bias=False``, `bias` (out_channels,), both
+    drawn from U(−b, b), b = 1 / √(out_channels / groups · ∏ kernel_size), as in PyTorch.
+
+    Errors: ValueError for sizes that are not positive, for channels that `groups` does not divide and for an `output_size` out of
+    reach; ShapeError for an input of other axes or channels.
+
+    >>> import anynet as an
+    >>> an.nn.$name(2, 4, 3, stride=2)(an.ones((5, 2, $4))).shape
+    (5, 4, $9)
+
+    Source: Zeiler et al.: Deconvolutional networks (2010); Dumoulin, Visin: A guide to convolution arithmetic (2016).
+    """
+
     def __init__(
         self,
         in_channels: int,
@@ -236,7 +246,7 @@ class _ConvTranspose(_AnyConv):
             extra = tuple(w - m for w, m in zip(wanted, least, strict=True))
             if any(not 0 <= e < s for e, s in zip(extra, self.stride, strict=True)):
                 most = tuple(m + s - 1 for m, s in zip(least, self.stride, strict=True))
-                msg = f"{type(self).__name__}: output_size {wanted} is not between {least} and {most}"
+                msg = f"{type(self).__name__}: output_size must be between {least} and {most}, got {wanted}"
                 raise ValueError(msg)
         return convolution.conv_transpose(
             x, self.weight, self.bias, stride=self.stride, padding=self.padding, output_padding=extra,
@@ -257,44 +267,40 @@ class _ConvTranspose(_AnyConv):
 
 
 class ConvTranspose1d(_ConvTranspose):
-    """The transpose of `Conv1d`: what its gradient computes, as a layer that enlarges its input (n, in_channels, length).
-
-    Parameters `weight` (in_channels, out_channels / groups, kernel) and `bias` (out_channels,).
-
-    >>> import anynet as an
-    >>> an.nn.ConvTranspose1d(2, 4, 3, stride=2)(an.ones((5, 2, 10))).shape
-    (5, 4, 21)
-
-    Source: Zeiler et al.: Deconvolutional networks (2010); Dumoulin, Visin: A guide to convolution arithmetic (2016).
-    """
-
     axes = 1
 
 
 class ConvTranspose2d(_ConvTranspose):
-    """As `ConvTranspose1d`, of images.
-
-    >>> import anynet as an
-    >>> an.nn.ConvTranspose2d(2, 4, 4, stride=2, padding=1)(an.ones((5, 2, 7, 7))).shape
-    (5, 4, 14, 14)
-    """
-
     axes = 2
 
 
 class ConvTranspose3d(_ConvTranspose):
-    """As `ConvTranspose1d`, of volumes.
-
-    >>> import anynet as an
-    >>> an.nn.ConvTranspose3d(2, 4, 2, stride=2)(an.ones((1, 2, 2, 3, 3))).shape
-    (1, 4, 4, 6, 6)
-    """
-
     axes = 3
 
 
-class _SeparableConv(Module):
-    _conv: ClassVar[Any]
+class _SeparableConv(Spatial):
+    """A depthwise separable convolution of $data: `depthwise`, a convolution of each channel by itself with `depth_multiplier` filters,
+    then `pointwise`, a convolution of kernel size 1 over all channels.
+
+    x (batch, in_channels, $spatial) or (in_channels, $spatial) → (batch, out_channels, $out) or without the batch, each axis of
+    length ⌊(length + 2·padding − dilation·(kernel_size − 1) − 1) / stride⌋ + 1.
+
+    `kernel_size`, `stride`, `padding` and `dilation`, each $integers, and `padding_mode` are those of the depthwise convolution;
+    `padding` may be "same" or "valid", `padding_mode` "zeros", "reflect", "replicate" or "circular".
+
+    Parameters: `depthwise.weight` (in_channels · depth_multiplier, 1, *kernel_size), `pointwise.weight` (out_channels, in_channels ·
+    depth_multiplier, 1, …) and, unless ``bias=False``, `pointwise.bias` (out_channels,), drawn as those of `Conv${axes}d`.
+
+    Errors: ValueError for sizes that are not positive; ShapeError for an input of other axes or channels.
+
+    >>> import anynet as an
+    >>> an.nn.$name(3, 6, 3, padding="same")(an.ones((2, 3, $5))).shape
+    (2, 6, $5)
+
+    Source: Sifre: Rigid-motion scattering for image classification (2014); Chollet: Xception (2017).
+    """
+
+    _conv: ClassVar[type[_Conv]]
 
     def __init__(
         self,
@@ -311,7 +317,7 @@ class _SeparableConv(Module):
         dtype: Any = None,
     ) -> None:
         if depth_multiplier < 1:
-            msg = f"{type(self).__name__}: depth_multiplier is at least 1, got {depth_multiplier}"
+            msg = f"{type(self).__name__}: depth_multiplier must be ≥ 1, got {depth_multiplier}"
             raise ValueError(msg)
         wide = in_channels * depth_multiplier
         self.depthwise = self._conv(
@@ -331,38 +337,16 @@ class _SeparableConv(Module):
 
     def forward(self, x: ArrayLike) -> Tensor:
         """Each channel by itself, then all channels at each place."""
-        return self.pointwise(self.depthwise(x))  # type: ignore[no-any-return]
+        return self.pointwise(self.depthwise(x))
 
 
 class SeparableConv1d(_SeparableConv):
-    """A convolution of each channel, `depth_multiplier` filters each, and a 1×1 convolution over the results (Sifre 2014;
-    Chollet 2017). Arguments as for `Conv1d`.
-
-    >>> import anynet as an
-    >>> an.nn.SeparableConv1d(3, 6, 3)(an.ones((2, 3, 8))).shape
-    (2, 6, 6)
-    """
-
-    _conv = Conv1d
+    axes, _conv = 1, Conv1d
 
 
 class SeparableConv2d(_SeparableConv):
-    """As `SeparableConv1d`, of images.
-
-    >>> import anynet as an
-    >>> an.nn.SeparableConv2d(3, 6, 3, padding="same")(an.ones((2, 3, 8, 8))).shape
-    (2, 6, 8, 8)
-    """
-
-    _conv = Conv2d
+    axes, _conv = 2, Conv2d
 
 
 class SeparableConv3d(_SeparableConv):
-    """As `SeparableConv1d`, of volumes.
-
-    >>> import anynet as an
-    >>> an.nn.SeparableConv3d(1, 2, 3)(an.ones((1, 1, 4, 4, 4))).shape
-    (1, 2, 2, 2, 2)
-    """
-
-    _conv = Conv3d
+    axes, _conv = 3, Conv3d

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from anynet.nn.conv import Conv1d, Conv2d, Conv3d, Size
 from anynet.nn.errors import ShapeError
-from anynet.nn.module import Module
+from anynet.nn.spatial import Spatial
 from anynet.ops import creation
 from anynet.ops import elementwise as e
 from anynet.ops.activations import sigmoid
@@ -17,9 +17,30 @@ from anynet.typing import ArrayLike
 __all__ = ["ConvLSTM1d", "ConvLSTM2d", "ConvLSTM3d"]
 
 
-class _ConvLSTM(Module):
+class _ConvLSTM(Spatial):
+    """An LSTM over $data whose products are convolutions (without peepholes): with a = W_x ∗ x_t + W_h ∗ h_{t−1} + b in the parts i, f,
+    g, o, each of out_channels channels, c_t = σ(f) c_{t−1} + σ(i) tanh(g), h_t = σ(o) tanh(c_t).
+
+    x (steps, batch, in_channels, $spatial), hx = (h_0, c_0), zeros unless given → the outputs h_t of all steps (steps, batch,
+    out_channels, $out) and the last states (h, c), each (batch, out_channels, $out).
+
+    `kernel_size`, `stride`, `padding` ("same" by default) and `dilation`, each $integers, are those of W_x, `input`; W_h, `hidden`,
+    has the same kernel size and keeps the size of the states.
+
+    Parameters: `input.weight` (4 · out_channels, in_channels, *kernel_size), `input.bias` (4 · out_channels,), `hidden.weight`
+    (4 · out_channels, out_channels, *kernel_size), drawn as those of `Conv${axes}d`.
+
+    Errors: ValueError for sizes that are not positive; ShapeError for an input of other axes or channels.
+
+    >>> import anynet as an
+    >>> y, (h, c) = an.nn.$name(2, 3, 3)(an.ones((4, 1, 2, $5)))
+    >>> y.shape, h.shape
+    ((4, 1, 3, $5), (1, 3, $5))
+
+    Source: Shi et al.: Convolutional LSTM network (2015).
+    """
+
     _conv: ClassVar[Any]
-    axes: ClassVar[int]
 
     def __init__(
         self,
@@ -71,37 +92,12 @@ class _ConvLSTM(Module):
 
 
 class ConvLSTM1d(_ConvLSTM):
-    """An LSTM whose products are convolutions (Shi et al. 2015, without peepholes): with a = W_x ∗ x_t + W_h ∗ h_{t−1} + b in
-    the parts i, f, g, o, c_t = σ(f) c_{t−1} + σ(i) tanh(g), h_t = σ(o) tanh(c_t).
-
-    `stride`, `padding` and `dilation` are those of W_x; W_h keeps the size.
-
-    >>> import anynet as an
-    >>> y, (h, c) = an.nn.ConvLSTM1d(2, 3, 3)(an.ones((4, 1, 2, 6)))
-    >>> y.shape, h.shape
-    ((4, 1, 3, 6), (1, 3, 6))
-    """
-
     _conv, axes = Conv1d, 1
 
 
 class ConvLSTM2d(_ConvLSTM):
-    """As `ConvLSTM1d`, of images.
-
-    >>> import anynet as an
-    >>> an.nn.ConvLSTM2d(2, 3, 3)(an.ones((4, 1, 2, 6, 6)))[0].shape
-    (4, 1, 3, 6, 6)
-    """
-
     _conv, axes = Conv2d, 2
 
 
 class ConvLSTM3d(_ConvLSTM):
-    """As `ConvLSTM1d`, of volumes.
-
-    >>> import anynet as an
-    >>> an.nn.ConvLSTM3d(1, 2, 3)(an.ones((2, 1, 1, 4, 4, 4)))[0].shape
-    (2, 1, 2, 4, 4, 4)
-    """
-
     _conv, axes = Conv3d, 3

@@ -1,12 +1,11 @@
-"""Padding layers: what stands around an image."""
+"""Padding layers: constants, reflections, repeated edges or the other end around the spatial axes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import ClassVar
 
-from anynet.nn.errors import ShapeError
-from anynet.nn.module import Module
+from anynet.nn.spatial import Spatial
 from anynet.ops.padding import pad
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
@@ -18,8 +17,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-class _Pad(Module):
-    axes: ClassVar[int]
+class _Pad(Spatial):
     mode: ClassVar[str] = "constant"
     value: float = 0.0
 
@@ -27,24 +25,59 @@ class _Pad(Module):
         n = 2 * self.axes
         self.padding = (padding,) * n if isinstance(padding, int) else tuple(int(p) for p in padding)
         if len(self.padding) != n:
-            msg = f"{type(self).__name__}: padding is a number or {n} of them, the last axis first, got {padding!r}"
+            msg = f"{type(self).__name__}: padding must be an integer or {n} of them, the last axis first, got {padding!r}"
             raise ValueError(msg)
 
     def forward(self, x: ArrayLike) -> Tensor:
-        """x with its last axes made longer."""
-        if len(x.shape) not in (self.axes + 1, self.axes + 2):
-            msg = (
-                f"got {tuple(x.shape)}: expected {self.axes + 2} axes (batch, channels, *spatial), or {self.axes + 1} "
-                "without the batch"
-            )
-            raise ShapeError(msg)
+        """x with its spatial axes made longer."""
+        self._check_axes(x)
         return pad(x, self.padding, self.mode, self.value)
 
     def extra_repr(self) -> str:
         return f"{self.padding}"
 
 
+class _ZeroPad(_Pad):
+    """Zeros around the $data.
+
+    x (batch, channels, $spatial) or (channels, $spatial) → the same, each spatial axis longer by the two numbers of its
+    padding. `padding` is an integer for all sides, or $sides of them: before and after the last axis, then the axis before it,
+    as in PyTorch; a negative one crops.
+
+    Errors: ValueError for another number of paddings, ShapeError for another number of axes.
+
+    >>> import anynet as an
+    >>> an.nn.$name(1)(an.ones((2, 4, $3))).shape
+    (2, 4, $5)
+    """
+
+
+class ZeroPad1d(_ZeroPad):
+    axes = 1
+
+
+class ZeroPad2d(_ZeroPad):
+    axes = 2
+
+
+class ZeroPad3d(_ZeroPad):
+    axes = 3
+
+
 class _ConstantPad(_Pad):
+    """`value` around the $data.
+
+    x (batch, channels, $spatial) or (channels, $spatial) → the same, each spatial axis longer by the two numbers of its
+    padding. `padding` is an integer for all sides, or $sides of them: before and after the last axis, then the axis before it,
+    as in PyTorch; a negative one crops.
+
+    Errors: ValueError for another number of paddings, ShapeError for another number of axes.
+
+    >>> import anynet as an
+    >>> an.nn.$name(1, 2.0)(an.ones((2, 4, $3))).shape
+    (2, 4, $5)
+    """
+
     def __init__(self, padding: int | Sequence[int], value: float) -> None:
         super().__init__(padding)
         self.value = value
@@ -53,175 +86,102 @@ class _ConstantPad(_Pad):
         return f"padding={self.padding}, value={self.value}"
 
 
-class CircularPad1d(_Pad):
-    """The other end around the last axes of (n, c, length), or without n.
-
-    >>> import anynet as an
-    >>> an.nn.CircularPad1d(1)(an.ones((1, 1, 3))).shape
-    (1, 1, 5)
-    """
-
-    axes = 1
-    mode = "circular"
-
-
-class CircularPad2d(_Pad):
-    """The other end around the last axes of (n, c, height, width), or without n.
-
-    >>> import anynet as an
-    >>> an.nn.CircularPad2d(1)(an.ones((1, 1, 3, 3))).shape
-    (1, 1, 5, 5)
-    """
-
-    axes = 2
-    mode = "circular"
-
-
-class CircularPad3d(_Pad):
-    """The other end around the last axes of (n, c, depth, height, width), or without n.
-
-    >>> import anynet as an
-    >>> an.nn.CircularPad3d(1)(an.ones((1, 1, 3, 3, 3))).shape
-    (1, 1, 5, 5, 5)
-    """
-
-    axes = 3
-    mode = "circular"
-
-
 class ConstantPad1d(_ConstantPad):
-    """`value` around the last axes of (n, c, length), or without n.
-
-    >>> import anynet as an
-    >>> an.nn.ConstantPad1d(1, 2.0)(an.ones((1, 1, 3))).shape
-    (1, 1, 5)
-    """
-
     axes = 1
 
 
 class ConstantPad2d(_ConstantPad):
-    """`value` around the last axes of (n, c, height, width), or without n.
-
-    >>> import anynet as an
-    >>> an.nn.ConstantPad2d(1, 2.0)(an.ones((1, 1, 3, 3))).shape
-    (1, 1, 5, 5)
-    """
-
     axes = 2
 
 
 class ConstantPad3d(_ConstantPad):
-    """`value` around the last axes of (n, c, depth, height, width), or without n.
-
-    >>> import anynet as an
-    >>> an.nn.ConstantPad3d(1, 2.0)(an.ones((1, 1, 3, 3, 3))).shape
-    (1, 1, 5, 5, 5)
-    """
-
     axes = 3
 
 
-class ReflectionPad1d(_Pad):
-    """A mirror image, without the edge itself, around the last axes of (n, c, length), or without n.
+class _ReflectionPad(_Pad):
+    """The $data mirrored at their edges, the edge itself not repeated: a b c d → c b a b c d c b.
+
+    x (batch, channels, $spatial) or (channels, $spatial) → the same, each spatial axis longer by the two numbers of its
+    padding. `padding` is an integer for all sides, or $sides of them: before and after the last axis, then the axis before it,
+    as in PyTorch; a negative one crops.
+    Each padding must be less than the axis is long.
+
+    Errors: ValueError for another number of paddings, ShapeError for another number of axes.
 
     >>> import anynet as an
-    >>> an.nn.ReflectionPad1d(1)(an.ones((1, 1, 3))).shape
-    (1, 1, 5)
+    >>> an.nn.$name(1)(an.ones((2, 4, $3))).shape
+    (2, 4, $5)
     """
 
+    mode = "reflect"
+
+
+class ReflectionPad1d(_ReflectionPad):
     axes = 1
-    mode = "reflect"
 
 
-class ReflectionPad2d(_Pad):
-    """A mirror image, without the edge itself, around the last axes of (n, c, height, width), or without n.
-
-    >>> import anynet as an
-    >>> an.nn.ReflectionPad2d(1)(an.ones((1, 1, 3, 3))).shape
-    (1, 1, 5, 5)
-    """
-
+class ReflectionPad2d(_ReflectionPad):
     axes = 2
-    mode = "reflect"
 
 
-class ReflectionPad3d(_Pad):
-    """A mirror image, without the edge itself, around the last axes of (n, c, depth, height, width), or without n.
-
-    >>> import anynet as an
-    >>> an.nn.ReflectionPad3d(1)(an.ones((1, 1, 3, 3, 3))).shape
-    (1, 1, 5, 5, 5)
-    """
-
+class ReflectionPad3d(_ReflectionPad):
     axes = 3
-    mode = "reflect"
 
 
-class ReplicationPad1d(_Pad):
-    """The edge repeated around the last axes of (n, c, length), or without n.
+class _ReplicationPad(_Pad):
+    """The edges of the $data repeated: a b c d → a a a b c d d d.
+
+    x (batch, channels, $spatial) or (channels, $spatial) → the same, each spatial axis longer by the two numbers of its
+    padding. `padding` is an integer for all sides, or $sides of them: before and after the last axis, then the axis before it,
+    as in PyTorch; a negative one crops.
+
+    Errors: ValueError for another number of paddings, ShapeError for another number of axes.
 
     >>> import anynet as an
-    >>> an.nn.ReplicationPad1d(1)(an.ones((1, 1, 3))).shape
-    (1, 1, 5)
+    >>> an.nn.$name(1)(an.ones((2, 4, $3))).shape
+    (2, 4, $5)
     """
 
+    mode = "replicate"
+
+
+class ReplicationPad1d(_ReplicationPad):
     axes = 1
-    mode = "replicate"
 
 
-class ReplicationPad2d(_Pad):
-    """The edge repeated around the last axes of (n, c, height, width), or without n.
-
-    >>> import anynet as an
-    >>> an.nn.ReplicationPad2d(1)(an.ones((1, 1, 3, 3))).shape
-    (1, 1, 5, 5)
-    """
-
+class ReplicationPad2d(_ReplicationPad):
     axes = 2
-    mode = "replicate"
 
 
-class ReplicationPad3d(_Pad):
-    """The edge repeated around the last axes of (n, c, depth, height, width), or without n.
-
-    >>> import anynet as an
-    >>> an.nn.ReplicationPad3d(1)(an.ones((1, 1, 3, 3, 3))).shape
-    (1, 1, 5, 5, 5)
-    """
-
+class ReplicationPad3d(_ReplicationPad):
     axes = 3
-    mode = "replicate"
 
 
-class ZeroPad1d(_Pad):
-    """Zeros around the last axes of (n, c, length), or without n.
+class _CircularPad(_Pad):
+    """The $data as one period of a periodic function: a b c d → c d a b c d a b.
+
+    x (batch, channels, $spatial) or (channels, $spatial) → the same, each spatial axis longer by the two numbers of its
+    padding. `padding` is an integer for all sides, or $sides of them: before and after the last axis, then the axis before it,
+    as in PyTorch; a negative one crops.
+    Each padding must be at most as long as the axis.
+
+    Errors: ValueError for another number of paddings, ShapeError for another number of axes.
 
     >>> import anynet as an
-    >>> an.nn.ZeroPad1d(1)(an.ones((1, 1, 3))).shape
-    (1, 1, 5)
+    >>> an.nn.$name(1)(an.ones((2, 4, $3))).shape
+    (2, 4, $5)
     """
 
+    mode = "circular"
+
+
+class CircularPad1d(_CircularPad):
     axes = 1
 
 
-class ZeroPad2d(_Pad):
-    """Zeros around the last axes of (n, c, height, width), or without n.
-
-    >>> import anynet as an
-    >>> an.nn.ZeroPad2d(1)(an.ones((1, 1, 3, 3))).shape
-    (1, 1, 5, 5)
-    """
-
+class CircularPad2d(_CircularPad):
     axes = 2
 
 
-class ZeroPad3d(_Pad):
-    """Zeros around the last axes of (n, c, depth, height, width), or without n.
-
-    >>> import anynet as an
-    >>> an.nn.ZeroPad3d(1)(an.ones((1, 1, 3, 3, 3))).shape
-    (1, 1, 5, 5, 5)
-    """
-
+class CircularPad3d(_CircularPad):
     axes = 3

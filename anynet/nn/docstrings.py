@@ -1,0 +1,68 @@
+"""Docstrings that several classes share, filled in for each of them when somebody reads them.
+
+In the docstring of a layer's private base class stand, for what differs between its one-, two- and three-dimensional variants:
+
+    $name       the name of the class                           Conv1d · Conv2d · Conv3d
+    $axes       the number of spatial axes                      1 · 2 · 3
+    $data       what such inputs are                            sequences · images · volumes
+    $spatial    the axes                                        length · height, width · depth, height, width
+    $out        the axes of the output                          length_out · height_out, width_out · …
+    $integers   an option with a value for each axis            an integer · an integer or 2 of them · an integer or 3 of them
+    $sides      the number of ends of all axes                  2 · 4 · 6
+    $8          a number for each axis                          8 · 8, 8 · 8, 8, 8
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+__all__ = ["SharedDocstring", "spatial_words"]
+
+_PLACEHOLDER = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_WIDTH = 116
+
+
+def spatial_words(name: str, axes: int) -> dict[str, str]:
+    """What stands for the placeholders in the docstring of the variant `name` with so many spatial axes."""
+    spatial = ("length",) if axes == 1 else ("depth", "height", "width")[-axes:]
+    return {
+        "name": name,
+        "axes": str(axes),
+        "sides": str(2 * axes),
+        "data": ("sequences", "images", "volumes")[axes - 1],
+        "spatial": ", ".join(spatial),
+        "out": ", ".join(f"{axis}_out" for axis in spatial),
+        "integers": "an integer" if axes == 1 else f"an integer or {axes} of them",
+    }
+
+
+class SharedDocstring:
+    """A class's ``__doc__`` that is made when it is read: with words for the placeholders of a text, in lines of even length.
+
+    >>> class Variant:
+    ...     __doc__ = SharedDocstring("As many axes as $axes: ($8).", {"axes": "2"})
+    >>> Variant.__doc__
+    'As many axes as 2: (8, 8).'
+    """
+
+    def __init__(self, text: str, words: Mapping[str, str]) -> None:
+        self.text, self.words = text, words
+
+    def __get__(self, instance: object, owner: type) -> str:
+        def replace(found: re.Match[str]) -> str:
+            key = found[1] or found[2]
+            return ", ".join([key] * int(self.words["axes"])) if key.isdigit() else self.words[key]
+
+        paragraphs = _PLACEHOLDER.sub(replace, self.text).split("\n\n")
+        return "\n\n".join(p if ">>>" in p else _wrapped(p) for p in paragraphs).lstrip()
+
+
+def _wrapped(paragraph: str) -> str:
+    """The paragraph's words in lines, indented as a class's docstring is."""
+    lines = [""]
+    for word in paragraph.split():
+        if len(lines[-1]) + len(word) >= _WIDTH:
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else f"    {word}"
+    return "\n".join(lines)
