@@ -8,6 +8,8 @@ In the docstring of a layer's private base class stand, for what differs between
     $spatial    the axes                                        length · height, width · depth, height, width
     $out        the axes of the output                          length_out · height_out, width_out · …
     $integers   an option with a value for each axis            an integer · an integer or 2 of them · an integer or 3 of them
+    $shapes     what batch normalization takes                  (batch, num_features) or (batch, num_features, length) · …
+    $example    the spatial axes of an example                  (none) · , 4, 4 · , 4, 4, 4
     $sides      the number of ends of all axes                  2 · 4 · 6
     $8          a number for each axis                          8 · 8, 8 · 8, 8, 8
 """
@@ -30,6 +32,9 @@ def spatial_words(name: str, axes: int) -> dict[str, str]:
         "name": name,
         "axes": str(axes),
         "sides": str(2 * axes),
+        "shapes": ("(batch, num_features) or " if axes == 1 else "")
+        + f"(batch, num_features, {', '.join(spatial)})",
+        "example": "" if axes == 1 else ", 4" * axes,
         "data": ("sequences", "images", "volumes")[axes - 1],
         "spatial": ", ".join(spatial),
         "out": ", ".join(f"{axis}_out" for axis in spatial),

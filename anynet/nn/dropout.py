@@ -7,6 +7,7 @@ from typing import Any
 
 from anynet.nn import functional as F
 from anynet.nn.module import Module
+from anynet.nn.spatial import Spatial
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
 
@@ -51,38 +52,35 @@ class _Dropout(Dropout):
         return type(self)._function(x, self.p, self.training)  # type: ignore[no-any-return]
 
 
-class Dropout1d(_Dropout):
-    """In training, zero whole channels of (n, c, length) with probability p and scale the others by 1 / (1 − p).
+class _ChannelDropout(Spatial, _Dropout):
+    """In training, zero whole channels of $data with probability p and multiply the others by 1 / (1 − p); in evaluation the identity.
+
+    x (batch, channels, $spatial) or (channels, $spatial) → the same shape; each channel of each example is kept or zeroed by itself. The
+    same seed gives the same masks on every device. `inplace` is accepted as in PyTorch, but the input is never overwritten.
+
+    Errors: ValueError unless p is in [0, 1].
 
     >>> import anynet as an
-    >>> an.nn.Dropout1d(0.0)(an.ones((1, 2, 3))).shape
-    (1, 2, 3)
+    >>> x = an.ones((2, 3, $4))
+    >>> an.nn.$name(0.5)(x).shape, an.nn.$name(0.5).eval()(x).shape
+    ((2, 3, $4), (2, 3, $4))
 
     Source: Tompson et al.: Efficient object localization using convolutional networks (2015).
     """
 
+
+class Dropout1d(_ChannelDropout):
+    axes = 1
     _function = staticmethod(F.dropout1d)
 
 
-class Dropout2d(_Dropout):
-    """As `Dropout1d`, of (n, c, h, w).
-
-    >>> import anynet as an
-    >>> an.nn.Dropout2d().eval()(an.ones((1, 2, 3, 3))).shape
-    (1, 2, 3, 3)
-    """
-
+class Dropout2d(_ChannelDropout):
+    axes = 2
     _function = staticmethod(F.dropout2d)
 
 
-class Dropout3d(_Dropout):
-    """As `Dropout1d`, of (n, c, d, h, w).
-
-    >>> import anynet as an
-    >>> an.nn.Dropout3d().eval()(an.ones((1, 2, 3, 3, 3))).shape
-    (1, 2, 3, 3, 3)
-    """
-
+class Dropout3d(_ChannelDropout):
+    axes = 3
     _function = staticmethod(F.dropout3d)
 
 

@@ -1,4 +1,4 @@
-"""Normalisation layers."""
+"""Normalization layers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from anynet import dtypes
 from anynet.nn import functional as F
 from anynet.nn.errors import ShapeError
 from anynet.nn.module import Module
+from anynet.nn.spatial import Spatial
 from anynet.ops import creation, normalization
 from anynet.ops.manipulation import reshape
 from anynet.tensor import Buffer, Parameter, Tensor, no_grad
@@ -27,10 +28,39 @@ def _affine(
     return weight, Parameter(creation.zeros(shape, device=device, dtype=dtype)) if bias else None
 
 
-class _BatchNorm(Module):
+def _reset_affine(weight: Parameter | None, bias: Parameter | None) -> None:
+    with no_grad():
+        if weight is not None:
+            weight.assign_(1.0)
+        if bias is not None:
+            bias.assign_(0.0)
+
+
+class _BatchNorm(Spatial):
+    """y = γ (x − μ) / √(σ² + ε) + β for each channel of a batch of $data: μ and σ² are the mean and the (biased) variance over the batch
+    and all places.
+
+    x $shapes → the same shape. In training μ and σ² are the batch's, and the running statistics follow them: running ← (1 − momentum) ·
+    running + momentum · new, with the unbiased variance (with ``momentum=None`` the plain average of all batches). In evaluation
+    they are the running statistics; with ``track_running_stats=False`` the batch's then, too.
+
+    Parameters: `weight` (γ, ones) and `bias` (β, zeros), both (num_features,), none with ``affine=False``, no `bias` with
+    ``bias=False``. Buffers: `running_mean` (zeros), `running_var` (ones), both (num_features,), and `num_batches_tracked` (an int64),
+    none with ``track_running_stats=False``.
+
+    Errors: ValueError for ``num_features < 1``, ``eps < 0`` and, in training, for one value for each channel; ShapeError for an input
+    of other axes or channels.
+
+    >>> import anynet as an
+    >>> an.nn.$name(6)(an.ones((8, 6$example))).shape
+    (8, 6$example)
+
+    Source: Ioffe, Szegedy: Batch normalization (2015).
+    """
+
     _pure, _pure_in_training = True, False
 
-    dims: ClassVar[tuple[int, ...]]
+    dims: ClassVar[tuple[int, ...]]  # numbers of axes that the input may have
 
     def __init__(
         self,
@@ -45,10 +75,7 @@ class _BatchNorm(Module):
         bias: bool = True,
     ) -> None:
         if num_features < 1 or eps < 0:
-            msg = (
-                f"{type(self).__name__}: num_features must be positive and eps not negative, "
-                f"got num_features={num_features}, eps={eps}"
-            )
+            msg = f"{type(self).__name__}: num_features must be ≥ 1 and eps ≥ 0, got num_features={num_features}, eps={eps}"
             raise ValueError(msg)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
@@ -77,14 +104,10 @@ class _BatchNorm(Module):
     def reset_parameters(self) -> None:
         """γ = 1, β = 0, and no statistics."""
         self.reset_running_stats()
-        with no_grad():
-            if self.weight is not None:
-                self.weight.assign_(1.0)
-            if self.bias is not None:
-                self.bias.assign_(0.0)
+        _reset_affine(self.weight, self.bias)
 
     def forward(self, x: ArrayLike) -> Tensor:
-        """The normalised x; in training the running statistics are updated."""
+        """The normalized x; in training the running statistics are updated."""
         if len(x.shape) not in self.dims or x.shape[1] != self.num_features:
             sizes = " or ".join(str(d) for d in self.dims)
             msg = (
@@ -115,53 +138,32 @@ class _BatchNorm(Module):
 
 
 class BatchNorm1d(_BatchNorm):
-    """y = γ (x − μ) / √(σ² + ε) + β for each channel of x (n, c) or (n, c, length).
-
-    In training μ and σ² are the batch's, and the running statistics follow them:
-    running ← (1 − momentum) · running + momentum · new (with ``momentum=None`` their plain average). In
-    evaluation they are the running statistics.
-
-    Parameters `weight` (γ = 1) and `bias` (β = 0), none with ``affine=False``, no `bias` with ``bias=False``;
-    buffers `running_mean`, `running_var` and `num_batches_tracked`, none with ``track_running_stats=False``.
-
-    >>> import anynet as an
-    >>> an.nn.BatchNorm1d(1, eps=0.0)(an.asarray([[1.0], [3.0]])).tolist()
-    [[-1.0], [1.0]]
-
-    Source: Ioffe, Szegedy: Batch normalization (2015).
-    """
-
-    dims = (2, 3)
+    axes, dims = 1, (2, 3)
 
 
 class BatchNorm2d(_BatchNorm):
-    """Batch normalisation of images (n, c, height, width): see `BatchNorm1d`.
-
-    >>> import anynet as an
-    >>> an.nn.BatchNorm2d(6)(an.ones((8, 6, 14, 14))).shape
-    (8, 6, 14, 14)
-    """
-
-    dims = (4,)
+    axes, dims = 2, (4,)
 
 
 class BatchNorm3d(_BatchNorm):
-    """Batch normalisation of volumes (n, c, depth, height, width): see `BatchNorm1d`.
-
-    >>> import anynet as an
-    >>> an.nn.BatchNorm3d(2)(an.ones((3, 2, 4, 4, 4))).shape
-    (3, 2, 4, 4, 4)
-    """
-
-    dims = (5,)
+    axes, dims = 3, (5,)
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Batch normalisation of (n, c, …) by the statistics of the batches of all processes of `process_group`: see `BatchNorm1d`.
+    """Batch normalization of (batch, channels, …) by the statistics of the batches of all processes of `process_group` together:
+    y = γ (x − μ) / √(σ² + ε) + β for each channel.
 
-    `process_group` is any object whose ``allreduce(array)`` returns the sum over the processes, such as a communicator of
-    mpi4py (``MPI.COMM_WORLD``); without one there is this process alone. Gradients are summed over the processes where the
-    statistics were, so every process must run forward and backward, each on a batch of its own (an empty one too).
+    x (batch, num_features, *spatial), up to three spatial axes or none → the same shape. In training μ and σ² are those of all
+    processes' batches, and the running statistics follow them: running ← (1 − momentum) · running + momentum · new, with the unbiased
+    variance (with ``momentum=None`` the plain average of all batches). In evaluation they are the running statistics.
+
+    `process_group` is any object whose ``allreduce(array)`` returns the sum over the processes, such as a communicator of mpi4py
+    (``MPI.COMM_WORLD``); without one there is this process alone. Gradients are summed over the processes where the statistics were,
+    so every process must run forward and backward, each on a batch of its own (an empty one too).
+
+    Parameters: `weight` (γ, ones) and `bias` (β, zeros), both (num_features,), none with ``affine=False``, no `bias` with
+    ``bias=False``. Buffers: `running_mean` (zeros), `running_var` (ones), both (num_features,), and `num_batches_tracked` (an int64),
+    none with ``track_running_stats=False``.
 
     >>> import anynet as an
     >>> an.nn.SyncBatchNorm(1, eps=0.0)(an.asarray([[1.0], [3.0]])).tolist()
@@ -187,7 +189,9 @@ class SyncBatchNorm(_BatchNorm):
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         if process_group is not None and not hasattr(process_group, "allreduce"):
-            msg = f"SyncBatchNorm: process_group is an object with allreduce(array), got {process_group!r}"
+            msg = (
+                f"SyncBatchNorm: process_group must be an object with allreduce(array), got {process_group!r}"
+            )
             raise TypeError(msg)
         self.process_group = process_group
 
@@ -273,10 +277,7 @@ class LayerNorm(Module):
         given = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
         self.normalized_shape = tuple(int(n) for n in given)
         if not self.normalized_shape or min(self.normalized_shape) < 1 or eps < 0:
-            msg = (
-                f"LayerNorm: normalized_shape must be positive sizes and eps not negative, got "
-                f"{normalized_shape}, {eps}"
-            )
+            msg = f"LayerNorm: the sizes of normalized_shape must be ≥ 1 and eps ≥ 0, got normalized_shape={normalized_shape}, eps={eps}"
             raise ValueError(msg)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self.weight: Parameter | None = None
@@ -286,11 +287,7 @@ class LayerNorm(Module):
 
     def reset_parameters(self) -> None:
         """γ = 1, β = 0."""
-        with no_grad():
-            if self.weight is not None:
-                self.weight.assign_(1.0)
-            if self.bias is not None:
-                self.bias.assign_(0.0)
+        _reset_affine(self.weight, self.bias)
 
     def forward(self, x: ArrayLike) -> Tensor:
         """x (…, *normalized_shape) → the same shape."""
@@ -335,8 +332,8 @@ class GroupNorm(Module):
     ) -> None:
         if num_groups < 1 or num_channels < 1 or num_channels % num_groups or eps < 0:
             msg = (
-                "GroupNorm: num_groups must be positive and divide num_channels, and eps not be negative, "
-                f"got num_groups={num_groups}, num_channels={num_channels}, eps={eps}"
+                "GroupNorm: num_groups must be ≥ 1 and divide num_channels, and eps be ≥ 0, got "
+                f"num_groups={num_groups}, num_channels={num_channels}, eps={eps}"
             )
             raise ValueError(msg)
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
@@ -347,11 +344,7 @@ class GroupNorm(Module):
 
     def reset_parameters(self) -> None:
         """γ = 1, β = 0."""
-        with no_grad():
-            if self.weight is not None:
-                self.weight.assign_(1.0)
-            if self.bias is not None:
-                self.bias.assign_(0.0)
+        _reset_affine(self.weight, self.bias)
 
     def forward(self, x: ArrayLike) -> Tensor:
         """x (n, num_channels, …) → the same shape."""
@@ -368,7 +361,25 @@ class GroupNorm(Module):
 
 
 class _InstanceNorm(_BatchNorm):
-    """Normalises each channel of each sample: dims are those without a batch and with one."""
+    """y = γ (x − μ) / √(σ² + ε) + β for each channel of each example: μ and σ² are the mean and the (biased) variance over its places
+    alone.
+
+    x (batch, num_features, $spatial) or (num_features, $spatial) → the same shape. With ``track_running_stats=True`` running
+    statistics follow those of the examples in training, running ← (1 − momentum) · running + momentum · new, and take their place
+    in evaluation.
+
+    Parameters: none, unless ``affine=True``: `weight` (γ, ones) and, unless ``bias=False``, `bias` (β, zeros), both (num_features,).
+    Buffers: none, unless ``track_running_stats=True``: `running_mean`, `running_var`, both (num_features,), `num_batches_tracked`.
+
+    Errors: ValueError for ``num_features < 1``, ``eps < 0`` and, in training, for one place for each channel; ShapeError for an input
+    of other axes or channels.
+
+    >>> import anynet as an
+    >>> an.nn.$name(3)(an.ones((2, 3, $4))).shape
+    (2, 3, $4)
+
+    Source: Ulyanov, Vedaldi, Lempitsky: Instance normalization (2016).
+    """
 
     def __init__(
         self,
@@ -385,7 +396,7 @@ class _InstanceNorm(_BatchNorm):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def forward(self, x: ArrayLike) -> Tensor:
-        """The normalised x; in training the running statistics, if any, are updated."""
+        """The normalized x; in training the running statistics, if any, are updated."""
         ndim = len(x.shape)
         if ndim not in self.dims or x.shape[0 if ndim == self.dims[0] else 1] != self.num_features:
             msg = (
@@ -405,40 +416,15 @@ class _InstanceNorm(_BatchNorm):
 
 
 class InstanceNorm1d(_InstanceNorm):
-    """y = γ (x − μ) / √(σ² + ε) + β with μ, σ² of each channel of each sample of x (n, c, length) or (c, length).
-
-    No parameters unless ``affine=True``, no running statistics unless ``track_running_stats=True``.
-
-    >>> import anynet as an
-    >>> an.nn.InstanceNorm1d(1, eps=0.0)(an.asarray([[[1.0, 3.0]]])).tolist()
-    [[[-1.0, 1.0]]]
-
-    Source: Ulyanov, Vedaldi, Lempitsky: Instance normalization (2016).
-    """
-
-    dims = (2, 3)
+    axes, dims = 1, (2, 3)
 
 
 class InstanceNorm2d(_InstanceNorm):
-    """As `InstanceNorm1d`, of images (n, c, h, w) or (c, h, w).
-
-    >>> import anynet as an
-    >>> an.nn.InstanceNorm2d(3)(an.ones((2, 3, 4, 4))).shape
-    (2, 3, 4, 4)
-    """
-
-    dims = (3, 4)
+    axes, dims = 2, (3, 4)
 
 
 class InstanceNorm3d(_InstanceNorm):
-    """As `InstanceNorm1d`, of volumes (n, c, d, h, w) or (c, d, h, w).
-
-    >>> import anynet as an
-    >>> an.nn.InstanceNorm3d(3)(an.ones((2, 3, 2, 4, 4))).shape
-    (2, 3, 2, 4, 4)
-    """
-
-    dims = (4, 5)
+    axes, dims = 3, (4, 5)
 
 
 class RMSNorm(Module):
@@ -471,12 +457,10 @@ class RMSNorm(Module):
 
     def reset_parameters(self) -> None:
         """γ = 1."""
-        if self.weight is not None:
-            with no_grad():
-                self.weight.assign_(1.0)
+        _reset_affine(self.weight, None)
 
     def forward(self, x: ArrayLike) -> Tensor:
-        """The normalised x."""
+        """The normalized x."""
         n = len(self.normalized_shape)
         if tuple(x.shape[len(x.shape) - n :]) != self.normalized_shape:
             msg = f"got {tuple(x.shape)}: expected (…, {', '.join(map(str, self.normalized_shape))})"
@@ -501,7 +485,7 @@ class LocalResponseNorm(Module):
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, x: ArrayLike) -> Tensor:
-        """The normalised x."""
+        """The normalized x."""
         return normalization.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
 
     def extra_repr(self) -> str:
@@ -521,7 +505,7 @@ class CrossMapLRN2d(LocalResponseNorm):
         super().__init__(size, alpha, beta, k)
 
     def forward(self, x: ArrayLike) -> Tensor:
-        """The normalised x."""
+        """The normalized x."""
         if len(x.shape) != 4:
             msg = f"got {tuple(x.shape)}: expected 4 axes (batch, channels, height, width)"
             raise ShapeError(msg)

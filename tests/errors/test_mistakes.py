@@ -144,7 +144,7 @@ LAYERS = {
     "Dropout(2)": (lambda: nn.Dropout(2.0), ValueError, r"got 2\.0"),
     "kernel size": (lambda: nn.Conv2d(1, 2, "3"), TypeError, "kernel_size must be an integer or 2 of them, got '3'"),
     "kernel 0": (lambda: nn.Conv2d(1, 2, 0), ValueError, "kernel_size must be an integer ≥ 1"),
-    "groups": (lambda: nn.Conv2d(3, 4, 3, groups=2), ValueError, "divisible by groups, got 3, 4 and groups=2"),
+    "groups": (lambda: nn.Conv2d(3, 4, 3, groups=2), ValueError, "divisible by groups, got in_channels=3, out_channels=4, groups=2"),
     "heads": (lambda: nn.MultiheadAttention(10, 3), ValueError, "multiple of num_heads, got 10 and 3"),
     "LSTM of 0": (lambda: nn.LSTM(3, 0), ValueError, "hidden_size=0"),
     "layer of a list": (lambda: layer()([[1.0, 2.0, 3.0]]), TypeError, "a Tensor or an array, got list; anynet.asarray"),

@@ -104,7 +104,9 @@ def test_output_size_of_transposed_convolutions():
     a = an.ones((1, 2, 5, 5))
     for size in ((9, 10), (10, 10)):
         assert ours(a, size).shape == tuple(theirs(torch.ones(1, 2, 5, 5), size).shape)
-    with pytest.raises(ValueError, match=r"output_size \(11, 9\) is not between \(9, 9\) and \(10, 10\)"):
+    with pytest.raises(
+        ValueError, match=r"output_size must be between \(9, 9\) and \(10, 10\), got \(11, 9\)"
+    ):
         ours(a, (11, 9))
 
 
