@@ -1,4 +1,4 @@
-"""Updates in one pass over memory give the bits of the array operations that they are written as."""
+"""Updates in one fused loop give the bits of the array operations that they are written as."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ WITH_MACHINE_CODE = pytest.mark.skipif(not machine.available(), reason="needs th
 
 
 @WITH_MACHINE_CODE
-def test_what_cannot_be_noted_is_left_alone(monkeypatch):
+def test_what_cannot_be_traced_is_left_alone(monkeypatch):
     monkeypatch.setattr(elementwise_tracer, "BLOCK", 8)
     a, b = np.arange(40.0), np.ones(40)
 

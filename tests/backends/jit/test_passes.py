@@ -1,0 +1,177 @@
+"""Each pass over traces written by hand, and the programs that come of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anynet_backends import get_backend
+from anynet_backends.jit import passes
+from anynet_backends.jit.errors import CompileError
+from anynet_backends.jit.memory_plan import aligned, lifetimes, plan_memory
+from anynet_backends.jit.program import Program
+from anynet_backends.jit.tracer import Trace
+
+
+def traced(function, *arrays):
+    """A trace of a function of arrays, and what it returns."""
+    trace = Trace(get_backend("numpy"))
+    outputs = function(trace, *[trace.input(a) for a in arrays])
+    return trace, list(outputs if isinstance(outputs, tuple) else (outputs,))
+
+
+def names(instructions):
+    return [i.name.partition("#")[0] for i in instructions]
+
+
+X = np.arange(6.0).reshape(2, 3)
+
+
+def test_dead_code():
+    def function(trace, x):
+        x + 1.0
+        y = x * 2.0
+        return y - 3.0
+
+    trace, outputs = traced(function, X)
+    assert names(trace.instructions) == ["add", "multiply", "subtract"]
+    root = passes.memory_roots(trace)
+    found = passes.eliminate_dead_code(trace.instructions, [o.variable for o in outputs], root, trace)
+    assert names(found) == ["multiply", "subtract"]
+
+
+def test_a_write_into_what_a_view_shows_is_no_dead_code():
+    def function(trace, x):
+        y = x * 2.0
+        y[0][...] = 5.0
+        z = x * 3.0
+        z[0][...] = 5.0
+        return y
+
+    trace, outputs = traced(function, X)
+    root = passes.memory_roots(trace)
+    found = passes.eliminate_dead_code(trace.instructions, [o.variable for o in outputs], root, trace)
+    assert names(found) == ["multiply", "getitem", "setitem"]
+
+
+def test_common_subexpressions():
+    def function(trace, x):
+        a = x * 2.0
+        b = x * 2.0
+        c = x * 2  # another type: NumPy might compute another one
+        x += 1.0
+        return a + b, c, x * 2.0
+
+    trace, outputs = traced(function, X)
+    root = passes.memory_roots(trace)
+    found, results = passes.eliminate_common_subexpressions(
+        trace.instructions, [o.variable for o in outputs], root
+    )
+    assert names(found) == ["multiply", "multiply", "add", "add", "multiply"]
+    a, total = found[0].out, found[3]
+    assert total.args == (a, a)
+    assert total.reads == [a.var, a.var]
+    assert [o.var for o in results] == [found[3].out.var, found[1].out.var, found[4].out.var]
+
+
+def test_common_subexpressions_end_at_a_host_callback():
+    def function(trace, x):
+        a = x * 2.0
+        trace.host(lambda: None, "callback")
+        return a, x * 2.0
+
+    trace, outputs = traced(function, X)
+    root = passes.memory_roots(trace)
+    found, _ = passes.eliminate_common_subexpressions(trace.instructions, [o.variable for o in outputs], root)
+    assert names(found) == ["multiply", "callback", "multiply"]
+
+
+def test_checks_move_to_the_front():
+    def refuse(index):
+        pass
+
+    def function(trace, x, index):
+        y = x * 2.0
+        i = index + 1
+        trace.check(refuse, (i,), None)
+        y += 1.0
+        trace.check(refuse, (y,), None)  # of what is written: not before
+        return y
+
+    trace, _ = traced(function, X, np.arange(2))
+    root = passes.memory_roots(trace)
+    found = passes.hoist_checks(trace.instructions, root)
+    assert names(found) == ["add", "refuse", "multiply", "add", "refuse"]
+
+
+def test_constants():
+    def function(trace, x):
+        c = trace.constant(np.ones(3)) * 4.0
+        w = trace.constant(np.zeros(3))
+        w += 1.0
+        return x * c + w
+
+    trace, _ = traced(function, X)
+    root = passes.memory_roots(trace)
+    rest, constants = passes.fold_constants(trace.instructions, root)
+    assert names(rest) == [
+        "constant",
+        "add",
+        "multiply",
+        "add",
+    ]  # the one that is written is made at each replay
+    np.testing.assert_array_equal(constants[-1].value, 4 * np.ones(3))
+
+
+@pytest.mark.parametrize("read_again", [False, True])
+def test_stores_are_forwarded(read_again):
+    buffer = np.zeros((2, 3))
+
+    def function(trace, x):
+        y = x * 2.0
+        trace.capture(buffer)[...] = y
+        return y + 1.0 if read_again else x + 1.0
+
+    trace, outputs = traced(function, X)
+    program = Program(trace, outputs)
+    assert np.shares_memory(program.calls[0].args[-1], buffer) is not read_again
+    assert len(program.calls) == (3 if read_again else 2)
+    buffer[...] = 0.0
+    [found] = program.run([X + 1.0])
+    np.testing.assert_array_equal(buffer, (X + 1.0) * 2.0)
+    np.testing.assert_array_equal(found, (X + 1.0) * 2.0 + 1.0 if read_again else X + 2.0)
+
+
+def test_memory_is_shared_by_results_that_are_never_needed_together():
+    def function(trace, x):
+        for _ in range(6):
+            x = x + 1.0
+        return x
+
+    trace, outputs = traced(function, np.zeros(1000))
+    root = passes.memory_roots(trace)
+    fixed = {trace.inputs[0].var, outputs[0].var}
+    needed = lifetimes(trace.instructions, root, fixed)
+    assert sorted((life.first, life.last) for life in needed.values()) == [(i, i + 1) for i in range(5)]
+    arrays, total = plan_memory(needed)
+    assert len({a.__array_interface__["data"] for a in arrays.values()}) == 2
+    assert total == 2 * 8000
+    [found] = Program(trace, outputs).run([np.ones(1000)])
+    np.testing.assert_array_equal(found, 7.0)
+
+
+def test_scratch_memory_may_be_too_small():
+    def function(trace, x):
+        return (x + 1.0) * 2.0
+
+    trace, outputs = traced(function, np.zeros(1000))
+    with pytest.raises(CompileError, match="8000 bytes of scratch memory are needed, there are 64"):
+        Program(trace, outputs, scratch=aligned(64))
+
+
+def test_a_program_is_printed():
+    trace, outputs = traced(lambda trace, x: (x * 2.0).T, X)
+    trace.names[trace.inputs[0].var] = "x"
+    text = str(Program(trace, outputs)).splitlines()
+    assert text[0].startswith("program of 2 instructions, 1 calls")
+    assert text[1:] == ["  %1 = multiply(x, 2.0)", "  %2 = transpose(%1)  (a view)"]
