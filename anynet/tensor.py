@@ -795,7 +795,7 @@ def move(data: Array, device: str) -> Array:
     if source is xp or (not source.eager and source.name == xp.name):  # recorded, which is nowhere else
         if source.device_of(data) == name:
             return data
-        if source.name == "cupy":
+        if source.copies_between_devices:
             return xp.asarray(data, device=xp.native_device(name))
     return xp.from_host(source.to_host(data), name)
 
@@ -859,7 +859,7 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
     if copy is False:
         msg = f"copy=False, but a {type(obj).__name__} is always copied into a new array"
         raise ValueError(msg)
-    if COMPILING and COMPILING.own and xp.name == "numpy":
+    if COMPILING and COMPILING.own and xp.compiles:
         return COMPILING.own[-1].constant(made)
     return xp.from_host(made, name)
 

@@ -97,7 +97,7 @@ def _stacked(obj: Any, dtype: Any, device: str | None) -> Tensor:
 
 def _place(device: str | None) -> tuple[Any, Any]:
     xp, name = resolve(device)
-    if COMPILING and COMPILING.own and xp.name == "numpy":  # new at each replay
+    if COMPILING and COMPILING.own and xp.compiles:  # new at each replay
         xp = TYPES[TracedArray]
     return xp, xp.native_device(name)
 
@@ -232,7 +232,7 @@ def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = Non
         return asarray(x, device=device, copy=copy)
     kind = int(x.__dlpack_device__()[0])
     xp, _ = resolve("cuda" if kind == 2 else None)
-    if kind == 1 and xp.name != "numpy":
+    if kind == 1 and xp is not resolve("cpu")[0]:
         try:
             return asarray(wrap(xp.from_dlpack(x)), device=device, copy=copy)
         except (TypeError, ValueError, RuntimeError, BufferError):

@@ -74,7 +74,7 @@ def check_index(index: Array, length: int, what: str, *, negative: bool = True) 
             raise IndexError(msg)
 
     xp.check(in_range, index, within=length)
-    if xp.eager and xp.name != "cupy" and least >= 0:  # elsewhere nobody has looked
+    if xp.eager and xp.values_are_cheap_to_read and least >= 0:  # elsewhere nobody has looked
         return index
     return xp.where(index < 0, index + length, index)
 
@@ -309,7 +309,7 @@ def setitem(x: Tensor, key: ArrayLike, value: ArrayLike, /) -> None:
     if edge is None:
         at_once = own and not (traced and mode.recording)
     elif type(edge) is Leaf:  # a variable: views of it see what is written outside recording
-        at_once = not mode.recording and not INTERCEPT and backend_of(x._data).name == "numpy"
+        at_once = not mode.recording and not INTERCEPT and backend_of(x._data).assigns_in_place
         own = False
     else:
         at_once = own and not mode.recording

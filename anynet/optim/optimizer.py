@@ -34,10 +34,6 @@ from anynet_backends.jit.tracer import COMPILING
 __all__ = ["Optimizer"]
 
 
-BLOCK = 16384
-"""Numbers updated at a time on the CPU: their temporaries stay in the cache."""
-
-
 def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
     """A step with the hooks of `register_step_pre_hook` and `register_step_post_hook` around it."""
 
@@ -388,7 +384,7 @@ class Optimizer:
         run = flat.xp.elementwise if at_once and flat.wide is None else None
         if run is not None and run(function, cut(begin, end), (1,), flat.passes.setdefault((begin, end), {})):
             return
-        width = BLOCK if self.elementwise and flat.xp.name == "numpy" else end - begin
+        width = (flat.xp.block_size if self.elementwise else None) or end - begin
         for a in range(begin, end, max(width, 1)):
             function(flat.xp, *cut(a, min(a + width, end)))
 

@@ -64,6 +64,16 @@ class Backend:
     ``elementwise(function, arrays, which are only read, cache)`` → whether it has done so."""
     linalg: Any
     fft: Any
+    values_are_cheap_to_read = True
+    """Whether reading a value waits for nothing; a GPU would have to finish what is queued."""
+    compiles = False
+    """Whether `anynet_backends.jit` traces and compiles operations on these arrays."""
+    assigns_in_place = False
+    """Whether ``array[key] = value`` may be called at once on the array of a variable."""
+    copies_between_devices = False
+    """Whether `asarray` copies from one device of the library to another, without the host."""
+    block_size: int | None = None
+    """How many numbers of long vectors an element-wise function takes at a time, so that they stay in the cache; None: all."""
     by_name: ClassVar[Callable[[str], Backend]]
     """How a backend is unpickled: the registry sets its `get_backend`."""
 
@@ -174,7 +184,7 @@ class Backend:
     # ---- writing into arrays from outside ----
 
     eager = True
-    """Whether values are there to be looked at: not while a program is being recorded."""
+    """Whether values can be read; False while tracing."""
 
     def check(self, function: Callable[..., None], *arrays: Array, within: int | None = None) -> None:
         """Call a function that raises an error where values cannot be right: ``function(*arrays)``. While a program is

@@ -92,6 +92,9 @@ _THREADS: Final = 128
 class CupyBackend(Backend):
     """NVIDIA GPUs through CuPy."""
 
+    values_are_cheap_to_read = False
+    copies_between_devices = True
+
     def __init__(self) -> None:
         cupy = importlib.import_module("cupy")
         compat = importlib.import_module("array_api_compat.cupy")

@@ -32,6 +32,10 @@ _BLOCK: Final = 1 << 14
 class NumpyBackend(Backend):
     """The CPU through NumPy."""
 
+    compiles = True
+    assigns_in_place = True
+    block_size = 1 << 14
+
     def __init__(self) -> None:
         allocator.at_import()
         super().__init__("numpy", namespace(), (np.ndarray, np.generic), native=np)

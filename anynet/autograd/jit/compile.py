@@ -727,7 +727,7 @@ class Compiled:
                     )
                     raise CompileError(msg)
                 xp = backend_of(data)
-                if xp.name != "numpy":
+                if not xp.compiles:
                     return self.function(
                         *args, **kwargs
                     )  # programs are NumPy's; elsewhere the function runs as it is

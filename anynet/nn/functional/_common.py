@@ -32,7 +32,7 @@ def readable(x: Any) -> bool:
     """Whether values are there to be looked at: not on a GPU, where that would wait for it, nor inside vmap or while a
     program is recorded."""
     xp = backend_of(x)
-    return xp.eager and xp.name != "cupy" and isinstance(x, xp.array_types)
+    return xp.eager and xp.values_are_cheap_to_read and isinstance(x, xp.array_types)
 
 
 def check_values(function: Callable[[Any], None], x: Any, within: int | None = None) -> None:

@@ -19,6 +19,8 @@ class TracerBackend(Backend):
     """The namespace of traced arrays over NumPy. Its name is NumPy's, so that NumPy's kernels are traced too."""
 
     eager = False
+    compiles = True
+    assigns_in_place = True
 
     def __init__(self, base: Backend) -> None:
         table = dict(base.__dict__)
