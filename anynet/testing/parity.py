@@ -9,7 +9,6 @@ another machine: so a machine without a GPU checks that what it computes is what
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,11 +18,10 @@ import anynet_backends
 from anynet.ops import reductions
 from anynet.tensor import Tensor
 from anynet.testing.cases import Case, every
+from anynet.testing.comparing import LIMITS, devices, distance
 from anynet_backends import backend_of, philox, registry, safetensors_io
 
 __all__ = ["CASES", "LIMITS", "Case", "Row", "check", "compare", "devices", "measure", "record", "table"]
-
-LIMITS = {"float64": (1e-10, 1e-10), "float32": (1e-5, 1e-4)}
 
 
 @dataclass(frozen=True)
@@ -46,27 +44,17 @@ class Row:
 CASES = every()
 
 
-def devices() -> list[str]:
-    """The devices to compare with the CPU: array-api-strict on one that is not its default, torch, CUDA."""
-    wanted = ("cpu", "strict:device1", "torch:cpu", "cuda")
-    names = []
-    for name in wanted:
-        try:
-            anynet_backends.resolve(name)
-        except (RuntimeError, ValueError):
-            continue
-        names.append(name)
-    return names
-
-
 def compute(case: Case, device: str, dtype: str) -> list[Any]:
     """Value and gradients of a case on a device, on the host; their dtype and device are checked."""
     inputs = []
     for i, shape in enumerate(case.shapes):
         values = philox.uniform(5, 9, i, shape, case.low, case.high)
-        inputs.append(Tensor(values, dtype=dtype, device=device, requires_grad=True))
+        values = registry.asarray(values, dtype=dtype)  # on the host: the device may have no float64
+        inputs.append(Tensor(values, device=device, requires_grad=True))
     y = case.function(*inputs)
-    weights = Tensor(philox.uniform(6, 9, 0, tuple(y.shape), 0.5, 1.5), dtype=dtype, device=device)
+    weights = Tensor(
+        registry.asarray(philox.uniform(6, 9, 0, tuple(y.shape), 0.5, 1.5), dtype=dtype), device=device
+    )
     reductions.sum(y * weights).backward()
     out = [y]
     for x in inputs:
@@ -80,15 +68,6 @@ def compute(case: Case, device: str, dtype: str) -> list[Any]:
     return [backend_of(t.data).to_host(t.data) for t in out]
 
 
-def _error(a: Any, b: Any) -> float:
-    a, b = registry.asarray(a, dtype="float64"), registry.asarray(b, dtype="float64")
-    if a.shape != b.shape:
-        return math.inf
-    scale: float = float((b * b).sum()) ** 0.5
-    difference: float = float(((a - b) ** 2).sum()) ** 0.5
-    return difference / scale if scale else difference
-
-
 def compare(case: Case, device: str, dtype: str) -> Row:
     """One row of the table."""
     return _row(case, device, dtype, compute(case, device, dtype))
@@ -96,7 +75,7 @@ def compare(case: Case, device: str, dtype: str) -> Row:
 
 def _row(case: Case, device: str, dtype: str, got: list[Any]) -> Row:
     reference = compute(case, "cpu", "float64")
-    errors = [_error(a, b) for a, b in zip(got, reference, strict=True)]
+    errors = [distance(a, b) for a, b in zip(got, reference, strict=True)]
     return Row(case.name, device, dtype, errors[0], max(errors[1:], default=0.0))
 
 
