@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
 from anynet.autograd.jit.compile import on_host
+from anynet.optim.flat_group import FlatGroup
 from anynet.optim.groups import choice, integer, not_negative, read
 from anynet.optim.optimizer import Optimizer
 from anynet.tensor import enable_grad, to_plain, wrap
@@ -97,6 +98,61 @@ def _strong_wolfe(
     return bracket[low if len(bracket) > 1 else 0], trials
 
 
+class _Problem:
+    """The loss as a function of the parameters in one vector."""
+
+    def __init__(self, flat: FlatGroup, closure: Callable[[], Any]) -> None:
+        self.flat, self.xp, self.closure = flat, flat.xp, closure
+
+    def _wide(self, vector: Array) -> Array:
+        """A copy, in the dtype in which updates are computed."""
+        flat, xp = self.flat, self.xp
+        return xp.asarray(vector, copy=True) if flat.wide is None else xp.astype(vector, flat.wide)
+
+    def values(self) -> Array:
+        """The parameters."""
+        return self._wide(self.flat.values)
+
+    def assign(self, new: Array) -> None:
+        """Set the parameters."""
+        flat = self.flat
+        flat.values[...] = new if flat.wide is None else self.xp.astype(new, flat.dtype)
+        flat.touch()
+
+    def evaluate(self) -> tuple[Any, float, Array]:
+        """The loss, as it is and as a number, and the gradient (zero where there is none)."""
+        with enable_grad():
+            loss = self.closure()
+        for i, has_grad in enumerate(self.flat.ready()):
+            if not has_grad:
+                self.flat.grad_views[i][...] = 0.0
+        return loss, float(loss), self._wide(self.flat.grads)
+
+    def dot(self, a: Array, b: Array) -> float:
+        """a · b."""
+        return float(to_plain(self.xp.sum(a * b)))
+
+    def largest(self, a: Array) -> float:
+        """The largest magnitude."""
+        return float(self.xp.max(self.xp.abs(a)))
+
+    def line_search(
+        self, start: _Point, d: Array, t: float, group: dict[str, Any], evals: int
+    ) -> tuple[_Point, int]:
+        """Go to a point along d that satisfies the strong Wolfe conditions; the point, and how many were tried."""
+        begin = self.values()
+
+        def at(t: float) -> _Point:
+            self.assign(begin + t * d)
+            _, value, gradient = self.evaluate()
+            return _Point(t, value, gradient, self.dot(gradient, d))
+
+        least, most = group["tolerance_change"], group["max_eval"] - evals
+        found, trials = _strong_wolfe(at, start, t, self.largest(d), least, most)
+        self.assign(begin + found.t * d)
+        return found, trials
+
+
 class LBFGS(Optimizer):
     """Limited-memory BFGS. One parameter group, one device, one dtype; `step` takes a closure that computes the loss anew, with
     gradients, as often as the method asks for it.
@@ -167,82 +223,50 @@ class LBFGS(Optimizer):
             own.flats = self._repack(own, own.flats)
         (flat,) = own.flats
         group = own.now()
-        xp = flat.xp
-
-        def values() -> Array:
-            return (
-                xp.asarray(flat.values, copy=True) if flat.wide is None else xp.astype(flat.values, flat.wide)
-            )
-
-        def assign(new: Array) -> None:
-            flat.values[...] = new if flat.wide is None else xp.astype(new, flat.dtype)
-            flat.touch()
-
-        def evaluate() -> tuple[Any, float, Array]:
-            """The loss, as it is and as a number, and the gradient (zero where there is none)."""
-            with enable_grad():
-                loss = closure()
-            for i, has in enumerate(flat.ready()):
-                if not has:
-                    flat.grad_views[i][...] = 0.0
-            grads = (
-                xp.asarray(flat.grads, copy=True) if flat.wide is None else xp.astype(flat.grads, flat.wide)
-            )
-            return loss, float(loss), grads
-
-        def dot(a: Array, b: Array) -> float:
-            return float(to_plain(xp.sum(a * b)))
-
-        def largest(a: Array) -> float:
-            return float(xp.max(xp.abs(a)))
-
-        memory = self._memory
-        first, loss, g = evaluate()
+        problem = _Problem(flat, closure)
+        first, loss, g = problem.evaluate()
         evals = 1
-        if largest(g) <= group["tolerance_grad"]:
+        if problem.largest(g) <= group["tolerance_grad"]:
             return first
         for iteration in range(1, group["max_iter"] + 1):
-            memory["n_iter"] = memory.get("n_iter", 0) + 1
-            if memory["n_iter"] == 1:
-                d, t = -g, min(1.0, 1.0 / float(xp.sum(xp.abs(g)))) * group["lr"]
-                memory["pairs"], memory["scale"] = [], 1.0
-            else:
-                d, t = self._direction(memory, g, group["history_size"], dot), group["lr"]
-            memory["grad"], before = g, loss
-            slope = dot(g, d)
-            memory["d"], memory["t"] = d, t
+            d, t, slope = self._next_direction(problem, group, g)
+            before, last = loss, iteration == group["max_iter"]
             if slope > -group["tolerance_change"]:
                 break
             if group["line_search_fn"] is not None:
-                begin = values()
-
-                def at(t: float, begin: Array = begin, d: Array = d) -> _Point:
-                    assign(begin + t * d)
-                    _, value, gradient = evaluate()
-                    return _Point(t, value, gradient, dot(gradient, d))
-
                 start = _Point(0.0, loss, g, slope)
-                least = group["tolerance_change"]
-                found, trials = _strong_wolfe(at, start, t, largest(d), least, group["max_eval"] - evals)
+                found, trials = problem.line_search(start, d, t, group, evals)
                 t, loss, g = found.t, found.loss, found.grad
-                assign(begin + t * d)
-                memory["t"] = t
+                self._memory["t"] = t
             else:
-                trials = 0
-                assign(values() + t * d)
-                if iteration != group["max_iter"]:
-                    _, loss, g = evaluate()
-                    trials = 1
+                problem.assign(problem.values() + t * d)
+                trials = 0 if last else 1
+                if not last:
+                    _, loss, g = problem.evaluate()
             evals += trials
             if (
-                iteration == group["max_iter"]
+                last
                 or evals >= group["max_eval"]
-                or largest(g) <= group["tolerance_grad"]
-                or largest(d * t) <= group["tolerance_change"]
+                or problem.largest(g) <= group["tolerance_grad"]
+                or problem.largest(d * t) <= group["tolerance_change"]
                 or abs(loss - before) < group["tolerance_change"]
             ):
                 break
         return first
+
+    def _next_direction(
+        self, problem: _Problem, group: dict[str, Any], g: Array
+    ) -> tuple[Array, float, float]:
+        """The direction of an iteration, the step to try, and the slope along it; all are remembered."""
+        memory, xp = self._memory, problem.xp
+        memory["n_iter"] = memory.get("n_iter", 0) + 1
+        if memory["n_iter"] == 1:
+            d, t = -g, min(1.0, 1.0 / float(xp.sum(xp.abs(g)))) * group["lr"]
+            memory["pairs"], memory["scale"] = [], 1.0
+        else:
+            d, t = self._direction(memory, g, group["history_size"], problem.dot), group["lr"]
+        memory["grad"], memory["d"], memory["t"] = g, d, t
+        return d, t, problem.dot(g, d)
 
     @staticmethod
     def _direction(

@@ -56,18 +56,28 @@ def accuracy(
             "give a function (output, target) → (hits, answers) that takes them out"
         )
         raise TypeError(msg)
+    hit, counted = _answers(output, target, ignore_index, threshold, classes)
+    if counted is None:
+        return sum(astype(hit, "int64")), hit.size
+    return sum(astype(e.logical_and(hit, counted), "int64")), sum(astype(counted, "int64"))
+
+
+def _answers(
+    output: Tensor, target: Tensor, ignore_index: int, threshold: float | None, classes: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Which answers are right, and which count (None: all), in the three forms that `accuracy` describes."""
     got, want = tuple(output.shape), tuple(target.shape)
     kind = target.dtype.kind
     per_class = len(got) > 1 and want == (got[0], *got[2:])
     if got == want and classes and len(got) > 1 and got[1] > 1:
-        hit, counted = e.equal(argmax(output, axis=1), argmax(target, axis=1)), None
-    elif per_class and got[1] > 1:
+        return e.equal(argmax(output, axis=1), argmax(target, axis=1)), None
+    if per_class and got[1] > 1:
         if kind not in ("int", "uint"):
             msg = f"accuracy: an output of shape {got} takes class indices, integers, got {target.dtype}"
             raise TypeError(msg)
         hit = e.equal(argmax(output, axis=1), astype(target, "int64"))
-        counted = e.not_equal(target, ignore_index)
-    elif got == want or per_class:
+        return hit, e.not_equal(target, ignore_index)
+    if got == want or per_class:
         if threshold is None:
             msg = (
                 "accuracy: this loss does not say whether the output is a logit or a probability; give "
@@ -76,16 +86,12 @@ def accuracy(
             raise ValueError(msg)
         answers = output if got == want else output[:, 0, ...]
         hit = e.equal(e.greater(answers, threshold), target if kind == "bool" else e.greater(target, 0.5))
-        counted = e.not_equal(target, ignore_index) if kind == "int" else None
-    else:
-        msg = (
-            f"accuracy: an output of shape {got} does not go with a target of shape {want}: expected class indices of "
-            f"shape {(*got[:1], *got[2:])} (classes lie along axis 1) or a target of the output's shape"
-        )
-        raise ValueError(msg)
-    if counted is None:
-        return sum(astype(hit, "int64")), hit.size
-    return sum(astype(e.logical_and(hit, counted), "int64")), sum(astype(counted, "int64"))
+        return hit, e.not_equal(target, ignore_index) if kind == "int" else None
+    msg = (
+        f"accuracy: an output of shape {got} does not go with a target of shape {want}: expected class indices of "
+        f"shape {(*got[:1], *got[2:])} (classes lie along axis 1) or a target of the output's shape"
+    )
+    raise ValueError(msg)
 
 
 def _difference(name: str, output: Any, target: Any) -> Any:

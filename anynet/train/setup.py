@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from anynet import optim
 from anynet.data import DataLoader
@@ -45,6 +46,29 @@ _PARTS = ("step", "zero_grad", "param_groups", "state_dict", "load_state_dict")
 _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
 
+class FitOptions(TypedDict):
+    """The options of `fit`, as they were given."""
+
+    loss: Any
+    optimizer: Any
+    lr: float | None
+    metrics: str | Metric | Callable[..., Any] | Sequence[Any]
+    epochs: int
+    batch_size: int
+    device: str | None
+    seed: int
+    scheduler: Any
+    schedule_by: str
+    clip_norm: float | None
+    callbacks: Callback | Sequence[Callback]
+    run_dir: str | os.PathLike[str] | None
+    monitor: str | None
+    mode: str | None
+    checkpoint_every: int | str | None
+    compile: bool | str
+    resume: bool
+
+
 class Setup:
     """The options of `fit`; `build` then moves the model and makes what is given as a name or a function."""
 
@@ -53,71 +77,64 @@ class Setup:
     batches: Batches
     known: frozenset[str]
 
-    def __init__(
-        self,
-        model: Module,
-        train: Any,
-        val: Any,
-        *,
-        loss: Any,
-        optimizer: Any,
-        lr: Any,
-        metrics: str | Metric | Callable[..., Any] | Sequence[Any],
-        epochs: Any,
-        batch_size: Any,
-        device: str | None,
-        seed: Any,
-        scheduler: Any,
-        schedule_by: str,
-        clip_norm: Any,
-        callbacks: Callback | Sequence[Callback],
-        run_dir: Any,
-        monitor: str | None,
-        mode: str | None,
-        checkpoint_every: int | str | None,
-        compile: bool | str,
-        resume: bool,
-    ) -> None:
+    def __init__(self, model: Module, train: Any, val: Any, **options: Unpack[FitOptions]) -> None:
         if not isinstance(model, Module):
             hint = f"; write {model.__name__}()" if isinstance(model, type) else ""
             got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
             msg = f"fit: the model must be a Module, got {got}{hint}"
             raise TypeError(msg)
-        self.model, self.resume = model, bool(resume)
-        self.epochs = whole_number("fit", "epochs", epochs, 1)
-        self.batch_size = whole_number("fit", "batch_size", batch_size, 1)
-        self.seed = whole_number("fit", "seed", seed, 0)
+        self.model = model
+        self._read_numbers(options)
+        self.objective = Objective(options["loss"])
+        self.metrics = measures.resolve(
+            options["metrics"], self.objective, reserved=("loss", "epoch", "lr", "seconds")
+        )
+        self._read_data(train, val, options["device"])
+        self._given = _optimizer(model, self.objective, options["optimizer"], self.lr)
+        self._schedule = options["scheduler"]
+        self._check_schedule(self._schedule)
+        self._read_callbacks(options)
+
+    def _read_numbers(self, options: FitOptions) -> None:
+        """The options that are a number or one of some words."""
+        self.epochs = whole_number("fit", "epochs", options["epochs"], 1)
+        self.batch_size = whole_number("fit", "batch_size", options["batch_size"], 1)
+        self.seed = whole_number("fit", "seed", options["seed"], 0)
+        lr, clip_norm = options["lr"], options["clip_norm"]
         self.lr = None if lr is None else real_number("fit", "lr", lr)
         self.clip_norm = (
             None if clip_norm is None else real_number("fit", "clip_norm", clip_norm, positive=True)
         )
-        self.schedule_by = choice("fit", "schedule_by", schedule_by, ("epoch", "batch"))
-        self.compile = choice("fit", "compile", compile, ("auto", True, False))
-        self.every_batches, self.every_seconds = _every(checkpoint_every)
-        if resume and run_dir is None:
+        self.schedule_by = choice("fit", "schedule_by", options["schedule_by"], ("epoch", "batch"))
+        self.compile = choice("fit", "compile", options["compile"], ("auto", True, False))
+        self.every_batches, self.every_seconds = _every(options["checkpoint_every"])
+        self.resume = bool(options["resume"])
+        if self.resume and options["run_dir"] is None:
             msg = "fit: resume=True needs run_dir, the folder of the run to go on with"
             raise ValueError(msg)
-        if checkpoint_every is not None and run_dir is None:
+        if options["checkpoint_every"] is not None and options["run_dir"] is None:
             msg = "fit: checkpoint_every needs run_dir, the folder in which to save"
             raise ValueError(msg)
-        self.objective = Objective(loss)
-        self.metrics = measures.resolve(metrics, self.objective, reserved=("loss", "epoch", "lr", "seconds"))
+
+    def _read_data(self, train: Any, val: Any, device: str | None) -> None:
+        """Loaders of the two sets; the targets have to go with the loss."""
         self.device = resolve(device)[1]
         self.loader = loader_of("fit, train", train, self.batch_size, True, self.seed, self.device)
         self.val: DataLoader | None = None
         if val is not None:
             self.val = loader_of("fit, val", val, max(self.batch_size, 256), False, 0, self.device)
         self.objective.look_at(targets_of(self.loader, *(() if self.val is None else (self.val,))))
-        self._given, self._schedule = _optimizer(model, self.objective, optimizer, self.lr), scheduler
-        self._check_schedule(scheduler)
-        self.callbacks = calls.checked(callbacks)
-        quantities = measures.directions(
-            self.metrics, val is not None, [name for c in self.callbacks for name in c.adds]
-        )
+
+    def _read_callbacks(self, options: FitOptions) -> None:
+        """The callbacks, and the quantity by which the best checkpoint is chosen."""
+        validates, monitor = self.val is not None, options["monitor"]
+        self.callbacks = calls.checked(options["callbacks"])
+        added = [name for c in self.callbacks for name in c.adds]
+        quantities = measures.directions(self.metrics, validates, added)
         for callback in self.callbacks:
             callback.check(quantities)
-        self.monitor = monitor if monitor is not None else "val_loss" if val is not None else "loss"
-        self.direction = measures.direction("fit: monitor", self.monitor, mode, quantities)
+        self.monitor = monitor if monitor is not None else "val_loss" if validates else "loss"
+        self.direction = measures.direction("fit: monitor", self.monitor, options["mode"], quantities)
 
     # ----- the optimizer and its schedule -----
 
