@@ -12,7 +12,7 @@ from anynet_backends import registry
 HOME = {"numpy": "cpu", "cupy": "cuda"}
 KERNELS = [
     *((name, backend) for name, p in PRIMITIVES.items() for backend in p._kernels),
-    *((name, "numpy") for name in anynet_backends.backend("numpy").kernels),
+    *((name, "numpy") for name in anynet_backends.get_backend("numpy").kernels),
 ]
 
 
