@@ -133,7 +133,7 @@ def gelu(x: ArrayLike, approximate: str = "none") -> Tensor:
         return _gelu(x)
     if approximate == "tanh":
         return gelu_tanh(x)
-    msg = f"gelu: approximate is 'none' or 'tanh', got {approximate!r}"
+    msg = f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}"
     raise ValueError(msg)
 
 

@@ -252,7 +252,7 @@ def _check_inputs(where: str, query: ArrayLike, key: ArrayLike, value: ArrayLike
     dtype = unwrap(query).dtype
     for name, x in (("key", key), ("value", value)):
         if unwrap(x).dtype != dtype:
-            msg = f"{where}: query is {dtypes.of(dtype)} but {name} is {dtypes.of(unwrap(x).dtype)}"
+            msg = f"{where}: {name} must have the dtype of query, {dtypes.of(dtype)}, got {dtypes.of(unwrap(x).dtype)}"
             raise TypeError(msg)
 
 
@@ -308,7 +308,7 @@ def scaled_dot_product_attention(
     where = "scaled_dot_product_attention"
     _check_inputs(where, query, key, value)
     if attn_mask is not None and is_causal:
-        msg = f"{where}: give attn_mask or is_causal=True, not both"
+        msg = f"{where}: attn_mask must be None with is_causal=True; put the causal mask into attn_mask, or leave one out"
         raise ValueError(msg)
     if not 0.0 <= dropout_p <= 1.0:
         msg = f"{where}: dropout_p must be in [0, 1], got {dropout_p}"
@@ -333,16 +333,16 @@ def _check_mask(where: str, mask: Any, query: Any, key: Any) -> Any:
     plain = unwrap(mask)
     xp = backend_of(plain)
     if not xp.isdtype(plain.dtype, ("bool", "real floating")):
-        msg = f"{where}: attn_mask is boolean or of floating numbers, got {dtypes.of(plain.dtype)}"
+        msg = f"{where}: attn_mask must be boolean or of floating-point numbers, got {dtypes.of(plain.dtype)}"
         raise TypeError(msg)
     n, m = query.shape[-2], key.shape[-2]
     if len(mask.shape) == 1:
         mask = expand_dims(mask, axis=0)
     if len(mask.shape) < 2 or mask.shape[-2] not in (1, n) or mask.shape[-1] not in (1, m):
-        msg = f"{where}: attn_mask has shape {tuple(mask.shape)}, expected (…, {n}, {m})"
+        msg = f"{where}: attn_mask must have shape (…, {n}, {m}), got {tuple(mask.shape)}"
         raise ValueError(msg)
     dtype = unwrap(query).dtype
     if not xp.isdtype(plain.dtype, "bool") and plain.dtype != dtype:
-        msg = f"{where}: attn_mask is {dtypes.of(plain.dtype)}, query is {dtypes.of(dtype)}"
+        msg = f"{where}: attn_mask must be boolean or of the dtype of query, {dtypes.of(dtype)}, got {dtypes.of(plain.dtype)}"
         raise TypeError(msg)
     return mask

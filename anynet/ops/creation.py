@@ -43,7 +43,7 @@ def asarray(
     """
     if isinstance(obj, (list, tuple)) and any(isinstance(leaf, Tensor) for leaf in _leaves(obj)):
         if copy is False:
-            msg = f"copy=False, but a {type(obj).__name__} is always copied into a new array"
+            msg = f"asarray: copy must not be False for a {type(obj).__name__}, which is always copied into a new array"
             raise ValueError(msg)
         obj, copy = _stacked(obj, dtype, device), None
     recorded = isinstance(obj, Tensor) and (
@@ -53,7 +53,7 @@ def asarray(
         out = obj if device is None else to_device(obj, device)
         if dtype is not None and dtypes.of(dtype) is not out.dtype:
             if copy is False:
-                msg = f"copy=False, but converting {out.dtype} to {dtypes.of(dtype)} copies"
+                msg = f"asarray: copy must not be False where {out.dtype} is converted to {dtypes.of(dtype)}, which copies"
                 raise ValueError(msg)
             return cast_to(out, dtype=dtypes.of(dtype))
         if copy:
@@ -243,11 +243,11 @@ def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = Non
 def meshgrid(*arrays: ArrayLike, indexing: str = "xy") -> tuple[Any, ...]:
     """Coordinate arrays from 1-d arrays; 'xy' swaps the first two axes, 'ij' keeps the order of the arguments."""
     if indexing not in ("xy", "ij"):
-        msg = f"meshgrid: indexing is 'xy' or 'ij', got {indexing!r}"
+        msg = f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}"
         raise ValueError(msg)
     n = len(arrays)
     if any(len(a.shape) > 1 for a in arrays):
-        msg = f"meshgrid takes 1-d arrays, got shapes {', '.join(str(tuple(a.shape)) for a in arrays)}"
+        msg = f"meshgrid: arrays must be 1-d, got shapes {', '.join(str(tuple(a.shape)) for a in arrays)}"
         raise ValueError(msg)
     wide = [
         expand_dims(reshape(a, (-1,)), axis=tuple(d for d in range(n) if d != i))
@@ -263,7 +263,7 @@ def _triangle(x: Any, k: int, upper: bool) -> Tensor:
     data = unwrap(x)
     xp = backend_of(data)
     if len(data.shape) < 2:
-        msg = f"tril and triu take matrices or stacks of them, got shape {tuple(data.shape)}"
+        msg = f"{'triu' if upper else 'tril'}: x must be a matrix or a stack of matrices, got shape {tuple(data.shape)}"
         raise ValueError(msg)
     if not xp.isdtype(data.dtype, ("real floating", "complex floating")):
         out = (xp.triu if upper else xp.tril)(data, k=k)

@@ -48,7 +48,7 @@ def finfo(type: Any, /) -> FInfo:
     """The limits of a floating-point dtype, or of an array's; of a complex one, those of its parts."""
     dtype = _dtype(type)
     if not dtype.is_floating:
-        msg = f"finfo is for floating-point types, got {dtype}; use iinfo"
+        msg = f"finfo: type must be a floating-point dtype, got {dtype}; use iinfo"
         raise TypeError(msg)
     xp, (native,) = _reference(dtype)
     info = xp.finfo(native)
@@ -66,7 +66,7 @@ def iinfo(type: Any, /) -> IInfo:
     """The limits of an integer dtype, or of an array's."""
     dtype = _dtype(type)
     if dtype.kind not in ("int", "uint"):
-        msg = f"iinfo is for integer types, got {dtype}; use finfo"
+        msg = f"iinfo: type must be an integer dtype, got {dtype}; use finfo"
         raise TypeError(msg)
     xp, (native,) = _reference(dtype)
     info = xp.iinfo(native)
@@ -88,7 +88,7 @@ def isdtype(dtype: Any, kind: Any) -> bool:
     try:
         return dtypes.of(dtype) is dtypes.of(kind)
     except TypeError:
-        msg = f"isdtype: unknown kind {kind!r}; known: a dtype, {', '.join(_KINDS)}, or a tuple of those"
+        msg = f"isdtype: kind must be a dtype, one of {', '.join(map(repr, _KINDS))}, or a tuple of those, got {kind!r}"
         raise (ValueError(msg) if isinstance(kind, str) else TypeError(msg)) from None
 
 
@@ -101,13 +101,13 @@ def can_cast(from_: Any, to: Any, /) -> bool:
 def result_type(*arrays_and_dtypes: Any) -> dtypes.DType:
     """The dtype of an operation on these arrays, dtypes and Python scalars."""
     if not arrays_and_dtypes:
-        msg = "result_type needs at least one array, dtype or scalar"
+        msg = "result_type: at least one array or dtype must be given, got nothing"
         raise ValueError(msg)
     scalars = (bool, int, float, complex)
     found = [None if type(x) in scalars else _dtype(x) for x in arrays_and_dtypes]
     xp, natives = _reference(*[d for d in found if d is not None])
     if not natives:
-        msg = "result_type of Python scalars alone is not defined; give an array or a dtype too"
+        msg = "result_type: an array or a dtype must be given too: of Python scalars alone it is not defined"
         raise ValueError(msg)
     each = iter(natives)
     return dtypes.of(

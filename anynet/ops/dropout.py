@@ -36,7 +36,7 @@ def dropout(
     not stored: the backward pass draws it again. `mask_shape` broadcasts one mask over axes (whole channels, say).
     """
     if not 0.0 <= p <= 1.0:
-        msg = f"dropout: the probability p is between 0 and 1, got {p}"
+        msg = f"dropout: p must be in [0, 1], got {p}"
         raise ValueError(msg)
     if not training or p == 0.0:
         return x  # type: ignore[return-value]

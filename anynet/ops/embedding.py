@@ -73,7 +73,7 @@ def embedding(
     if is_batched(index):  # inside vmap
         return each(embedding, index, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
     if len(weight.shape) != 2:
-        msg = f"embedding: weight has shape {tuple(weight.shape)}, expected (rows, width)"
+        msg = f"embedding: weight must be (rows, width), got shape {tuple(weight.shape)}"
         raise ValueError(msg)
     plain = to_plain(index, device=None if hasattr(index, "shape") else weight.device)
     shape = tuple(plain.shape)
@@ -81,7 +81,7 @@ def embedding(
     flat = check_index(xp.reshape(plain, (-1,)), weight.shape[0], "embedding", negative=False)
     if padding_idx is not None:
         if not -weight.shape[0] <= padding_idx < weight.shape[0]:
-            msg = f"embedding: padding_idx {padding_idx} is out of range for {weight.shape[0]} rows"
+            msg = f"embedding: padding_idx must be in [{-weight.shape[0]}, {weight.shape[0] - 1}], got {padding_idx}"
             raise IndexError(msg)
         padding_idx %= weight.shape[0]
     if max_norm is not None:

@@ -67,7 +67,7 @@ def for_floats(body: Callable[..., Array]) -> Callable[..., Array]:
         if _WIDE.issuperset(names):
             return body(xp, *arrays, **meta)
         if any(n.startswith("complex") for n in names):
-            msg = f"{body.__name__.strip('_')} takes real numbers, got {', '.join(names)}"
+            msg = f"{body.__name__.strip('_')}: the arguments must be real, got {', '.join(names)}"
             raise TypeError(msg)
         floats = [x for x, n in zip(arrays, names, strict=True) if n in _WIDE or n in _HALF]
         dtype = xp.result_type(*floats) if floats else xp.float64

@@ -30,7 +30,7 @@ _OTHER = {"backward": "forward", "forward": "backward", "ortho": "ortho"}
 
 def _norm(norm: str) -> str:
     if norm not in _OTHER:
-        msg = f"fft: norm is 'backward', 'ortho' or 'forward', got {norm!r}"
+        msg = f"fft: norm must be 'backward', 'ortho' or 'forward', got {norm!r}"
         raise ValueError(msg)
     return norm
 
@@ -55,7 +55,7 @@ def _complex(x: Any) -> Any:
     if kind.kind == "complex":
         return x
     if not kind.is_floating:
-        msg = f"fft takes floating-point arrays, got {kind}"
+        msg = f"fft: x must be of a floating-point dtype, got {kind}"
         raise TypeError(msg)
     return cast_to(x, dtype=dtypes.complex64 if kind.itemsize == 4 else dtypes.complex128)
 
@@ -66,7 +66,7 @@ def _resize(x: Any, n: int | None, axis: int) -> Any:
     if n is None or n == length:
         return x
     if n < 1:
-        msg = f"fft: the number of points is positive, got {n}"
+        msg = f"fft: n must be ≥ 1, got {n}"
         raise ValueError(msg)
     if n < length:
         return getitem(x, (*((slice(None),) * axis), slice(0, n), ...))
@@ -94,7 +94,7 @@ def _pairs(x: Any, s: Sequence[int] | None, axes: Sequence[int] | None) -> list[
         axes = range(ndim) if s is None else range(ndim - len(s), ndim)
     where = axes_of(tuple(axes), ndim, "axes")
     if s is not None and len(s) != len(where):
-        msg = f"fft: {len(s)} lengths for {len(where)} axes"
+        msg = f"fft: s and axes must have the same length, got {len(s)} and {len(where)}"
         raise ValueError(msg)
     return list(zip(where, s if s is not None else [None] * len(where), strict=True))
 
@@ -132,7 +132,7 @@ def ifftn(
 def rfft(x: ArrayLike, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
     """The transform of a real array: the n/2 + 1 coefficients that the others mirror."""
     if dtypes.of(unwrap(x).dtype).kind != "real":
-        msg = f"rfft takes real floating-point arrays, got {dtypes.of(unwrap(x).dtype)}"
+        msg = f"rfft: x must be of a real floating-point dtype, got {dtypes.of(unwrap(x).dtype)}"
         raise TypeError(msg)
     (where,) = axes_of(axis, len(x.shape))
     y = fft(x, n=n, axis=where, norm=norm)
@@ -144,7 +144,7 @@ def _hermitian(x: Any, n: int | None, axis: int) -> Any:
     x = _complex(x)
     n = 2 * (x.shape[axis] - 1) if n is None else n
     if n < 1:
-        msg = f"irfft: the number of points is positive, got {n}"
+        msg = f"irfft: n must be ≥ 1, got {n}"
         raise ValueError(msg)
     half = _resize(x, n // 2 + 1, axis)
     before = (slice(None),) * axis

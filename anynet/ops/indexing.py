@@ -8,6 +8,7 @@ from sys import getrefcount
 from types import EllipsisType
 from typing import Any, Final
 
+from anynet import dtypes
 from anynet.autograd.broadcasting import cast_to
 from anynet.autograd.primitive import INTERCEPT, adjoint, primitive
 from anynet.autograd.vmap import each, is_batched
@@ -85,7 +86,7 @@ def take(x: ArrayLike, indices: ArrayLike, /, *, axis: int | None = None) -> Ten
         return each(take, x, indices, axis=axis)
     if axis is None:
         if len(x.shape) != 1:
-            msg = f"take: axis is needed for an array of shape {tuple(x.shape)}"
+            msg = f"take: axis must be given for an array of shape {tuple(x.shape)}"
             raise ValueError(msg)
         axis = 0
     (where,) = axes_of(axis, len(x.shape))
@@ -111,7 +112,7 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
     (where,) = axes_of(axis, len(x.shape))
     index = indices._data if isinstance(indices, Tensor) else indices
     if len(index.shape) != len(x.shape):
-        msg = f"take_along_axis: x has {len(x.shape)} dimensions, indices {len(index.shape)}"
+        msg = f"take_along_axis: x and indices must have the same number of dimensions, got {len(x.shape)} and {len(index.shape)}"
         raise ValueError(msg)
     xp = backend_of(index)
     index = check_index(index, x.shape[where], "take_along_axis")
@@ -193,7 +194,7 @@ def _plain_key(x: Tensor, key: Any) -> tuple[Any, bool]:
                     continue
                 arrays += 1
             else:
-                msg = f"an index is an integer, a slice, None, ..., an integer or boolean array; got {plain.dtype}"
+                msg = f"an index must be an integer, a slice, None, ..., or an array of integers or booleans, got {dtypes.of(plain.dtype)}"
                 raise IndexError(msg)
             out.append(plain)
     if masks:

@@ -131,20 +131,20 @@ def _gaps(w: Any) -> Any:
 def _check_square(x: Any, what: str) -> None:
     shape = tuple(x.shape)
     if len(shape) < 2 or shape[-1] != shape[-2]:
-        msg = f"{what} takes square matrices (…, n, n), got shape {shape}"
+        msg = f"{what}: x must be square matrices (…, n, n), got shape {shape}"
         raise ValueError(msg)
 
 
 def _check_matrix(x: Any, what: str) -> None:
     if len(x.shape) < 2:
-        msg = f"{what} takes matrices (…, m, n), got shape {tuple(x.shape)}"
+        msg = f"{what}: x must be matrices (…, m, n), got shape {tuple(x.shape)}"
         raise ValueError(msg)
 
 
 def _check_floating(x: Any, what: str) -> None:
     kind = dtypes.of(unwrap(x).dtype)
     if not kind.is_floating:
-        msg = f"{what} takes floating-point arrays, got {kind}"
+        msg = f"{what}: x must be of a floating-point dtype, got {kind}"
         raise TypeError(msg)
 
 
@@ -197,11 +197,13 @@ def solve(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     _check_square(x1, "solve")
     if len(x2.shape) == 1:
         if x2.shape[0] != x1.shape[-1]:
-            msg = f"solve: a vector of length {x2.shape[0]} for matrices of shape {tuple(x1.shape)}"
+            msg = f"solve: the vector must have length {x1.shape[-1]} for matrices of shape {tuple(x1.shape)}, got {x2.shape[0]}"
             raise ValueError(msg)
         return squeeze(_solve(x1, expand_dims(x2, axis=-1)), axis=-1)
     if x2.shape[-2] != x1.shape[-1]:
-        msg = f"solve: the right-hand side {tuple(x2.shape)} does not fit matrices of shape {tuple(x1.shape)}"
+        msg = (
+            f"solve: the right-hand side must fit matrices of shape {tuple(x1.shape)}, got {tuple(x2.shape)}"
+        )
         raise ValueError(msg)
     return _solve(x1, x2)
 
@@ -355,7 +357,7 @@ def qr(x: ArrayLike, /, *, mode: str = "reduced") -> QRResult:
     """A = Q R, Q with orthonormal columns, R upper triangular; `mode` is 'reduced' or 'complete'."""
     _check_matrix(x, "qr")
     if mode not in ("reduced", "complete"):
-        msg = f"qr: mode is 'reduced' or 'complete', got {mode!r}"
+        msg = f"qr: mode must be 'reduced' or 'complete', got {mode!r}"
         raise ValueError(msg)
     return QRResult(*_qr(x, mode=mode))
 
@@ -575,7 +577,7 @@ def matrix_power(x: ArrayLike, n: int, /) -> Tensor:
     """Aⁿ by repeated squaring; of the inverse where n < 0, the identity where n = 0."""
     _check_square(x, "matrix_power")
     if not isinstance(n, int):
-        msg = f"matrix_power: n is an integer, got {n!r}"
+        msg = f"matrix_power: n must be an integer, got {n!r}"
         raise TypeError(msg)
     if n == 0:
         one = wrap(_plain_eye(x, x.shape[-1])) if isinstance(x, Tensor) else _plain_eye(x, x.shape[-1])
@@ -604,7 +606,10 @@ def cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Tensor:
     for x in (x1, x2):
         (where,) = axes_of(axis, len(x.shape))
         if x.shape[where] != 3:
-            msg = f"cross takes vectors of 3 elements, got shapes {tuple(x1.shape)} and {tuple(x2.shape)} along axis {axis}"
+            msg = (
+                f"cross: both arguments must hold vectors of 3 elements along axis {axis}, got shapes {tuple(x1.shape)} and "
+                f"{tuple(x2.shape)}"
+            )
             raise ValueError(msg)
 
     def turned(x: Any, n: int) -> Tensor:
@@ -616,7 +621,7 @@ def cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Tensor:
 def outer(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """a bᵀ of two vectors: (m,), (n,) → (m, n)."""
     if len(x1.shape) != 1 or len(x2.shape) != 1:
-        msg = f"outer takes two vectors, got shapes {tuple(x1.shape)} and {tuple(x2.shape)}"
+        msg = f"outer: both arguments must be vectors, got shapes {tuple(x1.shape)} and {tuple(x2.shape)}"
         raise ValueError(msg)
     return expand_dims(x1, axis=1) * expand_dims(x2, axis=0)
 
@@ -735,7 +740,7 @@ def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: float | str | N
     if ord == "nuc":
         y = reductions.sum(svdvals(x), axis=-1)
     elif ord not in largest:
-        msg = f"matrix_norm: ord is 'fro', 'nuc', 1, -1, 2, -2, inf or -inf, got {ord!r}"
+        msg = f"matrix_norm: ord must be 'fro', 'nuc', 1, -1, 2, -2, inf or -inf, got {ord!r}"
         raise ValueError(msg)
     else:
         pick: Any = reductions.max if largest[ord] else reductions.min

@@ -56,7 +56,7 @@ def matmul(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """
     d1, d2 = _ndim(x1), _ndim(x2)
     if d1 == 0 or d2 == 0:
-        msg = f"matmul takes arrays of at least one dimension, got {d1}-d and {d2}-d; use * for scalars"
+        msg = f"matmul: both arguments must have at least one dimension, got {d1}-d and {d2}-d; use * for scalars"
         raise ValueError(msg)
     if d1 > 1 and d2 > 1:
         return _matmul(x1, x2)
@@ -76,7 +76,7 @@ def matmul(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
 def _ndim(x: Any) -> int:
     shape = getattr(x._data if isinstance(x, Tensor) else x, "shape", None)
     if shape is None:
-        msg = f"matmul takes arrays and Tensors, got {type(x).__name__}"
+        msg = f"matmul: arguments must be arrays or Tensors, got {type(x).__name__}"
         raise TypeError(msg)
     return len(shape)
 
@@ -89,7 +89,7 @@ def vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Tensor:
             msg = f"vecdot: axis {axis} is out of range for shapes {tuple(x1.shape)} and {tuple(x2.shape)}"
             raise ValueError(msg)
     if x1.shape[axis] != x2.shape[axis]:
-        msg = f"vecdot: lengths differ along axis {axis}: {tuple(x1.shape)} and {tuple(x2.shape)}"
+        msg = f"vecdot: lengths along axis {axis} must be equal, got {tuple(x1.shape)} and {tuple(x2.shape)}"
         raise ValueError(msg)
     product = e.conj(x1) * x2
     return sum_(product, axis=axis, dtype=product.dtype)
@@ -116,7 +116,7 @@ def tensordot(
             msg = f"tensordot: axes must be two sequences of equal length, got {axes}"
             raise ValueError(msg)
     if [x1.shape[a] for a in left] != [x2.shape[a] for a in right]:
-        msg = f"tensordot: contracted axes differ in length: {tuple(x1.shape)} {left} and {tuple(x2.shape)} {right}"
+        msg = f"tensordot: contracted axes must have equal lengths, got axes {left} of {tuple(x1.shape)} and {right} of {tuple(x2.shape)}"
         raise ValueError(msg)
     free1 = [a for a in range(n1) if a not in left]
     free2 = [a for a in range(n2) if a not in right]
@@ -134,7 +134,9 @@ Tensor.mT = property(lambda self: matrix_transpose(self))  # type: ignore[method
 
 def _transpose(x: Tensor) -> Tensor:
     if x.ndim != 2:
-        msg = f"x.T is for matrices (2-d), got shape {x.shape}; use x.mT for stacks or anynet.permute_dims"
+        msg = (
+            f"x.T: x must be a matrix (2-d), got shape {x.shape}; use x.mT for stacks or anynet.permute_dims"
+        )
         raise ValueError(msg)
     return matrix_transpose(x)
 
@@ -206,14 +208,14 @@ def linear(input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -
     x, w = unwrap(input), unwrap(weight)
     shape, form = x.shape, w.shape
     if len(form) != 2 or len(shape) < 1 or shape[-1] != form[-1]:
-        msg = f"linear: x of shape {tuple(shape)} and weight {tuple(form)}; expected (…, in) and (out, in)"
+        msg = f"linear: x and weight must be (…, in) and (out, in), got {tuple(shape)} and {tuple(form)}"
         raise ValueError(msg)
     if (type(x) is type(w) or _same_library(x, w)) and x.dtype != w.dtype:
         got, expected = dtypes.of(x.dtype), dtypes.of(w.dtype)
-        msg = f"linear: x is {got} but weight is {expected}; convert one: anynet.astype(x, …) or module.to(dtype)"
+        msg = f"linear: x must have the dtype of weight, {expected}, got {got}; convert one: anynet.astype(x, …) or module.to(dtype)"
         raise TypeError(msg)
     if bias is not None and tuple(bias.shape) != (form[0],):
-        msg = f"linear: bias of shape {tuple(bias.shape)}, expected ({form[0]},)"
+        msg = f"linear: bias must have shape ({form[0]},), got {tuple(bias.shape)}"
         raise ValueError(msg)
     if len(shape) == 1:
         return reshape(linear(reshape(input, (1, -1)), weight, bias), (-1,))

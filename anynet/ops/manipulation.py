@@ -89,7 +89,7 @@ def moveaxis(x: ArrayLike, source: int | Sequence[int], destination: int | Seque
     n = len(x.shape)
     src, dst = axes_of(source, n, "source"), axes_of(destination, n, "destination")
     if len(src) != len(dst):
-        msg = f"moveaxis: {len(src)} source axes and {len(dst)} destinations"
+        msg = f"moveaxis: source and destination must have the same length, got {len(src)} and {len(dst)}"
         raise ValueError(msg)
     order = [a for a in range(n) if a not in src]
     for d, s in sorted(zip(dst, src, strict=True)):
@@ -111,7 +111,7 @@ def squeeze(x: ArrayLike, /, axis: int | Sequence[int]) -> Tensor:
     where = axes_of(axis, len(x.shape))
     for a in where:
         if x.shape[a] != 1:
-            msg = f"squeeze: axis {a} of shape {tuple(x.shape)} has length {x.shape[a]}, not 1"
+            msg = f"squeeze: axis {a} must have length 1, got {x.shape[a]} in shape {tuple(x.shape)}"
             raise ValueError(msg)
     return _reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in where))
 
@@ -158,7 +158,7 @@ def concat(arrays: Sequence[ArrayLike], /, *, axis: int | None = 0) -> Tensor:
     """Join arrays along an existing axis (None: flattened)."""
     arrays = list(arrays)
     if not arrays:
-        msg = "concat needs at least one array"
+        msg = "concat: at least one array must be given, got none"
         raise ValueError(msg)
     if axis is None:
         arrays, axis = [_reshape(x, shape=(-1,)) for x in arrays], 0
@@ -169,10 +169,10 @@ def stack(arrays: Sequence[ArrayLike], /, *, axis: int = 0) -> Tensor:
     """Join arrays of one shape along a new axis."""
     arrays = list(arrays)
     if not arrays:
-        msg = "stack needs at least one array"
+        msg = "stack: at least one array must be given, got none"
         raise ValueError(msg)
     if len({tuple(x.shape) for x in arrays}) > 1:
-        msg = f"stack needs arrays of one shape, got {', '.join(str(tuple(x.shape)) for x in arrays)}"
+        msg = f"stack: arrays must have one shape, got {', '.join(str(tuple(x.shape)) for x in arrays)}"
         raise ValueError(msg)
     (where,) = axes_of(axis, len(arrays[0].shape) + 1)
     return _concat(*[expand_dims(x, axis=where) for x in arrays], axis=where)
@@ -230,7 +230,7 @@ def roll(x: ArrayLike, /, shift: int | Sequence[int], *, axis: int | Sequence[in
     if len(steps) == 1:
         steps = steps * len(given)
     if len(steps) != len(given):
-        msg = f"roll: {len(steps)} shifts for {len(given)} axes"
+        msg = f"roll: shift and axis must have the same length, got {len(steps)} and {len(given)}"
         raise ValueError(msg)
     where = tuple(axes_of(a, len(x.shape))[0] for a in given)
     return _roll(x, shift=steps, axis=where)
@@ -280,9 +280,7 @@ def astype(x: ArrayLike, dtype: Any, /, *, copy: bool = True, device: str | None
 def to_device(x: ArrayLike, /, device: str, *, stream: Any = None) -> Tensor:
     """The array on another device; the gradient travels back. `stream` must be None."""
     if stream is not None:
-        msg = (
-            f"to_device: stream={stream!r} is not supported; leave it out, copies are ordered by the backend"
-        )
+        msg = f"to_device: stream must be None, got {stream!r}; copies are ordered by the backend"
         raise ValueError(msg)
     if not isinstance(x, Tensor):
         return move(x, device)  # type: ignore[no-any-return]

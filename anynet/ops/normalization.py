@@ -206,7 +206,7 @@ def batch_norm(
     shape = (1, channels, *(1,) * (len(x.shape) - 2))
     if not training:
         if running_mean is None or running_var is None:
-            msg = f"{where}: without training=True it needs running_mean and running_var"
+            msg = f"{where}: running_mean and running_var must be given where training is False"
             raise ValueError(msg)
         given = (
             (x, running_mean, running_var, weight)
@@ -444,7 +444,7 @@ def local_response_norm(
     Source: Krizhevsky, Sutskever, Hinton: ImageNet classification with deep networks (2012).
     """
     if len(x.shape) < 3 or size < 1:
-        msg = f"local_response_norm: x (batch, channels, places, …) and size ≥ 1, got {tuple(x.shape)} and {size}"
+        msg = f"local_response_norm: x must be (batch, channels, places, …) and size ≥ 1, got {tuple(x.shape)} and {size}"
         raise ValueError(msg)
     channels = x.shape[1]
     lo, hi = size // 2, (size - 1) // 2

@@ -98,7 +98,7 @@ def pad(x: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float =
     shape = tuple(x.shape)
     pads = [int(p) for p in pad]
     if len(pads) % 2 or len(pads) > 2 * len(shape):
-        msg = f"pad: takes pairs (before, after) for the last axes of x {shape}, the last first, got {tuple(pad)}"
+        msg = f"pad: pad must be pairs (before, after) for the last axes of x {shape}, the last first, got {tuple(pad)}"
         raise ValueError(msg)
     pairs = [(0, 0)] * (len(shape) - len(pads) // 2)
     pairs += [(pads[i], pads[i + 1]) for i in range(len(pads) - 2, -1, -2)]
@@ -106,7 +106,7 @@ def pad(x: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float =
         size + lo + hi < 0 or (mode not in _BEYOND and size + min(lo, 0) + min(hi, 0) < 0)
         for size, (lo, hi) in zip(shape, pairs, strict=True)
     ):
-        msg = f"pad: {tuple(pad)} takes more from x {shape} than there is"
+        msg = f"pad: pad must not cut away more than there is, got {tuple(pad)} for x of shape {shape}"
         raise ValueError(msg)
     if any(lo < 0 or hi < 0 for lo, hi in pairs):
         return _shorter(x, pairs, mode, value)
@@ -121,7 +121,7 @@ def pad(x: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float =
     for size, (lo, hi) in zip(shape, pairs, strict=True):
         limit = {"reflect": size - 1, "circular": size}.get(mode, max(lo, hi) if size else -1)
         if max(lo, hi) > limit and (lo or hi):
-            msg = f"pad: mode {mode!r} takes at most {limit} at each end of an axis of length {size}, got {(lo, hi)}"
+            msg = f"pad: pad must be at most {limit} at each end of an axis of length {size} in mode {mode!r}, got {(lo, hi)}"
             raise ValueError(msg)
     return pad_around(x, pairs=tuple(pairs), mode=mode)
 

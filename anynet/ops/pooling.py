@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from anynet import dtypes
 from anynet.autograd.primitive import adjoint, primitive
 from anynet.ops import elementwise as e
 from anynet.ops.convolution import Ints, Pairs, spread_option
@@ -280,7 +281,7 @@ def _layout(
     """The number of windows along each axis, and what must be added at the ends for them."""
     axes = len(kernel)
     if len(x.shape) < axes:
-        msg = f"{where}: the kernel {kernel} needs at least {axes} axes, x has shape {tuple(x.shape)}"
+        msg = f"{where}: x must have at least {axes} axes for the kernel {kernel}, got shape {tuple(x.shape)}"
         raise ValueError(msg)
     outs, pads = [], []
     for size, k, s, p, d in zip(
@@ -370,7 +371,7 @@ def _floating(x: Any, where: str) -> None:
     plain = unwrap(x)
     if not backend_of(plain).isdtype(plain.dtype, ("real floating", "complex floating")):
         msg = (
-            f"{where}: a mean needs floating-point numbers, got {plain.dtype}; use anynet.astype(x, "
+            f"{where}: x must be of a floating-point dtype, got {dtypes.of(plain.dtype)}; use anynet.astype(x, "
             "anynet.float32)"
         )
         raise TypeError(msg)
@@ -417,7 +418,7 @@ def avg_pool(
 def _bins(where: str, x: Any, output_size: int | Sequence[int | None] | None, axes: int) -> tuple[Ints, Ints]:
     """(sizes of the last axes of x, sizes of the output); None keeps a size."""
     if len(x.shape) < axes:
-        msg = f"{where}: needs at least {axes} axes, x has shape {tuple(x.shape)}"
+        msg = f"{where}: x must have at least {axes} axes, got shape {tuple(x.shape)}"
         raise ValueError(msg)
     spatial = tuple(x.shape[len(x.shape) - axes :])
     given = output_size if isinstance(output_size, Sequence) else (output_size,) * axes
@@ -430,7 +431,7 @@ def _bins(where: str, x: Any, output_size: int | Sequence[int | None] | None, ax
         )
         raise ValueError(msg)
     if 0 in spatial:
-        msg = f"{where}: cannot pool empty axes, x has shape {tuple(x.shape)}"
+        msg = f"{where}: the pooled axes must not be empty, got shape {tuple(x.shape)}"
         raise ValueError(msg)
     return spatial, tuple(n if o is None else int(o) for o, n in zip(given, spatial, strict=True))
 

@@ -274,7 +274,7 @@ _cumprod.vjp(x=_cumprod_rule)
 def _one_axis(x: Any, axis: int | None, what: str) -> int:
     if axis is None:
         if len(x.shape) != 1:
-            msg = f"{what}: axis is needed for an array of shape {tuple(x.shape)}"
+            msg = f"{what}: axis must be given for an array of shape {tuple(x.shape)}"
             raise ValueError(msg)
         axis = 0
     return axes_of(axis, len(x.shape))[0]

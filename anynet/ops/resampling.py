@@ -223,7 +223,7 @@ def unfold(
     """
     shape = tuple(input.shape)
     if len(shape) not in (3, 4):
-        msg = f"unfold: input has the axes (batch, channels, height, width), or three without the batch, got shape {shape}"
+        msg = f"unfold: input must have the axes (batch, channels, height, width), or three without the batch, got shape {shape}"
         raise ValueError(msg)
     if len(shape) == 3:
         return reshape(
@@ -257,8 +257,8 @@ def fold(
     cells = math.prod(kernel)
     if len(shape) != 3 or shape[1] % cells or shape[2] != math.prod(out):
         msg = (
-            f"fold: input has shape {shape}, expected (batch, channels · {cells}, {math.prod(out)}) for output_size {size}, "
-            f"kernel {kernel}"
+            f"fold: input must be (batch, channels · {cells}, {math.prod(out)}) for output_size {size} and kernel {kernel}, "
+            f"got shape {shape}"
         )
         raise ValueError(msg)
     n, c = shape[0], shape[1] // cells

@@ -50,7 +50,7 @@ def searchsorted(
 ) -> Tensor:
     """Where each x2 would stand in the sorted 1-d x1 (before equal ones with side='left', after with 'right')."""
     if side not in ("left", "right"):
-        msg = f"searchsorted: side is 'left' or 'right', got {side!r}"
+        msg = f"searchsorted: side must be 'left' or 'right', got {side!r}"
         raise ValueError(msg)
     if sorter is not None:
         x1 = take(x1, sorter, axis=0)

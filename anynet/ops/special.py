@@ -467,7 +467,7 @@ _elementwise(_betaln)
 def multigammaln(a: ArrayLike, d: int, /) -> Tensor:
     """The logarithm of the d-dimensional gamma function π^{d(d−1)/4} Π_j Γ(a + (1 − j)/2), j = 1 … d."""
     if not isinstance(d, int) or d < 1:
-        msg = f"multigammaln: d is an integer of at least 1, got {d!r}"
+        msg = f"multigammaln: d must be an integer ≥ 1, got {d!r}"
         raise ValueError(msg)
     y = gammaln(a) + d * (d - 1) / 4 * math.log(math.pi)
     for j in range(1, d):

@@ -46,7 +46,7 @@ def test_no_index_counts_from_the_end(xp_device):
         for layer in (table, bag):
             with pytest.raises(IndexError, match="out of range for an axis of length 3"):
                 layer(an.asarray(bad, device=xp_device))
-    with pytest.raises(ValueError, match="weight has shape"):
+    with pytest.raises(ValueError, match="weight must be"):
         F.embedding(an.asarray([0]), an.ones(3))
 
 
@@ -103,9 +103,9 @@ def test_refusals():
             lambda: F.embedding_bag(an.asarray([[0, 1]]), w, mode="sum", per_sample_weights=an.ones(2)),
             "must have the shape of input",
         ),
-        (lambda: F.max_unpool1d(x, an.asarray([0]), 2), "two equal ones"),
-        (lambda: F.max_unpool1d(x, i, 2, output_size=(9,)), "within a stride"),
-        (lambda: F.max_unpool1d(x, i + 5, 2), "between 0 and 3"),
+        (lambda: F.max_unpool1d(x, an.asarray([0]), 2), "must have the same shape"),
+        (lambda: F.max_unpool1d(x, i, 2, output_size=(9,)), "by less than the stride"),
+        (lambda: F.max_unpool1d(x, i + 5, 2), r"must be in \[0, 3\]"),
     ):
         with pytest.raises(ValueError, match=message):
             make()

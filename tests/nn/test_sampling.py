@@ -138,7 +138,7 @@ def test_windows_are_drawn_anew_and_repeatable():
     (lambda: F.grid_sample(an.ones((1, 1, 2, 2)), an.ones((1, 1, 1, 2)), "cubic"), "mode must be"),
     (lambda: F.grid_sample(an.ones((1, 1, 2, 2, 2)), an.ones((1, 1, 1, 1, 3)), "bicubic"), "mode must be"),
     (lambda: F.grid_sample(an.ones((1, 1, 2, 2)), an.ones((1, 1, 1, 2)), padding_mode="wrap"), "padding_mode"),
-    (lambda: F.affine_grid(an.ones((1, 2, 2)), (1, 1, 2, 2)), "theta is"),
+    (lambda: F.affine_grid(an.ones((1, 2, 2)), (1, 1, 2, 2)), "theta must be"),
     (lambda: nn.FractionalMaxPool2d(2), "either"),
     (lambda: F.fractional_max_pool2d(an.ones((1, 1, 4, 4)), 3, output_size=3), "do not fit"),
     (lambda: F.fractional_max_pool2d(an.ones((1, 1, 4, 4)), 2, output_ratio=1.5), r"output_ratio must be in \(0, 1\)"),

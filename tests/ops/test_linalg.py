@@ -226,15 +226,15 @@ def test_nothing(shape):
     ("call", "message"),
     [
         (lambda: L.inv(an.ones((2, 3))), "square matrices"),
-        (lambda: L.solve(an.eye(3), an.ones(2)), "vector of length 2"),
+        (lambda: L.solve(an.eye(3), an.ones(2)), "length 3 for matrices .* got 2"),
         (lambda: L.solve(an.eye(3), an.ones((2, 2))), "right-hand side"),
         (lambda: L.qr(an.eye(3), mode="r"), "'reduced' or 'complete'"),
-        (lambda: L.matrix_norm(an.eye(3), ord=3), "ord is"),
+        (lambda: L.matrix_norm(an.eye(3), ord=3), "ord must be"),
         (lambda: L.matrix_power(an.eye(3), 2.0), "integer"),
         (lambda: L.cross(an.ones(2), an.ones(3)), "3 elements"),
-        (lambda: L.outer(an.ones((2, 2)), an.ones(3)), "two vectors"),
+        (lambda: L.outer(an.ones((2, 2)), an.ones(3)), "must be vectors"),
         (lambda: L.vector_norm(an.asarray([1, 2])), "floating-point"),
-        (lambda: L.svdvals(an.ones(3)), "takes matrices"),
+        (lambda: L.svdvals(an.ones(3)), "must be matrices"),
     ],
 )  # fmt: skip
 def test_bad_input(call, message):
@@ -264,7 +264,7 @@ def test_norms_of_nothing_and_of_integers():
     assert an.linalg.matrix_norm(empty, ord=2).item() == 0
     assert an.linalg.matrix_norm(empty, ord=1).item() == 0
     for ord in ("fro", 1, math.inf):
-        with pytest.raises(TypeError, match="floating-point arrays, got int64"):
+        with pytest.raises(TypeError, match="floating-point dtype, got int64"):
             an.linalg.matrix_norm(an.asarray([[1, 2]]), ord=ord)
     for ord in (math.nan, "fro", True):
         with pytest.raises(ValueError, match="ord must be a number"):

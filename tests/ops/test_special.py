@@ -126,7 +126,7 @@ def test_derivatives_of_sinc_at_zero():
 
 @pytest.mark.parametrize("call", [lambda: S.polygamma(-1, an.ones(2)), lambda: S.multigammaln(an.ones(2), 0)])
 def test_bad_input(call):
-    with pytest.raises(ValueError, match="integer of at least"):
+    with pytest.raises(ValueError, match="must be an integer"):
         call()
 
 
@@ -167,7 +167,7 @@ def test_integers_are_taken_as_floats(kind):
 def test_complex_numbers_are_refused():
     z = an.asarray([1 + 2j])
     for name in ("erf", "erfc", "ndtr", "gammaln", "digamma", "entr", "logit", "cbrt"):
-        with pytest.raises(TypeError, match="takes real numbers, got complex"):
+        with pytest.raises(TypeError, match="must be real, got complex"):
             getattr(an.special, name)(z)
 
 

@@ -19,7 +19,7 @@ def reduce(x: Any, reduction: str) -> Tensor:
         return sum(x)
     if reduction == "none":
         return x  # type: ignore[no-any-return]
-    msg = f"reduction is 'mean', 'sum' or 'none', got {reduction!r}"
+    msg = f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}"
     raise ValueError(msg)
 
 
@@ -55,14 +55,12 @@ def as_target(name: str, input: Any, target: Any) -> Tensor:
         raise ValueError(msg)
     kind, want = dtypes.of(t.dtype), dtypes.of(x.dtype)
     if not want.is_floating:
-        msg = f"{name}: the input is of a floating-point type, got {want}"
+        msg = f"{name}: input must be of a floating-point dtype, got {want}"
         raise TypeError(msg)
     return target if kind is want or kind.kind == "complex" else cast_to(target, dtype=want)
 
 
 def check_same_shape(where: str, input: Any, target: Any) -> None:
     if tuple(input.shape) != tuple(target.shape):
-        msg = (
-            f"{where}: input and target have equal shapes, got {tuple(input.shape)} and {tuple(target.shape)}"
-        )
+        msg = f"{where}: input and target must have equal shapes, got {tuple(input.shape)} and {tuple(target.shape)}"
         raise ValueError(msg)

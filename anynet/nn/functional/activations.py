@@ -228,7 +228,7 @@ def softshrink(input: ArrayLike, lambd: float = 0.5) -> Tensor:
     Tensor([-1.5,  0. ,  1.5])
     """
     if lambd < 0:
-        msg = f"softshrink: lambd is not negative, got {lambd}"
+        msg = f"softshrink: lambd must be ≥ 0, got {lambd}"
         raise ValueError(msg)
     return ops.softshrink(input, bound=float(lambd))
 
@@ -294,7 +294,7 @@ def celu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     Tensor([-0.86466473,  0.        ,  2.        ])
     """
     if alpha == 0:
-        msg = "celu: alpha is not 0"
+        msg = "celu: alpha must not be 0, got 0"
         raise ValueError(msg)
     return (
         ops.elu(input, alpha=float(alpha), rate=1.0 / alpha) if alpha > 0 else ops.elu(input / alpha) * alpha
@@ -320,7 +320,7 @@ def glu(input: ArrayLike, dim: int = -1) -> Tensor:
     """
     n = input.shape[dim]
     if n % 2:
-        msg = f"glu: the axis {dim} is cut into halves, but has {n} elements"
+        msg = f"glu: the length of axis {dim}, which is cut into halves, must be even, got {n}"
         raise ValueError(msg)
     lead = (slice(None),) * (dim % len(input.shape))
     rest = (slice(None),) * (len(input.shape) - len(lead) - 1)
@@ -338,7 +338,7 @@ def prelu(input: ArrayLike, weight: ArrayLike) -> Tensor:
     ndim = len(input.shape)
     channels = input.shape[1] if ndim > 1 else 1
     if len(weight.shape) > 1 or n not in (1, channels):
-        msg = f"prelu: weight has shape {tuple(weight.shape)}, expected (1,) or ({channels},), one a channel"
+        msg = f"prelu: weight must have shape (1,) or ({channels},), one number a channel, got {tuple(weight.shape)}"
         raise ValueError(msg)
     w = reshape(weight, (1, n, *(1,) * (ndim - 2)) if ndim > 1 else (n,) if ndim else ())
     return ops.relu(input) + w * e.clip(input, max=0.0)
@@ -359,7 +359,7 @@ def rrelu(
     Tensor([-1.,  0.,  2.])
     """
     if not lower <= upper:
-        msg = f"rrelu: lower is at most upper, got {lower} and {upper}"
+        msg = f"rrelu: lower must be ≤ upper, got {lower} and {upper}"
         raise ValueError(msg)
     if not training:
         return leaky_relu(input, (lower + upper) / 2)
@@ -429,7 +429,7 @@ def gumbel_softmax(
     1.0
     """
     if not tau > 0:
-        msg = f"gumbel_softmax: tau is positive, got {tau}"
+        msg = f"gumbel_softmax: tau must be > 0, got {tau}"
         raise ValueError(msg)
     plain = unwrap(logits)
     xp = backend_of(plain)

@@ -169,7 +169,10 @@ def conv_tbc(input: ArrayLike, weight: ArrayLike, bias: ArrayLike, pad: int = 0)
     (5, 2, 4)
     """
     if len(input.shape) != 3 or len(weight.shape) != 3:
-        msg = f"conv_tbc: input (time, batch, in) and weight (kernel, in, out), got {tuple(input.shape)} and {tuple(weight.shape)}"
+        msg = (
+            "conv_tbc: input and weight must be (time, batch, in) and (kernel, in, out), got "
+            f"{tuple(input.shape)} and {tuple(weight.shape)}"
+        )
         raise ValueError(msg)
     y = conv1d(permute_dims(input, (1, 2, 0)), permute_dims(weight, (2, 1, 0)), bias, padding=pad)
     return permute_dims(y, (2, 0, 1))

@@ -25,7 +25,7 @@ def pdist(input: ArrayLike, p: float = 2.0) -> Tensor:
     [5.0, 4.0, 3.0]
     """
     if len(input.shape) != 2:
-        msg = f"pdist: a matrix of rows, got shape {tuple(input.shape)}"
+        msg = f"pdist: input must be a matrix of rows, got shape {tuple(input.shape)}"
         raise ValueError(msg)
     n = input.shape[0]
     plain = unwrap(input)

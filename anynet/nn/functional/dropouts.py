@@ -26,7 +26,7 @@ def _channels(where: str, x: Any, axes: int) -> tuple[int, ...]:
     ndim = len(x.shape)
     if ndim not in (axes + 1, axes + 2):
         msg = (
-            f"{where}: input has {axes + 2} axes (batch, channels, *spatial) or {axes + 1} without the batch, got shape "
+            f"{where}: input must have {axes + 2} axes (batch, channels, *spatial) or {axes + 1} without the batch, got shape "
             f"{tuple(x.shape)}"
         )
         raise ValueError(msg)
@@ -110,9 +110,7 @@ def feature_alpha_dropout(
     (2, 3, 4)
     """
     if len(input.shape) < 2 and training and p:
-        msg = (
-            f"feature_alpha_dropout: input has the axes (batch, channels, …), got shape {tuple(input.shape)}"
-        )
+        msg = f"feature_alpha_dropout: input must have the axes (batch, channels, …), got shape {tuple(input.shape)}"
         raise ValueError(msg)
     return _alpha(input, p, training, (*input.shape[:2], *(1,) * (len(input.shape) - 2)))
 
@@ -139,7 +137,7 @@ def gaussian_noise(input: ArrayLike, stddev: float, training: bool = True) -> Te
     Tensor([1., 1., 1.])
     """
     if stddev < 0:
-        msg = f"gaussian_noise: stddev is not negative, got {stddev}"
+        msg = f"gaussian_noise: stddev must be ≥ 0, got {stddev}"
         raise ValueError(msg)
     return input + stddev * _normal(input) if training and stddev else input  # type: ignore[return-value]
 
@@ -152,6 +150,6 @@ def gaussian_dropout(input: ArrayLike, rate: float = 0.5, training: bool = True)
     Tensor([1., 1., 1.])
     """
     if not 0.0 <= rate < 1.0:
-        msg = f"gaussian_dropout: rate lies in [0, 1), got {rate}"
+        msg = f"gaussian_dropout: rate must be in [0, 1), got {rate}"
         raise ValueError(msg)
     return input * (1.0 + math.sqrt(rate / (1.0 - rate)) * _normal(input)) if training and rate else input  # type: ignore[return-value]

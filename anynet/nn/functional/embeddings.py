@@ -44,16 +44,16 @@ def one_hot(tensor: ArrayLike, num_classes: int = -1) -> Tensor:
     index = to_plain(tensor)
     xp = backend_of(index)
     if not xp.isdtype(index.dtype, "integral"):
-        msg = f"one_hot: integers, got {index.dtype}"
+        msg = f"one_hot: tensor must hold integers, got {dtypes.of(index.dtype)}"
         raise TypeError(msg)
     empty = 0 in tuple(index.shape)
     if num_classes == -1:
         if empty:
-            msg = "one_hot: num_classes cannot be inferred from no numbers"
+            msg = "one_hot: num_classes must be given for an empty tensor: it cannot be inferred from no numbers"
             raise ValueError(msg)
         num_classes = int(xp.max(index)) + 1
     if num_classes < 1 or (not empty and (int(xp.min(index)) < 0 or int(xp.max(index)) >= num_classes)):
-        msg = f"one_hot: numbers lie between 0 and num_classes − 1, num_classes is {num_classes}"
+        msg = f"one_hot: each number must be in [0, num_classes − 1], got num_classes={num_classes}"
         raise ValueError(msg)
     places = xp.arange(num_classes, dtype=index.dtype, device=index.device)
     return wrap(xp.astype(xp.equal(xp.expand_dims(index, axis=-1), places), xp.int64))

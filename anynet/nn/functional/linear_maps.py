@@ -23,8 +23,8 @@ def bilinear(
     out, m, n = weight.shape
     if tuple(input1.shape[:-1]) != tuple(input2.shape[:-1]) or (input1.shape[-1], input2.shape[-1]) != (m, n):
         msg = (
-            f"bilinear: inputs of shapes {tuple(input1.shape)} and {tuple(input2.shape)}, expected (…, {m}) and (…, {n}) "
-            f"with equal axes before, for a weight of shape {tuple(weight.shape)}"
+            f"bilinear: inputs must have shapes (…, {m}) and (…, {n}) with equal axes before, for a weight of shape "
+            f"{tuple(weight.shape)}, got {tuple(input1.shape)} and {tuple(input2.shape)}"
         )
         raise ValueError(msg)
     lead = tuple(input1.shape[:-1])

@@ -298,8 +298,8 @@ def _unpool(
     padding = spread_option(padding, axes, "padding", where, 0)
     if len(x.shape) not in (axes + 1, axes + 2) or tuple(x.shape) != tuple(indices.shape):
         msg = (
-            f"{where}: input and indices of shapes {tuple(x.shape)} and {tuple(indices.shape)}, expected two equal ones of "
-            f"{axes + 2} axes (batch, channels, *spatial), or {axes + 1} without the batch"
+            f"{where}: input and indices must have the same shape, of {axes + 2} axes (batch, channels, *spatial) or "
+            f"{axes + 1} without the batch, got {tuple(x.shape)} and {tuple(indices.shape)}"
         )
         raise ValueError(msg)
     lead, spatial = tuple(x.shape[:-axes]), tuple(x.shape[-axes:])
@@ -308,7 +308,7 @@ def _unpool(
     )
     out = usual if output_size is None else tuple(int(n) for n in output_size)[-axes:]
     if any(not u - s < o < u + s for u, s, o in zip(usual, stride, out, strict=True)):
-        msg = f"{where}: output_size {out} lies within a stride {stride} of {usual}"
+        msg = f"{where}: output_size must differ from {usual} by less than the stride {stride}, got {out}"
         raise ValueError(msg)
     plain = unwrap(indices)
     xp = backend_of(plain)
@@ -317,7 +317,7 @@ def _unpool(
 
     def in_range(found: Any) -> None:
         if bool(backend_of(found).any((found < 0) | (found >= room))):
-            msg = f"{where}: indices lie between 0 and {room - 1}, the places of an output of size {out}"
+            msg = f"{where}: indices must be in [0, {room - 1}], the places of an output of size {out}"
             raise ValueError(msg)
 
     xp.check(in_range, flat, within=room)

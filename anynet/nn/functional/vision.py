@@ -41,8 +41,8 @@ def affine_grid(theta: ArrayLike, size: Sequence[int], align_corners: bool | Non
     axes = len(size) - 2
     if axes not in (2, 3) or tuple(theta.shape) != (size[0], axes, axes + 1) or min(size) < 1:
         msg = (
-            f"affine_grid: theta is (n, 2, 3) for a size (n, c, h, w) or (n, 3, 4) for (n, c, d, h, w), got {tuple(theta.shape)} "
-            f"and {tuple(size)}"
+            f"affine_grid: theta must be (n, 2, 3) for a size (n, c, h, w), or (n, 3, 4) for (n, c, d, h, w), got "
+            f"{tuple(theta.shape)} and {tuple(size)}"
         )
         raise ValueError(msg)
     spatial = tuple(int(k) for k in size[2:])
@@ -232,7 +232,7 @@ def pixel_shuffle(input: ArrayLike, upscale_factor: int) -> Tensor:
     """
     r, shape = upscale_factor, tuple(input.shape)
     if len(shape) < 3 or r < 1 or shape[-3] % (r * r):
-        msg = f"pixel_shuffle: input (…, channels, h, w) with channels divisible by {r}², got shape {shape}"
+        msg = f"pixel_shuffle: input must be (…, channels, h, w) with channels divisible by {r}², got shape {shape}"
         raise ValueError(msg)
     *lead, c, h, w = shape
     n, c = len(lead), c // (r * r)
@@ -249,7 +249,7 @@ def pixel_unshuffle(input: ArrayLike, downscale_factor: int) -> Tensor:
     """
     r, shape = downscale_factor, tuple(input.shape)
     if len(shape) < 3 or r < 1 or shape[-1] % r or shape[-2] % r:
-        msg = f"pixel_unshuffle: input (…, channels, h, w) with h and w divisible by {r}, got shape {shape}"
+        msg = f"pixel_unshuffle: input must be (…, channels, h, w) with h and w divisible by {r}, got shape {shape}"
         raise ValueError(msg)
     *lead, c, h, w = shape
     n, h, w = len(lead), h // r, w // r
@@ -266,7 +266,7 @@ def channel_shuffle(input: ArrayLike, groups: int) -> Tensor:
     """
     shape = tuple(input.shape)
     if len(shape) < 3 or groups < 1 or shape[1] % groups:
-        msg = f"channel_shuffle: input (batch, channels, …) with channels divisible by {groups}, got shape {shape}"
+        msg = f"channel_shuffle: input must be (batch, channels, …) with channels divisible by {groups}, got shape {shape}"
         raise ValueError(msg)
     split = (shape[0], groups, shape[1] // groups, *shape[2:])
     return rearrange(input, split=split, axes=(0, 2, 1, *range(3, len(shape) + 1)), shape=shape)

@@ -67,7 +67,7 @@ def test_other_arguments_are_taken_as_before():
         assert F.mse_loss(x, t, weight=an.ones(4)).item() == pytest.approx(an.mean((x - t) ** 2).item())
         with pytest.raises(ValueError, match=r"mse_loss: input has shape \(4,\), target \(1, 4\)"):
             F.mse_loss(x, an.ones((1, 4)))
-        with pytest.raises(ValueError, match="reduction is 'mean', 'sum' or 'none', got 'avg'"):
+        with pytest.raises(ValueError, match="reduction must be 'mean', 'sum' or 'none', got 'avg'"):
             F.mse_loss(x, t, "avg")
         with pytest.raises(TypeError):
             F.mse_loss(x)

@@ -50,7 +50,7 @@ def class_weight(name: str, weight: Any, input: Any, classes: int) -> Any:
         return None
     weight = unwrap(weight)
     if tuple(weight.shape) != (classes,):
-        msg = f"{name}: weight has shape {tuple(weight.shape)}, expected ({classes},), one number a class"
+        msg = f"{name}: weight must have shape ({classes},), one number a class, got {tuple(weight.shape)}"
         raise ValueError(msg)
     xp = backend_of(weight)
     return xp.astype(weight, dtypes.native(xp, unwrap(input).dtype))
@@ -67,11 +67,11 @@ def _indices(
         raise DeviceError(msg)
     expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
     if tuple(plain.shape) != expected:
-        msg = f"{name}: input {shape} takes class indices of shape {expected}, got {tuple(plain.shape)}"
+        msg = f"{name}: class indices for an input of shape {shape} must have shape {expected}, got {tuple(plain.shape)}"
         raise ValueError(msg)
     if not xp.isdtype(plain.dtype, "integral"):
         got = dtypes.of(plain.dtype)
-        msg = f"{name}: class indices are integers, got {got}; probabilities have the shape of the input, {shape}"
+        msg = f"{name}: class indices must be integers, got {got}; probabilities must have the shape of the input, {shape}"
         raise TypeError(msg)
     flat = xp.astype(xp.reshape(plain, (-1,)), xp.int64, copy=False)
     if readable(flat) and 0 not in flat.shape and not 0 <= ignore_index < classes:
@@ -116,10 +116,10 @@ def cross_entropy(
         return each(cross_entropy, input, target, weight, ignore_index, reduction, label_smoothing)
     shape = tuple(input.shape)
     if not shape:
-        msg = "cross_entropy: input is (classes,), (n, classes) or (n, classes, d1, …), got a scalar"
+        msg = "cross_entropy: input must be (classes,), (n, classes) or (n, classes, d1, …), got a scalar"
         raise ValueError(msg)
     if not 0.0 <= label_smoothing <= 1.0:
-        msg = f"cross_entropy: label_smoothing is between 0 and 1, got {label_smoothing}"
+        msg = f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}"
         raise ValueError(msg)
     classes = shape[1] if len(shape) > 1 else shape[0]
     w = class_weight("cross_entropy", weight, input, classes)
@@ -187,7 +187,7 @@ def nll_loss(
         return each(nll_loss, input, target, weight, ignore_index, reduction)
     shape = tuple(input.shape)
     if not shape:
-        msg = "nll_loss: input is (classes,), (n, classes) or (n, classes, d1, …), got a scalar"
+        msg = "nll_loss: input must be (classes,), (n, classes) or (n, classes, d1, …), got a scalar"
         raise ValueError(msg)
     classes = shape[1] if len(shape) > 1 else shape[0]
     w = class_weight("nll_loss", weight, input, classes)
@@ -219,7 +219,7 @@ def binary_cross_entropy(
         here = backend_of(found)
         if not bool(here.all(here.logical_and(found >= 0, found <= 1))):
             msg = (
-                "binary_cross_entropy: the input are probabilities between 0 and 1, got "
+                "binary_cross_entropy: input must be probabilities in [0, 1], got "
                 f"{float(here.min(found)):.4g} to {float(here.max(found)):.4g}; for logits use "
                 "binary_cross_entropy_with_logits"
             )
@@ -390,12 +390,12 @@ def linear_cross_entropy(
     1.386294
     """
     if options is not None:
-        msg = "linear_cross_entropy: options chooses PyTorch's way of working in chunks, which is not offered; leave it out"
+        msg = "linear_cross_entropy: options must be None: PyTorch's way of working in chunks is not offered; leave it out"
         raise NotImplementedError(msg)
     form = tuple(linear_weight.shape)
     if len(form) > 2:
         if len(input.shape) != 2:
-            msg = f"linear_cross_entropy: a weight of shape {form} takes an input (n, {form[-1]}), got {tuple(input.shape)}"
+            msg = f"linear_cross_entropy: input must be (n, {form[-1]}) for a weight of shape {form}, got {tuple(input.shape)}"
             raise ValueError(msg)
         linear_weight = reshape(linear_weight, (-1, form[-1]))
         linear_bias = None if linear_bias is None else reshape(linear_bias, (-1,))

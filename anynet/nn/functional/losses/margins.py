@@ -78,16 +78,16 @@ def _class_indices(name: str, input: Any, target: Any) -> tuple[Any, Any]:
     xp = backend_of(index)
     if len(rows.shape) != 2 or tuple(index.shape) != (() if single else rows.shape[:1]):
         if not (single and tuple(index.shape) == (1,)):
-            msg = f"{name}: input has shape {tuple(input.shape)}, target {tuple(index.shape)}; expected (n, classes) and (n,)"
+            msg = f"{name}: input and target must have shapes (n, classes) and (n,), got {tuple(input.shape)} and {tuple(index.shape)}"
             raise ValueError(msg)
     index = xp.reshape(index, (rows.shape[0], 1))
     if not xp.isdtype(index.dtype, "integral"):
-        msg = f"{name}: the target holds class indices, got {index.dtype}"
+        msg = f"{name}: target must hold class indices (integers), got {dtypes.of(index.dtype)}"
         raise TypeError(msg)
 
     def in_range(found: Any) -> None:
         if bool(backend_of(found).any((found < 0) | (found >= rows.shape[1]))):
-            msg = f"{name}: the target has a class outside of 0 … {rows.shape[1] - 1}"
+            msg = f"{name}: each class of target must be in [0, {rows.shape[1] - 1}]"
             raise IndexError(msg)
 
     check_values(in_range, index, rows.shape[1])
@@ -110,7 +110,7 @@ def multi_margin_loss(
     Tensor(0.25)
     """
     if p not in (1, 2):
-        msg = f"multi_margin_loss: p is 1 or 2, got {p}"
+        msg = f"multi_margin_loss: p must be 1 or 2, got {p}"
         raise ValueError(msg)
     rows, index = _class_indices("multi_margin_loss", input, target)
     xp = backend_of(index)
@@ -140,12 +140,14 @@ def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str =
     xp = backend_of(index)
     if tuple(input.shape) != tuple(index.shape) or len(input.shape) > 2:
         msg = (
-            f"multilabel_margin_loss: input has shape {tuple(input.shape)}, target {tuple(index.shape)}; expected two of "
-            "the same shape (n, classes) or (classes,)"
+            f"multilabel_margin_loss: input and target must have the same shape (n, classes) or (classes,), got "
+            f"{tuple(input.shape)} and {tuple(index.shape)}"
         )
         raise ValueError(msg)
     if not xp.isdtype(index.dtype, "integral"):
-        msg = f"multilabel_margin_loss: the target holds class indices, got {index.dtype}"
+        msg = (
+            f"multilabel_margin_loss: target must hold class indices (integers), got {dtypes.of(index.dtype)}"
+        )
         raise TypeError(msg)
     single = len(input.shape) < 2
     rows = reshape(input, (1, -1)) if single else input
@@ -158,7 +160,7 @@ def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str =
 
     def in_range(found: Any) -> None:
         if bool(backend_of(found).any(found >= classes)):
-            msg = f"multilabel_margin_loss: the target has a class outside of 0 … {classes - 1}"
+            msg = f"multilabel_margin_loss: each class of target must be in [0, {classes - 1}]"
             raise IndexError(msg)
 
     check_values(in_range, index, classes)
@@ -198,7 +200,7 @@ def hinge_loss(input: ArrayLike, target: ArrayLike, p: int = 1, reduction: str =
     [0.5, 0.0]
     """
     if p not in (1, 2):
-        msg = f"hinge_loss: p is 1 or 2, got {p}"
+        msg = f"hinge_loss: p must be 1 or 2, got {p}"
         raise ValueError(msg)
     target = as_target("hinge_loss", input, target)
     gap = relu(1.0 - e.where(e.equal(target, 0.0), -1.0, target) * input)

@@ -31,9 +31,7 @@ def _weighed(where: str, losses: Any, weight: Any, reduction: str, over_weights:
     if weight is None:
         return reduce(losses, reduction)
     if tuple(weight.shape) != tuple(losses.shape):
-        msg = (
-            f"{where}: weight has the shape of the input, got {tuple(weight.shape)} and {tuple(losses.shape)}"
-        )
+        msg = f"{where}: weight must have the shape of the input, got {tuple(weight.shape)} and {tuple(losses.shape)}"
         raise ValueError(msg)
     if reduction == "mean" and over_weights:
         return sum(losses * weight) / sum(weight)
@@ -82,7 +80,7 @@ def huber_loss(
     Tensor(1.)
     """
     if not delta > 0:
-        msg = f"huber_loss: delta is positive, got {delta}"
+        msg = f"huber_loss: delta must be > 0, got {delta}"
         raise ValueError(msg)
     losses = huber(input, as_target("huber_loss", input, target), delta=float(delta))
     return _weighed("huber_loss", losses, weight, reduction, over_weights=False)
@@ -97,7 +95,7 @@ def smooth_l1_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean",
     Tensor(1.)
     """
     if not beta >= 0:
-        msg = f"smooth_l1_loss: beta is not negative, got {beta}"
+        msg = f"smooth_l1_loss: beta must be ≥ 0, got {beta}"
         raise ValueError(msg)
     if beta == 0:
         return l1_loss(input, target, reduction)
@@ -156,14 +154,14 @@ def gaussian_nll_loss(
         len(given) != len(shape) or [a for a, b in zip(given, shape, strict=True) if a != b] != [1]
     ):
         msg = (
-            f"gaussian_nll_loss: var has shape {given}, expected {shape}, the same with 1 in place of one axis, or "
-            f"{shape[:-1]}"
+            f"gaussian_nll_loss: var must have shape {shape}, the same with 1 in place of one axis, or {shape[:-1]}, "
+            f"got {given}"
         )
         raise ValueError(msg)
 
     def not_negative(found: Any) -> None:
         if bool(backend_of(found).any(found < 0)):
-            msg = "gaussian_nll_loss: var has negative entries"
+            msg = f"gaussian_nll_loss: var must be ≥ 0, got {float(backend_of(found).min(found)):.4g}"
             raise ValueError(msg)
 
     check_values(not_negative, unwrap(var))

@@ -32,8 +32,8 @@ def cosine_embedding_loss(
     """
     if len(input1.shape) not in (1, 2) or tuple(input1.shape) != tuple(input2.shape):
         msg = (
-            f"cosine_embedding_loss: the inputs have shapes {tuple(input1.shape)} and {tuple(input2.shape)}, expected two "
-            "of the same shape (n, d) or (d,)"
+            f"cosine_embedding_loss: the inputs must have the same shape (n, d) or (d,), got {tuple(input1.shape)} "
+            f"and {tuple(input2.shape)}"
         )
         raise ValueError(msg)
     tiny = 1e-12  # as in PyTorch, added to the squared lengths
@@ -85,7 +85,7 @@ def triplet_margin_with_distance_loss(
     Tensor(2.)
     """
     if not margin > 0:
-        msg = f"triplet_margin_loss: margin is positive, got {margin}"
+        msg = f"triplet_margin_loss: margin must be > 0, got {margin}"
         raise ValueError(msg)
     distance = pairwise_distance if distance_function is None else distance_function
     far = distance(anchor, negative)
@@ -107,7 +107,7 @@ def circle_loss(
     True
     """
     if len(input.shape) != 2 or tuple(target.shape) != tuple(input.shape[:1]):
-        msg = f"circle_loss: input is (n, features) and target (n,), got {tuple(input.shape)} and {tuple(target.shape)}"
+        msg = f"circle_loss: input and target must be (n, features) and (n,), got {tuple(input.shape)} and {tuple(target.shape)}"
         raise ValueError(msg)
     unit = input / e.maximum(vector_norm(input, axis=1, keepdims=True), 1e-12)
     s = unit @ unit.T
