@@ -83,6 +83,7 @@ newaxis = None
 __array_api_version__ = "2025.12"
 
 _hints.explain_calls(globals())
+_hints.explain_attributes(Tensor, globals())
 
 if not _TYPE_CHECKING:  # a type checker is to find a name that is not there
 

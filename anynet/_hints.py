@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 __all__ = ["explained", "missing_attribute", "nearest"]
@@ -89,6 +90,45 @@ def missing_attribute(module: str, name: str, known: Iterable[str]) -> Attribute
     else:
         hint = nearest(name, (k for k in known if not k.startswith("_")), everything=False)
     return AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
+
+
+class _Elsewhere:
+    """In the place of an attribute that a class has not."""
+
+    def __init__(self, name: str, hint: str) -> None:
+        self.name, self.hint = name, hint
+
+    def __get__(self, instance: object, owner: type) -> object:
+        what = f"type object {owner.__name__!r}" if instance is None else f"{owner.__name__!r} object"
+        msg = f"{what} has no attribute {self.name!r}{self.hint}"
+        raise AttributeError(msg)
+
+
+def explain_attributes(cls: Any, functions: Mapping[str, Any]) -> None:
+    """Let the errors for attributes that arrays of `cls` have not say what it is called here: one of METHODS, one of `functions`, or
+    the nearest name.
+
+    Before Python 3.12 each attribute of a class with `__getattr__` takes several times as long to read, and steps of small networks
+    10 % longer. There the known names are descriptors, and what is near a misspelt one is left to Python, whose tracebacks show it.
+    """
+
+    def hint(name: str) -> str:
+        if name in METHODS:
+            return f"; here it is: {METHODS[name]}"
+        if name in functions:
+            return f"; the array API has functions, not methods: anynet.{name}(x)"
+        return nearest(name, dir(cls), everything=False)
+
+    def missing(self: object, name: str) -> object:
+        return _Elsewhere(name, hint(name)).__get__(self, type(self))
+
+    if sys.version_info >= (3, 12):
+        cls.__getattr__ = missing
+        return
+    absent = {n for n in (*METHODS, *functions) if not n.startswith("_") and not hasattr(cls, n)}
+    for name in absent:
+        setattr(cls, name, _Elsewhere(name, hint(name)))
+    cls.__dir__ = lambda self: [n for n in object.__dir__(self) if n not in absent or hasattr(self, n)]
 
 
 def _explanation(

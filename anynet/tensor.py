@@ -22,7 +22,7 @@ from collections.abc import Callable
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
-from anynet import _hints, dtypes
+from anynet import dtypes
 from anynet_backends import TYPES, Array, backend_of, host, registry, resolve
 from anynet_backends.jit.errors import refuse_reading, user_line
 from anynet_backends.jit.tracer import COMPILING, TracedArray
@@ -66,29 +66,30 @@ class _Mode(threading.local):
 
 
 mode = _Mode()
+_made: Any = object.__new__
 
 
 class _GradMode:
     """Context manager and decorator that switches recording in this thread."""
 
     __slots__ = ("_before",)
-    _before: list[bool]
+    _before: Any  # (recording, what was before that), a chain: one object may be entered again and again
     _recording: ClassVar[bool]
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
         """The context manager; of a function (``@no_grad`` without parentheses) the decorated function."""
-        made = super().__new__(cls)
-        made._before = []
+        made = _made(cls)
+        made._before = None
         return made if function is None else made(function)
 
     def __enter__(self) -> None:
-        self._before.append(mode.recording)
+        self._before = mode.recording, self._before
         mode.recording = self._recording
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        mode.recording = self._before.pop()
+        mode.recording, self._before = self._before
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """The function with recording switched while it runs; of a generator while it runs, not while it waits."""
@@ -578,21 +579,6 @@ class Tensor:
         if self.edge is not None:
             extra += ", requires_grad=True" if self.is_leaf else f", from={self.edge.label}"
         return f"{type(self).__name__}({text}{extra})"
-
-    if not TYPE_CHECKING:  # a type checker is to find a name that is not there
-
-        def __getattr__(self, name: str) -> Any:
-            import anynet
-
-            here = _hints.METHODS.get(name)
-            if here is not None:
-                hint = f"; here it is: {here}"
-            elif name in vars(anynet):
-                hint = f"; the array API has functions, not methods: anynet.{name}(x)"
-            else:
-                hint = _hints.nearest(name, dir(type(self)), everything=False)
-            msg = f"'{type(self).__name__}' object has no attribute {name!r}{hint}"
-            raise AttributeError(msg)
 
     # ----- copies and pickles -----
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -115,8 +117,9 @@ MISSING = {  # what is written: what the message names
         "contiguous": "leave it out", "t": "x.T", "norm": "vector_norm", "flatten": "anynet.reshape(x, (-1,))",
         "softmax": "functional.softmax", "add_": "x += y", "mul_": "x *= y", "zero_": "x[...] = 0", "copy_": "x.assign_(y)",
         "fill_": "x[...] = value", "masked_fill": "anynet.where", "gather": "take_along_axis", "dim": "x.ndim", "numel": "x.size",
-        "new_zeros": "zeros_like", "detatch": "did you mean 'detach'", "shap": "did you mean 'shape'", "astype": "anynet.astype(x)",
+        "new_zeros": "zeros_like", "astype": "anynet.astype(x)",
     }.items()},
+    **({"x.detatch": "did you mean 'detach'", "x.shap": "did you mean 'shape'"} if sys.version_info >= (3, 12) else {}),
     **{f"an.{name}": here for name, here in {
         "cat": "anynet.concat", "from_numpy": "anynet.asarray", "array": "anynet.asarray", "manual_seed": "anynet.random.manual_seed",
         "randn": "anynet.random.normal", "rand": "anynet.random.uniform", "einsum": "anynet.tensordot", "bmm": "anynet.matmul",
@@ -290,6 +293,17 @@ def test_names_of_others(name):
     with pytest.raises(AttributeError) as caught:
         getattr(place, attribute)
     assert MISSING[name] in str(caught.value)
+
+
+def test_a_misspelt_attribute_of_a_tensor():
+    """In the traceback, where Python shows it; and no other name that the Tensor has not is offered."""
+    code = "import anynet as an; an.ones(2).{}"
+    for name, near in (("detatch", "detach"), ("shap", "shape"), ("expp", None)):
+        run = subprocess.run([sys.executable, "-c", code.format(name)], capture_output=True, text=True)
+        last = run.stderr.strip().splitlines()[-1]
+        assert f"'Tensor' object has no attribute '{name}'" in last
+        assert ("did you mean" in last.lower() and f"'{near}'" in last) if near else "'exp'" not in last
+    assert not {"view", "exp", "numel"} & {*dir(x()), *(n for n in dir(an.Tensor) if hasattr(an.Tensor, n))}
 
 
 def test_files_of_pytorch(tmp_path):
