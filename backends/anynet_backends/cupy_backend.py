@@ -31,6 +31,7 @@ from anynet_backends.backend import (
     check_windows,
 )
 from anynet_backends.concurrency import once_property
+from anynet_backends.cuda import cuda_driver
 from anynet_backends.philox import check_words
 
 __all__ = ["PHILOX_SOURCE", "CupyBackend"]
@@ -127,8 +128,6 @@ class CupyBackend(Backend):
             if count:
                 return count
             why = "the driver shows no device"
-        from anynet_backends.registry import cuda_driver
-
         driver = cuda_driver()
         mend = (
             f"the driver serves CUDA {driver // 1000}: pip install 'anynet-nn[cuda{min(driver // 1000, 13)}]'"

@@ -21,7 +21,7 @@ from anynet_backends.kernel_table import first_supported
 from anynet_backends.kernels import COMPILED, KERNELS, UPDATES
 from anynet_backends.memory import allocator
 from anynet_backends.memory.layout import axes_in_memory, inverse
-from anynet_backends.numpy_namespace import namespace
+from anynet_backends.numpy_namespace import namespace, numpy_blas
 
 __all__ = ["NumpyBackend"]
 
@@ -163,35 +163,3 @@ class NumpyBackend(Backend):
         if machine.available():
             found["LLVM"] = llvm_version()
         return found
-
-
-def numpy_blas() -> dict[str, Any]:
-    """The BLAS that NumPy was built with and, where threadpoolctl is installed, the one that runs and its
-    threads."""
-    found: dict[str, Any] = {}
-    try:
-        config: Any = np.show_config(mode="dicts")
-        blas = config["Build Dependencies"]["blas"]
-        found = {"name": blas["name"], "version": blas["version"]}
-        if blas.get("openblas configuration", "unknown") != "unknown":
-            found["configuration"] = blas["openblas configuration"]
-    except (KeyError, TypeError, AttributeError):
-        pass
-    try:
-        from importlib import import_module
-
-        pools = import_module("threadpoolctl").threadpool_info()
-    except ImportError:
-        found["note"] = "pip install threadpoolctl shows the number of threads"
-        return found
-    for pool in pools:
-        if pool.get("user_api") == "blas" and "numpy" in pool.get("filepath", "numpy"):
-            found |= {
-                "name": pool["internal_api"],
-                "version": pool["version"],
-                "threads": pool["num_threads"],
-            }
-            if pool.get("architecture"):
-                found["architecture"] = pool["architecture"]
-            break
-    return found

@@ -8,6 +8,7 @@ which trebles the time that ``import anynet`` takes.)
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import types
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from anynet_backends.array_api import Array
 from anynet_backends.backend import UnknownDeviceError
 from anynet_backends.memory.reductions import PLAIN_FLOATS, sum_by_dot
 
-__all__ = ["FInfo", "largest", "namespace", "smallest"]
+__all__ = ["FInfo", "largest", "namespace", "numpy_blas", "smallest"]
 
 
 # ---- functions in which NumPy differs from the standard ----
@@ -329,3 +330,33 @@ def _positional(ufunc: Any) -> Callable[..., Any]:
 
 
 largest, smallest = _positional(np.maximum), _positional(np.minimum)
+
+
+def numpy_blas() -> dict[str, Any]:
+    """The BLAS that NumPy was built with and, where threadpoolctl is installed, the one that runs and its
+    threads."""
+    found: dict[str, Any] = {}
+    try:
+        config: Any = np.show_config(mode="dicts")
+        blas = config["Build Dependencies"]["blas"]
+        found = {"name": blas["name"], "version": blas["version"]}
+        if blas.get("openblas configuration", "unknown") != "unknown":
+            found["configuration"] = blas["openblas configuration"]
+    except (KeyError, TypeError, AttributeError):
+        pass
+    try:
+        pools = importlib.import_module("threadpoolctl").threadpool_info()
+    except ImportError:
+        found["note"] = "pip install threadpoolctl shows the number of threads"
+        return found
+    for pool in pools:
+        if pool.get("user_api") == "blas" and "numpy" in pool.get("filepath", "numpy"):
+            found |= {
+                "name": pool["internal_api"],
+                "version": pool["version"],
+                "threads": pool["num_threads"],
+            }
+            if pool.get("architecture"):
+                found["architecture"] = pool["architecture"]
+            break
+    return found

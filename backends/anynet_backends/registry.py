@@ -6,8 +6,6 @@ never before.
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import importlib
 import importlib.util
 import sys
@@ -18,6 +16,7 @@ import numpy as np
 from anynet_backends import config
 from anynet_backends.backend import Backend, BackendUnavailableError, UnknownDeviceError
 from anynet_backends.concurrency import fork_safe_lock
+from anynet_backends.cuda import cuda_driver
 from anynet_backends.numpy_backend import NumpyBackend
 
 if TYPE_CHECKING:
@@ -48,8 +47,15 @@ _HINTS: Final = {
 }  # fmt: skip
 _LIBRARY: Final = {"cupy": "cupy", "strict": "array_api_strict", "torch": "torch"}
 
-_default: str | None = None
-_entry_points_read = False
+
+class _State:
+    """What has been set and read so far."""
+
+    default: str | None = None
+    entry_points_read = False
+
+
+_state = _State()
 _failed_entry_points: dict[str, str] = {}
 
 
@@ -83,11 +89,10 @@ def register(name: str, factory: Callable[[], Backend]) -> None:
 
 def _read_entry_points() -> None:
     """Register what installed packages offer; a broken one is noted, never fatal."""
-    global _entry_points_read
-    if _entry_points_read:
+    if _state.entry_points_read:
         return
     with _LOCK:
-        if _entry_points_read:
+        if _state.entry_points_read:
             return
         from importlib.metadata import entry_points
 
@@ -101,7 +106,7 @@ def _read_entry_points() -> None:
                 register(point.name, make)
             except ValueError as error:
                 _failed_entry_points[f"{point.name} ({point.value})"] = str(error)
-        _entry_points_read = True
+        _state.entry_points_read = True
 
 
 def loaded() -> dict[str, Backend]:
@@ -153,20 +158,6 @@ def _importable(library: str) -> bool:
         return importlib.util.find_spec(library) is not None
     except (ImportError, ValueError):
         return False
-
-
-@functools.cache
-def cuda_driver() -> int:
-    """The CUDA version that the NVIDIA driver supports (12040 for 12.4), 0 without a driver. Touches no
-    device."""
-    for library in ("libcuda.so.1", "nvcuda.dll"):
-        version = ctypes.c_int(0)
-        try:
-            if ctypes.CDLL(library).cuDriverGetVersion(ctypes.byref(version)) == 0:
-                return version.value
-        except (OSError, AttributeError):
-            continue
-    return 0
 
 
 def _mend(name: str) -> str:
@@ -277,7 +268,7 @@ def resolve(device: str | None = None) -> tuple[Backend, str]:
         'cpu'
     """
     if device is None:
-        device = _default or get_default_device()
+        device = _state.default or get_default_device()
     try:
         return _RESOLVED[device]
     except (KeyError, TypeError):
@@ -325,7 +316,7 @@ def _known_names() -> list[str]:
 
 def get_default_device() -> str:
     """The device of arrays that are created without one: as set, else ``ANYNET_DEVICE``, else "cpu"."""
-    return _default if _default is not None else config.DEVICE()
+    return _state.default if _state.default is not None else config.DEVICE()
 
 
 def set_default_device(name: str | None) -> None:
@@ -334,8 +325,7 @@ def set_default_device(name: str | None) -> None:
 
     A name that cannot be resolved raises as `resolve` does, and the default stays as it was.
     """
-    global _default
-    _default = None if name is None else resolve(name)[1]
+    _state.default = None if name is None else resolve(name)[1]
 
 
 # ---- what works ----

@@ -16,7 +16,7 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend, UnknownDeviceError
-from anynet_backends.numpy_backend import numpy_blas
+from anynet_backends.numpy_namespace import numpy_blas
 
 __all__ = ["StrictBackend"]
 

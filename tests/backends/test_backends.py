@@ -284,9 +284,9 @@ def test_the_allocator_can_be_told_and_told_back():
         assert not taken
         return
     try:
-        assert "keeps" in allocator.status or not taken
+        assert "keeps" in allocator.status() or not taken
         if taken:
             assert allocator.keep_large_blocks(False)
-            assert "as the C library" in allocator.status
+            assert "as the C library" in allocator.status()
     finally:
         allocator.at_import()

@@ -22,8 +22,9 @@ def fresh(monkeypatch):
     """Registries as they are, put back afterwards."""
     for name in ("_FACTORIES", "_LOADED", "_RESOLVED", "_PROBED", "_failed_entry_points"):
         monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
-    monkeypatch.setattr(registry, "_default", None)
-    monkeypatch.setattr(registry, "_entry_points_read", registry._entry_points_read)
+    state = registry._State()
+    state.entry_points_read = registry._state.entry_points_read
+    monkeypatch.setattr(registry, "_state", state)
     monkeypatch.delenv("ANYNET_DEVICE", raising=False)
     before = dict(backends.TYPES)
     yield
@@ -310,7 +311,7 @@ def test_entry_points(monkeypatch):
         "importlib.metadata.entry_points", lambda group: points if group == "anynet.backends" else []
     )
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
-    monkeypatch.setattr(registry, "_entry_points_read", False)
+    monkeypatch.setattr(registry._state, "entry_points_read", False)
     assert resolve("mine")[1] == "mine:0"
     with pytest.raises(
         BackendUnavailableError, match="ModuleNotFoundError: No module named 'no_such_module_at_all'"

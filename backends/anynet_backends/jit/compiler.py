@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Sequence
-from importlib import import_module, resources
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 from anynet_backends.concurrency import BUILD_LOCK, once
@@ -74,7 +75,9 @@ class Compiler:
 
 def text_of(file: str, **values: object) -> str:
     """The text of a file of LLVM's assembly language beside this one, with values in place of the words in capitals."""
-    text = (resources.files(__package__) / file).read_text("utf-8")
+    text = (
+        Path(__file__).with_name(file).read_text("utf-8")
+    )  # importlib.resources takes longer to import than all else
     for word, value in values.items():
         text = re.sub(rf"{word}\b", str(value), text)
     return text

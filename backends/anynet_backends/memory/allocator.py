@@ -19,12 +19,22 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # mallopt(3)
 _LARGE = 32 << 20  # the largest that glibc takes for M_MMAP_THRESHOLD
 _DEFAULTS = {_TRIM_THRESHOLD: 128 << 10, _TOP_PAD: 128 << 10, _MMAP_THRESHOLD: 128 << 10}
 
-status = "as the C library sets it"
+
+class _State:
+    keeps_blocks = False
+
+
+def status() -> str:
+    """What the allocator does with freed blocks."""
+    return (
+        "keeps freed blocks (ANYNET_MALLOC=off to leave it)"
+        if _State.keeps_blocks
+        else "as the C library sets it"
+    )
 
 
 def keep_large_blocks(on: bool = True) -> bool:
     """Keep freed blocks for reuse (or, with False, give them back as by default). Whether the allocator took it."""
-    global status
     if not sys.platform.startswith("linux"):
         return False
     try:
@@ -34,7 +44,7 @@ def keep_large_blocks(on: bool = True) -> bool:
     wanted = {_TRIM_THRESHOLD: 1 << 30, _TOP_PAD: 16 << 20, _MMAP_THRESHOLD: _LARGE} if on else _DEFAULTS
     taken = all([bool(mallopt(name, value)) for name, value in wanted.items()])
     if taken:
-        status = "keeps freed blocks (ANYNET_MALLOC=off to leave it)" if on else "as the C library sets it"
+        _State.keeps_blocks = on
     return taken
 
 
