@@ -11,9 +11,9 @@ one of them requires a gradient). Arrays are positional, metadata are keywords; 
 backend `xp`, which is the array API namespace of whatever library holds the data.
 
 **A rule keeps what it names.** The parameters of a rule say what is held for the backward pass: ``g`` (the gradient
-of the output, always first), ``y`` (the output), an input by its name, ``<input>_shape`` or ``<input>_dtype``, a
-metadata keyword, ``need`` (which inputs want a gradient: only for joint rules). A name that does not exist fails when
-the rule is defined.
+of the output, always first), ``y`` (the output), ``aux`` (the auxiliary outputs, where there are some), an input by its
+name, ``<input>_shape`` or ``<input>_dtype``, a metadata keyword, ``need`` (which inputs want a gradient: only for joint
+rules). A name that does not exist fails when the rule is defined.
 
 **One rule serves every order.** An ordinary backward pass calls the rules with plain arrays; when the gradient itself
 must be differentiable they are called with Tensors. So a rule uses primitives, operators and other functions of
@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Ty
 from anynet.autograd.graph import Node, Pick
 from anynet.autograd.jit.specialize import COLD, LARGEST, Hot, available, changes, enter, forget, key_of
 from anynet.autograd.rules import Plan, _Rule
-from anynet.tensor import Tensor, clock, mode
+from anynet.tensor import Tensor, clock, mode, wrap
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.concurrency import ThreadStack, after_fork
 from anynet_backends.config import KERNELS
@@ -87,8 +87,11 @@ def _named(module: str, name: str) -> Primitive[...]:
 class Primitive(Generic[_P]):
     """A differentiable function of arrays. See the module's docstring; made by `primitive`."""
 
-    def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], name: str | None = None, *, has_aux: bool = False
+    ) -> None:
         self.reference = function
+        self.has_aux = has_aux  # it returns (result, auxiliary …), of which the latter are constants
         self.name: str = name or function.__name__.rstrip("_")
         self.__name__ = self.name
         self.__qualname__ = self.name
@@ -160,10 +163,10 @@ class Primitive(Generic[_P]):
             if name not in arrays:
                 msg = f"{self.name} has no array input {name!r}; it has {', '.join(arrays)}"
                 raise TypeError(msg)
-        if {"y", "need"}.intersection((*arrays, *self.meta)):
-            msg = f"{self.name}: y and need have a meaning in rules, so no input or keyword may be called so"
+        if {"y", "aux", "need"}.intersection((*arrays, *self.meta)):
+            msg = f"{self.name}: y, aux and need have a meaning in rules, so no input or keyword may be called so"
             raise TypeError(msg)
-        known = {"y", "need", *self.meta}
+        known = {"y", "need", *self.meta, *(["aux"] if self.has_aux else [])}
         for a in arrays:
             known |= {a, f"{a}_shape", f"{a}_dtype"}
         for name in rule.names:
@@ -212,8 +215,8 @@ class Primitive(Generic[_P]):
 
     def extractor(self, name: str, n: int) -> str:
         """Source of the expression that takes what a rule names from output y, data d and metadata m."""
-        if name == "y":
-            return "y"
+        if name in ("y", "aux"):
+            return name if not self.has_aux else "y[0]" if name == "y" else "y[1:]"
         if name in self.meta:
             return f"m[{name!r}] if {name!r} in m else defaults[{name!r}]"
         at = self.positions(n)
@@ -324,7 +327,7 @@ class Primitive(Generic[_P]):
         pull: Any,
     ) -> tuple[Tensor, ...]:
         ys = tuple([y if type(y) is xp.array_type else xp.asarray(y) for y in ys])
-        node = None
+        outs = tuple([wrap(y) for y in ys])
         if edges is not None:
             mask = tuple([e is not None for e in edges])
             plan = self.plan_of(mask)
@@ -333,17 +336,17 @@ class Primitive(Generic[_P]):
             node.prim, node.plan, node.parents = self, plan, edges
             node.saved = plan.keep(ys, data, meta)
             node.pull = pull
+            node.hooks = None
+            if self.has_aux:
+                node.shape, node.dtype, node.count = ys[0].shape, ys[0].dtype, 0
+                outs[0].edge = node
+                return outs
             node.shape = tuple([tuple(y.shape) for y in ys])
             node.dtype = tuple([y.dtype for y in ys])
             node.count = len(ys)
-            node.hooks = None
-        outs = []
-        for i, y in enumerate(ys):
-            out = _new(Tensor)
-            out._data = y
-            out.edge = Pick(node, i) if node is not None and xp.dtype_name(y.dtype) in _FLOATING else None
-            outs.append(out)
-        return tuple(outs)
+            for i, out in enumerate(outs):
+                out.edge = Pick(node, i) if xp.dtype_name(out._data.dtype) in _FLOATING else None
+        return outs
 
     def compute(
         self, data: list[Any], need: tuple[bool, ...] | None, meta: dict[str, Any], impl: Any = None
@@ -390,8 +393,9 @@ class Primitive(Generic[_P]):
                 found.append(xp.opaque(self.name, own) if whole and isinstance(xp, TracerBackend) else own)
             if heats and self.name in xp.kernels:  # that is one call already, for what it takes
                 first = getattr(xp.kernels[self.name], "first", xp.kernels[self.name])
-                self.hot_bytes = getattr(first, "least_bytes", 0)
-                heats = self.hot_bytes > 0
+                if not getattr(first, "traceable", False):
+                    self.hot_bytes = getattr(first, "least_bytes", 0)
+                    heats = self.hot_bytes > 0
             if found:
                 function = found[0] if len(found) == 1 else first_supported(*found)
                 if getattr(function, "vjp", False):
@@ -465,12 +469,20 @@ def _zero_edge(prim: Primitive[...], y: Array, edges: list[Any]) -> Node:
 @overload
 def primitive(function: Callable[Concatenate[Backend, _P], Any], /) -> Primitive[_P]: ...
 @overload
-def primitive(*, name: str) -> Callable[[Callable[Concatenate[Backend, _P], Any]], Primitive[_P]]: ...
-def primitive(function: Callable[..., Any] | None = None, /, *, name: str | None = None) -> Any:
-    """Make a function of ``(xp, *arrays, **metadata)`` a `Primitive`; the name is the function's."""
+def primitive(
+    *, name: str | None = None, has_aux: bool = False
+) -> Callable[[Callable[Concatenate[Backend, _P], Any]], Primitive[_P]]: ...
+def primitive(
+    function: Callable[..., Any] | None = None, /, *, name: str | None = None, has_aux: bool = False
+) -> Any:
+    """Make a function of ``(xp, *arrays, **metadata)`` a `Primitive`; the name is the function's.
+
+    With `has_aux` the function returns a tuple of its result and auxiliary arrays, which are constants where the result is
+    differentiated.
+    """
     if function is not None:
         return Primitive(function)
-    return lambda f: Primitive(f, name)
+    return lambda f: Primitive(f, name, has_aux=has_aux)
 
 
 def adjoint(f: Primitive[...], h: Primitive[...]) -> None:

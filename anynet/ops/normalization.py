@@ -37,7 +37,7 @@ __all__ = [
 Ints = tuple[int, ...]
 
 
-@primitive
+@primitive(has_aux=True)
 def normalize(
     xp: Backend,
     x: Array,
@@ -52,8 +52,7 @@ def normalize(
     """(y, mean, variance); `axes` share their statistics, `weight` and `bias` are reshaped to `shape`. With `split`, axes and shape
     are those of x in this shape.
 
-    The statistics keep the axes with length 1. They are for the running averages and the gradient rule, and
-    constants where the result is differentiated.
+    The statistics keep the axes with length 1. They are for the running averages and the gradient rule.
     """
     wide = dtypes.wide(xp, x.dtype)
     v = x if x.dtype == wide else xp.astype(x, wide)
@@ -71,10 +70,10 @@ def normalize(
 
 @normalize.vjps("x", "weight", "bias")
 def _normalize_rule(
-    g: Any, need: tuple[bool, ...], y: Any, x: Any, weight: Any, weight_shape: Ints, bias_shape: Ints,
+    g: Any, need: tuple[bool, ...], aux: Any, x: Any, weight: Any, weight_shape: Ints, bias_shape: Ints,
     axes: Ints, eps: float, shape: Ints, split: Ints,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
-    g, (_, mean, variance), whole = g[0], y, tuple(x.shape)
+    (mean, variance), whole = aux, tuple(x.shape)
     if split:
         g, x = reshape(g, split), reshape(x, split)
     wide = dtypes.of(unwrap(mean).dtype)
@@ -163,8 +162,7 @@ def _apply(
     x: Any, weight: Any, bias: Any, axes: Ints, eps: float, shape: Ints, split: Ints = ()
 ) -> tuple[Tensor, Any, Any]:
     arrays = (x,) if weight is None and bias is None else (x, weight) if bias is None else (x, weight, bias)
-    y, mean, variance = normalize(*arrays, axes=axes, eps=eps, shape=shape, split=split)
-    return y, mean, variance
+    return normalize(*arrays, axes=axes, eps=eps, shape=shape, split=split)  # type: ignore[return-value]
 
 
 def batch_norm(

@@ -206,6 +206,10 @@ class Backend:
         y += c
         return y
 
+    def call(self, f: Callable[..., Any], *arrays: Array | None) -> Any:
+        """``f(*arrays)``, which is one instruction of a trace."""
+        return f(*arrays)
+
     def store(self, array: Array, value: Any) -> Array:
         """Overwrite such an array; returns it as `target` does."""
         array[...] = value

@@ -339,7 +339,40 @@ end:
   ret void
 }
 
-; (arguments …) -> result, or (result, pull). self: (array of the address of the first plan, …)
+; the first results of a plan, of which there are plan[17]: one, or a tuple of several
+define internal ptr @front(ptr %objects, ptr %plan) {
+entry:
+  %nargsp = getelementptr i64, ptr %plan, i64 1
+  %nargs = load i64, ptr %nargsp
+  %first = getelementptr ptr, ptr %objects, i64 %nargs
+  %countp = getelementptr i64, ptr %plan, i64 17
+  %count = load i64, ptr %countp
+  %one = icmp eq i64 %count, 1
+  br i1 %one, label %single, label %several
+single:
+  %y = load ptr, ptr %first
+  call void @Py_IncRef(ptr %y)
+  ret ptr %y
+several:
+  %made = call ptr @PyTuple_New(i64 %count)
+  %bad = icmp eq ptr %made, null
+  br i1 %bad, label %end, label %head
+head:
+  %i = phi i64 [ 0, %several ], [ %next, %body ]
+  %more = icmp slt i64 %i, %count
+  br i1 %more, label %body, label %end
+body:
+  %xp = getelementptr ptr, ptr %first, i64 %i
+  %x = load ptr, ptr %xp
+  call void @Py_IncRef(ptr %x)
+  %status = call i32 @PyTuple_SetItem(ptr %made, i64 %i, ptr %x)
+  %next = add i64 %i, 1
+  br label %head
+end:
+  ret ptr %made
+}
+
+; (arguments …) -> result, or (result, pull), or (tuple of results, pull or None). self: (array of the address of the first plan, …)
 define ptr @hot(ptr %self, ptr %args, i64 %n) {
 entry:
   %objects = alloca [MOST x ptr]
@@ -392,36 +425,51 @@ done:
   %defp = getelementptr i64, ptr %plan, i64 11
   %def = load ptr, ptr %defp
   %nopull = icmp eq ptr %def, null
-  %yp = getelementptr ptr, ptr %objects, i64 %nargs
-  %y = load ptr, ptr %yp
-  br i1 %nopull, label %single, label %double
+  %y = call ptr @front(ptr %objects, ptr %plan)
+  %lost0 = icmp eq ptr %y, null
+  br i1 %lost0, label %drop, label %kind
+kind:
+  %manyp = getelementptr i64, ptr %plan, i64 17
+  %many = load i64, ptr %manyp
+  %one = icmp eq i64 %many, 1
+  %plain = and i1 %nopull, %one
+  br i1 %plain, label %single, label %double
 single:
+  call void @let_go(ptr %plan, ptr %objects, i64 %nouts)
   ret ptr %y
 double:
+  br i1 %nopull, label %bare, label %bound
+bare:
+  call void @Py_IncRef(ptr %nothing)
+  br label %pair
+bound:
   %state = call ptr @gather(ptr %objects, ptr %plan, i64 1)
   %lost = icmp eq ptr %state, null
-  br i1 %lost, label %drop, label %give
+  br i1 %lost, label %drop1, label %give
 give:
   %backp = getelementptr i64, ptr %plan, i64 12
   %back = load ptr, ptr %backp
   call void @Py_IncRef(ptr %back)
   %s1 = call i32 @PyTuple_SetItem(ptr %state, i64 0, ptr %back)
-  %pull = call ptr @PyCFunction_NewEx(ptr %def, ptr %state, ptr null)
+  %bound_pull = call ptr @PyCFunction_NewEx(ptr %def, ptr %state, ptr null)
   call void @Py_DecRef(ptr %state)
-  %lost2 = icmp eq ptr %pull, null
-  br i1 %lost2, label %drop, label %pair
+  %lost2 = icmp eq ptr %bound_pull, null
+  br i1 %lost2, label %drop1, label %pair
 pair:
+  %pull = phi ptr [ %nothing, %bare ], [ %bound_pull, %give ]
   %both = call ptr @PyTuple_New(i64 2)
   %lost3 = icmp eq ptr %both, null
   br i1 %lost3, label %drop2, label %fill
 fill:
-  call void @Py_IncRef(ptr %y)
   %s2 = call i32 @PyTuple_SetItem(ptr %both, i64 0, ptr %y)
   %s3 = call i32 @PyTuple_SetItem(ptr %both, i64 1, ptr %pull)
   call void @let_go(ptr %plan, ptr %objects, i64 %nouts)
   ret ptr %both
 drop2:
   call void @Py_DecRef(ptr %pull)
+  br label %drop1
+drop1:
+  call void @Py_DecRef(ptr %y)
   br label %drop
 drop:
   call void @let_go(ptr %plan, ptr %objects, i64 %nouts)
@@ -566,7 +614,8 @@ class Plan:
     `rows`: functions that work on `arguments`, `results` and arrays of their own. `gives`: numbers of arguments and
     results (those behind the arguments), -1 for None. Alone, a plan gives its one result; with `back`, the plan of a
     backward pass whose last argument is the gradient, it gives the result and a function of that gradient, for which
-    it keeps what `gives` says. `plain(arguments …)` does the same by NumPy calls."""
+    it keeps what `gives` says. Where it has several `outputs`, it gives a tuple of these, and that function or None.
+    `plain(arguments …)` does the same by NumPy calls."""
 
     def __init__(
         self,
@@ -576,6 +625,7 @@ class Plan:
         gives: Sequence[int],
         back: Plan | None = None,
         plain: Callable[..., Any] | None = None,
+        outputs: int = 1,
     ) -> None:
         held: list[Any] = [back]
 
@@ -603,7 +653,7 @@ class Plan:
         self.record = np.array([
             0, len(arguments), cells(*specs), machine.address(table), len(rows), len(moves) // 3, cells(*moves),
             len(results), cells(*outs), id(np.ndarray), _new_array(), pull, id(back.holder) if back is not None else 0,
-            len(gives), cells(*gives), compiler().fixed["work"], id(None),
+            len(gives), cells(*gives), compiler().fixed["work"], id(None), outputs,
         ], np.int64)  # fmt: skip
         other = None if plain is None else functools.partial(_other, plain, arguments[-1].strides)
         self.holder: tuple[Any, ...] = (self.record, other, held)

@@ -8,11 +8,14 @@ from typing import Any
 __all__ = ["first_supported", "register_in"]
 
 
-def register_in(table: dict[str, Callable[..., Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator that enters kernels which give gradients into a table, by their names."""
+def register_in(
+    table: dict[str, Callable[..., Any]], *, traceable: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that enters kernels which give gradients into a table, by their names. Those that are `traceable` run on traced
+    arrays too: they make arrays by `xp` and `xp.call` alone, and write into none."""
 
     def enter(function: Callable[..., Any]) -> Callable[..., Any]:
-        function.vjp = True  # type: ignore[attr-defined]
+        function.vjp, function.traceable = True, traceable  # type: ignore[attr-defined]
         table[function.__name__] = function
         return function
 
@@ -27,5 +30,5 @@ def first_supported(first: Callable[..., Any], second: Callable[..., Any]) -> Ca
         return second(xp, *data, **meta) if y is NotImplemented else y
 
     kernel.vjp = True  # type: ignore[attr-defined]
-    kernel.first = first  # type: ignore[attr-defined]
+    kernel.first, kernel.second = first, second  # type: ignore[attr-defined]
     return kernel

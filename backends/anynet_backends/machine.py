@@ -36,9 +36,9 @@ from anynet_backends.jit.loop_ir import CASTS, LETTERS, RULES, SIZE, FusedLoop, 
 from anynet_backends.memory.reductions import PLAIN_FLOATS, ones_vector, sum_by_dot
 
 __all__ = [
-    "SMALL", "Call", "Method", "Row", "Segment", "add_rows", "address", "at_once", "available", "choose", "fused", "gather", "installed",
-    "method", "moves", "problem", "quick_address", "repeat", "scatter", "set_where", "summary", "touched", "translate",
-    "within",
+    "SMALL", "Call", "Method", "Record", "Row", "Segment", "add_rows", "address", "at_once", "available", "choose",
+    "fused", "gather", "installed", "method", "moves", "problem", "quick_address", "repeat", "scatter", "set_where",
+    "summary", "touched", "translate", "within",
 ]  # fmt: skip
 
 
@@ -134,12 +134,12 @@ def _loops_fit() -> bool:
     if found is None:
         return False
     a, b, out = np.arange(3.0), np.ones(3), np.zeros(3)
-    record = _Record((a, b, out), (3,), (8, 8, 8))
+    record = Record((a, b, out), (3,), (8, 8, 8))
     _Function(found[0])(*record.addresses, found[1])
     return bool((out == a + b).all())
 
 
-class _Record:
+class Record:
     """The arguments of a loop in memory: addresses of arrays, dimensions, strides in bytes."""
 
     __slots__ = ("addresses", "held")
@@ -216,7 +216,7 @@ def add_rows(y: Array, index: Array, values: Array) -> bool:
     if values.shape != (len(index), *y.shape[1:]) or index.min() < 0 or index.max() >= len(y):
         return False
     function = compiler().fixed[f"add_rows_{LETTERS[y.dtype]}"]
-    Segment([Row(function, _Record((y, index, values), (len(index), y.size // len(y)), ()))])()
+    Segment([Row(function, Record((y, index, values), (len(index), y.size // len(y)), ()))])()
     return True
 
 
@@ -340,7 +340,7 @@ class Row:
     __slots__ = ("again", "arrays", "cells", "held")
 
     def __init__(
-        self, function: int, record: _Record, data: int = 0, again: Any = None, held: Any = None
+        self, function: int, record: Record, data: int = 0, again: Any = None, held: Any = None
     ) -> None:
         self.cells = (function, *record.addresses, data, int(again is not None))
         self.again = again
@@ -717,7 +717,7 @@ def _chain(pending: list[_Element], wanted: Callable[[Array], bool]) -> list[Row
     chain = FusedLoop(
         tuple(kinds), text, tuple((place[i], new[number]) for i, number in stores), len(dims) - 1
     )
-    record = _Record([arrays[i] for i in order], dims, [s for steps in strides for s in steps])
+    record = Record([arrays[i] for i in order], dims, [s for steps in strides for s in steps])
     return [_loop_row(compiler().functions(chain.code(), ("kernel",))["kernel"], record, dims)]
 
 
@@ -870,13 +870,13 @@ def _own_loop(e: _Element) -> list[Row] | None:
     dims, strides = _collapse(shape, [_strides(a, shape) for a in (e.out, *arrays)])
     strides = strides[1:]
     if len(dims) == 1:
-        return [_loop_row(found[0], _Record(arrays, dims, [s[0] for s in strides]), dims, found[1])]
+        return [_loop_row(found[0], Record(arrays, dims, [s[0] for s in strides]), dims, found[1])]
     if len(dims) == 2 and len(arrays) <= 4:
         return [_nested(found, arrays, dims[:1], [s[0] for s in strides], dims[1:], [s[1] for s in strides])]
     return None
 
 
-def _loop_row(function: int, record: _Record, dims: Sequence[int], data: int = 0) -> Row:
+def _loop_row(function: int, record: Record, dims: Sequence[int], data: int = 0) -> Row:
     """A loop over elements as a row; each of OpenMP's threads takes a part where that is worth it."""
     arrays: tuple[Array, ...] = record.held[-1]
     team = onednn.team() if sum(a.nbytes for a in arrays) >= SHARED and dims[0] >= _PARTS else None
@@ -892,7 +892,7 @@ def _nested(
 ) -> Row:  # fmt: skip
     """A row that calls an inner loop `times` times, its arguments moved on by `outer`."""
     data = np.array(loop, np.int64)
-    record = _Record(arrays, (*times, len(arrays), *dims), (*outer, *steps))
+    record = Record(arrays, (*times, len(arrays), *dims), (*outer, *steps))
     return Row(compiler().fixed["nest"], record, address(data), held=data)
 
 
@@ -916,6 +916,9 @@ def _rows(call: Call, step: Any, scratch: Array) -> list[Row] | None:
         return _indexed(call)
     if f is within:
         return _checked_range(call)
+    row = getattr(getattr(f, "__self__", None), "row", None)
+    if row is not None:  # a `Loop` of machine code
+        return [row(*args)]
     return None
 
 
@@ -945,7 +948,7 @@ def _product(a: Array, b: Array, out: Array) -> list[Row] | None:
         return None
     steps = (0, 0, 0, *a.strides[-2:], *b.strides[-2:], *out.strides[-2:])
     if dims[0] == 1:
-        return [Row(found[0], _Record((a, b, out), (1, m, k, n), steps), found[1])]
+        return [Row(found[0], Record((a, b, out), (1, m, k, n), steps), found[1])]
     # NumPy's loop over a stack moves the addresses that it is given; the loop around it gives it copies
     outer = [s[0] for s in strides[1:]]
     return [_nested(found, (a, b, out), dims, outer, (1, m, k, n), steps)]
@@ -970,7 +973,7 @@ def _primitive(scratch: Array, step: onednn.Step, operands: tuple[Array, ...]) -
     return [
         Row(
             compiler().fixed["onednn"],
-            _Record(operands, (step.count,), ()),
+            Record(operands, (step.count,), ()),
             address(data),
             held=(data, step),
         )
@@ -1013,7 +1016,7 @@ def _sum_of_all(x: Array, out: Array) -> list[Row] | None:
     if found is None:
         return None
     start = _copied(0.0, out)
-    record = _Record((out, x, out), (x.size,), (0, x.itemsize, 0))
+    record = Record((out, x, out), (x.size,), (0, x.itemsize, 0))
     return None if start is None else [*start, Row(found[0], record, found[1])]
 
 
@@ -1065,7 +1068,7 @@ def _indexed(call: Call) -> list[Row] | None:
         return None
     step = values.strides[0] if values.shape == i.shape and values.ndim else 0
     function = compiler().fixed[f"{call.f.__name__}_{LETTERS[x.dtype]}"]
-    record = _Record((x, i, j, values), (len(i), *x.shape), (*x.strides, step))
+    record = Record((x, i, j, values), (len(i), *x.shape), (*x.strides, step))
     return [Row(function, record, again=(call.f, call.args))]
 
 
@@ -1074,5 +1077,5 @@ def _checked_range(call: Call) -> list[Row] | None:
     x, length, _ = call.args
     if x.dtype != np.int64 or not (x.flags.c_contiguous and x.flags.aligned):
         return None
-    record = _Record((x,), (x.size, length), ())
+    record = Record((x,), (x.size, length), ())
     return [Row(compiler().fixed["within"], record, again=(call.f, call.args))]

@@ -332,8 +332,8 @@ def normalize(
     if need is None:
         return result
 
-    def pull(gs: tuple[Array, ...]) -> tuple[Any, ...]:
-        g = m.view(gs[0]).reshape(wide)
+    def pull(g: Array) -> tuple[Any, ...]:
+        g = m.view(g).reshape(wide)
         gx, into = m.like(x)
         into = into.reshape(wide)
         each = m.each and w is not None
@@ -397,8 +397,8 @@ def _in_groups(
     if pull is None:
         return found
 
-    def back(gs: tuple[Array, ...]) -> tuple[Any, ...]:
-        gx, *others = pull((gs[0].reshape(split), None, None))
+    def back(g: Array) -> tuple[Any, ...]:
+        gx, *others = pull(g.reshape(split))
         return None if gx is None else gx.reshape(x.shape), *others
 
     return found, back
@@ -420,9 +420,8 @@ def _weights_apart(
         return y, mean, variance
     shared = tuple(i for i, n in enumerate(shape) if n == 1)
 
-    def pull(gs: tuple[Array, ...]) -> tuple[Any, ...]:
-        g = gs[0]
-        gx = pull_normal((g * w, None, None))[0] if need[0] else None
+    def pull(g: Array) -> tuple[Any, ...]:
+        gx = pull_normal(g * w)[0] if need[0] else None
         gw = (g * normal).sum(axis=shared).reshape(weight.shape) if need[1] else None
         return gx, gw, g.sum(axis=shared).reshape(bias.shape) if need[2] else None
 

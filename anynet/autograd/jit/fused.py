@@ -36,6 +36,7 @@ class Whole:
     hot_bytes: Final = LARGEST
     rules: Final = True
     elementwise: Final = False
+    has_aux: Final = False
 
     def __init__(self, name: str, run: Callable[[list[Tensor]], Any]) -> None:
         self.name, self.run = name, run

@@ -268,30 +268,32 @@ def _recorded(
 ) -> Any:  # fmt: skip
     ACTIVE.append(recording)
     try:
-        y, pull = prim.compute(given, need, meta)
-        if not isinstance(y, TracedArray):
+        made, pull = prim.compute(given, need, meta)
+        results = made if prim.has_aux else (made,)
+        if not all(isinstance(x, TracedArray) for x in results):
             return None
+        y = results[0]
         if any(x.var == y.variable.root for x in given):  # a view, which is made as fast
             _ask_again(prim)
             return None
         end, grads = len(recording.instructions), None
         if need is not None and prim.rules:
             g = recording.input(y.value)
-            grads = _gradients(prim, need, meta, given, y, pull, g)
+            grads = _gradients(prim, need, meta, given, made, pull, g)
     finally:
         ACTIVE.pop()
     if grads is None:
-        return make(recording, given, [y])
+        return make(recording, given, results, outputs=len(results))
     backward, kept = _behind(recording, given, end, [x for x in grads if x is not None])
     back = make(backward, [*kept, g], grads, alone=False)
     if back is None:
         return None
     del recording.instructions[end:]
-    return make(recording, given, [y, *kept], back)
+    return make(recording, given, [*results, *kept], back, outputs=len(results))
 
 
 def _gradients(
-    prim: Primitive[...], need: tuple[bool, ...], meta: dict[str, Any], given: list[TracedArray], y: TracedArray, pull: Any, g: TracedArray
+    prim: Primitive[...], need: tuple[bool, ...], meta: dict[str, Any], given: list[TracedArray], y: Any, pull: Any, g: TracedArray
 ) -> list[TracedArray | None]:  # fmt: skip
     """The gradients of the inputs, as the engine would take them."""
     if pull is not None:
@@ -340,7 +342,8 @@ def _behind(
 
 
 def _blocked(
-    recording: Trace, given: list[TracedArray], wanted: Sequence[TracedArray | None], back: _Large | None = None, *, alone: bool = True
+    recording: Trace, given: list[TracedArray], wanted: Sequence[TracedArray | None], back: _Large | None = None, *,
+    alone: bool = True, outputs: int = 1,
 ) -> _Large | None:  # fmt: skip
     """As `_planned`, for vectors that are moved over large arrays; None for a single call too, which passes through memory once
     as it is."""
@@ -350,7 +353,7 @@ def _blocked(
     made = program.function(wanted)
     if made is None or (alone and (made.gives[0] != len(given) or (back is None and len(program.calls) < 2))):
         return None
-    if any(a.size != tiling.WIDTH for a in (*made.arguments, *made.results)):
+    if outputs > 1 or any(a.size != tiling.WIDTH for a in (*made.arguments, *made.results)):
         return None
     return _Large(tiling.Blocks(made.rows, made.arguments, made.results), made.gives, back)
 
@@ -362,20 +365,23 @@ def _planned(
     back: builtins.Plan | None = None,
     *,
     alone: bool = True,
+    outputs: int = 1,
 ) -> builtins.Plan | None:
-    """The plan of what has been recorded. A forward pass gives the first of `wanted` and keeps the others for `back`;
+    """The plan of what has been recorded. A forward pass gives the first `outputs` of `wanted` and keeps the others for `back`;
     a backward pass, not `alone`, gives them all."""
     recording.inputs = given
     real = [x for x in wanted if x is not None]
     notes = None if alone else TraceInterpreter(recording, given, real)
     made = Program(recording, real, scratch=_scratch()).function(wanted)
-    if made is None or (alone and made.gives[0] != len(given)):
+    if made is None or (alone and made.gives[:outputs] != list(range(len(given), len(given) + outputs))):
         return None
     everything = (*made.arguments, *made.results)
     if len(everything) > builtins.MOST or sum(a.nbytes for a in everything) > LARGEST:
         return None
     if notes is None:
-        return builtins.Plan(made.rows, made.arguments, made.results, made.gives[1:], back)
+        return builtins.Plan(
+            made.rows, made.arguments, made.results, made.gives[outputs:], back, outputs=outputs
+        )
     for x in given:  # nor shall what is kept keep the arrays of the recording
         x.variable.value = None
     there = [x is not None for x in wanted]

@@ -18,7 +18,8 @@ import numpy as np
 from anynet_backends import onednn
 from anynet_backends.array_api import Array
 from anynet_backends.jit.compiler import compiler
-from anynet_backends.machine import SHARED, address, quick_address
+from anynet_backends.machine import SHARED, Record, Row, address, quick_address
+from anynet_backends.memory.outputs import empty_output
 
 __all__ = ["LANES", "Function", "Loop", "Value", "number"]
 
@@ -167,7 +168,8 @@ _call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4)
 
 
 class Loop:
-    """A function of (addresses of arrays, sizes, strides, data) for arrays of given forms, which may lie anywhere.
+    """A function of (addresses of arrays, sizes, strides, data) for arrays of given forms, which may lie anywhere. The last of
+    them are its results, whose shapes and dtypes `makes` has; called with the others, it makes and returns these.
 
     `sizes` and `strides` (in bytes, for each array as many as there are sizes, the last zeros left out) begin with an axis that
     OpenMP's threads share where `nbytes` are many. The call lets go of the interpreter's lock."""
@@ -178,14 +180,15 @@ class Loop:
         sizes: Sequence[int],
         strides: Sequence[Sequence[int]],
         data: Array,
-        nbytes: int = 0,
+        nbytes: int,
+        makes: Sequence[tuple[tuple[int, ...], Any]],
     ) -> None:
         axes = len(sizes)
         self.sizes = np.array(sizes, np.int64)
         self.strides = np.zeros((len(strides), axes), np.int64)
         for row, steps in zip(self.strides, strides, strict=True):
             row[: len(steps)] = steps
-        self.data = data
+        self.data, self.makes = data, makes
         self.alone = _call(function), address(data)
         self.shared: tuple[Any, int] | None = None
         self.head = function, address(data), len(strides), axes
@@ -193,9 +196,28 @@ class Loop:
         self.rest = address(self.sizes), address(self.strides)
         self.places, self.address = ctypes.c_void_p * len(strides), quick_address()
 
-    def __call__(self, *arrays: Array) -> None:
+    def __call__(self, *given: Array) -> Any:
+        made = [empty_output(shape, dtype) for shape, dtype in self.makes]
+        self.run(*given, *made)
+        return made[0] if len(made) == 1 else tuple(made)
+
+    def run(self, *arrays: Array) -> None:
+        """The call on arguments and results."""
         function, data = self.shared or (self._over_threads() if self.large else self.alone)
         function(self.places(*map(self.address, arrays)), *self.rest, data)
+
+    def calls(self, out: Any, *given: Array) -> list[Any]:
+        """The calls of a program that write the results into `out`."""
+        return [(self.run, (*given, *(out if isinstance(out, tuple) else (out,))))]
+
+    def row(self, *arrays: Array) -> Row:
+        """The call of `run` as a row of a segment."""
+        record = Record(arrays, self.sizes.tolist(), self.strides.reshape(-1).tolist())
+        team = onednn.team() if self.large else None
+        if team is None:
+            return Row(self.head[0], record, self.head[1], held=self)
+        cells = np.array((*self.head, *team), np.int64)
+        return Row(compiler().fixed["shared"], record, address(cells), held=(self, cells))
 
     def _over_threads(self) -> tuple[Any, int]:
         """The call on all threads, as soon as there are some."""

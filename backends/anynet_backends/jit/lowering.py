@@ -120,7 +120,10 @@ class Lowering:
                 self.text.append(f"{shown}  (views)")
                 return []
             self.text.append(shown)
-            return [(write_into, (self._in_arrays(i.out), f, args, kwargs))]
+            targets = self._in_arrays(i.out)
+            return (
+                f.calls(targets, *args) if hasattr(f, "calls") else [(write_into, (targets, f, args, kwargs))]
+            )
         assert i.out is not None
         out, lies_in = i.out.var, self.root[i.out.var]
         if lies_in != out:

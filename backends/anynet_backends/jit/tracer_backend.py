@@ -11,6 +11,7 @@ from anynet_backends import array_api
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.jit.tracer import ACTIVE, TracedArray, values_of
+from anynet_backends.kernel_table import first_supported
 
 __all__ = ["TracerBackend"]
 
@@ -44,7 +45,7 @@ class TracerBackend(Backend):
         mine["finfo"] = lambda a: base.finfo(values_of(a))
         mine["iinfo"] = lambda a: base.iinfo(values_of(a))
         mine["asarray"] = self._asarray
-        self.kernels = {name: self.opaque(name, kernel) for name, kernel in base.kernels.items()}
+        self.kernels = {name: self._kernel(name, kernel) for name, kernel in base.kernels.items()}
         for space in ("linalg", "fft"):
             members = vars(getattr(base, space))
             mine[space] = types.SimpleNamespace(
@@ -58,6 +59,12 @@ class TracerBackend(Backend):
             return ACTIVE[-1].call(name, args, kwargs)
 
         return function
+
+    def _kernel(self, name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        first = getattr(kernel, "first", kernel)
+        if not getattr(first, "traceable", False):
+            return self.opaque(name, kernel)
+        return first if first is kernel else first_supported(first, self._kernel(name, kernel.second))  # type: ignore[attr-defined]
 
     def opaque(self, name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
         """A kernel that is traced as one instruction, and its gradients as another, which uses what the first has kept."""
@@ -88,11 +95,11 @@ class TracerBackend(Backend):
                 return y
             # it lives as long as `pull`, which the tape drops after the backward pass
             now, kept[0] = kept[0], None
-            many = isinstance(y, tuple)
-            held = (*args, *(y if many else (y,)))
+            held = (*args, *(y if isinstance(y, tuple) else (y,)))
 
             def pull(g: Any) -> tuple[Any, ...]:
                 present: list[bool] = []
+                many = isinstance(g, tuple)
 
                 nonlocal asked
                 asked += 1
@@ -159,6 +166,9 @@ class TracerBackend(Backend):
 
     def affine(self, a: Array, b: Array, c: Array, /) -> Array:
         return ACTIVE[-1].call("affine", (a, b, c), {}) if ACTIVE else self.base.affine(a, b, c)
+
+    def call(self, f: Callable[..., Any], *arrays: Array | None) -> Any:
+        return ACTIVE[-1].call_opaque(getattr(f, "__name__", "call"), f, arrays) if ACTIVE else f(*arrays)
 
     def errstate(self) -> Any:
         return self.base.errstate()

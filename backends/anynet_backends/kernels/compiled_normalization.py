@@ -21,15 +21,15 @@ from anynet_backends.backend import Backend
 from anynet_backends.concurrency import after_fork
 from anynet_backends.jit.ir_builder import LANES, Function, Loop, Value, compiled, kinds, number
 from anynet_backends.kernel_table import register_in
-from anynet_backends.memory.outputs import empty_output
-from anynet_backends.memory.reductions import PLAIN_FLOATS, ones_vector
+from anynet_backends.memory.outputs import dense
+from anynet_backends.memory.reductions import PLAIN_FLOATS
 
 __all__ = ["KERNELS"]
 
 KERNELS: dict[str, Any] = {}
 """By the name of the primitive; each leaves to others what is not its form."""
 
-_kernel = register_in(KERNELS)
+_kernel = register_in(KERNELS, traceable=True)
 
 _CHUNK, _PARTS = 4096, 4
 
@@ -185,7 +185,7 @@ def _wide(f: Function, x: Value) -> Value:
 
 
 def _forward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
-    """(x, y, mean, variance, weight, bias); data: ε and how many numbers a group has."""
+    """(x, weight, bias, y, mean, variance); data: ε and how many numbers a group has."""
     total = _sums("total", t, 1, 1, lambda f, loaded, m: loaded)
     squares = _sums("squares", t, 1, 1, _square)
     apply = (
@@ -200,7 +200,7 @@ def _forward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
     none = Value(t, "0.0")
     with f.loop(number(0), rows) as a, f.loop(number(0), cols) as b:
         places = nest.group(a, b)
-        means, variances = places[2:4]
+        means, variances = places[4:]
         mean = none
         if centred:
             sum_ = f.variable(_ZERO)
@@ -215,7 +215,7 @@ def _forward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
         f.store(nest.narrow(variance, t), variances)
         rate = nest.narrow(_rate(f, variance, eps), t)
         with f.loop(number(0), runs) as m:
-            x, y, _, _, w, bias = nest.run(places, m)
+            x, w, bias, y, _, _ = nest.run(places, m)
             if each:
                 f.call(apply, x, y, w, bias, mean, rate, length)
             else:
@@ -225,7 +225,7 @@ def _forward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
 
 def _backward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
     """(g, x, mean, variance, weight, gradients of x, weight, bias); data as above. Where each run has a weight, the gradients of
-    that and of the bias are made for each run, or else for each of the outermost blocks, where they begin with zeros."""
+    that and of the bias are made for each run, or else for each of the outermost blocks."""
     pair = _sums("pair", t, 3 if each else 2, 2, _pair)
     apply = (
         _each("weighed_back", t, "g x y w gw gb", "m r shift slope", _weighed_back)
@@ -236,36 +236,41 @@ def _backward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
     f = nest.f
     rows, cols, runs, length = nest.sizes[:4]
     eps, count = nest.data
-    with f.loop(number(0), rows) as a, f.loop(number(0), cols) as b:
-        places = nest.group(a, b)
-        mean = f.load(t, places[2]) if centred else Value(t, "0.0")
-        rate = _rate(f, _wide(f, f.load(t, places[3])), eps)
-        small = nest.narrow(rate, t)
-        of_g, of_gx = f.variable(_ZERO), f.variable(_ZERO)
-        sums = f.variable(Value("[2 x double]", "zeroinitializer"))
-        with f.loop(number(0), runs) as m:
-            g, x, _, _, w, _, gw, gb = nest.run(places, m)
-            f.put(sums, Value("[2 x double]", "zeroinitializer"))
-            f.call(pair, g, x, *([w] if each else []), length, mean, sums)
-            one, two = f.load("double", sums, number(0)), f.load("double", sums, number(1))
-            if not each:
-                f.store(nest.narrow(one, t), gb)
-                f.store(nest.narrow(f.op("fmul", two, rate), t), gw)
-                own = _wide(f, f.load(t, w))
-                one, two = f.op("fmul", one, own), f.op("fmul", two, own)
-            f.add_to(of_g, one)
-            f.add_to(of_gx, two)
-        share = f.op("fdiv", rate, count)
-        shift = f.op("fmul", f.get(of_g, "double"), share) if centred else _ZERO
-        slope = f.op("fmul", f.op("fmul", f.get(of_gx, "double"), share), f.op("fmul", rate, rate))
-        shift, slope = nest.narrow(shift, t), nest.narrow(slope, t)
-        shift = shift if centred else Value(t, "0.0")
-        with f.loop(number(0), runs) as m:
-            g, x, _, _, w, gx, gw, gb = nest.run(places, m)
-            if each:
-                f.call(apply, g, x, gx, w, gw, gb, mean, small, shift, slope, length)
-            else:
-                f.call(apply, g, x, gx, mean, f.op("fmul", small, f.load(t, w)), shift, slope, length)
+    with f.loop(number(0), rows) as a:
+        if each:
+            for total in nest.group(a, number(0))[6:]:
+                with f.loop(number(0), length) as i:
+                    f.store(Value(t, "0.0"), total, i)
+        with f.loop(number(0), cols) as b:
+            places = nest.group(a, b)
+            mean = f.load(t, places[2]) if centred else Value(t, "0.0")
+            rate = _rate(f, _wide(f, f.load(t, places[3])), eps)
+            small = nest.narrow(rate, t)
+            of_g, of_gx = f.variable(_ZERO), f.variable(_ZERO)
+            sums = f.variable(Value("[2 x double]", "zeroinitializer"))
+            with f.loop(number(0), runs) as m:
+                g, x, _, _, w, _, gw, gb = nest.run(places, m)
+                f.put(sums, Value("[2 x double]", "zeroinitializer"))
+                f.call(pair, g, x, *([w] if each else []), length, mean, sums)
+                one, two = f.load("double", sums, number(0)), f.load("double", sums, number(1))
+                if not each:
+                    f.store(nest.narrow(one, t), gb)
+                    f.store(nest.narrow(f.op("fmul", two, rate), t), gw)
+                    own = _wide(f, f.load(t, w))
+                    one, two = f.op("fmul", one, own), f.op("fmul", two, own)
+                f.add_to(of_g, one)
+                f.add_to(of_gx, two)
+            share = f.op("fdiv", rate, count)
+            shift = f.op("fmul", f.get(of_g, "double"), share) if centred else _ZERO
+            slope = f.op("fmul", f.op("fmul", f.get(of_gx, "double"), share), f.op("fmul", rate, rate))
+            shift, slope = nest.narrow(shift, t), nest.narrow(slope, t)
+            shift = shift if centred else Value(t, "0.0")
+            with f.loop(number(0), runs) as m:
+                g, x, _, _, w, gx, gw, gb = nest.run(places, m)
+                if each:
+                    f.call(apply, g, x, gx, w, gw, gb, mean, small, shift, slope, length)
+                else:
+                    f.call(apply, g, x, gx, mean, f.op("fmul", small, f.load(t, w)), shift, slope, length)
     return pair, apply, f
 
 
@@ -275,12 +280,12 @@ def _times(f: Function, t: str, i: Value, g: Value, y: Value, a: Value) -> None:
 
 
 def _given(t: str) -> tuple[Function, ...]:
-    """(x, y, scale, shift) of given statistics, for runs alone: y = x scale + shift."""
+    """(x, scale, shift, y) of given statistics, for runs alone: y = x scale + shift."""
     apply = _each("scaled", t, "x y", "m a b", _scaled)
     nest = _Nest("given", 4)
     f = nest.f
     with f.loop(number(0), nest.sizes[0]) as a, f.loop(number(0), nest.sizes[1]) as b:
-        x, y, scale, shift = nest.group(a, b)
+        x, scale, shift, y = nest.group(a, b)
         f.call(apply, x, y, Value(t, "0.0"), f.load(t, scale), f.load(t, shift), nest.sizes[3])
     return apply, f
 
@@ -351,7 +356,7 @@ def _columns(nest: _Nest, a: Value) -> tuple[list[Value], Value]:
 
 
 def _columns_forward(t: str) -> tuple[Function, ...]:
-    """(x, y, mean, variance, weight, bias) for statistics of columns; sizes: blocks of columns, rows, columns."""
+    """(x, weight, bias, y, mean, variance) for statistics of columns; sizes: blocks of columns, rows, columns."""
     add, squares = (
         _each("add_up", t, "x total", "", _add_up),
         _each("add_squares", t, "x m total", "", _add_squares),
@@ -362,7 +367,7 @@ def _columns_forward(t: str) -> tuple[Function, ...]:
     rows, (eps, count) = nest.sizes[1], nest.data
     zeros = Value(f"[{_COLUMNS} x double]", "zeroinitializer")
     with f.loop(number(0), nest.sizes[0]) as a:
-        (x, y, means, variances, weights, biases), width = _columns(nest, a)
+        (x, weights, biases, y, means, variances), width = _columns(nest, a)
         total, spread = f.variable(zeros), f.variable(zeros)
         scale = f.variable(Value(f"[{_COLUMNS} x {t}]", "zeroinitializer"))
         with f.loop(number(0), rows) as r:
@@ -376,7 +381,7 @@ def _columns_forward(t: str) -> tuple[Function, ...]:
             f.store(nest.narrow(variance, t), variances, i)
             f.store(f.op("fmul", nest.narrow(_rate(f, variance, eps), t), f.load(t, weights, i)), scale, i)
         with f.loop(number(0), rows) as r:
-            at = [f.at(p, f.op("mul", r, s[1])) for p, s in zip((x, y), nest.steps, strict=False)]
+            at = [f.at(p, f.op("mul", r, nest.steps[0][1])) for p in (x, y)]
             f.call(apply, *at, means, scale, biases, width)
     return add, squares, apply, f
 
@@ -423,7 +428,7 @@ def _address(t: str, each: bool, centred: bool, back: bool) -> int:
     return compiled(write(t, each, centred), "backward" if back else "forward")
 
 
-# ----- the kernel -----
+# ----- the kernels -----
 
 
 class _Form(NamedTuple):
@@ -473,76 +478,81 @@ def _form(given: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...] 
 
 
 class _Plan:
-    """The calls for arrays of one shape."""
+    """The loops for arrays of one shape."""
 
-    def __init__(self, form: _Form, kept: tuple[int, ...], dtype: Any, eps: float, centred: bool) -> None:
+    def __init__(
+        self,
+        form: _Form,
+        given: tuple[int, ...],
+        kept: tuple[int, ...],
+        dtype: Any,
+        eps: float,
+        centred: bool,
+    ) -> None:
         a, b, m, n = form.sizes
         size, t = np.dtype(dtype).itemsize, kinds(dtype)
         sums = (1, m * n) if m == 1 or form.x[2] == n else (m, n)
         x, w = ([step * size for step in steps] for steps in (form.x, form.weights))
         stats = (b * size, size)
-        if form.each:  # sums of each block, which begin with zeros
-            self.parts: tuple[int, ...] = (a, n)
-            self.over: tuple[int, ...] = (0,)
-            self.room: Any = np.zeros
-            steps: tuple[int, ...] = (n * size,)
-        else:
-            self.parts, self.room = (a, b, m), np.empty
-            steps = b * m * size, m * size, size
-            self.over = tuple(i for i in range(3) if self.parts[i] > 1 and not form.weights[i])
-        self.kept = kept
-        weights = n if form.each else max(1, *(k * s for k, s in zip(self.parts, form.weights, strict=True)))
+        parts: tuple[int, ...] = (a, n) if form.each else (a, b, m)
+        steps = (n * size,) if form.each else (b * m * size, m * size, size)
+        own = (0, 1) if form.each else form.weights
+        self.over = next((i for i, k in enumerate(parts) if k > 1 and not own[i]), None)
+        weights = n if form.each else max(1, *(k * s for k, s in zip(parts, form.weights, strict=True)))
         self.ones, self.zeros = np.ones(weights, dtype), np.zeros(weights, dtype)
         sizes, data, nbytes = (*form.sizes, *sums), np.array([eps, m * n]), 2 * a * b * m * n * size
         forward, backward = (_address(t, form.each, centred, back) for back in (False, True))
-        self.forward = Loop(forward, sizes, (x, x, stats, stats, w, w), data, nbytes)
-        self.backward = Loop(backward, sizes, (x, x, stats, stats, w, x, steps, steps), data, 2 * nbytes)
+        whole, small, sums_ = (given, dtype), (kept, dtype), (parts, dtype)
+        self.forward = Loop(forward, sizes, (x, w, w, x, stats, stats), data, nbytes, (whole, small, small))
+        self.backward = Loop(
+            backward, sizes, (x, x, stats, stats, w, x, steps, steps), data, 2 * nbytes, (whole, sums_, sums_)
+        )
 
-    def summed(self, parts: Array) -> Array:
-        """The sums for each weight of those for each run, or for each block."""
-        if len(self.over) == 1 and self.over[0] == 0 and len(parts) > 1:
-            return np.dot(ones_vector(len(parts), parts.dtype), parts.reshape(len(parts), -1))
-        return parts.sum(axis=self.over)
+    def summed(self, xp: Backend, parts: Array, shape: tuple[int, ...]) -> Array:
+        """The sums for each weight, in their shape, of those for each run, or for each block."""
+        if self.over is not None:
+            parts = xp.sum(parts, axis=self.over)
+        return parts if parts.shape == shape else xp.reshape(parts, shape)
 
 
-class _ColumnPlan:
-    """The calls for the columns of matrices, of which each has its own statistics, weight and bias."""
+class _ColumnPlan(_Plan):
+    """The loops for the columns of matrices, of which each has its own statistics, weight and bias."""
 
-    parts: tuple[int, ...]
-    room: Any = staticmethod(np.empty)
+    over: int | None = None
 
-    def __init__(self, rows: int, columns: int, kept: tuple[int, ...], dtype: Any, eps: float) -> None:
+    def __init__(self, given: tuple[int, ...], kept: tuple[int, ...], dtype: Any, eps: float) -> None:
+        rows, columns = given
         size, t = np.dtype(dtype).itemsize, kinds(dtype)
-        self.kept, self.parts = kept, (columns,)
         self.ones, self.zeros = np.ones(columns, dtype), np.zeros(columns, dtype)
         sizes = (-(-columns // _COLUMNS), rows, columns, 0, 0, 0)
         x, each = (_COLUMNS * size, columns * size), (_COLUMNS * size,)
         data, nbytes = np.array([eps, rows]), 2 * rows * columns * size
         forward = compiled(_columns_forward(t), "columns_forward")
         backward = compiled(_columns_backward(t), "columns_backward")
-        self.forward = Loop(forward, sizes, (x, x, each, each, each, each), data, nbytes)
-        self.backward = Loop(backward, sizes, (x, x, each, each, each, x, each, each), data, 2 * nbytes)
-
-    def summed(self, parts: Array) -> Array:
-        """The sums themselves."""
-        return parts
+        whole, small, sums = (given, dtype), (kept, dtype), ((columns,), dtype)
+        self.forward = Loop(
+            forward, sizes, (x, each, each, x, each, each), data, nbytes, (whole, small, small)
+        )
+        self.backward = Loop(
+            backward, sizes, (x, x, each, each, each, x, each, each), data, 2 * nbytes, (whole, sums, sums)
+        )
 
 
 @functools.lru_cache(maxsize=256)
 def _plan(
     given: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...] | None, dtype: Any, eps: float, centred: bool = True
-) -> _Plan | _ColumnPlan | None:  # fmt: skip
+) -> _Plan | None:  # fmt: skip
     form = _form(given, tuple(sorted(axes)), shape)
     if form is None or 0 in form.sizes:
         return None
     if form.sizes[1] == 1 == form.sizes[3] and axes[0] == 0 and len(given) == 2:
         if dtype == np.float32 and math.prod(given) >= _MANY and onednn.find():
             return None
-        return _ColumnPlan(given[0], given[1], (1, given[1]), dtype, eps)
+        return _ColumnPlan(given, (1, given[1]), dtype, eps)
     if form.sizes[3] < _SHORTEST:
         return None
     kept = tuple(1 if i in axes else n for i, n in enumerate(given))
-    return _Plan(form, kept, dtype, eps, centred)
+    return _Plan(form, given, kept, dtype, eps, centred)
 
 
 after_fork(_plan.cache_clear)  # some count on threads
@@ -573,25 +583,23 @@ def normalize(
         if a is not None and (a.dtype != dtype or not a.flags.c_contiguous):
             return NotImplemented
     w = plan.ones if weight is None else weight
-    y = empty_output(x.shape, dtype)
-    mean, variance = empty_output(plan.kept, dtype), empty_output(plan.kept, dtype)
-    plan.forward(x, y, mean, variance, w, plan.zeros if bias is None else bias)
+    v = xp.reshape(x, split) if split else x
+    y, mean, variance = xp.call(plan.forward, v, w, plan.zeros if bias is None else bias)
+    made = (xp.reshape(y, x.shape) if split else y), mean, variance
     if need is None:
-        return y, mean, variance
+        return made
 
-    def pull(gs: tuple[Array, ...]) -> tuple[Any, ...]:
-        g = gs[0]
-        g = g if g.flags.c_contiguous else np.ascontiguousarray(g)
-        gx, gw, gb = empty_output(x.shape, dtype), plan.room(plan.parts, dtype), plan.room(plan.parts, dtype)
-        plan.backward(g, x, mean, variance, w, gx, gw, gb)
-        if len(need) == 1:
-            return (gx,)
-        of_w = plan.summed(gw).reshape(weight.shape) if weight is not None and need[1] else None
-        if len(need) == 2:
-            return gx, of_w
-        return gx, of_w, plan.summed(gb).reshape(bias.shape) if need[2] else None  # type: ignore[union-attr]
+    def pull(g: Array) -> tuple[Any, ...]:
+        g = xp.reshape(dense(xp, g), split) if split else dense(xp, g)
+        gx, gw, gb = xp.call(plan.backward, g, v, mean, variance, w)
+        grads = (
+            xp.reshape(gx, x.shape) if split else gx,
+            plan.summed(xp, gw, weight.shape) if weight is not None and need[1] else None,
+            plan.summed(xp, gb, bias.shape) if bias is not None and need[2] else None,
+        )
+        return grads[: len(need)]
 
-    return (y, mean, variance), pull
+    return made, pull
 
 
 @functools.lru_cache(maxsize=256)
@@ -604,16 +612,11 @@ def _given_plan(shape: tuple[int, ...], dtype: Any) -> tuple[Loop, Loop]:
         (0, size),
         (c * size, size),
     )
-    nothing, nbytes = np.zeros(2), 2 * n * c * places * size
+    nothing, nbytes, whole, sums = np.zeros(2), 2 * n * c * places * size, (shape, dtype), ((n, c), dtype)
+    forward, backward = compiled(_given(t), "given"), compiled(_given_back(t), "given_back")
     return (
-        Loop(compiled(_given(t), "given"), sizes, (x, x, each, each), nothing, nbytes),
-        Loop(
-            compiled(_given_back(t), "given_back"),
-            sizes,
-            (x, x, each, each, x, made, made),
-            nothing,
-            2 * nbytes,
-        ),
+        Loop(forward, sizes, (x, each, each, x), nothing, nbytes, (whole,)),
+        Loop(backward, sizes, (x, x, each, each, x, made, made), nothing, 2 * nbytes, (whole, sums, sums)),
     )
 
 
@@ -637,19 +640,15 @@ def normalize_by(
         or not x.size
     ):
         return NotImplemented
-    rate = 1.0 / np.sqrt(variance + eps)
+    rate = 1.0 / xp.sqrt(variance + eps)
     scale = rate if weight is None else rate * weight
     shift = -mean * scale if bias is None else bias - mean * scale
     forward, backward = _given_plan(x.shape, dtype)
-    y = empty_output(x.shape, dtype)
-    forward(x, y, scale, shift)
+    y = xp.call(forward, x, scale, shift)
 
     def pull(g: Array) -> tuple[Any, ...]:
-        gx = empty_output(x.shape, dtype)
-        products, totals = np.empty(x.shape[:2], dtype), np.empty(x.shape[:2], dtype)
-        backward(np.ascontiguousarray(g), x, np.ascontiguousarray(mean), scale, gx, products, totals)
-        ones = ones_vector(len(x), dtype)
-        gw = np.dot(ones, products) * rate if len(need) > 3 and need[3] else None
-        return (gx, None, None, gw, np.dot(ones, totals) if need[-1] else None)[: len(need)]
+        gx, products, totals = xp.call(backward, dense(xp, g), x, dense(xp, mean), scale)
+        gw = xp.sum(products, axis=0) * rate if len(need) > 3 and need[3] else None
+        return (gx, None, None, gw, xp.sum(totals, axis=0) if need[-1] else None)[: len(need)]
 
     return y, pull

@@ -17,9 +17,9 @@ from anynet_backends import machine
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.concurrency import after_fork
-from anynet_backends.jit.ir_builder import Function, Loop, compiled, kinds, number
+from anynet_backends.jit.ir_builder import Function, Loop, Value, compiled, kinds, number
 from anynet_backends.kernel_table import register_in
-from anynet_backends.memory.outputs import empty_output
+from anynet_backends.memory.outputs import dense
 from anynet_backends.memory.reductions import PLAIN_FLOATS
 
 __all__ = ["KERNELS"]
@@ -27,7 +27,7 @@ __all__ = ["KERNELS"]
 KERNELS: dict[str, Any] = {}
 """By the name of the primitive; each leaves to others what it does not take."""
 
-_kernel = register_in(KERNELS)
+_kernel = register_in(KERNELS, traceable=True)
 _Pairs = tuple[tuple[int, int], ...]
 
 
@@ -42,21 +42,24 @@ def _row(name: str, t: str, *, add: bool) -> Function:
 
 
 def _over_rows(t: str, *, back: bool) -> tuple[Function, ...]:
-    """(array, padded array), or with `back` (padded array, array, which begins with zeros); sizes: blocks, padded rows of a block,
-    length of a row, numbers before and after it; data: where in a block each row begins, in numbers, and the ends' places."""
+    """(array, padded array), or with `back` (padded array, array); sizes: blocks, padded rows of a block, length of a row, numbers
+    before and after it, numbers of a block; data: where in a block each row begins, in numbers, and the ends' places."""
     row = _row("row", t, add=back)
     params = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
     f = Function("over_rows", *params, gives="i64")
     args, dims, steps, data = (f.argument(name) for _, name in params)
-    blocks, rows, length, before, after = (f.load("i64", dims, number(i)) for i in range(5))
+    blocks, rows, length, before, after, inside = (f.load("i64", dims, number(i)) for i in range(6))
     ends = f.at(data, rows, "i64")
     behind = f.op("add", before, length)
     width = f.op("add", behind, after)
     first, second = (f.load("ptr", args, number(i)) for i in range(2))
-    one, two = (f.load("i64", steps, number(5 * i)) for i in range(2))
+    one, two = (f.load("i64", steps, number(6 * i)) for i in range(2))
     with f.loop(number(0), blocks) as block:
         a, b = f.at(first, f.op("mul", block, one)), f.at(second, f.op("mul", block, two))
         plain, padded = (b, a) if back else (a, b)
+        if back:
+            with f.loop(number(0), inside) as i:
+                f.store(Value(t, "0.0"), plain, i)
         with f.loop(number(0), rows) as r:
             inner = f.at(plain, f.load("i64", data, r), t)
             outer = f.at(padded, f.op("mul", r, width), t)
@@ -104,11 +107,12 @@ class _Plan:
         ends = [_place(i, n, mode) for i in itertools.chain(range(-lo, 0), range(n, n + hi))]
         data = np.concatenate((starts, np.array(ends, np.int64)))
         blocks, rows = math.prod(shape[:lead]), len(starts)
-        sizes = (blocks, rows, n, lo, hi)
+        sizes = (blocks, rows, n, lo, hi, step)
         steps = (step * size,), (rows * (lo + n + hi) * size,)
         nbytes = blocks * (steps[0][0] + steps[1][0])
-        self.forward = Loop(_address(t, False), sizes, steps, data, nbytes)
-        self.backward = Loop(_address(t, True), sizes, steps[::-1], data, nbytes)
+        padded, given = (self.padded, dtype), (shape, dtype)
+        self.forward = Loop(_address(t, False), sizes, steps, data, nbytes, (padded,))
+        self.backward = Loop(_address(t, True), sizes, steps[::-1], data, nbytes, (given,))
 
 
 _plan = functools.lru_cache(maxsize=256)(_Plan)
@@ -122,13 +126,5 @@ def pad_around(xp: Backend, x: Array, *, pairs: _Pairs, mode: str, need: Any) ->
     if dtype not in PLAIN_FLOATS or not x.flags.c_contiguous or not x.size or not machine.available():
         return NotImplemented
     plan = _plan(x.shape, pairs, mode, dtype)
-    y = empty_output(plan.padded, dtype)
-    plan.forward(x, y)
-    return y if need is None else (y, lambda g: (_folded(plan, g, x.shape),))
-
-
-def _folded(plan: _Plan, g: Array, shape: tuple[int, ...]) -> Array:
-    gx = empty_output(shape, g.dtype)
-    gx.fill(0)
-    plan.backward(np.ascontiguousarray(g), gx)
-    return gx
+    y = xp.call(plan.forward, x)
+    return y if need is None else (y, lambda g: (xp.call(plan.backward, dense(xp, g)),))

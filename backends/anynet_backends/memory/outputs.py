@@ -16,7 +16,7 @@ import numpy as np
 from anynet_backends.array_api import Array
 from anynet_backends.memory.layout import inverse
 
-__all__ = ["empty_output", "write_into"]
+__all__ = ["dense", "empty_output", "write_into"]
 
 
 class _Offered(threading.local):
@@ -43,6 +43,20 @@ def empty_output(shape: tuple[int, ...], dtype: Any, order: tuple[int, ...] | No
     if order is None:
         return np.empty(shape, dtype)
     return np.empty([shape[i] for i in order], dtype).transpose(inverse(order))
+
+
+def _contiguous(x: Array) -> Array:
+    y = empty_output(x.shape, x.dtype)
+    y[...] = x
+    return y
+
+
+_contiguous.calls = lambda out, x: [(np.copyto, (out, x, "unsafe"))]  # type: ignore[attr-defined]
+
+
+def dense(xp: Any, x: Array) -> Array:
+    """x in memory in the order of its axes, for kernels that are traceable."""
+    return x if x.flags.c_contiguous else xp.call(_contiguous, x)
 
 
 def write_into(places: tuple[Array, ...], f: Callable[..., Any], args: Any, kwargs: Any) -> None:

@@ -125,8 +125,8 @@ def normalize(
     if need is None:
         return y, mean, variance
 
-    def pull(gs: tuple[Array, ...]) -> tuple[Any, ...]:
-        g = contiguous(gs[0]) if layer or x.ndim == 2 else channels_last(gs[0])
+    def pull(g: Array) -> tuple[Any, ...]:
+        g = contiguous(g) if layer or x.ndim == 2 else channels_last(g)
         gx = empty_output(x.shape, np.float32) if layer or x.ndim == 2 else empty_channels_last(x.shape)
         made = (
             ()

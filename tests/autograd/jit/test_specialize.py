@@ -33,6 +33,12 @@ def same(a, b):
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
+def results_of(got):
+    """What a function gives, without the backward pass."""
+    y = got[0] if type(got) is tuple else got
+    return y if type(y) is tuple else (y,)
+
+
 def plans(prim, args, meta):
     """The function made of a call, with other numbers than those it was made with; None where there is none."""
     data = [x.data if isinstance(x, an.Tensor) else x for x in args]
@@ -71,7 +77,9 @@ def test_same_bits(case):
                         continue
                     y, pull = prim.compute(list(data), need, meta)
                     made.append(prim.name)
-                    assert same(got[0] if type(got) is tuple else got, y), prim.name
+                    for a, b in zip(results_of(got), y if prim.has_aux else (y,), strict=True):
+                        assert same(a, b), prim.name
+                    y = y[0] if prim.has_aux else y
                     if type(got) is tuple and pull is not None:
                         g = np.random.default_rng(1).normal(size=y.shape).astype(y.dtype)
                         for a, b, wanted in zip(got[1](g), pull(g), need, strict=True):
@@ -93,11 +101,14 @@ def test_same_bits(case):
 
 
 def test_most_small_operations_become_functions(at_once):
-    net = an.nn.Sequential(an.nn.Linear(4, 8), an.nn.Tanh(), an.nn.LayerNorm(8), an.nn.Linear(8, 3))
+    layers = an.nn.Linear(4, 8), an.nn.Tanh(), an.nn.LayerNorm(8), an.nn.Linear(8, 3)
     x, t = an.ones((5, 4)), an.asarray([0, 1, 2, 0, 1])
     for _ in range(3):
-        an.losses.cross_entropy(net(x), t).backward()
-    for name in ("linear", "tanh", "cross_entropy_rows", "mean"):
+        y = x
+        for layer in layers:  # in a Sequential they would become one function
+            y = layer(y)
+        an.losses.cross_entropy(y, t).backward()
+    for name in ("linear", "tanh", "normalize", "cross_entropy_rows", "mean"):
         assert any(h.table is not None for h in PRIMITIVES[name].hot.values()), name
 
 
@@ -233,6 +244,60 @@ def test_twice_and_twice_differentiated(at_once):
     assert an.gradgradcheck(lambda v: an.tanh(v) ** 3, [v])
 
 
+NORMS = {
+    "LayerNorm": (lambda: an.nn.LayerNorm(9), (5, 9)),
+    "LayerNorm, no weights": (lambda: an.nn.LayerNorm(9, elementwise_affine=False), (5, 9)),
+    "GroupNorm": (lambda: an.nn.GroupNorm(2, 4), (3, 4, 5, 3)),
+    "InstanceNorm2d": (lambda: an.nn.InstanceNorm2d(4, affine=True), (3, 4, 5, 3)),
+    "BatchNorm2d": (lambda: an.nn.BatchNorm2d(4), (3, 4, 5, 3)),
+    "BatchNorm1d": (lambda: an.nn.BatchNorm1d(4), (6, 4)),
+    "BatchNorm2d, evaluation": (lambda: an.nn.BatchNorm2d(4).eval(), (3, 4, 5, 3)),
+}
+
+
+@pytest.mark.parametrize("name", list(NORMS))
+@pytest.mark.parametrize("inputs", ["x and weights", "weights", "x", "none"])
+def test_normalization_with_its_statistics(name, inputs, at_once, monkeypatch):
+    """Functions that give several results have the bits of the calls that they were made of, whatever gradients are asked for."""
+    make, shape = NORMS[name]
+    rng = np.random.default_rng(0)
+    a, g = rng.normal(size=shape), rng.normal(size=shape)
+
+    def run():
+        norm = make()
+        for p in norm.parameters():
+            p.requires_grad = "weights" in inputs
+        for _ in range(3):
+            x = an.asarray(a, dtype=an.float32, requires_grad="x" in inputs)
+            y = norm(x)
+            if y.requires_grad:
+                norm.zero_grad()
+                y.backward(an.asarray(g, dtype=an.float32))
+        grads = [t.grad for t in (x, *norm.parameters()) if t.requires_grad]
+        return [t.numpy() for t in (y.detach(), *norm.buffers(), *(g for g in grads if g is not None))]
+
+    found = run()
+    primitive = PRIMITIVES["normalize_by" if "evaluation" in name else "normalize"]
+    assert any(h.table for h in primitive.hot.values())
+    monkeypatch.setattr(specialize, "OFTEN", 99)
+    primitive.hot.clear()
+    for x, y in zip(found, run(), strict=True):
+        assert same(x, y)
+    assert not any(h.table for h in primitive.hot.values())
+
+
+def test_statistics_are_constants(at_once):
+    for given in (an.ones((3, 4)), an.asarray(np.arange(12.0).reshape(3, 4), requires_grad=True)):
+        for _ in range(3):
+            y, mean, variance = PRIMITIVES["normalize"](given, axes=(1,), eps=1e-5, shape=(1, 4))
+            assert y.requires_grad is given.requires_grad
+            assert not mean.requires_grad
+            assert not variance.requires_grad
+            np.testing.assert_allclose(mean.numpy(), given.numpy().mean(1, keepdims=True), rtol=1e-12)
+    v = an.asarray(np.random.default_rng(0).normal(size=(2, 9)), requires_grad=True)
+    assert an.gradgradcheck(lambda v: an.nn.functional.layer_norm(v, 9), [v])
+
+
 def test_a_graph_outlives_the_functions(at_once):
     x = an.asarray(np.linspace(-1, 1, 12).reshape(3, 4), requires_grad=True)
     for _ in range(2):
@@ -251,6 +316,7 @@ def test_nothing_is_left_behind(at_once):
 
     def step():
         y = an.sum(an.nn.functional.relu(an.nn.functional.linear(x, w)) * w)
+        y = y + an.sum(an.nn.functional.layer_norm(x, 8) * an.nn.functional.layer_norm(x.detach(), 8))
         y.backward()
         x.grad = w.grad = None
 
