@@ -21,7 +21,7 @@ from anynet_backends.array_api import Array
 from anynet_backends.backend import UnknownDeviceError
 from anynet_backends.memory.reductions import PLAIN_FLOATS, sum_by_dot
 
-__all__ = ["FInfo", "largest", "namespace", "numpy_blas", "smallest"]
+__all__ = ["FInfo", "largest", "namespace", "numpy_blas", "same_float_dtype", "smallest"]
 
 
 # ---- functions in which NumPy differs from the standard ----
@@ -360,3 +360,9 @@ def numpy_blas() -> dict[str, Any]:
                 found["architecture"] = pool["architecture"]
             break
     return found
+
+
+def same_float_dtype(*arrays: Array | None) -> bool:
+    """Whether all arrays that are given have one real floating-point dtype."""
+    kinds = {a.dtype for a in arrays if a is not None}
+    return len(kinds) == 1 and kinds.pop().kind == "f"

@@ -7,7 +7,7 @@ import anynet as an
 from anynet.autograd.primitive import use_kernels
 from anynet.ops import recurrent
 from anynet_backends import get_backend, machine
-from anynet_backends.numpy_kernels import KERNELS
+from anynet_backends.kernels import KERNELS
 
 
 def several(y):

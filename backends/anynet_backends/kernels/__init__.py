@@ -10,13 +10,26 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from anynet_backends import numpy_kernels
-from anynet_backends.kernels import compiled_normalization, convolution, padding
+from anynet_backends.kernels import (
+    activations,
+    adam,
+    attention,
+    compiled_normalization,
+    convolution,
+    padding,
+    pooling,
+    recurrent,
+    softmax,
+)
 
 __all__ = ["COMPILED", "KERNELS", "UPDATES"]
-
-KERNELS: Final[dict[str, Callable[..., Any]]] = numpy_kernels.KERNELS | convolution.KERNELS
+KERNELS: Final[dict[str, Callable[..., Any]]] = {
+    name: kernel
+    for family in (activations, softmax, numpy_kernels, pooling, recurrent, attention, convolution)
+    for name, kernel in family.KERNELS.items()
+}
 """In NumPy's terms, by the name of the primitive."""
 COMPILED: Final[dict[str, Callable[..., Any]]] = compiled_normalization.KERNELS | padding.KERNELS
 """Loops of machine code, which take precedence."""
-UPDATES: Final[dict[str, Callable[..., Any]]] = numpy_kernels.UPDATES
+UPDATES: Final[dict[str, Callable[..., Any]]] = adam.UPDATES
 """Updates of optimizers, by name."""

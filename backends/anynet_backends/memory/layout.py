@@ -1,10 +1,13 @@
-"""The order of axes in memory."""
+"""The order of axes in memory, and how much of an array stays in the cache."""
 
 from __future__ import annotations
 
 import functools
 
-__all__ = ["axes_in_memory", "inverse"]
+__all__ = ["CACHE_BLOCK", "axes_in_memory", "inverse"]
+
+CACHE_BLOCK = 1 << 15
+"""Elements of a pass over long arrays: a handful of float32 blocks stay in the second-level cache."""
 
 
 def axes_in_memory(strides: tuple[int, ...]) -> tuple[int, ...]:

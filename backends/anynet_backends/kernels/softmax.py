@@ -1,0 +1,76 @@
+"""Softmax along an axis that is not the last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend
+from anynet_backends.kernel_table import register_in
+from anynet_backends.memory.layout import CACHE_BLOCK
+from anynet_backends.memory.outputs import empty_output
+from anynet_backends.numpy_namespace import same_float_dtype
+
+KERNELS: dict[str, Callable[..., Any]] = {}
+"""By the name of the primitive."""
+_kernel = register_in(KERNELS)
+_maximum: Any = np.maximum.reduce
+_sum: Any = np.add.reduce
+
+
+@_kernel
+def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
+    """Softmax along an axis that is not the last in memory, in parts that stay in the cache."""
+    axis %= x.ndim
+    outer, n, inner = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
+    if not same_float_dtype(x) or inner < 16 or n < 2 or not x.size or not x.flags.c_contiguous:
+        return NotImplemented
+    y = empty_output(x.shape, x.dtype)
+    places, order, _ = _in_columns(outer, n, inner, x, y)
+    row = np.empty((1, 1, places(0)[0].shape[-1]), x.dtype)
+    for at in order:
+        a, b = places(at)
+        top = row[..., : a.shape[-1]]
+        _maximum(a, 1, None, top, True)
+        np.subtract(a, top, out=b)
+        np.exp(b, out=b)
+        _sum(b, 1, None, top, True)
+        np.reciprocal(top, out=top)
+        np.multiply(b, top, out=b)
+    if need is None:
+        return y
+
+    def pull(g: Array) -> tuple[Array]:
+        gx = empty_output(x.shape, x.dtype)
+        parts, order, room = _in_columns(outer, n, inner, np.ascontiguousarray(g), y, gx)
+        row = np.empty((1, 1, room.shape[-1]), x.dtype)
+        for at in order:
+            a, b, c = parts(at)
+            width = a.shape[-1]
+            total, products = row[..., :width], room[..., :width]
+            np.multiply(a, b, out=products)
+            _sum(products, 1, None, total, True)
+            np.subtract(a, total, out=products)
+            np.multiply(products, b, out=c)
+        return (gx,)
+
+    return y, pull
+
+
+def _in_columns(
+    outer: int, n: int, inner: int, *arrays: Array
+) -> tuple[Callable[[int], tuple[Array, ...]], range, Array]:
+    """Parts of arrays (outer, n, inner) that have all n and stay in the cache: by their number, and room for one."""
+    width = min(inner, max(16, CACHE_BLOCK // 2 // n))
+    across = -(-inner // width)
+    cubes = [a.reshape(outer, n, inner) for a in arrays]
+
+    def places(at: int) -> tuple[Array, ...]:
+        i, j = at // across, at % across * width
+        return tuple([c[i : i + 1, :, j : j + width] for c in cubes])
+
+    return places, range(outer * across), np.empty((1, n, width), arrays[0].dtype)
