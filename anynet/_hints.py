@@ -59,7 +59,15 @@ KEYWORDS = {
     "dim": "axis", "keepdim": "keepdims", "dims": "axis", "axes": "axis", "input": "the first argument", "size": "shape",
     "unbiased": "correction", "ddof": "correction", "other": "the second argument", "min_val": "min", "max_val": "max",
     "learning_rate": "lr", "num_epochs": "epochs", "validation_data": "val",
+    "verbose": "progress", "initial_epoch": "resume", "log_dir": "run_dir", "output_dir": "run_dir",
 }  # fmt: skip
+ELSEWHERE = {
+    "validation_split": "give the part of the data that is for validation as val=(inputs, targets)",
+    "shuffle": "the training data are shuffled; for another order give a DataLoader(…, shuffle=False)",
+    "class_weight": "give weights to the loss: loss=nn.CrossEntropyLoss(weight=…)",
+    "sample_weight": "weigh in a loss of your own, a function (output, target) → Tensor of one element",
+}
+"""Options of other libraries' functions that are no option here, and what is done instead."""
 
 
 def nearest(word: object, known: Iterable[str], *, everything: bool = True) -> str:
@@ -140,6 +148,8 @@ def _explanation(
             here = KEYWORDS.get(word, "")
             if here in names or here.startswith("the "):
                 return f"{message}; it is {here} here"
+            if word in ELSEWHERE and "val" in names:
+                return f"{message}; {ELSEWHERE[word]}"
             return f"{message}{nearest(word, names)}"
     if names and names[0] == "shape" and len(args) > 1 and all(isinstance(a, int) for a in args):
         return f"{message}; the shape is one argument: {function.__name__}({args!r})"

@@ -1,14 +1,19 @@
-"""Checks of options: what can be refused before the first batch is."""
+"""Checks of options: what can be refused before the first batch is refused."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import operator
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-__all__ = ["choice", "plain_options", "real_number", "unknown", "whole_number"]
+__all__ = [
+    "check_folder", "check_settings", "choice", "plain_options", "real_number", "unknown", "whole_number",
+]  # fmt: skip
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -63,6 +68,42 @@ def real_number(where: str, name: str, value: Any, *, positive: bool = False) ->
         msg = f"{where}: {name} must be a finite number {low}, got {value!r}"
         raise ValueError(msg)
     return number
+
+
+def check_folder(where: str, folder: Any) -> None:
+    """Refuse what cannot be, or become, a folder that files are written into."""
+    if folder is None:
+        return
+    if not isinstance(folder, (str, os.PathLike)):
+        msg = f"{where} must be the path of a folder, got {type(folder).__name__} {folder!r:.60}"
+        raise TypeError(msg)
+    if not os.fspath(folder).strip():
+        msg = f"{where} must be the path of a folder, got {folder!r}; the current folder is '.'"
+        raise ValueError(msg)
+    path = Path(folder).absolute()
+    above = next(p for p in (path, *path.parents) if p.exists())
+    if not above.is_dir():
+        msg = f"{where} must be the path of a folder, got {os.fspath(folder)!r}, but {above} is a file"
+        raise NotADirectoryError(msg)
+    if not os.access(above, os.W_OK | os.X_OK):
+        msg = f"{where}: {above} may not be written by this user; choose another folder"
+        raise PermissionError(msg)
+
+
+def check_settings(settings: Any) -> None:
+    """Refuse what settings.json could not hold."""
+    if settings is None:
+        return
+    if not isinstance(settings, dict):
+        msg = f"fit: settings must be a dict of plain data, got {type(settings).__name__}"
+        raise TypeError(msg)
+    try:
+        json.dumps(settings)
+    except (TypeError, ValueError) as error:
+        msg = (
+            f"fit: settings must be a dict of plain data, which JSON can hold, got {settings!r:.80}: {error}"
+        )
+        raise TypeError(msg) from None
 
 
 def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def fit(
         model, train, val, loss=loss, optimizer=optimizer, lr=lr, metrics=metrics, epochs=epochs, batch_size=batch_size,
         device=device, seed=seed, scheduler=scheduler, schedule_by=schedule_by, clip_norm=clip_norm, callbacks=callbacks,
         run_dir=run_dir, monitor=monitor, mode=mode, checkpoint_every=checkpoint_every, compile=compile,
-        resume=resume,
+        settings=settings, resume=resume,
     )  # fmt: skip
     with random.fork_rng(setup.seed), modes_kept(model):
         setup.build()

@@ -20,7 +20,15 @@ from anynet.train import callbacks as calls
 from anynet.train import metrics as measures
 from anynet.train.batches import Batches, call, fingerprint, first_batch, loader_of, targets_of
 from anynet.train.callbacks import Callback
-from anynet.train.checks import choice, plain_options, real_number, unknown, whole_number
+from anynet.train.checks import (
+    check_folder,
+    check_settings,
+    choice,
+    plain_options,
+    real_number,
+    unknown,
+    whole_number,
+)
 from anynet.train.metrics import Metric
 from anynet.train.objectives import Objective
 from anynet.train.state import non_finite
@@ -66,6 +74,7 @@ class FitOptions(TypedDict):
     mode: str | None
     checkpoint_every: int | str | None
     compile: bool | str
+    settings: dict[str, Any] | None
     resume: bool
 
 
@@ -108,7 +117,12 @@ class Setup:
         self.schedule_by = choice("fit", "schedule_by", options["schedule_by"], ("epoch", "batch"))
         self.compile = choice("fit", "compile", options["compile"], ("auto", True, False))
         self.every_batches, self.every_seconds = _every(options["checkpoint_every"])
+        if isinstance(options["resume"], (str, os.PathLike)):
+            msg = f"fit: resume must be True or False, got {options['resume']!r}; the folder of the run is run_dir"
+            raise TypeError(msg)
         self.resume = bool(options["resume"])
+        check_folder("fit: run_dir", options["run_dir"])
+        check_settings(options["settings"])
         if self.resume and options["run_dir"] is None:
             msg = "fit: resume=True needs run_dir, the folder of the run to go on with"
             raise ValueError(msg)

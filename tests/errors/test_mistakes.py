@@ -59,6 +59,13 @@ class NoForward(nn.Module):
 # ----- arrays -----
 
 ARRAYS = {
+    "a masked array": (
+        lambda: an.asarray(np.ma.masked_array([1.0, 2.0], [True, False])), TypeError, r"1 of its 2 values is masked; .*filled\(",
+    ),
+    "fit a masked array": (
+        lambda: fit(data=(np.ma.masked_array(X, X > 1), Y)), TypeError, r"values are masked; .*filled\(",
+    ),
+    "2**70": (lambda: an.asarray([2**70]), OverflowError, "1180591620717411303424 does not fit into 64 bits"),
     "x.size(0)": (lambda: x().size(0), TypeError, r"number of elements \(6\), not a method; .*x\.shape\[0\]"),
     "x.size()": (lambda: x().size(), TypeError, r"not a method; the lengths of the axes are x\.shape"),
     "an.tensor": (lambda: an.tensor([1.0]), TypeError, r"anynet\.asarray\(data"),
@@ -249,6 +256,17 @@ TRAINING = {
     "a class as callback": (lambda: fit(callbacks=[train.EarlyStopping]), TypeError, r"write EarlyStopping\(\)"),
     "a function as callback": (lambda: fit(callbacks=[lambda: 0]), TypeError, "instances of anynet.train.Callback, got function"),
     "a callback's method": (lambda: fit(callbacks=[Misnamed()]), TypeError, "on_epoch_ended; did you mean on_epoch_end"),
+    "run_dir=''": (lambda: fit(run_dir=" "), ValueError, "run_dir must be the path of a folder, got ' '"),
+    "run_dir=3": (lambda: fit(run_dir=3), TypeError, "run_dir must be the path of a folder, got int 3"),
+    "run_dir a file": (lambda: fit(run_dir=__file__), NotADirectoryError, "run_dir must be .*test_mistakes.py is a file"),
+    "run_dir under a file": (lambda: fit(run_dir=__file__ + "/run"), NotADirectoryError, "test_mistakes.py is a file"),
+    "resume a folder": (lambda: fit(resume="runs/1"), TypeError, "resume must be True or False, .*run_dir"),
+    "settings a list": (lambda: fit(settings=[1]), TypeError, "settings must be a dict of plain data, got list"),
+    "settings an array": (lambda: fit(settings={"x": X}), TypeError, "settings must be a dict of plain data, which JSON"),
+    "verbose": (lambda: fit(verbose=0), TypeError, "'verbose'; it is progress here"),
+    "validation_split": (lambda: fit(validation_split=0.2), TypeError, r"as val=\(inputs, targets\)"),
+    "shuffle": (lambda: fit(shuffle=False), TypeError, r"DataLoader\(…, shuffle=False\)"),
+    "class_weight": (lambda: fit(class_weight={0: 1}), TypeError, r"loss=nn.CrossEntropyLoss\(weight=…\)"),
     "resume without a folder": (lambda: fit(resume=True), ValueError, "resume=True needs run_dir"),
     "seed": (lambda: fit(seed="a"), TypeError, "seed must be an integer of at least 0, got 'a'"),
     "the model's shape": (lambda: fit(model=nn.Linear(4, 3)), nn.ShapeError, "last axis 5, expected 4"),
