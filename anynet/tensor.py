@@ -840,6 +840,12 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
         elif made.dtype.kind == "c":
             made = registry.asarray(made, dtype=dtypes.of(complex).name)
         elif made.dtype.kind not in "biu":
+            if isinstance(obj, int) or (
+                made.dtype.kind == "O" and all(isinstance(v, int) for v in made.reshape(-1))
+            ):
+                large = max((obj,) if isinstance(obj, int) else made.reshape(-1), key=abs)
+                msg = f"the integer {large} does not fit into 64 bits; give it as a float"
+                raise OverflowError(msg)
             msg = f"cannot make a Tensor of {type(obj).__name__} {obj!r:.60}; give numbers, nested lists or an array"
             raise TypeError(msg)
     if copy is False:

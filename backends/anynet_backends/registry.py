@@ -247,11 +247,23 @@ def is_array(obj: object) -> bool:
 
 
 def asarray(obj: Any, dtype: str | None = None) -> Array:
-    """A NumPy array from numbers, nested sequences or an array of any backend; ValueError for ragged
-    nesting."""
+    """A NumPy array from numbers, nested sequences or an array of any backend; ValueError for ragged nesting, TypeError for a
+    masked array with values that are masked."""
     if not isinstance(obj, (np.ndarray, np.generic)) and is_array(obj):
         obj = backend_of(obj).to_host(obj)
+    if "numpy.ma" in sys.modules:
+        _refuse_masked(obj[0] if isinstance(obj, (list, tuple)) and obj else obj)  # or the first of its rows
     return np.asarray(obj, dtype=dtype)
+
+
+def _refuse_masked(x: Any) -> None:
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        count = int(np.sum(np.ma.getmaskarray(x)))
+        msg = (
+            f"{count} of its {x.size} values {'is' if count == 1 else 'are'} masked, and would be taken as numbers; fill them, "
+            "x.filled(value), or leave them out"
+        )
+        raise TypeError(msg)
 
 
 # ---- by device ----

@@ -60,10 +60,10 @@ class NoForward(nn.Module):
 
 ARRAYS = {
     "a masked array": (
-        lambda: an.asarray(np.ma.masked_array([1.0, 2.0], [True, False])), TypeError, r"1 of its 2 values is masked; .*filled\(",
+        lambda: an.asarray(np.ma.masked_array([1.0, 2.0], [True, False])), TypeError, r"1 of its 2 values is masked, .*filled\(",
     ),
     "fit a masked array": (
-        lambda: fit(data=(np.ma.masked_array(X, X > 1), Y)), TypeError, r"values are masked; .*filled\(",
+        lambda: fit(data=(np.ma.masked_array(X, X > 1), Y)), TypeError, r"values are masked, .*filled\(",
     ),
     "2**70": (lambda: an.asarray([2**70]), OverflowError, "1180591620717411303424 does not fit into 64 bits"),
     "x.size(0)": (lambda: x().size(0), TypeError, r"number of elements \(6\), not a method; .*x\.shape\[0\]"),
