@@ -1,6 +1,7 @@
-"""Docstrings that several classes share, filled in for each of them when somebody reads them.
+"""Docstrings that variants share, filled in for each of them: classes' when somebody reads them, functions' at once.
 
-In the docstring of a layer's private base class stand, for what differs between its one-, two- and three-dimensional variants:
+In the docstring of a layer's private base class, and in the text for `shared_docstring`, stand for what differs between the one-,
+two- and three-dimensional variants:
 
     $name       the name of the class                           Conv1d · Conv2d · Conv3d
     $axes       the number of spatial axes                      1 · 2 · 3
@@ -17,12 +18,15 @@ In the docstring of a layer's private base class stand, for what differs between
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-__all__ = ["SharedDocstring", "spatial_words"]
+__all__ = ["SharedDocstring", "shared_docstring", "spatial_words"]
 
 _PLACEHOLDER = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _WIDTH = 116
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def spatial_words(name: str, axes: int) -> dict[str, str]:
@@ -55,12 +59,40 @@ class SharedDocstring:
         self.text, self.words = text, words
 
     def __get__(self, instance: object, owner: type) -> str:
-        def replace(found: re.Match[str]) -> str:
-            key = found[1] or found[2]
-            return ", ".join([key] * int(self.words["axes"])) if key.isdigit() else self.words[key]
-
-        paragraphs = _PLACEHOLDER.sub(replace, self.text).split("\n\n")
+        paragraphs = _filled(self.text, self.words).split("\n\n")
         return "\n\n".join(p if ">>>" in p else _wrapped(p) for p in paragraphs).lstrip()
+
+
+def shared_docstring(text: str, axes: int) -> Callable[[Function], Function]:
+    """A decorator that puts paragraphs which the variants of a function share between its summary and its example.
+
+    >>> @shared_docstring("    Shapes: (n, $spatial).", 2)
+    ... def area2d(x):
+    ...     '''The area.
+    ...
+    ...     >>> area2d(1)
+    ...     '''
+    >>> area2d.__doc__.split("\\n")[2].strip()
+    'Shapes: (n, height, width).'
+    """
+
+    def fill(function: Function) -> Function:
+        if function.__doc__:  # none with python -OO
+            summary, prompt, example = function.__doc__.partition("    >>>")
+            # at each import of anynet, therefore not in lines of even length
+            shared = _filled(text.strip("\n"), spatial_words(function.__name__, axes))
+            function.__doc__ = f"{summary.rstrip()}\n\n{shared}\n\n{prompt}{example}"
+        return function
+
+    return fill
+
+
+def _filled(text: str, words: Mapping[str, str]) -> str:
+    def replace(found: re.Match[str]) -> str:
+        key = found[1] or found[2]
+        return ", ".join([key] * int(words["axes"])) if key.isdigit() else words[key]
+
+    return _PLACEHOLDER.sub(replace, text)
 
 
 def _wrapped(paragraph: str) -> str:

@@ -240,7 +240,7 @@ def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = Non
     return asarray(wrap(xp.from_dlpack(x)), device=device, copy=copy)
 
 
-def meshgrid(*arrays: ArrayLike, indexing: str = "xy") -> tuple[Any, ...]:
+def meshgrid(*arrays: ArrayLike, indexing: str = "xy") -> tuple[Tensor, ...]:
     """Coordinate arrays from 1-d arrays; 'xy' swaps the first two axes, 'ij' keeps the order of the arguments."""
     if indexing not in ("xy", "ij"):
         msg = f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}"

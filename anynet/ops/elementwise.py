@@ -366,7 +366,9 @@ where.vjp(
 )
 
 
-def clip(x: ArrayLike, /, min: Any = None, max: Any = None) -> Tensor:
+def clip(
+    x: ArrayLike, /, min: float | ArrayLike | None = None, max: float | ArrayLike | None = None
+) -> Tensor:
     """Limit each element to [min, max]; either bound may be None, a scalar or an array.
 
     Where min > max the result is max, as in NumPy and PyTorch. The gradient passes where x lies within the bounds (the
@@ -375,7 +377,7 @@ def clip(x: ArrayLike, /, min: Any = None, max: Any = None) -> Tensor:
     if type(min) in _BOUNDS and type(max) in _BOUNDS:
         plain = x.data if isinstance(x, Tensor) else x
         if hasattr(plain, "dtype") and backend_of(plain).dtype_name(plain.dtype) in ("float32", "float64"):
-            return _clip_between(x, low=min, high=max)
+            return _clip_between(x, low=min, high=max)  # type: ignore[arg-type]
     return _clip(x, min, max)
 
 

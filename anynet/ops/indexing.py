@@ -43,7 +43,7 @@ def scatter_rows(xp: Backend, x: Array, *, index: Array, shape: tuple[int, ...])
 adjoint(gather_rows, scatter_rows)
 
 
-def index_add(x: ArrayLike, index: ArrayLike, values: Any, /) -> Tensor:
+def index_add(x: ArrayLike, index: ArrayLike, values: ArrayLike, /) -> Tensor:
     """x with values[k] added to row index[k]: a deterministic scatter-add along the first axis.
 
     `index` is a 1-d integer array, `values` has shape (len(index), *x.shape[1:]).
@@ -134,7 +134,7 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
     return reshape(y, tuple(index.shape))
 
 
-def repeat(x: ArrayLike, repeats: Any, /, *, axis: int | None = None) -> Tensor:
+def repeat(x: ArrayLike, repeats: int | ArrayLike, /, *, axis: int | None = None) -> Tensor:
     """Repeat each element along an axis (None: of the flattened array) `repeats` times, an int or one int each."""
     if axis is None:
         x, axis = reshape(x, (-1,)), 0

@@ -550,7 +550,7 @@ def _pinv_rule(g: Any, y: Any, x: Any) -> Any:
 _pinv.vjp(x=_pinv_rule)
 
 
-def pinv(x: ArrayLike, /, *, rtol: Any = None) -> Tensor:
+def pinv(x: ArrayLike, /, *, rtol: float | ArrayLike | None = None) -> Tensor:
     """The Moore-Penrose pseudo-inverse; singular values up to rtol · the largest count as zero."""
     _check_matrix(x, "pinv")
     return _pinv(x, rtol)
@@ -564,7 +564,7 @@ def _matrix_rank(xp: Backend, x: Array, rtol: Array = None, /) -> Array:
 _matrix_rank.piecewise_constant()
 
 
-def matrix_rank(x: ArrayLike, /, *, rtol: Any = None) -> Tensor:
+def matrix_rank(x: ArrayLike, /, *, rtol: float | ArrayLike | None = None) -> Tensor:
     """The number of singular values above rtol · the largest."""
     _check_matrix(x, "matrix_rank")
     return _matrix_rank(x, rtol)

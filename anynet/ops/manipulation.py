@@ -124,10 +124,11 @@ def broadcast_to(x: ArrayLike, /, shape: Sequence[int]) -> Tensor:
     return broadcasting.broadcast_to(x, shape=as_shape(shape))
 
 
-def broadcast_arrays(*arrays: ArrayLike) -> tuple[Any, ...]:
+def broadcast_arrays(*arrays: ArrayLike) -> tuple[Tensor, ...]:
     """All arrays broadcast to their common shape."""
     shape = broadcast_shapes(*(tuple(x.shape) for x in arrays))
-    return tuple(x if tuple(x.shape) == shape else broadcasting.broadcast_to(x, shape=shape) for x in arrays)
+    wide = [x if tuple(x.shape) == shape else broadcasting.broadcast_to(x, shape=shape) for x in arrays]
+    return tuple(wide)  # type: ignore[arg-type]
 
 
 # ----- joining and splitting -----

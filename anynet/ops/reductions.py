@@ -40,7 +40,7 @@ def _count(shape: tuple[int, ...], axis: tuple[int, ...] | None) -> int:
     return n
 
 
-def spread(g: Any, shape: tuple[int, ...], axis: tuple[int, ...] | None, keepdims: bool) -> Tensor:
+def spread(g: ArrayLike, shape: tuple[int, ...], axis: tuple[int, ...] | None, keepdims: bool) -> Tensor:
     """A reduced gradient over the shape that was reduced."""
     if not keepdims and axis is not None:
         g = reshape(g, tuple(1 if i in axis else n for i, n in enumerate(shape)))

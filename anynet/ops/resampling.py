@@ -25,6 +25,7 @@ from anynet_backends import backend_of
 
 __all__ = ["fold", "interpolate", "unfold"]
 
+Size = int | Sequence[int]
 _AXES = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
 
 
@@ -213,7 +214,11 @@ def _patches(where: str, options: tuple[Any, ...], size: tuple[int, ...]) -> tup
 
 
 def unfold(
-    input: ArrayLike, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+    input: ArrayLike,
+    kernel_size: Size,
+    dilation: Size = 1,
+    padding: Size = 0,
+    stride: Size = 1,
 ) -> Tensor:
     """(n, c, h, w) → (n, c · kernel, places): each column holds what the kernel sees at one place (im2col).
 
@@ -240,7 +245,12 @@ def unfold(
 
 
 def fold(
-    input: ArrayLike, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+    input: ArrayLike,
+    output_size: Size,
+    kernel_size: Size,
+    dilation: Size = 1,
+    padding: Size = 0,
+    stride: Size = 1,
 ) -> Tensor:
     """(n, c · kernel, places) → (n, c, *output_size): each column added to where `unfold` takes it from (col2im).
 

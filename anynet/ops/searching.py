@@ -74,7 +74,7 @@ def isin(x1: ArrayLike, x2: ArrayLike, /, *, invert: bool = False) -> Tensor:
     return _isin(x1, x2, invert=invert)
 
 
-def nonzero(x: ArrayLike, /) -> tuple[Any, ...]:
+def nonzero(x: ArrayLike, /) -> tuple[Tensor, ...]:
     """The indices of the elements that are not zero, one array a dimension."""
     plain = unwrap(x)
     found = backend_of(plain).nonzero(plain)

@@ -9,21 +9,22 @@ from anynet import dtypes
 from anynet.autograd.broadcasting import cast_to
 from anynet.ops.reductions import mean, sum
 from anynet.tensor import Tensor, to_plain, unwrap
+from anynet.typing import ArrayLike
 from anynet_backends import backend_of
 
 
-def reduce(x: Any, reduction: str) -> Tensor:
+def reduce(x: ArrayLike, reduction: str) -> Tensor:
     if reduction == "mean":
         return mean(x)
     if reduction == "sum":
         return sum(x)
     if reduction == "none":
-        return x  # type: ignore[no-any-return]
+        return x  # type: ignore[return-value]
     msg = f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}"
     raise ValueError(msg)
 
 
-def device_of(x: Any) -> str:
+def device_of(x: ArrayLike) -> str:
     plain = unwrap(x)
     return backend_of(plain).device_of(plain)
 
@@ -42,7 +43,7 @@ def check_values(function: Callable[[Any], None], x: Any, within: int | None = N
         xp.check(function, x, within=within)
 
 
-def as_target(name: str, input: Any, target: Any) -> Tensor:
+def as_target(name: str, input: ArrayLike, target: Any) -> Tensor:
     """The target in the dtype of the input, where the shapes are equal."""
     if not hasattr(target, "shape"):
         target = to_plain(target, device=device_of(input))
@@ -60,7 +61,7 @@ def as_target(name: str, input: Any, target: Any) -> Tensor:
     return target if kind is want or kind.kind == "complex" else cast_to(target, dtype=want)
 
 
-def check_same_shape(where: str, input: Any, target: Any) -> None:
+def check_same_shape(where: str, input: ArrayLike, target: ArrayLike) -> None:
     if tuple(input.shape) != tuple(target.shape):
         msg = f"{where}: input and target must have equal shapes, got {tuple(input.shape)} and {tuple(target.shape)}"
         raise ValueError(msg)

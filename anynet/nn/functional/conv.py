@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from anynet.nn.docstrings import shared_docstring
 from anynet.ops import convolution
 from anynet.ops.manipulation import permute_dims
 from anynet.ops.resampling import fold, unfold
@@ -18,6 +19,32 @@ __all__ = [
 
 Size = int | Sequence[int]
 
+# ----- what the variants by number of axes have in common -----
+
+_CONV = """
+    y[o, p] = b[o] + Σ_c Σ_k w[o, c, k] x[c, p · stride + k · dilation − padding], where x is 0 outside; with `groups` the outputs
+    of a group see the channels of that group alone.
+
+    Shapes: input (n, c, $spatial) or (c, $spatial), weight (o, c / groups, *kernel), bias (o,)
+    → (n, o, $out) or (o, $out), with
+    out = ⌊(size + 2 · padding − dilation · (kernel − 1) − 1) / stride⌋ + 1. `stride`, `padding` and `dilation` are each
+    $integers; `padding` may be "valid" (none) or "same" (as much as keeps the size, for stride 1).
+
+    Errors: ValueError for shapes that do not fit, TypeError for different dtypes.
+"""
+
+_CONV_TRANSPOSE = """
+    y[o, q · stride + k · dilation − padding] is the sum of x[c, q] w[c, o, k] over all c, q and k that lead there, plus b[o]: what
+    the gradient of a convolution with these options computes, as a function that enlarges its input.
+
+    Shapes: input (n, c, $spatial) or (c, $spatial), weight (c, o / groups, *kernel), bias (o,)
+    → (n, o, $out) or (o, $out), with
+    out = (size − 1) · stride − 2 · padding + dilation · (kernel − 1) + output_padding + 1. `stride`, `padding`,
+    `output_padding` (less than stride or dilation) and `dilation` are each $integers.
+
+    Errors: ValueError for shapes that do not fit, TypeError for different dtypes.
+"""
+
 
 def _check(where: str, weight: Any, axes: int) -> None:
     if len(weight.shape) != axes + 2:
@@ -25,6 +52,7 @@ def _check(where: str, weight: Any, axes: int) -> None:
         raise ValueError(msg)
 
 
+@shared_docstring(_CONV, 1)
 def conv1d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -34,8 +62,7 @@ def conv1d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Convolution of (n, c, length) or (c, length) with weight (o, c / groups, k): see
-    `anynet.ops.convolution.conv`.
+    """Convolution over sequences.
 
     >>> import anynet as an
     >>> an.nn.functional.conv1d(an.asarray([[1.0, 2.0, 4.0]]), an.asarray([[[1.0, -1.0]]])).tolist()
@@ -47,6 +74,7 @@ def conv1d(
     )
 
 
+@shared_docstring(_CONV, 2)
 def conv2d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -56,8 +84,7 @@ def conv2d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Convolution of (n, c, height, width) or (c, height, width) with weight (o, c / groups, *k): see
-    `anynet.ops.convolution.conv`.
+    """Convolution over images.
 
     >>> import anynet as an
     >>> an.nn.functional.conv2d(an.ones((1, 1, 4, 4)), an.ones((2, 1, 3, 3))).shape
@@ -69,6 +96,7 @@ def conv2d(
     )
 
 
+@shared_docstring(_CONV, 3)
 def conv3d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -78,8 +106,7 @@ def conv3d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Convolution of (n, c, depth, height, width) with weight (o, c / groups, *k): see
-    `anynet.ops.convolution.conv`.
+    """Convolution over volumes.
 
     >>> import anynet as an
     >>> an.nn.functional.conv3d(an.ones((1, 1, 4, 4, 4)), an.ones((2, 1, 3, 3, 3))).shape
@@ -91,6 +118,7 @@ def conv3d(
     )
 
 
+@shared_docstring(_CONV_TRANSPOSE, 1)
 def conv_transpose1d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -101,7 +129,7 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Tensor:
-    """The transpose of `conv1d`, weight (c, o / groups, *k): see `anynet.ops.convolution.conv_transpose`.
+    """The transpose of `conv1d`, over sequences.
 
     >>> import anynet as an
     >>> an.nn.functional.conv_transpose1d(an.asarray([[1.0, 2.0]]), an.asarray([[[1.0, -1.0]]])).tolist()
@@ -114,6 +142,7 @@ def conv_transpose1d(
     )  # fmt: skip
 
 
+@shared_docstring(_CONV_TRANSPOSE, 2)
 def conv_transpose2d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -124,7 +153,7 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Tensor:
-    """The transpose of `conv2d`, weight (c, o / groups, *k): see `anynet.ops.convolution.conv_transpose`.
+    """The transpose of `conv2d`, over images.
 
     >>> import anynet as an
     >>> an.nn.functional.conv_transpose2d(an.ones((1, 1, 4, 4)), an.ones((1, 2, 3, 3))).shape
@@ -137,6 +166,7 @@ def conv_transpose2d(
     )  # fmt: skip
 
 
+@shared_docstring(_CONV_TRANSPOSE, 3)
 def conv_transpose3d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -147,7 +177,7 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Tensor:
-    """The transpose of `conv3d`, weight (c, o / groups, *k): see `anynet.ops.convolution.conv_transpose`.
+    """The transpose of `conv3d`, over volumes.
 
     >>> import anynet as an
     >>> an.nn.functional.conv_transpose3d(an.ones((1, 1, 4, 4, 4)), an.ones((1, 2, 3, 3, 3))).shape

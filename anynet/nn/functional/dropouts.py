@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from anynet import dtypes, random
+from anynet.nn.docstrings import shared_docstring
 from anynet.ops.creation import ones_like
 from anynet.ops.dropout import dropout as drop
 from anynet.tensor import Tensor, unwrap, wrap
@@ -19,6 +20,19 @@ __all__ = [
     "alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "gaussian_dropout",
     "gaussian_noise",
 ]  # fmt: skip
+
+# ----- what the variants by number of axes have in common -----
+
+_CHANNELS = """
+    In training each channel of each example is zeroed with probability p, and the others are scaled by 1 / (1 − p); else the
+    input is returned. `inplace` is accepted and changes nothing.
+
+    Shapes: (n, c, $spatial) or (c, $spatial) → the same.
+
+    Errors: ValueError for p outside of [0, 1] and for other numbers of axes.
+
+    Source: Tompson et al.: Efficient object localization using convolutional networks (2015).
+"""
 
 
 def _channels(where: str, x: Any, axes: int) -> tuple[int, ...]:
@@ -44,8 +58,9 @@ def dropout(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bo
     return drop(input, p, training)
 
 
+@shared_docstring(_CHANNELS, 1)
 def dropout1d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Dropout of whole channels of (n, c, length) or (c, length) (Tompson et al. 2015).
+    """Dropout of whole channels of sequences.
 
     >>> import anynet as an
     >>> an.nn.functional.dropout1d(an.ones((1, 1, 4)), 1.0).tolist()
@@ -54,8 +69,9 @@ def dropout1d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: 
     return drop(input, p, training, mask_shape=_channels("dropout1d", input, 1))
 
 
+@shared_docstring(_CHANNELS, 2)
 def dropout2d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Dropout of whole channels of (n, c, h, w) or (c, h, w) (Tompson et al. 2015).
+    """Dropout of whole channels of images.
 
     >>> import anynet as an
     >>> an.nn.functional.dropout2d(an.ones((1, 1, 4, 4)), 0.5).shape
@@ -64,8 +80,9 @@ def dropout2d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: 
     return drop(input, p, training, mask_shape=_channels("dropout2d", input, 2))
 
 
+@shared_docstring(_CHANNELS, 3)
 def dropout3d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Dropout of whole channels of (n, c, d, h, w) or (c, d, h, w) (Tompson et al. 2015).
+    """Dropout of whole channels of volumes.
 
     >>> import anynet as an
     >>> an.nn.functional.dropout3d(an.ones((1, 1, 4, 4, 4)), 0.5).shape

@@ -25,7 +25,14 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Tensor:
-    """Row weight[input] for each integer: see `anynet.ops.embedding.embedding`.
+    """Row weight[input] for each integer: (…) → (…, width). The row `padding_idx` receives no gradient.
+
+    `max_norm`: first, and in place, each row that is looked up and whose `norm_type`-norm is larger is scaled to that norm.
+    `scale_grad_by_freq` divides the gradient of each row by the number of times that it occurs in `input`. Sparse gradients are
+    not offered: `sparse=True` is refused.
+
+    Errors: IndexError for an index outside of [0, rows − 1] (negative ones do not count from the end), ValueError for a weight
+    that is no matrix, NotImplementedError for `sparse`.
 
     >>> import anynet as an
     >>> an.nn.functional.embedding(an.asarray([1, 0]), an.asarray([[0.0, 1.0], [2.0, 3.0]])).tolist()

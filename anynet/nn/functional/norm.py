@@ -1,4 +1,4 @@
-"""Normalisation, with PyTorch's arguments: see `anynet.ops.normalization`."""
+"""Normalisation, with PyTorch's arguments."""
 
 from __future__ import annotations
 
@@ -36,11 +36,23 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """γ (x − μ) / √(σ² + ε) + β for each channel: see `anynet.ops.normalization.batch_norm`.
+    """Normalise each channel (axis 1) over the batch and all places, then scale and shift it.
+
+    y = γ (x − μ) / √(σ² + ε) + β
+
+    In training μ and σ² are those of the input, and the running statistics, where given, are updated in place:
+    running ← (1 − momentum) · running + momentum · new, with the variance divided by m − 1. Otherwise they are the running
+    statistics. Statistics of float16 are taken in float32.
+
+    Shapes: input (n, c, …) → the same; all others (c,).
+
+    Errors: ValueError where training has a single value per channel, and where shapes do not fit.
 
     >>> import anynet as an
     >>> an.nn.functional.batch_norm(an.asarray([[1.0], [3.0]]), None, None, training=True, eps=0.0).tolist()
     [[-1.0], [1.0]]
+
+    Source: Ioffe, Szegedy: Batch normalization (2015).
     """
     return normalization.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
@@ -55,11 +67,22 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """The same for each channel of each sample: see `anynet.ops.normalization.instance_norm`.
+    """Normalise each channel (axis 1) of each sample over its places, then scale and shift each channel.
+
+    y = γ (x − μ) / √(σ² + ε) + β, with μ and σ² of the channel of the sample
+
+    The running statistics, where given, follow the averages over the batch: running ← (1 − momentum) · running + momentum · new;
+    with ``use_input_stats=False`` they are what the input is normalised by.
+
+    Shapes: input (n, c, places, …) → the same; all others (c,).
+
+    Errors: ValueError where a channel has a single place, and where shapes do not fit.
 
     >>> import anynet as an
     >>> an.nn.functional.instance_norm(an.asarray([[[1.0, 3.0]]]), eps=0.0).tolist()
     [[[-1.0, 1.0]]]
+
+    Source: Ulyanov, Vedaldi, Lempitsky: Instance normalization (2016).
     """
     return normalization.instance_norm(
         input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps
@@ -73,11 +96,19 @@ def layer_norm(
     bias: ArrayLike | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """The same over the last axes: see `anynet.ops.normalization.layer_norm`.
+    """Normalise over the last axes, those of `normalized_shape`, then scale and shift each element.
+
+    y = γ (x − μ) / √(σ² + ε) + β, with μ and σ² over these axes
+
+    Shapes: input (…, *normalized_shape) → the same; weight and bias have normalized_shape.
+
+    Errors: ValueError where the shapes differ.
 
     >>> import anynet as an
     >>> an.nn.functional.layer_norm(an.asarray([[1.0, 3.0]]), (2,), eps=0.0).tolist()
     [[-1.0, 1.0]]
+
+    Source: Ba, Kiros, Hinton: Layer normalization (2016).
     """
     return normalization.layer_norm(input, normalized_shape, weight, bias, eps)
 
@@ -89,11 +120,19 @@ def group_norm(
     bias: ArrayLike | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """The same for each group of channels: see `anynet.ops.normalization.group_norm`.
+    """Normalise each of `num_groups` groups of channels (axis 1) of each sample, then scale and shift each channel.
+
+    y = γ (x − μ) / √(σ² + ε) + β, with μ and σ² of the group of the sample
+
+    Shapes: input (n, c, …) → the same; weight and bias (c,).
+
+    Errors: ValueError where num_groups does not divide c, and where shapes do not fit.
 
     >>> import anynet as an
     >>> an.nn.functional.group_norm(an.asarray([[1.0, 3.0]]), 1, eps=0.0).tolist()
     [[-1.0, 1.0]]
+
+    Source: Wu, He: Group normalization (2018).
     """
     return normalization.group_norm(input, num_groups, weight, bias, eps)
 
@@ -104,11 +143,17 @@ def rms_norm(
     weight: ArrayLike | None = None,
     eps: float | None = None,
 ) -> Tensor:
-    """x / √(mean x² + ε) · γ over the last axes: see `anynet.ops.normalization.rms_norm`.
+    """x / √(mean x² + ε) · γ over the last axes, those of `normalized_shape`; ε is the machine epsilon of the dtype unless given.
+
+    Shapes: input (…, *normalized_shape) → the same; weight has normalized_shape.
+
+    Errors: ValueError where the shapes differ.
 
     >>> import anynet as an
     >>> an.nn.functional.rms_norm(an.asarray([[3.0, 3.0]]), (2,), eps=0.0).tolist()
     [[1.0, 1.0]]
+
+    Source: Zhang, Sennrich: Root mean square layer normalization (2019).
     """
     return normalization.rms_norm(input, normalized_shape, weight, eps)
 
@@ -116,10 +161,16 @@ def rms_norm(
 def local_response_norm(
     input: ArrayLike, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
-    """x / (k + α · mean of neighbouring x²)^β: see `anynet.ops.normalization.local_response_norm`.
+    """x / (k + α · mean of x² over `size` neighbouring channels)^β; beyond the first and the last channel x is 0.
+
+    Shapes: input (n, c, places, …) → the same.
+
+    Errors: ValueError for size below 1 and for inputs of fewer axes.
 
     >>> import anynet as an
     >>> an.nn.functional.local_response_norm(an.ones((1, 3, 2)), 2).shape
     (1, 3, 2)
+
+    Source: Krizhevsky, Sutskever, Hinton: ImageNet classification with deep convolutional neural networks (2012).
     """
     return normalization.local_response_norm(input, size, alpha, beta, k)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from anynet import random
+from anynet.nn.docstrings import shared_docstring
 from anynet.nn.errors import ShapeError
 from anynet.ops import pooling
 from anynet.ops.convolution import spread_option
@@ -26,6 +27,78 @@ __all__ = [
 
 Size = int | Sequence[int]
 
+# ----- what the variants by number of axes have in common -----
+
+_MAX_POOL = """
+    y[p] = max_k x[p · stride + k · dilation − padding], where x is −∞ outside. The stride is the kernel size unless given. The
+    first of equal elements receives the gradient.
+
+    Shapes: input (n, c, $spatial) or (c, $spatial)
+    → (n, c, $out) or (c, $out), with
+    out = ⌊(size + 2 · padding − dilation · (kernel − 1) − 1) / stride⌋ + 1, ⌈ ⌉ with `ceil_mode`. `kernel_size`, `stride`,
+    `padding` and `dilation` are each $integers. With `return_indices` also the positions of the maxima in the flattened spatial
+    axes (int64), which `max_unpool${axes}d` takes.
+
+    Errors: ValueError where no window fits.
+"""
+
+_AVG_POOL = """
+    y[p] = (1/m) Σ_k x[p · stride + k − padding], where x is 0 outside and m is the number of elements of the window, those of the
+    padding included unless ``count_include_pad=False``. The stride is the kernel size unless given.
+
+    Shapes: input (n, c, $spatial) or (c, $spatial)
+    → (n, c, $out) or (c, $out), with
+    out = ⌊(size + 2 · padding − kernel) / stride⌋ + 1, ⌈ ⌉ with `ceil_mode`. `kernel_size`, `stride` and `padding` are each
+    $integers.
+
+    Errors: ValueError where no window fits, TypeError for integers.
+"""
+
+_ADAPTIVE = """
+    Bin i of o covers the elements ⌊i n / o⌋ … ⌈(i + 1) n / o⌉ − 1 of an axis of length n.
+
+    Shapes: input (n, c, $spatial) or (c, $spatial)
+    → (n, c, $out) or (c, $out); `output_size` is $integers, None keeps a size.
+
+    Errors: ValueError for sizes below 1 and for empty axes.
+"""
+
+_LP_POOL = """
+    NaN where the root of a negative sum does not exist (odd p), and without gradient where it is 0 and has a corner. The stride is
+    the kernel size unless given. A window that `ceil_mode` lets reach over the end counts as a whole one of the mean of what it
+    holds.
+
+    Shapes: input (n, c, $spatial) or (c, $spatial)
+    → (n, c, $out) or (c, $out), with out = ⌊(size − kernel) / stride⌋ + 1,
+    ⌈ ⌉ with `ceil_mode`. `kernel_size` and `stride` are each $integers.
+
+    Errors: ValueError where no window fits, or norm_type is 0 or not finite.
+"""
+
+_MAX_UNPOOL = """
+    `indices` are those that `max_pool${axes}d` returns with `return_indices`; `kernel_size`, `stride` (the kernel size unless given)
+    and `padding` are those of the pooling.
+
+    Shapes: input and indices (n, c, $spatial) or (c, $spatial)
+    → (n, c, $out) or (c, $out), with
+    out = (size − 1) · stride − 2 · padding + kernel, or `output_size`, which may differ from that by less than the stride.
+
+    Errors: ValueError for different shapes, and for indices outside of the output.
+"""
+
+_FRACTIONAL = """
+    Give `output_size`, or `output_ratio` in (0, 1). Window i begins at ⌊(i + u) α⌋ − ⌊u α⌋, α = (size − kernel) / (output − 1), the
+    last at size − kernel, with u uniform for each example and channel, or given as `_random_samples` (n, c, $axes). With
+    `return_indices` also the positions of the maxima in the flattened spatial axes (int64).
+
+    Shapes: input (n, c, $spatial) or (c, $spatial)
+    → (n, c, $out) or (c, $out).
+
+    Errors: ValueError where the windows do not fit, ShapeError for an input or samples of another shape.
+
+    Source: Graham: Fractional max-pooling (2014).
+"""
+
 
 def _check(where: str, x: Any, axes: int) -> None:
     if len(x.shape) not in (axes + 1, axes + 2):
@@ -36,6 +109,7 @@ def _check(where: str, x: Any, axes: int) -> None:
         raise ValueError(msg)
 
 
+@shared_docstring(_MAX_POOL, 1)
 def max_pool1d(
     input: ArrayLike,
     kernel_size: Size,
@@ -45,7 +119,7 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
-    """The largest element of each window: see `anynet.ops.pooling.max_pool`.
+    """The largest element of each window of sequences.
 
     >>> import anynet as an
     >>> an.nn.functional.max_pool1d(an.asarray([[1.0, 3.0, 5.0, 7.0]]), 2).tolist()
@@ -58,6 +132,7 @@ def max_pool1d(
     )  # fmt: skip
 
 
+@shared_docstring(_MAX_POOL, 2)
 def max_pool2d(
     input: ArrayLike,
     kernel_size: Size,
@@ -67,7 +142,7 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
-    """The largest element of each window: see `anynet.ops.pooling.max_pool`.
+    """The largest element of each window of images.
 
     >>> import anynet as an
     >>> an.nn.functional.max_pool2d(an.ones((1, 1, 4, 4)), 2).shape
@@ -80,6 +155,7 @@ def max_pool2d(
     )  # fmt: skip
 
 
+@shared_docstring(_MAX_POOL, 3)
 def max_pool3d(
     input: ArrayLike,
     kernel_size: Size,
@@ -89,7 +165,7 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
-    """The largest element of each window: see `anynet.ops.pooling.max_pool`.
+    """The largest element of each window of volumes.
 
     >>> import anynet as an
     >>> an.nn.functional.max_pool3d(an.ones((1, 1, 4, 4, 4)), 2).shape
@@ -102,6 +178,7 @@ def max_pool3d(
     )  # fmt: skip
 
 
+@shared_docstring(_AVG_POOL, 1)
 def avg_pool1d(
     input: ArrayLike,
     kernel_size: Size,
@@ -110,7 +187,7 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Tensor:
-    """The mean of each window: see `anynet.ops.pooling.avg_pool`.
+    """The mean of each window of sequences.
 
     >>> import anynet as an
     >>> an.nn.functional.avg_pool1d(an.asarray([[1.0, 3.0, 5.0, 7.0]]), 2).tolist()
@@ -123,6 +200,7 @@ def avg_pool1d(
     )  # fmt: skip
 
 
+@shared_docstring(_AVG_POOL, 2)
 def avg_pool2d(
     input: ArrayLike,
     kernel_size: Size,
@@ -132,7 +210,7 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
-    """The mean of each window: see `anynet.ops.pooling.avg_pool`.
+    """The mean of each window of images. `divisor_override` takes the place of m, the number that the sum is divided by.
 
     >>> import anynet as an
     >>> an.nn.functional.avg_pool2d(an.ones((1, 1, 4, 4)), 2).shape
@@ -145,6 +223,7 @@ def avg_pool2d(
     )  # fmt: skip
 
 
+@shared_docstring(_AVG_POOL, 3)
 def avg_pool3d(
     input: ArrayLike,
     kernel_size: Size,
@@ -154,7 +233,7 @@ def avg_pool3d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
-    """The mean of each window: see `anynet.ops.pooling.avg_pool`.
+    """The mean of each window of volumes. `divisor_override` takes the place of m, the number that the sum is divided by.
 
     >>> import anynet as an
     >>> an.nn.functional.avg_pool3d(an.ones((1, 1, 4, 4, 4)), 2).shape
@@ -167,8 +246,9 @@ def avg_pool3d(
     )  # fmt: skip
 
 
+@shared_docstring(_ADAPTIVE, 1)
 def adaptive_avg_pool1d(input: ArrayLike, output_size: int | Sequence[int | None] | None) -> Tensor:
-    """Means over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_avg_pool`.
+    """Means over bins of sequences, so that the output has the given size.
 
     >>> import anynet as an
     >>> an.nn.functional.adaptive_avg_pool1d(an.asarray([[1.0, 3.0, 5.0, 7.0]]), 2).tolist()
@@ -178,10 +258,11 @@ def adaptive_avg_pool1d(input: ArrayLike, output_size: int | Sequence[int | None
     return pooling.adaptive_avg_pool(input, output_size, axes=1, where="adaptive_avg_pool1d")
 
 
+@shared_docstring(_ADAPTIVE, 1)
 def adaptive_max_pool1d(
     input: ArrayLike, output_size: int | Sequence[int | None] | None, return_indices: bool = False
 ) -> Tensor:
-    """Maxima over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_max_pool`.
+    """Maxima over bins of sequences, so that the output has the given size; with `return_indices` also their flat positions.
 
     >>> import anynet as an
     >>> an.nn.functional.adaptive_max_pool1d(an.asarray([[1.0, 3.0, 5.0, 7.0]]), 2).tolist()
@@ -193,8 +274,9 @@ def adaptive_max_pool1d(
     )
 
 
+@shared_docstring(_ADAPTIVE, 2)
 def adaptive_avg_pool2d(input: ArrayLike, output_size: int | Sequence[int | None] | None) -> Tensor:
-    """Means over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_avg_pool`.
+    """Means over bins of images, so that the output has the given size.
 
     >>> import anynet as an
     >>> an.nn.functional.adaptive_avg_pool2d(an.ones((1, 1, 4, 4)), 2).shape
@@ -204,10 +286,11 @@ def adaptive_avg_pool2d(input: ArrayLike, output_size: int | Sequence[int | None
     return pooling.adaptive_avg_pool(input, output_size, axes=2, where="adaptive_avg_pool2d")
 
 
+@shared_docstring(_ADAPTIVE, 2)
 def adaptive_max_pool2d(
     input: ArrayLike, output_size: int | Sequence[int | None] | None, return_indices: bool = False
 ) -> Tensor:
-    """Maxima over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_max_pool`.
+    """Maxima over bins of images, so that the output has the given size; with `return_indices` also their flat positions.
 
     >>> import anynet as an
     >>> an.nn.functional.adaptive_max_pool2d(an.ones((1, 1, 4, 4)), 2).shape
@@ -219,8 +302,9 @@ def adaptive_max_pool2d(
     )
 
 
+@shared_docstring(_ADAPTIVE, 3)
 def adaptive_avg_pool3d(input: ArrayLike, output_size: int | Sequence[int | None] | None) -> Tensor:
-    """Means over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_avg_pool`.
+    """Means over bins of volumes, so that the output has the given size.
 
     >>> import anynet as an
     >>> an.nn.functional.adaptive_avg_pool3d(an.ones((1, 1, 4, 4, 4)), 2).shape
@@ -230,10 +314,11 @@ def adaptive_avg_pool3d(input: ArrayLike, output_size: int | Sequence[int | None
     return pooling.adaptive_avg_pool(input, output_size, axes=3, where="adaptive_avg_pool3d")
 
 
+@shared_docstring(_ADAPTIVE, 3)
 def adaptive_max_pool3d(
     input: ArrayLike, output_size: int | Sequence[int | None] | None, return_indices: bool = False
 ) -> Tensor:
-    """Maxima over bins, so that the output has the given size: see `anynet.ops.pooling.adaptive_max_pool`.
+    """Maxima over bins of volumes, so that the output has the given size; with `return_indices` also their flat positions.
 
     >>> import anynet as an
     >>> an.nn.functional.adaptive_max_pool3d(an.ones((1, 1, 4, 4, 4)), 2).shape
@@ -245,10 +330,11 @@ def adaptive_max_pool3d(
     )
 
 
+@shared_docstring(_LP_POOL, 1)
 def lp_pool1d(
     input: ArrayLike, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Tensor:
-    """(Σ xᵖ)^{1/p} over each window: see `anynet.ops.pooling.lp_pool`.
+    """(Σ xᵖ)^{1/p} over each window of sequences, with p = `norm_type`.
 
     >>> import anynet as an
     >>> an.nn.functional.lp_pool1d(an.asarray([[3.0, 4.0, 0.0, 2.0]]), 2.0, 2).tolist()
@@ -260,10 +346,11 @@ def lp_pool1d(
     )
 
 
+@shared_docstring(_LP_POOL, 2)
 def lp_pool2d(
     input: ArrayLike, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Tensor:
-    """(Σ xᵖ)^{1/p} over each window: see `anynet.ops.pooling.lp_pool`.
+    """(Σ xᵖ)^{1/p} over each window of images, with p = `norm_type`.
 
     >>> import anynet as an
     >>> an.nn.functional.lp_pool2d(an.ones((1, 1, 4, 4)), 2.0, 2).shape
@@ -275,10 +362,11 @@ def lp_pool2d(
     )
 
 
+@shared_docstring(_LP_POOL, 3)
 def lp_pool3d(
     input: ArrayLike, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Tensor:
-    """(Σ xᵖ)^{1/p} over each window: see `anynet.ops.pooling.lp_pool`.
+    """(Σ xᵖ)^{1/p} over each window of volumes, with p = `norm_type`.
 
     >>> import anynet as an
     >>> an.nn.functional.lp_pool3d(an.ones((1, 1, 4, 4, 4)), 2.0, 2).shape
@@ -335,13 +423,14 @@ def _unpool(
     return reshape(y, (*lead, *out))
 
 
+@shared_docstring(_MAX_UNPOOL, 1)
 def max_unpool1d(
     input: ArrayLike,
     indices: ArrayLike,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    output_size: Any = None,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    output_size: Sequence[int] | None = None,
 ) -> Tensor:
     """The maxima of `max_pool1d` back at their places, zeros elsewhere.
 
@@ -352,13 +441,14 @@ def max_unpool1d(
     return _unpool("max_unpool1d", 1, input, indices, kernel_size, stride, padding, output_size)
 
 
+@shared_docstring(_MAX_UNPOOL, 2)
 def max_unpool2d(
     input: ArrayLike,
     indices: ArrayLike,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    output_size: Any = None,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    output_size: Sequence[int] | None = None,
 ) -> Tensor:
     """The maxima of `max_pool2d` back at their places, zeros elsewhere.
 
@@ -369,13 +459,14 @@ def max_unpool2d(
     return _unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
 
 
+@shared_docstring(_MAX_UNPOOL, 3)
 def max_unpool3d(
     input: ArrayLike,
     indices: ArrayLike,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    output_size: Any = None,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    output_size: Sequence[int] | None = None,
 ) -> Tensor:
     """The maxima of `max_pool3d` back at their places, zeros elsewhere.
 
@@ -484,18 +575,16 @@ def _window_index(
     return xp.reshape(index, (n, c, math.prod(out), math.prod(kernel)))
 
 
+@shared_docstring(_FRACTIONAL, 2)
 def fractional_max_pool2d(
     input: ArrayLike,
     kernel_size: Size,
-    output_size: Any = None,
-    output_ratio: Any = None,
+    output_size: Size | None = None,
+    output_ratio: float | Sequence[float] | None = None,
     return_indices: bool = False,
-    _random_samples: Any = None,
+    _random_samples: ArrayLike | None = None,
 ) -> Tensor:
-    """The largest of windows at random places, about size / output apart: (n, c, h, w) → (n, c, *output_size) (Graham 2014).
-
-    Give `output_size`, or `output_ratio` in (0, 1). Window i begins at ⌊(i + u) α⌋ − ⌊u α⌋, α = (size − kernel) / (output − 1),
-    the last at size − kernel, with u uniform for each example and channel (`_random_samples` (n, c, 2), width first).
+    """The largest element of windows of images at random places, about size / output from one another.
 
     >>> import anynet as an
     >>> an.nn.functional.fractional_max_pool2d(an.ones((1, 1, 5, 5)), 2, output_size=3).shape
@@ -513,15 +602,16 @@ def fractional_max_pool2d(
     )
 
 
+@shared_docstring(_FRACTIONAL, 3)
 def fractional_max_pool3d(
     input: ArrayLike,
     kernel_size: Size,
-    output_size: Any = None,
-    output_ratio: Any = None,
+    output_size: Size | None = None,
+    output_ratio: float | Sequence[float] | None = None,
     return_indices: bool = False,
-    _random_samples: Any = None,
+    _random_samples: ArrayLike | None = None,
 ) -> Tensor:
-    """As `fractional_max_pool2d`, of volumes; `_random_samples` (n, c, 3), depth first.
+    """The largest element of windows of volumes at random places, about size / output from one another.
 
     >>> import anynet as an
     >>> an.nn.functional.fractional_max_pool3d(an.ones((1, 1, 5, 5, 5)), 2, output_ratio=0.5).shape

@@ -274,8 +274,8 @@ def channel_shuffle(input: ArrayLike, groups: int) -> Tensor:
 
 def upsample(
     input: ArrayLike,
-    size: Any = None,
-    scale_factor: Any = None,
+    size: Size | None = None,
+    scale_factor: float | Sequence[float] | None = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
 ) -> Tensor:
@@ -289,7 +289,12 @@ def upsample(
 
 
 def pad(input: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """An array made longer at the ends of its last axes: see `anynet.ops.padding.pad`.
+    """Make an array longer at the ends of its last axes, or shorter where a number is negative.
+
+    `pad` lists (before, after) for the last axis, then for the one before it, and so on. Modes: "constant" (with `value`, 0 unless
+    given), "reflect" (without the edge), "replicate" (the edge), "circular".
+
+    Errors: ValueError for an unknown mode, and for more than there is to reflect, repeat or cut away.
 
     >>> import anynet as an
     >>> an.nn.functional.pad(an.asarray([1.0, 2.0]), (1, 2)).tolist()

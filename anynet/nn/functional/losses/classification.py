@@ -45,7 +45,7 @@ def _rows(x: Any) -> Any:
     return x if len(x.shape) == 2 else reshape(moveaxis(x, 1, -1), (-1, x.shape[1]))
 
 
-def class_weight(name: str, weight: Any, input: Any, classes: int) -> Any:
+def class_weight(name: str, weight: ArrayLike | None, input: ArrayLike, classes: int) -> Any:
     if weight is None:
         return None
     weight = unwrap(weight)
@@ -276,7 +276,11 @@ def kl_div(input: ArrayLike, target: ArrayLike, reduction: str = "mean", log_tar
 
 
 def dice_loss(
-    input: ArrayLike, target: ArrayLike, dim: Any = None, smooth: float = 1e-7, reduction: str = "mean"
+    input: ArrayLike,
+    target: ArrayLike,
+    dim: int | tuple[int, ...] | None = None,
+    smooth: float = 1e-7,
+    reduction: str = "mean",
 ) -> Tensor:
     """1 − (2 Σ p t + ε) / (Σ p + Σ t + ε) for probabilities p and targets t of one shape, summed over the axes `dim` (all
     of them unless given); ε is `smooth` (Milletari et al. 2016).
@@ -297,7 +301,7 @@ def tversky_loss(
     target: ArrayLike,
     alpha: float = 0.5,
     beta: float = 0.5,
-    dim: Any = None,
+    dim: int | tuple[int, ...] | None = None,
     smooth: float = 1e-7,
     reduction: str = "mean",
 ) -> Tensor:
@@ -341,7 +345,7 @@ def binary_focal_loss(
 def focal_loss(
     input: ArrayLike,
     target: ArrayLike,
-    alpha: Any = None,
+    alpha: ArrayLike | None = None,
     gamma: float = 2.0,
     ignore_index: int = -100,
     reduction: str = "mean",

@@ -24,7 +24,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def hinge(x: Any) -> Tensor:
+def hinge(x: ArrayLike) -> Tensor:
     """max(x, 0) with gradient 1 at 0, as PyTorch's clamp_min: a subgradient."""
     return e.where(e.less(x, 0.0), 0.0, x)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from anynet.nn.functional._common import as_target, device_of, reduce
@@ -73,7 +74,7 @@ def triplet_margin_with_distance_loss(
     positive: ArrayLike,
     negative: ArrayLike,
     *,
-    distance_function: Any = None,
+    distance_function: Callable[..., Any] | None = None,
     margin: float = 1.0,
     swap: bool = False,
     reduction: str = "mean",
