@@ -31,11 +31,11 @@ from anynet.autograd.custom_vjp import *
 from anynet.autograd.debug.anomaly import *
 from anynet.autograd.debug.gradcheck import *
 from anynet.autograd.debug.profiler import profile as profile
+from anynet.autograd.dispatch import DeviceError as DeviceError
 from anynet.autograd.graph import GradientError as GradientError
 from anynet.autograd.jit.compile import Compiled as Compiled
 from anynet.autograd.jit.compile import CompileError as CompileError
 from anynet.autograd.jit.compile import compile as compile
-from anynet.autograd.primitive import DeviceError as DeviceError
 from anynet.autograd.primitive import use_kernels as use_kernels
 from anynet.autograd.transforms import *
 from anynet.autograd.vmap import *

@@ -276,7 +276,7 @@ class Tensor:
     __slots__ = ("__weakref__", "_data", "edge")
 
     _data: Array  # read and written without a check by this library; users go through `data`
-    edge: Any  # None | Leaf | graph.Node | graph.Pick
+    edge: Any  # None | Leaf | graph.Node | graph.OutputEdge
 
     __array_ufunc__ = _ArrayUfunc()
     __array_priority__ = 1000

@@ -18,8 +18,8 @@ from heapq import heappop, heappush
 from typing import Any, Protocol
 
 from anynet.autograd.broadcasting import cast_to, sum_to
-from anynet.autograd.graph import CustomNode, GradientError, Node, Pick, RetainedGrad, overwritten, walk
-from anynet.autograd.rules import _run_rules, fit, plain_cast
+from anynet.autograd.graph import CustomNode, GradientError, Node, OutputEdge, RetainedGrad, overwritten, walk
+from anynet.autograd.rules import fit, plain_cast, run_rules
 from anynet.tensor import Leaf, Tensor, changes, mode, wrap
 from anynet_backends import Array, backend_of
 from anynet_backends.concurrency import ThreadStack
@@ -27,7 +27,7 @@ from anynet_backends.concurrency import ThreadStack
 __all__ = ["Observer", "accumulate", "backprop", "observer", "start_gradient"]
 
 _new = Tensor.__new__
-_BUILT: Any = type(len)
+_BUILTIN: Any = type(len)
 """Of built-in functions (`anynet.autograd.jit.specialize`), which give gradients in the inputs' shapes and dtypes."""
 
 
@@ -78,17 +78,17 @@ def backprop(
                 grads[node] = g
                 continue
             parents = node.parents
-            fitting = type(node.pull) is _BUILT and not create_graph and not _disturbed(node)
+            fitting = type(node.pullback) is _BUILTIN and not create_graph and not _disturbed(node)
             if fitting:
-                pulled: Any = zip(parents, node.pull(g))  # type: ignore[misc]  # noqa: B905 - one for each
+                pulled: Any = zip(parents, node.pullback(g))  # type: ignore[misc]  # noqa: B905 - one for each
             else:
-                pulled = [(parents[i], gi) for i, gi in _pull(node, g, create_graph)]
+                pulled = [(parents[i], gi) for i, gi in _node_gradients(node, g, create_graph)]
             for parent, gi in pulled:
                 if parent is None or gi is None:
                     continue
                 if not fitting and (gi.shape != parent.shape or gi.dtype != parent.dtype):
                     gi = _fit(gi, parent, create_graph)
-                if ends is not None or type(parent) is Pick:
+                if ends is not None or type(parent) is OutputEdge:
                     _deposit(parent, gi, grads, heap, ends, create_graph)
                 elif parent in grads:
                     grads[parent] = grads[parent] + gi
@@ -98,9 +98,9 @@ def backprop(
                         heappush(heap, (-parent.seq, parent))
             if not retain_graph:
                 node.saved = None
-                node.pull = None
+                node.pullback = None
         if ends is not None:
-            return [ends.found.get(t) if type(t) is Pick else grads.get(t) for t in targets or ()]
+            return [ends.found.get(t) if type(t) is OutputEdge else grads.get(t) for t in targets or ()]
         for leaf, g in grads.items():
             accumulate(leaf, g, create_graph)
         return None
@@ -109,7 +109,7 @@ def backprop(
 
 
 def _disturbed(node: Node) -> bool:
-    """Whether somebody watches, or a variable has been written since: `_pull` sees to both."""
+    """Whether somebody watches, or a variable has been written since: `_node_gradients` sees to both."""
     if observer:
         return True
     seq = node.seq
@@ -127,7 +127,7 @@ class _Ends:
     def __init__(self, roots: Sequence[tuple[Any, Any]], targets: Sequence[Any]) -> None:
         self.useful = _useful(roots, targets)
         self.stops = frozenset(targets)
-        self.picked = {t.node for t in self.stops if type(t) is Pick}
+        self.picked = {t.node for t in self.stops if type(t) is OutputEdge}
         self.found: dict[Any, Any] = {}  # of those that are one output of several
 
 
@@ -140,7 +140,7 @@ def _deposit(
     create_graph: bool,
 ) -> None:
     """Add to the gradient of an edge, whose node is now to be visited."""
-    if type(edge) is Pick:
+    if type(edge) is OutputEdge:
         if ends is not None:
             if edge in ends.stops:
                 ends.found[edge] = g if edge not in ends.found else ends.found[edge] + g
@@ -166,7 +166,7 @@ def _deposit(
             heappush(heap, (-edge.seq, edge))
 
 
-def _pull(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int, Any]]:
+def _node_gradients(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int, Any]]:
     """The gradients that `node` gives its inputs, as (input, gradient)."""
     saved = node.saved
     if saved is None:
@@ -196,13 +196,13 @@ def _pull(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int, Any]]:
             for parent in node.parents if i < 0 else (node.parents[i],):
                 if type(parent) is Leaf and parent.written > node.seq:
                     raise overwritten(parent, prim.name)
-        pulled = NotImplemented if node.pull is None or create_graph else node.pull(g)
+        pulled = NotImplemented if node.pullback is None or create_graph else node.pullback(g)
         if pulled is not NotImplemented:
             if not observer:
                 return enumerate(pulled)
             out = list(enumerate(pulled))
         else:
-            out = _run_rules(plan, g, _tensors(node, saved) if create_graph else saved)
+            out = run_rules(plan, g, _tensors(node, saved) if create_graph else saved)
     if observer:
         for watch in observer.own:
             watch.after(node, [gi for _, gi in out])
@@ -222,7 +222,9 @@ def _tensors(node: Node, saved: tuple[Any, ...]) -> tuple[Any, ...]:
     at = plan.output  # type: ignore[union-attr]
     if at is not None:
         y = values[at]
-        values[at] = tuple(_box(v, Pick(node, k)) for k, v in enumerate(y)) if node.count else _box(y, node)
+        values[at] = (
+            tuple(_box(v, OutputEdge(node, k)) for k, v in enumerate(y)) if node.count else _box(y, node)
+        )
     return tuple(values)
 
 
@@ -321,14 +323,14 @@ def _run_hooks(edge: Any, g: Any, create_graph: bool) -> Any:
 
 def _useful(roots: Sequence[tuple[Any, Any]], targets: Sequence[Any]) -> set[Any]:
     """The nodes through which a root depends on a target (and the targets themselves)."""
-    ends = set(targets) | {t.node for t in targets if type(t) is Pick}
+    ends = set(targets) | {t.node for t in targets if type(t) is OutputEdge}
     oldest = min((t.seq for t in ends), default=0)
     useful = set(ends)
     for edge in reversed(walk([e for e, _ in roots], oldest)):
         if edge in useful or type(edge) is Leaf:
             continue
         for p in edge.parents:
-            if p is not None and (p in useful or (type(p) is Pick and p.node in useful)):
+            if p is not None and (p in useful or (type(p) is OutputEdge and p.node in useful)):
                 useful.add(edge)
                 break
     return useful

@@ -7,7 +7,7 @@ from typing import Any
 
 from anynet import random
 from anynet.autograd.backward import backprop
-from anynet.autograd.graph import GradientError, Pick, custom_node, walk
+from anynet.autograd.graph import GradientError, OutputEdge, custom_node, walk
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.autograd.vmap import active_levels, levels_of, rebatch, running, strip
 from anynet.tensor import Leaf, Tensor, clock, mode, wrap
@@ -81,6 +81,6 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     node = custom_node(name, physical[0] if len(physical) == 1 else tuple(physical), targets, rule)
     for i, (k, data) in enumerate(zip(inside, physical, strict=True)):
         new = wrap(data)
-        new.edge = Pick(node, i) if node.count else node
+        new.edge = OutputEdge(node, i) if node.count else node
         leaves[k] = rebatch(new, levels_of(leaves[k]))
     return unflatten(structure, leaves)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from anynet.autograd.graph import GradientError, Pick, custom_node
+from anynet.autograd.graph import GradientError, OutputEdge, custom_node
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.autograd.vmap import (
     VmapError,
@@ -38,7 +38,7 @@ def _captured(outputs: list[Any], given: list[Any], start: int) -> str:
             return (
                 f"of shape {tuple(edge.shape)}" if isinstance(edge, Leaf) else f"the result of {edge.label}"
             )
-        node = edge.node if isinstance(edge, Pick) else edge
+        node = edge.node if isinstance(edge, OutputEdge) else edge
         waiting += [p for p in getattr(node, "parents", ()) if p is not None]
     return ""
 
@@ -124,7 +124,7 @@ class custom_vjp:
             gs = g if isinstance(g, tuple) else (g,)
             if is_batched(*gs):
                 msg = (
-                    f"{name}: vmap over a pull-back through custom_vjp is not supported; call vjp inside vmap"
+                    f"{name}: vmap over a pullback through custom_vjp is not supported; call vjp inside vmap"
                 )
                 raise VmapError(msg)
             boxed = [
@@ -157,7 +157,7 @@ class custom_vjp:
         for k, (y, data) in enumerate(zip(outs, physical, strict=True)):
             new = wrap(data)
             if y.dtype.is_floating:
-                new.edge = Pick(node, k) if node.count else node
+                new.edge = OutputEdge(node, k) if node.count else node
             made.append(rebatch(new, out_levels[k]))
         return unflatten(out_structure, made)
 

@@ -15,14 +15,14 @@ from anynet_backends import Array
 
 if TYPE_CHECKING:
     from anynet.autograd.primitive import Primitive
-    from anynet.autograd.rules import Plan
+    from anynet.autograd.rules import RulePlan
 
 __all__ = [
     "CustomNode",
     "GradientError",
     "Leaf",
     "Node",
-    "Pick",
+    "OutputEdge",
     "RetainedGrad",
     "custom_node",
     "depends_on_others",
@@ -39,16 +39,16 @@ class Node:
     """A recorded operation. `parents` are the edges of its inputs, `saved` is what its rules named."""
 
     __slots__ = (
-        "__weakref__", "count", "dtype", "hooks", "parents", "plan", "prim", "pull", "saved", "seq", "shape", "where",
+        "__weakref__", "count", "dtype", "hooks", "parents", "plan", "prim", "pullback", "saved", "seq", "shape", "where",
     )  # fmt: skip
 
     seq: int
     # None for nodes with a rule of their own (custom_vjp, checkpoint): see `CustomNode`
     prim: Primitive[...] | None
-    plan: Plan | None
+    plan: RulePlan | None
     parents: Sequence[Any]
     saved: tuple[Any, ...] | None
-    pull: Callable[..., Sequence[Any]] | None  # a kernel's own backward pass, first order only
+    pullback: Callable[..., Sequence[Any]] | None  # a kernel's own backward pass, first order only
     shape: Any  # of the output; a tuple of shapes where there are several
     dtype: Any
     count: int  # number of outputs, 0 where the output is a single array
@@ -64,7 +64,7 @@ class Node:
         return next((h.grad for h in self.hooks or () if isinstance(h, RetainedGrad)), None)
 
 
-class Pick:
+class OutputEdge:
     """One output of a Node that has several."""
 
     __slots__ = ("hooks", "index", "node")
@@ -114,7 +114,7 @@ def custom_node(
     """A node outside the table of primitives, with the `rule` that gives its parents' gradients."""
     node = CustomNode()
     node.seq = clock()
-    node.prim, node.plan, node.pull, node.hooks = None, None, None, None
+    node.prim, node.plan, node.pullback, node.hooks = None, None, None, None
     node.parents, node.saved, node.rule, node.name = parents, (), rule, name
     if isinstance(outputs, tuple):
         node.count = len(outputs)
@@ -148,23 +148,23 @@ def overwritten(leaf: Leaf, name: str) -> GradientError:
 def walk(roots: Sequence[Any], oldest: int) -> list[Any]:
     """All edges on which `roots` depend, newest first; stops at those older than `oldest`, which cannot depend on it."""
     seen: set[Any] = set()
-    stack = [e.node if type(e) is Pick else e for e in roots if e is not None]
+    stack = [e.node if type(e) is OutputEdge else e for e in roots if e is not None]
     while stack:
         edge = stack.pop()
         if edge in seen or edge.seq < oldest:
             continue
         seen.add(edge)
         if type(edge) is not Leaf:
-            stack.extend(p.node if type(p) is Pick else p for p in edge.parents if p is not None)
+            stack.extend(p.node if type(p) is OutputEdge else p for p in edge.parents if p is not None)
     return sorted(seen, key=lambda e: -e.seq)
 
 
 def depends_on_others(roots: Sequence[Any], targets: Sequence[Any]) -> bool:
     """Whether `roots` depend on a variable that is neither among `targets` nor behind one of them."""
-    ends = set(targets) | {t.node for t in targets if type(t) is Pick}
+    ends = set(targets) | {t.node for t in targets if type(t) is OutputEdge}
     oldest = min((t.seq for t in ends), default=0)
     seen: set[Any] = set()
-    stack = [e.node if type(e) is Pick else e for e in roots if e is not None]
+    stack = [e.node if type(e) is OutputEdge else e for e in roots if e is not None]
     while stack:
         edge = stack.pop()
         if edge in seen or edge in ends:
@@ -176,5 +176,5 @@ def depends_on_others(roots: Sequence[Any], targets: Sequence[Any]) -> bool:
             return True
         if edge.seq < oldest:
             return True
-        stack.extend(p.node if type(p) is Pick else p for p in edge.parents if p is not None)
+        stack.extend(p.node if type(p) is OutputEdge else p for p in edge.parents if p is not None)
     return False

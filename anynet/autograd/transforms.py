@@ -249,7 +249,7 @@ def value_and_grad(
         grads: Sequence[Any] = [None] * len(inputs.inputs)
         if y.edge is not None:
             ones = backend_of(y._data).ones_like(y._data)
-            grads = _pull([(y.edge, wrap(ones) if keep else ones)], inputs, keep)
+            grads = _gradients([(y.edge, wrap(ones) if keep else ones)], inputs, keep)
         collected = inputs.collect(grads)
         for leaf in inputs.own:  # this differentiation is done: no other can ask for them
             leaf.private = True
@@ -261,7 +261,7 @@ def value_and_grad(
     return differentiated
 
 
-def _pull(roots: list[tuple[Any, Any]], inputs: _Inputs, keep: bool, retain: bool = False) -> list[Any]:
+def _gradients(roots: list[tuple[Any, Any]], inputs: _Inputs, keep: bool, retain: bool = False) -> list[Any]:
     targets = [x.edge for x in inputs.inputs]
     return backprop(roots, targets=targets, create_graph=keep, retain_graph=keep or retain) or []
 
@@ -292,21 +292,21 @@ def grad(
 
 
 def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
-    """The value of f and the function that pulls a gradient of it back: ``(y, pull)``.
+    """The value of f and the function that pulls a gradient of it back: ``(y, pullback)``.
 
-    ``pull(v)`` gives the tuple of (∂y/∂x)ᴴ v, one for each argument; v has the structure of y. It may be called any
-    number of times. With `has_aux`, f returns ``(y, aux)`` and the result is ``(y, pull, aux)``.
+    ``pullback(v)`` gives the tuple of (∂y/∂x)ᴴ v, one for each argument; v has the structure of y. It may be called any
+    number of times. With `has_aux`, f returns ``(y, aux)`` and the result is ``(y, pullback, aux)``.
 
     >>> import anynet as an
     >>> from anynet.autograd.transforms import vjp
-    >>> y, pull = vjp(an.exp, an.asarray([0.0, 0.0]))
-    >>> pull(an.asarray([1.0, 2.0]))
+    >>> y, pullback = vjp(an.exp, an.asarray([0.0, 0.0]))
+    >>> pullback(an.asarray([1.0, 2.0]))
     (Tensor([1., 2.]),)
     """
-    result, aux, pull, keep = _linearize(f, primals, has_aux, "vjp")
+    result, aux, pullback, keep = _linearize(f, primals, has_aux, "vjp")
     if not keep:
         result, aux = map_tree(_cut, result), map_tree(_cut, aux)
-    return (result, pull, aux) if has_aux else (result, pull)
+    return (result, pullback, aux) if has_aux else (result, pullback)
 
 
 def _linearize(
@@ -331,7 +331,7 @@ def _linearize(
             raise TypeError(msg)
     keep = inputs.seen_from_outside([*leaves, *_tensors(aux)])
 
-    def pull(v: Any) -> tuple[Any, ...]:
+    def pullback(v: Any) -> tuple[Any, ...]:
         given, shape = flatten(v)
         if shape != structure:
             msg = f"{what}: the gradient has the structure {shape}, the result of f {structure}"
@@ -340,7 +340,7 @@ def _linearize(
         again = mode.recording and (keep or any(x.edge is not None for x in vs))
         deeper = any(set(levels_of(x)) - set(levels_of(y)) for x, y in zip(vs, leaves, strict=True))
         if deeper and any(levels_of(y) for y in leaves):
-            msg = f"{what}: the pull-back of a result batched by one vmap was called inside another; call {what} there"
+            msg = f"{what}: the pullback of a result batched by one vmap was called inside another; call {what} there"
             raise VmapError(msg)
         roots = []
         for x, y in zip(vs, leaves, strict=True):
@@ -348,11 +348,13 @@ def _linearize(
             if edge is not None and y.dtype.is_floating:
                 g = x if deeper else from_levels(x, levels_of(y))
                 roots.append((edge, g if again or deeper else g._data))
-        grads = _pull(roots, inputs, again or deeper, retain=True) if roots else [None] * len(inputs.inputs)
+        grads = (
+            _gradients(roots, inputs, again or deeper, retain=True) if roots else [None] * len(inputs.inputs)
+        )
         out = tuple(inputs.collect(grads))
         return map_tree(_cut, out) if deeper and not again else out
 
-    return result, aux, pull, keep
+    return result, aux, pullback, keep
 
 
 def _cotangent(x: Any, y: Tensor, what: str) -> Tensor:
@@ -377,7 +379,7 @@ def jvp(
 ) -> tuple[Any, ...]:
     """The value of f and its derivative in a direction: ``(y, (∂y/∂x) t)``; with `has_aux` ``(y, (∂y/∂x) t, aux)``.
 
-    Computed by two reverse passes: v ↦ (∂y/∂x)ᴴ v is linear, so its own pull-back of t is (∂y/∂x) t, whatever v is.
+    Computed by two reverse passes: v ↦ (∂y/∂x)ᴴ v is linear, so its own pullback of t is (∂y/∂x) t, whatever v is.
     That costs a few times the work of f and its memory; a forward mode of its own would be somewhat cheaper.
 
     >>> import anynet as an
@@ -390,7 +392,7 @@ def jvp(
         msg = f"jvp: {len(primals)} primals and {len(tangents)} tangents"
         raise ValueError(msg)
     recording = mode.recording
-    result, aux, pull, keep = _linearize(f, primals, has_aux, "jvp")
+    result, aux, pullback, keep = _linearize(f, primals, has_aux, "jvp")
     leaves, structure = flatten(result)
     mode.recording = True
     try:
@@ -402,7 +404,7 @@ def jvp(
             v.edge = Leaf(v._data)
             edges.append((v, levels))
             vs.append(rebatch(v, levels))
-        pulled = flatten(pull(unflatten(structure, vs)))[0]
+        pulled = flatten(pullback(unflatten(structure, vs)))[0]
     finally:
         mode.recording = recording
     given = flatten(tangents)[0]
@@ -456,7 +458,7 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[
                 full[i] = x
             return f(*full, **kwargs)
 
-        result, _, pull, _ = _linearize(partial, tuple(args[i] for i in where), False, "jacrev")
+        result, _, pullback, _ = _linearize(partial, tuple(args[i] for i in where), False, "jacrev")
         leaves, structure = flatten(result)
         rows_of: list[Any] = []
         for k, y in enumerate(leaves):
@@ -464,7 +466,7 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[
             rows = []
             for unit in _basis(y):
                 vs = [unit if j == k else _zeros(other) for j, other in enumerate(leaves)]
-                rows.append(pull(unflatten(structure, vs)))
+                rows.append(pullback(unflatten(structure, vs)))
             shape = tuple(y.shape)
             rows = rows or [map_tree(_zeros, tuple(args[i] for i in where))]
             parts = [flatten(r)[0] for r in rows]

@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from anynet.autograd.broadcasting import broadcast_to, sum_to
-from anynet.autograd.primitive import INTERCEPT, PRIMITIVES, Primitive
+from anynet.autograd.dispatch import INTERCEPT
+from anynet.autograd.primitive import PRIMITIVES, Primitive
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.tensor import Tensor, clock, to_plain, wrap
 from anynet_backends import TYPES, Backend, backend_of

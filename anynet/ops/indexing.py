@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from anynet import dtypes
 from anynet.autograd.broadcasting import cast_to
-from anynet.autograd.primitive import INTERCEPT, adjoint, primitive
+from anynet.autograd.dispatch import INTERCEPT
+from anynet.autograd.primitive import adjoint, primitive
 from anynet.autograd.vmap import each, is_batched
 from anynet.ops.manipulation import broadcast_to, moveaxis, permute_dims, reshape
 from anynet.ops.shapes import axes_of, broadcast_shapes

@@ -175,7 +175,7 @@ def _linear_numpy(
     if need is None:
         return y
 
-    def pull(g: Array) -> tuple[Any, ...]:
+    def pullback(g: Array) -> tuple[Any, ...]:
         flat = g if g.ndim == 2 else xp.reshape(g, (-1, g.shape[-1]))
         gx = xp.matmul(flat, weight.conj()) if need[0] else None
         if gx is not None and g.ndim != 2:
@@ -187,7 +187,7 @@ def _linear_numpy(
             return gx, gw
         return gx, gw, xp.sum(flat, axis=0) if need[2] else None
 
-    return y, pull
+    return y, pullback
 
 
 def _same_library(x: Any, w: Any) -> bool:

@@ -104,13 +104,13 @@ def _cross_entropy_numpy(
         return loss
     p /= total
 
-    def pull(g: Array) -> tuple[Any, ...]:
+    def pullback(g: Array) -> tuple[Any, ...]:
         # 0 for ignored rows, whatever stands there, and wherever their index points; no mask as a key, so that it is machine code
         gx = xp.where(ignored[:, None], 0.0, p * g[:, None])
         gx[rows, index] -= xp.where(ignored, 0.0, g)
         return (gx,) + (None,) * (len(need) - 1)
 
-    return loss, pull
+    return loss, pullback
 
 
 @primitive

@@ -75,7 +75,7 @@ def test_which_batches_take_it(name, monkeypatch):
     kernel.vjp, kernel.least_batch = True, KERNELS[name].least_batch
     monkeypatch.setitem(xp.kernels, name, kernel)
     primitive = getattr(recurrent, name)
-    primitive._impl.clear()
+    primitive.implementations.clear()
     layer = (an.nn.LSTM if name == "lstm_layer" else an.nn.GRU)(3, 4)
     try:
         for n in (1, 15, 16, 40):
@@ -83,5 +83,5 @@ def test_which_batches_take_it(name, monkeypatch):
         with pytest.raises(TypeError, match="float64"):
             layer(an.ones((5, 40, 3), dtype="float64"))
     finally:
-        primitive._impl.clear()
+        primitive.implementations.clear()
     assert seen == [16, 40]

@@ -5,13 +5,14 @@ import pytest
 
 import anynet as an
 import anynet_backends
-from anynet.autograd.primitive import INTERCEPT, PRIMITIVES, use_kernels
+from anynet.autograd.dispatch import INTERCEPT
+from anynet.autograd.primitive import PRIMITIVES, use_kernels
 from anynet.testing.parity import CASES, LIMITS, compute
 from anynet_backends import registry
 
 HOME = {"numpy": "cpu", "cupy": "cuda"}
 KERNELS = [
-    *((name, backend) for name, p in PRIMITIVES.items() for backend in p._kernels),
+    *((name, backend) for name, p in PRIMITIVES.items() for backend in p.kernels),
     *((name, "numpy") for name in anynet_backends.get_backend("numpy").kernels),
 ]
 

@@ -3,8 +3,9 @@
 import pytest
 
 import anynet as an
+from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.jit.compile import watchers
-from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
+from anynet.autograd.primitive import PRIMITIVES
 from anynet.cli import main
 from anynet.testing.parity import CASES, LIMITS, check, compare, compute
 from anynet_backends import philox, safetensors_io

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from anynet.autograd.backward import observer
-from anynet.autograd.graph import Node, Pick
-from anynet.autograd.primitive import INTERCEPT, Primitive
+from anynet.autograd.dispatch import INTERCEPT
+from anynet.autograd.graph import Node, OutputEdge
+from anynet.autograd.primitive import Primitive
 from anynet.autograd.vmap import Batched, _handle
 from anynet.tensor import Tensor
 from anynet_backends import backend_of, resolve
@@ -53,7 +54,7 @@ def anomaly() -> Iterator[None]:
             out = prim.bind(args, meta)
         for y in out if isinstance(out, tuple) else (out,):
             if isinstance(y, Tensor) and y.edge is not None:
-                node = y.edge.node if type(y.edge) is Pick else y.edge
+                node = y.edge.node if type(y.edge) is OutputEdge else y.edge
                 if isinstance(node, Node):
                     node.where = _layer()
             problem = _problem(y)

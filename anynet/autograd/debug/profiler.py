@@ -19,9 +19,10 @@ from typing import Any
 
 from anynet.autograd.backward import observer
 from anynet.autograd.debug.anomaly import locators
-from anynet.autograd.graph import Node, Pick
+from anynet.autograd.dispatch import INTERCEPT
+from anynet.autograd.graph import Node, OutputEdge
 from anynet.autograd.jit.compile import host_calls
-from anynet.autograd.primitive import INTERCEPT, Primitive
+from anynet.autograd.primitive import Primitive
 from anynet.autograd.pytree import flatten
 from anynet.autograd.vmap import Batched, _handle
 from anynet.tensor import Tensor, unwrap
@@ -206,7 +207,7 @@ class profile:
         event.bytes = float(sum(a.nbytes for a in (*arrays, *results)))
         for y in out if isinstance(out, tuple) else (out,):
             if isinstance(y, Tensor) and y.edge is not None:
-                node = y.edge.node if type(y.edge) is Pick else y.edge
+                node = y.edge.node if type(y.edge) is OutputEdge else y.edge
                 if isinstance(node, Node):
                     node.where = (event.layer, event.flops, event.bytes, event.shapes)
         return out

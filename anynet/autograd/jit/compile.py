@@ -23,10 +23,11 @@ from operator import is_
 from typing import Any, Final, TypeVar
 
 from anynet import random
+from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.jit import guards
 from anynet.autograd.jit.guards import Guard
 from anynet.autograd.jit.specialize import recorded_numpy
-from anynet.autograd.primitive import INTERCEPT, Primitive
+from anynet.autograd.primitive import Primitive
 from anynet.autograd.pytree import LEAF, flatten, unflatten
 from anynet.tensor import Buffer, Leaf, Parameter, Tensor, mode, to_plain, unwrap, wrap
 from anynet_backends import TYPES, Array, backend_of, machine

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from anynet.autograd.backward import backprop
+from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.graph import CustomNode, overwritten
 from anynet.autograd.jit.specialize import COLD, LARGEST, Hot, available, changes, enter, key_of
-from anynet.autograd.primitive import INTERCEPT
 from anynet.tensor import Leaf, Tensor, clock, mode, wrap
 from anynet_backends import Array, get_backend
 
@@ -75,13 +75,13 @@ class Whole:
             return out
         if type(y) is not tuple:  # it depends on nothing that needs a gradient
             return None
-        array, pull = y
-        node = _WholeNode()
+        array, pullback = y
+        node = _FusedNode()
         node.seq = clock()
         node.prim = node.plan = node.hooks = None
         node.parents = edges
         node.saved = data  # type: ignore[assignment]
-        node.pull = pull
+        node.pullback = pullback
         node.shape = array.shape
         node.dtype = array.dtype
         node.count = 0
@@ -113,14 +113,14 @@ class Whole:
             return y._data, None
         at = [i for i, edge in enumerate(edges) if edge is not None]
 
-        def pull(g: Array) -> list[Any]:
+        def pullback(g: Array) -> list[Any]:
             grads: list[Any] = [None] * len(edges)
             found = backprop([(y.edge, g)], targets=[edges[i] for i in at])
             for i, gi in zip(at, found or (), strict=True):
                 grads[i] = gi
             return grads
 
-        return y._data, pull
+        return y._data, pullback
 
     def differentiated(self, g: Tensor, data: Sequence[Array], edges: Sequence[Any]) -> list[Any]:
         """The gradients, recorded in their turn: everything is computed once more."""
@@ -131,7 +131,7 @@ class Whole:
         return [None if e is None else grads.pop(e, None) for e in edges]
 
 
-class _WholeNode(CustomNode):
+class _FusedNode(CustomNode):
     """`saved`: all inputs."""
 
     __slots__ = ("whole",)
@@ -141,12 +141,12 @@ class _WholeNode(CustomNode):
         saved: Any = self.saved
         for leaf, array in zip(self.parents, saved):  # noqa: B905 - equal by construction
             if type(leaf) is Leaf and leaf.written > self.seq:
-                kept = self.pull.__self__  # type: ignore[union-attr]
+                kept = self.pullback.__self__  # type: ignore[union-attr]
                 if differentiable or any(x is array for x in kept):
                     raise overwritten(leaf, self.label)
         if differentiable:
             return self.whole.differentiated(g, saved, self.parents)
-        return self.pull(g)  # type: ignore[misc]
+        return self.pullback(g)  # type: ignore[misc]
 
 
 def whole(arrays: int) -> Callable[[_F], _F]:

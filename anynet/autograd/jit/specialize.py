@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakSet
 
 from anynet import dtypes
-from anynet.autograd.rules import _run_rules, fit
+from anynet.autograd.rules import fit, run_rules
 from anynet.tensor import changes
 from anynet_backends import TYPES, Array, Backend, builtins, get_backend
 from anynet_backends.concurrency import fork_safe_lock, once
@@ -190,9 +190,9 @@ class _Large(NamedTuple):
             return None
         everything = (*data, *made)
         given = [None if i < 0 else everything[i] for i in self.gives]
-        return given[0] if self.back is None else (given[0], functools.partial(self.back.pull, given[1:]))
+        return given[0] if self.back is None else (given[0], functools.partial(self.back.pullback, given[1:]))
 
-    def pull(self, kept: list[Array], g: Array) -> Any:
+    def pullback(self, kept: list[Array], g: Array) -> Any:
         """The gradients of the inputs."""
         if kept and g.strides != kept[0].strides:
             g = get_backend("numpy").arrange(g, kept[0])
@@ -268,7 +268,7 @@ def _recorded(
 ) -> Any:  # fmt: skip
     ACTIVE.append(recording)
     try:
-        made, pull = prim.compute(given, need, meta)
+        made, pullback = prim.compute(given, need, meta)
         results = made if prim.has_aux else (made,)
         if not all(isinstance(x, TracedArray) for x in results):
             return None
@@ -279,7 +279,7 @@ def _recorded(
         end, grads = len(recording.instructions), None
         if need is not None and prim.rules:
             g = recording.input(y.value)
-            grads = _gradients(prim, need, meta, given, made, pull, g)
+            grads = _gradients(prim, need, meta, given, made, pullback, g)
     finally:
         ACTIVE.pop()
     if grads is None:
@@ -293,14 +293,15 @@ def _recorded(
 
 
 def _gradients(
-    prim: Primitive[...], need: tuple[bool, ...], meta: dict[str, Any], given: list[TracedArray], y: Any, pull: Any, g: TracedArray
+    prim: Primitive[...], need: tuple[bool, ...], meta: dict[str, Any], given: list[TracedArray], y: Any,
+    pullback: Any, g: TracedArray
 ) -> list[TracedArray | None]:  # fmt: skip
     """The gradients of the inputs, as the engine would take them."""
-    if pull is not None:
-        found = dict(enumerate(pull(g)))
+    if pullback is not None:
+        found = dict(enumerate(pullback(g)))
     else:
         plan = prim.plan_of(need)
-        found = dict(_run_rules(plan, g, plan.keep(y, given, meta)))
+        found = dict(run_rules(plan, g, plan.keep(y, given, meta)))
     grads: list[TracedArray | None] = []
     for i, like in enumerate(given):
         x = found.get(i)

@@ -8,8 +8,8 @@ import pytest
 import anynet as an
 from anynet.autograd.backward import observer
 from anynet.autograd.debug.profiler import peaks
+from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.jit.compile import host_calls
-from anynet.autograd.primitive import INTERCEPT
 from anynet.cli import main
 from anynet_backends.jit.program import replay_observers
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import anynet as an
+from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.jit import specialize
-from anynet.autograd.primitive import INTERCEPT, PRIMITIVES
+from anynet.autograd.primitive import PRIMITIVES
 from anynet.testing.parity import CASES
 from anynet_backends import builtins, philox
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from anynet import dtypes
 from anynet.autograd.broadcasting import cast_to
+from anynet.autograd.dispatch import DeviceError
 from anynet.autograd.jit.fused import whole
-from anynet.autograd.primitive import DeviceError
 from anynet.autograd.vmap import each, is_batched
 from anynet.nn.functional._common import (
     as_target,
