@@ -230,7 +230,7 @@ def _profile(args: Sequence[str]) -> int:
     words, options = _split(args)
     trace, count = options.pop("trace", ""), options.pop("steps", "20")
     if not count.isdigit() or int(count) < 1:
-        msg = f"steps={count}: expected a positive number"
+        msg = f"steps must be ≥ 1, got {count}"
         raise UsageError(msg)
     steps = int(count)
     task = make_task(_one(words, f"a task ({', '.join(TASKS)})"), {"limit": "0", **options})

@@ -43,12 +43,12 @@ class TensorDataset(Dataset):
 
     def __init__(self, *arrays: Any) -> None:
         if not arrays:
-            msg = "TensorDataset needs at least one array"
+            msg = "TensorDataset: got no arrays, at least one is needed"
             raise ValueError(msg)
         self.arrays = tuple(a if _is_plain(a) else to_plain(a) for a in map(unwrap, arrays))
         shapes = [tuple(a.shape) for a in self.arrays]
         if any(not shape for shape in shapes) or len({shape[0] for shape in shapes}) > 1:
-            msg = f"TensorDataset: the arrays have the same length along axis 0, got shapes {shapes}"
+            msg = f"TensorDataset: the arrays must have the same length along axis 0, got shapes {shapes}"
             raise ValueError(msg)
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ def random_split(dataset: Any, lengths: Sequence[float], seed: int = 0) -> list[
     """
     n = len(dataset)
     if not lengths or any(length < 0 for length in lengths):
-        msg = f"random_split: lengths are at least one number, none of them negative, got {list(lengths)}"
+        msg = f"random_split: lengths must be at least one number, all ≥ 0, got {list(lengths)}"
         raise ValueError(msg)
     if all(isinstance(length, int) for length in lengths) and sum(lengths) == n:
         sizes = [int(length) for length in lengths]
@@ -106,7 +106,7 @@ def random_split(dataset: Any, lengths: Sequence[float], seed: int = 0) -> list[
         for i in range(n - sum(sizes)):
             sizes[i % len(sizes)] += 1
     else:
-        msg = f"random_split: lengths sum to {n} (the number of samples) or are fractions that sum to 1, got {list(lengths)}"
+        msg = f"random_split: lengths must sum to {n} (the number of samples) or be fractions that sum to 1, got {list(lengths)}"
         raise ValueError(msg)
     order = philox.permutation(seed, SHUFFLES, 0, n).tolist()
     parts, at = [], 0
@@ -139,7 +139,7 @@ def default_collate(samples: Sequence[Any]) -> Any:
             got = sorted(
                 {f"{getattr(a, 'dtype', type(a).__name__)} {getattr(a, 'shape', '')}" for a in plain}
             )
-            msg = f"default_collate: the samples of a batch have one shape and dtype, got {', '.join(got)}; try collate_fn="
+            msg = f"default_collate: the samples of a batch must have one shape and dtype, got {', '.join(got)}; try collate_fn="
             raise ValueError(msg)
         return wrap(backend_of(plain[0]).stack(plain, axis=0))
     if isinstance(first, (str, bytes)):
@@ -148,18 +148,19 @@ def default_collate(samples: Sequence[Any]) -> Any:
         return wrap(to_plain(list(samples), device="cpu"))
     if isinstance(first, Mapping):
         if any(not isinstance(s, Mapping) or s.keys() != first.keys() for s in samples):
-            msg = f"default_collate: every sample has the keys {list(first)}, as the first has"
+            msg = f"default_collate: every sample must have the keys of the first, {list(first)}"
             raise ValueError(msg)
         return {key: default_collate([s[key] for s in samples]) for key in first}
     if isinstance(first, (tuple, list)):
         if any(len(s) != len(first) for s in samples):
-            msg = f"default_collate: samples of different lengths {sorted({len(s) for s in samples})}; try collate_fn="
+            msg = f"default_collate: samples must have one length, got {sorted({len(s) for s in samples})}; try collate_fn="
             raise ValueError(msg)
         parts = [default_collate(list(column)) for column in zip(*samples, strict=True)]
         if hasattr(first, "_fields"):
             return type(first)(*parts)
         return type(first)(parts)
-    msg = f"default_collate: samples are arrays, numbers, strings, tuples, lists or mappings, got {type(first).__name__}; try collate_fn="
+    kind = type(first).__name__
+    msg = f"default_collate: samples must be arrays, numbers, strings, tuples, lists or mappings, got {kind}; try collate_fn="
     raise TypeError(msg)
 
 

@@ -55,7 +55,7 @@ class DataLoader:
             ("seed", seed, 0),
         ):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                msg = f"DataLoader: {name} is an integer of at least {least}, got {value!r}"
+                msg = f"DataLoader: {name} must be an integer ≥ {least}, got {value!r}"
                 raise ValueError(msg)
         self._single = isinstance(dataset, Tensor) or registry.is_array(dataset)
         if self._single:

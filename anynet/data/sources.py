@@ -143,7 +143,7 @@ def load(
         )
         raise ValueError(msg)
     if split not in ("train", "test", "all"):
-        msg = f"load: split is 'train', 'test' or 'all', got {split!r}"
+        msg = f"load: split must be 'train', 'test' or 'all', got {split!r}"
         raise ValueError(msg)
     source = SOURCES[name]
     if name == "digits":
@@ -183,7 +183,7 @@ def normalize(images: Array, *, levels: float = 255, mean: float = 0.0, std: flo
     1.0
     """
     if not levels > 0 or not std > 0:
-        msg = f"normalize: levels and std are positive, got levels={levels}, std={std}"
+        msg = f"normalize: levels and std must be > 0, got levels={levels}, std={std}"
         raise ValueError(msg)
     xp = backend_of(images)
     return (xp.astype(images, xp.float32) / levels - mean) / std

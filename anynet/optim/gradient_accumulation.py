@@ -55,6 +55,6 @@ class MultiSteps(OptimizerWrapper):
     def state_dict(self) -> dict[str, Any]:
         """That of the optimizer inside; between two updates the gradients are not in it, so it is refused there."""
         if self.count:
-            msg = f"MultiSteps: {self.count} of {self.every} gradients are summed; save after an update"
+            msg = f"MultiSteps: {self.count} of {self.every} gradients have been summed since the last update; save after an update"
             raise RuntimeError(msg)
         return self.optimizer.state_dict()

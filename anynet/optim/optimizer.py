@@ -139,7 +139,7 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         given = listed(type(self).__name__, params)
         if not given:
-            msg = f"{type(self).__name__} got no parameters"
+            msg = f"{type(self).__name__}: params must hold at least one parameter, got none"
             raise ValueError(msg)
         groups = given if isinstance(given[0], dict) else [{"params": given}]
         self._extend([self._checked(group) for group in groups])
@@ -167,7 +167,9 @@ class Optimizer:
         """A group of this optimizer, from a dict that may lack options; its vectors are still to be made."""
         owner = type(self).__name__
         if not isinstance(group, dict) or "params" not in group:
-            msg = f"{owner}: a parameter group is a dict with the key 'params'"
+            msg = (
+                f"{owner}: a parameter group must be a dict with the key 'params', got {type(group).__name__}"
+            )
             raise ValueError(msg)
         items, names = members(owner, group["params"])
         rules = self._rules()

@@ -56,7 +56,7 @@ class SGD(Optimizer):
         """Nesterov needs momentum, and no dampening."""
         if group["nesterov"] and (plain(group["momentum"]) <= 0 or plain(group["dampening"]) != 0):
             msg = (
-                "SGD: nesterov needs a momentum above 0 and no dampening, got "
+                "SGD: with nesterov, momentum must be > 0 and dampening 0, got "
                 f"momentum={group['momentum']!r} and dampening={group['dampening']!r}"
             )
             raise ValueError(msg)

@@ -22,7 +22,7 @@ def read_groups(
         saved, entries = list(state["param_groups"]), {int(k): dict(v) for k, v in state["state"].items()}
         numbers = [list(map(int, g["params"])) for g in saved]
     except (KeyError, TypeError, ValueError, AttributeError):
-        msg = f"{owner}: not an optimizer's state: it has the keys state and param_groups"
+        msg = f"{owner}: not an optimizer's state: it must be a dict with the keys state and param_groups"
         raise ValueError(msg) from None
     sizes, own = [len(n) for n in numbers], [len(g["params"]) for g in optimizer.param_groups]
     if sizes != own:

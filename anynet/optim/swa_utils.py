@@ -26,7 +26,7 @@ __all__ = [
 def get_ema_avg_fn(decay: float = 0.999) -> Callable[[Any, Any, Any], Any]:
     """average ← decay · average + (1 − decay) · new."""
     if not 0 <= decay <= 1:
-        msg = f"get_ema_avg_fn: decay lies between 0 and 1, got {decay}"
+        msg = f"get_ema_avg_fn: decay must be in [0, 1], got {decay}"
         raise ValueError(msg)
     return functools.partial(_ema, decay)
 
@@ -85,7 +85,7 @@ class AveragedModel(Module):
         use_buffers: bool = False,
     ) -> None:
         if avg_fn is not None and multi_avg_fn is not None:
-            msg = "AveragedModel: give avg_fn or multi_avg_fn, not both"
+            msg = "AveragedModel: got both avg_fn and multi_avg_fn; give one of them"
             raise ValueError(msg)
         self.module = copy.deepcopy(model)
         if device is not None:

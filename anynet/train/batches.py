@@ -103,22 +103,22 @@ def _dataset(where: str, data: Any) -> Any:
     samples = isinstance(data, list) and len(data) != 2 and all(isinstance(s, (tuple, list)) for s in data)
     if isinstance(data, Mapping) or _is_array(data) or isinstance(data, (str, bytes)):
         got = f"an array of shape {tuple(data.shape)}" if _is_array(data) else type(data).__name__
-        msg = f"{where}: data are {_FORMS}, got {got}" + (
+        msg = f"{where}: data must be {_FORMS}, got {got}" + (
             "; the targets are missing" if _is_array(data) else ""
         )
         raise TypeError(msg)
     if isinstance(data, (tuple, list)) and not (samples and data):
         if len(data) != 2:
-            msg = f"{where}: data are {_FORMS}, got {len(data)} arrays of lengths {[_length(part) for part in data]}"
+            msg = f"{where}: data must be {_FORMS}, got {len(data)} arrays of lengths {[_length(part) for part in data]}"
             raise ValueError(msg)
         pair = (_arrays(where, "inputs", data[0]), _arrays(where, "targets", data[1]))
         lengths = [int(a.shape[0]) for a in flatten(pair)[0]]
         if len(set(lengths)) > 1:
-            msg = f"{where}: data are {_FORMS}, got {len(lengths)} arrays of lengths {lengths}"
+            msg = f"{where}: data must be {_FORMS}, got {len(lengths)} arrays of lengths {lengths}"
             raise ValueError(msg)
         return TensorDataset(*pair) if all(map(_is_array, pair)) else _Pairs(pair)
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__") or isinstance(data, type):
-        msg = f"{where}: data are {_FORMS}, got {data.__name__ if isinstance(data, type) else type(data).__name__}"
+        msg = f"{where}: data must be {_FORMS}, got {data.__name__ if isinstance(data, type) else type(data).__name__}"
         raise TypeError(msg + ("; give an instance of the class" if isinstance(data, type) else ""))
     return data
 

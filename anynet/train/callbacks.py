@@ -105,7 +105,7 @@ class EarlyStopping(Callback):
         """Go on counting."""
         best, bad = state["best"], state["bad"]
         if not isinstance(best, float) or type(bad) is not int or bad < 0:
-            msg = f"EarlyStopping: its state is a number best and a count bad, got {best!r} and {bad!r}"
+            msg = f"EarlyStopping: its state must be a number best and a count bad, got {best!r} and {bad!r}"
             raise ValueError(msg)
         self.best, self.bad = best, bad
 
@@ -125,11 +125,11 @@ def checked(callbacks: Any) -> list[Callback]:
     items = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     for i, one in enumerate(items):
         if isinstance(one, type):
-            msg = f"fit: callbacks are instances, got the class {one.__name__}; write {one.__name__}()"
+            msg = f"fit: callbacks must be instances, got the class {one.__name__}; write {one.__name__}()"
             raise TypeError(msg)
         name = type(one).__name__
         if not isinstance(one, Callback):
-            msg = f"fit: callbacks are instances of anynet.train.Callback, got {name}"
+            msg = f"fit: callbacks must be instances of anynet.train.Callback, got {name}"
             raise TypeError(msg)
         if any(one is other for other in items[:i]):
             msg = f"fit: the same {name} is among the callbacks twice"

@@ -153,7 +153,7 @@ def _pack(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
         return {"$tensor": name}
     if isinstance(value, Mapping):
         if any(not isinstance(k, (str, int)) for k in value):
-            msg = f"keys of a checkpoint are strings or integers, got {list(value)[:5]}"
+            msg = f"keys of a checkpoint must be strings or integers, got {list(value)[:5]}"
             raise TypeError(msg)
         items = [[k, _pack(v, (*path, str(k)), arrays)] for k, v in value.items()]
         if all(isinstance(k, str) and not k.startswith("$") for k in value):

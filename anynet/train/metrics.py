@@ -132,7 +132,9 @@ class Metric:
 
     def __init__(self, function: Function, *, name: str | None = None, mode: str | None = None) -> None:
         if not callable(function):
-            msg = f"a metric is a function (output, target) → (sum, count), got {type(function).__name__}"
+            msg = (
+                f"a metric must be a function (output, target) → (sum, count), got {type(function).__name__}"
+            )
             raise TypeError(msg)
         if isinstance(function, type):
             msg = f"the metric {function.__name__} is a class; give an instance of it"

@@ -120,14 +120,16 @@ class Objective:
         elif inspect.isclass(loss) and issubclass(loss, Module):
             loss = _made(loss)
         elif not callable(loss):
-            msg = f"loss is a name or a function (output, target), got {type(loss).__name__} {loss!r:.60}"
+            msg = (
+                f"loss must be a name or a function (output, target), got {type(loss).__name__} {loss!r:.60}"
+            )
             raise TypeError(msg)
         self.function: Callable[..., Any] = loss
         self.known = self._equivalent(loss)
         self.reduction: str = getattr(self.known or loss, "reduction", "mean")
         if self.reduction == "none":
             msg = (
-                f"the loss {self.name} has reduction='none' and gives a number for each element, training takes one; "
+                f"the loss {self.name} must give one number, got one for each element (reduction='none'); "
                 "use reduction='mean' or 'sum'"
             )
             raise ValueError(msg)

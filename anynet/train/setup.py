@@ -169,7 +169,7 @@ class Setup:
                 )
                 raise TypeError(msg)
         elif not (callable(getattr(scheduler, "step", None)) or callable(scheduler)):
-            msg = f"fit: scheduler is a schedule or a function optimizer → schedule, got {type(scheduler).__name__} {scheduler!r:.40}"
+            msg = f"fit: scheduler must be a schedule or a function optimizer → schedule, got {type(scheduler).__name__} {scheduler!r:.40}"
             raise TypeError(msg)
         elif hasattr(scheduler, "step") and not _steers(scheduler, self._given):
             msg = (
@@ -194,7 +194,7 @@ class Setup:
             params = [*model.parameters(), *_loss_parameters(self.objective)]
             self.optimizer = self._given(params, **({} if self.lr is None else {"lr": self.lr}))
             if not _is_optimizer(self.optimizer):
-                msg = f"fit: optimizer is a function parameters → Optimizer, it returned {type(self.optimizer).__name__}"
+                msg = f"fit: optimizer must be a function parameters → Optimizer, it returned {type(self.optimizer).__name__}"
                 raise TypeError(msg)
         _check_parameters(model, self.objective, self.optimizer)
         self.scheduler = self._schedule
@@ -203,7 +203,7 @@ class Setup:
         ):
             self.scheduler = self.scheduler(self.optimizer)
         if self.scheduler is not None and not callable(getattr(self.scheduler, "step", None)):
-            msg = f"fit: scheduler is a function optimizer → schedule, it returned {type(self.scheduler).__name__}"
+            msg = f"fit: scheduler must be a function optimizer → schedule, it returned {type(self.scheduler).__name__}"
             raise TypeError(msg)
         one_gradient = isinstance(self.optimizer, optim.Optimizer) and not isinstance(
             self.optimizer, optim.LBFGS
@@ -291,7 +291,7 @@ def _optimizer(model: Module, objective: Objective, given: Any, lr: float | None
         _check_parameters(model, objective, given)
         return given
     if not callable(given):
-        msg = f"fit: optimizer is a name, a class or an Optimizer, got {type(given).__name__} {given!r:.40}"
+        msg = f"fit: optimizer must be a name, a class or an Optimizer, got {type(given).__name__} {given!r:.40}"
         raise TypeError(msg)
     return given
 

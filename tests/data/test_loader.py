@@ -196,7 +196,7 @@ def test_collate() -> None:
             default_collate(bad)
     with pytest.raises(ValueError, match="keys"):
         default_collate([{"a": 1}, {"b": 1}])
-    with pytest.raises(ValueError, match="different lengths"):
+    with pytest.raises(ValueError, match="samples must have one length"):
         default_collate([(1,), (1, 2)])
     with pytest.raises(TypeError, match=r"got object; try collate_fn="):
         default_collate([object()])
@@ -220,7 +220,7 @@ def test_tensor_dataset_and_subset() -> None:
             data[index]
     with pytest.raises(IndexError, match="out of range"):
         Subset(data, [6])
-    with pytest.raises(ValueError, match="same length along axis 0"):
+    with pytest.raises(ValueError, match="must have the same length along axis 0"):
         TensorDataset(np.zeros(2), np.zeros(3))
     with pytest.raises(ValueError, match="at least one"):
         TensorDataset()
@@ -242,9 +242,9 @@ def test_random_split() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"batch_size": 0}, "batch_size is an integer of at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be an integer ≥ 1, got 0"),
         ({"batch_size": 2.5}, "batch_size"),
-        ({"prefetch": -1}, "prefetch is an integer of at least 0"),
+        ({"prefetch": -1}, "prefetch must be an integer ≥ 0"),
         ({"seed": -1}, "seed"),
         ({"device": "cpux"}, "cpux"),
     ],

@@ -61,7 +61,7 @@ def test_scaled_and_normalize() -> None:
     raw = np.array([[0, 255]], np.uint8)
     np.testing.assert_allclose(normalize(raw, mean=0.5, std=0.25), [[-2, 2]])
     for bad in ({"std": 0.0}, {"levels": -1}):
-        with pytest.raises(ValueError, match="levels and std are positive"):
+        with pytest.raises(ValueError, match="levels and std must be > 0"):
             normalize(raw, **bad)
 
 
@@ -70,7 +70,7 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
         load("mnits")
     with pytest.raises(ValueError, match="known: digits, mnist, fashion"):
         load("zzz")
-    with pytest.raises(ValueError, match="split is 'train', 'test' or 'all', got 'val'"):
+    with pytest.raises(ValueError, match="split must be 'train', 'test' or 'all', got 'val'"):
         load("digits", "val")
 
 

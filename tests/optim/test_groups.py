@@ -262,7 +262,7 @@ def test_what_does_not_go_together_is_refused_at_the_step_before_anything_change
     optimizer = optim.SGD([{"params": [p]}, {"params": [q]}], lr=1.0)
     p.grad, q.grad = an.ones(1), an.ones(1)
     optimizer.param_groups[1]["nesterov"] = True
-    with pytest.raises(ValueError, match="nesterov needs a momentum above 0"):
+    with pytest.raises(ValueError, match="with nesterov, momentum must be > 0"):
         optimizer.step()
     assert p.tolist() == q.tolist() == [1.0]
     optimizer.param_groups[1]["momentum"] = 0.5

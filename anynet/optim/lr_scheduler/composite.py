@@ -159,7 +159,7 @@ def _schedules(owner: str, schedulers: Sequence[Any], optimizer: Optimizer | Non
     """The schedules of another one, checked."""
     found = list(schedulers)
     if not found:
-        msg = f"{owner} takes at least one schedule"
+        msg = f"{owner}: schedulers must hold at least one schedule, got none"
         raise ValueError(msg)
     for i, s in enumerate(found):
         if not isinstance(s, LRScheduler):
@@ -169,7 +169,7 @@ def _schedules(owner: str, schedulers: Sequence[Any], optimizer: Optimizer | Non
             msg = f"{owner}: schedule {i} is a ReduceLROnPlateau, whose step() takes a metric; step it by itself"
             raise ValueError(msg)
         if s.optimizer is not (found[0].optimizer if optimizer is None else optimizer):
-            msg = f"{owner}: all schedules are of one optimizer, but that of schedule {i} is another"
+            msg = f"{owner}: all schedules must be of one optimizer, but that of schedule {i} is another"
             raise ValueError(msg)
     return found
 

@@ -202,7 +202,7 @@ class LRScheduler:
         """Refuse what is not this schedule's. States of earlier versions hold the position alone; the options stay then."""
         own = self.state_dict()
         if not isinstance(state, dict):
-            msg = f"{type(self).__name__}: the state is a dict, got {type(state).__name__}"
+            msg = f"{type(self).__name__}: the state must be a dict, got {type(state).__name__}"
             raise TypeError(msg)
         former = "lrs" in state and "_last_lr" not in state
         lacks = (
