@@ -98,6 +98,8 @@ def check_module(
     with random.fork_rng():
         run = _Run(module, inputs, keywords, tuple(allow_unused), order)
         run.modes()
+        if not run.works:  # the other checks would only say so again
+            return run.report.finish(raise_exception)
         run.copies()
         run.without_kernels()
         run.when_compiled()
@@ -121,6 +123,7 @@ class _Run:
     ) -> None:
         self.report = Report(type(module).__name__)
         self.inputs, self.keywords, self.unused, self.order = inputs, keywords, unused, order
+        self.works = False  # whether a call has returned
         self.module = copy.deepcopy(module)
         if any(m.waiting for m in self.module.modules()):  # a lazy layer gets its shapes at its first call
             self.call(self.module, self.arguments(dtypes.default_float().name))
@@ -192,6 +195,8 @@ class _Run:
             check = self.report.check
             with check(f"{mode}: forward"):
                 self.forward(training)
+            if not self.works:
+                return
             with check(f"{mode}: the same again with the same seed"):
                 first, again = (self.outputs(self.net(training=training)) for _ in range(2))
                 require_same_bits("output", again, first)
@@ -213,6 +218,7 @@ class _Run:
             f"train({training}) does not reach {', '.join(n or 'the module itself' for n in wrong)}"
         )
         found = tensors_in(self.call(net, self.arguments()))
+        self.works = True
         assert found, "forward must return a Tensor, or a tuple, list or dict with Tensors"
         # after the call: what hooks such as weight_norm's compute is no leaf then
         loose = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,10 +15,10 @@ class NotApplicable(Exception):  # noqa: N818 - not an error: the check says why
 
 
 class CheckError(AssertionError):
-    """Some checks failed. The text is the table of the report, which is the attribute `report`."""
+    """Some checks failed. The text names each and says what is wrong; the attribute `report` has the others, too."""
 
     def __init__(self, report: Report) -> None:
-        super().__init__(str(report))
+        super().__init__(report.table(report.failures))
         self.report = report
 
 
@@ -75,8 +75,12 @@ class Report:
         return self
 
     def __str__(self) -> str:
+        return self.table(self.checks)
+
+    def table(self, checks: Sequence[Check]) -> str:
+        """How many checks failed, and a line for each of `checks`."""
         lines = [f"{self.subject}: {len(self.failures)} of {len(self.checks)} checks failed"]
-        for name, problem, skipped in self.checks:
+        for name, problem, skipped in checks:
             mark, text = (
                 ("FAILED", problem)
                 if problem is not None

@@ -205,7 +205,7 @@ def test_l1_penalty_adds_the_sign():
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
-        (lambda p: optim.SGD([]), ValueError, "no parameters"),
+        (lambda p: optim.SGD([]), ValueError, "at least one parameter, got none"),
         (lambda p: optim.SGD([p, p]), ValueError, "given twice"),
         (lambda p: optim.SGD([p], lr=-1), ValueError, "lr must be a number ≥ 0, got -1"),
         (lambda p: optim.Adam([p], eps=(None, 1e-3)), ValueError, "eps must be a number ≥ 0"),
