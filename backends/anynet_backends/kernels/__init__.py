@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from anynet_backends import numpy_kernels
 from anynet_backends.kernels import (
     activations,
     adam,
     attention,
     compiled_normalization,
     convolution,
+    normalization,
     padding,
     pooling,
     recurrent,
@@ -25,7 +25,7 @@ from anynet_backends.kernels import (
 __all__ = ["COMPILED", "KERNELS", "UPDATES"]
 KERNELS: Final[dict[str, Callable[..., Any]]] = {
     name: kernel
-    for family in (activations, softmax, numpy_kernels, pooling, recurrent, attention, convolution)
+    for family in (activations, softmax, normalization, pooling, recurrent, attention, convolution)
     for name, kernel in family.KERNELS.items()
 }
 """In NumPy's terms, by the name of the primitive."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,30 @@ from anynet_backends import machine
 from anynet_backends.array_api import Array
 from anynet_backends.memory.layout import CACHE_BLOCK
 from anynet_backends.numpy_namespace import largest
+
+
+def _calls(cells: Sequence[Array], decays: bool, decoupled: bool, *arrays: Any) -> list[tuple[Any, ...]]:
+    """The calls (function, inputs …, output) of one update on p, g, m, v, the largest v, and room for two temporaries."""
+    a, d, first, second, most, t, u = arrays
+    keep, decay, gain, stay, fresh, small, rate = cells
+    calls: list[tuple[Any, ...]] = []
+    if decays and decoupled:
+        calls.append((np.multiply, a, keep, a))
+    elif decays:
+        calls += [(np.multiply, a, decay, u), (np.add, u, d, u)]
+        d = u
+    calls += [
+        (np.subtract, d, first, t), (np.multiply, t, gain, t), (np.add, first, t, first),
+        (np.multiply, second, stay, second), (np.multiply, d, d, t), (np.multiply, t, fresh, t),
+        (np.add, second, t, second),
+    ]  # fmt: skip
+    if most is not None:
+        calls.append((largest, most, second, most))
+        second = most
+    return [
+        *calls, (np.sqrt, second, t), (np.add, t, small, t), (np.divide, first, t, t), (np.multiply, t, rate, t),
+        (np.subtract, a, t, a),
+    ]  # fmt: skip
 
 
 def adam(
@@ -28,32 +52,9 @@ def adam(
     cells = [numbers[i : i + 1].reshape(()) for i in range(7)]
     fused: dict[tuple[bool, bool], list[machine.Segment]] = {}
 
-    def passes(decays: bool, decoupled: bool, *arrays: Any) -> list[tuple[Any, ...]]:
-        """The calls (function, inputs …, output) on p, g, m, v, the largest v, and room for two temporaries."""
-        a, d, first, second, most, t, u = arrays
-        keep, decay, gain, stay, fresh, small, rate = cells
-        calls: list[tuple[Any, ...]] = []
-        if decays and decoupled:
-            calls.append((np.multiply, a, keep, a))
-        elif decays:
-            calls += [(np.multiply, a, decay, u), (np.add, u, d, u)]
-            d = u
-        calls += [
-            (np.subtract, d, first, t), (np.multiply, t, gain, t), (np.add, first, t, first),
-            (np.multiply, second, stay, second), (np.multiply, d, d, t), (np.multiply, t, fresh, t),
-            (np.add, second, t, second),
-        ]  # fmt: skip
-        if most is not None:
-            calls.append((largest, most, second, most))
-            second = most
-        return [
-            *calls, (np.sqrt, second, t), (np.add, t, small, t), (np.divide, first, t, t), (np.multiply, t, rate, t),
-            (np.subtract, a, t, a),
-        ]  # fmt: skip
-
     def compiled(decays: bool, decoupled: bool) -> list[machine.Segment]:
         t, u = np.empty(p.shape, p.dtype), np.empty(p.shape, p.dtype)
-        calls = [(f, args) for f, *args in passes(decays, decoupled, p, g, m, v, top, t, u)]
+        calls = [(f, args) for f, *args in _calls(cells, decays, decoupled, p, g, m, v, top, t, u)]
         return machine.fused(calls, [a for a in (p, g, m, v, top) if a is not None])
 
     def update(
@@ -83,8 +84,8 @@ def adam(
         for start in range(0, p.size, max(width, 1)):
             s = slice(start, min(start + width, p.size))
             n = s.stop - start
-            for f, *args in passes(
-                *how, p[s], g[s], m[s], v[s], None if top is None else top[s], t[:n], u[:n]
+            for f, *args in _calls(
+                cells, *how, p[s], g[s], m[s], v[s], None if top is None else top[s], t[:n], u[:n]
             ):
                 f(*args)
 

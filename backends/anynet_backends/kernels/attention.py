@@ -41,92 +41,91 @@ def attention(
     need: Any,
 ) -> Any:
     """softmax(q kᵀ · scale + mask) v. Short sequences keep the scores for the gradient; longer ones have room for those of one
-    head at a time, and make them again; beyond `memory.attention.ONE_HEAD` that is left to the reference, which never has them whole."""
+    head at a time and recompute them; beyond `memory.attention.ONE_HEAD` the reference does it, which never has them whole."""
     n, m = q.shape[-2], k.shape[-2]
     short = scores_at_once(n, m, block, need)
-    if (
-        p
-        or short is None
-        or not same_float_dtype(q, k, v)
-        or q.shape[:-2] != k.shape[:-2]
-        or not q.size
-        or not k.size
-    ):
+    if p or short is None or not same_float_dtype(q, k, v) or q.shape[:-2] != k.shape[:-2]:
+        return NotImplemented
+    if not q.size or not k.size:
         return NotImplemented
     mask = _causal(n, m) if causal else mask
     if mask is not None and np.broadcast_shapes((*q.shape[:-1], m), mask.shape) != (*q.shape[:-1], m):
         return NotImplemented
-    heads, d = math.prod(q.shape[:-2]), v.shape[-1]
-    queries, keys, values = (np.ascontiguousarray(a).reshape(heads, *a.shape[-2:]) for a in (q, k, v))
-    dtype, train = q.dtype, need is not None
-    # head by head is one call of machine code; else short sequences take all heads together
-    apart = not short or (machine.available() and heads > 2)
-    kept = train and short
-    scaled, s = np.empty(queries.shape, dtype), np.empty((heads if kept or not apart else 1, n, m), dtype)
-    y, total = empty_output((*q.shape[:-1], d), dtype), empty_output((*q.shape[:-1], 1), dtype)
-    ys, totals = y.reshape(heads, n, d), total.reshape(heads, n, 1)
-    factor = np.asarray(scale, dtype)
-    hidden = np.zeros((1, 0), bool)
-    if mask is not None:
-        wide = np.broadcast_to(mask, (*q.shape[:-2], n, m))
-        each: Array = wide.reshape(heads, n, m) if any(wide.strides[:-2]) else wide[(0,) * (q.ndim - 2)][None]
-        hidden = ~each if each.dtype == bool else each.astype(dtype, copy=False)
-
-    def places(t: int) -> tuple[Array, ...]:
-        at, own = t % len(s), t % len(hidden)
-        return queries[t], keys[t], values[t], scaled[t], s[at], ys[t], totals[t], hidden[own]
-
-    if apart:
-        repeat(_attend, places, range(heads), (factor,), (np.empty((n, 1), dtype), np.empty((n, 1), bool)))
-    else:
-        top, none = np.empty(totals.shape, dtype), np.empty(totals.shape, bool)
-        _attend(at_once, queries, keys, values, scaled, s, ys, totals, hidden, factor, top, none)
+    heads = _Heads(q, k, v, mask, scale, short, train=need is not None)
+    y = heads.forward()
     if need is None:
-        return y, total
+        return y
+    every = not heads.apart or (len(need) > 3 and need[3])
+    return y, lambda g: heads.backward(*g, every=every)[: len(need)]
 
-    def pull(g: tuple[Array, Array]) -> tuple[Any, ...]:
-        gy = np.ascontiguousarray(g[0]).reshape(heads, n, d)
-        gs = np.ascontiguousarray(g[1]).reshape(heads, n, 1)
-        every = not apart or (len(need) > 3 and need[3])
-        ds = np.empty((heads if every else 1, n, m), dtype)
-        dq, dk, dv = (empty_output(a.shape, dtype) for a in (q, k, v))
-        made = [a.reshape(heads, *a.shape[-2:]) for a in (dq, dk, dv)]
 
-        def around(t: int) -> tuple[Array, ...]:
-            fixed = gy[t], gs[t], keys[t], values[t], scaled[t], s[t % len(s)], ys[t]
-            return (*fixed, ds[t % len(ds)], *(a[t] for a in made))
+class _Heads:
+    """Attention of all heads: queries (heads, n, e), keys and values (heads, m, …), their scores and outputs."""
 
-        def again(t: int) -> tuple[Array, ...]:
-            return (*around(t), totals[t], hidden[t % len(hidden)])
-
-        room = np.empty((n, d), dtype), np.empty((n, 1), dtype)
-        if not kept:
-            repeat(_attend_again, again, range(heads), (factor,), room)
-        elif apart:
-            repeat(_attend_back, around, range(heads), (factor,), room)
-        else:
-            flat, thin = np.empty(gy.shape, dtype), np.empty(gs.shape, dtype)
-            _attend_back(
-                at_once,
-                gy,
-                gs,
-                keys,
-                values,
-                scaled,
-                s,
-                ys,
-                ds,
-                made[0],
-                made[1],
-                made[2],
-                factor,
-                flat,
-                thin,
+    def __init__(
+        self, q: Array, k: Array, v: Array, mask: Array | None, scale: float, short: bool, train: bool
+    ) -> None:
+        self.shape, self.shapes, dtype = q.shape, (q.shape, k.shape, v.shape), q.dtype
+        self.count, self.n, self.m = math.prod(q.shape[:-2]), q.shape[-2], k.shape[-2]
+        count, n, m = self.count, self.n, self.m
+        self.q, self.k, self.v = (np.ascontiguousarray(a).reshape(count, *a.shape[-2:]) for a in (q, k, v))
+        # head by head is one call of machine code; else short sequences take all heads together
+        self.apart = not short or (machine.available() and count > 2)
+        self.kept = train and short
+        self.scaled = np.empty(self.q.shape, dtype)
+        self.s = np.empty((count if self.kept or not self.apart else 1, n, m), dtype)
+        self.y = empty_output((*q.shape[:-1], v.shape[-1]), dtype)
+        self.total = empty_output((*q.shape[:-1], 1), dtype)
+        self.ys, self.totals = self.y.reshape(count, n, v.shape[-1]), self.total.reshape(count, n, 1)
+        self.factor = np.asarray(scale, dtype)
+        self.hidden = np.zeros((1, 0), bool)
+        if mask is not None:
+            wide = np.broadcast_to(mask, (*q.shape[:-2], n, m))
+            each: Array = (
+                wide.reshape(count, n, m) if any(wide.strides[:-2]) else wide[(0,) * (q.ndim - 2)][None]
             )
-        scores = ds.reshape(*q.shape[:-1], m) if every else None
-        return (dq, dk, dv, scores)[: len(need)]
+            self.hidden = ~each if each.dtype == bool else each.astype(dtype, copy=False)
 
-    return (y, total), pull
+    def forward(self) -> tuple[Array, Array]:
+        """The outputs, and the logarithm of the sum of e^scores of each row."""
+        every = self.q, self.k, self.v, self.scaled, self.s, self.ys, self.totals, self.hidden
+        dtype, n = self.y.dtype, self.n
+
+        def places(t: int) -> tuple[Array, ...]:
+            return tuple([a[t % len(a)] for a in every])
+
+        if self.apart:
+            room = np.empty((n, 1), dtype), np.empty((n, 1), bool)
+            repeat(_attend, places, range(self.count), (self.factor,), room)
+        else:
+            room = np.empty(self.totals.shape, dtype), np.empty(self.totals.shape, bool)
+            _attend(at_once, *every, self.factor, *room)
+        return self.y, self.total
+
+    def backward(self, gy: Array, gs: Array, *, every: bool) -> tuple[Array, ...]:
+        """The gradients of q, k and v, and that of the scores if those of `every` head are asked for."""
+        count, n, dtype = self.count, self.n, self.y.dtype
+        ds = np.empty((count if every else 1, n, self.m), dtype)
+        outputs = tuple(empty_output(shape, dtype) for shape in self.shapes)
+        arrays: tuple[Array, ...] = (
+            np.ascontiguousarray(gy).reshape(self.ys.shape), np.ascontiguousarray(gs).reshape(count, n, 1),
+            self.k, self.v, self.scaled, self.s, self.ys, ds, *(a.reshape(count, *a.shape[-2:]) for a in outputs),
+        )  # fmt: skip
+
+        def places(t: int) -> tuple[Array, ...]:
+            return tuple([a[t % len(a)] for a in arrays])
+
+        def places_again(t: int) -> tuple[Array, ...]:
+            return (*places(t), self.totals[t], self.hidden[t % len(self.hidden)])
+
+        if self.apart:
+            room = np.empty(self.ys.shape[1:], dtype), np.empty((n, 1), dtype)
+            body, where = (_attend_back, places) if self.kept else (_attend_again, places_again)
+            repeat(body, where, range(count), (self.factor,), room)
+        else:
+            room = np.empty(self.ys.shape, dtype), np.empty((count, n, 1), dtype)
+            _attend_back(at_once, *arrays, self.factor, *room)  # type: ignore[call-arg]  # as many as `places` gives
+        return (*outputs, ds.reshape(*self.shape[:-1], self.m) if every else None)
 
 
 def _attend(
@@ -161,6 +160,7 @@ def _attend_back(
     call: Any, gy: Array, gs: Array, k: Array, v: Array, scaled: Array, s: Array, y: Array, ds: Array, dq: Array, dk: Array,
     dv: Array, factor: Array, room: Array, inner: Array,
 ) -> None:  # fmt: skip
+    """The gradients of one head: ds of the scores, and from it dq, dk and dv."""
     call(np.multiply, gy, y, room)
     call(sum_by_dot, room, -1, None, inner, True)
     call(np.subtract, gs, inner, inner)
@@ -177,7 +177,7 @@ def _attend_again(
     call: Any, gy: Array, gs: Array, k: Array, v: Array, scaled: Array, s: Array, y: Array, ds: Array, dq: Array, dk: Array,
     dv: Array, total: Array, hidden: Array, factor: Array, room: Array, inner: Array,
 ) -> None:  # fmt: skip
-    """The same, with the probabilities made again: e^{score − total}."""
+    """The same, with the probabilities recomputed: e^{score − total}."""
     call(np.matmul, scaled, k.swapaxes(-1, -2), s)
     if hidden.size and hidden.dtype == bool:
         call(set_where, s, hidden, -np.inf)
