@@ -233,7 +233,7 @@ def _mish_rule(g: Any, x: Any) -> Any:
     w = e.exp(e.minimum(x, 20.0))
     top = w * (w + 2.0)
     below = top + 2.0
-    slope = 4.0 * w * (w + 1.0) / (below * below)  # as good as 0 from 20 on
+    slope = 4.0 * w * (w + 1.0) / (below * below)  # negligible from 20 on
     return g * (top / below + e.minimum(x, 20.0) * slope)
 
 

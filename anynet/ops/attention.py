@@ -48,7 +48,7 @@ def _part(x: Any, rows: Block, columns: Block) -> Any:
 
 
 def _masked(s: Any, mask: Any, rows: Block, columns: Block, causal: bool) -> Any:
-    """Scores with −∞ where a query may not look, and the mask's numbers added."""
+    """Scores with −∞ where a key is masked, and the mask's numbers added."""
     plain = unwrap(s)
     xp = backend_of(plain)
     if mask is not None:
@@ -73,7 +73,7 @@ def _drop(like: Any, p: float, seed: int, step: int, part: int) -> Any:
 
 
 def _pairs(n: int, m: int, causal: bool, size: int) -> list[tuple[Block, list[tuple[int, Block]]]]:
-    """For each block of queries the blocks of keys that it looks at, numbered."""
+    """For each block of queries the numbered blocks of keys that it attends to."""
     width = len(_blocks(m, size))
     return [
         (
@@ -106,8 +106,8 @@ def attention(
 ) -> tuple[Array, Array]:
     """softmax(q kᵀ · scale + mask) v and ln Σ e^{scores} of each row, in blocks.
 
-    q (…, l, e), k (…, s, e), v (…, s, w), mask (…, l, s), boolean (True: may look) or numbers to add → (…, l, w) and
-    (…, l, 1). A row that may look at nothing gives 0.
+    q (…, l, e), k (…, s, e), v (…, s, w), mask (…, l, s), boolean (True: attend) or numbers to add → (…, l, w) and
+    (…, l, 1). A row whose keys are all masked gives 0.
     """
     outs, sums = [], []
     for rows, others in _pairs(q.shape[-2], k.shape[-2], causal, block):
@@ -207,7 +207,7 @@ def _weights_again(
 
 
 def _joined(parts: list[Any], like: Any, blocks: list[Block], q: Any) -> Any:
-    """The gradients of the blocks of keys as one; 0 for a block at which no query looks (causal, more keys than queries)."""
+    """The gradients of the blocks of keys as one; 0 for a block to which no query attends (causal, more keys than queries)."""
     if len(parts) == 1:
         return parts[0]
     shape = tuple(q.shape[:-2])
@@ -227,7 +227,7 @@ def _gather_mask(strips: list[tuple[list[Any], int]], mask: Any, m: int) -> Any:
             for x in strip[1:]:
                 row = row + x
         else:
-            if end < m:  # keys at which these queries do not look
+            if end < m:  # keys to which these queries do not attend
                 strip = [*strip, constant_like(strip[0], (*strip[0].shape[:-1], m - end), 0.0)]
             row = concat(strip, axis=-1) if len(strip) > 1 else strip[0]
         made.append(row)
@@ -290,10 +290,10 @@ def scaled_dot_product_attention(
     """softmax(Q Kᵀ · scale + mask) V; memory grows with the length of the sequences, not with its square.
 
     Shapes: query (…, heads, l, e), key (…, heads, s, e), value (…, heads, s, w) → (…, heads, l, w). attn_mask
-    broadcasts to (…, l, s): boolean, True where a query may look, or numbers that are added to the scores. With
-    `is_causal` query i looks at keys 0 … i. `scale` is 1/√e by default. Weights are dropped with probability
+    broadcasts to (…, l, s): boolean, True where a query may attend to a key, or numbers that are added to the scores. With
+    `is_causal` query i attends to keys 0 … i. `scale` is 1/√e by default. Weights are dropped with probability
     `dropout_p` (always: pass 0 in evaluation). With `enable_gqa` key and value may have fewer heads, each of which
-    serves a group of query heads (Ainslie et al. 2023). A query that may look at nothing gets 0.
+    serves a group of query heads (Ainslie et al. 2023). A query whose keys are all masked gets 0.
 
     Errors: ValueError for shapes that do not fit, a mask together with `is_causal`, or a probability outside [0, 1];
     TypeError for a mask of integers.

@@ -405,8 +405,8 @@ def conv_transpose(
     if min(shape) < 1 or 0 in weight.shape[2:]:
         msg = f"{where}: the output would have the size {shape}; take less padding or a larger input"
         raise ValueError(msg)
-    # output_padding is room that the padding at the end has not cut away; where that would be seen as one more output
-    # of `conv`, the padding at the end is less by it, and what is left is zeros
+    # output_padding takes away from the padding at the end, as long as it is less than the stride; otherwise `conv` would see
+    # one more output there, so the padding is reduced as far as it goes and the remaining places are zeros
     pairs = tuple((p, p if e < s else max(p - e, 0)) for p, e, s in zip(pads, extra, stride, strict=True))
     beyond = tuple(max(e - p, 0) if e >= s else 0 for p, e, s in zip(pads, extra, stride, strict=True))
     inner = tuple(n - b for n, b in zip(shape, beyond, strict=True))

@@ -216,7 +216,7 @@ def full_like(x: ArrayLike, /, fill_value: Any, *, dtype: Any = None, device: st
 def constant_like(x: ArrayLike, shape: Sequence[int], value: complex) -> Any:
     """One value in any shape, of the dtype and on the device of x; a plain array where x is one.
 
-    What stands for a gradient or a part of a result that does not depend on x: x · 0 would be NaN where x is not finite.
+    For a gradient or a part of a result that does not depend on x: x · 0 would be NaN where x is not finite.
     """
     plain = unwrap(x)
     made = full(shape, value, dtype=dtypes.of(plain.dtype), device=backend_of(plain).device_of(plain))

@@ -1,4 +1,4 @@
-"""What the standard asks about dtypes and about the library itself."""
+"""The standard's functions about dtypes, and its inspection of the library itself."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Info:
     """Capabilities, devices and dtypes of this namespace."""
 
     def capabilities(self) -> dict[str, Any]:
-        """What is optional in the standard: boolean indexing and shapes that depend on data both work."""
+        """The optional features of the standard: boolean indexing and shapes that depend on data both work."""
         return {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": 64}
 
     def default_device(self) -> str:

@@ -1,4 +1,4 @@
-"""What differentiating each function of the array API standard gives; complete by test.
+"""How each function of the array API standard is differentiated; a test keeps the table complete.
 
 Four answers are possible:
 

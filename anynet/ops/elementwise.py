@@ -96,7 +96,7 @@ imag = _imag
 
 @primitive
 def multiply_no_nan(xp: Backend, x1: Array, x2: Array, /) -> Array:
-    """x1 · x2, and 0 where either is 0, whatever the other is (inf and nan included)."""
+    """x1 · x2, and 0 where either is 0, even if the other is infinite or NaN."""
     return _beside(xp, x1, x2) * _beside(xp, x2, x1)
 
 
@@ -107,7 +107,7 @@ def _beside(xp: Backend, x: Array, other: Array) -> Array:
 
 @primitive
 def divide_no_nan(xp: Backend, x1: Array, x2: Array, /) -> Array:
-    """x1 / x2, and 0 where x1 is 0 or x2 infinite, whatever the other is."""
+    """x1 / x2, and 0 where x1 is 0 or x2 infinite, even if the other is NaN."""
     top = xp.where(xp.isfinite(x1) | ~xp.isinf(x2), x1, 0.0)
     return top / xp.where((x1 != 0) | (xp.abs(x2) > 0), x2, 1.0)
 
@@ -300,9 +300,8 @@ tanh.vjp(x=lambda g, y: g * conj(1 - y * y))
 
 asinh, acosh, atanh = _unary("asinh"), _unary("acosh"), _unary("atanh")
 asinh.vjp(x=lambda g, x: divide_no_nan(g, conj(sqrt(x * x + 1))))
-acosh.vjp(
-    x=lambda g, x: divide_no_nan(g, conj(sqrt(x - 1) * sqrt(x + 1)))
-)  # two roots: the branch cut of acosh
+# two roots: the branch cut of acosh
+acosh.vjp(x=lambda g, x: divide_no_nan(g, conj(sqrt(x - 1) * sqrt(x + 1))))
 atanh.vjp(x=lambda g, x: divide_no_nan(g, conj(1 - x * x)))
 
 atan2, hypot = _binary("atan2"), _binary("hypot")
@@ -371,7 +370,7 @@ def clip(
 ) -> Tensor:
     """Limit each element to [min, max]; either bound may be None, a scalar or an array.
 
-    Where min > max the result is max, as in NumPy and PyTorch. The gradient passes where x lies within the bounds (the
+    Where min > max the result is max, as in NumPy and PyTorch. The gradient passes where x is within the bounds (the
     bounds included, as PyTorch), elsewhere to the bound that was taken.
     """
     if type(min) in _BOUNDS and type(max) in _BOUNDS:

@@ -1,4 +1,4 @@
-"""The error function, and what the functions made of it share."""
+"""The error function, and helpers of the functions that are computed from it."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from anynet_backends.jit.tracer import COMPILING
 __all__ = ["getitem", "index_add", "repeat", "replace", "setitem", "take", "take_along_axis"]
 
 
-# ----- rows: the one gather/scatter pair on which the others stand -----
+# ----- rows: the gather/scatter pair that the other functions use -----
 
 
 @primitive
@@ -54,8 +54,7 @@ def index_add(x: ArrayLike, index: ArrayLike, values: ArrayLike, /) -> Tensor:
 
 
 def check_index(index: Array, length: int, what: str, *, negative: bool = True) -> Array:
-    """A plain integer array, checked to lie within an axis of `length`, with negative numbers counted from the end, or
-    refused."""
+    """A plain integer array, checked to be in range for an axis of `length`; negative numbers count from the end, or are refused."""
     xp = backend_of(index)
     if not xp.isdtype(index.dtype, "integral"):
         msg = f"{what}: indices must be integers, got {xp.dtype_name(index.dtype)}"
@@ -76,7 +75,7 @@ def check_index(index: Array, length: int, what: str, *, negative: bool = True) 
             raise IndexError(msg)
 
     xp.check(in_range, index, within=length)
-    if xp.eager and xp.values_are_cheap_to_read and least >= 0:  # elsewhere nobody has looked
+    if xp.eager and xp.values_are_cheap_to_read and least >= 0:  # elsewhere the values have not been read
         return index
     return xp.where(index < 0, index + length, index)
 
@@ -255,8 +254,8 @@ def _getitem_arrays(x: Tensor, key: tuple[Any, ...]) -> Tensor:
 
 
 def _getitem_mixed(x: Tensor, key: tuple[Any, ...]) -> Tensor:
-    """Integer arrays anywhere among slices and None, by NumPy's rule: the axes that they make stand where the arrays stood,
-    or in front where something stands between the arrays. An integer counts as an array."""
+    """Integer arrays anywhere among slices and None, by NumPy's rule: the axes that they make take the place of the arrays,
+    or come first where a slice or None separates the arrays. An integer counts as an array."""
     where = next((i for i, part in enumerate(key) if part is ...), len(key))
     hidden = x.ndim - sum(part is not None and part is not ... for part in key)
     parts = [*key[:where], *[slice(None)] * hidden, *key[where + 1 :]]
@@ -294,7 +293,7 @@ def _leading_arrays(x: Tensor, key: tuple[Any, ...]) -> tuple[Any, tuple[int, ..
 def setitem(x: Tensor, key: ArrayLike, value: ArrayLike, /) -> None:
     """``x[key] = value``: what was computed from the old value keeps it. Gradients are traced.
 
-    The array is written in place where nobody else refers to it; else x takes a new one.
+    The array is written in place where only x refers to it; otherwise x takes a new one.
     """
     plain, arrays = _plain_key(x, key)
     if arrays:
@@ -350,11 +349,11 @@ _NUMBERS: Final = frozenset((bool, int, float))
 _probe = Tensor.__new__(Tensor)
 _probe._data = []
 _ALONE: Final = getrefcount(_probe._data)
-"""References to the array of a Tensor to which nobody else refers, counted as `_unshared` counts them."""
+"""References to an array that only its Tensor refers to, counted as `_unshared` counts them."""
 
 
 def _unshared(x: Tensor) -> bool:
-    """Whether nobody but x refers to its array: no other Tensor, no view, nothing that was saved for a backward pass."""
+    """Whether x alone refers to its array: no other Tensor, no view, nothing saved for a backward pass."""
     return getrefcount(x._data) <= _ALONE and backend_of(x._data).counts_views(x._data)
 
 

@@ -67,10 +67,10 @@ def _cross_entropy_rule(g: Any, x: Any, index: Any, weight: Any, smoothing: floa
         q = q * (1 - smoothing) + smoothing / x.shape[1]
     if weight is not None and smoothing:
         q = q * xp.expand_dims(weight, axis=0)
-    elif weight is not None:  # of the own class alone: that of another may be infinite
+    elif weight is not None:  # of the target class only: the weight of another class may be infinite
         q = xp.where(q > 0, xp.expand_dims(_take(xp, weight, index), axis=1), 0.0)
     total = 1.0 if weight is None else xp.sum(q, axis=1, keepdims=True)
-    live = xp.expand_dims(index, axis=1) >= 0  # else nothing depends on the row, whatever stands in it
+    live = xp.expand_dims(index, axis=1) >= 0  # an ignored row has no gradient, even if it holds NaN
     g = e.where(live, expand_dims(g, axis=1), 0.0)
     return e.where(live, g * (_softmax(x, axis=1) * total - q), 0.0)
 
@@ -105,7 +105,7 @@ def _cross_entropy_numpy(
     p /= total
 
     def pullback(g: Array) -> tuple[Any, ...]:
-        # 0 for ignored rows, whatever stands there, and wherever their index points; no mask as a key, so that it is machine code
+        # ignored rows give 0, even if they hold NaN, and at any index; `where` in place of a mask as a key can be compiled
         gx = xp.where(ignored[:, None], 0.0, p * g[:, None])
         gx[rows, index] -= xp.where(ignored, 0.0, g)
         return (gx,) + (None,) * (len(need) - 1)

@@ -15,7 +15,7 @@ _SCALARS = frozenset((bool, int, float, complex))
 
 
 def _known(x: Any) -> bool:
-    """Whether x can stand beside a Tensor in an operator."""
+    """Whether x can be the other operand of a Tensor's operator."""
     t = type(x)
     if t in _SCALARS or t in TYPES or isinstance(x, Tensor):
         return True

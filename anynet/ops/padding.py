@@ -1,7 +1,7 @@
-"""Padding: what stands around an array.
+"""Padding: values around an array.
 
-Values around an array that are its own (a mirror image, the edge, the other end) are written axis by axis into an array of the new
-size: what an earlier axis has around it is repeated by the later ones, corners too. The transpose adds them, from the last axis to
+Padding with the array's own values (a mirror image, the edge, the other end) is written axis by axis into an array of the new size:
+the padding of earlier axes is repeated by later ones, corners included. The transpose adds them, from the last axis to
 the first, to where they came from.
 """
 
@@ -28,8 +28,8 @@ def _within(size: int, pair: tuple[int, int]) -> slice:
 
 
 def _borders(shape: tuple[int, ...], pairs: Pairs, mode: str) -> Iterator[tuple[Key, Key]]:
-    """Where something is to be written in the padded array, and what is to stand there, for an array of this shape. Along the
-    last axis it is one column after the other: loops over many short rows take long."""
+    """Pairs of keys of the padded array, target and source, for an array of this shape. Along the last axis each pair is one
+    column: loops over many short rows take long."""
     keys = [_within(size, pair) for size, pair in zip(shape, pairs, strict=True)]
     for axis, (n, (lo, hi)) in enumerate(zip(shape, pairs, strict=True)):
         end = lo + n

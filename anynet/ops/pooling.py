@@ -30,7 +30,7 @@ def _device(xp: Backend, x: Array) -> Any:
 
 
 def _extend(xp: Backend, x: Array, pads: Pairs, value: float | int | bool) -> Array:
-    """x with `value` before and after its last axes; x itself where there is nothing to add."""
+    """x with `value` before and after its last axes; x itself if there is nothing to add."""
     if not any(lo or hi for lo, hi in pads):
         return x
     lead = len(x.shape) - len(pads)
@@ -71,7 +71,7 @@ def _slices(x: Array, out: Ints, kernel: Ints, stride: Ints, dilation: Ints) -> 
 
 # ----- maximum -----
 #
-# `out` is the number of windows along each axis, `pads` what is added at the ends so that all of them fit.
+# `out` is the number of windows along each axis, `pads` the padding at the ends that makes all of them fit.
 
 
 @primitive(name="max_pool")
@@ -131,14 +131,14 @@ def max_pool_spread(
     pads: Pairs,
     dilation: Ints,
 ) -> Array:
-    """Each g where the maximum `top` of its window of x stands: the transpose of `max_pool_pick` in g."""
+    """Each g at the place of the maximum `top` of its window of x: the transpose of `max_pool_pick` in g."""
     v = _extend(xp, x, pads, _lowest(xp, x.dtype))
     gx = xp.zeros_like(v, dtype=g.dtype)
     nothing = xp.zeros((), dtype=g.dtype, device=_device(xp, g))
-    apart = all(s >= d * (k - 1) + 1 for s, d, k in zip(stride, dilation, kernel, strict=True))
+    disjoint = all(s >= d * (k - 1) + 1 for s, d, k in zip(stride, dilation, kernel, strict=True))
     for key, hit in _hits(xp, v, top, _slices(v, out, kernel, stride, dilation), pads):
         part = xp.where(hit, g, nothing)
-        if apart:  # windows that do not overlap write each place once
+        if disjoint:  # windows that do not overlap write each place once
             gx[key] = part
         else:
             gx[key] += part

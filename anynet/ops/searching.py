@@ -48,7 +48,7 @@ _searchsorted.piecewise_constant()
 def searchsorted(
     x1: ArrayLike, x2: ArrayLike, /, *, side: str = "left", sorter: ArrayLike | None = None
 ) -> Tensor:
-    """Where each x2 would stand in the sorted 1-d x1 (before equal ones with side='left', after with 'right')."""
+    """The position at which each x2 belongs in the sorted 1-d x1 (before equal ones with side='left', after with 'right')."""
     if side not in ("left", "right"):
         msg = f"searchsorted: side must be 'left' or 'right', got {side!r}"
         raise ValueError(msg)
@@ -105,7 +105,7 @@ class UniqueInverse(NamedTuple):
 
 
 def unique_all(x: ArrayLike, /) -> UniqueAll:
-    """The different elements, where each stands first, which one each element is, and how many there are of each.
+    """The distinct elements, the first position of each, which one each element is, and how often each occurs.
 
     The values are gathered from x, so a gradient goes back to the first of each.
     """

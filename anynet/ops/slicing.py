@@ -1,4 +1,4 @@
-"""Basic indexing, which names no place twice, and its transpose: what shapes and pads are made of."""
+"""Basic indexing, which selects no element twice, and its transpose."""
 
 from __future__ import annotations
 

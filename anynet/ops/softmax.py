@@ -31,7 +31,7 @@ _softmax.vjp(x=lambda g, y, axis: y * (g - sum_(g * y, axis=axis, keepdims=True)
 
 @primitive
 def softmax_or_zero(xp: Backend, x: Array, *, axis: int) -> Array:
-    """softmax, and 0 where all of the axis is −∞: the weights of a query that may look at nothing."""
+    """softmax, and 0 where all of the axis is −∞: the weights of a query whose keys are all masked."""
     if 0 in x.shape:
         return xp.asarray(x, copy=True)
     top = xp.max(x, axis=axis, keepdims=True)

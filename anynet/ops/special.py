@@ -1,4 +1,4 @@
-"""Special functions, under SciPy's names: what statistics and third parties ask of ``anynet.special``.
+"""Special functions, under SciPy's names: for statistics, and for libraries that use ``anynet.special``.
 
 All act on each element, broadcast, keep the dtype, and are differentiable to any order.
 """
@@ -499,9 +499,8 @@ def cbrt(xp: Backend, x: Array, /) -> Array:
     """The cube root, of negative numbers too."""
     size = xp.abs(x)
     y = xp.where(size > 0.0, size, xp.ones_like(size)) ** (1 / 3)
-    y = y - (y * y * y - size) / (
-        3.0 * y * y
-    )  # one step of Newton's method: the power is off by an ulp or two
+    # one step of Newton's method: the power is off by an ulp or two
+    y = y - (y * y * y - size) / (3.0 * y * y)
     y = xp.where((size > 0.0) & xp.isfinite(size), y, size)
     return xp.where(x < 0.0, -y, y)
 

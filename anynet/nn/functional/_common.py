@@ -1,4 +1,4 @@
-"""What losses and other functions share: reductions, checked targets, and checks of values."""
+"""Shared helpers of losses: reductions, checked targets, and checks of values."""
 
 from __future__ import annotations
 
@@ -30,14 +30,13 @@ def device_of(x: ArrayLike) -> str:
 
 
 def readable(x: Any) -> bool:
-    """Whether values are there to be looked at: not on a GPU, where that would wait for it, nor inside vmap or while a
-    program is recorded."""
+    """Whether values can be read at little cost: not on a GPU, which that would have to wait for, nor inside vmap or while tracing."""
     xp = backend_of(x)
     return xp.eager and xp.values_are_cheap_to_read and isinstance(x, xp.array_types)
 
 
 def check_values(function: Callable[[Any], None], x: Any, within: int | None = None) -> None:
-    """Have a function look at the values of a plain array, which raises where they cannot be right; not inside vmap."""
+    """Check the values of a plain array with a function that raises; skipped inside vmap."""
     xp = backend_of(x)
     if isinstance(x, xp.array_types):
         xp.check(function, x, within=within)

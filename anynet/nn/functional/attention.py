@@ -39,10 +39,10 @@ def multi_head_attention_forward(
     query (l, n, e), key (s, n, ·), value (s, n, ·), or all without the axis n → (l, n, e) and the weights (n, l, s),
     averaged over the heads, (n, heads, l, s) with ``average_attn_weights=False``, None with ``need_weights=False``.
 
-    Masks hide: True in a boolean mask means that a key is not looked at (the opposite of
+    Masks exclude: True in a boolean mask means that a key is ignored (the opposite of
     `scaled_dot_product_attention`); numbers are added. attn_mask is (l, s) or (n · heads, l, s), key_padding_mask
-    (n, s). `is_causal` says that attn_mask is the causal one, which must be given too. Where a query may look at
-    nothing the output is that of zeros (PyTorch gives nan with weights).
+    (n, s). `is_causal` says that attn_mask is the causal one, which must be given too. Where all keys
+    of a query are masked the output is that of zeros (PyTorch gives nan with weights).
 
     >>> import anynet as an
     >>> w = an.ones((6, 2))
@@ -169,7 +169,7 @@ def _added(mask: Any, name: str, like: Any) -> Any:
 def _with_more_keys(
     k: Any, v: Any, bias: tuple[Any, Any], static: tuple[Any, Any], zero: bool, heads: int
 ) -> tuple[Any, Any, int]:
-    """Keys and values by heads, or the `static` ones in their place, and how many were added that every query may see."""
+    """Keys and values by heads, or the `static` ones in their place, and how many were added, which every query attends to."""
     _, batch, embed = k.shape
     width, added = embed // heads, 0
     if bias[0] is not None and bias[1] is not None:
@@ -206,7 +206,7 @@ def _widened(mask: Any, added: int) -> Any:
 def _attended(
     q: Any, k: Any, v: Any, bias: Any, causal: bool, dropout: float, need_weights: bool
 ) -> tuple[Any, Any]:
-    """softmax(q kᵀ / √width + bias) v and the weights; in blocks, without the weights, where nobody asks for them."""
+    """softmax(q kᵀ / √width + bias) v and the weights; in blocks, and None for the weights, where they are not needed."""
     if not need_weights:
         return scaled_dot_product_attention(q, k, v, None if causal else bias, dropout, causal), None
     scores = matmul(q * (1.0 / math.sqrt(q.shape[-1])), mT(k))

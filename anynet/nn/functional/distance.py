@@ -46,9 +46,8 @@ def cosine_similarity(x1: ArrayLike, x2: ArrayLike, dim: int = 1, eps: float = 1
     >>> an.nn.functional.cosine_similarity(an.asarray([[1.0, 0.0]]), an.asarray([[2.0, 0.0]]))
     Tensor([1.])
     """
-    shape = broadcast_shapes(
-        tuple(x1.shape), tuple(x2.shape)
-    )  # a single number along `dim` is one of many equal ones
+    # a single number along `dim` stands for many equal ones
+    shape = broadcast_shapes(tuple(x1.shape), tuple(x2.shape))
     x1, x2 = broadcast_to(x1, shape), broadcast_to(x2, shape)
     axis = () if not shape and dim in (0, -1) else dim  # a number is an axis of one number
     dot, first, second = (sum(a * b, axis=axis) for a, b in ((x1, x2), (x1, x1), (x2, x2)))

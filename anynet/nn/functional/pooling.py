@@ -413,12 +413,11 @@ def _unpool(
     index = xp.reshape(flat + begin, (-1,))
     whole = (groups * room, 1)
     y = scatter_rows(reshape(x, (-1, 1)), index=index, shape=whole)
-    if any(s < k for s, k in zip(stride, kernel, strict=True)):  # windows overlap: a place may be named again
+    if any(s < k for s, k in zip(stride, kernel, strict=True)):  # windows overlap: an index may occur twice
         ones = xp.ones((index.shape[0], 1), dtype=unwrap(x).dtype, device=plain.device)
         times = xp.clip(unwrap(scatter_rows(ones, index=index, shape=whole)), 1.0)
-        more = (
-            unwrap(y) - unwrap(y) / times
-        )  # written, not added: the gradient is that of each writing, as PyTorch's
+        # assigned, not added: the gradient is that of each assignment, as in PyTorch
+        more = unwrap(y) - unwrap(y) / times
         y = y - wrap(more)
     return reshape(y, (*lead, *out))
 

@@ -73,21 +73,20 @@ def _reflected(x: Any, low: float, high: float) -> Any:
 
 
 def _placed(grid: Any, padding_mode: str) -> Any:
-    """Coordinates that can be rounded to an index: −1 for what is no number, or too far away to have a mirror image."""
+    """Coordinates that can be rounded to an index: −1 for NaN, and for places too far away to have a mirror image."""
     if padding_mode == "reflection":
         return e.where(e.abs(grid) < 1e30, grid, -1.0)
-    return e.clip(e.where(e.isnan(grid), -1.0, grid), -8.0, 8.0)  # beyond, all that is read is padding
+    return e.clip(e.where(e.isnan(grid), -1.0, grid), -8.0, 8.0)  # beyond, only padding is read
 
 
 def _inside(x: Any, k: int, padding_mode: str, align_corners: bool) -> Any:
-    """A coordinate in pixels brought into the image, as the padding has it."""
+    """A coordinate in pixels moved into the image, according to the padding mode."""
     if padding_mode == "zeros":
         return x
     if padding_mode == "reflection":
         x = _reflected(x, 0.0, k - 1.0) if align_corners else _reflected(x, -0.5, k - 0.5)
-    return e.where(
-        x <= 0.0, 0.0, e.where(x >= k - 1.0, k - 1.0, x)
-    )  # on the edge there is no gradient, as in PyTorch
+    # on the edge there is no gradient, as in PyTorch
+    return e.where(x <= 0.0, 0.0, e.where(x >= k - 1.0, k - 1.0, x))
 
 
 def _read(flat: Any, places: Sequence[Any], spatial: tuple[int, ...], zeros: bool) -> Any:

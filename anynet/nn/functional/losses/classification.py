@@ -160,9 +160,8 @@ def _weighted_mean(losses: Any, index: Any, weight: Any) -> Any:
             index < 0, xp.zeros_like(xp.take(weight, safe, axis=0)), xp.take(weight, safe, axis=0)
         )
     total = xp.sum(live)
-    total = xp.where(
-        total == 0, xp.full_like(total, float("nan")), total
-    )  # nothing counted: NaN, without a warning
+    # all targets ignored: NaN, without a warning
+    total = xp.where(total == 0, xp.full_like(total, float("nan")), total)
     return sum(losses) / (total if type(total) is xp.array_type else xp.asarray(total))
 
 
@@ -264,9 +263,7 @@ def kl_div(input: ArrayLike, target: ArrayLike, reduction: str = "mean", log_tar
     Tensor(0.6931472)
     """
     target = as_target("kl_div", input, target)
-    none = e.equal(
-        target, float("-inf") if log_target else 0.0
-    )  # a probability of 0, whatever its logarithm is
+    none = e.equal(target, float("-inf") if log_target else 0.0)  # a probability of 0
     target, input = e.where(none, 0.0 if log_target else 1.0, target), e.where(none, 0.0, input)
     loss = e.exp(target) * (target - input) if log_target else target * (e.log(target) - input)
     loss = e.where(none, 0.0, loss)

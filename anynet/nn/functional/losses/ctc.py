@@ -37,8 +37,8 @@ def ctc_loss(
     all targets one after the other. `input_lengths` and `target_lengths` (n,). Over the target with blanks around each
     label, a_t(s) = p_t(l_s) (a_{t−1}(s) + a_{t−1}(s−1) + [l_s ≠ blank, l_s ≠ l_{s−2}] a_{t−1}(s−2)), in logarithms.
 
-    "mean" divides each loss by the length of its target and takes the mean. A target that does not fit (no frames fit
-    none but the empty one) has an infinite loss, with `zero_infinity` a loss of 0, and in both cases no gradient.
+    "mean" divides each loss by the length of its target and takes the mean. A target that is too long for its frames (with
+    no frames, all but the empty one) has an infinite loss, with `zero_infinity` a loss of 0, and in both cases no gradient.
 
     >>> import anynet as an
     >>> an.nn.functional.ctc_loss(an.log(an.full((2, 1, 2), 0.5)), an.asarray([[1]]), [2], [1])
@@ -148,7 +148,7 @@ def _log_likelihood(alpha: Any, lengths: list[int]) -> Any:
 
 
 def _listed(values: Any) -> list[Any]:
-    """Numbers or lists of numbers, from whatever holds them."""
+    """Numbers or lists of numbers as Python lists, from a number, a list or an array."""
     if isinstance(values, (list, tuple)):
         return list(values)
     if isinstance(values, int):

@@ -1,4 +1,4 @@
-"""Losses that are 0 beyond a margin."""
+"""Margin losses, which are 0 once a margin is reached."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def hinge_embedding_loss(
     Tensor(0.5)
     """
     target = as_target("hinge_embedding_loss", input, target)
-    apart = e.where(e.not_equal(target, 1.0), hinge(margin - input), 0.0)
-    return reduce(apart + e.where(e.not_equal(target, -1.0), input, 0.0), reduction)
+    dissimilar = e.where(e.not_equal(target, 1.0), hinge(margin - input), 0.0)
+    return reduce(dissimilar + e.where(e.not_equal(target, -1.0), input, 0.0), reduction)
 
 
 @whole(2)

@@ -1,4 +1,4 @@
-"""Losses of embeddings: what is alike is to lie close, what is not far away."""
+"""Losses of embeddings: similar examples are pulled together, others pushed apart."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def triplet_margin_with_distance_loss(
     swap: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
-    """max(0, d(a, p) − d(a, n) + margin) with a distance of one's own, `pairwise_distance` unless given.
+    """max(0, d(a, p) − d(a, n) + margin) with a distance function of your own, `pairwise_distance` unless given.
 
     >>> import anynet as an
     >>> an.nn.functional.triplet_margin_with_distance_loss(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[3.0]]), margin=4.0)
