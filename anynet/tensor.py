@@ -35,30 +35,27 @@ __all__ = ["Buffer", "Leaf", "Parameter", "Tensor", "enable_grad", "is_grad_enab
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-clock = itertools.count(
-    1
-).__next__  # numbers graph nodes and in-place writes in the order in which they happened
+# numbers graph nodes and in-place writes in the order in which they happened
+clock = itertools.count(1).__next__
 
 
-class _Changes:
-    """When something changed last that decides what a function computes and is looked up only then: an attribute of a
-    module, whether a parameter requires a gradient, an option. Each time is there once, so none is missed where threads note
-    them at once."""
+class _ModuleVersion:
+    """A version number, bumped whenever something is set that decides what a function computes and that is compared only
+    then: an attribute of a module, whether a parameter requires a gradient, an option. Values are unique, so concurrent bumps
+    are never lost."""
 
-    __slots__ = ("latest", "made", "on")
+    __slots__ = ("current",)
 
     def __init__(self) -> None:
-        self.latest = 0
-        self.made = False  # whether there has been a built-in function yet
-        self.on = True  # whether kernels are used
+        self.current = 0
 
-    def note(self) -> None:
-        """Something has changed."""
-        self.latest = clock()
+    def bump(self) -> None:
+        """Take a new version."""
+        self.current = clock()
 
 
-changes = _Changes()
-dtypes.listeners.append(changes.note)
+module_version = _ModuleVersion()
+dtypes.listeners.append(module_version.bump)
 
 
 class _Mode(threading.local):
@@ -452,7 +449,7 @@ class Tensor:
                 msg = "requires_grad can only be switched off on a variable; use x.detach() on a result"
                 raise RuntimeError(msg)
             self.edge = None
-            changes.note()
+            module_version.bump()
         elif self.edge is None:
             if not self.dtype.is_floating:
                 msg = (
@@ -462,7 +459,7 @@ class Tensor:
                 raise TypeError(msg)
             self.edge = Leaf(self._data)
             if isinstance(self, Parameter):
-                changes.note()
+                module_version.bump()
         return self
 
     @property

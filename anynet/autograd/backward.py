@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from anynet.autograd.broadcasting import cast_to, sum_to
 from anynet.autograd.graph import CustomNode, GradientError, Node, OutputEdge, RetainedGrad, overwritten, walk
 from anynet.autograd.rules import fit, plain_cast, run_rules
-from anynet.tensor import Leaf, Tensor, changes, mode, wrap
+from anynet.tensor import Leaf, Tensor, mode, module_version, wrap
 from anynet_backends import Array, backend_of
 from anynet_backends.concurrency import ThreadStack
 
@@ -408,11 +408,11 @@ def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Call
     if type(edge) is Leaf:
         key = id(hook)
         edge.hooks = {**(edge.hooks or {}), key: hook}
-        changes.note()
+        module_version.bump()
 
         def remove() -> None:
             edge.hooks = {k: h for k, h in (edge.hooks or {}).items() if k != key}
-            changes.note()
+            module_version.bump()
 
         return remove
     if edge.hooks is None:

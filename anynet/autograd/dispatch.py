@@ -11,22 +11,42 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from anynet.autograd.graph import Node, OutputEdge
-from anynet.autograd.jit.specialize import COLD, Hot, available, changes, key_of
+from anynet.autograd.jit.specialize import UNHASHABLE, Specialization, available, static_key
 from anynet.tensor import Tensor, clock, mode, wrap
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.concurrency import ThreadStack
+from anynet_backends.config import KERNELS
 from anynet_backends.jit.tracer_backend import TracerBackend
 from anynet_backends.kernel_table import first_supported
 
 if TYPE_CHECKING:
     from anynet.autograd.primitive import Primitive
 
-__all__ = ["INTERCEPT", "DeviceError", "Implementation", "bind", "choose_implementation", "describe"]
+__all__ = [
+    "INTERCEPT",
+    "DeviceError",
+    "Implementation",
+    "bind",
+    "choose_implementation",
+    "describe",
+    "kernel_switch",
+]
 
 INTERCEPT: ThreadStack[Callable[[Primitive[...], tuple[Any, ...], dict[str, Any]], Any]] = ThreadStack()
-"""The latest handles every call of a primitive in its thread (vmap, anomaly mode, profiling, compiling)."""
+"""The interceptors of each thread: the latest handles every call of a primitive (vmap, anomaly mode, profiling, tracing)."""
 
-_MOST_HOT = 64
+
+class _KernelSwitch:
+    """Whether backends' kernels are used."""
+
+    __slots__ = ("on",)
+
+    def __init__(self, on: bool) -> None:
+        self.on = on
+
+
+kernel_switch = _KernelSwitch(KERNELS())
+_MAX_SPECIALIZATIONS = 64
 _new = Tensor.__new__
 _SCALARS = frozenset((bool, int, float, complex))
 _FLOATING = frozenset(("float16", "bfloat16", "float32", "float64", "complex64", "complex128"))
@@ -39,15 +59,19 @@ class DeviceError(ValueError):
 class Implementation:
     """How a primitive is computed for arrays of one type."""
 
-    __slots__ = ("forward", "heats", "with_pullback", "xp")
+    __slots__ = ("compilable", "forward", "with_pullback", "xp")
 
     def __init__(
-        self, xp: Backend, forward: Callable[..., Any], with_pullback: Callable[..., Any] | None, heats: bool
+        self,
+        xp: Backend,
+        forward: Callable[..., Any],
+        with_pullback: Callable[..., Any] | None,
+        compilable: bool,
     ) -> None:
         self.xp = xp
         self.forward = forward
         self.with_pullback = with_pullback  # a kernel that takes `need` and returns ``(y, pullback)``
-        self.heats = heats  # whether it may be specialized
+        self.compilable = compilable  # whether it may be specialized
 
 
 def bind(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
@@ -87,12 +111,12 @@ def bind(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> A
         need = tuple([e is not None for e in edges])
     y: Any = None
     pullback = None
-    if impl.heats and arrays and prim.heats:
-        key = key_of(need, meta) if meta else need
-        hot = prim.hot.get(key) or _specialize(prim, key, need, meta)
-        y = hot.call(*data)
-        if y is None and not hot.cold:
-            y = hot.meet(data)
+    if impl.compilable and arrays and prim.compilable:
+        key = static_key(need, meta) if meta else need
+        special = prim.specializations.get(key) or _specialize(prim, key, need, meta)
+        y = special.call(*data)
+        if y is None and not special.uncompilable:
+            y = special.observe(data)
         if type(y) is tuple:
             y, pullback = y
     if y is None:
@@ -156,10 +180,12 @@ def _box_all(
     return outs
 
 
-def _specialize(prim: Primitive[...], key: Any, need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Hot:
-    if len(prim.hot) >= _MOST_HOT:
-        prim.hot.clear()
-    made = prim.hot[key] = Hot(prim, need, meta, cold=key is COLD)
+def _specialize(
+    prim: Primitive[...], key: Any, need: tuple[bool, ...] | None, meta: dict[str, Any]
+) -> Specialization:
+    if len(prim.specializations) >= _MAX_SPECIALIZATIONS:
+        prim.specializations.clear()
+    made = prim.specializations[key] = Specialization(prim, need, meta, uncompilable=key is UNHASHABLE)
     return made
 
 
@@ -174,24 +200,24 @@ def choose_implementation(prim: Primitive[...], kind: type | None, args: tuple[A
     xp = backend_of(next(d for a in args if type(d := a._data if isinstance(a, Tensor) else a) is kind))
     function: Callable[..., Any] = prim.reference
     with_pullback = None
-    heats = changes.on and xp.eager and xp.compiles and available()
-    if changes.on:
+    compilable = kernel_switch.on and xp.eager and xp.compiles and available()
+    if kernel_switch.on:
         found = [xp.kernels[prim.name]] if prim.name in xp.kernels else []
         if xp.name in prim.kernels:
             own = prim.kernels[xp.name]
             whole = getattr(own, "opaque", False)
-            heats = heats and not whole
+            compilable = compilable and not whole
             found.append(xp.opaque(prim.name, own) if whole and isinstance(xp, TracerBackend) else own)
-        if heats and prim.name in xp.kernels:  # that is one call already, for what it takes
+        if compilable and prim.name in xp.kernels:  # that is one call already, for what it takes
             first = getattr(xp.kernels[prim.name], "first", xp.kernels[prim.name])
             if not getattr(first, "traceable", False):
-                prim.hot_bytes = getattr(first, "least_bytes", 0)
-                heats = prim.hot_bytes > 0
+                prim.max_bytes = getattr(first, "least_bytes", 0)
+                compilable = prim.max_bytes > 0
         if found:
             function = found[0] if len(found) == 1 else first_supported(*found)
             if getattr(function, "vjp", False):
                 function, with_pullback = _forward_of(function), function
-    impl = prim.implementations[kind] = Implementation(xp, function, with_pullback, heats)
+    impl = prim.implementations[kind] = Implementation(xp, function, with_pullback, compilable)
     return impl
 
 

@@ -35,13 +35,19 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
-from anynet.autograd.dispatch import INTERCEPT, Implementation, bind, choose_implementation, describe
-from anynet.autograd.jit.specialize import LARGEST, Hot, changes, enter, forget
+from anynet.autograd.dispatch import (
+    INTERCEPT,
+    Implementation,
+    bind,
+    choose_implementation,
+    describe,
+    kernel_switch,
+)
+from anynet.autograd.jit.specialize import MAX_BYTES, Specialization, caches
 from anynet.autograd.rules import Rule, RulePlan
-from anynet.tensor import Tensor
+from anynet.tensor import Tensor, module_version
 from anynet_backends import Backend
 from anynet_backends.concurrency import after_fork
-from anynet_backends.config import KERNELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,8 +66,6 @@ _P = ParamSpec("_P")
 
 PRIMITIVES: dict[str, Primitive[...]] = {}
 """Every primitive by name, for the parity and gradient suites."""
-
-changes.on = KERNELS()
 
 
 def _named(module: str, name: str) -> Primitive[...]:
@@ -103,15 +107,17 @@ class Primitive(Generic[_P]):
         self.elementwise = False  # a hint for vmap and fusion: acts on each element, with broadcasting
         self.plans: dict[tuple[bool, ...], RulePlan] = {}
         self.implementations: dict[type, Implementation] = {}
-        self.hot: dict[Any, Hot] = {}  # by the inputs that need a gradient and the metadata
-        self.hot_bytes = LARGEST  # of the arrays for which that is worth it
-        self.heats = True  # False once it has turned out that it cannot become a built-in function
+        self.specializations: dict[
+            Any, Specialization
+        ] = {}  # by the inputs that need a gradient and the metadata
+        self.max_bytes = MAX_BYTES  # of the arrays for which that is worth it
+        self.compilable = True  # False once it has turned out that it cannot become a built-in function
         self.kernels: dict[str, Callable[..., Any]] = {}
         if self.name in PRIMITIVES:
             msg = f"there is a primitive {self.name!r} already, in {PRIMITIVES[self.name].__module__}"
             raise ValueError(msg)
         PRIMITIVES[self.name] = self
-        enter(self)
+        caches.register(self)
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}{self.__signature__}>"
@@ -188,7 +194,7 @@ class Primitive(Generic[_P]):
             function.vjp, function.opaque = vjp, opaque  # type: ignore[attr-defined]
             self.kernels[backend] = function
             self.implementations.clear()
-            forget()
+            caches.invalidate_all()
             return function
 
         return define
@@ -276,26 +282,27 @@ def adjoint(f: Primitive[...], h: Primitive[...]) -> None:
         here.add_rule(Rule(there, (name,), keywords=keywords))
 
 
-after_fork(forget)  # they may hold calls that count on threads which are not there
+after_fork(caches.invalidate_all)  # they may hold calls that rely on threads which the fork does not have
 
 
 def kernels_on() -> bool:
     """Whether backends' kernels are used."""
-    return changes.on
+    return kernel_switch.on
 
 
 @contextmanager
 def use_kernels(on: bool) -> Iterator[None]:
     """Within the block, backends' kernels are used, or only the references (also: ``ANYNET_KERNELS=off``)."""
-    before = changes.on
-    changes.on = on
-    changes.note()
-    for prim in PRIMITIVES.values():
-        prim.implementations.clear()
+    before = kernel_switch.on
+    _switch_kernels(on)
     try:
         yield
     finally:
-        changes.on = before
-        changes.note()
-        for prim in PRIMITIVES.values():
-            prim.implementations.clear()
+        _switch_kernels(before)
+
+
+def _switch_kernels(on: bool) -> None:
+    kernel_switch.on = on
+    module_version.bump()
+    for prim in PRIMITIVES.values():
+        prim.implementations.clear()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from anynet.nn.errors import ShapeError
-from anynet.nn.fused_sequential import Chain
+from anynet.nn.fused_sequential import FusedSequential
 from anynet.nn.members import walk
 from anynet.nn.module import Module
 from anynet.ops.manipulation import reshape
@@ -42,7 +42,7 @@ class _Container(Module):
     """What the containers share: items under names, apart from the attributes, so that no name can hide a method."""
 
     _items: Mapping[str, Any] = {}
-    _not_members = Module._not_members | {"_chain", "_items"}
+    _not_members = Module._not_members | {"_fused", "_items"}
     _check: Callable[[Any, str], Any] = staticmethod(_module)
 
     def _named_members(self, *kinds: type) -> Iterator[tuple[str, Any]]:
@@ -193,7 +193,7 @@ class Sequential(_Sequence):
     """
 
     _pure = True
-    _chain: Chain | None = None
+    _fused: FusedSequential | None = None
 
     def __init__(self, *args: Module | Mapping[str, Module]) -> None:
         if len(args) == 1 and isinstance(args[0], Mapping):
@@ -207,9 +207,9 @@ class Sequential(_Sequence):
     def forward(self, input: Any) -> Any:
         """Run all modules in order."""
         items = self._items
-        chain = self._chain
+        chain = self._fused
         if chain is None:
-            chain = self.__dict__["_chain"] = Chain()
+            chain = self.__dict__["_fused"] = FusedSequential()
         output = chain(items, input)
         if output is not None:
             return output

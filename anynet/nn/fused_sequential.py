@@ -2,7 +2,7 @@
 
 A layer of a small network takes longer to be called than to compute: a Python call, checks, a node of the graph for each
 operation. Where all modules of a `Sequential` are *pure*, functions of their input, their tensors and their attributes,
-they are a `Whole` (`anynet.autograd.jit.fused`): once they have met arrays of the same forms often enough, one built-in
+they are a `FusedFunction` (`anynet.autograd.jit.fused`): once they have met arrays of the same forms often enough, one built-in
 function. Before each call it is asked whether all is as it was: no attribute of any module has been set
 (`Module.__setattr__` notes that), no class has another `forward`, nobody watches the layers. If something has changed, the
 modules are looked at anew, and found by what they are, so ``train()`` and ``eval()`` cost no recording.
@@ -16,17 +16,17 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from anynet.autograd.jit.compile import watchers
-from anynet.autograd.jit.fused import Whole
-from anynet.autograd.jit.specialize import LARGEST, changes, frozen
-from anynet.tensor import Buffer, Parameter, Tensor
+from anynet.autograd.jit.fused import FusedFunction
+from anynet.autograd.jit.specialize import MAX_BYTES, hashable
+from anynet.tensor import Buffer, Parameter, Tensor, module_version
 from anynet_backends.concurrency import fork_safe_lock
 
 if TYPE_CHECKING:
     from anynet.nn.module import Module
 
-__all__ = ["NEVER", "Chain"]
+__all__ = ["NEVER_FUSED", "FusedSequential"]
 
-_FORMS: Final = 16
+_MAX_FORMS: Final = 16
 
 
 class _Found(NamedTuple):
@@ -34,12 +34,12 @@ class _Found(NamedTuple):
 
     items: Any
     seen: int
-    whole: Whole | None
+    whole: FusedFunction | None
     tensors: list[Tensor]
     classes: tuple[tuple[type, Any], ...]
 
 
-class Chain:
+class FusedSequential:
     """The modules of a Sequential as a function, while they can be one: ``chain(items, x)``, which is None where they are to
     be called one by one. `items` is a dictionary of the modules that is never changed."""
 
@@ -47,17 +47,17 @@ class Chain:
 
     def __init__(self) -> None:
         self.found = _Found(None, -1, None, [], ())
-        self.known: dict[Any, tuple[Whole, _Copy]] = {}
+        self.known: dict[Any, tuple[FusedFunction, _Copy]] = {}
 
-    def __deepcopy__(self, memo: Any) -> Chain:
-        return Chain()
+    def __deepcopy__(self, memo: Any) -> FusedSequential:
+        return FusedSequential()
 
     def __reduce__(self) -> Any:
-        return Chain, ()
+        return FusedSequential, ()
 
     def __call__(self, items: Mapping[str, Module], x: Any) -> Tensor | None:
         of, seen, whole, tensors, classes = self.found
-        if seen != changes.latest or of is not items:
+        if seen != module_version.current or of is not items:
             self.found = of, seen, whole, tensors, classes = self._look(items)
         if whole is None or not isinstance(x, Tensor) or watchers:
             return None
@@ -68,23 +68,23 @@ class Chain:
 
     def _look(self, items: Mapping[str, Module]) -> _Found:
         """Find out what the modules are."""
-        seen, whole, modules = changes.latest, None, list(items.values())
+        seen, whole, modules = module_version.current, None, list(items.values())
         tensors: list[Tensor] = []
         classes: dict[type, Any] = {}
         key = _key(modules, tensors, classes)
-        if key is not None and sum([t.size * t.dtype.itemsize for t in tensors]) <= LARGEST:
+        if key is not None and sum([t.size * t.dtype.itemsize for t in tensors]) <= MAX_BYTES:
             known = self.known.get(key)
             if known is None:
-                if len(self.known) >= _FORMS:
+                if len(self.known) >= _MAX_FORMS:
                     self.known.clear()
                 function = _Copy(key)
-                known = self.known[key] = Whole("Sequential", function), function
+                known = self.known[key] = FusedFunction("Sequential", function), function
             whole = known[0]
             known[1].originals = [weakref.ref(m) for m in modules]
         return _Found(items, seen, whole, tensors, tuple(classes.items()))
 
 
-class _Never(Chain):
+class _Never(FusedSequential):
     """Of modules that are called one by one."""
 
     __slots__ = ()
@@ -92,14 +92,14 @@ class _Never(Chain):
     def __call__(self, items: Mapping[str, Module], x: Any) -> None:
         return None
 
-    def __deepcopy__(self, memo: Any) -> Chain:
+    def __deepcopy__(self, memo: Any) -> FusedSequential:
         return self
 
     def __reduce__(self) -> Any:
-        return "NEVER"
+        return "NEVER_FUSED"
 
 
-NEVER: Final = _Never()
+NEVER_FUSED: Final = _Never()
 
 
 def _key(modules: Iterable[Module], tensors: list[Tensor], classes: dict[type, Any]) -> Any:
@@ -112,7 +112,7 @@ def _key(modules: Iterable[Module], tensors: list[Tensor], classes: dict[type, A
         classes[cls] = cls.forward
         parts.append(cls)
         for name, value in vars(module).items():
-            if name in ("_defined", "_chain"):
+            if name in ("_defined", "_fused"):
                 continue
             if name == "_items":
                 inner = _key(value.values(), tensors, classes)
@@ -126,7 +126,7 @@ def _key(modules: Iterable[Module], tensors: list[Tensor], classes: dict[type, A
                 parts.append((name, at))
             else:
                 try:
-                    parts.append((name, frozen(value)))
+                    parts.append((name, hashable(value)))
                 except TypeError:
                     return None
     return tuple(parts)
@@ -173,6 +173,6 @@ class _Copy:
             raise RuntimeError(msg)
         for module in modules:
             for inner in module.modules():
-                if hasattr(type(inner), "_chain"):  # a Sequential, whose module imports this one
-                    inner._chain = NEVER
+                if hasattr(type(inner), "_fused"):  # a Sequential, whose module imports this one
+                    inner._fused = NEVER_FUSED
         self.modules, self.tensors = modules, tensors

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from anynet import random
-from anynet.autograd.jit.specialize import changes
 from anynet.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from anynet.nn.errors import ShapeError
 from anynet.nn.linear import Linear
@@ -22,7 +21,7 @@ from anynet.nn.norm import (
     InstanceNorm3d,
 )
 from anynet.ops import creation
-from anynet.tensor import Buffer, Leaf, Parameter, Tensor, to_plain
+from anynet.tensor import Buffer, Leaf, Parameter, Tensor, module_version, to_plain
 from anynet_backends.concurrency import BUILD_LOCK
 
 __all__ = [
@@ -151,7 +150,7 @@ class _Lazy(Module):
         self.__class__ = self._layer  # type: ignore[assignment]
         for name in ("_given", "_groups", "_where"):
             del self.__dict__[name]
-        changes.note()
+        module_version.bump()
 
     def forward(self, x: Any, *args: Any) -> Any:
         """Become the layer, and call it."""

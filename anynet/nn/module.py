@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, Self, Type
 
 from anynet import dtypes
 from anynet.autograd.jit.compile import watchers
-from anynet.autograd.jit.specialize import changes
 from anynet.nn import state_dict, summary
 from anynet.nn.arguments import check_arguments
 from anynet.nn.errors import add_location, refuse_other_types
@@ -34,7 +33,7 @@ from anynet.nn.hooks import MakesAttribute, add_hook, around
 from anynet.nn.layer_path import paths
 from anynet.nn.members import named_tensors, not_found, walk
 from anynet.ops.creation import zeros_like
-from anynet.tensor import Buffer, Leaf, Parameter, Tensor, move
+from anynet.tensor import Buffer, Leaf, Parameter, Tensor, module_version, move
 from anynet_backends import backend_of, resolve
 from anynet_backends.jit.errors import user_line
 from anynet_backends.jit.tracer import COMPILING
@@ -130,7 +129,7 @@ class Module:
             elif before and value is None:
                 own["_reserved"] = self._reserved | {name}
         super().__setattr__(name, value)
-        changes.note()
+        module_version.bump()
         if COMPILING and COMPILING.own:
             COMPILING.own[-1].lines[id(self), name] = user_line()
 
@@ -138,7 +137,7 @@ class Module:
         super().__delattr__(name)
         if name in self._reserved:
             self.__dict__["_reserved"] = self._reserved - {name}
-        changes.note()
+        module_version.bump()
         if COMPILING and COMPILING.own:
             COMPILING.own[-1].lines[id(self), name] = user_line()
 

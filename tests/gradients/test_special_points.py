@@ -37,7 +37,7 @@ def way(request, monkeypatch):
     if kind == "machine code":
         if not specialize.available():
             pytest.skip("needs the extra numba")
-        monkeypatch.setattr(specialize, "OFTEN", 2)
+        monkeypatch.setattr(specialize, "WARMUP_CALLS", 2)
     with use_kernels(kind != "references"):
         yield kind, device or "cpu"
 

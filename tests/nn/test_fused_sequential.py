@@ -12,7 +12,7 @@ import anynet as an
 from anynet import nn
 from anynet.autograd.debug.anomaly import AnomalyError, anomaly
 from anynet.autograd.jit import specialize
-from anynet.nn.fused_sequential import NEVER
+from anynet.nn.fused_sequential import NEVER_FUSED
 
 F = nn.functional
 available = pytest.mark.skipif(not specialize.available(), reason="the extra numba is not installed")
@@ -20,14 +20,14 @@ available = pytest.mark.skipif(not specialize.available(), reason="the extra num
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch):
-    monkeypatch.setattr(specialize, "OFTEN", 2)
+    monkeypatch.setattr(specialize, "WARMUP_CALLS", 2)
 
 
 def one_by_one(net):
     twin = copy.deepcopy(net)
     for module in twin.modules():
         if isinstance(module, nn.Sequential):
-            module._chain = NEVER
+            module._fused = NEVER_FUSED
     return twin
 
 
@@ -236,7 +236,7 @@ def test_modes_are_found_again():
         assert label(y) == "Sequential"
         net.train()
         assert label(net(x)) != "Sequential"
-    assert len(net._chain.known) == 1
+    assert len(net._fused.known) == 1
 
 
 @available
@@ -462,7 +462,7 @@ def test_copies_have_functions_of_their_own():
     warm(net, 5, 4)
     twin = copy.deepcopy(net)
     part = net[:2]
-    assert twin._chain.known == {}
+    assert twin._fused.known == {}
     nn.init.constant_(twin[2].weight, 0.0)
     for _ in range(4):
         assert np.array_equal(twin(x).numpy(), np.broadcast_to(twin[2].bias.numpy(), (5, 3)))

@@ -146,7 +146,7 @@ def test_circles_end():
     assert "…" in repr(net)
 
 
-@pytest.mark.parametrize("name", ["_items", "_forward_hooks", "_chain"])
+@pytest.mark.parametrize("name", ["_items", "_forward_hooks", "_fused"])
 def test_a_container_keeps_its_own_names(name):
     with pytest.raises(
         KeyError, match=r"Sequential: a name must not be that of an attribute of the class, got '_"

@@ -26,7 +26,7 @@ from anynet import random
 from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.jit import guards
 from anynet.autograd.jit.guards import Guard
-from anynet.autograd.jit.specialize import recorded_numpy
+from anynet.autograd.jit.specialize import traceable_numpy
 from anynet.autograd.primitive import Primitive
 from anynet.autograd.pytree import LEAF, flatten, unflatten
 from anynet.tensor import Buffer, Leaf, Parameter, Tensor, mode, to_plain, unwrap, wrap
@@ -907,7 +907,7 @@ def _called(function: Callable[..., Any], leaves: list[Any], structure: Any) -> 
 
 def _compiled(function: Callable[..., Any], check_every: int, cache_size: int) -> Compiled:
     """What a pickled one is made from."""
-    recorded_numpy()
+    traceable_numpy()
     return Compiled(function, check_every, cache_size)
 
 
@@ -993,5 +993,5 @@ def compile(function: Callable[..., Any] | None = None, *, check_every: int = 0,
     if check_every < 0 or cache_size < 1:
         msg = f"compile: check_every is at least 0 and cache_size at least 1, got {check_every} and {cache_size}"
         raise ValueError(msg)
-    recorded_numpy()
+    traceable_numpy()
     return Compiled(function, check_every, cache_size)

@@ -15,25 +15,32 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from anynet.autograd.backward import backprop
-from anynet.autograd.dispatch import INTERCEPT
+from anynet.autograd.dispatch import INTERCEPT, kernel_switch
 from anynet.autograd.graph import CustomNode, overwritten
-from anynet.autograd.jit.specialize import COLD, LARGEST, Hot, available, changes, enter, key_of
+from anynet.autograd.jit.specialize import (
+    MAX_BYTES,
+    UNHASHABLE,
+    Specialization,
+    available,
+    caches,
+    static_key,
+)
 from anynet.tensor import Leaf, Tensor, clock, mode, wrap
 from anynet_backends import Array, get_backend
 
-__all__ = ["Whole", "whole"]
+__all__ = ["FusedFunction", "whole"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _MOST: Final = 64
 _new = Tensor.__new__
 
 
-class Whole:
+class FusedFunction:
     """A function of Tensors, ``run([x, …])``, called as ``whole([x, …])``: None where `run` is to be called instead.
 
-    To `Hot` it is a primitive: `compute` gives the result and the backward pass."""
+    To `Specialization` it is a primitive: `compute` gives the result and the backward pass."""
 
-    hot_bytes: Final = LARGEST
+    max_bytes: Final = MAX_BYTES
     rules: Final = True
     elementwise: Final = False
     has_aux: Final = False
@@ -41,12 +48,12 @@ class Whole:
     def __init__(self, name: str, run: Callable[[list[Tensor]], Any]) -> None:
         self.name, self.run = name, run
         self.kind = get_backend("numpy").array_type
-        self.hot: dict[Any, Hot] = {}
-        self.heats = available()
-        enter(self)
+        self.specializations: dict[Any, Specialization] = {}
+        self.compilable = available()
+        caches.register(self)
 
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor | None:
-        if not (self.heats and changes.on) or (INTERCEPT and INTERCEPT.own):
+        if not (self.compilable and kernel_switch.on) or (INTERCEPT and INTERCEPT.own):
             return None
         data = [x._data for x in inputs]
         if type(data[0]) is not self.kind:
@@ -57,15 +64,15 @@ class Whole:
             need = tuple([edge is not None for edge in edges])
             if True not in need:
                 need = None
-        hot = self.hot.get(need)
-        if hot is None:
+        special = self.specializations.get(need)
+        if special is None:
             own: Any = weakref.proxy(self)  # it would keep itself, and the arrays of its tensors, alive
-            hot = self.hot[need] = Hot(own, need, {})
-        y = hot.call(*data)
+            special = self.specializations[need] = Specialization(own, need, {})
+        y = special.call(*data)
         if y is None:
-            if hot.cold or any(type(a) is not self.kind for a in data):
+            if special.uncompilable or any(type(a) is not self.kind for a in data):
                 return None
-            y = hot.meet(data)
+            y = special.observe(data)
             if y is None:
                 return None
         out = _new(Tensor)
@@ -135,7 +142,7 @@ class _FusedNode(CustomNode):
     """`saved`: all inputs."""
 
     __slots__ = ("whole",)
-    whole: Whole
+    whole: FusedFunction
 
     def rule(self, g: Any, differentiable: bool) -> Any:
         saved: Any = self.saved
@@ -153,10 +160,10 @@ def whole(arrays: int) -> Callable[[_F], _F]:
     """Decorator: a function of so many Tensors, and of options, is a whole where it is called with such Tensors."""
 
     def decorate(function: _F) -> _F:
-        known: dict[Any, Whole | None] = {}
+        known: dict[Any, FusedFunction | None] = {}
 
-        def made(options: tuple[Any, ...], kwargs: dict[str, Any]) -> Whole:
-            return Whole(function.__name__, lambda xs: function(*xs, *options, **kwargs))
+        def made(options: tuple[Any, ...], kwargs: dict[str, Any]) -> FusedFunction:
+            return FusedFunction(function.__name__, lambda xs: function(*xs, *options, **kwargs))
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -164,8 +171,8 @@ def whole(arrays: int) -> Callable[[_F], _F]:
             for x in inputs:
                 if not isinstance(x, Tensor):
                     return function(*args, **kwargs)
-            key = key_of(None, {**dict(enumerate(options)), **kwargs}) if options or kwargs else None  # type: ignore[arg-type]
-            if key is COLD or len(inputs) < arrays:
+            key = static_key(None, {**dict(enumerate(options)), **kwargs}) if options or kwargs else None  # type: ignore[arg-type]
+            if key is UNHASHABLE or len(inputs) < arrays:
                 return function(*args, **kwargs)
             one = known.get(key)
             if one is None:

@@ -4,8 +4,8 @@ A program is right for as long as everything is unchanged that decided what was 
 attributes, the contents of lists and dictionaries. `Guard` finds them from the function's code, beginning with the
 names in it, and remembers what they held before the function ran:
 
-* each **module** that can be reached, with all its attributes. `Module.__setattr__` notes the time of the latest change
-  of any module (`anynet.autograd.jit.specialize.changes`), so they are looked at only when it has moved;
+* each **module** that can be reached, with all its attributes. `Module.__setattr__` bumps a version number for all
+  modules (`anynet.tensor.module_version`), so they are compared only when it has moved;
 * what nobody notes, looked at before each call: global and closure variables of the user's functions, lists, dictionaries
   and sets, and of other objects and classes the attributes whose names stand in the code.
 
@@ -30,8 +30,8 @@ from operator import is_
 from typing import Any, Final
 
 from anynet import dtypes
-from anynet.autograd.jit.specialize import changes
-from anynet.tensor import Tensor
+from anynet.autograd.dispatch import kernel_switch
+from anynet.tensor import Tensor, module_version
 from anynet_backends import TYPES, host
 from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.tracer import TracedArray
@@ -61,7 +61,7 @@ PLAIN: Final = (
     dtypes.DType,
 )
 _DYNAMIC: Final = frozenset(("__dict__", "getattr", "hasattr", "setattr", "vars"))
-_UNWATCHED: Final = frozenset(("_chain", "_defined"))
+_UNWATCHED: Final = frozenset(("_fused", "_defined"))
 """Attributes of modules that do not say what they compute."""
 
 
@@ -100,7 +100,7 @@ def _library_folders() -> tuple[str, ...]:
 @functools.cache
 def _is_library(file: str) -> bool:
     """Whether a file is of this library, of Python or of an installed package."""
-    return file.startswith("<frozen") or os.path.realpath(file).startswith(_library_folders())
+    return file.startswith("<hashable") or os.path.realpath(file).startswith(_library_folders())
 
 
 def _of_user(thing: Any) -> bool:
@@ -159,11 +159,11 @@ class Guard:
         self.attributes: set[str] = {"forward"}
         self.asked: set[str] = set()  # of getattr and hasattr: they may be missing
         self.everything = False  # whether attributes may be read whose names do not stand in the code
-        self.seen = changes.latest
+        self.seen = module_version.current
         self.roots = list(roots)
         self.items = 0
         self.generators: dict[int, Any] = {}  # of random numbers
-        self.watch(self, lambda: (dtypes.default_float(), changes.on))
+        self.watch(self, lambda: (dtypes.default_float(), kernel_switch.on))
         self._explore()
         self.random, self.put_back = self._states(), self._keepers()
 
@@ -176,7 +176,7 @@ class Guard:
             self._explore()
 
     def watch(self, owner: Any, read: Callable[[], tuple[Any, ...]]) -> None:
-        """Values of which `changes` is told."""
+        """Values whose changes bump `module_version`."""
         if id(owner) not in self.places:
             self._place(owner, "", lambda: (None, read()), lambda *_: None, watched=True)
 
@@ -300,7 +300,7 @@ class Guard:
             attributes.clear()
             attributes.update(zip(keys, values, strict=True))
             attributes.update(held)
-            changes.note()
+            module_version.bump()
 
         place = self._place(module, path, read, restore, watched=True)
         place.kept = kept
@@ -446,7 +446,7 @@ class Guard:
         for place in self.unwatched:
             if not place.same():
                 return False
-        now = changes.latest
+        now = module_version.current
         if now != self.seen:
             for place in self.watched:
                 if not place.same():
@@ -484,7 +484,7 @@ class Guard:
                     found.append(f"{here} is not {old} and not {same}({old}, {here})")
                 elif isinstance(holder, Mapping):
                     found.append(f"{key!r} in {name(holder)}")
-        return [*found, f"{name(changes)}.latest != {name(self)}.seen and not {name(self.fits)}()"]
+        return [*found, f"{name(module_version)}.current != {name(self)}.seen and not {name(self.fits)}()"]
 
     # ----- what has been written -----
 

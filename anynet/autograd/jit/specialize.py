@@ -1,9 +1,9 @@
-"""Operations on small arrays that are called again and again, as built-in functions.
+"""An operation on arrays of forms that come again and again, as machine code: a specialization.
 
-A primitive that has met arrays of the same forms `OFTEN` times is recorded once more, with its gradient, as a whole
-training step is by `anynet.compile`; what was recorded becomes a built-in function (`anynet_backends.builtins`). It
-makes the same calls on the same numbers, so that nothing but the time of the call changes. This takes NumPy and the
-extra `numba`; whatever cannot be recorded, or is no machine code, runs as before.
+A primitive that has been called with arrays of the same forms `WARMUP_CALLS` times is traced, with its gradient, as a whole
+training step is by `anynet.compile`; the trace is compiled into a built-in function (`anynet_backends.builtins`). It makes
+the same calls on the same numbers, so that nothing but the time of the call changes. This takes NumPy and the extra
+`numba`; what cannot be traced, or is no machine code, runs as before.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from weakref import WeakSet
 
 from anynet import dtypes
 from anynet.autograd.rules import fit, run_rules
-from anynet.tensor import changes
 from anynet_backends import TYPES, Array, Backend, builtins, get_backend
 from anynet_backends.concurrency import fork_safe_lock, once
 from anynet_backends.jit import tiling
@@ -31,161 +30,171 @@ if TYPE_CHECKING:
     from anynet.autograd.primitive import Primitive
 
 __all__ = [
-    "COLD",
-    "LARGEST",
-    "Hot",
+    "MAX_BYTES",
+    "UNHASHABLE",
+    "WARMUP_CALLS",
+    "Specialization",
     "available",
-    "changes",
-    "enter",
-    "forget",
-    "frozen",
-    "key_of",
-    "recorded_numpy",
+    "caches",
+    "hashable",
+    "traceable_numpy",
+    "static_key",
 ]
 
-OFTEN: int = 24
-LARGEST: Final = 1 << 20
+WARMUP_CALLS: int = 24
+MAX_BYTES: Final = 1 << 20
 """Bytes of the arguments and results: beyond, the calls cost little beside the work."""
-_LARGE: Final = 1 << 18
+_TILED_BYTES: Final = 1 << 18
 """Bytes of the arguments beyond which functions that act on each element go block by block."""
-_OFTEN_LARGE: Final = 3
-_FORMS, _FAILURES, _COUNTED, _TRIES = 32, 4, 256, 99
+_WARMUP_CALLS_LARGE: Final = 3
+_MAX_FORMS, _MAX_FAILURES, _MAX_COUNTED, _MAX_TRIES = 32, 4, 256, 99
 _Make = Callable[..., Any]
-"""`_planned` or `_blocked`."""
+"""`_native_plan` or `_tiled`."""
 
 
 available = builtins.available
 
 
-_owners: Final[WeakSet[Any]] = WeakSet()
-_entering: Final = fork_safe_lock()  # a set must not grow while somebody goes through it
+class _Caches:
+    """Everything that caches compiled specializations, in a dictionary `specializations`."""
+
+    def __init__(self) -> None:
+        self.owners: WeakSet[Any] = WeakSet()
+        self.lock = fork_safe_lock()  # a set must not grow while it is iterated
+        self.filled = False  # whether anything has been compiled yet
+
+    def register(self, owner: Any) -> None:
+        """Add the owner of a cache."""
+        with self.lock:
+            self.owners.add(owner)
+
+    def invalidate_all(self) -> None:
+        """Discard everything that has been compiled."""
+        if self.filled:
+            with self.lock:
+                owners = list(self.owners)
+            for owner in owners:
+                owner.specializations.clear()
 
 
-def enter(owner: Any) -> None:
-    """Note who has built-in functions, in a dictionary `hot`."""
-    with _entering:
-        _owners.add(owner)
+caches: Final = _Caches()
 
 
-def forget() -> None:
-    """All built-in functions are to be made anew."""
-    if changes.made:
-        with _entering:
-            everyone = list(_owners)
-        for owner in everyone:
-            owner.hot.clear()
-
-
-def recorded_numpy() -> Backend:
-    """NumPy, whose arrays can be recorded from now on."""
-    recorder = _recorder()
-    TYPES.setdefault(TracedArray, recorder)
-    return recorder.base
+def traceable_numpy() -> Backend:
+    """NumPy, whose arrays can be traced from now on."""
+    tracer = _tracer()
+    TYPES.setdefault(TracedArray, tracer)
+    return tracer.base
 
 
 @once
-def _recorder() -> TracerBackend:
+def _tracer() -> TracerBackend:
     return TracerBackend(get_backend("numpy"))
 
 
-class Hot:
+class Specialization:
     """One primitive, for one choice of metadata and of inputs that require a gradient."""
 
-    __slots__ = ("blocks", "call", "cold", "counts", "failures", "meta", "need", "prim", "table")
+    __slots__ = ("call", "counts", "failures", "meta", "need", "prim", "table", "tiled", "uncompilable")
 
     def __init__(
-        self, prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], *, cold: bool = False
+        self,
+        prim: Primitive[...],
+        need: tuple[bool, ...] | None,
+        meta: dict[str, Any],
+        *,
+        uncompilable: bool = False,
     ) -> None:
         self.prim = prim
         self.need = need
         self.meta = meta
         self.counts: dict[Any, int] = {}
         self.failures = 0
-        self.cold = cold  # nothing can be made of it
+        self.uncompilable = uncompilable
         self.table: builtins.Table | None = None
-        self.blocks: dict[Any, _Large | None] = {}  # by the types of the arrays
+        self.tiled: dict[Any, _TiledFunction | None] = {}  # by the types of the arrays
         self.call: Callable[..., Any] = _nothing
 
-    def meet(self, data: list[Any]) -> Any:
-        """Count arrays for which there is no function yet; make it when they have come often enough, and call it."""
+    def observe(self, data: list[Any]) -> Any:
+        """Count a call with arrays for which nothing is compiled yet; after enough calls, compile and run it. None otherwise."""
         size = 0
         for x in data:
             size += x.nbytes
-        if self.prim.elementwise and size > _LARGE:
-            return self.large(data)
-        if size > self.prim.hot_bytes:
+        if self.prim.elementwise and size > _TILED_BYTES:
+            return self.observe_large(data)
+        if size > self.prim.max_bytes:
             return None
         form = tuple([(x.shape, x.strides, x.dtype) for x in data])
         seen = self.counts.get(form, 0) + 1
         self.counts[form] = seen
-        if seen < OFTEN or seen > OFTEN + _TRIES or not trace_lock.acquire(blocking=False):
-            if len(self.counts) > _COUNTED:
+        if seen < WARMUP_CALLS or seen > WARMUP_CALLS + _MAX_TRIES or not trace_lock.acquire(blocking=False):
+            if len(self.counts) > _MAX_COUNTED:
                 self.counts.clear()
             return None
-        self.counts[form] = OFTEN + _TRIES
+        self.counts[form] = WARMUP_CALLS + _MAX_TRIES
         try:
             plan = None if ACTIVE else _plan(self.prim, self.need, self.meta, data)
-        except Exception:  # noqa: BLE001 - whatever cannot be recorded is left as it is
+        except Exception:  # noqa: BLE001 - what cannot be traced runs as before
             plan = None
         finally:
             trace_lock.release()
         if plan is None:
             self.failures += 1
-            if self.failures >= _FAILURES and self.table is None:
-                self.cold = True
-                _ask_again(self.prim)
+            if self.failures >= _MAX_FAILURES and self.table is None:
+                self.uncompilable = True
+                _update_compilable(self.prim)
             return None
-        if self.table is not None and len(self.table.plans) < _FORMS:
+        if self.table is not None and len(self.table.plans) < _MAX_FORMS:
             self.table.add(plan)
-        else:  # whoever is in the old one keeps it
+        else:  # a call that is running in the old one keeps it
             table = builtins.Table()
             table.add(plan)
             if self.table is not None:
                 self.counts.clear()
             self.table, self.call = table, table.call
-        changes.made = True
+        caches.filled = True
         return self.call(*data)
 
-    def large(self, data: list[Any]) -> Any:
-        """The same for large arrays, where it acts on each element: block by block, from the third time on."""
+    def observe_large(self, data: list[Any]) -> Any:
+        """`observe` for an element-wise primitive on large arrays, which runs block by block, from the third call on."""
         if not tiling.dense_alike(data):
             return None
         form = tuple([x.dtype for x in data])
-        found = self.blocks.get(form)
+        found = self.tiled.get(form)
         if found is None:
             seen = self.counts.get(form, 0) + 1
             self.counts[form] = seen
-            if form in self.blocks or seen < _OFTEN_LARGE or not trace_lock.acquire(blocking=False):
+            if form in self.tiled or seen < _WARMUP_CALLS_LARGE or not trace_lock.acquire(blocking=False):
                 return None
             try:
                 vectors = [_ones(tiling.WIDTH, t) for t in form]
-                found = None if ACTIVE else _plan(self.prim, self.need, self.meta, vectors, _blocked)
+                found = None if ACTIVE else _plan(self.prim, self.need, self.meta, vectors, _tiled)
             except Exception:  # noqa: BLE001 - as above
                 found = None
             finally:
                 trace_lock.release()
-            self.blocks[form] = found
-            changes.made = True
+            self.tiled[form] = found
+            caches.filled = True
             if found is None:
                 return None
         return found(*data)
 
 
-def _ask_again(prim: Primitive[...]) -> None:
-    """Whether anything can be made of a primitive."""
-    prim.heats = any(hot.table or hot.blocks for hot in list(prim.hot.values()))
+def _update_compilable(prim: Primitive[...]) -> None:
+    """Give up on a primitive of which no specialization could be compiled."""
+    prim.compilable = any(s.table or s.tiled for s in list(prim.specializations.values()))
 
 
-class _Large(NamedTuple):
+class _TiledFunction(NamedTuple):
     """A function of large arrays. `gives`: which of its arguments and, behind them, results it gives; -1 for None. With `back`, which
     does the same to what is given and a gradient behind it, the first is its result, and the others are kept for that."""
 
-    blocks: tiling.Blocks
+    tiled: tiling.Blocks
     gives: list[int]
-    back: _Large | None
+    back: _TiledFunction | None
 
     def __call__(self, *data: Array) -> Any:
-        made = self.blocks(*data)
+        made = self.tiled(*data)
         if made is None:
             return None
         everything = (*data, *made)
@@ -197,29 +206,30 @@ class _Large(NamedTuple):
         if kept and g.strides != kept[0].strides:
             g = get_backend("numpy").arrange(g, kept[0])
         arrays = (*kept, g)
-        made = self.blocks(*arrays) if tiling.dense_alike(arrays) else None
+        made = self.tiled(*arrays) if tiling.dense_alike(arrays) else None
         if made is None:
             return NotImplemented
         everything = (*arrays, *made)
         return tuple([None if i < 0 else everything[i] for i in self.gives])
 
 
-def key_of(need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
-    """Metadata as a key, in which 1, 1.0 and True differ, and 0.0 and -0.0; `COLD` where they may change."""
+def static_key(need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
+    """Metadata as a key, in which 1, 1.0 and True differ, and 0.0 and -0.0; `UNHASHABLE` where they may change."""
     kinds = tuple(map(type, meta.values()))
     if _SIMPLE.issuperset(kinds):
         return need, kinds, *meta.items()
     try:
-        return need, *[(k, frozen(v)) for k, v in meta.items()]
+        return need, *[(k, hashable(v)) for k, v in meta.items()]
     except TypeError:
-        return COLD
+        return UNHASHABLE
 
 
-COLD = "cold"
+UNHASHABLE = "unhashable"
+"""The key of metadata that may change."""
 _SIMPLE = frozenset((int, bool, str, type(None), type(...)))
 
 
-def frozen(value: Any) -> Any:
+def hashable(value: Any) -> Any:
     """A value as part of a key; TypeError for one that may change."""
     kind = type(value)
     if kind in _SIMPLE:
@@ -227,9 +237,9 @@ def frozen(value: Any) -> Any:
     if kind is float:
         return kind, value or repr(value)
     if kind is tuple:
-        return tuple([frozen(v) for v in value])
+        return tuple([hashable(v) for v in value])
     if kind is slice:
-        return slice, frozen(value.start), frozen(value.stop), frozen(value.step)
+        return slice, hashable(value.start), hashable(value.stop), hashable(value.step)
     if isinstance(value, (dtypes.DType, builtins.DTYPE)):
         return value
     raise TypeError
@@ -251,12 +261,12 @@ def _plan(
     make: _Make | None = None,
 ) -> Any:
     """What `prim` does with arrays of these forms, as `make` makes it, else as a plan; None where it is no machine code."""
-    recording = Trace(recorded_numpy(), LARGEST)
+    recording = Trace(traceable_numpy(), MAX_BYTES)
     given = [recording.input(x) for x in data]
     if any(not x.size or x.value.strides != like.strides for x, like in zip(given, data, strict=True)):
         return None
     try:
-        return _recorded(recording, prim, need, meta, given, make or _planned)
+        return _recorded(recording, prim, need, meta, given, make or _native_plan)
     finally:
         recording.inputs.clear()  # which refer to the recording
         recording.captured.clear()
@@ -274,7 +284,7 @@ def _recorded(
             return None
         y = results[0]
         if any(x.var == y.variable.root for x in given):  # a view, which is made as fast
-            _ask_again(prim)
+            _update_compilable(prim)
             return None
         end, grads = len(recording.instructions), None
         if need is not None and prim.rules:
@@ -342,24 +352,24 @@ def _behind(
     return backward, [*(x for x in given if x.var in needed), *kept]
 
 
-def _blocked(
-    recording: Trace, given: list[TracedArray], wanted: Sequence[TracedArray | None], back: _Large | None = None, *,
+def _tiled(
+    recording: Trace, given: list[TracedArray], wanted: Sequence[TracedArray | None], back: _TiledFunction | None = None, *,
     alone: bool = True, outputs: int = 1,
-) -> _Large | None:  # fmt: skip
-    """As `_planned`, for vectors that are moved over large arrays; None for a single call too, which passes through memory once
+) -> _TiledFunction | None:  # fmt: skip
+    """As `_native_plan`, for vectors that are moved over large arrays; None for a single call too, which passes through memory once
     as it is."""
     recording.inputs = given
-    scratch = aligned(LARGEST)
+    scratch = aligned(MAX_BYTES)
     program = Program(recording, [x for x in wanted if x is not None], scratch=scratch)
     made = program.function(wanted)
     if made is None or (alone and (made.gives[0] != len(given) or (back is None and len(program.calls) < 2))):
         return None
     if outputs > 1 or any(a.size != tiling.WIDTH for a in (*made.arguments, *made.results)):
         return None
-    return _Large(tiling.Blocks(made.rows, made.arguments, made.results), made.gives, back)
+    return _TiledFunction(tiling.Blocks(made.rows, made.arguments, made.results), made.gives, back)
 
 
-def _planned(
+def _native_plan(
     recording: Trace,
     given: list[TracedArray],
     wanted: Sequence[TracedArray | None],
@@ -377,7 +387,7 @@ def _planned(
     if made is None or (alone and made.gives[:outputs] != list(range(len(given), len(given) + outputs))):
         return None
     everything = (*made.arguments, *made.results)
-    if len(everything) > builtins.MOST or sum(a.nbytes for a in everything) > LARGEST:
+    if len(everything) > builtins.MOST or sum(a.nbytes for a in everything) > MAX_BYTES:
         return None
     if notes is None:
         return builtins.Plan(
@@ -396,6 +406,6 @@ def _planned(
 
 @once
 def _scratch() -> Array:
-    """What lives only within a call lies here, for all functions: each holds the interpreter's lock from the moment when it
-    enters its addresses until it has done, so they run one at a time."""
-    return aligned(LARGEST)
+    """Scratch memory shared by all compiled functions: each holds the GIL from when it enters its addresses until it is done,
+    so only one runs at a time."""
+    return aligned(MAX_BYTES)

@@ -36,10 +36,10 @@ def run(f, values, g):
 def made():
     """Whether anything was carried out block by block."""
     for prim in PRIMITIVES.values():
-        prim.hot.clear()
-        prim.heats = True
+        prim.specializations.clear()
+        prim.compilable = True
     return lambda: any(
-        found for p in PRIMITIVES.values() for h in p.hot.values() for found in h.blocks.values()
+        found for p in PRIMITIVES.values() for h in p.specializations.values() for found in h.tiled.values()
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 
 import anynet as an
 from anynet.autograd.jit import specialize
-from anynet.autograd.jit.fused import Whole, whole
+from anynet.autograd.jit.fused import FusedFunction, whole
 from anynet.autograd.primitive import use_kernels
 
 F = an.nn.functional
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not specialize.available(), reason="needs the ex
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch):
-    monkeypatch.setattr(specialize, "OFTEN", 2)
+    monkeypatch.setattr(specialize, "WARMUP_CALLS", 2)
 
 
 LOSSES = {
@@ -114,7 +114,7 @@ def test_what_cannot_be_recorded_runs_as_it_is():
 
 
 def test_a_result_that_needs_no_gradient():
-    cut = Whole("cut", lambda xs: (xs[0] * 2).detach())
+    cut = FusedFunction("cut", lambda xs: (xs[0] * 2).detach())
     (x,) = pair((3,))[:1]
     for _ in range(4):
         y = cut([x])
@@ -124,10 +124,10 @@ def test_a_result_that_needs_no_gradient():
 def test_kernels_of_others_are_taken_up():
     """A kernel that is registered later replaces what has been made."""
     (x,) = pair((3,))[:1]
-    one = Whole("tanh", lambda xs: an.tanh(xs[0]))
+    one = FusedFunction("tanh", lambda xs: an.tanh(xs[0]))
     for _ in range(3):
         y = one([x])
     assert y is not None
-    specialize.forget()
+    specialize.caches.invalidate_all()
     assert one([x]) is None
     assert one([x]) is not None

@@ -104,7 +104,7 @@ CHANGES = {
     "a parameter's elements": lambda m: on_weight(m, lambda w: w.__setitem__(0, 5.0)),
     "no bias": lambda m: setattr(m.fc, "bias", None),
     "a buffer": lambda m: setattr(m, "offset", Buffer(tensor(3, seed=8))),
-    "frozen": lambda m: m.fc.requires_grad_(False),
+    "hashable": lambda m: m.fc.requires_grad_(False),
     "Dropout.p": lambda m: setattr(m.drop, "p", 0.1),
     "BatchNorm.momentum": lambda m: setattr(m.norm, "momentum", 0.5),
     "BatchNorm.eps": lambda m: setattr(m.norm, "eps", 0.5),
@@ -341,11 +341,11 @@ def test_an_argument_that_the_function_holds_too():
 def test_read_only_arguments_are_refused_as_in_eager_mode():
     compiled = an.compile(assign)
     compiled(tensor(3))
-    frozen = numbers(3)
-    frozen.flags.writeable = False
+    hashable = numbers(3)
+    hashable.flags.writeable = False
     for f in (compiled, an.compile(assign), assign):
         with pytest.raises(ValueError, match="read-only"):
-            f(an.asarray(frozen))
+            f(an.asarray(hashable))
 
 
 def test_the_layout_of_an_argument_decides_the_order_of_sums():
