@@ -27,8 +27,8 @@ OTHER = {
     "CTCLoss": "PyTorch's gradient is that of log_softmax and ctc_loss together: see test_ctc",
     "triplet_margin_with_distance_loss": "the samples hand over a module of PyTorch",
     "TransformerEncoder": "the samples hand over a module of PyTorch: see test_transformer",
-    "FractionalMaxPool2d": "the samples are a buffer there: see test_sampling",
-    "FractionalMaxPool3d": "the samples are a buffer there: see test_sampling",
+    "FractionalMaxPool2d": "the samples are a buffer there: see test_grid_sample_and_fractional_pooling",
+    "FractionalMaxPool3d": "the samples are a buffer there: see test_grid_sample_and_fractional_pooling",
     **dict.fromkeys(
         ("dropout", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "rrelu", "gumbel_softmax",
          "fractional_max_pool2d", "fractional_max_pool3d"), "random, from streams of its own"),

@@ -1,4 +1,4 @@
-"""EmbeddingBag and max unpooling as PyTorch's."""
+"""Embedding, EmbeddingBag and one_hot as PyTorch's."""
 
 import numpy as np
 import pytest
@@ -63,32 +63,20 @@ def test_weights_of_samples():
         np.testing.assert_allclose(mine.grad.numpy(), other.grad.numpy(), rtol=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("axes", "pool", "shape", "size"),
-    [
-        (1, {"kernel_size": 2}, (2, 3, 8), None), (1, {"kernel_size": 3, "stride": 2}, (3, 9), None),
-        (2, {"kernel_size": 2}, (2, 3, 6, 4), None), (2, {"kernel_size": 2, "stride": 2}, (1, 2, 5, 5), (5, 5)),
-        (2, {"kernel_size": (3, 2), "stride": 2, "padding": 1}, (2, 2, 7, 6), None), (3, {"kernel_size": 2}, (1, 2, 4, 4, 4), None),
-    ],
-)  # fmt: skip
-def test_max_unpooling(axes, pool, shape, size):
-    x = rng.normal(size=shape)
-    values, places = getattr(TF, f"max_pool{axes}d")(torch.tensor(x), **pool, return_indices=True)
-    _, at = getattr(F, f"max_pool{axes}d")(an.asarray(x), **pool, return_indices=True)
-    assert (at.numpy() == places.numpy()).all()
-    a, t = an.asarray(values.numpy(), requires_grad=True), values.clone().requires_grad_()
-    ours, theirs = getattr(nn, f"MaxUnpool{axes}d")(**pool), getattr(T, f"MaxUnpool{axes}d")(**pool)
-    assert repr(ours) == repr(theirs)
-    y, u = ours(a, at, size), theirs(t, places, size)
-    assert y.shape == tuple(u.shape)
-    np.testing.assert_array_equal(y.numpy(), u.detach().numpy())
-    an.sum(y**3).backward()
-    (u**3).sum().backward()
-    np.testing.assert_allclose(a.grad.numpy(), t.grad.numpy(), rtol=1e-12)
+def test_one_hot():
+    v = rng.integers(0, 5, (3, 4))
+    for classes in (-1, 5, 7):
+        got = F.one_hot(an.asarray(v), classes)
+        assert got.dtype is an.int64
+        assert (got.numpy() == TF.one_hot(torch.tensor(v), classes).numpy()).all()
+    with pytest.raises(ValueError, match=r"must be in \[0, num_classes"):
+        F.one_hot(an.asarray([3]), 2)
+    with pytest.raises(TypeError, match="integers"):
+        F.one_hot(an.asarray([1.0]))
 
 
-def test_refusals():
-    w, x, i = an.ones((4, 2)), an.ones((1, 1, 2)), an.asarray([[[0, 2]]])
+def test_bad_arguments_of_bags():
+    w = an.ones((4, 2))
     for make, message in (
         (lambda: F.embedding_bag(an.asarray([[0]]), w, mode="min"), "mode must be"),
         (lambda: nn.EmbeddingBag(3, 2, mode="min"), "mode is"),
@@ -103,9 +91,6 @@ def test_refusals():
             lambda: F.embedding_bag(an.asarray([[0, 1]]), w, mode="sum", per_sample_weights=an.ones(2)),
             "must have the shape of input",
         ),
-        (lambda: F.max_unpool1d(x, an.asarray([0]), 2), "must have the same shape"),
-        (lambda: F.max_unpool1d(x, i, 2, output_size=(9,)), "by less than the stride"),
-        (lambda: F.max_unpool1d(x, i + 5, 2), r"must be in \[0, 3\]"),
     ):
         with pytest.raises(ValueError, match=message):
             make()

@@ -1,4 +1,4 @@
-"""``x[key] = value``: in place where nobody else looks, and a snapshot for whoever does."""
+"""``x[key] = value``: in place where x alone refers to its array; everything else keeps the old values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def fresh(n=6):
 
 
 @pytest.mark.parametrize("key", [2, slice(1, 4), ..., (slice(None, None, 2),), slice(4, 1, -1)])
-def test_in_place_where_nobody_else_looks(key):
+def test_in_place_where_x_alone_refers_to_its_array(key):
     x, want = fresh(), np.arange(6.0)
     before = place(x)
     for value in (7.0, an.asarray(3.0, dtype="float64")):
@@ -29,7 +29,7 @@ def test_in_place_where_nobody_else_looks(key):
         assert x.tolist() == want.tolist()
 
 
-def test_a_view_that_is_gone_does_not_look():
+def test_a_view_that_is_gone_does_not_count():
     x = fresh()
     before = place(x)
     for i in range(5):
@@ -45,7 +45,7 @@ def test_a_view_that_is_gone_does_not_look():
         lambda x: np.asarray(x), lambda x: memoryview(x.numpy()), lambda x: an.flip(x), lambda x: an.broadcast_to(x, (2, 6)),
     ],
 )  # fmt: skip
-def test_who_looks_keeps_what_was(look):
+def test_other_references_keep_the_old_values(look):
     x = fresh()
     other = look(x)
     before = np.array(other)

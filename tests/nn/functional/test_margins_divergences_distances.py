@@ -172,6 +172,19 @@ def test_distances():
             np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-12)
 
 
+def test_distances_of_pairs_of_rows():
+    a = rng.normal(size=(6, 4))
+    for p in (1.0, 2.0, 3.0, float("inf")):
+        x, t = an.asarray(a, requires_grad=True), torch.tensor(a, requires_grad=True)
+        y, u = F.pdist(x, p), TF.pdist(t, p)
+        np.testing.assert_allclose(y.numpy(), u.detach().numpy(), rtol=1e-9, atol=1e-11)
+        an.sum(y**3).backward()
+        (u**3).sum().backward()
+        np.testing.assert_allclose(x.grad.numpy(), t.grad.numpy(), rtol=1e-8, atol=1e-9)
+    with pytest.raises(ValueError, match="must be a matrix"):
+        F.pdist(an.ones(3))
+
+
 def test_refusals():
     one = an.ones((2, 3))
     for make, error, message in (
