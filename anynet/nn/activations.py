@@ -45,7 +45,7 @@ class Hardtanh(_Activation):
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         if not min_val < max_val:
-            msg = f"Hardtanh: min_val is less than max_val, got {min_val} and {max_val}"
+            msg = f"Hardtanh: min_val must be less than max_val, got {min_val} and {max_val}"
             raise ValueError(msg)
         self.min_val, self.max_val, self.inplace = min_val, max_val, inplace
 
@@ -140,7 +140,7 @@ class Softshrink(_Activation):
 
     def __init__(self, lambd: float = 0.5) -> None:
         if lambd < 0:
-            msg = f"Softshrink: lambd is not negative, got {lambd}"
+            msg = f"Softshrink: lambd must be ≥ 0, got {lambd}"
             raise ValueError(msg)
         self.lambd = lambd
 
@@ -488,7 +488,7 @@ class GELU(Module):
 
     def __init__(self, approximate: str = "none") -> None:
         if approximate not in ("none", "tanh"):
-            msg = f"GELU: approximate is 'none' or 'tanh', got {approximate!r}"
+            msg = f"GELU: approximate must be 'none' or 'tanh', got {approximate!r}"
             raise ValueError(msg)
         self.approximate = approximate
 
@@ -617,7 +617,7 @@ class SquarePlus(Module):
 
     def __init__(self, b: float = 4.0) -> None:
         if b < 0:
-            msg = f"SquarePlus: b is not negative, got {b}"
+            msg = f"SquarePlus: b must be ≥ 0, got {b}"
             raise ValueError(msg)
         self.b = b
 

@@ -55,7 +55,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         cutoffs = [int(c) for c in cutoffs]
         if not cutoffs or cutoffs != sorted(set(cutoffs)) or cutoffs[0] < 1 or cutoffs[-1] > n_classes - 1:
             msg = (
-                f"AdaptiveLogSoftmaxWithLoss: cutoffs are increasing integers between 1 and n_classes − 1 = {n_classes - 1}, got "
+                f"AdaptiveLogSoftmaxWithLoss: cutoffs must be increasing integers in [1, {n_classes - 1}] (n_classes − 1), got "
                 f"{cutoffs}"
             )
             raise ValueError(msg)
@@ -66,7 +66,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         for i, (low, high) in enumerate(itertools.pairwise(self.cutoffs)):
             width = int(in_features // div_value ** (i + 1))
             if width < 1:
-                msg = f"AdaptiveLogSoftmaxWithLoss: in_features {in_features} / div_value^{i + 1} is less than 1"
+                msg = f"AdaptiveLogSoftmaxWithLoss: in_features / div_value^{i + 1} must be ≥ 1, got {in_features} / {div_value}^{i + 1}"
                 raise ValueError(msg)
             self.tail.append(
                 Sequential(
@@ -99,7 +99,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         classes = to_plain(target, device="cpu").tolist()
         if any(not 0 <= k < self.n_classes for k in classes):
             ends = sorted(classes)
-            msg = f"AdaptiveLogSoftmaxWithLoss: targets lie between 0 and {self.n_classes - 1}, got {ends[0]} to {ends[-1]}"
+            msg = f"AdaptiveLogSoftmaxWithLoss: targets must be in [0, {self.n_classes - 1}], got {ends[0]} to {ends[-1]}"
             raise ValueError(msg)
         head = log_softmax(self.head(x), axis=1)
         first = self.cutoffs[0]

@@ -23,7 +23,7 @@ __all__ = [
 def _module(item: Any, where: str) -> Any:
     if not isinstance(item, Module):
         hint = "; give an instance: Linear(2, 3)" if isinstance(item, type) else ""
-        msg = f"{where} holds modules, got {getattr(item, '__name__', type(item).__name__)}{hint}"
+        msg = f"{where}: items must be modules, got {getattr(item, '__name__', type(item).__name__)}{hint}"
         raise TypeError(msg)
     return item
 
@@ -34,7 +34,7 @@ def _parameter(item: Any, where: str) -> Any:
     try:
         return Parameter(item)
     except (TypeError, ValueError) as error:
-        msg = f"{where} holds parameters, got {type(item).__name__}"
+        msg = f"{where}: items must be parameters or arrays, got {type(item).__name__}"
         raise TypeError(msg) from error
 
 
@@ -98,11 +98,11 @@ class _Sequence(_Container):
         try:
             i = index.__index__()
         except AttributeError:
-            msg = f"{type(self).__name__} indices are integers or slices, got {index!r}"
+            msg = f"{type(self).__name__} indices must be integers or slices, got {index!r}"
             raise TypeError(msg) from None
         n = len(self._items)
         if not -n <= i < n:
-            msg = f"index {i} is out of range for a {type(self).__name__} of length {n}"
+            msg = f"{type(self).__name__}: index must be in [{-n}, {n}), got {i}"
             raise IndexError(msg)
         return int(i % n)
 

@@ -40,7 +40,7 @@ class CRF(Module):
         self, num_tags: int, batch_first: bool = False, device: str | None = None, dtype: Any = None
     ) -> None:
         if num_tags < 1:
-            msg = f"CRF: num_tags is at least 1, got {num_tags}"
+            msg = f"CRF: num_tags must be ≥ 1, got {num_tags}"
             raise ValueError(msg)
         self.num_tags, self.batch_first = num_tags, batch_first
         self.start_transitions = Parameter(creation.empty(num_tags, device=device, dtype=dtype))
@@ -72,7 +72,7 @@ class CRF(Module):
     ) -> Tensor:
         """log p(tags | emissions)"""
         if reduction not in ("sum", "mean", "token_mean", "none"):
-            msg = f"CRF: reduction is 'sum', 'mean', 'token_mean' or 'none', got {reduction!r}"
+            msg = f"CRF: reduction must be 'sum', 'mean', 'token_mean' or 'none', got {reduction!r}"
             raise ValueError(msg)
         if tuple(tags.shape) != tuple(emissions.shape[:2]):
             msg = f"got tags of shape {tuple(tags.shape)}, expected {tuple(emissions.shape[:2])}"

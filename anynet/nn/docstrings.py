@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-__all__ = ["SharedDocstring", "shared_docstring", "spatial_words"]
+__all__ = ["SharedDocstring", "shared_docstring", "spatial_words", "wrapped"]
 
 _PLACEHOLDER = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _WIDTH = 116
@@ -60,7 +60,7 @@ class SharedDocstring:
 
     def __get__(self, instance: object, owner: type) -> str:
         paragraphs = _filled(self.text, self.words).split("\n\n")
-        return "\n\n".join(p if ">>>" in p else _wrapped(p) for p in paragraphs).lstrip()
+        return "\n\n".join(p if ">>>" in p else wrapped(p) for p in paragraphs).lstrip()
 
 
 def shared_docstring(text: str, axes: int) -> Callable[[Function], Function]:
@@ -95,7 +95,7 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(replace, text)
 
 
-def _wrapped(paragraph: str) -> str:
+def wrapped(paragraph: str) -> str:
     """The paragraph's words in lines, indented as a class's docstring is."""
     lines = [""]
     for word in paragraph.split():

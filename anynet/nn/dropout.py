@@ -32,7 +32,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         if not 0.0 <= p <= 1.0:
-            msg = f"Dropout: p is between 0 and 1, got {p}"
+            msg = f"{type(self).__name__}: p must be in [0, 1], got {p}"
             raise ValueError(msg)
         self.p, self.inplace = p, inplace
 
@@ -85,18 +85,27 @@ class Dropout3d(_ChannelDropout):
 
 
 class AlphaDropout(_Dropout):
-    """Dropout for SELU, which keeps mean 0 and variance 1 (Klambauer et al. 2017).
+    """Dropout for SELU, which keeps mean 0 and variance 1: in training each element becomes, with probability p, SELU's value at −∞,
+    and the result is scaled and shifted; in evaluation the identity.
+
+    x of any shape → the same. ValueError unless p is in [0, 1]. `inplace` is accepted as in PyTorch; the input is never overwritten.
 
     >>> import anynet as an
     >>> an.nn.AlphaDropout().eval()(an.ones(2))
     Tensor([1., 1.])
+
+    Source: Klambauer et al.: Self-normalizing neural networks (2017).
     """
 
     _function = staticmethod(F.alpha_dropout)
 
 
 class FeatureAlphaDropout(_Dropout):
-    """`AlphaDropout` of whole channels.
+    """Dropout of whole channels for SELU, which keeps mean 0 and variance 1: in training each channel becomes, with probability p,
+    SELU's value at −∞, and the result is scaled and shifted; in evaluation the identity.
+
+    x (n, channels, …) → the same shape. ValueError unless p is in [0, 1]. `inplace` is accepted as in PyTorch; the input is never
+    overwritten.
 
     >>> import anynet as an
     >>> an.nn.FeatureAlphaDropout().eval()(an.ones((1, 2)))
@@ -120,7 +129,7 @@ class GaussianNoise(Module):
 
     def __init__(self, stddev: float) -> None:
         if stddev < 0:
-            msg = f"GaussianNoise: stddev is not negative, got {stddev}"
+            msg = f"GaussianNoise: stddev must be ≥ 0, got {stddev}"
             raise ValueError(msg)
         self.stddev = stddev
 
@@ -144,7 +153,7 @@ class GaussianDropout(Module):
 
     def __init__(self, rate: float = 0.5) -> None:
         if not 0.0 <= rate < 1.0:
-            msg = f"GaussianDropout: rate lies in [0, 1), got {rate}"
+            msg = f"GaussianDropout: rate must be in [0, 1), got {rate}"
             raise ValueError(msg)
         self.rate = rate
 

@@ -44,10 +44,12 @@ class Embedding(Module):
         dtype: Any = None,
     ) -> None:
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-            msg = f"Embedding: padding_idx {padding_idx} is out of range for {num_embeddings} rows"
+            msg = (
+                f"Embedding: padding_idx must be in [{-num_embeddings}, {num_embeddings}), got {padding_idx}"
+            )
             raise ValueError(msg)
         if sparse:
-            msg = "Embedding: sparse gradients are not offered; leave out sparse=True: the gradient is the same, dense"
+            msg = "Embedding: sparse must be False, got True: sparse gradients are not offered; the dense gradient is the same"
             raise NotImplementedError(msg)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
@@ -58,7 +60,7 @@ class Embedding(Module):
             self.reset_parameters()
         else:
             if tuple(_weight.shape) != (num_embeddings, embedding_dim):
-                msg = f"Embedding: got _weight of shape {tuple(_weight.shape)}, expected {(num_embeddings, embedding_dim)}"
+                msg = f"Embedding: _weight must have shape {(num_embeddings, embedding_dim)}, got {tuple(_weight.shape)}"
                 raise ValueError(msg)
             self.weight = Parameter(_weight, not _freeze, device=device, dtype=dtype)
 
@@ -75,7 +77,9 @@ class Embedding(Module):
     ) -> Embedding:
         """An Embedding with these rows, a matrix; they stay as they are unless ``freeze=False``."""
         if len(embeddings.shape) != 2:
-            msg = f"Embedding.from_pretrained takes a matrix, got shape {tuple(embeddings.shape)}"
+            msg = (
+                f"Embedding.from_pretrained: embeddings must be a matrix, got shape {tuple(embeddings.shape)}"
+            )
             raise ValueError(msg)
         rows, width = (int(n) for n in embeddings.shape)
         return cls(
@@ -106,7 +110,14 @@ class Embedding(Module):
 
 
 class EmbeddingBag(Embedding):
-    """The sum, mean or maximum of the rows that each bag of integers names: see `nn.functional.embedding_bag`.
+    """The sum, mean or maximum (`mode`) of the rows of `weight` that each bag of integers names; 0 for an empty bag.
+
+    input (bags, n), or one vector (n,) that `offsets` (bags,) cut into bags (with `include_last_offset` the last offset is its length)
+    → (bags, embedding_dim). `per_sample_weights`, of the shape of input, multiply the rows (``mode="sum"`` only). Numbers equal to
+    `padding_idx` count for nothing. `max_norm`, `norm_type` and `scale_grad_by_freq` are those of `Embedding`; ``sparse=True`` is
+    refused: gradients are dense.
+
+    Parameter: `weight` (num_embeddings, embedding_dim), drawn from N(0, 1). ValueError for another `mode` and offsets that do not fit.
 
     >>> import anynet as an
     >>> an.nn.EmbeddingBag(10, 3)(an.asarray([1, 2, 4, 5]), an.asarray([0, 3])).shape
@@ -131,7 +142,7 @@ class EmbeddingBag(Embedding):
         dtype: Any = None,
     ) -> None:
         if mode not in ("sum", "mean", "max"):
-            msg = f"EmbeddingBag: mode is 'sum', 'mean' or 'max', got {mode!r}"
+            msg = f"EmbeddingBag: mode must be 'sum', 'mean' or 'max', got {mode!r}"
             raise ValueError(msg)
         super().__init__(
             num_embeddings, embedding_dim, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, _weight,

@@ -81,7 +81,7 @@ def trunc_normal_(
     (4, 3)
     """
     if not a < b:
-        msg = f"trunc_normal_: a is below b, got a={a}, b={b}"
+        msg = f"trunc_normal_: a must be less than b, got a={a}, b={b}"
         raise ValueError(msg)
     xp, _ = resolve("cpu")
     values = random.normal(tensor.shape, mean, std, generator)
@@ -90,7 +90,7 @@ def trunc_normal_(
         if not bool(xp.any(outside)):
             return _fill(tensor, values)
         values = xp.where(outside, random.normal(tensor.shape, mean, std, generator), values)
-    msg = f"trunc_normal_: [{a}, {b}] has next to no probability under mean {mean}, std {std}"
+    msg = f"trunc_normal_: [a, b] must have some probability under N(mean, std²), got [{a}, {b}] with mean {mean}, std {std}"
     raise ValueError(msg)
 
 
@@ -132,7 +132,7 @@ def eye_(tensor: Tensor) -> Tensor:
     [[1.0, 0.0], [0.0, 1.0]]
     """
     if tensor.ndim != 2:
-        msg = f"eye_ takes a matrix, got shape {tensor.shape}"
+        msg = f"eye_: the tensor must be a matrix, got shape {tensor.shape}"
         raise ValueError(msg)
     xp, _ = resolve("cpu")
     return _fill(tensor, xp.eye(*tensor.shape, dtype=xp.float64))
@@ -140,7 +140,7 @@ def eye_(tensor: Tensor) -> Tensor:
 
 def _fans(tensor: Tensor) -> tuple[int, int]:
     if tensor.ndim < 2:
-        msg = f"fan-in and fan-out need at least two dimensions, got shape {tensor.shape}"
+        msg = f"fan-in and fan-out: the tensor must have at least 2 axes, got shape {tensor.shape}"
         raise ValueError(msg)
     field = math.prod(tensor.shape[2:])
     return tensor.shape[1] * field, tensor.shape[0] * field
@@ -186,7 +186,7 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | Non
 
 def _he(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
     if mode not in ("fan_in", "fan_out"):
-        msg = f"mode is 'fan_in' or 'fan_out', got {mode!r}"
+        msg = f"mode must be 'fan_in' or 'fan_out', got {mode!r}"
         raise ValueError(msg)
     fan = _fans(tensor)[0 if mode == "fan_in" else 1]
     return calculate_gain(nonlinearity, a) / math.sqrt(fan) if fan else 0.0
@@ -255,7 +255,7 @@ def variance_scaling_(
     (4, 3)
     """
     if scale <= 0 or mode not in ("fan_in", "fan_out", "fan_avg"):
-        msg = f"variance_scaling_: scale is positive and mode 'fan_in', 'fan_out' or 'fan_avg', got {scale}, {mode!r}"
+        msg = f"variance_scaling_: scale must be > 0 and mode 'fan_in', 'fan_out' or 'fan_avg', got {scale}, {mode!r}"
         raise ValueError(msg)
     inputs, outputs = _fans(tensor)
     fan = {"fan_in": inputs, "fan_out": outputs, "fan_avg": (inputs + outputs) / 2}[mode]
@@ -267,7 +267,7 @@ def variance_scaling_(
     if distribution == "truncated_normal":
         std /= 0.87962566103423978  # the standard deviation of N(0, 1) cut at ±2
         return trunc_normal_(tensor, 0.0, std, -2 * std, 2 * std, generator)
-    msg = f"variance_scaling_: distribution is 'truncated_normal', 'untruncated_normal' or 'uniform', got {distribution!r}"
+    msg = f"variance_scaling_: distribution must be 'truncated_normal', 'untruncated_normal' or 'uniform', got {distribution!r}"
     raise ValueError(msg)
 
 
@@ -279,7 +279,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
     (4, 3)
     """
     if tensor.ndim < 2:
-        msg = f"orthogonal_ needs at least two dimensions, got shape {tensor.shape}"
+        msg = f"orthogonal_: the tensor must have at least 2 axes, got shape {tensor.shape}"
         raise ValueError(msg)
     xp, _ = resolve("cpu")
     rows, cols = tensor.shape[0], math.prod(tensor.shape[1:])
@@ -301,9 +301,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """
     shape = tensor.shape
     if len(shape) not in (3, 4, 5) or groups < 1 or shape[0] % groups:
-        msg = (
-            f"dirac_: a weight of 3 to 5 axes whose first is divisible by groups={groups}, got shape {shape}"
-        )
+        msg = f"dirac_: the tensor must have 3 to 5 axes, the first divisible by groups={groups}, got shape {shape}"
         raise ValueError(msg)
     xp, _ = resolve("cpu")
     values = xp.zeros(shape, dtype=xp.float64, device=xp.native_device("cpu"))

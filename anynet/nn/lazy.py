@@ -1,14 +1,15 @@
-"""Layers that learn the size of their input from the first one: then they become the layer without "Lazy"."""
+"""Lazy layers: the size of the input is taken from the first one, and the layer becomes the one without "Lazy"."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from anynet import random
 from anynet.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from anynet.nn.docstrings import wrapped
 from anynet.nn.errors import ShapeError
 from anynet.nn.linear import Linear
 from anynet.nn.module import Module
@@ -35,8 +36,8 @@ _C = TypeVar("_C", bound="type[_Lazy]")
 
 
 class _Uninitialized(Tensor):
-    """What a lazy layer has in place of a tensor until its shape is known: no numbers, but a dtype, a device, and whether it
-    requires a gradient. Then it becomes that tensor, so that whoever holds it (an optimizer) has the right one."""
+    """Stands in a lazy layer for a tensor of unknown shape: it has a dtype, a device and `requires_grad`, but no values. Once the shape
+    is known it becomes that tensor in place, so that an optimizer that holds it has the right one."""
 
     __slots__ = ()
 
@@ -81,7 +82,8 @@ class UninitializedParameter(_Uninitialized, Parameter):
 
 
 class UninitializedBuffer(_Uninitialized, Buffer):
-    """A buffer of a lazy layer before the layer's first call: see `UninitializedParameter`.
+    """A buffer of a lazy layer before the layer's first call: it can be moved and converted, but has no shape yet. It becomes a
+    `Buffer` then.
 
     >>> import anynet as an
     >>> an.nn.LazyBatchNorm1d().running_mean
@@ -168,10 +170,32 @@ class _Lazy(Module):
         return ", ".join([*map(repr, given), *(f"{k}={v!r}" for k, v in options.items())])
 
 
+class _LazyDocstring:
+    """A lazy layer's ``__doc__``, made when it is read: what the layer's says, and what is known only after the first call."""
+
+    def __init__(self, cls: type[_Lazy], example: str, defaults: dict[str, Any]) -> None:
+        self.cls, self.example, self.defaults = cls, example.strip(), defaults
+
+    def __get__(self, instance: object, owner: type) -> str:
+        layer, missing = self.cls._layer, self.cls._missing
+        usual = ", ".join(f"{k}={v}" for k, v in self.defaults.items())
+        begin = (
+            f"`{layer.__name__}` whose `{missing}` is taken from the first input, or from a state that is loaded"
+            f"{f', and with other defaults: {usual}' if usual else ''}. Until then its tensors have no shape "
+            "(`UninitializedParameter`, `UninitializedBuffer`), but can be moved, converted and given to an optimizer; then it "
+            "becomes that layer."
+        )
+        text, _, after = str(layer.__doc__).partition("    >>> ")
+        source = after[after.index("    Source:") :] if "    Source:" in after else ""
+        paragraphs = wrapped(begin).lstrip(), f"    {text.strip()}", f"    {self.example}", source.rstrip()
+        return "\n\n".join(p for p in paragraphs if p)
+
+
 def _of(
     layer: type[Module], axis: Callable[[int], int], told: dict[str, int], **defaults: Any
 ) -> Callable[[_C], _C]:
-    """Give a lazy class the arguments of a layer but the first, some with other defaults."""
+    """Give a lazy class the arguments of a layer but the first, some with other defaults, and the layer's docstring around its own
+    example."""
     own = inspect.signature(layer.__init__)
     receiver, missing, *others = own.parameters.values()
     others = [p.replace(default=defaults[p.name]) if p.name in defaults else p for p in others]
@@ -192,6 +216,8 @@ def _of(
         __init__.__signature__ = signature  # type: ignore[attr-defined]
         cls.__init__ = __init__  # type: ignore[method-assign]
         cls._layer, cls._axis, cls._missing, cls._told = layer, staticmethod(axis), missing.name, told
+        if cls.__doc__ is not None:
+            cls.__doc__ = cast("str", _LazyDocstring(cls, cls.__doc__, defaults))
         return cls
 
     return decorate
@@ -207,8 +233,7 @@ def _second(ndim: int) -> int:
 
 @_of(Linear, lambda ndim: ndim - 1, {"weight": 1})
 class LazyLinear(_Lazy):
-    """`Linear` without `in_features`: its parameters have no shape until the first call, or until a state is loaded.
-
+    """
     >>> import anynet as an
     >>> net = an.nn.Sequential(an.nn.Flatten(), an.nn.LazyLinear(3))
     >>> net(an.ones((2, 4, 5))).shape, net[1]
@@ -218,8 +243,7 @@ class LazyLinear(_Lazy):
 
 @_of(Conv1d, _channels(1), {"weight": 1})
 class LazyConv1d(_Lazy):
-    """`Conv1d` without `in_channels`.
-
+    """
     >>> import anynet as an
     >>> an.nn.LazyConv1d(2, 3)(an.ones((1, 4, 5))).shape
     (1, 2, 3)
@@ -228,8 +252,7 @@ class LazyConv1d(_Lazy):
 
 @_of(Conv2d, _channels(2), {"weight": 1})
 class LazyConv2d(_Lazy):
-    """`Conv2d` without `in_channels`.
-
+    """
     >>> import anynet as an
     >>> an.nn.LazyConv2d(2, 3)(an.ones((1, 4, 5, 5))).shape
     (1, 2, 3, 3)
@@ -238,8 +261,7 @@ class LazyConv2d(_Lazy):
 
 @_of(Conv3d, _channels(3), {"weight": 1})
 class LazyConv3d(_Lazy):
-    """`Conv3d` without `in_channels`.
-
+    """
     >>> import anynet as an
     >>> an.nn.LazyConv3d(2, 3)(an.ones((1, 4, 3, 3, 3))).shape
     (1, 2, 1, 1, 1)
@@ -248,8 +270,7 @@ class LazyConv3d(_Lazy):
 
 @_of(ConvTranspose1d, _channels(1), {"weight": 0})
 class LazyConvTranspose1d(_Lazy):
-    """`ConvTranspose1d` without `in_channels`.
-
+    """
     >>> import anynet as an
     >>> an.nn.LazyConvTranspose1d(2, 3)(an.ones((1, 4, 5))).shape
     (1, 2, 7)
@@ -258,8 +279,7 @@ class LazyConvTranspose1d(_Lazy):
 
 @_of(ConvTranspose2d, _channels(2), {"weight": 0})
 class LazyConvTranspose2d(_Lazy):
-    """`ConvTranspose2d` without `in_channels`.
-
+    """
     >>> import anynet as an
     >>> an.nn.LazyConvTranspose2d(2, 2, stride=2)(an.ones((1, 4, 3, 3))).shape
     (1, 2, 6, 6)
@@ -268,8 +288,7 @@ class LazyConvTranspose2d(_Lazy):
 
 @_of(ConvTranspose3d, _channels(3), {"weight": 0})
 class LazyConvTranspose3d(_Lazy):
-    """`ConvTranspose3d` without `in_channels`.
-
+    """
     >>> import anynet as an
     >>> an.nn.LazyConvTranspose3d(2, 2)(an.ones((1, 4, 2, 2, 2))).shape
     (1, 2, 3, 3, 3)
@@ -278,8 +297,7 @@ class LazyConvTranspose3d(_Lazy):
 
 @_of(BatchNorm1d, _second, _NORM)
 class LazyBatchNorm1d(_Lazy):
-    """`BatchNorm1d` without `num_features`.
-
+    """
     >>> import anynet as an
     >>> an.nn.LazyBatchNorm1d()(an.ones((3, 4))).shape
     (3, 4)
@@ -288,8 +306,7 @@ class LazyBatchNorm1d(_Lazy):
 
 @_of(BatchNorm2d, _second, _NORM)
 class LazyBatchNorm2d(_Lazy):
-    """`BatchNorm2d` without `num_features`.
-
+    """
     >>> import anynet as an
     >>> an.nn.LazyBatchNorm2d()(an.ones((3, 4, 2, 2))).shape
     (3, 4, 2, 2)
@@ -298,8 +315,7 @@ class LazyBatchNorm2d(_Lazy):
 
 @_of(BatchNorm3d, _second, _NORM)
 class LazyBatchNorm3d(_Lazy):
-    """`BatchNorm3d` without `num_features`.
-
+    """
     >>> import anynet as an
     >>> an.nn.LazyBatchNorm3d()(an.ones((3, 4, 2, 2, 2))).shape
     (3, 4, 2, 2, 2)
@@ -308,8 +324,7 @@ class LazyBatchNorm3d(_Lazy):
 
 @_of(InstanceNorm1d, _channels(1), _NORM, affine=True, track_running_stats=True)
 class LazyInstanceNorm1d(_Lazy):
-    """`InstanceNorm1d` without `num_features`, and as in PyTorch with affine weights and running statistics by default.
-
+    """
     >>> import anynet as an
     >>> an.nn.LazyInstanceNorm1d()(an.ones((3, 4, 2))).shape
     (3, 4, 2)
@@ -318,8 +333,7 @@ class LazyInstanceNorm1d(_Lazy):
 
 @_of(InstanceNorm2d, _channels(2), _NORM, affine=True, track_running_stats=True)
 class LazyInstanceNorm2d(_Lazy):
-    """`InstanceNorm2d` without `num_features`.
-
+    """
     >>> import anynet as an
     >>> an.nn.LazyInstanceNorm2d()(an.ones((3, 4, 2, 2))).shape
     (3, 4, 2, 2)
@@ -328,8 +342,7 @@ class LazyInstanceNorm2d(_Lazy):
 
 @_of(InstanceNorm3d, _channels(3), _NORM, affine=True, track_running_stats=True)
 class LazyInstanceNorm3d(_Lazy):
-    """`InstanceNorm3d` without `num_features`.
-
+    """
     >>> import anynet as an
     >>> an.nn.LazyInstanceNorm3d()(an.ones((3, 4, 2, 2, 2))).shape
     (3, 4, 2, 2, 2)

@@ -58,9 +58,7 @@ class Linear(Module):
         dtype: Any = None,
     ) -> None:
         if in_features < 0 or out_features < 0:
-            msg = (
-                f"Linear: sizes are not negative, got in_features={in_features}, out_features={out_features}"
-            )
+            msg = f"Linear: in_features and out_features must be ≥ 0, got in_features={in_features}, out_features={out_features}"
             raise ValueError(msg)
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(creation.empty((out_features, in_features), device=device, dtype=dtype))
@@ -113,7 +111,7 @@ class Bilinear(Module):
         dtype: Any = None,
     ) -> None:
         if min(in1_features, in2_features, out_features) < 1:
-            msg = f"Bilinear: sizes are positive, got {in1_features}, {in2_features}, {out_features}"
+            msg = f"Bilinear: in1_features, in2_features and out_features must be ≥ 1, got {in1_features}, {in2_features}, {out_features}"
             raise ValueError(msg)
         self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
         shape = (out_features, in1_features, in2_features)
@@ -163,7 +161,7 @@ class Maxout(Module):
         dtype: Any = None,
     ) -> None:
         if pool_size < 1:
-            msg = f"Maxout: pool_size is at least 1, got {pool_size}"
+            msg = f"Maxout: pool_size must be ≥ 1, got {pool_size}"
             raise ValueError(msg)
         self.out_features, self.pool_size = out_features, pool_size
         self.linear = Linear(in_features, out_features * pool_size, bias, device, dtype)

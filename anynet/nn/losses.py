@@ -1,4 +1,4 @@
-"""Losses as modules; the formulas stand in `anynet.nn.functional.losses`."""
+"""Losses as modules, over the functions of `anynet.nn.functional.losses`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Reduced(Module):
 
     def __init__(self, reduction: str = "mean") -> None:
         if reduction not in ("mean", "sum", "none"):
-            msg = f"{type(self).__name__}: reduction is 'mean', 'sum' or 'none', got {reduction!r}"
+            msg = f"{type(self).__name__}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}"
             raise ValueError(msg)
         self.reduction = reduction
 
@@ -38,7 +38,7 @@ class _Reduced(Module):
         return {"reduction": self.reduction}
 
     def denominator(self, input: Any, target: Any) -> Any:
-        """What ``reduction="mean"`` divides the sum by: so the losses of batches can be put together to that of the whole."""
+        """What ``reduction="mean"`` divides the sum by, so that the losses of batches combine to that of a whole data set."""
         return _size(input)
 
 
@@ -73,7 +73,10 @@ class _Loss(_Reduced):
 
 
 class MSELoss(_Loss):
-    """(x − t)².
+    """The squared error (x − t)².
+
+    input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
+    losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.MSELoss()(an.asarray([1.0, 2.0]), an.asarray([1.0, 4.0])).item(), 4)
@@ -86,7 +89,10 @@ class MSELoss(_Loss):
 
 
 class L1Loss(_Loss):
-    """|x − t|.
+    """The absolute error |x − t|.
+
+    input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
+    losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.L1Loss()(an.asarray([1.0, 2.0]), an.asarray([1.0, 4.0])).item(), 4)
@@ -99,7 +105,10 @@ class L1Loss(_Loss):
 
 
 class HuberLoss(_Loss):
-    """½ d² where |d| ≤ δ, else δ (|d| − ½ δ).
+    """½ d² where |d| ≤ δ, else δ (|d| − ½ δ), with d = x − t and δ = `delta`.
+
+    input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
+    losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.HuberLoss()(an.asarray([3.0]), an.asarray([0.0])).item(), 4)
@@ -117,7 +126,10 @@ class HuberLoss(_Loss):
 
 
 class SmoothL1Loss(_Loss):
-    """½ d²/β where |d| < β, else |d| − ½ β.
+    """½ d²/β where |d| < β, else |d| − ½ β, with d = x − t; β = 0 is `L1Loss`.
+
+    input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
+    losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.SmoothL1Loss()(an.asarray([2.0]), an.asarray([0.0])).item(), 4)
@@ -146,7 +158,14 @@ class _Weighted(_Loss):
 
 
 class CrossEntropyLoss(_Weighted):
-    """−Σ_c q_c w_c ln softmax(x)_c; targets are class indices or probabilities.
+    """−Σ_c q_c w_c ln softmax(x)_c, q = 1 for the target's class, else 0; with `label_smoothing` s, (1 − s) q + s / classes.
+
+    x: logits (n, classes), (n, classes, d1, …) or (classes,); target: class indices (n, d1, …), integers, or probabilities in
+    the shape of x. `weight` (classes,) weighs the classes; targets equal to `ignore_index` count for nothing.
+
+    The result is the mean over the targets that count, weighted by their classes' weights, with ``reduction="sum"`` the sum,
+    with "none" the losses in the shape of target. ValueError for shapes that do not fit and for another
+    `reduction`, IndexError for targets that are no class.
 
     >>> import anynet as an
     >>> round(an.nn.CrossEntropyLoss()(an.asarray([[0.0, 0.0]]), an.asarray([1])).item(), 4)
@@ -178,7 +197,14 @@ class CrossEntropyLoss(_Weighted):
 
 
 class NLLLoss(_Weighted):
-    """−w_t x_t, for log-probabilities x.
+    """−w_t x_t: the negative log-likelihood of classes t under log-probabilities x.
+
+    x (n, classes), (n, classes, d1, …) or (classes,); target: class indices (n, d1, …), integers. `weight` (classes,) weighs the
+    classes; targets equal to `ignore_index` count for nothing.
+
+    The result is the mean over the targets that count, weighted by their classes' weights, with ``reduction="sum"`` the sum,
+    with "none" the losses in the shape of target. ValueError for shapes that do not fit and for another
+    `reduction`, IndexError for targets that are no class.
 
     >>> import anynet as an
     >>> round(an.nn.NLLLoss()(an.asarray([[-2.0, -1.0]]), an.asarray([1])).item(), 4)
@@ -204,7 +230,14 @@ class NLLLoss(_Weighted):
 
 
 class NLLLoss2d(NLLLoss):
-    """The older name of `NLLLoss`, which takes inputs of any number of axes.
+    """−w_t x_t: the older name of `NLLLoss`, which takes inputs of any number of axes.
+
+    x: log-probabilities (n, classes), (n, classes, d1, …) or (classes,); target: class indices (n, d1, …), integers. `weight`
+    (classes,) weighs the classes; targets equal to `ignore_index` count for nothing.
+
+    The result is the mean over the targets that count, weighted by their classes' weights, with ``reduction="sum"`` the sum,
+    with "none" the losses in the shape of target. ValueError for shapes that do not fit and for another
+    `reduction`, IndexError for targets that are no class.
 
     >>> import anynet as an
     >>> an.nn.NLLLoss2d()(an.full((1, 3, 2, 2), -1.0), an.zeros((1, 2, 2), dtype=an.int64)).item()
@@ -213,7 +246,11 @@ class NLLLoss2d(NLLLoss):
 
 
 class BCELoss(_Weighted):
-    """−(t ln p + (1 − t) ln(1 − p)), for probabilities p.
+    """−w (t ln p + (1 − t) ln(1 − p)) for probabilities p and targets t in [0, 1]; the logarithms are at least −100, as in PyTorch.
+
+    `weight` w is broadcast to the losses. input and target have one shape; the result is the mean over all elements, with
+    ``reduction="sum"`` their sum, with "none" the losses in that shape. ValueError for shapes that differ and for another
+    `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.BCELoss()(an.asarray([0.5]), an.asarray([1.0])).item(), 4)
@@ -226,7 +263,11 @@ class BCELoss(_Weighted):
 
 
 class BCEWithLogitsLoss(_Weighted):
-    """Binary cross-entropy of σ(x), for logits x.
+    """Binary cross-entropy of σ(x), from the logits x without overflow: w ((1 − t) x + (1 + (p − 1) t) ln(1 + e^{−x})).
+
+    p = `pos_weight` weighs the positive targets; `weight` w and `pos_weight` are broadcast to the losses.
+    input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
+    losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.BCEWithLogitsLoss()(an.asarray([0.0]), an.asarray([1.0])).item(), 4)
@@ -248,7 +289,12 @@ class BCEWithLogitsLoss(_Weighted):
 
 
 class KLDivLoss(_Loss):
-    """t (ln t − x), x logarithms of probabilities; ``reduction="batchmean"`` gives the divergence of the definition.
+    """The Kullback-Leibler divergence t (ln t − x) of probabilities t from log-probabilities x, 0 where t is 0; with `log_target`
+    t is a logarithm, too: eᵗ (t − x).
+
+    input and target have one shape; the result is the mean over all elements, with ``reduction="batchmean"`` the sum over the
+    length of the first axis, the divergence of the definition, with "sum" the sum, with "none" the losses in that shape.
+    ValueError for shapes that differ and for another `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.KLDivLoss(reduction="batchmean")(an.log(an.asarray([[0.5, 0.5]])), an.asarray([[0.25, 0.75]])).item(), 4)
@@ -272,7 +318,11 @@ class KLDivLoss(_Loss):
 
 
 class PoissonNLLLoss(_Loss):
-    """eˣ − t x, or x − t ln(x + ε) with ``log_input=False``; with `full` Stirling's approximation of ln t! is added.
+    """−ln P(t) of a Poisson variable with rate eˣ, without ln t!: eˣ − t x, or x − t ln(x + ε) with ``log_input=False``. With
+    `full` Stirling's approximation of ln t!, t ln t − t + ½ ln 2πt, is added where t > 1.
+
+    input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
+    losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.PoissonNLLLoss()(an.asarray([0.0]), an.asarray([2.0])).item(), 4)
@@ -292,7 +342,11 @@ class PoissonNLLLoss(_Loss):
 
 
 class GaussianNLLLoss(_Reduced):
-    """½ (ln σ² + (x − t)² / σ²), σ² = max(var, ε).
+    """½ (ln σ² + (x − t)² / σ²), σ² = max(var, ε): x are means, var variances; with `full` ½ ln 2π is added.
+
+    input and target have one shape; var the same, or 1 in place of one axis, or nothing in place of the last, or is one number. The
+    result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the losses in that shape. ValueError for
+    shapes that do not fit, negative variances and another `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.GaussianNLLLoss()(an.asarray([1.0]), an.asarray([2.0]), an.asarray([1.0])).item(), 4)
@@ -308,7 +362,7 @@ class GaussianNLLLoss(_Reduced):
     def forward(self, input: ArrayLike, target: ArrayLike, var: ArrayLike | None = None) -> Tensor:
         """The loss of means `input` and variances `var` for `target`."""
         if var is None:
-            msg = "GaussianNLLLoss takes three arguments: input, target and var"
+            msg = "GaussianNLLLoss: input, target and var must be given, got two arguments"
             raise TypeError(msg)
         return F.gaussian_nll_loss(input, target, var, self.full, self.eps, self.reduction)
 
@@ -318,7 +372,10 @@ class GaussianNLLLoss(_Reduced):
 
 
 class HingeEmbeddingLoss(_Loss):
-    """x where t = 1, max(0, margin − x) where t = −1.
+    """x where t = 1, max(0, margin − x) where t = −1; x is a distance.
+
+    input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
+    losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.HingeEmbeddingLoss()(an.asarray([0.5, 0.25]), an.asarray([1.0, -1.0])).item(), 4)
@@ -340,6 +397,9 @@ class HingeEmbeddingLoss(_Loss):
 class SoftMarginLoss(_Loss):
     """ln(1 + e^{−t x}), t = ±1.
 
+    input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
+    losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
     >>> import anynet as an
     >>> round(an.nn.SoftMarginLoss()(an.asarray([0.0]), an.asarray([1.0])).item(), 4)
     0.6931
@@ -351,7 +411,12 @@ class SoftMarginLoss(_Loss):
 
 
 class MultiLabelMarginLoss(_Loss):
-    """Σ max(0, 1 − (x_i − x_j)) / classes over listed classes i and others j: see `F.multilabel_margin_loss`.
+    """Σ max(0, 1 − (x_i − x_j)) / classes over the classes i that a row of target lists, up to the first −1, and the classes j
+    that it does not list.
+
+    x and target (n, classes) or (classes,), target of class indices, integers. The result is the mean over the rows, with
+    ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError for shapes that do not fit and for
+    another `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.MultiLabelMarginLoss()(an.asarray([[0.1, 0.2, 0.4, 0.8]]), an.asarray([[3, 0, -1, 1]])).item(), 4)
@@ -368,7 +433,10 @@ class MultiLabelMarginLoss(_Loss):
 
 
 class MultiLabelSoftMarginLoss(_Loss):
-    """−Σ w (t ln σ(x) + (1 − t) ln σ(−x)) / classes.
+    """−Σ w (t ln σ(x) + (1 − t) ln σ(−x)) / classes over the last axis, t of 0 and 1.
+
+    x and target (…, classes); `weight` w (classes,). The result is the mean over the rows, with ``reduction="sum"`` their sum,
+    with "none" the losses of the rows (…). ValueError for shapes that differ and for another `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.MultiLabelSoftMarginLoss()(an.asarray([[0.0, 0.0]]), an.asarray([[1.0, 0.0]])).item(), 4)
@@ -392,7 +460,11 @@ class MultiLabelSoftMarginLoss(_Loss):
 
 
 class MultiMarginLoss(_Loss):
-    """Σ_{j ≠ t} w_t max(0, margin − x_t + x_j)ᵖ / classes.
+    """Σ_{j ≠ t} w_t max(0, margin − x_t + x_j)ᵖ / classes: the hinge loss of several classes.
+
+    x (n, classes) or (classes,), target (n,) or () of class indices; `weight` w (classes,); p must be 1 or 2. The result is the
+    mean over the rows, with ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError for shapes that
+    do not fit and for another `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.MultiMarginLoss()(an.asarray([[0.0, 0.5]]), an.asarray([1])).item(), 4)
@@ -408,7 +480,7 @@ class MultiMarginLoss(_Loss):
     ) -> None:
         super().__init__(reduction)
         if p not in (1, 2):
-            msg = f"MultiMarginLoss: p is 1 or 2, got {p}"
+            msg = f"MultiMarginLoss: p must be 1 or 2, got {p}"
             raise ValueError(msg)
         self.p, self.margin = p, margin
         self.weight = None if weight is None else Buffer(weight)
@@ -425,7 +497,7 @@ class _OfThree(_Reduced):
     def forward(self, input1: ArrayLike, input2: ArrayLike, target: ArrayLike | None = None) -> Tensor:
         """The loss of the two inputs against `target`."""
         if target is None:
-            msg = f"{type(self).__name__} takes three arguments, got two"
+            msg = f"{type(self).__name__}: three arguments must be given, got two"
             raise TypeError(msg)
         return type(self)._function(input1, input2, target, **self._options())  # type: ignore[no-any-return]
 
@@ -436,7 +508,10 @@ class _OfThree(_Reduced):
 
 
 class MarginRankingLoss(_OfThree):
-    """max(0, −t (x₁ − x₂) + margin).
+    """max(0, −t (x₁ − x₂) + margin): t = 1 says that x₁ is to be larger, t = −1 that x₂ is.
+
+    x₁, x₂ and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none"
+    the losses in that shape. ValueError for another `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.MarginRankingLoss(margin=0.5)(an.asarray([1.0]), an.asarray([2.0]), an.asarray([1.0])).item(), 4)
@@ -458,6 +533,9 @@ class MarginRankingLoss(_OfThree):
 class CosineEmbeddingLoss(MarginRankingLoss):
     """1 − cos(x₁, x₂) where t = 1, max(0, cos(x₁, x₂) − margin) where t = −1.
 
+    x₁ and x₂ (n, d), target (n,), or (d,) and (). The result is the mean over the rows, with ``reduction="sum"`` their sum,
+    with "none" the losses of the rows (n,). ValueError for shapes that do not fit and for another `reduction`.
+
     >>> import anynet as an
     >>> round(an.nn.CosineEmbeddingLoss()(an.asarray([[1.0, 0.0]]), an.asarray([[0.0, 1.0]]), an.asarray([1.0])).item(), 4)
     1.0
@@ -470,7 +548,11 @@ class CosineEmbeddingLoss(MarginRankingLoss):
 
 
 class TripletMarginLoss(_OfThree):
-    """max(0, d(a, p) − d(a, n) + margin).
+    """max(0, d(a, p) − d(a, n) + margin): an anchor a is to be nearer to p than to n, d = ‖x − y + ε‖_p.
+
+    anchor, positive and negative (n, features) or (features,). With `swap` the smaller of d(a, n) and d(p, n) counts. The
+    result is the mean over the rows, with ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError
+    for shapes that do not fit and for another `reduction`. `margin` must be > 0.
 
     >>> import anynet as an
     >>> round(an.nn.TripletMarginLoss()(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[1.5]])).item(), 4)
@@ -491,7 +573,7 @@ class TripletMarginLoss(_OfThree):
     ) -> None:
         super().__init__(reduction)
         if not margin > 0:
-            msg = f"TripletMarginLoss: margin is positive, got {margin}"
+            msg = f"TripletMarginLoss: margin must be > 0, got {margin}"
             raise ValueError(msg)
         self.margin, self.p, self.eps, self.swap = margin, p, eps, swap
 
@@ -501,7 +583,12 @@ class TripletMarginLoss(_OfThree):
 
 
 class TripletMarginWithDistanceLoss(_OfThree):
-    """max(0, d(a, p) − d(a, n) + margin) with a distance of one's own.
+    """max(0, d(a, p) − d(a, n) + margin): an anchor a is to be nearer to p than to n, d = `distance_function`.
+
+    anchor, positive and negative (n, features); ``distance_function(x, y)`` gives (n,), by default `PairwiseDistance`'s. With
+    `swap` the smaller of d(a, n) and d(p, n) counts. The result is the mean over the rows, with ``reduction="sum"`` their sum,
+    with "none" the losses of the rows (n,). ValueError for shapes that do not fit and for another `reduction`. `margin` must be
+    > 0.
 
     >>> import anynet as an
     >>> round(an.nn.TripletMarginWithDistanceLoss()(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[1.5]])).item(), 4)
@@ -522,7 +609,7 @@ class TripletMarginWithDistanceLoss(_OfThree):
     ) -> None:
         super().__init__(reduction)
         if not margin > 0:
-            msg = f"TripletMarginWithDistanceLoss: margin is positive, got {margin}"
+            msg = f"TripletMarginWithDistanceLoss: margin must be > 0, got {margin}"
             raise ValueError(msg)
         self.distance_function = F.pairwise_distance if distance_function is None else distance_function
         self.margin, self.swap = margin, swap
@@ -533,7 +620,9 @@ class TripletMarginWithDistanceLoss(_OfThree):
 
 
 class CosineSimilarity(Module):
-    """x₁ · x₂ / (‖x₁‖ ‖x₂‖) along `dim`.
+    """x₁ · x₂ / (max(‖x₁‖, ε) max(‖x₂‖, ε)) along `dim`.
+
+    x₁ and x₂ are broadcast; the result has their shape without the axis `dim`.
 
     >>> import anynet as an
     >>> an.nn.CosineSimilarity()(an.asarray([[1.0, 0.0]]), an.asarray([[0.0, 2.0]]))
@@ -551,6 +640,8 @@ class CosineSimilarity(Module):
 class PairwiseDistance(Module):
     """‖x₁ − x₂ + ε‖_p over the last axis.
 
+    x₁ and x₂ (…, features) are broadcast → (…), with `keepdim` (…, 1). Where the distance is 0 the gradient is 0.
+
     >>> import anynet as an
     >>> an.nn.PairwiseDistance(1, eps=0.0)(an.asarray([0.0, 3.0]), an.asarray([4.0, 0.0])).item()
     7.0
@@ -565,7 +656,16 @@ class PairwiseDistance(Module):
 
 
 class CTCLoss(_Reduced):
-    """−ln of the probability of a target sequence under all alignments: see `nn.functional.ctc_loss`.
+    """−ln of the probability that a sequence of labels, with blanks and repetitions between them, gives the target (connectionist
+    temporal classification).
+
+    log_probs (steps, n, classes), or (steps, classes) without a batch: log-probabilities. targets (n, longest), or all targets
+    one after the other; input_lengths and target_lengths (n,). `blank` is the class of blanks. Over the target with blanks
+    around each label, a_t(s) = p_t(l_s) (a_{t−1}(s) + a_{t−1}(s−1) + [l_s ≠ blank, l_s ≠ l_{s−2}] a_{t−1}(s−2)), in logarithms.
+
+    The result is the mean of the losses, each divided by the length of its target, with ``reduction="sum"`` the sum of the
+    losses, with "none" the losses (n,). A target that does not fit has an infinite loss, with `zero_infinity` a loss of 0, and
+    no gradient either way. ValueError for shapes and lengths that do not fit and for another `reduction`.
 
     >>> import anynet as an
     >>> loss = an.nn.CTCLoss()
@@ -594,7 +694,11 @@ class CTCLoss(_Reduced):
 
 
 class DiceLoss(_Loss):
-    """1 − (2 Σ p t + ε) / (Σ p + Σ t + ε): see `anynet.nn.functional.dice_loss`.
+    """1 − (2 Σ p t + ε) / (Σ p + Σ t + ε) for probabilities p and targets t, summed over the axes `dim` (all unless given); ε =
+    `smooth`.
+
+    input and target have one shape; with the axes of the examples left out of `dim`, the result is the mean over them, with
+    ``reduction="sum"`` the sum, with "none" the losses. ValueError for shapes that differ and for another `reduction`.
 
     >>> import anynet as an
     >>> an.nn.DiceLoss()(an.ones(3), an.ones(3)).item()
@@ -616,7 +720,12 @@ class DiceLoss(_Loss):
 
 
 class TverskyLoss(_Loss):
-    """1 − (TP + ε) / (TP + α FP + β FN + ε): see `anynet.nn.functional.tversky_loss`.
+    """1 − (TP + ε) / (TP + α FP + β FN + ε) with TP = Σ p t, FP = Σ p (1 − t), FN = Σ (1 − p) t over the axes `dim` (all unless
+    given), ε = `smooth`; α = β = ½ is the Dice loss.
+
+    input (probabilities p) and target t have one shape; with the axes of the examples left out of `dim`, the result is the mean
+    over them, with ``reduction="sum"`` the sum, with "none" the losses. ValueError for shapes that differ and for another
+    `reduction`.
 
     >>> import anynet as an
     >>> an.nn.TverskyLoss(alpha=0.3, beta=0.7)(an.ones(3), an.ones(3)).item()
@@ -646,7 +755,11 @@ class TverskyLoss(_Loss):
 
 
 class BinaryFocalLoss(_Loss):
-    """−(1 − p_t)^γ log p_t from logits: see `anynet.nn.functional.binary_focal_loss`.
+    """−(1 − p_t)^γ ln p_t from logits x: p = σ(x), p_t = p where the target is 1, 1 − p where it is 0, and between for targets
+    between; `alpha` weighs the two classes with α and 1 − α.
+
+    input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
+    losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.BinaryFocalLoss(alpha=0.25)(an.zeros(2), an.ones(2)).item(), 4)
@@ -666,7 +779,13 @@ class BinaryFocalLoss(_Loss):
 
 
 class FocalLoss(_Loss):
-    """−α_t (1 − p_t)^γ log p_t over classes, from logits: see `anynet.nn.functional.focal_loss`.
+    """−α_t (1 − p_t)^γ ln p_t with p = softmax(x) over the classes.
+
+    x: logits (n, classes, d1, …); target: class indices (n, d1, …), integers. `alpha` (classes,) weighs the classes; targets
+    equal to `ignore_index` count for nothing.
+
+    The result is the mean over the targets that count, with ``reduction="sum"`` the sum, with "none" the losses in the shape of
+    target. ValueError for shapes that do not fit, for another `reduction`, IndexError for targets that are no class.
 
     >>> import anynet as an
     >>> round(an.nn.FocalLoss()(an.zeros((1, 2)), an.asarray([1])).item(), 4)
@@ -694,7 +813,10 @@ class FocalLoss(_Loss):
 
 
 class LogCoshLoss(_Loss):
-    """log cosh(x − t): see `anynet.nn.functional.log_cosh_loss`.
+    """ln cosh d = |d| + ln(1 + e^{−2|d|}) − ln 2 with d = x − t: ½ d² near 0, |d| − ln 2 far away.
+
+    input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
+    losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
     >>> import anynet as an
     >>> an.nn.LogCoshLoss()(an.ones(2), an.ones(2)).item()
@@ -707,7 +829,13 @@ class LogCoshLoss(_Loss):
 
 
 class CircleLoss(_Loss):
-    """Similar to the rows of its class, dissimilar to the others: see `anynet.nn.functional.circle_loss`.
+    """ln(1 + Σ_n exp(γ α_n (s_n − m)) · Σ_p exp(−γ α_p (s_p − 1 + m))) for each row: similar to the rows of its class, dissimilar
+    to the others. s is the cosine to the other rows of its class (p) and of other classes (n), α_p = max(1 + m − s_p, 0) and
+    α_n = max(s_n + m, 0) are held constant, m = `margin`.
+
+    input (n, features), target (n,) of classes; rows without a p or an n give 0. The result is the mean over the rows, with
+    ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError for shapes that do not fit and for
+    another `reduction`.
 
     >>> import anynet as an
     >>> an.nn.CircleLoss()(an.eye(2), an.asarray([0, 1])).item()
@@ -731,7 +859,18 @@ class CircleLoss(_Loss):
 
 
 class LinearCrossEntropyLoss(_Reduced):
-    """A linear layer and cross-entropy in one: see `anynet.nn.functional.linear_cross_entropy`.
+    """Cross-entropy of a linear layer's outputs, −Σ_c q_c w_c ln softmax(W x + b)_c, layer and loss in one.
+
+    input (n, in_features) or (in_features,); target: class indices (n, …), integers, or probabilities. With `out_features` (d1,
+    …) each example has scores (num_classes, d1, …). `weight` (num_classes,) weighs the classes; targets equal to `ignore_index`
+    count for nothing; `label_smoothing` s makes q (1 − s) q + s / classes. ``options`` must be None.
+
+    Parameters: `linear.weight` (num_classes · ∏ out_features, in_features) and, with ``bias=True``, `linear.bias`, drawn as
+    those of `Linear`.
+
+    The result is the mean over the targets that count, weighted by their classes' weights, with ``reduction="sum"`` the sum,
+    with "none" the losses in the shape of target. ValueError for shapes that do not fit and for another
+    `reduction`, IndexError for targets that are no class.
 
     >>> import anynet as an
     >>> an.nn.LinearCrossEntropyLoss(3, 4)(an.zeros((2, 3)), an.asarray([0, 3])).shape
@@ -757,7 +896,7 @@ class LinearCrossEntropyLoss(_Reduced):
     ) -> None:
         super().__init__(reduction)
         if options is not None:
-            msg = "LinearCrossEntropyLoss: options chooses PyTorch's way of working in chunks, which is not offered"
+            msg = f"LinearCrossEntropyLoss: options must be None, got {options!r}; PyTorch's chunks are not offered"
             raise NotImplementedError(msg)
         self.num_classes, self.out_features = num_classes, tuple(out_features)
         self.linear = Linear(in_features, num_classes * math.prod(self.out_features), bias, device, dtype)
@@ -781,6 +920,9 @@ class LinearCrossEntropyLoss(_Reduced):
 class HingeLoss(_Loss):
     """max(0, 1 − t x) with t = ±1, 0 standing for −1 too.
 
+    input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
+    losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
     >>> import anynet as an
     >>> an.nn.HingeLoss()(an.asarray([0.5, -2.0]), an.asarray([1.0, -1.0])).item()
     0.25
@@ -793,6 +935,9 @@ class HingeLoss(_Loss):
 
 class SquaredHingeLoss(_Loss):
     """max(0, 1 − t x)² with t = ±1, 0 standing for −1 too.
+
+    input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
+    losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
     >>> import anynet as an
     >>> an.nn.SquaredHingeLoss()(an.asarray([0.5, -2.0]), an.asarray([1.0, -1.0])).item()
@@ -808,7 +953,10 @@ class SquaredHingeLoss(_Loss):
 
 
 class CategoricalHingeLoss(_Loss):
-    """max(0, 1 + max_c (1 − t_c) x_c − Σ_c t_c x_c) for each row of x and t (…, classes), t one-hot.
+    """max(0, 1 + max_c (1 − t_c) x_c − Σ_c t_c x_c) for each row, t one-hot.
+
+    x and target (…, classes). The result is the mean over the rows, with ``reduction="sum"`` their sum, with "none" the losses
+    of the rows (…). ValueError for shapes that differ and for another `reduction`.
 
     >>> import anynet as an
     >>> an.nn.CategoricalHingeLoss()(an.asarray([[2.0, 1.5]]), an.asarray([[1.0, 0.0]])).item()
@@ -827,6 +975,9 @@ class CategoricalHingeLoss(_Loss):
 class MAPELoss(_Loss):
     """100 |x − t| / max(|t|, 10⁻⁷), the mean absolute percentage error.
 
+    input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
+    losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
     >>> import anynet as an
     >>> an.nn.MAPELoss()(an.asarray([1.5]), an.asarray([2.0])).item()
     25.0
@@ -837,6 +988,9 @@ class MAPELoss(_Loss):
 
 class MSLELoss(_Loss):
     """(ln(1 + x) − ln(1 + t))², with x and t not below 10⁻⁷: the mean squared logarithmic error.
+
+    input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
+    losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
     >>> import anynet as an
     >>> round(an.nn.MSLELoss()(an.asarray([0.0]), an.asarray([1.0])).item(), 4)

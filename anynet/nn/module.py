@@ -154,7 +154,7 @@ class Module:
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; subclasses define it."""
-        msg = f"{type(self).__name__} defines no forward()"
+        msg = f"{type(self).__name__}: the class must define forward()"
         raise NotImplementedError(msg)
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
@@ -272,7 +272,7 @@ class Module:
         return self.train(False)
 
     def requires_grad_(self: _M, value: bool = True) -> _M:
-        """Make all parameters variables, or freeze them."""
+        """Let all parameters require gradients, or, with False, freeze them."""
         for p in self.parameters():
             p.requires_grad_(value)
         return self
@@ -294,7 +294,7 @@ class Module:
             resolve(device)
         kind = None if dtype is None else dtypes.of(dtype)
         if kind is not None and not kind.is_floating:
-            msg = f"a module converts to floating-point types only, got {kind}"
+            msg = f"{type(self).__name__}.to: dtype must be a floating-point type, got {kind}"
             raise TypeError(msg)
         moved: list[tuple[Tensor, Any]] = []
         for _, t, _ in named_tensors(self, Tensor):
@@ -352,14 +352,14 @@ class Module:
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Set attribute `name` to a parameter; assigning it does the same."""
         if param is not None and not isinstance(param, Parameter):
-            msg = f"register_parameter({name!r}): got {type(param).__name__}, expected a Parameter or None"
+            msg = f"register_parameter: param must be a Parameter or None, got {type(param).__name__} for {name!r}"
             raise TypeError(msg)
         _register(self, name, param)
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Set attribute `name` to a module; assigning it does the same."""
         if module is not None and not isinstance(module, Module):
-            msg = f"add_module({name!r}): got {type(module).__name__}, expected a Module or None"
+            msg = f"add_module: module must be a Module or None, got {type(module).__name__} for {name!r}"
             raise TypeError(msg)
         _register(self, name, module)
 
@@ -368,7 +368,7 @@ class Module:
     def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
         """Put `module` in the place of the one at a path; with `strict` there must be one."""
         if not isinstance(module, Module):
-            msg = f"set_submodule({target!r}): got {type(module).__name__}, expected a Module"
+            msg = f"set_submodule: module must be a Module, got {type(module).__name__} for {target!r}"
             raise TypeError(msg)
         if strict:
             self.get_submodule(target)
@@ -387,7 +387,7 @@ class Module:
         elif name and not isinstance(holder, tuple):
             setattr(holder, name, module)
         else:
-            msg = f"set_submodule({target!r}): there is no place of this name"
+            msg = f"set_submodule: target must name a place in the module, got {target!r}"
             raise ValueError(msg)
 
     def get_submodule(self, target: str) -> Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from anynet.nn import functional as F
 from anynet.nn.module import Module
@@ -13,7 +13,13 @@ __all__ = ["Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"]
 
 
 class Upsample(Module):
-    """An image at another size: see `nn.functional.interpolate`.
+    """Sequences, images or volumes (n, c, *spatial) at another size, given as `size`, or as `scale_factor` times the old one.
+
+    `mode`: "nearest" (the pixel at ⌊i n/m⌋, as in PyTorch), "nearest-exact" (at ⌊(i + ½) n/m⌋), "linear" (sequences), "bilinear" and
+    "bicubic" (images), "trilinear" (volumes), "area" (the mean of what each output pixel covers). `align_corners` puts the centres of
+    the corner pixels on each other, else their outer edges. With `recompute_scale_factor` the step follows from the rounded size.
+
+    ValueError unless one of `size` and `scale_factor` is given, and for a mode that does not fit the number of axes.
 
     >>> import anynet as an
     >>> an.nn.Upsample(scale_factor=2, mode="bilinear")(an.ones((1, 3, 4, 5))).shape
@@ -24,8 +30,8 @@ class Upsample(Module):
 
     def __init__(
         self,
-        size: Any = None,
-        scale_factor: Any = None,
+        size: int | Sequence[int] | None = None,
+        scale_factor: float | Sequence[float] | None = None,
         mode: str = "nearest",
         align_corners: bool | None = None,
         recompute_scale_factor: bool | None = None,
@@ -50,24 +56,29 @@ class Upsample(Module):
 
 
 class UpsamplingNearest2d(Upsample):
-    """`Upsample` of images by the nearest pixel.
+    """Images (n, c, h, w) at another size, given as `size` or `scale_factor`, by the nearest pixel: that at ⌊i n/m⌋.
 
     >>> import anynet as an
     >>> an.nn.UpsamplingNearest2d(scale_factor=2)(an.asarray([[[[1.0, 2.0]]]])).tolist()[0][0]
     [[1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0]]
     """
 
-    def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
+    def __init__(
+        self, size: int | Sequence[int] | None = None, scale_factor: float | Sequence[float] | None = None
+    ) -> None:
         super().__init__(size, scale_factor, "nearest")
 
 
 class UpsamplingBilinear2d(Upsample):
-    """`Upsample` of images, bilinear with aligned corners.
+    """Images (n, c, h, w) at another size, given as `size` or `scale_factor`, by bilinear interpolation, the centres of the corner
+    pixels on each other.
 
     >>> import anynet as an
     >>> an.nn.UpsamplingBilinear2d(size=(1, 3))(an.asarray([[[[1.0, 2.0]]]])).tolist()
     [[[[1.0, 1.5, 2.0]]]]
     """
 
-    def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
+    def __init__(
+        self, size: int | Sequence[int] | None = None, scale_factor: float | Sequence[float] | None = None
+    ) -> None:
         super().__init__(size, scale_factor, "bilinear", True)

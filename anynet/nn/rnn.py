@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from anynet.nn import functional as F
@@ -33,6 +34,45 @@ def _biases(b_ih: Any, b_hh: Any) -> Any:
     return None if b_ih is None else b_ih + b_hh
 
 
+def _check_options(
+    name: str, mode: str, input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool, dropout: float,
+    bidirectional: bool, proj_size: int,
+) -> None:  # fmt: skip
+    """Raise for options that make no recurrent layer."""
+    if mode not in _GATES:
+        msg = f"{name}: mode must be one of {', '.join(_GATES)}, got {mode!r}"
+        raise ValueError(msg)
+    for what, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+        if not isinstance(size, int) or isinstance(size, bool):
+            msg = f"{name}: {what} must be an integer, got {size!r}"
+            raise TypeError(msg)
+    for what, flag in (("bias", bias), ("batch_first", batch_first), ("bidirectional", bidirectional)):
+        if not isinstance(flag, bool):
+            msg = f"{name}: {what} must be True or False, got {flag!r}"
+            raise TypeError(msg)
+    if input_size < 1 or hidden_size < 1 or num_layers < 1:
+        msg = (
+            f"{name}: input_size, hidden_size and num_layers must be ≥ 1, got input_size={input_size}, "
+            f"hidden_size={hidden_size}, num_layers={num_layers}"
+        )
+        raise ValueError(msg)
+    if isinstance(dropout, bool) or not 0 <= dropout <= 1:
+        msg = f"{name}: dropout must be in [0, 1], got {dropout!r}"
+        raise ValueError(msg)
+    if dropout and num_layers == 1:
+        msg = (
+            f"{name}: dropout={dropout} acts between layers, and there is one layer; use num_layers=2 or more, "
+            "or nn.Dropout after it"
+        )
+        raise ValueError(msg)
+    if proj_size and mode != "LSTM":
+        msg = f"{name}: proj_size must be 0 unless the layer is an LSTM, got {proj_size}"
+        raise ValueError(msg)
+    if not 0 <= proj_size < hidden_size:
+        msg = f"{name}: proj_size must be in [0, hidden_size), got {proj_size} with hidden_size={hidden_size}"
+        raise ValueError(msg)
+
+
 class RNNBase(Module):
     """What `RNN`, `LSTM` and `GRU` share: parameters, shapes, layers and directions. `mode` is one of RNN_TANH,
     RNN_RELU, LSTM and GRU.
@@ -58,60 +98,29 @@ class RNNBase(Module):
         device: str | None = None,
         dtype: Any = None,
     ) -> None:
-        name = type(self).__name__
-        if mode not in _GATES:
-            msg = f"{name}: mode is one of {', '.join(_GATES)}, got {mode!r}"
-            raise ValueError(msg)
-        for what, size in (
-            ("input_size", input_size),
-            ("hidden_size", hidden_size),
-            ("num_layers", num_layers),
-        ):
-            if not isinstance(size, int) or isinstance(size, bool):
-                msg = f"{name}: {what} is an integer, got {size!r}"
-                raise TypeError(msg)
-        for what, flag in (("bias", bias), ("batch_first", batch_first), ("bidirectional", bidirectional)):
-            if not isinstance(flag, bool):
-                msg = f"{name}: {what} must be True or False, got {flag!r}"
-                raise TypeError(msg)
-        if input_size < 1 or hidden_size < 1 or num_layers < 1:
-            msg = (
-                f"{name}: sizes must be positive, got input_size={input_size}, "
-                f"hidden_size={hidden_size}, num_layers={num_layers}"
-            )
-            raise ValueError(msg)
-        if isinstance(dropout, bool) or not 0 <= dropout <= 1:
-            msg = f"{name}: dropout is a probability from 0 to 1, got {dropout!r}"
-            raise ValueError(msg)
-        if dropout and num_layers == 1:
-            msg = (
-                f"{name}: dropout={dropout} acts between layers, and there is one layer; use num_layers=2 or more, "
-                "or nn.Dropout after it"
-            )
-            raise ValueError(msg)
-        if proj_size and mode != "LSTM":
-            msg = f"{name}: proj_size is for LSTM"
-            raise ValueError(msg)
-        if not 0 <= proj_size < hidden_size:
-            msg = f"{name}: proj_size is less than hidden_size, got {proj_size} and {hidden_size}"
-            raise ValueError(msg)
+        _check_options(
+            type(self).__name__, mode, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size
+        )  # fmt: skip
         self.mode, self.input_size, self.hidden_size = mode, input_size, hidden_size
         self.num_layers, self.bias, self.batch_first = num_layers, bias, batch_first
         self.dropout, self.bidirectional, self.proj_size = float(dropout), bidirectional, proj_size
-        width = _GATES[mode] * hidden_size
-        out = proj_size or hidden_size
-        for layer in range(num_layers):
-            for suffix in self._directions(layer):
-                into = input_size if layer == 0 else out * (2 if bidirectional else 1)
-                shapes: dict[str, tuple[int, ...]] = {"weight_ih": (width, into), "weight_hh": (width, out)}
-                if bias:
-                    shapes |= {"bias_ih": (width,), "bias_hh": (width,)}
-                if proj_size:
-                    shapes["weight_hr"] = (proj_size, hidden_size)
-                for what, shape in shapes.items():
-                    parameter = Parameter(creation.empty(shape, device=device, dtype=dtype))
-                    setattr(self, f"{what}{suffix}", parameter)
+        for name, shape in self._shapes():
+            setattr(self, name, Parameter(creation.empty(shape, device=device, dtype=dtype)))
         self.reset_parameters()
+
+    def _shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """The names and shapes of the parameters, in their order."""
+        width, out = _GATES[self.mode] * self.hidden_size, self.proj_size or self.hidden_size
+        for layer in range(self.num_layers):
+            for suffix in self._directions(layer):
+                into = self.input_size if layer == 0 else out * (2 if self.bidirectional else 1)
+                yield f"weight_ih{suffix}", (width, into)
+                yield f"weight_hh{suffix}", (width, out)
+                if self.bias:
+                    yield f"bias_ih{suffix}", (width,)
+                    yield f"bias_hh{suffix}", (width,)
+                if self.proj_size:
+                    yield f"weight_hr{suffix}", (self.proj_size, self.hidden_size)
 
     def _directions(self, layer: int) -> list[str]:
         return [f"_l{layer}", f"_l{layer}_reverse"] if self.bidirectional else [f"_l{layer}"]
@@ -146,7 +155,7 @@ class RNNBase(Module):
             return _zeros(x, *shape)
         expected = shape if batched else (count, width)
         if tuple(given.shape) != expected:
-            msg = f"{name} has shape {tuple(given.shape)}, expected {expected}"
+            msg = f"got {name} {tuple(given.shape)}: expected {expected}"
             raise ShapeError(msg)
         return given if batched else expand_dims(given, axis=1)
 
@@ -154,7 +163,7 @@ class RNNBase(Module):
         """The states at the beginning: those given, checked, or zeros."""
         lstm = self.mode == "LSTM"
         if hx is not None and lstm and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
-            msg = f"LSTM: hx is a pair (h_0, c_0), got {type(hx).__name__}"
+            msg = f"LSTM: hx must be a pair (h_0, c_0), got {type(hx).__name__}"
             raise TypeError(msg)
         given: tuple[Any, ...] = (None, None) if hx is None else tuple(hx) if lstm else (hx,)
         states = [self._begin(given[0], "h_0", x, self.proj_size or self.hidden_size, batched)]
@@ -212,7 +221,7 @@ class RNNBase(Module):
         elif self.batch_first:
             x = permute_dims(x, (1, 0, 2))
         if x.shape[0] == 0:
-            msg = "got a sequence without steps; it needs one at least"
+            msg = f"got {tuple(x.shape)}: expected at least one step"
             raise ShapeError(msg)
         states = self._states(hx, x, batched)
         y, last = self._run(x, states)
@@ -253,12 +262,21 @@ class RNNBase(Module):
 class RNN(RNNBase):
     """h_t = tanh(W_ih x_t + b_ih + W_hh h_{t−1} + b_hh), or ReLU for tanh with ``nonlinearity="relu"``.
 
-    x (steps, batch, input_size) → output (steps, batch, directions · hidden_size), h_n (layers · directions, batch,
-    hidden_size); with ``batch_first=True`` x and output are (batch, steps, …); without a batch the axis is missing.
-    ``dropout`` acts on the output of every layer but the last.
+    x (steps, batch, input_size), (batch, steps, input_size) with `batch_first`, (steps, input_size) without a batch, or a
+    `PackedSequence`, hx = h_0 (num_layers · directions, batch, hidden_size), zeros unless given → output, h_t of all steps of
+    the last layer, shaped as x with directions · hidden_size in the place of input_size, and h_n, the states after the last
+    step of all layers, shaped as h_0.
 
-    Parameters of layer k: `weight_ih_lk` (h, in), `weight_hh_lk` (h, h), `bias_ih_lk`, `bias_hh_lk` (h), those of the
-    backward direction with `_reverse`; all from U(−1/√h, 1/√h).
+    `num_layers` layers lie on one another, each over the outputs of the one below; with `bidirectional` each has a second
+    direction, from the last step to the first, whose outputs stand beside those of the first (directions = 2). `dropout` is the
+    probability of dropout on the outputs of all layers but the last, in training.
+
+    Parameters of layer k: `weight_ih_lk` (h, input_size; in upper layers directions · hidden_size), `weight_hh_lk` (h,
+    hidden_size), and unless ``bias=False`` `bias_ih_lk`, `bias_hh_lk` (h,), h = hidden_size; those of the backward direction
+    end with ``_reverse``. All are drawn from U(−1/√h, 1/√h).
+
+    Errors: ValueError for sizes that are not positive, and for a dropout that is not in [0, 1] or has one layer only;
+    ShapeError for an input or a state of another shape.
 
     >>> import anynet as an
     >>> output, h = an.nn.RNN(3, 5, num_layers=2)(an.ones((7, 4, 3)))
@@ -282,7 +300,7 @@ class RNN(RNNBase):
         dtype: Any = None,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
-            msg = f"RNN: nonlinearity is 'tanh' or 'relu', got {nonlinearity!r}"
+            msg = f"RNN: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}"
             raise ValueError(msg)
         self.nonlinearity = nonlinearity
         super().__init__(
@@ -292,17 +310,33 @@ class RNN(RNNBase):
 
 
 class LSTM(RNNBase):
-    """i, f, o = σ(…), g = tanh(…) of W_ih x_t + b_ih + W_hh h_{t−1} + b_hh; c_t = f c_{t−1} + i g; h_t = o tanh(c_t).
+    """i, f, o = σ(…), g = tanh(…) of the four parts of W_ih x_t + b_ih + W_hh h_{t−1} + b_hh; c_t = f c_{t−1} + i g; h_t = o
+    tanh(c_t). With `proj_size` p > 0 the output is smaller: h_t = W_hr (o tanh(c_t)) has p numbers.
 
-    x as for `RNN`; hx = (h_0, c_0), zeros by default → output, (h_n, c_n). With `proj_size` p, h_t = W_hr o tanh(c_t)
-    has p numbers. Parameters as for `RNN` with 4h rows, in the order i, f, g, o, and `weight_hr_lk` (p, h).
+    x (steps, batch, input_size), (batch, steps, input_size) with `batch_first`, (steps, input_size) without a batch, or a
+    `PackedSequence`, hx = (h_0, c_0), h_0 (num_layers · directions, batch, p or else hidden_size), c_0 (…, hidden_size), zeros
+    unless given → output, h_t of all steps of the last layer, shaped as x with directions · (p or else hidden_size) in the
+    place of input_size, and (h_n, c_n), the states after the last step of all layers, shaped as h_0 and c_0.
+
+    `num_layers` layers lie on one another, each over the outputs of the one below; with `bidirectional` each has a second
+    direction, from the last step to the first, whose outputs stand beside those of the first (directions = 2). `dropout` is the
+    probability of dropout on the outputs of all layers but the last, in training.
+
+    Parameters of layer k: `weight_ih_lk` (4h, input_size; in upper layers directions · (p or else hidden_size)), `weight_hh_lk`
+    (4h, (p or else hidden_size)), and unless ``bias=False`` `bias_ih_lk`, `bias_hh_lk` (4h,), their rows in the order i, f, g,
+    o, and with `proj_size` `weight_hr_lk` (p, h), h = hidden_size; those of the backward direction end with ``_reverse``. All
+    are drawn from U(−1/√h, 1/√h).
+
+    Errors: ValueError for sizes that are not positive, and for a dropout that is not in [0, 1] or has one layer only;
+    ShapeError for an input or a state of another shape.
 
     >>> import anynet as an
     >>> output, (h, c) = an.nn.LSTM(3, 5, bidirectional=True)(an.ones((7, 4, 3)))
     >>> output.shape, h.shape, c.shape
     ((7, 4, 10), (2, 4, 5), (2, 4, 5))
 
-    Sources: Hochreiter, Schmidhuber: Long short-term memory (1997); Gers, Schmidhuber, Cummins (2000).
+    Sources: Hochreiter, Schmidhuber: Long short-term memory (1997); Gers, Schmidhuber, Cummins: Learning to forget (2000); Sak et al.:
+      Long short-term memory based recurrent neural network architectures (2014), for the projection.
     """
 
     def __init__(
@@ -328,7 +362,21 @@ class GRU(RNNBase):
     """r, z = σ(…) of W_ih x_t + b_ih + W_hh h_{t−1} + b_hh; n = tanh(W_in x_t + b_in + r (W_hn h_{t−1} + b_hn));
     h_t = (1 − z) n + z h_{t−1}.
 
-    Shapes as for `RNN`; parameters with 3h rows, in the order r, z, n.
+    x (steps, batch, input_size), (batch, steps, input_size) with `batch_first`, (steps, input_size) without a batch, or a
+    `PackedSequence`, hx = h_0 (num_layers · directions, batch, hidden_size), zeros unless given → output, h_t of all steps of
+    the last layer, shaped as x with directions · hidden_size in the place of input_size, and h_n, the states after the last
+    step of all layers, shaped as h_0.
+
+    `num_layers` layers lie on one another, each over the outputs of the one below; with `bidirectional` each has a second
+    direction, from the last step to the first, whose outputs stand beside those of the first (directions = 2). `dropout` is the
+    probability of dropout on the outputs of all layers but the last, in training.
+
+    Parameters of layer k: `weight_ih_lk` (3h, input_size; in upper layers directions · hidden_size), `weight_hh_lk` (3h,
+    hidden_size), and unless ``bias=False`` `bias_ih_lk`, `bias_hh_lk` (3h,), their rows in the order r, z, n, h = hidden_size;
+    those of the backward direction end with ``_reverse``. All are drawn from U(−1/√h, 1/√h).
+
+    Errors: ValueError for sizes that are not positive, and for a dropout that is not in [0, 1] or has one layer only;
+    ShapeError for an input or a state of another shape.
 
     >>> import anynet as an
     >>> output, h = an.nn.GRU(3, 5, batch_first=True)(an.ones((4, 7, 3)))
@@ -351,18 +399,8 @@ class GRU(RNNBase):
         dtype: Any = None,
     ) -> None:
         super().__init__(
-            "GRU",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            0,
-            device,
-            dtype,
-        )
+            "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
+        )  # fmt: skip
 
 
 class RNNCellBase(Module):
@@ -384,7 +422,7 @@ class RNNCellBase(Module):
         dtype: Any = None,
     ) -> None:
         if input_size < 0 or hidden_size < 1:
-            msg = f"{type(self).__name__}: sizes are positive, got input_size={input_size}, hidden_size={hidden_size}"
+            msg = f"{type(self).__name__}: input_size must be ≥ 0 and hidden_size ≥ 1, got {input_size} and {hidden_size}"
             raise ValueError(msg)
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         width = self.gates * hidden_size
@@ -413,7 +451,7 @@ class RNNCellBase(Module):
             if state is None:
                 states.append(_zeros(x, x.shape[0], self.hidden_size))
             elif tuple(state.shape) != expected:
-                msg = f"the state has shape {tuple(state.shape)}, expected {expected}"
+                msg = f"got a state {tuple(state.shape)}: expected {expected}"
                 raise ShapeError(msg)
             else:
                 states.append(state if batched else expand_dims(state, axis=0))
@@ -427,7 +465,14 @@ class RNNCellBase(Module):
 
 
 class RNNCell(RNNCellBase):
-    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), one step of `RNN`: x (batch, in), h (batch, hidden) → h'.
+    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or ReLU for tanh with ``nonlinearity="relu"``: one step of `RNN`.
+
+    x (batch, input_size) or (input_size,), h (batch, hidden_size) or (hidden_size,), zeros unless given → h', shaped as h.
+
+    Parameters: `weight_ih` (h, input_size), `weight_hh` (h, h) and, unless ``bias=False``, `bias_ih`, `bias_hh` (h,),
+    h = hidden_size, all drawn from U(−1/√h, 1/√h).
+
+    Errors: ValueError for sizes that are not positive; ShapeError for an input or a state of another shape.
 
     >>> import anynet as an
     >>> an.nn.RNNCell(3, 5)(an.ones((4, 3))).shape
@@ -446,7 +491,7 @@ class RNNCell(RNNCellBase):
         dtype: Any = None,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
-            msg = f"RNNCell: nonlinearity is 'tanh' or 'relu', got {nonlinearity!r}"
+            msg = f"RNNCell: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}"
             raise ValueError(msg)
         self.nonlinearity = nonlinearity
         super().__init__(input_size, hidden_size, bias, device, dtype)
@@ -459,7 +504,16 @@ class RNNCell(RNNCellBase):
 
 
 class LSTMCell(RNNCellBase):
-    """One step of `LSTM`: x (batch, in), hx = (h, c) → (h', c').
+    """i, f, o = σ(…), g = tanh(…) of the four parts of W_ih x + b_ih + W_hh h + b_hh; c' = f c + i g; h' = o tanh(c'): one step of
+    `LSTM`.
+
+    x (batch, input_size) or (input_size,), hx = (h, c), each (batch, hidden_size) or (hidden_size,), zeros unless given → (h',
+    c'), shaped as h and c.
+
+    Parameters: `weight_ih` (4h, input_size), `weight_hh` (4h, h) and, unless ``bias=False``, `bias_ih`, `bias_hh` (4h,) with
+    rows in the order i, f, g, o, h = hidden_size, all drawn from U(−1/√h, 1/√h).
+
+    Errors: ValueError for sizes that are not positive; ShapeError for an input or a state of another shape.
 
     >>> import anynet as an
     >>> h, c = an.nn.LSTMCell(3, 5)(an.ones((4, 3)))
@@ -474,7 +528,7 @@ class LSTMCell(RNNCellBase):
     def forward(self, x: ArrayLike, hx: tuple[ArrayLike, ArrayLike] | None = None) -> tuple[Tensor, Tensor]:
         """The next states (h', c')."""
         if hx is not None and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
-            msg = f"LSTMCell: hx is a pair (h, c), got {type(hx).__name__}"
+            msg = f"LSTMCell: hx must be a pair (h, c), got {type(hx).__name__}"
             raise TypeError(msg)
         x, (h, c), batched = self._prepare(x, (None, None) if hx is None else tuple(hx))
         gates = F.linear(x, self.weight_ih, _biases(self.bias_ih, self.bias_hh))
@@ -483,7 +537,15 @@ class LSTMCell(RNNCellBase):
 
 
 class GRUCell(RNNCellBase):
-    """One step of `GRU`: x (batch, in), h (batch, hidden) → h'.
+    """r, z = σ(…) of W_ih x + b_ih + W_hh h + b_hh; n = tanh(W_in x + b_in + r (W_hn h + b_hn)); h' = (1 − z) n + z h: one step of
+    `GRU`.
+
+    x (batch, input_size) or (input_size,), h (batch, hidden_size) or (hidden_size,), zeros unless given → h', shaped as h.
+
+    Parameters: `weight_ih` (3h, input_size), `weight_hh` (3h, h) and, unless ``bias=False``, `bias_ih`, `bias_hh` (3h,) with
+    rows in the order r, z, n, h = hidden_size, all drawn from U(−1/√h, 1/√h).
+
+    Errors: ValueError for sizes that are not positive; ShapeError for an input or a state of another shape.
 
     >>> import anynet as an
     >>> an.nn.GRUCell(3, 5)(an.ones((4, 3))).shape

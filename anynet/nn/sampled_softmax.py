@@ -37,7 +37,10 @@ class _Sampled(Module):
     ) -> None:
         weights = [float(n) ** power if n > 0 else 0.0 for n in counts]
         if not weights or math.fsum(weights) <= 0 or sample_size < 1:
-            msg = f"{type(self).__name__}: counts are not negative and not all zero, and sample_size is at least 1"
+            msg = (
+                f"{type(self).__name__}: counts must hold a number > 0 and sample_size be ≥ 1, got counts={list(counts)[:8]}, "
+                f"sample_size={sample_size}"
+            )
             raise ValueError(msg)
         total = math.fsum(weights)
         self.sample_size, self.in_features = sample_size, in_features

@@ -35,7 +35,7 @@ class Flatten(Module):
             return reshape(x, (1,))
         start, end = self.start_dim, self.end_dim
         if not -n <= start < n or not -n <= end < n or start % n > end % n:
-            msg = f"got {tuple(x.shape)}: cannot merge axes {start} to {end}"
+            msg = f"got {tuple(x.shape)}: expected axes {start} to {end} to merge"
             raise ShapeError(msg)
         start, end = start % n, end % n
         size = math.prod(x.shape[start : end + 1])
@@ -58,7 +58,7 @@ class Unflatten(Module):
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
         size = tuple(int(n) for n in unflattened_size)
         if not size or any(n < -1 for n in size) or size.count(-1) > 1:
-            msg = f"Unflatten: unflattened_size is a shape in which one length may be -1, got {unflattened_size}"
+            msg = f"Unflatten: unflattened_size must be a shape in which one length may be -1, got {unflattened_size}"
             raise ValueError(msg)
         self.dim, self.unflattened_size = dim, size
 
@@ -66,13 +66,13 @@ class Unflatten(Module):
         """The inverse of Flatten."""
         n, size = len(x.shape), self.unflattened_size
         if not -n <= self.dim < n:
-            msg = f"got {tuple(x.shape)}: there is no axis {self.dim} to split"
+            msg = f"got {tuple(x.shape)}: expected an axis {self.dim} to split"
             raise ShapeError(msg)
         dim = self.dim % n
         known = math.prod(k for k in size if k != -1)
         length = x.shape[dim]
         if (known != length) if -1 not in size else (known == 0 or length % known):
-            msg = f"got {tuple(x.shape)}: axis {self.dim} of length {length} does not split into {size}"
+            msg = f"got {tuple(x.shape)}: axis {self.dim} must split into {size}, got length {length}"
             raise ShapeError(msg)
         size = tuple(length // known if k == -1 else k for k in size)
         return reshape(x, (*x.shape[:dim], *size, *x.shape[dim + 1 :]))

@@ -30,7 +30,7 @@ def _activation(where: str, activation: Activation) -> Callable[[Any], Any]:
     if callable(activation):
         return activation
     if activation not in ("relu", "gelu"):
-        msg = f"{where}: activation is 'relu', 'gelu' or a function, got {activation!r}"
+        msg = f"{where}: activation must be 'relu', 'gelu' or a function, got {activation!r}"
         raise ValueError(msg)
     return F.relu if activation == "relu" else F.gelu
 
@@ -66,8 +66,13 @@ class _Layer(Module):
 class TransformerEncoderLayer(_Layer):
     """x ← norm(x + attention(x)), x ← norm(x + W₂ f(W₁ x)); with `norm_first` x ← x + attention(norm x) and so on.
 
-    src (s, n, d_model), with ``batch_first=True`` (n, s, d_model), or (s, d_model) → the same. `src_mask` (s, s) and
-    `src_key_padding_mask` (n, s) hide: see `MultiheadAttention`.
+    src (s, n, d_model), with ``batch_first=True`` (n, s, d_model), or (s, d_model) → the same. `src_mask` (s, s) or
+    (n · nhead, s, s) and `src_key_padding_mask` (n, s): True in a boolean mask hides a key, numbers are added to the scores;
+    `is_causal` says that `src_mask` is the causal one.
+
+    Parameters: those of `self_attn` (`MultiheadAttention`), `linear1` (d_model → dim_feedforward), `linear2` (back) and the norms
+    `norm1`, `norm2`. `activation` f is "relu", "gelu" or a function; `dropout` acts on the attention's weights, after f and on both
+    summands, in training. ValueError for sizes that are not positive and where nhead does not divide d_model.
 
     >>> import anynet as an
     >>> layer = an.nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16)
@@ -123,7 +128,17 @@ class TransformerEncoderLayer(_Layer):
 
 
 class TransformerDecoderLayer(_Layer):
-    """As `TransformerEncoderLayer`, with attention to the encoder's output `memory` between the two blocks.
+    """x ← norm(x + attention(x)), x ← norm(x + attention(x, memory)), x ← norm(x + W₂ f(W₁ x)); with `norm_first`
+    x ← x + attention(norm x) and so on. `memory` is the encoder's output.
+
+    tgt (t, n, d_model), memory (s, n, d_model), with ``batch_first=True`` (n, t, d_model) and (n, s, d_model), or without n → the shape
+    of tgt. `tgt_mask` (t, t), `memory_mask` (t, s), or with n · nhead before, `tgt_key_padding_mask` (n, t) and
+    `memory_key_padding_mask` (n, s): True in a boolean mask hides a key, numbers are added to the scores; `tgt_is_causal` and
+    `memory_is_causal` say that the masks are causal ones.
+
+    Parameters: those of `self_attn` and `multihead_attn` (`MultiheadAttention`), `linear1` (d_model → dim_feedforward), `linear2` (back)
+    and the norms `norm1`, `norm2`, `norm3`. `activation` f is "relu", "gelu" or a function; `dropout` acts on the attentions' weights,
+    after f and on all summands, in training. ValueError for sizes that are not positive and where nhead does not divide d_model.
 
     >>> import anynet as an
     >>> layer = an.nn.TransformerDecoderLayer(8, nhead=2, dim_feedforward=16)

@@ -78,7 +78,7 @@ class NaryTreeLSTM(Module):
         dtype: Any = None,
     ) -> None:
         if n_ary < 1:
-            msg = f"NaryTreeLSTM: n_ary is at least 1, got {n_ary}"
+            msg = f"NaryTreeLSTM: n_ary must be ≥ 1, got {n_ary}"
             raise ValueError(msg)
         self.out_features, self.n_ary = out_features, n_ary
         self.input = Linear(in_features, 4 * out_features, True, device, dtype)

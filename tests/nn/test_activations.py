@@ -104,9 +104,9 @@ def test_rrelu(xp_device):
 
 def test_refusals():
     for make, message in (
-        (lambda: nn.Hardtanh(1.0, 1.0), "min_val is less than max_val"),
+        (lambda: nn.Hardtanh(1.0, 1.0), "min_val must be less than max_val"),
         (lambda: F.hardtanh(an.ones(2), 2.0, 1.0), "min_val must be at most max_val"),
-        (lambda: nn.Softshrink(-1.0), "lambd is not negative"),
+        (lambda: nn.Softshrink(-1.0), "lambd must be ≥ 0"),
         (lambda: F.softshrink(an.ones(2), -1.0), "lambd must be ≥ 0, got -1.0"),
         (lambda: F.celu(an.ones(2), 0.0), "alpha must not be 0"),
         (lambda: F.glu(an.ones(3)), "must be even, got 3"),

@@ -140,11 +140,11 @@ def test_initial_values():
 
 def test_refusals():
     for call, words in (
-        (lambda: nn.GaussianNoise(-1), "not negative, got -1"), (lambda: nn.GaussianDropout(1.0), r"\[0, 1\), got 1.0"),
+        (lambda: nn.GaussianNoise(-1), "must be ≥ 0, got -1"), (lambda: nn.GaussianDropout(1.0), r"\[0, 1\), got 1.0"),
         (lambda: F.gaussian_noise(an.ones(2), -1), "stddev must be ≥ 0"), (lambda: F.gaussian_dropout(an.ones(2), 1.0), "rate must be in"),
-        (lambda: nn.SquarePlus(-1.0), "not negative"), (lambda: F.hinge_loss(an.ones(2), an.ones(2), p=3), "1 or 2, got 3"),
+        (lambda: nn.SquarePlus(-1.0), "b must be ≥ 0"), (lambda: F.hinge_loss(an.ones(2), an.ones(2), p=3), "1 or 2, got 3"),
         (lambda: nn.TimeDistributed(nn.ReLU())(an.ones((2, 3))), "at least 3 axes"),
-        (lambda: nn.init.variance_scaling_(an.zeros((2, 3)), -1.0), "scale is positive"),
+        (lambda: nn.init.variance_scaling_(an.zeros((2, 3)), -1.0), "scale must be > 0"),
         (lambda: nn.init.variance_scaling_(an.zeros((2, 3)), distribution="flat"), "got 'flat'"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):

@@ -163,7 +163,7 @@ def test_refusals():
         (
             lambda: flex.create_block_mask(MASKS["causal"], None, None, 3, 3, BLOCK_SIZE=0),
             ValueError,
-            "blocks positive",
+            "BLOCK_SIZE ≥ 1",
         ),
     ):
         with pytest.raises(error, match=words):
@@ -228,10 +228,10 @@ def test_used_keys_and_pages():
     )
     np.testing.assert_array_equal(paged.numpy(), expected.numpy())
     for options, words in (
-        ({"cu_seq_q": an.asarray([0, 3])}, "ends with 4"),
+        ({"cu_seq_q": an.asarray([0, 3])}, "end with 4"),
         ({"cu_seq_q": an.asarray([0.0, 4.0])}, "vector of integers"),
-        ({"max_q": 1}, "more than the 1 given"),
-        ({"cu_seq_k": an.asarray([0, 8]), "max_k": 8}, "2 sequences of queries and 1 of keys"),
+        ({"max_q": 1}, "must have lengths ≤ 1, got one of"),
+        ({"cu_seq_k": an.asarray([0, 8]), "max_k": 8}, "must have as many sequences, got 2 and 1"),
         ({"window_size": (-2, 0)}, "numbers ≥ −1"),
         ({"key": pages[0], "block_table": an.asarray([[0, 1], [2, 3]])}, "needs seqused_k"),
     ):

@@ -71,8 +71,8 @@ def test_refusals_change_nothing():
     for call, error, words in (
         (lambda: nn.utils.weight_norm(layer, "wieght"), ValueError, "no parameter 'wieght'"),
         (lambda: nn.utils.spectral_norm(layer, "nothing"), ValueError, "no parameter 'nothing'"),
-        (lambda: nn.utils.spectral_norm(layer, dim=2), IndexError, "not an axis"),
-        (lambda: nn.utils.spectral_norm(layer, n_power_iterations=0), ValueError, "at least 1, got 0"),
+        (lambda: nn.utils.spectral_norm(layer, dim=2), IndexError, "dim must be an axis"),
+        (lambda: nn.utils.spectral_norm(layer, n_power_iterations=0), ValueError, "must be ≥ 1, got 0"),
         (lambda: nn.utils.remove_weight_norm(layer), ValueError, "is not made by weight_norm"),
         (lambda: nn.utils.remove_spectral_norm(layer), ValueError, "is not made by spectral_norm"),
     ):

@@ -169,7 +169,7 @@ def test_refusals():
         (lambda: nn.PixelShuffle(2)(an.ones((1, 3, 2, 2))), ValueError, "divisible by 2²"),
         (lambda: nn.PixelUnshuffle(2)(an.ones((1, 3, 3, 2))), ValueError, "divisible by 2"),
         (lambda: nn.ChannelShuffle(2)(an.ones((1, 3, 3))), ValueError, "divisible by 2"),
-        (lambda: nn.Bilinear(0, 1, 1), ValueError, "sizes are positive"),
+        (lambda: nn.Bilinear(0, 1, 1), ValueError, "out_features must be ≥ 1"),
         (lambda: nn.Bilinear(2, 3, 4)(an.ones((5, 2)), an.ones((5, 2))), nn.ShapeError, r"\(…, 3\)"),
         (lambda: F.bilinear(an.ones((5, 2)), an.ones((4, 3)), an.ones((1, 2, 3))), ValueError, "equal axes"),
     ):

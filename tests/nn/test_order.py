@@ -145,6 +145,6 @@ def test_module_set_on_a_sequential_is_one_of_its_items():
     assert row(x).tolist() == row.last(row[0](x)).tolist()
     del row.last
     assert row(x).tolist() == row[0](x).tolist()
-    with pytest.raises(TypeError, match="Sequential holds modules, got int"):
+    with pytest.raises(TypeError, match="Sequential: items must be modules, got int"):
         row.relu = 3
     assert len(row) == 2

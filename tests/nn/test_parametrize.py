@@ -176,7 +176,7 @@ def test_bad_arguments():
     parametrize.register_parametrization(nn_layer := nn.Linear(3, 3), "weight", Cut(), unsafe=True)
     with pytest.raises(NotImplementedError, match="right_inverse"):
         nn_layer.weight = an.ones((2, 3))
-    with pytest.raises(IndexError, match="not an axis"):
+    with pytest.raises(IndexError, match="dim must be an axis"):
         parametrizations.spectral_norm(nn.Linear(2, 2), dim=3)
 
 
@@ -192,7 +192,7 @@ def test_gradient_noise_and_centralization():
     w.grad = an.asarray(g)
     nn.utils.centralize_gradients_([w, an.Parameter([1.0])])
     assert np.allclose(w.grad.numpy(), g - g.mean((1, 2), keepdims=True))
-    with pytest.raises(ValueError, match="not negative"):
+    with pytest.raises(ValueError, match="gamma must be ≥ 0"):
         nn.utils.add_gradient_noise_([p], step=-1)
 
 
@@ -241,7 +241,7 @@ def test_orthogonal_begins_at_an_orthogonal_weight():
 def test_orthogonal_refuses():
     with pytest.raises(ValueError, match="matrix or a batch"):
         parametrizations.orthogonal(nn.Linear(2, 2), "bias")
-    with pytest.raises(ValueError, match="orthogonal_map is"):
+    with pytest.raises(ValueError, match="orthogonal_map must be"):
         parametrizations.orthogonal(nn.Linear(2, 2), orthogonal_map="qr")
 
 

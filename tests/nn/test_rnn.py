@@ -11,26 +11,26 @@ def test_wrong_arguments(layer):
     name = layer.__name__
     with pytest.raises(ValueError, match="one layer"):
         layer(3, 4, dropout=0.5)
-    with pytest.raises(ValueError, match=r"dropout_p must be in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\]"):
         layer(3, 4, num_layers=2, dropout=1.5)
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="num_layers must be ≥ 1"):
         layer(3, 0)
     with pytest.raises(TypeError, match="integer"):
         layer(3, 4.0)
     net = layer(3, 4)
     with pytest.raises(nn.ShapeError, match=rf"(?s){name} 3→4.*\(steps, batch, 3\)"):
         net(an.ones((5, 2, 7)))
-    with pytest.raises(nn.ShapeError, match="without steps"):
+    with pytest.raises(nn.ShapeError, match="expected at least one step"):
         net(an.ones((0, 2, 3)))
     state = an.ones((2, 2, 4))
-    with pytest.raises(nn.ShapeError, match=r"h_0 has shape \(2, 2, 4\), expected \(1, 2, 4\)"):
+    with pytest.raises(nn.ShapeError, match=r"got h_0 \(2, 2, 4\): expected \(1, 2, 4\)"):
         net(an.ones((5, 2, 3)), (state, state) if name == "LSTM" else state)
 
 
 def test_lstm_wants_a_pair():
     with pytest.raises(TypeError, match="pair"):
         nn.LSTM(3, 4)(an.ones((5, 2, 3)), an.ones((1, 2, 4)))
-    with pytest.raises(ValueError, match="less than hidden_size"):
+    with pytest.raises(ValueError, match=r"proj_size must be in \[0, hidden_size\), got 4"):
         nn.LSTM(3, 4, proj_size=4)
     with pytest.raises(ValueError, match="nonlinearity"):
         nn.RNN(3, 4, nonlinearity="sigmoid")

@@ -108,7 +108,7 @@ def _places(b: int, h: int, rows: range, columns: range, device: str | None) -> 
 def _seen(mod: Mod, b: int, h: int, rows: range, columns: range, device: str | None) -> Tensor:
     found = mod(*_places(b, h, rows, columns, device))
     if not isinstance(found, Tensor) or found.dtype != dtypes.bool:
-        msg = f"flex_attention: a mask_mod returns booleans, got {getattr(found, 'dtype', type(found).__name__)}"
+        msg = f"flex_attention: a mask_mod must return booleans, got {getattr(found, 'dtype', type(found).__name__)}"
         raise TypeError(msg)
     return broadcast_to(found, (b, h, len(rows), len(columns)))
 
@@ -199,7 +199,7 @@ def create_block_mask(
     """
     height, width = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else BLOCK_SIZE
     if height < 1 or width < 1 or min(Q_LEN, KV_LEN) < 0:
-        msg = f"create_block_mask: lengths are not negative and blocks positive, got {Q_LEN}, {KV_LEN}, {BLOCK_SIZE}"
+        msg = f"create_block_mask: Q_LEN and KV_LEN must be ≥ 0 and BLOCK_SIZE ≥ 1, got {Q_LEN}, {KV_LEN}, {BLOCK_SIZE}"
         raise ValueError(msg)
     b, h = B or 1, H or 1
     some: list[Any] = [[[] for _ in range(h)] for _ in range(b)]

@@ -42,15 +42,15 @@ class GroupQueryAttention(Module):
     ) -> None:
         if min(num_query_heads, num_key_value_heads) < 1 or num_query_heads % num_key_value_heads:
             msg = (
-                f"GroupQueryAttention: num_key_value_heads divides num_query_heads, got {num_key_value_heads} and "
+                f"GroupQueryAttention: num_key_value_heads must divide num_query_heads, got {num_key_value_heads} and "
                 f"{num_query_heads}"
             )
             raise ValueError(msg)
         if head_dim is None and embed_dim % num_query_heads:
-            msg = f"GroupQueryAttention: {num_query_heads} heads do not divide embed_dim {embed_dim}; give head_dim"
+            msg = f"GroupQueryAttention: num_query_heads must divide embed_dim, got {num_query_heads} and {embed_dim}; or give head_dim"
             raise ValueError(msg)
         if not 0 <= dropout <= 1:
-            msg = f"GroupQueryAttention: dropout is a probability, got {dropout}"
+            msg = f"GroupQueryAttention: dropout must be in [0, 1], got {dropout}"
             raise ValueError(msg)
         self.head_dim = embed_dim // num_query_heads if head_dim is None else head_dim
         self.num_query_heads, self.num_key_value_heads, self.dropout = (

@@ -24,7 +24,9 @@ class MultiheadAttention(Module):
     query (l, n, embed_dim), key (s, n, kdim), value (s, n, vdim), with ``batch_first=True`` (n, l, ·), or all without
     the axis n → the output, shaped as query, and the weights: (n, l, s) averaged over heads, (n, heads, l, s) with
     ``average_attn_weights=False``, None with ``need_weights=False``, which is faster and takes memory linear in the
-    length. Masks hide: see `nn.functional.multi_head_attention_forward`.
+    length. Masks: True in a boolean mask hides a key (the opposite of `scaled_dot_product_attention`), numbers are added to the
+    scores. attn_mask is (l, s) or (n · num_heads, l, s), key_padding_mask (n, s); `is_causal` says that attn_mask, which must be given,
+    is the causal one. Where a query may look at nothing the output is that of zeros.
 
     `dropout` drops weights in training; `add_bias_kv` appends a learned key and value, `add_zero_attn` zeros.
 
@@ -56,10 +58,10 @@ class MultiheadAttention(Module):
         dtype: Any = None,
     ) -> None:
         if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
-            msg = f"MultiheadAttention: embed_dim is a positive multiple of num_heads, got {embed_dim} and {num_heads}"
+            msg = f"MultiheadAttention: embed_dim must be a positive multiple of num_heads, got {embed_dim} and {num_heads}"
             raise ValueError(msg)
         if not 0 <= dropout <= 1:
-            msg = f"MultiheadAttention: dropout is a probability from 0 to 1, got {dropout}"
+            msg = f"MultiheadAttention: dropout must be in [0, 1], got {dropout}"
             raise ValueError(msg)
         self.embed_dim, self.num_heads, self.head_dim = embed_dim, num_heads, embed_dim // num_heads
         self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim

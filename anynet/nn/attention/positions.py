@@ -33,7 +33,7 @@ class RoPE(Module):
         self, dims: int, traditional: bool = False, base: float = 10000.0, scale: float = 1.0
     ) -> None:
         if dims < 2 or dims % 2 or base <= 0:
-            msg = f"RoPE: dims is an even number of at least 2 and base is positive, got {dims} and {base}"
+            msg = f"RoPE: dims must be even and ≥ 2 and base > 0, got {dims} and {base}"
             raise ValueError(msg)
         self.dims, self.traditional, self.base, self.scale = dims, traditional, base, scale
 
@@ -110,7 +110,7 @@ class SinusoidalPositionalEncoding(Module):
         full_turns: bool = False,
     ) -> None:
         if dims < 2 or dims % 2 or not 0 < min_freq <= max_freq:
-            msg = f"SinusoidalPositionalEncoding: dims even and ≥ 2, 0 < min_freq ≤ max_freq, got {dims}, {min_freq}, {max_freq}"
+            msg = f"SinusoidalPositionalEncoding: dims must be even, ≥ 2, and 0 < min_freq ≤ max_freq, got {dims}, {min_freq}, {max_freq}"
             raise ValueError(msg)
         half = dims // 2
         low, high = math.log(min_freq), math.log(max_freq)

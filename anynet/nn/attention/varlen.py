@@ -23,7 +23,7 @@ class AuxRequest(NamedTuple):
 def _numbers(where: str, name: str, values: Any) -> list[int]:
     plain = to_plain(values, device="cpu")
     if plain.ndim != 1 or plain.dtype.kind not in "iu":
-        msg = f"{where}: {name} is a vector of integers, got shape {tuple(plain.shape)} of {plain.dtype}"
+        msg = f"{where}: {name} must be a vector of integers, got shape {tuple(plain.shape)} of {plain.dtype}"
         raise ValueError(msg)
     return [int(v) for v in plain.tolist()]
 
@@ -38,12 +38,10 @@ def _bounds(where: str, name: str, values: Any, length: int | None, longest: int
         or any(a > b for a, b in pairs)
         or (length is not None and numbers[-1] != length)
     ):
-        msg = f"{where}: {name} begins with 0, never decreases and ends with {length}, got {numbers[:8]}"
+        msg = f"{where}: {name} must begin with 0, never decrease and end with {length}, got {numbers[:8]}"
         raise ValueError(msg)
     if any(b - a > longest for a, b in pairs):
-        msg = (
-            f"{where}: {name} has a sequence of {max(b - a for a, b in pairs)}, more than the {longest} given"
-        )
+        msg = f"{where}: the sequences of {name} must have lengths ≤ {longest}, got one of {max(b - a for a, b in pairs)}"
         raise ValueError(msg)
     return pairs
 
@@ -103,7 +101,7 @@ def varlen_attn(
         keys = _bounds(where, "cu_seq_k", cu_seq_k, key.shape[0], max_k)
     else:
         if used is None:
-            msg = f"{where}: block_table needs seqused_k, the number of keys of each sequence"
+            msg = f"{where}: seqused_k, the number of keys of each sequence, must be given with block_table, got None"
             raise ValueError(msg)
         pages = [[int(v) for v in row] for row in to_plain(block_table, device="cpu").tolist()]
         keys = [(0, count) for count in used]
@@ -112,7 +110,9 @@ def varlen_attn(
         or (used is not None and len(used) != len(queries))
         or (pages and len(pages) != len(queries))
     ):
-        msg = f"{where}: got {len(queries)} sequences of queries and {len(keys)} of keys"
+        msg = (
+            f"{where}: cu_seq_q and the keys must have as many sequences, got {len(queries)} and {len(keys)}"
+        )
         raise ValueError(msg)
     parts: list[Any] = []
     sums: list[Any] = []
@@ -121,7 +121,7 @@ def varlen_attn(
         if pages:
             size = key.shape[1]
             if d > size * len(pages[n]) or any(not 0 <= p < key.shape[0] for p in pages[n][: -(-d // size)]):
-                msg = f"{where}: sequence {n} has {d} keys, but pages {pages[n]} of {size}"
+                msg = f"{where}: the pages of sequence {n} must exist and hold its {d} keys, got {pages[n]} of {size} keys each"
                 raise ValueError(msg)
             listed = pages[n][: -(-d // size)]
             own = [

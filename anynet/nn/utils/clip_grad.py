@@ -44,7 +44,7 @@ def clip_grad_norm_(
     """
     params = _with_grads(parameters)
     if max_norm < 0:
-        msg = f"clip_grad_norm_: max_norm is not negative, got {max_norm}"
+        msg = f"clip_grad_norm_: max_norm must be ≥ 0, got {max_norm}"
         raise ValueError(msg)
     if not params:
         return Tensor(0.0)
@@ -72,7 +72,7 @@ def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: boo
     total = xp.linalg.vector_norm(xp.stack([xp.astype(n, norms[0].dtype) for n in norms]), ord=norm_type)
     total = xp.asarray(total)
     if error_if_nonfinite and not math.isfinite(float(total)):
-        msg = f"the norm of the gradients is {float(total)}; nothing was clipped"
+        msg = f"clip_grad_norm_: the norm of the gradients must be finite, got {float(total)}; nothing was clipped"
         raise RuntimeError(msg)
     return wrap(total)
 
@@ -110,7 +110,7 @@ def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     [1.0, -0.5]
     """
     if clip_value < 0:
-        msg = f"clip_grad_value_: clip_value is not negative, got {clip_value}"
+        msg = f"clip_grad_value_: clip_value must be ≥ 0, got {clip_value}"
         raise ValueError(msg)
     for p in _with_grads(parameters):
         g = p.grad._data  # type: ignore[union-attr]

@@ -67,7 +67,7 @@ def fuse_linear_bn_weights(
 
 def _fused(where: str, layer: _M, bn: Any, transpose: bool) -> _M:
     if layer.training or bn.training:
-        msg = f"{where}: fusing is for evaluation; call .eval() on both"
+        msg = f"{where}: both layers must be in evaluation mode; call .eval() on them"
         raise RuntimeError(msg)
     if bn.running_mean is None or bn.running_var is None:
         msg = f"{where}: the batch norm keeps no running statistics"
@@ -102,6 +102,6 @@ def fuse_linear_bn_eval(linear: _M, bn: Any) -> _M:
     layer: Any = linear
     features, channels = layer.out_features, bn.num_features
     if channels not in (features, 1):
-        msg = f"fuse_linear_bn_eval: the layer has {features} outputs, the batch norm {channels} channels"
+        msg = f"fuse_linear_bn_eval: the layer must have as many outputs as the batch norm has channels, got {features} and {channels}"
         raise ValueError(msg)
     return _fused("fuse_linear_bn_eval", linear, bn, False)

@@ -24,7 +24,7 @@ def add_gradient_noise_(parameters: Any, step: int, eta: float = 0.3, gamma: flo
     True
     """
     if step < 0 or eta < 0 or gamma < 0:
-        msg = f"add_gradient_noise_: step, eta and gamma are not negative, got {step}, {eta}, {gamma}"
+        msg = f"add_gradient_noise_: step, eta and gamma must be ≥ 0, got {step}, {eta}, {gamma}"
         raise ValueError(msg)
     spread = math.sqrt(eta / (1 + step) ** gamma)
     with no_grad():

@@ -44,10 +44,10 @@ def check_power(weight: ArrayLike, n_power_iterations: int, dim: int) -> int:
     """`dim` counted from the first axis of the weight; errors for what the power method cannot do."""
     ndim = len(weight.shape)
     if not -ndim <= dim < ndim:
-        msg = f"spectral_norm: dim {dim} is not an axis of a weight of {ndim} axes"
+        msg = f"spectral_norm: dim must be an axis of the weight, got {dim} for {ndim} axes"
         raise IndexError(msg)
     if n_power_iterations < 1:
-        msg = f"spectral_norm: n_power_iterations is at least 1, got {n_power_iterations}"
+        msg = f"spectral_norm: n_power_iterations must be ≥ 1, got {n_power_iterations}"
         raise ValueError(msg)
     return dim % ndim
 
@@ -238,7 +238,7 @@ class _Orthogonal(Module):
 def _vectors(q: Any) -> Any:
     """The Householder vectors of the columns of q below the diagonal, and on it the signs (for one matrix)."""
     if len(q.shape) != 2:
-        msg = "orthogonal: householder without trivialization takes one matrix, not a batch"
+        msg = "orthogonal: householder without trivialization must be given one matrix, got a batch"
         raise NotImplementedError(msg)
     rows = [[float(v) for v in row] for row in q.tolist()]
     n, k = len(rows), len(rows[0])
@@ -289,7 +289,7 @@ def orthogonal(
     if orthogonal_map is None:
         orthogonal_map = "matrix_exp" if weight.shape[-2] == weight.shape[-1] else "householder"
     if orthogonal_map not in ("matrix_exp", "cayley", "householder"):
-        msg = f"orthogonal: orthogonal_map is 'matrix_exp', 'cayley' or 'householder', got {orthogonal_map!r}"
+        msg = f"orthogonal: orthogonal_map must be 'matrix_exp', 'cayley' or 'householder', got {orthogonal_map!r}"
         raise ValueError(msg)
     if not weight.dtype.is_floating:
         msg = f"orthogonal: a real weight, got {weight.dtype}"

@@ -95,7 +95,7 @@ class ParametrizationList(Module):
         with no_grad():
             for function in reversed(self.functions()):
                 if not hasattr(function, "right_inverse"):
-                    msg = f"{type(function).__name__} has no right_inverse, so the parametrized attribute cannot be assigned"
+                    msg = f"{type(function).__name__} must define right_inverse for the parametrized attribute to be assigned"
                     raise NotImplementedError(msg)
                 value = function.right_inverse(value)
             parts = value if self.several else (value,)

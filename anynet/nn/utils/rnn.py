@@ -86,11 +86,11 @@ def pack_padded_sequence(
     x = moveaxis(input, 0, 1) if batch_first else input
     steps, batch = x.shape[:2]
     if len(found) != batch or not found or min(found) < 1 or max(found) > steps:
-        msg = f"pack_padded_sequence: lengths are {batch} numbers from 1 to {steps}, got {found[:10]}"
+        msg = f"pack_padded_sequence: lengths must be {batch} numbers in [1, {steps}], got {found[:10]}"
         raise ValueError(msg)
     order = sorted(range(batch), key=lambda i: -found[i])
     if enforce_sorted and order != list(range(batch)):
-        msg = f"pack_padded_sequence: lengths are to decrease, got {found[:10]}; sort them, or give enforce_sorted=False"
+        msg = f"pack_padded_sequence: lengths must decrease, got {found[:10]}; sort them, or give enforce_sorted=False"
         raise ValueError(msg)
     ranked = [found[i] for i in order]
     sizes = [sum(n > t for n in ranked) for t in range(ranked[0])]
@@ -119,7 +119,7 @@ def pad_packed_sequence(
     steps, batch = len(sizes), sizes[0]
     if total_length is not None:
         if total_length < steps:
-            msg = f"pad_packed_sequence: total_length is at least the longest sequence, {steps}, got {total_length}"
+            msg = f"pad_packed_sequence: total_length must be ≥ {steps}, the longest sequence, got {total_length}"
             raise ValueError(msg)
         steps = total_length
     x, places = (
@@ -151,7 +151,7 @@ def pad_sequence(
     [[1, 2], [3, 0]]
     """
     if padding_side not in ("left", "right"):
-        msg = f"pad_sequence: padding_side is 'left' or 'right', got {padding_side!r}"
+        msg = f"pad_sequence: padding_side must be 'left' or 'right', got {padding_side!r}"
         raise ValueError(msg)
     if not sequences:
         msg = "pad_sequence: no sequences were given"
@@ -181,7 +181,8 @@ def unpad_sequence(
 
 
 def pack_sequence(sequences: Sequence[ArrayLike], enforce_sorted: bool = True) -> PackedSequence:
-    """Sequences (length, …) packed: see `pack_padded_sequence`.
+    """Sequences (length, …) as a `PackedSequence`: their elements step by step, without padding. With `enforce_sorted` their lengths
+    must decrease; without it they are sorted here.
 
     >>> import anynet as an
     >>> an.nn.utils.rnn.pack_sequence([an.asarray([1, 2]), an.asarray([3])]).data.tolist()

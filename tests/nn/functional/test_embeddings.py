@@ -79,7 +79,7 @@ def test_bad_arguments_of_bags():
     w = an.ones((4, 2))
     for make, message in (
         (lambda: F.embedding_bag(an.asarray([[0]]), w, mode="min"), "mode must be"),
-        (lambda: nn.EmbeddingBag(3, 2, mode="min"), "mode is"),
+        (lambda: nn.EmbeddingBag(3, 2, mode="min"), "mode must be"),
         (lambda: F.embedding_bag(an.asarray([0, 1]), w), "a vector with offsets"),
         (lambda: F.embedding_bag(an.asarray([0, 1]), w, an.asarray([1])), "begin with 0"),
         (lambda: F.embedding_bag(an.asarray([[0, 1]]), w, an.asarray([0])), "of one axis"),
