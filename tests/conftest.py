@@ -111,9 +111,19 @@ def threads(request, monkeypatch):
 
 
 @pytest.fixture
+def compiled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operations on small arrays become machine code at their second call; skipped without the extra numba."""
+    from anynet.autograd.jit import specialize
+
+    if not specialize.available():
+        pytest.skip("needs the extra numba")
+    monkeypatch.setattr(specialize, "WARMUP_CALLS", 2)
+
+
+@pytest.fixture
 def in_threads() -> Callable[..., None]:
-    """Runs functions, each in a thread, all at once, with as many switches as the interpreter can make; what one raises is
-    raised."""
+    """Run functions, each in a thread of its own, at the same time, with as many switches as the interpreter can make; an
+    exception in one of them is raised here."""
 
     def run(*functions: Callable[[], None]) -> None:
         errors: list[BaseException] = []
@@ -142,7 +152,7 @@ def in_threads() -> Callable[..., None]:
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Nothing that refers to itself is let go."""
+    """Disable the cyclic garbage collector."""
     gc.collect()
     gc.disable()
     yield

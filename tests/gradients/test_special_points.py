@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import anynet as an
-from anynet.autograd.jit import specialize
 from anynet.autograd.primitive import use_kernels
 from anynet.ops.elementwise import divide_no_nan, multiply_no_nan
 from conftest import DEVICES, usable
@@ -28,16 +27,14 @@ def test_every_function_has_its_points_or_a_reason():
 
 
 @pytest.fixture(params=WAYS)
-def way(request, monkeypatch):
+def way(request):
     """How a function is computed, and on which device."""
     kind, _, device = request.param.partition(" on ")
     answer = usable(device or "cpu")
     if answer != "ok":
         pytest.skip(f"{device}: {answer}")
     if kind == "machine code":
-        if not specialize.available():
-            pytest.skip("needs the extra numba")
-        monkeypatch.setattr(specialize, "WARMUP_CALLS", 2)
+        request.getfixturevalue("compiled_at_once")
     with use_kernels(kind != "references"):
         yield kind, device or "cpu"
 

@@ -5,6 +5,7 @@ import pytest
 
 import anynet as an
 from anynet import optim
+from optim.networks import data, network
 
 
 def trained(steps, beta1_of, monitor=None, options=None, dtype="float64", restore=None):
@@ -100,3 +101,42 @@ def test_float16_parameters_follow_a_beta1_that_changes():
     optimizer.eval()
     assert p.dtype == "float16"
     assert abs(p.numpy() - x).max() < 2e-2
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"warmup_steps": 10, "weight_decay": 0.1, "r": 1.0, "betas": (0.95, 0.9)}]
+)
+def test_schedule_free_keeps_the_mean(options):
+    """The parameters of `eval` are x of the paper's recurrences, kept here as three sequences."""
+    net = network()
+    optimizer = optim.ScheduleFreeAdamW(net.parameters(), lr=0.05, **options)
+    beta1, beta2 = options.get("betas", (0.9, 0.999))
+    y = [p.numpy().copy() for p in net.parameters()]
+    x, z, v = ([a.copy() for a in y] for _ in range(3))
+    v = [np.zeros_like(a) for a in v]
+    total = 0.0
+    inputs, target = (an.asarray(a) for a in data())
+    for t in range(1, 101):
+        optimizer.zero_grad()
+        an.losses.mse_loss(net(inputs), target).backward()
+        grads = [p.grad.numpy().copy() for p in net.parameters()]
+        optimizer.step()
+        lr = 0.05 * min(1.0, t / options["warmup_steps"] if options.get("warmup_steps") else 1.0)
+        weight = t ** options.get("r", 0.0) * lr**2
+        total += weight
+        for i, g in enumerate(grads):
+            v[i] = beta2 * v[i] + (1 - beta2) * g * g
+            step = g / (np.sqrt(v[i] / (1 - beta2**t)) + 1e-8) + options.get("weight_decay", 0.0) * y[i]
+            z[i] = z[i] - lr * step
+            x[i] = x[i] + weight / total * (z[i] - x[i])
+            y[i] = (1 - beta1) * z[i] + beta1 * x[i]
+    for p, a in zip(net.parameters(), y, strict=True):
+        assert abs(p.numpy() - a).max() < 1e-10
+    optimizer.eval()
+    for p, a in zip(net.parameters(), x, strict=True):
+        assert abs(p.numpy() - a).max() < 1e-10
+    with pytest.raises(RuntimeError, match="call train"):
+        optimizer.step()
+    optimizer.train()
+    for p, a in zip(net.parameters(), y, strict=True):
+        assert abs(p.numpy() - a).max() < 1e-10

@@ -154,7 +154,7 @@ def test_same_bits(case, monkeypatch):
             run(make, True, options)
     elif chosen == "eager":
         assert made[0].chosen == "eager"
-        with pytest.raises(an.CompileError, match=r"test_compile\.py:\d+"):
+        with pytest.raises(an.CompileError, match=r"test_fit_compiled\.py:\d+"):
             run(make, True, options)
     else:
         assert chosen is None or made[0].chosen == chosen
