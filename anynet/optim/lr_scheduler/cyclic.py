@@ -3,17 +3,74 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from anynet.optim.groups import choice, finite, flag, integer, not_negative, optional, positive, unit_interval
-from anynet.optim.lr_scheduler.scheduler import LRScheduler, per_group
+from anynet.optim.groups import (
+    choice,
+    finite,
+    flag,
+    integer,
+    not_negative,
+    optional,
+    plain,
+    positive,
+    unit_interval,
+)
+from anynet.optim.lr_scheduler.scheduler import LRScheduler, per_group, zero_if_negligible
 from anynet.optim.optimizer import Optimizer
 
 __all__ = ["CyclicLR", "OneCycleLR"]
 
 
-class CyclicLR(LRScheduler):
+class CyclesMomentum(LRScheduler):
+    """What schedules share that move the momentum (for Adam β₁), too."""
+
+    cycle_momentum: bool
+
+    def _read_momenta(self, cycle: bool, base: float | list[float], top: float | list[float]) -> None:
+        """The options `cycle_momentum`, `base_momentum` and `max_momentum`."""
+        self.cycle_momentum = self._read("cycle_momentum", flag, cycle)
+        if cycle:
+            self.use_beta1 = self._use_beta1()
+            self.base_momentums = self._momentum("base_momentum", base)
+            self.max_momentums = self._momentum("max_momentum", top)
+
+    def _momentum(self, name: str, value: float | list[float]) -> list[float]:
+        """A momentum for each group, from one or a list of them."""
+        values = per_group(name, value, self.optimizer.param_groups)
+        return [self._read(name, unit_interval, v) for v in values]
+
+    def _use_beta1(self) -> bool:
+        """Whether the momentum is β₁; ValueError where there is neither."""
+        defaults = self.optimizer.defaults
+        if "momentum" not in defaults and "betas" not in defaults:
+            msg = f"{type(self).__name__}: {type(self.optimizer).__name__} has no momentum; give cycle_momentum=False"
+            raise ValueError(msg)
+        return "betas" in defaults
+
+    def _momenta(self) -> list[float]:
+        return [g["betas"][0] if "betas" in g else plain(g["momentum"]) for g in self.optimizer.param_groups]
+
+    def _set_momenta(self, values: Sequence[float]) -> None:
+        for group, value in zip(self.optimizer.param_groups, values, strict=False):
+            if "betas" in group:
+                group["betas"] = (zero_if_negligible(value), *group["betas"][1:])
+            else:
+                group["momentum"] = zero_if_negligible(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The schedule as data, with the momenta now."""
+        return super().state_dict() | ({"momenta": self._momenta()} if self.cycle_momentum else {})
+
+    def _loaded(self, state: dict[str, Any]) -> None:
+        super()._loaded(state)
+        if self.cycle_momentum and "momenta" in state:
+            # states of earlier versions hold both betas
+            self._set_momenta([m[0] if isinstance(m, (list, tuple)) else m for m in state["momenta"]])
+
+
+class CyclicLR(CyclesMomentum):
     """η runs from `base_lr` up to `max_lr` in `step_size_up` steps and down again, over and over (Smith 2017).
 
     `mode`: "triangular"; "triangular2", with half the height each cycle; "exp_range", with height gammaᵗ; or a `scale_fn`
@@ -64,11 +121,7 @@ class CyclicLR(LRScheduler):
         self.scale_mode = self._read("scale_mode", choice("cycle", "iterations"), scale_mode)
         if scale_fn is None:
             self.scale_mode = "iterations" if mode == "exp_range" else "cycle"
-        self.cycle_momentum = self._read("cycle_momentum", flag, cycle_momentum)
-        if cycle_momentum:
-            self.use_beta1 = self._use_beta1()
-            self.base_momentums = self._momentum("base_momentum", base_momentum)
-            self.max_momentums = self._momentum("max_momentum", max_momentum)
+        self._read_momenta(cycle_momentum, base_momentum, max_momentum)
         if last_epoch == -1:
             self._set(lows)
             if cycle_momentum:
@@ -102,7 +155,7 @@ class CyclicLR(LRScheduler):
         ]
 
 
-class OneCycleLR(LRScheduler):
+class OneCycleLR(CyclesMomentum):
     """Up from max_lr/div_factor to max_lr and down to max_lr/(div_factor·final_div_factor) (Smith & Topin 2018).
 
     Stepped each batch, `total_steps` (or epochs × steps_per_epoch) times; momentum (or β₁) moves the other way.
@@ -154,11 +207,7 @@ class OneCycleLR(LRScheduler):
         self.max_lrs = [self._read("max_lr", not_negative, lr) for lr in per_group("max_lr", max_lr, groups)]
         self.initial_lrs = [lr / div_factor for lr in self.max_lrs]
         self.min_lrs = [lr / final_div_factor for lr in self.initial_lrs]
-        self.cycle_momentum = self._read("cycle_momentum", flag, cycle_momentum)
-        if cycle_momentum:
-            self.use_beta1 = self._use_beta1()
-            self.base_momentums = self._momentum("base_momentum", base_momentum)
-            self.max_momentums = self._momentum("max_momentum", max_momentum)
+        self._read_momenta(cycle_momentum, base_momentum, max_momentum)
         # the last step of each phase, and the names of what it goes between
         self.phases: list[Any] = [
             [float(pct_start * self.total_steps) - 1, "initial_lrs", "max_lrs", "max", "base"]

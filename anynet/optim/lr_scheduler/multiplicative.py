@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from anynet.optim.groups import finite, integer, positive
 from anynet.optim.lr_scheduler.scheduler import LRScheduler, per_group
@@ -13,16 +12,27 @@ from anynet.optim.optimizer import Optimizer
 __all__ = ["ExponentialLR", "LambdaLR", "MultiStepLR", "MultiplicativeLR", "StepLR"]
 
 
-def lambdas_of(schedule: str, value: Any, groups: list[dict[str, Any]]) -> list[Callable[[int], float]]:
-    functions: list[Any] = per_group(schedule, value, groups, "functions")
-    for f in functions:
-        if not callable(f):
-            msg = f"{schedule}: lr_lambda must be a function of the step, or a list of one a group, got {type(f).__name__}"
-            raise TypeError(msg)
-    return functions
+class ByFunction(LRScheduler):
+    """What schedules share whose factor is a function of the step, or one for each group."""
+
+    _functions = ("lr_lambdas",)
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
+        last_epoch: int = -1,
+    ) -> None:
+        name = type(self).__name__
+        self.lr_lambdas = per_group(name, lr_lambda, optimizer.param_groups, "functions")
+        for f in self.lr_lambdas:
+            if not callable(f):
+                msg = f"{name}: lr_lambda must be a function of the step, or a list of one a group, got {type(f).__name__}"
+                raise TypeError(msg)
+        super().__init__(optimizer, last_epoch)
 
 
-class LambdaLR(LRScheduler):
+class LambdaLR(ByFunction):
     """η_t = η_0 f(t); one function, or one a group.
 
     >>> import anynet as an
@@ -37,22 +47,11 @@ class LambdaLR(LRScheduler):
     [1.0, 0.5, 0.3333, 0.25, 0.2]
     """
 
-    _functions = ("lr_lambdas",)
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
-        last_epoch: int = -1,
-    ) -> None:
-        self.lr_lambdas = lambdas_of("LambdaLR", lr_lambda, optimizer.param_groups)
-        super().__init__(optimizer, last_epoch)
-
     def get_lr(self) -> list[float]:
         return [b * f(self.last_epoch) for b, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
 
 
-class MultiplicativeLR(LRScheduler):
+class MultiplicativeLR(ByFunction):
     """η_t = η_{t−1} f(t); one function, or one a group.
 
     >>> import anynet as an
@@ -66,17 +65,6 @@ class MultiplicativeLR(LRScheduler):
     >>> rates
     [1.0, 0.5, 0.25, 0.125, 0.0625]
     """
-
-    _functions = ("lr_lambdas",)
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
-        last_epoch: int = -1,
-    ) -> None:
-        self.lr_lambdas = lambdas_of("MultiplicativeLR", lr_lambda, optimizer.param_groups)
-        super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
         if self._initial:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from anynet.autograd.jit.compile import on_host
-from anynet.optim.groups import Kind, integer, not_negative, plain, read, real
+from anynet.optim.groups import Kind, integer, not_negative, plain, read
 from anynet.optim.optimizer import Optimizer
 from anynet.tensor import Tensor
 
@@ -119,7 +119,7 @@ class LRScheduler:
                 "make the schedule after add_param_group()"
             )
             raise ValueError(msg)
-        values = [_rounded(plain(rate)) for rate in rates]
+        values = [zero_if_negligible(plain(rate)) for rate in rates]
         for value in values:
             if type(value) is not float or not 0.0 <= value < math.inf:
                 self._read("the rate", not_negative, value)
@@ -134,29 +134,6 @@ class LRScheduler:
         """The rates of the groups that the last step has set."""
         return list(self._last_lr)
 
-    def _momentum(self, name: str, value: Any) -> list[float]:
-        """A momentum for each group, from one or a list of them."""
-        values = per_group(name, value, self.optimizer.param_groups)
-        return [self._read(name, real(0, 1), v) for v in values]
-
-    def _use_beta1(self) -> bool:
-        """Whether the momentum is β₁; ValueError where there is neither."""
-        defaults = self.optimizer.defaults
-        if "momentum" not in defaults and "betas" not in defaults:
-            msg = f"{type(self).__name__}: {type(self.optimizer).__name__} has no momentum; give cycle_momentum=False"
-            raise ValueError(msg)
-        return "betas" in defaults
-
-    def _momenta(self) -> list[float]:
-        return [g["betas"][0] if "betas" in g else plain(g["momentum"]) for g in self.optimizer.param_groups]
-
-    def _set_momenta(self, values: Sequence[float]) -> None:
-        for group, value in zip(self.optimizer.param_groups, values, strict=False):
-            if "betas" in group:
-                group["betas"] = (_rounded(value), *group["betas"][1:])
-            else:
-                group["momentum"] = _rounded(value)
-
     # ----- state -----
 
     def state_dict(self) -> dict[str, Any]:
@@ -170,8 +147,6 @@ class LRScheduler:
             value = getattr(self, name)
             state[name] = [_data(f) for f in value] if isinstance(value, list) else _data(value)
         state = {k: list(v) if isinstance(v, list) else v for k, v in state.items()}
-        if getattr(self, "cycle_momentum", False):
-            state["momenta"] = self._momenta()
         return state | {"lrs": self._now()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -195,8 +170,6 @@ class LRScheduler:
             last = state.get("_last_lr")
             self._set([float(lr) for lr in state["lrs"]])
             self._last_lr = self._now() if last is None else list(last)
-        if getattr(self, "cycle_momentum", False) and "momenta" in state:
-            self._set_momenta([m[0] if isinstance(m, (list, tuple)) else m for m in state["momenta"]])
 
     def _check_state(self, state: Any) -> None:
         """Refuse what is not this schedule's. States of earlier versions hold the position alone; the options stay then."""
@@ -229,7 +202,7 @@ class LRScheduler:
                 raise ValueError(msg)
 
 
-def _rounded(value: Any) -> Any:
+def zero_if_negligible(value: Any) -> Any:
     """A number that is 0 but for rounding is 0: groups take no negative ones."""
     return 0.0 if isinstance(value, float) and -1e-12 < value < 0.0 else value
 
