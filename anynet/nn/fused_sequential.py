@@ -15,9 +15,9 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from anynet.autograd.jit.compile import watchers
 from anynet.autograd.jit.fused import FusedFunction
 from anynet.autograd.jit.specialize import MAX_BYTES, hashable
+from anynet.autograd.jit.trace_context import module_observers
 from anynet.tensor import Buffer, Parameter, Tensor, module_version
 from anynet_backends.concurrency import fork_safe_lock
 
@@ -59,7 +59,7 @@ class FusedSequential:
         of, seen, whole, tensors, classes = self.found
         if seen != module_version.current or of is not items:
             self.found = of, seen, whole, tensors, classes = self._look(items)
-        if whole is None or not isinstance(x, Tensor) or watchers:
+        if whole is None or not isinstance(x, Tensor) or module_observers:
             return None
         for cls, forward in classes:
             if cls.forward is not forward:  # type: ignore[attr-defined]

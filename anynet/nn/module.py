@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 from anynet import dtypes
-from anynet.autograd.jit.compile import watchers
+from anynet.autograd.jit.trace_context import module_observers
 from anynet.nn import state_dict, summary
 from anynet.nn.arguments import check_arguments
 from anynet.nn.errors import add_location, refuse_other_types
@@ -159,8 +159,8 @@ class Module:
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         """`forward`, with hooks; an error says in which layer it arose."""
-        if watchers:
-            for watcher in watchers.own:
+        if module_observers:
+            for watcher in module_observers.own:
                 watcher(self)
         if paths and paths.own:
             return _call_watched(self, paths.own[-1], *args, **kwargs)

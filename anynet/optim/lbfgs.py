@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
-from anynet.autograd.jit.compile import on_host
+from anynet.autograd.jit.host_callback import host_callback
 from anynet.optim.flat_group import FlatGroup
 from anynet.optim.groups import choice, integer, not_negative, read
 from anynet.optim.optimizer import Optimizer
@@ -211,7 +211,7 @@ class LBFGS(Optimizer):
         msg = "LBFGS takes one parameter group"
         raise ValueError(msg)
 
-    @on_host
+    @host_callback
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Iterate; the loss at the beginning."""
         if closure is None:

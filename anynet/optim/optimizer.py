@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from anynet.autograd.jit.compile import on_host
+from anynet.autograd.jit.host_callback import host_callback
 from anynet.autograd.primitive import kernels_on
 from anynet.nn.hooks import add_hook
 from anynet.optim.flat_group import FlatGroup, Shape
@@ -125,7 +125,7 @@ class Optimizer:
                 msg = f"{cls.__name__}.{old}: this hook of Optimizer is called {new} now; rename it"
                 raise TypeError(msg)
         if "step" in cls.__dict__:
-            cls.step = on_host(_hooked(cls.__dict__["step"]))  # type: ignore[method-assign]
+            cls.step = host_callback(_hooked(cls.__dict__["step"]))  # type: ignore[method-assign]
 
     def __init__(
         self, params: Iterable[Any], defaults: dict[str, Any], hints: Mapping[str, Any] | None = None
@@ -293,7 +293,7 @@ class Optimizer:
         the group, made once for these arrays and the group's flags; or None."""
         return None
 
-    @on_host
+    @host_callback
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient. `closure`, if given, computes the loss anew and returns it."""
         if self._step_pre_hooks or self._step_post_hooks:
@@ -458,7 +458,7 @@ class Optimizer:
                     if compiling:
                         compiling[-1].forgotten.add(id(leaf))
 
-    @on_host
+    @host_callback
     def _set_zero(self) -> None:
         for group in self.param_groups:
             for flat in getattr(group, "flats", ()):

@@ -21,7 +21,7 @@ from anynet.autograd.backward import observer
 from anynet.autograd.debug.anomaly import locators
 from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.graph import Node, OutputEdge
-from anynet.autograd.jit.compile import host_calls
+from anynet.autograd.jit.host_callback import host_call_handlers
 from anynet.autograd.primitive import Primitive
 from anynet.autograd.pytree import flatten
 from anynet.autograd.vmap import Batched, _handle
@@ -151,7 +151,7 @@ class profile:
         self._active.append(self)
         INTERCEPT.append(self._handle)
         observer.append(self)
-        host_calls.append(self._host)
+        host_call_handlers.append(self._host)
         replay_observers.append(self._instruction)
         for switch, _ in locators:
             switch(True)
@@ -165,7 +165,7 @@ class profile:
         self._active.clear()
         for switch, _ in locators:
             switch(False)
-        host_calls.remove(self._host)
+        host_call_handlers.remove(self._host)
         replay_observers.remove(self._instruction)
         observer.remove(self)
         INTERCEPT.remove(self._handle)

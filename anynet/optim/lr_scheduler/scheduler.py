@@ -11,7 +11,7 @@ import types
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from anynet.autograd.jit.compile import on_host
+from anynet.autograd.jit.host_callback import host_callback
 from anynet.optim.groups import Kind, integer, not_negative, plain, read
 from anynet.optim.optimizer import Optimizer
 from anynet.tensor import Tensor
@@ -70,9 +70,9 @@ class LRScheduler:
         """In a compiled function a step is a call of Python code between array operations."""
         super().__init_subclass__(**kwargs)
         if "step" in cls.__dict__:
-            cls.step = on_host(cls.__dict__["step"])  # type: ignore[method-assign]
+            cls.step = host_callback(cls.__dict__["step"])  # type: ignore[method-assign]
 
-    @on_host
+    @host_callback
     def step(self, epoch: Any = None) -> None:
         """Go on by one; or, with `epoch`, to that step, at the rate that the closed form gives, where there is one."""
         self._update(epoch)

@@ -9,7 +9,7 @@ import anynet as an
 from anynet.autograd.backward import observer
 from anynet.autograd.debug.profiler import peaks
 from anynet.autograd.dispatch import INTERCEPT
-from anynet.autograd.jit.compile import host_calls
+from anynet.autograd.jit.host_callback import host_call_handlers
 from anynet.cli import main
 from anynet_backends.jit.program import replay_observers
 
@@ -22,7 +22,7 @@ def net():
 
 
 def quiet():
-    return not (INTERCEPT or observer or host_calls or replay_observers or an.profile._active)
+    return not (INTERCEPT or observer or host_call_handlers or replay_observers or an.profile._active)
 
 
 def test_a_training_step(net):

@@ -1,0 +1,115 @@
+"""Calls of Python functions in a compiled function: what acts on the host between array operations, such as an optimizer's step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from anynet.autograd.dispatch import INTERCEPT
+from anynet.autograd.jit.trace_context import contexts, module_observers
+from anynet.autograd.pytree import flatten, unflatten
+from anynet.tensor import Tensor, unwrap, wrap
+from anynet_backends import Array
+from anynet_backends.concurrency import ThreadStack
+from anynet_backends.jit.errors import CompileError, user_line
+from anynet_backends.jit.tracer import ACTIVE, COMPILING, TracedArray
+
+__all__ = ["HostCall", "host_call_handlers", "host_callback", "traced_print"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def traced_print(*args: Any, **kwargs: Any) -> None:
+    """What `print` is while a function is recorded: each replay prints, too."""
+    if COMPILING.own and any(isinstance(x, Tensor) and x.edge is not None for x in args):
+        msg = f"{user_line()}: print of a Tensor that requires a gradient inside a compiled function; say print(x.detach())"
+        raise CompileError(msg)
+    _printed(*args, **kwargs)
+
+
+host_call_handlers: ThreadStack[Callable[[str, Callable[[], Any]], Any]] = ThreadStack()
+"""The latest runs what `host_callback` marks, given its name (profiling)."""
+
+
+def host_callback(function: _F) -> _F:
+    """Decorator for what acts on the host between array operations, such as an optimizer's step: in a compiled function
+    it is an instruction of the program and runs as it is at each replay."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not (COMPILING and COMPILING.own):
+            if host_call_handlers and host_call_handlers.own:
+                return host_call_handlers.own[-1](function.__qualname__, lambda: function(*args, **kwargs))
+            return function(*args, **kwargs)
+        context = contexts[-1]
+        recording = context.recording
+        if context.before_host is not None:
+            context.before_host()
+        context.settle_before_host()
+        ACTIVE.clear()
+        try:
+            with COMPILING.aside(), INTERCEPT.aside(), module_observers.aside():
+                result = function(*_concrete(args), **{k: _concrete(v) for k, v in kwargs.items()})
+        finally:
+            ACTIVE.append(recording)
+        recording.settle(function.__qualname__)
+        context.settle_after_host(args, kwargs)
+        out = None
+        if isinstance(result, Tensor):  # what it gives is new at each replay
+            out = recording.capture(result._data.copy())
+            result = wrap(out)
+        elif result is not None and not isinstance(result, (bool, int, float, str)):
+            msg = f"{function.__qualname__} returned a {type(result).__name__} inside a compiled function"
+            raise CompileError(msg)
+        call_now = HostCall(function, args, kwargs, out is not None)
+        recording.host(call_now, function.__qualname__, out)
+        recording.instructions[-1].reads.extend(v for v in call_now.places if v is not None)
+        return result
+
+    return call  # type: ignore[return-value]
+
+
+_printed = host_callback(print)
+
+
+class HostCall:
+    """A host call of a program, with its arguments as they are at that moment."""
+
+    def __init__(self, function: Callable[..., Any], args: Any, kwargs: Any, wants: bool) -> None:
+        self.function, self.args, self.kwargs, self.wants = function, args, kwargs, wants
+        self.leaves, self.shape = flatten([list(args), kwargs])
+        # what the program computes is handed over as it is then: its variables
+        self.places: list[int | None] = [
+            d.var if isinstance(d := unwrap(x), TracedArray) else None for x in self.leaves
+        ]
+        self.arrays: dict[int, Array] = {}
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a call of the function with these arguments, and no more."""
+        return not self.wants and not self.kwargs and all(v is None for v in self.places)
+
+    def __call__(self) -> Any:
+        if all(v is None for v in self.places):
+            result = self.function(*self.args, **self.kwargs)
+        else:
+            now = [
+                x if v is None else _like(x, self.arrays[v].copy())
+                for x, v in zip(self.leaves, self.places, strict=True)
+            ]
+            args, kwargs = unflatten(self.shape, now)
+            result = self.function(*args, **kwargs)
+        return result._data if self.wants else None
+
+
+def _like(x: Any, array: Array) -> Any:
+    return wrap(array) if isinstance(x, Tensor) else array
+
+
+def _concrete(tree: Any) -> Any:
+    """Tensors and arrays with the values that they have now."""
+    data = unwrap(tree)
+    if isinstance(data, TracedArray):
+        return _like(tree, data.value.copy())
+    return type(tree)(_concrete(x) for x in tree) if type(tree) in (tuple, list) else tree

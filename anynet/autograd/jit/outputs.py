@@ -1,0 +1,63 @@
+"""The leaves of what a compiled function returns: how each is made from the results of a replay and the arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from anynet.autograd.pytree import unflatten
+from anynet.tensor import Leaf, to_plain, wrap
+from anynet_backends import Array
+
+__all__ = ["Argument", "ArgumentView", "Output", "build_result"]
+
+
+def build_result(
+    fresh: list[Leaf], structure: Any, constants: list[Any], results: list[Array], leaves: Sequence[Any] = ()
+) -> Any:
+    """What the function returns, and gradients where it leaves them: they are the last of a program's results."""
+    first = len(results) - len(fresh)
+    for leaf, array in zip(fresh, results[first:], strict=True):
+        leaf.grad = wrap(array)
+    values = [c.of(results, leaves) if type(c) in (Output, Argument, ArgumentView) else c for c in constants]
+    return unflatten(structure, values)
+
+
+class Output:
+    """A leaf of the result that the program computes: which output, and whether a Tensor or a plain array."""
+
+    __slots__ = ("number", "tensor")
+
+    def __init__(self, number: int, tensor: bool) -> None:
+        self.number = number
+        self.tensor = tensor
+
+    def of(self, results: list[Array], leaves: Sequence[Any]) -> Any:
+        return wrap(results[self.number]) if self.tensor else results[self.number]
+
+
+class Argument:
+    """A leaf of the result that is an argument."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def of(self, results: list[Array], leaves: Sequence[Any]) -> Any:
+        return leaves[self.number]
+
+
+class ArgumentView:
+    """A leaf of the result that shares the memory of an argument: what makes it of the argument's array."""
+
+    __slots__ = ("number", "tensor", "views")
+
+    def __init__(self, number: int, tensor: bool, views: list[Callable[[Array], Array]]) -> None:
+        self.number, self.tensor, self.views = number, tensor, views
+
+    def of(self, results: list[Array], leaves: Sequence[Any]) -> Any:
+        array = to_plain(leaves[self.number])
+        for view in self.views:
+            array = view(array)
+        return wrap(array) if self.tensor else array

@@ -1,0 +1,254 @@
+"""State of one trace: the external Tensors, gradients and modules that the function has touched, and what it leaves in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import is_
+from typing import Any
+
+from anynet.autograd.jit import guarded_values
+from anynet.autograd.jit.guards import Guard
+from anynet.autograd.jit.outputs import Argument, ArgumentView, Output
+from anynet.autograd.primitive import Primitive
+from anynet.autograd.pytree import flatten
+from anynet.tensor import Buffer, Leaf, Parameter, Tensor, mode, wrap
+from anynet_backends import TYPES, Array, backend_of
+from anynet_backends.concurrency import ThreadStack
+from anynet_backends.jit.errors import CompileError
+from anynet_backends.jit.tracer import Trace, TracedArray
+
+__all__ = ["TraceContext", "contexts", "is_array", "module_observers"]
+
+module_observers: ThreadStack[Callable[[Any], None]] = ThreadStack()
+"""Called with each module that runs while a function is traced (set by `anynet.nn`)."""
+
+_new = Tensor.__new__
+
+
+class TraceContext:
+    """State of one trace: see the module's docstring."""
+
+    def __init__(self, guard: Guard) -> None:
+        self.recording = Trace(TYPES[TracedArray].base)
+        self.recording.see = self.see
+        self.recording.known = guard.holds
+        # Parameters, Buffers, constants, with their arrays
+        self.variables: dict[int, tuple[Tensor, Array]] = {}
+        self.leaves: dict[int, tuple[Leaf, Tensor | None]] = {}  # with their gradients at the beginning
+        self.modules: dict[int, Any] = {}
+        self.guard = guard
+        self.mode = mode.recording
+        self.places: list[int] = []
+        self.lifted: list[Any] = []
+        self.outputs: list[TracedArray] = []
+        self.bound: list[tuple[int, int]] = []
+        self.kept: list[tuple[Any, str, int]] = []
+        self.moved: set[int] = set()  # Tensors that a call on the host has bound to new arrays
+        self.once = False  # whether there can be no replay
+        self.before_host: Callable[[], None] | None = None
+
+    def intercept(self, prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
+        """Every array that a primitive is given becomes one that is recorded."""
+        lifted = []
+        for x in args:
+            if isinstance(x, Tensor):
+                data = x._data
+                if not isinstance(data, TracedArray) and not hasattr(data, "level"):
+                    self.see(x)
+                    out = _new(Tensor)
+                    out._data, out.edge = self._capture(prim, data), x.edge
+                    x = out
+            elif hasattr(x, "dtype") and not isinstance(x, TracedArray):
+                x = self._capture(prim, x)
+            lifted.append(x)
+        return prim.bind(tuple(lifted), meta)
+
+    def _capture(self, prim: Primitive[...], data: Array) -> TracedArray:
+        xp = backend_of(data)
+        if xp is not self.recording.base:
+            msg = f"{prim.name} got an array of {xp.name} in a compiled function; compile records NumPy arrays, on the cpu"
+            raise CompileError(msg)
+        return self.recording.capture(xp.asarray(data))
+
+    def see(self, x: Tensor) -> None:
+        """Remember a Tensor from outside, and its gradient."""
+        if x.edge is not None and mode.recording is self.mode:
+            self.recording.mode_asked = True
+        if id(x) not in self.variables and not isinstance(x._data, TracedArray):
+            self.variables[id(x)] = x, x._data
+            edge = x.edge
+            if type(edge) is Leaf and id(edge) not in self.leaves:
+                self.leaves[id(edge)] = edge, edge.grad
+            self.guard.watch_variable(x, edge if type(edge) is Leaf else None)
+
+    def enter(self, module: Any) -> None:
+        """Remember a module that runs."""
+        if id(module) not in self.modules:
+            self.modules[id(module)] = module
+            self.guard.add(type(module).__name__, module)
+
+    def give(self, leaves: list[Any]) -> list[Any]:
+        """The leaves of the arguments, with recorded arrays: one for each array, and one Tensor for each Tensor."""
+        made: dict[int, Any] = {}
+        given = []
+        number = 0
+        for x in leaves:
+            if not is_array(x):
+                given.append(x)
+                continue
+            data = x._data if isinstance(x, Tensor) else x
+            if id(data) not in made:
+                made[id(data)] = self.recording.input(data)
+                self.places.append(number)
+            number += 1
+            if isinstance(x, Tensor) and id(x) not in made:
+                made[id(x)] = wrap(made[id(data)], type(x))
+            given.append(made[id(x)])
+        self.lifted = [g._data if isinstance(g, Tensor) else g for g in given]
+        return given
+
+    def given_are_whole(self, given: list[Any], args: Any, structure: Any) -> None:
+        """Refuse that lists and dictionaries of arguments have been changed: they were copies."""
+        if type(structure) is not int:
+            leaves, now = flatten(args)
+            if repr(now) != repr(structure) or len(leaves) != len(given) or not all(map(is_, leaves, given)):
+                msg = (
+                    f"{self.guard.line()}: a list or dictionary among the arguments is changed inside a compiled function; "
+                    "return the new values"
+                )
+                raise CompileError(msg)
+
+    def result(self, x: Any, given: list[Any]) -> Any:
+        """What a leaf of the result is in a program."""
+        if not is_array(x):
+            if isinstance(x, guarded_values.PLAIN) or self.guard.holds(x):
+                return x
+            msg = (
+                f"{self.guard.line()}: the function returns a {type(x).__name__}; a compiled function returns Tensors, arrays, "
+                "numbers and strings in lists, tuples and dictionaries"
+            )
+            raise CompileError(msg)
+        same = next((i for i, g in enumerate(given) if g is x), None)
+        if same is not None:
+            return Argument(same)
+        tensor = isinstance(x, Tensor)
+        data = x._data if tensor else x
+        if tensor and not isinstance(data, TracedArray):
+            if id(x) in self.variables or isinstance(x, (Parameter, Buffer)) or self.guard.holds(x):
+                self.see(x)
+                return x
+            data = self._capture(_ANY, data)
+        elif not isinstance(data, TracedArray):
+            data = self.recording.call("astype", (self._capture(_ANY, data), data.dtype), {"copy": True})
+        if data.variable.root in self.recording.given:
+            views = self.recording.views(data)
+            if views is not None:
+                source = next(
+                    i
+                    for i, a in enumerate(self.lifted)
+                    if isinstance(a, TracedArray) and a.var == data.variable.root
+                )
+                return ArgumentView(source, tensor, views)
+        self.outputs.append(data)
+        return Output(len(self.outputs) - 1, tensor)
+
+    def finish(self, given: list[Any]) -> None:
+        """What the function has left outside must be expressible at a replay."""
+        self.settle()
+        self.guard.check_random()
+        for x, data in self.variables.values():
+            if x._data is not data and id(x) not in self.moved:
+                what = "a Parameter" if isinstance(x, Parameter) else "a Tensor"
+                line = self.recording.lines.get((id(x), "data")) or self.guard.line("data")
+                msg = (
+                    f"{line}: {what} of shape {tuple(x.shape)} from outside was bound to a new array in the function; "
+                    "write into it with assign_, or return the new value"
+                )
+                raise CompileError(msg)
+        for i, (x, lifted) in enumerate(zip(given, self.lifted, strict=True)):
+            if isinstance(x, Tensor):
+                if x.edge is not None:
+                    msg = f"{self.guard.line('requires_grad_')}: an argument requires a gradient after the call; use a copy of it"
+                    raise CompileError(msg)
+                if x._data is not lifted:
+                    self.bound.append((i, len(self.outputs)))
+                    data = x._data if isinstance(x._data, TracedArray) else self._capture(_ANY, x._data)
+                    self.outputs.append(self.recording.call("astype", (data, data.dtype), {"copy": True}))
+        grads = []
+        for leaf, before in self.leaves.values():
+            if leaf.grad is not None and isinstance(leaf.grad._data, TracedArray):
+                if before is not None:
+                    msg = (
+                        f"{self.guard.line('backward')}: gradients of a variable that no optimizer holds are added up over "
+                        "calls; set its .grad to None before the call, or give it to an optimizer"
+                    )
+                    raise CompileError(msg)
+                grads.append(leaf.grad._data)
+        for place, key, old, new in self.set_attributes():
+            self.guard.keep(place, key, old)
+            self.kept.append((place.owner, key, len(self.outputs)))
+            self.outputs.append(self.recording.call("astype", (new._data, new._data.dtype), {"copy": True}))
+        self.outputs += grads
+
+    def settle_before_host(self) -> None:
+        """Before a call on the host, which may write what the function must not. It is given gradients as they are now; for
+        those that lie in no optimizer's buffer a replay could not do that."""
+        self.settle()
+        self.guard.check_random()
+        self.set_attributes()
+        for leaf, _ in self.leaves.values():
+            if leaf.grad is not None and isinstance(leaf.grad._data, TracedArray):
+                leaf.grad = wrap(leaf.grad._data.value.copy())
+                self.once = True
+
+    def settle_after_host(self, args: Any, kwargs: Any) -> None:
+        """What it has written or bound anew it will do in a replay too. Where the function may see other numbers afterwards
+        than those of this call, there is no replay."""
+        optimizer = bool(args) and hasattr(
+            args[0], "param_groups"
+        )  # a step of its own writes arrays and no numbers
+        if self.guard.settle(() if optimizer else (args, kwargs)):
+            self.once = True
+        self.moved |= {
+            id(x)
+            for x, data in self.variables.values()
+            if not (x._data is data or isinstance(x._data, TracedArray))
+        }
+
+    def set_attributes(self) -> list[tuple[Any, Any, Any, Any]]:
+        """(place, name, old value, new value) of attributes of modules in which the function has put Tensors; what else it
+        writes is refused."""
+        found = []
+        for place, key, old, new in list(self.guard.written(self.recording.captured)):
+            line = self.recording.lines.get((id(place.owner), key))
+            watched = place in self.guard.watched
+            if line is None and watched:  # by another thread
+                self.once = True
+                continue
+            fresh = type(new) is Tensor and isinstance(new._data, TracedArray)
+            unread = not isinstance(old, Tensor) or (type(old) is Tensor and id(old) not in self.variables)
+            if not (fresh and unread and watched):
+                raise self.guard.refusal(place, key, line)
+            found.append((place, key, old, new))
+        return found
+
+    def settle(self) -> None:
+        """Gradients that lie in an optimizer's buffer become ordinary Tensors."""
+        for leaf, _ in self.leaves.values():
+            if leaf.grad is not None and isinstance(leaf.grad._data, TracedArray) and leaf.buffer is not None:
+                if leaf.grad._data is self.recording.captured.get(id(leaf.buffer)):
+                    leaf.grad = wrap(leaf.buffer)
+
+
+contexts: list[TraceContext] = []
+
+
+def is_array(x: Any) -> bool:
+    return isinstance(x, (Tensor, TracedArray)) or (hasattr(x, "dtype") and hasattr(x, "shape"))
+
+
+class _Any:
+    name = "the result"
+
+
+_ANY: Any = _Any()
