@@ -1,8 +1,7 @@
 """What a backend is: an array API namespace, plus the few things that the standard lacks.
 
-A third party derives from `Backend`, gives it a namespace, and overrides what its library does better than
-the defaults here, all of which are written in the standard alone. `conformance.check_backend` says whether it
-is right.
+A third party derives from `Backend`, gives it a namespace, and overrides what its library does better than the defaults here,
+which use nothing but the standard. `anynet.testing.check_backend` checks the result.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ class UnknownDeviceError(ValueError):
 
 
 class BackendUnavailableError(RuntimeError):
-    """A known backend that cannot be used here: a library is missing or does not work. The message says what
-    mends it."""
+    """A known backend that cannot be used here: a library is missing or does not work. The message says how to
+    fix it."""
 
 
 class Backend:
@@ -37,8 +36,8 @@ class Backend:
 
     Parameters:
         name: the library's short name, which kernels and messages use. namespace: a mapping or module with
-        the standard's names; those it lacks are absent here too. array_types: the types whose instances
-        belong to this backend; the first is what results are normalised to. native: the library's own
+        the standard's names; names that it lacks are absent here, too. array_types: the types whose instances
+        belong to this backend; results are of the first. native: the library's own
         top-level module, for kernels. multi_device: whether arrays of this library can live on more than one
         device.
 
@@ -60,8 +59,8 @@ class Backend:
     kernels: dict[str, Callable[..., Any]]
     updates: dict[str, Callable[..., Any]]
     elementwise: Callable[..., bool] | None = None
-    """Carries out ``function(xp, *arrays)``, which acts element by element and in place, in one pass over memory:
-    ``elementwise(function, arrays, which are only read, cache)`` → whether it has done so."""
+    """Runs ``function(xp, *arrays)``, which is element-wise and in place, in one pass over memory:
+    ``elementwise(function, arrays, indices of read-only arrays, cache)``; returns whether it did."""
     linalg: Any
     fft: Any
     values_are_cheap_to_read = True
@@ -69,11 +68,11 @@ class Backend:
     compiles = False
     """Whether `anynet_backends.jit` traces and compiles operations on these arrays."""
     assigns_in_place = False
-    """Whether ``array[key] = value`` may be called at once on the array of a variable."""
+    """Whether ``array[key] = value`` may write into the array of a variable directly."""
     copies_between_devices = False
     """Whether `asarray` copies from one device of the library to another, without the host."""
     block_size: int | None = None
-    """How many numbers of long vectors an element-wise function takes at a time, so that they stay in the cache; None: all."""
+    """Elements of long vectors that an element-wise function takes at a time, so that its temporaries stay in the cache; None: all."""
     by_name: ClassVar[Callable[[str], Backend]]
     """How a backend is unpickled: the registry sets its `get_backend`."""
 
@@ -91,8 +90,8 @@ class Backend:
         self.multi_device = multi_device
         self.array_types = array_types
         self.array_type = array_types[0]
-        self.kernels = {}  # of primitives, by name
-        self.updates = {}  # of optimizers
+        self.kernels = {}  # by the name of the primitive
+        self.updates = {}  # by the name of the optimizer
         self.__name__ = f"anynet_backends.{name}"
         get = namespace.get if hasattr(namespace, "get") else lambda key: getattr(namespace, key, None)
         table = self.__dict__
@@ -137,8 +136,8 @@ class Backend:
     # ---- devices ----
 
     def counts_views(self, array: Array) -> bool:
-        """Whether the array may be written, holds its memory itself, and is referred to by each of its views, so that the number
-        of references says whether someone else sees what is written."""
+        """Whether the array is writeable, owns its memory, and is referenced by each of its views, so that its reference count tells
+        whether a write is visible elsewhere."""
         return False
 
     def fill(self, array: Array, number: bool | float) -> None:
@@ -187,17 +186,16 @@ class Backend:
     """Whether values can be read; False while tracing."""
 
     def check(self, function: Callable[..., None], *arrays: Array, within: int | None = None) -> None:
-        """Call a function that raises an error where values cannot be right: ``function(*arrays)``. While a program is
-        recorded it is given NumPy arrays, and is called at each replay before that changes anything. `within`: that it
-        accepts an array of integers from 0 to `within` − 1."""
+        """Call ``function(*arrays)``, which raises an error for invalid values. While tracing, it is called with NumPy arrays at
+        each replay, before the replay changes anything. `within`: the function accepts integers from 0 to `within` − 1."""
         function(*arrays)
 
     def target(self, array: Array) -> Array:
-        """An array that outlives a step (a buffer of gradients, say), as operations of this backend see it."""
+        """An array that outlives a step (a gradient buffer, say), as an operand of this backend's operations."""
         return array
 
     def arrange(self, array: Array, like: Array) -> Array:
-        """The same numbers in the memory order of `like`, where operations on both are faster then."""
+        """`array` in the memory layout of `like`, if operations on both are faster then."""
         return array
 
     def affine(self, a: Array, b: Array, c: Array, /) -> Array:
@@ -207,7 +205,7 @@ class Backend:
         return y
 
     def call(self, f: Callable[..., Any], *arrays: Array | None) -> Any:
-        """``f(*arrays)``, which is one instruction of a trace."""
+        """``f(*arrays)``, as one instruction while tracing."""
         return f(*arrays)
 
     def store(self, array: Array, value: Any) -> Array:
@@ -310,8 +308,7 @@ class Backend:
         return contextlib.nullcontext()
 
     def blas_info(self) -> dict[str, Any]:
-        """What computes the matrix products: keys such as "name", "version", "threads", as far as they are
-        known."""
+        """The library that computes matrix products: keys such as "name", "version" and "threads", as far as known."""
         return {}
 
     def versions(self) -> dict[str, str]:
@@ -322,8 +319,7 @@ class Backend:
 def check_windows(
     x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """The number of windows along each axis; ValueError where the arguments of `Backend.windows` make no
-    sense."""
+    """The number of windows along each axis; ValueError for invalid arguments of `Backend.windows`."""
     shape = tuple(x.shape)
     axes = len(kernel)
     if not len(stride) == len(dilation) == axes or not 0 < axes <= len(shape):

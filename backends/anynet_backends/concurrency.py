@@ -1,9 +1,9 @@
-"""Threads and forked processes: what is built once, what is so in one thread, what a forked process finds.
+"""Thread and fork safety: one-time construction, per-thread stacks, and what a forked process finds.
 
-What is built lazily (the compiler, the definitions of built-in functions, a library's engine) is built under one lock,
-`BUILD_LOCK`. One, since these build each other, and two locks would be taken in two orders. A process is forked, and ends, only
-while nobody builds: so a child finds whole what its parent has, and LLVM and oneDNN are not taken down under a thread that is in
-them.
+Objects that are built lazily (the compiler, the definitions of built-in functions, a library's engine) are built under one lock,
+`BUILD_LOCK`. It is one lock because these objects build each other, and two locks would be taken in two orders. A process is
+forked, and ends, only while no thread holds it: a child never finds half-built objects, and LLVM and oneDNN are not shut down
+while a thread is inside them.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _T = TypeVar("_T")
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 BUILD_LOCK = threading.RLock()
-"""Who builds what there is once in the process holds it."""
+"""Held while an object is built that exists once in the process."""
 
 
-# at the end nobody waits for daemon threads; registered here, since what is registered first is called last
+# daemon threads are not joined at exit; registered at import, since the function that is registered first is called last
 atexit.register(BUILD_LOCK.acquire)
 
 
 def once(function: _F) -> _F:
-    """Decorator: a function of hashable arguments is called once for each of them, whatever threads ask at a time, and what
-    it returned lives as long as the process. (`functools.cache` calls it in each thread that asks before it is done.)
+    """Decorator: a function of hashable arguments is called once for each of them, even if several threads call it at the same
+    time; its values live as long as the process. (`functools.cache` calls it in each thread that comes before it is done.)
 
     >>> @once
     ... def square(x):
@@ -70,8 +70,8 @@ def once(function: _F) -> _F:
 
 
 class once_property(Generic[_T]):  # noqa: N801 - it is used as a decorator
-    """Decorator: an attribute that is computed when it is first asked for, by one thread. (`functools.cached_property` lets
-    each thread compute it, or before Python 3.12 has a lock that a forked process may find taken.)"""
+    """Decorator: an attribute that is computed on first access, by one thread. (`functools.cached_property` lets each thread
+    compute it; before Python 3.12 it has a lock that may be taken for ever in a forked process.)"""
 
     def __init__(self, function: Callable[[Any], _T]) -> None:
         self.function = function
@@ -85,7 +85,7 @@ class once_property(Generic[_T]):  # noqa: N801 - it is used as a decorator
     @overload
     def __get__(self, instance: object, owner: type) -> _T: ...
     def __get__(self, instance: Any, owner: type) -> Any:
-        """The value, which from now on is in the instance's dictionary and found there."""
+        """The value, which is stored in the instance's dictionary, where later accesses find it."""
         if instance is None:
             return self
         with BUILD_LOCK:
@@ -96,8 +96,8 @@ class once_property(Generic[_T]):  # noqa: N801 - it is used as a decorator
 
 
 def immortal(value: _T) -> _T:
-    """The value, which is never freed: machine code and what it reads may be in use, by a thread that nobody waits for, when
-    the interpreter ends and clears its modules."""
+    """The value, made immortal: machine code and the data it reads may be in use by a daemon thread when the interpreter
+    finalizes and clears its modules."""
     if sys.implementation.name == "cpython":
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
     return value
@@ -107,22 +107,22 @@ _locks: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def fork_safe_lock() -> threading.RLock:
-    """A lock that is free in a forked process, unless the thread that forked holds it: those that held it otherwise are not
-    there to release it."""
+    """A lock that is released in a forked process unless the forking thread holds it: other threads, which could release it, do
+    not exist in the child."""
     lock = threading.RLock()
     _locks.add(lock)
     return lock
 
 
 def has_gil() -> bool:
-    """Whether this Python is built with the lock that lets one thread run at a time. Without, objects lie in memory in
-    another way, and built-in functions of machine code, which share memory for their temporaries, would run at once."""
+    """Whether this Python has a global interpreter lock. Without it, objects have another layout in memory, and built-in
+    functions of machine code, which share scratch memory, would run concurrently."""
     return not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 class ThreadStack(list[_T]):
-    """A stack for each thread: `own` is that of the thread that asks. The list itself has what lies on all of them,
-    and is there to be asked whether it is empty.
+    """A stack per thread, cheap to test while the stacks of all threads are empty: `own` is the calling thread's stack, and the
+    list itself holds the items of all threads.
 
     >>> stack = ThreadStack()
     >>> stack.append("here")
@@ -137,32 +137,32 @@ class ThreadStack(list[_T]):
 
     @property
     def own(self) -> list[_T]:
-        """This thread's; the last is the latest."""
+        """The calling thread's stack; the last item is the latest."""
         stack: list[_T] | None = getattr(self._local, "stack", None)
         if stack is None:
             stack = self._local.stack = []
         return stack
 
     def append(self, item: _T) -> None:
-        """Lay something on this thread's stack."""
+        """Push an item onto the calling thread's stack."""
         self.own.append(item)
         super().append(item)
 
     def remove(self, item: _T) -> None:
-        """Take the latest such thing from this thread's stack."""
+        """Remove the latest such item from the calling thread's stack."""
         own = self.own
         del own[len(own) - 1 - own[::-1].index(item)]
         super().remove(item)
 
     def pop(self, *_: Any) -> _T:
-        """Take the latest thing from this thread's stack."""
+        """Remove and return the latest item of the calling thread's stack."""
         item = self.own[-1]
         self.remove(item)
         return item
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Within the block this thread's stack is empty."""
+        """A context in which the calling thread's stack is empty."""
         own = self.own
         held = own[:]
         own.clear()
@@ -176,14 +176,14 @@ _stacks: list[weakref.ref[ThreadStack[Any]]] = []
 
 
 def after_fork(function: Callable[[], None]) -> None:
-    """Have a function called in every process that is forked from this one, before anything else. OpenMP's threads are not
-    there, and whoever counts on them waits for ever."""
+    """Register a function to be called first in every process that is forked from this one. OpenMP's threads do not exist there,
+    and code that counts on them would wait for ever."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=function)
 
 
 def _forked() -> None:
-    """There is one thread, with its own stacks."""
+    """The child has one thread: release the locks of the others, and drop their stacks."""
     BUILD_LOCK.release()
     for lock in _locks:
         if not lock._is_owned():

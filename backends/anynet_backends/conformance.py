@@ -1,5 +1,4 @@
-"""The checks that any backend must pass: `check_backend("numpy")` raises at the first that fails, and says
-which.
+"""The checks that any backend must pass: `check_backend("numpy")` raises at the first failure and names it.
 
 Third parties run them on their own backend, which is compared with NumPy on the host:
 
@@ -24,8 +23,7 @@ __all__ = ["CHECKS", "BackendCheckError", "check_backend"]
 
 
 class BackendCheckError(AssertionError):
-    """A backend does not do what the protocol asks for; the message names the backend, the device and the
-    check."""
+    """A backend does not conform; the message names the backend, the device and the check."""
 
 
 def _need(condition: object, message: str) -> None:
@@ -53,8 +51,7 @@ def _dtypes(xp: Backend, device: str) -> list[str]:
 
 
 def check_namespace(xp: Backend, device: str) -> None:
-    """Every name of the standard is in the instance's dictionary; other names raise and say whose they are
-    not."""
+    """Every name of the standard is in the instance's dictionary; other names raise AttributeError."""
     for name in (*array_api.FUNCTIONS, *array_api.CONSTANTS, *array_api.DTYPES, "__array_namespace_info__"):
         _need(name in xp.__dict__, f"{name} is missing")
     for extension, names in (("linalg", array_api.LINALG), ("fft", array_api.FFT)):
@@ -70,7 +67,7 @@ def check_namespace(xp: Backend, device: str) -> None:
 
 
 def check_devices(xp: Backend, device: str) -> None:
-    """Names are canonical, and creation functions put arrays where they are told."""
+    """Names are canonical, and creation functions use the given device."""
     _need(xp.canonical_device(device) == device, f"{device!r} is not its own canonical name")
     where = xp.native_device(device)
     like = xp.ones((2,), dtype=xp.float32, device=where)
@@ -150,7 +147,7 @@ def check_random_bits(xp: Backend, device: str) -> None:
 
 
 def check_index_add(xp: Backend, device: str) -> None:
-    """Repeated rows accumulate, nothing else changes, the inputs stay, infinities stay in their rows."""
+    """Repeated rows accumulate, nothing else changes, the inputs are not modified, infinities stay in their rows."""
     rng = np.random.default_rng(0)
     for name in [n for n in ("float32", "float64", "int32", "complex64") if n in _dtypes(xp, device)]:
         for shape, index in (
@@ -267,12 +264,12 @@ def check_arithmetic(xp: Backend, device: str) -> None:
 
 
 def check_selection(xp: Backend, device: str) -> None:
-    """Arrays and reductions find their way back to this backend, device names to this device."""
+    """`backend_of` finds this backend by its arrays and reductions, `resolve` the device by its name."""
     _need(resolve(device) == (xp, device), f"resolve({device!r}) gives {resolve(device)}")
     x = xp.from_host(np.ones((2, 2), np.float32), device)
     for array in (x, xp.sum(x), x[0, ...], x > 0):
         _need(backend_of(array) is xp, f"backend_of({type(array).__name__}) is {backend_of(array)}")
-    _need(isinstance(x, xp.array_type), f"an array is no {xp.array_type.__name__}")
+    _need(isinstance(x, xp.array_type), f"an array is not a {xp.array_type.__name__}")
     _need(all(isinstance(v, str) for v in xp.versions().values()), "versions() must map names to strings")
     _need(isinstance(xp.blas_info(), dict), "blas_info() must be a dict")
 
@@ -285,8 +282,7 @@ CHECKS: dict[str, Callable[[Backend, str], None]] = {
 
 
 def check_backend(name: str, devices: list[str] | None = None) -> list[str]:
-    """Run every check on every device of the backend `name` (or on `devices`); the names of the checks that
-    passed.
+    """Run every check on every device of the backend `name` (or on `devices`); returns the names of the checks.
 
     Errors: BackendCheckError at the first failure, naming backend, device and check.
     """

@@ -4,7 +4,7 @@ Constructing the backend touches no device, so that it can be inspected on a mac
 device does.
 
 What differs from array-api-compat's namespace: creation functions honour ``device=`` (compat ignores it on
-CuPy), new arrays "like" another live beside it, and `asarray` moves between devices. Nothing here copies
+CuPy), new arrays "like" another are on its device, and `asarray` moves between devices. Nothing here copies
 between host and device but `from_host`, `to_host` and `asarray` of something that is on the host.
 
 CuPy computes on the thread's current device. Where a machine has several, naming one (`native_device`,
@@ -113,7 +113,7 @@ class CupyBackend(Backend):
         self._names: dict[int, str] = {}
 
     def check(self, function: Callable[..., None], *arrays: Array, within: int | None = None) -> None:
-        """Nothing: to look at values would wait for the GPU."""
+        """Nothing is checked: reading values would wait for the GPU."""
 
     # ---- devices ----
 
@@ -122,7 +122,7 @@ class CupyBackend(Backend):
         """The number of GPUs; BackendUnavailableError with the driver's reason where there is none."""
         try:
             count = int(self.native.cuda.runtime.getDeviceCount())
-        except Exception as error:  # noqa: BLE001 CUDARuntimeError, or whatever a broken installation raises
+        except Exception as error:  # noqa: BLE001 CUDARuntimeError, or anything that a broken installation raises
             why = str(error).strip().partition("\n")[0]
         else:
             if count:
@@ -210,8 +210,7 @@ class CupyBackend(Backend):
             return out
 
     def index_add(self, x: Array, index: Array, values: Array) -> Array:
-        """As `Backend.index_add`. An index outside [-n, n) is dropped: to refuse it would make the host
-        wait."""
+        """As `Backend.index_add`. An index outside [-n, n) is dropped: refusing it would make the host wait."""
         n, k = check_index_add(self, x, index, values)
         cupy = self.native
         with x.device:
@@ -272,7 +271,7 @@ def _on_device(function: Any) -> Any:
 
 
 def _beside(function: Any) -> Any:
-    """A creation function whose new array lives where its first argument does, unless a device is given."""
+    """A creation function whose new array is on the device of its first argument, unless a device is given."""
 
     @functools.wraps(function)
     def create(x: Any, /, *args: Any, device: Any = None, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, reads of regular files only, what dead processes left behind."""
+"""Files that are complete or absent: atomic writes, reads of regular files only, removal of temporary files of dead processes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class NotRegularError(ValueError):
 
 
 def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
-    """Open a file for reading; `NotRegularError` at once, and no wait, where it is a pipe, a device or a folder."""
+    """Open a file for reading; raises `NotRegularError` at once, without blocking, for a pipe, a device or a folder."""
     name = os.fspath(path)
     flags = os.O_RDONLY | sum(getattr(os, f, 0) for f in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
     try:
@@ -70,11 +70,11 @@ def _kind(name: str, mode: int) -> str:
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[io.FileIO]:
-    """A new file that takes the place of `path` in one step when the block ends without an error.
+    """A new file that replaces `path` atomically when the block ends without an error.
 
-    Until then it lies in the same folder under a name that tells whose it is, so that `remove_leftovers` finds what a
-    killed process left. A file that was there keeps its mode, a new one gets what the umask leaves; a link is followed.
-    On any error (a full disk, Ctrl-C) the old file stays as it was and the new one is removed.
+    Until then it is in the same folder under a temporary name that identifies the process, so that `remove_leftovers` finds the
+    files of killed processes. An existing file keeps its mode, a new one gets the mode of the umask; a link is followed. On any
+    error (a full disk, Ctrl-C) the old file stays as it was and the new one is removed.
     """
     shown, target = os.fspath(path), Path(os.path.realpath(path))
     mode = None
@@ -105,7 +105,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[io.FileIO]:
 
 
 def temporary_name(name: str) -> str:
-    """A name for a file that is to become `name`, which says whose it is."""
+    """A temporary name for a file that is to become `name`; it identifies the process."""
     return f".{name[:80]}.{machine()}-{os.getpid()}-{start_of(os.getpid())}-{secrets.token_hex(4)}.tmp"
 
 
@@ -118,7 +118,7 @@ def write(path: str | os.PathLike[str], data: bytes | str) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make the names in a folder durable, where the system can."""
+    """Sync a folder to the disk, if the system can."""
     if os.name != "posix":
         return
     with contextlib.suppress(OSError):
@@ -129,12 +129,12 @@ def _sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-# ---- whose is it ----
+# ---- processes ----
 
 
 @functools.cache
 def machine() -> str:
-    """Eight hexadecimal digits for the place where process numbers mean the same: a boot of a machine, a container."""
+    """Eight hexadecimal digits that identify the namespace of process numbers: one boot of a machine, or a container."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
@@ -143,9 +143,9 @@ def machine() -> str:
 
 
 def start_of(pid: int) -> int:
-    """When a process of this machine began, in ticks since the boot; 0 where that cannot be told.
+    """When a process of this machine started, in ticks since boot; 0 if unknown.
 
-    With it a process is told from a later one of the same number.
+    It distinguishes a process from a later one with the same number.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -155,10 +155,10 @@ def start_of(pid: int) -> int:
 
 
 def alive(pid: int, start: int) -> bool:
-    """Whether the process of this machine that began at `start` still runs; yes where that cannot be told."""
+    """Whether the process of this machine that started at `start` still runs; True if unknown."""
     if pid == os.getpid():
         return start in (0, start_of(pid))
-    if os.name != "posix":  # there, signal 0 ends the process
+    if os.name != "posix":  # on Windows, signal 0 ends the process
         return True
     try:
         os.kill(pid, 0)
@@ -171,9 +171,9 @@ def alive(pid: int, start: int) -> bool:
 
 
 def remove_leftovers(folder: str | os.PathLike[str] | int) -> list[str]:
-    """Remove the unfinished files of `writing` in a folder (or its descriptor) whose processes have ended, and return their names.
+    """Remove the temporary files of `writing` in a folder (or its descriptor) whose processes have ended; returns their names.
 
-    Those of other machines, of which nobody here can tell, are removed when a day old.
+    Those of other machines, whose processes cannot be checked, are removed when they are a day old.
     """
     removed: list[str] = []
     try:

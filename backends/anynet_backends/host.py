@@ -24,8 +24,8 @@ __all__ = [
 
 
 def own(a: Array) -> Array:
-    """An unpickled array as one that is told from no other: of NumPy's own class and dtype object (pickle makes new ones, and
-    quick tests ask for that one), and writeable (one that is mapped from a file, say, is copied)."""
+    """An unpickled array like any other: of NumPy's own class and dtype object (pickle creates new dtype objects, and fast paths
+    compare by identity), and writeable (one that is mapped from a file, say, is copied)."""
     array: np.ndarray[Any, Any] = np.asarray(a, dtype=np.dtype(a.dtype.name))
     return array if array.flags.writeable else array.copy()
 
@@ -53,12 +53,12 @@ def to_bytes(a: Array) -> bytes:
 
 
 def is_generator(obj: object) -> bool:
-    """Whether something is a generator of NumPy's random numbers."""
+    """Whether `obj` is a random generator of NumPy."""
     return isinstance(obj, (np.random.Generator, np.random.RandomState))
 
 
 def random_state(generator: Any = None) -> Any:
-    """Where a generator of NumPy's is, by default that of ``numpy.random.normal()`` and the like: to be compared."""
+    """The state of a NumPy generator (by default the global one of ``numpy.random``), as a value to compare."""
     if isinstance(generator, np.random.Generator):
         return repr(generator.bit_generator.state)
     source = np.random if generator is None else generator
@@ -67,7 +67,7 @@ def random_state(generator: Any = None) -> Any:
 
 
 def random_keeper(generator: Any = None) -> Callable[[], None]:
-    """A function that puts a generator of NumPy's back to where it is now."""
+    """A function that restores the present state of a NumPy generator."""
     if isinstance(generator, np.random.Generator):
         bits, state = generator.bit_generator, generator.bit_generator.state
         return lambda: setattr(bits, "state", state)
@@ -77,5 +77,5 @@ def random_keeper(generator: Any = None) -> Callable[[], None]:
 
 
 def text(a: Array, prefix: str = "") -> str:
-    """The elements as text, long arrays abridged."""
+    """The elements as text; long arrays are abridged."""
     return str(np.array2string(np.asarray(a), separator=", ", prefix=prefix))

@@ -1,4 +1,4 @@
-"""Tables of kernels by the name of their primitive, and fallback from one kernel to the next."""
+"""Tables of kernels, by the name of the primitive they replace, and fallback from one kernel to the next."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ __all__ = ["first_supported", "register_in"]
 def register_in(
     table: dict[str, Callable[..., Any]], *, traceable: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator that enters kernels which give gradients into a table, by their names. Those that are `traceable` run on traced
-    arrays too: they make arrays by `xp` and `xp.call` alone, and write into none."""
+    """A decorator that registers kernels with gradients in a table, by their names. Those that are `traceable` run on traced arrays,
+    too: they create arrays with `xp` and `xp.call` alone, and write into none."""
 
     def enter(function: Callable[..., Any]) -> Callable[..., Any]:
         function.vjp, function.traceable = True, traceable  # type: ignore[attr-defined]
@@ -23,7 +23,7 @@ def register_in(
 
 
 def first_supported(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:
-    """A kernel that asks `first`, and `second` where that one does not take the arguments. Both give gradients."""
+    """A kernel that tries `first`, and `second` where `first` does not support the arguments. Both have gradients."""
 
     def kernel(xp: Any, *data: Any, **meta: Any) -> Any:
         y = first(xp, *data, **meta)

@@ -26,7 +26,7 @@ from anynet_backends.numpy_namespace import namespace, numpy_blas
 __all__ = ["NumpyBackend"]
 
 _BLOCK: Final = 1 << 14
-"""Bytes that are read from the nearest cache while they are written elsewhere."""
+"""Bytes of a block that stays in the first-level cache while it is copied."""
 
 
 class NumpyBackend(Backend):
@@ -51,7 +51,7 @@ class NumpyBackend(Backend):
         self._as_strided = np.lib.stride_tricks.as_strided
 
     def _try_first(self, kernels: Mapping[str, Callable[..., Any]]) -> None:
-        """Add kernels that are asked before those that are there already."""
+        """Add kernels that are tried before those already present."""
         for name, kernel in kernels.items():
             own = self.kernels.get(name)
             self.kernels[name] = kernel if own is None else first_supported(kernel, own)
@@ -63,7 +63,7 @@ class NumpyBackend(Backend):
         return flags.owndata and flags.writeable
 
     def fill(self, array: Array, number: bool | float) -> None:
-        """Beyond what the nearest cache holds, copies of a block that is full of the number are written faster than the number."""
+        """Large arrays are filled by copies of a block that is in the first-level cache, which is faster than `ndarray.fill`."""
         if array.nbytes < 4 * _BLOCK or not array.flags.c_contiguous:
             array.fill(number)
             return
@@ -135,7 +135,7 @@ class NumpyBackend(Backend):
         )
 
     def arrange(self, array: Array, like: Array) -> Array:
-        """NumPy's loops over arrays in two orders, or over a broadcast one, take ten times as long as in one."""
+        """NumPy's loops over operands with different memory layouts, or over a broadcast one, take ten times as long."""
         if array.strides == like.strides or array.size < 1 << 12 or array.shape != like.shape:
             return array
         order = axes_in_memory(like.strides)

@@ -35,7 +35,7 @@ def _astype(x: Array, dtype: Any, /, *, copy: bool = True, device: Any = None) -
 
 def _check_device(device: Any) -> None:
     if device is not None and device != "cpu":
-        msg = f"NumPy arrays live on the device 'cpu', got {device!r}"
+        msg = f"the device of NumPy arrays must be 'cpu', got {device!r}"
         raise UnknownDeviceError(msg)
 
 
@@ -126,7 +126,7 @@ def _pinv(x: Array, /, *, rtol: Any = None) -> Array:
 
 def _matrix_rank(x: Array, /, *, rtol: Any = None) -> Array:
     if x.ndim < 2:
-        msg = f"matrix_rank takes matrices, got an array of shape {x.shape}"  # NumPy answers 0 or 1
+        msg = f"matrix_rank: x must have at least 2 axes, got shape {x.shape}"  # NumPy answers 0 or 1
         raise np.linalg.LinAlgError(msg)
     return np.asarray(np.linalg.matrix_rank(x, rtol=rtol))
 
@@ -249,8 +249,8 @@ def _broadcast_to(x: Array, /, shape: Any) -> Array:
 
 
 def _with_number(ufunc: Any) -> Any:
-    """`maximum` or `minimum`; with a Python number it is called on a block full of that number, since NumPy's loops for
-    two arrays are vectorized, and three times as fast."""
+    """`maximum` or `minimum`; a Python number is replaced by a block full of it, since NumPy's loops for two arrays are vectorized
+    and three times as fast."""
 
     def function(x: Array, y: Any, /) -> Array:
         if (
@@ -261,7 +261,7 @@ def _with_number(ufunc: Any) -> Any:
         ):
             out = np.empty_like(x)
             flat, into = x.ravel("K"), out.ravel("K")
-            # the arrays lie dense in one order, so that flat is x and into is out
+            # both arrays are dense with the same layout, so that flat is a view of x and into one of out
             if np.may_share_memory(flat, x) and np.may_share_memory(into, out) and x.strides == out.strides:
                 block = _block(float(y), x.dtype)
                 for start in range(0, x.size, block.size):
@@ -320,7 +320,7 @@ def namespace() -> dict[str, Any]:
 
 
 def _positional(ufunc: Any) -> Callable[..., Any]:
-    """A ufunc that wants its `out` by keyword, with three arguments."""
+    """A ufunc that takes `out` as its third positional argument."""
 
     def call(a: Any, b: Any, out: Array) -> None:
         ufunc(a, b, out=out)
@@ -333,8 +333,7 @@ largest, smallest = _positional(np.maximum), _positional(np.minimum)
 
 
 def numpy_blas() -> dict[str, Any]:
-    """The BLAS that NumPy was built with and, where threadpoolctl is installed, the one that runs and its
-    threads."""
+    """The BLAS that NumPy was built with and, if threadpoolctl is installed, the one in use and its number of threads."""
     found: dict[str, Any] = {}
     try:
         config: Any = np.show_config(mode="dicts")

@@ -1,4 +1,4 @@
-"""Files and folders whose contents are run: who could have written them?"""
+"""Checks of files and folders whose contents are executed: only trusted users may be able to write them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ _OTHERS, _GROUP_AND_OTHERS = 0o002, 0o022
 
 
 class RefusedError(OSError):
-    """A file or folder is not used, since somebody else could have written it."""
+    """A file or folder is refused because another user could have written it."""
 
 
 def _check(name: str, info: os.stat_result, owners: tuple[int, ...], bits: int, *, sticky: bool) -> None:
-    """`sticky`: others may write into it if they cannot move what is not theirs, as in /tmp."""
+    """Raise RefusedError for a wrong owner or for permissions in `bits`; `sticky`: these are accepted together with the sticky bit,
+    with which users cannot move the files of others, as in /tmp."""
     if info.st_uid not in owners:
         msg = f"{name} belongs to user {info.st_uid}, not to {' or '.join(map(str, sorted(set(owners))))}"
         raise RefusedError(msg)
@@ -26,12 +27,12 @@ def _check(name: str, info: os.stat_result, owners: tuple[int, ...], bits: int, 
 
 
 def open_folder(path: str, *, create: bool = False) -> int:
-    """A descriptor of a folder that belongs to the user, and where neither in it nor in a folder above it anybody else may
-    write (above, where others may write, it must be sticky, as /tmp is, so that they cannot move what is not theirs). Each
-    folder is opened from the one above, and looked at once it is open.
+    """A descriptor of a folder that belongs to the user, and that no other user can write to or replace: nobody else may write into it,
+    nor into a folder above it unless that has the sticky bit, as /tmp has. Each folder is opened relative to its parent and
+    checked through its descriptor.
 
-    It is no link; one above it may be, and then it is what that leads to that is looked at. `create`: make what is not there,
-    with mode 0700. Errors: RefusedError that says which folder and why; OSError."""
+    The folder itself must not be a link; a link above it is resolved first, and its target is checked. `create`: create missing
+    folders, with mode 0700. Errors: RefusedError that names the folder and the reason; OSError."""
     user = os.geteuid()
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     above, name = os.path.split(path)
@@ -63,13 +64,13 @@ def open_folder(path: str, *, create: bool = False) -> int:
 def _made(part: str, flags: int, parent: int) -> int:
     with contextlib.suppress(FileExistsError):
         os.mkdir(part, 0o700, dir_fd=parent)
-        os.chmod(part, 0o700, dir_fd=parent)  # whatever the umask
+        os.chmod(part, 0o700, dir_fd=parent)  # independent of the umask
     return os.open(part, flags, dir_fd=parent)
 
 
 def check_library(path: str) -> None:
-    """RefusedError where a shared library, or a folder above it, belongs to somebody who is neither the user nor the owner of this
-    package nor root, or may be written by everybody. (A group may: that is how Debian has /usr/local.)"""
+    """Raise RefusedError if a shared library or a folder above it is owned by anybody but the user, the owner of this package and
+    root, or is writeable by everybody. (Write permission for a group is accepted: Debian's /usr/local has it.)"""
     owners = (0, os.geteuid(), os.stat(__file__).st_uid)
     path = os.path.realpath(path)
     _check(path, os.stat(path), owners, _OTHERS, sticky=False)

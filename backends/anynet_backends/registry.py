@@ -1,7 +1,6 @@
-"""Which backend: by the type of an array, or by the name of a device.
+"""The registry of backends: look-up by the type of an array or by the name of a device.
 
-Libraries other than NumPy are imported when a device of theirs is asked for or an array of theirs is met,
-never before.
+Libraries other than NumPy are imported when one of their devices is named or one of their arrays is met, never before.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 TYPES: dict[type, Backend] = {}
-"""The backend of each array type met so far: the cache behind `backend_of`, read directly by hot paths."""
+"""The backend of each array type met so far: the cache of `backend_of`, which hot paths read directly."""
 
 _FACTORIES: dict[str, Callable[[], Backend]] = {}
 _LOADED: dict[str, Backend] = {}
@@ -49,7 +48,7 @@ _LIBRARY: Final = {"cupy": "cupy", "strict": "array_api_strict", "torch": "torch
 
 
 class _State:
-    """What has been set and read so far."""
+    """The default device, and whether the entry points have been read."""
 
     default: str | None = None
     entry_points_read = False
@@ -82,13 +81,13 @@ def register(name: str, factory: Callable[[], Backend]) -> None:
             msg = f"there is a backend {name!r} already"
             raise ValueError(msg)
         if not name or ":" in name:
-            msg = f"a backend's name has no colon and is not empty, got {name!r}"
+            msg = f"a backend's name must not be empty or contain a colon, got {name!r}"
             raise ValueError(msg)
         _FACTORIES[name] = factory
 
 
 def _read_entry_points() -> None:
-    """Register what installed packages offer; a broken one is noted, never fatal."""
+    """Register the backends of installed packages; a broken entry point is reported by `available`, never fatal."""
     if _state.entry_points_read:
         return
     with _LOCK:
@@ -115,10 +114,10 @@ def loaded() -> dict[str, Backend]:
 
 
 def get_backend(name: str) -> Backend:
-    """The backend called `name` ("numpy", "cupy", "strict", "torch", …), imported now if it was not yet.
+    """The backend called `name` ("numpy", "cupy", "strict", "torch", …), imported on first use.
 
-    Errors: UnknownDeviceError for an unknown name; BackendUnavailableError, with the command that mends it,
-    where its library is missing or does not import.
+    Errors: UnknownDeviceError for an unknown name; BackendUnavailableError, with the command that fixes it,
+    if its library is missing or cannot be imported.
     """
     found = _LOADED.get(name)
     if found is not None:
@@ -181,7 +180,7 @@ def _missing(name: str) -> str:
 
 
 def backend_of(array: Array) -> Backend:
-    """The backend whose array this is. TypeError naming the type where there is none.
+    """The backend of an array. TypeError that names the type if there is none.
 
     >>> import numpy as np
     >>> backend_of(np.zeros(3)).name
@@ -198,7 +197,7 @@ def _search(array: Array) -> Backend:
     root = kind.__module__.partition(".")[0]
     if root != "builtins":
         for name, library in _LIBRARY.items():
-            # the array exists, so its library is imported and works: only our part of it may be missing
+            # the array exists, so its library works: only our dependencies for it may be missing
             if name not in _LOADED and any(c.__module__.partition(".")[0] == library for c in kind.__mro__):
                 get_backend(name)
         for found in tuple(_LOADED.values()):
@@ -274,7 +273,7 @@ def resolve(device: str | None = None) -> tuple[Backend, str]:
 
     None is the default device, "auto" the best that works: a CUDA GPU through CuPy if a computation on it
     succeeds, else the CPU. Errors: UnknownDeviceError with the nearest known name; BackendUnavailableError
-    with the command that mends it.
+    with the command that fixes it.
 
         >>> resolve("cpu")[1]
         'cpu'
@@ -286,7 +285,7 @@ def resolve(device: str | None = None) -> tuple[Backend, str]:
     except (KeyError, TypeError):
         pass
     if not isinstance(device, str):
-        msg = f"a device is a name such as 'cpu' or 'cuda:0', got {device!r} of type {type(device).__name__}"
+        msg = f"a device must be a name such as 'cpu' or 'cuda:0', got {device!r} of type {type(device).__name__}"
         raise UnknownDeviceError(msg)
     if device == "auto":
         found = _best()
@@ -344,8 +343,7 @@ def set_default_device(name: str | None) -> None:
 
 
 def probe(device: str) -> str:
-    """ "ok" if a computation on `device` gives the right answer, else the reason it does not. Computed
-    once."""
+    """ "ok" if a test computation on `device` gives the right result, else the reason why not. Cached."""
     try:
         return _PROBED[device]
     except KeyError:
@@ -355,21 +353,18 @@ def probe(device: str) -> str:
         a = xp.reshape(xp.arange(6, dtype=xp.float32, device=xp.native_device(name)), (2, 3))
         y = xp.to_host(xp.matmul(a, xp.matrix_transpose(a)) + xp.exp(a[:, :2] * 0))
         answer = (
-            "ok"
-            if y.tolist() == [[6.0, 15.0], [15.0, 51.0]]
-            else f"a small matrix product came out as {y.tolist()}"
+            "ok" if y.tolist() == [[6.0, 15.0], [15.0, 51.0]] else f"a small matrix product gave {y.tolist()}"
         )
     except (UnknownDeviceError, BackendUnavailableError) as error:
         answer = str(error)
-    except Exception as error:  # noqa: BLE001 whatever a half-installed driver throws is the answer
+    except Exception as error:  # noqa: BLE001 a half-installed driver may raise anything; it is the answer
         answer = f"{type(error).__name__}: {_first_line(error)}"
     _PROBED[device] = answer
     return answer
 
 
 def available() -> dict[str, str]:
-    """Every device that could be named here → "ok", or a plain reason why it cannot be used and what mends
-    it.
+    """All devices by name, with "ok" or the reason why the device cannot be used and how to fix it.
 
     Imports every backend's library and computes something on every device, so it may take seconds.
 

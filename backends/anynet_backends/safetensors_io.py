@@ -54,10 +54,10 @@ _PLACE: Final = slice(8 + len(_BEGIN), 8 + len(_BEGIN) + 64)  # of the digits in
 def save(
     path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write arrays and a table of strings, atomically (`files.writing`), with a SHA-256 of it all.
+    """Write arrays and a table of strings, atomically (`files.writing`), with a SHA-256 of the whole file.
 
     The bytes depend on the names, the arrays and the metadata alone. Errors, before anything is written: TypeError for a
-    dtype that the format lacks and for metadata that are no strings, ValueError for a name that it cannot hold.
+    dtype that the format lacks and for metadata that are not strings, ValueError for an invalid name.
     """
     arrays = _ordered(tensors)
     texts = {CHECKSUM: "0" * 64} | _texts(metadata or {})
@@ -122,7 +122,7 @@ def _header(arrays: Mapping[str, Any], texts: Mapping[str, str]) -> bytes:
 
 
 def _chunks(array: Any) -> Iterator[bytes]:
-    """The little-endian bytes of an array in C order. Copies, so that what is hashed is what is written even where
+    """The little-endian bytes of an array in C order. A copy, so that the bytes that are hashed are written even if
     another thread changes the array meanwhile."""
     if array.size:
         flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
@@ -132,7 +132,7 @@ def _chunks(array: Any) -> Iterator[bytes]:
 
 def _write(file: io.FileIO, data: bytes) -> None:
     done = file.write(data)
-    while done < len(data):  # the disk is nearly full, or a signal came: the next call says which
+    while done < len(data):  # the disk is nearly full, or a signal arrived: the next call tells
         done += file.write(data[done:])
 
 
@@ -143,12 +143,12 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]
     """The tensors of a safetensors file as NumPy arrays, and its metadata.
 
     The file is opened once and read through that one descriptor into new arrays, so that another process may replace or
-    even cut it meanwhile. Everything about it is checked before memory is taken. Where the metadata have a `CHECKSUM`,
-    it was right.
+    even truncate it meanwhile. The header is checked before memory is allocated. If the metadata have a `CHECKSUM`, it is
+    verified.
 
-    BF16 tensors, which NumPy has no dtype for, come back as float32 with the same values. Errors: OSError where the file
-    cannot be opened (missing, not permitted); ValueError that names the file and says what is wrong with it (no file but
-    a folder or a pipe, truncated, changed, not a safetensors file, unknown dtype).
+    BF16 tensors, for which NumPy has no dtype, are returned as float32 with the same values. Errors: OSError if the file
+    cannot be opened (missing, not permitted); ValueError that names the file and the problem (a folder or a pipe, truncated,
+    changed, not a safetensors file, unknown dtype).
     """
     with files.open_regular(path) as file:
         return _Reader(file, os.fspath(path)).read()
@@ -191,7 +191,7 @@ class _Reader:
             return first + self.exactly(length)
         if kind := next((what for magic, what in _OTHERS.items() if first.startswith(magic)), None):
             self.refuse(
-                f"it looks like {kind}; anynet reads safetensors files only and runs nothing that lies in a file"
+                f"it looks like {kind}; anynet reads safetensors files only and runs nothing from a file"
             )
         if len(first) < 8:
             self.refuse(f"it has {len(first)} bytes: truncated?")
@@ -207,7 +207,7 @@ class _Reader:
         while view:
             got = self.file.readinto(view)
             if not got:
-                self.refuse("it ended while it was read: another process has cut it")
+                self.refuse("it ended while it was read: another process has truncated it")
             view = view[got:]
 
     def table(self, raw: bytes) -> dict[str, Any]:
@@ -249,14 +249,14 @@ class _Reader:
             self.refuse(f"tensor {name!r:.80} has shape {shape!r:.80} at {place!r:.80}")
         if code in _FOREIGN:
             known = ", ".join((*_DTYPES, "BF16"))
-            msg = f"{self.name}: tensor {name!r} has dtype {code}, which NumPy has not; known: {known}"
+            msg = f"{self.name}: tensor {name!r} has dtype {code}, which NumPy lacks; known: {known}"
             raise ValueError(msg)
         if not isinstance(code, str) or code not in (*_DTYPES, "BF16"):
             self.refuse(f"tensor {name!r:.80} has the unknown dtype {code!r:.80}")
         width = 2 if code == "BF16" else np.dtype(_DTYPES[code]).itemsize
         if place[1] - place[0] != math.prod(shape) * width:
             self.refuse(
-                f"tensor {name!r:.80}, {code} of shape {tuple(shape)}, cannot lie at bytes {place[0]} to {place[1]}"
+                f"tensor {name!r:.80}, {code} of shape {tuple(shape)}, cannot be at bytes {place[0]} to {place[1]}"
             )
         return code, tuple(shape), place[0], place[1]
 
@@ -265,7 +265,7 @@ class _Reader:
         for name, _, _, begin, end in entries:
             if begin != at:
                 what = "a gap before it" if begin > at else "it overlaps the one before"
-                self.refuse(f"tensor {name!r:.80} lies at bytes {begin} to {end}: {what}")
+                self.refuse(f"tensor {name!r:.80} is at bytes {begin} to {end}: {what}")
             at = end
         if at != size:
             what = "truncated?" if size < at else "bytes are left over"
@@ -274,7 +274,7 @@ class _Reader:
     def begin_digest(self, raw: bytes, expected: str) -> None:
         if not raw[8:].startswith(_BEGIN) or raw[_PLACE] != expected.encode():
             self.refuse(
-                f"{CHECKSUM!r} is not the first of its metadata: damaged, or written anew by another program"
+                f"{CHECKSUM!r} is not the first of its metadata: damaged, or rewritten by another program"
             )
         self.digest.update(raw[: _PLACE.start] + b"0" * 64 + raw[_PLACE.stop :])
 
@@ -306,14 +306,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for key, value in pairs:
         if key in table:
-            msg = f"{key!r:.80} stands there twice"
+            msg = f"duplicate key {key!r:.80}"
             raise ValueError(msg)
         table[key] = value
     return table
 
 
 def _no_constant(text: str) -> NoReturn:
-    msg = f"{text} is no number of JSON"
+    msg = f"{text} is not a number in JSON"
     raise ValueError(msg)
 
 

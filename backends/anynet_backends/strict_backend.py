@@ -39,8 +39,8 @@ class StrictBackend(Backend):
 
     def __init__(self) -> None:
         library = importlib.import_module("array_api_strict")
-        # Flags are global to the process. Only the revision is set: whoever runs a lane with boolean masks or
-        # data-dependent shapes switched off has done so on purpose, by a flag or an environment variable.
+        # Flags are global to the process. Only the revision is set: boolean masks and data-dependent shapes may have been
+        # switched off on purpose, by a flag or an environment variable.
         newest = importlib.import_module("array_api_strict._flags").supported_versions[-1]
         if library.get_array_api_strict_flags()["api_version"] < newest:
             library.set_array_api_strict_flags(api_version=newest, enabled_extensions=["linalg", "fft"])

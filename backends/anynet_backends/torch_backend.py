@@ -41,7 +41,7 @@ class TorchBackend(Backend):
         self._names: dict[Any, str] = {}
 
     def _unique_all(self, x: Array, /) -> tuple[Array, Array, Array, Array]:
-        """What `torch.unique` does not tell: where each value stands first. Each nan is a value of its own."""
+        """`torch.unique` with the index of the first occurrence of each value. Each nan is a value of its own."""
         flat = x.reshape(-1)
         values, inverse, counts = self.native.unique(flat, return_inverse=True, return_counts=True)
         places = self.native.arange(flat.numel(), device=flat.device)

@@ -78,7 +78,9 @@ def test_devices_that_do_not_exist(name):
 
 def test_a_device_is_a_string():
     for wrong in (3, np.zeros(2), ["cpu"]):
-        with pytest.raises(UnknownDeviceError, match=r"a device is a name such as 'cpu' or 'cuda:0', got"):
+        with pytest.raises(
+            UnknownDeviceError, match=r"a device must be a name such as 'cpu' or 'cuda:0', got"
+        ):
             resolve(wrong)
 
 
@@ -168,7 +170,7 @@ def test_probe_reports_a_wrong_answer(monkeypatch):
     xp, _ = resolve("strict")
     monkeypatch.setattr(xp, "matmul", lambda a, b: xp.zeros((2, 2), dtype=xp.float32))
     registry._PROBED.pop("strict", None)
-    assert backends.probe("strict") == "a small matrix product came out as [[1.0, 1.0], [1.0, 1.0]]"
+    assert backends.probe("strict") == "a small matrix product gave [[1.0, 1.0], [1.0, 1.0]]"
 
 
 FAKES = {

@@ -219,7 +219,7 @@ def test_broken_files_are_refused(tmp_path, name):
 def test_a_dtype_that_numpy_has_not(tmp_path):
     path = tmp_path / "eight"
     path.write_bytes(_file(_one(dtype="F8_E4M3", shape=[4]), b"1234"))
-    with pytest.raises(ValueError, match="tensor 'x' has dtype F8_E4M3, which NumPy has not; known: BOOL"):
+    with pytest.raises(ValueError, match="tensor 'x' has dtype F8_E4M3, which NumPy lacks; known: BOOL"):
         safetensors_io.load(path)
 
 

@@ -18,7 +18,7 @@ from anynet_backends.memory.outputs import empty_output
 from anynet_backends.numpy_namespace import largest
 
 KERNELS: dict[str, Callable[..., Any]] = {}
-"""By the name of the primitive."""
+"""By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 # ½ erfcx(t/√2) = Φ(−t) / e^{−t²/2} as a polynomial in u = 1/(1 + 0.3 t) without constant term, fitted for t in [0, 14] by
 # Lawson's iteration to a relative error of 1.5e-7
@@ -30,7 +30,7 @@ _TAIL = (
 
 @_kernel
 def gelu(xp: Backend, x: Array, /, *, need: Any) -> Any:
-    """x Φ(x) = max(x, 0) − |x| Φ(−|x|), in blocks; its derivative Φ(x) + x φ(x) is made along with it."""
+    """x Φ(x) = max(x, 0) − |x| Φ(−|x|), in blocks; its derivative Φ(x) + x φ(x) is computed along with it."""
     if x.dtype != np.float32:
         return NotImplemented
     flat = x.reshape(-1)
@@ -52,8 +52,8 @@ def gelu(xp: Backend, x: Array, /, *, need: Any) -> Any:
 def _in_blocks(
     arrays: Sequence[Array],
 ) -> tuple[Callable[[int], tuple[Array, ...]], range, tuple[Array, ...]]:
-    """Blocks of vectors that stay in the cache: the parts of the vectors by where they begin, where all but a last, shorter
-    one do, and room for four temporaries."""
+    """Blocks of vectors that stay in the cache: a function from a block's begin to its slices, the begins of all blocks but a shorter
+    last one, and four temporaries."""
     n = arrays[0].size
     width = min(n, max(n // 4, 1), CACHE_BLOCK // 4) if machine.available() else min(n, CACHE_BLOCK)
     room = tuple(np.empty(width, np.float32) for _ in range(4))
@@ -65,7 +65,7 @@ def _in_blocks(
 
 
 def _gelu_calls(target: Array, x: Array, /) -> list[Any] | None:
-    """The call that writes GELU into `target`, for a program whose arrays stay where they are."""
+    """The calls that write GELU into `target`, for a compiled program, whose arrays have fixed addresses."""
     plain = x.dtype == np.float32 == target.dtype and x.flags.c_contiguous and target.flags.c_contiguous
     if not plain or not machine.available():
         return None
@@ -84,7 +84,7 @@ gelu.calls = _gelu_calls  # type: ignore[attr-defined]
 
 
 def _gelu(call: Any, a: Array, b: Array, t: Array, e: Array, u: Array, q: Array) -> None:
-    """b = max(a, 0) − |a| Φ(−|a|), and what its derivative needs: t = |a|, e = e^{−a²/2}, q = Φ(−|a|)."""
+    """b = max(a, 0) − |a| Φ(−|a|), and the values that its derivative needs: t = |a|, e = e^{−a²/2}, q = Φ(−|a|)."""
     call(np.abs, a, t)
     call(np.multiply, t, t, e)
     call(np.multiply, e, -0.5, e)

@@ -16,7 +16,7 @@ from anynet_backends.numpy_namespace import largest
 
 
 def _calls(cells: Sequence[Array], decays: bool, decoupled: bool, *arrays: Any) -> list[tuple[Any, ...]]:
-    """The calls (function, inputs …, output) of one update on p, g, m, v, the largest v, and room for two temporaries."""
+    """The calls (function, inputs …, output) of one update on p, g, m, v, the largest v and two temporaries."""
     a, d, first, second, most, t, u = arrays
     keep, decay, gain, stay, fresh, small, rate = cells
     calls: list[tuple[Any, ...]] = []
@@ -42,13 +42,13 @@ def _calls(cells: Sequence[Array], decays: bool, decoupled: bool, *arrays: Any) 
 def adam(
     p: Array, g: Array, m: Array, v: Array, top: Array | None
 ) -> Callable[[float, float, float, float, int, float, bool], None]:
-    """Updates of `anynet.optim.Adam` in place; g is only read. What it returns makes one, given the learning rate, β₁, β₂,
-    ε, the number of the step, the weight decay and whether that is apart from the gradient.
+    """Updates of `anynet.optim.Adam` in place; g is only read. The returned function makes one update, given the learning rate, β₁,
+    β₂, ε, the number of the step, the weight decay and whether it is decoupled from the gradient.
 
     With c = √(1 − β₂ᵗ), (lr / (1 − β₁ᵗ)) m / (√v / c + ε) is computed as (lr c / (1 − β₁ᵗ)) m / (√v + c ε).
     """
     numbers = np.zeros(7, p.dtype)
-    pack: Any = struct.Struct(f"7{p.dtype.char}").pack_into  # a third of the time that an assignment takes
+    pack: Any = struct.Struct(f"7{p.dtype.char}").pack_into  # takes a third of the time of an assignment
     cells = [numbers[i : i + 1].reshape(()) for i in range(7)]
     fused: dict[tuple[bool, bool], list[machine.Segment]] = {}
 

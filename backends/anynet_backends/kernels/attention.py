@@ -20,7 +20,7 @@ from anynet_backends.memory.reductions import sum_by_dot
 from anynet_backends.numpy_namespace import same_float_dtype
 
 KERNELS: dict[str, Callable[..., Any]] = {}
-"""By the name of the primitive."""
+"""By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 
 
@@ -40,8 +40,8 @@ def attention(
     block: int = 256,
     need: Any,
 ) -> Any:
-    """softmax(q kᵀ · scale + mask) v. Short sequences keep the scores for the gradient; longer ones have room for those of one
-    head at a time and recompute them; beyond `memory.attention.ONE_HEAD` the reference does it, which never has them whole."""
+    """softmax(q kᵀ · scale + mask) v. Short sequences keep the scores for the gradient; longer ones hold those of one
+    head at a time and recompute them; beyond `memory.attention.ONE_HEAD` the reference is used, which never holds a whole head."""
     n, m = q.shape[-2], k.shape[-2]
     short = scores_at_once(n, m, block, need)
     if p or short is None or not same_float_dtype(q, k, v) or q.shape[:-2] != k.shape[:-2]:
@@ -55,7 +55,7 @@ def attention(
     y = heads.forward()
     if need is None:
         return y
-    every = not heads.apart or (len(need) > 3 and need[3])
+    every = not heads.by_head or (len(need) > 3 and need[3])
     return y, lambda g: heads.backward(*g, every=every)[: len(need)]
 
 
@@ -70,10 +70,10 @@ class _Heads:
         count, n, m = self.count, self.n, self.m
         self.q, self.k, self.v = (np.ascontiguousarray(a).reshape(count, *a.shape[-2:]) for a in (q, k, v))
         # head by head is one call of machine code; else short sequences take all heads together
-        self.apart = not short or (machine.available() and count > 2)
+        self.by_head = not short or (machine.available() and count > 2)
         self.kept = train and short
         self.scaled = np.empty(self.q.shape, dtype)
-        self.s = np.empty((count if self.kept or not self.apart else 1, n, m), dtype)
+        self.s = np.empty((count if self.kept or not self.by_head else 1, n, m), dtype)
         self.y = empty_output((*q.shape[:-1], v.shape[-1]), dtype)
         self.total = empty_output((*q.shape[:-1], 1), dtype)
         self.ys, self.totals = self.y.reshape(count, n, v.shape[-1]), self.total.reshape(count, n, 1)
@@ -94,7 +94,7 @@ class _Heads:
         def places(t: int) -> tuple[Array, ...]:
             return tuple([a[t % len(a)] for a in every])
 
-        if self.apart:
+        if self.by_head:
             room = np.empty((n, 1), dtype), np.empty((n, 1), bool)
             repeat(_attend, places, range(self.count), (self.factor,), room)
         else:
@@ -118,7 +118,7 @@ class _Heads:
         def places_again(t: int) -> tuple[Array, ...]:
             return (*places(t), self.totals[t], self.hidden[t % len(self.hidden)])
 
-        if self.apart:
+        if self.by_head:
             room = np.empty(self.ys.shape[1:], dtype), np.empty((n, 1), dtype)
             body, where = (_attend_back, places) if self.kept else (_attend_again, places_again)
             repeat(body, where, range(count), (self.factor,), room)
@@ -141,7 +141,7 @@ def _attend(
     elif masked:
         call(np.add, s, hidden, s)
     call(np.maximum.reduce, s, -1, None, top, True)
-    if masked:  # a row in which all is hidden gives zeros
+    if masked:  # a fully masked row gives zeros
         call(np.equal, top, -np.inf, none)
         call(set_where, top, none, 0.0)
     call(np.subtract, s, top, s)
@@ -187,7 +187,7 @@ def _attend_again(
     call(np.exp, s, s)
     if (
         hidden.size and hidden.dtype != bool
-    ):  # beside −1e9 the logarithm of a sum is lost in rounding: over their sum again
+    ):  # beside −1e9 the logarithm of the sum is lost in rounding: normalize again
         call(sum_by_dot, s, -1, None, inner, True)
         call(np.maximum, inner, 1e-30, inner)
         call(np.divide, s, inner, s)

@@ -1,10 +1,10 @@
-"""Normalisation as loops of machine code, for arrays with the channels first and for rows.
+"""Normalization as loops of machine code, for channels-first arrays and for rows.
 
-An array is seen as (A, B, M, L): the numbers of `M` runs of `L` neighbours share a mean and a variance, of which there are A · B. A
-run has a weight and a bias, or each of its numbers has. So batch normalisation is (channels, 1, batch, places), group normalisation
-(batch, groups, channels of a group, places), and layer normalisation (blocks of rows, rows, 1, width). One group after the other is
-read for its mean, for its variance and for the result while it stays in the cache. Sums are made of 64 parts of at most 64 numbers,
-added in double precision; their order does not depend on the processor or the number of threads.
+An array is viewed as (A, B, M, L): `M` runs of `L` contiguous elements share a mean and a variance, of which there are A · B. There is
+a weight and a bias per run, or per element of a run. Batch normalization is (channels, 1, batch, positions), group normalization
+(batch, groups, channels of a group, positions), and layer normalization (blocks of rows, rows, 1, width). Each group is read for its
+mean, its variance and the result while it stays in the cache. Sums are added in double precision from 64 parts of at most 64 elements;
+their order does not depend on the processor or the number of threads.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from anynet_backends.memory.reductions import PLAIN_FLOATS
 __all__ = ["KERNELS"]
 
 KERNELS: dict[str, Any] = {}
-"""By the name of the primitive; each leaves to others what is not its form."""
+"""By the name of the primitive that they replace; unsupported forms are left to the next kernel."""
 
 _kernel = register_in(KERNELS, traceable=True)
 
@@ -38,8 +38,8 @@ _CHUNK, _PARTS = 4096, 4
 
 
 def _sums(name: str, t: str, arrays: int, count: int, terms: Any) -> Function:
-    """(arrays …, n, m, totals): adds the sums of `terms` over a run to totals, which are in double precision. `terms` makes the
-    terms of numbers, or of vectors of them, and of m."""
+    """(arrays …, n, m, totals): adds the sums of `terms` over a run to totals, in double precision. `terms` computes the terms from
+    elements, or vectors of them, and from m."""
     params = [("ptr noalias", f"p{i}") for i in range(arrays)]
     f = Function(name, *params, ("i64", "n"), (t, "m"), ("ptr noalias", "out"))
     vector = f"<{LANES} x {t}>"
@@ -88,7 +88,7 @@ def _pair(f: Function, loaded: list[Value], m: Value) -> list[Value]:
 
 
 def _each(name: str, t: str, arrays: str, numbers: str, body: Any) -> Function:
-    """(arrays …, numbers …, n): `body` for each number of a run."""
+    """(arrays …, scalars …, n): `body` for each element of a run."""
     params = [("ptr noalias", a) for a in arrays.split()] + [(t, a) for a in numbers.split()]
     f = Function(name, *params, ("i64", "n"))
     values = [f.argument(a) for a in (*arrays.split(), *numbers.split())]
@@ -143,7 +143,7 @@ def _weighed_back(
 
 
 class _Nest:
-    """A function over all groups: its arrays, sizes (A, B, M, L, and M, L as the sums take them) and where a group begins."""
+    """A function over all groups: its arrays, sizes (A, B, M, L, and M, L for the sums) and offsets of groups."""
 
     def __init__(self, name: str, arrays: int) -> None:
         kinds = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
@@ -156,7 +156,7 @@ class _Nest:
         self.data = [f.load("double", f.argument("data"), number(i)) for i in range(2)]
 
     def group(self, a: Value, b: Value) -> list[Value]:
-        """The places of the arrays for a group."""
+        """The addresses of the arrays for a group."""
         f = self.f
         return [
             f.at(f.at(p, f.op("mul", a, s[0])), f.op("mul", b, s[1]))
@@ -164,11 +164,11 @@ class _Nest:
         ]
 
     def run(self, places: list[Value], m: Value) -> list[Value]:
-        """The places for one of the runs."""
+        """The addresses for one run."""
         return [self.f.at(p, self.f.op("mul", m, s[2])) for p, s in zip(places, self.steps, strict=True)]
 
     def narrow(self, x: Value, t: str) -> Value:
-        """A number of double precision in the type of the arrays."""
+        """A double-precision number in the type of the arrays."""
         return x if t == "double" else self.f.assigned(t, f"fptrunc {x} to {t}")
 
 
@@ -185,7 +185,7 @@ def _wide(f: Function, x: Value) -> Value:
 
 
 def _forward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
-    """(x, weight, bias, y, mean, variance); data: ε and how many numbers a group has."""
+    """(x, weight, bias, y, mean, variance); data: ε and the number of elements of a group."""
     total = _sums("total", t, 1, 1, lambda f, loaded, m: loaded)
     squares = _sums("squares", t, 1, 1, _square)
     apply = (
@@ -224,8 +224,8 @@ def _forward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
 
 
 def _backward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
-    """(g, x, mean, variance, weight, gradients of x, weight, bias); data as above. Where each run has a weight, the gradients of
-    that and of the bias are made for each run, or else for each of the outermost blocks."""
+    """(g, x, mean, variance, weight, gradients of x, weight, bias); data as above. With a weight per run, the gradients of the
+    weight and the bias are computed per run, otherwise per outermost block."""
     pair = _sums("pair", t, 3 if each else 2, 2, _pair)
     apply = (
         _each("weighed_back", t, "g x y w gw gb", "m r shift slope", _weighed_back)
@@ -306,9 +306,9 @@ def _given_back(t: str) -> tuple[Function, ...]:
 
 
 _MANY: Final = 1 << 16
-"""Numbers in a matrix of which oneDNN normalises the columns in less time."""
+"""The number of elements of a matrix from which on oneDNN is faster for its columns."""
 _COLUMNS: Final = 128
-"""Columns that are worked on together: their rows stay in the cache."""
+"""Columns of a block: its rows stay in the cache."""
 
 
 def _add_up(f: Function, t: str, i: Value, x: Value, total: Value) -> None:
@@ -348,7 +348,7 @@ def _back_each(
 
 
 def _columns(nest: _Nest, a: Value) -> tuple[list[Value], Value]:
-    """The places of the arrays for a block of columns, and how many these are."""
+    """The addresses of the arrays for a block of columns, and its number of columns."""
     f = nest.f
     places = [f.at(p, f.op("mul", a, s[0])) for p, s in zip(nest.arrays, nest.steps, strict=True)]
     left = f.op("sub", nest.sizes[2], f.op("mul", a, number(_COLUMNS)))
@@ -432,8 +432,8 @@ def _address(t: str, each: bool, centred: bool, back: bool) -> int:
 
 
 class _Form(NamedTuple):
-    """How `normalize` sees an array: (A, B, M, L), the steps of x and of the weights for A, B, M in numbers, and whether each number
-    of a run has a weight of its own."""
+    """How `normalize` sees an array: (A, B, M, L), the strides of x and of the weights along A, B, M in elements, and whether each
+    element of a run has a weight of its own."""
 
     sizes: tuple[int, int, int, int]
     x: tuple[int, int, int]
@@ -446,7 +446,7 @@ _BLOCKS: Final = 16
 
 
 def _form(given: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...] | None) -> _Form | None:
-    """For a contiguous array of a shape; None where it is none of the forms. `shape`: the weights' axes, None without any."""
+    """For a contiguous array of a shape; None for an unsupported form. `shape`: the weights' axes, None without weights."""
     ndim = len(given)
     lead = ndim - len(axes)
     own = shape is not None and math.prod(shape) > 1
@@ -459,7 +459,7 @@ def _form(given: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...] 
                 per = rows // blocks
                 return _Form((blocks, per, 1, width), (per * width, width, 0), (0, 0, 0), True)
             return _Form((rows, 1, 1, width), (width, 0, 0), (0, 0, 0), False)
-        # a weight for each channel, which are axes 1 and perhaps 2 (groups, channels of a group)
+        # a weight per channel: axis 1, or axes 1 and 2 (groups, channels of a group)
         at = [i for i, n in enumerate(shape) if n > 1]
         if shape[1:2] == given[1:2] and lead == 2 and at[-1] == 1:  # a group is one channel
             n, c, places = given[0], given[1], math.prod(given[2:])
@@ -509,14 +509,14 @@ class _Plan:
         )
 
     def summed(self, xp: Backend, parts: Array, shape: tuple[int, ...]) -> Array:
-        """The sums for each weight, in their shape, of those for each run, or for each block."""
+        """The sums per weight, in its shape, of the sums per run or per block."""
         if self.over is not None:
             parts = xp.sum(parts, axis=self.over)
         return parts if parts.shape == shape else xp.reshape(parts, shape)
 
 
 class _ColumnPlan(_Plan):
-    """The loops for the columns of matrices, of which each has its own statistics, weight and bias."""
+    """The loops for matrices whose columns have statistics, weight and bias of their own."""
 
     over: int | None = None
 
@@ -555,7 +555,7 @@ def _plan(
     return _Plan(form, given, kept, dtype, eps, centred)
 
 
-after_fork(_plan.cache_clear)  # some count on threads
+after_fork(_plan.cache_clear)  # plans count on threads that a forked process does not have
 
 
 @_kernel
@@ -571,7 +571,7 @@ def normalize(
     split: tuple[int, ...] = (),
     need: Any,
 ) -> Any:
-    """(x − mean) / √(variance + ε) · weight + bias, of arrays that lie in memory in the order of their axes."""
+    """(x − mean) / √(variance + ε) · weight + bias, of arrays in C order."""
     dtype, given = x.dtype, split or x.shape
     if dtype not in PLAIN_FLOATS or not x.flags.c_contiguous or not machine.available():
         return NotImplemented
@@ -628,10 +628,10 @@ def normalize_by(
     xp: Backend, x: Array, mean: Array, variance: Array, weight: Array | None = None, bias: Array | None = None, *, eps: float,
     need: Any,
 ) -> Any:  # fmt: skip
-    """Given statistics, where gradients are asked for, of arrays that lie in memory in the order of their axes."""
+    """Normalization with given statistics and gradients, of arrays in C order."""
     dtype = x.dtype
     if need is None or need[1] or need[2] or dtype not in PLAIN_FLOATS or not machine.available():
-        return NotImplemented  # without gradients it is two calls, which a program joins to what comes next
+        return NotImplemented  # without gradients it is two calls, which a program fuses with the next ones
     arrays = [a for a in (mean, variance, weight, bias) if a is not None]
     if (
         not x.flags.c_contiguous

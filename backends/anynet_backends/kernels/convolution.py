@@ -1,13 +1,12 @@
-"""Convolution with NumPy alone: products of the BLAS library over columns that are never whole.
+"""Convolution with NumPy alone: BLAS products over columns (im2col) that are never materialized as a whole.
 
-im2col writes every number of x once for each position of the kernel. Here the copies are made for the kernel's positions
-along all axes but the first, and stand in the order (row, positions, channel, …): the rows that a kernel of height k covers
-then lie behind one another, and the columns of an output row are k rows of copies, seen as one matrix. For a 3×3 kernel that
-is a third of the memory and of the copies. Where rows are too short for a product of their own, all positions are copied
-and the image counts as one row.
+im2col copies every element of x once for each position of the kernel. Here copies are made for the kernel's positions along all
+axes but the first, in the order (row, positions, channel, …): the rows that a kernel of height k covers are then adjacent in
+memory, and the columns of an output row are k rows of copies, viewed as one matrix. For a 3×3 kernel that is a third of the memory
+and of the copies. Where rows are too short for a product of their own, all positions are copied and the image counts as one row.
 
-The gradient in x is a convolution too: with stride 1, of the gradient with the turned kernel; with stride s, one for each
-remainder of the position by s, with the kernel's positions that meet it.
+The gradient of x is a convolution, too: for stride 1, of the gradient with the flipped kernel; for stride s, one for each remainder
+of the position modulo s, with the kernel's positions that contribute to it.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from anynet_backends.memory.reductions import sum_by_dot
 __all__ = ["KERNELS"]
 
 KERNELS: dict[str, Callable[..., Any]] = {}
-"""By the name of the primitive."""
+"""By the name of the primitive that they replace."""
 
 
 _kernel = register_in(KERNELS)
@@ -36,24 +35,24 @@ _kernel = register_in(KERNELS)
 Ints = tuple[int, ...]
 
 ROW = 256
-"""Numbers in a row of output that are worth a product of their own."""
+"""The least length of an output row that has a product of its own."""
 
 THIN, SHORT = 32, 1024
-"""Products of fewer filters than this are thin for the BLAS library; those of all rows of a kernel are not, and their sum
-costs less where rows are not longer than this."""
+"""With fewer filters than this, products are too thin for BLAS; one product for all rows of the kernel is not, and adding up its
+parts costs less if rows are not longer than this."""
 
 FEW = 16
-"""With fewer channels than this the gradient in x is better made from whole columns."""
+"""With fewer channels than this, the gradient of x is faster from whole columns."""
 
 BLOCK = 1 << 21
-"""Numbers of those columns that are made at a time."""
+"""Elements of those columns that are computed at a time."""
 
 KEEP_BYTES = 64 * 2**20
-"""Columns up to this size are kept from the forward pass for the gradient of the weight; larger ones are made again."""
+"""Columns up to this size are kept from the forward pass for the gradient of the weight; larger ones are recomputed."""
 
 
 def _around(x: Array, low: Ints, spans: Ints) -> Array:
-    """x (channels, *spatial, n) from position −low on, `spans` long, with zeros where there is nothing of it."""
+    """x (channels, *spatial, n) from position −low on, `spans` long, padded with zeros."""
     if all(lo <= 0 and span - lo <= size for lo, span, size in zip(low, spans, x.shape[1:-1], strict=True)):
         return x[(slice(None), *(slice(-lo, span - lo) for lo, span in zip(low, spans, strict=True)))]
     made = np.zeros((len(x), *spans, x.shape[-1]), x.dtype)
@@ -68,7 +67,7 @@ def _around(x: Array, low: Ints, spans: Ints) -> Array:
 
 class _Columns:
     """The columns of x (channels, *spatial, n) for a kernel: (groups, rows, kernel · channels, positions). `single`: those
-    of one row of the kernel, for each row of x that it meets."""
+    of one row of the kernel, for each row of x that it covers."""
 
     __slots__ = ("matrix", "nbytes", "single")
 
@@ -147,8 +146,8 @@ def _weight_gradient(columns: _Columns, g: Array, shape: Ints) -> Array:
 def _phases(
     size: int, low: int, k: int, stride: int, dilation: int
 ) -> Iterator[tuple[slice, slice, int, int]]:
-    """For each remainder of a position by the stride: the positions, the kernel's places that meet them in reverse, and
-    the padding and the dilation of the convolution of the gradient with those."""
+    """For each remainder of a position modulo the stride: the positions, the kernel's positions that contribute to them (reversed), and
+    the padding and dilation of the convolution of the gradient with those."""
     common = math.gcd(stride, dilation)
     step, apart = stride // common, dilation // common
     for q in range(min(stride, size)):
@@ -171,8 +170,8 @@ def _valid(out: int, size: int, stride: int, start: int) -> tuple[slice, slice]:
 
 
 def _scatter(g: Array, w: Array, into: Array, stride: Ints, low: Ints, dilation: Ints) -> None:
-    """The same for few channels, where a product for each position of the kernel would be too thin: one product makes the
-    columns, w (groups, *kernel, c / groups, o / groups) times g, which are then added where they were taken from."""
+    """The same for few channels, where a product for each position of the kernel would be too thin: one product computes the columns,
+    w (groups, *kernel, c / groups, o / groups) times g, which are then scattered (col2im)."""
     groups, each, out = len(w), w.shape[-2], g.shape[1:-1]
     kernel = w.shape[1:-2]
     w = w.reshape(groups, -1, w.shape[-1])

@@ -16,7 +16,7 @@ from anynet_backends.memory.outputs import empty_output
 from anynet_backends.memory.reductions import ones_vector, sum_by_dot
 
 KERNELS: dict[str, Callable[..., Any]] = {}
-"""By the name of the primitive."""
+"""By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 
 
@@ -41,7 +41,7 @@ class _Matrix:
         inner = tuple(n if s else 1 for s, n in zip(shared, self.shape, strict=True))
         self.each = (
             own == inner and own != kept
-        )  # a weight for each element of a group (layer norm), else one a group
+        )  # a weight for each element of a group (layer norm), else one per group
         if not fits or (weighted and not (own == kept or (own == inner and not self.across))):
             self.rows = 0
 
@@ -61,7 +61,7 @@ def _blocks(rows: int, cols: int) -> list[slice]:
 
 
 def _folded(a: Array, groups: int) -> Array:
-    """Sums of columns that stand for `groups` columns, side by side."""
+    """Sums of columns, where several rows of `groups` columns are side by side."""
     total = sum_by_dot(a, 0, None, None, False)
     return total if total.size == groups else total.reshape(-1, groups).sum(axis=0)
 
@@ -69,7 +69,7 @@ def _folded(a: Array, groups: int) -> Array:
 class _Groups:
     """A matrix whose rows or columns are normalized, block by block.
 
-    `fold` rows lie side by side; `groups` are the rows or columns that have a mean and a variance, of `count` numbers each.
+    `fold` rows are viewed side by side as one; each of the `groups` rows or columns has a mean and a variance of `count` elements.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class _Columns(_Groups):
 
 
 class _Rows(_Groups):
-    """The rows of a matrix, each normalized by itself; the weight is one a row or (`m.each`) one a column."""
+    """The rows of a matrix, each normalized by itself; there is one weight per row or (`m.each`) per column."""
 
     def __init__(self, m: _Matrix, x: Array, weight: Array | None, bias: Array | None) -> None:
         super().__init__(m, x, weight, bias, 1, m.rows, m.cols)
@@ -275,8 +275,8 @@ def _in_groups(
 def _weights_apart(
     xp: Backend, x: Array, weight: Array, bias: Array, axes: tuple[int, ...], eps: float, shape: tuple[int, ...], need: Any
 ) -> Any:  # fmt: skip
-    """The same for other weights than one a group or one for each element of a group: in passes of their own."""
-    y = empty_output(x.shape, x.dtype)  # before the normal values, which are no result
+    """`normalize` for weights that are neither one per group nor one per element of a group: applied in passes of their own."""
+    y = empty_output(x.shape, x.dtype)  # allocated before the normalized values, which are not an output
     made = normalize(xp, x, axes=axes, eps=eps, shape=shape, need=None if need is None else (need[0],))
     if made is NotImplemented:
         return made

@@ -1,7 +1,7 @@
-"""Padding with an array's own values, row by row, as loops of machine code.
+"""Padding with an array's own values (reflect, replicate, circular), row by row, as loops of machine code.
 
-A padded array is a list of rows along its last axis. Each is a row of the array, which a table names, with some of that row's numbers
-at both ends, which another names.
+A padded array is a list of rows along its last axis. One table has the source row of each, another the source positions of the
+elements before and after it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from anynet_backends.memory.reductions import PLAIN_FLOATS
 __all__ = ["KERNELS"]
 
 KERNELS: dict[str, Any] = {}
-"""By the name of the primitive; each leaves to others what it does not take."""
+"""By the name of the primitive that they replace; unsupported arguments are left to the next kernel."""
 
 _kernel = register_in(KERNELS, traceable=True)
 _Pairs = tuple[tuple[int, int], ...]
@@ -42,8 +42,8 @@ def _row(name: str, t: str, *, add: bool) -> Function:
 
 
 def _over_rows(t: str, *, back: bool) -> tuple[Function, ...]:
-    """(array, padded array), or with `back` (padded array, array); sizes: blocks, padded rows of a block, length of a row, numbers
-    before and after it, numbers of a block; data: where in a block each row begins, in numbers, and the ends' places."""
+    """(array, padded array), or with `back` (padded array, array); sizes: blocks, padded rows per block, length of a row, elements
+    before and after it, elements per block; data: the offset of each row in its block, in elements, and the positions of the ends."""
     row = _row("row", t, add=back)
     params = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
     f = Function("over_rows", *params, gives="i64")
@@ -82,7 +82,7 @@ def _address(t: str, back: bool) -> int:
 
 
 def _place(i: int, size: int, mode: str) -> int:
-    """The place in an axis of length `size` that a position i, which may lie outside, repeats."""
+    """The position in an axis of length `size` that a position i, which may be outside, repeats."""
     if mode == "circular":
         return i % size
     if mode == "replicate":
@@ -116,12 +116,12 @@ class _Plan:
 
 
 _plan = functools.lru_cache(maxsize=256)(_Plan)
-after_fork(_plan.cache_clear)  # some count on threads
+after_fork(_plan.cache_clear)  # plans count on threads that a forked process does not have
 
 
 @_kernel
 def pad_around(xp: Backend, x: Array, *, pairs: _Pairs, mode: str, need: Any) -> Any:
-    """x with its own values around it."""
+    """x padded with its own values."""
     dtype = x.dtype
     if dtype not in PLAIN_FLOATS or not x.flags.c_contiguous or not x.size or not machine.available():
         return NotImplemented

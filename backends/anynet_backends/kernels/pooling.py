@@ -15,7 +15,7 @@ from anynet_backends.kernel_table import register_in
 from anynet_backends.memory.outputs import empty_output
 
 KERNELS: dict[str, Callable[..., Any]] = {}
-"""By the name of the primitive."""
+"""By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 
 
@@ -23,7 +23,7 @@ _kernel = register_in(KERNELS)
 def max_pool(
     xp: Backend, x: Array, *, out: Any, kernel: Any, stride: Any, pads: Any, dilation: Any, need: Any
 ) -> Any:
-    """The largest of each window, and its gradient by masks, in place and in the memory order of x."""
+    """Max pooling; its gradient by masks, in place and in the memory layout of x."""
     if x.dtype.kind != "f" or x.size == 0 or any(lo or hi for lo, hi in pads) or math.prod(kernel) < 2:
         return NotImplemented
     keys = [
@@ -43,7 +43,7 @@ def max_pool(
         np.maximum(y, x[key], out=y)
     if need is None:
         return y
-    apart = all(s >= d * (k - 1) + 1 for s, d, k in zip(stride, dilation, kernel, strict=True))
+    disjoint = all(s >= d * (k - 1) + 1 for s, d, k in zip(stride, dilation, kernel, strict=True))
 
     def pull(g: Array) -> tuple[Any, ...]:
         gx = empty_output(x.shape, x.dtype, order)
@@ -53,14 +53,14 @@ def max_pool(
         for key in keys:
             part = x[key]
             hit = part == y
-            if nan:  # which counts as largest
+            if nan:  # NaN counts as the largest
                 hit |= np.isnan(part)
             if free is None:
                 free = ~hit
             else:
                 hit &= free
                 free ^= hit
-            if apart:
+            if disjoint:
                 np.multiply(g, hit, out=gx[key])
             else:
                 gx[key] += g * hit

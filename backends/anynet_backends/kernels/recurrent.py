@@ -16,7 +16,7 @@ from anynet_backends.memory.outputs import empty_output
 from anynet_backends.numpy_namespace import largest, same_float_dtype
 
 KERNELS: dict[str, Callable[..., Any]] = {}
-"""By the name of the primitive."""
+"""By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 
 
@@ -25,7 +25,7 @@ def _order(n: int, reverse: bool) -> range:
 
 
 def _weight_gradient(xp: Backend, d: Array, states: Array, first: Array, reverse: bool) -> Array:
-    """Σ_t d_tᵀ h_{t−1}, as one product over all steps but the first and one for that."""
+    """Σ_t d_tᵀ h_{t−1}, as one product over all steps but the first, and one for the first."""
     late, early = (d[:-1], states[1:]) if reverse else (d[1:], states[:-1])
     start = d[-1] if reverse else d[0]
     width = d.shape[-1], states.shape[-1]
@@ -41,7 +41,7 @@ def _before(states: Array, first: Array, t: int, reverse: bool) -> Array:
 
 
 def _transposed(weight: Array, steps: int, n: int) -> Array:
-    """Wᵀ, by rows where many products of matrices pay for the copy; a product with one vector is as fast without."""
+    """Wᵀ, copied to C order if there are enough matrix products to pay for the copy; products with one vector are as fast without."""
     return np.ascontiguousarray(weight.T) if steps > 4 and n > 1 else weight.T
 
 
@@ -68,7 +68,7 @@ def _cell(call: Any, acts: tuple[Array, ...], old_c: Array, c: Array, tc: Array,
 
 
 def _into_cell(call: Any, o: Array, tc: Array, dh: Array, dc: Array, one: Array) -> None:
-    """Add to ∂L/∂c what comes from h = o tanh c."""
+    """Add the contribution of h = o tanh c to ∂L/∂c."""
     _tanh_slope(call, tc, one)
     call(np.multiply, one, o, one)
     call(np.multiply, one, dh, one)
@@ -141,7 +141,7 @@ def lstm_scan(
     sizes: Any = None,
     need: Any,
 ) -> Any:
-    """c_t = σ(f) c_{t−1} + σ(i) tanh(g), h_t = σ(o) tanh(c_t); all four activations are one tanh, as
+    """c_t = σ(f) c_{t−1} + σ(i) tanh(g), h_t = σ(o) tanh(c_t); all four activations are computed by one tanh, as
     σ(a) = ½ + ½ tanh(a / 2)."""
     if sizes is not None or projection is not None or not same_float_dtype(gates, h, c, weight):
         return NotImplemented
@@ -230,8 +230,8 @@ def lstm_layer(
     xp: Backend, x: Array, h: Array, c: Array, weight_ih: Array, weight_hh: Array, bias: Array | None = None, *,
     reverse: bool = False, need: Any,
 ) -> Any:  # fmt: skip
-    """An LSTM over a sequence, with the features as rows and the batch along them: a step is one product of all weights
-    with the state, the input and a one, and each gate is a block of its result."""
+    """An LSTM over a sequence, with features as rows and the batch as columns: a step is one product of all weights with the stacked
+    state, input and a row of ones, and each gate is a block of rows of its result."""
     if not same_float_dtype(x, h, c, weight_ih, weight_hh, bias):
         return NotImplemented
     (steps, n, inputs), m, dtype = x.shape, h.shape[-1], x.dtype
@@ -287,8 +287,8 @@ lstm_layer.least_batch = 16  # type: ignore[attr-defined]  # rows of fewer numbe
 
 
 def _given(x: Array, h: Array, width: int, reverse: bool) -> tuple[Array, int, int]:
-    """What each step is given, in the order of time: the state, the input and, where `width` has room, a one; with one place
-    more for the state that the last step gives. And how far behind its time a step finds it, and puts its own state."""
+    """The stacked operands of all steps: state, input and, if `width` includes it, a row of ones, with one more slot for the last
+    state; and the offsets, relative to its time, of the slot that a step reads and of the slot that it writes its state to."""
     (steps, n, inputs), m = x.shape, h.shape[-1]
     given = np.empty((width, steps + 1, n), x.dtype)
     begin, then = (1, 0) if reverse else (0, 1)
@@ -304,7 +304,7 @@ def _gates(m: int, count: int) -> list[slice]:
 
 @functools.cache
 def _lstm_layer_steps(matmul: Any, reverse: bool, train: bool) -> tuple[Any, Any]:
-    """The steps of one way to go: in each way the places overlap in the same way (see `repeat`)."""
+    """The steps for one direction: arrays of consecutive steps overlap in the same way (see `repeat`)."""
 
     def forward(
         call: Any, given: Array, a: Array, tc: Array, old_c: Array, c: Array, h: Array, weights: Array
@@ -506,7 +506,7 @@ gru_layer.least_batch = 16  # type: ignore[attr-defined]
 
 @functools.cache
 def _gru_layer_steps(matmul: Any, reverse: bool, train: bool) -> tuple[Any, Any]:
-    """The steps of one way to go: in each way the places overlap in the same way (see `repeat`)."""
+    """The steps for one direction: arrays of consecutive steps overlap in the same way (see `repeat`)."""
 
     def forward(call: Any, given: Array, a: Array, h: Array, weights: Array, of_x: Array, one: Array) -> None:
         m = len(h)

@@ -16,7 +16,7 @@ from anynet_backends.memory.outputs import empty_output
 from anynet_backends.numpy_namespace import same_float_dtype
 
 KERNELS: dict[str, Callable[..., Any]] = {}
-"""By the name of the primitive."""
+"""By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 _maximum: Any = np.maximum.reduce
 _sum: Any = np.add.reduce
@@ -24,7 +24,7 @@ _sum: Any = np.add.reduce
 
 @_kernel
 def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
-    """Softmax along an axis that is not the last in memory, in parts that stay in the cache."""
+    """Softmax along an axis that is not the last in memory, in blocks that stay in the cache."""
     axis %= x.ndim
     outer, n, inner = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
     if not same_float_dtype(x) or inner < 16 or n < 2 or not x.size or not x.flags.c_contiguous:
@@ -64,7 +64,8 @@ def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
 def _in_columns(
     outer: int, n: int, inner: int, *arrays: Array
 ) -> tuple[Callable[[int], tuple[Array, ...]], range, Array]:
-    """Parts of arrays (outer, n, inner) that have all n and stay in the cache: by their number, and room for one."""
+    """Blocks of arrays (outer, n, inner) over the whole axis n that stay in the cache: a function from a block's number to its slices,
+    the numbers, and a temporary of one block."""
     width = min(inner, max(16, CACHE_BLOCK // 2 // n))
     across = -(-inner // width)
     cubes = [a.reshape(outer, n, inner) for a in arrays]

@@ -1,1 +1,1 @@
-"""Where arrays lie: order in memory, output buffers, the allocator, reductions by order, room for scores of attention."""
+"""Memory of NumPy's arrays: layout, output buffers, the allocator, fast reductions, the memory of attention's scores."""

@@ -1,9 +1,9 @@
-"""The C library's allocator, told to keep large blocks.
+"""The C library's allocator: keep large blocks for reuse.
 
-glibc maps blocks above 128 KiB anew for each allocation and gives them back at each free, so every array of a training
-step is paid for with page faults: a chain of operations on arrays of 1 to 4 MB takes two to three times as long.
-`keep_large_blocks` raises the thresholds of this process, so that freed blocks are used again. It costs memory only at
-the peak, which is not given back. ``ANYNET_MALLOC=off`` leaves the allocator alone.
+glibc maps each block above 128 KiB on allocation and unmaps it when it is freed, so that every array of a training step costs page
+faults: a chain of operations on arrays of 1 to 4 MB takes two to three times as long. `keep_large_blocks` raises the thresholds
+of this process, so that freed blocks are reused. The peak of memory is then not returned to the system.
+``ANYNET_MALLOC=off`` leaves the allocator as it is.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def status() -> str:
 
 
 def keep_large_blocks(on: bool = True) -> bool:
-    """Keep freed blocks for reuse (or, with False, give them back as by default). Whether the allocator took it."""
+    """Keep freed blocks for reuse (or, with False, return them, as by default). Returns whether the allocator accepted it."""
     if not sys.platform.startswith("linux"):
         return False
     try:
@@ -49,13 +49,13 @@ def keep_large_blocks(on: bool = True) -> bool:
 
 
 def at_import() -> None:
-    """What the NumPy backend does when it is made."""
+    """Apply ``ANYNET_MALLOC``, when the NumPy backend is created."""
     if config.MALLOC():
         keep_large_blocks()
 
 
 def give_back() -> None:
-    """Return what is free at the moment to the system: after a recording, whose values are gone."""
+    """Return free memory to the system: after tracing, whose values are no longer needed."""
     if not sys.platform.startswith("linux"):
         return
     try:

@@ -1,4 +1,4 @@
-"""How much memory the scores of attention may take."""
+"""How much memory attention may take for its scores."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 __all__ = ["ONE_HEAD", "scores_at_once"]
 
 ONE_HEAD = 1 << 20
-"""Numbers in the scores of one head of attention that there is room for."""
+"""How many scores of one head a kernel may hold at a time."""
 
 
 def scores_at_once(n: int, m: int, block: int, need: Any) -> bool | None:
-    """Whether a kernel of attention keeps the (n, m) scores of all heads for the gradient (short sequences), or has room
-    for those of one head at a time, and makes them again; None where it has room for neither, or where the gradient of a
-    mask is asked for, which is as large."""
+    """Whether a kernel of attention keeps the (n, m) scores of all heads for the gradient (True, for short sequences) or holds those
+    of one head at a time and recomputes them (False); None where one head is too large, or where a long sequence needs the
+    gradient of its mask, which is as large as all scores."""
     if n * m <= block * block:
         return True
     masked = need is not None and len(need) > 3 and need[3]

@@ -11,11 +11,11 @@ CACHE_BLOCK = 1 << 15
 
 
 def axes_in_memory(strides: tuple[int, ...]) -> tuple[int, ...]:
-    """The axes from the outermost in memory inwards."""
+    """The axes in memory order, the outermost first."""
     return tuple(sorted(range(len(strides)), key=lambda i: -abs(strides[i])))
 
 
 @functools.lru_cache(maxsize=256)
 def inverse(order: tuple[int, ...]) -> tuple[int, ...]:
-    """The permutation that undoes one."""
+    """The inverse of a permutation."""
     return tuple(order.index(axis) for axis in range(len(order)))

@@ -27,7 +27,7 @@ _offered = _Offered()
 
 
 def empty_output(shape: tuple[int, ...], dtype: Any, order: tuple[int, ...] | None = None) -> Array:
-    """An array to be returned, with undefined contents; `order` lists its axes from the outermost in memory inwards."""
+    """An array that a kernel returns, with undefined contents; `order` lists its axes in memory order, the outermost first."""
     inner = range(len(shape)) if order is None else order
     if _offered.places:
         itemsize = np.dtype(dtype).itemsize
@@ -60,8 +60,8 @@ def dense(xp: Any, x: Array) -> Array:
 
 
 def write_into(places: tuple[Array, ...], f: Callable[..., Any], args: Any, kwargs: Any) -> None:
-    """Call `f` and see that what it returns, an array or a tuple of them, stands in `places`."""
-    # a kernel that once kept in a place what its gradient needs is offered none: it would have to run twice
+    """Call `f`, and make sure that its results (an array or a tuple) are in `places` afterwards."""
+    # a kernel that once used an offered place for data that its gradient needs is offered none: it would have to run twice
     _offered.places = left = [] if getattr(f, "places_lost", False) else list(places)
     try:
         values = f(*args, **kwargs)
@@ -76,15 +76,15 @@ def write_into(places: tuple[Array, ...], f: Callable[..., Any], args: Any, kwar
         lost = not all(any(np.may_share_memory(v, p) for v in values) for p in taken)
     else:
         lost = False
-    if lost:  # what the gradient needs would be overwritten
+    if lost:  # data that the gradient needs would be overwritten
         f.places_lost = True  # type: ignore[attr-defined]
         made = f(*args, **kwargs)
         values = made if isinstance(made, tuple) else (made,)
-    astray = [
+    misplaced = [
         i for i, value in enumerate(values) if any(value is place for j, place in enumerate(places) if j != i)
     ]
-    if astray:  # it took one place for another
-        values = tuple(value.copy() if i in astray else value for i, value in enumerate(values))
+    if misplaced:  # outputs were written to each other's buffers
+        values = tuple(value.copy() if i in misplaced else value for i, value in enumerate(values))
     for place, value in zip(places, values, strict=True):
         if value is not place:
             place[...] = value

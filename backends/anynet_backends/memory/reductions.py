@@ -1,4 +1,4 @@
-"""Sums of NumPy arrays, as products with ones where that is faster."""
+"""Sums of NumPy arrays, computed as dot products with ones where that is faster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ones: dict[tuple[int, Any], Array] = {}
 
 
 def ones_vector(n: int, dtype: Any) -> Array:
-    """n ones, kept."""
+    """A cached vector of n ones, read-only."""
     found = _ones.get((n, dtype))
     if found is None:
         if len(_ones) > 64:
@@ -28,9 +28,8 @@ def ones_vector(n: int, dtype: Any) -> Array:
 
 
 def sum_by_dot(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> Array:
-    """``np.add.reduce``, where it can be as a product with ones: over the first axes or the last of a contiguous
-    array the BLAS library takes half the time or less, and its rounding errors are smaller (its partial sums are
-    many; NumPy adds row to row)."""
+    """``np.add.reduce``, as a dot product with ones where possible: over the first axes or the last of a contiguous array BLAS takes
+    half the time or less, and its rounding errors are smaller (it has many partial sums, where NumPy adds row to row)."""
     if dtype is None and x.ndim > 1 and x.dtype in PLAIN_FLOATS and x.flags.c_contiguous:
         last = x.ndim - 1
         if axis == 0 or axis == _LEADING.get(last):

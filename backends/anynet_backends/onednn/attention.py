@@ -1,4 +1,4 @@
-"""Attention by products and softmax."""
+"""Attention: matrix products and softmax of oneDNN."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from anynet_backends.onednn.primitive import DescriptorOwner, PlanCache, Step
 from anynet_backends.onednn.softmax import softmaxes
 
 KERNELS: dict[str, Callable[..., Any]] = {}
-"""By the name of the primitive."""
+"""By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 _REDUCE_MAX: Final = 0x2FFF2
 
@@ -44,8 +44,8 @@ class _Largest(DescriptorOwner):
 
 
 _largest = PlanCache(_Largest)
-_LOOKS: Final = 1 << 16
-"""Attention with so many multiplications for its scores, and more, is worth the calls."""
+_LEAST_PRODUCTS: Final = 1 << 16
+"""The least number of multiplications for the scores from which on oneDNN is faster."""
 
 
 def _times(a: Array, b: Array, out: Array, factor: float = 1.0) -> None:
@@ -58,15 +58,15 @@ def _times(a: Array, b: Array, out: Array, factor: float = 1.0) -> None:
 
 
 def _by_rows(a: Array) -> Array:
-    """`a` itself where oneDNN reads it, and rows lie together; else a copy."""
+    """`a` itself if oneDNN can read it and its rows are contiguous; else a copy."""
     return a if a.strides[-1] == 4 and element_strides(a.shape, a.strides) else np.ascontiguousarray(a)
 
 
 def _attend(
     q: Array, k: Array, mask: Array | None, scale: float, s: Array, total: Array | None = None
 ) -> None:
-    """s = softmax(q kᵀ · scale + mask), total = ln Σ e^{scores} of each row: the score is largest where its softmax is,
-    which is e^{score − total}."""
+    """s = softmax(q kᵀ · scale + mask), and total = ln Σ e^{score} of each row: computed from the largest score and the largest
+    softmax, which is e^{score − total}."""
     width = s.shape[-1]
     rows = s.size // width
     largest = _largest(rows, width).step
@@ -80,7 +80,7 @@ def _attend(
     if total is not None:
         share = np.empty(rows, np.float32)
         largest.run(s, share)
-        with np.errstate(divide="ignore"):  # of a row with a NaN
+        with np.errstate(divide="ignore"):  # a row with a NaN
             np.subtract(top, np.log(share, share), total.reshape(-1))
 
 
@@ -95,7 +95,7 @@ def _attend_back(
     made: Sequence[Array],
     scale: float,
 ) -> None:
-    """The gradients of q, k and v into `made`, and that of the scores into ds."""
+    """Write the gradients of q, k and v into `made`, and that of the scores into ds."""
     width = s.shape[-1]
     _times(gy, v.swapaxes(-1, -2), ds)
     softmaxes((s.size // width, width, 1), True).backward.run(s, ds, ds)
@@ -111,15 +111,15 @@ def attention(
     xp: Backend, q: Array, k: Array, v: Array, mask: Array | None = None, *, scale: float, causal: bool = False,
     p: float = 0.0, seed: int = 0, step: int = 0, block: int = 256, need: Any,
 ) -> Any:  # fmt: skip
-    """softmax(q kᵀ · scale + mask) v in float32. Short sequences keep the scores for the gradient; longer ones have room
-    for those of one head at a time, and make them again. Where a NaN comes out, of a row that may look at nothing or of
-    numbers that are not finite, the next kernel does all of it."""
+    """softmax(q kᵀ · scale + mask) v in float32. Short sequences keep the scores for the gradient; longer ones hold those
+    of one head at a time and recompute them. If the result has a NaN (from a fully masked row or from inputs that are not finite),
+    the next kernel computes it all."""
     if p or not all_float32(q, k, v) or q.ndim < 2 or q.shape[:-2] != k.shape[:-2]:
         return NotImplemented
     (*lead, n, e), m, d = q.shape, k.shape[-2], v.shape[-1]
     short = scores_at_once(n, m, block, need)
     every = need is not None and len(need) > 3 and need[3]
-    if short is None or min(n, m, e, d) < 2 or q.size * m < _LOOKS or not works():
+    if short is None or min(n, m, e, d) < 2 or q.size * m < _LEAST_PRODUCTS or not works():
         return NotImplemented
     if causal:
         mask = _causal(n, m)

@@ -38,13 +38,13 @@ from anynet_backends.onednn.primitive import (
 )
 
 KERNELS: dict[str, Callable[..., Any]] = {}
-"""By the name of the primitive."""
+"""By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 _DIRECT = 1
 
 
 class _Convolution(DescriptorOwner):
-    """The three products of a convolution with one set of shapes."""
+    """Forward, backward-data and backward-weights primitives of a convolution, for given shapes."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class _Convolution(DescriptorOwner):
         self.gradient: Step | None = None
 
     def prepare_data(self) -> None:
-        """The gradient of the input."""
+        """Create the primitive for the gradient of the input."""
         if self.data is not None:
             return
         with BUILD_LOCK:
@@ -114,7 +114,7 @@ class _Convolution(DescriptorOwner):
         self.data = Step(dnnl, pd, diff_dst=self.y_md, weights=md, diff_src=self.x_md)
 
     def prepare_gradient(self) -> None:
-        """The gradients of the weight and the bias."""
+        """Create the primitive for the gradients of the weight and the bias."""
         if self.gradient is not None:
             return
         with BUILD_LOCK:
@@ -140,7 +140,7 @@ _convolutions = PlanCache(_Convolution)
 def _convolution(
     x: Array, weight: Array, bias: Array | None, training: bool, *, stride: Ints, padding: Any, dilation: Ints, groups: int
 ) -> Any:  # fmt: skip
-    """The plan for a convolution of one to three axes in float32; None for others."""
+    """The plan for a convolution of one to three axes in float32; None for any other."""
     if not 3 <= x.ndim <= 5 or not all_float32(x, weight, bias):
         return None
     plan = _convolutions(
@@ -196,7 +196,7 @@ def conv(
 def _conv_calls(
     target: Array, x: Array, weight: Array, bias: Array | None = None, **options: Any
 ) -> list[Any] | None:
-    """The calls that write a convolution into `target`, for a program whose arrays stay where they are."""
+    """The calls that write a convolution into `target`, for a compiled program, whose arrays have fixed addresses."""
     plan = _convolution(x, weight, bias, False, **options)
     if plan is None or not weight.flags.c_contiguous or not is_channels_last(target):
         return None

@@ -16,42 +16,46 @@ FLOAT32: Final = np.dtype(np.float32)
 
 
 def contiguous_strides(shape: Sequence[int]) -> Ints:
+    """The strides, in elements, of an array in C order."""
     return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
 def channels_last_strides(shape: Sequence[int]) -> Ints:
-    """Of (n, c, *spatial) with the channels last in memory."""
+    """The strides of (n, c, *spatial) stored channels last."""
     n, c, *spatial = shape
     inner = contiguous_strides((n, *spatial, c))
     return (inner[0], 1, *inner[1:-1])
 
 
 def data_pointer(a: Array) -> int:
+    """The address of an array's first element."""
     return int(a.__array_interface__["data"][0])
 
 
 TO_CHANNELS_LAST: Final = tuple((0, *range(2, axes), 1) for axes in range(6))
 FROM_CHANNELS_LAST: Final = tuple((0, axes - 1, *range(1, axes - 1)) for axes in range(6))
-"""By the number of axes: from channels second to channels last, and back."""
+"""Permutations by the number of axes: from channels second to channels last, and back."""
 
 
 def empty_channels_last(shape: Ints) -> Array:
-    """A result of a logical shape (n, c, *spatial) with the channels last in memory."""
+    """An output of logical shape (n, c, *spatial), stored channels last."""
     return empty_output(shape, np.float32, TO_CHANNELS_LAST[len(shape)])
 
 
 def channels_last(a: Array) -> Array:
-    """`a` itself where its channels are last in memory, else a copy with them last."""
+    """`a` itself if it is stored channels last, else a copy that is."""
     v = a.transpose(TO_CHANNELS_LAST[a.ndim])
     return a if v.flags.c_contiguous else np.ascontiguousarray(v).transpose(FROM_CHANNELS_LAST[a.ndim])
 
 
 def contiguous(a: Array) -> Array:
+    """`a` itself if it is in C order, else a copy that is."""
     return a if a.flags.c_contiguous else np.ascontiguousarray(a)
 
 
 def all_float32(*arrays: Array | None) -> bool:
-    return all(  # of a list, since a generator takes twice as long; dtypes of files and pickles are objects of their own
+    """Whether all arrays that are given are NumPy's, of float32 and not empty."""
+    return all(  # a list, since a generator takes twice as long; == because dtypes of files and pickles are other objects
         [
             a is None or ((a.dtype is FLOAT32 or a.dtype == FLOAT32) and type(a) is np.ndarray and a.size > 0)
             for a in arrays
@@ -60,11 +64,12 @@ def all_float32(*arrays: Array | None) -> bool:
 
 
 def is_channels_last(a: Array) -> bool:
+    """Whether (n, c, *spatial) is stored channels last."""
     return bool(a.transpose(TO_CHANNELS_LAST[a.ndim]).flags.c_contiguous)
 
 
 def channels_last_calls(x: Array) -> tuple[Array, list[Any]]:
-    """`x` with its channels last in memory, and the call that copies it there, if one is needed."""
+    """`x` stored channels last, and the calls that copy it there, if it is not."""
     if is_channels_last(x):
         return x, []
     image = empty_channels_last(x.shape)
@@ -72,5 +77,5 @@ def channels_last_calls(x: Array) -> tuple[Array, list[Any]]:
 
 
 def _copy(image: Array, x: Array) -> None:
-    """A call that stays as it is in a program, which does not know that `image` is read afterwards."""
+    """An opaque copy: passes over a program do not see that `image` is read afterwards."""
     image[...] = x

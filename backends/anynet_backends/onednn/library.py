@@ -1,4 +1,4 @@
-"""The library: where it is, loading it, its engine and its threads."""
+"""The shared library: finding and loading it, its engine, its threads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LIBRARY, _WHEEL = "libdnnl.so.3", "onednn_cpu_gomp-"
 
 
 def find() -> str | None:
-    """Where the library is, or None; the extra `onednn` installs it."""
+    """The path of the library, or None; the extra `onednn` installs it."""
     return _installed()[0] if ONEDNN() else None
 
 
@@ -51,8 +51,8 @@ def problem() -> str:
 
 @once
 def _installed() -> tuple[str | None, str]:
-    """The first library that may be loaded, and why another may not be: in the environment's own `lib`, where the wheel says that
-    its files are, or in the `lib` of a folder that pip installed into (`--target`)."""
+    """The path of the first library that may be loaded, and why another was refused. Searched are the environment's own `lib`, the
+    files that the wheel lists, and the `lib` of folders that pip installed into (`--target`)."""
     refused = ""
     for path in _places() if sys.platform.startswith("linux") else ():
         if os.path.exists(path):
@@ -68,7 +68,7 @@ def _installed() -> tuple[str | None, str]:
 def _places() -> Iterator[str]:
     yield os.path.join(sys.prefix, "lib", _LIBRARY)
     for folder in dict.fromkeys(sys.path):
-        # as `importlib.metadata` does, which takes longer to import than all else; the current folder may be anybody's
+        # `importlib.metadata` would do this, but is slow to import; the current folder is not trusted
         if not os.path.isabs(folder) or folder == os.getcwd():
             continue
         try:
@@ -105,7 +105,7 @@ class Library:
         self.dll.dnnl_version.restype = ctypes.POINTER(ctypes.c_int * 3)
         self.version = ".".join(map(str, self.dll.dnnl_version().contents))
         if not self.version.startswith("3."):
-            msg = f"version {self.version} of oneDNN, expected 3"
+            msg = f"oneDNN must be version 3, got {self.version}"
             raise OneDNNError(msg)
         self.lock = fork_safe_lock()  # memory objects are shared between calls
         self.engine = ctypes.c_void_p()
@@ -133,7 +133,7 @@ class Library:
         _one_blas_thread()
         self.call("dnnl_engine_create", ctypes.byref(self.engine), _CPU, ctypes.c_size_t(0))
         self.stream = self.new_stream()
-        self.scratch = np.empty(0, np.uint8)  # of who holds our lock
+        self.scratch = np.empty(0, np.uint8)  # guarded by `lock`
         self.plain = self.times(1.0)
 
     def call(self, name: str, *args: Any) -> None:
@@ -143,14 +143,14 @@ class Library:
             raise OneDNNError(msg)
 
     def new_stream(self) -> ctypes.c_void_p:
-        """A queue of calls, which are done in order."""
+        """A new in-order stream."""
         stream = ctypes.c_void_p()
         self.call("dnnl_stream_create", ctypes.byref(stream), self.engine, _IN_ORDER)
         return stream
 
     def times(self, factor: float) -> ctypes.c_void_p:
-        """The attribute of a primitive whose result is multiplied with a number, and whose scratch memory is an
-        argument (the library's own belongs to the thread that made the primitive, and others crash); to be destroyed."""
+        """The attribute of a primitive whose result is multiplied by a number, and whose scratch memory is an argument (the library's
+        own belongs to the thread that created the primitive, and other threads crash); the caller destroys it."""
         made, steps = ctypes.c_void_p(), ctypes.c_void_p()
         self.call("dnnl_primitive_attr_create", ctypes.byref(made))
         self.call("dnnl_primitive_attr_set_scratchpad_mode", made, _USER)
@@ -163,13 +163,13 @@ class Library:
         return made
 
     def implementation(self, descriptor: ctypes.c_void_p) -> str:
-        """The name of what carries a primitive out."""
+        """The name of the implementation of a primitive."""
         name = ctypes.c_char_p()
         self.ask(descriptor, _NAME, 0, ctypes.byref(name))
         return (name.value or b"").decode()
 
     def layout(self, shape: Sequence[int], strides: Sequence[int] | None) -> ctypes.c_void_p:
-        """A memory descriptor of float32: with strides (in elements), or of the library's choice."""
+        """A memory descriptor of float32: with strides (in elements), or with a layout of the library's choice."""
         md = ctypes.c_void_p()
         dims = Dims(*shape)
         n = len(shape)
@@ -180,7 +180,7 @@ class Library:
         return md
 
     def memory(self, md: Any, data: int | None = None) -> ctypes.c_void_p:
-        """A memory object; without `data` it has no place yet."""
+        """A memory object; without `data` it has no address yet."""
         memory = ctypes.c_void_p()
         place = ctypes.c_void_p(data) if data is not None else None  # DNNL_MEMORY_NONE
         self.call(
@@ -190,7 +190,7 @@ class Library:
 
 
 def _one_blas_thread() -> None:
-    """Set NumPy's OpenBLAS to one thread: its pool and OpenMP's would take turns on the same cores."""
+    """Set NumPy's OpenBLAS to one thread: its pool and OpenMP's would compete for the same cores."""
     try:
         with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
             paths = {
@@ -235,20 +235,20 @@ after_fork(_use_one_thread)
 
 
 def team() -> tuple[int, int, int] | None:
-    """The addresses of GOMP_parallel, omp_get_thread_num and omp_get_num_threads, where oneDNN is in use with more
-    than one thread: loops over large arrays then take the same threads."""
+    """The addresses of GOMP_parallel, omp_get_thread_num and omp_get_num_threads if oneDNN is in use with more than one thread;
+    loops of machine code over large arrays then share its threads."""
     library = _state.library
     return library.team if library is not None and threads() > 1 else None
 
 
 def threads() -> int:
-    """How many threads OpenMP has, where oneDNN is in use; else 1."""
+    """The number of OpenMP's threads if oneDNN is in use; else 1."""
     library = _state.library
     return 1 if library is None or library.team is None else int(library.max_threads())
 
 
 def load_library() -> Library:
-    """The library, loaded when it is first asked for. OneDNNError if it is not installed or does not work."""
+    """The library, loaded on first use. OneDNNError if it is not installed or does not work."""
     if _state.library is not None:
         return _state.library
     with BUILD_LOCK:

@@ -1,4 +1,4 @@
-"""Products of matrices."""
+"""Matrix products."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from anynet_backends.onednn.library import MAX_DIMS, OneDNNError, load_library
 from anynet_backends.onednn.primitive import DescriptorOwner, PlanCache, Step
 
 LARGE: Final = 1 << 18
-"""Products of so many multiplications and more are worth the call."""
+"""The least number of multiplications from which on oneDNN is used."""
 
 
 def element_strides(shape: Ints, strides: Ints) -> Ints | None:
-    """The strides, in numbers, of a stack of matrices that lie by rows or by columns; None for others."""
+    """The strides, in elements, of a stack of row-major or column-major matrices; None for other arrays."""
     (*stack, rows, cols), (*outer, down, right) = shape, strides
     if right == 4 and down >= 4 * cols and down % 4 == 0:
         inner = (down // 4 if rows > 1 else cols, 1)
@@ -68,7 +68,7 @@ class Product(DescriptorOwner):
         )  # fmt: skip
         self.own(("primitive_desc", pd))
         if dnnl.implementation(pd).startswith("ref"):
-            msg = "oneDNN has nothing but its reference for this product"
+            msg = "oneDNN has only its reference implementation for this product"
             raise OneDNNError(msg)
         self.step = Step(dnnl, pd, **layouts)
 
@@ -76,7 +76,7 @@ class Product(DescriptorOwner):
 def _product(
     a: Ints, a_strides: Ints, b: Ints, b_strides: Ints, strides: Ints | None, plus: bool, factor: float
 ) -> Product | None:
-    """None for what the library has no fast product of."""
+    """The plan for a product, or None if the library has no fast one."""
     if a[:-2] != b[:-2] or a[-1] != b[-2] or len(a) > MAX_DIMS:
         return None
     left, right = element_strides(a, a_strides), element_strides(b, b_strides)
@@ -90,10 +90,10 @@ products = PlanCache(_product)
 
 
 def product(out: Array | None, a: Array, b: Array, c: Array | None = None) -> Product | None:
-    """The plan for a b, or a b + c, of float32, written into `out` if that is given; None for what is left to NumPy."""
+    """The plan for a b, or a b + c, of float32, written into `out` if that is given; None if NumPy computes it."""
     if a.ndim < 2 or b.ndim < 2 or a.size * b.shape[-1] < LARGE or not a.dtype == FLOAT32 == b.dtype:
         return None
-    if 1 in a.shape[-2:] or b.shape[-1] == 1:  # with a vector the time is that of reading the matrix
+    if 1 in a.shape[-2:] or b.shape[-1] == 1:  # a product with a vector takes as long as reading the matrix
         return None
     if c is not None and (c.dtype != FLOAT32 or c.shape != b.shape[-1:] or c.strides != (4,)):
         return None
@@ -105,7 +105,7 @@ def product(out: Array | None, a: Array, b: Array, c: Array | None = None) -> Pr
 
 
 def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
-    """`np.matmul`; products in float32 that are not small are oneDNN's."""
+    """`np.matmul`, with oneDNN for all but small float32 products."""
     plan = product(out, a, b)
     if plan is None:
         return np.matmul(a, b) if out is None else np.matmul(a, b, out)
@@ -116,7 +116,7 @@ def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
 
 
 def affine(a: Array, b: Array, c: Array, /, out: Array | None = None) -> Array:
-    """``a b + c``, in one call where oneDNN takes it."""
+    """``a b + c``, in one call if oneDNN supports it."""
     plan = product(out, a, b, c)
     if plan is None:
         out = np.matmul(a, b) if out is None else np.matmul(a, b, out)

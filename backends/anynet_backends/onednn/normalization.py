@@ -26,7 +26,7 @@ from anynet_backends.onednn.library import load_library
 from anynet_backends.onednn.primitive import BACKWARD, TRAINING, DescriptorOwner, PlanCache, Step
 
 KERNELS: dict[str, Callable[..., Any]] = {}
-"""By the name of the primitive."""
+"""By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 _SCALE_AND_SHIFT: Final = 0x2 | 0x4
 
@@ -73,8 +73,8 @@ class _Normalization(DescriptorOwner):
 
 
 _normalizations = PlanCache(_Normalization)
-_WORTH: Final = 1 << 13
-"""Normalizations of so many numbers and more are worth the call."""
+_LEAST_SIZE: Final = 1 << 13
+"""The least number of elements from which on oneDNN is faster."""
 
 
 @_kernel
@@ -96,7 +96,7 @@ def normalize(
         or not all_float32(x, weight, bias)
         or (weight is None) != (bias is None)
         or not 2 <= x.ndim <= 5
-        or x.size < _WORTH
+        or x.size < _LEAST_SIZE
     ):
         return NotImplemented
     axes = tuple(sorted(axes))

@@ -28,13 +28,13 @@ from anynet_backends.onednn.primitive import INFERENCE, QUERY, TRAINING, Descrip
 from anynet_backends.onednn.softmax import LEAST_SIZE
 
 KERNELS: dict[str, Callable[..., Any]] = {}
-"""By the name of the primitive."""
+"""By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 _MAX_POOLING: Final = 0x1FF
 
 
 class _Pooling(DescriptorOwner):
-    """The largest of each window, with the places kept for the gradient."""
+    """Max pooling; the workspace keeps the indices for the gradient."""
 
     def __init__(
         self, x: Ints, out: Ints, kernel: Ints, stride: Ints, pads: Any, dilation: Ints, training: bool
@@ -72,8 +72,8 @@ class _Pooling(DescriptorOwner):
         self.backward = Step(dnnl, back, diff_dst=y_md, workspace=places, diff_src=x_md)
 
     def run(self, image: Array, y: Array, *room: Array) -> Array | None:
-        """The pooling. oneDNN passes over NaN and takes −∞ for the least finite number: where there are such, NumPy
-        does it, and returns where the largest are in `image`."""
+        """Run the pooling. oneDNN ignores NaN and treats −∞ as the least finite number: if `image` has such values, NumPy computes the
+        result, and the indices of the maxima in `image` are returned."""
         flat = image.transpose(TO_CHANNELS_LAST[image.ndim]).reshape(-1)
         if np.minimum.reduce(flat) > -np.inf:
             self.forward.run(image, y, *room)
@@ -81,13 +81,13 @@ class _Pooling(DescriptorOwner):
         numbers = np.arange(image.size, dtype=np.float64).reshape(image.shape)
         values, where = self._windows(image, -np.inf), self._windows(numbers, -1)
         largest = values.argmax(-1)[..., None]
-        outside = np.take_along_axis(where, largest, -1) < 0  # nothing there but −∞
+        outside = np.take_along_axis(where, largest, -1) < 0  # only −∞ in the window
         largest[outside] = (where >= 0).argmax(-1)[..., None][outside]
         y[...] = np.take_along_axis(values, largest, -1)[..., 0]
         return np.take_along_axis(where, largest, -1)[..., 0].astype(np.int64)
 
     def _windows(self, image: Array, outside: float) -> Array:
-        """The numbers of each window, along a last axis."""
+        """The elements of each window, along a new last axis."""
         _, kernel, stride, pads, dilation = self.form
         full = np.pad(image, ((0, 0), (0, 0), *pads), constant_values=outside)
         extents = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
@@ -103,7 +103,7 @@ _poolings = PlanCache(_Pooling)
 def _pooling(
     x: Array, training: bool, *, out: Ints, kernel: Ints, stride: Ints, pads: Any, dilation: Ints
 ) -> _Pooling | None:
-    """The plan for max pooling of one to three axes in float32; None for others."""
+    """The plan for max pooling of one to three axes in float32; None for any other."""
     if x.ndim != len(out) + 2 or not 3 <= x.ndim <= 5 or not all_float32(x):
         return None
     if any([lo >= k or hi >= k for (lo, hi), k in zip(pads, kernel, strict=True)]):
@@ -116,7 +116,7 @@ def _pooling(
 
 @_kernel
 def max_pool(xp: Backend, x: Array, *, need: Any, **options: Any) -> Any:
-    """The largest of each window in float32."""
+    """Max pooling in float32."""
     plan = _pooling(x, need is not None, **options)
     if plan is None:
         return NotImplemented
@@ -140,7 +140,7 @@ def max_pool(xp: Backend, x: Array, *, need: Any, **options: Any) -> Any:
 
 
 def _pool_calls(target: Array, x: Array, /, **options: Any) -> list[Any] | None:
-    """The calls that write max pooling into `target`, for a program whose arrays stay where they are."""
+    """The calls that write max pooling into `target`, for a compiled program, whose arrays have fixed addresses."""
     plan = _pooling(x, False, **options)
     if plan is None or not is_channels_last(target):
         return None
@@ -151,7 +151,7 @@ def _pool_calls(target: Array, x: Array, /, **options: Any) -> list[Any] | None:
 
 
 def _fits(size: Ints, *, out: Ints, kernel: Ints, stride: Ints, dilation: Ints, pads: Any) -> bool:
-    """Whether each window lies within the image."""
+    """Whether each window is inside the image."""
     each = zip(size, out, kernel, stride, dilation, strict=True)
     return all((o - 1) * s + d * (k - 1) < n for n, o, k, s, d in each)
 
@@ -159,8 +159,7 @@ def _fits(size: Ints, *, out: Ints, kernel: Ints, stride: Ints, dilation: Ints, 
 def _largest_of(
     target: Array, x: Array, *, out: Ints, kernel: Ints, stride: Ints, dilation: Ints, pads: Any
 ) -> list[Any]:
-    """The calls that take the larger of two numbers, place by place in the windows: simple ones, which small images are
-    worth, and which keep NaN."""
+    """Calls of `maximum`, one for each position in the window: faster for small images, and NaN propagates."""
     each = tuple(zip(out, stride, dilation, strict=True))
     parts = [
         x[(..., *(slice(d * i, d * i + (o - 1) * s + 1, s) for i, (o, s, d) in zip(at, each, strict=True)))]

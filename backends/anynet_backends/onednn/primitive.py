@@ -1,4 +1,4 @@
-"""Primitives with their memory objects, and the cache of plans."""
+"""Primitives of oneDNN with their memory objects, and the cache of plans."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _ARG = {
     "diff_dst_iter_c": 147, "scratchpad": 80,
 }  # fmt: skip
 _SMALL: Final = 1 << 20
-"""Bytes that a call touches at most to keep the interpreter's lock."""
+"""A call that touches more bytes releases the interpreter's lock."""
 PLANS = 256
-"""How many plans are kept, the least recently used of which goes first."""
+"""How many plans a cache holds; the least recently used is evicted first."""
 
 
 class _Arg(ctypes.Structure):
@@ -46,15 +46,14 @@ def _no_native_call(step: Step) -> Callable[..., int] | None:
 
 
 native_call = _no_native_call
-"""Makes the call of a step a built-in function, or returns None; the compiler of machine code sets its own."""
+"""Turns the call of a step into a built-in function, or returns None; the JIT compiler sets it."""
 
 
 class Step:
-    """A primitive with its memory objects: `run` gives them places and executes it."""
+    """A primitive with its memory objects: `run` sets their addresses and executes it."""
 
     def __init__(self, dnnl: Library, descriptor: ctypes.c_void_p, **layouts: Any) -> None:
-        """`layouts`: the memory descriptors of the arguments. Scratch memory, where it needs some, comes before them,
-        and is found here."""
+        """`layouts`: the memory descriptors of the arguments. Scratch memory, if the primitive needs any, is added in front."""
         self.dnnl, self.descriptor, self.layouts = dnnl, descriptor, layouts
         self.plan: Any = None
         self.stream: ctypes.c_void_p | None = None
@@ -63,7 +62,7 @@ class Step:
         if self.room:
             layouts = {"scratchpad": scratch, **layouts}
         self.primitive = ctypes.c_void_p()
-        with BUILD_LOCK:  # no process is forked while the library has its own locks
+        with BUILD_LOCK:  # no process is forked while the library holds locks of its own
             dnnl.call("dnnl_primitive_create", ctypes.byref(self.primitive), descriptor)
         self.memories = [dnnl.memory(md) for md in layouts.values()]
         self.handles = np.array([m.value for m in self.memories], np.int64)
@@ -83,14 +82,14 @@ class Step:
             self.dnnl.dll.dnnl_stream_destroy(self.stream)
 
     def another(self, plan: Any = None) -> Step:
-        """The same with memory objects of its own, to run at the same time. `plan`: what holds the descriptors, kept alive by
-        the new one; a plan's own step does not, which would keep itself alive."""
+        """A copy with memory objects of its own, which can run concurrently. It keeps `plan` alive, which owns the descriptors; a plan's
+        own step does not, as that would be a reference cycle."""
         made = Step(self.dnnl, self.descriptor, **self.layouts)
         made.plan = plan or self.plan
         return made
 
     def cells(self) -> Array:
-        """What machine code needs for the call, with a stream of its own: see `onednn` in `anynet_backends.jit.compiler`."""
+        """The arguments of machine code for the call, with a stream of its own: see `onednn` in `anynet_backends.jit.compiler`."""
         dnnl = self.dnnl
         if self.stream is None:
             self.stream = dnnl.new_stream()
@@ -108,8 +107,8 @@ class Step:
 
     @once_property
     def built(self) -> Callable[..., int] | None:
-        """The call as a built-in function, where the extra `numba` is there: ten calls through ctypes cost more than a
-        small convolution. It keeps the interpreter's lock, and has scratch memory of its own."""
+        """The call as a built-in function, if the extra `numba` is installed: ten calls through ctypes cost more than a small
+        convolution. It holds the interpreter's lock and has scratch memory of its own."""
         return native_call(self) if self.small else None
 
     def _called(self, *arrays: Array) -> int:
@@ -126,7 +125,7 @@ class Step:
         return status
 
     def run(self, *arrays: Array) -> None:
-        """Execute on arrays in the order of the layouts, which they have."""
+        """Execute on arrays with the given layouts, in their order."""
         status = (self.built or self._called)(*arrays)
         if status:
             msg = f"oneDNN: execution returned status {status}"
@@ -134,7 +133,7 @@ class Step:
 
 
 class PlanCache:
-    """Made once for a key, bounded in number; None for what the library cannot do."""
+    """A bounded cache: `make` is called once for a key; None for what the library does not support."""
 
     every: ClassVar[list[PlanCache]] = []
 
@@ -165,12 +164,12 @@ class PlanCache:
 
 
 class DescriptorOwner:
-    """What a plan holds of the library, given back with it."""
+    """Owns objects of the library, which are destroyed with it."""
 
     dnnl: Library
 
     def own(self, *descriptors: Any) -> None:
-        """Descriptors of memory and of primitives to destroy with this plan."""
+        """Take over (kind, pointer) of objects of the library."""
         self.__dict__.setdefault("_owned", []).extend(descriptors)
 
     def __del__(self) -> None:
@@ -179,7 +178,7 @@ class DescriptorOwner:
 
 
 class WeightReorder(DescriptorOwner):
-    """Weights between the plain order of an array and the order that a primitive wants."""
+    """Reorders weights between an array's C order and the layout that a primitive needs."""
 
     step: Step | None
 
@@ -204,7 +203,7 @@ class WeightReorder(DescriptorOwner):
             self.elements = dnnl.size(wanted) // 4 + 16
 
     def to(self, w: Array) -> Array:
-        """The weights in the wanted order; keep the result alive while its place is used."""
+        """The weights in the layout of the primitive; the caller keeps the result alive while it is used."""
         if self.step is None:
             return w
         buffer = np.empty(self.elements, np.float32)
@@ -212,17 +211,17 @@ class WeightReorder(DescriptorOwner):
         return buffer
 
     def buffer(self, w: Array) -> Array:
-        """Where a primitive writes so that `finish` can bring it into w."""
+        """The array that a primitive writes into before `finish` copies it to w."""
         return w if self.step is None else np.empty(self.elements, np.float32)
 
     def finish(self, buffer: Array, w: Array) -> None:
-        """Bring what was written into w."""
+        """Copy the buffer to w."""
         if self.step is not None:
             self.step.run(buffer, w)
 
 
 def _forget_plans() -> None:
-    """Plans that count on threads that a forked process does not have are made anew."""
+    """Drop the plans in a forked process: they count on threads that it does not have."""
     if has_threads():
         for plans in PlanCache.every:
             plans.known.clear()

@@ -1,4 +1,4 @@
-"""Layers of an LSTM or a GRU."""
+"""LSTM and GRU layers."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from anynet_backends.onednn.primitive import (
 )
 
 KERNELS: dict[str, Callable[..., Any]] = {}
-"""By the name of the primitive."""
+"""By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 
 
 class _Recurrent(DescriptorOwner):
-    """A layer of an LSTM or a GRU (with the reset gate after the product) in one direction, with a bias: the library
-    has no kernel without."""
+    """A layer of an LSTM or a GRU (with the reset gate after the product) in one direction. It always has a bias: the library has no
+    kernel without."""
 
     def __init__(
         self, gates: int, steps: int, n: int, inputs: int, width: int, reverse: bool, training: bool
@@ -87,7 +87,7 @@ class _Recurrent(DescriptorOwner):
         return [self.dnnl.query(pd, QUERY[name], i) for i in (0, 1)]
 
     def _prepare(self) -> None:
-        """The gradients."""
+        """Create the backward primitive."""
         dnnl = self.dnnl
         pd = self._described("backward", BACKWARD, (*self.forms, *self.forms), (self.pd,))
         wanted, made = self._weights(pd, "weights"), self._weights(pd, "diff_weights")
@@ -104,14 +104,14 @@ class _Recurrent(DescriptorOwner):
 
 
 _LEFT_TO_RIGHT, _RIGHT_TO_LEFT = 1, 2
-_layers = PlanCache(_Recurrent)  # None where there is no kernel that brings the weights into its order
+_layers = PlanCache(_Recurrent)  # None if there is no kernel that reorders the weights
 
 
 def _layer(
     gates: int, x: Array, first: tuple[Array, ...], weights: tuple[Array, Array], bias: Array | None, reverse: bool, need: bool
 ) -> tuple[list[Array], Callable[[Sequence[Array]], list[Array]]] | None:  # fmt: skip
-    """What a layer gives, all states and the last ones, and a function from the gradients of these to those of x, the
-    first states, the weights and the bias; None where the library has no kernel."""
+    """The outputs of a layer (all states and the last ones), and a function from their gradients to those of x, the initial states,
+    the weights and the bias; None if the library has no kernel."""
     steps, n, inputs = x.shape
     width = first[0].shape[-1]
     plan = _layers(gates, steps, n, inputs, width, reverse, need)
@@ -128,7 +128,7 @@ def _layer(
     def pull(g: Sequence[Array]) -> list[Array]:
         ready = [each.to(a) for each, a in zip(plan.back_weights, w, strict=True)]
         grads = [empty_output(a.shape, np.float32) for a in (*read, *w)]
-        sums = [np.zeros(size, np.float32) for size in plan.places]  # these are added to
+        sums = [np.zeros(size, np.float32) for size in plan.places]  # the primitive accumulates into these
         db = np.zeros_like(b)
         into = [*grads[: len(read)], *sums, db]
         plan.backward.run(*read, *ready, b, *made, *room, *into, *map(contiguous, g))
@@ -157,7 +157,7 @@ def lstm_layer(
     y = (made[0], made[2])
     if need is None:
         return y
-    zero = np.zeros_like(made[1])  # the last state is one of all
+    zero = np.zeros_like(made[1])  # its gradient is part of that of all states
 
     def pull(g: tuple[Array, Array]) -> tuple[Array, ...]:
         return tuple(gradients((g[0], zero, g[1])))
@@ -170,8 +170,8 @@ def gru_layer(
     xp: Backend, x: Array, h: Array, weight_ih: Array, weight_hh: Array, bias_ih: Array | None = None,
     bias_hh: Array | None = None, *, reverse: bool = False, need: Any,
 ) -> Any:  # fmt: skip
-    """A GRU over a sequence in float32. oneDNN has the gates in the order z, r, n, and four biases: those of z and r are
-    sums, n has two."""
+    """A GRU over a sequence in float32. oneDNN's gates are in the order z, r, n, with four biases: one each for z and r (the sums
+    of both), two for n."""
     if not all_float32(x, h, weight_ih, weight_hh, bias_ih, bias_hh) or (bias_ih is None) != (
         bias_hh is None
     ):

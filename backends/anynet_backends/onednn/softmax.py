@@ -18,7 +18,7 @@ from anynet_backends.onednn.library import load_library
 from anynet_backends.onednn.primitive import INFERENCE, TRAINING, DescriptorOwner, PlanCache, Step
 
 KERNELS: dict[str, Callable[..., Any]] = {}
-"""By the name of the primitive."""
+"""By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 
 
@@ -47,23 +47,25 @@ class _Softmax(DescriptorOwner):
 _ACCURATE: Final = 0x30000
 softmaxes = PlanCache(_Softmax)
 LEAST_SIZE: Final = 1 << 12
-"""Softmax and pooling of so many numbers and more are worth the call."""
+"""The least number of elements of softmax and pooling from which on oneDNN is faster."""
 
 
 @_kernel
 def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
-    """Softmax in float32. (The library's logarithm of it has errors of 6 ulp, and is not used.)"""
+    """Softmax in float32. (Its log-softmax has errors of 6 ulp and is not used.)"""
     if x.size < LEAST_SIZE or not all_float32(x):
         return NotImplemented
     axis %= x.ndim
-    if math.prod(x.shape[axis + 1 :]) > 1:  # for which the library has but its reference implementation
+    if math.prod(x.shape[axis + 1 :]) > 1:  # the library has only its reference implementation
         return NotImplemented
     plan = softmaxes((math.prod(x.shape[:axis]), x.shape[axis], 1), need is not None)
     if plan is None:
         return NotImplemented
     x, y = contiguous(x), empty_output(x.shape, np.float32)
     plan.forward.run(x, y)
-    if math.isnan(np.minimum.reduce(y, axis=None)):  # of NaN and infinity the library makes one NaN
+    if math.isnan(
+        np.minimum.reduce(y, axis=None)
+    ):  # the library returns a single NaN for a row with NaN and infinity
         y[np.broadcast_to(np.isnan(y).any(axis=axis, keepdims=True), y.shape)] = np.nan
     if need is None:
         return y
