@@ -273,43 +273,21 @@ def flex_attention(
     >>> flex_attention(q, q, q, lambda score, b, h, q, k: score - an.abs(q - k)).shape
     (1, 2, 3, 4)
     """
-    shapes = [tuple(a.shape) for a in (query, key, value)]
-    if any(len(s) != 4 for s in shapes) or shapes[1][:3] != shapes[2][:3] or shapes[0][3] != shapes[1][3]:
-        msg = (
-            f"flex_attention: got query {shapes[0]}, key {shapes[1]}, value {shapes[2]}; expected (b, h, l, d), (b, h, s, d), "
-            "(b, h, s, dv)"
-        )
-        raise ShapeError(msg)
-    (b, h, n, d), (kb, kh, m, _) = shapes[0], shapes[1]
-    if kb not in (1, b) or (h != kh and (not enable_gqa or not kh or h % kh)):
-        hint = "" if enable_gqa else "; with enable_gqa fewer heads of keys may serve groups of queries'"
-        msg = f"flex_attention: got query of batch {b} and {h} heads, keys of batch {kb} and {kh} heads{hint}"
-        raise ShapeError(msg)
-    mask_mod = None
-    if block_mask is not None:
-        if (
-            block_mask.seq_lengths != (n, m)
-            or block_mask.shape[0] not in (1, b)
-            or block_mask.shape[1] not in (1, h)
-        ):
-            msg = f"flex_attention: the mask is for {block_mask.shape}, got (batch, heads, queries, keys) {(b, h, n, m)}"
-            raise ShapeError(msg)
-        mask_mod = block_mask.mask_mod
-    if h != kh:
-        key, value = (repeat(a, h // kh, axis=1) for a in (key, value))
-    factor = 1.0 / math.sqrt(d or 1) if scale is None else float(scale)
+    n, m = _check(query, key, value, block_mask, enable_gqa)
+    if query.shape[1] != key.shape[1]:
+        key, value = (repeat(a, query.shape[1] // a.shape[1], axis=1) for a in (key, value))
+    factor = 1.0 / math.sqrt(query.shape[3] or 1) if scale is None else float(scale)
     block = BLOCK if block_mask is None else max(block_mask.BLOCK_SIZE[0], 1)
     blocks: list[tuple[Any, Any, Any]] = []
     for top in range(0, n, block):
         rows = range(top, min(top + block, n))
-        first, last, whole = (0, m, False) if block_mask is None else block_mask.keys(rows.start, rows.stop)
-        mod = None if whole else mask_mod
+        first, last, whole = (0, m, True) if block_mask is None else block_mask.keys(rows.start, rows.stop)
         if first == last:
             blocks.append(_nothing(query, value, rows))
             continue
         args = (
-            query[:, :, rows.start : rows.stop, :], key[:, :, first:last, :], value[:, :, first:last, :],
-            factor, score_mod, mod, rows, range(first, last),
+            query[:, :, rows.start : rows.stop, :], key[:, :, first:last, :], value[:, :, first:last, :], factor, score_mod,
+            None if whole or block_mask is None else block_mask.mask_mod, rows, range(first, last),
         )  # fmt: skip
         blocks.append(checkpoint(_attend, *args) if n > block else _attend(*args))
     if not blocks:
@@ -320,6 +298,30 @@ def flex_attention(
     if return_aux is not None:
         return y, AuxOutput(lse if return_aux.lse else None, most if return_aux.max_scores else None)  # type: ignore[return-value]
     return (y, lse) if return_lse else y  # type: ignore[return-value]
+
+
+def _check(
+    query: ArrayLike, key: ArrayLike, value: ArrayLike, block_mask: BlockMask | None, enable_gqa: bool
+) -> tuple[int, int]:
+    """The numbers of queries and keys; shapes that do not fit raise."""
+    shapes = [tuple(a.shape) for a in (query, key, value)]
+    if any(len(s) != 4 for s in shapes) or shapes[1][:3] != shapes[2][:3] or shapes[0][3] != shapes[1][3]:
+        msg = (
+            f"flex_attention: got query {shapes[0]}, key {shapes[1]}, value {shapes[2]}; expected (b, h, l, d), (b, h, s, d), "
+            "(b, h, s, dv)"
+        )
+        raise ShapeError(msg)
+    (b, h, n, _), (kb, kh, m, _) = shapes[0], shapes[1]
+    if kb not in (1, b) or (h != kh and (not enable_gqa or not kh or h % kh)):
+        hint = "" if enable_gqa else "; with enable_gqa fewer heads of keys may serve groups of queries'"
+        msg = f"flex_attention: got query of batch {b} and {h} heads, keys of batch {kb} and {kh} heads{hint}"
+        raise ShapeError(msg)
+    if block_mask is not None:
+        batch, heads, *lengths = block_mask.shape
+        if tuple(lengths) != (n, m) or batch not in (1, b) or heads not in (1, h):
+            msg = f"flex_attention: the mask is for {block_mask.shape}, got (batch, heads, queries, keys) {(b, h, n, m)}"
+            raise ShapeError(msg)
+    return n, m
 
 
 def _nothing(query: Any, value: Any, rows: range) -> tuple[Any, Any, Any]:

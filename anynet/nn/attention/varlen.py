@@ -1,4 +1,4 @@
-"""Attention within many sequences of different lengths that lie behind one another, without padding."""
+"""Attention within sequences of different lengths that are concatenated along one axis, without padding."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from anynet.tensor import Tensor, to_plain
 from anynet.typing import ArrayLike
 
 __all__ = ["AuxRequest", "varlen_attn"]
+
+WHERE = "varlen_attn"
 
 
 class AuxRequest(NamedTuple):
@@ -81,68 +83,75 @@ def varlen_attn(
 
     Source: Dao: FlashAttention-2 (2023), for the alignment of windows.
     """
-    where = "varlen_attn"
+    queries, keys, pages = _sequences(
+        query, key, cu_seq_q, cu_seq_k, max_q, max_k, window_size, seqused_k, block_table
+    )
     left, right = window_size
-    if (
-        len(query.shape) != 3
-        or len(key.shape) != (3 if block_table is None else 4)
-        or left < -1
-        or right < -1
-    ):
-        msg = (
-            f"{where}: got query {tuple(query.shape)}, key {tuple(key.shape)}, window_size {window_size}; expected (tokens, "
-            "heads, d) and numbers ≥ −1"
-        )
-        raise ShapeError(msg)
-    queries = _bounds(where, "cu_seq_q", cu_seq_q, query.shape[0], max_q)
-    used = None if seqused_k is None else _numbers(where, "seqused_k", seqused_k)
-    pages: list[list[int]] = []
-    if block_table is None:
-        keys = _bounds(where, "cu_seq_k", cu_seq_k, key.shape[0], max_k)
-    else:
-        if used is None:
-            msg = f"{where}: seqused_k, the number of keys of each sequence, must be given with block_table, got None"
-            raise ValueError(msg)
-        pages = [[int(v) for v in row] for row in to_plain(block_table, device="cpu").tolist()]
-        keys = [(0, count) for count in used]
-    if (
-        len(keys) != len(queries)
-        or (used is not None and len(used) != len(queries))
-        or (pages and len(pages) != len(queries))
-    ):
-        msg = (
-            f"{where}: cu_seq_q and the keys must have as many sequences, got {len(queries)} and {len(keys)}"
-        )
-        raise ValueError(msg)
-    parts: list[Any] = []
-    sums: list[Any] = []
+    parts: list[Tensor] = []
+    sums: list[Tensor] = []
     for n, ((a, b), (c, d)) in enumerate(zip(queries, keys, strict=True)):
-        own = [key, value]
-        if pages:
-            size = key.shape[1]
-            if d > size * len(pages[n]) or any(not 0 <= p < key.shape[0] for p in pages[n][: -(-d // size)]):
-                msg = f"{where}: the pages of sequence {n} must exist and hold its {d} keys, got {pages[n]} of {size} keys each"
-                raise ValueError(msg)
-            listed = pages[n][: -(-d // size)]
-            own = [
-                concat([x[p, ...] for p in listed], axis=0) if listed else reshape(x, (-1, *x.shape[2:]))
-                for x in own
-            ]
-        last = d if used is None else min(d, c + used[n])
+        own = (key, value) if pages is None else _listed(key, value, pages[n], d)
         q, k, v = (
             permute_dims(x, (1, 0, 2))[None, ...]
-            for x in (query[a:b, ...], own[0][c:last, ...], own[1][c:last, ...])
+            for x in (query[a:b, ...], own[0][c:d, ...], own[1][c:d, ...])
         )
         mask = None
         if left >= 0 or right >= 0:
             mask = create_block_mask(
-                _window(left, right, last - c - (b - a)), None, None, b - a, last - c, query.device
+                _window(left, right, d - c - (b - a)), None, None, b - a, d - c, query.device
             )
         y, lse = flex_attention(q, k, v, block_mask=mask, scale=scale, enable_gqa=enable_gqa, return_lse=True)
         parts.append(permute_dims(y[0, ...], (1, 0, 2)))
         sums.append(permute_dims(lse[0, ...], (1, 0)))
     y = concat(parts, axis=0)
     return (y, concat(sums, axis=0)) if return_aux is not None and return_aux.lse else y  # type: ignore[return-value]
+
+
+def _sequences(
+    query: ArrayLike, key: ArrayLike, cu_seq_q: ArrayLike, cu_seq_k: ArrayLike, max_q: int, max_k: int,
+    window_size: tuple[int, int], seqused_k: ArrayLike | None, block_table: ArrayLike | None,
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]], list[list[int]] | None]:  # fmt: skip
+    """The first and last queries and keys of each sequence, and with `block_table` the pages of each; arguments that do not fit raise."""
+    if len(query.shape) != 3 or len(key.shape) != (3 if block_table is None else 4) or min(window_size) < -1:
+        msg = (
+            f"{WHERE}: query and key must be (tokens, heads, d) and window_size numbers ≥ −1, got {tuple(query.shape)}, "
+            f"{tuple(key.shape)} and {window_size}"
+        )
+        raise ShapeError(msg)
+    queries = _bounds(WHERE, "cu_seq_q", cu_seq_q, query.shape[0], max_q)
+    used = None if seqused_k is None else _numbers(WHERE, "seqused_k", seqused_k)
+    pages: list[list[int]] | None = None
+    if block_table is None:
+        keys = _bounds(WHERE, "cu_seq_k", cu_seq_k, key.shape[0], max_k)
+    else:
+        if used is None:
+            msg = f"{WHERE}: seqused_k, the number of keys of each sequence, must be given with block_table, got None"
+            raise ValueError(msg)
+        pages = [[int(v) for v in row] for row in to_plain(block_table, device="cpu").tolist()]
+        keys = [(0, count) for count in used]
+        if len(pages) != len(queries):
+            msg = f"{WHERE}: block_table must have a row for each sequence of queries, got {len(pages)} for {len(queries)}"
+            raise ValueError(msg)
+    if len(keys) != len(queries) or (used is not None and len(used) != len(queries)):
+        msg = (
+            f"{WHERE}: cu_seq_q and the keys must have as many sequences, got {len(queries)} and {len(keys)}"
+        )
+        raise ValueError(msg)
+    if used is not None:
+        keys = [(c, min(d, c + count)) for (c, d), count in zip(keys, used, strict=True)]
+    return queries, keys, pages
+
+
+def _listed(key: ArrayLike, value: ArrayLike, pages: list[int], count: int) -> list[Tensor]:
+    """The keys and values on the pages that hold the first `count` of a sequence."""
+    size = key.shape[1]
+    needed = pages[: -(-count // size)]
+    if count > size * len(pages) or any(not 0 <= p < key.shape[0] for p in needed):
+        msg = f"{WHERE}: the pages of a sequence must exist and hold its {count} keys, got {pages} of {size} keys each"
+        raise ValueError(msg)
+    if not needed:
+        return [reshape(x, (-1, *x.shape[2:])) for x in (key, value)]
+    return [concat([x[p, ...] for p in needed], axis=0) for x in (key, value)]
 
 
 def _window(left: int, right: int, shift: int) -> Any:
