@@ -233,7 +233,10 @@ def test_used_keys_and_pages():
         ({"max_q": 1}, "must have lengths ≤ 1, got one of"),
         ({"cu_seq_k": an.asarray([0, 8]), "max_k": 8}, "must have as many sequences, got 2 and 1"),
         ({"window_size": (-2, 0)}, "numbers ≥ −1"),
-        ({"key": pages[0], "block_table": an.asarray([[0, 1], [2, 3]])}, "seqused_k, .*, must be given with block_table"),
+        (
+            {"key": pages[0], "block_table": an.asarray([[0, 1], [2, 3]])},
+            "seqused_k, .*, must be given with block_table",
+        ),
     ):
         arguments = {
             "query": q,

@@ -386,10 +386,10 @@ def test_classes_are_drawn_in_proportion():
 
 @pytest.mark.parametrize(("make", "match"), [
     (lambda: nn.RoPE(3), "even"), (lambda: nn.SinusoidalPositionalEncoding(4, min_freq=2.0), "min_freq"),
-    (lambda: nn.GroupQueryAttention(8, 4, 3), "divides"), (lambda: nn.GroupQueryAttention(9, 4, 2), "head_dim"),
-    (lambda: nn.GroupQueryAttention(8, 4, 2, dropout=2.0), "probability"), (lambda: nn.Maxout(2, 2, 0), "at least 1"),
-    (lambda: nn.SeparableConv1d(2, 2, 3, depth_multiplier=0), "at least 1"), (lambda: nn.CRF(0), "at least 1"),
-    (lambda: nn.NaryTreeLSTM(2, 2, 0), "at least 1"), (lambda: nn.NegativeSampling(2, [0, 0], 2), "not all zero"),
+    (lambda: nn.GroupQueryAttention(8, 4, 3), "must divide"), (lambda: nn.GroupQueryAttention(9, 4, 2), "head_dim"),
+    (lambda: nn.GroupQueryAttention(8, 4, 2, dropout=2.0), r"dropout must be in \[0, 1\]"), (lambda: nn.Maxout(2, 2, 0), "must be ≥ 1"),
+    (lambda: nn.SeparableConv1d(2, 2, 3, depth_multiplier=0), "must be ≥ 1"), (lambda: nn.CRF(0), "must be ≥ 1"),
+    (lambda: nn.NaryTreeLSTM(2, 2, 0), "must be ≥ 1"), (lambda: nn.NegativeSampling(2, [0, 0], 2), "a number > 0"),
     (lambda: nn.CRF(2)(an.ones((2, 3, 2)), an.asarray([[0, 1]])), "tags of shape"),
     (lambda: nn.CRF(2)(an.ones((2, 3, 4)), an.asarray([[0, 1, 1], [0, 0, 0]])), "expected"),
     (lambda: nn.ConvLSTM1d(2, 2, 3)(an.ones((2, 1, 3, 5))), "expected"),
@@ -432,7 +432,7 @@ def test_adaptive_softmax_equals_torch(cutoffs, bias, div, target):
 def test_adaptive_softmax_refuses():
     with pytest.raises(ValueError, match="increasing"):
         nn.AdaptiveLogSoftmaxWithLoss(8, 10, [6, 3])
-    with pytest.raises(ValueError, match="less than 1"):
+    with pytest.raises(ValueError, match=r"div_value\^2 must be ≥ 1"):
         nn.AdaptiveLogSoftmaxWithLoss(4, 10, [2, 4])
     layer = nn.AdaptiveLogSoftmaxWithLoss(16, 10, [3, 6])
     with pytest.raises(ValueError, match="between 0 and 9"):
