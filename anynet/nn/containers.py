@@ -207,10 +207,10 @@ class Sequential(_Sequence):
     def forward(self, input: Any) -> Any:
         """Run all modules in order."""
         items = self._items
-        chain = self._fused
-        if chain is None:
-            chain = self.__dict__["_fused"] = FusedSequential()
-        output = chain(items, input)
+        fused = self._fused
+        if fused is None:
+            fused = self.__dict__["_fused"] = FusedSequential()
+        output = fused(items, input)
         if output is not None:
             return output
         name = None

@@ -1,11 +1,11 @@
-"""Layers in a row as one function.
+"""The layers of a `Sequential` as one function.
 
-A layer of a small network takes longer to be called than to compute: a Python call, checks, a node of the graph for each
+In a small network calling a layer takes longer than computing it: a Python call, checks, a node of the graph for each
 operation. Where all modules of a `Sequential` are *pure*, functions of their input, their tensors and their attributes,
-they are a `FusedFunction` (`anynet.autograd.jit.fused`): once they have met arrays of the same forms often enough, one built-in
-function. Before each call it is asked whether all is as it was: no attribute of any module has been set
-(`Module.__setattr__` notes that), no class has another `forward`, nobody watches the layers. If something has changed, the
-modules are looked at anew, and found by what they are, so ``train()`` and ``eval()`` cost no recording.
+they form a `FusedFunction` (`anynet.autograd.jit.fused`), which becomes one call of machine code. Its guards are compared
+before each call: no attribute of any module has been set (`Module.__setattr__` bumps `module_version`), no class has
+another `forward`, no module is observed. If the version has moved, the fingerprint of the modules is recomputed; compiled
+versions are cached by fingerprint, so switching ``train()`` and ``eval()`` does not retrace.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ __all__ = ["NEVER_FUSED", "FusedSequential"]
 _MAX_FORMS: Final = 16
 
 
-class _Found(NamedTuple):
-    """What modules are: which, since which time, as a function, with which tensors, and the classes with their `forward`."""
+class _Snapshot(NamedTuple):
+    """The modules at one version: as a function, with its tensors, and their classes with their `forward`."""
 
     items: Any
-    seen: int
-    whole: FusedFunction | None
+    version: int
+    function: FusedFunction | None
     tensors: list[Tensor]
     classes: tuple[tuple[type, Any], ...]
 
 
 class FusedSequential:
-    """The modules of a Sequential as a function, while they can be one: ``chain(items, x)``, which is None where they are to
-    be called one by one. `items` is a dictionary of the modules that is never changed."""
+    """The modules of a Sequential as one function: ``fused(items, x)``, which is None where they must be called one by one.
+    `items` is a dictionary of the modules that is never changed."""
 
-    __slots__ = ("found", "known")
+    __slots__ = ("known", "snapshot")
 
     def __init__(self) -> None:
-        self.found = _Found(None, -1, None, [], ())
-        self.known: dict[Any, tuple[FusedFunction, _Copy]] = {}
+        self.snapshot = _Snapshot(None, -1, None, [], ())
+        self.known: dict[Any, tuple[FusedFunction, _FunctionalCopy]] = {}
 
     def __deepcopy__(self, memo: Any) -> FusedSequential:
         return FusedSequential()
@@ -56,36 +56,36 @@ class FusedSequential:
         return FusedSequential, ()
 
     def __call__(self, items: Mapping[str, Module], x: Any) -> Tensor | None:
-        of, seen, whole, tensors, classes = self.found
-        if seen != module_version.current or of is not items:
-            self.found = of, seen, whole, tensors, classes = self._look(items)
-        if whole is None or not isinstance(x, Tensor) or module_observers:
+        of, version, function, tensors, classes = self.snapshot
+        if version != module_version.current or of is not items:
+            self.snapshot = of, version, function, tensors, classes = self._examine(items)
+        if function is None or not isinstance(x, Tensor) or module_observers:
             return None
         for cls, forward in classes:
             if cls.forward is not forward:  # type: ignore[attr-defined]
                 return None
-        return whole([x, *tensors])
+        return function([x, *tensors])
 
-    def _look(self, items: Mapping[str, Module]) -> _Found:
-        """Find out what the modules are."""
-        seen, whole, modules = module_version.current, None, list(items.values())
+    def _examine(self, items: Mapping[str, Module]) -> _Snapshot:
+        """Take the fingerprint of the modules, and find or make the function for it."""
+        version, function, modules = module_version.current, None, list(items.values())
         tensors: list[Tensor] = []
         classes: dict[type, Any] = {}
-        key = _key(modules, tensors, classes)
+        key = _fingerprint(modules, tensors, classes)
         if key is not None and sum([t.size * t.dtype.itemsize for t in tensors]) <= MAX_BYTES:
             known = self.known.get(key)
             if known is None:
                 if len(self.known) >= _MAX_FORMS:
                     self.known.clear()
-                function = _Copy(key)
-                known = self.known[key] = FusedFunction("Sequential", function), function
-            whole = known[0]
+                pure = _FunctionalCopy(key)
+                known = self.known[key] = FusedFunction("Sequential", pure), pure
+            function = known[0]
             known[1].originals = [weakref.ref(m) for m in modules]
-        return _Found(items, seen, whole, tensors, tuple(classes.items()))
+        return _Snapshot(items, version, function, tensors, tuple(classes.items()))
 
 
 class _Never(FusedSequential):
-    """Of modules that are called one by one."""
+    """For modules that are called one by one."""
 
     __slots__ = ()
 
@@ -102,12 +102,12 @@ class _Never(FusedSequential):
 NEVER_FUSED: Final = _Never()
 
 
-def _key(modules: Iterable[Module], tensors: list[Tensor], classes: dict[type, Any]) -> Any:
-    """What the modules compute, given an input and their tensors, which are added to a list; None for what is not pure."""
+def _fingerprint(modules: Iterable[Module], tensors: list[Tensor], classes: dict[type, Any]) -> Any:
+    """What the modules compute, given an input and their tensors, which are added to a list; None if one is not pure."""
     parts: list[Any] = []
     for module in modules:
         cls = type(module)
-        if not cls._pure or (module.training and not cls._pure_in_training) or not _ours(cls):
+        if not cls._pure or (module.training and not cls._pure_in_training) or not _is_own(cls):
             return None
         classes[cls] = cls.forward
         parts.append(cls)
@@ -115,7 +115,7 @@ def _key(modules: Iterable[Module], tensors: list[Tensor], classes: dict[type, A
             if name in ("_defined", "_fused"):
                 continue
             if name == "_items":
-                inner = _key(value.values(), tensors, classes)
+                inner = _fingerprint(value.values(), tensors, classes)
                 if inner is None:
                     return None
                 parts.append(inner)
@@ -132,16 +132,16 @@ def _key(modules: Iterable[Module], tensors: list[Tensor], classes: dict[type, A
     return tuple(parts)
 
 
-def _ours(cls: type[Module]) -> bool:
-    """Whether a class and its `forward` are this library's, so that `_pure` is said of them."""
+def _is_own(cls: type[Module]) -> bool:
+    """Whether a class and its `forward` are this library's, so that their `_pure` holds."""
     package = __name__.rpartition(".")[0] + "."
     return cls.__module__.startswith(package) and str(getattr(cls.forward, "__module__", "")).startswith(
         package
     )
 
 
-class _Copy:
-    """The modules as a function of the input and their tensors: a copy of them, in which these are put."""
+class _FunctionalCopy:
+    """The modules as a pure function of the input and their tensors: a copy of them, whose tensors are set for each call."""
 
     def __init__(self, key: Any) -> None:
         self.originals: list[weakref.ref[Module]] = []
@@ -168,7 +168,7 @@ class _Copy:
     def _make(self) -> None:
         tensors: list[Tensor] = []
         modules: Any = copy.deepcopy([original() for original in self.originals])
-        if None in modules or _key(modules, tensors, {}) != self.key:
+        if None in modules or _fingerprint(modules, tensors, {}) != self.key:
             msg = "another thread has changed the modules meanwhile"
             raise RuntimeError(msg)
         for module in modules:

@@ -25,8 +25,9 @@ from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.jit.guards import Guard
 from anynet.autograd.jit.host_callback import HostCall, traced_print
 from anynet.autograd.jit.outputs import Output
+from anynet.autograd.jit.replay_source import NOT_APPLICABLE
 from anynet.autograd.jit.specialize import traceable_numpy
-from anynet.autograd.jit.step import NOT_APPLICABLE, Step
+from anynet.autograd.jit.step import Step
 from anynet.autograd.jit.trace_context import TraceContext, contexts, is_array, module_observers
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.tensor import Tensor, to_plain, wrap

@@ -1,10 +1,10 @@
-"""Several operations as one: a built-in function and a node of the graph for what small arrays are sent through often.
+"""Several operations as one: a pure function of Tensors as one call of machine code and one node of the graph.
 
-An operation on a small array takes 0.5 µs, to call it and to note it in the graph ten times as long. A *whole* is a
-function of Tensors that depends on nothing else: modules in a row (`anynet.nn.fused_sequential`), a loss. When it has met arrays of
-the same forms often enough it is recorded with its gradient and becomes one built-in function (`anynet.autograd.jit.specialize`),
-which makes the same calls on the same numbers. Wherever anything speaks against that (arrays of other forms, a
-floating-point exception, somebody who watches the operations), it is called as it is written.
+An operation on a small array takes 0.5 µs, to call and record it ten times as long. A fused function is a pure function of
+its Tensor arguments: the layers of a `Sequential` (`anynet.nn.fused_sequential`), a loss. After enough calls with arrays of
+the same forms it is traced with its gradient and compiled into one built-in function (`anynet.autograd.jit.specialize`),
+which makes the same calls on the same numbers. Where that does not apply (arrays of other forms, a floating-point exception,
+an interceptor that observes the operations), the function itself is called.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from anynet.autograd.jit.specialize import (
 from anynet.tensor import Leaf, Tensor, clock, mode, wrap
 from anynet_backends import Array, get_backend
 
-__all__ = ["FusedFunction", "whole"]
+__all__ = ["FusedFunction", "fused"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_MOST: Final = 64
+_MAX_OPTIONS: Final = 64
 _new = Tensor.__new__
 
 
 class FusedFunction:
-    """A function of Tensors, ``run([x, …])``, called as ``whole([x, …])``: None where `run` is to be called instead.
+    """A function of Tensors, ``run([x, …])``, called as ``f([x, …])``: None where `run` is to be called instead.
 
     To `Specialization` it is a primitive: `compute` gives the result and the backward pass."""
 
@@ -92,12 +92,12 @@ class FusedFunction:
         node.shape = array.shape
         node.dtype = array.dtype
         node.count = 0
-        node.whole, node.name = self, self.name
+        node.function, node.name = self, self.name
         out._data = array
         out.edge = node
         return out
 
-    def _traced(self, data: Sequence[Array], edges: Sequence[Any], recording: bool) -> Any:
+    def _run(self, data: Sequence[Array], edges: Sequence[Any], recording: bool) -> Any:
         inputs = []
         for array, edge in zip(data, edges, strict=True):
             x = wrap(array)
@@ -115,7 +115,7 @@ class FusedFunction:
     ) -> tuple[Any, Any]:
         """The result for plain arrays, and a function that takes its gradient to those of the arrays."""
         edges = [Leaf(a) if it else None for a, it in zip(data, need or (False,) * len(data), strict=True)]
-        y = self._traced(data, edges, need is not None)
+        y = self._run(data, edges, need is not None)
         if y.edge is None:
             return y._data, None
         at = [i for i, edge in enumerate(edges) if edge is not None]
@@ -131,7 +131,7 @@ class FusedFunction:
 
     def differentiated(self, g: Tensor, data: Sequence[Array], edges: Sequence[Any]) -> list[Any]:
         """The gradients, recorded in their turn: everything is computed once more."""
-        y = self._traced(data, edges, True)
+        y = self._run(data, edges, True)
         targets = list(dict.fromkeys(e for e in edges if e is not None))
         found = backprop([(y.edge, g)], targets=targets, create_graph=True, retain_graph=True) or []
         grads = dict(zip(targets, found, strict=True))
@@ -141,8 +141,8 @@ class FusedFunction:
 class _FusedNode(CustomNode):
     """`saved`: all inputs."""
 
-    __slots__ = ("whole",)
-    whole: FusedFunction
+    __slots__ = ("function",)
+    function: FusedFunction
 
     def rule(self, g: Any, differentiable: bool) -> Any:
         saved: Any = self.saved
@@ -152,12 +152,12 @@ class _FusedNode(CustomNode):
                 if differentiable or any(x is array for x in kept):
                     raise overwritten(leaf, self.label)
         if differentiable:
-            return self.whole.differentiated(g, saved, self.parents)
+            return self.function.differentiated(g, saved, self.parents)
         return self.pullback(g)  # type: ignore[misc]
 
 
-def whole(arrays: int) -> Callable[[_F], _F]:
-    """Decorator: a function of so many Tensors, and of options, is a whole where it is called with such Tensors."""
+def fused(arrays: int) -> Callable[[_F], _F]:
+    """Decorator: a function of so many Tensors, and of options, is a `FusedFunction` where it is called with Tensors."""
 
     def decorate(function: _F) -> _F:
         known: dict[Any, FusedFunction | None] = {}
@@ -176,7 +176,7 @@ def whole(arrays: int) -> Callable[[_F], _F]:
                 return function(*args, **kwargs)
             one = known.get(key)
             if one is None:
-                if len(known) >= _MOST:
+                if len(known) >= _MAX_OPTIONS:
                     known.clear()
                 one = known[key] = made(options, kwargs)
             y = one(inputs)

@@ -8,23 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet import random
-from anynet.autograd.jit.host_callback import HostCall
 from anynet.autograd.jit.outputs import Argument, ArgumentView, Output, build_result
+from anynet.autograd.jit.replay_source import ReplaySource
 from anynet.autograd.jit.trace_context import TraceContext
 from anynet.autograd.pytree import LEAF
-from anynet.tensor import Parameter, Tensor, mode, wrap
-from anynet_backends import Array, machine
-from anynet_backends import builtins as built_in
+from anynet.tensor import mode, wrap
+from anynet_backends import Array
 from anynet_backends.concurrency import once_property
-from anynet_backends.jit.program import Program, owner, replay_observers
-from anynet_backends.jit.tracer import COMPILING, TracedArray
+from anynet_backends.jit.program import Program, owner
+from anynet_backends.jit.tracer import TracedArray
 
-__all__ = ["NOT_APPLICABLE", "Step"]
-
-_new = Tensor.__new__
-_GONE = (AttributeError, LookupError, NameError, ValueError)
-NOT_APPLICABLE = object()
-"""Sentinel: the fast path does not apply."""
+__all__ = ["Step"]
 
 
 class Step:
@@ -58,9 +52,8 @@ class Step:
             for leaf, before in context.leaves.values()
             if id(leaf) not in recording.forgotten
         ]
-        stay = {
-            id(leaf) for leaf, none in self.leaves if none and leaf.grad is None
-        }  # none before, and none after
+        # without a gradient before and after
+        stay = {id(leaf) for leaf, none in self.leaves if none and leaf.grad is None}
         self.after = [
             (leaf, leaf.grad)
             for leaf, _ in context.leaves.values()
@@ -73,20 +66,17 @@ class Step:
         ]
         # what of the arguments is written in place: which input, and its place in the program
         self.written = [(i, x.value) for i, x in enumerate(recording.inputs) if x.var in recording.changed]
-        self.bound = (
-            context.bound
-        )  # arguments that get a new array, attributes of modules that get a new Tensor: outputs
-        self.kept = context.kept
+        # arguments that get a new array, attributes of modules that get a new Tensor: (what, number of the output)
+        self.bound, self.kept = context.bound, context.kept
         self.hazards = frozenset(id(owner(a)) for a in program.hazards)
-        self.exposed = any(
-            owner(a) is a for a in program.hazards
-        )  # whether one of them may be an argument itself
+        # whether one of them may be an argument itself
+        self.exposed = any(owner(a) is a for a in program.hazards)
         self.structure = structure
         self.results = functools.partial(build_result, self.fresh, structure, constants)
 
     def fits(self) -> bool:
-        """Whether all is as it was assumed: arrays bound as before, gradients there or not, nothing else changed that the
-        function may read."""
+        """Whether the guards hold: arrays bound as before, gradients there or not, nothing else changed that the function may
+        read."""
         for x, data, edge in self.variables:
             if x._data is not data or x.edge is not edge:
                 return False
@@ -116,95 +106,8 @@ class Step:
 
     @once_property
     def direct(self) -> Callable[[tuple[Any, ...]], Any]:
-        """A function that replays what is written out here, without a loop: given the arguments, the result, or `NOT_APPLICABLE` where
-        they, or what `fits` asks, are not as in the recording, or where somebody watches. A loop over a handful of arrays takes
-        longer than a small network."""
-        scope: dict[str, Any] = {
-            "Tensor": Tensor,
-            "new": _new,
-            "ELSE": NOT_APPLICABLE,
-            "active": COMPILING,
-            "callers": replay_observers,
-        }
-
-        def name(x: Any) -> str:
-            scope[f"x{len(scope)}"] = x
-            return f"x{len(scope) - 1}"
-
-        program, given = self.program, range(len(self.given))
-        call = self._function()
-        body = [f"if len(args) != {len(given)} or active or callers: return ELSE"]
-        body += [f"{''.join(f'a{i}, ' for i in given)}= args"] if given else []
-        for i, (value, shape, dtype, strides) in enumerate(self.given):
-            body += [
-                f"if type(a{i}) is not Tensor or a{i}.edge is not None: return ELSE",
-                f"d{i} = a{i}._data",
-            ]
-            if call is None:
-                body.append(
-                    f"if type(d{i}) is not {name(type(value))} or d{i}.shape != {shape} or d{i}.dtype is not {name(dtype)} "
-                    f"or d{i}.strides != {strides}: return ELSE"
-                )
-        changed, guard = self._tests(name), []
-        if changed:  # a name or an item may be gone
-            test = f"    if {' or '.join(changed)}: return ELSE"
-            guard += ["try:", test, f"except {name(_GONE)}: return ELSE"]
-        if self.hazards:
-            inside = [f"{name(id)}({name(owner)}(d{i})) in {name(self.hazards)}" for i in given]
-            if not self.exposed:  # what owns its memory is none of them
-                inside = [f"d{i}.base is not None and {test}" for i, test in zip(given, inside, strict=True)]
-            guard += [f"if {' or '.join(inside)}: return ELSE"] if inside else []
-        if call is not None:  # it looks at the arrays itself
-            program_args = ", ".join(f"d{i}" for i in given)
-            run = f"z = {name(call)}({program_args})"
-            if any(
-                isinstance(f, machine.Segment) and f.waits for f, _ in program.segments
-            ):  # in the same memory
-                body += [*guard, f"with {name(self.lock)}:", f"    {run}"]
-            else:
-                body += [*guard, run]
-            return _written([*body, "if z is None: return ELSE", *_wrapped("z")], scope)
-        replay = guard  # within the lock: another thread may be in the middle of a step
-        replay += [f"{name(put)}(..., d{i})" for i, put in enumerate(program.puts)]
-        for f, args in program.fast:
-            host: Any = f
-            made = (host.function, host.args) if isinstance(host, HostCall) and host.plain else (f, args)
-            replay.append(f"{name(made[0])}({', '.join(map(name, made[1]))})")
-        replay += [f"{name(leaf)}.grad = {name(grad)}" for leaf, grad in self.after]
-        copies = [
-            f"{name(r)}{'' if live else '.copy()'}"
-            for r, live in zip(program.results, program.live, strict=True)
-        ]
-        if self.single and not self.fresh:
-            replay += _wrapped(copies[0])
-        else:
-            replay += [f"return {name(self.results)}([{', '.join(copies)}])"]
-        return _written([*body, f"with {name(self.lock)}:", *(f"    {line}" for line in replay)], scope)
-
-    def _tests(self, name: Callable[[Any], str]) -> list[str]:
-        """Conditions in Python, of which one is true where `fits` is not."""
-        tests = []
-        for x, data, edge in self.variables:
-            own = name(x)
-            tests.append(f"{own}._data is not {name(data)}")
-            if not isinstance(x, Parameter):  # of whose edges the guard is told
-                tests.append(f"{own}.edge is not {name(edge)}")
-        tests += [f"({name(leaf)}.grad is None) is not {none}" for leaf, none in self.leaves]
-        if self.mode is not None:
-            tests.append(f"{name(mode)}.recording is not {self.mode}")
-        return tests + self.guard.tests(name)
-
-    def _function(self) -> Callable[..., Array | None] | None:
-        """The program as a built-in function of its arguments, where it is machine code alone and gives one array."""
-        program = self.program
-        if not self.single or self.fresh or self.after or not built_in.available():
-            return None
-        made = program.function(program.outputs)
-        if made is None or made.gives != [len(made.arguments)] or machine.touched(made.rows) > machine.SMALL:
-            return None
-        table = built_in.Table()
-        table.add(built_in.Plan(made.rows, made.arguments, made.results, ()))
-        return table.call
+        """A function that replays without a loop: see `ReplaySource`."""
+        return ReplaySource(self).compiled()
 
     def run(self, leaves: list[Any], arrays: list[Array]) -> Any:
         """Replay, with the leaves of the arguments, and those of them that are arrays."""
@@ -230,14 +133,3 @@ class Step:
         for module, attribute, number in self.kept:
             vars(module)[attribute] = wrap(results[number])
         return self.results(results, leaves)
-
-
-def _wrapped(array: str) -> list[str]:
-    """Lines that return an array as a Tensor: `wrap`, without a call."""
-    return ["y = new(Tensor)", f"y._data = {array}", "y.edge = None", "return y"]
-
-
-def _written(body: list[str], scope: dict[str, Any]) -> Callable[[tuple[Any, ...]], Any]:
-    exec("def replay(args):\n" + "\n".join(f"    {line}" for line in body), scope)
-    replay: Callable[[tuple[Any, ...]], Any] = scope.pop("replay")  # no circle that would outlive the step
-    return replay

@@ -5,7 +5,7 @@ import pytest
 
 import anynet as an
 from anynet.autograd.jit import specialize
-from anynet.autograd.jit.fused import FusedFunction, whole
+from anynet.autograd.jit.fused import FusedFunction, fused
 from anynet.autograd.primitive import use_kernels
 
 F = an.nn.functional
@@ -103,7 +103,7 @@ def test_options_are_told_apart():
 def test_what_cannot_be_recorded_runs_as_it_is():
     seen = []
 
-    @whole(1)
+    @fused(1)
     def doubled(x):
         seen.append(float(x[0]))
         return x * 2

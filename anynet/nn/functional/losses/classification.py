@@ -7,7 +7,7 @@ from typing import Any
 from anynet import dtypes
 from anynet.autograd.broadcasting import cast_to
 from anynet.autograd.dispatch import DeviceError
-from anynet.autograd.jit.fused import whole
+from anynet.autograd.jit.fused import fused
 from anynet.autograd.vmap import each, is_batched
 from anynet.nn.functional._common import (
     as_target,
@@ -228,7 +228,7 @@ def binary_cross_entropy(
     return _weighted(binary_cross_entropy_(input, target), weight, reduction)
 
 
-@whole(2)
+@fused(2)
 def binary_cross_entropy_with_logits(
     input: ArrayLike,
     target: ArrayLike,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.jit.fused import whole
+from anynet.autograd.jit.fused import fused
 from anynet.nn.functional._common import as_target, check_values, device_of, reduce
 from anynet.nn.functional.losses.classification import class_weight
 from anynet.ops import elementwise as e
@@ -43,7 +43,7 @@ def hinge_embedding_loss(
     return reduce(dissimilar + e.where(e.not_equal(target, -1.0), input, 0.0), reduction)
 
 
-@whole(2)
+@fused(2)
 def soft_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
     """ln(1 + e^{−t x}), t = ±1.
 

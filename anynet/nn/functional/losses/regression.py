@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.jit.fused import whole
+from anynet.autograd.jit.fused import fused
 from anynet.nn.functional._common import as_target, check_same_shape, check_values, device_of, reduce
 from anynet.ops import elementwise as e
 from anynet.ops.activations import softplus
@@ -38,7 +38,7 @@ def _weighed(where: str, losses: Any, weight: Any, reduction: str, over_weights:
     return reduce(losses * weight, reduction)
 
 
-@whole(2)
+@fused(2)
 def mse_loss(
     input: ArrayLike, target: ArrayLike, reduction: str = "mean", weight: ArrayLike | None = None
 ) -> Tensor:
@@ -51,7 +51,7 @@ def mse_loss(
     return _weighed("mse_loss", squared_error(input, as_target("mse_loss", input, target)), weight, reduction)
 
 
-@whole(2)
+@fused(2)
 def l1_loss(
     input: ArrayLike, target: ArrayLike, reduction: str = "mean", weight: ArrayLike | None = None
 ) -> Tensor:
@@ -64,7 +64,7 @@ def l1_loss(
     return _weighed("l1_loss", e.abs(input - as_target("l1_loss", input, target)), weight, reduction)
 
 
-@whole(2)
+@fused(2)
 def huber_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -86,7 +86,7 @@ def huber_loss(
     return _weighed("huber_loss", losses, weight, reduction, over_weights=False)
 
 
-@whole(2)
+@fused(2)
 def smooth_l1_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """½ d²/β where |d| < β, else |d| − ½ β, with d = x − t (Girshick 2015). β = 0 is `l1_loss`.
 
@@ -171,7 +171,7 @@ def gaussian_nll_loss(
     return reduce(loss + 0.9189385332046727 if full else loss, reduction)
 
 
-@whole(2)
+@fused(2)
 def log_cosh_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
     """log cosh(x − t) = |d| + log(1 + e^{−2|d|}) − log 2: ½ d² near 0, |d| − log 2 far away.
 
