@@ -7,11 +7,15 @@ it computes something with one. So a file of tests is collected whole, and only 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 
-__all__ = ["torch"]
+import anynet as an
+
+__all__ = ["agree_with_gradients", "torch"]
 
 REASON = "PyTorch, the oracle, is not installed"
 
@@ -45,3 +49,21 @@ if importlib.util.find_spec("torch") is None:
     torch = _Absent("torch")
 else:
     import torch  # type: ignore[no-redef]
+
+
+def agree_with_gradients(
+    function: Callable[..., Any], reference: Callable[..., Any], *arrays: Any, tolerance: float = 1e-9
+) -> None:
+    """Values and gradients of a function of Tensors and of its reference in PyTorch."""
+    ours = [an.asarray(a.copy(), requires_grad=True) for a in arrays]
+    theirs = [torch.tensor(a, requires_grad=True) for a in arrays]
+    y, z = function(*ours), reference(*theirs)
+    assert tuple(y.shape) == tuple(z.shape)
+    assert str(y.dtype) == str(z.dtype).removeprefix("torch.")
+    assert np.allclose(y.numpy(), z.detach().numpy(), rtol=tolerance, atol=tolerance)
+    g = np.random.default_rng(9).normal(size=tuple(y.shape))
+    y.backward(an.asarray(g))
+    z.backward(torch.tensor(g))
+    for a, b in zip(ours, theirs, strict=True):
+        expected = np.zeros(a.shape) if b.grad is None else b.grad.numpy()
+        assert np.allclose(a.grad.numpy(), expected, rtol=tolerance, atol=tolerance)

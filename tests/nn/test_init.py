@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import anynet as an
-from anynet import random
+from anynet import nn, random
 from anynet.nn import init
 
 
@@ -147,3 +147,19 @@ def test_skipping_in_one_thread_skips_in_no_other(while_another):
     with while_another(an.nn.init.skipped()):
         an.nn.init.ones_(w)
     assert w.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_initial_values():
+    an.random.manual_seed(0)
+    for fill, variance in (
+        (nn.init.lecun_normal_, 1 / 300), (nn.init.lecun_uniform_, 1 / 300),
+        (lambda p: nn.init.variance_scaling_(p, 2.0, "fan_out", "untruncated_normal"), 2 / 200),
+        (lambda p: nn.init.variance_scaling_(p, 1.0, "fan_avg", "uniform"), 1 / 250),
+        (lambda p: nn.init.variance_scaling_(p, 1.0, "fan_avg"), 1 / 250),
+    ):  # fmt: skip
+        p = nn.Parameter(an.zeros((200, 300), dtype=an.float64))
+        values = fill(p).numpy()
+        assert abs(values.var() / variance - 1) < 0.03
+        assert abs(values.mean()) < 5 * math.sqrt(variance / values.size)
+    values = nn.init.lecun_normal_(nn.Parameter(an.zeros((200, 300)))).numpy()
+    assert np.abs(values).max() <= 2 / 0.8796 / math.sqrt(300)

@@ -26,3 +26,10 @@ def test_gumbel_softmax(xp_device):
 def test_a_temperature_of_zero_is_refused():
     with pytest.raises(ValueError, match=r"tau must be > 0, got 0\.0"):
         F.gumbel_softmax(an.ones(3), tau=0.0)
+
+
+def test_gumbel_never_becomes_infinite(monkeypatch):
+    full = lambda xp, n, dtype, device: xp.full((n,), 1 - 2.0**-24, dtype=dtype)  # noqa: E731
+    monkeypatch.setattr(an.random, "next_units", full)
+    for dtype in (np.float16, np.float32, np.float64):
+        assert np.isfinite(F.gumbel_softmax(an.asarray(np.zeros((2, 3), dtype))).numpy()).all()
