@@ -117,7 +117,7 @@ class Backend:
         # Reached only by names that are absent: the namespace lives in the instance's __dict__.
         if name.startswith("__"):
             raise AttributeError(name)
-        import difflib
+        import difflib  # only for errors: a shorter start-up
 
         near = difflib.get_close_matches(name, [n for n in self.__dict__ if not n.startswith("_")], 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

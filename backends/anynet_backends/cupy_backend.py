@@ -202,9 +202,8 @@ class CupyBackend(Backend):
         with self.native_device(device):
             out = self.native.empty((n,), dtype=np.uint32)
             if n:
-                grid = min(
-                    -(-n // (8 * _THREADS)), 1 << 20
-                )  # the kernel strides over what a grid cannot hold
+                # the kernel strides over what a grid cannot hold
+                grid = min(-(-n // (8 * _THREADS)), 1 << 20)
                 words = [np.uint64(v) for v in (key & _U64, key >> 64, step, stream)]
                 self._philox((grid,), (_THREADS,), (*words, out, np.uint64(n)))
             return out

@@ -111,9 +111,8 @@ class NumpyBackend(Backend):
         check_index_add(self, x, index, values)
         y = np.array(x)
         if not machine.available() or not machine.add_rows(y, index, values):
-            np.add.at(
-                y, index, values
-            )  # in the order of the index; as fast as sorting and reduceat since NumPy 1.25
+            # in the order of the index; as fast as sorting and reduceat since NumPy 1.25
+            np.add.at(y, index, values)
         return y
 
     def windows(
@@ -142,9 +141,8 @@ class NumpyBackend(Backend):
         return np.ascontiguousarray(array.transpose(order)).transpose(inverse(order))
 
     def all_finite(self, x: Array) -> bool:
-        if (
-            x.ndim == 1 and x.dtype.kind == "f"
-        ):  # Σ x² takes BLAS one pass; it may overflow where all of x is finite
+        # Σ x² takes BLAS one pass; it may overflow where all of x is finite
+        if x.ndim == 1 and x.dtype.kind == "f":
             with np.errstate(over="ignore", invalid="ignore"):
                 if math.isfinite(x.dot(x)):
                     return True

@@ -60,9 +60,8 @@ def _clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
 
 
 def _count_nonzero(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
-    return np.asarray(
-        np.count_nonzero(x, axis=axis, keepdims=keepdims)
-    )  # NumPy gives a Python int for axis=None
+    # NumPy gives a Python int for axis=None
+    return np.asarray(np.count_nonzero(x, axis=axis, keepdims=keepdims))
 
 
 def _take_along_axis(x: Array, indices: Array, /, *, axis: int = -1) -> Array:

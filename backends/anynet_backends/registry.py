@@ -93,7 +93,7 @@ def _read_entry_points() -> None:
     with _LOCK:
         if _state.entry_points_read:
             return
-        from importlib.metadata import entry_points
+        from importlib.metadata import entry_points  # only for devices of third parties: a shorter start-up
 
         for point in entry_points(group="anynet.backends"):
 
@@ -292,9 +292,8 @@ def resolve(device: str | None = None) -> tuple[Backend, str]:
     else:
         family = device.partition(":")[0]
         name = _FAMILY.get(family, family)
-        if (
-            name in _PREFIX and family not in _FAMILY
-        ):  # "numpy", "cupy": backends whose devices are named otherwise
+        # "numpy", "cupy": backends whose devices are named otherwise
+        if name in _PREFIX and family not in _FAMILY:
             raise _unknown(device)
         try:
             xp = get_backend(name)
@@ -312,7 +311,7 @@ def _best() -> tuple[Backend, str]:
 
 
 def _unknown(device: str) -> UnknownDeviceError:
-    import difflib
+    import difflib  # only for errors: a shorter start-up
 
     _read_entry_points()
     known = [*_known_names(), "cuda:0", "torch:cpu", "torch:cuda", "strict:device1", "strict:device2", "auto"]

@@ -185,9 +185,8 @@ def _attend_again(
         call(np.add, s, hidden, s)
     call(np.subtract, s, total, s)
     call(np.exp, s, s)
-    if (
-        hidden.size and hidden.dtype != bool
-    ):  # beside −1e9 the logarithm of the sum is lost in rounding: normalize again
+    # beside −1e9 the logarithm of the sum is lost in rounding: normalize again
+    if hidden.size and hidden.dtype != bool:
         call(sum_by_dot, s, -1, None, inner, True)
         call(np.maximum, inner, 1e-30, inner)
         call(np.divide, s, inner, s)

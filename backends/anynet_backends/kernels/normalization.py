@@ -39,9 +39,8 @@ class _Matrix:
         own = tuple(shape[i] for i in self.order)
         kept = tuple(1 if s else n for s, n in zip(shared, self.shape, strict=True))
         inner = tuple(n if s else 1 for s, n in zip(shared, self.shape, strict=True))
-        self.each = (
-            own == inner and own != kept
-        )  # a weight for each element of a group (layer norm), else one per group
+        # a weight for each element of a group (layer norm), else one per group
+        self.each = own == inner and own != kept
         if not fits or (weighted and not (own == kept or (own == inner and not self.across))):
             self.rows = 0
 

@@ -89,7 +89,7 @@ class Step:
         return made
 
     def cells(self) -> Array:
-        """The arguments of machine code for the call, with a stream of its own: see `onednn` in `anynet_backends.jit.compiler`."""
+        """The arguments of machine code for the call, with a stream of its own: see `@onednn` in `jit/runtime.ll`."""
         dnnl = self.dnnl
         if self.stream is None:
             self.stream = dnnl.new_stream()

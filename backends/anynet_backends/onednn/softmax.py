@@ -63,9 +63,8 @@ def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
         return NotImplemented
     x, y = contiguous(x), empty_output(x.shape, np.float32)
     plan.forward.run(x, y)
-    if math.isnan(
-        np.minimum.reduce(y, axis=None)
-    ):  # the library returns a single NaN for a row with NaN and infinity
+    # the library returns a single NaN for a row with NaN and infinity
+    if math.isnan(np.minimum.reduce(y, axis=None)):
         y[np.broadcast_to(np.isnan(y).any(axis=axis, keepdims=True), y.shape)] = np.nan
     if need is None:
         return y

@@ -7,11 +7,10 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from anynet_backends import config, files, machine
+from anynet_backends import files, machine
 from anynet_backends.jit import code_cache
 from anynet_backends.jit.code_cache import CodeCache
 from anynet_backends.ownership import RefusedError, open_folder
@@ -370,20 +369,6 @@ def test_data_without_a_home(monkeypatch, tmp_path):
     monkeypatch.delenv("ANYNET_DATA")
     with pytest.raises(an.data.DataError, match="is not in any folder"):
         an.data.load("mnist")
-
-
-def test_cache_folder(monkeypatch):
-    monkeypatch.setenv("ANYNET_CACHE", "/a/b")
-    assert config.cache_folder() == Path("/a/b")
-    monkeypatch.delenv("ANYNET_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/c")
-    assert config.cache_folder() == Path("/c/anynet")
-    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert config.cache_folder() == Path("/home/someone/.cache/anynet")
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    with pytest.raises(FileNotFoundError, match="ANYNET_CACHE"):
-        config.cache_folder()
 
 
 @extra

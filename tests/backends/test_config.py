@@ -1,0 +1,81 @@
+"""Environment variables: one table, read in one place, listed by ``anynet doctor``; the cache folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+import anynet
+import anynet_backends
+from anynet_backends import config, get_default_device, machine, onednn
+
+SWITCHES = (config.KERNELS, config.ONEDNN, config.NUMBA, config.MALLOC)
+
+
+@pytest.mark.parametrize("variable", SWITCHES, ids=lambda v: v.name)
+@pytest.mark.parametrize(
+    ("text", "on"),
+    [("off", False), ("OFF", False), ("0", False), ("no", False), ("on", True), ("1", True), ("", True), (None, True)],
+)  # fmt: skip
+def test_switches(monkeypatch, variable, text, on):
+    monkeypatch.delenv(variable.name, raising=False)
+    if text is not None:
+        monkeypatch.setenv(variable.name, text)
+    assert variable() is on
+
+
+def test_a_switch_works_after_the_import(monkeypatch):
+    monkeypatch.setenv("ANYNET_ONEDNN", "No")
+    monkeypatch.setenv("ANYNET_NUMBA", "0")
+    assert onednn.find() is None
+    assert machine.problem() == "switched off (ANYNET_NUMBA)"
+
+
+def test_paths_and_names(monkeypatch):
+    monkeypatch.setenv("ANYNET_DATA", "")
+    assert config.DATA() is None
+    monkeypatch.setenv("ANYNET_DATA", "/some/where")
+    assert config.DATA() == Path("/some/where")
+    monkeypatch.setenv("ANYNET_DEVICE", "  ")
+    assert get_default_device() == "cpu"
+    monkeypatch.setenv("ANYNET_DEVICE", " strict ")
+    assert get_default_device() == "strict"
+
+
+def test_the_table_is_complete_and_nobody_else_reads_the_environment():
+    known = {variable.name for variable in config.VARIABLES}
+    for package in (anynet, anynet_backends):
+        for path in Path(package.__file__).parent.rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert set(re.findall(r"ANYNET_[A-Z]+", text)) <= known, path
+            if path != Path(config.__file__):
+                assert not re.search(r"environ\W.{0,20}ANYNET_", text), path
+
+
+def test_the_doctor_lists_them(monkeypatch):
+    from anynet.cli.doctor import _variables
+
+    monkeypatch.delenv("ANYNET_DEVICE", raising=False)
+    monkeypatch.setenv("ANYNET_MALLOC", "Off")
+    lines = _variables()
+    words = {line.split()[0]: line.split()[1:] for line in lines}
+    assert list(words) == [variable.name for variable in config.VARIABLES]
+    assert words["ANYNET_DEVICE"][:2] == ["'cpu'", "(default)"]
+    assert words["ANYNET_MALLOC"][0] == "'Off'"
+
+
+def test_cache_folder(monkeypatch):
+    monkeypatch.setenv("ANYNET_CACHE", "/a/b")
+    assert config.cache_folder() == Path("/a/b")
+    monkeypatch.delenv("ANYNET_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/c")
+    assert config.cache_folder() == Path("/c/anynet")
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert config.cache_folder() == Path("/home/someone/.cache/anynet")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(FileNotFoundError, match="ANYNET_CACHE"):
+        config.cache_folder()
