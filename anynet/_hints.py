@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["explained", "missing_attribute", "nearest"]
+__all__ = ["closest", "explained", "missing_attribute", "nearest"]
 
 # What other libraries (PyTorch, NumPy) call otherwise, by where it is looked for.
 FUNCTIONS = {
@@ -70,6 +70,13 @@ ELSEWHERE = {
 """Options of other libraries' functions that are no option here, and what is done instead."""
 
 
+def closest(word: object, known: Iterable[str]) -> str | None:
+    """The known name that is most like a word, letter case aside; None where none is."""
+    folded = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(str(word).lower(), folded, 1)
+    return folded[near[0]] if near else None
+
+
 def nearest(word: object, known: Iterable[str], *, everything: bool = True) -> str:
     """``"; did you mean 'adam'?"``, else ``"; known: adam, sgd"`` (nothing with ``everything=False``).
 
@@ -77,10 +84,9 @@ def nearest(word: object, known: Iterable[str], *, everything: bool = True) -> s
     ("; did you mean 'ReLU'?", '; known: adam')
     """
     names = list(known)
-    folded = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(str(word).lower(), folded, 1)
-    if near:
-        return f"; did you mean {folded[near[0]]!r}?"
+    near = closest(word, names)
+    if near is not None:
+        return f"; did you mean {near!r}?"
     return f"; known: {', '.join(names)}" if everything else ""
 
 

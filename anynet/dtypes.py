@@ -16,6 +16,7 @@ import builtins
 from collections.abc import Callable
 from typing import Any, Final
 
+from anynet._hints import nearest
 from anynet_backends import Backend
 
 __all__ = [
@@ -127,11 +128,7 @@ def of(dtype: Any) -> DType:
         msg = f"expected numbers, got {what} (dtype {dtype}){hint}"
         raise TypeError(msg)
     if found is None:
-        import difflib
-
-        near = difflib.get_close_matches(str(dtype), _by_name, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(_by_name))}"
-        msg = f"not a dtype: {dtype!r}{hint}"
+        msg = f"not a dtype: {dtype!r}{nearest(dtype, sorted(_by_name))}"
         raise TypeError(msg)
     return found
 

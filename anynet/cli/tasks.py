@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from anynet import nn, optim, random
+from anynet import _hints, nn, optim, random
 from anynet.data import load, normalize
 
 __all__ = [
@@ -65,10 +64,7 @@ _CHOICES = {
 
 def nearest(what: str, word: str, known: Any) -> str:
     """The sentence that answers a misspelt word."""
-    near = difflib.get_close_matches(word, list(known), 1)
-    return f"unknown {what} {word!r}" + (
-        f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
-    )
+    return f"unknown {what} {word!r}{_hints.nearest(word, known)}"
 
 
 def make_task(name: str, options: dict[str, str]) -> Task:

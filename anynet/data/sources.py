@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import io
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import IO
 
+from anynet._hints import nearest
 from anynet.data.idx import Bytes, DataError, parse_idx
 from anynet_backends import Array, backend_of
 from anynet_backends.config import DATA, cache_folder
@@ -137,10 +137,7 @@ def load(
     ((355, 8, 8), (355,))
     """
     if name not in SOURCES:
-        near = difflib.get_close_matches(name, SOURCES, 1)
-        msg = f"load: unknown data set {name!r}" + (
-            f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(SOURCES)}"
-        )
+        msg = f"load: unknown data set {name!r}{nearest(name, SOURCES)}"
         raise ValueError(msg)
     if split not in ("train", "test", "all"):
         msg = f"load: split must be 'train', 'test' or 'all', got {split!r}"

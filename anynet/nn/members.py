@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+from anynet._hints import nearest
 from anynet.tensor import Buffer, Parameter, Tensor
 
 if TYPE_CHECKING:
@@ -78,6 +78,6 @@ def named_state(module: Module) -> Iterator[tuple[str, Tensor]]:
 
 def not_found(module: Module, target: str, known: list[str]) -> AttributeError:
     """The error of a path at which a module has nothing."""
-    near = difflib.get_close_matches(target, known, 1)
-    msg = f"{type(module).__name__} has no {target!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-    return AttributeError(msg)
+    return AttributeError(
+        f"{type(module).__name__} has no {target!r}{nearest(target, known, everything=False)}"
+    )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from anynet import dtypes
+from anynet._hints import closest
 from anynet.nn.errors import StateError
 from anynet.nn.members import named_state
 from anynet.tensor import Tensor, no_grad, to_plain
@@ -79,8 +79,8 @@ def _check_kind(state: Any) -> None:
 def _wrong_names(missing: list[str], unexpected: list[str], own: Iterable[str]) -> list[str]:
     problems = [f"missing {k}" for k in missing]
     for k in unexpected:
-        near = difflib.get_close_matches(k, missing or own, 1)
-        problems.append(f"unexpected {k}" + (f" (did you mean {near[0]}?)" if near else ""))
+        near = closest(k, missing or own)
+        problems.append(f"unexpected {k}" + (f" (did you mean {near}?)" if near else ""))
     return problems
 
 

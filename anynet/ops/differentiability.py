@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from anynet._hints import nearest
+
 __all__ = ["TABLE", "Entry", "gradient_of"]
 
 
@@ -97,9 +99,6 @@ def gradient_of(name: str) -> Entry:
     'rule'
     """
     if name not in TABLE:
-        import difflib  # for the error alone: not at start-up
-
-        near = difflib.get_close_matches(name, TABLE, 1)
-        msg = f"the standard has no function {name!r}{f'; did you mean {near[0]!r}?' if near else ''}"
+        msg = f"the standard has no function {name!r}{nearest(name, TABLE, everything=False)}"
         raise KeyError(msg)
     return TABLE[name]

@@ -7,12 +7,12 @@ and is read at each step, so that it may be changed in place as in PyTorch.
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn, TypedDict
 
+from anynet._hints import nearest
 from anynet.tensor import Tensor
 
 __all__ = [
@@ -197,9 +197,7 @@ class Rules:
         """The value as the group keeps it."""
         kind = self.kinds.get(name)
         if kind is None:
-            near = difflib.get_close_matches(str(name), self.names, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(self.names))}"
-            msg = f"{self.owner}: unknown option {name!r}{hint}"
+            msg = f"{self.owner}: unknown option {name!r}{nearest(name, sorted(self.names))}"
             raise TypeError(msg)
         return read(self.owner, name, kind, value)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from anynet._hints import closest
 from anynet.nn.module import Module
 from anynet.train.checks import choice, real_number, whole_number
 from anynet.train.metrics import direction
@@ -136,8 +136,8 @@ def checked(callbacks: Any) -> list[Callback]:
             raise ValueError(msg)
         for method in dir(one):
             if method.startswith("on_") and method not in _METHODS and callable(getattr(one, method)):
-                near = difflib.get_close_matches(method, _METHODS, 1)
-                hint = f"did you mean {near[0]}?" if near else f"fit calls {', '.join(_METHODS)}"
+                near = closest(method, _METHODS)
+                hint = f"did you mean {near}?" if near else f"fit calls {', '.join(_METHODS)}"
                 msg = f"fit never calls {name}.{method}; {hint}"
                 raise TypeError(msg)
         for method, arguments in _METHODS.items():

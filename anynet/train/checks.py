@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import operator
@@ -11,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from anynet._hints import nearest
+
 __all__ = [
     "check_folder", "check_settings", "choice", "plain_options", "real_number", "unknown", "whole_number",
 ]  # fmt: skip
@@ -18,11 +19,7 @@ __all__ = [
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """The sentence that answers a misspelt name."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, 1) or difflib.get_close_matches(name.lower(), names, 1)
-    return f"unknown {kind} {name!r}" + (
-        f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
-    )
+    return f"unknown {kind} {name!r}{nearest(name, known)}"
 
 
 def choice(where: str, name: str, value: Any, known: tuple[Any, ...]) -> Any:
@@ -30,9 +27,9 @@ def choice(where: str, name: str, value: Any, known: tuple[Any, ...]) -> Any:
     if any(value is k or (type(value) is type(k) and value == k) for k in known):
         return value
     words = [k for k in known if isinstance(k, str)]
-    near = difflib.get_close_matches(value, words, 1) if isinstance(value, str) else []
+    hint = nearest(value, words, everything=False) if isinstance(value, str) else ""
     msg = f"{where}: {name} must be {' or '.join(map(repr, known))}, got {value!r}"
-    raise ValueError(msg + (f"; did you mean {near[0]!r}?" if near else ""))
+    raise ValueError(msg + hint)
 
 
 def whole_number(where: str, name: str, value: Any, least: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from anynet import random
+from anynet._hints import closest
 from anynet.autograd.pytree import flatten
 from anynet.data import DataLoader
 from anynet.nn.module import Module
@@ -38,10 +38,8 @@ class History(list[dict[str, Any]]):
         """The values of one quantity, epoch by epoch."""
         if not self or name not in self[0]:
             known = list(self[0]) if self else []
-            near = difflib.get_close_matches(name, known, 1)
-            msg = f"history has no {name!r}" + (
-                f"; did you mean {near[0]!r}?" if near else f"; it has {known}"
-            )
+            near = closest(name, known)
+            msg = f"history has no {name!r}; " + (f"did you mean {near!r}?" if near else f"it has {known}")
             raise KeyError(msg)
         return [record[name] for record in self]
 

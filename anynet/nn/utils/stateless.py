@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from anynet._hints import closest
 from anynet.nn.errors import StateError
 from anynet.nn.members import named_tensors
 from anynet.nn.module import Module
@@ -69,8 +69,8 @@ def _wrong(tensors: Mapping[str, Any], own: Mapping[str, Tensor], tie_weights: b
     first: dict[int, str] = {}  # by Tensor: the first name under which it has a value
     for name, value in tensors.items():
         if name not in own:
-            near = difflib.get_close_matches(name, own, 1)
-            problems.append(f"unknown {name}" + (f" (did you mean {near[0]}?)" if near else ""))
+            near = closest(name, own)
+            problems.append(f"unknown {name}" + (f" (did you mean {near}?)" if near else ""))
             continue
         t = own[name]
         if tuple(value.shape) != t.shape:
