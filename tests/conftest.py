@@ -95,16 +95,17 @@ def anynet_data() -> Path:
 def threads(request, monkeypatch):
     """Loops of machine code by one thread, and even the smallest by three."""
     from anynet_backends import machine, onednn
+    from anynet_backends.jit import availability
 
     if request.param == "one thread":
         yield 1
         return
-    if onednn.find() is None or not machine.available():
+    if onednn.find() is None or not availability.available():
         pytest.skip("needs the extras onednn and numba")
     dnnl = onednn.library.load_library()
     before = dnnl.max_threads()
-    monkeypatch.setattr(machine, "SHARED", 0)
-    monkeypatch.setattr(machine, "_PARTS", 1)
+    monkeypatch.setattr(machine, "PARALLEL_BYTES", 0)
+    monkeypatch.setattr(machine, "PARALLEL_LENGTH", 1)
     dnnl.dll.omp_set_num_threads(3)
     yield 3
     dnnl.dll.omp_set_num_threads(before)

@@ -12,8 +12,9 @@ from anynet import dtypes, nn, optim, random
 from anynet._version import __version__
 from anynet.nn import functional as F
 from anynet.tensor import Tensor
-from anynet_backends import machine, onednn
+from anynet_backends import onednn
 from anynet_backends.config import VARIABLES
+from anynet_backends.jit import availability
 from anynet_backends.jit.compiler import compiler
 
 __all__ = ["report"]
@@ -49,9 +50,9 @@ def _extras() -> list[str]:
         lines.append(
             "not installed: oneDNN (convolutions up to three times as fast): pip install 'anynet-nn[onednn]'"
         )
-    if machine.problem():
+    if availability.problem():
         lines.append(
-            f"machine code (steps of small networks twice, compiled ones four times as fast): {machine.problem()}"
+            f"machine code (steps of small networks twice, compiled ones four times as fast): {availability.problem()}"
         )
     else:
         lines.append(f"machine code is kept on disk: {compiler().cache.status()}")

@@ -22,9 +22,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from anynet_backends import machine, onednn
+from anynet_backends import onednn
 from anynet_backends.array_api import Array
 from anynet_backends.concurrency import once
+from anynet_backends.jit import availability, native_function, segment
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.memory.layout import axes_in_memory
 from anynet_backends.memory.outputs import empty_output
@@ -44,7 +45,7 @@ _NEW_FROM_DESCR: Final = 94  # in the table of NumPy's C API, which its ABI fixe
 
 def available() -> bool:
     """Whether machine code is installed, and can be called in this way."""
-    return machine.installed() and _fits()
+    return availability.installed() and _fits()
 
 
 @once
@@ -586,7 +587,7 @@ declare ptr @PyLong_FromLongLong(i64)
 class _Function(NamedTuple):
     """A C function that objects are made of: `make(definition, self)`."""
 
-    definition: machine.Method
+    definition: native_function.MethodDefinition
     address: int
 
 
@@ -603,7 +604,7 @@ def _functions() -> dict[str, _Function]:
     found = compiler().functions(code, tuple(flagged))
     made = {}
     for name, flags in flagged.items():
-        definition = machine.Method(name.encode(), found[name], flags, None)
+        definition = native_function.MethodDefinition(name.encode(), found[name], flags, None)
         made[name] = _Function(definition, ctypes.addressof(definition))
     return made
 
@@ -619,7 +620,7 @@ class Plan:
 
     def __init__(
         self,
-        rows: Sequence[machine.Row],
+        rows: Sequence[segment.KernelCall],
         arguments: Sequence[Array],
         results: Sequence[Array],
         gives: Sequence[int],
@@ -632,12 +633,12 @@ class Plan:
         def cells(*numbers: int) -> int:
             array = np.array(numbers, np.int64)
             held.append(array)
-            return machine.address(array)
+            return native_function.data_pointer(array)
 
         roots = (*arguments, *results)
         moves: list[int] = []
         for row in rows:
-            found, needed = machine.moves(row, roots)
+            found, needed = segment.relocations(row, roots)
             moves += found
             held += needed
         specs = [cells(id(a.dtype), a.ndim, *a.shape, *a.strides) for a in arguments]
@@ -651,7 +652,7 @@ class Plan:
         held.append(table)
         pull = _functions()["pull"].address if back is not None else 0
         self.record = np.array([
-            0, len(arguments), cells(*specs), machine.address(table), len(rows), len(moves) // 3, cells(*moves),
+            0, len(arguments), cells(*specs), native_function.data_pointer(table), len(rows), len(moves) // 3, cells(*moves),
             len(results), cells(*outs), id(np.ndarray), _new_array(), pull, id(back.holder) if back is not None else 0,
             len(gives), cells(*gives), compiler().fixed["work"], id(None), outputs,
         ], np.int64)  # fmt: skip
@@ -667,7 +668,7 @@ def _other(plain: Callable[..., Any], strides: tuple[int, ...], state: tuple[Any
     copy[...] = g
     if copy.strides != strides:  # axes of length 1 with a step of their own
         return plain(*state[1:], copy)
-    return machine.method(_functions()["pull"].address, state)(copy)
+    return native_function.native_function(_functions()["pull"].address, state)(copy)
 
 
 class Table:
@@ -677,13 +678,15 @@ class Table:
     def __init__(self) -> None:
         self.plans: list[Plan] = []
         self.first = np.array([0, id(None)], np.int64)
-        self.call: Callable[..., Any] = machine.method(_functions()["hot"].address, (self.first, self.plans))
+        self.call: Callable[..., Any] = native_function.native_function(
+            _functions()["hot"].address, (self.first, self.plans)
+        )
 
     def add(self, plan: Plan) -> None:
         """One more form of arguments, asked first."""
         plan.record[0] = self.first[0]
         self.plans.append(plan)
-        self.first[0] = machine.address(plan.record)
+        self.first[0] = native_function.data_pointer(plan.record)
 
 
 def primitive(count: int, data: Array, held: Any) -> Callable[..., int]:
@@ -691,13 +694,15 @@ def primitive(count: int, data: Array, held: Any) -> Callable[..., int]:
     if count > MOST:
         msg = f"a primitive of {count} arrays; {MOST} are the most"
         raise ValueError(msg)
-    cells = np.array([count, id(np.ndarray), compiler().fixed["onednn"], machine.address(data)], np.int64)
-    return machine.method(_functions()["primitive"].address, (cells, data, held))
+    cells = np.array(
+        [count, id(np.ndarray), compiler().fixed["onednn"], native_function.data_pointer(data)], np.int64
+    )
+    return native_function.native_function(_functions()["primitive"].address, (cells, data, held))
 
 
 def _onednn_call(step: onednn.Step) -> Callable[..., int] | None:
     """A step of oneDNN as a built-in function, with scratch memory of its own; None without machine code."""
-    if not available() or not machine.available():
+    if not available() or not availability.available():
         return None
     call = primitive(step.count, step.cells(), step.args)
     return functools.partial(call, np.empty(step.room, np.uint8)) if step.room else call

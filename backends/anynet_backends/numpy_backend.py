@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends import machine, onednn, philox
+from anynet_backends import onednn, philox
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
+from anynet_backends.jit import availability, calls
 from anynet_backends.jit.compiler import version as llvm_version
 from anynet_backends.jit.elementwise_tracer import elementwise
 from anynet_backends.kernel_table import first_supported
@@ -110,7 +111,7 @@ class NumpyBackend(Backend):
     def index_add(self, x: Array, index: Array, values: Array) -> Array:
         check_index_add(self, x, index, values)
         y = np.array(x)
-        if not machine.available() or not machine.add_rows(y, index, values):
+        if not availability.available() or not calls.add_rows(y, index, values):
             # in the order of the index; as fast as sorting and reduceat since NumPy 1.25
             np.add.at(y, index, values)
         return y
@@ -158,6 +159,6 @@ class NumpyBackend(Backend):
         found = {"numpy": np.__version__}
         if onednn.version():
             found["oneDNN"] = onednn.version()
-        if machine.available():
+        if availability.available():
             found["LLVM"] = llvm_version()
         return found

@@ -10,7 +10,8 @@ import pytest
 
 import anynet
 import anynet_backends
-from anynet_backends import config, get_default_device, machine, onednn
+from anynet_backends import config, get_default_device, onednn
+from anynet_backends.jit import availability
 
 SWITCHES = (config.KERNELS, config.ONEDNN, config.NUMBA, config.MALLOC)
 
@@ -31,7 +32,7 @@ def test_a_switch_works_after_the_import(monkeypatch):
     monkeypatch.setenv("ANYNET_ONEDNN", "No")
     monkeypatch.setenv("ANYNET_NUMBA", "0")
     assert onednn.find() is None
-    assert machine.problem() == "switched off (ANYNET_NUMBA)"
+    assert availability.problem() == "switched off (ANYNET_NUMBA)"
 
 
 def test_paths_and_names(monkeypatch):

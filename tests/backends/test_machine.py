@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 import anynet as an
 from anynet import nn
-from anynet_backends import get_backend, machine, onednn
+from anynet_backends import get_backend, onednn
+from anynet_backends.jit import availability, numpy_calls, scan, segment, translation
 from anynet_backends.jit.compiler import Compiler, compiler
 from anynet_backends.jit.loop_ir import RULES, FusedLoop, LoopOp
 from anynet_backends.kernels import activations
 from anynet_backends.memory.reductions import sum_by_dot
 from anynet_backends.numpy_namespace import largest, smallest
 
-pytestmark = pytest.mark.skipif(not machine.available(), reason="needs the extra numba")
+pytestmark = pytest.mark.skipif(not availability.available(), reason="needs the extra numba")
 
 KINDS = {"f": np.float32, "d": np.float64, "q": np.int64, "?": np.bool_}
 
@@ -43,16 +44,16 @@ def numbers(letter: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 def call(f, *args):
     """A call with what it reads and writes, its last argument."""
-    return machine.Call(f, args, tuple(a for a in args if isinstance(a, np.ndarray)), (args[-1],))
+    return numpy_calls.NumpyCall(f, args, tuple(a for a in args if isinstance(a, np.ndarray)), (args[-1],))
 
 
 def run(calls, kept):
     """Make the calls as segments; how many remained calls."""
-    code = machine.translate(calls, kept)
+    code = translation.translate(calls, kept)
     with np.errstate(all="ignore"):
         for f, args in code:
             f(*args)
-    return sum(not isinstance(f, machine.Segment) for f, _ in code)
+    return sum(not isinstance(f, segment.NativeSegment) for f, _ in code)
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -88,7 +89,7 @@ def test_each_function_of_chains(letter, f, layout, threads):
         expected = f(*inputs)
     out = np.empty_like(expected)
     twice = np.empty(out.shape, out.dtype)  # a second call, so that it is a chain and no loop of NumPy's
-    copied = machine.Call(np.copyto, (twice, out, "unsafe"), (out,), (twice,))
+    copied = numpy_calls.NumpyCall(np.copyto, (twice, out, "unsafe"), (out,), (twice,))
     left = run([call(f, *inputs, out), copied], [out, twice])
     assert left == 0
     # which of two equal zeros `maximum` gives is not the same in all of NumPy's loops
@@ -127,7 +128,7 @@ def test_products(dtype, shapes, turned):
     calls = [call(np.matmul, a, b, out)]
     assert run(calls, [out]) == 0
     assert (out == expected).all()
-    segment = machine.translate(calls, [out])[0][0]
+    segment = translation.translate(calls, [out])[0][0]
     for factor in (2, -0.25, -2):  # what has run once may run again
         a *= factor
         segment.run()
@@ -147,7 +148,9 @@ def test_sums_and_extrema(dtype, shape):
         for keep in (False, True):
             expected = sum_by_dot(x, axis, None, None, keep)
             out = np.empty_like(expected) if isinstance(expected, np.ndarray) else np.empty((), dtype)
-            assert run([machine.Call(sum_by_dot, (x, axis, None, out, keep), (x,), (out,))], [out]) == 0
+            assert (
+                run([numpy_calls.NumpyCall(sum_by_dot, (x, axis, None, out, keep), (x,), (out,))], [out]) == 0
+            )
             assert (out == expected).all()
     if len(shape) > 1:
         for f in (np.maximum, np.minimum):
@@ -155,13 +158,13 @@ def test_sums_and_extrema(dtype, shape):
             y[0, ..., 0] = np.nan
             expected = f.reduce(y, -1, None, None, True)
             out = np.empty_like(expected)
-            assert run([machine.Call(f.reduce, (y, -1, None, out, True), (y,), (out,))], [out]) == 0
+            assert run([numpy_calls.NumpyCall(f.reduce, (y, -1, None, out, True), (y,), (out,))], [out]) == 0
             assert same(out, expected)
 
 
 def test_sum_of_negative_zeros():
     x, out = np.full(5, -0.0), np.empty(())
-    assert run([machine.Call(sum_by_dot, (x, None, None, out, False), (x,), (out,))], [out]) == 0
+    assert run([numpy_calls.NumpyCall(sum_by_dot, (x, None, None, out, False), (x,), (out,))], [out]) == 0
     assert np.signbit(out) == np.signbit(np.add.reduce(x))
 
 
@@ -169,19 +172,22 @@ def test_indices():
     x = np.arange(12.0).reshape(4, 3)
     i, j = np.array([3, 0, 1, 1]), np.array([2, 1, 0, 0])
     out = np.empty(4)
-    assert run([machine.Call(machine.gather, (x, i, j, out), (x, i, j), (out,))], [out]) == 0
+    assert run([numpy_calls.NumpyCall(numpy_calls.gather, (x, i, j, out), (x, i, j), (out,))], [out]) == 0
     assert (out == x[i, j]).all()
     y = x.copy()
     values = np.array([1.0, 2.0, 3.0, 4.0])
-    assert run([machine.Call(machine.scatter, (y, i, j, values), (y, i, j, values), (y,))], [y]) == 0
+    assert (
+        run([numpy_calls.NumpyCall(numpy_calls.scatter, (y, i, j, values), (y, i, j, values), (y,))], [y])
+        == 0
+    )
     expected = x.copy()
     expected[i, j] = values  # the last of two at one place stays
     assert (y == expected).all()
     negative = np.array([-1, 0, 1, 1])
-    run([machine.Call(machine.gather, (x, negative, j, out), (x, negative, j), (out,))], [out])
+    run([numpy_calls.NumpyCall(numpy_calls.gather, (x, negative, j, out), (x, negative, j), (out,))], [out])
     assert (out == x[negative, j]).all()
     with pytest.raises(IndexError, match="out of bounds"):
-        run([machine.Call(machine.gather, (x, i + 1, j, out), (x, i, j), (out,))], [out])
+        run([numpy_calls.NumpyCall(numpy_calls.gather, (x, i + 1, j, out), (x, i, j), (out,))], [out])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -205,10 +211,12 @@ def test_choices():
     a, b = numbers("f", (5, 9), 1), numbers("f", (5, 9), 2)
     mask = b > 0
     out = np.empty_like(a)
-    assert run([machine.Call(machine.choose, (mask, a, 0.5, out), (mask, a), (out,))], [out]) == 0
+    assert (
+        run([numpy_calls.NumpyCall(numpy_calls.choose, (mask, a, 0.5, out), (mask, a), (out,))], [out]) == 0
+    )
     assert same(out, np.where(mask, a, np.float32(0.5)))
     expected = np.where(mask, np.float32(-1), a)
-    assert run([machine.Call(machine.set_where, (a, mask, -1.0), (a, mask), (a,))], [a]) == 0
+    assert run([numpy_calls.NumpyCall(numpy_calls.set_where, (a, mask, -1.0), (a, mask), (a,))], [a]) == 0
     assert same(a, expected)
 
 
@@ -275,7 +283,7 @@ def test_large_loops_are_shared_by_threads(monkeypatch):
 
     def functions(n, m):
         x, y = np.ones((n, m), np.float32), np.empty((n, m), np.float32)
-        made = machine.translate([call(np.add, x, 1.0, y), call(np.exp, y, y)], [y])
+        made = translation.translate([call(np.add, x, 1.0, y), call(np.exp, y, y)], [y])
         made[0][0].run()
         assert (y == np.exp(np.float32(2))).all()
         return [row.cells[0] == shared for row in made[0][0].rows]
@@ -302,7 +310,7 @@ def test_repetitions_that_are_apart_have_their_own_scratch_memory(threads):
     for times in (1, 2, 3, 7, 9, 10, 50):
         x, y = numbers("d", (times, 33)), np.empty((times, 33))
         with np.errstate(all="ignore"):
-            machine.repeat(
+            scan.scan(
                 body, lambda t, x=x, y=y: (x[t], y[t]), range(times), (np.asarray(0.5),), (np.empty(33),), apart=True
             )  # fmt: skip
             assert same(y, np.tanh(x * 0.5) + x)
@@ -347,7 +355,7 @@ def test_what_is_kept_of_a_repetition_holds_none_of_its_arrays():
 
     def run():
         x, y = np.ones((5, 1000)), np.empty((5, 1000))
-        machine.repeat(body, lambda t: (x[t], y[t]), range(5), ())
+        scan.scan(body, lambda t: (x[t], y[t]), range(5), ())
         return weakref.ref(x), y
 
     alive, y = run()
@@ -452,7 +460,7 @@ def test_a_compiled_step_runs_as_machine_code():
     losses = [step(x, y).item() for _ in range(30)]
     assert losses[-1] < losses[0]
     (program,) = [s.program for steps in step.steps.values() for s in steps]
-    kinds = [isinstance(f, machine.Segment) for f, _ in program.segments]
+    kinds = [isinstance(f, segment.NativeSegment) for f, _ in program.segments]
     assert kinds == [True, False]  # one segment, and the optimizer
     assert "machine" in str(program)
     with pytest.raises(IndexError):

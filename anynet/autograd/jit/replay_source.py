@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from anynet.autograd.jit.host_callback import HostCall
 from anynet.tensor import Parameter, Tensor, mode
-from anynet_backends import Array, machine
+from anynet_backends import Array
 from anynet_backends import builtins as built_in
+from anynet_backends.jit import segment
 from anynet_backends.jit.program import owner, replay_observers
 from anynet_backends.jit.tracer import COMPILING
 
@@ -112,7 +113,11 @@ class ReplaySource:
         if not step.single or step.fresh or step.after or not built_in.available():
             return None
         made = program.function(program.outputs)
-        if made is None or made.gives != [len(made.arguments)] or machine.touched(made.rows) > machine.SMALL:
+        if (
+            made is None
+            or made.gives != [len(made.arguments)]
+            or segment.bytes_touched(made.rows) > segment.SMALL_BYTES
+        ):
             return None
         table = built_in.Table()
         table.add(built_in.Plan(made.rows, made.arguments, made.results, ()))
@@ -123,7 +128,7 @@ class ReplaySource:
         run = f"z = {self._name(call)}({', '.join(f'd{i}' for i in self.arguments)})"
         guards = self._guarded()
         if any(
-            isinstance(f, machine.Segment) and f.waits for f, _ in self.step.program.segments
+            isinstance(f, segment.NativeSegment) and f.waits for f, _ in self.step.program.segments
         ):  # in the same memory
             lines = [*guards, f"with {self._name(self.step.lock)}:", f"    {run}"]
         else:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from anynet_backends import machine
 from anynet_backends.array_api import Array
+from anynet_backends.jit import availability, scan
 from anynet_backends.numpy_namespace import largest, smallest
 
 __all__ = ["elementwise"]
@@ -146,7 +146,7 @@ def elementwise(
     """Call ``function(xp, *arrays)``, which writes into the arrays element by element but for those that `read_only` lists. False,
     and nothing has happened, where it cannot be traced or compiled, or where the vectors are short. `cache` keeps what was
     compiled for these arrays."""
-    if arrays[0].size < 2 * BLOCK or cache.get("refused") or not machine.available():
+    if arrays[0].size < 2 * BLOCK or cache.get("refused") or not availability.available():
         return False
     trace = _CallTrace(len(arrays))
     try:
@@ -185,7 +185,7 @@ class _CompiledPass:
         room = tuple(np.empty(width, dtype) for _ in range(trace.registers - first))
 
         def operand(code: Any, operands: tuple[Array, ...]) -> Any:
-            """In the order of `machine.repeat`: arrays, numbers, temporaries."""
+            """In the order of `scan`: arrays, numbers, temporaries."""
             if isinstance(code, str):
                 return code
             return operands[code if 0 <= code < first else first - code - 1 if code < 0 else code + count]
@@ -198,7 +198,7 @@ class _CompiledPass:
             return tuple([a[start : start + width] for a in arrays])
 
         whole = size - size % width
-        self.blocks = machine.repetition(body, places, range(0, whole, width), cells, room, apart=True)
+        self.blocks = scan.bind_scan(body, places, range(0, whole, width), cells, room, apart=True)
         self.rest: list[tuple[Any, tuple[Any, ...]]] = []  # the calls on what is left after the last block
         if whole < size:
             end = (*places(whole), *cells, *(a[: size - whole] for a in room))

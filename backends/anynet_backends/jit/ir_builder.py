@@ -18,7 +18,8 @@ import numpy as np
 from anynet_backends import onednn
 from anynet_backends.array_api import Array
 from anynet_backends.jit.compiler import compiler
-from anynet_backends.machine import SHARED, Record, Row, address, quick_address
+from anynet_backends.jit.native_function import data_pointer, fast_data_pointer
+from anynet_backends.jit.segment import PARALLEL_BYTES, KernelCall, LoopArgs
 from anynet_backends.memory.outputs import empty_output
 
 __all__ = ["LANES", "Function", "Loop", "Value", "number"]
@@ -189,12 +190,12 @@ class Loop:
         for row, steps in zip(self.strides, strides, strict=True):
             row[: len(steps)] = steps
         self.data, self.makes = data, makes
-        self.alone = _call(function), address(data)
+        self.alone = _call(function), data_pointer(data)
         self.shared: tuple[Any, int] | None = None
-        self.head = function, address(data), len(strides), axes
-        self.large = nbytes >= SHARED and sizes[0] > 1
-        self.rest = address(self.sizes), address(self.strides)
-        self.places, self.address = ctypes.c_void_p * len(strides), quick_address()
+        self.head = function, data_pointer(data), len(strides), axes
+        self.large = nbytes >= PARALLEL_BYTES and sizes[0] > 1
+        self.rest = data_pointer(self.sizes), data_pointer(self.strides)
+        self.places, self.address = ctypes.c_void_p * len(strides), fast_data_pointer()
 
     def __call__(self, *given: Array) -> Any:
         made = [empty_output(shape, dtype) for shape, dtype in self.makes]
@@ -210,14 +211,14 @@ class Loop:
         """The calls of a program that write the results into `out`."""
         return [(self.run, (*given, *(out if isinstance(out, tuple) else (out,))))]
 
-    def row(self, *arrays: Array) -> Row:
+    def row(self, *arrays: Array) -> KernelCall:
         """The call of `run` as a row of a segment."""
-        record = Record(arrays, self.sizes.tolist(), self.strides.reshape(-1).tolist())
+        record = LoopArgs(arrays, self.sizes.tolist(), self.strides.reshape(-1).tolist())
         team = onednn.team() if self.large else None
         if team is None:
-            return Row(self.head[0], record, self.head[1], held=self)
+            return KernelCall(self.head[0], record, self.head[1], held=self)
         cells = np.array((*self.head, *team), np.int64)
-        return Row(compiler().fixed["shared"], record, address(cells), held=(self, cells))
+        return KernelCall(compiler().fixed["shared"], record, data_pointer(cells), held=(self, cells))
 
     def _over_threads(self) -> tuple[Any, int]:
         """The call on all threads, as soon as there are some."""
@@ -225,7 +226,7 @@ class Loop:
         if team is None:
             return self.alone
         self.cells = np.array((*self.head, *team), np.int64)
-        self.shared = _call(compiler().fixed["shared"]), address(self.cells)
+        self.shared = _call(compiler().fixed["shared"]), data_pointer(self.cells)
         return self.shared
 
 

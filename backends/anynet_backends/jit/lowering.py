@@ -11,9 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends import machine, onednn
+from anynet_backends import onednn
 from anynet_backends.array_api import Array
+from anynet_backends.jit import numpy_calls
 from anynet_backends.jit.instructions import Instruction, Variable, is_basic_key, made_by, show, substitute
+from anynet_backends.jit.numpy_calls import CallList
 from anynet_backends.jit.tracer import Trace
 from anynet_backends.memory.outputs import write_into
 from anynet_backends.memory.reductions import sum_by_dot
@@ -21,7 +23,6 @@ from anynet_backends.numpy_namespace import largest, smallest
 
 __all__ = ["CallList", "Lowering"]
 
-CallList = list[tuple[Callable[..., Any], tuple[Any, ...]]]
 """Calls to be made one after the other: function and arguments."""
 
 _REDUCE: Final = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum,
@@ -48,7 +49,7 @@ class Lowering:
         self.arrays = arrays
         self.draw = draw
         self.outside = outside
-        self.calls: list[machine.Call] = []
+        self.calls: list[numpy_calls.NumpyCall] = []
         self.labels: list[str] = []  # of the calls: which instruction each belongs to
         self.text: list[str] = []  # the instructions as they are printed
         self.extra = 0  # bytes beyond the memory plan
@@ -63,7 +64,7 @@ class Lowering:
             reads += self.outside
         if len(made) > 1:  # the later calls of an instruction read what the first wrote
             reads += writes
-        self.calls += [machine.Call(f, args, reads, writes) for f, args in made]
+        self.calls += [numpy_calls.NumpyCall(f, args, reads, writes) for f, args in made]
 
     def _array(self, x: Variable) -> Array:
         return self.arrays[x.var]
@@ -103,9 +104,9 @@ class Lowering:
         if is_basic_key(k) and isinstance(a[k], np.ndarray):
             return [(np.copyto, (a[k], v, "unsafe"))]
         if _is_pair(a, k):
-            return [(machine.scatter, (a, *k, v))]
+            return [(numpy_calls.scatter, (a, *k, v))]
         if isinstance(k, np.ndarray) and k.dtype == bool and k.shape == a.shape and not np.ndim(v):
-            return [(machine.set_where, (a, k, v))]
+            return [(numpy_calls.set_where, (a, k, v))]
         return [(a.__setitem__, (k, v))]
 
     def _call(self, i: Instruction) -> CallList:
@@ -274,12 +275,12 @@ def _getitem(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -
     x, key = args
     if is_basic_key(key):
         return _copy_of_view(name, f, args, kwargs, out)
-    return [(machine.gather, (x, *key, out))] if _is_pair(x, key) else None
+    return [(numpy_calls.gather, (x, *key, out))] if _is_pair(x, key) else None
 
 
 def _where(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
     broadcast = kwargs or len(args[0].shape) != out.ndim  # the condition
-    return None if broadcast else [(machine.choose, (*args, out))]
+    return None if broadcast else [(numpy_calls.choose, (*args, out))]
 
 
 def _take(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from anynet_backends import machine
 from anynet_backends.array_api import Array
 from anynet_backends.concurrency import ThreadStack, once_property
+from anynet_backends.jit import availability, native_function, segment, translation
 from anynet_backends.jit.instructions import Instruction, made_by
-from anynet_backends.jit.lowering import CallList, Lowering
+from anynet_backends.jit.lowering import Lowering
 from anynet_backends.jit.memory_plan import aligned, lifetimes, plan_memory, shaped
+from anynet_backends.jit.numpy_calls import CallList
 from anynet_backends.jit.passes import (
     eliminate_common_subexpressions,
     eliminate_dead_code,
@@ -34,7 +35,7 @@ __all__ = ["NativeBody", "Program", "owner", "replay_observers"]
 class NativeBody(NamedTuple):
     """A program that is machine code alone, as the body of a function: see `anynet_backends.builtins.Plan`."""
 
-    rows: list[machine.Row]
+    rows: list[segment.KernelCall]
     arguments: list[Array]
     results: list[Array]
     gives: list[int]
@@ -112,12 +113,12 @@ class Program:
     @once_property
     def segments(self) -> CallList:
         """The calls, with machine code in place of what it can do."""
-        return machine.translate(self.calls, self.kept) if machine.available() else self.code
+        return translation.translate(self.calls, self.kept) if availability.available() else self.code
 
     @once_property
     def fast(self) -> CallList:
         """The calls of a replay."""
-        return [(f.run if isinstance(f, machine.Segment) else f, args) for f, args in self.segments]
+        return [(f.run if isinstance(f, segment.NativeSegment) else f, args) for f, args in self.segments]
 
     def function(self, wanted: Sequence[Any]) -> NativeBody | None:
         """What a built-in function of the arguments needs; None where the program is more than machine code, where it
@@ -126,10 +127,10 @@ class Program:
         written = written_roots(self.instructions, self.root)
         given = [x.variable for x in self.trace.inputs]
         outside = (x.var for x in (*self.trace.inputs, *self.trace.captured.values()))
-        if not machine.available() or not written.isdisjoint(outside):
+        if not availability.available() or not written.isdisjoint(outside):
             return None
-        segments = machine.translate(self.calls, self.kept)
-        own_rows = [f.rows if isinstance(f, machine.Segment) else None for f, _ in segments]
+        segments = translation.translate(self.calls, self.kept)
+        own_rows = [f.rows if isinstance(f, segment.NativeSegment) else None for f, _ in segments]
         if None in own_rows:
             return None
         places = {x.var: i for i, x in enumerate(given)}  # of arguments and results, by their variables
@@ -142,7 +143,9 @@ class Program:
             if out is not None and out.var not in places:
                 root, array = self.root[out.var], self.arrays[out.var]
                 own = self.arrays[root]
-                whole = array.nbytes == own.nbytes and machine.address(array) == machine.address(own)
+                whole = array.nbytes == own.nbytes and native_function.data_pointer(
+                    array
+                ) == native_function.data_pointer(own)
                 if (
                     root in places
                     or root in roots
@@ -181,7 +184,7 @@ class Program:
 
     def __str__(self) -> str:
         head = (
-            f"program of {len(self.text)} instructions, {len(self.code)} calls{machine.summary(self.segments)}, "
+            f"program of {len(self.text)} instructions, {len(self.code)} calls{segment.summary(self.segments)}, "
             f"{self.peak / 1024:.0f} KiB of memory; recorded {self.recorded}"
         )
         return "\n".join([head, *(f"  {line}" for line in self.text)])

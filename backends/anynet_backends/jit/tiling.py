@@ -14,9 +14,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends import builtins, machine
+from anynet_backends import builtins
 from anynet_backends.array_api import Array
 from anynet_backends.concurrency import fork_safe_lock
+from anynet_backends.jit import native_function, segment
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.ir_builder import Function, Value, compiled, number
 from anynet_backends.memory.layout import axes_in_memory
@@ -66,23 +67,23 @@ class Blocks:
     """Rows of machine code on `arguments` and `results`, which are vectors of WIDTH numbers, as a function of large arrays."""
 
     def __init__(
-        self, rows: Sequence[machine.Row], arguments: Sequence[Array], results: Sequence[Array]
+        self, rows: Sequence[segment.KernelCall], arguments: Sequence[Array], results: Sequence[Array]
     ) -> None:
         roots = (*arguments, *results)
         moves: list[int] = []
         self.held: list[Any] = []
         for row in rows:
-            found, needed = machine.moves(row, roots)
+            found, needed = segment.relocations(row, roots)
             moves += found
             self.held += needed
         self.table = np.array([row.cells for row in rows], np.int64)
         self.strides = np.array([a.itemsize for a in roots], np.int64)
-        cells = (machine.address(self.table), compiler().fixed["work"], *moves)
+        cells = (native_function.data_pointer(self.table), compiler().fixed["work"], *moves)
         self.cells = np.array(cells, np.int64)
         self.counts = WIDTH, len(moves) // 3, len(rows)
         self.types = [a.dtype for a in results]
-        self.rest = machine.address(self.strides), machine.address(self.cells)
-        self.places, self.address = ctypes.c_void_p * len(roots), machine.quick_address()
+        self.rest = native_function.data_pointer(self.strides), native_function.data_pointer(self.cells)
+        self.places, self.address = ctypes.c_void_p * len(roots), native_function.fast_data_pointer()
         self.lock = fork_safe_lock()  # the rows are there once
 
     def __call__(self, *arrays: Array) -> list[Array] | None:

@@ -14,10 +14,11 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
-from anynet_backends import array_api, machine
+from anynet_backends import array_api
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.concurrency import ThreadStack, after_fork, fork_safe_lock
+from anynet_backends.jit import numpy_calls
 from anynet_backends.jit.errors import CompileError, refuse_reading, user_line
 from anynet_backends.jit.instructions import Instruction, Variable, collect, made_by, substitute
 
@@ -405,7 +406,7 @@ class Trace:
         if all(x.variable.root in self.constants for x in reads):
             return
         args: tuple[Any, ...] = (
-            (function, *arrays) if within is None else (machine.within, *arrays, within, function)
+            (function, *arrays) if within is None else (numpy_calls.within, *arrays, within, function)
         )
         self._append("check", getattr(function, "__name__", "check"), args)
 

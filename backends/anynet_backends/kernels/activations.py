@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from anynet_backends import machine
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
+from anynet_backends.jit import availability
+from anynet_backends.jit.scan import bind_scan, call_now, scan
 from anynet_backends.kernel_table import register_in
-from anynet_backends.machine import at_once, repeat, repetition
 from anynet_backends.memory.layout import CACHE_BLOCK
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.numpy_namespace import largest
@@ -40,9 +40,9 @@ def gelu(xp: Backend, x: Array, /, *, need: Any) -> Any:
     out = y.reshape(-1)
     body, arrays = (_gelu, (flat, out)) if slope is None else (_gelu_and_slope, (flat, out, slope))
     places, order, room = _in_blocks(arrays)
-    repeat(body, places, order, (), room, apart=True)
+    scan(body, places, order, (), room, apart=True)
     if order.stop < n:
-        body(at_once, *places(order.stop), *(a[: n - order.stop] for a in room))
+        body(call_now, *places(order.stop), *(a[: n - order.stop] for a in room))
     if slope is None:
         return y
     d = slope.reshape(x.shape)
@@ -55,7 +55,7 @@ def _in_blocks(
     """Blocks of vectors that stay in the cache: a function from a block's begin to its slices, the begins of all blocks but a shorter
     last one, and four temporaries."""
     n = arrays[0].size
-    width = min(n, max(n // 4, 1), CACHE_BLOCK // 4) if machine.available() else min(n, CACHE_BLOCK)
+    width = min(n, max(n // 4, 1), CACHE_BLOCK // 4) if availability.available() else min(n, CACHE_BLOCK)
     room = tuple(np.empty(width, np.float32) for _ in range(4))
 
     def places(start: int) -> tuple[Array, ...]:
@@ -67,16 +67,16 @@ def _in_blocks(
 def _gelu_calls(target: Array, x: Array, /) -> list[Any] | None:
     """The calls that write GELU into `target`, for a compiled program, whose arrays have fixed addresses."""
     plain = x.dtype == np.float32 == target.dtype and x.flags.c_contiguous and target.flags.c_contiguous
-    if not plain or not machine.available():
+    if not plain or not availability.available():
         return None
     places, order, room = _in_blocks((x.reshape(-1), target.reshape(-1)))
-    blocks = repetition(_gelu, places, order, (), room, apart=True) if len(order) > 2 else None
+    blocks = bind_scan(_gelu, places, order, (), room, apart=True) if len(order) > 2 else None
     if blocks is None:
         return None
     calls: list[Any] = [(blocks, ())]
     if order.stop < x.size:
         last = (*places(order.stop), *(a[: x.size - order.stop] for a in room))
-        calls.append((_gelu, (at_once, *last)))
+        calls.append((_gelu, (call_now, *last)))
     return calls
 
 

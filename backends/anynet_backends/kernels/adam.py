@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from anynet_backends import machine
 from anynet_backends.array_api import Array
+from anynet_backends.jit import availability, segment, translation
 from anynet_backends.memory.layout import CACHE_BLOCK
 from anynet_backends.numpy_namespace import largest
 
@@ -50,12 +50,12 @@ def adam(
     numbers = np.zeros(7, p.dtype)
     pack: Any = struct.Struct(f"7{p.dtype.char}").pack_into  # takes a third of the time of an assignment
     cells = [numbers[i : i + 1].reshape(()) for i in range(7)]
-    fused: dict[tuple[bool, bool], list[machine.Segment]] = {}
+    fused: dict[tuple[bool, bool], list[segment.NativeSegment]] = {}
 
-    def compiled(decays: bool, decoupled: bool) -> list[machine.Segment]:
+    def compiled(decays: bool, decoupled: bool) -> list[segment.NativeSegment]:
         t, u = np.empty(p.shape, p.dtype), np.empty(p.shape, p.dtype)
         calls = [(f, args) for f, *args in _calls(cells, decays, decoupled, p, g, m, v, top, t, u)]
-        return machine.fused(calls, [a for a in (p, g, m, v, top) if a is not None])
+        return translation.native_segments(calls, [a for a in (p, g, m, v, top) if a is not None])
 
     def update(
         lr: float, beta1: float, beta2: float, eps: float, step: int, decay: float, decoupled: bool
@@ -74,7 +74,7 @@ def adam(
         )
         how = decays, decoupled = decay != 0, decoupled
         if how not in fused:
-            fused[how] = compiled(*how) if machine.available() else []
+            fused[how] = compiled(*how) if availability.available() else []
         if fused[how]:
             for segment in fused[how]:
                 segment.run()

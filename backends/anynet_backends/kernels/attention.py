@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from anynet_backends import machine
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
+from anynet_backends.jit import availability
+from anynet_backends.jit.numpy_calls import set_where
+from anynet_backends.jit.scan import call_now, scan
 from anynet_backends.kernel_table import register_in
-from anynet_backends.machine import at_once, repeat, set_where
 from anynet_backends.memory.attention import scores_at_once
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.memory.reductions import sum_by_dot
@@ -70,7 +71,7 @@ class _Heads:
         count, n, m = self.count, self.n, self.m
         self.q, self.k, self.v = (np.ascontiguousarray(a).reshape(count, *a.shape[-2:]) for a in (q, k, v))
         # head by head is one call of machine code; else short sequences take all heads together
-        self.by_head = not short or (machine.available() and count > 2)
+        self.by_head = not short or (availability.available() and count > 2)
         self.kept = train and short
         self.scaled = np.empty(self.q.shape, dtype)
         self.s = np.empty((count if self.kept or not self.by_head else 1, n, m), dtype)
@@ -96,10 +97,10 @@ class _Heads:
 
         if self.by_head:
             room = np.empty((n, 1), dtype), np.empty((n, 1), bool)
-            repeat(_attend, places, range(self.count), (self.factor,), room)
+            scan(_attend, places, range(self.count), (self.factor,), room)
         else:
             room = np.empty(self.totals.shape, dtype), np.empty(self.totals.shape, bool)
-            _attend(at_once, *every, self.factor, *room)
+            _attend(call_now, *every, self.factor, *room)
         return self.y, self.total
 
     def backward(self, gy: Array, gs: Array, *, every: bool) -> tuple[Array, ...]:
@@ -121,10 +122,10 @@ class _Heads:
         if self.by_head:
             room = np.empty(self.ys.shape[1:], dtype), np.empty((n, 1), dtype)
             body, where = (_attend_back, places) if self.kept else (_attend_again, places_again)
-            repeat(body, where, range(count), (self.factor,), room)
+            scan(body, where, range(count), (self.factor,), room)
         else:
             room = np.empty(self.ys.shape, dtype), np.empty((count, n, 1), dtype)
-            _attend_back(at_once, *arrays, self.factor, *room)  # type: ignore[call-arg]  # as many as `places` gives
+            _attend_back(call_now, *arrays, self.factor, *room)  # type: ignore[call-arg]  # as many as `places` gives
         return (*outputs, ds.reshape(*self.shape[:-1], self.m) if every else None)
 
 

@@ -15,10 +15,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from anynet_backends import machine, onednn
+from anynet_backends import onednn
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.concurrency import after_fork
+from anynet_backends.jit import availability
 from anynet_backends.jit.ir_builder import LANES, Function, Loop, Value, compiled, kinds, number
 from anynet_backends.kernel_table import register_in
 from anynet_backends.memory.outputs import dense
@@ -573,7 +574,7 @@ def normalize(
 ) -> Any:
     """(x − mean) / √(variance + ε) · weight + bias, of arrays in C order."""
     dtype, given = x.dtype, split or x.shape
-    if dtype not in PLAIN_FLOATS or not x.flags.c_contiguous or not machine.available():
+    if dtype not in PLAIN_FLOATS or not x.flags.c_contiguous or not availability.available():
         return NotImplemented
     weighted = None if weight is None and bias is None else shape
     plan = _plan(given, axes, weighted, dtype, eps)
@@ -630,7 +631,7 @@ def normalize_by(
 ) -> Any:  # fmt: skip
     """Normalization with given statistics and gradients, of arrays in C order."""
     dtype = x.dtype
-    if need is None or need[1] or need[2] or dtype not in PLAIN_FLOATS or not machine.available():
+    if need is None or need[1] or need[2] or dtype not in PLAIN_FLOATS or not availability.available():
         return NotImplemented  # without gradients it is two calls, which a program fuses with the next ones
     arrays = [a for a in (mean, variance, weight, bias) if a is not None]
     if (

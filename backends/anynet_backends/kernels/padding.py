@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from anynet_backends import machine
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.concurrency import after_fork
+from anynet_backends.jit import availability
 from anynet_backends.jit.ir_builder import Function, Loop, Value, compiled, kinds, number
 from anynet_backends.kernel_table import register_in
 from anynet_backends.memory.outputs import dense
@@ -123,7 +123,7 @@ after_fork(_plan.cache_clear)  # plans count on threads that a forked process do
 def pad_around(xp: Backend, x: Array, *, pairs: _Pairs, mode: str, need: Any) -> Any:
     """x padded with its own values."""
     dtype = x.dtype
-    if dtype not in PLAIN_FLOATS or not x.flags.c_contiguous or not x.size or not machine.available():
+    if dtype not in PLAIN_FLOATS or not x.flags.c_contiguous or not x.size or not availability.available():
         return NotImplemented
     plan = _plan(x.shape, pairs, mode, dtype)
     y = xp.call(plan.forward, x)

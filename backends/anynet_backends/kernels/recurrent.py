@@ -10,8 +10,8 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
+from anynet_backends.jit.scan import scan
 from anynet_backends.kernel_table import register_in
-from anynet_backends.machine import repeat
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.numpy_namespace import largest, same_float_dtype
 
@@ -94,7 +94,7 @@ def rnn_scan(
     first, order = np.ascontiguousarray(h), _order(len(gates), reverse)
     wt = _transposed(weight, len(gates), gates.shape[1])
     forward, backward = _rnn_steps(xp.matmul, relu)
-    repeat(forward, lambda t: (gates[t], out[t], _before(out, first, t, reverse)), order, (wt,))
+    scan(forward, lambda t: (gates[t], out[t], _before(out, first, t, reverse)), order, (wt,))
     if need is None:
         return out
 
@@ -102,7 +102,7 @@ def rnn_scan(
         da = np.empty(gates.shape, gates.dtype)
         back, slope = np.zeros_like(first), np.empty_like(first)
         w = np.ascontiguousarray(weight)
-        repeat(backward, lambda t: (g[t], out[t], da[t]), order[::-1], (w, back), (slope,))
+        scan(backward, lambda t: (g[t], out[t], da[t]), order[::-1], (w, back), (slope,))
         return da, back, _weight_gradient(xp, da, out, first, reverse) if need[2] else None
 
     return out, pull
@@ -164,7 +164,7 @@ def lstm_scan(
         old_h, old_c = _before(hs, first_h, t, reverse), _before(cs, first_c, t, reverse)
         return gates[t], acts[at], tcs[at], old_h, old_c, hs[t], cs[t]
 
-    repeat(forward, places, order, (_transposed(weight, steps, n), half, shift))
+    scan(forward, places, order, (_transposed(weight, steps, n), half, shift))
     if need is None:
         return hs, cs
 
@@ -173,7 +173,7 @@ def lstm_scan(
         das = empty_output((steps, n, width), dtype)
         dh, dc, one = np.zeros((n, m), dtype), np.zeros((n, m), dtype), np.empty((n, m), dtype)
         w = np.ascontiguousarray(weight)
-        repeat(
+        scan(
             backward,
             lambda t: (gh[t], gc[t], acts[t], tcs[t], _before(cs, first_c, t, reverse), das[t]),
             order[::-1],
@@ -258,7 +258,7 @@ def lstm_layer(
         at, before, after = (t, t + begin, t + then) if train else (0, 0, 0)
         return given[:, t + begin], acts[at], tcs[at], cs[before], cs[after], given[:m, t + then]
 
-    repeat(forward, places, order, (weights,))
+    scan(forward, places, order, (weights,))
     hs = given[:m, then : then + steps].transpose(1, 2, 0)
     last = cs[(0 if reverse else steps) if train else 0].T.copy()
     if need is None:
@@ -268,7 +268,7 @@ def lstm_layer(
         das = np.empty((4 * m, steps, n), dtype)
         dh, dc = np.zeros((m, n), dtype), np.ascontiguousarray(g[1].T).copy()
         one, slopes = np.empty((m, n), dtype), np.empty((3 * m, n), dtype)
-        repeat(
+        scan(
             backward,
             lambda t: (g[0][t].T, acts[t], tcs[t], cs[t + begin], das[:, t]),
             order[::-1],
@@ -304,7 +304,7 @@ def _gates(m: int, count: int) -> list[slice]:
 
 @functools.cache
 def _lstm_layer_steps(matmul: Any, reverse: bool, train: bool) -> tuple[Any, Any]:
-    """The steps for one direction: arrays of consecutive steps overlap in the same way (see `repeat`)."""
+    """The steps for one direction: arrays of consecutive steps overlap in the same way (see `scan`)."""
 
     def forward(
         call: Any, given: Array, a: Array, tc: Array, old_c: Array, c: Array, h: Array, weights: Array
@@ -364,7 +364,7 @@ def gru_scan(
     first, order = np.ascontiguousarray(h), _order(steps, reverse)
     lift = np.zeros(width, dtype) if bias is None else np.ascontiguousarray(bias)
     forward, backward = _gru_steps(xp.matmul)
-    repeat(
+    scan(
         forward,
         lambda t: (gates[t], acts[t], inner[t], _before(hs, first, t, reverse), hs[t]),
         order,
@@ -378,7 +378,7 @@ def gru_scan(
         das, dbs = np.empty((steps, n, width), dtype), np.empty((steps, n, width), dtype)
         dh, one, more = np.zeros((n, m), dtype), np.empty((n, m), dtype), np.zeros((n, m), dtype)
         w = np.ascontiguousarray(weight)
-        repeat(
+        scan(
             backward,
             lambda t: (g[t], acts[t], inner[t], _before(hs, first, t, reverse), das[t], dbs[t]),
             order[::-1],
@@ -474,14 +474,14 @@ def gru_layer(
         return given[:, t + begin], acts[t if train else 0], given[:m, t + then]
 
     held = weights[: 3 * m], weights[3 * m :, m:].copy()
-    repeat(forward, places, order, held, (np.empty((m, n), dtype),))
+    scan(forward, places, order, held, (np.empty((m, n), dtype),))
     hs = given[:m, then : then + steps].transpose(1, 2, 0)
     if need is None:
         return hs
 
     def pull(g: Array) -> tuple[Any, ...]:
         das, dh = np.empty((4 * m, steps, n), dtype), np.zeros((m, n), dtype)
-        repeat(
+        scan(
             backward,
             lambda t: (g[t].T, acts[t], given[:m, t + begin], das[:, t]),
             order[::-1],
@@ -506,7 +506,7 @@ gru_layer.least_batch = 16  # type: ignore[attr-defined]
 
 @functools.cache
 def _gru_layer_steps(matmul: Any, reverse: bool, train: bool) -> tuple[Any, Any]:
-    """The steps for one direction: arrays of consecutive steps overlap in the same way (see `repeat`)."""
+    """The steps for one direction: arrays of consecutive steps overlap in the same way (see `scan`)."""
 
     def forward(call: Any, given: Array, a: Array, h: Array, weights: Array, of_x: Array, one: Array) -> None:
         m = len(h)

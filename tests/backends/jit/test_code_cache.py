@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from anynet_backends import files, machine
-from anynet_backends.jit import code_cache
+from anynet_backends import files
+from anynet_backends.jit import availability, code_cache
 from anynet_backends.jit.code_cache import CodeCache
 from anynet_backends.ownership import RefusedError, open_folder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no owners of files")
-extra = pytest.mark.skipif(not machine.available(), reason="the extra numba is not installed")
+extra = pytest.mark.skipif(not availability.available(), reason="the extra numba is not installed")
 root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("setpriv") is None,
     reason="takes root, and setpriv, to be two users",

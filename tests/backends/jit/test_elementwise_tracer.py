@@ -7,8 +7,7 @@ import pytest
 
 import anynet as an
 from anynet.autograd.primitive import use_kernels
-from anynet_backends import machine
-from anynet_backends.jit import elementwise_tracer
+from anynet_backends.jit import availability, elementwise_tracer
 
 OPTIMIZERS = {
     "SGD": [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}, {"maximize": True, "l1": 0.1}],
@@ -56,7 +55,7 @@ def run(name, options, dtype, on):
 def test_bit_for_bit(monkeypatch, name, options, dtype, extra, threads):
     monkeypatch.setattr(elementwise_tracer, "BLOCK", 8)
     if not extra:
-        monkeypatch.setattr(machine, "available", lambda: False)
+        monkeypatch.setenv("ANYNET_NUMBA", "off")
     kinds = dtype, "float32" if dtype == "float16" else dtype  # of parameters, of their state
     for kind, ours, theirs in zip(
         kinds, run(name, options, dtype, True), run(name, options, dtype, False), strict=True
@@ -66,7 +65,7 @@ def test_bit_for_bit(monkeypatch, name, options, dtype, extra, threads):
             np.testing.assert_array_equal(got, want)
 
 
-WITH_MACHINE_CODE = pytest.mark.skipif(not machine.available(), reason="needs the extra numba")
+WITH_MACHINE_CODE = pytest.mark.skipif(not availability.available(), reason="needs the extra numba")
 
 
 @WITH_MACHINE_CODE

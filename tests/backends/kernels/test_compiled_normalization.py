@@ -7,10 +7,11 @@ import pytest
 
 import anynet as an
 from anynet.autograd.primitive import PRIMITIVES
-from anynet_backends import get_backend, machine
+from anynet_backends import get_backend
+from anynet_backends.jit import availability
 from anynet_backends.kernels import compiled_normalization
 
-pytestmark = pytest.mark.skipif(not machine.available(), reason="needs the extra numba")
+pytestmark = pytest.mark.skipif(not availability.available(), reason="needs the extra numba")
 
 FORMS = {  # of x, axes, of the weights, split
     "batch": ((4, 8, 6, 5), (0, 2, 3), (1, 8, 1, 1), ()),

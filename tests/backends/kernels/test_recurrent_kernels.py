@@ -6,7 +6,8 @@ import pytest
 import anynet as an
 from anynet.autograd.primitive import use_kernels
 from anynet.ops import recurrent
-from anynet_backends import get_backend, machine
+from anynet_backends import get_backend
+from anynet_backends.jit import availability
 from anynet_backends.kernels import KERNELS
 
 
@@ -22,8 +23,8 @@ def several(y):
 @pytest.mark.parametrize("name", ["lstm_layer", "gru_layer"])
 def test_layers(name, form, reverse, bias, dtype, built, monkeypatch):
     if not built:
-        monkeypatch.setattr("anynet_backends.machine.available", lambda: False)
-    elif not machine.available():
+        monkeypatch.setattr("anynet_backends.jit.availability.available", lambda: False)
+    elif not availability.available():
         pytest.skip("needs the extra numba")
     steps, n, inputs, width = form
     rng = np.random.default_rng(0)

@@ -1,0 +1,240 @@
+"""Calls that are not element-wise, as machine functions: products, sums, extrema, indexing, primitives of oneDNN."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from anynet_backends import onednn
+from anynet_backends.array_api import Array
+from anynet_backends.jit.compiler import compiler
+from anynet_backends.jit.fusion import (
+    choice_or_copy,
+    constant_array,
+    fuse,
+)
+from anynet_backends.jit.geometry import (
+    broadcast_strides,
+    collapse_axes,
+    overlaps_partly,
+)
+from anynet_backends.jit.loop_ir import LETTERS
+from anynet_backends.jit.native_function import (
+    data_pointer,
+)
+from anynet_backends.jit.numpy_calls import (
+    NumpyCall,
+    gather,
+    scatter,
+    within,
+)
+from anynet_backends.jit.segment import (
+    KernelCall,
+    LoopArgs,
+    NativeSegment,
+    nested_call,
+)
+from anynet_backends.jit.ufuncs import inner_loop
+from anynet_backends.memory.reductions import PLAIN_FLOATS, ones_vector, sum_by_dot
+
+__all__ = ["add_rows", "kernel_calls", "primitive_of"]
+
+
+def add_rows(y: Array, index: Array, values: Array) -> bool:
+    """``numpy.add.at(y, index, values)`` for the rows of y; False, with y as it was, where that is left to NumPy."""
+    if y.dtype not in PLAIN_FLOATS or values.dtype != y.dtype or index.dtype != np.int64 or index.ndim != 1:
+        return False
+    if (
+        not all(a.flags.c_contiguous and a.flags.aligned for a in (y, index, values))
+        or not index.size
+        or not y.size
+    ):
+        return False
+    if values.shape != (len(index), *y.shape[1:]) or index.min() < 0 or index.max() >= len(y):
+        return False
+    function = compiler().fixed[f"add_rows_{LETTERS[y.dtype]}"]
+    NativeSegment([KernelCall(function, LoopArgs((y, index, values), (len(index), y.size // len(y)), ()))])()
+    return True
+
+
+def kernel_calls(call: NumpyCall, step: Any, scratch: Array) -> list[KernelCall] | None:
+    """Any other call that machine functions can do, as rows of a table. `step`: what `primitive_of` says of it; `scratch`: memory
+    for that."""
+    f: Any = call.f
+    args = call.args
+    if f in (np.dot, np.matmul) and len(args) == 3:
+        return _product(*args)
+    if step is not None:
+        return _primitive(scratch, *step)
+    if f is sum_by_dot:
+        return _sum(*args)
+    if getattr(f, "__name__", "") == "reduce" and getattr(f, "__self__", None) in (np.maximum, np.minimum):
+        return _extremum(f.__self__, *args)
+    if f in (gather, scatter):
+        return _indexed(call)
+    if f is within:
+        return _checked_range(call)
+    row = getattr(getattr(f, "__self__", None), "row", None)
+    if row is not None:  # a `Loop` of machine code
+        return [row(*args)]
+    return None
+
+
+def _product(a: Array, b: Array, out: Array) -> list[KernelCall] | None:
+    if not (a.dtype == b.dtype == out.dtype and a.dtype in PLAIN_FLOATS) or not out.flags.c_contiguous:
+        return None
+    if a.ndim < 2 or b.ndim < 2 or not out.size or not a.size:
+        return None
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    lead = out.shape[:-2]
+    size = a.itemsize
+    for x in (a, b):
+        down, right = x.strides[-2:]
+        rows, cols = x.shape[-2:]
+        by_rows = right == size and down >= cols * size and down % size == 0
+        if not (by_rows or (down == size and right >= rows * size and right % size == 0)):
+            return None
+    dims, strides = collapse_axes(
+        lead,
+        [broadcast_strides(x[..., 0, 0], lead) for x in (out, a, b, out)],
+    )
+    if len(dims) > 1:
+        return None
+    letter = a.dtype.char
+    found = inner_loop(np.matmul, f"{letter}{letter}->{letter}")
+    if found is None:
+        return None
+    steps = (0, 0, 0, *a.strides[-2:], *b.strides[-2:], *out.strides[-2:])
+    if dims[0] == 1:
+        return [KernelCall(found[0], LoopArgs((a, b, out), (1, m, k, n), steps), found[1])]
+    # NumPy's loop over a stack moves the addresses that it is given; the loop around it gives it copies
+    outer = [s[0] for s in strides[1:]]
+    return [nested_call(found, (a, b, out), dims, outer, (1, m, k, n), steps)]
+
+
+def primitive_of(call: NumpyCall) -> tuple[onednn.Step, tuple[Array, ...]] | None:
+    """The primitive of oneDNN that a call is, made once more for the rows, and its arrays in order."""
+    f: Any = call.f
+    if f in (onednn.matmul, onednn.affine):  # two matrices or stacks, a vector to add perhaps, and the result
+        a, b, *c, out = call.args
+        plan = onednn.product(out, a, b, *c)
+        return None if plan is None else (plan.step.another(plan), (a, b, out, *c))
+    step = getattr(f, "__self__", None)
+    return (step.another(), call.args) if type(step) is onednn.Step else None
+
+
+def _primitive(scratch: Array, step: onednn.Step, operands: tuple[Array, ...]) -> list[KernelCall]:
+    """A primitive of oneDNN."""
+    data = step.cells()
+    if step.room:
+        operands = (scratch, *operands)
+    return [
+        KernelCall(
+            compiler().fixed["onednn"],
+            LoopArgs(operands, (step.count,), ()),
+            data_pointer(data),
+            held=(data, step),
+        )
+    ]
+
+
+def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> list[KernelCall] | None:
+    """Where `sum_by_dot` takes a product with ones, that product; the sum of everything by NumPy's pairwise loop."""
+    if dtype is not None or out is None or x.dtype not in PLAIN_FLOATS or out.dtype != x.dtype:
+        return None
+    if not (
+        x.flags.c_contiguous and out.flags.c_contiguous and x.size and x.flags.aligned and out.flags.aligned
+    ):
+        return None
+    last = x.ndim - 1
+    if (
+        axis is None
+        or (isinstance(axis, tuple) and len(axis) == x.ndim)
+        or (x.ndim == 1 and axis in (0, -1, (0,), (-1,)))
+    ):
+        return _sum_of_all(x, out)
+    if axis in (0, tuple(range(last))):
+        rows = x.shape[0] if axis == 0 else x.size // x.shape[last]
+        if rows > 1 << 16:
+            return None
+        flat = x.reshape(rows, -1)
+        ones = ones_vector(rows, x.dtype).reshape(1, rows)
+        return _product(ones, flat, out.reshape(1, -1))
+    if axis in (-1, last, (last,), (-1,)):
+        n = x.shape[last]
+        if n > 1024:
+            return None
+        return _product(x.reshape(-1, n), ones_vector(n, x.dtype).reshape(n, 1), out.reshape(-1, 1))
+    return None
+
+
+def _sum_of_all(x: Array, out: Array) -> list[KernelCall] | None:
+    """Zero, and then NumPy's pairwise sum."""
+    found = inner_loop(np.add, f"{x.dtype.char * 2}->{x.dtype.char}")
+    if found is None:
+        return None
+    start = _copied(0.0, out)
+    record = LoopArgs((out, x, out), (x.size,), (0, x.itemsize, 0))
+    return None if start is None else [*start, KernelCall(found[0], record, found[1])]
+
+
+def _extremum(
+    f: np.ufunc, x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool
+) -> list[KernelCall] | None:
+    """The largest or smallest of each row: the first number, then NumPy's loop over the others."""
+    if dtype is not None or out is None or x.dtype not in PLAIN_FLOATS or out.dtype != x.dtype or not x.size:
+        return None
+    if not (x.flags.c_contiguous and out.flags.c_contiguous and x.flags.aligned and out.flags.aligned):
+        return None
+    last = x.ndim - 1
+    if x.ndim < 2 or axis not in (-1, last, (last,), (-1,)):
+        return None
+    found = inner_loop(f, f"{x.dtype.char * 2}->{x.dtype.char}")
+    if found is None:
+        return None
+    n, size = x.shape[last], x.itemsize
+    rows, flat = x.reshape(-1, n), out.reshape(-1)
+    made = _copied(rows[:, 0], flat)
+    if made is not None and n > 1:
+        arrays = (flat, rows[:, 1:], flat)
+        made.append(nested_call(found, arrays, (len(flat),), (size, n * size, size), (n - 1,), (0, size, 0)))
+    return made
+
+
+def _copied(source: Any, out: Array) -> list[KernelCall] | None:
+    """``out = source``, as a chain of its own."""
+    copy = choice_or_copy("copy", (source,), out)
+    return None if copy is None else fuse([copy], lambda _: True)
+
+
+def _indexed(call: NumpyCall) -> list[KernelCall] | None:
+    """`gather` and `scatter` of a matrix with two lists of indices."""
+    x, i, j, other = call.args
+    values = other if isinstance(other, np.ndarray) else constant_array(other, x.dtype)
+    if values is None or x.dtype not in PLAIN_FLOATS or values.dtype != x.dtype or x.ndim != 2:
+        return None
+    plain = all(a.ndim == 1 and a.dtype == np.int64 and a.flags.c_contiguous for a in (i, j)) and len(
+        i
+    ) == len(j)
+    if (
+        not plain
+        or values.shape not in ((), (1,), i.shape)
+        or not all(a.flags.aligned for a in (x, i, j, values))
+    ):
+        return None
+    if overlaps_partly(x, values) and call.f is scatter:
+        return None
+    step = values.strides[0] if values.shape == i.shape and values.ndim else 0
+    function = compiler().fixed[f"{call.f.__name__}_{LETTERS[x.dtype]}"]
+    record = LoopArgs((x, i, j, values), (len(i), *x.shape), (*x.strides, step))
+    return [KernelCall(function, record, again=(call.f, call.args))]
+
+
+def _checked_range(call: NumpyCall) -> list[KernelCall] | None:
+    """`within` of indices that lie one after the other."""
+    x, length, _ = call.args
+    if x.dtype != np.int64 or not (x.flags.c_contiguous and x.flags.aligned):
+        return None
+    record = LoopArgs((x,), (x.size, length), ())
+    return [KernelCall(compiler().fixed["within"], record, again=(call.f, call.args))]

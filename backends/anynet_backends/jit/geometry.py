@@ -1,0 +1,60 @@
+"""How arrays lie in memory: whether two overlap, and the fewest loops over several of one shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anynet_backends.array_api import Array
+from anynet_backends.jit.native_function import (
+    data_pointer,
+)
+
+__all__ = ["broadcast_strides", "byte_range", "collapse_axes", "layout_of", "overlaps_partly"]
+
+
+def layout_of(a: Array) -> Any:
+    return data_pointer(a), a.shape, a.strides, a.dtype
+
+
+def byte_range(a: Array) -> tuple[int, int]:
+    """First address and the one behind the last."""
+    low = high = data_pointer(a)
+    for n, step in zip(a.shape, a.strides, strict=True):
+        if step < 0:
+            low += (n - 1) * step
+        else:
+            high += (n - 1) * step
+    return low, high + a.itemsize
+
+
+def overlaps_partly(written: Array, a: Array) -> bool:
+    """Whether the two share memory, but not element by element."""
+    (lo, hi), (low, high) = byte_range(written), byte_range(a)
+    return low < hi and lo < high and layout_of(written) != layout_of(a)
+
+
+def broadcast_strides(a: Array, shape: tuple[int, ...]) -> list[int]:
+    """Its strides when broadcast to a shape."""
+    lead = len(shape) - a.ndim
+    own = [0 if n == 1 else s for n, s in zip(a.shape, a.strides, strict=True)]
+    return [0] * lead + own
+
+
+def collapse_axes(shape: tuple[int, ...], strides: list[list[int]]) -> tuple[list[int], list[list[int]]]:
+    """The fewest loops over a shape, from the outermost in the memory of the first array inwards."""
+    axes = sorted((i for i, n in enumerate(shape) if n != 1), key=lambda i: (-abs(strides[0][i]), i))
+    dims: list[int] = []
+    steps: list[list[int]] = [[] for _ in strides]
+    for i in axes:
+        n = shape[i]
+        if dims and all(own[-1] == s[i] * n for own, s in zip(steps, strides, strict=True)):
+            dims[-1] *= n
+            for own, s in zip(steps, strides, strict=True):
+                own[-1] = s[i]
+        else:
+            dims.append(n)
+            for own, s in zip(steps, strides, strict=True):
+                own.append(s[i])
+    if not dims:
+        return [1], [[0] for _ in strides]
+    return dims, steps

@@ -1,0 +1,179 @@
+"""Segments: tables of machine functions with their arguments, executed by one native call, without the interpreter."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from anynet_backends import onednn
+from anynet_backends.array_api import Array
+from anynet_backends.concurrency import once
+from anynet_backends.jit.compiler import compiler
+from anynet_backends.jit.geometry import (
+    byte_range,
+)
+from anynet_backends.jit.native_function import (
+    MethodDefinition,
+    data_pointer,
+    fast_data_pointer,
+    native_function,
+)
+
+__all__ = [
+    "PARALLEL_BYTES",
+    "PARALLEL_LENGTH",
+    "SMALL_BYTES",
+    "KernelCall",
+    "LoopArgs",
+    "NativeSegment",
+    "bytes_touched",
+    "loop_call",
+    "nested_call",
+    "relocations",
+    "summary",
+]
+
+
+class LoopArgs:
+    """The arguments of a loop in memory: addresses of arrays, dimensions, strides in bytes."""
+
+    __slots__ = ("addresses", "held")
+
+    def __init__(self, arrays: Sequence[Array], dims: Sequence[int], steps: Sequence[int]) -> None:
+        pointer = fast_data_pointer()
+        places = np.array([pointer(a) for a in arrays], np.int64)
+        sizes, strides = np.array(dims, np.int64), np.array(steps, np.int64)
+        self.held = (places, sizes, strides, tuple(arrays))
+        self.addresses = pointer(places), pointer(sizes), pointer(strides)
+
+
+SMALL_BYTES: Final = 1 << 20
+"""Segments that touch fewer bytes run without giving up the interpreter\'s lock."""
+
+
+PARALLEL_BYTES: Final = 1 << 21
+"""Loops over so many bytes and more use all threads."""
+
+
+PARALLEL_LENGTH: Final = 64
+
+
+@once
+def _run_segment() -> MethodDefinition:
+    """The definition of the function that works a table off."""
+    fast_data_pointer()  # also for what is translated from now on
+    without_arguments = 0x4
+    return MethodDefinition(b"segment", compiler().fixed["direct"], without_arguments, None)
+
+
+def bytes_touched(rows: Sequence[KernelCall]) -> int:
+    """The bytes of all arrays of some rows."""
+    return sum(a.nbytes for row in rows for a in row.arrays)
+
+
+class NativeSegment:
+    """A table of machine functions; a row that refuses its arguments is left to NumPy, which raises or does it.
+
+    `run` does what a call does, and holds what it takes."""
+
+    def __init__(self, rows: list[KernelCall]) -> None:
+        self.rows = rows
+        self.count = len(rows)
+        self.table = np.array([row.cells for row in rows], np.int64)
+        self.place = data_pointer(self.table)
+        self.work = compiler().work
+        # whether other threads run between its beginning and its end
+        self.waits = any(row.again for row in rows) or bytes_touched(rows) >= SMALL_BYTES
+        self.run: Callable[[], Any] = (
+            self
+            if self.waits
+            else native_function(
+                ctypes.addressof(_run_segment()),
+                struct.pack("<qq", self.place, self.count),
+                (self.table, rows),
+            )
+        )
+
+    def __call__(self) -> None:
+        at = self.work(self.place, 0, self.count)
+        while at < self.count:
+            f, args = self.rows[at].again
+            f(*args)
+            at = self.work(self.place, at + 1, self.count)
+
+
+def summary(code: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]]) -> str:
+    """What of a program is machine code, in words."""
+    segments = [f for f, _ in code if isinstance(f, NativeSegment)]
+    if not segments:
+        return ""
+    rows = sum(s.count for s in segments)
+    return (
+        f" ({rows} functions of machine code in {len(segments)} segments, {len(code) - len(segments)} calls)"
+    )
+
+
+class KernelCall:
+    """A machine function with its arguments; `again`: the NumPy call that it stands for, if it may refuse."""
+
+    __slots__ = ("again", "arrays", "cells", "held")
+
+    def __init__(
+        self, function: int, record: LoopArgs, data: int = 0, again: Any = None, held: Any = None
+    ) -> None:
+        self.cells = (function, *record.addresses, data, int(again is not None))
+        self.again = again
+        self.held = (record.held, held)
+        self.arrays: tuple[Array, ...] = record.held[-1]
+
+
+def _origins(places: Array, roots: Sequence[Array]) -> list[tuple[int, int]]:
+    """For each address the root in which it lies and how far from its beginning; or (how many roots there are, it)."""
+    bounds = [byte_range(a) for a in roots]
+    starts = [*(data_pointer(a) for a in roots), 0]
+    which = [
+        next((i for i, (lo, hi) in enumerate(bounds) if lo <= place < hi), len(roots)) for place in places
+    ]
+    return [(root, int(place) - starts[root]) for root, place in zip(which, places, strict=True)]
+
+
+def relocations(row: KernelCall, roots: Sequence[Array]) -> tuple[list[int], list[Any]]:
+    """Which cells of a row's arguments lie in roots, as (address of the cell, root, distance from its beginning) …, and
+    what must live as long as the row is used, without the roots."""
+    places, dims, steps, arrays = row.held[0]
+    found: list[int] = []
+    held: list[Any] = [places, dims, steps, row.held[1]]
+    for i, (root, offset) in enumerate(_origins(places, roots)):
+        if root < len(roots):
+            found += [data_pointer(places) + 8 * i, root, offset]
+        else:
+            held.append(arrays[i])
+    return found, held
+
+
+def loop_call(function: int, record: LoopArgs, dims: Sequence[int], data: int = 0) -> KernelCall:
+    """A loop over elements as a row; each of OpenMP's threads takes a part where that is worth it."""
+    arrays: tuple[Array, ...] = record.held[-1]
+    team = (
+        onednn.team()
+        if sum(a.nbytes for a in arrays) >= PARALLEL_BYTES and dims[0] >= PARALLEL_LENGTH
+        else None
+    )
+    if team is None:
+        return KernelCall(function, record, data)
+    cells = np.array((function, data, len(arrays), len(dims), *team), np.int64)
+    return KernelCall(compiler().fixed["shared"], record, data_pointer(cells), held=cells)
+
+
+def nested_call(
+    loop: tuple[int, int], arrays: Sequence[Array], times: Sequence[int], outer: Sequence[int], dims: Sequence[int],
+    steps: Sequence[int],
+) -> KernelCall:  # fmt: skip
+    """A row that calls an inner loop `times` times, its arguments moved on by `outer`."""
+    data = np.array(loop, np.int64)
+    record = LoopArgs(arrays, (*times, len(arrays), *dims), (*outer, *steps))
+    return KernelCall(compiler().fixed["nest"], record, data_pointer(data), held=data)
