@@ -250,10 +250,10 @@ known = sysconfig.get_config_var
 sysconfig.get_config_var = lambda name: 1 if name == "Py_GIL_DISABLED" else known(name)
 import anynet as an
 from anynet import nn, optim
-from anynet_backends import builtins, concurrency
-from anynet_backends.jit import availability, compiler, native_function
-compiler.Compiler = native_function.native_function = builtins.Table = None
-assert not concurrency.has_gil() and not availability.available() and not builtins.available()
+from anynet_backends import concurrency
+from anynet_backends.jit import availability, compiler, native_call, native_function
+compiler.Compiler = native_function.native_function = native_call.DispatchTable = None
+assert not concurrency.has_gil() and not availability.available() and not native_call.available()
 net = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 2)); o = optim.Adam(net.parameters())
 f = an.compile(lambda x: an.sum(net(x)))
 for _ in range(40):
@@ -270,8 +270,7 @@ print(doctor._extras())
 def test_in_a_free_threaded_python():
     if concurrency.has_gil():
         pytest.skip("this Python has a global interpreter lock")
-    from anynet_backends import builtins
-    from anynet_backends.jit import availability
+    from anynet_backends.jit import availability, native_call
 
     assert not availability.available()
-    assert not builtins.available()
+    assert not native_call.available()

@@ -13,10 +13,7 @@ FILES = sorted(TESTS.rglob("*.py"))
 
 # The compiler: what traces, fuses and runs machine code. Its own tests lie in tests/autograd and tests/backends; conftest.py
 # offers fixtures to the others (`compiled_at_once`, `threads`).
-INTERNALS = (
-    "anynet.autograd.jit", "anynet_backends.builtins", "anynet_backends.jit", "anynet_backends.machine",
-    "anynet_backends.numpy_kernels",
-)  # fmt: skip
+INTERNALS = ("anynet.autograd.jit", "anynet_backends.jit")
 OWN = ("autograd/", "backends/", "conftest.py")
 
 
@@ -42,11 +39,11 @@ def test_only_the_compilers_own_tests_use_its_internals(path: Path) -> None:
 def test_the_rule_sees_every_way_to_import(tmp_path: Path) -> None:
     path = tmp_path / "test_it.py"
     path.write_text(
-        "import anynet_backends.machine\nfrom anynet_backends import builtins\ndef f():\n    from anynet.autograd.jit.compile import x"
+        "import anynet_backends.jit.scan\nfrom anynet_backends.jit import fusion\ndef f():\n    from anynet.autograd.jit.compile import x"
     )
     assert imported(path) == {
-        "anynet_backends.machine",
-        "anynet_backends.builtins",
+        "anynet_backends.jit.scan",
+        "anynet_backends.jit.fusion",
         "anynet.autograd.jit.compile.x",
     }
 

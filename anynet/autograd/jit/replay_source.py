@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from anynet.autograd.jit.host_callback import HostCall
 from anynet.tensor import Parameter, Tensor, mode
 from anynet_backends import Array
-from anynet_backends import builtins as built_in
-from anynet_backends.jit import segment
+from anynet_backends.jit import native_call, segment
 from anynet_backends.jit.program import owner, replay_observers
 from anynet_backends.jit.tracer import COMPILING
 
@@ -110,7 +109,7 @@ class ReplaySource:
     def _native(self) -> Callable[..., Array | None] | None:
         """The program as a built-in function of its arguments, where it is machine code alone and gives one array."""
         step, program = self.step, self.step.program
-        if not step.single or step.fresh or step.after or not built_in.available():
+        if not step.single or step.fresh or step.after or not native_call.available():
             return None
         made = program.function(program.outputs)
         if (
@@ -119,8 +118,8 @@ class ReplaySource:
             or segment.bytes_touched(made.rows) > segment.SMALL_BYTES
         ):
             return None
-        table = built_in.Table()
-        table.add(built_in.Plan(made.rows, made.arguments, made.results, ()))
+        table = native_call.DispatchTable()
+        table.add(native_call.NativePlan(made.rows, made.arguments, made.results, ()))
         return table.call
 
     def _run_native(self, call: Callable[..., Array | None]) -> list[str]:

@@ -1,7 +1,7 @@
 """An operation on arrays of forms that come again and again, as machine code: a specialization.
 
 A primitive that has been called with arrays of the same forms `WARMUP_CALLS` times is traced, with its gradient, as a whole
-training step is by `anynet.compile`; the trace is compiled into a built-in function (`anynet_backends.builtins`). It makes
+training step is by `anynet.compile`; the trace is compiled into a built-in function (`anynet_backends.jit.native_call`). It makes
 the same calls on the same numbers, so that nothing but the time of the call changes. This takes NumPy and the extra
 `numba`; what cannot be traced, or is no machine code, runs as before.
 """
@@ -16,9 +16,9 @@ from weakref import WeakSet
 
 from anynet import dtypes
 from anynet.autograd.rules import fit, run_rules
-from anynet_backends import TYPES, Array, Backend, builtins, get_backend
+from anynet_backends import TYPES, Array, Backend, get_backend
 from anynet_backends.concurrency import fork_safe_lock, once
-from anynet_backends.jit import tiling
+from anynet_backends.jit import native_call, tiling
 from anynet_backends.jit.instructions import Instruction, made_by
 from anynet_backends.jit.interpreter import TraceInterpreter
 from anynet_backends.jit.memory_plan import aligned, shaped
@@ -52,7 +52,7 @@ _Make = Callable[..., Any]
 """`_native_plan` or `_tiled`."""
 
 
-available = builtins.available
+available = native_call.available
 
 
 class _Caches:
@@ -111,7 +111,7 @@ class Specialization:
         self.counts: dict[Any, int] = {}
         self.failures = 0
         self.uncompilable = uncompilable
-        self.table: builtins.Table | None = None
+        self.table: native_call.DispatchTable | None = None
         self.tiled: dict[Any, _TiledFunction | None] = {}  # by the types of the arrays
         self.call: Callable[..., Any] = _nothing
 
@@ -147,7 +147,7 @@ class Specialization:
         if self.table is not None and len(self.table.plans) < _MAX_FORMS:
             self.table.add(plan)
         else:  # a call that is running in the old one keeps it
-            table = builtins.Table()
+            table = native_call.DispatchTable()
             table.add(plan)
             if self.table is not None:
                 self.counts.clear()
@@ -240,7 +240,7 @@ def hashable(value: Any) -> Any:
         return tuple([hashable(v) for v in value])
     if kind is slice:
         return slice, hashable(value.start), hashable(value.stop), hashable(value.step)
-    if isinstance(value, (dtypes.DType, builtins.DTYPE)):
+    if isinstance(value, (dtypes.DType, native_call.DTYPE)):
         return value
     raise TypeError
 
@@ -373,11 +373,11 @@ def _native_plan(
     recording: Trace,
     given: list[TracedArray],
     wanted: Sequence[TracedArray | None],
-    back: builtins.Plan | None = None,
+    back: native_call.NativePlan | None = None,
     *,
     alone: bool = True,
     outputs: int = 1,
-) -> builtins.Plan | None:
+) -> native_call.NativePlan | None:
     """The plan of what has been recorded. A forward pass gives the first `outputs` of `wanted` and keeps the others for `back`;
     a backward pass, not `alone`, gives them all."""
     recording.inputs = given
@@ -387,10 +387,10 @@ def _native_plan(
     if made is None or (alone and made.gives[:outputs] != list(range(len(given), len(given) + outputs))):
         return None
     everything = (*made.arguments, *made.results)
-    if len(everything) > builtins.MOST or sum(a.nbytes for a in everything) > MAX_BYTES:
+    if len(everything) > native_call.MAX_ARRAYS or sum(a.nbytes for a in everything) > MAX_BYTES:
         return None
     if notes is None:
-        return builtins.Plan(
+        return native_call.NativePlan(
             made.rows, made.arguments, made.results, made.gives[outputs:], back, outputs=outputs
         )
     for x in given:  # nor shall what is kept keep the arrays of the recording
@@ -401,7 +401,7 @@ def _native_plan(
         found = iter(notes(*arrays))
         return tuple(next(found) if it else None for it in there)
 
-    return builtins.Plan(made.rows, made.arguments, made.results, made.gives, back, plain)
+    return native_call.NativePlan(made.rows, made.arguments, made.results, made.gives, back, plain)
 
 
 @once

@@ -33,7 +33,7 @@ __all__ = ["NativeBody", "Program", "owner", "replay_observers"]
 
 
 class NativeBody(NamedTuple):
-    """A program that is machine code alone, as the body of a function: see `anynet_backends.builtins.Plan`."""
+    """A program that is machine code alone, as the body of a function: see `anynet_backends.jit.native_call.NativePlan`."""
 
     rows: list[segment.KernelCall]
     arguments: list[Array]

@@ -14,10 +14,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends import builtins
 from anynet_backends.array_api import Array
 from anynet_backends.concurrency import fork_safe_lock
-from anynet_backends.jit import native_function, segment
+from anynet_backends.jit import native_call, native_function, segment
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.ir_builder import Function, Value, compiled, number
 from anynet_backends.memory.layout import axes_in_memory
@@ -37,7 +36,7 @@ def _over_blocks() -> tuple[Function, ...]:
     args, dims, steps, data = (f.argument(name) for _, name in params)
     n, width, moves, rows = (f.load("i64", dims, number(i)) for i in range(4))
     table, work = (f.load("ptr", data, number(i)) for i in range(2))
-    mask = Value("i32", str(builtins.exceptions()))
+    mask = Value("i32", str(native_call.floating_point_exceptions()))
     f.assigned("i32", f"call i32 @feclearexcept({mask})")
     last = f.op("sub", n, width)
     with f.loop(number(0), n, WIDTH) as at:

@@ -14,7 +14,8 @@ from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.jit import specialize
 from anynet.autograd.primitive import PRIMITIVES
 from anynet.testing.parity import CASES
-from anynet_backends import builtins, philox
+from anynet_backends import philox
+from anynet_backends.jit import native_call
 
 pytestmark = pytest.mark.skipif(not specialize.available(), reason="needs the extra numba")
 
@@ -53,7 +54,7 @@ def plans(prim, args, meta):
         return None
     if plan is None:
         return None
-    table = builtins.Table()
+    table = native_call.DispatchTable()
     table.add(plan)
     rng = np.random.default_rng(0)
     other = [rng.permutation(x.ravel()).reshape(x.shape) for x in data]
