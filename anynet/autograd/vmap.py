@@ -337,6 +337,16 @@ def _rule_rearrange(
     return prim(values[0], split=(n, *meta["split"]), axes=axes, shape=(n, *meta["shape"]))
 
 
+def _rule_normalize(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
+    if any(mask[1:]):  # each example has weights of its own
+        return NotImplemented
+    split = meta.get("split", ())
+    own = {"axes": _shift(meta["axes"]), "shape": (1, *meta["shape"]), "split": (n, *split) if split else ()}
+    return prim(*values, **meta | own)
+
+
 def _rule_flip(
     prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
 ) -> Any:
@@ -481,6 +491,7 @@ RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(("squared_error", "huber", "binary_cross_entropy", "logit_cross_entropy"), _aligned),
     "linear": _rule_linear,
+    "normalize": _rule_normalize,
 }
 """How a primitive acts on a batch: ``rule(prim, values, mask, n, meta)``, where `mask` says which of the values have
 the batch (of n) as their first axis. It returns the result with the batch first, or NotImplemented."""

@@ -48,9 +48,10 @@ def normalize(
     eps: float,
     shape: Ints,
     split: Ints = (),
+    centred: bool = True,
 ) -> tuple[Array, Array, Array]:
     """(y, mean, variance); `axes` share their statistics, `weight` and `bias` are reshaped to `shape`. With `split`, axes and shape
-    are those of x in this shape.
+    are those of x in this shape. Not `centred`, the mean counts as 0, and the variance is the mean of squares.
 
     The statistics keep the axes with length 1. They are for the running averages and the gradient rule.
     """
@@ -58,10 +59,11 @@ def normalize(
     v = x if x.dtype == wide else xp.astype(x, wide)
     v = xp.reshape(v, split) if split else v
     mean = xp.mean(v, axis=axes, keepdims=True)
-    centred = v - mean
-    variance = xp.mean(centred * centred, axis=axes, keepdims=True)
+    mean = mean if centred else xp.zeros_like(mean)
+    v = v - mean if centred else v
+    variance = xp.mean(v * v, axis=axes, keepdims=True)
     rate = 1.0 / xp.sqrt(variance + eps)
-    y = centred * (rate if weight is None else rate * xp.reshape(weight, shape))
+    y = v * (rate if weight is None else rate * xp.reshape(weight, shape))
     if bias is not None:
         y = y + xp.reshape(bias, shape)
     y = xp.reshape(y, x.shape) if split else y
@@ -71,7 +73,7 @@ def normalize(
 @normalize.vjps("x", "weight", "bias")
 def _normalize_rule(
     g: Any, need: tuple[bool, ...], aux: Any, x: Any, weight: Any, weight_shape: Ints, bias_shape: Ints,
-    axes: Ints, eps: float, shape: Ints, split: Ints,
+    axes: Ints, eps: float, shape: Ints, split: Ints, centred: bool,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
     (mean, variance), whole = aux, tuple(x.shape)
     if split:
@@ -80,10 +82,12 @@ def _normalize_rule(
     if dtypes.of(unwrap(x).dtype) is not wide:
         g, x = cast_to(g, dtype=wide), cast_to(x, dtype=wide)
     if isinstance(x, Tensor) and x.requires_grad:  # differentiated again: the statistics as functions of x
-        mean = mean_(x, axis=axes, keepdims=True)
-        variance = mean_((x - mean) * (x - mean), axis=axes, keepdims=True)
+        x = x - mean_(x, axis=axes, keepdims=True) if centred else x
+        variance = mean_(x * x, axis=axes, keepdims=True)
+    elif centred:
+        x = x - mean
     rate = 1.0 / sqrt(variance + eps)
-    normal = (x - mean) * rate
+    normal = x * rate
     gx = gw = gb = None
     shared = tuple(i for i, n in enumerate(shape) if n == 1)
     if need[1]:
@@ -93,8 +97,8 @@ def _normalize_rule(
     if need[0]:
         if weight is not None:
             g = g * reshape(weight, shape)
-        centred = g - mean_(g, axis=axes, keepdims=True)
-        gx = (centred - normal * mean_(g * normal, axis=axes, keepdims=True)) * rate
+        inner = g - mean_(g, axis=axes, keepdims=True) if centred else g
+        gx = (inner - normal * mean_(g * normal, axis=axes, keepdims=True)) * rate
         gx = reshape(gx, whole) if split else gx
     return gx, gw, gb
 
@@ -159,10 +163,17 @@ def _floating(where: str, x: Any) -> None:
 
 
 def _apply(
-    x: Any, weight: Any, bias: Any, axes: Ints, eps: float, shape: Ints, split: Ints = ()
+    x: Any,
+    weight: Any,
+    bias: Any,
+    axes: Ints,
+    eps: float,
+    shape: Ints,
+    split: Ints = (),
+    centred: bool = True,
 ) -> tuple[Tensor, Any, Any]:
     arrays = (x,) if weight is None and bias is None else (x, weight) if bias is None else (x, weight, bias)
-    return normalize(*arrays, axes=axes, eps=eps, shape=shape, split=split)  # type: ignore[return-value]
+    return normalize(*arrays, axes=axes, eps=eps, shape=shape, split=split, centred=centred)  # type: ignore[return-value]
 
 
 def batch_norm(
@@ -392,8 +403,9 @@ def instance_norm(
     y, mean, variance = _apply(x, weight, bias, axes, eps, (1, shape[1], *(1,) * len(axes)))
     if count and shape[0]:
         for running, new, factor in ((running_mean, mean, 1.0), (running_var, variance, count / (count - 1))):
-            plain = unwrap(new)
-            _track(running, backend_of(plain).mean(plain, axis=0), momentum, factor)
+            if running is not None:
+                plain = unwrap(new)
+                _track(running, backend_of(plain).mean(plain, axis=0), momentum, factor)
     return y
 
 
@@ -425,8 +437,9 @@ def rms_norm(
     axes = tuple(range(ndim - len(last), ndim))
     plain = unwrap(x)
     small = float(backend_of(plain).finfo(plain.dtype).eps) if eps is None else eps
-    y = x * (1.0 / sqrt(mean_(x * x, axis=axes, keepdims=True) + small))
-    return y if weight is None else y * weight
+    if weight is not None and unwrap(weight).dtype != plain.dtype:  # the dtypes are promoted
+        return _apply(x, None, None, axes, small, (), centred=False)[0] * weight
+    return _apply(x, weight, None, axes, small, (*(1,) * axes[0], *last), centred=False)[0]
 
 
 def local_response_norm(

@@ -208,7 +208,7 @@ def _forward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
             with f.loop(number(0), few) as m:
                 f.call(total, nest.run(places, m)[0], long, none, sum_)
             mean = nest.narrow(f.op("fdiv", f.get(sum_, "double"), count), t)
-            f.store(mean, means)
+        f.store(mean, means)
         spread = f.variable(_ZERO)
         with f.loop(number(0), few) as m:
             f.call(squares, nest.run(places, m)[0], long, mean, spread)
@@ -546,7 +546,7 @@ def _plan(
     form = _form(given, tuple(sorted(axes)), shape)
     if form is None or 0 in form.sizes:
         return None
-    if form.sizes[1] == 1 == form.sizes[3] and axes[0] == 0 and len(given) == 2:
+    if centred and form.sizes[1] == 1 == form.sizes[3] and axes[0] == 0 and len(given) == 2:
         if dtype == np.float32 and math.prod(given) >= _MANY and onednn.find():
             return None
         return _ColumnPlan(given, (1, given[1]), dtype, eps)
@@ -570,6 +570,7 @@ def normalize(
     eps: float,
     shape: tuple[int, ...],
     split: tuple[int, ...] = (),
+    centred: bool = True,
     need: Any,
 ) -> Any:
     """(x − mean) / √(variance + ε) · weight + bias, of arrays in C order."""
@@ -577,7 +578,7 @@ def normalize(
     if dtype not in PLAIN_FLOATS or not x.flags.c_contiguous or not availability.available():
         return NotImplemented
     weighted = None if weight is None and bias is None else shape
-    plan = _plan(given, axes, weighted, dtype, eps)
+    plan = _plan(given, axes, weighted, dtype, eps, centred)
     if plan is None:
         return NotImplemented
     for a in (weight, bias):

@@ -216,12 +216,14 @@ def normalize(
     eps: float,
     shape: tuple[int, ...],
     split: tuple[int, ...] = (),
+    centred: bool = True,
     need: Any,
 ) -> Any:
     """(x − mean) / √(variance + ε) · weight + bias, block by block, with statistics as products with ones."""
     if split:
-        return _in_groups(normalize, xp, x, (weight, bias), need, split, axes=axes, eps=eps, shape=shape)
-    if x.dtype not in (np.float32, np.float64) or (weight is None) != (bias is None):
+        how = {"axes": axes, "eps": eps, "shape": shape, "centred": centred}
+        return _in_groups(normalize, xp, x, (weight, bias), need, split, **how)
+    if not centred or x.dtype not in (np.float32, np.float64) or (weight is None) != (bias is None):
         return NotImplemented
     if weight is not None and bias is not None and (weight.dtype != x.dtype or bias.dtype != x.dtype):
         return NotImplemented

@@ -88,11 +88,13 @@ def normalize(
     eps: float,
     shape: Ints,
     split: Ints = (),
+    centred: bool = True,
     need: Any,
 ) -> Any:
     """Batch and layer normalization in float32."""
     if (
         split
+        or not centred
         or not all_float32(x, weight, bias)
         or (weight is None) != (bias is None)
         or not 2 <= x.ndim <= 5

@@ -34,12 +34,13 @@ def error(a, b):
     return float(np.abs(a - b).max() / max(1.0, np.abs(b).max()))
 
 
+@pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("weights", [2, 1, 0])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("form", list(FORMS))
-def test_forms(form, dtype, weights):
+def test_forms(form, dtype, weights, centred):
     given, axes, shape, split = FORMS[form]
-    how = {"axes": axes, "eps": 1e-5, "shape": shape, "split": split}
+    how = {"axes": axes, "eps": 1e-5, "shape": shape, "split": split, "centred": centred}
     rng = np.random.default_rng(0)
     arrays = [rng.normal(2, 3, size=given).astype(dtype)]
     arrays += [rng.normal(size=int(np.prod(shape))).astype(dtype) for _ in range(weights)]
@@ -47,6 +48,9 @@ def test_forms(form, dtype, weights):
     made = compiled_normalization.KERNELS["normalize"](
         get_backend("numpy"), *arrays, need=(True,) * len(arrays), **how
     )
+    if not centred and form.startswith("columns"):  # no layer needs it
+        assert made is NotImplemented
+        return
     assert made is not NotImplemented
     (y, mean, variance), pull = made
     alone = compiled_normalization.KERNELS["normalize"](get_backend("numpy"), *arrays, need=None, **how)
@@ -95,3 +99,52 @@ def test_the_same_bits_compiled(layer):
     assert again.numpy().tobytes() == first.numpy().tobytes()
     for p, g in zip(norm.parameters(), grads, strict=True):
         assert p.grad.numpy().tobytes() == g.tobytes()
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "last"), [((6, 40), (40,)), ((2, 3, 5), (3, 5)), ((9,), (9,)), ((4, 1), (1,))]
+)
+def test_rms_norm_equals_its_definition(shape, last, kernels):
+    rng = np.random.default_rng(0)
+    a, w, g = rng.normal(2, 3, size=shape), rng.normal(size=last), rng.normal(size=shape)
+
+    def definition(x, w):
+        axes = tuple(range(-len(last), 0))
+        return x / an.sqrt(an.mean(x * x, axis=axes, keepdims=True) + 1e-3) * w
+
+    for dtype in (np.float32, np.float64):
+        found = []
+        for f in (lambda x, w: an.nn.functional.rms_norm(x, last, w, eps=1e-3), definition):
+            kind = np.float64 if f is definition else dtype
+            x, v = (an.asarray(t.astype(kind), requires_grad=True) for t in (a, w))
+            with an.use_kernels(kernels):
+                y = f(x, v)
+                y.backward(an.asarray(g.astype(kind)))
+            found.append([t.numpy() for t in (y.detach(), x.grad, v.grad)])
+        for b, c in zip(*found, strict=True):
+            assert b.dtype == dtype
+            assert b.shape == c.shape
+            assert error(b, c) <= 16 * np.finfo(dtype).eps
+
+
+def test_rms_norm_of_half_precision_and_mixed_dtypes():
+    x = an.asarray(np.full((2, 16), 300.0, np.float16))  # whose squares are beyond float16
+    y = an.nn.functional.rms_norm(x, 16)
+    assert y.numpy().dtype == np.float16
+    np.testing.assert_array_equal(y.numpy(), np.ones((2, 16)))
+    assert an.nn.functional.rms_norm(x, 16, an.ones(16)).dtype is an.float32
+
+
+def test_normalization_of_a_batch_of_examples():
+    F, x = an.nn.functional, an.asarray(np.random.default_rng(0).normal(size=(5, 3, 4, 9)).astype(np.float32))
+    w = an.asarray(np.random.default_rng(1).normal(size=(5, 9)).astype(np.float32))
+    for f in (
+        lambda x: F.layer_norm(x, 9), lambda x: F.rms_norm(x, 9, w[0]), lambda x: F.group_norm(x, 2, w[0, :4], w[1, :4]),
+        F.instance_norm, lambda x: F.batch_norm(x, None, None, training=True),
+    ):  # fmt: skip
+        np.testing.assert_allclose(
+            an.vmap(f)(x).numpy(), np.stack([f(x[i]).numpy() for i in range(5)]), rtol=1e-6, atol=1e-6
+        )
+    own = an.vmap(lambda x, w: F.layer_norm(x, 9, w))(x, w)
+    np.testing.assert_allclose(own.numpy()[4], F.layer_norm(x[4], 9, w[4]).numpy(), rtol=1e-6, atol=1e-6)
