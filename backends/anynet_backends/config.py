@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
 __all__ = [
     "CACHE",
@@ -27,17 +27,20 @@ _T = TypeVar("_T")
 _OFF: Final = ("off", "0", "no")
 
 
-class Variable(NamedTuple, Generic[_T]):
+class Variable(Generic[_T]):
     """An environment variable. `default` is text as in the environment; `parse` makes a value of either."""
 
-    name: str
-    default: str
-    meaning: str
-    parse: Callable[[str], _T]
+    def __init__(self, name: str, default: str, meaning: str, parse: Callable[[str], _T]) -> None:
+        self.name, self.default, self.meaning, self.parse = name, default, meaning, parse
+        self.unset = parse(default)
 
     def __call__(self) -> _T:
         """The value now."""
-        return self.parse(os.environ.get(self.name) or self.default)
+        text = _get(self.name)
+        return self.parse(text) if text else self.unset
+
+
+_get: Final = os.environ.get
 
 
 def _switch(text: str) -> bool:

@@ -279,7 +279,7 @@ def resolve(device: str | None = None) -> tuple[Backend, str]:
         'cpu'
     """
     if device is None:
-        device = _state.default or get_default_device()
+        device = _state.default or config.DEVICE()
     try:
         return _RESOLVED[device]
     except (KeyError, TypeError):
