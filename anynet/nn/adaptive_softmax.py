@@ -24,8 +24,8 @@ __all__ = ["AdaptiveLogSoftmaxWithLoss"]
 class AdaptiveOutput(NamedTuple):
     """What `AdaptiveLogSoftmaxWithLoss` gives: log p of the targets (n,), and the loss, −their mean."""
 
-    output: Any
-    loss: Any
+    output: Tensor
+    loss: Tensor
 
 
 class AdaptiveLogSoftmaxWithLoss(Module):
@@ -119,7 +119,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         loss = -mean(output)
         return AdaptiveOutput(output[0] if single else output, loss)
 
-    def log_prob(self, x: ArrayLike) -> Any:
+    def log_prob(self, x: ArrayLike) -> Tensor:
         """log p of all classes, (n, n_classes)."""
         self._rows(x)
         head = log_softmax(self.head(x), axis=1)
@@ -129,6 +129,6 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             parts.append(log_softmax(layers(x), axis=1) + head[:, first + c : first + c + 1])
         return concat(parts, axis=1)
 
-    def predict(self, x: ArrayLike) -> Any:
+    def predict(self, x: ArrayLike) -> Tensor:
         """The most probable class of each row."""
         return argmax(self.log_prob(x), axis=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 from anynet.nn.errors import ShapeError
 from anynet.nn.fused_sequential import FusedSequential
@@ -136,7 +136,7 @@ class _Sequence(_Container):
     def __contains__(self, item: object) -> bool:
         return any(item is own for own in self._items.values())
 
-    def append(self, item: Any, /) -> Any:
+    def append(self, item: Any, /) -> Self:
         """Add an item at the end; returns the container."""
         name = str(len(self._items))
         if name in self._items:
@@ -147,14 +147,14 @@ class _Sequence(_Container):
         self._items = {**self._items, name: self._check(item, type(self).__name__)}
         return self
 
-    def extend(self, items: Iterable[Any], /) -> Any:
+    def extend(self, items: Iterable[Any], /) -> Self:
         """Add items at the end; returns the container."""
         new = [self._check(item, type(self).__name__) for item in items]
         for item in new:
             self.append(item)
         return self
 
-    def insert(self, index: int, item: Any, /) -> Any:
+    def insert(self, index: int, item: Any, /) -> Self:
         """Put an item before position `index`; returns the container."""
         items = list(self._items.values())
         items.insert(index, self._check(item, type(self).__name__))
@@ -323,7 +323,7 @@ class _Dictionary(_Container):
         self._items = items
         return last
 
-    def copy(self) -> Any:
+    def copy(self) -> Self:
         """Another dictionary of the same items."""
         return type(self)(self._items)
 

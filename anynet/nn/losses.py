@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from anynet.nn import functional as F
@@ -12,7 +12,7 @@ from anynet.nn.module import Module
 from anynet.ops.manipulation import reshape
 from anynet.tensor import Buffer, Tensor, to_plain, unwrap
 from anynet.typing import ArrayLike
-from anynet_backends import backend_of
+from anynet_backends import Array, backend_of
 
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "CategoricalHingeLoss", "HingeLoss", "MAPELoss", "MSLELoss", "SquaredHingeLoss",
@@ -37,21 +37,23 @@ class _Reduced(Module):
     def _options(self) -> dict[str, Any]:
         return {"reduction": self.reduction}
 
-    def denominator(self, input: Any, target: Any) -> Any:
+    def denominator(self, input: ArrayLike, target: ArrayLike) -> int | Array:
         """What ``reduction="mean"`` divides the sum by, so that the losses of batches combine to that of a whole data set."""
         return _size(input)
 
 
-def _size(x: Any) -> int:
+def _size(x: ArrayLike) -> int:
     return math.prod(x.shape)
 
 
-def _rows(x: Any) -> int:
+def _rows(x: ArrayLike) -> int:
     """How many rows of scores (n, classes, d1, …) there are."""
     return _size(x) // (x.shape[1] if len(x.shape) > 1 else x.shape[0]) if _size(x) else 0
 
 
-def _counted(input: Any, target: Any, ignore_index: int | None, weight: Any) -> Any:
+def _counted(
+    input: ArrayLike, target: ArrayLike, ignore_index: int | None, weight: ArrayLike | None
+) -> int | Array:
     """The number of targets that are not ignored, or the sum of their classes' weights; of probabilities all rows."""
     t = to_plain(target)
     xp = backend_of(t)
@@ -191,7 +193,7 @@ class CrossEntropyLoss(_Weighted):
             **super()._options(), "ignore_index": self.ignore_index, "label_smoothing": self.label_smoothing,
         }  # fmt: skip
 
-    def denominator(self, input: Any, target: Any) -> Any:
+    def denominator(self, input: ArrayLike, target: ArrayLike) -> int | Array:
         """The targets that count, or the sum of their classes' weights."""
         return _counted(input, target, self.ignore_index, self.weight)
 
@@ -224,7 +226,7 @@ class NLLLoss(_Weighted):
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "ignore_index": self.ignore_index}
 
-    def denominator(self, input: Any, target: Any) -> Any:
+    def denominator(self, input: ArrayLike, target: ArrayLike) -> int | Array:
         """The targets that count, or the sum of their classes' weights."""
         return _counted(input, target, self.ignore_index, self.weight)
 
@@ -312,7 +314,7 @@ class KLDivLoss(_Loss):
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "log_target": self.log_target}
 
-    def denominator(self, input: Any, target: Any) -> Any:
+    def denominator(self, input: ArrayLike, target: ArrayLike) -> int | Array:
         """The elements, or the rows for ``reduction="batchmean"``."""
         return _size(input) if self.reduction == "mean" else (input.shape[0] if input.shape else 1)
 
@@ -366,7 +368,7 @@ class GaussianNLLLoss(_Reduced):
             raise TypeError(msg)
         return F.gaussian_nll_loss(input, target, var, self.full, self.eps, self.reduction)
 
-    def denominator(self, outputs: Any, target: Any) -> Any:
+    def denominator(self, outputs: Sequence[ArrayLike], target: ArrayLike) -> int:  # type: ignore[override]
         """The elements."""
         return _size(outputs[0])
 
@@ -427,7 +429,7 @@ class MultiLabelMarginLoss(_Loss):
 
     _function = staticmethod(F.multilabel_margin_loss)
 
-    def denominator(self, input: Any, target: Any) -> Any:
+    def denominator(self, input: ArrayLike, target: ArrayLike) -> int | Array:
         """The rows."""
         return input.shape[0] if len(input.shape) > 1 else 1
 
@@ -454,7 +456,7 @@ class MultiLabelSoftMarginLoss(_Loss):
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "weight": self.weight}
 
-    def denominator(self, input: Any, target: Any) -> Any:
+    def denominator(self, input: ArrayLike, target: ArrayLike) -> int | Array:
         """The rows."""
         return _size(input) // max(input.shape[-1], 1)
 
@@ -488,7 +490,7 @@ class MultiMarginLoss(_Loss):
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "p": self.p, "margin": self.margin, "weight": self.weight}
 
-    def denominator(self, input: Any, target: Any) -> Any:
+    def denominator(self, input: ArrayLike, target: ArrayLike) -> int | Array:
         """The rows."""
         return input.shape[0] if len(input.shape) > 1 else 1
 
@@ -501,7 +503,7 @@ class _OfThree(_Reduced):
             raise TypeError(msg)
         return type(self)._function(input1, input2, target, **self._options())  # type: ignore[no-any-return]
 
-    def denominator(self, inputs: Any, target: Any) -> Any:
+    def denominator(self, inputs: Sequence[ArrayLike], target: ArrayLike) -> int:  # type: ignore[override]
         """The elements of the loss: those of the first input, of triplets and pairs of vectors the rows."""
         first = inputs[0]
         return _size(first) if type(self) is MarginRankingLoss else _size(first) // max(first.shape[-1], 1)
@@ -602,7 +604,7 @@ class TripletMarginWithDistanceLoss(_OfThree):
     def __init__(
         self,
         *,
-        distance_function: Any = None,
+        distance_function: Callable[[ArrayLike, ArrayLike], Tensor] | None = None,
         margin: float = 1.0,
         swap: bool = False,
         reduction: str = "mean",
@@ -688,7 +690,7 @@ class CTCLoss(_Reduced):
             log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
         )
 
-    def denominator(self, log_probs: Any, target: Any) -> Any:
+    def denominator(self, log_probs: ArrayLike, target: ArrayLike) -> int:
         """The sequences."""
         return log_probs.shape[1] if len(log_probs.shape) == 3 else 1
 
@@ -707,14 +709,16 @@ class DiceLoss(_Loss):
 
     _function = staticmethod(F.dice_loss)
 
-    def __init__(self, dim: Any = None, smooth: float = 1e-7, reduction: str = "mean") -> None:
+    def __init__(
+        self, dim: int | tuple[int, ...] | None = None, smooth: float = 1e-7, reduction: str = "mean"
+    ) -> None:
         super().__init__(reduction)
         self.dim, self.smooth = dim, smooth
 
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "dim": self.dim, "smooth": self.smooth}
 
-    def denominator(self, input: Any, target: Any) -> Any:
+    def denominator(self, input: ArrayLike, target: ArrayLike) -> int | Array:
         """The samples; exact where `dim` leaves out the first axis, else the loss of a whole is no mean over batches."""
         return input.shape[0] if input.shape else 1
 
@@ -738,7 +742,7 @@ class TverskyLoss(_Loss):
         self,
         alpha: float = 0.5,
         beta: float = 0.5,
-        dim: Any = None,
+        dim: int | tuple[int, ...] | None = None,
         smooth: float = 1e-7,
         reduction: str = "mean",
     ) -> None:
@@ -749,7 +753,7 @@ class TverskyLoss(_Loss):
         own = {"alpha": self.alpha, "beta": self.beta, "dim": self.dim, "smooth": self.smooth}
         return {**super()._options(), **own}
 
-    def denominator(self, input: Any, target: Any) -> Any:
+    def denominator(self, input: ArrayLike, target: ArrayLike) -> int | Array:
         """The samples; exact where `dim` leaves out the first axis, else the loss of a whole is no mean over batches."""
         return input.shape[0] if input.shape else 1
 
@@ -797,7 +801,11 @@ class FocalLoss(_Loss):
     _function = staticmethod(F.focal_loss)
 
     def __init__(
-        self, alpha: Any = None, gamma: float = 2.0, ignore_index: int = -100, reduction: str = "mean"
+        self,
+        alpha: ArrayLike | Sequence[float] | None = None,
+        gamma: float = 2.0,
+        ignore_index: int = -100,
+        reduction: str = "mean",
     ) -> None:
         super().__init__(reduction)
         self.alpha = None if alpha is None else Buffer(alpha, persistent=False)
@@ -807,7 +815,7 @@ class FocalLoss(_Loss):
         own = {"alpha": self.alpha, "gamma": self.gamma, "ignore_index": self.ignore_index}
         return {**super()._options(), **own}
 
-    def denominator(self, input: Any, target: Any) -> Any:
+    def denominator(self, input: ArrayLike, target: ArrayLike) -> int | Array:
         """The targets that count."""
         return _counted(input, target, self.ignore_index, None)
 
@@ -853,7 +861,7 @@ class CircleLoss(_Loss):
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "gamma": self.gamma, "margin": self.margin}
 
-    def denominator(self, input: Any, target: Any) -> Any:
+    def denominator(self, input: ArrayLike, target: ArrayLike) -> int | Array:
         """The rows."""
         return input.shape[0]
 
@@ -912,7 +920,7 @@ class LinearCrossEntropyLoss(_Reduced):
             reduction=self.reduction, ignore_index=self.ignore_index, label_smoothing=self.label_smoothing,
         )  # fmt: skip
 
-    def denominator(self, input: Any, target: Any) -> Any:
+    def denominator(self, input: ArrayLike, target: ArrayLike) -> int | Array:
         """The targets that count, or the sum of their classes' weights."""
         return _counted(input, target, self.ignore_index, self.weight)
 
@@ -967,7 +975,7 @@ class CategoricalHingeLoss(_Loss):
 
     _function = staticmethod(F.categorical_hinge_loss)
 
-    def denominator(self, input: Any, target: Any) -> Any:
+    def denominator(self, input: ArrayLike, target: ArrayLike) -> int | Array:
         """The rows."""
         return _size(input) // max(input.shape[-1], 1)
 

@@ -34,6 +34,7 @@ from anynet.nn.layer_path import paths
 from anynet.nn.members import named_tensors, not_found, walk
 from anynet.ops.creation import zeros_like
 from anynet.tensor import Buffer, Leaf, Parameter, Tensor, module_version, move
+from anynet.typing import ArrayLike
 from anynet_backends import backend_of, resolve
 from anynet_backends.jit.errors import user_line
 from anynet_backends.jit.tracer import COMPILING
@@ -345,7 +346,7 @@ class Module:
 
     # ----- as in PyTorch, for code that comes from there -----
 
-    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+    def register_buffer(self, name: str, tensor: ArrayLike | complex | None, persistent: bool = True) -> None:
         """Set attribute `name` to a `Buffer`; assigning one does the same."""
         _register(self, name, None if tensor is None else Buffer(tensor, persistent=persistent))
 

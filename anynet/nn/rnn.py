@@ -205,7 +205,9 @@ class RNNBase(Module):
         assert x.shape[-1] == out_width * (2 if self.bidirectional else 1)
         return x, tuple(stack(s) for s in last)
 
-    def forward(self, x: ArrayLike | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
+    def forward(
+        self, x: ArrayLike | PackedSequence, hx: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None
+    ) -> tuple[Any, Any]:
         """x (steps, batch, input_size), or (batch, steps, input_size) with `batch_first`, or (steps, input_size)
         without a batch, or a `PackedSequence` → outputs of all steps, in the same form, and the last states."""
         lstm = self.mode == "LSTM"

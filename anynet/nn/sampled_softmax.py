@@ -83,7 +83,13 @@ class NegativeSampling(_Sampled):
     2.0794
     """
 
-    def forward(self, x: ArrayLike, target: ArrayLike, reduction: str = "sum", samples: Any = None) -> Tensor:
+    def forward(
+        self,
+        x: ArrayLike,
+        target: ArrayLike,
+        reduction: str = "sum",
+        samples: ArrayLike | Sequence[Sequence[int]] | None = None,
+    ) -> Tensor:
         """The loss; `samples` (n, sample_size) gives the drawn classes instead of drawing them."""
         logits, _ = self._logits(x, target, samples)
         sign = creation.asarray([-1.0] + [1.0] * self.sample_size, dtype=logits.dtype, device=logits.device)
@@ -100,7 +106,13 @@ class NCELoss(_Sampled):
     2.0794
     """
 
-    def forward(self, x: ArrayLike, target: ArrayLike, reduction: str = "sum", samples: Any = None) -> Tensor:
+    def forward(
+        self,
+        x: ArrayLike,
+        target: ArrayLike,
+        reduction: str = "sum",
+        samples: ArrayLike | Sequence[Sequence[int]] | None = None,
+    ) -> Tensor:
         """The loss; `samples` (n, sample_size) gives the drawn classes instead of drawing them."""
         logits, classes = self._logits(x, target, samples)
         chance = reshape(take(self.probabilities, reshape(classes, (-1,)), axis=0), tuple(classes.shape))

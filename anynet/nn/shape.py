@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 from anynet.nn import functional as F
 from anynet.nn.errors import ShapeError
@@ -13,6 +13,8 @@ from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
 
 __all__ = ["ChannelShuffle", "Flatten", "Fold", "PixelShuffle", "PixelUnshuffle", "Unflatten", "Unfold"]
+
+Size = int | Sequence[int]
 
 
 class Flatten(Module):
@@ -150,7 +152,7 @@ class Unfold(Module):
     (2, 30, 4)
     """
 
-    def __init__(self, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> None:
+    def __init__(self, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1) -> None:
         self.kernel_size, self.dilation, self.padding, self.stride = kernel_size, dilation, padding, stride
 
     def forward(self, x: ArrayLike) -> Tensor:
@@ -170,7 +172,7 @@ class Fold(Unfold):
     """
 
     def __init__(
-        self, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+        self, output_size: Size, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
     ) -> None:
         super().__init__(kernel_size, dilation, padding, stride)
         self.output_size = output_size

@@ -38,7 +38,9 @@ class ChildSumTreeLSTM(Module):
         self.hidden = Linear(out_features, 3 * out_features, False, device, dtype)
         self.forget = Linear(out_features, out_features, False, device, dtype)
 
-    def forward(self, x: ArrayLike, children: Sequence[tuple[Any, Any]] = ()) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: ArrayLike, children: Sequence[tuple[ArrayLike, ArrayLike]] = ()
+    ) -> tuple[Tensor, Tensor]:
         """(h, c) of a node."""
         n = self.out_features
         a = self.input(x)
@@ -86,7 +88,9 @@ class NaryTreeLSTM(Module):
             Linear(out_features, (3 + n_ary) * out_features, False, device, dtype) for _ in range(n_ary)
         ]
 
-    def forward(self, x: ArrayLike, children: Sequence[tuple[Any, Any] | None] = ()) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: ArrayLike, children: Sequence[tuple[ArrayLike, ArrayLike] | None] = ()
+    ) -> tuple[Tensor, Tensor]:
         """(h, c) of a node."""
         if len(children) > self.n_ary:
             msg = f"got {len(children)} children, expected at most {self.n_ary}"

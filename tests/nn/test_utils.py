@@ -147,9 +147,9 @@ def test_update_bn_and_refusals():
     assert ours[0].momentum == 0.1
     for name, value in theirs.state_dict().items():
         np.testing.assert_allclose(ours.state_dict()[name].numpy(), value.numpy(), rtol=1e-10)
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="got both avg_fn and multi_avg_fn"):
         swa.AveragedModel(ours, avg_fn=swa.get_swa_avg_fn(), multi_avg_fn=swa.get_swa_multi_avg_fn())
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(ValueError, match=r"decay must be in \[0, 1\]"):
         swa.get_ema_avg_fn(2.0)
     with pytest.raises(ValueError, match="other shapes"):
         swa.AveragedModel(ours).update_parameters(nn.Linear(2, 2))

@@ -51,11 +51,11 @@ class AuxRequest(NamedTuple):
 class AuxOutput(NamedTuple):
     """ln Σ_j e^{s_ij} and max_j s_ij of each query, (batch, heads, queries), where they were asked for."""
 
-    lse: Any = None
-    max_scores: Any = None
+    lse: Tensor | None = None
+    max_scores: Tensor | None = None
 
 
-def noop_mask(batch: Any, head: Any, token_q: ArrayLike, token_kv: ArrayLike) -> Tensor:
+def noop_mask(batch: ArrayLike, head: ArrayLike, token_q: ArrayLike, token_kv: ArrayLike) -> Tensor:
     """A mask that hides nothing.
 
     >>> import anynet as an
@@ -154,7 +154,7 @@ class BlockMask:
         """(batch, heads, queries, keys); batch and heads of 1 serve any number."""
         return len(self._some), len(self._some[0]), *self.seq_lengths
 
-    def to_dense(self) -> Any:
+    def to_dense(self) -> Tensor:
         """1 for each block in which something is seen: (batch, heads, blocks of queries, blocks of keys)."""
         return creation.asarray([[[[int(v) for v in row] for row in head] for head in b] for b in self._some])
 

@@ -11,7 +11,7 @@ from anynet.nn.linear import Linear
 from anynet.nn.module import Module
 from anynet.ops import creation
 from anynet.ops.manipulation import permute_dims
-from anynet.tensor import Parameter
+from anynet.tensor import Parameter, Tensor
 from anynet.typing import ArrayLike
 
 __all__ = ["MultiheadAttention"]
@@ -112,7 +112,7 @@ class MultiheadAttention(Module):
         attn_mask: ArrayLike | None = None,
         average_attn_weights: bool = True,
         is_causal: bool = False,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Tensor, Any]:
         """The output and the weights (None with ``need_weights=False``)."""
         for name, x, width in (
             ("query", query, self.embed_dim),

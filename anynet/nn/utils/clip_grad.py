@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from anynet.tensor import Tensor, to_plain, unwrap, wrap
+from anynet.typing import ArrayLike
 from anynet_backends import backend_of
 
 __all__ = ["clip_grad_norm", "clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"]
 
 
-def _with_grads(parameters: Any) -> list[Tensor]:
+def _with_grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     items: Iterable[Tensor] = [parameters] if isinstance(parameters, Tensor) else parameters
     return [p for p in items if p.grad is not None]
 
@@ -28,7 +29,10 @@ def _write(p: Tensor, value: Any) -> None:
 
 
 def clip_grad_norm_(
-    parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
 ) -> Tensor:
     """Scale all gradients by one factor so that their joint norm is at most `max_norm`; returns the norm before.
 
@@ -48,7 +52,7 @@ def clip_grad_norm_(
         raise ValueError(msg)
     if not params:
         return Tensor(0.0)
-    total = get_total_norm([p.grad for p in params], norm_type, error_if_nonfinite)
+    total = get_total_norm([p.grad for p in params if p.grad is not None], norm_type, error_if_nonfinite)
     clip_grads_with_norm_(params, max_norm, total)
     return total
 
@@ -57,7 +61,9 @@ clip_grad_norm = clip_grad_norm_
 """The older name."""
 
 
-def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
+def get_total_norm(
+    tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Tensor:
     """The norm of all tensors together, as if they were one vector; 0 of none.
 
     >>> import anynet as an
@@ -77,7 +83,9 @@ def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: boo
     return wrap(total)
 
 
-def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Any) -> None:
+def clip_grads_with_norm_(
+    parameters: Tensor | Iterable[Tensor], max_norm: float, total_norm: ArrayLike | float
+) -> None:
     """g ← g · min(1, max_norm / (total_norm + 1e-6)), for a norm that `get_total_norm` gave.
 
     >>> import anynet as an
@@ -99,7 +107,7 @@ def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Any) -> 
         _write(p, g * xp.astype(factor, g.dtype))
 
 
-def clip_grad_value_(parameters: Any, clip_value: float) -> None:
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Limit each element of the gradients to [−clip_value, clip_value].
 
     >>> import anynet as an

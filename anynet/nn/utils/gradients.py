@@ -13,7 +13,9 @@ from anynet.tensor import Tensor, no_grad
 __all__ = ["add_gradient_noise_", "centralize_gradients_"]
 
 
-def add_gradient_noise_(parameters: Any, step: int, eta: float = 0.3, gamma: float = 0.55) -> None:
+def add_gradient_noise_(
+    parameters: Tensor | Iterable[Tensor], step: int, eta: float = 0.3, gamma: float = 0.55
+) -> None:
     """g ← g + N(0, η / (1 + step)^γ), from the stream of weights (Neelakantan et al. 2015).
 
     >>> import anynet as an
@@ -33,7 +35,7 @@ def add_gradient_noise_(parameters: Any, step: int, eta: float = 0.3, gamma: flo
             p.grad = p.grad + noise
 
 
-def centralize_gradients_(parameters: Any) -> None:
+def centralize_gradients_(parameters: Tensor | Iterable[Tensor]) -> None:
     """g ← g − mean of g over all axes but the first, for parameters of two axes or more (Yong et al. 2020).
 
     >>> import anynet as an
@@ -49,6 +51,6 @@ def centralize_gradients_(parameters: Any) -> None:
                 p.grad = p.grad - mean(p.grad, axis=tuple(range(1, len(p.shape))), keepdims=True)
 
 
-def _with_gradient(parameters: Any) -> list[Any]:
+def _with_gradient(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
     given: Iterable[Any] = [parameters] if isinstance(parameters, Tensor) else parameters
     return [p for p in given if p.grad is not None]
