@@ -86,7 +86,11 @@ def embedding(
         padding_idx %= weight.shape[0]
     if max_norm is not None:
         if not (isinstance(weight, Tensor) and weight.is_leaf):
-            msg = "embedding: max_norm writes to weight, which must be a Parameter or another Tensor that is no result"
+            got = "a result" if isinstance(weight, Tensor) else type(weight).__name__
+            msg = (
+                "embedding: with max_norm weight must be a Parameter or another Tensor that is not a result, since its rows are "
+                f"scaled in place; got {got}"
+            )
             raise TypeError(msg)
         _shorten(weight, flat, max_norm, norm_type)
     rows = _embedding(weight, flat, padding=padding_idx, by_frequency=scale_grad_by_freq)

@@ -9,7 +9,7 @@ from anynet.autograd.primitive import primitive
 from anynet.ops import elementwise as e
 from anynet.ops.activations import sigmoid, softplus
 from anynet.ops.manipulation import expand_dims
-from anynet.ops.softmax import _softmax
+from anynet.ops.softmax import softmax
 from anynet.tensor import unwrap
 from anynet_backends import Array, Backend, backend_of
 
@@ -72,7 +72,7 @@ def _cross_entropy_rule(g: Any, x: Any, index: Any, weight: Any, smoothing: floa
     total = 1.0 if weight is None else xp.sum(q, axis=1, keepdims=True)
     live = xp.expand_dims(index, axis=1) >= 0  # an ignored row has no gradient, even if it holds NaN
     g = e.where(live, expand_dims(g, axis=1), 0.0)
-    return e.where(live, g * (_softmax(x, axis=1) * total - q), 0.0)
+    return e.where(live, g * (softmax(x, axis=1) * total - q), 0.0)
 
 
 cross_entropy_rows.vjp(x=_cross_entropy_rule)

@@ -407,7 +407,7 @@ def avg_pool(
     out, pads = _layout(where, x, kernel, steps, pad, (1,) * n, ceil_mode)
     if divisor_override is not None:
         if divisor_override == 0:
-            msg = f"{where}: divisor_override must not be 0"
+            msg = f"{where}: divisor_override must not be 0, got 0"
             raise ValueError(msg)
         scale: Any = 1.0 / divisor_override
     else:

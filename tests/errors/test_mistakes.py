@@ -270,7 +270,7 @@ TRAINING = {
     "resume without a folder": (lambda: fit(resume=True), ValueError, "resume=True needs run_dir"),
     "seed": (lambda: fit(seed="a"), TypeError, "seed must be an integer of at least 0, got 'a'"),
     "the model's shape": (lambda: fit(model=nn.Linear(4, 3)), nn.ShapeError, "last axis 5, expected 4"),
-    "the target's shape": (lambda: fit(loss="mse"), ValueError, r"input has shape \(32, 3\), target \(32,\)"),
+    "the target's shape": (lambda: fit(loss="mse"), ValueError, r"equal shapes, got \(32, 3\) and \(32,\)"),
     "several outputs": (lambda: fit(nn.LSTM(5, 3), data=(X, X[:, :3]), loss="mse"), TypeError, r"a tuple of 2, and mse_loss takes one"),
     "compile='yes'": (lambda: fit(compile="yes"), ValueError, "got 'yes'"),
     "loader": (lambda: an.data.DataLoader((X, Y), batch_size=-1), ValueError, "must be an integer ≥ 1, got -1"),

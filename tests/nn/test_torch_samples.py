@@ -34,7 +34,7 @@ OTHER = {
          "fractional_max_pool2d", "fractional_max_pool3d"), "random, from streams of its own"),
 }  # fmt: skip
 STRICTER = {
-    "gaussian_nll_loss": "input has shape",  # losses broadcast nothing
+    "gaussian_nll_loss": "must have equal shapes",  # losses broadcast nothing
     "batch_norm": r"x must have shape \(batch, channels",
     "linear_cross_entropy": "options",
     "avg_pool2d": "stride must be",  # an empty stride

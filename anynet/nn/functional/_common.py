@@ -10,7 +10,7 @@ from anynet.autograd.broadcasting import cast_to
 from anynet.ops.reductions import mean, sum
 from anynet.tensor import Tensor, to_plain, unwrap
 from anynet.typing import ArrayLike
-from anynet_backends import backend_of
+from anynet_backends import Array, backend_of
 
 
 def reduce(x: ArrayLike, reduction: str) -> Tensor:
@@ -42,6 +42,12 @@ def check_values(function: Callable[[Any], None], x: Any, within: int | None = N
         xp.check(function, x, within=within)
 
 
+def bounds(found: Array) -> str:
+    """The least and the greatest of some integers, for an error message."""
+    xp = backend_of(found)
+    return f"{int(xp.min(found))} to {int(xp.max(found))}"
+
+
 def as_target(name: str, input: ArrayLike, target: Any) -> Tensor:
     """The target in the dtype of the input, where the shapes are equal."""
     if not hasattr(target, "shape"):
@@ -49,7 +55,7 @@ def as_target(name: str, input: ArrayLike, target: Any) -> Tensor:
     x, t = unwrap(input), unwrap(target)
     if tuple(x.shape) != tuple(t.shape):
         msg = (
-            f"{name}: input has shape {tuple(x.shape)}, target {tuple(t.shape)}; they must be equal, "
+            f"{name}: input and target must have equal shapes, got {tuple(x.shape)} and {tuple(t.shape)}; "
             "nothing is broadcast (reshape one of them)"
         )
         raise ValueError(msg)

@@ -9,6 +9,7 @@ from typing import Any
 from anynet import random
 from anynet.nn.docstrings import shared_docstring
 from anynet.nn.errors import ShapeError
+from anynet.nn.functional._common import bounds
 from anynet.ops import pooling
 from anynet.ops.convolution import spread_option
 from anynet.ops.indexing import scatter_rows, take_along_axis
@@ -405,7 +406,7 @@ def _unpool(
 
     def in_range(found: Any) -> None:
         if bool(backend_of(found).any((found < 0) | (found >= room))):
-            msg = f"{where}: indices must be in [0, {room - 1}], the places of an output of size {out}"
+            msg = f"{where}: indices must be in [0, {room - 1}] for an output of size {out}, got {bounds(found)}"
             raise ValueError(msg)
 
     xp.check(in_range, flat, within=room)

@@ -391,7 +391,7 @@ def linear_cross_entropy(
     1.386294
     """
     if options is not None:
-        msg = "linear_cross_entropy: options must be None: PyTorch's way of working in chunks is not offered; leave it out"
+        msg = f"linear_cross_entropy: options must be None, got {options!r}: PyTorch's way of working in chunks is not offered"
         raise NotImplementedError(msg)
     form = tuple(linear_weight.shape)
     if len(form) > 2:

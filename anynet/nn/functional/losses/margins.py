@@ -6,7 +6,7 @@ from typing import Any
 
 from anynet import dtypes
 from anynet.autograd.jit.fused import fused
-from anynet.nn.functional._common import as_target, check_values, device_of, reduce
+from anynet.nn.functional._common import as_target, bounds, check_values, device_of, reduce
 from anynet.nn.functional.losses.classification import class_weight
 from anynet.ops import elementwise as e
 from anynet.ops.activations import relu, softplus
@@ -87,7 +87,7 @@ def _class_indices(name: str, input: Any, target: Any) -> tuple[Any, Any]:
 
     def in_range(found: Any) -> None:
         if bool(backend_of(found).any((found < 0) | (found >= rows.shape[1]))):
-            msg = f"{name}: each class of target must be in [0, {rows.shape[1] - 1}]"
+            msg = f"{name}: each class of target must be in [0, {rows.shape[1] - 1}], got {bounds(found)}"
             raise IndexError(msg)
 
     check_values(in_range, index, rows.shape[1])
@@ -160,7 +160,7 @@ def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str =
 
     def in_range(found: Any) -> None:
         if bool(backend_of(found).any(found >= classes)):
-            msg = f"multilabel_margin_loss: each class of target must be in [0, {classes - 1}]"
+            msg = f"multilabel_margin_loss: each class of target must be in [0, {classes - 1}], got {bounds(found)}"
             raise IndexError(msg)
 
     check_values(in_range, index, classes)
