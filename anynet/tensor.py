@@ -563,7 +563,7 @@ class Tensor:
         return round(self.item(), ndigits)
 
     def __repr__(self) -> str:
-        if hasattr(self._data, "level"):  # inside vmap
+        if is_batched_array(self._data):
             return f"{type(self).__name__}(one example of a batch, shape={tuple(self.shape)}, dtype={self.dtype})"
         text = host.text(self.numpy(), prefix="Tensor(")
         extra = (
@@ -718,6 +718,12 @@ def wrap(data: Array, cls: type[Tensor] = Tensor) -> Tensor:
     return x
 
 
+def is_batched_array(data: Any) -> bool:
+    """Whether the array of a Tensor stands for one example of a batch, inside vmap (`anynet.autograd.vmap.Batched`): it has a
+    shape but no values."""
+    return hasattr(data, "level")
+
+
 def _set_attributes(x: Tensor, attributes: tuple[dict[str, Any] | None, dict[str, Any]] | None) -> None:
     if attributes is not None:
         own, slots = attributes
@@ -816,6 +822,17 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
     else:
         return to_plain(xp.asarray(obj), dtype=dtype, device=device, copy=copy)
     xp, name = resolve(device)
+    made = _from_python(obj, dtype)
+    if copy is False:
+        msg = f"copy=False, but a {type(obj).__name__} is always copied into a new array"
+        raise ValueError(msg)
+    if COMPILING and COMPILING.own and xp.compiles:
+        return COMPILING.own[-1].constant(made)
+    return xp.from_host(made, name)
+
+
+def _from_python(obj: Any, dtype: Any) -> Any:
+    """A host array of Python scalars and nested lists."""
     try:
         made: Any = registry.asarray(obj, dtype=None if dtype is None else dtypes.of(dtype).name)
     except ValueError as error:
@@ -831,26 +848,18 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
             "(anynet.nn.utils.rnn.pad_sequence), or make a Tensor of each"
         )
         raise ValueError(msg) from None
-    if dtype is None:
-        if made.dtype.kind == "f":
-            made = registry.asarray(made, dtype=dtypes.default_float().name)
-        elif made.dtype.kind == "c":
-            made = registry.asarray(made, dtype=dtypes.of(complex).name)
-        elif made.dtype.kind not in "biu":
-            if isinstance(obj, int) or (
-                made.dtype.kind == "O" and all(isinstance(v, int) for v in made.reshape(-1))
-            ):
-                large = max((obj,) if isinstance(obj, int) else made.reshape(-1), key=abs)
-                msg = f"the integer {large} does not fit into 64 bits; give it as a float"
-                raise OverflowError(msg)
-            msg = f"cannot make a Tensor of {type(obj).__name__} {obj!r:.60}; give numbers, nested lists or an array"
-            raise TypeError(msg)
-    if copy is False:
-        msg = f"copy=False, but a {type(obj).__name__} is always copied into a new array"
-        raise ValueError(msg)
-    if COMPILING and COMPILING.own and xp.compiles:
-        return COMPILING.own[-1].constant(made)
-    return xp.from_host(made, name)
+    if dtype is not None or made.dtype.kind in "biu":
+        return made
+    if made.dtype.kind == "f":
+        return registry.asarray(made, dtype=dtypes.default_float().name)
+    if made.dtype.kind == "c":
+        return registry.asarray(made, dtype=dtypes.of(complex).name)
+    if isinstance(obj, int) or (made.dtype.kind == "O" and all(isinstance(v, int) for v in made.reshape(-1))):
+        large = max((obj,) if isinstance(obj, int) else made.reshape(-1), key=abs)
+        msg = f"the integer {large} does not fit into 64 bits; give it as a float"
+        raise OverflowError(msg)
+    msg = f"cannot make a Tensor of {type(obj).__name__} {obj!r:.60}; give numbers, nested lists or an array"
+    raise TypeError(msg)
 
 
 class _Module(ModuleType):

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from anynet.autograd.broadcasting import cast_to, sum_to
 from anynet.autograd.graph import CustomNode, GradientError, Node, OutputEdge, RetainedGrad, overwritten, walk
 from anynet.autograd.rules import fit, plain_cast, run_rules
-from anynet.tensor import Leaf, Tensor, mode, module_version, wrap
+from anynet.tensor import Leaf, Tensor, is_batched_array, mode, module_version, wrap
 from anynet_backends import Array, backend_of
 from anynet_backends.concurrency import ThreadStack
 
@@ -28,17 +28,17 @@ __all__ = ["Observer", "accumulate", "backprop", "observer", "start_gradient"]
 
 _new = Tensor.__new__
 _BUILTIN: Any = type(len)
-"""Of built-in functions (`anynet.autograd.jit.specialize`), which give gradients in the inputs' shapes and dtypes."""
+"""The type of compiled pullbacks (`anynet.autograd.jit.specialize`), whose gradients have the inputs' shapes and dtypes."""
 
 
 class Observer(Protocol):
-    """Who wants to know of each node of a backward pass (anomaly mode, profiling)."""
+    """Observer of a backward pass: called before and after each node (anomaly mode, profiling)."""
 
     def before(self, node: Node, g: Any) -> None:
-        """The node is about to give its inputs' gradients, from its own."""
+        """Called before the node computes its inputs' gradients from its own."""
 
     def after(self, node: Node, grads: Sequence[Any]) -> None:
-        """It has given them."""
+        """Called after that."""
 
 
 observer: ThreadStack[Observer] = ThreadStack()
@@ -51,8 +51,7 @@ def backprop(
     create_graph: bool = False,
     retain_graph: bool = False,
 ) -> list[Any] | None:
-    """Walk the graph backwards from `roots`, pairs of an edge and the gradient of it (plain arrays, or Tensors with
-    `create_graph`).
+    """Walk the graph backwards from `roots`: pairs of an edge and its gradient, a plain array, or a Tensor with `create_graph`.
 
     Without `targets`, gradients are accumulated into the leaves. With `targets` (edges), nothing is accumulated: the
     gradients of these edges are returned (None for one that no root depends on), and the walk stops there.
@@ -60,8 +59,7 @@ def backprop(
     grads: dict[Any, Any] = {}
     heap: list[tuple[int, Node]] = []
     ends = None if targets is None else _Ends(roots, targets)
-    recording = mode.recording
-    mode.recording = create_graph
+    recording, mode.recording = mode.recording, create_graph
     try:
         for edge, g in roots:
             _deposit(edge, g, grads, heap, ends, create_graph)
@@ -78,15 +76,15 @@ def backprop(
                 grads[node] = g
                 continue
             parents = node.parents
-            fitting = type(node.pullback) is _BUILTIN and not create_graph and not _disturbed(node)
-            if fitting:
+            native = type(node.pullback) is _BUILTIN and not create_graph and not _disturbed(node)
+            if native:
                 pulled: Any = zip(parents, node.pullback(g))  # type: ignore[misc]  # noqa: B905 - one for each
             else:
                 pulled = [(parents[i], gi) for i, gi in _node_gradients(node, g, create_graph)]
             for parent, gi in pulled:
                 if parent is None or gi is None:
                     continue
-                if not fitting and (gi.shape != parent.shape or gi.dtype != parent.dtype):
+                if not native and (gi.shape != parent.shape or gi.dtype != parent.dtype):
                     gi = _fit(gi, parent, create_graph)
                 if ends is not None or type(parent) is OutputEdge:
                     _deposit(parent, gi, grads, heap, ends, create_graph)
@@ -97,8 +95,7 @@ def backprop(
                     if type(parent) is not Leaf:
                         heappush(heap, (-parent.seq, parent))
             if not retain_graph:
-                node.saved = None
-                node.pullback = None
+                node.saved = node.pullback = None
         if ends is not None:
             return [ends.found.get(t) if type(t) is OutputEdge else grads.get(t) for t in targets or ()]
         for leaf, g in grads.items():
@@ -109,7 +106,7 @@ def backprop(
 
 
 def _disturbed(node: Node) -> bool:
-    """Whether somebody watches, or a variable has been written since: `_node_gradients` sees to both."""
+    """Whether the slow path is needed: an observer is active, or an input was modified in place."""
     if observer:
         return True
     seq = node.seq
@@ -120,7 +117,7 @@ def _disturbed(node: Node) -> bool:
 
 
 class _Ends:
-    """Where a walk ends that is for the gradients of some edges."""
+    """Where a walk for the gradients of some edges stops."""
 
     __slots__ = ("found", "picked", "stops", "useful")
 
@@ -128,7 +125,7 @@ class _Ends:
         self.useful = _useful(roots, targets)
         self.stops = frozenset(targets)
         self.picked = {t.node for t in self.stops if type(t) is OutputEdge}
-        self.found: dict[Any, Any] = {}  # of those that are one output of several
+        self.found: dict[Any, Any] = {}  # the gradients of those that are one output of several
 
 
 def _deposit(
@@ -353,7 +350,7 @@ def backward(
     >>> x.grad.item()
     6.0
     """
-    if hasattr(self._data, "level"):
+    if is_batched_array(self._data):
         msg = (
             "backward() inside vmap, where each example has its own loss; use anynet.grad inside vmap instead"
         )

@@ -37,50 +37,83 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with random.apart() as state:
         start = clock()
         leaves, structure = flatten(f(*args, **kwargs))
+    # the results that f has computed, and the edges at which they depend on what was there before
     inside = [
         k
         for k, y in enumerate(leaves)
         if isinstance(y, Tensor) and (e := strip(y).edge) is not None and e.seq > start
     ]
-    # the edges at which what f computed meets what was there before
-    boundary: dict[Any, None] = {}
-    for edge in walk([strip(leaves[k]).edge for k in inside], start):
-        if type(edge) is not Leaf:
-            boundary.update((p, None) for p in edge.parents if p is not None and p.seq < start)
-    if not inside or not boundary:
+    targets = _boundary([strip(leaves[k]).edge for k in inside], start)
+    if not inside or not targets:
         return unflatten(structure, leaves)
-    targets = list(boundary)
-    levels = active_levels()
-    name = f"checkpoint({getattr(f, '__name__', None) or type(f).__name__})"
-
-    def rule(g: Any, differentiable: bool) -> list[Any]:
-        for edge in targets:
-            if type(edge) is Leaf and edge.written > node.seq:
-                msg = (
-                    f"a variable{f' ({edge.name})' if edge.name else ''} that {name} has to compute with again was "
-                    "overwritten after the forward pass (by optimizer.step() or assign_); call backward() before"
-                )
-                raise GradientError(msg)
-        recording = mode.recording
-        mode.recording = True
-        try:
-            with running(levels), random.fork_rng():
-                random.rewind(state)
-                again = flatten(f(*args, **kwargs))[0]
-        finally:
-            mode.recording = recording
-        gs = g if isinstance(g, tuple) else (g,)
-        roots = [(strip(again[k]).edge, gi) for k, gi in zip(inside, gs, strict=True)]
-        if any(edge is None for edge, _ in roots):
-            msg = f"{name}: computed again, a result does not depend on the variables; f must do the same every time"
-            raise GradientError(msg)
-        grads = backprop(roots, targets=targets, create_graph=differentiable, retain_graph=differentiable)
-        return grads or []
-
+    again = _Recomputation(f, args, kwargs, state, inside, targets)
     physical = [strip(leaves[k])._data for k in inside]
-    node = custom_node(name, physical[0] if len(physical) == 1 else tuple(physical), targets, rule)
+    node = custom_node(
+        again.name, physical[0] if len(physical) == 1 else tuple(physical), targets, again.gradients
+    )
+    again.made = node.seq
     for i, (k, data) in enumerate(zip(inside, physical, strict=True)):
         new = wrap(data)
         new.edge = OutputEdge(node, i) if node.count else node
         leaves[k] = rebatch(new, levels_of(leaves[k]))
     return unflatten(structure, leaves)
+
+
+def _boundary(edges: list[Any], start: int) -> list[Any]:
+    """The edges made before `start` on which those made since depend directly."""
+    found: dict[Any, None] = {}
+    for edge in walk(edges, start):
+        if type(edge) is not Leaf:
+            found.update((p, None) for p in edge.parents if p is not None and p.seq < start)
+    return list(found)
+
+
+class _Recomputation:
+    """The gradient rule of a checkpoint: compute f again, and walk back from its results to `targets`."""
+
+    made = 0  # when the node was made
+
+    def __init__(
+        self, f: Callable[..., Any], args: Any, kwargs: Any, state: Any, inside: list[int], targets: list[Any]
+    ) -> None:
+        self.f, self.args, self.kwargs, self.state = f, args, kwargs, state
+        self.inside, self.targets = inside, targets
+        self.levels = active_levels()
+        self.name = f"checkpoint({getattr(f, '__name__', None) or type(f).__name__})"
+
+    def gradients(self, g: Any, differentiable: bool) -> list[Any]:
+        """Those of `targets`, from those of the results."""
+        self._check_unwritten()
+        again = self._computed_again()
+        gs = g if isinstance(g, tuple) else (g,)
+        roots = [(strip(again[k]).edge, gi) for k, gi in zip(self.inside, gs, strict=True)]
+        if any(edge is None for edge, _ in roots):
+            msg = (
+                f"{self.name}: computed again, a result does not depend on the variables; f must do the same "
+                "every time"
+            )
+            raise GradientError(msg)
+        grads = backprop(
+            roots, targets=self.targets, create_graph=differentiable, retain_graph=differentiable
+        )
+        return grads or []
+
+    def _check_unwritten(self) -> None:
+        for edge in self.targets:
+            if type(edge) is Leaf and edge.written > self.made:
+                msg = (
+                    f"a variable{f' ({edge.name})' if edge.name else ''} that {self.name} has to compute with again was "
+                    "overwritten after the forward pass (by optimizer.step() or assign_); call backward() before"
+                )
+                raise GradientError(msg)
+
+    def _computed_again(self) -> list[Any]:
+        """The leaves of f's result, recorded, with the same random numbers."""
+        recording = mode.recording
+        mode.recording = True
+        try:
+            with running(self.levels), random.fork_rng():
+                random.rewind(self.state)
+                return flatten(self.f(*self.args, **self.kwargs))[0]
+        finally:
+            mode.recording = recording

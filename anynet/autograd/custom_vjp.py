@@ -93,25 +93,13 @@ class custom_vjp:
         if not mode.recording or not any(traced):
             return self.f(*args)
         # fwd is recorded, so that the residuals can be differentiated; a call of this function in it computes f
-        levels = active_levels()
         start = clock()
         self._running.inside = True
         try:
             result = self.fwd(*args)
         finally:
             self._running.inside = False
-        if not isinstance(result, tuple) or len(result) != 2:
-            msg = f"{name}: fwd must return (y, residuals), got {type(result).__name__}"
-            raise TypeError(msg)
-        result, residuals = result
-        outs, out_structure = flatten(result)
-        for y in outs:
-            if not isinstance(y, Tensor):
-                msg = f"{name}: fwd must return Tensors, got {type(y).__name__}"
-                raise TypeError(msg)
-        out_levels = [levels_of(y) for y in outs]
-        nondiff = [args[i] for i in sorted(fixed)]
-        bwd = self.bwd
+        outs, structure, residuals = _checked(name, result)
         given = [strip(x).edge for x in flatten(list(args))[0] if isinstance(x, Tensor)]
         if stranger := _captured([strip(y).edge for y in outs], given, start):
             msg = (
@@ -119,47 +107,88 @@ class custom_vjp:
                 "pass it as an argument, or use its detach()"
             )
             raise GradientError(msg)
+        bwd = functools.partial(self.bwd, *[args[i] for i in sorted(fixed)], residuals)
+        rule = _Rule(name, bwd, chosen, traced, [levels_of(y) for y in outs], structure)
+        return rule.record(
+            outs, [strip(x).edge if hit else None for x, hit in zip(leaves, traced, strict=True)]
+        )
 
-        def rule(g: Any, differentiable: bool) -> list[Any]:
-            gs = g if isinstance(g, tuple) else (g,)
-            if is_batched(*gs):
-                msg = (
-                    f"{name}: vmap over a pullback through custom_vjp is not supported; call vjp inside vmap"
-                )
-                raise VmapError(msg)
-            boxed = [
-                rebatch(x if isinstance(x, Tensor) else wrap(x), at)
-                for x, at in zip(gs, out_levels, strict=True)
-            ]
-            with running(levels):
-                got = bwd(*nondiff, residuals, unflatten(out_structure, boxed))
-                if not isinstance(got, tuple) or len(got) != len(chosen):
-                    what = f"{len(got)} of them" if isinstance(got, tuple) else type(got).__name__
-                    msg = f"{name}: bwd must return a tuple of {len(chosen)} gradients, got {what}"
-                    raise GradientError(msg)
-                flat: list[Any] = []
-                for given, arg in zip(got, chosen, strict=True):
-                    n = len(flatten(arg)[0])
-                    parts = [None] * n if given is None else flatten(given)[0]
-                    if len(parts) != n:
-                        msg = f"{name}: bwd returned {len(parts)} gradients for an argument of {n} arrays"
-                        raise GradientError(msg)
-                    flat += parts
-                return [
-                    _fitted(gi, x, name, differentiable) if hit else None
-                    for gi, x, hit in zip(flat, leaves, traced, strict=True)
-                ]
 
+def _checked(name: str, result: Any) -> tuple[list[Tensor], Any, Any]:
+    """The outputs of fwd, their structure, and the residuals."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        msg = f"{name}: fwd must return (y, residuals), got {type(result).__name__}"
+        raise TypeError(msg)
+    outs, structure = flatten(result[0])
+    for y in outs:
+        if not isinstance(y, Tensor):
+            msg = f"{name}: fwd must return Tensors, got {type(y).__name__}"
+            raise TypeError(msg)
+    return outs, structure, result[1]
+
+
+class _Rule:
+    """The gradient rule of one call: `bwd`, which takes the gradient of the outputs, as the engine calls it."""
+
+    def __init__(
+        self, name: str, bwd: Callable[[Any], Any], chosen: list[Any], traced: list[bool], out_levels: list[Any],
+        structure: Any
+    ) -> None:  # fmt: skip
+        self.name, self.bwd = name, bwd
+        self.chosen = chosen  # the arguments that may be differentiated
+        self.leaves, self.traced = flatten(chosen)[0], traced  # which of their leaves are
+        self.levels = active_levels()
+        self.structure = structure
+        self.out_levels = out_levels
+
+    def record(self, outs: list[Tensor], parents: list[Any]) -> Any:
+        """The outputs, as those of a node whose rule this is."""
         physical = [strip(y)._data for y in outs]
-        parents = [strip(x).edge if hit else None for x, hit in zip(leaves, traced, strict=True)]
-        node = custom_node(name, physical[0] if len(outs) == 1 else tuple(physical), parents, rule)
+        node = custom_node(
+            self.name, physical[0] if len(outs) == 1 else tuple(physical), parents, self.gradients
+        )
         made = []
         for k, (y, data) in enumerate(zip(outs, physical, strict=True)):
             new = wrap(data)
             if y.dtype.is_floating:
                 new.edge = OutputEdge(node, k) if node.count else node
-            made.append(rebatch(new, out_levels[k]))
-        return unflatten(out_structure, made)
+            made.append(rebatch(new, self.out_levels[k]))
+        return unflatten(self.structure, made)
+
+    def gradients(self, g: Any, differentiable: bool) -> list[Any]:
+        """Those of the leaves of the arguments, from those of the outputs."""
+        gs = g if isinstance(g, tuple) else (g,)
+        if is_batched(*gs):
+            msg = (
+                f"{self.name}: vmap over a pullback through custom_vjp is not supported; call vjp inside vmap"
+            )
+            raise VmapError(msg)
+        boxed = [
+            rebatch(x if isinstance(x, Tensor) else wrap(x), at)
+            for x, at in zip(gs, self.out_levels, strict=True)
+        ]
+        with running(self.levels):
+            flat = self._flat(self.bwd(unflatten(self.structure, boxed)))
+            return [
+                _fitted(gi, x, self.name, differentiable) if hit else None
+                for gi, x, hit in zip(flat, self.leaves, self.traced, strict=True)
+            ]
+
+    def _flat(self, got: Any) -> list[Any]:
+        """The gradients that bwd gave, one for each leaf of the arguments."""
+        if not isinstance(got, tuple) or len(got) != len(self.chosen):
+            what = f"{len(got)} of them" if isinstance(got, tuple) else type(got).__name__
+            msg = f"{self.name}: bwd must return a tuple of {len(self.chosen)} gradients, got {what}"
+            raise GradientError(msg)
+        flat: list[Any] = []
+        for given, arg in zip(got, self.chosen, strict=True):
+            n = len(flatten(arg)[0])
+            parts = [None] * n if given is None else flatten(given)[0]
+            if len(parts) != n:
+                msg = f"{self.name}: bwd returned {len(parts)} gradients for an argument of {n} arrays"
+                raise GradientError(msg)
+            flat += parts
+        return flat
 
 
 def _fitted(g: Any, x: Tensor, name: str, differentiable: bool) -> Any:

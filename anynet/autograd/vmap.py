@@ -525,38 +525,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         if len(axes) != len(args):
             msg = f"vmap: in_axes has {len(axes)} entries for {len(args)} arguments"
             raise ValueError(msg)
-        flat = [
-            _prefix(axis, arg, f"in_axes[{i}]") for i, (axis, arg) in enumerate(zip(axes, args, strict=True))
-        ]
-        size: int | None = None
-        first = ""
-        prepared: list[list[tuple[Any, bool]]] = []
-        for i, leaves in enumerate(flat):
-            row: list[tuple[Any, bool]] = []
-            for x, axis in leaves:
-                if axis is None:
-                    row.append((x, False))
-                    continue
-                if not isinstance(x, Tensor):
-                    if not hasattr(x, "shape"):
-                        msg = f"vmap: argument {i} is a {type(x).__name__}, which has no axis {axis}; in_axes None?"
-                        raise TypeError(msg)
-                    x = wrap(to_plain(x))
-                if not -len(x.shape) <= axis < len(x.shape):
-                    msg = f"vmap: argument {i} of shape {tuple(x.shape)} has no axis {axis}"
-                    raise ValueError(msg)
-                axis %= len(x.shape)
-                n = int(x.shape[axis])
-                if size is None:
-                    size, first = n, f"argument {i} of shape {tuple(x.shape)}"
-                elif n != size:
-                    msg = f"vmap: batch sizes differ: {size} ({first}) and {n} (argument {i} of shape {tuple(x.shape)})"
-                    raise ValueError(msg)
-                row.append((_permute(x, (axis, *(a for a in range(len(x.shape)) if a != axis))), True))
-            prepared.append(row)
-        if size is None:
-            msg = "vmap needs at least one argument with a batch axis; all in_axes are None"
-            raise ValueError(msg)
+        prepared, size = _prepared(args, axes)
         level = clock()
         given = []
         for arg, row in zip(args, prepared, strict=True):
@@ -571,6 +540,43 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     mapped.__name__ = getattr(f, "__name__", "mapped")
     mapped.__doc__ = getattr(f, "__doc__", None)
     return mapped
+
+
+def _prepared(args: tuple[Any, ...], axes: Sequence[Any]) -> tuple[list[list[tuple[Any, bool]]], int]:
+    """The leaves of each argument, those with a batch axis with that axis in front; and the size of the batch."""
+    flat = [_prefix(axis, arg, f"in_axes[{i}]") for i, (axis, arg) in enumerate(zip(axes, args, strict=True))]
+    size: int | None = None
+    first = ""
+    prepared: list[list[tuple[Any, bool]]] = []
+    for i, leaves in enumerate(flat):
+        row: list[tuple[Any, bool]] = []
+        for x, axis in leaves:
+            if axis is None:
+                row.append((x, False))
+                continue
+            if not isinstance(x, Tensor):
+                if not hasattr(x, "shape"):
+                    msg = (
+                        f"vmap: argument {i} is a {type(x).__name__}, which has no axis {axis}; in_axes None?"
+                    )
+                    raise TypeError(msg)
+                x = wrap(to_plain(x))
+            if not -len(x.shape) <= axis < len(x.shape):
+                msg = f"vmap: argument {i} of shape {tuple(x.shape)} has no axis {axis}"
+                raise ValueError(msg)
+            axis %= len(x.shape)
+            n = int(x.shape[axis])
+            if size is None:
+                size, first = n, f"argument {i} of shape {tuple(x.shape)}"
+            elif n != size:
+                msg = f"vmap: batch sizes differ: {size} ({first}) and {n} (argument {i} of shape {tuple(x.shape)})"
+                raise ValueError(msg)
+            row.append((_permute(x, (axis, *(a for a in range(len(x.shape)) if a != axis))), True))
+        prepared.append(row)
+    if size is None:
+        msg = "vmap needs at least one argument with a batch axis; all in_axes are None"
+        raise ValueError(msg)
+    return prepared, size
 
 
 def _out(y: Any, axis: int | None, level: int, size: int) -> Any:

@@ -11,7 +11,7 @@ from anynet.ops.data_types import result_type
 from anynet.ops.elementwise import where
 from anynet.ops.manipulation import broadcast_arrays, expand_dims, permute_dims, reshape, stack, to_device
 from anynet.ops.shapes import as_shape
-from anynet.tensor import Tensor, mode, to_plain, unwrap, wrap
+from anynet.tensor import Tensor, is_batched_array, mode, to_plain, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import TYPES, backend_of, resolve
 from anynet_backends.jit.tracer import COMPILING, TracedArray
@@ -47,7 +47,7 @@ def asarray(
             raise ValueError(msg)
         obj, copy = _stacked(obj, dtype, device), None
     recorded = isinstance(obj, Tensor) and (
-        (obj.edge is not None and mode.recording) or hasattr(obj._data, "level")
+        (obj.edge is not None and mode.recording) or is_batched_array(obj._data)
     )
     if recorded and not requires_grad:  # or batched by vmap
         out = obj if device is None else to_device(obj, device)
@@ -188,7 +188,7 @@ def _like(name: str, x: Any, dtype: Any, device: str | None, *args: Any) -> Tens
             kind = dtypes.of(data.dtype) if dtype is None else dtype
             return like(tuple(data.shape), *args, dtype=kind, device=device)  # type: ignore[operator, no-any-return]
     native = data.dtype if dtype is None else dtypes.native(xp, dtype)
-    if hasattr(data, "level"):  # one example of a batch, inside vmap: it has a shape but no values
+    if is_batched_array(data):
         data = xp.empty(data.shape, dtype=native, device=where)
     return wrap(getattr(xp, name)(data, *args, dtype=native, device=where))
 

@@ -61,6 +61,26 @@ def gradcheck(
     """
     arguments = _arguments(inputs)
     targets = _targets(arguments, parameters, "gradcheck")
+    got, weights, before = _backpropagated(f, arguments, targets, seed)
+
+    def loss() -> list[Any]:
+        with no_grad():
+            return [y.numpy() for y in _outputs(f(*arguments), "gradcheck")]
+
+    _check_deterministic(before, loss())
+    for (name, x), g in zip(targets.items(), got, strict=True):
+        problem = _mismatch(name, x, g, _finite_difference(loss, x, weights, eps), atol, rtol)
+        if problem is not None:
+            if not raise_exception:
+                return False
+            raise GradcheckError(problem)
+    return True
+
+
+def _backpropagated(
+    f: Callable[..., Any], arguments: Sequence[Any], targets: Mapping[str, Tensor], seed: int
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """The gradients of the weighted sum of the outputs in the targets; the weights; the outputs, as host arrays."""
     with enable_grad():
         outputs = _outputs(f(*arguments), "gradcheck")
     weights = [_weights(y, seed + k) for k, y in enumerate(outputs)]
@@ -75,12 +95,10 @@ def gradcheck(
     if len(roots) < len(outputs) and not roots:
         msg = "gradcheck: no output depends on an input that requires a gradient (detached, or no_grad?)"
         raise GradientError(msg)
+    return got, weights, before
 
-    def loss() -> list[Any]:
-        with no_grad():
-            return [y.numpy() for y in _outputs(f(*arguments), "gradcheck")]
 
-    again = loss()
+def _check_deterministic(before: list[Any], again: list[Any]) -> None:
     for a, b in zip(before, again, strict=True):
         if a.shape != b.shape or not ((a == b) | ((a != a) & (b != b))).all():
             msg = (
@@ -89,8 +107,15 @@ def gradcheck(
             )
             raise ValueError(msg)
 
-    def difference(x: Tensor, base: Any, i: int, step: complex) -> float:
-        xp = backend_of(x._data)
+
+def _finite_difference(loss: Callable[[], list[Any]], x: Tensor, weights: list[Any], eps: float) -> Any:
+    """The gradient of the weighted sum of the outputs that `loss` gives, in x: central differences, as a host array."""
+    original, xp = x._data, backend_of(x._data)
+    base = x.numpy().copy()
+    expected = base.copy()
+    expected[...] = 0  # not base * 0, which makes a scalar of a 0-d array
+
+    def difference(i: int, step: complex) -> float:
         sides = []
         for sign in (1, -1):
             moved = base.copy()
@@ -101,47 +126,41 @@ def gradcheck(
         total = sum((v.conj() * (up - down)).sum().real for v, up, down in zip(weights, *sides, strict=True))
         return float(total) / (2 * eps)
 
-    for (name, x), g in zip(targets.items(), got, strict=True):
-        original = x._data
-        base = x.numpy().copy()
-        complex_input = base.dtype.kind == "c"
-        expected = base.copy()
-        expected[...] = 0  # not base * 0, which makes a scalar of a 0-d array
-        try:
-            for i in range(base.size):
-                expected.reshape(-1)[i] = difference(x, base, i, eps)
-                if complex_input:
-                    x._data = original
-                    expected.reshape(-1)[i] += 1j * difference(x, base, i, 1j * eps)
-        finally:
-            x._data = original
-        actual = expected * 0 if g is None else wrap(g._data if isinstance(g, Tensor) else g).numpy()
-        if actual.shape != expected.shape or actual.dtype != expected.dtype:
-            msg = (
-                f"gradcheck: the gradient of {name} is {actual.dtype}{actual.shape}, "
-                f"expected that of the input, {expected.dtype}{expected.shape}"
-            )
-            raise GradcheckError(msg)
-        if not expected.size:
-            continue
-        scale = float(abs(expected).max())
-        error = abs(actual - expected)
-        wrong = ~(error <= atol + rtol * scale)  # a NaN is wrong too
-        if not wrong.any():
-            continue
-        if not raise_exception:
-            return False
-        first = int(wrong.reshape(-1).argmax())
-        index = _unravel(first, base.shape)
-        where = f"{name}[{', '.join(map(str, index))}]" if index else name
-        missing = "" if g is not None else "; no gradient reached this input at all"
+    try:
+        for i in range(base.size):
+            expected.reshape(-1)[i] = difference(i, eps)
+            if base.dtype.kind == "c":
+                x._data = original
+                expected.reshape(-1)[i] += 1j * difference(i, 1j * eps)
+    finally:
+        x._data = original
+    return expected
+
+
+def _mismatch(name: str, x: Tensor, g: Any, expected: Any, atol: float, rtol: float) -> str | None:
+    """Where the gradient g of x differs from the finite difference, in words; None where they agree."""
+    actual = expected * 0 if g is None else wrap(g._data if isinstance(g, Tensor) else g).numpy()
+    if actual.shape != expected.shape or actual.dtype != expected.dtype:
         msg = (
-            f"gradcheck: wrong gradient of {where}: got {actual.reshape(-1)[first]!s}, "
-            f"expected {expected.reshape(-1)[first]!s} (finite difference); "
-            f"{int(wrong.sum())} of {base.size} elements differ, worst by {float(error.max()):.3g}{missing}"
+            f"gradcheck: the gradient of {name} is {actual.dtype}{actual.shape}, "
+            f"expected that of the input, {expected.dtype}{expected.shape}"
         )
         raise GradcheckError(msg)
-    return True
+    if not expected.size:
+        return None
+    error = abs(actual - expected)
+    wrong = ~(error <= atol + rtol * float(abs(expected).max()))  # a NaN is wrong too
+    if not wrong.any():
+        return None
+    first = int(wrong.reshape(-1).argmax())
+    index = _unravel(first, x.shape)
+    where = f"{name}[{', '.join(map(str, index))}]" if index else name
+    missing = "" if g is not None else "; no gradient reached this input at all"
+    return (
+        f"gradcheck: wrong gradient of {where}: got {actual.reshape(-1)[first]!s}, "
+        f"expected {expected.reshape(-1)[first]!s} (finite difference); "
+        f"{int(wrong.sum())} of {expected.size} elements differ, worst by {float(error.max()):.3g}{missing}"
+    )
 
 
 def gradgradcheck(

@@ -11,7 +11,7 @@ from anynet.autograd.jit.guards import Guard
 from anynet.autograd.jit.outputs import Argument, ArgumentView, Output
 from anynet.autograd.primitive import Primitive
 from anynet.autograd.pytree import flatten
-from anynet.tensor import Buffer, Leaf, Parameter, Tensor, mode, wrap
+from anynet.tensor import Buffer, Leaf, Parameter, Tensor, is_batched_array, mode, wrap
 from anynet_backends import TYPES, Array, backend_of
 from anynet_backends.concurrency import ThreadStack
 from anynet_backends.jit.errors import CompileError
@@ -53,7 +53,7 @@ class TraceContext:
         for x in args:
             if isinstance(x, Tensor):
                 data = x._data
-                if not isinstance(data, TracedArray) and not hasattr(data, "level"):
+                if not isinstance(data, TracedArray) and not is_batched_array(data):
                     self.see(x)
                     out = _new(Tensor)
                     out._data, out.edge = self._capture(prim, data), x.edge
