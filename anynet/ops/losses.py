@@ -14,10 +14,22 @@ from anynet.tensor import unwrap
 from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
-    "binary_cross_entropy_", "cross_entropy_rows", "huber", "logit_cross_entropy", "nll_rows", "squared_error",
+    "binary_cross_entropy_", "cross_entropy_rows", "divide_by_count", "huber", "logit_cross_entropy", "nll_rows",
+    "squared_error",
 ]  # fmt: skip
 
 # ----- classes -----
+
+
+@primitive
+def divide_by_count(xp: Backend, x: Array, count: Array, /) -> Array:
+    """x / count, where count is no variable and not 0, but NaN where nothing was counted: a mean over targets. The rule of `divide`
+    asks for each number whether it is 0 / 0."""
+    return x / count
+
+
+divide_by_count.elementwise = True
+divide_by_count.vjp(x=lambda g, count: divide_by_count(g, count))
 
 
 @primitive

@@ -15,7 +15,7 @@ import numpy as np
 from anynet_backends import onednn, philox
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
-from anynet_backends.jit import availability, calls
+from anynet_backends.jit import availability, calls, numpy_calls
 from anynet_backends.jit.compiler import version as llvm_version
 from anynet_backends.jit.elementwise_tracer import elementwise
 from anynet_backends.kernel_table import first_supported
@@ -62,6 +62,12 @@ class NumpyBackend(Backend):
             return False
         flags = array.flags
         return flags.owndata and flags.writeable
+
+    def check(self, function: Callable[..., None], *arrays: Array, within: int | None = None) -> None:
+        if within is None:
+            function(*arrays)
+        else:
+            numpy_calls.within(arrays[0], within, function)
 
     def fill(self, array: Array, number: bool | float) -> None:
         """Large arrays are filled by copies of a block that is in the first-level cache, which is faster than `ndarray.fill`."""

@@ -279,7 +279,7 @@ NO_POINT: dict[str, str] = {
                     "a matrix without inverse or root is an error already in the forward pass"),
     **dict.fromkeys(("linalg.qr", "qr"), "only of full rank (its docstring)"),
     **dict.fromkeys((
-        "binary_cross_entropy", "cross_entropy_rows", "gelu", "gelu_tanh", "huber", "logit_cross_entropy", "nll_rows", "silu",
+        "binary_cross_entropy", "cross_entropy_rows", "divide_by_count", "gelu", "gelu_tanh", "huber", "logit_cross_entropy", "nll_rows", "silu",
         "squared_error",
     ), LAYER),
 }  # fmt: skip

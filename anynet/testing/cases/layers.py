@@ -61,6 +61,7 @@ CASES: tuple[Case, ...] = (
         ((5, 3),),
     ),
     Case("cross_entropy", lambda x: F.cross_entropy(x, index(x, [0, 2, 1]), label_smoothing=0.1), ((3, 4),)),
+    Case("cross_entropy, ignored", lambda x: F.cross_entropy(x, index(x, [0, -100, 1])), ((3, 4),)),
     Case("nll_loss", lambda x: F.nll_loss(x, index(x, [0, 2, 1])), ((3, 4),), second_order=False),
     Case("mse_loss", F.mse_loss, ((3, 4), (3, 4))),
     Case("l1_loss", F.l1_loss, ((3, 4), (3, 4))),

@@ -6,7 +6,7 @@ Functions that NumPy has no call for with an output in place are defined here, s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -32,9 +32,15 @@ def scatter(x: Array, i: Array, j: Array, value: Any) -> None:
     x[i, j] = value
 
 
+_UNSIGNED: Final = {np.dtype(np.int32): np.dtype(np.uint32), np.dtype(np.int64): np.dtype(np.uint64)}
+
+
 def within(x: Array, length: int, refuse: Callable[[Array], None]) -> None:
-    """``refuse(x)``, which need not be asked where all of x lies from 0 to length − 1."""
-    refuse(x)
+    """``refuse(x)``, which need not be asked where all of x lies from 0 to length − 1. Read as unsigned numbers, negative ones lie
+    beyond that too, so that one maximum tells."""
+    unsigned = _UNSIGNED.get(x.dtype)
+    if unsigned is None or x.size == 0 or np.maximum.reduce(x.view(unsigned), None) >= min(length, 1 << 31):
+        refuse(x)
 
 
 def set_where(x: Array, mask: Array, value: Any) -> None:

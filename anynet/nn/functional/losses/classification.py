@@ -22,6 +22,7 @@ from anynet.ops.linear import linear
 from anynet.ops.losses import (
     binary_cross_entropy_,
     cross_entropy_rows,
+    divide_by_count,
     logit_cross_entropy,
     nll_rows,
 )
@@ -162,7 +163,7 @@ def _weighted_mean(losses: Any, index: Any, weight: Any) -> Any:
     total = xp.sum(live)
     # all targets ignored: NaN, without a warning
     total = xp.where(total == 0, xp.full_like(total, float("nan")), total)
-    return sum(losses) / (total if type(total) is xp.array_type else xp.asarray(total))
+    return divide_by_count(sum(losses), total if type(total) is xp.array_type else xp.asarray(total))
 
 
 def _given(index: Any, weight: Any) -> tuple[Any, ...]:
