@@ -1,4 +1,4 @@
-"""The backends of anynet: array libraries behind one protocol.
+"""The backends of anynet: array libraries behind one interface, `Backend`.
 
     >>> import anynet_backends as backends
     >>> xp, device = backends.resolve("cpu")
@@ -8,7 +8,17 @@
     >>> backends.backend_of(x) is xp
     True
 
-This package imports nothing of anynet, and of the array libraries only NumPy until another one is asked for.
+This package imports nothing of anynet, and of the array libraries only NumPy until another one is asked for. Its modules, each of
+which imports only those below it (`lint-imports` checks it):
+
+- `conformance`: the checks that a backend must pass; `registry`: finds the backend of an array or a device;
+- `numpy_backend`, `cupy_backend`, `torch_backend`, `strict_backend`;
+- `kernels`: NumPy kernels by family; `jit`: the compiler; `onednn`: oneDNN's primitives by family;
+- `numpy_namespace`: the standard's functions in NumPy; `host`: bytes, text and random states on the host;
+- `memory`: layout, output buffers, the allocator, fast reductions; `kernel_table`; `safetensors_io`;
+- `backend`: the class `Backend`; `philox`: random bits;
+- `array_api`: the standard's names; `config`: environment variables; `concurrency`: threads and forks; `cuda`: the driver; `files`:
+  atomic writes; `ownership`: which files may be executed.
 """
 
 from __future__ import annotations
