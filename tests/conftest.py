@@ -94,8 +94,8 @@ def anynet_data() -> Path:
 @pytest.fixture(params=["one thread", "three threads"])
 def threads(request, monkeypatch):
     """Loops of machine code by one thread, and even the smallest by three."""
-    from anynet_backends import machine, onednn
-    from anynet_backends.jit import availability
+    from anynet_backends import onednn
+    from anynet_backends.jit import availability, scan, segment
 
     if request.param == "one thread":
         yield 1
@@ -104,8 +104,9 @@ def threads(request, monkeypatch):
         pytest.skip("needs the extras onednn and numba")
     dnnl = onednn.library.load_library()
     before = dnnl.max_threads()
-    monkeypatch.setattr(machine, "PARALLEL_BYTES", 0)
-    monkeypatch.setattr(machine, "PARALLEL_LENGTH", 1)
+    monkeypatch.setattr(segment, "PARALLEL_BYTES", 0)
+    monkeypatch.setattr(segment, "PARALLEL_LENGTH", 1)
+    monkeypatch.setattr(scan, "PARALLEL_BYTES", 0)
     dnnl.dll.omp_set_num_threads(3)
     yield 3
     dnnl.dll.omp_set_num_threads(before)

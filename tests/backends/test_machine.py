@@ -279,7 +279,7 @@ def test_large_loops_are_shared_by_threads(monkeypatch):
     if onednn.find() is None:
         pytest.skip("the extra onednn is not installed")
     dnnl = onednn.library.load_library()
-    shared = compiler().fixed["shared"]
+    shared = compiler().runtime["parallel_loop"]
 
     def functions(n, m):
         x, y = np.ones((n, m), np.float32), np.empty((n, m), np.float32)

@@ -9,32 +9,12 @@ import numpy as np
 from anynet_backends import onednn
 from anynet_backends.array_api import Array
 from anynet_backends.jit.compiler import compiler
-from anynet_backends.jit.fusion import (
-    choice_or_copy,
-    constant_array,
-    fuse,
-)
-from anynet_backends.jit.geometry import (
-    broadcast_strides,
-    collapse_axes,
-    overlaps_partly,
-)
+from anynet_backends.jit.fusion import choice_or_copy, constant_array, fuse
+from anynet_backends.jit.geometry import broadcast_strides, collapse_axes, overlaps_partly
 from anynet_backends.jit.loop_ir import LETTERS
-from anynet_backends.jit.native_function import (
-    data_pointer,
-)
-from anynet_backends.jit.numpy_calls import (
-    NumpyCall,
-    gather,
-    scatter,
-    within,
-)
-from anynet_backends.jit.segment import (
-    KernelCall,
-    LoopArgs,
-    NativeSegment,
-    nested_call,
-)
+from anynet_backends.jit.native_function import data_pointer
+from anynet_backends.jit.numpy_calls import NumpyCall, gather, scatter, within
+from anynet_backends.jit.segment import KernelCall, LoopArgs, NativeSegment, nested_call
 from anynet_backends.jit.ufuncs import inner_loop
 from anynet_backends.memory.reductions import PLAIN_FLOATS, ones_vector, sum_by_dot
 
@@ -53,14 +33,14 @@ def add_rows(y: Array, index: Array, values: Array) -> bool:
         return False
     if values.shape != (len(index), *y.shape[1:]) or index.min() < 0 or index.max() >= len(y):
         return False
-    function = compiler().fixed[f"add_rows_{LETTERS[y.dtype]}"]
+    function = compiler().runtime[f"add_rows_{LETTERS[y.dtype]}"]
     NativeSegment([KernelCall(function, LoopArgs((y, index, values), (len(index), y.size // len(y)), ()))])()
     return True
 
 
 def kernel_calls(call: NumpyCall, step: Any, scratch: Array) -> list[KernelCall] | None:
-    """Any other call that machine functions can do, as rows of a table. `step`: what `primitive_of` says of it; `scratch`: memory
-    for that."""
+    """A call that is not element-wise as kernel calls; None where it is left to NumPy. `step`: its primitive of oneDNN, if it is one, and
+    `scratch` the memory for that."""
     f: Any = call.f
     args = call.args
     if f in (np.dot, np.matmul) and len(args) == 3:
@@ -114,7 +94,7 @@ def _product(a: Array, b: Array, out: Array) -> list[KernelCall] | None:
 
 
 def primitive_of(call: NumpyCall) -> tuple[onednn.Step, tuple[Array, ...]] | None:
-    """The primitive of oneDNN that a call is, made once more for the rows, and its arrays in order."""
+    """The primitive of oneDNN that a call runs, created once more for the segment, and its arrays in order."""
     f: Any = call.f
     if f in (onednn.matmul, onednn.affine):  # two matrices or stacks, a vector to add perhaps, and the result
         a, b, *c, out = call.args
@@ -131,7 +111,7 @@ def _primitive(scratch: Array, step: onednn.Step, operands: tuple[Array, ...]) -
         operands = (scratch, *operands)
     return [
         KernelCall(
-            compiler().fixed["onednn"],
+            compiler().runtime["onednn"],
             LoopArgs(operands, (step.count,), ()),
             data_pointer(data),
             held=(data, step),
@@ -203,7 +183,7 @@ def _extremum(
 
 
 def _copied(source: Any, out: Array) -> list[KernelCall] | None:
-    """``out = source``, as a chain of its own."""
+    """``out = source``, as a loop of its own."""
     copy = choice_or_copy("copy", (source,), out)
     return None if copy is None else fuse([copy], lambda _: True)
 
@@ -226,7 +206,7 @@ def _indexed(call: NumpyCall) -> list[KernelCall] | None:
     if overlaps_partly(x, values) and call.f is scatter:
         return None
     step = values.strides[0] if values.shape == i.shape and values.ndim else 0
-    function = compiler().fixed[f"{call.f.__name__}_{LETTERS[x.dtype]}"]
+    function = compiler().runtime[f"{call.f.__name__}_{LETTERS[x.dtype]}"]
     record = LoopArgs((x, i, j, values), (len(i), *x.shape), (*x.strides, step))
     return [KernelCall(function, record, again=(call.f, call.args))]
 
@@ -237,4 +217,4 @@ def _checked_range(call: NumpyCall) -> list[KernelCall] | None:
     if x.dtype != np.int64 or not (x.flags.c_contiguous and x.flags.aligned):
         return None
     record = LoopArgs((x,), (x.size, length), ())
-    return [KernelCall(compiler().fixed["within"], record, again=(call.f, call.args))]
+    return [KernelCall(compiler().runtime["within"], record, again=(call.f, call.args))]

@@ -38,9 +38,9 @@ class Compiler:
         self.cache = CodeCache()
         self.engines: list[Any] = []  # code lives as long as they
         self.known: dict[str, dict[str, int]] = {}
-        self.fixed = self.functions(_runtime(), _RUNTIME)
-        self.work = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(self.fixed["work"])
-        self.parts = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.fixed["parts"])
+        self.runtime = self.functions(_runtime(), _RUNTIME)
+        self.run_table = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(self.runtime["run_table"])
+        self.run_parallel = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.runtime["run_parallel"])
 
     def functions(self, code: str, names: Sequence[str]) -> dict[str, int]:
         """Addresses of the functions of a text of code."""
@@ -84,7 +84,7 @@ def text_of(file: str, **values: object) -> str:
 
 
 _RUNTIME: Final = (
-    "work", "direct", "place", "nest", "onednn", "shared", "parts", "within",
+    "run_table", "run_segment", "data_pointer", "nested_loop", "onednn", "parallel_loop", "run_parallel", "within",
     *(f"{f}_{a}" for f in ("gather", "scatter", "add_rows") for a in "fd"),
 )  # fmt: skip
 """The functions of the runtime: see runtime.ll and indexing.ll."""

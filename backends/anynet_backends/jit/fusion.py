@@ -13,24 +13,10 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.jit.compiler import MOST_AXES, compiler
-from anynet_backends.jit.geometry import (
-    broadcast_strides,
-    collapse_axes,
-    layout_of,
-    overlaps_partly,
-)
+from anynet_backends.jit.geometry import broadcast_strides, collapse_axes, layout_of, overlaps_partly
 from anynet_backends.jit.loop_ir import CASTS, LETTERS, RULES, SIZE, FusedLoop, LoopOp
-from anynet_backends.jit.numpy_calls import (
-    NumpyCall,
-    choose,
-    set_where,
-)
-from anynet_backends.jit.segment import (
-    KernelCall,
-    LoopArgs,
-    loop_call,
-    nested_call,
-)
+from anynet_backends.jit.numpy_calls import NumpyCall, choose, set_where
+from anynet_backends.jit.segment import KernelCall, LoopArgs, loop_call, nested_call
 from anynet_backends.jit.ufuncs import inner_loop
 
 __all__ = ["ElementwiseCall", "choice_or_copy", "constant_array", "elementwise_call", "fuse", "ufunc_call"]
@@ -47,7 +33,7 @@ class ElementwiseCall(NamedTuple):
 
 
 def fuse(pending: list[ElementwiseCall], wanted: Callable[[Array], bool]) -> list[KernelCall] | None:
-    """Elements as one loop, which stores what is wanted; None where that takes too many axes."""
+    """Element-wise calls as one loop, which stores those results that are wanted; None where it would have too many axes."""
     numbers: dict[Any, int] = {}
     arrays: list[Array] = []
 
@@ -98,15 +84,15 @@ def fuse(pending: list[ElementwiseCall], wanted: Callable[[Array], bool]) -> lis
         )
         for old in sorted(needed)
     )
-    chain = FusedLoop(
+    loop = FusedLoop(
         tuple(kinds), text, tuple((place[i], new[number]) for i, number in stores), len(dims) - 1
     )
     record = LoopArgs([arrays[i] for i in order], dims, [s for steps in strides for s in steps])
-    return [loop_call(compiler().functions(chain.code(), ("kernel",))["kernel"], record, dims)]
+    return [loop_call(compiler().functions(loop.code(), ("kernel",))["kernel"], record, dims)]
 
 
 def elementwise_call(call: NumpyCall) -> ElementwiseCall | None:
-    """A call as an element-wise function, if it is one that chains or loops know."""
+    """A call as an element-wise one, if a fused loop or a ufunc's inner loop can do it."""
     f: Any = getattr(call.f, "ufunc", call.f)
     args = call.args
     if f is np.copyto and (len(args) == 3 or args[0].dtype == getattr(args[1], "dtype", None)):
@@ -129,7 +115,7 @@ def is_supported(*arrays: Array) -> bool:
 
 
 def choice_or_copy(name: str, inputs: tuple[Any, ...], out: Any) -> ElementwiseCall | None:
-    """A choice or a copy, whose values are cast to the type of `out`."""
+    """A `where` or a copy, whose values are cast to the type of `out`."""
     if not isinstance(out, np.ndarray) or not is_supported(out) or not out.flags.writeable:
         return None
     letter = LETTERS[out.dtype]

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anynet_backends.array_api import Array
-from anynet_backends.jit.native_function import (
-    data_pointer,
-)
+from anynet_backends.jit.native_function import data_pointer
 
 __all__ = ["broadcast_strides", "byte_range", "collapse_axes", "layout_of", "overlaps_partly"]
 

@@ -218,7 +218,9 @@ class Loop:
         if team is None:
             return KernelCall(self.head[0], record, self.head[1], held=self)
         cells = np.array((*self.head, *team), np.int64)
-        return KernelCall(compiler().fixed["shared"], record, data_pointer(cells), held=(self, cells))
+        return KernelCall(
+            compiler().runtime["parallel_loop"], record, data_pointer(cells), held=(self, cells)
+        )
 
     def _over_threads(self) -> tuple[Any, int]:
         """The call on all threads, as soon as there are some."""
@@ -226,7 +228,7 @@ class Loop:
         if team is None:
             return self.alone
         self.cells = np.array((*self.head, *team), np.int64)
-        self.shared = _call(compiler().fixed["shared"]), data_pointer(self.cells)
+        self.shared = _call(compiler().runtime["parallel_loop"]), data_pointer(self.cells)
         return self.shared
 
 

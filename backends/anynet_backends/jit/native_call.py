@@ -172,7 +172,7 @@ class NativePlan:
         self.record = np.array([
             0, len(arguments), cells(*specs), native_function.data_pointer(table), len(rows), len(moves) // 3, cells(*moves),
             len(results), cells(*outs), id(np.ndarray), _new_array(), pull, id(back.holder) if back is not None else 0,
-            len(gives), cells(*gives), compiler().fixed["work"], id(None), outputs,
+            len(gives), cells(*gives), compiler().runtime["run_table"], id(None), outputs,
         ], np.int64)  # fmt: skip
         other = None if plain is None else functools.partial(_fallback, plain, arguments[-1].strides)
         self.holder: tuple[Any, ...] = (self.record, other, held)
@@ -213,7 +213,7 @@ def primitive_call(count: int, data: Array, held: Any) -> Callable[..., int]:
         msg = f"a primitive of {count} arrays; {MAX_ARRAYS} are the most"
         raise ValueError(msg)
     cells = np.array(
-        [count, id(np.ndarray), compiler().fixed["onednn"], native_function.data_pointer(data)], np.int64
+        [count, id(np.ndarray), compiler().runtime["onednn"], native_function.data_pointer(data)], np.int64
     )
     return native_function.native_function(_functions()["primitive"].address, (cells, data, held))
 

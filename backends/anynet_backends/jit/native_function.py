@@ -33,7 +33,9 @@ def fast_data_pointer() -> Callable[[Array], int]:
     """The fastest function that gives the same: a native one that reads the struct of the array takes a tenth of the time."""
     global _pointer
     with_one_argument = 0x8
-    definition = MethodDefinition(b"data_pointer", compiler().fixed["place"], with_one_argument, None)
+    definition = MethodDefinition(
+        b"data_pointer", compiler().runtime["data_pointer"], with_one_argument, None
+    )
     built = native_function(ctypes.addressof(immortal(definition)), None)
     sample = np.arange(6.0)[1::2]
     if built(sample) == _from_interface(sample):

@@ -2,7 +2,7 @@
 ; A function that a table calls takes (arguments, dimensions, strides, data), as the inner loops of NumPy's ufuncs do.
 
 ; rows of (function, arguments, dimensions, strides, data, checked); returns the number of the row that failed, or n
-define i64 @work(ptr %table, i64 %from, i64 %n) {
+define i64 @run_table(ptr %table, i64 %from, i64 %n) {
 entry:
   br label %head
 head:
@@ -29,18 +29,18 @@ end:
 }
 
 ; the same as a Python function: self is a bytes object of (table, n), whose contents begin at BYTES
-define ptr @direct(ptr %self, ptr %unused) {
+define ptr @run_segment(ptr %self, ptr %unused) {
   %p = getelementptr i8, ptr %self, i64 BYTES
   %np = getelementptr i8, ptr %p, i64 8
   %table = load ptr, ptr %p, align 1
   %n = load i64, ptr %np, align 1
-  %at = call i64 @work(ptr %table, i64 0, i64 %n)
+  %at = call i64 @run_table(ptr %table, i64 0, i64 %n)
   %result = call ptr @PyLong_FromLongLong(i64 %at)
   ret ptr %result
 }
 
 ; the address of an array's data, as a Python function
-define ptr @place(ptr %self, ptr %array) {
+define ptr @data_pointer(ptr %self, ptr %array) {
   %data = call ptr @data_of(ptr %array)
   %address = ptrtoint ptr %data to i64
   %result = call ptr @PyLong_FromLongLong(i64 %address)
@@ -49,7 +49,7 @@ define ptr @place(ptr %self, ptr %array) {
 
 ; a loop around a loop of up to four arguments: dims = (times, arguments, dims of the inner …), steps = (of the outer, one
 ; an argument, of the inner …), data = (function, data)
-define i64 @nest(ptr %args, ptr %dims, ptr %steps, ptr %data) {
+define i64 @nested_loop(ptr %args, ptr %dims, ptr %steps, ptr %data) {
 entry:
   %local = alloca [4 x ptr]
   %times = call i64 @number_at(ptr %dims, i64 0)
@@ -114,7 +114,7 @@ run:
 
 ; a function on all threads of OpenMP, each with a part of the outermost axis: data = (function, data, arguments, axes,
 ; GOMP_parallel, omp_get_thread_num, omp_get_num_threads)
-define i64 @shared(ptr %args, ptr %dims, ptr %steps, ptr %data) {
+define i64 @parallel_loop(ptr %args, ptr %dims, ptr %steps, ptr %data) {
   %all = alloca [4 x ptr]
   %p1 = getelementptr ptr, ptr %all, i64 1
   %p2 = getelementptr ptr, ptr %all, i64 2
@@ -124,12 +124,12 @@ define i64 @shared(ptr %args, ptr %dims, ptr %steps, ptr %data) {
   store ptr %steps, ptr %p2
   store ptr %data, ptr %p3
   %start = call ptr @pointer_at(ptr %data, i64 4)
-  call void %start(ptr @share, ptr %all, i32 0, i32 0)
+  call void %start(ptr @parallel_loop_part, ptr %all, i32 0, i32 0)
   ret i64 0
 }
 
 ; one thread's part of that
-define internal void @share(ptr %all) {
+define internal void @parallel_loop_part(ptr %all) {
 entry:
   %places = alloca [OPERANDS x ptr]
   %sizes = alloca [AXES x i64]
@@ -187,14 +187,14 @@ end:
 }
 
 ; parts of a table on all threads of OpenMP: of (table, bounds of the parts, parts, and these functions as above)
-define void @parts(ptr %all) {
+define void @run_parallel(ptr %all) {
   %start = call ptr @pointer_at(ptr %all, i64 3)
-  call void %start(ptr @part, ptr %all, i32 0, i32 0)
+  call void %start(ptr @run_parallel_part, ptr %all, i32 0, i32 0)
   ret void
 }
 
 ; the parts of one thread
-define internal void @part(ptr %all) {
+define internal void @run_parallel_part(ptr %all) {
 entry:
   %table = call ptr @pointer_at(ptr %all, i64 0)
   %bounds = call ptr @pointer_at(ptr %all, i64 1)
@@ -214,7 +214,7 @@ body:
   %after = add i64 %i, 1
   %from = call i64 @number_at(ptr %bounds, i64 %i)
   %to = call i64 @number_at(ptr %bounds, i64 %after)
-  %done = call i64 @work(ptr %table, i64 %from, i64 %to)
+  %done = call i64 @run_table(ptr %table, i64 %from, i64 %to)
   %next = add i64 %i, %m
   br label %head
 end:

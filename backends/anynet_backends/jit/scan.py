@@ -14,50 +14,41 @@ from anynet_backends.array_api import Array
 from anynet_backends.concurrency import after_fork, fork_safe_lock
 from anynet_backends.jit.availability import available
 from anynet_backends.jit.compiler import compiler
-from anynet_backends.jit.native_function import (
-    data_pointer,
-    fast_data_pointer,
-)
-from anynet_backends.jit.segment import (
-    PARALLEL_BYTES,
-    KernelCall,
-    _origins,
-)
+from anynet_backends.jit.native_function import data_pointer, fast_data_pointer
+from anynet_backends.jit.segment import PARALLEL_BYTES, KernelCall, offsets_in
 from anynet_backends.jit.translation import native_segments
 
 __all__ = ["RelocatableSegment", "bind_scan", "call_now", "scan"]
 
 
 class RelocatableSegment:
-    """A segment for arrays that lie elsewhere each time: made from calls on `roots`, worked off on arrays of the same
-    shapes, strides and types, as often as there are rows of addresses."""
+    """A relocatable segment: the calls on `roots` with other base addresses patched in, for arrays of the same shapes, strides and
+    types, as many times as there are rows of addresses."""
 
     def __init__(self, rows: list[KernelCall], roots: Sequence[Array]) -> None:
         which: list[int] = []
         offsets: list[int] = []
         self.firsts: list[int] = []
-        self.held: list[
-            Any
-        ] = []  # dimensions, strides and arrays that are no roots; the roots themselves are let go
+        # dimensions, strides and arrays that are not roots: the roots are not kept alive
+        self.held: list[Any] = []
         for row in rows:
             self.firsts.append(len(which))
             places, dims, steps, arrays = row.held[0]
             self.held.append((dims, steps, row.held[1]))
-            for (root, offset), array in zip(_origins(places, roots), arrays, strict=True):
+            for (root, offset), array in zip(offsets_in(places, roots), arrays, strict=True):
                 which.append(root)
                 offsets.append(offset)
                 if root == len(roots):
                     self.held.append(array)
         self.which, self.offsets = np.array(which), np.array(offsets, np.int64)
         self.cells = np.array([row.cells for row in rows], np.int64)
-        stateful = compiler().fixed[
-            "onednn"
-        ]  # whose memory objects are these rows' own, for one run at a time
+        # primitives of oneDNN have memory objects, which belong to one run at a time
+        stateful = compiler().runtime["onednn"]
         self.lock = fork_safe_lock() if any(row.cells[0] == stateful for row in rows) else None
 
     def bind(self, bases: Array, bounds: Sequence[int] = (), kept: Any = None) -> Callable[[], None]:
-        """What runs all repetitions. `bases`: the addresses of the roots' places, a row for each repetition. `bounds`:
-        where the parts begin, and the last ends, that run at the same time. `kept` lives as long as the result."""
+        """A function that runs all repetitions. `bases`: the addresses of the roots, a row for each repetition. `bounds`: the bounds of
+        the parts that run in parallel. `kept` lives as long as the result."""
         times = len(bases)
         full = np.zeros((times, bases.shape[1] + 1), np.int64)
         full[:, :-1] = bases
@@ -67,7 +58,7 @@ class RelocatableSegment:
         table[...] = self.cells
         first = np.array(self.firsts, np.int64) * 8 + data_pointer(places)
         np.add(first, np.arange(times, dtype=np.int64)[:, None] * (places.shape[1] * 8), out=table[:, :, 1])
-        work, at, count, lock = compiler().work, data_pointer(table), times * len(self.cells), self.lock
+        work, at, count, lock = compiler().run_table, data_pointer(table), times * len(self.cells), self.lock
         team = onednn.team() if len(bounds) > 2 else None
         if team is None:
 
@@ -78,10 +69,10 @@ class RelocatableSegment:
                     with lock:
                         work(at, 0, count)
 
-            return functools.partial(run, self, table, places, kept)  # which must not be let go
+            return functools.partial(run, self, table, places, kept)  # which it keeps alive
         edges = np.array(bounds, np.int64) * len(self.cells)
         cells = np.array((at, data_pointer(edges), len(bounds) - 1, *team), np.int64)
-        parts, all_of_it = compiler().parts, data_pointer(cells)
+        parts, all_of_it = compiler().run_parallel, data_pointer(cells)
 
         def run_parts(*held: Any) -> None:
             parts(all_of_it)
@@ -89,14 +80,14 @@ class RelocatableSegment:
         return functools.partial(run_parts, self, table, places, edges, cells, kept)
 
 
-_templates: OrderedDict[Any, RelocatableSegment | None] = OrderedDict()
+_segments: OrderedDict[Any, RelocatableSegment | None] = OrderedDict()
 
 
-_translating = fork_safe_lock()
+_translation_lock = fork_safe_lock()
 
 
-_TEMPLATES: Final = 128
-after_fork(_templates.clear)  # some hold calls that count on threads
+_MOST_SEGMENTS: Final = 128
+after_fork(_segments.clear)  # some hold calls that rely on threads
 
 
 def scan(
@@ -115,12 +106,12 @@ def scan(
     The places of successive t have equal shapes and, but for the first and the last, equal distances. Where places
     overlap, they do so in one way for each `body` and each set of forms. With the extra,
     the calls are translated once for these shapes, and the whole scan is one call of machine code."""
-    template = _template(body, places, order, held, scratch) if len(order) > 2 and available() else None
-    if template is None:
+    segment = _cached(body, places, order, held, scratch) if len(order) > 2 and available() else None
+    if segment is None:
         for t in order:
             body(call_now, *places(t), *held, *scratch)
         return
-    _bound(template, places, order, held, scratch, apart)()
+    _bound(segment, places, order, held, scratch, apart)()
 
 
 def bind_scan(
@@ -132,32 +123,32 @@ def bind_scan(
     *,
     apart: bool = False,
 ) -> Callable[[], None] | None:
-    """What `scan` would run, of three times or more, for as long as `held` and the arrays of the places live; None where
-    it is no machine code."""
-    template = _translated(body, places(order[1]), held, scratch)
-    return None if template is None else _bound(template, places, order, held, scratch, apart)
+    """A function that runs the scan, of three times or more, as long as `held` and the arrays of the places live; None where it cannot
+    be compiled."""
+    segment = _translated(body, places(order[1]), held, scratch)
+    return None if segment is None else _bound(segment, places, order, held, scratch, apart)
 
 
 def _bound(
-    template: RelocatableSegment,
+    segment: RelocatableSegment,
     places: Callable[[int], tuple[Array, ...]],
     order: Sequence[int],
     held: tuple[Array, ...],
     scratch: tuple[Array, ...],
     apart: bool,
 ) -> Callable[[], None]:
-    """What runs all repetitions; in parts, each with scratch memory of its own, where they are `apart` and large."""
+    """A function that runs all repetitions; in parallel parts, each with scratch memory of its own, where they are `apart` and large."""
     size = sum(a.nbytes for a in places(order[1])) * len(order) if apart else 0
-    parts = min(onednn.threads(), len(order) // 3) if size >= PARALLEL_BYTES and template.lock is None else 1
+    parts = min(onednn.threads(), len(order) // 3) if size >= PARALLEL_BYTES and segment.lock is None else 1
     if parts < 2:
-        return template.bind(_bases(places, order, (*held, *scratch)), kept=scratch)
+        return segment.bind(_bases(places, order, (*held, *scratch)), kept=scratch)
     bounds = [len(order) * i // parts for i in range(parts + 1)]
     rooms = [scratch, *(tuple([np.empty_like(a) for a in scratch]) for _ in range(parts - 1))]
     bases = [
         _bases(places, order[i:j], (*held, *room))
         for i, j, room in zip(bounds[:-1], bounds[1:], rooms, strict=True)
     ]
-    return template.bind(np.concatenate(bases), bounds, rooms)
+    return segment.bind(np.concatenate(bases), bounds, rooms)
 
 
 def _bases(
@@ -175,7 +166,7 @@ def _bases(
     return bases
 
 
-def _template(
+def _cached(
     body: Callable[..., None],
     places: Any,
     order: Sequence[int],
@@ -187,12 +178,12 @@ def _template(
         return None
     roots = (*second, *held, *scratch)
     key = (body, tuple([(a.shape, a.strides, a.dtype.char, a.flags.aligned) for a in roots]))
-    with _translating:
-        if key not in _templates:
-            _templates[key] = _translated(body, second, held, scratch)
-            if len(_templates) > _TEMPLATES:
-                _templates.popitem(last=False)
-        return _templates[key]
+    with _translation_lock:
+        if key not in _segments:
+            _segments[key] = _translated(body, second, held, scratch)
+            if len(_segments) > _MOST_SEGMENTS:
+                _segments.popitem(last=False)
+        return _segments[key]
 
 
 def _translated(
@@ -206,7 +197,7 @@ def _translated(
 
 
 def call_now(f: Callable[..., Any], *args: Any) -> None:
-    """Make a call: what a body of `scan` is given where it is not translated."""
+    """Make a call: what the body of a scan is called with where it is not translated."""
     if f is np.maximum or f is np.minimum:  # the only ones that NumPy wants to be given their output by name
         a, b, out = args
         f(a, b, out=out)

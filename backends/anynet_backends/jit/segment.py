@@ -13,9 +13,7 @@ from anynet_backends import onednn
 from anynet_backends.array_api import Array
 from anynet_backends.concurrency import once
 from anynet_backends.jit.compiler import compiler
-from anynet_backends.jit.geometry import (
-    byte_range,
-)
+from anynet_backends.jit.geometry import byte_range
 from anynet_backends.jit.native_function import (
     MethodDefinition,
     data_pointer,
@@ -64,29 +62,28 @@ PARALLEL_LENGTH: Final = 64
 
 @once
 def _run_segment() -> MethodDefinition:
-    """The definition of the function that works a table off."""
-    fast_data_pointer()  # also for what is translated from now on
+    """The definition of the function that runs a table."""
+    fast_data_pointer()
     without_arguments = 0x4
-    return MethodDefinition(b"segment", compiler().fixed["direct"], without_arguments, None)
+    return MethodDefinition(b"segment", compiler().runtime["run_segment"], without_arguments, None)
 
 
 def bytes_touched(rows: Sequence[KernelCall]) -> int:
-    """The bytes of all arrays of some rows."""
+    """The bytes of all arrays of some calls."""
     return sum(a.nbytes for row in rows for a in row.arrays)
 
 
 class NativeSegment:
-    """A table of machine functions; a row that refuses its arguments is left to NumPy, which raises or does it.
-
-    `run` does what a call does, and holds what it takes."""
+    """A table of kernel calls, executed by one native call; an entry that rejects its arguments falls back to NumPy, which raises or does
+    it. `run` is the same as a function that keeps all that it needs alive."""
 
     def __init__(self, rows: list[KernelCall]) -> None:
         self.rows = rows
         self.count = len(rows)
         self.table = np.array([row.cells for row in rows], np.int64)
         self.place = data_pointer(self.table)
-        self.work = compiler().work
-        # whether other threads run between its beginning and its end
+        self.work = compiler().run_table
+        # whether it gives up the interpreter's lock, so that other threads run before it ends
         self.waits = any(row.again for row in rows) or bytes_touched(rows) >= SMALL_BYTES
         self.run: Callable[[], Any] = (
             self
@@ -107,7 +104,7 @@ class NativeSegment:
 
 
 def summary(code: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]]) -> str:
-    """What of a program is machine code, in words."""
+    """How much of a program is machine code, in words."""
     segments = [f for f, _ in code if isinstance(f, NativeSegment)]
     if not segments:
         return ""
@@ -118,7 +115,7 @@ def summary(code: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]]) -> str:
 
 
 class KernelCall:
-    """A machine function with its arguments; `again`: the NumPy call that it stands for, if it may refuse."""
+    """A function pointer with its arguments. `again`: the NumPy call that it stands for, if it may reject them."""
 
     __slots__ = ("again", "arrays", "cells", "held")
 
@@ -131,8 +128,8 @@ class KernelCall:
         self.arrays: tuple[Array, ...] = record.held[-1]
 
 
-def _origins(places: Array, roots: Sequence[Array]) -> list[tuple[int, int]]:
-    """For each address the root in which it lies and how far from its beginning; or (how many roots there are, it)."""
+def offsets_in(places: Array, roots: Sequence[Array]) -> list[tuple[int, int]]:
+    """For each address the number of the root that contains it, and the offset; else (number of roots, the address)."""
     bounds = [byte_range(a) for a in roots]
     starts = [*(data_pointer(a) for a in roots), 0]
     which = [
@@ -142,12 +139,12 @@ def _origins(places: Array, roots: Sequence[Array]) -> list[tuple[int, int]]:
 
 
 def relocations(row: KernelCall, roots: Sequence[Array]) -> tuple[list[int], list[Any]]:
-    """Which cells of a row's arguments lie in roots, as (address of the cell, root, distance from its beginning) …, and
-    what must live as long as the row is used, without the roots."""
+    """The cells of a call's arguments that point into roots, as (address of the cell, root, offset) …, and what must be kept alive as
+    long as the call is used, without the roots."""
     places, dims, steps, arrays = row.held[0]
     found: list[int] = []
     held: list[Any] = [places, dims, steps, row.held[1]]
-    for i, (root, offset) in enumerate(_origins(places, roots)):
+    for i, (root, offset) in enumerate(offsets_in(places, roots)):
         if root < len(roots):
             found += [data_pointer(places) + 8 * i, root, offset]
         else:
@@ -156,7 +153,7 @@ def relocations(row: KernelCall, roots: Sequence[Array]) -> tuple[list[int], lis
 
 
 def loop_call(function: int, record: LoopArgs, dims: Sequence[int], data: int = 0) -> KernelCall:
-    """A loop over elements as a row; each of OpenMP's threads takes a part where that is worth it."""
+    """The call of a loop over elements; by all of OpenMP's threads where the loop is long enough."""
     arrays: tuple[Array, ...] = record.held[-1]
     team = (
         onednn.team()
@@ -166,14 +163,14 @@ def loop_call(function: int, record: LoopArgs, dims: Sequence[int], data: int = 
     if team is None:
         return KernelCall(function, record, data)
     cells = np.array((function, data, len(arrays), len(dims), *team), np.int64)
-    return KernelCall(compiler().fixed["shared"], record, data_pointer(cells), held=cells)
+    return KernelCall(compiler().runtime["parallel_loop"], record, data_pointer(cells), held=cells)
 
 
 def nested_call(
     loop: tuple[int, int], arrays: Sequence[Array], times: Sequence[int], outer: Sequence[int], dims: Sequence[int],
     steps: Sequence[int],
 ) -> KernelCall:  # fmt: skip
-    """A row that calls an inner loop `times` times, its arguments moved on by `outer`."""
+    """The call of a loop around an inner loop: `times` times, with the arguments moved on by `outer` strides."""
     data = np.array(loop, np.int64)
     record = LoopArgs(arrays, (*times, len(arrays), *dims), (*outer, *steps))
-    return KernelCall(compiler().fixed["nest"], record, data_pointer(data), held=data)
+    return KernelCall(compiler().runtime["nested_loop"], record, data_pointer(data), held=data)

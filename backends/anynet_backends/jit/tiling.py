@@ -77,7 +77,7 @@ class Blocks:
             self.held += needed
         self.table = np.array([row.cells for row in rows], np.int64)
         self.strides = np.array([a.itemsize for a in roots], np.int64)
-        cells = (native_function.data_pointer(self.table), compiler().fixed["work"], *moves)
+        cells = (native_function.data_pointer(self.table), compiler().runtime["run_table"], *moves)
         self.cells = np.array(cells, np.int64)
         self.counts = WIDTH, len(moves) // 3, len(rows)
         self.types = [a.dtype for a in results]

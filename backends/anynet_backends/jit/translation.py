@@ -14,25 +14,10 @@ import numpy as np
 from anynet_backends.array_api import Array
 from anynet_backends.jit.calls import kernel_calls, primitive_of
 from anynet_backends.jit.compiler import MOST_OPERANDS
-from anynet_backends.jit.fusion import (
-    ElementwiseCall,
-    elementwise_call,
-    fuse,
-    ufunc_call,
-)
-from anynet_backends.jit.geometry import (
-    byte_range,
-    layout_of,
-    overlaps_partly,
-)
-from anynet_backends.jit.numpy_calls import (
-    NumpyCall,
-    output_index,
-)
-from anynet_backends.jit.segment import (
-    KernelCall,
-    NativeSegment,
-)
+from anynet_backends.jit.fusion import ElementwiseCall, elementwise_call, fuse, ufunc_call
+from anynet_backends.jit.geometry import byte_range, layout_of, overlaps_partly
+from anynet_backends.jit.numpy_calls import NumpyCall, output_index
+from anynet_backends.jit.segment import KernelCall, NativeSegment
 
 __all__ = ["Translator", "native_segments", "translate"]
 
@@ -53,17 +38,20 @@ def native_segments(
 
 
 MOST_FUSED = 32
+"""Calls in one loop."""
 
 
 def translate(
     calls: Sequence[NumpyCall], kept: Sequence[Array]
 ) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
-    """The calls with their runs of simple ones as segments. `kept`: arrays that are read after the program, or that
-    its Python calls may read."""
+    """The calls, with segments in place of those that can be machine code. `kept`: arrays that are read after the program, or that its
+    Python calls may read."""
     return Translator(calls, kept).code()
 
 
 class Translator:
+    """Walks through the calls: fuses element-wise ones while it can, and collects kernel calls for the next segment."""
+
     def __init__(self, calls: Sequence[NumpyCall], kept: Sequence[Array]) -> None:
         self.calls = calls
         self.kept = [byte_range(a) for a in kept if a.size]
@@ -73,8 +61,9 @@ class Translator:
         self.done: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self.rows: list[KernelCall] = []
         self.pending: list[ElementwiseCall] = []
-        self.waiting: list[NumpyCall] = []  # what the pending elements stand for
-        self.last = -1  # the call that the last pending one stands for
+        # the calls that are pending, and the number of the last
+        self.waiting: list[NumpyCall] = []
+        self.last = -1
 
     def code(self) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         for at, call in enumerate(self.calls):
@@ -103,8 +92,6 @@ class Translator:
         if self.rows:
             self.done.append((NativeSegment(self.rows), ()))
             self.rows = []
-
-    # ----- chains -----
 
     def _joins(self, new: ElementwiseCall) -> bool:
         """Whether one loop may do the pending elements and this one, element by element: memory that one writes and
@@ -138,7 +125,7 @@ class Translator:
         self.done += [(call.f, call.args) for call in waiting]
 
     def _wanted(self, a: Array) -> bool:
-        """Whether what a chain has written is read afterwards."""
+        """Whether a result of a fused loop is read afterwards."""
         low, high = byte_range(a)
         whole = high - low == a.size * a.itemsize
         for at in range(self.last + 1, len(self.calls)):
