@@ -26,7 +26,7 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     Source: Chen, Xu, Zhang, Guestrin, Training deep nets with sublinear memory cost, 2016.
 
     >>> import anynet as an
-    >>> from anynet.autograd.checkpoint import checkpoint
+    >>> from anynet.autograd import checkpoint
     >>> x = an.asarray([1.0, 2.0], requires_grad=True)
     >>> an.sum(checkpoint(lambda x: an.exp(an.sin(x)), x)).backward()
     >>> bool(an.all(an.abs(x.grad - an.exp(an.sin(x)) * an.cos(x)) < 1e-6))

@@ -54,8 +54,8 @@ class custom_vjp:
     as an argument would receive no gradient: that is refused.
 
     >>> import anynet as an
-    >>> from anynet.autograd.custom_vjp import custom_vjp
-    >>> from anynet.autograd.transforms import grad
+    >>> from anynet.autograd import custom_vjp
+    >>> from anynet.autograd import grad
     >>> @custom_vjp
     ... def log1pexp(x):
     ...     return an.log(1.0 + an.exp(x))

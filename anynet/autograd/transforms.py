@@ -216,7 +216,7 @@ def value_and_grad(
     `has_aux`, f returns ``(value, aux)``, and so does the value of the result: ``((value, aux), grad)``.
 
     >>> import anynet as an
-    >>> from anynet.autograd.transforms import value_and_grad
+    >>> from anynet.autograd import value_and_grad
     >>> value_and_grad(lambda x: an.sum(x * x))(an.asarray([1.0, 2.0]))
     (Tensor(5.), Tensor([2., 4.]))
     """
@@ -274,7 +274,7 @@ def grad(
     Arguments as those of `value_and_grad`; with `has_aux` the result is ``(grad, aux)``.
 
     >>> import anynet as an
-    >>> from anynet.autograd.transforms import grad
+    >>> from anynet.autograd import grad
     >>> grad(grad(lambda x: x**3))(2.0)
     Tensor(12.)
     """
@@ -298,7 +298,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     number of times. With `has_aux`, f returns ``(y, aux)`` and the result is ``(y, pullback, aux)``.
 
     >>> import anynet as an
-    >>> from anynet.autograd.transforms import vjp
+    >>> from anynet.autograd import vjp
     >>> y, pullback = vjp(an.exp, an.asarray([0.0, 0.0]))
     >>> pullback(an.asarray([1.0, 2.0]))
     (Tensor([1., 2.]),)
@@ -383,7 +383,7 @@ def jvp(
     That costs a few times the work of f and its memory; a forward mode of its own would be somewhat cheaper.
 
     >>> import anynet as an
-    >>> from anynet.autograd.transforms import jvp
+    >>> from anynet.autograd import jvp
     >>> jvp(lambda x: x * x, (an.asarray([1.0, 2.0]),), (an.asarray([1.0, 10.0]),))
     (Tensor([1., 4.]), Tensor([ 2., 40.]))
     """
@@ -442,7 +442,7 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[
     each leaf, that of the argument. For complex outputs or inputs use `vjp`.
 
     >>> import anynet as an
-    >>> from anynet.autograd.transforms import jacrev
+    >>> from anynet.autograd import jacrev
     >>> jacrev(lambda x: x * x)(an.asarray([1.0, 2.0]))
     Tensor([[2., 0.],
             [0., 4.]])
@@ -485,7 +485,7 @@ def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[
     Shapes and structure as those of `jacrev`; Modules and complex arrays are not accepted.
 
     >>> import anynet as an
-    >>> from anynet.autograd.transforms import jacfwd
+    >>> from anynet.autograd import jacfwd
     >>> jacfwd(lambda x: x * x)(an.asarray([1.0, 2.0]))
     Tensor([[2., 0.],
             [0., 4.]])
@@ -528,7 +528,7 @@ def hessian(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable
     """The matrix of second derivatives ∂²f/∂x_i∂x_j of a scalar function: ``jacrev(grad(f))``.
 
     >>> import anynet as an
-    >>> from anynet.autograd.transforms import hessian
+    >>> from anynet.autograd import hessian
     >>> hessian(lambda x: x[0] ** 2 * x[1])(an.asarray([1.0, 3.0]))
     Tensor([[6., 2.],
             [2., 0.]])

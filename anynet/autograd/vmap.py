@@ -515,7 +515,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     Primitives without a batching rule run example by example. Branches on data and ``backward()`` raise inside.
 
     >>> import anynet as an
-    >>> from anynet.autograd.vmap import vmap
+    >>> from anynet.autograd import vmap
     >>> vmap(lambda a, b: an.sum(a * b))(an.asarray([[1.0, 2.0], [3.0, 4.0]]), an.asarray([[1.0, 1.0], [2.0, 2.0]]))
     Tensor([ 3., 14.])
     """

@@ -33,7 +33,7 @@ def anomaly() -> Iterator[None]:
     -inf, say) is not reported, a NaN always is. Every operation is read back, which is slow: for looking for a fault.
 
     >>> import anynet as an
-    >>> from anynet.autograd.debug.anomaly import anomaly
+    >>> from anynet.autograd import anomaly
     >>> with anomaly():
     ...     an.log(an.asarray([1.0, -1.0]))
     Traceback (most recent call last):

@@ -54,7 +54,7 @@ def gradcheck(
     where the inputs are not fit for a check (dtype, nothing that requires a gradient, f not deterministic).
 
     >>> import anynet as an
-    >>> from anynet.autograd.debug.gradcheck import gradcheck
+    >>> from anynet.autograd import gradcheck
     >>> x = an.asarray([0.5, 2.0], dtype=an.float64, requires_grad=True)
     >>> gradcheck(lambda x: an.exp(x) / x, x)
     True
@@ -180,7 +180,7 @@ def gradgradcheck(
     Arguments as those of `gradcheck`.
 
     >>> import anynet as an
-    >>> from anynet.autograd.debug.gradcheck import gradgradcheck
+    >>> from anynet.autograd import gradgradcheck
     >>> x = an.asarray([0.5, 2.0], dtype=an.float64, requires_grad=True)
     >>> gradgradcheck(lambda x: an.exp(x) / x, x)
     True
