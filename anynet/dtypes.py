@@ -153,7 +153,7 @@ def set_default_float(dtype: Any) -> None:
     global _default_float
     new = of(dtype)
     if new is not float32 and new is not float64:
-        msg = f"the default float is float32 or float64, got {new}"
+        msg = f"the default float must be float32 or float64, got {new}"
         raise TypeError(msg)
     _default_float = new
     for listener in listeners:

@@ -54,13 +54,13 @@ def _state() -> _State:
 
 def _checked(seed: int) -> int:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 128:
-        msg = f"a seed is an integer from 0 to 2**128 - 1, got {seed!r}"
+        msg = f"a seed must be an integer from 0 to 2**128 - 1, got {seed!r}"
         raise ValueError(msg)
     return seed
 
 
 def manual_seed(seed: int) -> None:
-    """Start all streams anew from `seed` (an int, 0 ≤ seed < 2¹²⁸)."""
+    """Start all streams from `seed` (an int, 0 ≤ seed < 2¹²⁸)."""
     _checked(seed)
     _refuse_if_compiled("the seed is set")
     state = _state()
@@ -86,7 +86,7 @@ def rewind(state: dict[str, int]) -> None:
     """`set_state`, for what computes again with the draws of before, as `checkpoint` does."""
     missing = {"seed", "weights", "masks"} - set(state)
     if missing:
-        msg = f"a random state has seed, weights and masks; missing: {', '.join(sorted(missing))}"
+        msg = f"a random state must have seed, weights and masks; missing: {', '.join(sorted(missing))}"
         raise ValueError(msg)
     own = _state()
     with own.lock:
@@ -119,7 +119,7 @@ def fork_rng(seed: int | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def apart() -> Iterator[dict[str, int]]:
+def isolated() -> Iterator[dict[str, int]]:
     """Within the block no other thread's draws come between those of this one; afterwards the streams have gone on as far as
     it has drawn. Gives the state at the beginning."""
     with fork_rng():

@@ -1,11 +1,11 @@
 """Automatic differentiation. What is public here is in the namespace `anynet`, too.
 
-    graph, rules          what is recorded, and the gradient rules that run on it
-    primitive, dispatch   defining a differentiable function of arrays, and calling it
-    backward              the walk from a result back to the variables
-    transforms, vmap, checkpoint, custom_vjp
-    jit                   tracing and compiling what runs again and again
-    debug                 anomaly mode, the profiler, gradients against finite differences
+graph, rules          what is recorded, and the gradient rules that run on it
+primitive, dispatch   defining a differentiable function of arrays, and calling it
+backward              the walk from a result back to the variables
+transforms, vmap, checkpoint, custom_vjp
+jit                   tracing and compiling what runs again and again
+debug                 anomaly mode, the profiler, gradients against finite differences
 """
 
 from anynet.autograd.checkpoint import checkpoint as checkpoint

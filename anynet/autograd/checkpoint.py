@@ -1,4 +1,4 @@
-"""checkpoint: recompute instead of store."""
+"""Checkpointing: recompute instead of store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """
     if not mode.recording:
         return f(*args, **kwargs)
-    with random.apart() as state:
+    with random.isolated() as state:
         start = clock()
         leaves, structure = flatten(f(*args, **kwargs))
     # the results that f has computed, and the edges at which they depend on what was there before

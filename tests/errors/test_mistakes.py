@@ -191,7 +191,7 @@ LAYERS = {
     "state: of a run": (
         lambda: layer().load_state_dict({"model": {}, "optimizer": {}, "epoch": 1}), nn.StateError, r"entry 'model': state\[\"model\"\]"),
     "Parameter of integers": (lambda: nn.Parameter(an.asarray([1, 2])), TypeError, r"int64; convert it: anynet\.astype"),
-    "seed": (lambda: an.random.manual_seed("a"), ValueError, "a seed is an integer from 0"),
+    "seed": (lambda: an.random.manual_seed("a"), ValueError, "a seed must be an integer from 0"),
 }  # fmt: skip
 
 # ----- gradients and optimizers -----

@@ -50,7 +50,7 @@ def test_random_state_comes_back():
     with pytest.raises(ValueError, match="missing: masks"):
         random.set_state({"seed": 1, "weights": 0})
     for bad in (-1, 1 << 128, 1.5, True):
-        with pytest.raises(ValueError, match="a seed is an integer"):
+        with pytest.raises(ValueError, match="a seed must be an integer"):
             random.manual_seed(bad)
 
 

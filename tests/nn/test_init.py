@@ -138,7 +138,7 @@ def test_a_generator_takes_the_place_of_the_global_stream(name):
 
 
 def test_a_generator_refuses_what_is_no_seed():
-    with pytest.raises(ValueError, match="a seed is"):
+    with pytest.raises(ValueError, match="a seed must be"):
         an.random.Generator(-1)
 
 

@@ -1,4 +1,4 @@
-"""anomaly: where was the first NaN or Inf born?"""
+"""Report the operation that produced the first NaN or Inf."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AnomalyError(ArithmeticError):
 
 
 locators: list[tuple[Callable[[bool], None], Callable[[], str]]] = []
-"""Pairs (switch on or off, path of the layer that is running): how the layers, which stand above, say where."""
+"""Pairs (switch on or off, path of the layer that is running), which `anynet.nn` registers."""
 
 
 @contextmanager

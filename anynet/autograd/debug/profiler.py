@@ -262,7 +262,7 @@ class profile:
             "operation": lambda e: (e.name, e.phase), "phase": lambda e: (e.phase,),
         }  # fmt: skip
         if by not in keys:
-            msg = f"profile: by is one of {', '.join(map(repr, keys))}, got {by!r}"
+            msg = f"profile: by must be one of {', '.join(map(repr, keys))}, got {by!r}"
             raise ValueError(msg)
         rows: dict[tuple[str, ...], dict[str, Any]] = {}
         for event in self.events:

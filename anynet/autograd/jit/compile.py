@@ -1,9 +1,8 @@
 """compile: a training step as a flat program.
 
-The first call with new shapes runs the function as it is, on arrays that note what is done to them
-(`anynet_backends.jit.tracer`); the noted program is planned, and later calls replay it: no tape, no Tensor, no
-allocation, no Python but one call after the other. What a replay computes is what the recorded call computed, with the
-same functions on the same bits.
+The first call with new shapes runs the function on traced arrays (`anynet_backends.jit.tracer`), which record what is done to
+them. The trace is planned as a program, and later calls replay it: no graph, no Tensors, no allocation, one call after the
+other. A replay computes what the traced call computed, with the same functions on the same bits.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from anynet_backends.jit.tracer import ACTIVE, COMPILING, TracedArray, trace_loc
 __all__ = ["CompileError", "Compiled", "compile"]
 
 _MAX_WASTED_TRACES: Final = 8
-"""Recordings at one call after the other, after which a function is called as it is."""
+"""Consecutive calls that had to be traced, after which a function is called without tracing."""
 
 
 @contextmanager
@@ -93,9 +92,8 @@ class Compiled:
         self.direct: Callable[[tuple[Any, ...]], Any] | None = None
         self.recorded = 0
         self.calls = 0
-        self.wasted_traces: dict[
-            Any, tuple[int, int]
-        ] = {}  # recordings one after the other, and at which call the last was
+        # consecutive calls that had to be traced, and the number of the last of them
+        self.wasted_traces: dict[Any, tuple[int, int]] = {}
         functools.update_wrapper(self, function)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -219,7 +217,7 @@ class Compiled:
         args, kwargs = (given, {}) if type(structure) is int else unflatten(structure, given)
         done = False
         try:
-            with random.apart() as state, _tracing(context):
+            with random.isolated() as state, _tracing(context):
                 recording.seed, recording.step = state["seed"], state["masks"]
                 result = self.function(*args, **kwargs)
                 context.given_are_whole(given, [list(args), kwargs], structure)
@@ -393,7 +391,7 @@ def compile(function: Callable[..., Any] | None = None, *, check_every: int = 0,
         msg = f"compile takes a function, got {type(function).__name__}"
         raise TypeError(msg)
     if check_every < 0 or cache_size < 1:
-        msg = f"compile: check_every is at least 0 and cache_size at least 1, got {check_every} and {cache_size}"
+        msg = f"compile: check_every must be ≥ 0 and cache_size ≥ 1, got {check_every} and {cache_size}"
         raise ValueError(msg)
     traceable_numpy()
     return Compiled(function, check_every, cache_size)

@@ -52,7 +52,7 @@ def test_a_training_step(net):
     by_layer = {r["key"][0]: r for r in p.totals("layer")}
     assert by_layer["Sequential.0"]["calls"] == 2
     assert sum(r["calls"] for r in p.totals("phase")) == len(p.events)
-    with pytest.raises(ValueError, match="by is one of 'layer and operation'"):
+    with pytest.raises(ValueError, match="by must be one of 'layer and operation'"):
         p.totals("layers")
     flops, width = peaks("cpu")
     assert flops > 0
