@@ -32,7 +32,7 @@ class _Activation(Module):
 
 
 class Hardtanh(_Activation):
-    """x, but not below `min_val` nor above `max_val`. `inplace` is accepted and changes nothing.
+    """x, but not below `min_val` nor above `max_val`. `inplace` is accepted as in PyTorch, but the input is never overwritten.
 
     >>> import anynet as an
     >>> an.nn.Hardtanh()(an.asarray([-2.0, 0.5, 2.0]))
@@ -405,7 +405,7 @@ class Tanh(Module):
 
 
 class ReLU(Module):
-    """max(x, 0). `inplace` is accepted for PyTorch's sake: the input is never overwritten.
+    """max(x, 0). `inplace` is accepted as in PyTorch, but the input is never overwritten.
 
     >>> import anynet as an
     >>> an.nn.ReLU()(an.asarray([-1.0, 0.0, 2.0]))
@@ -501,7 +501,7 @@ class GELU(Module):
 
 
 class SiLU(Module):
-    """x σ(x). `inplace` is accepted for PyTorch's sake: the input is never overwritten.
+    """x σ(x). `inplace` is accepted as in PyTorch, but the input is never overwritten.
 
     >>> import anynet as an
     >>> an.nn.SiLU()(an.asarray([-1.0, 0.0, 2.0]))

@@ -76,7 +76,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             )
 
     def reset_parameters(self) -> None:
-        """Draw the parameters anew."""
+        """Redraw the parameters."""
         self.head.reset_parameters()
         for first, second in self.tail:
             first.reset_parameters()

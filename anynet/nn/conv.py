@@ -50,7 +50,7 @@ class _AnyConv(Spatial):
             raise ShapeError(msg)
 
     def reset_parameters(self) -> None:
-        """Draw the parameters anew, both from U(−b, b) with b = 1 / √(elements of weight[0])."""
+        """Redraw the parameters, both from U(−b, b) with b = 1 / √(elements of weight[0])."""
         bound = 1 / math.sqrt(math.prod(self.weight.shape[1:]))
         init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:

@@ -49,7 +49,7 @@ class CRF(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the transitions anew from U(−0.1, 0.1)."""
+        """Redraw the transitions from U(−0.1, 0.1)."""
         for p in (self.start_transitions, self.end_transitions, self.transitions):
             init.uniform_(p, -0.1, 0.1)
 

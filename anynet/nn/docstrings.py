@@ -1,4 +1,4 @@
-"""Docstrings that variants share, filled in for each of them: classes' when somebody reads them, functions' at once.
+"""Docstrings that variants share, filled in for each of them: classes' when they are read, functions' at once.
 
 In the docstring of a layer's private base class, and in the text for `shared_docstring`, stand for what differs between the one-,
 two- and three-dimensional variants:

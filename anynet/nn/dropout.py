@@ -20,8 +20,8 @@ __all__ = [
 class Dropout(Module):
     """In training, zero each element with probability p and scale the rest by 1 / (1 − p); else the identity.
 
-    The same seed gives the same masks, bit for bit, on every device (Srivastava et al. 2014). `inplace` is accepted for
-    PyTorch's sake and changes nothing: the input is never overwritten.
+    The same seed gives the same masks, bit for bit, on every device (Srivastava et al. 2014). `inplace` is accepted
+    as in PyTorch, but the input is never overwritten.
 
     >>> import anynet as an
     >>> an.nn.Dropout(0.5).eval()(an.ones(2))

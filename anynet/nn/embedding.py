@@ -87,7 +87,7 @@ class Embedding(Module):
         )  # fmt: skip
 
     def reset_parameters(self) -> None:
-        """Draw the rows anew."""
+        """Redraw the rows."""
         init.normal_(self.weight)
         if self.padding_idx is not None:
             unwrap(self.weight)[self.padding_idx, ...] = 0.0

@@ -18,7 +18,7 @@ __all__ = ["MakesAttribute", "add_hook", "around"]
 
 class MakesAttribute:
     """A hook of a module that computes the attribute `name` from others; copies and pickles leave that out, and compute it
-    anew (`present`)."""
+    again (`present`)."""
 
     name: str
 

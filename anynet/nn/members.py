@@ -24,7 +24,7 @@ def walk(
 ) -> Iterator[tuple[str, Any]]:
     """(name, leaf) for the leaves of some types in an attribute, through lists, tuples and dicts.
 
-    `above` holds the ids of the containers that the value lies in: one that lies within itself is not entered again.
+    `above` holds the ids of the enclosing containers: one that contains itself is not entered again.
     """
     if isinstance(value, kinds):
         yield name, value

@@ -2,8 +2,8 @@
 
 A layer is an ordinary class. Parameters, buffers and children are found by walking its attributes in the order in which
 they were set, lists, tuples and dicts included: a module's own tensors, then those of its children, as in PyTorch. Names
-that begin with an underscore are no exception. A tensor that appears twice is one tensor. What is to be no child lies within
-something else: ``self.owner = lambda: owner`` or ``weakref.ref(owner)``.
+that begin with an underscore are no exception. A tensor that appears twice is one tensor. To keep a module from being a child,
+wrap it: ``self.owner = lambda: owner`` or ``weakref.ref(owner)``.
 
 >>> import anynet as an
 >>> class Twice(an.nn.Module):

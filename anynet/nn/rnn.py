@@ -126,7 +126,7 @@ class RNNBase(Module):
         return [f"_l{layer}", f"_l{layer}_reverse"] if self.bidirectional else [f"_l{layer}"]
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew from U(−1/√hidden, 1/√hidden)."""
+        """Redraw all parameters from U(−1/√hidden, 1/√hidden)."""
         bound = 1 / math.sqrt(self.hidden_size)
         for p in self.parameters():
             init.uniform_(p, -bound, bound)
@@ -269,8 +269,8 @@ class RNN(RNNBase):
     the last layer, shaped as x with directions · hidden_size in the place of input_size, and h_n, the states after the last
     step of all layers, shaped as h_0.
 
-    `num_layers` layers lie on one another, each over the outputs of the one below; with `bidirectional` each has a second
-    direction, from the last step to the first, whose outputs stand beside those of the first (directions = 2). `dropout` is the
+    `num_layers` layers are stacked, each over the outputs of the one below; with `bidirectional` each has a second
+    direction, from the last step to the first, whose outputs are concatenated with those of the first (directions = 2). `dropout` is the
     probability of dropout on the outputs of all layers but the last, in training.
 
     Parameters of layer k: `weight_ih_lk` (h, input_size; in upper layers directions · hidden_size), `weight_hh_lk` (h,
@@ -320,8 +320,8 @@ class LSTM(RNNBase):
     unless given → output, h_t of all steps of the last layer, shaped as x with directions · (p or else hidden_size) in the
     place of input_size, and (h_n, c_n), the states after the last step of all layers, shaped as h_0 and c_0.
 
-    `num_layers` layers lie on one another, each over the outputs of the one below; with `bidirectional` each has a second
-    direction, from the last step to the first, whose outputs stand beside those of the first (directions = 2). `dropout` is the
+    `num_layers` layers are stacked, each over the outputs of the one below; with `bidirectional` each has a second
+    direction, from the last step to the first, whose outputs are concatenated with those of the first (directions = 2). `dropout` is the
     probability of dropout on the outputs of all layers but the last, in training.
 
     Parameters of layer k: `weight_ih_lk` (4h, input_size; in upper layers directions · (p or else hidden_size)), `weight_hh_lk`
@@ -369,8 +369,8 @@ class GRU(RNNBase):
     the last layer, shaped as x with directions · hidden_size in the place of input_size, and h_n, the states after the last
     step of all layers, shaped as h_0.
 
-    `num_layers` layers lie on one another, each over the outputs of the one below; with `bidirectional` each has a second
-    direction, from the last step to the first, whose outputs stand beside those of the first (directions = 2). `dropout` is the
+    `num_layers` layers are stacked, each over the outputs of the one below; with `bidirectional` each has a second
+    direction, from the last step to the first, whose outputs are concatenated with those of the first (directions = 2). `dropout` is the
     probability of dropout on the outputs of all layers but the last, in training.
 
     Parameters of layer k: `weight_ih_lk` (3h, input_size; in upper layers directions · hidden_size), `weight_hh_lk` (3h,
@@ -435,7 +435,7 @@ class RNNCellBase(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew from U(−1/√hidden, 1/√hidden)."""
+        """Redraw all parameters from U(−1/√hidden, 1/√hidden)."""
         bound = 1 / math.sqrt(self.hidden_size)
         for p in self.parameters():
             init.uniform_(p, -bound, bound)

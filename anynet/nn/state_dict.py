@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["load_state_dict", "state_dict"]
 
 SHOWN = 20
-"""So many problems stand in a message; of the others it gives the number."""
+"""The most problems that a message lists; of the rest it gives the number."""
 
 
 def state_dict(module: Module, prefix: str) -> OrderedDict[str, Tensor]:

@@ -209,7 +209,7 @@ class TransformerDecoderLayer(_Layer):
 class TransformerEncoder(Module):
     """`num_layers` copies of a layer, one after the other, and `norm` at the end.
 
-    `enable_nested_tensor` and `mask_check` are accepted for PyTorch's sake and change nothing.
+    `enable_nested_tensor` and `mask_check` are accepted as in PyTorch and change nothing.
 
     >>> import anynet as an
     >>> encoder = an.nn.TransformerEncoder(an.nn.TransformerEncoderLayer(8, 2, 16), num_layers=2)
@@ -335,7 +335,7 @@ class Transformer(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all matrices anew, uniformly by Glorot's rule."""
+        """Redraw all matrices from Glorot's uniform distribution."""
         for p in self.parameters():
             if p.ndim > 1:
                 init.xavier_uniform_(p)

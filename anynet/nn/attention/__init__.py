@@ -1,4 +1,4 @@
-"""Attention: the layer, and functions for scores and masks of one's own (`flex_attention`) and for sequences of many lengths
+"""Attention: the layer, and user-defined scores and masks (`flex_attention`) and for sequences of many lengths
 (`varlen`)."""
 
 from anynet.nn.attention import flex_attention as flex_attention

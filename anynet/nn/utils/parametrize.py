@@ -226,7 +226,7 @@ def _class(base: type[Module], names: tuple[str, ...]) -> type[Module]:
 
 
 def _reduce(module: Module, protocol: Any) -> Any:
-    """For pickle and copies: the class is made anew, since it has no place where it could be found by its name."""
+    """For pickle and copies: the class is recreated, since it has no place where it could be found by its name."""
     return _blank, (type_before_parametrizations(module), tuple(_known(module))), module.__getstate__()
 
 
