@@ -307,20 +307,32 @@ def _given_back(t: str) -> tuple[Function, ...]:
 
 
 _MANY: Final = 1 << 16
-"""The number of elements of a matrix from which on oneDNN is faster for its columns."""
-_COLUMNS: Final = 128
-"""Columns of a block: its rows stay in the cache."""
+"""The number of elements of a matrix from which on oneDNN is faster for its columns, on several threads."""
+_COLUMNS: Final = 512
+"""Most columns of a block: their sums stay in the nearest cache."""
+_ROWS: Final = 32
+"""Elements of a column whose sum is taken before it is added in double precision."""
+
+
+def _increase(f: Function, total: Value, i: Value, x: Value) -> None:
+    f.store(f.op("fadd", f.load(x.type, total, i), x), total, i)
 
 
 def _add_up(f: Function, t: str, i: Value, x: Value, total: Value) -> None:
-    """total += x, in double precision."""
-    f.store(f.op("fadd", f.load("double", total, i), _wide(f, f.load(t, x, i))), total, i)
+    """total += x."""
+    _increase(f, total, i, f.load(t, x, i))
+
+
+def _add_wide(f: Function, t: str, i: Value, x: Value, total: Value) -> None:
+    """total += x, in double precision; x = 0."""
+    _increase(f, total, i, _wide(f, f.load(t, x, i)))
+    f.store(Value(t, "0.0"), x, i)
 
 
 def _add_squares(f: Function, t: str, i: Value, x: Value, m: Value, total: Value) -> None:
     """total += (x − m)²."""
     c = f.op("fsub", f.load(t, x, i), f.load(t, m, i))
-    f.store(f.op("fadd", f.load("double", total, i), _wide(f, f.op("fmul", c, c))), total, i)
+    _increase(f, total, i, f.op("fmul", c, c))
 
 
 def _add_pairs(
@@ -328,9 +340,24 @@ def _add_pairs(
 ) -> None:
     """total += g, product += g (x − m)."""
     u = f.load(t, g, i)
-    c = f.op("fmul", u, f.op("fsub", f.load(t, x, i), f.load(t, m, i)))
-    f.store(f.op("fadd", f.load("double", total, i), _wide(f, u)), total, i)
-    f.store(f.op("fadd", f.load("double", product, i), _wide(f, c)), product, i)
+    _increase(f, total, i, u)
+    _increase(f, product, i, f.op("fmul", u, f.op("fsub", f.load(t, x, i), f.load(t, m, i))))
+
+
+def _sums_of_columns(
+    nest: _Nest, t: str, add: Function, wide: Function, rows: list[Value], others: list[Value], count: int, width: Value
+) -> list[Value]:  # fmt: skip
+    """`count` sums of each column, in double precision: `add` adds rows of arrays to sums of `_ROWS` of them, `wide` these up."""
+    f, n = nest.f, nest.sizes[1]
+    totals = [f.variable(Value(f"[{_COLUMNS} x double]", "zeroinitializer")) for _ in range(count)]
+    parts = [f.variable(Value(f"[{_COLUMNS} x {t}]", "zeroinitializer")) for _ in range(count)]
+    with f.loop(number(0), n, _ROWS) as start:
+        with f.loop(start, f.smaller(f.op("add", start, number(_ROWS)), n)) as r:
+            at = [f.at(p, f.op("mul", r, nest.steps[0][1])) for p in rows]
+            f.call(add, *at, *others, *parts, width)
+        for part, total in zip(parts, totals, strict=True):
+            f.call(wide, part, total, width)
+    return totals
 
 
 def _scaled_each(f: Function, t: str, i: Value, x: Value, y: Value, m: Value, a: Value, b: Value) -> None:
@@ -352,31 +379,29 @@ def _columns(nest: _Nest, a: Value) -> tuple[list[Value], Value]:
     """The addresses of the arrays for a block of columns, and its number of columns."""
     f = nest.f
     places = [f.at(p, f.op("mul", a, s[0])) for p, s in zip(nest.arrays, nest.steps, strict=True)]
-    left = f.op("sub", nest.sizes[2], f.op("mul", a, number(_COLUMNS)))
-    return places, f.smaller(left, number(_COLUMNS))
+    left = f.op("sub", nest.sizes[2], f.op("mul", a, nest.sizes[3]))
+    return places, f.smaller(left, nest.sizes[3])
 
 
 def _columns_forward(t: str) -> tuple[Function, ...]:
-    """(x, weight, bias, y, mean, variance) for statistics of columns; sizes: blocks of columns, rows, columns."""
+    """(x, weight, bias, y, mean, variance) for statistics of columns; sizes: blocks of columns, rows, columns,
+    columns of a block."""
     add, squares = (
         _each("add_up", t, "x total", "", _add_up),
         _each("add_squares", t, "x m total", "", _add_squares),
     )
+    wide = _each("add_wide", t, "x total", "", _add_wide)
     apply = _each("scaled_each", t, "x y m a b", "", _scaled_each)
     nest = _Nest("columns_forward", 6)
     f = nest.f
     rows, (eps, count) = nest.sizes[1], nest.data
-    zeros = Value(f"[{_COLUMNS} x double]", "zeroinitializer")
     with f.loop(number(0), nest.sizes[0]) as a:
         (x, weights, biases, y, means, variances), width = _columns(nest, a)
-        total, spread = f.variable(zeros), f.variable(zeros)
         scale = f.variable(Value(f"[{_COLUMNS} x {t}]", "zeroinitializer"))
-        with f.loop(number(0), rows) as r:
-            f.call(add, f.at(x, f.op("mul", r, nest.steps[0][1])), total, width)
+        [total] = _sums_of_columns(nest, t, add, wide, [x], [], 1, width)
         with f.loop(number(0), width) as i:
             f.store(nest.narrow(f.op("fdiv", f.load("double", total, i), count), t), means, i)
-        with f.loop(number(0), rows) as r:
-            f.call(squares, f.at(x, f.op("mul", r, nest.steps[0][1])), means, spread, width)
+        [spread] = _sums_of_columns(nest, t, squares, wide, [x], [means], 1, width)
         with f.loop(number(0), width) as i:
             variance = f.op("fdiv", f.load("double", spread, i), count)
             f.store(nest.narrow(variance, t), variances, i)
@@ -384,27 +409,22 @@ def _columns_forward(t: str) -> tuple[Function, ...]:
         with f.loop(number(0), rows) as r:
             at = [f.at(p, f.op("mul", r, nest.steps[0][1])) for p in (x, y)]
             f.call(apply, *at, means, scale, biases, width)
-    return add, squares, apply, f
+    return add, squares, wide, apply, f
 
 
 def _columns_backward(t: str) -> tuple[Function, ...]:
     """(g, x, mean, variance, weight, gradients of x, weight, bias) for statistics of columns."""
     pairs = _each("add_pairs", t, "g x m total product", "", _add_pairs)
+    wide = _each("add_wide", t, "x total", "", _add_wide)
     apply = _each("back_each", t, "g x y m a shift slope", "", _back_each)
     nest = _Nest("columns_backward", 8)
     f = nest.f
     rows, (eps, count) = nest.sizes[1], nest.data
-    zeros, row = (
-        Value(f"[{_COLUMNS} x double]", "zeroinitializer"),
-        Value(f"[{_COLUMNS} x {t}]", "zeroinitializer"),
-    )
+    row = Value(f"[{_COLUMNS} x {t}]", "zeroinitializer")
     with f.loop(number(0), nest.sizes[0]) as a:
         (g, x, means, variances, weights, gx, gw, gb), width = _columns(nest, a)
-        total, product = f.variable(zeros), f.variable(zeros)
         scale, shift, slope = f.variable(row), f.variable(row), f.variable(row)
-        with f.loop(number(0), rows) as r:
-            at = [f.at(p, f.op("mul", r, nest.steps[0][1])) for p in (g, x)]
-            f.call(pairs, *at, means, total, product, width)
+        total, product = _sums_of_columns(nest, t, pairs, wide, [g, x], [means], 2, width)
         with f.loop(number(0), width) as i:
             rate = _rate(f, _wide(f, f.load(t, variances, i)), eps)
             one, two = f.load("double", total, i), f.load("double", product, i)
@@ -420,7 +440,7 @@ def _columns_backward(t: str) -> tuple[Function, ...]:
         with f.loop(number(0), rows) as r:
             at = [f.at(p, f.op("mul", r, nest.steps[0][1])) for p in (g, x, gx)]
             f.call(apply, *at, means, scale, shift, slope, width)
-    return pairs, apply, f
+    return pairs, wide, apply, f
 
 
 @functools.cache
@@ -525,8 +545,9 @@ class _ColumnPlan(_Plan):
         rows, columns = given
         size, t = np.dtype(dtype).itemsize, kinds(dtype)
         self.ones, self.zeros = np.ones(columns, dtype), np.zeros(columns, dtype)
-        sizes = (-(-columns // _COLUMNS), rows, columns, 0, 0, 0)
-        x, each = (_COLUMNS * size, columns * size), (_COLUMNS * size,)
+        block = _COLUMNS if onednn.threads() == 1 else _COLUMNS // 4  # which threads share
+        sizes = (-(-columns // block), rows, columns, block, 0, 0)
+        x, each = (block * size, columns * size), (block * size,)
         data, nbytes = np.array([eps, rows]), 2 * rows * columns * size
         forward = compiled(_columns_forward(t), "columns_forward")
         backward = compiled(_columns_backward(t), "columns_backward")
@@ -547,7 +568,7 @@ def _plan(
     if form is None or 0 in form.sizes:
         return None
     if centred and form.sizes[1] == 1 == form.sizes[3] and axes[0] == 0 and len(given) == 2:
-        if dtype == np.float32 and math.prod(given) >= _MANY and onednn.find():
+        if dtype == np.float32 and math.prod(given) >= _MANY and onednn.find() and onednn.threads() > 1:
             return None
         return _ColumnPlan(given, (1, given[1]), dtype, eps)
     if form.sizes[3] < _SHORTEST:
