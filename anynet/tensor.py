@@ -56,6 +56,7 @@ class _ModuleVersion:
 
 module_version = _ModuleVersion()
 dtypes.listeners.append(module_version.bump)
+registry.device_listeners.append(module_version.bump)
 
 
 class _Mode(threading.local):
@@ -379,8 +380,8 @@ class Tensor:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         self._refuse_if_recorded("conversion to a NumPy array", "x.detach() or x.numpy()")
-        if COMPILING:
-            _readable(self._data)
+        if COMPILING and COMPILING.own:
+            refuse_reading()
         xp = backend_of(self._data)
         if self.device != "cpu":
             msg = f"implicit copy of a Tensor on {self.device} to the host; say x.numpy() or x.to('cpu')"

@@ -329,6 +329,10 @@ def get_default_device() -> str:
     return _state.default if _state.default is not None else config.DEVICE()
 
 
+device_listeners: list[Callable[[], None]] = []
+"""Called when the default device has been set."""
+
+
 def set_default_device(name: str | None) -> None:
     """Make `name` the device of arrays that are created without one; None goes back to ``ANYNET_DEVICE`` or
     "cpu".
@@ -336,6 +340,8 @@ def set_default_device(name: str | None) -> None:
     A name that cannot be resolved raises as `resolve` does, and the default stays as it was.
     """
     _state.default = None if name is None else resolve(name)[1]
+    for listener in device_listeners:
+        listener()
 
 
 # ---- what works ----

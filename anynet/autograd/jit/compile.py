@@ -353,9 +353,9 @@ def compile(function: Callable[..., Any] | None = None, *, check_every: int = 0,
     **Recorded anew** is what has changed: shapes, dtypes and memory layouts of arguments, other arguments; the array of a
     parameter, whether it requires a gradient; any attribute of a module that the function can reach (layers, ``p``, ``eps``,
     ``momentum``, train or eval, hooks, your own), global and closure variables that stand in your code, what is in lists,
-    dictionaries, objects and small NumPy arrays (up to 4 KiB) that it can reach from there; whether gradients are recorded;
-    the default dtype. The last `cache_size` programs are kept. A function that has to be recorded 8 times in a row is called
-    as it is from then on, with a warning that says why.
+    dictionaries, objects, NumPy arrays (up to 256 KiB) and environment variables that it can reach
+    from there; whether gradients are recorded; the default dtype and device. The last `cache_size` programs are kept. A
+    function that has to be recorded 8 times in a row is called as it is from then on, with a warning that says why.
 
     **Each replay does** what the function does to its arguments (``x[i] = v``, ``x *= 2``, ``x.assign_``), parameters, running
     statistics, gradients, optimizers, schedules and the stream of dropout masks; it prints what ``print`` prints, puts Tensors
@@ -364,9 +364,10 @@ def compile(function: Callable[..., Any] | None = None, *, check_every: int = 0,
 
     **Refused**, by a `CompileError` that names the line, is what a program cannot do: reading a value (``float(loss)``, a
     branch on it), shapes that depend on values (``x[mask]``), other changes of Python's objects (a counter, a list that
-    grows), random numbers of Python or NumPy, initial weights, iterators, writing into memory that two arguments share.
+    grows), random numbers of Python or NumPy, initial weights, iterators, writing into memory that two arguments share, and
+    reading a larger NumPy array from outside otherwise than through functions of anynet (make it an argument, or read-only).
 
-    Not seen are the clock, files, environment variables, and what code of installed packages reads besides its arguments;
+    Not seen are the clock, files, and what code of installed packages reads besides its arguments;
     ``check_every=n`` makes every n-th call run the function itself and compares. Several threads may call it: one at a time
     is in it. It is copied and pickled as its function is. On other devices than the CPU the function runs as it is.
 

@@ -97,6 +97,25 @@ class Guard(Reachable):
         """The numbers of these arrays, by their identities, are read by the program itself."""
         self.unwatched = [p for p in self.unwatched if id(p.owner) not in arrays]
 
+    def check_arrays(self, captured: Mapping[int, Any]) -> None:
+        """Refuse an array that the function can read, that the program does not, and that is too large to be compared."""
+        read: set[int] = set()
+        for held in captured.values():
+            x = held.value
+            while x is not None and id(x) not in read:
+                read.add(id(x))
+                x = getattr(x, "base", None)
+        for path, x in self.large:
+            name = path.split("[")[0].rpartition(".")[2]
+            if id(x) in read or not (self.everything or "." not in path or name in self.attributes):
+                continue
+            msg = (
+                f"{self.line(path)}: the function can read {path}, an array of {x.nbytes} bytes, by Python or NumPy, where a later "
+                "change would not be seen; pass it as an argument, make a Tensor of it, or make it read-only "
+                "(flags.writeable = False)"
+            )
+            raise CompileError(msg)
+
     # ----- what has been written -----
 
     def written(self, live: Mapping[int, Any]) -> Iterator[tuple[GuardedValues, Any, Any, Any]]:

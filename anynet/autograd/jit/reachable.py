@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import random as python_random
 import types
 from array import array
@@ -23,7 +24,7 @@ from anynet.autograd.jit.guarded_values import (
 )
 from anynet.autograd.jit.user_code import is_library_file, is_library_module, is_of_user
 from anynet.tensor import Tensor, module_version
-from anynet_backends import TYPES, host
+from anynet_backends import TYPES, get_default_device, host
 from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.tracer import TracedArray
 
@@ -31,8 +32,8 @@ __all__ = ["MAX_ITEMS", "Reachable", "is_module"]
 
 MAX_ITEMS: Final = 10_000
 """Items of all lists and dictionaries that a function may read."""
-_SMALL: Final = 4096
-"""Bytes of a NumPy array whose numbers are compared at each call."""
+_COMPARED_BYTES: Final = 1 << 18
+"""Bytes of an array whose numbers are compared at each call (25 µs); a larger one must be read by the program, or be read-only."""
 _FEW: Final = 8
 """Items of a list that are compared without a call."""
 _UNWATCHED: Final = frozenset(("_fused", "_defined"))
@@ -53,7 +54,8 @@ class Reachable:
         self.roots = list(roots)
         self.items = 0
         self.generators: dict[int, Any] = {}  # of random numbers
-        self.watch(self, lambda: (dtypes.default_float(), kernel_switch.on))
+        self.large: list[tuple[str, Any]] = []  # arrays that are too large to be compared
+        self.watch(self, lambda: (dtypes.default_float(), kernel_switch.on, get_default_device()))
         self._explore()
 
     def add(self, path: str, value: Any) -> None:
@@ -118,6 +120,7 @@ class Reachable:
             return self._container(path, value)
         if isinstance(value, (type, types.ModuleType)):
             if not is_of_user(value):
+                self._library_layer(value)
                 return []
             bases = value.__mro__ if isinstance(value, type) else (value,)
             found: list[tuple[str, Any]] = []
@@ -138,6 +141,8 @@ class Reachable:
         self.attributes |= attributes | asked
         self.asked |= asked
         self.everything = self.everything or not {"__dict__", "vars"}.isdisjoint(names | attributes)
+        if not {"environ", "getenv"}.isdisjoint(names | attributes):
+            self._place(os.environ, "os.environ", lambda: (None, tuple(os.environ.items())), lambda *_: None)
         if id(function) not in self.functions:
             self.functions[id(function)] = function
             cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
@@ -197,13 +202,26 @@ class Reachable:
             else:
                 yield f"{path}.{k}", v
 
+    def _library_layer(self, cls: Any) -> None:
+        """The `forward` of one of this library's layers, which somebody may replace for all of its kind."""
+        if isinstance(cls, type) and hasattr(cls, "_forward_pre_hooks"):
+            source = [("{}.forward", cls, "forward")]
+            self._place(cls, cls.__name__, lambda: (("forward",), (cls.forward,)), lambda *_: None, source)  # type: ignore[attr-defined]
+
     def _numbers(self, path: str, value: Any) -> None:
-        """The numbers of an array, if they are few: some may be read as Python's."""
-        if getattr(
-            value, "nbytes", len(value) if isinstance(value, bytearray) else 0
-        ) > _SMALL or not hasattr(value, "tobytes"):
-            return
-        self._place(value, path, lambda: (None, (value.tobytes(),)), lambda *_: None)
+        """The numbers of an array: some may be read as Python's, or by functions of NumPy."""
+        if not isinstance(value, (bytearray, array)):
+            if not hasattr(value, "tobytes") or not getattr(getattr(value, "flags", None), "writeable", True):
+                return
+            if value.nbytes > _COMPARED_BYTES:
+                self.large.append((path, value))
+                return
+        self._place(
+            value,
+            path,
+            lambda: (None, (bytes(value) if isinstance(value, bytearray) else value.tobytes(),)),
+            lambda *_: None,
+        )
 
     def _container(self, path: str, value: Any) -> list[tuple[str, Any]]:
         if id(value) not in self.places:
@@ -250,15 +268,15 @@ class Reachable:
             )
             raise CompileError(msg)
         found = [(cls.__name__, cls)] if is_of_user(cls) else []
-        function = (
-            getattr(value, "function", None)
-            if cls.__name__ == "Compiled"
-            else getattr(value, "__wrapped__", None)
-        )
+        held = getattr(value, "__dict__", {})  # not `getattr`: a `__getattr__` of the user's may do anything
+        function = held.get("function") if cls.__name__ == "Compiled" else held.get("__wrapped__")
         if function is not None:
             return [(path, function)]
         slots = [
-            n for c in cls.__mro__ for n in _listed(c.__dict__.get("__slots__", ())) if hasattr(value, n)
+            n
+            for c in cls.__mro__
+            for n in _listed(c.__dict__.get("__slots__", ()))
+            if _slot_is_set(c, n, value)
         ]
         try:
             attributes: Mapping[str, Any] = vars(value)
@@ -355,3 +373,11 @@ def _content(cell: types.CellType) -> Any:
 
 def is_module(value: Any) -> bool:
     return hasattr(type(value), "_forward_pre_hooks") and isinstance(getattr(value, "training", None), bool)
+
+
+def _slot_is_set(owner: type, name: str, value: Any) -> bool:
+    slot = owner.__dict__.get(name)
+    try:
+        return slot is not None and slot.__get__(value, owner) is not ABSENT
+    except AttributeError:
+        return False

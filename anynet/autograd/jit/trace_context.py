@@ -156,6 +156,7 @@ class TraceContext:
         """What the function has left outside must be expressible at a replay."""
         self.settle()
         self.guard.check_random()
+        self.guard.check_arrays(self.recording.captured)
         for x, data in self.variables.values():
             if x._data is not data and id(x) not in self.moved:
                 what = "a Parameter" if isinstance(x, Parameter) else "a Tensor"

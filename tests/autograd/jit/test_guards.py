@@ -6,6 +6,7 @@ parameters, buffers and gradients are the same bits."""
 import copy
 import functools
 import itertools
+import os
 import pickle
 import random
 import types
@@ -586,6 +587,14 @@ class Config:
         self.k = 2.0
 
 
+class Proxy:
+    def __init__(self, table):
+        self.table = table
+
+    def __getattr__(self, name):
+        return self.table[name]  # a KeyError, where others raise an AttributeError
+
+
 def reading():
     """(function, change) for what is read of Python's objects."""
     table, inner, few, k, box = {"k": 2.0}, {"a": [1.0, {"b": 2.0}]}, [2.0], np.array([2.0]), Config()
@@ -610,16 +619,26 @@ def reading():
     yield lambda x, c=table: x * c["k"], lambda: table.update(k=5.0)
     yield lambda x: x + an.zeros(3), lambda: an.dtypes.set_default_float("float64")
     yield lambda x: x * (1.0 if an.is_grad_enabled() else 2.0), lambda: None
+    numbers, letters, proxy = np.arange(5000.0), bytearray(b"ab"), Proxy({"k": 2.0})
+    yield lambda x: x * float(numbers[7]), lambda: numbers.__setitem__(7, 3.0)
+    yield lambda x: x + an.asarray(numbers[:3] * 2.0), lambda: numbers.__setitem__(1, 4.0)
+    yield lambda x: x * letters[0], lambda: letters.__setitem__(0, 3)
+    yield (
+        lambda x: x * float(os.environ.get("ANYNET_TEST_SCALE", "1")),
+        lambda: os.environ.update(ANYNET_TEST_SCALE="2"),
+    )
+    yield lambda x: x * proxy.k, lambda: proxy.table.update(k=3.0)
 
 
-@pytest.mark.parametrize("number", range(16))
-def test_what_is_read_of_objects(number):
+@pytest.mark.parametrize("number", range(21))
+def test_what_is_read_of_objects(number, monkeypatch):
     results = []
     for compiled in (False, True):
         an.dtypes.set_default_float("float32")
         function, change = list(reading())[number]
         f = an.compile(function) if compiled else function
         Config.scale = 1.0
+        monkeypatch.setenv("ANYNET_TEST_SCALE", "1")
         found = [bits(f(tensor(3))) for _ in range(3)]
         change()
         found += [bits(f(tensor(3))) for _ in range(3)]
@@ -627,6 +646,48 @@ def test_what_is_read_of_objects(number):
             found += [bits(f(tensor(3))) for _ in range(2)]
         results.append(found)
     assert results[0] == results[1]
+
+
+def test_a_layers_class_that_gets_another_forward(monkeypatch):
+    layer = nn.Linear(3, 3)
+    compiled = an.compile(lambda x: layer(x))
+    before = [bits(compiled(tensor(3))) for _ in range(3)]
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: F.linear(x, self.weight) * 2)
+    after = [bits(compiled(tensor(3))) for _ in range(3)]
+    assert before[0] == before[2] != after[0] == after[2] == bits(layer(tensor(3)))
+
+
+def test_the_default_device():
+    compiled = an.compile(lambda: an.zeros(3))
+    assert [compiled().device for _ in range(3)] == ["cpu"] * 3
+    an.set_default_device("strict")
+    try:
+        with pytest.raises(an.CompileError, match=r"an array of strict .*NumPy arrays, on the cpu"):
+            compiled()
+    finally:
+        an.set_default_device(None)
+    assert compiled().device == "cpu"
+
+
+def test_a_large_array_is_read_by_the_program_or_refused():
+    large = np.ones(100_000)
+    view = an.compile(lambda x: x + an.asarray(large[:3]))
+    for k in range(4):  # the program reads it
+        large[0] = k
+        assert view(tensor(3)).tolist() == (tensor(3) + an.asarray(large[:3])).tolist()
+    for function in (lambda x: x * float(large[0]), lambda x: x + an.asarray(large[:3] * 2.0)):
+        with pytest.raises(
+            an.CompileError,
+            match=r"test_guards\.py:\d+: the function can read large, an array of 800000 bytes",
+        ):
+            an.compile(function)(tensor(3))
+    large.flags.writeable = False
+    assert an.compile(lambda x: x * float(large[0]))(tensor(3)).tolist() == (tensor(3) * 3.0).tolist()
+
+
+def test_a_tensor_as_an_array_of_numpy_is_refused_with_its_line():
+    with pytest.raises(an.CompileError, match=r"test_guards\.py:\d+: a value was read"):
+        an.compile(lambda x: an.asarray(np.asarray(x)))(tensor(3))
 
 
 def test_arguments_that_are_no_arrays():
