@@ -6,11 +6,10 @@ p parameters, g gradient, η learning rate, λ weight decay.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any, ClassVar, Unpack
 
-from anynet.optim.flat_group import Shape
-from anynet.optim.groups import Hints, each, not_negative, optional, plain, real
+from anynet.optim.flat_group import FlatGroup, Shape
+from anynet.optim.groups import Hints, ParamsLike, each, not_negative, optional, plain, real
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.trust_ratio import frobenius_norm
 from anynet_backends import Array, Backend
@@ -35,7 +34,7 @@ class Adagrad(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1e-2,
         lr_decay: float = 0.0,
         weight_decay: float = 0.0,
@@ -51,7 +50,7 @@ class Adagrad(Optimizer):
             "initial_accumulator_value": initial_accumulator_value, "eps": eps, "maximize": maximize, "l1": l1,
         }, hints)  # fmt: skip
 
-    def init_state(self, flat: Any, group: dict[str, Any]) -> None:
+    def init_state(self, flat: FlatGroup, group: dict[str, Any]) -> None:
         """The sum begins at `initial_accumulator_value`."""
         flat.state["sum"][...] = group["initial_accumulator_value"]
 
@@ -84,7 +83,7 @@ class RMSprop(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1e-2,
         alpha: float = 0.99,
         eps: float = 1e-8,
@@ -148,7 +147,7 @@ class Adadelta(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1.0,
         rho: float = 0.9,
         eps: float = 1e-6,
@@ -202,7 +201,7 @@ class Adafactor(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1e-2,
         beta2_decay: float = -0.8,
         eps: tuple[float | None, float] = (None, 1e-3),

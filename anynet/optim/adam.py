@@ -10,10 +10,9 @@ here (`anynet.optim.groups.Hints`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any, ClassVar, Unpack
 
-from anynet.optim.groups import Hints, flag, plain, real
+from anynet.optim.groups import Hints, ParamsLike, flag, plain, real
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.trust_ratio import trust_ratio
 from anynet_backends import Array, Backend
@@ -50,7 +49,7 @@ class Adam(Moments):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -126,7 +125,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -163,7 +162,7 @@ class Adamax(Moments):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 2e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -196,7 +195,7 @@ class _Decaying(Moments):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float,
         betas: tuple[float, float],
         eps: float,
@@ -242,7 +241,7 @@ class NAdam(_Decaying):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 2e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -306,7 +305,7 @@ class RAdam(_Decaying):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -352,7 +351,7 @@ class LAMB(Moments):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
@@ -399,7 +398,7 @@ class AdaBound(Moments):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         final_lr: float = 0.1,

@@ -16,9 +16,13 @@ from anynet._hints import nearest
 from anynet.tensor import Tensor
 
 __all__ = [
-    "KINDS", "Hints", "Kind", "ParamGroup", "Params", "Rules", "choice", "each", "flag", "integer", "listed", "members",
+    "KINDS", "Hints", "Kind", "ParamGroup", "Params", "ParamsLike", "Rules", "choice", "each", "flag", "integer", "listed", "members",
     "optional", "plain", "read", "real", "waiting",
 ]  # fmt: skip
+
+
+ParamsLike = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
+"""What an optimizer is made with: parameters, pairs (name, parameter), or groups."""
 
 
 class Hints(TypedDict, total=False):

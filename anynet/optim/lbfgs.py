@@ -7,12 +7,12 @@ that satisfies the strong Wolfe conditions), equation 3.59 (cubic interpolation)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 from anynet.autograd.jit.host_callback import host_callback
 from anynet.optim.flat_group import FlatGroup
-from anynet.optim.groups import choice, integer, not_negative, read
+from anynet.optim.groups import ParamsLike, choice, integer, not_negative, read
 from anynet.optim.optimizer import Optimizer
 from anynet.tensor import enable_grad, to_plain, wrap
 from anynet_backends import Array
@@ -186,7 +186,7 @@ class LBFGS(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1.0,
         max_iter: int = 20,
         max_eval: int | None = None,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from anynet.optim.adam import Moments
+from anynet.optim.groups import ParamsLike
 from anynet_backends import Array, Backend
 
 __all__ = ["Lion"]
@@ -26,7 +26,7 @@ class Lion(Moments):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,

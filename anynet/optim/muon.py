@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from anynet.optim.groups import choice, each, integer, real, waiting
+from anynet.optim.groups import ParamsLike, choice, each, integer, real, waiting
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.trust_ratio import frobenius_norm
 from anynet_backends import Array, Backend
@@ -40,7 +39,7 @@ class Muon(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1e-3,
         weight_decay: float = 0.1,
         momentum: float = 0.95,

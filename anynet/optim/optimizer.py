@@ -24,7 +24,7 @@ from anynet.autograd.jit.host_callback import host_callback
 from anynet.autograd.primitive import kernels_on
 from anynet.nn.hooks import add_hook
 from anynet.optim.flat_group import FlatGroup, Shape
-from anynet.optim.groups import Kind, ParamGroup, Params, Rules, listed, members, waiting
+from anynet.optim.groups import Kind, ParamGroup, Params, ParamsLike, Rules, listed, members, waiting
 from anynet.optim.state_dict import read_entry, read_groups, read_options
 from anynet.tensor import Leaf, Parameter, Tensor, enable_grad, wrap
 from anynet_backends import Array, Backend, backend_of
@@ -128,7 +128,7 @@ class Optimizer:
             cls.step = host_callback(_hooked(cls.__dict__["step"]))  # type: ignore[method-assign]
 
     def __init__(
-        self, params: Iterable[Any], defaults: dict[str, Any], hints: Mapping[str, Any] | None = None
+        self, params: ParamsLike, defaults: dict[str, Any], hints: Mapping[str, Any] | None = None
     ) -> None:
         if COMPILING and COMPILING.own:
             msg = f"{user_line()}: {type(self).__name__} is made inside a compiled function; make it outside"
@@ -266,10 +266,10 @@ class Optimizer:
             self.init_state(flat, group)
         return flats
 
-    def init_state(self, flat: Any, group: dict[str, Any]) -> None:
+    def init_state(self, flat: FlatGroup, group: dict[str, Any]) -> None:
         """Set initial state that is not zero."""
 
-    def fresh(self, flat: Any, i: int, name: str) -> None:
+    def fresh(self, flat: FlatGroup, i: int, name: str) -> None:
         """A piece of optional state of a parameter that has been updated before begins now, at zero."""
 
     # ----- the update -----

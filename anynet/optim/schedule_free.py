@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from anynet.optim.adam import Moments
-from anynet.optim.groups import below_one, each, flag, integer, optional, plain, real
+from anynet.optim.flat_group import FlatGroup
+from anynet.optim.groups import ParamsLike, below_one, each, flag, integer, optional, plain, real
 from anynet_backends import Array, Backend
 
 __all__ = ["ScheduleFreeAdamW"]
@@ -45,7 +46,7 @@ class ScheduleFreeAdamW(Moments):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 2.5e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -62,7 +63,7 @@ class ScheduleFreeAdamW(Moments):
             "scheduled_lr": 0.0, "ckp1": 0.0, "train_mode": True, "y_beta1": None,
         })  # fmt: skip
 
-    def init_state(self, flat: Any, group: dict[str, Any]) -> None:
+    def init_state(self, flat: FlatGroup, group: dict[str, Any]) -> None:
         """z begins at the parameters."""
         flat.state["z"][...] = flat.moved(flat.values)
 

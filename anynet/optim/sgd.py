@@ -5,11 +5,10 @@ p parameters, g gradient, η learning rate, λ weight decay, ‖·‖ the Froben
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, ClassVar, Unpack
 
-from anynet.optim.flat_group import Shape
-from anynet.optim.groups import Hints, each, not_negative, plain, real
+from anynet.optim.flat_group import FlatGroup, Shape
+from anynet.optim.groups import Hints, ParamsLike, each, not_negative, plain, real
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.trust_ratio import trust_ratio
 from anynet_backends import Array, Backend
@@ -34,7 +33,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
@@ -65,7 +64,7 @@ class SGD(Optimizer):
         """The velocity, where there is momentum."""
         return ("momentum_buffer",) if plain(group["momentum"]) else ()
 
-    def fresh(self, flat: Any, i: int, name: str) -> None:
+    def fresh(self, flat: FlatGroup, i: int, name: str) -> None:
         """The velocity begins as the gradient at the next step: that counts as the first."""
         flat.steps[i] = 0
 
@@ -104,7 +103,7 @@ class Rprop(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1e-2,
         etas: tuple[float, float] = (0.5, 1.2),
         step_sizes: tuple[float, float] = (1e-6, 50.0),
@@ -155,7 +154,7 @@ class ASGD(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1e-2,
         lambd: float = 1e-4,
         alpha: float = 0.75,
@@ -210,7 +209,7 @@ class LARS(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsLike,
         lr: float = 1.0,
         momentum: float = 0.9,
         weight_decay: float = 0.0,

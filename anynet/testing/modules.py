@@ -96,18 +96,8 @@ def check_module(
         raise ValueError(msg)
     names = usable_devices() if devices is None else list(devices)
     with random.fork_rng():
-        run = _Run(module, inputs, keywords, tuple(allow_unused), order)
-        run.modes()
-        if not run.works:  # the other checks would only say so again
-            return run.report.finish(raise_exception)
-        run.copies()
-        run.without_kernels()
-        run.when_compiled()
-        for device in names:
-            for dtype in dtypes_of(device):
-                if (device, dtype) != ("cpu", "float64"):
-                    run.elsewhere(device, dtype)
-    return run.report.finish(raise_exception)
+        report = _Run(module, inputs, keywords, tuple(allow_unused), order).everything(names)
+    return report.finish(raise_exception)
 
 
 class _Run:
@@ -127,6 +117,20 @@ class _Run:
         self.module = copy.deepcopy(module)
         if any(m.waiting for m in self.module.modules()):  # a lazy layer gets its shapes at its first call
             self.call(self.module, self.arguments(dtypes.default_float().name))
+
+    def everything(self, devices: Sequence[str]) -> Report:
+        """All checks; where no call works, the others would only say so again."""
+        self.modes()
+        if not self.works:
+            return self.report
+        self.copies()
+        self.without_kernels()
+        self.when_compiled()
+        for device in devices:
+            for dtype in dtypes_of(device):
+                if (device, dtype) != ("cpu", "float64"):
+                    self.elsewhere(device, dtype)
+        return self.report
 
     # ----- calls -----
 

@@ -35,6 +35,7 @@ from anynet.train.updates import Updates
 __all__ = ["fit"]
 
 
+# Over 60 lines, of which 12 are code: the signature and what each option means belong where help(fit) looks.
 def fit(
     model: Module,
     train: Any,

@@ -25,13 +25,13 @@ Function = Callable[[Any, Any], tuple[Any, Any]]
 
 
 def accuracy(
-    output: Any,
-    target: Any,
+    output: Tensor,
+    target: Tensor,
     *,
     ignore_index: int = -100,
     threshold: float | None = 0.0,
     classes: bool = False,
-) -> tuple[Any, Any]:
+) -> tuple[Tensor, Tensor | int]:
     """The number of right answers, and of answers. Three forms:
 
     - Classes: output (n, C, d1, …), C ≥ 2, target (n, d1, …) of class indices. The largest score along axis 1 is at the
@@ -94,7 +94,7 @@ def _answers(
     raise ValueError(msg)
 
 
-def _difference(name: str, output: Any, target: Any) -> Any:
+def _difference(name: str, output: Tensor, target: Tensor) -> Tensor:
     got, want = getattr(output, "shape", None), getattr(target, "shape", None)
     if got is None or got != want:
         msg = f"{name}: output and target must have one shape, got {got} and {want}; nothing is broadcast"
@@ -102,12 +102,12 @@ def _difference(name: str, output: Any, target: Any) -> Any:
     return output - astype(target, output.dtype)
 
 
-def mse(output: Any, target: Any) -> tuple[Any, int]:
+def mse(output: Tensor, target: Tensor) -> tuple[Tensor, int]:
     """The squared error, summed over all elements, and their number. Shapes equal."""
     return sum(e.square(_difference("mse", output, target))), target.size
 
 
-def mae(output: Any, target: Any) -> tuple[Any, int]:
+def mae(output: Tensor, target: Tensor) -> tuple[Tensor, int]:
     """The absolute error, summed over all elements, and their number. Shapes equal."""
     return sum(e.abs(_difference("mae", output, target))), target.size
 

@@ -64,7 +64,7 @@ class SequentialLR(LRScheduler):
         self._set(self.base_lrs)
         self._start()
 
-    def step(self, epoch: Any = None) -> None:
+    def step(self, epoch: float | None = None) -> None:
         """Go on by one."""
         _only_on(self, epoch)
         before = self.last_epoch
@@ -133,7 +133,7 @@ class ChainedScheduler(LRScheduler):
         self._set([g["initial_lr"] for g in self.optimizer.param_groups])
         self._start()
 
-    def step(self, epoch: Any = None) -> None:
+    def step(self, epoch: float | None = None) -> None:
         """Go on by one."""
         _only_on(self, epoch)
         for scheduler in self.schedulers:
@@ -174,7 +174,7 @@ def _schedules(owner: str, schedulers: Sequence[Any], optimizer: Optimizer | Non
     return found
 
 
-def _only_on(schedule: LRScheduler, epoch: Any) -> None:
+def _only_on(schedule: LRScheduler, epoch: float | None) -> None:
     if epoch is not None:
         msg = f"{type(schedule).__name__}.step() goes on by one; it takes no epoch"
         raise TypeError(msg)

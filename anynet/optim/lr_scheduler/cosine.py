@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from anynet.optim.groups import integer, not_negative, positive
 from anynet.optim.lr_scheduler.scheduler import LRScheduler
@@ -81,7 +80,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         part = 1 + math.cos(math.pi * self.T_cur / self.T_i)
         return [self.eta_min + (base - self.eta_min) * part / 2 for base in self.base_lrs]
 
-    def step(self, epoch: Any = None) -> None:
+    def step(self, epoch: float | None = None) -> None:
         """Go on by one; or to a step, which may be a fraction."""
         before = self.T_cur, self.T_i
         if epoch is None and self.last_epoch < 0:

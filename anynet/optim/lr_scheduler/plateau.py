@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from anynet.optim.groups import choice, finite, integer, not_negative, real
 from anynet.optim.lr_scheduler.scheduler import LRScheduler, per_group
 from anynet.optim.optimizer import Optimizer
+from anynet.tensor import Tensor
 
 __all__ = ["ReduceLROnPlateau"]
 
@@ -65,7 +65,7 @@ class ReduceLROnPlateau(LRScheduler):
             edge = self.best - self.threshold if self.mode == "min" else self.best + self.threshold
         return bool(a < edge if self.mode == "min" else a > edge)
 
-    def step(self, metrics: Any, epoch: Any = None) -> None:  # type: ignore[override]
+    def step(self, metrics: float | Tensor, epoch: float | None = None) -> None:  # type: ignore[override]
         """Take note of the metric, and reduce the rates where it has stalled."""
         current = float(metrics)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch

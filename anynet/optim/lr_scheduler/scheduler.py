@@ -73,11 +73,11 @@ class LRScheduler:
             cls.step = host_callback(cls.__dict__["step"])  # type: ignore[method-assign]
 
     @host_callback
-    def step(self, epoch: Any = None) -> None:
+    def step(self, epoch: float | None = None) -> None:
         """Go on by one; or, with `epoch`, to that step, at the rate that the closed form gives, where there is one."""
         self._update(epoch)
 
-    def _update(self, epoch: Any = None) -> None:
+    def _update(self, epoch: float | None = None) -> None:
         before = self.last_epoch
         closed = None if epoch is None else getattr(self, "_get_closed_form_lr", None)
         self.last_epoch = before + 1 if epoch is None else epoch
