@@ -85,7 +85,7 @@ def report() -> tuple[str, bool]:
         try:
             said = _training_step(device)
             good = good or device == "cpu"
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with a backend is what the report is for
+        except Exception as error:  # noqa: BLE001 - the report is about whatever is wrong with a backend
             said = f"FAILED: {type(error).__name__}: {error}"
         lines.append(f"{device:12} {said}")
     lines.append("")

@@ -15,7 +15,7 @@ from anynet_backends import Array, files, host
 __all__ = ["Bytes", "DataError", "parse_idx", "read_idx"]
 
 LIMIT = 4 << 30
-"""The number of bytes that `read_idx` takes at most unless told otherwise: 4 GiB."""
+"""The number of bytes that `read_idx` takes at most by default: 4 GiB."""
 
 _TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
 _CHUNK = 1 << 20
@@ -31,7 +31,7 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = LIMIT) -> Array:
     """The array in an IDX file, gzipped or not, as a NumPy array in the machine's byte order.
 
     A file takes no more memory than the array that its header declares, and one that declares more than `max_bytes`
-    (4 GiB unless told otherwise) is refused, so that a small file cannot unpack into more than there is.
+    (4 GiB by default) is refused, so that a small file cannot unpack into more than there is.
 
     Errors: FileNotFoundError and the system's other refusals; `DataError` for a file that is no IDX file, declares too
     much, is truncated, damaged or has bytes left over, and for what is no file (a folder, a pipe).

@@ -113,7 +113,7 @@ class Adam(Moments):
 
 
 class AdamW(Adam):
-    """Adam with weight decay apart from the gradient: p ← (1 − η λ) p first (Loshchilov & Hutter 2019).
+    """Adam with decoupled weight decay: p ← (1 − η λ) p first (Loshchilov & Hutter 2019).
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
@@ -271,7 +271,7 @@ class NAdam(_Decaying):
         return {"mu_product": numbers["mu_product"] * self._mu(step, group)}
 
     def former(self, name: str, step: int, group: dict[str, Any]) -> float:
-        """As if β₁ had always been what it is now."""
+        """The product if β₁ had been constant."""
         product = 1.0
         for t in range(1, step + 1):
             product *= self._mu(t, group)

@@ -33,7 +33,7 @@ class MultiSteps(OptimizerWrapper):
         self.count = 0
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients, where a new sum begins; else they go on adding up."""
+        """Clear the gradients where a new sum begins; between, they accumulate."""
         if self.count == 0:
             self.optimizer.zero_grad(set_to_none)
 

@@ -209,8 +209,8 @@ class Rules:
 class ParamGroup(dict[str, Any]):
     """One group of an optimizer: its options by name, and ``"params"``.
 
-    Writing a value checks it, counts up `version`, and marks the group as `changed`, for the next step to see to what depends on
-    options; only the learning rate is so simple that nothing does. A copy is an ordinary dict.
+    Writing a value checks it, increments `version`, and marks the group as `changed`: the next step updates what depends on the
+    options. Nothing depends on the learning rate, so that does not mark it. A copy is an ordinary dict.
     """
 
     __slots__ = ("changed", "fixed", "flats", "live", "plain", "rules", "version")

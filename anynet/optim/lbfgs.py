@@ -154,7 +154,7 @@ class _Problem:
 
 
 class LBFGS(Optimizer):
-    """Limited-memory BFGS. One parameter group, one device, one dtype; `step` takes a closure that computes the loss anew, with
+    """Limited-memory BFGS. One parameter group, one device, one dtype; `step` takes a closure that computes the loss again, with
     gradients, as often as the method asks for it.
 
     d = −H g, H from the last `history_size` pairs (s, y) of steps and changes of the gradient (two-loop recursion);
@@ -302,7 +302,7 @@ class LBFGS(Optimizer):
         return {"state": {0: entry} if entry else {}, "param_groups": [{**group, "params": numbers}]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave; everything is checked before anything changes."""
+        """Restore a state from `state_dict`; everything is checked before anything changes."""
         (flat,) = self._groups()[0].flats
         size = flat.offsets[-1]
         entry = dict(next(iter(state.get("state", {}).values()), {}))

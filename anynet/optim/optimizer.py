@@ -2,12 +2,12 @@
 
 The parameters of a group that share a device and a dtype live in one flat array, of which each parameter is a view;
 likewise their gradients and each piece of optimizer state. So an update is a handful of array operations on one long
-vector, whatever the number of layers, and the gradient buffer is what distributed training sums.
+vector for any number of layers, and the gradient buffer is what distributed training sums.
 
 A subclass names its state (`slots`) and writes its update (`update`) once, for a slice of those vectors.
 
 The groups are dicts that check what is written into them (`anynet.optim.groups`). What depends on options, such as which
-state there is, is settled at the next step, for all groups before any of them is updated.
+state there is, is updated at the next step, for all groups before any parameter changes.
 
 Parameters of 16 bits are updated in float32, with state in float32: in their own type ε = 1e-8 and squares of small gradients
 would be 0.
@@ -214,7 +214,7 @@ class Optimizer:
         group.changed = any(map(waiting, group["params"]))
 
     def _settle(self) -> None:
-        """See to what has been written into the groups: all is checked before anything changes."""
+        """Apply what has been written into the groups; everything is checked before anything changes."""
         ready: list[ParamGroup] = []
         for group in self.param_groups:
             mine = type(group) is ParamGroup and group.rules.owner == type(self).__name__
@@ -295,7 +295,7 @@ class Optimizer:
 
     @host_callback
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all parameters that have a gradient. `closure`, if given, computes the loss anew and returns it."""
+        """Update all parameters that have a gradient. `closure`, if given, computes the loss again and returns it."""
         if self._step_pre_hooks or self._step_post_hooks:
             return _hooked(Optimizer._step)(self, *(() if closure is None else (closure,)))
         return self._step(closure)
@@ -311,7 +311,7 @@ class Optimizer:
                 if group.changed:
                     self._settle()
                     break
-        except AttributeError:  # one that was put there as an ordinary dict
+        except AttributeError:  # a group that was added as an ordinary dict
             self._settle()
         kernels = kernels_on()
         for group in groups:
@@ -340,10 +340,10 @@ class Optimizer:
     ) -> None:
         for first, last, steps in flat.ranges(unchanged):
             begin, end = flat.offsets[first], flat.offsets[last]
-            told = options
+            group_options = options
             if flat.numbers:
                 numbers = self.advance({k: v[first] for k, v in flat.numbers.items()}, steps + 1, options)
-                told = {**options, **numbers}
+                group_options = {**options, **numbers}
                 for name, number in numbers.items():
                     flat.numbers[name][first:last] = [number] * (last - first)
             kernel = self._kernel(flat, begin, end, group) if kernels and group.plain else None
@@ -351,12 +351,18 @@ class Optimizer:
                 for i in range(first, last):
                     state = {name: flat.part(name, i) for name in flat.state}
                     self._update(
-                        flat, flat.xp, flat.value_views[i], flat.grad_views[i], state, steps + 1, told
+                        flat,
+                        flat.xp,
+                        flat.value_views[i],
+                        flat.grad_views[i],
+                        state,
+                        steps + 1,
+                        group_options,
                     )
             elif kernel is not None:
-                kernel(steps + 1, told)
+                kernel(steps + 1, group_options)
             else:
-                self._update_run(flat, begin, end, steps + 1, told, kernels and self.elementwise)
+                self._update_run(flat, begin, end, steps + 1, group_options, kernels and self.elementwise)
             flat.count(first, last, steps + 1)
 
     def _kernel(self, flat: FlatGroup, a: int, b: int, group: ParamGroup) -> Any:
@@ -442,13 +448,13 @@ class Optimizer:
         return new
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients (or, with ``set_to_none=False``, set them to zero)."""
+        """Set the gradients to None (or, with ``set_to_none=False``, set them to zero)."""
         if set_to_none:
-            self._forget()
+            self._clear_gradients()
         else:
             self._set_zero()
 
-    def _forget(self) -> None:
+    def _clear_gradients(self) -> None:
         compiling = COMPILING.own if COMPILING else None
         for group in self.param_groups:
             for p in group["params"]:
@@ -468,7 +474,7 @@ class Optimizer:
                         p.edge.grad = wrap(flat.grad_views[i])
 
     def finite_gradients(self) -> bool:
-        """Whether no gradient holds a NaN or an infinity: one pass over the vectors in which they lie."""
+        """Whether no gradient holds a NaN or an infinity: one pass over the vectors that hold them."""
         if any(getattr(group, "changed", True) for group in self.param_groups):
             self._settle()
         for group in self.param_groups:
@@ -559,7 +565,7 @@ class Optimizer:
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave; everything is checked before anything changes.
+        """Restore a state from `state_dict`; everything is checked before anything changes.
 
         States are matched by position, as in PyTorch; by name where this optimizer and the state's were made with the same
         ``named_parameters()``.

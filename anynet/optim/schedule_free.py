@@ -134,7 +134,7 @@ class ScheduleFreeAdamW(Moments):
             flat.touch()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave; everything is checked before anything changes."""
+        """Restore a state from `state_dict`; everything is checked before anything changes."""
         saved = state.get("param_groups") if isinstance(state, dict) else None
         # states of earlier versions lack y_beta1: their y was that of the β₁ they hold
         if isinstance(saved, list) and all(isinstance(g, dict) for g in saved):

@@ -123,7 +123,7 @@ class AveragedModel(Module):
 
 
 def update_bn(loader: Iterable[Any], model: Module, device: str | None = None) -> None:
-    """Compute the running statistics of all batch norms anew, as plain averages over the batches of `loader` (of inputs,
+    """Compute the running statistics of all batch norms again, as plain averages over the batches of `loader` (of inputs,
     or of tuples that begin with them).
 
     >>> import anynet as an

@@ -27,7 +27,7 @@ class OptimizerWrapper:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
+        """Set the gradients to None, or to zero with ``set_to_none=False``."""
         self.optimizer.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
@@ -35,5 +35,5 @@ class OptimizerWrapper:
         return self.optimizer.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
         self.optimizer.load_state_dict(state)

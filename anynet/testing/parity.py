@@ -36,7 +36,7 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        """Whether both lie within the limits."""
+        """Whether both are within the limits."""
         value, gradient = LIMITS[self.dtype]
         return self.value <= value and self.gradient <= gradient
 
@@ -110,7 +110,7 @@ def check(path: str | os.PathLike[str]) -> list[Row]:
     wanted = {(case.name, dtype) for case in CASES for dtype in LIMITS}
     if differ := wanted ^ set(found):
         names = ", ".join(sorted({name for name, _ in differ})[:5])
-        msg = f"{os.fspath(path)} was recorded with other cases than these ({names}): record it anew with this version"
+        msg = f"{os.fspath(path)} was recorded with other cases than these ({names}): record it again with this version"
         raise ValueError(msg)
     device = metadata["anynet parity"]
     return [_row(c, device, t, found[c.name, t]) for t in LIMITS for c in CASES]

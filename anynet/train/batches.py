@@ -1,4 +1,4 @@
-"""Batches for `fit`, `evaluate` and `predict`: from whatever holds data, in the dtype and on the device of the model."""
+"""Batches for `fit`, `evaluate` and `predict`: from any form of data, in the dtype and on the device of the model."""
 
 from __future__ import annotations
 

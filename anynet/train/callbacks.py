@@ -18,7 +18,7 @@ __all__ = ["Callback", "EarlyStopping", "checked"]
 class Callback:
     """Called by `fit`; override what you need. Returning True from `on_epoch_end` stops the training.
 
-    A callback can be used for one training after another: `on_train_begin` begins anew, and where a run is resumed
+    A callback can be used for one training after another: `on_train_begin` starts from scratch, and where a run is resumed
     `load_state_dict` follows with what `state_dict` gave. `adds` names the quantities that it writes into the record of an
     epoch, where something monitors them.
     """
@@ -49,7 +49,7 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
 
 
 class EarlyStopping(Callback):
@@ -79,7 +79,7 @@ class EarlyStopping(Callback):
         self.sign = -1.0 if direction("EarlyStopping", self.monitor, mode, quantities) == "max" else 1.0
 
     def on_train_begin(self, model: Module) -> None:
-        """Forget the training before."""
+        """Reset what the training before has left."""
         self.best, self.bad = math.inf, 0
 
     def on_epoch_end(self, model: Module, record: dict[str, Any]) -> bool:

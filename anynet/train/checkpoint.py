@@ -36,7 +36,7 @@ def save(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> Path:
 
     A flat dict of Tensors is stored under its own names, so that other programs read it as ordinary weights. The file
     carries a SHA-256 of all of it, which `load` checks. It is written beside `path` and takes its place in one step:
-    whatever happens meanwhile (a kill, a full disk), `path` is the old file or the new one, whole. What killed processes
+    even after a kill or on a full disk, `path` is the old file or the new one, whole. What killed processes
     left of theirs is removed.
 
     Errors, before anything is written: TypeError for what is no data, ValueError for a tree that contains itself or has
@@ -121,7 +121,7 @@ def _tree(path: str, arrays: dict[str, Any], metadata: dict[str, str]) -> dict[s
 
 
 class _Array:
-    """An array of the file: told from the tree's own values."""
+    """An array of the file, so that it differs from the tree's own values."""
 
     def __init__(self, array: Any) -> None:
         self.array = array

@@ -55,7 +55,7 @@ def evaluate(
 ) -> dict[str, float]:
     """The loss and the metrics over a data set, in evaluation mode, without recording.
 
-    `data` is what `fit` takes. The loss is that of the whole set, whatever the batches are: Σ loss · denominator /
+    `data` is what `fit` takes. The loss is that of the whole set, for any batch size: Σ loss · denominator /
     Σ denominator, where the denominator is what the loss of a batch was divided by: the elements, the targets that are not
     ignored, the sum of their classes' weights. With ``reduction="sum"`` it is the sum. (`dice_loss` and `tversky_loss` over
     whole batches and `circle_loss` are no means over samples: theirs are averaged by the number of samples.) For a loss of

@@ -89,7 +89,7 @@ def fit(
         after, say, "30s", "10min" or "2h".
       compile: True: loss and gradients are computed by a program (`anynet.compile`), with the same bits; False: never; "auto":
         where that pays. A training of which seconds are left after the first steps is recorded, the program compared with
-        the functions bit for bit and timed, and what is quicker goes on.
+        the functions bit for bit and timed, and the quicker one is used.
       resume: go on from run_dir's last checkpoint, bit for bit as if there had been no break, also in the middle of an
         epoch. Data, model, optimizer, loss, schedule and seed must be what they were, else the differences are listed. What
         a callback has stopped stays stopped.
@@ -214,7 +214,7 @@ class _Training:
 
     def step(self, x: Any, y: Any) -> float:
         """One batch."""
-        if not self.model.training:  # somebody has looked at the model meanwhile
+        if not self.model.training:  # a callback or the caller has switched it to evaluation
             for m, training in self.modes:
                 m.training = training
         state = self.state
@@ -240,7 +240,7 @@ class _Training:
         return record
 
     def raise_if_asked(self) -> None:
-        """Validation is broken off; the checkpoint is of the state before it."""
+        """Interrupt validation; the checkpoint holds the state before it."""
         if self.stop.asked:
             raise _Stopped
 

@@ -152,7 +152,7 @@ class Objective:
         self.classes: tuple[int, int] | None = None  # the smallest and largest class index of the data
 
     def look_at(self, targets: list[Any]) -> None:
-        """Look through all class indices of the data: where none is ignored no batch needs to be looked at, and those that
+        """Check all class indices of the data: where none is ignored no batch needs to be checked, and those that
         are out of range are found before the first update."""
         known: Any = self.known
         if not isinstance(known, (losses.CrossEntropyLoss, losses.NLLLoss, losses.FocalLoss)):

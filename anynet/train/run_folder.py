@@ -142,9 +142,7 @@ class RunFolder:
                 os.close(descriptor)
                 raise
             os.close(descriptor)
-            if (
-                certain is None
-            ):  # its owner has ended, and a child that it has just forked has not let go of it yet
+            if certain is None:  # its owner has ended, and a child that it forked still holds it
                 time.sleep(0.02)
             # else its owner has just removed it: try again with a new one
 
@@ -194,7 +192,7 @@ def _ended(owner: dict[str, Any]) -> bool:
 
 
 def _read(descriptor: int) -> dict[str, Any] | None:
-    """Who wrote the lock file; None where it is empty."""
+    """The process that wrote the lock file; None where it is empty."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     text = os.read(descriptor, 10_000)
     if not text.strip(b"\0\n "):

@@ -31,7 +31,7 @@ class StopRequest:
 
     @property
     def asked(self) -> bool:
-        """Whether somebody wants to stop."""
+        """Whether a stop was requested."""
         return self.signal != 0
 
     def __enter__(self) -> StopRequest:

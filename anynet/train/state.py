@@ -291,7 +291,7 @@ class TrainingState:
         return found
 
     def restore(self, tree: dict[str, Any]) -> None:
-        """Take up a checkpoint that `check` has found to be this run's: all of it, or nothing."""
+        """Restore a checkpoint that `check` has found to be this run's: all of it, or nothing."""
         self.check(tree)
         before = copy.deepcopy([self._parts_now(), random.get_state()])
         try:

@@ -131,7 +131,7 @@ def test_a_recording_of_another_device_is_checked_here(tmp_path, monkeypatch):
 
     del wrong[key], wrong[f"{CASES[0].name}|float32|1"]
     safetensors_io.save(file, {k: v for k, v in wrong.items() if "|float64|" in k}, metadata)
-    with pytest.raises(ValueError, match="record it anew"):
+    with pytest.raises(ValueError, match="record it again"):
         check(file)
     safetensors_io.save(file, arrays)
     with pytest.raises(ValueError, match="was not written by `anynet parity record`"):

@@ -19,7 +19,7 @@ __all__ = ["Case", "every", "index", "layer"]
 
 @dataclass(frozen=True)
 class Case:
-    """An operation: a function of Tensors, the shapes of its arguments, and where their elements lie."""
+    """An operation: a function of Tensors, the shapes of its arguments, and the range of their elements."""
 
     name: str
     function: Callable[..., Any]
