@@ -54,3 +54,22 @@ def test_names_of_files_are_unique() -> None:
         name for name, count in Counter(p.name for p in FILES if p.name != "conftest.py").items() if count > 1
     ]
     assert not twice
+
+
+def test_names_of_files_say_a_topic() -> None:
+    vague = {
+        "basic",
+        "extra",
+        "extras",
+        "helpers",
+        "hot",
+        "misc",
+        "more",
+        "new",
+        "other",
+        "others",
+        "recent",
+        "stuff",
+        "whole",
+    }
+    assert [p.name for p in FILES if vague & set(p.stem.removeprefix("test_").split("_"))] == []
