@@ -73,7 +73,8 @@ class ScheduleFreeAdamW(Moments):
             msg = "ScheduleFreeAdamW: step() after eval(); call train() first"
             raise RuntimeError(msg)
         beta1 = group["betas"][0]
-        if beta1 != (held := _held_beta1(group)):
+        held = group["y_beta1"]
+        if held != beta1 and held is not None:
             self._shift(group, 1 - beta1 / held)
         k = group["k"]
         warm = group["warmup_steps"]

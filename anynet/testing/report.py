@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,9 +57,15 @@ class Report:
 
     @contextmanager
     def check(self, name: str) -> Iterator[None]:
-        """One check: an exception inside makes it fail, with the exception's text, and the next check goes on."""
+        """One check: an exception inside makes it fail, with the exception's text; the next check runs in any case.
+
+        Floating-point warnings are no failures, even where warnings are errors: checks judge the values, and libraries for linear
+        algebra raise such flags for memory that they read and do not use.
+        """
         try:
-            yield
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                yield
         except NotApplicable as reason:
             self.checks.append(Check(name, skipped=str(reason)))
         except AssertionError as error:
