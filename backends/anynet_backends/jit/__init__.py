@@ -1,4 +1,15 @@
-"""The just-in-time compiler, one file a pass, in the order of the data: trace → passes → memory plan → lowering → fusion → machine code.
+"""The just-in-time compiler of NumPy programs, one file a pass, in the order of the data:
+trace → passes → memory plan → lowering → fusion → machine code.
 
-It compiles a single operation, a whole `Sequential`, a compiled step and an optimizer's update.
+It compiles a single operation that is called again and again, a `Sequential`, a compiled step, and an optimizer's update.
+
+- `tracer`, `tracer_backend`: arrays whose operations append `instructions` to a trace.
+- `passes`: dead code, common subexpressions, constants, store forwarding.
+- `memory_plan`: places for the results, from their lifetimes.
+- `lowering`: instructions become `numpy_calls`. `program` runs the passes, and replays the calls.
+- `translation`: calls become machine code, by `fusion` of element-wise ones into loops (`loop_ir`) and by machine functions for the
+  others (`calls`, `ufuncs`); what runs is a `segment`, or a `scan` of one.
+- `compiler`, `code_cache`: LLVM, with runtime.ll, and its code on disk.
+- `native_call`, `tiling`: a program as a built-in function, on small arrays and on large ones in tiles.
+- `ir_builder`: kernels that are written in LLVM's language; `elementwise_tracer`: optimizers' updates as one loop.
 """

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
-import pathlib
-import weakref
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sample_arrays import numbers, same
 
-import anynet as an
-from anynet import nn
 from anynet_backends import get_backend, onednn
-from anynet_backends.jit import availability, numpy_calls, scan, segment, translation
-from anynet_backends.jit.compiler import Compiler, compiler
-from anynet_backends.jit.loop_ir import RULES, FusedLoop, LoopOp
-from anynet_backends.kernels import activations
+from anynet_backends.jit import availability, numpy_calls, segment, translation
+from anynet_backends.jit.compiler import compiler
+from anynet_backends.jit.loop_ir import RULES
 from anynet_backends.memory.reductions import sum_by_dot
 from anynet_backends.numpy_namespace import largest, smallest
 
 pytestmark = pytest.mark.skipif(not availability.available(), reason="needs the extra numba")
-
-KINDS = {"f": np.float32, "d": np.float64, "q": np.int64, "?": np.bool_}
-
-
-def numbers(letter: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
-    """Numbers of a type, with the ones that are special."""
-    rng = np.random.default_rng(seed)
-    if letter == "?":
-        return rng.integers(0, 2, shape).astype(bool)
-    if letter == "q":
-        return rng.integers(-9, 9, shape)
-    x = (rng.normal(size=shape) * 3).astype(KINDS[letter])
-    flat = x.reshape(-1)
-    special = [np.nan, np.inf, -np.inf, 0.0, 1e-42, 1e30]
-    for i, value in zip(range(0, flat.size, 3), itertools.cycle(special)):
-        flat[i] = value
-    return x
 
 
 def call(f, *args):
@@ -56,15 +32,6 @@ def run(calls, kept):
     return sum(not isinstance(f, segment.NativeSegment) for f, _ in code)
 
 
-def same(a: np.ndarray, b: np.ndarray) -> bool:
-    """The same bits, but for those of NaN."""
-    if a.dtype.kind == "f":
-        return bool(((a == b) | (np.isnan(a) & np.isnan(b))).all()) and bool(
-            (np.signbit(a) == np.signbit(b))[~np.isnan(a)].all()
-        )
-    return bool((a == b).all())
-
-
 def ufuncs(letter: str) -> list[np.ufunc]:
     """NumPy's functions by the names that chains know."""
     names = set(RULES[letter]) - {"where"} | ({"maximum", "minimum"} if letter in "fd" else set())
@@ -76,7 +43,7 @@ CASES = [(letter, f) for letter in "fdq?" for f in ufuncs(letter)]
 
 @pytest.mark.parametrize(("letter", "f"), CASES, ids=[f"{f.__name__}-{letter}" for letter, f in CASES])
 @pytest.mark.parametrize("layout", ["plain", "row", "column", "number", "strided", "turned"])
-def test_each_function_of_chains(letter, f, layout, threads):
+def test_each_function_of_fused_loops(letter, f, layout, threads):
     a = numbers(letter, (7, 19), 1)
     b = numbers(letter, (7, 19), 2)
     b = {"plain": b, "row": b[0], "column": b[:, :1], "number": b[3, 4].reshape(())}.get(layout, b)
@@ -301,21 +268,6 @@ def test_large_loops_are_shared_by_threads(monkeypatch):
         dnnl.dll.omp_set_num_threads(before)
 
 
-def test_repetitions_that_are_apart_have_their_own_scratch_memory(threads):
-    def body(call, a, b, factor, room):
-        call(np.multiply, a, factor, room)
-        call(np.tanh, room, room)
-        call(np.add, room, a, b)
-
-    for times in (1, 2, 3, 7, 9, 10, 50):
-        x, y = numbers("d", (times, 33)), np.empty((times, 33))
-        with np.errstate(all="ignore"):
-            scan.scan(
-                body, lambda t, x=x, y=y: (x[t], y[t]), range(times), (np.asarray(0.5),), (np.empty(33),), apart=True
-            )  # fmt: skip
-            assert same(y, np.tanh(x * 0.5) + x)
-
-
 def test_what_is_not_read_is_not_stored():
     x, t, y = np.ones(64), np.zeros(64), np.empty(64)
     run([call(np.add, x, 1.0, t), call(np.multiply, t, 3.0, y)], [y])
@@ -325,143 +277,3 @@ def test_what_is_not_read_is_not_stored():
 
 def switched(monkeypatch, on: bool):
     monkeypatch.setenv("ANYNET_NUMBA", "on" if on else "off")
-
-
-@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
-@pytest.mark.parametrize("steps", [1, 2, 3, 7])
-@pytest.mark.parametrize("reverse", [False, True])
-def test_recurrent_layers_have_the_same_bits(monkeypatch, layer, steps, reverse):
-    def results():
-        an.random.manual_seed(0)
-        net = layer(4, 8, bidirectional=reverse)
-        rng = np.random.default_rng(1)
-        x = an.asarray(rng.normal(size=(steps, 3, 4)).astype(np.float32), requires_grad=True)
-        state = an.asarray(rng.normal(size=(2 if reverse else 1, 3, 8)).astype(np.float32))
-        y = net(x, (state, state) if layer is nn.LSTM else state)[0]
-        y.backward(an.asarray(rng.normal(size=y.shape).astype(np.float32)))
-        return [y.data, x.grad.data, *(p.grad.data for p in net.parameters())]
-
-    switched(monkeypatch, True)
-    with_it = results()
-    switched(monkeypatch, False)
-    for a, b in zip(with_it, results(), strict=True):
-        assert a.tobytes() == b.tobytes()
-
-
-def test_what_is_kept_of_a_repetition_holds_none_of_its_arrays():
-    def body(call, a, b):
-        call(np.multiply, a, 3.0, b)
-        call(np.tanh, b, b)
-
-    def run():
-        x, y = np.ones((5, 1000)), np.empty((5, 1000))
-        scan.scan(body, lambda t: (x[t], y[t]), range(5), ())
-        return weakref.ref(x), y
-
-    alive, y = run()
-    assert (y == np.tanh(3.0)).all()
-    assert alive() is None
-
-
-@pytest.mark.parametrize("n", [1, 3, 100, 8193, 40000])
-def test_gelu_has_the_same_bits(monkeypatch, n, threads):
-    x = numbers("f", (n,))
-    xp = get_backend("numpy")
-    found = []
-    for on in (True, False):
-        switched(monkeypatch, on)
-        with np.errstate(all="ignore"):
-            y, pull = activations.gelu(xp, x, need=(True,))
-            found.append((y, pull(np.ones_like(x))[0], activations.gelu(xp, x, need=None)))
-    for a, b in zip(*found, strict=True):
-        assert same(a, b)
-
-
-@pytest.mark.parametrize("shape", [(1,), (3,), (7, 9), (100, 100), (3, 4001), (200, 300)])
-def test_gelu_in_a_program_has_the_bits_of_eager(shape, threads):
-    def f(x):
-        return an.nn.functional.gelu(x * 2.0) + an.nn.functional.gelu(an.flip(x, axis=0))
-
-    compiled = an.compile(f)
-    for seed in range(3):
-        x = an.asarray(np.random.default_rng(seed).normal(size=shape).astype(np.float32) * 3)
-        assert same(compiled(x).numpy(), f(x).numpy())
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"amsgrad": True}])
-@pytest.mark.parametrize("kind", [an.optim.Adam, an.optim.AdamW])
-def test_adam_has_the_same_bits(monkeypatch, kind, options, dtype, threads):
-    def results():
-        rng = np.random.default_rng(0)
-        p = an.Parameter(rng.normal(size=(33, 5)).astype(dtype))
-        optimizer = kind([p], lr=1e-2, **options)
-        for _ in range(5):
-            optimizer.zero_grad()
-            an.sum(p * p * an.asarray(rng.normal(size=(33, 5)).astype(dtype))).backward()
-            optimizer.step()
-        return p.data.copy()
-
-    switched(monkeypatch, True)
-    with_it = results()
-    switched(monkeypatch, False)
-    assert with_it.tobytes() == results().tobytes()
-
-
-def test_an_optimizer_can_be_copied_after_steps():
-    p = an.Parameter(np.ones(3, np.float32))
-    optimizer = an.optim.Adam([p])
-    an.sum(p * p).backward()
-    optimizer.step()
-    twin = copy.deepcopy(optimizer)
-    before = p.data.copy()
-    twin.param_groups[0]["params"][0].grad = an.ones(3)
-    twin.step()
-    assert (p.data == before).all()
-    assert (twin.param_groups[0]["params"][0].data != before).all()
-
-
-def test_compiled_code_is_kept_and_checked(tmp_path, monkeypatch):
-    monkeypatch.setenv("ANYNET_CACHE", str(tmp_path))
-    loop = FusedLoop((("f", "c"), ("f", "c")), (LoopOp("negative", "f", (("in", 0),)),), ((1, 0),), 0)
-    first = Compiler().functions(loop.code(), ("kernel",))
-    files = {p: p.read_bytes() for p in pathlib.Path(tmp_path, "machine").iterdir()}
-    assert first
-    assert files
-    Compiler().functions(loop.code(), ("kernel",))
-    assert {p: p.read_bytes() for p in pathlib.Path(tmp_path, "machine").iterdir()} == files
-    for p in files:  # damaged: compiled anew, not run
-        p.write_bytes(files[p][:40] + b"x" * (len(files[p]) - 40))
-    Compiler().functions(loop.code(), ("kernel",))
-    assert {p: p.read_bytes() for p in pathlib.Path(tmp_path, "machine").iterdir()} == files
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
-    blocked = tmp_path / "file"
-    blocked.write_text("no folder")
-    monkeypatch.setenv("ANYNET_CACHE", str(blocked))
-    loop = FusedLoop((("d", "c"), ("d", "c")), (LoopOp("square", "d", (("in", 0),)),), ((1, 0),), 0)
-    assert Compiler().functions(loop.code(), ("kernel",))
-
-
-def test_a_compiled_step_runs_as_machine_code():
-    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
-    optimizer = an.optim.SGD(net.parameters(), lr=0.1)
-
-    @an.compile
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(net(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    x, y = an.asarray(np.ones((6, 4), np.float32)), an.asarray(np.arange(6) % 3)
-    losses = [step(x, y).item() for _ in range(30)]
-    assert losses[-1] < losses[0]
-    (program,) = [s.program for steps in step.steps.values() for s in steps]
-    kinds = [isinstance(f, segment.NativeSegment) for f, _ in program.segments]
-    assert kinds == [True, False]  # one segment, and the optimizer
-    assert "machine" in str(program)
-    with pytest.raises(IndexError):
-        step(x, an.asarray(np.full(6, 7)))
