@@ -164,11 +164,11 @@ class running:
     def __enter__(self) -> None:
         self.before = _state.levels
         _state.levels = self.levels
-        INTERCEPT.append(_handle)
+        INTERCEPT.append(handle_batched)
 
     def __exit__(self, *error: object) -> None:
         _state.levels = self.before
-        INTERCEPT.remove(_handle)
+        INTERCEPT.remove(handle_batched)
 
 
 def is_batched(*args: Any) -> bool:
@@ -193,14 +193,14 @@ def each(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
 Rule = Callable[[Primitive[...], list[Any], list[bool], int, dict[str, Any]], Any]
 
 
-def _handle(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
+def handle_batched(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
     level = 0
     for x in args:
         if isinstance(x, Tensor) and isinstance(x._data, Batched) and x._data.level > level:
             level = x._data.level
     if level == 0:
         for below in reversed(INTERCEPT.own):
-            if below is not _handle:
+            if below is not handle_batched:
                 return below(prim, args, meta)
         return prim.bind(args, meta)
     mask = [_level_of(x) == level for x in args]

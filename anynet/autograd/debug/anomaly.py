@@ -10,7 +10,7 @@ from anynet.autograd.backward import observer
 from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.graph import Node, OutputEdge
 from anynet.autograd.primitive import Primitive
-from anynet.autograd.vmap import Batched, _handle
+from anynet.autograd.vmap import Batched, handle_batched
 from anynet.tensor import Tensor
 from anynet_backends import backend_of, resolve
 
@@ -44,7 +44,7 @@ def anomaly() -> Iterator[None]:
 
     def handle(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
         if any(isinstance(x, Tensor) and isinstance(x._data, Batched) for x in args):
-            return _handle(prim, args, meta)
+            return handle_batched(prim, args, meta)
         if watch.node is not None:  # a part of a gradient rule, whose result is looked at
             return prim.bind(args, meta)
         xp = next((backend_of(d) for x in args if hasattr(d := _plain(x), "dtype")), None)

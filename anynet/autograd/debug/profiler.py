@@ -24,7 +24,7 @@ from anynet.autograd.graph import Node, OutputEdge
 from anynet.autograd.jit.host_callback import host_call_handlers
 from anynet.autograd.primitive import Primitive
 from anynet.autograd.pytree import flatten
-from anynet.autograd.vmap import Batched, _handle
+from anynet.autograd.vmap import Batched, handle_batched
 from anynet.tensor import Tensor, unwrap
 from anynet_backends import Backend, backend_of, resolve
 from anynet_backends.jit.program import replay_observers
@@ -188,7 +188,7 @@ class profile:
 
     def _handle(self, prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
         if any(isinstance(x, Tensor) and isinstance(x._data, Batched) for x in args):
-            return _handle(prim, args, meta)
+            return handle_batched(prim, args, meta)
         arrays = [d for x in args if hasattr(d := unwrap(x), "shape") and hasattr(d, "dtype")]
         if not arrays:
             return prim.bind(args, meta)
