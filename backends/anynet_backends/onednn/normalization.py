@@ -130,13 +130,9 @@ def normalize(
     def pull(g: Array) -> tuple[Any, ...]:
         g = contiguous(g) if layer or x.ndim == 2 else channels_last(g)
         gx = empty_output(x.shape, np.float32) if layer or x.ndim == 2 else empty_channels_last(x.shape)
-        made = (
-            ()
-            if weight is None
-            else (empty_output(weight.shape, np.float32), empty_output(weight.shape, np.float32))
-        )
+        made = tuple(empty_output(a.shape, np.float32) for a in w)
         plan.backward.run(image, mean, variance, g, gx, *(w if layer else w[:1]), *made)
-        return (gx, *made)[: len(need)] if made else (gx, None, None)[: len(need)]
+        return (gx, *(made or (None, None)))[: len(need)]
 
     return (y, mean, variance), pull
 
