@@ -92,9 +92,8 @@ def _hits(xp: Backend, v: Array, y: Array, keys: list[tuple[slice, ...]], pads: 
     """
     free = inside = None
     nan, padded = xp.isdtype(v.dtype, "real floating"), any(lo or hi for lo, hi in pads)
-    if (
-        xp.values_are_cheap_to_read and xp.eager and y.size
-    ):  # elsewhere the question would wait for the device
+    # elsewhere reading a value would wait for the device
+    if xp.values_are_cheap_to_read and xp.eager and 0 not in y.shape:
         least = xp.min(y)
         nan = nan and bool(least != least)
         padded = padded and (nan or bool(least == _lowest(xp, v.dtype)))  # else the padding never wins
