@@ -1,0 +1,117 @@
+"""Figures of the structure, and what must be so: `python -m ci.structure` prints them and fails where a rule is broken.
+
+No circle of imports; no function over 60 lines without a comment above it (or above its decorators) that begins with "# Long:" and
+says why; no import inside a function without a comment beside it that says why.
+"""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import sys
+from collections.abc import Iterator
+
+from ci.architecture import imported, modules
+
+LONGEST = 60  # lines of a function, with its decorators' lines left out
+
+
+def circles() -> list[list[str]]:
+    """The groups of modules that import each other (Tarjan's strongly connected components)."""
+    known = modules()
+    graph = {name: sorted(set(imported(path, known)) - {name}) for name, path in known.items()}
+    order: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        order[module] = low[module] = len(order)
+        stack.append(module)
+        for target in graph[module]:
+            if target not in order:
+                visit(target)
+                low[module] = min(low[module], low[target])
+            elif target in stack:
+                low[module] = min(low[module], order[target])
+        if low[module] == order[module]:
+            at = stack.index(module)
+            group, stack[at:] = stack[at:], []
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    sys.setrecursionlimit(10_000)
+    for module in graph:
+        if module not in order:
+            visit(module)
+    return found
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return min((node.lineno, *(decorator.lineno for decorator in node.decorator_list)))
+
+
+def code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines from the first after the docstring to the last: an explanation makes a function no longer."""
+    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    return (node.end_lineno or node.lineno) - body[0].lineno + 1 if body else 0
+
+
+def long_functions() -> Iterator[tuple[str, int, bool]]:
+    """Place, lines and whether a reason stands beside it, of each function with more than 60 lines of code."""
+    for path in modules().values():
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        for node in functions(ast.parse(text)):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            if length > LONGEST:
+                above = first_line(node) - 2
+                comments = []
+                while above >= 0 and lines[above].strip().startswith("#"):
+                    comments.append(lines[above].strip())
+                    above -= 1
+                yield f"{path}:{node.lineno} {node.name}", length, any(c.startswith("# Long:") for c in comments)
+
+
+def inner_imports() -> Iterator[tuple[str, bool]]:
+    """Place of each import inside a function, and whether a comment on its line or on the line above says why."""
+    for path in modules().values():
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        seen: set[int] = set()
+        for function in functions(ast.parse(text)):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import | ast.ImportFrom) and node.lineno not in seen:
+                    seen.add(node.lineno)
+                    beside = "#" in lines[node.lineno - 1] or "#" in lines[(node.end_lineno or 1) - 1]
+                    above = node.lineno - 2
+                    while above > 0 and lines[above].strip().startswith(("import ", "from ")):
+                        above -= 1
+                    yield f"{path}:{node.lineno}", beside or lines[above].strip().startswith("#")
+
+
+def main() -> int:
+    broken = 0
+    for group in circles():
+        broken += 1
+        print("circle of imports:", ", ".join(group))
+    long = list(long_functions())
+    for place, length, reason in long:
+        broken += not reason
+        print(f"{length} lines{'' if reason else ', no reason beside it'}: {place}")
+    inner = list(inner_imports())
+    for place, reason in inner:
+        broken += not reason
+        if not reason:
+            print(f"import inside a function, no reason beside it: {place}")
+    total = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in modules().values())
+    print(f"{total} lines, {len(long)} functions over {LONGEST} lines, {len(inner)} imports inside functions, {broken} faults")
+    return broken
+
+
+if __name__ == "__main__":
+    sys.exit(main() > 0)
