@@ -7,11 +7,10 @@ says why; no import inside a function without a comment beside it that says why.
 from __future__ import annotations
 
 import ast
-import pathlib
 import sys
 from collections.abc import Iterator
 
-from ci.architecture import imported, modules
+from ci.architecture import ROOT, imported, modules
 
 LONGEST = 60  # lines of a function, with its decorators' lines left out
 
@@ -55,12 +54,6 @@ def first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return min((node.lineno, *(decorator.lineno for decorator in node.decorator_list)))
 
 
-def code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines from the first after the docstring to the last: an explanation makes a function no longer."""
-    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
-    return (node.end_lineno or node.lineno) - body[0].lineno + 1 if body else 0
-
-
 def long_functions() -> Iterator[tuple[str, int, bool]]:
     """Place, lines and whether a reason stands beside it, of each function with more than 60 lines of code."""
     for path in modules().values():
@@ -74,7 +67,11 @@ def long_functions() -> Iterator[tuple[str, int, bool]]:
                 while above >= 0 and lines[above].strip().startswith("#"):
                     comments.append(lines[above].strip())
                     above -= 1
-                yield f"{path}:{node.lineno} {node.name}", length, any(c.startswith("# Long:") for c in comments)
+                yield (
+                    f"{path.relative_to(ROOT)}:{node.lineno} {node.name}",
+                    length,
+                    any(c.startswith("# Long:") for c in comments),
+                )
 
 
 def inner_imports() -> Iterator[tuple[str, bool]]:
@@ -91,26 +88,43 @@ def inner_imports() -> Iterator[tuple[str, bool]]:
                     above = node.lineno - 2
                     while above > 0 and lines[above].strip().startswith(("import ", "from ")):
                         above -= 1
-                    yield f"{path}:{node.lineno}", beside or lines[above].strip().startswith("#")
+                    yield (
+                        f"{path.relative_to(ROOT)}:{node.lineno}",
+                        beside or lines[above].strip().startswith("#"),
+                    )
+
+
+def faults() -> list[str]:
+    """Each place where a rule is broken."""
+    return [
+        *(f"circle of imports: {', '.join(group)}" for group in circles()),
+        *(
+            f"{length} lines, no reason beside it: {place}"
+            for place, length, reason in long_functions()
+            if not reason
+        ),
+        *(
+            f"import inside a function, no reason beside it: {place}"
+            for place, reason in inner_imports()
+            if not reason
+        ),
+    ]
 
 
 def main() -> int:
-    broken = 0
-    for group in circles():
-        broken += 1
-        print("circle of imports:", ", ".join(group))
-    long = list(long_functions())
-    for place, length, reason in long:
-        broken += not reason
-        print(f"{length} lines{'' if reason else ', no reason beside it'}: {place}")
-    inner = list(inner_imports())
-    for place, reason in inner:
-        broken += not reason
-        if not reason:
-            print(f"import inside a function, no reason beside it: {place}")
-    total = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in modules().values())
-    print(f"{total} lines, {len(long)} functions over {LONGEST} lines, {len(inner)} imports inside functions, {broken} faults")
-    return broken
+    found = faults()
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in modules().values())
+    long = sum(1 for _ in long_functions())
+    inner = sum(1 for _ in inner_imports())
+    print(
+        "\n".join(
+            [
+                *found,
+                f"{lines} lines, {long} functions over {LONGEST} lines, {inner} imports inside functions",
+            ]
+        )
+    )
+    return len(found)
 
 
 if __name__ == "__main__":
