@@ -92,9 +92,7 @@ def nearest(word: object, known: Iterable[str], *, everything: bool = True) -> s
 
 def missing_attribute(module: str, name: str, known: Iterable[str]) -> AttributeError:
     """The error for a name that a module of anynet has not: what it is called here, where it is, or the nearest name."""
-    import anynet
-
-    nn = anynet.nn
+    nn = sys.modules["anynet.nn"]
 
     if module == "anynet" and name in FUNCTIONS:
         here = FUNCTIONS[name]

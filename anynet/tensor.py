@@ -35,6 +35,9 @@ __all__ = ["Buffer", "Leaf", "Parameter", "Tensor", "enable_grad", "is_grad_enab
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+# the package, which is importing this module: the namespace of the standard's functions
+_namespace: Any = sys.modules["anynet"]
+
 # numbers graph nodes and in-place writes in the order in which they happened
 clock = itertools.count(1).__next__
 
@@ -231,8 +234,6 @@ class _ArrayUfunc:
 
 
 def _ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
-    import anynet
-
     name = ufunc.__name__
     if method == "__call__" and not options:
         if out is None:
@@ -240,7 +241,7 @@ def _ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, out: Any = None,
             if reflected is not None and len(inputs) == 2 and not isinstance(inputs[0], Tensor):
                 return getattr(inputs[1], reflected)(inputs[0])
             name = {"power": "pow", "absolute": "abs"}.get(name, name)
-            function = getattr(anynet, name, None) or getattr(anynet.special, name, None)
+            function = getattr(_namespace, name, None) or getattr(_namespace.special, name, None)
             if function is not None:
                 return function(*inputs)
         elif not any(isinstance(x, Tensor) for x in out):  # array -= x
@@ -352,13 +353,11 @@ class Tensor:
         return backend_of(self._data).device_of(self._data)
 
     def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType:
-        import anynet
-
-        known = ("2021.12", "2022.12", "2023.12", "2024.12", anynet.__array_api_version__)
+        known = ("2021.12", "2022.12", "2023.12", "2024.12", _namespace.__array_api_version__)
         if api_version is not None and api_version not in known:
             msg = f"array API version {api_version!r} is not offered; offered: {', '.join(known)}"
             raise ValueError(msg)
-        return anynet
+        return _namespace  # type: ignore[no-any-return]
 
     def __dlpack__(
         self,

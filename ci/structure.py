@@ -1,7 +1,7 @@
 """Figures of the structure, and what must be so: `python -m ci.structure` prints them and fails where a rule is broken.
 
-No circle of imports; no function over 60 lines without a comment above it (or above its decorators) that begins with "# Long:" and
-says why; no import inside a function without a comment beside it that says why.
+No circle of imports; no function over 60 lines without a comment above it (or above its decorators) that begins with "# Over 60 lines"
+and says why; no import inside a function without a comment beside it that says why.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def long_functions() -> Iterator[tuple[str, int, bool]]:
                 yield (
                     f"{path.relative_to(ROOT)}:{node.lineno} {node.name}",
                     length,
-                    any(c.startswith("# Long:") for c in comments),
+                    any(c.startswith("# Over 60 lines") for c in comments),
                 )
 
 
@@ -84,14 +84,15 @@ def inner_imports() -> Iterator[tuple[str, bool]]:
             for node in ast.walk(function):
                 if isinstance(node, ast.Import | ast.ImportFrom) and node.lineno not in seen:
                     seen.add(node.lineno)
-                    beside = "#" in lines[node.lineno - 1] or "#" in lines[(node.end_lineno or 1) - 1]
-                    above = node.lineno - 2
-                    while above > 0 and lines[above].strip().startswith(("import ", "from ")):
-                        above -= 1
-                    yield (
-                        f"{path.relative_to(ROOT)}:{node.lineno}",
-                        beside or lines[above].strip().startswith("#"),
-                    )
+                    at = (
+                        node.lineno - 1
+                    )  # a comment beside it, beside one of the imports above it, or above all of these
+                    while "#" not in lines[at] and (
+                        not lines[at - 1].strip()
+                        or lines[at - 1].strip().startswith(("import ", "from ", "#"))
+                    ):
+                        at -= 1
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", "#" in lines[at]
 
 
 def faults() -> list[str]:

@@ -74,6 +74,7 @@ class Implementation:
         self.compilable = compilable  # whether it may be specialized
 
 
+# Over 60 lines, which the module's docstring gives the reason for.
 def bind(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
     """Compute, and record where an argument requires a gradient."""
     boxed = False

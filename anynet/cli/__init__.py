@@ -219,7 +219,7 @@ def _predict(args: Sequence[str]) -> int:
     if images.ndim != 3 or tuple(images.shape[1:]) != tuple(sample.shape[2:]):
         msg = f"{words[1]}: got images of shape {tuple(images.shape)}, expected (n, {sample.shape[2]}, {sample.shape[3]})"
         raise ValueError(msg)
-    from anynet.cli.tasks import scale
+    from anynet.cli.tasks import scale  # start-up time: of the other commands
 
     for row in predict(model, scale(task, images)).numpy().argmax(1):
         print(int(row))
@@ -258,7 +258,7 @@ def _profile(args: Sequence[str]) -> int:
 
 
 def _doctor(args: Sequence[str]) -> int:
-    from anynet.cli.doctor import report
+    from anynet.cli.doctor import report  # start-up time: of the other commands
 
     if args:
         msg = f"doctor takes no arguments, got {' '.join(args)}"
@@ -269,7 +269,7 @@ def _doctor(args: Sequence[str]) -> int:
 
 
 def _parity(args: Sequence[str]) -> int:
-    from anynet.testing.parity import check, measure, record, table
+    from anynet.testing.parity import check, measure, record, table  # start-up time: of the other commands
 
     if args and args[0] == "record":
         if len(args) not in (2, 3):

@@ -204,6 +204,10 @@ class Sequential(_Sequence):
         else:
             self._set([_module(m, "Sequential") for m in args])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: without the fused form, which each makes again."""
+        return {k: v for k, v in super().__getstate__().items() if k != "_fused"}
+
     def forward(self, input: Any) -> Any:
         """Run all modules in order."""
         items = self._items

@@ -33,6 +33,7 @@ class Progress:
         self.task: Any = None
         self._last = 0.0
         if on and self.stream.isatty():
+            # start-up time: only a terminal has a bar
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar

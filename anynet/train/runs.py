@@ -99,6 +99,7 @@ class Run:
 
 def environment() -> dict[str, Any]:
     """Versions and devices, for the run folder and `anynet doctor`."""
+    # start-up time: only a run with a folder asks
     import platform
 
     import anynet_backends

@@ -469,3 +469,11 @@ def test_files_hold_no_pickles(tmp_path):
     (tmp_path / "w.pt").write_bytes(stream.getvalue())
     with pytest.raises(an.train.CheckpointError, match="it looks like a pickle"):
         an.load(tmp_path / "w.pt")
+
+
+def test_a_sequential_that_has_been_called_holds_no_code_of_the_library():
+    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    y = net(an.ones((1, 2)))
+    data = pickle.dumps(net)
+    assert b"fused" not in data
+    assert pickle.loads(data)(an.ones((1, 2))).tolist() == y.tolist()

@@ -214,7 +214,7 @@ def _is_object(code: bytes) -> bool:
 def _allowed(size: int) -> bool:
     """Whether the process may write a file of this size: to try ends it, where somebody has set the signal back."""
     try:
-        import resource
+        import resource  # only Unix has it
     except ImportError:
         return True
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
