@@ -22,7 +22,7 @@ HIDDEN = {
     "anynet",
     "anynet_backends",
 }  # the front doors and what is no room
-WIDTH, HEIGHT, GAP, RISE = 196, 78, 14, 40  # of a room, between rooms, between rows
+WIDTH, HEIGHT, GAP, RISE = 212, 78, 14, 40  # of a room, between rooms, between rows
 
 
 def modules() -> dict[str, pathlib.Path]:
@@ -146,7 +146,7 @@ def draw() -> str:
         package, name = room.split(".")
         lines.append(f'<rect class="{package}" x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="6"/>')
         lines.append(f'<text class="n" x="{x + 8}" y="{y + 19}">{escape(name)}</text>')
-        for i, part in enumerate(textwrap.wrap(sentence(room, known), 34, max_lines=4, placeholder=" …")):
+        for i, part in enumerate(textwrap.wrap(sentence(room, known), 32, max_lines=4, placeholder=" …")):
             lines.append(f'<text class="d" x="{x + 8}" y="{y + 34 + 13 * i}">{escape(part)}</text>')
     return "\n".join((*lines, "</svg>", ""))
 
