@@ -242,7 +242,7 @@ def test_the_interpreter_ends_while_threads_run(tmp_path):
         assert done.returncode == 0, done.stderr
 
 
-def test_without_the_gil_there_is_no_machine_code():
+def test_without_the_gil_there_is_no_machine_code(monkeypatch):
     """Simulated: built-in functions of machine code share memory, which the lock guards, and read objects as they lie with it."""
     code = """
 import sysconfig
@@ -262,6 +262,7 @@ nn.LSTM(4, 8)(an.ones((5, 2, 4))); nn.Conv2d(1, 2, 3)(an.ones((1, 1, 8, 8)))
 from anynet.cli import doctor
 print(doctor._extras())
 """
+    monkeypatch.delenv("ANYNET_NUMBA", raising=False)
     done = python("-W", "error", "-c", code)
     assert "machine code" in done.stdout, done.stderr
     assert "this Python is free-threaded" in done.stdout

@@ -77,7 +77,7 @@ sys.path.insert(sys.path.index(packages), {str(site)!r})
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", before + USES], cwd=cwd, capture_output=True, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={k: v for k, v in os.environ.items() if k != "ANYNET_ONEDNN"} | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
