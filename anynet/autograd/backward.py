@@ -18,9 +18,18 @@ from heapq import heappop, heappush
 from typing import Any, Protocol
 
 from anynet.autograd.broadcasting import cast_to, sum_to
-from anynet.autograd.graph import CustomNode, GradientError, Node, OutputEdge, RetainedGrad, overwritten, walk
+from anynet.autograd.graph import (
+    CustomNode,
+    GradientError,
+    Node,
+    OutputEdge,
+    RemovableHandle,
+    RetainedGrad,
+    overwritten,
+    walk,
+)
 from anynet.autograd.rules import fit, plain_cast, run_rules
-from anynet.tensor import Leaf, Tensor, is_batched_array, mode, module_version, wrap
+from anynet.tensor import Leaf, Tensor, clock, is_batched_array, mode, module_version, wrap
 from anynet_backends import Array, backend_of
 from anynet_backends.concurrency import ThreadStack
 
@@ -393,17 +402,17 @@ def start_gradient(y: Tensor, gradient: Any) -> Array:
     return plain if plain.dtype == y._data.dtype else plain_cast(xp, plain, y._data.dtype)
 
 
-def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
     """Call `hook(gradient)` when the gradient of this Tensor is known; what it returns replaces it.
 
-    Returns a function that removes the hook.
+    ``remove()`` of what is returned removes the hook.
     """
     edge = self.edge
     if edge is None:
         msg = "a hook on a Tensor that requires no gradient would never run; set requires_grad first"
         raise RuntimeError(msg)
     if type(edge) is Leaf:
-        key = id(hook)
+        key = clock()  # a hook that is registered twice is called twice
         edge.hooks = {**(edge.hooks or {}), key: hook}
         module_version.bump()
 
@@ -411,11 +420,11 @@ def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Call
             edge.hooks = {k: h for k, h in (edge.hooks or {}).items() if k != key}
             module_version.bump()
 
-        return remove
+        return RemovableHandle(remove)
     if edge.hooks is None:
         edge.hooks = []
     edge.hooks.append(hook)
-    return lambda: edge.hooks.remove(hook)
+    return RemovableHandle(lambda: edge.hooks.remove(hook))
 
 
 def retain_grad(self: Tensor) -> None:

@@ -23,12 +23,36 @@ __all__ = [
     "Leaf",
     "Node",
     "OutputEdge",
+    "RemovableHandle",
     "RetainedGrad",
     "custom_node",
     "depends_on_others",
     "overwritten",
     "walk",
 ]
+
+
+class RemovableHandle:
+    """What a registered hook is removed by: ``handle.remove()``, ``handle()``, or at the end of a ``with`` block; only once."""
+
+    __slots__ = ("_remove",)
+
+    def __init__(self, remove: Callable[[], None]) -> None:
+        self._remove: Callable[[], None] | None = remove
+
+    def remove(self) -> None:
+        """Remove the hook."""
+        remove, self._remove = self._remove, None
+        if remove is not None:
+            remove()
+
+    __call__ = remove
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
 
 
 class GradientError(RuntimeError):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from anynet.autograd.custom_vjp import custom_vjp
+from anynet.autograd.graph import RemovableHandle
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.tensor import Tensor
 
@@ -31,11 +32,19 @@ class MakesAttribute:
         raise NotImplementedError
 
 
-def add_hook(owner: Any, name: str, hook: Callable[..., Any], first: bool = False) -> Callable[[], None]:
+def add_hook(owner: Any, name: str, hook: Callable[..., Any], first: bool = False) -> RemovableHandle:
     """Put a hook into the tuple `name` of an object; what is returned removes it."""
     others = getattr(owner, name)
     setattr(owner, name, (hook, *others) if first else (*others, hook))
-    return lambda: setattr(owner, name, tuple(h for h in getattr(owner, name) if h is not hook))
+
+    def remove() -> None:
+        hooks = list(getattr(owner, name))
+        at = next((i for i, h in enumerate(hooks) if h is hook), None)
+        if at is not None:  # once: what has been registered twice stays registered once
+            del hooks[at]
+            setattr(owner, name, tuple(hooks))
+
+    return RemovableHandle(remove)
 
 
 def _identity(xs: list[Tensor], rule: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> list[Tensor]:

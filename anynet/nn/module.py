@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 from anynet import dtypes
+from anynet.autograd.graph import RemovableHandle
 from anynet.autograd.jit.trace_context import module_observers
 from anynet.nn import state_dict, summary
 from anynet.nn.arguments import check_arguments
@@ -33,7 +34,7 @@ from anynet.nn.hooks import MakesAttribute, add_hook, around
 from anynet.nn.layer_path import paths
 from anynet.nn.members import named_tensors, not_found, walk
 from anynet.ops.creation import zeros_like
-from anynet.tensor import Buffer, Leaf, Parameter, Tensor, module_version, move
+from anynet.tensor import Buffer, Leaf, Parameter, Tensor, module_version, move, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import backend_of, resolve
 from anynet_backends.jit.errors import user_line
@@ -54,6 +55,23 @@ def _role(value: Any) -> type | None:
     if isinstance(value, Buffer):
         return Buffer
     return Module if isinstance(value, Module) else None
+
+
+def _member(module: Module, name: str, role: type, value: Any) -> Any:
+    """What takes the place of a member: a Tensor becomes the buffer; what would silently be no member is refused."""
+    if role is Buffer and isinstance(value, Tensor):
+        made = wrap(value._data, Buffer)
+        made.persistent, made.edge = vars(module)[name].persistent, value.edge  # type: ignore[attr-defined]
+        return made
+    if role is Parameter:
+        what, remedy = (
+            "a Parameter",
+            f"write Parameter(value), or {name}.assign_(value) inside anynet.no_grad()",
+        )
+    else:
+        what, remedy = ("a Buffer", "give a Tensor") if role is Buffer else ("a Module", "give a Module")
+    msg = f"{type(module).__name__}: {name} is {what}, got {type(value).__name__}; {remedy}, or delete the attribute first"
+    raise TypeError(msg)
 
 
 def _key(holder: Any, name: str) -> Any:
@@ -125,7 +143,9 @@ class Module:
         own = self.__dict__
         if name in own:
             before, now = _role(own[name]), _role(value)
-            if now and before is not now and name not in self._reserved:
+            if before and not now and value is not None:
+                value = _member(self, name, before, value)
+            elif now and before is not now and name not in self._reserved:
                 del own[name]  # what becomes a member takes its place after those that are members already
             elif before and value is None:
                 own["_reserved"] = self._reserved | {name}
@@ -408,31 +428,29 @@ class Module:
 
     # ----- hooks -----
 
-    def register_full_backward_hook(
-        self, hook: Callable[..., Any], prepend: bool = False
-    ) -> Callable[[], None]:
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call ``hook(module, grad_input, grad_output)`` when the gradients of the module's positional inputs and of its outputs are
-        known (tuples, None for what needs none); what it returns (not None) replaces grad_input. Returns a function that removes
-        the hook.
+        known (tuples, None for what needs none); what it returns (not None) replaces grad_input. ``remove()`` of what is
+        returned removes it.
         """
         return add_hook(self, "_backward_hooks", hook, prepend)
 
     def register_full_backward_pre_hook(
         self, hook: Callable[..., Any], prepend: bool = False
-    ) -> Callable[[], None]:
+    ) -> RemovableHandle:
         """Call ``hook(module, grad_output)`` before the module's part of the backward pass; what it returns (not None) replaces
-        grad_output. Returns a function that removes the hook.
+        grad_output. ``remove()`` of what is returned removes it.
         """
         return add_hook(self, "_backward_pre_hooks", hook, prepend)
 
-    def register_forward_hook(self, hook: Callable[..., Any]) -> Callable[[], None]:
+    def register_forward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, args, output)`` after forward; what it returns (not None) replaces the output.
 
-        Returns a function that removes the hook.
+        ``remove()`` of what is returned removes the hook.
         """
         return add_hook(self, "_forward_hooks", hook)
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> Callable[[], None]:
+    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, args)`` before forward; what it returns (not None) replaces the arguments."""
         return add_hook(self, "_forward_pre_hooks", hook)
 

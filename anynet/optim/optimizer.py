@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
+from anynet.autograd.graph import RemovableHandle
 from anynet.autograd.jit.host_callback import host_callback
 from anynet.autograd.primitive import kernels_on
 from anynet.nn.hooks import add_hook
@@ -494,14 +495,14 @@ class Optimizer:
 
     # ----- hooks -----
 
-    def register_step_pre_hook(self, hook: Callable[..., Any]) -> Callable[[], None]:
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(optimizer, args, kwargs)`` before each step; what it returns (not None), a pair, replaces args and kwargs.
-        Returns a function that removes the hook.
+        ``remove()`` of what is returned removes it.
         """
         return add_hook(self, "_step_pre_hooks", hook)
 
-    def register_step_post_hook(self, hook: Callable[..., Any]) -> Callable[[], None]:
-        """Call ``hook(optimizer, args, kwargs)`` after each step. Returns a function that removes the hook."""
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(optimizer, args, kwargs)`` after each step. ``remove()`` of what is returned removes it."""
         return add_hook(self, "_step_post_hooks", hook)
 
     # ----- state -----
