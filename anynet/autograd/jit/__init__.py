@@ -4,5 +4,5 @@ with its gradient, and from then on run as machine code while its guards hold.
     specialize   one operation
     fused        a function of Tensors as one node of the graph: the layers of a `Sequential`
     compile      a whole training step
-    guards       what must be unchanged for a trace to be valid
+    guards       what of Python's world must be unchanged for a compiled step to be valid
 """

@@ -1,7 +1,7 @@
 """oneDNN, through its C API on NumPy's memory: what cuDNN is to a GPU.
 
-The extra `onednn` brings the library (the wheel `onednn-cpu-gomp`, oneDNN 3.2). It is loaded when the first convolution
-runs. Images have the logical shape (n, c, *spatial) and are stored channels last, which its fastest implementations need;
+The extra `onednn` brings the library (the wheel `onednn-cpu-gomp`, oneDNN 3.2). It is loaded when the first kernel
+asks for it. Images have the logical shape (n, c, *spatial) and are stored channels last, which its fastest implementations need;
 NumPy's element-wise functions keep that layout. A plan (the primitives for given shapes, with their memory descriptors) is created
 once and cached. ``ANYNET_ONEDNN=off`` disables it.
 
