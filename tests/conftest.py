@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import signal
 import sys
 import threading
 import zlib
@@ -23,6 +24,10 @@ import numpy as np
 import pytest
 
 from anynet_backends import probe
+
+# a shell starts what runs in the background with Ctrl-C ignored; the tests of Ctrl-C, and their processes, need it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DEVICES = ("cpu", "strict:device1", "torch:cpu", "cuda")
 
