@@ -824,19 +824,27 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
     else:
         return to_plain(xp.asarray(obj), dtype=dtype, device=device, copy=copy)
     xp, name = resolve(device)
+    narrow = None if dtype is None or dtypes.of(dtype).name != "bfloat16" else dtypes.native(xp, dtype)
     made = _from_python(obj, dtype)
     if copy is False:
         msg = f"copy=False, but a {type(obj).__name__} is always copied into a new array"
         raise ValueError(msg)
     if COMPILING and COMPILING.own and xp.compiles:
         return COMPILING.own[-1].constant(made)
-    return xp.from_host(made, name)
+    data = xp.from_host(made, name)
+    return data if narrow is None else xp.astype(data, narrow)
+
+
+def _host_dtype(dtype: Any) -> str:
+    """The host has no bfloat16: float32, of which it is a part."""
+    name = dtypes.of(dtype).name
+    return "float32" if name == "bfloat16" else name
 
 
 def _from_python(obj: Any, dtype: Any) -> Any:
     """A host array of Python scalars and nested lists."""
     try:
-        made: Any = registry.asarray(obj, dtype=None if dtype is None else dtypes.of(dtype).name)
+        made: Any = registry.asarray(obj, dtype=None if dtype is None else _host_dtype(dtype))
     except ValueError as error:
         if "inhomogeneous" not in str(error):
             raise

@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
+import anynet as an
 import anynet_backends as backends
 from anynet_backends import Backend, backend_of, philox, philox4x64, resolve
 from anynet_backends.conformance import CHECKS, BackendCheckError, check_backend
@@ -216,6 +217,13 @@ def test_torch_computes_with_unsigned_words():
     for operation, (got, expected) in pairs.items():
         assert np.array_equal(xp.to_host(got), expected), operation
         assert xp.to_host(got).dtype == expected.dtype, operation
+
+
+def test_torch_bfloat16_of_python_numbers():
+    torch = pytest.importorskip("torch")
+    x = an.asarray([1.5, -2.0, 0.1], dtype="bfloat16", device="torch:cpu")
+    assert x.data.dtype == torch.bfloat16
+    assert x.data.tolist() == torch.asarray([1.5, -2.0, 0.1], dtype=torch.bfloat16).tolist()
 
 
 def test_torch_bfloat16_comes_to_the_host_as_float32():

@@ -65,6 +65,7 @@ ARRAYS = {
     "fit a masked array": (
         lambda: fit(data=(np.ma.masked_array(X, X > 1), Y)), TypeError, r"values are masked, .*filled\(",
     ),
+    "bfloat16 of NumPy": (lambda: an.asarray([1.5], dtype="bfloat16"), TypeError, "the numpy backend has no dtype bfloat16"),
     "2**70": (lambda: an.asarray([2**70]), OverflowError, "1180591620717411303424 does not fit into 64 bits"),
     "x.size(0)": (lambda: x().size(0), TypeError, r"number of elements \(6\), not a method; .*x\.shape\[0\]"),
     "x.size()": (lambda: x().size(), TypeError, r"not a method; the lengths of the axes are x\.shape"),
