@@ -545,10 +545,12 @@ class _ColumnPlan(_Plan):
         rows, columns = given
         size, t = np.dtype(dtype).itemsize, kinds(dtype)
         self.ones, self.zeros = np.ones(columns, dtype), np.zeros(columns, dtype)
-        block = _COLUMNS if onednn.threads() == 1 else _COLUMNS // 4  # which threads share
+        most = _COLUMNS if onednn.threads() == 1 else _COLUMNS // 4
+        block = next((b for b in range(most, 15, -1) if columns % b == 0), most)
         sizes = (-(-columns // block), rows, columns, block, 0, 0)
         x, each = (block * size, columns * size), (block * size,)
-        data, nbytes = np.array([eps, rows]), 2 * rows * columns * size
+        # threads share blocks of one width: a part of the loop does not know that its last block is the last of all
+        data, nbytes = np.array([eps, rows]), 2 * rows * columns * size if columns % block == 0 else 0
         forward = compiled(_columns_forward(t), "columns_forward")
         backward = compiled(_columns_backward(t), "columns_backward")
         whole, small, sums = (given, dtype), (kept, dtype), ((columns,), dtype)
