@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 __all__ = ["SharedDocstring", "shared_docstring", "spatial_words", "wrapped"]
 
 _PLACEHOLDER = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_INDENT, _INDENTED = re.compile(r"^    ", re.MULTILINE), re.compile(r"^    \S", re.MULTILINE)
 _WIDTH = 116
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -60,7 +61,10 @@ class SharedDocstring:
 
     def __get__(self, instance: object, owner: type) -> str:
         paragraphs = _filled(self.text, self.words).split("\n\n")
-        return "\n\n".join(p if ">>>" in p else wrapped(p) for p in paragraphs).lstrip()
+        shared = [p if ">>>" in p else wrapped(p) for p in paragraphs]
+        if not _INDENTED.search(self.text):  # Python 3.13 and later take the indentation out of docstrings
+            shared = [_INDENT.sub("", p) if ">>>" not in p else p for p in shared]
+        return "\n\n".join(shared).lstrip()
 
 
 def shared_docstring(text: str, axes: int) -> Callable[[Function], Function]:
@@ -81,6 +85,9 @@ def shared_docstring(text: str, axes: int) -> Callable[[Function], Function]:
             summary, prompt, example = function.__doc__.partition("    >>>")
             # at each import of anynet, therefore not in lines of even length
             shared = _filled(text.strip("\n"), spatial_words(function.__name__, axes))
+            if not prompt:  # Python 3.13 and later take the indentation out of docstrings
+                summary, prompt, example = function.__doc__.partition(">>>")
+                shared = _INDENT.sub("", shared)
             function.__doc__ = f"{summary.rstrip()}\n\n{shared}\n\n{prompt}{example}"
         return function
 
