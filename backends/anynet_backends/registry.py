@@ -251,7 +251,9 @@ def asarray(obj: Any, dtype: str | None = None) -> Array:
     if not isinstance(obj, (np.ndarray, np.generic)) and is_array(obj):
         obj = backend_of(obj).to_host(obj)
     if "numpy.ma" in sys.modules:
-        _refuse_masked(obj[0] if isinstance(obj, (list, tuple)) and obj else obj)  # or the first of its rows
+        rows = obj if isinstance(obj, (list, tuple)) and obj and isinstance(obj[0], np.ndarray) else (obj,)
+        for row in rows:
+            _refuse_masked(row)
     return np.asarray(obj, dtype=dtype)
 
 

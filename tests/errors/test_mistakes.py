@@ -62,6 +62,9 @@ ARRAYS = {
     "a masked array": (
         lambda: an.asarray(np.ma.masked_array([1.0, 2.0], [True, False])), TypeError, r"1 of its 2 values is masked, .*filled\(",
     ),
+    "a masked row": (
+        lambda: an.asarray([np.ones(2), np.ma.masked_array([1.0, 2.0], [True, False])]), TypeError, "1 of its 2 values is masked",
+    ),
     "fit a masked array": (
         lambda: fit(data=(np.ma.masked_array(X, X > 1), Y)), TypeError, r"values are masked, .*filled\(",
     ),

@@ -376,8 +376,12 @@ def is_module(value: Any) -> bool:
 
 
 def _slot_is_set(owner: type, name: str, value: Any) -> bool:
+    """Whether an object holds something in a slot; its class's `__getattr__` is not asked."""
     slot = owner.__dict__.get(name)
+    if slot is None:
+        return False
     try:
-        return slot is not None and slot.__get__(value, owner) is not ABSENT
+        slot.__get__(value, owner)
     except AttributeError:
         return False
+    return True
