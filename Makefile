@@ -1,6 +1,6 @@
 # The everyday commands: `make` lists them. Each runs in the environment that is active.
 
-.PHONY: help test fast plain lint fix bench doctor parity names ci
+.PHONY: help test fast plain lint fix bench doctor parity names equations site ci
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -35,6 +35,12 @@ parity: ## every operation on every device of this machine, against NumPy
 
 names: ## write the list of public names (tests/packaging/names.json)
 	python tests/packaging/test_package.py
+
+equations: ## write the equations into the docstrings (tests/equations compares)
+	python -m ci.equations
+
+site: ## the documentation, into build/site
+	python -m ci.site
 
 ci: ## what CI does, in fresh environments
 	.ci/run

@@ -11,20 +11,19 @@ from math import e as e
 from math import inf as inf
 from math import nan as nan
 from math import pi as pi
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from anynet import _hints
-from anynet import data as data
 from anynet import dtypes as dtypes
+from anynet import equations as equations
 from anynet import fft as fft
 from anynet import linalg as linalg
 from anynet import losses as losses
 from anynet import nn as nn
-from anynet import optim as optim
 from anynet import random as random
 from anynet import special as special
-from anynet import train as train
 from anynet import utils as utils
+from anynet._lazy import lazily as _lazily
 from anynet._version import __version__ as __version__
 from anynet.autograd.checkpoint import *
 from anynet.autograd.custom_vjp import *
@@ -54,6 +53,7 @@ from anynet.dtypes import uint32 as uint32
 from anynet.dtypes import uint64 as uint64
 from anynet.ops.creation import *
 from anynet.ops.data_types import *
+from anynet.ops.einsum import einsum as einsum
 from anynet.ops.elementwise import *
 from anynet.ops.indexing import index_add as index_add
 from anynet.ops.indexing import repeat as repeat
@@ -63,6 +63,7 @@ from anynet.ops.linear import *
 from anynet.ops.manipulation import *
 from anynet.ops.reductions import *
 from anynet.ops.searching import *
+from anynet.ops.selection import *
 from anynet.ops.shapes import broadcast_shapes as broadcast_shapes
 from anynet.tensor import Buffer as Buffer
 from anynet.tensor import GradientWarning as GradientWarning
@@ -71,11 +72,6 @@ from anynet.tensor import Tensor as Tensor
 from anynet.tensor import enable_grad as enable_grad
 from anynet.tensor import is_grad_enabled as is_grad_enabled
 from anynet.tensor import no_grad as no_grad
-from anynet.train import evaluate as evaluate
-from anynet.train import fit as fit
-from anynet.train import load as load
-from anynet.train import predict as predict
-from anynet.train import save as save
 from anynet_backends import get_default_device as get_default_device
 from anynet_backends import set_default_device as set_default_device
 
@@ -84,8 +80,88 @@ __array_api_version__ = "2025.12"
 
 _hints.explain_calls(globals())
 _hints.explain_attributes(Tensor, globals())
+_hints.explain_absent(nn.Module, _hints.MODULES)
 
-if not _TYPE_CHECKING:  # a type checker is to find a name that is not there
+# what is around the engine is imported when it is first asked for: a name here, and the same import for type checkers
+_LATER: dict[str, str] = {
+    "data": "anynet.data",
+    "distributions": "anynet.distributions",
+    "exactness": "anynet.explanations:exactness",
+    "evaluate": "anynet.train:evaluate",
+    "explain": "anynet.explanations:explain",
+    "explanations": "anynet.explanations",
+    "export": "anynet.export",
+    "fine_tune": "anynet.train:fine_tune",
+    "fit": "anynet.train:fit",
+    "generate": "anynet.generation:generate",
+    "load": "anynet.train:load",
+    "lr_find": "anynet.train.lr_finder:lr_find",
+    "methods": "anynet.methods",
+    "metrics": "anynet.metrics",
+    "models": "anynet.models",
+    "open": "anynet.runs:open",
+    "optim": "anynet.optim",
+    "plan": "anynet.planning:plan",
+    "predict": "anynet.train:predict",
+    "replay": "anynet.runs:replay",
+    "report": "anynet.runs:report",
+    "resume": "anynet.runs:resume",
+    "runs": "anynet.runs",
+    "save": "anynet.train:save",
+    "sklearn": "anynet.sklearn",
+    "torch": "anynet.torch",
+    "train": "anynet.train",
+    "train_on": "anynet.runs:train_on",
+    "viz": "anynet.viz",
+}
+
+if TYPE_CHECKING:
+    from anynet import data as data
+    from anynet import distributions as distributions
+    from anynet import explanations as explanations
+    from anynet import export as export
+    from anynet import methods as methods
+    from anynet import metrics as metrics
+    from anynet import models as models
+    from anynet import optim as optim
+    from anynet import runs as runs
+    from anynet import sklearn as sklearn
+    from anynet import torch as torch
+    from anynet import train as train
+    from anynet import viz as viz
+    from anynet.explanations import exactness as exactness
+    from anynet.explanations import explain as explain
+    from anynet.generation import generate as generate
+    from anynet.planning import plan as plan
+    from anynet.runs import open as open
+    from anynet.runs import replay as replay
+    from anynet.runs import report as report
+    from anynet.runs import resume as resume
+    from anynet.runs import train_on as train_on
+    from anynet.train import evaluate as evaluate
+    from anynet.train import fine_tune as fine_tune
+    from anynet.train import fit as fit
+    from anynet.train import load as load
+    from anynet.train import lr_find as lr_find
+    from anynet.train import predict as predict
+    from anynet.train import save as save
+else:  # a type checker is to find a name that is not there
+    _later, __dir__ = _lazily("anynet", _LATER)
 
     def __getattr__(name: str) -> object:
-        raise _hints.missing_attribute("anynet", name, globals())
+        if name in _LATER:
+            found = _later(name)
+            if _LATER[name].startswith("anynet.train:"):
+                found = _hints.explain_calls({name: found})[name]
+                globals()[name] = found
+            return found
+        raise _hints.missing_attribute("anynet", name, globals() | _LATER)
+
+    # of `from anynet import *`: what is here, and what trains; the others are large, or hide what is built in (open)
+    __all__ = [name for name in globals() if not name.startswith("_") and name != "TYPE_CHECKING"]
+    __all__ += [
+        n for n, m in _LATER.items() if m.split(":")[0] in ("anynet.data", "anynet.optim", "anynet.train")
+    ]
+
+
+del TYPE_CHECKING

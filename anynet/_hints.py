@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import sys
@@ -10,7 +9,10 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["closest", "explained", "missing_attribute", "nearest"]
+from anynet._parameters import parameters_of
+from anynet_backends.concurrency import late_import
+
+__all__ = ["closest", "explain_absent", "explained", "instead", "missing_attribute", "nearest"]
 
 # What other libraries (PyTorch, NumPy) call otherwise, by where it is looked for.
 FUNCTIONS = {
@@ -20,16 +22,17 @@ FUNCTIONS = {
     "chunk": "slices, x[i:j]", "clamp": "anynet.clip", "clone": "anynet.asarray(x, copy=True)", "concatenate": "anynet.concat",
     "cuda": 'device="cuda" in calls, or anynet.set_default_device("cuda")', "cumprod": "anynet.cumulative_prod",
     "cumsum": "anynet.cumulative_sum", "detach": "x.detach()", "device": 'strings, device="cpu", "cuda:0"',
-    "distributed": None, "dot": "anynet.vecdot or anynet.matmul", "einsum": "anynet.tensordot, anynet.matmul or einops",
+    "distributed": None, "dot": "anynet.vecdot or anynet.matmul",
     "erf": "anynet.special.erf", "expand": "anynet.broadcast_to", "flatten": "anynet.reshape(x, (-1,)) or nn.Flatten",
     "float16": 'the string dtype="float16"',
     "bfloat16": 'the string dtype="bfloat16"', "half": 'the string dtype="float16"', "float": "anynet.float32", "double": "anynet.float64",
     "long": "anynet.int64", "int": "anynet.int32", "get_default_dtype": "anynet.dtypes",
     "set_default_dtype": "anynet.dtypes.set_default_float",
-    "from_numpy": "anynet.asarray", "gather": "anynet.take_along_axis", "hstack": "anynet.concat(…, axis=1)",
+    "from_numpy": "anynet.asarray", "hstack": "anynet.concat(…, axis=1)",
     "inference_mode": "anynet.no_grad", "is_tensor": "isinstance(x, anynet.Tensor)", "isclose": "anynet.abs(a - b) <= tolerance",
     "jit": "anynet.compile", "logsumexp": "anynet.nn.functional.logsumexp", "manual_seed": "anynet.random.manual_seed",
-    "median": "anynet.sort", "mm": "anynet.matmul", "mv": "anynet.matmul", "norm": "anynet.linalg.vector_norm",
+    "median": "anynet.sort", "multinomial": "anynet.random.categorical",
+    "mm": "anynet.matmul", "mv": "anynet.matmul", "norm": "anynet.linalg.vector_norm",
     "permute": "anynet.permute_dims", "pad": "anynet.nn.functional.pad",
     "rand": "anynet.random.uniform", "randn": "anynet.random.normal", "rsqrt": "1 / anynet.sqrt(x)",
     "set_grad_enabled": "anynet.no_grad and anynet.enable_grad", "sigmoid": "anynet.nn.functional.sigmoid",
@@ -42,13 +45,14 @@ METHODS = {
     "contiguous": "nothing to do: leave it out", "copy_": "x.assign_(y)", "cpu": 'x.to("cpu")', "cuda": 'x.to("cuda")',
     "dim": "x.ndim", "div_": "x /= y", "double": "anynet.astype(x, anynet.float64)", "expand": "anynet.broadcast_to(x, shape)",
     "expand_as": "anynet.broadcast_to(x, y.shape)", "fill_": "x[...] = value", "flatten": "anynet.reshape(x, (-1,))",
-    "float": "anynet.astype(x, anynet.float32)", "gather": "anynet.take_along_axis(x, indices, axis=…)",
+    "float": "anynet.astype(x, anynet.float32)", "gather": "anynet.gather(x, indices, axis=…)",
     "get_device": "x.device", "half": 'anynet.astype(x, "float16")', "int": "anynet.astype(x, anynet.int32)",
     "is_cuda": 'x.device.startswith("cuda")', "long": "anynet.astype(x, anynet.int64)",
     "masked_fill": "anynet.where(mask, value, x)", "mm": "x @ y", "mul_": "x *= y", "nelement": "x.size",
     "new_zeros": "anynet.zeros_like(x)",
     "norm": "anynet.linalg.vector_norm(x)", "numel": "x.size", "permute": "anynet.permute_dims(x, axes)",
-    "repeat_interleave": "anynet.repeat(x, n)", "scatter_": "anynet.index_add", "sigmoid": "anynet.nn.functional.sigmoid(x)",
+    "repeat_interleave": "anynet.repeat(x, n)", "scatter_": "anynet.scatter(x, indices, values, axis=…)",
+    "sigmoid": "anynet.nn.functional.sigmoid(x)",
     "softmax": "anynet.nn.functional.softmax(x, dim=…)", "relu": "anynet.nn.functional.relu(x)", "sub_": "x -= y", "t": "x.T",
     "transpose": "anynet.permute_dims(x, axes), or x.mT for the last two", "type": "anynet.astype(x, dtype)",
     "type_as": "anynet.astype(x, y.dtype)", "uniform_": "anynet.nn.init.uniform_(x)", "normal_": "anynet.nn.init.normal_(x)",
@@ -59,13 +63,30 @@ KEYWORDS = {
     "dim": "axis", "keepdim": "keepdims", "dims": "axis", "axes": "axis", "input": "the first argument", "size": "shape",
     "unbiased": "correction", "ddof": "correction", "other": "the second argument", "min_val": "min", "max_val": "max",
     "learning_rate": "lr", "num_epochs": "epochs", "validation_data": "val",
-    "verbose": "progress", "initial_epoch": "resume", "log_dir": "run_dir", "output_dir": "run_dir",
+    "verbose": "progress", "initial_epoch": "resume", "log_dir": "run_dir", "output_dir": "run_dir", "default_root_dir": "run_dir",
+    "max_epochs": "epochs", "n_epochs": "epochs", "num_train_epochs": "epochs", "max_steps": "steps", "max_time": "time_limit",
+    "accumulate_grad_batches": "accumulate", "gradient_accumulation_steps": "accumulate", "gradient_clip_val": "clip_norm",
+    "max_grad_norm": "clip_norm", "clipnorm": "clip_norm", "clipvalue": "clip_value",
+    "class_weights": "class_weight", "weights": "class_weight",
+    "restore_best_weights": "restore_best", "load_best_model_at_end": "restore_best", "enable_progress_bar": "progress",
+    "ckpt_path": "resume", "criterion": "loss", "mixed_precision": "precision", "jit_compile": "compile",
+    "validation_batch_size": "batch_size", "train_batch_size": "batch_size", "random_state": "seed", "lr_scheduler": "scheduler",
 }  # fmt: skip
 ELSEWHERE = {
-    "validation_split": "give the part of the data that is for validation as val=(inputs, targets)",
+    "validation_split": "give the fraction as val=0.2",
+    "validation_fraction": "give the fraction as val=0.2",
     "shuffle": "the training data are shuffled; for another order give a DataLoader(…, shuffle=False)",
-    "class_weight": "give weights to the loss: loss=nn.CrossEntropyLoss(weight=…)",
-    "sample_weight": "weigh in a loss of your own, a function (output, target) → Tensor of one element",
+    "sample_weight": "give the weights of samples with the data: (inputs, targets, weights)",
+    "validation_freq": "validation follows each epoch; with steps_per_epoch an epoch of a stream is as long as you like",
+    "validation_steps": "give a val that ends after so many batches",
+    "workers": "give a DataLoader(…, num_workers=…)",
+    "num_workers": "give a DataLoader(…, num_workers=…)",
+    "early_stopping": "give callbacks=[anynet.train.EarlyStopping(patience=…)]",
+    "patience": "give callbacks=[anynet.train.EarlyStopping(patience=…)]",
+    "logger": "loggers are callbacks: anynet.train.CSVLogger, TensorBoard, WandB, MLflow",
+    "momentum": "give optimizer={'name': 'sgd', 'momentum': …}",
+    "betas": "give optimizer={'name': 'adam', 'betas': …}",
+    "label_smoothing": "give loss={'name': 'cross_entropy', 'label_smoothing': …}",
 }
 """Options of other libraries' functions that are no option here, and what is done instead."""
 
@@ -73,7 +94,7 @@ ELSEWHERE = {
 def closest(word: object, known: Iterable[str]) -> str | None:
     """The known name that is most like a word, letter case aside; None where none is."""
     folded = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(str(word).lower(), folded, 1)
+    near = late_import("difflib").get_close_matches(str(word).lower(), folded, 1)
     return folded[near[0]] if near else None
 
 
@@ -116,6 +137,48 @@ class _Elsewhere:
         raise AttributeError(msg)
 
 
+class _AbsentAttributeError(AttributeError):
+    """The error for an attribute that an object has not. What to write instead is looked for when the error is read, since most are
+    not: ``hasattr(x, name)``."""
+
+    def __init__(self, message: str, hint: Callable[[], str]) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}{self.hint()}"
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return AttributeError, (str(self),)
+
+
+def instead(name: str, what: str) -> Any:
+    """In a class that has no attribute `name`: the error for it says what to write instead. An instance may have one of that name."""
+    return _Elsewhere(name, f"; {what}")
+
+
+MODULES = {
+    "fit": "write anynet.fit(net, (x, y), loss=…)", "fit_generator": "write anynet.fit(net, generator, loss=…)",
+    "compile": "loss, optimizer and metrics are given to anynet.fit(…); functions are compiled by anynet.compile",
+    "predict": "write anynet.predict(net, x)", "predict_proba": "write anynet.predict(net, x), or use anynet.sklearn.Classifier",
+    "evaluate": "write anynet.evaluate(net, (x, y), loss=…)", "score": "write anynet.evaluate(net, (x, y), loss=…, metrics=[…])",
+    "save": "write anynet.save(path, net.state_dict()); anynet.fit(…, run_dir=…) keeps all that anynet.open needs",
+    "save_weights": "write anynet.save(path, net.state_dict())", "load_weights": "write net.load_state_dict(anynet.load(path))",
+    "get_weights": "write net.state_dict()", "set_weights": "write net.load_state_dict(state)",
+    "count_params": "write sum(p.size for p in net.parameters())", "layers": "write net.children()",
+    "trainable": "write net.requires_grad_(False)", "freeze": "write net.requires_grad_(False)",
+}  # fmt: skip
+"""Methods that modules have in other libraries, and what is written here."""
+
+
+def explain_absent(cls: Any, names: Mapping[str, str]) -> None:
+    """Let the errors for `names`, which a class has not, say what is written instead. It costs nothing where attributes are found."""
+    for name, what in names.items():
+        if not hasattr(cls, name):
+            setattr(cls, name, instead(name, what))
+    cls.__dir__ = lambda self: [n for n in object.__dir__(self) if n not in names or hasattr(self, n)]
+
+
 def explain_attributes(cls: Any, functions: Mapping[str, Any]) -> None:
     """Let the errors for attributes that arrays of `cls` have not say what it is called here: one of METHODS, one of `functions`, or
     the nearest name.
@@ -132,7 +195,8 @@ def explain_attributes(cls: Any, functions: Mapping[str, Any]) -> None:
         return nearest(name, dir(cls), everything=False)
 
     def missing(self: object, name: str) -> object:
-        return _Elsewhere(name, hint(name)).__get__(self, type(self))
+        msg = f"{type(self).__name__!r} object has no attribute {name!r}"
+        raise _AbsentAttributeError(msg, lambda: hint(name))
 
     if sys.version_info >= (3, 12):
         cls.__getattr__ = missing
@@ -182,13 +246,14 @@ def explained(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def explain_calls(namespace: dict[str, Any]) -> None:
-    """Replace in a module's namespace the functions that take an axis, a shape or a loss by their `explained` forms."""
+def explain_calls(namespace: dict[str, Any]) -> dict[str, Any]:
+    """Replace in a module's namespace, which is returned, the functions that take an axis, a shape or a loss by their `explained` forms."""
     for name, value in list(namespace.items()):
         if (
             isinstance(value, types.FunctionType)
             and not name.startswith("_")
             and value.__module__.startswith("anynet.")
         ):
-            if {"axis", "shape", "loss"} & set(inspect.signature(value).parameters):
+            if not {"axis", "shape", "loss"}.isdisjoint(parameters_of(value).names):
                 namespace[name] = explained(value)
+    return namespace

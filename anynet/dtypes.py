@@ -44,6 +44,21 @@ class DType:
         """True for real and complex floating-point types: those that have gradients."""
         return self.kind in ("real", "complex")
 
+    @property
+    def is_floating_point(self) -> builtins.bool:
+        """True for real floating-point types, as PyTorch's."""
+        return self.kind == "real"
+
+    @property
+    def is_complex(self) -> builtins.bool:
+        """True for complex types, as PyTorch's."""
+        return self.kind == "complex"
+
+    @property
+    def is_signed(self) -> builtins.bool:
+        """False for unsigned integers and booleans, as PyTorch's."""
+        return self.kind not in ("uint", "bool")
+
     def __repr__(self) -> str:
         return f"anynet.{self.name}"
 

@@ -23,12 +23,13 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from anynet import dtypes
+from anynet._html import cell
 from anynet_backends import TYPES, Array, backend_of, host, registry, resolve
-from anynet_backends.jit.errors import refuse_reading, user_line
+from anynet_backends.jit.errors import OtherLibraryError, refuse_reading, user_line
 from anynet_backends.jit.tracer import COMPILING, TracedArray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from anynet.autograd.graph import RemovableHandle
 
@@ -173,20 +174,25 @@ class Leaf:
     """Where a gradient comes to rest: the graph's end for one variable.
 
     Kept apart from the Tensor, so that neither refers to itself: no reference cycle keeps arrays alive.
-    `buffer` is the place in an optimizer's flat buffer into which the gradient is written, where there is one.
+    `buffer` is the place in an optimizer's flat buffer into which the gradient is written, where there is one. `rows` are those
+    that a lookup wrote there, where nothing else did; `clean` is whether the others are zero (not known once it was handed out).
+    `traced`: a compiled step writes the gradient there.
     `written` is the time of the last in-place write to the variable (see `Tensor.assign_`).
     """
 
     __slots__ = (
         "__weakref__",
         "buffer",
+        "clean",
         "dtype",
         "grad",
         "hooks",
         "name",
         "private",
+        "rows",
         "seq",
         "shape",
+        "traced",
         "written",
     )
 
@@ -197,6 +203,9 @@ class Leaf:
         self.written: int = 0
         self.grad: Tensor | None = None
         self.buffer: Array | None = None
+        self.rows: Array | None = None
+        self.clean = False
+        self.traced = False
         self.hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
         self.name: str | None = None
         self.private = False  # a transform's own, and the transform is done: nobody can ask for its gradient
@@ -274,10 +283,14 @@ class Tensor:
     Tensor([2., 4., 6.])
     """
 
-    __slots__ = ("__weakref__", "_data", "edge")
+    __slots__ = ("__weakref__", "_data", "_memory", "edge")
 
     _data: Array  # read and written without a check by this library; users go through `data`
     edge: Any  # None | Leaf | graph.Node | graph.OutputEdge
+    _memory: Any  # set by `anynet.torch` alone: which Tensors show parts of which
+
+    # a class whose instances make the results of operations its own: see `result_class`
+    _results: ClassVar[type[Tensor] | None] = None
 
     __array_ufunc__ = _ArrayUfunc()
     __array_priority__ = 1000
@@ -401,7 +414,8 @@ class Tensor:
             if self.size != 1 or self.ndim:
                 msg = f"only a 0-d Tensor converts to a Python {kind.__name__}, got shape {self.shape}; try x[0] or item()"
                 raise TypeError(msg)
-        return kind(self._data)
+        xp = backend_of(self._data)
+        return kind(self._data if xp.values_are_cheap_to_read else xp.to_host(self._data))
 
     def __bool__(self) -> bool:
         return self._scalar(bool)  # type: ignore[no-any-return]
@@ -474,6 +488,7 @@ class Tensor:
         """The gradient that ``backward()`` accumulated here, or None."""
         edge = self.edge
         if type(edge) is Leaf:
+            edge.clean = False  # who has it may write into it
             return edge.grad
         return getattr(edge, "kept_grad", None)
 
@@ -492,6 +507,7 @@ class Tensor:
         if tuple(plain.shape) != tuple(self.shape) or plain.dtype != self._data.dtype:
             msg = f"gradient of shape {tuple(plain.shape)}, {plain.dtype} for a Tensor of shape {self.shape}, {self.dtype}"
             raise ValueError(msg)
+        edge.rows, edge.clean = None, False
         edge.grad = value if isinstance(value, Tensor) else wrap(plain)
 
     def detach(self) -> Tensor:
@@ -540,7 +556,7 @@ class Tensor:
         if self.size != 1:
             msg = f"item() needs one element, got shape {self.shape}"
             raise ValueError(msg)
-        return self.numpy().item()
+        return Tensor.numpy(self).item()
 
     def numpy(self) -> Any:
         """A NumPy array with this data, copied from the device where needed; outside the graph."""
@@ -548,9 +564,13 @@ class Tensor:
             _readable(self._data)
         return backend_of(self._data).to_host(self._data)
 
+    def to_numpy(self) -> Any:
+        """`numpy`, under the name that pandas and polars have and matplotlib asks for: ``plt.hist(x)`` is one histogram."""
+        return Tensor.numpy(self)
+
     def tolist(self) -> Any:
         """Nested Python lists."""
-        return self.numpy().tolist()
+        return Tensor.numpy(self).tolist()
 
     def __format__(self, spec: str) -> str:
         """``f"{loss:.4f}"``: one element is formatted as the number that it is."""
@@ -567,7 +587,7 @@ class Tensor:
     def __repr__(self) -> str:
         if is_batched_array(self._data):
             return f"{type(self).__name__}(one example of a batch, shape={tuple(self.shape)}, dtype={self.dtype})"
-        text = host.text(self.numpy(), prefix="Tensor(")
+        text = host.text(Tensor.numpy(self), prefix="Tensor(")
         extra = (
             ""
             if self.dtype in (dtypes.default_float(), dtypes.int64, dtypes.bool)
@@ -578,6 +598,22 @@ class Tensor:
         if self.edge is not None:
             extra += ", requires_grad=True" if self.is_leaf else f", from={self.edge.label}"
         return f"{type(self).__name__}({text}{extra})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: shape, dtype, device, and the numbers of the last two axes as a table where they are few."""
+        from html import escape  # start-up time: for notebooks
+
+        if is_batched_array(self._data):
+            return f"<pre>{escape(repr(self))}</pre>"
+        head = f"{type(self).__name__} {tuple(self.shape)}, {self.dtype}, {self.device}"
+        if self.edge is not None:
+            head += ", requires a gradient" if self.is_leaf else f", from {self.edge.label}"
+        if self.ndim not in (1, 2) or not 0 < self.size <= 400:
+            return f"<div>{escape(head)}</div><pre>{escape(host.text(Tensor.numpy(self)))}</pre>"
+        values = self.tolist()
+        rows = values if self.ndim == 2 else [values]
+        body = "".join("<tr>" + "".join(f"<td>{escape(cell(v))}</td>" for v in row) + "</tr>" for row in rows)
+        return f"<div>{escape(head)}</div><table><tbody>{body}</tbody></table>"
 
     # ----- copies and pickles -----
 
@@ -708,6 +744,17 @@ class Buffer(Tensor):
 
 
 _new = Tensor.__new__
+flavours: list[type[Tensor]] = []
+"""Classes of Tensor whose operations give Tensors of that class (`anynet.torch` has one); none unless somebody imports one, so that
+an operation asks no more than whether there are any."""
+
+
+def result_class(args: Iterable[Any]) -> type[Tensor]:
+    """Of which class the results of an operation on these are: Tensor, unless one of them says otherwise."""
+    for x in args:
+        if isinstance(x, Tensor) and x._results is not None:
+            return x._results
+    return Tensor
 
 
 def wrap(data: Array, cls: type[Tensor] = Tensor) -> Tensor:
@@ -788,6 +835,11 @@ def move(data: Array, device: str) -> Array:
             return data
         if source.copies_between_devices:
             return xp.asarray(data, device=xp.native_device(name))
+    if not source.eager and COMPILING and not xp.compiles:
+        msg = (
+            f"an array was moved to {name!r} in a compiled function; compile records NumPy arrays, on the cpu"
+        )
+        raise OtherLibraryError(msg)
     return xp.from_host(source.to_host(data), name)
 
 
@@ -868,8 +920,31 @@ def _from_python(obj: Any, dtype: Any) -> Any:
         large = max((obj,) if isinstance(obj, int) else made.reshape(-1), key=abs)
         msg = f"the integer {large} does not fit into 64 bits; give it as a float"
         raise OverflowError(msg)
-    msg = f"cannot make a Tensor of {type(obj).__name__} {obj!r:.60}; give numbers, nested lists or an array"
+    if hasattr(obj, "columns") and made.ndim == 2:
+        return _from_columns(obj, dtype)
+    if made.ndim and made.size and isinstance(made.reshape(-1)[0], str):
+        msg = (
+            f"cannot make a Tensor of texts, got a {type(obj).__name__} with {str(made.reshape(-1)[0])!r:.40}; class labels become "
+            "numbers by numpy.unique(labels, return_inverse=True)[1]; anynet.data.Table and anynet.sklearn.Classifier take them as they are"
+        )
+        raise TypeError(msg)
+    shown = f" {obj!r:.60}" if "\n" not in repr(obj)[:60] else ""
+    msg = f"cannot make a Tensor of {type(obj).__name__}{shown}; give numbers, nested lists or an array"
     raise TypeError(msg)
+
+
+def _from_columns(frame: Any, dtype: Any) -> Any:
+    """A host array of a DataFrame whose columns are of several kinds of numbers; TypeError names those that are none."""
+    columns = {str(name): registry.asarray(frame[name]) for name in frame.columns}
+    odd = [name for name, c in columns.items() if c.dtype.kind not in "biuf"]
+    if odd:
+        shown = ", ".join(map(repr, odd[:6])) + (", …" if len(odd) > 6 else "")
+        msg = (
+            f"cannot make a Tensor of a DataFrame with columns that are no numbers, or have missing ones: {shown}; leave them out, or "
+            "let anynet.data.Table make numbers of them"
+        )
+        raise TypeError(msg)
+    return _from_python([c.tolist() for c in columns.values()], dtype).T.copy()
 
 
 class _Module(ModuleType):

@@ -14,6 +14,8 @@ import sys
 from typing import Any
 
 import anynet as an
+from anynet.torch.absent import reason
+from anynet.torch.table import TABLE
 
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "coverage.md"
 DEPRECATED = {
@@ -44,6 +46,17 @@ NOT_OFFERED = {
                      "normal", "orthogonal", "sparse", "uniform", "xavier_normal", "xavier_uniform"), OLD),
 }  # fmt: skip
 NOT_OFFERED |= {"FlexKernelOptions": "tunes PyTorch's kernels", "varlen_attn_out": IN_PLACE}
+DATAPIPES = "deprecated in PyTorch"
+NOT_OFFERED |= {
+    **dict.fromkeys(("CheckpointError", "CheckpointFunction", "CheckpointPolicy", "DefaultDeviceType", "GraphExecGroup", "SAC_IGNORED_OPS",
+                     "SelectiveCheckpointContext", "check_backward_validity", "create_selective_checkpoint_contexts", "detach_variable",
+                     "get_device_states", "noop_context_fn", "set_checkpoint_debug_enabled", "set_checkpoint_early_stop",
+                     "set_device_states", "_DatasetKind", "default_convert"), NO_MACHINERY),
+    **dict.fromkeys(("DFIterDataPipe", "DataChunk", "IterDataPipe", "MapDataPipe", "argument_validation", "functional_datapipe",
+                     "guaranteed_datapipes_determinism", "non_deterministic", "runtime_validation",
+                     "runtime_validation_disabled"), DATAPIPES),
+    "DistributedSampler": "training in several processes is not offered",
+}  # fmt: skip
 NOTES = {
     "BlockMask": "made by create_block_mask only; PyTorch's constructor takes the tables of its kernels",
     "create_block_mask": "the options left out tune PyTorch's kernels",
@@ -124,6 +137,34 @@ def table(title: str, ours: Any, theirs: Any, keep: Any) -> tuple[list[str], int
     )
 
 
+def rows_of_the_table(title: str, ours: Any, theirs: Any, names: list[str]) -> tuple[list[str], int, int]:
+    """A section about names that the table of `anynet.torch` has, which its tests compare with PyTorch."""
+    rows, there = [], 0
+    for name in names:
+        if getattr(ours, name, None) is None:
+            rows.append(f"| `{name}` | not offered | {reason(name)} |")
+            continue
+        there += 1
+        row = TABLE.get(name) or TABLE.get(name.removesuffix("_"))
+        found = row.differs if row is not None else SPELLED.get(name, "")
+        rows.append(f"| `{name}` | {'with a difference' if found else 'same'} | {found} |")
+    head = [f"## {title}: {there} of {len(names)}", "", "| name | | |", "| --- | --- | --- |"]
+    return [*head, *rows, ""], there, len(names)
+
+
+SPELLED = {
+    "save": "writes safetensors, whatever the name of the file", "load": "reads safetensors and PyTorch's files of weights; runs nothing",
+    "manual_seed": "the numbers that follow are anynet's", "seed": "the numbers that follow are anynet's",
+    "compile": "calls without gradients are compiled; a whole training step: anynet.compile", "numpy": "may be a copy",
+    "set_num_threads": "refused: OMP_NUM_THREADS", "get_rng_state": "a dict of integers", "set_rng_state": "takes what get_rng_state gave",
+    "set_printoptions": "accepted, changes nothing", "finfo": "a class of anynet's", "Generator": "anynet's numbers",
+    "register_post_accumulate_grad_hook": "refused; register_hook",
+    **dict.fromkeys(("uniform_", "normal_", "bernoulli_", "exponential_", "geometric_", "cauchy_", "log_normal_", "random_"),
+                    "the numbers are anynet's"),
+    "is_contiguous": "always true: arrangement in memory is not visible", "pin_memory": "itself", "share_memory_": "itself",
+}  # fmt: skip
+
+
 def main() -> int:
     """Write the page."""
     import torch
@@ -142,6 +183,10 @@ def main() -> int:
 
     classes, functions = inspect.isclass, lambda v: inspect.isroutine(v)
     sections = [
+        rows_of_the_table("torch, as anynet.torch", an.torch, torch, sorted(
+            n for n in dir(torch) if not n.startswith("_") and callable(getattr(torch, n)))),
+        rows_of_the_table("torch.Tensor, as anynet.torch.Tensor", an.torch.Tensor, torch.Tensor, sorted(
+            n for n in dir(torch.Tensor) if not n.startswith("_"))),
         table("torch.nn", an.nn, nn, public("torch.nn", classes)),
         table("torch.nn.functional", an.nn.functional, nn.functional, public("torch.nn.functional", functions)),
         table("torch.nn.init", an.nn.init, nn.init, public("torch.nn.init", functions)),
@@ -160,13 +205,14 @@ def main() -> int:
         table("torch.optim.swa_utils", getattr(an.optim, "swa_utils", None), optim.swa_utils,
               public("torch.optim.swa_utils", lambda v: inspect.isclass(v) or inspect.isroutine(v))),
         table("torch.utils.checkpoint", an.utils.checkpoint, checkpoint, lambda name, value: name in checkpoint.__all__),
-        table("torch.utils.data", an.utils.data, data, lambda name, value: name in data.__all__),
+        table("torch.utils.data", an.torch.utils.data, data, lambda name, value: name in data.__all__),
     ]  # fmt: skip
     there, all_names = sum(s[1] for s in sections), sum(s[2] for s in sections)
     lines = [
         "# What there is of PyTorch's names",
         "",
-        "A name counts where it stands under PyTorch's own path, with `anynet` for `torch`.",
+        "A name counts where it stands under PyTorch's own path, with `anynet` for `torch`;",
+        "those of `torch`, `torch.Tensor` and `torch.utils.data` with `anynet.torch` ([From PyTorch](from_pytorch.md)).",
         f"Compared with PyTorch {torch.__version__.partition('+')[0]} by `python -m ci.coverage`: {there} of {all_names} names.",
         "\"same\" is said of the signature (parameters, order, defaults; deprecated ones aside);",
         "that values and gradients agree is what the tests compare.",

@@ -4,10 +4,9 @@ python examples/bert.py                          a small one with random weights
 python examples/bert.py model.safetensors        loads the weights of `bert-base-uncased`
 """
 
-import sys
-
 import anynet as an
 from anynet import nn
+from anynet.gallery import Figure, example, heat_map
 
 
 class Bert(nn.Module):
@@ -65,16 +64,28 @@ def from_huggingface(state):
     return found
 
 
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        net = Bert()
-        net.load_state_dict(from_huggingface(an.load(sys.argv[1])))
-    else:
-        net = Bert(vocabulary=1000, places=32, width=64, layers=2, heads=4, inner=128)
+@example(
+    topic="language",
+    figures=[Figure("largest change by what padding holds", at_most=1e-6, form=".1e", quick=True)],
+    arguments="a file with the weights of bert-base-uncased",
+)
+def main(run):
+    net = Bert() if run.arguments else Bert(1000, places=32, width=64, layers=2, heads=4, inner=128)
+    if run.arguments:
+        net.load_state_dict(from_huggingface(an.load(run.arguments[0])))
     net.eval()
-    tokens = an.asarray([[101, 7, 42, 102], [101, 9, 102, 0]])
+    tokens, others = an.asarray([[101, 7, 42, 102], [101, 9, 102, 0]]), an.asarray([[101, 9, 102, 77]])
     states, pooled = net(tokens, padding=tokens == 0)
-    print(
-        f"{sum(p.size for p in net.parameters()):,} parameters; states {states.shape}, pooled {pooled.shape}"
+    same, _ = net(others, padding=an.asarray([[False, False, False, True]]))
+    run.say(f"{sum(p.size for p in net.parameters()):,} parameters; states {states.shape}")
+    run.say(f"‖pooled‖ = {an.linalg.vector_norm(pooled).item():.4f}")
+    unit = states[0] / an.linalg.vector_norm(states[0], axis=-1, keepdims=True)
+    likeness, words = an.abs(an.matmul(unit, unit.mT)), [str(token) for token in tokens[0].tolist()]
+    run.picture(
+        heat_map(likeness.tolist(), words, words, title="|cosine| of the hidden states of four tokens")
     )
-    print(f"‖pooled‖ = {an.linalg.vector_norm(pooled).item():.4f}")
+    run.figure("largest change by what padding holds", an.max(an.abs(states[1, :3] - same[0, :3])))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from anynet import random
+from anynet import streams
 from anynet.autograd.backward import backprop
 from anynet.autograd.graph import GradientError, OutputEdge, custom_node, walk
 from anynet.autograd.pytree import flatten, unflatten
@@ -34,7 +34,7 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """
     if not mode.recording:
         return f(*args, **kwargs)
-    with random.isolated() as state:
+    with streams.isolated() as state:
         start = clock()
         leaves, structure = flatten(f(*args, **kwargs))
     # the results that f has computed, and the edges at which they depend on what was there before
@@ -53,7 +53,7 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     )
     again.made = node.seq
     for i, (k, data) in enumerate(zip(inside, physical, strict=True)):
-        new = wrap(data)
+        new = wrap(data, leaves[k]._results or Tensor)
         new.edge = OutputEdge(node, i) if node.count else node
         leaves[k] = rebatch(new, levels_of(leaves[k]))
     return unflatten(structure, leaves)
@@ -112,8 +112,8 @@ class _Recomputation:
         recording = mode.recording
         mode.recording = True
         try:
-            with running(self.levels), random.fork_rng():
-                random.rewind(self.state)
+            with running(self.levels), streams.fork_rng():
+                streams.rewind(self.state)
                 return flatten(self.f(*self.args, **self.kwargs))[0]
         finally:
             mode.recording = recording

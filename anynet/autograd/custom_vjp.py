@@ -149,7 +149,7 @@ class _Rule:
         )
         made = []
         for k, (y, data) in enumerate(zip(outs, physical, strict=True)):
-            new = wrap(data)
+            new = wrap(data, y._results or Tensor)
             if y.dtype.is_floating:
                 new.edge = OutputEdge(node, k) if node.count else node
             made.append(rebatch(new, self.out_levels[k]))

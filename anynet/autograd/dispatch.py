@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from anynet.autograd.graph import Node, OutputEdge
 from anynet.autograd.jit.specialize import UNHASHABLE, Specialization, available, static_key
-from anynet.tensor import Tensor, clock, mode, wrap
+from anynet.tensor import Tensor, clock, flavours, mode, result_class, wrap
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.concurrency import ThreadStack
 from anynet_backends.config import KERNELS
+from anynet_backends.host import numbers_of
 from anynet_backends.jit.tracer_backend import TracerBackend
-from anynet_backends.kernel_table import first_supported
+from anynet_backends.kernel_table import Kernel
 
 if TYPE_CHECKING:
     from anynet.autograd.primitive import Primitive
@@ -100,6 +101,9 @@ def bind(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> A
             elif kind is None:
                 kind, first = t, x
             elif not _same_library(first, x):
+                plain = numbers_of(args)
+                if plain is not None:  # NumPy's scalars are numbers beside arrays of another library
+                    return bind(prim, plain, meta)
                 raise _mixed(prim, args)
             else:
                 arrays = False
@@ -126,9 +130,9 @@ def bind(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> A
         return y
     if type(y) is not xp.array_type:
         if isinstance(y, tuple):
-            return _box_all(prim, xp, y, data, edges, need, meta, pullback)
+            return _box_all(prim, xp, y, args, data, edges, need, meta, pullback)
         y = xp.asarray(y)
-    out = _new(Tensor)
+    out = _new(Tensor) if not flavours else _new(result_class(args))
     out._data = y
     if need is not None:
         plan = prim.plans.get(need) or prim.plan_of(need)
@@ -156,12 +160,13 @@ def _zero_edge(prim: Primitive[...], y: Array, edges: list[Any]) -> Node:
 
 
 def _box_all(
-    prim: Primitive[...], xp: Backend, ys: tuple[Any, ...], data: list[Any], edges: Any, need: tuple[bool, ...] | None,
-    meta: dict[str, Any], pullback: Any,
+    prim: Primitive[...], xp: Backend, ys: tuple[Any, ...], args: tuple[Any, ...], data: list[Any], edges: Any,
+    need: tuple[bool, ...] | None, meta: dict[str, Any], pullback: Any,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """The Tensors of a primitive with several outputs."""
     ys = tuple([y if type(y) is xp.array_type else xp.asarray(y) for y in ys])
-    outs = tuple([wrap(y) for y in ys])
+    cls = result_class(args) if flavours else Tensor
+    outs = tuple([wrap(y, cls) for y in ys])
     if need is not None:
         plan = prim.plan_of(need)
         node = Node()
@@ -202,22 +207,23 @@ def choose_implementation(prim: Primitive[...], kind: type | None, args: tuple[A
     function: Callable[..., Any] = prim.reference
     with_pullback = None
     compilable = kernel_switch.on and xp.eager and xp.compiles and available()
+    kernel: Kernel | None = None
     if kernel_switch.on:
-        found = [xp.kernels[prim.name]] if prim.name in xp.kernels else []
-        if xp.name in prim.kernels:
-            own = prim.kernels[xp.name]
-            whole = getattr(own, "opaque", False)
-            compilable = compilable and not whole
-            found.append(xp.opaque(prim.name, own) if whole and isinstance(xp, TracerBackend) else own)
-        if compilable and prim.name in xp.kernels:  # that is one call already, for what it takes
-            first = getattr(xp.kernels[prim.name], "first", xp.kernels[prim.name])
-            if not getattr(first, "traceable", False):
-                prim.max_bytes = getattr(first, "least_bytes", 0)
-                compilable = prim.max_bytes > 0
-        if found:
-            function = found[0] if len(found) == 1 else first_supported(*found)
-            if getattr(function, "vjp", False):
-                function, with_pullback = _forward_of(function), function
+        kernel = xp.kernels.get(prim.name)
+        if compilable and kernel is not None and not kernel.traceable:
+            # that is one call already, for what it takes
+            prim.max_bytes = kernel.min_bytes
+            compilable = prim.max_bytes > 0
+        own = prim.kernels.get(xp.name)
+        if own is not None:
+            compilable = compilable and not own.opaque
+            if own.opaque and isinstance(xp, TracerBackend):
+                own = xp.opaque(prim.name, own)
+            kernel = own if kernel is None else kernel.before(own)
+    if kernel is not None:
+        function = kernel.function()
+        if kernel.vjp:
+            function, with_pullback = _forward_of(function), function
     impl = prim.implementations[kind] = Implementation(xp, function, with_pullback, compilable)
     return impl
 

@@ -29,12 +29,14 @@ A kernel replaces the body on one backend (`Primitive.kernel`); the body above s
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
+from anynet._parameters import parameters_of
 from anynet.autograd.dispatch import (
     INTERCEPT,
     Implementation,
@@ -46,8 +48,9 @@ from anynet.autograd.dispatch import (
 from anynet.autograd.jit.specialize import MAX_BYTES, Specialization, caches
 from anynet.autograd.rules import Rule, RulePlan
 from anynet.tensor import Tensor, module_version
-from anynet_backends import Backend
+from anynet_backends import Backend, backend_of
 from anynet_backends.concurrency import after_fork
+from anynet_backends.kernel_table import Kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,8 +77,19 @@ def _named(module: str, name: str) -> Primitive[...]:
     return PRIMITIVES[name]
 
 
+class _SignatureOf:
+    """The signature of a primitive: its reference's without the backend, read when it is asked for."""
+
+    def __get__(self, instance: Primitive[...] | None, owner: type) -> inspect.Signature:
+        if instance is None:
+            raise AttributeError("__signature__")  # the class has its own
+        return inspect.Signature(list(inspect.signature(instance.reference).parameters.values())[1:])
+
+
 class Primitive(Generic[_P]):
     """A differentiable function of arrays. See the module's docstring; made by `primitive`."""
+
+    __signature__ = _SignatureOf()
 
     def __init__(
         self, function: Callable[..., Any], name: str | None = None, *, has_aux: bool = False
@@ -88,23 +102,23 @@ class Primitive(Generic[_P]):
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
         self.__wrapped__ = function
-        parameters = list(inspect.signature(function).parameters.values())
-        if not parameters or parameters[0].name != "xp":
+        own = parameters_of(function)
+        if own.names[:1] != ("xp",):
             msg = f"the first parameter of primitive {self.name!r} must be xp, the backend"
             raise TypeError(msg)
-        self.__signature__ = inspect.Signature(parameters[1:])
-        kinds = inspect.Parameter
-        self.inputs = tuple(
-            p.name for p in parameters[1:] if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
-        )
-        self.variadic = next((p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL), None)
-        self.meta = tuple(p.name for p in parameters if p.kind is kinds.KEYWORD_ONLY)
-        self.defaults = {p.name: p.default for p in parameters if p.kind is kinds.KEYWORD_ONLY}
+        self.inputs, self.variadic = own.positional[1:], own.variadic
+        self.meta, self.defaults = own.keywords, own.defaults
         self.rules: list[Rule] = []
         self.kind: str = "no rule"  # "rule" | "piecewise constant" | "no rule"
         self.reason: str = "no gradient rule has been written for it"
         self.stacked = False  # a hint for vmap: acts on the last axes, whatever axes stand before them
-        self.elementwise = False  # a hint for vmap and fusion: acts on each element, with broadcasting
+        self.elementwise = False  # a hint for vmap: acts on each element, with broadcasting
+        self.blockable = (
+            True  # whether it may be carried out block by block: its arrays are all that it reads
+        )
+        self.rules_take_over = (
+            True  # where a backward pass of machine code does not take a gradient, at no cost
+        )
         self.plans: dict[tuple[bool, ...], RulePlan] = {}
         self.implementations: dict[type, Implementation] = {}
         self.specializations: dict[
@@ -112,7 +126,7 @@ class Primitive(Generic[_P]):
         ] = {}  # by the inputs that need a gradient and the metadata
         self.max_bytes = MAX_BYTES  # of the arrays for which that is worth it
         self.compilable = True  # False once it has turned out that it cannot become a built-in function
-        self.kernels: dict[str, Callable[..., Any]] = {}
+        self.kernels: dict[str, Kernel] = {}
         if self.name in PRIMITIVES:
             msg = f"there is a primitive {self.name!r} already, in {PRIMITIVES[self.name].__module__}"
             raise ValueError(msg)
@@ -191,8 +205,7 @@ class Primitive(Generic[_P]):
         """
 
         def define(function: _F) -> _F:
-            function.vjp, function.opaque = vjp, opaque  # type: ignore[attr-defined]
-            self.kernels[backend] = function
+            self.kernels[backend] = Kernel(function, vjp=vjp, opaque=opaque)
             self.implementations.clear()
             caches.invalidate_all()
             return function
@@ -227,6 +240,8 @@ class Primitive(Generic[_P]):
             kind = type(data[0])
             impl = self.implementations.get(kind) or choose_implementation(self, kind, tuple(data))
         xp = impl.xp
+        if xp.switches_devices:
+            xp.follow(next(x for x in data if isinstance(x, xp.array_types)))
         try:
             if need is not None and impl.with_pullback is not None:
                 y = impl.with_pullback(xp, *data, need=need, **meta)
@@ -235,7 +250,22 @@ class Primitive(Generic[_P]):
             return (self.reference(xp, *data, **meta) if y is NotImplemented else y), None
         except Exception as error:
             error.add_note(f"in anynet {describe(self, data, meta)}")
+            if (note := xp.note_on(error)) is not None:
+                error.add_note(note)
             raise
+
+    def traceable(
+        self, data: list[Any], need: tuple[bool, ...] | None, meta: dict[str, Any]
+    ) -> Callable[..., tuple[Any, Any]] | None:
+        """`compute` for arrays like these, if it consists of array operations alone; None where a kernel does it that does not."""
+        xp = backend_of(data[0])
+        own = self.kernels.get(xp.name)
+        for known in (xp.kernels.get(self.name), own):
+            for kernel in () if known is None else known.alternatives():
+                run = functools.partial(_run_kernel, kernel)
+                if run(data, need, meta)[0] is not NotImplemented:
+                    return run if not kernel.opaque and (known is own or kernel.traceable) else None
+        return functools.partial(_run_kernel, Kernel(self.reference))
 
     def plan_of(self, mask: tuple[bool, ...]) -> RulePlan:
         """The rules that give the gradients of these inputs."""
@@ -243,6 +273,17 @@ class Primitive(Generic[_P]):
         if plan is None:
             plan = self.plans[mask] = RulePlan(self, mask)
         return plan
+
+
+def _run_kernel(
+    kernel: Kernel, data: list[Any], need: tuple[bool, ...] | None, meta: dict[str, Any]
+) -> tuple[Any, Any]:
+    """What a kernel gives, and its backward pass, if it has one."""
+    xp = backend_of(data[0])
+    if not kernel.vjp:
+        return kernel.forward(xp, *data, **meta), None
+    y = kernel.forward(xp, *data, need=need, **meta)
+    return (y, None) if need is None or y is NotImplemented else y
 
 
 @overload

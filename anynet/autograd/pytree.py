@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 __all__ = ["flatten", "map_tree", "unflatten"]
@@ -27,38 +27,38 @@ LEAF = _Leaf()
 def flatten(tree: Any) -> tuple[list[Any], Any]:
     """The leaves of a nest of dicts (in the order of their keys), lists, tuples and None; and its structure."""
     leaves: list[Any] = []
+    return leaves, _structure(tree, leaves)
 
-    def walk(x: Any) -> Any:
-        if x is None:
-            return None
-        if type(x) is dict:
-            return {k: walk(v) for k, v in x.items()}
-        if type(x) in (list, tuple):
-            return type(x)([walk(v) for v in x])
-        if isinstance(x, tuple) and hasattr(x, "_fields"):
-            return type(x)(*[walk(v) for v in x])
-        leaves.append(x)
-        return LEAF
 
-    return leaves, walk(tree)
+# a function of the module: one inside of `flatten` would refer to itself, and hold the leaves until the next collection
+def _structure(x: Any, leaves: list[Any]) -> Any:
+    if x is None:
+        return None
+    if type(x) is dict:
+        return {k: _structure(v, leaves) for k, v in x.items()}
+    if type(x) in (list, tuple):
+        return type(x)([_structure(v, leaves) for v in x])
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return type(x)(*[_structure(v, leaves) for v in x])
+    leaves.append(x)
+    return LEAF
 
 
 def unflatten(structure: Any, leaves: Sequence[Any]) -> Any:
     """The inverse of `flatten`."""
-    rest = iter(leaves)
+    return _filled(structure, iter(leaves))
 
-    def build(s: Any) -> Any:
-        if s is LEAF:
-            return next(rest)
-        if isinstance(s, dict):
-            return {k: build(v) for k, v in s.items()}
-        if isinstance(s, tuple) and hasattr(s, "_fields"):
-            return type(s)(*[build(v) for v in s])
-        if isinstance(s, (list, tuple)):
-            return type(s)([build(v) for v in s])
-        return s
 
-    return build(structure)
+def _filled(s: Any, rest: Iterator[Any]) -> Any:
+    if s is LEAF:
+        return next(rest)
+    if isinstance(s, dict):
+        return {k: _filled(v, rest) for k, v in s.items()}
+    if isinstance(s, tuple) and hasattr(s, "_fields"):
+        return type(s)(*[_filled(v, rest) for v in s])
+    if isinstance(s, (list, tuple)):
+        return type(s)([_filled(v, rest) for v in s])
+    return s
 
 
 def map_tree(f: Callable[[Any], Any], tree: Any) -> Any:

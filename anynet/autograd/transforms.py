@@ -34,6 +34,7 @@ from anynet.autograd.pytree import flatten, map_tree, unflatten
 from anynet.autograd.vmap import VmapError, active_levels, from_levels, levels_of, rebatch, strip, to_levels
 from anynet.tensor import Leaf, Tensor, mode, to_plain, wrap
 from anynet_backends import backend_of
+from anynet_backends.jit.tracer import COMPILING
 
 __all__ = ["grad", "hessian", "jacfwd", "jacrev", "jvp", "value_and_grad", "vjp"]
 
@@ -127,6 +128,8 @@ class _Inputs:
     def _enter(self, x: Tensor) -> Tensor:
         levels = active_levels()
         physical = strip(to_levels(x, levels))
+        if COMPILING and COMPILING.own:  # a gradient may reach it without another operation on it
+            COMPILING.own[-1].see(physical)
         alias = wrap(physical._data)
         if physical.edge is not None and mode.recording:
             self.linked = True

@@ -80,7 +80,7 @@ def _class_of(xp: Backend) -> type[Batched]:
 
 def _batched(value: Tensor, level: int) -> Tensor:
     """The Tensor of one example that stands for `value`, a batch along the first axis."""
-    out = wrap(_class_of(backend_of(value._data))(value, level))
+    out = wrap(_class_of(backend_of(value._data))(value, level), value._results or Tensor)
     out.edge = value.edge
     return out
 

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from anynet.random import SHUFFLES
+from anynet.streams import SHUFFLES
 from anynet.tensor import Tensor, to_plain, unwrap, wrap
-from anynet_backends import backend_of, philox, registry
+from anynet_backends import backend_of, philox, registry, resolve
 
-__all__ = ["Dataset", "Subset", "TensorDataset", "default_collate", "random_split"]
+__all__ = [
+    "ColumnDataset",
+    "Dataset",
+    "IterableDataset",
+    "Subset",
+    "TensorDataset",
+    "default_collate",
+    "random_split",
+]
 
 
 class Dataset:
     """Base of map-style data sets: define ``__len__`` and ``__getitem__``.
 
-    `batch` makes a batch of many samples at once; override it where that is faster than one by one.
+    `batch` makes a batch of many samples at once; override it where that is faster than one by one. A data set whose samples are
+    not the same in each epoch (augmented pictures) overrides `at_epoch`. `draws` says whether samples may draw from the generators of the
+    process (of Python, NumPy, …); `DataLoader` seeds these for each batch of a data set that does.
+    `at_once` is how many samples `fit` validates with at once (more where its `batch_size` is larger).
     """
+
+    draws: bool = True
+    at_once: int = 256
 
     def __len__(self) -> int:
         msg = f"{type(self).__name__} does not define __len__"
@@ -31,6 +45,37 @@ class Dataset:
         """The samples at `indices`, collated."""
         return default_collate([self[i] for i in indices])
 
+    def at_epoch(self, epoch: int) -> Dataset:
+        """The data set as it is in epoch 0, 1, …; `DataLoader` asks for it. This one is always the same.
+
+        What is drawn at random must follow from the epoch and the index of a sample alone: then resuming in the middle of an
+        epoch is exact, and it does not matter which worker makes which sample in which order.
+        """
+        return self
+
+
+class IterableDataset:
+    """Base of data sets that are streams: define ``__iter__``, and ``__len__`` where the number of samples is known.
+
+    `DataLoader` takes any object with ``__iter__``, and a function that returns an iterator, just as well. With worker processes each
+    goes through the whole stream and makes its share of the batches, so the result is the same for any number of them; a data set
+    that asks `get_worker_info` before its first sample is taken to give each worker its own part.
+
+    >>> class Squares(IterableDataset):
+    ...     def __iter__(self):
+    ...         return (i * i for i in range(3))
+    >>> list(Squares())
+    [0, 1, 4]
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        msg = f"{type(self).__name__} does not define __iter__"
+        raise NotImplementedError(msg)
+
+    def at_epoch(self, epoch: int) -> IterableDataset:
+        """The data set as it is in epoch 0, 1, …; this one is always the same."""
+        return self
+
 
 class TensorDataset(Dataset):
     """Arrays of equal length, as PyTorch's: sample i is the tuple of their rows i, as Tensors.
@@ -40,6 +85,8 @@ class TensorDataset(Dataset):
     >>> data[1]
     (Tensor([3., 4.]), Tensor(1))
     """
+
+    draws = False
 
     def __init__(self, *arrays: Any) -> None:
         if not arrays:
@@ -61,6 +108,30 @@ class TensorDataset(Dataset):
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
         rows = registry.asarray(indices, "int64")
         return tuple([taken(a, rows) for a in self.arrays])
+
+
+class ColumnDataset(Dataset):
+    """Arrays of equal length by name: sample i is a dict of their rows i. `DataLoader` makes one of a dict of arrays.
+
+    >>> import anynet as an
+    >>> ColumnDataset({"x": an.asarray([[1.0], [2.0]]), "y": an.asarray([0, 1])})[1]
+    {'x': Tensor([2.]), 'y': Tensor(1)}
+    """
+
+    draws = False
+
+    def __init__(self, columns: Mapping[str, Any]) -> None:
+        self.names = tuple(columns)
+        self.rows = TensorDataset(*columns.values())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int, /) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.rows[index], strict=True))
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.rows.batch(indices), strict=True))
 
 
 def taken(a: Any, rows: Any) -> Tensor:
@@ -85,6 +156,10 @@ class Subset(Dataset):
 
     def batch(self, indices: Sequence[int]) -> Any:
         return batch_of(self.dataset, [self.indices[i] for i in indices])
+
+    def at_epoch(self, epoch: int) -> Dataset:
+        there = dataset_at(self.dataset, epoch)
+        return self if there is self.dataset else Subset(there, self.indices)
 
 
 def random_split(dataset: Any, lengths: Sequence[float], seed: int = 0) -> list[Subset]:
@@ -116,11 +191,37 @@ def random_split(dataset: Any, lengths: Sequence[float], seed: int = 0) -> list[
     return parts
 
 
+def dataset_at(dataset: Any, epoch: int) -> Any:
+    """Any map-style data set as it is in an epoch."""
+    return dataset.at_epoch(epoch) if isinstance(dataset, Dataset) else dataset
+
+
+def samples_of(dataset: Any, indices: Sequence[int]) -> list[Any]:
+    """The samples at indices; all at once where the data set can (``__getitems__``, as Hugging Face's and PyTorch's)."""
+    several = getattr(dataset, "__getitems__", None)
+    if several is None:
+        return [dataset[i] for i in indices]
+    samples = several(list(indices))
+    if len(samples) != len(indices):
+        msg = f"{type(dataset).__name__}.__getitems__ was asked for {len(indices)} samples and gave {len(samples)}"
+        raise ValueError(msg)
+    return list(samples)
+
+
 def batch_of(dataset: Any, indices: Sequence[int]) -> Any:
     """A collated batch of any map-style data set."""
     if isinstance(dataset, Dataset):
         return dataset.batch(indices)
-    return default_collate([dataset[i] for i in indices])
+    return default_collate(samples_of(dataset, indices))
+
+
+def on_host(a: Any, foreign: bool) -> Any:
+    """A plain array of PyTorch's that a data set of others gave, as NumPy's: with ``device=None`` it is to go where arrays are made, and
+    its memory is the host's."""
+    if not foreign or type(a) is _HOST_ARRAY:
+        return a
+    xp = backend_of(a)
+    return xp.to_host(a) if xp.device_of(a) == "torch:cpu" else a
 
 
 def default_collate(samples: Sequence[Any]) -> Any:
@@ -133,6 +234,11 @@ def default_collate(samples: Sequence[Any]) -> Any:
     (Tensor([1., 3.]), Tensor([2, 4]))
     """
     first = samples[0]
+    if hasattr(first, "__array_interface__") and not _is_plain(
+        first
+    ):  # a picture of Pillow: height × width × channels, uint8
+        samples = [to_plain(s, device="cpu") for s in samples]
+        first = samples[0]
     if isinstance(first, Tensor) or _is_plain(first):
         plain = [unwrap(s) for s in samples]
         if not all(_is_plain(a) and a.shape == first.shape and a.dtype == plain[0].dtype for a in plain):
@@ -141,7 +247,7 @@ def default_collate(samples: Sequence[Any]) -> Any:
             )
             msg = f"default_collate: the samples of a batch must have one shape and dtype, got {', '.join(got)}; try collate_fn="
             raise ValueError(msg)
-        return wrap(backend_of(plain[0]).stack(plain, axis=0))
+        return wrap(on_host(backend_of(plain[0]).stack(plain, axis=0), foreign=not isinstance(first, Tensor)))
     if isinstance(first, (str, bytes)):
         return list(samples)
     if isinstance(first, (bool, int, float, complex)):
@@ -162,6 +268,9 @@ def default_collate(samples: Sequence[Any]) -> Any:
     kind = type(first).__name__
     msg = f"default_collate: samples must be arrays, numbers, strings, tuples, lists or mappings, got {kind}; try collate_fn="
     raise TypeError(msg)
+
+
+_HOST_ARRAY: Any = resolve("cpu")[0].array_type
 
 
 def _is_plain(a: object) -> bool:

@@ -19,6 +19,7 @@ from anynet.nn.dropout import *
 from anynet.nn.embedding import *
 from anynet.nn.errors import ShapeError as ShapeError
 from anynet.nn.errors import StateError as StateError
+from anynet.nn.graph import *
 from anynet.nn.lazy import *
 from anynet.nn.linear import *
 from anynet.nn.losses import *

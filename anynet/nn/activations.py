@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from anynet.equations import equation
 from anynet.nn import functional as F
 from anynet.nn.errors import ShapeError
 from anynet.nn.module import Module
@@ -31,8 +32,13 @@ class _Activation(Module):
         return ", ".join([*parts, *(["inplace=True"] if self.inplace else [])])
 
 
+@equation(F.hardtanh)
 class Hardtanh(_Activation):
     """x, but not below `min_val` nor above `max_val`. `inplace` is accepted as in PyTorch, but the input is never overwritten.
+
+    Equation:
+      y = min(max(x, a), b)
+      (x: input; a: min_val; b: max_val)
 
     >>> import anynet as an
     >>> an.nn.Hardtanh()(an.asarray([-2.0, 0.5, 2.0]))
@@ -54,8 +60,13 @@ class Hardtanh(_Activation):
         return F.hardtanh(x, self.min_val, self.max_val)
 
 
+@equation(F.relu6)
 class ReLU6(Hardtanh):
     """min(max(x, 0), 6).
+
+    Equation:
+      y = min(max(x, 0), 6)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.ReLU6()(an.asarray([-1.0, 3.0, 9.0]))
@@ -71,8 +82,13 @@ class ReLU6(Hardtanh):
         return "inplace=True" if self.inplace else ""
 
 
+@equation(F.hardsigmoid)
 class Hardsigmoid(_Activation):
     """x/6 + ½ between −3 and 3, else 0 or 1.
+
+    Equation:
+      y = min(max(x / 6 + ½, 0), 1)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.Hardsigmoid()(an.asarray([-4.0, 0.0, 4.0]))
@@ -89,8 +105,13 @@ class Hardsigmoid(_Activation):
         return F.hardsigmoid(x)
 
 
+@equation(F.hardswish)
 class Hardswish(_Activation):
     """x · hardsigmoid(x).
+
+    Equation:
+      y = x min(max(x / 6 + ½, 0), 1)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.Hardswish()(an.asarray([-4.0, 0.0, 4.0]))
@@ -107,8 +128,13 @@ class Hardswish(_Activation):
         return F.hardswish(x)
 
 
+@equation(F.hardshrink)
 class Hardshrink(_Activation):
     """x where |x| > λ, else 0.
+
+    Equation:
+      y = x if |x| > λ, else 0
+      (x: input; λ: lambd)
 
     >>> import anynet as an
     >>> an.nn.Hardshrink()(an.asarray([-1.0, 0.2, 1.0]))
@@ -128,8 +154,13 @@ class Hardshrink(_Activation):
         return f"{self.lambd}"
 
 
+@equation(F.softshrink)
 class Softshrink(_Activation):
     """x moved by λ towards 0, at most to 0.
+
+    Equation:
+      y = sign(x) max(|x| − λ, 0)
+      (x: input; λ: lambd)
 
     >>> import anynet as an
     >>> an.nn.Softshrink()(an.asarray([-1.0, 0.2, 1.0]))
@@ -152,8 +183,13 @@ class Softshrink(_Activation):
         return f"{self.lambd}"
 
 
+@equation(F.tanhshrink)
 class Tanhshrink(_Activation):
     """x − tanh x.
+
+    Equation:
+      y = x − tanh(x)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.Tanhshrink()(an.zeros(1))
@@ -165,8 +201,13 @@ class Tanhshrink(_Activation):
         return F.tanhshrink(x)
 
 
+@equation(F.softsign)
 class Softsign(_Activation):
     """x / (1 + |x|).
+
+    Equation:
+      y = x / (1 + |x|)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.Softsign()(an.asarray([-1.0, 1.0]))
@@ -180,8 +221,13 @@ class Softsign(_Activation):
         return F.softsign(x)
 
 
+@equation(F.logsigmoid)
 class LogSigmoid(_Activation):
     """ln σ(x), without overflow.
+
+    Equation:
+      y = −ln(1 + e⁻ˣ)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.LogSigmoid()(an.asarray([-1e4]))
@@ -193,8 +239,13 @@ class LogSigmoid(_Activation):
         return F.logsigmoid(x)
 
 
+@equation(F.mish)
 class Mish(_Activation):
     """x tanh(ln(1 + eˣ)).
+
+    Equation:
+      y = x tanh(ln(1 + eˣ))
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.Mish()(an.zeros(1))
@@ -211,8 +262,15 @@ class Mish(_Activation):
         return F.mish(x)
 
 
+@equation(F.selu)
 class SELU(_Activation):
     """λ x where x > 0, else λ α (eˣ − 1), with λ ≈ 1.0507 and α ≈ 1.6733, which keep mean 0 and variance 1.
+
+    Equation:
+      α = 1.6732632423543772
+      λ = 1.0507009873554805
+      y = λ x if x > 0, else λ α · (eˣ − 1)
+      (x: input)
 
     >>> import anynet as an
     >>> round(an.nn.SELU()(an.ones(())).item(), 4)
@@ -229,8 +287,13 @@ class SELU(_Activation):
         return F.selu(x)
 
 
+@equation(F.celu)
 class CELU(_Activation):
     """x where x > 0, else α (e^{x/α} − 1).
+
+    Equation:
+      y = x if x > 0, else α · (exp(x / α) − 1)
+      (x: input; α: alpha)
 
     >>> import anynet as an
     >>> an.nn.CELU()(an.asarray([0.0, 2.0]))
@@ -249,8 +312,13 @@ class CELU(_Activation):
         return F.celu(x, self.alpha)
 
 
+@equation(F.threshold)
 class Threshold(_Activation):
     """x where x > threshold, else `value`.
+
+    Equation:
+      y = x if x > θ, else v
+      (x: input; θ: threshold; v: value)
 
     >>> import anynet as an
     >>> an.nn.Threshold(1.0, 20.0)(an.asarray([0.0, 2.0]))
@@ -267,8 +335,13 @@ class Threshold(_Activation):
         return F.threshold(x, self.threshold, self.value)
 
 
+@equation(F.glu)
 class GLU(_Activation):
     """a σ(b), a and b the halves of x along `dim`.
+
+    Equation:
+      y[j] = xⱼ σ(x[j + ⌊J / 2⌋])  for 0 ≤ j < ⌊J / 2⌋
+      (x: input along dim (…, J): j runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.GLU()(an.asarray([2.0, 0.0]))
@@ -287,8 +360,13 @@ class GLU(_Activation):
         return F.glu(x, self.dim)
 
 
+@equation(F.prelu)
 class PReLU(_Activation):
     """x where x > 0, else w x; the parameter `weight` holds one number, or one for each channel.
+
+    Equation:
+      y = x if x > 0, else w x
+      (x: input; w: weight: one number, or one for each channel (axis 1))
 
     >>> import anynet as an
     >>> an.nn.PReLU()(an.asarray([-1.0, 1.0])).tolist()
@@ -314,8 +392,14 @@ class PReLU(_Activation):
         return F.prelu(x, self.weight)
 
 
+@equation(F.rrelu)
 class RReLU(_Activation):
     """x where x > 0, else a x: in training a from U(lower, upper) for each element, else their middle.
+
+    Equation:
+      a ∼ Uniform(lower, upper)
+      y = x if x > 0, a x if training, else (lower + upper) / 2 · x
+      (x: input; lower; upper; training)
 
     >>> import anynet as an
     >>> an.nn.RReLU(0.1, 0.3).eval()(an.asarray([-1.0, 1.0])).tolist()
@@ -336,8 +420,13 @@ class RReLU(_Activation):
         return F.rrelu(x, self.lower, self.upper, self.training)
 
 
+@equation(F.softmin)
 class Softmin(_Activation):
     """softmax(−x) along `dim`.
+
+    Equation:
+      yᵢ = exp(−xᵢ) / (Σ_j exp(−xⱼ))
+      (x: input along dim (…, J): j runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.Softmin(0)(an.zeros(2))
@@ -354,8 +443,16 @@ class Softmin(_Activation):
         return F.softmin(x, self.dim)
 
 
+@equation(
+    "y[..., c, h, w] = exp(x[..., c, h, w]) / sum[k](exp(x[..., k, h, w]))",
+    where="x[..., C, H, W] = input: k runs over the channels",
+)
 class Softmax2d(_Activation):
     """softmax over the channels of (n, c, h, w) or (c, h, w).
+
+    Equation:
+      y[c, h, w] = exp(x[c, h, w]) / (Σ_k exp(x[k, h, w]))
+      (x: input (…, C, H, W): k runs over the channels)
 
     >>> import anynet as an
     >>> an.nn.Softmax2d()(an.zeros((1, 2, 1, 1))).tolist()
@@ -370,8 +467,13 @@ class Softmax2d(_Activation):
         return F.softmax(x, -3)
 
 
+@equation(F.sigmoid)
 class Sigmoid(Module):
-    """σ(x) = 1 / (1 + e⁻ˣ).
+    """The logistic function: from 0 to 1.
+
+    Equation:
+      y = 1 / (1 + e⁻ˣ)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.Sigmoid()(an.asarray([-1.0, 0.0, 2.0]))
@@ -387,8 +489,13 @@ class Sigmoid(Module):
         return F.sigmoid(x)
 
 
+@equation(F.tanh)
 class Tanh(Module):
     """tanh x.
+
+    Equation:
+      y = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.Tanh()(an.asarray([-1.0, 0.0, 2.0]))
@@ -404,8 +511,13 @@ class Tanh(Module):
         return F.tanh(x)
 
 
+@equation(F.relu)
 class ReLU(Module):
     """max(x, 0). `inplace` is accepted as in PyTorch, but the input is never overwritten.
+
+    Equation:
+      y = max(x, 0)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.ReLU()(an.asarray([-1.0, 0.0, 2.0]))
@@ -427,8 +539,13 @@ class ReLU(Module):
         return "inplace=True" if self.inplace else ""
 
 
+@equation(F.leaky_relu)
 class LeakyReLU(Module):
     """x where x > 0, else negative_slope · x.
+
+    Equation:
+      y = x if x > 0, else α x
+      (x: input; α: negative_slope)
 
     >>> import anynet as an
     >>> an.nn.LeakyReLU()(an.asarray([-1.0, 0.0, 2.0]))
@@ -450,8 +567,13 @@ class LeakyReLU(Module):
         return f"negative_slope={self.negative_slope}" + (", inplace=True" if self.inplace else "")
 
 
+@equation(F.elu)
 class ELU(Module):
     """x where x > 0, else α (eˣ − 1).
+
+    Equation:
+      y = x if x > 0, else α · (eˣ − 1)
+      (x: input; α: alpha)
 
     >>> import anynet as an
     >>> an.nn.ELU()(an.asarray([-1.0, 0.0, 2.0]))
@@ -474,8 +596,13 @@ class ELU(Module):
         return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
 
 
+@equation(F.gelu)
 class GELU(Module):
     """x Φ(x), or its approximation by tanh.
+
+    Equation:
+      y = ½ x · (1 + tanh(√(2 / π) · (x + 0.044715 x³))) if approximate = "tanh", else x Φ(x)
+      (x: input; approximate)
 
     >>> import anynet as an
     >>> an.nn.GELU()(an.asarray([-1.0, 0.0, 2.0]))
@@ -500,8 +627,13 @@ class GELU(Module):
         return f"approximate={self.approximate!r}"
 
 
+@equation(F.silu)
 class SiLU(Module):
     """x σ(x). `inplace` is accepted as in PyTorch, but the input is never overwritten.
+
+    Equation:
+      y = x σ(x)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.SiLU()(an.asarray([-1.0, 0.0, 2.0]))
@@ -524,8 +656,13 @@ class SiLU(Module):
         return "inplace=True" if self.inplace else ""
 
 
+@equation(F.softplus)
 class Softplus(Module):
     """(1/β) ln(1 + e^{βx}).
+
+    Equation:
+      y = x if β x > threshold, else ln(1 + exp(β x)) / β
+      (x: input; β: beta; threshold)
 
     >>> import anynet as an
     >>> [round(y, 4) for y in an.nn.Softplus()(an.asarray([-1.0, 0.0, 2.0])).tolist()]
@@ -547,9 +684,14 @@ class Softplus(Module):
         return f"beta={self.beta}, threshold={self.threshold}"
 
 
+@equation(F.softmax)
 class Softmax(Module):
     """e^{x_i} / Σ_j e^{x_j} along `dim`, which may be left out for one axis and two: it is the last. PyTorch guesses for more
     (the first of three axes, the second of four); anynet asks.
+
+    Equation:
+      yᵢ = exp(xᵢ) / (Σ_j exp(xⱼ))
+      (x: input along dim (…, J): j runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.Softmax(dim=1)(an.asarray([[0.0, 0.0]]))
@@ -571,8 +713,13 @@ class Softmax(Module):
         return f"dim={self.dim}"
 
 
+@equation(F.log_softmax)
 class LogSoftmax(Softmax):
     """The logarithm of softmax.
+
+    Equation:
+      yᵢ = xᵢ − ln(Σ_j exp(xⱼ))
+      (x: input along dim (…, J): j runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.LogSoftmax(dim=1)(an.asarray([[0.0, 0.0]]))
@@ -584,8 +731,13 @@ class LogSoftmax(Softmax):
         return F.log_softmax(x, self.dim)
 
 
+@equation(F.crelu)
 class CReLU(Module):
     """max(x, 0) and max(−x, 0), one after the other along `dim`.
+
+    Equation:
+      y[c] = max(x[c], 0) + max(−x[c − C], 0)  for 0 ≤ c < 2 C
+      (x: input along dim (…, C): c runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.CReLU()(an.ones((2, 3, 4))).shape
@@ -605,8 +757,13 @@ class CReLU(Module):
         return f"dim={self.dim}"
 
 
+@equation(F.squareplus)
 class SquarePlus(Module):
     """(x + √(x² + b)) / 2, a smooth ReLU without exponentials.
+
+    Equation:
+      y = (x + √(x² + b)) / 2
+      (x: input; b)
 
     >>> import anynet as an
     >>> an.nn.SquarePlus()(an.asarray([0.0, 1.5]))
@@ -629,8 +786,16 @@ class SquarePlus(Module):
         return f"b={self.b}"
 
 
+@equation(F.sparsemax)
 class Sparsemax(Module):
     """The point of the simplex that is closest to x, along `dim`: probabilities of which small ones are 0.
+
+    Equation:
+      zᵢ = sort_i(xᵢ)
+      k = Σ_i [1 + (i + 1) zᵢ > Σ_{j, j ≤ i} zⱼ]
+      τ = (Σ_{i, i < k} zᵢ − 1) / k
+      yᵢ = max(xᵢ − τ, 0)
+      (x: input along dim (…, J): i runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.Sparsemax()(an.asarray([1.0, 0.5, -1.0])).tolist()

@@ -50,7 +50,7 @@ class _Signature(NamedTuple):
 @functools.cache
 def _signature(cls: type) -> _Signature | None:
     init = cls.__init__  # type: ignore[misc]
-    if not getattr(init, "__module__", "").startswith("anynet."):
+    if not (getattr(init, "__module__", None) or "").startswith("anynet."):
         return None
     names, tests, keywords = [], {}, False
     for p in list(inspect.signature(init).parameters.values())[1:]:

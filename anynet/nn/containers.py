@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self
 
+from anynet._hints import MODULES
 from anynet.nn.errors import ShapeError
 from anynet.nn.fused_sequential import FusedSequential
 from anynet.nn.members import walk
@@ -28,7 +29,14 @@ def _module(item: Any, where: str) -> Any:
     return item
 
 
+def _module_or_none(item: Any, where: str) -> Any:
+    """Of lists and dictionaries, from which a forward chooses, as in PyTorch: None holds a place."""
+    return None if item is None else _module(item, where)
+
+
 def _parameter(item: Any, where: str) -> Any:
+    if isinstance(item, (ParameterList, ParameterDict)):  # of lists of lists
+        return item
     if isinstance(item, Tensor):
         return item if isinstance(item, Parameter) else Parameter(item)
     try:
@@ -54,12 +62,13 @@ class _Container(Module):
         try:
             return self._items[name]
         except KeyError:
-            msg = f"{type(self).__name__} has no attribute {name!r}"
+            hint = f"; {MODULES[name]}" if name in MODULES else ""
+            msg = f"{type(self).__name__} has no attribute {name!r}{hint}"
             raise AttributeError(msg) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """A module set as an attribute of a container of modules is one of its items, as in PyTorch."""
-        if (isinstance(value, Module) and self._check is _module) or name in self._items:
+        if (isinstance(value, Module) and self._check in (_module, _module_or_none)) or name in self._items:
             _check_name(name, type(self))
             self._items = {**self._items, name: self._check(value, type(self).__name__)}
         else:
@@ -78,7 +87,7 @@ class _Container(Module):
         lines = []
         for name, item in self._items.items():
             text = repr(item)
-            if not isinstance(item, Module):
+            if item is not None and not isinstance(item, Module):
                 text = f"{type(item).__name__} of {item.dtype} and shape {item.shape}"
             lines.append(f"\n  ({name}): " + text.replace("\n", "\n  "))
         return "".join(lines)
@@ -231,7 +240,7 @@ class Sequential(_Sequence):
 
 
 class ModuleList(_Sequence):
-    """A list of modules, for a ``forward`` that chooses among them.
+    """A list of modules, for a ``forward`` that chooses among them; None holds a place.
 
     >>> import anynet as an
     >>> layers = an.nn.ModuleList([an.nn.Linear(2, 2) for _ in range(3)])
@@ -239,15 +248,17 @@ class ModuleList(_Sequence):
     6
     """
 
-    def __init__(self, modules: Iterable[Module] | None = None) -> None:
+    _check = staticmethod(_module_or_none)
+
+    def __init__(self, modules: Iterable[Module | None] | None = None) -> None:
         if isinstance(modules, Module) and not hasattr(modules, "__iter__"):
             msg = f"ModuleList: modules must be a list of modules, got {type(modules).__name__}; write ModuleList([…])"
             raise TypeError(msg)
-        self._set([_module(m, "ModuleList") for m in modules or ()])
+        self._set([_module_or_none(m, "ModuleList") for m in modules or ()])
 
 
 class ParameterList(_Sequence):
-    """A list of parameters; other arrays become parameters.
+    """A list of parameters; other arrays become parameters. Lists and dictionaries of parameters may be items, too.
 
     >>> import anynet as an
     >>> [p.shape for p in an.nn.ParameterList([an.ones(2), an.zeros(3)])]
@@ -350,7 +361,9 @@ class ModuleDict(_Dictionary):
     (3, 2)
     """
 
-    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
+    _check = staticmethod(_module_or_none)
+
+    def __init__(self, modules: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None) -> None:
         super().__init__(modules)
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from anynet.equations import equation
+from anynet.nn import functional as F
 from anynet.nn import init
 from anynet.nn.errors import ShapeError
 from anynet.nn.spatial import Spatial
@@ -47,6 +49,9 @@ class _AnyConv(Spatial):
                 f"got {tuple(x.shape)}: expected {self.axes + 2} axes (batch, channels, *spatial), or "
                 f"{self.axes + 1} without the batch, with {self.in_channels} channels"
             )
+            if ndim == self.axes + 2 and x.shape[-1] == self.in_channels:
+                order = (0, ndim - 1, *range(1, ndim - 1))
+                msg += f"; channels come first: permute_dims(x, {order})"
             raise ShapeError(msg)
 
     def reset_parameters(self) -> None:
@@ -57,6 +62,28 @@ class _AnyConv(Spatial):
             init.uniform_(self.bias, -bound, bound)
 
 
+@equation(
+    'a = 0 if p == "valid" else d * (K - 1) // 2 if p == "same" else p',
+    'q = 0 if p == "valid" else d * (K - 1) if p == "same" else 2 * p',
+    "L = (T + q - d * (K - 1) - 1) // s + 1",
+    "u[t: L, i: K] = s * t + d * i - a",
+    """
+        v[t, i] = u[t, i] % T if mode == "circular" else clip(u[t, i], 0, T - 1) if mode == "replicate" else T - 1 -
+            abs(T - 1 - abs(u[t, i])) if mode == "reflect" else u[t, i]
+    """,
+    "y[n, o, t: L] = b[o] + sum[c, i](W[o, c, i] * x[n, o // (O // G) * C + c, v[t, i]])",
+    where="""
+        x[N?, D, T]
+        W[O, C, K] = weight
+        b[O] = bias or 0
+        s = stride
+        p = padding
+        d = dilation
+        G = groups
+        mode = padding_mode
+    """,
+    spatial="t i u v a q s p d T K L",
+)
 class _Conv(_AnyConv):
     """y[n, o, p] = b[o] + Σ_{c, k} w[o, c, k] · x[n, c, p·stride + k·dilation − padding] over $data; place p and offset k have
     $axes coordinate(s) each.
@@ -73,6 +100,17 @@ class _Conv(_AnyConv):
 
     Errors: ValueError for sizes that are not positive, and for channels that `groups` does not divide; ShapeError for an input of
     other axes or channels, or smaller than the kernel.
+
+    Equation:
+      a = 0 if p = "valid", ⌊d · (K − 1) / 2⌋ if p = "same", else p
+      q = 0 if p = "valid", d · (K − 1) if p = "same", else 2 p
+      L = ⌊(T + q − d · (K − 1) − 1) / s⌋ + 1
+      u[t, i] = s t + d i − a  for 0 ≤ t < L, 0 ≤ i < K
+      v[t, i] = u[t, i] mod T if mode = "circular", clip(u[t, i], 0, T − 1) if mode = "replicate", T − 1 − |T − 1 − |u[t, i]||
+          if mode = "reflect", else u[t, i]
+      y[n, o, t] = bₒ + Σ_{c,i} W[o, c, i] x[n, ⌊o / ⌊O / G⌋⌋ · C + c, v[t, i]]  for 0 ≤ t < L
+      (x: (N, D, T); W: weight (O, C, K); b: bias or 0 (O); s: stride; p: padding; d: dilation; G: groups; mode: padding_mode;
+      one for each spatial axis: t, i, u, v, a, q, s, p, d, T, K, L)
 
     >>> import anynet as an
     >>> an.nn.$name(2, 4, 3, padding=1)(an.ones((5, 2, $6))).shape
@@ -169,6 +207,7 @@ class Conv3d(_Conv):
     axes = 3
 
 
+@equation(F.conv_transpose1d)
 class _ConvTranspose(_AnyConv):
     """The transpose of `Conv${axes}d`, which enlarges $data: what the gradient of that layer computes.
 
@@ -186,6 +225,14 @@ class _ConvTranspose(_AnyConv):
 
     Errors: ValueError for sizes that are not positive, for channels that `groups` does not divide and for an `output_size` out of
     reach; ShapeError for an input of other axes or channels.
+
+    Equation:
+      O = Q G
+      L = (T − 1) s − 2 p + d · (K − 1) + r + 1
+      y[n, o, u] = bₒ + Σ_{c, t, i, ⌊c / ⌊I / G⌋⌋ = ⌊o / Q⌋, s t + d i − p = u} x[n, c, t] W[c, o mod Q, i]  for 0 ≤ o < O, 0
+          ≤ u < L
+      (x: input (N, I, T); W: weight (I, Q, K); b: bias or 0 (B); s: stride; p: padding; r: output_padding; d: dilation; G:
+      groups; one for each spatial axis: t, i, u, s, p, r, d, T, K, L)
 
     >>> import anynet as an
     >>> an.nn.$name(2, 4, 3, stride=2)(an.ones((5, 2, $4))).shape
@@ -278,6 +325,30 @@ class ConvTranspose3d(_ConvTranspose):
     axes = 3
 
 
+@equation(
+    "M = J // C",
+    'a = 0 if p == "valid" else d * (K - 1) // 2 if p == "same" else p',
+    'q = 0 if p == "valid" else d * (K - 1) if p == "same" else 2 * p',
+    "L = (T + q - d * (K - 1) - 1) // s + 1",
+    "u[t: L, i: K] = s * t + d * i - a",
+    """
+        v[t, i] = u[t, i] % T if mode == "circular" else clip(u[t, i], 0, T - 1) if mode == "replicate" else T - 1 -
+            abs(T - 1 - abs(u[t, i])) if mode == "reflect" else u[t, i]
+    """,
+    "z[n, j, t: L] = sum[i](D[j, 0, i] * x[n, j // M, v[t, i]])",
+    "y[n, o, t] = b[o] + sum[j](P[o, j] * z[n, j, t])",
+    where="""
+        x[N?, C, T]
+        D[J, A, K] = depthwise.weight
+        P[O, J*] = pointwise.weight
+        b[O] = pointwise.bias or 0
+        s = depthwise.stride
+        p = depthwise.padding
+        d = depthwise.dilation
+        mode = depthwise.padding_mode
+    """,
+    spatial="t i u v a q s p d T K L",
+)
 class _SeparableConv(Spatial):
     """A depthwise separable convolution of $data: `depthwise`, a convolution of each channel by itself with `depth_multiplier` filters,
     then `pointwise`, a convolution of kernel size 1 over all channels.
@@ -292,6 +363,20 @@ class _SeparableConv(Spatial):
     depth_multiplier, 1, …) and, unless ``bias=False``, `pointwise.bias` (out_channels,), drawn as those of `Conv${axes}d`.
 
     Errors: ValueError for sizes that are not positive; ShapeError for an input of other axes or channels.
+
+    Equation:
+      M = ⌊J / C⌋
+      a = 0 if p = "valid", ⌊d · (K − 1) / 2⌋ if p = "same", else p
+      q = 0 if p = "valid", d · (K − 1) if p = "same", else 2 p
+      L = ⌊(T + q − d · (K − 1) − 1) / s⌋ + 1
+      u[t, i] = s t + d i − a  for 0 ≤ t < L, 0 ≤ i < K
+      v[t, i] = u[t, i] mod T if mode = "circular", clip(u[t, i], 0, T − 1) if mode = "replicate", T − 1 − |T − 1 − |u[t, i]||
+          if mode = "reflect", else u[t, i]
+      z[n, j, t] = Σ_i D[j, 0, i] x[n, ⌊j / M⌋, v[t, i]]  for 0 ≤ t < L
+      y[n, o, t] = bₒ + Σ_j P[o, j] z[n, j, t]
+      (x: (N, C, T); D: depthwise.weight (J, A, K); P: pointwise.weight (O, J); b: pointwise.bias or 0 (O); s:
+      depthwise.stride; p: depthwise.padding; d: depthwise.dilation; mode: depthwise.padding_mode; one for each spatial axis:
+      t, i, u, v, a, q, s, p, d, T, K, L)
 
     >>> import anynet as an
     >>> an.nn.$name(3, 6, 3, padding="same")(an.ones((2, 3, $5))).shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from anynet.equations import equation
 from anynet.nn.conv import Conv1d, Conv2d, Conv3d, Size
 from anynet.nn.errors import ShapeError
 from anynet.nn.spatial import Spatial
@@ -17,6 +18,39 @@ from anynet.typing import ArrayLike
 __all__ = ["ConvLSTM1d", "ConvLSTM2d", "ConvLSTM3d"]
 
 
+@equation(
+    'r = 0 if p == "valid" else d * (K - 1) // 2 if p == "same" else p',
+    'q = 0 if p == "valid" else d * (K - 1) if p == "same" else 2 * p',
+    "L = (T + q - d * (K - 1) - 1) // s + 1",
+    "h[-1, n: N, j: H, t: L] = h_0[n, j, t]",
+    "c[-1, n: N, j: H, t: L] = c_0[n, j, t]",
+    """
+        a[τ, n, o, t: L] = b[o] + sum[k, e](W[o, k, e] * x[τ, n, k, s * t + d * e - r]) + sum[k, e](U[o, k, e] * h[τ -
+            1, n, k, t + e - (K - 1) // 2])
+    """,
+    "i[τ, n, j: H, t: L] = sigmoid(a[τ, n, j, t])",
+    "f[τ, n, j: H, t: L] = sigmoid(a[τ, n, H + j, t])",
+    "g[τ, n, j: H, t: L] = tanh(a[τ, n, 2 * H + j, t])",
+    "o[τ, n, j: H, t: L] = sigmoid(a[τ, n, 3 * H + j, t])",
+    "c[τ, n, j, t: L] = f[τ, n, j, t] * c[τ - 1, n, j, t] + i[τ, n, j, t] * g[τ, n, j, t]",
+    "h[τ, n, j, t: L] = o[τ, n, j, t] * tanh(c[τ, n, j, t])",
+    "h_S[n, j: H, t: L] = h[S - 1, n, j, t]",
+    "c_S[n, j: H, t: L] = c[S - 1, n, j, t]",
+    where="""
+        x[S, N, C, T]
+        H = out_channels
+        W[O, C, K] = input.weight
+        b[O] = input.bias or 0
+        U[O, H, K] = hidden.weight
+        h_0[N, H, L] = hx[0] or 0
+        c_0[N, H, L] = hx[1] or 0
+        s = input.stride
+        p = input.padding
+        d = input.dilation
+    """,
+    spatial="t e r q s p d T K L",
+    result="h h_S c_S",
+)
 class _ConvLSTM(Spatial):
     """An LSTM over $data whose products are convolutions (without peepholes): with a = W_x ∗ x_t + W_h ∗ h_{t−1} + b in the parts i, f,
     g, o, each of out_channels channels, c_t = σ(f) c_{t−1} + σ(i) tanh(g), h_t = σ(o) tanh(c_t).
@@ -31,6 +65,26 @@ class _ConvLSTM(Spatial):
     (4 · out_channels, out_channels, *kernel_size), drawn as those of `Conv${axes}d`.
 
     Errors: ValueError for sizes that are not positive; ShapeError for an input of other axes or channels.
+
+    Equation:
+      r = 0 if p = "valid", ⌊d · (K − 1) / 2⌋ if p = "same", else p
+      q = 0 if p = "valid", d · (K − 1) if p = "same", else 2 p
+      L = ⌊(T + q − d · (K − 1) − 1) / s⌋ + 1
+      h[−1, n, j, t] = h₀[n, j, t]  for 0 ≤ n < N, 0 ≤ j < H, 0 ≤ t < L
+      c[−1, n, j, t] = c₀[n, j, t]  for 0 ≤ n < N, 0 ≤ j < H, 0 ≤ t < L
+      a[τ, n, o, t] = bₒ + Σ_{k,e} W[o, k, e] x[τ, n, k, s t + d e − r] + Σ_{k,e} U[o, k, e] h[τ − 1, n, k, t + e − ⌊(K − 1) /
+          2⌋]  for 0 ≤ t < L
+      i[τ, n, j, t] = σ(a[τ, n, j, t])  for 0 ≤ j < H, 0 ≤ t < L
+      f[τ, n, j, t] = σ(a[τ, n, H + j, t])  for 0 ≤ j < H, 0 ≤ t < L
+      g[τ, n, j, t] = tanh(a[τ, n, 2 H + j, t])  for 0 ≤ j < H, 0 ≤ t < L
+      o[τ, n, j, t] = σ(a[τ, n, 3 H + j, t])  for 0 ≤ j < H, 0 ≤ t < L
+      c[τ, n, j, t] = f[τ, n, j, t] c[τ − 1, n, j, t] + i[τ, n, j, t] g[τ, n, j, t]  for 0 ≤ t < L
+      h[τ, n, j, t] = o[τ, n, j, t] tanh(c[τ, n, j, t])  for 0 ≤ t < L
+      h_S[n, j, t] = h[S − 1, n, j, t]  for 0 ≤ j < H, 0 ≤ t < L
+      c_S[n, j, t] = c[S − 1, n, j, t]  for 0 ≤ j < H, 0 ≤ t < L
+      (x: (S, N, C, T); H: out_channels; W: input.weight (O, C, K); b: input.bias or 0 (O); U: hidden.weight (O, H, K); h₀:
+      hx[0] or 0 (N, H, L); c₀: hx[1] or 0 (N, H, L); s: input.stride; p: input.padding; d: input.dilation; one for each
+      spatial axis: t, e, r, q, s, p, d, T, K, L)
 
     >>> import anynet as an
     >>> y, (h, c) = an.nn.$name(2, 3, 3)(an.ones((4, 1, 2, $5)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from anynet.equations import equation
 from anynet.nn import init
 from anynet.nn.errors import ShapeError
 from anynet.nn.module import Module
@@ -19,6 +20,32 @@ from anynet.typing import ArrayLike
 __all__ = ["CRF"]
 
 
+@equation(
+    "l[n: N] = sum[t: T](m[t, n]) - 1",
+    """
+        s[n] = b[y[0, n]] + x[0, n, y[0, n]] + sum[t: 1: T](m[t, n] * (A[y[t - 1, n], y[t, n]] + x[t, n, y[t, n]])) +
+            d[y[l[n], n]]
+    """,
+    "α[0, n: N, k: K] = b[k] + x[0, n, k]",
+    """
+        α[t, n, k] = log(sum[j](exp(α[t - 1, n, j] + A[j, k]))) + x[t, n, k] if m[t, n] == 1 else α[t - 1, n, k]
+    """,
+    "z[n: N] = log(sum[k](exp(α[T - 1, n, k] + d[k])))",
+    "q[n] = s[n] - z[n]",
+    """
+        L = mean(q) if reduction == "mean" else sum(q) / sum[n: N, t: T](m[t, n]) if reduction == "token_mean" else q if
+            reduction == "none" else sum(q)
+    """,
+    where="""
+        x[T, N, K] = emissions swap batch_first
+        y[T, N] = tags swap batch_first
+        m[T, N] = mask or 1 swap batch_first
+        b[K] = start_transitions
+        A[K, J] = transitions
+        d[K] = end_transitions
+        reduction
+    """,
+)
 class CRF(Module):
     """A linear-chain conditional random field (Lafferty et al. 2001): p(tags | emissions) ∝ exp(start[y₁] + Σ emission[t, y_t]
     + Σ transition[y_{t−1}, y_t] + end[y_T]).
@@ -26,6 +53,18 @@ class CRF(Module):
     emissions (steps, batch, num_tags), or (batch, steps, num_tags) with `batch_first`; tags (steps, batch) of integers; mask
     (steps, batch), True where there is a step, which begin at the first. `forward` gives log p (`reduction` "sum",
     "mean", "token_mean" or "none"), by the forward recursion; `decode` the best tags, by Viterbi's.
+
+    Equation:
+      l[n] = Σ_{0 ≤ t < T} m[t, n] − 1  for 0 ≤ n < N
+      sₙ = b[y[0, n]] + x[0, n, y[0, n]] + Σ_{1 ≤ t < T} m[t, n] · (A[y[t − 1, n], y[t, n]] + x[t, n, y[t, n]]) + d[y[lₙ, n]]
+      α[0, n, k] = bₖ + x[0, n, k]  for 0 ≤ n < N, 0 ≤ k < K
+      α[t, n, k] = ln(Σ_j exp(α[t − 1, n, j] + A[j, k])) + x[t, n, k] if m[t, n] = 1, else α[t − 1, n, k]
+      z[n] = ln(Σ_k exp(α[T − 1, n, k] + dₖ))  for 0 ≤ n < N
+      qₙ = sₙ − zₙ
+      L = mean(q) if reduction = "mean", Σ q / (Σ_{0 ≤ n < N, 0 ≤ t < T} m[t, n]) if reduction = "token_mean", q if reduction
+          = "none", else Σ q
+      (x: emissions (T, N, K); y: tags (T, N); m: mask or 1 (T, N); b: start_transitions (K); A: transitions (K, J); d:
+      end_transitions (K); reduction)
 
     >>> import anynet as an
     >>> crf = an.nn.CRF(3)

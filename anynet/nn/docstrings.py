@@ -25,6 +25,7 @@ __all__ = ["SharedDocstring", "shared_docstring", "spatial_words", "wrapped"]
 
 _PLACEHOLDER = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _INDENT, _INDENTED = re.compile(r"^    ", re.MULTILINE), re.compile(r"^    \S", re.MULTILINE)
+_EQUATION = re.compile(r"\s*Equation:\n")  # lines that `ci.equations` writes
 _WIDTH = 116
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -61,7 +62,7 @@ class SharedDocstring:
 
     def __get__(self, instance: object, owner: type) -> str:
         paragraphs = _filled(self.text, self.words).split("\n\n")
-        shared = [p if ">>>" in p else wrapped(p) for p in paragraphs]
+        shared = [p if ">>>" in p or _EQUATION.match(p) else wrapped(p) for p in paragraphs]
         if not _INDENTED.search(self.text):  # Python 3.13 and later take the indentation out of docstrings
             shared = [_INDENT.sub("", p) if ">>>" not in p else p for p in shared]
         return "\n\n".join(shared).lstrip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from anynet.equations import equation
 from anynet.nn import functional as F
 from anynet.nn.module import Module
 from anynet.nn.spatial import Spatial
@@ -17,11 +18,17 @@ __all__ = [
 ]  # fmt: skip
 
 
+@equation(F.dropout)
 class Dropout(Module):
     """In training, zero each element with probability p and scale the rest by 1 / (1 − p); else the identity.
 
     The same seed gives the same masks, bit for bit, on every device (Srivastava et al. 2014). `inplace` is accepted
     as in PyTorch, but the input is never overwritten.
+
+    Equation:
+      m ∼ Bernoulli(1 − p)
+      y = m x / (1 − p) if training, else x
+      (x: input; p; training)
 
     >>> import anynet as an
     >>> an.nn.Dropout(0.5).eval()(an.ones(2))
@@ -52,6 +59,7 @@ class _Dropout(Dropout):
         return type(self)._function(x, self.p, self.training)  # type: ignore[no-any-return]
 
 
+@equation(F.dropout1d)
 class _ChannelDropout(Spatial, _Dropout):
     """In training, zero whole channels of $data with probability p and multiply the others by 1 / (1 − p); in evaluation the identity.
 
@@ -59,6 +67,11 @@ class _ChannelDropout(Spatial, _Dropout):
     same seed gives the same masks on every device. `inplace` is accepted as in PyTorch, but the input is never overwritten.
 
     Errors: ValueError unless p is in [0, 1].
+
+    Equation:
+      m ∼ Bernoulli(1 − p)
+      y[n, c, t] = m[n, c] x[n, c, t] / (1 − p) if training, else x[n, c, t]
+      (x: input (N, C, T); m: (N, C): one for each channel; p; training; one for each spatial axis: t, T)
 
     >>> import anynet as an
     >>> x = an.ones((2, 3, $4))
@@ -84,11 +97,19 @@ class Dropout3d(_ChannelDropout):
     _function = staticmethod(F.dropout3d)
 
 
+@equation(F.alpha_dropout)
 class AlphaDropout(_Dropout):
     """Dropout for SELU, which keeps mean 0 and variance 1: in training each element becomes, with probability p, SELU's value at −∞,
     and the result is scaled and shifted; in evaluation the identity.
 
     x of any shape → the same. ValueError unless p is in [0, 1]. `inplace` is accepted as in PyTorch; the input is never overwritten.
+
+    Equation:
+      s = −1.7580993408473766
+      m ∼ Bernoulli(1 − p)
+      a = 1 / √((1 − p) (1 + p s²))
+      y = a · (m x + (1 − m) s) − a s p if training, else x
+      (x: input; p; training: s is the value of SELU at −∞)
 
     >>> import anynet as an
     >>> an.nn.AlphaDropout().eval()(an.ones(2))
@@ -100,12 +121,20 @@ class AlphaDropout(_Dropout):
     _function = staticmethod(F.alpha_dropout)
 
 
+@equation(F.feature_alpha_dropout)
 class FeatureAlphaDropout(_Dropout):
     """Dropout of whole channels for SELU, which keeps mean 0 and variance 1: in training each channel becomes, with probability p,
     SELU's value at −∞, and the result is scaled and shifted; in evaluation the identity.
 
     x (n, channels, …) → the same shape. ValueError unless p is in [0, 1]. `inplace` is accepted as in PyTorch; the input is never
     overwritten.
+
+    Equation:
+      s = −1.7580993408473766
+      m ∼ Bernoulli(1 − p)
+      a = 1 / √((1 − p) (1 + p s²))
+      y[n, c, i] = a · (m[n, c] x[n, c, i] + (1 − m[n, c]) s) − a s p if training, else x[n, c, i]
+      (x: input (N, C, I); m: (N, C): one for each channel; p; training: s is the value of SELU at −∞)
 
     >>> import anynet as an
     >>> an.nn.FeatureAlphaDropout().eval()(an.ones((1, 2)))
@@ -117,8 +146,14 @@ class FeatureAlphaDropout(_Dropout):
     _function = staticmethod(F.feature_alpha_dropout)
 
 
+@equation(F.gaussian_noise)
 class GaussianNoise(Module):
     """x + ε in training, ε ~ N(0, stddev²); else the identity. The numbers come from the stream of dropout masks.
+
+    Equation:
+      ε ∼ Normal(0, 1)
+      y = x + σ ε if training, else x
+      (x: input; σ: stddev; training)
 
     >>> import anynet as an
     >>> an.nn.GaussianNoise(0.1).eval()(an.ones(2))
@@ -141,8 +176,14 @@ class GaussianNoise(Module):
         return f"stddev={self.stddev}"
 
 
+@equation(F.gaussian_dropout)
 class GaussianDropout(Module):
     """x (1 + ε √(rate / (1 − rate))) in training, ε ~ N(0, 1); else the identity.
+
+    Equation:
+      ε ∼ Normal(0, 1)
+      y = x · (1 + ε √(rate / (1 − rate))) if training, else x
+      (x: input; rate; training)
 
     >>> import anynet as an
     >>> an.nn.GaussianDropout(0.5).eval()(an.ones(2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from anynet.equations import equation
 from anynet.nn import functional as F
 from anynet.nn import init
 from anynet.nn.module import Module
@@ -14,12 +15,17 @@ from anynet.typing import ArrayLike
 __all__ = ["Embedding", "EmbeddingBag"]
 
 
+@equation(F.embedding, where="i = index")
 class Embedding(Module):
     """Integers (…) → rows of `weight` (num_embeddings, embedding_dim), drawn from N(0, 1).
 
     The row `padding_idx` is zero at first and receives no gradient. With `max_norm` a row that is looked up and whose
     `norm_type`-norm is larger is first scaled to that norm, in place; `scale_grad_by_freq` divides the gradient of a row
     by the number of times that it was looked up. `sparse=True` is refused: gradients are dense.
+
+    Equation:
+      y[d] = W[i, d]
+      (i: index; W: weight (V, D))
 
     >>> import anynet as an
     >>> words = an.nn.Embedding(10, 3, padding_idx=0)
@@ -109,6 +115,7 @@ class Embedding(Module):
         return f"{self.num_embeddings}, {self.embedding_dim}{extra}"
 
 
+@equation(F.embedding_bag)
 class EmbeddingBag(Embedding):
     """The sum, mean or maximum (`mode`) of the rows of `weight` that each bag of integers names; 0 for an empty bag.
 
@@ -118,6 +125,10 @@ class EmbeddingBag(Embedding):
     refused: gradients are dense.
 
     Parameter: `weight` (num_embeddings, embedding_dim), drawn from N(0, 1). ValueError for another `mode` and offsets that do not fit.
+
+    Equation:
+      y[b, d] = Σ_n s[b, n] W[i[b, n], d] if mode = "sum", mean_n(W[i[b, n], d]) if mode = "mean", else max_n(W[i[b, n], d])
+      (i: input (B, N): a row for each bag; W: weight (V, D); s: per_sample_weights or 1 (B, N); mode)
 
     >>> import anynet as an
     >>> an.nn.EmbeddingBag(10, 3)(an.asarray([1, 2, 4, 5]), an.asarray([0, 3])).shape

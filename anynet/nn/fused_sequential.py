@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from anynet.autograd.jit.fused import FusedFunction
 from anynet.autograd.jit.specialize import MAX_BYTES, hashable
 from anynet.autograd.jit.trace_context import module_observers
+from anynet.nn.hooks import global_hooks
 from anynet.tensor import Buffer, Parameter, Tensor, module_version
 from anynet_backends.concurrency import fork_safe_lock
 
@@ -105,6 +106,8 @@ NEVER_FUSED: Final = _Never()
 def _fingerprint(modules: Iterable[Module], tensors: list[Tensor], classes: dict[type, Any]) -> Any:
     """What the modules compute, given an input and their tensors, which are added to a list; None if one is not pure."""
     parts: list[Any] = []
+    if global_hooks.any:
+        return None
     for module in modules:
         cls = type(module)
         if not cls._pure or (module.training and not cls._pure_in_training) or not _is_own(cls):
@@ -112,14 +115,16 @@ def _fingerprint(modules: Iterable[Module], tensors: list[Tensor], classes: dict
         classes[cls] = cls.forward
         parts.append(cls)
         for name, value in vars(module).items():
-            if name in ("_defined", "_fused"):
+            if name in ("_defined", "_fused", "_made"):
                 continue
             if name == "_items":
                 inner = _fingerprint(value.values(), tensors, classes)
                 if inner is None:
                     return None
                 parts.append(inner)
-            elif type(value) in (Parameter, Buffer):
+            elif type(value) in (Parameter, Buffer) or (
+                isinstance(value, (Parameter, Buffer)) and value._results is not None
+            ):
                 at = next((i for i, t in enumerate(tensors) if value is t), len(tensors))
                 if at == len(tensors):
                     tensors.append(value)

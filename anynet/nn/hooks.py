@@ -9,12 +9,72 @@ from typing import TYPE_CHECKING, Any
 from anynet.autograd.custom_vjp import custom_vjp
 from anynet.autograd.graph import RemovableHandle
 from anynet.autograd.pytree import flatten, unflatten
-from anynet.tensor import Tensor
+from anynet.tensor import Tensor, module_version, result_class
 
 if TYPE_CHECKING:
     from anynet.nn.module import Module
 
-__all__ = ["MakesAttribute", "add_hook", "around"]
+__all__ = [
+    "GlobalHooks", "MakesAttribute", "WithKeywords", "add_hook", "around", "global_hooks", "register_module_forward_hook",
+    "register_module_forward_pre_hook", "register_module_full_backward_hook",
+]  # fmt: skip
+
+
+class WithKeywords:
+    """A forward hook that is given the keyword arguments, too (``with_kwargs=True``)."""
+
+    def __init__(self, hook: Callable[..., Any]) -> None:
+        self.hook = hook
+
+
+class GlobalHooks:
+    """Hooks of all modules of the process; while there are some, no layers are fused."""
+
+    def __init__(self) -> None:
+        self.any = False
+        self.clear()
+
+    def clear(self) -> None:
+        """No hooks."""
+        self._forward: tuple[Any, ...] = ()
+        self._forward_pre: tuple[Any, ...] = ()
+        self._backward: tuple[Any, ...] = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name != "any":
+            found = vars(self)
+            super().__setattr__("any", any(found.get(n) for n in ("_forward", "_forward_pre", "_backward")))
+            module_version.bump()
+
+
+global_hooks = GlobalHooks()
+
+
+def register_module_forward_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Call ``hook(module, args, output)`` after the forward pass of every module of the process; what it returns (not None) replaces
+    the output. ``remove()`` of what is returned removes it.
+
+    >>> import anynet as an
+    >>> seen = []
+    >>> handle = register_module_forward_hook(lambda module, args, output: seen.append(type(module).__name__))
+    >>> _ = an.nn.Sequential(an.nn.Linear(1, 1))(an.ones((1, 1)))
+    >>> handle.remove()
+    >>> seen
+    ['Linear', 'Sequential']
+    """
+    return add_hook(global_hooks, "_forward", hook)
+
+
+def register_module_forward_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Call ``hook(module, args)`` before the forward pass of every module of the process."""
+    return add_hook(global_hooks, "_forward_pre", hook)
+
+
+def register_module_full_backward_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Call ``hook(module, grad_input, grad_output)`` in the backward pass of every module of the process, as
+    `Module.register_full_backward_hook`."""
+    return add_hook(global_hooks, "_backward", hook)
 
 
 class MakesAttribute:
@@ -32,7 +92,9 @@ class MakesAttribute:
         raise NotImplementedError
 
 
-def add_hook(owner: Any, name: str, hook: Callable[..., Any], first: bool = False) -> RemovableHandle:
+def add_hook(
+    owner: Any, name: str, hook: Callable[..., Any] | WithKeywords, first: bool = False
+) -> RemovableHandle:
     """Put a hook into the tuple `name` of an object; what is returned removes it."""
     others = getattr(owner, name)
     setattr(owner, name, (hook, *others) if first else (*others, hook))
@@ -54,7 +116,15 @@ def _identity(xs: list[Tensor], rule: Callable[[tuple[Any, ...]], tuple[Any, ...
     def same(*values: Any) -> Any:
         return tuple(values)
 
-    same.defvjp(lambda *values: (tuple(v + 0.0 for v in values), None), lambda _, g: rule(tuple(g)))
+    kind = result_class(xs)
+
+    def given(_: Any, g: Any) -> tuple[Any, ...]:
+        for v in g if kind is not Tensor else ():
+            if type(v) is Tensor:
+                v.__class__ = kind  # hooks are given what operations on these give
+        return rule(tuple(g))
+
+    same.defvjp(lambda *values: (tuple(v + 0.0 for v in values), None), given)
     return list(same(*xs))
 
 
@@ -88,13 +158,13 @@ def around(module: Module, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Call
             grads = replaced(hook(module, grads), grads, "outputs")
         kept["output"] = grads
         if not inputs:
-            for hook in module._backward_hooks:
+            for hook in (*global_hooks._backward, *module._backward_hooks):
                 hook(module, (None,) * len(args), grads)
         return tuple(grads[i] for i in kept["places"])
 
     def entering(g: tuple[Any, ...]) -> tuple[Any, ...]:
         grads = spread(g, inputs, len(args))
-        for hook in module._backward_hooks:
+        for hook in (*global_hooks._backward, *module._backward_hooks):
             grads = replaced(hook(module, grads, kept["output"]), grads, "inputs")
         return tuple(grads[i] for i in inputs)
 

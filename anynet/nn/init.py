@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from anynet import random
-from anynet.random import Generator
+from anynet import streams
+from anynet.equations import equation
+from anynet.streams import Generator
 from anynet.tensor import Tensor, no_grad
 from anynet_backends import resolve
 from anynet_backends.concurrency import ThreadStack
@@ -28,13 +29,18 @@ _skipping: ThreadStack[bool] = ThreadStack()
 
 
 @contextmanager
-def skipped() -> Iterator[None]:
-    """Within the block the functions draw, and leave the Tensor as it is: in this thread."""
-    _skipping.append(True)
+def skipped(draw: bool = True) -> Iterator[None]:
+    """Within the block the functions leave the Tensor as it is: in this thread. They draw nevertheless, so that the streams move on as
+    ever, unless `draw` is False."""
+    _skipping.append(draw)
     try:
         yield
     finally:
         _skipping.pop()
+
+
+def _undrawn() -> bool:
+    return bool(_skipping) and bool(_skipping.own) and not _skipping.own[-1]
 
 
 def _fill(tensor: Tensor, values: Any) -> Tensor:
@@ -44,28 +50,43 @@ def _fill(tensor: Tensor, values: Any) -> Tensor:
         return tensor.assign_(values)
 
 
+@equation("W ~ Uniform(a, b)", where="W = tensor; a; b")
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform on [a, b).
+
+    Equation:
+      W ∼ Uniform(a, b)
+      (W: tensor; a; b)
 
     >>> import anynet as an
     >>> an.nn.init.uniform_(an.nn.Parameter(an.zeros((4, 3)))).shape
     (4, 3)
     """
-    return _fill(tensor, random.uniform(tensor.shape, a, b, generator))
+    if _undrawn():
+        return tensor
+    return _fill(tensor, streams.uniform(tensor.shape, a, b, generator))
 
 
+@equation("W ~ Normal(μ, σ**2)", where="W = tensor; μ = mean; σ = std")
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
     """Normal with mean and standard deviation.
 
+    Equation:
+      W ∼ Normal(μ, σ²)
+      (W: tensor; μ: mean; σ: std)
+
     >>> import anynet as an
     >>> an.nn.init.normal_(an.nn.Parameter(an.zeros((4, 3)))).shape
     (4, 3)
     """
-    return _fill(tensor, random.normal(tensor.shape, mean, std, generator))
+    if _undrawn():
+        return tensor
+    return _fill(tensor, streams.normal(tensor.shape, mean, std, generator))
 
 
+@equation("W ~ TruncatedNormal(μ, σ**2, a, b)", where="W = tensor; μ = mean; σ = std; a; b")
 def trunc_normal_(
     tensor: Tensor,
     mean: float = 0.0,
@@ -76,6 +97,10 @@ def trunc_normal_(
 ) -> Tensor:
     """Normal, with draws outside [a, b] drawn again.
 
+    Equation:
+      W ∼ TruncatedNormal(μ, σ², a, b)
+      (W: tensor; μ: mean; σ: std; a; b)
+
     >>> import anynet as an
     >>> an.nn.init.trunc_normal_(an.nn.Parameter(an.zeros((4, 3)))).shape
     (4, 3)
@@ -83,19 +108,26 @@ def trunc_normal_(
     if not a < b:
         msg = f"trunc_normal_: a must be less than b, got a={a}, b={b}"
         raise ValueError(msg)
+    if _undrawn():
+        return tensor
     xp, _ = resolve("cpu")
-    values = random.normal(tensor.shape, mean, std, generator)
+    values = streams.normal(tensor.shape, mean, std, generator)
     for _ in range(1000):
         outside = xp.logical_or(values < a, values > b)
         if not bool(xp.any(outside)):
             return _fill(tensor, values)
-        values = xp.where(outside, random.normal(tensor.shape, mean, std, generator), values)
+        values = xp.where(outside, streams.normal(tensor.shape, mean, std, generator), values)
     msg = f"trunc_normal_: [a, b] must have some probability under N(mean, std²), got [{a}, {b}] with mean {mean}, std {std}"
     raise ValueError(msg)
 
 
+@equation("W = c", where="c = val")
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """One value everywhere.
+
+    Equation:
+      W = c
+      (c: val)
 
     >>> import anynet as an
     >>> an.nn.init.constant_(an.nn.Parameter(an.zeros((2, 2))), 0.5).tolist()
@@ -104,8 +136,12 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
     return _fill(tensor, val)
 
 
+@equation("W = 1")
 def ones_(tensor: Tensor) -> Tensor:
     """Ones.
+
+    Equation:
+      W = 1
 
     >>> import anynet as an
     >>> an.nn.init.ones_(an.nn.Parameter(an.zeros((2, 2)))).tolist()
@@ -114,8 +150,12 @@ def ones_(tensor: Tensor) -> Tensor:
     return _fill(tensor, 1.0)
 
 
+@equation("W = 0")
 def zeros_(tensor: Tensor) -> Tensor:
     """Zeros.
+
+    Equation:
+      W = 0
 
     >>> import anynet as an
     >>> an.nn.init.zeros_(an.nn.Parameter(an.zeros((2, 2)))).tolist()
@@ -124,8 +164,13 @@ def zeros_(tensor: Tensor) -> Tensor:
     return _fill(tensor, 0.0)
 
 
+@equation("W[i: I, j: J] = [i == j]", where="V[I, J] = tensor: the tensor as it was")
 def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix.
+
+    Equation:
+      W[i, j] = [i = j]  for 0 ≤ i < I, 0 ≤ j < J
+      (V: tensor (I, J): the tensor as it was)
 
     >>> import anynet as an
     >>> an.nn.init.eye_(an.nn.Parameter(an.zeros((2, 2)))).tolist()
@@ -146,8 +191,16 @@ def _fans(tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[1] * field, tensor.shape[0] * field
 
 
+@equation(
+    'g = sqrt(2 / (1 + α**2)) if f == "leaky_relu" else sqrt(2) if f == "relu" else 5 / 3 if f == "tanh" else 0.75 if f == "selu" else 1',
+    where="f = nonlinearity; α = param or 0.01",
+)
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """The factor that keeps the variance of activations through a non-linearity.
+
+    Equation:
+      g = √(2 / (1 + α²)) if f = "leaky_relu", √2 if f = "relu", 5 / 3 if f = "tanh", 0.75 if f = "selu", else 1
+      (f: nonlinearity; α: param or 0.01)
 
     >>> import anynet as an
     >>> round(an.nn.init.calculate_gain("relu"), 4)
@@ -163,8 +216,18 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     return gains[nonlinearity]
 
 
+@equation(
+    "a = gain * sqrt(6 / (I * F + O * F))",
+    "W ~ Uniform(-a, a)",
+    where="W[O, I, F*] = tensor; gain",
+)
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """U(−a, a) with a = gain √(6 / (fan_in + fan_out)) (Glorot & Bengio 2010).
+    """Uniform, for gradients of one size forwards and backwards (Glorot & Bengio 2010).
+
+    Equation:
+      a = gain √(6 / (I F + O F))
+      W ∼ Uniform(−a, a)
+      (W: tensor (O, I, F); gain)
 
     >>> import anynet as an
     >>> an.nn.init.xavier_uniform_(an.nn.Parameter(an.zeros((4, 3)))).shape
@@ -174,8 +237,18 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | No
     return uniform_(tensor, -a, a, generator)
 
 
+@equation(
+    "σ = gain * sqrt(2 / (I * F + O * F))",
+    "W ~ Normal(0, σ**2)",
+    where="W[O, I, F*] = tensor; gain",
+)
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """N(0, gain² · 2 / (fan_in + fan_out)) (Glorot & Bengio 2010).
+
+    Equation:
+      σ = gain √(2 / (I F + O F))
+      W ∼ Normal(0, σ²)
+      (W: tensor (O, I, F); gain)
 
     >>> import anynet as an
     >>> an.nn.init.xavier_normal_(an.nn.Parameter(an.zeros((4, 3)))).shape
@@ -192,11 +265,28 @@ def _he(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
     return calculate_gain(nonlinearity, a) / math.sqrt(fan) if fan else 0.0
 
 
+@equation(
+    """
+        g = sqrt(2 / (1 + α**2)) if f == "leaky_relu" else sqrt(2) if f == "relu" else 5 / 3 if f == "tanh" else 0.75 if
+            f == "selu" else 1
+    """,
+    'n = I * F if mode == "fan_in" else O * F',
+    "b = g * sqrt(3 / n)",
+    "W ~ Uniform(-b, b)",
+    where="W[O, I, F*] = tensor; α = a: the slope of leaky_relu; mode; f = nonlinearity",
+)
 def kaiming_uniform_(
     tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:  # fmt: skip
-    """U(−b, b) with b = gain √(3 / fan) (He et al. 2015).
+    """Uniform, for one variance through layers of the non-linearity (He et al. 2015).
+
+    Equation:
+      g = √(2 / (1 + α²)) if f = "leaky_relu", √2 if f = "relu", 5 / 3 if f = "tanh", 0.75 if f = "selu", else 1
+      n = I F if mode = "fan_in", else O F
+      b = g √(3 / n)
+      W ∼ Uniform(−b, b)
+      (W: tensor (O, I, F); α: a: the slope of leaky_relu; mode; f: nonlinearity)
 
     >>> import anynet as an
     >>> an.nn.init.kaiming_uniform_(an.nn.Parameter(an.zeros((4, 3)))).shape
@@ -206,11 +296,28 @@ def kaiming_uniform_(
     return uniform_(tensor, -bound, bound, generator)
 
 
+@equation(
+    """
+        g = sqrt(2 / (1 + α**2)) if f == "leaky_relu" else sqrt(2) if f == "relu" else 5 / 3 if f == "tanh" else 0.75 if
+            f == "selu" else 1
+    """,
+    'n = I * F if mode == "fan_in" else O * F',
+    "σ = g / sqrt(n)",
+    "W ~ Normal(0, σ**2)",
+    where="W[O, I, F*] = tensor; α = a: the slope of leaky_relu; mode; f = nonlinearity",
+)
 def kaiming_normal_(
     tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:  # fmt: skip
     """N(0, gain² / fan) (He et al. 2015).
+
+    Equation:
+      g = √(2 / (1 + α²)) if f = "leaky_relu", √2 if f = "relu", 5 / 3 if f = "tanh", 0.75 if f = "selu", else 1
+      n = I F if mode = "fan_in", else O F
+      σ = g / √n
+      W ∼ Normal(0, σ²)
+      (W: tensor (O, I, F); α: a: the slope of leaky_relu; mode; f: nonlinearity)
 
     >>> import anynet as an
     >>> an.nn.init.kaiming_normal_(an.nn.Parameter(an.zeros((4, 3)))).shape
@@ -219,8 +326,14 @@ def kaiming_normal_(
     return normal_(tensor, 0.0, _he(tensor, a, mode, nonlinearity), generator)
 
 
+@equation("b = sqrt(3 / (I * F))", "W ~ Uniform(-b, b)", where="W[O, I, F*] = tensor")
 def lecun_uniform_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
-    """U(−b, b) with b = √(3 / fan_in) (LeCun et al. 1998).
+    """Uniform with the variance 1 / fan_in (LeCun et al. 1998).
+
+    Equation:
+      b = √(3 / (I F))
+      W ∼ Uniform(−b, b)
+      (W: tensor (O, I, F))
 
     >>> import anynet as an
     >>> an.nn.init.lecun_uniform_(an.nn.Parameter(an.zeros((4, 3)))).shape
@@ -229,8 +342,18 @@ def lecun_uniform_(tensor: Tensor, generator: Generator | None = None) -> Tensor
     return variance_scaling_(tensor, distribution="uniform", generator=generator)
 
 
+@equation(
+    "σ = sqrt(1 / (I * F)) / 0.8796256610342398",
+    "W ~ TruncatedNormal(0, σ**2, -2 * σ, 2 * σ)",
+    where="W[O, I, F*] = tensor",
+)
 def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
     """N(0, 1 / fan_in), cut at two standard deviations (LeCun et al. 1998), as Keras and Flax draw it.
+
+    Equation:
+      σ = √(1 / (I F)) / 0.8796256610342398
+      W ∼ TruncatedNormal(0, σ², −2 σ, 2 σ)
+      (W: tensor (O, I, F))
 
     >>> import anynet as an
     >>> an.nn.init.lecun_normal_(an.nn.Parameter(an.zeros((4, 3)))).shape
@@ -239,6 +362,14 @@ def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
     return variance_scaling_(tensor, generator=generator)
 
 
+@equation(
+    'n = I * F if mode == "fan_in" else O * F if mode == "fan_out" else (I * F + O * F) / 2',
+    "σ = sqrt(scale / max(1, n))",
+    "τ = σ / 0.87962566103423978",
+    'W ~ Uniform(-sqrt(3) * σ, sqrt(3) * σ) if d == "uniform" else Normal(0, σ**2) if d == "untruncated_normal"'
+    " else TruncatedNormal(0, τ**2, -2 * τ, 2 * τ)",
+    where="W[O, I, F*] = tensor; scale; mode; d = distribution",
+)
 def variance_scaling_(
     tensor: Tensor,
     scale: float = 1.0,
@@ -249,6 +380,14 @@ def variance_scaling_(
     """Mean 0 and variance scale / fan, fan the inputs ("fan_in"), outputs ("fan_out") or their mean ("fan_avg"). Distributions:
     "truncated_normal" (cut at two standard deviations of the uncut one), "untruncated_normal", "uniform". As in Keras and Flax;
     Glorot's, He's and LeCun's are special cases (Glorot & Bengio 2010).
+
+    Equation:
+      n = I F if mode = "fan_in", O F if mode = "fan_out", else (I F + O F) / 2
+      σ = √(scale / max(1, n))
+      τ = σ / 0.8796256610342398
+      W ∼ Uniform(−√3 σ, √3 σ) if d = "uniform", Normal(0, σ²) if d = "untruncated_normal", else TruncatedNormal(0, τ², −2 τ,
+          2 τ)
+      (W: tensor (O, I, F); scale; mode; d: distribution)
 
     >>> import anynet as an
     >>> an.nn.init.variance_scaling_(an.nn.Parameter(an.zeros((4, 3))), 2.0, "fan_avg", "uniform").shape
@@ -283,7 +422,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
         raise ValueError(msg)
     xp, _ = resolve("cpu")
     rows, cols = tensor.shape[0], math.prod(tensor.shape[1:])
-    flat = xp.asarray(random.normal((max(rows, cols), min(rows, cols)), generator=generator))
+    flat = xp.asarray(streams.normal((max(rows, cols), min(rows, cols)), generator=generator))
     q, r = xp.linalg.qr(flat)
     q = q * xp.sign(xp.linalg.diagonal(r))
     if rows < cols:
@@ -291,9 +430,18 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
     return _fill(tensor, xp.reshape(gain * q, tensor.shape))
 
 
+@equation(
+    "W[o: O, c: C, k: K] = [o % (O // G) == c and all(k == K // 2)]",
+    where="V[O, C, K] = tensor: the tensor as it was; G = groups",
+    spatial="k K",
+)
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """A convolution that passes its input on: 1 in the middle of the kernel where output and input channel agree, in
     each group; other outputs are 0. For 3 to 5 axes.
+
+    Equation:
+      W[o, c, k] = [o mod ⌊O / G⌋ = c and all(k = ⌊K / 2⌋)]  for 0 ≤ o < O, 0 ≤ c < C, 0 ≤ k < K
+      (V: tensor (O, C, K): the tensor as it was; G: groups; one for each spatial axis: k, K)
 
     >>> import anynet as an
     >>> an.nn.init.dirac_(an.nn.Parameter(an.zeros((1, 1, 3)))).tolist()
@@ -313,9 +461,23 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     return _fill(tensor, values)
 
 
+@equation(
+    "z[i, j] ~ Normal(0, σ**2)",
+    "u[i, j] ~ Uniform(0, 1)",
+    "r[i, j] = sum[k]([u[k, j] < u[i, j]])",
+    "W[i, j] = 0 if r[i, j] < ceil(s * I) else z[i, j]",
+    where="V[I, J] = tensor: the tensor as it was; s = sparsity; σ = std",
+)
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
     """Normal with standard deviation `std`, and in each column a share `sparsity` of the rows, drawn at random, 0
     (Martens 2010). For matrices.
+
+    Equation:
+      z[i, j] ∼ Normal(0, σ²)
+      u[i, j] ∼ Uniform(0, 1)
+      r[i, j] = Σ_k [u[k, j] < u[i, j]]
+      W[i, j] = 0 if r[i, j] < ⌈s I⌉, else z[i, j]
+      (V: tensor (I, J): the tensor as it was; s: sparsity; σ: std)
 
     >>> import anynet as an
     >>> an.nn.init.sparse_(an.nn.Parameter(an.zeros((4, 3))), 0.5).shape
@@ -326,7 +488,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
         raise ValueError(msg)
     rows, columns = tensor.shape
     xp, _ = resolve("cpu")
-    values = random.normal(tensor.shape, 0.0, std, generator)
-    order = xp.argsort(random.uniform((rows, columns), generator=generator), axis=0)
+    values = streams.normal(tensor.shape, 0.0, std, generator)
+    order = xp.argsort(streams.uniform((rows, columns), generator=generator), axis=0)
     place = xp.argsort(order, axis=0)
     return _fill(tensor, xp.where(place < math.ceil(sparsity * rows), xp.zeros_like(values), values))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from anynet.autograd.debug.anomaly import locators
+from anynet.autograd.location import locators
 from anynet_backends.concurrency import ThreadStack
 
 if TYPE_CHECKING:
@@ -17,14 +17,25 @@ paths: ThreadStack[list[Module]] = ThreadStack()
 """Stacks of the modules being called in a thread, outermost first: one stack for each active observer (anomaly mode, profiler)."""
 
 
+_known: dict[tuple[int, ...], str] = {}
+"""The paths of stacks by the identities of their modules, while the same observers are active: finding one walks through the modules."""
+
+
 def current_layer() -> str:
     """The path of the layer that is being called, such as "Net.encoder.2"; "" outside of layers or while no observer is active."""
     stack = paths.own[-1] if paths and paths.own else []
-    return path_of(stack) if stack else ""
+    if not stack:
+        return ""
+    key = tuple([id(m) for m in stack])
+    found = _known.get(key)
+    if found is None:
+        found = _known[key] = path_of(stack)
+    return found
 
 
 def watch(on: bool) -> None:
     """Start (or, with False, stop) recording the path of the layers being called in this thread; calls nest."""
+    _known.clear()
     if on:
         paths.append(paths.own[-1] if paths.own else [])
     else:

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar, cast
 
-from anynet import random
+from anynet import streams
 from anynet.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from anynet.nn.docstrings import wrapped
 from anynet.nn.errors import ShapeError
@@ -40,6 +40,7 @@ class _Uninitialized(Tensor):
     is known it becomes that tensor in place, so that an optimizer that holds it has the right one."""
 
     __slots__ = ()
+    becomes: ClassVar[Any]  # the class that it takes
 
     def materialize(self, value: Tensor, device: str) -> None:
         """Become a Parameter or Buffer with the numbers of `value`, in the dtype that is expected."""
@@ -47,7 +48,7 @@ class _Uninitialized(Tensor):
         if isinstance(self.edge, Leaf):
             leaf = Leaf(self._data)
             leaf.hooks, self.edge = self.edge.hooks, leaf
-        self.__class__ = Parameter if isinstance(self, Parameter) else Buffer  # type: ignore[assignment]
+        self.__class__ = self.becomes
 
     def _unknown(self) -> Any:
         msg = (
@@ -76,6 +77,7 @@ class UninitializedParameter(_Uninitialized, Parameter):
     """
 
     __slots__ = ()
+    becomes: ClassVar[Any] = Parameter
 
     def __init__(self, requires_grad: bool = True, *, dtype: Any = None, device: str | None = None) -> None:
         super().__init__(creation.zeros(0, dtype=dtype, device=device), requires_grad)
@@ -91,6 +93,7 @@ class UninitializedBuffer(_Uninitialized, Buffer):
     """
 
     __slots__ = ()
+    becomes: ClassVar[Any] = Buffer
 
     def __init__(self, *, persistent: bool = True, dtype: Any = None, device: str | None = None) -> None:
         super().__init__(creation.zeros(0, dtype=dtype, device=device), persistent=persistent)
@@ -114,7 +117,7 @@ class _Lazy(Module):
     def _begin(self, groups: int) -> None:
         """All that the layer has, but for the missing argument and the tensors whose shape depends on it."""
         self._groups = groups
-        with random.fork_rng():  # a layer made to see what it has draws nothing
+        with streams.fork_rng():  # a layer made to see what it has draws nothing
             like = self._make(groups)
         for name, value in vars(like).items():
             new: Any = value
@@ -122,7 +125,7 @@ class _Lazy(Module):
                 new = UninitializedParameter(value.requires_grad, dtype=value.dtype, device=value.device)
             elif isinstance(value, Buffer) and value.shape:
                 new = UninitializedBuffer(persistent=value.persistent, dtype=value.dtype, device=value.device)
-            if name != "_defined":
+            if name not in ("_defined", "_made"):
                 setattr(self, name, new)
         setattr(self, self._missing, 0)
         self._where = creation.empty(0).device
@@ -137,7 +140,7 @@ class _Lazy(Module):
             value = state.get(f"{path}.{name}" if path else name)
             shape = tuple(getattr(value, "shape", ()))
             if len(shape) > axis:
-                with random.fork_rng():
+                with streams.fork_rng():
                     return self._make(shape[axis] * (self._groups if axis else 1))
         return None
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from anynet.equations import equation
 from anynet.nn import functional as F
 from anynet.nn import init
 from anynet.nn.errors import ShapeError
@@ -20,8 +21,13 @@ from anynet.typing import ArrayLike
 __all__ = ["Bilinear", "Highway", "Identity", "Linear", "Maxout"]
 
 
+@equation("y = x", where="x", gradient="dx = dy")
 class Identity(Module):
     """Returns its input.
+
+    Equation:
+      y = x
+      (x)
 
     >>> import anynet as an
     >>> an.nn.Identity()(an.ones(2))
@@ -35,10 +41,15 @@ class Identity(Module):
         return x  # type: ignore[return-value]
 
 
+@equation(F.linear)
 class Linear(Module):
-    """y = x Wᵀ + b: x (…, in_features) → (…, out_features).
+    """An affine map of the last axis: x (…, in_features) → (…, out_features).
 
     Parameters `weight` (out, in) and `bias` (out), both drawn from U(−1/√in, 1/√in) as in PyTorch.
+
+    Equation:
+      yₖ = Σ_j W[k, j] xⱼ + bₖ
+      (x: input (…, J); W: weight (K, J); b: bias or 0 (K))
 
     >>> import anynet as an
     >>> an.nn.Linear(3, 2)(an.ones((4, 3))).shape
@@ -89,10 +100,15 @@ class Linear(Module):
         )
 
 
+@equation(F.bilinear)
 class Bilinear(Module):
-    """y_k = x₁ᵀ A_k x₂ + b_k: (…, in1_features), (…, in2_features) → (…, out_features).
+    """A bilinear map for each output: (…, in1_features), (…, in2_features) → (…, out_features).
 
     Parameters `weight` (out, in1, in2) and `bias` (out), both drawn from U(−1/√in1, 1/√in1).
+
+    Equation:
+      yₖ = Σ_{i,j} uᵢ A[k, i, j] vⱼ + bₖ
+      (u: input1 (…, I); v: input2 (…, J); A: weight (K, I, J); b: bias or 0 (K))
 
     >>> import anynet as an
     >>> an.nn.Bilinear(2, 3, 4)(an.ones((5, 2)), an.ones((5, 3))).shape
@@ -143,8 +159,16 @@ class Bilinear(Module):
         )
 
 
+@equation(
+    "y[..., k: K] = max[i: I](sum[j](W[k * I + i, j] * x[..., j]) + b[k * I + i])",
+    where="x[..., J]; W[R, J] = linear.weight; b[R] = linear.bias or 0; K = out_features; I = pool_size",
+)
 class Maxout(Module):
     """The largest of `pool_size` linear functions, for each output (Goodfellow et al. 2013): (…, in) → (…, out).
+
+    Equation:
+      y[k] = max_{0 ≤ i < I}(Σ_j W[k I + i, j] xⱼ + b[k I + i])  for 0 ≤ k < K
+      (x: (…, J); W: linear.weight (R, J); b: linear.bias or 0 (R); K: out_features; I: pool_size)
 
     >>> import anynet as an
     >>> an.nn.Maxout(3, 2, pool_size=4)(an.ones((5, 3))).shape
@@ -172,9 +196,29 @@ class Maxout(Module):
         return max(reshape(y, (*y.shape[:-1], self.out_features, self.pool_size)), axis=-1)
 
 
+@equation(
+    "T[..., k] = sigmoid(sum[j](W_T[k, j] * x[..., j]) + b_T[k])",
+    "H[..., k] = sum[j](W_H[k, j] * x[..., j]) + b_H[k]",
+    "y = f(H) * T + x * (1 - T)",
+    where="""
+        x[..., J]
+        W_H[K, J] = plain.weight
+        b_H[K] = plain.bias or 0
+        W_T[K, J] = transform.weight
+        b_T[K] = transform.bias or 0
+        f = activation
+    """,
+)
 class Highway(Module):
     """H(x) T(x) + x (1 − T(x)), H = activation(W_h x + b_h), T = σ(W_t x + b_t), with b_t = −1 at first, so that x passes
     (Srivastava et al. 2015).
+
+    Equation:
+      Tₖ = σ(Σ_j W_T[k, j] xⱼ + b_T[k])
+      Hₖ = Σ_j W_H[k, j] xⱼ + b_H[k]
+      y = f(H) T + x · (1 − T)
+      (x: (…, J); W_H: plain.weight (K, J); b_H: plain.bias or 0 (K); W_T: transform.weight (K, J); b_T: transform.bias or 0
+      (K); f: activation)
 
     >>> import anynet as an
     >>> an.nn.Highway(3)(an.ones((2, 3))).shape

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from anynet.equations import REDUCED, REDUCED_GRADIENT, equation
 from anynet.nn import functional as F
 from anynet.nn.linear import Linear
 from anynet.nn.module import Module
@@ -20,7 +21,7 @@ __all__ = [
     "CircleLoss", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss", "DiceLoss", "FocalLoss",
     "GaussianNLLLoss", "HingeEmbeddingLoss", "HuberLoss", "LinearCrossEntropyLoss", "LogCoshLoss",
     "MarginRankingLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "MultiMarginLoss", "PairwiseDistance",
-    "PoissonNLLLoss", "SmoothL1Loss", "SoftMarginLoss", "TripletMarginLoss", "TripletMarginWithDistanceLoss",
+    "PoissonNLLLoss", "SmoothL1Loss", "SoftMarginLoss", "TokenCrossEntropyLoss", "TripletMarginLoss", "TripletMarginWithDistanceLoss",
     "TverskyLoss",
 ]  # fmt: skip
 
@@ -74,11 +75,17 @@ class _Loss(_Reduced):
         return type(self)._function(input, target, **self._options())  # type: ignore[no-any-return]
 
 
+@equation(F.mse_loss)
 class MSELoss(_Loss):
     """The squared error (x − t)².
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      l = (x − t)²
+      L = mean(w l) / mean(w) if reduction = "mean", Σ (w l) if reduction = "sum", else w l
+      (x: input; t: target; w: weight or 1; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.MSELoss()(an.asarray([1.0, 2.0]), an.asarray([1.0, 4.0])).item(), 4)
@@ -90,11 +97,17 @@ class MSELoss(_Loss):
     _function = staticmethod(F.mse_loss)
 
 
+@equation(F.l1_loss)
 class L1Loss(_Loss):
     """The absolute error |x − t|.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      l = |x − t|
+      L = mean(w l) / mean(w) if reduction = "mean", Σ (w l) if reduction = "sum", else w l
+      (x: input; t: target; w: weight or 1; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.L1Loss()(an.asarray([1.0, 2.0]), an.asarray([1.0, 4.0])).item(), 4)
@@ -106,11 +119,18 @@ class L1Loss(_Loss):
     _function = staticmethod(F.l1_loss)
 
 
+@equation(F.huber_loss)
 class HuberLoss(_Loss):
-    """½ d² where |d| ≤ δ, else δ (|d| − ½ δ), with d = x − t and δ = `delta`.
+    """Half the square of small differences, and large ones in proportion; δ = `delta` is where the one becomes the other.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      d = x − t
+      l = w d² / 2 if |d| ≤ δ, else w δ · (|d| − δ / 2)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target; δ: delta; w: weight or 1; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.HuberLoss()(an.asarray([3.0]), an.asarray([0.0])).item(), 4)
@@ -127,11 +147,18 @@ class HuberLoss(_Loss):
         return {**super()._options(), "delta": self.delta}
 
 
+@equation(F.smooth_l1_loss)
 class SmoothL1Loss(_Loss):
-    """½ d²/β where |d| < β, else |d| − ½ β, with d = x − t; β = 0 is `L1Loss`.
+    """The absolute difference, rounded off by a parabola where it is below β; β = 0 is `L1Loss`.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      d = x − t
+      l = |d| if β = 0, d² / (2 β) if |d| < β, else |d| − β / 2
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target; β: beta; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.SmoothL1Loss()(an.asarray([2.0]), an.asarray([0.0])).item(), 4)
@@ -159,6 +186,7 @@ class _Weighted(_Loss):
         return {**super()._options(), "weight": self.weight}
 
 
+@equation(F.cross_entropy)
 class CrossEntropyLoss(_Weighted):
     """−Σ_c q_c w_c ln softmax(x)_c, q = 1 for the target's class, else 0; with `label_smoothing` s, (1 − s) q + s / classes.
 
@@ -168,6 +196,15 @@ class CrossEntropyLoss(_Weighted):
     The result is the mean over the targets that count, weighted by their classes' weights, with ``reduction="sum"`` the sum,
     with "none" the losses in the shape of target. ValueError for shapes that do not fit and for another
     `reduction`, IndexError for targets that are no class.
+
+    Equation:
+      z[n, c, i] = x[n, c, i] − ln(Σ_k exp(x[n, k, i]))
+      q[n, c, i] = (1 − s) · [t[n, i] = c] + s / C  for 0 ≤ c < C
+      l[n, i] = −Σ_c q[n, c, i] w[c] z[n, c, i] if t[n, i] ≠ ignore_index, else 0
+      W = Σ_{n,i} [t[n, i] ≠ ignore_index] w[t[n, i]]
+      L = Σ l / W if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (N, C, I): scores; t: target (N, I): class indices; w: weight or 1 (C); s: label_smoothing; ignore_index;
+      reduction)
 
     >>> import anynet as an
     >>> round(an.nn.CrossEntropyLoss()(an.asarray([[0.0, 0.0]]), an.asarray([1])).item(), 4)
@@ -198,6 +235,35 @@ class CrossEntropyLoss(_Weighted):
         return _counted(input, target, self.ignore_index, self.weight)
 
 
+@equation(F.token_cross_entropy)
+class TokenCrossEntropyLoss(CrossEntropyLoss):
+    """`CrossEntropyLoss` with the classes along the last axis, as language models have them.
+
+    x: logits (…, classes); target: class indices (…), integers, or probabilities in the shape of x. The options are those of
+    `CrossEntropyLoss`; with ``reduction="none"`` the losses are in the shape of target. `anynet.fit` gives metrics the
+    classes along axis 1, so that accuracy, perplexity and others need to know nothing of it.
+
+    Equation:
+      z[c] = x[c] − ln(Σ_k exp(xₖ))
+      q[c] = (1 − s) · [t = c] + s / C  for 0 ≤ c < C
+      l = −Σ_c q[c] w[c] z[c] if t ≠ ignore_index, else 0
+      W = Σ ([t ≠ ignore_index] wₜ)
+      L = Σ l / W if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (…, C): scores; t: target: class indices; w: weight or 1 (C); s: label_smoothing; ignore_index; reduction)
+
+    >>> import anynet as an
+    >>> round(an.nn.TokenCrossEntropyLoss()(an.zeros((2, 5, 4)), an.zeros((2, 5), dtype=an.int64)).item(), 4)
+    1.3863
+    """
+
+    _function = staticmethod(F.token_cross_entropy)
+
+    def denominator(self, input: ArrayLike, target: ArrayLike) -> int | Array:
+        """The targets that count, or the sum of their classes' weights."""
+        return super().denominator(reshape(input, (-1, input.shape[-1])), target)
+
+
+@equation(F.nll_loss)
 class NLLLoss(_Weighted):
     """−w_t x_t: the negative log-likelihood of classes t under log-probabilities x.
 
@@ -207,6 +273,13 @@ class NLLLoss(_Weighted):
     The result is the mean over the targets that count, weighted by their classes' weights, with ``reduction="sum"`` the sum,
     with "none" the losses in the shape of target. ValueError for shapes that do not fit and for another
     `reduction`, IndexError for targets that are no class.
+
+    Equation:
+      l[n, i] = −w[t[n, i]] x[n, t[n, i], i] if t[n, i] ≠ ignore_index, else 0
+      W = Σ_{n,i} [t[n, i] ≠ ignore_index] w[t[n, i]]
+      L = Σ l / W if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (N, C, I): logarithms of probabilities; t: target (N, I): class indices; w: weight or 1 (C); ignore_index;
+      reduction)
 
     >>> import anynet as an
     >>> round(an.nn.NLLLoss()(an.asarray([[-2.0, -1.0]]), an.asarray([1])).item(), 4)
@@ -247,12 +320,18 @@ class NLLLoss2d(NLLLoss):
     """
 
 
+@equation(F.binary_cross_entropy)
 class BCELoss(_Weighted):
     """−w (t ln p + (1 − t) ln(1 − p)) for probabilities p and targets t in [0, 1]; the logarithms are at least −100, as in PyTorch.
 
     `weight` w is broadcast to the losses. input and target have one shape; the result is the mean over all elements, with
     ``reduction="sum"`` their sum, with "none" the losses in that shape. ValueError for shapes that differ and for another
     `reduction`.
+
+    Equation:
+      l = −w · (t max(ln(x), −100) + (1 − t) max(ln(1 − x), −100))
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input: probabilities; t: target; w: weight or 1; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.BCELoss()(an.asarray([0.5]), an.asarray([1.0])).item(), 4)
@@ -264,12 +343,18 @@ class BCELoss(_Weighted):
     _function = staticmethod(F.binary_cross_entropy)
 
 
+@equation(F.binary_cross_entropy_with_logits)
 class BCEWithLogitsLoss(_Weighted):
     """Binary cross-entropy of σ(x), from the logits x without overflow: w ((1 − t) x + (1 + (p − 1) t) ln(1 + e^{−x})).
 
     p = `pos_weight` weighs the positive targets; `weight` w and `pos_weight` are broadcast to the losses.
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      l = w · ((1 − t) x + (1 + (p − 1) t) ln(1 + e⁻ˣ))
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input: logits; t: target; w: weight or 1; p: pos_weight or 1; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.BCEWithLogitsLoss()(an.asarray([0.0]), an.asarray([1.0])).item(), 4)
@@ -290,6 +375,7 @@ class BCEWithLogitsLoss(_Weighted):
         return {**super()._options(), "pos_weight": self.pos_weight}
 
 
+@equation(F.kl_div)
 class KLDivLoss(_Loss):
     """The Kullback-Leibler divergence t (ln t − x) of probabilities t from log-probabilities x, 0 where t is 0; with `log_target`
     t is a logarithm, too: eᵗ (t − x).
@@ -297,6 +383,11 @@ class KLDivLoss(_Loss):
     input and target have one shape; the result is the mean over all elements, with ``reduction="batchmean"`` the sum over the
     length of the first axis, the divergence of the definition, with "sum" the sum, with "none" the losses in that shape.
     ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      l = eᵗ · (t − x) if log_target, 0 if t = 0, else t · (ln(t) − x)
+      L = Σ l / N if reduction = "batchmean", mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (N, D): logarithms of probabilities; t: target (N, D): probabilities; log_target; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.KLDivLoss(reduction="batchmean")(an.log(an.asarray([[0.5, 0.5]])), an.asarray([[0.25, 0.75]])).item(), 4)
@@ -319,12 +410,18 @@ class KLDivLoss(_Loss):
         return _size(input) if self.reduction == "mean" else (input.shape[0] if input.shape else 1)
 
 
+@equation(F.poisson_nll_loss)
 class PoissonNLLLoss(_Loss):
     """−ln P(t) of a Poisson variable with rate eˣ, without ln t!: eˣ − t x, or x − t ln(x + ε) with ``log_input=False``. With
     `full` Stirling's approximation of ln t!, t ln t − t + ½ ln 2πt, is added where t > 1.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      l = (eˣ − t x if log_input, else x − t ln(x + ε)) + (t ln(t) − t + ln(2 π t) / 2 if full and t > 1, else 0)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target; log_input; full; ε: eps; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.PoissonNLLLoss()(an.asarray([0.0]), an.asarray([2.0])).item(), 4)
@@ -343,12 +440,19 @@ class PoissonNLLLoss(_Loss):
         return {**super()._options(), "log_input": self.log_input, "full": self.full, "eps": self.eps}
 
 
+@equation(F.gaussian_nll_loss)
 class GaussianNLLLoss(_Reduced):
     """½ (ln σ² + (x − t)² / σ²), σ² = max(var, ε): x are means, var variances; with `full` ½ ln 2π is added.
 
     input and target have one shape; var the same, or 1 in place of one axis, or nothing in place of the last, or is one number. The
     result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the losses in that shape. ValueError for
     shapes that do not fit, negative variances and another `reduction`.
+
+    Equation:
+      s = max(v, ε)
+      l = (ln(s) + (x − t)² / s) / 2 + (ln(2 π) / 2 if full, else 0)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target; v: var: the variances; full; ε: eps; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.GaussianNLLLoss()(an.asarray([1.0]), an.asarray([2.0]), an.asarray([1.0])).item(), 4)
@@ -373,11 +477,17 @@ class GaussianNLLLoss(_Reduced):
         return _size(outputs[0])
 
 
+@equation(F.hinge_embedding_loss)
 class HingeEmbeddingLoss(_Loss):
-    """x where t = 1, max(0, margin − x) where t = −1; x is a distance.
+    """A distance x, small where t = 1, and at least the margin where t = −1.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      l = x if t = 1, else max(0, m − x)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target: 1 or −1; m: margin; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.HingeEmbeddingLoss()(an.asarray([0.5, 0.25]), an.asarray([1.0, -1.0])).item(), 4)
@@ -396,11 +506,17 @@ class HingeEmbeddingLoss(_Loss):
         return {**super()._options(), "margin": self.margin}
 
 
+@equation(F.soft_margin_loss)
 class SoftMarginLoss(_Loss):
-    """ln(1 + e^{−t x}), t = ±1.
+    """The logistic loss of scores x, t = ±1.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      l = ln(1 + exp(−t x))
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target: 1 or −1; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.SoftMarginLoss()(an.asarray([0.0]), an.asarray([1.0])).item(), 4)
@@ -412,6 +528,7 @@ class SoftMarginLoss(_Loss):
     _function = staticmethod(F.soft_margin_loss)
 
 
+@equation(F.multilabel_margin_loss)
 class MultiLabelMarginLoss(_Loss):
     """Σ max(0, 1 − (x_i − x_j)) / classes over the classes i that a row of target lists, up to the first −1, and the classes j
     that it does not list.
@@ -419,6 +536,14 @@ class MultiLabelMarginLoss(_Loss):
     x and target (n, classes) or (classes,), target of class indices, integers. The result is the mean over the rows, with
     ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError for shapes that do not fit and for
     another `reduction`.
+
+    Equation:
+      u[n, i] = [all_{j, j ≤ i}(t[n, j] ≥ 0)]  for 0 ≤ i < C
+      o[n, c] = [any_i(t[n, i] = c and u[n, i] = 1)]  for 0 ≤ c < C
+      lₙ = Σ_{i,j} u[n, i] · (1 − o[n, j]) max(0, 1 − x[n, t[n, i]] + x[n, j]) / C
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (N, C); t: target (N, C): class indices up to the first −1; u: 1 where target lists a class; o: 1 for the
+      classes that it lists; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.MultiLabelMarginLoss()(an.asarray([[0.1, 0.2, 0.4, 0.8]]), an.asarray([[3, 0, -1, 1]])).item(), 4)
@@ -434,11 +559,17 @@ class MultiLabelMarginLoss(_Loss):
         return input.shape[0] if len(input.shape) > 1 else 1
 
 
+@equation(F.multilabel_soft_margin_loss)
 class MultiLabelSoftMarginLoss(_Loss):
     """−Σ w (t ln σ(x) + (1 − t) ln σ(−x)) / classes over the last axis, t of 0 and 1.
 
     x and target (…, classes); `weight` w (classes,). The result is the mean over the rows, with ``reduction="sum"`` their sum,
     with "none" the losses of the rows (…). ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      l = −mean_c(w[c] · (t[c] ln(σ(x[c])) + (1 − t[c]) ln(σ(−x[c]))))
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (…, C); t: target (…, C): 1 or 0; w: weight or 1 (C); reduction)
 
     >>> import anynet as an
     >>> round(an.nn.MultiLabelSoftMarginLoss()(an.asarray([[0.0, 0.0]]), an.asarray([[1.0, 0.0]])).item(), 4)
@@ -461,12 +592,18 @@ class MultiLabelSoftMarginLoss(_Loss):
         return _size(input) // max(input.shape[-1], 1)
 
 
+@equation(F.multi_margin_loss)
 class MultiMarginLoss(_Loss):
     """Σ_{j ≠ t} w_t max(0, margin − x_t + x_j)ᵖ / classes: the hinge loss of several classes.
 
     x (n, classes) or (classes,), target (n,) or () of class indices; `weight` w (classes,); p must be 1 or 2. The result is the
     mean over the rows, with ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError for shapes that
     do not fit and for another `reduction`.
+
+    Equation:
+      lₙ = w[tₙ] · (Σ_{c, c ≠ tₙ} max(0, m − x[n, tₙ] + x[n, c])ᵖ) / C
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (N, C); t: target (N): class indices; p; m: margin; w: weight or 1 (C); reduction)
 
     >>> import anynet as an
     >>> round(an.nn.MultiMarginLoss()(an.asarray([[0.0, 0.5]]), an.asarray([1])).item(), 4)
@@ -509,11 +646,17 @@ class _OfThree(_Reduced):
         return _size(first) if type(self) is MarginRankingLoss else _size(first) // max(first.shape[-1], 1)
 
 
+@equation(F.margin_ranking_loss)
 class MarginRankingLoss(_OfThree):
-    """max(0, −t (x₁ − x₂) + margin): t = 1 says that x₁ is to be larger, t = −1 that x₂ is.
+    """Which of two scores is to be larger, by a margin: t = 1 says that it is x₁, t = −1 that it is x₂.
 
     x₁, x₂ and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none"
     the losses in that shape. ValueError for another `reduction`.
+
+    Equation:
+      l = max(0, −t · (x₁ − x₂) + m)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x₁: input1; x₂: input2; t: target: 1 or −1; m: margin; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.MarginRankingLoss(margin=0.5)(an.asarray([1.0]), an.asarray([2.0]), an.asarray([1.0])).item(), 4)
@@ -532,11 +675,18 @@ class MarginRankingLoss(_OfThree):
         return {**super()._options(), "margin": self.margin}
 
 
+@equation(F.cosine_embedding_loss)
 class CosineEmbeddingLoss(MarginRankingLoss):
-    """1 − cos(x₁, x₂) where t = 1, max(0, cos(x₁, x₂) − margin) where t = −1.
+    """Vectors in one direction where t = 1, and with a cosine of at most the margin where t = −1.
 
     x₁ and x₂ (n, d), target (n,), or (d,) and (). The result is the mean over the rows, with ``reduction="sum"`` their sum,
     with "none" the losses of the rows (n,). ValueError for shapes that do not fit and for another `reduction`.
+
+    Equation:
+      s = Σ_k x₁[k] x₂[k] / √((Σ_k x₁[k]² + 1e-12) (Σ_k x₂[k]² + 1e-12))
+      l = 1 − s if t = 1, max(0, s − m) if t = −1, else 0
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x₁: input1 (…, K); x₂: input2 (…, K); t: target: 1 or −1; m: margin; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.CosineEmbeddingLoss()(an.asarray([[1.0, 0.0]]), an.asarray([[0.0, 1.0]]), an.asarray([1.0])).item(), 4)
@@ -549,12 +699,21 @@ class CosineEmbeddingLoss(MarginRankingLoss):
     _function = staticmethod(F.cosine_embedding_loss)
 
 
+@equation(F.triplet_margin_loss, where="a[..., K] = input1; y[..., K] = input2; z[..., K] = target")
 class TripletMarginLoss(_OfThree):
     """max(0, d(a, p) − d(a, n) + margin): an anchor a is to be nearer to p than to n, d = ‖x − y + ε‖_p.
 
     anchor, positive and negative (n, features) or (features,). With `swap` the smaller of d(a, n) and d(p, n) counts. The
     result is the mean over the rows, with ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError
     for shapes that do not fit and for another `reduction`. `margin` must be > 0.
+
+    Equation:
+      u = (Σ_k |aₖ − yₖ + ε|ᵖ)^(1 / p)
+      v = (Σ_k |aₖ − zₖ + ε|ᵖ)^(1 / p)
+      w = (Σ_k |yₖ − zₖ + ε|ᵖ)^(1 / p)
+      l = max(0, u − (min(v, w) if swap, else v) + m)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (a: input1 (…, K); y: input2 (…, K); z: target (…, K); m: margin; p; ε: eps; swap; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.TripletMarginLoss()(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[1.5]])).item(), 4)
@@ -584,6 +743,7 @@ class TripletMarginLoss(_OfThree):
         return {**super()._options(), **options}
 
 
+@equation(F.triplet_margin_with_distance_loss, where="a = input1; y = input2; z = target")
 class TripletMarginWithDistanceLoss(_OfThree):
     """max(0, d(a, p) − d(a, n) + margin): an anchor a is to be nearer to p than to n, d = `distance_function`.
 
@@ -591,6 +751,11 @@ class TripletMarginWithDistanceLoss(_OfThree):
     `swap` the smaller of d(a, n) and d(p, n) counts. The result is the mean over the rows, with ``reduction="sum"`` their sum,
     with "none" the losses of the rows (n,). ValueError for shapes that do not fit and for another `reduction`. `margin` must be
     > 0.
+
+    Equation:
+      l = max(0, D(a, y) − (min(D(a, z), D(y, z)) if swap, else D(a, z)) + m)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (a: input1; y: input2; z: target; D: distance_function: pairwise_distance unless given; m: margin; swap; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.TripletMarginWithDistanceLoss()(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[1.5]])).item(), 4)
@@ -621,10 +786,15 @@ class TripletMarginWithDistanceLoss(_OfThree):
         return {**super()._options(), **options}
 
 
+@equation(F.cosine_similarity)
 class CosineSimilarity(Module):
     """x₁ · x₂ / (max(‖x₁‖, ε) max(‖x₂‖, ε)) along `dim`.
 
     x₁ and x₂ are broadcast; the result has their shape without the axis `dim`.
+
+    Equation:
+      y = Σ_k x₁[k] x₂[k] / (max(norm_k(x₁[k]), ε) max(norm_k(x₂[k]), ε))
+      (x₁: along dim (…, K): k runs along `dim`; x₂: along dim (…, K); ε: eps)
 
     >>> import anynet as an
     >>> an.nn.CosineSimilarity()(an.asarray([[1.0, 0.0]]), an.asarray([[0.0, 2.0]]))
@@ -639,10 +809,15 @@ class CosineSimilarity(Module):
         return F.cosine_similarity(x1, x2, self.dim, self.eps)
 
 
+@equation(F.pairwise_distance, where="p = norm")
 class PairwiseDistance(Module):
     """‖x₁ − x₂ + ε‖_p over the last axis.
 
     x₁ and x₂ (…, features) are broadcast → (…), with `keepdim` (…, 1). Where the distance is 0 the gradient is 0.
+
+    Equation:
+      y = (Σ_k |x₁[k] − x₂[k] + ε|ᵖ)^(1 / p)
+      (x₁: (…, K); x₂: (…, K); p: norm; ε: eps)
 
     >>> import anynet as an
     >>> an.nn.PairwiseDistance(1, eps=0.0)(an.asarray([0.0, 3.0]), an.asarray([4.0, 0.0])).item()
@@ -657,6 +832,7 @@ class PairwiseDistance(Module):
         return F.pairwise_distance(x1, x2, self.norm, self.eps, self.keepdim)
 
 
+@equation(F.ctc_loss)
 class CTCLoss(_Reduced):
     """−ln of the probability that a sequence of labels, with blanks and repetitions between them, gives the target (connectionist
     temporal classification).
@@ -668,6 +844,15 @@ class CTCLoss(_Reduced):
     The result is the mean of the losses, each divided by the length of its target, with ``reduction="sum"`` the sum of the
     losses, with "none" the losses (n,). A target that does not fit has an infinite loss, with `zero_infinity` a loss of 0, and
     no gradient either way. ValueError for shapes and lengths that do not fit and for another `reduction`.
+
+    Equation:
+      c[n, s] = blank if s mod 2 = 0, else t[n, ⌊(s − 1) / 2⌋]  for 0 ≤ s < 2 U + 1
+      a[−1, n, s] = [s = 0]  for 0 ≤ n < N, 0 ≤ s < 2 U + 1
+      a[τ, n, s] = exp(x[τ, n, c[n, s]]) (a[τ − 1, n, s] + a[τ − 1, n, s − 1] + [c[n, s] ≠ blank and c[n, s] ≠ c[n, s − 2]]
+          a[τ − 1, n, s − 2])
+      lₙ = −ln(a[Iₙ − 1, n, 2 Kₙ] + a[Iₙ − 1, n, 2 Kₙ − 1])
+      L = mean_n(lₙ / max(Kₙ, 1)) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: log_probs (T, N, C); t: targets (N, U); I: input_lengths (N); K: target_lengths (N); blank; reduction)
 
     >>> import anynet as an
     >>> loss = an.nn.CTCLoss()
@@ -695,12 +880,17 @@ class CTCLoss(_Reduced):
         return log_probs.shape[1] if len(log_probs.shape) == 3 else 1
 
 
+@equation(F.dice_loss)
 class DiceLoss(_Loss):
     """1 − (2 Σ p t + ε) / (Σ p + Σ t + ε) for probabilities p and targets t, summed over the axes `dim` (all unless given); ε =
     `smooth`.
 
     input and target have one shape; with the axes of the examples left out of `dim`, the result is the mean over them, with
     ``reduction="sum"`` the sum, with "none" the losses. ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      L = 1 − (2 · (Σ (x t)) + ε) / (Σ x + Σ t + ε)
+      (x: input: probabilities; t: target; ε: smooth: the sums run over `dim`, here over all axes)
 
     >>> import anynet as an
     >>> an.nn.DiceLoss()(an.ones(3), an.ones(3)).item()
@@ -723,6 +913,7 @@ class DiceLoss(_Loss):
         return input.shape[0] if input.shape else 1
 
 
+@equation(F.tversky_loss)
 class TverskyLoss(_Loss):
     """1 − (TP + ε) / (TP + α FP + β FN + ε) with TP = Σ p t, FP = Σ p (1 − t), FN = Σ (1 − p) t over the axes `dim` (all unless
     given), ε = `smooth`; α = β = ½ is the Dice loss.
@@ -730,6 +921,13 @@ class TverskyLoss(_Loss):
     input (probabilities p) and target t have one shape; with the axes of the examples left out of `dim`, the result is the mean
     over them, with ``reduction="sum"`` the sum, with "none" the losses. ValueError for shapes that differ and for another
     `reduction`.
+
+    Equation:
+      P = Σ (x t)
+      F = Σ (x · (1 − t))
+      M = Σ ((1 − x) t)
+      L = 1 − (P + ε) / (P + α F + β M + ε)
+      (x: input: probabilities; t: target; α: alpha; β: beta; ε: smooth: the sums run over `dim`, here over all axes)
 
     >>> import anynet as an
     >>> an.nn.TverskyLoss(alpha=0.3, beta=0.7)(an.ones(3), an.ones(3)).item()
@@ -758,12 +956,21 @@ class TverskyLoss(_Loss):
         return input.shape[0] if input.shape else 1
 
 
+@equation(F.binary_focal_loss)
 class BinaryFocalLoss(_Loss):
     """−(1 − p_t)^γ ln p_t from logits x: p = σ(x), p_t = p where the target is 1, 1 − p where it is 0, and between for targets
     between; `alpha` weighs the two classes with α and 1 − α.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      p = σ(x)
+      q = p t + (1 − p) (1 − t)
+      a = α t + (1 − α) (1 − t) if α > 0, else 1
+      l = −a · (1 − q)^γ · (t ln(p) + (1 − t) ln(1 − p))
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input: logits; t: target; α: alpha or 0: 0 where there is none; γ: gamma; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.BinaryFocalLoss(alpha=0.25)(an.zeros(2), an.ones(2)).item(), 4)
@@ -782,6 +989,7 @@ class BinaryFocalLoss(_Loss):
         return {**super()._options(), "alpha": self.alpha, "gamma": self.gamma}
 
 
+@equation(F.focal_loss)
 class FocalLoss(_Loss):
     """−α_t (1 − p_t)^γ ln p_t with p = softmax(x) over the classes.
 
@@ -790,6 +998,13 @@ class FocalLoss(_Loss):
 
     The result is the mean over the targets that count, with ``reduction="sum"`` the sum, with "none" the losses in the shape of
     target. ValueError for shapes that do not fit, for another `reduction`, IndexError for targets that are no class.
+
+    Equation:
+      z[n, c, i] = x[n, c, i] − ln(Σ_k exp(x[n, k, i]))
+      p[n, i] = exp(z[n, t[n, i], i])
+      l[n, i] = −α[t[n, i]] · (1 − p[n, i])^γ z[n, t[n, i], i] if t[n, i] ≠ ignore_index, else 0
+      L = Σ l / (Σ_{n,i} [t[n, i] ≠ ignore_index]) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (N, C, I): scores; t: target (N, I): class indices; α: alpha or 1 (C); γ: gamma; ignore_index; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.FocalLoss()(an.zeros((1, 2)), an.asarray([1])).item(), 4)
@@ -820,11 +1035,17 @@ class FocalLoss(_Loss):
         return _counted(input, target, self.ignore_index, None)
 
 
+@equation(F.log_cosh_loss)
 class LogCoshLoss(_Loss):
     """ln cosh d = |d| + ln(1 + e^{−2|d|}) − ln 2 with d = x − t: ½ d² near 0, |d| − ln 2 far away.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      l = ln(cosh(x − t))
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target; reduction)
 
     >>> import anynet as an
     >>> an.nn.LogCoshLoss()(an.ones(2), an.ones(2)).item()
@@ -836,6 +1057,7 @@ class LogCoshLoss(_Loss):
     _function = staticmethod(F.log_cosh_loss)
 
 
+@equation(F.circle_loss)
 class CircleLoss(_Loss):
     """ln(1 + Σ_n exp(γ α_n (s_n − m)) · Σ_p exp(−γ α_p (s_p − 1 + m))) for each row: similar to the rows of its class, dissimilar
     to the others. s is the cosine to the other rows of its class (p) and of other classes (n), α_p = max(1 + m − s_p, 0) and
@@ -844,6 +1066,15 @@ class CircleLoss(_Loss):
     input (n, features), target (n,) of classes; rows without a p or an n give 0. The result is the mean over the rows, with
     ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError for shapes that do not fit and for
     another `reduction`.
+
+    Equation:
+      u[n, k] = x[n, k] / max(norm_k(x[n, k]), 1e-12)
+      s[i, j] = Σ_k u[i, k] u[j, k]
+      Pᵢ = Σ_{j, tᵢ = tⱼ, i ≠ j} exp(−γ max(1 + m − s[i, j], 0) (s[i, j] − 1 + m))
+      Nᵢ = Σ_{j, tᵢ ≠ tⱼ} exp(γ max(s[i, j] + m, 0) (s[i, j] − m))
+      lᵢ = ln(1 + Pᵢ Nᵢ)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (B, K): a row for each example; t: target (B): classes; γ: gamma; m: margin; reduction)
 
     >>> import anynet as an
     >>> an.nn.CircleLoss()(an.eye(2), an.asarray([0, 1])).item()
@@ -866,6 +1097,7 @@ class CircleLoss(_Loss):
         return input.shape[0]
 
 
+@equation(F.linear_cross_entropy, where="W[C, J] = linear.weight; b[C] = linear.bias or 0")
 class LinearCrossEntropyLoss(_Reduced):
     """Cross-entropy of a linear layer's outputs, −Σ_c q_c w_c ln softmax(W x + b)_c, layer and loss in one.
 
@@ -879,6 +1111,16 @@ class LinearCrossEntropyLoss(_Reduced):
     The result is the mean over the targets that count, weighted by their classes' weights, with ``reduction="sum"`` the sum,
     with "none" the losses in the shape of target. ValueError for shapes that do not fit and for another
     `reduction`, IndexError for targets that are no class.
+
+    Equation:
+      y[n, c] = Σ_j W[c, j] x[n, j] + b[c]
+      z[n, c] = y[n, c] − ln(Σ_k exp(y[n, k]))
+      q[n, c] = (1 − s) · [tₙ = c] + s / C  for 0 ≤ c < C
+      lₙ = −Σ_c q[n, c] w[c] z[n, c] if tₙ ≠ ignore_index, else 0
+      V = Σ_n [tₙ ≠ ignore_index] w[tₙ]
+      L = Σ l / V if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (N, J); W: linear.weight (C, J); b: linear.bias or 0 (C); t: target (N): class indices; w: weight or 1 (C); s:
+      label_smoothing; ignore_index: or -100; reduction)
 
     >>> import anynet as an
     >>> an.nn.LinearCrossEntropyLoss(3, 4)(an.zeros((2, 3)), an.asarray([0, 3])).shape
@@ -925,11 +1167,18 @@ class LinearCrossEntropyLoss(_Reduced):
         return _counted(input, target, self.ignore_index, self.weight)
 
 
+@equation(F.hinge_loss)
 class HingeLoss(_Loss):
-    """max(0, 1 − t x) with t = ±1, 0 standing for −1 too.
+    """Scores x on the right side by at least 1: t = ±1, 0 standing for −1 too.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      s = −1 if t = 0, else t
+      l = max(0, 1 − s x)ᵖ
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target: 1, or −1 or 0; p: or 1; reduction)
 
     >>> import anynet as an
     >>> an.nn.HingeLoss()(an.asarray([0.5, -2.0]), an.asarray([1.0, -1.0])).item()
@@ -941,11 +1190,24 @@ class HingeLoss(_Loss):
     _function = staticmethod(F.hinge_loss)
 
 
+@equation(
+    "s = -1 if t == 0 else t",
+    "l = max(0, 1 - s * x)**2",
+    REDUCED,
+    where="x = input; t = target: 1, or −1 or 0; reduction",
+    gradient=f"{REDUCED_GRADIENT}; dx = -2 * dl * s * max(0, 1 - s * x)",
+)
 class SquaredHingeLoss(_Loss):
-    """max(0, 1 − t x)² with t = ±1, 0 standing for −1 too.
+    """The square of `HingeLoss`: t = ±1, 0 standing for −1 too.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      s = −1 if t = 0, else t
+      l = max(0, 1 − s x)²
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target: 1, or −1 or 0; reduction)
 
     >>> import anynet as an
     >>> an.nn.SquaredHingeLoss()(an.asarray([0.5, -2.0]), an.asarray([1.0, -1.0])).item()
@@ -960,11 +1222,17 @@ class SquaredHingeLoss(_Loss):
         return {**super()._options(), "p": 2}
 
 
+@equation(F.categorical_hinge_loss)
 class CategoricalHingeLoss(_Loss):
     """max(0, 1 + max_c (1 − t_c) x_c − Σ_c t_c x_c) for each row, t one-hot.
 
     x and target (…, classes). The result is the mean over the rows, with ``reduction="sum"`` their sum, with "none" the losses
     of the rows (…). ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      l = max(0, 1 + max_c((1 − t[c]) x[c]) − Σ_c t[c] x[c])
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (…, C); t: target (…, C): one-hot; reduction)
 
     >>> import anynet as an
     >>> an.nn.CategoricalHingeLoss()(an.asarray([[2.0, 1.5]]), an.asarray([[1.0, 0.0]])).item()
@@ -980,11 +1248,17 @@ class CategoricalHingeLoss(_Loss):
         return _size(input) // max(input.shape[-1], 1)
 
 
+@equation(F.mape_loss)
 class MAPELoss(_Loss):
     """100 |x − t| / max(|t|, 10⁻⁷), the mean absolute percentage error.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      l = 100 |x − t| / max(|t|, ε)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target; ε: eps or 1e-7; reduction)
 
     >>> import anynet as an
     >>> an.nn.MAPELoss()(an.asarray([1.5]), an.asarray([2.0])).item()
@@ -994,11 +1268,17 @@ class MAPELoss(_Loss):
     _function = staticmethod(F.mape_loss)
 
 
+@equation(F.msle_loss)
 class MSLELoss(_Loss):
     """(ln(1 + x) − ln(1 + t))², with x and t not below 10⁻⁷: the mean squared logarithmic error.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
+
+    Equation:
+      l = (ln(1 + max(x, ε)) − ln(1 + max(t, ε)))²
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target; ε: eps or 1e-7; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.MSLELoss()(an.asarray([0.0]), an.asarray([1.0])).item(), 4)

@@ -30,9 +30,10 @@ from anynet.autograd.jit.trace_context import module_observers
 from anynet.nn import state_dict, summary
 from anynet.nn.arguments import check_arguments
 from anynet.nn.errors import add_location, refuse_other_types
-from anynet.nn.hooks import MakesAttribute, add_hook, around
+from anynet.nn.hooks import MakesAttribute, WithKeywords, add_hook, around, global_hooks
 from anynet.nn.layer_path import paths
 from anynet.nn.members import named_tensors, not_found, walk
+from anynet.nn.recorded import Recorded, record
 from anynet.ops.creation import zeros_like
 from anynet.tensor import Buffer, Leaf, Parameter, Tensor, module_version, move, wrap
 from anynet.typing import ArrayLike
@@ -60,8 +61,9 @@ def _role(value: Any) -> type | None:
 def _member(module: Module, name: str, role: type, value: Any) -> Any:
     """What takes the place of a member: a Tensor becomes the buffer; what would silently be no member is refused."""
     if role is Buffer and isinstance(value, Tensor):
-        made = wrap(value._data, Buffer)
-        made.persistent, made.edge = vars(module)[name].persistent, value.edge  # type: ignore[attr-defined]
+        old = vars(module)[name]
+        made = wrap(value._data, type(old))
+        made.persistent, made.edge = old.persistent, value.edge  # type: ignore[attr-defined]
         return made
     if role is Parameter:
         what, remedy = (
@@ -109,6 +111,10 @@ class Module:
     _forward_pre_hooks: tuple[Callable[..., Any], ...] = ()
     _backward_hooks: tuple[Callable[..., Any], ...] = ()
     _backward_pre_hooks: tuple[Callable[..., Any], ...] = ()
+    _state_hooks: tuple[Callable[..., Any], ...] = ()
+    _state_pre_hooks: tuple[Callable[..., Any], ...] = ()
+    _load_pre_hooks: tuple[Callable[..., Any], ...] = ()
+    _load_post_hooks: tuple[Callable[..., Any], ...] = ()
 
     # whether `forward` is a function of its input, its tensors and its attributes, and nothing else: `anynet.nn.fused_sequential` may
     # then call that function instead; asked of this library's classes only
@@ -116,6 +122,7 @@ class Module:
     _pure_in_training: ClassVar[bool] = True
 
     _defined: tuple[str, int] | None = None
+    _made: Recorded | None = None
     _reserved: frozenset[str] = frozenset()  # names that are None now and keep their place among the members
     # attributes of this class itself, which hold no members
     _not_members: ClassVar[frozenset[str]] = frozenset(
@@ -124,19 +131,25 @@ class Module:
             "_forward_pre_hooks",
             "_backward_hooks",
             "_backward_pre_hooks",
+            "_state_hooks",
+            "_state_pre_hooks",
+            "_load_pre_hooks",
+            "_load_post_hooks",
             "_defined",
+            "_made",
             "_reserved",
         }
     )
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Check the arguments, and note the line that makes the layer: the first one outside of this package."""
+        """Check the arguments, and note them and the line that makes the layer: the first one outside of this package."""
         check_arguments(cls, args, kwargs)
         module = super().__new__(cls)
         frame = sys._getframe(1)
         while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
             frame = frame.f_back
         module.__dict__["_defined"] = (frame.f_code.co_filename, frame.f_lineno)
+        module.__dict__["_made"] = record(cls, args, kwargs)
         return module
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -191,6 +204,7 @@ class Module:
                 or self._forward_pre_hooks
                 or self._backward_hooks
                 or self._backward_pre_hooks
+                or global_hooks.any
             ):
                 return _call_hooked(self, *args, **kwargs)
             return self.forward(*args, **kwargs)
@@ -261,8 +275,19 @@ class Module:
     # ----- state -----
 
     def state_dict(self, prefix: str = "") -> OrderedDict[str, Tensor]:
-        """All parameters and persistent buffers by name: constants that share the data."""
+        """All parameters and persistent buffers by name: constants that share the data. Then, under ``…_extra_state``, what
+        `get_extra_state` gives in the modules that define it."""
         return state_dict.state_dict(self, prefix)
+
+    def get_extra_state(self) -> Any:
+        """What a module's state has besides its tensors; a class that has some defines it, with `set_extra_state`."""
+        msg = f"{type(self).__name__} defines no get_extra_state()"
+        raise NotImplementedError(msg)
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take what `get_extra_state` gave."""
+        msg = f"{type(self).__name__} defines no set_extra_state()"
+        raise NotImplementedError(msg)
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
         """Copy arrays into the parameters and buffers of the same names; returns (missing, unexpected) names.
@@ -443,16 +468,40 @@ class Module:
         """
         return add_hook(self, "_backward_pre_hooks", hook, prepend)
 
-    def register_forward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(module, args, output)`` after forward; what it returns (not None) replaces the output.
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, args, output)`` after forward, or ``hook(module, args, kwargs, output)`` `with_kwargs`; what it returns (not
+        None) replaces the output. `prepend` puts it before the others.
 
         ``remove()`` of what is returned removes the hook.
         """
-        return add_hook(self, "_forward_hooks", hook)
+        return add_hook(self, "_forward_hooks", WithKeywords(hook) if with_kwargs else hook, prepend)
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(module, args)`` before forward; what it returns (not None) replaces the arguments."""
-        return add_hook(self, "_forward_pre_hooks", hook)
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, args)`` before forward; what it returns (not None) replaces the arguments. `with_kwargs`:
+        ``hook(module, args, kwargs)``, which returns None or both."""
+        return add_hook(self, "_forward_pre_hooks", WithKeywords(hook) if with_kwargs else hook, prepend)
+
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(module, prefix, keep_vars)`` before the state of this module is taken; keep_vars is False."""
+        return add_hook(self, "_state_pre_hooks", hook)
+
+    def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(module, state, prefix, local_metadata)`` when the state of this module is in `state`, under names that begin with
+        `prefix`; it may change `state`. The metadata are an empty dict."""
+        return add_hook(self, "_state_hooks", hook)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(module, state, prefix, local_metadata, strict, missing, unexpected, errors)`` before a state is compared with the
+        module; it may change `state`, a copy, and add to the list `errors`."""
+        return add_hook(self, "_load_pre_hooks", hook)
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(module, keys)`` after a state has been loaded; ``keys.missing_keys`` and ``keys.unexpected_keys`` are lists."""
+        return add_hook(self, "_load_post_hooks", hook)
 
     # ----- showing -----
 
@@ -468,6 +517,10 @@ class Module:
             return f"{type(self).__name__}({extra})"
         lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in children]
         return "\n".join([f"{type(self).__name__}({extra}", *lines, ")"])
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the table of `summary`; given example inputs `summary` has the shapes of the outputs, too."""
+        return summary.summary(self)._repr_html_()
 
     def label(self) -> str:
         """A few words for messages: the kind of layer and its sizes."""
@@ -492,17 +545,24 @@ class Module:
 
 
 def _call_hooked(module: Module, *args: Any, **kwargs: Any) -> Any:
-    if module._backward_hooks or module._backward_pre_hooks:
+    if module._backward_hooks or module._backward_pre_hooks or global_hooks._backward:
         args, leave = around(module, args)
     else:
         leave = None
-    for pre in module._forward_pre_hooks:
+    for pre in (*global_hooks._forward_pre, *module._forward_pre_hooks):
+        if type(pre) is WithKeywords:
+            changed = pre.hook(module, args, kwargs)
+            if changed is not None:
+                args, kwargs = changed
+            continue
         changed = pre(module, args)
         if changed is not None:
             args = changed if isinstance(changed, tuple) else (changed,)
     out = module.forward(*args, **kwargs)
-    for hook in module._forward_hooks:
-        changed = hook(module, args, out)
+    for hook in (*global_hooks._forward, *module._forward_hooks):
+        changed = (
+            hook.hook(module, args, kwargs, out) if type(hook) is WithKeywords else hook(module, args, out)
+        )
         if changed is not None:
             out = changed
     return out if leave is None else leave(out)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from anynet import dtypes
+from anynet.equations import equation
 from anynet.nn import functional as F
 from anynet.nn.errors import ShapeError
 from anynet.nn.module import Module
@@ -36,6 +37,7 @@ def _reset_affine(weight: Parameter | None, bias: Parameter | None) -> None:
             bias.assign_(0.0)
 
 
+@equation(F.batch_norm)
 class _BatchNorm(Spatial):
     """y = γ (x − μ) / √(σ² + ε) + β for each channel of a batch of $data: μ and σ² are the mean and the (biased) variance over the batch
     and all places.
@@ -50,6 +52,15 @@ class _BatchNorm(Spatial):
 
     Errors: ValueError for ``num_features < 1``, ``eps < 0`` and, in training, for one value for each channel; ShapeError for an input
     of other axes or channels.
+
+    Equation:
+      own = training or not track
+      μ[c] = mean_{n,t}(x[n, c, t]) if own, else M[c]
+      v[c] = var_{n,t}(x[n, c, t]) if own, else V[c]
+      x̂[n, c, t] = (x[n, c, t] − μ[c]) / √(v[c] + ε)
+      y[n, c, t] = γ[c] x̂[n, c, t] + β[c]
+      (x: input (N, C, T); γ: weight or 1 (C); β: bias or 0 (C); M: running_mean or 0 (C); V: running_var or 1 (C); ε: eps;
+      training; track: track_running_stats or 1)
 
     >>> import anynet as an
     >>> an.nn.$name(6)(an.ones((8, 6$example))).shape
@@ -149,6 +160,7 @@ class BatchNorm3d(_BatchNorm):
     axes, dims = 3, (5,)
 
 
+@equation(F.batch_norm)
 class SyncBatchNorm(_BatchNorm):
     """Batch normalization of (batch, channels, …) by the statistics of the batches of all processes of `process_group` together:
     y = γ (x − μ) / √(σ² + ε) + β for each channel.
@@ -164,6 +176,15 @@ class SyncBatchNorm(_BatchNorm):
     Parameters: `weight` (γ, ones) and `bias` (β, zeros), both (num_features,), none with ``affine=False``, no `bias` with
     ``bias=False``. Buffers: `running_mean` (zeros), `running_var` (ones), both (num_features,), and `num_batches_tracked` (an int64),
     none with ``track_running_stats=False``.
+
+    Equation:
+      own = training or not track
+      μ[c] = mean_{n,t}(x[n, c, t]) if own, else M[c]
+      v[c] = var_{n,t}(x[n, c, t]) if own, else V[c]
+      x̂[n, c, t] = (x[n, c, t] − μ[c]) / √(v[c] + ε)
+      y[n, c, t] = γ[c] x̂[n, c, t] + β[c]
+      (x: input (N, C, T); γ: weight or 1 (C); β: bias or 0 (C); M: running_mean or 0 (C); V: running_var or 1 (C); ε: eps;
+      training; track: track_running_stats or 1)
 
     >>> import anynet as an
     >>> an.nn.SyncBatchNorm(1, eps=0.0)(an.asarray([[1.0], [3.0]])).tolist()
@@ -250,11 +271,19 @@ class SyncBatchNorm(_BatchNorm):
         return new.train(norm.training)
 
 
+@equation(F.layer_norm)
 class LayerNorm(Module):
-    """y = γ (x − μ) / √(σ² + ε) + β, μ and σ² over the last axes of x, those of `normalized_shape`.
+    """Mean 0 and variance 1 over the last axes of x, those of `normalized_shape`, then scaled by γ and shifted by β.
 
     Parameters `weight` (γ = 1) and `bias` (β = 0) of normalized_shape; none with
     ``elementwise_affine=False``.
+
+    Equation:
+      μ = mean_j(xⱼ)
+      v = var_j(xⱼ)
+      x̂ⱼ = (xⱼ − μ) / √(v + ε)
+      yⱼ = γⱼ x̂ⱼ + βⱼ
+      (x: input (…, J); γ: weight or 1 (J); β: bias or 0 (J); ε: eps)
 
     >>> import anynet as an
     >>> an.nn.LayerNorm(2, eps=0.0)(an.asarray([[1.0, 3.0]])).tolist()
@@ -304,11 +333,20 @@ class LayerNorm(Module):
         )
 
 
+@equation(F.group_norm)
 class GroupNorm(Module):
     """y = γ (x − μ) / √(σ² + ε) + β, μ and σ² over each of `num_groups` groups of channels of each sample.
 
     x (n, num_channels, …) → the same. Parameters `weight` (γ = 1) and `bias` (β = 0), none with
     ``affine=False``.
+
+    Equation:
+      K = ⌊C / G⌋
+      μ[n, g] = mean_{0 ≤ k < K, t}(x[n, g K + k, t])  for 0 ≤ g < G
+      v[n, g] = mean_{0 ≤ k < K, t}((x[n, g K + k, t] − μ[n, g])²)  for 0 ≤ g < G
+      x̂[n, c, t] = (x[n, c, t] − μ[n, ⌊c / K⌋]) / √(v[n, ⌊c / K⌋] + ε)
+      y[n, c, t] = γ[c] x̂[n, c, t] + β[c]
+      (x: input (N, C, T); G: num_groups; γ: weight or 1 (C); β: bias or 0 (C); ε: eps)
 
     >>> import anynet as an
     >>> an.nn.GroupNorm(2, 4)(an.ones((3, 4, 5))).shape
@@ -360,6 +398,31 @@ class GroupNorm(Module):
         )
 
 
+@equation(
+    "own = training or not track",
+    "μ[n, c] = mean[t](x[n, c, t]) if own else M[c]",
+    "v[n, c] = var[t](x[n, c, t]) if own else V[c]",
+    "x_hat[n, c, t] = (x[n, c, t] - μ[n, c]) / sqrt(v[n, c] + ε)",
+    "y[n, c, t] = γ[c] * x_hat[n, c, t] + β[c]",
+    where="""
+        x[N?, C, T]
+        γ[C] = weight or 1
+        β[C] = bias or 0
+        M[C] = running_mean or 0
+        V[C] = running_var or 1
+        ε = eps
+        training
+        track = track_running_stats
+    """,
+    gradient="""
+        dβ[c] = sum[n, t](dy[n, c, t])
+        dγ[c] = sum[n, t](dy[n, c, t] * x_hat[n, c, t])
+        dx[n, c, t] = γ[c] / sqrt(v[n, c] + ε) * (dy[n, c, t] - mean[t](dy[n, c, t]) - x_hat[n, c, t] * mean[t](dy[n, c,
+            t] * x_hat[n, c, t]))
+        if own else γ[c] / sqrt(v[n, c] + ε) * dy[n, c, t]
+    """,
+    spatial="t T",
+)
 class _InstanceNorm(_BatchNorm):
     """y = γ (x − μ) / √(σ² + ε) + β for each channel of each example: μ and σ² are the mean and the (biased) variance over its places
     alone.
@@ -373,6 +436,15 @@ class _InstanceNorm(_BatchNorm):
 
     Errors: ValueError for ``num_features < 1``, ``eps < 0`` and, in training, for one place for each channel; ShapeError for an input
     of other axes or channels.
+
+    Equation:
+      own = training or not track
+      μ[n, c] = mean_t(x[n, c, t]) if own, else M[c]
+      v[n, c] = var_t(x[n, c, t]) if own, else V[c]
+      x̂[n, c, t] = (x[n, c, t] − μ[n, c]) / √(v[n, c] + ε)
+      y[n, c, t] = γ[c] x̂[n, c, t] + β[c]
+      (x: (N, C, T); γ: weight or 1 (C); β: bias or 0 (C); M: running_mean or 0 (C); V: running_var or 1 (C); ε: eps;
+      training; track: track_running_stats; one for each spatial axis: t, T)
 
     >>> import anynet as an
     >>> an.nn.$name(3)(an.ones((2, 3, $4))).shape
@@ -427,8 +499,14 @@ class InstanceNorm3d(_InstanceNorm):
     axes, dims = 3, (4, 5)
 
 
+@equation(F.rms_norm)
 class RMSNorm(Module):
-    """y = x / √(mean x² + ε) · γ over the last axes; ε is the dtype's unless given; γ = 1 at first.
+    """Each vector of the last axes divided by its root mean square; ε is the dtype's unless given; γ = 1 at first.
+
+    Equation:
+      r = √(mean_j(xⱼ²) + ε)
+      yⱼ = γⱼ xⱼ / r
+      (x: input (…, J); γ: weight or 1 (J); ε: eps or 2.220446049250313e-16: that of the dtype, here float64, unless given)
 
     >>> import anynet as an
     >>> an.nn.RMSNorm(2, eps=0.0)(an.asarray([3.0, 3.0])).tolist()
@@ -471,8 +549,13 @@ class RMSNorm(Module):
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
 
 
+@equation(F.local_response_norm)
 class LocalResponseNorm(Module):
     """x / (k + α · (mean of x² over `size` neighbouring channels))^β.
+
+    Equation:
+      y[n, c, t] = x[n, c, t] / (k + α · (Σ_{0 ≤ j < s} x[n, c + j − ⌊s / 2⌋, t]²) / s)^β
+      (x: input (N, C, T); s: size; α: alpha; β: beta; k)
 
     >>> import anynet as an
     >>> an.nn.LocalResponseNorm(2)(an.ones((1, 3, 4, 4))).shape
@@ -492,9 +575,19 @@ class LocalResponseNorm(Module):
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
+@equation(
+    "w = 2 * ((s - 1) // 2) + 1",
+    "y[n, c, t] = x[n, c, t] / (k + α * sum[j: w](x[n, c + j - w // 2, t]**2) / s)**β",
+    where="x[N, C, T*] = x; s = size; α = alpha; β = beta; k",
+)
 class CrossMapLRN2d(LocalResponseNorm):
     """x / (k + α/size · (sum of x² over the channels at most ⌊(size − 1)/2⌋ away))^β, of images (n, c, height, width): as
     `LocalResponseNorm` for an odd `size`; for an even one the window is one channel shorter.
+
+    Equation:
+      w = 2 ⌊(s − 1) / 2⌋ + 1
+      y[n, c, t] = x[n, c, t] / (k + α · (Σ_{0 ≤ j < w} x[n, c + j − ⌊w / 2⌋, t]²) / s)^β
+      (x: (N, C, T); s: size; α: alpha; β: beta; k)
 
     >>> import anynet as an
     >>> an.nn.CrossMapLRN2d(3)(an.ones((1, 3, 4, 4))).shape
@@ -513,8 +606,16 @@ class CrossMapLRN2d(LocalResponseNorm):
         return normalization.local_response_norm(x, width, self.alpha * width / self.size, self.beta, self.k)
 
 
+@equation(
+    "y[..., j] = x[..., j] / max(norm[k](x[..., k]), ε)",
+    where="x[..., J] = x along dim; ε = eps",
+)
 class UnitNorm(Module):
     """x / max(‖x‖₂, ε), the norm over the axes `dim`.
+
+    Equation:
+      yⱼ = xⱼ / max(norm_k(xₖ), ε)
+      (x: along dim (…, J); ε: eps)
 
     >>> import anynet as an
     >>> [round(v, 6) for v in an.nn.UnitNorm()(an.asarray([3.0, 4.0])).tolist()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from anynet.equations import equation
 from anynet.nn.spatial import Spatial
 from anynet.ops.padding import pad
 from anynet.tensor import Tensor
@@ -37,6 +38,11 @@ class _Pad(Spatial):
         return f"{self.padding}"
 
 
+@equation(
+    "y[n, c, t: T + a + b] = x[n, c, t - a]",
+    where="x[N?, C, T]; a = padding.before: the elements before each axis; b = padding.after",
+    spatial="t T a b",
+)
 class _ZeroPad(_Pad):
     """Zeros around the $data.
 
@@ -45,6 +51,11 @@ class _ZeroPad(_Pad):
     as in PyTorch; a negative one crops.
 
     Errors: ValueError for another number of paddings, ShapeError for another number of axes.
+
+    Equation:
+      y[n, c, t] = x[n, c, t − a]  for 0 ≤ t < T + a + b
+      (x: (N, C, T); a: padding.before: the elements before each axis; b: padding.after; one for each spatial axis: t, T, a,
+      b)
 
     >>> import anynet as an
     >>> an.nn.$name(1)(an.ones((2, 4, $3))).shape
@@ -64,6 +75,11 @@ class ZeroPad3d(_ZeroPad):
     axes = 3
 
 
+@equation(
+    "y[n, c, t: T + a + b] = x[n, c, t - a] if all(0 <= t - a < T) else v",
+    where="x[N?, C, T]; a = padding.before: the elements before each axis; b = padding.after; v = value",
+    spatial="t T a b",
+)
 class _ConstantPad(_Pad):
     """`value` around the $data.
 
@@ -72,6 +88,11 @@ class _ConstantPad(_Pad):
     as in PyTorch; a negative one crops.
 
     Errors: ValueError for another number of paddings, ShapeError for another number of axes.
+
+    Equation:
+      y[n, c, t] = x[n, c, t − a] if all(0 ≤ t − a < T), else v  for 0 ≤ t < T + a + b
+      (x: (N, C, T); a: padding.before: the elements before each axis; b: padding.after; v: value; one for each spatial axis:
+      t, T, a, b)
 
     >>> import anynet as an
     >>> an.nn.$name(1, 2.0)(an.ones((2, 4, $3))).shape
@@ -98,6 +119,11 @@ class ConstantPad3d(_ConstantPad):
     axes = 3
 
 
+@equation(
+    "y[n, c, t: T + a + b] = x[n, c, T - 1 - abs(T - 1 - abs(t - a))]",
+    where="x[N?, C, T]; a = padding.before: the elements before each axis; b = padding.after",
+    spatial="t T a b",
+)
 class _ReflectionPad(_Pad):
     """The $data mirrored at their edges, the edge itself not repeated: a b c d → c b a b c d c b.
 
@@ -107,6 +133,11 @@ class _ReflectionPad(_Pad):
     Each padding must be less than the axis is long.
 
     Errors: ValueError for another number of paddings, ShapeError for another number of axes.
+
+    Equation:
+      y[n, c, t] = x[n, c, T − 1 − |T − 1 − |t − a||]  for 0 ≤ t < T + a + b
+      (x: (N, C, T); a: padding.before: the elements before each axis; b: padding.after; one for each spatial axis: t, T, a,
+      b)
 
     >>> import anynet as an
     >>> an.nn.$name(1)(an.ones((2, 4, $3))).shape
@@ -128,6 +159,11 @@ class ReflectionPad3d(_ReflectionPad):
     axes = 3
 
 
+@equation(
+    "y[n, c, t: T + a + b] = x[n, c, clip(t - a, 0, T - 1)]",
+    where="x[N?, C, T]; a = padding.before: the elements before each axis; b = padding.after",
+    spatial="t T a b",
+)
 class _ReplicationPad(_Pad):
     """The edges of the $data repeated: a b c d → a a a b c d d d.
 
@@ -136,6 +172,11 @@ class _ReplicationPad(_Pad):
     as in PyTorch; a negative one crops.
 
     Errors: ValueError for another number of paddings, ShapeError for another number of axes.
+
+    Equation:
+      y[n, c, t] = x[n, c, clip(t − a, 0, T − 1)]  for 0 ≤ t < T + a + b
+      (x: (N, C, T); a: padding.before: the elements before each axis; b: padding.after; one for each spatial axis: t, T, a,
+      b)
 
     >>> import anynet as an
     >>> an.nn.$name(1)(an.ones((2, 4, $3))).shape
@@ -157,6 +198,11 @@ class ReplicationPad3d(_ReplicationPad):
     axes = 3
 
 
+@equation(
+    "y[n, c, t: T + a + b] = x[n, c, (t - a) % T]",
+    where="x[N?, C, T]; a = padding.before: the elements before each axis; b = padding.after",
+    spatial="t T a b",
+)
 class _CircularPad(_Pad):
     """The $data as one period of a periodic function: a b c d → c d a b c d a b.
 
@@ -166,6 +212,11 @@ class _CircularPad(_Pad):
     Each padding must be at most as long as the axis.
 
     Errors: ValueError for another number of paddings, ShapeError for another number of axes.
+
+    Equation:
+      y[n, c, t] = x[n, c, (t − a) mod T]  for 0 ≤ t < T + a + b
+      (x: (N, C, T); a: padding.before: the elements before each axis; b: padding.after; one for each spatial axis: t, T, a,
+      b)
 
     >>> import anynet as an
     >>> an.nn.$name(1)(an.ones((2, 4, $3))).shape

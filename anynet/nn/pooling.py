@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from anynet.equations import equation
 from anynet.nn import functional as F
 from anynet.nn.spatial import Spatial
 from anynet.ops import pooling
@@ -45,6 +46,7 @@ class _Pool(Spatial):
     _pure = True
 
 
+@equation(F.max_pool1d)
 class _MaxPool(_Pool, _Windows):
     """The largest element of each window of $data: y[…, p] = max_k x[…, p·stride + k·dilation − padding], x being −∞ outside.
 
@@ -57,6 +59,13 @@ class _MaxPool(_Pool, _Windows):
     The first of equal elements receives the gradient.
 
     Errors: ValueError for sizes that are not positive and where no window fits; ShapeError for an input of other axes.
+
+    Equation:
+      M = ⌈(T + 2 p − d · (k − 1) − 1) / s⌉ + 1 if ceil_mode, else ⌊(T + 2 p − d · (k − 1) − 1) / s⌋ + 1
+      L = M − 1 if ceil_mode and (M − 1) s ≥ T + p, else M
+      y[n, c, t] = max_{0 ≤ i < k, 0 ≤ s t + d i − p < T}(x[n, c, s t + d i − p])  for 0 ≤ t < L
+      (x: input (N, C, T); k: kernel_size; s: stride or kernel_size; p: padding; d: dilation; ceil_mode; one for each spatial
+      axis: t, i, s, p, d, k, T, M, L)
 
     >>> import anynet as an
     >>> an.nn.$name(2)(an.ones((8, 6, $4))).shape
@@ -104,6 +113,7 @@ class MaxPool3d(_MaxPool):
     axes = 3
 
 
+@equation(F.avg_pool1d)
 class _AvgPool(_Pool, _Windows):
     """The mean of each window of $data: y[…, p] = (1/m) Σ_k x[…, p·stride + k − padding], x being 0 outside.
 
@@ -115,6 +125,15 @@ class _AvgPool(_Pool, _Windows):
     of elements of the window, those of the padding included unless ``count_include_pad=False``.
 
     Errors: ValueError for sizes that are not positive and where no window fits; ShapeError for an input of other axes.
+
+    Equation:
+      M = ⌈(T + 2 p − k) / s⌉ + 1 if ceil_mode, else ⌊(T + 2 p − k) / s⌋ + 1
+      L = M − 1 if ceil_mode and (M − 1) s ≥ T + p, else M
+      m[t] = min(s t − p + k, T + p) − (s t − p) if count_include_pad, else min(s t − p + k, T) − max(s t − p, 0)  for 0 ≤ t <
+          L
+      y[n, c, t] = Σ_{0 ≤ i < k} x[n, c, s t + i − p] / (D if D > 0, else Π mₜ)  for 0 ≤ t < L
+      (x: input (N, C, T); k: kernel_size; s: stride or kernel_size; p: padding; ceil_mode; count_include_pad; D:
+      divisor_override or 0: takes the place of the number of elements; one for each spatial axis: t, i, s, p, k, m, T, M, L)
 
     >>> import anynet as an
     >>> an.nn.$name(2)(an.ones((8, 6, $4))).shape
@@ -205,6 +224,7 @@ class _AdaptivePool(_Pool):
         return f"output_size={self.output_size}"
 
 
+@equation(F.adaptive_avg_pool1d)
 class _AdaptiveAvgPool(_AdaptivePool):
     """Means over bins of $data, as many along each axis as asked for: bin i of o covers the elements ⌊i·n/o⌋ … ⌈(i+1)·n/o⌉ − 1 of an
     axis of length n.
@@ -213,6 +233,11 @@ class _AdaptiveAvgPool(_AdaptivePool):
     $integers; None in the place of one keeps the length.
 
     Errors: ValueError for sizes that are not positive; ShapeError for an input of other axes.
+
+    Equation:
+      S = T if R = 0, else R
+      y[n, c, t] = mean_{0 ≤ u < T, ⌊t T / S⌋ ≤ u, u < ⌈(t + 1) T / S⌉}(x[n, c, u])  for 0 ≤ t < S
+      (x: input (N, C, T); R: output_size or 0; one for each spatial axis: t, u, R, S, T)
 
     >>> import anynet as an
     >>> an.nn.$name(2)(an.ones((8, 6, $5))).shape
@@ -239,6 +264,7 @@ class AdaptiveAvgPool3d(_AdaptiveAvgPool):
     axes = 3
 
 
+@equation(F.adaptive_max_pool1d)
 class _AdaptiveMaxPool(_AdaptivePool):
     """Maxima over bins of $data, as many along each axis as asked for: bin i of o covers the elements ⌊i·n/o⌋ … ⌈(i+1)·n/o⌉ − 1 of an
     axis of length n.
@@ -248,6 +274,11 @@ class _AdaptiveMaxPool(_AdaptivePool):
     their flat positions in the spatial axes of x, int64).
 
     Errors: ValueError for sizes that are not positive; ShapeError for an input of other axes.
+
+    Equation:
+      S = T if R = 0, else R
+      y[n, c, t] = max_{0 ≤ u < T, ⌊t T / S⌋ ≤ u, u < ⌈(t + 1) T / S⌉}(x[n, c, u])  for 0 ≤ t < S
+      (x: input (N, C, T); R: output_size or 0; one for each spatial axis: t, u, R, S, T)
 
     >>> import anynet as an
     >>> an.nn.$name(2)(an.ones((8, 6, $5))).shape
@@ -280,6 +311,7 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     axes = 3
 
 
+@equation(F.lp_pool1d)
 class _LPPool(_Pool):
     """The p-norm (Σ xᵖ)^(1/p) of each window of $data, p = `norm_type`; without absolute values, as in PyTorch, so that an odd p of a
     negative sum gives NaN.
@@ -289,6 +321,14 @@ class _LPPool(_Pool):
     mean of what it holds. `kernel_size` and `stride` (unless given the kernel size) are $integers. Where the sum is 0 the gradient is 0.
 
     Errors: ValueError for sizes that are not positive and where no window fits; ShapeError for an input of other axes.
+
+    Equation:
+      M = ⌈(T − k) / s⌉ + 1 if ceil_mode, else ⌊(T − k) / s⌋ + 1
+      L = M − 1 if ceil_mode and (M − 1) s ≥ T, else M
+      m[t] = min(s t + k, T) − s t  for 0 ≤ t < L
+      y[n, c, t] = (Σ_{0 ≤ i < k} x[n, c, s t + i]^q · (Π k) / (Π mₜ))^(1 / q)  for 0 ≤ t < L
+      (x: input (N, C, T); q: norm_type; k: kernel_size; s: stride or kernel_size; ceil_mode; one for each spatial axis: t, i,
+      s, k, m, T, M, L)
 
     >>> import anynet as an
     >>> an.nn.$name(2, 2)(an.ones((8, 6, $4))).shape
@@ -330,6 +370,7 @@ class LPPool3d(_LPPool):
     axes = 3
 
 
+@equation(F.fractional_max_pool2d)
 class _FractionalMaxPool(_Pool):
     """The largest element of each of windows at random places of $data, so that lengths shrink by any ratio between 1 and the kernel
     size. The windows of an axis begin at ⌊α (i + u)⌋ − ⌊α u⌋ with α = (length − kernel_size) / (out − 1) and u from U(0, 1), drawn for
@@ -342,6 +383,15 @@ class _FractionalMaxPool(_Pool):
 
     Errors: ValueError unless one of `output_size` and `output_ratio` is given, and for outputs that do not fit; ShapeError for an
     input of other axes.
+
+    Equation:
+      u ∼ Uniform(0, 1)
+      S = R if R > 0, else ⌊T ρ⌋
+      α = (T − k) / (S − 1) if S > 1, else 0
+      a[n, c, t] = ⌊(t + u[n, c]) α⌋ − ⌊u[n, c] α⌋ if t < S − 1, else T − k  for 0 ≤ n < N, 0 ≤ c < C, 0 ≤ t < S
+      y[n, c, t] = max_{0 ≤ i < k}(x[n, c, a[n, c, t] + i])  for 0 ≤ t < S
+      (x: input (N, C, T); k: kernel_size; R: output_size or 0; ρ: output_ratio or 1; u: (N, C): a number for each example,
+      channel and axis; one for each spatial axis: t, i, k, R, S, T, α, a, u, ρ)
 
     >>> import anynet as an
     >>> an.nn.$name(2, output_ratio=0.7)(an.ones((1, 1, $10))).shape
@@ -393,6 +443,7 @@ class FractionalMaxPool3d(_FractionalMaxPool):
     axes = 3
 
 
+@equation(F.max_unpool1d)
 class _MaxUnpool(_Windows):
     """The maxima of `MaxPool${axes}d` (with ``return_indices=True``) back at their places in $data, zeros elsewhere.
 
@@ -401,6 +452,13 @@ class _MaxUnpool(_Windows):
     less than a stride. `kernel_size`, `stride` (unless given the kernel size) and `padding` are $integers, those of the pooling.
 
     Errors: ValueError for sizes that are not positive and for an `output_size` out of reach; for indices outside of the output too.
+
+    Equation:
+      L = (T − 1) s − 2 p + k if R = 0, else R
+      F = Π L
+      y[n, c, f] = Σ_t x[n, c, t] · [I[n, c, t] = f]  for 0 ≤ f < F
+      (x: input (N, C, T); I: indices (N, C, T): places in the flattened output, each once; k: kernel_size; s: stride or
+      kernel_size; p: padding; R: output_size or 0; one for each spatial axis: t, T, L, k, s, p, R)
 
     >>> import anynet as an
     >>> y, indices = an.nn.MaxPool${axes}d(2, return_indices=True)(an.ones((1, 1, $4)))
@@ -450,6 +508,7 @@ class _GlobalPool(Spatial):
         return f"keepdims={self.keepdims}"
 
 
+@equation("y[n, c] = mean[t](x[n, c, t])", where="x[N?, C, T]", spatial="t T")
 class _GlobalAvgPool(_GlobalPool):
     """The mean of each channel over $data.
 
@@ -457,6 +516,10 @@ class _GlobalAvgPool(_GlobalPool):
     with `keepdims` (batch, channels, $1) or (channels, $1).
 
     Errors: ShapeError for an input of other axes.
+
+    Equation:
+      y[n, c] = mean_t(x[n, c, t])
+      (x: (N, C, T); one for each spatial axis: t, T)
 
     >>> import anynet as an
     >>> an.nn.$name()(an.ones((2, 3, $4))).shape
@@ -482,6 +545,7 @@ class GlobalAvgPool3d(_GlobalAvgPool):
     axes = 3
 
 
+@equation("y[n, c] = max[t](x[n, c, t])", where="x[N?, C, T]", spatial="t T")
 class _GlobalMaxPool(_GlobalPool):
     """The largest element of each channel over $data.
 
@@ -489,6 +553,10 @@ class _GlobalMaxPool(_GlobalPool):
     with `keepdims` (batch, channels, $1) or (channels, $1).
 
     Errors: ShapeError for an input of other axes.
+
+    Equation:
+      y[n, c] = max_t(x[n, c, t])
+      (x: (N, C, T); one for each spatial axis: t, T)
 
     >>> import anynet as an
     >>> an.nn.$name()(an.ones((2, 3, $4))).shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from anynet.equations import equation
 from anynet.nn import functional as F
 from anynet.nn.module import Module
 from anynet.tensor import Tensor
@@ -12,6 +13,7 @@ from anynet.typing import ArrayLike
 __all__ = ["Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"]
 
 
+@equation(F.interpolate)
 class Upsample(Module):
     """Sequences, images or volumes (n, c, *spatial) at another size, given as `size`, or as `scale_factor` times the old one.
 
@@ -20,6 +22,12 @@ class Upsample(Module):
     the corner pixels on each other, else their outer edges. With `recompute_scale_factor` the step follows from the rounded size.
 
     ValueError unless one of `size` and `scale_factor` is given, and for a mode that does not fit the number of axes.
+
+    Equation:
+      S = ⌊T f⌋ if R = 0, else R
+      y[n, c, t] = x[n, c, ⌊t T / S⌋]  for 0 ≤ t < S
+      (x: input (N, C, T); R: size or 0; f: scale_factor or 1: the mode "nearest" the other modes have their own weights; one
+      for each spatial axis: t, T, S, R, f)
 
     >>> import anynet as an
     >>> an.nn.Upsample(scale_factor=2, mode="bilinear")(an.ones((1, 3, 4, 5))).shape
@@ -55,8 +63,15 @@ class Upsample(Module):
         return f"{by}, mode={self.mode!r}"
 
 
+@equation(F.interpolate)
 class UpsamplingNearest2d(Upsample):
     """Images (n, c, h, w) at another size, given as `size` or `scale_factor`, by the nearest pixel: that at ⌊i n/m⌋.
+
+    Equation:
+      S = ⌊T f⌋ if R = 0, else R
+      y[n, c, t] = x[n, c, ⌊t T / S⌋]  for 0 ≤ t < S
+      (x: input (N, C, T); R: size or 0; f: scale_factor or 1: the mode "nearest" the other modes have their own weights; one
+      for each spatial axis: t, T, S, R, f)
 
     >>> import anynet as an
     >>> an.nn.UpsamplingNearest2d(scale_factor=2)(an.asarray([[[[1.0, 2.0]]]])).tolist()[0][0]
@@ -69,9 +84,22 @@ class UpsamplingNearest2d(Upsample):
         super().__init__(size, scale_factor, "nearest")
 
 
+@equation(
+    "S = floor(T * f) if R == 0 else R",
+    "u[t: S] = t * (T - 1) / (S - 1) if S > 1 else 0",
+    "y[n, c, t: S] = sum[i: T](x[n, c, i] * prod(max(0, 1 - abs(u[t] - i))))",
+    where="x[N, C, T]; R = size or 0; f = scale_factor or 1",
+    spatial="t i u T S R f",
+)
 class UpsamplingBilinear2d(Upsample):
     """Images (n, c, h, w) at another size, given as `size` or `scale_factor`, by bilinear interpolation, the centres of the corner
     pixels on each other.
+
+    Equation:
+      S = ⌊T f⌋ if R = 0, else R
+      u[t] = t · (T − 1) / (S − 1) if S > 1, else 0  for 0 ≤ t < S
+      y[n, c, t] = Σ_{0 ≤ i < T} x[n, c, i] · (Π max(0, 1 − |uₜ − i|))  for 0 ≤ t < S
+      (x: (N, C, T); R: size or 0; f: scale_factor or 1; one for each spatial axis: t, i, u, T, S, R, f)
 
     >>> import anynet as an
     >>> an.nn.UpsamplingBilinear2d(size=(1, 3))(an.asarray([[[[1.0, 2.0]]]])).tolist()

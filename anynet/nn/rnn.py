@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from anynet.equations import equation
 from anynet.nn import functional as F
 from anynet.nn import init
 from anynet.nn.errors import ShapeError
@@ -261,6 +262,24 @@ class RNNBase(Module):
         return ", ".join(parts)
 
 
+@equation(
+    "h[-1, n: N] = h_0[0, n]",
+    "a[t, n] = W_ih @ x[t, n] + b_ih + W_hh @ h[t - 1, n] + b_hh",
+    'h[t, n] = relu(a[t, n]) if nonlinearity == "relu" else tanh(a[t, n])',
+    "h_T[n] = h[T - 1, n]",
+    where="""
+        x[T, N?, I] = x swap batch_first
+        H = hidden_size
+        W_ih[R, I] = weight_ih_l0
+        W_hh[R, P] = weight_hh_l0
+        b_ih[R] = bias_ih_l0 or 0
+        b_hh[R] = bias_hh_l0 or 0
+        h_0[L, N?, H] = hx or 0
+        nonlinearity: layer 0, forward, while layer k reads the states of layer k − 1, the backward direction runs from
+            the last step to the first
+    """,
+    result="h h_T",
+)
 class RNN(RNNBase):
     """h_t = tanh(W_ih x_t + b_ih + W_hh h_{t−1} + b_hh), or ReLU for tanh with ``nonlinearity="relu"``.
 
@@ -279,6 +298,15 @@ class RNN(RNNBase):
 
     Errors: ValueError for sizes that are not positive, and for a dropout that is not in [0, 1] or has one layer only;
     ShapeError for an input or a state of another shape.
+
+    Equation:
+      h[−1, n] = h₀[0, n]  for 0 ≤ n < N
+      a[t, n] = W_ih x[t, n] + b_ih + W_hh h[t − 1, n] + b_hh
+      h[t, n] = relu(a[t, n]) if nonlinearity = "relu", else tanh(a[t, n])
+      h_T[n] = h[T − 1, n]
+      (x: (T, N, I); H: hidden_size; W_ih: weight_ih_l0 (R, I); W_hh: weight_hh_l0 (R, P); b_ih: bias_ih_l0 or 0 (R); b_hh:
+      bias_hh_l0 or 0 (R); h₀: hx or 0 (L, N, H); nonlinearity: layer 0, forward, while layer k reads the states of layer k −
+      1, the backward direction runs from the last step to the first)
 
     >>> import anynet as an
     >>> output, h = an.nn.RNN(3, 5, num_layers=2)(an.ones((7, 4, 3)))
@@ -311,6 +339,33 @@ class RNN(RNNBase):
         )  # fmt: skip
 
 
+@equation(
+    "h[-1, n: N] = h_0[0, n]",
+    "c[-1, n: N] = c_0[0, n]",
+    "a[t, n] = W_ih @ x[t, n] + b_ih + W_hh @ h[t - 1, n] + b_hh",
+    "i[t, n, j: H] = sigmoid(a[t, n, j])",
+    "f[t, n, j: H] = sigmoid(a[t, n, H + j])",
+    "g[t, n, j: H] = tanh(a[t, n, 2 * H + j])",
+    "o[t, n, j: H] = sigmoid(a[t, n, 3 * H + j])",
+    "c[t, n] = f[t, n] * c[t - 1, n] + i[t, n] * g[t, n]",
+    "h[t, n] = W_hr @ (o[t, n] * tanh(c[t, n])) if p > 0 else o[t, n] * tanh(c[t, n])",
+    "h_T[n] = h[T - 1, n]",
+    "c_T[n] = c[T - 1, n]",
+    where="""
+        x[T, N?, I] = x swap batch_first
+        H = hidden_size
+        W_ih[R, I] = weight_ih_l0
+        W_hh[R, P] = weight_hh_l0
+        b_ih[R] = bias_ih_l0 or 0
+        b_hh[R] = bias_hh_l0 or 0
+        h_0[L, N?, P] = hx[0] or 0
+        c_0[L, N?, H] = hx[1] or 0
+        W_hr[P, H] = weight_hr_l0 or 0
+        p = proj_size: layer 0, forward, while layer k reads the states of layer k − 1, the backward direction runs from
+            the last step to the first
+    """,
+    result="h h_T c_T",
+)
 class LSTM(RNNBase):
     """i, f, o = σ(…), g = tanh(…) of the four parts of W_ih x_t + b_ih + W_hh h_{t−1} + b_hh; c_t = f c_{t−1} + i g; h_t = o
     tanh(c_t). With `proj_size` p > 0 the output is smaller: h_t = W_hr (o tanh(c_t)) has p numbers.
@@ -331,6 +386,23 @@ class LSTM(RNNBase):
 
     Errors: ValueError for sizes that are not positive, and for a dropout that is not in [0, 1] or has one layer only;
     ShapeError for an input or a state of another shape.
+
+    Equation:
+      h[−1, n] = h₀[0, n]  for 0 ≤ n < N
+      c[−1, n] = c₀[0, n]  for 0 ≤ n < N
+      a[t, n] = W_ih x[t, n] + b_ih + W_hh h[t − 1, n] + b_hh
+      i[t, n, j] = σ(a[t, n, j])  for 0 ≤ j < H
+      f[t, n, j] = σ(a[t, n, H + j])  for 0 ≤ j < H
+      g[t, n, j] = tanh(a[t, n, 2 H + j])  for 0 ≤ j < H
+      o[t, n, j] = σ(a[t, n, 3 H + j])  for 0 ≤ j < H
+      c[t, n] = f[t, n] c[t − 1, n] + i[t, n] g[t, n]
+      h[t, n] = W_hr · (o[t, n] tanh(c[t, n])) if p > 0, else o[t, n] tanh(c[t, n])
+      h_T[n] = h[T − 1, n]
+      c_T[n] = c[T − 1, n]
+      (x: (T, N, I); H: hidden_size; W_ih: weight_ih_l0 (R, I); W_hh: weight_hh_l0 (R, P); b_ih: bias_ih_l0 or 0 (R); b_hh:
+      bias_hh_l0 or 0 (R); h₀: hx[0] or 0 (L, N, P); c₀: hx[1] or 0 (L, N, H); W_hr: weight_hr_l0 or 0 (P, H); p: proj_size:
+      layer 0, forward, while layer k reads the states of layer k − 1, the backward direction runs from the last step to the
+      first)
 
     >>> import anynet as an
     >>> output, (h, c) = an.nn.LSTM(3, 5, bidirectional=True)(an.ones((7, 4, 3)))
@@ -360,6 +432,27 @@ class LSTM(RNNBase):
         )  # fmt: skip
 
 
+@equation(
+    "h[-1, n: N] = h_0[0, n]",
+    "u[t, n] = W_ih @ x[t, n] + b_ih",
+    "v[t, n: N] = W_hh @ h[t - 1, n] + b_hh",
+    "r[t, n, j: H] = sigmoid(u[t, n, j] + v[t, n, j])",
+    "z[t, n, j: H] = sigmoid(u[t, n, H + j] + v[t, n, H + j])",
+    "m[t, n, j: H] = tanh(u[t, n, 2 * H + j] + r[t, n, j] * v[t, n, 2 * H + j])",
+    "h[t, n] = (1 - z[t, n]) * m[t, n] + z[t, n] * h[t - 1, n]",
+    "h_T[n] = h[T - 1, n]",
+    where="""
+        x[T, N?, I] = x swap batch_first
+        H = hidden_size
+        W_ih[R, I] = weight_ih_l0
+        W_hh[R, P] = weight_hh_l0
+        b_ih[R] = bias_ih_l0 or 0
+        b_hh[R] = bias_hh_l0 or 0
+        h_0[L, N?, H] = hx or 0: layer 0, forward, while layer k reads the states of layer k − 1, the backward direction
+            runs from the last step to the first
+    """,
+    result="h h_T",
+)
 class GRU(RNNBase):
     """r, z = σ(…) of W_ih x_t + b_ih + W_hh h_{t−1} + b_hh; n = tanh(W_in x_t + b_in + r (W_hn h_{t−1} + b_hn));
     h_t = (1 − z) n + z h_{t−1}.
@@ -379,6 +472,19 @@ class GRU(RNNBase):
 
     Errors: ValueError for sizes that are not positive, and for a dropout that is not in [0, 1] or has one layer only;
     ShapeError for an input or a state of another shape.
+
+    Equation:
+      h[−1, n] = h₀[0, n]  for 0 ≤ n < N
+      u[t, n] = W_ih x[t, n] + b_ih
+      v[t, n] = W_hh h[t − 1, n] + b_hh  for 0 ≤ n < N
+      r[t, n, j] = σ(u[t, n, j] + v[t, n, j])  for 0 ≤ j < H
+      z[t, n, j] = σ(u[t, n, H + j] + v[t, n, H + j])  for 0 ≤ j < H
+      m[t, n, j] = tanh(u[t, n, 2 H + j] + r[t, n, j] v[t, n, 2 H + j])  for 0 ≤ j < H
+      h[t, n] = (1 − z[t, n]) m[t, n] + z[t, n] h[t − 1, n]
+      h_T[n] = h[T − 1, n]
+      (x: (T, N, I); H: hidden_size; W_ih: weight_ih_l0 (R, I); W_hh: weight_hh_l0 (R, P); b_ih: bias_ih_l0 or 0 (R); b_hh:
+      bias_hh_l0 or 0 (R); h₀: hx or 0 (L, N, H): layer 0, forward, while layer k reads the states of layer k − 1, the
+      backward direction runs from the last step to the first)
 
     >>> import anynet as an
     >>> output, h = an.nn.GRU(3, 5, batch_first=True)(an.ones((4, 7, 3)))
@@ -466,6 +572,20 @@ class RNNCellBase(Module):
         return f"{self.input_size}, {self.hidden_size}{'' if self.bias else ', bias=False'}"
 
 
+@equation(
+    "a[n] = W_ih @ x[n] + b_ih + W_hh @ h_0[n] + b_hh",
+    'h[n] = relu(a[n]) if nonlinearity == "relu" else tanh(a[n])',
+    where="""
+        x[N?, I]
+        H = hidden_size
+        W_ih[R, I] = weight_ih
+        W_hh[R, H] = weight_hh
+        b_ih[R] = bias_ih or 0
+        b_hh[R] = bias_hh or 0
+        h_0[N?, H] = hx or 0
+        nonlinearity
+    """,
+)
 class RNNCell(RNNCellBase):
     """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or ReLU for tanh with ``nonlinearity="relu"``: one step of `RNN`.
 
@@ -475,6 +595,12 @@ class RNNCell(RNNCellBase):
     h = hidden_size, all drawn from U(−1/√h, 1/√h).
 
     Errors: ValueError for sizes that are not positive; ShapeError for an input or a state of another shape.
+
+    Equation:
+      aₙ = W_ih xₙ + b_ih + W_hh h₀[n] + b_hh
+      hₙ = relu(aₙ) if nonlinearity = "relu", else tanh(aₙ)
+      (x: (N, I); H: hidden_size; W_ih: weight_ih (R, I); W_hh: weight_hh (R, H); b_ih: bias_ih or 0 (R); b_hh: bias_hh or 0
+      (R); h₀: hx or 0 (N, H); nonlinearity)
 
     >>> import anynet as an
     >>> an.nn.RNNCell(3, 5)(an.ones((4, 3))).shape
@@ -505,6 +631,26 @@ class RNNCell(RNNCellBase):
         return self._finish(rnn_scan(gates, h, self.weight_hh, relu=self.nonlinearity == "relu"), batched)
 
 
+@equation(
+    "a[n] = W_ih @ x[n] + b_ih + W_hh @ h_0[n] + b_hh",
+    "i[n, j: H] = sigmoid(a[n, j])",
+    "f[n, j: H] = sigmoid(a[n, H + j])",
+    "g[n, j: H] = tanh(a[n, 2 * H + j])",
+    "o[n, j: H] = sigmoid(a[n, 3 * H + j])",
+    "c[n] = f[n] * c_0[n] + i[n] * g[n]",
+    "h[n] = o[n] * tanh(c[n])",
+    where="""
+        x[N?, I]
+        H = hidden_size
+        W_ih[R, I] = weight_ih
+        W_hh[R, H] = weight_hh
+        b_ih[R] = bias_ih or 0
+        b_hh[R] = bias_hh or 0
+        h_0[N?, H] = hx[0] or 0
+        c_0[N?, H] = hx[1] or 0
+    """,
+    result="h c",
+)
 class LSTMCell(RNNCellBase):
     """i, f, o = σ(…), g = tanh(…) of the four parts of W_ih x + b_ih + W_hh h + b_hh; c' = f c + i g; h' = o tanh(c'): one step of
     `LSTM`.
@@ -516,6 +662,17 @@ class LSTMCell(RNNCellBase):
     rows in the order i, f, g, o, h = hidden_size, all drawn from U(−1/√h, 1/√h).
 
     Errors: ValueError for sizes that are not positive; ShapeError for an input or a state of another shape.
+
+    Equation:
+      aₙ = W_ih xₙ + b_ih + W_hh h₀[n] + b_hh
+      i[n, j] = σ(a[n, j])  for 0 ≤ j < H
+      f[n, j] = σ(a[n, H + j])  for 0 ≤ j < H
+      g[n, j] = tanh(a[n, 2 H + j])  for 0 ≤ j < H
+      o[n, j] = σ(a[n, 3 H + j])  for 0 ≤ j < H
+      cₙ = fₙ c₀[n] + iₙ gₙ
+      hₙ = oₙ tanh(cₙ)
+      (x: (N, I); H: hidden_size; W_ih: weight_ih (R, I); W_hh: weight_hh (R, H); b_ih: bias_ih or 0 (R); b_hh: bias_hh or 0
+      (R); h₀: hx[0] or 0 (N, H); c₀: hx[1] or 0 (N, H))
 
     >>> import anynet as an
     >>> h, c = an.nn.LSTMCell(3, 5)(an.ones((4, 3)))
@@ -538,6 +695,23 @@ class LSTMCell(RNNCellBase):
         return self._finish(hs, batched), self._finish(cs, batched)
 
 
+@equation(
+    "u[n] = W_ih @ x[n] + b_ih",
+    "v[n: N] = W_hh @ h_0[n] + b_hh",
+    "r[n, j: H] = sigmoid(u[n, j] + v[n, j])",
+    "z[n, j: H] = sigmoid(u[n, H + j] + v[n, H + j])",
+    "m[n, j: H] = tanh(u[n, 2 * H + j] + r[n, j] * v[n, 2 * H + j])",
+    "h[n] = (1 - z[n]) * m[n] + z[n] * h_0[n]",
+    where="""
+        x[N?, I]
+        H = hidden_size
+        W_ih[R, I] = weight_ih
+        W_hh[R, H] = weight_hh
+        b_ih[R] = bias_ih or 0
+        b_hh[R] = bias_hh or 0
+        h_0[N?, H] = hx or 0
+    """,
+)
 class GRUCell(RNNCellBase):
     """r, z = σ(…) of W_ih x + b_ih + W_hh h + b_hh; n = tanh(W_in x + b_in + r (W_hn h + b_hn)); h' = (1 − z) n + z h: one step of
     `GRU`.
@@ -548,6 +722,16 @@ class GRUCell(RNNCellBase):
     rows in the order r, z, n, h = hidden_size, all drawn from U(−1/√h, 1/√h).
 
     Errors: ValueError for sizes that are not positive; ShapeError for an input or a state of another shape.
+
+    Equation:
+      uₙ = W_ih xₙ + b_ih
+      v[n] = W_hh h₀[n] + b_hh  for 0 ≤ n < N
+      r[n, j] = σ(u[n, j] + v[n, j])  for 0 ≤ j < H
+      z[n, j] = σ(u[n, H + j] + v[n, H + j])  for 0 ≤ j < H
+      m[n, j] = tanh(u[n, 2 H + j] + r[n, j] v[n, 2 H + j])  for 0 ≤ j < H
+      hₙ = (1 − zₙ) mₙ + zₙ h₀[n]
+      (x: (N, I); H: hidden_size; W_ih: weight_ih (R, I); W_hh: weight_hh (R, H); b_ih: bias_ih or 0 (R); b_hh: bias_hh or 0
+      (R); h₀: hx or 0 (N, H))
 
     >>> import anynet as an
     >>> an.nn.GRUCell(3, 5)(an.ones((4, 3))).shape

@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from anynet import random
+from anynet import streams
+from anynet.equations import REDUCED, equation
 from anynet.nn.errors import ShapeError
 from anynet.nn.functional._common import reduce
 from anynet.nn.module import Module
@@ -55,7 +56,7 @@ class _Sampled(Module):
 
     def sample(self, count: int) -> list[list[int]]:
         """`sample_size` classes for each of `count` examples, from the stream of weights."""
-        draws = random.uniform((count, self.sample_size))
+        draws = streams.uniform((count, self.sample_size))
         return [[bisect.bisect_right(self._ends, float(u)) for u in row] for row in draws]
 
     def _logits(self, x: Any, target: Any, samples: Any) -> tuple[Any, Any]:
@@ -73,9 +74,27 @@ class _Sampled(Module):
         return sum(vectors * expand_dims(x, axis=1), axis=-1), classes
 
 
+@equation(
+    """
+        l[n] = -log(sigmoid(sum[j](W[t[n], j] * x[n, j]))) - sum[k](log(sigmoid(-sum[j](W[s[n, k], j] * x[n, j]))))
+    """,
+    REDUCED,
+    where="""
+        x[N, J]
+        t[N] = target
+        s[N, K] = samples: drawn in proportion to countsᵖ
+        W[V, J] = weight
+        reduction
+    """,
+)
 class NegativeSampling(_Sampled):
     """−log σ(w_t · x) − Σ_k log σ(−w_k · x) with `sample_size` classes k drawn in proportion to counts^power (Mikolov et al.
     2013). x (n, in_features), target (n,) of classes; `reduction` "sum", "mean" or "none".
+
+    Equation:
+      lₙ = −ln(σ(Σ_j W[tₙ, j] x[n, j])) − Σ_k ln(σ(−Σ_j W[s[n, k], j] x[n, j]))
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: (N, J); t: target (N); s: samples (N, K): drawn in proportion to countsᵖ; W: weight (V, J); reduction)
 
     >>> import anynet as an
     >>> loss = an.nn.NegativeSampling(4, counts=[5, 3, 2], sample_size=2)
@@ -96,9 +115,30 @@ class NegativeSampling(_Sampled):
         return reduce(sum(softplus(logits * sign), axis=1), reduction)
 
 
+@equation(
+    "u[n] = sum[j](W[t[n], j] * x[n, j]) - log(K * q[t[n]])",
+    "v[n, k] = sum[j](W[s[n, k], j] * x[n, j]) - log(K * q[s[n, k]])",
+    "l[n] = -log(sigmoid(u[n])) - sum[k](log(sigmoid(-v[n, k])))",
+    REDUCED,
+    where="""
+        x[N, J]
+        t[N] = target
+        s[N, K] = samples: drawn from q
+        W[V, J] = weight
+        q[V] = probabilities
+        reduction
+    """,
+)
 class NCELoss(_Sampled):
     """Noise-contrastive estimation (Gutmann & Hyvärinen 2010): logistic regression between the target and `sample_size` drawn
     classes, with logits w_y · x − log(sample_size · q(y)), q the distribution of the draws.
+
+    Equation:
+      uₙ = Σ_j W[tₙ, j] x[n, j] − ln(K q[tₙ])
+      v[n, k] = Σ_j W[s[n, k], j] x[n, j] − ln(K q[s[n, k]])
+      lₙ = −ln(σ(uₙ)) − Σ_k ln(σ(−v[n, k]))
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: (N, J); t: target (N); s: samples (N, K): drawn from q; W: weight (V, J); q: probabilities (V); reduction)
 
     >>> import anynet as an
     >>> loss = an.nn.NCELoss(4, counts=[1, 1], sample_size=2, power=1.0)

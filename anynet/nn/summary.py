@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from anynet._html import html_table
 from anynet.nn.members import walk
 from anynet.nn.modes import evaluating
 from anynet.ops.creation import zeros
@@ -13,10 +14,24 @@ from anynet.tensor import Tensor, no_grad
 if TYPE_CHECKING:
     from anynet.nn.module import Module
 
-__all__ = ["summary"]
+__all__ = ["Summary", "summary"]
 
 
-def summary(module: Module, *inputs: Any) -> str:
+class Summary(str):
+    """The table as text; a notebook shows it as a table."""
+
+    __slots__ = ("note", "rows")
+    rows: list[tuple[str, ...]]
+    note: str
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows[0], self.rows[1:], self.note)
+
+
+def summary(module: Module, *inputs: Any) -> Summary:
     """See `Module.summary`."""
     outputs: dict[int, tuple[str, int]] = {}
     modules = list(module.modules())
@@ -50,7 +65,9 @@ def summary(module: Module, *inputs: Any) -> str:
     if inputs:
         leaves = [m for m in modules if next(m.children(), None) is None]
         last += f", {_bytes(sum(outputs.get(id(m), ('', 0))[1] for m in leaves))} of outputs"
-    return "\n".join([*lines, last])
+    made = Summary("\n".join([*lines, last]))
+    made.rows, made.note = [row if inputs else (row[0], row[2]) for row in rows], last
+    return made
 
 
 def _example(module: Module, x: Any) -> Any:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+from anynet.equations import equation
 from anynet.nn import functional as F
 from anynet.nn import init
 from anynet.nn.attention import MultiheadAttention
@@ -63,6 +64,24 @@ class _Layer(Module):
         self.activation = _activation(type(self).__name__, activation)
 
 
+@equation(
+    "u = norm_1(x) if norm_first else x",
+    "a = x + A(u, u, u)",
+    "z = a if norm_first else norm_1(a)",
+    "v = norm_2(z) if norm_first else z",
+    "r = z + W_2(f(W_1(v)))",
+    "y = r if norm_first else norm_2(r)",
+    where="""
+        x = src
+        A = self_attn: the attention
+        norm_1 = norm1
+        norm_2 = norm2
+        W_1 = linear1
+        W_2 = linear2
+        f = activation
+        norm_first: in evaluation, without dropout
+    """,
+)
 class TransformerEncoderLayer(_Layer):
     """x ← norm(x + attention(x)), x ← norm(x + W₂ f(W₁ x)); with `norm_first` x ← x + attention(norm x) and so on.
 
@@ -73,6 +92,16 @@ class TransformerEncoderLayer(_Layer):
     Parameters: those of `self_attn` (`MultiheadAttention`), `linear1` (d_model → dim_feedforward), `linear2` (back) and the norms
     `norm1`, `norm2`. `activation` f is "relu", "gelu" or a function; `dropout` acts on the attention's weights, after f and on both
     summands, in training. ValueError for sizes that are not positive and where nhead does not divide d_model.
+
+    Equation:
+      u = norm_1(x) if norm_first, else x
+      a = x + A(u, u, u)
+      z = a if norm_first, else norm_1(a)
+      v = norm_2(z) if norm_first, else z
+      r = z + W₂(f(W₁(v)))
+      y = r if norm_first, else norm_2(r)
+      (x: src; A: self_attn: the attention; norm_1: norm1; norm_2: norm2; W₁: linear1; W₂: linear2; f: activation; norm_first:
+      in evaluation, without dropout)
 
     >>> import anynet as an
     >>> layer = an.nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16)
@@ -127,6 +156,30 @@ class TransformerEncoderLayer(_Layer):
         return self.norm2(x + self._feed_forward(x, self.dropout2))
 
 
+@equation(
+    "u = norm_1(x) if norm_first else x",
+    "a = x + A(u, u, u)",
+    "z = a if norm_first else norm_1(a)",
+    "v = norm_2(z) if norm_first else z",
+    "b = z + B(v, m, m)",
+    "w = b if norm_first else norm_2(b)",
+    "q = norm_3(w) if norm_first else w",
+    "r = w + W_2(f(W_1(q)))",
+    "y = r if norm_first else norm_3(r)",
+    where="""
+        x = tgt
+        m = memory
+        A = self_attn: the attention
+        B = multihead_attn: to the memory
+        norm_1 = norm1
+        norm_2 = norm2
+        norm_3 = norm3
+        W_1 = linear1
+        W_2 = linear2
+        f = activation
+        norm_first: in evaluation, without dropout
+    """,
+)
 class TransformerDecoderLayer(_Layer):
     """x ← norm(x + attention(x)), x ← norm(x + attention(x, memory)), x ← norm(x + W₂ f(W₁ x)); with `norm_first`
     x ← x + attention(norm x) and so on. `memory` is the encoder's output.
@@ -139,6 +192,19 @@ class TransformerDecoderLayer(_Layer):
     Parameters: those of `self_attn` and `multihead_attn` (`MultiheadAttention`), `linear1` (d_model → dim_feedforward), `linear2` (back)
     and the norms `norm1`, `norm2`, `norm3`. `activation` f is "relu", "gelu" or a function; `dropout` acts on the attentions' weights,
     after f and on all summands, in training. ValueError for sizes that are not positive and where nhead does not divide d_model.
+
+    Equation:
+      u = norm_1(x) if norm_first, else x
+      a = x + A(u, u, u)
+      z = a if norm_first, else norm_1(a)
+      v = norm_2(z) if norm_first, else z
+      b = z + B(v, m, m)
+      w = b if norm_first, else norm_2(b)
+      q = norm_3(w) if norm_first, else w
+      r = w + W₂(f(W₁(q)))
+      y = r if norm_first, else norm_3(r)
+      (x: tgt; m: memory; A: self_attn: the attention; B: multihead_attn: to the memory; norm_1: norm1; norm_2: norm2; norm_3:
+      norm3; W₁: linear1; W₂: linear2; f: activation; norm_first: in evaluation, without dropout)
 
     >>> import anynet as an
     >>> layer = an.nn.TransformerDecoderLayer(8, nhead=2, dim_feedforward=16)
@@ -206,10 +272,22 @@ class TransformerDecoderLayer(_Layer):
         return self.norm3(x + self._feed_forward(x, self.dropout3))
 
 
+@equation(
+    "h[0] = x",
+    "h[k: 1: K + 1] = layers[k - 1](h[k - 1])",
+    "y = h[K] if f == None else f(h[K])",
+    where="x = src; layers; K = num_layers; f = norm",
+)
 class TransformerEncoder(Module):
     """`num_layers` copies of a layer, one after the other, and `norm` at the end.
 
     `enable_nested_tensor` and `mask_check` are accepted as in PyTorch and change nothing.
+
+    Equation:
+      h₀ = x
+      h[k] = layers_{k − 1}(hₖ₋₁)  for 1 ≤ k < K + 1
+      y = h[K] if f = None, else f(h[K])
+      (x: src; layers; K: num_layers; f: norm)
 
     >>> import anynet as an
     >>> encoder = an.nn.TransformerEncoder(an.nn.TransformerEncoderLayer(8, 2, 16), num_layers=2)
@@ -244,8 +322,20 @@ class TransformerEncoder(Module):
         return x if self.norm is None else self.norm(x)  # type: ignore[return-value]
 
 
+@equation(
+    "h[0] = x",
+    "h[k: 1: K + 1] = layers[k - 1](h[k - 1], m)",
+    "y = h[K] if f == None else f(h[K])",
+    where="x = tgt; m = memory; layers; K = num_layers; f = norm",
+)
 class TransformerDecoder(Module):
     """`num_layers` copies of a decoder layer, one after the other, and `norm` at the end.
+
+    Equation:
+      h₀ = x
+      h[k] = layers_{k − 1}(hₖ₋₁)  for 1 ≤ k < K + 1
+      y = h[K] if f = None, else f(h[K])
+      (x: tgt; m: memory; layers; K: num_layers; f: norm)
 
     >>> import anynet as an
     >>> decoder = an.nn.TransformerDecoder(an.nn.TransformerDecoderLayer(8, 2, 16), num_layers=2)
@@ -280,8 +370,14 @@ class TransformerDecoder(Module):
         return x if self.norm is None else self.norm(x)  # type: ignore[return-value]
 
 
+@equation("m = encoder(x)", "y = decoder(z, m)", where="x = src; z = tgt; encoder; decoder")
 class Transformer(Module):
     """Encoder and decoder of the paper; the matrices are drawn by Glorot's rule.
+
+    Equation:
+      m = encoder(x)
+      y = decoder(z, m)
+      (x: src; z: tgt; encoder; decoder)
 
     >>> import anynet as an
     >>> net = an.nn.Transformer(8, 2, 1, 1, 16)

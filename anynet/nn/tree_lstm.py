@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from anynet.equations import equation
 from anynet.nn.errors import ShapeError
 from anynet.nn.linear import Linear
 from anynet.nn.module import Module
@@ -16,11 +17,45 @@ from anynet.typing import ArrayLike
 __all__ = ["ChildSumTreeLSTM", "NaryTreeLSTM"]
 
 
+@equation(
+    "a[n] = W @ x[n] + b",
+    "s[n: N] = sum[k](h[k, n])",
+    "u[n: N] = U @ s[n]",
+    "i[n, j: H] = sigmoid(a[n, j] + u[n, j])",
+    "o[n, j: H] = sigmoid(a[n, H + j] + u[n, H + j])",
+    "g[n, j: H] = tanh(a[n, 2 * H + j] + u[n, 2 * H + j])",
+    "f[k, n, j: H] = sigmoid(a[n, 3 * H + j] + sum[l](V[j, l] * h[k, n, l]))",
+    "c_new[n, j] = i[n, j] * g[n, j] + sum[k](f[k, n, j] * c[k, n, j])",
+    "h_new[n, j] = o[n, j] * tanh(c_new[n, j])",
+    where="""
+        x[N, I]
+        W[R, I] = input.weight
+        b[R] = input.bias
+        U[Q, H] = hidden.weight
+        V[H, M] = forget.weight
+        h[K, N, H]: of the children
+        c[K, N, H]: of the children
+    """,
+    result="h_new c_new",
+)
 class ChildSumTreeLSTM(Module):
     """An LSTM over trees with any number of children (Tai et al. 2015, equations 2-8): h̃ = Σ h_k, i, o, u from x and h̃, a
     forget gate f_k for each child from x and h_k, c = σ(i) tanh(u) + Σ σ(f_k) c_k, h = σ(o) tanh(c).
 
     `forward(x, children)`: x (batch, in), children a list of (h, c) → (h, c) of the node.
+
+    Equation:
+      aₙ = W xₙ + b
+      s[n] = Σ_k h[k, n]  for 0 ≤ n < N
+      u[n] = U sₙ  for 0 ≤ n < N
+      i[n, j] = σ(a[n, j] + u[n, j])  for 0 ≤ j < H
+      o[n, j] = σ(a[n, H + j] + u[n, H + j])  for 0 ≤ j < H
+      g[n, j] = tanh(a[n, 2 H + j] + u[n, 2 H + j])  for 0 ≤ j < H
+      f[k, n, j] = σ(a[n, 3 H + j] + Σ_l V[j, l] h[k, n, l])  for 0 ≤ j < H
+      c_new[n, j] = i[n, j] g[n, j] + Σ_k f[k, n, j] c[k, n, j]
+      h_new[n, j] = o[n, j] tanh(c_new[n, j])
+      (x: (N, I); W: input.weight (R, I); b: input.bias (R); U: hidden.weight (Q, H); V: forget.weight (H, M); h: (K, N, H):
+      of the children; c: (K, N, H): of the children)
 
     >>> import anynet as an
     >>> tree = an.nn.ChildSumTreeLSTM(3, 2)
@@ -58,11 +93,42 @@ class ChildSumTreeLSTM(Module):
         return sigmoid(o) * e.tanh(c), c
 
 
+@equation(
+    "a[n] = W @ x[n] + b",
+    "u[n: N, r: R] = sum[k, l](U[k, r, l] * h[k, n, l])",
+    "i[n, j: H] = sigmoid(a[n, j] + u[n, j])",
+    "o[n, j: H] = sigmoid(a[n, H + j] + u[n, H + j])",
+    "g[n, j: H] = tanh(a[n, 2 * H + j] + u[n, 2 * H + j])",
+    "f[k: K, n, j: H] = sigmoid(a[n, 3 * H + j] + u[n, (3 + k) * H + j])",
+    "c_new[n, j] = i[n, j] * g[n, j] + sum[k](f[k, n, j] * c[k, n, j])",
+    "h_new[n, j] = o[n, j] * tanh(c_new[n, j])",
+    where="""
+        x[N, I]
+        W[Q, I] = input.weight
+        b[Q] = input.bias
+        U[K, R, H]: children_weights of the children
+        h[K, N, H]: of the children
+        c[K, N, H]: of the children
+    """,
+    result="h_new c_new",
+)
 class NaryTreeLSTM(Module):
     """An LSTM over trees with at most `n_ary` children in order, each with weights of its own, also for the forget gates
     (Tai et al. 2015, equations 9-14).
 
     `forward(x, children)`: children a list of at most n_ary (h, c), or None where one is missing.
+
+    Equation:
+      aₙ = W xₙ + b
+      u[n, r] = Σ_{k,l} U[k, r, l] h[k, n, l]  for 0 ≤ n < N, 0 ≤ r < R
+      i[n, j] = σ(a[n, j] + u[n, j])  for 0 ≤ j < H
+      o[n, j] = σ(a[n, H + j] + u[n, H + j])  for 0 ≤ j < H
+      g[n, j] = tanh(a[n, 2 H + j] + u[n, 2 H + j])  for 0 ≤ j < H
+      f[k, n, j] = σ(a[n, 3 H + j] + u[n, (3 + k) H + j])  for 0 ≤ k < K, 0 ≤ j < H
+      c_new[n, j] = i[n, j] g[n, j] + Σ_k f[k, n, j] c[k, n, j]
+      h_new[n, j] = o[n, j] tanh(c_new[n, j])
+      (x: (N, I); W: input.weight (Q, I); b: input.bias (Q); U: (K, R, H): children_weights of the children; h: (K, N, H): of
+      the children; c: (K, N, H): of the children)
 
     >>> import anynet as an
     >>> tree = an.nn.NaryTreeLSTM(3, 2, n_ary=2)

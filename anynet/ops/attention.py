@@ -14,9 +14,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from anynet import dtypes, random
+from anynet import dtypes, streams
 from anynet.autograd.broadcasting import sum_to
 from anynet.autograd.primitive import primitive
+from anynet.equations import equation
 from anynet.ops import elementwise as e
 from anynet.ops.creation import constant_like
 from anynet.ops.linear import matmul
@@ -66,7 +67,7 @@ def _drop(like: Any, p: float, seed: int, step: int, part: int) -> Any:
     """0 with probability p, else 1 / (1 − p): the dropout mask of one block."""
     plain = unwrap(like)
     xp = backend_of(plain)
-    bits = random.mask_bits(xp, seed, step, math.prod(plain.shape), xp.device_of(plain), part)
+    bits = streams.mask_bits(xp, seed, step, math.prod(plain.shape), xp.device_of(plain), part)
     threshold = xp.asarray(min(int(p * 2**32), 2**32 - 1), dtype=xp.uint32, device=bits.device)
     keep = xp.astype(xp.greater_equal(bits, threshold), plain.dtype) * (1.0 / (1.0 - p))
     return xp.reshape(keep, plain.shape)
@@ -277,6 +278,28 @@ def _grouped(where: str, query: Any, key: Any, value: Any, mask: Any) -> tuple[A
     return query, expand_dims(key, axis=-3), expand_dims(value, axis=-3), mask
 
 
+@equation(
+    "τ = 1 / sqrt(E) if scale == 0 else scale",
+    "s[..., i, j] = τ * sum[e](Q[..., i, e] * K[..., j, e]) + M[..., i, j]",
+    "A[..., i, j] = softmax[j](s[..., i, j] if not is_causal or j <= i else -inf)",
+    "y[..., i, w] = sum[j](A[..., i, j] * V[..., j, w])",
+    where="""
+        Q[..., L, E] = query
+        K[..., S, E] = key
+        V[..., S, W] = value
+        M[..., L, S] = attn_mask or 0: numbers
+        where a boolean mask is False they are −∞
+        is_causal
+        scale = scale or 0: 1 / √E unless given
+    """,
+    gradient="""
+        dV[..., j, w] = sum[i](A[..., i, j] * dy[..., i, w])
+        da[..., i, j] = sum[w](dy[..., i, w] * V[..., j, w])
+        ds[..., i, j] = A[..., i, j] * (da[..., i, j] - sum[k](A[..., i, k] * da[..., i, k]))
+        dQ[..., i, e] = τ * sum[j](ds[..., i, j] * K[..., j, e])
+        dK[..., j, e] = τ * sum[i](ds[..., i, j] * Q[..., i, e])
+    """,
+)
 def scaled_dot_product_attention(
     query: ArrayLike,
     key: ArrayLike,
@@ -297,6 +320,14 @@ def scaled_dot_product_attention(
 
     Errors: ValueError for shapes that do not fit, a mask together with `is_causal`, or a probability outside [0, 1];
     TypeError for a mask of integers.
+
+    Equation:
+      τ = 1 / √E if scale = 0, else scale
+      s[i, j] = τ · (Σ_e Q[i, e] K[j, e]) + M[i, j]
+      A[i, j] = softmax_j(s[i, j] if not is_causal or j ≤ i, else −∞)
+      y[i, w] = Σ_j A[i, j] V[j, w]
+      (Q: query (…, L, E); K: key (…, S, E); V: value (…, S, W); M: attn_mask or 0 (…, L, S): numbers where a boolean mask is
+      False they are −∞; is_causal; scale: or 0: 1 / √E unless given)
 
     >>> import anynet as an
     >>> q = k = an.eye(2)
@@ -321,7 +352,7 @@ def scaled_dot_product_attention(
     masks = () if attn_mask is None else (_check_mask(where, attn_mask, query, key),)
     options: dict[str, Any] = {}
     if dropout_p:
-        seed, step = random.next_mask()
+        seed, step = streams.next_mask()
         options = {"p": float(dropout_p), "seed": seed, "step": step}
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
     y = attention(query, key, value, *masks, scale=scale, causal=is_causal, block=BLOCK, **options)[0]

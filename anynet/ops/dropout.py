@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from anynet import random
+from anynet import streams
 from anynet.autograd.primitive import primitive
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
@@ -16,7 +16,7 @@ __all__ = ["dropout"]
 @primitive(name="dropout")
 def _dropout(xp: Backend, x: Array, *, p: float, seed: int, step: int, mask_shape: tuple[int, ...]) -> Array:
     n = math.prod(mask_shape)
-    bits = random.mask_bits(xp, seed, step, n, xp.device_of(x))
+    bits = streams.mask_bits(xp, seed, step, n, xp.device_of(x))
     threshold = xp.asarray(min(int(p * 2**32), 2**32 - 1), dtype=xp.uint32, device=bits.device)
     keep = xp.astype(xp.greater_equal(bits, threshold), x.dtype) * (1.0 / (1.0 - p))
     return x * xp.reshape(keep, mask_shape)
@@ -42,5 +42,5 @@ def dropout(
         return x  # type: ignore[return-value]
     if p == 1.0:
         return x * 0.0
-    seed, step = random.next_mask()
+    seed, step = streams.next_mask()
     return _dropout(x, p=float(p), seed=seed, step=step, mask_shape=mask_shape or tuple(x.shape))

@@ -275,7 +275,7 @@ logaddexp.vjp(x1=lambda g, y, x1: softmax_share(g, x1, y), x2=lambda g, y, x2: s
 
 def softmax_share(g: Any, x: Any, y: Any) -> Any:
     """g e^{x − y}, the rule of y = ln Σ eˣ. Where all x are −inf it is 0: none of them moves the sum. An x of +inf has 1."""
-    plain = y.data if isinstance(y, Tensor) else y
+    plain = y._data if isinstance(y, Tensor) else y
     largest = float(backend_of(plain).finfo(plain.dtype).max)
     y = minimum(maximum(y, -largest), largest)
     return g * exp(minimum(x - y, 0.0))
@@ -374,7 +374,7 @@ def clip(
     bounds included, as PyTorch), elsewhere to the bound that was taken.
     """
     if type(min) in _BOUNDS and type(max) in _BOUNDS:
-        plain = x.data if isinstance(x, Tensor) else x
+        plain = x._data if isinstance(x, Tensor) else x
         if hasattr(plain, "dtype") and backend_of(plain).dtype_name(plain.dtype) in ("float32", "float64"):
             return _clip_between(x, low=min, high=max)  # type: ignore[arg-type]
     return _clip(x, min, max)
@@ -396,7 +396,7 @@ _clip_between.vjp(
 
 
 def _masked(g: Any, mask: Any) -> Any:
-    return multiply_no_nan(g, cast_to(mask, dtype=(g.data if isinstance(g, Tensor) else g).dtype))
+    return multiply_no_nan(g, cast_to(mask, dtype=(g._data if isinstance(g, Tensor) else g).dtype))
 
 
 @primitive(name="clip")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from sys import getrefcount
 from types import EllipsisType
 from typing import Any, Final
@@ -22,7 +23,16 @@ from anynet_backends import Array, Backend, backend_of
 from anynet_backends.jit.errors import user_line
 from anynet_backends.jit.tracer import COMPILING
 
-__all__ = ["getitem", "index_add", "repeat", "replace", "setitem", "take", "take_along_axis"]
+__all__ = [
+    "flat_positions",
+    "getitem",
+    "index_add",
+    "repeat",
+    "replace",
+    "setitem",
+    "take",
+    "take_along_axis",
+]
 
 
 # ----- rows: the gather/scatter pair that the other functions use -----
@@ -74,10 +84,11 @@ def check_index(index: Array, length: int, what: str, *, negative: bool = True) 
                 msg += f"; it must be in [0, {length - 1}], negative ones do not count from the end here"
             raise IndexError(msg)
 
-    xp.check(in_range, index, within=length)
+    xp.check(in_range, index, within=length, least=-length if negative else 0)
     if xp.eager and xp.values_are_cheap_to_read and least >= 0:  # elsewhere the values have not been read
         return index
-    return xp.where(index < 0, index + length, index)
+    with xp.scope(index):
+        return xp.where(index < 0, index + length, index)
 
 
 def take(x: ArrayLike, indices: ArrayLike, /, *, axis: int | None = None) -> Tensor:
@@ -121,17 +132,25 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
     )
     x = broadcast_to(x, (*rest[:where], x.shape[where], *rest[where + 1 :]))
     index = xp.broadcast_to(index, (*rest[:where], index.shape[where], *rest[where + 1 :]))
-    device = xp.native_device(xp.device_of(index))
-    # the flat position of each element: Σ index_d · stride_d
-    flat = xp.zeros((1,) * len(x.shape), dtype=xp.int64, device=device)
-    stride = 1
-    for d in reversed(range(len(x.shape))):
-        along = tuple(-1 if i == d else 1 for i in range(len(x.shape)))
-        at = index if d == where else xp.reshape(xp.arange(x.shape[d], dtype=xp.int64, device=device), along)
-        flat = flat + xp.astype(at, xp.int64) * stride
-        stride *= x.shape[d]
-    y = gather_rows(reshape(x, (-1,)), index=xp.reshape(xp.broadcast_to(flat, index.shape), (-1,)))
+    y = gather_rows(reshape(x, (-1,)), index=flat_positions(index, where, x.shape))
     return reshape(y, tuple(index.shape))
+
+
+def flat_positions(index: Array, where: int, shape: Sequence[int]) -> Array:
+    """The position in a flattened array of `shape` of each element that `index` names along the axis `where`: Σ index_d · stride_d,
+    with the element's own place along the other axes."""
+    xp = backend_of(index)
+    device = xp.native_device(xp.device_of(index))
+    flat = xp.zeros((1,) * len(shape), dtype=xp.int64, device=device)
+    stride = 1
+    for d in reversed(range(len(shape))):
+        along = tuple(-1 if i == d else 1 for i in range(len(shape)))
+        at = index
+        if d != where:
+            at = xp.reshape(xp.arange(index.shape[d], dtype=xp.int64, device=device), along)
+        flat = flat + xp.astype(at, xp.int64) * stride
+        stride *= shape[d]
+    return xp.reshape(xp.broadcast_to(flat, index.shape), (-1,))
 
 
 def repeat(x: ArrayLike, repeats: int | ArrayLike, /, *, axis: int | None = None) -> Tensor:

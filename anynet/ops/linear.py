@@ -12,6 +12,7 @@ from typing import Any
 
 from anynet import dtypes
 from anynet.autograd.primitive import adjoint, primitive
+from anynet.equations import equation
 from anynet.ops import elementwise as e
 from anynet.ops.manipulation import permute_dims, reshape
 from anynet.ops.reductions import sum as sum_
@@ -162,8 +163,9 @@ def _linear_rule(g: Any, x: Any, weight: Any, need: tuple[bool, ...]) -> tuple[A
     return gx, gw, gb
 
 
+@_linear.kernel("cupy", vjp=True)
 @_linear.kernel("numpy", vjp=True)
-def _linear_numpy(
+def _linear_rows(
     xp: Backend, x: Array, weight: Array, bias: Array = None, /, *, need: tuple[bool, ...] | None
 ) -> Any:
     """The same, with the gradients on plain arrays in one go."""
@@ -196,10 +198,23 @@ def _same_library(x: Any, w: Any) -> bool:
     return one is not None and other is not None and one.name == other.name
 
 
+@equation(
+    "y[..., k] = sum[j](W[k, j] * x[..., j]) + b[k]",
+    where="x[..., J] = input; W[K, J] = weight; b[K] = bias or 0",
+    gradient="""
+        dx[..., j] = sum[k](dy[..., k] * W[k, j])
+        dW[k, j] = sum[...](dy[..., k] * x[..., j])
+        db[k] = sum[...](dy[..., k])
+    """,
+)
 def linear(input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Tensor:
-    """y = x Wᵀ + b: x (…, in), W (out, in), b (out) → (…, out).
+    """An affine map of the last axis: x (…, in), W (out, in), b (out) → (…, out).
 
     Gradients: ∂L/∂x = g W, ∂L/∂W = gᵀ x, ∂L/∂b = Σ g, sums over all rows.
+
+    Equation:
+      yₖ = Σ_j W[k, j] xⱼ + bₖ
+      (x: input (…, J); W: weight (K, J); b: bias or 0 (K))
 
     >>> import anynet as an
     >>> an.nn.functional.linear(an.asarray([[1.0, 2.0]]), an.asarray([[3.0, 4.0]]), an.asarray([0.5])).tolist()

@@ -289,8 +289,8 @@ def to_device(x: ArrayLike, /, device: str, *, stream: Any = None) -> Tensor:
     if data is x._data:
         return x
     if x.edge is None:
-        return wrap(data)
-    out = wrap(data)
+        return wrap(data, x._results or Tensor)
+    out = wrap(data, x._results or Tensor)
     if mode.recording:
         home = x.device
         out.edge = custom_node("to_device", data, [x.edge], lambda g, _: [to_device(g, home)])

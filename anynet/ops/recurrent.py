@@ -298,7 +298,7 @@ def _whole(name: str, x: Any) -> bool:
         and name in xp.kernels
         and dtypes.of(plain.dtype) is dtypes.float32
         and 0 not in plain.shape
-        and plain.shape[1] >= getattr(xp.kernels[name], "least_batch", 1)
+        and plain.shape[1] >= xp.kernels[name].min_batch
     )
 
 

@@ -86,7 +86,7 @@ _mean.vjp(
 def _mean_numpy(
     xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: bool, need: tuple[bool, ...] | None
 ) -> Any:
-    if axis is not None or x.dtype.kind == "c":
+    if axis is not None or x.dtype.kind == "c" or x.dtype.itemsize < 4:  # in float16 the size may be infinite
         return NotImplemented
     y = xp.mean(x, axis=axis, keepdims=keepdims)
     return y if need is None else (y, lambda g: (xp.broadcast_to(xp.asarray(g / _max(x.size, 1)), x.shape),))
@@ -99,7 +99,13 @@ def mean(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tenso
 
 @primitive(name="var")
 def _var(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, correction: float, keepdims: bool) -> Array:
-    return xp.var(x, axis=axis, correction=correction, keepdims=keepdims)
+    return _widely(xp, xp.var, x, axis=axis, correction=correction, keepdims=keepdims)
+
+
+def _widely(xp: Backend, f: Any, x: Array, **options: Any) -> Array:
+    """f(x), taken in float32 of shorter numbers: in float16 a sum of squares and the size of x soon overflow."""
+    wide = dtypes.wide(xp, x.dtype)
+    return f(x, **options) if wide == x.dtype else xp.astype(f(xp.astype(x, wide), **options), x.dtype)
 
 
 def _var_rule(g: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:
@@ -120,7 +126,7 @@ def var(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims
 
 @primitive(name="std")
 def _std(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, correction: float, keepdims: bool) -> Array:
-    return xp.std(x, axis=axis, correction=correction, keepdims=keepdims)
+    return _widely(xp, xp.std, x, axis=axis, correction=correction, keepdims=keepdims)
 
 
 def _std_rule(g: Any, y: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:

@@ -12,70 +12,75 @@ from collections.abc import Sequence
 from typing import Any
 
 from anynet import dtypes
+from anynet.autograd.primitive import adjoint, primitive
+from anynet.equations import equation
 from anynet.ops.convolution import spread_option
-from anynet.ops.indexing import take
-from anynet.ops.linear import matmul
-from anynet.ops.linear import matrix_transpose as mT
-from anynet.ops.manipulation import moveaxis, reshape, stack
-from anynet.ops.pooling import adaptive_avg_pool, window_spread
+from anynet.ops.manipulation import reshape, stack
+from anynet.ops.pooling import adaptive_avg_pool
 from anynet.ops.slicing import put
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
-from anynet_backends import backend_of
+from anynet_backends import Array, Backend, backend_of
+from anynet_backends.interpolation import Axis, places, weights
 
 __all__ = ["fold", "interpolate", "unfold"]
 
 Size = int | Sequence[int]
 _AXES = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
+_FLOATS = ("real floating", "complex floating")
 
 
-def _cubic(t: float, a: float) -> float:
-    """Keys' kernel of cubic convolution (1981)."""
-    t = abs(t)
-    if t < 1:
-        return ((a + 2) * t - (a + 3)) * t * t + 1
-    return (((t - 5) * t + 8) * t - 4) * a if t < 2 else 0.0
-
-
-def _weights(
-    kind: str, n: int, m: int, scale: float, align_corners: bool, antialias: bool
-) -> list[list[float]]:
-    """The matrix (m, n) of an axis; `scale` is the distance of two outputs in the input."""
-    rows = [[0.0] * n for _ in range(m)]
-    if align_corners:
-        scale = (n - 1) / (m - 1) if m > 1 else 0.0
-    for i, row in enumerate(rows):
-        if antialias:  # a wider filter where the image shrinks
-            wide = max(scale, 1.0)
-            reach = wide * (1.0 if kind == "linear" else 2.0)
-            centre = scale * (i + 0.5)
-            first, last = max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), n)
-            for j in range(first, last):
-                t = (j - centre + 0.5) / wide
-                row[j] = max(1.0 - abs(t), 0.0) if kind == "linear" else _cubic(t, -0.5)
-            total = math.fsum(row)
-            row[:] = [w / total for w in row]
-            continue
-        place = i * scale if align_corners else (i + 0.5) * scale - 0.5
-        if kind == "linear":
-            place = max(place, 0.0)
-            low = min(math.floor(place), n - 1)
-            part = place - low
-            row[low] += 1.0 - part
-            row[min(low + 1, n - 1)] += part
+@primitive
+def resample(xp: Backend, x: Array, *, axes: tuple[Axis, ...]) -> Array:
+    """The last axes of x at other sizes, each of them a linear map."""
+    for at, axis in enumerate(axes, len(x.shape) - len(axes)):
+        if axis[0].startswith("nearest"):
+            x = xp.take(x, _integers(xp, x, places(axis)), axis=at)
         else:
-            low = math.floor(place)
-            for j in range(low - 1, low + 3):
-                row[min(max(j, 0), n - 1)] += _cubic(place - j, -0.75)
-    return rows
+            x = _product(xp, x, at, weights(axis))
+    return x
 
 
-def _whole(spatial: tuple[int, ...], out: tuple[int, ...], factors: tuple[float, ...] | None) -> bool:
-    """Whether each pixel becomes the same number of pixels along an axis."""
-    return all(
-        n and m % n == 0 and (factors is None or factors[i] == m // n)
-        for i, (n, m) in enumerate(zip(spatial, out, strict=True))
-    )
+@primitive
+def resample_back(xp: Backend, x: Array, *, axes: tuple[Axis, ...]) -> Array:
+    """The transpose of `resample`."""
+    for at, axis in enumerate(axes, len(x.shape) - len(axes)):
+        if axis[0].startswith("nearest"):
+            x = _repeats(xp, x, at, axis)
+        else:
+            x = _product(xp, x, at, tuple(zip(*weights(axis), strict=True)))
+    return x
+
+
+adjoint(resample, resample_back)
+
+
+def _integers(xp: Backend, like: Array, values: Sequence[int]) -> Array:
+    return xp.asarray(list(values), dtype=xp.int64, device=xp.native_device(xp.device_of(like)))
+
+
+def _product(xp: Backend, x: Array, at: int, matrix: Sequence[Sequence[float]]) -> Array:
+    """The matrix times the axis `at` of x."""
+    w = xp.asarray([list(row) for row in matrix], dtype=x.dtype, device=xp.native_device(xp.device_of(x)))
+    return xp.moveaxis(xp.matmul(xp.moveaxis(x, at, -1), xp.matrix_transpose(w)), -1, at)
+
+
+def _repeats(xp: Backend, g: Array, at: int, axis: Axis) -> Array:
+    """Σ of the outputs that repeat an input: the k-th of all inputs that have so many, for each k."""
+    taken = places(axis)
+    counts = [taken.count(j) for j in range(axis[1])]
+    first = [sum(counts[:j]) for j in range(axis[1])]
+    total = None
+    for k in range(max(counts)):
+        index = [f + k if k < c else 0 for f, c in zip(first, counts, strict=True)]
+        part = xp.take(g, _integers(xp, g, index), axis=at)
+        if min(counts) <= k:
+            has = xp.reshape(
+                _integers(xp, g, [int(k < c) for c in counts]), (-1, *(1,) * (len(g.shape) - at - 1))
+            )
+            part = xp.where(has == 1, part, xp.zeros((), dtype=g.dtype, device=has.device))
+        total = part if total is None else total + part
+    return total
 
 
 def _check_mode(
@@ -125,27 +130,17 @@ def _output_size(
     return out, None if recompute_scale_factor else factors
 
 
-def _nearest(
-    x: Any, spatial: tuple[int, ...], out: tuple[int, ...], factors: tuple[float, ...] | None, exact: bool
-) -> Tensor:
-    """Each output takes the pixel at ⌊i n/m⌋, or at ⌊(i + ½) n/m⌋."""
-    if _whole(spatial, out, factors):
-        times = tuple(m // n for n, m in zip(spatial, out, strict=True))
-        none = ((0, 0),) * len(out)
-        return window_spread(
-            x, shape=(*x.shape[:2], *out), out=spatial, kernel=times, stride=times, pads=none
-        )
-    plain = unwrap(x)
-    xp = backend_of(plain)
-    device = xp.native_device(xp.device_of(plain))
-    half = 0.5 if exact else 0.0
-    for axis, (n, m) in enumerate(zip(spatial, out, strict=True)):
-        scale = 1.0 / factors[axis] if factors is not None else n / m
-        index = [min(math.floor((i + half) * scale), n - 1) for i in range(m)]
-        x = take(x, xp.asarray(index, dtype=xp.int64, device=device), axis=axis + 2)
-    return x  # type: ignore[no-any-return]
-
-
+@equation(
+    "S = floor(T * f) if R == 0 else R",
+    "y[n, c, t: S] = x[n, c, floor(t * T / S)]",
+    where="""
+        x[N, C, T] = input
+        R = size or 0
+        f = scale_factor or 1: the mode "nearest"
+        the other modes have their own weights
+    """,
+    spatial="t T S R f",
+)
 def interpolate(
     input: ArrayLike,
     size: int | Sequence[int] | None = None,
@@ -162,8 +157,14 @@ def interpolate(
     centres of the corner pixels on each other, else their outer edges. `antialias` widens the filter where the image
     shrinks (bilinear and bicubic). With `recompute_scale_factor` the step follows from the rounded size.
 
-    A pixel that is not finite makes all outputs of its row and column NaN in the linear and cubic modes, which are
+    A pixel that is not finite may make outputs of its row and column NaN in the linear and cubic modes, which are
     products of matrices; in the others only those that cover it.
+
+    Equation:
+      S = ⌊T f⌋ if R = 0, else R
+      y[n, c, t] = x[n, c, ⌊t T / S⌋]  for 0 ≤ t < S
+      (x: input (N, C, T); R: size or 0; f: scale_factor or 1: the mode "nearest" the other modes have their own weights; one
+      for each spatial axis: t, T, S, R, f)
 
     >>> import anynet as an
     >>> an.nn.functional.interpolate(an.asarray([[[0.0, 2.0]]]), scale_factor=2.0, mode="linear")
@@ -176,18 +177,18 @@ def interpolate(
     out, factors = _output_size(where, spatial, size, scale_factor, recompute_scale_factor)
     if mode == "area":
         return adaptive_avg_pool(input, out, axes=len(spatial), where=where)
-    if mode.startswith("nearest"):
-        return _nearest(input, spatial, out, factors, mode == "nearest-exact")
+    kind = "cubic" if mode == "bicubic" else mode if mode.startswith("nearest") else "linear"
     plain = unwrap(input)
-    device, dtype = backend_of(plain).device_of(plain), dtypes.of(plain.dtype)
-    kind = "cubic" if mode == "bicubic" else "linear"
-    x: Any = input
-    for axis, (n, m) in enumerate(zip(spatial, out, strict=True)):
-        scale = 1.0 / factors[axis] if factors is not None else n / m
-        weights = _weights(kind, n, m, scale, bool(align_corners), antialias)
-        matrix = Tensor(weights, dtype=dtype, device=device)
-        x = moveaxis(matmul(moveaxis(x, axis + 2, -1), mT(matrix)), -1, axis + 2)
-    return x  # type: ignore[no-any-return]
+    if not mode.startswith("nearest") and not backend_of(plain).isdtype(plain.dtype, _FLOATS):
+        msg = f"{where}: mode {mode!r} needs an input of a floating-point dtype, got {dtypes.of(plain.dtype)}; use anynet.astype"
+        raise TypeError(msg)
+    steps = (
+        [n / m for n, m in zip(spatial, out, strict=True)] if factors is None else [1.0 / f for f in factors]
+    )
+    each = zip(spatial, out, steps, strict=True)
+    return resample(
+        input, axes=tuple((kind, n, m, step, bool(align_corners), antialias) for n, m, step in each)
+    )
 
 
 def _patches(where: str, options: tuple[Any, ...], size: tuple[int, ...]) -> tuple[Any, ...]:
@@ -213,6 +214,26 @@ def _patches(where: str, options: tuple[Any, ...], size: tuple[int, ...]) -> tup
     return kernel, padding, out, keys
 
 
+@equation(
+    "L1 = (H + 2 * p1 - d1 * (k1 - 1) - 1) // s1 + 1",
+    "L2 = (W + 2 * p2 - d2 * (k2 - 1) - 1) // s2 + 1",
+    """
+        y[n, q: C * k1 * k2, l: L1 * L2] = x[n, q // (k1 * k2), s1 * (l // L2) + d1 * (q // k2 % k1) - p1, s2 * (l % L2)
+            + d2 * (q % k2) - p2]
+    """,
+    where="""
+        x[N?, C, H, W] = input
+        k1 = kernel_size[0]
+        k2 = kernel_size[1]
+        s1 = stride[0]
+        s2 = stride[1]
+        p1 = padding[0]
+        p2 = padding[1]
+        d1 = dilation[0]
+        d2 = dilation[1]
+    """,
+    result="y",
+)
 def unfold(
     input: ArrayLike,
     kernel_size: Size,
@@ -221,6 +242,14 @@ def unfold(
     stride: Size = 1,
 ) -> Tensor:
     """(n, c, h, w) → (n, c · kernel, places): each column holds what the kernel sees at one place (im2col).
+
+    Equation:
+      L₁ = ⌊(H + 2 p₁ − d₁ · (k₁ − 1) − 1) / s₁⌋ + 1
+      L₂ = ⌊(W + 2 p₂ − d₂ · (k₂ − 1) − 1) / s₂⌋ + 1
+      y[n, q, l] = x[n, ⌊q / (k₁ k₂)⌋, s₁ ⌊l / L₂⌋ + d₁ · (⌊q / k₂⌋ mod k₁) − p₁, s₂ · (l mod L₂) + d₂ · (q mod k₂) − p₂]  for
+          0 ≤ q < C k₁ k₂, 0 ≤ l < L₁ L₂
+      (x: input (N, C, H, W); k₁: kernel_size[0]; k₂: kernel_size[1]; s₁: stride[0]; s₂: stride[1]; p₁: padding[0]; p₂:
+      padding[1]; d₁: dilation[0]; d₂: dilation[1])
 
     >>> import anynet as an
     >>> an.nn.functional.unfold(an.ones((1, 3, 10, 12)), (4, 5)).shape
@@ -244,6 +273,28 @@ def unfold(
     return reshape(stack([x[key] for key in keys], axis=2), (n, c * math.prod(kernel), math.prod(out)))
 
 
+@equation(
+    "L2 = (W + 2 * p2 - d2 * (k2 - 1) - 1) // s2 + 1",
+    "C = Q // (k1 * k2)",
+    """
+        y[n, c: C, u: H, v: W] = sum[i: k1, j: k2, l, s1 * (l // L2) + d1 * i - p1 == u, s2 * (l % L2) + d2 * j - p2 ==
+            v](x[n, (c * k1 + i) * k2 + j, l])
+    """,
+    where="""
+        x[N?, Q, L] = input
+        H = output_size[0]
+        W = output_size[1]
+        k1 = kernel_size[0]
+        k2 = kernel_size[1]
+        s1 = stride[0]
+        s2 = stride[1]
+        p1 = padding[0]
+        p2 = padding[1]
+        d1 = dilation[0]
+        d2 = dilation[1]
+    """,
+    result="y",
+)
 def fold(
     input: ArrayLike,
     output_size: Size,
@@ -253,6 +304,14 @@ def fold(
     stride: Size = 1,
 ) -> Tensor:
     """(n, c · kernel, places) → (n, c, *output_size): each column added to where `unfold` takes it from (col2im).
+
+    Equation:
+      L₂ = ⌊(W + 2 p₂ − d₂ · (k₂ − 1) − 1) / s₂⌋ + 1
+      C = ⌊Q / (k₁ k₂)⌋
+      y[n, c, u, v] = Σ_{0 ≤ i < k₁, 0 ≤ j < k₂, l, s₁ ⌊l / L₂⌋ + d₁ i − p₁ = u, s₂ · (l mod L₂) + d₂ j − p₂ = v} x[n, (c k₁ +
+          i) k₂ + j, l]  for 0 ≤ c < C, 0 ≤ u < H, 0 ≤ v < W
+      (x: input (N, Q, L); H: output_size[0]; W: output_size[1]; k₁: kernel_size[0]; k₂: kernel_size[1]; s₁: stride[0]; s₂:
+      stride[1]; p₁: padding[0]; p₂: padding[1]; d₁: dilation[0]; d₂: dilation[1])
 
     >>> import anynet as an
     >>> an.nn.functional.fold(an.ones((1, 4, 4)), (3, 3), 2).tolist()

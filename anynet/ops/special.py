@@ -12,6 +12,7 @@ from anynet import dtypes
 from anynet.autograd.primitive import Primitive, primitive
 from anynet.ops import elementwise as e
 from anynet.ops.activations import sigmoid
+from anynet.ops.creation import asarray
 from anynet.ops.erf import erf, erf_parts, for_floats
 from anynet.ops.softmax import log_softmax, logsumexp, softmax
 from anynet.tensor import Tensor, unwrap
@@ -179,28 +180,29 @@ logit.vjp(p=lambda g, p: e.divide_no_nan(g, p * (1 - p)))
 # ----- entropies: 0 ln 0 is 0 -----
 
 
-def _arrays(x: Any, w: Any) -> tuple[Any, Any]:
-    """Python numbers become arrays, of the dtype of the other argument where that is a floating-point one."""
-    if not hasattr(x, "dtype") and hasattr(w, "dtype"):
-        w, x = _arrays(w, x)
-    elif not hasattr(w, "dtype"):
-        plain = unwrap(x)
-        xp = backend_of(plain)
-        dtype = plain.dtype if dtypes.of(plain.dtype).is_floating else xp.float64
-        w = xp.asarray(w, dtype=dtype, device=xp.native_device(xp.device_of(plain)))
-    return x, w
+def as_arrays(*values: Any) -> tuple[Any, ...]:
+    """Python numbers become arrays, of the dtype of the first floating-point array among the values."""
+    arrays = [unwrap(v) for v in values if hasattr(v, "dtype")]
+    like = next((a for a in arrays if dtypes.of(a.dtype).is_floating), arrays[0] if arrays else None)
+    if like is None:
+        return tuple(asarray(v) for v in values)
+    xp = backend_of(like)
+    dtype = like.dtype if dtypes.of(like.dtype).is_floating else xp.float64
+    where = xp.native_device(xp.device_of(like))
+    return tuple(v if hasattr(v, "dtype") else xp.asarray(v, dtype=dtype, device=where) for v in values)
 
 
 def xlogy(x: ArrayLike, y: ArrayLike, /) -> Tensor:
     """x ln y, and 0 where x = 0 (y = 0 included)."""
-    return _xlogy(*_arrays(x, y))
+    return _xlogy(*as_arrays(x, y))
 
 
 @primitive(name="xlogy")
 @for_floats
 def _xlogy(xp: Backend, x: Array, w: Array, /) -> Array:
     zero = (x == 0) & ~xp.isnan(w)
-    return xp.where(zero, xp.zeros_like(x * w), x * xp.log(xp.where(zero, xp.ones_like(w), w)))
+    with xp.errstate():  # −inf at w = 0
+        return xp.where(zero, xp.zeros_like(x * w), x * xp.log(xp.where(zero, xp.ones_like(w), w)))
 
 
 _xlogy.vjp(
@@ -217,14 +219,15 @@ def _unless_both(g: Any, x: Any, w: Any, least: float, log: Any) -> Any:
 
 def xlog1py(x: ArrayLike, y: ArrayLike, /) -> Tensor:
     """x ln(1 + y), and 0 where x = 0."""
-    return _xlog1py(*_arrays(x, y))
+    return _xlog1py(*as_arrays(x, y))
 
 
 @primitive(name="xlog1py")
 @for_floats
 def _xlog1py(xp: Backend, x: Array, w: Array, /) -> Array:
     zero = (x == 0) & ~xp.isnan(w)
-    return xp.where(zero, xp.zeros_like(x * w), x * xp.log1p(xp.where(zero, xp.zeros_like(w), w)))
+    with xp.errstate():  # −inf at w = −1
+        return xp.where(zero, xp.zeros_like(x * w), x * xp.log1p(xp.where(zero, xp.zeros_like(w), w)))
 
 
 _xlog1py.vjp(
@@ -255,7 +258,7 @@ def _log(x: Any) -> Any:
 
 def rel_entr(x: ArrayLike, y: ArrayLike, /) -> Tensor:
     """x ln(x / y) for x, y > 0; 0 at x = 0, y ≥ 0; inf elsewhere: the terms of the Kullback-Leibler divergence."""
-    return _rel_entr(*_arrays(x, y))
+    return _rel_entr(*as_arrays(x, y))
 
 
 @primitive(name="rel_entr")
@@ -424,14 +427,14 @@ def digamma(x: ArrayLike, /) -> Tensor:
 psi = digamma
 
 
-def betaln(a: ArrayLike, b: ArrayLike, /) -> Tensor:
+def betaln(a: ArrayLike | float, b: ArrayLike | float, /) -> Tensor:
     """ln |B(a, b)| = ln |Γ(a) Γ(b) / Γ(a + b)|, without the cancellation of large arguments.
 
     >>> import anynet as an
     >>> an.special.betaln(an.asarray([1e30]), 2.0)
     Tensor([-138.155])
     """
-    return _betaln(*_arrays(a, b))
+    return _betaln(*as_arrays(a, b))
 
 
 @primitive(name="betaln")

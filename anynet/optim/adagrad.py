@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar, Unpack
 
+from anynet.equations import equation
 from anynet.optim.flat_group import FlatGroup, Shape
 from anynet.optim.groups import Hints, ParamsLike, each, not_negative, optional, plain, real
 from anynet.optim.optimizer import Optimizer
@@ -17,8 +18,35 @@ from anynet_backends import Array, Backend
 __all__ = ["Adadelta", "Adafactor", "Adagrad", "RMSprop"]
 
 
+@equation(
+    "p[0] = p_start",
+    "s[0] = s0",
+    "g[t] = (-G[t] if maximize else G[t]) + λ1 * sign(p[t - 1]) + λ * p[t - 1]",
+    "s[t] = s[t - 1] + g[t]**2",
+    "p[t] = p[t - 1] - η / (1 + (t - 1) * δ) * g[t] / (sqrt(s[t]) + ε)",
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        maximize
+        λ = weight_decay
+        λ1 = l1
+        s0 = initial_accumulator_value
+        δ = lr_decay
+        ε = eps
+    """,
+)
 class Adagrad(Optimizer):
     """s ← s + g², p ← p − η_t g / (√s + ε), η_t = η / (1 + (t − 1) lr_decay) (Duchi et al. 2011).
+
+    Equation:
+      p₀ = p_start
+      s₀ = s₀
+      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + λ pₜ₋₁
+      sₜ = sₜ₋₁ + gₜ²
+      pₜ = pₜ₋₁ − η / (1 + (t − 1) δ) · gₜ / (√sₜ + ε)
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ: weight_decay; λ₁: l1;
+      s₀: initial_accumulator_value; δ: lr_decay; ε: eps)
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
@@ -28,7 +56,6 @@ class Adagrad(Optimizer):
     0.9
     """
 
-    elementwise = True
     slots = ("sum",)
     settled = ("initial_accumulator_value",)
 
@@ -54,19 +81,61 @@ class Adagrad(Optimizer):
         """The sum begins at `initial_accumulator_value`."""
         flat.state["sum"][...] = group["initial_accumulator_value"]
 
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
+    def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
+        c = {"rate": group["lr"] / (1 + (step - 1) * group["lr_decay"]), "eps": group["eps"]}
         if group["weight_decay"]:
-            g += group["weight_decay"] * p
+            c["decay"] = group["weight_decay"]
+        return c
+
+    @staticmethod
+    def elementwise_update(
+        xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
+    ) -> None:
+        if "decay" in c:
+            g = g + c["decay"] * p
         s = state["sum"]
         s += g * g
-        rate = group["lr"] / (1 + (step - 1) * group["lr_decay"])
-        p -= rate * (g / (xp.sqrt(s) + group["eps"]))
+        p -= c["rate"] * (g / (xp.sqrt(s) + c["eps"]))
 
 
+@equation(
+    "p[0] = p_start",
+    "s[0] = 0",
+    "m[0] = 0",
+    "v[0] = 0",
+    "g[t] = (-G[t] if maximize else G[t]) + λ1 * sign(p[t - 1]) + λ * p[t - 1]",
+    "s[t] = α * s[t - 1] + (1 - α) * g[t]**2",
+    "m[t] = α * m[t - 1] + (1 - α) * g[t] if centered else 0",
+    "v[t] = μ * v[t - 1] + g[t] / (sqrt(s[t] - m[t]**2) + ε)",
+    "p[t] = p[t - 1] - η * v[t]",
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        maximize
+        λ = weight_decay
+        λ1 = l1
+        α = alpha
+        μ = momentum
+        ε = eps
+        centered
+    """,
+)
 class RMSprop(Optimizer):
     """s ← α s + (1 − α) g², p ← p − η g / (√s + ε); centred: s less the squared mean of g (Hinton 2012; Graves 2013).
+
+    Equation:
+      p₀ = p_start
+      s₀ = 0
+      m₀ = 0
+      v₀ = 0
+      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + λ pₜ₋₁
+      sₜ = α sₜ₋₁ + (1 − α) gₜ²
+      mₜ = α mₜ₋₁ + (1 − α) gₜ if centered, else 0
+      vₜ = μ vₜ₋₁ + gₜ / (√(sₜ − mₜ²) + ε)
+      pₜ = pₜ₋₁ − η vₜ
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ: weight_decay; λ₁: l1;
+      α: alpha; μ: momentum; ε: eps; centered)
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
@@ -76,7 +145,6 @@ class RMSprop(Optimizer):
     0.0
     """
 
-    elementwise = True
     slots = ("square_avg",)
     optional = ("momentum_buffer", "grad_avg")
     kinds: ClassVar = {"alpha": real(0)}
@@ -108,32 +176,74 @@ class RMSprop(Optimizer):
             *(("grad_avg",) if group["centered"] else ()),
         )
 
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
+    def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
+        c = {"lr": group["lr"], "alpha": group["alpha"], "fresh": 1 - group["alpha"], "eps": group["eps"]}
         if group["weight_decay"]:
-            g += group["weight_decay"] * p
-        alpha = group["alpha"]
-        s = state["square_avg"]
-        s *= alpha
-        s += (1 - alpha) * (g * g)
+            c["decay"] = group["weight_decay"]
         if group["centered"]:
-            m = state["grad_avg"]
-            m += (1 - alpha) * (g - m)
-            size = xp.sqrt(s - m * m) + group["eps"]
-        else:
-            size = xp.sqrt(s) + group["eps"]
+            c["centered"] = 1.0
         if group["momentum"] > 0:
-            v = state["momentum_buffer"]
-            v *= group["momentum"]
-            v += g / size
-            p -= group["lr"] * v
+            c["momentum"] = group["momentum"]
+        return c
+
+    @staticmethod
+    def elementwise_update(
+        xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
+    ) -> None:
+        if "decay" in c:
+            g = g + c["decay"] * p
+        s = state["square_avg"]
+        s *= c["alpha"]
+        s += c["fresh"] * (g * g)
+        if "centered" in c:
+            m = state["grad_avg"]
+            m += c["fresh"] * (g - m)
+            size = xp.sqrt(s - m * m) + c["eps"]
         else:
-            p -= group["lr"] * (g / size)
+            size = xp.sqrt(s) + c["eps"]
+        change = g / size
+        if "momentum" in c:
+            v = state["momentum_buffer"]
+            v *= c["momentum"]
+            v += change
+            change = v
+        p -= c["lr"] * change
 
 
+@equation(
+    "p[0] = p_start",
+    "s[0] = 0",
+    "d[0] = 0",
+    "g[t] = (-G[t] if maximize else G[t]) + λ1 * sign(p[t - 1]) + λ * p[t - 1]",
+    "s[t] = ρ * s[t - 1] + (1 - ρ) * g[t]**2",
+    "Δ[t] = sqrt(d[t - 1] + ε) / sqrt(s[t] + ε) * g[t]",
+    "d[t] = ρ * d[t - 1] + (1 - ρ) * Δ[t]**2",
+    "p[t] = p[t - 1] - η * Δ[t]",
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        maximize
+        λ = weight_decay
+        λ1 = l1
+        ρ = rho
+        ε = eps
+    """,
+)
 class Adadelta(Optimizer):
     """s ← ρ s + (1 − ρ) g²,  Δ = √(d + ε) / √(s + ε) · g,  d ← ρ d + (1 − ρ) Δ²,  p ← p − η Δ (Zeiler 2012).
+
+    Equation:
+      p₀ = p_start
+      s₀ = 0
+      d₀ = 0
+      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + λ pₜ₋₁
+      sₜ = ρ sₜ₋₁ + (1 − ρ) gₜ²
+      Δₜ = √(dₜ₋₁ + ε) / √(sₜ + ε) · gₜ
+      dₜ = ρ dₜ₋₁ + (1 − ρ) Δₜ²
+      pₜ = pₜ₋₁ − η Δₜ
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ: weight_decay; λ₁: l1;
+      ρ: rho; ε: eps)
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
@@ -141,7 +251,6 @@ class Adadelta(Optimizer):
     0.9
     """
 
-    elementwise = True
     slots = ("square_avg", "acc_delta")
     kinds: ClassVar = {"rho": real(0, 1)}
 
@@ -161,21 +270,50 @@ class Adadelta(Optimizer):
             "lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "l1": l1,
         }, hints)  # fmt: skip
 
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
+    def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
+        c = {"lr": group["lr"], "rho": group["rho"], "fresh": 1 - group["rho"], "eps": group["eps"]}
         if group["weight_decay"]:
-            g += group["weight_decay"] * p
-        rho, eps = group["rho"], group["eps"]
+            c["decay"] = group["weight_decay"]
+        return c
+
+    @staticmethod
+    def elementwise_update(
+        xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
+    ) -> None:
+        if "decay" in c:
+            g = g + c["decay"] * p
         s, d = state["square_avg"], state["acc_delta"]
-        s *= rho
-        s += (1 - rho) * (g * g)
-        change = xp.sqrt(d + eps) / xp.sqrt(s + eps) * g
-        d *= rho
-        d += (1 - rho) * (change * change)
-        p -= group["lr"] * change
+        s *= c["rho"]
+        s += c["fresh"] * (g * g)
+        change = xp.sqrt(d + c["eps"]) / xp.sqrt(s + c["eps"]) * g
+        d *= c["rho"]
+        d += c["fresh"] * (change * change)
+        p -= c["lr"] * change
 
 
+@equation(
+    "p[0] = p_start",
+    "R[0] = 0",
+    "C[0] = 0",
+    "g[t] = -G[t] if maximize else G[t]",
+    "R[t, i] = (1 - t**b) * R[t - 1, i] + t**b * mean[j](g[t, i, j]**2)",
+    "C[t, j] = (1 - t**b) * C[t - 1, j] + t**b * mean[i](g[t, i, j]**2)",
+    "V[t, i, j] = R[t, i] * C[t, j] / max(mean[k](R[t, k]), ε1)",
+    "U[t] = g[t] / sqrt(max(V[t], ε1**2))",
+    "α[t] = max(ε2, norm(p[t - 1]) / sqrt(size(p_start))) * min(η, 1 / sqrt(t))",
+    "p[t] = (1 - η * λ) * p[t - 1] - α[t] * U[t] / max(1, norm(U[t]) / sqrt(size(p_start)) / d)",
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        maximize
+        λ = weight_decay
+        b = beta2_decay
+        ε1 = eps[0] or 2.220446049250313e-16: that of the dtype, here float64
+        ε2 = eps[1]
+        d: for matrices, while for vectors V is the average of g² itself
+    """,
+)
 class Adafactor(Optimizer):
     """Adam's second moment as an outer product of row and column means, so that a matrix needs a row and a column of
     state (Shazeer & Stern 2018).
@@ -183,6 +321,21 @@ class Adafactor(Optimizer):
     R ← (1 − t^b) R + t^b mean_cols(g²), C likewise over rows, V = R C / mean(R) (for vectors V is the average of g² itself),
     U = g / √max(V, ε₁²), p ← p − α U / max(1, rms(U) / d), with b = `beta2_decay` and α = max(ε₂, rms(p)) min(η, 1/√t).
     ε₁ = None means the type's machine epsilon.
+
+    Equation:
+      p₀ = p_start
+      R₀ = 0
+      C₀ = 0
+      gₜ = −Gₜ if maximize, else Gₜ
+      R[t, i] = (1 − tᵇ) R[t − 1, i] + tᵇ mean_j(g[t, i, j]²)
+      C[t, j] = (1 − tᵇ) C[t − 1, j] + tᵇ mean_i(g[t, i, j]²)
+      V[t, i, j] = R[t, i] C[t, j] / max(mean_k(R[t, k]), ε₁)
+      Uₜ = gₜ / √max(Vₜ, ε₁²)
+      αₜ = max(ε₂, ‖pₜ₋₁‖ / √size(p_start)) · min(η, 1 / √t)
+      pₜ = (1 − η λ) pₜ₋₁ − αₜ Uₜ / max(1, ‖Uₜ‖ / √size(p_start) / d)
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ: weight_decay; b:
+      beta2_decay; ε₁: eps[0] or 2.220446049250313e-16: that of the dtype, here float64; ε₂: eps[1]; d: for matrices, while
+      for vectors V is the average of g² itself)
 
     >>> import anynet as an
     >>> p = an.Parameter([[1.0, 2.0]])

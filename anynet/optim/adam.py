@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar, Unpack
 
+from anynet.equations import equation
 from anynet.optim.groups import Hints, ParamsLike, flag, plain, real
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.trust_ratio import trust_ratio
@@ -23,9 +24,59 @@ __all__ = ["LAMB", "AdaBound", "Adam", "AdamW", "Adamax", "Moments", "NAdam", "R
 class Moments(Optimizer):
     """What Adam and its kin share: element by element, with two betas in [0, 1)."""
 
-    elementwise = True
+
+def _decay(c: dict[str, Any], group: dict[str, Any]) -> None:
+    """The number of weight decay: "decay" into the gradient, or "keep" of the parameters where it is decoupled."""
+    decay = group["weight_decay"]
+    if group.get("decoupled_weight_decay"):
+        c["keep"] = 1 - group["lr"] * decay
+    else:
+        c["decay"] = decay
 
 
+def _decayed(p: Array, g: Array, c: dict[str, Any]) -> Array:
+    """The gradient with weight decay, or the parameters shrunk."""
+    if "keep" in c:
+        p *= c["keep"]
+    return g + c["decay"] * p if "decay" in c else g
+
+
+def _moments(p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]) -> tuple[Array, Array, Array]:
+    """The gradient with weight decay, and both moments."""
+    g = _decayed(p, g, c)
+    m, v = state["exp_avg"], state["exp_avg_sq"]
+    m += c["gain"] * (g - m)
+    v *= c["beta2"]
+    v += c["fresh"] * (g * g)
+    return g, m, v
+
+
+@equation(
+    "p[0] = p_start",
+    "m[0] = 0",
+    "v[0] = 0",
+    "u[0] = 0",
+    "g[t] = (-G[t] if maximize else G[t]) + λ1 * sign(p[t - 1]) + (0 if decoupled else λ * p[t - 1])",
+    "m[t] = β1 * m[t - 1] + (1 - β1) * g[t]",
+    "v[t] = β2 * v[t - 1] + (1 - β2) * g[t]**2",
+    "u[t] = max(u[t - 1], v[t]) if amsgrad else v[t]",
+    "m_hat[t] = m[t] / (1 - β1**t)",
+    "v_hat[t] = u[t] / (1 - β2**t)",
+    "p[t] = (1 - η * λ if decoupled else 1) * p[t - 1] - η * m_hat[t] / (sqrt(v_hat[t]) + ε)",
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        β1 = betas[0]
+        β2 = betas[1]
+        ε = eps
+        maximize
+        λ = weight_decay
+        λ1 = l1
+        decoupled = decoupled_weight_decay
+        amsgrad
+    """,
+)
 class Adam(Moments):
     """Adam (Kingma & Ba 2015): moments of the gradient, corrected for their start at zero.
 
@@ -34,6 +85,21 @@ class Adam(Moments):
 
     `amsgrad` takes the largest v so far (Reddi et al. 2018); `weight_decay` is added to the gradient (λ p), or with
     `decoupled_weight_decay` p ← (1 − η λ) p first.
+
+    Equation:
+      p₀ = p_start
+      m₀ = 0
+      v₀ = 0
+      u₀ = 0
+      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + (0 if decoupled, else λ pₜ₋₁)
+      mₜ = β₁ mₜ₋₁ + (1 − β₁) gₜ
+      vₜ = β₂ vₜ₋₁ + (1 − β₂) gₜ²
+      uₜ = max(uₜ₋₁, vₜ) if amsgrad, else vₜ
+      m̂ₜ = mₜ / (1 − β₁ᵗ)
+      v̂ₜ = uₜ / (1 − β₂ᵗ)
+      pₜ = (1 − η λ if decoupled, else 1) pₜ₋₁ − η m̂ₜ / (√v̂ₜ + ε)
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1]; ε: eps;
+      maximize; λ: weight_decay; λ₁: l1; decoupled: decoupled_weight_decay; amsgrad)
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
@@ -70,46 +136,34 @@ class Adam(Moments):
         """The two moments, and the largest second moment for amsgrad."""
         return (*self.slots, *(self.optional if group["amsgrad"] else ()))
 
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
-        (beta1, beta2), lr, decay = group["betas"], group["lr"], group["weight_decay"]
-        m, v = state["exp_avg"], state["exp_avg_sq"]
-        if decay:
-            if group["decoupled_weight_decay"]:
-                p *= 1 - lr * decay
-            else:
-                g += decay * p
-        m += (1 - beta1) * (g - m)
-        v *= beta2
-        g *= g
-        g *= 1 - beta2
-        v += g
+    def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
+        (beta1, beta2), lr = group["betas"], group["lr"]
+        root = math.sqrt(1 - beta2**step)
+        c = {
+            "gain": 1 - beta1, "beta2": beta2, "fresh": 1 - beta2, "eps": group["eps"] * root,
+            "rate": lr * root / (1 - beta1**step),
+        }  # fmt: skip
+        if group["weight_decay"]:
+            _decay(c, group)
         if group["amsgrad"]:
+            c["amsgrad"] = 1.0
+        return c
+
+    @staticmethod
+    def elementwise_update(
+        xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
+    ) -> None:
+        # with s = √(1 − β₂ᵗ), (lr / (1 − β₁ᵗ)) m / (√v / s + ε) is computed as (lr s / (1 − β₁ᵗ)) m / (√v + s ε)
+        g = _decayed(p, g, c)
+        m, v = state["exp_avg"], state["exp_avg_sq"]
+        m += (g - m) * c["gain"]
+        v *= c["beta2"]
+        v += (g * g) * c["fresh"]
+        if "amsgrad" in c:
             top = state["max_exp_avg_sq"]
             top[...] = xp.maximum(top, v)
             v = top
-        size = xp.sqrt(v)
-        size /= math.sqrt(1 - beta2**step)
-        size += group["eps"]
-        change = m / size
-        change *= lr / (1 - beta1**step)
-        p -= change
-
-    def kernel(self, xp: Backend, p: Array, g: Array, state: dict[str, Array], group: dict[str, Any]) -> Any:
-        make = xp.updates.get("adam")
-        if make is None:
-            return None
-        top = state["max_exp_avg_sq"] if group["amsgrad"] else None
-        run = make(p, g, state["exp_avg"], state["exp_avg_sq"], top)
-
-        def update(step: int, group: dict[str, Any]) -> None:
-            beta1, beta2 = group["betas"]
-            run(
-                group["lr"], beta1, beta2, group["eps"], step, group["weight_decay"], group["decoupled_weight_decay"]
-            )  # fmt: skip
-
-        return update
+        p -= (m / (xp.sqrt(v) + c["eps"])) * c["rate"]
 
 
 class AdamW(Adam):
@@ -150,8 +204,39 @@ class AdamW(Adam):
         )
 
 
+@equation(
+    "p[0] = p_start",
+    "m[0] = 0",
+    "u[0] = 0",
+    "g[t] = (-G[t] if maximize else G[t]) + λ1 * sign(p[t - 1]) + λ * p[t - 1]",
+    "m[t] = β1 * m[t - 1] + (1 - β1) * g[t]",
+    "u[t] = max(β2 * u[t - 1], abs(g[t]) + ε)",
+    "p[t] = p[t - 1] - η / (1 - β1**t) * m[t] / u[t]",
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        β1 = betas[0]
+        β2 = betas[1]
+        ε = eps
+        maximize
+        λ = weight_decay
+        λ1 = l1
+    """,
+)
 class Adamax(Moments):
     """Adam with the largest gradient: u ← max(β₂ u, |g| + ε), p ← p − η / (1 − β₁ᵗ) · m / u (Kingma & Ba 2015).
+
+    Equation:
+      p₀ = p_start
+      m₀ = 0
+      u₀ = 0
+      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + λ pₜ₋₁
+      mₜ = β₁ mₜ₋₁ + (1 − β₁) gₜ
+      uₜ = max(β₂ uₜ₋₁, |gₜ| + ε)
+      pₜ = pₜ₋₁ − η / (1 − β₁ᵗ) · mₜ / uₜ
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1]; ε: eps;
+      maximize; λ: weight_decay; λ₁: l1)
 
     >>> import anynet as an
     >>> an.optim.Adamax([an.Parameter([1.0])]).defaults["lr"]
@@ -176,16 +261,22 @@ class Adamax(Moments):
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "l1": l1,
         }, hints)  # fmt: skip
 
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
-        if group["weight_decay"]:
-            g += group["weight_decay"] * p
+    def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
+        c = {"gain": 1 - beta1, "beta2": beta2, "eps": group["eps"], "rate": group["lr"] / (1 - beta1**step)}
+        if group["weight_decay"]:
+            _decay(c, group)
+        return c
+
+    @staticmethod
+    def elementwise_update(
+        xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
+    ) -> None:
+        g = _decayed(p, g, c)
         m, u = state["exp_avg"], state["exp_inf"]
-        m += (1 - beta1) * (g - m)
-        u[...] = xp.maximum(u * beta2, xp.abs(g) + group["eps"])
-        p -= (group["lr"] / (1 - beta1**step)) * (m / u)
+        m += c["gain"] * (g - m)
+        u[...] = xp.maximum(u * c["beta2"], xp.abs(g) + c["eps"])
+        p -= c["rate"] * (m / u)
 
 
 class _Decaying(Moments):
@@ -211,26 +302,56 @@ class _Decaying(Moments):
             "decoupled_weight_decay": decoupled_weight_decay, "maximize": maximize, "l1": l1, **more,
         }, hints)  # fmt: skip
 
-    def _moments(
-        self, p: Array, g: Array, state: dict[str, Array], group: dict[str, Any]
-    ) -> tuple[Array, Array]:
-        if group["weight_decay"]:
-            if group["decoupled_weight_decay"]:
-                p *= 1 - group["lr"] * group["weight_decay"]
-            else:
-                g += group["weight_decay"] * p
-        beta1, beta2 = group["betas"]
-        m, v = state["exp_avg"], state["exp_avg_sq"]
-        m += (1 - beta1) * (g - m)
-        v *= beta2
-        v += (1 - beta2) * (g * g)
-        return m, v
 
-
+@equation(
+    "p[0] = p_start",
+    "m[0] = 0",
+    "v[0] = 0",
+    "Π[0] = 1",
+    "g[t] = (-G[t] if maximize else G[t]) + λ1 * sign(p[t - 1]) + (0 if decoupled else λ * p[t - 1])",
+    "m[t] = β1 * m[t - 1] + (1 - β1) * g[t]",
+    "v[t] = β2 * v[t - 1] + (1 - β2) * g[t]**2",
+    "μ[t] = β1 * (1 - 0.5 * 0.96**(t * ψ))",
+    "n[t] = β1 * (1 - 0.5 * 0.96**((t + 1) * ψ))",
+    "Π[t] = Π[t - 1] * μ[t]",
+    """
+        p[t] = (1 - η * λ if decoupled else 1) * p[t - 1] - η * ((1 - μ[t]) / (1 - Π[t]) * g[t] + n[t] / (1 - n[t] *
+            Π[t]) * m[t]) / (sqrt(v[t] / (1 - β2**t)) + ε)
+    """,
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        β1 = betas[0]
+        β2 = betas[1]
+        ε = eps
+        maximize
+        λ = weight_decay
+        λ1 = l1
+        decoupled = decoupled_weight_decay
+        ψ = momentum_decay
+    """,
+)
 class NAdam(_Decaying):
     """Adam with Nesterov's momentum (Dozat 2016): with μ_t = β₁ (1 − ½ 0.96^{t ψ}), ψ = `momentum_decay`,
 
     p ← p − η ((1 − μ_t) / (1 − Π μ) · g + μ_{t+1} / (1 − μ_{t+1} Π μ) · m) / (√(v / (1 − β₂ᵗ)) + ε).
+
+    Equation:
+      p₀ = p_start
+      m₀ = 0
+      v₀ = 0
+      Π₀ = 1
+      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + (0 if decoupled, else λ pₜ₋₁)
+      mₜ = β₁ mₜ₋₁ + (1 − β₁) gₜ
+      vₜ = β₂ vₜ₋₁ + (1 − β₂) gₜ²
+      μₜ = β₁ · (1 − ½ · 0.96^(t ψ))
+      nₜ = β₁ · (1 − ½ · 0.96^((t + 1) ψ))
+      Πₜ = Πₜ₋₁ μₜ
+      pₜ = (1 − η λ if decoupled, else 1) pₜ₋₁ − η · ((1 − μₜ) / (1 − Πₜ) · gₜ + nₜ / (1 − nₜ Πₜ) · mₜ) / (√(vₜ / (1 − β₂ᵗ)) +
+          ε)
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1]; ε: eps;
+      maximize; λ: weight_decay; λ₁: l1; decoupled: decoupled_weight_decay; ψ: momentum_decay)
 
     >>> import anynet as an
     >>> an.optim.NAdam([an.Parameter([1.0])]).defaults["momentum_decay"]
@@ -281,22 +402,73 @@ class NAdam(_Decaying):
     def _mu(t: int, group: dict[str, Any]) -> float:
         return float(group["betas"][0] * (1 - 0.5 * 0.96 ** (t * group["momentum_decay"])))
 
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
-        m, v = self._moments(p, g, state, group)
-        _, beta2 = group["betas"]
+    def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
+        beta1, beta2 = group["betas"]
         product, now, later = group["mu_product"], self._mu(step, group), self._mu(step + 1, group)
-        size = xp.sqrt(v / (1 - beta2**step)) + group["eps"]
-        p -= (group["lr"] * (1 - now) / (1 - product)) * (g / size)
-        p -= (group["lr"] * later / (1 - product * later)) * (m / size)
+        c = {
+            "gain": 1 - beta1, "beta2": beta2, "fresh": 1 - beta2, "correction": 1 - beta2**step, "eps": group["eps"],
+            "rate": group["lr"] * (1 - now) / (1 - product), "next_rate": group["lr"] * later / (1 - product * later),
+        }  # fmt: skip
+        if group["weight_decay"]:
+            _decay(c, group)
+        return c
+
+    @staticmethod
+    def elementwise_update(
+        xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
+    ) -> None:
+        g, m, v = _moments(p, g, state, c)
+        size = xp.sqrt(v / c["correction"]) + c["eps"]
+        p -= c["rate"] * (g / size)
+        p -= c["next_rate"] * (m / size)
 
 
+@equation(
+    "p[0] = p_start",
+    "m[0] = 0",
+    "v[0] = 0",
+    "ρ_inf = 2 / (1 - β2) - 1",
+    "g[t] = (-G[t] if maximize else G[t]) + λ1 * sign(p[t - 1]) + (0 if decoupled else λ * p[t - 1])",
+    "m[t] = β1 * m[t - 1] + (1 - β1) * g[t]",
+    "v[t] = β2 * v[t - 1] + (1 - β2) * g[t]**2",
+    "ρ[t] = ρ_inf - 2 * t * β2**t / (1 - β2**t)",
+    "r[t] = sqrt((ρ[t] - 4) * (ρ[t] - 2) * ρ_inf / ((ρ_inf - 4) * (ρ_inf - 2) * ρ[t])) if ρ[t] > 5 else 0",
+    """
+        p[t] = (1 - η * λ if decoupled else 1) * p[t - 1] - η / (1 - β1**t) * m[t] * (r[t] * sqrt(1 - β2**t) /
+            (sqrt(v[t]) + ε) if ρ[t] > 5 else 1)
+    """,
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        β1 = betas[0]
+        β2 = betas[1]
+        ε = eps
+        maximize
+        λ = weight_decay
+        λ1 = l1
+        decoupled = decoupled_weight_decay
+    """,
+)
 class RAdam(_Decaying):
     """Adam whose adaptive rate is rectified by its variance (Liu et al. 2020).
 
     With ρ_∞ = 2 / (1 − β₂) − 1 and ρ_t = ρ_∞ − 2 t β₂ᵗ / (1 − β₂ᵗ): where ρ_t > 5,
     p ← p − η r m̂ √(1 − β₂ᵗ) / (√v + ε), r² = (ρ_t − 4)(ρ_t − 2) ρ_∞ / ((ρ_∞ − 4)(ρ_∞ − 2) ρ_t), else p ← p − η m̂.
+
+    Equation:
+      p₀ = p_start
+      m₀ = 0
+      v₀ = 0
+      ρ_inf = 2 / (1 − β₂) − 1
+      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + (0 if decoupled, else λ pₜ₋₁)
+      mₜ = β₁ mₜ₋₁ + (1 − β₁) gₜ
+      vₜ = β₂ vₜ₋₁ + (1 − β₂) gₜ²
+      ρₜ = ρ_inf − 2 t β₂ᵗ / (1 − β₂ᵗ)
+      rₜ = √((ρₜ − 4) (ρₜ − 2) ρ_inf / ((ρ_inf − 4) (ρ_inf − 2) ρₜ)) if ρₜ > 5, else 0
+      pₜ = (1 − η λ if decoupled, else 1) pₜ₋₁ − η / (1 − β₁ᵗ) · mₜ · (rₜ √(1 − β₂ᵗ) / (√vₜ + ε) if ρₜ > 5, else 1)
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1]; ε: eps;
+      maximize; λ: weight_decay; λ₁: l1; decoupled: decoupled_weight_decay)
 
     >>> import anynet as an
     >>> an.optim.RAdam([an.Parameter([1.0])]).defaults["lr"]
@@ -318,25 +490,68 @@ class RAdam(_Decaying):
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay, maximize, l1, hints)
 
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
-        m, v = self._moments(p, g, state, group)
+    def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
-        rate = group["lr"] / (1 - beta1**step)
+        c = {"gain": 1 - beta1, "beta2": beta2, "fresh": 1 - beta2, "rate": group["lr"] / (1 - beta1**step)}
         limit = 2 / (1 - beta2) - 1
         rho = limit - 2 * step * beta2**step / (1 - beta2**step)
         if rho > 5:
             r = math.sqrt((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
-            p -= (rate * r * math.sqrt(1 - beta2**step)) * (m / (xp.sqrt(v) + group["eps"]))
+            c["rate"] = c["rate"] * r * math.sqrt(1 - beta2**step)
+            c["eps"] = group["eps"]
+        if group["weight_decay"]:
+            _decay(c, group)
+        return c
+
+    @staticmethod
+    def elementwise_update(
+        xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
+    ) -> None:
+        _, m, v = _moments(p, g, state, c)
+        if "eps" in c:  # the variance is tractable
+            p -= c["rate"] * (m / (xp.sqrt(v) + c["eps"]))
         else:
-            p -= rate * m
+            p -= c["rate"] * m
 
 
+@equation(
+    "p[0] = p_start",
+    "m[0] = 0",
+    "v[0] = 0",
+    "g[t] = -G[t] if maximize else G[t]",
+    "m[t] = β1 * m[t - 1] + (1 - β1) * g[t]",
+    "v[t] = β2 * v[t - 1] + (1 - β2) * g[t]**2",
+    "u[t] = m[t] / (1 - β1**t) / (sqrt(v[t] / (1 - β2**t)) + ε) + λ * p[t - 1]",
+    "r[t] = norm(p[t - 1]) / norm(u[t]) if norm(p[t - 1]) * norm(u[t]) > 0 else 1",
+    "p[t] = p[t - 1] - η * r[t] * u[t]",
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        β1 = betas[0]
+        β2 = betas[1]
+        ε = eps
+        maximize
+        λ = weight_decay
+    """,
+)
 class LAMB(Moments):
     """Adam's update, decayed and scaled for each parameter by ‖p‖ / ‖update‖ (You et al. 2020).
 
     u = m̂ / (√v̂ + ε) + λ p, p ← p − η (‖p‖ / ‖u‖) u; the ratio is 1 where a norm is 0.
+
+    Equation:
+      p₀ = p_start
+      m₀ = 0
+      v₀ = 0
+      gₜ = −Gₜ if maximize, else Gₜ
+      mₜ = β₁ mₜ₋₁ + (1 − β₁) gₜ
+      vₜ = β₂ vₜ₋₁ + (1 − β₂) gₜ²
+      uₜ = mₜ / (1 − β₁ᵗ) / (√(vₜ / (1 − β₂ᵗ)) + ε) + λ pₜ₋₁
+      rₜ = ‖pₜ₋₁‖ / ‖uₜ‖ if ‖pₜ₋₁‖ ‖uₜ‖ > 0, else 1
+      pₜ = pₜ₋₁ − η rₜ uₜ
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1]; ε: eps;
+      maximize; λ: weight_decay)
 
     >>> import anynet as an
     >>> p = an.Parameter([3.0, 4.0])
@@ -376,11 +591,54 @@ class LAMB(Moments):
         p -= group["lr"] * trust_ratio(xp, p, u) * u
 
 
+@equation(
+    "p[0] = p_start",
+    "m[0] = 0",
+    "v[0] = 0",
+    "u[0] = 0",
+    "f = η_f * η / η_0",
+    "g[t] = (-G[t] if maximize else G[t]) + λ * p[t - 1]",
+    "m[t] = β1 * m[t - 1] + (1 - β1) * g[t]",
+    "v[t] = β2 * v[t - 1] + (1 - β2) * g[t]**2",
+    "u[t] = max(u[t - 1], v[t]) if amsbound else v[t]",
+    """
+        p[t] = p[t - 1] - clip(η * sqrt(1 - β2**t) / (1 - β1**t) / (sqrt(u[t]) + ε), f * (1 - 1 / (γ * t + 1)), f * (1 +
+            1 / (γ * t))) * m[t]
+    """,
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        β1 = betas[0]
+        β2 = betas[1]
+        ε = eps
+        maximize
+        λ = weight_decay
+        η_f = final_lr
+        η_0 = base_lr
+        γ = gamma
+        amsbound
+    """,
+)
 class AdaBound(Moments):
     """Adam whose rates are confined to a band that closes around `final_lr` (Luo et al. 2019):
     p ← p − clip(η √(1 − β₂ᵗ) / (1 − β₁ᵗ) / (√v + ε), η_f (1 − 1/(γ t + 1)), η_f (1 + 1/(γ t))) m.
 
     η_f is `final_lr`, scaled as a schedule scales η; `amsbound` takes the largest v so far.
+
+    Equation:
+      p₀ = p_start
+      m₀ = 0
+      v₀ = 0
+      u₀ = 0
+      f = η_f η / η₀
+      gₜ = (−Gₜ if maximize, else Gₜ) + λ pₜ₋₁
+      mₜ = β₁ mₜ₋₁ + (1 − β₁) gₜ
+      vₜ = β₂ vₜ₋₁ + (1 − β₂) gₜ²
+      uₜ = max(uₜ₋₁, vₜ) if amsbound, else vₜ
+      pₜ = pₜ₋₁ − clip(η √(1 − β₂ᵗ) / (1 − β₁ᵗ) / (√uₜ + ε), f · (1 − 1 / (γ t + 1)), f · (1 + 1 / (γ t))) · mₜ
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1]; ε: eps;
+      maximize; λ: weight_decay; η_f: final_lr; η₀: base_lr; γ: gamma; amsbound)
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
@@ -425,20 +683,30 @@ class AdaBound(Moments):
         """The two moments, and the largest second moment for amsbound."""
         return (*self.slots, *(self.optional if group["amsbound"] else ()))
 
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
+    def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
-        m, v = state["exp_avg"], state["exp_avg_sq"]
+        final = group["final_lr"] * (group["lr"] / group["base_lr"] if group["base_lr"] else 1.0)
+        c = {
+            "gain": 1 - beta1, "fresh": 1 - beta2, "eps": group["eps"],
+            "rate": group["lr"] * math.sqrt(1 - beta2**step) / (1 - beta1**step),
+            "low": final * (1 - 1 / (group["gamma"] * step + 1)), "high": final * (1 + 1 / (group["gamma"] * step)),
+        }  # fmt: skip
         if group["weight_decay"]:
-            g += group["weight_decay"] * p
-        m += (1 - beta1) * (g - m)
-        v += (1 - beta2) * (g * g - v)
+            _decay(c, group)
         if group["amsbound"]:
+            c["amsbound"] = 1.0
+        return c
+
+    @staticmethod
+    def elementwise_update(
+        xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
+    ) -> None:
+        g = _decayed(p, g, c)
+        m, v = state["exp_avg"], state["exp_avg_sq"]
+        m += c["gain"] * (g - m)
+        v += c["fresh"] * (g * g - v)
+        if "amsbound" in c:
             top = state["max_exp_avg_sq"]
             top[...] = xp.maximum(top, v)
             v = top
-        final = group["final_lr"] * (group["lr"] / group["base_lr"] if group["base_lr"] else 1.0)
-        low, high = final * (1 - 1 / (group["gamma"] * step + 1)), final * (1 + 1 / (group["gamma"] * step))
-        rate = group["lr"] * math.sqrt(1 - beta2**step) / (1 - beta1**step)
-        p -= xp.minimum(xp.maximum(rate / (xp.sqrt(v) + group["eps"]), low), high) * m
+        p -= xp.minimum(xp.maximum(c["rate"] / (xp.sqrt(v) + c["eps"]), c["low"]), c["high"]) * m

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from anynet import dtypes
 from anynet.tensor import Leaf, Parameter, clock, to_plain, wrap
@@ -14,6 +14,7 @@ from anynet_backends import Array, Backend, backend_of
 __all__ = ["FlatGroup", "Shape"]
 
 Shape = tuple[int, ...]
+_MAX_PROGRAMS: Final = 64
 
 
 class FlatGroup:
@@ -40,6 +41,8 @@ class FlatGroup:
             self.offsets.append(self.offsets[-1] + math.prod(shape))
         self.values = self._new(self.dtype)
         self.grads = self._new(self.dtype)
+        # whether the gradients in the vector are finite; made when it is first asked, as LLVM is loaded for it
+        self._check: Callable[[], bool] | None = None
         self.state: dict[str, Array] = {}
         # for each slot, the offset and shape of every parameter's piece
         self.parts: dict[str, list[tuple[int, Shape]]] = {}
@@ -50,22 +53,58 @@ class FlatGroup:
             self.state[name] = self._new(self.wide or self.dtype, ends[-1])
         self.steps = [0] * len(params)
         self.numbers = {name: [start] * len(params) for name, start in numbers.items()}
+        self.untouched = True  # the gradients are the zeros that they were made of
         self.value_views: list[Array] = []
         self.grad_views: list[Array] = []
         for i, shape in enumerate(param_shapes):
             self.value_views.append(self.view(self.values, i, shape))
             self.grad_views.append(self.view(self.grads, i, shape))
             self.rebind(i)
+        self.untouched = False
         self.places = list(zip(params, self.value_views, self.grad_views, strict=True))
-        self.clear_kernels()
+        # the programs of updates by range and names of numbers; None where there can be none
+        self.programs: dict[tuple[Any, ...], Any] = {}
+        # the names and the program of all parameters at the last step that needed a new one
+        self.latest: tuple[tuple[str, ...], Any] = ((), None)
 
-    def clear_kernels(self) -> None:
-        """Discard the kernels, which were compiled for the options so far."""
-        self.kernels: dict[tuple[int, int], Any] = {}  # by slice of the vectors
-        self.full_kernel: Any = None  # the kernel of the whole vectors
-        self.passes: dict[
-            tuple[int, int], dict[Any, Any]
-        ] = {}  # the cache of the backend's `elementwise`, by slice
+    def finite(self) -> bool:
+        """Whether all numbers of the vector of gradients are finite."""
+        if self._check is None:
+            self._check = self.xp.finite_check(self.grads)
+        return self._check()
+
+    def remember(self, key: tuple[Any, ...], program: Any) -> None:
+        """Keep a program; not any number of them, as the range changes with the parameters that have gradients."""
+        if len(self.programs) >= _MAX_PROGRAMS:
+            self.programs.clear()
+        self.programs[key] = program
+        first, last, *names = key
+        if (first, last) == (0, len(self.params)) and not self.numbers:
+            self.latest = tuple(names), program
+
+    def blocks(
+        self, first: int, last: int, width: int | None
+    ) -> Iterator[tuple[Array, Array, dict[str, Array]]]:
+        """The vectors of the parameters first … last − 1 (values, gradients, state), so many numbers at a time, or all."""
+        begin, end = self.offsets[first], self.offsets[last]
+        step = max(width or end - begin, 1)
+        for a in range(begin, max(end, begin + 1), step):
+            b = min(a + step, end)
+            yield self.values[a:b], self.grads[a:b], {name: s[a:b] for name, s in self.state.items()}
+
+    def by_rows(self, first: int, last: int, *, clean: bool) -> Iterator[tuple[int, int, Array | None]]:
+        """The range first … last − 1 in parts (first, last, None), and (i, i + 1, rows) of parameters of which a gradient was written
+        to some rows alone: with `clean` where all others are known to be zero, else where they are those of a lookup."""
+        start = first
+        for i in range(first, last):
+            leaf = self.params[i].edge
+            if type(leaf) is Leaf and leaf.rows is not None and (leaf.clean or not clean):
+                if start < i:
+                    yield start, i, None
+                yield i, i + 1, leaf.rows
+                start = i + 1
+        if start < last:
+            yield start, last, None
 
     def _new(self, dtype: Any, size: int | None = None) -> Array:
         xp = self.xp
@@ -92,13 +131,16 @@ class FlatGroup:
         p = self.params[i]
         self.value_views[i][...] = p._data
         p._data = self.value_views[i]
+        shown = getattr(p, "_memory", None)
+        if shown is not None:
+            shown.moved(p)
         leaf = p.edge
         if type(leaf) is not Leaf:
             return
         if leaf.grad is not None and leaf.grad.edge is None and leaf.grad._data is not self.grad_views[i]:
             self.grad_views[i][...] = leaf.grad._data
             leaf.grad = wrap(self.grad_views[i])
-        leaf.buffer = self.grad_views[i]
+        leaf.buffer, leaf.rows, leaf.clean = self.grad_views[i], None, self.untouched and leaf.grad is None
 
     def count(self, first: int, last: int, steps: int) -> None:
         """Note that the parameters first … last − 1 have been updated and are at this step."""
@@ -142,20 +184,19 @@ class FlatGroup:
                 continue
             if grad._data is not self.grad_views[i]:
                 self.grad_views[i][...] = grad._data
+                leaf.rows, leaf.clean = None, False
             out.append(True)
         return out
 
-    def same_step(self) -> bool:
-        """Whether all parameters have the same step count and numbers."""
-        for values in self.numbers.values():
-            if values.count(values[0]) != len(values):
-                return False
-        return self.steps.count(self.steps[0]) == len(self.steps)
+    def same_numbers(self) -> bool:
+        """Whether all parameters have the same numbers."""
+        return all(values.count(values[0]) == len(values) for values in self.numbers.values())
 
     def ranges(self, unchanged: bool) -> list[tuple[int, int, int]]:
         """(first, last, steps so far) of each maximal range of parameters with gradients, equal step counts and equal numbers."""
-        if unchanged and self.same_step():
-            return [(0, len(self.params), self.steps[0])]
+        steps = self.steps
+        if unchanged and steps.count(steps[0]) == len(steps) and (not self.numbers or self.same_numbers()):
+            return [(0, len(steps), steps[0])]
         ready = self.ready()
         alike: list[Any] = (
             list(zip(self.steps, *self.numbers.values(), strict=True)) if self.numbers else self.steps

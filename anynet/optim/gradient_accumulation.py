@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from anynet.equations import equation
 from anynet.optim.groups import integer, read
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.wrapper import OptimizerWrapper
@@ -13,8 +14,16 @@ from anynet.tensor import enable_grad, no_grad
 __all__ = ["MultiSteps"]
 
 
+@equation(
+    "g = sum[k](G[k]) / K",
+    where="G: the gradients of the backward passes; K = every: g is the gradient of a step",
+)
 class MultiSteps(OptimizerWrapper):
     """A step of `optimizer` from the mean of the gradients of `every` backward passes: a large batch in small parts.
+
+    Equation:
+      g = Σ_k Gₖ / K
+      (G: the gradients of the backward passes; K: every: g is the gradient of a step)
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0])

@@ -213,7 +213,7 @@ class ParamGroup(dict[str, Any]):
     options. Nothing depends on the learning rate, so that does not mark it. A copy is an ordinary dict.
     """
 
-    __slots__ = ("changed", "fixed", "flats", "live", "plain", "rules", "version")
+    __slots__ = ("changed", "common", "fixed", "flats", "live", "rules", "version")
 
     def __init__(self, values: Mapping[str, Any], rules: Rules) -> None:
         super().__init__(values)
@@ -222,7 +222,7 @@ class ParamGroup(dict[str, Any]):
         self.changed = True
         self.flats: list[Any] = []
         self.live: tuple[str, ...] = ()  # options that are Tensors, read at each step
-        self.plain = False  # whether a step may be done by a kernel
+        self.common: tuple[str, ...] = ()  # options that change the gradient before an element-wise update
         self.fixed: dict[str, Any] = {}  # options that cannot change any more, as they were
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -325,7 +325,7 @@ def listed(owner: str, params: Any) -> list[Any]:
 
 def waiting(p: Any) -> bool:
     """Whether a parameter is a lazy layer's, whose shape is not known yet: its vector is made when it is."""
-    return hasattr(p, "materialize")
+    return hasattr(type(p), "materialize")
 
 
 def members(owner: str, params: Any) -> tuple[Params, list[str] | None]:

@@ -60,7 +60,7 @@ def _strong_wolfe(
         if abs(now.slope) <= -c2 * start.slope:
             bracket, done = [now], True
             break
-        if now.slope >= 0:
+        if now.slope >= 0 or now.t == before.t:
             bracket = [before, now]
             break
         further = _cubic(before, now, (now.t + 0.01 * (now.t - before.t), now.t * 10))
@@ -70,7 +70,7 @@ def _strong_wolfe(
         bracket = [start, now]
     low, high = (0, 1) if bracket[0].loss <= bracket[-1].loss else (1, 0)
     stuck = False
-    while not done and rounds < most and abs(bracket[1].t - bracket[0].t) * reach >= least:
+    while not done and rounds < most and (wide := abs(bracket[1].t - bracket[0].t)) and wide * reach >= least:
         t = _cubic(bracket[0], bracket[1])
         ends = min(bracket[0].t, bracket[1].t), max(bracket[0].t, bracket[1].t)
         margin = 0.1 * (ends[1] - ends[0])

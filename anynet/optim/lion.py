@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from anynet.equations import equation
 from anynet.optim.adam import Moments
 from anynet.optim.groups import ParamsLike
 from anynet_backends import Array, Backend
@@ -11,8 +12,34 @@ from anynet_backends import Array, Backend
 __all__ = ["Lion"]
 
 
+@equation(
+    "p[0] = p_start",
+    "m[0] = 0",
+    "g[t] = -G[t] if maximize else G[t]",
+    "p[t] = p[t - 1] - η * (sign(β1 * m[t - 1] + (1 - β1) * g[t]) + λ * p[t - 1])",
+    "m[t] = β2 * m[t - 1] + (1 - β2) * g[t]",
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        β1 = betas[0]
+        β2 = betas[1]
+        maximize
+        λ = weight_decay
+    """,
+    result="p",
+)
 class Lion(Moments):
     """The sign of a momentum (Chen et al. 2023): p ← p − η (sign(β₁ m + (1 − β₁) g) + λ p), m ← β₂ m + (1 − β₂) g.
+
+    Equation:
+      p₀ = p_start
+      m₀ = 0
+      gₜ = −Gₜ if maximize, else Gₜ
+      pₜ = pₜ₋₁ − η · (sign(β₁ mₜ₋₁ + (1 − β₁) gₜ) + λ pₜ₋₁)
+      mₜ = β₂ mₜ₋₁ + (1 − β₂) gₜ
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1];
+      maximize; λ: weight_decay)
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0, -2.0])
@@ -37,14 +64,21 @@ class Lion(Moments):
             "lr": lr, "betas": betas, "weight_decay": weight_decay, "maximize": maximize,
         })  # fmt: skip
 
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
+    def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
-        m = state["exp_avg"]
-        change = xp.sign(beta1 * m + (1 - beta1) * g)
+        c = {"keep": beta1, "gain": 1 - beta1, "beta2": beta2, "fresh": 1 - beta2, "lr": group["lr"]}
         if group["weight_decay"]:
-            change = change + group["weight_decay"] * p
-        p -= group["lr"] * change
-        m *= beta2
-        m += (1 - beta2) * g
+            c["decay"] = group["weight_decay"]
+        return c
+
+    @staticmethod
+    def elementwise_update(
+        xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
+    ) -> None:
+        m = state["exp_avg"]
+        change = xp.sign(c["keep"] * m + c["gain"] * g)
+        if "decay" in c:
+            change = change + c["decay"] * p
+        p -= c["lr"] * change
+        m *= c["beta2"]
+        m += c["fresh"] * g

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+from anynet.equations import equation
 from anynet.optim.groups import ParamsLike, choice, each, integer, real, waiting
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.trust_ratio import frobenius_norm
@@ -13,6 +14,33 @@ from anynet_backends import Array, Backend
 __all__ = ["Muon"]
 
 
+@equation(
+    "B_new = μ * B + (1 - μ) * g",
+    "U = μ * B_new + (1 - μ) * g if nesterov else B_new",
+    "X[0] = U / max(norm(U), ε)",
+    "A[k] = X[k - 1] @ X[k - 1].T",
+    "X[k: 1: K + 1] = a * X[k - 1] + (b * A[k] + c * A[k] @ A[k]) @ X[k - 1]",
+    """
+        p_new = (1 - η * λ) * p - η * (0.2 * sqrt(max(R, C)) if adjust == "match_rms_adamw" else sqrt(max(1, R / C))) *
+            X[K]
+    """,
+    where="""
+        g[R, C]: the gradient
+        B: the momentum before
+        p: the parameters before
+        η = lr
+        λ = weight_decay
+        μ = momentum
+        nesterov
+        ε = eps
+        K = ns_steps
+        a = ns_coefficients[0]
+        b = ns_coefficients[1]
+        c = ns_coefficients[2]
+        adjust = adjust_lr_fn
+    """,
+    result="p_new B_new",
+)
 class Muon(Optimizer):
     """Momentum whose update is brought to equal singular values (Jordan et al. 2024): for weight matrices only.
 
@@ -21,6 +49,17 @@ class Muon(Optimizer):
     η' = η √max(1, rows/columns); "match_rms_adamw", η' = 0.2 η √max(rows, columns).
 
     The iteration runs in the parameter's own type (PyTorch's in bfloat16).
+
+    Equation:
+      B_new = μ B + (1 − μ) g
+      U = μ B_new + (1 − μ) g if nesterov, else B_new
+      X₀ = U / max(‖U‖, ε)
+      Aₖ = Xₖ₋₁ Xₖ₋₁ᵀ
+      X[k] = a Xₖ₋₁ + (b Aₖ + c Aₖ Aₖ) Xₖ₋₁  for 1 ≤ k < K + 1
+      p_new = (1 − η λ) p − η · (0.2 √max(R, C) if adjust = "match_rms_adamw", else √max(1, R / C)) · X[K]
+      (g: (R, C): the gradient; B: the momentum before; p: the parameters before; η: lr; λ: weight_decay; μ: momentum;
+      nesterov; ε: eps; K: ns_steps; a: ns_coefficients[0]; b: ns_coefficients[1]; c: ns_coefficients[2]; adjust:
+      adjust_lr_fn)
 
     >>> import anynet as an
     >>> p = an.Parameter([[3.0, 0.0], [0.0, 1.0]])

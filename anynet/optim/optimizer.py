@@ -25,6 +25,7 @@ from anynet.autograd.jit.host_callback import host_callback
 from anynet.autograd.primitive import kernels_on
 from anynet.nn.hooks import add_hook
 from anynet.optim.flat_group import FlatGroup, Shape
+from anynet.optim.fused_update import update_in_place, update_rows
 from anynet.optim.groups import Kind, ParamGroup, Params, ParamsLike, Rules, listed, members, waiting
 from anynet.optim.state_dict import read_entry, read_groups, read_options
 from anynet.tensor import Leaf, Parameter, Tensor, enable_grad, wrap
@@ -76,19 +77,23 @@ class Optimizer:
     >>> p.tolist()
     [0.0]
 
-    A subclass hands its options to ``super().__init__(params, defaults)``, names its state in `slots` and changes p in place in
-    `update`. It may set `elementwise` (each number by itself, so that vectors may be cut into blocks) or `per_parameter`
-    (parameters one by one, in their shapes), say in `kinds` what its options may be, and define `validate`, `init_state`,
-    `slots_of`, `slot_shape` and `prepare`. `anynet.testing.check_optimizer` checks the result.
+    A subclass hands its options to ``super().__init__(params, defaults)``, names its state in `slots`, and changes p in place. Where
+    it does so number by number, it defines `coefficients`, the numbers of a step, and `elementwise_update`, what they do to the
+    arrays: on the CPU that becomes one compiled loop. Else it defines `update`, and may set `elementwise` (each number by itself, so
+    that vectors may be cut into blocks) or `per_parameter` (parameters one by one, in their shapes). It may say in `kinds` what its
+    options may be, and define `validate`, `init_state`, `slots_of`, `slot_shape` and `prepare`. `anynet.testing.check_optimizer`
+    checks the result.
 
     >>> class SignDescent(an.optim.Optimizer):
-    ...     elementwise = True
-    ...
     ...     def __init__(self, params, lr=0.1):
     ...         super().__init__(params, {"lr": lr})
     ...
-    ...     def update(self, xp, p, g, state, step, group):
-    ...         p -= group["lr"] * xp.sign(g)
+    ...     def coefficients(self, step, group):
+    ...         return {"lr": group["lr"]}
+    ...
+    ...     @staticmethod
+    ...     def elementwise_update(xp, p, g, state, c):
+    ...         p -= c["lr"] * xp.sign(g)
     >>> p = an.Parameter([3.0])
     >>> an.sum(p * p).backward()
     >>> SignDescent([p]).step()
@@ -114,6 +119,8 @@ class Optimizer:
     per_parameter = False
     # whether `update` acts on each number by itself, so that vectors may be cut into blocks
     elementwise = False
+    # whether it has an `elementwise_update`, and that is its update
+    _has_program: ClassVar[bool] = False
     defaults: dict[str, Any]
     _step_pre_hooks: tuple[Callable[..., Any], ...] = ()
     _step_post_hooks: tuple[Callable[..., Any], ...] = ()
@@ -125,6 +132,20 @@ class Optimizer:
             if old in cls.__dict__:
                 msg = f"{cls.__name__}.{old}: this hook of Optimizer is called {new} now; rename it"
                 raise TypeError(msg)
+        given = cls.__dict__
+        if "kernel" in given:
+            msg = f"{cls.__name__}.kernel: this hook of Optimizer is no longer called; write `elementwise_update`, which is compiled"
+            raise TypeError(msg)
+        if "elementwise_update" in given and not isinstance(given["elementwise_update"], staticmethod):
+            msg = f"{cls.__name__}.elementwise_update must be a static method (xp, p, g, state, c): it is traced once for all steps"
+            raise TypeError(msg)
+        cls._has_program = (
+            cls.update is Optimizer.update
+            and cls.elementwise_update is not Optimizer.elementwise_update
+            and not cls.per_parameter
+        )
+        if cls._has_program:
+            cls.elementwise = True
         if "step" in cls.__dict__:
             cls.step = host_callback(_hooked(cls.__dict__["step"]))  # type: ignore[method-assign]
 
@@ -207,10 +228,9 @@ class Optimizer:
     def _put(self, group: ParamGroup, flats: list[FlatGroup]) -> None:
         """The vectors of a group, and what is derived from its options."""
         group.flats = flats
-        for flat in flats:
-            flat.clear_kernels()
         group.live = tuple(k for k, v in group.items() if isinstance(v, Tensor))
-        group.plain = not (self.per_parameter or group.get("maximize") or group.get("l1"))
+        # what an element-wise update does to the gradient first
+        group.common = tuple(k for k in ("maximize", "l1") if isinstance(v := group.get(k), Tensor) or v)
         group.fixed = {name: group[name] for name in self.settled}
         group.changed = any(map(waiting, group["params"]))
 
@@ -281,18 +301,28 @@ class Optimizer:
         """Change `p` in place, given its gradient `g` (which may be overwritten) and its state (changed in place).
 
         All are 1-d, of one length, or with `per_parameter` in the shapes of one parameter; `step` counts the updates of these
-        parameters, this one included.
+        parameters, this one included. The default is `elementwise_update`.
         """
-        raise NotImplementedError
+        self.elementwise_update(xp, p, g, state, self.coefficients(step, group))
 
     def advance(self, numbers: dict[str, float], step: int, group: dict[str, Any]) -> dict[str, float]:
         """The `numbers` of parameters at this step, given those before it; `update` finds them in the group."""
         return numbers
 
-    def kernel(self, xp: Backend, p: Array, g: Array, state: dict[str, Array], group: dict[str, Any]) -> Any:
-        """The same as `update` by a kernel of the backend, which leaves g as it is: a function of the step's number and
-        the group, made once for these arrays and the group's flags; or None."""
-        return None
+    def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
+        """The numbers that `elementwise_update` computes with at this step, by their names. Which names there are may depend on the
+        options and the step, and decides what the update does."""
+        raise NotImplementedError
+
+    @staticmethod
+    def elementwise_update(
+        xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
+    ) -> None:
+        """Change `p` and its state in place, each number by itself, given its gradient `g`, which stays as it is, and the
+        `coefficients` c. It is traced once and becomes one loop, so it asks for no values: ``if "decay" in c`` may decide,
+        ``if c["decay"] > 0`` may not.
+        """
+        raise NotImplementedError
 
     @host_callback
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -327,87 +357,82 @@ class Optimizer:
             self.prepare(group)
             options: dict[str, Any] = group.now() if group.live else group
             for flat in flats:
+                if flat.xp.switches_devices:
+                    flat.xp.follow(flat.values)
+                names, program = flat.latest
                 steps = flat.steps[0]
-                full = flat.full_kernel
-                if full is not None and unchanged and kernels and flat.steps.count(steps) == len(flat.steps):
-                    full(steps + 1, options)  # the usual case
-                    flat.count(0, len(flat.steps), steps + 1)
-                else:
-                    self._step_runs(flat, unchanged, kernels, group, options)
+                whole = program is not None and unchanged and kernels
+                if whole and flat.steps.count(steps) == len(flat.steps):
+                    c = self.coefficients(steps + 1, options)
+                    for name in group.common:
+                        c[name] = options[name]
+                    if tuple(c) == names and not self.rows_suffice(c):  # the usual case
+                        program(c.values())
+                        flat.count(0, len(flat.steps), steps + 1)
+                        continue
+                for first, last, steps in flat.ranges(unchanged):
+                    now = self._advance(flat, first, last, steps + 1, options) if flat.numbers else options
+                    if self.per_parameter:
+                        self._update_each(flat, first, last, steps + 1, now)
+                    elif self._has_program:
+                        c = self.coefficients(steps + 1, now)
+                        for name in group.common:
+                            c[name] = now[name]
+                        self._update_program(flat, first, last, c, kernels)
+                    else:
+                        self._update_blocks(flat, first, last, steps + 1, now)
+                    flat.count(first, last, steps + 1)
         return loss
 
-    def _step_runs(
-        self, flat: FlatGroup, unchanged: bool, kernels: bool, group: ParamGroup, options: dict[str, Any]
+    def _update_program(
+        self, flat: FlatGroup, first: int, last: int, c: dict[str, Any], kernels: bool
     ) -> None:
-        for first, last, steps in flat.ranges(unchanged):
-            begin, end = flat.offsets[first], flat.offsets[last]
-            group_options = options
-            if flat.numbers:
-                numbers = self.advance({k: v[first] for k, v in flat.numbers.items()}, steps + 1, options)
-                group_options = {**options, **numbers}
-                for name, number in numbers.items():
-                    flat.numbers[name][first:last] = [number] * (last - first)
-            kernel = self._kernel(flat, begin, end, group) if kernels and group.plain else None
-            if self.per_parameter:
-                for i in range(first, last):
-                    state = {name: flat.part(name, i) for name in flat.state}
-                    self._update(
-                        flat,
-                        flat.xp,
-                        flat.value_views[i],
-                        flat.grad_views[i],
-                        state,
-                        steps + 1,
-                        group_options,
-                    )
-            elif kernel is not None:
-                kernel(steps + 1, group_options)
-            else:
-                self._update_run(flat, begin, end, steps + 1, group_options, kernels and self.elementwise)
-            flat.count(first, last, steps + 1)
-
-    def _kernel(self, flat: FlatGroup, a: int, b: int, group: ParamGroup) -> Any:
-        try:
-            return flat.kernels[a, b]
-        except KeyError:
-            state = {name: s[a:b] for name, s in flat.state.items()}
-            made = None
-            if flat.wide is None:
-                made = self.kernel(flat.xp, flat.values[a:b], flat.grads[a:b], state, group)
-            flat.kernels[a, b] = made
-            if b - a == flat.offsets[-1]:
-                flat.full_kernel = made
-            return made
-
-    def _update_run(
-        self, flat: FlatGroup, begin: int, end: int, step: int, group: dict[str, Any], at_once: bool
-    ) -> None:
-        """One run of the vectors: in one pass over memory where the backend can, else on the CPU in blocks."""
-
-        def function(xp: Any, p: Array, g: Array, *state: Array) -> None:
-            self._update(flat, xp, p, g, dict(zip(flat.state, state, strict=True)), step, group)
-
-        def cut(a: int, b: int) -> tuple[Array, ...]:
-            return (flat.values[a:b], flat.grads[a:b], *[s[a:b] for s in flat.state.values()])
-
-        run = flat.xp.elementwise if at_once and flat.wide is None else None
-        if run is not None and run(function, cut(begin, end), (1,), flat.passes.setdefault((begin, end), {})):
+        """`elementwise_update` of a range; of a table of which few rows have a gradient, of these alone where the others stay."""
+        if not self.rows_suffice(c):
+            update_in_place(self.elementwise_update, flat, first, last, c, kernels)
             return
-        width = (flat.xp.block_size if self.elementwise else None) or end - begin
-        for a in range(begin, end, max(width, 1)):
-            function(flat.xp, *cut(a, min(a + width, end)))
+        for a, b, rows in flat.by_rows(first, last, clean=True):
+            if rows is None:
+                update_in_place(self.elementwise_update, flat, a, b, c, kernels)
+            else:
+                update_rows(self.elementwise_update, flat, a, rows, c)
+
+    def rows_suffice(self, c: dict[str, Any]) -> bool:
+        """Whether `elementwise_update` with these coefficients leaves numbers and their state as they are where the gradient is 0."""
+        return False
+
+    def _advance(
+        self, flat: FlatGroup, first: int, last: int, step: int, options: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The options with the `numbers` of these parameters at this step."""
+        numbers = self.advance({k: v[first] for k, v in flat.numbers.items()}, step, options)
+        for name, number in numbers.items():
+            flat.numbers[name][first:last] = [number] * (last - first)
+        return {**options, **numbers}
+
+    def _update_blocks(
+        self, flat: FlatGroup, first: int, last: int, step: int, group: dict[str, Any]
+    ) -> None:
+        """`update` on the vectors; on the CPU in blocks that stay in the cache, where it is element by element."""
+        for p, g, state in flat.blocks(first, last, flat.xp.block_size if self.elementwise else None):
+            self._update(flat, p, g, state, step, group)
+
+    def _update_each(self, flat: FlatGroup, first: int, last: int, step: int, group: dict[str, Any]) -> None:
+        """`update` on one parameter after the other, in their shapes."""
+        for i in range(first, last):
+            state = {name: flat.part(name, i) for name in flat.state}
+            self._update(flat, flat.value_views[i], flat.grad_views[i], state, step, group)
 
     def _update(
         self,
         flat: FlatGroup,
-        xp: Any,
         p: Array,
         g: Array,
         state: dict[str, Array],
         step: int,
         group: dict[str, Any],
     ) -> None:
-        wide = flat.wide
+        xp, wide = flat.xp, flat.wide
         value = p if wide is None else xp.astype(p, wide)
         g = xp.asarray(g, copy=True) if wide is None else xp.astype(g, wide)
         if group.get("maximize"):
@@ -480,17 +505,17 @@ class Optimizer:
             self._settle()
         for group in self.param_groups:
             for flat in getattr(group, "flats", ()):
-                if not flat.xp.all_finite(flat.grads) and not self._each_finite():
+                if not flat.finite() and not self._each_finite():
                     return False
                 for p, _, place in flat.places:
                     grad = p.edge.grad if type(p.edge) is Leaf else None
-                    if grad is not None and grad.data is not place and not flat.xp.all_finite(grad.data):
+                    if grad is not None and grad._data is not place and not flat.xp.all_finite(grad._data):
                         return False
         return True
 
     def _each_finite(self) -> bool:
         """By parameter: in a vector there may be an older gradient, of a parameter that has none now."""
-        grads = [p.grad.data for group in self.param_groups for p in group["params"] if p.grad is not None]
+        grads = [p.grad._data for group in self.param_groups for p in group["params"] if p.grad is not None]
         return all(backend_of(g).all_finite(g) for g in grads)
 
     # ----- hooks -----

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from anynet.equations import equation
 from anynet.ops import reductions
 from anynet.optim.groups import flag, not_negative, plain, read
 from anynet.optim.optimizer import Optimizer
@@ -14,12 +15,20 @@ from anynet.tensor import enable_grad, no_grad
 __all__ = ["SAM"]
 
 
+@equation(
+    "p_hat = p + ρ * (p**2 * g / (norm(p * g) + 1e-12) if adaptive else g / (norm(g) + 1e-12))",
+    where="p: the parameters; g: their gradient; ρ = rho; adaptive: the optimizer takes the gradient at p̂",
+)
 class SAM(OptimizerWrapper):
     """Sharpness-aware minimization (Foret et al. 2021): the gradient is taken where the loss is largest nearby, at
     p + ρ g / ‖g‖ (`adaptive`: p + ρ p² g / ‖p g‖, Kwon et al. 2021), and `optimizer` updates p with it.
 
     `step` takes a closure that clears the gradients, computes the loss, calls backward and returns the loss; it is
     called twice.
+
+    Equation:
+      p̂ = p + ρ · (p² g / (‖p g‖ + 1e-12) if adaptive, else g / (‖g‖ + 1e-12))
+      (p: the parameters; g: their gradient; ρ: rho; adaptive: the optimizer takes the gradient at p̂)
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0])

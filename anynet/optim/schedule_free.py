@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from anynet.equations import equation
 from anynet.optim.adam import Moments
 from anynet.optim.flat_group import FlatGroup
 from anynet.optim.groups import ParamsLike, below_one, each, flag, integer, optional, plain, real
@@ -16,6 +17,38 @@ __all__ = ["ScheduleFreeAdamW"]
 _beta1 = real(0, 1, below=True, above=True)
 
 
+@equation(
+    "y[0] = p_start",
+    "z[0] = p_start",
+    "x[0] = p_start",
+    "v[0] = 0",
+    "M[0] = 0",
+    "W[0] = 0",
+    "g[t] = -G[t] if maximize else G[t]",
+    "h[t] = η * t / K if t <= K else η",
+    "M[t] = max(M[t - 1], h[t])",
+    "w[t] = t**r * M[t]**ω",
+    "W[t] = W[t - 1] + w[t]",
+    "c[t] = w[t] / W[t]",
+    "v[t] = β2 * v[t - 1] + (1 - β2) * g[t]**2",
+    "d[t] = g[t] / (sqrt(v[t] / (1 - β2**t)) + ε) + λ * y[t - 1]",
+    "z[t] = z[t - 1] - h[t] * d[t]",
+    "x[t] = (1 - c[t]) * x[t - 1] + c[t] * z[t]",
+    "y[t] = (1 - β1) * z[t] + β1 * x[t]",
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        β1 = betas[0]
+        β2 = betas[1]
+        ε = eps
+        maximize
+        λ = weight_decay
+        K = warmup_steps
+        r
+        ω = weight_lr_power
+    """,
+)
 class ScheduleFreeAdamW(Moments):
     """AdamW that needs no schedule: an average of its iterates takes the place of a falling rate (Defazio et al. 2024).
 
@@ -24,6 +57,27 @@ class ScheduleFreeAdamW(Moments):
 
     The parameters hold y while training; call `eval()` before evaluation or saving, which sets them to x, and `train()`
     before going on. Where β₁ is changed in a group, y is computed from the same z and x with the new β₁ before the next update.
+
+    Equation:
+      y₀ = p_start
+      z₀ = p_start
+      x₀ = p_start
+      v₀ = 0
+      M₀ = 0
+      W₀ = 0
+      gₜ = −Gₜ if maximize, else Gₜ
+      hₜ = η t / K if t ≤ K, else η
+      Mₜ = max(Mₜ₋₁, hₜ)
+      wₜ = tʳ Mₜ^ω
+      Wₜ = Wₜ₋₁ + wₜ
+      cₜ = wₜ / Wₜ
+      vₜ = β₂ vₜ₋₁ + (1 − β₂) gₜ²
+      dₜ = gₜ / (√(vₜ / (1 − β₂ᵗ)) + ε) + λ yₜ₋₁
+      zₜ = zₜ₋₁ − hₜ dₜ
+      xₜ = (1 − cₜ) xₜ₋₁ + cₜ zₜ
+      yₜ = (1 − β₁) zₜ + β₁ xₜ
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1]; ε: eps;
+      maximize; λ: weight_decay; K: warmup_steps; r; ω: weight_lr_power)
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
@@ -92,20 +146,30 @@ class ScheduleFreeAdamW(Moments):
             y_beta1=beta1,
         )
 
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
+    def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
-        z, v = state["z"], state["exp_avg_sq"]
-        v *= beta2
-        v += (1 - beta2) * g * g
-        g = g / (xp.sqrt(v / (1 - beta2 ** group["k"])) + group["eps"])
+        lr, share = group["scheduled_lr"], group["ckp1"]
+        c = {
+            "beta2": beta2, "fresh": 1 - beta2, "correction": 1 - beta2 ** group["k"], "eps": group["eps"],
+            "share": share, "step": lr * (beta1 * (1 - share) - 1), "lr": lr,
+        }  # fmt: skip
         if group["weight_decay"]:
-            g = g + group["weight_decay"] * p
-        lr, c = group["scheduled_lr"], group["ckp1"]
-        p += c * (z - p)
-        p += lr * (beta1 * (1 - c) - 1) * g
-        z -= lr * g
+            c["decay"] = group["weight_decay"]
+        return c
+
+    @staticmethod
+    def elementwise_update(
+        xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
+    ) -> None:
+        z, v = state["z"], state["exp_avg_sq"]
+        v *= c["beta2"]
+        v += c["fresh"] * g * g
+        change = g / (xp.sqrt(v / c["correction"]) + c["eps"])
+        if "decay" in c:
+            change = change + c["decay"] * p
+        p += c["share"] * (z - p)
+        p += c["step"] * change
+        z -= c["lr"] * change
 
     def eval(self) -> None:
         """Set the parameters to the mean x."""

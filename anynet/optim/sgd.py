@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Unpack
 
+from anynet.equations import equation
 from anynet.optim.flat_group import FlatGroup, Shape
 from anynet.optim.groups import Hints, ParamsLike, each, not_negative, plain, real
 from anynet.optim.optimizer import Optimizer
@@ -16,10 +17,35 @@ from anynet_backends import Array, Backend
 __all__ = ["ASGD", "LARS", "SGD", "Rprop"]
 
 
+@equation(
+    "p[0] = p_start",
+    "g[t] = (-G[t] if maximize else G[t]) + λ1 * sign(p[t - 1]) + λ * p[t - 1]",
+    "v[t] = g[t] if t == 1 else μ * v[t - 1] + (1 - τ) * g[t]",
+    "p[t] = p[t - 1] - η * (g[t] if μ == 0 else g[t] + μ * v[t] if nesterov else v[t])",
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        maximize
+        λ = weight_decay
+        λ1 = l1
+        μ = momentum
+        τ = dampening
+        nesterov
+    """,
+)
 class SGD(Optimizer):
     """Gradient descent with momentum: v ← μ v + (1 − τ) g, p ← p − η v; Nesterov: p ← p − η (g + μ v).
 
     Cauchy 1847; Robbins & Monro 1951; Polyak 1964; Nesterov 1983, in the form of Sutskever et al. 2013.
+
+    Equation:
+      p₀ = p_start
+      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + λ pₜ₋₁
+      vₜ = gₜ if t = 1, else μ vₜ₋₁ + (1 − τ) gₜ
+      pₜ = pₜ₋₁ − η · (gₜ if μ = 0, gₜ + μ vₜ if nesterov, else vₜ)
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ: weight_decay; λ₁: l1;
+      μ: momentum; τ: dampening; nesterov)
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
@@ -28,8 +54,6 @@ class SGD(Optimizer):
     >>> p
     Parameter([0.8], requires_grad=True)
     """
-
-    elementwise = True
 
     def __init__(
         self,
@@ -68,34 +92,84 @@ class SGD(Optimizer):
         """The velocity begins as the gradient at the next step: that counts as the first."""
         flat.steps[i] = 0
 
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
+    def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
+        c = {"lr": group["lr"]}
         if group["weight_decay"]:
-            g += group["weight_decay"] * p
-        momentum = group["momentum"]
-        if momentum:
-            v = state["momentum_buffer"]
+            c["decay"] = group["weight_decay"]
+        if group["momentum"]:
+            c["momentum"] = group["momentum"]
             if step == 1:
+                c["first"] = 1.0
+            else:
+                c["fresh"] = 1 - group["dampening"]
+            if group["nesterov"]:
+                c["nesterov"] = 1.0
+        return c
+
+    def rows_suffice(self, c: dict[str, Any]) -> bool:
+        """Without momentum and decay a number without gradient stays."""
+        return not c.keys() & {"decay", "momentum", "l1"}
+
+    @staticmethod
+    def elementwise_update(
+        xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
+    ) -> None:
+        if "decay" in c:
+            g = g + c["decay"] * p
+        if "momentum" in c:
+            v = state["momentum_buffer"]
+            if "first" in c:
                 v[...] = g
             else:
-                v *= momentum
-                v += (1 - group["dampening"]) * g
-            g = g + momentum * v if group["nesterov"] else v
-        p -= group["lr"] * g
+                v *= c["momentum"]
+                v += c["fresh"] * g
+            g = g + c["momentum"] * v if "nesterov" in c else v
+        p -= c["lr"] * g
 
 
+@equation(
+    "p[0] = p_start",
+    "q[0] = 0",
+    "Δ[0] = η",
+    "g[t] = (-G[t] if maximize else G[t]) + λ1 * sign(p[t - 1])",
+    "r[t] = sign(g[t] * q[t - 1])",
+    "Δ[t] = clip(Δ[t - 1] * (b if r[t] > 0 else a if r[t] < 0 else 1), low, high)",
+    "q[t] = 0 if r[t] < 0 else g[t]",
+    "p[t] = p[t - 1] - sign(q[t]) * Δ[t]",
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        maximize
+        λ1 = l1
+        a = etas[0]
+        b = etas[1]
+        low = step_sizes[0]
+        high = step_sizes[1]
+    """,
+)
 class Rprop(Optimizer):
     """Steps by the sign of the gradient alone: a number's step grows by η₊ while its sign stays, shrinks by η₋ when it
     turns, and then waits a turn (Riedmiller & Braun 1993). For whole batches. `lr` is the length of a number's first step;
     as in PyTorch, a schedule changes nothing after that.
+
+    Equation:
+      p₀ = p_start
+      q₀ = 0
+      Δ₀ = η
+      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁)
+      rₜ = sign(gₜ qₜ₋₁)
+      Δₜ = clip(Δₜ₋₁ · (b if rₜ > 0, a if rₜ < 0, else 1), low, high)
+      qₜ = 0 if rₜ < 0, else gₜ
+      pₜ = pₜ₋₁ − sign(qₜ) Δₜ
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ₁: l1; a: etas[0]; b:
+      etas[1]; low: step_sizes[0]; high: step_sizes[1])
 
     >>> import anynet as an
     >>> an.optim.Rprop([an.Parameter([1.0])]).defaults["etas"]
     (0.5, 1.2)
     """
 
-    elementwise = True
     slots = ("prev", "step_size")
     kinds: ClassVar = {
         "etas": each(real(0, 1, below=True, above=True), real(1, above=True)), "step_sizes": each(real(), real()),
@@ -118,26 +192,63 @@ class Rprop(Optimizer):
             hints,
         )
 
-    def update(
-        self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
-    ) -> None:
+    def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         (low, high), (least, most) = group["etas"], group["step_sizes"]
-        before, size = state["prev"], state["step_size"]
+        c = {"low": low, "high": high, "least": least, "most": most}
         if step == 1:
-            size[...] = xp.full_like(size, group["lr"])
+            c["first"] = group["lr"]
+        return c
+
+    @staticmethod
+    def elementwise_update(
+        xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
+    ) -> None:
+        before, size = state["prev"], state["step_size"]
+        if "first" in c:
+            size[...] = c["first"]
         turn = xp.sign(g * before)
-        factor = xp.where(
-            turn > 0, xp.full_like(g, high), xp.where(turn < 0, xp.full_like(g, low), xp.ones_like(g))
-        )
-        size[...] = xp.clip(size * factor, least, most)
+        new = xp.where(turn > 0, size * c["high"], xp.where(turn < 0, size * c["low"], size))
+        size[...] = xp.minimum(xp.maximum(new, c["least"]), c["most"])
         g = xp.where(turn < 0, xp.zeros_like(g), g)
         p -= xp.sign(g) * size
         before[...] = g
 
 
+@equation(
+    "p[0] = p_start",
+    "h[0] = η",
+    "a[0] = 0",
+    "g[t] = (-G[t] if maximize else G[t]) + λ1 * sign(p[t - 1]) + λ * p[t - 1]",
+    "p[t] = (1 - κ * h[t - 1]) * p[t - 1] - h[t - 1] * g[t]",
+    "h[t] = η / (1 + κ * η * t)**α",
+    "a[t] = a[t - 1] + (p[t] - a[t - 1]) / max(1, t - 1 - t0)",
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        maximize
+        λ = weight_decay
+        λ1 = l1
+        κ = lambd
+        α = alpha
+        t0
+    """,
+    result="p a",
+)
 class ASGD(Optimizer):
     """Averaged gradient descent (Polyak & Juditsky 1992): p ← (1 − λ' η) p − η g with η = lr / (1 + λ' lr t)^α; from step
     `t0` on the state `ax` is the mean of the values so far. λ' is `lambd`.
+
+    Equation:
+      p₀ = p_start
+      h₀ = η
+      a₀ = 0
+      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + λ pₜ₋₁
+      pₜ = (1 − κ hₜ₋₁) pₜ₋₁ − hₜ₋₁ gₜ
+      hₜ = η / (1 + κ η t)^α
+      aₜ = aₜ₋₁ + (pₜ − aₜ₋₁) / max(1, t − 1 − t₀)
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ: weight_decay; λ₁: l1;
+      κ: lambd; α: alpha; t₀)
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
@@ -191,9 +302,38 @@ class ASGD(Optimizer):
         eta[...] = xp.full_like(eta, lr / (1 + lambd * lr * step) ** group["alpha"])
 
 
+@equation(
+    "p[0] = p_start",
+    "v[0] = 0",
+    "g[t] = (-G[t] if maximize else G[t]) + λ * p[t - 1]",
+    "r[t] = κ * norm(p[t - 1]) / (norm(g[t]) + ε) if norm(p[t - 1]) * norm(g[t]) > 0 else 1",
+    "v[t] = μ * v[t - 1] + η * r[t] * g[t]",
+    "p[t] = p[t - 1] - (η * r[t] * g[t] + μ * v[t] if nesterov else v[t])",
+    where="""
+        G: the gradient at each step t = 1, 2, …
+        p_start: the parameters at first
+        η = lr
+        maximize
+        λ = weight_decay
+        κ = trust_coefficient
+        μ = momentum
+        ε = eps
+        nesterov
+    """,
+)
 class LARS(Optimizer):
     """Momentum with a learning rate for each parameter (You et al. 2017): u = g + λ p, v ← μ v + η r u, p ← p − v, with
     r = `trust_coefficient` ‖p‖ / (‖u‖ + ε), or 1 where a norm is 0; Nesterov: p ← p − (η r u + μ v).
+
+    Equation:
+      p₀ = p_start
+      v₀ = 0
+      gₜ = (−Gₜ if maximize, else Gₜ) + λ pₜ₋₁
+      rₜ = κ ‖pₜ₋₁‖ / (‖gₜ‖ + ε) if ‖pₜ₋₁‖ ‖gₜ‖ > 0, else 1
+      vₜ = μ vₜ₋₁ + η rₜ gₜ
+      pₜ = pₜ₋₁ − (η rₜ gₜ + μ vₜ if nesterov, else vₜ)
+      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ: weight_decay; κ:
+      trust_coefficient; μ: momentum; ε: eps; nesterov)
 
     >>> import anynet as an
     >>> p = an.Parameter([3.0, 4.0])

@@ -9,6 +9,8 @@ another machine: so a machine without a GPU checks that what it computes is what
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,12 +35,13 @@ class Row:
     dtype: str
     value: float
     gradient: float
+    raised: str = ""
 
     @property
     def ok(self) -> bool:
-        """Whether both are within the limits."""
+        """Whether both are within the limits, and nothing was raised."""
         value, gradient = LIMITS[self.dtype]
-        return self.value <= value and self.gradient <= gradient
+        return not self.raised and self.value <= value and self.gradient <= gradient
 
 
 CASES = every()
@@ -80,20 +83,41 @@ def _row(case: Case, device: str, dtype: str, got: list[Any]) -> Row:
 
 
 def measure(names: Iterable[str] | None = None) -> list[Row]:
-    """All rows: every case, device and dtype."""
-    return [compare(c, d, t) for d in (devices() if names is None else names) for t in LIMITS for c in CASES]
+    """All rows: every case, device and dtype. One that raises is a row with its error."""
+    rows = []
+    for device in devices() if names is None else names:
+        for dtype in LIMITS:
+            for case in CASES:
+                try:
+                    rows.append(compare(case, device, dtype))
+                except Exception as error:  # noqa: BLE001 whatever a device raises, the other cases are still to be seen
+                    rows.append(_failed(case, device, dtype, _said(error)))
+    return rows
+
+
+def _failed(case: Case, device: str, dtype: str, raised: str) -> Row:
+    return Row(case.name, device, dtype, math.nan, math.nan, raised)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def record(path: str | os.PathLike[str], device: str) -> int:
-    """Write what `device` computes for every case and dtype to a safetensors file; returns the number of arrays."""
+    """Write what `device` computes for every case and dtype to a safetensors file; returns the number of arrays. Of a case that raises
+    the error is written."""
     name = anynet_backends.resolve(device)[1]
-    arrays = {
-        f"{case.name}|{dtype}|{i}": array
-        for case in CASES
-        for dtype in LIMITS
-        for i, array in enumerate(compute(case, name, dtype))
-    }
-    safetensors_io.save(path, arrays, {"anynet parity": name})
+    arrays: dict[str, Any] = {}
+    raised: dict[str, str] = {}
+    for case in CASES:
+        for dtype in LIMITS:
+            try:
+                found = compute(case, name, dtype)
+            except Exception as error:  # noqa: BLE001 as in `measure`
+                raised[f"{case.name}|{dtype}"] = _said(error)
+                continue
+            arrays |= {f"{case.name}|{dtype}|{i}": array for i, array in enumerate(found)}
+    safetensors_io.save(path, arrays, {"anynet parity": name, "raised": json.dumps(raised)})
     return len(arrays)
 
 
@@ -107,20 +131,29 @@ def check(path: str | os.PathLike[str]) -> list[Row]:
     for key in sorted(arrays, key=lambda k: (k.rpartition("|")[0], int(k.rpartition("|")[2]))):
         name, dtype, _ = key.rsplit("|", 2)
         found.setdefault((name, dtype), []).append(arrays[key])
+    raised = {
+        tuple(key.rsplit("|", 1)): error for key, error in json.loads(metadata.get("raised", "{}")).items()
+    }
     wanted = {(case.name, dtype) for case in CASES for dtype in LIMITS}
-    if differ := wanted ^ set(found):
+    if differ := wanted ^ {*found, *raised}:
         names = ", ".join(sorted({name for name, _ in differ})[:5])
         msg = f"{os.fspath(path)} was recorded with other cases than these ({names}): record it again with this version"
         raise ValueError(msg)
     device = metadata["anynet parity"]
-    return [_row(c, device, t, found[c.name, t]) for t in LIMITS for c in CASES]
+    return [
+        _failed(c, device, t, raised[c.name, t])
+        if (c.name, t) in raised
+        else _row(c, device, t, found[c.name, t])
+        for t in LIMITS
+        for c in CASES
+    ]
 
 
 def table(rows: list[Row]) -> str:
     """The rows as text, the worst error of value and gradient for each operation and dtype."""
     lines = [f"{'operation':<26}{'device':<16}{'dtype':<9}{'value':>10}{'gradient':>10}"]
     for r in rows:
-        mark = "" if r.ok else "  BEYOND ITS LIMIT"
+        mark = "" if r.ok else f"  raised {r.raised}" if r.raised else "  BEYOND ITS LIMIT"
         lines.append(f"{r.case:<26}{r.device:<16}{r.dtype:<9}{r.value:>10.1e}{r.gradient:>10.1e}{mark}")
     bad = sum(not r.ok for r in rows)
     lines.append(

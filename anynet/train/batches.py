@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,15 +11,27 @@ from typing import Any
 from anynet import dtypes
 from anynet.autograd.pytree import flatten, map_tree
 from anynet.data import DataLoader, Dataset, Subset, TensorDataset
-from anynet.data.dataset import batch_of, taken
+from anynet.data.dataset import taken
 from anynet.nn.modes import evaluating
 from anynet.nn.module import Module
+from anynet.ops.creation import asarray
 from anynet.ops.manipulation import astype
 from anynet.random import fork_rng
-from anynet.tensor import Tensor, no_grad, to_plain, wrap
+from anynet.tensor import Tensor, no_grad, to_plain, unwrap, wrap
+from anynet.train.streams import Stream, gives_samples, is_stream, length
 from anynet_backends import backend_of, host, registry, resolve
 
-__all__ = ["Batches", "call", "device_of", "fingerprint", "loader_of"]
+__all__ = [
+    "Batches",
+    "call",
+    "dataset_of",
+    "device_of",
+    "fingerprint",
+    "first_batch",
+    "loader_of",
+    "parts_of",
+    "targets_of",
+]
 
 
 def device_of(model: Module) -> str:
@@ -41,11 +54,63 @@ def call(model: Module, inputs: Any) -> Any:
     return model(inputs)
 
 
+# ----- inputs, targets, weights -----
+
+_TARGETS = ("targets", "labels", "label")
+_WEIGHTS = ("weights", "sample_weight")
+
+
+def parts_of(where: str, batch: Any) -> tuple[Any, ...]:
+    """(inputs, targets) or (inputs, targets, weights), from a tuple of these or from a mapping: with the key ``inputs``, or with
+    each input by its name, as Hugging Face's data sets have them; the targets are ``targets``, ``labels`` or ``label``."""
+    if isinstance(batch, Mapping):
+        names = [name for name in _TARGETS if name in batch]
+        if len(names) != 1 or len(batch) < 2:
+            msg = (
+                f"{where}: a mapping must have inputs and one of {', '.join(_TARGETS)} as its keys (and weights, if any), got "
+                f"{', '.join(map(str, batch)) or 'none'}"
+            )
+            raise ValueError(msg)
+        weights = [name for name in _WEIGHTS if name in batch][:1]
+        rest = {k: v for k, v in batch.items() if k not in (*names, *weights)}
+        if "inputs" in rest and len(rest) > 1:
+            odd = ", ".join(str(k) for k in rest if k != "inputs")
+            msg = f"{where}: a mapping with the key 'inputs' must hold all inputs there, got {odd} beside it"
+            raise ValueError(msg)
+        return (rest.get("inputs", rest), batch[names[0]], *(batch[name] for name in weights))
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        several = isinstance(batch, (tuple, list)) and len(batch) > 2
+        got = f"{len(batch)} parts" if isinstance(batch, (tuple, list)) else type(batch).__name__
+        more = "; several inputs are one part: ((x1, x2), y)" if several else ""
+        msg = f"{where}: a batch must be (inputs, targets) or (inputs, targets, weights), got {got}{more}"
+        raise TypeError(msg)
+    return tuple(batch)
+
+
+def _check_weights(where: str, weights: Any, samples: int) -> None:
+    """Refuse weights of samples that are none."""
+    xp, shape = backend_of(weights), tuple(weights.shape)
+    if not shape or shape[0] != samples:
+        return  # said with the other lengths
+    if not xp.isdtype(weights.dtype, ("real floating", "integral", "bool")):
+        msg = f"{where}: weights must be real numbers, one a sample, got {weights.dtype}"
+        raise TypeError(msg)
+    values = xp.astype(weights, xp.float64) if xp.isdtype(weights.dtype, ("integral", "bool")) else weights
+    if not bool(xp.all(xp.isfinite(values))) or bool(xp.any(values < 0)) or not bool(xp.any(values > 0)):
+        msg = (
+            f"{where}: weights must be finite numbers of at least 0, not all 0, one a sample; got others (several inputs are "
+            "one part: ((x1, x2), y))"
+        )
+        raise ValueError(msg)
+
+
 # ----- from data to a loader -----
 
 
 class _Pairs(Dataset):
     """Nested tuples and dicts of arrays: inputs and targets, or inputs alone."""
+
+    draws = False
 
     def __init__(self, tree: Any) -> None:
         leaves, _ = flatten(tree)
@@ -96,26 +161,37 @@ def _words(value: Any) -> bool:
 _FORMS = "a pair (inputs, targets) of equal length, a Dataset or a DataLoader"
 
 
-def _dataset(where: str, data: Any) -> Any:
-    """A data set of pairs (inputs, targets)."""
+def dataset_of(where: str, data: Any) -> Any:
+    """A data set of pairs (inputs, targets), or of triples with weights."""
     if isinstance(data, TensorDataset):
+        if len(data.arrays) == 3:
+            _check_weights(where, data.arrays[2], len(data))
         return data
+    if isinstance(data, Mapping):
+        data = parts_of(where, data)
+    elif isinstance(data, list) and len(data) == 3 and all(map(_is_array, data)):
+        data = tuple(data)
     samples = isinstance(data, list) and len(data) != 2 and all(isinstance(s, (tuple, list)) for s in data)
-    if isinstance(data, Mapping) or _is_array(data) or isinstance(data, (str, bytes)):
+    if _is_array(data) or isinstance(data, (str, bytes)):
         got = f"an array of shape {tuple(data.shape)}" if _is_array(data) else type(data).__name__
         msg = f"{where}: data must be {_FORMS}, got {got}" + (
-            "; the targets are missing" if _is_array(data) else ""
+            "; the targets are missing: give both as a pair, (x, y)" if _is_array(data) else ""
         )
         raise TypeError(msg)
     if isinstance(data, (tuple, list)) and not (samples and data):
-        if len(data) != 2:
-            msg = f"{where}: data must be {_FORMS}, got {len(data)} arrays of lengths {[_length(part) for part in data]}"
+        if len(data) not in (2, 3):
+            found = [_length(part) for part in data]
+            shown = f"{str(found[:6])[:-1]}, …]" if len(found) > 6 else str(found)
+            msg = f"{where}: data must be {_FORMS}, got {len(data)} arrays of lengths {shown}"
             raise ValueError(msg)
-        pair = (_arrays(where, "inputs", data[0]), _arrays(where, "targets", data[1]))
+        names = ("inputs", "targets", "weights")
+        pair = tuple(_arrays(where, name, part) for name, part in zip(names, data, strict=False))
         lengths = [int(a.shape[0]) for a in flatten(pair)[0]]
         if len(set(lengths)) > 1:
             msg = f"{where}: data must be {_FORMS}, got {len(lengths)} arrays of lengths {lengths}"
             raise ValueError(msg)
+        if len(pair) == 3:
+            _check_weights(where, pair[2], lengths[0])
         return TensorDataset(*pair) if all(map(_is_array, pair)) else _Pairs(pair)
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__") or isinstance(data, type):
         msg = f"{where}: data must be {_FORMS}, got {data.__name__ if isinstance(data, type) else type(data).__name__}"
@@ -127,29 +203,71 @@ def _length(part: Any) -> int | None:
     return len(part) if hasattr(part, "__len__") else None
 
 
-def loader_of(where: str, data: Any, batch_size: int, shuffle: bool, seed: int, device: str) -> DataLoader:
-    """A loader of pairs (inputs, targets); a `DataLoader` as it is."""
+_DATAFRAMES = ("pandas", "polars", "pyarrow", "duckdb", "modin", "cudf")
+
+
+def _refuse_raw(where: str, data: Any) -> None:
+    """A file, a folder or a DataFrame is read by a source, which must be told what the target is."""
+    if isinstance(data, (str, os.PathLike)):
+        path = os.fspath(data)
+        source = f"anynet.data.Table({path!r}, target='…')"
+        if os.path.isdir(path):
+            source = f"anynet.data.ImageFolder({path!r})"
+        elif os.path.splitext(path)[1] in (".txt", ".md"):
+            source = f"anynet.data.Text({path!r})"
+        got = f"the path {path!r}"
+    elif type(data).__module__.partition(".")[0] in _DATAFRAMES and hasattr(data, "columns"):
+        columns = getattr(data, "column_names", None) or list(data.columns)
+        target = columns[-1] if columns and isinstance(columns[-1], str) else "…"
+        source, got = f"anynet.data.Table(data, target={target!r})", f"a table ({type(data).__name__})"
+    else:
+        return
+    part = "" if where.endswith("train") else ".valid"
+    msg = f"{where}: data must be {_FORMS}, or a source, got {got}; write {source}{part}"
+    raise TypeError(msg)
+
+
+def loader_of(
+    where: str, data: Any, batch_size: int, shuffle: bool, seed: int, device: str, steps: int | None = None
+) -> Any:
+    """A loader of pairs (inputs, targets) or triples with weights; a `DataLoader` as it is, a stream as a `Stream`."""
+    if isinstance(data, Stream):
+        return data
+    _refuse_raw(where, data)
+    if not isinstance(data, DataLoader) and gives_samples(data):
+        data = DataLoader(data, batch_size=batch_size, seed=seed, device=device)
+        return data if steps is None else Stream(where, data, steps, device)
+    if not isinstance(data, DataLoader) and is_stream(data):
+        return Stream(where, data, steps, device)
+    if steps is not None:
+        msg = (
+            f"{where}: steps_per_epoch is for streams; these data have a length, and an epoch is all of them"
+        )
+        raise ValueError(msg)
     if not isinstance(data, DataLoader):
-        dataset = _dataset(where, data)
+        dataset = dataset_of(where, data)
         data = DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, seed=seed, device=device)
-    if len(data) == 0:
+    if length(data) == 0:
         what = (
             "the data are empty" if len(data.dataset) == 0 else "drop_last=True leaves no batch of the data"
         )
         msg = f"{where}: {what}"
         raise ValueError(msg)
-    loader: DataLoader = data
-    return loader
+    return data
 
 
 def inputs_loader(where: str, data: Any, batch_size: int, device: str) -> tuple[Any, Callable[[Any], Any]]:
     """A loader of inputs, and a function that takes the inputs out of its batches."""
 
     def first(batch: Any) -> Any:
-        return batch[0] if isinstance(batch, (tuple, list)) and len(batch) == 2 else batch
+        if isinstance(batch, Mapping) and any(name in batch for name in _TARGETS):
+            return parts_of(where, batch)[0]
+        return batch[0] if isinstance(batch, (tuple, list)) and len(batch) in (2, 3) else batch
 
     if isinstance(data, DataLoader):
         return data, first
+    if is_stream(data):
+        return loader_of(where, data, batch_size, False, 0, device), first
     if isinstance(data, Dataset):
         return DataLoader(data, batch_size=batch_size, device=device), first
     tree = _arrays(where, "the inputs", data)
@@ -175,8 +293,9 @@ class Batches:
     are converted. Integer targets stay: the loss knows what they are.
     """
 
-    def __init__(self, where: str, model: Module, device: str) -> None:
+    def __init__(self, where: str, model: Module, device: str, whole: bool = False) -> None:
         self.where, self.model, self.device = where, model, device
+        self.whole = whole  # the model takes batches as they are, in its own step
         self.dtype: dtypes.DType | None = dtypes.default_float()
         if not any(m.waiting for m in model.modules()):
             kinds = [t.dtype for t in (*model.parameters(), *model.buffers()) if t.dtype.kind == "real"]
@@ -186,21 +305,35 @@ class Batches:
         )
         self._fine: set[Any] = set()  # dtypes of arrays that are inputs (True) or targets as they are
 
+    def parts(self, batch: Any) -> tuple[Any, ...]:
+        """The inputs and targets of a batch, and the weights of its samples where it has some; the batch alone for a model with
+        its own step."""
+        if self.whole:
+            return (map_tree(self._placed, batch),)
+        if not (isinstance(batch, (tuple, list)) and len(batch) == 2):
+            batch = parts_of(self.where, batch)
+        x, y = batch[0], batch[1]
+        if not (self._as_they_are(x, True) and self._as_they_are(y, False)):  # nearly always they are
+            x, y = self.inputs(x), self.targets(y)
+        return (x, y) if len(batch) == 2 else (x, y, self._weights(batch[2]))
+
     def pair(self, batch: Any) -> tuple[Any, Any]:
-        """The inputs and targets of a batch of pairs."""
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            got = f"{len(batch)} parts" if isinstance(batch, (tuple, list)) else type(batch).__name__
-            more = (
-                "; several inputs are one part: ((x1, x2), y)"
-                if isinstance(batch, (tuple, list)) and len(batch) > 2
-                else ""
+        """The inputs and targets alone."""
+        found = self.parts(batch)
+        return found[0], found[1]
+
+    def _weights(self, w: Any) -> Any:
+        """The weights of samples, numbers of at least 0."""
+        w = self._placed(w if isinstance(w, Tensor) else asarray(w, device=self.device))
+        w = w if self.dtype is None or w.dtype is self.dtype else astype(w, self.dtype)
+        plain = unwrap(w)
+        if not w.ndim or not bool(backend_of(plain).all(plain >= 0)):
+            msg = (
+                f"{self.where}: the weights of a batch must be numbers of at least 0, one a sample (several inputs are one part: "
+                "((x1, x2), y))"
             )
-            msg = f"{self.where}: a batch must be a pair (inputs, targets), got {got}{more}"
-            raise TypeError(msg)
-        x, y = batch
-        if self._as_they_are(x, True) and self._as_they_are(y, False):  # as nearly always
-            return x, y
-        return self.inputs(x), self.targets(y)
+            raise ValueError(msg)
+        return w
 
     def _as_they_are(self, x: Any, inputs: bool) -> bool:
         """Whether nothing is to be done with an array on the host, which its dtype alone tells."""
@@ -256,28 +389,29 @@ class Batches:
         return all(kind is self.dtype for kind in kinds)
 
 
-def first_batch(loader: DataLoader) -> Any:
+def first_batch(loader: Any) -> Any:
     """The first batch in the order of the data, without moving the loader on."""
-    dataset, n = loader.dataset, min(len(loader.dataset), loader.batch_size)
-    if loader.collate_fn is not None:
-        return loader.collate_fn([dataset[i] for i in range(n)])
-    return batch_of(dataset, range(n))
+    return loader.first()
 
 
-def targets_of(*loaders: DataLoader) -> list[Any]:
+def targets_of(*loaders: Any) -> list[Any]:
     """The targets of data sets of arrays; none where one of the loaders has other data."""
     found = []
     for loader in loaders:
-        dataset = loader.dataset
-        pair = dataset.arrays if isinstance(dataset, TensorDataset) else getattr(dataset, "tree", ())
+        dataset, indices = loader.dataset, None
+        while isinstance(dataset, Subset):
+            own = dataset.indices
+            indices = own if indices is None else [own[i] for i in indices]
+            dataset = dataset.dataset
+        parts = dataset.arrays if isinstance(dataset, TensorDataset) else getattr(dataset, "tree", ())
         if (
-            not isinstance(pair, tuple)
-            or len(pair) != 2
-            or not _is_array(pair[1])
+            not isinstance(parts, tuple)
+            or len(parts) not in (2, 3)
+            or not _is_array(parts[1])
             or loader.collate_fn is not None
         ):
             return []
-        found.append(pair[1])
+        found.append(parts[1] if indices is None else taken(parts[1], registry.asarray(indices, "int64")))
     return found
 
 
@@ -286,13 +420,21 @@ def targets_of(*loaders: DataLoader) -> list[Any]:
 _WHOLE, _SLICE = 1 << 30, 1 << 20  # bytes
 
 
-def fingerprint(loader: DataLoader) -> dict[str, Any]:
+def fingerprint(loader: Any) -> dict[str, Any]:
     """What a resumed run compares of its data: how many, in which batches and order, and a checksum.
 
     The checksum (CRC-32) is of shapes, dtypes and all bytes of data sets of arrays (`TensorDataset`, and the pairs that are
     given to `fit`) and their subsets, of arrays above 1 GiB of 1,024 slices spread over them. Of other data sets nothing but the length is
     compared: what they hold may be drawn at random, or take long to read.
     """
+    if isinstance(loader, Stream):
+        return {
+            "stream": type(loader.dataset).__name__,
+            "batches": length(loader),
+            "batch_size": loader.batch_size,
+        }
+    if length(loader) is None:
+        return {"stream": type(loader.dataset).__name__, "batch_size": loader.batch_size}
     names = ("batch_size", "shuffle", "drop_last", "seed")
     out: dict[str, Any] = {"samples": len(loader.dataset)} | {
         k: getattr(loader, k) for k in names if k != "seed" or loader.shuffle
@@ -304,6 +446,8 @@ def fingerprint(loader: DataLoader) -> dict[str, Any]:
     tree = dataset.arrays if isinstance(dataset, TensorDataset) else getattr(dataset, "tree", None)
     if tree is not None:
         out["data"] = f"{_checksum([*flatten(tree)[0], *more]):08x}"
+    if "sampler" in (order := loader.identity()):
+        out |= {"sampler": order["sampler"], "seed": order["seed"]}
     return out
 
 

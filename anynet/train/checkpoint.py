@@ -17,7 +17,7 @@ from typing import Any
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet_backends import backend_of, files, registry, resolve, safetensors_io
 
-__all__ = ["CheckpointError", "load", "save"]
+__all__ = ["CheckpointError", "load", "read", "save"]
 
 _KEY = "anynet"  # of the entry of metadata that describes the tree: {"version": …, "tree": …}
 _VERSION = 3  # 2, the first, had no checksum
@@ -31,13 +31,15 @@ class CheckpointError(ValueError):
 _OTHERS = frozenset((".pt", ".pth", ".pkl", ".pickle", ".npz", ".npy", ".h5", ".keras", ".onnx"))
 
 
-def save(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> Path:
+def save(
+    path: str | os.PathLike[str], tree: Mapping[str, Any], *, metadata: Mapping[str, str] | None = None
+) -> Path:
     """Write a tree of dicts, lists, scalars, strings and arrays (a ``state_dict``, say) to one safetensors file.
 
     A flat dict of Tensors is stored under its own names, so that other programs read it as ordinary weights. The file
     carries a SHA-256 of all of it, which `load` checks. It is written beside `path` and takes its place in one step:
     even after a kill or on a full disk, `path` is the old file or the new one, whole. What killed processes
-    left of theirs is removed.
+    left of theirs is removed. `metadata` are further texts for the header, by name.
 
     Errors, before anything is written: TypeError for what is no data, ValueError for a tree that contains itself or has
     two arrays of one name and for the name of another format (.pt, .npz), FileNotFoundError where the folder does not exist.
@@ -51,10 +53,12 @@ def save(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> Path:
     """
     if not isinstance(path, (str, os.PathLike)) or not isinstance(tree, Mapping):
         msg = f"save(path, tree): expected a path and a dict, got {type(path).__name__} and {type(tree).__name__}"
+        if hasattr(tree, "state_dict"):
+            msg += "; write anynet.save(path, x.state_dict())"
         raise TypeError(msg)
     arrays: dict[str, Any] = {}
     try:
-        metadata = {_KEY: json.dumps({"version": _VERSION, "tree": _pack(tree, (), arrays)})}
+        packed = {_KEY: json.dumps({"version": _VERSION, "tree": _pack(tree, (), arrays)})}
     except RecursionError:
         msg = "cannot save a tree that contains itself or is nested some hundred levels deep"
         raise ValueError(msg) from None
@@ -65,7 +69,7 @@ def save(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> Path:
     if not target.parent.is_dir():
         msg = f"cannot save {target}: the folder {target.parent} does not exist"
         raise FileNotFoundError(msg)
-    safetensors_io.save(target, arrays, metadata)
+    safetensors_io.save(target, arrays, {**(metadata or {}), **packed})
     return target
 
 
@@ -80,6 +84,11 @@ def load(path: str | os.PathLike[str], *, device: str | None = None) -> dict[str
     no checkpoint, a folder or a pipe, say. The system's own refusals stay what they are: FileNotFoundError,
     PermissionError and other OSErrors. RuntimeError where `device` is not here.
     """
+    return read(path, device=device)[0]
+
+
+def read(path: str | os.PathLike[str], *, device: str | None = None) -> tuple[dict[str, Any], dict[str, str]]:
+    """What `load` gives, and the texts of the header."""
     try:
         arrays, metadata = safetensors_io.load(path)
     except FileNotFoundError as error:
@@ -91,7 +100,7 @@ def load(path: str | os.PathLike[str], *, device: str | None = None) -> dict[str
         raise CheckpointError(str(error)) from None
     tree = _tree(os.fspath(path), arrays, metadata)
     xp, name = resolve("cpu" if device is None else device)
-    return _map(tree, lambda array: wrap(xp.from_host(array, name)))  # type: ignore[no-any-return]
+    return _map(tree, lambda array: wrap(xp.from_host(array, name))), metadata
 
 
 def _tree(path: str, arrays: dict[str, Any], metadata: dict[str, str]) -> dict[str, Any]:

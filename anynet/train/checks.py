@@ -6,6 +6,7 @@ import json
 import math
 import operator
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from anynet._hints import nearest
 
 __all__ = [
-    "check_folder", "check_settings", "choice", "plain_options", "real_number", "unknown", "whole_number",
+    "check_folder", "check_settings", "choice", "plain_options", "real_number", "seconds", "unknown", "whole_number",
 ]  # fmt: skip
 
 
@@ -67,6 +68,24 @@ def real_number(where: str, name: str, value: Any, *, positive: bool = False) ->
     return number
 
 
+_UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(where: str, name: str, value: Any, other: str = "") -> float:
+    """A time above 0: a number of seconds, or text such as "30s", "10min", "2h"."""
+    if not isinstance(value, str):
+        return real_number(where, name, value, positive=True)
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-z]+)\s*", value.lower())
+    unit = found.group(2) if found else ""
+    unit = unit if unit in _UNITS else unit.rstrip("s").removesuffix("ute").removesuffix("ond")
+    unit = {"hour": "h"}.get(unit, unit)
+    number = float(found.group(1)) if found else 0.0
+    if unit not in _UNITS or number <= 0 or not math.isfinite(number):
+        msg = f"{where}: {name} must be {other}a time such as '30s', '10min' or '2h', got {value!r}"
+        raise ValueError(msg)
+    return number * _UNITS[unit]
+
+
 def check_folder(where: str, folder: Any) -> None:
     """Refuse what cannot be, or become, a folder that files are written into."""
     if folder is None:
@@ -88,7 +107,7 @@ def check_folder(where: str, folder: Any) -> None:
 
 
 def check_settings(settings: Any) -> None:
-    """Refuse what settings.json could not hold."""
+    """Refuse what run.json could not hold."""
     if settings is None:
         return
     if not isinstance(settings, dict):

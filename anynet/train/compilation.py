@@ -17,7 +17,7 @@ from anynet_backends import backend_of, host, registry
 
 __all__ = ["AutoCompiled"]
 
-_Gradients = Callable[[Any, Any], tuple[Any, Any]]
+_Gradients = Callable[..., tuple[Any, ...]]
 
 WARM: Final = 40
 """Steps before anything is measured: by then operations that are called often are built-in functions."""
@@ -29,7 +29,7 @@ WORTH: Final = 2.0
 
 
 class AutoCompiled:
-    """A function (inputs, targets) → (loss, outputs) that leaves gradients in parameters, called as it is or as a program.
+    """A function of a batch → (loss, outputs, …) that leaves gradients in parameters, called as it is or as a program.
 
     The first `WARM` calls run it as it is, the next `MEASURED` are timed. If at that speed the `steps` that are ahead take long
     enough (`WORTH`), it is recorded by `anynet.compile`; `CHECKED` replays are compared bit for bit with the function itself,
@@ -48,14 +48,14 @@ class AutoCompiled:
         self.run: _Gradients = self._eager
         self.chosen: str | None = None  # "compiled" or "eager", when it is known
 
-    def __call__(self, x: Any, y: Any) -> tuple[Any, Any]:
+    def __call__(self, *batch: Any) -> tuple[Any, ...]:
         """The loss and the outputs."""
         self.calls += 1
         if self.shapes is None:
-            self.shapes = _shapes(x, y)
-        elif self.run is not self.function and _shapes(x, y) != self.shapes:
-            return self.function(x, y)
-        return self.run(x, y)
+            self.shapes = _shapes(*batch)
+        elif self.run is not self.function and _shapes(*batch) != self.shapes:
+            return self.function(*batch)
+        return self.run(*batch)
 
     def _settle(self, chosen: str) -> None:
         self.chosen = chosen
@@ -63,16 +63,16 @@ class AutoCompiled:
         if chosen == "eager":
             self.program = None
 
-    def _timed(self, function: _Gradients, x: Any, y: Any) -> tuple[Any, Any]:
+    def _timed(self, function: _Gradients, *batch: Any) -> tuple[Any, ...]:
         began = time.perf_counter()
-        found = function(x, y)
+        found = function(*batch)
         self.times.append(time.perf_counter() - began)
         return found
 
-    def _eager(self, x: Any, y: Any) -> tuple[Any, Any]:
+    def _eager(self, *batch: Any) -> tuple[Any, ...]:
         if self.calls <= WARM:
-            return self.function(x, y)
-        found = self._timed(self.function, x, y)
+            return self.function(*batch)
+        found = self._timed(self.function, *batch)
         if len(self.times) == MEASURED:
             self.eager, self.times = median(self.times), []
             if self.eager * (self.steps - self.calls) < WORTH:
@@ -81,27 +81,27 @@ class AutoCompiled:
                 self.run = self._record
         return found
 
-    def _record(self, x: Any, y: Any) -> tuple[Any, Any]:
+    def _record(self, *batch: Any) -> tuple[Any, ...]:
         before = self._state()
         self.program = compiled(self.function)
         try:
-            found: tuple[Any, Any] = self.program(x, y)
+            found: tuple[Any, ...] = self.program(*batch)
         except Exception:  # noqa: BLE001 what is the function's own fault it will raise itself
             self._restore(before)
             self._settle("eager")
-            return self.function(x, y)
+            return self.function(*batch)
         self.run = self._check
         return found
 
-    def _check(self, x: Any, y: Any) -> tuple[Any, Any]:
+    def _check(self, *batch: Any) -> tuple[Any, ...]:
         """A replay and the function itself, from the same state."""
         before = self._state()
         try:
-            replayed = self._bits(self.program(x, y))
+            replayed = self._bits(self.program(*batch))
         except CompileError:
             replayed = None
         self._restore(before)
-        found = self.function(x, y)
+        found = self.function(*batch)
         if replayed != self._bits(found):
             self._settle("eager")
         else:
@@ -110,8 +110,8 @@ class AutoCompiled:
                 self.run = self._measure
         return found
 
-    def _measure(self, x: Any, y: Any) -> tuple[Any, Any]:
-        found = self._timed(self.program, x, y)
+    def _measure(self, *batch: Any) -> tuple[Any, ...]:
+        found = self._timed(self.program, *batch)
         if len(self.times) == MEASURED:
             self._settle("compiled" if median(self.times) < 0.97 * self.eager else "eager")
         return found
@@ -140,7 +140,7 @@ def _bytes(t: Any) -> Any:
     return str(plain.dtype), host.to_bytes(registry.asarray(backend_of(plain).to_host(plain)))
 
 
-def _shapes(x: Any, y: Any) -> Any:
-    if type(x) is Tensor and type(y) is Tensor:
-        return x.shape, y.shape
-    return [getattr(leaf, "shape", None) for leaf in (*flatten(x)[0], *flatten(y)[0])]
+def _shapes(*batch: Any) -> Any:
+    if len(batch) == 2 and type(batch[0]) is Tensor and type(batch[1]) is Tensor:
+        return batch[0].shape, batch[1].shape
+    return [getattr(leaf, "shape", None) for leaf in flatten(batch)[0]]

@@ -3,45 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anynet.autograd.pytree import flatten, unflatten
-from anynet.data import DataLoader
 from anynet.nn.modes import evaluating
 from anynet.nn.module import Module
 from anynet.ops.manipulation import concat
 from anynet.tensor import Tensor, no_grad
 from anynet.train.batches import Batches, call, device_of, first_batch, inputs_loader, loader_of
 from anynet.train.checks import whole_number
-from anynet.train.metrics import Metric, Sums, resolve
+from anynet.train.metrics import Sums, resolve
 from anynet.train.objectives import Objective
+from anynet.train.state import Logs
+from anynet.train.streams import length
+
+if TYPE_CHECKING:
+    from anynet.metrics import Metric
 
 __all__ = ["evaluate", "over", "predict"]
 
 
 def over(
     model: Module,
-    loader: DataLoader,
+    loader: Any,
     batches: Batches,
     sums: Sums,
     after: Callable[[], None] | None = None,
+    logs: Logs | None = None,
 ) -> dict[str, float]:
     """The loss and the metrics over a loader's batches; `after` is called after each."""
-    objective = sums.objective
+    objective, logs = sums.objective, Logs() if logs is None else logs
     with no_grad(), evaluating(model):
         for batch in loader:
-            add_batch(model, batches.pair(batch), objective, sums)
+            add_batch(model, batches.parts(batch), objective, sums, logs)
             if after is not None:
                 after()
-    return sums.result()
+    return {**sums.result(), **logs.result()}
 
 
-def add_batch(model: Module, pair: tuple[Any, Any], objective: Objective, sums: Sums) -> None:
-    """Take the loss and the metrics of one batch into the totals."""
-    output = call(model, pair[0])
-    value = float(objective(output, pair[1]))
-    sums.add_loss(value, objective.weight(output, pair[1]))
-    sums.add(sums.measure(output, pair[1]))
+def add_batch(model: Module, parts: tuple[Any, ...], objective: Any, sums: Sums, logs: Logs) -> None:
+    """Take the loss and the metrics of one batch, (inputs, targets) or (inputs, targets, weights), into the totals."""
+    found = objective.of_batch(model, parts)
+    weight = objective.weight(found[1], parts[1]) if len(found) == 2 else float(found[2])
+    sums.add_loss(float(found[0]), weight)
+    if len(parts) == 1:  # a module's own step, which gives numbers beside the loss
+        logs.add(found[1], weight)
+    else:
+        sums.add(sums.measure(found[1], *parts[1:]))
 
 
 def evaluate(
@@ -96,7 +104,7 @@ def predict(model: Module, x: Any, *, batch_size: int = 256, device: str | None 
     parts: list[list[Any]] = []
     structure: Any = None
     with no_grad(), evaluating(model):
-        for batch in loader if len(loader) else [first_batch(loader)]:
+        for batch in loader if length(loader) != 0 else [first_batch(loader)]:
             leaves, structure = flatten(call(model, batches.inputs(inputs_of(batch))))
             parts.append(leaves)
     if not all(isinstance(y, Tensor) and y.shape for leaves in parts for y in leaves):

@@ -1,201 +1,54 @@
-"""Metrics: numbers per batch that add up to a number per epoch.
+"""The metrics of `fit` and `evaluate`: from names to metrics that fit the loss, and their totals over an epoch.
 
-A metric is a function ``(output, target) -> (sum, count)``; its value over a data set is Σ sum / Σ count. Whether more or
-less of it is better it says itself, with an attribute ``mode`` ("min" or "max") or ``higher_is_better`` (True or False);
-that of "val_auc" is asked of the metric "auc", never of its name.
+What a metric is stands in `anynet.metrics`. Whether more or less of it is better it says itself; that of "val_auc" is asked of the
+metric "auc", never of its name.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import anynet.ops.elementwise as e
-from anynet.ops.manipulation import astype
-from anynet.ops.reductions import argmax, sum
-from anynet.tensor import Tensor, no_grad
+from anynet.tensor import Tensor, no_grad, unwrap, wrap
 from anynet.train.checks import choice, unknown
-from anynet.train.objectives import Objective
+from anynet.train.objectives import Objective, OwnStep
+from anynet_backends import backend_of, get_backend
 
-__all__ = ["METRICS", "Metric", "Sums", "accuracy", "mae", "mse"]
+if TYPE_CHECKING:
+    from anynet.metrics import Metric
 
-Function = Callable[[Any, Any], tuple[Any, Any]]
+__all__ = ["Sums", "direction", "directions", "monitored", "resolve"]
 
-
-def accuracy(
-    output: Tensor,
-    target: Tensor,
-    *,
-    ignore_index: int = -100,
-    threshold: float | None = 0.0,
-    classes: bool = False,
-) -> tuple[Tensor, Tensor | int]:
-    """The number of right answers, and of answers. Three forms:
-
-    - Classes: output (n, C, d1, …), C ≥ 2, target (n, d1, …) of class indices. The largest score along axis 1 is at the
-      target. Targets equal to `ignore_index` are not counted.
-    - With `classes`, targets of the output's shape (n, C, d1, …) are one-hot rows or probabilities: the largest ones agree.
-    - Else output and target of one shape, or output (n, 1, d1, …) with target (n, d1, …), hold yes or no: the output is
-      above `threshold` (0 for logits, 0.5 for probabilities) where the target is above 0.5 (so −1 is no); each number is
-      an answer. Integer targets equal to `ignore_index` are not counted.
-
-    `fit` and `evaluate` choose the options by the loss: `ignore_index` is the loss's, `classes` holds for cross_entropy and
-    its kin, `threshold` is 0 for losses of logits (bce_with_logits, hinge, …) and 0.5 for others. For a loss that they do
-    not know yes-or-no answers are refused: give ``functools.partial(accuracy, threshold=…)`` as the metric.
-
-    >>> import anynet as an
-    >>> hits, answers = an.train.accuracy(an.asarray([[0.1, 0.9], [0.8, 0.2]]), an.asarray([1, -100]))
-    >>> int(hits), int(answers)
-    (1, 1)
-    """
-    if not hasattr(output, "shape") or not hasattr(target, "shape"):
-        msg = (
-            f"accuracy compares one output with one target, got {type(output).__name__} and {type(target).__name__}; "
-            "give a function (output, target) → (hits, answers) that takes them out"
-        )
-        raise TypeError(msg)
-    hit, counted = _answers(output, target, ignore_index, threshold, classes)
-    if counted is None:
-        return sum(astype(hit, "int64")), hit.size
-    return sum(astype(e.logical_and(hit, counted), "int64")), sum(astype(counted, "int64"))
+_SEVERAL = "several numbers"
+_HOST = get_backend("numpy")
 
 
-def _answers(
-    output: Tensor, target: Tensor, ignore_index: int, threshold: float | None, classes: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Which answers are right, and which count (None: all), in the three forms that `accuracy` describes."""
-    got, want = tuple(output.shape), tuple(target.shape)
-    kind = target.dtype.kind
-    per_class = len(got) > 1 and want == (got[0], *got[2:])
-    if got == want and classes and len(got) > 1 and got[1] > 1:
-        return e.equal(argmax(output, axis=1), argmax(target, axis=1)), None
-    if per_class and got[1] > 1:
-        if kind not in ("int", "uint"):
-            msg = f"accuracy: an output of shape {got} takes class indices, integers, got {target.dtype}"
-            raise TypeError(msg)
-        hit = e.equal(argmax(output, axis=1), astype(target, "int64"))
-        return hit, e.not_equal(target, ignore_index)
-    if got == want or per_class:
-        if threshold is None:
-            msg = (
-                "accuracy: this loss does not say whether the output is a logit or a probability; give "
-                "functools.partial(anynet.train.accuracy, threshold=0.5) (or 0 for logits) as the metric"
-            )
-            raise ValueError(msg)
-        answers = output if got == want else output[:, 0, ...]
-        hit = e.equal(e.greater(answers, threshold), target if kind == "bool" else e.greater(target, 0.5))
-        return hit, e.not_equal(target, ignore_index) if kind == "int" else None
-    msg = (
-        f"accuracy: an output of shape {got} does not go with a target of shape {want}: expected class indices of "
-        f"shape {(*got[:1], *got[2:])} (classes lie along axis 1) or a target of the output's shape"
-    )
-    raise ValueError(msg)
+def resolve(given: Any, objective: Objective | OwnStep, reserved: Iterable[str] = ()) -> list[Metric]:
+    """Metrics from names, functions and `Metric`s."""
+    from anynet.metrics import get  # start-up time: only a training that measures something asks
 
-
-def _difference(name: str, output: Tensor, target: Tensor) -> Tensor:
-    got, want = getattr(output, "shape", None), getattr(target, "shape", None)
-    if got is None or got != want:
-        msg = f"{name}: output and target must have one shape, got {got} and {want}; nothing is broadcast"
-        raise ValueError(msg)
-    return output - astype(target, output.dtype)
-
-
-def mse(output: Tensor, target: Tensor) -> tuple[Tensor, int]:
-    """The squared error, summed over all elements, and their number. Shapes equal."""
-    return sum(e.square(_difference("mse", output, target))), target.size
-
-
-def mae(output: Tensor, target: Tensor) -> tuple[Tensor, int]:
-    """The absolute error, summed over all elements, and their number. Shapes equal."""
-    return sum(e.abs(_difference("mae", output, target))), target.size
-
-
-accuracy.mode = "max"  # type: ignore[attr-defined]
-mse.mode = mae.mode = "min"  # type: ignore[attr-defined]
-
-METRICS: dict[str, Function] = {"accuracy": accuracy, "mse": mse, "mae": mae}
-
-
-class Metric:
-    """A function ``(output, target) -> (sum, count)`` with a name, and a direction: is more of it better ("max") or less ("min")?
-
-    `mode` is the function's own ``mode`` or ``higher_is_better`` unless given; None where it says nothing: then it can be
-    recorded, but what is chosen by it (the best checkpoint, `EarlyStopping`) asks for a `mode=`.
-
-    >>> import anynet as an
-    >>> auc = an.train.Metric(lambda output, target: (0.9 * len(output), len(output)), name="auc", mode="max")
-    >>> auc.name, auc.mode
-    ('auc', 'max')
-    """
-
-    def __init__(self, function: Function, *, name: str | None = None, mode: str | None = None) -> None:
-        if not callable(function):
-            msg = (
-                f"a metric must be a function (output, target) → (sum, count), got {type(function).__name__}"
-            )
-            raise TypeError(msg)
-        if isinstance(function, type):
-            msg = f"the metric {function.__name__} is a class; give an instance of it"
-            raise TypeError(msg)
-        inner: Any = function
-        while isinstance(inner, functools.partial):
-            inner = inner.func
-        self.function = function
-        self.name = name or str(getattr(function, "name", getattr(inner, "__name__", type(inner).__name__)))
-        self.mode = mode if mode is not None else _mode_of(function, inner)
-        if self.mode is not None:
-            choice(f"metric {self.name}", "mode", self.mode, ("min", "max"))
-
-    def __call__(self, output: Any, target: Any) -> tuple[Any, Any]:
-        """The sum and the count of a batch."""
-        found = self.function(output, target)
-        if not isinstance(found, tuple) or len(found) != 2:
-            msg = (
-                f"the metric {self.name} returned {type(found).__name__}, expected a pair (sum, count), whose sums over the "
-                "batches are divided: for a mean over the samples (mean * len(target), len(target))"
-            )
-            raise TypeError(msg)
-        return found
-
-
-def _mode_of(*functions: Any) -> str | None:
-    for function in functions:
-        mode = getattr(function, "mode", None)
-        if mode in ("min", "max"):
-            return str(mode)
-        better = getattr(function, "higher_is_better", None)
-        if better is not None:
-            return "max" if better else "min"
-    return None
-
-
-def resolve(given: Any, objective: Objective, reserved: Iterable[str] = ()) -> list[Metric]:
-    """Metrics from names, functions and `Metric`s; accuracy with the options that fit the loss."""
-    items: Sequence[Any] = [given] if isinstance(given, (str, Metric)) or callable(given) else list(given)
+    one = isinstance(given, str) or callable(given) or callable(getattr(given, "update", None))
     out: list[Metric] = []
-    for item in items:
-        if isinstance(item, str) and item not in METRICS:
-            raise ValueError(unknown("metric", item, METRICS))
-        made = item if isinstance(item, Metric) else Metric(METRICS[item] if isinstance(item, str) else item)
-        if made.function is accuracy:
-            kind, ignored = objective.labels or (None, -100)
-            threshold = {"logits": 0.0, "values": 0.5, "classes": 0.5}.get(kind or "")
-            options = functools.partial(
-                accuracy, ignore_index=ignored, threshold=threshold, classes=kind == "classes"
-            )
-            made = Metric(options, name=made.name, mode=made.mode)
+    for item in [given] if one else list(given):
+        made = get(item)
         if made.name in reserved or made.name in [m.name for m in out]:
-            msg = f"two quantities are called {made.name!r}; give one of the metrics a name: train.Metric(function, name=…)"
+            msg = (
+                f"two quantities are called {made.name!r}; give one of the metrics another name: "
+                "anynet.metrics.Mean(function, name=…), or its attribute name"
+            )
             raise ValueError(msg)
         out.append(made)
     return out
 
 
 def directions(metrics: Sequence[Metric], validates: bool, more: Iterable[str] = ()) -> dict[str, str | None]:
-    """The names that a record of an epoch has, each with "min" or "max", or None where it says nothing."""
-    own: dict[str, str | None] = {"loss": "min", **{m.name: m.mode for m in metrics}}
+    """The names that a record of an epoch has, each with "min" or "max", or None where it says nothing. What
+    is no single number cannot be monitored."""
+    own: dict[str, str | None] = {
+        "loss": "min",
+        **{m.name: m.mode if m.scalar else _SEVERAL for m in metrics},
+    }
     validated = {f"val_{name}": mode for name, mode in own.items()} if validates else {}
     others: dict[str, str | None] = dict.fromkeys(("epoch", "lr", "seconds", *more))
     return own | validated | {k: v for k, v in others.items() if k not in own}
@@ -210,6 +63,10 @@ def direction(where: str, monitor: str, mode: str | None, known: Mapping[str, st
             else ""
         )
         raise ValueError(f"{where}: {unknown('quantity', monitor, known)}{hint}")
+    if known[monitor] == _SEVERAL:
+        one = [name for name, said in known.items() if said in ("min", "max")]
+        msg = f"{where}: {monitor!r} is not a single number, so that none is better than another; choose one of {', '.join(one)}"
+        raise ValueError(msg)
     if mode is not None:
         return str(choice(where, "mode", mode, ("min", "max")))
     said = known[monitor]
@@ -222,47 +79,140 @@ def direction(where: str, monitor: str, mode: str | None, known: Mapping[str, st
     return said
 
 
+def monitored(where: str, monitor: str, record: Mapping[str, Any]) -> float:
+    """The value of a monitored quantity in the record of an epoch."""
+    if monitor not in record:
+        raise KeyError(f"{where} monitors {monitor!r}, but the record has {', '.join(record)}")
+    value = record[monitor]
+    if not isinstance(value, (int, float)):
+        msg = f"{where} monitors {monitor!r}, which must be a number, got {type(value).__name__}"
+        raise TypeError(msg)
+    return value
+
+
+_HELD, _SMALL = 32, 1 << 14  # batches; bytes of each
+
+
+def _is_small(a: Any, b: Any) -> bool:
+    """Whether copies of two arrays are cheap: few bytes in this process's memory."""
+    host: Any = _HOST.array_type
+    return type(a) is host and type(b) is host and a.nbytes + b.nbytes <= _SMALL
+
+
 class Sums:
-    """Running totals of the loss and the metrics of one epoch: name → [Σ value, Σ count]."""
+    """Running totals of the loss and the metrics of one epoch."""
 
     def __init__(
-        self, objective: Objective, metrics: Sequence[Metric], totals: Mapping[str, Any] | None = None
+        self,
+        objective: Objective | OwnStep,
+        metrics: Sequence[Metric],
+        state: Mapping[str, Any] | None = None,
     ) -> None:
-        self.objective, self.metrics = objective, metrics
-        self.totals: dict[str, list[float]] = {"loss": [0.0, 0.0]} | {m.name: [0.0, 0.0] for m in metrics}
-        for name, (value, count) in (totals or {}).items():
-            self.totals[name] = [value, count]
+        self.objective = objective
+        self.loss = [0.0, 0.0]  # Σ value, Σ count
+        self.metrics = [metric.fresh() for metric in metrics]
+        kind, ignored = objective.labels or (None, -100)
+        for metric in self.metrics:
+            metric.bind(kind, None if objective.all_count else ignored, checked=objective.classes is not None)
+        if state is not None:
+            self._load(state)
+        self.held: list[tuple[Any, ...]] = []  # small batches that are measured together, see `measure`
+        self.form: Any = None
+        self.may_hold = all(metric.by_form for metric in self.metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        self._settle()
+        return {"loss": self.loss, **{m.name: m.state_dict() for m in self.metrics}}
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self.loss = list(state.get("loss", (0.0, 0.0)))
+        for metric in self.metrics:
+            kept = state.get(metric.name, {})
+            if isinstance(kept, (list, tuple)):  # of earlier versions, which knew sums and counts alone
+                kept = dict(zip(("sum", "count"), kept, strict=True)) if kept[1] else {}
+            metric.load_state_dict(kept)
 
     def add_loss(self, value: float, weight: float) -> None:
         """The loss of a batch, and what it has been divided by."""
-        total = self.totals["loss"]
         if self.objective.reduction == "sum":
-            total[0] += value
+            self.loss[0] += value
         elif weight:
-            total[0] += value * weight
-            total[1] += weight
+            self.loss[0] += value * weight
+            self.loss[1] += weight
 
-    def measure(self, output: Any, target: Any) -> list[tuple[float, float]]:
-        """The metrics of a batch, which `add` takes."""
+    def measure(self, output: Any, target: Any, weight: Any = None) -> list[Any] | tuple[Any, ...]:
+        """The metrics of a batch, which `add` takes; `weight`: of each sample.
+
+        Between two steps of training the Python code of metrics is no longer in the processor's caches and takes many times as long as
+        it would a second time. So small batches of the form of one that was measured are copied, and measured some at a time.
+        """
         if not self.metrics:
             return []
+        if self.may_hold and weight is None and type(output) is Tensor and type(target) is Tensor:
+            a, b = output.data, target.data
+            form = a.shape, a.dtype, b.shape, b.dtype
+            if form == self.form:
+                return wrap(_HOST.asarray(a, copy=True)), wrap(_HOST.asarray(b, copy=True))
+            self.form = form if _is_small(a, b) else None
+        return self._measured(output, target, weight)
+
+    def _measured(self, output: Any, target: Any, weight: Any = None) -> list[Any]:
         if isinstance(output, Tensor):
             output = output.detach()
         with no_grad():
-            return [
-                (float(value), float(count)) for value, count in (m(output, target) for m in self.metrics)
-            ]
+            output, target = self.objective.for_metrics(output, target)
+            return [metric.measure(output, target, weight) for metric in self.metrics]
 
-    def add(self, measured: list[tuple[float, float]]) -> None:
+    def add(self, measured: list[Any] | tuple[Any, ...]) -> None:
         """Take the metrics of a batch into the totals."""
-        for metric, (value, count) in zip(self.metrics, measured, strict=True):
-            total = self.totals[metric.name]
-            total[0] += value
-            total[1] += count
+        if type(measured) is tuple:
+            self.held.append(measured)
+            if len(self.held) >= _HELD:
+                self._settle()
+        else:
+            self._settle()
+            self._add(measured)
 
-    def result(self, prefix: str = "") -> dict[str, float]:
-        """The values over all batches."""
-        out = {prefix + k: v / n if n else math.nan for k, (v, n) in self.totals.items()}
-        if self.objective.reduction == "sum":
-            out[prefix + "loss"] = self.totals["loss"][0]
+    def _settle(self) -> None:
+        """Measure what is held."""
+        held, self.held = self.held, []
+        for batch in held:
+            self._add(self._measured(*batch))
+
+    def _add(self, measured: list[Any] | tuple[Any, ...]) -> None:
+        for metric, batch in zip(self.metrics, measured, strict=True):
+            metric.add(batch)
+
+    def result(self, prefix: str = "") -> dict[str, Any]:
+        """The values over all batches, in plain data; NaN for what has none."""
+        self._settle()
+        value, count = self.loss
+        mean = value / count if count else math.nan
+        out: dict[str, Any] = {prefix + "loss": value if self.objective.reduction == "sum" else mean}
+        for metric in self.metrics:
+            out[prefix + metric.name] = _value(metric)
         return out
+
+
+def _value(metric: Metric) -> Any:
+    from anynet.metrics import UndefinedError  # start-up time
+
+    try:
+        return _plain(metric.compute())
+    except UndefinedError:
+        return math.nan
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, lists and dicts instead of arrays: what a record of an epoch holds."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, Tensor) or hasattr(value, "dtype"):
+        array = unwrap(value)
+        if array.shape:
+            return backend_of(array).to_host(array).tolist()
+        return float(array)
+    return value

@@ -7,22 +7,33 @@ so that Σ loss · denominator / Σ denominator over any batches is the loss of 
 
 from __future__ import annotations
 
+import builtins
+import copy
 import functools
 import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from anynet.autograd.dispatch import INTERCEPT
+from anynet.autograd.primitive import Primitive
 from anynet.autograd.pytree import flatten
+from anynet.dtypes import int64
 from anynet.nn import losses
 from anynet.nn.module import Module
-from anynet.ops.manipulation import reshape
-from anynet.tensor import Tensor, unwrap
-from anynet.train.checks import plain_options, unknown
+from anynet.ops.creation import asarray, ones_like, zeros_like
+from anynet.ops.elementwise import where
+from anynet.ops.indexing import take
+from anynet.ops.manipulation import astype, broadcast_to, moveaxis, reshape
+from anynet.ops.reductions import sum
+from anynet.tensor import Tensor, to_plain, unwrap
+from anynet.train.batches import call
+from anynet.train.checks import plain_options, real_number, unknown
 from anynet_backends import backend_of
 
-__all__ = ["LOSSES", "Objective", "rows"]
+__all__ = ["LOSSES", "ClassWeights", "Objective", "OwnStep", "loss_of", "rows"]
 
 
 def _snake(name: str) -> str:
@@ -72,6 +83,44 @@ _SPREAD = (
 )  # fmt: skip
 
 
+def _as_column(output: Any, target: Any) -> Any:
+    """Targets (n,) of an output (n, 1) as (n, 1), and the other way round: one number a sample each, so that nothing else can be
+    meant. The functions of `anynet.losses` refuse such a pair, as they know nothing of samples."""
+    if isinstance(output, Tensor) and isinstance(target, Tensor) and output.ndim + target.ndim == 3:
+        n = output.shape[0]
+        if {output.shape, target.shape} == {(n,), (n, 1)}:
+            return reshape(target, output.shape)
+    return target
+
+
+@contextmanager
+def _without_squares(name: str, output: Any, target: Any) -> Iterator[None]:
+    """Within the block an output (n, 1) and targets (n,) must not meet in an operation that makes (n, n) of them: the loss would be
+    that of each output with each target."""
+    shapes = {getattr(output, "shape", None), getattr(target, "shape", None)}
+    n = rows(target)
+    if n < 2 or shapes != {(n,), (n, 1)}:
+        yield
+        return
+    below = INTERCEPT.own[-1] if INTERCEPT and INTERCEPT.own else Primitive.bind
+
+    def handle(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
+        found = below(prim, args, meta)
+        if getattr(found, "shape", None) == (n, n) and {getattr(x, "shape", None) for x in args} >= shapes:
+            msg = (
+                f"the loss {name}: {prim.name} of the output {output.shape} and the targets {target.shape} has shape {(n, n)}, each output "
+                "with each target; give targets of shape (n, 1), y[:, None], or take output[:, 0]"
+            )
+            raise ValueError(msg)
+        return found
+
+    INTERCEPT.append(handle)
+    try:
+        yield
+    finally:
+        INTERCEPT.remove(handle)
+
+
 def rows(tree: Any) -> int:
     """How many samples a batch has: the length of its first array."""
     for leaf in flatten(tree)[0]:
@@ -100,11 +149,43 @@ def _made(cls: type[Module]) -> Module:
         raise TypeError(msg) from None
 
 
+def _with_options(given: Mapping[str, Any]) -> Module:
+    """A loss from plain data: its name and its options."""
+    name = given.get("name")
+    if not isinstance(name, str):
+        msg = f"a loss as a mapping has a name and options, {{'name': 'cross_entropy', 'label_smoothing': 0.1}}, got {given!r:.80}"
+        raise TypeError(msg)
+    cls = type(_by_name(name))
+    known = list(inspect.signature(cls).parameters)
+    options = {
+        str(k): asarray(v) if isinstance(v, (list, tuple)) else v for k, v in given.items() if k != "name"
+    }
+    wrong = next((k for k in options if k not in known), None)
+    if wrong is not None:
+        raise ValueError(unknown(f"option of {cls.__name__}", wrong, known))
+    return cls(**options)
+
+
+def loss_of(described: Any) -> Module | None:
+    """The loss that `Objective.describe` has written down, made again; None where it is none of this library's.
+
+    >>> loss_of({"name": "HuberLoss", "delta": 2.0}).delta, loss_of({"name": "mine"})
+    (2.0, None)
+    """
+    name = described.get("name") if isinstance(described, Mapping) else described
+    cls = next((c for known, c in LOSSES.items() if name in (known, c.__name__)), None)
+    if cls is None or not isinstance(described, Mapping):
+        return None if cls is None else cls()
+    known = inspect.signature(cls).parameters
+    return cls(**{k: v for k, v in described.items() if k in known and not isinstance(v, (list, dict))})
+
+
 class Objective:
     """A loss as `fit` and `evaluate` use it.
 
-    `loss` is the name of a loss of `anynet.nn` ("cross_entropy", "CrossEntropyLoss"), an instance or a class of one, one of
-    the functions of `anynet.losses` (or a `functools.partial` of it with its options), or any function (output, target) →
+    `loss` is the name of a loss of `anynet.nn` ("cross_entropy", "CrossEntropyLoss"), a mapping with its name and options, an
+    instance or a class of one, one of the functions of `anynet.losses` (or a `functools.partial` of it with its options), or any
+    function (output, target) →
     Tensor of one element. Of the first kinds it is known what their mean is taken over. Of others it is taken to be the
     mean over the samples of the batch, unless the function has
 
@@ -115,14 +196,14 @@ class Objective:
 
     def __init__(self, loss: Any) -> None:
         named = isinstance(loss, str)
-        if named:
+        if isinstance(loss, str):
             loss = _by_name(loss)
+        elif isinstance(loss, Mapping):
+            loss = _with_options(loss)
         elif inspect.isclass(loss) and issubclass(loss, Module):
             loss = _made(loss)
         elif not callable(loss):
-            msg = (
-                f"loss must be a name or a function (output, target), got {type(loss).__name__} {loss!r:.60}"
-            )
+            msg = f"loss must be a name, a mapping with one, or a function (output, target), got {type(loss).__name__} {loss!r:.60}"
             raise TypeError(msg)
         self.function: Callable[..., Any] = loss
         self.known = self._equivalent(loss)
@@ -148,6 +229,11 @@ class Objective:
             }
             self.function = functools.partial(loss._function, **options) if options else loss._function
         self.spread = isinstance(loss, _SPREAD)
+        self.by_element = not self.spread and self.labels is not None and self.labels[0] != "classes"
+        self._one_by_one: Callable[..., Any] | None = None
+        self._looked = (
+            self.known is not None
+        )  # whether the first batch has shown what a function of the user's does
         self.all_count = False  # known by `look_at`: each element of a target counts as one
         self.classes: tuple[int, int] | None = None  # the smallest and largest class index of the data
 
@@ -177,9 +263,10 @@ class Objective:
         if self.classes is None or len(shape) < 2:
             return
         low, high = self.classes
-        if low < 0 or high >= shape[1]:
+        classes = shape[-1] if self.of_tokens else shape[1]
+        if low < 0 or high >= classes:
             msg = (
-                f"the data hold the class index {low if low < 0 else high}, which is out of range for the {shape[1]} classes of "
+                f"the data hold the class index {low if low < 0 else high}, which is out of range for the {classes} classes of "
                 "the model's output; nothing was updated"
             )
             raise IndexError(msg)
@@ -197,6 +284,18 @@ class Objective:
             return None
         accepted = inspect.signature(cls).parameters
         return cls(**options) if all(k in accepted for k in options) else None
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether the classes are the last axis of the output, and not axis 1."""
+        return isinstance(self.known, losses.TokenCrossEntropyLoss)
+
+    def for_metrics(self, output: Any, target: Any) -> tuple[Any, Any]:
+        """Output and target as metrics take them, with the classes along axis 1: those of tokens (…, classes) are moved there."""
+        if not self.of_tokens or not isinstance(output, Tensor) or len(output.shape) < 3:
+            return output, target
+        same = tuple(target.shape) == tuple(output.shape)  # rows of probabilities
+        return moveaxis(output, -1, 1), moveaxis(target, -1, 1) if same else target
 
     @property
     def name(self) -> str:
@@ -225,13 +324,15 @@ class Objective:
 
     def __call__(self, output: Any, target: Any) -> Any:
         """The loss of a batch, one element."""
-        if isinstance(output, (tuple, list, dict)) and self.known is not None and not self.spread:
-            msg = (
-                f"the model returns a {type(output).__name__} of {len(output)}, and {self.name} takes one Tensor; give a loss that "
-                "takes them apart: loss=lambda outputs, targets: …"
-            )
-            raise TypeError(msg)
-        value = _spread(self.function, output, target) if self.spread else self.function(output, target)
+        self._check_output(output)
+        if self.by_element:
+            target = _as_column(output, target)
+        if self._looked:
+            value = _spread(self.function, output, target) if self.spread else self.function(output, target)
+        else:
+            self._looked = True
+            with _without_squares(self.name, output, target):
+                value = self.function(output, target)
         shape = getattr(value, "shape", None)
         if shape == () and isinstance(value, Tensor):
             return value
@@ -243,6 +344,78 @@ class Objective:
             raise ValueError(msg)
         return reshape(value, ())
 
+    def _check_output(self, output: Any) -> None:
+        if isinstance(output, (tuple, list, dict)) and self.known is not None and not self.spread:
+            msg = (
+                f"the model returns a {type(output).__name__} of {len(output)}, and {self.name} takes one Tensor; give a loss that "
+                "takes them apart: loss=lambda outputs, targets: …"
+            )
+            raise TypeError(msg)
+
+    def of_batch(self, model: Module, batch: Sequence[Any]) -> tuple[Any, ...]:
+        """The loss and the output for (inputs, targets), for (inputs, targets, weights) also Σ w."""
+        output = call(model, batch[0])
+        if len(batch) == 3:
+            value, mass = self.weighted(output, batch[1], batch[2])
+            return value, output, mass
+        return self(output, batch[1]), output
+
+    # ----- samples that have weights -----
+
+    def weighted(self, output: Any, target: Any, weight: Any) -> tuple[Any, Any]:
+        """Σ w l / Σ w over the losses l of the samples, or of their elements, and Σ w, both of one element; 0 and 0 where no
+        sample counts. Of a ``reduction="sum"`` Σ w l and 0."""
+        self._check_output(output)
+        if self.by_element:
+            target = _as_column(output, target)
+        each = self._each(output, target, weight.shape[0])
+        w = _along(weight, each)
+        total = sum(each * w)
+        if self.reduction == "sum":
+            return total, zeros_like(total.detach())
+        mass = self._mass(target, each, w)
+        return total / where(
+            mass == 0, ones_like(mass), mass
+        ), mass  # 0 where nothing counts: no learning, and no NaN
+
+    def _each(self, output: Any, target: Any, samples: int) -> Any:
+        """The losses of the samples, or of their elements, before they are summed."""
+        if self._one_by_one is None:
+            own = self.known if self.known is not None else self.module
+            self._one_by_one = self.function
+            if own is not None and hasattr(own, "reduction"):
+                self._one_by_one = copy.copy(own)
+                self._one_by_one.reduction = "none"
+        function = self._one_by_one
+        each = _spread(function, output, target) if self.spread else function(output, target)
+        if not isinstance(each, Tensor) or each.shape[:1] != (samples,):
+            got = f"shape {each.shape}" if isinstance(each, Tensor) else type(each).__name__
+            msg = (
+                f"weights of samples need the loss of each of the {samples} samples, and {self.name} gives {got}; a function must "
+                "return them as they are, before their mean is taken"
+            )
+            raise ValueError(msg)
+        if isinstance(self.known, losses.CTCLoss) and self.reduction == "mean":
+            lengths = astype(asarray(target[2], device=each.device), each.dtype)
+            each = each / where(lengths < 1.0, ones_like(lengths), lengths)
+        return each
+
+    def _mass(self, target: Any, each: Any, w: Any) -> Any:
+        """Σ w, over what the mean without weights counts: each element once, ignored targets not, classes by their weights."""
+        known: Any = self.known
+        if self.reduction == "batchmean":  # of rows, whatever their length
+            return sum(reshape(w, (w.shape[0], -1))[:, 0])
+        ignored = getattr(known, "ignore_index", False)
+        counts = None
+        if ignored is not False and target.dtype.kind in ("int", "uint"):
+            live = target != (-100 if ignored is None else ignored)
+            counts = astype(live, w.dtype)
+            if getattr(known, "weight", None) is not None:
+                index = where(live, target, zeros_like(target))
+                share = take(known.weight.detach(), reshape(astype(index, int64), (-1,)), axis=0)
+                counts = counts * reshape(share, target.shape)
+        return sum(broadcast_to(w, each.shape) if counts is None else w * counts)
+
     def weight(self, output: Any, target: Any) -> float:
         """What the loss of this batch was divided by; 0 where it counts nothing, and 0 for a sum."""
         if self.reduction == "sum":
@@ -251,4 +424,171 @@ class Objective:
             return float(target.size)
         if self._denominator is None:
             return float(rows(target) if isinstance(target, Tensor) and target.shape else rows(output))
+        target = _as_column(output, target) if self.by_element else target
         return float(unwrap(self._denominator(output, target)))
+
+
+class OwnStep:
+    """A module's own ``training_step(self, batch)`` in the place of a loss: it gives the loss, or a dict with it as "loss" and further
+    numbers, which are recorded. The mean over an epoch is that over the samples.
+
+    ``validation_step(self, batch)`` does the same for validation; without it the training's is called, in evaluation mode.
+    """
+
+    reduction = "mean"
+    known = module = labels = classes = None
+    all_count = False
+    name = "of training_step"
+
+    def __init__(self, model: Module) -> None:
+        self.model = model
+        for method in ("training_step", "validation_step"):
+            function = getattr(model, method, None)
+            if function is not None:
+                _check_step(model, method, function)
+        self.function = model
+
+    def look_at(self, targets: list[Any]) -> None:
+        """Nothing is known of the targets."""
+
+    def check_classes(self, output: Any) -> None:
+        """Nothing is known of the classes."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a resumed run compares."""
+        return {"name": f"{type(self.model).__name__}.training_step"}
+
+    def for_metrics(self, output: Any, target: Any) -> tuple[Any, Any]:
+        """There are no metrics."""
+        return output, target
+
+    def weight(self, output: Any, target: Any) -> float:
+        """The samples are given by `of_batch`."""
+        raise NotImplementedError
+
+    def of_batch(self, model: Module, batch: Sequence[Any]) -> tuple[Any, ...]:
+        """The loss, the further numbers, and how many samples the batch has."""
+        step: Any = model
+        validates = not model.training and hasattr(model, "validation_step")
+        name = "validation_step" if validates else "training_step"
+        found = getattr(step, name)(batch[0])
+        logs: dict[str, Any] = {}
+        if isinstance(found, Mapping):
+            if "loss" not in found:
+                msg = f"{type(model).__name__}.{name} returned a dict without 'loss'; it has {', '.join(map(str, found)) or 'nothing'}"
+                raise KeyError(msg)
+            logs = {str(k): v for k, v in found.items() if k != "loss"}
+            found = found["loss"]
+        if not isinstance(found, Tensor) or found.size != 1:
+            got = f"shape {found.shape}" if isinstance(found, Tensor) else type(found).__name__
+            msg = f"{type(model).__name__}.{name} must return the loss, a Tensor of one element, or a dict with it as 'loss', got {got}"
+            raise TypeError(msg)
+        for k, v in logs.items():
+            if math.prod(getattr(v, "shape", ())) != 1 or not isinstance(v, (Tensor, int, float)):
+                msg = f"{type(model).__name__}.{name}: {k!r} must be a number, got {type(v).__name__} of shape {getattr(v, 'shape', None)}"
+                raise TypeError(msg)
+        kept = {k: v.detach() if isinstance(v, Tensor) else v for k, v in logs.items()}
+        return reshape(found, ()), kept, rows(batch[0])
+
+
+def _check_step(model: Module, method: str, function: Callable[..., Any]) -> None:
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        given = str(inspect.signature(function))
+        msg = f"fit: {type(model).__name__}.{method} is called with one argument, the batch: {method}(self, batch), got {method}{given}"
+        raise TypeError(msg) from None
+
+
+class ClassWeights:
+    """Weights of classes as weights of samples: w[target], times the samples' own.
+
+    With ``"balanced"`` n / (classes · n_c), from the counts n_c of the classes in the training data, as in scikit-learn.
+    """
+
+    def __init__(self, given: Any, targets: list[Any], labels: Sequence[Any] | None) -> None:
+        if isinstance(given, str):
+            if given != "balanced":
+                msg = f"fit: class_weight must be 'balanced' or the weights by class, got {given!r}"
+                raise ValueError(msg)
+            found = _balanced(targets)
+        elif isinstance(given, Mapping):
+            found = {_class_number(k, labels): v for k, v in given.items()}
+        elif hasattr(given, "__len__"):
+            found = dict(enumerate(given.tolist() if hasattr(given, "tolist") else given))
+        else:
+            msg = f"fit: class_weight must be 'balanced', a mapping or a sequence of numbers, got {type(given).__name__}"
+            raise TypeError(msg)
+        self.of = {c: real_number("fit", f"class_weight[{c}]", w) for c, w in sorted(found.items())}
+        if not self.of or not any(self.of.values()):
+            msg = f"fit: class_weight must have a weight above 0, got {given!r:.60}"
+            raise ValueError(msg)
+        self.table: Tensor | None = None
+
+    def __call__(self, target: Any, weight: Any, dtype: Any) -> Any:
+        """The weights for a batch; classes without one, and targets that are none (ignored ones), have weight 1."""
+        if not isinstance(target, Tensor):
+            msg = (
+                f"fit: class_weight needs targets that are one array of classes, got {type(target).__name__}"
+            )
+            raise TypeError(msg)
+        if self.table is None or self.table.device != target.device:
+            plain = [self.of.get(c, 1.0) for c in range(max(self.of) + 2)]  # the last for all others
+            self.table = asarray(plain, dtype=dtype, device=target.device)
+        last = self.table.shape[0] - 1
+        index = astype(target, int64)
+        index = where((index >= 0) & (index < last), index, last)
+        found = reshape(take(self.table, reshape(index, (-1,)), axis=0), index.shape)
+        return (
+            found
+            if weight is None
+            else found * reshape(weight, (*weight.shape, *(1,) * (found.ndim - weight.ndim)))
+        )
+
+
+def _class_number(key: Any, labels: Sequence[Any] | None) -> int:
+    if labels is not None and key in labels:
+        return list(labels).index(key)
+    if labels is not None and str(key) in (
+        said := [str(label) for label in labels]
+    ):  # 3 and "3": as in a file
+        return said.index(str(key))
+    if labels is None and isinstance(key, str) and key.isdecimal():
+        return int(key)
+    if labels is not None or isinstance(key, (str, bool)) or not hasattr(key, "__index__") or key < 0:
+        known = (
+            f"one of the classes {', '.join(map(repr, labels[:10]))}"
+            if labels is not None
+            else "the number of a class"
+        )
+        msg = f"fit: class_weight: a key must be {known}, got {key!r}"
+        raise ValueError(msg)
+    return int(key)
+
+
+def _balanced(targets: list[Any]) -> dict[int, float]:
+    if not targets:
+        msg = "fit: class_weight='balanced' counts the targets, which takes them as an array; give the weights: class_weight={0: …, 1: …}"
+        raise ValueError(msg)
+    values = to_plain(targets[0])
+    xp = backend_of(values)
+    if xp.isdtype(values.dtype, "bool"):
+        values = xp.astype(values, xp.int64)
+    if not xp.isdtype(values.dtype, "integral"):
+        whole = xp.isdtype(values.dtype, "real floating") and bool(xp.all((values == 0) | (values == 1)))
+        if not whole:
+            msg = f"fit: class_weight='balanced' takes classes, integers (or 0 and 1), got {values.dtype}"
+            raise ValueError(msg)
+        values = xp.astype(values, xp.int64)
+    found = xp.unique_counts(values[values >= 0])
+    counts = {int(c): int(n) for c, n in zip(found.values, found.counts, strict=True)}
+    total = builtins.sum(counts.values())
+    return {c: total / (len(counts) * n) for c, n in counts.items()}
+
+
+def _along(weight: Any, losses: Any) -> Any:
+    """Weights of samples in a shape that is broadcast to the losses of their elements."""
+    if weight.shape != losses.shape[: weight.ndim]:
+        msg = f"weights of shape {weight.shape} do not go with losses of shape {losses.shape}: expected one a sample, ({losses.shape[0]},)"
+        raise ValueError(msg)
+    return reshape(weight, (*weight.shape, *(1,) * (losses.ndim - weight.ndim)))

@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["LOCK", "RunFolder", "RunFolderError", "unique_folder"]
+__all__ = ["LOCK", "RunFolder", "RunFolderError", "holds", "unique_folder"]
 
 LOCK = "run.lock"
 """The file that says who holds a run folder."""
@@ -182,6 +182,25 @@ def _owner() -> dict[str, Any]:
         "boot": boot,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def holds(path: str | os.PathLike[str]) -> bool | None:
+    """Whether a process holds a run folder; None where that cannot be seen from here (on another host, say). Nothing is locked."""
+    try:
+        with files.open_regular(Path(path) / LOCK) as file:
+            owner = _read(file.fileno())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError):
+        return None
+    if not owner:
+        return None
+    here = _owner()
+    if owner.get("host") == here["host"] and owner.get("boot") != here["boot"]:
+        return False
+    if _ended(owner):
+        return False
+    return True if owner.get("host") == here["host"] else None
 
 
 def _ended(owner: dict[str, Any]) -> bool:

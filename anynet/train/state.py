@@ -6,25 +6,32 @@ import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from anynet import random
-from anynet._hints import closest
+from anynet._hints import closest, instead
+from anynet._html import cell, html_table
+from anynet._optional import optional
 from anynet.autograd.pytree import flatten
-from anynet.data import DataLoader
 from anynet.nn.module import Module
 from anynet.ops.creation import asarray
 from anynet.optim import MultiSteps
-from anynet.tensor import Tensor, no_grad, unwrap
-from anynet.train.callbacks import Callback
+from anynet.tensor import Tensor, unwrap
+from anynet.train.averages import Averages
+from anynet.train.callbacks import Callback, TimeLimit
 from anynet.train.checkpoint import CheckpointError
-from anynet.train.metrics import Metric, Sums
+from anynet.train.metrics import Sums
 from anynet.train.names import by_name, former_names, names_of
-from anynet.train.objectives import Objective
+from anynet.train.schedules import WholeTraining
+from anynet.train.streams import length
 from anynet_backends import backend_of
 
-__all__ = ["History", "NonFiniteError", "TrainingState", "averaged", "first_non_finite"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from anynet.metrics import Metric
+
+__all__ = ["History", "Logs", "NonFiniteError", "TrainingState", "finite", "first_non_finite"]
 
 
 class NonFiniteError(ArithmeticError):
@@ -32,53 +39,66 @@ class NonFiniteError(ArithmeticError):
 
 
 class History(list[dict[str, Any]]):
-    """One record (a dict of numbers) an epoch."""
+    """One record (a dict of numbers) an epoch.
 
-    def column(self, name: str) -> list[float]:
-        """The values of one quantity, epoch by epoch."""
-        if not self or name not in self[0]:
-            known = list(self[0]) if self else []
+    `stopped` says why the training ended before its last epoch; None where it did not. `best_epoch` is the one with the best value of
+    what `fit` monitors; None where there was none but NaN.
+    """
+
+    stopped: str | None = None
+    best_epoch: int | None = None
+
+    history = instead("history", "its values are history.column('loss'), all of them history.to_dict()")
+
+    def column(self, name: str) -> list[Any]:
+        """The values of one quantity, epoch by epoch; None where an epoch has it not."""
+        known = list(dict.fromkeys(k for record in self for k in record))
+        if name not in known:
             near = closest(name, known)
             msg = f"history has no {name!r}; " + (f"did you mean {near!r}?" if near else f"it has {known}")
             raise KeyError(msg)
-        return [record[name] for record in self]
+        return [record.get(name) for record in self]
 
+    def to_dict(self) -> dict[str, list[Any]]:
+        """The values by quantity, what a DataFrame is made of.
 
-# ----- optimizers that average -----
+        >>> History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]).to_dict()
+        {'epoch': [1, 2], 'loss': [0.5, 0.25]}
+        """
+        return {name: self.column(name) for name in dict.fromkeys(k for record in self for k in record)}
 
+    def plot(self, *quantities: str, ax: Axes | None = None) -> Axes:
+        """The quantities by epoch, on matplotlib's axes (extra ``plot``): the loss unless others are given, and with each that of
+        validation. See `anynet.viz.curves` for several runs."""
+        library = optional("matplotlib.pyplot", "plot", "plotting a history")
+        if ax is None:
+            ax = library.subplots()[1]
+        columns = self.to_dict()
+        for name in quantities or ("loss",):
+            self.column(name)
+            for each in (name, f"val_{name}"):
+                if each in columns:
+                    values = [float("nan") if v is None else v for v in columns[each]]
+                    ax.plot(columns.get("epoch", range(1, len(self) + 1)), values, label=each)
+        ax.set_xlabel("epoch")
+        ax.legend()
+        return ax
 
-def _averaging(optimizer: Any) -> Any:
-    """The optimizer, or the one inside, that holds a mean of the weights: it has `eval` and `train`."""
-    inner = getattr(optimizer, "optimizer", optimizer)
-    return (
-        inner if callable(getattr(inner, "eval", None)) and callable(getattr(inner, "train", None)) else None
-    )
-
-
-def set_averaged(optimizer: Any, on: bool) -> None:
-    """The weights at the optimizer's mean, or where it takes gradients; of an optimizer without one nothing."""
-    inner = _averaging(optimizer)
-    if inner is not None:
-        (inner.eval if on else inner.train)()
-
-
-@contextmanager
-def averaged(optimizer: Any) -> Iterator[None]:
-    """Within the block the weights are the optimizer's mean (schedule-free methods), afterwards bit for bit what they were."""
-    inner = _averaging(optimizer)
-    if inner is None:
-        yield
-        return
-    params = [p for group in inner.param_groups for p in group["params"]]
-    before = [asarray(p.detach(), copy=True) for p in params]
-    inner.eval()
-    try:
-        yield
-    finally:
-        inner.train()
-        with no_grad():
-            for p, value in zip(params, before, strict=True):
-                p.assign_(value)
+    def _repr_html_(self) -> str:
+        """A table: the last epochs, the best one marked."""
+        columns = [
+            k for k, v in self.to_dict().items() if all(x is None or isinstance(x, (int, float)) for x in v)
+        ]
+        rows = [
+            [
+                cell(record.get(k)) + (" ★" if k == "epoch" and record.get(k) == self.best_epoch else "")
+                for k in columns
+            ]
+            for record in self[-30:]
+        ]
+        left_out = f"the last 30 of {len(self)} epochs" if len(self) > 30 else ""
+        ended = f"ended: {self.stopped}" if self.stopped else ""
+        return html_table(columns, rows, "; ".join(part for part in (left_out, ended) if part))
 
 
 # ----- finite? -----
@@ -122,6 +142,12 @@ def _numbers(value: Any) -> bool:
     )
 
 
+def _sums(value: Any) -> bool:
+    """Totals of the loss, and of each metric (in files of earlier versions a pair, too)."""
+    entries = isinstance(value, dict) and all(isinstance(m, dict) or _numbers(m) for m in value.values())
+    return entries and _numbers(value.get("loss", (0.0, 0.0)))
+
+
 def _dict_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: (
         isinstance(value, dict) and all(isinstance(k, str) and check(v) for k, v in value.items())
@@ -145,7 +171,7 @@ _FORM: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (_count, "an integer"),
     "epoch": (_count, "a count of epochs"),
     "batch": (_count, "a count of batches"),
-    "sums": (_dict_of(_numbers), "pairs of numbers by name"),
+    "sums": (_sums, "totals of the loss and the metrics by name"),
     "best": (lambda v: isinstance(v, (int, float)) and not isinstance(v, bool), "a number"),
     "history": (lambda v: isinstance(v, list) and all(map(_dict_of(_anything), v)), "a list of records"),
 }  # fmt: skip
@@ -162,6 +188,36 @@ def _differences(was: Any, now: Any, path: str = "") -> Iterator[str]:
         yield f"{path}: {was!r} in the run, {now!r} now"
 
 
+def _without_rates(identity: Any) -> Any:
+    """Nested options without the learning rates of the moment."""
+    if not isinstance(identity, dict):
+        return identity
+    return {k: _without_rates(v) for k, v in identity.items() if k not in ("lr", "lrs")}
+
+
+class Logs:
+    """Running means of what a module's own `training_step` returns beside the loss: name → [Σ value · samples, Σ samples]."""
+
+    def __init__(self, totals: Mapping[str, Any] | None = None) -> None:
+        self.totals: dict[str, list[float]] = {k: list(v) for k, v in (totals or {}).items()}
+
+    def add(self, values: Mapping[str, Any], samples: float) -> None:
+        """Take in those of a batch."""
+        for name, value in values.items():
+            total = self.totals.setdefault(name, [0.0, 0.0])
+            total[0] += float(value) * samples
+            total[1] += samples
+
+    def result(self) -> dict[str, float]:
+        """The means."""
+        return {k: v / n for k, (v, n) in self.totals.items()}
+
+
+class _HasState(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 class TrainingState:
     """All that changes while training: what a checkpoint holds.
 
@@ -174,21 +230,26 @@ class TrainingState:
         model: Module,
         optimizer: Any,
         scheduler: Any,
-        loader: DataLoader,
+        loader: Any,
         callbacks: Sequence[Callback],
         metrics: Sequence[Metric],
-        objective: Objective,
+        objective: Any,
         seed: int,
         identity: dict[str, Any],
+        averages: Averages,
+        updates: _HasState,
     ) -> None:
         self.model, self.optimizer, self.scheduler, self.loader = model, optimizer, scheduler, loader
         self.callbacks, self.metrics, self.objective, self.seed = callbacks, metrics, objective, seed
-        self.identity = identity
+        self.identity, self.averages, self.updates = identity, averages, updates
         self.epoch = self.batch = 0
         self.history = History()
         self.sums = Sums(objective, metrics)
+        self.logs = Logs()
         self.best = math.inf
-        self.stopped = False  # a callback has ended the training
+        self.best_epoch: int | None = None
+        self.stopped: str | None = None  # why the training has been ended
+        self.stopped_for_good = True  # also where the run is resumed
         self.seconds = 0.0  # that this epoch has taken before a break
 
     def finish(self, record: dict[str, Any]) -> None:
@@ -196,7 +257,7 @@ class TrainingState:
         self.history.append(record)
         self.epoch += 1
         self.batch, self.seconds = 0, 0.0
-        self.sums = Sums(self.objective, self.metrics)
+        self.sums, self.logs = Sums(self.objective, self.metrics), Logs()
 
     @property
     def _optimizer(self) -> Any:
@@ -207,9 +268,9 @@ class TrainingState:
 
     def _weights(self) -> dict[str, Tensor]:
         """The model's state, at the optimizer's mean where it has one."""
-        if _averaging(self.optimizer) is None:
+        if not self.averages.there:
             return dict(self.model.state_dict())
-        with averaged(self.optimizer):
+        with self.averages():
             return {k: asarray(v, copy=True) for k, v in self.model.state_dict().items()}
 
     def tree(self) -> dict[str, Any]:
@@ -226,14 +287,17 @@ class TrainingState:
             "seed": self.seed,
             "epoch": self.epoch,
             "batch": self.batch,
-            "sums": self.sums.totals,
+            "sums": self.sums.state_dict(),
+            "logs": self.logs.totals,
             "best": self.best,
-            "stopped": self.stopped,
+            "best_epoch": self.best_epoch,
+            "stopped": self.stopped if self.stopped_for_good else None,
             "seconds": self.seconds,
             "history": list(self.history),
+            "updates": self.updates.state_dict(),
             "run": self.identity,
         }
-        if _averaging(self.optimizer) is not None:
+        if self.averages.there:
             tree["training_point"] = dict(self.model.state_dict())
         if isinstance(self.optimizer, MultiSteps) and self.optimizer.count:
             grads = {str(i): p.grad for i, p in enumerate(self._params()) if p.grad is not None}
@@ -264,10 +328,11 @@ class TrainingState:
             )
             msg = f"the run cannot be resumed with what is given now; nothing was changed:{lines}"
             raise CheckpointError(msg)
-        if tree["batch"] > len(self.loader) or len(tree["history"]) != tree["epoch"]:
+        batches = length(self.loader)
+        if (batches is not None and tree["batch"] > batches) or len(tree["history"]) != tree["epoch"]:
             msg = (
                 f"the checkpoint is damaged: it is at epoch {tree['epoch']}, batch {tree['batch']} with {len(tree['history'])} "
-                f"records, of epochs of {len(self.loader)} batches; nothing was changed"
+                f"records, of epochs of {batches} batches; nothing was changed"
             )
             raise CheckpointError(msg)
 
@@ -277,7 +342,10 @@ class TrainingState:
         now = {k: v for k, v in self.identity.items() if k in was}
         if len(was.get("optimizer_options", ())) != len(now.get("optimizer_options", ())):
             now.pop("optimizer_options")  # `by_name` says which parameters there are
-        found = list(_differences({k: was[k] for k in now}, now))
+        was_then = {k: was[k] for k in now}
+        if isinstance(self.scheduler, WholeTraining):  # its rates follow from how many epochs there are to be
+            was_then, now = _without_rates(was_then), _without_rates(now)
+        found = list(_differences(was_then, now))
         if "seed" not in now and tree["seed"] != self.seed:
             found.append(f"seed: {tree['seed']!r} in the run, {self.seed!r} now")
         if "scheduler" not in now and (tree["scheduler"] is None) != (self.scheduler is None):
@@ -285,7 +353,7 @@ class TrainingState:
                 f"scheduler: {'none' if tree['scheduler'] is None else 'one'} in the run, the opposite now"
             )
         kept, own = [c for c in tree["callbacks"] if c], [c for c in self.callbacks if c.state_dict()]
-        if len(kept) != len(own):
+        if self._states_of_callbacks(tree) is None:
             names = [type(c).__name__ for c in own]
             found.append(f"callbacks with a state: {len(kept)} in the run, {len(own)} now {names}")
         return found
@@ -293,6 +361,12 @@ class TrainingState:
     def restore(self, tree: dict[str, Any]) -> None:
         """Restore a checkpoint that `check` has found to be this run's: all of it, or nothing."""
         self.check(tree)
+        try:
+            sums = Sums(self.objective, self.metrics, tree["sums"])
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint does not fit or is damaged; nothing was changed: {error}"
+            ) from error
         before = copy.deepcopy([self._parts_now(), random.get_state()])
         try:
             self._load_parts(self._parts_of(tree))
@@ -304,8 +378,12 @@ class TrainingState:
             raise CheckpointError(msg) from error
         random.set_state(tree["random"])
         self.epoch, self.batch, self.best = tree["epoch"], tree["batch"], float(tree["best"])
-        self.stopped, self.seconds = bool(tree.get("stopped", False)), float(tree.get("seconds", 0.0))
-        self.sums = Sums(self.objective, self.metrics, tree["sums"])
+        stopped = tree.get("stopped")  # True in the files of earlier versions
+        self.stopped = stopped if isinstance(stopped, str) else "stopped by a callback" if stopped else None
+        self.seconds = float(tree.get("seconds", 0.0))
+        self.best_epoch = tree.get("best_epoch")
+        self.updates.load_state_dict(tree.get("updates", {}))
+        self.sums, self.logs = sums, Logs(tree.get("logs", {}))
         self.history = History(tree["history"])
 
     def _params(self) -> list[Any]:
@@ -321,17 +399,31 @@ class TrainingState:
         }
 
     def _parts_of(self, tree: dict[str, Any]) -> dict[str, Any]:
-        kept = iter([state for state in tree["callbacks"] if state])
-        callbacks = [next(kept) if c.state_dict() else {} for c in self.callbacks]
         names = names_of(self.model, self.optimizer.param_groups)
         saved = tree.get("parameters") or former_names(self.model, tree["model"], names)
         return {
             **tree,
             "optimizer": by_name(tree["optimizer"], saved, names),
             "model": tree.get("training_point", tree["model"]),
-            "callbacks": callbacks,
+            "callbacks": self._states_of_callbacks(tree),
             "loss": tree.get("loss"),
         }
+
+    def _states_of_callbacks(self, tree: dict[str, Any]) -> list[dict[str, Any]] | None:
+        """The state in a checkpoint of each callback, None where these are others. A limit of time may have come or gone: one that is
+        new begins with the time that the epochs took."""
+        kept = [state for state in tree["callbacks"] if state]
+        own = [c for c in self.callbacks if c.state_dict()]
+        clocks: list[dict[str, Any]] = []
+        if len(kept) != len(own):
+            clocks = [state for state in kept if TimeLimit.has_made(state)]
+            kept = [state for state in kept if not TimeLimit.has_made(state)]
+            if len(kept) != sum(not isinstance(c, TimeLimit) for c in own):
+                return None
+            so_far = sum(r.get("seconds", 0.0) for r in tree["history"]) + tree.get("seconds", 0.0)
+            clocks += [{"seconds": so_far} for _ in own]
+            kept = [clocks.pop(0) if isinstance(c, TimeLimit) else kept.pop(0) for c in own]
+        return [kept.pop(0) if c.state_dict() else {} for c in self.callbacks]
 
     def _load_parts(self, parts: dict[str, Any]) -> None:
         self.model.load_state_dict(parts["model"])

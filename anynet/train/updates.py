@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from anynet import optim
 from anynet.autograd.jit.compile import compile as compiled
+from anynet.dtypes import float32
 from anynet.nn.module import Module
-from anynet.nn.utils.clip_grad import clip_grad_norm_, clip_grads_with_norm_, get_total_norm
+from anynet.nn.utils.clip_grad import (
+    clip_grad_norm_,
+    clip_grad_value_,
+    clip_grads_with_norm_,
+    get_total_norm,
+)
 from anynet.ops.creation import asarray
 from anynet.tensor import Tensor, no_grad, unwrap
-from anynet.train.batches import call
 from anynet.train.compilation import AutoCompiled
-from anynet.train.metrics import Sums
-from anynet.train.objectives import Objective
-from anynet.train.state import NonFiniteError, finite
-from anynet_backends import backend_of
+from anynet.train.objectives import ClassWeights, Objective, OwnStep
+from anynet.train.precision import LossScale, autocast
+from anynet.train.state import NonFiniteError, TrainingState, finite
+from anynet_backends import backend_of, resolve
 
 __all__ = ["NonFiniteGradientError", "NonFiniteLossError", "Updates"]
 
@@ -66,45 +72,63 @@ class Updates:
     """The step that everyone knows, with what must not happen refused before anything is written:
 
     output = model(x);  l = loss(output, y);  zero_grad();  l.backward();  clip;  optimizer.step()
+
+    With ``accumulate=n`` the optimizer steps once in n batches (and at the end of an epoch), with the gradient of the loss of all of
+    them as one: Σ d g / Σ d, where d is what the loss of a batch was divided by.
     """
 
     def __init__(
         self,
         model: Module,
-        objective: Objective,
+        objective: Objective | OwnStep,
         optimizer: Any,
-        clip_norm: float | None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        accumulate: int = 1,
+        precision: str | None = None,
+        class_weights: ClassWeights | None = None,
     ) -> None:
-        self.model, self.objective, self.optimizer, self.clip_norm = model, objective, optimizer, clip_norm
+        self.model, self.objective, self.optimizer = model, objective, optimizer
+        self.class_weights = class_weights
+        self.clip_norm, self.clip_value, self.accumulate = clip_norm, clip_value, accumulate
         self.names = {id(p): name for name, p in model.named_parameters()}
         self.params = [p for group in optimizer.param_groups for p in group["params"]]
-        self.compute: Callable[[Any, Any], tuple[Any, Any]] = self.gradients
+        self.compute: Callable[..., tuple[Any, ...]] = self.gradients
         self.closure = isinstance(optimizer, (optim.LBFGS, optim.SAM))
         self.buffers = _Buffers(model)
         self.begun = False
         self.where = (0, 0)  # epoch and batch, from 1, for messages
+        self.count = 0  # of updates
+        self.summed, self.mass = 0, 0.0  # batches whose gradients wait for an update, and Σ d
+        self.waiting: dict[int, Any] = {}  # Σ d g by the number of the parameter
+        self.autocast = precision if precision in ("bfloat16", "float16") else None
+        self.scale = LossScale() if precision == "float16" else None
 
-    def gradients(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """The loss and the output of a batch; the gradients are left in the parameters."""
+    def gradients(self, *batch: Any) -> tuple[Any, ...]:
+        """The loss and the output of a batch, with weights Σ w too; the gradients are left in the parameters."""
+        scale = None
+        if self.scale is not None:
+            *batch, scale = batch  # type: ignore[assignment]
         self.optimizer.zero_grad()
-        output = call(self.model, x)
-        value = self.objective(output, y)
+        with autocast(self.autocast) if self.autocast is not None else nullcontext():
+            found = self.objective.of_batch(self.model, batch)
+        value = found[0]
         if value.edge is None:
             msg = (
                 f"the loss {self.objective.name} does not depend on the model's parameters: nothing can be learned from it "
                 "(was it computed from plain arrays, or under no_grad?)"
             )
             raise ValueError(msg)
-        value.backward()
-        return value.detach(), output
+        (value if scale is None else value * scale).backward()
+        return (value.detach(), *found[1:])
 
     def compile(self, how: bool | str, steps: int) -> None:
         """Have the gradients computed by a program: for certain, or ("auto") where that pays in so many steps."""
         if how is False or self.closure or not isinstance(self.optimizer, optim.Optimizer):
             return
 
-        def gradients(x: Any, y: Any) -> tuple[Any, Any]:
-            return self.gradients(x, y)
+        def gradients(*batch: Any) -> tuple[Any, ...]:
+            return self.gradients(*batch)
 
         # what the program is watched for: the network, and the loss, which may be a function of the user's
         gradients.__wrapped__ = (self.model, self.objective.function)  # type: ignore[attr-defined]
@@ -113,16 +137,13 @@ class Updates:
         else:
             self.compute = AutoCompiled(gradients, self.params, self.buffers.all, steps)
 
-    def __call__(self, x: Any, y: Any, sums: Sums) -> float:
-        """Learn from a batch; its loss. The totals get it, and the metrics of the output before the update."""
+    def __call__(self, batch: tuple[Any, ...], state: TrainingState) -> tuple[float, Any]:
+        """Learn from a batch; its loss and output. The totals get it, and the metrics of the output before the update."""
         first = self.where[1] == 1 or not self.buffers.known
         if self.buffers.all:
             self.buffers.keep(first)
         try:
-            if self.closure:
-                number = self._by_closure(x, y, sums)
-            else:
-                number = self._learn(x, y, sums)
+            found = self._by_closure(batch, state) if self.closure else self._learn(batch, state)
         except BaseException:
             self.buffers.restore()
             for p in self.params:
@@ -132,46 +153,145 @@ class Updates:
             raise
         if first:
             self.buffers.settle()
-        return number
+        return found
 
-    def _learn(self, x: Any, y: Any, sums: Sums) -> float:
-        value, output = self.compute(x, y)
-        number = float(value)
+    def _learn(self, batch: tuple[Any, ...], state: TrainingState) -> tuple[float, Any]:
+        arguments = self._weighted(batch)
+        if self.scale is None:
+            found = self.compute(*arguments)
+        else:
+            xp, device = resolve(self.params[0].device)
+            with xp.errstate():  # what is too large for 16 bits is looked for afterwards
+                found = self.compute(*arguments, asarray(self.scale.value, dtype=float32, device=device))
+        output, number, weight, measured = self._measure(batch, found, state)
         if not self.begun:
             self.objective.check_classes(output)
             self.begun = True
-        weight = self.objective.weight(output, y)
-        measured = sums.measure(output, y)
-        if (
-            weight == 0.0 and self.objective.reduction == "mean"
-        ):  # all targets ignored: there is nothing to learn
-            self.optimizer.zero_grad()
+        if weight == 0.0 and self.objective.reduction == "mean":
+            self.optimizer.zero_grad()  # all targets ignored: there is nothing to learn
+            self.summed += self.accumulate > 1
         else:
             self.check_loss(number)
-            self.check_gradients()
-            self.optimizer.step()
-            sums.add_loss(number, weight)
-        sums.add(measured)
-        return number
+            if self._unscaled():
+                self._take(weight)
+            state.sums.add_loss(number, weight)
+        self._add(measured, output, weight, state)
+        if self.accumulate > 1 and self.summed >= self.accumulate:
+            self.flush()
+        return number, output
 
-    def _by_closure(self, x: Any, y: Any, sums: Sums) -> float:
+    def _weighted(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The batch with the weights of its classes, where there are some."""
+        if self.class_weights is None:
+            return batch
+        dtype = next(p.dtype for p in self.params)
+        return (*batch[:2], self.class_weights(batch[1], batch[2] if len(batch) == 3 else None, dtype))
+
+    def _measure(
+        self, batch: tuple[Any, ...], found: tuple[Any, ...], state: TrainingState
+    ) -> tuple[Any, float, float, Any]:
+        """The output, the loss, what the loss was divided by, and the metrics."""
+        number, output = float(found[0]), found[1]
+        weight = self.objective.weight(output, batch[1]) if len(found) == 2 else float(found[2])
+        return output, number, weight, state.sums.measure(output, *batch[1:]) if len(batch) > 1 else None
+
+    def _add(self, measured: Any, output: Any, weight: float, state: TrainingState) -> None:
+        if measured is None:  # a module's own step, which gives numbers beside the loss
+            state.logs.add(output, weight)
+        else:
+            state.sums.add(measured)
+
+    def _take(self, weight: float) -> None:
+        """Update, or add the gradients to those that wait."""
+        if self.accumulate == 1:
+            self.check_gradients()
+            self._step()
+            return
+        if not self._all_finite():
+            self._name_gradient()
+        factor = weight if self.objective.reduction == "mean" else 1.0
+        with no_grad():
+            for i, p in enumerate(self.params):
+                if p.grad is not None:
+                    part = p.grad.detach() * factor
+                    self.waiting[i] = self.waiting[i] + part if i in self.waiting else part
+        self.mass += factor
+        self.summed += 1
+
+    def flush(self) -> None:
+        """Update with the gradients that wait, if there are some."""
+        if self.waiting:
+            mass = self.mass if self.objective.reduction == "mean" else 1.0
+            for i, p in enumerate(self.params):
+                p.grad = self.waiting[i] / mass if i in self.waiting else None
+            self.check_gradients()
+            self._step()
+        self.summed, self.mass, self.waiting = 0, 0.0, {}
+
+    def _step(self) -> None:
+        self.optimizer.step()
+        self.count += 1
+
+    def _unscaled(self) -> bool:
+        """Take the scale of the loss out of the gradients; whether they are finite, where a smaller scale may help."""
+        if self.scale is None:
+            return True
+        for p in self.params:
+            if p.grad is not None:
+                p.grad = p.grad.detach() / self.scale.value
+        fine = self._all_finite()
+        self.scale.update(fine)
+        if not fine and not self.scale.exhausted:
+            self.optimizer.zero_grad()
+            return False
+        return True
+
+    # ----- what a checkpoint keeps -----
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of updates, gradients that wait, the scale of the loss."""
+        state: dict[str, Any] = {"count": self.count}
+        if self.summed:
+            waiting = {str(i): g for i, g in self.waiting.items()}
+            state |= {"summed": self.summed, "mass": self.mass, "waiting": waiting}
+        if self.scale is not None:
+            state["scale"] = self.scale.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a state from `state_dict`; {} is that of the beginning."""
+        self.count = int(state.get("count", 0))
+        self.summed, self.mass = int(state.get("summed", 0)), float(state.get("mass", 0.0))
+        self.waiting = {
+            int(i): asarray(g, dtype=self.params[int(i)].dtype, device=self.params[int(i)].device)
+            for i, g in state.get("waiting", {}).items()
+        }
+        if self.scale is not None:
+            self.scale = LossScale()
+            if "scale" in state:
+                self.scale.load_state_dict(state["scale"])
+
+    def _by_closure(self, batch: tuple[Any, ...], state: TrainingState) -> tuple[float, Any]:
         """A step that computes the loss several times: the first is the one that counts."""
         first: list[Any] = []
+        arguments = self._weighted(batch)
 
         def closure() -> Any:
-            value, output = self.gradients(x, y)
+            found = self.gradients(*arguments)
             if not first:
-                self.check_loss(float(value))
-                first[:] = [float(value), self.objective.weight(output, y), sums.measure(output, y)]
+                self.check_loss(float(found[0]))
+                first[:] = self._measure(batch, found, state)
                 self.check_gradients()
-            elif self.clip_norm is not None:
-                clip_grad_norm_(self.params, self.clip_norm)
-            return value
+            else:
+                self._clip()
+            return found[0]
 
         self.optimizer.step(closure)
-        sums.add_loss(first[0], first[1])
-        sums.add(first[2])
-        return float(first[0])
+        self.count += 1
+        output, number, weight, measured = first
+        state.sums.add_loss(number, weight)
+        self._add(measured, output, weight, state)
+        return number, output
 
     # ----- checks -----
 
@@ -188,14 +308,22 @@ class Updates:
 
     def check_gradients(self) -> None:
         """Refuse gradients that are no numbers, and clip the others."""
-        if self.clip_norm is not None:
+        if self.clip_norm is not None and self.clip_value is None:  # the norm tells both
             grads = [p.grad for p in self.params if p.grad is not None]
             total = get_total_norm(grads)
             if not math.isfinite(float(total)):
                 self._name_gradient()
             clip_grads_with_norm_(self.params, self.clip_norm, total)
-        elif not self._all_finite():
+            return
+        if not self._all_finite():
             self._name_gradient()
+        self._clip()
+
+    def _clip(self) -> None:
+        if self.clip_value is not None:
+            clip_grad_value_(self.params, self.clip_value)
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.params, self.clip_norm)
 
     def _all_finite(self) -> bool:
         if isinstance(self.optimizer, optim.Optimizer):

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from anynet_backends import array_api, philox
 from anynet_backends.array_api import Array
+from anynet_backends.concurrency import late_import
+from anynet_backends.kernel_table import KernelTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = ["Backend", "BackendUnavailableError", "UnknownDeviceError"]
 
@@ -56,11 +58,7 @@ class Backend:
     array_types: tuple[type, ...]
     array_type: type
     native_dtype: dict[str, Any]
-    kernels: dict[str, Callable[..., Any]]
-    updates: dict[str, Callable[..., Any]]
-    elementwise: Callable[..., bool] | None = None
-    """Runs ``function(xp, *arrays)``, which is element-wise and in place, in one pass over memory:
-    ``elementwise(function, arrays, indices of read-only arrays, cache)``; returns whether it did."""
+    kernels: KernelTable
     linalg: Any
     fft: Any
     values_are_cheap_to_read = True
@@ -71,6 +69,9 @@ class Backend:
     """Whether ``array[key] = value`` may write into the array of a variable directly."""
     copies_between_devices = False
     """Whether `asarray` copies from one device of the library to another, without the host."""
+    switches_devices = False
+    """Whether the library computes on the thread's current device, and there are several. Then each look-up of an array's backend
+    follows the array."""
     block_size: int | None = None
     """Elements of long vectors that an element-wise function takes at a time, so that its temporaries stay in the cache; None: all."""
     by_name: ClassVar[Callable[[str], Backend]]
@@ -91,7 +92,6 @@ class Backend:
         self.array_types = array_types
         self.array_type = array_types[0]
         self.kernels = {}  # by the name of the primitive
-        self.updates = {}  # by the name of the optimizer
         self.__name__ = f"anynet_backends.{name}"
         get = namespace.get if hasattr(namespace, "get") else lambda key: getattr(namespace, key, None)
         table = self.__dict__
@@ -117,9 +117,8 @@ class Backend:
         # Reached only by names that are absent: the namespace lives in the instance's __dict__.
         if name.startswith("__"):
             raise AttributeError(name)
-        import difflib  # only for errors: a shorter start-up
-
-        near = difflib.get_close_matches(name, [n for n in self.__dict__ if not n.startswith("_")], 1)
+        known = [n for n in self.__dict__ if not n.startswith("_")]
+        near = late_import("difflib").get_close_matches(name, known, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         msg = (
             f"the {self.__dict__.get('name', '?')!r} backend has no {name!r}: it is not in the array "
@@ -134,6 +133,17 @@ class Backend:
         return Backend.by_name, (self.name,)
 
     # ---- devices ----
+
+    def scope(self, array: Array) -> contextlib.AbstractContextManager[Any]:
+        """A context in which the device of `array` is the current one."""
+        return contextlib.nullcontext()
+
+    def follow(self, array: Array) -> None:
+        """Make the device of `array` the current one."""
+
+    def note_on(self, error: Exception) -> str | None:
+        """What the library's error leaves out, or None."""
+        return None
 
     def counts_views(self, array: Array) -> bool:
         """Whether the array is writeable, owns its memory, and is referenced by each of its views, so that its reference count tells
@@ -169,6 +179,10 @@ class Backend:
         """A copy of a NumPy array on `device`, of the same dtype and shape."""
         raise NotImplementedError
 
+    def uploader(self, device: str) -> Callable[[Array], Array]:
+        """A function like `from_host` for one stream of arrays, which may keep buffers from call to call."""
+        return lambda array: self.from_host(array, device)
+
     def to_host(self, array: Array) -> Array:
         """A NumPy array with the values of `array`; where both live in the same memory it may be a view."""
         raise NotImplementedError
@@ -185,9 +199,17 @@ class Backend:
     eager = True
     """Whether values can be read; False while tracing."""
 
-    def check(self, function: Callable[..., None], *arrays: Array, within: int | None = None) -> None:
+    def check(
+        self,
+        function: Callable[..., None],
+        *arrays: Array,
+        within: int | None = None,
+        least: int = 0,
+        ignored: int | None = None,
+    ) -> None:
         """Call ``function(*arrays)``, which raises an error for invalid values. While tracing, it is called with NumPy arrays at
-        each replay, before the replay changes anything. `within`: the function accepts integers from 0 to `within` − 1."""
+        each replay, before the replay changes anything. `within`: the function accepts
+        integers from `least` to `within` − 1, and `ignored`."""
         function(*arrays)
 
     def target(self, array: Array) -> Array:
@@ -197,6 +219,11 @@ class Backend:
     def arrange(self, array: Array, like: Array) -> Array:
         """`array` in the memory layout of `like`, if operations on both are faster then."""
         return array
+
+    def common_memory(self, arrays: Sequence[Array]) -> Array | None:
+        """A vector that consists of these arrays and nothing else, in its memory, where there is one and one pass over it is less
+        than one over each; writes into it are writes into them."""
+        return None
 
     def affine(self, a: Array, b: Array, c: Array, /) -> Array:
         """A new array a b + c: the product of matrices (…, n, k) and (k, m), and a vector (m,) added to each row."""
@@ -302,6 +329,10 @@ class Backend:
     def all_finite(self, x: Array) -> bool:
         """Whether an array holds neither NaN nor infinities."""
         return bool(self.all(self.isfinite(x)))
+
+    def finite_check(self, x: Array) -> Callable[[], bool]:
+        """`all_finite` of one array again and again: a function that looks at what its memory holds then."""
+        return lambda: self.all_finite(x)
 
     def errstate(self) -> contextlib.AbstractContextManager[Any]:
         """A context in which overflow, division by zero and invalid values raise no warnings."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
+import importlib
 import os
 import sys
 import sysconfig
@@ -28,6 +29,7 @@ __all__ = [
     "fork_safe_lock",
     "immortal",
     "has_gil",
+    "late_import",
     "after_fork",
     "once",
     "once_property",
@@ -42,6 +44,12 @@ BUILD_LOCK = threading.RLock()
 
 # daemon threads are not joined at exit; registered at import, since the function that is registered first is called last
 atexit.register(BUILD_LOCK.acquire)
+
+
+def late_import(module: str) -> Any:
+    """A module that is imported where it is first needed: a process that is forked in the middle of an import could never import it."""
+    with BUILD_LOCK:
+        return importlib.import_module(module)
 
 
 def once(function: _F) -> _F:

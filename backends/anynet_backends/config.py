@@ -12,12 +12,16 @@ from typing import Final, Generic, TypeVar
 
 __all__ = [
     "CACHE",
+    "CHECK",
     "DATA",
+    "DEBUG",
     "DEVICE",
     "KERNELS",
     "MALLOC",
     "NUMBA",
     "ONEDNN",
+    "PASSES",
+    "PRINT_PASSES",
     "VARIABLES",
     "Variable",
     "cache_folder",
@@ -57,7 +61,7 @@ DEVICE: Final = Variable(
     'where arrays are created without a device: "cpu", "cuda", …',
     lambda text: text.strip() or "cpu",
 )
-DATA: Final = Variable("ANYNET_DATA", "", "a folder with data sets (mnist/, fashion-mnist/)", _path)
+DATA: Final = Variable("ANYNET_DATA", "", "a folder with data sets (mnist/, text/, …)", _path)
 CACHE: Final = Variable(
     "ANYNET_CACHE", "", "where downloads and compiled code are kept, instead of ~/.cache/anynet", _path
 )
@@ -70,7 +74,67 @@ MALLOC: Final = Variable(
     "ANYNET_MALLOC", "on", "keep freed blocks of memory for reuse (Linux with glibc)", _switch
 )
 
-VARIABLES: Final[tuple[Variable[object], ...]] = (DEVICE, DATA, CACHE, KERNELS, ONEDNN, NUMBA, MALLOC)  # type: ignore[assignment]
+DEBUG: Final = Variable(
+    "ANYNET_DEBUG",
+    "off",
+    "on: the command line shows errors with their tracebacks",
+    lambda text: text.lower() not in _OFF,
+)
+
+PASSES: Final = (
+    "trace",
+    "common",
+    "dead",
+    "checks",
+    "constants",
+    "stores",
+    "memory",
+    "calls",
+    "loops",
+    "segments",
+    "llvm",
+)
+"""What `ANYNET_PASSES` may list, in the order in which a program passes them."""
+
+
+def _passes(text: str) -> frozenset[str]:
+    words = frozenset(text.lower().replace(",", " ").split())
+    if not words or words <= frozenset(_OFF):
+        return frozenset()
+    if words & {"all", "on", "1"}:
+        return frozenset(PASSES)
+    if unknown := sorted(words.difference(PASSES)):
+        msg = f"ANYNET_PASSES must be off, all, or a list of {', '.join(PASSES)}, got {', '.join(unknown)}"
+        raise ValueError(msg)
+    return words
+
+
+PRINT_PASSES: Final = Variable(
+    "ANYNET_PASSES",
+    "off",
+    f"print each program after these passes of the compiler, to stderr: all, or a list of {', '.join(PASSES)}",
+    _passes,
+)
+
+CHECK: Final = Variable(
+    "ANYNET_CHECK",
+    "off",
+    "on: on a GPU, values are checked at once, which waits for it; off: a wrong index is found when a value is read",
+    _switch,
+)
+
+VARIABLES: Final[tuple[Variable[object], ...]] = (
+    DEVICE,
+    DATA,
+    CACHE,
+    KERNELS,
+    ONEDNN,
+    NUMBA,
+    MALLOC,
+    DEBUG,
+    PRINT_PASSES,
+    CHECK,
+)  # type: ignore[assignment]
 """All of them, in the order in which `anynet doctor` lists them."""
 
 

@@ -1,22 +1,25 @@
 """CuPy: the devices "cuda" = "cuda:0", "cuda:1", …, through array-api-compat.
 
-Constructing the backend touches no device, so that it can be inspected on a machine without one; naming a
-device does.
+Constructing the backend asks how many devices there are and touches none, so that it can be inspected on a machine without one; naming
+a device does.
 
 What differs from array-api-compat's namespace: creation functions honour ``device=`` (compat ignores it on
 CuPy), new arrays "like" another are on its device, and `asarray` moves between devices. Nothing here copies
 between host and device but `from_host`, `to_host` and `asarray` of something that is on the host.
 
-CuPy computes on the thread's current device. Where a machine has several, naming one (`native_device`,
-`from_host`, `random_bits`) makes it current, so one thread should keep to one GPU at a time.
+CuPy computes on the thread's current device, wherever its arrays are. Where a machine has several, each function here, each operation,
+each step of the backward pass and each update makes the device of its arrays the current one while it runs, and `backend_of` until
+another array is asked about: code between two operations works with the arrays that it has just looked at.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -31,7 +34,11 @@ from anynet_backends.backend import (
     check_windows,
 )
 from anynet_backends.concurrency import once_property
+from anynet_backends.config import CHECK
 from anynet_backends.cuda import cuda_driver
+from anynet_backends.cupy_functions import clip_of, raising, sign_of
+from anynet_backends.cupy_indices import IndexFlags
+from anynet_backends.cupy_kernels import KERNELS
 from anynet_backends.philox import check_words
 
 __all__ = ["PHILOX_SOURCE", "CupyBackend"]
@@ -88,6 +95,24 @@ INDEX_ADD: Final = (
 )
 
 _THREADS: Final = 128
+# of the functions of the standard: those that see to the device themselves, and those of dtypes and shapes
+_WITHOUT_ARRAYS: Final = frozenset(
+    ("arange", "empty", "eye", "full", "linspace", "ones", "zeros", "empty_like", "full_like", "ones_like", "zeros_like", "asarray",
+     "from_dlpack", "broadcast_shapes", "can_cast", "finfo", "iinfo", "isdtype", "result_type")
+)  # fmt: skip
+_MAY_FAIL: Final = (
+    "cholesky",
+    "eig",
+    "eigh",
+    "eigvals",
+    "eigvalsh",
+    "inv",
+    "pinv",
+    "qr",
+    "solve",
+    "svd",
+    "svdvals",
+)
 
 
 class CupyBackend(Backend):
@@ -110,10 +135,51 @@ class CupyBackend(Backend):
             self.__dict__[name] = _beside(getattr(compat, name))
         self.__dict__["asarray"] = _asarray(cupy, compat.asarray)
         self.__dict__["from_dlpack"] = _from_dlpack(cupy, self.asarray)
+        self.__dict__["clip"], self.__dict__["sign"] = clip_of(cupy), sign_of(cupy, compat.sign)
+        if "linalg" in self.__dict__:
+            vars(self.linalg).update(raising({n: f for n, f in vars(self.linalg).items() if n in _MAY_FAIL}))
+        self.kernels.update(KERNELS)
+        for key in array_api.FUNCTIONS:
+            if key in self.__dict__ and key not in _WITHOUT_ARRAYS:
+                self.__dict__[key] = self._where_its_arrays_are(self.__dict__[key])
+        for extension in ("linalg", "fft"):
+            functions = vars(self.__dict__.get(extension, types.SimpleNamespace()))
+            functions.update({n: self._where_its_arrays_are(f) for n, f in functions.items() if callable(f)})
         self._names: dict[int, str] = {}
 
-    def check(self, function: Callable[..., None], *arrays: Array, within: int | None = None) -> None:
-        """Nothing is checked: reading values would wait for the GPU."""
+    def _where_its_arrays_are(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self.switches_devices:
+                given: list[Any] = [x[0] if isinstance(x, list | tuple) and x else x for x in args]
+                first = next((x for x in given if isinstance(x, self.array_types)), None)
+                if first is not None:
+                    with self.scope(first):
+                        return function(*args, **kwargs)
+            return function(*args, **kwargs)
+
+        return call
+
+    def check(
+        self,
+        function: Callable[..., None],
+        *arrays: Array,
+        within: int | None = None,
+        least: int = 0,
+        ignored: int | None = None,
+    ) -> None:
+        """Indices are checked on the GPU, and what is wrong is raised when the host next reads a value; other values are not looked
+        at, since that would wait. With ANYNET_CHECK=1 everything is checked at once."""
+        if CHECK():
+            function(*arrays)
+        elif within is not None:
+            index = arrays[0]
+            with index.device:
+                self._flags[index.data.device_id].check(function, index, least, within, ignored)
+
+    @once_property
+    def _flags(self) -> dict[int, IndexFlags]:
+        return {i: IndexFlags() for i in range(self._count)}
 
     # ---- devices ----
 
@@ -145,7 +211,10 @@ class CupyBackend(Backend):
         return {f"cuda:{i}": self.native.cuda.Device(i) for i in range(self._count)}
 
     def device_of(self, array: Array) -> str:
-        index = array.data.device_id
+        try:
+            index = array.data.device_id
+        except AttributeError:
+            index = array.device.id  # of what stands for an array, in vmap
         try:
             return self._names[index]
         except KeyError:
@@ -153,10 +222,33 @@ class CupyBackend(Backend):
             return name
 
     def native_device(self, name: str) -> Any:
-        device = self._devices[name]
-        if self._count > 1:
-            device.use()
+        return self._devices[name]
+
+    @once_property
+    def switches_devices(self) -> bool:
+        try:
+            return self._count > 1
+        except BackendUnavailableError:
+            return False
+
+    def scope(self, array: Array) -> contextlib.AbstractContextManager[Any]:
+        device: contextlib.AbstractContextManager[Any] = array.device
         return device
+
+    def note_on(self, error: Exception) -> str | None:
+        cuda = self.native.cuda
+        if not isinstance(error, cuda.memory.OutOfMemoryError):
+            return None
+        free, total = cuda.runtime.memGetInfo()
+        pool = self.native.get_default_memory_pool()
+        return (
+            f"device cuda:{cuda.Device().id} has {_mebibytes(free)} free of {_mebibytes(total)}; CuPy's pool holds "
+            f"{_mebibytes(pool.total_bytes())}, of which {_mebibytes(pool.used_bytes())} are in use. Smaller batches, "
+            "`accumulate`, or anynet.checkpoint take less"
+        )
+
+    def follow(self, array: Array) -> None:
+        array.device.use()
 
     def canonical_device(self, name: str) -> str:
         full = "cuda:0" if name == "cuda" else name
@@ -176,15 +268,42 @@ class CupyBackend(Backend):
         with self.native_device(device):
             return self.native.array(array, dtype=array.dtype.newbyteorder("="), order="C")
 
+    def uploader(self, device: str) -> Callable[[Array], Array]:
+        """`from_host` through page-locked buffers: the host does not wait for the copy, which is queued on the current stream."""
+        return _PinnedUpload(self, device)
+
     def to_host(self, array: Array) -> Array:
+        flags = self._flags[array.data.device_id]
         with array.device:
-            return array.get()
+            if not flags.unread:
+                return array.get()
+            found = array.get(blocking=False)
+            flags.read()  # waits for both
+            return found
 
     def synchronize(self, device: str) -> None:
         self._devices[device].synchronize()
+        with self._devices[device]:
+            self._flags[self._devices[device].id].read()
 
     def _name_dtype(self, native: Any) -> str:
         return str(np.dtype(native))
+
+    def common_memory(self, arrays: Sequence[Array]) -> Array | None:
+        whole = arrays[0].base
+        if whole is None or len(arrays) < 2 or whole.ndim != 1 or not whole.flags.c_contiguous:
+            return None
+        ends = {whole.data.ptr}  # each begins where another ends, the first at the beginning
+        for a in sorted(arrays, key=lambda a: a.data.ptr):
+            if (
+                a.base is not whole
+                or a.dtype != whole.dtype
+                or not a.flags.c_contiguous
+                or a.data.ptr not in ends
+            ):
+                return None
+            ends.add(a.data.ptr + a.nbytes)
+        return whole if sum(a.size for a in arrays) == whole.size else None
 
     # ---- what the standard lacks ----
 
@@ -237,7 +356,8 @@ class CupyBackend(Backend):
             *[a * b for a, b in zip(last, stride, strict=True)],
             *[a * b for a, b in zip(last, dilation, strict=True)],
         )
-        return self.native.lib.stride_tricks.as_strided(x, (*x.shape[:lead], *out, *kernel), strides)
+        with x.device:
+            return self.native.lib.stride_tricks.as_strided(x, (*x.shape[:lead], *out, *kernel), strides)
 
     def blas_info(self) -> dict[str, Any]:
         return {"name": "cuBLAS", "tf32": os.environ.get("CUPY_TF32", "0") not in ("", "0")}
@@ -253,6 +373,42 @@ class CupyBackend(Backend):
                 found[key] = f"{number // 1000}.{number % 1000 // 10}"
         found["array-api-compat"] = str(importlib.import_module("array_api_compat").__version__)
         return found
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB"
+
+
+class _PinnedUpload:
+    """Two page-locked buffers for each size, used in turn: while the GPU reads one, the host fills the other."""
+
+    def __init__(self, backend: CupyBackend, device: str) -> None:
+        self.backend, self.device = backend, device
+        self.buffers: dict[
+            int, list[tuple[Any, Any]]
+        ] = {}  # by size: memory, and the event after which it is free
+
+    def __call__(self, array: Array) -> Array:
+        array = np.ascontiguousarray(array)
+        cupy = self.backend.native
+        with self.backend.native_device(self.device):
+            if array.nbytes == 0:
+                return cupy.array(array)
+            size = 1 << (array.nbytes - 1).bit_length()
+            pair = self.buffers.setdefault(size, [])
+            if len(pair) < 2:
+                memory, event = cupy.cuda.alloc_pinned_memory(size), cupy.cuda.Event(disable_timing=True)
+            else:
+                memory, event = pair.pop(0)
+                event.synchronize()
+            pair.append((memory, event))
+            pinned = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
+            np.copyto(pinned, array)
+            out = cupy.empty(array.shape, array.dtype)
+            stream = cupy.cuda.get_current_stream()
+            out.set(pinned, stream=stream)
+            event.record(stream)
+            return out
 
 
 def _on_device(function: Any) -> Any:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import hashlib
 import os
 import re
-import secrets
-import socket
 import stat
 import time
 from pathlib import Path
@@ -106,7 +103,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[io.FileIO]:
 
 def temporary_name(name: str) -> str:
     """A temporary name for a file that is to become `name`; it identifies the process."""
-    return f".{name[:80]}.{machine()}-{os.getpid()}-{start_of(os.getpid())}-{secrets.token_hex(4)}.tmp"
+    return f".{name[:80]}.{machine()}-{os.getpid()}-{start_of(os.getpid())}-{os.urandom(4).hex()}.tmp"
 
 
 def write(path: str | os.PathLike[str], data: bytes | str) -> None:
@@ -135,6 +132,10 @@ def _sync(folder: Path) -> None:
 @functools.cache
 def machine() -> str:
     """Eight hexadecimal digits that identify the namespace of process numbers: one boot of a machine, or a container."""
+    # start-up time: what only files ask for
+    import hashlib
+    import socket
+
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
@@ -147,11 +148,17 @@ def start_of(pid: int) -> int:
 
     It distinguishes a process from a later one with the same number.
     """
+    return _state_of(pid)[1]
+
+
+def _state_of(pid: int) -> tuple[bytes, int]:
+    """The state of a process, a letter, and its start; "" and 0 if unknown."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+            fields = file.read().rpartition(b")")[2].split()
+            return fields[0], int(fields[19])
     except (OSError, ValueError, IndexError):
-        return 0
+        return b"", 0
 
 
 def alive(pid: int, start: int) -> bool:
@@ -166,7 +173,12 @@ def alive(pid: int, start: int) -> bool:
         return False
     except (OSError, OverflowError):
         pass
-    now = start_of(pid)
+    state, now = _state_of(pid)
+    if state in (
+        b"Z",
+        b"X",
+    ):  # it has ended, and its parent has not asked yet: in a container that may be never
+        return False
     return start == 0 or now in (0, start)
 
 

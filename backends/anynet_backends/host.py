@@ -5,7 +5,9 @@ anynet imports no array library; what it needs of NumPy on the host is here and 
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +18,21 @@ if TYPE_CHECKING:
     from anynet_backends.array_api import Array
 
 __all__ = [
-    "from_bytes", "is_generator", "own", "random_keeper", "random_state", "text", "to_bytes",
+    "Generators", "einsum_path", "from_bytes", "from_npy", "is_generator", "numbers_of", "one_thread", "own", "random_keeper",
+    "random_state", "reseed", "text", "to_bytes",
 ]  # fmt: skip
 
 
 # ---- arrays and bytes ----
+
+
+def einsum_path(subscripts: str, shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """In which order `numpy.einsum` multiplies operands of these shapes, pair by pair."""
+    nothing = np.zeros(())
+    path = np.einsum_path(
+        subscripts, *(np.broadcast_to(nothing, shape) for shape in shapes), optimize="greedy"
+    )
+    return [tuple(int(i) for i in pair) for pair in path[0][1:]]
 
 
 def own(a: Array) -> Array:
@@ -28,6 +40,13 @@ def own(a: Array) -> Array:
     compare by identity), and writeable (one that is mapped from a file, say, is copied)."""
     array: np.ndarray[Any, Any] = np.asarray(a, dtype=np.dtype(a.dtype.name))
     return array if array.flags.writeable else array.copy()
+
+
+def numbers_of(values: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """The values with each scalar of NumPy as a number of Python; None where there is none."""
+    if not any(isinstance(x, np.generic) for x in values):
+        return None
+    return tuple([x.item() if isinstance(x, np.generic) else x for x in values])
 
 
 def from_bytes(data: bytes | bytearray | memoryview, dtype: str, shape: tuple[int, ...]) -> Array:
@@ -43,10 +62,44 @@ def from_bytes(data: bytes | bytearray | memoryview, dtype: str, shape: tuple[in
     return np.frombuffer(data, dtype=kind).astype(dtype).reshape(shape)
 
 
+def from_npy(data: bytes | bytearray) -> Array:
+    """The array of a file in NumPy's .npy format; ValueError for what is none, and for Python objects, which would be unpickled."""
+    return np.load(io.BytesIO(data), allow_pickle=False)
+
+
 def to_bytes(a: Array) -> bytes:
     """The little-endian bytes of a NumPy array in C order."""
     array: np.ndarray[Any, Any] = np.asarray(a)
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def ulps(a: Array, b: Array) -> int:
+    """The largest difference of two arrays in units in the last place (of integers: the largest difference); 0 only for the same bits,
+    the largest integer for other shapes, dtypes, or a NaN on one side."""
+    x: np.ndarray[Any, Any] = np.ascontiguousarray(a)
+    y: np.ndarray[Any, Any] = np.ascontiguousarray(b)
+    most = np.iinfo(np.int64).max
+    if x.shape != y.shape or x.dtype != y.dtype:
+        return int(most)
+    if x.tobytes() == y.tobytes():
+        return 0
+    if x.dtype.kind == "c":
+        x, y = (v.view(v.real.dtype) for v in (x, y))
+    if x.dtype.kind != "f":
+        return max(1, int(np.max(np.abs(x.astype(object) - y.astype(object)))))
+    if bool(np.any(np.isnan(x) != np.isnan(y))):
+        return int(most)
+    whole = np.dtype(f"i{x.dtype.itemsize}")
+
+    def steps(
+        v: np.ndarray[Any, Any],
+    ) -> np.ndarray[Any, Any]:  # the position of each number among all, from the smallest
+        bits = v.reshape(-1).view(whole).astype(object)
+        return np.where(v.reshape(-1) >= 0, bits, -(bits - np.iinfo(whole).min))
+
+    other = x.reshape(-1).view(whole) != y.reshape(-1).view(whole)
+    apart = np.abs(steps(x.reshape(-1)[other]) - steps(y.reshape(-1)[other]))
+    return max(1, min(int(most), int(np.max(apart))))
 
 
 # ---- NumPy's random generators ----
@@ -79,3 +132,78 @@ def random_keeper(generator: Any = None) -> Callable[[], None]:
 def text(a: Array, prefix: str = "") -> str:
     """The elements as text; long arrays are abridged."""
     return str(np.array2string(np.asarray(a), separator=", ", prefix=prefix))
+
+
+def _legacy() -> Any:
+    """NumPy's module of generators, which NumPy imports when it is first asked for; its stubs lack some names."""
+    return np.random
+
+
+class Generators:
+    """The process's generators of Python, NumPy and PyTorch (if it is loaded), begun at a seed: within ``with`` they take the place of
+    those outside, and go on where they were when they are entered again. Outside, everything is as it was, but that the second of two
+    normal numbers which NumPy's legacy functions draw at a time is drawn again."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.numpy: Any = None  # exchanged, which is a hundred times quicker than copying its state
+        self.python: Any = None
+        self.torch: Any = None
+
+    def __enter__(self) -> None:
+        import random  # here, and not above: it imports a dozen modules, and few programs need it
+
+        torch = sys.modules.get("torch")
+        self.outside = (
+            random.getstate(), _legacy().get_bit_generator(), None if torch is None else torch.get_rng_state(),
+        )  # fmt: skip
+        if self.numpy is None:
+            self.numpy = _spare.pop() if _spare else _legacy().MT19937(0)
+            _legacy().set_bit_generator(self.numpy)
+            reseed(self.seed)
+            return
+        random.setstate(self.python)
+        _legacy().set_bit_generator(self.numpy)
+        if torch is not None and self.torch is not None:
+            torch.set_rng_state(self.torch)
+
+    def __exit__(self, *_: object) -> None:
+        import random  # start-up time: as above
+
+        torch = sys.modules.get("torch")
+        self.python, self.numpy = random.getstate(), _legacy().get_bit_generator()
+        python, numpy, state = self.outside
+        random.setstate(python)
+        _legacy().set_bit_generator(numpy)
+        if torch is not None and state is not None:
+            self.torch = torch.get_rng_state()
+            torch.set_rng_state(state)
+
+    def release(self) -> None:
+        """Give NumPy's generator to the next: to make one takes fifty times as long as to begin one anew."""
+        if isinstance(self.numpy, _legacy().MT19937):  # what was drawn from may have put another in its place
+            _spare.append(self.numpy)
+        self.numpy = None
+
+
+_spare: list[Any] = []
+
+
+def reseed(seed: int) -> None:
+    """Begin the process's generators anew."""
+    import random  # start-up time: as above
+
+    random.seed(seed)
+    _legacy().seed(seed & 0xFFFFFFFF)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.manual_seed(seed)
+    elif torch is not None:  # the same on the CPU, and a hundred times as quick
+        torch.default_generator.manual_seed(seed)
+
+
+def one_thread() -> None:
+    """Let PyTorch, if it is loaded, compute on this thread alone: OpenMP's other threads do not exist in a forked process."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)

@@ -1,34 +1,97 @@
-"""Tables of kernels, by the name of the primitive they replace, and fallback from one kernel to the next."""
+"""Kernels: what computes a primitive on one kind of arrays, as records in tables by the name of the primitive."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["first_supported", "register_in"]
+__all__ = ["Kernel", "KernelTable", "lowers", "register_in"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def register_in(
-    table: dict[str, Callable[..., Any]], *, traceable: bool = False
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator that registers kernels with gradients in a table, by their names. Those that are `traceable` run on traced arrays,
-    too: they create arrays with `xp` and `xp.call` alone, and write into none."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel of a primitive: ``forward(xp, *arrays, **metadata)`` gives its result, or NotImplemented, and the `fallback` runs.
 
-    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
-        function.vjp, function.traceable = True, traceable  # type: ignore[attr-defined]
-        table[function.__name__] = function
+    `vjp`: whether it takes `need`, too, and gives ``(y, pullback)`` where that is not None. `opaque`: in a compiled program it is one
+    instruction, though its calls could be traced. `traceable`: it runs on traced arrays: it creates arrays with `xp` and `xp.call`
+    alone, and writes into none. `lower`: ``lower(target, *arrays, **metadata)`` gives the calls that write its result into a place of
+    a compiled program, or None. `min_bytes`, `min_batch`: from which size of arrays, or number of samples, it is quicker than what
+    there is without it.
+    """
+
+    forward: Callable[..., Any]
+    vjp: bool = False
+    opaque: bool = False
+    traceable: bool = False
+    lower: Callable[..., Any] | None = None
+    min_bytes: int = 0
+    min_batch: int = 1
+    fallback: Kernel | None = None
+
+    def before(self, other: Kernel | None) -> Kernel:
+        """This kernel, and `other` where it and its fallbacks do not take the arguments. Both have gradients."""
+        if other is None:
+            return self
+        return dataclasses.replace(
+            self, fallback=other if self.fallback is None else self.fallback.before(other)
+        )
+
+    def alternatives(self) -> tuple[Kernel, ...]:
+        """It and its fallbacks, each by itself, in the order in which they are asked."""
+        alone = dataclasses.replace(self, fallback=None)
+        return (alone,) if self.fallback is None else (alone, *self.fallback.alternatives())
+
+    def function(self) -> Callable[..., Any]:
+        """It and its fallbacks as one function."""
+        first = self.forward
+        if self.fallback is None:
+            return first
+        second = self.fallback.function()
+
+        def run(xp: Any, *data: Any, **meta: Any) -> Any:
+            y = first(xp, *data, **meta)
+            return second(xp, *data, **meta) if y is NotImplemented else y
+
+        return run
+
+    def __call__(self, xp: Any, *data: Any, **meta: Any) -> Any:
+        return self.function()(xp, *data, **meta)
+
+
+KernelTable = dict[str, Kernel]
+"""By the name of the primitive."""
+
+
+class _Register:
+    """The decorator that `register_in` gives."""
+
+    def __init__(self, table: KernelTable, shared: dict[str, Any]) -> None:
+        self.table, self.shared = table, shared
+
+    def __call__(self, function: _F) -> _F:
+        """Register the function."""
+        self.table[function.__name__] = Kernel(function, vjp=True, **self.shared)
+        return function
+
+    def having(self, **options: Any) -> _Register:
+        """The decorator for kernels that have these, too."""
+        return _Register(self.table, {**self.shared, **options})
+
+
+def register_in(table: KernelTable, **shared: Any) -> _Register:
+    """A decorator that registers kernels with gradients in a table, by their names: ``@kernel``, or ``@kernel.having(min_bytes=4096)`` with
+    what `Kernel` has. `shared`: the same for all."""
+    return _Register(table, shared)
+
+
+def lowers(table: KernelTable, name: str) -> Callable[[_F], _F]:
+    """A decorator for the function that `lower` of a kernel is to be."""
+
+    def enter(function: _F) -> _F:
+        table[name] = dataclasses.replace(table[name], lower=function)
         return function
 
     return enter
-
-
-def first_supported(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:
-    """A kernel that tries `first`, and `second` where `first` does not support the arguments. Both have gradients."""
-
-    def kernel(xp: Any, *data: Any, **meta: Any) -> Any:
-        y = first(xp, *data, **meta)
-        return second(xp, *data, **meta) if y is NotImplemented else y
-
-    kernel.vjp = True  # type: ignore[attr-defined]
-    kernel.first, kernel.second = first, second  # type: ignore[attr-defined]
-    return kernel

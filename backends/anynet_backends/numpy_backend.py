@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -17,11 +17,11 @@ from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
 from anynet_backends.jit import availability, calls, numpy_calls
 from anynet_backends.jit.compiler import version as llvm_version
-from anynet_backends.jit.elementwise_tracer import elementwise
-from anynet_backends.kernel_table import first_supported
-from anynet_backends.kernels import COMPILED, KERNELS, UPDATES
+from anynet_backends.kernel_table import KernelTable
+from anynet_backends.kernels import COMPILED, KERNELS
+from anynet_backends.kernels.embedding import add_rows
 from anynet_backends.memory import allocator
-from anynet_backends.memory.layout import axes_in_memory, inverse
+from anynet_backends.memory.layout import axes_in_memory, in_order, inverse
 from anynet_backends.numpy_namespace import namespace, numpy_blas
 
 __all__ = ["NumpyBackend"]
@@ -41,8 +41,6 @@ class NumpyBackend(Backend):
         allocator.at_import()
         super().__init__("numpy", namespace(), (np.ndarray, np.generic), native=np)
         self.native_dtype["float16"] = np.dtype("float16")
-        self.updates.update(UPDATES)
-        self.elementwise = elementwise
         self._try_first(KERNELS)
         if onednn.find():
             self._try_first(onednn.KERNELS)
@@ -51,11 +49,10 @@ class NumpyBackend(Backend):
         self._try_first(COMPILED)
         self._as_strided = np.lib.stride_tricks.as_strided
 
-    def _try_first(self, kernels: Mapping[str, Callable[..., Any]]) -> None:
+    def _try_first(self, kernels: KernelTable) -> None:
         """Add kernels that are tried before those already present."""
         for name, kernel in kernels.items():
-            own = self.kernels.get(name)
-            self.kernels[name] = kernel if own is None else first_supported(kernel, own)
+            self.kernels[name] = kernel.before(self.kernels.get(name))
 
     def counts_views(self, array: Array) -> bool:
         if type(array) is not np.ndarray or array.base is not None:
@@ -63,7 +60,14 @@ class NumpyBackend(Backend):
         flags = array.flags
         return flags.owndata and flags.writeable
 
-    def check(self, function: Callable[..., None], *arrays: Array, within: int | None = None) -> None:
+    def check(
+        self,
+        function: Callable[..., None],
+        *arrays: Array,
+        within: int | None = None,
+        least: int = 0,
+        ignored: int | None = None,
+    ) -> None:
         if within is None:
             function(*arrays)
         else:
@@ -117,9 +121,7 @@ class NumpyBackend(Backend):
     def index_add(self, x: Array, index: Array, values: Array) -> Array:
         check_index_add(self, x, index, values)
         y = np.array(x)
-        if not availability.available() or not calls.add_rows(y, index, values):
-            # in the order of the index; as fast as sorting and reduceat since NumPy 1.25
-            np.add.at(y, index, values)
+        add_rows(y, index, values)
         return y
 
     def windows(
@@ -145,7 +147,7 @@ class NumpyBackend(Backend):
         if array.strides == like.strides or array.size < 1 << 12 or array.shape != like.shape:
             return array
         order = axes_in_memory(like.strides)
-        return np.ascontiguousarray(array.transpose(order)).transpose(inverse(order))
+        return in_order(array, order).transpose(inverse(order))
 
     def all_finite(self, x: Array) -> bool:
         # Σ x² takes BLAS one pass; it may overflow where all of x is finite
@@ -154,6 +156,10 @@ class NumpyBackend(Backend):
                 if math.isfinite(x.dot(x)):
                     return True
         return bool(np.isfinite(x).all())
+
+    def finite_check(self, x: Array) -> Callable[[], bool]:
+        compiled = calls.finite_check(x) if availability.available() else None
+        return compiled or super().finite_check(x)
 
     def errstate(self) -> contextlib.AbstractContextManager[Any]:
         return np.errstate(all="ignore")

@@ -15,12 +15,22 @@ import numpy as np
 from anynet_backends.concurrency import once
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from anynet_backends.array_api import Array
     from anynet_backends.backend import Backend
 
-__all__ = ["check_words", "normal", "permutation", "philox4x64", "philox_words", "uniform"]
+__all__ = [
+    "check_words",
+    "generator",
+    "normal",
+    "permutation",
+    "philox4x64",
+    "philox_words",
+    "uniform",
+    "uniform_rows",
+    "words64",
+]
 
 _U64: Final = (1 << 64) - 1
 _LITTLE: Final = sys.byteorder == "little"
@@ -52,7 +62,8 @@ def _philox(key: int, stream: int, step: int) -> Any:
     return own.generator
 
 
-def _words64(key: int, stream: int, step: int, n: int) -> Any:
+def words64(key: int, stream: int, step: int, n: int) -> Any:
+    """The first `n` 64-bit words at (key, stream, step); more of them begin with these."""
     check_words(key, stream, step, n)
     return _philox(key, stream, step).random_raw(n)
 
@@ -72,15 +83,23 @@ def philox_words(key: int, stream: int, step: int, n: int) -> Array:
 
 def permutation(key: int, stream: int, step: int, n: int) -> Array:
     """A random order of 0 … n − 1 (int64): the stable argsort of `n` random 64-bit words."""
-    return np.argsort(_words64(key, stream, step, n), kind="stable").astype(np.int64, copy=False)
+    return np.argsort(words64(key, stream, step, n), kind="stable").astype(np.int64, copy=False)
 
 
 def uniform(
     key: int, stream: int, step: int, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0
 ) -> Array:
     """float64 draws, uniform on [low, high): multiples of 2⁻⁵³, exact, scaled."""
-    unit = (_words64(key, stream, step, math.prod(shape)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    unit = (words64(key, stream, step, math.prod(shape)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return (unit * (high - low) + low).reshape(shape)
+
+
+def uniform_rows(key: int, stream: int, steps: Sequence[int], n: int) -> Array:
+    """float64 draws (len(steps), n): row i is ``uniform(key, stream, steps[i], (n,))``."""
+    words = np.empty((len(steps), n), dtype=np.uint64)
+    for row, step in zip(words, steps, strict=True):
+        row[:] = words64(key, stream, step, n)
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def normal(
@@ -88,8 +107,13 @@ def normal(
 ) -> Array:
     """float64 draws from the normal distribution, by NumPy's ziggurat method over the Philox words."""
     check_words(key, stream, step, math.prod(shape))
-    draws = np.random.Generator(_philox(key, stream, step)).standard_normal(shape)
-    return draws * std + mean
+    return generator(key, stream, step).standard_normal(shape) * std + mean
+
+
+def generator(key: int, stream: int, step: int) -> np.random.Generator:
+    """NumPy's methods over the words at (key, stream, step); to be used before the next call of this thread."""
+    check_words(key, stream, step, 0)
+    return np.random.Generator(_philox(key, stream, step))
 
 
 def check_words(key: int, stream: int, step: int, n: int) -> None:

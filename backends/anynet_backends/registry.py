@@ -14,7 +14,7 @@ import numpy as np
 
 from anynet_backends import config
 from anynet_backends.backend import Backend, BackendUnavailableError, UnknownDeviceError
-from anynet_backends.concurrency import fork_safe_lock
+from anynet_backends.concurrency import fork_safe_lock, late_import
 from anynet_backends.cuda import cuda_driver
 from anynet_backends.numpy_backend import NumpyBackend
 
@@ -141,7 +141,8 @@ def get_backend(name: str) -> Backend:
             msg = f"the factory of the backend {name!r} returned {made!r}, not a Backend of that name"
             raise BackendUnavailableError(msg)
         _LOADED[name] = made
-        TYPES.setdefault(made.array_type, made)
+        if not made.switches_devices:
+            TYPES.setdefault(made.array_type, made)
         return made
 
 
@@ -168,7 +169,10 @@ def _mend(name: str) -> str:
                 "(or 'anynet-nn[cuda12]' for a driver of CUDA 12)"
             )
         return f"try: pip install 'anynet-nn[{'cuda13' if driver >= 13000 else 'cuda12'}]'"
-    return {"strict": "try: pip install 'anynet-nn[test]'", "torch": "try: pip install torch"}.get(name, "")
+    return {
+        "strict": "try: pip install 'anynet-nn[strict]'",
+        "torch": "try: pip install 'anynet-nn[torch]'",
+    }.get(name, "")
 
 
 def _missing(name: str) -> str:
@@ -202,7 +206,7 @@ def _search(array: Array) -> Backend:
                 get_backend(name)
         for found in tuple(_LOADED.values()):
             if isinstance(array, found.array_types):
-                return _accept(kind, found)
+                return _accept(array, found)
         if hasattr(array, "shape") and hasattr(array, "dtype"):
             _read_entry_points()
             for name in tuple(_FACTORIES):
@@ -213,7 +217,7 @@ def _search(array: Array) -> Backend:
                 except BackendUnavailableError:
                     continue
                 if isinstance(array, found.array_types):
-                    return _accept(kind, found)
+                    return _accept(array, found)
     msg = (
         f"{kind.__module__}.{kind.__qualname__} is not an array of a known backend "
         f"({', '.join(_known_names())})"
@@ -221,7 +225,8 @@ def _search(array: Array) -> Backend:
     raise TypeError(msg)
 
 
-def _accept(kind: type, found: Backend) -> Backend:
+def _accept(array: Array, found: Backend) -> Backend:
+    kind = type(array)
     if not found.accepts(kind):
         msg = (
             f"{kind.__module__}.{kind.__qualname__} changes what {found.array_type.__name__} "
@@ -229,7 +234,12 @@ def _accept(kind: type, found: Backend) -> Backend:
             f"convert it to a plain {found.array_type.__name__} first"
         )
         raise TypeError(msg)
-    TYPES[kind] = found
+    if (
+        found.switches_devices
+    ):  # not kept, so that each look-up comes here: what is computed next is where this array is
+        found.follow(array)
+    else:
+        TYPES[kind] = found
     return found
 
 
@@ -313,11 +323,10 @@ def _best() -> tuple[Backend, str]:
 
 
 def _unknown(device: str) -> UnknownDeviceError:
-    import difflib  # only for errors: a shorter start-up
-
     _read_entry_points()
     known = [*_known_names(), "cuda:0", "torch:cpu", "torch:cuda", "strict:device1", "strict:device2", "auto"]
-    hint = _HINTS.get(device.lower()) or next(iter(difflib.get_close_matches(device.lower(), known, 1)), None)
+    close = late_import("difflib").get_close_matches(device.lower(), known, 1)
+    hint = _HINTS.get(device.lower()) or next(iter(close), None)
     near = f"did you mean {hint!r}? " if hint else ""
     return UnknownDeviceError(f"unknown device {device!r}: {near}Known: {', '.join(_known_names())}, auto")
 
@@ -397,6 +406,7 @@ def available() -> dict[str, str]:
 
 _FACTORIES["numpy"] = NumpyBackend
 _FACTORIES["cupy"] = _built_in("cupy_backend", "CupyBackend")
+_FACTORIES["meta"] = _built_in("meta_backend", "MetaBackend")
 _FACTORIES["strict"] = _built_in("strict_backend", "StrictBackend")
 _FACTORIES["torch"] = _built_in("torch_backend", "TorchBackend")
 Backend.by_name = staticmethod(get_backend)

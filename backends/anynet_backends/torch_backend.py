@@ -16,7 +16,7 @@ from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
 from anynet_backends.concurrency import once_property
 
-__all__ = ["TorchBackend"]
+__all__ = ["TorchBackend", "run_module"]
 
 # torch stores uint16, uint32 and uint64 but implements next to nothing on them ("ge_cpu" not implemented for
 # 'UInt32'); random bits are uint32, so what is done with them is done in int64, where every value of the
@@ -180,3 +180,22 @@ def _widened(function: Any, int64: Any, masks: dict[Any, int]) -> Any:
         return (y & masks[dtype]).to(dtype)
 
     return wrapper
+
+
+def run_module(source: str, path: str, state: dict[str, Array], inputs: list[Array]) -> Any:
+    """What the class ``Model`` of a file of source gives for host arrays, with host arrays as its state: a tree of host arrays."""
+    torch = importlib.import_module("torch")
+    namespace: dict[str, Any] = {"__name__": "model", "__file__": path}
+    exec(compile(source, path, "exec"), namespace)  # noqa: S102 - the text that `anynet.export` has just written
+    module = namespace["Model"]()
+    module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
+
+    def host(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {k: host(v) for k, v in tree.items()}
+        if isinstance(tree, (tuple, list)):
+            return [host(v) for v in tree]
+        return None if tree is None else tree.numpy()
+
+    with torch.no_grad():
+        return host(module.eval()(*(torch.from_numpy(np.array(x)) for x in inputs)))

@@ -8,7 +8,6 @@ time is what the thread itself has spent, so that other work on the machine matt
 from __future__ import annotations
 
 import os
-import pathlib
 import re
 import statistics
 import subprocess
@@ -19,6 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from ci.bench.report import put_section
 
 __all__ = ["CASES", "Case", "table"]
 
@@ -164,6 +165,14 @@ def _define() -> None:
         ),
         PAIRS,
     )
+    for name, layer, large in (
+        ("Conv2d, 1 → 32, 5×5", ("Conv2d", 1, 32, 5), (64, 1, 28, 28)),
+        ("Conv2d, 32 → 64, 3×3", ("Conv2d", 32, 64, 3, 1, 1), (64, 32, 14, 14)),
+        ("Conv2d, 64 → 64, 3×3", ("Conv2d", 64, 64, 3, 1, 1), (32, 64, 32, 32)),
+        ("Conv2d, 64 → 128, 3×3, stride 2", ("Conv2d", 64, 128, 3, 2, 1), (32, 64, 32, 32)),
+        ("Conv2d, 64 → 64, 1×1", ("Conv2d", 64, 64, 1), (32, 64, 32, 32)),
+    ):
+        _case(name, _layer(*layer, channels=0), ([(1, large[1], 8, 8)], [large]))
     _case("MaxPool2d", _layer("MaxPool2d", 2, channels=0), IMAGES)
     _case("AdaptiveAvgPool2d(1)", _layer("AdaptiveAvgPool2d", 1, channels=0), IMAGES)
     _case("Upsample, nearest", _layer("Upsample", channels=0, scale_factor=2), IMAGES)
@@ -244,7 +253,7 @@ TITLE = "## Single layers and functions"
 
 
 def section() -> list[str]:
-    """The table under its title, made in a process of its own, in which there is one thread."""
+    """The table, made in a process of its own, in which there is one thread."""
     one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "ci.bench.functions"],
@@ -253,22 +262,11 @@ def section() -> list[str]:
         text=True,
         check=True,
     )
-    return [TITLE, "", *(line for line in done.stdout.splitlines() if line.startswith("|"))]
-
-
-def write() -> None:
-    """Put the section into the file of results."""
-    path = pathlib.Path(__file__).resolve().parent / "RESULTS.md"
-    text = path.read_text(encoding="utf-8")
-    before, found, after = text.partition(TITLE)
-    rest = after[after.index("\n## ") :] if "\n## " in after else "\n"
-    path.write_text(
-        "\n".join([before.rstrip(), "", *section()]) + "\n" + (rest if found else ""), encoding="utf-8"
-    )
+    return [line for line in done.stdout.splitlines() if line.startswith("|")]
 
 
 if __name__ == "__main__":
     if "--write" in sys.argv:
-        write()
+        put_section(TITLE, section())
     else:
         table(sys.argv[1] if len(sys.argv) > 1 else "")

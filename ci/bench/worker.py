@@ -1,78 +1,141 @@
-"""One contender in a process of its own: builds what it is told and times it, a line of JSON at a time."""
+"""One contender in a process of its own: builds what it is told and times it, a line of JSON at a time.
+
+{"do": "describe", "workload": …, "files": […], "batch": …, "path": …}   weights and batch into a file
+{"do": "build", "what": "training" or "inference", …, "path": …}         with the weights of that file
+{"do": "first", "n": …}                                                  the time and the loss of each of the first steps
+{"do": "run", "n": …}                                                    the mean time of n steps
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import resource
 import sys
 import time
+import traceback
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
-from ci.bench.workloads import CONVOLUTIONS, WORKLOADS, Workload, resize
-
-CONTENDERS = {  # name: (module, options)
-    "anynet": ("ci.bench.with_anynet", {"compiled": False}),
-    "anynet compiled": ("ci.bench.with_anynet", {"compiled": True}),
+CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {  # name: (library, options)
+    "anynet": ("anynet", {"compiled": False}),
+    "anynet compiled": ("anynet", {"compiled": True}),
     # NumPy alone (the coordinator sets ANYNET_ONEDNN=off and ANYNET_NUMBA=off)
-    "anynet alone": ("ci.bench.with_anynet", {"compiled": False}),
-    "anynet alone compiled": ("ci.bench.with_anynet", {"compiled": True}),
-    "torch": ("ci.bench.with_torch", {"compiled": False}),
-    "torch channels-last": ("ci.bench.with_torch", {"compiled": False, "channels_last": True}),
-    "torch compiled": ("ci.bench.with_torch", {"compiled": True}),
-    "jax": ("ci.bench.with_jax", {}),
+    "anynet alone": ("anynet", {"compiled": False}),
+    "anynet alone compiled": ("anynet", {"compiled": True}),
+    "torch": ("torch", {"compiled": False}),
+    "torch channels-last": ("torch", {"compiled": False, "channels_last": True}),
+    "torch compiled": ("torch", {"compiled": True}),
+    "jax": ("jax", {}),
 }
 
 
-def _memory() -> float:
+def memory() -> float:
     """The largest resident set so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+class Worker:
+    """What one library builds and runs."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.library, self.options = CONTENDERS[name]
+        # With one thread what the process itself has spent is steadier than the time that passed on a machine with other work.
+        self.clock = time.process_time if threads == 1 else time.perf_counter
+        self.run: Callable[[], Any] = lambda: None
+        if self.library == "jax":
+            from ci.bench import with_jax
+
+            self.jax = with_jax
+            return
+        os.environ["ANYNET_BENCH_LIBRARY"] = self.library
+        if self.library == "torch":
+            import torch
+
+            torch.set_num_threads(threads)
+            from ci.bench import library_torch as spelling
+
+            spelling.FUSED = self.options["compiled"]
+            if self.options["compiled"]:
+                import torch._dynamo  # the compiler counts as an import, as LLVM does
+        else:
+            from ci.bench import library_anynet as spelling  # type: ignore[no-redef]
+        spelling.load_libraries()
+
+    def _made(self, order: dict[str, Any]) -> Any:
+        from ci.bench.workload import build, load  # after the library is chosen
+
+        chosen = load(order.get("files", []))[order["workload"]]
+        return build(chosen, order.get("batch", 0), **order.get("with", {}))
+
+    def describe(self, order: dict[str, Any]) -> dict[str, Any]:
+        """The weights that the library draws, and the batch, into a file; whether there is inference."""
+        from ci.bench import running
+
+        made = self._made(order)
+        running.save(made, order["path"])
+        return {
+            "inputs": made.inputs,
+            "parameters": sum(
+                p.size if isinstance(p.size, int) else p.numel()
+                for n in running.modules(made)
+                for p in n.parameters()
+            ),
+        }
+
+    def build(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Make the step or the forward pass that is timed; nothing of it runs yet."""
+        if self.library == "jax":
+            self.run = getattr(self.jax, order["what"])(order["workload"], order["path"])
+            return {}
+        from ci.bench import running
+
+        made = self._made(order)
+        running.load_state(made, order["path"])
+        self.run = getattr(running, order["what"])(made, **self.options)
+        return {}
+
+    def first(self, order: dict[str, Any]) -> dict[str, Any]:
+        """The first steps, each by itself."""
+        times, losses = [], []
+        for _ in range(order["n"]):
+            if sum(times) > order.get("limit", math.inf):
+                break
+            started = self.clock()
+            result = self.run()
+            times.append(self.clock() - started)
+            if len(losses) < order.get("losses", 0):
+                losses.append(float(result))
+        return {"times": times, "losses": losses}
+
+    def timed(self, order: dict[str, Any]) -> dict[str, Any]:
+        """The mean time of n steps."""
+        n, run = order["n"], self.run
+        for _ in range(max(1, n // 10)):  # caches and thread pools are awake when the clock starts
+            run()
+        started = self.clock()
+        for _ in range(n):
+            run()
+        return {"seconds": (self.clock() - started) / n}
+
+
 def main() -> None:
     """Serve requests from standard input."""
-    name, threads = sys.argv[1], int(sys.argv[2])
     replies = sys.stdout
     sys.stdout = sys.stderr  # what a library prints must not mix with the replies
     started = time.perf_counter()
-    module_name, options = CONTENDERS[name]
-    if module_name.endswith("torch"):
-        import torch
-
-        torch.set_num_threads(threads)
-    module = import_module(module_name)
-    imported = time.perf_counter() - started
-    run: Callable[[], Any] | None = None
-    reply: dict[str, Any] = {"import": imported, "memory": _memory()}
+    worker = Worker(sys.argv[1], int(sys.argv[2]))
+    reply: dict[str, Any] = {"import": time.perf_counter() - started, "memory": memory()}
     print(json.dumps(reply), file=replies, flush=True)
+    orders = {"describe": worker.describe, "build": worker.build, "first": worker.first, "run": worker.timed}
     for line in sys.stdin:
         order = json.loads(line)
-        if order["do"] == "build":
-            run = None
-            what = order["what"]
-            started = time.perf_counter()
-            if what == "convolution":
-                run = module.convolution(CONVOLUTIONS[order["workload"]], **options)
-            else:
-                workload = WORKLOADS[order["workload"]]
-                resize(workload.model, order.get("depth"), order.get("length"))
-                if "batch" in order:
-                    workload = Workload(workload.model, order["batch"], workload.optimizer)
-                run = getattr(module, what)(workload, **options)
-            for _ in range(3):
-                run()
-            reply = {"seconds": time.perf_counter() - started, "memory": _memory()}
-        else:
-            assert run is not None
-            n = order["n"]
-            for _ in range(max(1, n // 10)):  # caches and thread pools are awake when the clock starts
-                run()
-            started = time.perf_counter()
-            for _ in range(n):
-                run()
-            reply = {"seconds": (time.perf_counter() - started) / n, "memory": _memory()}
-        print(json.dumps(reply), file=replies, flush=True)
+        try:
+            reply = orders[order["do"]](order)
+        except Exception as error:  # whatever a library says is an answer
+            reply = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+        print(json.dumps(reply | {"memory": memory()}), file=replies, flush=True)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,27 @@ def test_conformance(device, check):
     CHECKS[check](xp, name)
 
 
+@pytest.mark.parametrize("n", [1, 7, 100, 1030])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("device", ["cpu", "strict", "torch:cpu"])
+def test_a_check_of_one_array_sees_what_its_memory_holds(device, dtype, n):
+    xp, name = resolve(usable(device))
+    kind = getattr(xp, dtype)
+    limits = xp.finfo(kind)
+    x = xp.zeros((n,), dtype=kind, device=xp.native_device(name))
+    finite = xp.finite_check(x)
+    x[...] = float(limits.max)  # Σ x² would overflow
+    x[0] = -float(limits.smallest_normal)
+    assert finite() is True
+    for bad in (float("nan"), float("inf"), -float("inf")):
+        for i in {0, n // 2, n - 1}:
+            kept = float(x[i])
+            x[i] = bad
+            assert finite() is False, (bad, i)
+            x[i] = kept
+    assert finite() is True
+
+
 def test_check_backend_runs_everything():
     assert check_backend("numpy") == list(CHECKS)
 
@@ -111,6 +132,31 @@ def test_index_add_of_the_protocol(device, size):
     args = [xp.from_host(a, name) for a in (x, index, values)]
     assert np.array_equal(xp.to_host(Backend.index_add(xp, *args)), expected)
     assert np.array_equal(xp.to_host(xp.index_add(*args)), expected)
+
+
+@pytest.mark.parametrize("numba", ["on", "off"])
+@pytest.mark.parametrize("shape", [(40, 64), (7, 3, 5), (300, 1000), (1, 300), (30,)])
+def test_index_add_of_many_rows_adds_in_the_order_of_the_index(monkeypatch, numba, shape):
+    monkeypatch.setenv("ANYNET_NUMBA", numba)
+    xp, _ = resolve("cpu")
+    rng = np.random.default_rng(0)
+    n, k = shape[0], 500
+    index = rng.integers(-n, n, k)
+    for dtype in (np.float32, np.float64, np.int32, np.complex64):
+        x, values = (rng.normal(size=(rows, *shape[1:])) * 1e3 for rows in (n, k))
+        x, values = x.astype(dtype), values.astype(dtype)
+        expected = x.copy()
+        np.add.at(expected, index, values)
+        assert np.array_equal(xp.index_add(x, index, values), expected)
+        across = np.asfortranarray(x), index.astype(np.int16), values[:, ::-1] if values.ndim > 1 else values
+        expected = across[0].copy()
+        np.add.at(expected, across[1], across[2])
+        assert np.array_equal(xp.index_add(*across), expected)
+    for wrong in (n, -n - 1):
+        with pytest.raises(IndexError, match=f"index {wrong} is out of bounds for axis 0 with size {n}"):
+            xp.index_add(x, np.where(np.arange(k) == 300, wrong, index), values)
+    with pytest.raises(IndexError, match="out of bounds"):
+        xp.index_add(x[:0], index, values)
 
 
 @pytest.mark.parametrize("device", ALL)

@@ -259,8 +259,8 @@ f = an.compile(lambda x: an.sum(net(x)))
 for _ in range(40):
     o.zero_grad(); an.mean(net(an.ones((3, 4))) ** 2).backward(); o.step(); f(an.ones((3, 4)))
 nn.LSTM(4, 8)(an.ones((5, 2, 4))); nn.Conv2d(1, 2, 3)(an.ones((1, 1, 8, 8)))
-from anynet.cli import doctor
-print(doctor._extras())
+from anynet.cli.commands.doctor import _speed
+print(_speed())
 """
     monkeypatch.delenv("ANYNET_NUMBA", raising=False)
     done = python("-W", "error", "-c", code)

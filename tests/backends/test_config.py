@@ -57,12 +57,11 @@ def test_the_table_is_complete_and_nobody_else_reads_the_environment():
 
 
 def test_the_doctor_lists_them(monkeypatch):
-    from anynet.cli.doctor import _variables
+    from anynet.cli.commands.doctor import _variables
 
     monkeypatch.delenv("ANYNET_DEVICE", raising=False)
     monkeypatch.setenv("ANYNET_MALLOC", "Off")
-    lines = _variables()
-    words = {line.split()[0]: line.split()[1:] for line in lines}
+    words = {name: text.split() for name, text in _variables()}
     assert list(words) == [variable.name for variable in config.VARIABLES]
     assert words["ANYNET_DEVICE"][:2] == ["'cpu'", "(default)"]
     assert words["ANYNET_MALLOC"][0] == "'Off'"

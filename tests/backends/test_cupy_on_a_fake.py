@@ -177,7 +177,12 @@ def test_checks(xp, check, device):
     if check is check_random_bits:
         xp.greater_equal = lambda a, b: array(np.greater_equal(a.view(np.ndarray), b))
     if check is check_windows:
-        xp.permute_dims = lambda x, axes: array(x.transpose(axes))
+
+        def permuted(x, axes):
+            with x.device:
+                return array(x.transpose(axes))
+
+        xp.permute_dims = permuted
     check(xp, device)
 
 
@@ -225,8 +230,44 @@ def test_creation_honours_the_device(xp):
         xp.from_dlpack(np.ones(2), device=one, copy=False)
 
 
-def test_naming_a_device_makes_it_current(xp):
-    xp.native_device("cuda:1")
-    assert Device.stack == [1]
-    xp.from_host(np.ones(2), "cuda:0")
+def test_naming_a_device_does_not_make_it_current_and_looking_at_an_array_does(xp):
+    device = xp.native_device("cuda:1")
     assert Device.stack == [0]
+    x = xp.zeros((2,), device=device)
+    assert Device.stack == [0]
+    xp.follow(x)
+    assert Device.stack == [1]
+
+
+def test_uploads_use_two_pinned_buffers_in_turn(xp):
+    """The buffer that is filled is the one whose copy has been waited for; arrays are whole and on the device."""
+    log = []
+
+    class Event:
+        def __init__(self, disable_timing):
+            self.name = f"event {len([e for e in log if e[0] == 'made'])}"
+            log.append(("made", self.name))
+
+        def record(self, stream):
+            log.append(("recorded", self.name))
+
+        def synchronize(self):
+            log.append(("waited", self.name))
+
+    cuda = xp.native.cuda
+    cuda.Event, cuda.alloc_pinned_memory = Event, bytearray
+    cuda.get_current_stream = lambda: "stream"
+    ndarray.set = lambda self, source, stream: self.__setitem__(..., source)
+    try:
+        upload = xp.uploader("cuda:1")
+        arrays = [np.arange(6, dtype=np.float32).reshape(2, 3) + i for i in range(3)]
+        for a in [*arrays, arrays[0].T]:
+            y = upload(a)
+            assert (xp.device_of(y), y.dtype, y.shape) == ("cuda:1", a.dtype, a.shape)
+            assert np.array_equal(xp.to_host(y), a)
+        assert upload(np.zeros((0, 2))).shape == (0, 2)
+    finally:
+        del ndarray.set
+    assert [e for e in log if e[0] != "recorded"] == [
+        ("made", "event 0"), ("made", "event 1"), ("waited", "event 0"), ("waited", "event 1"),
+    ]  # fmt: skip

@@ -181,6 +181,19 @@ def test_threads_write_one_file(tmp_path):
     assert os.listdir(tmp_path) == ["a"]
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="states of processes are read in /proc")
+def test_a_process_that_ended_and_that_nobody_waited_for_is_not_alive():
+    code = "import sys; sys.stdout.close()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    start = files.start_of(process.pid)
+    end = time.monotonic() + 30
+    while files.alive(process.pid, start) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not files.alive(process.pid, start)
+    assert process.poll() == 0
+    process.stdout.close()
+
+
 def test_alive():
     own = os.getpid()
     assert files.alive(own, files.start_of(own))

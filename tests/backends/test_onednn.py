@@ -11,8 +11,10 @@ import pytest
 
 import anynet as an
 import anynet_backends
+from anynet.autograd.primitive import PRIMITIVES
 from anynet_backends import get_backend, onednn
-from anynet_backends.onednn import convolution, library, pooling, primitive
+from anynet_backends.memory import layout
+from anynet_backends.onednn import convolution, layouts, library, pooling, primitive, reorders
 
 F = an.nn.functional
 installed = pytest.mark.skipif(onednn.find() is None, reason="the extra onednn is not installed")
@@ -30,7 +32,7 @@ SHAPES = [
 
 
 def test_without_it_there_is_nothing_of_it():
-    code = "import anynet_backends as b; x = b.get_backend('numpy'); print(x.kernels['conv'].__module__, x.matmul)"
+    code = "import anynet_backends as b; x = b.get_backend('numpy'); print(x.kernels['conv'].forward.__module__, x.matmul)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"ANYNET_ONEDNN": "off"},
@@ -173,6 +175,44 @@ def test_convolution_against_the_reference(x, w, options, layout):
         a, b = ours.numpy(), reference.numpy()
         assert a.shape == b.shape
         assert np.linalg.norm((a - b).ravel()) <= 2e-6 * np.linalg.norm(b.ravel())
+
+
+@installed
+@pytest.mark.parametrize(("x", "w", "options"), SHAPES, ids=str)
+def test_transposes_of_convolution_against_the_reference(x, w, options):
+    """conv_transpose and conv_weight as cotangent maps of each other, taken by oneDNN, in both orders of memory."""
+    rng = np.random.default_rng(0)
+    axes = len(x) - 2
+    stride, dilation = ((options.get(name, 1),) * axes for name in ("stride", "dilation"))
+    pads = tuple(
+        (0, 0)
+        if options.get("padding", 0) == 0
+        else (options["padding"],) * 2
+        if options["padding"] != "same"
+        else (1, 1)
+        for _ in range(axes)
+    )
+    meta = {"stride": stride, "padding": pads, "dilation": dilation, "groups": options.get("groups", 1)}
+    out = PRIMITIVES["conv"].reference(xp := get_backend("numpy"), np.zeros(x), np.zeros(w), **meta).shape
+    image, weight, z = (rng.normal(size=s).astype(np.float32) for s in (x, w, out))
+    for swapped in (image, np.moveaxis(np.ascontiguousarray(np.moveaxis(image, 1, -1)), -1, 1)):
+        for name, data, shape, h in (
+            ("conv_transpose", (z, weight), x[2:], swapped), ("conv_weight", (swapped, z), w[2:], weight),
+        ):  # fmt: skip
+            y, pull = convolution.KERNELS[name](xp, *data, shape=shape, need=(True, True), **meta)
+            exact = [a.astype(np.float64) for a in data]
+            far = h.astype(np.float64)
+            want = PRIMITIVES[name].reference(xp, *exact, shape=shape, **meta)
+            a, b = exact
+            if name == "conv_transpose":
+                back = (PRIMITIVES["conv"].reference(xp, far, b, **meta), PRIMITIVES["conv_weight"].reference(
+                    xp, far, a, shape=w[2:], **meta))  # fmt: skip
+            else:
+                back = (PRIMITIVES["conv_transpose"].reference(xp, b, far, shape=x[2:], **meta),
+                        PRIMITIVES["conv"].reference(xp, a, far, **meta))  # fmt: skip
+            for ours, reference in zip((y, *pull(h)), (want, *back), strict=True):
+                assert (ours.dtype, ours.shape) == (np.float32, reference.shape)
+                assert np.linalg.norm(ours - reference) <= 2e-6 * np.linalg.norm(reference)
 
 
 @installed
@@ -954,3 +994,44 @@ def test_rounding_errors_are_those_of_a_running_sum(what):
     products = 8 * 16 * 16 if what == "weights" else 64 * 9
     error = np.linalg.norm(found[0] - found[1]) / np.linalg.norm(found[1])
     assert error <= 0.5 * products**0.5 * 2.0**-24
+
+
+@installed
+@pytest.mark.parametrize("shape", [(2, 16, 33, 20), (3, 2, 4096), (1, 4, 9, 16, 16)], ids=str)
+def test_reorders(shape):
+    """Large arrays in C order are copied by oneDNN, others by NumPy; those in the right order are left."""
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    before = layout.reorders.calls
+    y = reorders.channels_last(x)
+    np.testing.assert_array_equal(x, y)
+    assert layouts.is_channels_last(y)
+    assert reorders.channels_last(y) is y
+    np.testing.assert_array_equal(reorders.channels_last(x[..., ::2]), x[..., ::2])
+    small = x[:, :, :2].copy()
+    np.testing.assert_array_equal(reorders.channels_last(small), small)
+    assert layout.reorders.calls == before + 3
+
+
+@installed
+def test_a_network_keeps_one_order_and_the_profile_says_so():
+    """The input is copied once, and the gradient of the flattened output."""
+    nn = an.nn
+    net = nn.Sequential(
+        nn.ReflectionPad2d(1), nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.ReLU6(), nn.Upsample(scale_factor=2),
+        nn.Conv2d(4, 4, 3), nn.InstanceNorm2d(4), nn.SiLU(), nn.ConvTranspose2d(4, 4, 2, 2), nn.BatchNorm2d(4),
+        nn.AvgPool2d(2), nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(4, 2, 1), nn.MaxPool2d(2), nn.Flatten(),
+    )  # fmt: skip
+    x = an.asarray(np.random.default_rng(0).normal(size=(2, 3, 16, 16)).astype(np.float32))
+    with an.profile() as p:
+        an.sum(net(x) ** 2).backward()
+    assert p.reorders <= 2
+    assert (p.reordered > 0) == (p.reorders > 0)
+    assert "reordered in memory" in str(p) or not p.reorders
+
+
+def test_a_dilated_window_of_padding_alone_is_minus_infinity():
+    x = an.asarray(np.ones((2, 3, 1), "float32"))
+    y = an.nn.functional.max_pool1d(x, 2, stride=2, padding=1, dilation=2)
+    assert (y.numpy() == -np.inf).all()
+    wide = an.asarray(np.ones((2, 3, 5), "float32"))
+    assert (an.nn.functional.max_pool1d(wide, 2, stride=1, padding=1, dilation=2).numpy() == 1.0).all()

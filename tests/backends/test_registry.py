@@ -138,8 +138,8 @@ def test_auto_asks_the_gpu_to_compute(monkeypatch):
 @pytest.mark.parametrize(
     ("device", "title", "mend"),
     [
-        ("strict", "array-api-strict", r"pip install 'anynet-nn\[test\]'"),
-        ("torch", "PyTorch", "pip install torch"),
+        ("strict", "array-api-strict", r"pip install 'anynet-nn\[strict\]'"),
+        ("torch", "PyTorch", r"pip install 'anynet-nn\[torch\]'"),
         ("cuda", "CuPy", r"pip install 'anynet-nn\[cuda12\]'"),
     ],
 )

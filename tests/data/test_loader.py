@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import threading
 from collections import namedtuple
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 
 import anynet as an
 from anynet.data import DataLoader, Dataset, Subset, TensorDataset, default_collate, random_split
+from anynet.data.images.source import ImageDataset
+from anynet.data.transforms import RandomHorizontalFlip
 from anynet_backends import resolve
 
 
@@ -170,6 +173,18 @@ def test_arrays_tuples_and_lists() -> None:
     assert [b.tolist() for b in DataLoader([3.0, 1.0, 2.0], 2)] == [[3.0, 1.0], [2.0]]
 
 
+def test_dicts_of_arrays() -> None:
+    x, y = np.arange(12.0).reshape(6, 2), np.arange(6)
+    for prefetch in (0, 1):
+        batches = list(DataLoader({"x": x, "y": an.asarray(y)}, 4, prefetch=prefetch))
+        assert [list(b) for b in batches] == [["x", "y"]] * 2
+        assert batches[1]["x"].tolist() == [[8.0, 9.0], [10.0, 11.0]]
+        assert batches[1]["y"].dtype == an.int64
+    with pytest.raises(ValueError, match="must have the same length"):
+        DataLoader({"x": x, "y": y[:3]})
+    assert [b.tolist() for b in DataLoader({0: 5, 1: 6}, 2)] == [[5, 6]]  # samples by index, as any mapping
+
+
 def test_to_the_device(xp_device: str) -> None:
     x, y = np.arange(12, dtype=np.float32).reshape(6, 2), np.arange(6)
     name = resolve(xp_device)[1]
@@ -255,7 +270,9 @@ def test_bad_options(kwargs: dict[str, Any], message: str) -> None:
 
 
 def test_data_sets_without_length_or_with_nothing() -> None:
-    with pytest.raises(TypeError, match="generator; try list"):
+    with pytest.raises(
+        TypeError, match=r"a generator only once; give the function that makes it, or try list"
+    ):
         DataLoader(x for x in range(3))
     assert list(DataLoader([], 4)) == []
     loader = DataLoader(Squares(0), 4, shuffle=True, prefetch=2)
@@ -268,3 +285,43 @@ def test_batches_are_outside_of_any_graph() -> None:
     x = an.asarray([1.0, 2.0], requires_grad=True)
     [batch] = DataLoader(x, 2)
     assert not batch.requires_grad
+
+
+class Drawing:
+    """Samples of the process's generators."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        if index == 3:
+            np.random.set_bit_generator(np.random.PCG64(5))  # noqa: NPY002 - as a user may
+        return np.asarray([random.random(), np.random.random(), np.random.normal()], "f4")  # noqa: NPY002 - the legacy one is meant
+
+
+def test_generators_of_the_process_begin_anew_for_each_batch():
+    """And are where they were outside, also where a sample has put another generator in the place of NumPy's."""
+    np.random.seed(3)  # noqa: NPY002
+    random.seed(3)
+    expected = random.random(), np.random.random()  # noqa: NPY002
+    np.random.seed(3)  # noqa: NPY002
+    random.seed(3)
+    loader = an.data.DataLoader(Drawing(), batch_size=2, seed=7)
+    first = [b.tolist() for b in loader]
+    assert (random.random(), np.random.random()) == expected  # noqa: NPY002
+    loader.set_epoch(0)
+    assert [b.tolist() for b in loader] == first
+    assert len({x for b in first for row in b for x in row}) == 18
+    loader.set_epoch(1)
+    assert [b.tolist() for b in loader] != first
+
+
+def test_what_draws_nothing_says_so():
+    table = an.data.Table(
+        {"x": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "y": [1.0, 2.5, 3.0, 4.0, 5.0, 6.0]}, target="y"
+    )
+    assert not table.train.draws
+    made = [
+        ImageDataset(None, None, None, None, a).draws for a in (None, RandomHorizontalFlip(), lambda x: x)
+    ]
+    assert made == [False, False, True]

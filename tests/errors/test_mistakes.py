@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import anynet as an
-from anynet import nn, optim, train
+from anynet import _hints, nn, optim, train
 from anynet.nn import functional as F
 
 X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
@@ -89,7 +89,7 @@ ARRAYS = {
     "sum(axsi)": (lambda: an.sum(x(), axsi=0), TypeError, "did you mean 'axis'"),
     "sum axis 5": (lambda: an.sum(x(), axis=5), IndexError, "axis 5 is out of range for 2 dimensions"),
     "ragged list": (lambda: an.asarray([[1, 2], [3]]), ValueError, r"rows of different lengths, got \[1, 2\]; pad"),
-    "strings": (lambda: an.asarray(["a", "b"]), TypeError, "give numbers, nested lists or an array"),
+    "strings": (lambda: an.asarray(["a", "b"]), TypeError, "cannot make a Tensor of texts, got a list with"),
     "array of strings": (lambda: an.asarray(np.array(["a", "b"])), TypeError, r"got strings .*return_inverse"),
     "array of objects": (lambda: an.asarray(np.array([object()])), TypeError, "got objects"),
     "None": (lambda: an.asarray(None), TypeError, "NoneType None; give numbers"),
@@ -127,13 +127,13 @@ MISSING = {  # what is written: what the message names
         "reshape": "anynet.reshape(x)", "unsqueeze": "anynet.expand_dims", "squeeze": "anynet.squeeze(x)", "expand": "anynet.broadcast_to",
         "contiguous": "leave it out", "t": "x.T", "norm": "vector_norm", "flatten": "anynet.reshape(x, (-1,))",
         "softmax": "functional.softmax", "add_": "x += y", "mul_": "x *= y", "zero_": "x[...] = 0", "copy_": "x.assign_(y)",
-        "fill_": "x[...] = value", "masked_fill": "anynet.where", "gather": "take_along_axis", "dim": "x.ndim", "numel": "x.size",
+        "fill_": "x[...] = value", "masked_fill": "anynet.where", "gather": "anynet.gather(x", "dim": "x.ndim", "numel": "x.size",
         "new_zeros": "zeros_like", "astype": "anynet.astype(x)",
     }.items()},
     **({"x.detatch": "did you mean 'detach'", "x.shap": "did you mean 'shape'"} if sys.version_info >= (3, 12) else {}),
     **{f"an.{name}": here for name, here in {
         "cat": "anynet.concat", "from_numpy": "anynet.asarray", "array": "anynet.asarray", "manual_seed": "anynet.random.manual_seed",
-        "randn": "anynet.random.normal", "rand": "anynet.random.uniform", "einsum": "anynet.tensordot", "bmm": "anynet.matmul",
+        "randn": "anynet.random.normal", "rand": "anynet.random.uniform", "bmm": "anynet.matmul",
         "mm": "anynet.matmul", "norm": "anynet.linalg.vector_norm", "unsqueeze": "anynet.expand_dims", "clamp": "anynet.clip",
         "softmax": "anynet.nn.functional.softmax", "relu": "anynet.nn.functional.relu", "inference_mode": "anynet.no_grad",
         "cumsum": "anynet.cumulative_sum", "transpose": "anynet.permute_dims", "dot": "anynet.vecdot", "amax": "anynet.max",
@@ -185,7 +185,7 @@ LAYERS = {
     "label 7": (lambda: F.cross_entropy(x(), an.asarray([0, 7])), IndexError, "class index 7 is out of range for 3 classes"),
     "labels' shape": (lambda: F.cross_entropy(x(), an.asarray([0, 1, 2])), ValueError, r"must have shape \(2,\), got \(3,\)"),
     "scores of integers": (lambda: F.cross_entropy(an.asarray([[1, 2]]), an.asarray([0])), TypeError, "floating-point scores, got int64"),
-    "broadcast": (lambda: F.mse_loss(an.ones((2, 1)), an.ones(2)), ValueError, "nothing is broadcast"),
+    "broadcast": (lambda: F.mse_loss(an.ones((2, 1)), an.ones(2)), ValueError, r"nothing is broadcast \(give the target a second axis"),
     "no probability": (lambda: F.binary_cross_entropy(an.ones(1) + 1, an.ones(1)), ValueError, "binary_cross_entropy_with_logits"),
     "interpolation mode": (lambda: F.interpolate(an.ones((1, 1, 2, 2)), scale_factor=2, mode="linearr"), ValueError, "got 'linearr'"),
     "state: a path": (lambda: layer().load_state_dict("m.safetensors"), TypeError, r"got str; load the file first: anynet\.load"),
@@ -240,7 +240,7 @@ TRAINING = {
     "string labels": (lambda: fit(data=(X, np.array(list("abcd") * 10))), TypeError, "got strings"),
     "ragged inputs": (lambda: fit(data=([[1, 2], [3]], [0, 1])), TypeError, r"different lengths, got \[1, 2\]"),
     "no targets": (lambda: fit(data=X), TypeError, "the targets are missing"),
-    "a dict": (lambda: fit(data={"x": X, "y": Y}), TypeError, r"a pair \(inputs, targets\).*got dict"),
+    "a dict": (lambda: fit(data={"x": X, "y": Y}), ValueError, "a mapping must have inputs and one of targets, labels, label.*got x, y"),
     "lengths": (lambda: fit(data=(X, Y[:5])), ValueError, r"lengths \[40, 5\]"),
     "no rows": (lambda: fit(data=(X[:0], Y[:0])), ValueError, "fit, train: the data are empty"),
     "empty validation": (lambda: fit(val=(X[:0], Y[:0])), ValueError, "fit, val: the data are empty"),
@@ -258,7 +258,7 @@ TRAINING = {
     "mode": (lambda: fit(monitor="loss", mode="bigger"), ValueError, "'min' or 'max', got 'bigger'"),
     "a class as schedule": (lambda: fit(scheduler=optim.StepLR), TypeError, "the class StepLR needs step_size"),
     "a class as callback": (lambda: fit(callbacks=[train.EarlyStopping]), TypeError, r"write EarlyStopping\(\)"),
-    "a function as callback": (lambda: fit(callbacks=[lambda: 0]), TypeError, "instances of anynet.train.Callback, got function"),
+    "a function as callback": (lambda: fit(callbacks=[lambda: 0]), TypeError, "anynet.train.Callback or their names, got function"),
     "a callback's method": (lambda: fit(callbacks=[Misnamed()]), TypeError, "on_epoch_ended; did you mean on_epoch_end"),
     "run_dir=''": (lambda: fit(run_dir=" "), ValueError, "run_dir must be the path of a folder, got ' '"),
     "run_dir=3": (lambda: fit(run_dir=3), TypeError, "run_dir must be the path of a folder, got int 3"),
@@ -268,9 +268,13 @@ TRAINING = {
     "settings a list": (lambda: fit(settings=[1]), TypeError, "settings must be a dict of plain data, got list"),
     "settings an array": (lambda: fit(settings={"x": X}), TypeError, "settings must be a dict of plain data, which JSON"),
     "verbose": (lambda: fit(verbose=0), TypeError, "'verbose'; it is progress here"),
-    "validation_split": (lambda: fit(validation_split=0.2), TypeError, r"as val=\(inputs, targets\)"),
+    "validation_split": (lambda: fit(validation_split=0.2), TypeError, r"as val=0\.2"),
     "shuffle": (lambda: fit(shuffle=False), TypeError, r"DataLoader\(…, shuffle=False\)"),
-    "class_weight": (lambda: fit(class_weight={0: 1}), TypeError, r"loss=nn.CrossEntropyLoss\(weight=…\)"),
+    "class_weight": (lambda: fit(class_weights={0: 1}), TypeError, "it is class_weight here"),
+    "sample_weight": (lambda: fit(sample_weight=[1.0]), TypeError, r"\(inputs, targets, weights\)"),
+    "restore_best_weights": (lambda: fit(restore_best_weights=True), TypeError, "it is restore_best here"),
+    "gradient_clip_val": (lambda: fit(gradient_clip_val=1.0), TypeError, "it is clip_norm here"),
+    "patience of fit": (lambda: fit(patience=3), TypeError, r"EarlyStopping\(patience=…\)"),
     "resume without a folder": (lambda: fit(resume=True), ValueError, "resume=True needs run_dir"),
     "seed": (lambda: fit(seed="a"), TypeError, "seed must be an integer of at least 0, got 'a'"),
     "the model's shape": (lambda: fit(model=nn.Linear(4, 3)), nn.ShapeError, "last axis 5, expected 4"),
@@ -282,6 +286,8 @@ TRAINING = {
     "loss of evaluate": (lambda: an.evaluate(nn.Linear(5, 3), (X, Y), loss="cross_entropi"), ValueError, "did you mean 'cross_entropy'"),
     "save in the other order": (lambda: an.save({"a": X}, "m"), TypeError, r"expected a path and a dict, got dict and str"),
     "save a list": (lambda: an.save("m.safetensors", [1]), TypeError, "got str and list"),
+    "save a network": (lambda: an.save("m.safetensors", nn.Linear(2, 2)), TypeError, r"anynet\.save\(path, x\.state_dict\(\)\)"),
+    "many arrays": (lambda: fit(data=[X[0]] * 64), ValueError, r"got 64 arrays of lengths \[5, 5, 5, 5, 5, 5, …\]$"),
     "save as .pt": (lambda: an.save("m.pt", {"a": X}), ValueError, "call it m.safetensors"),
     "load nothing": (lambda: an.load("nothing.safetensors"), FileNotFoundError, "no checkpoint at"),
 }  # fmt: skip
@@ -363,3 +369,16 @@ def test_taken_as_other_libraries_take_it():
 
 def test_the_table_is_long_enough():
     assert len(TABLE) + len(MISSING) >= 220
+
+
+def test_what_is_near_a_name_is_looked_for_when_the_error_is_read(monkeypatch):
+    looked = []
+    monkeypatch.setattr(_hints, "closest", lambda word, known: looked.append(word))
+    tensor = an.ones(2)
+    assert not hasattr(tensor, "detatch")
+    assert getattr(tensor, "detatch", None) is None
+    assert looked == []
+    with pytest.raises(AttributeError) as caught:
+        tensor.detatch  # noqa: B018
+    assert str(caught.value).startswith("'Tensor' object has no attribute 'detatch'")
+    assert looked == (["detatch"] if sys.version_info >= (3, 12) else [])

@@ -237,6 +237,9 @@ POINTS = [
     Point("polygamma", lambda x: S.polygamma(1, x), [[-0.5, -1.5, 0.5]], [8.934802200544679, 9.379246644989123, 4.934802200544679], [[-0.8287966442343252, -0.23620405164172715, -16.8287966442343199]]),
     Point("betaln", S.betaln, [[1.0], [1.0]], [0], [[-1], [-1]]),
     Point("multigammaln", lambda x: S.multigammaln(x, 1), [[1.0]], [0], [[-0.5772156649015329]], "torch.special.multigammaln(a, 1)"),
+    Point("gammainc", S.gammainc, [[1.0, 2.0, 1.0], [0.0, 0.0, inf]], [0, 0, 1], [[0, 0, 0], [1, 0, 0]], second=nan),
+    Point("gammaincc", S.gammaincc, [[1.0, 2.0, 1.0], [0.0, 0.0, inf]], [1, 1, 0], [[0, 0, 0], [-1, 0, 0]], second=nan),
+    Point("betainc", S.betainc, [[1.0, 2.0], [1.0, 1.0], [0.0, 1.0]], [0, 1], [[0, 0], [0, 0], [1, 2]], second=nan),
     # ----- activations -----
     Point("relu", F.relu, [[0.0, -inf, inf]], [0, 0, inf], [[0, 0, 1]], "a.relu()"),
     Point("leaky_relu", F.leaky_relu, [[0.0, -1.0]], [0, -0.01], [[0.01, 0.01]], "F.leaky_relu(a)"),
@@ -262,7 +265,9 @@ LAYERS = {f"anynet.ops.{m}" for m in ("attention", "collectives", "convolution",
                                       "recurrent", "resampling")}  # fmt: skip
 
 NO_POINT: dict[str, str] = {
-    **dict.fromkeys(("sin", "cos", "tan"), SMOOTH),
+    **dict.fromkeys(
+        ("sin", "cos", "tan", "gammainc_ratio", "betainc_ratio", "sampled_gamma", "sampled_beta", "sampled_dirichlet"), SMOOTH
+    ),
     **dict.fromkeys((
         "add", "subtract", "multiply", "negative", "positive", "conj", "real", "imag", "matmul", "vecdot", "tensordot",
         "linalg.matmul", "linalg.vecdot", "linalg.tensordot", "linalg.cross", "linalg.outer", "linalg.trace", "linear",

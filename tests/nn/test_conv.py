@@ -283,6 +283,7 @@ def test_initial_weights():
         (lambda: an.nn.Conv2d(3, 4, "3"), TypeError, "kernel_size"),
         (lambda: an.nn.Conv2d(3, 4, 2.5), TypeError, "kernel_size"),
         (lambda: an.nn.Conv2d(3, 4, 3)(an.ones((2, 1, 8, 8))), an.nn.ShapeError, "3 channels"),
+        (lambda: an.nn.Conv2d(3, 4, 3)(an.ones((2, 8, 8, 3))), an.nn.ShapeError, r"channels come first: permute_dims\(x, \(0, 3, 1, 2\)\)"),
     ],
 )  # fmt: skip
 def test_errors(call, error, text):

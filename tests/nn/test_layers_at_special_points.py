@@ -594,6 +594,12 @@ OWN = {  # functions that PyTorch has not: arrays, options, value, gradient of i
         [0, 0],
         [[0, 0], [0, 0]],
     ),
+    "token_cross_entropy": (
+        [[[[0.0, 0.0], [-inf, 0.0]]]],
+        {"target": [[0, 1]], "reduction": "none"},
+        [[math.log(2), 0]],
+        [[[-0.5, 0.5], [0, 0]]],
+    ),
     "gaussian_noise": ([[1.0, inf]], {"stddev": 0.0}, [1, inf], [1, 1]),
     "gaussian_dropout": ([[1.0, inf]], {"rate": 0.0}, [1, inf], [1, 1]),
 }

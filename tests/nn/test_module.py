@@ -505,3 +505,18 @@ def test_the_path_of_layers_is_that_of_a_thread(while_another):
         an.nn.Sequential(Seeing())(an.ones((2,)))
     Seeing()(an.ones((2,)))
     assert seen == ["Sequential.0", "Sequential.0", "", ""]
+
+
+def test_a_class_made_where_there_is_no_module():
+    made: dict = {"nn": nn}
+    lines = (
+        "class Twice(nn.Module):",
+        "    def __init__(self, n):",
+        "        self.inner = nn.Linear(n, n)",
+        "    def forward(self, x):",
+        "        return 2 * self.inner(x)",
+    )
+    exec("\n".join(lines), {"nn": nn, "__builtins__": __builtins__}, made)
+    assert made["Twice"](3)(an.ones((1, 3))).shape == (1, 3)
+    with pytest.raises(TypeError, match="n"):
+        made["Twice"](m=3)

@@ -58,7 +58,7 @@ def test_packed_sizes_equal_the_sequences_alone(device):
     net = nn.LSTM(3, 4, num_layers=2, bidirectional=True, dtype="float64").to(device)
     lengths = (5, 3, 2)
     sizes = tuple(sum(t < n for n in lengths) for t in range(5))
-    x = an.Tensor(an.random.normal((5, 3, 3)), device=device)
+    x = an.random.normal((5, 3, 3), dtype="float64", device=device)
     zeros = [an.zeros((4, 3, 4), dtype="float64", device=device)] * 2
     y, (h, c) = net._run(x, zeros, sizes)
     for i, n in enumerate(lengths):
@@ -73,7 +73,7 @@ def test_learns_to_remember_the_first_bit(layer):
     an.random.manual_seed(1)
     net, head = layer(1, 16), nn.Linear(16, 2)
     optimizer = an.optim.Adam([*net.parameters(), *head.parameters()], lr=0.02)
-    x = an.astype(an.Tensor(an.random.uniform((6, 64, 1))) > 0.5, an.float32)
+    x = an.astype(an.random.uniform((6, 64, 1)) > 0.5, an.float32)
     y = an.astype(x[0, :, 0], an.int64)
 
     @an.compile
@@ -118,7 +118,7 @@ def test_wrong_masks():
 def test_dropout_of_weights():
     an.random.manual_seed(0)
     net = nn.MultiheadAttention(4, 2, dropout=0.5)
-    x = an.Tensor(an.random.normal((6, 2, 4)), dtype="float32")
+    x = an.random.normal((6, 2, 4))
     for weights in (True, False):
         assert not an.all(net(x, x, x, need_weights=weights)[0] == net(x, x, x, need_weights=weights)[0])
     net.eval()
@@ -128,7 +128,7 @@ def test_dropout_of_weights():
 
 def test_a_mean_of_dropped_attention_is_unbiased():
     an.random.manual_seed(0)
-    q, k, v = (an.Tensor(an.random.normal((4, 3)), dtype="float64") for _ in range(3))
+    q, k, v = (an.random.normal((4, 3), dtype="float64") for _ in range(3))
     sdpa = nn.functional.scaled_dot_product_attention
     total = sum(sdpa(q, k, v, dropout_p=0.3) for _ in range(4000)) / 4000
     assert float(an.max(an.abs(total - sdpa(q, k, v)))) < 0.05

@@ -74,3 +74,25 @@ def test_the_same_bits_compiled(mode):
     compiled(x)
     for a, b in zip(first, compiled(x), strict=True):
         assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
+@pytest.mark.parametrize("numba", ["on", "off"])
+@pytest.mark.parametrize("order", [(0, 2, 3, 1), (1, 2, 3, 0), (0, 3, 1, 2)], ids=str)
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_arrays_keep_their_order_in_memory(mode, order, numba, monkeypatch):
+    monkeypatch.setenv("ANYNET_NUMBA", numba)
+    rng = np.random.default_rng(0)
+    plain = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    x = np.ascontiguousarray(plain.transpose(order)).transpose(np.argsort(order))
+    found = []
+    for a, on in ((x, True), (plain, False)):
+        with an.use_kernels(on):
+            t = an.Tensor(a, requires_grad=True)
+            y = F.pad(t, (2, 1, 0, 3), mode)
+            an.sum(y * y * y).backward()
+            found.append((y.numpy(), t.grad.numpy()))
+    (y, g), (wanted, gradient) = found
+    np.testing.assert_array_equal(y, wanted)
+    np.testing.assert_allclose(g, gradient, rtol=1e-6)
+    assert y.transpose(order).flags.c_contiguous
+    assert g.transpose(order).flags.c_contiguous

@@ -37,3 +37,15 @@ def test_ties_of_many_halves():
     g = an.grad(an.max)(x)
     assert g.dtype == x.dtype
     np.testing.assert_array_equal(g.numpy(), np.full(5000, 1 / 5000, "float16"))
+
+
+@pytest.mark.parametrize("name", ["mean", "var", "std"])
+@pytest.mark.parametrize("axis", [None, 0])
+def test_more_halves_than_float16_can_count(name, axis):
+    values = np.random.default_rng(0).normal(size=70_000).astype("float16")
+    x, wide = (an.Parameter(an.asarray(values.astype(kind))) for kind in ("float16", "float64"))
+    for v in (x, wide):
+        getattr(an, name)(v, axis=axis).backward()
+    found, wanted = (getattr(an, name)(v, axis=axis).item() for v in (x, wide))
+    assert found == pytest.approx(wanted, rel=1e-3)
+    np.testing.assert_allclose(x.grad.numpy().astype("f8"), wide.grad.numpy(), rtol=1e-2, atol=1e-7)

@@ -50,3 +50,22 @@ def test_lbfgs_finds_the_minimum_of_a_quadratic_exactly():
 
     optimizer.step(closure)
     assert p.tolist() == pytest.approx([1.0, -1.0], abs=1e-9)
+
+
+@pytest.mark.parametrize("lr", [1.0, 0.0])
+def test_a_line_search_without_tolerance_ends_where_its_bracket_has_no_width(lr):
+    p = an.Parameter(an.asarray([3.0, -2.0], dtype="float64"))
+    optimizer = optim.LBFGS(
+        [p], lr=lr, max_iter=200, line_search_fn="strong_wolfe", tolerance_change=0.0, tolerance_grad=0.0
+    )
+
+    def closure():
+        optimizer.zero_grad()
+        loss = an.sum(an.abs(p) ** 1.5 + an.asarray([1.0, 0.3], dtype="float64") * p**4)
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        optimizer.step(closure)
+    assert bool(an.all(an.isfinite(p)))
+    assert float(an.max(an.abs(p.detach()))) < 1e-6 or lr == 0.0

@@ -7,6 +7,7 @@ import pytest
 
 import anynet as an
 from anynet import optim
+from anynet.autograd.primitive import use_kernels
 
 CASES = [
     ("SGD", {"lr": 0.05}),
@@ -48,9 +49,7 @@ def network(device="cpu"):
 
 def data(device="cpu"):
     an.random.manual_seed(2)
-    return an.Tensor(an.random.normal((8, 3)), device=device), an.Tensor(
-        an.random.normal((8, 2)), device=device
-    )
+    return tuple(an.random.normal((8, n), dtype="float64", device=device) for n in (3, 2))
 
 
 def groups(net, torch_like=False):
@@ -429,3 +428,53 @@ def test_chained_schedules_equal_torch():
         again.load_state_dict({"schedulers": []})
     with pytest.raises(ValueError, match="of one optimizer"):
         optim.ChainedScheduler([optim.ConstantLR(a), optim.ConstantLR(optim.SGD([an.Parameter([1.0])]))])
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda xp, p, g: xp.sum(g * g) * g, "sums, sizes or neighbours"),
+        (lambda xp, p, g: g / p.shape[0], "sums, sizes or neighbours"),
+        (lambda xp, p, g: xp.flip(g), "sums, sizes or neighbours"),
+        (lambda xp, p, g: g.__imul__(2.0), "must not change the gradient"),
+    ],
+    ids=["sum", "size", "flip", "gradient"],
+)
+def test_updates_that_are_not_element_by_element_are_refused(change, message, kernels):
+    class Wrong(optim.Optimizer):
+        def __init__(self, params):
+            super().__init__(params, {"lr": 1.0})
+
+        def coefficients(self, step, group):
+            return {"lr": group["lr"]}
+
+        @staticmethod
+        def elementwise_update(xp, p, g, state, c):
+            p -= c["lr"] * change(xp, p, g)
+
+    p = an.Parameter([1.0, 2.0])
+    an.sum(p * p).backward()
+    with use_kernels(kernels), pytest.raises(TypeError, match=message):
+        Wrong([p]).step()
+    assert p.tolist() == [1.0, 2.0]
+    assert p.grad.tolist() == [2.0, 4.0]
+
+
+def test_an_update_with_random_numbers_is_taken_as_it_is():
+    class Langevin(optim.Optimizer):
+        def __init__(self, params):
+            super().__init__(params, {"lr": 0.5})
+
+        def coefficients(self, step, group):
+            return {"lr": group["lr"]}
+
+        @staticmethod
+        def elementwise_update(xp, p, g, state, c):
+            p -= c["lr"] * (g + noise.normal(size=p.shape))
+
+    noise = np.random.default_rng(0)
+    p = an.Parameter(an.zeros(100_000, dtype=an.float64))
+    an.sum(p).backward()
+    Langevin([p]).step()
+    assert len(np.unique(p.numpy())) == 100_000

@@ -47,7 +47,8 @@ def imported(tree: ast.AST) -> set[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_anynet_imports_no_array_library(path: Path) -> None:
-    assert not imported(ast.parse(path.read_text(encoding="utf-8"))) & ARRAY_LIBRARIES
+    own = {"sklearn"} if path.parent == ROOT / "anynet" / "sklearn" else set()  # estimators of scikit-learn
+    assert not imported(ast.parse(path.read_text(encoding="utf-8"))) & (ARRAY_LIBRARIES - own)
 
 
 def test_the_import_test_sees_every_way_to_import() -> None:
@@ -61,6 +62,21 @@ def test_importing_anynet_imports_nothing_optional() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert not set(json.loads(answer.stdout)) & OPTIONAL
+
+
+def test_importing_anynet_loads_what_it_needs_alone() -> None:
+    """Start-up time, counted in what does not depend on the load of the machine: training, data and optimizers come when asked for."""
+    code = (
+        "import sys, numpy; before = set(sys.modules); import anynet; print(len({m for m in set(sys.modules) - before "
+        "if not m.startswith('anynet')})); print(*(m for m in ('anynet.train', 'anynet.data', 'anynet.optim', 'json', 'socket', "
+        "'tarfile', 'hashlib') if m in sys.modules)); anynet.fit, anynet.data.Table, anynet.optim.Adam, anynet.utils.data.DataLoader"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    others, loaded = answer.stdout.splitlines()
+    assert int(others) < 45
+    assert loaded == ""
 
 
 def test_no_text_tells_anyone_to_install_the_other_anynet() -> None:
@@ -105,6 +121,27 @@ def test_public_names_exist(module: str) -> None:
     assert [n for n in names if not hasattr(found, n)] == []
 
 
+def test_a_star_import_gives_arrays_networks_and_training_and_hides_no_open() -> None:
+    found: dict[str, object] = {}
+    exec("from anynet import *", found)
+    names = (
+        "Tensor",
+        "asarray",
+        "nn",
+        "data",
+        "optim",
+        "train",
+        "fit",
+        "evaluate",
+        "predict",
+        "save",
+        "load",
+    )
+    assert [n for n in names if found.get(n) is not getattr(anynet, n)] == []
+    assert not {"open", "torch", "TYPE_CHECKING"} & found.keys()
+    assert {"open", "torch", "fit", "asarray"} <= {*dir(anynet)}
+
+
 def test_import_contract() -> None:
     tool = shutil.which("lint-imports", path=str(Path(sys.executable).parent)) or shutil.which("lint-imports")
     if tool is None:
@@ -121,6 +158,7 @@ def test_wheel(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = {str(p.relative_to(ROOT)) for p in SOURCES}
     assert sources <= names
+    assert {f"anynet/gallery/{p.relative_to(ROOT)}" for p in (ROOT / "examples").glob("*.py")} <= names
     for needed in (
         "anynet/py.typed",
         "anynet_backends/py.typed",

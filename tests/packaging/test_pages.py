@@ -19,7 +19,12 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "tests" / "R
 def test_links_lead_to_files(page):
     text = re.sub(r"(?s)```.*?```", "", page.read_text(encoding="utf-8"))
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
-    missing = [link for link in links if link and "://" not in link and not (page.parent / link).exists()]
+    made = ("gallery/", "reference/")  # by python -m ci.site
+    missing = [
+        link
+        for link in links
+        if link and "://" not in link and not link.startswith(made) and not (page.parent / link).exists()
+    ]
     assert not missing
 
 

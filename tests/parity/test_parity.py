@@ -1,5 +1,7 @@
 """Every backend gives NumPy's float64 results: values, gradients, dtypes and devices; the same random bits."""
 
+import dataclasses
+
 import pytest
 
 import anynet as an
@@ -137,3 +139,23 @@ def test_a_recording_of_another_device_is_checked_here(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="was not written by `anynet parity record`"):
         check(file)
     assert main(["parity", "record"]) == 2
+
+
+def test_a_case_that_raises_is_a_row(tmp_path, monkeypatch, capsys):
+    def broken(x):
+        if x.device != "cpu":
+            raise RuntimeError("the library\nis missing")
+        return x
+
+    cases = (dataclasses.replace(CASES[0], name="broken", function=broken), CASES[1])
+    monkeypatch.setattr("anynet.testing.parity.CASES", cases)
+    assert main(["parity", "strict:device1"]) == 1
+    out = capsys.readouterr().out
+    assert "raised RuntimeError: the library\n" in out
+    assert "4 comparisons, 2 beyond their limits" in out
+    file = tmp_path / "device.safetensors"
+    assert main(["parity", "record", str(file), "strict:device1"]) == 0
+    assert [(row.case, row.ok, bool(row.raised)) for row in check(file)] == [
+        ("broken", False, True), (CASES[1].name, True, False),
+    ] * 2  # fmt: skip
+    assert main(["parity", "check", str(file)]) == 1

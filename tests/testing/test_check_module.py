@@ -103,7 +103,7 @@ class StateThatIsNotSaved(Weighted):
 
     def forward(self, x):
         if self.scale is None:
-            self.scale = float(an.random.uniform((1,), 1.0, 2.0)[0])
+            self.scale = float(an.random.uniform(low=1.0, high=2.0))
         return super().forward(x) * self.scale
 
 

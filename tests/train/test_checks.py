@@ -29,22 +29,12 @@ def fit(net, data=(X, Y), val=None, **options):
     return an.fit(net, data, val, **given)
 
 
-class Typo(train.Callback):
-    def on_epoch_ends(self, model, record):
-        """Never called."""
-
-
-class Old(train.Callback):
-    def on_epoch_end(self, epoch, logs=None, more=None, *, needed):
-        """Keras has other arguments."""
-
-
 def unnamed(output, target):
     return 1.0, 1
 
 
-def scalar(output, target):
-    return 0.5
+def several(output, target):
+    return output
 
 
 bad_labels = np.where(np.arange(20) == 17, 3, Y)
@@ -75,7 +65,7 @@ REFUSED = [
     ({"clip_norm": float("inf")}, "clip_norm"),
     ({"schedule_by": "batches"}, "did you mean 'batch'"),
     ({"loss": "cross_entrpy"}, "did you mean 'cross_entropy'"),
-    ({"loss": 3}, "loss must be a name or a function"),
+    ({"loss": 3}, "loss must be a name, a mapping with one, or a function"),
     ({"loss": nn.CrossEntropyLoss(reduction="none")}, "reduction='none'"),
     ({"loss": lambda o, t: an.nn.functional.cross_entropy(o, t, reduction="none")}, "expected one element"),
     ({"loss": lambda o, t: 0.5}, "returned float"),
@@ -86,26 +76,26 @@ REFUSED = [
     ({"optimizer": 3}, "optimizer must be a name"),
     ({"optimizer": lambda params: 3}, "it returned int"),
     ({"scheduler": optim.StepLR}, "StepLR needs step_size"),
-    ({"scheduler": "cosine"}, "scheduler must be a schedule or a function"),
+    ({"scheduler": "cosin"}, "unknown schedule 'cosin'; did you mean 'cosine'"),
+    ({"scheduler": 3}, "scheduler must be a schedule or a function"),
     ({"scheduler": lambda o: 3}, "it returned int"),
     ({"scheduler": optim.StepLR(other, 1)}, "another optimizer"),
     ({"scheduler": lambda o: optim.ReduceLROnPlateau(o), "schedule_by": "batch"}, "once an epoch"),
     ({"scheduler": lambda o: optim.ReduceLROnPlateau(o), "metrics": ["accuracy"], "monitor": "accuracy"}, "mode='max'"),
     ({"metrics": ["acuracy"]}, "did you mean 'accuracy'"),
     ({"metrics": ["mae"]}, "one shape"),
-    ({"metrics": [scalar]}, r"expected a pair \(sum, count\)"),
+    ({"metrics": [several]}, r"an array of shape .*expected a number"),
     ({"metrics": [unnamed, unnamed]}, "two quantities are called 'unnamed'"),
-    ({"metrics": [train.Metric(unnamed, name="loss")]}, "called 'loss'"),
-    ({"metrics": [train.Metric]}, "class"),
+    ({"metrics": [an.metrics.Mean(unnamed, name="loss")]}, "called 'loss'"),
+    ({"metrics": [an.metrics.F1]}, "class"),
     ({"monitor": "acuracy", "metrics": ["accuracy"]}, "did you mean 'accuracy'"),
     ({"monitor": "val_loss"}, "give fit a val set"),
     ({"monitor": "unnamed", "metrics": [unnamed]}, "mode='max' or mode='min'"),
     ({"monitor": "lr"}, "mode="),
+    ({"monitor": "confusion", "mode": "max", "metrics": ["confusion"]}, "not a single number"),
     ({"mode": "maximum"}, "did you mean 'max'"),
     ({"callbacks": [train.EarlyStopping]}, r"write EarlyStopping\(\)"),
     ({"callbacks": [lambda: None]}, "instances of anynet.train.Callback"),
-    ({"callbacks": [Typo()]}, "did you mean on_epoch_end"),
-    ({"callbacks": [Old()]}, "takes other arguments"),
     ({"callbacks": [one, one]}, "twice"),
     ({"callbacks": [train.EarlyStopping("val_loss")]}, "val_loss"),
     ({"callbacks": [train.EarlyStopping("unnamed")], "metrics": [unnamed]}, "mode="),
@@ -120,15 +110,15 @@ REFUSED = [
     ({"val": X}, "targets are missing"),
     ({"data": X}, "targets are missing"),
     ({"data": (X, Y[:5])}, "equal length"),
-    ({"data": (X, Y, Y)}, "got 3 arrays"),
-    ({"data": {"x": X}}, "got dict"),
+    ({"data": (X, Y, Y, Y)}, "got 4 arrays"),
+    ({"data": {"x": X}}, "a mapping must have inputs and one of targets, labels, label as its keys"),
     ({"data": (X[:0], Y[:0])}, "empty"),
     ({"data": (X, [str(y) for y in Y])}, "labels are integers"),
     ({"data": ([[1.0, 2.0], [3.0]], [0, 1])}, "inputs must be an array of numbers"),
     ({"data": (X, bad_labels)}, "out of range"),
     ({"val": (X, bad_labels)}, "out of range"),
-    ({"data": iter([])}, "a pair"),
-    ({"data": an.data.DataLoader((X, Y, Y), batch_size=4)}, r"\(\(x1, x2\), y\)"),
+    ({"data": iter([])}, "the stream gave no batch"),
+    ({"data": an.data.DataLoader((X, Y, Y, Y), batch_size=4)}, r"\(\(x1, x2\), y\)"),
     ({"device": "cpuu"}, "cpu"),
 ]  # fmt: skip
 
@@ -298,8 +288,8 @@ def test_random_numbers_outside_are_left_alone():
 
 
 def test_a_metric_with_options_keeps_its_direction():
-    metric = train.Metric(functools.partial(train.accuracy, threshold=0.5))
-    assert (metric.name, metric.mode) == ("accuracy", "max")
+    metric = an.metrics.get(functools.partial(an.metrics.accuracy, threshold=0.5))
+    assert (metric.name, metric.mode, metric.threshold) == ("accuracy", "max", 0.5)
 
     class Auc:
         higher_is_better = True
@@ -307,6 +297,6 @@ def test_a_metric_with_options_keeps_its_direction():
         def __call__(self, output, target):
             return 0.5 * len(target), len(target)
 
-    assert train.Metric(Auc()).mode == "max"
-    assert train.Metric(unnamed).mode is None
-    assert train.Metric(unnamed, mode="min").mode == "min"
+    assert an.metrics.Mean(Auc()).mode == "max"
+    assert an.metrics.Mean(unnamed).mode is None
+    assert an.metrics.Mean(unnamed, mode="min").mode == "min"

@@ -200,12 +200,12 @@ def test_accuracy_refuses_what_it_cannot_know():
     data = (np.ones((3, 1), "f4"), np.ones((3, 1), "f4"))
     with pytest.raises(ValueError, match="threshold"):
         an.evaluate(nn.Identity(), data, loss=own, metrics=["accuracy"])
-    half = functools.partial(train.accuracy, threshold=0.5)
+    half = functools.partial(an.metrics.accuracy, threshold=0.5)
     assert an.evaluate(nn.Identity(), data, loss=own, metrics=[half])["accuracy"] == 1.0
     with pytest.raises(ValueError, match="does not go with"):
-        train.accuracy(an.ones((3, 2)), an.ones((3, 4)))
+        an.metrics.accuracy(an.ones((3, 2)), an.ones((3, 4)))
     with pytest.raises(ValueError, match="nothing is broadcast"):
-        train.mae(an.ones((3, 1)), an.ones(3))
+        an.metrics.mae(an.ones((3, 2)), an.ones(3))
 
 
 # ----- modes -----

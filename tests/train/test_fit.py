@@ -61,7 +61,7 @@ class Stopper(Callback):
     def __init__(self, after):
         self.left = after
 
-    def on_batch_end(self, model, epoch, batch, loss):
+    def on_batch_end(self, run):
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), 2)
@@ -74,7 +74,7 @@ def test_ctrl_c_in_an_epoch_saves_and_resumes_bit_for_bit(tmp_path):
     options = {**OPTIONS, "scheduler": schedule, "schedule_by": "batch", "clip_norm": 1.0}
     whole = network()
     expected = an.fit(whole, digits(), epochs=3, callbacks=[Callback()], **options)
-    with pytest.raises(Interrupted, match="anynet resume"):
+    with pytest.raises(Interrupted, match="resume=True"):
         an.fit(network(), digits(), epochs=3, callbacks=[Stopper(17)], run_dir=tmp_path / "r", **options)
     again = network()
     history = an.fit(
@@ -92,8 +92,8 @@ def test_nan_loss_names_the_batch_and_updates_nothing(tmp_path):
     seen = []
 
     class Keep(Callback):
-        def on_batch_end(self, model, epoch, batch, loss):
-            seen.append(values(model))
+        def on_batch_end(self, run):
+            seen.append(values(run.model))
 
     with pytest.raises(NonFiniteLossError, match=r"epoch 1, batch \d+; nothing was updated"):
         an.fit(net, (x, y), epochs=2, callbacks=[Keep()], **OPTIONS)
@@ -108,8 +108,9 @@ def test_early_stopping_and_the_run_folder(tmp_path):
     )  # fmt: skip
     assert len(history) < 50
     folder = tmp_path / "r"
-    assert json.loads((folder / "settings.json").read_text()) == {"note": "x"}
-    assert "anynet" in json.loads((folder / "environment.json").read_text())
+    record = json.loads((folder / "run.json").read_text())
+    assert record["settings"] == {"note": "x"}
+    assert "anynet" in record["environment"]
     lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert lines == list(history)
     best = network()
@@ -224,3 +225,38 @@ def test_a_foreign_state_is_refused_before_anything_changes(tmp_path):
     with pytest.raises(ValueError, match="nothing was changed"):
         an.fit(other, digits(n=64), epochs=2, run_dir=tmp_path / "r", resume=True, **OPTIONS)
     assert same(before, values(other))
+
+
+def test_schedules_by_name_last_the_whole_training():
+    x, y = an.asarray([[1.0], [2.0], [3.0], [4.0]]), an.asarray([[1.0], [2.0], [3.0], [4.0]])
+    for name, peak in (("onecycle", 10), ("cosine", 0)):
+        net, rates = nn.Linear(1, 1), []
+        optimizer = an.optim.SGD(net.parameters(), lr=0.1)
+        watch = an.train.Callback()
+        watch.on_batch_end = lambda *a, o=optimizer, r=rates: r.append(o.param_groups[0]["lr"])
+        an.fit(
+            net, (x, y), loss="mse", optimizer=optimizer, scheduler=name, epochs=20, batch_size=2, progress=False, callbacks=watch
+        )  # fmt: skip
+        assert len(rates) == 40
+        assert abs(max(rates) - 0.1) < 1e-3
+        assert abs(rates.index(max(rates)) - peak) <= 1
+        assert rates[-2] < 1e-3
+
+
+def test_a_run_with_a_named_schedule_is_resumed_with_more_epochs(tmp_path):
+    x, y = an.asarray([[1.0], [2.0], [3.0], [4.0]]), an.asarray([[1.0], [2.0], [3.0], [4.0]])
+    options = {
+        "loss": "mse",
+        "optimizer": "sgd",
+        "lr": 0.1,
+        "scheduler": "onecycle",
+        "batch_size": 2,
+        "progress": False,
+    }
+    an.random.manual_seed(0)
+    net = nn.Linear(1, 1)
+    an.fit(net, (x, y), epochs=4, run_dir=tmp_path, **options)
+    history = an.fit(net, (x, y), epochs=8, run_dir=tmp_path, resume=True, **options)
+    assert [r["epoch"] for r in history] == list(range(1, 9))
+    assert history[3]["lr"] < 1e-3 < history[4]["lr"]
+    assert history[7]["lr"] < 1e-3

@@ -71,16 +71,16 @@ def own_loss(output, target):
 
 
 class Anneal(train.Callback):
-    def on_epoch_end(self, model, record):
+    def on_epoch_end(self, run):
         temperature[0] *= 0.9
 
 
 class Thaw(train.Callback):
     """Changes the network between epochs."""
 
-    def on_epoch_end(self, model, record):
-        model.drop.p = 0.4 / record["epoch"]
-        model.norm.eval() if record["epoch"] % 3 else model.norm.train()
+    def on_epoch_end(self, run):
+        run.model.drop.p = 0.4 / run.record["epoch"]
+        run.model.norm.eval() if run.record["epoch"] % 3 else run.model.norm.train()
 
 
 def sgd(params):

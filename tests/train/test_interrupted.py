@@ -1,6 +1,7 @@
 """A resumed run equals an unbroken one bit for bit, wherever it was broken off; another run is refused."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ class Break(train.Callback):
     def __init__(self, after, number=signal.SIGINT):
         self.left, self.number = after, number
 
-    def on_batch_end(self, model, epoch, batch, loss):
+    def on_batch_end(self, run):
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), self.number)
@@ -46,11 +47,11 @@ class Break(train.Callback):
 class Average(train.Callback):
     """Moving averages of the weights: a callback whose state is arrays."""
 
-    def on_train_begin(self, model):
-        self.mean = {k: an.asarray(v, copy=True) for k, v in model.state_dict().items()}
+    def on_train_begin(self, run):
+        self.mean = {k: an.asarray(v, copy=True) for k, v in run.model.state_dict().items()}
 
-    def on_batch_end(self, model, epoch, batch, loss):
-        for k, v in model.state_dict().items():
+    def on_batch_end(self, run):
+        for k, v in run.model.state_dict().items():
             self.mean[k] = 0.9 * self.mean[k] + 0.1 * v
 
     def state_dict(self):
@@ -144,8 +145,8 @@ def test_broken_off_while_validating(tmp_path):
     expected = fit(whole, val=Val())
 
     class Ask(train.Callback):
-        def on_batch_end(self, model, epoch, batch, loss):
-            Val.asked = (epoch, batch) == (2, 5)
+        def on_batch_end(self, run):
+            Val.asked = (run.epoch, run.batch) == (2, 5)
 
     with pytest.raises(train.Interrupted, match="epoch 2 after batch 5") as stopped:
         fit(network(), Ask(), val=Val(), run_dir=tmp_path / "r")
@@ -161,14 +162,16 @@ def test_killed_between_checkpoints_within_an_epoch(every, tmp_path):
     """Whatever the last checkpoint is, training goes on from it to the same end."""
 
     class Die(train.Callback):
-        def on_batch_end(self, model, epoch, batch, loss):
-            if (epoch, batch) == (2, 4):
+        def on_batch_end(self, run):
+            if (run.epoch, run.batch) == (2, 4):
+                shutil.copy(tmp_path / "r" / "last.safetensors", tmp_path)
                 raise SystemError("killed")
 
     whole = network()
     expected = fit(whole)
     with pytest.raises(SystemError):
         fit(network(), Die(), run_dir=tmp_path / "r", checkpoint_every=every)
+    shutil.copy(tmp_path / "last.safetensors", tmp_path / "r")  # a process that is killed writes nothing more
     tree = an.load(tmp_path / "r" / "last.safetensors")
     assert (tree["epoch"], tree["batch"]) == (1, {1: 3, 2: 2}.get(every, 3))
     again = network()
@@ -178,7 +181,7 @@ def test_killed_between_checkpoints_within_an_epoch(every, tmp_path):
 
 def test_killed_before_the_first_checkpoint(tmp_path):
     class Die(train.Callback):
-        def on_batch_end(self, model, epoch, batch, loss):
+        def on_batch_end(self, run):
             raise SystemError("killed")
 
     whole = network()
@@ -193,8 +196,8 @@ def test_killed_before_the_first_checkpoint(tmp_path):
 SCRIPT = """
     import os, signal, time, numpy as np, anynet as an
     class Slow(an.train.Callback):
-        def on_batch_end(self, model, epoch, batch, loss):
-            print(batch, flush=True)
+        def on_batch_end(self, run):
+            print(run.batch, flush=True)
             time.sleep(0.05)
     x = np.ones((40, 3), "f4")
     an.fit(an.nn.Linear(3, 1), (x, x[:, :1]), loss="mse", epochs=9, batch_size=4, run_dir={folder!r}, progress=False,
@@ -213,7 +216,7 @@ def test_a_signal_to_a_script_saves_and_says_how_to_go_on(number, code, tmp_path
         process.send_signal(number)
         _, error = process.communicate(timeout=60)
     assert process.returncode == code, error
-    assert "go on with: anynet resume" in error
+    assert "go on with: fit(…, resume=True)" in error
     assert an.load(folder / "last.safetensors")["batch"] >= 3
 
 
@@ -233,10 +236,10 @@ def test_handlers_are_put_back_and_a_second_signal_stops_at_once():
         seen = []
 
         class Twice(train.Callback):
-            def on_batch_end(self, model, epoch, batch, loss):
+            def on_batch_end(self, run):
                 os.kill(os.getpid(), signal.SIGTERM)
                 os.kill(os.getpid(), signal.SIGINT)
-                seen.append(batch)
+                seen.append(run.batch)
 
         with pytest.raises(KeyboardInterrupt) as stopped:
             fit(network(), Twice())

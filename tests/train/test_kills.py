@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL and for
 LONG = os.environ.get("ANYNET_LONG_TESTS") == "1"
 
 COMMON = """
-import os, sys, traceback
+import os, sys, time, traceback
 import numpy as np
 import anynet as an
 from anynet import nn, optim
@@ -32,14 +32,19 @@ def save_for_ever():
         an.save(folder + "/a", {"step": k, "w": an.asarray(np.full(2000, k, "f8"))})
         k += 1
 
-def train(name="run"):
+class Wait(an.train.Callback): # holds the training at the end of its first epoch until there is a file "go"
+    def on_epoch_end(self, state):
+        while not os.path.exists(folder + "/go"):
+            time.sleep(0.001)
+
+def train(name="run", callbacks=()):
     an.random.manual_seed(1)
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1))
     x = np.random.default_rng(0).normal(size=(32, 4)).astype("f4")
     run = folder + "/" + name
     resume = os.path.exists(run + "/last.safetensors")
     an.fit(net, (x, x.sum(1, keepdims=True)), loss="mse", optimizer="adam", epochs=10, batch_size=8, seed=3,
-           device="cpu", progress=False, run_dir=run, resume=resume)
+           device="cpu", progress=False, run_dir=run, resume=resume, callbacks=callbacks)
 
 # each line of the input is a statement, which a forked child runs
 for line in sys.stdin:
@@ -106,7 +111,9 @@ def test_kills_while_saving(nursery, tmp_path):
         random.Random(2),
         0,
     )
-    for _ in range(250 if LONG else 20):
+    kills = 0
+    while kills < (250 if LONG else 20) or (unfinished == 0 and kills < 1000):
+        kills += 1
         child = nursery.begin("save_for_ever()")
         time.sleep(rng.random() * 0.03)
         kill(child)
@@ -154,7 +161,15 @@ def test_kills_while_training(nursery, tmp_path):
         found = an.load(tmp_path / str(runs) / "last.safetensors")
         assert all((found["model"][k].numpy() == v.numpy()).all() for k, v in expected["model"].items())
         assert found["epoch"] == expected["epoch"] == 10
-        names = {"settings.json", "environment.json", "history.jsonl", "best.safetensors", "last.safetensors"}
+        names = {
+            "run.json",
+            "model.json",
+            "preprocessing.json",
+            "history.jsonl",
+            "proof.jsonl",
+            "previous.safetensors",
+        }
+        names |= {"best.safetensors", "last.safetensors"}
         assert set(os.listdir(tmp_path / str(runs))) == names
 
 
@@ -179,12 +194,13 @@ def test_two_processes_on_one_folder(nursery, tmp_path):
     other = Nursery(tmp_path)
     other.begin("pass")
     other.end()
-    first = nursery.begin("train()")
+    first = nursery.begin("train(callbacks=[Wait()])")
     while not (tmp_path / "run" / "run.lock").exists():
         time.sleep(0.001)
     other.begin("train()")
-    statuses = nursery.end(), other.end()
-    assert first
+    refused = other.end()
+    (tmp_path / "go").touch()
+    statuses = nursery.end(), refused
     assert statuses[0] == 0
     assert statuses[1] != 0
     said = other.close()

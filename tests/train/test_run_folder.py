@@ -195,5 +195,5 @@ def test_two_commands_in_one_second_have_folders_of_their_own(tmp_path):
         for s in (1, 2)
     ]
     assert [(p.communicate(), p.returncode)[1] for p in both] == [0, 0]
-    seeds = [json.loads(f.read_text())["seed"] for f in (tmp_path / "runs").glob("*/settings.json")]
+    seeds = [json.loads(f.read_text())["seed"] for f in (tmp_path / "runs").glob("*/run.json")]
     assert sorted(seeds) == [1, 2]

@@ -45,7 +45,7 @@ SERIES = {
 }
 
 
-HOW = ["mode of the metric", "higher_is_better", "Metric", "mode="]
+HOW = ["mode of the metric", "higher_is_better", "Mean", "mode="]
 
 
 @pytest.mark.parametrize("name", ["auc", "loss_of_accuracy"])
@@ -64,14 +64,14 @@ def test_best_is_what_the_metric_says(name, series, how, tmp_path):
         metric.mode = mode
     elif how == "higher_is_better":
         metric.higher_is_better = mode == "max"
-    elif how == "Metric":
-        given = train.Metric(metric, mode=mode)
+    elif how == "Mean":
+        given = an.metrics.Mean(metric, mode=mode)
     else:
         options = {"mode": mode}
 
     class Next(train.Callback):
-        def on_epoch_end(self, model, record):
-            seen.append(values(model))
+        def on_epoch_end(self, run):
+            seen.append(values(run.model))
             at[0] = min(at[0] + 1, 3)
 
     fit(
@@ -88,8 +88,8 @@ def test_what_a_callback_adds_can_be_monitored(tmp_path):
     class Adds(train.Callback):
         adds = ("score",)
 
-        def on_epoch_end(self, model, record):
-            record["score"] = float(record["epoch"] == 2)
+        def on_epoch_end(self, run):
+            run.record["score"] = float(run.record["epoch"] == 2)
 
     history = fit(
         network(), epochs=3, run_dir=tmp_path / "r", monitor="score", mode="max", callbacks=[Adds()]
@@ -118,7 +118,7 @@ def test_early_stopping_asks_the_metric(mode, series, epochs):
         return series[at[0]] * len(output), len(output)
 
     class Next(train.Callback):
-        def on_epoch_end(self, model, record):
+        def on_epoch_end(self, run):
             at[0] += 1
 
     score.mode = mode
@@ -130,19 +130,19 @@ def test_the_calls_in_their_order():
     calls = []
 
     class All(train.Callback):
-        def on_train_begin(self, model):
+        def on_train_begin(self, run):
             calls.append("begin")
 
-        def on_epoch_begin(self, model, epoch):
-            calls.append(f"epoch {epoch}")
+        def on_epoch_begin(self, run):
+            calls.append(f"epoch {run.epoch}")
 
-        def on_batch_end(self, model, epoch, batch, loss):
-            calls.append(f"batch {epoch}.{batch}")
+        def on_batch_end(self, run):
+            calls.append(f"batch {run.epoch}.{run.batch}")
 
-        def on_epoch_end(self, model, record):
-            calls.append(f"end {record['epoch']}")
+        def on_epoch_end(self, run):
+            calls.append(f"end {run.record['epoch']}")
 
-        def on_train_end(self, model):
+        def on_train_end(self, run):
             calls.append("end")
 
     fit(network(), epochs=2, batch_size=20, callbacks=[All()])
@@ -153,8 +153,8 @@ def test_the_calls_in_their_order():
 
 def test_a_callback_that_leaves_the_model_in_evaluation():
     class Look(train.Callback):
-        def on_batch_end(self, model, epoch, batch, loss):
-            model.eval()
+        def on_batch_end(self, run):
+            run.model.eval()
 
     plain, watched = network(), network()
     for net, callbacks in ((plain, []), (watched, [Look()])):
@@ -219,9 +219,9 @@ def test_a_gradient_that_is_not_finite_updates_nothing(name, clip, tmp_path):
     kept = {}
 
     class Spoil(train.Callback):
-        def on_batch_end(self, model, epoch, batch, loss):
-            kept.update(values(model))
-            if (epoch, batch) == (2, 3):
+        def on_batch_end(self, run):
+            kept.update(values(run.model))
+            if (run.epoch, run.batch) == (2, 3):
                 x[31] = 0
 
     optimizer = OPTIMIZERS[name](net.parameters())
@@ -244,8 +244,8 @@ def test_a_loss_that_is_not_finite_leaves_the_running_statistics():
     net, kept = network(), {}
 
     class Keep(train.Callback):
-        def on_batch_end(self, model, epoch, batch, loss):
-            kept.update(values(model))
+        def on_batch_end(self, run):
+            kept.update(values(run.model))
 
     with pytest.raises(train.NonFiniteLossError, match=r"epoch 1, batch 5; nothing was updated"):
         fit(net, an.data.DataLoader((x, Y), batch_size=8), epochs=2, callbacks=[Keep()])
@@ -263,9 +263,9 @@ def test_an_update_that_overflows_is_found_before_it_is_saved(tmp_path):
     net = nn.Linear(4, 3)
 
     class Break(train.Callback):
-        def on_epoch_end(self, model, record):
-            if record["epoch"] == 2:
-                model.weight.assign_(model.weight.detach() * math.inf)
+        def on_epoch_end(self, run):
+            if run.record["epoch"] == 2:
+                run.model.weight.assign_(run.model.weight.detach() * math.inf)
 
     with pytest.raises(
         train.NonFiniteError, match=r"weight holds NaN or infinite numbers; .*is left as it was"
@@ -294,8 +294,8 @@ def test_a_batch_of_ignored_targets_updates_nothing():
     net, seen = network(), []
 
     class Keep(train.Callback):
-        def on_batch_end(self, model, epoch, batch, loss):
-            seen.append((math.isnan(loss), values(model)["0.weight"]))
+        def on_batch_end(self, run):
+            seen.append((math.isnan(run.loss), values(run.model)["0.weight"]))
 
     optimizer = optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
     data = an.data.DataLoader((X, y), batch_size=8)

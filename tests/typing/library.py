@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ import anynet as an
 from anynet import nn, optim
 from anynet.data import DataLoader, Dataset
 from anynet.nn import functional as F
-from anynet.train import Callback, EarlyStopping
+from anynet.train import Callback, EarlyStopping, Training
 
 
 class Squares(Dataset):
@@ -27,8 +26,8 @@ class Squares(Dataset):
 
 
 class Report(Callback):
-    def on_epoch_end(self, model: nn.Module, record: dict[str, Any]) -> None:
-        print(sum(p.size for p in model.parameters()), record)
+    def on_epoch_end(self, run: Training) -> None:
+        print(sum(p.size for p in run.model.parameters()), run.record)
 
 
 class Attention(nn.Module):

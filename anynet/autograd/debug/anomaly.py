@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from anynet.autograd.backward import observer
 from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.graph import Node, OutputEdge
+from anynet.autograd.location import location, watching
 from anynet.autograd.primitive import Primitive
 from anynet.autograd.vmap import Batched, handle_batched
 from anynet.tensor import Tensor
@@ -19,10 +20,6 @@ __all__ = ["AnomalyError", "anomaly"]
 
 class AnomalyError(ArithmeticError):
     """A NaN or Inf appeared where there was none before."""
-
-
-locators: list[tuple[Callable[[bool], None], Callable[[], str]]] = []
-"""Pairs (switch on or off, path of the layer that is running), which `anynet.nn` registers."""
 
 
 @contextmanager
@@ -56,7 +53,7 @@ def anomaly() -> Iterator[None]:
             if isinstance(y, Tensor) and y.edge is not None:
                 node = y.edge.node if type(y.edge) is OutputEdge else y.edge
                 if isinstance(node, Node):
-                    node.where = _layer()
+                    node.where = location()
             problem = _problem(y)
             if problem is None or (problem[0] == "Inf" and any(_problem(x) is not None for x in args)):
                 continue
@@ -74,14 +71,10 @@ def anomaly() -> Iterator[None]:
 
     INTERCEPT.append(handle)
     observer.append(watch)
-    for switch, _ in locators:
-        switch(True)
     try:
-        with resolve("cpu")[0].errstate():  # the error says more than NumPy's warning
+        with watching(), resolve("cpu")[0].errstate():  # the error says more than NumPy's warning
             yield
     finally:
-        for switch, _ in locators:
-            switch(False)
         observer.remove(watch)
         INTERCEPT.remove(handle)
 
@@ -110,12 +103,8 @@ def _plain(x: Any) -> Any:
 
 
 def _place() -> str:
-    layer = _layer()
+    layer = location()
     return f"in {layer}: " if layer else ""
-
-
-def _layer() -> str:
-    return next((name for _, where in locators if (name := where())), "")
 
 
 def _describe(x: Any) -> str:

@@ -8,7 +8,6 @@ Williams, Waterman and Patterson, Communications of the ACM 52 (2009)).
 from __future__ import annotations
 
 import functools
-import json
 import math
 import os
 import time
@@ -17,17 +16,19 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+from anynet._html import html_table
 from anynet.autograd.backward import observer
-from anynet.autograd.debug.anomaly import locators
 from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.graph import Node, OutputEdge
 from anynet.autograd.jit.host_callback import host_call_handlers
+from anynet.autograd.location import location, locators
 from anynet.autograd.primitive import Primitive
 from anynet.autograd.pytree import flatten
 from anynet.autograd.vmap import Batched, handle_batched
 from anynet.tensor import Tensor, unwrap
 from anynet_backends import Backend, backend_of, resolve
 from anynet_backends.jit.program import replay_observers
+from anynet_backends.memory.layout import reorders
 
 __all__ = ["Event", "profile"]
 
@@ -46,6 +47,8 @@ class Event:
     device: str
     shapes: tuple[tuple[int, ...], ...]
     inner: float = field(default=0.0, repr=False)  # time of the operations inside of it
+    inner_flops: float = field(default=0.0, repr=False)
+    inner_bytes: float = field(default=0.0, repr=False)
 
 
 def _size(shape: Sequence[int]) -> int:
@@ -124,7 +127,8 @@ class profile:
     ``print(p)`` shows time, floating-point operations, bytes and the share of the floor by layer and operation;
     ``p.save(file)`` writes a trace for Perfetto or Chrome (chrome://tracing); ``p.events`` is the list of all. Timing
     takes a few microseconds an operation, and on a GPU each operation is waited for. Compiled functions show up as one
-    operation for each instruction.
+    operation for each instruction. `p.reorders` is how many arrays kernels had to copy into another order of axes (a
+    network that keeps one order from layer to layer has few), `p.reordered` their bytes.
 
     >>> import anynet as an
     >>> net = an.nn.Sequential(an.nn.Linear(4, 3), an.nn.ReLU())
@@ -139,6 +143,7 @@ class profile:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.seconds = 0.0
+        self.reorders = self.reordered = 0
         self._open: list[Event] = []
         self._began = 0.0
 
@@ -155,6 +160,7 @@ class profile:
         replay_observers.append(self._instruction)
         for switch, _ in locators:
             switch(True)
+        self.reorders, self.reordered = self.reorders - reorders.calls, self.reordered - reorders.bytes
         self._began = time.perf_counter()
         return self
 
@@ -162,6 +168,7 @@ class profile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.seconds += time.perf_counter() - self._began
+        self.reorders, self.reordered = self.reorders + reorders.calls, self.reordered + reorders.bytes
         self._active.clear()
         for switch, _ in locators:
             switch(False)
@@ -186,6 +193,13 @@ class profile:
             self._open[-1].inner += event.seconds
         self.events.append(event)
 
+    def _count(self, event: Event, flops: float, size: float) -> None:
+        """An event that has ended took so many operations and bytes, beside what is inside it."""
+        event.flops, event.bytes = flops, size
+        if self._open:
+            self._open[-1].inner_flops += flops + event.inner_flops
+            self._open[-1].inner_bytes += size + event.inner_bytes
+
     def _handle(self, prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
         if any(isinstance(x, Tensor) and isinstance(x._data, Batched) for x in args):
             return handle_batched(prim, args, meta)
@@ -195,7 +209,7 @@ class profile:
         xp = backend_of(arrays[0])
         inside = self._open[-1] if self._open else None
         phase = inside.phase if inside is not None else "forward"
-        layer = inside.layer if inside is not None and phase == "backward" else _layer()
+        layer = inside.layer if inside is not None and phase == "backward" else location()
         event = self._start(prim.name, layer, phase, xp.device_of(arrays[0]))
         try:
             out = prim.bind(args, meta)
@@ -203,8 +217,11 @@ class profile:
             self._end(event, xp)
         results = [unwrap(y) for y in (out if isinstance(out, tuple) else (out,))]
         event.shapes = tuple(tuple(a.shape) for a in arrays)
-        event.flops = _flops(prim.name, event.shapes, tuple(results[0].shape), meta)
-        event.bytes = float(sum(a.nbytes for a in (*arrays, *results)))
+        self._count(
+            event,
+            _flops(prim.name, event.shapes, tuple(results[0].shape), meta),
+            float(sum(a.nbytes for a in (*arrays, *results))),
+        )
         for y in out if isinstance(out, tuple) else (out,):
             if isinstance(y, Tensor) and y.edge is not None:
                 node = y.edge.node if type(y.edge) is OutputEdge else y.edge
@@ -226,12 +243,18 @@ class profile:
         given = [g for g in grads if g is not None]
         self._end(event, backend_of(unwrap(given[0])) if given else None)
         about = getattr(node, "where", None)
-        if isinstance(about, tuple):
+        if not isinstance(about, tuple):
+            self._count(event, 0.0, 0.0)
+        else:
             _, flops, size, event.shapes = about
-            event.flops = flops * (len(given) if event.name in FLOPS else 1)
-            event.bytes = size * max(1, len(given)) if event.name in FLOPS else size
-        if event.inner > 0.5 * event.seconds:  # a rule made of primitives: they are counted, not it
-            event.flops = event.bytes = 0.0
+            # as many products as gradients of matrices; that of a bias is a sum
+            products = sum(len(unwrap(g).shape) > 1 for g in given) if event.name in FLOPS else 1
+            # a rule made of primitives: they are counted, and of the rule only what is more
+            self._count(
+                event,
+                max(0.0, flops * products - event.inner_flops),
+                max(0.0, size * max(1, products) - event.inner_bytes),
+            )
 
     def _host(self, name: str, run: Callable[[], Any]) -> Any:
         event = self._start(name, "", "update", "cpu")
@@ -307,10 +330,30 @@ class profile:
             f"{len(self.events)} operations take {spent * 1e3:.3f} ms of {self.seconds * 1e3:.3f} ms; "
             f"{outside * 1e3:.3f} ms are Python and the profile itself"
         )
+        if self.reorders:
+            lines[-1] += f"; {self.reorders} arrays of {self.reordered / 1e6:.2f} MB were reordered in memory"
         return "\n".join(lines)
 
     def __str__(self) -> str:
         return self.table()
+
+    def __repr__(self) -> str:
+        return self.table() if self.events else "<profile without operations>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the totals as a table."""
+        head = ["layer", "operation", "calls", "ms", "share", "Mflop", "MB", "of floor"]
+        totals = self.totals()
+        spent = sum(r["seconds"] for r in totals)
+        rows = [
+            [
+                r["key"][0] or "(no layer)", " ".join(r["key"][1:]), str(r["calls"]), f"{r['seconds'] * 1e3:.3f}",
+                f"{r['seconds'] / (spent or 1):.1%}", f"{r['flops'] / 1e6:.2f}", f"{r['bytes'] / 1e6:.2f}",
+                f"{r['floor'] / r['seconds']:.0%}" if r["floor"] and r["seconds"] else "",
+            ]
+            for r in totals[:30]
+        ]  # fmt: skip
+        return html_table(head, rows, self.table(limit=0).rsplit("\n", 1)[-1])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the trace-event format that Perfetto (ui.perfetto.dev) and chrome://tracing read."""
@@ -327,9 +370,7 @@ class profile:
             }
             for e in sorted(self.events, key=lambda e: e.start)
         ]  # fmt: skip
+        import json  # start-up time: only a trace that is written asks
+
         with open(path, "w", encoding="utf-8") as file:
             json.dump({"displayTimeUnit": "ms", "traceEvents": [*named, *events]}, file)
-
-
-def _layer() -> str:
-    return next((name for _, where in locators if (name := where())), "")

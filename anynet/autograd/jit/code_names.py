@@ -24,7 +24,7 @@ def names_of(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], froz
         for step in dis.get_instructions(one):
             if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"):
                 names.add(step.argval)
-            elif "ATTR" in step.opname or step.opname == "LOAD_METHOD":
+            elif step.opname == "LOAD_METHOD" or step.opname.endswith("_ATTR"):
                 attributes.add(step.argval)
         if not _DYNAMIC.isdisjoint(one.co_names):
             asked |= {c for c in one.co_consts if isinstance(c, str) and c.isidentifier()}

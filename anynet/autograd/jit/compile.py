@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from anynet import random
+from anynet import streams
+from anynet.autograd.backward import observer
 from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.jit.guards import Guard
 from anynet.autograd.jit.host_callback import HostCall, traced_print
@@ -28,11 +29,13 @@ from anynet.autograd.jit.replay_source import NOT_APPLICABLE
 from anynet.autograd.jit.specialize import traceable_numpy
 from anynet.autograd.jit.step import Step
 from anynet.autograd.jit.trace_context import TraceContext, contexts, is_array, module_observers
+from anynet.autograd.location import watching
 from anynet.autograd.pytree import flatten, unflatten
-from anynet.tensor import Tensor, to_plain, wrap
+from anynet.tensor import Leaf, Tensor, to_plain, wrap
 from anynet_backends import Array, backend_of
 from anynet_backends.concurrency import after_fork, fork_safe_lock
-from anynet_backends.jit.errors import CompileError
+from anynet_backends.jit.errors import CompileError, OtherLibraryError
+from anynet_backends.jit.instructions import Origin
 from anynet_backends.jit.program import Program
 from anynet_backends.jit.tracer import ACTIVE, COMPILING, TracedArray, trace_lock
 
@@ -50,11 +53,14 @@ def _tracing(context: TraceContext) -> Iterator[None]:
     COMPILING.append(context.recording)
     contexts.append(context)
     module_observers.append(context.enter)
+    observer.append(context)
     said, builtins.print = builtins.print, traced_print
     try:
-        yield
+        with watching():
+            yield
     finally:
         builtins.print = said
+        observer.pop()
         module_observers.pop()
         contexts.pop()
         COMPILING.pop()
@@ -91,6 +97,7 @@ class Compiled:
         # of the last program, where its arguments were Tensors alone, nothing is drawn and nothing checked
         self.direct: Callable[[tuple[Any, ...]], Any] | None = None
         self.recorded = 0
+        self.as_it_is = False  # it works on arrays of another library
         self.calls = 0
         # consecutive calls that had to be traced, and the number of the last of them
         self.wasted_traces: dict[Any, tuple[int, int]] = {}
@@ -125,7 +132,7 @@ class Compiled:
         leaves, structure = (
             flatten([list(args), kwargs]) if kwargs or not _all_tensors(args) else (list(args), len(args))
         )
-        if COMPILING and COMPILING.own:  # inside another compiled function: part of it
+        if self.as_it_is or (COMPILING and COMPILING.own):  # inside another compiled function: part of it
             return self.function(*args, **kwargs)
         arrays: list[Array] = []
         key: list[Any] = [structure if type(structure) is int else repr(structure)]
@@ -177,11 +184,20 @@ class Compiled:
         if step is None:
             if self._gives_up(tuple(key)):
                 return _called(self.function, leaves, structure)
-            return self._record(tuple(key), leaves, structure, arrays)
+            try:
+                return self._record(tuple(key), leaves, structure, arrays)
+            except OtherLibraryError as error:
+                self._leave_as_it_is(error)
+                return _called(self.function, leaves, structure)
         if self.check_every and self.calls % self.check_every == 0:
             return self._check(step, tuple(key), leaves, structure, arrays)
         self.direct = step.direct if type(structure) is int and not self.check_every and step.plain else None
         return step.run(leaves, arrays)
+
+    def _leave_as_it_is(self, error: OtherLibraryError) -> None:
+        """From now on the function is called as it is; said once."""
+        self.as_it_is = True
+        warnings.warn(f"compile: {self.__name__} is called as it is, not as a program: {error}", stacklevel=4)
 
     def _gives_up(self, key: Any) -> bool:
         """Whether each of the last calls had to be recorded, so that the function is better called as it is."""
@@ -217,15 +233,16 @@ class Compiled:
         args, kwargs = (given, {}) if type(structure) is int else unflatten(structure, given)
         done = False
         try:
-            with random.isolated() as state, _tracing(context):
+            with streams.isolated() as state, _tracing(context):
                 recording.seed, recording.step = state["seed"], state["masks"]
                 result = self.function(*args, **kwargs)
                 context.given_are_whole(given, [list(args), kwargs], structure)
                 out_leaves, out_structure = flatten(result)
                 constants = [context.result(x, given) for x in out_leaves]
-                recording.draws = random.get_state()["masks"] - recording.step
+                recording.draws = streams.get_state()["masks"] - recording.step
             context.finish(given)
             recording.names = _names(context)
+            _name_updates(recording)
             calls = [n.args[0] for n in recording.instructions if n.kind == "host"]
             outputs = context.outputs
             program = Program(recording, outputs)
@@ -263,7 +280,7 @@ class Compiled:
         program = step.program
         outside = [x.value for x in program.trace.captured.values() if x.value.flags.writeable]
         saved = [a.copy() for a in outside]
-        state = random.get_state()
+        state = streams.get_state()
         program.seed, program.step = state["seed"], state["masks"]
         for x, new in zip(program.trace.inputs, arrays, strict=True):
             x.value[...] = new
@@ -306,6 +323,9 @@ class Compiled:
         head = f"{self.__name__}: {self.calls} calls, recorded {self.recorded} times"
         return "\n".join([head, *(str(s.program) for steps in self.steps.values() for s in steps)])
 
+    def __repr__(self) -> str:
+        return f"<compiled {self.__name__}: {self.calls} calls, {sum(map(len, self.steps.values()))} programs; print shows them>"
+
     __name__: str = "compiled"
 
 
@@ -341,9 +361,26 @@ def _names(context: TraceContext) -> dict[int, str]:
             known.setdefault(id(t._data), name)
         for name, t in module.named_buffers():
             known.setdefault(id(t._data), name)
+        for name, p in module.named_parameters():
+            if type(p.edge) is Leaf and p.edge.buffer is not None:
+                known.setdefault(id(p.edge.buffer), f"∂L/∂{name}")
     for key, x in context.recording.captured.items():
         names[x.var] = known.get(key, f"outside{x.var}")
     return names
+
+
+def _name_updates(recording: Any) -> None:
+    """What an optimizer's step is, for the printed program: its class, and the parameters that it updates."""
+    for n in recording.instructions:
+        if n.kind == "host":
+            acting: Any = next(iter(getattr(n.args[0], "args", ())), None)
+            title = ""
+            if hasattr(acting, "param_groups"):
+                updated = [p for group in acting.param_groups for p in group["params"]]
+                known = [recording.captured.get(id(p._data)) for p in updated]
+                named = [recording.names[x.var] for x in known if x is not None and x.var in recording.names]
+                title = f"{type(acting).__name__} of {', '.join(named)}" if named else type(acting).__name__
+            n.origin = Origin("update", "", title)
 
 
 def compile(function: Callable[..., Any] | None = None, *, check_every: int = 0, cache_size: int = 16) -> Any:

@@ -25,7 +25,7 @@ from anynet.autograd.jit.specialize import (
     caches,
     static_key,
 )
-from anynet.tensor import Leaf, Tensor, clock, mode, wrap
+from anynet.tensor import Leaf, Tensor, clock, flavours, mode, result_class, wrap
 from anynet_backends import Array, get_backend
 
 __all__ = ["FusedFunction", "fused"]
@@ -42,7 +42,8 @@ class FusedFunction:
 
     max_bytes: Final = MAX_BYTES
     rules: Final = True
-    elementwise: Final = False
+    blockable: Final = True
+    rules_take_over: Final = False
     has_aux: Final = False
 
     def __init__(self, name: str, run: Callable[[list[Tensor]], Any]) -> None:
@@ -75,7 +76,7 @@ class FusedFunction:
             y = special.observe(data)
             if y is None:
                 return None
-        out = _new(Tensor)
+        out = _new(Tensor) if not flavours else _new(result_class(inputs))
         if need is None:
             out._data = y
             out.edge = None
@@ -129,6 +130,15 @@ class FusedFunction:
 
         return y._data, pullback
 
+    def traceable(self, data: list[Any], need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
+        """As of a primitive: `compute` consists of operations, which say themselves where they cannot be traced."""
+        return self.compute
+
+    def gradients(self, g: Array, data: list[Array], edges: Sequence[Any]) -> list[Any]:
+        """The gradients by the operations themselves, which are computed once more."""
+        need = tuple([e is not None for e in edges])
+        return self.compute(data, need, {})[1](g)  # type: ignore[no-any-return]
+
     def differentiated(self, g: Tensor, data: Sequence[Array], edges: Sequence[Any]) -> list[Any]:
         """The gradients, recorded in their turn: everything is computed once more."""
         y = self._run(data, edges, True)
@@ -148,12 +158,14 @@ class _FusedNode(CustomNode):
         saved: Any = self.saved
         for leaf, array in zip(self.parents, saved):  # noqa: B905 - equal by construction
             if type(leaf) is Leaf and leaf.written > self.seq:
-                kept = self.pullback.__self__  # type: ignore[union-attr]
+                pull: Any = self.pullback
+                kept = pull.args[0] if isinstance(pull, functools.partial) else pull.__self__
                 if differentiable or any(x is array for x in kept):
                     raise overwritten(leaf, self.label)
         if differentiable:
             return self.function.differentiated(g, saved, self.parents)
-        return self.pullback(g)  # type: ignore[misc]
+        pulled = self.pullback(g)  # type: ignore[misc]
+        return self.function.gradients(g, saved, self.parents) if pulled is NotImplemented else pulled
 
 
 def fused(arrays: int) -> Callable[[_F], _F]:

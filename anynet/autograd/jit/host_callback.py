@@ -6,10 +6,11 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from anynet.autograd.backward import observer
 from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.jit.trace_context import contexts, module_observers
 from anynet.autograd.pytree import flatten, unflatten
-from anynet.tensor import Tensor, unwrap, wrap
+from anynet.tensor import Leaf, Tensor, unwrap, wrap
 from anynet_backends import Array
 from anynet_backends.concurrency import ThreadStack
 from anynet_backends.jit.errors import CompileError, user_line
@@ -47,9 +48,10 @@ def host_callback(function: _F) -> _F:
         if context.before_host is not None:
             context.before_host()
         context.settle_before_host()
+        gradients = context.gradients_in_buffers()
         ACTIVE.clear()
         try:
-            with COMPILING.aside(), INTERCEPT.aside(), module_observers.aside():
+            with COMPILING.aside(), INTERCEPT.aside(), module_observers.aside(), observer.aside():
                 result = function(*_concrete(args), **{k: _concrete(v) for k, v in kwargs.items()})
         finally:
             ACTIVE.append(recording)
@@ -62,7 +64,7 @@ def host_callback(function: _F) -> _F:
         elif result is not None and not isinstance(result, (bool, int, float, str)):
             msg = f"{function.__qualname__} returned a {type(result).__name__} inside a compiled function"
             raise CompileError(msg)
-        call_now = HostCall(function, args, kwargs, out is not None)
+        call_now = HostCall(function, args, kwargs, out is not None, gradients)
         recording.host(call_now, function.__qualname__, out)
         recording.instructions[-1].reads.extend(v for v in call_now.places if v is not None)
         return result
@@ -74,9 +76,18 @@ _printed = host_callback(print)
 
 
 class HostCall:
-    """A host call of a program, with its arguments as they are at that moment."""
+    """A host call of a program, with its arguments as they are at that moment. It finds the gradients that lie in an optimizer's
+    buffer as they were when it was recorded, there or not: `zero_grad` may have dropped them since, outside of the program."""
 
-    def __init__(self, function: Callable[..., Any], args: Any, kwargs: Any, wants: bool) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        wants: bool,
+        gradients: list[tuple[Leaf, Tensor | None]],
+    ) -> None:
+        self.gradients = gradients
         self.function, self.args, self.kwargs, self.wants = function, args, kwargs, wants
         self.leaves, self.shape = flatten([list(args), kwargs])
         # what the program computes is handed over as it is then: its variables
@@ -88,9 +99,11 @@ class HostCall:
     @property
     def plain(self) -> bool:
         """Whether it is a call of the function with these arguments, and no more."""
-        return not self.wants and not self.kwargs and all(v is None for v in self.places)
+        return not (self.wants or self.kwargs or self.gradients) and all(v is None for v in self.places)
 
     def __call__(self) -> Any:
+        for leaf, grad in self.gradients:
+            leaf.grad = grad
         if all(v is None for v in self.places):
             result = self.function(*self.args, **self.kwargs)
         else:

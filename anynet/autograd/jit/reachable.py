@@ -36,7 +36,7 @@ _COMPARED_BYTES: Final = 1 << 18
 """Bytes of an array whose numbers are compared at each call (25 µs); a larger one must be read by the program, or be read-only."""
 _FEW: Final = 8
 """Items of a list that are compared without a call."""
-_UNWATCHED: Final = frozenset(("_fused", "_defined"))
+_UNWATCHED: Final = frozenset(("_fused", "_defined", "_made"))
 """Attributes of modules that do not say what they compute."""
 
 

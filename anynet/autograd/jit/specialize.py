@@ -8,23 +8,20 @@ the same calls on the same numbers, so that nothing but the time of the call cha
 
 from __future__ import annotations
 
-import copy
-import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from anynet import dtypes
-from anynet.autograd.rules import fit, run_rules
-from anynet_backends import TYPES, Array, Backend, get_backend
+from anynet.autograd.jit import blocked
+from anynet.autograd.jit.recording import ResultIsViewError, forget, record, same_layout, traceable_numpy
+from anynet_backends import Array
 from anynet_backends.concurrency import fork_safe_lock, once
-from anynet_backends.jit import native_call, tiling
-from anynet_backends.jit.instructions import Instruction, made_by
+from anynet_backends.jit import native_call
 from anynet_backends.jit.interpreter import TraceInterpreter
-from anynet_backends.jit.memory_plan import aligned, shaped
+from anynet_backends.jit.memory_plan import aligned
 from anynet_backends.jit.program import Program
 from anynet_backends.jit.tracer import ACTIVE, Trace, TracedArray, trace_lock
-from anynet_backends.jit.tracer_backend import TracerBackend
 
 if TYPE_CHECKING:
     from anynet.autograd.primitive import Primitive
@@ -44,14 +41,10 @@ __all__ = [
 WARMUP_CALLS: int = 24
 MAX_BYTES: Final = 1 << 20
 """Bytes of the arguments and results: beyond, the calls cost little beside the work."""
-_TILED_BYTES: Final = 1 << 18
-"""Bytes of the arguments beyond which functions that act on each element go block by block."""
+_BLOCKED_BYTES: Final = 1 << 18
+"""Bytes of the arguments beyond which functions go block by block, where they can."""
 _WARMUP_CALLS_LARGE: Final = 3
 _MAX_FORMS, _MAX_FAILURES, _MAX_COUNTED, _MAX_TRIES = 32, 4, 256, 99
-_Make = Callable[..., Any]
-"""`_native_plan` or `_tiled`."""
-
-
 available = native_call.available
 
 
@@ -80,22 +73,23 @@ class _Caches:
 caches: Final = _Caches()
 
 
-def traceable_numpy() -> Backend:
-    """NumPy, whose arrays can be traced from now on."""
-    tracer = _tracer()
-    TYPES.setdefault(TracedArray, tracer)
-    return tracer.base
-
-
-@once
-def _tracer() -> TracerBackend:
-    return TracerBackend(get_backend("numpy"))
-
-
 class Specialization:
     """One primitive, for one choice of metadata and of inputs that require a gradient."""
 
-    __slots__ = ("call", "counts", "failures", "meta", "need", "prim", "table", "tiled", "uncompilable")
+    __slots__ = (
+        "blocked",
+        "call",
+        "counts",
+        "failures",
+        "large_counts",
+        "large_rounds",
+        "meta",
+        "need",
+        "prim",
+        "rounds",
+        "table",
+        "uncompilable",
+    )
 
     def __init__(
         self,
@@ -109,10 +103,12 @@ class Specialization:
         self.need = need
         self.meta = meta
         self.counts: dict[Any, int] = {}
+        self.large_counts: dict[Any, int] = {}
         self.failures = 0
+        self.rounds = self.large_rounds = 0  # how often there were more forms than are kept
         self.uncompilable = uncompilable
         self.table: native_call.DispatchTable | None = None
-        self.tiled: dict[Any, _TiledFunction | None] = {}  # by the types of the arrays
+        self.blocked: dict[Any, blocked.BlockedFunction | None] = {}  # by the forms of the arrays
         self.call: Callable[..., Any] = _nothing
 
     def observe(self, data: list[Any]) -> Any:
@@ -120,27 +116,33 @@ class Specialization:
         size = 0
         for x in data:
             size += x.nbytes
-        if self.prim.elementwise and size > _TILED_BYTES:
-            return self.observe_large(data)
+        if size > _BLOCKED_BYTES:
+            made = self.observe_large(data)
+            if made is not None:
+                return made
         if size > self.prim.max_bytes:
             return None
         form = tuple([(x.shape, x.strides, x.dtype) for x in data])
         seen = self.counts.get(form, 0) + 1
         self.counts[form] = seen
-        if seen < WARMUP_CALLS or seen > WARMUP_CALLS + _MAX_TRIES or not trace_lock.acquire(blocking=False):
+        least = WARMUP_CALLS << self.rounds
+        if seen < least or seen > least + _MAX_TRIES or not trace_lock.acquire(blocking=False):
             if len(self.counts) > _MAX_COUNTED:
                 self.counts.clear()
             return None
-        self.counts[form] = WARMUP_CALLS + _MAX_TRIES
+        self.counts[form] = least + _MAX_TRIES
         try:
             plan = None if ACTIVE else _plan(self.prim, self.need, self.meta, data)
+        except ResultIsViewError:
+            plan = None
+            _update_compilable(self.prim)
         except Exception:  # noqa: BLE001 - what cannot be traced runs as before
             plan = None
         finally:
             trace_lock.release()
         if plan is None:
             self.failures += 1
-            if self.failures >= _MAX_FAILURES and self.table is None:
+            if self.failures >= _MAX_FAILURES and self.table is None and not any(self.blocked.values()):
                 self.uncompilable = True
                 _update_compilable(self.prim)
             return None
@@ -151,66 +153,46 @@ class Specialization:
             table.add(plan)
             if self.table is not None:
                 self.counts.clear()
+                self.rounds += 1
             self.table, self.call = table, table.call
         caches.filled = True
         return self.call(*data)
 
     def observe_large(self, data: list[Any]) -> Any:
-        """`observe` for an element-wise primitive on large arrays, which runs block by block, from the third call on."""
-        if not tiling.dense_alike(data):
-            return None
-        form = tuple([x.dtype for x in data])
-        found = self.tiled.get(form)
+        """`observe` for large arrays, on which the primitive runs block by block from the third call on, where it can."""
+        form = tuple([(x.shape, x.strides, x.dtype) for x in data])
+        found = self.blocked.get(form)
         if found is None:
-            seen = self.counts.get(form, 0) + 1
-            self.counts[form] = seen
-            if form in self.tiled or seen < _WARMUP_CALLS_LARGE or not trace_lock.acquire(blocking=False):
+            if form in self.blocked or not all([x.flags.aligned for x in data]) or not self.prim.blockable:
                 return None
+            seen = self.large_counts.get(form, 0) + 1
+            if len(self.large_counts) > _MAX_COUNTED:
+                self.large_counts.clear()
+            self.large_counts[form] = seen
+            if seen < _WARMUP_CALLS_LARGE << self.large_rounds:
+                return None
+            if len(self.blocked) >= _MAX_FAILURES and not any(self.blocked.values()):
+                return None
+        if (found is None or found.missing is not None) and trace_lock.acquire(blocking=False):
             try:
-                vectors = [_ones(tiling.WIDTH, t) for t in form]
-                found = None if ACTIVE else _plan(self.prim, self.need, self.meta, vectors, _tiled)
-            except Exception:  # noqa: BLE001 - as above
-                found = None
+                if ACTIVE:
+                    return None
+                found = blocked.plan(self.prim, self.need, self.meta, data, found)
             finally:
                 trace_lock.release()
-            self.tiled[form] = found
+            if len(self.blocked) >= _MAX_FORMS and form not in self.blocked:
+                # of more forms than are kept each must come more often each time, or all would be traced again and again
+                self.blocked.clear()
+                self.large_counts.clear()
+                self.large_rounds += 1
+            self.blocked[form] = found
             caches.filled = True
-            if found is None:
-                return None
-        return found(*data)
+        return None if found is None else found(*data)
 
 
 def _update_compilable(prim: Primitive[...]) -> None:
     """Give up on a primitive of which no specialization could be compiled."""
-    prim.compilable = any(s.table or s.tiled for s in list(prim.specializations.values()))
-
-
-class _TiledFunction(NamedTuple):
-    """A function of large arrays. `gives`: which of its arguments and, behind them, results it gives; -1 for None. With `back`, which
-    does the same to what is given and a gradient behind it, the first is its result, and the others are kept for that."""
-
-    tiled: tiling.Blocks
-    gives: list[int]
-    back: _TiledFunction | None
-
-    def __call__(self, *data: Array) -> Any:
-        made = self.tiled(*data)
-        if made is None:
-            return None
-        everything = (*data, *made)
-        given = [None if i < 0 else everything[i] for i in self.gives]
-        return given[0] if self.back is None else (given[0], functools.partial(self.back.pullback, given[1:]))
-
-    def pullback(self, kept: list[Array], g: Array) -> Any:
-        """The gradients of the inputs."""
-        if kept and g.strides != kept[0].strides:
-            g = get_backend("numpy").arrange(g, kept[0])
-        arrays = (*kept, g)
-        made = self.tiled(*arrays) if tiling.dense_alike(arrays) else None
-        if made is None:
-            return NotImplemented
-        everything = (*arrays, *made)
-        return tuple([None if i < 0 else everything[i] for i in self.gives])
+    prim.compilable = any(s.table or s.blocked for s in list(prim.specializations.values()))
 
 
 def static_key(need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
@@ -245,128 +227,28 @@ def hashable(value: Any) -> Any:
     raise TypeError
 
 
-def _ones(n: int, dtype: Any) -> Array:
-    return get_backend("numpy").ones(n, dtype=dtype)
-
-
 def _nothing(*_: Any) -> None:
     return None
 
 
 def _plan(
-    prim: Primitive[...],
-    need: tuple[bool, ...] | None,
-    meta: dict[str, Any],
-    data: Sequence[Array],
-    make: _Make | None = None,
-) -> Any:
-    """What `prim` does with arrays of these forms, as `make` makes it, else as a plan; None where it is no machine code."""
-    recording = Trace(traceable_numpy(), MAX_BYTES)
-    given = [recording.input(x) for x in data]
-    if any(not x.size or x.value.strides != like.strides for x, like in zip(given, data, strict=True)):
-        return None
+    prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], data: Sequence[Array]
+) -> native_call.NativePlan | None:
+    """What `prim` does with arrays of these forms, as a plan; None where it is no machine code."""
+    trace = Trace(traceable_numpy(), MAX_BYTES)
+    given = [trace.input(x) for x in data]
     try:
-        return _recorded(recording, prim, need, meta, given, make or _native_plan)
-    finally:
-        recording.inputs.clear()  # which refer to the recording
-        recording.captured.clear()
-
-
-def _recorded(
-    recording: Trace, prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], given: list[TracedArray],
-    make: _Make,
-) -> Any:  # fmt: skip
-    ACTIVE.append(recording)
-    try:
-        made, pullback = prim.compute(given, need, meta)
-        results = made if prim.has_aux else (made,)
-        if not all(isinstance(x, TracedArray) for x in results):
+        made = record(prim, need, meta, trace, given, prim.compute) if same_layout(given, data) else None
+        if made is None:
             return None
-        y = results[0]
-        if any(x.var == y.variable.root for x in given):  # a view, which is made as fast
-            _update_compilable(prim)
-            return None
-        end, grads = len(recording.instructions), None
-        if need is not None and prim.rules:
-            g = recording.input(y.value)
-            grads = _gradients(prim, need, meta, given, made, pullback, g)
+        if made.backward is None:
+            return _native_plan(trace, given, made.results, outputs=len(made.results))
+        backward, kept, g, grads = made.backward
+        back = _native_plan(backward, [*kept, g], grads, alone=False)
+        wanted = [*made.results, *kept]
+        return None if back is None else _native_plan(trace, given, wanted, back, outputs=len(made.results))
     finally:
-        ACTIVE.pop()
-    if grads is None:
-        return make(recording, given, results, outputs=len(results))
-    backward, kept = _behind(recording, given, end, [x for x in grads if x is not None])
-    back = make(backward, [*kept, g], grads, alone=False)
-    if back is None:
-        return None
-    del recording.instructions[end:]
-    return make(recording, given, [*results, *kept], back, outputs=len(results))
-
-
-def _gradients(
-    prim: Primitive[...], need: tuple[bool, ...], meta: dict[str, Any], given: list[TracedArray], y: Any,
-    pullback: Any, g: TracedArray
-) -> list[TracedArray | None]:  # fmt: skip
-    """The gradients of the inputs, as the engine would take them."""
-    if pullback is not None:
-        found = dict(enumerate(pullback(g)))
-    else:
-        plan = prim.plan_of(need)
-        found = dict(run_rules(plan, g, plan.keep(y, given, meta)))
-    grads: list[TracedArray | None] = []
-    for i, like in enumerate(given):
-        x = found.get(i)
-        if x is not None and (x.shape != like.shape or x.dtype != like.dtype):
-            x = fit(x, like)
-        if (
-            x is not None and x.variable.root != x.var and not x.flags.c_contiguous
-        ):  # one number for many, mostly
-            x = g.trace.call("astype", (x, x.dtype), {"copy": True})
-        grads.append(x)
-    return grads
-
-
-def _behind(
-    recording: Trace, given: list[TracedArray], end: int, grads: list[TracedArray]
-) -> tuple[Trace, list[TracedArray]]:
-    """A recording of the backward pass alone, which begins at the instruction `end`, and what it reads of the forward
-    pass: inputs and results. Views and constants are not kept but made again."""
-    needed = {v for x in grads for v in (x.var, x.variable.root)}
-    notes: list[Instruction] = []
-    kept: list[TracedArray] = []
-    for at in range(len(recording.instructions) - 1, -1, -1):
-        note = recording.instructions[at]
-        made = [o for o in made_by(note) if o.var in needed or o.root in needed]
-        written = at >= end and note.writes is not None and {note.writes, note.args[0].root} & needed
-        if not made and not written:
-            continue
-        if at >= end or all(o.root != o.var or o.root in recording.constants for o in made):
-            notes.append(copy.copy(note))
-            needed.update(note.reads)
-            needed.update(o.root for o in made)
-        else:
-            kept += [TracedArray(shaped(aligned(o.nbytes), o), o, recording) for o in made]
-    backward = Trace(recording.base)
-    backward.functions, backward.captured = recording.functions, recording.captured
-    backward.constants, backward.count = recording.constants, recording.count
-    backward.instructions = notes[::-1]
-    return backward, [*(x for x in given if x.var in needed), *kept]
-
-
-def _tiled(
-    recording: Trace, given: list[TracedArray], wanted: Sequence[TracedArray | None], back: _TiledFunction | None = None, *,
-    alone: bool = True, outputs: int = 1,
-) -> _TiledFunction | None:  # fmt: skip
-    """As `_native_plan`, for vectors that are moved over large arrays; None for a single call too, which passes through memory once
-    as it is."""
-    recording.inputs = given
-    scratch = aligned(MAX_BYTES)
-    program = Program(recording, [x for x in wanted if x is not None], scratch=scratch)
-    made = program.function(wanted)
-    if made is None or (alone and (made.gives[0] != len(given) or (back is None and len(program.calls) < 2))):
-        return None
-    if outputs > 1 or any(a.size != tiling.WIDTH for a in (*made.arguments, *made.results)):
-        return None
-    return _TiledFunction(tiling.Blocks(made.rows, made.arguments, made.results), made.gives, back)
+        forget(trace)
 
 
 def _native_plan(
@@ -393,8 +275,6 @@ def _native_plan(
         return native_call.NativePlan(
             made.rows, made.arguments, made.results, made.gives[outputs:], back, outputs=outputs
         )
-    for x in given:  # nor shall what is kept keep the arrays of the recording
-        x.variable.value = None
     there = [x is not None for x in wanted]
 
     def plain(*arrays: Array) -> tuple[Array | None, ...]:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from anynet import random
+from anynet import streams
 from anynet.autograd.jit.outputs import Argument, ArgumentView, Output, build_result
 from anynet.autograd.jit.replay_source import ReplaySource
 from anynet.autograd.jit.trace_context import TraceContext
@@ -113,12 +113,12 @@ class Step:
         """Replay, with the leaves of the arguments, and those of them that are arrays."""
         program = self.program
         inputs = [arrays[i] for i in self.places]
-        drawn = random.next_mask(program.draws) if program.draws else ()
+        drawn = streams.next_mask(program.draws) if program.draws else ()
         try:
             results = program.run(inputs, *drawn)
         except BaseException:
             if drawn:  # a refused call leaves everything as it was
-                random.give_back(program.draws, drawn[1])
+                streams.give_back(program.draws, drawn[1])
             raise
         for leaf, grad in self.after:
             leaf.grad = grad

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from operator import is_
 from typing import Any
 
+from anynet.autograd.graph import OutputEdge
 from anynet.autograd.jit import guarded_values
 from anynet.autograd.jit.guards import Guard
 from anynet.autograd.jit.outputs import Argument, ArgumentView, Output
+from anynet.autograd.location import location
 from anynet.autograd.primitive import Primitive
 from anynet.autograd.pytree import flatten
 from anynet.tensor import Buffer, Leaf, Parameter, Tensor, is_batched_array, mode, wrap
 from anynet_backends import TYPES, Array, backend_of
 from anynet_backends.concurrency import ThreadStack
-from anynet_backends.jit.errors import CompileError
+from anynet_backends.jit.errors import CompileError, OtherLibraryError
+from anynet_backends.jit.instructions import Origin
 from anynet_backends.jit.tracer import Trace, TracedArray
 
 __all__ = ["TraceContext", "contexts", "is_array", "module_observers"]
@@ -32,6 +35,7 @@ class TraceContext:
         self.recording = Trace(TYPES[TracedArray].base)
         self.recording.see = self.see
         self.recording.known = guard.holds
+        self.recording.locate = location
         # Parameters, Buffers, constants, with their arrays
         self.variables: dict[int, tuple[Tensor, Array]] = {}
         self.leaves: dict[int, tuple[Leaf, Tensor | None]] = {}  # with their gradients at the beginning
@@ -46,28 +50,56 @@ class TraceContext:
         self.moved: set[int] = set()  # Tensors that a call on the host has bound to new arrays
         self.once = False  # whether there can be no replay
         self.before_host: Callable[[], None] | None = None
+        self.walking = False  # whether a gradient rule runs
+        self.made: dict[int, int] = {}  # the variables of nodes, by the identity of the node
+
+    # ----- where instructions come from, for the text of the program -----
+
+    def before(self, node: Any, g: Any) -> None:
+        """A gradient rule begins to run (an `Observer` of the backward pass)."""
+        self.walking = True
+        where = getattr(node, "where", "")
+        self.recording.origin = Origin("backward", where, node.label, self.made.get(id(node)))
+
+    def after(self, node: Any, grads: Any) -> None:
+        """It has run; what is left is the sum of gradients."""
+        self.walking = False
+
+    def _came_from(self, y: Any) -> None:
+        for out in y if isinstance(y, tuple) else (y,):
+            if isinstance(out, Tensor) and out.edge is not None and type(out.edge) is not Leaf:
+                node = out.edge.node if type(out.edge) is OutputEdge else out.edge
+                node.where = self.recording.origin.layer
+                if isinstance(out._data, TracedArray):
+                    self.made[id(node)] = out._data.var
 
     def intercept(self, prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
         """Every array that a primitive is given becomes one that is recorded."""
+        forward = not self.walking
+        if forward:
+            self.recording.origin = Origin("forward", location(), prim.name)
         lifted = []
         for x in args:
             if isinstance(x, Tensor):
                 data = x._data
                 if not isinstance(data, TracedArray) and not is_batched_array(data):
                     self.see(x)
-                    out = _new(Tensor)
+                    out = _new(x._results or Tensor)
                     out._data, out.edge = self._capture(prim, data), x.edge
                     x = out
             elif hasattr(x, "dtype") and not isinstance(x, TracedArray):
                 x = self._capture(prim, x)
             lifted.append(x)
-        return prim.bind(tuple(lifted), meta)
+        y = prim.bind(tuple(lifted), meta)
+        if forward:
+            self._came_from(y)
+        return y
 
     def _capture(self, prim: Primitive[...], data: Array) -> TracedArray:
         xp = backend_of(data)
         if xp is not self.recording.base:
             msg = f"{prim.name} got an array of {xp.name} in a compiled function; compile records NumPy arrays, on the cpu"
-            raise CompileError(msg)
+            raise CompileError(msg) if xp.compiles else OtherLibraryError(msg)
         return self.recording.capture(xp.asarray(data))
 
     def see(self, x: Tensor) -> None:
@@ -201,6 +233,15 @@ class TraceContext:
             if leaf.grad is not None and isinstance(leaf.grad._data, TracedArray):
                 leaf.grad = wrap(leaf.grad._data.value.copy())
                 self.once = True
+
+    def gradients_in_buffers(self) -> list[tuple[Leaf, Tensor | None]]:
+        """The gradients that lie in an optimizer's buffer now, and None for those that the function has dropped."""
+        return [
+            (leaf, leaf.grad)
+            for leaf, _ in self.leaves.values()
+            if (leaf.grad is None and id(leaf) in self.recording.forgotten)
+            or (leaf.grad is not None and leaf.buffer is not None and leaf.grad._data is leaf.buffer)
+        ]
 
     def settle_after_host(self, args: Any, kwargs: Any) -> None:
         """What it has written or bound anew it will do in a replay too. Where the function may see other numbers afterwards

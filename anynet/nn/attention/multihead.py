@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from anynet.equations import equation
 from anynet.nn import functional as F
 from anynet.nn import init
 from anynet.nn.errors import ShapeError
@@ -17,6 +18,33 @@ from anynet.typing import ArrayLike
 __all__ = ["MultiheadAttention"]
 
 
+@equation(
+    "one = F == E and G == E",
+    "q[i, n, d: E] = b[d] + sum[k](Q[i, n, k] * (W[d, k] if one else W_q[d, k]))",
+    "k[j, n, d: E] = b[E + d] + sum[m](K[j, n, m] * (W[E + d, m] if one else W_k[d, m]))",
+    "v[j, n, d: E] = b[2 * E + d] + sum[m](V[j, n, m] * (W[2 * E + d, m] if one else W_v[d, m]))",
+    "w = E // H",
+    "s[n, h: H, i, j] = sum[e: w](q[i, n, h * w + e] * k[j, n, h * w + e]) / sqrt(w)",
+    "A[n, h, i, j] = softmax[j](s[n, h, i, j] + M[i, j])",
+    "o[i, n, d: E] = sum[j](A[n, d // w, i, j] * v[j, n, d])",
+    "y[i, n, d: E] = b_o[d] + sum[e](W_o[d, e] * o[i, n, e])",
+    "P[n, i, j] = mean[h](A[n, h, i, j])",
+    where="""
+        Q[L, N?, E] = query swap batch_first
+        K[S, N?, F] = key swap batch_first
+        V[S, N?, G] = value swap batch_first
+        H = num_heads
+        W[R, B] = in_proj_weight or 0
+        W_q[E, E] = q_proj_weight or 0
+        W_k[E, F] = k_proj_weight or 0
+        W_v[E, G] = v_proj_weight or 0
+        b[R] = in_proj_bias or 0
+        W_o[E, E] = out_proj.weight
+        b_o[E] = out_proj.bias or 0
+        M[I, J] = attn_mask or 0: numbers: without masks of keys, added keys and dropout
+    """,
+    result="y P",
+)
 class MultiheadAttention(Module):
     """concat(head_1, …, head_h) W_oᵀ + b_o, head_i = softmax(Q_i K_iᵀ / √w) V_i with Q_i, K_i, V_i linear in query, key
     and value, w = embed_dim / num_heads.
@@ -32,6 +60,22 @@ class MultiheadAttention(Module):
 
     Parameters `in_proj_weight` (3e, e), or `q_proj_weight`, `k_proj_weight`, `v_proj_weight` where kdim or vdim differ
     from e; `in_proj_bias` (3e), `out_proj.weight`, `out_proj.bias`, `bias_k`, `bias_v` (1, 1, e).
+
+    Equation:
+      one = F = E and G = E
+      q[i, n, d] = b[d] + Σ_k Q[i, n, k] · (W[d, k] if one, else W_q[d, k])  for 0 ≤ d < E
+      k[j, n, d] = b[E + d] + Σ_m K[j, n, m] · (W[E + d, m] if one, else Wₖ[d, m])  for 0 ≤ d < E
+      v[j, n, d] = b[2 E + d] + Σ_m V[j, n, m] · (W[2 E + d, m] if one, else Wᵥ[d, m])  for 0 ≤ d < E
+      w = ⌊E / H⌋
+      s[n, h, i, j] = Σ_{0 ≤ e < w} q[i, n, h w + e] k[j, n, h w + e] / √w  for 0 ≤ h < H
+      A[n, h, i, j] = softmax_j(s[n, h, i, j] + M[i, j])
+      o[i, n, d] = Σ_j A[n, ⌊d / w⌋, i, j] · v[j, n, d]  for 0 ≤ d < E
+      y[i, n, d] = bₒ[d] + Σ_e Wₒ[d, e] o[i, n, e]  for 0 ≤ d < E
+      P[n, i, j] = mean_h(A[n, h, i, j])
+      (Q: query (L, N, E); K: key (S, N, F); V: value (S, N, G); H: num_heads; W: in_proj_weight or 0 (R, B); W_q:
+      q_proj_weight or 0 (E, E); Wₖ: k_proj_weight or 0 (E, F); Wᵥ: v_proj_weight or 0 (E, G); b: in_proj_bias or 0 (R); Wₒ:
+      out_proj.weight (E, E); bₒ: out_proj.bias or 0 (E); M: attn_mask or 0 (I, J): numbers: without masks of keys, added keys
+      and dropout)
 
     >>> import anynet as an
     >>> attention = an.nn.MultiheadAttention(8, num_heads=2)

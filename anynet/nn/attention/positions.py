@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from anynet.equations import equation
 from anynet.nn.errors import ShapeError
 from anynet.nn.module import Module
 from anynet.ops import creation
@@ -16,11 +17,31 @@ from anynet.typing import ArrayLike
 __all__ = ["ALiBi", "RoPE", "SinusoidalPositionalEncoding"]
 
 
+@equation(
+    "u[l: L, j: D // 2] = (offset + l) * κ * B**(-2 * j / D)",
+    "a[l: L, k: F] = u[l, k // 2] if traditional else u[l, k % (D // 2)]",
+    """
+        q[k: F] = (k + 1 if k % 2 == 0 else k - 1) if traditional else (k + D // 2 if k < D // 2 else k - D // 2)
+    """,
+    "s[k: F] = (-1 if k % 2 == 0 else 1) if traditional else (-1 if k < D // 2 else 1)",
+    """
+        y[..., l, k] = x[..., l, k] * cos(a[l, k]) + s[k] * x[..., l, q[k]] * sin(a[l, k]) if k < D else x[..., l, k]
+    """,
+    where="x[..., L, F]; D = dims; B = base; κ = scale; traditional; offset",
+)
 class RoPE(Module):
     """Rotary positions (Su et al. 2021): of x (…, length, features) the pairs of the first `dims` features are turned by
     the angle (offset + i) · scale · base^(−2j / dims), i the place in the sequence and j the number of the pair.
 
     `traditional`: pairs are neighbours (2j, 2j + 1); else feature j is paired with j + dims / 2.
+
+    Equation:
+      u[l, j] = (offset + l) κ B^(−2 j / D)  for 0 ≤ l < L, 0 ≤ j < ⌊D / 2⌋
+      a[l, k] = u[l, ⌊k / 2⌋] if traditional, else u[l, k mod ⌊D / 2⌋]  for 0 ≤ l < L, 0 ≤ k < F
+      q[k] = (k + 1 if k mod 2 = 0, else k − 1) if traditional, k + ⌊D / 2⌋ if k < ⌊D / 2⌋, else k − ⌊D / 2⌋  for 0 ≤ k < F
+      s[k] = (−1 if k mod 2 = 0, else 1) if traditional, −1 if k < ⌊D / 2⌋, else 1  for 0 ≤ k < F
+      y[l, k] = x[l, k] cos(a[l, k]) + sₖ x[l, qₖ] sin(a[l, k]) if k < D, else x[l, k]
+      (x: (…, L, F); D: dims; B: base; κ: scale; traditional; offset)
 
     >>> import anynet as an
     >>> x = an.asarray([[1.0, 0.0], [1.0, 0.0]])
@@ -60,9 +81,17 @@ class RoPE(Module):
         return f"{self.dims}, traditional={self.traditional}, base={self.base}, scale={self.scale}"
 
 
+@equation(
+    "y[..., h: H, i, j] = s[..., h, i, j] - 2**(-8 * (h + 1) / H) * abs(offset + i - j)",
+    where="s[..., H, I, J] = scores; offset",
+)
 class ALiBi(Module):
     """Attention with linear biases (Press et al. 2022): −2^(−8 h / heads) |i − j| is added to the score of query i and
     key j in head h = 1 … heads. Scores (…, heads, queries, keys); the first query stands at place `offset`.
+
+    Equation:
+      y[h, i, j] = s[h, i, j] − 2^(−8 · (h + 1) / H) · |offset + i − j|  for 0 ≤ h < H
+      (s: scores (…, H, I, J); offset)
 
     >>> import anynet as an
     >>> an.nn.ALiBi()(an.zeros((1, 1, 2, 2)))[0, 0] * 256
@@ -89,11 +118,23 @@ class ALiBi(Module):
         return -reshape(slope, (heads, 1, 1)) * apart
 
 
+@equation(
+    "ω[j: D // 2] = r[j]",
+    """
+        y[..., k: D] = κ * (cos(x * ω[k % (D // 2)]) if (k < D // 2) == cos_first else sin(x * ω[k % (D // 2)]))
+    """,
+    where="x; D = dims; κ = scale; r[K] = _rates: a geometric row between max_freq and min_freq; cos_first",
+)
 class SinusoidalPositionalEncoding(Module):
     """Positions x (any shape) → (…, dims): scale · [sin(x ω), cos(x ω)] with dims / 2 rates ω between `max_freq` and
     `min_freq` in a geometric row (Vaswani et al. 2017); scale is √(2 / (dims / 2)) unless given.
 
     `cos_first`: cosines before sines; `full_turns`: rates in turns instead of radians.
+
+    Equation:
+      ω[j] = rⱼ  for 0 ≤ j < ⌊D / 2⌋
+      y[k] = κ · (cos(x ω[k mod ⌊D / 2⌋]) if (k < ⌊D / 2⌋) = cos_first, else sin(x ω[k mod ⌊D / 2⌋]))  for 0 ≤ k < D
+      (x; D: dims; κ: scale; r: _rates (K): a geometric row between max_freq and min_freq; cos_first)
 
     >>> import anynet as an
     >>> an.nn.SinusoidalPositionalEncoding(4, scale=1.0)(an.asarray([0.0]))

@@ -35,11 +35,13 @@ def readable(x: Any) -> bool:
     return xp.eager and xp.values_are_cheap_to_read and isinstance(x, xp.array_types)
 
 
-def check_values(function: Callable[[Any], None], x: Any, within: int | None = None) -> None:
+def check_values(
+    function: Callable[[Any], None], x: Any, within: int | None = None, ignored: int | None = None
+) -> None:
     """Check the values of a plain array with a function that raises; skipped inside vmap."""
     xp = backend_of(x)
     if isinstance(x, xp.array_types):
-        xp.check(function, x, within=within)
+        xp.check(function, x, within=within, ignored=ignored)
 
 
 def bounds(found: Array) -> str:
@@ -54,9 +56,12 @@ def as_target(name: str, input: ArrayLike, target: Any) -> Tensor:
         target = to_plain(target, device=device_of(input))
     x, t = unwrap(input), unwrap(target)
     if tuple(x.shape) != tuple(t.shape):
+        mend = "reshape one of them"
+        if tuple(x.shape) == (*t.shape, 1):
+            mend = 'give the target a second axis: y[:, None]; of a DataFrame, df[["y"]]'
         msg = (
             f"{name}: input and target must have equal shapes, got {tuple(x.shape)} and {tuple(t.shape)}; "
-            "nothing is broadcast (reshape one of them)"
+            f"nothing is broadcast ({mend})"
         )
         raise ValueError(msg)
     kind, want = dtypes.of(t.dtype), dtypes.of(x.dtype)

@@ -9,8 +9,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from anynet import dtypes, random
+from anynet import dtypes, streams
 from anynet.autograd.broadcasting import cast_to
+from anynet.equations import equation
 from anynet.ops import activations as ops
 from anynet.ops import elementwise as e
 from anynet.ops import softmax as softmax_ops
@@ -28,8 +29,13 @@ __all__ = [
 ]  # fmt: skip
 
 
+@equation("y = max(x, 0)", where="x = input", gradient="dx = dy * [x > 0]")
 def relu(input: ArrayLike, inplace: bool = False) -> Tensor:
     """max(x, 0); the gradient at 0 is 0. `inplace` is accepted and changes nothing: the input is never overwritten.
+
+    Equation:
+      y = max(x, 0)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.functional.relu(an.asarray([-2.0, 0.0, 2.0]))
@@ -38,8 +44,13 @@ def relu(input: ArrayLike, inplace: bool = False) -> Tensor:
     return ops.relu(input)
 
 
+@equation("y = 1 / (1 + exp(-x))", where="x = input", gradient="dx = dy * y * (1 - y)")
 def sigmoid(input: ArrayLike) -> Tensor:
     """1 / (1 + e⁻ˣ).
+
+    Equation:
+      y = 1 / (1 + e⁻ˣ)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.functional.sigmoid(an.asarray([-2.0, 0.0, 2.0]))
@@ -48,8 +59,17 @@ def sigmoid(input: ArrayLike) -> Tensor:
     return ops.sigmoid(input)
 
 
+@equation(
+    "y = x * sigmoid(x)",
+    where="x = input",
+    gradient="dx = dy * sigmoid(x) * (1 + x * (1 - sigmoid(x)))",
+)
 def silu(input: ArrayLike, inplace: bool = False) -> Tensor:
     """x σ(x), also called swish (Hendrycks & Gimpel 2016; Elfwing et al. 2018).
+
+    Equation:
+      y = x σ(x)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.functional.silu(an.asarray([-2.0, 0.0, 2.0]))
@@ -58,8 +78,17 @@ def silu(input: ArrayLike, inplace: bool = False) -> Tensor:
     return ops.silu(input)
 
 
+@equation(
+    "y = (exp(x) - exp(-x)) / (exp(x) + exp(-x))",
+    where="x = input",
+    gradient="dx = dy * (1 - y**2)",
+)
 def tanh(input: ArrayLike) -> Tensor:
     """tanh x.
+
+    Equation:
+      y = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.functional.tanh(an.asarray([-2.0, 0.0, 2.0]))
@@ -68,8 +97,23 @@ def tanh(input: ArrayLike) -> Tensor:
     return e.tanh(input)
 
 
+@equation(
+    """
+        y = 0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) if approximate == "tanh" else x * Phi(x)
+    """,
+    where="x = input; approximate",
+    gradient="""
+        u = tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))
+        dx = dy * (0.5 * (1 + u) + 0.5 * x * (1 - u**2) * sqrt(2 / pi) * (1 + 0.134145 * x**2)) if approximate == "tanh"
+            else dy * (Phi(x) + x * exp(-x**2 / 2) / sqrt(2 * pi))
+    """,
+)
 def gelu(input: ArrayLike, approximate: str = "none") -> Tensor:
     """x Φ(x), Φ the normal distribution function; ``approximate="tanh"`` is the formula of Hendrycks & Gimpel 2016.
+
+    Equation:
+      y = ½ x · (1 + tanh(√(2 / π) · (x + 0.044715 x³))) if approximate = "tanh", else x Φ(x)
+      (x: input; approximate)
 
     >>> import anynet as an
     >>> an.nn.functional.gelu(an.asarray([-2.0, 0.0, 2.0]))
@@ -78,8 +122,17 @@ def gelu(input: ArrayLike, approximate: str = "none") -> Tensor:
     return ops.gelu(input, approximate)
 
 
+@equation(
+    "y = x if x > 0 else α * x",
+    where="x = input; α = negative_slope",
+    gradient="dx = dy * (1 if x > 0 else α)",
+)
 def leaky_relu(input: ArrayLike, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, else negative_slope · x.
+
+    Equation:
+      y = x if x > 0, else α x
+      (x: input; α: negative_slope)
 
     >>> import anynet as an
     >>> an.nn.functional.leaky_relu(an.asarray([-2.0, 0.0, 2.0]))
@@ -88,8 +141,17 @@ def leaky_relu(input: ArrayLike, negative_slope: float = 0.01, inplace: bool = F
     return ops.leaky_relu(input, negative_slope=negative_slope)
 
 
+@equation(
+    "y = x if x > 0 else α * (exp(x) - 1)",
+    where="x = input; α = alpha",
+    gradient="dx = dy * (1 if x > 0 else α * exp(x))",
+)
 def elu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else α (eˣ − 1) (Clevert et al. 2016).
+
+    Equation:
+      y = x if x > 0, else α · (eˣ − 1)
+      (x: input; α: alpha)
 
     >>> import anynet as an
     >>> an.nn.functional.elu(an.asarray([-2.0, 0.0, 2.0]))
@@ -98,8 +160,17 @@ def elu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     return ops.elu(input, alpha=alpha)
 
 
+@equation(
+    "y = x if β * x > threshold else log(1 + exp(β * x)) / β",
+    where="x = input; β = beta; threshold",
+    gradient="dx = dy * (1 if β * x > threshold else sigmoid(β * x))",
+)
 def softplus(input: ArrayLike, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """(1/β) ln(1 + e^{βx}), a smooth ReLU; x itself where βx > threshold.
+
+    Equation:
+      y = x if β x > threshold, else ln(1 + exp(β x)) / β
+      (x: input; β: beta; threshold)
 
     >>> import anynet as an
     >>> an.nn.functional.softplus(an.asarray([-2.0, 0.0, 2.0]))
@@ -124,8 +195,17 @@ def _along(function: Callable[..., Tensor], input: Any, dim: int) -> Tensor:
     return function(input, axis=dim)
 
 
+@equation(
+    "y[..., i] = exp(x[..., i]) / sum[j](exp(x[..., j]))",
+    where="x[..., J] = input along dim: j runs along `dim`",
+    gradient="dx[..., i] = y[..., i] * (dy[..., i] - sum[j](dy[..., j] * y[..., j]))",
+)
 def softmax(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tensor:
     """e^{x_i} / Σ_j e^{x_j} along `dim`, the last axis of one or two unless given.
+
+    Equation:
+      yᵢ = exp(xᵢ) / (Σ_j exp(xⱼ))
+      (x: input along dim (…, J): j runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.functional.softmax(an.asarray([0.0, 0.0]))
@@ -135,8 +215,17 @@ def softmax(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tens
     return _along(softmax_ops.softmax, input, dim)
 
 
+@equation(
+    "y[..., i] = x[..., i] - log(sum[j](exp(x[..., j])))",
+    where="x[..., J] = input along dim: j runs along `dim`",
+    gradient="dx[..., i] = dy[..., i] - exp(y[..., i]) * sum[j](dy[..., j])",
+)
 def log_softmax(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tensor:
     """ln softmax along `dim`, computed without overflow.
+
+    Equation:
+      yᵢ = xᵢ − ln(Σ_j exp(xⱼ))
+      (x: input along dim (…, J): j runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.functional.log_softmax(an.asarray([0.0, 0.0]), dim=0)
@@ -146,8 +235,17 @@ def log_softmax(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> 
     return _along(softmax_ops.log_softmax, input, dim)
 
 
+@equation(
+    "y = log(sum[j](exp(x[..., j])))",
+    where="x[..., J] = input along dim: j runs along `dim`",
+    gradient="dx[..., i] = dy * exp(x[..., i] - y)",
+)
 def logsumexp(input: ArrayLike, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Tensor:
     """ln Σ eˣ along `dim` (None: all), computed without overflow.
+
+    Equation:
+      y = ln(Σ_j exp(xⱼ))
+      (x: input along dim (…, J): j runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.functional.logsumexp(an.asarray([1000.0, 1000.0]), 0)
@@ -156,8 +254,17 @@ def logsumexp(input: ArrayLike, dim: int | tuple[int, ...] | None = None, keepdi
     return softmax_ops.logsumexp(input, axis=dim if input.shape else None, keepdims=keepdim)
 
 
+@equation(
+    "y[..., i] = exp(-x[..., i]) / sum[j](exp(-x[..., j]))",
+    where="x[..., J] = input along dim: j runs along `dim`",
+    gradient="dx[..., i] = -y[..., i] * (dy[..., i] - sum[j](dy[..., j] * y[..., j]))",
+)
 def softmin(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tensor:
     """softmax(−x) along `dim`.
+
+    Equation:
+      yᵢ = exp(−xᵢ) / (Σ_j exp(−xⱼ))
+      (x: input along dim (…, J): j runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.functional.softmin(an.asarray([0.0, 0.0]), dim=0)
@@ -167,8 +274,17 @@ def softmin(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tens
     return _along(softmax_ops.softmax, input, dim)
 
 
+@equation(
+    "y = min(max(x, a), b)",
+    where="x = input; a = min_val; b = max_val",
+    gradient="dx = dy * [a < x and x < b]",
+)
 def hardtanh(input: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x, but not below `min_val` nor above `max_val`; the gradient is 0 at the bounds and beyond. NaN stays NaN.
+
+    Equation:
+      y = min(max(x, a), b)
+      (x: input; a: min_val; b: max_val)
 
     >>> import anynet as an
     >>> an.nn.functional.hardtanh(an.asarray([-2.0, 0.0, 2.0]))
@@ -180,8 +296,13 @@ def hardtanh(input: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, inpl
     return ops.hardtanh(input, low=float(min_val), high=float(max_val))
 
 
+@equation("y = min(max(x, 0), 6)", where="x = input", gradient="dx = dy * [0 < x and x < 6]")
 def relu6(input: ArrayLike, inplace: bool = False) -> Tensor:
     """min(max(x, 0), 6) (Krizhevsky 2010).
+
+    Equation:
+      y = min(max(x, 0), 6)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.functional.relu6(an.asarray([-2.0, 0.0, 2.0]))
@@ -190,8 +311,17 @@ def relu6(input: ArrayLike, inplace: bool = False) -> Tensor:
     return hardtanh(input, 0.0, 6.0)
 
 
+@equation(
+    "y = min(max(x / 6 + 0.5, 0), 1)",
+    where="x = input",
+    gradient="dx = dy * [-3 < x and x < 3] / 6",
+)
 def hardsigmoid(input: ArrayLike, inplace: bool = False) -> Tensor:
     """x/6 + ½ between −3 and 3, else 0 or 1: a sigmoid of straight lines.
+
+    Equation:
+      y = min(max(x / 6 + ½, 0), 1)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.functional.hardsigmoid(an.asarray([-2.0, 0.0, 2.0]))
@@ -200,8 +330,17 @@ def hardsigmoid(input: ArrayLike, inplace: bool = False) -> Tensor:
     return ops.hardsigmoid(input)
 
 
+@equation(
+    "y = x * min(max(x / 6 + 0.5, 0), 1)",
+    where="x = input",
+    gradient="dx = dy * (0 if x <= -3 else 1 if x >= 3 else x / 3 + 0.5)",
+)
 def hardswish(input: ArrayLike, inplace: bool = False) -> Tensor:
     """x · hardsigmoid(x): 0 below −3, x above 3, between them x (x + 3) / 6 (Howard et al. 2019).
+
+    Equation:
+      y = x min(max(x / 6 + ½, 0), 1)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.functional.hardswish(an.asarray([-2.0, 0.0, 2.0]))
@@ -210,8 +349,17 @@ def hardswish(input: ArrayLike, inplace: bool = False) -> Tensor:
     return ops.hardswish(input)
 
 
+@equation(
+    "y = x if abs(x) > λ else 0",
+    where="x = input; λ = lambd",
+    gradient="dx = dy * [abs(x) > λ]",
+)
 def hardshrink(input: ArrayLike, lambd: float = 0.5) -> Tensor:
     """x where |x| > λ, else 0.
+
+    Equation:
+      y = x if |x| > λ, else 0
+      (x: input; λ: lambd)
 
     >>> import anynet as an
     >>> an.nn.functional.hardshrink(an.asarray([-2.0, 0.0, 2.0]))
@@ -220,8 +368,17 @@ def hardshrink(input: ArrayLike, lambd: float = 0.5) -> Tensor:
     return ops.hardshrink(input, bound=float(lambd))
 
 
+@equation(
+    "y = sign(x) * max(abs(x) - λ, 0)",
+    where="x = input; λ = lambd",
+    gradient="dx = dy * [abs(x) > λ]",
+)
 def softshrink(input: ArrayLike, lambd: float = 0.5) -> Tensor:
     """x moved by λ towards 0, at most to 0: the proximal map of λ |x|.
+
+    Equation:
+      y = sign(x) max(|x| − λ, 0)
+      (x: input; λ: lambd)
 
     >>> import anynet as an
     >>> an.nn.functional.softshrink(an.asarray([-2.0, 0.0, 2.0]))
@@ -233,8 +390,13 @@ def softshrink(input: ArrayLike, lambd: float = 0.5) -> Tensor:
     return ops.softshrink(input, bound=float(lambd))
 
 
+@equation("y = x - tanh(x)", where="x = input", gradient="dx = dy * tanh(x)**2")
 def tanhshrink(input: ArrayLike) -> Tensor:
     """x − tanh x.
+
+    Equation:
+      y = x − tanh(x)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.functional.tanhshrink(an.asarray([-2.0, 0.0, 2.0]))
@@ -243,8 +405,13 @@ def tanhshrink(input: ArrayLike) -> Tensor:
     return ops.tanhshrink(input)
 
 
+@equation("y = x / (1 + abs(x))", where="x = input", gradient="dx = dy / (1 + abs(x))**2")
 def softsign(input: ArrayLike) -> Tensor:
     """x / (1 + |x|).
+
+    Equation:
+      y = x / (1 + |x|)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.functional.softsign(an.asarray([-2.0, 0.0, 2.0]))
@@ -253,8 +420,13 @@ def softsign(input: ArrayLike) -> Tensor:
     return ops.softsign(input)
 
 
+@equation("y = -log(1 + exp(-x))", where="x = input", gradient="dx = dy * (1 - sigmoid(x))")
 def logsigmoid(input: ArrayLike) -> Tensor:
     """ln σ(x) = min(x, 0) − ln(1 + e^{−|x|}), without overflow.
+
+    Equation:
+      y = −ln(1 + e⁻ˣ)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.functional.logsigmoid(an.asarray([-2.0, 0.0, 2.0]))
@@ -263,8 +435,17 @@ def logsigmoid(input: ArrayLike) -> Tensor:
     return ops.logsigmoid(input)
 
 
+@equation(
+    "y = x * tanh(log(1 + exp(x)))",
+    where="x = input",
+    gradient="u = tanh(log(1 + exp(x))); dx = dy * (u + x * (1 - u**2) * sigmoid(x))",
+)
 def mish(input: ArrayLike, inplace: bool = False) -> Tensor:
     """x tanh(ln(1 + eˣ)) (Misra 2019).
+
+    Equation:
+      y = x tanh(ln(1 + eˣ))
+      (x: input)
 
     >>> import anynet as an
     >>> [round(y, 4) for y in an.nn.functional.mish(an.asarray([-2.0, 0.0, 2.0])).tolist()]
@@ -276,8 +457,21 @@ def mish(input: ArrayLike, inplace: bool = False) -> Tensor:
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
 
+@equation(
+    "α = 1.6732632423543772",
+    "λ = 1.0507009873554805",
+    "y = λ * x if x > 0 else λ * α * (exp(x) - 1)",
+    where="x = input",
+    gradient="dx = dy * (λ if x > 0 else λ * α * exp(x))",
+)
 def selu(input: ArrayLike, inplace: bool = False) -> Tensor:
     """λ x where x > 0, else λ α (eˣ − 1), with λ and α that keep mean 0 and variance 1 (Klambauer et al. 2017).
+
+    Equation:
+      α = 1.6732632423543772
+      λ = 1.0507009873554805
+      y = λ x if x > 0, else λ α · (eˣ − 1)
+      (x: input)
 
     >>> import anynet as an
     >>> an.nn.functional.selu(an.asarray([-2.0, 0.0, 2.0]))
@@ -286,8 +480,17 @@ def selu(input: ArrayLike, inplace: bool = False) -> Tensor:
     return ops.elu(input, alpha=_SELU_ALPHA, scale=_SELU_SCALE)
 
 
+@equation(
+    "y = x if x > 0 else α * (exp(x / α) - 1)",
+    where="x = input; α = alpha",
+    gradient="dx = dy * (1 if x > 0 else exp(x / α))",
+)
 def celu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else α (e^{x/α} − 1) (Barron 2017).
+
+    Equation:
+      y = x if x > 0, else α · (exp(x / α) − 1)
+      (x: input; α: alpha)
 
     >>> import anynet as an
     >>> an.nn.functional.celu(an.asarray([-2.0, 0.0, 2.0]))
@@ -301,8 +504,17 @@ def celu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     )
 
 
+@equation(
+    "y = x if x > θ else v",
+    where="x = input; θ = threshold; v = value",
+    gradient="dx = dy * [x > θ]",
+)
 def threshold(input: ArrayLike, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x where x > threshold, else `value`; NaN stays NaN.
+
+    Equation:
+      y = x if x > θ, else v
+      (x: input; θ: threshold; v: value)
 
     >>> import anynet as an
     >>> an.nn.functional.threshold(an.asarray([-2.0, 0.0, 2.0]), 1.0, 9.0)
@@ -311,8 +523,16 @@ def threshold(input: ArrayLike, threshold: float, value: float, inplace: bool = 
     return e.where(input <= threshold, float(value), input)
 
 
+@equation(
+    "y[..., j: J // 2] = x[..., j] * sigmoid(x[..., j + J // 2])",
+    where="x[..., J] = input along dim: j runs along `dim`",
+)
 def glu(input: ArrayLike, dim: int = -1) -> Tensor:
     """a σ(b), a and b the halves of x along `dim` (Dauphin et al. 2017).
+
+    Equation:
+      y[j] = xⱼ σ(x[j + ⌊J / 2⌋])  for 0 ≤ j < ⌊J / 2⌋
+      (x: input along dim (…, J): j runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.functional.glu(an.asarray([3.0, 5.0, 0.0, 0.0]))
@@ -327,8 +547,16 @@ def glu(input: ArrayLike, dim: int = -1) -> Tensor:
     return input[(*lead, slice(0, n // 2), *rest)] * sigmoid(input[(*lead, slice(n // 2, n), *rest)])
 
 
+@equation(
+    "y = x if x > 0 else w * x",
+    where="x = input; w = weight: one number, or one for each channel (axis 1)",
+)
 def prelu(input: ArrayLike, weight: ArrayLike) -> Tensor:
     """x where x > 0, else w x; `weight` holds one number, or one for each channel (axis 1) (He et al. 2015).
+
+    Equation:
+      y = x if x > 0, else w x
+      (x: input; w: weight: one number, or one for each channel (axis 1))
 
     >>> import anynet as an
     >>> an.nn.functional.prelu(an.asarray([-2.0, 0.0, 2.0]), an.asarray([0.25]))
@@ -344,6 +572,11 @@ def prelu(input: ArrayLike, weight: ArrayLike) -> Tensor:
     return ops.relu(input) + w * e.clip(input, max=0.0)
 
 
+@equation(
+    "a ~ Uniform(lower, upper)",
+    "y = x if x > 0 else a * x if training else (lower + upper) / 2 * x",
+    where="x = input; lower; upper; training",
+)
 def rrelu(
     input: ArrayLike,
     lower: float = 1 / 8,
@@ -353,6 +586,11 @@ def rrelu(
 ) -> Tensor:
     """x where x > 0, else a x, in training with a from U(lower, upper) for each element, else a the middle of the two
     (Xu et al. 2015). The numbers come from the stream of dropout masks: the same on every backend.
+
+    Equation:
+      a ∼ Uniform(lower, upper)
+      y = x if x > 0, a x if training, else (lower + upper) / 2 · x
+      (x: input; lower; upper; training)
 
     >>> import anynet as an
     >>> an.nn.functional.rrelu(an.asarray([-2.0, 0.0, 2.0]), 0.5, 0.5)
@@ -366,13 +604,21 @@ def rrelu(
     plain = unwrap(input)
     xp = backend_of(plain)
     n = int(input.size) if hasattr(input, "size") else 1
-    unit = random.next_units(xp, n, dtypes.native(xp, dtypes.of(plain.dtype)), xp.device_of(plain))
+    unit = streams.next_units(xp, n, dtypes.native(xp, dtypes.of(plain.dtype)), xp.device_of(plain))
     slope = wrap(xp.reshape(unit * (upper - lower) + lower, tuple(input.shape)))
     return e.where(input > 0.0, input, slope * input)
 
 
+@equation(
+    "y[..., c: 2 * C] = max(x[..., c], 0) + max(-x[..., c - C], 0)",
+    where="x[..., C] = input along dim: c runs along `dim`",
+)
 def crelu(input: ArrayLike, dim: int = 1) -> Tensor:
     """max(x, 0) and max(−x, 0), one after the other along `dim` (Shang et al. 2016).
+
+    Equation:
+      y[c] = max(x[c], 0) + max(−x[c − C], 0)  for 0 ≤ c < 2 C
+      (x: input along dim (…, C): c runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.functional.crelu(an.asarray([[1.0, -2.0]])).tolist()
@@ -381,8 +627,17 @@ def crelu(input: ArrayLike, dim: int = 1) -> Tensor:
     return concat([ops.relu(input), ops.relu(-input)], axis=dim)
 
 
+@equation(
+    "y = (x + sqrt(x**2 + b)) / 2",
+    where="x = input; b",
+    gradient="dx = dy * (1 + x / sqrt(x**2 + b)) / 2",
+)
 def squareplus(input: ArrayLike, b: float = 4.0) -> Tensor:
     """(x + √(x² + b)) / 2, a smooth ReLU without exponentials (Barron 2021).
+
+    Equation:
+      y = (x + √(x² + b)) / 2
+      (x: input; b)
 
     >>> import anynet as an
     >>> an.nn.functional.squareplus(an.asarray([0.0, 1.5]))
@@ -391,11 +646,29 @@ def squareplus(input: ArrayLike, b: float = 4.0) -> Tensor:
     return (input + e.hypot(input, math.sqrt(b))) / 2.0
 
 
+@equation(
+    "z[..., i] = sort[i](x[..., i])",
+    "k = sum[i]([1 + (i + 1) * z[..., i] > sum[j, j <= i](z[..., j])])",
+    "τ = (sum[i, i < k](z[..., i]) - 1) / k",
+    "y[..., i] = max(x[..., i] - τ, 0)",
+    where="x[..., J] = input along dim: i runs along `dim`",
+    gradient="""
+        s = sum[i]([y[..., i] > 0])
+        dx[..., i] = [y[..., i] > 0] * (dy[..., i] - sum[j](dy[..., j] * [y[..., j] > 0]) / s)
+    """,
+)
 def sparsemax(input: ArrayLike, dim: int = -1) -> Tensor:
     """The point of the simplex that is closest to x: max(x − τ, 0) with τ such that the sum along `dim` is 1.
 
     Unlike those of softmax, small values become 0. With x sorted downwards, the support are the first k for which
     1 + k x_k > Σ_{i ≤ k} x_i, and τ = (Σ_{support} x − 1) / k (Martins & Astudillo 2016).
+
+    Equation:
+      zᵢ = sort_i(xᵢ)
+      k = Σ_i [1 + (i + 1) zᵢ > Σ_{j, j ≤ i} zⱼ]
+      τ = (Σ_{i, i < k} zᵢ − 1) / k
+      yᵢ = max(xᵢ − τ, 0)
+      (x: input along dim (…, J): i runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.functional.sparsemax(an.asarray([1.0, 0.5, -1.0])).tolist()
@@ -416,6 +689,11 @@ def sparsemax(input: ArrayLike, dim: int = -1) -> Tensor:
     return kept * (input - (sum(input * kept, axis=axis, keepdims=True) - 1.0) / wrap(count))
 
 
+@equation(
+    "G ~ Gumbel(0, 1)",
+    "y[..., i] = exp((x[..., i] + G[..., i]) / τ) / sum[j](exp((x[..., j] + G[..., j]) / τ))",
+    where="x[..., J] = logits along dim: j runs along `dim`; τ = tau",
+)
 def gumbel_softmax(
     logits: ArrayLike, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1
 ) -> Tensor:
@@ -423,6 +701,11 @@ def gumbel_softmax(
 
     With `hard` the value is the one-hot vector of the largest, the gradient that of the soft draw. The numbers come from
     the stream of dropout masks: the same on every backend. `eps` is accepted and unused.
+
+    Equation:
+      G ∼ Gumbel(0, 1)
+      yᵢ = exp((xᵢ + Gᵢ) / τ) / (Σ_j exp((xⱼ + Gⱼ) / τ))
+      (x: logits along dim (…, J): j runs along `dim`; τ: tau)
 
     >>> import anynet as an
     >>> float(an.sum(an.nn.functional.gumbel_softmax(an.zeros(3), hard=True)))
@@ -435,7 +718,7 @@ def gumbel_softmax(
     xp = backend_of(plain)
     shape = tuple(logits.shape)
     kind = dtypes.wide(xp, plain.dtype)
-    unit = random.next_units(xp, math.prod(shape), kind, xp.device_of(plain))
+    unit = streams.next_units(xp, math.prod(shape), kind, xp.device_of(plain))
     unit = xp.minimum(unit + 2.0**-25, 1.0 - 2.0**-24)  # not 0, and not rounded to 1
     gumbel = xp.astype(-xp.log(-xp.log(xp.reshape(unit, shape))), plain.dtype, copy=False)
     soft = softmax_ops.softmax((logits + wrap(gumbel)) / tau, axis=dim)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from anynet.equations import equation
 from anynet.nn.docstrings import shared_docstring
 from anynet.ops import convolution
 from anynet.ops.manipulation import permute_dims
@@ -52,6 +53,27 @@ def _check(where: str, weight: Any, axes: int) -> None:
         raise ValueError(msg)
 
 
+@equation(
+    "L = (T + 2 * p - d * (K - 1) - 1) // s + 1",
+    "y[n, o, t: L] = b[o] + sum[c, i](W[o, c, i] * x[n, o // (O // G) * C + c, s * t + d * i - p])",
+    where="""
+        x[N?, D, T] = input
+        W[O, C, K] = weight
+        b[O] = bias or 0
+        s = stride
+        p = padding
+        d = dilation
+        G = groups
+    """,
+    gradient="""
+        db[o] = sum[n, t](dy[n, o, t])
+        dW[o, c: C, i: K] = sum[n, t](dy[n, o, t] * x[n, o // (O // G) * C + c, s * t + d * i - p])
+        dx[n, k: D, u: T] = sum[o, c, t, i, o // (O // G) * C + c == k, s * t + d * i - p == u](W[o, c, i] * dy[n, o,
+            t])
+    """,
+    spatial="t i u s p d T K L",
+    result="y",
+)
 @shared_docstring(_CONV, 1)
 def conv1d(
     input: ArrayLike,
@@ -64,6 +86,12 @@ def conv1d(
 ) -> Tensor:
     """Convolution over sequences.
 
+    Equation:
+      L = ⌊(T + 2 p − d · (K − 1) − 1) / s⌋ + 1
+      y[n, o, t] = bₒ + Σ_{c,i} W[o, c, i] x[n, ⌊o / ⌊O / G⌋⌋ · C + c, s t + d i − p]  for 0 ≤ t < L
+      (x: input (N, D, T); W: weight (O, C, K); b: bias or 0 (O); s: stride; p: padding; d: dilation; G: groups; one for each
+      spatial axis: t, i, u, s, p, d, T, K, L)
+
     >>> import anynet as an
     >>> an.nn.functional.conv1d(an.asarray([[1.0, 2.0, 4.0]]), an.asarray([[[1.0, -1.0]]])).tolist()
     [[-1.0, -2.0]]
@@ -74,6 +102,7 @@ def conv1d(
     )
 
 
+@equation(conv1d)
 @shared_docstring(_CONV, 2)
 def conv2d(
     input: ArrayLike,
@@ -86,6 +115,12 @@ def conv2d(
 ) -> Tensor:
     """Convolution over images.
 
+    Equation:
+      L = ⌊(T + 2 p − d · (K − 1) − 1) / s⌋ + 1
+      y[n, o, t] = bₒ + Σ_{c,i} W[o, c, i] x[n, ⌊o / ⌊O / G⌋⌋ · C + c, s t + d i − p]  for 0 ≤ t < L
+      (x: input (N, D, T); W: weight (O, C, K); b: bias or 0 (O); s: stride; p: padding; d: dilation; G: groups; one for each
+      spatial axis: t, i, u, s, p, d, T, K, L)
+
     >>> import anynet as an
     >>> an.nn.functional.conv2d(an.ones((1, 1, 4, 4)), an.ones((2, 1, 3, 3))).shape
     (1, 2, 2, 2)
@@ -96,6 +131,7 @@ def conv2d(
     )
 
 
+@equation(conv1d)
 @shared_docstring(_CONV, 3)
 def conv3d(
     input: ArrayLike,
@@ -108,6 +144,12 @@ def conv3d(
 ) -> Tensor:
     """Convolution over volumes.
 
+    Equation:
+      L = ⌊(T + 2 p − d · (K − 1) − 1) / s⌋ + 1
+      y[n, o, t] = bₒ + Σ_{c,i} W[o, c, i] x[n, ⌊o / ⌊O / G⌋⌋ · C + c, s t + d i − p]  for 0 ≤ t < L
+      (x: input (N, D, T); W: weight (O, C, K); b: bias or 0 (O); s: stride; p: padding; d: dilation; G: groups; one for each
+      spatial axis: t, i, u, s, p, d, T, K, L)
+
     >>> import anynet as an
     >>> an.nn.functional.conv3d(an.ones((1, 1, 4, 4, 4)), an.ones((2, 1, 3, 3, 3))).shape
     (1, 2, 2, 2, 2)
@@ -118,6 +160,30 @@ def conv3d(
     )
 
 
+@equation(
+    "O = Q * G",
+    "L = (T - 1) * s - 2 * p + d * (K - 1) + r + 1",
+    """
+        y[n, o: O, u: L] = b[o] + sum[c, t, i, c // (I // G) == o // Q, s * t + d * i - p == u](x[n, c, t] * W[c, o % Q,
+            i])
+    """,
+    where="""
+        x[N?, I, T] = input
+        W[I, Q, K] = weight
+        b[B] = bias or 0
+        s = stride
+        p = padding
+        r = output_padding
+        d = dilation
+        G = groups
+    """,
+    gradient="""
+        db[o] = sum[n, u](dy[n, o, u])
+        dx[n, c: I, t: T] = sum[o: O, i, c // (I // G) == o // Q](W[c, o % Q, i] * dy[n, o, s * t + d * i - p])
+    """,
+    spatial="t i u s p r d T K L",
+    result="y",
+)
 @shared_docstring(_CONV_TRANSPOSE, 1)
 def conv_transpose1d(
     input: ArrayLike,
@@ -131,6 +197,14 @@ def conv_transpose1d(
 ) -> Tensor:
     """The transpose of `conv1d`, over sequences.
 
+    Equation:
+      O = Q G
+      L = (T − 1) s − 2 p + d · (K − 1) + r + 1
+      y[n, o, u] = bₒ + Σ_{c, t, i, ⌊c / ⌊I / G⌋⌋ = ⌊o / Q⌋, s t + d i − p = u} x[n, c, t] W[c, o mod Q, i]  for 0 ≤ o < O, 0
+          ≤ u < L
+      (x: input (N, I, T); W: weight (I, Q, K); b: bias or 0 (B); s: stride; p: padding; r: output_padding; d: dilation; G:
+      groups; one for each spatial axis: t, i, u, s, p, r, d, T, K, L)
+
     >>> import anynet as an
     >>> an.nn.functional.conv_transpose1d(an.asarray([[1.0, 2.0]]), an.asarray([[[1.0, -1.0]]])).tolist()
     [[1.0, 1.0, -2.0]]
@@ -142,6 +216,7 @@ def conv_transpose1d(
     )  # fmt: skip
 
 
+@equation(conv_transpose1d)
 @shared_docstring(_CONV_TRANSPOSE, 2)
 def conv_transpose2d(
     input: ArrayLike,
@@ -155,6 +230,14 @@ def conv_transpose2d(
 ) -> Tensor:
     """The transpose of `conv2d`, over images.
 
+    Equation:
+      O = Q G
+      L = (T − 1) s − 2 p + d · (K − 1) + r + 1
+      y[n, o, u] = bₒ + Σ_{c, t, i, ⌊c / ⌊I / G⌋⌋ = ⌊o / Q⌋, s t + d i − p = u} x[n, c, t] W[c, o mod Q, i]  for 0 ≤ o < O, 0
+          ≤ u < L
+      (x: input (N, I, T); W: weight (I, Q, K); b: bias or 0 (B); s: stride; p: padding; r: output_padding; d: dilation; G:
+      groups; one for each spatial axis: t, i, u, s, p, r, d, T, K, L)
+
     >>> import anynet as an
     >>> an.nn.functional.conv_transpose2d(an.ones((1, 1, 4, 4)), an.ones((1, 2, 3, 3))).shape
     (1, 2, 6, 6)
@@ -166,6 +249,7 @@ def conv_transpose2d(
     )  # fmt: skip
 
 
+@equation(conv_transpose1d)
 @shared_docstring(_CONV_TRANSPOSE, 3)
 def conv_transpose3d(
     input: ArrayLike,
@@ -179,6 +263,14 @@ def conv_transpose3d(
 ) -> Tensor:
     """The transpose of `conv3d`, over volumes.
 
+    Equation:
+      O = Q G
+      L = (T − 1) s − 2 p + d · (K − 1) + r + 1
+      y[n, o, u] = bₒ + Σ_{c, t, i, ⌊c / ⌊I / G⌋⌋ = ⌊o / Q⌋, s t + d i − p = u} x[n, c, t] W[c, o mod Q, i]  for 0 ≤ o < O, 0
+          ≤ u < L
+      (x: input (N, I, T); W: weight (I, Q, K); b: bias or 0 (B); s: stride; p: padding; r: output_padding; d: dilation; G:
+      groups; one for each spatial axis: t, i, u, s, p, r, d, T, K, L)
+
     >>> import anynet as an
     >>> an.nn.functional.conv_transpose3d(an.ones((1, 1, 4, 4, 4)), an.ones((1, 2, 3, 3, 3))).shape
     (1, 2, 6, 6, 6)
@@ -190,9 +282,17 @@ def conv_transpose3d(
     )  # fmt: skip
 
 
+@equation(
+    "y[t: T + 2 * p - K + 1, n, o] = b[o] + sum[i, c](W[i, c, o] * x[t + i - p, n, c])",
+    where="x[T, N, C] = input; W[K, C, O] = weight; b[O] = bias or 0; p = pad",
+)
 def conv_tbc(input: ArrayLike, weight: ArrayLike, bias: ArrayLike, pad: int = 0) -> Tensor:
     """A convolution over time with time first: input (time, batch, in), weight (kernel, in, out), bias (out,) →
     (time', batch, out), with `pad` zeros at both ends.
+
+    Equation:
+      y[t, n, o] = bₒ + Σ_{i,c} W[i, c, o] x[t + i − p, n, c]  for 0 ≤ t < T + 2 p − K + 1
+      (x: input (T, N, C); W: weight (K, C, O); b: bias or 0 (O); p: pad)
 
     >>> import anynet as an
     >>> an.nn.functional.conv_tbc(an.ones((5, 2, 3)), an.ones((3, 3, 4)), an.zeros(4), pad=1).shape

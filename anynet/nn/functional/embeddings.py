@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from anynet import dtypes
+from anynet.autograd.broadcasting import cast_to, widened
+from anynet.equations import equation
 from anynet.ops.elementwise import where as where_
 from anynet.ops.embedding import embedding as lookup
 from anynet.ops.indexing import take
@@ -16,6 +18,11 @@ from anynet_backends import backend_of
 __all__ = ["embedding", "embedding_bag", "one_hot"]
 
 
+@equation(
+    "y[..., d] = W[i, d]",
+    where="i = input; W[V, D] = weight",
+    gradient="dW[v: V, d] = sum[...]([i == v] * dy[..., d])",
+)
 def embedding(
     input: ArrayLike,
     weight: ArrayLike,
@@ -34,6 +41,10 @@ def embedding(
     Errors: IndexError for an index outside of [0, rows − 1] (negative ones do not count from the end), ValueError for a weight
     that is no matrix, NotImplementedError for `sparse`.
 
+    Equation:
+      y[d] = W[i, d]
+      (i: input; W: weight (V, D))
+
     >>> import anynet as an
     >>> an.nn.functional.embedding(an.asarray([1, 0]), an.asarray([[0.0, 1.0], [2.0, 3.0]])).tolist()
     [[2.0, 3.0], [0.0, 1.0]]
@@ -41,8 +52,13 @@ def embedding(
     return lookup(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
 
 
+@equation("y[..., c: C] = [i == c]", where="i = tensor; C = num_classes")
 def one_hot(tensor: ArrayLike, num_classes: int = -1) -> Tensor:
     """Integers (…) → int64 (…, num_classes) with 1 at each number's place; −1 takes the largest number plus one.
+
+    Equation:
+      y[c] = [i = c]  for 0 ≤ c < C
+      (i: tensor; C: num_classes)
 
     >>> import anynet as an
     >>> an.nn.functional.one_hot(an.asarray([0, 2])).tolist()
@@ -66,6 +82,13 @@ def one_hot(tensor: ArrayLike, num_classes: int = -1) -> Tensor:
     return wrap(xp.astype(xp.equal(xp.expand_dims(index, axis=-1), places), xp.int64))
 
 
+@equation(
+    """
+        y[b, d] = sum[n](s[b, n] * W[i[b, n], d]) if mode == "sum" else mean[n](W[i[b, n], d]) if mode == "mean" else
+            max[n](W[i[b, n], d])
+    """,
+    where="i[B, N] = input: a row for each bag; W[V, D] = weight; s[B, N] = per_sample_weights or 1; mode",
+)
 def embedding_bag(
     input: ArrayLike,
     weight: ArrayLike,
@@ -83,6 +106,10 @@ def embedding_bag(
 
     input (bags, n), or one vector cut into bags at `offsets` (with `include_last_offset` the last is its length). Numbers
     equal to `padding_idx` count for nothing. `per_sample_weights`, of the shape of input, multiply the rows ("sum" only).
+
+    Equation:
+      y[b, d] = Σ_n s[b, n] W[i[b, n], d] if mode = "sum", mean_n(W[i[b, n], d]) if mode = "mean", else max_n(W[i[b, n], d])
+      (i: input (B, N): a row for each bag; W: weight (V, D); s: per_sample_weights or 1 (B, N); mode)
 
     >>> import anynet as an
     >>> an.nn.functional.embedding_bag(an.asarray([0, 1, 1]), an.asarray([[1.0], [3.0]]), an.asarray([0, 2])).tolist()
@@ -112,9 +139,12 @@ def embedding_bag(
     if per_sample_weights is not None:
         scale = take(reshape(per_sample_weights, (-1,)), wrap(xp.reshape(place, (-1,))), axis=0)
         rows = rows * reshape(scale, (count, longest, 1))
-    number = xp.astype(mask, kind)
+    rows = widened(rows)
+    number = xp.astype(mask, unwrap(rows).dtype)
     total = sum(rows * number, axis=1)
-    return total / xp.clip(xp.sum(number, axis=1), 1.0) if mode == "mean" else total
+    if mode == "mean":
+        total = total / xp.clip(xp.sum(number, axis=1), 1.0)
+    return total if unwrap(total).dtype == kind else cast_to(total, dtype=dtypes.of(kind))
 
 
 def _check_bags(where: str, input: ArrayLike, mode: str, per_sample_weights: ArrayLike | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anynet.equations import equation
 from anynet.ops.linear import linear, matmul
 from anynet.ops.manipulation import expand_dims, permute_dims, reshape
 from anynet.ops.reductions import sum
@@ -11,10 +12,24 @@ from anynet.typing import ArrayLike
 __all__ = ["bilinear", "linear"]
 
 
+@equation(
+    "y[..., k] = sum[i, j](u[..., i] * A[k, i, j] * v[..., j]) + b[k]",
+    where="u[..., I] = input1; v[..., J] = input2; A[K, I, J] = weight; b[K] = bias or 0",
+    gradient="""
+        du[..., i] = sum[k, j](dy[..., k] * A[k, i, j] * v[..., j])
+        dv[..., j] = sum[k, i](dy[..., k] * A[k, i, j] * u[..., i])
+        dA[k, i, j] = sum[...](dy[..., k] * u[..., i] * v[..., j])
+        db[k] = sum[...](dy[..., k])
+    """,
+)
 def bilinear(
     input1: ArrayLike, input2: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None
 ) -> Tensor:
-    """y_k = x₁ᵀ A_k x₂ + b_k: x₁ (…, m), x₂ (…, n), A (out, m, n), b (out,) → (…, out).
+    """A bilinear map for each output: x₁ (…, m), x₂ (…, n), A (out, m, n), b (out,) → (…, out).
+
+    Equation:
+      yₖ = Σ_{i,j} uᵢ A[k, i, j] vⱼ + bₖ
+      (u: input1 (…, I); v: input2 (…, J); A: weight (K, I, J); b: bias or 0 (K))
 
     >>> import anynet as an
     >>> an.nn.functional.bilinear(an.asarray([[1.0, 2.0]]), an.asarray([[3.0]]), an.ones((1, 2, 1))).tolist()

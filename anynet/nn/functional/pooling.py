@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from anynet import random
+from anynet import streams
+from anynet.equations import equation
 from anynet.nn.docstrings import shared_docstring
 from anynet.nn.errors import ShapeError
 from anynet.nn.functional._common import bounds
@@ -110,6 +111,22 @@ def _check(where: str, x: Any, axes: int) -> None:
         raise ValueError(msg)
 
 
+@equation(
+    """
+        M = ceil((T + 2 * p - d * (k - 1) - 1) / s) + 1 if ceil_mode else (T + 2 * p - d * (k - 1) - 1) // s + 1
+    """,
+    "L = M - 1 if ceil_mode and (M - 1) * s >= T + p else M",
+    "y[n, c, t: L] = max[i: k, 0 <= s * t + d * i - p < T](x[n, c, s * t + d * i - p])",
+    where="""
+        x[N?, C, T] = input
+        k = kernel_size
+        s = stride or kernel_size
+        p = padding
+        d = dilation
+        ceil_mode
+    """,
+    spatial="t i s p d k T M L",
+)
 @shared_docstring(_MAX_POOL, 1)
 def max_pool1d(
     input: ArrayLike,
@@ -122,6 +139,13 @@ def max_pool1d(
 ) -> Tensor:
     """The largest element of each window of sequences.
 
+    Equation:
+      M = ⌈(T + 2 p − d · (k − 1) − 1) / s⌉ + 1 if ceil_mode, else ⌊(T + 2 p − d · (k − 1) − 1) / s⌋ + 1
+      L = M − 1 if ceil_mode and (M − 1) s ≥ T + p, else M
+      y[n, c, t] = max_{0 ≤ i < k, 0 ≤ s t + d i − p < T}(x[n, c, s t + d i − p])  for 0 ≤ t < L
+      (x: input (N, C, T); k: kernel_size; s: stride or kernel_size; p: padding; d: dilation; ceil_mode; one for each spatial
+      axis: t, i, s, p, d, k, T, M, L)
+
     >>> import anynet as an
     >>> an.nn.functional.max_pool1d(an.asarray([[1.0, 3.0, 5.0, 7.0]]), 2).tolist()
     [[3.0, 7.0]]
@@ -133,6 +157,7 @@ def max_pool1d(
     )  # fmt: skip
 
 
+@equation(max_pool1d)
 @shared_docstring(_MAX_POOL, 2)
 def max_pool2d(
     input: ArrayLike,
@@ -145,6 +170,13 @@ def max_pool2d(
 ) -> Tensor:
     """The largest element of each window of images.
 
+    Equation:
+      M = ⌈(T + 2 p − d · (k − 1) − 1) / s⌉ + 1 if ceil_mode, else ⌊(T + 2 p − d · (k − 1) − 1) / s⌋ + 1
+      L = M − 1 if ceil_mode and (M − 1) s ≥ T + p, else M
+      y[n, c, t] = max_{0 ≤ i < k, 0 ≤ s t + d i − p < T}(x[n, c, s t + d i − p])  for 0 ≤ t < L
+      (x: input (N, C, T); k: kernel_size; s: stride or kernel_size; p: padding; d: dilation; ceil_mode; one for each spatial
+      axis: t, i, s, p, d, k, T, M, L)
+
     >>> import anynet as an
     >>> an.nn.functional.max_pool2d(an.ones((1, 1, 4, 4)), 2).shape
     (1, 1, 2, 2)
@@ -156,6 +188,7 @@ def max_pool2d(
     )  # fmt: skip
 
 
+@equation(max_pool1d)
 @shared_docstring(_MAX_POOL, 3)
 def max_pool3d(
     input: ArrayLike,
@@ -168,6 +201,13 @@ def max_pool3d(
 ) -> Tensor:
     """The largest element of each window of volumes.
 
+    Equation:
+      M = ⌈(T + 2 p − d · (k − 1) − 1) / s⌉ + 1 if ceil_mode, else ⌊(T + 2 p − d · (k − 1) − 1) / s⌋ + 1
+      L = M − 1 if ceil_mode and (M − 1) s ≥ T + p, else M
+      y[n, c, t] = max_{0 ≤ i < k, 0 ≤ s t + d i − p < T}(x[n, c, s t + d i − p])  for 0 ≤ t < L
+      (x: input (N, C, T); k: kernel_size; s: stride or kernel_size; p: padding; d: dilation; ceil_mode; one for each spatial
+      axis: t, i, s, p, d, k, T, M, L)
+
     >>> import anynet as an
     >>> an.nn.functional.max_pool3d(an.ones((1, 1, 4, 4, 4)), 2).shape
     (1, 1, 2, 2, 2)
@@ -179,6 +219,25 @@ def max_pool3d(
     )  # fmt: skip
 
 
+@equation(
+    "M = ceil((T + 2 * p - k) / s) + 1 if ceil_mode else (T + 2 * p - k) // s + 1",
+    "L = M - 1 if ceil_mode and (M - 1) * s >= T + p else M",
+    """
+        m[t: L] = min(s * t - p + k, T + p) - (s * t - p) if count_include_pad else min(s * t - p + k, T) - max(s * t -
+            p, 0)
+    """,
+    "y[n, c, t: L] = sum[i: k](x[n, c, s * t + i - p]) / (D if D > 0 else prod(m[t]))",
+    where="""
+        x[N?, C, T] = input
+        k = kernel_size
+        s = stride or kernel_size
+        p = padding
+        ceil_mode
+        count_include_pad
+        D = divisor_override or 0: takes the place of the number of elements
+    """,
+    spatial="t i s p k m T M L",
+)
 @shared_docstring(_AVG_POOL, 1)
 def avg_pool1d(
     input: ArrayLike,
@@ -189,6 +248,15 @@ def avg_pool1d(
     count_include_pad: bool = True,
 ) -> Tensor:
     """The mean of each window of sequences.
+
+    Equation:
+      M = ⌈(T + 2 p − k) / s⌉ + 1 if ceil_mode, else ⌊(T + 2 p − k) / s⌋ + 1
+      L = M − 1 if ceil_mode and (M − 1) s ≥ T + p, else M
+      m[t] = min(s t − p + k, T + p) − (s t − p) if count_include_pad, else min(s t − p + k, T) − max(s t − p, 0)  for 0 ≤ t <
+          L
+      y[n, c, t] = Σ_{0 ≤ i < k} x[n, c, s t + i − p] / (D if D > 0, else Π mₜ)  for 0 ≤ t < L
+      (x: input (N, C, T); k: kernel_size; s: stride or kernel_size; p: padding; ceil_mode; count_include_pad; D:
+      divisor_override or 0: takes the place of the number of elements; one for each spatial axis: t, i, s, p, k, m, T, M, L)
 
     >>> import anynet as an
     >>> an.nn.functional.avg_pool1d(an.asarray([[1.0, 3.0, 5.0, 7.0]]), 2).tolist()
@@ -201,6 +269,7 @@ def avg_pool1d(
     )  # fmt: skip
 
 
+@equation(avg_pool1d)
 @shared_docstring(_AVG_POOL, 2)
 def avg_pool2d(
     input: ArrayLike,
@@ -213,6 +282,15 @@ def avg_pool2d(
 ) -> Tensor:
     """The mean of each window of images. `divisor_override` takes the place of m, the number that the sum is divided by.
 
+    Equation:
+      M = ⌈(T + 2 p − k) / s⌉ + 1 if ceil_mode, else ⌊(T + 2 p − k) / s⌋ + 1
+      L = M − 1 if ceil_mode and (M − 1) s ≥ T + p, else M
+      m[t] = min(s t − p + k, T + p) − (s t − p) if count_include_pad, else min(s t − p + k, T) − max(s t − p, 0)  for 0 ≤ t <
+          L
+      y[n, c, t] = Σ_{0 ≤ i < k} x[n, c, s t + i − p] / (D if D > 0, else Π mₜ)  for 0 ≤ t < L
+      (x: input (N, C, T); k: kernel_size; s: stride or kernel_size; p: padding; ceil_mode; count_include_pad; D:
+      divisor_override or 0: takes the place of the number of elements; one for each spatial axis: t, i, s, p, k, m, T, M, L)
+
     >>> import anynet as an
     >>> an.nn.functional.avg_pool2d(an.ones((1, 1, 4, 4)), 2).shape
     (1, 1, 2, 2)
@@ -224,6 +302,7 @@ def avg_pool2d(
     )  # fmt: skip
 
 
+@equation(avg_pool1d)
 @shared_docstring(_AVG_POOL, 3)
 def avg_pool3d(
     input: ArrayLike,
@@ -236,6 +315,15 @@ def avg_pool3d(
 ) -> Tensor:
     """The mean of each window of volumes. `divisor_override` takes the place of m, the number that the sum is divided by.
 
+    Equation:
+      M = ⌈(T + 2 p − k) / s⌉ + 1 if ceil_mode, else ⌊(T + 2 p − k) / s⌋ + 1
+      L = M − 1 if ceil_mode and (M − 1) s ≥ T + p, else M
+      m[t] = min(s t − p + k, T + p) − (s t − p) if count_include_pad, else min(s t − p + k, T) − max(s t − p, 0)  for 0 ≤ t <
+          L
+      y[n, c, t] = Σ_{0 ≤ i < k} x[n, c, s t + i − p] / (D if D > 0, else Π mₜ)  for 0 ≤ t < L
+      (x: input (N, C, T); k: kernel_size; s: stride or kernel_size; p: padding; ceil_mode; count_include_pad; D:
+      divisor_override or 0: takes the place of the number of elements; one for each spatial axis: t, i, s, p, k, m, T, M, L)
+
     >>> import anynet as an
     >>> an.nn.functional.avg_pool3d(an.ones((1, 1, 4, 4, 4)), 2).shape
     (1, 1, 2, 2, 2)
@@ -247,9 +335,20 @@ def avg_pool3d(
     )  # fmt: skip
 
 
+@equation(
+    "S = T if R == 0 else R",
+    "y[n, c, t: S] = mean[u: T, floor(t * T / S) <= u, u < ceil((t + 1) * T / S)](x[n, c, u])",
+    where="x[N?, C, T] = input; R = output_size or 0",
+    spatial="t u R S T",
+)
 @shared_docstring(_ADAPTIVE, 1)
 def adaptive_avg_pool1d(input: ArrayLike, output_size: int | Sequence[int | None] | None) -> Tensor:
     """Means over bins of sequences, so that the output has the given size.
+
+    Equation:
+      S = T if R = 0, else R
+      y[n, c, t] = mean_{0 ≤ u < T, ⌊t T / S⌋ ≤ u, u < ⌈(t + 1) T / S⌉}(x[n, c, u])  for 0 ≤ t < S
+      (x: input (N, C, T); R: output_size or 0; one for each spatial axis: t, u, R, S, T)
 
     >>> import anynet as an
     >>> an.nn.functional.adaptive_avg_pool1d(an.asarray([[1.0, 3.0, 5.0, 7.0]]), 2).tolist()
@@ -259,11 +358,22 @@ def adaptive_avg_pool1d(input: ArrayLike, output_size: int | Sequence[int | None
     return pooling.adaptive_avg_pool(input, output_size, axes=1, where="adaptive_avg_pool1d")
 
 
+@equation(
+    "S = T if R == 0 else R",
+    "y[n, c, t: S] = max[u: T, floor(t * T / S) <= u, u < ceil((t + 1) * T / S)](x[n, c, u])",
+    where="x[N?, C, T] = input; R = output_size or 0",
+    spatial="t u R S T",
+)
 @shared_docstring(_ADAPTIVE, 1)
 def adaptive_max_pool1d(
     input: ArrayLike, output_size: int | Sequence[int | None] | None, return_indices: bool = False
 ) -> Tensor:
     """Maxima over bins of sequences, so that the output has the given size; with `return_indices` also their flat positions.
+
+    Equation:
+      S = T if R = 0, else R
+      y[n, c, t] = max_{0 ≤ u < T, ⌊t T / S⌋ ≤ u, u < ⌈(t + 1) T / S⌉}(x[n, c, u])  for 0 ≤ t < S
+      (x: input (N, C, T); R: output_size or 0; one for each spatial axis: t, u, R, S, T)
 
     >>> import anynet as an
     >>> an.nn.functional.adaptive_max_pool1d(an.asarray([[1.0, 3.0, 5.0, 7.0]]), 2).tolist()
@@ -275,9 +385,15 @@ def adaptive_max_pool1d(
     )
 
 
+@equation(adaptive_avg_pool1d)
 @shared_docstring(_ADAPTIVE, 2)
 def adaptive_avg_pool2d(input: ArrayLike, output_size: int | Sequence[int | None] | None) -> Tensor:
     """Means over bins of images, so that the output has the given size.
+
+    Equation:
+      S = T if R = 0, else R
+      y[n, c, t] = mean_{0 ≤ u < T, ⌊t T / S⌋ ≤ u, u < ⌈(t + 1) T / S⌉}(x[n, c, u])  for 0 ≤ t < S
+      (x: input (N, C, T); R: output_size or 0; one for each spatial axis: t, u, R, S, T)
 
     >>> import anynet as an
     >>> an.nn.functional.adaptive_avg_pool2d(an.ones((1, 1, 4, 4)), 2).shape
@@ -287,11 +403,17 @@ def adaptive_avg_pool2d(input: ArrayLike, output_size: int | Sequence[int | None
     return pooling.adaptive_avg_pool(input, output_size, axes=2, where="adaptive_avg_pool2d")
 
 
+@equation(adaptive_max_pool1d)
 @shared_docstring(_ADAPTIVE, 2)
 def adaptive_max_pool2d(
     input: ArrayLike, output_size: int | Sequence[int | None] | None, return_indices: bool = False
 ) -> Tensor:
     """Maxima over bins of images, so that the output has the given size; with `return_indices` also their flat positions.
+
+    Equation:
+      S = T if R = 0, else R
+      y[n, c, t] = max_{0 ≤ u < T, ⌊t T / S⌋ ≤ u, u < ⌈(t + 1) T / S⌉}(x[n, c, u])  for 0 ≤ t < S
+      (x: input (N, C, T); R: output_size or 0; one for each spatial axis: t, u, R, S, T)
 
     >>> import anynet as an
     >>> an.nn.functional.adaptive_max_pool2d(an.ones((1, 1, 4, 4)), 2).shape
@@ -303,9 +425,15 @@ def adaptive_max_pool2d(
     )
 
 
+@equation(adaptive_avg_pool1d)
 @shared_docstring(_ADAPTIVE, 3)
 def adaptive_avg_pool3d(input: ArrayLike, output_size: int | Sequence[int | None] | None) -> Tensor:
     """Means over bins of volumes, so that the output has the given size.
+
+    Equation:
+      S = T if R = 0, else R
+      y[n, c, t] = mean_{0 ≤ u < T, ⌊t T / S⌋ ≤ u, u < ⌈(t + 1) T / S⌉}(x[n, c, u])  for 0 ≤ t < S
+      (x: input (N, C, T); R: output_size or 0; one for each spatial axis: t, u, R, S, T)
 
     >>> import anynet as an
     >>> an.nn.functional.adaptive_avg_pool3d(an.ones((1, 1, 4, 4, 4)), 2).shape
@@ -315,11 +443,17 @@ def adaptive_avg_pool3d(input: ArrayLike, output_size: int | Sequence[int | None
     return pooling.adaptive_avg_pool(input, output_size, axes=3, where="adaptive_avg_pool3d")
 
 
+@equation(adaptive_max_pool1d)
 @shared_docstring(_ADAPTIVE, 3)
 def adaptive_max_pool3d(
     input: ArrayLike, output_size: int | Sequence[int | None] | None, return_indices: bool = False
 ) -> Tensor:
     """Maxima over bins of volumes, so that the output has the given size; with `return_indices` also their flat positions.
+
+    Equation:
+      S = T if R = 0, else R
+      y[n, c, t] = max_{0 ≤ u < T, ⌊t T / S⌋ ≤ u, u < ⌈(t + 1) T / S⌉}(x[n, c, u])  for 0 ≤ t < S
+      (x: input (N, C, T); R: output_size or 0; one for each spatial axis: t, u, R, S, T)
 
     >>> import anynet as an
     >>> an.nn.functional.adaptive_max_pool3d(an.ones((1, 1, 4, 4, 4)), 2).shape
@@ -331,11 +465,27 @@ def adaptive_max_pool3d(
     )
 
 
+@equation(
+    "M = ceil((T - k) / s) + 1 if ceil_mode else (T - k) // s + 1",
+    "L = M - 1 if ceil_mode and (M - 1) * s >= T else M",
+    "m[t: L] = min(s * t + k, T) - s * t",
+    "y[n, c, t: L] = (sum[i: k](x[n, c, s * t + i]**q) * prod(k) / prod(m[t]))**(1 / q)",
+    where="x[N?, C, T] = input; q = norm_type; k = kernel_size; s = stride or kernel_size; ceil_mode",
+    spatial="t i s k m T M L",
+)
 @shared_docstring(_LP_POOL, 1)
 def lp_pool1d(
     input: ArrayLike, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Tensor:
     """(Σ xᵖ)^{1/p} over each window of sequences, with p = `norm_type`.
+
+    Equation:
+      M = ⌈(T − k) / s⌉ + 1 if ceil_mode, else ⌊(T − k) / s⌋ + 1
+      L = M − 1 if ceil_mode and (M − 1) s ≥ T, else M
+      m[t] = min(s t + k, T) − s t  for 0 ≤ t < L
+      y[n, c, t] = (Σ_{0 ≤ i < k} x[n, c, s t + i]^q · (Π k) / (Π mₜ))^(1 / q)  for 0 ≤ t < L
+      (x: input (N, C, T); q: norm_type; k: kernel_size; s: stride or kernel_size; ceil_mode; one for each spatial axis: t, i,
+      s, k, m, T, M, L)
 
     >>> import anynet as an
     >>> an.nn.functional.lp_pool1d(an.asarray([[3.0, 4.0, 0.0, 2.0]]), 2.0, 2).tolist()
@@ -347,11 +497,20 @@ def lp_pool1d(
     )
 
 
+@equation(lp_pool1d)
 @shared_docstring(_LP_POOL, 2)
 def lp_pool2d(
     input: ArrayLike, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Tensor:
     """(Σ xᵖ)^{1/p} over each window of images, with p = `norm_type`.
+
+    Equation:
+      M = ⌈(T − k) / s⌉ + 1 if ceil_mode, else ⌊(T − k) / s⌋ + 1
+      L = M − 1 if ceil_mode and (M − 1) s ≥ T, else M
+      m[t] = min(s t + k, T) − s t  for 0 ≤ t < L
+      y[n, c, t] = (Σ_{0 ≤ i < k} x[n, c, s t + i]^q · (Π k) / (Π mₜ))^(1 / q)  for 0 ≤ t < L
+      (x: input (N, C, T); q: norm_type; k: kernel_size; s: stride or kernel_size; ceil_mode; one for each spatial axis: t, i,
+      s, k, m, T, M, L)
 
     >>> import anynet as an
     >>> an.nn.functional.lp_pool2d(an.ones((1, 1, 4, 4)), 2.0, 2).shape
@@ -363,11 +522,20 @@ def lp_pool2d(
     )
 
 
+@equation(lp_pool1d)
 @shared_docstring(_LP_POOL, 3)
 def lp_pool3d(
     input: ArrayLike, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Tensor:
     """(Σ xᵖ)^{1/p} over each window of volumes, with p = `norm_type`.
+
+    Equation:
+      M = ⌈(T − k) / s⌉ + 1 if ceil_mode, else ⌊(T − k) / s⌋ + 1
+      L = M − 1 if ceil_mode and (M − 1) s ≥ T, else M
+      m[t] = min(s t + k, T) − s t  for 0 ≤ t < L
+      y[n, c, t] = (Σ_{0 ≤ i < k} x[n, c, s t + i]^q · (Π k) / (Π mₜ))^(1 / q)  for 0 ≤ t < L
+      (x: input (N, C, T); q: norm_type; k: kernel_size; s: stride or kernel_size; ceil_mode; one for each spatial axis: t, i,
+      s, k, m, T, M, L)
 
     >>> import anynet as an
     >>> an.nn.functional.lp_pool3d(an.ones((1, 1, 4, 4, 4)), 2.0, 2).shape
@@ -423,6 +591,20 @@ def _unpool(
     return reshape(y, (*lead, *out))
 
 
+@equation(
+    "L = (T - 1) * s - 2 * p + k if R == 0 else R",
+    "F = prod(L)",
+    "y[n, c, f: F] = sum[t](x[n, c, t] * [I[n, c, t] == f])",
+    where="""
+        x[N?, C, T] = input
+        I[N?, C, T] = indices: places in the flattened output, each once
+        k = kernel_size
+        s = stride or kernel_size
+        p = padding
+        R = output_size or 0
+    """,
+    spatial="t T L k s p R",
+)
 @shared_docstring(_MAX_UNPOOL, 1)
 def max_unpool1d(
     input: ArrayLike,
@@ -434,6 +616,13 @@ def max_unpool1d(
 ) -> Tensor:
     """The maxima of `max_pool1d` back at their places, zeros elsewhere.
 
+    Equation:
+      L = (T − 1) s − 2 p + k if R = 0, else R
+      F = Π L
+      y[n, c, f] = Σ_t x[n, c, t] · [I[n, c, t] = f]  for 0 ≤ f < F
+      (x: input (N, C, T); I: indices (N, C, T): places in the flattened output, each once; k: kernel_size; s: stride or
+      kernel_size; p: padding; R: output_size or 0; one for each spatial axis: t, T, L, k, s, p, R)
+
     >>> import anynet as an
     >>> an.nn.functional.max_unpool1d(an.asarray([[[5.0, 7.0]]]), an.asarray([[[1, 2]]]), 2).tolist()
     [[[0.0, 5.0, 7.0, 0.0]]]
@@ -441,6 +630,7 @@ def max_unpool1d(
     return _unpool("max_unpool1d", 1, input, indices, kernel_size, stride, padding, output_size)
 
 
+@equation(max_unpool1d)
 @shared_docstring(_MAX_UNPOOL, 2)
 def max_unpool2d(
     input: ArrayLike,
@@ -452,6 +642,13 @@ def max_unpool2d(
 ) -> Tensor:
     """The maxima of `max_pool2d` back at their places, zeros elsewhere.
 
+    Equation:
+      L = (T − 1) s − 2 p + k if R = 0, else R
+      F = Π L
+      y[n, c, f] = Σ_t x[n, c, t] · [I[n, c, t] = f]  for 0 ≤ f < F
+      (x: input (N, C, T); I: indices (N, C, T): places in the flattened output, each once; k: kernel_size; s: stride or
+      kernel_size; p: padding; R: output_size or 0; one for each spatial axis: t, T, L, k, s, p, R)
+
     >>> import anynet as an
     >>> an.nn.functional.max_unpool2d(an.asarray([[[[5.0]]]]), an.asarray([[[[0]]]]), 2).shape
     (1, 1, 2, 2)
@@ -459,6 +656,7 @@ def max_unpool2d(
     return _unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
 
 
+@equation(max_unpool1d)
 @shared_docstring(_MAX_UNPOOL, 3)
 def max_unpool3d(
     input: ArrayLike,
@@ -469,6 +667,13 @@ def max_unpool3d(
     output_size: Sequence[int] | None = None,
 ) -> Tensor:
     """The maxima of `max_pool3d` back at their places, zeros elsewhere.
+
+    Equation:
+      L = (T − 1) s − 2 p + k if R = 0, else R
+      F = Π L
+      y[n, c, f] = Σ_t x[n, c, t] · [I[n, c, t] = f]  for 0 ≤ f < F
+      (x: input (N, C, T); I: indices (N, C, T): places in the flattened output, each once; k: kernel_size; s: stride or
+      kernel_size; p: padding; R: output_size or 0; one for each spatial axis: t, T, L, k, s, p, R)
 
     >>> import anynet as an
     >>> an.nn.functional.max_unpool3d(an.asarray([[[[[5.0]]]]]), an.asarray([[[[[0]]]]]), 2).shape
@@ -536,7 +741,7 @@ def _units(where: str, x: Any, samples: Any, axes: int) -> Any:
     xp = backend_of(plain)
     n, c = plain.shape[:2]
     if samples is None:
-        units = random.next_units(xp, n * c * axes, plain.dtype, xp.device_of(plain))
+        units = streams.next_units(xp, n * c * axes, plain.dtype, xp.device_of(plain))
     else:
         given = tuple(samples.shape)
         if len(given) != 3 or given[0] < n or given[1] < c or given[2] != axes:
@@ -575,6 +780,21 @@ def _window_index(
     return xp.reshape(index, (n, c, math.prod(out), math.prod(kernel)))
 
 
+@equation(
+    "u ~ Uniform(0, 1)",
+    "S = R if R > 0 else floor(T * ρ)",
+    "α = (T - k) / (S - 1) if S > 1 else 0",
+    "a[n: N, c: C, t: S] = floor((t + u[n, c]) * α) - floor(u[n, c] * α) if t < S - 1 else T - k",
+    "y[n, c, t: S] = max[i: k](x[n, c, a[n, c, t] + i])",
+    where="""
+        x[N?, C, T] = input
+        k = kernel_size
+        R = output_size or 0
+        ρ = output_ratio or 1
+        u[N, C]: a number for each example, channel and axis
+    """,
+    spatial="t i k R S T α a u ρ",
+)
 @shared_docstring(_FRACTIONAL, 2)
 def fractional_max_pool2d(
     input: ArrayLike,
@@ -585,6 +805,15 @@ def fractional_max_pool2d(
     _random_samples: ArrayLike | None = None,
 ) -> Tensor:
     """The largest element of windows of images at random places, about size / output from one another.
+
+    Equation:
+      u ∼ Uniform(0, 1)
+      S = R if R > 0, else ⌊T ρ⌋
+      α = (T − k) / (S − 1) if S > 1, else 0
+      a[n, c, t] = ⌊(t + u[n, c]) α⌋ − ⌊u[n, c] α⌋ if t < S − 1, else T − k  for 0 ≤ n < N, 0 ≤ c < C, 0 ≤ t < S
+      y[n, c, t] = max_{0 ≤ i < k}(x[n, c, a[n, c, t] + i])  for 0 ≤ t < S
+      (x: input (N, C, T); k: kernel_size; R: output_size or 0; ρ: output_ratio or 1; u: (N, C): a number for each example,
+      channel and axis; one for each spatial axis: t, i, k, R, S, T, α, a, u, ρ)
 
     >>> import anynet as an
     >>> an.nn.functional.fractional_max_pool2d(an.ones((1, 1, 5, 5)), 2, output_size=3).shape
@@ -602,6 +831,7 @@ def fractional_max_pool2d(
     )
 
 
+@equation(fractional_max_pool2d)
 @shared_docstring(_FRACTIONAL, 3)
 def fractional_max_pool3d(
     input: ArrayLike,
@@ -612,6 +842,15 @@ def fractional_max_pool3d(
     _random_samples: ArrayLike | None = None,
 ) -> Tensor:
     """The largest element of windows of volumes at random places, about size / output from one another.
+
+    Equation:
+      u ∼ Uniform(0, 1)
+      S = R if R > 0, else ⌊T ρ⌋
+      α = (T − k) / (S − 1) if S > 1, else 0
+      a[n, c, t] = ⌊(t + u[n, c]) α⌋ − ⌊u[n, c] α⌋ if t < S − 1, else T − k  for 0 ≤ n < N, 0 ≤ c < C, 0 ≤ t < S
+      y[n, c, t] = max_{0 ≤ i < k}(x[n, c, a[n, c, t] + i])  for 0 ≤ t < S
+      (x: input (N, C, T); k: kernel_size; R: output_size or 0; ρ: output_ratio or 1; u: (N, C): a number for each example,
+      channel and axis; one for each spatial axis: t, i, k, R, S, T, α, a, u, ρ)
 
     >>> import anynet as an
     >>> an.nn.functional.fractional_max_pool3d(an.ones((1, 1, 5, 5, 5)), 2, output_ratio=0.5).shape

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from anynet.equations import equation
 from anynet.nn.errors import ShapeError
 from anynet.ops import creation
 from anynet.ops import elementwise as e
@@ -25,11 +26,33 @@ __all__ = [
 Size = int | Sequence[int]
 
 
+@equation(
+    "r1 = 1 if align else (H - 1) / H",
+    "r2 = 1 if align else (W - 1) / W",
+    "u[i: W] = r2 * (2 * i / (W - 1) - 1)",
+    "v[j: H] = r1 * (2 * j / (H - 1) - 1)",
+    "y[n, j, i, k] = θ[n, k, 0] * u[i] + θ[n, k, 1] * v[j] + θ[n, k, 2]",
+    where="""
+        θ[N, A, B] = theta
+        H = size[2]
+        W = size[3]
+        align = align_corners or 0: of images
+        volumes likewise
+    """,
+)
 def affine_grid(theta: ArrayLike, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
     """Where `grid_sample` reads so that the output is the input under an affine map: theta (n, 2, 3) and size (n, c, h, w) →
     (n, h, w, 2) of (x, y); theta (n, 3, 4) and size (n, c, d, h, w) → (n, d, h, w, 3) of (x, y, z).
 
     Places run from −1 to 1 over the centres of the outermost pixels (`align_corners`), or over their outer edges.
+
+    Equation:
+      r₁ = 1 if align, else (H − 1) / H
+      r₂ = 1 if align, else (W − 1) / W
+      u[i] = r₂ · (2 i / (W − 1) − 1)  for 0 ≤ i < W
+      v[j] = r₁ · (2 j / (H − 1) − 1)  for 0 ≤ j < H
+      y[n, j, i, k] = θ[n, k, 0] uᵢ + θ[n, k, 1] vⱼ + θ[n, k, 2]
+      (θ: theta (N, A, B); H: size[2]; W: size[3]; align: align_corners or 0: of images volumes likewise)
 
     >>> import anynet as an
     >>> an.nn.functional.affine_grid(an.asarray([[[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]]]), (1, 1, 1, 2))[0, 0]
@@ -117,6 +140,19 @@ def _cubic(t: Any) -> list[Any]:
     return [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)]
 
 
+@equation(
+    "u[n, j, i] = (g[n, j, i, 0] + 1) * (W - 1) / 2 if align else ((g[n, j, i, 0] + 1) * W - 1) / 2",
+    "v[n, j, i] = (g[n, j, i, 1] + 1) * (H - 1) / 2 if align else ((g[n, j, i, 1] + 1) * H - 1) / 2",
+    """
+        y[n, c, j, i] = sum[h, w](x[n, c, h, w] * max(0, 1 - abs(v[n, j, i] - h)) * max(0, 1 - abs(u[n, j, i] - w)))
+    """,
+    where="""
+        x[N, C, H, W] = input
+        g[N, J, I, A] = grid
+        align = align_corners or 0: bilinear, with zeros outside
+        the other modes read other pixels
+    """,
+)
 def grid_sample(
     input: ArrayLike,
     grid: ArrayLike,
@@ -130,6 +166,13 @@ def grid_sample(
     volumes), "nearest" (halves to even) or "bicubic" (images only). Outside the image `padding_mode` "zeros", "border" or
     "reflection". NaN in the grid is read as −1, as PyTorch documents it, and so is what is beyond 1e30 under "reflection";
     such places have no gradient.
+
+    Equation:
+      u[n, j, i] = (g[n, j, i, 0] + 1) (W − 1) / 2 if align, else ((g[n, j, i, 0] + 1) W − 1) / 2
+      v[n, j, i] = (g[n, j, i, 1] + 1) (H − 1) / 2 if align, else ((g[n, j, i, 1] + 1) H − 1) / 2
+      y[n, c, j, i] = Σ_{h,w} x[n, c, h, w] max(0, 1 − |v[n, j, i] − h|) max(0, 1 − |u[n, j, i] − w|)
+      (x: input (N, C, H, W); g: grid (N, J, I, A); align: align_corners or 0: bilinear, with zeros outside the other modes
+      read other pixels)
 
     >>> import anynet as an
     >>> x = an.asarray([[[[1.0, 3.0]]]])
@@ -222,8 +265,18 @@ def _multilinear(flat: Any, places: list[Any], spatial: tuple[int, ...], zeros: 
 # ----- fractional pooling -----
 
 
+@equation(
+    "r = R",
+    "y[..., c: C // r**2, h: H * r, w: W * r] = x[..., c * r**2 + h % r * r + w % r, h // r, w // r]",
+    where="x[..., C, H, W] = input; R = upscale_factor",
+)
 def pixel_shuffle(input: ArrayLike, upscale_factor: int) -> Tensor:
     """(…, c r², h, w) → (…, c, h r, w r): channels become places (Shi et al. 2016).
+
+    Equation:
+      r = R
+      y[c, h, w] = x[c r² + h mod r r + w mod r, ⌊h / r⌋, ⌊w / r⌋]  for 0 ≤ c < ⌊C / r²⌋, 0 ≤ h < H r, 0 ≤ w < W r
+      (x: input (…, C, H, W); R: upscale_factor)
 
     >>> import anynet as an
     >>> an.nn.functional.pixel_shuffle(an.asarray([[[1]], [[2]], [[3]], [[4]]]), 2).tolist()
@@ -239,8 +292,16 @@ def pixel_shuffle(input: ArrayLike, upscale_factor: int) -> Tensor:
     return rearrange(input, split=(*lead, c, r, r, h, w), axes=axes, shape=(*lead, c, h * r, w * r))
 
 
+@equation(
+    "y[..., c: C * r**2, h: H // r, w: W // r] = x[..., c // r**2, h * r + c % r**2 // r, w * r + c % r]",
+    where="x[..., C, H, W] = input; r = downscale_factor",
+)
 def pixel_unshuffle(input: ArrayLike, downscale_factor: int) -> Tensor:
     """(…, c, h r, w r) → (…, c r², h, w): the inverse of `pixel_shuffle`.
+
+    Equation:
+      y[c, h, w] = x[⌊c / r²⌋, h r + ⌊c mod r² / r⌋, w r + c mod r]  for 0 ≤ c < C r², 0 ≤ h < ⌊H / r⌋, 0 ≤ w < ⌊W / r⌋
+      (x: input (…, C, H, W); r: downscale_factor)
 
     >>> import anynet as an
     >>> an.nn.functional.pixel_unshuffle(an.asarray([[[1, 2], [3, 4]]]), 2).tolist()
@@ -256,8 +317,16 @@ def pixel_unshuffle(input: ArrayLike, downscale_factor: int) -> Tensor:
     return rearrange(input, split=(*lead, c, h, r, w, r), axes=axes, shape=(*lead, c * r * r, h, w))
 
 
+@equation(
+    "y[n, c: C, i] = x[n, c % g * (C // g) + c // g, i]",
+    where="x[N, C, I*] = input; g = groups",
+)
 def channel_shuffle(input: ArrayLike, groups: int) -> Tensor:
     """(n, g k, …) → channels in the order 0, k, 2k, …, 1, k+1, …: one of each group in turn (Zhang et al. 2018).
+
+    Equation:
+      y[n, c, i] = x[n, c mod g ⌊C / g⌋ + ⌊c / g⌋, i]  for 0 ≤ c < C
+      (x: input (N, C, I); g: groups)
 
     >>> import anynet as an
     >>> an.nn.functional.channel_shuffle(an.asarray([[[1], [2], [3], [4]]]), 2).tolist()
@@ -271,6 +340,7 @@ def channel_shuffle(input: ArrayLike, groups: int) -> Tensor:
     return rearrange(input, split=split, axes=(0, 2, 1, *range(3, len(shape) + 1)), shape=shape)
 
 
+@equation(interpolate)
 def upsample(
     input: ArrayLike,
     size: Size | None = None,
@@ -280,6 +350,12 @@ def upsample(
 ) -> Tensor:
     """`interpolate`, under its older name.
 
+    Equation:
+      S = ⌊T f⌋ if R = 0, else R
+      y[n, c, t] = x[n, c, ⌊t T / S⌋]  for 0 ≤ t < S
+      (x: input (N, C, T); R: size or 0; f: scale_factor or 1: the mode "nearest" the other modes have their own weights; one
+      for each spatial axis: t, T, S, R, f)
+
     >>> import anynet as an
     >>> an.nn.functional.upsample(an.asarray([[[1.0, 2.0]]]), scale_factor=2).tolist()
     [[[1.0, 1.0, 2.0, 2.0]]]
@@ -287,6 +363,21 @@ def upsample(
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 
+@equation(
+    """
+        y[..., t: T + a + b] = x[..., t - a] if mode == "constant" and v == 0 else (x[..., t - a] if 0 <= t - a < T else
+            v) if mode == "constant" else x[..., T - 1 - abs(T - 1 - abs(t - a))] if mode == "reflect" else x[...,
+            clip(t - a, 0, T - 1)] if mode == "replicate" else x[..., (t - a) % T]
+    """,
+    where="""
+        x[..., T] = input
+        a = pad[0]
+        b = pad[1]
+        mode
+        v = value or 0: of the last axis
+        the others are padded likewise
+    """,
+)
 def pad(input: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """Make an array longer at the ends of its last axes, or shorter where a number is negative.
 
@@ -294,6 +385,12 @@ def pad(input: ArrayLike, pad: Sequence[int], mode: str = "constant", value: flo
     given), "reflect" (without the edge), "replicate" (the edge), "circular".
 
     Errors: ValueError for an unknown mode, and for more than there is to reflect, repeat or cut away.
+
+    Equation:
+      y[t] = x[t − a] if mode = "constant" and v = 0, (x[t − a] if 0 ≤ t − a < T, else v) if mode = "constant", x[T − 1 − |T −
+          1 − |t − a||] if mode = "reflect", x[clip(t − a, 0, T − 1)] if mode = "replicate", else x[(t − a) mod T]  for 0 ≤ t
+          < T + a + b
+      (x: input (…, T); a: pad[0]; b: pad[1]; mode; v: value or 0: of the last axis the others are padded likewise)
 
     >>> import anynet as an
     >>> an.nn.functional.pad(an.asarray([1.0, 2.0]), (1, 2)).tolist()

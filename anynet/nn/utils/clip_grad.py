@@ -74,8 +74,13 @@ def get_total_norm(
     if not arrays:
         return Tensor(0.0)
     xp = backend_of(arrays[0])
+    whole = xp.common_memory(arrays)
+    if whole is not None:
+        arrays = [whole]
     norms = [xp.linalg.vector_norm(a, ord=norm_type) for a in arrays]
-    total = xp.linalg.vector_norm(xp.stack([xp.astype(n, norms[0].dtype) for n in norms]), ord=norm_type)
+    total = norms[0]
+    if len(norms) > 1:
+        total = xp.linalg.vector_norm(xp.stack([xp.astype(n, norms[0].dtype) for n in norms]), ord=norm_type)
     total = xp.asarray(total)
     if error_if_nonfinite and not math.isfinite(float(total)):
         msg = f"clip_grad_norm_: the norm of the gradients must be finite, got {float(total)}; nothing was clipped"
@@ -95,16 +100,30 @@ def clip_grads_with_norm_(
     >>> [round(g, 4) for g in p.grad.tolist()]
     [0.6, 0.8]
     """
-    for p in _with_grads(parameters):
+    factors: dict[str, Any] = {}
+    params = _with_grads(parameters)
+    for p in params:
+        if p.device not in factors:
+            factors[p.device] = _factor(max_norm, total_norm, p.device)
+    whole = (
+        backend_of(params[0]._data).common_memory([unwrap(p.grad) for p in params])
+        if len(params) > 1
+        else None
+    )
+    if whole is not None:
+        whole *= backend_of(whole).astype(factors[params[0].device], whole.dtype)
+        return
+    for p in params:
         g = p.grad._data  # type: ignore[union-attr]
-        xp = backend_of(g)
-        total = (
-            unwrap(total_norm) if isinstance(total_norm, Tensor) else to_plain(total_norm, device=p.device)
-        )
-        if isinstance(total_norm, Tensor) and total_norm.device != p.device:
-            total = to_plain(total, device=p.device)
-        factor = xp.minimum(max_norm / (total + 1e-6), xp.ones_like(total))
-        _write(p, g * xp.astype(factor, g.dtype))
+        _write(p, g * backend_of(g).astype(factors[p.device], g.dtype))
+
+
+def _factor(max_norm: float, total_norm: ArrayLike | float, device: str) -> Any:
+    total = unwrap(total_norm) if isinstance(total_norm, Tensor) else to_plain(total_norm, device=device)
+    if isinstance(total_norm, Tensor) and total_norm.device != device:
+        total = to_plain(total, device=device)
+    xp = backend_of(total)
+    return xp.minimum(max_norm / (total + 1e-6), xp.ones_like(total))
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from anynet import random
+from anynet import streams
 from anynet.ops.reductions import mean
 from anynet.tensor import Tensor, no_grad
 
@@ -31,7 +31,7 @@ def add_gradient_noise_(
     spread = math.sqrt(eta / (1 + step) ** gamma)
     with no_grad():
         for p in _with_gradient(parameters):
-            noise = Tensor(random.normal(tuple(p.shape)) * spread, dtype=p.dtype, device=p.device)
+            noise = Tensor(streams.normal(tuple(p.shape)) * spread, dtype=p.dtype, device=p.device)
             p.grad = p.grad + noise
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from anynet import random
+from anynet import streams
 from anynet.nn.module import Module
 from anynet.nn.utils.parametrize import register_parametrization
 from anynet.ops import creation, linalg
@@ -105,8 +105,8 @@ class _SpectralNorm(Module):
             matrix = as_matrix(weight.detach(), self.dim)
             made: dict[str, Any] = {"dtype": weight.dtype, "device": weight.device}
             h, w = matrix.shape
-            self._u = Buffer(unit(Tensor(random.normal((h,)), **made), eps))
-            self._v = Buffer(unit(Tensor(random.normal((w,)), **made), eps))
+            self._u = Buffer(unit(Tensor(streams.normal((h,)), **made), eps))
+            self._v = Buffer(unit(Tensor(streams.normal((w,)), **made), eps))
             power_method(matrix, self._u, self._v, eps, 15)
 
     def forward(self, weight: ArrayLike) -> Tensor:
@@ -225,7 +225,7 @@ class _Orthogonal(Module):
             found = _vectors(q)
             return linalg.matrix_transpose(found) if wide else found
         if n != k:
-            more = Tensor(random.normal((*q.shape[:-1], n - k)), **made)
+            more = Tensor(streams.normal((*q.shape[:-1], n - k)), **made)
             q = _orthonormal(concat([q, more], axis=-1))
         else:
             apart = linalg.matrix_transpose(q) @ q - creation.eye(n, **made)

@@ -17,7 +17,7 @@ from anynet_backends.concurrency import ThreadStack
 
 __all__ = [
     "ParametrizationList", "cached", "is_parametrized", "register_parametrization", "remove_parametrizations",
-    "transfer_parametrizations_and_params", "type_before_parametrizations",
+    "restore_parametrization", "transfer_parametrizations_and_params", "type_before_parametrizations",
 ]  # fmt: skip
 
 _caches: ThreadStack[dict[tuple[int, str], Any]] = ThreadStack()
@@ -212,6 +212,25 @@ def register_parametrization(
     setattr(module.__dict__["parametrizations"], tensor_name, made)
     module.__class__ = _class(type_before_parametrizations(module), tuple(_known(module)))
     return module
+
+
+def restore_parametrization(
+    module: Module, tensor_name: str, functions: list[Module], originals: dict[str, Any]
+) -> None:
+    """Parametrize an attribute with given originals ("original", or "original0", …): what a description of a network holds."""
+    if is_parametrized(module, tensor_name):
+        remove_parametrizations(module, tensor_name)
+    made = ParametrizationList.__new__(ParametrizationList)
+    made.several = "original" not in originals
+    for name, value in originals.items():
+        setattr(made, name, value)
+    for function in functions:
+        made.append(function)
+    module.__dict__.pop(tensor_name, None)
+    if "parametrizations" not in module.__dict__:
+        module.__dict__["parametrizations"] = Module()
+    setattr(module.__dict__["parametrizations"], tensor_name, made)
+    module.__class__ = _class(type_before_parametrizations(module), tuple(_known(module)))
 
 
 _classes: dict[tuple[type[Module], tuple[str, ...]], type[Module]] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anynet import random
+from anynet import streams
 from anynet.nn.hooks import MakesAttribute
 from anynet.nn.module import Module
 from anynet.nn.utils.parametrizations import (
@@ -154,7 +154,7 @@ def spectral_norm(
     dim = check_power(weight, n_power_iterations, usual_dim(module) if dim is None else dim)
     parts: dict[str, Tensor] = {"_orig": Parameter(weight)}
     for part, n in zip(("_u", "_v"), as_matrix(weight, dim).shape, strict=True):
-        drawn = Tensor(random.normal((n,)), dtype=weight.dtype, device=weight.device)
+        drawn = Tensor(streams.normal((n,)), dtype=weight.dtype, device=weight.device)
         parts[part] = Buffer(unit(drawn, eps))
     return _replace(module, _SpectralNorm(name, n_power_iterations, dim, eps), parts)
 

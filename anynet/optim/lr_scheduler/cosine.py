@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from anynet.equations import equation
 from anynet.optim.groups import integer, not_negative, positive
 from anynet.optim.lr_scheduler.scheduler import LRScheduler
 from anynet.optim.optimizer import Optimizer
@@ -11,8 +12,16 @@ from anynet.optim.optimizer import Optimizer
 __all__ = ["CosineAnnealingLR", "CosineAnnealingWarmRestarts"]
 
 
+@equation(
+    "η = η_min + (η0 - η_min) * (1 + cos(pi * t / T)) / 2",
+    where="t: the step; η0 = base_lrs[0]; η_min = eta_min; T = T_max",
+)
 class CosineAnnealingLR(LRScheduler):
-    """η_t = η_min + ½ (η_0 − η_min)(1 + cos(π t / T_max)) (Loshchilov & Hutter 2017), computed step by step.
+    """Half a cosine from the first rate to η_min (Loshchilov & Hutter 2017), computed step by step.
+
+    Equation:
+      η = η_min + (η₀ − η_min) (1 + cos(π t / T)) / 2
+      (t: the step; η₀: base_lrs[0]; η_min: eta_min; T: T_max)
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
@@ -48,9 +57,27 @@ class CosineAnnealingLR(LRScheduler):
         return [self.eta_min + (base - self.eta_min) * part / 2 for base in self.base_lrs]
 
 
+@equation(
+    "r[0] = T0",
+    "s[0] = 0",
+    "u[k: 1: t + 1] = 1 if s[k - 1] + 1 >= r[k - 1] else 0",
+    "s[k] = 0 if u[k] == 1 else s[k - 1] + 1",
+    "r[k] = r[k - 1] * q if u[k] == 1 else r[k - 1]",
+    "η = η_min + (η0 - η_min) * (1 + cos(pi * s[t] / r[t])) / 2",
+    where="t: the step; η0 = base_lrs[0]; η_min = eta_min; T0 = T_0; q = T_mult",
+)
 class CosineAnnealingWarmRestarts(LRScheduler):
     """η_t = η_min + ½ (η_0 − η_min) (1 + cos(π t_c / T)): t_c steps since the last restart, of which there is one after
     T_0, then T_0 T_mult, T_0 T_mult² … steps (Loshchilov & Hutter 2017).
+
+    Equation:
+      r₀ = T₀
+      s₀ = 0
+      u[k] = 1 if sₖ₋₁ + 1 ≥ rₖ₋₁, else 0  for 1 ≤ k < t + 1
+      sₖ = 0 if uₖ = 1, else sₖ₋₁ + 1
+      rₖ = rₖ₋₁ q if uₖ = 1, else rₖ₋₁
+      η = η_min + (η₀ − η_min) (1 + cos(π sₜ / rₜ)) / 2
+      (t: the step; η₀: base_lrs[0]; η_min: eta_min; T₀: T_0; q: T_mult)
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from anynet.equations import equation
 from anynet.optim.groups import (
     choice,
     finite,
@@ -70,12 +71,36 @@ class CyclesMomentum(LRScheduler):
             self._set_momenta([m[0] if isinstance(m, (list, tuple)) else m for m in state["momenta"]])
 
 
+@equation(
+    "c = floor(1 + t / T)",
+    "x = 1 + t / T - c",
+    "a = x / ρ if x <= ρ else (x - 1) / (ρ - 1)",
+    's = 1 / 2**(c - 1) if mode == "triangular2" else γ**t if mode == "exp_range" else 1',
+    "η = η0 + (η_max - η0) * a * s",
+    where="""
+        t: the step
+        η0 = base_lrs[0]
+        η_max = max_lrs[0]
+        T = total_size
+        ρ = step_ratio
+        γ = gamma
+        mode
+    """,
+)
 class CyclicLR(CyclesMomentum):
     """η runs from `base_lr` up to `max_lr` in `step_size_up` steps and down again, over and over (Smith 2017).
 
     `mode`: "triangular"; "triangular2", with half the height each cycle; "exp_range", with height gammaᵗ; or a `scale_fn`
     of the cycle (or of the step, ``scale_mode="iterations"``). With `cycle_momentum` the momentum (for Adam β₁) runs the
     other way between `max_momentum` and `base_momentum`.
+
+    Equation:
+      c = ⌊1 + t / T⌋
+      x = 1 + t / T − c
+      a = x / ρ if x ≤ ρ, else (x − 1) / (ρ − 1)
+      s = 1 / 2^(c − 1) if mode = "triangular2", γᵗ if mode = "exp_range", else 1
+      η = η₀ + (η_max − η₀) a s
+      (t: the step; η₀: base_lrs[0]; η_max: max_lrs[0]; T: total_size; ρ: step_ratio; γ: gamma; mode)
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)

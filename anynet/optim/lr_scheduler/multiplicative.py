@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 
+from anynet.equations import equation
 from anynet.optim.groups import finite, integer, positive
 from anynet.optim.lr_scheduler.scheduler import LRScheduler, per_group
 from anynet.optim.optimizer import Optimizer
@@ -32,8 +33,13 @@ class ByFunction(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
 
+@equation("η = η0 * f(t)", where="t: the step; η0 = base_lrs[0]; f = lr_lambdas[0]")
 class LambdaLR(ByFunction):
-    """η_t = η_0 f(t); one function, or one a group.
+    """The first rate times a function of the step; one function, or one a group.
+
+    Equation:
+      η = η₀ f(t)
+      (t: the step; η₀: base_lrs[0]; f: lr_lambdas[0])
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
@@ -51,8 +57,20 @@ class LambdaLR(ByFunction):
         return [b * f(self.last_epoch) for b, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
 
 
+@equation(
+    "h[0] = η0",
+    "h[k: 1: t + 1] = h[k - 1] * f(k)",
+    "η = h[t]",
+    where="t: the step; η0 = base_lrs[0]; f = lr_lambdas[0]",
+)
 class MultiplicativeLR(ByFunction):
-    """η_t = η_{t−1} f(t); one function, or one a group.
+    """The rate before times a function of the step; one function, or one a group.
+
+    Equation:
+      h₀ = η₀
+      h[k] = hₖ₋₁ f(k)  for 1 ≤ k < t + 1
+      η = hₜ
+      (t: the step; η₀: base_lrs[0]; f: lr_lambdas[0])
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
@@ -72,8 +90,13 @@ class MultiplicativeLR(ByFunction):
         return [lr * f(self.last_epoch) for lr, f in zip(self._now(), self.lr_lambdas, strict=False)]
 
 
+@equation("η = η0 * γ**(t // S)", where="t: the step; η0 = base_lrs[0]; γ = gamma; S = step_size")
 class StepLR(LRScheduler):
     """η is multiplied by gamma every `step_size` steps.
+
+    Equation:
+      η = η₀ γ^(⌊t / S⌋)
+      (t: the step; η₀: base_lrs[0]; γ: gamma; S: step_size)
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
@@ -103,8 +126,16 @@ class StepLR(LRScheduler):
         return [base * self.gamma ** (self.last_epoch // self.step_size) for base in self.base_lrs]
 
 
+@equation(
+    "η = η0 * γ**sum[k](M[k] <= t)",
+    where="t: the step; η0 = base_lrs[0]; γ = gamma; M[K] = milestones",
+)
 class MultiStepLR(LRScheduler):
     """η is multiplied by gamma at each of `milestones`.
+
+    Equation:
+      η = η₀ γ^(Σ_k (Mₖ ≤ t))
+      (t: the step; η₀: base_lrs[0]; γ: gamma; M: milestones (K))
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
@@ -134,8 +165,13 @@ class MultiStepLR(LRScheduler):
         return [base * self.gamma**turns for base in self.base_lrs]
 
 
+@equation("η = η0 * γ**t", where="t: the step; η0 = base_lrs[0]; γ = gamma")
 class ExponentialLR(LRScheduler):
-    """η_t = η_0 gammaᵗ.
+    """The rate times gamma after each step.
+
+    Equation:
+      η = η₀ γᵗ
+      (t: the step; η₀: base_lrs[0]; γ: gamma)
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anynet.equations import equation
 from anynet.optim.groups import finite, not_negative, positive, real, unit_interval
 from anynet.optim.lr_scheduler.scheduler import LRScheduler
 from anynet.optim.optimizer import Optimizer
@@ -9,8 +10,16 @@ from anynet.optim.optimizer import Optimizer
 __all__ = ["ConstantLR", "LinearLR", "PolynomialLR"]
 
 
+@equation(
+    "η = η0 * f if t < T else η0",
+    where="t: the step; η0 = base_lrs[0]; f = factor; T = total_iters",
+)
 class ConstantLR(LRScheduler):
     """η is multiplied by `factor` until step `total_iters`.
+
+    Equation:
+      η = η₀ f if t < T, else η₀
+      (t: the step; η₀: base_lrs[0]; f: factor; T: total_iters)
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
@@ -43,8 +52,16 @@ class ConstantLR(LRScheduler):
         return [base * (self.factor + over * (1 - self.factor)) for base in self.base_lrs]
 
 
+@equation(
+    "η = η0 * (a + (b - a) * min(t, T) / T)",
+    where="t: the step; η0 = base_lrs[0]; a = start_factor; b = end_factor; T = total_iters",
+)
 class LinearLR(LRScheduler):
     """Warm-up: η grows linearly from start_factor η_0 to end_factor η_0 in `total_iters` steps (Goyal et al. 2017).
+
+    Equation:
+      η = η₀ · (a + (b − a) min(t, T) / T)
+      (t: the step; η₀: base_lrs[0]; a: start_factor; b: end_factor; T: total_iters)
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
@@ -84,8 +101,16 @@ class LinearLR(LRScheduler):
         return [base * (a + (b - a) * min(total, t) / total if total else a) for base in self.base_lrs]
 
 
+@equation(
+    "η = η0 * (1 - min(t, T) / T)**q",
+    where="t: the step; η0 = base_lrs[0]; T = total_iters; q = power",
+)
 class PolynomialLR(LRScheduler):
-    """η_t = η_0 (1 − t / total_iters)^power, then 0.
+    """A power of what is left of `total_iters` steps, then 0.
+
+    Equation:
+      η = η₀ · (1 − min(t, T) / T)^q
+      (t: the step; η₀: base_lrs[0]; T: total_iters; q: power)
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)

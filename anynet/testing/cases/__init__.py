@@ -30,6 +30,7 @@ class Case:
     steps: bool = (
         False  # whether its gradient is not that of its value: optimizer steps, weights held constant
     )
+    make: Callable[[], nn.Module] | None = None  # of a layer that is called with the first arguments alone
 
 
 def index(x: Tensor, values: Any) -> Tensor:
@@ -63,7 +64,8 @@ def layer(
             net, {f"net.{k}": w for (k, _), w in zip(parameters, weights, strict=True)}, inputs
         )
 
-    return Case(name, function, (*shapes, *(shape for _, shape in parameters)), low, high, second_order)
+    every_shape = (*shapes, *(shape for _, shape in parameters))
+    return Case(name, function, every_shape, low, high, second_order, make=make if run is None else None)
 
 
 class _Called(nn.Module):

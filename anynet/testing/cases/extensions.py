@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from anynet.ops import (
+    einsum,
+    fft,
+    incomplete,
+    linalg,
+    manipulation,
+    reductions,
+    searching,
+    selection,
+    special,
+)
 from anynet.ops import elementwise as e
-from anynet.ops import fft, linalg, manipulation, reductions, searching, special
 from anynet.ops.creation import eye, ones_like
 from anynet.tensor import Tensor
 from anynet.testing.cases import Case, index
@@ -108,6 +118,12 @@ def _special() -> Iterable[Case]:
         yield Case(name, getattr(special, name), ((3, 4),), 0.2, 3.0)
     for name in ("xlogy", "xlog1py", "rel_entr", "betaln"):
         yield Case(name, getattr(special, name), ((3, 4), (4,)), 0.2, 3.0)
+    for name in ("gammainc", "gammaincc"):
+        yield Case(name, getattr(incomplete, f"_{name}"), ((3,), (3,)), 0.2, 3.0)
+    yield Case("betainc", incomplete._betainc, ((3,), (3,), (3,)), 0.2, 0.9)
+    yield Case("sampled_gamma", incomplete.sampled_gamma, ((3,), (3,)), 0.2, 3.0, steps=True)
+    yield Case("sampled_dirichlet", incomplete.sampled_dirichlet, ((2, 3), (2, 3)), 0.2, 0.9, steps=True)
+    yield Case("sampled_beta", incomplete.sampled_beta, ((3,), (3,), (3,)), 0.2, 0.9, steps=True)
 
 
 def _positions() -> Iterable[Case]:
@@ -135,4 +151,33 @@ def _positions() -> Iterable[Case]:
     yield Case("setitem", _set, ((3, 4),), second_order=False)
 
 
-CASES: tuple[Case, ...] = (*_linalg(), *_special(), *_positions())
+def _selection() -> Iterable[Case]:
+    yield Case(
+        "einsum",
+        lambda a, b, c: einsum.einsum("bij,jk,...kk->...bi", a, b, c),
+        ((2, 3, 4), (4, 3), (2, 3, 3)),
+    )
+    yield Case("topk", lambda x: selection.topk(x, 2, axis=0).values, ((3, 4),), second_order=False)
+    at = [[0, 2, 1], [2, 0, 0]]
+    once = [[0, 2, 1], [1, 0, 2]]
+    yield Case("gather", lambda x: selection.gather(x, index(x, at), axis=1), ((2, 3),), second_order=False)
+    yield Case(
+        "scatter",
+        lambda x, v: selection.scatter(x, index(x, once), v, axis=1),
+        ((2, 3), (2, 3)),
+        second_order=False,
+    )
+    yield Case(
+        "scatter_add",
+        lambda x, v: selection.scatter_add(x, index(x, at), v, axis=1),
+        ((2, 3), (2, 3)),
+        second_order=False,
+    )
+    yield Case("bincount", lambda w: selection.bincount(index(w, [1, 3, 1]), w), ((3,),), second_order=False)
+    yield Case("diag", lambda x: selection.diag(x, offset=1), ((3,),), second_order=False)
+    yield Case(
+        "sliding_windows", lambda x: selection.sliding_windows(x, 3, axis=0), ((5, 2),), second_order=False
+    )
+
+
+CASES: tuple[Case, ...] = (*_linalg(), *_special(), *_positions(), *_selection())

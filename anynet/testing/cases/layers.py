@@ -5,6 +5,9 @@ from __future__ import annotations
 from anynet import nn, optim, random
 from anynet.nn import functional as F
 from anynet.ops import manipulation, reductions
+from anynet.ops.convolution import conv_weight
+from anynet.ops.pooling import window_spread
+from anynet.ops.resampling import resample_back
 from anynet.ops.softmax import logsumexp
 from anynet.tensor import Tensor
 from anynet.testing.cases import Case, index
@@ -61,6 +64,7 @@ CASES: tuple[Case, ...] = (
         ((5, 3),),
     ),
     Case("cross_entropy", lambda x: F.cross_entropy(x, index(x, [0, 2, 1]), label_smoothing=0.1), ((3, 4),)),
+    Case("token_cross_entropy", lambda x: F.token_cross_entropy(x, index(x, [[0, 2], [1, 1]])), ((2, 2, 4),)),
     Case("cross_entropy, ignored", lambda x: F.cross_entropy(x, index(x, [0, -100, 1])), ((3, 4),)),
     Case("nll_loss", lambda x: F.nll_loss(x, index(x, [0, 2, 1])), ((3, 4),), second_order=False),
     Case("mse_loss", F.mse_loss, ((3, 4), (3, 4))),
@@ -76,7 +80,37 @@ CASES: tuple[Case, ...] = (
     ),
     Case("conv1d", lambda x, w: F.conv1d(x, w, padding=1), ((2, 3, 8), (4, 3, 3))),
     Case(
+        "conv_weight",
+        lambda x, z: conv_weight(
+            x, z, shape=(3, 2), stride=(2, 1), padding=((1, 0), (0, 1)), dilation=(1, 2), groups=2
+        ),
+        ((2, 4, 7, 6), (2, 6, 3, 5)),
+    ),
+    Case(
         "conv2d", lambda x, w, b: F.conv2d(x, w, b, stride=2, padding=1), ((2, 3, 7, 6), (4, 3, 3, 3), (4,))
+    ),
+    Case(
+        "window_spread",
+        lambda g: window_spread(
+            g, out=(3, 2), kernel=(2, 3), stride=(2, 2), pads=((1, 0), (0, 1)), shape=(2, 3, 5, 4)
+        ),
+        ((2, 3, 3, 2),),
+        second_order=False,
+    ),
+    Case("interpolate, nearest", lambda x: F.interpolate(x, (7, 3)), ((2, 3, 4, 5),), second_order=False),
+    Case(
+        "interpolate, bilinear",
+        lambda x: F.interpolate(x, (7, 3), mode="bilinear"),
+        ((2, 3, 4, 5),),
+        second_order=False,
+    ),
+    Case(
+        "interpolate, transposed",
+        lambda x: resample_back(
+            x, axes=(("nearest", 4, 9, 4 / 9, False, False), ("cubic", 5, 3, 5 / 3, False, False))
+        ),
+        ((2, 3, 9, 3),),
+        second_order=False,
     ),
     Case("max_pool2d", lambda x: F.max_pool2d(x, 2), ((2, 3, 6, 6),)),
     Case("avg_pool2d", lambda x: F.avg_pool2d(x, 3, stride=2, padding=1), ((2, 3, 7, 7),)),

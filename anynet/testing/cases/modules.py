@@ -48,6 +48,11 @@ def _tree(net: nn.Module, x: Tensor, y: Tensor) -> Any:
     return _flat(net(y, [leaf, net(y, [leaf])]))
 
 
+def _graph(net: nn.Module, x: Tensor) -> Any:
+    """A square with a tail, one edge of it a loop."""
+    return net(x, index(x, [[0, 1, 2, 3, 3, 4, 4], [1, 2, 3, 0, 4, 3, 4]]))
+
+
 def _tagged(net: nn.Module, x: Tensor) -> Any:
     tags = index(x, [[0, 2], [1, 1], [2, 0], [0, 0]])
     mask = index(x, [[True, True], [True, True], [True, False], [True, False]])
@@ -186,6 +191,7 @@ CASES: tuple[Case, ...] = (
     layer("BCELoss", nn.BCELoss, (3, 4), (3, 4), low=0.1, high=0.9),
     layer("BCEWithLogitsLoss", nn.BCEWithLogitsLoss, (3, 4), (3, 4), low=0.1, high=0.9),
     layer("CrossEntropyLoss", lambda: nn.CrossEntropyLoss(label_smoothing=0.1), (3, 4), run=_classes),
+    layer("TokenCrossEntropyLoss", nn.TokenCrossEntropyLoss, (3, 4), run=_classes),
     layer("NLLLoss", nn.NLLLoss, (3, 4), run=_classes, second_order=False),
     layer("NLLLoss2d", nn.NLLLoss2d, (3, 4), run=_classes, second_order=False),
     layer("CTCLoss", nn.CTCLoss, (5, 2, 3), run=lambda net, x: net(x - 2.5, index(x, [[1, 2], [2, 0]]), [5, 4], [2, 1])),
@@ -244,6 +250,8 @@ CASES: tuple[Case, ...] = (
     layer("ConvLSTM3d", lambda: nn.ConvLSTM3d(1, 1, 3), (2, 1, 1, 3, 3, 3), run=_all),
     layer("ChildSumTreeLSTM", lambda: nn.ChildSumTreeLSTM(3, 2), (2, 3), (2, 3), run=_tree),
     layer("NaryTreeLSTM", lambda: nn.NaryTreeLSTM(3, 2, 3), (2, 3), (2, 3), run=_tree),
+    layer("GCNConv", lambda: nn.GCNConv(3, 2), (5, 3), run=_graph),
+    layer("GATConv", lambda: nn.GATConv(3, 2, heads=2), (5, 3), run=_graph),
     layer("CRF", lambda: nn.CRF(3), (4, 2, 3), run=_tagged),
     layer("NegativeSampling", lambda: nn.NegativeSampling(4, [3, 2, 1, 5], 2), (3, 4), run=_drawn),
     layer("NCELoss", lambda: nn.NCELoss(4, [3, 2, 1, 5], 2), (3, 4), run=_drawn),

@@ -2,40 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from anynet_backends import onednn
 from anynet_backends.array_api import Array
+from anynet_backends.jit import sums
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.fusion import choice_or_copy, constant_array, fuse
 from anynet_backends.jit.geometry import broadcast_strides, collapse_axes, overlaps_partly
 from anynet_backends.jit.loop_ir import LETTERS
 from anynet_backends.jit.native_function import data_pointer
 from anynet_backends.jit.numpy_calls import NumpyCall, gather, scatter, within
-from anynet_backends.jit.segment import KernelCall, LoopArgs, NativeSegment, nested_call
+from anynet_backends.jit.segment import PARALLEL_BYTES, KernelCall, LoopArgs, NativeSegment, nested_call
 from anynet_backends.jit.ufuncs import inner_loop
 from anynet_backends.memory.reductions import PLAIN_FLOATS, ones_vector, sum_by_dot
 
-__all__ = ["add_rows", "kernel_calls", "primitive_of"]
+__all__ = ["add_rows", "finite_check", "kernel_calls", "primitive_of"]
 
 
 def add_rows(y: Array, index: Array, values: Array) -> bool:
     """``numpy.add.at(y, index, values)`` for the rows of y; False, with y as it was, where that is left to NumPy."""
-    if y.dtype not in PLAIN_FLOATS or values.dtype != y.dtype or index.dtype != np.int64 or index.ndim != 1:
-        return False
     if (
-        not all(a.flags.c_contiguous and a.flags.aligned for a in (y, index, values))
-        or not index.size
-        or not y.size
+        y.dtype not in PLAIN_FLOATS
+        or values.dtype != y.dtype
+        or index.dtype.kind not in "iu"
+        or index.ndim != 1
     ):
         return False
+    if not (y.flags.c_contiguous and y.flags.aligned) or not index.size or not y.size:
+        return False
+    # what lies otherwise, such as a part of a wider gradient, is copied: that takes less than NumPy's way
+    if index.dtype != np.int64 or not (index.flags.c_contiguous and index.flags.aligned):
+        index = np.require(index, np.int64, ["C", "A"])
+    if not (values.flags.c_contiguous and values.flags.aligned):
+        values = np.require(values, None, ["C", "A"])
     if values.shape != (len(index), *y.shape[1:]) or index.min() < 0 or index.max() >= len(y):
         return False
     function = compiler().runtime[f"add_rows_{LETTERS[y.dtype]}"]
     NativeSegment([KernelCall(function, LoopArgs((y, index, values), (len(index), y.size // len(y)), ()))])()
     return True
+
+
+def finite_check(x: Array) -> Callable[[], bool] | None:
+    """A function that says whether the memory of x holds finite numbers alone; None where that is left to NumPy, and to BLAS where
+    threads share a long vector."""
+    if x.dtype not in PLAIN_FLOATS or not (x.flags.c_contiguous and x.flags.aligned):
+        return None
+    if x.nbytes >= PARALLEL_BYTES and onednn.team() is not None:
+        return None
+    row = KernelCall(
+        compiler().runtime[f"not_finite_{LETTERS[x.dtype]}"],
+        LoopArgs((x,), (x.size,), ()),
+        again=(np.isfinite, (x,)),
+    )
+    segment = NativeSegment([row])
+
+    def check() -> bool:
+        return bool(segment.work(segment.place, 0, 1) == 1)  # the number of the row that failed, or of rows
+
+    return check
 
 
 def kernel_calls(call: NumpyCall, step: Any, scratch: Array) -> list[KernelCall] | None:
@@ -121,8 +149,10 @@ def _primitive(scratch: Array, step: onednn.Step, operands: tuple[Array, ...]) -
 
 def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> list[KernelCall] | None:
     """Where `sum_by_dot` takes a product with ones, that product; the sum of everything by NumPy's pairwise loop."""
-    if dtype is not None or out is None or x.dtype not in PLAIN_FLOATS or out.dtype != x.dtype:
+    if dtype not in (None, x.dtype) or out is None or x.dtype not in PLAIN_FLOATS or out.dtype != x.dtype:
         return None
+    if sums.order_of(x) is not None and x.flags.aligned and out.flags.aligned:
+        return _sum_in_order(x, axis, out, keepdims)
     if not (
         x.flags.c_contiguous and out.flags.c_contiguous and x.size and x.flags.aligned and out.flags.aligned
     ):
@@ -147,6 +177,20 @@ def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> 
             return None
         return _product(x.reshape(-1, n), ones_vector(n, x.dtype).reshape(n, 1), out.reshape(-1, 1))
     return None
+
+
+def _sum_in_order(x: Array, axis: Any, out: Array, keepdims: bool) -> list[KernelCall] | None:
+    rows: list[KernelCall] = []
+
+    def run(loop: Any, *arrays: Array) -> Array:
+        shape, dtype = loop.makes[0]
+        made = np.empty(shape, dtype)
+        rows.append(loop.row(*arrays, made))
+        return made
+
+    made = sums.sum_in_order(x, axis, None, keepdims, run)
+    last = None if made is None else _copied(made, out)
+    return None if last is None else [*rows, *last]
 
 
 def _sum_of_all(x: Array, out: Array) -> list[KernelCall] | None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import stat
@@ -98,13 +97,13 @@ class CodeCache:
         except (OSError, ValueError):  # ValueError: a path with a zero byte
             return None
         code = content[_HEAD:]
-        head = _MAGIC + digest + hashlib.sha256(digest + code).digest()
+        head = _MAGIC + digest + _sha256(digest + code)
         return code if content[:_HEAD] == head and _is_object(code) else None
 
     def write(self, key: str, code: bytes) -> None:
         """Keep code for a key. Where that does not succeed nothing more is written by this process, and nothing stays behind."""
         digest, name = _named(key)
-        content = _MAGIC + digest + hashlib.sha256(digest + code).digest() + code
+        content = _MAGIC + digest + _sha256(digest + code) + code
         if self.read_only or len(content) > LARGEST:
             return
         try:
@@ -181,8 +180,14 @@ def _prune(folder: int) -> int:
     return total
 
 
+def _sha256(data: bytes) -> bytes:
+    import hashlib  # start-up time: a process that compiles nothing needs none
+
+    return hashlib.sha256(data).digest()
+
+
 def _named(key: str) -> tuple[bytes, str]:
-    digest = hashlib.sha256(key.encode()).digest()
+    digest = _sha256(key.encode())
     return digest, f"{digest.hex()}.code"
 
 

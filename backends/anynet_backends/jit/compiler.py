@@ -1,7 +1,7 @@
 """LLVM: compiles text in its assembly language for this processor.
 
 llvmlite compiles (the extra `numba` brings it). What it makes is kept on disk (`anynet_backends.jit.code_cache`), one file for each
-text and kind of processor. The functions that each program needs are in runtime.ll and indexing.ll.
+text and kind of processor. The functions that each program needs are in runtime.ll, indexing.ll and finite.ll.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from anynet_backends.concurrency import BUILD_LOCK, once
 from anynet_backends.jit.code_cache import CodeCache
+from anynet_backends.jit.printing import print_pass
 
-__all__ = ["MOST_AXES", "MOST_OPERANDS", "Compiler", "compiler", "text_of", "version"]
+__all__ = ["MOST_AXES", "MOST_OPERANDS", "Compiler", "compiler", "converts_half", "text_of", "version"]
 
-MOST_OPERANDS, MOST_AXES = 16, 8
+MOST_OPERANDS, MOST_AXES = 24, 8
 """Of a loop whose outermost axis threads share: the runtime copies its operands and axes onto the stack."""
 
 
@@ -64,6 +65,7 @@ class Compiler:
             options.loop_vectorization = options.slp_vectorization = True
             builder = llvm.create_pass_builder(machine, options)
             builder.getModulePassManager().run(module, builder)
+        print_pass("llvm", f"machine code of {', '.join(names)}", str(module).splitlines)
         engine.set_object_cache(
             notify_func=lambda _, compiled: self.cache.write(key, compiled) if kept is None else None,
             getbuffer_func=lambda _: kept,
@@ -85,9 +87,9 @@ def text_of(file: str, **values: object) -> str:
 
 _RUNTIME: Final = (
     "run_table", "run_segment", "data_pointer", "nested_loop", "onednn", "parallel_loop", "run_parallel", "within",
-    *(f"{f}_{a}" for f in ("gather", "scatter", "add_rows") for a in "fd"),
+    *(f"{f}_{a}" for f in ("gather", "scatter", "add_rows", "not_finite") for a in "fd"),
 )  # fmt: skip
-"""The functions of the runtime: see runtime.ll and indexing.ll."""
+"""The functions of the runtime: see runtime.ll, indexing.ll and finite.ll."""
 
 
 def _runtime() -> str:
@@ -97,6 +99,8 @@ def _runtime() -> str:
         + text_of("runtime.ll", BYTES=contents_of_bytes, OPERANDS=MOST_OPERANDS, AXES=MOST_AXES)
         + text_of("indexing.ll", TYPE="float", LETTER="f")
         + text_of("indexing.ll", TYPE="double", LETTER="d")
+        + text_of("finite.ll", BITS="i32", EXPONENT=0xFF << 23, LETTER="f")
+        + text_of("finite.ll", BITS="i64", EXPONENT=0x7FF << 52, LETTER="d")
     )
 
 
@@ -113,3 +117,10 @@ def version() -> str:
 def compiler() -> Compiler:
     """The process's compiler."""
     return Compiler()
+
+
+@once
+def converts_half() -> bool:
+    """Whether the processor converts float16 itself, so that no function of a library is needed for it."""
+    made = compiler()
+    return "+f16c" in made.features.split(",") or made.llvm.get_default_triple().startswith("aarch64")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from typing import Final, NoReturn
 
-__all__ = ["CompileError", "refuse_reading", "user_line"]
+__all__ = ["CompileError", "OtherLibraryError", "refuse_reading", "user_line"]
 
 
 class CompileError(RuntimeError):
     """Something in a compiled function cannot be replayed. The message names the line."""
+
+
+class OtherLibraryError(CompileError):
+    """A compiled function works on arrays of a library that programs are not made for: it is called as it is."""
 
 
 _NOT_THE_USER: Final = frozenset(("anynet", "anynet_backends", "numpy", "contextlib", "functools", "copy"))

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anynet_backends.array_api import Array
-from anynet_backends.jit.compiler import MOST_AXES, compiler
+from anynet_backends.jit.compiler import MOST_AXES, compiler, converts_half
 from anynet_backends.jit.geometry import broadcast_strides, collapse_axes, layout_of, overlaps_partly
 from anynet_backends.jit.loop_ir import CASTS, LETTERS, RULES, SIZE, FusedLoop, LoopOp
 from anynet_backends.jit.numpy_calls import NumpyCall, choose, set_where
+from anynet_backends.jit.printing import print_pass
 from anynet_backends.jit.segment import KernelCall, LoopArgs, loop_call, nested_call
 from anynet_backends.jit.ufuncs import inner_loop
 
@@ -87,6 +88,7 @@ def fuse(pending: list[ElementwiseCall], wanted: Callable[[Array], bool]) -> lis
     loop = FusedLoop(
         tuple(kinds), text, tuple((place[i], new[number]) for i, number in stores), len(dims) - 1
     )
+    print_pass("loops", f"loop over {dims}", loop.lines)
     record = LoopArgs([arrays[i] for i in order], dims, [s for steps in strides for s in steps])
     return [loop_call(compiler().functions(loop.code(), ("kernel",))["kernel"], record, dims)]
 
@@ -111,7 +113,9 @@ def elementwise_call(call: NumpyCall) -> ElementwiseCall | None:
 
 
 def is_supported(*arrays: Array) -> bool:
-    return all(a.dtype in LETTERS and a.flags.aligned for a in arrays)
+    return all(
+        a.dtype in LETTERS and a.flags.aligned and (a.itemsize != 2 or converts_half()) for a in arrays
+    )
 
 
 def choice_or_copy(name: str, inputs: tuple[Any, ...], out: Any) -> ElementwiseCall | None:
@@ -171,7 +175,7 @@ def _of_ufunc(f: np.ufunc, inputs: tuple[Any, ...], out: Array) -> ElementwiseCa
     if len(letters) == 1 and is_supported(out, *arrays):
         letter = letters.pop()
         known = letter is not None and (
-            name in RULES[letter] or (letter in "fd" and name in ("maximum", "minimum"))
+            name in RULES[letter] or (letter in "fd" and name in ("maximum", "minimum", "sign"))
         )
         fits = all(LETTERS[a.dtype] == letter or (LETTERS[a.dtype], letter) in CASTS for a in arrays)
         if letter is not None and known and fits:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from anynet_backends.array_api import Array
 
-__all__ = ["Instruction", "Variable", "collect", "is_basic_key", "made_by", "show", "substitute"]
+__all__ = [
+    "Instruction",
+    "Origin",
+    "Variable",
+    "collect",
+    "describe",
+    "is_basic_key",
+    "listing",
+    "made_by",
+    "show",
+    "substitute",
+]
 
 
 class Variable:
@@ -31,6 +42,16 @@ class Variable:
         self.nbytes: int = array.nbytes
 
 
+class Origin(NamedTuple):
+    """Where an instruction comes from: `phase` is "forward", "backward" or "update"; the path of the layer, the operation, and in the
+    backward pass the variable whose gradient is taken further."""
+
+    phase: str = ""
+    layer: str = ""
+    operation: str = ""
+    of: int | None = None
+
+
 class Instruction:
     """One step of a trace: a function by its name, its arguments, with variables in place of arrays, and the variables that it makes.
     It keeps no temporary array alive.
@@ -39,7 +60,7 @@ class Instruction:
     the generator), "check" (a function that raises for invalid values). `reads`: the variables it reads, `writes`: the one that it
     changes in place."""
 
-    __slots__ = ("args", "kind", "kwargs", "name", "out", "reads", "writes")
+    __slots__ = ("args", "kind", "kwargs", "name", "origin", "out", "reads", "writes")
 
     def __init__(self, kind: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         self.kind = kind
@@ -51,6 +72,7 @@ class Instruction:
         collect((args, tuple(kwargs.values())), Variable, found)
         self.reads = [x.var for x in found]
         self.writes: int | None = None
+        self.origin = Origin()
 
 
 def made_by(instruction: Instruction) -> tuple[Variable, ...]:
@@ -90,3 +112,34 @@ def show(item: Any, names: dict[int, str]) -> str:
     if isinstance(item, (tuple, list)):
         return ", ".join(show(x, names) for x in item)
     return repr(item) if not isinstance(item, np.ndarray) else f"array{item.shape}"
+
+
+def describe(i: Instruction, names: dict[int, str]) -> str:
+    """An instruction as text."""
+
+    def shown(item: Any) -> str:
+        return show(item, names)
+
+    if i.kind == "host":
+        return f"{i.name}()"
+    if i.kind == "check":
+        return f"{i.name}({', '.join(shown(x) for x in i.args[1:] if isinstance(x, Variable))})"
+    if i.kind == "random":
+        return f"{shown(i.out)} = random_bits({i.args[3]})"
+    if i.kind == "update":
+        target, other = i.args
+        return f"{shown(target)} {i.name}= {shown(other)}"
+    if i.kind == "write":
+        target, key, value = i.args
+        return f"{shown(target)}[{shown(key)}] = {shown(value)}"
+    return f"{shown(i.out)} = {i.name}({shown(i.args)})"
+
+
+def listing(instructions: Iterable[Instruction], names: dict[int, str]) -> list[str]:
+    """Instructions as lines, each with the forms of what it makes and where it comes from."""
+    lines = []
+    for i in instructions:
+        forms = ", ".join(f"{o.dtype}{list(o.shape)}" for o in made_by(i))
+        where = " ".join(x for x in (i.origin.phase, i.origin.layer, i.origin.operation) if x)
+        lines.append(describe(i, names) + (f"  {forms}" if forms else "") + (f"  # {where}" if where else ""))
+    return lines

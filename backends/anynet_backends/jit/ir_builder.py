@@ -126,6 +126,16 @@ class Function:
         one = self.assigned(vector, f"insertelement {vector} poison, {x}, i64 0")
         return self.assigned(vector, f"shufflevector {one}, {vector} poison, <{LANES} x i32> zeroinitializer")
 
+    def lanes(self, vector: Value, start: int, count: int) -> Value:
+        """Some neighbouring numbers of a vector; one of them as a number."""
+        t = vector.type.split(" x ")[-1].rstrip(">")
+        if count == 1:
+            return self.assigned(t, f"extractelement {vector}, i64 {start}")
+        mask = ", ".join(f"i32 {i}" for i in range(start, start + count))
+        return self.assigned(
+            f"<{count} x {t}>", f"shufflevector {vector}, {vector.type} poison, <{count} x i32> <{mask}>"
+        )
+
     def total(self, vector: Value) -> Value:
         """The sum of the numbers of a vector, one after the other."""
         t = vector.type.split(" x ")[-1].rstrip(">")

@@ -15,12 +15,13 @@ __all__ = ["CASTS", "LETTERS", "LLVM_TYPES", "RULES", "SIZE", "FusedLoop", "Loop
 LETTERS: Final = {
     np.dtype(np.float32): "f",
     np.dtype(np.float64): "d",
+    np.dtype(np.float16): "e",
     np.dtype(np.int64): "q",
     np.dtype(bool): "?",
 }
-LLVM_TYPES: Final = {"f": "float", "d": "double", "q": "i64", "?": "i1"}
+LLVM_TYPES: Final = {"f": "float", "d": "double", "e": "half", "q": "i64", "?": "i1"}
 _MEMORY: Final = {**LLVM_TYPES, "?": "i8"}
-SIZE: Final = {"f": 4, "d": 8, "q": 8, "?": 1}
+SIZE: Final = {"f": 4, "d": 8, "e": 2, "q": 8, "?": 1}
 
 # how a function of real numbers is written in LLVM: {t} its type, {s} the type's short name, {0} {1} the arguments
 _REAL: Final[dict[str, str]] = {
@@ -32,7 +33,9 @@ _REAL: Final[dict[str, str]] = {
     "rint": "call {t} @llvm.rint.{s}({t} {0})", "copysign": "call {t} @llvm.copysign.{s}({t} {0}, {t} {1})",
     "equal": "fcmp oeq {t} {0}, {1}", "not_equal": "fcmp une {t} {0}, {1}", "less": "fcmp olt {t} {0}, {1}",
     "less_equal": "fcmp ole {t} {0}, {1}", "greater": "fcmp ogt {t} {0}, {1}",
-    "greater_equal": "fcmp oge {t} {0}, {1}", "isnan": "fcmp uno {t} {0}, {0}", "where": "select i1 {0}, {t} {1}, {t} {2}",
+    "greater_equal": "fcmp oge {t} {0}, {1}", "isnan": "fcmp uno {t} {0}, {0}",
+    "isfinite": "fcmp one {t} {0}, 0x7FF0000000000000", "isinf": "fcmp oeq {t} {0}, 0x7FF0000000000000",  # of |x|
+    "where": "select i1 {0}, {t} {1}, {t} {2}",
 }  # fmt: skip
 _INTEGER: Final[dict[str, str]] = {
     "add": "add {t} {0}, {1}", "subtract": "sub {t} {0}, {1}", "multiply": "mul {t} {0}, {1}",
@@ -46,12 +49,18 @@ _TRUTH: Final[dict[str, str]] = {
     "bitwise_xor": "xor i1 {0}, {1}", "invert": "xor i1 {0}, true", "equal": "icmp eq i1 {0}, {1}",
     "not_equal": "xor i1 {0}, {1}", "multiply": "and i1 {0}, {1}", "where": "select i1 {0}, i1 {1}, i1 {2}",
 }  # fmt: skip
-RULES: Final = {"f": _REAL, "d": _REAL, "q": _INTEGER, "?": _TRUTH}
-_COMPARE: Final = frozenset(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan"))
+_HALF: Final[dict[str, str]] = {
+    "where": _REAL["where"]
+}  # it is stored and converted, as NumPy computes in float32
+RULES: Final = {"f": _REAL, "d": _REAL, "e": _HALF, "q": _INTEGER, "?": _TRUTH}
+_COMPARE: Final = frozenset(
+    ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan", "isfinite", "isinf")
+)
 CASTS: Final = {
     ("?", "f"): "uitofp i1 {0} to float", ("?", "d"): "uitofp i1 {0} to double", ("?", "q"): "zext i1 {0} to i64",
     ("f", "d"): "fpext float {0} to double", ("d", "f"): "fptrunc double {0} to float",
     ("q", "d"): "sitofp i64 {0} to double", ("q", "f"): "sitofp i64 {0} to float",
+    ("e", "f"): "fpext half {0} to float", ("f", "e"): "fptrunc float {0} to half",
 }  # fmt: skip
 _INTRINSICS: Final = ("fabs", "sqrt", "floor", "ceil", "trunc", "rint")
 
@@ -77,6 +86,21 @@ class FusedLoop(NamedTuple):
     ops: tuple[LoopOp, ...]
     stores: tuple[tuple[int, int], ...]
     outer: int
+
+    def lines(self) -> list[str]:
+        """As text: operands, functions, stores."""
+        words = {"f": "float32", "d": "float64", "e": "float16", "q": "int64", "?": "bool"}
+        kinds = {"c": "", "0": " (one number)", "s": " (strided)"}
+
+        def value(arg: tuple[str, int]) -> str:
+            return f"{'in' if arg[0] == 'in' else 'v'}{arg[1]}"
+
+        inputs = [f"in{i}: {words[letter]}{kinds[kind]}" for i, (letter, kind) in enumerate(self.operands)]
+        return [
+            ", ".join(inputs),
+            *(f"v{n} = {op.name}({', '.join(map(value, op.args))})" for n, op in enumerate(self.ops)),
+            *(f"in{i} ← v{n}" for i, n in self.stores),
+        ]
 
     def code(self) -> str:
         """As LLVM's assembly language."""
@@ -122,8 +146,14 @@ class _RowWriter:
             self.values.append((args[0], op.letter))
             return
         t, short = LLVM_TYPES[op.letter], {"f": "f32", "d": "f64"}.get(op.letter, "")
+        if op.name in ("isfinite", "isinf"):
+            size = self._new()
+            self.lines.append(f"{size} = {_REAL['fabs'].format(*args, t=t, s=short)}")
+            args = [size]
         if op.name in ("maximum", "minimum"):
             result = self._extremum(op.name, t, *args)
+        elif op.name == "sign":
+            result = self._sign(t, *args)
         else:
             result = self._new()
             self.lines.append(f"{result} = {RULES[op.letter][op.name].format(*args, t=t, s=short)}")
@@ -205,6 +235,16 @@ end:
         self.lines += [
             f"{c} = fcmp {order} {t} {a}, {b}", f"{d} = select i1 {c}, {t} {a}, {t} {b}",
             f"{e} = fcmp uno {t} {a}, {a}", f"{result} = select i1 {e}, {t} {a}, {t} {d}",
+        ]  # fmt: skip
+        return result
+
+    def _sign(self, t: str, x: str) -> str:
+        """1, −1, 0 for both zeros, a NaN for itself."""
+        c, d, e, f, g, result = (self._new() for _ in range(6))
+        self.lines += [
+            f"{c} = fcmp ogt {t} {x}, 0.0", f"{d} = fcmp olt {t} {x}, 0.0", f"{e} = fcmp oeq {t} {x}, 0.0",
+            f"{f} = select i1 {e}, {t} 0.0, {t} {x}", f"{g} = select i1 {d}, {t} -1.0, {t} {f}",
+            f"{result} = select i1 {c}, {t} 1.0, {t} {g}",
         ]  # fmt: skip
         return result
 

@@ -14,7 +14,15 @@ import numpy as np
 from anynet_backends import onednn
 from anynet_backends.array_api import Array
 from anynet_backends.jit import numpy_calls
-from anynet_backends.jit.instructions import Instruction, Variable, is_basic_key, made_by, show, substitute
+from anynet_backends.jit.instructions import (
+    Instruction,
+    Origin,
+    Variable,
+    describe,
+    is_basic_key,
+    made_by,
+    substitute,
+)
 from anynet_backends.jit.numpy_calls import CallList
 from anynet_backends.jit.tracer import Trace
 from anynet_backends.memory.outputs import write_into
@@ -52,11 +60,21 @@ class Lowering:
         self.calls: list[numpy_calls.NumpyCall] = []
         self.labels: list[str] = []  # of the calls: which instruction each belongs to
         self.text: list[str] = []  # the instructions as they are printed
+        self.origins: list[Origin] = []  # of these lines
         self.extra = 0  # bytes beyond the memory plan
 
     def lower(self, instruction: Instruction) -> None:
         """Append the calls of an instruction."""
         made: CallList = getattr(self, f"_{instruction.kind}")(instruction)
+        outs = made_by(instruction)
+        views = (
+            [o for o in outs if self.root[o.var] != o.var] if instruction.kind == "call" and not made else []
+        )
+        self.text.append(
+            describe(instruction, self.names)
+            + ("" if not views else "  (a view)" if len(outs) == 1 else "  (views)")
+        )
+        self.origins.append(instruction.origin)
         self.labels += [instruction.name.partition("#")[0]] * len(made)
         writes = tuple(self.arrays[o.var] for o in made_by(instruction))
         reads = tuple(self.arrays[v] for v in instruction.reads)
@@ -73,33 +91,23 @@ class Lowering:
         """An argument with arrays in place of variables."""
         return substitute(item, Variable, self._array)
 
-    def _show(self, item: Any) -> str:
-        return show(item, self.names)
-
     def _host(self, i: Instruction) -> CallList:
-        self.text.append(f"{i.name}()")
         function = i.args[0]
         return [(function, ())] if i.out is None else [(_store_result_of, (self._in_arrays(i.out), function))]
 
     def _check(self, i: Instruction) -> CallList:
-        shown = ", ".join(self._show(x) for x in i.args[1:] if isinstance(x, Variable))
-        self.text.append(f"{i.name}({shown})")
         return [(i.args[0], self._in_arrays(i.args[1:]))]
 
     def _random(self, i: Instruction) -> CallList:
-        self.text.append(f"{self._show(i.out)} = random_bits({i.args[3]})")
         return [(self.draw, (self._in_arrays(i.out), *i.args))]
 
     def _update(self, i: Instruction) -> CallList:
         target, other = i.args
-        self.text.append(f"{self._show(target)} {i.name}= {self._show(other)}")
         a = self._array(target)
         ufunc = _POSITIONAL.get(i.name) or getattr(np, i.name)
         return [(ufunc, (a, _scalar(self._in_arrays(other), a), a))]
 
     def _write(self, i: Instruction) -> CallList:
-        target, key, value = i.args
-        self.text.append(f"{self._show(target)}[{self._show(key)}] = {self._show(value)}")
         a, k, v = map(self._in_arrays, i.args)
         if is_basic_key(k) and isinstance(a[k], np.ndarray):
             return [(np.copyto, (a[k], v, "unsafe"))]
@@ -113,14 +121,11 @@ class Lowering:
         args = self._in_arrays(i.args)
         kwargs = {k: self._in_arrays(v) for k, v in i.kwargs.items()}
         f = self.functions[i.name]
-        shown = f"{self._show(i.out)} = {i.name}({self._show(i.args)})"
         if isinstance(i.out, tuple):
             if all(self.root[o.var] != o.var for o in i.out):
                 for o, view in zip(i.out, f(*args, **kwargs), strict=True):
                     self.arrays[o.var] = view
-                self.text.append(f"{shown}  (views)")
                 return []
-            self.text.append(shown)
             targets = self._in_arrays(i.out)
             return (
                 f.calls(targets, *args) if hasattr(f, "calls") else [(write_into, (targets, f, args, kwargs))]
@@ -131,11 +136,9 @@ class Lowering:
             view = f(*args, **kwargs)
             if np.shares_memory(view, self.arrays[lies_in]):
                 self.arrays[out] = view
-                self.text.append(f"{shown}  (a view)")
                 return []
             self.arrays[out] = np.empty_like(view)
             self.extra += view.nbytes
-        self.text.append(shown)
         target = self.arrays[out]
         made: CallList | None = f.calls(target, *args) if hasattr(f, "calls") else None
         return _numpy_calls(i.name, f, args, kwargs, target) if made is None else made

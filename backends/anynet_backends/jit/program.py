@@ -6,15 +6,15 @@ that write into their places. Replaying it allocates nothing but the results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from anynet_backends.array_api import Array
 from anynet_backends.concurrency import ThreadStack, once_property
 from anynet_backends.jit import availability, native_function, segment, translation
-from anynet_backends.jit.instructions import Instruction, made_by
+from anynet_backends.jit.instructions import Instruction, Origin, listing, made_by
 from anynet_backends.jit.lowering import Lowering
-from anynet_backends.jit.memory_plan import aligned, lifetimes, plan_memory, shaped
+from anynet_backends.jit.memory_plan import aligned, lifetimes, plan_lines, plan_memory, shaped
 from anynet_backends.jit.numpy_calls import CallList
 from anynet_backends.jit.passes import (
     eliminate_common_subexpressions,
@@ -26,6 +26,7 @@ from anynet_backends.jit.passes import (
     memory_roots,
     written_roots,
 )
+from anynet_backends.jit.printing import Printer, call_lines
 from anynet_backends.jit.tracer import Trace, TracedArray
 from anynet_backends.memory import allocator
 
@@ -48,19 +49,28 @@ replay_observers: ThreadStack[Callable[[str, Callable[..., Any], tuple[Any, ...]
 class Program:
     """A trace after the passes, with planned memory: `run` replays it."""
 
-    def __init__(self, trace: Trace, traced: list[TracedArray], *, scratch: Array | None = None) -> None:
-        """`traced`: what the program returns. `scratch`: memory for all that lives only within a run."""
+    def __init__(
+        self, trace: Trace, traced: list[TracedArray], *, scratch: Array | None = None, places: Mapping[int, Array] | None = None
+    ) -> None:  # fmt: skip
+        """`traced`: what the program returns. `scratch`: memory for all that lives only within a run. `places`: arrays for results, by
+        their variables."""
+        self.places = places or {}
         self.trace = trace
         self.seed = self.step = 0
         self.draws = trace.draws
         self.arrays: dict[int, Array] = {}  # variable → its array, for good
         self.result_roots: set[int] = set()  # the variables whose arrays are results and nothing else
         self.root = memory_roots(trace)
+        self.printer = Printer()
+        self._print("trace", trace.instructions)
         instructions, self.outputs = eliminate_common_subexpressions(
             trace.instructions, [x.variable for x in traced], self.root
         )
+        self._print("common", instructions)
         instructions = eliminate_dead_code(instructions, self.outputs, self.root, trace)
+        self._print("dead", instructions)
         self.instructions = hoist_checks(instructions, self.root)
+        self._print("checks", self.instructions)
         self._lower(*self._optimized(), scratch)
         self.puts = [x.value.__setitem__ for x in trace.inputs]  # half the time of np.copyto
         self.results = [self.arrays[o.var] for o in self.outputs]
@@ -70,6 +80,9 @@ class Program:
         trace.instructions.clear()
         if scratch is None:
             allocator.give_back()
+
+    def _print(self, name: str, instructions: Sequence[Instruction]) -> None:
+        self.printer.show(name, lambda: listing(instructions, self.trace.names))
 
     def _optimized(self) -> tuple[list[Instruction], set[int]]:
         """The instructions without what is computed once or written elsewhere at once, and the variables whose memory is fixed: from
@@ -83,13 +96,15 @@ class Program:
         ):  # results share their memory with nothing
             fixed.add(r)
             self.result_roots.add(r)
-            self.arrays[r] = shaped(aligned(made[r].nbytes), made[r])
+            self.arrays[r] = self.places[r] if r in self.places else shaped(aligned(made[r].nbytes), made[r])
         instructions, constants = fold_constants(self.instructions, root)
+        self._print("constants", instructions)
         for o in constants:
             fixed.add(root[o.var])
             self.result_roots.discard(root[o.var])
             self.arrays[o.var] = o.value
         instructions, forwarded = forward_stores(instructions, root, trace, fixed)
+        self._print("stores", instructions)
         fixed |= forwarded.keys()
         self.arrays |= {v: store.view for v, store in forwarded.items()}
         self.hazards = find_hazards(instructions, root, trace, forwarded)
@@ -98,16 +113,21 @@ class Program:
     def _lower(self, instructions: list[Instruction], fixed: set[int], scratch: Array | None) -> None:
         """Plan the memory of the other variables, and lower the instructions."""
         trace = self.trace
-        planned, self.peak = plan_memory(lifetimes(instructions, self.root, fixed), scratch)
+        needed = lifetimes(instructions, self.root, fixed)
+        planned, self.peak = plan_memory(needed, scratch)
+        self.printer.show("memory", lambda: plan_lines(needed, planned, self.peak))
         self.arrays |= planned
         outside = tuple(x.value for x in trace.captured.values())
         outside += tuple(x.value for x in trace.inputs if x.var in trace.changed)
         lowering = Lowering(trace, self.root, self.arrays, self._draw, outside)
         for instruction in instructions:
             lowering.lower(instruction)
-        self.peak += lowering.extra
+        self.extra = lowering.extra
+        self.peak += self.extra
         self.text, self.labels, self.calls = lowering.text, lowering.labels, lowering.calls
+        self.origins = lowering.origins
         self.code: CallList = [(call.f, call.args) for call in self.calls]
+        self.printer.show("calls", lambda: call_lines(self.code))
         self.kept = (*outside, *(self.arrays[o.var] for o in self.outputs))
 
     @once_property
@@ -187,7 +207,25 @@ class Program:
             f"program of {len(self.text)} instructions, {len(self.code)} calls{segment.summary(self.segments)}, "
             f"{self.peak / 1024:.0f} KiB of memory; recorded {self.recorded}"
         )
-        return "\n".join([head, *(f"  {line}" for line in self.text)])
+        return "\n".join([head, *self._lines()])
+
+    def _lines(self) -> Iterator[str]:
+        """The instructions, under what they come from: the layers forward, whose gradient is taken backward, what is updated."""
+        before = Origin()
+        for line, origin in zip(self.text, self.origins, strict=True):
+            if origin.phase != before.phase:
+                yield f"  {origin.phase or 'other'}"
+            if origin != before and origin.phase:
+                yield f"    {self._heading(origin)}"
+            before = origin
+            yield f"      {line}" if origin.phase else f"  {line}"
+
+    def _heading(self, origin: Origin) -> str:
+        where = f" in {origin.layer}" if origin.layer else ""
+        if origin.phase == "backward":
+            line = "" if origin.of is None else f" {self.trace.names.get(origin.of, f'%{origin.of}')} ="
+            return f"derivative of{line} {origin.operation}{where}"
+        return f"{origin.operation}{where}".strip() or "outside of layers"
 
 
 def owner(array: Any) -> Any:

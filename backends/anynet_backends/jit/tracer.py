@@ -20,7 +20,7 @@ from anynet_backends.backend import Backend
 from anynet_backends.concurrency import ThreadStack, after_fork, fork_safe_lock
 from anynet_backends.jit import numpy_calls
 from anynet_backends.jit.errors import CompileError, refuse_reading, user_line
-from anynet_backends.jit.instructions import Instruction, Variable, collect, made_by, substitute
+from anynet_backends.jit.instructions import Instruction, Origin, Variable, collect, made_by, substitute
 
 __all__ = ["ACTIVE", "COMPILING", "TracedArray", "Trace", "trace_lock", "values_of"]
 
@@ -85,6 +85,10 @@ class TracedArray:
     @property
     def flags(self) -> Any:
         return self.value.flags
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return self.value.strides  # type: ignore[no-any-return]
 
     @property
     def T(self) -> TracedArray:
@@ -248,6 +252,10 @@ class Trace:
         self.known: Callable[[Array], bool] = lambda array: True
         # called with each Tensor from outside whose array is read
         self.see: Callable[[Any], None] = lambda tensor: None
+        # where the instructions come from that are appended now, for the text of the program
+        self.origin = Origin()
+        # the path of the layer that is running
+        self.locate: Callable[[], str] = str
         # names of variables, for the text of the program
         self.names: dict[int, str] = {}
         # whether the trace depends on whether gradients are recorded when it begins
@@ -278,8 +286,12 @@ class Trace:
     ) -> Instruction:
         """Append an instruction, with variables in place of traced arrays."""
         variables = {k: _variables(v) for k, v in (kwargs or {}).items()}
-        self.instructions.append(Instruction(kind, name, _variables(args), variables, _variables(out)))
-        return self.instructions[-1]
+        if self.origin.phase == "forward" and (layer := self.locate()) != self.origin.layer:
+            self.origin = Origin("forward", layer)
+        made = Instruction(kind, name, _variables(args), variables, _variables(out))
+        made.origin = self.origin
+        self.instructions.append(made)
+        return made
 
     def new(self, value: Any, reads: Iterable[TracedArray] = (), held: bool = False) -> TracedArray:
         """A new variable. `reads`: the arrays it was computed from, whose memory it may share; `held`: the variable keeps its array."""
@@ -358,8 +370,7 @@ class Trace:
         """Call a function of `functions` now, and append it to the trace; `held`: what it reads beside its arguments."""
         args = tuple(self.capture(a) if type(a) is np.ndarray else a for a in args)
         self._fixed_shape(name, args, kwargs)
-        f = self.functions[name]
-        result = f(*values_of(args), **{k: values_of(v) for k, v in kwargs.items()})
+        result = self.compute(name, values_of(args), {k: values_of(v) for k, v in kwargs.items()})
         many = isinstance(result, tuple)
         if not many and not isinstance(result, (np.ndarray, np.generic)):
             return result
@@ -376,6 +387,10 @@ class Trace:
         collect(held, TracedArray, held_arrays)
         instruction.reads += [x.var for x in held_arrays]
         return out
+
+    def compute(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a function of `functions` gives."""
+        return self.functions[name](*args, **kwargs)
 
     def _fixed_shape(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Refuse a result whose shape depends on values that differ between replays."""

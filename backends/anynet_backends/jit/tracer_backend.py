@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import types
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from anynet_backends import array_api
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.jit.tracer import ACTIVE, TracedArray, values_of
-from anynet_backends.kernel_table import first_supported
+from anynet_backends.kernel_table import Kernel
 
 __all__ = ["TracerBackend"]
 
@@ -60,15 +61,16 @@ class TracerBackend(Backend):
 
         return function
 
-    def _kernel(self, name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
-        first = getattr(kernel, "first", kernel)
-        if not getattr(first, "traceable", False):
+    def _kernel(self, name: str, kernel: Kernel) -> Kernel:
+        """The kernel for traced arrays: what is traceable as it is; the rest, from the first that is not, as one instruction."""
+        if not kernel.traceable:
             return self.opaque(name, kernel)
-        return first if first is kernel else first_supported(first, self._kernel(name, kernel.second))  # type: ignore[attr-defined]
+        fallback = None if kernel.fallback is None else self._kernel(name, kernel.fallback)
+        return dataclasses.replace(kernel, fallback=fallback)
 
-    def opaque(self, name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    def opaque(self, name: str, kernel: Kernel) -> Kernel:
         """A kernel that is traced as one instruction, and its gradients as another, which uses what the first has kept."""
-        base = self.base
+        base, compute = self.base, kernel.function()
 
         def run(xp: Any, *args: Any, need: Any = None, **meta: Any) -> Any:
             trace = ACTIVE[-1]
@@ -80,16 +82,15 @@ class TracerBackend(Backend):
             def forward(*values: Any) -> Any:
                 nonlocal left
                 kept[0], left = None, asked
-                y = kernel(base, *values, need=need, **meta)
+                y = compute(base, *values, need=need, **meta)
                 if need is None or y is NotImplemented:
                     return y
                 y, kept[0] = y
                 return y
 
             forward.keeps = need is not None  # type: ignore[attr-defined]
-            first = getattr(kernel, "first", kernel)
-            if need is None and hasattr(first, "calls"):
-                forward.calls = functools.partial(first.calls, **meta)  # type: ignore[attr-defined]
+            if need is None and kernel.lower is not None:
+                forward.calls = functools.partial(kernel.lower, **meta)  # type: ignore[attr-defined]
             y = trace.call_opaque(name, forward, args)
             if need is None or y is NotImplemented:
                 return y
@@ -120,10 +121,7 @@ class TracerBackend(Backend):
 
             return y, pull
 
-        run.vjp = True  # type: ignore[attr-defined]
-        # the sizes from which the kernel is worth its call
-        run.__dict__.update({k: v for k, v in vars(kernel).items() if k.startswith("least_")})
-        return run
+        return Kernel(run, vjp=True, min_bytes=kernel.min_bytes, min_batch=kernel.min_batch)
 
     def _asarray(self, x: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
         if isinstance(x, TracedArray):
@@ -173,11 +171,18 @@ class TracerBackend(Backend):
     def errstate(self) -> Any:
         return self.base.errstate()
 
-    def check(self, function: Callable[..., None], *arrays: Array, within: int | None = None) -> None:
+    def check(
+        self,
+        function: Callable[..., None],
+        *arrays: Array,
+        within: int | None = None,
+        least: int = 0,
+        ignored: int | None = None,
+    ) -> None:
         if ACTIVE:
             ACTIVE[-1].check(function, arrays, within)
         else:
-            self.base.check(function, *arrays, within=within)
+            self.base.check(function, *arrays, within=within, least=least, ignored=ignored)
 
     def target(self, array: Array) -> Array:
         return array if isinstance(array, TracedArray) or array is None else ACTIVE[-1].capture(array)

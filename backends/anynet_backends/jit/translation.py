@@ -6,7 +6,7 @@ host callbacks, unusual indexing) is called as before, between the segments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from anynet_backends.jit.calls import kernel_calls, primitive_of
 from anynet_backends.jit.compiler import MOST_OPERANDS
 from anynet_backends.jit.fusion import ElementwiseCall, elementwise_call, fuse, ufunc_call
 from anynet_backends.jit.geometry import byte_range, layout_of, overlaps_partly
-from anynet_backends.jit.numpy_calls import NumpyCall, output_index
+from anynet_backends.jit.numpy_calls import CallList, NumpyCall, output_index
+from anynet_backends.jit.printing import call_lines, print_pass
 from anynet_backends.jit.segment import KernelCall, NativeSegment
 
 __all__ = ["Translator", "native_segments", "translate"]
@@ -46,7 +47,17 @@ def translate(
 ) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
     """The calls, with segments in place of those that can be machine code. `kept`: arrays that are read after the program, or that its
     Python calls may read."""
-    return Translator(calls, kept).code()
+    code = Translator(calls, kept).code()
+    print_pass("segments", "program", lambda: call_lines(_rows(code)))
+    return code
+
+
+def _rows(code: CallList) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    for f, args in code:
+        if isinstance(f, NativeSegment):
+            yield from ((f"  machine function {row.cells[0]:x}", row.arrays) for row in f.rows)
+        else:
+            yield f, args
 
 
 class Translator:

@@ -6,30 +6,39 @@ Each replaces a primitive of the same name (see `Primitive.kernel` for what a ke
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
+from anynet_backends.kernel_table import KernelTable
 from anynet_backends.kernels import (
     activations,
-    adam,
     attention,
     compiled_normalization,
     convolution,
+    embedding,
     normalization,
     padding,
     pooling,
     recurrent,
+    resampling,
     softmax,
 )
 
-__all__ = ["COMPILED", "KERNELS", "UPDATES"]
-KERNELS: Final[dict[str, Callable[..., Any]]] = {
+__all__ = ["COMPILED", "KERNELS"]
+KERNELS: Final[KernelTable] = {
     name: kernel
-    for family in (activations, softmax, normalization, pooling, recurrent, attention, convolution)
+    for family in (
+        activations,
+        attention,
+        convolution,
+        embedding,
+        normalization,
+        pooling,
+        recurrent,
+        resampling,
+        softmax,
+    )
     for name, kernel in family.KERNELS.items()
 }
 """In NumPy's terms, by the name of the primitive."""
-COMPILED: Final[dict[str, Callable[..., Any]]] = compiled_normalization.KERNELS | padding.KERNELS
+COMPILED: Final[KernelTable] = compiled_normalization.KERNELS | padding.KERNELS
 """Loops of machine code, which take precedence."""
-UPDATES: Final[dict[str, Callable[..., Any]]] = adam.UPDATES
-"""Updates of optimizers, by name."""

@@ -12,12 +12,12 @@ from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.jit import availability
 from anynet_backends.jit.scan import bind_scan, call_now, scan
-from anynet_backends.kernel_table import register_in
+from anynet_backends.kernel_table import KernelTable, lowers, register_in
 from anynet_backends.memory.layout import CACHE_BLOCK
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.numpy_namespace import largest
 
-KERNELS: dict[str, Callable[..., Any]] = {}
+KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 # ½ erfcx(t/√2) = Φ(−t) / e^{−t²/2} as a polynomial in u = 1/(1 + 0.3 t) without constant term, fitted for t in [0, 14] by
@@ -64,6 +64,7 @@ def _in_blocks(
     return places, range(0, n - n % width if n else 0, max(width, 1)), room
 
 
+@lowers(KERNELS, "gelu")
 def _gelu_calls(target: Array, x: Array, /) -> list[Any] | None:
     """The calls that write GELU into `target`, for a compiled program, whose arrays have fixed addresses."""
     plain = x.dtype == np.float32 == target.dtype and x.flags.c_contiguous and target.flags.c_contiguous
@@ -78,9 +79,6 @@ def _gelu_calls(target: Array, x: Array, /) -> list[Any] | None:
         last = (*places(order.stop), *(a[: x.size - order.stop] for a in room))
         calls.append((_gelu, (call_now, *last)))
     return calls
-
-
-gelu.calls = _gelu_calls  # type: ignore[attr-defined]
 
 
 def _gelu(call: Any, a: Array, b: Array, t: Array, e: Array, u: Array, q: Array) -> None:

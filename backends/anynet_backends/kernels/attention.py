@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,13 @@ from anynet_backends.backend import Backend
 from anynet_backends.jit import availability
 from anynet_backends.jit.numpy_calls import set_where
 from anynet_backends.jit.scan import call_now, scan
-from anynet_backends.kernel_table import register_in
+from anynet_backends.kernel_table import KernelTable, register_in
 from anynet_backends.memory.attention import scores_at_once
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.memory.reductions import sum_by_dot
 from anynet_backends.numpy_namespace import same_float_dtype
 
-KERNELS: dict[str, Callable[..., Any]] = {}
+KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 

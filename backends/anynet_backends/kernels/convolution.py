@@ -5,6 +5,8 @@ axes but the first, in the order (row, positions, channel, …): the rows that a
 memory, and the columns of an output row are k rows of copies, viewed as one matrix. For a 3×3 kernel that is a third of the memory
 and of the copies. Where rows are too short for a product of their own, all positions are copied and the image counts as one row.
 
+`conv`, its transpose in x and its transpose in the weight share these parts; each is the gradient of the others.
+
 The gradient of x is a convolution, too: for stride 1, of the gradient with the flipped kernel; for stride s, one for each remainder
 of the position modulo s, with the kernel's positions that contribute to it.
 """
@@ -13,20 +15,22 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.kernel_table import register_in
+from anynet_backends.kernel_table import KernelTable, register_in
+from anynet_backends.kernels.banded_convolution import Bands, around, fits
+from anynet_backends.memory.layout import in_order
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.memory.reductions import sum_by_dot
 
 __all__ = ["KERNELS"]
 
-KERNELS: dict[str, Callable[..., Any]] = {}
+KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 
 
@@ -51,20 +55,6 @@ KEEP_BYTES = 64 * 2**20
 """Columns up to this size are kept from the forward pass for the gradient of the weight; larger ones are recomputed."""
 
 
-def _around(x: Array, low: Ints, spans: Ints) -> Array:
-    """x (channels, *spatial, n) from position −low on, `spans` long, padded with zeros."""
-    if all(lo <= 0 and span - lo <= size for lo, span, size in zip(low, spans, x.shape[1:-1], strict=True)):
-        return x[(slice(None), *(slice(-lo, span - lo) for lo, span in zip(low, spans, strict=True)))]
-    made = np.zeros((len(x), *spans, x.shape[-1]), x.dtype)
-    to, of = [slice(None)], [slice(None)]
-    for lo, span, size in zip(low, spans, x.shape[1:-1], strict=True):
-        first, last = max(0, -lo), min(size, span - lo)
-        of.append(slice(first, max(first, last)))
-        to.append(slice(first + lo, max(first, last) + lo))
-    made[tuple(to)] = x[tuple(of)]
-    return made
-
-
 class _Columns:
     """The columns of x (channels, *spatial, n) for a kernel: (groups, rows, kernel · channels, positions). `single`: those
     of one row of the kernel, for each row of x that it covers."""
@@ -85,11 +75,11 @@ class _Columns:
         spans = tuple(
             (o - 1) * s + (k - 1) * d + 1 for o, s, k, d in zip(out, stride, kernel, dilation, strict=True)
         )
-        around, tall, rows = _around(x, low, spans), kernel[0], spans[0]
-        channel, row, *rest, item = around.strides
+        image, tall, rows = around(x, low, spans), kernel[0], spans[0]
+        channel, row, *rest, item = image.strides
         made = np.empty((groups, rows, *kernel[1:], each, *out[1:], n), x.dtype)
         made[...] = np.lib.stride_tricks.as_strided(
-            around,
+            image,
             made.shape,
             (
                 channel * each, row, *(d * step for d, step in zip(dilation[1:], rest, strict=True)),
@@ -107,11 +97,22 @@ class _Columns:
         self.nbytes = made.nbytes
 
 
+def _columns(
+    x: Array, out: Ints, filters: int, kernel: Ints, stride: Ints, low: Ints, dilation: Ints, groups: int
+) -> _Columns | Bands:
+    """What a convolution of x multiplies its weight with, in the faster form."""
+    made = Bands if fits(x, filters // groups, len(x) // groups, kernel, groups) else _Columns
+    return made(x, out, kernel, stride, low, dilation, groups)
+
+
 def _convolve(
     x: Array, weight: Array, into: Array, stride: Ints, low: Ints, dilation: Ints, groups: int
-) -> _Columns:
+) -> _Columns | Bands:
     """Write the convolution of x (c, *spatial, n) into `into` (o, *out, n)."""
-    columns = _Columns(x, into.shape[1:-1], weight.shape[2:], stride, low, dilation, groups)
+    columns = _columns(x, into.shape[1:-1], len(weight), weight.shape[2:], stride, low, dilation, groups)
+    if isinstance(columns, Bands):
+        columns.write(weight, into)
+        return columns
     _, rows, length, positions = columns.matrix.shape
     filters, tall = len(weight) // groups, length // columns.single.shape[2]
     w = np.moveaxis(weight, 1, -1)
@@ -131,8 +132,10 @@ def _convolve(
     return columns
 
 
-def _weight_gradient(columns: _Columns, g: Array, shape: Ints) -> Array:
+def _weight_gradient(columns: _Columns | Bands, g: Array, shape: Ints) -> Array:
     """Σ over rows and positions of columns · g (o, *out, n), as a weight of that shape."""
+    if isinstance(columns, Bands):
+        return columns.weight_gradient(g, shape)
     groups, rows, _length, positions = columns.matrix.shape
     by_row = g.reshape(groups, -1, rows, positions).transpose(0, 2, 3, 1)
     product = np.matmul(columns.matrix, by_row)
@@ -242,7 +245,7 @@ def conv(
         return NotImplemented
     order = (*range(1, x.ndim), 0)
     low = tuple(lo for lo, _ in padding)
-    image = np.ascontiguousarray(x.transpose(order))
+    image = in_order(x, order)
     y = empty_output((len(x), len(weight), *out), x.dtype, order)
     rows = y.transpose(order)
     columns = _convolve(image, weight, rows, stride, low, dilation, groups)
@@ -256,15 +259,108 @@ def conv(
 
     def pull(g: Array) -> tuple[Array | None, ...]:
         gx = gw = gb = None
-        g = np.ascontiguousarray(g.transpose(order))
+        g = in_order(g, order)
         if need[0]:
             gx = empty_output(x.shape, x.dtype, order)
             _input_gradient(g, weight, gx.transpose(order), stride, low, dilation, groups)
         if need[1]:
-            again = kept or _Columns(source, out, weight.shape[2:], stride, low, dilation, groups)
+            options = (stride, low, dilation, groups)
+            again = kept or _columns(source, out, len(weight), weight.shape[2:], *options)
             gw = _weight_gradient(again, g, weight.shape)
         if len(need) > 2 and need[2]:
             gb = sum_by_dot(g.reshape(len(g), -1), 1, None, None, False)
         return (gx, gw, gb)[: len(need)]
+
+    return y, pull
+
+
+def _fits(x: Ints, weight: Ints, z: Ints, stride: Ints, padding: Any, dilation: Ints, groups: int) -> bool:
+    """Whether z is the shape of the convolution of arrays of the shapes x and weight, none of them empty."""
+    out = tuple(
+        (size + lo + hi - d * (k - 1) - 1) // s + 1
+        for size, k, s, (lo, hi), d in zip(x[2:], weight[2:], stride, padding, dilation, strict=True)
+    )
+    return (x[0], weight[0], *out) == tuple(z) and x[1] == weight[1] * groups and 0 not in (*x, *weight, *z)
+
+
+@_kernel
+def conv_transpose(
+    xp: Backend,
+    z: Array,
+    weight: Array,
+    *,
+    stride: Ints,
+    padding: Any,
+    dilation: Ints,
+    groups: int,
+    shape: Ints,
+    need: Any,
+) -> Any:
+    """z (n, o, *out), weight (o, c / groups, *kernel) → (n, c, *shape), the transpose of `conv` in x."""
+    whole = (len(z), weight.shape[1] * groups, *shape)
+    if z.dtype.kind != "f" or weight.dtype != z.dtype or z.ndim != weight.ndim:
+        return NotImplemented
+    if not _fits(whole, weight.shape, z.shape, stride, padding, dilation, groups):
+        return NotImplemented
+    order = (*range(1, z.ndim), 0)
+    low = tuple(lo for lo, _ in padding)
+    g = in_order(z, order)
+    y = empty_output(whole, z.dtype, order)
+    _input_gradient(g, weight, y.transpose(order), stride, low, dilation, groups)
+    if need is None:
+        return y
+
+    def pull(h: Array) -> tuple[Array | None, ...]:
+        gz = gw = None
+        image = in_order(h, order)
+        if need[0]:
+            gz = empty_output(z.shape, z.dtype, order)
+            columns = _convolve(image, weight, gz.transpose(order), stride, low, dilation, groups)
+        else:
+            options = (stride, low, dilation, groups)
+            columns = _columns(image, z.shape[2:], len(weight), weight.shape[2:], *options)
+        if need[1]:
+            gw = _weight_gradient(columns, g, weight.shape)
+        return gz, gw
+
+    return y, pull
+
+
+@_kernel
+def conv_weight(
+    xp: Backend,
+    x: Array,
+    z: Array,
+    *,
+    stride: Ints,
+    padding: Any,
+    dilation: Ints,
+    groups: int,
+    shape: Ints,
+    need: Any,
+) -> Any:
+    """x (n, c, *spatial), z (n, o, *out) → (o, c / groups, *shape), the transpose of `conv` in the weight."""
+    if x.dtype.kind != "f" or z.dtype != x.dtype or x.ndim != z.ndim or x.shape[1] % groups:
+        return NotImplemented
+    weight = (z.shape[1], x.shape[1] // groups, *shape)
+    if not _fits(x.shape, weight, z.shape, stride, padding, dilation, groups):
+        return NotImplemented
+    order = (*range(1, x.ndim), 0)
+    low = tuple(lo for lo, _ in padding)
+    image, g = (in_order(a, order) for a in (x, z))
+    columns = _columns(image, z.shape[2:], len(g), shape, stride, low, dilation, groups)
+    y = _weight_gradient(columns, g, weight)
+    if need is None:
+        return y
+
+    def pull(h: Array) -> tuple[Array | None, ...]:
+        gx = gz = None
+        if need[0]:
+            gx = empty_output(x.shape, x.dtype, order)
+            _input_gradient(g, h, gx.transpose(order), stride, low, dilation, groups)
+        if need[1]:
+            gz = empty_output(z.shape, z.dtype, order)
+            _convolve(image, h, gz.transpose(order), stride, low, dilation, groups)
+        return gx, gz
 
     return y, pull

@@ -10,12 +10,13 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.kernel_table import register_in
+from anynet_backends.kernel_table import KernelTable, register_in
+from anynet_backends.kernels.grouped_normalization import normalize_groups
 from anynet_backends.memory.layout import CACHE_BLOCK
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.memory.reductions import ones_vector, sum_by_dot
 
-KERNELS: dict[str, Callable[..., Any]] = {}
+KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 
@@ -230,7 +231,9 @@ def normalize(
     m = _Matrix(x, axes, shape, weight is not None)
     if not m.rows:
         return (
-            NotImplemented if weight is None else _weights_apart(xp, x, weight, bias, axes, eps, shape, need)
+            normalize_groups(x, weight, bias, need, axes=axes, eps=eps, shape=shape)
+            if x.size
+            else NotImplemented
         )
     groups = (_Columns if m.across else _Rows)(m, x, weight, bias)
     y, out = m.like(x)
@@ -271,27 +274,3 @@ def _in_groups(
         return None if gx is None else gx.reshape(x.shape), *others
 
     return found, back
-
-
-def _weights_apart(
-    xp: Backend, x: Array, weight: Array, bias: Array, axes: tuple[int, ...], eps: float, shape: tuple[int, ...], need: Any
-) -> Any:  # fmt: skip
-    """`normalize` for weights that are neither one per group nor one per element of a group: applied in passes of their own."""
-    y = empty_output(x.shape, x.dtype)  # allocated before the normalized values, which are not an output
-    made = normalize(xp, x, axes=axes, eps=eps, shape=shape, need=None if need is None else (need[0],))
-    if made is NotImplemented:
-        return made
-    (normal, mean, variance), pull_normal = made if need is not None else (made, None)
-    w = weight.reshape(shape)
-    np.multiply(normal, w, out=y)
-    y += bias.reshape(shape)
-    if need is None or pull_normal is None:
-        return y, mean, variance
-    shared = tuple(i for i, n in enumerate(shape) if n == 1)
-
-    def pull(g: Array) -> tuple[Any, ...]:
-        gx = pull_normal(g * w)[0] if need[0] else None
-        gw = (g * normal).sum(axis=shared).reshape(weight.shape) if need[1] else None
-        return gx, gw, g.sum(axis=shared).reshape(bias.shape) if need[2] else None
-
-    return (y, mean, variance), pull

@@ -1,7 +1,8 @@
-"""Padding with an array's own values (reflect, replicate, circular), row by row, as loops of machine code.
+"""Padding with an array's own values (reflect, replicate, circular), in the array's own order of axes.
 
-A padded array is a list of rows along its last axis. One table has the source row of each, another the source positions of the
-elements before and after it.
+As loops of machine code, row by row: a padded array is a list of rows along its last axis in memory. One table has the source row of
+each, another the source positions of the elements before and after it. Without the compiler the borders are copied axis by axis, a
+row or column at a time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from anynet_backends.concurrency import after_fork
 from anynet_backends.jit import availability
 from anynet_backends.jit.ir_builder import Function, Loop, Value, compiled, kinds, number
 from anynet_backends.kernel_table import register_in
-from anynet_backends.memory.outputs import dense
+from anynet_backends.memory.layout import axes_in_memory, inverse
+from anynet_backends.memory.outputs import dense, empty_output
 from anynet_backends.memory.reductions import PLAIN_FLOATS
 
 __all__ = ["KERNELS"]
@@ -119,12 +121,62 @@ _plan = functools.lru_cache(maxsize=256)(_Plan)
 after_fork(_plan.cache_clear)  # plans count on threads that a forked process does not have
 
 
+def _keys(shape: tuple[int, ...], pairs: _Pairs, mode: str) -> list[tuple[Any, Any]]:
+    """Pairs of keys of the padded array, target and source, in the order in which they are copied."""
+    made: list[tuple[Any, Any]] = []
+    keys = [slice(lo, lo + n) for n, (lo, _) in zip(shape, pairs, strict=True)]
+    for axis, (n, (lo, hi)) in enumerate(zip(shape, pairs, strict=True)):
+        for at in (*range(-lo, 0), *range(n, n + hi)):
+            to, of = list(keys), list(keys)
+            to[axis], of[axis] = lo + at, lo + _place(at, n, mode)  # type: ignore[call-overload]
+            made.append((tuple(to), tuple(of)))
+        keys[axis] = slice(None)
+    return made
+
+
+def _around(x: Array, pairs: _Pairs, mode: str) -> Array:
+    """x padded, axis by axis."""
+    y = empty_output(tuple(lo + n + hi for n, (lo, hi) in zip(x.shape, pairs, strict=True)), x.dtype)
+    y[tuple(slice(lo, lo + n) for n, (lo, _) in zip(x.shape, pairs, strict=True))] = x
+    for to, of in _keys(x.shape, pairs, mode):
+        y[to] = y[of]
+    return y
+
+
+def _folded(g: Array, shape: tuple[int, ...], pairs: _Pairs, mode: str) -> Array:
+    """The transpose of `_around`."""
+    y = g.copy()
+    for to, of in reversed(_keys(shape, pairs, mode)):
+        y[of] += y[to]
+    return np.ascontiguousarray(y[tuple(slice(lo, lo + n) for n, (lo, _) in zip(shape, pairs, strict=True))])
+
+
+def _by_numpy(x: Array, pairs: _Pairs, mode: str, need: Any) -> Any:
+    order = axes_in_memory(x.strides)
+    back = inverse(order)
+    inner = tuple(pairs[i] for i in order)
+    v = x.transpose(order)
+    y = _around(v, inner, mode).transpose(back)
+    if need is None:
+        return y
+    return y, lambda g: (_folded(g.transpose(order), v.shape, inner, mode).transpose(back),)
+
+
 @_kernel
 def pad_around(xp: Backend, x: Array, *, pairs: _Pairs, mode: str, need: Any) -> Any:
     """x padded with its own values."""
     dtype = x.dtype
-    if dtype not in PLAIN_FLOATS or not x.flags.c_contiguous or not x.size or not availability.available():
+    if dtype not in PLAIN_FLOATS or not x.size:
         return NotImplemented
-    plan = _plan(x.shape, pairs, mode, dtype)
-    y = xp.call(plan.forward, x)
-    return y if need is None else (y, lambda g: (xp.call(plan.backward, dense(xp, g)),))
+    if not availability.available():
+        return _by_numpy(x, pairs, mode, need) if xp.eager else NotImplemented
+    order = axes_in_memory(x.strides)
+    if not x.flags.c_contiguous and not xp.permute_dims(x, order).flags.c_contiguous:
+        x, order = dense(xp, x), tuple(range(x.ndim))
+    back = inverse(order)
+    v = xp.permute_dims(x, order)
+    plan = _plan(v.shape, tuple(pairs[i] for i in order), mode, dtype)
+    y = xp.permute_dims(xp.call(plan.forward, v), back)
+    if need is None:
+        return y
+    return y, lambda g: (xp.permute_dims(xp.call(plan.backward, dense(xp, xp.permute_dims(g, order))), back),)

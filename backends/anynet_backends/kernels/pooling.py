@@ -1,20 +1,20 @@
-"""Max pooling."""
+"""Max pooling, and sums of windows, in an array's own order of axes."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.kernel_table import register_in
+from anynet_backends.kernel_table import KernelTable, register_in
+from anynet_backends.memory.layout import inverse
 from anynet_backends.memory.outputs import empty_output
 
-KERNELS: dict[str, Callable[..., Any]] = {}
+KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 
@@ -67,3 +67,69 @@ def max_pool(
         return (gx,)
 
     return y, pull
+
+
+@_kernel
+def window_spread(
+    xp: Backend, g: Array, *, out: Any, kernel: Any, stride: Any, pads: Any, shape: Any, need: Any
+) -> Any:
+    """Each g added to all elements of its window."""
+    if g.dtype.kind != "f" or not g.size:
+        return NotImplemented
+    y = _spread(g, out, kernel, stride, pads, shape)
+    return y if need is None else (y, lambda x: (_sums(x, out, kernel, stride, pads),))
+
+
+@_kernel
+def window_sum(xp: Backend, x: Array, *, out: Any, kernel: Any, stride: Any, pads: Any, need: Any) -> Any:
+    """The sum of each window."""
+    if x.dtype.kind != "f" or not x.size:
+        return NotImplemented
+    y = _sums(x, out, kernel, stride, pads)
+    return y if need is None else (y, lambda g: (_spread(g, out, kernel, stride, pads, x.shape),))
+
+
+def _order(a: Array) -> tuple[int, ...]:
+    return tuple(sorted(range(a.ndim), key=lambda i: (-a.strides[i], i)))
+
+
+def _spread(g: Array, out: Any, kernel: Any, stride: Any, pads: Any, shape: Any) -> Array:
+    order, lead, v = _order(g), len(shape) - len(kernel), g
+    sizes = [lo + n + hi for n, (lo, hi) in zip(shape[lead:], pads, strict=True)]
+    for i, (n, k, s, size) in enumerate(zip(out, kernel, stride, sizes, strict=True)):
+        if size == n * s == n and k == 1:
+            continue
+        y = empty_output((*v.shape[: lead + i], size, *v.shape[lead + i + 1 :]), g.dtype, order)
+        if size != n * s or k != s:
+            y[...] = 0
+        for j in range(k):
+            part = y[(*(slice(None),) * (lead + i), slice(j, j + s * (n - 1) + 1, s))]
+            if k > s:
+                part += v
+            else:
+                part[...] = v
+        v = y
+    inner = tuple(slice(lo, lo + n) for n, (lo, _) in zip(shape[lead:], pads, strict=True))
+    v = v[(..., *inner)] if any(map(any, pads)) else v
+    return v if v is not g else g.copy()
+
+
+def _sums(x: Array, out: Any, kernel: Any, stride: Any, pads: Any) -> Array:
+    order, lead, v = _order(x), x.ndim - len(kernel), x
+    if any(map(any, pads)):
+        sizes = [lo + n + hi for n, (lo, hi) in zip(x.shape[lead:], pads, strict=True)]
+        v = np.zeros([(*x.shape[:lead], *sizes)[i] for i in order], x.dtype).transpose(inverse(order))
+        within: list[Any] = [slice(lo, lo + n) for n, (lo, _) in zip(x.shape[lead:], pads, strict=True)]
+        v[(..., *within)] = x
+    for i, (n, k, s) in enumerate(zip(out, kernel, stride, strict=True)):
+        ahead: tuple[Any, ...] = (slice(None),) * (lead + i)
+        first, *others = (v[(*ahead, slice(j, j + s * (n - 1) + 1, s))] for j in range(k))
+        if not others:
+            v = first
+            continue
+        y = empty_output(first.shape, x.dtype, order)
+        np.add(first, others[0], out=y)
+        for part in others[1:]:
+            y += part
+        v = y
+    return v if any(k > 1 for k in kernel) else v.copy()

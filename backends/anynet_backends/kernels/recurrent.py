@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,11 @@ import numpy as np
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.jit.scan import scan
-from anynet_backends.kernel_table import register_in
+from anynet_backends.kernel_table import KernelTable, register_in
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.numpy_namespace import largest, same_float_dtype
 
-KERNELS: dict[str, Callable[..., Any]] = {}
+KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 
@@ -225,7 +224,7 @@ def _lstm_steps(matmul: Any) -> tuple[Any, Any]:
     return forward, backward
 
 
-@_kernel
+@_kernel.having(min_batch=16)  # rows of fewer numbers take longer than `lstm_scan`
 def lstm_layer(
     xp: Backend, x: Array, h: Array, c: Array, weight_ih: Array, weight_hh: Array, bias: Array | None = None, *,
     reverse: bool = False, need: Any,
@@ -281,9 +280,6 @@ def lstm_layer(
         return (dx, dh.T, dc.T, dw[:, to_x], dw[:, :m], *(() if bias is None else (dw[:, -1],)))
 
     return (hs, last), pull
-
-
-lstm_layer.least_batch = 16  # type: ignore[attr-defined]  # rows of fewer numbers take longer than `lstm_scan`
 
 
 def _given(x: Array, h: Array, width: int, reverse: bool) -> tuple[Array, int, int]:
@@ -445,7 +441,7 @@ def _gru_steps(matmul: Any) -> tuple[Any, Any]:
     return forward, backward
 
 
-@_kernel
+@_kernel.having(min_batch=16)
 def gru_layer(
     xp: Backend, x: Array, h: Array, weight_ih: Array, weight_hh: Array, bias_ih: Array | None = None,
     bias_hh: Array | None = None, *, reverse: bool = False, need: Any,
@@ -499,9 +495,6 @@ def gru_layer(
         return (dx, dh.T, of_x[:, :inputs], of_h[:, :m], *biases)
 
     return hs, pull
-
-
-gru_layer.least_batch = 16  # type: ignore[attr-defined]
 
 
 @functools.cache

@@ -10,12 +10,12 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.kernel_table import register_in
+from anynet_backends.kernel_table import KernelTable, register_in
 from anynet_backends.memory.layout import CACHE_BLOCK
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.numpy_namespace import same_float_dtype
 
-KERNELS: dict[str, Callable[..., Any]] = {}
+KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 _maximum: Any = np.maximum.reduce

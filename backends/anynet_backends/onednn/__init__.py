@@ -22,9 +22,7 @@ Source: https://oneapi-src.github.io/oneDNN (the C API of version 3).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
+from anynet_backends.kernel_table import KernelTable
 from anynet_backends.onednn import (
     attention,
     convolution,
@@ -42,7 +40,7 @@ __all__ = [
     "KERNELS", "OneDNNError", "Product", "Step", "affine", "find", "matmul", "primitive", "problem", "product", "team", "threads",
     "version",
 ]  # fmt: skip
-KERNELS: dict[str, Callable[..., Any]] = {
+KERNELS: KernelTable = {
     name: kernel
     for family in (convolution, pooling, normalization, softmax, attention, recurrent)
     for name, kernel in family.KERNELS.items()

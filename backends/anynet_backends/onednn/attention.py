@@ -5,14 +5,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.kernel_table import register_in
+from anynet_backends.kernel_table import KernelTable, register_in
 from anynet_backends.memory.attention import scores_at_once
 from anynet_backends.memory.layout import axes_in_memory
 from anynet_backends.memory.outputs import empty_output
@@ -22,7 +22,7 @@ from anynet_backends.onednn.matmul import element_strides, products
 from anynet_backends.onednn.primitive import DescriptorOwner, PlanCache, Step
 from anynet_backends.onednn.softmax import softmaxes
 
-KERNELS: dict[str, Callable[..., Any]] = {}
+KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 _REDUCE_MAX: Final = 0x2FFF2

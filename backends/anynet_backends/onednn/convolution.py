@@ -1,9 +1,12 @@
-"""Convolution of one to three axes."""
+"""Convolution of one to three axes, and its transposes in the image (deconvolution) and in the weight.
+
+One plan has the three primitives: forward, backward by data, backward by weights. Each of the three kernels is one of them, and its
+gradients are the two others.
+"""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,13 +16,11 @@ from anynet_backends.backend import Backend
 from anynet_backends.concurrency import (
     BUILD_LOCK,
 )
-from anynet_backends.kernel_table import register_in
+from anynet_backends.kernel_table import KernelTable, lowers, register_in
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.onednn.layouts import (
     Ints,
     all_float32,
-    channels_last,
-    channels_last_calls,
     channels_last_strides,
     contiguous,
     contiguous_strides,
@@ -34,10 +35,10 @@ from anynet_backends.onednn.primitive import (
     DescriptorOwner,
     PlanCache,
     Step,
-    WeightReorder,
 )
+from anynet_backends.onednn.reorders import WeightReorder, channels_last, channels_last_calls
 
-KERNELS: dict[str, Callable[..., Any]] = {}
+KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 _DIRECT = 1
@@ -143,17 +144,46 @@ def _convolution(
     """The plan for a convolution of one to three axes in float32; None for any other."""
     if not 3 <= x.ndim <= 5 or not all_float32(x, weight, bias):
         return None
-    plan = _convolutions(
-        x.shape,
-        weight.shape,
-        bias is not None,
-        tuple(stride),
-        tuple(padding),
-        tuple(dilation),
-        groups,
-        training,
+    key = (tuple(stride), tuple(padding), tuple(dilation), groups)
+    plan = _convolutions(x.shape, weight.shape, bias is not None, *key, training)
+    return None if plan is None or min(plan.y_shape) < 1 else plan
+
+
+def _planned(
+    x: Ints, weight: Ints, *, stride: Ints, padding: Any, dilation: Ints, groups: int
+) -> _Convolution | None:
+    """The plan for a convolution without bias between arrays of these shapes, with its gradients."""
+    if not 3 <= len(x) <= 5:
+        return None
+    plan: _Convolution | None = _convolutions(
+        x, weight, False, tuple(stride), tuple(padding), tuple(dilation), groups, True
     )
     return None if plan is None or min(plan.y_shape) < 1 else plan
+
+
+def _image_gradient(plan: _Convolution, g: Array, weight: Array, shape: Ints) -> Array:
+    """The transpose of the convolution in its image, of g stored channels last."""
+    plan.prepare_data()
+    gx = empty_channels_last(shape)
+    plan.data.run(g, plan.data_weights.to(weight), gx)  # type: ignore[union-attr]
+    return gx
+
+
+def _weight_gradient(plan: _Convolution, image: Array, g: Array) -> Array:
+    """The transpose of a convolution without bias in its weight, of arrays stored channels last."""
+    plan.prepare_gradient()
+    gw = empty_output(plan.w_shape, np.float32)
+    buffer = plan.back.buffer(gw)
+    plan.gradient.run(image, g, buffer)  # type: ignore[union-attr]
+    plan.back.finish(buffer, gw)
+    return gw
+
+
+def _forward(plan: _Convolution, image: Array, weight: Array) -> Array:
+    """A convolution without bias, of an image stored channels last."""
+    y = empty_channels_last(plan.y_shape)
+    plan.forward.run(image, plan.weights.to(weight), y)
+    return y
 
 
 @_kernel
@@ -176,10 +206,7 @@ def conv(
         g = channels_last(g)
         gx = gw = gb = None
         if need[0]:
-            plan.prepare_data()
-            converted = plan.data_weights.to(w)
-            gx = empty_channels_last(x.shape)
-            plan.data.run(g, converted, gx)
+            gx = _image_gradient(plan, g, w, x.shape)
         if need[1] or (len(need) > 2 and need[2]):
             plan.prepare_gradient()
             gw = empty_output(weight.shape, np.float32)
@@ -193,6 +220,56 @@ def conv(
     return y, pull
 
 
+@_kernel
+def conv_transpose(xp: Backend, z: Array, weight: Array, *, shape: Ints, need: Any, **options: Any) -> Any:
+    """The transpose of `conv` in its image, in float32: deconvolution."""
+    plan = _transposed(z, weight, shape, **options)
+    if plan is None:
+        return NotImplemented
+    g, w = channels_last(z), contiguous(weight)
+    y = _image_gradient(plan, g, w, (len(z), weight.shape[1] * options["groups"], *shape))
+    if need is None:
+        return y
+
+    def pull(h: Array) -> tuple[Any, ...]:
+        h = channels_last(h)
+        return (_forward(plan, h, w) if need[0] else None, _weight_gradient(plan, h, g) if need[1] else None)
+
+    return y, pull
+
+
+def _transposed(z: Array, weight: Array, shape: Ints, *, groups: int, **options: Any) -> _Convolution | None:
+    """The plan for the convolution of which z is a result; None where oneDNN has none."""
+    if z.ndim != weight.ndim or not all_float32(z, weight) or min(shape) < 1:
+        return None
+    plan = _planned((len(z), weight.shape[1] * groups, *shape), weight.shape, groups=groups, **options)
+    return plan if plan is not None and plan.y_shape == z.shape else None
+
+
+@_kernel
+def conv_weight(xp: Backend, x: Array, z: Array, *, shape: Ints, need: Any, **options: Any) -> Any:
+    """The transpose of `conv` in its weight, in float32."""
+    if x.ndim != z.ndim or not all_float32(x, z):
+        return NotImplemented
+    plan = _planned(x.shape, (z.shape[1], x.shape[1] // options["groups"], *shape), **options)
+    if plan is None or plan.y_shape != z.shape:
+        return NotImplemented
+    image, g = channels_last(x), channels_last(z)
+    y = _weight_gradient(plan, image, g)
+    if need is None:
+        return y
+
+    def pull(h: Array) -> tuple[Any, ...]:
+        h = contiguous(h)
+        return (
+            _image_gradient(plan, g, h, x.shape) if need[0] else None,
+            _forward(plan, image, h) if need[1] else None,
+        )
+
+    return y, pull
+
+
+@lowers(KERNELS, "conv")
 def _conv_calls(
     target: Array, x: Array, weight: Array, bias: Array | None = None, **options: Any
 ) -> list[Any] | None:
@@ -209,6 +286,3 @@ def _conv_calls(
         *calls,
         (plan.forward.another(plan).run, (image, ready, target, *(() if bias is None else (bias,)))),
     ]
-
-
-conv.calls = _conv_calls  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -42,12 +42,6 @@ def empty_channels_last(shape: Ints) -> Array:
     return empty_output(shape, np.float32, TO_CHANNELS_LAST[len(shape)])
 
 
-def channels_last(a: Array) -> Array:
-    """`a` itself if it is stored channels last, else a copy that is."""
-    v = a.transpose(TO_CHANNELS_LAST[a.ndim])
-    return a if v.flags.c_contiguous else np.ascontiguousarray(v).transpose(FROM_CHANNELS_LAST[a.ndim])
-
-
 def contiguous(a: Array) -> Array:
     """`a` itself if it is in C order, else a copy that is."""
     return a if a.flags.c_contiguous else np.ascontiguousarray(a)
@@ -66,16 +60,3 @@ def all_float32(*arrays: Array | None) -> bool:
 def is_channels_last(a: Array) -> bool:
     """Whether (n, c, *spatial) is stored channels last."""
     return bool(a.transpose(TO_CHANNELS_LAST[a.ndim]).flags.c_contiguous)
-
-
-def channels_last_calls(x: Array) -> tuple[Array, list[Any]]:
-    """`x` stored channels last, and the calls that copy it there, if it is not."""
-    if is_channels_last(x):
-        return x, []
-    image = empty_channels_last(x.shape)
-    return image, [(_copy, (image, x))]
-
-
-def _copy(image: Array, x: Array) -> None:
-    """An opaque copy: passes over a program do not see that `image` is read afterwards."""
-    image[...] = x

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.kernel_table import register_in
+from anynet_backends.kernel_table import KernelTable, register_in
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.onednn.layouts import (
     Ints,
     all_float32,
-    channels_last,
     channels_last_strides,
     contiguous,
     contiguous_strides,
@@ -24,8 +22,9 @@ from anynet_backends.onednn.layouts import (
 )
 from anynet_backends.onednn.library import load_library
 from anynet_backends.onednn.primitive import BACKWARD, TRAINING, DescriptorOwner, PlanCache, Step
+from anynet_backends.onednn.reorders import channels_last
 
-KERNELS: dict[str, Callable[..., Any]] = {}
+KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 _SCALE_AND_SHIFT: Final = 0x2 | 0x4

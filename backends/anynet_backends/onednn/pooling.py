@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.kernel_table import register_in
+from anynet_backends.kernel_table import KernelTable, lowers, register_in
 from anynet_backends.numpy_namespace import largest
 from anynet_backends.onednn.layouts import (
     TO_CHANNELS_LAST,
     Ints,
     all_float32,
-    channels_last,
-    channels_last_calls,
     channels_last_strides,
     empty_channels_last,
     is_channels_last,
 )
 from anynet_backends.onednn.library import Dims, load_library
 from anynet_backends.onednn.primitive import INFERENCE, QUERY, TRAINING, DescriptorOwner, PlanCache, Step
+from anynet_backends.onednn.reorders import channels_last, channels_last_calls
 from anynet_backends.onednn.softmax import LEAST_SIZE
 
-KERNELS: dict[str, Callable[..., Any]] = {}
+KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 _MAX_POOLING: Final = 0x1FF
@@ -100,6 +99,16 @@ class _Pooling(DescriptorOwner):
 _poolings = PlanCache(_Pooling)
 
 
+@functools.lru_cache(maxsize=256)
+def _window_of_padding(shape: Ints, out: Ints, kernel: Ints, stride: Ints, pads: Any, dilation: Ints) -> bool:
+    """Whether a window has no element of the array, which oneDNN makes the least finite number."""
+    return any(
+        not any(0 <= o * s - lo + i * d < n for i in range(k))
+        for n, count, k, s, (lo, _), d in zip(shape, out, kernel, stride, pads, dilation, strict=True)
+        for o in range(count)
+    )
+
+
 def _pooling(
     x: Array, training: bool, *, out: Ints, kernel: Ints, stride: Ints, pads: Any, dilation: Ints
 ) -> _Pooling | None:
@@ -108,9 +117,10 @@ def _pooling(
         return None
     if any([lo >= k or hi >= k for (lo, hi), k in zip(pads, kernel, strict=True)]):
         return None
-    plan: _Pooling | None = _poolings(
-        x.shape, tuple(out), tuple(kernel), tuple(stride), tuple(pads), tuple(dilation), training
-    )
+    form = (tuple(out), tuple(kernel), tuple(stride), tuple(pads), tuple(dilation))
+    if any([d > 1 for d in dilation]) and _window_of_padding(x.shape[2:], *form):
+        return None
+    plan: _Pooling | None = _poolings(x.shape, *form, training)
     return plan
 
 
@@ -139,6 +149,7 @@ def max_pool(xp: Backend, x: Array, *, need: Any, **options: Any) -> Any:
     return y, pull
 
 
+@lowers(KERNELS, "max_pool")
 def _pool_calls(target: Array, x: Array, /, **options: Any) -> list[Any] | None:
     """The calls that write max pooling into `target`, for a compiled program, whose arrays have fixed addresses."""
     plan = _pooling(x, False, **options)
@@ -171,6 +182,3 @@ def _largest_of(
     return [
         (largest, (a, part, target)) for a, part in zip((first, *[target] * len(rest)), rest, strict=False)
     ]
-
-
-max_pool.calls = _pool_calls  # type: ignore[attr-defined]

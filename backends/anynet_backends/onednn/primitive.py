@@ -177,49 +177,6 @@ class DescriptorOwner:
             getattr(self.dnnl.dll, f"dnnl_{kind}_destroy")(pointer)
 
 
-class WeightReorder(DescriptorOwner):
-    """Reorders weights between an array's C order and the layout that a primitive needs."""
-
-    step: Step | None
-
-    def __init__(self, dnnl: Library, plain: Any, wanted: int, backward: bool = False) -> None:
-        self.dnnl, self.step = dnnl, None
-        if not dnnl.equal(plain, wanted):
-            a, b = ctypes.c_void_p(pointer_value(plain)), ctypes.c_void_p(wanted)
-            if backward:
-                a, b = b, a
-            pd = ctypes.c_void_p()
-            dnnl.call(
-                "dnnl_reorder_primitive_desc_create",
-                ctypes.byref(pd),
-                a,
-                dnnl.engine,
-                b,
-                dnnl.engine,
-                dnnl.plain,
-            )
-            self.own(("primitive_desc", pd))
-            self.step = Step(dnnl, pd, **{"from": a, "to": b})
-            self.elements = dnnl.size(wanted) // 4 + 16
-
-    def to(self, w: Array) -> Array:
-        """The weights in the layout of the primitive; the caller keeps the result alive while it is used."""
-        if self.step is None:
-            return w
-        buffer = np.empty(self.elements, np.float32)
-        self.step.run(w, buffer)
-        return buffer
-
-    def buffer(self, w: Array) -> Array:
-        """The array that a primitive writes into before `finish` copies it to w."""
-        return w if self.step is None else np.empty(self.elements, np.float32)
-
-    def finish(self, buffer: Array, w: Array) -> None:
-        """Copy the buffer to w."""
-        if self.step is not None:
-            self.step.run(buffer, w)
-
-
 def _forget_plans() -> None:
     """Drop the plans in a forked process: they count on threads that it does not have."""
     if has_threads():

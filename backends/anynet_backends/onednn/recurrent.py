@@ -10,7 +10,7 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.kernel_table import register_in
+from anynet_backends.kernel_table import KernelTable, register_in
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.onednn.layouts import all_float32, contiguous, contiguous_strides
 from anynet_backends.onednn.library import load_library
@@ -22,10 +22,10 @@ from anynet_backends.onednn.primitive import (
     DescriptorOwner,
     PlanCache,
     Step,
-    WeightReorder,
 )
+from anynet_backends.onednn.reorders import WeightReorder
 
-KERNELS: dict[str, Callable[..., Any]] = {}
+KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 

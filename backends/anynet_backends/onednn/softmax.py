@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.kernel_table import register_in
+from anynet_backends.kernel_table import KernelTable, register_in
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.onednn.layouts import Ints, all_float32, contiguous, contiguous_strides
 from anynet_backends.onednn.library import load_library
 from anynet_backends.onednn.primitive import INFERENCE, TRAINING, DescriptorOwner, PlanCache, Step
 
-KERNELS: dict[str, Callable[..., Any]] = {}
+KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 
@@ -50,7 +49,7 @@ LEAST_SIZE: Final = 1 << 12
 """The least number of elements of softmax and pooling from which on oneDNN is faster."""
 
 
-@_kernel
+@_kernel.having(min_bytes=4 * LEAST_SIZE)
 def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
     """Softmax in float32. (Its log-softmax has errors of 6 ulp and is not used.)"""
     if x.size < LEAST_SIZE or not all_float32(x):
@@ -75,6 +74,3 @@ def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
         return (gx,)
 
     return y, pull
-
-
-softmax.least_bytes = 4 * LEAST_SIZE  # type: ignore[attr-defined]

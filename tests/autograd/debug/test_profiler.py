@@ -134,4 +134,4 @@ def test_the_command(tmp_path, capsys):
     assert "conv forward" in out
     assert trace.exists()
     assert main(["profile", "digits", "steps=0"]) == 2
-    assert main(["profile", "digit"]) == 2
+    assert main(["profile", "digit"]) == 1

@@ -19,7 +19,7 @@ from anynet_backends import philox
 
 
 def draw(*shape, dtype="float32"):
-    return an.astype(an.Tensor(an.random.normal(shape)), getattr(an, dtype))
+    return an.random.normal(shape, dtype=dtype)
 
 
 def mlp():
@@ -125,6 +125,43 @@ def test_a_function_of_arrays():
     assert kinds == [type(plain)] * 2
 
 
+@pytest.mark.parametrize("through", ["a dictionary", "the gradient alone", "an adapted weight"])
+def test_parameters_that_are_the_arguments_of_grad_get_gradients_in_a_compiled_step(through):
+    """As MAML writes it: the loss after a step depends on the parameters through the argument of an inner `grad`."""
+
+    def inner(net, p, x):
+        return an.sum(nn.functional_call(net, p, (x,)) ** 2)
+
+    def loss_of(net, x):
+        if through == "the gradient alone":
+            return an.sum(x @ an.grad(lambda w: an.sum((x @ w.mT) ** 2))(net.weight).mT)
+        if through == "an adapted weight":
+            return an.sum(x @ (net.weight - 0.01 * an.grad(lambda w: an.sum((x @ w.mT) ** 2))(net.weight)).mT)
+        p = dict(net.named_parameters())
+        g = an.grad(lambda p: inner(net, p, x))(p)
+        return inner(net, {name: v - 0.01 * g[name] for name, v in p.items()}, x)
+
+    def steps(compiled):
+        an.random.manual_seed(0)
+        net = nn.Linear(3, 2)
+        optimizer = optim.SGD(net.parameters(), lr=0.01)
+
+        def step(x):
+            optimizer.zero_grad()
+            loss = loss_of(net, x)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = an.compile(step) if compiled else step
+        losses = [float(run(an.asarray(np.full((4, 3), i + 1.0, np.float32)))) for i in range(4)]
+        return losses, [np.asarray(p.data) for p in net.parameters()]
+
+    eager, compiled = steps(False), steps(True)
+    assert eager[0] == compiled[0]
+    assert all(np.array_equal(a, b) for a, b in zip(eager[1], compiled[1], strict=True))
+
+
 def test_gradients_inside():
     def energy(x):
         return an.sum(an.tanh(x) ** 2 * x)
@@ -218,7 +255,7 @@ def test_refusals():
     with pytest.raises(an.CompileError, match="hashable"):
         an.compile(lambda a, b: a)(x, {1, 2})
     with pytest.raises(an.CompileError, match=r"random\.normal"):
-        an.compile(lambda a: a + an.Tensor(an.random.normal((3,)), dtype="float32"))(x)
+        an.compile(lambda a: a + an.random.normal(3))(x)
     with pytest.raises(TypeError, match="takes a function"):
         an.compile(3)
     with pytest.raises(ValueError, match="check_every"):
@@ -617,3 +654,32 @@ def test_a_replay_holds_what_it_reads():
         rubbish = [np.full(n, 1e9) for n in range(1, 100) for _ in range(20)]
         assert [y.tolist() for y in replay((x,))] == expected
     del rubbish
+
+
+def test_the_program_says_what_each_line_is_for():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    optimizer = an.optim.Adam(net.parameters(), lr=0.01)
+
+    @an.compile
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = an.losses.mse_loss(net(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step(an.ones((5, 3)), an.ones((5, 1)))
+    lines = str(step).splitlines()
+    headings = [line.strip() for line in lines if line.startswith("    ") and not line.startswith("      ")]
+    phases = [line.strip() for line in lines if line.startswith("  ") and not line.startswith("    ")]
+    assert phases == ["forward", "backward", "update"]
+    at = {h: i for i, h in enumerate(headings)}
+    assert at["linear in Sequential.0"] < at["tanh in Sequential.1"] < at["linear in Sequential.2"]
+    backward = [h for h in headings if h.startswith("derivative of")]
+    assert backward[-2].endswith("= tanh in Sequential.1")
+    assert backward[-1].endswith("= linear in Sequential.0")
+    forward = next(line for line in lines if "= tanh(" in line).split("=")[0].strip()
+    assert backward[-2] == f"derivative of {forward} = tanh in Sequential.1"
+    assert "Adam of 0.weight, 0.bias, 2.weight, 2.bias" in headings
+    assert any(line.strip().startswith("∂L/∂0.weight") for line in lines)
+    assert repr(step) == "<compiled step: 1 calls, 1 programs; print shows them>"

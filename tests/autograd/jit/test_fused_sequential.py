@@ -75,7 +75,7 @@ NETS = {
 }  # fmt: skip
 
 
-MACHINE_CODE = {"evaluation", "mlp", "one row", "stack", "nested", "named", "flat"}
+MACHINE_CODE = {"evaluation", "mlp", "one row", "prelu", "stack", "nested", "named", "flat"}
 """Whose operations and gradients all have it."""
 
 

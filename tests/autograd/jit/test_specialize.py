@@ -455,3 +455,22 @@ def test_a_compiled_function_is_one_of_its_arguments_alone():
         assert f(x, y).tolist() == [[1.0, 1.0]] * 2
         turned = an.Tensor(np.asfortranarray(np.ones((2, 2), np.float32)))
         assert f(turned, y).tolist() == [[1.0, 1.0]] * 2
+
+
+def test_more_forms_than_are_kept_are_not_compiled_again_and_again(monkeypatch):
+    traced = []
+
+    def plan(prim, need, meta, data):
+        traced.append(prim)
+        return made(prim, need, meta, data)
+
+    made = specialize._plan
+    monkeypatch.setattr(specialize, "_plan", plan)
+    monkeypatch.setattr(specialize, "WARMUP_CALLS", 2)
+    monkeypatch.setattr(specialize, "_MAX_FORMS", 3)
+    PRIMITIVES["tanh"].specializations.clear()
+    arrays = [an.zeros((n,)) for n in range(2, 7)]
+    for _ in range(60):
+        for x in arrays:
+            an.tanh(x)
+    assert 5 <= len(traced) <= 30  # not 5 in each second of the rounds

@@ -356,12 +356,12 @@ def test_without_a_home(tmp_path, home):
 @extra
 def test_data_without_a_home(monkeypatch, tmp_path):
     import anynet as an
-    from anynet.data import sources
+    from anynet.data import download
 
     def gone():
         raise FileNotFoundError("there is no home folder")
 
-    monkeypatch.setattr(sources, "cache_folder", gone)
+    monkeypatch.setattr(download, "cache_folder", gone)
     monkeypatch.setenv("ANYNET_DATA", str(tmp_path))
     assert len(an.data.load("digits")[0]) > 0
     with pytest.raises(an.data.DataError, match=f"is not in {tmp_path}.*there is no home folder"):
@@ -408,7 +408,7 @@ def test_another_users_code_is_not_run(tmp_path):
 @extra
 def test_doctor_says_what_is_kept_where_and_why_not(tmp_path):
     def said():
-        code = "from anynet.cli import doctor; print(*doctor._extras(), sep='\\n')"
+        code = "from anynet.cli.commands.doctor import _speed; print(*(t for _, t in _speed()), sep='\\n')"
         env = {**os.environ, "ANYNET_CACHE": str(tmp_path / "cache")}
         return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True).stdout
 

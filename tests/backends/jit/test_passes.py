@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anynet_backends import get_backend
-from anynet_backends.jit import passes
+from anynet_backends.jit import availability, passes
 from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.memory_plan import aligned, lifetimes, plan_memory
 from anynet_backends.jit.program import Program
@@ -142,22 +142,52 @@ def test_stores_are_forwarded(read_again):
     np.testing.assert_array_equal(found, (X + 1.0) * 2.0 + 1.0 if read_again else X + 2.0)
 
 
+def blocks(trace, outputs):
+    root = passes.memory_roots(trace)
+    needed = lifetimes(trace.instructions, root, {trace.inputs[0].var, outputs[0].var})
+    arrays, total = plan_memory(needed)
+    return len({a.__array_interface__["data"] for a in arrays.values()}), total
+
+
 def test_memory_is_shared_by_results_that_are_never_needed_together():
-    def function(trace, x):
+    def chain(trace, x):
+        for _ in range(6):
+            x = trace.call("reshape", (trace.call("cumulative_sum", (x,), {}), (40, 25)), {})
+            x = trace.call("reshape", (x, (1000,)), {}) * 1.0
+        return x
+
+    trace, outputs = traced(chain, np.ones(1000))
+    root = passes.memory_roots(trace)
+    fixed = {trace.inputs[0].var, outputs[0].var}
+    needed = lifetimes(trace.instructions, root, fixed)
+    assert len(needed) == 11
+    assert blocks(trace, outputs) == (2, 2 * 8000)
+
+
+def test_a_function_of_numpy_writes_over_what_nothing_else_needs():
+    def chain(trace, x):
         for _ in range(6):
             x = x + 1.0
         return x
 
-    trace, outputs = traced(function, np.zeros(1000))
-    root = passes.memory_roots(trace)
-    fixed = {trace.inputs[0].var, outputs[0].var}
-    needed = lifetimes(trace.instructions, root, fixed)
-    assert sorted((life.first, life.last) for life in needed.values()) == [(i, i + 1) for i in range(5)]
-    arrays, total = plan_memory(needed)
-    assert len({a.__array_interface__["data"] for a in arrays.values()}) == 2
-    assert total == 2 * 8000
+    trace, outputs = traced(chain, np.zeros(1000))
+    assert blocks(trace, outputs) == (1, 8000)
     [found] = Program(trace, outputs).run([np.ones(1000)])
     np.testing.assert_array_equal(found, 7.0)
+
+    def turned(trace, x):  # numbers that are read at another place than they are written at
+        y = x + 1.0
+        y = y + y.T
+        y = y * trace.call("getitem", (y, (slice(None), slice(0, 1))), {})
+        z = trace.call("greater", (y, 2.0), {})
+        return trace.call("where", (z, y, y * 3.0), {}) + 1.0
+
+    x = np.arange(16.0).reshape(4, 4)
+    trace, outputs = traced(turned, x)
+    [found] = Program(trace, outputs).run([x])
+    y = x + 1.0 + (x + 1.0).T
+    y = y * y[:, :1]
+    np.testing.assert_array_equal(found, np.where(y > 2.0, y, y * 3.0) + 1.0)
 
 
 def test_scratch_memory_may_be_too_small():
@@ -175,3 +205,33 @@ def test_a_program_is_printed():
     text = str(Program(trace, outputs)).splitlines()
     assert text[0].startswith("program of 2 instructions, 1 calls")
     assert text[1:] == ["  %1 = multiply(x, 2.0)", "  %2 = transpose(%1)  (a view)"]
+
+
+def test_programs_are_printed_after_each_pass(monkeypatch, capfd):
+    def function(trace, x):
+        unused = x * 5.0  # noqa: F841
+        return (x * 2.0 + x * 2.0) - 1.0
+
+    monkeypatch.setenv("ANYNET_PASSES", "all")
+    trace, outputs = traced(function, X)
+    program = Program(trace, outputs)
+    assert program.segments
+    text = capfd.readouterr().err
+    passes_seen = [line.split("after ")[1][:-1] for line in text.splitlines() if "after " in line]
+    expected = ["trace", "common", "dead", "checks", "constants", "stores", "memory", "calls"]
+    assert passes_seen[:8] == expected
+    if availability.available():
+        assert {"loops", "segments"} <= set(passes_seen)
+        assert "v1 = add(v0, v0)" in text
+    parts = dict(zip(passes_seen, text.split("anynet ")[1:], strict=True))
+    assert parts["trace"].count("= multiply(") == 3
+    assert parts["common"].count("= multiply(") == 2
+    assert parts["dead"].count("= multiply(") == 1
+    assert "unchanged" in parts["checks"]
+    assert "bytes in 1 blocks" in parts["memory"]
+    monkeypatch.setenv("ANYNET_PASSES", "stores")
+    Program(*traced(function, X))
+    assert capfd.readouterr().err.count("after ") == 1
+    monkeypatch.setenv("ANYNET_PASSES", "stores,lops")
+    with pytest.raises(ValueError, match=r"ANYNET_PASSES must be off, all, or a list of .*, got lops"):
+        Program(*traced(function, X))

@@ -10,6 +10,7 @@ from sample_arrays import numbers, same
 
 from anynet_backends import get_backend, onednn
 from anynet_backends.jit import availability, numpy_calls, segment, translation
+from anynet_backends.jit import calls as kernel_calls
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.loop_ir import RULES
 from anynet_backends.memory.reductions import sum_by_dot
@@ -172,6 +173,22 @@ def test_rows_are_added_in_order(monkeypatch, dtype, width):
     assert (xp.index_add(x, index - 6, values) == found).all()  # counted from the end
     with pytest.raises(IndexError):
         xp.index_add(x, index + 6, values)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint8])
+def test_rows_that_lie_in_wider_arrays_are_added_by_machine_code(kind):
+    wide = np.random.default_rng(0).normal(size=(40, 3, 7)).astype(np.float32)
+    values, index = wide[:, 1, :], np.repeat(np.arange(20, dtype=kind), 4)[::2]
+    y = np.ones((20, 7), np.float32)
+    expected = y.copy()
+    np.add.at(expected, index, values)
+    assert not values.flags.c_contiguous
+    assert kernel_calls.add_rows(y, index, values)
+    assert np.array_equal(y, expected)
+    assert not kernel_calls.add_rows(
+        y[:19], index, values
+    )  # an index is outside: left to NumPy, which says so
+    assert np.array_equal(y, expected)
 
 
 def test_choices():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from anynet.autograd.primitive import PRIMITIVES
 from anynet_backends import get_backend
-from anynet_backends.kernels import convolution
+from anynet_backends.kernels import banded_convolution, convolution
 
 xp = get_backend("numpy")
 kernel = convolution.KERNELS["conv"]
@@ -47,9 +47,12 @@ UNEVEN = ((1, 3, 2), (4, 3, 1), False, {"stride": (2,), "padding": ((0, 1),), "d
     few=st.sampled_from([0, 16]),
     thin=st.sampled_from([0, 32]),
     block=st.sampled_from([1, 1 << 21]),
+    banded=st.sampled_from([(0, 99, 16, 1 << 18), (2, 1, 16, 1 << 18), (2, 1, 2, 1)]),
 )
-@example(case=UNEVEN, row=1, few=0, thin=0, block=1)
-def test_as_the_reference(monkeypatch, case, row, few, thin, block):
+@example(case=UNEVEN, row=1, few=0, thin=0, block=1, banded=(0, 99, 16, 1))
+def test_as_the_reference(monkeypatch, case, row, few, thin, block, banded):
+    for name, value in zip(("CHANNELS", "TALL", "ROWS", "BLOCK"), banded, strict=True):
+        monkeypatch.setattr(banded_convolution, name, value)
     for name, value in (("ROW", row), ("FEW", few), ("THIN", thin), ("BLOCK", block)):
         monkeypatch.setattr(convolution, name, value)
     shape, taps, biased, options = case
@@ -69,6 +72,29 @@ def test_as_the_reference(monkeypatch, case, row, few, thin, block):
     np.testing.assert_allclose(gradients[1], want_w, rtol=1e-11, atol=1e-11)
     if biased:
         np.testing.assert_allclose(gradients[2], g.sum(axis=(0, *range(2, g.ndim))), rtol=1e-11, atol=1e-11)
+    as_transposes(
+        x,
+        g,
+        w,
+        options,
+        (y if not biased else y - data[2].reshape(-1, *(1,) * len(shape[2:])), want_x, want_w),
+    )
+
+
+def as_transposes(x, z, w, options, wanted):
+    """`conv_transpose` and `conv_weight`, which are linear in both arguments: each gradient is one of the three functions."""
+    of_w, of_x = (convolution.KERNELS[name] for name in ("conv_weight", "conv_transpose"))
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)  # noqa: E731
+    made, pull = of_x(xp, z, w, need=(True, True), shape=x.shape[2:], **options)
+    close(made, wanted[1])
+    for a, b in zip(pull(x), (wanted[0], wanted[2]), strict=True):
+        close(a, b)
+    made, pull = of_w(xp, x, z, need=(True, True), shape=w.shape[2:], **options)
+    close(made, wanted[2])
+    for a, b in zip(pull(w), (wanted[1], wanted[0]), strict=True):
+        close(a, b)
+    assert of_x(xp, z, w, need=None, shape=x.shape[2:], **options).shape == x.shape
+    assert of_w(xp, x, z, need=None, shape=w.shape[2:], **options).shape == w.shape
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -79,3 +105,17 @@ def test_types(dtype):
     assert [a.dtype for a in (y, *pull(y))] == [dtype] * 3
     assert kernel(xp, x, w.astype(np.complex64), need=None, **options) is NotImplemented
     assert kernel(xp, x[:0], w, need=None, **options) is NotImplemented
+
+
+def test_depthwise_images_that_are_not_finite():
+    """Infinity and NaN stay within the windows that see them, and numbers whose squares overflow are exact."""
+    x = np.zeros((1, 2, 20, 9), np.float32)
+    x[0, 0, 10, 4], x[0, 1, 3, 3], x[0, 1, 12, 3] = np.inf, np.nan, 1e30
+    w = np.ones((2, 1, 3, 3), np.float32)
+    options = {"stride": (1, 1), "padding": ((1, 1),) * 2, "dilation": (1, 1), "groups": 2}
+    y, pull = kernel(xp, x, w, need=(True, False), **options)
+    expected = PRIMITIVES["conv"].reference(xp, x, w, **options)
+    np.testing.assert_array_equal(y, expected)
+    assert np.isposinf(y[0, 0]).sum() == np.isnan(y[0, 1]).sum() == (y[0, 1] == np.float32(1e30)).sum() == 9
+    gx, _ = pull(x)
+    np.testing.assert_array_equal(gx, expected)  # the kernel is symmetric

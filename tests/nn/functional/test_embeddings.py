@@ -45,7 +45,7 @@ def test_no_index_counts_from_the_end(xp_device):
     for bad in ([[-1, 0]], [[0, 3]]):
         for layer in (table, bag):
             with pytest.raises(IndexError, match="out of range for an axis of length 3"):
-                layer(an.asarray(bad, device=xp_device))
+                layer(an.asarray(bad, device=xp_device)).numpy()  # a GPU says it when a value is read
     with pytest.raises(ValueError, match="weight must be"):
         F.embedding(an.asarray([0]), an.ones(3))
 

@@ -287,3 +287,32 @@ def test_weighted_losses_equal_torch(name, reduction):
     assert np.allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-12)
     with pytest.raises(ValueError, match="shape of the input"):
         getattr(an.nn.functional, name)(a, an.asarray(t), weight=an.ones(3, dtype="float64"))
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "weighted", "ignored", "batchmean", "bag"])
+def test_more_rows_than_float16_can_count(name):
+    rng = np.random.default_rng(0)
+    values, index = rng.normal(size=(140_000, 2)), rng.integers(0, 2, 140_000)
+    F = an.nn.functional
+
+    def loss(x):
+        if name == "batchmean":
+            return F.kl_div(x, an.abs(x), reduction="batchmean")
+        if name == "bag":
+            return an.sum(F.embedding_bag(an.asarray(np.arange(140_000)[None]), x, mode="mean") * 1000.0)
+        options = {
+            "weighted": {"weight": an.asarray([0.5, 2.0], dtype=x.dtype)},
+            "ignored": {"ignore_index": 3},
+        }
+        target = np.where(np.arange(140_000) == 5, 3, index) if name == "ignored" else index
+        return F.cross_entropy(x, an.asarray(target), **options.get(name, {}))
+
+    found, grads = [], []
+    for kind in ("float16", "float64"):
+        x = an.Parameter(an.asarray(values.astype("float16").astype(kind)))
+        y = loss(x)
+        y.backward()
+        found.append(y.item())
+        grads.append(x.grad.numpy().astype("float64"))
+    assert found[0] == pytest.approx(found[1], rel=5e-3)
+    assert np.abs(grads[0]).sum() == pytest.approx(np.abs(grads[1]).sum(), rel=0.05)

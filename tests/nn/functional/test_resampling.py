@@ -90,3 +90,35 @@ def test_refusals():
     ):
         with pytest.raises(error, match=message):
             make()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (1, 2, 3, 0), "strided"], ids=str)
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(8, 15), (3, 70), (100, 5)], ids=str)
+def test_any_order_in_memory_and_sizes_beyond_a_block(order, mode, size):
+    """Matrices are cut into blocks of 32 rows; results keep the order of the input."""
+    rng = np.random.default_rng(0)
+    plain = rng.normal(size=(2, 3, 4, 5))
+    if order == "strided":
+        x, order = np.repeat(plain, 2, axis=2)[:, :, ::2], (0, 1, 2, 3)
+    else:
+        x = np.ascontiguousarray(plain.transpose(order)).transpose(np.argsort(order))
+    g = rng.normal(size=(2, 3, *size))
+    ours, theirs = an.Tensor(x, requires_grad=True), torch.tensor(plain, requires_grad=True)
+    y, wanted = (f(a, size, mode=mode) for f, a in ((F.interpolate, ours), (TF.interpolate, theirs)))
+    y.backward(an.asarray(g))
+    wanted.backward(torch.tensor(g))
+    np.testing.assert_allclose(y.numpy(), wanted.detach().numpy(), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-12, atol=1e-12)
+    assert y.numpy().transpose(order).flags.c_contiguous
+
+
+def test_pixels_and_dtypes_that_are_not_averaged():
+    x = np.array([[[[0.0, np.inf], [np.nan, 1.0]]]])
+    y = F.interpolate(an.asarray(x), (4, 3)).numpy()
+    np.testing.assert_array_equal(y, TF.interpolate(torch.tensor(x), (4, 3)).numpy())
+    whole = an.asarray(np.arange(4, dtype=np.uint8).reshape(1, 1, 4))
+    assert F.interpolate(whole, 6).tolist() == [[[0, 0, 1, 2, 2, 3]]]
+    assert F.interpolate(whole, 6).dtype is an.uint8
+    with pytest.raises(TypeError, match=r"mode 'linear' needs an input of a floating-point dtype, got uint8"):
+        F.interpolate(whole, 6, mode="linear")

@@ -13,6 +13,7 @@ from anynet.nn.functional.losses.classification import (
     kl_div,
     linear_cross_entropy,
     nll_loss,
+    token_cross_entropy,
     tversky_loss,
 )
 from anynet.nn.functional.losses.ctc import ctc_loss
@@ -51,5 +52,5 @@ __all__ = [
     "linear_cross_entropy", "log_cosh_loss", "mape_loss", "margin_ranking_loss", "mse_loss", "msle_loss",
     "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss", "nll_loss", "poisson_nll_loss",
     "smooth_l1_loss", "soft_margin_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss",
-    "tversky_loss",
+    "token_cross_entropy", "tversky_loss",
 ]  # fmt: skip

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from anynet import dtypes
-from anynet.autograd.broadcasting import cast_to
+from anynet.autograd.broadcasting import cast_to, widened
 from anynet.autograd.dispatch import DeviceError
 from anynet.autograd.jit.fused import fused
 from anynet.autograd.vmap import each, is_batched
+from anynet.equations import REDUCED, REDUCED_GRADIENT, equation
 from anynet.nn.functional._common import (
     as_target,
     check_same_shape,
@@ -35,7 +36,7 @@ from anynet_backends import backend_of
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "binary_focal_loss", "cross_entropy",
-    "dice_loss", "focal_loss", "kl_div", "linear_cross_entropy", "nll_loss", "tversky_loss",
+    "dice_loss", "focal_loss", "kl_div", "linear_cross_entropy", "nll_loss", "token_cross_entropy", "tversky_loss",
 ]  # fmt: skip
 
 
@@ -69,6 +70,13 @@ def _indices(
     expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
     if tuple(plain.shape) != expected:
         msg = f"{name}: class indices for an input of shape {shape} must have shape {expected}, got {tuple(plain.shape)}"
+        if tuple(plain.shape) == (*expected, 1):
+            msg += "; take the axis away: y[..., 0]"
+        if tuple(plain.shape) == shape[:-1]:  # as of a model of texts
+            msg += (
+                "; the classes are axis 1: permute the output, or, where they are the last axis, as of a language model, take "
+                "token_cross_entropy"
+            )
         raise ValueError(msg)
     if not xp.isdtype(plain.dtype, "integral"):
         got = dtypes.of(plain.dtype)
@@ -87,11 +95,32 @@ def _indices(
             msg = f"{name}: class index {bad} is out of range for {classes} classes"
             raise IndexError(msg)
 
-    check_values(in_range, flat, classes)
+    check_values(in_range, flat, classes, ignore_index)
     ignored = flat == ignore_index
     return xp.where(ignored, xp.full_like(flat, -1), flat), False
 
 
+@equation(
+    """
+        z[n, c, i] = x[n, c, i] - log(sum[k](exp(x[n, k, i])))
+        q[n, c: C, i] = (1 - s) * [t[n, i] == c] + s / C
+        l[n, i] = -sum[c](q[n, c, i] * w[c] * z[n, c, i]) if t[n, i] != ignore_index else 0
+        W = sum[n, i]([t[n, i] != ignore_index] * w[t[n, i]])
+        L = sum(l) / W if reduction == "mean" else sum(l) if reduction == "sum" else l
+    """,
+    where="""
+        x[N, C, I*] = input: scores
+        t[N, I*] = target: class indices
+        w[C] = weight or 1
+        s = label_smoothing
+        ignore_index
+        reduction
+    """,
+    gradient="""
+        dl = 1 / W if reduction == "mean" else 1
+        dx[n, c, i] = dl * (exp(z[n, c, i]) * sum[k](q[n, k, i] * w[k]) - q[n, c, i] * w[c]) * [t[n, i] != ignore_index]
+    """,
+)
 def cross_entropy(
     input: ArrayLike,
     target: ArrayLike,
@@ -105,6 +134,15 @@ def cross_entropy(
     input: scores (n, classes), (n, classes, d1, …) or (classes,). target: class indices (n, d1, …), or probabilities
     of the input's shape. `weight` (classes,) weighs the classes; indices equal to `ignore_index` count nothing. With
     `label_smoothing` s, q = (1 − s) q + s / classes (Szegedy et al. 2016). The mean is over the weights of the targets.
+
+    Equation:
+      z[n, c, i] = x[n, c, i] − ln(Σ_k exp(x[n, k, i]))
+      q[n, c, i] = (1 − s) · [t[n, i] = c] + s / C  for 0 ≤ c < C
+      l[n, i] = −Σ_c q[n, c, i] w[c] z[n, c, i] if t[n, i] ≠ ignore_index, else 0
+      W = Σ_{n,i} [t[n, i] ≠ ignore_index] w[t[n, i]]
+      L = Σ l / W if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (N, C, I): scores; t: target (N, I): class indices; w: weight or 1 (C); s: label_smoothing; ignore_index;
+      reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.cross_entropy(an.asarray([[0.0, 0.0]]), an.asarray([1]))
@@ -151,8 +189,69 @@ def cross_entropy(
     return reduce(losses, reduction)
 
 
+@equation(
+    """
+        z[..., c] = x[..., c] - log(sum[k](exp(x[..., k])))
+        q[..., c: C] = (1 - s) * [t == c] + s / C
+        l = -sum[c](q[..., c] * w[c] * z[..., c]) if t != ignore_index else 0
+        W = sum([t != ignore_index] * w[t])
+        L = sum(l) / W if reduction == "mean" else sum(l) if reduction == "sum" else l
+    """,
+    where="""
+        x[..., C] = input: scores
+        t = target: class indices
+        w[C] = weight or 1
+        s = label_smoothing
+        ignore_index
+        reduction
+    """,
+    gradient="""
+        dl = 1 / W if reduction == "mean" else 1
+        dx[..., c] = dl * (exp(z[..., c]) * sum[k](q[..., k] * w[k]) - q[..., c] * w[c]) * [t != ignore_index]
+    """,
+)
+def token_cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """`cross_entropy` with the classes along the last axis, as language models have them: input (…, classes), target (…) of class
+    indices, or probabilities of the input's shape. The options are the same; with ``reduction="none"`` the losses are (…).
+
+    Equation:
+      z[c] = x[c] − ln(Σ_k exp(xₖ))
+      q[c] = (1 − s) · [t = c] + s / C  for 0 ≤ c < C
+      l = −Σ_c q[c] w[c] z[c] if t ≠ ignore_index, else 0
+      W = Σ ([t ≠ ignore_index] wₜ)
+      L = Σ l / W if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (…, C): scores; t: target: class indices; w: weight or 1 (C); s: label_smoothing; ignore_index; reduction)
+
+    >>> import anynet as an
+    >>> an.nn.functional.token_cross_entropy(an.zeros((2, 5, 4)), an.zeros((2, 5), dtype=an.int64))
+    Tensor(1.386294)
+    """
+    shape = tuple(input.shape)
+    if not shape:
+        msg = "token_cross_entropy: input must be (…, classes), got a scalar"
+        raise ValueError(msg)
+    if not hasattr(target, "shape"):
+        target = to_plain(target, device=device_of(input))
+    if tuple(target.shape) not in (shape, shape[:-1]):
+        msg = f"token_cross_entropy: class indices for an input of shape {shape} must have shape {shape[:-1]}, got {tuple(target.shape)}"
+        raise ValueError(msg)
+    flat = reshape(target, (-1,) if tuple(target.shape) == shape[:-1] else (-1, shape[-1]))
+    rows = reshape(input, (-1, shape[-1]))
+    losses = cross_entropy(rows, flat, weight, ignore_index, reduction, label_smoothing)
+    return reshape(losses, shape[:-1]) if reduction == "none" else losses
+
+
 def _weighted_mean(losses: Any, index: Any, weight: Any) -> Any:
     xp = backend_of(index)
+    narrow, losses = dtypes.of(unwrap(losses).dtype), widened(losses)
+    weight = None if weight is None else unwrap(widened(weight))
     if weight is None:
         live = xp.astype(index >= 0, unwrap(losses).dtype)
     else:
@@ -163,13 +262,36 @@ def _weighted_mean(losses: Any, index: Any, weight: Any) -> Any:
     total = xp.sum(live)
     # all targets ignored: NaN, without a warning
     total = xp.where(total == 0, xp.full_like(total, float("nan")), total)
-    return divide_by_count(sum(losses), total if type(total) is xp.array_type else xp.asarray(total))
+    loss = divide_by_count(sum(losses), total if type(total) is xp.array_type else xp.asarray(total))
+    return _narrowed(loss, narrow)
+
+
+def _narrowed(loss: Any, dtype: Any) -> Tensor:
+    return loss if dtypes.of(unwrap(loss).dtype) is dtype else cast_to(loss, dtype=dtype)
 
 
 def _given(index: Any, weight: Any) -> tuple[Any, ...]:
     return (index,) if weight is None else (index, weight)
 
 
+@equation(
+    """
+        l[n, i] = -w[t[n, i]] * x[n, t[n, i], i] if t[n, i] != ignore_index else 0
+        W = sum[n, i]([t[n, i] != ignore_index] * w[t[n, i]])
+        L = sum(l) / W if reduction == "mean" else sum(l) if reduction == "sum" else l
+    """,
+    where="""
+        x[N, C, I*] = input: logarithms of probabilities
+        t[N, I*] = target: class indices
+        w[C] = weight or 1
+        ignore_index
+        reduction
+    """,
+    gradient="""
+        dl = 1 / W if reduction == "mean" else 1
+        dx[n, c: C, i] = -dl * [t[n, i] == c] * w[c] * [t[n, i] != ignore_index]
+    """,
+)
 def nll_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -178,6 +300,13 @@ def nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """−w_t x_t: the negative log-likelihood of class indices t under log-probabilities x (n, classes, d1, …).
+
+    Equation:
+      l[n, i] = −w[t[n, i]] x[n, t[n, i], i] if t[n, i] ≠ ignore_index, else 0
+      W = Σ_{n,i} [t[n, i] ≠ ignore_index] w[t[n, i]]
+      L = Σ l / W if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (N, C, I): logarithms of probabilities; t: target (N, I): class indices; w: weight or 1 (C); ignore_index;
+      reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.nll_loss(an.asarray([[-1.0, -2.0]]), an.asarray([1]))
@@ -204,10 +333,21 @@ def _weighted(loss: Any, weight: Any, reduction: str) -> Tensor:
     return reduce(loss if weight is None else loss * weight, reduction)
 
 
+@equation(
+    "l = -w * (t * max(log(x), -100) + (1 - t) * max(log(1 - x), -100))",
+    REDUCED,
+    where="x = input: probabilities; t = target; w = weight or 1; reduction",
+    gradient=f"{REDUCED_GRADIENT}; dx = dl * w * (x - t) / (x * (1 - x))",
+)
 def binary_cross_entropy(
     input: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, reduction: str = "mean"
 ) -> Tensor:
     """−(t ln p + (1 − t) ln(1 − p)), the logarithms limited to −100 from below as in PyTorch. Shapes equal.
+
+    Equation:
+      l = −w · (t max(ln(x), −100) + (1 − t) max(ln(1 − x), −100))
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input: probabilities; t: target; w: weight or 1; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.binary_cross_entropy(an.asarray([0.5, 0.5]), an.asarray([1.0, 0.0]))
@@ -229,6 +369,12 @@ def binary_cross_entropy(
     return _weighted(binary_cross_entropy_(input, target), weight, reduction)
 
 
+@equation(
+    "l = w * ((1 - t) * x + (1 + (p - 1) * t) * log(1 + exp(-x)))",
+    REDUCED,
+    where="x = input: logits; t = target; w = weight or 1; p = pos_weight or 1; reduction",
+    gradient=f"{REDUCED_GRADIENT}; dx = dl * w * ((1 - t) - (1 + (p - 1) * t) * (1 - sigmoid(x)))",
+)
 @fused(2)
 def binary_cross_entropy_with_logits(
     input: ArrayLike,
@@ -240,6 +386,11 @@ def binary_cross_entropy_with_logits(
     """Binary cross-entropy of σ(x), computed from the logits x without overflow:
 
     (1 − t) x + (1 + (p − 1) t) ln(1 + e^{−x}), with p = `pos_weight`, the weight of positive targets. Shapes equal.
+
+    Equation:
+      l = w · ((1 − t) x + (1 + (p − 1) t) ln(1 + e⁻ˣ))
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input: logits; t: target; w: weight or 1; p: pos_weight or 1; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.binary_cross_entropy_with_logits(an.zeros(2), an.asarray([1.0, 0.0]))
@@ -254,10 +405,32 @@ def binary_cross_entropy_with_logits(
     return _weighted(loss, weight, reduction)
 
 
+@equation(
+    "l = exp(t) * (t - x) if log_target else 0 if t == 0 else t * (log(t) - x)",
+    """
+        L = sum(l) / N if reduction == "batchmean" else mean(l) if reduction == "mean" else sum(l) if reduction == "sum"
+            else l
+    """,
+    where="""
+        x[N, D*] = input: logarithms of probabilities
+        t[N, D*] = target: probabilities
+        log_target
+        reduction
+    """,
+    gradient="""
+        dl = 1 / N if reduction == "batchmean" else 1 / size(l) if reduction == "mean" else 1
+        dx = -dl * (exp(t) if log_target else t)
+    """,
+)
 def kl_div(input: ArrayLike, target: ArrayLike, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """The Kullback-Leibler divergence t (ln t − x) of probabilities t from logarithms of probabilities x, 0 (and without
     gradient) where t is 0; with `log_target` the target is a logarithm too: eᵗ (t − x). ``reduction="batchmean"`` is the
     sum over the length of the first axis, the divergence of the definition; "mean" is over all elements.
+
+    Equation:
+      l = eᵗ · (t − x) if log_target, 0 if t = 0, else t · (ln(t) − x)
+      L = Σ l / N if reduction = "batchmean", mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (N, D): logarithms of probabilities; t: target (N, D): probabilities; log_target; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.kl_div(an.log(an.asarray([[0.5, 0.5]])), an.asarray([[1.0, 0.0]]), reduction="batchmean")
@@ -269,10 +442,16 @@ def kl_div(input: ArrayLike, target: ArrayLike, reduction: str = "mean", log_tar
     loss = e.exp(target) * (target - input) if log_target else target * (e.log(target) - input)
     loss = e.where(none, 0.0, loss)
     if reduction == "batchmean":
-        return sum(loss) / (input.shape[0] if len(input.shape) else 1)
+        total = sum(widened(loss)) / (input.shape[0] if len(input.shape) else 1)
+        return _narrowed(total, dtypes.of(unwrap(loss).dtype))
     return reduce(loss, reduction)
 
 
+@equation(
+    "L = 1 - (2 * sum(x * t) + ε) / (sum(x) + sum(t) + ε)",
+    where="x = input: probabilities; t = target; ε = smooth: the sums run over `dim`, here over all axes",
+    gradient="s = sum(x) + sum(t) + ε; dx = (2 * sum(x * t) + ε) / s**2 - 2 * t / s",
+)
 def dice_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -282,6 +461,10 @@ def dice_loss(
 ) -> Tensor:
     """1 − (2 Σ p t + ε) / (Σ p + Σ t + ε) for probabilities p and targets t of one shape, summed over the axes `dim` (all
     of them unless given); ε is `smooth` (Milletari et al. 2016).
+
+    Equation:
+      L = 1 − (2 · (Σ (x t)) + ε) / (Σ x + Σ t + ε)
+      (x: input: probabilities; t: target; ε: smooth: the sums run over `dim`, here over all axes)
 
     >>> import anynet as an
     >>> round(an.nn.functional.dice_loss(an.asarray([1.0, 0.0]), an.asarray([1.0, 1.0]), smooth=0.0).item(), 4)
@@ -294,6 +477,17 @@ def dice_loss(
     )
 
 
+@equation(
+    "P = sum(x * t); F = sum(x * (1 - t)); M = sum((1 - x) * t); L = 1 - (P + ε) / (P + α * F + β * M + ε)",
+    where="""
+        x = input: probabilities
+        t = target
+        α = alpha
+        β = beta
+        ε = smooth: the sums run over `dim`, here over all axes
+    """,
+    gradient="s = P + α * F + β * M + ε; dx = ((t + α * (1 - t) - β * t) * (P + ε) - t * s) / s**2",
+)
 def tversky_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -306,6 +500,13 @@ def tversky_loss(
     """1 − (TP + ε) / (TP + α FP + β FN + ε) with TP = Σ p t, FP = Σ p (1 − t), FN = Σ (1 − p) t over the axes `dim` (Salehi
     et al. 2017); α = β = ½ is the Dice loss.
 
+    Equation:
+      P = Σ (x t)
+      F = Σ (x · (1 − t))
+      M = Σ ((1 − x) t)
+      L = 1 − (P + ε) / (P + α F + β M + ε)
+      (x: input: probabilities; t: target; α: alpha; β: beta; ε: smooth: the sums run over `dim`, here over all axes)
+
     >>> import anynet as an
     >>> an.nn.functional.tversky_loss(an.asarray([1.0, 0.0]), an.asarray([1.0, 1.0]), beta=1.0, smooth=0.0).item()
     0.5
@@ -317,6 +518,14 @@ def tversky_loss(
     return reduce(1.0 - (hits + smooth) / (hits + alpha * false + beta * missed + smooth), reduction)
 
 
+@equation(
+    "p = sigmoid(x)",
+    "q = p * t + (1 - p) * (1 - t)",
+    "a = α * t + (1 - α) * (1 - t) if α > 0 else 1",
+    "l = -a * (1 - q)**γ * (t * log(p) + (1 - t) * log(1 - p))",
+    REDUCED,
+    where="x = input: logits; t = target; α = alpha or 0: 0 where there is none; γ = gamma; reduction",
+)
 def binary_focal_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -326,6 +535,14 @@ def binary_focal_loss(
 ) -> Tensor:
     """−(1 − p_t)^γ log p_t from logits x, p = σ(x), p_t = p where the target is 1, 1 − p where it is 0, and between for
     targets between; `alpha` weighs the two classes with α and 1 − α (Lin et al. 2017).
+
+    Equation:
+      p = σ(x)
+      q = p t + (1 − p) (1 − t)
+      a = α t + (1 − α) (1 − t) if α > 0, else 1
+      l = −a · (1 − q)^γ · (t ln(p) + (1 − t) ln(1 − p))
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input: logits; t: target; α: alpha or 0: 0 where there is none; γ: gamma; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.functional.binary_focal_loss(an.asarray([0.0]), an.asarray([1.0])).item(), 6)  # log 2 / 4
@@ -340,6 +557,23 @@ def binary_focal_loss(
     return reduce(loss, reduction)
 
 
+@equation(
+    """
+        z[n, c, i] = x[n, c, i] - log(sum[k](exp(x[n, k, i])))
+        p[n, i] = exp(z[n, t[n, i], i])
+        l[n, i] = -α[t[n, i]] * (1 - p[n, i])**γ * z[n, t[n, i], i] if t[n, i] != ignore_index else 0
+        L = sum(l) / sum[n, i]([t[n, i] != ignore_index]) if reduction == "mean" else sum(l) if reduction == "sum" else
+            l
+    """,
+    where="""
+        x[N, C, I*] = input: scores
+        t[N, I*] = target: class indices
+        α[C] = alpha or 1
+        γ = gamma
+        ignore_index
+        reduction
+    """,
+)
 def focal_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -350,6 +584,13 @@ def focal_loss(
 ) -> Tensor:
     """−α_t (1 − p_t)^γ log p_t with p = softmax(x), x (n, classes, …), target (n, …) of classes; `alpha` a weight for each class
     (Lin et al. 2017). Targets of `ignore_index` count for nothing; the mean is over the others.
+
+    Equation:
+      z[n, c, i] = x[n, c, i] − ln(Σ_k exp(x[n, k, i]))
+      p[n, i] = exp(z[n, t[n, i], i])
+      l[n, i] = −α[t[n, i]] · (1 − p[n, i])^γ z[n, t[n, i], i] if t[n, i] ≠ ignore_index, else 0
+      L = Σ l / (Σ_{n,i} [t[n, i] ≠ ignore_index]) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (N, C, I): scores; t: target (N, I): class indices; α: alpha or 1 (C); γ: gamma; ignore_index; reduction)
 
     >>> import anynet as an
     >>> x = an.asarray([[0.0, 0.0]])
@@ -369,6 +610,31 @@ def focal_loss(
     return sum(loss) / count
 
 
+@equation(
+    "y[n, c] = sum[j](W[c, j] * x[n, j]) + b[c]",
+    "z[n, c] = y[n, c] - log(sum[k](exp(y[n, k])))",
+    "q[n, c: C] = (1 - s) * [t[n] == c] + s / C",
+    "l[n] = -sum[c](q[n, c] * w[c] * z[n, c]) if t[n] != ignore_index else 0",
+    "V = sum[n]([t[n] != ignore_index] * w[t[n]])",
+    'L = sum(l) / V if reduction == "mean" else sum(l) if reduction == "sum" else l',
+    where="""
+        x[N, J] = input
+        W[C, J] = linear_weight
+        b[C] = linear_bias or 0
+        t[N] = target: class indices
+        w[C] = weight or 1
+        s = label_smoothing
+        ignore_index = ignore_index or -100
+        reduction
+    """,
+    gradient="""
+        dl = 1 / V if reduction == "mean" else 1
+        dy[n, c] = dl * (exp(z[n, c]) * sum[k](q[n, k] * w[k]) - q[n, c] * w[c]) * [t[n] != ignore_index]
+        dx[n, j] = sum[c](dy[n, c] * W[c, j])
+        dW[c, j] = sum[n](dy[n, c] * x[n, j])
+        db[c] = sum[n](dy[n, c])
+    """,
+)
 def linear_cross_entropy(
     input: ArrayLike,
     linear_weight: ArrayLike,
@@ -385,6 +651,16 @@ def linear_cross_entropy(
 
     linear_weight (classes, in), or (classes, d1, …, in) for logits (n, classes, d1, …), linear_bias (classes, d1, …).
     `options` is there for PyTorch's signature: chunks are not offered, only None is taken.
+
+    Equation:
+      y[n, c] = Σ_j W[c, j] x[n, j] + b[c]
+      z[n, c] = y[n, c] − ln(Σ_k exp(y[n, k]))
+      q[n, c] = (1 − s) · [tₙ = c] + s / C  for 0 ≤ c < C
+      lₙ = −Σ_c q[n, c] w[c] z[n, c] if tₙ ≠ ignore_index, else 0
+      V = Σ_n [tₙ ≠ ignore_index] w[tₙ]
+      L = Σ l / V if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (N, J); W: linear_weight (C, J); b: linear_bias or 0 (C); t: target (N): class indices; w: weight or 1 (C); s:
+      label_smoothing; ignore_index: or -100; reduction)
 
     >>> import anynet as an
     >>> x, w = an.ones((2, 3)), an.zeros((4, 3))

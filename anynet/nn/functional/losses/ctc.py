@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 from anynet import dtypes
+from anynet.equations import equation
 from anynet.nn.functional._common import device_of, reduce
 from anynet.ops import elementwise as e
 from anynet.ops.creation import asarray
@@ -21,6 +22,25 @@ __all__ = ["ctc_loss"]
 _NEVER = -1e30  # the logarithm of a probability of 0: finite, so that its gradient is 0 and not nan
 
 
+@equation(
+    """
+        c[n, s: 2 * U + 1] = blank if s % 2 == 0 else t[n, (s - 1) // 2]
+        a[-1, n: N, s: 2 * U + 1] = [s == 0]
+        a[τ, n, s] = exp(x[τ, n, c[n, s]]) * (a[τ - 1, n, s] + a[τ - 1, n, s - 1]
+    + [c[n, s] != blank and c[n, s] !=
+            c[n, s - 2]] * a[τ - 1, n, s - 2])
+        l[n] = -log(a[I[n] - 1, n, 2 * K[n]] + a[I[n] - 1, n, 2 * K[n] - 1])
+        L = mean[n](l[n] / max(K[n], 1)) if reduction == "mean" else sum(l) if reduction == "sum" else l
+    """,
+    where="""
+        x[T, N, C] = log_probs
+        t[N, U] = targets
+        I[N] = input_lengths
+        K[N] = target_lengths
+        blank
+        reduction
+    """,
+)
 def ctc_loss(
     log_probs: ArrayLike,
     targets: ArrayLike,
@@ -39,6 +59,15 @@ def ctc_loss(
 
     "mean" divides each loss by the length of its target and takes the mean. A target that is too long for its frames (with
     no frames, all but the empty one) has an infinite loss, with `zero_infinity` a loss of 0, and in both cases no gradient.
+
+    Equation:
+      c[n, s] = blank if s mod 2 = 0, else t[n, ⌊(s − 1) / 2⌋]  for 0 ≤ s < 2 U + 1
+      a[−1, n, s] = [s = 0]  for 0 ≤ n < N, 0 ≤ s < 2 U + 1
+      a[τ, n, s] = exp(x[τ, n, c[n, s]]) (a[τ − 1, n, s] + a[τ − 1, n, s − 1] + [c[n, s] ≠ blank and c[n, s] ≠ c[n, s − 2]]
+          a[τ − 1, n, s − 2])
+      lₙ = −ln(a[Iₙ − 1, n, 2 Kₙ] + a[Iₙ − 1, n, 2 Kₙ − 1])
+      L = mean_n(lₙ / max(Kₙ, 1)) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: log_probs (T, N, C); t: targets (N, U); I: input_lengths (N); K: target_lengths (N); blank; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.ctc_loss(an.log(an.full((2, 1, 2), 0.5)), an.asarray([[1]]), [2], [1])

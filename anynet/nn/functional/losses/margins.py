@@ -6,6 +6,7 @@ from typing import Any
 
 from anynet import dtypes
 from anynet.autograd.jit.fused import fused
+from anynet.equations import REDUCED, REDUCED_GRADIENT, equation
 from anynet.nn.functional._common import as_target, bounds, check_values, device_of, reduce
 from anynet.nn.functional.losses.classification import class_weight
 from anynet.ops import elementwise as e
@@ -29,10 +30,21 @@ def hinge(x: ArrayLike) -> Tensor:
     return e.where(e.less(x, 0.0), 0.0, x)
 
 
+@equation(
+    "l = x if t == 1 else max(0, m - x)",
+    REDUCED,
+    where="x = input; t = target: 1 or −1; m = margin; reduction",
+    gradient=f"{REDUCED_GRADIENT}; dx = dl * (1 if t == 1 else -[x < m])",
+)
 def hinge_embedding_loss(
     input: ArrayLike, target: ArrayLike, margin: float = 1.0, reduction: str = "mean"
 ) -> Tensor:
-    """x where t = 1, max(0, margin − x) where t = −1.
+    """A distance x, small where t = 1, and at least the margin where t = −1.
+
+    Equation:
+      l = x if t = 1, else max(0, m − x)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target: 1 or −1; m: margin; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.hinge_embedding_loss(an.asarray([1.0, 2.0]), an.asarray([1.0, -1.0]))
@@ -43,9 +55,20 @@ def hinge_embedding_loss(
     return reduce(dissimilar + e.where(e.not_equal(target, -1.0), input, 0.0), reduction)
 
 
+@equation(
+    "l = log(1 + exp(-t * x))",
+    REDUCED,
+    where="x = input; t = target: 1 or −1; reduction",
+    gradient=f"{REDUCED_GRADIENT}; dx = -dl * t * sigmoid(-t * x)",
+)
 @fused(2)
 def soft_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
-    """ln(1 + e^{−t x}), t = ±1.
+    """The logistic loss of scores x, t = ±1.
+
+    Equation:
+      l = ln(1 + exp(−t x))
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target: 1 or −1; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.soft_margin_loss(an.asarray([1.0, 2.0]), an.asarray([1.0, -1.0]))
@@ -55,10 +78,21 @@ def soft_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean
     return reduce(softplus(-target * input, threshold=float("inf")), reduction)
 
 
+@equation(
+    "l = max(0, -t * (x1 - x2) + m)",
+    REDUCED,
+    where="x1 = input1; x2 = input2; t = target: 1 or −1; m = margin; reduction",
+    gradient=f"{REDUCED_GRADIENT}; dx1 = -dl * t * [l > 0]; dx2 = dl * t * [l > 0]",
+)
 def margin_ranking_loss(
     input1: ArrayLike, input2: ArrayLike, target: ArrayLike, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
-    """max(0, −t (x₁ − x₂) + margin): t = 1 says that x₁ is to be larger.
+    """Which of two scores is to be larger, by a margin: t = 1 says that it is x₁.
+
+    Equation:
+      l = max(0, −t · (x₁ − x₂) + m)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x₁: input1; x₂: input2; t: target: 1 or −1; m: margin; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.margin_ranking_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]), an.asarray([1.0, 1.0]))
@@ -94,6 +128,11 @@ def _class_indices(name: str, input: Any, target: Any) -> tuple[Any, Any]:
     return rows, index
 
 
+@equation(
+    "l[n] = w[t[n]] * sum[c, c != t[n]](max(0, m - x[n, t[n]] + x[n, c])**p) / C",
+    REDUCED,
+    where="x[N, C] = input; t[N] = target: class indices; p; m = margin; w[C] = weight or 1; reduction",
+)
 def multi_margin_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -104,6 +143,11 @@ def multi_margin_loss(
 ) -> Tensor:
     """Σ_{j ≠ t} w_t max(0, margin − x_t + x_j)ᵖ / classes: the hinge loss of several classes; x (n, classes) or (classes,),
     t (n,) or () (Crammer, Singer 2001).
+
+    Equation:
+      lₙ = w[tₙ] · (Σ_{c, c ≠ tₙ} max(0, m − x[n, tₙ] + x[n, c])ᵖ) / C
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (N, C); t: target (N): class indices; p; m: margin; w: weight or 1 (C); reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.multi_margin_loss(an.asarray([[0.5, 0.0]]), an.asarray([0]))
@@ -128,9 +172,30 @@ def multi_margin_loss(
     return reduce(loss if len(input.shape) == 2 else reshape(loss, ()), reduction)
 
 
+@equation(
+    "u[n, i: C] = [all[j, j <= i](t[n, j] >= 0)]",
+    "o[n, c: C] = [any[i](t[n, i] == c and u[n, i] == 1)]",
+    "l[n] = sum[i, j](u[n, i] * (1 - o[n, j]) * max(0, 1 - x[n, t[n, i]] + x[n, j])) / C",
+    REDUCED,
+    where="""
+        x[N, C] = input
+        t[N, C] = target: class indices up to the first −1
+        u: 1 where target lists a class
+        o: 1 for the classes that it lists
+        reduction
+    """,
+)
 def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
     """Σ max(0, 1 − (x_i − x_j)) / classes over the classes i that a row of `target` lists (up to the first −1) and the
     classes j that it does not: x and t (n, classes) or (classes,).
+
+    Equation:
+      u[n, i] = [all_{j, j ≤ i}(t[n, j] ≥ 0)]  for 0 ≤ i < C
+      o[n, c] = [any_i(t[n, i] = c and u[n, i] = 1)]  for 0 ≤ c < C
+      lₙ = Σ_{i,j} u[n, i] · (1 − o[n, j]) max(0, 1 − x[n, t[n, i]] + x[n, j]) / C
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (N, C); t: target (N, C): class indices up to the first −1; u: 1 where target lists a class; o: 1 for the
+      classes that it lists; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.multilabel_margin_loss(an.asarray([[0.5, 0.0]]), an.asarray([[0, -1]]))
@@ -174,10 +239,23 @@ def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str =
     return reduce(reshape(loss, ()) if single else loss, reduction)
 
 
+@equation(
+    """
+        l = -mean[c](w[c] * (t[..., c] * log(sigmoid(x[..., c])) + (1 - t[..., c]) * log(sigmoid(-x[..., c]))))
+    """,
+    REDUCED,
+    where="x[..., C] = input; t[..., C] = target: 1 or 0; w[C] = weight or 1; reduction",
+    gradient=f"{REDUCED_GRADIENT}; dx[..., c] = dl * w[c] * (sigmoid(x[..., c]) - t[..., c]) / C",
+)
 def multilabel_soft_margin_loss(
     input: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, reduction: str = "mean"
 ) -> Tensor:
     """−Σ w (t ln σ(x) + (1 − t) ln σ(−x)) / classes over the last axis, t of 0 and 1.
+
+    Equation:
+      l = −mean_c(w[c] · (t[c] ln(σ(x[c])) + (1 − t[c]) ln(σ(−x[c]))))
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (…, C); t: target (…, C): 1 or 0; w: weight or 1 (C); reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.multilabel_soft_margin_loss(an.zeros((1, 2)), an.asarray([[1.0, 0.0]]))
@@ -192,8 +270,21 @@ def multilabel_soft_margin_loss(
     return reduce(mean(loss, axis=-1), reduction)
 
 
+@equation(
+    "s = -1 if t == 0 else t",
+    "l = max(0, 1 - s * x)**p",
+    REDUCED,
+    where="x = input; t = target: 1, or −1 or 0; p = p or 1; reduction",
+    gradient=f"{REDUCED_GRADIENT}; dx = -dl * s * p * [s * x < 1] * (1 - s * x)**(p - 1)",
+)
 def hinge_loss(input: ArrayLike, target: ArrayLike, p: int = 1, reduction: str = "mean") -> Tensor:
     """max(0, 1 − t x)ᵖ with t = ±1, 0 standing for −1 too; p is 1 or 2 (Cortes & Vapnik 1995).
+
+    Equation:
+      s = −1 if t = 0, else t
+      l = max(0, 1 − s x)ᵖ
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target: 1, or −1 or 0; p: or 1; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.hinge_loss(an.asarray([0.5, -2.0]), an.asarray([1.0, -1.0]), reduction="none").tolist()
@@ -207,8 +298,18 @@ def hinge_loss(input: ArrayLike, target: ArrayLike, p: int = 1, reduction: str =
     return reduce(gap * gap if p == 2 else gap, reduction)
 
 
+@equation(
+    "l = max(0, 1 + max[c]((1 - t[..., c]) * x[..., c]) - sum[c](t[..., c] * x[..., c]))",
+    REDUCED,
+    where="x[..., C] = input; t[..., C] = target: one-hot; reduction",
+)
 def categorical_hinge_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
     """max(0, 1 + max_c (1 − t_c) x_c − Σ_c t_c x_c) for each row of x and t (…, classes), t one-hot.
+
+    Equation:
+      l = max(0, 1 + max_c((1 − t[c]) x[c]) − Σ_c t[c] x[c])
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (…, C); t: target (…, C): one-hot; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.categorical_hinge_loss(an.asarray([[2.0, 1.5]]), an.asarray([[1.0, 0.0]])).item()

@@ -6,6 +6,7 @@ from typing import Any
 
 from anynet import dtypes
 from anynet.autograd.jit.fused import fused
+from anynet.equations import REDUCED, REDUCED_GRADIENT, equation
 from anynet.nn.functional._common import as_target, check_same_shape, check_values, device_of, reduce
 from anynet.ops import elementwise as e
 from anynet.ops.activations import softplus
@@ -38,11 +39,22 @@ def _weighed(where: str, losses: Any, weight: Any, reduction: str, over_weights:
     return reduce(losses * weight, reduction)
 
 
+@equation(
+    "l = (x - t)**2",
+    'L = mean(w * l) / mean(w) if reduction == "mean" else sum(w * l) if reduction == "sum" else w * l',
+    where="x = input; t = target; w = weight or 1; reduction",
+    gradient='dl = w / (mean(w) * size(l)) if reduction == "mean" else w; dx = dl * 2 * (x - t)',
+)
 @fused(2)
 def mse_loss(
     input: ArrayLike, target: ArrayLike, reduction: str = "mean", weight: ArrayLike | None = None
 ) -> Tensor:
     """The squared error (x − t)², averaged, with `weight` by its weights. Shapes equal.
+
+    Equation:
+      l = (x − t)²
+      L = mean(w l) / mean(w) if reduction = "mean", Σ (w l) if reduction = "sum", else w l
+      (x: input; t: target; w: weight or 1; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.mse_loss(an.asarray([1.0, 2.0]), an.asarray([1.0, 4.0])).item()
@@ -51,11 +63,22 @@ def mse_loss(
     return _weighed("mse_loss", squared_error(input, as_target("mse_loss", input, target)), weight, reduction)
 
 
+@equation(
+    "l = abs(x - t)",
+    'L = mean(w * l) / mean(w) if reduction == "mean" else sum(w * l) if reduction == "sum" else w * l',
+    where="x = input; t = target; w = weight or 1; reduction",
+    gradient='dl = w / (mean(w) * size(l)) if reduction == "mean" else w; dx = dl * sign(x - t)',
+)
 @fused(2)
 def l1_loss(
     input: ArrayLike, target: ArrayLike, reduction: str = "mean", weight: ArrayLike | None = None
 ) -> Tensor:
     """The absolute error |x − t|, averaged, with `weight` by its weights. Shapes equal.
+
+    Equation:
+      l = |x − t|
+      L = mean(w l) / mean(w) if reduction = "mean", Σ (w l) if reduction = "sum", else w l
+      (x: input; t: target; w: weight or 1; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.l1_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]))
@@ -64,6 +87,13 @@ def l1_loss(
     return _weighed("l1_loss", e.abs(input - as_target("l1_loss", input, target)), weight, reduction)
 
 
+@equation(
+    "d = x - t",
+    "l = w * d**2 / 2 if abs(d) <= δ else w * δ * (abs(d) - δ / 2)",
+    REDUCED,
+    where="x = input; t = target; δ = delta; w = weight or 1; reduction",
+    gradient=f"{REDUCED_GRADIENT}; dx = dl * w * (d if abs(d) <= δ else δ * sign(d))",
+)
 @fused(2)
 def huber_loss(
     input: ArrayLike,
@@ -74,6 +104,12 @@ def huber_loss(
 ) -> Tensor:
     """½ d² where |d| ≤ δ, else δ (|d| − ½ δ), with d = x − t (Huber 1964), averaged. With `weight` w l is averaged (as in
     PyTorch, over the number of elements, not over Σ w as `mse_loss` does).
+
+    Equation:
+      d = x − t
+      l = w d² / 2 if |d| ≤ δ, else w δ · (|d| − δ / 2)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target; δ: delta; w: weight or 1; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.huber_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]))
@@ -86,9 +122,22 @@ def huber_loss(
     return _weighed("huber_loss", losses, weight, reduction, over_weights=False)
 
 
+@equation(
+    "d = x - t",
+    "l = abs(d) if β == 0 else d**2 / (2 * β) if abs(d) < β else abs(d) - β / 2",
+    REDUCED,
+    where="x = input; t = target; β = beta; reduction",
+    gradient=f"{REDUCED_GRADIENT}; dx = dl * (sign(d) if β == 0 else d / β if abs(d) < β else sign(d))",
+)
 @fused(2)
 def smooth_l1_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """½ d²/β where |d| < β, else |d| − ½ β, with d = x − t (Girshick 2015). β = 0 is `l1_loss`.
+
+    Equation:
+      d = x − t
+      l = |d| if β = 0, d² / (2 β) if |d| < β, else |d| − β / 2
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target; β: beta; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.smooth_l1_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]))
@@ -103,6 +152,15 @@ def smooth_l1_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean",
     return reduce(losses if beta == 1 else losses / float(beta), reduction)
 
 
+@equation(
+    """
+        l = (exp(x) - t * x if log_input else x - t * log(x + ε)) + (t * log(t) - t + log(2 * pi * t) / 2 if full and t
+            > 1 else 0)
+    """,
+    REDUCED,
+    where="x = input; t = target; log_input; full; ε = eps; reduction",
+    gradient=f"{REDUCED_GRADIENT}; dx = dl * (exp(x) - t if log_input else 1 - t / (x + ε))",
+)
 def poisson_nll_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -113,6 +171,11 @@ def poisson_nll_loss(
 ) -> Tensor:
     """−ln P(t) of a Poisson variable with rate eˣ (or x with ``log_input=False``), without ln t!; with `full` Stirling's
     approximation of it, t ln t − t + ½ ln 2πt, is added where t > 1.
+
+    Equation:
+      l = (eˣ − t x if log_input, else x − t ln(x + ε)) + (t ln(t) − t + ln(2 π t) / 2 if full and t > 1, else 0)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target; log_input; full; ε: eps; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.functional.poisson_nll_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0])).item(), 4)
@@ -127,6 +190,13 @@ def poisson_nll_loss(
     return reduce(loss, reduction)
 
 
+@equation(
+    "s = max(v, ε)",
+    "l = (log(s) + (x - t)**2 / s) / 2 + (log(2 * pi) / 2 if full else 0)",
+    REDUCED,
+    where="x = input; t = target; v = var: the variances; full; ε = eps; reduction",
+    gradient=f"{REDUCED_GRADIENT}; dx = dl * (x - t) / s; dv = dl * (1 / s - (x - t)**2 / s**2) / 2",
+)
 def gaussian_nll_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -138,6 +208,12 @@ def gaussian_nll_loss(
     """½ (ln σ² + (x − t)² / σ²), σ² = max(var, ε); with `full` ½ ln 2π is added. `var` has the shape of x, or 1 in place
     of one axis, or nothing in place of the last, or is one number. The gradient of `var` is that of the formula, also
     where ε holds (Nix, Weigend 1994).
+
+    Equation:
+      s = max(v, ε)
+      l = (ln(s) + (x − t)² / s) / 2 + (ln(2 π) / 2 if full, else 0)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target; v: var: the variances; full; ε: eps; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.gaussian_nll_loss(an.asarray([1.0, 2.0]), an.asarray([0.0, 4.0]), an.ones(2))
@@ -171,9 +247,20 @@ def gaussian_nll_loss(
     return reduce(loss + 0.9189385332046727 if full else loss, reduction)
 
 
+@equation(
+    "l = log(cosh(x - t))",
+    REDUCED,
+    where="x = input; t = target; reduction",
+    gradient=f"{REDUCED_GRADIENT}; dx = dl * tanh(x - t)",
+)
 @fused(2)
 def log_cosh_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
     """log cosh(x − t) = |d| + log(1 + e^{−2|d|}) − log 2: ½ d² near 0, |d| − log 2 far away.
+
+    Equation:
+      l = ln(cosh(x − t))
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.functional.log_cosh_loss(an.asarray([1.0]), an.asarray([0.0])).item(), 6)
@@ -184,8 +271,19 @@ def log_cosh_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") 
     return reduce(d + softplus(-2.0 * d, beta=1.0, threshold=1e4) - 0.6931471805599453, reduction)
 
 
+@equation(
+    "l = 100 * abs(x - t) / max(abs(t), ε)",
+    REDUCED,
+    where="x = input; t = target; ε = eps or 1e-7; reduction",
+    gradient=f"{REDUCED_GRADIENT}; dx = dl * 100 * sign(x - t) / max(abs(t), ε)",
+)
 def mape_loss(input: ArrayLike, target: ArrayLike, eps: float = 1e-7, reduction: str = "mean") -> Tensor:
     """100 |x − t| / max(|t|, ε), the absolute error in percent.
+
+    Equation:
+      l = 100 |x − t| / max(|t|, ε)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target; ε: eps or 1e-7; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.mape_loss(an.asarray([1.5]), an.asarray([2.0])).item()
@@ -195,8 +293,19 @@ def mape_loss(input: ArrayLike, target: ArrayLike, eps: float = 1e-7, reduction:
     return reduce(100.0 * e.abs((input - target) / e.maximum(e.abs(target), eps)), reduction)
 
 
+@equation(
+    "l = (log(1 + max(x, ε)) - log(1 + max(t, ε)))**2",
+    REDUCED,
+    where="x = input; t = target; ε = eps or 1e-7; reduction",
+    gradient=f"{REDUCED_GRADIENT}; dx = dl * 2 * (log(1 + max(x, ε)) - log(1 + max(t, ε))) / (1 + x) * [x > ε]",
+)
 def msle_loss(input: ArrayLike, target: ArrayLike, eps: float = 1e-7, reduction: str = "mean") -> Tensor:
     """(ln(1 + max(x, ε)) − ln(1 + max(t, ε)))².
+
+    Equation:
+      l = (ln(1 + max(x, ε)) − ln(1 + max(t, ε)))²
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input; t: target; ε: eps or 1e-7; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.functional.msle_loss(an.asarray([0.0]), an.asarray([1.0])).item(), 4)

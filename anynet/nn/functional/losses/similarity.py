@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from anynet.equations import REDUCED, equation
 from anynet.nn.functional._common import as_target, device_of, reduce
 from anynet.nn.functional.distance import pairwise_distance
 from anynet.nn.functional.losses.margins import hinge
@@ -22,10 +23,24 @@ from anynet.typing import ArrayLike
 __all__ = ["circle_loss", "cosine_embedding_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"]
 
 
+@equation(
+    """
+        s = sum[k](x1[..., k] * x2[..., k]) / sqrt((sum[k](x1[..., k]**2) + 1e-12) * (sum[k](x2[..., k]**2) + 1e-12))
+    """,
+    "l = 1 - s if t == 1 else max(0, s - m) if t == -1 else 0",
+    REDUCED,
+    where="x1[..., K] = input1; x2[..., K] = input2; t = target: 1 or −1; m = margin; reduction",
+)
 def cosine_embedding_loss(
     input1: ArrayLike, input2: ArrayLike, target: ArrayLike, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
     """1 − cos(x₁, x₂) where t = 1, max(0, cos(x₁, x₂) − margin) where t = −1: x (n, d), t (n,), or x (d,), t ().
+
+    Equation:
+      s = Σ_k x₁[k] x₂[k] / √((Σ_k x₁[k]² + 1e-12) (Σ_k x₂[k]² + 1e-12))
+      l = 1 − s if t = 1, max(0, s − m) if t = −1, else 0
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x₁: input1 (…, K); x₂: input2 (…, K); t: target: 1 or −1; m: margin; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.cosine_embedding_loss(an.asarray([[1.0, 0.0]]), an.asarray([[0.0, 1.0]]), an.asarray([1.0]))
@@ -46,6 +61,25 @@ def cosine_embedding_loss(
     return reduce(near + e.where(e.equal(target, -1.0), hinge(cosine - margin), 0.0), reduction)
 
 
+@equation(
+    """
+        u = sum[k](abs(a[..., k] - y[..., k] + ε)**p)**(1 / p)
+        v = sum[k](abs(a[..., k] - z[..., k] + ε)**p)**(1 / p)
+        w = sum[k](abs(y[..., k] - z[..., k] + ε)**p)**(1 / p)
+        l = max(0, u - (min(v, w) if swap else v) + m)
+    """,
+    REDUCED,
+    where="""
+        a[..., K] = anchor
+        y[..., K] = positive
+        z[..., K] = negative
+        m = margin
+        p
+        ε = eps
+        swap
+        reduction
+    """,
+)
 def triplet_margin_loss(
     anchor: ArrayLike,
     positive: ArrayLike,
@@ -59,6 +93,14 @@ def triplet_margin_loss(
     """max(0, d(a, p) − d(a, n) + margin), d the `pairwise_distance`; with `swap` the smaller of d(a, n) and d(p, n)
     (Balntas et al. 2016).
 
+    Equation:
+      u = (Σ_k |aₖ − yₖ + ε|ᵖ)^(1 / p)
+      v = (Σ_k |aₖ − zₖ + ε|ᵖ)^(1 / p)
+      w = (Σ_k |yₖ − zₖ + ε|ᵖ)^(1 / p)
+      l = max(0, u − (min(v, w) if swap, else v) + m)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (a: anchor (…, K); y: positive (…, K); z: negative (…, K); m: margin; p; ε: eps; swap; reduction)
+
     >>> import anynet as an
     >>> an.nn.functional.triplet_margin_loss(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[3.0]]), margin=4.0, eps=0.0)
     Tensor(2.)
@@ -69,6 +111,19 @@ def triplet_margin_loss(
     )  # fmt: skip
 
 
+@equation(
+    "l = max(0, D(a, y) - (min(D(a, z), D(y, z)) if swap else D(a, z)) + m)",
+    REDUCED,
+    where="""
+        a = anchor
+        y = positive
+        z = negative
+        D = distance_function: pairwise_distance unless given
+        m = margin
+        swap
+        reduction
+    """,
+)
 def triplet_margin_with_distance_loss(
     anchor: ArrayLike,
     positive: ArrayLike,
@@ -80,6 +135,11 @@ def triplet_margin_with_distance_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """max(0, d(a, p) − d(a, n) + margin) with a distance function of your own, `pairwise_distance` unless given.
+
+    Equation:
+      l = max(0, D(a, y) − (min(D(a, z), D(y, z)) if swap, else D(a, z)) + m)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (a: anchor; y: positive; z: negative; D: distance_function: pairwise_distance unless given; m: margin; swap; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.triplet_margin_with_distance_loss(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[3.0]]), margin=4.0)
@@ -95,12 +155,36 @@ def triplet_margin_with_distance_loss(
     return reduce(hinge(distance(anchor, positive) - far + margin), reduction)
 
 
+@equation(
+    "u[n, k] = x[n, k] / max(norm[k](x[n, k]), 1e-12)",
+    "s[i, j] = sum[k](u[i, k] * u[j, k])",
+    "P[i] = sum[j, t[i] == t[j], i != j](exp(-γ * max(1 + m - s[i, j], 0) * (s[i, j] - 1 + m)))",
+    "N[i] = sum[j, t[i] != t[j]](exp(γ * max(s[i, j] + m, 0) * (s[i, j] - m)))",
+    "l[i] = log(1 + P[i] * N[i])",
+    REDUCED,
+    where="""
+        x[B, K] = input: a row for each example
+        t[B] = target: classes
+        γ = gamma
+        m = margin
+        reduction
+    """,
+)
 def circle_loss(
     input: ArrayLike, target: ArrayLike, gamma: float = 80.0, margin: float = 0.4, reduction: str = "mean"
 ) -> Tensor:
     """log(1 + Σ_n exp(γ α_n (s_n − m)) · Σ_p exp(−γ α_p (s_p − 1 + m))) for each row of `input` (n, features), with s the cosine
     to the other rows of its class (p) and of other classes (n), α_p = max(1 + m − s_p, 0), α_n = max(s_n + m, 0) held constant
     (Sun et al. 2020, equation 6). `target` (n,) holds classes; rows without a p or an n give 0.
+
+    Equation:
+      u[n, k] = x[n, k] / max(norm_k(x[n, k]), 1e-12)
+      s[i, j] = Σ_k u[i, k] u[j, k]
+      Pᵢ = Σ_{j, tᵢ = tⱼ, i ≠ j} exp(−γ max(1 + m − s[i, j], 0) (s[i, j] − 1 + m))
+      Nᵢ = Σ_{j, tᵢ ≠ tⱼ} exp(γ max(s[i, j] + m, 0) (s[i, j] − m))
+      lᵢ = ln(1 + Pᵢ Nᵢ)
+      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
+      (x: input (B, K): a row for each example; t: target (B): classes; γ: gamma; m: margin; reduction)
 
     >>> import anynet as an
     >>> x = an.asarray([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])

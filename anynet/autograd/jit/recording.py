@@ -1,0 +1,142 @@
+"""Traces of a primitive and its backward pass, of which machine code is made."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from anynet.autograd.rules import fit, run_rules
+from anynet_backends import TYPES, Array, Backend, get_backend
+from anynet_backends.concurrency import once
+from anynet_backends.jit.instructions import Instruction, made_by
+from anynet_backends.jit.memory_plan import aligned, shaped
+from anynet_backends.jit.tracer import ACTIVE, Trace, TracedArray
+from anynet_backends.jit.tracer_backend import TracerBackend
+
+if TYPE_CHECKING:
+    from anynet.autograd.primitive import Primitive
+
+__all__ = ["Backward", "Recorded", "ResultIsViewError", "forget", "record", "same_layout", "traceable_numpy"]
+
+
+def traceable_numpy() -> Backend:
+    """NumPy, whose arrays can be traced from now on."""
+    tracer = _tracer()
+    TYPES.setdefault(TracedArray, tracer)
+    return tracer.base
+
+
+@once
+def _tracer() -> TracerBackend:
+    return TracerBackend(get_backend("numpy"))
+
+
+def same_layout(given: Sequence[TracedArray], data: Sequence[Array]) -> bool:
+    """Whether the copies that a trace has of its arguments lie in memory as these do, and there is something in them."""
+    return all(x.size and x.value.strides == like.strides for x, like in zip(given, data, strict=True))
+
+
+def forget(trace: Trace) -> None:
+    """Let go of the arrays of a trace, which refer to it."""
+    for x in trace.inputs:
+        x.variable.value = None
+    trace.inputs.clear()
+    trace.captured.clear()
+
+
+class Backward(NamedTuple):
+    """A trace of a backward pass, the results of the forward pass that it reads, the gradient that it is given, and those that it gives."""
+
+    trace: Trace
+    kept: list[TracedArray]
+    g: TracedArray
+    grads: list[TracedArray | None]
+
+
+class Recorded(NamedTuple):
+    """What has been traced of a primitive: the results, and the backward pass where there is one."""
+
+    results: Sequence[TracedArray]
+    backward: Backward | None
+
+
+class ResultIsViewError(Exception):
+    """The result is a view of an argument, which is made as fast without machine code."""
+
+
+def record(
+    prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], trace: Trace, given: list[TracedArray],
+    compute: Callable[..., Any], gradient: Callable[[TracedArray], TracedArray] | None = None,
+) -> Recorded | None:  # fmt: skip
+    """Trace `compute` and its backward pass, for what `gradient` makes of the result as that of the result. None where a result is no
+    array of the trace."""
+    ACTIVE.append(trace)
+    try:
+        made, pullback = compute(given, need, meta)
+        results = made if prim.has_aux else (made,)
+        if not all(isinstance(x, TracedArray) for x in results):
+            return None
+        y = results[0]
+        if any(x.var == y.variable.root for x in given):
+            raise ResultIsViewError
+        if need is None or not prim.rules:
+            return Recorded(results, None)
+        end = len(trace.instructions)
+        g = trace.input(y.value) if gradient is None else gradient(y)
+        grads = _gradients(prim, need, meta, given, made, pullback, g)
+    finally:
+        ACTIVE.pop()
+    backward, kept = _behind(trace, given, end, [x for x in grads if x is not None])
+    del trace.instructions[end:]
+    return Recorded(results, Backward(backward, kept, g, grads))
+
+
+def _gradients(
+    prim: Primitive[...], need: tuple[bool, ...], meta: dict[str, Any], given: list[TracedArray], y: Any,
+    pullback: Any, g: TracedArray
+) -> list[TracedArray | None]:  # fmt: skip
+    """The gradients of the inputs, as the engine would take them."""
+    if pullback is not None:
+        found = dict(enumerate(pullback(g)))
+    else:
+        plan = prim.plan_of(need)
+        found = dict(run_rules(plan, g, plan.keep(y, given, meta)))
+    grads: list[TracedArray | None] = []
+    for i, like in enumerate(given):
+        x = found.get(i)
+        if x is not None and (x.shape != like.shape or x.dtype != like.dtype):
+            x = fit(x, like)
+        if (
+            x is not None and x.variable.root != x.var and not x.flags.c_contiguous
+        ):  # one number for many, mostly
+            x = g.trace.call("astype", (x, x.dtype), {"copy": True})
+        grads.append(x)
+    return grads
+
+
+def _behind(
+    recording: Trace, given: list[TracedArray], end: int, grads: list[TracedArray]
+) -> tuple[Trace, list[TracedArray]]:
+    """A recording of the backward pass alone, which begins at the instruction `end`, and what it reads of the forward
+    pass: inputs and results. Views and constants are not kept but made again."""
+    needed = {v for x in grads for v in (x.var, x.variable.root)}
+    notes: list[Instruction] = []
+    kept: list[TracedArray] = []
+    for at in range(len(recording.instructions) - 1, -1, -1):
+        note = recording.instructions[at]
+        made = [o for o in made_by(note) if o.var in needed or o.root in needed]
+        written = at >= end and note.writes is not None and {note.writes, note.args[0].root} & needed
+        if not made and not written:
+            continue
+        if at >= end or all(o.root != o.var or o.root in recording.constants for o in made):
+            notes.append(copy.copy(note))
+            needed.update(note.reads)
+            needed.update(o.root for o in made)
+        else:
+            kept += [TracedArray(shaped(aligned(o.nbytes), o), o, recording) for o in made]
+    backward = Trace(recording.base)
+    backward.functions, backward.captured = recording.functions, recording.captured
+    backward.constants, backward.count = recording.constants, recording.count
+    backward.instructions = notes[::-1]
+    return backward, [*(x for x in given if x.var in needed), *kept]

@@ -1,0 +1,67 @@
+"""anynet explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from anynet.cli.grammar import Output, Result, Whole, argument, command, option
+from anynet.data import default_collate
+from anynet.explanations import Explanation
+from anynet.explanations import explain as explained
+from anynet.runs import open as open_run
+from anynet.runs.scoring import objective_of
+
+__all__ = ["explain"]
+
+
+@command(
+    "explain", argument("target", "an expression, such as \"tanh(w*x+b)\", a layer, loss, optimizer or function, or a run",
+                        kind=click.STRING),
+    option("sample", Whole(0), "of a run: which sample of the held-out part, counted from 0", shown="0"),
+    option("digits", Whole(1), "how many digits numbers are shown with", 6),
+    option("out", click.Path(), "write the explanation to a file: .html, .tex, .json or .txt", metavar="FILE"),
+    variables=True,
+)  # fmt: skip
+def explain(output: Output, target: str, sample: int | None, digits: int, out: str | None) -> Result:
+    """The mathematics of something, with its numbers, each of them checked.
+
+    \b
+    anynet explain "tanh(w*x+b)" w=-2 x=1.5 b=0     the chain rule of an expression
+    anynet explain "sum((A@v)**2)" A=[[1,2],[3,4]] v=1,2
+    anynet explain nn.LSTM | F.gelu | optim.Adam    equation, gradient, source, and a check made now
+    anynet explain RUN sample=17                    a sample of the held-out part through the network, layer by layer
+
+    Each derivative is computed by the textbook's formula, by autograd and by finite differences in double precision. The exit code is 1
+    where these do not agree.
+    """
+    variables = click.get_current_context().meta["variables"]
+    if target.strip() and Path(target).exists():
+        found = _of_run(target, sample or 0, digits, variables)
+    else:
+        if sample is not None:
+            variables["sample"] = str(sample)
+        found = explained(target, digits=digits, **variables)
+    if out is not None:
+        found.save(out)
+        output.say(f"written to {out}")
+    return Result(found.to_json(), "" if out else str(found), 0 if found.ok else 1)
+
+
+def _of_run(path: str, sample: int, digits: int, variables: dict[str, Any]) -> Explanation:
+    """One sample of the held-out part of a run."""
+    if variables:
+        raise click.UsageError(f"a run has no variables, got {', '.join(variables)}")
+    run = open_run(path)
+    data = run.validation()
+    if data is None:
+        msg = f"{path} has no held-out data to take a sample from"
+        raise ValueError(msg)
+    if sample >= len(data):
+        msg = f"sample must be in [0, {len(data) - 1}], got {sample}"
+        raise ValueError(msg)
+    inputs, target = default_collate([data[sample]])[:2]  # of one sample a weight changes nothing
+    given = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    return explained(run.model().eval(), *given, target, loss=objective_of(run.info), digits=digits)

@@ -1,0 +1,48 @@
+"""Where equations stand: the decorator `equation`, and the table that it fills. Strings only, so that imports cost nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+__all__ = ["ENTRIES", "REDUCED", "REDUCED_GRADIENT", "Entry", "equation"]
+
+T = TypeVar("T")
+
+
+class Entry(NamedTuple):
+    """What a decorator says, not yet parsed."""
+
+    lines: tuple[Any, ...]  # texts, or the class or function whose equation it shares
+    where: str
+    gradient: str
+    spatial: str
+    result: str
+
+
+ENTRIES: dict[Any, Entry] = {}
+"""By class or function."""
+
+
+def equation(
+    *lines: str | Any, where: str = "", gradient: str = "", spatial: str = "", result: str = ""
+) -> Callable[[T], T]:
+    """A decorator that gives a class or function its equation: lines in the language of `anynet.equations`, what their symbols mean
+    (`where`), the gradient as lines of the same kind, the names that stand for one number per spatial axis (`spatial`), and the
+    symbols that the function returns (`result`; without it what the last line defines).
+
+    In place of lines another class or function may be given, whose equation holds for this one, too; `where` then says which symbols
+    are found elsewhere.
+    """
+
+    def register(thing: T) -> T:
+        ENTRIES[thing] = Entry(lines, where, gradient, spatial, result)
+        return thing
+
+    return register
+
+
+REDUCED = 'L = mean(l) if reduction == "mean" else sum(l) if reduction == "sum" else l'
+"""How losses come to one number; the gradient of each element is `REDUCED_GRADIENT`."""
+
+REDUCED_GRADIENT = 'dl = 1 / size(l) if reduction == "mean" else 1'

@@ -1,0 +1,446 @@
+"""Layers, losses, functions and optimizers: equation, gradient, shapes, source, and a check with numbers made now.
+
+The equations are those of `anynet.equations`; functions of the array API that are too plain to have one there have the textbook's
+formula of `anynet.explanations.derivatives`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from anynet import equations, random
+from anynet.autograd.debug.gradcheck import GradcheckError, gradcheck
+from anynet.autograd.graph import GradientError
+from anynet.autograd.primitive import Primitive
+from anynet.explanations import differences, formula
+from anynet.explanations.derivatives import DERIVATIVES
+from anynet.explanations.explanation import (
+    Block,
+    Cell,
+    Check,
+    Equations,
+    Explanation,
+    Paragraph,
+    Table,
+    equal,
+    math_cell,
+    partial,
+    plain,
+)
+from anynet.explanations.recording import ExplanationError
+from anynet.ops.manipulation import stack
+from anynet.optim import LBFGS
+from anynet.optim.optimizer import Optimizer
+from anynet.tensor import Parameter, Tensor, wrap
+from anynet.testing import check_optimizer
+from anynet.testing.cases import Case, every
+from anynet_backends import backend_of, resolve
+
+__all__ = ["equation_block", "equation_of", "explain_object"]
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_SOURCE = re.compile(r"[A-Z][\w’'-]+(?:(?:, | & | and )[A-Z][\w’'-]+)*(?: et al\.)?,? (?:19|20)\d\d\b")
+
+
+def equation_of(thing: Any) -> Any:
+    """Its `anynet.equations.Equation`, or None."""
+    try:
+        return equations.of(thing)
+    except equations.NoEquationError:
+        return None
+
+
+def equation_block(equation: Any, part: str, heading: str) -> Equations:
+    """The lines of an equation, or of its gradient."""
+    lines = equation.text(part).splitlines()
+    cells = [Cell(line, "", "") for line in lines]
+    cells[0] = Cell(lines[0], rf"\[{equation.latex(part)}\]", equation.mathml(part))
+    return Equations(cells, heading)
+
+
+def explain_object(thing: Any, digits: int) -> Explanation:
+    """The explanation of a class or function. `ExplanationError` where nothing is known of it."""
+    name = _name(thing)
+    equation = equation_of(thing)
+    known = (
+        DERIVATIVES.get(str(getattr(thing, "name", None) or getattr(thing, "__name__", "")))
+        if _ours(thing)
+        else None
+    )
+    case = _case(thing) if _ours(thing) else None
+    optimizer = isinstance(thing, type) and issubclass(thing, Optimizer)
+    if equation is None and known is None and case is None and not optimizer:
+        msg = f"explain: {name} has no equation; for one of yours give inputs: explain(f, x), explain(model, x, y, loss=…)"
+        raise ExplanationError(msg)
+    blocks: list[Block] = []
+    summary = _summary(thing)
+    if summary:
+        blocks.append(Paragraph(summary))
+    data: dict[str, Any] = {
+        "kind": "object",
+        "name": name,
+        "summary": summary,
+        "equation": None,
+        "gradient": None,
+        "where": [],
+    }
+    if equation is not None:
+        blocks += _of_equation(equation, data)
+    elif known is not None:
+        blocks += _of_formula(thing, known, data)
+    checks, shapes = _checks(thing, case, equation)
+    if shapes:
+        blocks.append(Paragraph("\n".join(shapes), "Shapes in the example"))
+    sources = _sources(thing)
+    blocks.append(Paragraph("\n".join(sources), "Source"))
+    if checks:
+        rows = [[check.cell, plain(what), plain(check.note)] for what, check in checks]
+        blocks.append(
+            Table(["", "", ""], rows, "Checks, made now", stacked=lambda i: _check_lines(*checks[i]))
+        )
+    else:
+        blocks.append(Paragraph("There is no example with which it could be checked here.", "Checks"))
+    data |= {"shapes": shapes, "source": sources, "checks": [{"what": w, **c.to_json()} for w, c in checks]}
+    data["ok"] = all(c.ok is not False for _, c in checks)
+    return Explanation(f"{name}{_signature(thing)}", blocks, data)
+
+
+def _of_equation(equation: Any, data: dict[str, Any]) -> list[Block]:
+    blocks: list[Block] = [equation_block(equation, "lines", "Equation")]
+    data["equation"], data["latex"] = equation.text(), equation.latex()
+    where = [(n, m) for n, m in equation.where() if m]
+    data["where"] = [list(pair) for pair in where]
+    if where:
+        blocks.append(Table(["symbol", "is"], [[plain(n), plain(m)] for n, m in where], "Where"))
+    if equation.gradient:
+        blocks.append(equation_block(equation, "gradient", "Gradient"))
+        data["gradient"] = equation.text("gradient")
+    return blocks
+
+
+def _of_formula(prim: Any, known: Any, data: dict[str, Any]) -> list[Block]:
+    y = ast.Name("y", ast.Load())
+    tree = formula.parse(known.formula)
+    blocks: list[Block] = [Equations([equal(math_cell(y), math_cell(tree))], "Equation")]
+    lines = [equal(partial("y", n), math_cell(formula.parse(rule))) for n, rule in known.slopes.items()]
+    lines += [
+        equal(partial("L", n), math_cell(formula.substitute(formula.parse(rule), {"G": "∂L/∂y"})))
+        for n, rule in known.pullbacks.items()
+    ]
+    if known.words:
+        lines.append(plain(known.words + "; G is ∂L/∂y"))
+    blocks.append(Equations(lines, "Gradient"))
+    data["equation"], data["latex"] = f"y = {formula.text(tree)}", f"y = {formula.latex(tree)}"
+    data["gradient"] = "\n".join(c.text for c in lines)
+    return blocks
+
+
+def _check_lines(what: str, check: Check) -> list[str]:
+    line = f"{check} {what}" + (f": {check.note}" if check.note else "")
+    return textwrap.wrap(line, 80, initial_indent="  ", subsequent_indent="      ")
+
+
+# ----- what stands in the code -----
+
+
+def _name(thing: Any) -> str:
+    module = getattr(thing, "__module__", "") or ""
+    short = getattr(thing, "__name__", None) or type(thing).__name__
+    for start, shown in (
+        ("anynet.nn.functional", "nn.functional"),
+        ("anynet.nn", "nn"),
+        ("anynet.optim", "optim"),
+        ("anynet.losses", "losses"),
+    ):
+        if module.startswith(start):
+            return f"{shown}.{short}"
+    return f"an.{short}" if module.startswith("anynet") else str(short)
+
+
+def _ours(thing: Any) -> bool:
+    return (getattr(thing, "__module__", "") or "").partition(".")[0] == "anynet"
+
+
+def _signature(thing: Any) -> str:
+    try:
+        found = inspect.signature(thing)
+    except (TypeError, ValueError):
+        return ""
+    parts = []
+    for p in found.parameters.values():
+        stars = "*" if p.kind is p.VAR_POSITIONAL else "**" if p.kind is p.VAR_KEYWORD else ""
+        default = "" if p.default is p.empty else f"={p.default!r:.24}"
+        parts.append(f"{stars}{p.name}{default}")
+    line = f"({', '.join(parts)})"
+    return line if len(line) <= 300 else f"({', '.join(p.partition('=')[0] for p in parts)})"
+
+
+def _summary(thing: Any) -> str:
+    doc = inspect.getdoc(thing) or ""
+    first = doc.split("\n\n")[0]
+    return " ".join(first.split()).replace("``", "")
+
+
+def _sources(thing: Any) -> list[str]:
+    """The papers that the docstring names, and where the code is."""
+    doc = " ".join((inspect.getdoc(thing) or "").split())
+    found = list(dict.fromkeys(_SOURCE.findall(doc)))
+    target = (
+        thing.reference
+        if isinstance(thing, Primitive)
+        else inspect.unwrap(thing)
+        if not isinstance(thing, type)
+        else thing
+    )
+    try:
+        path, line = Path(inspect.getsourcefile(target) or ""), inspect.getsourcelines(target)[1]
+        where = path.relative_to(_PACKAGE.parent) if path.is_relative_to(_PACKAGE.parent) else path
+        found.append(f"{where}, line {max(line, 1)}")
+    except (TypeError, OSError):
+        found.append(str(getattr(thing, "__module__", "")))
+    return found
+
+
+# ----- the checks -----
+
+
+def _case(thing: Any) -> Case | None:
+    """Its example among the cases of the parity suite."""
+    names = [getattr(thing, "__name__", "")]
+    names += [f"linalg.{names[0]}", f"fft.{names[0]}", f"{names[0]}2d"]
+    cases = {c.name: c for c in every()}
+    found = next((cases[n] for n in names if n in cases), None)
+    if found is None and names[0]:
+        found = next((c for n, c in cases.items() if n.startswith(f"{names[0]}, ")), None)
+    return found
+
+
+def _inputs(case: Case) -> list[Tensor]:
+    made = []
+    for i, shape in enumerate(case.shapes):
+        generator = random.Generator(100 + i)
+        x = random.uniform(shape, low=case.low, high=case.high, dtype="float64", generator=generator)
+        made.append(x.requires_grad_())
+    return made
+
+
+def _checks(thing: Any, case: Case | None, equation: Any) -> tuple[list[tuple[str, Check]], list[str]]:
+    if isinstance(thing, type) and issubclass(thing, Optimizer):
+        return _optimizer_checks(thing, equation), []
+    checks: list[tuple[str, Check]] = []
+    shapes: list[str] = []
+    if case is not None:
+        state = random.get_state()
+        try:
+            inputs = _inputs(case)
+            if not case.steps:
+                checks.append(
+                    ("gradients by autograd = central differences, float64", _gradchecked(case, inputs))
+                )
+            if case.make is not None:
+                shapes, more = _layer_checks(case, inputs, equation)
+                checks += more
+        finally:
+            random.set_state(state)
+    if not shapes and equation is not None and inspect.isfunction(thing):
+        found = _function_check(thing, equation)
+        if found is not None:
+            checks.append(("the code = the equation, float64", found))
+    if not checks and isinstance(thing, Primitive):
+        checks += _primitive_checks(thing)
+    return checks, shapes
+
+
+def _gradchecked(case: Case, inputs: Sequence[Tensor]) -> Check:
+    try:
+        with resolve("cpu")[0].errstate():
+            gradcheck(case.function, list(inputs))
+    except GradcheckError as error:
+        return Check(False, str(error))
+    except (GradientError, ValueError, TypeError) as error:
+        return Check(None, str(error).partition(";")[0])
+    shapes = ", ".join("×".join(map(str, x.shape)) or "number" for x in inputs)
+    return Check(True, f"{sum(x.size for x in inputs)} slopes, arguments {shapes}")
+
+
+def _layer_checks(
+    case: Case, inputs: Sequence[Tensor], equation: Any
+) -> tuple[list[str], list[tuple[str, Check]]]:
+    """The shapes of a layer's example, and its result against its equation."""
+    assert case.make is not None
+    random.manual_seed(11)
+    net = case.make().to("float64")
+    count = len(case.shapes) - len(list(net.named_parameters()))
+    given = [x.detach() for x in inputs[:count]]
+    y = net(*given)
+    outputs = [v for v in (y if isinstance(y, (tuple, list)) else (y,)) if isinstance(v, Tensor)]
+    shapes = [
+        f"input {', '.join(str(tuple(x.shape)) for x in given)} → output {', '.join(str(tuple(v.shape)) for v in outputs)}"
+    ]
+    shapes += [f"{n} {tuple(p.shape)}" for n, p in net.named_parameters()]
+    checks = []
+    if equation is not None:
+        made = _equated(net, equation, given, outputs)
+        if (
+            made is not None and not made.ok and len(given) == 2
+        ):  # a loss whose targets are no numbers at will
+            retried = (_equated(net, equation, [given[0], t], [net(given[0], t)]) for t in _targets(given[0]))
+            made = next((c for c in retried if c is not None and c.ok), made)
+        if (
+            made is not None and not made.ok and not list(net.parameters())
+        ):  # an equation may be that of the default options
+            plain_net = type(net)().to("float64")
+            plain_made = _equated(plain_net, equation, given, [plain_net(*given)])
+            made = plain_made if plain_made is not None and plain_made.ok else made
+        if made is not None:
+            checks.append(("the code = the equation, float64", made))
+    return shapes, checks
+
+
+def _equated(thing: Any, equation: Any, given: Sequence[Tensor], outputs: Sequence[Tensor]) -> Check | None:
+    """The result of the code against the equation; None where the equation needs what a call does not tell (masks)."""
+    try:
+        found = equation.result_of(equation.evaluate(equation.bind(thing, *given)))
+    except (
+        equations.EquationError,
+        equations.NoEquationError,
+        TypeError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+    ):
+        return None
+    values = found if isinstance(found, tuple) else (found,)
+    if len(values) < len(outputs):
+        return None
+    for a, b in zip(outputs, values, strict=False):
+        check = _same_numbers(
+            a.numpy().astype("float64"), b if hasattr(b, "shape") else wrap(a._data * 0 + b).numpy()
+        )
+        if check is None or not check.ok:
+            return check
+    return Check(True, f"{sum(a.size for a in outputs)} numbers")
+
+
+def _same_numbers(a: Any, b: Any) -> Check | None:
+    """Whether an equation gives these numbers; it may have them in another order of axes, or with several axes as one."""
+    b = (b.numpy() if hasattr(b, "numpy") else b).astype("float64")
+    if a.size != b.size:
+        return None
+    if a.shape != b.shape:
+        a, b = a.reshape(-1).copy(), b.reshape(-1).copy()
+        a.sort()
+        b.sort()
+    return differences.agree(a, b, 1e-10)
+
+
+def _targets(x: Tensor) -> list[Tensor]:
+    """Second arguments that a loss may take: numbers, 0 and 1, −1 and 1."""
+    generator = random.Generator(8)
+    t = random.uniform(x.shape, low=0.1, high=0.9, dtype="float64", generator=generator)
+    ones = wrap(backend_of(t._data).astype(t._data > 0.5, t._data.dtype))
+    return [t, ones, 2.0 * ones - 1.0]
+
+
+def _function_check(f: Callable[..., Any], equation: Any) -> Check | None:
+    """A function of one or two arrays against its equation."""
+    x = random.uniform((3, 4), low=0.1, high=0.9, dtype="float64", generator=random.Generator(7))
+    found = None
+    for given in ([x], *([x, t] for t in _targets(x))):
+        try:
+            y = f(*given)
+        except (TypeError, ValueError, IndexError, RuntimeError):
+            continue
+        if isinstance(y, Tensor):
+            check = _equated(f, equation, given, [y])
+            if check is not None and check.ok:
+                return check
+            found = found or check
+    return found
+
+
+def _primitive_checks(prim: Any) -> list[tuple[str, Check]]:
+    generator = random.Generator(5)
+    xs = [
+        random.uniform((4,), low=0.1, high=0.9, dtype="float64", generator=generator).requires_grad_()
+        for _ in prim.inputs
+    ]
+    try:
+        gradcheck(prim, xs)
+    except GradcheckError as error:
+        return [("gradients by autograd = central differences, float64", Check(False, str(error)))]
+    except (GradientError, ValueError, TypeError):
+        return []
+    return [("gradients by autograd = central differences, float64", Check(True, "4 points"))]
+
+
+def _five_steps(cls: type[Optimizer], options: dict[str, Any], equation: Any) -> list[tuple[str, Check]]:
+    """Five steps of an optimizer against its equation, where that says the parameters of each step."""
+    generator = random.Generator(3)
+    start = random.normal((4, 3), dtype="float64", generator=generator)
+    gradients = random.normal(
+        (6, 4, 3), dtype="float64", generator=generator
+    )  # the first is not used: steps count from 1
+    p = Parameter(start.numpy().copy())
+    try:
+        optimizer: Any = cls([p], **options)
+        after = []
+        for k in range(1, 6):
+            p.grad = gradients[k] + 0.0
+            optimizer.step()
+            after.append(p.detach() + 0.0)
+        made = equation.evaluate(equation.bind(optimizer, G=gradients.numpy(), p_start=start.numpy()))
+        found = made[equation.result[0]]
+    except (
+        equations.EquationError,
+        TypeError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        RuntimeError,
+    ):
+        return []
+    check = _same_numbers(stack(after).numpy(), found) if hasattr(found, "shape") else None
+    return (
+        []
+        if check is None
+        else [
+            (
+                "five steps of the code = the equation, float64",
+                check if not check.ok else Check(True, "60 numbers"),
+            )
+        ]
+    )
+
+
+def _optimizer_checks(cls: type[Optimizer], equation: Any) -> list[tuple[str, Check]]:
+    """Five steps against the equation, and what `anynet.testing.check_optimizer` finds."""
+    required = [
+        p
+        for p in list(inspect.signature(cls).parameters.values())[1:]
+        if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
+    if any(p.name != "lr" for p in required):
+        return []
+    options: dict[str, Any] = {"lr": 0.01} if "lr" in inspect.signature(cls).parameters else {}
+    steps = [] if equation is None else _five_steps(cls, options, equation)
+    if issubclass(cls, LBFGS):  # what is checked below calls step() without a closure
+        return steps
+    try:
+        report = check_optimizer(
+            lambda p: cls(p, **options), raise_exception=False, steps=30, devices=["cpu"]
+        )
+    except (TypeError, ValueError) as error:
+        return [*steps, ("training, copies, other devices", Check(None, str(error).partition("\n")[0]))]
+    return steps + [
+        (c.name, Check(None if c.skipped else c.problem is None, c.problem or c.skipped or ""))
+        for c in report.checks
+    ]

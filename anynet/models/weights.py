@@ -1,0 +1,301 @@
+"""Weights that others have trained, by name: files of PyTorch and Hugging Face, or their modules and state dicts.
+
+Nothing in a file is run: safetensors are read, pickles are refused with the command that converts them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anynet._hints import closest
+from anynet.nn.errors import StateError
+from anynet.nn.members import named_state
+from anynet.nn.module import Module
+from anynet_backends import registry
+from anynet_backends.safetensors_io import load as read_safetensors
+
+__all__ = ["LoadReport", "load_weights"]
+
+Rename = Mapping[str, str | None] | Callable[[str], str | None]
+_SHOWN = 12
+
+
+@dataclass
+class LoadReport:
+    """What `load_weights` did: names of the model's tensors that were loaded, and of what did not find its counterpart.
+
+    `missing`: the model has it, the weights have not; `unexpected`: the other way round; `kept`: of the head, left as it was since
+    the weights have it in another size or not at all; `ignored`: given the name None. `prefix` was taken off all names.
+    """
+
+    loaded: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    prefix: str = ""
+
+    def __str__(self) -> str:
+        lines = [
+            f"{len(self.loaded)} tensors loaded"
+            + (f" (the prefix {self.prefix!r} taken off)" if self.prefix else "")
+        ]
+        for name, said in (
+            ("missing", "missing in the weights, left as they were"),
+            ("unexpected", "unexpected in the weights, not used"),
+            ("kept", "of the head, left as they were"),
+            ("ignored", "ignored as asked"),
+        ):
+            names = getattr(self, name)
+            if names:
+                more = f", … and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+                lines.append(f"{len(names)} {said}: {', '.join(names[:_SHOWN])}{more}")
+        return "\n".join(lines)
+
+
+def load_weights(
+    model: Module,
+    source: Any,
+    *,
+    strict: bool = True,
+    rename: Rename | None = None,
+    head: str = "same",
+) -> LoadReport:
+    """Load weights into a model by name; say what was missing and what was left over.
+
+    Parameters:
+      source: a .safetensors file; a folder or an index of several (model.safetensors.index.json), as Hugging Face's; a state dict of
+        anynet or PyTorch; a PyTorch module.
+      strict: every name must have its counterpart, as in PyTorch. With False the report says what had none; that no name at all fits
+        is still refused, and so are other shapes.
+      rename: what names of the weights are called in the model: a dict of beginnings (``{"backbone.": "", "classifier.": None}``,
+        where None leaves tensors out), or a function of the whole name.
+      head: "same", or "new": the model's last layer keeps its values where the weights have it for other classes or not at all.
+
+    A prefix that all names share ("module.", "model.", …) is taken off where the model's names lack it, and a module may know the
+    names of others: it defines ``adapt_state(state)``, which gives a state dict of its own names (`ResNet`, `ViT`: those of
+    torchvision, timm and Hugging Face). The values are converted to the model's dtype and device. Counters of batch norms that old
+    files lack stay zero.
+
+    Errors: `StateError`, a ValueError, for names and shapes that do not fit, ValueError for a file that is none, and for pickles
+    (.pt, .pth, .bin), with the command that converts them; nothing is changed then.
+
+    >>> import anynet as an
+    >>> trained, net = an.models.MLP(4, 3, hidden=(8,)), an.models.MLP(4, 5, hidden=(8,))
+    >>> print(an.models.load_weights(net, trained.state_dict(), head="new"))
+    2 tensors loaded
+    2 of the head, left as they were: 2.weight, 2.bias
+    """
+    if head not in ("same", "new"):
+        msg = f"load_weights: head must be 'same' or 'new', got {head!r}"
+        raise ValueError(msg)
+    if not isinstance(model, Module):
+        msg = f"load_weights: model must be a Module, got {type(model).__name__}"
+        raise TypeError(msg)
+    report = LoadReport()
+    state = _renamed(_tensors(source), rename, report)
+    own = dict(named_state(model))
+    state = _without_prefix(state, own, report)
+    if callable(adapt := getattr(model, "adapt_state", None)):
+        state = dict(adapt(state))
+    values = {name: value for name, value in state.items() if name in own}
+    report.unexpected = [name for name in state if name not in own]
+    ends = _head(model) if head == "new" else set()
+    for name in own:
+        if name in ends and (name not in values or tuple(values[name].shape) != own[name].shape):
+            values.pop(name, None)
+            report.kept.append(name)
+        elif name not in values and not name.endswith("num_batches_tracked"):
+            report.missing.append(name)
+    _check(model, report, values, own, strict)
+    model.load_state_dict(values, strict=False)
+    report.loaded = list(values)
+    return report
+
+
+def _check(
+    model: Module, report: LoadReport, values: Mapping[str, Any], own: Mapping[str, Any], strict: bool
+) -> None:
+    problems = []
+    if strict:
+        problems += [f"missing {name}" for name in report.missing]
+        for name in report.unexpected:
+            near = closest(name, report.missing or own)
+            problems.append(f"unexpected {name}" + (f" (did you mean {near}?)" if near else ""))
+    if not values:
+        problems = [f"no name fits: the model has {_some(own)}; the weights have {_some(report.unexpected)}"]
+    last = _head(model)
+    for name, value in values.items():
+        if tuple(value.shape) != own[name].shape:
+            more = "; head='new' leaves the last layer as it is" if name in last else ""
+            problems.append(f"{name}: got shape {tuple(value.shape)}, expected {own[name].shape}{more}")
+    if problems:
+        rest = [f"… and {len(problems) - 20} more"] if len(problems) > 20 else []
+        hint = (
+            "\nrename= maps names; strict=False loads what fits"
+            if report.missing or report.unexpected
+            else ""
+        )
+        shown = "\n  ".join(problems[:20] + rest)
+        msg = f"load_weights: the weights do not fit {type(model).__name__}; nothing was changed:\n  {shown}{hint}"
+        raise StateError(msg)
+
+
+def _some(names: Any) -> str:
+    listed = list(names)
+    return ", ".join(listed[:4]) + (", …" if len(listed) > 4 else "") if listed else "none"
+
+
+def _head(model: Module) -> set[str]:
+    """The names of the tensors of the model's last layer that has a matrix of weights."""
+    last: set[str] = set()
+    for path, module in model.named_modules():
+        own = [name for name, value in vars(module).items() if getattr(value, "ndim", 0) >= 2]
+        if own:
+            prefix = f"{path}." if path else ""
+            last = {prefix + name for name, value in vars(module).items() if hasattr(value, "ndim")}
+    return last
+
+
+# ----- names -----
+
+
+def _renamed(state: Mapping[str, Any], rename: Rename | None, report: LoadReport) -> dict[str, Any]:
+    if rename is None:
+        return dict(state)
+    found: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for name, value in state.items():
+        new = _new_name(name, rename)
+        if new is None:
+            report.ignored.append(name)
+            continue
+        if new in found:
+            msg = f"load_weights: rename calls both {origin[new]!r} and {name!r} {new!r}"
+            raise ValueError(msg)
+        found[new], origin[new] = value, name
+    if isinstance(rename, Mapping) and (
+        idle := [k for k in rename if not any(name.startswith(k) for name in state)]
+    ):
+        msg = f"load_weights: rename has {idle[0]!r}, with which no name of the weights begins; they have {_some(state)}"
+        raise ValueError(msg)
+    return found
+
+
+def _new_name(name: str, rename: Rename) -> str | None:
+    if not isinstance(rename, Mapping):
+        return rename(name)
+    fitting = max((k for k in rename if name.startswith(k)), key=len, default=None)
+    if fitting is None:
+        return name
+    new = rename[fitting]
+    return None if new is None else new + name[len(fitting) :]
+
+
+def _without_prefix(state: dict[str, Any], own: Mapping[str, Any], report: LoadReport) -> dict[str, Any]:
+    """Without the prefixes that all names share and the model's names lack."""
+    while state and not any(name in own for name in state):
+        first, dot, _ = next(iter(state)).partition(".")
+        prefix = first + dot
+        if (
+            not dot
+            or not all(name.startswith(prefix) for name in state)
+            or any(k.startswith(prefix) for k in own)
+        ):
+            break
+        state = {name[len(prefix) :]: value for name, value in state.items()}
+        report.prefix += prefix
+    return state
+
+
+# ----- where weights come from -----
+
+_INDEX = "model.safetensors.index.json"
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+_CONVERT = (
+    'python -c "import torch, safetensors.torch as s; '
+    's.save_file({{k: v.contiguous() for k, v in torch.load({0!r}, weights_only=True).items()}}, {1!r})"'
+)
+
+
+def _tensors(source: Any) -> Mapping[str, Any]:
+    """The tensors by name."""
+    if isinstance(source, (str, os.PathLike)):
+        return _from_files(Path(source))
+    if not isinstance(source, Mapping) and callable(getattr(source, "state_dict", None)):
+        source = source.state_dict()
+    if not isinstance(source, Mapping):
+        msg = (
+            f"load_weights: the weights must be a path, a state dict or a module, got {type(source).__name__}"
+        )
+        raise TypeError(msg)
+    for key in ("state_dict", "model"):  # a whole training state
+        if isinstance(source.get(key), Mapping):
+            source = source[key]
+    state = {str(name): value for name, value in source.items() if not name.startswith("_metadata")}
+    for name, value in state.items():
+        if not hasattr(value, "dtype") or not (registry.is_array(value) or hasattr(value, "data")):
+            msg = f"load_weights: {name!r} must be an array, got {type(value).__name__}; give the state dict alone"
+            raise TypeError(msg)
+    return {name: value.detach() if hasattr(value, "detach") else value for name, value in state.items()}
+
+
+def _from_files(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        inside = [path / _INDEX, path / "model.safetensors", *sorted(path.glob("*.safetensors"))]
+        found = next((p for p in inside if p.is_file()), None)
+        if found is None:
+            kinds = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
+            msg = f"load_weights: {path} has no *.safetensors, but {kinds}"
+            raise FileNotFoundError(msg)
+        if (
+            found.name != _INDEX
+            and found.name != "model.safetensors"
+            and len(list(path.glob("*.safetensors"))) > 1
+        ):
+            msg = (
+                f"load_weights: {path} has several *.safetensors and no {_INDEX}; name the one that is meant"
+            )
+            raise ValueError(msg)
+        path = found
+    if path.suffix in _PICKLES:
+        new = str(path.with_suffix(".safetensors"))
+        msg = (
+            f"load_weights: {path} is a pickle, which could run anything and is not read; convert it once where PyTorch is "
+            f"installed: {_CONVERT.format(str(path), new)}"
+        )
+        raise ValueError(msg)
+    if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
+        msg = (
+            f"load_weights: there is no file {path}; of a model on Hugging Face's hub give the file: "
+            f"huggingface_hub.hf_hub_download({str(path)!r}, 'model.safetensors')"
+        )
+        raise FileNotFoundError(msg)
+    if path.name.endswith(".index.json"):
+        return dict(_sharded(path))
+    return dict(read_safetensors(path)[0])
+
+
+def _sharded(index: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        table = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = sorted(set(table.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"load_weights: {index} is no index of safetensors ({type(error).__name__}: {error})"
+        raise ValueError(msg) from None
+    for name in files:
+        if not isinstance(name, str) or Path(name).name != name:
+            msg = f"load_weights: {index} names the file {name!r}, which is not beside it"
+            raise ValueError(msg)
+        part = read_safetensors(index.parent / name)[0]
+        lost = [k for k, file in table.items() if file == name and k not in part]
+        if lost:
+            msg = f"load_weights: {index} says that {name} has {lost[0]!r}, but it has not"
+            raise ValueError(msg)
+        yield from part.items()

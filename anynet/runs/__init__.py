@@ -1,0 +1,16 @@
+"""Runs: trained networks that are opened again, trained on data in one call, listed, compared and verified."""
+
+from anynet.runs.comparing import Comparison, Listing, compare, runs_in
+from anynet.runs.diverging import Divergence, diff
+from anynet.runs.reading import RunError
+from anynet.runs.run import Run
+from anynet.runs.run import open_run as open
+from anynet.runs.run import report as report
+from anynet.runs.training import resume, train_on
+from anynet.runs.verifying import Replay, Verification, replay, verify
+
+__all__ = [
+    "Comparison", "Divergence", "Listing", "Replay", "Run", "RunError", "Verification", "compare", "diff", "open", "replay", "report",
+    "resume", "runs_in",
+    "train_on", "verify",
+]  # fmt: skip

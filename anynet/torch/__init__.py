@@ -1,0 +1,310 @@
+"""PyTorch's names on anynet: ``import anynet.torch as torch``, and a script for PyTorch runs on NumPy or CuPy.
+
+Layers, losses, optimizers and schedules are anynet's own, which have PyTorch's names anyway. Added here is what differs: tensors with
+methods, ``dim`` and ``keepdim``, PyTorch's common types (integers by integers are float32), views that write through, forms in place.
+What differs nevertheless is said for each name in the page "From PyTorch"; `anynet port SCRIPT.py` says it for each line of a script.
+
+>>> import anynet.torch as torch
+>>> x = torch.arange(6).view(2, 3)
+>>> (x / 2).sum(dim=1, keepdim=True)
+tensor([[1.5],
+        [6. ]])
+"""
+
+from __future__ import annotations
+
+import math as _math
+import sys as _sys
+from types import ModuleType as _ModuleType
+from typing import Any
+
+import anynet as _an
+from anynet import dtypes as _dtypes
+from anynet import optim as optim
+from anynet import streams as _streams
+from anynet.dtypes import DType as DType
+from anynet.tensor import enable_grad as enable_grad
+from anynet.tensor import mode as _mode
+from anynet.tensor import no_grad as no_grad
+from anynet.torch import functions as functions
+from anynet.torch import nn as nn
+from anynet.torch.compiling import compile as compile
+from anynet.torch.devices import accelerator as accelerator
+from anynet.torch.devices import amp as amp
+from anynet.torch.devices import autocast as autocast
+from anynet.torch.devices import backends as backends
+from anynet.torch.devices import cuda as cuda
+from anynet.torch.devices import mps as mps
+from anynet.torch.functions import linear as _matrices
+from anynet.torch.functions.creation import TYPED as _TYPED
+from anynet.torch.serialization import load as load
+from anynet.torch.serialization import save as save
+from anynet.torch.sizes import Size as Size
+from anynet.torch.sizes import device as device
+from anynet.torch.table import TABLE as _TABLE
+from anynet.torch.tensor import Tensor as Tensor
+from anynet.torch.tensor import adopt as _adopt
+from anynet.torch.utilities import utils as utils
+
+from anynet.torch import autograd as autograd  # isort: skip
+
+__version__ = "2.13.0+anynet"
+pi, e, inf, nan = _math.pi, _math.e, _math.inf, _math.nan
+newaxis = None
+float32 = float = _dtypes.float32
+float64 = double = _dtypes.float64
+float16 = half = _dtypes.of("float16")
+bfloat16 = _dtypes.of("bfloat16")
+int64 = long = _dtypes.int64
+int32 = int = _dtypes.int32
+int16 = short = _dtypes.int16
+int8, uint8, uint16, uint32, uint64 = (
+    _dtypes.int8,
+    _dtypes.uint8,
+    _dtypes.uint16,
+    _dtypes.uint32,
+    _dtypes.uint64,
+)
+bool = _dtypes.bool
+complex64 = cfloat = _dtypes.complex64
+complex128 = cdouble = _dtypes.complex128
+dtype = DType
+strided = "torch.strided"
+contiguous_format = preserve_format = channels_last = None
+globals().update({name: row.function for name, row in _TABLE.items() if row.is_function})
+globals().update(_TYPED)
+inference_mode = no_grad
+Generator = _streams.Generator
+# functions of networks that PyTorch has at its top, too
+_ELSEWHERE = (
+    "celu", "selu", "rrelu", "threshold", "pairwise_distance", "pdist", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "conv1d",
+    "conv2d", "conv3d", "conv_tbc", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "max_pool1d", "max_pool2d", "max_pool3d",
+    "avg_pool1d", "adaptive_avg_pool1d", "dropout", "alpha_dropout", "feature_alpha_dropout", "layer_norm", "group_norm", "rms_norm",
+    "bilinear",
+)  # fmt: skip
+for _name in _ELSEWHERE:
+    globals().setdefault(_name, getattr(nn.functional, _name))
+for _name, _row in _TABLE.items():  # torch.relu_(x) is x.relu_()
+    if _row.in_place and _row.is_function:
+        globals()[f"{_name}_"] = getattr(Tensor, f"{_name}_")
+detach, detach_, is_signed = Tensor.detach, Tensor.detach_, Tensor.is_signed  # type: ignore[attr-defined]
+fill_, zero_ = Tensor.fill_, Tensor.zero_  # type: ignore[attr-defined]
+GradScaler = amp.GradScaler
+from_dlpack = _an.from_dlpack
+
+
+def manual_seed(seed: Any) -> None:
+    """Start all random numbers from a seed; they are anynet's, not PyTorch's for the same seed."""
+    _streams.manual_seed(seed)
+
+
+def seed() -> Any:
+    """Start all random numbers from a seed that nobody knows; returns it."""
+    import secrets  # late: of this function alone
+
+    value = secrets.randbits(63)
+    _streams.manual_seed(value)
+    return value
+
+
+def initial_seed() -> Any:
+    """The seed of all random numbers."""
+    return _streams.get_state()["seed"]
+
+
+def get_rng_state() -> Any:
+    """The state of all random numbers: a dict of integers."""
+    return _streams.get_state()
+
+
+def set_rng_state(new_state: Any) -> None:
+    """Go back to a state of all random numbers."""
+    _streams.set_state(new_state)
+
+
+def set_default_dtype(d: Any) -> None:
+    """float32 or float64: the type of tensors made of Python floats."""
+    _dtypes.set_default_float(d)
+
+
+def get_default_dtype() -> Any:
+    """The type of tensors made of Python floats."""
+    return _dtypes.default_float()
+
+
+def set_default_device(device: Any) -> None:
+    """The device on which tensors are made."""
+    _an.set_default_device("cpu" if device is None else str(device))
+
+
+def get_default_device() -> Any:
+    """The device on which tensors are made."""
+    return device(_an.get_default_device())
+
+
+def set_num_threads(count: Any) -> None:
+    """Refused: threads are set before the process begins, by OMP_NUM_THREADS."""
+    if count != 1:
+        msg = "set_num_threads: set the environment variable OMP_NUM_THREADS before Python starts"
+        raise NotImplementedError(msg)
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Products in float32 are computed in float32, whatever is allowed."""
+
+
+def set_printoptions(*_: Any, **__: Any) -> None:
+    """Tensors are printed as NumPy prints arrays; these options change nothing."""
+
+
+def use_deterministic_algorithms(mode: Any, *, warn_only: Any = False) -> None:
+    """All algorithms are."""
+
+
+def are_deterministic_algorithms_enabled() -> Any:
+    """Always."""
+    return True
+
+
+class set_grad_enabled:
+    """Switches recording, at once; as a context manager until the end of the block."""
+
+    def __init__(self, mode: Any) -> None:
+        self.before = _mode.recording
+        _mode.recording = mode is not False and mode != 0
+
+    def __call__(self, function: Any) -> Any:
+        """As a decorator it is switched in calls of the function alone."""
+        wanted, _mode.recording = _mode.recording, self.before
+        return (enable_grad if wanted else no_grad)()(function)
+
+    def __enter__(self) -> None:
+        """Recording has been switched already."""
+
+    def __exit__(self, *_: Any) -> None:
+        _mode.recording = self.before
+
+
+class finfo:
+    """The limits of a floating-point type."""
+
+    def __init__(self, type: Any = None) -> None:
+        kind = _dtypes.default_float() if type is None else type
+        found = _an.finfo(kind)
+        self.eps, self.max, self.min = found.eps, found.max, found.min
+        self.tiny = self.smallest_normal = found.smallest_normal
+        self.bits, self.dtype = found.bits, str(kind)
+
+
+iinfo = _an.iinfo
+
+
+def install() -> None:
+    """Let ``import torch`` find this room, where PyTorch itself is not installed.
+
+    RuntimeError where PyTorch is: it is never hidden.
+    """
+    import importlib.util  # late: of this function alone
+
+    there = _sys.modules.get("torch")
+    if there is _sys.modules[__name__]:
+        return
+    if there is not None or importlib.util.find_spec("torch") is not None:
+        msg = (
+            "anynet.torch.install: PyTorch is installed here, and is not hidden; import anynet.torch as torch"
+        )
+        raise RuntimeError(msg)
+    for name, module in list(_sys.modules.items()):
+        if name == __name__ or name.startswith(f"{__name__}."):
+            _sys.modules["torch" + name.removeprefix(__name__)] = module
+
+
+def _path(name: str, source: Any) -> _ModuleType:
+    """A path of PyTorch's for a namespace of anynet's, whose results are this room's."""
+    import functools  # late: of this function alone
+
+    made = _ModuleType(f"{__name__}.{name}", f"torch.{name}")
+    for each in dir(source):
+        value = getattr(source, each)
+        if each.startswith("_") or not callable(value):
+            continue
+
+        def call(*args: Any, _of: Any = value, **kwargs: Any) -> Any:
+            for theirs, ours in (("dim", "axis"), ("keepdim", "keepdims")):
+                if theirs in kwargs:
+                    kwargs[ours] = kwargs.pop(theirs)
+            return _adopt(_of(*args, **kwargs))
+
+        setattr(made, each, value if isinstance(value, type) else functools.wraps(value)(call))
+    _sys.modules[made.__name__] = made
+    return made
+
+
+linalg = _path("linalg", _an.linalg)
+fft = _path("fft", _an.fft)
+special = _path("special", _an.special)
+vars(linalg).update(norm=_matrices.norm, vector_norm=_matrices.vector_norm, matrix_norm=_matrices.matrix_norm)
+vars(special).update({n: r.function for n, r in _TABLE.items() if n in vars(special) and r.is_function})
+random = _ModuleType(f"{__name__}.random", "torch.random")
+vars(random).update(
+    manual_seed=manual_seed,
+    seed=seed,
+    get_rng_state=get_rng_state,
+    set_rng_state=set_rng_state,
+    fork_rng=_streams.fork_rng,
+)
+for _module, _where in (
+    (optim, "optim"), (optim.lr_scheduler, "optim.lr_scheduler"), (optim.swa_utils, "optim.swa_utils"), (random, "random"),
+):  # fmt: skip
+    _sys.modules[f"{__name__}.{_where}"] = _module
+_sys.modules[f"{__name__}.optim.optimizer"] = optim.optimizer
+func = _ModuleType(f"{__name__}.func", "torch.func")
+
+
+def _transform(of: Any) -> Any:
+    """A transform whose function is given tensors of this room, and returns them."""
+
+    def make(f: Any, *args: Any, **kwargs: Any) -> Any:
+        for theirs, ours in (("in_dims", "in_axes"), ("out_dims", "out_axes")):
+            if theirs in kwargs:
+                kwargs[ours] = kwargs.pop(theirs)
+        made = of(autograd.adopting(f), *args, **kwargs)
+        return lambda *x, **named: _adopt(made(*x, **named))
+
+    make.__doc__ = of.__doc__
+    return make
+
+
+def _grad_and_value(f: Any, *args: Any, **kwargs: Any) -> Any:
+    """The gradient and the value, in this order."""
+    made = _an.value_and_grad(autograd.adopting(f), *args, **kwargs)
+    return lambda *x, **named: _adopt(tuple(reversed(made(*x, **named))))
+
+
+def _vjp(f: Any, *args: Any, **kwargs: Any) -> Any:
+    """The value, and the function that takes its gradient back to the arguments."""
+    value, back, *more = _an.vjp(autograd.adopting(f), *args, **kwargs)
+    return (_adopt(value), lambda *g: _adopt(back(*g)), *map(_adopt, more))
+
+
+vmap = _transform(_an.vmap)
+vars(func).update(
+    {n: _transform(getattr(_an, n)) for n in ("grad", "jacrev", "jacfwd", "hessian")},
+    vmap=vmap,
+    vjp=_vjp,
+    jvp=lambda f, *x, **k: _adopt(_an.jvp(autograd.adopting(f), *x, **k)),
+    grad_and_value=_grad_and_value,
+    functional_call=_an.nn.functional_call,
+)
+_sys.modules[func.__name__] = func
+
+
+def __getattr__(name: str) -> Any:
+    if name == "distributions":
+        import importlib  # late: they are many, and few scripts use them
+
+        found = importlib.import_module("anynet.distributions")
+        _sys.modules[f"{__name__}.distributions"] = found
+        return found
+    msg = f"module 'anynet.torch' has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -1,0 +1,193 @@
+"""`torch.cuda`, `torch.backends`, `torch.amp`, `torch.mps`: what there is to ask and to switch, which on a host without a GPU is little."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import ModuleType
+from typing import Any
+
+from anynet import streams
+from anynet.dtypes import of
+from anynet.train.precision import autocast as _autocast
+from anynet_backends import resolve
+
+__all__ = ["amp", "backends", "cuda", "mps"]
+
+
+@functools.cache
+def _cuda_works() -> bool:
+    try:
+        resolve("cuda")
+    except (RuntimeError, ValueError, ImportError):
+        return False
+    return True
+
+
+def _count() -> int:
+    return sum(name.startswith("cuda") for name in resolve("cuda")[0].devices()) if _cuda_works() else 0
+
+
+def _synchronize(device: Any = None) -> None:
+    if _cuda_works():
+        xp, name = resolve("cuda" if device is None else str(device))
+        xp.synchronize(name)
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """There is nothing to do here."""
+
+
+def _module(name: str, **contents: Any) -> ModuleType:
+    made = ModuleType(f"anynet.torch.{name}", f"torch.{name}")
+    vars(made).update(contents)
+    sys.modules[made.__name__] = made
+    return made
+
+
+class autocast:
+    """Within the block products of matrices, linear layers, convolutions and attention are computed in 16 bits; also a decorator.
+
+    RuntimeError where the device's library has no such type: nothing is left silently in float32.
+    """
+
+    def __init__(
+        self, device_type: str = "cuda", dtype: Any = None, enabled: bool = True, cache_enabled: bool = True
+    ) -> None:
+        kind = of(dtype).name if dtype is not None else "bfloat16" if device_type == "cpu" else "float16"
+        if enabled and kind not in ("float16", "bfloat16"):
+            msg = f"autocast: dtype must be torch.float16 or torch.bfloat16, got {kind}"
+            raise RuntimeError(msg)
+        self.device_type, self.kind, self.enabled = device_type, kind, enabled
+        self._inside: list[Any] = []
+
+    def __enter__(self) -> autocast:
+        if self.enabled:
+            place = resolve("cuda" if self.device_type == "cuda" else "cpu")[0]
+            if self.kind not in place.native_dtype:
+                msg = f"autocast: {self.device_type} ({place.name}) has no {self.kind}; it has {', '.join(place.native_dtype)}"
+                raise RuntimeError(msg)
+        block = _autocast(self.kind) if self.enabled else nullcontext()
+        block.__enter__()
+        self._inside.append(block)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._inside.pop().__exit__(*error)
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        return call
+
+
+class GradScaler:
+    """Multiplies the loss, so that small gradients in float16 do not vanish, and skips steps whose gradients overflowed."""
+
+    def __init__(
+        self, device: str = "cuda", init_scale: float = 65536.0, growth_factor: float = 2.0, backoff_factor: float = 0.5,
+        growth_interval: int = 2000, enabled: bool = True,
+    ) -> None:  # fmt: skip
+        self._scale, self._growth, self._backoff, self._interval = (
+            float(init_scale),
+            growth_factor,
+            backoff_factor,
+            growth_interval,
+        )
+        self._enabled, self._good, self._found, self._unscaled = enabled, 0, False, False
+
+    def scale(self, outputs: Any) -> Any:
+        """The loss times the scale."""
+        return outputs * self._scale if self._enabled else outputs
+
+    def unscale_(self, optimizer: Any) -> None:
+        """Divide the gradients by the scale, once before a step."""
+        if not self._enabled or self._unscaled:
+            return
+        self._unscaled = True
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad = p.grad.detach() / self._scale
+                    if not bool(p.grad.isfinite().all()):
+                        self._found = True
+
+    def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        """The optimizer's step, unless a gradient is infinite or no number."""
+        self.unscale_(optimizer)
+        return None if self._found else optimizer.step(*args, **kwargs)
+
+    def update(self, new_scale: float | None = None) -> None:
+        """Another scale, after each step: smaller after an overflow, larger after many steps without one."""
+        if not self._enabled:
+            return
+        if new_scale is not None:
+            self._scale = float(new_scale)
+        elif self._found:
+            self._scale, self._good = self._scale * self._backoff, 0
+        else:
+            self._good += 1
+            if self._good >= self._interval:
+                self._scale, self._good = self._scale * self._growth, 0
+        self._found = self._unscaled = False
+
+    def get_scale(self) -> float:
+        """The scale."""
+        return self._scale if self._enabled else 1.0
+
+    def is_enabled(self) -> bool:
+        """Whether it does anything."""
+        return self._enabled
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scale and how long it has held."""
+        return {"scale": self._scale, "_growth_tracker": self._good} if self._enabled else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with a scale."""
+        if state_dict:
+            self._scale, self._good = float(state_dict["scale"]), int(state_dict["_growth_tracker"])
+
+
+def _set_device(device: Any) -> None:
+    """The first device is the current one; another is named where a tensor is made or moved."""
+    if str(device) not in ("0", "cuda", "cuda:0", "-1", "None"):
+        msg = f"the current CUDA device is the first, and cannot be set to {device}; name the device: x.to('cuda:1')"
+        raise NotImplementedError(msg)
+
+
+@contextmanager
+def _device_block(device: Any) -> Iterator[None]:
+    _set_device(device)
+    yield
+
+
+amp = _module("amp", autocast=autocast, GradScaler=GradScaler)
+cuda = _module(
+    "cuda", is_available=_cuda_works, device_count=_count, synchronize=_synchronize, current_device=lambda: 0, empty_cache=_nothing,
+    set_device=_set_device, manual_seed=streams.manual_seed, manual_seed_all=streams.manual_seed, device=_device_block,
+    get_device_name=lambda device=None: "cuda", is_bf16_supported=lambda: _cuda_works(),
+)  # fmt: skip
+cuda.amp = _module(  # type: ignore[attr-defined]
+    "cuda.amp",
+    autocast=lambda enabled=True, dtype=None, cache_enabled=True: autocast("cuda", dtype, enabled),
+    GradScaler=GradScaler,
+)
+mps = _module("mps", is_available=lambda: False, manual_seed=streams.manual_seed, empty_cache=_nothing)
+_cudnn = _module(
+    "backends.cudnn", benchmark=False, deterministic=True, enabled=True, allow_tf32=False, is_available=lambda: False, version=lambda: None,
+)  # fmt: skip
+_switch = {"is_available": lambda: False, "is_built": lambda: False}
+backends = _module(
+    "backends", cudnn=_cudnn, mps=_module("backends.mps", **_switch), mkldnn=_module("backends.mkldnn", **_switch),
+    cuda=_module("backends.cuda", matmul=ModuleType("matmul"), is_built=_cuda_works),
+)  # fmt: skip
+accelerator = _module(
+    "accelerator", is_available=_cuda_works, current_accelerator=lambda check_available=False: None if not _cuda_works() else "cuda",
+    device_count=_count, synchronize=_synchronize,
+)  # fmt: skip

@@ -1,0 +1,252 @@
+"""Random tensors. The numbers are anynet's, not PyTorch's; their distributions are the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from anynet import dtypes, random
+from anynet.ops import elementwise as e
+from anynet.ops import manipulation as m
+from anynet.ops import searching as s
+from anynet.ops.manipulation import astype
+from anynet.tensor import Tensor as AnyTensor
+from anynet.torch.functions.creation import lengths, place, settled
+from anynet.torch.memory import fitted, write
+from anynet.torch.promotion import as_float
+from anynet.torch.table import offered
+from anynet.torch.tensor import Tensor
+
+_OTHER = "the numbers are anynet's, the same on every device; not those of PyTorch for the same seed"
+
+
+def _drawn(name: str, draw: Callable[..., Any]) -> None:
+    def call(
+        *size: Any,
+        dtype: Any = None,
+        device: Any = None,
+        requires_grad: bool = False,
+        generator: Any = None,
+        **named: Any,
+    ) -> Any:
+        shape = lengths(size, named)
+        return settled(
+            draw(shape, dtype=dtype, device=place(device), generator=generator), requires_grad, named
+        )
+
+    offered(
+        f"torch.{name}(2, 3).shape",
+        f"torch.{name}((2,), dtype=torch.float64).dtype",
+        name=name,
+        method=False,
+        differs=_OTHER,
+    )(call)
+
+    def like(
+        input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **named: Any
+    ) -> Any:
+        where = str(input.device) if device is None else place(device)
+        y = draw(
+            tuple(input.shape),
+            dtype=input.dtype if dtype is None else dtype,
+            device=where,
+            generator=named.pop("generator", None),
+        )
+        return settled(y, requires_grad, named)
+
+    offered(f"torch.{name}_like(x).shape", name=f"{name}_like", method=False, differs=_OTHER)(like)
+
+
+_drawn("rand", random.uniform)
+_drawn("randn", random.normal)
+
+
+@offered(
+    "torch.randint(5, (2, 3)).shape",
+    "torch.randint(1, 2, (3,))",
+    "torch.randint(high=3, size=(2,)).dtype",
+    method=False,
+    differs=_OTHER,
+)
+def randint(
+    *args: Any,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    generator: Any = None,
+    **named: Any,
+) -> Any:
+    given = list(args)
+    size = named.pop("size") if "size" in named else given.pop()
+    low, high = (0, given[0]) if len(given) == 1 else (given[0], given[1]) if given else (0, 0)
+    low, high = int(named.pop("low", low)), int(named.pop("high", high))
+    y = random.integers(low, high, lengths((size,), {}), device=place(device), generator=generator)
+    return settled(y if dtype is None else astype(y, dtype), requires_grad, named)
+
+
+@offered("torch.randint_like(x, 1, 2)", method=False, differs=_OTHER)
+def randint_like(input: Any, *args: Any, dtype: Any = None, **named: Any) -> Any:
+    return randint(
+        *args, size=tuple(input.shape), dtype=dtype or input.dtype, device=str(input.device), **named
+    )
+
+
+@offered("torch.randperm(1)", "torch.randperm(4).sort().values", method=False, differs=_OTHER)
+def randperm(
+    n: int,
+    *,
+    generator: Any = None,
+    dtype: Any = dtypes.int64,
+    device: Any = None,
+    requires_grad: bool = False,
+    **named: Any,
+) -> Any:
+    return settled(
+        astype(random.permutation(int(n), device=place(device), generator=generator), dtype),
+        requires_grad,
+        named,
+    )
+
+
+@offered(
+    "torch.normal(0.0, 1.0, (2, 3)).shape",
+    "torch.normal(x, pos).shape",
+    "torch.normal(mean=x, std=1.0).shape",
+    method=False,
+    differs=_OTHER,
+)
+def normal(
+    mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any = None, **options: Any
+) -> Any:
+    if size is not None:
+        requires = options.pop("requires_grad", False)
+        dtype, device = options.pop("dtype", None), place(options.pop("device", None))
+        shape = lengths((size,), {})
+        y = random.normal(
+            shape, mean=float(mean), std=float(std), dtype=dtype, device=device, generator=generator
+        )
+        return settled(y, requires, options)
+    like = mean if isinstance(mean, AnyTensor) else std
+    shape = tuple((mean + 0.0 * std).shape)
+    return mean + std * random.normal(shape, dtype=like.dtype, device=str(like.device), generator=generator)
+
+
+@offered("torch.bernoulli(torch.ones(2, 3))", "torch.zeros(3).bernoulli()", differs=_OTHER)
+def bernoulli(input: Any, p: float | None = None, *, generator: Any = None) -> Any:
+    chance = input if p is None else 0.0 * input + p
+    return astype(random.bernoulli(chance.detach(), generator=generator), input.dtype)
+
+
+@offered("torch.poisson(torch.zeros(2, 3))", method=False, differs=_OTHER)
+def poisson(input: Any, generator: Any = None) -> Any:
+    return random.poisson(input.detach(), dtype=input.dtype, generator=generator)
+
+
+@offered(
+    "torch.multinomial(torch.tensor([0., 1., 0.]), 1)", "torch.multinomial(torch.tensor([[0., 1.], [1., 0.]]), 2, replacement=True)",
+    "torch.multinomial(torch.ones(3, 4), 4).sort().values", differs=_OTHER,
+)  # fmt: skip
+def multinomial(input: Any, num_samples: int, replacement: bool = False, *, generator: Any = None) -> Any:
+    weights: Any = input.detach()
+    rows: Any = weights if weights.ndim == 2 else m.expand_dims(weights, axis=0)
+    if weights.ndim not in (1, 2):
+        msg = f"multinomial: prob_dist must be 1 or 2 dim, got {weights.ndim}"
+        raise RuntimeError(msg)
+    total = rows.sum(1, keepdim=True)
+    if bool((rows < 0).any()) or not bool((e.isfinite(total) & (total > 0)).all()):
+        msg = "multinomial: probabilities must be finite and ≥ 0, and some of each row > 0"
+        raise RuntimeError(msg)
+    n, k = rows.shape
+    if replacement:
+        edges = as_float(rows).cumsum(1) / total
+        u = random.uniform((n, num_samples), dtype=edges.dtype, device=str(rows.device), generator=generator)
+        # the number of edges that a draw has reached: an element of weight 0 is never drawn, its edge is that before it
+        reached: Any = m.expand_dims(u, axis=2) >= m.expand_dims(edges, axis=1)
+        found: Any = reached.sum(2)
+        last = (rows > 0).cumsum(1).argmax(1, keepdim=True)
+        found = e.minimum(found, last)
+    else:
+        if num_samples > int((rows > 0).sum(1).min()):
+            msg = "multinomial: invalid multinomial distribution (with replacement=False, not enough non-negative category to sample)"
+            raise RuntimeError(msg)
+        u = random.uniform((n, k), dtype=dtypes.float64, device=str(rows.device), generator=generator)
+        keys = e.log(rows.double()) - e.log(
+            -e.log(e.maximum(u, 1e-300 + 0.0 * u))
+        )  # Gumbel: the largest are a draw in order
+        found = s.argsort(keys, axis=1, descending=True)[:, :num_samples]
+    return found if weights.ndim == 2 else found[0]
+
+
+# ----- in place -----
+
+
+def _in_place(name: str, draw: Callable[..., Any]) -> None:
+    def call(self: Any, *args: Any, generator: Any = None, **kwargs: Any) -> Any:
+        return write(self, fitted(self, draw(self, *args, generator=generator, **kwargs), name))
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"Every element becomes a draw ({name[:-1]})."
+    setattr(Tensor, name, call)
+
+
+def _where(x: Any) -> dict[str, Any]:
+    kind = x.dtype if x.dtype.kind == "real" else dtypes.default_float()
+    return {"dtype": kind, "device": str(x.device)}
+
+
+def _uniform(x: Any, a: float = 0.0, b: float = 1.0, *, generator: Any, **named: Any) -> Any:
+    low, high = named.get("from", a), named.get("to", b)
+    return random.uniform(tuple(x.shape), low=float(low), high=float(high), generator=generator, **_where(x))
+
+
+def _normal(x: Any, mean: float = 0.0, std: float = 1.0, *, generator: Any) -> Any:
+    return random.normal(tuple(x.shape), mean=float(mean), std=float(std), generator=generator, **_where(x))
+
+
+def _bernoulli(x: Any, p: Any = 0.5, *, generator: Any) -> Any:
+    chance = p if isinstance(p, AnyTensor) else None
+    y = random.bernoulli(
+        p if chance is None else chance, tuple(x.shape), device=str(x.device), generator=generator
+    )
+    return astype(y, x.dtype)
+
+
+def _exponential(x: Any, lambd: float = 1.0, *, generator: Any) -> Any:
+    u = random.uniform(tuple(x.shape), generator=generator, **_where(x))
+    return -e.log1p(-u) / lambd
+
+
+def _geometric(x: Any, p: float, *, generator: Any) -> Any:
+    u = random.uniform(tuple(x.shape), generator=generator, device=str(x.device), dtype=dtypes.float64)
+    return astype(e.maximum(e.ceil(e.log1p(-u) / math.log1p(-p)), 0.0 * u + 1.0), x.dtype)
+
+
+def _cauchy(x: Any, median: float = 0.0, sigma: float = 1.0, *, generator: Any) -> Any:
+    u = random.uniform(tuple(x.shape), generator=generator, **_where(x))
+    return median + sigma * e.tan(math.pi * (u - 0.5))
+
+
+def _log_normal(x: Any, mean: float = 1.0, std: float = 2.0, *, generator: Any) -> Any:
+    return e.exp(_normal(x, mean, std, generator=generator))
+
+
+def _integers(x: Any, a: int = 0, b: int | None = None, *, generator: Any, **named: Any) -> Any:
+    low, high = named.get("from", a), named.get("to", b)
+    if high is None and "to" not in named and "from" not in named and a:
+        low, high = 0, a
+    high = (
+        (1 << 24 if x.dtype.kind == "real" else 1 << (8 * x.dtype.itemsize - 1)) - 1 if high is None else high
+    )
+    return astype(
+        random.integers(int(low), int(high), tuple(x.shape), device=str(x.device), generator=generator),
+        x.dtype,
+    )
+
+
+_DRAWS: dict[str, Any] = {
+    "uniform_": _uniform, "normal_": _normal, "bernoulli_": _bernoulli, "exponential_": _exponential, "geometric_": _geometric,
+    "cauchy_": _cauchy, "log_normal_": _log_normal, "random_": _integers,
+}  # fmt: skip
+for _name, _draw in _DRAWS.items():
+    _in_place(_name, _draw)

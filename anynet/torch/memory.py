@@ -1,0 +1,283 @@
+"""Views that write through, and operations in place.
+
+Arrays of anynet are values: a result never changes when something else is written. PyTorch's views show the memory of another tensor, and
+a write into one is seen in all. Here each view (`x[0]`, `x.view(…)`, `x.data`) knows of which Tensor it shows what, and a Tensor
+knows its views. A write makes a new value of the first Tensor of the chain, recorded like any operation, and the views are taken
+of it again:
+
+    v = x[0];  v += 1       x ← x with its row 0 replaced;  v, and all other views of x, ← what they show of the new x
+
+So gradients are right by construction: what had been saved for a backward pass keeps the old values, which PyTorch refuses with an error.
+A variable (a leaf that requires a gradient) is written in place, outside of recording only, as everywhere in anynet.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from anynet.ops.creation import arange
+from anynet.ops.indexing import replace
+from anynet.ops.manipulation import astype, broadcast_to, reshape
+from anynet.ops.selection import scatter
+from anynet.tensor import Leaf, Tensor, mode, no_grad, to_plain, wrap
+from anynet.torch.promotion import RANK
+
+__all__ = [
+    "Memory", "dense", "fitted", "memory_of", "part", "place", "refuse_results", "settle", "shows", "variable_below", "viewable", "write",
+]  # fmt: skip
+
+
+class Memory:
+    """Of which Tensor one shows a part, and which Tensors show parts of it."""
+
+    __slots__ = ("again", "detached", "fits", "limit", "parent", "put", "views")
+
+    def __init__(self) -> None:
+        self.parent: Any = None  # a Tensor; for `detached` ones a weak reference to it, or what gives it
+        self.again: Callable[[Any], Any] = _same  # what is shown, of a new value of the parent
+        self.put: Callable[[Any, Any], Any] | None = None  # a new value of the parent, from one of the view
+        self.detached = False  # whether it is outside of the parent's graph: x.data, x.detach()
+        # of what PyTorch copies where memory is in another order (`reshape`): whether it is a view, asked at the first write (`settle`)
+        self.fits: Callable[[Any, Any, Any], bool] | None = None
+        self.views: list[weakref.ref[Any]] = []
+        self.limit = 8  # how many there may be before those that are gone are taken out
+
+    def live(self) -> Iterator[Any]:
+        """The views that somebody still holds."""
+        return (y for ref in list(self.views) if (y := ref()) is not None)
+
+    def moved(self, x: Any) -> None:
+        """The array of x, a variable, lies elsewhere now (in an optimizer's flat vector): its views show that."""
+        with no_grad():
+            _refresh(x)
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+def memory_of(x: Any) -> Memory | None:
+    """What is known of a Tensor's views; None where there have been none."""
+    return getattr(x, "_memory", None)
+
+
+def shows(
+    y: Any,
+    x: Any,
+    again: Callable[[Any], Any],
+    put: Callable[[Any, Any], Any] | None = None,
+    *,
+    detached: bool = False,
+    fits: Callable[[Any, Any, Any], bool] | None = None,
+) -> Any:
+    """Let y be a view of x: `again` takes it of a new value of x, `put` makes a new value of x from one of y. With `fits` it is a copy
+    where that says so of x's shape and strides and y's shape. Returns y."""
+    if y is x:
+        return y
+    own = memory_of(x)
+    if own is None:
+        own = x._memory = Memory()
+    link = Memory()
+    link.parent, link.again, link.put, link.detached = weakref.ref(x) if detached else x, again, put, detached
+    link.fits = fits
+    y._memory = link
+    if len(own.views) >= own.limit:
+        own.views = [ref for ref in own.views if ref() is not None]
+        own.limit = 2 * len(own.views) + 8
+    own.views.append(weakref.ref(y))
+    return y
+
+
+def place(x: Any, again: Callable[[Any], Any], new: Any) -> Any:
+    """x with `new` where `again` takes from: found by taking from the numbers of its elements."""
+    size = int(x.size)
+    shown = again(reshape(arange(size, device=x.device), x.shape))
+    flat = reshape(shown, (-1,))
+    if flat.size > size:
+        msg = (
+            f"a write into a view of shape {tuple(new.shape)} that shows elements of a tensor of shape {tuple(x.shape)} more than once; "
+            "write into a clone()"
+        )
+        raise RuntimeError(msg)
+    return reshape(scatter(reshape(x, (-1,)), flat, reshape(new, (-1,)), axis=0), x.shape)
+
+
+def write(x: Any, new: Any) -> Any:
+    """x takes another value, in place, and with it every Tensor that shows the same memory. Returns x."""
+    own = memory_of(x)
+    if own is not None:
+        settle(x)
+    if own is None or (own.parent is None and next(own.live(), None) is None):
+        refuse_results(x, recording=mode.recording)
+        return replace(x, new)
+    root, detached = x, False
+    while (link := memory_of(root)) is not None and link.parent is not None:
+        parent = link.parent() if link.detached else link.parent
+        if parent is None:  # what it was taken of is gone
+            break
+        new = link.put(parent, new) if link.put is not None else place(parent, link.again, new)
+        root, detached = parent, detached or link.detached
+        settle(root)
+    recording = mode.recording and not detached
+    refuse_results(root, recording=recording)
+    if detached:
+        with no_grad():
+            replace(root, new.detach())
+            _refresh(root)
+    else:
+        replace(root, new)
+        _refresh(root)
+    return x
+
+
+def viewable(shape: Any, strides: Any, new: Any) -> bool:
+    """Whether elements that lie so can be seen in the shape `new` without a copy: its axes divide what lies in a row."""
+    dims = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
+    i, row = len(new) - 1, 1
+    for k in reversed(range(len(dims))):
+        row *= dims[k][0]
+        if k and dims[k - 1][1] == dims[k][0] * dims[k][1]:
+            continue
+        taken = 1
+        while i >= 0 and (taken < row or new[i] == 1):
+            taken *= new[i]
+            i -= 1
+        if taken != row:
+            return False
+        row = 1
+    return True
+
+
+def dense(shape: Any, strides: Any, new: Any) -> bool:
+    """Whether elements that lie so lie in their order, without gaps."""
+    want = 1
+    for n, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if n != 1 and stride != want:
+            return False
+        want *= n
+    return True
+
+
+def _strides(x: Any) -> tuple[int, ...]:
+    """How far apart neighbours along each axis lie in the memory that a view shows, which begins with a tensor in order."""
+    chain, root = [], x
+    while (link := memory_of(root)) is not None and link.parent is not None:
+        settle(root)
+        parent = link.parent() if link.detached else link.parent
+        if parent is None:
+            break
+        chain.append(link)
+        root = parent
+    shown = reshape(arange(int(root.size), device=root.device), root.shape)
+    for link in reversed(chain):
+        shown = link.again(shown)
+    corner = tuple(slice(0, 2) for _ in shown.shape)
+    found = shown[corner].numpy() if shown.shape else shown.numpy()
+    steps = [
+        found.take(1, axis=d) - found.take(0, axis=d) if n > 1 else found * 0
+        for d, n in enumerate(found.shape)
+    ]
+    return tuple(int(step.reshape(-1)[0]) for step in steps)
+
+
+def variable_below(x: Any) -> bool:
+    """Whether x shows a variable, whose array is written in place."""
+    while (link := memory_of(x)) is not None and link.parent is not None:
+        parent = link.parent() if link.detached else link.parent
+        if parent is None:
+            return False
+        x = parent
+    return type(x.edge) is Leaf
+
+
+def settle(y: Any) -> None:
+    """Decide whether y, which is a view or a copy as the memory has it, is a copy, and then let it be one."""
+    link = memory_of(y)
+    if link is None or link.fits is None or link.parent is None:
+        return
+    fits, link.fits, parent = link.fits, None, link.parent
+    above = memory_of(parent)
+    if above is None or above.parent is None or not y.size:  # a tensor in order
+        return
+    with no_grad():
+        if fits(parent.shape, _strides(parent), y.shape):
+            return
+    link.parent, link.again = None, _same
+    above.views = [ref for ref in above.views if ref() is not y]
+
+
+def part(x: Any) -> None:
+    """x leaves the memory that it shares, before it is given another (``x.data = y``): what showed it keeps the old values, as does what x
+    was itself a view of."""
+    own = memory_of(x)
+    if own is None:
+        return
+    parent = own.parent() if own.detached else own.parent
+    if parent is None and next(own.live(), None) is None:
+        return
+    old = wrap(
+        to_plain(x._data, copy=True), type(x)._results or Tensor
+    )  # its array may be written in place: the values that are shown
+    old.edge, old._memory = x.edge, own
+    for y in own.live():
+        link = memory_of(y)
+        if link is not None:
+            link.parent = functools.partial(_same, old) if link.detached else old
+    if parent is not None:
+        shown = memory_of(parent)
+        if shown is not None:
+            shown.views = [*(ref for ref in shown.views if ref() is not x), weakref.ref(old)]
+    del x._memory
+    with no_grad():
+        _refresh(old)
+
+
+def refuse_results(x: Any, *, recording: bool) -> None:
+    if not recording and x.edge is not None and type(x.edge) is not Leaf:
+        msg = (
+            "a result that is being differentiated cannot be changed under no_grad() or through .data or detach(): its gradient would "
+            "be that of the old value; change a clone(), or write inside of the recording"
+        )
+        raise RuntimeError(msg)
+
+
+def _refresh(x: Any) -> None:
+    """Take all views of x again."""
+    own = memory_of(x)
+    if own is None:
+        return
+    for y in own.live():
+        link = memory_of(y)
+        if link is None:
+            continue
+        settle(y)
+        if link.parent is None:  # a copy
+            continue
+        z = link.again(x)
+        y._data = z._data
+        if mode.recording and not link.detached:
+            y.edge = z.edge
+        _refresh(y)
+
+
+def fitted(x: Any, new: Any, what: str) -> Any:
+    """A value for x as x can take it: in its dtype and shape, or refused as PyTorch refuses it."""
+    if not isinstance(new, Tensor):
+        return new
+    if new.dtype is not x.dtype:
+        if RANK[new.dtype.kind] > RANK[x.dtype.kind]:
+            msg = f"{what}: result type {new.dtype} can't be cast to the desired output type {x.dtype}"
+            raise RuntimeError(msg)
+        new = astype(new, x.dtype)
+    if tuple(new.shape) != tuple(x.shape):
+        msg = f"{what}: the result has shape {tuple(new.shape)}, which a tensor of shape {tuple(x.shape)} cannot hold in place"
+        if len(new.shape) > len(x.shape):
+            raise RuntimeError(msg)
+        try:
+            return broadcast_to(new, x.shape)
+        except ValueError:
+            raise RuntimeError(msg) from None
+    return new

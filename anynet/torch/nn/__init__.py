@@ -1,0 +1,142 @@
+"""Modules under PyTorch's paths: anynet's own classes, whose tensors are this room's.
+
+`nn.Linear` stands for `anynet.nn.Linear`: calling it makes one, and its parameters take the class of this room; isinstance and comparison
+see through it; a subclass of it is a subclass of anynet's. So networks are networks of anynet, with all that is done with them.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import MappingProxyType as _MappingProxyType
+from types import ModuleType
+from typing import Any
+
+from anynet import nn as _nn
+from anynet import tensor as _tensor
+from anynet.nn.members import named_tensors as _named_tensors
+from anynet.torch.memory import fitted as _fitted
+from anynet.torch.memory import write as _write
+from anynet.torch.nn import functional as functional
+from anynet.torch.nn import init as init
+from anynet.torch.tensor import Buffer as Buffer
+from anynet.torch.tensor import Parameter as Parameter
+from anynet.torch.tensor import Tensor as _Tensor
+from anynet.torch.tensor import adopt as _adopt
+
+
+def adopted(module: Any) -> Any:
+    """A module, its tensors those of this room; layers that are to work in place do."""
+    for _, t, _ in _named_tensors(module, _tensor.Tensor, once=False):
+        _adopt(t)
+    for layer in module.modules():
+        if getattr(layer, "inplace", False) is True and _into_the_input not in layer._forward_hooks:
+            layer.register_forward_hook(_into_the_input)
+    return module
+
+
+def _into_the_input(layer: Any, args: Any, output: Any) -> Any:
+    """The hook of layers with ``inplace=True``, of which anynet's own never overwrite: the input takes the values of the output."""
+    if output is args[0] or not layer.inplace or not isinstance(args[0], _Tensor):
+        return None
+    return _write(args[0], _fitted(args[0], output, type(layer).__name__))
+
+
+class _Stand(type):
+    """The type of a class that stands for one of anynet's, and of what is derived from such."""
+
+    _stands: Any
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        own = cls.__dict__.get("_stands")
+        return adopted(type.__call__(own if own is not None else cls, *args, **kwargs))
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        own = cls.__dict__.get("_stands")
+        return isinstance(instance, own) if own is not None else type.__instancecheck__(cls, instance)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        own = cls.__dict__.get("_stands")
+        if own is None:
+            return type.__subclasscheck__(cls, subclass)
+        there = subclass.__dict__.get("_stands", subclass) if isinstance(subclass, type) else subclass
+        return issubclass(there, own)
+
+    def __eq__(cls, other: object) -> bool:
+        own = cls.__dict__.get("_stands", cls)
+        there = other.__dict__.get("_stands", other) if isinstance(other, _Stand) else other
+        return own is there
+
+    def __hash__(cls) -> int:
+        return type.__hash__(cls.__dict__.get("_stands", cls))
+
+
+_MEMBERS = {"_modules": "named_children", "_parameters": "named_parameters", "_buffers": "named_buffers"}
+
+
+def _standing(own: Any) -> Any:
+    """The class of this room for one of anynet's."""
+
+    def set_attribute(self: Any, name: str, value: Any) -> None:
+        super(made, self).__setattr__(name, value)
+        kept = self.__dict__.get(name)
+        if type(kept) in (_tensor.Parameter, _tensor.Buffer):
+            _adopt(kept)
+
+    def get_attribute(self: Any, name: str) -> Any:
+        """PyTorch's way to an attribute, which scripts call by itself; and its dictionaries of members, to be read."""
+        if name in self.__dict__:
+            return self.__dict__[name]
+        if name in _MEMBERS:
+            found = dict(getattr(self, _MEMBERS[name])(**({} if name == "_modules" else {"recurse": False})))
+            return _MappingProxyType(found)
+        above = getattr(super(made, self), "__getattr__", None)
+        if above is not None:
+            return above(name)
+        msg = f"{type(self).__name__!r} object has no attribute {name!r}"
+        raise AttributeError(msg)
+
+    body = {
+        "__module__": __name__, "__doc__": own.__doc__, "__qualname__": own.__qualname__, "_stands": own,
+        "__setattr__": set_attribute, "__getattr__": get_attribute,
+    }  # fmt: skip
+    made: Any = _Stand(own.__name__, (own,), body)
+    return made
+
+
+for _name in dir(_nn):
+    _own = getattr(_nn, _name)
+    if isinstance(_own, type) and issubclass(_own, _nn.Module):
+        globals()[_name] = _standing(_own)
+    elif isinstance(_own, type) and not hasattr(sys.modules[__name__], _name):
+        globals()[_name] = _own
+Container = globals()["Container"]
+Module = globals()["Module"]
+
+
+def _submodule(name: str, contents: dict[str, Any]) -> ModuleType:
+    """A path of PyTorch's, with what is found there."""
+    made = ModuleType(f"{__name__}.{name}", f"torch.nn.{name}")
+    vars(made).update(contents)
+    sys.modules[made.__name__] = made
+    return made
+
+
+def _times(n: int) -> Any:
+    return lambda x: tuple(x) if hasattr(x, "__iter__") else (x,) * n
+
+
+parameter = _submodule("parameter", {"Parameter": Parameter, "Buffer": Buffer})
+_classes = {n: v for n, v in globals().items() if isinstance(v, _Stand)}
+modules = _submodule("modules", _classes)
+for _path in (
+    "module", "linear", "conv", "batchnorm", "normalization", "activation", "container", "dropout", "pooling", "loss", "rnn", "sparse",
+    "transformer", "padding", "upsampling", "flatten", "instancenorm", "pixelshuffle", "distance", "fold",
+):  # fmt: skip
+    setattr(modules, _path, _submodule(f"modules.{_path}", _classes))
+modules.utils = _submodule(  # type: ignore[attr-defined]
+    "modules.utils", {"_pair": _times(2), "_single": _times(1), "_triple": _times(3), "_ntuple": _times}
+)
+from anynet.torch.nn import utils as utils  # noqa: E402 - it takes modules of this room
+
+attention = _nn.attention
+functional_call = _nn.functional_call

@@ -1,0 +1,182 @@
+"""What of a PyTorch script differs here, line by line: read from its syntax tree, nothing is run."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from anynet.torch.absent import METHODS, reason
+from anynet.torch.table import TABLE
+
+__all__ = ["Finding", "findings"]
+
+_OTHERS = {
+    "torchvision": "of torchvision there is: data sets by anynet.data.load, pictures by anynet.data.ImageFolder, transforms by "
+    "anynet.data.transforms, networks by anynet.models",
+    "torchaudio": "sound is not offered",
+    "torchtext": "texts: anynet.data.Text",
+    "pytorch_lightning": "anynet.fit has a training loop with callbacks",
+    "lightning": "anynet.fit has a training loop with callbacks",
+    "apex": "precision: torch.amp, anynet.fit(precision=…)",
+    "torch_geometric": "graphs: anynet.nn.GCNConv, GATConv",
+    "torch.distributed": "several processes: nn.SyncBatchNorm takes a communicator; torch.distributed is not offered",
+    "torch.multiprocessing": "tensors are not shared between processes in place",
+    "torch.profiler": "anynet.profile, anynet profile SCRIPT",
+    "torch.jit": "anynet.compile",
+    "torch.onnx": "anynet.export",
+    "torch.fx": "anynet.export",
+    "torch.utils.tensorboard": "anynet.train.TensorBoard, or tensorboardX",
+    "torch.hub": "anynet.models, weights from files",
+    "torch.quantization": "quantization is not offered",
+    "torch.sparse": "sparse tensors are not offered",
+}
+_CALLS = {
+    "torch.manual_seed": "the random numbers that follow are anynet's, not PyTorch's for the same seed",
+    "torch.save": "writes safetensors, whatever the name; PyTorch does not read it as a .pt file",
+    "torch.compile": "compiles calls without gradients; a whole training step is compiled by anynet.compile(step)",
+    "torch.from_numpy": TABLE["from_numpy"].differs,
+    "torch.set_num_threads": "set OMP_NUM_THREADS before Python starts",
+    "torch.utils.data.DataLoader": "the order of shuffle=True is anynet's, not PyTorch's for the same seed",
+    "torch.autograd.set_detect_anomaly": "write `with torch.autograd.detect_anomaly():` around what is to be checked",
+}
+_ATTRIBUTES = {
+    "_modules": "named_children() has them", "_parameters": "named_parameters() has them", "_buffers": "named_buffers() has them",
+    "_all_weights": "named_parameters() has them", "data_ptr": "tensors have no address; compare them with `is`",
+}  # fmt: skip
+
+
+class Finding(NamedTuple):
+    """A line that differs: where, what stands there, whether it fails (or only differs), and why."""
+
+    line: int
+    name: str
+    fails: bool
+    why: str
+
+
+class _Reader(ast.NodeVisitor):
+    """Follows names of torch through imports and attributes."""
+
+    def __init__(self) -> None:
+        self.paths: dict[str, str] = {}  # by local name: the path that it stands for
+        self.found: list[Finding] = []
+        self.modules: set[str] = (
+            set()
+        )  # local names of anything imported, whose attributes are no methods of tensors
+
+    def add(self, node: Any, name: str, fails: bool, why: str) -> None:
+        self.found.append(Finding(node.lineno, name, fails, why))
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            top = alias.name.split(".")[0]
+            local = alias.asname or top
+            self.modules.add(local)
+            self._module(node, alias.name)
+            if top == "torch":
+                self.paths[local] = alias.name if alias.asname else "torch"
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        if node.level or not node.module:
+            return
+        elsewhere = self._module(node, node.module)
+        for alias in node.names:
+            self.modules.add(alias.asname or alias.name)
+            if node.module.split(".")[0] == "torch" and not elsewhere and alias.name != "*":
+                path = f"{node.module}.{alias.name}"
+                self.paths[alias.asname or alias.name] = path
+                self._name(node, path)
+
+    def _module(self, node: Any, module: str) -> bool:
+        """Say what there is in the place of a module; whether it is not here."""
+        for name, why in _OTHERS.items():
+            if module == name or module.startswith(f"{name}."):
+                self.add(node, module, True, why)
+                return True
+        return False
+
+    def _name(self, node: Any, path: str) -> None:
+        """A path of torch that is used."""
+        if path in _CALLS:
+            self.add(node, path, False, _CALLS[path])
+        elif any(path == name or path.startswith(f"{name}.") for name in _OTHERS):
+            name = next(n for n in _OTHERS if path == n or path.startswith(f"{n}."))
+            self.add(node, path, True, _OTHERS[name])
+        elif (missing := _missing(path)) is not None:
+            self.add(node, path, True, missing)
+        elif (row := TABLE.get(path.removeprefix("torch."))) is not None and row.differs:
+            self.add(node, path, False, row.differs)
+
+    def _path(self, node: ast.AST) -> str | None:
+        if isinstance(node, ast.Name):
+            return self.paths.get(node.id)
+        if isinstance(node, ast.Attribute):
+            above = self._path(node.value)
+            return None if above is None else f"{above}.{node.attr}"
+        return None
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        path = self._path(node)
+        if path is not None:
+            self._name(node, path)
+            return
+        root: Any = node
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        if not (isinstance(root, ast.Name) and root.id in self.modules):
+            if node.attr in _ATTRIBUTES:
+                self.add(node, f".{node.attr}", True, _ATTRIBUTES[node.attr])
+            elif node.attr in METHODS and node.attr not in _COMMON:
+                self.add(node, f".{node.attr}", True, f"if this is a tensor's: {reason(node.attr)}")
+        self.visit(node.value)
+
+
+# names of methods that other objects have oftener than tensors
+_COMMON = {
+    "name",
+    "values",
+    "indices",
+    "index",
+    "map_",
+    "solve",
+    "mode",
+    "new",
+    "put",
+    "storage",
+    "set_",
+    "resize",
+}
+
+
+def _missing(path: str) -> str | None:
+    """Why a path is not in this room; None where it is."""
+    room: Any = importlib.import_module("anynet.torch")
+    for part in path.split(".")[1:]:
+        found = getattr(room, part, None)
+        if found is None:
+            try:
+                found = (
+                    importlib.import_module(f"{room.__name__}.{part}") if hasattr(room, "__path__") else None
+                )
+            except ImportError:
+                found = None
+        if found is None:
+            return reason(part)
+        room = found
+    return None
+
+
+def findings(source: str, name: str = "<script>") -> Iterator[Finding]:
+    """The lines of a script that would fail or differ here, in their order, each name once in a line.
+
+    SyntaxError for what is no Python.
+
+    >>> for line in findings("import torch\\nx = torch.renorm(torch.ones(3), 2)"):
+    ...     print(line.line, line.name, line.why)
+    2 torch.renorm not yet
+    """
+    reader = _Reader()
+    reader.visit(ast.parse(source, filename=name))
+    yield from sorted(set(reader.found))

@@ -1,0 +1,76 @@
+"""`torch.save` and `torch.load`: weights and states, never code.
+
+What is written is safetensors with the rest as JSON (`anynet.save`), whatever the name of the file. Read are such files, other safetensors,
+and PyTorch's own .pt and .pth files, by a reader that makes tensors and nothing else (`anynet_backends.torch_files`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from anynet.tensor import Tensor as AnyTensor
+from anynet.tensor import wrap
+from anynet.torch.tensor import Tensor, adopt
+from anynet.train.checkpoint import load as _load
+from anynet.train.checkpoint import save as _save
+from anynet_backends import resolve, torch_files
+
+__all__ = ["load", "save"]
+
+_WHOLE = "$value"  # the key of what is no dict
+
+
+def save(obj: Any, f: str | os.PathLike[str], pickle_module: Any = None, pickle_protocol: int = 2) -> None:
+    """Write a state (nested dicts, lists, tensors, numbers, texts) to a file.
+
+    TypeError for a module or another object that is no data: save its ``state_dict()``.
+
+    >>> import anynet.torch as torch, tempfile, pathlib
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "weights.pt"
+    >>> torch.save({"w": torch.ones(2)}, file)
+    >>> torch.load(file)
+    {'w': tensor([1., 1.])}
+    """
+    if not isinstance(f, (str, os.PathLike)):
+        msg = f"save: f must be a path, got {type(f).__name__}"
+        raise TypeError(msg)
+    if hasattr(obj, "state_dict"):
+        msg = f"save: a {type(obj).__name__} is code and data; save its data: torch.save(x.state_dict(), …)"
+        raise TypeError(msg)
+    target = Path(f)
+    beside = target.with_name(f"{target.name}.safetensors")
+    _save(beside, obj if isinstance(obj, Mapping) else {_WHOLE: obj})
+    os.replace(beside, target)
+
+
+def load(
+    f: str | os.PathLike[str],
+    map_location: Any = None,
+    *,
+    weights_only: bool = True,
+    mmap: Any = None,
+    **_: Any,
+) -> Any:
+    """Read what `save` wrote, a safetensors file, or a .pt or .pth file of PyTorch's.
+
+    `map_location` is the device for all tensors; without it they come to the host. ValueError for a file with anything but data in it,
+    `weights_only` or not: nothing that a file names is run.
+    """
+    where = (
+        None
+        if map_location is None or callable(map_location) or isinstance(map_location, Mapping)
+        else str(map_location)
+    )
+    xp, place = resolve("cpu" if where is None else where)
+    if torch_files.is_torch_file(f):
+
+        def make(array: Any, requires_grad: bool) -> AnyTensor:
+            x = wrap(xp.from_host(array, place), Tensor)
+            return x.requires_grad_() if requires_grad else x
+
+        return torch_files.read(f, make)
+    found = adopt(_load(f, device=place))
+    return found[_WHOLE] if set(found) == {_WHOLE} else found

@@ -1,0 +1,156 @@
+"""`torch.utils`: data sets and loaders, checkpoints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+from anynet import data as _data
+from anynet import streams
+from anynet.torch.tensor import adopt
+from anynet.utils import checkpoint as checkpoint
+
+__all__ = ["checkpoint", "data"]
+
+
+class TensorDataset(_data.TensorDataset):
+    """Sample i is the tuple of the rows i of tensors."""
+
+    def __init__(self, *tensors: Any) -> None:
+        super().__init__(*tensors)
+        self.tensors = tensors
+
+    def __getitem__(self, index: int, /) -> Any:
+        return adopt(super().__getitem__(index))
+
+    def batch(self, indices: Sequence[int]) -> Any:
+        return adopt(super().batch(indices))
+
+
+def _seed_of(generator: Any) -> int:
+    """A seed, from a generator or from the process's."""
+    return int(streams.next_draw(generator)[2] + 1_000_003 * streams.next_draw(generator)[0]) % (1 << 62)
+
+
+class DataLoader(_data.DataLoader):
+    """Batches of a data set, under PyTorch's names: `anynet.data.DataLoader`, whose batches are tensors of this room.
+
+    The order of `shuffle` follows from `generator`, or from `torch.manual_seed`; it is not PyTorch's for the same seed.
+    """
+
+    def __init__(
+        self, dataset: Any, batch_size: int | None = 1, shuffle: bool | None = None, sampler: Any = None, batch_sampler: Any = None,
+        num_workers: int = 0, collate_fn: Any = None, pin_memory: bool = False, drop_last: bool = False, timeout: float = 0,
+        worker_init_fn: Any = None, multiprocessing_context: Any = None, generator: Any = None, *, prefetch_factor: int | None = None,
+        persistent_workers: bool = False, pin_memory_device: str = "", in_order: bool = True,
+    ) -> None:  # fmt: skip
+        if not in_order:
+            msg = "DataLoader: in_order must be True"
+            raise NotImplementedError(msg)
+        here = streams.get_state()["seed"] if generator is None else _seed_of(generator)
+        super().__init__(
+            dataset, batch_size, bool(shuffle), sampler=sampler, batch_sampler=batch_sampler, num_workers=num_workers,
+            collate_fn=collate_fn, pin_memory=False, drop_last=drop_last, timeout=timeout, worker_init_fn=worker_init_fn,
+            multiprocessing_context=multiprocessing_context, prefetch_factor=prefetch_factor, persistent_workers=persistent_workers,
+            seed=here % (1 << 62), device="cpu",
+        )  # fmt: skip
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(adopt, super().__iter__())
+
+
+class ConcatDataset(_data.Dataset):
+    """Data sets one after the other."""
+
+    def __init__(self, datasets: Any) -> None:
+        self.datasets = list(datasets)
+        if not self.datasets:
+            msg = "datasets should not be an empty iterable"
+            raise ValueError(msg)
+        self.cumulative_sizes = []
+        total = 0
+        for d in self.datasets:
+            total += len(d)
+            self.cumulative_sizes.append(total)
+
+    def __len__(self) -> int:
+        return self.cumulative_sizes[-1]
+
+    def __getitem__(self, index: int, /) -> Any:
+        n = len(self)
+        if not -n <= index < n:
+            msg = f"index {index} is out of range for a data set of {n} samples"
+            raise IndexError(msg)
+        index %= n
+        at = next(i for i, end in enumerate(self.cumulative_sizes) if index < end)
+        return self.datasets[at][index - (self.cumulative_sizes[at - 1] if at else 0)]
+
+
+class ChainDataset(_data.IterableDataset):
+    """Streams one after the other."""
+
+    def __init__(self, datasets: Any) -> None:
+        self.datasets = list(datasets)
+
+    def __iter__(self) -> Iterator[Any]:
+        for d in self.datasets:
+            yield from d
+
+
+class StackDataset(_data.Dataset):
+    """Sample i is the tuple (or dict) of the samples i of data sets."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.datasets: Any = kwargs or args
+        lengths = {len(d) for d in (kwargs.values() if kwargs else args)}
+        if len(lengths) != 1 or (args and kwargs):
+            msg = f"StackDataset: the data sets must have one length, got {sorted(lengths)}"
+            raise ValueError(msg)
+
+    def __len__(self) -> int:
+        return len(
+            next(iter(self.datasets.values())) if isinstance(self.datasets, dict) else self.datasets[0]
+        )
+
+    def __getitem__(self, index: int, /) -> Any:
+        if isinstance(self.datasets, dict):
+            return {name: d[index] for name, d in self.datasets.items()}
+        return tuple(d[index] for d in self.datasets)
+
+
+def random_split(dataset: Any, lengths: Sequence[float], generator: Any = None) -> Any:
+    """Random parts that do not overlap; which they are follows from `generator`, or from `torch.manual_seed`."""
+    return _data.random_split(dataset, lengths, seed=_seed_of(generator))
+
+
+def default_collate(batch: Sequence[Any]) -> Any:
+    """A batch from a list of samples."""
+    return adopt(_data.default_collate(batch))
+
+
+data = ModuleType("anynet.torch.utils.data", "torch.utils.data")
+for _name in (
+    "BatchSampler", "Dataset", "IterableDataset", "RandomSampler", "Sampler", "SequentialSampler", "Subset", "SubsetRandomSampler",
+    "WeightedRandomSampler", "get_worker_info",
+):  # fmt: skip
+    setattr(data, _name, getattr(_data, _name))
+for _own in (
+    TensorDataset,
+    DataLoader,
+    ConcatDataset,
+    ChainDataset,
+    StackDataset,
+    random_split,
+    default_collate,
+):
+    setattr(data, _own.__name__, _own)
+data.dataset = data.dataloader = data.sampler = data  # type: ignore[attr-defined]
+utils = ModuleType("anynet.torch.utils", "torch.utils")
+utils.data, utils.checkpoint = data, checkpoint  # type: ignore[attr-defined]
+for _module in (utils, data):
+    sys.modules[_module.__name__] = _module
+sys.modules["anynet.torch.utils.checkpoint"] = checkpoint
+for _path in ("dataset", "dataloader", "sampler"):  # one room here
+    sys.modules[f"{data.__name__}.{_path}"] = data

@@ -1,0 +1,121 @@
+"""Copies of arrays into the memory layout that a primitive needs."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Final
+
+import numpy as np
+
+from anynet_backends.array_api import Array
+from anynet_backends.memory.layout import in_order, reorders
+from anynet_backends.onednn.layouts import (
+    FLOAT32,
+    FROM_CHANNELS_LAST,
+    TO_CHANNELS_LAST,
+    Ints,
+    channels_last_strides,
+    contiguous_strides,
+    empty_channels_last,
+    is_channels_last,
+)
+from anynet_backends.onednn.library import Library, load_library, pointer_value
+from anynet_backends.onednn.primitive import DescriptorOwner, PlanCache, Step
+
+LEAST_SIZE: Final = 1 << 13
+"""The least number of elements from which on oneDNN copies faster than NumPy, three to five times where rows are a power of two."""
+
+
+class _Reorder(DescriptorOwner):
+    """(n, c, *spatial) in C order → channels last."""
+
+    def __init__(self, shape: Ints) -> None:
+        dnnl = self.dnnl = load_library()
+        plain = dnnl.layout(shape, contiguous_strides(shape))
+        last = dnnl.layout(shape, channels_last_strides(shape))
+        pd = ctypes.c_void_p()
+        dnnl.call(
+            "dnnl_reorder_primitive_desc_create", ctypes.byref(pd), plain, dnnl.engine, last, dnnl.engine, dnnl.plain
+        )  # fmt: skip
+        self.own(("memory_desc", plain), ("memory_desc", last), ("primitive_desc", pd))
+        self.step = Step(dnnl, pd, **{"from": plain, "to": last})
+
+
+_reorders = PlanCache(_Reorder)
+
+
+def _plan(a: Array) -> _Reorder | None:
+    """The plan that copies `a`, where that is faster than NumPy."""
+    if a.size < LEAST_SIZE or not a.flags.c_contiguous or a.dtype != FLOAT32:
+        return None
+    found: _Reorder | None = _reorders(a.shape)
+    return found
+
+
+def channels_last(a: Array) -> Array:
+    """`a` itself if it is stored channels last, else a copy that is."""
+    if a.transpose(TO_CHANNELS_LAST[a.ndim]).flags.c_contiguous:
+        return a
+    plan = _plan(a)
+    if plan is None:
+        return in_order(a, TO_CHANNELS_LAST[a.ndim]).transpose(FROM_CHANNELS_LAST[a.ndim])
+    reorders.note(a)
+    image = empty_channels_last(a.shape)
+    plan.step.run(a, image)
+    return image
+
+
+def channels_last_calls(x: Array) -> tuple[Array, list[Any]]:
+    """`x` stored channels last, and the calls that copy it there, if it is not."""
+    if is_channels_last(x):
+        return x, []
+    image, plan = empty_channels_last(x.shape), _plan(x)
+    return image, [(_copy, (image, x)) if plan is None else (plan.step.another(plan).run, (x, image))]
+
+
+def _copy(image: Array, x: Array) -> None:
+    """An opaque copy: passes over a program do not see that `image` is read afterwards."""
+    image[...] = x
+
+
+class WeightReorder(DescriptorOwner):
+    """Reorders weights between an array's C order and the layout that a primitive needs."""
+
+    step: Step | None
+
+    def __init__(self, dnnl: Library, plain: Any, wanted: int, backward: bool = False) -> None:
+        self.dnnl, self.step = dnnl, None
+        if not dnnl.equal(plain, wanted):
+            a, b = ctypes.c_void_p(pointer_value(plain)), ctypes.c_void_p(wanted)
+            if backward:
+                a, b = b, a
+            pd = ctypes.c_void_p()
+            dnnl.call(
+                "dnnl_reorder_primitive_desc_create",
+                ctypes.byref(pd),
+                a,
+                dnnl.engine,
+                b,
+                dnnl.engine,
+                dnnl.plain,
+            )
+            self.own(("primitive_desc", pd))
+            self.step = Step(dnnl, pd, **{"from": a, "to": b})
+            self.elements = dnnl.size(wanted) // 4 + 16
+
+    def to(self, w: Array) -> Array:
+        """The weights in the layout of the primitive; the caller keeps the result alive while it is used."""
+        if self.step is None:
+            return w
+        buffer = np.empty(self.elements, np.float32)
+        self.step.run(w, buffer)
+        return buffer
+
+    def buffer(self, w: Array) -> Array:
+        """The array that a primitive writes into before `finish` copies it to w."""
+        return w if self.step is None else np.empty(self.elements, np.float32)
+
+    def finish(self, buffer: Array, w: Array) -> None:
+        """Copy the buffer to w."""
+        if self.step is not None:
+            self.step.run(buffer, w)

@@ -1,0 +1,136 @@
+"""The operations and whole steps whose launches are counted and that are captured: each a function that makes one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+import anynet as an
+import anynet.nn.functional as F
+from anynet import nn, optim
+
+Step = Callable[[], object]
+
+rng = np.random.default_rng(7)
+
+
+def normal(*shape: int, requires_grad: bool = False) -> an.Tensor:
+    """Standard normal numbers on the device."""
+    return an.asarray(
+        rng.standard_normal(shape).astype(np.float32), device="cuda", requires_grad=requires_grad
+    )
+
+
+def classes(n: int, count: int = 10) -> an.Tensor:
+    """Class indices on the device."""
+    return an.asarray(rng.integers(0, count, n), device="cuda")
+
+
+def layer(module: nn.Module, *shapes: tuple[int, ...]) -> Step:
+    """Forward and backward through the sum of a layer's output."""
+    module = module.to("cuda")
+    inputs = [normal(*shape, requires_grad=True) for shape in shapes]
+
+    def step() -> None:
+        y = module(*inputs)
+        an.sum(y[0] if isinstance(y, tuple) else y).backward()
+        for x in (*module.parameters(), *inputs):
+            x.grad = None
+
+    return step
+
+
+def function(f: Callable[[an.Tensor], an.Tensor], *shape: int) -> Step:
+    """Forward and backward through the sum of a function's value."""
+    x = normal(*shape, requires_grad=True)
+
+    def step() -> None:
+        an.sum(f(x)).backward()
+        x.grad = None
+
+    return step
+
+
+def training(make: Callable[..., optim.Optimizer], clip: bool = False) -> Step:
+    """A step of a small network with three layers."""
+    net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10)).to(
+        "cuda"
+    )
+    optimizer = make(net.parameters(), lr=1e-3)
+    loss_of, x, y = nn.CrossEntropyLoss(), normal(16, 64), classes(16)
+
+    def step() -> None:
+        loss = loss_of(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        if clip:
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def optimizer_alone() -> Step:
+    net = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 32), nn.Linear(32, 10)).to("cuda")
+    optimizer = optim.Adam(net.parameters(), lr=1e-3)
+    an.sum(net(normal(16, 64))).backward()
+    return optimizer.step
+
+
+def cross_entropy() -> Step:
+    x, y, loss_of = normal(16, 10, requires_grad=True), classes(16), nn.CrossEntropyLoss()
+
+    def step() -> None:
+        loss_of(x, y).backward()
+        x.grad = None
+
+    return step
+
+
+def embedding() -> Step:
+    table, index = nn.Embedding(50, 8).to("cuda"), classes(20, 50)
+
+    def step() -> None:
+        an.sum(table(index)).backward()
+        table.weight.grad = None
+
+    return step
+
+
+HOT: dict[str, Callable[[], Step]] = {
+    "linear": lambda: layer(nn.Linear(32, 16), (8, 32)),
+    "linear 3-d": lambda: layer(nn.Linear(32, 16), (4, 8, 32)),
+    "relu": lambda: function(F.relu, 8, 32),
+    "gelu": lambda: function(F.gelu, 8, 32),
+    "softmax": lambda: layer(nn.Softmax(-1), (8, 32)),
+    "clip": lambda: function(lambda x: an.clip(x, -1.0, 1.0), 8, 32),
+    "abs": lambda: function(an.abs, 8, 32),
+    "sign": lambda: function(an.sign, 8, 32),
+    "smooth l1": lambda: function(lambda x: F.smooth_l1_loss(x, an.zeros_like(x)), 8, 32),
+    "convolution": lambda: layer(nn.Conv2d(4, 8, 3, padding=1), (2, 4, 8, 8)),
+    "depthwise convolution": lambda: layer(nn.Conv2d(4, 4, 3, padding=1, groups=4), (2, 4, 8, 8)),
+    "convolution, batch norm, relu": lambda: layer(
+        nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()), (2, 4, 8, 8)
+    ),
+    "batch norm": lambda: layer(nn.BatchNorm2d(4), (2, 4, 8, 8)),
+    "layer norm": lambda: layer(nn.LayerNorm(32), (8, 32)),
+    "max pooling": lambda: layer(nn.MaxPool2d(2), (2, 4, 8, 8)),
+    "average pooling": lambda: layer(nn.AvgPool2d(2), (2, 4, 8, 8)),
+    "dropout": lambda: layer(nn.Dropout(0.1), (8, 32)),
+    "embedding": embedding,
+    "cross entropy": cross_entropy,
+    "attention": lambda: layer(
+        nn.MultiheadAttention(32, 4, batch_first=True), (2, 8, 32), (2, 8, 32), (2, 8, 32)
+    ),
+    "transformer layer": lambda: layer(
+        nn.TransformerEncoderLayer(32, 4, 64, dropout=0.1, batch_first=True), (2, 8, 32)
+    ),
+    "LSTM of 10 steps": lambda: layer(nn.LSTM(16, 16), (10, 4, 16)),
+    "GRU of 10 steps": lambda: layer(nn.GRU(16, 16), (10, 4, 16)),
+    "Adam alone": optimizer_alone,
+    "MLP step with Adam": lambda: training(optim.Adam),
+    "MLP step with Adam and clipping": lambda: training(optim.Adam, clip=True),
+    "MLP step with SGD and momentum": lambda: training(lambda p, lr: optim.SGD(p, lr=lr, momentum=0.9)),
+    "MLP step with Lion": lambda: training(optim.Lion),
+}

@@ -1,0 +1,100 @@
+"""What works on the CPU works on a CUDA device: NumPy's scalars, errors of singular matrices, compile, clipping, NaN in clip and sign."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+import anynet as an
+from anynet import nn
+
+cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+
+
+def on_the_device(values, **options):
+    return an.asarray(np.asarray(values), device="cuda", **options)
+
+
+def test_scalars_of_numpy_are_numbers():
+    x = on_the_device(np.ones(3, np.float32))
+    for y in (x * np.float64(2), np.float32(2) * x, x + np.int64(1), an.maximum(x, np.float32(2))):
+        assert (y.device, y.dtype, y.tolist()) == ("cuda:0", an.float32, [2.0, 2.0, 2.0])
+
+
+SINGULAR = np.asarray([[1.0, 2.0], [2.0, 4.0]])
+INDEFINITE = np.asarray([[1.0, 2.0], [2.0, 1.0]])
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+@pytest.mark.parametrize(
+    ("function", "matrix"),
+    [
+        (an.linalg.inv, SINGULAR),
+        (lambda a: an.linalg.solve(a, an.ones(a.shape, dtype=a.dtype, device=a.device)), SINGULAR),
+        (an.linalg.cholesky, INDEFINITE),
+    ],
+    ids=["inv", "solve", "cholesky"],
+)
+def test_singular_matrices_raise(function, matrix, batch):
+    with pytest.raises(np.linalg.LinAlgError):
+        function(on_the_device(np.broadcast_to(matrix, (*batch, 2, 2)).copy()))
+
+
+def test_compile_runs_the_function_as_it_is_and_says_so_once():
+    net, x = nn.Linear(3, 2).to("cuda"), on_the_device(np.ones((4, 3), np.float32))
+    without_arguments = an.compile(lambda: an.sum(net(x)))
+    moved_inside = an.compile(lambda v: an.sum(net(v.to("cuda"))))
+    expected = float(an.sum(net(x)))
+    for function, args in ((without_arguments, ()), (moved_inside, (an.ones((4, 3)),))):
+        with pytest.warns(UserWarning, match="is called as it is, not as a program"):
+            assert float(function(*args)) == expected
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert float(function(*args)) == expected
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_clipping_gives_what_it_gives_on_the_cpu(flat):
+    grads = {}
+    for device in ("cpu", "cuda"):
+        an.random.manual_seed(1)
+        net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).to(device)
+        if flat:
+            an.optim.SGD(net.parameters(), lr=0.1)  # whose gradients lie in one vector
+        an.sum(net(an.ones((5, 3), device=device)) ** 2).backward()
+        total = nn.utils.clip_grad_norm_(net.parameters(), 0.5)
+        grads[device] = [float(total), *(p.grad.numpy() for p in net.parameters())]
+    for a, b in zip(grads["cpu"], grads["cuda"], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_nan_passes_through_clip_and_sign():
+    x = on_the_device([np.nan, -2.0, 0.0, 3.0])
+    np.testing.assert_array_equal(an.clip(x, -1.0, 1.0).numpy(), [np.nan, -1.0, 0.0, 1.0])
+    np.testing.assert_array_equal(an.clip(x, on_the_device(np.nan), None).numpy(), [np.nan] * 4)
+    np.testing.assert_array_equal(an.sign(x).numpy(), [np.nan, -1.0, 0.0, 1.0])
+    small = on_the_device(np.asarray([-100, 5, 100], np.int8))
+    assert an.clip(small, -1000, 50).tolist() == [-100, 5, 50]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_sign_and_gelu_in_each_precision(dtype):
+    values = np.asarray([-2.0, -0.5, 0.0, 0.5, 2.0], dtype)
+    for function in (an.sign, nn.functional.gelu, an.special.erf):
+        here, there = function(an.asarray(values)), function(on_the_device(values))
+        assert there.dtype == dtype
+        np.testing.assert_allclose(
+            there.numpy(), here.numpy(), rtol=2e-3 if dtype == "float16" else 1e-6, atol=1e-7
+        )
+
+
+def test_an_error_of_memory_says_how_much_there_is():
+    x = on_the_device(np.ones((1, 1), np.float32))
+    with pytest.raises(cupy.cuda.memory.OutOfMemoryError) as found:
+        an.broadcast_to(x, (1 << 20, 1 << 16)) + 1.0
+    notes = "\n".join(found.value.__notes__)
+    assert "in anynet " in notes
+    assert "free of" in notes
+    assert "CuPy's pool holds" in notes

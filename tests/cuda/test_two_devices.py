@@ -1,0 +1,90 @@
+"""Where arrays are on one of several CUDA devices, everything that is computed from them is there, whichever device is the current one."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import anynet as an
+from anynet import nn, optim
+from anynet.testing.parity import CASES
+from anynet_backends import philox
+from ci.cuda_emulator.log import Log, present
+
+cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+
+if present() and cupy.cuda.runtime.getDeviceCount() < 2:
+    pytest.skip("needs two devices of the CUDA emulator (run --devices 2)", allow_module_level=True)
+
+SECOND = "cuda:1"
+
+
+def strays(log: Log) -> list[str]:
+    """Kernels that read another device's memory, and what CuPy does about it by itself."""
+    return sorted(set(log.having("foreign pointer", "peer access", "copy PtoP")))
+
+
+@pytest.fixture(autouse=True)
+def first_device_is_current():
+    cupy.cuda.Device(0).use()
+
+
+def test_operations_gradients_and_updates_stay_where_the_arrays_are():
+    net = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.LayerNorm(8), nn.Dropout(0.1), nn.Linear(8, 3)).to(
+        SECOND
+    )
+    optimizer = optim.Adam(net.parameters(), lr=0.1)
+    x, y = an.asarray(np.ones((5, 4), np.float32), device=SECOND), an.asarray([0, 1, 2, 0, 1], device=SECOND)
+    with Log() as log:
+        for _ in range(3):
+            an.zeros((1,), device="cuda:0")
+            loss = nn.CrossEntropyLoss()(net(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+    assert not strays(log)
+    assert {
+        loss.device,
+        *(p.device for p in net.parameters()),
+        *(p.grad.device for p in net.parameters()),
+    } == {SECOND}
+
+
+def test_a_new_thread_computes_there_too():
+    x, found = an.asarray(np.ones((3, 3), np.float32), device=SECOND), []
+    with Log() as log:
+        thread = threading.Thread(target=lambda: found.append((x @ x + x).device))
+        thread.start()
+        thread.join()
+    assert found == [SECOND]
+    assert not strays(log)
+
+
+def test_from_one_device_to_the_other_and_back():
+    x = an.asarray(np.arange(6.0), device="cuda:0", requires_grad=True)
+    y = an.sum((x * 2).to(SECOND) ** 2)
+    y.backward()
+    assert (y.device, x.grad.device) == (SECOND, "cuda:0")
+    assert x.grad.tolist() == [8.0 * i for i in range(6)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_case_stays_there(case):
+    inputs = [
+        an.asarray(
+            philox.uniform(5, 9, i, shape, case.low, case.high),
+            dtype="float32",
+            device=SECOND,
+            requires_grad=True,
+        )
+        for i, shape in enumerate(case.shapes)
+    ]
+    cupy.cuda.Device(0).use()
+    with Log() as log:
+        y = case.function(*inputs)
+        an.sum(y * y).backward()
+    assert not strays(log)
+    assert {y.device, *(x.grad.device for x in inputs if x.grad is not None)} == {SECOND}

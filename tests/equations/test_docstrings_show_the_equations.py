@@ -1,0 +1,25 @@
+"""The equations in docstrings are those that are tested: `make equations` writes them."""
+
+import pytest
+
+import anynet as an
+from anynet import nn, optim
+from ci.equations import changes
+
+
+def test_docstrings_are_as_they_are_written():
+    different = [path.name for path, source, new in changes() if source != new]
+    assert not different, f"run `make equations`: {different}"
+
+
+@pytest.mark.parametrize(
+    ("thing", "line"),
+    [
+        (nn.ReLU, "  y = max(x, 0)\n"), (nn.Conv2d, "u[t, i] = s t + d i − a"), (nn.LazyLinear, "yₖ = Σ_j W[k, j] xⱼ + bₖ"),
+        (nn.functional.conv3d, "L = ⌊(T + 2 p − d · (K − 1) − 1) / s⌋ + 1"), (optim.Adam, "mₜ = β₁ mₜ₋₁ + (1 − β₁) gₜ"),
+        (an.optim.StepLR, "η = η₀"),
+    ],
+)  # fmt: skip
+def test_help_shows_them(thing, line):
+    assert "Equation:\n" in thing.__doc__
+    assert line in thing.__doc__

@@ -1,0 +1,183 @@
+"""Layers, functions, optimizers, models: equation, gradient, source, checks; what cannot be explained is said."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import anynet as an
+from anynet import nn
+from anynet.cli import main
+from anynet.explanations import ExplanationError
+
+F = nn.functional
+
+
+@pytest.mark.parametrize(
+    "thing", [nn.Linear, nn.LSTMCell, nn.Conv2d, nn.CrossEntropyLoss, F.gelu, F.softmax, F.mse_loss, an.tanh, an.matmul, an.sum, nn.ReLU()],
+    ids=str,
+)  # fmt: skip
+def test_objects_have_formula_source_and_checks(thing) -> None:
+    found = an.explain(thing)
+    data = found.to_json()
+    assert found.ok
+    assert data["checks"]
+    assert all(c["ok"] for c in data["checks"])
+    assert any("anynet/" in line for line in data["source"])
+    assert data["summary"] in " ".join(found.to_json()["summary"].split())
+    assert "Checks" in str(found)
+    assert max(map(len, str(found).splitlines())) <= 80
+    assert "</div>" in found.to_html()
+    assert r"\section*" in found.to_latex()
+
+
+def test_equations_are_those_of_the_library() -> None:
+    found = an.explain(F.softmax)
+    assert found.to_json()["equation"] == an.equations.of(F.softmax).text()
+    assert found.to_json()["gradient"] == an.equations.of(F.softmax).text("gradient")
+    assert an.equations.of(F.softmax).mathml() in found.to_html()
+    assert {c["what"] for c in found.to_json()["checks"]} >= {"the code = the equation, float64"}
+    assert an.explain(an.tanh).to_json()["gradient"] == "∂y/∂x = 1 − y²"
+
+
+def test_optimizers_and_names() -> None:
+    found = an.explain(an.optim.SGD)
+    assert found.ok
+    assert "Polyak 1964" in found.to_json()["source"]
+    assert an.explain("nn.GELU").title == an.explain(nn.GELU).title
+    assert an.explain("F.relu").ok
+    with pytest.raises(ExplanationError, match="did you mean LSTM"):
+        an.explain("Lstm")
+    with pytest.raises(ExplanationError, match="there are nn, F, init, optim"):
+        an.explain("foo.bar")
+    with pytest.raises(ExplanationError, match="has no equation"):
+        an.explain(an.fit)
+    with pytest.raises(ValueError, match=r"tanh is a function: tanh\(…\)"):
+        an.explain("tanh", x=1)
+
+
+class Reused(nn.Module):
+    def __init__(self) -> None:
+        self.a, self.b = nn.Embedding(5, 3), nn.Linear(3, 3)
+
+    def forward(self, x: an.Tensor) -> an.Tensor:
+        return self.b(F.relu(self.b(self.a(x))))
+
+
+def networks() -> dict[str, tuple[nn.Module, tuple[object, ...], str | None]]:
+    an.random.manual_seed(0)
+    images, classes = an.random.normal((4, 1, 6, 6)), an.asarray([0, 1, 2, 0])
+    rows = an.random.normal((4, 3))
+    return {
+        "mlp": (nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Dropout(0.5), nn.Linear(4, 3)), (rows, classes), "cross_entropy"),
+        "conv": (
+            nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 3)),
+            (images, classes),
+            "cross_entropy",
+        ),
+        "lstm": (nn.LSTM(3, 2), (an.random.normal((4, 1, 3)),), None),
+        "attention": (nn.TransformerEncoderLayer(4, 2, 8), (an.random.normal((3, 2, 4)),), None),
+        "reused": (Reused(), (an.asarray([1, 2]), an.zeros((2, 3))), "mse"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv", "lstm", "attention", "reused"])
+def test_models_layer_by_layer(name: str) -> None:
+    model, batch, loss = networks()[name]
+    before = {k: v.numpy().copy() for k, v in model.state_dict().items()}
+    drawn = an.random.get_state()
+    found = an.explain(model, *batch, loss=loss)
+    data = found.to_json()
+    assert found.ok, str(found)
+    assert {p["name"] for p in data["parameters"]} == {n for n, _ in model.named_parameters()}
+    assert all(p["check"]["ok"] is not False for p in data["parameters"])
+    assert all(
+        (v.numpy() == before[k]).all() for k, v in model.state_dict().items()
+    )  # also the running statistics
+    assert an.random.get_state() == drawn
+    assert all(p.grad is None for p in model.parameters())
+    assert all(p.dtype == an.float32 for p in model.parameters())
+    assert max(map(len, str(found).splitlines())) <= 82
+    json.dumps(data)
+    found.to_html()
+    found.to_latex()
+    if loss is not None and name != "mlp":  # the same gradients as a step in float32
+        value = (
+            an.losses.cross_entropy(model(batch[0]), batch[1])
+            if loss == "cross_entropy"
+            else an.losses.mse_loss(model(batch[0]), batch[1])
+        )
+        value.backward()
+        for p, row in zip(model.parameters(), data["parameters"], strict=True):
+            assert abs(p.grad.numpy() - row["gradient"]).max() < 1e-5
+
+
+def test_a_wrong_layer_is_found() -> None:
+    class Wrong(nn.Module):
+        def __init__(self) -> None:
+            self.weight = nn.Parameter([2.0])
+
+        def forward(self, x: an.Tensor) -> an.Tensor:
+            return an.tanh(x * self.weight) + (x * self.weight).detach()
+
+    found = an.explain(nn.Sequential(nn.Linear(1, 1), Wrong()), an.ones((2, 1)))
+    assert not found.ok
+    assert "✗" in str(found)
+
+
+def test_what_a_model_needs_is_said() -> None:
+    net, x = nn.Linear(2, 1), an.ones((1, 2))
+    with pytest.raises(ExplanationError, match="needs loss="):
+        an.explain(net, x, x)
+    with pytest.raises(ExplanationError, match="needs targets"):
+        an.explain(net, x, loss="mse")
+    with pytest.raises(ValueError, match="loss"):
+        an.explain(net, x, an.ones((1, 1)), loss="nonsense")
+    assert an.explain(net).title.startswith("nn.Linear")
+
+
+def test_command_for_objects_and_runs(tmp_path, capsys) -> None:
+    assert main(["explain", "nn.Linear"]) == 0
+    assert "Σ_j" in capsys.readouterr().out
+    assert main(["explain", "nn.Liner"]) == 1
+    assert "did you mean nn.Linear" in capsys.readouterr().err
+    run = str(tmp_path / "run")
+    assert main(["train", "iris", "epochs=1", "hidden=8", f"run_dir={run}", "quiet=1"]) == 0
+    capsys.readouterr()
+    assert main(["explain", run, "sample=2", "json=1"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["kind"] == "model"
+    assert data["ok"]
+    assert main(["explain", run, "sample=9999"]) == 1
+    assert "sample must be in [0, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "BatchNorm2d",
+        "LayerNorm",
+        "CReLU",
+        "DiceLoss",
+        "HingeEmbeddingLoss",
+        "Unflatten",
+        "GRUCell",
+        "Dropout",
+        "Embedding",
+    ],
+)
+def test_no_false_alarms(name: str) -> None:
+    found = an.explain(getattr(nn, name))
+    assert found.ok, str(found)
+    assert max(map(len, str(found).splitlines())) <= 80
+
+
+def test_five_steps_of_an_optimizer_are_those_of_its_equation() -> None:
+    for name in ("Adam", "RMSprop"):
+        checks = an.explain(getattr(an.optim, name)).to_json()["checks"]
+        assert checks[0] == {
+            "what": "five steps of the code = the equation, float64",
+            "ok": True,
+            "note": "60 numbers",
+        }

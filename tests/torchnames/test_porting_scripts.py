@@ -1,0 +1,68 @@
+"""`anynet port`: what of a script differs is said line by line, and nothing is run."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from anynet.cli import main
+from anynet.torch.absent import METHODS, reason
+from anynet.torch.porting import findings
+from anynet.torch.table import TABLE
+
+SCRIPT = """
+import torch, torchvision
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+from torch.optim.lr_scheduler import StepLR
+raise SystemExit("this is never run")
+torch.manual_seed(1)
+x = torch.zeros(2, 3).to_sparse()
+y = F.relu(torch.stft(x.view(-1), 4))
+torch.distributed.init_process_group()
+scheduler = StepLR(None, 1)
+z = nn.Linear(2, 3)(x).storage_offset()
+"""
+
+
+def test_lines_are_found():
+    found = [(f.line, f.name, f.fails) for f in findings(SCRIPT)]
+    assert found == [
+        (2, "torchvision", True),
+        (5, "torch.utils.data.DataLoader", False),
+        (8, "torch.manual_seed", False),
+        (9, ".to_sparse", True),
+        (10, "torch.stft", True),
+        (11, "torch.distributed.init_process_group", True),
+        (13, ".storage_offset", True),
+    ]
+
+
+def test_the_command(tmp_path, capsys):
+    script = tmp_path / "s.py"
+    script.write_text("import torch\ntorch.save({}, 'x')\n", encoding="utf-8")
+    assert main(["port", str(script), "json=1"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert (entry["line"], entry["fails"]) == (2, False)
+    script.write_text("import torch\nx = (", encoding="utf-8")
+    assert main(["port", str(script)]) != 0
+    assert "is no Python" in capsys.readouterr().err
+
+
+def test_scripts_of_these_tests_need_nothing():
+    text = Path(__file__).with_name("test_torch_networks.py").read_text(encoding="utf-8")
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            assert not [f for f in findings("import torch\n" + node.value.value) if f.fails]
+
+
+def test_every_name_of_pytorch_is_accounted_for():
+    torch = pytest.importorskip("torch")
+    import anynet.torch as ours
+
+    names = {n for n in dir(torch.Tensor) if not n.startswith("_")}
+    assert names - METHODS == {n for n in names if hasattr(ours.Tensor, n)}
+    assert not METHODS & set(TABLE)
+    assert reason("to_sparse") == "sparse tensors are not offered"
