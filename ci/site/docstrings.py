@@ -114,7 +114,9 @@ def _block(block: list[str], link: Callable[[str], str | None]) -> list[str]:
             return [*_block(block[:i], link), *_block(block[i:], link)]
         if line.startswith("  ") and block[i - 1].rstrip().endswith(":"):
             return [*_block(block[:i], link), *_definitions(block[i:], link)]
-    return [inline(" ".join(line.strip() for line in block), link), ""]
+    text = " ".join(line.strip() for line in block)
+    text = re.sub("::$", ":", text)  # the block that follows has a directive of its own
+    return [inline(text, link), ""]
 
 
 def to_rst(text: str, link: Callable[[str], str | None] = lambda name: None) -> list[str]:
@@ -122,6 +124,8 @@ def to_rst(text: str, link: Callable[[str], str | None] = lambda name: None) -> 
 
     >>> to_rst("y = x*2 of `x`.\\n\\nParameters:\\n  x: a number_\\n    or two.")
     ['y = x\\\\*2 of \\\\ ``x``\\\\ .', '', '**Parameters**', '', '* ``x``: a number\\\\_ or two.', '']
+    >>> to_rst("A.\\n\\nExample::\\n\\n    x = 1")
+    ['A.', '', 'Example:', '', '.. code-block:: text', '', '    x = 1', '']
     """
     return [line for block in _blocks(inspect.cleandoc(text)) for line in _block(block, link)]
 

@@ -154,7 +154,7 @@ class ImageFolder(Source):
 
     Errors: `DataError` where there is nothing to learn from, or files are broken. Pillow is needed (extra ``images``).
 
-    Example::
+    Example:
 
         folder = an.data.ImageFolder("photos")
         print(folder.describe())
