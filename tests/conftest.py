@@ -122,12 +122,15 @@ def threads(request, monkeypatch):
 
 @pytest.fixture
 def compiled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Operations on small arrays become machine code at their second call; skipped without the extra numba."""
+    """Operations on small arrays become machine code at their second call, and optimizers' updates at their first; skipped without
+    the extra numba."""
     from anynet.autograd.jit import specialize
+    from anynet_backends.jit import elementwise_program
 
     if not specialize.available():
         pytest.skip("needs the extra numba")
     monkeypatch.setattr(specialize, "WARMUP_CALLS", 2)
+    monkeypatch.setattr(elementwise_program, "WARMUP_CALLS", 0)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends.array_api import Array
+from anynet_backends.concurrency import fork_safe_lock
 from anynet_backends.jit import availability, numpy_calls, translation
 from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.geometry import byte_range
@@ -27,6 +28,10 @@ from anynet_backends.memory.layout import CACHE_BLOCK
 
 __all__ = ["ElementwiseProgram"]
 
+WARMUP_CALLS: int = 24
+"""Calls on short vectors before the loop is compiled: until then it would cost more than it saves."""
+_WARMUP_CALLS_LARGE: Final = 3
+_LARGE: Final = 1 << 18
 _SAMPLE: Final = 16
 _MAX_TEMPORARIES: Final = 64
 
@@ -67,9 +72,21 @@ class ElementwiseProgram:
                 msg = "an element-wise update must not change the gradient g in place; write g = g + …, not g += …"
                 raise TypeError(msg)
         program = Program(trace, [], scratch=self.scratch)
-        self.calls = [(call.f, call.args) for call in program.calls]
+        self.calls = program.calls
         self._check(program.calls)
-        self.loop = self._one_loop(program.calls) if availability.available() else None
+        self._lock = fork_safe_lock()
+        self._compiles = True  # until it was tried
+        self._loop: KernelCall | None = None
+
+    @property
+    def loop(self) -> KernelCall | None:
+        """The loop of machine code, compiled when it is first asked for; None where the calls are not one loop."""
+        if self._compiles:
+            with self._lock:
+                if self._compiles:
+                    self._loop = self._one_loop(self.calls) if availability.available() else None
+                    self._compiles = False
+        return self._loop
 
     def _check(self, calls: Sequence[numpy_calls.NumpyCall]) -> None:
         """Refuse what is not element by element, or reads arrays from elsewhere."""
@@ -99,15 +116,26 @@ class ElementwiseProgram:
         return None if any(low <= data_pointer(a) < high for a in rows[0].arrays) else rows[0]
 
     def bind(self, vectors: Sequence[Array]) -> Callable[[Iterable[float]], None]:
-        """The program on vectors of one length, which stay where they are: a function of the numbers."""
+        """The program on vectors of one length, which stay where they are: a function of the numbers. The first calls of the first
+        such function run as NumPy calls, so that a short training compiles nothing."""
         numbers = np.zeros(len(self.cells), self.number)
         pack: Any = struct.Struct(
             f"{len(self.cells)}{self.number.char}"
         ).pack_into  # a third of an assignment's time
         cells = [numbers[i, ...] for i in range(len(self.cells))]
-        run = _loop(self, vectors, cells) if self.loop is not None else _calls(self, vectors, cells)
+        warmup = WARMUP_CALLS
+        if not self._compiles:
+            warmup = 0
+        elif sum(a.nbytes for a in vectors) > _LARGE:
+            warmup = min(warmup, _WARMUP_CALLS_LARGE)
+        run = _calls(self, vectors, cells) if warmup else _fastest(self, vectors, cells)
 
         def call(values: Iterable[float]) -> None:
+            nonlocal run, warmup
+            if warmup:
+                warmup -= 1
+                if not warmup:
+                    run = _fastest(self, vectors, cells)
             try:
                 pack(numbers, 0, *values)
             except OverflowError:  # beyond the type's largest
@@ -121,10 +149,18 @@ class ElementwiseProgram:
 _ELEMENTWISE: Final = frozenset((np.copyto, numpy_calls.choose, numpy_calls.set_where))
 
 
-def _loop(program: ElementwiseProgram, vectors: Sequence[Array], cells: Sequence[Array]) -> Callable[[], Any]:
+def _fastest(
+    program: ElementwiseProgram, vectors: Sequence[Array], cells: Sequence[Array]
+) -> Callable[[], Any]:
+    row = program.loop
+    return _calls(program, vectors, cells) if row is None else _loop(program, row, vectors, cells)
+
+
+def _loop(
+    program: ElementwiseProgram, row: KernelCall, vectors: Sequence[Array], cells: Sequence[Array]
+) -> Callable[[], Any]:
     """The loop over all of the vectors."""
-    row, n = program.loop, vectors[0].size
-    assert row is not None
+    n = vectors[0].size
     there = {data_pointer(a): b for a, b in zip(program.samples, vectors, strict=True)}
     there |= {data_pointer(a): b for a, b in zip(program.cells, cells, strict=True)}
     _, _, steps, arrays = row.held[0]
@@ -159,10 +195,11 @@ def _calls(
     made: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
     for start in range(0, n, max(width, 1)):
         stop = min(start + width, n)
-        for f, args in program.calls:
+        for made_of in program.calls:
+            f: Any = made_of.f
             if getattr(f, "__name__", "") == "fill":
-                f = placed(f.__self__, start, stop).fill  # type: ignore[attr-defined]
-            made.append((f, tuple([placed(x, start, stop) for x in args])))
+                f = placed(f.__self__, start, stop).fill
+            made.append((f, tuple([placed(x, start, stop) for x in made_of.args])))
 
     def run() -> None:
         for f, args in made:

@@ -32,6 +32,11 @@ OPTIMIZERS = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def compiled_at_the_first_call(monkeypatch):
+    monkeypatch.setattr(elementwise_program, "WARMUP_CALLS", 0)
+
+
 def run(name, options, dtype, on):
     rng = np.random.default_rng(5)
     params = [
@@ -62,6 +67,7 @@ def test_bit_for_bit(monkeypatch, name, options, dtype, extra, threads):
     monkeypatch.setattr(elementwise_program, "CACHE_BLOCK", 8)
     if not extra:
         monkeypatch.setenv("ANYNET_NUMBA", "off")
+    monkeypatch.setattr(elementwise_program, "WARMUP_CALLS", 2 if name in ("SGD", "RAdam") else 0)
     kinds = dtype, "float32" if dtype == "float16" else dtype  # of parameters, of their state
     for kind, ours, theirs in zip(
         kinds, run(name, options, dtype, True), run(name, options, dtype, False), strict=True
@@ -114,6 +120,28 @@ def test_every_optimizer_is_one_loop():
                 made = fused_update._programs[update]
                 assert made
                 assert all(one is not None and one.loop is not None for one in made.values()), (name, options)
+
+
+@pytest.mark.skipif(not availability.available(), reason="needs the extra numba")
+@pytest.mark.parametrize(("n", "calls"), [(5, 24), (100_000, 3)])
+def test_a_short_training_compiles_nothing(monkeypatch, n, calls):
+    monkeypatch.setattr(elementwise_program, "WARMUP_CALLS", 24)
+
+    def function(xp, vectors, c):
+        vectors[0][...] = vectors[0] * c["a"] + 0.1
+
+    made = program(function, np.float64, names=("a",))
+    x = np.linspace(-1.0, 1.0, n)
+    expected, update = x.copy(), made.bind((x,))
+    for call in range(1, calls + 3):
+        update([0.7])
+        expected = expected * 0.7 + 0.1
+        np.testing.assert_array_equal(x, expected)
+        assert made._compiles == (call < calls)
+    assert made.loop is not None
+    other = np.ones(3)
+    made.bind((other,))([0.7])  # what is compiled serves the next vectors at once
+    np.testing.assert_array_equal(other, 0.7 + 0.1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
