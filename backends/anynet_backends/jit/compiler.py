@@ -23,6 +23,11 @@ MOST_OPERANDS, MOST_AXES = 24, 8
 """Of a loop whose outermost axis threads share: the runtime copies its operands and axes onto the stack."""
 
 
+_PASSES: Final = "O3, loops as vectors"
+"""Two quotients beside each other are not to become half of a vector: the other half would be 0/0 and raise the exception of an
+invalid operation, for which a call falls back to NumPy."""
+
+
 class Compiler:
     """LLVM for this processor, with a cache on disk."""
 
@@ -35,7 +40,14 @@ class Compiler:
         self.processor = llvm.get_host_cpu_name()
         self.features = llvm.get_host_cpu_features().flatten()
         version = ".".join(map(str, llvm.llvm_version_info))
-        self.made_by = (llvm.get_default_triple(), self.processor, self.features, version, _llvmlite())
+        self.made_by = (
+            llvm.get_default_triple(),
+            self.processor,
+            self.features,
+            version,
+            _llvmlite(),
+            _PASSES,
+        )
         self.cache = CodeCache()
         self.engines: list[Any] = []  # code lives as long as they
         self.known: dict[str, dict[str, int]] = {}
@@ -62,7 +74,7 @@ class Compiler:
         kept = self.cache.read(key)
         if kept is None:
             options = llvm.create_pipeline_tuning_options(speed_level=3)
-            options.loop_vectorization = options.slp_vectorization = True
+            options.loop_vectorization, options.slp_vectorization = True, False  # see _PASSES
             builder = llvm.create_pass_builder(machine, options)
             builder.getModulePassManager().run(module, builder)
         print_pass("llvm", f"machine code of {', '.join(names)}", str(module).splitlines)
