@@ -15,7 +15,7 @@ import numpy as np
 from anynet_backends import onednn, philox
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
-from anynet_backends.jit import availability, calls, numpy_calls
+from anynet_backends.jit import availability, calls, elementary, numpy_calls
 from anynet_backends.jit.compiler import version as llvm_version
 from anynet_backends.kernel_table import KernelTable
 from anynet_backends.kernels import COMPILED, KERNELS
@@ -41,6 +41,8 @@ class NumpyBackend(Backend):
         allocator.at_import()
         super().__init__("numpy", namespace(), (np.ndarray, np.generic), native=np)
         self.native_dtype["float16"] = np.dtype("float16")
+        if elementary.in_use():
+            vars(self).update({name: elementary.by_dtype(name) for name in elementary.ELEMENTARY})
         self._try_first(KERNELS)
         if onednn.find():
             self._try_first(onednn.KERNELS)

@@ -14,7 +14,7 @@ import anynet_backends
 from anynet.autograd.primitive import PRIMITIVES
 from anynet_backends import get_backend, onednn
 from anynet_backends.memory import layout
-from anynet_backends.onednn import convolution, layouts, library, pooling, primitive, reorders
+from anynet_backends.onednn import convolution, layouts, library, pooling, primitive, reorders, softmax
 
 F = an.nn.functional
 installed = pytest.mark.skipif(onednn.find() is None, reason="the extra onednn is not installed")
@@ -791,6 +791,24 @@ def test_softmax_equals_the_reference_in_double(shape, axis, order):
     assert np.array_equal(
         an.compile(lambda x: F.softmax(x, axis))(an.asarray(values)).numpy(), run(np.float32)[0]
     )
+
+
+@installed
+def test_gradient_of_softmax_where_the_library_has_its_reference_alone(monkeypatch):
+    """It is NumPy's then, as on processors without AVX-512."""
+    monkeypatch.setattr(library.Library, "is_reference", lambda self, descriptor: True)
+    softmax.softmaxes.known.clear()
+    try:
+        rng = np.random.default_rng(0)
+        x, g = rng.normal(size=(3, 400, 21)) * 5, rng.normal(size=(3, 400, 21))
+        y, pull = softmax.softmax(None, x.astype(np.float32), axis=-1, need=(True,))
+        exact = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+        np.testing.assert_allclose(y, exact, rtol=1e-5)
+        (gx,) = pull(g.astype(np.float32))
+        np.testing.assert_allclose(gx, exact * (g - (g * exact).sum(-1, keepdims=True)), rtol=1e-5, atol=1e-6)
+        assert gx.dtype == np.float32
+    finally:
+        softmax.softmaxes.known.clear()
 
 
 @installed

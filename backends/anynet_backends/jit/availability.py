@@ -10,7 +10,7 @@ from anynet_backends.config import NUMBA
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.ufuncs import loops_fit
 
-__all__ = ["available", "installed", "problem"]
+__all__ = ["available", "installed", "problem", "works"]
 
 
 def installed() -> bool:
@@ -21,6 +21,11 @@ def installed() -> bool:
 def available() -> bool:
     """Whether there is machine code: as `installed`, and LLVM works."""
     return NUMBA() and not _failed()
+
+
+def works() -> bool:
+    """Whether LLVM works, switched off or not."""
+    return not _failed()
 
 
 def problem() -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from anynet_backends import onednn
 from anynet_backends.array_api import Array
 from anynet_backends.jit import numpy_calls
+from anynet_backends.jit.elementary import suited
 from anynet_backends.jit.instructions import (
     Instruction,
     Origin,
@@ -188,7 +189,7 @@ def _ufunc(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> 
     arrays = [a for a in args if isinstance(a, np.ndarray)]
     if len(arrays) and len(args) <= 2 and name != "pow":
         args = tuple(_scalar(a, arrays[0]) for a in args)
-    return [(_POSITIONAL.get(name, ufunc), (*args, out))]
+    return [(_POSITIONAL.get(name) or suited(ufunc, args[0]), (*args, out))]
 
 
 def _product(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:

@@ -14,6 +14,7 @@ from anynet_backends.array_api import Array
 from anynet_backends.concurrency import after_fork, fork_safe_lock
 from anynet_backends.jit.availability import available
 from anynet_backends.jit.compiler import compiler
+from anynet_backends.jit.elementary import suited
 from anynet_backends.jit.native_function import data_pointer, fast_data_pointer
 from anynet_backends.jit.segment import PARALLEL_BYTES, KernelCall, offsets_in
 from anynet_backends.jit.translation import native_segments
@@ -191,7 +192,7 @@ def _translated(
 ) -> RelocatableSegment | None:
     calls: list[Any] = []
     roots = (*places, *held, *scratch)
-    body(lambda f, *args: calls.append((f, args)), *roots)
+    body(lambda f, *args: calls.append((suited(f, args[0]), args)), *roots)
     segments = native_segments(calls, (*places, *held))
     return RelocatableSegment([row for s in segments for row in s.rows], roots) if segments else None
 
@@ -202,4 +203,4 @@ def call_now(f: Callable[..., Any], *args: Any) -> None:
         a, b, out = args
         f(a, b, out=out)
     else:
-        f(*args)
+        suited(f, args[0])(*args)

@@ -10,6 +10,7 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
+from anynet_backends.jit.elementary import suited
 from anynet_backends.kernel_table import KernelTable, register_in
 from anynet_backends.memory.layout import CACHE_BLOCK
 from anynet_backends.memory.outputs import empty_output
@@ -32,12 +33,13 @@ def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
     y = empty_output(x.shape, x.dtype)
     places, order, _ = _in_columns(outer, n, inner, x, y)
     row = np.empty((1, 1, places(0)[0].shape[-1]), x.dtype)
+    exp = suited(np.exp, x)
     for at in order:
         a, b = places(at)
         top = row[..., : a.shape[-1]]
         _maximum(a, 1, None, top, True)
         np.subtract(a, top, out=b)
-        np.exp(b, out=b)
+        exp(b, out=b)
         _sum(b, 1, None, top, True)
         np.reciprocal(top, out=top)
         np.multiply(b, top, out=b)

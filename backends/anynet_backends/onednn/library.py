@@ -168,6 +168,10 @@ class Library:
         self.ask(descriptor, _NAME, 0, ctypes.byref(name))
         return (name.value or b"").decode()
 
+    def is_reference(self, descriptor: ctypes.c_void_p) -> bool:
+        """Whether the library has nothing better for this processor than its reference implementation, ten times as slow as NumPy."""
+        return self.implementation(descriptor).startswith("ref")
+
     def layout(self, shape: Sequence[int], strides: Sequence[int] | None) -> ctypes.c_void_p:
         """A memory descriptor of float32: with strides (in elements), or with a layout of the library's choice."""
         md = ctypes.c_void_p()
