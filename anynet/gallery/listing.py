@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import zipfile
 from dataclasses import dataclass
-from pathlib import Path
+from importlib.resources.abc import Traversable
+from pathlib import Path, PurePath
 
 from anynet._hints import nearest
 
@@ -16,27 +18,27 @@ class Entry:
     """An example: its name, its file, the first line of its docstring, its topic."""
 
     name: str
-    path: Path
+    path: Traversable
     about: str
     topic: str
 
 
-def folder() -> Path:
-    """Where the examples are: inside of the installed package, or the folder ``examples`` of the repository."""
-    installed = Path(__file__).with_name("examples")
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "examples"
+def folder() -> Traversable:
+    """Where the examples are: an archive in the installed package, or the folder ``examples`` of the repository."""
+    installed = Path(__file__).with_name("examples.zip")
+    return zipfile.Path(installed) if installed.is_file() else Path(__file__).parents[2] / "examples"
 
 
-def entries(where: Path | None = None) -> list[Entry]:
+def entries(where: Traversable | None = None) -> list[Entry]:
     """Every example, by topic, then by name.
 
     A file is an example where it declares one: a function under ``@example(topic=…, …)``.
     """
-    found = (_entry(path) for path in sorted((where or folder()).glob("*.py")))
+    found = (_entry(path) for path in (where or folder()).iterdir() if path.name.endswith(".py"))
     return sorted((entry for entry in found if entry is not None), key=lambda e: (e.topic, e.name))
 
 
-def find(name: str, where: Path | None = None) -> Entry:
+def find(name: str, where: Traversable | None = None) -> Entry:
     """The example of a name; ValueError with the nearest name where there is none."""
     known = {entry.name: entry for entry in entries(where)}
     wanted = name.removesuffix(".py").replace("-", "_")
@@ -46,7 +48,7 @@ def find(name: str, where: Path | None = None) -> Entry:
     return known[wanted]
 
 
-def _entry(path: Path) -> Entry | None:
+def _entry(path: Traversable) -> Entry | None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in tree.body:
         for decorator in getattr(node, "decorator_list", ()):
@@ -56,5 +58,5 @@ def _entry(path: Path) -> Entry | None:
             topic = given.get("topic")
             about = (ast.get_docstring(tree) or "").partition("\n\n")[0]
             said = str(topic.value) if isinstance(topic, ast.Constant) else ""
-            return Entry(path.stem, path, " ".join(about.split()), said)
+            return Entry(PurePath(path.name).stem, path, " ".join(about.split()), said)
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anynet as an
@@ -349,23 +349,34 @@ def predictions_section(found: Evaluated) -> Section | None:
     }
     if found.task not in kinds:
         return None
-    return Section("Predictions", kinds[found.task](found), "What the network answers against what is true.")
+    lead = "What the network answers against what is true."
+    if found.weights is not None:
+        lead += " Shares of a class and of a probability count each sample by its weight; every other figure counts each once."
+    return Section("Predictions", kinds[found.task](found), lead)
 
 
-def _matrix(found: Evaluated) -> dict[tuple[int, int], int]:
-    cells: dict[tuple[int, int], int] = {}
-    for t, p in zip(found.target.tolist(), found.predicted.tolist(), strict=True):
+def _matrix(found: Evaluated, weighted: bool = False) -> dict[tuple[int, int], float]:
+    """How many samples (`weighted`: the sum of their weights) of a class are taken for another."""
+    cells: dict[tuple[int, int], float] = {}
+    weights = found.weights.tolist() if weighted and found.weights is not None else [1] * len(found)
+    for t, p, w in zip(found.target.tolist(), found.predicted.tolist(), weights, strict=True):
         if t >= 0:
-            cells[t, p] = cells.get((t, p), 0) + 1
+            cells[t, p] = cells.get((t, p), 0) + w
     return cells
 
 
-def _confusion(found: Evaluated) -> list[Any]:
-    cells, n = _matrix(found), len(found.names)
-    support, says = [0] * n, [0] * n
+def _sums(cells: Mapping[tuple[int, int], float], n: int) -> tuple[list[float], list[float]]:
+    """Of each class: its samples, and the samples that are taken for it."""
+    support, says = [0.0] * n, [0.0] * n
     for (t, p), count in cells.items():
         support[t] += count
         says[p] += count
+    return support, says
+
+
+def _confusion(found: Evaluated) -> list[Any]:
+    cells, n = {key: int(count) for key, count in _matrix(found).items()}, len(found.names)
+    support, says = (list(map(int, sums)) for sums in _sums(cells, n))
     wrong = [support[i] - cells.get((i, i), 0) + says[i] - cells.get((i, i), 0) for i in range(n)]
     shown = sorted(sorted(range(n), key=lambda i: (-wrong[i], i))[:SHOWN_CLASSES])
     share = [[cells.get((t, p), 0) / support[t] if support[t] else 0.0 for p in shown] for t in shown]
@@ -399,7 +410,7 @@ def _confusion(found: Evaluated) -> list[Any]:
             whole,
         )
     ]
-    blocks.append(_per_class(found, cells, support, says))
+    blocks.append(_per_class(found, support))
     pairs = most_confused(found)[:12]
     if pairs:
         rows = [
@@ -412,19 +423,20 @@ def _confusion(found: Evaluated) -> list[Any]:
     return blocks
 
 
-def _per_class(
-    found: Evaluated, cells: dict[tuple[int, int], int], support: list[int], says: list[int]
-) -> Figure:
+def _per_class(found: Evaluated, samples: list[int]) -> Figure:
+    cells = _matrix(found, weighted=True)
+    support, says = _sums(cells, len(samples))
     rows = []
     for i, name in enumerate(found.names):
         hit = cells.get((i, i), 0)
         recall = hit / support[i] if support[i] else math.nan
         precision = hit / says[i] if says[i] else math.nan
         f1 = 2 * hit / (support[i] + says[i]) if support[i] + says[i] else math.nan
-        rows.append((name, support[i], recall, precision, f1))
+        rows.append((name, samples[i], recall, precision, f1))
     seen = [r for r in rows if r[1]]
     worst = sorted(seen, key=lambda r: r[2])[:SHOWN_CLASSES] if len(seen) > SHOWN_CLASSES else seen
-    intervals = [_wilson(r[2], r[1]) for r in worst]
+    effective = dict(zip(found.names, _effective(found, found.target.tolist(), samples), strict=True))
+    intervals = [_wilson(r[2], effective[r[0]]) for r in worst]
     svg = bars(
         [r[0] for r in worst],
         [r[2] for r in worst],
@@ -442,7 +454,24 @@ def _per_class(
         note=f"the 200 of {len(rows):,} classes with the lowest recall" if len(rows) > 200 else "",
     )
     title = "Recall by class" if len(worst) == len(seen) else f"The {len(worst)} classes that are found least"
-    return Figure(svg, title, "Share of each class that is found, with 95 % intervals (Wilson).", table)
+    weighted = "" if found.weights is None else f" Samples count by their weights{_KISH}"
+    said = f"Share of each class that is found, with 95 % intervals (Wilson).{weighted}"
+    return Figure(svg, title, said, table)
+
+
+_KISH = "; the intervals are those of (Σ w)² / Σ w² samples (Kish 1965)."
+
+
+def _effective(found: Evaluated, groups: Sequence[int], counts: Sequence[float]) -> list[float]:
+    """For each group of samples, how many of one weight would say as much: (Σ w)² / Σ w²; `counts` where there are no weights."""
+    if found.weights is None:
+        return list(counts)
+    sums = [[0.0, 0.0] for _ in counts]
+    for group, w in zip(groups, found.weights.tolist(), strict=True):
+        if 0 <= group < len(sums):
+            sums[group][0] += w
+            sums[group][1] += w * w
+    return [a * a / b if b else 0.0 for a, b in sums]
 
 
 def _wilson(p: float, n: float) -> tuple[float, float] | None:
@@ -458,12 +487,15 @@ def _wilson(p: float, n: float) -> tuple[float, float] | None:
 def _reliability(found: Evaluated) -> list[Any]:
     assert found.probabilities is not None
     top = an.max(found.probabilities, axis=1).tolist()
-    right = _right(found).tolist()
-    bins = _bins(top, right, 10)
+    right, weights = _right(found).tolist(), None if found.weights is None else found.weights.tolist()
+    bins = _bins(top, right, 10, weights)
     if not bins:
         return []
     x, y = [p for _, p, _ in bins], [r for _, _, r in bins]
-    pairs = [_wilson(r, n) or (r, r) for n, _, r in bins]
+    places = [min(9, int(p * 10)) if p == p else -1 for p in top]
+    counts = [places.count(i) for i in range(10)]
+    sizes = [(n, k) for n, k in zip(_effective(found, places, counts), counts, strict=True) if n]
+    pairs = [_wilson(r, n) or (r, r) for (_, _, r), (n, _) in zip(bins, sizes, strict=True)]
     curve = Series("share that is right", x, y, low=[a for a, _ in pairs], high=[b for _, b in pairs])
     svg = lines(
         [curve],
@@ -475,7 +507,7 @@ def _reliability(found: Evaluated) -> list[Any]:
         guide=True,
         say=percent,
     )
-    rows = [[percent(p), percent(r), int(n)] for n, p, r in bins]
+    rows = [[percent(p), percent(r), k] for (_, p, r), (_, k) in zip(bins, sizes, strict=True)]
     gap = sum(n * (p - r) for n, p, r in bins) / sum(n for n, _, _ in bins)
     said = (
         "It states higher probabilities than it earns."
@@ -488,7 +520,8 @@ def _reliability(found: Evaluated) -> list[Any]:
         Figure(
             svg,
             "Calibration",
-            f"On the dashed line a stated 80 % is right in 80 % of cases. {said}",
+            f"On the dashed line a stated 80 % is right in 80 % of cases. {said}"
+            + ("" if weights is None else f" Samples count by their weights{_KISH}"),
             Table(["stated", "right", "samples"], rows),
         )
     ]

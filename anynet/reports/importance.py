@@ -46,19 +46,23 @@ def permutation_importance(
 ) -> list[tuple[str, float, float]]:
     """(column, increase of the error, its spread over the repeats), largest first (Breiman 2001; Fisher et al. 2019).
 
-    The error is the mean loss of the samples: −log p of the right class, or the root of the mean squared error.
+    The error is the mean loss of the samples, each counted by its weight where there are weights: −log p of the right class, or the
+    root of the mean squared error.
     """
     step = math.ceil(len(evaluated) / _SAMPLES)
     chosen = evaluated.indices[::step]
     inputs, targets = batch_of(Subset(evaluated.dataset, chosen), range(len(chosen)))[:2]
     leaves, structure = flatten(inputs)
+    weights = None if evaluated.weights is None else evaluated.weights[::step]
 
     def error(changed: list[Any]) -> float:
         found = evaluate_samples(
             model, (unflatten(structure, changed), targets), task=evaluated.task if evaluated.task == "regression" else None,
             loss="bce" if evaluated.task == "multilabel" else None, preprocessing=preprocessing,
         )  # fmt: skip
-        mean = float(an.mean(found.losses))
+        mean = float(
+            an.mean(found.losses) if weights is None else an.sum(found.losses * weights) / an.sum(weights)
+        )
         return math.sqrt(mean) if found.task == "regression" else mean
 
     base = error(leaves)
@@ -108,5 +112,9 @@ def importance_section(model: Module, evaluated: Evaluated, preprocessing: Any) 
     table = Table(["column", f"rise of the {what}", "deviation over 3 shuffles"], [list(f) for f in found])
     top = " and ".join(n for n, m, _ in found[:2] if m > 0)
     lead = f"It relies most on {top}." if top else "No single column matters by itself."
-    caption = "How much the error rises when the column is shuffled among the samples. Columns that say the same share their importance."
+    caption = (
+        "How much the error rises when the column is shuffled among the samples"
+        + (", each counted by its weight" if evaluated.weights is not None else "")
+        + ". Columns that say the same share their importance."
+    )
     return Section("What matters", [Figure(svg, "Permutation importance", caption, table)], lead)

@@ -12,7 +12,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup, escape
 
 from anynet._version import __version__
@@ -20,6 +19,7 @@ from anynet.nn.module import Module
 from anynet.reports import architecture, examples, held_out, importance, layers, training
 from anynet.reports.comparison import comparison_sections
 from anynet.reports.evaluation import Evaluated, evaluate_samples
+from anynet.reports.markup import page_of
 from anynet.reports.record import facts_of, loss_name, noun_of, record_sections
 from anynet.reports.recorded import layers_by_epoch_section, texts_section
 from anynet.reports.reported import ReportedRun
@@ -198,17 +198,8 @@ def _inside(found: Findings, model: Module) -> list[Section]:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
-    folder = resources.files("anynet.reports") / "templates"
-    loader = jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8"))
-    return jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
-    )
-
-
-@functools.cache
 def _style() -> str:
-    sheet = (resources.files("anynet.reports") / "templates" / "report.css").read_text(encoding="utf-8")
+    sheet = (resources.files("anynet.reports") / "report.css").read_text(encoding="utf-8")
     light, dark = (VARIABLES[i] + _EXTRA[i] for i in (0, 1))
     return (
         f":root{{color-scheme:light dark;{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}@media "
@@ -234,7 +225,7 @@ def html_of(runs: Sequence[ReportedRun]) -> str:
     policy = (
         f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     )
-    return _environment().get_template("report.html.jinja").render(
+    return page_of(
         title=f"{title}: {eyebrow.lower()}", heading=heading, eyebrow=eyebrow, summary=summary, cards=cards, facts=facts,
         sections=sections, policy=policy, style=Markup(style), version=__version__, written=time.strftime("%Y-%m-%d"),  # noqa: S704 a file of this package
     )  # fmt: skip

@@ -1,9 +1,9 @@
-"""What a page is made of: sections with words, tables, figures and galleries. The template turns them into HTML."""
+"""What a page is made of: sections with words, tables, figures and galleries. `anynet.reports.markup` turns them into HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -35,7 +35,6 @@ class Table:
     note: str = ""
     code: Sequence[int] = ()
     wide: bool = True
-    kind: str = field(default="table", init=False)
 
     @property
     def cells(self) -> list[list[tuple[str, str]]]:
@@ -87,7 +86,6 @@ class Figure:
     caption: str = ""
     table: Table | None = None
     wide: bool = False
-    kind: str = field(default="figure", init=False)
 
 
 @dataclass
@@ -96,7 +94,6 @@ class Words:
 
     text: str
     code: bool = False
-    kind: str = field(default="words", init=False)
 
 
 @dataclass
@@ -118,7 +115,6 @@ class Gallery:
     title: str
     examples: Sequence[Example]
     caption: str = ""
-    kind: str = field(default="gallery", init=False)
 
 
 @dataclass

@@ -392,7 +392,7 @@ class Run:
         return f"Run({str(self.path)!r}: {', '.join(p for p in parts if p)})"
 
     def _repr_html_(self) -> str:
-        from anynet.reports import short_html  # with Jinja2, which is not needed to open a run
+        from anynet.reports import short_html  # much, of which nothing is needed to open a run
 
         return short_html(self)
 
@@ -435,7 +435,7 @@ def report(
     >>> an.report(folder, data=(x, 2 * x)).name
     'report.html'
     """
-    from anynet import reports  # with Jinja2, which is not needed to open a run
+    from anynet import reports  # much, of which nothing is needed to open a run
 
     opened = [open_run(run) for run in runs]
     if not opened:

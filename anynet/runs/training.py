@@ -108,9 +108,9 @@ def resume(
     """Go on with a run of `train_on` that was stopped or killed, bit for bit as if it had not been.
 
     Everything comes from its folder: data (if they are still the same, by their SHA-256; else give `source`), network and
-    options. `epochs`, `time`: how many epochs there are to be, and how long it may take, in all, where other than before: an epoch that the
-    limit of time had cut short goes on where it was. `classes`, `trust`: as of `open`. A run of `fit` in a
-    script goes on there, with ``fit(…, resume=True)``.
+    options. `epochs`, `time`: how many epochs there are to be, and how long it may take, in all, where other than before (the run's
+    settings say so from then on): an epoch that the limit of time had cut short goes on where it was. `classes`, `trust`: as of
+    `open`. A run of `fit` in a script goes on there, with ``fit(…, resume=True)``.
 
     Errors: `RunError` for a run that cannot be taken up from its folder alone; the message says why.
     """
@@ -134,10 +134,9 @@ def resume(
         chosen["time_limit"] = time
     elif epochs is not None and given.get("own_limit") is False and "time_limit" in chosen:
         chosen["time_limit"] = 1e9  # the usual limit was for the usual number of epochs
+    asked = {**given, "fit": chosen, "own_limit": time is not None or given.get("own_limit", True)}
     network = found._network(classes, trust).train()
-    return _run(
-        network, data, found.path, chosen, int(given.get("seed") or 0), progress, dict(given), resumed=True
-    )
+    return _run(network, data, found.path, chosen, int(given.get("seed") or 0), progress, asked, resumed=True)
 
 
 def _chosen(source: Source, given: dict[str, Any], epochs: int | None) -> dict[str, Any]:

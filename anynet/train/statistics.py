@@ -51,6 +51,7 @@ class LayerStatistics(Callback):
       of that update: about 1e-3 is usual, much more is unstable, much less stands still.
 
     A record is ``{"epoch": 1, "layers": {"0": {"mean": …}, …}}``. The record of the epoch gets ``gradient_norm``, that of all parameters.
+    A run that goes on in the middle of an epoch has kept what its first update was.
     """
 
     adds = ("gradient_norm",)
@@ -61,15 +62,17 @@ class LayerStatistics(Callback):
         self._gradients: dict[str, float] = {}
         self._updates: dict[str, dict[str, float]] = {}
         self._before: dict[str, Any] | None = None
+        self._measured: int | None = None  # the last epoch whose first update was seen
         self._handle: Any = None
 
     def on_train_begin(self, run: Training) -> None:
         """Begin with no records."""
         self.records, self._gradients, self._updates, self._before = [], {}, {}, None
+        self._measured = None
 
     def on_batch_begin(self, run: Training) -> None:
         """Before the first update of an epoch: the weights, and a look at the gradients when the optimizer steps."""
-        if run.batch or self._handle is not None:
+        if self._before is not None or self._measured == run.epoch:
             return
         optimizer = getattr(run.optimizer, "optimizer", run.optimizer)
         self._before = {k: asarray(p.detach(), copy=True) for k, p in run.model.named_parameters()}
@@ -95,7 +98,21 @@ class LayerStatistics(Callback):
             before = _norm(self._before[name])
             moved = _norm(p.detach() - self._before[name])
             self._updates[name] = {"weight": before, "moved": moved}
+        self._measured = run.epoch
         self._done()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the first update of the epoch was, as it is kept in checkpoints."""
+        return {
+            "measured": self._measured,
+            "gradients": dict(self._gradients),
+            "updates": dict(self._updates),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a state from `state_dict`."""
+        self._measured = state.get("measured")
+        self._gradients, self._updates = dict(state.get("gradients", {})), dict(state.get("updates", {}))
 
     def _done(self) -> None:
         self._before = None

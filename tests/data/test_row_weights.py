@@ -129,6 +129,61 @@ def test_the_calibration_error_of_a_report_counts_rows_by_their_weights(tmp_path
     assert weighted != pytest.approx(error(x, an.asarray(y)), rel=0.01)
 
 
+def test_shares_and_importance_in_a_report_are_those_of_rows_that_stand_there_several_times():
+    from anynet.reports.evaluation import evaluate_samples
+    from anynet.reports.held_out import predictions_section
+    from anynet.reports.importance import importance_section, permutation_importance
+
+    net = an.nn.Linear(2, 2, bias=False)
+    net.weight.assign_([[0.0, 0.0], [1.0, -0.5]])
+    x = an.asarray([[float(i % 5) - 1.0, float(i % 3)] for i in range(30)])
+    y, w = [int(i % 3 > 0) for i in range(30)], [float(i % 2 + 2 * (i % 3)) for i in range(30)]
+    again = [i for i in range(30) for _ in range(int(w[i]))]
+
+    def look(*arrays):
+        return evaluate_samples(net, an.data.TensorDataset(*arrays), loss="cross_entropy")
+
+    def tables(found):
+        section = predictions_section(found)
+        figures = {block.title: block for block in section.blocks if hasattr(block, "svg")}
+        return section.lead, figures["Recall by class"], figures["Calibration"]
+
+    weighted, plain = look(x, an.asarray(y), an.asarray(w)), look(x, an.asarray(y))
+    counted = look(an.take(x, an.asarray(again), axis=0), an.asarray([y[i] for i in again]))
+    (lead, recall, calibration), (other, repeated, repeated_bins) = tables(weighted), tables(counted)
+    assert "by its weight" in lead
+    assert "by its weight" not in other
+    assert "Kish" in recall.caption
+    assert [r[2:] for r in recall.table.rows] == [r[2:] for r in repeated.table.rows]
+    assert [r[2:] for r in recall.table.rows] != [r[2:] for r in tables(plain)[1].table.rows]
+    assert [r[1] for r in recall.table.rows] == [10, 20]  # samples stay samples
+    assert [r[:2] for r in calibration.table.rows] == [r[:2] for r in repeated_bins.table.rows]
+
+    columns = [("a", [(0, [0])]), ("b", [(0, [1])])]
+    found = permutation_importance(net, weighted, columns, None)
+    alike = look(x, an.asarray(y), an.asarray([2.0] * 30))
+    assert permutation_importance(net, alike, columns, None) == [
+        (name, pytest.approx(rise), pytest.approx(spread))
+        for name, rise, spread in permutation_importance(net, plain, columns, None)
+    ]
+    assert dict((n, r) for n, r, _ in found) != dict(
+        (n, r) for n, r, _ in permutation_importance(net, plain, columns, None)
+    )
+    one = look(
+        x, an.asarray(y), an.asarray([0.0] * 29 + [1.0])
+    )  # what counts is one row, which moves only where it changes
+    draws, rises = an.random.Generator(0), []
+    for _ in range(3):
+        order = an.random.permutation(30, generator=draws)
+        mixed = an.asarray([[float(x[int(order[29]), 0]), float(x[29, 1])]])
+        loss = [an.losses.cross_entropy(net(v), an.asarray([y[29]])) for v in (mixed, x[29:])]
+        rises.append(float(loss[0] - loss[1]))
+    assert dict((n, r) for n, r, _ in permutation_importance(net, one, columns, None))["a"] == pytest.approx(
+        sum(rises) / 3, abs=1e-6
+    )
+    assert "each counted by its weight" in importance_section(net, weighted, None).blocks[0].caption
+
+
 @pytest.mark.parametrize(
     ("weights", "text"),
     [

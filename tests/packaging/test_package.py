@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import json
 import pkgutil
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import anynet
+from anynet.gallery.listing import entries
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "anynet").rglob("*.py"))
@@ -158,7 +160,10 @@ def test_wheel(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = {str(p.relative_to(ROOT)) for p in SOURCES}
     assert sources <= names
-    assert {f"anynet/gallery/{p.relative_to(ROOT)}" for p in (ROOT / "examples").glob("*.py")} <= names
+    archive = zipfile.Path(wheel, "anynet/gallery/examples.zip")
+    with zipfile.ZipFile(io.BytesIO(archive.read_bytes())) as examples:
+        inside = {name: examples.read(name).decode() for name in examples.namelist()}
+    assert inside == {e.path.name: e.path.read_text(encoding="utf-8") for e in entries(ROOT / "examples")}
     for needed in (
         "anynet/py.typed",
         "anynet_backends/py.typed",

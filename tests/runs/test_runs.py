@@ -604,3 +604,16 @@ def test_a_run_that_its_time_has_ended_goes_on_with_more(tmp_path):
     assert "time limit of 0.8 s" in longer.reason
     assert len(longer.history) >= done
     assert [r["epoch"] for r in longer.history] == list(range(1, len(longer.history) + 1))
+
+
+def test_what_a_resumed_run_was_given_is_among_its_settings(tmp_path):
+    file = write_csv(tmp_path / "line.csv")
+    run = an.train_on(file, target="y", epochs=1, run_dir=tmp_path / "r", progress=False)
+    assert run.info["settings"]["train_on"]["fit"]["epochs"] == 1
+    longer = an.resume(run.path, epochs=3, progress=False)
+    asked = longer.info["settings"]["train_on"]
+    assert (asked["fit"]["epochs"], len(longer.history), asked["own_limit"]) == (3, 3, False)
+    assert len(an.resume(run.path, progress=False).history) == 3  # and it stays so
+    limited = an.resume(run.path, epochs=4, time="1 h", progress=False).info["settings"]["train_on"]
+    assert (limited["fit"]["epochs"], limited["fit"]["time_limit"], limited["own_limit"]) == (4, "1 h", True)
+    assert limited["network"] == asked["network"]

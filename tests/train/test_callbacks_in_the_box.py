@@ -108,8 +108,8 @@ def test_they_resume_exactly(make, tmp_path):
         if (run.epoch, run.batch) == (3, 2):
             raise ZeroDivisionError
 
-    whole = network(norm=True, drop=0.3)
-    expected = fit(whole, val=(X, Y), epochs=4, lr=0.05, callbacks=make(), accumulate=2)
+    whole, watched = network(norm=True, drop=0.3), make()
+    expected = fit(whole, val=(X, Y), epochs=4, lr=0.05, callbacks=watched, accumulate=2)
     options = {"val": (X, Y), "epochs": 4, "lr": 0.05, "accumulate": 2, "run_dir": tmp_path / "r"}
     with pytest.raises(ZeroDivisionError):
         fit(network(norm=True, drop=0.3), callbacks=[make(), train.on(batch_end=breaks)], **options)
@@ -119,7 +119,8 @@ def test_they_resume_exactly(make, tmp_path):
     assert found.column("val_loss") == expected.column("val_loss")
     if make is train.LayerStatistics:
         lines = (tmp_path / "r" / "statistics.jsonl").read_text().splitlines()
-        assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+        assert [json.loads(line) for line in lines] == watched.records
+        assert found.column("gradient_norm") == expected.column("gradient_norm")
 
 
 # ----- by name -----

@@ -6,6 +6,7 @@ import io
 import json
 import runpy
 import sys
+import tempfile
 from contextlib import nullcontext, redirect_stdout
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import click
 
 from anynet.cli.grammar import Output, Result, Switch, Whole, argument, command, option
-from anynet.gallery.listing import entries, find
+from anynet.gallery.listing import Entry, entries, find
 
 __all__ = ["example", "examples"]
 
@@ -31,7 +32,7 @@ def examples(output: Output) -> Result:
     sections = []
     for topic, group in groupby(found, key=lambda entry: entry.topic):
         sections.append("\n".join([topic, *(f"  {entry.name:{width}}  {entry.about}" for entry in group)]))
-    data = [{"name": e.name, "topic": e.topic, "about": e.about, "file": e.path} for e in found]
+    data = [{"name": e.name, "topic": e.topic, "about": e.about, "file": str(e.path)} for e in found]
     return Result(data, "\n\n".join(sections))
 
 
@@ -64,26 +65,31 @@ def example(
     entry = find(name)
     if source:
         text = entry.path.read_text(encoding="utf-8")
-        return Result({"name": entry.name, "file": entry.path, "source": text}, text.rstrip("\n"))
+        return Result({"name": entry.name, "file": str(entry.path), "source": text}, text.rstrip("\n"))
     arguments = [*(["--quick"] if quick else []), f"--seed={seed}", f"--out={out}", *words]
     if device:
         arguments.append(f"--device={device}")
     with nullcontext() if output.talks else redirect_stdout(io.StringIO()):
-        code = _run(str(entry.path), arguments)
+        code = _run(entry, arguments)
     record = Path(out) / f"{entry.name}.json"
     data = json.loads(record.read_text(encoding="utf-8")) if code == 0 else None
     last = "" if output.talks or data is None else data["lines"][-1]
     return Result(data, last, code)
 
 
-def _run(path: str, arguments: list[str]) -> int:
-    """Run a file as ``python FILE ARGUMENTS`` does; its exit code."""
-    before = sys.argv, sys.path[:]
-    sys.argv, sys.path[:0] = [path, *arguments], [str(Path(path).parent)]
-    try:
-        runpy.run_path(path, run_name="__main__")
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    finally:
-        sys.argv, sys.path[:] = before
+def _run(entry: Entry, arguments: list[str]) -> int:
+    """Run an example as ``python FILE ARGUMENTS`` does; its exit code. One in an archive is written to a file first, which processes
+    that it starts can read."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = entry.path if isinstance(entry.path, Path) else Path(folder, entry.path.name)
+        if path is not entry.path:
+            path.write_bytes(entry.path.read_bytes())
+        before = sys.argv, sys.path[:]
+        sys.argv, sys.path[:0] = [str(path), *arguments], [str(path.parent)]
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+        except SystemExit as stop:
+            return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        finally:
+            sys.argv, sys.path[:] = before
     return 0
