@@ -398,11 +398,13 @@ class Run:
 
 
 def _is_dataset(data: Any) -> bool:
-    """Whether data are inputs and targets already: a pair, a data set or a loader."""
+    """Whether data are inputs and targets already: a pair, or a triple with weights, a data set or a loader."""
     if isinstance(data, (str, bytes, os.PathLike, Mapping)) or hasattr(data, "columns"):
         return False
     if isinstance(data, tuple):
-        return len(data) == 2 and bool(flatten(data)[0])
+        return len(data) in (2, 3) and bool(flatten(data)[0])
+    if isinstance(data, list) and len(data) in (2, 3):
+        return all(hasattr(part, "dtype") and hasattr(part, "shape") for part in data)
     return (
         not isinstance(data, Sequence)
         and hasattr(data, "__getitem__")

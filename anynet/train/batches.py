@@ -268,7 +268,7 @@ def inputs_loader(where: str, data: Any, batch_size: int, device: str) -> tuple[
         return data, first
     if is_stream(data):
         return loader_of(where, data, batch_size, False, 0, device), first
-    if isinstance(data, Dataset):
+    if isinstance(data, Dataset) or _is_map_style(data):
         return DataLoader(data, batch_size=batch_size, device=device), first
     tree = _arrays(where, "the inputs", data)
     lengths = [int(a.shape[0]) for a in flatten(tree)[0]]
@@ -276,6 +276,18 @@ def inputs_loader(where: str, data: Any, batch_size: int, device: str) -> tuple[
         msg = f"{where}: the inputs must have one length, got {lengths}"
         raise ValueError(msg)
     return DataLoader(_Pairs(tree), batch_size=batch_size, device=device), lambda batch: batch
+
+
+def _is_map_style(data: Any) -> bool:
+    """Whether an object gives samples by number, as data sets of PyTorch and Hugging Face do, and is no array, table or list."""
+    return (
+        not isinstance(data, (Mapping, Sequence, type))
+        and hasattr(data, "__getitem__")
+        and hasattr(data, "__len__")
+        and not any(
+            hasattr(data, name) for name in ("dtype", "__array__", "__array_namespace__", "__dlpack__")
+        )
+    )
 
 
 _HOST_ARRAY: Any = resolve("cpu")[0].array_type

@@ -89,9 +89,9 @@ def evaluate(
 def predict(model: Module, x: Any, *, batch_size: int = 256, device: str | None = None) -> Any:
     """The model's output for all rows of x, computed in batches, in evaluation mode.
 
-    x is an array, a tuple or dict of arrays (several inputs), a Dataset or a DataLoader; of samples or batches that are
-    pairs, the first is taken. A model with several outputs gives them in the same form. Each module stays in the mode that
-    it had.
+    x is an array, a tuple or dict of arrays (several inputs), a Dataset (any object with a length that gives samples by number)
+    or a DataLoader; of samples or batches that are pairs, the first is taken. A model with several outputs gives them in the same
+    form. Each module stays in the mode that it had.
 
     >>> import anynet as an
     >>> an.predict(an.nn.Linear(3, 2), an.ones((5, 3)), batch_size=2).shape

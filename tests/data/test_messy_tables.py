@@ -328,3 +328,11 @@ def test_json_that_is_no_table(text, tmp_path):
 def test_json_with_something_inside(tmp_path):
     with pytest.raises(TypeError, match=r"the column 'x' must hold numbers.*got dict in row 1"):
         read_table(write(tmp_path, '[{"x": {"a": 1}}]', "t.json"))
+
+
+def test_infinite_entries_are_said():
+    data = {"x": [math.inf, -math.inf, *range(38)], "z": [*range(39), math.inf], "y": [*range(40)]}
+    remarks = Table(data, target="y", valid=0.25).remarks
+    assert "x: 2 entries are infinite: they count as farther than every number, not as missing" in remarks
+    assert "z: 1 entry is infinite: it counts as farther than every number, not as missing" in remarks
+    assert not any("infinite" in r for r in Table({"x": range(40), "y": range(40)}, target="y").remarks)

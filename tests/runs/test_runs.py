@@ -617,3 +617,15 @@ def test_what_a_resumed_run_was_given_is_among_its_settings(tmp_path):
     limited = an.resume(run.path, epochs=4, time="1 h", progress=False).info["settings"]["train_on"]
     assert (limited["fit"]["epochs"], limited["fit"]["time_limit"], limited["own_limit"]) == (4, "1 h", True)
     assert limited["network"] == asked["network"]
+
+
+def test_arrays_are_evaluated_in_the_forms_that_evaluate_takes(tmp_path):
+    x = an.asarray([[float(i % 5), float(i % 3)] for i in range(20)])
+    y, w = an.asarray([i % 2 for i in range(20)]), an.asarray([0.5 + i % 3 for i in range(20)])
+    net = an.nn.Linear(2, 2)
+    an.fit(net, (x, y), loss="cross_entropy", run_dir=tmp_path / "r", progress=False)
+    run = an.open(tmp_path / "r")
+    expected = an.evaluate(net, (x, y), loss="cross_entropy")["loss"]
+    assert run.evaluate([x, y])["loss"] == run.evaluate((x, y))["loss"] == expected
+    weighted = an.evaluate(net, (x, y, w), loss="cross_entropy")["loss"]
+    assert run.evaluate((x, y, w))["loss"] == run.evaluate([x, y, w])["loss"] == weighted != expected

@@ -268,3 +268,26 @@ def test_an_empty_set_is_refused():
     with pytest.raises(ValueError, match="empty"):
         an.evaluate(nn.Linear(4, 3), (X[:0], CLASSES[:0]), loss="cross_entropy")
     assert math.isnan(an.evaluate(model(), (X, CLASSES * 0 - 100), loss="cross_entropy")["loss"])
+
+
+def test_predict_takes_what_gives_samples_by_number():
+    class Samples:  # as a data set of PyTorch: no subclass of anynet's
+        def __init__(self, form):
+            self.form = form
+
+        def __len__(self):
+            return len(X)
+
+        def __getitem__(self, i):
+            return self.form(i)
+
+    net = model()
+    expected = an.predict(net, X)
+    forms = (
+        lambda i: (X[i], CLASSES[i]),
+        lambda i: {"inputs": X[i], "targets": CLASSES[i]},
+        lambda i: (X[i], CLASSES[i], 2.0),
+        lambda i: X[i],
+    )
+    for form in forms:
+        assert an.all(an.predict(net, Samples(form), batch_size=5) == expected)

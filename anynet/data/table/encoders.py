@@ -20,7 +20,7 @@ __all__ = [
     "Number",
     "encoder_from_json",
     "quantiles",
-    "suspected_marks",
+    "odd_numbers",
 ]
 
 
@@ -136,13 +136,18 @@ class Number(Encoder):
         return f"number, {self.low:.6g} to {self.high:.6g}, median {self.median:.6g}"
 
 
-def suspected_marks(name: str, column: Column) -> list[str]:
-    """A remark where a number of nines, such as −999, stands several times and far from all others: it may mean "missing"."""
+def odd_numbers(name: str, column: Column) -> list[str]:
+    """Remarks where entries are infinite, and where a number of nines, such as −999, stands several times and far from all others: it may
+    mean "missing"."""
     if column.kind != "number":
         return []
     known = column.values[HOST.isfinite(column.values)]
     values = HOST.unique_values(known).tolist()
+    infinite = int(HOST.count_nonzero(HOST.isinf(column.values)))
     found = []
+    if infinite:
+        many = "entry is infinite: it counts" if infinite == 1 else "entries are infinite: they count"
+        found.append(f"{name}: {infinite} {many} as farther than every number, not as missing")
     for mark, rest in ((values[0], values[1:]), (values[-1], values[:-1])) if len(values) > 2 else ():
         count = int(HOST.count_nonzero(known == mark))
         far = min(abs(mark - rest[0]), abs(mark - rest[-1])) > 3 * (rest[-1] - rest[0])

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from anynet._hints import nearest
 from anynet.data.dataset import Dataset, taken
 from anynet.data.source import Source
-from anynet.data.table.encoders import FEW, Boolean, Category, Date, Encoder, Number, suspected_marks
+from anynet.data.table.encoders import FEW, Boolean, Category, Date, Encoder, Number, odd_numbers
 from anynet.data.table.frame import HOST, Column, Frame
 from anynet.data.table.interpretation import dated, interpreted
 from anynet.data.table.preprocessing import TablePreprocessing, refuse_missing
@@ -329,7 +329,7 @@ class Table(Source):
                 found = _encoder(name, column.take(parts[0]), len(train.columns) - len(self.targets))
                 if isinstance(found, Encoder):
                     encoders.append(found)
-                    self.remarks += suspected_marks(name, column)
+                    self.remarks += odd_numbers(name, column)
                 else:
                     ignored[name] = found
         if not encoders:
