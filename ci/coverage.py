@@ -36,7 +36,7 @@ SPARSE = "sparse tensors are not offered"
 OLD = "deprecated in PyTorch"
 IN_PLACE = "functions do not change their arguments; use the name without the underscore"
 NOT_OFFERED = {
-    "DataParallel": NO_MACHINERY, "SparseAdam": SPARSE,
+    "DataParallel": "a network is called itself; anynet.torch.nn has it, for one device", "SparseAdam": SPARSE,
     "LinearCrossEntropyOptions": NO_MACHINERY,
     **dict.fromkeys(("assert_int_or_pair", "has_torch_function", "has_torch_function_unary", "has_torch_function_variadic",
                      "native_channel_shuffle", "grouped_mm", "scaled_grouped_mm", "scaled_mm", "PackedSequence_", "bind",

@@ -33,7 +33,8 @@ lines of a script would fail or differ, and why, is said by
 
     anynet port SCRIPT.py
 
-which reads the script and runs nothing. Which of PyTorch's names there are: [coverage](coverage.md).
+which reads the script and runs nothing. `anynet.torch.imports.with_changed_imports(text)` gives the script with its
+import lines changed and nothing else; einops is `anynet.torch.einops`. Which of PyTorch's names there are: [coverage](coverage.md).
 
 ## What differs, and is not an error
 
@@ -47,6 +48,8 @@ which reads the script and runs nothing. Which of PyTorch's names there are: [co
   the tensor in place may leave the array as it was.
 * `p.data = y` gives p the values of y; what is written into y afterwards is not seen in p. A second backward pass makes
   a new `p.grad` where PyTorch adds to the old one, which another name may still show.
+* Sparse tensors are kept with their zeros: `to_sparse`, `torch.sparse_coo_tensor`, `torch.sparse.mm` have PyTorch's
+  values and a dense tensor's memory.
 * `x.is_contiguous()` is always true, and there are no strides: how arrays lie in memory is not visible.
 * `torch.compile` compiles calls without gradients; a whole training step is compiled by `anynet.compile(step)`.
 * dtypes are anynet's and print so (`anynet.float32`); `torch.float32 is anynet.float32`.

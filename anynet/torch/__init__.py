@@ -13,6 +13,7 @@ tensor([[1.5],
 
 from __future__ import annotations
 
+import builtins as _builtins
 import math as _math
 import sys as _sys
 from types import ModuleType as _ModuleType
@@ -37,6 +38,7 @@ from anynet.torch.devices import cuda as cuda
 from anynet.torch.devices import mps as mps
 from anynet.torch.functions import linear as _matrices
 from anynet.torch.functions.creation import TYPED as _TYPED
+from anynet.torch.parallel import parallel as _parallel  # noqa: F401 - nn.parallel
 from anynet.torch.serialization import load as load
 from anynet.torch.serialization import save as save
 from anynet.torch.sizes import Size as Size
@@ -84,11 +86,13 @@ _ELSEWHERE = (
 )  # fmt: skip
 for _name in _ELSEWHERE:
     globals().setdefault(_name, getattr(nn.functional, _name))
+for _name in ("celu_", "selu_", "rrelu_", "threshold_"):
+    globals()[_name] = getattr(nn.functional, _name)
 for _name, _row in _TABLE.items():  # torch.relu_(x) is x.relu_()
     if _row.in_place and _row.is_function:
         globals()[f"{_name}_"] = getattr(Tensor, f"{_name}_")
 detach, detach_, is_signed = Tensor.detach, Tensor.detach_, Tensor.is_signed  # type: ignore[attr-defined]
-fill_, zero_ = Tensor.fill_, Tensor.zero_  # type: ignore[attr-defined]
+fill_, zero_, get_device = Tensor.fill_, Tensor.zero_, Tensor.get_device  # type: ignore[attr-defined]
 GradScaler = amp.GradScaler
 from_dlpack = _an.from_dlpack
 
@@ -240,11 +244,92 @@ def _path(name: str, source: Any) -> _ModuleType:
     return made
 
 
+def _assert_close(
+    actual: Any, expected: Any, *, rtol: Any = None, atol: Any = None, equal_nan: Any = False, **_: Any
+) -> None:
+    """AssertionError where tensors differ in shape, type or values."""
+    a, b = _TABLE["as_tensor"].function(actual), _TABLE["as_tensor"].function(expected)
+    if a.shape != b.shape or a.dtype is not b.dtype:
+        msg = f"the tensors have shapes {tuple(a.shape)} and {tuple(b.shape)}, types {a.dtype} and {b.dtype}"
+        raise AssertionError(msg)
+    exact = {"float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7), "float16": (1e-3, 1e-5)}.get(
+        a.dtype.name, (0.0, 0.0)
+    )
+    near = a.isclose(
+        b,
+        rtol=exact[0] if rtol is None else rtol,
+        atol=exact[1] if atol is None else atol,
+        equal_nan=equal_nan,
+    )
+    if not near.all():
+        msg = f"Tensor-likes are not close! {near.numel() - near.sum().item()} of {near.numel()} elements differ"
+        raise AssertionError(msg)
+
+
+def _no_download(*_: Any, **__: Any) -> None:
+    """Refused: nothing is downloaded."""
+    msg = "torch.hub: nothing is downloaded here; anynet.models has networks, torch.load reads weights from a file"
+    raise NotImplementedError(msg)
+
+
 linalg = _path("linalg", _an.linalg)
 fft = _path("fft", _an.fft)
 special = _path("special", _an.special)
-vars(linalg).update(norm=_matrices.norm, vector_norm=_matrices.vector_norm, matrix_norm=_matrices.matrix_norm)
-vars(special).update({n: r.function for n, r in _TABLE.items() if n in vars(special) and r.is_function})
+vars(linalg).update(
+    norm=_matrices.norm,
+    vector_norm=_matrices.vector_norm,
+    matrix_norm=_matrices.matrix_norm,
+    **functions.matrices.LINALG,
+)
+_SPECIAL = ("digamma", "erf", "erfc", "erfinv", "exp2", "expm1", "i0", "log1p", "logit", "logsumexp", "polygamma",
+            "round", "sinc", "softmax",
+            "xlogy", "log_softmax")  # fmt: skip
+vars(special).update(
+    {n: r.function for n, r in _TABLE.items() if (n in vars(special) or n in _SPECIAL) and r.is_function}
+)
+_SECOND = {
+    "gammaln": "lgamma", "psi": "digamma", "expit": "sigmoid", "multigammaln": "mvlgamma", "gammainc": "igamma", "gammaincc": "igammac",
+}  # fmt: skip
+vars(special).update({name: _TABLE[of].function for name, of in _SECOND.items()})
+sparse = _ModuleType(f"{__name__}.sparse", "torch.sparse")
+vars(sparse).update(functions.sparse.SPARSE)
+_sys.modules[sparse.__name__] = sparse
+
+
+def _of_one_axis(of: Any) -> Any:
+    def call(input: Any, n: Any = None, dim: Any = -1, norm: Any = None) -> Any:
+        return _adopt(of(input, n=n, axis=dim, norm=norm or "backward"))
+
+    return call
+
+
+def _of_axes(of: Any, axes: Any = None) -> Any:
+    def call(input: Any, s: Any = None, dim: Any = axes, norm: Any = None) -> Any:
+        chosen = (dim,) if isinstance(dim, _builtins.int) else dim
+        return _adopt(of(input, s=s, axes=chosen, norm=norm or "backward"))
+
+    return call
+
+
+def _shift(of: Any) -> Any:
+    return lambda input, dim=None: _adopt(of(input, axes=dim))
+
+
+vars(fft).update(
+    {n: _of_one_axis(getattr(_an.fft, n)) for n in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")},
+    **{n: _of_axes(getattr(_an.fft, n)) for n in ("fftn", "ifftn", "rfftn", "irfftn")},
+    **{f"{n}2": _of_axes(getattr(_an.fft, f"{n}n"), (-2, -1)) for n in ("fft", "ifft", "rfft", "irfft")},
+    **{n: _shift(getattr(_an.fft, n)) for n in ("fftshift", "ifftshift")},
+)
+version = _ModuleType(f"{__name__}.version", "torch.version")
+vars(version).update(__version__=__version__, cuda=None, hip=None, git_version="", debug=False)
+serialization = _ModuleType(f"{__name__}.serialization", "torch.serialization")
+testing = _ModuleType(f"{__name__}.testing", "torch.testing")
+testing.assert_close = _assert_close  # type: ignore[attr-defined]
+hub = _ModuleType(f"{__name__}.hub", "torch.hub")
+vars(hub).update(dict.fromkeys(("load", "load_state_dict_from_url", "download_url_to_file"), _no_download))
+for _module in (version, testing, hub):
+    _sys.modules[_module.__name__] = _module
 random = _ModuleType(f"{__name__}.random", "torch.random")
 vars(random).update(
     manual_seed=manual_seed,
@@ -306,5 +391,11 @@ def __getattr__(name: str) -> Any:
         found = importlib.import_module("anynet.distributions")
         _sys.modules[f"{__name__}.distributions"] = found
         return found
-    msg = f"module 'anynet.torch' has no attribute {name!r}"
+    if name.startswith("__"):
+        why = "no such attribute"
+    else:
+        from anynet.torch.absent import reason  # late: of this function alone
+
+        why = reason(name)
+    msg = f"module 'anynet.torch' has no attribute {name!r}: {why}"
     raise AttributeError(msg)

@@ -11,18 +11,26 @@ _MACHINERY = "exists for PyTorch's own machinery"
 _STORAGE = "arrays have no bytes that a program may arrange; reshape, permute and clone do what is visible"
 # the first pattern that fits a name says why it is not here
 _REASONS: Final = (
-    (r"sparse|_coo|_csr|_csc|_bsr|_bsc|coalesce|crow_|ccol_|col_indices|row_indices|^indices|^values|spmm|hsmm|dsmm|hspmm|smm$|saddmm|to_dense|dense_dim",
-     "sparse tensors are not offered"),
+    (r"sparse|_coo|_csr|_csc|_bsr|_bsc|coalesce|crow_|ccol_|col_indices|row_indices|^indices|^values|spmm|hsmm|dsmm|hspmm|smm$|saddmm|sspaddmm|to_dense|dense_dim",
+     "sparse tensors are kept with their zeros: torch.sparse_coo_tensor, to_sparse, torch.sparse.mm; no other layout"),
     (r"quant|^q_|qscheme|int_repr|QInt|QUInt|qparams", "quantization is not offered"),
     (r"Storage|storage|as_strided|data_ptr|stride|^set_$|resize|dim_order|layout|memory_format|frombuffer|from_file|permuted|to_padded|"
      r"to_dlpack|resolve_neg|conj_physical", _STORAGE),
-    (r"[a-z]_copy$|_scatter$|slice_inverse", "a functional form of a view; clone() of the view is the same"),
+    (r"[a-z]_copy$|as_strided_scatter|slice_inverse", "a functional form of a view; clone() of the view is the same"),
     (r"cudnn|mkldnn|miopen|fbgemm|vulkan|_backward|native_|unsafe_|sym_|Sym|batch_norm_|cutlass|_cell$|norm_except_dim|nonzero_static|hash_tensor",
      _MACHINERY),
     (r"^(batch_norm|instance_norm|embedding|embedding_bag|embedding_renorm_|kl_div|ctc_loss|.*_loss|binary_cross.*|affine_grid.*|grid_sampler.*|"
      r"constant_pad_nd|convolution|max_pool1d_with_indices|adaptive_max_pool1d|feature_dropout|.*dropout_)$",
      "torch.nn.functional has it, under its own name; the arguments of this one are in another order"),
-    (r"^(stft|istft|.*_window|igamma.*|i0_?|mvlgamma_?|polygamma_?)$", "not yet; functions of SciPy's names are in torch.special"),
+    (r"^(float_power_|polygamma_)$", "the name without the underscore is there"),
+    (r"^(pca_lowrank|svd_lowrank)$", "torch.linalg.svd computes it whole"),
+    (r"^(binomial|segment_reduce|histogramdd|index_reduce_?|index)$",
+     "not yet; torch.distributions.Binomial, scatter_reduce, histogram and indexing do what they are used for"),
+    (r"^(distributed|rpc)$", "several processes: torch.distributed is not offered"),
+    (r"^(profiler|fx|onnx|jit|package|monitor|classes|ops|library)$",
+     "PyTorch's own runtime; anynet.profile measures, anynet.compile compiles, anynet.export writes programs"),
+    (r"^multiprocessing$", "tensors are not shared between processes; DataLoader has its own workers"),
+    (r"^(nested|jagged)", "nested tensors are not offered; pad_sequence makes one tensor of several"),
     (r"Error$|Tensor$", "the errors and types are Python's and anynet's"),
     (r"Script|JIT|Graph|^Node$|^Value$|Code$|Type$|Type_|TracingState|ErrorReport|FunctionSchema|Argument|Serialization|Reader|Writer|Logger|Guard|Key|"
      r"import_ir|parse_|merge_type|unify_type|CompilationUnit|ExecutionPlan|FileCheck|Capsule|Gradient$|StaticModule|Benchmark|CallStack|AliasDb|"
@@ -33,8 +41,8 @@ _REASONS: Final = (
     (r"^is_(xla|xpu|ipu|maia|mtia|vulkan|mkldnn|nested|distributed|inference|conj|neg|set_to)|^(xpu|ipu|mtia|chalf|volatile|reinforce|module_load)",
      "belongs to devices and kinds of tensors that are not here"),
     (r"anomaly", "torch.autograd.detect_anomaly"),
-    (r"^(symeig|eig|solve|lstsq|triangular_solve|lu|lu_solve|lu_unpack|geqrf|orgqr|ormqr|cholesky_inverse|cholesky_solve|matrix_rank|lobpcg)$",
-     "torch.linalg has eigh, eig, solve, inv, cholesky; the others are LAPACK's steps"),
+    (r"^(symeig|eig|solve|lstsq|lu|lu_solve|lu_unpack|geqrf|orgqr|ormqr|matrix_rank|lobpcg)$",
+     "torch.linalg has eigh, eig, solve, lstsq, inv, cholesky, solve_triangular; the others are LAPACK's steps"),
     (r"^(rnn_|lstm|gru)", "torch.nn.RNN, LSTM, GRU"),
     (r"deterministic|num_interop|warn_always|flush_denormal|num_threads|get_device_module|default_tensor_type|float32_matmul",
      "is set before Python starts, or has nothing to set"),
@@ -47,8 +55,8 @@ _REASONS: Final = (
 def reason(name: str) -> str:
     """Why a name of PyTorch's is not here; "not yet" where there is no reason.
 
-    >>> reason("to_sparse"), reason("renorm")
-    ('sparse tensors are not offered', 'not yet')
+    >>> reason("data_ptr")
+    'arrays have no bytes that a program may arrange; reshape, permute and clone do what is visible'
     """
     for pattern, why in _REASONS:
         if re.search(pattern, name):
@@ -58,22 +66,17 @@ def reason(name: str) -> str:
 
 METHODS: Final = frozenset(
     (
-        "addbmm", "addbmm_", "apply_", "as_strided", "as_strided_", "as_strided_scatter", "as_subclass", "ccol_indices", "chalf",
-        "cholesky_inverse", "cholesky_solve", "coalesce", "col_indices", "conj_physical", "conj_physical_", "const_data_ptr",
-        "crow_indices", "data_ptr", "dense_dim", "dequantize", "diagonal_scatter", "dim_order", "eig", "float_power_", "frexp",
-        "geqrf", "grad_dtype", "hash_tensor", "histogram", "i0", "i0_", "igamma", "igamma_", "igammac", "igammac_", "index",
-        "index_reduce", "index_reduce_", "indices", "int_repr", "ipu", "is_coalesced", "is_conj", "is_distributed",
-        "is_inference", "is_ipu", "is_maia", "is_mkldnn", "is_mtia", "is_neg", "is_nested", "is_set_to", "is_sparse_csr",
-        "is_vulkan", "is_xla", "is_xpu", "istft", "lstsq", "lu", "lu_solve", "map2_", "map_", "matrix_exp", "module_load", "mtia",
-        "mvlgamma", "mvlgamma_", "name", "nanmedian", "nanquantile", "narrow_copy", "new_empty_strided", "nonzero_static",
-        "orgqr", "ormqr", "output_nr", "polygamma", "polygamma_", "put", "put_", "q_per_channel_axis", "q_per_channel_scales",
-        "q_per_channel_zero_points", "q_scale", "q_zero_point", "qscheme", "record_stream", "reinforce", "renorm", "renorm_",
-        "resize", "resize_", "resize_as", "resize_as_", "resize_as_sparse_", "resolve_neg", "row_indices", "select_scatter",
-        "set_", "slice_inverse", "slice_scatter", "smm", "solve", "sparse_dim", "sparse_mask", "sparse_resize_",
-        "sparse_resize_and_clear_", "sspaddmm", "stft", "storage", "storage_offset", "storage_type", "stride", "swapdims_",
-        "symeig", "to_dense", "to_mkldnn", "to_padded_tensor", "to_sparse", "to_sparse_bsc", "to_sparse_bsr", "to_sparse_coo",
-        "to_sparse_csc", "to_sparse_csr", "triangular_solve", "unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes",
-        "untyped_storage", "values", "volatile", "xpu",
+        "apply_", "as_strided", "as_strided_", "as_strided_scatter", "as_subclass", "ccol_indices", "chalf", "col_indices",
+        "conj_physical", "conj_physical_", "const_data_ptr", "crow_indices", "data_ptr", "dense_dim", "dequantize", "dim_order",
+        "eig", "float_power_", "geqrf", "grad_dtype", "hash_tensor", "index", "index_reduce", "index_reduce_", "int_repr",
+        "ipu", "is_ipu", "is_maia", "is_mtia", "is_set_to", "is_vulkan", "is_xla", "lstsq", "lu", "lu_solve", "map2_", "map_",
+        "module_load", "mtia", "name", "nanquantile", "narrow_copy", "new_empty_strided", "nonzero_static", "orgqr", "ormqr",
+        "output_nr", "polygamma_", "q_per_channel_axis", "q_per_channel_scales", "q_per_channel_zero_points", "q_scale",
+        "q_zero_point", "qscheme", "record_stream", "reinforce", "resize", "resize_", "resize_as", "resize_as_",
+        "resize_as_sparse_", "resolve_neg", "row_indices", "set_", "slice_inverse", "smm", "solve", "sparse_dim", "sparse_mask",
+        "sparse_resize_", "sparse_resize_and_clear_", "sspaddmm", "storage", "storage_offset", "storage_type", "stride",
+        "symeig", "to_mkldnn", "to_padded_tensor", "to_sparse_bsc", "to_sparse_bsr", "to_sparse_coo", "to_sparse_csc",
+        "to_sparse_csr", "unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes", "untyped_storage", "volatile", "xpu",
     )
 )  # fmt: skip
 """Methods and attributes of PyTorch's Tensor that this room's has not."""

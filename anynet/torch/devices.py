@@ -167,11 +167,34 @@ def _device_block(device: Any) -> Iterator[None]:
     yield
 
 
+_MEMORY = ("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved", "reset_peak_memory_stats", "mem_get_info",
+           "memory_summary")  # fmt: skip
+
+
+def _memory(device: Any = None) -> Any:
+    """Refused: memory is counted by the array library."""
+    msg = "the memory in use is not counted here; with CuPy: cupy.get_default_memory_pool().used_bytes()"
+    raise NotImplementedError(msg)
+
+
+def _properties(device: Any = None) -> Any:
+    """Refused: what a device is, the array library says."""
+    msg = "get_device_properties: with CuPy: cupy.cuda.runtime.getDeviceProperties(0)"
+    raise NotImplementedError(msg)
+
+
+@contextmanager
+def _sdp_kernel(**_: Any) -> Iterator[None]:
+    """A block in which PyTorch would choose among kernels of attention."""
+    yield
+
+
 amp = _module("amp", autocast=autocast, GradScaler=GradScaler)
 cuda = _module(
     "cuda", is_available=_cuda_works, device_count=_count, synchronize=_synchronize, current_device=lambda: 0, empty_cache=_nothing,
     set_device=_set_device, manual_seed=streams.manual_seed, manual_seed_all=streams.manual_seed, device=_device_block,
-    get_device_name=lambda device=None: "cuda", is_bf16_supported=lambda: _cuda_works(),
+    get_device_name=lambda device=None: "cuda", is_bf16_supported=lambda: _cuda_works(), OutOfMemoryError=MemoryError,
+    is_initialized=_cuda_works, get_device_properties=_properties, **dict.fromkeys(_MEMORY, _memory),
 )  # fmt: skip
 cuda.amp = _module(  # type: ignore[attr-defined]
     "cuda.amp",
@@ -185,9 +208,10 @@ _cudnn = _module(
 _switch = {"is_available": lambda: False, "is_built": lambda: False}
 backends = _module(
     "backends", cudnn=_cudnn, mps=_module("backends.mps", **_switch), mkldnn=_module("backends.mkldnn", **_switch),
-    cuda=_module("backends.cuda", matmul=ModuleType("matmul"), is_built=_cuda_works),
+    cuda=_module("backends.cuda", matmul=ModuleType("matmul"), is_built=_cuda_works, sdp_kernel=_sdp_kernel),
 )  # fmt: skip
 accelerator = _module(
     "accelerator", is_available=_cuda_works, current_accelerator=lambda check_available=False: None if not _cuda_works() else "cuda",
-    device_count=_count, synchronize=_synchronize,
+    device_count=_count, synchronize=_synchronize, current_device_index=lambda: 0, set_device_index=_set_device, set_device_idx=_set_device,
+    device_index=_device_block, empty_cache=_nothing,
 )  # fmt: skip

@@ -28,9 +28,8 @@ _OTHERS = {
     "torch.onnx": "anynet.export",
     "torch.fx": "anynet.export",
     "torch.utils.tensorboard": "anynet.train.TensorBoard, or tensorboardX",
-    "torch.hub": "anynet.models, weights from files",
+    "torch.hub": "nothing is downloaded; anynet.models, weights from files",
     "torch.quantization": "quantization is not offered",
-    "torch.sparse": "sparse tensors are not offered",
 }
 _CALLS = {
     "torch.manual_seed": "the random numbers that follow are anynet's, not PyTorch's for the same seed",
@@ -173,9 +172,9 @@ def findings(source: str, name: str = "<script>") -> Iterator[Finding]:
 
     SyntaxError for what is no Python.
 
-    >>> for line in findings("import torch\\nx = torch.renorm(torch.ones(3), 2)"):
+    >>> for line in findings("import torch\\nx = torch.binomial(torch.ones(3))"):
     ...     print(line.line, line.name, line.why)
-    2 torch.renorm not yet
+    2 torch.binomial not yet; torch.distributions.Binomial, scatter_reduce, histogram and indexing do what they are used for
     """
     reader = _Reader()
     reader.visit(ast.parse(source, filename=name))

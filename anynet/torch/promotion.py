@@ -10,12 +10,16 @@ from typing import Any
 
 from anynet import dtypes
 from anynet.dtypes import DType
+from anynet.ops import elementwise as e
 from anynet.ops.data_types import result_type as standard_result_type
 from anynet.ops.manipulation import astype
-from anynet.tensor import Tensor, wrap
+from anynet.tensor import Tensor, is_batched_array, wrap
 from anynet_backends import registry
+from anynet_backends.jit.tracer import COMPILING
 
-__all__ = ["as_float", "common", "number", "prepared", "prepared_floats", "promote_types", "result_type"]
+__all__ = [
+    "as_float", "common", "floor_divide", "number", "prepared", "prepared_floats", "promote_types", "remainder", "result_type",
+]  # fmt: skip
 
 RANK = {"bool": 0, "uint": 1, "int": 1, "real": 2, "complex": 3}
 _PYTHON = {bool: 0, int: 1, float: 2, complex: 3}
@@ -111,3 +115,32 @@ def prepared_floats(a: Any, b: Any) -> tuple[Any, Any]:
     if not is_float and RANK[result_type(a, b).kind] < 2:
         a, b = (as_float(v) if isinstance(v, Tensor) else float(v) for v in (a, b))
     return prepared(a, b)
+
+
+def _refuse_zero(a: Any, b: Any) -> None:
+    """PyTorch's error for a whole number divided by 0 on the host, where the array library gives 0 (and only warns)."""
+    if COMPILING or any(
+        isinstance(v, Tensor) and v.dtype.kind not in ("int", "uint", "bool") for v in (a, b)
+    ):
+        return
+    if isinstance(b, Tensor):
+        if is_batched_array(b._data) or not b.device.startswith("cpu") or not b.size:
+            return
+        zero = bool((b.detach().numpy() == 0).any())
+    else:
+        zero = isinstance(b, int) and b == 0
+    if zero:
+        msg = "ZeroDivisionError"
+        raise RuntimeError(msg)
+
+
+def floor_divide(a: Any, b: Any) -> Any:
+    """⌊a / b⌋; RuntimeError for whole numbers divided by 0."""
+    _refuse_zero(a, b)
+    return e.floor_divide(a, b)
+
+
+def remainder(a: Any, b: Any) -> Any:
+    """a − ⌊a / b⌋ b; RuntimeError for whole numbers divided by 0."""
+    _refuse_zero(a, b)
+    return e.remainder(a, b)

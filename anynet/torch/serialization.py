@@ -7,9 +7,10 @@ and PyTorch's own .pt and .pth files, by a reader that makes tensors and nothing
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from anynet.tensor import Tensor as AnyTensor
 from anynet.tensor import wrap
@@ -23,8 +24,10 @@ __all__ = ["load", "save"]
 _WHOLE = "$value"  # the key of what is no dict
 
 
-def save(obj: Any, f: str | os.PathLike[str], pickle_module: Any = None, pickle_protocol: int = 2) -> None:
-    """Write a state (nested dicts, lists, tensors, numbers, texts) to a file.
+def save(
+    obj: Any, f: str | os.PathLike[str] | IO[bytes], pickle_module: Any = None, pickle_protocol: int = 2
+) -> None:
+    """Write a state (nested dicts, lists, tensors, numbers, texts) to a file, by its path or opened for writing bytes.
 
     TypeError for a module or another object that is no data: save its ``state_dict()``.
 
@@ -34,12 +37,18 @@ def save(obj: Any, f: str | os.PathLike[str], pickle_module: Any = None, pickle_
     >>> torch.load(file)
     {'w': tensor([1., 1.])}
     """
-    if not isinstance(f, (str, os.PathLike)):
-        msg = f"save: f must be a path, got {type(f).__name__}"
+    if not isinstance(f, (str, os.PathLike)) and not hasattr(f, "write"):
+        msg = f"save: f must be a path or a file opened for writing bytes, got {type(f).__name__}"
         raise TypeError(msg)
     if hasattr(obj, "state_dict"):
         msg = f"save: a {type(obj).__name__} is code and data; save its data: torch.save(x.state_dict(), …)"
         raise TypeError(msg)
+    if not isinstance(f, (str, os.PathLike)):
+        with tempfile.TemporaryDirectory() as folder:
+            written = Path(folder) / "file"
+            save(obj, written)
+            f.write(written.read_bytes())
+        return
     target = Path(f)
     beside = target.with_name(f"{target.name}.safetensors")
     _save(beside, obj if isinstance(obj, Mapping) else {_WHOLE: obj})
@@ -47,7 +56,7 @@ def save(obj: Any, f: str | os.PathLike[str], pickle_module: Any = None, pickle_
 
 
 def load(
-    f: str | os.PathLike[str],
+    f: str | os.PathLike[str] | IO[bytes],
     map_location: Any = None,
     *,
     weights_only: bool = True,
@@ -59,6 +68,11 @@ def load(
     `map_location` is the device for all tensors; without it they come to the host. ValueError for a file with anything but data in it,
     `weights_only` or not: nothing that a file names is run.
     """
+    if hasattr(f, "read"):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "file"
+            copy.write_bytes(f.read())
+            return load(copy, map_location, weights_only=weights_only)
     where = (
         None
         if map_location is None or callable(map_location) or isinstance(map_location, Mapping)

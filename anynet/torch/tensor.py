@@ -20,7 +20,7 @@ from anynet.ops.indexing import replace
 from anynet.ops.linear import matmul
 from anynet.ops.manipulation import astype, reshape, to_device
 from anynet.torch.memory import fitted, memory_of, part, refuse_results, shows, write
-from anynet.torch.promotion import as_float, number, prepared, prepared_floats
+from anynet.torch.promotion import as_float, floor_divide, number, prepared, prepared_floats, remainder
 from anynet.torch.sizes import Count, Size, device
 from anynet_backends import registry
 from anynet_backends.jit.tracer import COMPILING
@@ -384,10 +384,6 @@ def _known(x: Any) -> bool:
     )
 
 
-def _floor_divide(a: Any, b: Any) -> Any:
-    return e.floor_divide(a, b)
-
-
 def _divide(a: Any, b: Any) -> Any:
     return e.divide(*(as_float(x) if isinstance(x, _Plain) else x for x in (a, b)))
 
@@ -412,7 +408,7 @@ def _install(name: str, function: Callable[[Any, Any], Any]) -> None:
 
 
 for _name, _function in {
-    "add": e.add, "sub": e.subtract, "mul": e.multiply, "truediv": _divide, "floordiv": _floor_divide, "mod": e.remainder,
+    "add": e.add, "sub": e.subtract, "mul": e.multiply, "truediv": _divide, "floordiv": floor_divide, "mod": remainder,
     "pow": e.pow, "matmul": matmul, "and": e.bitwise_and, "or": e.bitwise_or, "xor": e.bitwise_xor,
     "lshift": e.bitwise_left_shift, "rshift": e.bitwise_right_shift,
 }.items():  # fmt: skip

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 import anynet as an
@@ -225,3 +226,83 @@ def test_importing_anynet_loads_none_of_it():
         "import sys, anynet; print([m for m in sys.modules if m.startswith('anynet.torch')]); print(anynet.tensor.flavours)"
     )
     assert done.stdout.split("\n")[:2] == ["[]", "[]"], done.stderr
+
+
+def test_paths_of_matrices_and_transforms():
+    theirs = pytest.importorskip("torch")
+    draw = np.random.default_rng(2)
+    a, b = draw.normal(size=(4, 3)), draw.normal(size=(4, 2))
+    s = a.T @ a + np.eye(3)
+    lines = (
+        "torch.linalg.lstsq(a, b).solution", "torch.linalg.lstsq(a, b, driver='gelsd').residuals", "torch.linalg.lstsq(a, b)[1]",
+        "torch.linalg.solve_triangular(s, b[:3], upper=True)",
+        "torch.linalg.solve_triangular(s, b[:3].T, upper=False, left=False, unitriangular=True)", "torch.linalg.multi_dot([a, s, b[:3]])",
+        "torch.linalg.cond(s)", "torch.linalg.cond(s, 1)", "torch.linalg.inv_ex(s)[0]", "torch.linalg.cholesky_ex(s).L",
+        "torch.linalg.eigh(s, 'U')[0]", "torch.linalg.eigvalsh(s)", "torch.linalg.matrix_exp(s)", "torch.fft.fft(a, 5, 0, 'ortho').abs()",
+        "torch.fft.rfft(a, dim=0).abs()", "torch.fft.fft2(a).abs()", "torch.fft.irfft2(torch.fft.rfft2(a), s=(4, 3))",
+        "torch.fft.fftshift(a, dim=1)", "torch.fft.fftn(a, dim=(0,)).abs()", "torch.special.expit(a)", "torch.special.expm1(a)",
+        "torch.special.i0(a)", "torch.sparse.mm(a.to_sparse(), s).to_dense()",
+        "torch.sparse_coo_tensor([[0, 1, 1], [2, 0, 2]], torch.tensor([1., 2., 3.]), torch.Size([2, 3])).to_dense().double()",
+    )  # fmt: skip
+    for line in lines:
+        found, expected = (
+            eval(line, {"torch": room, "a": room.tensor(a), "b": room.tensor(b), "s": room.tensor(s)})
+            for room in (torch, theirs)
+        )
+        assert isinstance(found, torch.Tensor), line
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-9, atol=1e-10, err_msg=line)
+
+
+def test_one_device_is_all_that_is_parallel():
+    net = torch.nn.DataParallel(torch.nn.Linear(2, 3), device_ids=[0])
+    x = torch.ones(4, 2)
+    assert torch.equal(net(x), net.module(x))
+    assert torch.equal(torch.nn.parallel.data_parallel(net.module, x), net(x))
+    assert list(net.state_dict()) == ["module.weight", "module.bias"]
+    with pytest.raises(NotImplementedError, match="device_ids must name at most one device, got"):
+        torch.nn.DataParallel(net.module, device_ids=[0, 1])
+    with pytest.raises(NotImplementedError, match=r"torch\.distributed is not offered"):
+        torch.nn.parallel.DistributedDataParallel(net)
+
+
+def test_absent_names_say_why():
+    with pytest.raises(AttributeError, match=r"has no attribute 'nested': nested tensors are not offered"):
+        torch.nested  # noqa: B018
+    with pytest.raises(NotImplementedError, match="nothing is downloaded"):
+        torch.hub.load_state_dict_from_url("https://example.org/x.pt")
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        assert (
+            torch.nn.functional.scaled_dot_product_attention(*[torch.ones(1, 2, 3)] * 3).sum().item() == 6.0
+        )
+
+
+def test_whole_numbers_are_not_divided_by_zero():
+    i = torch.tensor([1, 2])
+    for wrong in (
+        lambda: i // 0,
+        lambda: i % torch.tensor([0, 1]),
+        lambda: 5 // torch.tensor(0),
+        lambda: i.div(0, rounding_mode="trunc"),
+        lambda: i.fmod(0),
+        lambda: i.remainder(torch.tensor(0)),
+    ):
+        with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+            wrong()
+    assert i.tolist() == [1, 2]
+    assert torch.sign(torch.tensor([float("nan"), -3.0])).tolist() == [0.0, -1.0]
+
+
+def test_close_tensors():
+    torch.testing.assert_close(torch.ones(2), torch.ones(2) + 1e-7)
+    with pytest.raises(AssertionError, match="1 of 2 elements differ"):
+        torch.testing.assert_close(torch.ones(2), torch.tensor([1.0, 1.1]))
+
+
+def test_states_go_into_open_files(tmp_path):
+    with open(tmp_path / "w.pt", "wb") as file:
+        torch.save({"w": torch.arange(3)}, file)
+    with open(tmp_path / "w.pt", "rb") as file:
+        assert torch.load(file)["w"].tolist() == [0, 1, 2]
+    assert torch.load(tmp_path / "w.pt")["w"].tolist() == [0, 1, 2]
+    with pytest.raises(TypeError, match="f must be a path or a file opened for writing bytes, got int"):
+        torch.save({}, 3)

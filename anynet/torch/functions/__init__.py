@@ -6,10 +6,13 @@ from anynet.torch.functions import (
     further,
     indexing,
     linear,
+    matrices,
     pointwise,
     random,
     reductions,
     shapes,
+    signal,
+    sparse,
 )
 
 __all__ = [
@@ -18,8 +21,11 @@ __all__ = [
     "further",
     "indexing",
     "linear",
+    "matrices",
     "pointwise",
     "random",
     "reductions",
     "shapes",
+    "signal",
+    "sparse",
 ]

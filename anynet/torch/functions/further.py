@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from anynet import dtypes
+from anynet import dtypes, special
 from anynet.nn import functional as F
 from anynet.ops import creation as c
 from anynet.ops import elementwise as e
@@ -125,14 +126,14 @@ def corrcoef(input: Any) -> Any:
 @offered("torch.vander(v.detach())", "torch.vander(v.detach(), 3, increasing=True)", method=False)
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     n = x.shape[0] if N is None else N
-    powers = [e.pow(x, k) for k in (range(n) if increasing else reversed(range(n)))]
+    powers = [e.pow(x, k) for k in (builtins.range(n) if increasing else reversed(builtins.range(n)))]
     return m.stack(powers, axis=-1)
 
 
 @offered("torch.combinations(v)", "torch.combinations(v, 3)", method=False)
 def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Any:
     chosen = (itertools.combinations_with_replacement if with_replacement else itertools.combinations)(
-        range(input.shape[0]), r
+        builtins.range(input.shape[0]), r
     )
     at = c.asarray(list(chosen), dtype=dtypes.int64)
     return m.reshape(indexing.take(input, m.reshape(at, (-1,))), (-1, r))
@@ -216,13 +217,252 @@ def new(self: Any, *size: Any) -> Any:
 def sum_to_size(self: Any, *size: Any) -> Any:
     wanted = shapes._lengths(size)
     more = self.ndim - len(wanted)
-    axes = (*range(more), *(more + k for k, n in enumerate(wanted) if n == 1 != self.shape[more + k]))
+    axes = (
+        *builtins.range(more),
+        *(more + k for k, n in enumerate(wanted) if n == 1 != self.shape[more + k]),
+    )
     return m.reshape(r.sum(self, axis=axes), wanted) if axes else self
 
 
 @offered("torch.qr(x)[1].abs()")
 def qr(input: Any, some: bool = True) -> Any:
     return tuple(la.qr(input, mode="reduced" if some else "complete"))
+
+
+@offered(
+    "torch.atleast_3d(torch.tensor(1.0))",
+    "torch.atleast_3d(v)",
+    "torch.atleast_3d(x)",
+    "torch.atleast_3d(b)",
+    method=False,
+)
+def atleast_3d(*tensors: Any) -> Any:
+    given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
+    made = []
+    for x in given:
+        shape = (1, *x.shape, 1) if x.ndim == 1 else (*x.shape, *(1,) * (3 - x.ndim))
+        made.append(x if x.ndim > 2 else m.reshape(x, shape))
+    return made[0] if len(tensors) == 1 and given is tensors else tuple(made)
+
+
+@offered("torch.fill(x, 3)", method=False)
+def fill(input: Any, value: Any) -> Any:
+    return c.full_like(input, value)
+
+
+@offered(
+    "torch.cumulative_trapezoid(x)",
+    "torch.cumulative_trapezoid(x, v.sort().values)",
+    "torch.cumulative_trapezoid(x, dx=0.5, dim=0)",
+    method=False,
+)
+def cumulative_trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Any:  # fmt: skip
+    y = m.moveaxis(as_float(y), dim, -1)
+    step = dx if x is None else r.diff(as_float(x), axis=-1)
+    return m.moveaxis(r.cumulative_sum(0.5 * (y[..., 1:] + y[..., :-1]) * step, axis=-1), -1, dim)
+
+
+def _power_of_two(x: Any) -> Any:
+    return e.pow(c.full_like(x, 2.0), x)
+
+
+class frexp_return(NamedTuple):
+    """What `frexp` returns: x = mantissa · 2^exponent, the mantissa in [1/2, 1)."""
+
+    mantissa: Any
+    exponent: Any
+
+
+@offered("torch.frexp(x.detach())", "torch.frexp(torch.tensor([0.0, 8.0, -0.3]))")
+def frexp(input: Any) -> Any:
+    known = e.logical_and(e.isfinite(input), e.not_equal(input, 0))
+    size = e.abs(e.where(known, input.detach(), 1.0))
+    power = e.floor(e.log2(size)) + 1.0
+    part = size * _power_of_two(-power)  # log2 may be off by one in the last place
+    power = power + e.where(e.greater_equal(part, 1.0), 1.0, 0.0) - e.where(e.less(part, 0.5), 1.0, 0.0)
+    power = e.where(known, power, 0.0)
+    return frexp_return(input * _power_of_two(-power), m.astype(power, dtypes.int32))
+
+
+@offered("torch.mvlgamma(pos + 3, 3)", "torch.mvlgamma(pos + 3, 1)", in_place=True)
+def mvlgamma(input: Any, p: int) -> Any:
+    return special.multigammaln(as_float(input), p)
+
+
+@offered("torch.polygamma(1, pos)", "torch.polygamma(2, pos)", method=False)
+def polygamma(n: int, input: Any) -> Any:
+    return special.polygamma(n, as_float(input))
+
+
+def _polygamma(self: Any, n: int) -> Any:
+    return polygamma(n, self)
+
+
+for _name, _of in {"igamma": special.gammainc, "igammac": special.gammaincc}.items():
+    offered(f"torch.{_name}(pos.detach(), pos.detach() + 0.5)", name=_name, in_place=True)(
+        (lambda function: lambda input, other: function(as_float(input), as_float(other)))(_of)
+    )
+
+
+@offered(
+    "torch.nanmedian(special)",
+    "torch.nanmedian(torch.stack([special, special.flip(0)]), 1)",
+    "x.nanmedian(0, keepdim=True)",
+)
+def nanmedian(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    if dim is None:
+        kept = e.logical_not(e.isnan(input))
+        flat = m.reshape(input, (-1,))[m.reshape(kept, (-1,))]
+        return reductions.median(flat) if flat.shape[0] else input.sum() * math.nan
+    x = m.moveaxis(input, dim, -1)
+    order = s.argsort(
+        e.where(e.isnan(x), math.inf, x), axis=-1
+    )  # those that are no numbers behind all that are
+    rank = s.argsort(order, axis=-1)
+    count = r.sum(m.astype(e.logical_not(e.isnan(x)), dtypes.int64), axis=-1, keepdims=True)
+    middle = e.maximum((count - 1) // 2, 0)
+    at = r.argmax(m.astype(e.equal(rank, middle), dtypes.int64), axis=-1, keepdims=True)
+    parts = [m.moveaxis(v, -1, dim) for v in (indexing.take_along_dim(x, at, -1), at)]
+    return reductions.median_return(*(parts if keepdim else [m.squeeze(v, axis=dim) for v in parts]))
+
+
+@offered(
+    "torch.put(x, torch.tensor([1, 5]), torch.tensor([7., 8.]))",
+    "x.put(i[:1, :2], torch.tensor([[1., 2.]]), accumulate=True)",
+    in_place=True,
+)
+def put(input: Any, index: Any, source: Any, accumulate: bool = False) -> Any:  # fmt: skip
+    flat, at, new = (m.reshape(v, (-1,)) for v in (input, index, source))
+    made = indexing.index_add(flat, 0, at, new) if accumulate else indexing.index_copy(flat, 0, at, new)
+    return m.reshape(made, input.shape)
+
+
+@offered("torch.range(0, 4)", "torch.range(1, 2, 0.5)", method=False)
+def range(
+    start: Any = 0,
+    end: Any = None,
+    step: Any = 1,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Any:
+    start, end = (0, start) if end is None else (start, end)
+    count = math.floor((end - start) / step) + 1
+    y = start + step * c.arange(
+        count, dtype=dtypes.default_float() if dtype is None else dtype, device=place(device)
+    )
+    return y.requires_grad_() if requires_grad else y
+
+
+@offered("torch.unravel_index(torch.tensor([0, 5, 11]), (3, 4))", method=False)
+def unravel_index(indices: Any, shape: Any) -> Any:
+    found, rest = [], indices
+    for n in reversed((shape,) if isinstance(shape, int) else tuple(shape)):
+        found.append(rest % n)
+        rest = rest // n
+    return tuple(reversed(found))
+
+
+class histogram_return(NamedTuple):
+    """What `histogram` returns."""
+
+    hist: Any
+    bin_edges: Any
+
+
+@offered(
+    "torch.histogram(x.detach(), 4)",
+    "torch.histogram(x.detach(), 3, range=(-1., 1.), density=True)",
+    "torch.histogram(x.detach(), torch.tensor([-1., 0., 0.5, 2.]), weight=pos.detach())",
+)
+def histogram(input: Any, bins: Any, *, range: Any = None, weight: Any = None, density: bool = False) -> Any:  # fmt: skip
+    x = m.reshape(input, (-1,))
+    if isinstance(bins, int):
+        low, high = (
+            (float(r.min(x)), float(r.max(x))) if range is None else (float(range[0]), float(range[1]))
+        )
+        low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
+        bins = c.linspace(low, high, bins + 1, dtype=x.dtype, device=place(x.device))
+    count = bins.shape[0] - 1
+    at = s.searchsorted(bins, x, side="right") - 1
+    at = e.where(e.equal(x, bins[-1]), count - 1, at)
+    inside = e.logical_and(e.greater_equal(at, 0), e.less(at, count))
+    each = c.ones_like(x) if weight is None else m.reshape(weight, (-1,))
+    found = indexing.index_add(
+        c.zeros(count, dtype=x.dtype, device=place(x.device)),
+        0,
+        e.where(inside, at, 0),
+        e.where(inside, each, 0.0),
+    )
+    return histogram_return(found / r.sum(found) / r.diff(bins) if density else found, bins)
+
+
+@offered("torch.select_scatter(x, v, 0, 1)", "x.select_scatter(y[:, 0], 1, -1)")
+def select_scatter(input: Any, src: Any, dim: int, index: int) -> Any:
+    return _with(input, src, lambda z: z.select(dim, index))
+
+
+@offered("torch.slice_scatter(x, y[:, :2], 1, 1, 3)", "x.slice_scatter(y[:2], start=1)")
+def slice_scatter(
+    input: Any, src: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Any:
+    key = (*[slice(None)] * (dim % input.ndim), slice(start, end, step))
+    return _with(input, src, lambda z: z[key])
+
+
+@offered("torch.diagonal_scatter(sq, v[:3])", "sq.diagonal_scatter(v[:2], 1)")
+def diagonal_scatter(input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    return _with(input, src, lambda z: z.diagonal(offset, dim1, dim2))
+
+
+def _with(input: Any, src: Any, part: Callable[[Any], Any]) -> Any:
+    """A copy of a tensor, another in the place of a part."""
+    y = input.clone()
+    part(y).copy_(src)
+    return y
+
+
+@offered(
+    "torch.gradient(x)",
+    "torch.gradient(x, spacing=2.0, dim=1)",
+    "torch.gradient(v, spacing=(v.detach().sort()[0],))",
+    method=False,
+)
+def gradient(input: Any, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) -> Any:
+    if edge_order != 1:
+        msg = f"gradient: edge_order must be 1, got {edge_order}"
+        raise NotImplementedError(msg)
+    axes = (
+        tuple(builtins.range(input.ndim)) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+    )
+    steps = [spacing] * len(axes) if not isinstance(spacing, (list, tuple)) else list(spacing)
+    return tuple(_slope(input, axis, step) for axis, step in zip(axes, steps, strict=True))
+
+
+def _slope(input: Any, axis: int, step: Any) -> Any:
+    x = m.moveaxis(as_float(input), axis, -1)
+    gaps = (
+        r.diff(step)
+        if isinstance(step, Tensor) and step.ndim
+        else step * c.ones(x.shape[-1] - 1, dtype=x.dtype, device=place(x.device))
+    )
+    d = r.diff(x, axis=-1) / gaps
+    left, right = gaps[:-1], gaps[1:]
+    inner = (right * d[..., :-1] + left * d[..., 1:]) / (left + right)
+    return m.moveaxis(m.concat((d[..., :1], inner, d[..., -1:]), axis=-1), -1, axis)
+
+
+def _no(self: Any) -> bool:
+    """Never, here."""
+    return False
+
+
+for _name in ("is_conj", "is_neg", "is_inference", "is_distributed"):
+    setattr(Tensor, _name, _no)
+Tensor.polygamma = _polygamma  # type: ignore[attr-defined]
+Tensor.swapdims_ = Tensor.swapaxes_  # type: ignore[attr-defined]
+Tensor.is_sparse_csr = Tensor.is_nested = Tensor.is_xpu = Tensor.is_mkldnn = False  # type: ignore[attr-defined]
 
 
 def _post_accumulate(self: Any, hook: Any) -> Any:

@@ -15,7 +15,16 @@ from anynet.ops.manipulation import astype
 from anynet.ops.reductions import all as all_
 from anynet.tensor import Tensor as AnyTensor
 from anynet.torch.memory import fitted, write
-from anynet.torch.promotion import as_float, cast, number, prepared, prepared_floats, result_type
+from anynet.torch.promotion import (
+    as_float,
+    cast,
+    floor_divide,
+    number,
+    prepared,
+    prepared_floats,
+    remainder,
+    result_type,
+)
 from anynet.torch.table import alias, offered
 from anynet.torch.tensor import Tensor
 
@@ -54,10 +63,18 @@ _of_one("deg2rad", lambda x: x * (math.pi / 180.0))
 _of_one("rad2deg", lambda x: x * (180.0 / math.pi))
 _of_one("relu", lambda x: F.relu(x) if x.dtype.is_floating else e.maximum(x, 0), floats=False)
 _of_one("square", e.square, floats=False)
-_of_one("sign", e.sign, floats=False)
+
+
+def _sign(x: Any) -> Any:
+    """PyTorch's sign of what is no number is 0."""
+    y = e.sign(x)
+    return e.where(e.isnan(x), 0.0, y) if x.dtype.kind == "real" else y
+
+
+_of_one("sign", _sign, "torch.sign(x)", "x.sign()", "torch.sign(i)", "special.sign()", floats=False)
 _of_one("neg", e.negative, floats=False)
 _of_one("abs", e.abs, floats=False)
-_of_one("sgn", e.sign, "torch.sgn(x.detach())", "i.sgn()", floats=False)
+_of_one("sgn", _sign, "torch.sgn(x.detach())", "i.sgn()", "torch.sgn(special)", floats=False)
 for _name in ("ceil", "floor", "trunc"):
     _of_one(_name, getattr(e, _name), floats=False)
 _of_one("frac", lambda x: x - e.trunc(x), "torch.frac(x)", "x.frac()", floats=False)
@@ -206,13 +223,13 @@ _of_two("logaddexp", e.logaddexp, "torch.logaddexp(x, y)", in_place=False)
 _of_two("xlogy", sp.xlogy, "torch.xlogy(x, pos)", floats=True)
 _of_two(
     "floor_divide",
-    e.floor_divide,
+    floor_divide,
     "torch.floor_divide(x.detach(), y.detach())",
     "i.floor_divide(2)",
     "x.detach().floor_divide(0.7)",
     "i // -2",
 )
-_of_two("remainder", e.remainder, "torch.remainder(x, y)", "i.remainder(2)", "x.remainder(-0.7)", "i % -2")
+_of_two("remainder", remainder, "torch.remainder(x, y)", "i.remainder(2)", "x.remainder(-0.7)", "i % -2")
 for _name, _of in {"multiply": "mul", "arctan2": "atan2"}.items():
     alias(_name, _of)
 
@@ -270,9 +287,9 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
         msg = f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
         raise RuntimeError(msg)
     if rounding_mode == "floor":
-        return e.floor_divide(a, b)
+        return floor_divide(a, b)
     if rounding_mode == "trunc" and result_type(a, b).kind in ("int", "uint"):
-        down = e.floor_divide(a, b)
+        down = floor_divide(a, b)
         rest = a - down * b
         return down + cast(e.logical_and(e.not_equal(rest, 0), e.less(down, 0)), down.dtype)
     y = e.divide(*(as_float(v) if isinstance(v, AnyTensor) else v for v in (a, b)))

@@ -6,6 +6,8 @@ see through it; a subclass of it is a subclass of anynet's. So networks are netw
 
 from __future__ import annotations
 
+import contextlib as _contextlib
+import enum as _enum
 import sys
 from types import MappingProxyType as _MappingProxyType
 from types import ModuleType
@@ -138,5 +140,24 @@ modules.utils = _submodule(  # type: ignore[attr-defined]
 )
 from anynet.torch.nn import utils as utils  # noqa: E402 - it takes modules of this room
 
-attention = _nn.attention
+attention = _submodule("attention", {n: v for n, v in vars(_nn.attention).items() if not n.startswith("_")})
+for _path in ("flex_attention", "varlen"):
+    if isinstance(getattr(attention, _path, None), ModuleType):
+        sys.modules[f"{attention.__name__}.{_path}"] = getattr(attention, _path)
+
+
+class SDPBackend(_enum.Enum):
+    """PyTorch's kernels of attention; here there is one way to compute it."""
+
+    ERROR, MATH, FLASH_ATTENTION, EFFICIENT_ATTENTION, CUDNN_ATTENTION, OVERRIDEABLE = -1, 0, 1, 2, 3, 4
+
+
+@_contextlib.contextmanager
+def sdpa_kernel(backends: Any, set_priority: bool = False) -> Any:
+    """A block in which PyTorch would choose among kernels; there is one here, and nothing to choose."""
+    yield
+
+
+attention.SDPBackend, attention.sdpa_kernel = SDPBackend, sdpa_kernel  # type: ignore[attr-defined]
+modules.linear.NonDynamicallyQuantizableLinear = globals()["Linear"]
 functional_call = _nn.functional_call

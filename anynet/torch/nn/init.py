@@ -28,3 +28,7 @@ for _name in dir(_init):
     if _name.endswith("_") and not _name.startswith("_"):
         globals()[_name] = _offered(getattr(_init, _name))
 calculate_gain = _init.calculate_gain
+for _name in ("uniform", "normal", "constant", "eye", "dirac", "xavier_uniform", "xavier_normal",
+              "kaiming_uniform", "kaiming_normal", "orthogonal",
+              "sparse"):  # fmt: skip
+    globals()[_name] = globals()[f"{_name}_"]  # older names of the same
