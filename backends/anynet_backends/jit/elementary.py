@@ -2,7 +2,7 @@
 
 Without AVX-512 NumPy's `expm1` and `log1p` work number by number and take ten to twenty times as long, `exp` and `tanh` two to three times.
 These are ufuncs, too, so that single calls and programs, which call their inner loops by address, give the same bits. Where there is no
-machine code, or the processor has no fused multiply-add, they are NumPy's.
+machine code, or the processor has no fused multiply-add or has AVX-512, they are NumPy's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ _NO_IDENTITY: Final = -1
 @once
 def in_use() -> bool:
     """Whether they take the place of NumPy's. A process decides it once: every way to compute has the same functions."""
-    return installed()
+    return installed() and not _numpys_are_fast()
+
+
+def _numpys_are_fast() -> bool:
+    features = getattr(import_module("numpy._core._multiarray_umath"), "__cpu_features__", {})
+    return bool(features.get("AVX512_SKX", False))
 
 
 @once
