@@ -85,6 +85,7 @@ _hints.explain_absent(nn.Module, _hints.MODULES)
 # what is around the engine is imported when it is first asked for: a name here, and the same import for type checkers
 _LATER: dict[str, str] = {
     "data": "anynet.data",
+    "distributed": "anynet.distributed",
     "distributions": "anynet.distributions",
     "exactness": "anynet.explanations:exactness",
     "evaluate": "anynet.train:evaluate",
@@ -117,6 +118,7 @@ _LATER: dict[str, str] = {
 
 if TYPE_CHECKING:
     from anynet import data as data
+    from anynet import distributed as distributed
     from anynet import distributions as distributions
     from anynet import explanations as explanations
     from anynet import export as export

@@ -16,6 +16,7 @@ EXTRAS = {
     "tensorboard": ("tensorboardX", "the TensorBoard callback"),
     "onnx": ("onnx", "export to=onnx"),
     "sklearn": ("scikit-learn", "anynet.sklearn"),
+    "mpi": ("mpi4py", "training in several processes"),
 }
 """The extras around the engine: the library of each, and what it is for."""
 

@@ -13,6 +13,7 @@ and what was kept for a node is freed as soon as the node has been visited.
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Any, Protocol
@@ -34,7 +35,16 @@ from anynet_backends import TYPES, Array, backend_of
 from anynet_backends.concurrency import ThreadStack
 from anynet_backends.memory.rows import Rows
 
-__all__ = ["Observer", "accumulate", "backprop", "node_gradients", "observer", "start_gradient"]
+__all__ = [
+    "Observer",
+    "Watcher",
+    "accumulate",
+    "backprop",
+    "node_gradients",
+    "observer",
+    "start_gradient",
+    "watch",
+]
 
 _new = Tensor.__new__
 _BUILTIN: Any = type(len)
@@ -54,6 +64,57 @@ class Observer(Protocol):
 observer: ThreadStack[Observer] = ThreadStack()
 
 
+class Watcher(Protocol):
+    """Watcher of variables: told in a backward pass when the gradient of each is whole, while the pass goes on."""
+
+    def leaves(self) -> Iterable[Leaf]:
+        """The variables, as they are now."""
+
+    def ready(self, leaf: Leaf) -> None:
+        """The gradient of a variable has been accumulated."""
+
+    def done(self) -> None:
+        """The backward pass, in which at least one of the variables took part, has ended."""
+
+
+_watchers: list[weakref.ref[Watcher]] = []
+
+
+def watch(watcher: Watcher) -> None:
+    """Tell a watcher of all backward passes from now on, as long as it lives."""
+    _watchers.append(weakref.ref(watcher, _watchers.remove))
+
+
+class _Watched:
+    """The watched variables of one backward pass, each with the number of the oldest node that uses it: before a node of a smaller
+    number is visited, the gradient is whole."""
+
+    def __init__(self, roots: Sequence[tuple[Any, Any]]) -> None:
+        owners: dict[Leaf, Watcher] = {}
+        for reference in list(_watchers):
+            watcher = reference()
+            if watcher is not None:
+                owners.update(dict.fromkeys(watcher.leaves(), watcher))
+        first: dict[Leaf, int] = {}
+        for node in walk([edge for edge, _ in roots], 0) if owners else ():
+            if type(node) is not Leaf:
+                first.update(
+                    dict.fromkeys((p for p in node.parents if type(p) is Leaf and p in owners), node.seq)
+                )
+        self.owners = owners
+        self.due = sorted(((seq, leaf) for leaf, seq in first.items()), key=lambda pair: pair[0])
+        self.told = list(dict.fromkeys(owners[leaf] for _, leaf in self.due))
+
+    def __call__(self, seq: int, grads: dict[Any, Any], create_graph: bool) -> None:
+        """Before the node of this number is visited: accumulate what is whole."""
+        while self.due and self.due[-1][0] > seq:
+            leaf = self.due.pop()[1]
+            g = grads.pop(leaf, None)
+            if g is not None:
+                accumulate(leaf, g, create_graph)
+                self.owners[leaf].ready(leaf)
+
+
 # Over 60 lines: the walk is the hottest loop of an eager step, where a call more for each node costs 3 to 10 %.
 def backprop(
     roots: Sequence[tuple[Any, Any]],
@@ -71,12 +132,15 @@ def backprop(
     grads: dict[Any, Any] = {}
     heap: list[tuple[int, Node]] = []
     ends = None if targets is None else _Ends(roots, targets)
+    watched = _Watched(roots) if _watchers and targets is None else None
     recording, mode.recording = mode.recording, create_graph
     try:
         for edge, g in roots:
             _deposit(edge, g, grads, heap, ends, create_graph)
         while heap:
             node = heappop(heap)[1]
+            if watched is not None:
+                watched(node.seq, grads, create_graph)
             g = grads.pop(node)
             if follow is not None:
                 follow(g)
@@ -115,10 +179,15 @@ def backprop(
                 node.saved = node.pullback = None
         if ends is not None:
             return [ends.found.get(t) if type(t) is OutputEdge else grads.get(t) for t in targets or ()]
+        if watched is not None:
+            watched(-1, grads, create_graph)
         for leaf, g in grads.items():
             if follow is not None:
                 follow(g)
             accumulate(leaf, g, create_graph)
+        if watched is not None:
+            for watcher in watched.told:
+                watcher.done()
         return None
     finally:
         mode.recording = recording

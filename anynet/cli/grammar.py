@@ -228,11 +228,12 @@ class Output:
 
     def __init__(self, as_json: bool, quiet: bool) -> None:
         self.as_json, self.quiet = as_json, quiet
+        self.silent = False  # of several processes of one training all but the first are
 
     @property
     def talks(self) -> bool:
         """Whether progress is shown."""
-        return not (self.as_json or self.quiet)
+        return not (self.as_json or self.quiet or self.silent)
 
     def say(self, text: str) -> None:
         """A line about what is going on."""
@@ -241,6 +242,8 @@ class Output:
 
     def finish(self, result: Result) -> int:
         """Print the result."""
+        if self.silent:
+            return result.code
         if self.as_json:
             click.echo(json.dumps(plain(result.data), ensure_ascii=False, indent=2))
         elif result.text:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import queue
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
@@ -14,6 +16,7 @@ from anynet.data.batching import END, Maker, SampleStream, at_epoch, draws, is_i
 from anynet.data.dataset import ColumnDataset, TensorDataset, on_host
 from anynet.data.samplers import RandomSampler, SequentialSampler, describe, groups, indices_of
 from anynet.data.seeding import derived, seeded
+from anynet.data.sharding import bounds, length_of, part_of
 from anynet.tensor import Tensor, move, unwrap, wrap
 from anynet_backends import backend_of, registry, resolve
 
@@ -149,6 +152,7 @@ class DataLoader:
         )
         self._fresh = True  # whether the next iteration goes on there, rather than with the epoch after
         self._pool: Pool | None = None
+        self._part = (0, 1)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: workers stay where they are."""
@@ -190,6 +194,28 @@ class DataLoader:
                 msg = f"DataLoader: {name} must be an integer of at least 0, got {value!r}"
                 raise ValueError(msg)
         self._epoch, self._batch, self._fresh = epoch, batch, True
+
+    def shard(self, index: int, count: int) -> DataLoader:
+        """A loader of part `index` of `count` of each batch of this one, for one of `count` processes that train together: rows
+        ⌊index · n / count⌋ … of its n samples, perhaps none. The order of the samples and the number of batches are this loader's; what
+        samples draw at random is other in each part.
+
+        >>> import anynet as an
+        >>> loader = DataLoader(an.arange(5), batch_size=3)
+        >>> [x.tolist() for x in loader.shard(0, 2)], [x.tolist() for x in loader.shard(1, 2)]
+        ([[0], [3]], [[1, 2], [4]])
+        """
+        if not isinstance(count, int) or count < 1 or not isinstance(index, int) or not 0 <= index < count:
+            msg = (
+                f"DataLoader.shard: index must be one of 0 to count − 1, got index={index!r}, count={count!r}"
+            )
+            raise ValueError(msg)
+        if self._part != (0, 1):
+            msg = "DataLoader.shard: this loader is a part already"
+            raise ValueError(msg)
+        made = copy.copy(self)
+        made._part = (index, count)
+        return made
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loop is: JSON-ready."""
@@ -259,7 +285,27 @@ class DataLoader:
         here = place(batch, self.device)
         return here[0] if self._single and self.collate_fn is None else here
 
-    def _chunks(self, epoch: int, start: int) -> Iterator[Any]:
+    def _by_index(self) -> bool:
+        """Whether a part of a batch is known by its indices, so that the others need not be made."""
+        return not self._iterable and self._batched()
+
+    @property
+    def _draw_seed(self) -> int:
+        """What samples draw follows from: where parts are made by themselves, other in each."""
+        return self.seed ^ (self._part[0] << 96) if self._by_index() else self.seed
+
+    def _chunks(self, epoch: int, start: int, empty: deque[bool]) -> Iterator[Any]:
+        """The indices of this part of batch `start`, `start` + 1, …; of an empty one the first, and `empty` says so."""
+        index, count = self._part
+        for chunk in self._whole_chunks(epoch, start):
+            if count > 1 and self._by_index():
+                a, b = bounds(index, count, len(chunk))
+                empty.append(a == b)
+                yield chunk[a:b] if a < b else chunk[:1]
+            else:
+                yield chunk
+
+    def _whole_chunks(self, epoch: int, start: int) -> Iterator[Any]:
         """The indices of batch `start`, `start` + 1, …"""
         if self.batch_sampler is not None:
             return islice(iter(indices_of(self.batch_sampler, self.seed, epoch)), start, None)
@@ -278,42 +324,52 @@ class DataLoader:
     def _epoch_from(self, epoch: int, start: int) -> Iterator[Any]:
         place = _pinned(self.device) if self.pin_memory else placed
         done = start
-        with closing(self._made(epoch, start)) as batches:
+        empty: deque[bool] = deque()
+        with closing(self._made(epoch, start, empty)) as batches:
             for batch in batches:
                 done += 1
                 if self._epoch == epoch and not self._fresh:
                     self._batch = done
-                yield self._handed_out(batch, place)
+                here = self._handed_out(batch, place)
+                if self._part[1] > 1:
+                    here = self._own_part(here, bool(empty) and empty.popleft())
+                yield here
 
-    def _made(self, epoch: int, start: int) -> Any:
+    def _own_part(self, batch: Any, empty: bool) -> Any:
+        if self._by_index():
+            return part_of(batch, 0, 0) if empty else batch
+        return part_of(batch, *bounds(*self._part, length_of(batch)))
+
+    def _made(self, epoch: int, start: int, empty: deque[bool]) -> Any:
         """A generator of the batches as they are made."""
         if self.num_workers:
-            return self._by_workers(epoch, start)
+            return self._by_workers(epoch, start, empty)
         shared = not self.prefetch  # generators that a thread would share with the others
         make, dataset = self._maker(), at_epoch(self.dataset, epoch)
         if self._iterable:
             batches = _of_stream(dataset, make, derived(self.seed, epoch, 0), shared, start)
         elif self.collate_fn is not None or draws(dataset):
-            batches = _drawn(dataset, make, self._chunks(epoch, start), self.seed, epoch, start, shared)
+            chunks = self._chunks(epoch, start, empty)
+            batches = _drawn(dataset, make, chunks, self._draw_seed, epoch, start, shared)
         else:
-            batches = (make(dataset, indices) for indices in self._chunks(epoch, start))
+            batches = (make(dataset, indices) for indices in self._chunks(epoch, start, empty))
         return _ahead(batches, self.prefetch) if self.prefetch else batches
 
-    def _by_workers(self, epoch: int, start: int) -> Iterator[Any]:
+    def _by_workers(self, epoch: int, start: int, empty: deque[bool]) -> Iterator[Any]:
         from anynet.data.workers import Pool  # here, and not above: few programs use processes
 
         pool, self._pool = self._pool, None
         if pool is None:
             pool = Pool(
                 self.dataset, self._maker(), iterable=self._iterable, draws=self.collate_fn is not None or draws(self.dataset),
-                seed=self.seed, workers=self.num_workers, ahead=self.prefetch_factor or 2, timeout=self.timeout,
+                seed=self._draw_seed, workers=self.num_workers, ahead=self.prefetch_factor or 2, timeout=self.timeout,
                 init=self.worker_init_fn, context=self.multiprocessing_context,
             )  # fmt: skip
         try:
             yield from (
                 pool.stream(epoch, start)
                 if self._iterable
-                else pool.map_style(epoch, start, self._chunks(epoch, start))
+                else pool.map_style(epoch, start, self._chunks(epoch, start, empty))
             )
         except GeneratorExit:  # a break: the workers are as good as before
             self._keep(pool)

@@ -24,6 +24,7 @@ WITHOUT: dict[str, str] = {
     "Optimizer": "it is the base of optimizers",
     "ReduceLROnPlateau": "it depends on what is measured",
     "Sequential": _HOLDS,
+    "ZeroRedundancyOptimizer": "it divides the state of another optimizer",
     "SequentialLR": "it runs other schedules one after another",
     "TimeDistributed": "it applies another layer to each step",
     "multi_head_attention_forward": "it is MultiheadAttention as a function of its parameters",

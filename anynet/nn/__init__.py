@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from anynet import _hints
+from anynet._lazy import lazily as _lazily
 from anynet.nn import functional as functional
 from anynet.nn import init as init
 from anynet.nn import utils as utils
@@ -37,7 +38,14 @@ from anynet.nn.utils.stateless import functional_call as functional_call
 from anynet.tensor import Buffer as Buffer
 from anynet.tensor import Parameter as Parameter
 
-if not _TYPE_CHECKING:  # a type checker is to find a name that is not there
+if _TYPE_CHECKING:
+    from anynet.nn import parallel as parallel
+else:  # a type checker is to find a name that is not there
+    _later, _ = _lazily(
+        "anynet.nn", {"parallel": "anynet.nn.parallel"}
+    )  # start-up time: few programs ask for it
 
     def __getattr__(name: str) -> object:
+        if name == "parallel":
+            return _later(name)
         raise _hints.missing_attribute("anynet.nn", name, globals())

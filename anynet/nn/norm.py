@@ -12,6 +12,7 @@ from anynet.nn.errors import ShapeError
 from anynet.nn.module import Module
 from anynet.nn.spatial import Spatial
 from anynet.ops import creation, normalization
+from anynet.ops.collectives import statistics_group
 from anynet.ops.manipulation import reshape
 from anynet.tensor import Buffer, Parameter, Tensor, no_grad
 from anynet.typing import ArrayLike
@@ -139,6 +140,11 @@ class _BatchNorm(Spatial):
         return self._normalize(x, mean, var, use_batch, momentum)
 
     def _normalize(self, x: Any, mean: Any, var: Any, use_batch: bool, momentum: float) -> Tensor:
+        group = statistics_group() if self.training else None
+        if group is not None:  # a training in several processes
+            return normalization.batch_norm_over(
+                group, x, mean, var, self.weight, self.bias, momentum, self.eps
+            )
         return normalization.batch_norm(x, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
 
     def extra_repr(self) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from anynet.autograd.primitive import primitive
 from anynet_backends import Array, Backend
+from anynet_backends.concurrency import ThreadStack
 from anynet_backends.jit.errors import CompileError, user_line
 
-__all__ = ["all_sum"]
+__all__ = ["all_sum", "statistics_group", "statistics_over"]
 
 
 @primitive
@@ -26,3 +29,22 @@ def all_sum(xp: Backend, x: Array, /, *, group: Any) -> Array:
 
 
 all_sum.vjp(x=lambda g, group: all_sum(g, group=group))
+
+
+_statistics: ThreadStack[Any] = ThreadStack()
+
+
+@contextmanager
+def statistics_over(group: Any) -> Iterator[None]:
+    """Within the block batch norms in training take the statistics of the batches of all processes of `group`, as `SyncBatchNorm` does."""
+    _statistics.append(group)
+    try:
+        yield
+    finally:
+        _statistics.remove(group)
+
+
+def statistics_group() -> Any:
+    """The group of `statistics_over`, None outside of it."""
+    own = _statistics.own if _statistics else None
+    return own[-1] if own else None

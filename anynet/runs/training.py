@@ -14,6 +14,7 @@ from anynet import random
 from anynet._hints import nearest
 from anynet.data.opening import options_of, source_of
 from anynet.data.source import Source
+from anynet.distributed import failing_together, world
 from anynet.nn.module import Module
 from anynet.runs.reading import RunError
 from anynet.runs.run import Run, open_run
@@ -161,18 +162,26 @@ def _run(
 ) -> Run:  # fmt: skip
     val = source.valid if source.valid is not None else None
     settings = {"train_on": _as_json(given)}
-    fit(
-        network, source, val, run_dir=folder, seed=seed, progress=progress, resume=resumed,
-        settings=settings, **chosen,
-    )  # fmt: skip
-    run = open_run(folder, classes=network)
-    results = dict(run.info.get("results") or {})
-    for part in ("valid", "test"):
-        data = getattr(source, part)
-        if data is not None and (folder / "best.safetensors").exists():
-            results[part] = run.evaluate(data, loss=chosen.get("loss"), metrics=chosen.get("metrics", ()))
-    update_record(folder, results=results)
-    run = open_run(folder, classes=network)
+    group = world()
+    with failing_together(group):
+        group.barrier()  # of several processes all have looked at the folder before the first one writes into it
+        fit(
+            network, source, val, run_dir=folder, seed=seed, progress=progress, resume=resumed,
+            settings=settings, **chosen,
+        )  # fmt: skip
+        if group.rank == 0:
+            run = open_run(folder, classes=network)
+            results = dict(run.info.get("results") or {})
+            for part in ("valid", "test"):
+                data = getattr(source, part)
+                if data is not None and (folder / "best.safetensors").exists():
+                    results[part] = run.evaluate(
+                        data, loss=chosen.get("loss"), metrics=chosen.get("metrics", ())
+                    )
+            update_record(folder, results=results)
+        group.barrier()
+        run = open_run(folder, classes=network)
+        group.barrier()  # the next training may write into it
     run._source = source
     return run
 
@@ -219,6 +228,14 @@ def _near(name: str, source: Source) -> str:
 
 
 def _folder(source: Source) -> Path:
+    """A new folder; of several processes the first one makes it."""
+    group = world()
+    with failing_together(group):
+        found: Path = group.gather(_new_folder(source) if group.rank == 0 else None)[0]
+    return found
+
+
+def _new_folder(source: Source) -> Path:
     origin = source.origin()
     path = origin.get("path")
     path = path[0] if isinstance(path, list) and path else path

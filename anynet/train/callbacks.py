@@ -6,7 +6,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from anynet._hints import closest
 from anynet.ops.creation import asarray
@@ -46,6 +46,8 @@ class Callback:
     """
 
     adds: Sequence[str] = ()
+    writes: ClassVar[bool] = False
+    """Whether it is called in the first process alone, where several train together: what writes files or sends records."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Refuse a class whose methods would never be called, or not as they expect."""
@@ -323,7 +325,7 @@ class TimeLimit(Callback):
 
     def on_batch_end(self, run: Training) -> None:
         """Stop where the time is over; fit the schedule to what is left of it."""
-        spent, schedule = self.spent, run.schedule
+        spent, schedule = run.common(self.spent), run.schedule
         if spent >= self.seconds:
             run.stop(f"the time limit of {self._given()} is reached", for_good=False)
         elif isinstance(schedule, WholeTraining) and run.steps:

@@ -47,6 +47,9 @@ class Checkpoint(Callback):
         if self.folder is None and run.folder is None:
             msg = "Checkpoint: give it a folder, or fit a run_dir"
             raise ValueError(msg)
+        if self.minutes is not None and run.setup.group.size > 1:
+            msg = "Checkpoint: minutes are other ones in each of several processes; give every= or steps="
+            raise ValueError(msg)
         self._saved, self._steps = time.monotonic(), 0
 
     def on_batch_end(self, run: Training) -> None:

@@ -14,6 +14,7 @@ from anynet.train.batches import Batches, call, device_of, first_batch, inputs_l
 from anynet.train.checks import whole_number
 from anynet.train.metrics import Sums, resolve
 from anynet.train.objectives import Objective
+from anynet.train.sharing import Sharing
 from anynet.train.state import Logs
 from anynet.train.streams import length
 
@@ -29,15 +30,19 @@ def over(
     batches: Batches,
     sums: Sums,
     after: Callable[[], None] | None = None,
-    logs: Logs | None = None,
+    sharing: Sharing | None = None,
 ) -> dict[str, float]:
-    """The loss and the metrics over a loader's batches; `after` is called after each."""
-    objective, logs = sums.objective, Logs() if logs is None else logs
+    """The loss and the metrics over a loader's batches; `after` is called after each. With `sharing` each process has a part of them."""
+    objective, logs = sums.objective, Logs()
     with no_grad(), evaluating(model):
         for batch in loader:
-            add_batch(model, batches.parts(batch), objective, sums, logs)
+            parts = batches.parts(batch)
+            if sharing is None or sharing.has_rows(parts):
+                add_batch(model, parts, objective, sums, logs)
             if after is not None:
                 after()
+    if sharing is not None:
+        sums, logs = sharing.joined(sums, logs, loss=True)
     return {**sums.result(), **logs.result()}
 
 

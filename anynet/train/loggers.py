@@ -36,6 +36,8 @@ class CSVLogger(Callback):
     """The history as a table, a row for each epoch: ``history.csv`` in the run's folder, or `path`. It is written anew after each epoch, so
     that a run that is resumed has each epoch once."""
 
+    writes = True
+
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = None if path is None else Path(path)
 
@@ -60,6 +62,8 @@ class CSVLogger(Callback):
 
 class _Logger(Callback):
     """Opens its writer when there is something to write: by then the state of a run that is resumed is there."""
+
+    writes = True
 
     def __init__(self, every: int | None) -> None:
         self.every = None if every is None else whole_number(type(self).__name__, "every", every, 1)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from anynet import random
+from anynet.distributed import failing_together, world
 from anynet.nn.modes import modes_kept
 from anynet.nn.module import Module
 from anynet.train.callbacks import Callback
@@ -126,20 +127,26 @@ def fit(
     a mean of the weights (schedule-free) are switched to it for validation, for `on_epoch_end`, for what is saved as
     weights, and for the model at the end.
 
+    Several processes (``mpiexec -n 4 python script.py``, or ``anynet train``) train one network: each has a part of every batch of
+    `batch_size` samples, and the result is that of one process, but for rounding and for what is drawn at random (dropout,
+    augmentation). The first one writes `run_dir` and shows the progress. See `anynet.distributed`.
+
     While it runs it holds `run_dir` (`RunFolder`); `RunFolderError` where another run does.
 
     Errors: what can be found before the first update is refused before it, and the model is as it was. `NonFiniteLossError`
     and `NonFiniteGradientError` name the epoch and batch; nothing was updated with it, and checkpoints with NaN or infinite
     numbers are never written over others. Ctrl-C and SIGTERM finish the batch, save, and raise `Interrupted`.
     """
-    setup = Setup(
-        model, train, val, loss=loss, optimizer=optimizer, lr=lr, weight_decay=weight_decay, metrics=metrics, epochs=epochs,
-        batch_size=batch_size, device=device, seed=seed, scheduler=scheduler, schedule_by=schedule_by, clip_norm=clip_norm,
-        clip_value=clip_value, accumulate=accumulate, class_weight=class_weight, precision=precision, steps=steps,
-        steps_per_epoch=steps_per_epoch, time_limit=time_limit, restore_best=restore_best, callbacks=callbacks, run_dir=run_dir,
-        monitor=monitor, mode=mode, checkpoint_every=checkpoint_every, compile=compile, settings=settings, resume=resume,
-    )  # fmt: skip
-    with random.fork_rng(setup.seed), modes_kept(model):
-        setup.build()
-        with RunWriter(run_dir, resume, setup) as run:
-            return Training(setup, run, progress).run()
+    with failing_together(world()):
+        setup = Setup(
+            model, train, val, loss=loss, optimizer=optimizer, lr=lr, weight_decay=weight_decay, metrics=metrics, epochs=epochs,
+            batch_size=batch_size, device=device, seed=seed, scheduler=scheduler, schedule_by=schedule_by, clip_norm=clip_norm,
+            clip_value=clip_value, accumulate=accumulate, class_weight=class_weight, precision=precision, steps=steps,
+            steps_per_epoch=steps_per_epoch, time_limit=time_limit, restore_best=restore_best, callbacks=callbacks,
+            run_dir=run_dir, monitor=monitor, mode=mode, checkpoint_every=checkpoint_every, compile=compile, settings=settings,
+            resume=resume,
+        )  # fmt: skip
+        with random.fork_rng(setup.seed), modes_kept(model):
+            setup.build()
+            with RunWriter(run_dir, resume, setup) as run:
+                return Training(setup, run, progress).run()

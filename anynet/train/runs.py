@@ -51,9 +51,12 @@ _log = logging.getLogger("anynet")
 
 
 class RunWriter:
-    """Writes the folder of a run, which it holds while it trains. Without a folder it does nothing."""
+    """Writes the folder of a run, which it holds while it trains. Without a folder it does nothing; of several processes that train
+    together the first one writes."""
 
     def __init__(self, folder: str | os.PathLike[str] | None, resume: bool, setup: Setup) -> None:
+        self.place = None if folder is None else Path(folder)
+        folder = folder if setup.group.rank == 0 else None
         self.folder = None if folder is None else Path(folder)
         self.resume, self.setup = resume, setup
         self.lock = None if folder is None else RunFolder(folder)
@@ -217,10 +220,10 @@ class RunWriter:
     def farewell(self, state: TrainingState) -> str:
         """Where a run that was interrupted is, and how to go on."""
         at = f"stopped in epoch {state.epoch + 1} after batch {state.batch}"
-        if self.folder is None:
+        if self.place is None:
             return f"{at}; there is no run_dir, so nothing was saved"
         how = (
-            f"anynet resume {self.folder}"
+            f"anynet resume {self.place}"
             if "train_on" in self.setup.settings and "$lost" not in json.dumps(self.setup.settings)
             else "fit(…, resume=True) in the script"
         )

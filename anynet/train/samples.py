@@ -28,6 +28,8 @@ class TextSamples(Callback):
     streams of the training are not touched. Errors: those of `anynet.generate`, before the training begins.
     """
 
+    writes = True
+
     def __init__(
         self, prompt: str | None = None, *, length: int = 200, temperature: float = 0.8, seed: int = 0,
         preprocessing: Preprocessing | None = None,

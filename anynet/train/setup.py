@@ -14,6 +14,7 @@ from anynet import optim
 from anynet._hints import nearest
 from anynet.data import Dataset, Preprocessing, Source
 from anynet.data.loader import placed
+from anynet.distributed import world
 from anynet.nn import losses as nn_losses
 from anynet.nn.modes import evaluating
 from anynet.nn.module import Module
@@ -37,6 +38,7 @@ from anynet.train.named_callbacks import callback_of
 from anynet.train.objectives import ClassWeights, Objective, OwnStep
 from anynet.train.precision import PRECISIONS, check_precision
 from anynet.train.schedules import SCHEDULES, UNKNOWN
+from anynet.train.sharing import divided
 from anynet.train.splitting import Split, split_off
 from anynet.train.state import non_finite
 from anynet.train.streams import UNLIMITED, Stream, length
@@ -112,6 +114,7 @@ class Setup:
             msg = f"fit: the model must be a Module, got {got}{hint}"
             raise TypeError(msg)
         self.model = model
+        self.group = world()
         self._read_numbers(options)
         self._read_limits(options)
         train, val = self._read_source(train, val)
@@ -244,6 +247,9 @@ class Setup:
                 msg = "fit: val is an iterator, which can be gone through once; give an iterable, or a function that returns an iterator"
                 raise ValueError(msg)
         self.objective.look_at(targets_of(self.loader, *(() if self.val is None else (self.val,))))
+        self.loader = divided("fit, train", self.loader, self.group)
+        if self.val is not None:
+            self.val = divided("fit, val", self.val, self.group)
 
     def _read_class_weight(self, given: Any) -> ClassWeights | None:
         if given is None:
@@ -356,6 +362,7 @@ class Setup:
             kind = type(self.optimizer).__name__
             msg = f"fit: precision='float16' scales the loss, which {kind} does not expect; 'bfloat16' needs no scale"
             raise ValueError(msg)
+        self._check_processes()
         if self.compile is True and not one_gradient:
             msg = f"fit: compile=True is for optimizers that take one gradient a step, {type(self.optimizer).__name__} does not"
             raise ValueError(msg)
@@ -363,6 +370,15 @@ class Setup:
         if self.plateau:
             self._check_plateau()
         self.known = frozenset(non_finite({k: p.detach() for k, p in model.named_parameters()}))
+
+    def _check_processes(self) -> None:
+        """What does not go with several processes."""
+        if self.group.size > 1 and isinstance(self.optimizer, optim.MultiSteps):
+            msg = "fit: MultiSteps adds gradients up that several processes have summed already; in their place use accumulate="
+            raise ValueError(msg)
+        if self.group.size > 1 and self.compile is True:
+            msg = f"fit: compile=True is for one process, and {self.group.size} train together here: their sums are no part of a program"
+            raise ValueError(msg)
 
     def _updates_in_all(self) -> int:
         """How many updates the optimizer will make, which a schedule given by name is fitted to."""

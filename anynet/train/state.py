@@ -251,6 +251,9 @@ class TrainingState:
         self.stopped: str | None = None  # why the training has been ended
         self.stopped_for_good = True  # also where the run is resumed
         self.seconds = 0.0  # that this epoch has taken before a break
+        self.whole: dict[str, Any] | None = (
+            None  # of several processes: the parts of `tree` that are of all of them
+        )
 
     def finish(self, record: dict[str, Any]) -> None:
         """An epoch is done."""
@@ -266,6 +269,11 @@ class TrainingState:
 
     # ----- saving -----
 
+    def optimizer_state(self) -> dict[str, Any]:
+        """That of the optimizer; where its parts are in several processes, all of these call it."""
+        state: dict[str, Any] = self._optimizer.state_dict()
+        return state
+
     def _weights(self) -> dict[str, Tensor]:
         """The model's state, at the optimizer's mean where it has one."""
         if not self.averages.there:
@@ -279,7 +287,7 @@ class TrainingState:
         tree: dict[str, Any] = {
             "kind": "training",
             "model": self._weights(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self.optimizer_state() if self.whole is None else None,
             "parameters": names_of(self.model, self.optimizer.param_groups),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "callbacks": [c.state_dict() for c in self.callbacks],
@@ -296,6 +304,7 @@ class TrainingState:
             "history": list(self.history),
             "updates": self.updates.state_dict(),
             "run": self.identity,
+            **(self.whole or {}),
         }
         if self.averages.there:
             tree["training_point"] = dict(self.model.state_dict())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from anynet.data.loader import placed
+from anynet.data.sharding import bounds, length_of, part_of
 
 __all__ = ["UNLIMITED", "Stream", "gives_samples", "is_stream", "length"]
 
@@ -47,6 +48,7 @@ class Stream:
     collate_fn = None
 
     batch_size = None
+    part = (0, 1)  # which part of how many of each batch this process has
 
     def __init__(self, where: str, data: Any, steps: int | None, device: str) -> None:
         self.where, self.dataset, self.steps, self.device = where, data, steps, device
@@ -95,7 +97,8 @@ class Stream:
             batch = self._next()
             if batch is None:
                 return
-            yield placed(batch, self.device)
+            here = placed(batch, self.device)
+            yield here if self.part[1] == 1 else part_of(here, *bounds(*self.part, length_of(here)))
 
     def _begin(self) -> None:
         if self.once and self._drawn:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anynet import random
 from anynet.autograd.pytree import map_tree
 from anynet.nn.modes import evaluating
+from anynet.ops.collectives import statistics_over
 from anynet.ops.creation import asarray
 from anynet.tensor import Tensor
 from anynet.train.averages import Averages
@@ -21,6 +22,7 @@ from anynet.train.checkpoint import save
 from anynet.train.evaluation import add_batch, over
 from anynet.train.metrics import Sums, monitored
 from anynet.train.progress import Progress
+from anynet.train.sharing import Sharing
 from anynet.train.signals import Interrupted, StopRequest
 from anynet.train.state import (
     History,
@@ -90,16 +92,22 @@ class Training:
         self.output: Any = None
         self.loss = float("nan")
         self.record: dict[str, Any] = {}
-        self.folder: Path | None = folder.folder
+        self.folder: Path | None = folder.place
         self._callbacks = setup.callbacks
-        self._averages = Averages(self.model, self.optimizer, self._callbacks)
+        self._sharing: Sharing | None = None
+        if setup.group.size > 1:
+            params = [p for g in self.optimizer.param_groups for p in g["params"]]
+            self._sharing = Sharing(setup.group, self.model, params)
+            self._progress = progress and self._sharing.main
+            self._callbacks = [c for c in setup.callbacks if self._sharing.main or not c.writes]
+        self._averages = Averages(self.model, self.optimizer, setup.callbacks)
         self._updates = Updates(
             self.model, setup.objective, self.optimizer, setup.clip_norm, setup.clip_value, setup.accumulate,
-            setup.precision, setup.class_weights,
+            setup.precision, setup.class_weights, self._sharing,
         )  # fmt: skip
         self._state = TrainingState(
-            self.model, self.optimizer, self.schedule, setup.loader, self._callbacks, setup.metrics, setup.objective,
-            setup.seed, setup.identity() if folder.folder is not None else {}, self._averages, self._updates,
+            self.model, self.optimizer, self.schedule, setup.loader, setup.callbacks, setup.metrics, setup.objective,
+            setup.seed, setup.identity() if folder.place is not None else {}, self._averages, self._updates,
         )  # fmt: skip
         self._before_batch = [c for c in self._callbacks if c.defines("on_batch_begin")]
         self._after_batch = [c for c in self._callbacks if c.defines("on_batch_end")]
@@ -148,17 +156,43 @@ class Training:
         if self._ending:
             self._to_save.append((Path(path), after))
             return
-        save(path, self._state.tree())
-        if after is not None:
-            after(Path(path))
+        with self._together():
+            if self._sharing is None or self._sharing.main:
+                save(path, self._state.tree())
+                if after is not None:
+                    after(Path(path))
+
+    def common(self, value: Any) -> Any:
+        """In several processes the value of the first, in all (a time, say); else the value. All of them call it."""
+        return value if self._sharing is None else self._sharing.first(value)
+
+    def _together(self) -> AbstractContextManager[None]:
+        """Within the block the state is that of all processes; all of them come here."""
+        return nullcontext() if self._sharing is None else self._sharing.together(self._state)
+
+    def _agree(self, due: bool) -> bool:
+        """Whether to save; of several processes all do the same, also where one has been stopped or a signal has come to one."""
+        if self._sharing is None:
+            return due
+        due, self._signal.signal = self._sharing.agree(due, self._signal.signal, self._state)
+        return due
 
     # ----- the whole -----
 
     def run(self) -> History:
         """All epochs that are left."""
-        state = self._state
-        tree = self._folder.last() if self.setup.resume else None
+        if self._sharing is None:
+            return self._run()
+        with statistics_over(self.setup.group):
+            return self._run()
+
+    def _run(self) -> History:
+        state, sharing = self._state, self._sharing
+        tree = self.common(self._folder.last() if self.setup.resume else None)
+        if sharing is not None:
+            sharing.begin()
         if tree is not None:
+            tree = tree if sharing is None else sharing.own_part(tree)
             state.check(tree)
         elif self.setup.val is not None:
             self._try_validation()
@@ -167,12 +201,17 @@ class Training:
         self._call("on_train_begin")
         if tree is not None:
             state.restore(tree)
+        if sharing is not None:
+            sharing.own_masks()
         if tree is not None:
             self._ended_before()
+        self._agree(False)
         if state.stopped is None and state.epoch < self.epochs:
             self._folder.take_back_best(state)
-        self._best = self._folder.best_weights() if self._restores and state.best_epoch is not None else None
-        self._folder.expect_finite(state)
+        if self._restores and state.best_epoch is not None:
+            self._best = self.common(self._folder.best_weights())
+        with self._together():
+            self._folder.expect_finite(state)
         if not self.model.training:
             self.model.train()
         self._updates.compile(self.setup.compile, self._steps_left())
@@ -223,6 +262,7 @@ class Training:
         try:
             yield
         except BaseException as error:
+            self.setup.group.fail(error)
             if not isinstance(error, Interrupted):
                 self._save_after(error)
             self._finish()
@@ -275,7 +315,7 @@ class Training:
         for batch in loader if self.batches is None or state.batch < self.batches else ():
             self._one_batch(batch)
             bar.batch(self)
-            if self.setup.due(state.batch, self._saved) or self._signal.asked:
+            if self._agree(self.setup.due(state.batch, self._saved)) or self._signal.asked:
                 self._save(self._began)
                 self._leave_if_asked()
             if state.stopped is not None:
@@ -292,6 +332,8 @@ class Training:
         self._follow(before)
         if getattr(loader, "ended", False):
             self._stream_ended()
+        if sharing := self._sharing:
+            sharing.before_evaluation()
         for callback in self._averages.callbacks:
             callback.before_evaluation(self)
         try:
@@ -327,7 +369,8 @@ class Training:
         """Write the checkpoint to go on from."""
         if began is not None:
             self._state.seconds = time.perf_counter() - began
-        self._folder.save_last(self._state)
+        with self._together():
+            self._folder.save_last(self._state)
         self._saved = time.monotonic()
 
     def _leave_if_asked(self) -> None:
@@ -369,11 +412,17 @@ class Training:
     def _measure(self) -> None:
         """What is written down of an epoch."""
         setup = self.setup
-        self.record = {"epoch": self.epoch, **self.metrics}
+        totals, logs = self._state.sums, self._state.logs
+        if self._sharing is not None:
+            totals, logs = self._sharing.joined(totals, logs, loss=False)
+        self.record = {"epoch": self.epoch, **totals.result(), **logs.result()}
         if setup.val is not None:
-            sums, logs = Sums(setup.objective, setup.metrics), Logs()
+            sums = Sums(setup.objective, setup.metrics)
             setup.val.set_epoch(0)
-            found = over(self.model, setup.val, setup.batches, sums, self._raise_if_asked, logs)
+            after = (
+                self._raise_if_asked if self._sharing is None else None
+            )  # one alone does not leave the others
+            found = over(self.model, setup.val, setup.batches, sums, after, self._sharing)
             self.record |= {f"val_{k}": v for k, v in found.items()}
         self.record["lr"] = float(self.optimizer.param_groups[0]["lr"])
         self.record["seconds"] = time.perf_counter() - self._began
@@ -393,7 +442,10 @@ class Training:
                 "as they were. Try a smaller learning rate or clip_norm"
             )
             raise NonFiniteError(msg)
+        self.record = self.common(self.record)
         self._call("on_epoch_end")
+        self.record = self.common(self.record)
+        self._agree(False)
         value = monitored("fit", setup.monitor, record)
         if self.schedule is not None and setup.schedule_by == "epoch":
             self.schedule.step(*((value,) if setup.plateau else ()))

@@ -9,7 +9,7 @@ from typing import Any
 
 from anynet import optim
 from anynet.autograd.jit.compile import compile as compiled
-from anynet.dtypes import float32
+from anynet.dtypes import float32, float64
 from anynet.nn.module import Module
 from anynet.nn.utils.clip_grad import (
     clip_grad_norm_,
@@ -19,9 +19,11 @@ from anynet.nn.utils.clip_grad import (
 )
 from anynet.ops.creation import asarray
 from anynet.tensor import Tensor, no_grad, unwrap
+from anynet.train.batches import call
 from anynet.train.compilation import AutoCompiled
 from anynet.train.objectives import ClassWeights, Objective, OwnStep
 from anynet.train.precision import LossScale, autocast
+from anynet.train.sharing import Sharing
 from anynet.train.state import NonFiniteError, TrainingState, finite
 from anynet_backends import backend_of, resolve
 
@@ -87,8 +89,13 @@ class Updates:
         accumulate: int = 1,
         precision: str | None = None,
         class_weights: ClassWeights | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self.model, self.objective, self.optimizer = model, objective, optimizer
+        self.sharing = sharing
+        self.own_weight: float | None = (
+            None  # of several processes: what the loss of this one's part was divided by
+        )
         self.class_weights = class_weights
         self.clip_norm, self.clip_value, self.accumulate = clip_norm, clip_value, accumulate
         self.names = {id(p): name for name, p in model.named_parameters()}
@@ -110,6 +117,8 @@ class Updates:
         if self.scale is not None:
             *batch, scale = batch  # type: ignore[assignment]
         self.optimizer.zero_grad()
+        if self.sharing is not None and not self.sharing.has_rows(batch):
+            return self._of_no_rows(batch)
         with autocast(self.autocast) if self.autocast is not None else nullcontext():
             found = self.objective.of_batch(self.model, batch)
         value = found[0]
@@ -119,12 +128,55 @@ class Updates:
                 "(was it computed from plain arrays, or under no_grad?)"
             )
             raise ValueError(msg)
+        if self.sharing is not None:
+            return self._of_part(batch, found, scale)
         (value if scale is None else value * scale).backward()
         return (value.detach(), *found[1:])
 
+    # ----- in several processes -----
+
+    def _of_part(self, batch: Any, found: tuple[Any, ...], scale: Any) -> tuple[Any, ...]:
+        """The same for this process's part of the batch: the loss is that of the whole, the gradient too where it is not to be
+        added to those of other batches first."""
+        sharing, adds = self._shared(), self.objective.reduction == "sum"
+        value = found[0]
+        weight = self.objective.weight(found[1], batch[1]) if len(found) == 2 else float(found[2])
+        factor, total, mass = sharing.weigh(float(value), weight, adds)
+        self.own_weight = weight
+        if not adds and weight == 0.0:  # of no targets the loss may be NaN
+            value = sharing.idle(found[1])
+        if self.accumulate == 1:
+            sharing.reducer.begin()
+        if isinstance(value, Tensor) and value.edge is not None:
+            (value * (factor if scale is None else scale * factor)).backward()
+        sharing.reducer.finish()
+        return asarray(total, dtype=float64), found[1], mass
+
+    def _of_no_rows(self, batch: Any) -> tuple[Any, ...]:
+        """This process has no part of the batch, and its layers and gradients take part in the sums of the others."""
+        sharing, adds = self._shared(), self.objective.reduction == "sum"
+        value = sharing.idle(call(self.model, batch[0])) if sharing.synchronizes else 0.0
+        _, total, mass = sharing.weigh(0.0, 0.0, adds)
+        self.own_weight = 0.0
+        if self.accumulate == 1:
+            sharing.reducer.begin()
+        if isinstance(value, Tensor) and value.edge is not None:
+            value.backward()
+        sharing.reducer.finish()
+        return asarray(total, dtype=float64), None, mass
+
+    def _shared(self) -> Sharing:
+        assert self.sharing is not None
+        return self.sharing
+
     def compile(self, how: bool | str, steps: int) -> None:
         """Have the gradients computed by a program: for certain, or ("auto") where that pays in so many steps."""
-        if how is False or self.closure or not isinstance(self.optimizer, optim.Optimizer):
+        if (
+            how is False
+            or self.sharing is not None
+            or self.closure
+            or not isinstance(self.optimizer, optim.Optimizer)
+        ):
             return
 
         def gradients(*batch: Any) -> tuple[Any, ...]:
@@ -164,7 +216,7 @@ class Updates:
             with xp.errstate():  # what is too large for 16 bits is looked for afterwards
                 found = self.compute(*arguments, asarray(self.scale.value, dtype=float32, device=device))
         output, number, weight, measured = self._measure(batch, found, state)
-        if not self.begun:
+        if not self.begun and output is not None:
             self.objective.check_classes(output)
             self.begun = True
         if weight == 0.0 and self.objective.reduction == "mean":
@@ -193,9 +245,14 @@ class Updates:
         """The output, the loss, what the loss was divided by, and the metrics."""
         number, output = float(found[0]), found[1]
         weight = self.objective.weight(output, batch[1]) if len(found) == 2 else float(found[2])
+        if output is None:  # this process has no part of the batch
+            return output, number, weight, []
         return output, number, weight, state.sums.measure(output, *batch[1:]) if len(batch) > 1 else None
 
     def _add(self, measured: Any, output: Any, weight: float, state: TrainingState) -> None:
+        if output is None:
+            return
+        weight = weight if self.own_weight is None else self.own_weight
         if measured is None:  # a module's own step, which gives numbers beside the loss
             state.logs.add(output, weight)
         else:
@@ -207,7 +264,7 @@ class Updates:
             self.check_gradients()
             self._step()
             return
-        if not self._all_finite():
+        if self.sharing is None and not self._all_finite():  # else all find it out together, in `flush`
             self._name_gradient()
         factor = weight if self.objective.reduction == "mean" else 1.0
         with no_grad():
@@ -220,6 +277,8 @@ class Updates:
 
     def flush(self) -> None:
         """Update with the gradients that wait, if there are some."""
+        if self.sharing is not None and self.summed:
+            self._sum_waiting(self.sharing)
         if self.waiting:
             mass = self.mass if self.objective.reduction == "mean" else 1.0
             for i, p in enumerate(self.params):
@@ -227,6 +286,16 @@ class Updates:
             self.check_gradients()
             self._step()
         self.summed, self.mass, self.waiting = 0, 0.0, {}
+
+    def _sum_waiting(self, sharing: Sharing) -> None:
+        """The gradients that wait in all processes, added up."""
+        for i, p in enumerate(self.params):
+            p.grad = self.waiting.get(i)
+        sharing.reducer.begin()
+        sharing.reducer.finish()
+        with no_grad():
+            grads = [(i, p.grad) for i, p in enumerate(self.params) if p.grad is not None]
+            self.waiting = {i: asarray(g.detach(), copy=True) for i, g in grads}
 
     def _step(self) -> None:
         self.optimizer.step()

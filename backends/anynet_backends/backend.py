@@ -225,6 +225,10 @@ class Backend:
         than one over each; writes into it are writes into them."""
         return None
 
+    def adjacent(self, arrays: Sequence[Array]) -> Array | None:
+        """The memory of arrays as one vector, where each lies behind the one before in one vector; writes into it are writes into them."""
+        return None
+
     def affine(self, a: Array, b: Array, c: Array, /) -> Array:
         """A new array a b + c: the product of matrices (…, n, k) and (k, m), and a vector (m,) added to each row."""
         y = self.matmul(a, b)

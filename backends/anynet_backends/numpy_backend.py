@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -150,6 +150,23 @@ class NumpyBackend(Backend):
             return array
         order = axes_in_memory(like.strides)
         return in_order(array, order).transpose(inverse(order))
+
+    def adjacent(self, arrays: Sequence[Array]) -> Array | None:
+        base = arrays[0].base
+        if (
+            not isinstance(base, np.ndarray)
+            or base.ndim != 1
+            or not base.flags.c_contiguous
+            or any(a.base is not base or a.dtype != base.dtype or not a.flags.c_contiguous for a in arrays)
+        ):
+            return None
+        start = end = arrays[0].ctypes.data - base.ctypes.data
+        for a in arrays:
+            if a.ctypes.data - base.ctypes.data != end:
+                return None
+            end += a.nbytes
+        found: Array = base[start // base.itemsize : end // base.itemsize]
+        return found
 
     def all_finite(self, x: Array) -> bool:
         # Σ x² takes BLAS one pass; it may overflow where all of x is finite

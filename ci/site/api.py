@@ -33,6 +33,7 @@ MODULES = {
     "anynet.metrics": "Metrics",
     "anynet.train": "Training",
     "anynet.runs": "Runs",
+    "anynet.distributed": "Several processes",
     "anynet.distributions": "Distributions",
     "anynet.methods": "Methods",
     "anynet.sklearn": "Estimators of scikit-learn",

@@ -6,6 +6,7 @@ from time import perf_counter
 
 from anynet.cli.commands.train import result_of
 from anynet.cli.grammar import Output, Result, Time, Whole, argument, command, option
+from anynet.distributed import world
 from anynet.runs import open as open_run
 from anynet.runs import resume as go_on
 
@@ -25,6 +26,7 @@ def resume(output: Output, run: str, epochs: int | None, time: str | None) -> Re
     script, with fit(…, resume=True).
     """
     began = perf_counter()
+    output.silent = world().rank > 0
     if open_run(run).status == "done" and epochs is None and time is None:
         output.say(f"{run} is done: give epochs=N, or time=T where that has ended it, to go on for longer")
     return result_of(go_on(run, epochs=epochs, time=time, progress=output.talks), perf_counter() - began)

@@ -14,6 +14,7 @@ import click
 
 from anynet.cli.commands.settings import DATA, NETWORK, SEED, TRAINING, fit_options, given_of, source_given
 from anynet.cli.grammar import Output, Result, argument, command, option
+from anynet.distributed import world
 from anynet.runs import Run, train_on
 from anynet.train.signals import Interrupted
 from anynet_backends import resolve
@@ -43,6 +44,7 @@ def train(output: Output, source: str, **given: Any) -> Result:
     if script is not None:
         return Result(None, "", _run_script(Path(script[0]), script[1:]))
     began = time.perf_counter()
+    output.silent = world().rank > 0
     resolve(given["device"])  # what cannot be is said before the data are read
     found = source_given(source, given)
     output.say(found.describe())

@@ -1,0 +1,216 @@
+"""The sum of gradients over processes, in chunks, while the backward pass goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from anynet.autograd.backward import watch
+from anynet.distributed.group import Group, Pending
+from anynet.tensor import Leaf, Tensor, unwrap, wrap
+from anynet_backends import Array, backend_of, registry
+
+__all__ = ["CHUNK", "GradientReducer"]
+
+CHUNK: Final = 4 << 20
+"""Bytes of gradients that are summed at a time."""
+
+
+class _Chunk:
+    """Parameters whose gradients are summed together: neighbours, of one dtype and device."""
+
+    def __init__(self, params: list[Tensor]) -> None:
+        self.params = params
+        self.waits_for = len(params)
+        self.pending: Pending | None = None
+        self.whole: Array | None = None  # the gradients themselves, where they lie behind each other
+        self.host: Array | None = None
+
+
+class GradientReducer:
+    """Replaces gradients by their sums over the processes of a group.
+
+    The parameters are divided into chunks of about `chunk` bytes, from the last parameter to the first, as their gradients come. A chunk
+    is on its way as soon as all of its gradients and the chunks before it are there, while the backward pass computes the others. Where
+    gradients lie behind each other in the vector of an optimizer, they are summed there, without a copy.
+
+    `begin` is called before the backward pass; at its end, or in `finish` where none was made, the sums are complete. A parameter that
+    has a gradient in some process has one in all; where it has none, it counts as zero.
+
+    >>> import anynet as an
+    >>> net = an.nn.Linear(2, 1)
+    >>> reducer = an.distributed.GradientReducer(net.parameters(), an.distributed.world())
+    >>> reducer.begin()
+    >>> an.sum(net(an.ones((3, 2)))).backward()
+    >>> net.weight.grad.tolist()
+    [[3.0, 3.0]]
+    """
+
+    def __init__(
+        self, parameters: Iterable[Tensor], group: Group, *, chunk: int = CHUNK, mean: bool = False
+    ) -> None:
+        self.params = [p for p in parameters if p.requires_grad]
+        if not isinstance(chunk, int) or chunk < 1:
+            msg = f"GradientReducer: chunk must be a number of bytes ≥ 1, got {chunk!r}"
+            raise ValueError(msg)
+        self.group, self.chunk, self.mean = group, chunk, mean
+        self.synchronizes = True
+        self._open = False
+        self._chunks: list[_Chunk] = []
+        self._of: dict[int, _Chunk] = {}  # by the identity of a leaf
+        self._next = 0
+        if group.size > 1:
+            watch(self)
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Within the block gradients stay those of this process, and add up; the first backward pass after it sums them all."""
+        before, self.synchronizes = self.synchronizes, False
+        try:
+            yield
+        finally:
+            self.synchronizes = before
+
+    def begin(self) -> None:
+        """Before a backward pass whose gradients are to be summed."""
+        if self.group.size == 1 or not self.synchronizes:
+            return
+        self._chunks, self._of, self._next, self._open = [], {}, 0, True
+        kinds: dict[tuple[str, str], list[Tensor]] = {}
+        for p in reversed(self.params):
+            kinds.setdefault((p.device, p.dtype.name), []).append(p)
+        for params in kinds.values():
+            size, run = 0, []
+            for p in params:
+                size += p.size * p.dtype.itemsize
+                run.append(p)
+                if size >= self.chunk:
+                    self._chunks.append(_Chunk(run))
+                    size, run = 0, []
+            if run:
+                self._chunks.append(_Chunk(run))
+        for chunk in self._chunks:
+            for p in chunk.params:
+                self._of[id(p.edge)] = chunk
+
+    # ----- what the backward pass tells -----
+
+    def leaves(self) -> Iterable[Leaf]:
+        """The variables, as they are now; none where nothing is to be summed."""
+        return (
+            [p.edge for p in self.params if type(p.edge) is Leaf] if self._open and self.synchronizes else ()
+        )
+
+    def ready(self, leaf: Leaf) -> None:
+        """A gradient is whole: begin what can begin, and let go on what is on its way."""
+        chunk = self._of.get(id(leaf))
+        if chunk is None:
+            return
+        chunk.waits_for -= 1
+        while self._next < len(self._chunks) and self._chunks[self._next].waits_for == 0:
+            self._send(self._chunks[self._next])
+            self._next += 1
+        for sent in self._chunks[: self._next]:
+            if sent.pending is not None:
+                sent.pending.test()
+
+    def done(self) -> None:
+        """The backward pass has ended."""
+        self.finish()
+
+    def finish(self) -> None:
+        """Send what is left, and return when all sums are there."""
+        if not self._open:
+            return
+        self._open = False
+        has = registry.asarray([int(p.grad is not None) for p in self.params], "uint8")
+        used = self.group.all_reduce(has, "max").tolist() if self.params else []
+        for chunk in self._chunks[self._next :]:
+            self._send(chunk)
+        some = {id(p) for p, u in zip(self.params, used, strict=True) if u}
+        for chunk in self._chunks:
+            self._receive(chunk, some)
+
+    # ----- one chunk -----
+
+    def _send(self, chunk: _Chunk) -> None:
+        arrays = [_gradient(p) for p in reversed(chunk.params)]  # in the order of the vector
+        xp = backend_of(arrays[0])
+        if xp.assigns_in_place and xp.dtype_name(arrays[0].dtype) in (
+            "float32",
+            "float64",
+            "complex64",
+            "complex128",
+        ):
+            chunk.whole = xp.adjacent(arrays)
+        if chunk.whole is not None:
+            chunk.host = chunk.whole
+        else:
+            chunk.host = _joined(arrays)
+        chunk.pending = self.group.start_all_reduce(chunk.host)
+
+    def _receive(self, chunk: _Chunk, some: set[int]) -> None:
+        assert chunk.pending is not None
+        assert chunk.host is not None
+        chunk.pending.wait()
+        host: Any = chunk.host
+        if self.mean:
+            host /= self.group.size
+        at = 0
+        for p in reversed(chunk.params):
+            n = math.prod(p.shape)
+            if id(p) not in some:
+                at += n
+                continue
+            if chunk.whole is None:
+                _put(p, host[at : at + n].reshape(p.shape))
+            elif p.grad is None:
+                p.grad = wrap(_buffer(p))
+            at += n
+        chunk.host = chunk.whole = None
+
+
+def _buffer(p: Tensor) -> Any:
+    """The place of a parameter's gradient in the vector of an optimizer, None where it has none."""
+    return p.edge.buffer if type(p.edge) is Leaf else None
+
+
+def _gradient(p: Tensor) -> Any:
+    """The array of a gradient, zeros where there is none."""
+    if p.grad is not None:
+        if type(p.edge) is Leaf:
+            p.edge.rows, p.edge.clean = None, False  # other rows come from other processes
+        return unwrap(p.grad)
+    place, data = _buffer(p), unwrap(p)
+    xp = backend_of(data)
+    if place is not None and type(place) is type(data):
+        xp.fill(place, 0.0)
+        p.edge.rows, p.edge.clean = None, False
+        return place
+    return xp.zeros(data.shape, dtype=data.dtype, device=xp.native_device(p.device))
+
+
+def _joined(arrays: Sequence[Any]) -> Any:
+    """A vector on the host of all numbers of some arrays, of at least 32 bits."""
+    library = registry.get_backend("numpy")
+    xp = backend_of(arrays[0])
+    flat = [library.reshape(_wide(registry.asarray(xp.to_host(a))), (-1,)) for a in arrays]
+    return library.concat(flat, axis=0) if len(flat) > 1 else library.asarray(flat[0], copy=True)
+
+
+def _wide(host: Any) -> Any:
+    return host.astype("float32") if host.dtype.itemsize < 4 else host
+
+
+def _put(p: Tensor, host: Any) -> None:
+    """Make this the gradient of a parameter, in its place where it has one."""
+    data = unwrap(p)
+    xp = backend_of(data)
+    there: Any = xp.from_host(host.astype(registry.asarray(xp.to_host(data)).dtype), p.device)
+    place = _buffer(p)
+    if place is not None and type(place) is type(there):
+        p.grad = wrap(xp.store(place, there))
+    else:
+        p.grad = wrap(there)
