@@ -76,6 +76,10 @@ class _Classes(Distribution):
         small = eps(self._own)
         return e.log(e.clip(self._own, small, 1.0 - small))
 
+    def _logs(self) -> Tensor:
+        """ln p, −∞ of what is impossible."""
+        return self._own if self._given == "logits" else _safe_log(self._own)
+
     def _draw(self, shape: tuple[int, ...], generator: Generator | None) -> Tensor:
         """Class indices."""
         count = math.prod(shape) // (math.prod(self.batch_shape) or 1)
@@ -144,7 +148,7 @@ class Categorical(_Classes):
     def log_prob(self, value: ArrayLike) -> Tensor:
         index = astype(self._value(value), dtypes.int64)
         shape = broadcast_shapes(index.shape, self.batch_shape)
-        logits = broadcast_to(self.logits, (*shape, self._own.shape[-1]))
+        logits = broadcast_to(self._logs(), (*shape, self._own.shape[-1]))
         return squeeze(
             take_along_axis(logits, expand_dims(broadcast_to(index, shape), axis=-1), axis=-1), axis=-1
         )
@@ -190,7 +194,8 @@ class OneHotCategorical(_Classes):
 
     def log_prob(self, value: ArrayLike) -> Tensor:
         x = self._value(value)
-        return sum(e.where(e.equal(x, 0.0), 0.0, x * self.logits), axis=-1)
+        none = e.equal(x, 0.0)
+        return sum(e.where(none, 0.0, x * e.where(none, 0.0, self._logs())), axis=-1)
 
     def entropy(self) -> Tensor:
         return self._entropy()
@@ -247,7 +252,7 @@ class Multinomial(_Classes):
 
     def log_prob(self, value: ArrayLike) -> Tensor:
         x = self._value(value)
-        logits = self.logits
+        logits = self._logs()
         each = e.where(e.equal(x, 0.0), 0.0, x * e.where(e.equal(x, 0.0), 0.0, logits))
         return gammaln(sum(x, axis=-1) + 1.0) - sum(gammaln(x + 1.0), axis=-1) + sum(each, axis=-1)
 

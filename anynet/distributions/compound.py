@@ -13,7 +13,7 @@ from anynet.ops.creation import arange, zeros_like
 from anynet.ops.manipulation import astype, expand_dims, reshape
 from anynet.ops.reductions import sum
 from anynet.ops.shapes import as_shape, broadcast_shapes
-from anynet.ops.softmax import log_softmax, logsumexp
+from anynet.ops.softmax import logsumexp
 from anynet.random import Generator
 from anynet.tensor import Tensor, no_grad
 from anynet.typing import ArrayLike
@@ -178,7 +178,7 @@ class MixtureSameFamily(Distribution):
         return sum(self._components.cdf(self._padded(value)) * self._mixture.probs, axis=-1)
 
     def log_prob(self, value: ArrayLike) -> Tensor:
-        weights = log_softmax(self._mixture.logits, axis=-1)
+        weights = self._mixture._logs()
         return logsumexp(self._components.log_prob(self._padded(value)) + weights, axis=-1)
 
     def sample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> Tensor:

@@ -18,9 +18,12 @@ from anynet.distributions.distribution import (
     broadcast,
     eps,
     exactly_one,
+    not_below,
+    outside,
 )
+from anynet.distributions.location_scale import _log, _log_of_rest
 from anynet.ops import elementwise as e
-from anynet.ops.creation import arange, zeros_like
+from anynet.ops.creation import arange, ones_like, zeros_like
 from anynet.ops.incomplete import betainc, gammaincc
 from anynet.ops.manipulation import astype, broadcast_to, reshape
 from anynet.ops.reductions import max, sum
@@ -68,8 +71,17 @@ class _Chances(Distribution):
         return logit(e.clip(self._own, small, 1.0 - small))
 
     def _logs(self) -> tuple[Tensor, Tensor]:
-        """ln p and ln(1 − p)."""
-        return log_expit(self.logits), log_expit(-self.logits)
+        """ln p and ln(1 − p), −∞ of what is impossible."""
+        if self._given == "probs":
+            return _log(self._own), _log_of_rest(self._own)
+        return log_expit(self._own), log_expit(-self._own)
+
+    def _times_logs(self, yes: Tensor, no: Tensor) -> Tensor:
+        """yes · ln p + no · ln(1 − p), where nothing of what is impossible adds 0."""
+        if self._given == "probs":
+            return _xlogy(yes, self._own) + _xlog1py(no, -self._own)
+        p, q = self._logs()
+        return yes * p + no * q
 
 
 class Bernoulli(_Chances):
@@ -112,18 +124,16 @@ class Bernoulli(_Chances):
             return astype(yes, self._own.dtype)
 
     def log_prob(self, value: ArrayLike) -> Tensor:
-        x = self._value(value)
-        yes, no = self._logs()
-        return x * yes + (1.0 - x) * no
+        x, good = self._inside(value)
+        return outside(good, self._times_logs(x, 1.0 - x))
 
     def cdf(self, value: ArrayLike) -> Tensor:
         x = self._value(value)
-        return e.where(e.less(x, 1.0), 1.0 - self.probs, 1.0)
+        return e.where(e.less(x, 0.0), 0.0, e.where(e.less(x, 1.0), 1.0 - self.probs, 1.0))
 
     def entropy(self) -> Tensor:
-        yes, no = self._logs()
         p = self.probs
-        return -(p * yes + (1.0 - p) * no)
+        return -self._times_logs(p, 1.0 - p)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         return _count_up(self, 2, expand)
@@ -174,19 +184,16 @@ class Binomial(_Chances):
             )
 
     def log_prob(self, value: ArrayLike) -> Tensor:
-        k, n = self._value(value), self.total_count
+        (k, good), n = self._inside(value), self.total_count
         ways = gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
-        if self._given == "probs":
-            return ways + _xlogy(k, self.probs) + _xlog1py(n - k, -self.probs)
-        yes, no = self._logs()
-        return ways + k * yes + (n - k) * no
+        return outside(good, ways + self._times_logs(k, n - k))
 
     def cdf(self, value: ArrayLike) -> Tensor:
         """I_{1−p}(n − k, k + 1)."""
-        k, n = self._value(value), self.total_count
+        (k, none), n = _counted(self._value(value)), self.total_count
         below = e.less(k, n)
         p = betainc(e.where(below, n - k, 1.0), k + 1.0, 1.0 - self.probs)
-        return e.where(below, p, 1.0)
+        return e.where(none, 0.0, e.where(below, p, 1.0))
 
     def entropy(self) -> Tensor:
         """The sum over 0 … n; `total_count` is one for the whole batch."""
@@ -196,6 +203,11 @@ class Binomial(_Chances):
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         return _count_up(self, 1 + _common_count(self, "enumerate_support"), expand)
+
+
+def _counted(x: Tensor) -> tuple[Tensor, Tensor]:
+    """For a distribution function: the whole number ⌊x⌋, 0 for what is below, and where it is below."""
+    return e.floor(not_below(x, 0.0)), e.less(x, 0.0)
 
 
 def _p_log_p(logs: Tensor) -> Tensor:
@@ -248,20 +260,18 @@ class Geometric(_Chances):
             return e.where(never, 0.0, e.floor(e.log(u) / e.log1p(-e.where(never, 0.5, self.probs))))
 
     def log_prob(self, value: ArrayLike) -> Tensor:
-        k = self._value(value)
-        if self._given == "probs":
-            return _xlog1py(k, -self.probs) + e.log(self.probs)
-        yes, no = self._logs()
-        return k * no + yes
+        k, good = self._inside(value)
+        return outside(good, self._times_logs(ones_like(k), k))
 
     def cdf(self, value: ArrayLike) -> Tensor:
-        k = e.floor(self._value(value))
+        k, none = _counted(self._value(value))
         sure = e.equal(self.probs, 1.0)
-        return e.where(sure, 1.0, -e.expm1((k + 1.0) * e.log1p(-e.where(sure, 0.5, self.probs))))
+        some = -e.expm1((k + 1.0) * e.log1p(-e.where(sure, 0.5, self.probs)))
+        return e.where(none, 0.0, e.where(sure, 1.0, some))
 
     def entropy(self) -> Tensor:
-        yes, no = self._logs()
-        return -(yes + (1.0 - self.probs) / self.probs * no)
+        p = self.probs
+        return -self._times_logs(ones_like(p), (1.0 - p) / p)
 
 
 class Poisson(Distribution):
@@ -299,12 +309,13 @@ class Poisson(Distribution):
             return random.poisson(self.rate, self._shape(sample_shape), generator=generator)
 
     def log_prob(self, value: ArrayLike) -> Tensor:
-        k = self._value(value)
-        return _xlogy(k, self.rate) - self.rate - gammaln(k + 1.0)
+        k, good = self._inside(value)
+        return outside(good, _xlogy(k, self.rate) - self.rate - gammaln(k + 1.0))
 
     def cdf(self, value: ArrayLike) -> Tensor:
         """Q(k + 1, rate)."""
-        return gammaincc(e.floor(self._value(value)) + 1.0, self.rate)
+        k, none = _counted(self._value(value))
+        return e.where(none, 0.0, gammaincc(k + 1.0, self.rate))
 
 
 class NegativeBinomial(_Chances):
@@ -349,13 +360,11 @@ class NegativeBinomial(_Chances):
             return random.poisson(rate, shape, generator=generator)
 
     def log_prob(self, value: ArrayLike) -> Tensor:
-        k, r = self._value(value), self.total_count
+        (k, good), r = self._inside(value), self.total_count
         ways = gammaln(r + k) - gammaln(k + 1.0) - gammaln(r)
-        if self._given == "probs":
-            return ways + _xlogy(k, self.probs) + r * e.log1p(-self.probs)
-        yes, no = self._logs()
-        return ways + k * yes + r * no
+        return outside(good, ways + self._times_logs(k, r))
 
     def cdf(self, value: ArrayLike) -> Tensor:
         """I_{1−p}(r, k + 1)."""
-        return betainc(self.total_count, e.floor(self._value(value)) + 1.0, 1.0 - self.probs)
+        k, none = _counted(self._value(value))
+        return e.where(none, 0.0, betainc(self.total_count, k + 1.0, 1.0 - self.probs))

@@ -39,6 +39,7 @@ class Distribution:
     arg_constraints: ClassVar[Constraints] = {}
     has_rsample = False
     has_enumerate_support = False
+    _within: Any = 0.0  # a value of the support, or a function of the distribution that gives one
     _parameters: ClassVar[Axes] = {}  # the attributes that hold Tensors, with the number of their event axes
     _default_validation = True
 
@@ -203,6 +204,15 @@ class Distribution:
             return x
         return m.astype(x, result_type(x.dtype, kind) if dtypes.of(x.dtype).kind == "real" else kind)
 
+    def _inside(self, value: ArrayLike) -> tuple[Tensor, Tensor | None]:
+        """`_value`, and without `validate_args` where it lies in the support: elsewhere the value is another, of the support, so that
+        what is computed of it, and its gradient, is finite; `outside` then says that it has no probability."""
+        x = self._value(value)
+        if self._validate:
+            return x, None
+        good = e.logical_and(self.support.check(x), e.isfinite(x))
+        return e.where(good, x, self._within() if callable(self._within) else self._within), good
+
     def __repr__(self) -> str:
         given = {n.lstrip("_"): vars(self)[n] for n in self._parameters if vars(self).get(n) is not None}
         parts = [f"{n}: {v if v.size == 1 else tuple(v.shape)}" for n, v in given.items()]
@@ -266,6 +276,16 @@ def eps(like: Tensor) -> float:
     """The distance from 1 to the next number of a dtype."""
     xp = backend_of(unwrap(like))
     return float(xp.finfo(dtypes.native(xp, like.dtype)).eps)
+
+
+def outside(good: Tensor | None, logs: Tensor) -> Tensor:
+    """Logarithms of densities, −inf where a value is not of the support (`Distribution._inside`)."""
+    return logs if good is None else e.where(good, logs, -math.inf)
+
+
+def not_below(x: Tensor, low: Any) -> Tensor:
+    """A value for a distribution function, which is constant below the support."""
+    return e.where(e.less(x, low), low, x)
 
 
 def sum_last(x: Tensor, axes: int) -> Tensor:

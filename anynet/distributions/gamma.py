@@ -18,10 +18,12 @@ from anynet.distributions.distribution import (
     Shape,
     broadcast,
     eps,
+    not_below,
+    outside,
     parameters,
     tiny,
 )
-from anynet.distributions.location_scale import _log, probability
+from anynet.distributions.location_scale import _log_of_rest, probability
 from anynet.ops import elementwise as e
 from anynet.ops.creation import arange, full_like, ones_like, zeros_like
 from anynet.ops.incomplete import betainc, gammainc, gammaincc, sampled_beta, sampled_dirichlet, sampled_gamma
@@ -74,14 +76,14 @@ class Exponential(Distribution):
         )
 
     def log_prob(self, value: ArrayLike) -> Tensor:
-        x = self._value(value)
-        return e.where(e.greater_equal(x, 0.0), e.log(self.rate) - self.rate * x, -math.inf)
+        x, good = self._inside(value)
+        return outside(good, e.log(self.rate) - self.rate * x)
 
     def cdf(self, value: ArrayLike) -> Tensor:
-        return -e.expm1(-self.rate * self._value(value))
+        return -e.expm1(-self.rate * not_below(self._value(value), 0.0))
 
     def icdf(self, value: ArrayLike) -> Tensor:
-        return -_log(1.0 - probability(self, value)) / self.rate
+        return -_log_of_rest(probability(self, value)) / self.rate
 
     def entropy(self) -> Tensor:
         return 1.0 - e.log(self.rate)
@@ -100,6 +102,7 @@ class Gamma(Distribution):
         "rate": constraints.positive,
     }
     has_rsample = True
+    _within = 1.0
 
     def __init__(self, concentration: Any, rate: Any, validate_args: bool | None = None) -> None:
         self.concentration, self.rate = broadcast(type(self).__name__, concentration=concentration, rate=rate)
@@ -127,11 +130,11 @@ class Gamma(Distribution):
         return sampled_gamma(a, drawn) / self.rate
 
     def log_prob(self, value: ArrayLike) -> Tensor:
-        x, a = self._value(value), self.concentration
-        return a * e.log(self.rate) + _xlogy(a - 1.0, x) - self.rate * x - gammaln(a)
+        (x, good), a = self._inside(value), self.concentration
+        return outside(good, a * e.log(self.rate) + _xlogy(a - 1.0, x) - self.rate * x - gammaln(a))
 
     def cdf(self, value: ArrayLike) -> Tensor:
-        return gammainc(self.concentration, self.rate * self._value(value))
+        return gammainc(self.concentration, self.rate * not_below(self._value(value), 0.0))
 
     def entropy(self) -> Tensor:
         a = self.concentration
@@ -167,6 +170,7 @@ class InverseGamma(Distribution):
         "rate": constraints.positive,
     }
     has_rsample = True
+    _within = 1.0
 
     def __init__(self, concentration: Any, rate: Any, validate_args: bool | None = None) -> None:
         self.concentration, self.rate = broadcast("InverseGamma", concentration=concentration, rate=rate)
@@ -198,11 +202,13 @@ class InverseGamma(Distribution):
         return self.rate / sampled_gamma(a, drawn)
 
     def log_prob(self, value: ArrayLike) -> Tensor:
-        x, a = self._value(value), self.concentration
-        return a * e.log(self.rate) - (a + 1.0) * e.log(x) - self.rate / x - gammaln(a)
+        (x, good), a = self._inside(value), self.concentration
+        return outside(good, a * e.log(self.rate) - (a + 1.0) * e.log(x) - self.rate / x - gammaln(a))
 
     def cdf(self, value: ArrayLike) -> Tensor:
-        return gammaincc(self.concentration, self.rate / self._value(value))
+        x = self._value(value)
+        some = e.greater(x, 0.0)
+        return e.where(some, gammaincc(self.concentration, self.rate / e.where(some, x, 1.0)), 0.0)
 
     def entropy(self) -> Tensor:
         a = self.concentration
@@ -217,6 +223,7 @@ class Weibull(Distribution):
         "concentration": constraints.positive,
     }
     has_rsample = True
+    _within = 1.0
 
     def __init__(self, scale: Any, concentration: Any, validate_args: bool | None = None) -> None:
         self.scale, self.concentration = broadcast("Weibull", scale=scale, concentration=concentration)
@@ -248,14 +255,15 @@ class Weibull(Distribution):
 
     def log_prob(self, value: ArrayLike) -> Tensor:
         k = self.concentration
-        z = e.log(self._value(value) / self.scale)
-        return e.log(k / self.scale) + (k - 1.0) * z - e.exp(k * z)
+        x, good = self._inside(value)
+        z = e.log(x / self.scale)
+        return outside(good, e.log(k / self.scale) + (k - 1.0) * z - e.exp(k * z))
 
     def cdf(self, value: ArrayLike) -> Tensor:
-        return -e.expm1(-((self._value(value) / self.scale) ** self.concentration))
+        return -e.expm1(-((not_below(self._value(value), 0.0) / self.scale) ** self.concentration))
 
     def icdf(self, value: ArrayLike) -> Tensor:
-        return self.scale * (-_log(1.0 - probability(self, value))) ** (1.0 / self.concentration)
+        return self.scale * (-_log_of_rest(probability(self, value))) ** (1.0 / self.concentration)
 
     def entropy(self) -> Tensor:
         k = self.concentration
@@ -295,18 +303,20 @@ class Pareto(Distribution):
     def rsample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> Tensor:
         return self.scale * self._uniform(self._shape(sample_shape), generator) ** (-1.0 / self.alpha)
 
+    def _within(self) -> Tensor:
+        return self.scale
+
     def log_prob(self, value: ArrayLike) -> Tensor:
-        return (
-            e.log(self.alpha)
-            + self.alpha * e.log(self.scale)
-            - (self.alpha + 1.0) * e.log(self._value(value))
+        x, good = self._inside(value)
+        return outside(
+            good, e.log(self.alpha) + self.alpha * e.log(self.scale) - (self.alpha + 1.0) * e.log(x)
         )
 
     def cdf(self, value: ArrayLike) -> Tensor:
-        return -e.expm1(self.alpha * e.log(self.scale / self._value(value)))
+        return -e.expm1(-self.alpha * e.log(not_below(self._value(value), self.scale) / self.scale))
 
     def icdf(self, value: ArrayLike) -> Tensor:
-        return self.scale * (1.0 - probability(self, value)) ** (-1.0 / self.alpha)
+        return self.scale * e.exp(-_log_of_rest(probability(self, value)) / self.alpha)
 
     def entropy(self) -> Tensor:
         return e.log(self.scale / self.alpha) + 1.0 + 1.0 / self.alpha
@@ -325,6 +335,7 @@ class Beta(Distribution):
         "concentration0": constraints.positive,
     }
     has_rsample = True
+    _within = 0.5
 
     def __init__(self, concentration1: Any, concentration0: Any, validate_args: bool | None = None) -> None:
         self.concentration1, self.concentration0 = broadcast(
@@ -365,12 +376,13 @@ class Beta(Distribution):
         return sampled_beta(a, b, e.clip(drawn, tiny(a), 1.0 - 0.5 * eps(a)))
 
     def log_prob(self, value: ArrayLike) -> Tensor:
-        x = self._value(value)
+        x, good = self._inside(value)
         a, b = self.concentration1, self.concentration0
-        return _xlogy(a - 1.0, x) + _xlog1py(b - 1.0, -x) - betaln(a, b)
+        return outside(good, _xlogy(a - 1.0, x) + _xlog1py(b - 1.0, -x) - betaln(a, b))
 
     def cdf(self, value: ArrayLike) -> Tensor:
-        return betainc(self.concentration1, self.concentration0, self._value(value))
+        x = not_below(self._value(value), 0.0)
+        return betainc(self.concentration1, self.concentration0, e.where(e.greater(x, 1.0), 1.0, x))
 
     def entropy(self) -> Tensor:
         a, b = self.concentration1, self.concentration0

@@ -15,11 +15,13 @@ from anynet.distributions.distribution import (
     Shape,
     broadcast,
     eps,
+    not_below,
+    outside,
 )
 from anynet.ops import elementwise as e
 from anynet.ops.creation import full_like, zeros_like
 from anynet.ops.incomplete import betainc, sampled_gamma
-from anynet.ops.special import betaln, digamma, ndtr, ndtri
+from anynet.ops.special import betaln, digamma, erf, erfinv, ndtr, ndtri
 from anynet.random import Generator, gamma
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
@@ -130,6 +132,12 @@ def _log(x: Tensor) -> Tensor:
     return e.where(zero, -math.inf, e.log(e.where(zero, 1.0, x)))
 
 
+def _log_of_rest(p: Tensor) -> Tensor:
+    """ln(1 − p), −∞ at 1 without a warning."""
+    one = e.equal(p, 1.0)
+    return e.where(one, -math.inf, e.log1p(-e.where(one, 0.0, p)))
+
+
 def probability(distribution: Distribution, value: ArrayLike) -> Tensor:
     """A probability, as a Tensor of the parameters' dtype, checked to be in [0, 1]."""
     [p, _] = broadcast(f"{type(distribution).__name__}.icdf", value=value, parameter=distribution._like)
@@ -156,13 +164,26 @@ class Cauchy(_LocationScale):
         return -math.log(math.pi) - e.log(self.scale) - e.log1p(self._z(value) ** 2)
 
     def cdf(self, value: ArrayLike) -> Tensor:
-        return e.atan(self._z(value)) / math.pi + 0.5
+        z = self._z(value)
+        return (
+            e.atan2(full_like(z, 1.0), -z) / math.pi
+        )  # atan(z) / π + ½, without the difference of the lower tail
 
     def icdf(self, value: ArrayLike) -> Tensor:
-        return self.loc + self.scale * e.tan(math.pi * (probability(self, value) - 0.5))
+        return self.loc + self.scale * _cauchy_quantile(probability(self, value))
 
     def entropy(self) -> Tensor:
         return math.log(4 * math.pi) + e.log(self.scale)
+
+
+def _cauchy_quantile(p: Tensor) -> Tensor:
+    """−1 / tan(π p) below ¼, the same of 1 − p above ¾, and tan(π (p − ½)) between; −∞ and ∞ at the ends."""
+    low, high = e.less(p, 0.25), e.greater(p, 0.75)
+    tail = e.where(low, p, e.where(high, 1.0 - p, 0.25))
+    end = e.equal(tail, 0.0)
+    far = e.where(end, math.inf, 1.0 / e.tan(math.pi * e.where(end, 0.25, tail)))
+    middle = e.tan(math.pi * (e.where(e.logical_or(low, high), 0.5, p) - 0.5))
+    return e.where(low, -far, e.where(high, far, middle))
 
 
 class Gumbel(_LocationScale):
@@ -180,8 +201,9 @@ class Gumbel(_LocationScale):
         return -e.log(-e.log(e.minimum(self._uniform(shape, generator), 1.0 - eps(self._like) / 2)))
 
     def log_prob(self, value: ArrayLike) -> Tensor:
-        z = self._z(value)
-        return -z - e.exp(-z) - e.log(self.scale)
+        x, good = self._inside(value)
+        z = (x - self.loc) / self.scale
+        return outside(good, -z - e.exp(-z) - e.log(self.scale))
 
     def cdf(self, value: ArrayLike) -> Tensor:
         return e.exp(-e.exp(-self._z(value)))
@@ -337,14 +359,11 @@ class _Folded(Distribution):
         return e.abs(self._whole().rsample(sample_shape, generator=generator))
 
     def log_prob(self, value: ArrayLike) -> Tensor:
-        x = self._value(value)
-        return e.where(e.greater_equal(x, 0.0), self._whole().log_prob(x) + math.log(2.0), -math.inf)
+        x, good = self._inside(value)
+        return outside(good, self._whole().log_prob(x) + math.log(2.0))
 
-    def cdf(self, value: ArrayLike) -> Tensor:
-        return 2.0 * self._whole().cdf(self._value(value)) - 1.0
-
-    def icdf(self, value: ArrayLike) -> Tensor:
-        return self._whole().icdf(0.5 * (probability(self, value) + 1.0))
+    def _z(self, value: ArrayLike) -> Tensor:
+        return not_below(self._value(value), 0.0) / self.scale
 
     def entropy(self) -> Tensor:
         return self._whole().entropy() - math.log(2.0)
@@ -363,6 +382,12 @@ class HalfNormal(_Folded):
     def variance(self) -> Tensor:
         return (1.0 - 2 / math.pi) * self.scale**2
 
+    def cdf(self, value: ArrayLike) -> Tensor:
+        return erf(self._z(value) / math.sqrt(2.0))
+
+    def icdf(self, value: ArrayLike) -> Tensor:
+        return self.scale * (math.sqrt(2.0) * erfinv(probability(self, value)))
+
 
 class HalfCauchy(_Folded):
     """p(x) = 2 / (π scale (1 + (x / scale)²)), x ≥ 0. Its mean is inf, its variance too."""
@@ -376,3 +401,12 @@ class HalfCauchy(_Folded):
     @property
     def variance(self) -> Tensor:
         return full_like(self.scale, math.inf)
+
+    def cdf(self, value: ArrayLike) -> Tensor:
+        return e.atan(self._z(value)) * (2.0 / math.pi)
+
+    def icdf(self, value: ArrayLike) -> Tensor:
+        p = probability(self, value)
+        half = e.less(p, 0.5)
+        near = e.tan(0.5 * math.pi * e.where(half, p, 0.5))
+        return self.scale * e.where(half, near, _cauchy_quantile(0.5 + 0.5 * e.where(half, 0.5, p)))

@@ -9,7 +9,15 @@ from typing import Any, ClassVar, Self
 from anynet.distributions import constraints
 from anynet.distributions.compound import Independent
 from anynet.distributions.constraints import Constraint
-from anynet.distributions.distribution import Axes, Constraints, Distribution, Shape, broadcast, sum_last
+from anynet.distributions.distribution import (
+    Axes,
+    Constraints,
+    Distribution,
+    Shape,
+    broadcast,
+    outside,
+    sum_last,
+)
 from anynet.distributions.location_scale import Normal
 from anynet.distributions.transforms import ComposeTransform, ExpTransform, StickBreakingTransform, Transform
 from anynet.ops import elementwise as e
@@ -176,6 +184,17 @@ class LogNormal(TransformedDistribution):
     def scale(self) -> Tensor:
         """The standard deviation of the logarithm."""
         return self.base_dist.scale  # type: ignore[attr-defined, no-any-return]
+
+    _within = 1.0
+
+    def log_prob(self, value: ArrayLike) -> Tensor:
+        x, good = self._inside(value)
+        return outside(good, super().log_prob(x))
+
+    def cdf(self, value: ArrayLike) -> Tensor:
+        x = self._value(value)
+        some = e.greater(x, 0.0)
+        return e.where(some, super().cdf(e.where(some, x, 1.0)), 0.0)
 
     @property
     def mean(self) -> Tensor:
