@@ -257,16 +257,38 @@ def _checks(thing: Any, case: Case | None, equation: Any) -> tuple[list[tuple[st
     return checks, shapes
 
 
+_SLOPES = 200
+"""As many slopes are checked one by one; of more, that is of whole networks, one direction in each argument: seconds,
+not a minute."""
+
+
 def _gradchecked(case: Case, inputs: Sequence[Tensor]) -> Check:
+    count = sum(x.size for x in inputs)
+    function, targets, what = case.function, list(inputs), f"{count} slopes"
+    if count > _SLOPES:
+        function, targets = _along_lines(case.function, inputs)
+        what = f"{count} slopes, along a random direction of each argument"
     try:
         with resolve("cpu")[0].errstate():
-            gradcheck(case.function, list(inputs))
+            gradcheck(function, targets)
     except GradcheckError as error:
         return Check(False, str(error))
     except (GradientError, ValueError, TypeError) as error:
         return Check(None, str(error).partition(";")[0])
     shapes = ", ".join("×".join(map(str, x.shape)) or "number" for x in inputs)
-    return Check(True, f"{sum(x.size for x in inputs)} slopes, arguments {shapes}")
+    return Check(True, f"{what}, arguments {shapes}")
+
+
+def _along_lines(f: Callable[..., Any], inputs: Sequence[Tensor]) -> tuple[Callable[..., Any], list[Tensor]]:
+    """f as a function of one number for each argument, how far it is moved along a random direction, and these numbers, 0."""
+    generator = random.Generator(9)
+    points = [x.detach() for x in inputs]
+    ways = [random.normal(x.shape, dtype="float64", generator=generator) for x in points]
+
+    def moved(*far: Tensor) -> Any:
+        return f(*(x + t * v for x, t, v in zip(points, far, ways, strict=True)))
+
+    return moved, [Tensor(0.0, dtype="float64", requires_grad=True) for _ in points]
 
 
 def _layer_checks(

@@ -241,7 +241,7 @@ class LogSigmoid(_Activation):
 
 @equation(F.mish)
 class Mish(_Activation):
-    """x tanh(ln(1 + eˣ)).
+    """A smooth ReLU that dips below 0.
 
     Equation:
       y = x tanh(ln(1 + eˣ))
@@ -337,7 +337,7 @@ class Threshold(_Activation):
 
 @equation(F.glu)
 class GLU(_Activation):
-    """a σ(b), a and b the halves of x along `dim`.
+    """The first half of x along `dim`, let through by the sigmoid of the second.
 
     Equation:
       y[j] = xⱼ σ(x[j + ⌊J / 2⌋])  for 0 ≤ j < ⌊J / 2⌋
@@ -686,8 +686,8 @@ class Softplus(Module):
 
 @equation(F.softmax)
 class Softmax(Module):
-    """e^{x_i} / Σ_j e^{x_j} along `dim`, which may be left out for one axis and two: it is the last. PyTorch guesses for more
-    (the first of three axes, the second of four); anynet asks.
+    """Positive numbers with the sum 1 along `dim`, which may be left out for one axis and two: it is the last. PyTorch
+    guesses for more (the first of three axes, the second of four); anynet asks.
 
     Equation:
       yᵢ = exp(xᵢ) / (Σ_j exp(xⱼ))
@@ -759,7 +759,7 @@ class CReLU(Module):
 
 @equation(F.squareplus)
 class SquarePlus(Module):
-    """(x + √(x² + b)) / 2, a smooth ReLU without exponentials.
+    """A smooth ReLU without exponentials.
 
     Equation:
       y = (x + √(x² + b)) / 2

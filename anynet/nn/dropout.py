@@ -178,7 +178,7 @@ class GaussianNoise(Module):
 
 @equation(F.gaussian_dropout)
 class GaussianDropout(Module):
-    """x (1 + ε √(rate / (1 − rate))) in training, ε ~ N(0, 1); else the identity.
+    """In training the input times normal noise of mean 1 and the variance of dropout; else the identity.
 
     Equation:
       ε ∼ Normal(0, 1)

@@ -109,7 +109,7 @@ def _largest(scores: Tensor, target: Tensor, n: int) -> Tensor:
     """,
 )
 class GCNConv(Module):
-    """Graph convolution: X′ = D̂^(−1/2) Â D̂^(−1/2) X W + b, Â = A + I, D̂ᵢᵢ = Σⱼ Âⱼᵢ.
+    """Graph convolution of features of nodes along edges.
 
     A node takes the sum of its neighbours' features, and of its own, each divided by the roots of both degrees.
 
@@ -213,8 +213,8 @@ class GCNConv(Module):
     """,
 )
 class GATConv(Module):
-    """Graph attention: h′ᵢ = Σⱼ αᵢⱼ W hⱼ, αᵢⱼ = softmax over i's neighbours j of LeakyReLU(a_dst·W hᵢ + a_src·W hⱼ); each head has its own
-    W and a.
+    """Graph attention: a mean of the neighbours weighted by how they fit; each head has its
+    own W and a.
 
     `forward(x, edges)`: x (n, in_channels), edges as for `GCNConv` (weights of an adjacency matrix count as yes or no) →
     (n, heads · out_channels), or with ``concat=False`` the mean over the heads (n, out_channels).

@@ -210,8 +210,8 @@ class Maxout(Module):
     """,
 )
 class Highway(Module):
-    """H(x) T(x) + x (1 − T(x)), H = activation(W_h x + b_h), T = σ(W_t x + b_t), with b_t = −1 at first, so that x passes
-    (Srivastava et al. 2015).
+    """A layer whose result replaces the input as far as a gate is open; its bias is −1 at first, so that x passes (Srivastava
+    et al. 2015).
 
     Equation:
       Tₖ = σ(Σ_j W_T[k, j] xⱼ + b_T[k])

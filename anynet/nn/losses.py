@@ -188,7 +188,8 @@ class _Weighted(_Loss):
 
 @equation(F.cross_entropy)
 class CrossEntropyLoss(_Weighted):
-    """−Σ_c q_c w_c ln softmax(x)_c, q = 1 for the target's class, else 0; with `label_smoothing` s, (1 − s) q + s / classes.
+    """The negative logarithm of the target's probability; with `label_smoothing` a share of the target is spread over
+    all classes.
 
     x: logits (n, classes), (n, classes, d1, …) or (classes,); target: class indices (n, d1, …), integers, or probabilities in
     the shape of x. `weight` (classes,) weighs the classes; targets equal to `ignore_index` count for nothing.
@@ -265,7 +266,7 @@ class TokenCrossEntropyLoss(CrossEntropyLoss):
 
 @equation(F.nll_loss)
 class NLLLoss(_Weighted):
-    """−w_t x_t: the negative log-likelihood of classes t under log-probabilities x.
+    """The negative log-likelihood of classes t under log-probabilities x.
 
     x (n, classes), (n, classes, d1, …) or (classes,); target: class indices (n, d1, …), integers. `weight` (classes,) weighs the
     classes; targets equal to `ignore_index` count for nothing.
@@ -322,7 +323,7 @@ class NLLLoss2d(NLLLoss):
 
 @equation(F.binary_cross_entropy)
 class BCELoss(_Weighted):
-    """−w (t ln p + (1 − t) ln(1 − p)) for probabilities p and targets t in [0, 1]; the logarithms are at least −100, as in PyTorch.
+    """Cross-entropy of probabilities and targets in [0, 1]; the logarithms are at least −100, as in PyTorch.
 
     `weight` w is broadcast to the losses. input and target have one shape; the result is the mean over all elements, with
     ``reduction="sum"`` their sum, with "none" the losses in that shape. ValueError for shapes that differ and for another
@@ -345,9 +346,9 @@ class BCELoss(_Weighted):
 
 @equation(F.binary_cross_entropy_with_logits)
 class BCEWithLogitsLoss(_Weighted):
-    """Binary cross-entropy of σ(x), from the logits x without overflow: w ((1 − t) x + (1 + (p − 1) t) ln(1 + e^{−x})).
+    """Binary cross-entropy of σ(x), from the logits x without overflow.
 
-    p = `pos_weight` weighs the positive targets; `weight` w and `pos_weight` are broadcast to the losses.
+    `pos_weight` p weighs the positive targets; `weight` w and `pos_weight` are broadcast to the losses.
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
@@ -377,8 +378,8 @@ class BCEWithLogitsLoss(_Weighted):
 
 @equation(F.kl_div)
 class KLDivLoss(_Loss):
-    """The Kullback-Leibler divergence t (ln t − x) of probabilities t from log-probabilities x, 0 where t is 0; with `log_target`
-    t is a logarithm, too: eᵗ (t − x).
+    """The Kullback-Leibler divergence of probabilities t from log-probabilities x, 0 where t is 0; with `log_target` t is a
+    logarithm, too.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="batchmean"`` the sum over the
     length of the first axis, the divergence of the definition, with "sum" the sum, with "none" the losses in that shape.
@@ -412,8 +413,8 @@ class KLDivLoss(_Loss):
 
 @equation(F.poisson_nll_loss)
 class PoissonNLLLoss(_Loss):
-    """−ln P(t) of a Poisson variable with rate eˣ, without ln t!: eˣ − t x, or x − t ln(x + ε) with ``log_input=False``. With
-    `full` Stirling's approximation of ln t!, t ln t − t + ½ ln 2πt, is added where t > 1.
+    """The negative log-likelihood of a Poisson variable with rate eˣ, or x with ``log_input=False``, without ln t!.
+    With `full` Stirling's approximation of ln t! is added where t > 1.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
@@ -442,7 +443,7 @@ class PoissonNLLLoss(_Loss):
 
 @equation(F.gaussian_nll_loss)
 class GaussianNLLLoss(_Reduced):
-    """½ (ln σ² + (x − t)² / σ²), σ² = max(var, ε): x are means, var variances; with `full` ½ ln 2π is added.
+    """The negative log-likelihood of normal targets: x are means, var variances; with `full` its constant is added.
 
     input and target have one shape; var the same, or 1 in place of one axis, or nothing in place of the last, or is one number. The
     result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the losses in that shape. ValueError for
@@ -530,8 +531,7 @@ class SoftMarginLoss(_Loss):
 
 @equation(F.multilabel_margin_loss)
 class MultiLabelMarginLoss(_Loss):
-    """Σ max(0, 1 − (x_i − x_j)) / classes over the classes i that a row of target lists, up to the first −1, and the classes j
-    that it does not list.
+    """The classes that a row of target lists, up to the first −1, are to score higher by 1 than those that it does not.
 
     x and target (n, classes) or (classes,), target of class indices, integers. The result is the mean over the rows, with
     ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError for shapes that do not fit and for
@@ -561,7 +561,7 @@ class MultiLabelMarginLoss(_Loss):
 
 @equation(F.multilabel_soft_margin_loss)
 class MultiLabelSoftMarginLoss(_Loss):
-    """−Σ w (t ln σ(x) + (1 − t) ln σ(−x)) / classes over the last axis, t of 0 and 1.
+    """Binary cross-entropy of each class's logit, the mean over the last axis, t of 0 and 1.
 
     x and target (…, classes); `weight` w (classes,). The result is the mean over the rows, with ``reduction="sum"`` their sum,
     with "none" the losses of the rows (…). ValueError for shapes that differ and for another `reduction`.
@@ -594,7 +594,7 @@ class MultiLabelSoftMarginLoss(_Loss):
 
 @equation(F.multi_margin_loss)
 class MultiMarginLoss(_Loss):
-    """Σ_{j ≠ t} w_t max(0, margin − x_t + x_j)ᵖ / classes: the hinge loss of several classes.
+    """The hinge loss of several classes: each other's score is to be below the target's by a margin.
 
     x (n, classes) or (classes,), target (n,) or () of class indices; `weight` w (classes,); p must be 1 or 2. The result is the
     mean over the rows, with ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError for shapes that
@@ -701,7 +701,7 @@ class CosineEmbeddingLoss(MarginRankingLoss):
 
 @equation(F.triplet_margin_loss, where="a[..., K] = input1; y[..., K] = input2; z[..., K] = target")
 class TripletMarginLoss(_OfThree):
-    """max(0, d(a, p) − d(a, n) + margin): an anchor a is to be nearer to p than to n, d = ‖x − y + ε‖_p.
+    """An anchor a is to be nearer to p than to n by a margin, in the p-norm.
 
     anchor, positive and negative (n, features) or (features,). With `swap` the smaller of d(a, n) and d(p, n) counts. The
     result is the mean over the rows, with ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError
@@ -745,7 +745,7 @@ class TripletMarginLoss(_OfThree):
 
 @equation(F.triplet_margin_with_distance_loss, where="a = input1; y = input2; z = target")
 class TripletMarginWithDistanceLoss(_OfThree):
-    """max(0, d(a, p) − d(a, n) + margin): an anchor a is to be nearer to p than to n, d = `distance_function`.
+    """An anchor a is to be nearer to p than to n by a margin, d = `distance_function`.
 
     anchor, positive and negative (n, features); ``distance_function(x, y)`` gives (n,), by default `PairwiseDistance`'s. With
     `swap` the smaller of d(a, n) and d(p, n) counts. The result is the mean over the rows, with ``reduction="sum"`` their sum,
@@ -788,7 +788,7 @@ class TripletMarginWithDistanceLoss(_OfThree):
 
 @equation(F.cosine_similarity)
 class CosineSimilarity(Module):
-    """x₁ · x₂ / (max(‖x₁‖, ε) max(‖x₂‖, ε)) along `dim`.
+    """The cosine of the angle between x₁ and x₂ along `dim`.
 
     x₁ and x₂ are broadcast; the result has their shape without the axis `dim`.
 
@@ -811,7 +811,7 @@ class CosineSimilarity(Module):
 
 @equation(F.pairwise_distance, where="p = norm")
 class PairwiseDistance(Module):
-    """‖x₁ − x₂ + ε‖_p over the last axis.
+    """The p-norm of the difference over the last axis.
 
     x₁ and x₂ (…, features) are broadcast → (…), with `keepdim` (…, 1). Where the distance is 0 the gradient is 0.
 
@@ -838,8 +838,8 @@ class CTCLoss(_Reduced):
     temporal classification).
 
     log_probs (steps, n, classes), or (steps, classes) without a batch: log-probabilities. targets (n, longest), or all targets
-    one after the other; input_lengths and target_lengths (n,). `blank` is the class of blanks. Over the target with blanks
-    around each label, a_t(s) = p_t(l_s) (a_{t−1}(s) + a_{t−1}(s−1) + [l_s ≠ blank, l_s ≠ l_{s−2}] a_{t−1}(s−2)), in logarithms.
+    one after the other; input_lengths and target_lengths (n,). `blank` is the class of blanks. The recursion runs over
+    the target with blanks around each label, in logarithms.
 
     The result is the mean of the losses, each divided by the length of its target, with ``reduction="sum"`` the sum of the
     losses, with "none" the losses (n,). A target that does not fit has an infinite loss, with `zero_infinity` a loss of 0, and
@@ -882,8 +882,7 @@ class CTCLoss(_Reduced):
 
 @equation(F.dice_loss)
 class DiceLoss(_Loss):
-    """1 − (2 Σ p t + ε) / (Σ p + Σ t + ε) for probabilities p and targets t, summed over the axes `dim` (all unless given); ε =
-    `smooth`.
+    """1 less the Dice coefficient of probabilities and targets, summed over the axes `dim` (all unless given).
 
     input and target have one shape; with the axes of the examples left out of `dim`, the result is the mean over them, with
     ``reduction="sum"`` the sum, with "none" the losses. ValueError for shapes that differ and for another `reduction`.
@@ -915,8 +914,8 @@ class DiceLoss(_Loss):
 
 @equation(F.tversky_loss)
 class TverskyLoss(_Loss):
-    """1 − (TP + ε) / (TP + α FP + β FN + ε) with TP = Σ p t, FP = Σ p (1 − t), FN = Σ (1 − p) t over the axes `dim` (all unless
-    given), ε = `smooth`; α = β = ½ is the Dice loss.
+    """The Dice loss with weights: α of what is wrongly found (F), β of what is missed (M), summed over the axes `dim`
+    (all unless given); α = β = ½ is the Dice loss.
 
     input (probabilities p) and target t have one shape; with the axes of the examples left out of `dim`, the result is the mean
     over them, with ``reduction="sum"`` the sum, with "none" the losses. ValueError for shapes that differ and for another
@@ -958,8 +957,8 @@ class TverskyLoss(_Loss):
 
 @equation(F.binary_focal_loss)
 class BinaryFocalLoss(_Loss):
-    """−(1 − p_t)^γ ln p_t from logits x: p = σ(x), p_t = p where the target is 1, 1 − p where it is 0, and between for targets
-    between; `alpha` weighs the two classes with α and 1 − α.
+    """Binary cross-entropy of logits, in which what is already right counts less, the more the larger γ (for targets
+    between 0 and 1 too); `alpha` weighs the two classes with α and 1 − α.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
@@ -991,7 +990,7 @@ class BinaryFocalLoss(_Loss):
 
 @equation(F.focal_loss)
 class FocalLoss(_Loss):
-    """−α_t (1 − p_t)^γ ln p_t with p = softmax(x) over the classes.
+    """Cross-entropy in which what is already right counts less, the more the larger γ.
 
     x: logits (n, classes, d1, …); target: class indices (n, d1, …), integers. `alpha` (classes,) weighs the classes; targets
     equal to `ignore_index` count for nothing.
@@ -1037,7 +1036,7 @@ class FocalLoss(_Loss):
 
 @equation(F.log_cosh_loss)
 class LogCoshLoss(_Loss):
-    """ln cosh d = |d| + ln(1 + e^{−2|d|}) − ln 2 with d = x − t: ½ d² near 0, |d| − ln 2 far away.
+    """Half the square of small differences, and nearly the size of large ones.
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
@@ -1059,9 +1058,8 @@ class LogCoshLoss(_Loss):
 
 @equation(F.circle_loss)
 class CircleLoss(_Loss):
-    """ln(1 + Σ_n exp(γ α_n (s_n − m)) · Σ_p exp(−γ α_p (s_p − 1 + m))) for each row: similar to the rows of its class, dissimilar
-    to the others. s is the cosine to the other rows of its class (p) and of other classes (n), α_p = max(1 + m − s_p, 0) and
-    α_n = max(s_n + m, 0) are held constant, m = `margin`.
+    """Each row similar to the rows of its class, dissimilar to the others, by cosines whose weights grow with what they
+    lack and are held constant (Sun et al. 2020).
 
     input (n, features), target (n,) of classes; rows without a p or an n give 0. The result is the mean over the rows, with
     ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError for shapes that do not fit and for
@@ -1224,7 +1222,7 @@ class SquaredHingeLoss(_Loss):
 
 @equation(F.categorical_hinge_loss)
 class CategoricalHingeLoss(_Loss):
-    """max(0, 1 + max_c (1 − t_c) x_c − Σ_c t_c x_c) for each row, t one-hot.
+    """The right class's score above the highest other one by 1, t one-hot.
 
     x and target (…, classes). The result is the mean over the rows, with ``reduction="sum"`` their sum, with "none" the losses
     of the rows (…). ValueError for shapes that differ and for another `reduction`.

@@ -168,8 +168,8 @@ class BatchNorm3d(_BatchNorm):
 
 @equation(F.batch_norm)
 class SyncBatchNorm(_BatchNorm):
-    """Batch normalization of (batch, channels, …) by the statistics of the batches of all processes of `process_group` together:
-    y = γ (x − μ) / √(σ² + ε) + β for each channel.
+    """Batch normalization of (batch, channels, …) by the statistics of the batches of all processes of `process_group`
+    together.
 
     x (batch, num_features, *spatial), up to three spatial axes or none → the same shape. In training μ and σ² are those of all
     processes' batches, and the running statistics follow them: running ← (1 − momentum) · running + momentum · new, with the unbiased
@@ -341,7 +341,7 @@ class LayerNorm(Module):
 
 @equation(F.group_norm)
 class GroupNorm(Module):
-    """y = γ (x − μ) / √(σ² + ε) + β, μ and σ² over each of `num_groups` groups of channels of each sample.
+    """Mean 0 and variance 1 over each of `num_groups` groups of channels of each sample, then scaled by γ and shifted by β.
 
     x (n, num_channels, …) → the same. Parameters `weight` (γ = 1) and `bias` (β = 0), none with
     ``affine=False``.
@@ -557,7 +557,7 @@ class RMSNorm(Module):
 
 @equation(F.local_response_norm)
 class LocalResponseNorm(Module):
-    """x / (k + α · (mean of x² over `size` neighbouring channels))^β.
+    """Each number divided by a power of the mean square over `size` neighbouring channels.
 
     Equation:
       y[n, c, t] = x[n, c, t] / (k + α · (Σ_{0 ≤ j < s} x[n, c + j − ⌊s / 2⌋, t]²) / s)^β

@@ -83,7 +83,8 @@ class _Layer(Module):
     """,
 )
 class TransformerEncoderLayer(_Layer):
-    """x ← norm(x + attention(x)), x ← norm(x + W₂ f(W₁ x)); with `norm_first` x ← x + attention(norm x) and so on.
+    """Attention of a sequence to itself, then two linear maps; the input of each is added and the sum normalized, or with `norm_first` the
+    input normalized.
 
     src (s, n, d_model), with ``batch_first=True`` (n, s, d_model), or (s, d_model) → the same. `src_mask` (s, s) or
     (n · nhead, s, s) and `src_key_padding_mask` (n, s): True in a boolean mask hides a key, numbers are added to the scores;
@@ -181,8 +182,8 @@ class TransformerEncoderLayer(_Layer):
     """,
 )
 class TransformerDecoderLayer(_Layer):
-    """x ← norm(x + attention(x)), x ← norm(x + attention(x, memory)), x ← norm(x + W₂ f(W₁ x)); with `norm_first`
-    x ← x + attention(norm x) and so on. `memory` is the encoder's output.
+    """Attention of a sequence to itself, then to `memory`, the encoder's output, then two linear maps; the input of each is added and the
+    sum normalized, or with `norm_first` the input normalized.
 
     tgt (t, n, d_model), memory (s, n, d_model), with ``batch_first=True`` (n, t, d_model) and (n, s, d_model), or without n → the shape
     of tgt. `tgt_mask` (t, t), `memory_mask` (t, s), or with n · nhead before, `tgt_key_padding_mask` (n, t) and

@@ -39,8 +39,8 @@ __all__ = ["ChildSumTreeLSTM", "NaryTreeLSTM"]
     result="h_new c_new",
 )
 class ChildSumTreeLSTM(Module):
-    """An LSTM over trees with any number of children (Tai et al. 2015, equations 2-8): h̃ = Σ h_k, i, o, u from x and h̃, a
-    forget gate f_k for each child from x and h_k, c = σ(i) tanh(u) + Σ σ(f_k) c_k, h = σ(o) tanh(c).
+    """An LSTM over trees with any number of children (Tai et al. 2015, equations 2-8): the gates see the sum of the
+    children's h, and each child has a forget gate of its own.
 
     `forward(x, children)`: x (batch, in), children a list of (h, c) → (h, c) of the node.
 

@@ -37,7 +37,7 @@ __all__ = ["Adadelta", "Adafactor", "Adagrad", "RMSprop"]
     """,
 )
 class Adagrad(Optimizer):
-    """s ← s + g², p ← p − η_t g / (√s + ε), η_t = η / (1 + (t − 1) lr_decay) (Duchi et al. 2011).
+    """Each number's steps divided by the root of the sum of its squared gradients so far (Duchi et al. 2011).
 
     Equation:
       p₀ = p_start
@@ -122,7 +122,7 @@ class Adagrad(Optimizer):
     """,
 )
 class RMSprop(Optimizer):
-    """s ← α s + (1 − α) g², p ← p − η g / (√s + ε); centred: s less the squared mean of g (Hinton 2012; Graves 2013).
+    """The gradient divided by the root of its running mean square; `centered`: by its deviation (Hinton 2012; Graves 2013).
 
     Equation:
       p₀ = p_start
@@ -231,7 +231,7 @@ class RMSprop(Optimizer):
     """,
 )
 class Adadelta(Optimizer):
-    """s ← ρ s + (1 − ρ) g²,  Δ = √(d + ε) / √(s + ε) · g,  d ← ρ d + (1 − ρ) Δ²,  p ← p − η Δ (Zeiler 2012).
+    """Steps as large as the root mean square of earlier steps, over that of the gradients (Zeiler 2012).
 
     Equation:
       p₀ = p_start
@@ -318,9 +318,7 @@ class Adafactor(Optimizer):
     """Adam's second moment as an outer product of row and column means, so that a matrix needs a row and a column of
     state (Shazeer & Stern 2018).
 
-    R ← (1 − t^b) R + t^b mean_cols(g²), C likewise over rows, V = R C / mean(R) (for vectors V is the average of g² itself),
-    U = g / √max(V, ε₁²), p ← p − α U / max(1, rms(U) / d), with b = `beta2_decay` and α = max(ε₂, rms(p)) min(η, 1/√t).
-    ε₁ = None means the type's machine epsilon.
+    For vectors V is the running average of g² itself. ε₁ = None means the type's machine epsilon.
 
     Equation:
       p₀ = p_start

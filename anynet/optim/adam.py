@@ -80,11 +80,8 @@ def _moments(p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]) -> 
 class Adam(Moments):
     """Adam (Kingma & Ba 2015): moments of the gradient, corrected for their start at zero.
 
-    m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,
-    p ← p − η / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε);
-
-    `amsgrad` takes the largest v so far (Reddi et al. 2018); `weight_decay` is added to the gradient (λ p), or with
-    `decoupled_weight_decay` p ← (1 − η λ) p first.
+    `amsgrad` takes the largest v so far (Reddi et al. 2018); `weight_decay` is added to the gradient, or with
+    `decoupled_weight_decay` taken off the parameters first.
 
     Equation:
       p₀ = p_start
@@ -225,7 +222,7 @@ class AdamW(Adam):
     """,
 )
 class Adamax(Moments):
-    """Adam with the largest gradient: u ← max(β₂ u, |g| + ε), p ← p − η / (1 − β₁ᵗ) · m / u (Kingma & Ba 2015).
+    """Adam with the largest gradient, forgotten little by little, in place of the root mean square (Kingma & Ba 2015).
 
     Equation:
       p₀ = p_start
@@ -333,9 +330,7 @@ class _Decaying(Moments):
     """,
 )
 class NAdam(_Decaying):
-    """Adam with Nesterov's momentum (Dozat 2016): with μ_t = β₁ (1 − ½ 0.96^{t ψ}), ψ = `momentum_decay`,
-
-    p ← p − η ((1 − μ_t) / (1 − Π μ) · g + μ_{t+1} / (1 − μ_{t+1} Π μ) · m) / (√(v / (1 − β₂ᵗ)) + ε).
+    """Adam with Nesterov's momentum, which grows to β₁ by `momentum_decay` (Dozat 2016).
 
     Equation:
       p₀ = p_start
@@ -451,10 +446,8 @@ class NAdam(_Decaying):
     """,
 )
 class RAdam(_Decaying):
-    """Adam whose adaptive rate is rectified by its variance (Liu et al. 2020).
-
-    With ρ_∞ = 2 / (1 − β₂) − 1 and ρ_t = ρ_∞ − 2 t β₂ᵗ / (1 − β₂ᵗ): where ρ_t > 5,
-    p ← p − η r m̂ √(1 − β₂ᵗ) / (√v + ε), r² = (ρ_t − 4)(ρ_t − 2) ρ_∞ / ((ρ_∞ − 4)(ρ_∞ − 2) ρ_t), else p ← p − η m̂.
+    """Adam whose adaptive rate is rectified by its variance (Liu et al. 2020); the first steps, ρ ≤ 5, are those of the
+    momentum alone.
 
     Equation:
       p₀ = p_start
@@ -538,7 +531,7 @@ class RAdam(_Decaying):
 class LAMB(Moments):
     """Adam's update, decayed and scaled for each parameter by ‖p‖ / ‖update‖ (You et al. 2020).
 
-    u = m̂ / (√v̂ + ε) + λ p, p ← p − η (‖p‖ / ‖u‖) u; the ratio is 1 where a norm is 0.
+    The ratio is 1 where a norm is 0.
 
     Equation:
       p₀ = p_start
@@ -621,10 +614,9 @@ class LAMB(Moments):
     """,
 )
 class AdaBound(Moments):
-    """Adam whose rates are confined to a band that closes around `final_lr` (Luo et al. 2019):
-    p ← p − clip(η √(1 − β₂ᵗ) / (1 − β₁ᵗ) / (√v + ε), η_f (1 − 1/(γ t + 1)), η_f (1 + 1/(γ t))) m.
+    """Adam whose rates are confined to a band that closes around `final_lr` (Luo et al. 2019).
 
-    η_f is `final_lr`, scaled as a schedule scales η; `amsbound` takes the largest v so far.
+    A schedule scales `final_lr` as it scales `lr`; `amsbound` takes the largest v so far.
 
     Equation:
       p₀ = p_start

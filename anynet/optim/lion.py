@@ -30,7 +30,7 @@ __all__ = ["Lion"]
     result="p",
 )
 class Lion(Moments):
-    """The sign of a momentum (Chen et al. 2023): p ← p − η (sign(β₁ m + (1 − β₁) g) + λ p), m ← β₂ m + (1 − β₂) g.
+    """The sign of a momentum, which is averaged once more with the gradient for the step (Chen et al. 2023).
 
     Equation:
       p₀ = p_start

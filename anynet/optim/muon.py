@@ -44,9 +44,8 @@ __all__ = ["Muon"]
 class Muon(Optimizer):
     """Momentum whose update is brought to equal singular values (Jordan et al. 2024): for weight matrices only.
 
-    B ← μ B + (1 − μ) g, U = μ B + (1 − μ) g (Nesterov) or B, O = U's nearest orthogonal matrix, in about, by `ns_steps`
-    Newton-Schulz iterations X ← a X + (b A + c A²) X, A = X Xᵀ; p ← (1 − η λ) p − η' O. `adjust_lr_fn`: "original" (default),
-    η' = η √max(1, rows/columns); "match_rms_adamw", η' = 0.2 η √max(rows, columns).
+    The nearest orthogonal matrix is found, in about, by `ns_steps` Newton-Schulz iterations. `adjust_lr_fn` says how
+    the rate follows the shape: "original" (default) or "match_rms_adamw".
 
     The iteration runs in the parameter's own type (PyTorch's in bfloat16).
 

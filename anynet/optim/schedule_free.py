@@ -52,11 +52,9 @@ _beta1 = real(0, 1, below=True, above=True)
 class ScheduleFreeAdamW(Moments):
     """AdamW that needs no schedule: an average of its iterates takes the place of a falling rate (Defazio et al. 2024).
 
-    With z the base sequence, x its weighted mean and y = (1 − β₁) z + β₁ x, where gradients are taken:
-    z ← z − η (g / (√(v/(1 − β₂ᵗ)) + ε) + λ y), x ← (1 − c) x + c z, c = w_t / Σ w, w_t = tʳ η_max^`weight_lr_power`.
-
-    The parameters hold y while training; call `eval()` before evaluation or saving, which sets them to x, and `train()`
-    before going on. Where β₁ is changed in a group, y is computed from the same z and x with the new β₁ before the next update.
+    z is the base sequence, x its weighted mean, and y, between them, where gradients are taken. The parameters hold y
+    while training; call `eval()` before evaluation or saving, which sets them to x, and `train()` before going on.
+    Where β₁ is changed in a group, y is computed from the same z and x with the new β₁ before the next update.
 
     Equation:
       y₀ = p_start

@@ -35,7 +35,7 @@ __all__ = ["ASGD", "LARS", "SGD", "Rprop"]
     """,
 )
 class SGD(Optimizer):
-    """Gradient descent with momentum: v ← μ v + (1 − τ) g, p ← p − η v; Nesterov: p ← p − η (g + μ v).
+    """Gradient descent, with momentum where that is not 0.
 
     Cauchy 1847; Robbins & Monro 1951; Polyak 1964; Nesterov 1983, in the form of Sutskever et al. 2013.
 
@@ -236,8 +236,8 @@ class Rprop(Optimizer):
     result="p a",
 )
 class ASGD(Optimizer):
-    """Averaged gradient descent (Polyak & Juditsky 1992): p ← (1 − λ' η) p − η g with η = lr / (1 + λ' lr t)^α; from step
-    `t0` on the state `ax` is the mean of the values so far. λ' is `lambd`.
+    """Averaged gradient descent (Polyak & Juditsky 1992): rates that fall by `lambd` and `alpha`; from step `t0` on the
+    state `ax` is the mean of the values so far.
 
     Equation:
       p₀ = p_start
@@ -322,8 +322,7 @@ class ASGD(Optimizer):
     """,
 )
 class LARS(Optimizer):
-    """Momentum with a learning rate for each parameter (You et al. 2017): u = g + λ p, v ← μ v + η r u, p ← p − v, with
-    r = `trust_coefficient` ‖p‖ / (‖u‖ + ε), or 1 where a norm is 0; Nesterov: p ← p − (η r u + μ v).
+    """Momentum with a learning rate for each parameter, by the ratio of its norm to that of its gradient (You et al. 2017).
 
     Equation:
       p₀ = p_start

@@ -4,12 +4,25 @@ import pytest
 
 import anynet as an
 from anynet import nn, optim
-from ci.equations import changes
+from anynet.equations.registry import ENTRIES
+from ci.equations import HEADING, changes
 
 
 def test_docstrings_are_as_they_are_written():
     different = [path.name for path, source, new in changes() if source != new]
     assert not different, f"run `make equations`: {different}"
+
+
+def test_updates_are_written_once():
+    """What a step does stands in the equation alone: no second form of it by hand above."""
+    twice = [
+        t.__name__ for t in ENTRIES if "←" in (t.__doc__ or "").partition(HEADING)[0] and HEADING in t.__doc__
+    ]
+    assert twice == [
+        "batch_norm",
+        "instance_norm",
+        "SyncBatchNorm",
+    ]  # running statistics, which their equations leave out
 
 
 @pytest.mark.parametrize(

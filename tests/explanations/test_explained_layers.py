@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import anynet as an
 from anynet import nn
 from anynet.cli import main
-from anynet.explanations import ExplanationError
+from anynet.explanations import ExplanationError, objects
+from anynet.testing.cases import Case
 
 F = nn.functional
 
@@ -181,3 +183,25 @@ def test_five_steps_of_an_optimizer_are_those_of_its_equation() -> None:
             "ok": True,
             "note": "60 numbers",
         }
+
+
+def test_many_slopes_are_checked_along_directions() -> None:
+    """Of a network: seconds, and one wrong number among hundreds is found."""
+    rng = np.random.default_rng(0)
+    inputs = [an.asarray(rng.normal(size=shape), requires_grad=True) for shape in ((20, 12), (3,))]
+    scale = an.asarray(rng.normal(size=(20, 12)))
+
+    def right(x, y):
+        return an.sum(scale * an.tanh(x)) * an.sum(y * y)
+
+    def wrong(x, y):
+        one = an.asarray([[0.1 * (i == j == 7) for j in range(12)] for i in range(20)], dtype="float64")
+        return right(x, y) + an.sum(one * (x - x.detach()))
+
+    checks = [
+        objects._gradchecked(Case("of 243 slopes", f, ((20, 12), (3,))), inputs) for f in (right, wrong)
+    ]
+    assert checks[0].ok is True
+    assert checks[0].note == "243 slopes, along a random direction of each argument, arguments 20×12, 3"
+    assert checks[1].ok is False
+    assert "wrong gradient of input 0" in checks[1].note

@@ -46,8 +46,7 @@ __all__ = ["MultiheadAttention"]
     result="y P",
 )
 class MultiheadAttention(Module):
-    """concat(head_1, …, head_h) W_oᵀ + b_o, head_i = softmax(Q_i K_iᵀ / √w) V_i with Q_i, K_i, V_i linear in query, key
-    and value, w = embed_dim / num_heads.
+    """Attention of several heads, each on linear maps of query, key and value, whose results a linear map brings together.
 
     query (l, n, embed_dim), key (s, n, kdim), value (s, n, vdim), with ``batch_first=True`` (n, l, ·), or all without
     the axis n → the output, shaped as query, and the weights: (n, l, s) averaged over heads, (n, heads, l, s) with

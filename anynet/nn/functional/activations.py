@@ -65,7 +65,7 @@ def sigmoid(input: ArrayLike) -> Tensor:
     gradient="dx = dy * sigmoid(x) * (1 + x * (1 - sigmoid(x)))",
 )
 def silu(input: ArrayLike, inplace: bool = False) -> Tensor:
-    """x σ(x), also called swish (Hendrycks & Gimpel 2016; Elfwing et al. 2018).
+    """The input times its sigmoid, also called swish (Hendrycks & Gimpel 2016; Elfwing et al. 2018).
 
     Equation:
       y = x σ(x)
@@ -109,7 +109,8 @@ def tanh(input: ArrayLike) -> Tensor:
     """,
 )
 def gelu(input: ArrayLike, approximate: str = "none") -> Tensor:
-    """x Φ(x), Φ the normal distribution function; ``approximate="tanh"`` is the formula of Hendrycks & Gimpel 2016.
+    """The input times the normal distribution function Φ of it; ``approximate="tanh"`` is the formula of Hendrycks &
+    Gimpel 2016.
 
     Equation:
       y = ½ x · (1 + tanh(√(2 / π) · (x + 0.044715 x³))) if approximate = "tanh", else x Φ(x)
@@ -147,7 +148,7 @@ def leaky_relu(input: ArrayLike, negative_slope: float = 0.01, inplace: bool = F
     gradient="dx = dy * (1 if x > 0 else α * exp(x))",
 )
 def elu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, else α (eˣ − 1) (Clevert et al. 2016).
+    """The exponential linear unit: the identity above 0, and below a curve that ends at −α (Clevert et al. 2016).
 
     Equation:
       y = x if x > 0, else α · (eˣ − 1)
@@ -166,7 +167,7 @@ def elu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     gradient="dx = dy * (1 if β * x > threshold else sigmoid(β * x))",
 )
 def softplus(input: ArrayLike, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """(1/β) ln(1 + e^{βx}), a smooth ReLU; x itself where βx > threshold.
+    """A smooth ReLU; x itself where βx > threshold.
 
     Equation:
       y = x if β x > threshold, else ln(1 + exp(β x)) / β
@@ -201,7 +202,7 @@ def _along(function: Callable[..., Tensor], input: Any, dim: int) -> Tensor:
     gradient="dx[..., i] = y[..., i] * (dy[..., i] - sum[j](dy[..., j] * y[..., j]))",
 )
 def softmax(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> Tensor:
-    """e^{x_i} / Σ_j e^{x_j} along `dim`, the last axis of one or two unless given.
+    """Positive numbers with the sum 1 along `dim`, the last axis of one or two unless given.
 
     Equation:
       yᵢ = exp(xᵢ) / (Σ_j exp(xⱼ))
@@ -241,7 +242,7 @@ def log_softmax(input: ArrayLike, dim: int | None = None, dtype: Any = None) -> 
     gradient="dx[..., i] = dy * exp(x[..., i] - y)",
 )
 def logsumexp(input: ArrayLike, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Tensor:
-    """ln Σ eˣ along `dim` (None: all), computed without overflow.
+    """The logarithm of the sum of exponentials along `dim` (None: all), computed without overflow.
 
     Equation:
       y = ln(Σ_j exp(xⱼ))
@@ -422,7 +423,7 @@ def softsign(input: ArrayLike) -> Tensor:
 
 @equation("y = -log(1 + exp(-x))", where="x = input", gradient="dx = dy * (1 - sigmoid(x))")
 def logsigmoid(input: ArrayLike) -> Tensor:
-    """ln σ(x) = min(x, 0) − ln(1 + e^{−|x|}), without overflow.
+    """The logarithm of the sigmoid, computed as min(x, 0) − ln(1 + e^{−|x|}), without overflow.
 
     Equation:
       y = −ln(1 + e⁻ˣ)
@@ -441,7 +442,7 @@ def logsigmoid(input: ArrayLike) -> Tensor:
     gradient="u = tanh(log(1 + exp(x))); dx = dy * (u + x * (1 - u**2) * sigmoid(x))",
 )
 def mish(input: ArrayLike, inplace: bool = False) -> Tensor:
-    """x tanh(ln(1 + eˣ)) (Misra 2019).
+    """A smooth ReLU that dips below 0 (Misra 2019).
 
     Equation:
       y = x tanh(ln(1 + eˣ))
@@ -465,7 +466,7 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804
     gradient="dx = dy * (λ if x > 0 else λ * α * exp(x))",
 )
 def selu(input: ArrayLike, inplace: bool = False) -> Tensor:
-    """λ x where x > 0, else λ α (eˣ − 1), with λ and α that keep mean 0 and variance 1 (Klambauer et al. 2017).
+    """The ELU scaled, with λ and α that keep mean 0 and variance 1 (Klambauer et al. 2017).
 
     Equation:
       α = 1.6732632423543772
@@ -486,7 +487,7 @@ def selu(input: ArrayLike, inplace: bool = False) -> Tensor:
     gradient="dx = dy * (1 if x > 0 else exp(x / α))",
 )
 def celu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, else α (e^{x/α} − 1) (Barron 2017).
+    """The ELU with a continuous slope for every α (Barron 2017).
 
     Equation:
       y = x if x > 0, else α · (exp(x / α) − 1)
@@ -528,7 +529,7 @@ def threshold(input: ArrayLike, threshold: float, value: float, inplace: bool = 
     where="x[..., J] = input along dim: j runs along `dim`",
 )
 def glu(input: ArrayLike, dim: int = -1) -> Tensor:
-    """a σ(b), a and b the halves of x along `dim` (Dauphin et al. 2017).
+    """The first half of x along `dim`, let through by the sigmoid of the second (Dauphin et al. 2017).
 
     Equation:
       y[j] = xⱼ σ(x[j + ⌊J / 2⌋])  for 0 ≤ j < ⌊J / 2⌋
@@ -552,7 +553,7 @@ def glu(input: ArrayLike, dim: int = -1) -> Tensor:
     where="x = input; w = weight: one number, or one for each channel (axis 1)",
 )
 def prelu(input: ArrayLike, weight: ArrayLike) -> Tensor:
-    """x where x > 0, else w x; `weight` holds one number, or one for each channel (axis 1) (He et al. 2015).
+    """The leaky ReLU with learned slopes: `weight` holds one number, or one for each channel (axis 1) (He et al. 2015).
 
     Equation:
       y = x if x > 0, else w x
@@ -633,7 +634,7 @@ def crelu(input: ArrayLike, dim: int = 1) -> Tensor:
     gradient="dx = dy * (1 + x / sqrt(x**2 + b)) / 2",
 )
 def squareplus(input: ArrayLike, b: float = 4.0) -> Tensor:
-    """(x + √(x² + b)) / 2, a smooth ReLU without exponentials (Barron 2021).
+    """A smooth ReLU without exponentials (Barron 2021).
 
     Equation:
       y = (x + √(x² + b)) / 2
@@ -658,10 +659,9 @@ def squareplus(input: ArrayLike, b: float = 4.0) -> Tensor:
     """,
 )
 def sparsemax(input: ArrayLike, dim: int = -1) -> Tensor:
-    """The point of the simplex that is closest to x: max(x − τ, 0) with τ such that the sum along `dim` is 1.
+    """The point of the simplex that is closest to x: a number taken off, negative values 0, the sum along `dim` 1.
 
-    Unlike those of softmax, small values become 0. With x sorted downwards, the support are the first k for which
-    1 + k x_k > Σ_{i ≤ k} x_i, and τ = (Σ_{support} x − 1) / k (Martins & Astudillo 2016).
+    Unlike those of softmax, small values become 0 (Martins & Astudillo 2016).
 
     Equation:
       zᵢ = sort_i(xᵢ)

@@ -53,7 +53,7 @@ def pdist(input: ArrayLike, p: float = 2.0) -> Tensor:
     where="x1[..., K] = x1 along dim: k runs along `dim`; x2[..., K] = x2 along dim; ε = eps",
 )
 def cosine_similarity(x1: ArrayLike, x2: ArrayLike, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """x₁ · x₂ / (max(‖x₁‖, ε) max(‖x₂‖, ε)) along `dim`; the arguments are broadcast.
+    """The cosine of the angle between x₁ and x₂ along `dim`; the arguments are broadcast.
 
     Equation:
       y = Σ_k x₁[k] x₂[k] / (max(norm_k(x₁[k]), ε) max(norm_k(x₂[k]), ε))

@@ -238,7 +238,7 @@ def gaussian_noise(input: ArrayLike, stddev: float, training: bool = True) -> Te
     where="x = input; rate; training",
 )
 def gaussian_dropout(input: ArrayLike, rate: float = 0.5, training: bool = True) -> Tensor:
-    """x (1 + ε √(rate / (1 − rate))) in training, ε ~ N(0, 1): the mean and variance of dropout (Srivastava et al. 2014).
+    """In training the input times normal noise of mean 1, with the mean and variance of dropout (Srivastava et al. 2014).
 
     Equation:
       ε ∼ Normal(0, 1)

@@ -21,7 +21,7 @@ __all__ = [
     where="x[..., J] = input along dim; p; ε = eps",
 )
 def normalize(input: ArrayLike, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: float = 1e-12) -> Tensor:
-    """x / max(‖x‖_p, ε) along `dim`; x / ε, with the gradient 1/ε, where the norm is less.
+    """Vectors along `dim` of length 1 in the p-norm; where the norm is less than ε, x / ε with the gradient 1/ε.
 
     Equation:
       yⱼ = xⱼ / max((Σ_k |xₖ|ᵖ)^(1 / p), ε)
@@ -70,8 +70,6 @@ def batch_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalise each channel (axis 1) over the batch and all places, then scale and shift it.
-
-    y = γ (x − μ) / √(σ² + ε) + β
 
     In training μ and σ² are those of the input, and the running statistics, where given, are updated in place:
     running ← (1 − momentum) · running + momentum · new, with the variance divided by m − 1. Otherwise they are the running
@@ -135,8 +133,6 @@ def instance_norm(
 ) -> Tensor:
     """Normalise each channel (axis 1) of each sample over its places, then scale and shift each channel.
 
-    y = γ (x − μ) / √(σ² + ε) + β, with μ and σ² of the channel of the sample
-
     The running statistics, where given, follow the averages over the batch: running ← (1 − momentum) · running + momentum · new;
     with ``use_input_stats=False`` they are what the input is normalised by.
 
@@ -191,8 +187,6 @@ def layer_norm(
 ) -> Tensor:
     """Normalise over the last axes, those of `normalized_shape`, then scale and shift each element.
 
-    y = γ (x − μ) / √(σ² + ε) + β, with μ and σ² over these axes
-
     Shapes: input (…, *normalized_shape) → the same; weight and bias have normalized_shape.
 
     Errors: ValueError where the shapes differ.
@@ -237,8 +231,6 @@ def group_norm(
 ) -> Tensor:
     """Normalise each of `num_groups` groups of channels (axis 1) of each sample, then scale and shift each channel.
 
-    y = γ (x − μ) / √(σ² + ε) + β, with μ and σ² of the group of the sample
-
     Shapes: input (n, c, …) → the same; weight and bias (c,).
 
     Errors: ValueError where num_groups does not divide c, and where shapes do not fit.
@@ -279,7 +271,8 @@ def rms_norm(
     weight: ArrayLike | None = None,
     eps: float | None = None,
 ) -> Tensor:
-    """x / √(mean x² + ε) · γ over the last axes, those of `normalized_shape`; ε is the machine epsilon of the dtype unless given.
+    """Divide by the root mean square over the last axes, those of `normalized_shape`; ε is the machine epsilon of the
+    dtype unless given.
 
     Shapes: input (…, *normalized_shape) → the same; weight has normalized_shape.
 
@@ -306,7 +299,8 @@ def rms_norm(
 def local_response_norm(
     input: ArrayLike, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
-    """x / (k + α · mean of x² over `size` neighbouring channels)^β; beyond the first and the last channel x is 0.
+    """Each number divided by a power of the mean square over `size` neighbouring channels; beyond the first and the
+    last channel x is 0.
 
     Shapes: input (n, c, places, …) → the same.
 

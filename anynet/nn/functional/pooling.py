@@ -477,7 +477,7 @@ def adaptive_max_pool3d(
 def lp_pool1d(
     input: ArrayLike, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Tensor:
-    """(Σ xᵖ)^{1/p} over each window of sequences, with p = `norm_type`.
+    """The p-norm, without absolute values, of each window of sequences; p is `norm_type`.
 
     Equation:
       M = ⌈(T − k) / s⌉ + 1 if ceil_mode, else ⌊(T − k) / s⌋ + 1
@@ -502,7 +502,7 @@ def lp_pool1d(
 def lp_pool2d(
     input: ArrayLike, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Tensor:
-    """(Σ xᵖ)^{1/p} over each window of images, with p = `norm_type`.
+    """The p-norm, without absolute values, of each window of images; p is `norm_type`.
 
     Equation:
       M = ⌈(T − k) / s⌉ + 1 if ceil_mode, else ⌊(T − k) / s⌋ + 1
@@ -527,7 +527,7 @@ def lp_pool2d(
 def lp_pool3d(
     input: ArrayLike, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Tensor:
-    """(Σ xᵖ)^{1/p} over each window of volumes, with p = `norm_type`.
+    """The p-norm, without absolute values, of each window of volumes; p is `norm_type`.
 
     Equation:
       M = ⌈(T − k) / s⌉ + 1 if ceil_mode, else ⌊(T − k) / s⌋ + 1

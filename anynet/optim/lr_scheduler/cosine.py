@@ -67,8 +67,8 @@ class CosineAnnealingLR(LRScheduler):
     where="t: the step; η0 = base_lrs[0]; η_min = eta_min; T0 = T_0; q = T_mult",
 )
 class CosineAnnealingWarmRestarts(LRScheduler):
-    """η_t = η_min + ½ (η_0 − η_min) (1 + cos(π t_c / T)): t_c steps since the last restart, of which there is one after
-    T_0, then T_0 T_mult, T_0 T_mult² … steps (Loshchilov & Hutter 2017).
+    """Half a cosine from the first rate to `eta_min`, again and again: restarts after T_0, then T_0 T_mult, T_0 T_mult²
+    … steps (Loshchilov & Hutter 2017).
 
     Equation:
       r₀ = T₀

@@ -129,11 +129,12 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """−Σ_c q_c w_c ln softmax(x)_c.
+    """The negative logarithm of the target's probability, that of the softmax of the scores.
 
-    input: scores (n, classes), (n, classes, d1, …) or (classes,). target: class indices (n, d1, …), or probabilities
-    of the input's shape. `weight` (classes,) weighs the classes; indices equal to `ignore_index` count nothing. With
-    `label_smoothing` s, q = (1 − s) q + s / classes (Szegedy et al. 2016). The mean is over the weights of the targets.
+    input: scores (n, classes), (n, classes, d1, …) or (classes,). target: class indices (n, d1, …), or probabilities of
+    the input's shape. `weight` (classes,) weighs the classes; indices equal to `ignore_index` count nothing. With
+    `label_smoothing` a share of the target is spread over all classes (Szegedy et al. 2016). The mean is over the
+    weights of the targets.
 
     Equation:
       z[n, c, i] = x[n, c, i] − ln(Σ_k exp(x[n, k, i]))
@@ -299,7 +300,7 @@ def nll_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
-    """−w_t x_t: the negative log-likelihood of class indices t under log-probabilities x (n, classes, d1, …).
+    """The negative log-likelihood of class indices t under log-probabilities x (n, classes, d1, …).
 
     Equation:
       l[n, i] = −w[t[n, i]] x[n, t[n, i], i] if t[n, i] ≠ ignore_index, else 0
@@ -342,7 +343,8 @@ def _weighted(loss: Any, weight: Any, reduction: str) -> Tensor:
 def binary_cross_entropy(
     input: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """−(t ln p + (1 − t) ln(1 − p)), the logarithms limited to −100 from below as in PyTorch. Shapes equal.
+    """Cross-entropy of probabilities and targets in [0, 1], the logarithms limited to −100 from below as in PyTorch.
+    Shapes equal.
 
     Equation:
       l = −w · (t max(ln(x), −100) + (1 − t) max(ln(1 − x), −100))
@@ -383,9 +385,8 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: ArrayLike | None = None,
 ) -> Tensor:
-    """Binary cross-entropy of σ(x), computed from the logits x without overflow:
-
-    (1 − t) x + (1 + (p − 1) t) ln(1 + e^{−x}), with p = `pos_weight`, the weight of positive targets. Shapes equal.
+    """Binary cross-entropy of σ(x), computed from the logits x without overflow; `pos_weight` is the weight of positive
+    targets. Shapes equal.
 
     Equation:
       l = w · ((1 − t) x + (1 + (p − 1) t) ln(1 + e⁻ˣ))
@@ -423,9 +424,9 @@ def binary_cross_entropy_with_logits(
     """,
 )
 def kl_div(input: ArrayLike, target: ArrayLike, reduction: str = "mean", log_target: bool = False) -> Tensor:
-    """The Kullback-Leibler divergence t (ln t − x) of probabilities t from logarithms of probabilities x, 0 (and without
-    gradient) where t is 0; with `log_target` the target is a logarithm too: eᵗ (t − x). ``reduction="batchmean"`` is the
-    sum over the length of the first axis, the divergence of the definition; "mean" is over all elements.
+    """The Kullback-Leibler divergence of probabilities t from logarithms of probabilities x, 0 (and without gradient)
+    where t is 0; with `log_target` the target is a logarithm too. ``reduction="batchmean"`` is the sum over the length
+    of the first axis, the divergence of the definition; "mean" is over all elements.
 
     Equation:
       l = eᵗ · (t − x) if log_target, 0 if t = 0, else t · (ln(t) − x)
@@ -459,8 +460,8 @@ def dice_loss(
     smooth: float = 1e-7,
     reduction: str = "mean",
 ) -> Tensor:
-    """1 − (2 Σ p t + ε) / (Σ p + Σ t + ε) for probabilities p and targets t of one shape, summed over the axes `dim` (all
-    of them unless given); ε is `smooth` (Milletari et al. 2016).
+    """1 less the Dice coefficient of probabilities and targets of one shape, summed over the axes `dim` (all of them unless
+    given) (Milletari et al. 2016).
 
     Equation:
       L = 1 − (2 · (Σ (x t)) + ε) / (Σ x + Σ t + ε)
@@ -497,8 +498,8 @@ def tversky_loss(
     smooth: float = 1e-7,
     reduction: str = "mean",
 ) -> Tensor:
-    """1 − (TP + ε) / (TP + α FP + β FN + ε) with TP = Σ p t, FP = Σ p (1 − t), FN = Σ (1 − p) t over the axes `dim` (Salehi
-    et al. 2017); α = β = ½ is the Dice loss.
+    """The Dice loss with weights: α of what is wrongly found (F), β of what is missed (M), summed over the axes `dim`
+    (Salehi et al. 2017); α = β = ½ is the Dice loss.
 
     Equation:
       P = Σ (x t)
@@ -533,8 +534,8 @@ def binary_focal_loss(
     gamma: float = 2.0,
     reduction: str = "mean",
 ) -> Tensor:
-    """−(1 − p_t)^γ log p_t from logits x, p = σ(x), p_t = p where the target is 1, 1 − p where it is 0, and between for
-    targets between; `alpha` weighs the two classes with α and 1 − α (Lin et al. 2017).
+    """Binary cross-entropy of logits, in which what is already right counts less, the more the larger γ (for targets
+    between 0 and 1 too); `alpha` weighs the two classes with α and 1 − α (Lin et al. 2017).
 
     Equation:
       p = σ(x)
@@ -582,8 +583,9 @@ def focal_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
-    """−α_t (1 − p_t)^γ log p_t with p = softmax(x), x (n, classes, …), target (n, …) of classes; `alpha` a weight for each class
-    (Lin et al. 2017). Targets of `ignore_index` count for nothing; the mean is over the others.
+    """Cross-entropy in which what is already right counts less, the more the larger γ: x (n, classes, …), target (n, …)
+    of classes; `alpha` a weight for each class (Lin et al. 2017). Targets of `ignore_index` count for nothing; the mean
+    is over the others.
 
     Equation:
       z[n, c, i] = x[n, c, i] − ln(Σ_k exp(x[n, k, i]))

@@ -54,8 +54,8 @@ def ctc_loss(
     (connectionist temporal classification, Graves et al. 2006).
 
     log_probs (steps, n, classes), or (steps, classes) without a batch: logarithms of probabilities. targets (n, longest), or
-    all targets one after the other. `input_lengths` and `target_lengths` (n,). Over the target with blanks around each
-    label, a_t(s) = p_t(l_s) (a_{t−1}(s) + a_{t−1}(s−1) + [l_s ≠ blank, l_s ≠ l_{s−2}] a_{t−1}(s−2)), in logarithms.
+    all targets one after the other. `input_lengths` and `target_lengths` (n,). The recursion runs over the target with blanks
+    around each label, in logarithms.
 
     "mean" divides each loss by the length of its target and takes the mean. A target that is too long for its frames (with
     no frames, all but the empty one) has an infinite loss, with `zero_infinity` a loss of 0, and in both cases no gradient.

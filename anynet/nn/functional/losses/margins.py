@@ -141,8 +141,8 @@ def multi_margin_loss(
     weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Σ_{j ≠ t} w_t max(0, margin − x_t + x_j)ᵖ / classes: the hinge loss of several classes; x (n, classes) or (classes,),
-    t (n,) or () (Crammer, Singer 2001).
+    """The hinge loss of several classes: each other's score is to be below the target's by a margin; x (n, classes) or
+    (classes,), t (n,) or () (Crammer, Singer 2001).
 
     Equation:
       lₙ = w[tₙ] · (Σ_{c, c ≠ tₙ} max(0, m − x[n, tₙ] + x[n, c])ᵖ) / C
@@ -186,8 +186,8 @@ def multi_margin_loss(
     """,
 )
 def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
-    """Σ max(0, 1 − (x_i − x_j)) / classes over the classes i that a row of `target` lists (up to the first −1) and the
-    classes j that it does not: x and t (n, classes) or (classes,).
+    """The classes that a row of `target` lists (up to the first −1) are to score higher by 1 than those that it does
+    not: x and t (n, classes) or (classes,).
 
     Equation:
       u[n, i] = [all_{j, j ≤ i}(t[n, j] ≥ 0)]  for 0 ≤ i < C
@@ -250,7 +250,7 @@ def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str =
 def multilabel_soft_margin_loss(
     input: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """−Σ w (t ln σ(x) + (1 − t) ln σ(−x)) / classes over the last axis, t of 0 and 1.
+    """Binary cross-entropy of each class's logit, the mean over the last axis, t of 0 and 1.
 
     Equation:
       l = −mean_c(w[c] · (t[c] ln(σ(x[c])) + (1 − t[c]) ln(σ(−x[c]))))
@@ -278,7 +278,7 @@ def multilabel_soft_margin_loss(
     gradient=f"{REDUCED_GRADIENT}; dx = -dl * s * p * [s * x < 1] * (1 - s * x)**(p - 1)",
 )
 def hinge_loss(input: ArrayLike, target: ArrayLike, p: int = 1, reduction: str = "mean") -> Tensor:
-    """max(0, 1 − t x)ᵖ with t = ±1, 0 standing for −1 too; p is 1 or 2 (Cortes & Vapnik 1995).
+    """Scores x on the right side by at least 1: t = ±1, 0 standing for −1 too; p is 1 or 2 (Cortes & Vapnik 1995).
 
     Equation:
       s = −1 if t = 0, else t
@@ -304,7 +304,7 @@ def hinge_loss(input: ArrayLike, target: ArrayLike, p: int = 1, reduction: str =
     where="x[..., C] = input; t[..., C] = target: one-hot; reduction",
 )
 def categorical_hinge_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
-    """max(0, 1 + max_c (1 − t_c) x_c − Σ_c t_c x_c) for each row of x and t (…, classes), t one-hot.
+    """The right class's score above the highest other one by 1, for each row of x and t (…, classes), t one-hot.
 
     Equation:
       l = max(0, 1 + max_c((1 − t[c]) x[c]) − Σ_c t[c] x[c])

@@ -102,8 +102,8 @@ def huber_loss(
     delta: float = 1.0,
     weight: ArrayLike | None = None,
 ) -> Tensor:
-    """½ d² where |d| ≤ δ, else δ (|d| − ½ δ), with d = x − t (Huber 1964), averaged. With `weight` w l is averaged (as in
-    PyTorch, over the number of elements, not over Σ w as `mse_loss` does).
+    """Half the square of small differences, and large ones in proportion (Huber 1964), averaged. With `weight` w l is
+    averaged (as in PyTorch, over the number of elements, not over Σ w as `mse_loss` does).
 
     Equation:
       d = x − t
@@ -131,7 +131,7 @@ def huber_loss(
 )
 @fused(2)
 def smooth_l1_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean", beta: float = 1.0) -> Tensor:
-    """½ d²/β where |d| < β, else |d| − ½ β, with d = x − t (Girshick 2015). β = 0 is `l1_loss`.
+    """The absolute difference, rounded off by a parabola where it is below β (Girshick 2015). β = 0 is `l1_loss`.
 
     Equation:
       d = x − t
@@ -169,8 +169,8 @@ def poisson_nll_loss(
     eps: float = 1e-8,
     reduction: str = "mean",
 ) -> Tensor:
-    """−ln P(t) of a Poisson variable with rate eˣ (or x with ``log_input=False``), without ln t!; with `full` Stirling's
-    approximation of it, t ln t − t + ½ ln 2πt, is added where t > 1.
+    """The negative log-likelihood of a Poisson variable with rate eˣ (or x with ``log_input=False``), without ln t!;
+    with `full` Stirling's approximation of it is added where t > 1.
 
     Equation:
       l = (eˣ − t x if log_input, else x − t ln(x + ε)) + (t ln(t) − t + ln(2 π t) / 2 if full and t > 1, else 0)
@@ -205,9 +205,9 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     reduction: str = "mean",
 ) -> Tensor:
-    """½ (ln σ² + (x − t)² / σ²), σ² = max(var, ε); with `full` ½ ln 2π is added. `var` has the shape of x, or 1 in place
-    of one axis, or nothing in place of the last, or is one number. The gradient of `var` is that of the formula, also
-    where ε holds (Nix, Weigend 1994).
+    """The negative log-likelihood of normal targets with means x and variances `var`; with `full` its constant is
+    added. `var` has the shape of x, or 1 in place of one axis, or nothing in place of the last, or is one number. The
+    gradient of `var` is that of the formula, also where ε holds (Nix, Weigend 1994).
 
     Equation:
       s = max(v, ε)
@@ -255,7 +255,7 @@ def gaussian_nll_loss(
 )
 @fused(2)
 def log_cosh_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
-    """log cosh(x − t) = |d| + log(1 + e^{−2|d|}) − log 2: ½ d² near 0, |d| − log 2 far away.
+    """Half the square of small differences, and nearly the size of large ones: computed as |d| + ln(1 + e^{−2|d|}) − ln 2.
 
     Equation:
       l = ln(cosh(x − t))

@@ -34,7 +34,8 @@ __all__ = ["circle_loss", "cosine_embedding_loss", "triplet_margin_loss", "tripl
 def cosine_embedding_loss(
     input1: ArrayLike, input2: ArrayLike, target: ArrayLike, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
-    """1 − cos(x₁, x₂) where t = 1, max(0, cos(x₁, x₂) − margin) where t = −1: x (n, d), t (n,), or x (d,), t ().
+    """Vectors in one direction where t = 1, and with a cosine of at most the margin where t = −1: x (n, d), t (n,), or
+    x (d,), t ().
 
     Equation:
       s = Σ_k x₁[k] x₂[k] / √((Σ_k x₁[k]² + 1e-12) (Σ_k x₂[k]² + 1e-12))
@@ -90,8 +91,8 @@ def triplet_margin_loss(
     swap: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
-    """max(0, d(a, p) − d(a, n) + margin), d the `pairwise_distance`; with `swap` the smaller of d(a, n) and d(p, n)
-    (Balntas et al. 2016).
+    """An anchor a is to be nearer to p than to n by a margin, d the `pairwise_distance`; with `swap` the smaller of
+    d(a, n) and d(p, n) counts (Balntas et al. 2016).
 
     Equation:
       u = (Σ_k |aₖ − yₖ + ε|ᵖ)^(1 / p)
@@ -173,9 +174,9 @@ def triplet_margin_with_distance_loss(
 def circle_loss(
     input: ArrayLike, target: ArrayLike, gamma: float = 80.0, margin: float = 0.4, reduction: str = "mean"
 ) -> Tensor:
-    """log(1 + Σ_n exp(γ α_n (s_n − m)) · Σ_p exp(−γ α_p (s_p − 1 + m))) for each row of `input` (n, features), with s the cosine
-    to the other rows of its class (p) and of other classes (n), α_p = max(1 + m − s_p, 0), α_n = max(s_n + m, 0) held constant
-    (Sun et al. 2020, equation 6). `target` (n,) holds classes; rows without a p or an n give 0.
+    """Each row of `input` (n, features) similar to the rows of its class, dissimilar to the others, by cosines whose
+    weights grow with what they lack and are held constant (Sun et al. 2020, equation 6). `target` (n,) holds classes;
+    rows without a p or an n give 0.
 
     Equation:
       u[n, k] = x[n, k] / max(norm_k(x[n, k]), 1e-12)
