@@ -111,6 +111,9 @@ class BayesLinear(_Bayes, Linear):
 class BayesConv2d(_Bayes, Conv2d):
     """`nn.Conv2d` with a normal distribution over each weight, as `BayesLinear`; options beside its own: `prior_std`, `init_std`.
 
+    Each place of the output is drawn by itself: its distribution is exact, but places are independent, which kernels drawn once for the
+    whole image would not leave them.
+
     >>> import anynet as an
     >>> an.methods.BayesConv2d(1, 4, 3)(an.ones((2, 1, 8, 8))).shape
     (2, 4, 6, 6)
