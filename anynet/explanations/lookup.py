@@ -40,12 +40,20 @@ def object_named(name: str) -> Any:
             sys.modules["anynet"],
         )  # what the package itself has; it is being imported when this module is
     for space in spaces:
-        found = getattr(space, last, None)
-        if found is not None and callable(found) and not inspect.ismodule(found):
-            return found
-    known = sorted({n for space in spaces for n in dir(space) if not n.startswith("_")})
-    close = difflib.get_close_matches(last, known, 1) or [n for n in known if n.lower() == last.lower()]
+        if _explainable(space, last):
+            return getattr(space, last)
+    known = sorted({n for space in spaces for n in dir(space) if _explainable(space, n)})
+    if plain in _NAMESPACES:
+        first = next(n for n in dir(_NAMESPACES[plain][0]) if _explainable(_NAMESPACES[plain][0], n))
+        msg = f"{name!r} holds layers or functions: give one of them, such as {plain}.{first}"
+        raise ExplanationError(msg)
+    close = [n for n in known if n.lower() == last.lower()] or difflib.get_close_matches(last, known, 1)
     msg = f"there is no {name!r}" + (
         f"; did you mean {f'{where}.' if where else ''}{close[0]}?" if close else ""
     )
     raise ExplanationError(msg)
+
+
+def _explainable(space: Any, name: str) -> bool:
+    found = getattr(space, name, None)
+    return not name.startswith("_") and callable(found) and not inspect.ismodule(found)

@@ -18,6 +18,7 @@ from anynet import equations, random
 from anynet.autograd.debug.gradcheck import GradcheckError, gradcheck
 from anynet.autograd.graph import GradientError
 from anynet.autograd.primitive import Primitive
+from anynet.equations.without import WITHOUT
 from anynet.explanations import differences, formula
 from anynet.explanations.derivatives import DERIVATIVES
 from anynet.explanations.explanation import (
@@ -76,7 +77,9 @@ def explain_object(thing: Any, digits: int) -> Explanation:
     case = _case(thing) if _ours(thing) else None
     optimizer = isinstance(thing, type) and issubclass(thing, Optimizer)
     if equation is None and known is None and case is None and not optimizer:
-        msg = f"explain: {name} has no equation; for one of yours give inputs: explain(f, x), explain(model, x, y, loss=…)"
+        reason = WITHOUT.get(getattr(thing, "__name__", "")) if _ours(thing) else None
+        why = reason or "for one of yours give inputs: explain(f, x), explain(model, x, y, loss=…)"
+        msg = f"explain: {name} has no equation; {why}"
         raise ExplanationError(msg)
     blocks: list[Block] = []
     summary = _summary(thing)
@@ -154,7 +157,9 @@ def _name(thing: Any) -> str:
     short = getattr(thing, "__name__", None) or type(thing).__name__
     for start, shown in (
         ("anynet.nn.functional", "nn.functional"),
+        ("anynet.nn.init", "nn.init"),
         ("anynet.nn", "nn"),
+        ("anynet.optim.lr_scheduler", "optim.lr_scheduler"),
         ("anynet.optim", "optim"),
         ("anynet.losses", "losses"),
     ):

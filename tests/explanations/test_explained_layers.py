@@ -59,6 +59,24 @@ def test_optimizers_and_names() -> None:
         an.explain("tanh", x=1)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nn.lstm", r"did you mean nn.LSTM\?"),  # not nn.tree_lstm, a module
+        ("nn", "'nn' holds layers or functions: give one of them, such as nn\\."),
+        ("an.F", "'an.F' holds layers or functions"),
+        (
+            "optim.lr_scheduler.OneCycleLR",
+            "optim.lr_scheduler.OneCycleLR has no equation; its phases are a table",
+        ),
+        ("nn.init.orthogonal_", "nn.init.orthogonal_ has no equation; it is the Q of a QR decomposition"),
+    ],
+)
+def test_names_that_cannot_be_explained(name, said) -> None:
+    with pytest.raises(ExplanationError, match=said):
+        an.explain(name)
+
+
 class Reused(nn.Module):
     def __init__(self) -> None:
         self.a, self.b = nn.Embedding(5, 3), nn.Linear(3, 3)
