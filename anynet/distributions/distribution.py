@@ -16,7 +16,7 @@ from anynet.ops.data_types import result_type
 from anynet.ops.reductions import sum
 from anynet.ops.shapes import as_shape, broadcast_shapes
 from anynet.random import Generator
-from anynet.tensor import Tensor, no_grad, unwrap
+from anynet.tensor import Tensor, no_grad, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import backend_of
 
@@ -210,7 +210,9 @@ class Distribution:
         x = self._value(value)
         if self._validate:
             return x, None
-        good = e.logical_and(self.support.check(x), e.isfinite(x))
+        own, support = x.detach(), self.support
+        xp: Any = own.__array_namespace__()  # of Tensors, so that it holds within vmap, too
+        good = e.logical_and(support.holds(xp, own, [wrap(b) for b in support.arrays()]), e.isfinite(own))
         return e.where(good, x, self._within() if callable(self._within) else self._within), good
 
     def __repr__(self) -> str:

@@ -58,6 +58,7 @@ def test_outside_of_the_support(name):
     for value, expected in outside.items():
         got = float(p.cdf(value))
         assert got == pytest.approx(float(other.cdf(value)) if expected is None else expected, abs=1e-12)
+    assert an.vmap(p.log_prob)(an.stack([x, x])).tolist() == [logs.tolist()] * 2
     an.sum(logs[-1]).backward()
     assert all(np.isfinite(v.grad.numpy()).all() for v in (x, *leaves) if v.grad is not None)
     for value in outside:
