@@ -95,6 +95,7 @@ _LATER: dict[str, str] = {
     "fine_tune": "anynet.train:fine_tune",
     "fit": "anynet.train:fit",
     "generate": "anynet.generation:generate",
+    "hub": "anynet.hub",
     "load": "anynet.train:load",
     "lr_find": "anynet.train.lr_finder:lr_find",
     "methods": "anynet.methods",
@@ -122,6 +123,7 @@ if TYPE_CHECKING:
     from anynet import distributions as distributions
     from anynet import explanations as explanations
     from anynet import export as export
+    from anynet import hub as hub
     from anynet import methods as methods
     from anynet import metrics as metrics
     from anynet import models as models

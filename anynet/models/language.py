@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from anynet.models.cache import KeyValueCache, RecurrentCache
-from anynet.models.options import check_probability, check_sizes
+from anynet.models.options import activation_function, check_probability, check_sizes
 from anynet.nn import functional as F
 from anynet.nn import init
 from anynet.nn.attention.positions import RoPE
@@ -19,8 +19,6 @@ from anynet.nn.linear import Linear
 from anynet.nn.module import Module
 from anynet.nn.norm import LayerNorm
 from anynet.nn.rnn import LSTM
-from anynet.ops.creation import asarray
-from anynet.ops.linear import matrix_transpose
 from anynet.ops.manipulation import permute_dims, reshape, unstack
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
@@ -38,22 +36,33 @@ def _check_tokens(where: str, tokens: ArrayLike) -> None:
 class _Block(Module):
     """x ← x + attention(ln₁ x), x ← x + mlp(ln₂ x)."""
 
-    def __init__(self, width: int, heads: int, dropout: float, bias: bool, rotary: bool) -> None:
-        self.heads, self.p = heads, dropout
-        self.ln_1 = LayerNorm(width, bias=bias)
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp_width: int,
+        dropout: float,
+        bias: bool,
+        rotary: bool,
+        activation: str,
+        eps: float,
+    ) -> None:
+        self.heads, self.p, self.activation = heads, dropout, activation
+        self.ln_1 = LayerNorm(width, eps, bias=bias)
         self.attn = ModuleDict(
             {"c_attn": Linear(width, 3 * width, bias), "c_proj": Linear(width, width, bias)}
         )
-        self.ln_2 = LayerNorm(width, bias=bias)
+        self.ln_2 = LayerNorm(width, eps, bias=bias)
         self.mlp = ModuleDict(
-            {"c_fc": Linear(width, 4 * width, bias), "c_proj": Linear(4 * width, width, bias)}
+            {"c_fc": Linear(width, mlp_width, bias), "c_proj": Linear(mlp_width, width, bias)}
         )
         self.drop = Dropout(dropout)
         self.turn = RoPE(width // heads) if rotary else None
 
     def forward(self, x: Any, cache: KeyValueCache | None = None, number: int = 0) -> Tensor:
         x = x + self.drop(self.attn["c_proj"](self._attend(self.attn["c_attn"](self.ln_1(x)), cache, number)))
-        return x + self.drop(self.mlp["c_proj"](F.gelu(self.mlp["c_fc"](self.ln_2(x)), approximate="tanh")))  # type: ignore[no-any-return]
+        y = activation_function("GPT", self.activation)(self.mlp["c_fc"](self.ln_2(x)))
+        return x + self.drop(self.mlp["c_proj"](y))  # type: ignore[no-any-return]
 
     def _attend(self, qkv: Any, cache: KeyValueCache | None, number: int) -> Tensor:
         n, t, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
@@ -75,7 +84,7 @@ class GPT(Module):
     """A transformer that predicts the next token (Radford et al. 2019): for token i of a text the scores of token i + 1, from the
     tokens 0 … i.
 
-        x = W_e[tokens] + W_p[0 … t − 1];  x ← x + attention(ln x),  x ← x + W₂ gelu(W₁ ln x)  `layers` times;  scores = ln(x) W_eᵀ
+        x = W_e[tokens] + W_p[0 … t − 1];  x ← x + attention(ln x),  x ← x + W₂ f(W₁ ln x)  `layers` times;  scores = ln(x) W_eᵀ
 
     Shapes: tokens (n, t ≤ context), integers → (n, t, vocabulary).
 
@@ -86,6 +95,9 @@ class GPT(Module):
       positions: "learned" (W_p), or "rotary": queries and keys are turned by their places (Su et al. 2021), and there is no W_p.
       tied: the scores use the embedding's matrix W_e (Press and Wolf 2017), else a matrix `lm_head` of their own.
       bias: whether linear layers and norms have biases.
+      mlp_width: features between W₁ and W₂; 4 width unless given.
+      activation: f: "gelu_tanh", GELU by its approximation with tanh, as in GPT-2, "gelu", "quick_gelu", "relu" or "silu".
+      eps: of the norms.
 
     Parameters' names are those of Hugging Face's GPT-2: wte, wpe, h.0.ln_1, h.0.attn.c_attn, h.0.attn.c_proj, h.0.ln_2, h.0.mlp.c_fc,
     h.0.mlp.c_proj, …, ln_f; `anynet.models.load_weights` loads its files into ``GPT()``. Weights begin as N(0, 0.02²), those of
@@ -113,8 +125,15 @@ class GPT(Module):
         positions: str = "learned",
         tied: bool = True,
         bias: bool = True,
+        mlp_width: int | None = None,
+        activation: str = "gelu_tanh",
+        eps: float = 1e-5,
     ) -> None:
-        check_sizes("GPT", vocabulary=vocabulary, context=context, width=width, layers=layers, heads=heads)
+        inner = 4 * width if mlp_width is None else mlp_width
+        check_sizes(
+            "GPT", vocabulary=vocabulary, context=context, width=width, layers=layers, heads=heads, mlp_width=inner,
+        )  # fmt: skip
+        activation_function("GPT", activation)
         check_probability("GPT", dropout=dropout)
         rotary = positions == "rotary"
         if not rotary and positions != "learned":
@@ -128,8 +147,10 @@ class GPT(Module):
         self.wte = Embedding(vocabulary, width)
         self.wpe = None if rotary else Embedding(context, width)
         self.drop = Dropout(dropout)
-        self.h = ModuleList([_Block(width, heads, dropout, bias, rotary) for _ in range(layers)])
-        self.ln_f = LayerNorm(width, bias=bias)
+        self.h = ModuleList([
+            _Block(width, heads, inner, dropout, bias, rotary, activation, eps) for _ in range(layers)
+        ])  # fmt: skip
+        self.ln_f = LayerNorm(width, eps, bias=bias)
         self.lm_head = None if tied else Linear(width, vocabulary, bias=False)
         self._initialise(layers)
 
@@ -166,8 +187,7 @@ class GPT(Module):
         x = self.ln_f(x)
         return F.linear(x, self.wte.weight) if self.lm_head is None else self.lm_head(x)
 
-    @staticmethod
-    def adapt_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    def adapt_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """A state dict of Hugging Face's GPT-2 under this module's names: its linear layers hold transposed matrices."""
         found: dict[str, Any] = {}
         theirs = any(name.endswith(".attn.bias") for name in state) or _transposed(state)
@@ -175,10 +195,10 @@ class GPT(Module):
             short = name.removeprefix("transformer.")
             if short.endswith((".attn.bias", ".attn.masked_bias")):
                 continue  # the causal mask
-            if theirs and short == "lm_head.weight":
+            if theirs and short == "lm_head.weight" and self.lm_head is None:
                 continue  # the embedding's matrix once more
             turned = theirs and short.endswith(".weight") and (".attn." in short or ".mlp." in short)
-            found[short] = matrix_transpose(asarray(value)) if turned else value
+            found[short] = value.mT if turned else value
         return found
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from anynet._hints import nearest
 from anynet.nn import activations
+from anynet.nn import functional as F
 from anynet.nn.module import Module
 
-__all__ = ["activation_class", "check_probability", "check_sizes"]
+__all__ = ["activation_class", "activation_function", "check_probability", "check_sizes"]
 
 
 def _word(name: str) -> str:
@@ -35,6 +37,27 @@ def activation_class(where: str, name: str) -> type[Module]:
         msg = f"{where}: unknown activation {name!r}{nearest(_word(str(name)), known)}"
         raise ValueError(msg)
     return known[_word(name)]
+
+
+def _gelu_tanh(x: Any) -> Any:
+    return F.gelu(x, approximate="tanh")
+
+
+def _quick_gelu(x: Any) -> Any:
+    return x * F.sigmoid(1.702 * x)
+
+
+_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "gelu": F.gelu, "gelu_tanh": _gelu_tanh, "quick_gelu": _quick_gelu, "relu": F.relu, "silu": F.silu,
+}  # fmt: skip
+
+
+def activation_function(where: str, name: str) -> Callable[[Any], Any]:
+    """The activation of a transformer's perceptron: "gelu", "gelu_tanh", "quick_gelu" (x σ(1.702 x)), "relu" or "silu"."""
+    if name not in _FUNCTIONS:
+        msg = f"{where}: unknown activation {name!r}{nearest(str(name), _FUNCTIONS)}"
+        raise ValueError(msg)
+    return _FUNCTIONS[name]
 
 
 def check_sizes(where: str, **sizes: Any) -> None:

@@ -31,12 +31,18 @@ class _EncoderBlock(Module):
     """x ← x + attention(ln₁ x), x ← x + mlp(ln₂ x)."""
 
     def __init__(
-        self, heads: int, width: int, mlp_width: int, dropout: float, attention_dropout: float
+        self,
+        heads: int,
+        width: int,
+        mlp_width: int,
+        dropout: float,
+        attention_dropout: float,
+        eps: float,
     ) -> None:
-        self.ln_1 = LayerNorm(width, eps=1e-6)
+        self.ln_1 = LayerNorm(width, eps=eps)
         self.self_attention = MultiheadAttention(width, heads, dropout=attention_dropout, batch_first=True)
         self.dropout = Dropout(dropout)
-        self.ln_2 = LayerNorm(width, eps=1e-6)
+        self.ln_2 = LayerNorm(width, eps=eps)
         self.mlp = Sequential(
             Linear(width, mlp_width), GELU(), Dropout(dropout), Linear(mlp_width, width), Dropout(dropout)
         )
@@ -60,16 +66,17 @@ class _Encoder(Module):
         mlp_width: int,
         dropout: float,
         attention_dropout: float,
+        eps: float,
     ) -> None:
         self.pos_embedding = Parameter(zeros((1, length, width)))
         self.dropout = Dropout(dropout)
         self.layers = Sequential(
             {
-                f"encoder_layer_{i}": _EncoderBlock(heads, width, mlp_width, dropout, attention_dropout)
+                f"encoder_layer_{i}": _EncoderBlock(heads, width, mlp_width, dropout, attention_dropout, eps)
                 for i in range(layers)
             }
         )
-        self.ln = LayerNorm(width, eps=1e-6)
+        self.ln = LayerNorm(width, eps=eps)
 
     def forward(self, x: Any) -> Tensor:
         return self.ln(self.layers(self.dropout(x + self.pos_embedding)))
@@ -82,7 +89,8 @@ class ViT(Module):
     Shapes: (n, in_channels, image_size, image_size) → (n, num_classes), logits.
 
     Parameters: torchvision's names. `patch_size` must divide `image_size`, and `num_heads` `hidden_dim`; `dropout` acts on the sum
-    with the positions, on the attention's output and in the perceptrons, `attention_dropout` on the attention's weights.
+    with the positions, on the attention's output and in the perceptrons, `attention_dropout` on the attention's weights; `eps` is that
+    of the norms.
 
     Parameters' names: class_token, conv_proj, encoder.pos_embedding, encoder.layers.encoder_layer_0 … (ln_1, self_attention, ln_2,
     mlp.0, mlp.3), encoder.ln, heads.head. The last layer begins with zeros, as in the paper.
@@ -107,6 +115,7 @@ class ViT(Module):
         attention_dropout: float = 0.0,
         num_classes: int = 1000,
         in_channels: int = 3,
+        eps: float = 1e-6,
     ) -> None:
         check_sizes(
             "ViT", image_size=image_size, patch_size=patch_size, num_layers=num_layers, num_heads=num_heads, hidden_dim=hidden_dim,
@@ -124,7 +133,7 @@ class ViT(Module):
         self.conv_proj = Conv2d(in_channels, hidden_dim, patch_size, stride=patch_size)
         length = (image_size // patch_size) ** 2 + 1
         self.encoder = _Encoder(
-            length, num_layers, num_heads, hidden_dim, mlp_dim, dropout, attention_dropout
+            length, num_layers, num_heads, hidden_dim, mlp_dim, dropout, attention_dropout, eps
         )
         self.heads = Sequential({"head": Linear(hidden_dim, num_classes)})
         self._initialise()

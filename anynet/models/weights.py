@@ -1,6 +1,7 @@
 """Weights that others have trained, by name: files of PyTorch and Hugging Face, or their modules and state dicts.
 
-Nothing in a file is run: safetensors are read, pickles are refused with the command that converts them.
+Nothing in a file is run: safetensors are read, and PyTorch's own files (.pt, .pth, .bin, .ckpt) by a reader that makes tensors and
+nothing else (`anynet_backends.torch_files`); other pickles are refused.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from anynet._hints import closest
 from anynet.nn.errors import StateError
 from anynet.nn.members import named_state
 from anynet.nn.module import Module
-from anynet_backends import registry
+from anynet_backends import registry, torch_files
 from anynet_backends.safetensors_io import load as read_safetensors
 
 __all__ = ["LoadReport", "load_weights"]
@@ -70,8 +71,9 @@ def load_weights(
     """Load weights into a model by name; say what was missing and what was left over.
 
     Parameters:
-      source: a .safetensors file; a folder or an index of several (model.safetensors.index.json), as Hugging Face's; a state dict of
-        anynet or PyTorch; a PyTorch module.
+      source: a .safetensors file, or one of PyTorch's (.pt, .pth, .bin, .ckpt) with a state dict in it; a folder or an index of several
+        (model.safetensors.index.json, pytorch_model.bin.index.json), as Hugging Face's; a state dict of anynet or PyTorch; a PyTorch
+        module. Safetensors are mapped into memory, so that no second copy of the weights is made.
       strict: every name must have its counterpart, as in PyTorch. With False the report says what had none; that no name at all fits
         is still refused, and so are other shapes.
       rename: what names of the weights are called in the model: a dict of beginnings (``{"backbone.": "", "classifier.": None}``,
@@ -84,7 +86,7 @@ def load_weights(
     files lack stay zero.
 
     Errors: `StateError`, a ValueError, for names and shapes that do not fit, ValueError for a file that is none, and for pickles
-    (.pt, .pth, .bin), with the command that converts them; nothing is changed then.
+    that hold anything but tensors and containers; nothing is changed then.
 
     >>> import anynet as an
     >>> trained, net = an.models.MLP(4, 3, hidden=(8,)), an.models.MLP(4, 5, hidden=(8,))
@@ -216,60 +218,58 @@ def _without_prefix(state: dict[str, Any], own: Mapping[str, Any], report: LoadR
 
 # ----- where weights come from -----
 
-_INDEX = "model.safetensors.index.json"
-_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
-_CONVERT = (
-    'python -c "import torch, safetensors.torch as s; '
-    's.save_file({{k: v.contiguous() for k, v in torch.load({0!r}, weights_only=True).items()}}, {1!r})"'
-)
+_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_WHOLE = ("model.safetensors", "pytorch_model.bin")
+_TORCH = (".pt", ".pth", ".bin", ".ckpt")
+_PICKLES = (".pkl", ".pickle")
 
 
 def _tensors(source: Any) -> Mapping[str, Any]:
     """The tensors by name."""
+    where = ""
     if isinstance(source, (str, os.PathLike)):
-        return _from_files(Path(source))
+        where = f" of {source}"
+        source = _from_files(Path(source))
     if not isinstance(source, Mapping) and callable(getattr(source, "state_dict", None)):
         source = source.state_dict()
     if not isinstance(source, Mapping):
-        msg = (
-            f"load_weights: the weights must be a path, a state dict or a module, got {type(source).__name__}"
-        )
+        msg = f"load_weights: the weights{where} must be a path, a state dict or a module, got {type(source).__name__}"
         raise TypeError(msg)
     for key in ("state_dict", "model"):  # a whole training state
         if isinstance(source.get(key), Mapping):
             source = source[key]
-    state = {str(name): value for name, value in source.items() if not name.startswith("_metadata")}
+    state = {str(name): value for name, value in source.items() if not str(name).startswith("_metadata")}
     for name, value in state.items():
         if not hasattr(value, "dtype") or not (registry.is_array(value) or hasattr(value, "data")):
-            msg = f"load_weights: {name!r} must be an array, got {type(value).__name__}; give the state dict alone"
+            msg = f"load_weights: {name!r}{where} must be an array, got {type(value).__name__}; give the state dict alone"
             raise TypeError(msg)
     return {name: value.detach() if hasattr(value, "detach") else value for name, value in state.items()}
 
 
-def _from_files(path: Path) -> dict[str, Any]:
-    if path.is_dir():
-        inside = [path / _INDEX, path / "model.safetensors", *sorted(path.glob("*.safetensors"))]
-        found = next((p for p in inside if p.is_file()), None)
-        if found is None:
-            kinds = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
-            msg = f"load_weights: {path} has no *.safetensors, but {kinds}"
-            raise FileNotFoundError(msg)
-        if (
-            found.name != _INDEX
-            and found.name != "model.safetensors"
-            and len(list(path.glob("*.safetensors"))) > 1
-        ):
-            msg = (
-                f"load_weights: {path} has several *.safetensors and no {_INDEX}; name the one that is meant"
-            )
-            raise ValueError(msg)
-        path = found
-    if path.suffix in _PICKLES:
-        new = str(path.with_suffix(".safetensors"))
+def _in_folder(path: Path) -> Path:
+    """The file of weights that is meant by a folder: an index, or a whole file, of safetensors before one of PyTorch's."""
+    for name in (_INDICES[0], _WHOLE[0]):
+        if (path / name).is_file():
+            return path / name
+    found = sorted(path.glob("*.safetensors"))
+    if len(found) > 1:
         msg = (
-            f"load_weights: {path} is a pickle, which could run anything and is not read; convert it once where PyTorch is "
-            f"installed: {_CONVERT.format(str(path), new)}"
+            f"load_weights: {path} has several *.safetensors and no {_INDICES[0]}; name the one that is meant"
         )
+        raise ValueError(msg)
+    found += [path / name for name in (_INDICES[1], _WHOLE[1]) if (path / name).is_file()]
+    if not found:
+        kinds = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
+        msg = f"load_weights: {path} has no *.safetensors and no {_WHOLE[1]}, but {kinds}"
+        raise FileNotFoundError(msg)
+    return found[0]
+
+
+def _from_files(path: Path) -> Any:
+    if path.is_dir():
+        path = _in_folder(path)
+    if path.suffix in _PICKLES:
+        msg = f"load_weights: {path} is a pickle, which could run anything and is not read; save a state dict as safetensors"
         raise ValueError(msg)
     if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
         msg = (
@@ -277,23 +277,34 @@ def _from_files(path: Path) -> dict[str, Any]:
             f"huggingface_hub.hf_hub_download({str(path)!r}, 'model.safetensors')"
         )
         raise FileNotFoundError(msg)
-    if path.name.endswith(".index.json"):
-        return dict(_sharded(path))
-    return dict(read_safetensors(path)[0])
+    return dict(_sharded(path)) if path.name.endswith(".index.json") else _from_file(path)
+
+
+def _from_file(path: Path) -> Any:
+    if path.suffix in _TORCH:
+        return torch_files.read(path, lambda array, requires_grad: array)
+    return read_safetensors(path, mapped=True)[0]
 
 
 def _sharded(index: Path) -> Iterator[tuple[str, Any]]:
     try:
         table = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files = sorted(set(table.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        msg = f"load_weights: {index} is no index of safetensors ({type(error).__name__}: {error})"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        msg = f"load_weights: {index} is no index of weights ({type(error).__name__}: {error})"
         raise ValueError(msg) from None
     for name in files:
-        if not isinstance(name, str) or Path(name).name != name:
-            msg = f"load_weights: {index} names the file {name!r}, which is not beside it"
+        if (
+            not isinstance(name, str)
+            or Path(name).name != name
+            or not name.endswith((".safetensors", *_TORCH))
+        ):
+            msg = f"load_weights: {index} names the file {name!r}, which is not one of weights beside it"
             raise ValueError(msg)
-        part = read_safetensors(index.parent / name)[0]
+        part = _from_file(index.parent / name)
+        if not isinstance(part, Mapping):
+            msg = f"load_weights: {index.parent / name} must hold a state dict, got {type(part).__name__}"
+            raise TypeError(msg)
         lost = [k for k, file in table.items() if file == name and k not in part]
         if lost:
             msg = f"load_weights: {index} says that {name} has {lost[0]!r}, but it has not"

@@ -139,11 +139,12 @@ def _write(file: io.FileIO, data: bytes) -> None:
 # ---- reading ----
 
 
-def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
+def load(path: str | os.PathLike[str], *, mapped: bool = False) -> tuple[dict[str, Array], dict[str, str]]:
     """The tensors of a safetensors file as NumPy arrays, and its metadata.
 
-    The file is opened once and read through that one descriptor into new arrays, so that another process may replace or
-    even truncate it meanwhile. The header is checked before memory is allocated. If the metadata have a `CHECKSUM`, it is
+    `mapped`: the arrays are read-only and lie in the file, whose pages are read when they are looked at; the file must stay as it is
+    as long as they are used. Else the file is opened once and read through that one descriptor into new arrays, so that another process
+    may replace or even truncate it meanwhile. The header is checked before memory is allocated. If the metadata have a `CHECKSUM`, it is
     verified.
 
     BF16 tensors, for which NumPy has no dtype, are returned as float32 with the same values. Errors: OSError if the file
@@ -151,12 +152,12 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]
     changed, not a safetensors file, unknown dtype).
     """
     with files.open_regular(path) as file:
-        return _Reader(file, os.fspath(path)).read()
+        return _Reader(file, os.fspath(path), mapped).read()
 
 
 class _Reader:
-    def __init__(self, file: io.FileIO, name: str) -> None:
-        self.file, self.name = file, name
+    def __init__(self, file: io.FileIO, name: str, mapped: bool = False) -> None:
+        self.file, self.name, self.mapped = file, name, mapped
         self.size = os.fstat(file.fileno()).st_size
         self.digest = hashlib.sha256()
 
@@ -174,7 +175,14 @@ class _Reader:
         checked = CHECKSUM in metadata
         if checked:
             self.begin_digest(raw, metadata[CHECKSUM])
-        found = {name: self.array(dtype, shape, checked) for name, dtype, shape, _, _ in entries}
+        if self.mapped and self.size > len(raw):
+            whole = np.memmap(self.file, np.uint8, "r", len(raw), (self.size - len(raw),))
+            found = {
+                name: self.view(whole[begin:end], dtype, shape, checked)
+                for name, dtype, shape, begin, end in entries
+            }
+        else:
+            found = {name: self.array(dtype, shape, checked) for name, dtype, shape, _, _ in entries}
         if checked and self.digest.hexdigest() != metadata[CHECKSUM]:
             msg = (
                 f"{self.name} is damaged: the SHA-256 of its bytes is not the one that was written with them. Take another "
@@ -278,11 +286,24 @@ class _Reader:
             )
         self.digest.update(raw[: _PLACE.start] + b"0" * 64 + raw[_PLACE.stop :])
 
-    def array(self, code: str, shape: tuple[int, ...], checked: bool) -> Any:
+    def stored(self, code: str) -> Any:
+        """The dtype of the bytes of a tensor."""
         dtype = np.dtype("uint16" if code == "BF16" else _DTYPES[code])
-        dtype = dtype if sys.byteorder == "little" else dtype.newbyteorder("<")
+        return dtype if sys.byteorder == "little" else dtype.newbyteorder("<")
+
+    def view(self, data: Any, code: str, shape: tuple[int, ...], checked: bool) -> Any:
+        """A tensor where it lies in the file."""
+        if checked:
+            for begin in range(0, data.size, _CHUNK):
+                self.digest.update(data[begin : begin + _CHUNK])
         try:
-            array = np.empty(shape, dtype)
+            return np.asarray(data).view(self.stored(code)).reshape(shape)
+        except (ValueError, OverflowError):
+            self.refuse(f"a tensor has shape {shape}")
+
+    def array(self, code: str, shape: tuple[int, ...], checked: bool) -> Any:
+        try:
+            array = np.empty(shape, self.stored(code))
         except (ValueError, OverflowError):  # no bytes, and other axes too long for an array
             self.refuse(f"a tensor has shape {shape}")
         if array.size:

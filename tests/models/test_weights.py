@@ -224,7 +224,7 @@ def test_files_folders_and_indices(tmp_path: Path) -> None:
         assert len(load_weights(other, source).loaded) == 4
         np.testing.assert_array_equal(other[0].weight.numpy(), net[0].weight.numpy())
     index.write_text(json.dumps({"weight_map": {names[0]: "../one/model.safetensors"}}))
-    with pytest.raises(ValueError, match="which is not beside it"):
+    with pytest.raises(ValueError, match="which is not one of weights beside it"):
         load_weights(net, many)
     index.write_text(json.dumps({"weight_map": {"other": "model-00001-of-00002.safetensors"}}))
     with pytest.raises(ValueError, match="has 'other', but it has not"):
@@ -241,34 +241,60 @@ def test_pickles_and_what_is_no_file_are_answered_with_what_to_do(tmp_path: Path
     net = models.MLP(3, 2)
     for name in ("a.pt", "pytorch_model.bin", "a.pth"):
         (tmp_path / name).write_bytes(b"\x80\x02")
-        with pytest.raises(ValueError, match=r"is a pickle.*torch\.load\(.*weights_only=True.*safetensors"):
+        with pytest.raises(ValueError, match=r"it is|it ends|is damaged"):
             load_weights(net, tmp_path / name)
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x02")
+    with pytest.raises(ValueError, match=r"is a pickle, which could run anything and is not read"):
+        load_weights(net, tmp_path / "a.pkl")
     with pytest.raises(
         FileNotFoundError, match=r"hf_hub_download\('timm/resnet18\.a1_in1k', 'model\.safetensors'"
     ):
         load_weights(net, "timm/resnet18.a1_in1k")
-    with pytest.raises(FileNotFoundError, match=r"has no \*.safetensors, but a.pt"):
+    (tmp_path / "pytorch_model.bin").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no \*.safetensors and no pytorch_model.bin, but a.pkl"):
         load_weights(net, tmp_path)
     with pytest.raises(TypeError, match="must be a path, a state dict or a module, got int"):
         load_weights(net, 3)
 
 
-def test_the_command_that_converts_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch writes the pickle")
-    pytest.importorskip("safetensors", reason="writes the file")
-    import subprocess
-    import sys
-
+def test_files_of_pytorch(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch writes the file")
     net = torch.nn.Sequential(torch.nn.Linear(3, 2))
-    path = tmp_path / "net.pt"
-    torch.save(net.state_dict(), path)
-    ours = an.nn.Sequential(an.nn.Linear(3, 2))
-    with pytest.raises(ValueError) as caught:
-        load_weights(ours, path)
-    command = str(caught.value).partition("python -c ")[2].strip('"')
-    subprocess.run([sys.executable, "-c", command], check=True)
-    load_weights(ours, path.with_suffix(".safetensors"))
-    assert ours[0].weight.tolist() == net[0].weight.tolist()
+    for path in (tmp_path / "net.pt", tmp_path / "pytorch_model.bin", tmp_path / "checkpoint.ckpt"):
+        torch.save({"state_dict": net.state_dict()} if path.suffix == ".ckpt" else net.state_dict(), path)
+        ours = an.nn.Sequential(an.nn.Linear(3, 2))
+        assert load_weights(ours, path).loaded == ["0.weight", "0.bias"]
+        assert ours[0].weight.tolist() == net[0].weight.tolist()
+    other = an.nn.Sequential(an.nn.Linear(3, 2))
+    load_weights(other, tmp_path)  # the folder: pytorch_model.bin
+    assert other[0].weight.tolist() == net[0].weight.tolist()
+    torch.save(net, tmp_path / "whole.pt")
+    with pytest.raises(ValueError, match="is no data and is not run"):
+        load_weights(other, tmp_path / "whole.pt")
+
+
+def test_files_are_mapped(tmp_path: Path) -> None:
+    from anynet_backends import safetensors_io
+
+    net = models.MLP(3, 2, hidden=(4,))
+    an.save(tmp_path / "net.safetensors", net.state_dict())
+    found, metadata = safetensors_io.load(tmp_path / "net.safetensors", mapped=True)
+    again, same = safetensors_io.load(tmp_path / "net.safetensors")
+    assert metadata == same
+    assert found.keys() == again.keys()
+    for name, value in found.items():
+        assert not value.flags.writeable
+        assert not value.flags.owndata
+        assert (value.dtype, value.shape, value.tolist()) == (
+            again[name].dtype,
+            again[name].shape,
+            again[name].tolist(),
+        )
+    data = bytearray((tmp_path / "net.safetensors").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "bad.safetensors").write_bytes(bytes(data))
+    with pytest.raises(ValueError, match="is damaged: the SHA-256"):
+        safetensors_io.load(tmp_path / "bad.safetensors", mapped=True)
 
 
 # ----- what does not fit -----
