@@ -59,7 +59,7 @@ OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     for name in optim.__all__
     if isinstance(cls := getattr(optim, name), type)
     and issubclass(cls, optim.Optimizer)
-    and cls is not optim.Optimizer
+    and cls not in (optim.Optimizer, optim.ZeroRedundancyOptimizer)  # which are made of another one
 }
 """The optimizers of `anynet.optim` by name."""
 
