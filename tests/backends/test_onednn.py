@@ -50,6 +50,52 @@ def test_the_error_names_the_extra(monkeypatch):
         library.load_library()
 
 
+@installed
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [(1, 3), (3, 8), (4, 8), (8, 4), (12, 12), (20, 33)])
+def test_scratch_memory_is_enough(monkeypatch, channels, stride, size):
+    """Nothing is written behind it, nor behind the results."""
+    mark, behind = 0xA5, 256
+    run, rooms = primitive.Step._called, []
+
+    def guarded(self, *arrays):
+        memory = np.full(self.room + behind, mark, np.uint8)
+        result = np.full(arrays[-1].nbytes + behind, mark, np.uint8)
+        inside = result[: arrays[-1].nbytes].view(arrays[-1].dtype)
+        with self.dnnl.lock:
+            self.dnnl.scratch = memory[: self.room]
+            status = run(self, *arrays[:-1], inside)
+            self.dnnl.scratch = np.empty(0, np.uint8)
+        assert status == 0
+        np.testing.assert_array_equal(memory[self.room :], mark)
+        np.testing.assert_array_equal(result[inside.nbytes :], mark)
+        _memory(arrays[-1])[...] = inside
+        rooms.append(self.room)
+
+    monkeypatch.setattr(primitive.Step, "run", guarded)
+    rng = np.random.default_rng(3)
+    x = an.asarray(rng.normal(size=(2, channels[0], 8, 8)), dtype="float32", requires_grad=True)
+    weight = an.asarray(
+        rng.normal(size=(channels[1], channels[0], size, size)), dtype="float32", requires_grad=True
+    )
+    y = F.conv2d(x, weight, stride=stride, padding=size // 2)
+    an.sum(y * y).backward()
+    assert len(rooms) >= 3
+    image, kernel = x.numpy().astype(np.float64), weight.numpy().astype(np.float64)
+    padded = np.pad(image, ((0, 0), (0, 0), (size // 2,) * 2, (size // 2,) * 2))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (2, 3))[:, :, ::stride, ::stride]
+    expected = np.einsum("nchwij,ocij->nohw", windows, kernel)
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-4, atol=1e-4)
+    expected = np.einsum("nchwij,nohw->ocij", windows, 2 * expected)
+    np.testing.assert_allclose(weight.grad.numpy(), expected, rtol=1e-4, atol=1e-3)
+
+
+def _memory(a):
+    """The memory of an array whose numbers lie in any order."""
+    return a.view() if a.ndim == 1 else np.lib.stride_tricks.as_strided(a, (a.size,), (a.itemsize,))
+
+
 USES = """
 import numpy as np, anynet as an
 from anynet import nn

@@ -42,6 +42,8 @@ KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 _DIRECT = 1
+_VECTOR = 16
+"""Numbers in the widest vector of a processor."""
 
 
 class _Convolution(DescriptorOwner):
@@ -81,19 +83,36 @@ class _Convolution(DescriptorOwner):
             *(() if self.b_md is None else (self.b_md,)),
         )
         self.own(*(("memory_desc", md) for md in layouts))
-        self.pd = ctypes.c_void_p()
-        dnnl.call(
-            "dnnl_convolution_forward_primitive_desc_create", ctypes.byref(self.pd), dnnl.engine,
-            TRAINING if training else INFERENCE, _DIRECT, self.x_md, self.w_any, self.b_md, self.y_md, self.strides,
-            self.dilates, self.low, self.high, dnnl.plain,
-        )  # fmt: skip
-        self.own(("primitive_desc", self.pd))
+        # oneDNN's 1×1 convolution with strides writes beyond its scratch memory where channels are no whole number of vectors
+        self.overflows = set(w[2:]) == {1} and max(stride) > 1 and w[1] % _VECTOR != 0
+        self.pd = self._descriptor(
+            "forward",
+            TRAINING if training else INFERENCE,
+            _DIRECT,
+            self.x_md,
+            self.w_any,
+            self.b_md,
+            self.y_md,
+        )
         md = dnnl.query(self.pd, QUERY["weights"], 0)
         extra = {} if self.b_md is None else {"bias": self.b_md}
         self.forward = Step(dnnl, self.pd, src=self.x_md, weights=md, dst=self.y_md, **extra)
         self.weights = WeightReorder(dnnl, self.w_plain, md)
         self.data: Step | None = None
         self.gradient: Step | None = None
+
+    def _descriptor(self, kind: str, *args: Any) -> ctypes.c_void_p:
+        """The descriptor of one of the three primitives; those of backward ones have that of the forward one as a hint."""
+        dnnl, made = self.dnnl, ctypes.c_void_p()
+        hint = () if kind == "forward" else (self.pd,)
+        dnnl.call(
+            f"dnnl_convolution_{kind}_primitive_desc_create", ctypes.byref(made), dnnl.engine, *args, self.strides,
+            self.dilates, self.low, self.high, *hint, dnnl.plain,
+        )  # fmt: skip
+        self.own(("primitive_desc", made))
+        while self.overflows and dnnl.implementation(made).startswith("jit_1x1"):
+            dnnl.call("dnnl_primitive_desc_next_impl", made)
+        return made
 
     def prepare_data(self) -> None:
         """Create the primitive for the gradient of the input."""
@@ -104,12 +123,8 @@ class _Convolution(DescriptorOwner):
                 self._prepare_data()
 
     def _prepare_data(self) -> None:
-        dnnl, pd = self.dnnl, ctypes.c_void_p()
-        dnnl.call(
-            "dnnl_convolution_backward_data_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _DIRECT, self.x_md,
-            self.w_any, self.y_md, self.strides, self.dilates, self.low, self.high, self.pd, dnnl.plain,
-        )  # fmt: skip
-        self.own(("primitive_desc", pd))
+        dnnl = self.dnnl
+        pd = self._descriptor("backward_data", _DIRECT, self.x_md, self.w_any, self.y_md)
         md = dnnl.query(pd, QUERY["weights"], 0)
         self.data_weights = WeightReorder(dnnl, self.w_plain, md)
         self.data = Step(dnnl, pd, diff_dst=self.y_md, weights=md, diff_src=self.x_md)
@@ -123,12 +138,8 @@ class _Convolution(DescriptorOwner):
                 self._prepare_gradient()
 
     def _prepare_gradient(self) -> None:
-        dnnl, pd = self.dnnl, ctypes.c_void_p()
-        dnnl.call(
-            "dnnl_convolution_backward_weights_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _DIRECT, self.x_md,
-            self.w_any, self.b_md, self.y_md, self.strides, self.dilates, self.low, self.high, self.pd, dnnl.plain,
-        )  # fmt: skip
-        self.own(("primitive_desc", pd))
+        dnnl = self.dnnl
+        pd = self._descriptor("backward_weights", _DIRECT, self.x_md, self.w_any, self.b_md, self.y_md)
         md = dnnl.query(pd, QUERY["diff_weights"], 0)
         self.back = WeightReorder(dnnl, self.w_plain, md, backward=True)
         extra = {} if self.b_md is None else {"diff_bias": self.b_md}
