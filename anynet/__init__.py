@@ -61,6 +61,7 @@ from anynet.ops.indexing import take as take
 from anynet.ops.indexing import take_along_axis as take_along_axis
 from anynet.ops.linear import *
 from anynet.ops.manipulation import *
+from anynet.ops.precision import precision as precision
 from anynet.ops.reductions import *
 from anynet.ops.searching import *
 from anynet.ops.selection import *

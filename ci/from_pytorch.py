@@ -60,7 +60,7 @@ import lines changed and nothing else; einops is `anynet.torch.einops`. Which of
   the graph keep the old value.
 * A write into a view that shows an element more than once (`expand`), as in PyTorch.
 * `x[indices] = values` with an index given twice; `index_add` and `scatter_add` add up.
-* bfloat16 on NumPy, which has no such type; float16 there is.
+* Tensors in bfloat16 on NumPy, which has no such type (`torch.autocast` rounds to it); float16 there is.
 
 ## In anynet's own namespace
 

@@ -129,9 +129,10 @@ class Choice(ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         word = str(value).lower().replace("-", "_")
-        if word not in self.words:
+        known = {w.replace("-", "_"): w for w in self.words}
+        if word not in known:
             raise click.UsageError(f"unknown {_name(param)} {value!r}{nearest(word, self.words)}", ctx)
-        return word
+        return known[word]
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 from anynet import streams
 from anynet.dtypes import of
-from anynet.train.precision import autocast as _autocast
+from anynet.ops.precision import precision as _precision
+from anynet.train.precision import LossScale
 from anynet_backends import resolve
 
 __all__ = ["amp", "backends", "cuda", "mps"]
@@ -47,17 +48,21 @@ def _module(name: str, **contents: Any) -> ModuleType:
     return made
 
 
+_MIXED = {"float16": "mixed-fp16", "bfloat16": "mixed-bf16"}
+
+
 class autocast:
     """Within the block products of matrices, linear layers, convolutions and attention are computed in 16 bits; also a decorator.
 
-    RuntimeError where the device's library has no such type: nothing is left silently in float32.
+    It is `anynet.precision("mixed-bf16")` or `("mixed-fp16")`; results are float32 (PyTorch's are in 16 bits until the next operation that
+    wants float32). With enabled=False it switches one off that is outside.
     """
 
     def __init__(
         self, device_type: str = "cuda", dtype: Any = None, enabled: bool = True, cache_enabled: bool = True
     ) -> None:
         kind = of(dtype).name if dtype is not None else "bfloat16" if device_type == "cpu" else "float16"
-        if enabled and kind not in ("float16", "bfloat16"):
+        if enabled and kind not in _MIXED:
             msg = f"autocast: dtype must be torch.float16 or torch.bfloat16, got {kind}"
             raise RuntimeError(msg)
         self.device_type, self.kind, self.enabled = device_type, kind, enabled
@@ -65,11 +70,8 @@ class autocast:
 
     def __enter__(self) -> autocast:
         if self.enabled:
-            place = resolve("cuda" if self.device_type == "cuda" else "cpu")[0]
-            if self.kind not in place.native_dtype:
-                msg = f"autocast: {self.device_type} ({place.name}) has no {self.kind}; it has {', '.join(place.native_dtype)}"
-                raise RuntimeError(msg)
-        block = _autocast(self.kind) if self.enabled else nullcontext()
+            resolve("cuda" if self.device_type == "cuda" else "cpu")  # an error where there is no such device
+        block = _precision(_MIXED[self.kind] if self.enabled else "float32")
         block.__enter__()
         self._inside.append(block)
         return self
@@ -87,23 +89,19 @@ class autocast:
 
 
 class GradScaler:
-    """Multiplies the loss, so that small gradients in float16 do not vanish, and skips steps whose gradients overflowed."""
+    """Multiplies the loss, so that small gradients in float16 do not vanish, and skips steps whose gradients overflowed: by the
+    scale that `fit(precision="mixed-fp16")` has (`anynet.train.precision.LossScale`)."""
 
     def __init__(
         self, device: str = "cuda", init_scale: float = 65536.0, growth_factor: float = 2.0, backoff_factor: float = 0.5,
         growth_interval: int = 2000, enabled: bool = True,
     ) -> None:  # fmt: skip
-        self._scale, self._growth, self._backoff, self._interval = (
-            float(init_scale),
-            growth_factor,
-            backoff_factor,
-            growth_interval,
-        )
-        self._enabled, self._good, self._found, self._unscaled = enabled, 0, False, False
+        self._scale = LossScale(init_scale, growth_factor, backoff_factor, growth_interval)
+        self._enabled, self._found, self._unscaled = enabled, False, False
 
     def scale(self, outputs: Any) -> Any:
         """The loss times the scale."""
-        return outputs * self._scale if self._enabled else outputs
+        return outputs * self._scale.value if self._enabled else outputs
 
     def unscale_(self, optimizer: Any) -> None:
         """Divide the gradients by the scale, once before a step."""
@@ -113,7 +111,7 @@ class GradScaler:
         for group in optimizer.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    p.grad = p.grad.detach() / self._scale
+                    p.grad = p.grad.detach() / self._scale.value
                     if not bool(p.grad.isfinite().all()):
                         self._found = True
 
@@ -127,18 +125,14 @@ class GradScaler:
         if not self._enabled:
             return
         if new_scale is not None:
-            self._scale = float(new_scale)
-        elif self._found:
-            self._scale, self._good = self._scale * self._backoff, 0
+            self._scale.value = float(new_scale)
         else:
-            self._good += 1
-            if self._good >= self._interval:
-                self._scale, self._good = self._scale * self._growth, 0
+            self._scale.update(not self._found)
         self._found = self._unscaled = False
 
     def get_scale(self) -> float:
         """The scale."""
-        return self._scale if self._enabled else 1.0
+        return self._scale.value if self._enabled else 1.0
 
     def is_enabled(self) -> bool:
         """Whether it does anything."""
@@ -146,12 +140,12 @@ class GradScaler:
 
     def state_dict(self) -> dict[str, Any]:
         """The scale and how long it has held."""
-        return {"scale": self._scale, "_growth_tracker": self._good} if self._enabled else {}
+        return {"scale": self._scale.value, "_growth_tracker": self._scale.good} if self._enabled else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with a scale."""
         if state_dict:
-            self._scale, self._good = float(state_dict["scale"]), int(state_dict["_growth_tracker"])
+            self._scale.load_state_dict({"value": state_dict["scale"], "good": state_dict["_growth_tracker"]})
 
 
 def _set_device(device: Any) -> None:

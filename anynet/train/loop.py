@@ -103,8 +103,8 @@ def fit(
         ones); what is left at the end of an epoch is an update, too.
       class_weight: weights of classes in training, {class: weight}, a sequence, or "balanced", n / (classes · n_c): the samples of a
         class weigh so much. Validation is without them.
-      precision: "float32" or "float64", to which the model is converted; "bfloat16" or "float16": products in 16 bits, everything
-        else in float32 (mixed precision), for float16 with a scaled loss. None: as the model is.
+      precision: "float32" or "float64", to which the model is converted; "tf32", "mixed-bf16" or "mixed-fp16": parameters in
+        float32, products in fewer bits (`anynet.precision`), for mixed-fp16 with a scaled loss. None: as the model is.
       callbacks: instances of `Callback`, or those of this library by name ("early_stopping", "samples", "statistics", "csv", …:
         `anynet.train.CALLBACKS`); with options as a mapping, ``{"name": "early_stopping", "patience": 5}``.
       run_dir: a folder for all that is needed to use the network again (`anynet.open`), to go on and to repeat it: run.json,

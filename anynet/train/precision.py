@@ -1,78 +1,110 @@
-"""Mixed precision: products in 16 bits, everything else in float32.
-
-Within `autocast` matrix products, linear layers, convolutions and attention round their float32 arguments to 16 bits, and their result is
-float32 again. Parameters, optimizer, normalization, softmax and losses stay in float32, and so do the gradients of parameters. Gradients
-that flow back through a product are rounded as its arguments are; in float16 the small ones would be 0, which `LossScale` prevents.
-"""
+"""Mixed precision in training: the choices of `fit`, and the scale of the loss. What is rounded: `anynet.ops.precision`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from anynet import dtypes
-from anynet.autograd.dispatch import INTERCEPT
-from anynet.autograd.primitive import Primitive
 from anynet.ops.creation import zeros
-from anynet.ops.manipulation import astype
-from anynet.tensor import Tensor
+from anynet.ops.precision import ROUNDED, SHORT
+from anynet.train.checks import choice
 from anynet_backends import resolve
 
-__all__ = ["PRECISIONS", "LossScale", "autocast", "check_precision"]
+__all__ = ["PRECISIONS", "LossScale", "check_precision", "said", "stored"]
 
-PRECISIONS = ("float32", "float64", "bfloat16", "float16")
-_IN_16_BITS = frozenset(("linear", "matmul", "conv", "conv_transpose", "attention"))
+PRECISIONS = ("float32", "float64", *SHORT)
+_BEFORE = {"bfloat16": "mixed-bf16", "float16": "mixed-fp16", "bf16": "mixed-bf16", "fp16": "mixed-fp16"}
+_PLAIN = {
+    "linear": "linear layers",
+    "matmul": "matrix products",
+    "conv": "convolutions",
+    "attention": "attention",
+}
 
 
-def check_precision(name: str, device: str) -> None:
-    """Refuse a type that the backend of a device has not."""
+def check_precision(name: Any) -> str | None:
+    """The choice of `fit`; ValueError for another word, which names the one that is meant."""
+    if isinstance(name, str) and name in _BEFORE:
+        msg = f"fit: precision must be one of {', '.join(map(repr, PRECISIONS))}, got {name!r}; write {_BEFORE[name]!r}"
+        raise ValueError(msg)
+    return choice("fit", "precision", name, (None, *PRECISIONS))  # type: ignore[no-any-return]
+
+
+def stored(name: str, device: str) -> str:
+    """The dtype of the parameters; ValueError where a device has not what the precision needs."""
+    kept = "float64" if name == "float64" else "float32"
     try:
-        zeros(1, dtype=name, device=device)
-    except (TypeError, ValueError) as error:
-        msg = f"fit: precision={name!r} needs a device whose backend has it, {device} ({resolve(device)[0].name}) has not: {error}"
+        made = zeros(1, dtype=kept, device=device)
+        if name in SHORT:
+            xp = resolve(device)[0]
+            xp.rounded(made.data, SHORT[name])
+    except (TypeError, ValueError, NotImplementedError) as error:
+        xp = resolve(device)[0]
+        msg = f"fit: precision={name!r} needs a device that has it, {device} ({xp.name}) has not: {error}"
         raise ValueError(msg) from None
+    return kept
 
 
-@contextmanager
-def autocast(name: str) -> Iterator[None]:
-    """Within the block products of float32 arrays are computed in ``"bfloat16"`` or ``"float16"``."""
-    below = INTERCEPT.own[-1] if INTERCEPT and INTERCEPT.own else Primitive.bind
-
-    def handle(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
-        if prim.name not in _IN_16_BITS or not all(
-            x is None or (isinstance(x, Tensor) and x.dtype is dtypes.float32) for x in args
-        ):
-            return below(prim, args, meta)
-        low = tuple(x if x is None else astype(x, name) for x in args)
-        return astype(below(prim, low, meta), dtypes.float32)
-
-    INTERCEPT.append(handle)
-    try:
-        yield
-    finally:
-        INTERCEPT.remove(handle)
+def said(name: str | None, device: str) -> dict[str, Any] | None:
+    """What is computed how, for the record of a run and the first line of a training; None where all is as the model is."""
+    if name not in SHORT:
+        return None
+    kind, xp = SHORT[name], resolve(device)[0]
+    own = kind in xp.short_products
+    what = ", ".join(words for prim, words in _PLAIN.items() if prim in ROUNDED)
+    how = (
+        f"computed in {kind}"
+        if own
+        else f"operands rounded to {kind}, computed in float32: its numbers, not its speed"
+    )
+    return {
+        "name": name, "format": kind, "products": list(ROUNDED), "parameters": "float32",
+        "emulated": not own, "loss_scale": "dynamic" if name == "mixed-fp16" else None,
+        "words": f"precision {name}: {what} {how}; everything else in float32",
+    }  # fmt: skip
 
 
 class LossScale:
-    """What the loss is multiplied with before the backward pass, so that small gradients are not 0 in float16: a power of two.
+    """What the loss is multiplied with before the backward pass, so that small gradients are not 0 in float16.
 
-    Gradients that are not finite halve it, and the update is left out; `patience` updates without such double it
-    (Micikevicius et al.: Mixed precision training, 2018).
+    An update whose gradients are not finite is left out, and the scale is multiplied with `backoff`; `interval` updates in a row without
+    such multiply it with `growth`, as long as it stays finite in float32 (Micikevicius et al.: Mixed precision training, 2018). The rules
+    are those of PyTorch's GradScaler.
     """
 
-    def __init__(self, value: float = 2.0**16, patience: int = 2000) -> None:
-        self.value, self.patience, self.good = value, patience, 0
+    def __init__(
+        self, value: float = 2.0**16, growth: float = 2.0, backoff: float = 0.5, interval: int = 2000
+    ) -> None:
+        for name, number, fine in (
+            ("value", value, 0 < value < math.inf), ("growth", growth, 1 < growth < math.inf),
+            ("backoff", backoff, 0 < backoff < 1), ("interval", interval, interval >= 1),
+        ):  # fmt: skip
+            if not fine:
+                wanted = {
+                    "value": "above 0",
+                    "growth": "above 1",
+                    "backoff": "between 0 and 1",
+                    "interval": "at least 1",
+                }[name]
+                msg = f"LossScale: {name} must be a number {wanted}, got {number}"
+                raise ValueError(msg)
+        self.value, self.growth, self.backoff, self.interval, self.good = (
+            float(value),
+            growth,
+            backoff,
+            interval,
+            0,
+        )
 
     def update(self, finite: bool) -> None:
-        """After the gradients of a batch have been looked at."""
+        """After the gradients of an update have been looked at."""
         if not finite:
-            self.value, self.good = self.value / 2.0, 0
+            self.value, self.good = self.value * self.backoff, 0
             return
         self.good += 1
-        if self.good == self.patience:
-            self.value, self.good = min(self.value * 2.0, 2.0**24), 0
+        if self.good >= self.interval:
+            grown = self.value * self.growth
+            self.value, self.good = grown if grown <= _LARGEST else self.value, 0
 
     @property
     def exhausted(self) -> bool:
@@ -90,3 +122,7 @@ class LossScale:
             msg = f"the loss scale must be a finite number above 0, got {value}"
             raise ValueError(msg)
         self.value, self.good = value, good
+
+
+_LARGEST = (2.0 - 2.0**-23) * 2.0**127
+"""Of float32, in which the loss is scaled."""

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from anynet.tensor import Tensor
 from anynet.train.batches import first_batch, parts_of
 from anynet.train.checkpoint import load, save
+from anynet.train.precision import said
 from anynet.train.proof import Proof
 from anynet.train.run_folder import RunFolder
 from anynet.train.signals import Interrupted
@@ -310,6 +311,7 @@ def _facts(setup: Setup) -> dict[str, Any]:
         **{k: identity[k] for k in (
             "schedule_by", "clip_norm", "clip_value", "accumulate", "precision", "class_weight", "metrics", "monitor", "mode", "seed",
         )},
+        **({"products": products} if (products := said(setup.precision, setup.device)) else {}),
         "lr": None if callable(setup.lr) else setup.lr,
         "epochs": None if setup.epochs == UNLIMITED else setup.epochs, "batch_size": setup.loader.batch_size,
         "compile": setup.compile, "device": setup.device,

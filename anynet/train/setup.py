@@ -36,7 +36,7 @@ from anynet.train.checks import (
 )
 from anynet.train.named_callbacks import callback_of
 from anynet.train.objectives import ClassWeights, Objective, OwnStep
-from anynet.train.precision import PRECISIONS, check_precision
+from anynet.train.precision import check_precision, stored
 from anynet.train.schedules import SCHEDULES, UNKNOWN
 from anynet.train.sharing import divided
 from anynet.train.splitting import Split, split_off
@@ -147,7 +147,7 @@ class Setup:
             for name, value in (("clip_norm", options["clip_norm"]), ("clip_value", options["clip_value"]))
         )
         self.accumulate = whole_number("fit", "accumulate", options["accumulate"], 1)
-        self.precision = choice("fit", "precision", options["precision"], (None, *PRECISIONS))
+        self.precision = check_precision(options["precision"])
         self.schedule_by = choice("fit", "schedule_by", options["schedule_by"], ("epoch", "batch"))
         self.compile = choice("fit", "compile", options["compile"], ("auto", True, False))
         self.every_batches, self.every_seconds = _every(options["checkpoint_every"])
@@ -358,9 +358,9 @@ class Setup:
             )
             msg = f"fit: accumulate={self.accumulate} does not go with {type(self.optimizer).__name__}, which {what}"
             raise ValueError(msg)
-        if self.precision == "float16" and closure:
+        if self.precision == "mixed-fp16" and closure:
             kind = type(self.optimizer).__name__
-            msg = f"fit: precision='float16' scales the loss, which {kind} does not expect; 'bfloat16' needs no scale"
+            msg = f"fit: precision='mixed-fp16' scales the loss, which {kind} does not expect; 'mixed-bf16' needs no scale"
             raise ValueError(msg)
         self._check_processes()
         if self.compile is True and not one_gradient:
@@ -399,8 +399,7 @@ class Setup:
         """The parameters' dtype, or float32 with products in 16 bits."""
         if self.precision is None:
             return
-        check_precision(self.precision, self.device)
-        kept = "float64" if self.precision == "float64" else "float32"
+        kept = stored(self.precision, self.device)
         tensors = [*self.model.parameters(), *self.model.buffers()]
         if all(t.dtype.name == kept for t in tensors if t.dtype.kind == "real"):
             return

@@ -21,6 +21,7 @@ from anynet.train.callbacks import TimeLimit
 from anynet.train.checkpoint import save
 from anynet.train.evaluation import add_batch, over
 from anynet.train.metrics import Sums, monitored
+from anynet.train.precision import said
 from anynet.train.progress import Progress
 from anynet.train.sharing import Sharing
 from anynet.train.signals import Interrupted, StopRequest
@@ -220,6 +221,8 @@ class Training:
             with self._signal, Progress(self.epochs, self.batches, on=self._progress) as bar:
                 if self.setup.split is not None:
                     bar.note(str(self.setup.split))
+                if (products := said(self.setup.precision, self.setup.device)) is not None:
+                    bar.note(products["words"])
                 while state.epoch < self.epochs and state.stopped is None:
                     self._one_epoch(bar)
                 if state.stopped is not None:

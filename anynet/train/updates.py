@@ -18,11 +18,13 @@ from anynet.nn.utils.clip_grad import (
     get_total_norm,
 )
 from anynet.ops.creation import asarray
+from anynet.ops.precision import SHORT
+from anynet.ops.precision import precision as rounded_products
 from anynet.tensor import Tensor, no_grad, unwrap
 from anynet.train.batches import call
 from anynet.train.compilation import AutoCompiled
 from anynet.train.objectives import ClassWeights, Objective, OwnStep
-from anynet.train.precision import LossScale, autocast
+from anynet.train.precision import LossScale
 from anynet.train.sharing import Sharing
 from anynet.train.state import NonFiniteError, TrainingState, finite
 from anynet_backends import backend_of, resolve
@@ -108,8 +110,8 @@ class Updates:
         self.count = 0  # of updates
         self.summed, self.mass = 0, 0.0  # batches whose gradients wait for an update, and Σ d
         self.waiting: dict[int, Any] = {}  # Σ d g by the number of the parameter
-        self.autocast = precision if precision in ("bfloat16", "float16") else None
-        self.scale = LossScale() if precision == "float16" else None
+        self.precision = precision if precision in SHORT else None
+        self.scale = LossScale() if precision == "mixed-fp16" else None
 
     def gradients(self, *batch: Any) -> tuple[Any, ...]:
         """The loss and the output of a batch, with weights Σ w too; the gradients are left in the parameters."""
@@ -119,7 +121,7 @@ class Updates:
         self.optimizer.zero_grad()
         if self.sharing is not None and not self.sharing.has_rows(batch):
             return self._of_no_rows(batch)
-        with autocast(self.autocast) if self.autocast is not None else nullcontext():
+        with rounded_products(self.precision) if self.precision is not None else nullcontext():
             found = self.objective.of_batch(self.model, batch)
         value = found[0]
         if value.edge is None:

@@ -10,7 +10,7 @@ import contextlib
 import types
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from anynet_backends import array_api, philox
+from anynet_backends import array_api, philox, short_floats
 from anynet_backends.array_api import Array
 from anynet_backends.concurrency import late_import
 from anynet_backends.kernel_table import KernelTable
@@ -72,6 +72,8 @@ class Backend:
     switches_devices = False
     """Whether the library computes on the thread's current device, and there are several. Then each look-up of an array's backend
     follows the array."""
+    short_products: frozenset[str] = frozenset()
+    """The 16-bit dtypes whose products the library computes itself, adding up in float32 ("float16", "bfloat16")."""
     block_size: int | None = None
     """Elements of long vectors that an element-wise function takes at a time, so that its temporaries stay in the cache; None: all."""
     by_name: ClassVar[Callable[[str], Backend]]
@@ -329,6 +331,12 @@ class Backend:
         x = self.reshape(x, tuple(shape))
         axes = [*range(lead), *range(lead, len(shape), 2), *range(lead + 1, len(shape), 2)]
         return self.permute_dims(x, tuple(axes))
+
+    def rounded(self, x: Array, kind: str) -> Array:
+        """float32 numbers rounded to "tf32", "bfloat16" or "float16", in float32; over the host, where there is no other way."""
+        numpy = late_import("numpy")
+        with numpy.errstate(all="ignore"):
+            return self.from_host(short_floats.rounded(numpy, self.to_host(x), kind), self.device_of(x))
 
     def all_finite(self, x: Array) -> bool:
         """Whether an array holds neither NaN nor infinities."""

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends import array_api
+from anynet_backends import array_api, short_floats
 from anynet_backends.array_api import Array
 from anynet_backends.backend import (
     Backend,
@@ -120,6 +120,7 @@ class CupyBackend(Backend):
 
     values_are_cheap_to_read = False
     copies_between_devices = True
+    short_products = frozenset(("float16",))
 
     def __init__(self) -> None:
         cupy = importlib.import_module("cupy")
@@ -358,6 +359,10 @@ class CupyBackend(Backend):
         )
         with x.device:
             return self.native.lib.stride_tricks.as_strided(x, (*x.shape[:lead], *out, *kernel), strides)
+
+    def rounded(self, x: Array, kind: str) -> Array:
+        with x.device:
+            return short_floats.rounded(self.native, x, kind)
 
     def blas_info(self) -> dict[str, Any]:
         return {"name": "cuBLAS", "tf32": os.environ.get("CUPY_TF32", "0") not in ("", "0")}

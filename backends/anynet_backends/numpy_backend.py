@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends import onednn, philox
+from anynet_backends import onednn, philox, short_floats
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
 from anynet_backends.jit import availability, calls, elementary, numpy_calls
@@ -55,6 +55,10 @@ class NumpyBackend(Backend):
         """Add kernels that are tried before those already present."""
         for name, kernel in kernels.items():
             self.kernels[name] = kernel.before(self.kernels.get(name))
+
+    def rounded(self, x: Array, kind: str) -> Array:
+        with np.errstate(all="ignore"):  # what is beyond float16 is infinite
+            return short_floats.rounded(np, x, kind)
 
     def counts_views(self, array: Array) -> bool:
         if type(array) is not np.ndarray or array.base is not None:

@@ -28,6 +28,8 @@ _BITWISE: Final = ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shi
 class TorchBackend(Backend):
     """PyTorch on any of its devices."""
 
+    short_products = frozenset(("float16", "bfloat16"))
+
     def __init__(self) -> None:
         torch = importlib.import_module("torch")
         compat = importlib.import_module("array_api_compat.torch")

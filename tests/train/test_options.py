@@ -445,7 +445,7 @@ def test_float64_and_float32():
 @pytest.mark.parametrize("compile", [False, True])
 def test_float16_products_with_a_scaled_loss(compile):
     net, exact = network(), network()
-    found = fit(net, precision="float16", epochs=4, lr=0.01, compile=compile)
+    found = fit(net, precision="mixed-fp16", epochs=4, lr=0.01, compile=compile)
     expected = fit(exact, epochs=4, lr=0.01)
     assert {p.dtype.name for p in net.parameters()} == {"float32"}
     np.testing.assert_allclose(found.column("loss"), expected.column("loss"), rtol=2e-3)
@@ -455,7 +455,7 @@ def test_float16_products_with_a_scaled_loss(compile):
 def test_a_scale_that_is_too_large_is_halved_and_the_batch_left_out(tmp_path):
     scales = []
     fit(
-        nn.Linear(4, 3), (X * 30.0, Y), precision="float16", lr=0.0, optimizer="sgd", run_dir=tmp_path / "r",
+        nn.Linear(4, 3), (X * 30.0, Y), precision="mixed-fp16", lr=0.0, optimizer="sgd", run_dir=tmp_path / "r",
         callbacks=an.train.on(batch_end=lambda run: scales.append((run._updates.scale.value, run.steps))),
     )  # fmt: skip
     assert scales[0][0] < 2.0**16
@@ -463,21 +463,10 @@ def test_a_scale_that_is_too_large_is_halved_and_the_batch_left_out(tmp_path):
     assert an.load(tmp_path / "r" / "last.safetensors")["updates"]["scale"]["value"] == scales[-1][0]
 
 
-def test_bfloat16_where_the_backend_has_it():
-    with pytest.raises(ValueError, match=r"bfloat16.*numpy"):
-        fit(network(), precision="bfloat16")
-    pytest.importorskip("torch", reason="PyTorch is a backend with bfloat16")
-    net = network()
-    found = fit(net, precision="bfloat16", device="torch:cpu", epochs=3)
-    expected = fit(network(), device="torch:cpu", epochs=3)
-    np.testing.assert_allclose(found.column("loss"), expected.column("loss"), rtol=2e-2)
-    assert {p.dtype.name for p in net.parameters()} == {"float32"}
-
-
 @pytest.mark.parametrize(("options", "message"), [
     ({"precision": "half"}, "precision must be"), ({"accumulate": 0}, "accumulate must be"), ({"clip_value": 0}, "clip_value"),
     ({"accumulate": 2, "optimizer": "lbfgs"}, "computes its loss several times"),
-    ({"precision": "float16", "optimizer": "lbfgs"}, "scales the loss"), ({"steps": 0}, "steps"),
+    ({"precision": "mixed-fp16", "optimizer": "lbfgs"}, "scales the loss"), ({"steps": 0}, "steps"),
     ({"time_limit": "soon"}, "a time such as"),
     ({"restore_best": 3}, "restore_best must be True or False"),
 ])  # fmt: skip

@@ -124,6 +124,8 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         direct = self.direct
+        if INTERCEPT and any(getattr(handle, "changes_values", False) for handle in INTERCEPT.own):
+            return self.function(*args, **kwargs)  # a program would not notice it
         if direct is not None and not kwargs:
             value = direct(args)
             if value is not NOT_APPLICABLE:

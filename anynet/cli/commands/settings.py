@@ -107,7 +107,7 @@ TRAINING = (
     option("clip_norm", Number(0), "the largest norm that the gradient may have"),
     option("clip_value", Number(0), "the largest size of each number in the gradient"),
     option("accumulate", Whole(1), "update once in so many batches", shown="1"),
-    option("precision", Choice("float32", "float64", "bfloat16", "float16"), "of the products, or of all", shown="of the network"),
+    option("precision", Choice("float32", "float64", "tf32", "mixed-bf16", "mixed-fp16"), "of all, or of products", shown="the network's"),
     option("monitor", click.STRING, "what makes an epoch the best", shown="val_loss", metavar="NAME"),
     option("restore_best", Choice("yes", "no"), "end with the weights of the best epoch", "yes"),
     option("checkpoint_every", click.STRING, "save within epochs, too: every so many batches, or 30s, 10min", metavar="TIME"),

@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from anynet import dtypes
 from anynet.ops import elementwise as e
 from anynet.ops import indexing, linear, manipulation, reductions
 from anynet.ops.creation import tril
 from anynet.ops.indexing import index_add, take, take_along_axis
+from anynet.ops.precision import rounded
 from anynet.testing.cases import Case, index
 
 
 def _of_slices(x: Any) -> Any:
     first, second, third = manipulation.unstack(x, axis=1)
     return first * second + third * 2.0
+
+
+def _rounded(x: Any) -> Any:
+    """In float32, whatever the dtype of the case: the numbers are then the same."""
+    short = rounded(manipulation.astype(x, dtypes.float32), forward="bfloat16", backward="tf32")
+    return manipulation.astype(short, x.dtype)
 
 
 def _elementwise() -> Iterable[Case]:
@@ -81,6 +89,7 @@ CASES: tuple[Case, ...] = (
     Case("repeat", lambda x: indexing.repeat(x, 3, axis=1), ((3, 2),)),
     Case("tile", lambda x: manipulation.tile(x, (2, 3)), ((3, 2),)),
     Case("tril", tril, ((4, 4),)),
+    Case("rounded", _rounded, ((3, 4),), second_order=False, steps=True),
     Case("getitem", lambda x: x[1:, ::2], ((3, 4),)),
     Case("take", lambda x: take(x, index(x, [2, 0, 2]), axis=0), ((3, 4),)),
     Case("take_along_axis", lambda x: take_along_axis(x, index(x, [[1, 1], [0, 2]]), axis=1), ((2, 3),)),
