@@ -35,7 +35,7 @@ COMMANDS = {
     "example": "run an example, or print it",
     "doctor": "what works on this machine",
     "port": "the lines of a PyTorch script that differ here",
-    "parity": "every operation on every device, against NumPy",
+    "parity": "every operation on every device, against NumPy; traces that another machine checks",
     "completion": "a script that completes commands in a shell",
 }
 """The commands, each in `anynet.cli.commands`, and what they do."""

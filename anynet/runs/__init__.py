@@ -6,11 +6,12 @@ from anynet.runs.reading import RunError
 from anynet.runs.run import Run
 from anynet.runs.run import open_run as open
 from anynet.runs.run import report as report
+from anynet.runs.trace_checks import TraceCheck, TraceRow, check_trace
+from anynet.runs.tracing import Program, record_trace
 from anynet.runs.training import resume, train_on
 from anynet.runs.verifying import Replay, Verification, replay, verify
 
 __all__ = [
-    "Comparison", "Divergence", "Listing", "Replay", "Run", "RunError", "Verification", "compare", "diff", "open", "replay", "report",
-    "resume", "runs_in",
-    "train_on", "verify",
+    "Comparison", "Divergence", "Listing", "Program", "Replay", "Run", "RunError", "TraceCheck", "TraceRow", "Verification",
+    "check_trace", "compare", "diff", "open", "record_trace", "replay", "report", "resume", "runs_in", "train_on", "verify",
 ]  # fmt: skip
