@@ -136,6 +136,13 @@ class ZeroRedundancyOptimizer(Optimizer):
 
     # ----- state -----
 
+    def __getstate__(self) -> dict[str, Any]:
+        msg = (
+            "ZeroRedundancyOptimizer: it belongs to the processes that divide its state, and cannot be copied or pickled; keep its "
+            "state_dict() and load it into another one"
+        )
+        raise TypeError(msg)
+
     def state_dict(self) -> dict[str, Any]:
         """The state of the whole; all processes call it."""
         parts = self.group.gather({} if self.inner is None else self.inner.state_dict()["state"])

@@ -275,6 +275,7 @@ OPTIMIZERS = [
     if isinstance(getattr(optim, n), type) and issubclass(getattr(optim, n), optim.Optimizer)
 ]
 OPTIMIZERS.remove("Optimizer")
+OPTIMIZERS.remove("ZeroRedundancyOptimizer")
 
 X = np.linspace(-1, 1, 12).reshape(4, 3).astype("f4")
 
@@ -317,6 +318,13 @@ def test_optimizers_go_on_as_the_original(name, way):
     assert all(
         p.edge.buffer is not None for p in optimizer2.param_groups[0]["params"]
     )  # the vectors are there again
+
+
+def test_a_divided_optimizer_is_not_copied():
+    optimizer = optim.ZeroRedundancyOptimizer([nn.Parameter([1.0, 2.0])], optim.Adam, lr=0.1)
+    for way in WAYS:
+        with pytest.raises(TypeError, match="cannot be copied or pickled; keep its state_dict"):
+            way(optimizer)
 
 
 def test_an_optimizer_alone_brings_its_parameters():
