@@ -268,6 +268,7 @@ NO_POINT: dict[str, str] = {
     **dict.fromkeys(
         ("sin", "cos", "tan", "gammainc_ratio", "betainc_ratio", "sampled_gamma", "sampled_beta", "sampled_dirichlet"), SMOOTH
     ),
+    "rounded": "its gradient is the gradient that comes in, rounded, wherever the number lies",
     **dict.fromkeys((
         "add", "subtract", "multiply", "negative", "positive", "conj", "real", "imag", "matmul", "vecdot", "tensordot",
         "linalg.matmul", "linalg.vecdot", "linalg.tensordot", "linalg.cross", "linalg.outer", "linalg.trace", "linear",
