@@ -31,7 +31,7 @@ from anynet.tensor import Tensor, unwrap
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.concurrency import ThreadStack
 
-__all__ = ["ROUNDED", "SHORT", "precision"]
+__all__ = ["ROUNDED", "SHORT", "precision", "rounds"]
 
 SHORT = {"tf32": "tf32", "mixed-bf16": "bfloat16", "mixed-fp16": "float16"}
 """The number format of the products of each precision that is not float32."""
@@ -65,9 +65,10 @@ def precision(name: str) -> Iterator[None]:
     """Within the block products of float32 are computed in the precision `name`; nested, the innermost block counts.
 
     "tf32" and "mixed-bf16", "mixed-fp16" (mixed precision) round the operands of matrix products, linear layers, convolutions and
-    attention, "float32" switches that off. Sums, normalization, softmax, losses, the steps of recurrent layers and all else are in
-    float32. Arrays of other dtypes are as without it. The backward pass stands outside of the block; "mixed-fp16" needs a loss that is
-    scaled, so that small gradients are not 0: `fit(precision="mixed-fp16")` does that, and skips updates whose gradients overflow.
+    attention, and of the products of recurrent layers with their inputs; "float32" switches that off. Sums, normalization, softmax, losses,
+    the steps of recurrent layers and all else are in float32. Arrays of other dtypes are as without it. The backward pass stands outside of
+    the block; "mixed-fp16" needs a loss that is scaled, so that small gradients are not 0: `fit(precision="mixed-fp16")` does that, and
+    skips updates whose gradients overflow.
 
     Where the backend has no products in 16 bits (NumPy) the numbers are those, but not the speed: operands are rounded, and the product
     is taken in float32. A compiled function (`anynet.compile`) that is called within the block runs as it is.
@@ -101,6 +102,11 @@ def precision(name: str) -> Iterator[None]:
             INTERCEPT.remove(handle)
     finally:
         _MODES.pop()
+
+
+def rounds() -> bool:
+    """Whether this thread is in a block whose products are rounded."""
+    return bool(_MODES) and bool(_MODES.own) and _MODES.own[-1] != "float32"
 
 
 class _Products:

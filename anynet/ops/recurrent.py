@@ -21,6 +21,7 @@ from anynet.ops.activations import sigmoid
 from anynet.ops.linear import linear, matmul
 from anynet.ops.linear import matrix_transpose as mT
 from anynet.ops.manipulation import astype, concat, expand_dims, reshape, stack
+from anynet.ops.precision import rounds
 from anynet.ops.reductions import sum as sum_
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
@@ -295,6 +296,7 @@ def _whole(name: str, x: Any) -> bool:
     xp = backend_of(plain)
     return (
         kernels_on()
+        and not rounds()  # then the products with the inputs are rounded, and these kernels are all in float32
         and name in xp.kernels
         and dtypes.of(plain.dtype) is dtypes.float32
         and 0 not in plain.shape

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import anynet as an
+from anynet.autograd.primitive import use_kernels
 from anynet.nn import functional as F
 from anynet.ops.precision import rounded
 from anynet_backends import resolve
@@ -167,15 +168,29 @@ def test_everything_else_is_float32():
     t = an.asarray(rng.integers(0, 8, 6))
     norm, drop = an.nn.LayerNorm(8), an.nn.BatchNorm1d(8)
     drop.eval()  # so that its statistics stay
-    recurrent = an.nn.LSTM(8, 4)
     functions = (
         an.sum, lambda v: v * v + v, an.exp, F.gelu, lambda v: F.softmax(v, dim=1), norm, drop, lambda v: F.cross_entropy(v, t),
-        lambda v: recurrent(v)[0],
     )  # fmt: skip
     for f in functions:
         with an.precision("mixed-bf16"):
             y = f(x)
         assert same(y.numpy().reshape(-1), f(x).numpy().reshape(-1))
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("layer", [an.nn.LSTM, an.nn.GRU, an.nn.RNN])
+def test_recurrent_layers_round_the_products_with_their_inputs(layer, kernels):
+    net = layer(8, 4, bias=False)
+    x = an.asarray(rng.standard_normal((5, 3, 8)).astype("f4"))
+    with use_kernels(kernels):
+        with an.precision("tf32"):
+            y = net(x)[0].numpy()
+        exact = net(x)[0].numpy()
+        with an.no_grad():
+            net.weight_ih_l0.assign_(rounded(net.weight_ih_l0, forward="tf32", backward=None))
+            expected = net(rounded(x, forward="tf32", backward=None))[0].numpy()
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6)
+    assert np.max(np.abs(y - exact)) > 1e-5
 
 
 def test_the_innermost_block_counts_and_is_of_its_thread(in_threads):
