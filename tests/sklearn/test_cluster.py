@@ -17,7 +17,7 @@ def test_a_grid_search_on_a_cluster(where):
     if where == "ray":
         pytest.importorskip("ray", reason="needs ray, which has no extra")
     else:
-        needs("distributed", "product")
+        needs("dask", "product")  # `distributed`, which it comes with, is a folder of tests here, too
     example = runpy.run_path(str(FILE))
     X, y = load_digits(return_X_y=True)
     X, y = X[:300].astype("float32"), y[:300]
