@@ -59,5 +59,6 @@ CASES: tuple[Case, ...] = (
     _case("AdaBound", lambda p: optim.AdaBound(p, lr=0.01, amsbound=True)),
     _case("ScheduleFreeAdamW", lambda p: optim.ScheduleFreeAdamW(p, lr=0.01, warmup_steps=3)),
     _case("Muon", lambda p: optim.Muon(p[0]["params"], lr=0.01)),
+    _case("ZeroRedundancyOptimizer", lambda p: optim.ZeroRedundancyOptimizer(p, optim.Adam, lr=0.01)),
     _case("LBFGS", lambda p: optim.LBFGS([p[0]["params"][0], p[1]["params"][0]], lr=0.02, max_iter=1)),
 )

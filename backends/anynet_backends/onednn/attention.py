@@ -98,7 +98,7 @@ def _attend_back(
     """Write the gradients of q, k and v into `made`, and that of the scores into ds."""
     width = s.shape[-1]
     _times(gy, v.swapaxes(-1, -2), ds)
-    softmaxes((s.size // width, width, 1), True).backward.run(s, ds, ds)
+    softmaxes((s.size // width, width, 1), True).gradient(s, ds, ds)
     if gs.any():
         ds += gs * s
     _times(ds, k, made[0], scale)

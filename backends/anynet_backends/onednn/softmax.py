@@ -46,9 +46,12 @@ class _Softmax(DescriptorOwner):
             if not dnnl.is_reference(back):
                 self.backward = Step(dnnl, back, dst=md, diff_dst=md, diff_src=md)
 
-    def rows(self, x: Array) -> Array:
-        """A contiguous array as rows along the axis."""
-        return x.reshape(self.shape[:2])
+    def gradient(self, y: Array, g: Array, gx: Array) -> None:
+        """Write the gradient of the input into gx, which may be g, from the results y and their gradient g; all contiguous."""
+        if self.backward is not None:
+            self.backward.run(y, g, gx)
+        else:
+            _gradient(*(a.reshape(self.shape[:2]) for a in (y, g, gx)))
 
 
 def _gradient(y: Array, g: Array, gx: Array) -> None:
@@ -87,10 +90,7 @@ def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
 
     def pull(g: Array) -> tuple[Array]:
         gx = empty_output(y.shape, np.float32)
-        if plan.backward is None:
-            _gradient(plan.rows(y), plan.rows(contiguous(g)), plan.rows(gx))
-        else:
-            plan.backward.run(y, contiguous(g), gx)
+        plan.gradient(y, contiguous(g), gx)
         return (gx,)
 
     return y, pull
