@@ -229,6 +229,7 @@ def test_importing_anynet_loads_none_of_it():
     assert done.stdout.split("\n")[:2] == ["[]", "[]"], done.stderr
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")  # of PyTorch's
 def test_paths_of_matrices_and_transforms():
     theirs = pytest.importorskip("torch")
     draw = np.random.default_rng(2)
