@@ -11,7 +11,7 @@ It compiles a single operation that is called again and again, a `Sequential`, a
   others (`calls`, `ufuncs`); what runs is a `segment`, or a `scan` of one.
 - `compiler`, `code_cache`: LLVM, with runtime.ll, and its code on disk.
 - `native_call`: a program as a built-in function, on small arrays. `blocks`: one on large arrays, block by block, along the axes that
-  `iteration` finds; `sums`: sums of large arrays in an order that blocks and threads do not change.
+  `iteration` finds; `ordered_sums`: sums of large arrays in an order that blocks and threads do not change.
 - `printing`: each program after each pass, where `ANYNET_PASSES` asks for it.
 - `elementwise_program`: a program on vectors of any length, in place (optimizers' updates).
 - `ir_builder`: kernels that are written in LLVM's language.

@@ -3,8 +3,8 @@
 `iteration` finds the axes along which the calls are independent. The trace is replayed on arrays of the form of one block, and what it
 becomes, a table of machine functions, is moved over the large arrays: what is read and what is written passes through memory once, and
 what is neither stays in the cache and is never allocated whole. Blocks are shared by OpenMP's threads. Sums along the blocks are taken
-of each chunk of `sums` in the block that has it, and are added up behind the blocks, so that neither the blocks nor the threads change
-the bits.
+of each chunk of `ordered_sums` in the block that has it, and are added up behind the blocks, so that neither the blocks nor the threads
+change the bits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from anynet_backends import onednn
 from anynet_backends.array_api import Array
 from anynet_backends.concurrency import fork_safe_lock
-from anynet_backends.jit import native_call, native_function, segment, sums
+from anynet_backends.jit import native_call, native_function, ordered_sums, segment
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.geometry import byte_range
@@ -40,8 +40,8 @@ from anynet_backends.jit.iteration import (
     supported,
 )
 from anynet_backends.jit.memory_plan import aligned
+from anynet_backends.jit.ordered_sums import Stage, reduced_axes
 from anynet_backends.jit.program import Program
-from anynet_backends.jit.sums import Stage, reduced_axes
 from anynet_backends.jit.tracer import Trace, TracedArray
 from anynet_backends.memory.layout import axes_in_memory, inverse
 
@@ -245,12 +245,12 @@ class _Body:
         moved = any(a in cut.extents for own in atoms for a in own)
         if not moved:
             return self._call(i.name, x, **i.kwargs)
-        order = sums.order_of(like)
+        order = ordered_sums.order_of(like)
         if order is None or i.kwargs.get("dtype", like.dtype) not in (None, like.dtype):
             raise NotBlocked
         reduced = reduced_axes(like.ndim, i.kwargs.get("axis"))
         runs: list[tuple[Atom, bool]] = [(a, axis in reduced) for axis in order for a in atoms[axis]]
-        full = sums.stages([a.size for a, _ in runs], [gone for _, gone in runs])
+        full = ordered_sums.stages([a.size for a, _ in runs], [gone for _, gone in runs])
         y = x if order == tuple(range(like.ndim)) else self._call("permute_dims", x, order)
         for at, stage in enumerate(full):
             outer, run, inner = _around(runs, stage)
@@ -278,7 +278,7 @@ class _Body:
         y = self._call("reshape", y, (stage.outer, stage.run, stage.inner))
         if not y.flags.c_contiguous:
             y = self._call("astype", y, y.dtype, copy=True)
-        first, second = sums.loops(stage, y.dtype)
+        first, second = ordered_sums.loops(stage, y.dtype)
         y = self.trace.call_opaque("chunks", first, (y, y))
         return self.trace.call_opaque("fold", second, (y,)) if fold and second is not None else y
 
@@ -582,7 +582,7 @@ def _extents(axes: Axes, over: list[Atom], block: list[Instruction]) -> list[int
         x = i.args[0]
         own = axes.atoms(x.var)
         runs = [(a, a in gone) for axis in axes_in_memory(x.strides) for a in own[axis]]
-        for stage in sums.stages([a.size for a, _ in runs], [it for _, it in runs]):
+        for stage in ordered_sums.stages([a.size for a, _ in runs], [it for _, it in runs]):
             _, run, _ = _around(runs, stage)
             if last in run:
                 together = math.lcm(together, stage.chunk // math.gcd(stage.chunk, product(run[1:])))
@@ -690,7 +690,7 @@ def _finished(partial: _Partial, made: Array) -> Array:
     """A sum, from what the blocks gave of it."""
     i, x = partial.instruction, partial.instruction.args[0]
     for stage, begun in partial.stages:
-        first, fold = sums.loops(stage, made.dtype)
+        first, fold = ordered_sums.loops(stage, made.dtype)
         if not begun:
             view = made.reshape(stage.outer, stage.run, stage.inner)
             made = first(view, view)
@@ -698,5 +698,5 @@ def _finished(partial: _Partial, made: Array) -> Array:
             made = fold(made.reshape(stage.outer, stage.chunks, stage.inner))
     order = axes_in_memory(x.strides)
     reduced = reduced_axes(x.ndim, i.kwargs.get("axis"))
-    y = sums.placed(made, x.shape, order, reduced, None, i.kwargs.get("keepdims", False))
+    y = ordered_sums.placed(made, x.shape, order, reduced, None, i.kwargs.get("keepdims", False))
     return np.asarray(np.true_divide(y, x.size // y.size)) if i.name == "mean" else y

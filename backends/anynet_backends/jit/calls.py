@@ -9,7 +9,7 @@ import numpy as np
 
 from anynet_backends import onednn
 from anynet_backends.array_api import Array
-from anynet_backends.jit import sums
+from anynet_backends.jit import ordered_sums
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.fusion import choice_or_copy, constant_array, fuse
 from anynet_backends.jit.geometry import broadcast_strides, collapse_axes, overlaps_partly
@@ -151,7 +151,7 @@ def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> 
     """Where `sum_by_dot` takes a product with ones, that product; the sum of everything by NumPy's pairwise loop."""
     if dtype not in (None, x.dtype) or out is None or x.dtype not in PLAIN_FLOATS or out.dtype != x.dtype:
         return None
-    if sums.order_of(x) is not None and x.flags.aligned and out.flags.aligned:
+    if ordered_sums.order_of(x) is not None and x.flags.aligned and out.flags.aligned:
         return _sum_in_order(x, axis, out, keepdims)
     if not (
         x.flags.c_contiguous and out.flags.c_contiguous and x.size and x.flags.aligned and out.flags.aligned
@@ -188,7 +188,7 @@ def _sum_in_order(x: Array, axis: Any, out: Array, keepdims: bool) -> list[Kerne
         rows.append(loop.row(*arrays, made))
         return made
 
-    made = sums.sum_in_order(x, axis, None, keepdims, run)
+    made = ordered_sums.sum_in_order(x, axis, None, keepdims, run)
     last = None if made is None else _copied(made, out)
     return None if last is None else [*rows, *last]
 

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from anynet_backends.jit.instructions import Instruction, Variable, collect, is_basic_key, made_by
-from anynet_backends.jit.sums import reduced_axes
+from anynet_backends.jit.ordered_sums import reduced_axes
 
 __all__ = [
     "CREATION", "REDUCTIONS", "Atom", "Axes", "NotBlocked", "is_elementwise", "needed_for", "product", "reduced_atoms",

@@ -14,7 +14,7 @@ __all__ = ["PLAIN_FLOATS", "sum_by_dot", "ones_vector"]
 PLAIN_FLOATS: Final = (np.dtype("float32"), np.dtype("float64"))
 _reduce: Any = np.add.reduce
 sum_in_order: Callable[..., Array | None] | None = None
-"""The sum of a large array by machine code, or None: set by `anynet_backends.jit.sums`."""
+"""The sum of a large array by machine code, or None: set by `anynet_backends.jit.ordered_sums`."""
 _LARGE: Final = 1 << 18
 _LONG: Final = 1 << 16
 _ones: dict[tuple[int, Any], Array] = {}

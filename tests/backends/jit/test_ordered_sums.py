@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from anynet_backends.jit import availability, sums
+from anynet_backends.jit import availability, ordered_sums
 from anynet_backends.memory.reductions import sum_by_dot
 
 pytestmark = pytest.mark.skipif(not availability.available(), reason="needs the extra numba")
@@ -52,12 +52,12 @@ def test_what_is_left_to_numpy():
         x.astype(np.int64),
         np.broadcast_to(x[:1], x.shape),
     ):
-        assert sums.sum_in_order(other, 0, None, False) is None
-    assert sums.sum_in_order(x[:, None], 1, None, False) is None  # there is nothing to add
+        assert ordered_sums.sum_in_order(other, 0, None, False) is None
+    assert ordered_sums.sum_in_order(x[:, None], 1, None, False) is None  # there is nothing to add
 
 
 def test_stages():
     """From the innermost run of axes, where it is long, else from the outermost."""
-    assert sums.stages([8, 16, 100], [True, False, True]) == [(128, 100, 1, 4096), (1, 8, 16, 32)]
-    assert sums.stages([8, 16, 4], [True, False, True]) == [(1, 8, 64, 32), (16, 4, 1, 4096)]
-    assert sums.stages([10, 2000], [True, False]) == [(1, 10, 2000, 8)]
+    assert ordered_sums.stages([8, 16, 100], [True, False, True]) == [(128, 100, 1, 4096), (1, 8, 16, 32)]
+    assert ordered_sums.stages([8, 16, 4], [True, False, True]) == [(1, 8, 64, 32), (16, 4, 1, 4096)]
+    assert ordered_sums.stages([10, 2000], [True, False]) == [(1, 10, 2000, 8)]
