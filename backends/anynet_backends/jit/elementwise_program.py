@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends.array_api import Array
-from anynet_backends.concurrency import fork_safe_lock
+from anynet_backends.concurrency import once_property
 from anynet_backends.jit import availability, numpy_calls, translation
 from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.geometry import byte_range
@@ -74,19 +74,11 @@ class ElementwiseProgram:
         program = Program(trace, [], scratch=self.scratch)
         self.calls = program.calls
         self._check(program.calls)
-        self._lock = fork_safe_lock()
-        self._compiles = True  # until it was tried
-        self._loop: KernelCall | None = None
 
-    @property
+    @once_property
     def loop(self) -> KernelCall | None:
         """The loop of machine code, compiled when it is first asked for; None where the calls are not one loop."""
-        if self._compiles:
-            with self._lock:
-                if self._compiles:
-                    self._loop = self._one_loop(self.calls) if availability.available() else None
-                    self._compiles = False
-        return self._loop
+        return self._one_loop(self.calls) if availability.available() else None
 
     def _check(self, calls: Sequence[numpy_calls.NumpyCall]) -> None:
         """Refuse what is not element by element, or reads arrays from elsewhere."""
@@ -124,7 +116,7 @@ class ElementwiseProgram:
         ).pack_into  # a third of an assignment's time
         cells = [numbers[i, ...] for i in range(len(self.cells))]
         warmup = WARMUP_CALLS
-        if not self._compiles:
+        if "loop" in vars(self):  # compiled already, or found not to be one loop
             warmup = 0
         elif sum(a.nbytes for a in vectors) > _LARGE:
             warmup = min(warmup, _WARMUP_CALLS_LARGE)

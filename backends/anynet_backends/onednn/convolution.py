@@ -13,9 +13,7 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.concurrency import (
-    BUILD_LOCK,
-)
+from anynet_backends.concurrency import BUILD_LOCK
 from anynet_backends.kernel_table import KernelTable, lowers, register_in
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.onednn.layouts import (
