@@ -37,6 +37,12 @@ def fit(samples, **options):
     return net, an.fit(net, samples, **options)
 
 
+def say(line):
+    """One write: the lines of processes that speak at the same time stay whole."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def broken(i):
     if i == 33:
         raise ValueError(f"sample {i} cannot be read")
@@ -73,13 +79,13 @@ def main(way, folder):
             try:
                 fit(Samples(), loss="no such loss")
             except ValueError as error:
-                print("said:", error)
+                say(f"said: {error}")
         try:
             fit(Infinite())
         except an.train.NonFiniteError as error:
-            print("refused:", error)
+            say(f"refused: {error}")
         _, history = fit(Samples())
-        print("trained:", len(history))
+        say(f"trained: {len(history)}")
     elif way == "stop":
         stop = an.train.on(
             batch_end=lambda run: (
@@ -89,7 +95,7 @@ def main(way, folder):
         _, history = fit(Samples(), callbacks=stop, epochs=5)
         assert history.stopped == "enough", history.stopped
         assert len(history) == 1
-        print("stopped:", history.stopped)
+        say(f"stopped: {history.stopped}")
     elif way == "other parameters":
         changes = an.train.on(
             batch_end=lambda run: run.model.bias.assign_(run.model.bias.detach() + group.rank)
