@@ -54,6 +54,7 @@ class Accuracy(Classification):
     """
 
     name, higher_is_better = "accuracy", True
+    additive = True
     states: ClassVar[Mapping[str, str]] = {"sum": "add", "count": "add", **CHECKS}
 
     def __init__(self, *, subset: bool = False, **options: Any) -> None:
@@ -96,6 +97,7 @@ class TopK(Classification):
     """
 
     name, higher_is_better = "top_k", True
+    additive = True
     states: ClassVar[Mapping[str, str]] = {"sum": "add", "count": "add", **CHECKS}
 
     def __init__(self, *, k: int = 5, **options: Any) -> None:
@@ -141,6 +143,7 @@ def counts(xp: Backend, index: Array, size: int, weight: Array | None) -> Array:
 class _ClassCounts(Classification):
     """Counts of each class (or label): right, said, true."""
 
+    additive = True
     states: ClassVar[Mapping[str, str]] = {
         "kind": "same",
         "right": "add",
@@ -417,6 +420,7 @@ class Confusion(_ClassCounts):
     """
 
     name, scalar = "confusion", False
+    additive = True
     states: ClassVar[Mapping[str, str]] = {"matrix": "add", **CHECKS}
 
     def __init__(self, *, normalize: str | None = None, **options: Any) -> None:

@@ -77,6 +77,9 @@ class Metric:
     by_form: ClassVar[bool] = (
         False  # `measure` refuses by shapes and dtypes alone: `fit` may call it some batches later
     )
+    additive: ClassVar[bool] = (
+        False  # batches put behind each other have the sum of their states, to the last bit
+    )
 
     _state: State | None = None
     _parameters: ClassVar[dict[str, inspect.Parameter]] = {}
@@ -84,6 +87,8 @@ class Metric:
     def __init_subclass__(cls) -> None:
         """Say all options in the signature: those that are handed on as **options, too."""
         super().__init_subclass__()
+        if "measure" in vars(cls) and "additive" not in vars(cls):
+            cls.additive = False  # what is measured is no longer what the base said it of
         own: dict[str, inspect.Parameter] = {}
         for base in (c for c in cls.__mro__ if "__init__" in vars(c) and c is not object):
             given = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]

@@ -119,6 +119,7 @@ class Sums:
         self.held: list[tuple[Any, ...]] = []  # small batches that are measured together, see `measure`
         self.form: Any = None
         self.may_hold = all(metric.by_form for metric in self.metrics)
+        self.may_join = all(metric.additive for metric in self.metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -145,7 +146,8 @@ class Sums:
         """The metrics of a batch, which `add` takes; `weight`: of each sample.
 
         Between two steps of training the Python code of metrics is no longer in the processor's caches and takes many times as long as
-        it would a second time. So small batches of the form of one that was measured are copied, and measured some at a time.
+        it would a second time. So small batches of the form of one that was measured are copied, and measured some at a time: as one
+        batch where all metrics are additive.
         """
         if not self.metrics:
             return []
@@ -177,6 +179,8 @@ class Sums:
     def _settle(self) -> None:
         """Measure what is held."""
         held, self.held = self.held, []
+        if self.may_join and len(held) > 1:
+            held = [tuple(wrap(_HOST.concat([p.data for p in parts])) for parts in zip(*held, strict=True))]
         for batch in held:
             self._add(self._measured(*batch))
 
