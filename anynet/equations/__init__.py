@@ -35,10 +35,12 @@ yₖ = Σ_j W[k, j] xⱼ + bₖ
 The indices run from 0. `where` gives each symbol its axes, where its value is found, and its meaning, ``symbol[axes] = source: meaning``:
 the source is an argument of the call, or an attribute of the layer or an option of the optimizer, as ``weight``, ``linear.weight`` or
 ``betas[0]``; ``bias or 0`` where it may be None, ``input along dim`` with that axis moved to the end, ``input over normalized_shape``
-with as many last axes flattened to one; ``T*`` as the last axis stands for all that remain, and ``N?`` may be absent;
+with as many last axes flattened to one; ``mask of booleans or 1`` only where it is such an array (or of integers, of floats);
+``T*`` as the last axis stands for all that remain, and ``N?`` may be absent, or have one element that stands for all;
 ``x swap batch_first`` exchanges the first two axes where that option is set;
 ``padding.before`` are the first numbers of the pairs of a padding. Names of axes are numbers in the lines.
-`spatial` names what has a number for each spatial axis: ``x[n, c, s*t + i]`` is read as ``x[n, c, s1*t1 + i1, s2*t2 + i2]`` for an image.
+`spatial` names what has a number for each spatial axis (an array for it has them along its last axis, x first): ``x[n, c, s*t + i]`` is
+read as ``x[n, c, s1*t1 + i1, s2*t2 + i2]`` for an image.
 
 **Its uses**: `of` finds an object's `Equation`, with ``text()``, ``latex()``, ``mathml()``, ``where()``, ``bind(layer, *inputs)``,
 ``evaluate(values)`` and ``evaluate_gradient(values)``; `read` makes one out of text. `tests/equations` evaluates all of them against

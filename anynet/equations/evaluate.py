@@ -157,28 +157,34 @@ class _Evaluator:
             v for v in values.values() if hasattr(v, "shape") and xp.isdtype(v.dtype, "real floating")
         ]
         self.float = floats[0].dtype if floats else xp.float64
-        for symbol in symbols:
-            self._sizes(symbol)
+        for last in (False, True):
+            for symbol in symbols:
+                if symbol.axes is not None and hasattr(self.values.get(symbol.name), "shape"):
+                    self._sizes(symbol, symbol.axes, last)
 
-    def _sizes(self, symbol: Symbol) -> None:
-        """The lengths of axes by their names, which must agree where they are said twice."""
-        value: Any = self.values.get(symbol.name)
-        if symbol.axes is None or not hasattr(value, "shape"):
-            return
-        leading = "..." in symbol.axes[:1]
-        axes = symbol.axes[1:] if leading else symbol.axes
+    def _sizes(self, symbol: Symbol, all_axes: tuple[str, ...], last: bool) -> None:
+        """The lengths of axes by their names, which must agree where they are said twice; `last`: axes ``N?`` of one element are
+        repeated."""
+        value: Any = self.values[symbol.name]
+        leading = "..." in all_axes[:1]
+        axes = all_axes[1:] if leading else all_axes
         shape = tuple(value.shape)
         if len(shape) < len(axes) or (not leading and len(shape) != len(axes)):
-            msg = f"{symbol.name} must have the axes ({', '.join(symbol.axes)}), got shape {shape}"
+            msg = f"{symbol.name} must have the axes ({', '.join(all_axes)}), got shape {shape}"
             raise EquationError(msg)
-        for axis, size in zip(axes, shape[len(shape) - len(axes) :], strict=True):
-            axis = axis.rstrip("*?")
-            if not axis.isidentifier():
+        before = len(shape) - len(axes)
+        whole = [*shape]
+        for k, axis in enumerate(axes, before):
+            name, once = axis.rstrip("*?"), shape[k] == 1 and axis.endswith("?")
+            if not name.isidentifier() or (once and not last):
                 continue
-            known = self.values.setdefault(axis, size)
-            if known != size:
-                msg = f"{symbol.name} has {axis} = {size}, but {axis} = {known} elsewhere"
+            known = self.values.setdefault(name, shape[k])
+            if known != shape[k] and not once:
+                msg = f"{symbol.name} has {name} = {shape[k]}, but {name} = {known} elsewhere"
                 raise EquationError(msg)
+            whole[k] = known
+        if tuple(whole) != shape:
+            self.values[symbol.name] = self.xp.broadcast_to(value, tuple(whole))
 
     def fail(self, text: str) -> EquationError:
         return EquationError(f"{self.line.text if self.line else ''!r}: {text}")
@@ -764,8 +770,8 @@ class _Evaluator:
             top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
             powers = xp.exp(x - top)
             total = xp.sum(powers, axis=axis, keepdims=True)
-            if name == "softmax":
-                return powers / total
+            if name == "softmax":  # where nothing is finite, 0
+                return powers / xp.where(total > 0, total, xp.ones_like(total))
             value = xp.log(total) + top
             return xp.reshape(value, tuple(s for k, s in enumerate(value.shape) if k not in axis))
         if name in ("argmax", "argmin"):

@@ -50,7 +50,8 @@ _SYMBOL = re.compile(
     r"(?P<name>\w+)(?:\[(?P<axes>[^\]]*)\])?(?:\s*=\s*(?P<source>[^:]+?))?(?:\s*:\s*(?P<meaning>.*))?$"
 )
 _SOURCE = re.compile(
-    r"(?P<path>[\w.\[\]-]+)(?: or (?P<default>\S+))?(?: along (?P<along>\S+))?(?: over (?P<over>\S+))?(?: swap (?P<swap>\S+))?$"
+    r"(?P<path>[\w.\[\]-]+)(?: of (?P<kind>booleans|integers|floats))?(?: or (?P<default>\S+))?"
+    r"(?: along (?P<along>\S+))?(?: over (?P<over>\S+))?(?: swap (?P<swap>\S+))?$"
 )
 
 
@@ -82,7 +83,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Symbol:
-    """What a symbol stands for: its axes, where its value is found (`source`), what it is where that is None (`default`)."""
+    """What a symbol stands for: its axes, where its value is found (`source`), what it is where that is None (`default`) or, with a
+    `kind`, an array of another kind."""
 
     name: str
     axes: tuple[str, ...] | None
@@ -93,6 +95,7 @@ class Symbol:
     swap: str | None
     meaning: str
     component: int | None = None
+    kind: str | None = None
 
 
 def indices_of(node: ast.Subscript) -> list[ast.expr]:
@@ -190,6 +193,7 @@ def parse_symbols(where: str) -> tuple[Symbol, ...]:
                 over=source["over"],
                 swap=source["swap"],
                 meaning=match["meaning"] or "",
+                kind=source["kind"],
             )
         )
     return tuple(found)

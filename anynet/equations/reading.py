@@ -15,11 +15,13 @@ from anynet.equations.language import EquationError, Line, Symbol, parse, parse_
 from anynet.equations.registry import ENTRIES
 from anynet.equations.without import WITHOUT
 from anynet.tensor import unwrap
+from anynet_backends import backend_of
 
 __all__ = ["Equation", "NoEquationError", "of"]
 
 _COMPUTES = ("forward", "update", "step", "get_lr")
 """The methods that an equation describes: a subclass with another one of these has another equation."""
+_KINDS = {"booleans": "bool", "integers": "integral", "floats": "real floating"}
 _COMPONENT = re.compile(r"\.?(\w+)|\[(-?\d+)\]")
 
 
@@ -164,6 +166,9 @@ def located(symbol: Symbol, thing: Any, call: dict[str, Any]) -> Any:
             break
     if value is MISSING and symbol.default is not None:
         return None
+    if symbol.kind is not None and hasattr(value, "dtype"):
+        plain = unwrap(value)
+        return value if backend_of(plain).isdtype(plain.dtype, _KINDS[symbol.kind]) else None
     if symbol.component is not None and isinstance(value, list | tuple):
         return value[symbol.component] if len(value) > 1 else value[0]
     return value
@@ -171,6 +176,8 @@ def located(symbol: Symbol, thing: Any, call: dict[str, Any]) -> Any:
 
 def shaped(symbol: Symbol, value: Any, thing: Any, call: dict[str, Any]) -> Any:
     """An array with the axes that the symbol has in the equation: ``along`` moves one to the end, ``over`` and ``T*`` flatten."""
+    if symbol.component is not None and getattr(value, "shape", None):
+        value = value[..., -1 - symbol.component]  # places in space: x, the last axis, stands first
     if symbol.along is not None:
         axis = int(symbol.along) if symbol.along.lstrip("-").isdigit() else _at(symbol.along, thing, call)
         value = value.__array_namespace__().moveaxis(value, -1 if axis is None else axis, -1)
@@ -185,7 +192,7 @@ def _flattened(symbol: Symbol, value: Any, thing: Any, call: dict[str, Any]) -> 
     if not hasattr(value, "shape") or not symbol.axes:
         return value
     shape = tuple(value.shape)
-    if len(shape) == len(symbol.axes) - 1:
+    if len(shape) == len(symbol.axes) - 1 and "..." not in symbol.axes:
         for k, axis in enumerate(symbol.axes):
             if axis.endswith("?"):
                 shape = (*shape[:k], 1, *shape[k:])

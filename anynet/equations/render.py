@@ -650,6 +650,8 @@ def table(rows: Sequence[str]) -> str:
 def meaning(symbol: Symbol) -> str:
     """What a symbol stands for: ``weight (K, J): meaning``."""
     parts = [symbol.source if symbol.source != symbol.name else ""]
+    if symbol.kind is not None:
+        parts.append(f"of {symbol.kind}")
     if symbol.default is not None:
         parts.append(f"or {symbol.default}")
     if symbol.along is not None:

@@ -332,6 +332,8 @@ def _layer_checks(
 
 def _equated(thing: Any, equation: Any, given: Sequence[Tensor], outputs: Sequence[Tensor]) -> Check | None:
     """The result of the code against the equation; None where the equation needs what a call does not tell (masks)."""
+    if equation.spatial:
+        equation = equations.of(thing, len(given[0].shape) - 2)
     try:
         found = equation.result_of(equation.evaluate(equation.bind(thing, *given)))
     except (

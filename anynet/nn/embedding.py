@@ -25,7 +25,7 @@ class Embedding(Module):
 
     Equation:
       y[d] = W[i, d]
-      (i: index; W: weight (V, D))
+      (i: index; W: weight (V, D); π: padding_idx or inf)
 
     >>> import anynet as an
     >>> words = an.nn.Embedding(10, 3, padding_idx=0)
@@ -127,8 +127,14 @@ class EmbeddingBag(Embedding):
     Parameter: `weight` (num_embeddings, embedding_dim), drawn from N(0, 1). ValueError for another `mode` and offsets that do not fit.
 
     Equation:
-      y[b, d] = Σ_n s[b, n] W[i[b, n], d] if mode = "sum", mean_n(W[i[b, n], d]) if mode = "mean", else max_n(W[i[b, n], d])
-      (i: input (B, N): a row for each bag; W: weight (V, D); s: per_sample_weights or 1 (B, N); mode)
+      K = R if r = 2, else O − include_last_offset
+      a[n] = ⌊n / ⌊N / R⌋⌋ if r = 2, else Σ_k [oₖ ≤ n] − 1  for 0 ≤ n < N
+      m[b, n] = [aₙ = b and iₙ ≠ π and iₙ ≠ π + V]  for 0 ≤ b < K, 0 ≤ n < N
+      c[b] = Σ_n m[b, n]
+      S[b, d] = Σ_{n, m[b, n] > 0} sₙ W[iₙ, d] / (max(c[b], 1) if mode = "mean", else 1)  for 0 ≤ b < K
+      y[b, d] = S[b, d] if mode ≠ "max", max_{n, m[b, n] > 0}(W[iₙ, d]) if c[b] > 0, else 0  for 0 ≤ b < K
+      (i: input (N); r: input.ndim; R: input.shape[0]; o: offsets or 0 (O); include_last_offset; W: weight (V, D); s:
+      per_sample_weights or 1 (N); π: padding_idx or inf; mode)
 
     >>> import anynet as an
     >>> an.nn.EmbeddingBag(10, 3)(an.asarray([1, 2, 4, 5]), an.asarray([0, 3])).shape

@@ -199,13 +199,13 @@ class CrossEntropyLoss(_Weighted):
     `reduction`, IndexError for targets that are no class.
 
     Equation:
-      z[n, c, i] = x[n, c, i] − ln(Σ_k exp(x[n, k, i]))
-      q[n, c, i] = (1 − s) · [t[n, i] = c] + s / C  for 0 ≤ c < C
-      l[n, i] = −Σ_c q[n, c, i] w[c] z[n, c, i] if t[n, i] ≠ ignore_index, else 0
-      W = Σ_{n,i} [t[n, i] ≠ ignore_index] w[t[n, i]]
+      z[n, c, i] = x[n, c, i] − ln(Σ_j exp(x[n, j, i]))
+      q[n, c, i] = (1 − s) (p[n, c, i] if k = K, else [t[n, i] = c]) + s / C  for 0 ≤ c < C
+      l[n, i] = −Σ_c q[n, c, i] w[c] z[n, c, i] if k = K or t[n, i] ≠ ignore_index, else 0
+      W = size(l) if k = K, else Σ_{n,i} [t[n, i] ≠ ignore_index] w[t[n, i]]
       L = Σ l / W if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input (N, C, I): scores; t: target (N, I): class indices; w: weight or 1 (C); s: label_smoothing; ignore_index;
-      reduction)
+      (x: input (N, C, I): scores; t: target of integers or 0 (N, I); p: target of floats or 0 (N, C, I); k: target.ndim; K:
+      input.ndim; w: weight or 1 (C); s: label_smoothing; ignore_index; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.CrossEntropyLoss()(an.asarray([[0.0, 0.0]]), an.asarray([1])).item(), 4)
@@ -245,12 +245,13 @@ class TokenCrossEntropyLoss(CrossEntropyLoss):
     classes along axis 1, so that accuracy, perplexity and others need to know nothing of it.
 
     Equation:
-      z[c] = x[c] − ln(Σ_k exp(xₖ))
-      q[c] = (1 − s) · [t = c] + s / C  for 0 ≤ c < C
-      l = −Σ_c q[c] w[c] z[c] if t ≠ ignore_index, else 0
-      W = Σ ([t ≠ ignore_index] wₜ)
+      z[c] = x[c] − ln(Σ_j exp(xⱼ))
+      q[c] = (1 − s) (p[c] if k = K, else [t = c]) + s / C  for 0 ≤ c < C
+      l = −Σ_c q[c] w[c] z[c] if k = K or t ≠ ignore_index, else 0
+      W = size(l) if k = K, else Σ ([t ≠ ignore_index] wₜ)
       L = Σ l / W if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input (…, C): scores; t: target: class indices; w: weight or 1 (C); s: label_smoothing; ignore_index; reduction)
+      (x: input (…, C): scores; t: target of integers or 0; p: target of floats or 0 (…, C); k: target.ndim; K: input.ndim; w:
+      weight or 1 (C); s: label_smoothing; ignore_index; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.TokenCrossEntropyLoss()(an.zeros((2, 5, 4)), an.zeros((2, 5), dtype=an.int64)).item(), 4)

@@ -281,14 +281,14 @@ def _grouped(where: str, query: Any, key: Any, value: Any, mask: Any) -> tuple[A
 @equation(
     "τ = 1 / sqrt(E) if scale == 0 else scale",
     "s[..., i, j] = τ * sum[e](Q[..., i, e] * K[..., j, e]) + M[..., i, j]",
-    "A[..., i, j] = softmax[j](s[..., i, j] if not is_causal or j <= i else -inf)",
+    "A[..., i, j] = softmax[j](s[..., i, j] if B[..., i, j] and (not is_causal or j <= i) else -inf)",
     "y[..., i, w] = sum[j](A[..., i, j] * V[..., j, w])",
     where="""
         Q[..., L, E] = query
         K[..., S, E] = key
         V[..., S, W] = value
-        M[..., L, S] = attn_mask or 0: numbers
-        where a boolean mask is False they are −∞
+        M[..., L?, S?] = attn_mask of floats or 0
+        B[..., L?, S?] = attn_mask of booleans or 1
         is_causal
         scale = scale or 0: 1 / √E unless given
     """,
@@ -324,10 +324,10 @@ def scaled_dot_product_attention(
     Equation:
       τ = 1 / √E if scale = 0, else scale
       s[i, j] = τ · (Σ_e Q[i, e] K[j, e]) + M[i, j]
-      A[i, j] = softmax_j(s[i, j] if not is_causal or j ≤ i, else −∞)
+      A[i, j] = softmax_j(s[i, j] if B[i, j] and (not is_causal or j ≤ i), else −∞)
       y[i, w] = Σ_j A[i, j] V[j, w]
-      (Q: query (…, L, E); K: key (…, S, E); V: value (…, S, W); M: attn_mask or 0 (…, L, S): numbers where a boolean mask is
-      False they are −∞; is_causal; scale: or 0: 1 / √E unless given)
+      (Q: query (…, L, E); K: key (…, S, E); V: value (…, S, W); M: attn_mask of floats or 0 (…, L, S); B: attn_mask of
+      booleans or 1 (…, L, S); is_causal; scale: or 0: 1 / √E unless given)
 
     >>> import anynet as an
     >>> q = k = an.eye(2)

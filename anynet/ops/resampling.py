@@ -131,15 +131,32 @@ def _output_size(
 
 
 @equation(
-    "S = floor(T * f) if R == 0 else R",
-    "y[n, c, t: S] = x[n, c, floor(t * T / S)]",
+    "S = floor(T * φ) if R == 0 else R",
+    "ρ = (T - 1) / max(S - 1, 1) if align else T / S if R != 0 or again else 1 / φ",
+    "u[t: S] = t * ρ if align and not antialias else (t + 1 / 2) * ρ - 1 / 2",
+    "a = -1 / 2 if antialias else -3 / 4",
+    "h[t: S, k: T + 4] = abs(k - 2 - u[t]) / (max(ρ, 1) if antialias else 1)",
+    """
+        κ[t: S, k: T + 4] = max(0, 1 - h[t, k]) if mode != "bicubic" else ((a + 2) * h[t, k] - a - 3) * h[t, k]**2 + 1 if h[t, k] < 1
+            else a * (((h[t, k] - 5) * h[t, k] + 8) * h[t, k] - 4) if h[t, k] < 2 else 0
+        e[t: S] = floor(t * T / S) if mode == "area" else min(floor((t + 1 / 2 if mode == "nearest-exact" else t) * ρ), T - 1)
+        f[t: S] = ceil((t + 1) * T / S) if mode == "area" else e[t] + 1
+    """,
+    """
+        w[t: S, i: T] = [e[t] <= i < f[t]] / (f[t] - e[t]) if mode == "area" or mode == "nearest" or mode == "nearest-exact" else
+            κ[t, i + 2] / sum[k: T](κ[t, k + 2]) if antialias else sum[k](κ[t, k] * [i == clip(k - 2, 0, T - 1)])
+    """,
+    "y[n, c, t: S] = sum[i: T](x[n, c, i] * prod(w[t, i]))",
     where="""
         x[N, C, T] = input
         R = size or 0
-        f = scale_factor or 1: the mode "nearest"
-        the other modes have their own weights
+        φ = scale_factor or 1
+        again = recompute_scale_factor or 0
+        align = align_corners or 0
+        antialias = antialias or 0
+        mode
     """,
-    spatial="t T S R f",
+    spatial="t i k u h κ e f w T S R φ ρ",
 )
 def interpolate(
     input: ArrayLike,
@@ -161,10 +178,20 @@ def interpolate(
     products of matrices; in the others only those that cover it.
 
     Equation:
-      S = ⌊T f⌋ if R = 0, else R
-      y[n, c, t] = x[n, c, ⌊t T / S⌋]  for 0 ≤ t < S
-      (x: input (N, C, T); R: size or 0; f: scale_factor or 1: the mode "nearest" the other modes have their own weights; one
-      for each spatial axis: t, T, S, R, f)
+      S = ⌊T φ⌋ if R = 0, else R
+      ρ = (T − 1) / max(S − 1, 1) if align, T / S if R ≠ 0 or again, else 1 / φ
+      u[t] = t ρ if align and not antialias, else (t + 1 / 2) · ρ − 1 / 2  for 0 ≤ t < S
+      a = −1 / 2 if antialias, else −3 / 4
+      h[t, k] = |k − 2 − uₜ| / (max(ρ, 1) if antialias, else 1)  for 0 ≤ t < S, 0 ≤ k < T + 4
+      κ[t, k] = max(0, 1 − h[t, k]) if mode ≠ "bicubic", ((a + 2) h[t, k] − a − 3) h[t, k]² + 1 if h[t, k] < 1, a · (((h[t, k]
+          − 5) h[t, k] + 8) h[t, k] − 4) if h[t, k] < 2, else 0  for 0 ≤ t < S, 0 ≤ k < T + 4
+      e[t] = ⌊t T / S⌋ if mode = "area", else min(⌊(t + 1 / 2 if mode = "nearest-exact", else t) · ρ⌋, T − 1)  for 0 ≤ t < S
+      f[t] = ⌈(t + 1) T / S⌉ if mode = "area", else eₜ + 1  for 0 ≤ t < S
+      w[t, i] = [eₜ ≤ i < fₜ] / (fₜ − eₜ) if mode = "area" or mode = "nearest" or mode = "nearest-exact", κ[t, i + 2] / (Σ_{0
+          ≤ k < T} κ[t, k + 2]) if antialias, else Σ_k κ[t, k] · [i = clip(k − 2, 0, T − 1)]  for 0 ≤ t < S, 0 ≤ i < T
+      y[n, c, t] = Σ_{0 ≤ i < T} x[n, c, i] · (Π w[t, i])  for 0 ≤ t < S
+      (x: input (N, C, T); R: size or 0; φ: scale_factor or 1; again: recompute_scale_factor or 0; align: align_corners or 0;
+      antialias: or 0; mode; one for each spatial axis: t, i, k, u, h, κ, e, f, w, T, S, R, φ, ρ)
 
     >>> import anynet as an
     >>> an.nn.functional.interpolate(an.asarray([[[0.0, 2.0]]]), scale_factor=2.0, mode="linear")

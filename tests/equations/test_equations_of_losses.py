@@ -10,6 +10,7 @@ from equations.equation_checks import agrees, normal
 
 X, T = normal(5, 4), normal(5, 4, seed=1)
 P, Q = 1 / (1 + np.exp(-X)), 1 / (1 + np.exp(-T))
+SHARES = P / P.sum(axis=1, keepdims=True)
 SIGNS = np.where(T > 0, 1.0, -1.0)
 BITS = (SIGNS + 1) / 2
 CLASSES = np.asarray([0, 3, 2, 1, 3])
@@ -52,7 +53,11 @@ CASES = [
     ("cross_entropy", "CrossEntropyLoss", (X, CLASSES), {}),
     ("cross_entropy", "CrossEntropyLoss", (X, CLASSES), {"weight": WEIGHTS, "ignore_index": 3, "label_smoothing": 0.2}),
     ("cross_entropy", "CrossEntropyLoss", (normal(2, 4, 3), TOKENS), {"label_smoothing": 0.1}),
+    ("cross_entropy", "CrossEntropyLoss", (X, SHARES), {}),
+    ("cross_entropy", "CrossEntropyLoss", (X, SHARES), {"weight": WEIGHTS, "label_smoothing": 0.2}),
+    ("cross_entropy", "CrossEntropyLoss", (normal(2, 4, 3), np.abs(normal(2, 4, 3, seed=1))), {"label_smoothing": 0.1}),
     ("token_cross_entropy", "TokenCrossEntropyLoss", (X, CLASSES), {"label_smoothing": 0.1}),
+    ("token_cross_entropy", "TokenCrossEntropyLoss", (X, SHARES), {"weight": WEIGHTS, "label_smoothing": 0.1}),
     ("token_cross_entropy", "TokenCrossEntropyLoss", (normal(2, 3, 4), TOKENS), {"weight": WEIGHTS, "ignore_index": 3}),
     ("focal_loss", "FocalLoss", (X, CLASSES), {"alpha": WEIGHTS, "gamma": 1.5, "ignore_index": 2}),
     ("focal_loss", "FocalLoss", (X, CLASSES), {}),

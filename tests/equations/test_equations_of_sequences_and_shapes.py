@@ -30,6 +30,41 @@ def test_attention(options):
     )
 
 
+LEFT = (
+    np.arange(5) < np.asarray([[[4]], [[2]], [[0]]])[:, None]
+)  # of each example so many keys; of the last none
+
+
+@pytest.mark.parametrize(
+    "mask", [normal(2, 5) > 0, normal(3, 2, 4, 5) > 0, LEFT, normal(3, 1, 1, 5), normal(4, 1)]
+)
+def test_masked_attention(mask):
+    q = normal(3, 2, 4, 6) if mask.shape[0] != 2 else normal(3, 2, 2, 6)
+    agrees(
+        F.scaled_dot_product_attention, q, normal(3, 2, 5, 6), normal(3, 2, 5, 2), attn_mask=mask, scale=0.4
+    )
+
+
+@pytest.mark.parametrize("padding", [None, normal(2, 5), np.arange(5) >= np.asarray([[3], [0]])])
+@pytest.mark.parametrize(
+    "mask", [None, normal(3, 5), normal(4, 3, 5), normal(3, 5) > 0, normal(4, 3, 5) > 0.5]
+)
+def test_masked_heads(mask, padding):
+    if mask is not None and padding is not None and mask.dtype != padding.dtype:
+        return  # refused
+    layer = nn.MultiheadAttention(4, 2, **double)
+    masks = {k: v for k, v in (("attn_mask", mask), ("key_padding_mask", padding)) if v is not None}
+    agrees(layer, normal(3, 2, 4), normal(5, 2, 4), normal(5, 2, 4), **masks)
+    one = {k: v[0] if v.ndim > 2 or k == "key_padding_mask" else v for k, v in masks.items()}
+    if mask is None or mask.ndim == 2:
+        agrees(layer, normal(3, 4), normal(5, 4), normal(5, 4), **one)
+
+
+def test_causal_heads():
+    hidden = np.triu(np.ones((4, 4), dtype=bool), 1)
+    agrees(nn.MultiheadAttention(4, 2, **double), *[normal(4, 2, 4)] * 3, attn_mask=hidden, is_causal=True)
+
+
 @pytest.mark.parametrize("options", [{}, {"batch_first": True}, {"kdim": 3, "vdim": 2}, {"bias": False}])
 def test_heads(options):
     layer = nn.MultiheadAttention(4, 2, **options, **double)
@@ -92,6 +127,20 @@ def test_rows_of_tables(mode):
         per_sample_weights=normal(2, 3) if mode == "sum" else None,
     )
     agrees(F.one_hot, index, num_classes=5)
+    agrees(nn.Embedding(4, 3, padding_idx=-1, **double), index)
+
+
+@pytest.mark.parametrize("padding", [None, 2, -1])
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags(mode, padding):
+    index, offsets = np.asarray([0, 2, 2, 3, 1, 3]), np.asarray([0, 2, 2, 5])  # the second is empty
+    options = {"mode": mode, "padding_idx": padding}
+    weights = {"per_sample_weights": normal(6)} if mode == "sum" else {}
+    agrees(F.embedding_bag, index, normal(4, 3), offsets, **weights, **options)
+    agrees(F.embedding_bag, index, normal(4, 3), np.asarray([0, 2, 6]), include_last_offset=True, **options)
+    agrees(F.embedding_bag, np.asarray([[0, 2], [3, 3]]), normal(4, 3), **options)
+    agrees(nn.EmbeddingBag(4, 3, **options, **double), index, offsets)
+    agrees(nn.EmbeddingBag(4, 3, include_last_offset=True, **options, **double), index, offsets)
 
 
 def masks(x, value=0.0):
@@ -149,11 +198,38 @@ def test_resampling():
         agrees(nn.Upsample(scale_factor=2.0), x, axes=x.ndim - 2)
         agrees(F.upsample, x, size=4, axes=x.ndim - 2)
     agrees(nn.UpsamplingNearest2d(scale_factor=2.0), normal(1, 2, 3, 4))
+    agrees(nn.UpsamplingNearest2d(scale_factor=2.3), normal(1, 2, 3, 4))
     agrees(nn.UpsamplingBilinear2d(size=(5, 7)), normal(1, 2, 3, 4))
     for align in (True, False):
         theta = normal(2, 2, 3)
         agrees(F.affine_grid, theta, size=(2, 1, 3, 4), align_corners=align)
-        agrees(F.grid_sample, normal(2, 2, 4, 5), normal(2, 3, 4, 2) * 0.6, align_corners=align)
+
+
+@pytest.mark.parametrize("how", [{"size": 3}, {"size": 7}, {"scale_factor": 0.6}, {"scale_factor": 2.3},
+                                 {"scale_factor": 1.7, "recompute_scale_factor": True}])  # fmt: skip
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "area", "linear", "bicubic"])
+def test_modes_of_interpolation(mode, how):
+    for axes, shape in enumerate([(1, 2, 5), (1, 2, 4, 6), (1, 1, 3, 4, 5)], 1):
+        named = {1: "linear", 2: "bilinear", 3: "trilinear"}[axes] if mode == "linear" else mode
+        if mode == "bicubic" and axes != 2:
+            continue
+        for align in (None, True) if mode in ("linear", "bicubic") else (None,):
+            agrees(F.interpolate, normal(*shape), mode=named, align_corners=align, axes=axes, **how)
+            agrees(nn.Upsample(mode=named, align_corners=align, **how), normal(*shape), axes=axes)
+        if axes == 2 and mode in ("linear", "bicubic"):
+            agrees(F.interpolate, normal(*shape), mode=named, antialias=True, axes=axes, **how)
+
+
+@pytest.mark.parametrize("align", [True, False])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+def test_places_in_images(mode, padding, align):
+    options = {"mode": mode, "padding_mode": padding, "align_corners": align}
+    for scale in (0.6, 3.0):
+        agrees(F.grid_sample, normal(2, 3, 4, 5), normal(2, 2, 3, 2) * scale, axes=2, **options)
+        agrees(F.grid_sample, normal(2, 1, 1, 5), normal(2, 2, 3, 2) * scale, axes=2, **options)
+        if mode != "bicubic":
+            agrees(F.grid_sample, normal(1, 2, 3, 4, 2), normal(1, 2, 2, 3, 3) * scale, axes=3, **options)
 
 
 def test_sampled_classes():

@@ -34,6 +34,12 @@ def test_objects_have_formula_source_and_checks(thing) -> None:
     assert r"\section*" in found.to_latex()
 
 
+@pytest.mark.parametrize("thing", [F.softmax, nn.Upsample, nn.Conv2d])
+def test_code_is_compared_with_the_equation(thing) -> None:
+    """Also where the number of axes is that of the input."""
+    assert "the code = the equation, float64" in {c["what"] for c in an.explain(thing).to_json()["checks"]}
+
+
 def test_equations_are_those_of_the_library() -> None:
     found = an.explain(F.softmax)
     assert found.to_json()["equation"] == an.equations.of(F.softmax).text()

@@ -25,7 +25,7 @@ __all__ = ["MultiheadAttention"]
     "v[j, n, d: E] = b[2 * E + d] + sum[m](V[j, n, m] * (W[2 * E + d, m] if one else W_v[d, m]))",
     "w = E // H",
     "s[n, h: H, i, j] = sum[e: w](q[i, n, h * w + e] * k[j, n, h * w + e]) / sqrt(w)",
-    "A[n, h, i, j] = softmax[j](s[n, h, i, j] + M[i, j])",
+    "A[n, h, i, j] = softmax[j](-inf if D[(n * H + h) % Z, i, j] or c[n, j] else s[n, h, i, j] + M[(n * H + h) % Z, i, j] + m[n, j])",
     "o[i, n, d: E] = sum[j](A[n, d // w, i, j] * v[j, n, d])",
     "y[i, n, d: E] = b_o[d] + sum[e](W_o[d, e] * o[i, n, e])",
     "P[n, i, j] = mean[h](A[n, h, i, j])",
@@ -41,7 +41,10 @@ __all__ = ["MultiheadAttention"]
         b[R] = in_proj_bias or 0
         W_o[E, E] = out_proj.weight
         b_o[E] = out_proj.bias or 0
-        M[I, J] = attn_mask or 0: numbers: without masks of keys, added keys and dropout
+        M[Z?, L, S] = attn_mask of floats or 0
+        D[Z?, L, S] = attn_mask of booleans or 0
+        m[N?, S] = key_padding_mask of floats or 0
+        c[N?, S] = key_padding_mask of booleans or 0: without added keys and dropout
     """,
     result="y P",
 )
@@ -67,13 +70,15 @@ class MultiheadAttention(Module):
       v[j, n, d] = b[2 E + d] + Σ_m V[j, n, m] · (W[2 E + d, m] if one, else Wᵥ[d, m])  for 0 ≤ d < E
       w = ⌊E / H⌋
       s[n, h, i, j] = Σ_{0 ≤ e < w} q[i, n, h w + e] k[j, n, h w + e] / √w  for 0 ≤ h < H
-      A[n, h, i, j] = softmax_j(s[n, h, i, j] + M[i, j])
+      A[n, h, i, j] = softmax_j(−∞ if D[(n H + h) mod Z, i, j] or c[n, j], else s[n, h, i, j] + M[(n H + h) mod Z, i, j] +
+          m[n, j])
       o[i, n, d] = Σ_j A[n, ⌊d / w⌋, i, j] · v[j, n, d]  for 0 ≤ d < E
       y[i, n, d] = bₒ[d] + Σ_e Wₒ[d, e] o[i, n, e]  for 0 ≤ d < E
       P[n, i, j] = mean_h(A[n, h, i, j])
       (Q: query (L, N, E); K: key (S, N, F); V: value (S, N, G); H: num_heads; W: in_proj_weight or 0 (R, B); W_q:
       q_proj_weight or 0 (E, E); Wₖ: k_proj_weight or 0 (E, F); Wᵥ: v_proj_weight or 0 (E, G); b: in_proj_bias or 0 (R); Wₒ:
-      out_proj.weight (E, E); bₒ: out_proj.bias or 0 (E); M: attn_mask or 0 (I, J): numbers: without masks of keys, added keys
+      out_proj.weight (E, E); bₒ: out_proj.bias or 0 (E); M: attn_mask of floats or 0 (Z, L, S); D: attn_mask of booleans or 0
+      (Z, L, S); m: key_padding_mask of floats or 0 (N, S); c: key_padding_mask of booleans or 0 (N, S): without added keys
       and dropout)
 
     >>> import anynet as an

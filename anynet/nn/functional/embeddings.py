@@ -20,8 +20,8 @@ __all__ = ["embedding", "embedding_bag", "one_hot"]
 
 @equation(
     "y[..., d] = W[i, d]",
-    where="i = input; W[V, D] = weight",
-    gradient="dW[v: V, d] = sum[...]([i == v] * dy[..., d])",
+    where="i = input; W[V, D] = weight; π = padding_idx or inf",
+    gradient="dW[v: V, d] = sum[...]([i == v and v != π and v != π + V] * dy[..., d])",
 )
 def embedding(
     input: ArrayLike,
@@ -43,7 +43,7 @@ def embedding(
 
     Equation:
       y[d] = W[i, d]
-      (i: input; W: weight (V, D))
+      (i: input; W: weight (V, D); π: padding_idx or inf)
 
     >>> import anynet as an
     >>> an.nn.functional.embedding(an.asarray([1, 0]), an.asarray([[0.0, 1.0], [2.0, 3.0]])).tolist()
@@ -84,10 +84,24 @@ def one_hot(tensor: ArrayLike, num_classes: int = -1) -> Tensor:
 
 @equation(
     """
-        y[b, d] = sum[n](s[b, n] * W[i[b, n], d]) if mode == "sum" else mean[n](W[i[b, n], d]) if mode == "mean" else
-            max[n](W[i[b, n], d])
+        K = R if r == 2 else O - include_last_offset
+        a[n: N] = n // (N // R) if r == 2 else sum[k]([o[k] <= n]) - 1
+        m[b: K, n: N] = [a[n] == b and i[n] != π and i[n] != π + V]
+        c[b] = sum[n](m[b, n])
+        S[b: K, d] = sum[n, m[b, n] > 0](s[n] * W[i[n], d]) / (max(c[b], 1) if mode == "mean" else 1)
+        y[b: K, d] = S[b, d] if mode != "max" else max[n, m[b, n] > 0](W[i[n], d]) if c[b] > 0 else 0
     """,
-    where="i[B, N] = input: a row for each bag; W[V, D] = weight; s[B, N] = per_sample_weights or 1; mode",
+    where="""
+        i[N*] = input
+        r = input.ndim
+        R = input.shape[0]
+        o[O] = offsets or 0
+        include_last_offset
+        W[V, D] = weight
+        s[N*] = per_sample_weights or 1
+        π = padding_idx or inf
+        mode
+    """,
 )
 def embedding_bag(
     input: ArrayLike,
@@ -108,8 +122,14 @@ def embedding_bag(
     equal to `padding_idx` count for nothing. `per_sample_weights`, of the shape of input, multiply the rows ("sum" only).
 
     Equation:
-      y[b, d] = Σ_n s[b, n] W[i[b, n], d] if mode = "sum", mean_n(W[i[b, n], d]) if mode = "mean", else max_n(W[i[b, n], d])
-      (i: input (B, N): a row for each bag; W: weight (V, D); s: per_sample_weights or 1 (B, N); mode)
+      K = R if r = 2, else O − include_last_offset
+      a[n] = ⌊n / ⌊N / R⌋⌋ if r = 2, else Σ_k [oₖ ≤ n] − 1  for 0 ≤ n < N
+      m[b, n] = [aₙ = b and iₙ ≠ π and iₙ ≠ π + V]  for 0 ≤ b < K, 0 ≤ n < N
+      c[b] = Σ_n m[b, n]
+      S[b, d] = Σ_{n, m[b, n] > 0} sₙ W[iₙ, d] / (max(c[b], 1) if mode = "mean", else 1)  for 0 ≤ b < K
+      y[b, d] = S[b, d] if mode ≠ "max", max_{n, m[b, n] > 0}(W[iₙ, d]) if c[b] > 0, else 0  for 0 ≤ b < K
+      (i: input (N); r: input.ndim; R: input.shape[0]; o: offsets or 0 (O); include_last_offset; W: weight (V, D); s:
+      per_sample_weights or 1 (N); π: padding_idx or inf; mode)
 
     >>> import anynet as an
     >>> an.nn.functional.embedding_bag(an.asarray([0, 1, 1]), an.asarray([[1.0], [3.0]]), an.asarray([0, 2])).tolist()

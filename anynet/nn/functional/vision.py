@@ -141,17 +141,20 @@ def _cubic(t: Any) -> list[Any]:
 
 
 @equation(
-    "u[n, j, i] = (g[n, j, i, 0] + 1) * (W - 1) / 2 if align else ((g[n, j, i, 0] + 1) * W - 1) / 2",
-    "v[n, j, i] = (g[n, j, i, 1] + 1) * (H - 1) / 2 if align else ((g[n, j, i, 1] + 1) * H - 1) / 2",
-    """
-        y[n, c, j, i] = sum[h, w](x[n, c, h, w] * max(0, 1 - abs(v[n, j, i] - h)) * max(0, 1 - abs(u[n, j, i] - w)))
-    """,
-    where="""
-        x[N, C, H, W] = input
-        g[N, J, I, A] = grid
-        align = align_corners or 0: bilinear, with zeros outside
-        the other modes read other pixels
-    """,
+    "q[n, p] = (g[n, p] + 1) * (T - 1) / 2 if align else ((g[n, p] + 1) * T - 1) / 2",
+    "u[n, p, k: 4] = floor(q[n, p]) + k - 1 if mode == 'bicubic' else q[n, p]",
+    "a = 0 if align else -1 / 2",
+    "b = max(T - 1, 1) if align else T",
+    "r[n, p, k] = a + b - abs(abs(u[n, p, k] - a) % (2 * b) - b) if padding_mode == 'reflection' else u[n, p, k]",
+    "v[n, p, k] = r[n, p, k] if padding_mode == 'zeros' else clip(r[n, p, k], 0, T - 1)",
+    "h[n, p, k: 4] = abs(q[n, p] - floor(q[n, p]) + 1 - k)",
+    "κ[n, p, k] = (5 * h[n, p, k] / 4 - 9 / 4) * h[n, p, k]**2 + 1 if h[n, p, k] < 1 else"
+    " 3 - 3 * ((h[n, p, k] - 5) * h[n, p, k] + 8) * h[n, p, k] / 4",
+    "w[n, p, i: T] = [i == round(v[n, p, 0])] if mode == 'nearest' else max(0, 1 - abs(v[n, p, 0] - i)) if mode == 'bilinear'"
+    " else sum[k](κ[n, p, k] * [i == v[n, p, k]])",
+    "y[n, c, p] = sum[i: T](x[n, c, i] * prod(w[n, p, i]))",
+    where="x[N, C, T] = input; g[N, P*] = grid: x for the last axis; align = align_corners or 0; mode; padding_mode",
+    spatial="q g u a b r v h κ w i T",
 )
 def grid_sample(
     input: ArrayLike,
@@ -168,11 +171,20 @@ def grid_sample(
     such places have no gradient.
 
     Equation:
-      u[n, j, i] = (g[n, j, i, 0] + 1) (W − 1) / 2 if align, else ((g[n, j, i, 0] + 1) W − 1) / 2
-      v[n, j, i] = (g[n, j, i, 1] + 1) (H − 1) / 2 if align, else ((g[n, j, i, 1] + 1) H − 1) / 2
-      y[n, c, j, i] = Σ_{h,w} x[n, c, h, w] max(0, 1 − |v[n, j, i] − h|) max(0, 1 − |u[n, j, i] − w|)
-      (x: input (N, C, H, W); g: grid (N, J, I, A); align: align_corners or 0: bilinear, with zeros outside the other modes
-      read other pixels)
+      q[n, p] = (g[n, p] + 1) (T − 1) / 2 if align, else ((g[n, p] + 1) T − 1) / 2
+      u[n, p, k] = ⌊q[n, p]⌋ + k − 1 if mode = "bicubic", else q[n, p]  for 0 ≤ k < 4
+      a = 0 if align, else −1 / 2
+      b = max(T − 1, 1) if align, else T
+      r[n, p, k] = a + b − ||u[n, p, k] − a| mod (2 b) − b| if padding_mode = "reflection", else u[n, p, k]
+      v[n, p, k] = r[n, p, k] if padding_mode = "zeros", else clip(r[n, p, k], 0, T − 1)
+      h[n, p, k] = |q[n, p] − ⌊q[n, p]⌋ + 1 − k|  for 0 ≤ k < 4
+      κ[n, p, k] = (5 h[n, p, k] / 4 − 9 / 4) · h[n, p, k]² + 1 if h[n, p, k] < 1, else 3 − 3 · ((h[n, p, k] − 5) h[n, p, k] +
+          8) h[n, p, k] / 4
+      w[n, p, i] = [i = round(v[n, p, 0])] if mode = "nearest", max(0, 1 − |v[n, p, 0] − i|) if mode = "bilinear", else Σ_k
+          κ[n, p, k] · [i = v[n, p, k]]  for 0 ≤ i < T
+      y[n, c, p] = Σ_{0 ≤ i < T} x[n, c, i] · (Π w[n, p, i])
+      (x: input (N, C, T); g: grid (N, P): x for the last axis; align: align_corners or 0; mode; padding_mode; one for each
+      spatial axis: q, g, u, a, b, r, v, h, κ, w, i, T)
 
     >>> import anynet as an
     >>> x = an.asarray([[[[1.0, 3.0]]]])
@@ -351,10 +363,20 @@ def upsample(
     """`interpolate`, under its older name.
 
     Equation:
-      S = ⌊T f⌋ if R = 0, else R
-      y[n, c, t] = x[n, c, ⌊t T / S⌋]  for 0 ≤ t < S
-      (x: input (N, C, T); R: size or 0; f: scale_factor or 1: the mode "nearest" the other modes have their own weights; one
-      for each spatial axis: t, T, S, R, f)
+      S = ⌊T φ⌋ if R = 0, else R
+      ρ = (T − 1) / max(S − 1, 1) if align, T / S if R ≠ 0 or again, else 1 / φ
+      u[t] = t ρ if align and not antialias, else (t + 1 / 2) · ρ − 1 / 2  for 0 ≤ t < S
+      a = −1 / 2 if antialias, else −3 / 4
+      h[t, k] = |k − 2 − uₜ| / (max(ρ, 1) if antialias, else 1)  for 0 ≤ t < S, 0 ≤ k < T + 4
+      κ[t, k] = max(0, 1 − h[t, k]) if mode ≠ "bicubic", ((a + 2) h[t, k] − a − 3) h[t, k]² + 1 if h[t, k] < 1, a · (((h[t, k]
+          − 5) h[t, k] + 8) h[t, k] − 4) if h[t, k] < 2, else 0  for 0 ≤ t < S, 0 ≤ k < T + 4
+      e[t] = ⌊t T / S⌋ if mode = "area", else min(⌊(t + 1 / 2 if mode = "nearest-exact", else t) · ρ⌋, T − 1)  for 0 ≤ t < S
+      f[t] = ⌈(t + 1) T / S⌉ if mode = "area", else eₜ + 1  for 0 ≤ t < S
+      w[t, i] = [eₜ ≤ i < fₜ] / (fₜ − eₜ) if mode = "area" or mode = "nearest" or mode = "nearest-exact", κ[t, i + 2] / (Σ_{0
+          ≤ k < T} κ[t, k + 2]) if antialias, else Σ_k κ[t, k] · [i = clip(k − 2, 0, T − 1)]  for 0 ≤ t < S, 0 ≤ i < T
+      y[n, c, t] = Σ_{0 ≤ i < T} x[n, c, i] · (Π w[t, i])  for 0 ≤ t < S
+      (x: input (N, C, T); R: size or 0; φ: scale_factor or 1; again: recompute_scale_factor or 0; align: align_corners or 0;
+      antialias: or 0; mode; one for each spatial axis: t, i, k, u, h, κ, e, f, w, T, S, R, φ, ρ)
 
     >>> import anynet as an
     >>> an.nn.functional.upsample(an.asarray([[[1.0, 2.0]]]), scale_factor=2).tolist()

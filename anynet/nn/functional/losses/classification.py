@@ -102,15 +102,18 @@ def _indices(
 
 @equation(
     """
-        z[n, c, i] = x[n, c, i] - log(sum[k](exp(x[n, k, i])))
-        q[n, c: C, i] = (1 - s) * [t[n, i] == c] + s / C
-        l[n, i] = -sum[c](q[n, c, i] * w[c] * z[n, c, i]) if t[n, i] != ignore_index else 0
-        W = sum[n, i]([t[n, i] != ignore_index] * w[t[n, i]])
+        z[n, c, i] = x[n, c, i] - log(sum[j](exp(x[n, j, i])))
+        q[n, c: C, i] = (1 - s) * (p[n, c, i] if k == K else [t[n, i] == c]) + s / C
+        l[n, i] = -sum[c](q[n, c, i] * w[c] * z[n, c, i]) if k == K or t[n, i] != ignore_index else 0
+        W = size(l) if k == K else sum[n, i]([t[n, i] != ignore_index] * w[t[n, i]])
         L = sum(l) / W if reduction == "mean" else sum(l) if reduction == "sum" else l
     """,
     where="""
         x[N, C, I*] = input: scores
-        t[N, I*] = target: class indices
+        t[N, I*] = target of integers or 0
+        p[N, C, I*] = target of floats or 0
+        k = target.ndim
+        K = input.ndim
         w[C] = weight or 1
         s = label_smoothing
         ignore_index
@@ -118,7 +121,8 @@ def _indices(
     """,
     gradient="""
         dl = 1 / W if reduction == "mean" else 1
-        dx[n, c, i] = dl * (exp(z[n, c, i]) * sum[k](q[n, k, i] * w[k]) - q[n, c, i] * w[c]) * [t[n, i] != ignore_index]
+        dx[n, c, i] = dl * (exp(z[n, c, i]) * sum[j](q[n, j, i] * w[j]) - q[n, c, i] * w[c]) * [k == K or t[n, i] != ignore_index]
+        dp[n, c, i] = -dl * (1 - s) * w[c] * z[n, c, i]
     """,
 )
 def cross_entropy(
@@ -137,13 +141,13 @@ def cross_entropy(
     weights of the targets.
 
     Equation:
-      z[n, c, i] = x[n, c, i] − ln(Σ_k exp(x[n, k, i]))
-      q[n, c, i] = (1 − s) · [t[n, i] = c] + s / C  for 0 ≤ c < C
-      l[n, i] = −Σ_c q[n, c, i] w[c] z[n, c, i] if t[n, i] ≠ ignore_index, else 0
-      W = Σ_{n,i} [t[n, i] ≠ ignore_index] w[t[n, i]]
+      z[n, c, i] = x[n, c, i] − ln(Σ_j exp(x[n, j, i]))
+      q[n, c, i] = (1 − s) (p[n, c, i] if k = K, else [t[n, i] = c]) + s / C  for 0 ≤ c < C
+      l[n, i] = −Σ_c q[n, c, i] w[c] z[n, c, i] if k = K or t[n, i] ≠ ignore_index, else 0
+      W = size(l) if k = K, else Σ_{n,i} [t[n, i] ≠ ignore_index] w[t[n, i]]
       L = Σ l / W if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input (N, C, I): scores; t: target (N, I): class indices; w: weight or 1 (C); s: label_smoothing; ignore_index;
-      reduction)
+      (x: input (N, C, I): scores; t: target of integers or 0 (N, I); p: target of floats or 0 (N, C, I); k: target.ndim; K:
+      input.ndim; w: weight or 1 (C); s: label_smoothing; ignore_index; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.cross_entropy(an.asarray([[0.0, 0.0]]), an.asarray([1]))
@@ -192,15 +196,18 @@ def cross_entropy(
 
 @equation(
     """
-        z[..., c] = x[..., c] - log(sum[k](exp(x[..., k])))
-        q[..., c: C] = (1 - s) * [t == c] + s / C
-        l = -sum[c](q[..., c] * w[c] * z[..., c]) if t != ignore_index else 0
-        W = sum([t != ignore_index] * w[t])
+        z[..., c] = x[..., c] - log(sum[j](exp(x[..., j])))
+        q[..., c: C] = (1 - s) * (p[..., c] if k == K else [t == c]) + s / C
+        l = -sum[c](q[..., c] * w[c] * z[..., c]) if k == K or t != ignore_index else 0
+        W = size(l) if k == K else sum([t != ignore_index] * w[t])
         L = sum(l) / W if reduction == "mean" else sum(l) if reduction == "sum" else l
     """,
     where="""
         x[..., C] = input: scores
-        t = target: class indices
+        t = target of integers or 0
+        p[..., C] = target of floats or 0
+        k = target.ndim
+        K = input.ndim
         w[C] = weight or 1
         s = label_smoothing
         ignore_index
@@ -208,7 +215,8 @@ def cross_entropy(
     """,
     gradient="""
         dl = 1 / W if reduction == "mean" else 1
-        dx[..., c] = dl * (exp(z[..., c]) * sum[k](q[..., k] * w[k]) - q[..., c] * w[c]) * [t != ignore_index]
+        dx[..., c] = dl * (exp(z[..., c]) * sum[j](q[..., j] * w[j]) - q[..., c] * w[c]) * [k == K or t != ignore_index]
+        dp[..., c] = -dl * (1 - s) * w[c] * z[..., c]
     """,
 )
 def token_cross_entropy(
@@ -223,12 +231,13 @@ def token_cross_entropy(
     indices, or probabilities of the input's shape. The options are the same; with ``reduction="none"`` the losses are (…).
 
     Equation:
-      z[c] = x[c] − ln(Σ_k exp(xₖ))
-      q[c] = (1 − s) · [t = c] + s / C  for 0 ≤ c < C
-      l = −Σ_c q[c] w[c] z[c] if t ≠ ignore_index, else 0
-      W = Σ ([t ≠ ignore_index] wₜ)
+      z[c] = x[c] − ln(Σ_j exp(xⱼ))
+      q[c] = (1 − s) (p[c] if k = K, else [t = c]) + s / C  for 0 ≤ c < C
+      l = −Σ_c q[c] w[c] z[c] if k = K or t ≠ ignore_index, else 0
+      W = size(l) if k = K, else Σ ([t ≠ ignore_index] wₜ)
       L = Σ l / W if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input (…, C): scores; t: target: class indices; w: weight or 1 (C); s: label_smoothing; ignore_index; reduction)
+      (x: input (…, C): scores; t: target of integers or 0; p: target of floats or 0 (…, C); k: target.ndim; K: input.ndim; w:
+      weight or 1 (C); s: label_smoothing; ignore_index; reduction)
 
     >>> import anynet as an
     >>> an.nn.functional.token_cross_entropy(an.zeros((2, 5, 4)), an.zeros((2, 5), dtype=an.int64))
