@@ -26,16 +26,45 @@ from anynet.distributions.distribution import (
 from anynet.distributions.location_scale import _log_of_rest, probability
 from anynet.ops import elementwise as e
 from anynet.ops.creation import arange, full_like, ones_like, zeros_like
-from anynet.ops.incomplete import betainc, gammainc, gammaincc, sampled_beta, sampled_dirichlet, sampled_gamma
-from anynet.ops.manipulation import astype, broadcast_to
+from anynet.ops.incomplete import (
+    betainc,
+    gammainc,
+    gammaincc,
+    log1p_less,
+    sampled_beta,
+    sampled_dirichlet,
+    sampled_gamma,
+)
+from anynet.ops.manipulation import astype, broadcast_to, expand_dims, stack
 from anynet.ops.reductions import argmax, sum
 from anynet.ops.softmax import log_softmax
-from anynet.ops.special import _xlog1py, _xlogy, betaln, digamma, expit, gammaln
+from anynet.ops.special import _xlog1py, _xlogy, betaln, expit, gamma_rest, gammaln, multiply_add
 from anynet.random import Generator, gamma, loggamma
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
 
 __all__ = ["Beta", "Chi2", "Dirichlet", "Exponential", "Gamma", "InverseGamma", "Pareto", "Weibull"]
+
+
+def _is_large(a: Tensor, inside: Tensor) -> Tensor:
+    """Concentrations from which a density is computed from its largest value, since its terms cancel; `inside`: where x is no end."""
+    return e.logical_and(e.greater_equal(a, 11.0 if eps(a) < 1e-10 else 2.0), e.greater(inside, 0.0))
+
+
+def _below_peak(large: Tensor, a: Tensor, y: Tensor, off: Tensor) -> Tensor:
+    """a ln(y / a) − (y − a), `off` being y − a to its last digit; 0 where not `large` (Loader: Fast and accurate computation of
+    binomial probabilities, 2000)."""
+    a, y, off = e.where(large, a, 1.0), e.where(large, y, 1.0), e.where(large, off, 0.0)
+    u = off / a
+    far = e.less(u, -0.5)
+    return a * e.where(far, e.log(e.where(far, y, a) / a) - u, log1p_less(e.where(far, 0.0, u)))
+
+
+def _gamma_log_prob(a: Tensor, x: Tensor, y: Tensor, off: Tensor, small: Tensor) -> Tensor:
+    """ln(y^a e^{−y} / (x Γ(a))), `off` being y − a; `small` is what it is of small a, and of x = 0."""
+    large = _is_large(a, x)
+    peak = -gamma_rest(e.where(large, a, 1.0)) - e.log(e.where(large, x, 1.0))
+    return e.where(large, peak + _below_peak(large, a, y, off), small)
 
 
 class Exponential(Distribution):
@@ -130,15 +159,16 @@ class Gamma(Distribution):
         return sampled_gamma(a, drawn) / self.rate
 
     def log_prob(self, value: ArrayLike) -> Tensor:
-        (x, good), a = self._inside(value), self.concentration
-        return outside(good, a * e.log(self.rate) + _xlogy(a - 1.0, x) - self.rate * x - gammaln(a))
+        (x, good), a, rate = self._inside(value), self.concentration, self.rate
+        small = a * e.log(rate) + _xlogy(a - 1.0, x) - rate * x - gammaln(a)
+        return outside(good, _gamma_log_prob(a, x, rate * x, multiply_add(rate, x, -a), small))
 
     def cdf(self, value: ArrayLike) -> Tensor:
         return gammainc(self.concentration, self.rate * not_below(self._value(value), 0.0))
 
     def entropy(self) -> Tensor:
         a = self.concentration
-        return a - e.log(self.rate) + gammaln(a) + (1.0 - a) * digamma(a)
+        return gamma_rest(a) + e.log(a / self.rate) + (1.0 - a) * gamma_rest(a, n=1)
 
 
 class Chi2(Gamma):
@@ -202,8 +232,10 @@ class InverseGamma(Distribution):
         return self.rate / sampled_gamma(a, drawn)
 
     def log_prob(self, value: ArrayLike) -> Tensor:
-        (x, good), a = self._inside(value), self.concentration
-        return outside(good, a * e.log(self.rate) - (a + 1.0) * e.log(x) - self.rate / x - gammaln(a))
+        (x, good), a, rate = self._inside(value), self.concentration, self.rate
+        y = rate / x
+        small = a * e.log(rate) - (a + 1.0) * e.log(x) - y - gammaln(a)
+        return outside(good, _gamma_log_prob(a, x, y, y - a + multiply_add(-y, x, rate) / x, small))
 
     def cdf(self, value: ArrayLike) -> Tensor:
         x = self._value(value)
@@ -212,7 +244,7 @@ class InverseGamma(Distribution):
 
     def entropy(self) -> Tensor:
         a = self.concentration
-        return a + e.log(self.rate) + gammaln(a) - (1.0 + a) * digamma(a)
+        return gamma_rest(a) + e.log(self.rate / a) - (1.0 + a) * gamma_rest(a, n=1)
 
 
 class Weibull(Distribution):
@@ -322,6 +354,12 @@ class Pareto(Distribution):
         return e.log(self.scale / self.alpha) + 1.0 + 1.0 / self.alpha
 
 
+def _entropy(total: Tensor, a: Tensor) -> Tensor:
+    """Of the Dirichlet distribution: by what is left of ln Γ and its derivative beside terms that cancel."""
+    each = gamma_rest(a) + e.log(a / expand_dims(total, axis=-1)) - (a - 1.0) * gamma_rest(a, n=1)
+    return sum(each, axis=-1) - gamma_rest(total) + (total - a.shape[-1]) * gamma_rest(total, n=1)
+
+
 class Beta(Distribution):
     """p(x) = x^{α−1} (1 − x)^{β−1} / B(α, β), 0 ≤ x ≤ 1, α = concentration1, β = concentration0.
 
@@ -371,14 +409,21 @@ class Beta(Distribution):
     def rsample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> Tensor:
         a, b = self.concentration1, self.concentration0
         shape = self._shape(sample_shape)
-        options: Any = {"dtype": a.dtype, "device": a.device, "generator": generator}
-        drawn = expit(loggamma(a, shape, **options) - loggamma(b, shape, **options))
+        options: Any = {"dtype": "float64", "device": a.device, "generator": generator}
+        drawn = astype(expit(loggamma(a, shape, **options) - loggamma(b, shape, **options)), a.dtype)
         return sampled_beta(a, b, e.clip(drawn, tiny(a), 1.0 - 0.5 * eps(a)))
 
     def log_prob(self, value: ArrayLike) -> Tensor:
         x, good = self._inside(value)
         a, b = self.concentration1, self.concentration0
-        return outside(good, _xlogy(a - 1.0, x) + _xlog1py(b - 1.0, -x) - betaln(a, b))
+        total, rest = a + b, 1.0 - x
+        lost = a - (total - (total - a)) + (b - (total - a))  # of the sum's digits
+        off = multiply_add(total, x, -a) + lost * x
+        large = _is_large(e.minimum(a, b), x * rest)
+        peak = gamma_rest(total) - gamma_rest(a) - gamma_rest(b) - e.log(e.where(large, x * rest, 1.0))
+        peak = peak + _below_peak(large, a, total * x, off) + _below_peak(large, b, total * rest, -off)
+        small = _xlogy(a - 1.0, x) + _xlog1py(b - 1.0, -x) - betaln(a, b)
+        return outside(good, e.where(large, peak, small))
 
     def cdf(self, value: ArrayLike) -> Tensor:
         x = not_below(self._value(value), 0.0)
@@ -386,8 +431,17 @@ class Beta(Distribution):
 
     def entropy(self) -> Tensor:
         a, b = self.concentration1, self.concentration0
-        both = a + b
-        return betaln(a, b) - (a - 1.0) * digamma(a) - (b - 1.0) * digamma(b) + (both - 2.0) * digamma(both)
+        return _entropy(a + b, stack([a, b], axis=-1))
+
+
+def _above_one(x: Tensor) -> Tensor:
+    """The sum of the last axis less 1, exactly: by the whole parts of two scales first, whose sums have no rounding."""
+    scale, own, total = 2.0 ** round(-0.5 * math.log2(eps(x))), x.detach(), sum(x, axis=-1)
+    exact: Tensor | float = -1.0
+    for unit in (scale, scale * scale):
+        whole = e.round(own * unit) / unit
+        exact, own = exact + sum(whole, axis=-1), own - whole
+    return total - total.detach() + (exact + sum(own, axis=-1))
 
 
 class Dirichlet(Distribution):
@@ -441,19 +495,24 @@ class Dirichlet(Distribution):
 
     def rsample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> Tensor:
         a = self.concentration
-        logs = loggamma(a, self._shape(sample_shape), dtype=a.dtype, device=a.device, generator=generator)
-        drawn = e.clip(e.exp(log_softmax(logs, axis=-1)), tiny(a), 1.0 - 0.5 * eps(a))
+        logs = loggamma(a, self._shape(sample_shape), dtype="float64", device=a.device, generator=generator)
+        drawn = e.clip(astype(e.exp(log_softmax(logs, axis=-1)), a.dtype), tiny(a), 1.0 - 0.5 * eps(a))
         if a.shape[-1] == 1:
             return ones_like(drawn)
         return sampled_dirichlet(broadcast_to(a, drawn.shape), drawn)
 
     def log_prob(self, value: ArrayLike) -> Tensor:
         x, a = self._value(value), self.concentration
-        norm = gammaln(sum(a, axis=-1)) - sum(gammaln(a), axis=-1)
-        return sum(_xlogy(a - 1.0, x), axis=-1) + norm
+        total = self._total()
+        large = _is_large(a, x)
+        peak = _below_peak(large, a, total * x, multiply_add(total, x, -a)) - e.log(e.where(large, x, 1.0))
+        small = _xlogy(a - 1.0, x) + a * e.log(total / a) + a - total * x
+        total = total[..., 0]
+        return (
+            sum(e.where(large, peak, small) - gamma_rest(a), axis=-1)
+            + gamma_rest(total)
+            + total * _above_one(x)
+        )
 
     def entropy(self) -> Tensor:
-        a = self.concentration
-        total, k = sum(a, axis=-1), a.shape[-1]
-        norm = sum(gammaln(a), axis=-1) - gammaln(total)
-        return norm + (total - k) * digamma(total) - sum((a - 1.0) * digamma(a), axis=-1)
+        return _entropy(self._total()[..., 0], self.concentration)

@@ -21,7 +21,7 @@ from anynet.distributions.distribution import (
 from anynet.ops import elementwise as e
 from anynet.ops.creation import full_like, zeros_like
 from anynet.ops.incomplete import betainc, sampled_gamma
-from anynet.ops.special import betaln, digamma, erf, erfinv, ndtr, ndtri
+from anynet.ops.special import betaln, erf, erfinv, gamma_rest, ndtr, ndtri
 from anynet.random import Generator, gamma
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
@@ -275,7 +275,8 @@ class StudentT(Distribution):
 
     def entropy(self) -> Tensor:
         df = self.df
-        spread = 0.5 * (df + 1.0) * (digamma(0.5 * (df + 1.0)) - digamma(0.5 * df))
+        slope = e.log1p(1.0 / df) + gamma_rest(0.5 * (df + 1.0), n=1) - gamma_rest(0.5 * df, n=1)
+        spread = 0.5 * (df + 1.0) * slope
         return e.log(self.scale) + spread + 0.5 * e.log(df) + betaln(0.5 * df, 0.5)
 
 

@@ -25,7 +25,9 @@ from anynet.ops.special import (
     _xlogy,
     as_arrays,
     digamma,
+    gamma_rest,
     gammaln,
+    multiply_add,
     polygamma,
 )
 from anynet.tensor import Tensor
@@ -85,6 +87,16 @@ def _log1p_less(xp: Backend, u: Array) -> Array:
     return xp.where(near, -small * v + 2.0 * v * square * _series(square, _ATANH), xp.log1p(large) - large)
 
 
+@primitive
+@for_floats
+def log1p_less(xp: Backend, u: Array, /) -> Array:
+    """ln(1 + u) − u, without cancellation."""
+    return _log1p_less(xp, u)
+
+
+log1p_less.vjp(u=lambda g, u: -g * u / (1.0 + u))
+
+
 def _binomials(n: int) -> tuple[int, ...]:
     return tuple(math.comb(n, k) for k in range(n + 1))
 
@@ -109,9 +121,15 @@ def _derivatives(slopes: Any, n: int, m: int = 0) -> dict[tuple[int, int], Any]:
 # ----- gamma -----
 
 
-def _gamma_slopes(log: Any, psi: Any, x: Any, a: Any) -> Any:
-    """The derivatives with respect to a of ln(xᵃ e⁻ˣ / Γ(a))."""
-    return lambda k, _: log(x) - psi(a, 0) if k == 1 else -psi(a, k - 1)
+def _log_ratio(xp: Backend, y: Array, a: Array, off: Array) -> Array:
+    """ln(y / a), `off` being y − a to its last digit."""
+    far = off < -0.5 * a
+    return xp.where(far, xp.log(y / a), xp.log1p(xp.where(far, xp.zeros_like(off), off) / a))
+
+
+def _gamma_slopes(first: Any, psi: Any, a: Any) -> Any:
+    """The derivatives with respect to a of ln(xᵃ e⁻ˣ / Γ(a)), of which the first is ln x − ψ(a)."""
+    return lambda k, _: first if k == 1 else -psi(a, k - 1)
 
 
 def _gamma_moments(xp: Backend, a: Array, x: Array, lower: Array, n: int) -> list[Array]:
@@ -219,7 +237,8 @@ def gamma_ratio(xp: Backend, a: Array, x: Array, /, *, n: int) -> Array:
         def psi(a: Array, k: int) -> Array:
             return _polygamma.reference(xp, a, n=k)
 
-        front = _derivatives(_gamma_slopes(xp.log, psi, at, shifted), n)
+        slope = _log_ratio(xp, at, shifted, at - shifted) - gamma_rest.reference(xp, shifted, n=1)
+        front = _derivatives(_gamma_slopes(slope, psi, shifted), n)
         moments = _gamma_moments(xp, shifted, at, lower, n)
         total = sum(c * (front[n - k, 0] * moments[k]) for k, c in enumerate(_binomials(n)))
         moved = shifted > own
@@ -262,7 +281,7 @@ def _gamma_ratio_a(g: Any, y: Any, a: Any, x: Any, n: int) -> Any:
 
 
 def _gamma_ratio_x(g: Any, y: Any, a: Any, x: Any, n: int) -> Any:
-    front = _derivatives(_gamma_slopes(e.log, _psi, x, a), n)[n, 0]
+    front = _derivatives(_gamma_slopes(e.log(x) - digamma(a), _psi, a), n)[n, 0]
     return g * (front - y * ((a - 1.0) / x - 1.0))
 
 
@@ -271,48 +290,63 @@ gamma_ratio.vjp(a=_gamma_ratio_a, x=_gamma_ratio_x)
 # ----- beta -----
 
 
-def _beta_slopes(log_x: Any, log_rest: Any, psi: Any, a: Any, b: Any, both: Any) -> Any:
-    """The derivatives with respect to a and b of ln(xᵃ (1 − x)ᵇ Γ(a + b) / (Γ(a) Γ(b)))."""
+def _beta_slopes(up: Any, down: Any, psi: Any, a: Any, b: Any, both: Any) -> Any:
+    """The derivatives with respect to a and b of ln(xᵃ (1 − x)ᵇ Γ(a + b) / (Γ(a) Γ(b))), of which the first are `up` and `down`."""
 
     def slope(i: int, j: int) -> Any:
+        if i + j == 1:
+            return up if i else down
         y = psi(both, i + j - 1)
-        if not j:
-            y = y - psi(a, i - 1)
-        if not i:
-            y = y - psi(b, j - 1)
-        return y + (log_x if (i, j) == (1, 0) else log_rest if (i, j) == (0, 1) else 0.0)
+        return y if i and j else y - psi(a, i - 1) if i else y - psi(b, j - 1)
 
     return slope
 
 
+def _excess(xp: Backend, a: Array, b: Array, x: Array) -> Array:
+    """(a + b) x − a, with the digits that are left of it."""
+    both = a + b
+    lost = (a - (both - (both - a))) + (b - (both - a))
+    return multiply_add.reference(xp, both, x, -a) + lost * x
+
+
 def _beta_moments(
-    xp: Backend, a: Array, b: Array, x: Array, swapped: Array, orders: list[tuple[int, int]]
+    xp: Backend,
+    a: Array,
+    b: Array,
+    x: Array,
+    rest: Array,
+    excess: Array,
+    swapped: Array,
+    orders: list[tuple[int, int]],
 ) -> list[Array]:
     """∫ pⁱ qʲ exp(a p + b q) ds over the logits s below that of x ≤ a / (a + b), p and q the logarithms of t / x and
-    (1 − t) / (1 − x), t = σ(s); where `swapped`, i and j change places.
+    (1 − t) / (1 − x), t = σ(s); where `swapped`, i and j change places. `rest` is 1 − x, `excess` (a + b) x − a.
 
     The range ends where a bound of the exponent from below reaches `tail`; beyond the logit of half the mean the integrand falls
     exponentially, and this is where the range is parted.
     """
     tail, count = _precision(xp, x)
-    slope = xp.maximum(a - (a + b) * x, xp.zeros_like(x))
-    bend = a - (a + b) * x * x
+    slope = xp.maximum(-excess, xp.zeros_like(x))
+    bend = a * rest - x * excess
     linear = 2.0 * slope - tail
     root = xp.sqrt(linear * linear + 8.0 * tail * bend)
     rising = linear > 0.0
     steep = 4.0 * tail / (xp.where(rising, linear, xp.ones_like(x)) + root)
     end = xp.where(rising, steep, (root - linear) / (2.0 * bend))
-    middle = xp.log(x * (a + 2.0 * b) / (a * (1.0 - x)))
+    middle = xp.log(x * (a + 2.0 * b) / (a * rest))
     middle = xp.maximum(middle, xp.zeros_like(x))
     end = xp.minimum(xp.where(xp.isnan(end), xp.full_like(end, math.inf), end), middle + 2.0 * tail / a)
     middle = xp.minimum(middle, end)
-    totals = [xp.zeros_like(x) for _ in orders]
+    totals, low = [xp.zeros_like(x) for _ in orders], x < 0.5
     for start, width in ((xp.zeros_like(x), middle), (middle, end - middle)):
         for node, weight in _legendre(count):
             u = start + width * node
-            q = -xp.log1p(x * xp.expm1(-u))
-            p = q - u
-            f = weight * width * xp.exp(a * p + b * q)
+            p = -xp.log1p(rest * xp.expm1(xp.minimum(u, xp.full_like(u, 80.0))))
+            q = xp.where(low, -xp.log1p(xp.minimum(x, xp.full_like(x, 0.5)) * xp.expm1(-u)), p + u)
+            p = xp.where(low, q - u, p)
+            # a p + b q, whose linear parts cancel
+            bent = a * _expm1_less(xp, p) + b * _expm1_less(xp, q)
+            f = weight * width * xp.exp(excess * xp.expm1(q) / x - bent)
             first, second = xp.where(swapped, q, p), xp.where(swapped, p, q)
             for k, (i, j) in enumerate(orders):
                 totals[k] = totals[k] + f * first**i * second**j
@@ -324,14 +358,14 @@ def _beta_front(xp: Backend, a: Array, b: Array, x: Array) -> Array:
     far = (a >= 10.0) & (b >= 10.0)
     high, wide = xp.where(far, a, xp.full_like(a, 10.0)), xp.where(far, b, xp.full_like(b, 10.0))
     both = high + wide
-    off = x - high / both
+    off = _excess(xp, high, wide, x)
     large = (
         0.5 * xp.log(high / (2 * math.pi) * (wide / both))
         + _stirling(both)
         - _stirling(high)
         - _stirling(wide)
     )
-    large = large + high * _log1p_less(xp, off * both / high) + wide * _log1p_less(xp, -off * both / wide)
+    large = large + high * _log1p_less(xp, off / high) + wide * _log1p_less(xp, -off / wide)
     low, few = xp.where(far, xp.ones_like(a), a), xp.where(far, xp.ones_like(b), b)
     small = low * xp.log(x) + few * xp.log1p(-x) - _betaln.reference(xp, low, few)
     return xp.exp(xp.where(far, large, small))
@@ -354,7 +388,8 @@ def _beta_from_below(
     xp: Backend, a: Array, b: Array, x: Array, swapped: Array, orders: list[tuple[int, int]]
 ) -> list[Array]:
     low, high = xp.where(swapped, b, a), xp.where(swapped, a, b)
-    return _beta_moments(xp, low, high, xp.where(swapped, 1.0 - x, x), swapped, orders)
+    x, rest, off = xp.where(swapped, 1.0 - x, x), xp.where(swapped, x, 1.0 - x), _excess(xp, a, b, x)
+    return _beta_moments(xp, low, high, x, rest, xp.where(swapped, -off, off), swapped, orders)
 
 
 def betainc(a: ArrayLike | float, b: ArrayLike | float, x: ArrayLike | float, /) -> Tensor:
@@ -399,9 +434,13 @@ def beta_ratio(xp: Backend, a: Array, b: Array, x: Array, /, *, n: int, m: int) 
         def psi(a: Array, k: int) -> Array:
             return _polygamma.reference(xp, a, n=k)
 
-        logs = xp.log(at), xp.log1p(-at)
-        front = _derivatives(_beta_slopes(*logs, psi, first, second, first + second), n, m)
-        added = _derivatives(_beta_slopes(*logs, psi, first, second, own + rest), n, m)[n, m]
+        off, sums, psi_of = _excess(xp, first, second, at), first + second, psi(own + rest, 0)
+        wide = gamma_rest.reference(xp, sums, n=1)
+        up = _log_ratio(xp, sums * at, first, off) + wide - gamma_rest.reference(xp, first, n=1)
+        down = _log_ratio(xp, sums * (1.0 - at), second, -off) + wide - gamma_rest.reference(xp, second, n=1)
+        front = _derivatives(_beta_slopes(up, down, psi, first, second, sums), n, m)
+        up, down = xp.log(at) + psi_of - psi(first, 0), xp.log1p(-at) + psi_of - psi(second, 0)
+        added = _derivatives(_beta_slopes(up, down, psi, first, second, own + rest), n, m)[n, m]
         orders = [(i, j) for i in range(n + 1) for j in range(m + 1)]
         moments = _beta_from_below(xp, first, second, at, swapped, orders)
         total: Any = 0.0
@@ -442,7 +481,9 @@ def _beta_ratio_b(g: Any, y: Any, a: Any, b: Any, x: Any, n: int, m: int) -> Any
 
 
 def _beta_ratio_x(g: Any, y: Any, a: Any, b: Any, x: Any, n: int, m: int) -> Any:
-    front = _derivatives(_beta_slopes(e.log(x), e.log1p(-x), _psi, a, b, a + b), n, m)[n, m]
+    both = digamma(a + b)
+    up, down = e.log(x) - digamma(a) + both, e.log1p(-x) - digamma(b) + both
+    front = _derivatives(_beta_slopes(up, down, _psi, a, b, a + b), n, m)[n, m]
     return g * (front - y * ((a - 1.0) / x - (b - 1.0) / (1.0 - x)))
 
 
@@ -486,5 +527,14 @@ def _sampled_dirichlet_rule(g: Any, y: Any, a: Any) -> tuple[Any]:
 
 
 sampled_dirichlet.stacked = True
-for _prim in (_gammainc, _gammaincc, gamma_ratio, _betainc, beta_ratio, sampled_gamma, sampled_beta):
+for _prim in (
+    log1p_less,
+    _gammainc,
+    _gammaincc,
+    gamma_ratio,
+    _betainc,
+    beta_ratio,
+    sampled_gamma,
+    sampled_beta,
+):
     _prim.elementwise = True

@@ -354,6 +354,45 @@ def gammaln(xp: Backend, x: Array, /) -> Array:
 gammaln.vjp(x=lambda g, x: e.multiply_no_nan(g, digamma(x)))
 
 
+@primitive
+@for_floats
+def gamma_rest(xp: Backend, x: Array, /, *, n: int = 0) -> Array:
+    """The n-th derivative of ln Γ(x) − x ln x + x, x > 0: what Stirling's formula says beside its large terms, without their digits."""
+    with xp.errstate():
+        least = float(n + (11 if float(xp.finfo(x.dtype).eps) < 1e-10 else 3))
+        far = x >= least
+        z, near = xp.where(far, x, xp.full_like(x, least)), xp.where(far, xp.ones_like(x), x)
+        if n == 0:
+            rest = gammaln.reference(xp, near) - near * xp.log(near) + near
+            return xp.where(far, _stirling(z) - 0.5 * xp.log(z / (2 * math.pi)), rest)
+        power = xp.log(near) if n == 1 else math.factorial(n - 2) * (-1) ** n * near ** float(1 - n)
+        series, inverse = xp.zeros_like(z), 1.0 / z
+        for k in range(len(_BERNOULLI), 0, -1):
+            scale = math.factorial(2 * k + n - 2) / math.factorial(2 * k)
+            series = series * inverse * inverse + _BERNOULLI[k - 1] * scale
+        series = (-1) ** n * (series * inverse + 0.5 * math.factorial(n - 1)) * inverse ** float(n)
+        return xp.where(far, series, _polygamma.reference(xp, near, n=n - 1) - power)
+
+
+gamma_rest.vjp(x=lambda g, x, n: g * gamma_rest(x, n=n + 1))
+
+
+@primitive
+@for_floats
+def multiply_add(xp: Backend, a: Array, b: Array, c: Array, /) -> Array:
+    """a b + c, the product with twice the digits (Dekker 1971), so that what is left of two that almost cancel has all of its own."""
+    split = 2.0 ** (27 if float(xp.finfo(a.dtype).eps) < 1e-10 else 12) + 1.0
+    with xp.errstate():
+        p = a * b
+        a1, b1 = split * a - (split * a - a), split * b - (split * b - b)
+        a2, b2 = a - a1, b - b1
+        error = ((a1 * b1 - p) + a1 * b2 + a2 * b1) + a2 * b2
+        return (p + c) + xp.where(xp.isfinite(error), error, xp.zeros_like(error))
+
+
+multiply_add.vjp(a=lambda g, b: g * b, b=lambda g, a: g * a, c=lambda g: g)
+
+
 @primitive(name="polygamma")
 @for_floats
 def _polygamma(xp: Backend, x: Array, /, *, n: int) -> Array:
@@ -401,8 +440,8 @@ def _cotangent(n: int) -> tuple[float, ...]:
 
 
 _polygamma.vjp(x=lambda g, x, n: e.multiply_no_nan(g, _polygamma(x, n=n + 1)))
-_elementwise(gammaln)
-_elementwise(_polygamma)
+for _prim in (gammaln, gamma_rest, multiply_add, _polygamma):
+    _elementwise(_prim)
 
 
 def polygamma(n: int, x: ArrayLike, /) -> Tensor:

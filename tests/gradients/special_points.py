@@ -266,11 +266,12 @@ LAYERS = {f"anynet.ops.{m}" for m in ("attention", "collectives", "convolution",
 
 NO_POINT: dict[str, str] = {
     **dict.fromkeys(
-        ("sin", "cos", "tan", "gammainc_ratio", "betainc_ratio", "sampled_gamma", "sampled_beta", "sampled_dirichlet"), SMOOTH
+        ("sin", "cos", "tan", "gammainc_ratio", "betainc_ratio", "sampled_gamma", "sampled_beta", "sampled_dirichlet",
+         "gamma_rest", "log1p_less"), SMOOTH
     ),
     "rounded": "its gradient is the gradient that comes in, rounded, wherever the number lies",
     **dict.fromkeys((
-        "add", "subtract", "multiply", "negative", "positive", "conj", "real", "imag", "matmul", "vecdot", "tensordot",
+        "add", "subtract", "multiply", "multiply_add", "negative", "positive", "conj", "real", "imag", "matmul", "vecdot", "tensordot",
         "linalg.matmul", "linalg.vecdot", "linalg.tensordot", "linalg.cross", "linalg.outer", "linalg.trace", "linear",
         "sum_to", "cast_to", "astype", "fft", "ifft", "fft.fft", "fft.ifft", "fft.fftn", "fft.ifftn", "fft.rfft",
         "fft.irfft", "fft.rfftn", "fft.irfftn", "fft.hfft", "fft.ihfft", "dropout",

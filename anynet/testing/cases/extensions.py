@@ -114,10 +114,12 @@ def _special() -> Iterable[Case]:
     yield Case("erfinv", special.erfinv, ((3, 4),), -0.9, 0.9)
     for name in ("logit", "ndtri"):
         yield Case(name, getattr(special, name), ((3, 4),), 0.05, 0.95)
-    for name in ("cbrt", "entr", "gammaln", "digamma"):
+    for name in ("cbrt", "entr", "gammaln", "gamma_rest", "digamma"):
         yield Case(name, getattr(special, name), ((3, 4),), 0.2, 3.0)
     for name in ("xlogy", "xlog1py", "rel_entr", "betaln"):
         yield Case(name, getattr(special, name), ((3, 4), (4,)), 0.2, 3.0)
+    yield Case("multiply_add", special.multiply_add, ((3, 4), (4,), (3, 1)))
+    yield Case("log1p_less", incomplete.log1p_less, ((3, 4),), -0.8, 2.0)
     for name in ("gammainc", "gammaincc"):
         yield Case(name, getattr(incomplete, f"_{name}"), ((3,), (3,)), 0.2, 3.0)
     yield Case("betainc", incomplete._betainc, ((3,), (3,), (3,)), 0.2, 0.9)
