@@ -23,11 +23,18 @@ os.environ["SCIPY_ARRAY_API"] = (
 import numpy as np
 import pytest
 
+import run_once
 from anynet_backends import probe
 
 # a shell starts what runs in the background with Ctrl-C ignored; the tests of Ctrl-C, and their processes, need it
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests that another lane of the same check has run, see `run_once`."""
+    run_once.register(config)
+
 
 DEVICES = ("cpu", "strict:device1", "torch:cpu", "cuda:0")
 
