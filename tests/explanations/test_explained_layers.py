@@ -229,3 +229,34 @@ def test_many_slopes_are_checked_along_directions() -> None:
     assert checks[0].note == "243 slopes, along a random direction of each argument, arguments 20×12, 3"
     assert checks[1].ok is False
     assert "wrong gradient of input 0" in checks[1].note
+
+
+def test_a_network_of_a_file_on_the_command_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "net.py").write_text(
+        "from anynet import nn\n"
+        "net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))\n"
+        "def words(): return nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2))\n"
+        "def whole(): return nn.Linear(2, 1), [[1.0, 2.0]]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    shown = []
+    for words in (
+        ["net.py:net", "x=[[1,2]]", "y=[[1]]", "loss=mse"],
+        ["net.py:net", "x=[[1,2]]", "y=[[1]]", "loss=mse"],
+        ["net.py:words", "x=[1,2]", "y=[0,1]", "loss=cross_entropy"],
+        ["net.py:whole"],
+    ):
+        assert main(["explain", *words]) == 0
+        shown.append(capsys.readouterr().out)
+    assert "0: Linear(in_features=2, out_features=3, bias=True)" in shown[0]
+    assert "checks agree" in shown[0]
+    assert shown[0] == shown[1]
+    for words, code, message in (
+        (["net.py:net"], 2, "net.py:net needs inputs: x="),
+        (["net.py:nett"], 2, "net.py has no nett"),
+        (["no.py:net", "x=1"], 2, "there is no file no.py"),
+        (["net.py:net", "x=[[1,2]]", "loss=mse"], 1, "loss= needs targets"),
+        (["net.py:net", "x=[[1,2]]", "y=[[1]]", "loss=ms"], 1, "unknown loss 'ms'"),
+    ):
+        assert main(["explain", *words]) == code
+        assert message in capsys.readouterr().err

@@ -7,18 +7,23 @@ from typing import Any
 
 import click
 
+from anynet import nn, random
+from anynet.cli.commands.networks import network_named
 from anynet.cli.grammar import Output, Result, Whole, argument, command, option
 from anynet.data import default_collate
 from anynet.explanations import Explanation
 from anynet.explanations import explain as explained
+from anynet.explanations.expressions import value_of
+from anynet.ops.creation import asarray
 from anynet.runs import open as open_run
 from anynet.runs.scoring import objective_of
+from anynet.train.objectives import Objective
 
 __all__ = ["explain"]
 
 
 @command(
-    "explain", argument("target", "an expression, such as \"tanh(w*x+b)\", a layer, loss, optimizer or function, or a run",
+    "explain", argument("target", "an expression, such as \"tanh(w*x+b)\", a layer, loss, optimizer or function, a run, or file.py:network",
                         kind=click.STRING),
     option("sample", Whole(0), "of a run: which sample of the held-out part, counted from 0", shown="0"),
     option("digits", Whole(1), "how many digits numbers are shown with", 6),
@@ -33,6 +38,7 @@ def explain(output: Output, target: str, sample: int | None, digits: int, out: s
     anynet explain "sum((A@v)**2)" A=[[1,2],[3,4]] v=1,2
     anynet explain nn.LSTM | F.gelu | optim.Adam    equation, gradient, source, and a check made now
     anynet explain RUN sample=17                    a sample of the held-out part through the network, layer by layer
+    anynet explain net.py:net x=[[1,2]] y=[[0.5]] loss=mse     a network of one's own, layer by layer
 
     Each derivative is computed by the textbook's formula, by autograd and by finite differences in double precision. The exit code is 1
     where these do not agree.
@@ -40,6 +46,8 @@ def explain(output: Output, target: str, sample: int | None, digits: int, out: s
     variables = click.get_current_context().meta["variables"]
     if target.strip() and Path(target).exists():
         found = _of_run(target, sample or 0, digits, variables)
+    elif ":" in target:
+        found = _of_network(target, digits, variables)
     else:
         if sample is not None:
             variables["sample"] = str(sample)
@@ -48,6 +56,27 @@ def explain(output: Output, target: str, sample: int | None, digits: int, out: s
         found.save(out)
         output.say(f"written to {out}")
     return Result(found.to_json(), "" if out else str(found), 0 if found.ok else 1)
+
+
+def _of_network(target: str, digits: int, variables: dict[str, str]) -> Explanation:
+    """A network of the user's with the inputs that are given, else with those that come with it. Numbers without a point stay integers
+    where indices or classes are expected."""
+    loss = variables.pop("loss", None)
+    random.manual_seed(0)  # the same numbers at each call
+    network, inputs = network_named(target)
+    if variables:
+        indices = any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in network.modules())
+        classes = loss is not None and Objective(loss).labels is not None
+        whole = [indices] * (len(variables) - (loss is not None)) + [classes]
+        inputs = [
+            value_of(text) if keep else asarray(value_of(text), dtype="float64")
+            for text, keep in zip(variables.values(), whole, strict=False)
+        ]
+    if not inputs:
+        raise click.UsageError(
+            f"{target} needs inputs: x=[[1,2]], and a target with its loss: y=[[0.5]] loss=mse"
+        )
+    return explained(network, *inputs, loss=loss, digits=digits)
 
 
 def _of_run(path: str, sample: int, digits: int, variables: dict[str, Any]) -> Explanation:

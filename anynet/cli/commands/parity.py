@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import runpy
 from dataclasses import asdict, is_dataclass
-from pathlib import Path
 from typing import Any
 
 import click
 
-from anynet import nn, random
+from anynet import random
+from anynet.cli.commands.networks import network_named
 from anynet.cli.grammar import Choice, Number, Output, Result, Whole, argument, command, option
-from anynet.nn.description import build
-from anynet.runs.reading import RunError, json_table
+from anynet.runs.reading import RunError
 from anynet.runs.trace_checks import check_trace
 from anynet.runs.tracing import FORMAT, LONGEST, Program, record_trace
 from anynet.tensor import Tensor, no_grad
@@ -78,7 +75,7 @@ def _check(words: tuple[str, ...], options: dict[str, Any]) -> Result:
     if len(words) not in (1, 2):
         raise click.UsageError("parity check takes one file: anynet parity check FILE [MODEL]")
     if _is_trace(words[0]):
-        model = _parts(_named(words[1]))[0] if len(words) == 2 else None
+        model = network_named(words[1])[0] if len(words) == 2 else None
         found = check_trace(words[0], model, device=options["device"])
         return Result(found.to_json(), str(found), 0 if found.ok else 1)
     if len(words) == 2:
@@ -107,42 +104,9 @@ def _code(model: str) -> str | None:
     return f"{os.path.basename(place)}:{name}" if place else None
 
 
-def _named(model: str) -> Any:
-    """What the user has named: it is imported or run."""
-    if model.endswith(".json"):
-        return build(json_table(Path(model)))
-    place, _, name = model.rpartition(":")
-    if not place or not name:
-        raise click.UsageError(f"MODEL must be module:Name, file.py:name or a .json file, got {model!r}")
-    if place.endswith(".py"):
-        if not os.path.isfile(place):
-            raise click.UsageError(f"there is no file {place}")
-        found = runpy.run_path(place, run_name=Path(place).stem).get(name)
-    else:
-        try:
-            found = importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            raise click.UsageError(f"MODEL {model!r}: {error}") from None
-        for part in name.split("."):
-            found = getattr(found, part, None)
-    if found is None:
-        raise click.UsageError(f"MODEL {model!r}: {place} has no {name}")
-    return found if isinstance(found, (nn.Module, tuple, list)) else found()
-
-
-def _parts(made: Any) -> tuple[nn.Module, list[Any]]:
-    """The network, and what follows it."""
-    first, *rest = made if isinstance(made, (tuple, list)) else (made,)
-    if not isinstance(first, nn.Module):
-        raise click.UsageError(
-            f"MODEL must give a network, or (network, inputs …), got {type(first).__name__}"
-        )
-    return first, rest
-
-
 def _program(model: str, options: dict[str, Any]) -> Program:
     random.manual_seed(options["seed"])
-    network, given = _parts(_named(model))
+    network, given = network_named(model)
     seed, loss = options["seed"], options["loss"]
     target = None
     if options["input"] is not None:
