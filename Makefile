@@ -36,7 +36,7 @@ parity: ## every operation on every device of this machine, against NumPy
 names: ## write the list of public names (tests/packaging/names.json)
 	python tests/packaging/test_package.py
 
-equations: ## write the equations into the docstrings (tests/equations compares)
+equations: ## write the equations into the docstrings of functions (tests/equations compares)
 	python -m ci.equations
 
 site: ## the documentation, into build/site

@@ -44,7 +44,8 @@ read as ``x[n, c, s1*t1 + i1, s2*t2 + i2]`` for an image.
 
 **Its uses**: `of` finds an object's `Equation`, with ``text()``, ``latex()``, ``mathml()``, ``where()``, ``bind(layer, *inputs)``,
 ``evaluate(values)`` and ``evaluate_gradient(values)``; `read` makes one out of text. `tests/equations` evaluates all of them against
-the code, and its `WITHOUT` is complete: a public layer has an equation or a reason there. ``make equations`` writes them into docstrings.
+the code, and its `WITHOUT` is complete: a public layer has an equation or a reason there. Docstrings of classes
+show them when they are read; ``make equations`` writes them into those of functions.
 """
 
 from __future__ import annotations

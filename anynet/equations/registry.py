@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 __all__ = ["ENTRIES", "REDUCED", "REDUCED_GRADIENT", "Entry", "equation"]
 
@@ -24,6 +25,18 @@ ENTRIES: dict[Any, Entry] = {}
 """By class or function."""
 
 
+class _Docstring:
+    """A class's ``__doc__`` that is made when it is read: with the paragraph "Equation:" before its example."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __get__(self, instance: object, owner: type) -> str:
+        # by name: it reads this table, and the language, which imports do without
+        paragraphs = importlib.import_module("anynet.equations.paragraphs")
+        return str(paragraphs.with_equation(self.text, owner))
+
+
 def equation(
     *lines: str | Any, where: str = "", gradient: str = "", spatial: str = "", result: str = ""
 ) -> Callable[[T], T]:
@@ -32,11 +45,13 @@ def equation(
     symbols that the function returns (`result`; without it what the last line defines).
 
     In place of lines another class or function may be given, whose equation holds for this one, too; `where` then says which symbols
-    are found elsewhere.
+    are found elsewhere. A class's docstring shows it before its example.
     """
 
     def register(thing: T) -> T:
         ENTRIES[thing] = Entry(lines, where, gradient, spatial, result)
+        if isinstance(thing, type) and isinstance(thing.__doc__, str):
+            thing.__doc__ = cast("str", _Docstring(thing.__doc__))
         return thing
 
     return register

@@ -36,10 +36,6 @@ class _Activation(Module):
 class Hardtanh(_Activation):
     """x, but not below `min_val` nor above `max_val`. `inplace` is accepted as in PyTorch, but the input is never overwritten.
 
-    Equation:
-      y = min(max(x, a), b)
-      (x: input; a: min_val; b: max_val)
-
     >>> import anynet as an
     >>> an.nn.Hardtanh()(an.asarray([-2.0, 0.5, 2.0]))
     Tensor([-1. ,  0.5,  1. ])
@@ -64,10 +60,6 @@ class Hardtanh(_Activation):
 class ReLU6(Hardtanh):
     """min(max(x, 0), 6).
 
-    Equation:
-      y = min(max(x, 0), 6)
-      (x: input)
-
     >>> import anynet as an
     >>> an.nn.ReLU6()(an.asarray([-1.0, 3.0, 9.0]))
     Tensor([0., 3., 6.])
@@ -85,10 +77,6 @@ class ReLU6(Hardtanh):
 @equation(F.hardsigmoid)
 class Hardsigmoid(_Activation):
     """x/6 + ½ between −3 and 3, else 0 or 1.
-
-    Equation:
-      y = min(max(x / 6 + ½, 0), 1)
-      (x: input)
 
     >>> import anynet as an
     >>> an.nn.Hardsigmoid()(an.asarray([-4.0, 0.0, 4.0]))
@@ -109,10 +97,6 @@ class Hardsigmoid(_Activation):
 class Hardswish(_Activation):
     """x · hardsigmoid(x).
 
-    Equation:
-      y = x min(max(x / 6 + ½, 0), 1)
-      (x: input)
-
     >>> import anynet as an
     >>> an.nn.Hardswish()(an.asarray([-4.0, 0.0, 4.0]))
     Tensor([0., 0., 4.])
@@ -131,10 +115,6 @@ class Hardswish(_Activation):
 @equation(F.hardshrink)
 class Hardshrink(_Activation):
     """x where |x| > λ, else 0.
-
-    Equation:
-      y = x if |x| > λ, else 0
-      (x: input; λ: lambd)
 
     >>> import anynet as an
     >>> an.nn.Hardshrink()(an.asarray([-1.0, 0.2, 1.0]))
@@ -157,10 +137,6 @@ class Hardshrink(_Activation):
 @equation(F.softshrink)
 class Softshrink(_Activation):
     """x moved by λ towards 0, at most to 0.
-
-    Equation:
-      y = sign(x) max(|x| − λ, 0)
-      (x: input; λ: lambd)
 
     >>> import anynet as an
     >>> an.nn.Softshrink()(an.asarray([-1.0, 0.2, 1.0]))
@@ -187,10 +163,6 @@ class Softshrink(_Activation):
 class Tanhshrink(_Activation):
     """x − tanh x.
 
-    Equation:
-      y = x − tanh(x)
-      (x: input)
-
     >>> import anynet as an
     >>> an.nn.Tanhshrink()(an.zeros(1))
     Tensor([0.])
@@ -204,10 +176,6 @@ class Tanhshrink(_Activation):
 @equation(F.softsign)
 class Softsign(_Activation):
     """x / (1 + |x|).
-
-    Equation:
-      y = x / (1 + |x|)
-      (x: input)
 
     >>> import anynet as an
     >>> an.nn.Softsign()(an.asarray([-1.0, 1.0]))
@@ -225,10 +193,6 @@ class Softsign(_Activation):
 class LogSigmoid(_Activation):
     """ln σ(x), without overflow.
 
-    Equation:
-      y = −ln(1 + e⁻ˣ)
-      (x: input)
-
     >>> import anynet as an
     >>> an.nn.LogSigmoid()(an.asarray([-1e4]))
     Tensor([-10000.])
@@ -242,10 +206,6 @@ class LogSigmoid(_Activation):
 @equation(F.mish)
 class Mish(_Activation):
     """A smooth ReLU that dips below 0.
-
-    Equation:
-      y = x tanh(ln(1 + eˣ))
-      (x: input)
 
     >>> import anynet as an
     >>> an.nn.Mish()(an.zeros(1))
@@ -266,12 +226,6 @@ class Mish(_Activation):
 class SELU(_Activation):
     """λ x where x > 0, else λ α (eˣ − 1), with λ ≈ 1.0507 and α ≈ 1.6733, which keep mean 0 and variance 1.
 
-    Equation:
-      α = 1.6732632423543772
-      λ = 1.0507009873554805
-      y = λ x if x > 0, else λ α · (eˣ − 1)
-      (x: input)
-
     >>> import anynet as an
     >>> round(an.nn.SELU()(an.ones(())).item(), 4)
     1.0507
@@ -290,10 +244,6 @@ class SELU(_Activation):
 @equation(F.celu)
 class CELU(_Activation):
     """x where x > 0, else α (e^{x/α} − 1).
-
-    Equation:
-      y = x if x > 0, else α · (exp(x / α) − 1)
-      (x: input; α: alpha)
 
     >>> import anynet as an
     >>> an.nn.CELU()(an.asarray([0.0, 2.0]))
@@ -316,10 +266,6 @@ class CELU(_Activation):
 class Threshold(_Activation):
     """x where x > threshold, else `value`.
 
-    Equation:
-      y = x if x > θ, else v
-      (x: input; θ: threshold; v: value)
-
     >>> import anynet as an
     >>> an.nn.Threshold(1.0, 20.0)(an.asarray([0.0, 2.0]))
     Tensor([20.,  2.])
@@ -338,10 +284,6 @@ class Threshold(_Activation):
 @equation(F.glu)
 class GLU(_Activation):
     """The first half of x along `dim`, let through by the sigmoid of the second.
-
-    Equation:
-      y[j] = xⱼ σ(x[j + ⌊J / 2⌋])  for 0 ≤ j < ⌊J / 2⌋
-      (x: input along dim (…, J): j runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.GLU()(an.asarray([2.0, 0.0]))
@@ -363,10 +305,6 @@ class GLU(_Activation):
 @equation(F.prelu)
 class PReLU(_Activation):
     """x where x > 0, else w x; the parameter `weight` holds one number, or one for each channel.
-
-    Equation:
-      y = x if x > 0, else w x
-      (x: input; w: weight: one number, or one for each channel (axis 1))
 
     >>> import anynet as an
     >>> an.nn.PReLU()(an.asarray([-1.0, 1.0])).tolist()
@@ -396,11 +334,6 @@ class PReLU(_Activation):
 class RReLU(_Activation):
     """x where x > 0, else a x: in training a from U(lower, upper) for each element, else their middle.
 
-    Equation:
-      a ∼ Uniform(lower, upper)
-      y = x if x > 0, a x if training, else (lower + upper) / 2 · x
-      (x: input; lower; upper; training)
-
     >>> import anynet as an
     >>> an.nn.RReLU(0.1, 0.3).eval()(an.asarray([-1.0, 1.0])).tolist()
     [-0.20000000298023224, 1.0]
@@ -424,10 +357,6 @@ class RReLU(_Activation):
 class Softmin(_Activation):
     """softmax(−x) along `dim`.
 
-    Equation:
-      yᵢ = exp(−xᵢ) / (Σ_j exp(−xⱼ))
-      (x: input along dim (…, J): j runs along `dim`)
-
     >>> import anynet as an
     >>> an.nn.Softmin(0)(an.zeros(2))
     Tensor([0.5, 0.5])
@@ -450,10 +379,6 @@ class Softmin(_Activation):
 class Softmax2d(_Activation):
     """softmax over the channels of (n, c, h, w) or (c, h, w).
 
-    Equation:
-      y[c, h, w] = exp(x[c, h, w]) / (Σ_k exp(x[k, h, w]))
-      (x: input (…, C, H, W): k runs over the channels)
-
     >>> import anynet as an
     >>> an.nn.Softmax2d()(an.zeros((1, 2, 1, 1))).tolist()
     [[[[0.5]], [[0.5]]]]
@@ -470,10 +395,6 @@ class Softmax2d(_Activation):
 @equation(F.sigmoid)
 class Sigmoid(Module):
     """The logistic function: from 0 to 1.
-
-    Equation:
-      y = 1 / (1 + e⁻ˣ)
-      (x: input)
 
     >>> import anynet as an
     >>> an.nn.Sigmoid()(an.asarray([-1.0, 0.0, 2.0]))
@@ -493,10 +414,6 @@ class Sigmoid(Module):
 class Tanh(Module):
     """tanh x.
 
-    Equation:
-      y = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ)
-      (x: input)
-
     >>> import anynet as an
     >>> an.nn.Tanh()(an.asarray([-1.0, 0.0, 2.0]))
     Tensor([-0.7615942,  0.       ,  0.9640276])
@@ -514,10 +431,6 @@ class Tanh(Module):
 @equation(F.relu)
 class ReLU(Module):
     """max(x, 0). `inplace` is accepted as in PyTorch, but the input is never overwritten.
-
-    Equation:
-      y = max(x, 0)
-      (x: input)
 
     >>> import anynet as an
     >>> an.nn.ReLU()(an.asarray([-1.0, 0.0, 2.0]))
@@ -543,10 +456,6 @@ class ReLU(Module):
 class LeakyReLU(Module):
     """x where x > 0, else negative_slope · x.
 
-    Equation:
-      y = x if x > 0, else α x
-      (x: input; α: negative_slope)
-
     >>> import anynet as an
     >>> an.nn.LeakyReLU()(an.asarray([-1.0, 0.0, 2.0]))
     Tensor([-0.01,  0.  ,  2.  ])
@@ -570,10 +479,6 @@ class LeakyReLU(Module):
 @equation(F.elu)
 class ELU(Module):
     """x where x > 0, else α (eˣ − 1).
-
-    Equation:
-      y = x if x > 0, else α · (eˣ − 1)
-      (x: input; α: alpha)
 
     >>> import anynet as an
     >>> an.nn.ELU()(an.asarray([-1.0, 0.0, 2.0]))
@@ -599,10 +504,6 @@ class ELU(Module):
 @equation(F.gelu)
 class GELU(Module):
     """x Φ(x), or its approximation by tanh.
-
-    Equation:
-      y = ½ x · (1 + tanh(√(2 / π) · (x + 0.044715 x³))) if approximate = "tanh", else x Φ(x)
-      (x: input; approximate)
 
     >>> import anynet as an
     >>> an.nn.GELU()(an.asarray([-1.0, 0.0, 2.0]))
@@ -631,10 +532,6 @@ class GELU(Module):
 class SiLU(Module):
     """x σ(x). `inplace` is accepted as in PyTorch, but the input is never overwritten.
 
-    Equation:
-      y = x σ(x)
-      (x: input)
-
     >>> import anynet as an
     >>> an.nn.SiLU()(an.asarray([-1.0, 0.0, 2.0]))
     Tensor([-0.2689414,  0.       ,  1.7615942])
@@ -659,10 +556,6 @@ class SiLU(Module):
 @equation(F.softplus)
 class Softplus(Module):
     """(1/β) ln(1 + e^{βx}).
-
-    Equation:
-      y = x if β x > threshold, else ln(1 + exp(β x)) / β
-      (x: input; β: beta; threshold)
 
     >>> import anynet as an
     >>> [round(y, 4) for y in an.nn.Softplus()(an.asarray([-1.0, 0.0, 2.0])).tolist()]
@@ -689,10 +582,6 @@ class Softmax(Module):
     """Positive numbers with the sum 1 along `dim`, which may be left out for one axis and two: it is the last. PyTorch
     guesses for more (the first of three axes, the second of four); anynet asks.
 
-    Equation:
-      yᵢ = exp(xᵢ) / (Σ_j exp(xⱼ))
-      (x: input along dim (…, J): j runs along `dim`)
-
     >>> import anynet as an
     >>> an.nn.Softmax(dim=1)(an.asarray([[0.0, 0.0]]))
     Tensor([[0.5, 0.5]])
@@ -717,10 +606,6 @@ class Softmax(Module):
 class LogSoftmax(Softmax):
     """The logarithm of softmax.
 
-    Equation:
-      yᵢ = xᵢ − ln(Σ_j exp(xⱼ))
-      (x: input along dim (…, J): j runs along `dim`)
-
     >>> import anynet as an
     >>> an.nn.LogSoftmax(dim=1)(an.asarray([[0.0, 0.0]]))
     Tensor([[-0.6931472, -0.6931472]])
@@ -734,10 +619,6 @@ class LogSoftmax(Softmax):
 @equation(F.crelu)
 class CReLU(Module):
     """max(x, 0) and max(−x, 0), one after the other along `dim`.
-
-    Equation:
-      y[c] = max(x[c], 0) + max(−x[c − C], 0)  for 0 ≤ c < 2 C
-      (x: input along dim (…, C): c runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.CReLU()(an.ones((2, 3, 4))).shape
@@ -760,10 +641,6 @@ class CReLU(Module):
 @equation(F.squareplus)
 class SquarePlus(Module):
     """A smooth ReLU without exponentials.
-
-    Equation:
-      y = (x + √(x² + b)) / 2
-      (x: input; b)
 
     >>> import anynet as an
     >>> an.nn.SquarePlus()(an.asarray([0.0, 1.5]))
@@ -789,13 +666,6 @@ class SquarePlus(Module):
 @equation(F.sparsemax)
 class Sparsemax(Module):
     """The point of the simplex that is closest to x, along `dim`: probabilities of which small ones are 0.
-
-    Equation:
-      zᵢ = sort_i(xᵢ)
-      k = Σ_i [1 + (i + 1) zᵢ > Σ_{j, j ≤ i} zⱼ]
-      τ = (Σ_{i, i < k} zᵢ − 1) / k
-      yᵢ = max(xᵢ − τ, 0)
-      (x: input along dim (…, J): i runs along `dim`)
 
     >>> import anynet as an
     >>> an.nn.Sparsemax()(an.asarray([1.0, 0.5, -1.0])).tolist()

@@ -101,17 +101,6 @@ class _Conv(_AnyConv):
     Errors: ValueError for sizes that are not positive, and for channels that `groups` does not divide; ShapeError for an input of
     other axes or channels, or smaller than the kernel.
 
-    Equation:
-      a = 0 if p = "valid", ⌊d · (K − 1) / 2⌋ if p = "same", else p
-      q = 0 if p = "valid", d · (K − 1) if p = "same", else 2 p
-      L = ⌊(T + q − d · (K − 1) − 1) / s⌋ + 1
-      u[t, i] = s t + d i − a  for 0 ≤ t < L, 0 ≤ i < K
-      v[t, i] = u[t, i] mod T if mode = "circular", clip(u[t, i], 0, T − 1) if mode = "replicate", T − 1 − |T − 1 − |u[t, i]||
-          if mode = "reflect", else u[t, i]
-      y[n, o, t] = bₒ + Σ_{c,i} W[o, c, i] x[n, ⌊o / ⌊O / G⌋⌋ · C + c, v[t, i]]  for 0 ≤ t < L
-      (x: (N, D, T); W: weight (O, C, K); b: bias or 0 (O); s: stride; p: padding; d: dilation; G: groups; mode: padding_mode;
-      one for each spatial axis: t, i, u, v, a, q, s, p, d, T, K, L)
-
     >>> import anynet as an
     >>> an.nn.$name(2, 4, 3, padding=1)(an.ones((5, 2, $6))).shape
     (5, 4, $6)
@@ -225,14 +214,6 @@ class _ConvTranspose(_AnyConv):
 
     Errors: ValueError for sizes that are not positive, for channels that `groups` does not divide and for an `output_size` out of
     reach; ShapeError for an input of other axes or channels.
-
-    Equation:
-      O = Q G
-      L = (T − 1) s − 2 p + d · (K − 1) + r + 1
-      y[n, o, u] = bₒ + Σ_{c, t, i, ⌊c / ⌊I / G⌋⌋ = ⌊o / Q⌋, s t + d i − p = u} x[n, c, t] W[c, o mod Q, i]  for 0 ≤ o < O, 0
-          ≤ u < L
-      (x: input (N, I, T); W: weight (I, Q, K); b: bias or 0 (B); s: stride; p: padding; r: output_padding; d: dilation; G:
-      groups; one for each spatial axis: t, i, u, s, p, r, d, T, K, L)
 
     >>> import anynet as an
     >>> an.nn.$name(2, 4, 3, stride=2)(an.ones((5, 2, $4))).shape
@@ -363,20 +344,6 @@ class _SeparableConv(Spatial):
     depth_multiplier, 1, …) and, unless ``bias=False``, `pointwise.bias` (out_channels,), drawn as those of `Conv${axes}d`.
 
     Errors: ValueError for sizes that are not positive; ShapeError for an input of other axes or channels.
-
-    Equation:
-      M = ⌊J / C⌋
-      a = 0 if p = "valid", ⌊d · (K − 1) / 2⌋ if p = "same", else p
-      q = 0 if p = "valid", d · (K − 1) if p = "same", else 2 p
-      L = ⌊(T + q − d · (K − 1) − 1) / s⌋ + 1
-      u[t, i] = s t + d i − a  for 0 ≤ t < L, 0 ≤ i < K
-      v[t, i] = u[t, i] mod T if mode = "circular", clip(u[t, i], 0, T − 1) if mode = "replicate", T − 1 − |T − 1 − |u[t, i]||
-          if mode = "reflect", else u[t, i]
-      z[n, j, t] = Σ_i D[j, 0, i] x[n, ⌊j / M⌋, v[t, i]]  for 0 ≤ t < L
-      y[n, o, t] = bₒ + Σ_j P[o, j] z[n, j, t]
-      (x: (N, C, T); D: depthwise.weight (J, A, K); P: pointwise.weight (O, J); b: pointwise.bias or 0 (O); s:
-      depthwise.stride; p: depthwise.padding; d: depthwise.dilation; mode: depthwise.padding_mode; one for each spatial axis:
-      t, i, u, v, a, q, s, p, d, T, K, L)
 
     >>> import anynet as an
     >>> an.nn.$name(3, 6, 3, padding="same")(an.ones((2, 3, $5))).shape

@@ -66,26 +66,6 @@ class _ConvLSTM(Spatial):
 
     Errors: ValueError for sizes that are not positive; ShapeError for an input of other axes or channels.
 
-    Equation:
-      r = 0 if p = "valid", ⌊d · (K − 1) / 2⌋ if p = "same", else p
-      q = 0 if p = "valid", d · (K − 1) if p = "same", else 2 p
-      L = ⌊(T + q − d · (K − 1) − 1) / s⌋ + 1
-      h[−1, n, j, t] = h₀[n, j, t]  for 0 ≤ n < N, 0 ≤ j < H, 0 ≤ t < L
-      c[−1, n, j, t] = c₀[n, j, t]  for 0 ≤ n < N, 0 ≤ j < H, 0 ≤ t < L
-      a[τ, n, o, t] = bₒ + Σ_{k,e} W[o, k, e] x[τ, n, k, s t + d e − r] + Σ_{k,e} U[o, k, e] h[τ − 1, n, k, t + e − ⌊(K − 1) /
-          2⌋]  for 0 ≤ t < L
-      i[τ, n, j, t] = σ(a[τ, n, j, t])  for 0 ≤ j < H, 0 ≤ t < L
-      f[τ, n, j, t] = σ(a[τ, n, H + j, t])  for 0 ≤ j < H, 0 ≤ t < L
-      g[τ, n, j, t] = tanh(a[τ, n, 2 H + j, t])  for 0 ≤ j < H, 0 ≤ t < L
-      o[τ, n, j, t] = σ(a[τ, n, 3 H + j, t])  for 0 ≤ j < H, 0 ≤ t < L
-      c[τ, n, j, t] = f[τ, n, j, t] c[τ − 1, n, j, t] + i[τ, n, j, t] g[τ, n, j, t]  for 0 ≤ t < L
-      h[τ, n, j, t] = o[τ, n, j, t] tanh(c[τ, n, j, t])  for 0 ≤ t < L
-      h_S[n, j, t] = h[S − 1, n, j, t]  for 0 ≤ j < H, 0 ≤ t < L
-      c_S[n, j, t] = c[S − 1, n, j, t]  for 0 ≤ j < H, 0 ≤ t < L
-      (x: (S, N, C, T); H: out_channels; W: input.weight (O, C, K); b: input.bias or 0 (O); U: hidden.weight (O, H, K); h₀:
-      hx[0] or 0 (N, H, L); c₀: hx[1] or 0 (N, H, L); s: input.stride; p: input.padding; d: input.dilation; one for each
-      spatial axis: t, e, r, q, s, p, d, T, K, L)
-
     >>> import anynet as an
     >>> y, (h, c) = an.nn.$name(2, 3, 3)(an.ones((4, 1, 2, $5)))
     >>> y.shape, h.shape

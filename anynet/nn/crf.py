@@ -54,18 +54,6 @@ class CRF(Module):
     (steps, batch), True where there is a step, which begin at the first. `forward` gives log p (`reduction` "sum",
     "mean", "token_mean" or "none"), by the forward recursion; `decode` the best tags, by Viterbi's.
 
-    Equation:
-      l[n] = Σ_{0 ≤ t < T} m[t, n] − 1  for 0 ≤ n < N
-      sₙ = b[y[0, n]] + x[0, n, y[0, n]] + Σ_{1 ≤ t < T} m[t, n] · (A[y[t − 1, n], y[t, n]] + x[t, n, y[t, n]]) + d[y[lₙ, n]]
-      α[0, n, k] = bₖ + x[0, n, k]  for 0 ≤ n < N, 0 ≤ k < K
-      α[t, n, k] = ln(Σ_j exp(α[t − 1, n, j] + A[j, k])) + x[t, n, k] if m[t, n] = 1, else α[t − 1, n, k]
-      z[n] = ln(Σ_k exp(α[T − 1, n, k] + dₖ))  for 0 ≤ n < N
-      qₙ = sₙ − zₙ
-      L = mean(q) if reduction = "mean", Σ q / (Σ_{0 ≤ n < N, 0 ≤ t < T} m[t, n]) if reduction = "token_mean", q if reduction
-          = "none", else Σ q
-      (x: emissions (T, N, K); y: tags (T, N); m: mask or 1 (T, N); b: start_transitions (K); A: transitions (K, J); d:
-      end_transitions (K); reduction)
-
     >>> import anynet as an
     >>> crf = an.nn.CRF(3)
     >>> emissions = an.asarray([[[9.0, 0.0, 0.0]], [[0.0, 0.0, 9.0]]])

@@ -25,7 +25,6 @@ __all__ = ["SharedDocstring", "shared_docstring", "spatial_words", "wrapped"]
 
 _PLACEHOLDER = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _INDENT, _INDENTED = re.compile(r"^    ", re.MULTILINE), re.compile(r"^    \S", re.MULTILINE)
-_EQUATION = re.compile(r"\s*Equation:\n")  # lines that `ci.equations` writes
 _WIDTH = 116
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -49,7 +48,8 @@ def spatial_words(name: str, axes: int) -> dict[str, str]:
 
 
 class SharedDocstring:
-    """A class's ``__doc__`` that is made when it is read: with words for the placeholders of a text, in lines of even length.
+    """A class's ``__doc__`` that is made when it is read: with words for the placeholders of a text, in lines of even length, and its
+    equation.
 
     >>> class Variant:
     ...     __doc__ = SharedDocstring("As many axes as $axes: ($8).", {"axes": "2"})
@@ -61,11 +61,13 @@ class SharedDocstring:
         self.text, self.words = text, words
 
     def __get__(self, instance: object, owner: type) -> str:
+        from anynet.equations.paragraphs import with_equation  # reads the language, which imports do without
+
         paragraphs = _filled(self.text, self.words).split("\n\n")
-        shared = [p if ">>>" in p or _EQUATION.match(p) else wrapped(p) for p in paragraphs]
+        shared = [p if ">>>" in p else wrapped(p) for p in paragraphs]
         if not _INDENTED.search(self.text):  # Python 3.13 and later take the indentation out of docstrings
             shared = [_INDENT.sub("", p) if ">>>" not in p else p for p in shared]
-        return "\n\n".join(shared).lstrip()
+        return with_equation("\n\n".join(shared).lstrip(), owner)
 
 
 def shared_docstring(text: str, axes: int) -> Callable[[Function], Function]:

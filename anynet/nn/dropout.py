@@ -25,11 +25,6 @@ class Dropout(Module):
     The same seed gives the same masks, bit for bit, on every device (Srivastava et al. 2014). `inplace` is accepted
     as in PyTorch, but the input is never overwritten.
 
-    Equation:
-      m ∼ Bernoulli(1 − p)
-      y = m x / (1 − p) if training, else x
-      (x: input; p; training)
-
     >>> import anynet as an
     >>> an.nn.Dropout(0.5).eval()(an.ones(2))
     Tensor([1., 1.])
@@ -68,11 +63,6 @@ class _ChannelDropout(Spatial, _Dropout):
 
     Errors: ValueError unless p is in [0, 1].
 
-    Equation:
-      m ∼ Bernoulli(1 − p)
-      y[n, c, t] = m[n, c] x[n, c, t] / (1 − p) if training, else x[n, c, t]
-      (x: input (N, C, T); m: (N, C): one for each channel; p; training; one for each spatial axis: t, T)
-
     >>> import anynet as an
     >>> x = an.ones((2, 3, $4))
     >>> an.nn.$name(0.5)(x).shape, an.nn.$name(0.5).eval()(x).shape
@@ -104,13 +94,6 @@ class AlphaDropout(_Dropout):
 
     x of any shape → the same. ValueError unless p is in [0, 1]. `inplace` is accepted as in PyTorch; the input is never overwritten.
 
-    Equation:
-      s = −1.7580993408473766
-      m ∼ Bernoulli(1 − p)
-      a = 1 / √((1 − p) (1 + p s²))
-      y = a · (m x + (1 − m) s) − a s p if training, else x
-      (x: input; p; training: s is the value of SELU at −∞)
-
     >>> import anynet as an
     >>> an.nn.AlphaDropout().eval()(an.ones(2))
     Tensor([1., 1.])
@@ -129,13 +112,6 @@ class FeatureAlphaDropout(_Dropout):
     x (n, channels, …) → the same shape. ValueError unless p is in [0, 1]. `inplace` is accepted as in PyTorch; the input is never
     overwritten.
 
-    Equation:
-      s = −1.7580993408473766
-      m ∼ Bernoulli(1 − p)
-      a = 1 / √((1 − p) (1 + p s²))
-      y[n, c, i] = a · (m[n, c] x[n, c, i] + (1 − m[n, c]) s) − a s p if training, else x[n, c, i]
-      (x: input (N, C, I); m: (N, C): one for each channel; p; training: s is the value of SELU at −∞)
-
     >>> import anynet as an
     >>> an.nn.FeatureAlphaDropout().eval()(an.ones((1, 2)))
     Tensor([[1., 1.]])
@@ -149,11 +125,6 @@ class FeatureAlphaDropout(_Dropout):
 @equation(F.gaussian_noise)
 class GaussianNoise(Module):
     """x + ε in training, ε ~ N(0, stddev²); else the identity. The numbers come from the stream of dropout masks.
-
-    Equation:
-      ε ∼ Normal(0, 1)
-      y = x + σ ε if training, else x
-      (x: input; σ: stddev; training)
 
     >>> import anynet as an
     >>> an.nn.GaussianNoise(0.1).eval()(an.ones(2))
@@ -179,11 +150,6 @@ class GaussianNoise(Module):
 @equation(F.gaussian_dropout)
 class GaussianDropout(Module):
     """In training the input times normal noise of mean 1 and the variance of dropout; else the identity.
-
-    Equation:
-      ε ∼ Normal(0, 1)
-      y = x · (1 + ε √(rate / (1 − rate))) if training, else x
-      (x: input; rate; training)
 
     >>> import anynet as an
     >>> an.nn.GaussianDropout(0.5).eval()(an.ones(2))

@@ -23,10 +23,6 @@ class Embedding(Module):
     `norm_type`-norm is larger is first scaled to that norm, in place; `scale_grad_by_freq` divides the gradient of a row
     by the number of times that it was looked up. `sparse=True` is refused: gradients are dense.
 
-    Equation:
-      y[d] = W[i, d]
-      (i: index; W: weight (V, D); π: padding_idx or inf)
-
     >>> import anynet as an
     >>> words = an.nn.Embedding(10, 3, padding_idx=0)
     >>> words(an.asarray([[1, 2, 0], [4, 0, 0]])).shape
@@ -125,16 +121,6 @@ class EmbeddingBag(Embedding):
     refused: gradients are dense.
 
     Parameter: `weight` (num_embeddings, embedding_dim), drawn from N(0, 1). ValueError for another `mode` and offsets that do not fit.
-
-    Equation:
-      K = R if r = 2, else O − include_last_offset
-      a[n] = ⌊n / ⌊N / R⌋⌋ if r = 2, else Σ_k [oₖ ≤ n] − 1  for 0 ≤ n < N
-      m[b, n] = [aₙ = b and iₙ ≠ π and iₙ ≠ π + V]  for 0 ≤ b < K, 0 ≤ n < N
-      c[b] = Σ_n m[b, n]
-      S[b, d] = Σ_{n, m[b, n] > 0} sₙ W[iₙ, d] / (max(c[b], 1) if mode = "mean", else 1)  for 0 ≤ b < K
-      y[b, d] = S[b, d] if mode ≠ "max", max_{n, m[b, n] > 0}(W[iₙ, d]) if c[b] > 0, else 0  for 0 ≤ b < K
-      (i: input (N); r: input.ndim; R: input.shape[0]; o: offsets or 0 (O); include_last_offset; W: weight (V, D); s:
-      per_sample_weights or 1 (N); π: padding_idx or inf; mode)
 
     >>> import anynet as an
     >>> an.nn.EmbeddingBag(10, 3)(an.asarray([1, 2, 4, 5]), an.asarray([0, 3])).shape

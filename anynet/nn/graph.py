@@ -128,15 +128,6 @@ class GCNConv(Module):
 
     Errors: `ShapeError` for other shapes, IndexError for nodes that are not there.
 
-    Equation:
-      B[i, j] = A[i, j] + ((2 if improved, else 1) if i = j and A[i, j] = 0 and loops, else 0)
-      dⱼ = Σ_i B[i, j]
-      rⱼ = 1 / √dⱼ if normalize, else 1
-      h[j, k] = Σ_c W[k, c] x[j, c]
-      y[i, k] = Σ_j rⱼ B[j, i] rᵢ h[j, k] + bₖ
-      (x: (N, C); A: edges (N, M): the adjacency matrix, from row to column; W: lin.weight (K, C); b: bias or 0 (K); improved;
-      loops: add_self_loops; normalize)
-
     >>> import anynet as an
     >>> path = an.asarray([[0, 1, 1, 2], [1, 0, 2, 1]])
     >>> an.nn.GCNConv(3, 2)(an.ones((3, 3)), path).shape
@@ -232,16 +223,6 @@ class GATConv(Module):
     b zero.
 
     Errors: `ShapeError` for other shapes, IndexError for nodes that are not there, ValueError for a dropout outside [0, 1].
-
-    Equation:
-      h[j, q, k] = Σ_c W[q K + k, c] x[j, c]  for 0 ≤ q < Q, 0 ≤ k < K
-      s[i, j, q] = Σ_k u[0, q, k] h[i, q, k] + Σ_k v[0, q, k] h[j, q, k]  for 0 ≤ j < N
-      n[i, j] = [A[j, i] ≠ 0 or (i = j and loops)]
-      α[i, j, q] = softmax_{j, n[i, j] = 1}(s[i, j, q] if s[i, j, q] > 0, else λ s[i, j, q])
-      y[i, o] = bₒ + (Σ_j α[i, j, ⌊o / K⌋] · h[j, ⌊o / K⌋, o mod K] if concat, else mean_q(Σ_j α[i, j, q] h[j, q, o]))  for 0
-          ≤ o < Q K if concat, else K
-      (x: (N, C); A: edges (N, M): the adjacency matrix, from row to column; W: lin.weight (R, C); u: att_dst (B, Q, K); v:
-      att_src (B, Q, K); b: bias or 0 (O); λ: negative_slope; loops: add_self_loops; concat: without dropout)
 
     >>> import anynet as an
     >>> path = an.asarray([[0, 1, 1, 2], [1, 0, 2, 1]])

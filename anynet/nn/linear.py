@@ -25,10 +25,6 @@ __all__ = ["Bilinear", "Highway", "Identity", "Linear", "Maxout"]
 class Identity(Module):
     """Returns its input.
 
-    Equation:
-      y = x
-      (x)
-
     >>> import anynet as an
     >>> an.nn.Identity()(an.ones(2))
     Tensor([1., 1.])
@@ -46,10 +42,6 @@ class Linear(Module):
     """An affine map of the last axis: x (…, in_features) → (…, out_features).
 
     Parameters `weight` (out, in) and `bias` (out), both drawn from U(−1/√in, 1/√in) as in PyTorch.
-
-    Equation:
-      yₖ = Σ_j W[k, j] xⱼ + bₖ
-      (x: input (…, J); W: weight (K, J); b: bias or 0 (K))
 
     >>> import anynet as an
     >>> an.nn.Linear(3, 2)(an.ones((4, 3))).shape
@@ -105,10 +97,6 @@ class Bilinear(Module):
     """A bilinear map for each output: (…, in1_features), (…, in2_features) → (…, out_features).
 
     Parameters `weight` (out, in1, in2) and `bias` (out), both drawn from U(−1/√in1, 1/√in1).
-
-    Equation:
-      yₖ = Σ_{i,j} uᵢ A[k, i, j] vⱼ + bₖ
-      (u: input1 (…, I); v: input2 (…, J); A: weight (K, I, J); b: bias or 0 (K))
 
     >>> import anynet as an
     >>> an.nn.Bilinear(2, 3, 4)(an.ones((5, 2)), an.ones((5, 3))).shape
@@ -166,10 +154,6 @@ class Bilinear(Module):
 class Maxout(Module):
     """The largest of `pool_size` linear functions, for each output (Goodfellow et al. 2013): (…, in) → (…, out).
 
-    Equation:
-      y[k] = max_{0 ≤ i < I}(Σ_j W[k I + i, j] xⱼ + b[k I + i])  for 0 ≤ k < K
-      (x: (…, J); W: linear.weight (R, J); b: linear.bias or 0 (R); K: out_features; I: pool_size)
-
     >>> import anynet as an
     >>> an.nn.Maxout(3, 2, pool_size=4)(an.ones((5, 3))).shape
     (5, 2)
@@ -212,13 +196,6 @@ class Maxout(Module):
 class Highway(Module):
     """A layer whose result replaces the input as far as a gate is open; its bias is −1 at first, so that x passes (Srivastava
     et al. 2015).
-
-    Equation:
-      Tₖ = σ(Σ_j W_T[k, j] xⱼ + b_T[k])
-      Hₖ = Σ_j W_H[k, j] xⱼ + b_H[k]
-      y = f(H) T + x · (1 − T)
-      (x: (…, J); W_H: plain.weight (K, J); b_H: plain.bias or 0 (K); W_T: transform.weight (K, J); b_T: transform.bias or 0
-      (K); f: activation)
 
     >>> import anynet as an
     >>> an.nn.Highway(3)(an.ones((2, 3))).shape

@@ -82,11 +82,6 @@ class MSELoss(_Loss):
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
-    Equation:
-      l = (x − t)²
-      L = mean(w l) / mean(w) if reduction = "mean", Σ (w l) if reduction = "sum", else w l
-      (x: input; t: target; w: weight or 1; reduction)
-
     >>> import anynet as an
     >>> round(an.nn.MSELoss()(an.asarray([1.0, 2.0]), an.asarray([1.0, 4.0])).item(), 4)
     2.0
@@ -104,11 +99,6 @@ class L1Loss(_Loss):
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
-    Equation:
-      l = |x − t|
-      L = mean(w l) / mean(w) if reduction = "mean", Σ (w l) if reduction = "sum", else w l
-      (x: input; t: target; w: weight or 1; reduction)
-
     >>> import anynet as an
     >>> round(an.nn.L1Loss()(an.asarray([1.0, 2.0]), an.asarray([1.0, 4.0])).item(), 4)
     1.0
@@ -125,12 +115,6 @@ class HuberLoss(_Loss):
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
-
-    Equation:
-      d = x − t
-      l = w d² / 2 if |d| ≤ δ, else w δ · (|d| − δ / 2)
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input; t: target; δ: delta; w: weight or 1; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.HuberLoss()(an.asarray([3.0]), an.asarray([0.0])).item(), 4)
@@ -153,12 +137,6 @@ class SmoothL1Loss(_Loss):
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
-
-    Equation:
-      d = x − t
-      l = |d| if β = 0, d² / (2 β) if |d| < β, else |d| − β / 2
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input; t: target; β: beta; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.SmoothL1Loss()(an.asarray([2.0]), an.asarray([0.0])).item(), 4)
@@ -198,15 +176,6 @@ class CrossEntropyLoss(_Weighted):
     with "none" the losses in the shape of target. ValueError for shapes that do not fit and for another
     `reduction`, IndexError for targets that are no class.
 
-    Equation:
-      z[n, c, i] = x[n, c, i] − ln(Σ_j exp(x[n, j, i]))
-      q[n, c, i] = (1 − s) (p[n, c, i] if k = K, else [t[n, i] = c]) + s / C  for 0 ≤ c < C
-      l[n, i] = −Σ_c q[n, c, i] w[c] z[n, c, i] if k = K or t[n, i] ≠ ignore_index, else 0
-      W = size(l) if k = K, else Σ_{n,i} [t[n, i] ≠ ignore_index] w[t[n, i]]
-      L = Σ l / W if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input (N, C, I): scores; t: target of integers or 0 (N, I); p: target of floats or 0 (N, C, I); k: target.ndim; K:
-      input.ndim; w: weight or 1 (C); s: label_smoothing; ignore_index; reduction)
-
     >>> import anynet as an
     >>> round(an.nn.CrossEntropyLoss()(an.asarray([[0.0, 0.0]]), an.asarray([1])).item(), 4)
     0.6931
@@ -244,15 +213,6 @@ class TokenCrossEntropyLoss(CrossEntropyLoss):
     `CrossEntropyLoss`; with ``reduction="none"`` the losses are in the shape of target. `anynet.fit` gives metrics the
     classes along axis 1, so that accuracy, perplexity and others need to know nothing of it.
 
-    Equation:
-      z[c] = x[c] − ln(Σ_j exp(xⱼ))
-      q[c] = (1 − s) (p[c] if k = K, else [t = c]) + s / C  for 0 ≤ c < C
-      l = −Σ_c q[c] w[c] z[c] if k = K or t ≠ ignore_index, else 0
-      W = size(l) if k = K, else Σ ([t ≠ ignore_index] wₜ)
-      L = Σ l / W if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input (…, C): scores; t: target of integers or 0; p: target of floats or 0 (…, C); k: target.ndim; K: input.ndim; w:
-      weight or 1 (C); s: label_smoothing; ignore_index; reduction)
-
     >>> import anynet as an
     >>> round(an.nn.TokenCrossEntropyLoss()(an.zeros((2, 5, 4)), an.zeros((2, 5), dtype=an.int64)).item(), 4)
     1.3863
@@ -275,13 +235,6 @@ class NLLLoss(_Weighted):
     The result is the mean over the targets that count, weighted by their classes' weights, with ``reduction="sum"`` the sum,
     with "none" the losses in the shape of target. ValueError for shapes that do not fit and for another
     `reduction`, IndexError for targets that are no class.
-
-    Equation:
-      l[n, i] = −w[t[n, i]] x[n, t[n, i], i] if t[n, i] ≠ ignore_index, else 0
-      W = Σ_{n,i} [t[n, i] ≠ ignore_index] w[t[n, i]]
-      L = Σ l / W if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input (N, C, I): logarithms of probabilities; t: target (N, I): class indices; w: weight or 1 (C); ignore_index;
-      reduction)
 
     >>> import anynet as an
     >>> round(an.nn.NLLLoss()(an.asarray([[-2.0, -1.0]]), an.asarray([1])).item(), 4)
@@ -330,11 +283,6 @@ class BCELoss(_Weighted):
     ``reduction="sum"`` their sum, with "none" the losses in that shape. ValueError for shapes that differ and for another
     `reduction`.
 
-    Equation:
-      l = −w · (t max(ln(x), −100) + (1 − t) max(ln(1 − x), −100))
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input: probabilities; t: target; w: weight or 1; reduction)
-
     >>> import anynet as an
     >>> round(an.nn.BCELoss()(an.asarray([0.5]), an.asarray([1.0])).item(), 4)
     0.6931
@@ -352,11 +300,6 @@ class BCEWithLogitsLoss(_Weighted):
     `pos_weight` p weighs the positive targets; `weight` w and `pos_weight` are broadcast to the losses.
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
-
-    Equation:
-      l = w · ((1 − t) x + (1 + (p − 1) t) ln(1 + e⁻ˣ))
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input: logits; t: target; w: weight or 1; p: pos_weight or 1; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.BCEWithLogitsLoss()(an.asarray([0.0]), an.asarray([1.0])).item(), 4)
@@ -385,11 +328,6 @@ class KLDivLoss(_Loss):
     input and target have one shape; the result is the mean over all elements, with ``reduction="batchmean"`` the sum over the
     length of the first axis, the divergence of the definition, with "sum" the sum, with "none" the losses in that shape.
     ValueError for shapes that differ and for another `reduction`.
-
-    Equation:
-      l = eᵗ · (t − x) if log_target, 0 if t = 0, else t · (ln(t) − x)
-      L = Σ l / N if reduction = "batchmean", mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input (N, D): logarithms of probabilities; t: target (N, D): probabilities; log_target; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.KLDivLoss(reduction="batchmean")(an.log(an.asarray([[0.5, 0.5]])), an.asarray([[0.25, 0.75]])).item(), 4)
@@ -420,11 +358,6 @@ class PoissonNLLLoss(_Loss):
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
-    Equation:
-      l = (eˣ − t x if log_input, else x − t ln(x + ε)) + (t ln(t) − t + ln(2 π t) / 2 if full and t > 1, else 0)
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input; t: target; log_input; full; ε: eps; reduction)
-
     >>> import anynet as an
     >>> round(an.nn.PoissonNLLLoss()(an.asarray([0.0]), an.asarray([2.0])).item(), 4)
     1.0
@@ -449,12 +382,6 @@ class GaussianNLLLoss(_Reduced):
     input and target have one shape; var the same, or 1 in place of one axis, or nothing in place of the last, or is one number. The
     result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the losses in that shape. ValueError for
     shapes that do not fit, negative variances and another `reduction`.
-
-    Equation:
-      s = max(v, ε)
-      l = (ln(s) + (x − t)² / s) / 2 + (ln(2 π) / 2 if full, else 0)
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input; t: target; v: var: the variances; full; ε: eps; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.GaussianNLLLoss()(an.asarray([1.0]), an.asarray([2.0]), an.asarray([1.0])).item(), 4)
@@ -486,11 +413,6 @@ class HingeEmbeddingLoss(_Loss):
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
-    Equation:
-      l = x if t = 1, else max(0, m − x)
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input; t: target: 1 or −1; m: margin; reduction)
-
     >>> import anynet as an
     >>> round(an.nn.HingeEmbeddingLoss()(an.asarray([0.5, 0.25]), an.asarray([1.0, -1.0])).item(), 4)
     0.625
@@ -515,11 +437,6 @@ class SoftMarginLoss(_Loss):
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
-    Equation:
-      l = ln(1 + exp(−t x))
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input; t: target: 1 or −1; reduction)
-
     >>> import anynet as an
     >>> round(an.nn.SoftMarginLoss()(an.asarray([0.0]), an.asarray([1.0])).item(), 4)
     0.6931
@@ -537,14 +454,6 @@ class MultiLabelMarginLoss(_Loss):
     x and target (n, classes) or (classes,), target of class indices, integers. The result is the mean over the rows, with
     ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError for shapes that do not fit and for
     another `reduction`.
-
-    Equation:
-      u[n, i] = [all_{j, j ≤ i}(t[n, j] ≥ 0)]  for 0 ≤ i < C
-      o[n, c] = [any_i(t[n, i] = c and u[n, i] = 1)]  for 0 ≤ c < C
-      lₙ = Σ_{i,j} u[n, i] · (1 − o[n, j]) max(0, 1 − x[n, t[n, i]] + x[n, j]) / C
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input (N, C); t: target (N, C): class indices up to the first −1; u: 1 where target lists a class; o: 1 for the
-      classes that it lists; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.MultiLabelMarginLoss()(an.asarray([[0.1, 0.2, 0.4, 0.8]]), an.asarray([[3, 0, -1, 1]])).item(), 4)
@@ -566,11 +475,6 @@ class MultiLabelSoftMarginLoss(_Loss):
 
     x and target (…, classes); `weight` w (classes,). The result is the mean over the rows, with ``reduction="sum"`` their sum,
     with "none" the losses of the rows (…). ValueError for shapes that differ and for another `reduction`.
-
-    Equation:
-      l = −mean_c(w[c] · (t[c] ln(σ(x[c])) + (1 − t[c]) ln(σ(−x[c]))))
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input (…, C); t: target (…, C): 1 or 0; w: weight or 1 (C); reduction)
 
     >>> import anynet as an
     >>> round(an.nn.MultiLabelSoftMarginLoss()(an.asarray([[0.0, 0.0]]), an.asarray([[1.0, 0.0]])).item(), 4)
@@ -600,11 +504,6 @@ class MultiMarginLoss(_Loss):
     x (n, classes) or (classes,), target (n,) or () of class indices; `weight` w (classes,); p must be 1 or 2. The result is the
     mean over the rows, with ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError for shapes that
     do not fit and for another `reduction`.
-
-    Equation:
-      lₙ = w[tₙ] · (Σ_{c, c ≠ tₙ} max(0, m − x[n, tₙ] + x[n, c])ᵖ) / C
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input (N, C); t: target (N): class indices; p; m: margin; w: weight or 1 (C); reduction)
 
     >>> import anynet as an
     >>> round(an.nn.MultiMarginLoss()(an.asarray([[0.0, 0.5]]), an.asarray([1])).item(), 4)
@@ -654,11 +553,6 @@ class MarginRankingLoss(_OfThree):
     x₁, x₂ and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none"
     the losses in that shape. ValueError for another `reduction`.
 
-    Equation:
-      l = max(0, −t · (x₁ − x₂) + m)
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x₁: input1; x₂: input2; t: target: 1 or −1; m: margin; reduction)
-
     >>> import anynet as an
     >>> round(an.nn.MarginRankingLoss(margin=0.5)(an.asarray([1.0]), an.asarray([2.0]), an.asarray([1.0])).item(), 4)
     1.5
@@ -683,12 +577,6 @@ class CosineEmbeddingLoss(MarginRankingLoss):
     x₁ and x₂ (n, d), target (n,), or (d,) and (). The result is the mean over the rows, with ``reduction="sum"`` their sum,
     with "none" the losses of the rows (n,). ValueError for shapes that do not fit and for another `reduction`.
 
-    Equation:
-      s = Σ_k x₁[k] x₂[k] / √((Σ_k x₁[k]² + 1e-12) (Σ_k x₂[k]² + 1e-12))
-      l = 1 − s if t = 1, max(0, s − m) if t = −1, else 0
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x₁: input1 (…, K); x₂: input2 (…, K); t: target: 1 or −1; m: margin; reduction)
-
     >>> import anynet as an
     >>> round(an.nn.CosineEmbeddingLoss()(an.asarray([[1.0, 0.0]]), an.asarray([[0.0, 1.0]]), an.asarray([1.0])).item(), 4)
     1.0
@@ -707,14 +595,6 @@ class TripletMarginLoss(_OfThree):
     anchor, positive and negative (n, features) or (features,). With `swap` the smaller of d(a, n) and d(p, n) counts. The
     result is the mean over the rows, with ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError
     for shapes that do not fit and for another `reduction`. `margin` must be > 0.
-
-    Equation:
-      u = (Σ_k |aₖ − yₖ + ε|ᵖ)^(1 / p)
-      v = (Σ_k |aₖ − zₖ + ε|ᵖ)^(1 / p)
-      w = (Σ_k |yₖ − zₖ + ε|ᵖ)^(1 / p)
-      l = max(0, u − (min(v, w) if swap, else v) + m)
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (a: input1 (…, K); y: input2 (…, K); z: target (…, K); m: margin; p; ε: eps; swap; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.TripletMarginLoss()(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[1.5]])).item(), 4)
@@ -753,11 +633,6 @@ class TripletMarginWithDistanceLoss(_OfThree):
     with "none" the losses of the rows (n,). ValueError for shapes that do not fit and for another `reduction`. `margin` must be
     > 0.
 
-    Equation:
-      l = max(0, D(a, y) − (min(D(a, z), D(y, z)) if swap, else D(a, z)) + m)
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (a: input1; y: input2; z: target; D: distance_function: pairwise_distance unless given; m: margin; swap; reduction)
-
     >>> import anynet as an
     >>> round(an.nn.TripletMarginWithDistanceLoss()(an.asarray([[0.0]]), an.asarray([[1.0]]), an.asarray([[1.5]])).item(), 4)
     0.5
@@ -793,10 +668,6 @@ class CosineSimilarity(Module):
 
     x₁ and x₂ are broadcast; the result has their shape without the axis `dim`.
 
-    Equation:
-      y = Σ_k x₁[k] x₂[k] / (max(norm_k(x₁[k]), ε) max(norm_k(x₂[k]), ε))
-      (x₁: along dim (…, K): k runs along `dim`; x₂: along dim (…, K); ε: eps)
-
     >>> import anynet as an
     >>> an.nn.CosineSimilarity()(an.asarray([[1.0, 0.0]]), an.asarray([[0.0, 2.0]]))
     Tensor([0.])
@@ -815,10 +686,6 @@ class PairwiseDistance(Module):
     """The p-norm of the difference over the last axis.
 
     x₁ and x₂ (…, features) are broadcast → (…), with `keepdim` (…, 1). Where the distance is 0 the gradient is 0.
-
-    Equation:
-      y = (Σ_k |x₁[k] − x₂[k] + ε|ᵖ)^(1 / p)
-      (x₁: (…, K); x₂: (…, K); p: norm; ε: eps)
 
     >>> import anynet as an
     >>> an.nn.PairwiseDistance(1, eps=0.0)(an.asarray([0.0, 3.0]), an.asarray([4.0, 0.0])).item()
@@ -845,15 +712,6 @@ class CTCLoss(_Reduced):
     The result is the mean of the losses, each divided by the length of its target, with ``reduction="sum"`` the sum of the
     losses, with "none" the losses (n,). A target that does not fit has an infinite loss, with `zero_infinity` a loss of 0, and
     no gradient either way. ValueError for shapes and lengths that do not fit and for another `reduction`.
-
-    Equation:
-      c[n, s] = blank if s mod 2 = 0, else t[n, ⌊(s − 1) / 2⌋]  for 0 ≤ s < 2 U + 1
-      a[−1, n, s] = [s = 0]  for 0 ≤ n < N, 0 ≤ s < 2 U + 1
-      a[τ, n, s] = exp(x[τ, n, c[n, s]]) (a[τ − 1, n, s] + a[τ − 1, n, s − 1] + [c[n, s] ≠ blank and c[n, s] ≠ c[n, s − 2]]
-          a[τ − 1, n, s − 2])
-      lₙ = −ln(a[Iₙ − 1, n, 2 Kₙ] + a[Iₙ − 1, n, 2 Kₙ − 1])
-      L = mean_n(lₙ / max(Kₙ, 1)) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: log_probs (T, N, C); t: targets (N, U); I: input_lengths (N); K: target_lengths (N); blank; reduction)
 
     >>> import anynet as an
     >>> loss = an.nn.CTCLoss()
@@ -888,10 +746,6 @@ class DiceLoss(_Loss):
     input and target have one shape; with the axes of the examples left out of `dim`, the result is the mean over them, with
     ``reduction="sum"`` the sum, with "none" the losses. ValueError for shapes that differ and for another `reduction`.
 
-    Equation:
-      L = 1 − (2 · (Σ (x t)) + ε) / (Σ x + Σ t + ε)
-      (x: input: probabilities; t: target; ε: smooth: the sums run over `dim`, here over all axes)
-
     >>> import anynet as an
     >>> an.nn.DiceLoss()(an.ones(3), an.ones(3)).item()
     0.0
@@ -921,13 +775,6 @@ class TverskyLoss(_Loss):
     input (probabilities p) and target t have one shape; with the axes of the examples left out of `dim`, the result is the mean
     over them, with ``reduction="sum"`` the sum, with "none" the losses. ValueError for shapes that differ and for another
     `reduction`.
-
-    Equation:
-      P = Σ (x t)
-      F = Σ (x · (1 − t))
-      M = Σ ((1 − x) t)
-      L = 1 − (P + ε) / (P + α F + β M + ε)
-      (x: input: probabilities; t: target; α: alpha; β: beta; ε: smooth: the sums run over `dim`, here over all axes)
 
     >>> import anynet as an
     >>> an.nn.TverskyLoss(alpha=0.3, beta=0.7)(an.ones(3), an.ones(3)).item()
@@ -964,14 +811,6 @@ class BinaryFocalLoss(_Loss):
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
-    Equation:
-      p = σ(x)
-      q = p t + (1 − p) (1 − t)
-      a = α t + (1 − α) (1 − t) if α > 0, else 1
-      l = −a · (1 − q)^γ · (t ln(p) + (1 − t) ln(1 − p))
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input: logits; t: target; α: alpha or 0: 0 where there is none; γ: gamma; reduction)
-
     >>> import anynet as an
     >>> round(an.nn.BinaryFocalLoss(alpha=0.25)(an.zeros(2), an.ones(2)).item(), 4)
     0.0433
@@ -998,13 +837,6 @@ class FocalLoss(_Loss):
 
     The result is the mean over the targets that count, with ``reduction="sum"`` the sum, with "none" the losses in the shape of
     target. ValueError for shapes that do not fit, for another `reduction`, IndexError for targets that are no class.
-
-    Equation:
-      z[n, c, i] = x[n, c, i] − ln(Σ_k exp(x[n, k, i]))
-      p[n, i] = exp(z[n, t[n, i], i])
-      l[n, i] = −α[t[n, i]] · (1 − p[n, i])^γ z[n, t[n, i], i] if t[n, i] ≠ ignore_index, else 0
-      L = Σ l / (Σ_{n,i} [t[n, i] ≠ ignore_index]) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input (N, C, I): scores; t: target (N, I): class indices; α: alpha or 1 (C); γ: gamma; ignore_index; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.FocalLoss()(an.zeros((1, 2)), an.asarray([1])).item(), 4)
@@ -1042,11 +874,6 @@ class LogCoshLoss(_Loss):
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
-    Equation:
-      l = ln(cosh(x − t))
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input; t: target; reduction)
-
     >>> import anynet as an
     >>> an.nn.LogCoshLoss()(an.ones(2), an.ones(2)).item()
     0.0
@@ -1065,15 +892,6 @@ class CircleLoss(_Loss):
     input (n, features), target (n,) of classes; rows without a p or an n give 0. The result is the mean over the rows, with
     ``reduction="sum"`` their sum, with "none" the losses of the rows (n,). ValueError for shapes that do not fit and for
     another `reduction`.
-
-    Equation:
-      u[n, k] = x[n, k] / max(norm_k(x[n, k]), 1e-12)
-      s[i, j] = Σ_k u[i, k] u[j, k]
-      Pᵢ = Σ_{j, tᵢ = tⱼ, i ≠ j} exp(−γ max(1 + m − s[i, j], 0) (s[i, j] − 1 + m))
-      Nᵢ = Σ_{j, tᵢ ≠ tⱼ} exp(γ max(s[i, j] + m, 0) (s[i, j] − m))
-      lᵢ = ln(1 + Pᵢ Nᵢ)
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input (B, K): a row for each example; t: target (B): classes; γ: gamma; m: margin; reduction)
 
     >>> import anynet as an
     >>> an.nn.CircleLoss()(an.eye(2), an.asarray([0, 1])).item()
@@ -1110,16 +928,6 @@ class LinearCrossEntropyLoss(_Reduced):
     The result is the mean over the targets that count, weighted by their classes' weights, with ``reduction="sum"`` the sum,
     with "none" the losses in the shape of target. ValueError for shapes that do not fit and for another
     `reduction`, IndexError for targets that are no class.
-
-    Equation:
-      y[n, c] = Σ_j W[c, j] x[n, j] + b[c]
-      z[n, c] = y[n, c] − ln(Σ_k exp(y[n, k]))
-      q[n, c] = (1 − s) · [tₙ = c] + s / C  for 0 ≤ c < C
-      lₙ = −Σ_c q[n, c] w[c] z[n, c] if tₙ ≠ ignore_index, else 0
-      V = Σ_n [tₙ ≠ ignore_index] w[tₙ]
-      L = Σ l / V if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input (N, J); W: linear.weight (C, J); b: linear.bias or 0 (C); t: target (N): class indices; w: weight or 1 (C); s:
-      label_smoothing; ignore_index: or -100; reduction)
 
     >>> import anynet as an
     >>> an.nn.LinearCrossEntropyLoss(3, 4)(an.zeros((2, 3)), an.asarray([0, 3])).shape
@@ -1173,12 +981,6 @@ class HingeLoss(_Loss):
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
-    Equation:
-      s = −1 if t = 0, else t
-      l = max(0, 1 − s x)ᵖ
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input; t: target: 1, or −1 or 0; p: or 1; reduction)
-
     >>> import anynet as an
     >>> an.nn.HingeLoss()(an.asarray([0.5, -2.0]), an.asarray([1.0, -1.0])).item()
     0.25
@@ -1202,12 +1004,6 @@ class SquaredHingeLoss(_Loss):
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
-    Equation:
-      s = −1 if t = 0, else t
-      l = max(0, 1 − s x)²
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input; t: target: 1, or −1 or 0; reduction)
-
     >>> import anynet as an
     >>> an.nn.SquaredHingeLoss()(an.asarray([0.5, -2.0]), an.asarray([1.0, -1.0])).item()
     0.125
@@ -1227,11 +1023,6 @@ class CategoricalHingeLoss(_Loss):
 
     x and target (…, classes). The result is the mean over the rows, with ``reduction="sum"`` their sum, with "none" the losses
     of the rows (…). ValueError for shapes that differ and for another `reduction`.
-
-    Equation:
-      l = max(0, 1 + max_c((1 − t[c]) x[c]) − Σ_c t[c] x[c])
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input (…, C); t: target (…, C): one-hot; reduction)
 
     >>> import anynet as an
     >>> an.nn.CategoricalHingeLoss()(an.asarray([[2.0, 1.5]]), an.asarray([[1.0, 0.0]])).item()
@@ -1254,11 +1045,6 @@ class MAPELoss(_Loss):
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
 
-    Equation:
-      l = 100 |x − t| / max(|t|, ε)
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input; t: target; ε: eps or 1e-7; reduction)
-
     >>> import anynet as an
     >>> an.nn.MAPELoss()(an.asarray([1.5]), an.asarray([2.0])).item()
     25.0
@@ -1273,11 +1059,6 @@ class MSLELoss(_Loss):
 
     input and target have one shape; the result is the mean over all elements, with ``reduction="sum"`` their sum, with "none" the
     losses in that shape. ValueError for shapes that differ and for another `reduction`.
-
-    Equation:
-      l = (ln(1 + max(x, ε)) − ln(1 + max(t, ε)))²
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: input; t: target; ε: eps or 1e-7; reduction)
 
     >>> import anynet as an
     >>> round(an.nn.MSLELoss()(an.asarray([0.0]), an.asarray([1.0])).item(), 4)

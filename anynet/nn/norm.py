@@ -54,15 +54,6 @@ class _BatchNorm(Spatial):
     Errors: ValueError for ``num_features < 1``, ``eps < 0`` and, in training, for one value for each channel; ShapeError for an input
     of other axes or channels.
 
-    Equation:
-      own = training or not track
-      μ[c] = mean_{n,t}(x[n, c, t]) if own, else M[c]
-      v[c] = var_{n,t}(x[n, c, t]) if own, else V[c]
-      x̂[n, c, t] = (x[n, c, t] − μ[c]) / √(v[c] + ε)
-      y[n, c, t] = γ[c] x̂[n, c, t] + β[c]
-      (x: input (N, C, T); γ: weight or 1 (C); β: bias or 0 (C); M: running_mean or 0 (C); V: running_var or 1 (C); ε: eps;
-      training; track: track_running_stats or 1)
-
     >>> import anynet as an
     >>> an.nn.$name(6)(an.ones((8, 6$example))).shape
     (8, 6$example)
@@ -183,15 +174,6 @@ class SyncBatchNorm(_BatchNorm):
     ``bias=False``. Buffers: `running_mean` (zeros), `running_var` (ones), both (num_features,), and `num_batches_tracked` (an int64),
     none with ``track_running_stats=False``.
 
-    Equation:
-      own = training or not track
-      μ[c] = mean_{n,t}(x[n, c, t]) if own, else M[c]
-      v[c] = var_{n,t}(x[n, c, t]) if own, else V[c]
-      x̂[n, c, t] = (x[n, c, t] − μ[c]) / √(v[c] + ε)
-      y[n, c, t] = γ[c] x̂[n, c, t] + β[c]
-      (x: input (N, C, T); γ: weight or 1 (C); β: bias or 0 (C); M: running_mean or 0 (C); V: running_var or 1 (C); ε: eps;
-      training; track: track_running_stats or 1)
-
     >>> import anynet as an
     >>> an.nn.SyncBatchNorm(1, eps=0.0)(an.asarray([[1.0], [3.0]])).tolist()
     [[-1.0], [1.0]]
@@ -284,13 +266,6 @@ class LayerNorm(Module):
     Parameters `weight` (γ = 1) and `bias` (β = 0) of normalized_shape; none with
     ``elementwise_affine=False``.
 
-    Equation:
-      μ = mean_j(xⱼ)
-      v = var_j(xⱼ)
-      x̂ⱼ = (xⱼ − μ) / √(v + ε)
-      yⱼ = γⱼ x̂ⱼ + βⱼ
-      (x: input (…, J); γ: weight or 1 (J); β: bias or 0 (J); ε: eps)
-
     >>> import anynet as an
     >>> an.nn.LayerNorm(2, eps=0.0)(an.asarray([[1.0, 3.0]])).tolist()
     [[-1.0, 1.0]]
@@ -345,14 +320,6 @@ class GroupNorm(Module):
 
     x (n, num_channels, …) → the same. Parameters `weight` (γ = 1) and `bias` (β = 0), none with
     ``affine=False``.
-
-    Equation:
-      K = ⌊C / G⌋
-      μ[n, g] = mean_{0 ≤ k < K, t}(x[n, g K + k, t])  for 0 ≤ g < G
-      v[n, g] = mean_{0 ≤ k < K, t}((x[n, g K + k, t] − μ[n, g])²)  for 0 ≤ g < G
-      x̂[n, c, t] = (x[n, c, t] − μ[n, ⌊c / K⌋]) / √(v[n, ⌊c / K⌋] + ε)
-      y[n, c, t] = γ[c] x̂[n, c, t] + β[c]
-      (x: input (N, C, T); G: num_groups; γ: weight or 1 (C); β: bias or 0 (C); ε: eps)
 
     >>> import anynet as an
     >>> an.nn.GroupNorm(2, 4)(an.ones((3, 4, 5))).shape
@@ -443,15 +410,6 @@ class _InstanceNorm(_BatchNorm):
     Errors: ValueError for ``num_features < 1``, ``eps < 0`` and, in training, for one place for each channel; ShapeError for an input
     of other axes or channels.
 
-    Equation:
-      own = training or not track
-      μ[n, c] = mean_t(x[n, c, t]) if own, else M[c]
-      v[n, c] = var_t(x[n, c, t]) if own, else V[c]
-      x̂[n, c, t] = (x[n, c, t] − μ[n, c]) / √(v[n, c] + ε)
-      y[n, c, t] = γ[c] x̂[n, c, t] + β[c]
-      (x: (N, C, T); γ: weight or 1 (C); β: bias or 0 (C); M: running_mean or 0 (C); V: running_var or 1 (C); ε: eps;
-      training; track: track_running_stats; one for each spatial axis: t, T)
-
     >>> import anynet as an
     >>> an.nn.$name(3)(an.ones((2, 3, $4))).shape
     (2, 3, $4)
@@ -509,11 +467,6 @@ class InstanceNorm3d(_InstanceNorm):
 class RMSNorm(Module):
     """Each vector of the last axes divided by its root mean square; ε is the dtype's unless given; γ = 1 at first.
 
-    Equation:
-      r = √(mean_j(xⱼ²) + ε)
-      yⱼ = γⱼ xⱼ / r
-      (x: input (…, J); γ: weight or 1 (J); ε: eps or 2.220446049250313e-16: that of the dtype, here float64, unless given)
-
     >>> import anynet as an
     >>> an.nn.RMSNorm(2, eps=0.0)(an.asarray([3.0, 3.0])).tolist()
     [1.0, 1.0]
@@ -559,10 +512,6 @@ class RMSNorm(Module):
 class LocalResponseNorm(Module):
     """Each number divided by a power of the mean square over `size` neighbouring channels.
 
-    Equation:
-      y[n, c, t] = x[n, c, t] / (k + α · (Σ_{0 ≤ j < s} x[n, c + j − ⌊s / 2⌋, t]²) / s)^β
-      (x: input (N, C, T); s: size; α: alpha; β: beta; k)
-
     >>> import anynet as an
     >>> an.nn.LocalResponseNorm(2)(an.ones((1, 3, 4, 4))).shape
     (1, 3, 4, 4)
@@ -590,11 +539,6 @@ class CrossMapLRN2d(LocalResponseNorm):
     """x / (k + α/size · (sum of x² over the channels at most ⌊(size − 1)/2⌋ away))^β, of images (n, c, height, width): as
     `LocalResponseNorm` for an odd `size`; for an even one the window is one channel shorter.
 
-    Equation:
-      w = 2 ⌊(s − 1) / 2⌋ + 1
-      y[n, c, t] = x[n, c, t] / (k + α · (Σ_{0 ≤ j < w} x[n, c + j − ⌊w / 2⌋, t]²) / s)^β
-      (x: (N, C, T); s: size; α: alpha; β: beta; k)
-
     >>> import anynet as an
     >>> an.nn.CrossMapLRN2d(3)(an.ones((1, 3, 4, 4))).shape
     (1, 3, 4, 4)
@@ -618,10 +562,6 @@ class CrossMapLRN2d(LocalResponseNorm):
 )
 class UnitNorm(Module):
     """x / max(‖x‖₂, ε), the norm over the axes `dim`.
-
-    Equation:
-      yⱼ = xⱼ / max(norm_k(xₖ), ε)
-      (x: along dim (…, J); ε: eps)
 
     >>> import anynet as an
     >>> [round(v, 6) for v in an.nn.UnitNorm()(an.asarray([3.0, 4.0])).tolist()]

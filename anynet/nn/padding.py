@@ -52,11 +52,6 @@ class _ZeroPad(_Pad):
 
     Errors: ValueError for another number of paddings, ShapeError for another number of axes.
 
-    Equation:
-      y[n, c, t] = x[n, c, t − a]  for 0 ≤ t < T + a + b
-      (x: (N, C, T); a: padding.before: the elements before each axis; b: padding.after; one for each spatial axis: t, T, a,
-      b)
-
     >>> import anynet as an
     >>> an.nn.$name(1)(an.ones((2, 4, $3))).shape
     (2, 4, $5)
@@ -88,11 +83,6 @@ class _ConstantPad(_Pad):
     as in PyTorch; a negative one crops.
 
     Errors: ValueError for another number of paddings, ShapeError for another number of axes.
-
-    Equation:
-      y[n, c, t] = x[n, c, t − a] if all(0 ≤ t − a < T), else v  for 0 ≤ t < T + a + b
-      (x: (N, C, T); a: padding.before: the elements before each axis; b: padding.after; v: value; one for each spatial axis:
-      t, T, a, b)
 
     >>> import anynet as an
     >>> an.nn.$name(1, 2.0)(an.ones((2, 4, $3))).shape
@@ -134,11 +124,6 @@ class _ReflectionPad(_Pad):
 
     Errors: ValueError for another number of paddings, ShapeError for another number of axes.
 
-    Equation:
-      y[n, c, t] = x[n, c, T − 1 − |T − 1 − |t − a||]  for 0 ≤ t < T + a + b
-      (x: (N, C, T); a: padding.before: the elements before each axis; b: padding.after; one for each spatial axis: t, T, a,
-      b)
-
     >>> import anynet as an
     >>> an.nn.$name(1)(an.ones((2, 4, $3))).shape
     (2, 4, $5)
@@ -172,11 +157,6 @@ class _ReplicationPad(_Pad):
     as in PyTorch; a negative one crops.
 
     Errors: ValueError for another number of paddings, ShapeError for another number of axes.
-
-    Equation:
-      y[n, c, t] = x[n, c, clip(t − a, 0, T − 1)]  for 0 ≤ t < T + a + b
-      (x: (N, C, T); a: padding.before: the elements before each axis; b: padding.after; one for each spatial axis: t, T, a,
-      b)
 
     >>> import anynet as an
     >>> an.nn.$name(1)(an.ones((2, 4, $3))).shape
@@ -212,11 +192,6 @@ class _CircularPad(_Pad):
     Each padding must be at most as long as the axis.
 
     Errors: ValueError for another number of paddings, ShapeError for another number of axes.
-
-    Equation:
-      y[n, c, t] = x[n, c, (t − a) mod T]  for 0 ≤ t < T + a + b
-      (x: (N, C, T); a: padding.before: the elements before each axis; b: padding.after; one for each spatial axis: t, T, a,
-      b)
 
     >>> import anynet as an
     >>> an.nn.$name(1)(an.ones((2, 4, $3))).shape

@@ -60,13 +60,6 @@ class _MaxPool(_Pool, _Windows):
 
     Errors: ValueError for sizes that are not positive and where no window fits; ShapeError for an input of other axes.
 
-    Equation:
-      M = ⌈(T + 2 p − d · (k − 1) − 1) / s⌉ + 1 if ceil_mode, else ⌊(T + 2 p − d · (k − 1) − 1) / s⌋ + 1
-      L = M − 1 if ceil_mode and (M − 1) s ≥ T + p, else M
-      y[n, c, t] = max_{0 ≤ i < k, 0 ≤ s t + d i − p < T}(x[n, c, s t + d i − p])  for 0 ≤ t < L
-      (x: input (N, C, T); k: kernel_size; s: stride or kernel_size; p: padding; d: dilation; ceil_mode; one for each spatial
-      axis: t, i, s, p, d, k, T, M, L)
-
     >>> import anynet as an
     >>> an.nn.$name(2)(an.ones((8, 6, $4))).shape
     (8, 6, $2)
@@ -125,15 +118,6 @@ class _AvgPool(_Pool, _Windows):
     of elements of the window, those of the padding included unless ``count_include_pad=False``.
 
     Errors: ValueError for sizes that are not positive and where no window fits; ShapeError for an input of other axes.
-
-    Equation:
-      M = ⌈(T + 2 p − k) / s⌉ + 1 if ceil_mode, else ⌊(T + 2 p − k) / s⌋ + 1
-      L = M − 1 if ceil_mode and (M − 1) s ≥ T + p, else M
-      m[t] = min(s t − p + k, T + p) − (s t − p) if count_include_pad, else min(s t − p + k, T) − max(s t − p, 0)  for 0 ≤ t <
-          L
-      y[n, c, t] = Σ_{0 ≤ i < k} x[n, c, s t + i − p] / (D if D > 0, else Π mₜ)  for 0 ≤ t < L
-      (x: input (N, C, T); k: kernel_size; s: stride or kernel_size; p: padding; ceil_mode; count_include_pad; D:
-      divisor_override or 0: takes the place of the number of elements; one for each spatial axis: t, i, s, p, k, m, T, M, L)
 
     >>> import anynet as an
     >>> an.nn.$name(2)(an.ones((8, 6, $4))).shape
@@ -234,11 +218,6 @@ class _AdaptiveAvgPool(_AdaptivePool):
 
     Errors: ValueError for sizes that are not positive; ShapeError for an input of other axes.
 
-    Equation:
-      S = T if R = 0, else R
-      y[n, c, t] = mean_{0 ≤ u < T, ⌊t T / S⌋ ≤ u, u < ⌈(t + 1) T / S⌉}(x[n, c, u])  for 0 ≤ t < S
-      (x: input (N, C, T); R: output_size or 0; one for each spatial axis: t, u, R, S, T)
-
     >>> import anynet as an
     >>> an.nn.$name(2)(an.ones((8, 6, $5))).shape
     (8, 6, $2)
@@ -274,11 +253,6 @@ class _AdaptiveMaxPool(_AdaptivePool):
     their flat positions in the spatial axes of x, int64).
 
     Errors: ValueError for sizes that are not positive; ShapeError for an input of other axes.
-
-    Equation:
-      S = T if R = 0, else R
-      y[n, c, t] = max_{0 ≤ u < T, ⌊t T / S⌋ ≤ u, u < ⌈(t + 1) T / S⌉}(x[n, c, u])  for 0 ≤ t < S
-      (x: input (N, C, T); R: output_size or 0; one for each spatial axis: t, u, R, S, T)
 
     >>> import anynet as an
     >>> an.nn.$name(2)(an.ones((8, 6, $5))).shape
@@ -321,14 +295,6 @@ class _LPPool(_Pool):
     mean of what it holds. `kernel_size` and `stride` (unless given the kernel size) are $integers. Where the sum is 0 the gradient is 0.
 
     Errors: ValueError for sizes that are not positive and where no window fits; ShapeError for an input of other axes.
-
-    Equation:
-      M = ⌈(T − k) / s⌉ + 1 if ceil_mode, else ⌊(T − k) / s⌋ + 1
-      L = M − 1 if ceil_mode and (M − 1) s ≥ T, else M
-      m[t] = min(s t + k, T) − s t  for 0 ≤ t < L
-      y[n, c, t] = (Σ_{0 ≤ i < k} x[n, c, s t + i]^q · (Π k) / (Π mₜ))^(1 / q)  for 0 ≤ t < L
-      (x: input (N, C, T); q: norm_type; k: kernel_size; s: stride or kernel_size; ceil_mode; one for each spatial axis: t, i,
-      s, k, m, T, M, L)
 
     >>> import anynet as an
     >>> an.nn.$name(2, 2)(an.ones((8, 6, $4))).shape
@@ -383,15 +349,6 @@ class _FractionalMaxPool(_Pool):
 
     Errors: ValueError unless one of `output_size` and `output_ratio` is given, and for outputs that do not fit; ShapeError for an
     input of other axes.
-
-    Equation:
-      u ∼ Uniform(0, 1)
-      S = R if R > 0, else ⌊T ρ⌋
-      α = (T − k) / (S − 1) if S > 1, else 0
-      a[n, c, t] = ⌊(t + u[n, c]) α⌋ − ⌊u[n, c] α⌋ if t < S − 1, else T − k  for 0 ≤ n < N, 0 ≤ c < C, 0 ≤ t < S
-      y[n, c, t] = max_{0 ≤ i < k}(x[n, c, a[n, c, t] + i])  for 0 ≤ t < S
-      (x: input (N, C, T); k: kernel_size; R: output_size or 0; ρ: output_ratio or 1; u: (N, C): a number for each example,
-      channel and axis; one for each spatial axis: t, i, k, R, S, T, α, a, u, ρ)
 
     >>> import anynet as an
     >>> an.nn.$name(2, output_ratio=0.7)(an.ones((1, 1, $10))).shape
@@ -453,13 +410,6 @@ class _MaxUnpool(_Windows):
 
     Errors: ValueError for sizes that are not positive and for an `output_size` out of reach; for indices outside of the output too.
 
-    Equation:
-      L = (T − 1) s − 2 p + k if R = 0, else R
-      F = Π L
-      y[n, c, f] = Σ_t x[n, c, t] · [I[n, c, t] = f]  for 0 ≤ f < F
-      (x: input (N, C, T); I: indices (N, C, T): places in the flattened output, each once; k: kernel_size; s: stride or
-      kernel_size; p: padding; R: output_size or 0; one for each spatial axis: t, T, L, k, s, p, R)
-
     >>> import anynet as an
     >>> y, indices = an.nn.MaxPool${axes}d(2, return_indices=True)(an.ones((1, 1, $4)))
     >>> an.nn.$name(2)(y, indices).shape
@@ -517,10 +467,6 @@ class _GlobalAvgPool(_GlobalPool):
 
     Errors: ShapeError for an input of other axes.
 
-    Equation:
-      y[n, c] = mean_t(x[n, c, t])
-      (x: (N, C, T); one for each spatial axis: t, T)
-
     >>> import anynet as an
     >>> an.nn.$name()(an.ones((2, 3, $4))).shape
     (2, 3)
@@ -553,10 +499,6 @@ class _GlobalMaxPool(_GlobalPool):
     with `keepdims` (batch, channels, $1) or (channels, $1).
 
     Errors: ShapeError for an input of other axes.
-
-    Equation:
-      y[n, c] = max_t(x[n, c, t])
-      (x: (N, C, T); one for each spatial axis: t, T)
 
     >>> import anynet as an
     >>> an.nn.$name()(an.ones((2, 3, $4))).shape

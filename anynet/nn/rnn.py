@@ -299,15 +299,6 @@ class RNN(RNNBase):
     Errors: ValueError for sizes that are not positive, and for a dropout that is not in [0, 1] or has one layer only;
     ShapeError for an input or a state of another shape.
 
-    Equation:
-      h[−1, n] = h₀[0, n]  for 0 ≤ n < N
-      a[t, n] = W_ih x[t, n] + b_ih + W_hh h[t − 1, n] + b_hh
-      h[t, n] = relu(a[t, n]) if nonlinearity = "relu", else tanh(a[t, n])
-      h_T[n] = h[T − 1, n]
-      (x: (T, N, I); H: hidden_size; W_ih: weight_ih_l0 (R, I); W_hh: weight_hh_l0 (R, P); b_ih: bias_ih_l0 or 0 (R); b_hh:
-      bias_hh_l0 or 0 (R); h₀: hx or 0 (L, N, H); nonlinearity: layer 0, forward, while layer k reads the states of layer k −
-      1, the backward direction runs from the last step to the first)
-
     >>> import anynet as an
     >>> output, h = an.nn.RNN(3, 5, num_layers=2)(an.ones((7, 4, 3)))
     >>> output.shape, h.shape
@@ -387,23 +378,6 @@ class LSTM(RNNBase):
     Errors: ValueError for sizes that are not positive, and for a dropout that is not in [0, 1] or has one layer only;
     ShapeError for an input or a state of another shape.
 
-    Equation:
-      h[−1, n] = h₀[0, n]  for 0 ≤ n < N
-      c[−1, n] = c₀[0, n]  for 0 ≤ n < N
-      a[t, n] = W_ih x[t, n] + b_ih + W_hh h[t − 1, n] + b_hh
-      i[t, n, j] = σ(a[t, n, j])  for 0 ≤ j < H
-      f[t, n, j] = σ(a[t, n, H + j])  for 0 ≤ j < H
-      g[t, n, j] = tanh(a[t, n, 2 H + j])  for 0 ≤ j < H
-      o[t, n, j] = σ(a[t, n, 3 H + j])  for 0 ≤ j < H
-      c[t, n] = f[t, n] c[t − 1, n] + i[t, n] g[t, n]
-      h[t, n] = W_hr · (o[t, n] tanh(c[t, n])) if p > 0, else o[t, n] tanh(c[t, n])
-      h_T[n] = h[T − 1, n]
-      c_T[n] = c[T − 1, n]
-      (x: (T, N, I); H: hidden_size; W_ih: weight_ih_l0 (R, I); W_hh: weight_hh_l0 (R, P); b_ih: bias_ih_l0 or 0 (R); b_hh:
-      bias_hh_l0 or 0 (R); h₀: hx[0] or 0 (L, N, P); c₀: hx[1] or 0 (L, N, H); W_hr: weight_hr_l0 or 0 (P, H); p: proj_size:
-      layer 0, forward, while layer k reads the states of layer k − 1, the backward direction runs from the last step to the
-      first)
-
     >>> import anynet as an
     >>> output, (h, c) = an.nn.LSTM(3, 5, bidirectional=True)(an.ones((7, 4, 3)))
     >>> output.shape, h.shape, c.shape
@@ -472,19 +446,6 @@ class GRU(RNNBase):
 
     Errors: ValueError for sizes that are not positive, and for a dropout that is not in [0, 1] or has one layer only;
     ShapeError for an input or a state of another shape.
-
-    Equation:
-      h[−1, n] = h₀[0, n]  for 0 ≤ n < N
-      u[t, n] = W_ih x[t, n] + b_ih
-      v[t, n] = W_hh h[t − 1, n] + b_hh  for 0 ≤ n < N
-      r[t, n, j] = σ(u[t, n, j] + v[t, n, j])  for 0 ≤ j < H
-      z[t, n, j] = σ(u[t, n, H + j] + v[t, n, H + j])  for 0 ≤ j < H
-      m[t, n, j] = tanh(u[t, n, 2 H + j] + r[t, n, j] v[t, n, 2 H + j])  for 0 ≤ j < H
-      h[t, n] = (1 − z[t, n]) m[t, n] + z[t, n] h[t − 1, n]
-      h_T[n] = h[T − 1, n]
-      (x: (T, N, I); H: hidden_size; W_ih: weight_ih_l0 (R, I); W_hh: weight_hh_l0 (R, P); b_ih: bias_ih_l0 or 0 (R); b_hh:
-      bias_hh_l0 or 0 (R); h₀: hx or 0 (L, N, H): layer 0, forward, while layer k reads the states of layer k − 1, the
-      backward direction runs from the last step to the first)
 
     >>> import anynet as an
     >>> output, h = an.nn.GRU(3, 5, batch_first=True)(an.ones((4, 7, 3)))
@@ -596,12 +557,6 @@ class RNNCell(RNNCellBase):
 
     Errors: ValueError for sizes that are not positive; ShapeError for an input or a state of another shape.
 
-    Equation:
-      aₙ = W_ih xₙ + b_ih + W_hh h₀[n] + b_hh
-      hₙ = relu(aₙ) if nonlinearity = "relu", else tanh(aₙ)
-      (x: (N, I); H: hidden_size; W_ih: weight_ih (R, I); W_hh: weight_hh (R, H); b_ih: bias_ih or 0 (R); b_hh: bias_hh or 0
-      (R); h₀: hx or 0 (N, H); nonlinearity)
-
     >>> import anynet as an
     >>> an.nn.RNNCell(3, 5)(an.ones((4, 3))).shape
     (4, 5)
@@ -663,17 +618,6 @@ class LSTMCell(RNNCellBase):
 
     Errors: ValueError for sizes that are not positive; ShapeError for an input or a state of another shape.
 
-    Equation:
-      aₙ = W_ih xₙ + b_ih + W_hh h₀[n] + b_hh
-      i[n, j] = σ(a[n, j])  for 0 ≤ j < H
-      f[n, j] = σ(a[n, H + j])  for 0 ≤ j < H
-      g[n, j] = tanh(a[n, 2 H + j])  for 0 ≤ j < H
-      o[n, j] = σ(a[n, 3 H + j])  for 0 ≤ j < H
-      cₙ = fₙ c₀[n] + iₙ gₙ
-      hₙ = oₙ tanh(cₙ)
-      (x: (N, I); H: hidden_size; W_ih: weight_ih (R, I); W_hh: weight_hh (R, H); b_ih: bias_ih or 0 (R); b_hh: bias_hh or 0
-      (R); h₀: hx[0] or 0 (N, H); c₀: hx[1] or 0 (N, H))
-
     >>> import anynet as an
     >>> h, c = an.nn.LSTMCell(3, 5)(an.ones((4, 3)))
     >>> h.shape, c.shape
@@ -722,16 +666,6 @@ class GRUCell(RNNCellBase):
     rows in the order r, z, n, h = hidden_size, all drawn from U(−1/√h, 1/√h).
 
     Errors: ValueError for sizes that are not positive; ShapeError for an input or a state of another shape.
-
-    Equation:
-      uₙ = W_ih xₙ + b_ih
-      v[n] = W_hh h₀[n] + b_hh  for 0 ≤ n < N
-      r[n, j] = σ(u[n, j] + v[n, j])  for 0 ≤ j < H
-      z[n, j] = σ(u[n, H + j] + v[n, H + j])  for 0 ≤ j < H
-      m[n, j] = tanh(u[n, 2 H + j] + r[n, j] v[n, 2 H + j])  for 0 ≤ j < H
-      hₙ = (1 − zₙ) mₙ + zₙ h₀[n]
-      (x: (N, I); H: hidden_size; W_ih: weight_ih (R, I); W_hh: weight_hh (R, H); b_ih: bias_ih or 0 (R); b_hh: bias_hh or 0
-      (R); h₀: hx or 0 (N, H))
 
     >>> import anynet as an
     >>> an.nn.GRUCell(3, 5)(an.ones((4, 3))).shape

@@ -91,11 +91,6 @@ class NegativeSampling(_Sampled):
     """−log σ(w_t · x) − Σ_k log σ(−w_k · x) with `sample_size` classes k drawn in proportion to counts^power (Mikolov et al.
     2013). x (n, in_features), target (n,) of classes; `reduction` "sum", "mean" or "none".
 
-    Equation:
-      lₙ = −ln(σ(Σ_j W[tₙ, j] x[n, j])) − Σ_k ln(σ(−Σ_j W[s[n, k], j] x[n, j]))
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: (N, J); t: target (N); s: samples (N, K): drawn in proportion to countsᵖ; W: weight (V, J); reduction)
-
     >>> import anynet as an
     >>> loss = an.nn.NegativeSampling(4, counts=[5, 3, 2], sample_size=2)
     >>> round(loss(an.ones((1, 4)), an.asarray([1])).item(), 4)  # the vectors begin at zero: 3 log 2
@@ -132,13 +127,6 @@ class NegativeSampling(_Sampled):
 class NCELoss(_Sampled):
     """Noise-contrastive estimation (Gutmann & Hyvärinen 2010): logistic regression between the target and `sample_size` drawn
     classes, with logits w_y · x − log(sample_size · q(y)), q the distribution of the draws.
-
-    Equation:
-      uₙ = Σ_j W[tₙ, j] x[n, j] − ln(K q[tₙ])
-      v[n, k] = Σ_j W[s[n, k], j] x[n, j] − ln(K q[s[n, k]])
-      lₙ = −ln(σ(uₙ)) − Σ_k ln(σ(−v[n, k]))
-      L = mean(l) if reduction = "mean", Σ l if reduction = "sum", else l
-      (x: (N, J); t: target (N); s: samples (N, K): drawn from q; W: weight (V, J); q: probabilities (V); reduction)
 
     >>> import anynet as an
     >>> loss = an.nn.NCELoss(4, counts=[1, 1], sample_size=2, power=1.0)

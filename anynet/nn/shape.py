@@ -25,10 +25,6 @@ Size = int | Sequence[int]
 class Flatten(Module):
     """Merge the axes from `start_dim` to `end_dim` into one.
 
-    Equation:
-      y[n, j] = x[n, j]
-      (x: (N, S): the axes from start_dim to end_dim as one here those after the first)
-
     >>> import anynet as an
     >>> an.nn.Flatten()(an.ones((2, 3, 4))).shape
     (2, 12)
@@ -59,10 +55,6 @@ class Flatten(Module):
 @equation("y = x", where="x: one axis as several, the elements in their order")
 class Unflatten(Module):
     """Split axis `dim` into the shape `unflattened_size`; one length may be -1.
-
-    Equation:
-      y = x
-      (x: one axis as several, the elements in their order)
 
     >>> import anynet as an
     >>> an.nn.Unflatten(1, (2, 3))(an.ones((4, 6))).shape
@@ -101,11 +93,6 @@ class Unflatten(Module):
 class PixelShuffle(Module):
     """(…, c r², h, w) → (…, c, h r, w r): channels become places.
 
-    Equation:
-      r = R
-      y[c, h, w] = x[c r² + h mod r r + w mod r, ⌊h / r⌋, ⌊w / r⌋]  for 0 ≤ c < ⌊C / r²⌋, 0 ≤ h < H r, 0 ≤ w < W r
-      (x: input (…, C, H, W); R: upscale_factor)
-
     >>> import anynet as an
     >>> an.nn.PixelShuffle(2)(an.ones((1, 8, 3, 4))).shape
     (1, 2, 6, 8)
@@ -128,10 +115,6 @@ class PixelShuffle(Module):
 class PixelUnshuffle(Module):
     """(…, c, h r, w r) → (…, c r², h, w): the inverse of `PixelShuffle`.
 
-    Equation:
-      y[c, h, w] = x[⌊c / r²⌋, h r + ⌊c mod r² / r⌋, w r + c mod r]  for 0 ≤ c < C r², 0 ≤ h < ⌊H / r⌋, 0 ≤ w < ⌊W / r⌋
-      (x: input (…, C, H, W); r: downscale_factor)
-
     >>> import anynet as an
     >>> an.nn.PixelUnshuffle(2)(an.ones((1, 2, 6, 8))).shape
     (1, 8, 3, 4)
@@ -151,10 +134,6 @@ class PixelUnshuffle(Module):
 @equation(F.channel_shuffle)
 class ChannelShuffle(Module):
     """Channels of (n, g k, …) regrouped: one of each group in turn.
-
-    Equation:
-      y[n, c, i] = x[n, c mod g ⌊C / g⌋ + ⌊c / g⌋, i]  for 0 ≤ c < C
-      (x: input (N, C, I); g: groups)
 
     >>> import anynet as an
     >>> an.nn.ChannelShuffle(2)(an.reshape(an.arange(4.0), (1, 4, 1))).tolist()
@@ -178,14 +157,6 @@ class ChannelShuffle(Module):
 class Unfold(Module):
     """(n, c, h, w) → (n, c · kernel, places): what the kernel sees at each place, as columns.
 
-    Equation:
-      L₁ = ⌊(H + 2 p₁ − d₁ · (k₁ − 1) − 1) / s₁⌋ + 1
-      L₂ = ⌊(W + 2 p₂ − d₂ · (k₂ − 1) − 1) / s₂⌋ + 1
-      y[n, q, l] = x[n, ⌊q / (k₁ k₂)⌋, s₁ ⌊l / L₂⌋ + d₁ · (⌊q / k₂⌋ mod k₁) − p₁, s₂ · (l mod L₂) + d₂ · (q mod k₂) − p₂]  for
-          0 ≤ q < C k₁ k₂, 0 ≤ l < L₁ L₂
-      (x: input (N, C, H, W); k₁: kernel_size[0]; k₂: kernel_size[1]; s₁: stride[0]; s₂: stride[1]; p₁: padding[0]; p₂:
-      padding[1]; d₁: dilation[0]; d₂: dilation[1])
-
     >>> import anynet as an
     >>> an.nn.Unfold((2, 3))(an.ones((2, 5, 3, 4))).shape
     (2, 30, 4)
@@ -205,14 +176,6 @@ class Unfold(Module):
 @equation(F.fold)
 class Fold(Unfold):
     """(n, c · kernel, places) → (n, c, *output_size): the sum of what `Unfold` has taken apart.
-
-    Equation:
-      L₂ = ⌊(W + 2 p₂ − d₂ · (k₂ − 1) − 1) / s₂⌋ + 1
-      C = ⌊Q / (k₁ k₂)⌋
-      y[n, c, u, v] = Σ_{0 ≤ i < k₁, 0 ≤ j < k₂, l, s₁ ⌊l / L₂⌋ + d₁ i − p₁ = u, s₂ · (l mod L₂) + d₂ j − p₂ = v} x[n, (c k₁ +
-          i) k₂ + j, l]  for 0 ≤ c < C, 0 ≤ u < H, 0 ≤ v < W
-      (x: input (N, Q, L); H: output_size[0]; W: output_size[1]; k₁: kernel_size[0]; k₂: kernel_size[1]; s₁: stride[0]; s₂:
-      stride[1]; p₁: padding[0]; p₂: padding[1]; d₁: dilation[0]; d₂: dilation[1])
 
     >>> import anynet as an
     >>> an.nn.Fold((4, 5), (2, 2))(an.ones((1, 12, 12))).shape

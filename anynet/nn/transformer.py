@@ -94,16 +94,6 @@ class TransformerEncoderLayer(_Layer):
     `norm1`, `norm2`. `activation` f is "relu", "gelu" or a function; `dropout` acts on the attention's weights, after f and on both
     summands, in training. ValueError for sizes that are not positive and where nhead does not divide d_model.
 
-    Equation:
-      u = norm_1(x) if norm_first, else x
-      a = x + A(u, u, u)
-      z = a if norm_first, else norm_1(a)
-      v = norm_2(z) if norm_first, else z
-      r = z + W₂(f(W₁(v)))
-      y = r if norm_first, else norm_2(r)
-      (x: src; A: self_attn: the attention; norm_1: norm1; norm_2: norm2; W₁: linear1; W₂: linear2; f: activation; norm_first:
-      in evaluation, without dropout)
-
     >>> import anynet as an
     >>> layer = an.nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16)
     >>> layer(an.ones((5, 3, 8))).shape
@@ -194,19 +184,6 @@ class TransformerDecoderLayer(_Layer):
     and the norms `norm1`, `norm2`, `norm3`. `activation` f is "relu", "gelu" or a function; `dropout` acts on the attentions' weights,
     after f and on all summands, in training. ValueError for sizes that are not positive and where nhead does not divide d_model.
 
-    Equation:
-      u = norm_1(x) if norm_first, else x
-      a = x + A(u, u, u)
-      z = a if norm_first, else norm_1(a)
-      v = norm_2(z) if norm_first, else z
-      b = z + B(v, m, m)
-      w = b if norm_first, else norm_2(b)
-      q = norm_3(w) if norm_first, else w
-      r = w + W₂(f(W₁(q)))
-      y = r if norm_first, else norm_3(r)
-      (x: tgt; m: memory; A: self_attn: the attention; B: multihead_attn: to the memory; norm_1: norm1; norm_2: norm2; norm_3:
-      norm3; W₁: linear1; W₂: linear2; f: activation; norm_first: in evaluation, without dropout)
-
     >>> import anynet as an
     >>> layer = an.nn.TransformerDecoderLayer(8, nhead=2, dim_feedforward=16)
     >>> layer(an.ones((4, 3, 8)), an.ones((5, 3, 8))).shape
@@ -284,12 +261,6 @@ class TransformerEncoder(Module):
 
     `enable_nested_tensor` and `mask_check` are accepted as in PyTorch and change nothing.
 
-    Equation:
-      h₀ = x
-      h[k] = layers_{k − 1}(hₖ₋₁)  for 1 ≤ k < K + 1
-      y = h[K] if f = None, else f(h[K])
-      (x: src; layers; K: num_layers; f: norm)
-
     >>> import anynet as an
     >>> encoder = an.nn.TransformerEncoder(an.nn.TransformerEncoderLayer(8, 2, 16), num_layers=2)
     >>> encoder(an.ones((5, 3, 8))).shape
@@ -332,12 +303,6 @@ class TransformerEncoder(Module):
 class TransformerDecoder(Module):
     """`num_layers` copies of a decoder layer, one after the other, and `norm` at the end.
 
-    Equation:
-      h₀ = x
-      h[k] = layers_{k − 1}(hₖ₋₁)  for 1 ≤ k < K + 1
-      y = h[K] if f = None, else f(h[K])
-      (x: tgt; m: memory; layers; K: num_layers; f: norm)
-
     >>> import anynet as an
     >>> decoder = an.nn.TransformerDecoder(an.nn.TransformerDecoderLayer(8, 2, 16), num_layers=2)
     >>> decoder(an.ones((4, 3, 8)), an.ones((5, 3, 8))).shape
@@ -374,11 +339,6 @@ class TransformerDecoder(Module):
 @equation("m = encoder(x)", "y = decoder(z, m)", where="x = src; z = tgt; encoder; decoder")
 class Transformer(Module):
     """Encoder and decoder of the paper; the matrices are drawn by Glorot's rule.
-
-    Equation:
-      m = encoder(x)
-      y = decoder(z, m)
-      (x: src; z: tgt; encoder; decoder)
 
     >>> import anynet as an
     >>> net = an.nn.Transformer(8, 2, 1, 1, 16)

@@ -44,19 +44,6 @@ class ChildSumTreeLSTM(Module):
 
     `forward(x, children)`: x (batch, in), children a list of (h, c) → (h, c) of the node.
 
-    Equation:
-      aₙ = W xₙ + b
-      s[n] = Σ_k h[k, n]  for 0 ≤ n < N
-      u[n] = U sₙ  for 0 ≤ n < N
-      i[n, j] = σ(a[n, j] + u[n, j])  for 0 ≤ j < H
-      o[n, j] = σ(a[n, H + j] + u[n, H + j])  for 0 ≤ j < H
-      g[n, j] = tanh(a[n, 2 H + j] + u[n, 2 H + j])  for 0 ≤ j < H
-      f[k, n, j] = σ(a[n, 3 H + j] + Σ_l V[j, l] h[k, n, l])  for 0 ≤ j < H
-      c_new[n, j] = i[n, j] g[n, j] + Σ_k f[k, n, j] c[k, n, j]
-      h_new[n, j] = o[n, j] tanh(c_new[n, j])
-      (x: (N, I); W: input.weight (R, I); b: input.bias (R); U: hidden.weight (Q, H); V: forget.weight (H, M); h: (K, N, H):
-      of the children; c: (K, N, H): of the children)
-
     >>> import anynet as an
     >>> tree = an.nn.ChildSumTreeLSTM(3, 2)
     >>> leaf = tree(an.ones((1, 3)))
@@ -117,18 +104,6 @@ class NaryTreeLSTM(Module):
     (Tai et al. 2015, equations 9-14).
 
     `forward(x, children)`: children a list of at most n_ary (h, c), or None where one is missing.
-
-    Equation:
-      aₙ = W xₙ + b
-      u[n, r] = Σ_{k,l} U[k, r, l] h[k, n, l]  for 0 ≤ n < N, 0 ≤ r < R
-      i[n, j] = σ(a[n, j] + u[n, j])  for 0 ≤ j < H
-      o[n, j] = σ(a[n, H + j] + u[n, H + j])  for 0 ≤ j < H
-      g[n, j] = tanh(a[n, 2 H + j] + u[n, 2 H + j])  for 0 ≤ j < H
-      f[k, n, j] = σ(a[n, 3 H + j] + u[n, (3 + k) H + j])  for 0 ≤ k < K, 0 ≤ j < H
-      c_new[n, j] = i[n, j] g[n, j] + Σ_k f[k, n, j] c[k, n, j]
-      h_new[n, j] = o[n, j] tanh(c_new[n, j])
-      (x: (N, I); W: input.weight (Q, I); b: input.bias (Q); U: (K, R, H): children_weights of the children; h: (K, N, H): of
-      the children; c: (K, N, H): of the children)
 
     >>> import anynet as an
     >>> tree = an.nn.NaryTreeLSTM(3, 2, n_ary=2)

@@ -39,15 +39,6 @@ __all__ = ["Adadelta", "Adafactor", "Adagrad", "RMSprop"]
 class Adagrad(Optimizer):
     """Each number's steps divided by the root of the sum of its squared gradients so far (Duchi et al. 2011).
 
-    Equation:
-      p₀ = p_start
-      s₀ = s₀
-      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + λ pₜ₋₁
-      sₜ = sₜ₋₁ + gₜ²
-      pₜ = pₜ₋₁ − η / (1 + (t − 1) δ) · gₜ / (√sₜ + ε)
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ: weight_decay; λ₁: l1;
-      s₀: initial_accumulator_value; δ: lr_decay; ε: eps)
-
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
     >>> (p * p).backward()
@@ -123,19 +114,6 @@ class Adagrad(Optimizer):
 )
 class RMSprop(Optimizer):
     """The gradient divided by the root of its running mean square; `centered`: by its deviation (Hinton 2012; Graves 2013).
-
-    Equation:
-      p₀ = p_start
-      s₀ = 0
-      m₀ = 0
-      v₀ = 0
-      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + λ pₜ₋₁
-      sₜ = α sₜ₋₁ + (1 − α) gₜ²
-      mₜ = α mₜ₋₁ + (1 − α) gₜ if centered, else 0
-      vₜ = μ vₜ₋₁ + gₜ / (√(sₜ − mₜ²) + ε)
-      pₜ = pₜ₋₁ − η vₜ
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ: weight_decay; λ₁: l1;
-      α: alpha; μ: momentum; ε: eps; centered)
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
@@ -233,18 +211,6 @@ class RMSprop(Optimizer):
 class Adadelta(Optimizer):
     """Steps as large as the root mean square of earlier steps, over that of the gradients (Zeiler 2012).
 
-    Equation:
-      p₀ = p_start
-      s₀ = 0
-      d₀ = 0
-      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + λ pₜ₋₁
-      sₜ = ρ sₜ₋₁ + (1 − ρ) gₜ²
-      Δₜ = √(dₜ₋₁ + ε) / √(sₜ + ε) · gₜ
-      dₜ = ρ dₜ₋₁ + (1 − ρ) Δₜ²
-      pₜ = pₜ₋₁ − η Δₜ
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ: weight_decay; λ₁: l1;
-      ρ: rho; ε: eps)
-
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
     >>> an.optim.Adadelta([p]).defaults["rho"]
@@ -319,21 +285,6 @@ class Adafactor(Optimizer):
     state (Shazeer & Stern 2018).
 
     For vectors V is the running average of g² itself. ε₁ = None means the type's machine epsilon.
-
-    Equation:
-      p₀ = p_start
-      R₀ = 0
-      C₀ = 0
-      gₜ = −Gₜ if maximize, else Gₜ
-      R[t, i] = (1 − tᵇ) R[t − 1, i] + tᵇ mean_j(g[t, i, j]²)
-      C[t, j] = (1 − tᵇ) C[t − 1, j] + tᵇ mean_i(g[t, i, j]²)
-      V[t, i, j] = R[t, i] C[t, j] / max(mean_k(R[t, k]), ε₁)
-      Uₜ = gₜ / √max(Vₜ, ε₁²)
-      αₜ = max(ε₂, ‖pₜ₋₁‖ / √size(p_start)) · min(η, 1 / √t)
-      pₜ = (1 − η λ) pₜ₋₁ − αₜ Uₜ / max(1, ‖Uₜ‖ / √size(p_start) / d)
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ: weight_decay; b:
-      beta2_decay; ε₁: eps[0] or 2.220446049250313e-16: that of the dtype, here float64; ε₂: eps[1]; d: for matrices, while
-      for vectors V is the average of g² itself)
 
     >>> import anynet as an
     >>> p = an.Parameter([[1.0, 2.0]])

@@ -83,21 +83,6 @@ class Adam(Moments):
     `amsgrad` takes the largest v so far (Reddi et al. 2018); `weight_decay` is added to the gradient, or with
     `decoupled_weight_decay` taken off the parameters first.
 
-    Equation:
-      p₀ = p_start
-      m₀ = 0
-      v₀ = 0
-      u₀ = 0
-      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + (0 if decoupled, else λ pₜ₋₁)
-      mₜ = β₁ mₜ₋₁ + (1 − β₁) gₜ
-      vₜ = β₂ vₜ₋₁ + (1 − β₂) gₜ²
-      uₜ = max(uₜ₋₁, vₜ) if amsgrad, else vₜ
-      m̂ₜ = mₜ / (1 − β₁ᵗ)
-      v̂ₜ = uₜ / (1 − β₂ᵗ)
-      pₜ = (1 − η λ if decoupled, else 1) pₜ₋₁ − η m̂ₜ / (√v̂ₜ + ε)
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1]; ε: eps;
-      maximize; λ: weight_decay; λ₁: l1; decoupled: decoupled_weight_decay; amsgrad)
-
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
     >>> (p * p).backward()
@@ -224,17 +209,6 @@ class AdamW(Adam):
 class Adamax(Moments):
     """Adam with the largest gradient, forgotten little by little, in place of the root mean square (Kingma & Ba 2015).
 
-    Equation:
-      p₀ = p_start
-      m₀ = 0
-      u₀ = 0
-      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + λ pₜ₋₁
-      mₜ = β₁ mₜ₋₁ + (1 − β₁) gₜ
-      uₜ = max(β₂ uₜ₋₁, |gₜ| + ε)
-      pₜ = pₜ₋₁ − η / (1 − β₁ᵗ) · mₜ / uₜ
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1]; ε: eps;
-      maximize; λ: weight_decay; λ₁: l1)
-
     >>> import anynet as an
     >>> an.optim.Adamax([an.Parameter([1.0])]).defaults["lr"]
     0.002
@@ -331,22 +305,6 @@ class _Decaying(Moments):
 )
 class NAdam(_Decaying):
     """Adam with Nesterov's momentum, which grows to β₁ by `momentum_decay` (Dozat 2016).
-
-    Equation:
-      p₀ = p_start
-      m₀ = 0
-      v₀ = 0
-      Π₀ = 1
-      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + (0 if decoupled, else λ pₜ₋₁)
-      mₜ = β₁ mₜ₋₁ + (1 − β₁) gₜ
-      vₜ = β₂ vₜ₋₁ + (1 − β₂) gₜ²
-      μₜ = β₁ · (1 − ½ · 0.96^(t ψ))
-      nₜ = β₁ · (1 − ½ · 0.96^((t + 1) ψ))
-      Πₜ = Πₜ₋₁ μₜ
-      pₜ = (1 − η λ if decoupled, else 1) pₜ₋₁ − η · ((1 − μₜ) / (1 − Πₜ) · gₜ + nₜ / (1 − nₜ Πₜ) · mₜ) / (√(vₜ / (1 − β₂ᵗ)) +
-          ε)
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1]; ε: eps;
-      maximize; λ: weight_decay; λ₁: l1; decoupled: decoupled_weight_decay; ψ: momentum_decay)
 
     >>> import anynet as an
     >>> an.optim.NAdam([an.Parameter([1.0])]).defaults["momentum_decay"]
@@ -449,20 +407,6 @@ class RAdam(_Decaying):
     """Adam whose adaptive rate is rectified by its variance (Liu et al. 2020); the first steps, ρ ≤ 5, are those of the
     momentum alone.
 
-    Equation:
-      p₀ = p_start
-      m₀ = 0
-      v₀ = 0
-      ρ_inf = 2 / (1 − β₂) − 1
-      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + (0 if decoupled, else λ pₜ₋₁)
-      mₜ = β₁ mₜ₋₁ + (1 − β₁) gₜ
-      vₜ = β₂ vₜ₋₁ + (1 − β₂) gₜ²
-      ρₜ = ρ_inf − 2 t β₂ᵗ / (1 − β₂ᵗ)
-      rₜ = √((ρₜ − 4) (ρₜ − 2) ρ_inf / ((ρ_inf − 4) (ρ_inf − 2) ρₜ)) if ρₜ > 5, else 0
-      pₜ = (1 − η λ if decoupled, else 1) pₜ₋₁ − η / (1 − β₁ᵗ) · mₜ · (rₜ √(1 − β₂ᵗ) / (√vₜ + ε) if ρₜ > 5, else 1)
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1]; ε: eps;
-      maximize; λ: weight_decay; λ₁: l1; decoupled: decoupled_weight_decay)
-
     >>> import anynet as an
     >>> an.optim.RAdam([an.Parameter([1.0])]).defaults["lr"]
     0.001
@@ -532,19 +476,6 @@ class LAMB(Moments):
     """Adam's update, decayed and scaled for each parameter by ‖p‖ / ‖update‖ (You et al. 2020).
 
     The ratio is 1 where a norm is 0.
-
-    Equation:
-      p₀ = p_start
-      m₀ = 0
-      v₀ = 0
-      gₜ = −Gₜ if maximize, else Gₜ
-      mₜ = β₁ mₜ₋₁ + (1 − β₁) gₜ
-      vₜ = β₂ vₜ₋₁ + (1 − β₂) gₜ²
-      uₜ = mₜ / (1 − β₁ᵗ) / (√(vₜ / (1 − β₂ᵗ)) + ε) + λ pₜ₋₁
-      rₜ = ‖pₜ₋₁‖ / ‖uₜ‖ if ‖pₜ₋₁‖ ‖uₜ‖ > 0, else 1
-      pₜ = pₜ₋₁ − η rₜ uₜ
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1]; ε: eps;
-      maximize; λ: weight_decay)
 
     >>> import anynet as an
     >>> p = an.Parameter([3.0, 4.0])
@@ -617,20 +548,6 @@ class AdaBound(Moments):
     """Adam whose rates are confined to a band that closes around `final_lr` (Luo et al. 2019).
 
     A schedule scales `final_lr` as it scales `lr`; `amsbound` takes the largest v so far.
-
-    Equation:
-      p₀ = p_start
-      m₀ = 0
-      v₀ = 0
-      u₀ = 0
-      f = η_f η / η₀
-      gₜ = (−Gₜ if maximize, else Gₜ) + λ pₜ₋₁
-      mₜ = β₁ mₜ₋₁ + (1 − β₁) gₜ
-      vₜ = β₂ vₜ₋₁ + (1 − β₂) gₜ²
-      uₜ = max(uₜ₋₁, vₜ) if amsbound, else vₜ
-      pₜ = pₜ₋₁ − clip(η √(1 − β₂ᵗ) / (1 − β₁ᵗ) / (√uₜ + ε), f · (1 − 1 / (γ t + 1)), f · (1 + 1 / (γ t))) · mₜ
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1]; ε: eps;
-      maximize; λ: weight_decay; η_f: final_lr; η₀: base_lr; γ: gamma; amsbound)
 
     >>> import anynet as an
     >>> p = an.Parameter([1.0])

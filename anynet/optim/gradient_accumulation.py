@@ -21,10 +21,6 @@ __all__ = ["MultiSteps"]
 class MultiSteps(OptimizerWrapper):
     """A step of `optimizer` from the mean of the gradients of `every` backward passes: a large batch in small parts.
 
-    Equation:
-      g = Σ_k Gₖ / K
-      (G: the gradients of the backward passes; K: every: g is the gradient of a step)
-
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
     >>> optimizer = an.optim.MultiSteps(an.optim.SGD([p], lr=0.1), every=2)

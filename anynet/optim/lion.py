@@ -32,15 +32,6 @@ __all__ = ["Lion"]
 class Lion(Moments):
     """The sign of a momentum, which is averaged once more with the gradient for the step (Chen et al. 2023).
 
-    Equation:
-      p₀ = p_start
-      m₀ = 0
-      gₜ = −Gₜ if maximize, else Gₜ
-      pₜ = pₜ₋₁ − η · (sign(β₁ mₜ₋₁ + (1 − β₁) gₜ) + λ pₜ₋₁)
-      mₜ = β₂ mₜ₋₁ + (1 − β₂) gₜ
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1];
-      maximize; λ: weight_decay)
-
     >>> import anynet as an
     >>> p = an.Parameter([1.0, -2.0])
     >>> an.sum(p * p).backward()

@@ -49,17 +49,6 @@ class Muon(Optimizer):
 
     The iteration runs in the parameter's own type (PyTorch's in bfloat16).
 
-    Equation:
-      B_new = μ B + (1 − μ) g
-      U = μ B_new + (1 − μ) g if nesterov, else B_new
-      X₀ = U / max(‖U‖, ε)
-      Aₖ = Xₖ₋₁ Xₖ₋₁ᵀ
-      X[k] = a Xₖ₋₁ + (b Aₖ + c Aₖ Aₖ) Xₖ₋₁  for 1 ≤ k < K + 1
-      p_new = (1 − η λ) p − η · (0.2 √max(R, C) if adjust = "match_rms_adamw", else √max(1, R / C)) · X[K]
-      (g: (R, C): the gradient; B: the momentum before; p: the parameters before; η: lr; λ: weight_decay; μ: momentum;
-      nesterov; ε: eps; K: ns_steps; a: ns_coefficients[0]; b: ns_coefficients[1]; c: ns_coefficients[2]; adjust:
-      adjust_lr_fn)
-
     >>> import anynet as an
     >>> p = an.Parameter([[3.0, 0.0], [0.0, 1.0]])
     >>> an.sum(p * p).backward()

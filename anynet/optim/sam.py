@@ -26,10 +26,6 @@ class SAM(OptimizerWrapper):
     `step` takes a closure that clears the gradients, computes the loss, calls backward and returns the loss; it is
     called twice.
 
-    Equation:
-      p̂ = p + ρ · (p² g / (‖p g‖ + 1e-12) if adaptive, else g / (‖g‖ + 1e-12))
-      (p: the parameters; g: their gradient; ρ: rho; adaptive: the optimizer takes the gradient at p̂)
-
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
     >>> optimizer = an.optim.SAM(an.optim.SGD([p], lr=0.1), rho=0.5)

@@ -56,27 +56,6 @@ class ScheduleFreeAdamW(Moments):
     while training; call `eval()` before evaluation or saving, which sets them to x, and `train()` before going on.
     Where β₁ is changed in a group, y is computed from the same z and x with the new β₁ before the next update.
 
-    Equation:
-      y₀ = p_start
-      z₀ = p_start
-      x₀ = p_start
-      v₀ = 0
-      M₀ = 0
-      W₀ = 0
-      gₜ = −Gₜ if maximize, else Gₜ
-      hₜ = η t / K if t ≤ K, else η
-      Mₜ = max(Mₜ₋₁, hₜ)
-      wₜ = tʳ Mₜ^ω
-      Wₜ = Wₜ₋₁ + wₜ
-      cₜ = wₜ / Wₜ
-      vₜ = β₂ vₜ₋₁ + (1 − β₂) gₜ²
-      dₜ = gₜ / (√(vₜ / (1 − β₂ᵗ)) + ε) + λ yₜ₋₁
-      zₜ = zₜ₋₁ − hₜ dₜ
-      xₜ = (1 − cₜ) xₜ₋₁ + cₜ zₜ
-      yₜ = (1 − β₁) zₜ + β₁ xₜ
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; β₁: betas[0]; β₂: betas[1]; ε: eps;
-      maximize; λ: weight_decay; K: warmup_steps; r; ω: weight_lr_power)
-
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
     >>> optimizer = an.optim.ScheduleFreeAdamW([p], lr=0.1)

@@ -39,14 +39,6 @@ class SGD(Optimizer):
 
     Cauchy 1847; Robbins & Monro 1951; Polyak 1964; Nesterov 1983, in the form of Sutskever et al. 2013.
 
-    Equation:
-      p₀ = p_start
-      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + λ pₜ₋₁
-      vₜ = gₜ if t = 1, else μ vₜ₋₁ + (1 − τ) gₜ
-      pₜ = pₜ₋₁ − η · (gₜ if μ = 0, gₜ + μ vₜ if nesterov, else vₜ)
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ: weight_decay; λ₁: l1;
-      μ: momentum; τ: dampening; nesterov)
-
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
     >>> (p * p).backward()
@@ -153,18 +145,6 @@ class Rprop(Optimizer):
     turns, and then waits a turn (Riedmiller & Braun 1993). For whole batches. `lr` is the length of a number's first step;
     as in PyTorch, a schedule changes nothing after that.
 
-    Equation:
-      p₀ = p_start
-      q₀ = 0
-      Δ₀ = η
-      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁)
-      rₜ = sign(gₜ qₜ₋₁)
-      Δₜ = clip(Δₜ₋₁ · (b if rₜ > 0, a if rₜ < 0, else 1), low, high)
-      qₜ = 0 if rₜ < 0, else gₜ
-      pₜ = pₜ₋₁ − sign(qₜ) Δₜ
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ₁: l1; a: etas[0]; b:
-      etas[1]; low: step_sizes[0]; high: step_sizes[1])
-
     >>> import anynet as an
     >>> an.optim.Rprop([an.Parameter([1.0])]).defaults["etas"]
     (0.5, 1.2)
@@ -239,17 +219,6 @@ class ASGD(Optimizer):
     """Averaged gradient descent (Polyak & Juditsky 1992): rates that fall by `lambd` and `alpha`; from step `t0` on the
     state `ax` is the mean of the values so far.
 
-    Equation:
-      p₀ = p_start
-      h₀ = η
-      a₀ = 0
-      gₜ = (−Gₜ if maximize, else Gₜ) + λ₁ sign(pₜ₋₁) + λ pₜ₋₁
-      pₜ = (1 − κ hₜ₋₁) pₜ₋₁ − hₜ₋₁ gₜ
-      hₜ = η / (1 + κ η t)^α
-      aₜ = aₜ₋₁ + (pₜ − aₜ₋₁) / max(1, t − 1 − t₀)
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ: weight_decay; λ₁: l1;
-      κ: lambd; α: alpha; t₀)
-
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
     >>> (p * p).backward()
@@ -323,16 +292,6 @@ class ASGD(Optimizer):
 )
 class LARS(Optimizer):
     """Momentum with a learning rate for each parameter, by the ratio of its norm to that of its gradient (You et al. 2017).
-
-    Equation:
-      p₀ = p_start
-      v₀ = 0
-      gₜ = (−Gₜ if maximize, else Gₜ) + λ pₜ₋₁
-      rₜ = κ ‖pₜ₋₁‖ / (‖gₜ‖ + ε) if ‖pₜ₋₁‖ ‖gₜ‖ > 0, else 1
-      vₜ = μ vₜ₋₁ + η rₜ gₜ
-      pₜ = pₜ₋₁ − (η rₜ gₜ + μ vₜ if nesterov, else vₜ)
-      (G: the gradient at each step t = 1, 2, …; p_start: the parameters at first; η: lr; maximize; λ: weight_decay; κ:
-      trust_coefficient; μ: momentum; ε: eps; nesterov)
 
     >>> import anynet as an
     >>> p = an.Parameter([3.0, 4.0])

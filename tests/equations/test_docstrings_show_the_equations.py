@@ -1,11 +1,12 @@
-"""The equations in docstrings are those that are tested: `make equations` writes them."""
+"""The equations in docstrings are those that are tested: `make equations` writes them into those of functions, classes show them."""
 
 import pytest
 
 import anynet as an
 from anynet import nn, optim
+from anynet.equations.paragraphs import HEADING
 from anynet.equations.registry import ENTRIES
-from ci.equations import HEADING, changes
+from ci.equations import changes
 
 
 def test_docstrings_are_as_they_are_written():
@@ -34,5 +35,42 @@ def test_updates_are_written_once():
     ],
 )  # fmt: skip
 def test_help_shows_them(thing, line):
-    assert "Equation:\n" in thing.__doc__
+    assert thing.__doc__.count("Equation:\n") == 1
     assert line in thing.__doc__
+
+
+def test_a_class_has_it_before_its_example_and_its_own_text_around_it():
+    @an.equations.equation("y = a * x", where="x = input; a")
+    class Scaled(nn.Module):
+        """Scaled.
+
+        >>> 1 + 1
+        2
+
+        Source: nowhere.
+        """
+
+        a = 3.0
+
+    lines = [line.strip() for line in Scaled.__doc__.splitlines()]
+    assert lines == [
+        "Scaled.",
+        "",
+        "Equation:",
+        "y = a x",
+        "(x: input; a)",
+        "",
+        ">>> 1 + 1",
+        "2",
+        "",
+        "Source: nowhere.",
+        "",
+    ]
+    assert Scaled().__doc__ == Scaled.__doc__
+    assert type("Own", (Scaled,), {}).__doc__ is None
+
+
+def test_no_docstring_has_it_twice():
+    classes = [v for v in (*vars(nn).values(), *vars(optim).values()) if isinstance(v, type)]
+    for thing in (*ENTRIES, *classes):
+        assert (thing.__doc__ or "").count(f"{HEADING}\n") <= 1

@@ -49,19 +49,6 @@ class GroupQueryAttention(Module):
     query (batch, l, embed_dim), key and value (batch, s, embed_dim) → (batch, l, embed_dim). `num_key_value_heads` divides
     `num_query_heads`; 1 is multi-query attention. `rope`, a `RoPE`, turns queries and keys.
 
-    Equation:
-      q[n, i, d] = b_q[d] + Σ_k W_q[d, k] Q[n, i, k]
-      k[n, j, d] = bₖ[d] + Σ_m Wₖ[d, m] K[n, j, m]
-      v[n, j, d] = bᵥ[d] + Σ_m Wᵥ[d, m] V[n, j, m]
-      s[n, h, i, j] = Σ_{0 ≤ e < w} q[n, i, h w + e] k[n, j, ⌊h / ⌊H / G⌋⌋ · w + e] / √w  for 0 ≤ h < H
-      A[n, h, i, j] = softmax_j(s[n, h, i, j] if not is_causal or j ≤ i, else −∞)
-      o[n, i, d] = Σ_j A[n, ⌊d / w⌋, i, j] · v[n, j, ⌊⌊d / w⌋ / ⌊H / G⌋⌋ · w + d mod w]  for 0 ≤ d < H w
-      y[n, i, d] = bₒ[d] + Σ_e Wₒ[d, e] o[n, i, e]
-      (Q: query (N, L, E); K: key (N, S, E); V: value (N, S, E); H: num_query_heads; G: num_key_value_heads; w: head_dim; W_q:
-      q_proj.weight (A, E); b_q: q_proj.bias or 0 (A); Wₖ: k_proj.weight (B, E); bₖ: k_proj.bias or 0 (B); Wᵥ: v_proj.weight
-      (B, E); bᵥ: v_proj.bias or 0 (B); Wₒ: out_proj.weight (E, A); bₒ: out_proj.bias or 0 (E); is_causal: without rope, mask
-      and dropout)
-
     >>> import anynet as an
     >>> x = an.ones((2, 5, 8))
     >>> an.nn.GroupQueryAttention(8, num_query_heads=4, num_key_value_heads=2)(x, x, x, is_causal=True).shape

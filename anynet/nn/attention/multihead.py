@@ -63,24 +63,6 @@ class MultiheadAttention(Module):
     Parameters `in_proj_weight` (3e, e), or `q_proj_weight`, `k_proj_weight`, `v_proj_weight` where kdim or vdim differ
     from e; `in_proj_bias` (3e), `out_proj.weight`, `out_proj.bias`, `bias_k`, `bias_v` (1, 1, e).
 
-    Equation:
-      one = F = E and G = E
-      q[i, n, d] = b[d] + Σ_k Q[i, n, k] · (W[d, k] if one, else W_q[d, k])  for 0 ≤ d < E
-      k[j, n, d] = b[E + d] + Σ_m K[j, n, m] · (W[E + d, m] if one, else Wₖ[d, m])  for 0 ≤ d < E
-      v[j, n, d] = b[2 E + d] + Σ_m V[j, n, m] · (W[2 E + d, m] if one, else Wᵥ[d, m])  for 0 ≤ d < E
-      w = ⌊E / H⌋
-      s[n, h, i, j] = Σ_{0 ≤ e < w} q[i, n, h w + e] k[j, n, h w + e] / √w  for 0 ≤ h < H
-      A[n, h, i, j] = softmax_j(−∞ if D[(n H + h) mod Z, i, j] or c[n, j], else s[n, h, i, j] + M[(n H + h) mod Z, i, j] +
-          m[n, j])
-      o[i, n, d] = Σ_j A[n, ⌊d / w⌋, i, j] · v[j, n, d]  for 0 ≤ d < E
-      y[i, n, d] = bₒ[d] + Σ_e Wₒ[d, e] o[i, n, e]  for 0 ≤ d < E
-      P[n, i, j] = mean_h(A[n, h, i, j])
-      (Q: query (L, N, E); K: key (S, N, F); V: value (S, N, G); H: num_heads; W: in_proj_weight or 0 (R, B); W_q:
-      q_proj_weight or 0 (E, E); Wₖ: k_proj_weight or 0 (E, F); Wᵥ: v_proj_weight or 0 (E, G); b: in_proj_bias or 0 (R); Wₒ:
-      out_proj.weight (E, E); bₒ: out_proj.bias or 0 (E); M: attn_mask of floats or 0 (Z, L, S); D: attn_mask of booleans or 0
-      (Z, L, S); m: key_padding_mask of floats or 0 (N, S); c: key_padding_mask of booleans or 0 (N, S): without added keys
-      and dropout)
-
     >>> import anynet as an
     >>> attention = an.nn.MultiheadAttention(8, num_heads=2)
     >>> x = an.ones((5, 3, 8))

@@ -35,14 +35,6 @@ class RoPE(Module):
 
     `traditional`: pairs are neighbours (2j, 2j + 1); else feature j is paired with j + dims / 2.
 
-    Equation:
-      u[l, j] = (offset + l) κ B^(−2 j / D)  for 0 ≤ l < L, 0 ≤ j < ⌊D / 2⌋
-      a[l, k] = u[l, ⌊k / 2⌋] if traditional, else u[l, k mod ⌊D / 2⌋]  for 0 ≤ l < L, 0 ≤ k < F
-      q[k] = (k + 1 if k mod 2 = 0, else k − 1) if traditional, k + ⌊D / 2⌋ if k < ⌊D / 2⌋, else k − ⌊D / 2⌋  for 0 ≤ k < F
-      s[k] = (−1 if k mod 2 = 0, else 1) if traditional, −1 if k < ⌊D / 2⌋, else 1  for 0 ≤ k < F
-      y[l, k] = x[l, k] cos(a[l, k]) + sₖ x[l, qₖ] sin(a[l, k]) if k < D, else x[l, k]
-      (x: (…, L, F); D: dims; B: base; κ: scale; traditional; offset)
-
     >>> import anynet as an
     >>> x = an.asarray([[1.0, 0.0], [1.0, 0.0]])
     >>> an.round(an.nn.RoPE(2)(x) * 1000) / 1000  # the second by one radian
@@ -89,10 +81,6 @@ class ALiBi(Module):
     """Attention with linear biases (Press et al. 2022): −2^(−8 h / heads) |i − j| is added to the score of query i and
     key j in head h = 1 … heads. Scores (…, heads, queries, keys); the first query stands at place `offset`.
 
-    Equation:
-      y[h, i, j] = s[h, i, j] − 2^(−8 · (h + 1) / H) · |offset + i − j|  for 0 ≤ h < H
-      (s: scores (…, H, I, J); offset)
-
     >>> import anynet as an
     >>> an.nn.ALiBi()(an.zeros((1, 1, 2, 2)))[0, 0] * 256
     Tensor([[ 0., -1.],
@@ -130,11 +118,6 @@ class SinusoidalPositionalEncoding(Module):
     `min_freq` in a geometric row (Vaswani et al. 2017); scale is √(2 / (dims / 2)) unless given.
 
     `cos_first`: cosines before sines; `full_turns`: rates in turns instead of radians.
-
-    Equation:
-      ω[j] = rⱼ  for 0 ≤ j < ⌊D / 2⌋
-      y[k] = κ · (cos(x ω[k mod ⌊D / 2⌋]) if (k < ⌊D / 2⌋) = cos_first, else sin(x ω[k mod ⌊D / 2⌋]))  for 0 ≤ k < D
-      (x; D: dims; κ: scale; r: _rates (K): a geometric row between max_freq and min_freq; cos_first)
 
     >>> import anynet as an
     >>> an.nn.SinusoidalPositionalEncoding(4, scale=1.0)(an.asarray([0.0]))

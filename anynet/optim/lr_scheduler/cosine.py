@@ -19,10 +19,6 @@ __all__ = ["CosineAnnealingLR", "CosineAnnealingWarmRestarts"]
 class CosineAnnealingLR(LRScheduler):
     """Half a cosine from the first rate to η_min (Loshchilov & Hutter 2017), computed step by step.
 
-    Equation:
-      η = η_min + (η₀ − η_min) (1 + cos(π t / T)) / 2
-      (t: the step; η₀: base_lrs[0]; η_min: eta_min; T: T_max)
-
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
     >>> schedule = an.optim.CosineAnnealingLR(optimizer, 4)
@@ -69,15 +65,6 @@ class CosineAnnealingLR(LRScheduler):
 class CosineAnnealingWarmRestarts(LRScheduler):
     """Half a cosine from the first rate to `eta_min`, again and again: restarts after T_0, then T_0 T_mult, T_0 T_mult²
     … steps (Loshchilov & Hutter 2017).
-
-    Equation:
-      r₀ = T₀
-      s₀ = 0
-      u[k] = 1 if sₖ₋₁ + 1 ≥ rₖ₋₁, else 0  for 1 ≤ k < t + 1
-      sₖ = 0 if uₖ = 1, else sₖ₋₁ + 1
-      rₖ = rₖ₋₁ q if uₖ = 1, else rₖ₋₁
-      η = η_min + (η₀ − η_min) (1 + cos(π sₜ / rₜ)) / 2
-      (t: the step; η₀: base_lrs[0]; η_min: eta_min; T₀: T_0; q: T_mult)
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)

@@ -94,14 +94,6 @@ class CyclicLR(CyclesMomentum):
     of the cycle (or of the step, ``scale_mode="iterations"``). With `cycle_momentum` the momentum (for Adam β₁) runs the
     other way between `max_momentum` and `base_momentum`.
 
-    Equation:
-      c = ⌊1 + t / T⌋
-      x = 1 + t / T − c
-      a = x / ρ if x ≤ ρ, else (x − 1) / (ρ − 1)
-      s = 1 / 2^(c − 1) if mode = "triangular2", γᵗ if mode = "exp_range", else 1
-      η = η₀ + (η_max − η₀) a s
-      (t: the step; η₀: base_lrs[0]; η_max: max_lrs[0]; T: total_size; ρ: step_ratio; γ: gamma; mode)
-
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
     >>> schedule = an.optim.CyclicLR(optimizer, base_lr=0.1, max_lr=0.5, step_size_up=2)

@@ -37,10 +37,6 @@ class ByFunction(LRScheduler):
 class LambdaLR(ByFunction):
     """The first rate times a function of the step; one function, or one a group.
 
-    Equation:
-      η = η₀ f(t)
-      (t: the step; η₀: base_lrs[0]; f: lr_lambdas[0])
-
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
     >>> schedule = an.optim.LambdaLR(optimizer, lambda t: 1 / (1 + t))
@@ -66,12 +62,6 @@ class LambdaLR(ByFunction):
 class MultiplicativeLR(ByFunction):
     """The rate before times a function of the step; one function, or one a group.
 
-    Equation:
-      h₀ = η₀
-      h[k] = hₖ₋₁ f(k)  for 1 ≤ k < t + 1
-      η = hₜ
-      (t: the step; η₀: base_lrs[0]; f: lr_lambdas[0])
-
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
     >>> schedule = an.optim.MultiplicativeLR(optimizer, lambda t: 0.5)
@@ -93,10 +83,6 @@ class MultiplicativeLR(ByFunction):
 @equation("η = η0 * γ**(t // S)", where="t: the step; η0 = base_lrs[0]; γ = gamma; S = step_size")
 class StepLR(LRScheduler):
     """η is multiplied by gamma every `step_size` steps.
-
-    Equation:
-      η = η₀ γ^(⌊t / S⌋)
-      (t: the step; η₀: base_lrs[0]; γ: gamma; S: step_size)
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
@@ -133,10 +119,6 @@ class StepLR(LRScheduler):
 class MultiStepLR(LRScheduler):
     """η is multiplied by gamma at each of `milestones`.
 
-    Equation:
-      η = η₀ γ^(Σ_k (Mₖ ≤ t))
-      (t: the step; η₀: base_lrs[0]; γ: gamma; M: milestones (K))
-
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
     >>> schedule = an.optim.MultiStepLR(optimizer, [1, 3], gamma=0.5)
@@ -168,10 +150,6 @@ class MultiStepLR(LRScheduler):
 @equation("η = η0 * γ**t", where="t: the step; η0 = base_lrs[0]; γ = gamma")
 class ExponentialLR(LRScheduler):
     """The rate times gamma after each step.
-
-    Equation:
-      η = η₀ γᵗ
-      (t: the step; η₀: base_lrs[0]; γ: gamma)
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)

@@ -17,10 +17,6 @@ __all__ = ["ConstantLR", "LinearLR", "PolynomialLR"]
 class ConstantLR(LRScheduler):
     """η is multiplied by `factor` until step `total_iters`.
 
-    Equation:
-      η = η₀ f if t < T, else η₀
-      (t: the step; η₀: base_lrs[0]; f: factor; T: total_iters)
-
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
     >>> schedule = an.optim.ConstantLR(optimizer, factor=0.5, total_iters=2)
@@ -58,10 +54,6 @@ class ConstantLR(LRScheduler):
 )
 class LinearLR(LRScheduler):
     """Warm-up: η grows linearly from start_factor η_0 to end_factor η_0 in `total_iters` steps (Goyal et al. 2017).
-
-    Equation:
-      η = η₀ · (a + (b − a) min(t, T) / T)
-      (t: the step; η₀: base_lrs[0]; a: start_factor; b: end_factor; T: total_iters)
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
@@ -107,10 +99,6 @@ class LinearLR(LRScheduler):
 )
 class PolynomialLR(LRScheduler):
     """A power of what is left of `total_iters` steps, then 0.
-
-    Equation:
-      η = η₀ · (1 − min(t, T) / T)^q
-      (t: the step; η₀: base_lrs[0]; T: total_iters; q: power)
 
     >>> import anynet as an
     >>> optimizer = an.optim.SGD([an.Parameter([0.0])], lr=1.0, momentum=0.9)
