@@ -14,7 +14,7 @@ from anynet.explanations.expressions import explain_expression
 from anynet.explanations.layers import explain_model
 from anynet.explanations.lookup import object_named
 from anynet.explanations.naming import Names, names_from
-from anynet.explanations.objects import explain_object
+from anynet.explanations.objects import equation_of, explain_object
 from anynet.explanations.recording import ExplanationError, as_float64, of_function
 from anynet.nn.module import Module
 from anynet.optim.optimizer import Optimizer
@@ -80,7 +80,8 @@ def explain(
     frame = sys._getframe(1).f_locals
     if isinstance(target, Tensor):
         return _of_tensor(target, inputs, names_from(names, frame), digits)
-    if isinstance(target, Module) and inputs:
+    # without an equation of its own it is explained by its layers
+    if isinstance(target, Module) and (inputs or equation_of(type(target)) is None):
         return explain_model(target, inputs, loss, digits)
     if isinstance(target, (Module, Optimizer)):
         target = type(target)

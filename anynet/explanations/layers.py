@@ -24,7 +24,7 @@ from anynet.explanations.explanation import (
     formatted,
     plain,
 )
-from anynet.explanations.objects import equation_of
+from anynet.explanations.objects import equation_blocks, equation_of
 from anynet.explanations.recording import ExplanationError, as_float64
 from anynet.nn import containers, transformer
 from anynet.nn.module import Module
@@ -198,6 +198,9 @@ def _explained(net: Module, given: tuple[Any, ...], target: Any, loss: Any, digi
         else f"{len(wrong)} checks do not agree."
     )
     data["ok"] = not wrong
+    equation = equation_of(objective.known or objective.function) if objective is not None else None
+    if equation is not None:
+        blocks += equation_blocks(equation, data, f"L: {name}")
     return Explanation(head, [intro, *blocks, table, Paragraph(verdict)], data)
 
 

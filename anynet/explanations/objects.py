@@ -43,7 +43,7 @@ from anynet.testing import check_optimizer
 from anynet.testing.cases import Case, every
 from anynet_backends import backend_of, resolve
 
-__all__ = ["equation_block", "equation_of", "explain_object"]
+__all__ = ["equation_blocks", "equation_of", "explain_object"]
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _SOURCE = re.compile(r"[A-Z][\w’'-]+(?:(?:, | & | and )[A-Z][\w’'-]+)*(?: et al\.)?,? (?:19|20)\d\d\b")
@@ -94,7 +94,7 @@ def explain_object(thing: Any, digits: int) -> Explanation:
         "where": [],
     }
     if equation is not None:
-        blocks += _of_equation(equation, data)
+        blocks += equation_blocks(equation, data)
     elif known is not None:
         blocks += _of_formula(thing, known, data)
     checks, shapes = _checks(thing, case, equation)
@@ -114,8 +114,9 @@ def explain_object(thing: Any, digits: int) -> Explanation:
     return Explanation(f"{name}{_signature(thing)}", blocks, data)
 
 
-def _of_equation(equation: Any, data: dict[str, Any]) -> list[Block]:
-    blocks: list[Block] = [equation_block(equation, "lines", "Equation")]
+def equation_blocks(equation: Any, data: dict[str, Any], heading: str = "Equation") -> list[Block]:
+    """An equation, what its symbols are, and its gradient; in `data` as text."""
+    blocks: list[Block] = [equation_block(equation, "lines", heading)]
     data["equation"], data["latex"] = equation.text(), equation.latex()
     where = [(n, m) for n, m in equation.where() if m]
     data["where"] = [list(pair) for pair in where]

@@ -6,6 +6,7 @@ many digits of its result are true, with all that came before it, and how many a
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +49,7 @@ def exactness(model: Module, batch: Any, *, loss: Any = None) -> Explanation:
     if not isinstance(model, Module):
         msg = f"exactness: model must be a Module, got {type(model).__name__}"
         raise TypeError(msg)
-    inputs, target = _parts(batch, loss)
+    inputs, target = _parts(model, batch, loss)
     name = _dtype(model, inputs)
     if name not in _EPS:
         msg = f"exactness: the step is in {name}; give a model in float32, float16 or bfloat16 to compare with float64"
@@ -73,7 +74,7 @@ def exactness(model: Module, batch: Any, *, loss: Any = None) -> Explanation:
             v._data = copies[k] if v._data is buffers[k] else buffers[k]
 
 
-def _parts(batch: Any, loss: Any) -> tuple[list[Any], Any]:
+def _parts(model: Module, batch: Any, loss: Any) -> tuple[list[Any], Any]:
     """The inputs, and the targets."""
     if loss is not None:
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
@@ -82,7 +83,13 @@ def _parts(batch: Any, loss: Any) -> tuple[list[Any], Any]:
         *inputs, target = batch
         first = inputs[0] if len(inputs) == 1 else inputs
         return [_tensor(x) for x in (first if isinstance(first, (tuple, list)) else [first])], _tensor(target)
-    return [_tensor(x) for x in (batch if isinstance(batch, (tuple, list)) else [batch])], None
+    inputs = [_tensor(x) for x in (batch if isinstance(batch, (tuple, list)) else [batch])]
+    try:
+        inspect.signature(model.forward).bind(*inputs)
+    except TypeError as error:
+        msg = f"exactness: {type(model).__name__} does not take {len(inputs)} inputs ({error}); with targets give loss= as well"
+        raise ExplanationError(msg) from None
+    return inputs, None
 
 
 def _tensor(x: Any) -> Any:
@@ -224,10 +231,9 @@ def _written(model: Module, low: _Step, high: _Step, dtype: str, objective: Obje
     ]
     worst = max((x for x in lost_in if isinstance(x[0], float)), default=None)
     if worst is not None:
+        said = f"Most is lost in {worst[1]} ({worst[2]}), {worst[3]}: {worst[0]:.1f} of {most:.1f} digits."
         blocks.append(
-            Paragraph(
-                f"Most is lost in {worst[1]} ({worst[2]}), {worst[3]}: {worst[0]:.1f} of {most:.1f} digits."
-            )
+            Paragraph(said if isinstance(worst[0], float) and worst[0] >= 0.05 else "No layer loses digits.")
         )
     found = {"kind": "exactness", "dtype": dtype, "digits": most, "loss": {"value": x, "float64": y, "digits": of_loss}, "layers": data,
              "parameters": {n: _digits(low.grads[n], high.grads[n], eps) for n in low.grads}}  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 from anynet.runs.reading import RunError, json_lines
 from anynet.runs.run import Run, open_run
 
-__all__ = ["Comparison", "Listing", "compare", "runs_in", "table"]
+__all__ = ["Comparison", "Listing", "apart", "compare", "runs_in", "table"]
 
 _PASSING = frozenset(
     {
@@ -215,7 +215,7 @@ class Comparison:
         parts = [f"{self.a.path} and {self.b.path}", self._difference()]
         for title, rows in (("asked for otherwise:", self.settings), ("made otherwise:", self.machine)):
             if rows:
-                short = [[k, _short(x), _short(y)] for k, x, y in rows]
+                short = [[k, *apart(x, y)] for k, x, y in rows]
                 parts.append(f"{title}\n" + table(["", self.a.name, self.b.name], short))
         if not self.settings:
             parts.append("the same settings")
@@ -226,7 +226,7 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         settings = html_table(
-            ["", self.a.name, self.b.name], [(k, _short(x), _short(y)) for k, x, y in self.settings]
+            ["", self.a.name, self.b.name], [(k, *apart(x, y)) for k, x, y in self.settings]
         )
         return f"<p>{html.escape(self._difference())}</p>{settings}{html_table(*self._curves())}"
 
@@ -239,9 +239,13 @@ class Comparison:
         }  # fmt: skip
 
 
-def _short(value: Any) -> str:
-    text = "–" if value is None else str(value)
-    return text if len(text) <= 48 else text[:46] + " …"
+def apart(a: Any, b: Any) -> list[str]:
+    """Two values in at most 48 characters each, of long ones from a little before the first that differs."""
+    texts = ["–" if value is None else str(value) for value in (a, b)]
+    shared = next((i for i, (x, y) in enumerate(zip(*texts, strict=False)) if x != y), 0)
+    begin = max(shared - 12, 0) if max(map(len, texts)) > 48 else 0
+    texts = ["… " * (begin > 0) + text[begin:] for text in texts]
+    return [text if len(text) <= 48 else text[:46] + " …" for text in texts]
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from anynet.autograd.pytree import flatten
 from anynet.explanations.layers import Call, layer_calls
-from anynet.runs.comparing import Comparison, compare, table
+from anynet.runs.comparing import Comparison, apart, compare, table
 from anynet.runs.reading import RunError, checkpoint, json_lines
 from anynet.runs.run import Run, open_run
 from anynet.runs.verifying import trained_again
@@ -81,9 +81,11 @@ class Divergence:
         )
         if self.place == "initial weights":
             found = "different from the start"
-        size = f"{self.ulps:,} ulp" if self.ulps < 2**62 else "not comparable (NaN, another shape or dtype)"
+        size = f"{self.relative:.1e}, {self.ulps:,} ulp, {self.count} of {self.size} numbers"
+        if self.ulps >= 2**62:
+            size = "not comparable (NaN, another shape or dtype)"
         thing = f"{what.get(self.place, self.place)} {self.name}".strip()
-        return f"{found}; first in epoch {epoch}, batch {batch}: {thing}: {self.relative:.1e}, {size}, {self.count} of {self.size} numbers"
+        return f"{found}; first in epoch {epoch}, batch {batch}: {thing}: {size}"
 
     def __str__(self) -> str:
         parts = [f"{self.comparison.a.path} and {self.comparison.b.path}", self._where()]
@@ -96,7 +98,7 @@ class Divergence:
             ("made otherwise:", self.comparison.machine),
         ):
             if rows:
-                short = [[k, f"{x!s:.40}", f"{y!s:.40}"] for k, x, y in rows[:12]]
+                short = [[k, *apart(x, y)] for k, x, y in rows[:12]]
                 parts.append(
                     f"{title}\n" + table(["", self.comparison.a.name, self.comparison.b.name], short)
                 )
@@ -342,7 +344,7 @@ def _locate(found: Divergence, left: list[tuple[str, str, Any]], right: list[tup
         elif steps > worst.get(place, (0, ""))[0]:
             worst[place] = (steps, name)
     found.also += [
-        f"{place} {name}: {steps:,} ulp".replace("  ", " ")
+        f"{f'{place} {name}'.strip()}: {steps:,} ulp"
         for place, (steps, name) in worst.items()
         if steps < 2**62
     ]

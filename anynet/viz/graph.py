@@ -179,6 +179,9 @@ def graph(
         return _of_program(results[0], most, title)
     if results and isinstance(results[0], Module):
         model, *inputs = results
+        if not inputs:
+            msg = "viz.graph: a network is drawn with an input: graph(model, x)"
+            raise ValueError(msg)
         with enable_grad():
             found_of_model = flatten(model(*inputs))[0]
         results = tuple(x for x in found_of_model if isinstance(x, Tensor) and x.edge is not None)

@@ -8,6 +8,7 @@ import pytest
 
 import anynet as an
 from anynet import nn
+from anynet.explanations import ExplanationError
 
 FULL = 24 * math.log10(2)
 
@@ -71,5 +72,7 @@ def test_other_dtypes_and_models() -> None:
         an.exactness(nn.Linear(2, 1).to("float64"), an.ones((1, 2), dtype="float64"))
     with pytest.raises(ValueError, match=r"pair \(inputs, targets\)"):
         an.exactness(nn.Linear(2, 1), an.ones((1, 2)), loss="mse")
+    with pytest.raises(ExplanationError, match=r"does not take 2 inputs .* with targets give loss="):
+        an.exactness(nn.Linear(2, 1), (an.ones((1, 2)), an.ones((1, 1))))
     with pytest.raises(TypeError, match="must be a Module"):
         an.exactness(an.tanh, an.ones((1, 2)))

@@ -161,6 +161,18 @@ def test_what_a_model_needs_is_said() -> None:
     with pytest.raises(ValueError, match="loss"):
         an.explain(net, x, an.ones((1, 1)), loss="nonsense")
     assert an.explain(net).title.startswith("nn.Linear")
+    with pytest.raises(TypeError, match="explained on a batch"):
+        an.explain(nn.Sequential(net, nn.Tanh()))  # its own layers, not those of an example
+
+
+def test_the_loss_is_shown_with_its_equation() -> None:
+    found = an.explain(nn.Linear(2, 3), an.ones((1, 2)), an.asarray([1]), loss="cross_entropy")
+    assert "L: cross_entropy" in str(found)
+    assert found.to_json()["gradient"] == an.equations.of(F.cross_entropy).text("gradient")
+    found = an.explain(
+        nn.Linear(2, 1), an.ones((1, 2)), an.ones((1, 1)), loss=lambda y, t: an.sum((y - t) ** 2)
+    )
+    assert "equation" not in found.to_json()
 
 
 def test_command_for_objects_and_runs(tmp_path, capsys) -> None:

@@ -9,6 +9,7 @@ import pytest
 import anynet as an
 from anynet.cli import main
 from anynet.runs import diff
+from anynet.runs.comparing import apart
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,13 @@ def test_another_rate_is_found_in_the_first_update(runs) -> None:
     assert "a gives its own bits, rate gives its own bits" in found.replayed
     assert ("lr", 0.001, 0.002) in found.comparison.settings
     json.dumps(found.to_json())
+
+
+def test_long_values_are_shown_where_they_differ() -> None:
+    a, b = apart("x" * 60 + "seed=0", "x" * 60 + "seed=1")
+    assert (a[-6:], b[-6:]) == ("seed=0", "seed=1")
+    assert apart("short", None) == ["short", "–"]
+    assert max(map(len, apart("y" * 90, "z" * 90))) <= 48
 
 
 def test_another_seed_is_different_from_the_start(runs) -> None:

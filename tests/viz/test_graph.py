@@ -98,6 +98,8 @@ def test_what_cannot_be_drawn() -> None:
         an.viz.graph(an.ones(3))
     with pytest.raises(ValueError, match="at least one result"):
         an.viz.graph()
+    with pytest.raises(ValueError, match="drawn with an input"):
+        an.viz.graph(nn.Linear(2, 1))
     y = x
     for _ in range(20):
         y = an.sin(y)

@@ -8,7 +8,7 @@ from anynet.runs import compare as compared
 __all__ = ["compare"]
 
 
-@command("compare", argument("a", "a run folder"), argument("b", "another one"))
+@command("compare", argument("a", "a run folder"), argument("b", "another run folder"))
 def compare(output: Output, a: str, b: str) -> Result:
     """Two runs side by side: settings that differ, results, curves, and the first epoch at which the weights differ.
 

@@ -9,7 +9,7 @@ __all__ = ["diff"]
 
 
 @command(
-    "diff", argument("a", "a run folder"), argument("b", "another one"),
+    "diff", argument("a", "a run folder"), argument("b", "another run folder"),
     option("replay", Switch(), "train both again up to the first difference", True, shown="1"),
 )  # fmt: skip
 def diff(output: Output, a: str, b: str, replay: bool) -> Result:

@@ -111,6 +111,13 @@ def show(item: Any, names: dict[int, str]) -> str:
         return names.get(item.var, f"%{item.var}")
     if isinstance(item, (tuple, list)):
         return ", ".join(show(x, names) for x in item)
+    if isinstance(item, slice):
+        ends = (item.start, item.stop) if item.step is None else (item.start, item.stop, item.step)
+        return ":".join("" if x is None else str(x) for x in ends)
+    if item is ...:
+        return "..."
+    if isinstance(item, np.dtype):
+        return item.name
     return repr(item) if not isinstance(item, np.ndarray) else f"array{item.shape}"
 
 
@@ -132,6 +139,8 @@ def describe(i: Instruction, names: dict[int, str]) -> str:
     if i.kind == "write":
         target, key, value = i.args
         return f"{shown(target)}[{shown(key)}] = {shown(value)}"
+    if i.name == "getitem":
+        return f"{shown(i.out)} = {shown(i.args[0])}[{shown(i.args[1])}]"
     return f"{shown(i.out)} = {i.name}({shown(i.args)})"
 
 

@@ -683,3 +683,12 @@ def test_the_program_says_what_each_line_is_for():
     assert "Adam of 0.weight, 0.bias, 2.weight, 2.bias" in headings
     assert any(line.strip().startswith("∂L/∂0.weight") for line in lines)
     assert repr(step) == "<compiled step: 1 calls, 1 programs; print shows them>"
+
+
+def test_the_program_shows_indices_as_they_are_written():
+    step = an.compile(lambda x: x[1:3] * x[::2])
+    step(an.ones(4))
+    text = str(step)
+    assert "[1:3]" in text
+    assert "[::2]" in text
+    assert "getitem(" not in text
