@@ -77,7 +77,8 @@ def explain(
     if values and not callable(target):
         msg = f"explain: unexpected {', '.join(values)}; values by name belong to an expression"
         raise TypeError(msg)
-    frame = sys._getframe(1).f_locals
+    caller = sys._getframe(1)
+    frame = {**caller.f_globals, **caller.f_locals}
     if isinstance(target, Tensor):
         return _of_tensor(target, inputs, names_from(names, frame), digits)
     # without an equation of its own it is explained by its layers

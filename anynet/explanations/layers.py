@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,11 +125,10 @@ def explain_model(model: Module, inputs: Sequence[Any], loss: Any, digits: int) 
             "explain: a model is explained on a batch: explain(model, x, y, loss='mse'), or explain(model, x)"
         )
         raise TypeError(msg)
-    given, target = (tuple(inputs[:-1]), inputs[-1]) if len(inputs) > 1 else (tuple(inputs), None)
-    if loss is None and len(inputs) > 1:
-        msg = "explain: with targets the model needs loss=: a name ('cross_entropy', 'mse', …) or a function of output and target"
-        raise ExplanationError(msg)
-    if loss is not None and target is None:
+    given, target = (tuple(inputs), None) if loss is None else (tuple(inputs[:-1]), inputs[-1])
+    if loss is None:
+        taken_by("explain", model, given)
+    elif not given:
         msg = "explain: loss= needs targets: explain(model, x, y, loss=…)"
         raise ExplanationError(msg)
     state = dict(streams.get_state())
@@ -137,6 +137,18 @@ def explain_model(model: Module, inputs: Sequence[Any], loss: Any, digits: int) 
             return _explained(in_float64(model), given, target, loss, digits)
     finally:
         streams.set_state(state)
+
+
+def taken_by(where: str, model: Module, inputs: Sequence[Any]) -> None:
+    """Refuse inputs of another number than the model has: targets without a loss."""
+    try:
+        inspect.signature(model.forward).bind(*inputs)
+    except TypeError as error:
+        msg = (
+            f"{where}: {type(model).__name__} does not take {len(inputs)} inputs ({error}); with targets give loss=: a name "
+            "('cross_entropy', 'mse', …) or a function of output and target"
+        )
+        raise ExplanationError(msg) from None
 
 
 def _tensor(x: Any) -> Any:

@@ -6,7 +6,6 @@ many digits of its result are true, with all that came before it, and how many a
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from anynet import streams
 from anynet.autograd.backward import backprop
 from anynet.explanations.explanation import Explanation, Paragraph, Table, plain
-from anynet.explanations.layers import Call, in_float64, layer_calls, tensors
+from anynet.explanations.layers import Call, in_float64, layer_calls, taken_by, tensors
 from anynet.explanations.recording import ExplanationError, as_float64
 from anynet.nn.module import Module
 from anynet.ops import reductions
@@ -84,11 +83,7 @@ def _parts(model: Module, batch: Any, loss: Any) -> tuple[list[Any], Any]:
         first = inputs[0] if len(inputs) == 1 else inputs
         return [_tensor(x) for x in (first if isinstance(first, (tuple, list)) else [first])], _tensor(target)
     inputs = [_tensor(x) for x in (batch if isinstance(batch, (tuple, list)) else [batch])]
-    try:
-        inspect.signature(model.forward).bind(*inputs)
-    except TypeError as error:
-        msg = f"exactness: {type(model).__name__} does not take {len(inputs)} inputs ({error}); with targets give loss= as well"
-        raise ExplanationError(msg) from None
+    taken_by("exactness", model, inputs)
     return inputs, None
 
 

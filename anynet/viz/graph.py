@@ -152,6 +152,16 @@ def _smooth(points: Sequence[tuple[float, float]]) -> str:
 # ----- autograd -----
 
 
+def _of_model(model: Module, inputs: Sequence[Any]) -> tuple[Tensor, ...]:
+    """The results that a network computes of its inputs, with their graph."""
+    if not inputs:
+        msg = "viz.graph: a network is drawn with an input: graph(model, x)"
+        raise ValueError(msg)
+    with enable_grad():
+        found = flatten(model(*inputs))[0]
+    return tuple(x for x in found if isinstance(x, Tensor) and x.edge is not None)
+
+
 def graph(
     *results: Any,
     names: Mapping[str, Tensor] | Module | None = None,
@@ -179,12 +189,7 @@ def graph(
         return _of_program(results[0], most, title)
     if results and isinstance(results[0], Module):
         model, *inputs = results
-        if not inputs:
-            msg = "viz.graph: a network is drawn with an input: graph(model, x)"
-            raise ValueError(msg)
-        with enable_grad():
-            found_of_model = flatten(model(*inputs))[0]
-        results = tuple(x for x in found_of_model if isinstance(x, Tensor) and x.edge is not None)
+        results = _of_model(model, inputs)
         names = model if names is None else names
     given = _given_names(names)
     roots = []

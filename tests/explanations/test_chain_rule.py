@@ -120,6 +120,16 @@ def test_a_graph_has_names_values_and_sums_of_uses() -> None:
     assert w.grad.item() == pytest.approx(1.5 * s - 4, rel=1e-6)
 
 
+slope = an.asarray(2.0, requires_grad=True)
+
+
+def test_names_are_found_outside_of_the_function() -> None:
+    factor = an.asarray(3.0, requires_grad=True)
+    product = slope * factor
+    text = str(an.explain(product))
+    assert "∂product/∂slope = 3" in text
+
+
 def test_names_are_given_or_found_in_containers_and_modules() -> None:
     params = {"a": an.asarray(1.0, requires_grad=True)}
     listed = [an.asarray(2.0, requires_grad=True)]

@@ -154,8 +154,10 @@ def test_a_wrong_layer_is_found() -> None:
 
 def test_what_a_model_needs_is_said() -> None:
     net, x = nn.Linear(2, 1), an.ones((1, 2))
-    with pytest.raises(ExplanationError, match="needs loss="):
+    with pytest.raises(ExplanationError, match="give loss="):
         an.explain(net, x, x)
+    q = an.random.normal((2, 1, 4))
+    assert an.explain(nn.MultiheadAttention(4, 2), q, q, q).ok  # three inputs
     with pytest.raises(ExplanationError, match="needs targets"):
         an.explain(net, x, loss="mse")
     with pytest.raises(ValueError, match="loss"):
