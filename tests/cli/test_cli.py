@@ -76,7 +76,7 @@ def test_mlp_and_script(tmp_path, capsys):
         (["train", "digits", "width=9"], 1, "no option 'width'"),
         (["generate", "nowhere"], 1, "nowhere"),
         (["plan", "resnet50"], 2, "needs the shape"),
-        (["compare", "a"], 2, "expected another one"),
+        (["compare", "a"], 2, "expected another run folder"),
         (["doctor", "x"], 2, "no arguments"),
     ],
 )
