@@ -294,6 +294,7 @@ def plan(
     what: Module | Source,
     inputs: Sequence[int] | Sequence[Sequence[int]] | None = None,
     *,
+    network: Module | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
     loss: Callable[[Any, Any], Any] | None = None,
@@ -307,6 +308,7 @@ def plan(
     Parameters:
       what: a network, or a `Source` (then its network, shapes, loss and batch size are taken).
       inputs: the shape of the input with the batch, such as (32, 3, 224, 224), or several shapes.
+      network: another network for a source than its own.
       batch_size: another batch than that of `inputs`.
       dtype: of the inputs; by default int64 where the first layer is an embedding, else the network's.
       loss, targets: a function (output, target) and the targets' shape; without them the mean of the squared outputs stands for the loss.
@@ -323,7 +325,7 @@ def plan(
     >>> found.parameters, found.weights, found.optimizer
     (79510, 318040, 636080)
     """
-    model, shapes, goal, wanted, batch = _asked(what, inputs, dtype, loss, targets)
+    model, shapes, goal, wanted, batch = _asked(what, inputs, dtype, loss, targets, network)
     batch = batch if batch_size is None else int(batch_size)
     if batch < 1:
         msg = f"plan: batch_size must be at least 1, got {batch}"
@@ -359,19 +361,25 @@ def plan(
 
 
 def _asked(
-    what: Any, inputs: Any, dtype: str | None, loss: Any, targets: Any
+    what: Any, inputs: Any, dtype: str | None, loss: Any, targets: Any, network: Module | None
 ) -> tuple[Module, Any, Any, Any, int]:
     """The network, the shapes of inputs and targets, the loss, the batch."""
     if isinstance(what, Source):
+        own = {"inputs": inputs, "dtype": dtype, "loss": loss, "targets": targets}
+        if given := [name for name, value in own.items() if value is not None]:
+            msg = f"plan: a source brings its own {' and '.join(given)}"
+            raise ValueError(msg)
         chosen = what.defaults()
         batch = int(chosen.get("batch_size", 32))
         pair = what.train.batch(range(min(2, len(what.train))))
         # a higher room knows losses by name; here the same as fit's
         from anynet.train.objectives import Objective
 
-        return what.network(), _shapes(pair[0]), Objective(chosen["loss"]), _shapes(pair[1]), batch
-    if not isinstance(what, Module):
-        msg = f"plan: expected a network or a source, got {type(what).__name__}"
+        model = what.network() if network is None else network
+        return model, _shapes(pair[0]), Objective(chosen["loss"]), _shapes(pair[1]), batch
+    if not isinstance(what, Module) or network is not None:
+        which = "a network or a source" if network is None else "a source, to go with network="
+        msg = f"plan: expected {which}, got {type(what).__name__}"
         raise TypeError(msg)
     if inputs is None or not len(inputs):
         msg = "plan: a network needs the shape of its input with the batch, such as (32, 3, 224, 224)"

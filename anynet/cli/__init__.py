@@ -10,7 +10,6 @@ from importlib import import_module
 import click
 
 from anynet._hints import nearest
-from anynet._version import __version__
 from anynet.cli.commands.completion import VARIABLE, complete
 from anynet_backends.config import DEBUG
 
@@ -37,6 +36,7 @@ COMMANDS = {
     "port": "the lines of a PyTorch script that differ here",
     "parity": "every operation on every device, against NumPy; traces that another machine checks",
     "completion": "a script that completes commands in a shell",
+    "version": "which version this is",
 }
 """The commands, each in `anynet.cli.commands`, and what they do."""
 
@@ -60,9 +60,7 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS:
             ctx.info_name = f"anynet {args[0]}"
-            raise click.UsageError(
-                f"unknown command {args[0]!r}{nearest(args[0], (*COMMANDS, 'help', 'version'))}"
-            )
+            raise click.UsageError(f"unknown command {args[0]!r}{nearest(args[0], (*COMMANDS, 'help'))}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -96,6 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     errors are shown with their tracebacks.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed (``anynet … >&-``)
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the rest of the process
+        elif getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a letter that the terminal has not ends nothing
     if instruction := os.environ.get(VARIABLE):
         return complete(_GROUP, instruction)
     try:
@@ -109,11 +113,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: list[str]) -> int:
-    if args[:1] in (["version"], ["--version"], ["-V"]):
-        click.echo(f"anynet {__version__}")
-        return 0
+    if args[:1] in (["--version"], ["-V"]):
+        args[0] = "version"
     if not args or args[0] == "help":
-        args = [*args[1:2], "--help"]
+        args = [*(a for a in args[1:2] if a != "help"), "--help"]
     where = f"anynet {args[0]}" if args[0] in COMMANDS else "anynet"
     try:
         with _GROUP.make_context("anynet", args) as ctx:

@@ -58,6 +58,8 @@ class Whole(ParamType):
             raise click.UsageError(f"{_name(param)}={value!r}: expected a whole number", ctx) from None
         if self.least is not None and number < self.least:
             raise click.UsageError(f"{_name(param)}={value}: expected at least {self.least}", ctx)
+        if number >= 1 << 63:
+            raise click.UsageError(f"{_name(param)}={value}: expected less than 2⁶³", ctx)
         return number
 
 

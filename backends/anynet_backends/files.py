@@ -107,9 +107,9 @@ def temporary_name(name: str) -> str:
 
 
 def write(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Write a file atomically (see `writing`); text as UTF-8."""
+    """Write a file atomically (see `writing`); text as UTF-8, what that cannot hold (of file names) as JSON has it."""
     with writing(path) as file:
-        rest = memoryview(data.encode() if isinstance(data, str) else data)
+        rest = memoryview(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
         while rest:
             rest = rest[file.write(rest) :]
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +45,54 @@ def test_a_device_that_is_not_there_is_said_first(run, tmp_path, capsys):
     assert found.out == ""
     assert "cuda" in found.err.lower()
     assert not (tmp_path / "q").exists()
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_profile_is_of_so_many_steps(steps, run, capsys):
+    assert (
+        main(
+            ["profile", str(run.parent / "t.csv"), "target=price", f"steps={steps}", "batch_size=4", "json=1"]
+        )
+        == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["steps"] == steps
+    calls = {tuple(row["key"]): row["calls"] for row in found["rows"]}
+    assert calls["squared_error", "forward"] == steps
+    assert main(["profile", str(run.parent / "t.csv"), "target=price", "epochs=3"]) == 2
+    assert "unknown option 'epochs'" in capsys.readouterr().err
+
+
+def test_a_text_of_one_line_needs_a_prompt(tmp_path, capsys):
+    (tmp_path / "dna.txt").write_text("gattaca" * 100)
+    options = ["epochs=1", "context=8", "width=8", f"run_dir={tmp_path / 'r'}", "quiet=1"]
+    assert main(["train", str(tmp_path / "dna.txt"), *options]) == 0
+    capsys.readouterr()
+    assert main(["generate", str(tmp_path / "r")]) == 2
+    assert "say what the text begins with: prompt=TEXT" in capsys.readouterr().err
+    assert main(["generate", str(tmp_path / "r"), "prompt=x"]) == 1
+    assert "no 'x'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 are Linux's")
+def test_a_file_whose_name_is_not_utf_8(run, tmp_path, capsys):
+    table = os.fsdecode(bytes(tmp_path) + b"/h\xff.csv")
+    Path(table).write_text((run.parent / "t.csv").read_text())
+    made = tmp_path / "r"
+    assert main(["train", table, "target=price", "epochs=1", f"run_dir={made}", "quiet=1"]) == 0
+    assert json.loads((made / "run.json").read_text())["source"]["path"].endswith("h\udcff.csv")
+    for command in ("eval", "report"):
+        assert main([command, str(made)]) == 0
+    assert main(["resume", str(made), "epochs=2"]) == 0
+
+
+def test_an_output_without_the_letters_of_an_equation():
+    found = subprocess.run(
+        [sys.executable, "-m", "anynet", "explain", "nn.LSTM"], capture_output=True, timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert (found.returncode, found.stderr) == (0, b"")
+    assert rb"\u03c3" in found.stdout
 
 
 def test_a_finished_run_says_so(run, capsys):

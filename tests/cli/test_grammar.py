@@ -65,6 +65,7 @@ def test_values():
         (["a", "--batchsize", "3"], "unknown option 'batchsize'; did you mean 'batch_size'?"),
         (["a", "batch_size=three"], "batch_size='three': expected a whole number"),
         (["a", "batch_size=0"], "batch_size=0: expected at least 1"),
+        (["a", "batch_size=9223372036854775808"], "expected less than 2⁶³"),
         (["a", "batch_size="], "batch_size='': expected a whole number"),
         (["a", "lr=2"], "lr=2: expected at most 1"),
         (["a", "lr=nan"], "lr=nan: expected a finite number"),
@@ -125,9 +126,27 @@ def test_each_command_has_its_own_page(name, capsys):
 
 
 def test_version(capsys):
-    for args in (["version"], ["--version"]):
+    for args in (["version"], ["--version"], ["-V", "quiet=1"]):
         assert main(args) == 0
         assert capsys.readouterr().out.startswith("anynet ")
+    assert main(["--version", "json=1"]) == 0
+    assert json.loads(capsys.readouterr().out)["version"]
+    assert main(["help", "help"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: anynet COMMAND")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")
+def test_an_output_that_is_closed_or_full():
+    for name in ("version", "help"):
+        command = f"{sys.executable} -m anynet {name}"
+        closed = subprocess.run(f"{command} >&-", shell=True, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert (closed.returncode, closed.stderr) == (0, "")
+        full = subprocess.run(
+            f"{command} >/dev/full", shell=True, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+        assert full.returncode == 1
+        assert "No space left" in full.stderr
+        assert "Traceback" not in full.stderr
 
 
 def test_broken_pipe():

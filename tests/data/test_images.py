@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,13 @@ def test_broken_files_are_named_or_skipped(tmp_path: Path) -> None:
     folder = ImageFolder(tmp_path, broken="skip")
     assert len(folder.found.names) == 20
     assert "red/cut.jpg (" in folder.describe()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes, which this system has not")
+def test_a_pipe_among_the_pictures_is_named(tmp_path: Path) -> None:
+    os.mkfifo(made(tmp_path) / "red" / "pipe.png")
+    with pytest.raises(DataError, match=r"1 picture cannot be read: red/pipe.png \(no regular file\)"):
+        ImageFolder(tmp_path)
 
 
 def modes() -> dict[str, Any]:

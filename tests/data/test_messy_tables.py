@@ -336,3 +336,9 @@ def test_infinite_entries_are_said():
     assert "x: 2 entries are infinite: they count as farther than every number, not as missing" in remarks
     assert "z: 1 entry is infinite: it counts as farther than every number, not as missing" in remarks
     assert not any("infinite" in r for r in Table({"x": range(40), "y": range(40)}, target="y").remarks)
+
+
+@pytest.mark.parametrize("separator", ["", "ab", '"', "\n"])
+def test_a_separator_that_is_none(separator, tmp_path):
+    with pytest.raises(ValueError, match="separator must be one character, got"):
+        read_table(write(tmp_path, "x,y\n" + BODY), separator=separator)

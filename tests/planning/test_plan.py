@@ -12,6 +12,7 @@ import pytest
 
 import anynet as an
 from anynet import _trials, nn, planning
+from anynet.cli import main
 from anynet.planning import bytes_of
 
 
@@ -165,6 +166,37 @@ def test_a_table():
     found = an.plan(an.data.Table(rows, target="y"), trial=False)
     assert found.parameters > 0
     assert found.batch >= 1
+
+
+def test_a_source_with_another_network():
+    rows = [{"a": i, "b": i % 3, "y": i % 2} for i in range(60)]
+    table = an.data.Table(rows, target="y")
+    linear = table.network("linear")
+    assert an.plan(table, network=linear, trial=False).parameters == sum(p.size for p in linear.parameters())
+    with pytest.raises(ValueError, match="a source brings its own inputs and loss"):
+        an.plan(table, (3, 4), loss=nn.functional.mse_loss, trial=False)
+    with pytest.raises(TypeError, match="expected a source, to go with network=, got Linear"):
+        an.plan(nn.Linear(2, 2), (3, 2), network=linear)
+
+
+def test_options_of_the_network_reach_it(tmp_path, capsys):
+    file = tmp_path / "t.csv"
+    file.write_text("a,b,y\n" + "".join(f"{i},{i % 3},{i % 2}\n" for i in range(60)))
+
+    def parameters(*more: str) -> int:
+        assert main(["plan", str(file), "target=y", "trial=0", "json=1", *more]) == 0
+        return json.loads(capsys.readouterr().out)["parameters"]
+
+    assert parameters("model=linear") < parameters("hidden=8") < parameters("hidden=900") < parameters()
+    for args, words in (
+        ([str(file), "target=y", "model=mlpp"], "unknown network 'mlpp'; did you mean 'mlp'?"),
+        ([str(file), "target=y", "heads=2"], "heads"),
+        ([str(file), "target=y", "input=3,4"], "a source brings its own inputs"),
+        (["resnet18", "input=2,3,32,32", "target=y"], "resnet18 is a network, which has no option target"),
+        (["resnet18", "input=2,3,32,32", "model=mlp"], "resnet18 is a network, which has no option model"),
+    ):
+        assert main(["plan", *args, "trial=0"]) in (1, 2)
+        assert words in capsys.readouterr().err
 
 
 def test_mistakes():

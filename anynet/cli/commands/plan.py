@@ -37,23 +37,27 @@ def plan(
 
     The exit code is 1 where the batch does not fit into memory=.
     """
+    asked, network = _of(what, input, given)
     found = planned(
-        _of(what, input, given), input, batch_size=batch_size, optimizer=optimizer, memory=memory, trial=trial
+        asked, input, network=network, batch_size=batch_size, optimizer=optimizer, memory=memory, trial=trial
     )
     return Result(found.to_json(), str(found), 1 if found.fits is False else 0)
 
 
-def _of(what: str, shape: tuple[int, ...] | None, given: dict[str, Any]) -> Any:
-    """The source or network of a name."""
+def _of(what: str, shape: tuple[int, ...] | None, given: dict[str, Any]) -> tuple[Any, Module | None]:
+    """The source or network of a name, and the network of a source."""
+    settings = given_of(given, NETWORK)
     known = {n.lower(): n for n in models.__all__}
     if what.lower() in known and not Path(what).exists():
         if shape is None:
             raise click.UsageError(
                 f"{what} needs the shape of its input with the batch: input=32,3,224,224, say"
             )
-        settings = {k: v for k, v in given_of(given, NETWORK).items() if k != "model"}
+        if other := [*given_of(given, DATA), *given_of(given, NETWORK[:1])]:
+            raise click.UsageError(f"{what} is a network, which has no option {other[0]}")
         made = getattr(models, known[what.lower()])(**settings)
         if not isinstance(made, Module):
             raise click.UsageError(f"{what} is no network{nearest(what, known)}")
-        return made
-    return source_given(what, given)
+        return made, None
+    source = source_given(what, given)
+    return source, source.network(settings.pop("model", None), **settings)

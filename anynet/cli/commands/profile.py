@@ -15,6 +15,20 @@ from anynet.train import Callback, fit
 __all__ = ["profile"]
 
 
+_WITHOUT = {
+    "epochs",
+    "time",
+    "metrics",
+    "monitor",
+    "restore_best",
+    "checkpoint_every",
+    "patience",
+    "callbacks",
+    "compile",
+}
+"""Options of the training that a few steps have no use for."""
+
+
 class _Watch(Callback):
     """Profiles so many batches after the first three."""
 
@@ -22,7 +36,7 @@ class _Watch(Callback):
         self.steps, self.found, self.done = steps, profiled(), 0
 
     def on_batch_begin(self, run: Any) -> None:
-        if run.batch == 4:
+        if run.batch == 3:
             self.found.__enter__()
 
     def on_batch_end(self, run: Any) -> None:
@@ -41,7 +55,7 @@ class _Watch(Callback):
     "profile", argument("source", "a table, a folder of pictures, a text, or a data set by name"),
     option("steps", Whole(1), "so many steps are measured", 20),
     option("trace", click.Path(), "write a trace for ui.perfetto.dev or chrome://tracing", metavar="FILE"),
-    *TRAINING, SEED, *DATA, *NETWORK,
+    *(o for o in TRAINING if o.name not in _WITHOUT), SEED, *DATA, *NETWORK,
 )  # fmt: skip
 def profile(output: Output, source: str, steps: int, trace: str | None, **given: Any) -> Result:
     """Where the time of a training step goes: by layer and operation, with the share of the floor (flops and bytes of this machine)."""

@@ -76,7 +76,11 @@ class Files:
                 msg = f"{name} is larger than {_LARGEST >> 20} MiB"
                 raise OSError(msg)
             return self.archive.read(info)
-        with open(os.path.join(self.root, *name.split("/")), "rb") as file:
+        path = self.path(name)
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe has no end
+            msg = "no regular file"
+            raise OSError(msg)
+        with open(path, "rb") as file:
             return file.read()
 
     def path(self, name: str) -> str:

@@ -393,7 +393,7 @@ class ImageFolder(Source):
     def origin(self) -> dict[str, Any]:
         digest = hashlib.sha256()
         for name, content in zip(self.found.names, self.digests, strict=True):
-            digest.update(f"{name}\0{content}\n".encode())
+            digest.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
         sizes = {part: int(rows.shape[0]) for part, rows in zip(PARTS, self._rows, strict=True)}
         return {
             "kind": "images", "path": self.root, "bytes": self.bytes, "sha256": digest.hexdigest(), "samples": len(self.found.names),

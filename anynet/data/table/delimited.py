@@ -138,6 +138,9 @@ def read_text(
         raise DataError(msg)
     if separator is None:
         separator = _separator(text[start : start + 65536])
+    if len(separator) != 1 or separator in '"\r\n':
+        msg = f"{name}: separator must be one character, got {separator!r}"
+        raise DataError(msg)
     quote = "'" if _SINGLE_QUOTED.match(text[start : start + 65536]) else '"'
     lines = _Lines(text, start, name, separator, quote)
     sample, width = _first_rows(lines, expected, remarks)
