@@ -63,10 +63,16 @@ def test_a_profile_is_of_so_many_steps(steps, run, capsys):
     assert "unknown option 'epochs'" in capsys.readouterr().err
 
 
-def test_a_text_of_one_line_needs_a_prompt(tmp_path, capsys):
+def test_what_is_written_without_a_prompt(tmp_path, capsys):
+    lines = tmp_path / "lines.txt"
+    lines.write_text("gattaca\n" * 100)
+    options = ["epochs=1", "context=8", "width=8", "quiet=1"]
+    assert main(["train", str(lines), *options, f"run_dir={tmp_path / 'l'}"]) == 0
+    capsys.readouterr()
+    assert main(["generate", str(tmp_path / "l"), "length=3"]) == 0
+    assert capsys.readouterr().out.startswith("\n")
     (tmp_path / "dna.txt").write_text("gattaca" * 100)
-    options = ["epochs=1", "context=8", "width=8", f"run_dir={tmp_path / 'r'}", "quiet=1"]
-    assert main(["train", str(tmp_path / "dna.txt"), *options]) == 0
+    assert main(["train", str(tmp_path / "dna.txt"), *options, f"run_dir={tmp_path / 'r'}"]) == 0
     capsys.readouterr()
     assert main(["generate", str(tmp_path / "r")]) == 2
     assert "say what the text begins with: prompt=TEXT" in capsys.readouterr().err
