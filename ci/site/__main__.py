@@ -21,6 +21,7 @@ def build(out: Path) -> int:
 
     from ci.site.api import write_reference
     from ci.site.gallery import with_examples, write_gallery
+    from ci.site.parity import write_parity
 
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "docs"
@@ -30,6 +31,7 @@ def build(out: Path) -> int:
             page.write_text(with_examples(text, source / "gallery", page.parent), encoding="utf-8")
         write_reference(source / "reference")
         write_gallery(source / "gallery")
+        write_parity(source / "parity.md")
         os.environ.setdefault("PYTHONPATH", f"{ROOT}:{ROOT / 'backends'}")
         return sphinx(
             [
