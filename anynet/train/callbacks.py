@@ -305,7 +305,7 @@ class TimeLimit(Callback):
     def _start(self, before: float) -> None:
         self.before, self.began = before, time.monotonic()
         self.plans: list[list[int]] = []  # [updates made, updates there will be in all]
-        # when the speed was looked at last, and how many updates there were; None: after the next batch it is
+        # when the speed was looked at last, and how many updates there were; None: with the next batch it is
         self.looked: tuple[float, int] | None = None
 
     @property
@@ -324,20 +324,29 @@ class TimeLimit(Callback):
         self.schedule = None
 
     def on_batch_end(self, run: Training) -> None:
-        """Stop where the time is over; fit the schedule to what is left of it."""
+        """Fit the schedule to what is left of the time; stop where that is over."""
         spent, schedule = run.common(self.spent), run.schedule
-        if spent >= self.seconds:
-            run.stop(f"the time limit of {self._given()} is reached", for_good=False)
-        elif isinstance(schedule, WholeTraining) and run.steps:
+        if isinstance(schedule, WholeTraining) and run.steps and spent < self.seconds:
             if self.looked is None:
                 self.looked = (spent, run.steps)
             elif spent - self.looked[0] >= self.seconds / 20:
                 self._plan(schedule, run.steps, spent, *self.looked)
-            if self.plans and run.steps >= self.plans[-1][1] and run.steps < schedule.updates:
-                run.stop(
-                    f"{run.steps} updates were what fits into the time limit of {self._given()}",
-                    for_good=False,
-                )
+        self._stop_where_over(run, spent)
+
+    def go_on(self, run: Training) -> None:
+        """In a run that is resumed: stop where nothing is left to do. What was decided stays, however long the break was."""
+        spent = run.common(self.spent)
+        if self.looked is None and run.steps:
+            self.looked = (spent, run.steps)
+        self._stop_where_over(run, spent)
+
+    def _stop_where_over(self, run: Training, spent: float) -> None:
+        if spent >= self.seconds:
+            run.stop(f"the time limit of {self._given()} is reached", for_good=False)
+        elif self.plans and self.plans[-1][1] <= run.steps < run.schedule.updates:
+            run.stop(
+                f"{run.steps} updates were what fits into the time limit of {self._given()}", for_good=False
+            )
 
     def _given(self) -> str:
         return f"{self.limit:g} s" if not isinstance(self.limit, str) else self.limit

@@ -244,7 +244,7 @@ class Training:
             self.stop(f"{self.setup.steps} updates are done", for_good=False)
         for callback in self._callbacks:
             if isinstance(callback, TimeLimit):
-                callback.on_batch_end(self)
+                callback.go_on(self)
 
     def _steps_left(self) -> int:
         """About how many batches are ahead; many where that is not known."""

@@ -139,6 +139,20 @@ def test_a_longer_limit_is_planned_by_the_speed_since_the_run_went_on(monkeypatc
     assert all(85 <= end <= 90 for _, end in plans)
 
 
+def test_what_was_planned_and_is_done_stays_done(monkeypatch, tmp_path):
+    """Also where so much time has passed since the last look that another one would be due."""
+    clock = Clock(monkeypatch, 1.0)
+    options = {"limit": 50, "epochs": 30, "run_dir": tmp_path / "run"}
+    slow = an.train.on(epoch_end=lambda run: setattr(clock, "now", clock.now + 1.5))
+    _, history, _ = train(clock, callbacks=[slow], **options)
+    assert "were what fits into the time limit" in history.stopped
+    before = checkpoint(tmp_path / "run" / "last.safetensors")
+    clock.now += 1000.0
+    _, again, rates = train(clock, callbacks=[slow], resume=True, **options)
+    assert (again.stopped, rates) == (history.stopped, [])
+    assert str(checkpoint(tmp_path / "run" / "last.safetensors")) == str(before)
+
+
 def test_a_run_without_a_limit_goes_on_with_one_and_without_it_again(monkeypatch, tmp_path):
     options = {"run_dir": tmp_path / "run", "epochs": 30}
     train(Clock(monkeypatch, 1.0), limit=None, **{**options, "epochs": 3})
