@@ -17,7 +17,7 @@ from anynet_backends import probe
 __all__ = ["KEPT", "page", "write_parity"]
 
 KEPT = Path(__file__).resolve().parents[2] / "tests" / "parity" / "cupy.json"
-_MEASURED = {"cpu": "NumPy", "strict:device1": "array-api-strict", "torch:cpu": "PyTorch"}
+_MEASURED = {"cpu": "NumPy", "strict:device1": "strict", "torch:cpu": "PyTorch"}
 _COLUMNS = [(device, dtype) for device in (*_MEASURED, "cuda") for dtype in LIMITS][
     1:
 ]  # without the reference itself
@@ -26,7 +26,7 @@ _HEAD = """# Parity
 
 The same operation on every backend beside NumPy in float64: ‖Δ‖ / ‖reference‖, the larger one of its value and its gradients, on inputs
 that are the same everywhere. Limits: float64 1e-10; float32 1e-5 for values and 1e-4 for gradients; {count} comparisons, {beyond} beyond
-them. NumPy, array-api-strict and PyTorch were measured when this page was made. CuPy is the real CuPy over the emulated device of
+them. NumPy, array-api-strict (`strict`) and PyTorch were measured when this page was made. CuPy is the real one over the emulated device of
 `ci/cuda_emulator`, whose sums and elementary functions are those of the processor: **not a GPU** ({known} of {all} operations; a dash:
 added since, measured by the tests only). On any machine: `anynet parity`.
 
@@ -46,12 +46,16 @@ def page(rows: list[Row], kept: dict[str, dict[str, float]]) -> str:
         known=len({*kept} & {*names}),
         all=len(names),
     )
-    titles = [f"{_MEASURED.get(device, 'CuPy, emulated')} {dtype}" for device, dtype in _COLUMNS]
+    titles = [f"{_MEASURED.get(device, 'CuPy')} {dtype}" for device, dtype in _COLUMNS]
     lines = [f"| operation | {' | '.join(titles)} |", "| --- |" + " ---: |" * len(titles)]
     for name in names:
         cells = [found.get((name, *column)) for column in _COLUMNS]
-        lines.append(f"| {name} | {' | '.join('—' if e is None else f'{e:.0e}' for e in cells)} |")
+        lines.append(f"| {name} | {' | '.join(_shown(error) for error in cells)} |")
     return head + "\n".join(lines) + "\n"
+
+
+def _shown(error: float | None) -> str:
+    return "—" if error is None else f"{error:.0e}" if error else "0"
 
 
 def write_parity(path: Path) -> None:
