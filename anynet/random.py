@@ -416,7 +416,7 @@ def categorical(
         msg = f"categorical: top_p must be in (0, 1] or None, got {top_p!r}"
         raise ValueError(msg)
     x, device = _on_host("categorical", "logits", logits, None)
-    if not x.shape or not -len(x.shape) <= axis < len(x.shape) or not x.shape[axis]:
+    if not x.shape or not _is_integer(axis) or not -len(x.shape) <= axis < len(x.shape) or not x.shape[axis]:
         msg = f"categorical: logits of shape {tuple(x.shape)} have no scores along axis {axis}"
         raise ValueError(msg)
     xp = backend_of(x)

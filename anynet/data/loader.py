@@ -410,7 +410,7 @@ def _check_processes(
     elif prefetch:
         msg = "DataLoader: prefetch is the thread that makes batches where there are no workers; with num_workers give prefetch_factor"
         raise ValueError(msg)
-    if isinstance(context, str):
+    if context is not None and not hasattr(context, "get_start_method"):
         import multiprocessing  # start-up time: most loaders have no workers
 
         known = multiprocessing.get_all_start_methods()
@@ -436,7 +436,9 @@ def _check_order(
         msg = f"DataLoader: {problem}"
         raise ValueError(msg)
     for name, value in (("sampler", sampler), ("batch_sampler", batch_sampler)):
-        if value is not None and (not hasattr(value, "__iter__") or isinstance(value, Iterator)):
+        if value is not None and (
+            not hasattr(value, "__iter__") or isinstance(value, (Iterator, str, bytes))
+        ):
             more = ", which can be gone through only once" if isinstance(value, Iterator) else ""
             msg = f"DataLoader: {name} must be an iterable that can be begun again, got {type(value).__name__}{more}"
             raise TypeError(msg)

@@ -70,12 +70,12 @@ def decoded(path: Path, encoding: str) -> str:
         msg = f"{path}: there is no such file"
         raise DataError(msg)
     data = bytes_of(path)
-    if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
+    if str(encoding).lower().replace("_", "-") in ("utf-8", "utf8"):
         # without the mark that Windows' editors put first; with that of UTF-16, which they call Unicode
         encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         text = data.decode(encoding)
-    except LookupError:
+    except (LookupError, TypeError):
         msg = f"Text: unknown encoding {encoding!r}; known ones are utf-8, latin-1, cp1252, utf-16, …"
         raise ValueError(msg) from None
     except UnicodeDecodeError as error:

@@ -234,8 +234,8 @@ def export(
 ) -> Certificate:
     """Write a network in the form `to`: "numpy" (a file), "onnx" (a file) or "torch" (a folder); see the functions of these names. `out` is
     by default model.py, model.onnx or torch/ in the current folder."""
-    if to not in _TARGETS:
-        msg = f"export: unknown target {to!r}{nearest(to, _TARGETS)}"
+    if not isinstance(to, str) or to not in _TARGETS:
+        msg = f"export: unknown target {to!r}{nearest(str(to), _TARGETS)}"
         raise ValueError(msg)
     function, default = _TARGETS[to]
     return function(model, example, default if out is None else out, **options)

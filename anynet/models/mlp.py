@@ -49,7 +49,7 @@ class MLP(Sequential):
         dropout: float = 0.0,
     ) -> None:
         shape = (in_features,) if isinstance(in_features, int) else tuple(in_features)
-        widths = [hidden] if isinstance(hidden, int) else list(hidden)
+        widths = list(hidden) if isinstance(hidden, Sequence) else [hidden]
         check_sizes(
             "MLP",
             **{f"in_features[{i}]" if len(shape) > 1 else "in_features": n for i, n in enumerate(shape)},

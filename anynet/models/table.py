@@ -96,7 +96,7 @@ class TableMLP(Module):
         embedding_width: int = 4,
         category_width: int = 16,
     ) -> None:
-        widths = [hidden] if isinstance(hidden, int) else list(hidden)
+        widths = list(hidden) if isinstance(hidden, Sequence) else [hidden]
         sizes = {f"hidden[{i}]": w for i, w in enumerate(widths)}
         sizes |= {f"categories[{i}]": k for i, k in enumerate(categories)}
         check_sizes("TableMLP", outputs=outputs, category_width=category_width, **sizes)

@@ -23,7 +23,7 @@ def export_run(
     """`anynet.export` of the network of a run; its held-out samples are the example unless one is given."""
     place = out
     if out is None:
-        name = {"numpy": "model.py", "onnx": "model.onnx", "torch": "torch"}.get(to, to)
+        name = "torch" if to == "torch" else "model.onnx" if to == "onnx" else "model.py"
         place = (run.path if run.path.is_dir() else run.path.parent) / name
     export = importlib.import_module("anynet.export").export
     return export(run.model(which), to, example_of(run) if example is None else example, place, **options)

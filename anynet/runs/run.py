@@ -271,7 +271,7 @@ class Run:
         return network
 
     def _prepared(self, which: str) -> Module:
-        if which not in self._ready:
+        if not isinstance(which, str) or which not in self._ready:
             self._ready[which] = self.model(which)
         return self._ready[which]
 

@@ -223,7 +223,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]
             rows, held = self._split(n, y)
             val = tuple(_rows(a, held) for a in arrays)
             arrays = [_rows(a, rows) for a in arrays]
-            patience = self.patience if self.early_stopping is True else int(self.early_stopping)
+            patience = self.patience if self.early_stopping is True else self.early_stopping
             callbacks.append(train.EarlyStopping("val_loss", patience=patience))
         elif stops and self.tol is not None:
             callbacks.append(train.EarlyStopping("loss", patience=self.patience, min_delta=self.tol))

@@ -36,6 +36,9 @@ __all__ = [
 
 def device_of(model: Module) -> str:
     """Where a model is: where its first parameter or buffer is, else the default device."""
+    if not isinstance(model, Module):
+        msg = f"the model must be a Module, got {type(model).__name__}"
+        raise TypeError(msg)
     for p in model.parameters():
         return p.device
     for b in model.buffers():

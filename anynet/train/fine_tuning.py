@@ -273,7 +273,7 @@ def fine_tune(
             msg = "fine_tune: unfreeze_after is for what is frozen, and nothing is"
             raise ValueError(msg)
     make = _grouped(model, groups, optimizer, lr, layer_decay, names if unfreeze_after is None else set())
-    more = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+    more = list(callbacks) if isinstance(callbacks, Sequence) else [callbacks]
     with _freezing(model, names) as thaw:
         if unfreeze_after is not None:
             more.append(_Unfreeze(unfreeze_after, thaw))

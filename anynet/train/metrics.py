@@ -29,6 +29,9 @@ def resolve(given: Any, objective: Objective | OwnStep, reserved: Iterable[str] 
     from anynet.metrics import get  # start-up time: only a training that measures something asks
 
     one = isinstance(given, str) or callable(given) or callable(getattr(given, "update", None))
+    if not one and not isinstance(given, Iterable):
+        msg = f"metrics must be a name, a function or a metric, or several of them, got {given!r:.60}"
+        raise TypeError(msg)
     out: list[Metric] = []
     for item in [given] if one else list(given):
         made = get(item)
@@ -56,6 +59,9 @@ def directions(metrics: Sequence[Metric], validates: bool, more: Iterable[str] =
 
 def direction(where: str, monitor: str, mode: str | None, known: Mapping[str, str | None]) -> str:
     """ "min" or "max" for a monitored quantity: `mode`, or what the quantity says of itself."""
+    if not isinstance(monitor, str):
+        msg = f"{where}: monitor must be the name of a quantity, got {monitor!r:.60}"
+        raise TypeError(msg)
     if monitor not in known:
         hint = (
             "; give fit a val set"

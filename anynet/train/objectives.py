@@ -514,8 +514,11 @@ class ClassWeights:
             found = _balanced(targets)
         elif isinstance(given, Mapping):
             found = {_class_number(k, labels): v for k, v in given.items()}
-        elif hasattr(given, "__len__"):
+        elif hasattr(given, "__len__") and not isinstance(given, bytes):
             found = dict(enumerate(given.tolist() if hasattr(given, "tolist") else given))
+            if (classes := _classes(targets)) > len(found):
+                msg = f"fit: class_weight must have a weight for each of the {classes} classes, got {len(found)}"
+                raise ValueError(msg)
         else:
             msg = f"fit: class_weight must be 'balanced', a mapping or a sequence of numbers, got {type(given).__name__}"
             raise TypeError(msg)
@@ -564,6 +567,14 @@ def _class_number(key: Any, labels: Sequence[Any] | None) -> int:
         msg = f"fit: class_weight: a key must be {known}, got {key!r}"
         raise ValueError(msg)
     return int(key)
+
+
+def _classes(targets: list[Any]) -> int:
+    """How many classes there are in training by the largest; 0 where the targets are not numbers of classes."""
+    values = to_plain(targets[0]) if targets else None
+    if values is None or not backend_of(values).isdtype(values.dtype, "integral") or 0 in values.shape:
+        return 0
+    return int(backend_of(values).max(values)) + 1
 
 
 def _balanced(targets: list[Any]) -> dict[int, float]:

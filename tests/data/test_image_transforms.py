@@ -232,6 +232,17 @@ def test_every_change_of_a_policy_is_reached() -> None:
         (lambda: T.RandAugment(magnitude=40), "magnitude in"),
         (lambda: T.RandomInvert()(pictures().transpose(0, 2, 3, 1)), "channels come first"),
         (lambda: T.RandomApply(T.MixUp(0.2)), "mix the whole batch"),
+        (lambda: T.RandAugment(magnitude="strong"), "RandAugment: magnitude must be a number, got 'strong'"),
+        (lambda: T.RandomSolarize("half"), "RandomSolarize: threshold must be a number, got 'half'"),
+        (lambda: T.RandomErasing(value="white"), "RandomErasing: value must be a number, got 'w'"),
+        (lambda: T.Cutout(4, value=None), "Cutout: value must be a number, got None"),
+        (
+            lambda: T.RandomAffine(shear=None, fill="black"),
+            "RandomAffine: fill must be a number, got 'black'",
+        ),
+        (lambda: T.RandomAffine(shear=object()), "RandomAffine: shear must be a number, got <object"),
+        (lambda: T.Pad(None), "padding must be one, two or four integers ≥ 0, got None"),
+        (lambda: T.ColorJitter(hue=None), "hue must be in"),
         (lambda: T.Normalize([0.0], [1.0])(pictures()), "1 means for pictures of 3 channels"),
     ],
 )
@@ -245,6 +256,8 @@ def test_wrong_dtypes() -> None:
         T.RandomInvert()(pictures().astype(np.int32))
     with pytest.raises(TypeError, match="equalize takes pictures of uint8"):
         T.RandomEqualize(1.0)(pictures().astype(np.float32) / 255)
+    with pytest.raises(TypeError, match="transforms must be a list of Transforms, got 3"):
+        T.Compose(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="targets are mixed too"):
         T.MixUp(0.2, 3)(pictures())
     with pytest.raises(an.GradientError, match="no gradient"):

@@ -262,6 +262,7 @@ def test_random_split() -> None:
         ({"prefetch": -1}, "prefetch must be an integer ≥ 0"),
         ({"seed": -1}, "seed"),
         ({"device": "cpux"}, "cpux"),
+        ({"num_workers": 1, "multiprocessing_context": 3}, "multiprocessing_context must be one of .* got 3"),
     ],
 )
 def test_bad_options(kwargs: dict[str, Any], message: str) -> None:

@@ -607,6 +607,8 @@ def test_words_among_the_numbers_of_a_target_are_missing_targets():
             "1 of 2 entries of 'x' are missing",
         ),
         ({"x": [1, 2], "y": [1, 2]}, {"target": "y", "seed": -1}, "seed"),
+        ({"x": [1, 2], "y": [1, 2]}, {"target": 1.5}, "target: "),
+        ({"x": [1, 2], "y": [1, 2]}, {"target": "y", "ignore": 1.5}, "ignore: "),
     ],
 )
 def test_what_cannot_be_is_refused(data, options, said):

@@ -93,6 +93,7 @@ REFUSED = [
     (b"good\nb\xe9d\n", {}, DataError, r"text\.txt: byte 6 \(line 2\), 0xe9, is no utf-8; give encoding='latin-1'"),
     (b"a\xff\0b\0" * 9, {}, DataError, "it has zero bytes, as files that are no texts have"),
     (b"good" * 9, {"encoding": "utf-99"}, ValueError, "unknown encoding 'utf-99'"),
+    (b"good" * 9, {"encoding": None}, ValueError, "unknown encoding None"),
     (b"good" * 9, {"tokens": "word"}, ValueError, "tokens must be 'char', 'byte', 'bpe:2000' or the path"),
     (b"good" * 9, {"tokens": "lost.json"}, ValueError, "there is no such file"),
     (b"good" * 9, {"tokens": "bpe:5"}, ValueError, "at least 257"),

@@ -521,6 +521,12 @@ def test_what_is_no_run(files, words, tmp_path):
 
 
 def test_other_weights_and_folders(tmp_path, trained):
+    for ask in (lambda r: r.predict(0, which=[]), lambda r: r.predict(0, which=None)):
+        with pytest.raises(ValueError, match="which must be 'best' or 'last', got"):
+            ask(an.open(trained[0]))
+    for to in (None, [], "tflite"):
+        with pytest.raises((TypeError, ValueError), match="to"):
+            an.open(trained[0]).export(to=to)
     with pytest.raises(FileNotFoundError, match="there is no run at"):
         an.open(tmp_path / "none")
     an.save(tmp_path / "w.safetensors", network().state_dict())

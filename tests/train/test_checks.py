@@ -300,3 +300,19 @@ def test_a_metric_with_options_keeps_its_direction():
     assert an.metrics.Mean(Auc()).mode == "max"
     assert an.metrics.Mean(unnamed).mode is None
     assert an.metrics.Mean(unnamed, mode="min").mode == "min"
+
+
+@pytest.mark.parametrize("call", [an.evaluate, an.predict])
+def test_no_model_in_the_place_of_one(call):
+    with pytest.raises(TypeError, match="the model must be a Module, got NoneType"):
+        call(None, X, **({"loss": "mse"} if call is an.evaluate else {}))
+
+
+def test_widths_and_callbacks_that_are_none():
+    for make in (
+        lambda: an.models.MLP(4, 3, hidden=None),
+        lambda: an.models.TableMLP(4, [], 3, hidden=None),
+        lambda: an.fine_tune(network(), (X, Y), loss="cross_entropy", callbacks=3),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"hidden\[0\]|callback"):
+            make()

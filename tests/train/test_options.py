@@ -468,7 +468,9 @@ def test_a_scale_that_is_too_large_is_halved_and_the_batch_left_out(tmp_path):
     ({"accumulate": 2, "optimizer": "lbfgs"}, "computes its loss several times"),
     ({"precision": "mixed-fp16", "optimizer": "lbfgs"}, "scales the loss"), ({"steps": 0}, "steps"),
     ({"time_limit": "soon"}, "a time such as"),
-    ({"restore_best": 3}, "restore_best must be True or False"),
+    ({"restore_best": 3}, "restore_best must be True or False"), ({"metrics": None}, "metrics must be a name, .* got None"),
+    ({"monitor": 3}, "monitor must be the name of a quantity, got 3"), ({"class_weight": b"balanced"}, "class_weight must be"),
+    ({"class_weight": [1.0, 2.0]}, "class_weight must have a weight for each of the 3 classes, got 2"),
 ])  # fmt: skip
 def test_options_that_are_refused(options, message):
     net, before = (n := network()), values(n)

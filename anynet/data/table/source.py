@@ -8,7 +8,7 @@ import inspect
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from anynet._hints import nearest
@@ -138,7 +138,7 @@ class Table(Source):
         reading: dict[str, Any] = {
             "separator": separator,
             "header": header,
-            "names": None if names is None else list(names),
+            "names": None if names is None else _listed(names),
             "encoding": encoding,
         }
         options: dict[str, Any] = {
@@ -650,7 +650,9 @@ def _is_called_id(name: str) -> bool:
 def _listed(given: Any) -> list[Any]:
     if given is None:
         return []
-    return [given] if isinstance(given, (str, int)) else list(given)
+    if not isinstance(given, Iterable):
+        given = [given]
+    return [given] if isinstance(given, str) else list(given)
 
 
 def _one_of(what: str, given: Any, allowed: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from anynet.data.transforms.geometry import interval
+from anynet.data.transforms.geometry import interval, number
 from anynet.data.transforms.transform import Transform, by_group, probability
 from anynet_backends import Array, backend_of
 
@@ -222,7 +222,9 @@ class ColorJitter(Transform):
         self.brightness = _factors("brightness", brightness)
         self.contrast = _factors("contrast", contrast)
         self.saturation = _factors("saturation", saturation)
-        turn = (-hue, hue) if isinstance(hue, (int, float)) else tuple(hue)
+        turn = (
+            (-hue, hue) if isinstance(hue, (int, float)) else tuple(hue) if isinstance(hue, Sequence) else ()
+        )
         if len(turn) != 2 or not -0.5 <= turn[0] <= turn[1] <= 0.5:
             msg = f"ColorJitter: hue must be in [0, 0.5], or (low, high) in [-0.5, 0.5], got {hue!r}"
             raise ValueError(msg)
@@ -323,7 +325,7 @@ class RandomSolarize(_Sometimes):
 
     def __init__(self, threshold: float, p: float = 0.5) -> None:
         super().__init__(p)
-        self.threshold = threshold
+        self.threshold = number("RandomSolarize: threshold", threshold)
 
     def change(self, x: Array) -> Array:
         xp = backend_of(x)

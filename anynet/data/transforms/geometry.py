@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from anynet.data.transforms.transform import Transform, probability
@@ -213,7 +214,7 @@ class RandomCrop(Transform):
         self.size = pair("RandomCrop: size", size)
         self.padding = _sides("RandomCrop", padding)
         self.padding_mode = choice_of("RandomCrop: padding_mode", padding_mode, MODES)
-        self.fill = fill
+        self.fill = number("RandomCrop: fill", fill)
 
     def apply(self, x: Array, u: Array) -> Array:
         hx = backend_of(u)
@@ -241,7 +242,7 @@ class CenterCrop(Transform):
     """
 
     def __init__(self, size: int | Sequence[int], fill: float = 0) -> None:
-        self.size, self.fill = pair("CenterCrop: size", size), fill
+        self.size, self.fill = pair("CenterCrop: size", size), number("CenterCrop: fill", fill)
 
     def apply(self, x: Array, u: Array) -> Array:
         hx = backend_of(u)
@@ -263,7 +264,7 @@ class Pad(Transform):
     def __init__(self, padding: int | Sequence[int], padding_mode: str = "constant", fill: float = 0) -> None:
         self.padding = _sides("Pad", padding)
         self.padding_mode = choice_of("Pad: padding_mode", padding_mode, MODES)
-        self.fill = fill
+        self.fill = number("Pad: fill", fill)
 
     def apply(self, x: Array, u: Array) -> Array:
         hx = backend_of(u)
@@ -369,7 +370,7 @@ class RandomRotation(Transform):
         self.degrees = _symmetric("RandomRotation: degrees", degrees)
         self.interpolation = choice_of("RandomRotation: interpolation", interpolation, _INTERPOLATIONS)
         self.padding_mode = choice_of("RandomRotation: padding_mode", padding_mode, MODES)
-        self.fill = fill
+        self.fill = number("RandomRotation: fill", fill)
 
     def apply(self, x: Array, u: Array) -> Array:
         hx = backend_of(u)
@@ -412,7 +413,13 @@ class RandomAffine(Transform):
         self.degrees = _symmetric(f"{where}: degrees", degrees)
         self.translate = (0.0, 0.0) if translate is None else _fractions(f"{where}: translate", translate)
         self.scale = (1.0, 1.0) if scale is None else interval(f"{where}: scale", scale, 0.0)
-        values = [0.0] if shear is None else [shear] if isinstance(shear, (int, float)) else list(shear)
+        values = (
+            [0.0]
+            if shear is None
+            else list(shear)
+            if isinstance(shear, Sequence)
+            else [number(f"{where}: shear", shear)]
+        )
         if len(values) not in (1, 2, 4):
             msg = f"{where}: shear must be one number, two or four, got {shear!r}"
             raise ValueError(msg)
@@ -423,7 +430,7 @@ class RandomAffine(Transform):
         )
         self.interpolation = choice_of(f"{where}: interpolation", interpolation, _INTERPOLATIONS)
         self.padding_mode = choice_of(f"{where}: padding_mode", padding_mode, MODES)
-        self.fill = fill
+        self.fill = number("RandomAffine: fill", fill)
 
     def apply(self, x: Array, u: Array) -> Array:
         hx = backend_of(u)
@@ -469,12 +476,20 @@ def pair(where: str, size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _sides(where: str, padding: int | Sequence[int]) -> tuple[int, int, int, int]:
-    given = (padding,) if isinstance(padding, int) else tuple(padding)
+    given = tuple(padding) if isinstance(padding, Sequence) else (padding,)
     if len(given) not in (1, 2, 4) or any(not isinstance(p, int) or p < 0 for p in given):
         msg = f"{where}: padding must be one, two or four integers ≥ 0, got {padding!r}"
         raise ValueError(msg)
     left, top, right, bottom = given * (4 // len(given))
     return left, top, right, bottom
+
+
+def number(where: str, given: float) -> float:
+    """A finite number."""
+    if isinstance(given, bool) or not isinstance(given, Real) or not math.isfinite(given):
+        msg = f"{where} must be a number, got {given!r}"
+        raise ValueError(msg)
+    return given
 
 
 def interval(where: str, given: Sequence[float], least: float, most: float = math.inf) -> tuple[float, float]:

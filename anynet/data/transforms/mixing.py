@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from anynet.data.transforms.color import each, is_bytes
-from anynet.data.transforms.geometry import interval, pair, windows
+from anynet.data.transforms.geometry import interval, number, pair, windows
 from anynet.data.transforms.transform import Transform, probability
 from anynet_backends import Array, backend_of
 
@@ -24,11 +24,14 @@ def rectangles(x: Array, top: Array, left: Array, height: Array, width: Array) -
     return xp.from_host(down, device)[:, None, :, None] & xp.from_host(across, device)[:, None, None, :]
 
 
-def _filled(x: Array, where: Array, value: float | Sequence[float]) -> Array:
+def _values(where: str, value: float | Sequence[float]) -> list[float]:
+    return [number(f"{where}: value", v) for v in (value if isinstance(value, Sequence) else [value])]
+
+
+def _filled(x: Array, where: Array, values: list[float]) -> Array:
     xp = backend_of(x)
-    values = [value] if isinstance(value, (int, float)) else list(value)
     if len(values) not in (1, int(x.shape[1])):
-        msg = f"value must be one number, or one for each of {x.shape[1]} channels, got {value!r}"
+        msg = f"value must be one number, or one for each of {x.shape[1]} channels, got {values!r}"
         raise ValueError(msg)
     return xp.where(where, xp.reshape(xp.asarray(values, dtype=x.dtype, device=x.device), (1, -1, 1, 1)), x)
 
@@ -53,7 +56,7 @@ class RandomErasing(Transform):
         ratio: Sequence[float] = (0.3, 3.3),
         value: float | Sequence[float] = 0,
     ) -> None:
-        self.p, self.value = probability("RandomErasing", p), value
+        self.p, self.value = probability("RandomErasing", p), _values("RandomErasing", value)
         self.scale = interval("RandomErasing: scale", scale, 0.0, 1.0)
         self.ratio = interval("RandomErasing: ratio", ratio, 1e-6)
 
@@ -77,7 +80,11 @@ class Cutout(Transform):
     draws = 3
 
     def __init__(self, size: int | Sequence[int], value: float | Sequence[float] = 0, p: float = 1.0) -> None:
-        self.size, self.value, self.p = pair("Cutout: size", size), value, probability("Cutout", p)
+        self.size, self.value, self.p = (
+            pair("Cutout: size", size),
+            _values("Cutout", value),
+            probability("Cutout", p),
+        )
 
     def apply(self, x: Array, u: Array) -> Array:
         hx = backend_of(u)

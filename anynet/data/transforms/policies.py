@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet.data.transforms import color
-from anynet.data.transforms.geometry import MODES, affine_matrices, choice_of, warp, whole_draws
+from anynet.data.transforms.geometry import MODES, affine_matrices, choice_of, number, warp, whole_draws
 from anynet.data.transforms.transform import Transform, by_group
 from anynet_backends import Array, backend_of
 
@@ -152,7 +152,11 @@ class RandAugment(_Policy):
         fill: float = 0,
     ) -> None:
         super().__init__(num_magnitude_bins, padding_mode, fill)
-        if not isinstance(num_ops, int) or num_ops < 1 or not 0 <= magnitude < num_magnitude_bins:
+        if (
+            not isinstance(num_ops, int)
+            or num_ops < 1
+            or not 0 <= number("RandAugment: magnitude", magnitude) < num_magnitude_bins
+        ):
             msg = f"RandAugment: num_ops must be ≥ 1 and magnitude in [0, {num_magnitude_bins}), got {num_ops!r} and {magnitude!r}"
             raise ValueError(msg)
         self.num_ops, self.magnitude = num_ops, magnitude

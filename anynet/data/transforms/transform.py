@@ -236,7 +236,7 @@ def probability(where: str, p: float) -> float:
 
 
 def _transforms(where: str, transforms: Sequence[Transform]) -> list[Transform]:
-    found = list(transforms)
+    found = list(transforms) if isinstance(transforms, Sequence) else [transforms]
     wrong = [t for t in found if not isinstance(t, Transform)]
     if wrong or (not found and where != "Compose"):
         msg = (
