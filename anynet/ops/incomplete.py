@@ -64,7 +64,10 @@ _EXPONENTIAL = tuple(1.0 / math.factorial(k) for k in range(2, 17))
 _ATANH = tuple(1.0 / k for k in range(3, 25, 2))
 
 
-def _series(x: Array, coefficients: tuple[float, ...]) -> Array:
+def _series(xp: Backend, x: Array, coefficients: tuple[float, ...]) -> Array:
+    """Σ cₖ xᵏ, of as many terms as the dtype shows."""
+    if float(xp.finfo(x.dtype).eps) > 1e-10:
+        coefficients = coefficients[:8]
     y: Any = coefficients[-1]
     for c in coefficients[-2::-1]:
         y = y * x + c
@@ -75,7 +78,7 @@ def _expm1_less(xp: Backend, u: Array) -> Array:
     """eᵘ − 1 − u, without cancellation."""
     near = xp.abs(u) < 0.5
     small, large = xp.where(near, u, xp.zeros_like(u)), xp.where(near, xp.ones_like(u), u)
-    return xp.where(near, small * small * _series(small, _EXPONENTIAL), xp.expm1(large) - large)
+    return xp.where(near, small * small * _series(xp, small, _EXPONENTIAL), xp.expm1(large) - large)
 
 
 def _log1p_less(xp: Backend, u: Array) -> Array:
@@ -84,7 +87,9 @@ def _log1p_less(xp: Backend, u: Array) -> Array:
     small, large = xp.where(near, u, xp.zeros_like(u)), xp.where(near, xp.ones_like(u), u)
     v = small / (2.0 + small)
     square = v * v
-    return xp.where(near, -small * v + 2.0 * v * square * _series(square, _ATANH), xp.log1p(large) - large)
+    return xp.where(
+        near, -small * v + 2.0 * v * square * _series(xp, square, _ATANH), xp.log1p(large) - large
+    )
 
 
 @primitive
@@ -338,14 +343,16 @@ def _beta_moments(
     end = xp.minimum(xp.where(xp.isnan(end), xp.full_like(end, math.inf), end), middle + 2.0 * tail / a)
     middle = xp.minimum(middle, end)
     totals, low = [xp.zeros_like(x) for _ in orders], x < 0.5
+    most, half = xp.full_like(x, 80.0), xp.minimum(x, xp.full_like(x, 0.5))
     for start, width in ((xp.zeros_like(x), middle), (middle, end - middle)):
         for node, weight in _legendre(count):
             u = start + width * node
-            p = -xp.log1p(rest * xp.expm1(xp.minimum(u, xp.full_like(u, 80.0))))
-            q = xp.where(low, -xp.log1p(xp.minimum(x, xp.full_like(x, 0.5)) * xp.expm1(-u)), p + u)
+            p = -xp.log1p(rest * xp.expm1(xp.minimum(u, most)))
+            q = xp.where(low, -xp.log1p(half * xp.expm1(-u)), p + u)
             p = xp.where(low, q - u, p)
             # a p + b q, whose linear parts cancel
-            bent = a * _expm1_less(xp, p) + b * _expm1_less(xp, q)
+            bent = _expm1_less(xp, xp.stack([p, q]))
+            bent = a * bent[0, ...] + b * bent[1, ...]
             f = weight * width * xp.exp(excess * xp.expm1(q) / x - bent)
             first, second = xp.where(swapped, q, p), xp.where(swapped, p, q)
             for k, (i, j) in enumerate(orders):
