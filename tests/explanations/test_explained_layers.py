@@ -189,6 +189,8 @@ def test_command_for_objects_and_runs(tmp_path, capsys) -> None:
     data = json.loads(capsys.readouterr().out)
     assert data["kind"] == "model"
     assert data["ok"]
+    assert main(["explain", f"{run}s"]) == 1
+    assert "there is no run at" in capsys.readouterr().err
     assert main(["explain", run, "sample=9999"]) == 1
     assert "sample must be in [0, " in capsys.readouterr().err
 

@@ -44,7 +44,9 @@ def explain(output: Output, target: str, sample: int | None, digits: int, out: s
     where these do not agree.
     """
     variables = click.get_current_context().meta["variables"]
-    if target.strip() and Path(target).exists():
+    path = Path(target)
+    misspelt = "/" in target and not variables and path.parent.is_dir()  # open_run says what is not there
+    if target.strip() and (path.exists() or misspelt):
         found = _of_run(target, sample or 0, digits, variables)
     elif ":" in target:
         found = _of_network(target, digits, variables)
