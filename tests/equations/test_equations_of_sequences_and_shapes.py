@@ -60,6 +60,20 @@ def test_masked_heads(mask, padding):
         agrees(layer, normal(3, 4), normal(5, 4), normal(5, 4), **one)
 
 
+@pytest.mark.parametrize(
+    "options", [{"add_bias_kv": True}, {"add_zero_attn": True}, {"add_bias_kv": True, "add_zero_attn": True}]
+)
+def test_heads_with_more_keys(options):
+    layer = nn.MultiheadAttention(4, 2, **options, **double)
+    inputs = normal(3, 2, 4), normal(5, 2, 4), normal(5, 2, 4)
+    for masks in (
+        {},
+        {"attn_mask": normal(3, 5)},
+        {"attn_mask": normal(4, 3, 5) > 0, "key_padding_mask": ~LEFT[:2, 0, 0]},
+    ):
+        agrees(layer, *inputs, **masks)
+
+
 def test_causal_heads():
     hidden = np.triu(np.ones((4, 4), dtype=bool), 1)
     agrees(nn.MultiheadAttention(4, 2, **double), *[normal(4, 2, 4)] * 3, attn_mask=hidden, is_causal=True)

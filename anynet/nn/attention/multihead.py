@@ -21,11 +21,19 @@ __all__ = ["MultiheadAttention"]
 @equation(
     "one = F == E and G == E",
     "q[i, n, d: E] = b[d] + sum[k](Q[i, n, k] * (W[d, k] if one else W_q[d, k]))",
-    "k[j, n, d: E] = b[E + d] + sum[m](K[j, n, m] * (W[E + d, m] if one else W_k[d, m]))",
-    "v[j, n, d: E] = b[2 * E + d] + sum[m](V[j, n, m] * (W[2 * E + d, m] if one else W_v[d, m]))",
+    "J = S + (1 if r > 0 else 0) + add_zero_attn",
+    """
+        k[j: J, n, d: E] = b[E + d] + sum[m](K[j, n, m] * (W[E + d, m] if one else W_k[d, m])) if j < S else
+            b_k[0, 0, d] if r > 0 and j == S else 0
+        v[j: J, n, d: E] = b[2 * E + d] + sum[m](V[j, n, m] * (W[2 * E + d, m] if one else W_v[d, m])) if j < S else
+            b_v[0, 0, d] if r > 0 and j == S else 0
+    """,
     "w = E // H",
     "s[n, h: H, i, j] = sum[e: w](q[i, n, h * w + e] * k[j, n, h * w + e]) / sqrt(w)",
-    "A[n, h, i, j] = softmax[j](-inf if D[(n * H + h) % Z, i, j] or c[n, j] else s[n, h, i, j] + M[(n * H + h) % Z, i, j] + m[n, j])",
+    """
+        A[n, h: H, i: L, j: J] = softmax[j: J](-inf if D[(n * H + h) % Z, i, j] or c[n, j] else
+            s[n, h, i, j] + M[(n * H + h) % Z, i, j] + m[n, j])
+    """,
     "o[i, n, d: E] = sum[j](A[n, d // w, i, j] * v[j, n, d])",
     "y[i, n, d: E] = b_o[d] + sum[e](W_o[d, e] * o[i, n, e])",
     "P[n, i, j] = mean[h](A[n, h, i, j])",
@@ -44,7 +52,11 @@ __all__ = ["MultiheadAttention"]
         M[Z?, L, S] = attn_mask of floats or 0
         D[Z?, L, S] = attn_mask of booleans or 0
         m[N?, S] = key_padding_mask of floats or 0
-        c[N?, S] = key_padding_mask of booleans or 0: without added keys and dropout
+        c[N?, S] = key_padding_mask of booleans or 0: without dropout
+        b_k[A, A, E] = bias_k or 0
+        b_v[A, A, E] = bias_v or 0
+        r = bias_k.ndim or 0
+        add_zero_attn
     """,
     result="y P",
 )
