@@ -10,7 +10,7 @@ from anynet.distributions.categorical import Categorical, OneHotCategorical
 from anynet.distributions.compound import Independent
 from anynet.distributions.discrete import Bernoulli, Binomial, Geometric, Poisson
 from anynet.distributions.distribution import EULER, HALF_LOG_2PI, Distribution, sum_last
-from anynet.distributions.gamma import Beta, Dirichlet, Exponential, Gamma, Pareto
+from anynet.distributions.gamma import Beta, Dirichlet, Exponential, Gamma, Pareto, _below_peak
 from anynet.distributions.location_scale import Cauchy, Gumbel, HalfNormal, Laplace, Normal, Uniform
 from anynet.distributions.multivariate_normal import (
     LowRankMultivariateNormal,
@@ -21,11 +21,11 @@ from anynet.distributions.transformed import TransformedDistribution
 from anynet.ops import elementwise as e
 from anynet.ops import linalg
 from anynet.ops.creation import zeros_like
-from anynet.ops.manipulation import broadcast_to
+from anynet.ops.manipulation import broadcast_to, stack
 from anynet.ops.reductions import any as any_of
 from anynet.ops.reductions import sum
 from anynet.ops.shapes import broadcast_shapes
-from anynet.ops.special import _xlogy, betaln, digamma, gammaln, log_expit, ndtr
+from anynet.ops.special import _xlogy, betaln, digamma, gamma_rest, gammaln, log_expit, multiply_add, ndtr
 from anynet.tensor import Tensor
 
 __all__ = ["kl_divergence", "register_kl"]
@@ -133,9 +133,9 @@ def _exponential(p: Any, q: Any) -> Any:
 
 @register_kl(Gamma, Gamma)
 def _gamma(p: Any, q: Any) -> Any:
-    a, b = p.concentration, q.concentration
-    scale = b * e.log(p.rate / q.rate) + gammaln(b) - gammaln(a)
-    return scale + (a - b) * digamma(a) + (q.rate - p.rate) * (a / p.rate)
+    a, b, ratio = p.concentration, q.concentration, q.rate / p.rate
+    far = _below_peak(e.greater(b, 0.0), b, a * ratio, multiply_add(a, ratio, -b))
+    return (a - b) * gamma_rest(a, n=1) + gamma_rest(b) - gamma_rest(a) - far
 
 
 @register_kl(Pareto, Pareto)
@@ -147,17 +147,21 @@ def _pareto(p: Any, q: Any) -> Any:
 
 @register_kl(Beta, Beta)
 def _beta(p: Any, q: Any) -> Any:
-    a, b, c, d = p.concentration1, p.concentration0, q.concentration1, q.concentration0
-    norm = betaln(c, d) - betaln(a, b)
-    return norm + (a - c) * digamma(a) + (b - d) * digamma(b) + (c + d - a - b) * digamma(a + b)
+    return _simplex(*(stack([d.concentration1, d.concentration0], axis=-1) for d in (p, q)))
 
 
 @register_kl(Dirichlet, Dirichlet)
 def _dirichlet(p: Any, q: Any) -> Any:
-    a, b = p.concentration, q.concentration
-    total = sum(a, axis=-1, keepdims=True)
-    norm = gammaln(sum(a, axis=-1)) - gammaln(sum(b, axis=-1)) + sum(gammaln(b) - gammaln(a), axis=-1)
-    return norm + sum((a - b) * (digamma(a) - digamma(total)), axis=-1)
+    return _simplex(p.concentration, q.concentration)
+
+
+def _simplex(a: Tensor, b: Tensor) -> Tensor:
+    """Of two Dirichlet distributions: what is left of ln Γ beside its large terms, and how far the means are apart."""
+    a_sum, b_sum = (sum(x, axis=-1, keepdims=True) for x in (a, b))
+    ratio = b_sum / a_sum
+    far = _below_peak(e.greater(b, 0.0), b, a * ratio, multiply_add(a, ratio, -b))
+    each = gamma_rest(b) - gamma_rest(a) + (a - b) * (gamma_rest(a, n=1) - gamma_rest(a_sum, n=1)) - far
+    return sum(each, axis=-1) + (gamma_rest(a_sum) - gamma_rest(b_sum))[..., 0]
 
 
 def _over(p: Any, q: Any) -> Any:

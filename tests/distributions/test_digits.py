@@ -76,6 +76,19 @@ def test_dirichlet(special, a):
 
 
 @pytest.mark.parametrize("a", LARGE)
+def test_divergences(a):
+    """Of distributions that are a standard deviation apart: beside float64, and 0 of a distribution to itself."""
+    b = a + a**0.5
+    pairs = [(D.Gamma, (a, 2.0), (b, 2.0)), (D.Gamma, (a, 2.0), (a, 2.01)), (D.Beta, (a, 2 * a), (b, 2 * a)),
+             (D.Beta, (3.5, a), (4.5, a)), (D.Dirichlet, ([a, 2 * a, 3.5],), ([b, 2 * a, 4.0],))]  # fmt: skip
+    for kind, p, q in pairs:
+        p, q = ([narrow(x) for x in one] for one in (p, q))
+        wide = D.kl_divergence(*(kind(*(x.astype(np.float64) for x in one)) for one in (p, q))).numpy()
+        np.testing.assert_allclose(D.kl_divergence(kind(*p), kind(*q)).numpy(), wide, rtol=2e-6, atol=2e-6)
+        assert D.kl_divergence(kind(*p), kind(*p)).item() == 0.0
+
+
+@pytest.mark.parametrize("a", LARGE)
 def test_how_samples_move_with_the_concentration(a):
     rng = np.random.default_rng(4)
     x = narrow(rng.gamma(a, 1.0, 9))
