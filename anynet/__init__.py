@@ -85,6 +85,7 @@ _hints.explain_absent(nn.Module, _hints.MODULES)
 
 # what is around the engine is imported when it is first asked for: a name here, and the same import for type checkers
 _LATER: dict[str, str] = {
+    "cuda": "anynet.cuda",
     "data": "anynet.data",
     "distributed": "anynet.distributed",
     "distributions": "anynet.distributions",
@@ -119,6 +120,7 @@ _LATER: dict[str, str] = {
 }
 
 if TYPE_CHECKING:
+    from anynet import cuda as cuda
     from anynet import data as data
     from anynet import distributed as distributed
     from anynet import distributions as distributions

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from anynet import cuda as _cuda
 from anynet import streams
 from anynet.dtypes import of
 from anynet.ops.precision import precision as _precision
@@ -16,25 +17,6 @@ from anynet.train.precision import LossScale
 from anynet_backends import resolve
 
 __all__ = ["amp", "backends", "cuda", "mps"]
-
-
-@functools.cache
-def _cuda_works() -> bool:
-    try:
-        resolve("cuda")
-    except (RuntimeError, ValueError, ImportError):
-        return False
-    return True
-
-
-def _count() -> int:
-    return sum(name.startswith("cuda") for name in resolve("cuda")[0].devices()) if _cuda_works() else 0
-
-
-def _synchronize(device: Any = None) -> None:
-    if _cuda_works():
-        xp, name = resolve("cuda" if device is None else str(device))
-        xp.synchronize(name)
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -161,14 +143,17 @@ def _device_block(device: Any) -> Iterator[None]:
     yield
 
 
-_MEMORY = ("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved", "reset_peak_memory_stats", "mem_get_info",
-           "memory_summary")  # fmt: skip
-
-
-def _memory(device: Any = None) -> Any:
-    """Refused: memory is counted by the array library."""
-    msg = "the memory in use is not counted here; with CuPy: cupy.get_default_memory_pool().used_bytes()"
+def _peak(device: Any = None) -> Any:
+    """Refused: CuPy's pool does not count how much was in use at most."""
+    msg = "CuPy's memory pool does not count how much was in use at most; memory_allocated() says how much is now"
     raise NotImplementedError(msg)
+
+
+def _of(function: Callable[[str], Any]) -> Callable[..., Any]:
+    """The function of a device that is given in PyTorch's forms."""
+    return lambda device=None: function(
+        "cuda" if device is None else f"cuda:{device}" if isinstance(device, int) else str(device)
+    )
 
 
 def _properties(device: Any = None) -> Any:
@@ -185,10 +170,14 @@ def _sdp_kernel(**_: Any) -> Iterator[None]:
 
 amp = _module("amp", autocast=autocast, GradScaler=GradScaler)
 cuda = _module(
-    "cuda", is_available=_cuda_works, device_count=_count, synchronize=_synchronize, current_device=lambda: 0, empty_cache=_nothing,
-    set_device=_set_device, manual_seed=streams.manual_seed, manual_seed_all=streams.manual_seed, device=_device_block,
-    get_device_name=lambda device=None: "cuda", is_bf16_supported=lambda: _cuda_works(), OutOfMemoryError=MemoryError,
-    is_initialized=_cuda_works, get_device_properties=_properties, **dict.fromkeys(_MEMORY, _memory),
+    "cuda", is_available=_cuda.is_available, device_count=_cuda.device_count, current_device=lambda: 0, set_device=_set_device,
+    synchronize=_of(lambda device: _cuda.synchronize(device) if _cuda.is_available() else None),
+    empty_cache=lambda: _cuda.empty_cache() if _cuda.is_available() else None, device=_device_block, OutOfMemoryError=MemoryError,
+    memory_allocated=_of(lambda device: _cuda.memory(device).used), memory_reserved=_of(lambda device: _cuda.memory(device).held),
+    mem_get_info=_of(lambda device: tuple(_cuda.memory(device)[2:])), memory_summary=_of(lambda device: str(_cuda.memory(device))),
+    max_memory_allocated=_peak, max_memory_reserved=_peak, reset_peak_memory_stats=_peak, manual_seed=streams.manual_seed,
+    manual_seed_all=streams.manual_seed, get_device_name=lambda device=None: "cuda", is_bf16_supported=_cuda.is_available,
+    is_initialized=_cuda.is_available, get_device_properties=_properties,
 )  # fmt: skip
 cuda.amp = _module(  # type: ignore[attr-defined]
     "cuda.amp",
@@ -202,10 +191,11 @@ _cudnn = _module(
 _switch = {"is_available": lambda: False, "is_built": lambda: False}
 backends = _module(
     "backends", cudnn=_cudnn, mps=_module("backends.mps", **_switch), mkldnn=_module("backends.mkldnn", **_switch),
-    cuda=_module("backends.cuda", matmul=ModuleType("matmul"), is_built=_cuda_works, sdp_kernel=_sdp_kernel),
+    cuda=_module("backends.cuda", matmul=ModuleType("matmul"), is_built=_cuda.is_available, sdp_kernel=_sdp_kernel),
 )  # fmt: skip
 accelerator = _module(
-    "accelerator", is_available=_cuda_works, current_accelerator=lambda check_available=False: None if not _cuda_works() else "cuda",
-    device_count=_count, synchronize=_synchronize, current_device_index=lambda: 0, set_device_index=_set_device, set_device_idx=_set_device,
+    "accelerator", is_available=_cuda.is_available, device_count=_cuda.device_count, synchronize=cuda.synchronize,
+    current_accelerator=lambda check_available=False: None if not _cuda.is_available() else "cuda",
+    current_device_index=lambda: 0, set_device_index=_set_device, set_device_idx=_set_device,
     device_index=_device_block, empty_cache=_nothing,
 )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import types
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from anynet_backends import array_api, philox, short_floats
 from anynet_backends.array_api import Array
@@ -18,7 +18,7 @@ from anynet_backends.kernel_table import KernelTable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Backend", "BackendUnavailableError", "UnknownDeviceError"]
+__all__ = ["Backend", "BackendUnavailableError", "DeviceMemory", "UnknownDeviceError"]
 
 
 class UnknownDeviceError(ValueError):
@@ -28,6 +28,15 @@ class UnknownDeviceError(ValueError):
 class BackendUnavailableError(RuntimeError):
     """A known backend that cannot be used here: a library is missing or does not work. The message says how to
     fix it."""
+
+
+class DeviceMemory(NamedTuple):
+    """Bytes of a device: used by arrays, held by the library's pool (with those), free and total of the device."""
+
+    used: int
+    held: int
+    free: int
+    total: int
 
 
 class Backend:
@@ -191,6 +200,13 @@ class Backend:
 
     def synchronize(self, device: str) -> None:
         """Wait until everything that was queued on `device` is done."""
+
+    def memory(self, device: str) -> DeviceMemory:
+        """What is known of a device's memory; NotImplementedError where the library does not count it."""
+        raise NotImplementedError(f"{self.name} does not count the memory of {device}")
+
+    def free_memory(self, device: str) -> None:
+        """Give what the library holds and no array uses back to the device."""
 
     def accepts(self, kind: type) -> bool:
         """Whether instances of `kind`, a subclass of one of `array_types`, may be used as they are."""

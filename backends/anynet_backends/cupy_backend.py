@@ -29,6 +29,7 @@ from anynet_backends.array_api import Array
 from anynet_backends.backend import (
     Backend,
     BackendUnavailableError,
+    DeviceMemory,
     UnknownDeviceError,
     check_index_add,
     check_windows,
@@ -240,11 +241,10 @@ class CupyBackend(Backend):
         cuda = self.native.cuda
         if not isinstance(error, cuda.memory.OutOfMemoryError):
             return None
-        free, total = cuda.runtime.memGetInfo()
-        pool = self.native.get_default_memory_pool()
+        device = f"cuda:{cuda.Device().id}"
+        used, held, free, total = map(_mebibytes, self.memory(device))
         return (
-            f"device cuda:{cuda.Device().id} has {_mebibytes(free)} free of {_mebibytes(total)}; CuPy's pool holds "
-            f"{_mebibytes(pool.total_bytes())}, of which {_mebibytes(pool.used_bytes())} are in use. Smaller batches, "
+            f"device {device} has {free} free of {total}; CuPy's pool holds {held}, of which {used} are in use. Smaller batches, "
             "`accumulate`, or anynet.checkpoint take less"
         )
 
@@ -286,6 +286,16 @@ class CupyBackend(Backend):
         self._devices[device].synchronize()
         with self._devices[device]:
             self._flags[self._devices[device].id].read()
+
+    def memory(self, device: str) -> DeviceMemory:
+        pool = self.native.get_default_memory_pool()
+        with self._devices[device]:
+            free, total = self.native.cuda.runtime.memGetInfo()
+            return DeviceMemory(pool.used_bytes(), pool.total_bytes(), free, total)
+
+    def free_memory(self, device: str) -> None:
+        with self._devices[device]:
+            self.native.get_default_memory_pool().free_all_blocks()
 
     def _name_dtype(self, native: Any) -> str:
         return str(np.dtype(native))

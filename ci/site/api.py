@@ -19,6 +19,7 @@ MODULES = {
     "anynet.linalg": "Linear algebra",
     "anynet.fft": "Fourier transforms",
     "anynet.special": "Special functions",
+    "anynet.cuda": "CUDA devices",
     "anynet.random": "Random numbers",
     "anynet.nn": "Layers",
     "anynet.nn.functional": "Layers as functions",
