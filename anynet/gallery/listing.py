@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import zipfile
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
@@ -26,7 +27,13 @@ class Entry:
 def folder() -> Traversable:
     """Where the examples are: an archive in the installed package, or the folder ``examples`` of the repository."""
     installed = Path(__file__).with_name("examples.zip")
-    return zipfile.Path(installed) if installed.is_file() else Path(__file__).parents[2] / "examples"
+    if not installed.is_file():
+        return Path(__file__).parents[2] / "examples"
+    whole = zipfile.ZipFile(
+        io.BytesIO(zipfile.Path(installed, "examples.zip").read_bytes())
+    )  # see hatch_build.py
+    whole.filename = str(installed)
+    return zipfile.Path(whole)
 
 
 def entries(where: Traversable | None = None) -> list[Entry]:
