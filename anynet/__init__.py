@@ -103,6 +103,7 @@ _LATER: dict[str, str] = {
     "methods": "anynet.methods",
     "metrics": "anynet.metrics",
     "models": "anynet.models",
+    "onnx": "anynet.onnx",
     "open": "anynet.runs:open",
     "optim": "anynet.optim",
     "plan": "anynet.planning:plan",
@@ -130,6 +131,7 @@ if TYPE_CHECKING:
     from anynet import methods as methods
     from anynet import metrics as metrics
     from anynet import models as models
+    from anynet import onnx as onnx
     from anynet import optim as optim
     from anynet import runs as runs
     from anynet import sklearn as sklearn

@@ -14,7 +14,7 @@ EXTRAS = {
     "text": ("tokenizers", "byte-pair encodings, tokenizer.json"),
     "plot": ("matplotlib", "anynet.viz, .plot()"),
     "tensorboard": ("tensorboardX", "the TensorBoard callback"),
-    "onnx": ("onnx", "export to=onnx"),
+    "onnx": ("onnx", "export to=onnx, anynet.onnx"),
     "sklearn": ("scikit-learn", "anynet.sklearn"),
     "mpi": ("mpi4py", "training in several processes"),
 }

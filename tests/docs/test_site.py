@@ -11,14 +11,19 @@ import page_blocks
 import pytest
 
 from anynet.gallery.listing import find
+from optional_libraries import needs
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))
+EXTRA = {"onnx.md": "onnx"}
+"""Pages whose blocks need the library of an extra of the same name."""
 RUN = [p for p in PAGES if "```pycon" in (DOCS / p).read_text(encoding="utf-8")]
 
 
 @pytest.mark.parametrize("page", RUN)
 def test_blocks_run(page: str) -> None:
+    if page in EXTRA:
+        needs(EXTRA[page], EXTRA[page])
     if "```python" in (DOCS / page).read_text(
         encoding="utf-8"
     ):  # defines and registers things: not in this process

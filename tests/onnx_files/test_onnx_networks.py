@@ -1,0 +1,192 @@
+"""Whole networks in ONNX files: of other tools, of `export to=onnx`, of PyTorch's own exporter."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import anynet as an
+from anynet import nn
+from anynet.autograd.pytree import flatten
+from ci.onnx_operators import PAGE, page
+from export.exported_cases import CASES, NETWORKS, NOT_EXPORTED, Function, close, given
+from optional_libraries import needs
+
+onnx = needs("onnx", "onnx")
+DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
+FOLDERS = [
+    p.parent
+    for kind in ("pytorch-converted", "pytorch-operator", "simple")
+    for p in sorted((DATA / kind).glob("*/model.onnx"))
+]
+OTHER = ("sequence", "strnorm", "gradient")
+"""In the names of models of sequences, of texts, and of a preview of gradients: none of them is offered."""
+
+
+def arrays(folder: Path, kind: str) -> list[np.ndarray]:
+    count = len(list(folder.glob(f"{kind}_*.pb")))
+    return [onnx.numpy_helper.to_array(onnx.load_tensor(folder / f"{kind}_{i}.pb")) for i in range(count)]
+
+
+def as_tuple(found):
+    return found if isinstance(found, tuple) else (found,)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # roots of negative numbers are among the examples
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_models_of_onnx(folder):
+    if any(name in folder.name for name in OTHER):
+        with pytest.raises(an.onnx.ONNXError, match=r"node '.*' \(\w+\): "):
+            an.onnx.load(folder / "model.onnx")
+        return
+    net = an.onnx.load(folder / "model.onnx")
+    for data in folder.glob("test_data_set_*"):
+        found = as_tuple(net(*map(an.asarray, arrays(data, "input"))))
+        for a, b in zip(found, arrays(data, "output"), strict=True):
+            np.testing.assert_allclose(a.numpy(), b, rtol=1e-3, atol=1e-6)  # as ONNX's runner compares
+
+
+@pytest.mark.parametrize("name", ["resnet50", "shufflenet", "squeezenet", "densenet121", "inception_v2"])
+def test_light_models(name):
+    """Well-known networks, with weights that are written as constants."""
+    path = DATA / "light" / f"light_{name}.onnx"
+    net = an.onnx.load(path)
+    ((dtype, shape),) = net._inputs.values()
+    with an.no_grad():
+        found = net(an.ones(shape, dtype=dtype))
+    expected = onnx.numpy_helper.to_array(onnx.load_tensor(path.with_name(f"light_{name}_output_0.pb")))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_export_writes_comes_back(name, tmp_path):
+    net, example = NETWORKS[name]()
+    an.export.onnx(net, example, tmp_path / "net.onnx", check=False)
+    same = an.onnx.load(tmp_path / "net.onnx")
+    inputs = flatten(example)[0]
+    with an.no_grad():
+        expected = flatten(net.eval()(*example) if isinstance(example, tuple) else net.eval()(example))[0]
+        found = as_tuple(same(*inputs))
+    for a, b in zip(found, expected, strict=True):
+        assert close(b.numpy(), a.numpy())
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of a branch of Where that is not taken
+@pytest.mark.parametrize("case", [c for c in CASES if c.name not in NOT_EXPORTED], ids=lambda case: case.name)
+def test_every_operation_that_export_writes(case, tmp_path):
+    inputs = given(case)
+    try:
+        an.export.onnx(Function(case), inputs, tmp_path / "net.onnx", dynamic=False, check=False)
+    except an.export.ExportError:
+        pytest.skip("ONNX has no form for it")
+    with an.no_grad():
+        expected = Function(case).eval()(*inputs)
+        found = an.onnx.load(tmp_path / "net.onnx")(*inputs)
+    assert close(expected.numpy(), found.numpy())
+
+
+def trained(net, x, target):
+    """The losses of a few steps."""
+    optimizer, found = an.optim.SGD(net.parameters(), lr=0.1), []
+    for _ in range(5):
+        loss = nn.functional.mse_loss(net(x), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(float(loss))
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_layers_have_names_and_are_trained_further(dtype, tmp_path):
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.PReLU(4), nn.MaxPool2d(2), nn.ConvTranspose2d(4, 3, 2, 2),
+        nn.InstanceNorm2d(3, affine=True), nn.Flatten(), nn.Linear(108, 6), nn.LayerNorm(6), nn.Linear(6, 2, bias=False),
+    ).to(dtype)  # fmt: skip
+    x, target = an.astype(an.random.normal((5, 2, 6, 6)), dtype), an.ones((5, 2), dtype=dtype)
+    an.export.onnx(net, x, tmp_path / "net.onnx", check=False)
+    same = an.onnx.load(tmp_path / "net.onnx")
+    assert not same.get_submodule("1").training
+    kinds = {name: type(m) for name, m in net.named_modules() if list(m.parameters(recurse=False))}
+    found = {name: type(m) for name, m in same.named_modules() if list(m.parameters(recurse=False))}
+    assert {n: k for n, k in found.items() if n in ("0", "1", "4", "7", "9")} == {
+        n: kinds[n] for n in ("0", "1", "4", "7", "9")
+    }
+    losses = trained(same.train(), x, target)
+    assert losses[-1] < losses[0]
+    np.testing.assert_allclose(
+        losses, trained(net.train(), x, target), rtol=1e-4 if dtype == "float32" else 1e-10
+    )
+    for copied in (copy.deepcopy(same), pickle.loads(pickle.dumps(same))):
+        np.testing.assert_array_equal(copied.eval()(x).numpy(), same.eval()(x).numpy())
+    restored = an.onnx.load(tmp_path / "net.onnx")
+    restored.load_state_dict(same.state_dict())
+    np.testing.assert_array_equal(restored(x).numpy(), same.eval()(x).numpy())
+
+
+def test_the_result_is_exported_again(tmp_path):
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    an.export.onnx(net, an.ones((5, 4)), tmp_path / "net.onnx", check=False)
+    an.export.onnx(an.onnx.load(tmp_path / "net.onnx"), an.ones((5, 4)), tmp_path / "again.onnx", check=False)
+    again = an.onnx.load(tmp_path / "again.onnx")
+    assert list(again.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    np.testing.assert_array_equal(again(an.ones((7, 4))).numpy(), net(an.ones((7, 4))).numpy())
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_files_of_pytorch(training, tmp_path):
+    torch = needs("torch", "test-torch")
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten(),
+        torch.nn.LayerNorm(128), torch.nn.Dropout(0.3), torch.nn.Linear(128, 10),
+    )  # fmt: skip
+    x = torch.randn(2, 3, 8, 8)
+    mode = torch.onnx.TrainingMode.TRAINING if training else torch.onnx.TrainingMode.EVAL
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this exporter, which needs no other packages, will be replaced
+        torch.onnx.export(
+            module, (x,), tmp_path / "net.onnx", dynamo=False, training=mode, do_constant_folding=False, input_names=["x"],
+            dynamic_axes={"x": {0: "n"}},
+        )  # fmt: skip
+    net = an.onnx.load(tmp_path / "net.onnx")
+    assert {k: v.shape for k, v in net.state_dict().items()} == {
+        k: tuple(v.shape) for k, v in module.state_dict().items()
+    }
+    assert [m.training for m in net.modules() if isinstance(m, (nn.BatchNorm2d, nn.Dropout))] == [
+        training
+    ] * (1 + training)
+    x = torch.randn(5, 3, 8, 8)
+    with torch.no_grad():
+        assert close(module.eval()(x).numpy(), net.eval()(x.numpy()).numpy())
+
+
+def test_a_shared_weight_stays_one(tmp_path):
+    """An array that two nodes read is one parameter, and its gradient is the sum of both."""
+    make, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    w = onnx.helper.make_tensor("shared.weight", 1, [3, 3], np.eye(3, dtype=np.float32).ravel())
+    nodes = [make("MatMul", ["x", "shared.weight"], ["h"]), make("MatMul", ["h", "shared.weight"], ["y"])]
+    graph = onnx.helper.make_graph(nodes, "g", [value("x", 1, ["n", 3])], [value("y", 1, ["n", 3])], [w])
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)]), tmp_path / "net.onnx"
+    )
+    net = an.onnx.load(tmp_path / "net.onnx")
+    assert [n for n, _ in net.named_parameters()] == ["shared.weight"]
+    an.sum(net(an.ones((1, 3)))).backward()
+    np.testing.assert_array_equal(next(net.parameters()).grad.numpy(), np.full((3, 3), 2.0))
+
+
+def test_the_table_of_operators_is_current():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run python -m ci.onnx_operators"
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    (tmp_path / "net.onnx").write_bytes(b"")
+    with pytest.raises(ModuleNotFoundError, match=r"onnx\.load needs onnx: pip install 'anynet-nn\[onnx\]'"):
+        an.onnx.load(tmp_path / "net.onnx")
