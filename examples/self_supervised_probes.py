@@ -8,7 +8,7 @@ from anynet import methods, nn
 from anynet.gallery import Figure, bars, example, tiles
 
 SOURCE = "in PyTorch: SimCLR 87.3, VICReg 80.6, masked autoencoder 74.2, pixels 71.7; BYOL not run"
-PERCEPTRON = "a transformer at first, its mean over the patches as features: 36.9; on training pictures held out 73.7, pixels 67.3"  # fmt: skip
+PERCEPTRON = "a transformer at first, its mean as features: 36.9; on training pictures held out 73.7, pixels 67.3"  # fmt: skip
 POOLING, LABELS = "stride 2, no pooling at first", "pixels have 62.5 with these 100 labels, not 71.7"
 TWO = {"SimCLR": methods.nt_xent_loss, "VICReg": methods.vicreg_loss}
 
