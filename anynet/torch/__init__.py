@@ -27,6 +27,7 @@ from anynet.dtypes import DType as DType
 from anynet.tensor import enable_grad as enable_grad
 from anynet.tensor import mode as _mode
 from anynet.tensor import no_grad as no_grad
+from anynet.torch import distributed as distributed
 from anynet.torch import functions as functions
 from anynet.torch import nn as nn
 from anynet.torch.compiling import compile as compile

@@ -26,7 +26,7 @@ _REASONS: Final = (
     (r"^(pca_lowrank|svd_lowrank)$", "torch.linalg.svd computes it whole"),
     (r"^(binomial|segment_reduce|histogramdd|index_reduce_?|index)$",
      "not yet; torch.distributions.Binomial, scatter_reduce, histogram and indexing do what they are used for"),
-    (r"^(distributed|rpc)$", "several processes: torch.distributed is not offered"),
+    (r"^rpc$", "processes that call each other are not offered; torch.distributed has collectives"),
     (r"^(profiler|fx|onnx|jit|package|monitor|classes|ops|library)$",
      "PyTorch's own runtime; anynet.profile measures, anynet.compile compiles, anynet.export writes programs"),
     (r"^multiprocessing$", "tensors are not shared between processes; DataLoader has its own workers"),

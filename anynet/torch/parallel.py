@@ -1,4 +1,4 @@
-"""`torch.nn.parallel`: a network on the one device that there is; on several, an error that says what there is instead."""
+"""`torch.nn.parallel`: a network on the one device of a process, and in several processes; on several devices of one, an error."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from anynet.nn import parallel as _parallel
 from anynet.torch import nn
 
 __all__ = ["DataParallel", "data_parallel", "parallel"]
@@ -53,14 +54,26 @@ def data_parallel(
     return module(*given, **(module_kwargs or {}))
 
 
-class DistributedDataParallel:
-    """Refused: networks in several processes are trained with anynet's own collectives."""
+class DistributedDataParallel(_parallel.DistributedDataParallel):
+    """`anynet.nn.parallel.DistributedDataParallel` with PyTorch's arguments; the processes are those that MPI has started.
 
-    def __init__(self, module: Any, *_: Any, **__: Any) -> None:
-        msg = (
-            "DistributedDataParallel: torch.distributed is not offered; call the module itself in one process"
+    NotImplementedError for several `device_ids`.
+
+    >>> import anynet.torch as torch
+    >>> net = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 3))
+    >>> net(torch.ones(4, 2)).shape
+    torch.Size([4, 3])
+    """
+
+    def __init__(
+        self, module: Any, device_ids: Any = None, output_device: Any = None, dim: int = 0, broadcast_buffers: bool = True,
+        init_sync: bool = True, process_group: Any = None, bucket_cap_mb: float | None = None, find_unused_parameters: bool = False,
+        check_reduction: bool = False, gradient_as_bucket_view: bool = False, static_graph: bool = False,
+    ) -> None:  # fmt: skip
+        _one_device(device_ids, "DistributedDataParallel")
+        super().__init__(
+            module, process_group, bucket_cap_mb=bucket_cap_mb, broadcast_buffers=broadcast_buffers
         )
-        raise NotImplementedError(msg)
 
 
 parallel = ModuleType("anynet.torch.nn.parallel", "torch.nn.parallel")

@@ -23,6 +23,25 @@ def test_one_process_alone():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_names_of_pytorch(processes):
+    done = launch(processes, "torch_names.py", alone=processes == 1)
+    assert done.returncode == 0, done.stderr
+    assert "all names are right" in done.stdout
+
+
+def test_what_pytorchs_names_refuse():
+    dist = an.torch.distributed
+    with pytest.raises(ValueError, match="call init_process_group first"):
+        dist.get_rank()
+    with pytest.raises(
+        AttributeError, match=r"torch\.distributed\.new_group is not offered; there are ReduceOp, all_gather"
+    ):
+        dist.new_group  # noqa: B018
+    assert dist.get_world_size(SingleProcess()) == 1
+    assert dist.get_backend(SingleProcess()) == "mpi"
+
+
 def test_launchers():
     assert launched({}) is None
     assert launched({"PMI_SIZE": "1"}) is None

@@ -263,8 +263,12 @@ def test_one_device_is_all_that_is_parallel():
     assert list(net.state_dict()) == ["module.weight", "module.bias"]
     with pytest.raises(NotImplementedError, match="device_ids must name at most one device, got"):
         torch.nn.DataParallel(net.module, device_ids=[0, 1])
-    with pytest.raises(NotImplementedError, match=r"torch\.distributed is not offered"):
-        torch.nn.parallel.DistributedDataParallel(net)
+    with pytest.raises(
+        NotImplementedError, match="DistributedDataParallel: device_ids must name at most one device"
+    ):
+        torch.nn.parallel.DistributedDataParallel(net.module, device_ids=[0, 1])
+    whole = torch.nn.parallel.DistributedDataParallel(net.module, device_ids=[0], find_unused_parameters=True)
+    assert torch.equal(whole(x), net(x))
 
 
 def test_absent_names_say_why():

@@ -1,0 +1,165 @@
+"""PyTorch's names for the collectives of `anynet.distributed`; MPI starts the processes: ``mpiexec -n 4 python script.py``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anynet.distributed import Group, Pending, world
+from anynet.tensor import no_grad
+from anynet.torch.tensor import adopt
+
+__all__ = [
+    "ReduceOp", "all_gather", "all_gather_into_tensor", "all_gather_object", "all_reduce", "barrier", "broadcast", "broadcast_object_list",
+    "destroy_process_group", "get_backend", "get_rank", "get_world_size", "init_process_group", "is_available", "is_initialized", "reduce",
+    "reduce_scatter_tensor",
+]  # fmt: skip
+
+
+class ReduceOp:
+    """What becomes of the numbers of all processes."""
+
+    SUM, AVG, MAX, MIN = "sum", "mean", "max", "min"
+
+
+_state: dict[str, Group] = {}
+
+
+def init_process_group(backend: Any = None, **_: Any) -> None:
+    """The processes that MPI has started, whatever `backend` and the addresses say; one alone without it.
+
+    >>> import anynet.torch as torch
+    >>> torch.distributed.init_process_group("gloo")
+    >>> torch.distributed.get_rank(), torch.distributed.get_world_size()
+    (0, 1)
+    >>> torch.distributed.destroy_process_group()
+    """
+    _state["group"] = world()
+
+
+def destroy_process_group(group: Group | None = None) -> None:
+    """Forget the processes; MPI ends with the program."""
+    _state.clear()
+
+
+def is_available() -> bool:
+    """True."""
+    return True
+
+
+def is_initialized() -> bool:
+    """Whether `init_process_group` was called."""
+    return bool(_state)
+
+
+def _of(group: Group | None) -> Group:
+    if group is None and not _state:
+        msg = "torch.distributed: call init_process_group first"
+        raise ValueError(msg)
+    return _state["group"] if group is None else group
+
+
+def get_backend(group: Group | None = None) -> str:
+    """ "mpi"."""
+    _of(group)
+    return "mpi"
+
+
+def get_rank(group: Group | None = None) -> int:
+    """The number of this process, from 0."""
+    return _of(group).rank
+
+
+def get_world_size(group: Group | None = None) -> int:
+    """How many processes there are."""
+    return _of(group).size
+
+
+def barrier(group: Group | None = None, async_op: bool = False, device_ids: Any = None) -> Any:
+    """Return when all processes have come here."""
+    _of(group).barrier()
+    return _done(async_op)
+
+
+def _done(async_op: bool) -> Pending | None:
+    """What ``async_op=True`` returns: here the work is done by then."""
+    return Pending() if async_op else None
+
+
+def _write(tensor: Any, value: Any) -> None:
+    with no_grad():
+        tensor.copy_(adopt(value))
+
+
+def _reduced(tensor: Any, op: str, group: Group | None) -> Any:
+    found = _of(group).all_reduce(tensor.detach(), "sum" if op == "mean" else op)
+    return found / _of(group).size if op == "mean" else found
+
+
+def all_reduce(
+    tensor: Any, op: str = ReduceOp.SUM, group: Group | None = None, async_op: bool = False
+) -> Any:
+    """The sum over the processes (the mean, the largest, the smallest), in place."""
+    _write(tensor, _reduced(tensor, op, group))
+    return _done(async_op)
+
+
+def reduce(
+    tensor: Any, dst: int = 0, op: str = ReduceOp.SUM, group: Group | None = None, async_op: bool = False
+) -> Any:
+    """The same in one process; in the others `tensor` stays."""
+    found = _reduced(tensor, op, group)
+    if get_rank(group) == dst:
+        _write(tensor, found)
+    return _done(async_op)
+
+
+def broadcast(tensor: Any, src: int = 0, group: Group | None = None, async_op: bool = False) -> Any:
+    """The tensor of the process `src`, in place."""
+    _write(tensor, _of(group).broadcast(tensor.detach(), src))
+    return _done(async_op)
+
+
+def all_gather(
+    tensor_list: list[Any], tensor: Any, group: Group | None = None, async_op: bool = False
+) -> Any:
+    """The tensors of all processes, by rank, into those of a list."""
+    for into, found in zip(tensor_list, _of(group).all_gather(tensor.detach()), strict=True):
+        _write(into, found)
+    return _done(async_op)
+
+
+def all_gather_into_tensor(
+    output: Any, input: Any, group: Group | None = None, async_op: bool = False
+) -> Any:
+    """The same into one tensor, along its first axis."""
+    parts = [output[i * input.shape[0] : (i + 1) * input.shape[0]] for i in range(get_world_size(group))]
+    return all_gather(parts, input, group, async_op)
+
+
+def reduce_scatter_tensor(
+    output: Any, input: Any, op: str = ReduceOp.SUM, group: Group | None = None, async_op: bool = False
+) -> Any:
+    """This process's part of the sum."""
+    found = _of(group).reduce_scatter(input.detach(), "sum" if op == "mean" else op)
+    _write(output, found / _of(group).size if op == "mean" else found)
+    return _done(async_op)
+
+
+def all_gather_object(object_list: list[Any], obj: Any, group: Group | None = None) -> None:
+    """The objects of all processes, by rank, into a list."""
+    object_list[:] = _of(group).gather(obj)
+
+
+def broadcast_object_list(
+    object_list: list[Any], src: int = 0, group: Group | None = None, device: Any = None
+) -> None:
+    """The list of the process `src`, in place."""
+    object_list[:] = _of(group).gather(list(object_list))[src]
+
+
+def __getattr__(name: str) -> Any:
+    msg = (
+        f"torch.distributed.{name} is not offered; there are {', '.join(__all__)}, and torch.nn.parallel.DistributedDataParallel. "
+        "Processes are started by mpiexec"
+    )
+    raise AttributeError(msg)
