@@ -136,7 +136,18 @@ def resume(
     elif epochs is not None and given.get("own_limit") is False and "time_limit" in chosen:
         chosen["time_limit"] = 1e9  # the usual limit was for the usual number of epochs
     asked = {**given, "fit": chosen, "own_limit": time is not None or given.get("own_limit", True)}
-    network = found._network(classes, trust).train()
+    if (found.path / "last.safetensors").exists():
+        network = found._network(classes, trust).train()
+    elif isinstance(
+        given.get("network"), Mapping
+    ):  # killed before the first checkpoint: its first weights, drawn again
+        with random.fork_rng(int(given.get("seed") or 0)):
+            network = _network(
+                data, given["network"].get("name"), {k: v for k, v in given["network"].items() if k != "name"}
+            )
+    else:
+        msg = f"{found.path} has no checkpoint, and its network was a module of the script: begin again there"
+        raise RunError(msg)
     return _run(network, data, found.path, chosen, int(given.get("seed") or 0), progress, asked, resumed=True)
 
 

@@ -67,6 +67,7 @@ class RunWriter:
         self.metadata: dict[str, str] = {}
         self.state: TrainingState | None = None
         self.seconds, self.began = 0.0, time.perf_counter()
+        self.made = self.begun = False
 
     def __enter__(self) -> RunWriter:
         if self.lock is None or self.folder is None:
@@ -74,15 +75,12 @@ class RunWriter:
         if self.resume and not self.folder.is_dir():
             msg = f"no run to resume at {self.folder}"
             raise FileNotFoundError(msg)
+        self.made = not self.folder.exists()
         self.lock.acquire()
-        try:
-            if not self.resume and (self.folder / "last.safetensors").exists():
-                msg = f"{self.folder} holds a run already; resume it, or choose another run_dir"
-                raise FileExistsError(msg)
-            self.begin(self.folder)
-        except BaseException:
+        if not self.resume and (self.folder / "last.safetensors").exists():
             self.lock.release()
-            raise
+            msg = f"{self.folder} holds a run already; resume it, or choose another run_dir"
+            raise FileExistsError(msg)
         return self
 
     def __exit__(
@@ -91,15 +89,22 @@ class RunWriter:
         if self.lock is None:
             return
         try:
-            with contextlib.suppress(
-                OSError
-            ):  # the folder is gone, or the disk full: the error before that is to be seen
-                self.end(error)
+            if self.begun:
+                with contextlib.suppress(
+                    OSError
+                ):  # the folder is gone, or the disk full: the error before is to be seen
+                    self.end(error)
         finally:
             self.lock.release()
+            if self.made and not self.begun and self.folder is not None:
+                with contextlib.suppress(OSError):
+                    self.folder.rmdir()
 
-    def begin(self, folder: Path) -> None:
-        """Write down what this run is."""
+    def begin(self) -> None:
+        """Write down what this run is: after all that may be refused."""
+        if (folder := self.folder) is None:
+            return
+        self.begun = True
         # start-up time: only a run with a folder asks
         from anynet.nn.description import FORMAT as MODEL_FORMAT
         from anynet.nn.description import DescriptionError, describe
@@ -147,13 +152,15 @@ class RunWriter:
         """The last checkpoint; None where the run had none yet."""
         if self.folder is None:
             return None
-        file = self.folder / "last.safetensors"
-        if not file.exists() and any((self.folder / n).exists() for n in ("run.json", "settings.json")):
+        file, proof = self.folder / "last.safetensors", self.folder / "proof.jsonl"
+        began = any((self.folder / n).exists() for n in ("run.json", "settings.json"))
+        if began and not file.exists() and not proof.exists():  # which comes with the first checkpoint
             return None
         tree = load(file)
-        proof = self.folder / "proof.jsonl"
         if self.proof is not None and proof.is_file() and isinstance(tree.get("epoch"), int):
-            self.proof.resume(proof.read_text(encoding="utf-8"), tree["epoch"], tree.get("batch") or 0)
+            self.proof.resume(
+                proof.read_text(encoding="utf-8", errors="replace"), tree["epoch"], tree.get("batch") or 0
+            )
         return tree
 
     def expect_finite(self, state: TrainingState) -> None:

@@ -195,8 +195,11 @@ class Training:
         if tree is not None:
             tree = tree if sharing is None else sharing.own_part(tree)
             state.check(tree)
+            if self._restores and tree.get("best_epoch") is not None:
+                self._folder.best_weights()  # which must be there before anything changes
         elif self.setup.val is not None:
             self._try_validation()
+        self._folder.begin()
         self._averages.begin()
         self.epoch = 1
         self._call("on_train_begin")

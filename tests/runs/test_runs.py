@@ -314,6 +314,46 @@ def test_resumed_from_the_folder_alone(tmp_path):
     assert compare(run, whole).identical
 
 
+def test_killed_before_the_first_checkpoint_a_run_begins_again_with_its_first_weights(tmp_path):
+    """What the network of a run is opened with is memory that a checkpoint fills: without one the weights are drawn again."""
+    file = write_csv(tmp_path / "line.csv")
+    options = {"target": "y", "epochs": 2, "batch_size": 16, "progress": False, "seed": 3}
+    whole = an.train_on(file, run_dir=tmp_path / "whole", hidden=(8,), **options)
+    shutil.copytree(whole.path, tmp_path / "r")
+    for name in (
+        "last.safetensors",
+        "best.safetensors",
+        "previous.safetensors",
+        "proof.jsonl",
+        "history.jsonl",
+    ):
+        (tmp_path / "r" / name).unlink(missing_ok=True)
+    assert compare(an.resume(tmp_path / "r", progress=False), whole).identical
+    own = an.train_on(file, run_dir=tmp_path / "own", model=Line(), **options)
+    for name in ("last.safetensors", "best.safetensors", "proof.jsonl"):
+        (own.path / name).unlink()
+    with pytest.raises(RunError, match="no checkpoint, and its network was a module"):
+        an.resume(own.path, classes=Line)
+
+
+def test_hashes_that_are_damaged_do_not_stop_a_run(tmp_path):
+    run = an.train_on(
+        write_csv(tmp_path / "l.csv"), target="y", epochs=1, run_dir=tmp_path / "r", progress=False
+    )
+    (run.path / "proof.jsonl").write_bytes(b"\xff\xfe{}\n")
+    assert an.resume(run.path, epochs=2, progress=False).status == "done"
+
+
+class Line(nn.Module):
+    """Of the numbers of a table."""
+
+    def __init__(self):
+        self.fc = nn.Linear(1, 1)
+
+    def forward(self, numbers, categories):
+        return self.fc(numbers)
+
+
 def test_a_network_of_ones_own(tmp_path):
     class Own(nn.Module):
         def __init__(self):

@@ -193,6 +193,23 @@ def test_killed_before_the_first_checkpoint(tmp_path):
     assert same(values(again), values(whole))
 
 
+@pytest.mark.parametrize("lost", ["last.safetensors", "best.safetensors"])
+def test_a_run_that_has_lost_its_checkpoint_is_refused_as_it_is(lost, tmp_path):
+    fit(network(), run_dir=tmp_path / "r", monitor="loss")
+    (tmp_path / "r" / lost).unlink()
+    kept = {p.name: p.read_bytes() for p in (tmp_path / "r").iterdir()}
+    with pytest.raises(FileNotFoundError, match=f"no checkpoint at .*{lost}"):
+        fit(network(), run_dir=tmp_path / "r", resume=True, epochs=9, monitor="loss")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "r").iterdir()} == kept
+
+
+def test_a_folder_for_what_is_refused_is_not_left(tmp_path):
+    net = network()
+    with pytest.raises(nn.ShapeError):
+        an.fit(net, (X, Y), (X[:, :1], Y), loss="cross_entropy", run_dir=tmp_path / "r", progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 SCRIPT = """
     import os, signal, time, numpy as np, anynet as an
     class Slow(an.train.Callback):
@@ -307,7 +324,7 @@ def test_another_run_is_refused_with_the_difference(tmp_path):
         if before is not None or number == 0:
             with pytest.raises(train.Interrupted):
                 fit(network(), Break(3), run_dir=folder, **(before or {}))
-        kept = (folder / "last.safetensors").read_bytes()
+        kept = {p.name: p.read_bytes() for p in folder.iterdir()}
         an.random.manual_seed(0)
         net = change.pop("net", Net)()
         state = values(net)
@@ -315,7 +332,7 @@ def test_another_run_is_refused_with_the_difference(tmp_path):
             fit(net, run_dir=folder, resume=True, **change)
         assert "nothing was changed" in str(refused.value)
         assert same(values(net), state)
-        assert (folder / "last.safetensors").read_bytes() == kept
+        assert {p.name: p.read_bytes() for p in folder.iterdir()} == kept
 
 
 def without(tree, *path):
