@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Node:
         args = [values[n] if n else None for n in self.inputs]
         try:
             if self.layer:
-                found = LAYERS[self.op].apply(module.get_submodule(self.layer), *args)
+                found = LAYERS[self.op].apply(attrgetter(self.layer)(module), *args)
             elif self.op == "If":
                 branch = "then_branch" if numbers(args[0], "Number") else "else_branch"
                 return list(self.attributes[branch].run(dict(values), module))

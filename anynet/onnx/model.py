@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,7 @@ class Model(nn.Module):
                 raise ONNXError(
                     f"the input {name!r} must be {dtype} of shape {shape}, got {x.dtype} of {tuple(x.shape)}"
                 )
-        for name, path in self._stored.items():
-            above, _, leaf = path.rpartition(".")
-            values[name] = getattr(self.get_submodule(above), leaf)
+        values |= {name: attrgetter(path)(self) for name, path in self._stored.items()}
         with limited(self._largest):
             found = self._graph.run(values, self)
         return found[0] if len(found) == 1 else tuple(found)

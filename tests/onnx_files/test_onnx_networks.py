@@ -141,7 +141,7 @@ def test_the_result_is_exported_again(tmp_path):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_files_of_pytorch(training, tmp_path):
-    torch = needs("torch", "test-torch")
+    torch = pytest.importorskip("torch", reason="torch is the oracle")
     module = torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten(),
         torch.nn.LayerNorm(128), torch.nn.Dropout(0.3), torch.nn.Linear(128, 10),

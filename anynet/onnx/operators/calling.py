@@ -67,12 +67,18 @@ def room(shape: Sequence[int], itemsize: int = 8) -> tuple[int, ...]:
     return tuple(shape)
 
 
+@functools.cache
+def _itemsize(dtype: Any) -> int:
+    return int("".join(c for c in str(dtype) if c.isdigit()) or 8) // 8
+
+
 def take(x: Any) -> int:
     """Count an array as held; returns its bytes, which `give` takes back."""
-    bits = "".join(c for c in str(x.dtype) if c.isdigit()) if isinstance(x, Tensor) else "0"
-    size = x.size * int(bits or 8) // 8 if isinstance(x, Tensor) else 0
+    if not isinstance(x, Tensor):
+        return 0
+    size = x.size * _itemsize(x.dtype)
     if size > _memory.left:
-        room(x.shape, int(bits or 8) // 8)
+        room(x.shape, _itemsize(x.dtype))
     _memory.left -= size
     return size
 
