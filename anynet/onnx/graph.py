@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
@@ -98,6 +98,11 @@ class Graph:
         """How often each value is read."""
         return Counter([*self.outputs, *(n for node in self.nodes for n in (*node.inputs, *node.reads))])
 
+    def free(self) -> set[str]:
+        """What it reads from around it."""
+        own = {*self.inputs, *self.constants, *(n for node in self.nodes for n in node.outputs), ""}
+        return set(self.uses()) - own
+
     def run(self, values: dict[str, Any], module: Any) -> list[Any]:
         """The outputs."""
         values = dict.fromkeys(self.inputs) | self.constants | values
@@ -186,14 +191,14 @@ class Reader:
                     raise ONNXError(f"{node}: its output {name!r:.200} has a name that is taken")
                 known.add(name)
             try:
-                self._resolve(node, proto, scope | known, depth, opsets, given)
+                self._resolve(node, proto, lambda: scope | known, depth, opsets, given)
             except ONNXError as error:
                 raise ONNXError(f"{node}: {error}") from None
             made.append(node)
         return made
 
     def _resolve(
-        self, node: Node, proto: Any, scope: frozenset[str], depth: int, opsets: Mapping[str, int], given: Mapping[str, Any]
+        self, node: Node, proto: Any, scope: Callable[[], frozenset[str]], depth: int, opsets: Mapping[str, int], given: Mapping[str, Any]
     ) -> None:  # fmt: skip
         """Its attributes, and what computes it."""
         domain, own = _domain(proto.domain), {}
@@ -227,8 +232,8 @@ class Reader:
         node.version = schema.since_version
         whole = {n: a.default_value for n, a in schema.attributes.items() if a.default_value.type} | own
         if node.op == "If":
-            node.attributes = {n: self.graph(a.g, opsets, scope, depth + 1) for n, a in own.items()}
-            node.reads = scope
+            node.attributes = {n: self.graph(a.g, opsets, scope(), depth + 1) for n, a in own.items()}
+            node.reads = frozenset(set().union(*(g.free() for g in node.attributes.values())))
             if any(len(g.outputs) != len(node.outputs) or g.inputs for g in node.attributes.values()):
                 raise ONNXError(f"its branches must have no inputs, and {len(node.outputs)} outputs")
         elif node.op in TABLE:

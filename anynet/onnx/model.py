@@ -48,6 +48,7 @@ class Model(nn.Module):
     def __init__(self, graph: Graph, inputs: dict[str, Any], largest: float) -> None:
         self._graph, self._inputs, self._largest = graph, inputs, largest
         self._stored: dict[str, str] = {}  # where each value lies that is a parameter or a buffer
+        self._again: dict[str, int] = {}  # how often a name was taken
         fixed = self._simplify()
         self._place(fixed)
         graph.finish()
@@ -143,8 +144,9 @@ class Model(nn.Module):
                 node.inputs = [node.inputs[i] if i < len(node.inputs) else "" for i in row.data]
         used = graph.uses()
         graph.constants = {n: x for n, x in graph.constants.items() if used[n]}
+        numbers = self._numbers()
         for name, x in list(graph.constants.items()):
-            if an.isdtype(x.dtype, "real floating") and name not in fixed and not self._number(name):
+            if an.isdtype(x.dtype, "real floating") and name not in fixed and name not in numbers:
                 self._stored[name] = self._put(_words(name), nn.Parameter(x) if x.size > 1 else nn.Buffer(x))
                 del graph.constants[name]
 
@@ -162,16 +164,15 @@ class Model(nn.Module):
         ]
         return None if not given or None in given else max(r for r in given if r is not None)
 
-    def _number(self, name: str) -> bool:
-        """Whether a value is read as numbers wherever it stands: it is no weight."""
-        places = [(node, i) for node in self._graph.nodes for i, n in enumerate(node.inputs) if n == name]
-        return bool(places) and all(
-            n.op in TABLE
-            and not n.layer
-            and n.body is None
-            and (*kinds_of(TABLE[n.op])[0], *[""] * (i + 1))[i]
-            for n, i in places
-        )
+    def _numbers(self) -> set[str]:
+        """The values that are read as numbers wherever they stand: they are no weights."""
+        read: dict[str, bool] = {}
+        for node in self._graph.nodes:
+            row = TABLE.get(node.op) if node.body is None and not node.layer else None
+            kinds = kinds_of(row)[0] if row is not None else []
+            for i, name in enumerate(node.inputs):
+                read[name] = read.get(name, True) and i < len(kinds) and bool(kinds[i])
+        return {name for name, as_number in read.items() if as_number}
 
     def _put(self, words: list[str], value: Any) -> str:
         """Set a member at a path, or at another one where that is taken; returns the path."""
@@ -179,7 +180,9 @@ class Model(nn.Module):
         path: list[str] = []
         for i, word in enumerate(words, 1 - len(words)):
             while hasattr(holder, word) and (i == 0 or not isinstance(getattr(holder, word), _Part)):
-                word += "_"
+                key = f"{'.'.join(path)}.{word}"
+                self._again[key] = self._again.get(key, 0) + 1
+                word = f"{word}_{self._again[key]}"
             if not hasattr(holder, word):
                 setattr(holder, word, value if i == 0 else _Part())
             path.append(word)

@@ -293,3 +293,39 @@ def test_changed_files_give_results_or_errors(tmp_path):
         data = fuzz_onnx.changed_bytes(data, rng) if i % 2 else fuzz_onnx.changed_fields(data, rng)
         found.add(fuzz_onnx.one(data, rng, tmp_path).split(":")[0])
     assert found == {"ran", "refused"}
+
+
+def test_many_nodes_and_names_take_no_squares(tmp_path):
+    """Twenty thousand nodes, branches, and names that come to the same member are read in seconds."""
+    count = 20_000
+    chain = [helper.make_node("Relu", [f"v{i}"], [f"v{i + 1}"]) for i in range(count)]
+    proto = model(
+        [helper.make_node("Relu", ["x"], ["v0"]), *chain, helper.make_node("Abs", [f"v{count}"], ["y"])]
+    )
+    np.testing.assert_array_equal(load(proto, tmp_path)(**X).numpy(), X["x"])
+    weights = [helper.make_tensor(f"w{chr(0x2000 + i)}", FLOAT, [3], [1.0] * 3) for i in range(2000)]
+    net = load(model([node("Sum", ["x", *(w.name for w in weights)], ["y"])], initializers=weights), tmp_path)
+    assert len(net.state_dict()) == 2000
+    np.testing.assert_array_equal(net(**X).numpy(), X["x"] + 2000)
+
+
+LONG = {
+    "Reshape": ([node("ConstantOfShape", ["s"], ["n"]), node("Cast", ["n"], ["i"], to=INT), node("Reshape", ["x", "i"], ["y"])],
+                [numbers("s", [1 << 21])]),
+    "Resize": ([node("Resize", ["x", "", "", "s"], ["y"])], [numbers("s", [2, 1 << 23])]),
+    "Unique": ([node("ConstantOfShape", ["s"], ["n"]), node("Unique", ["n"], ["y"])], [numbers("s", [1 << 25])]),
+    "ScatterElements": ([node("ConstantOfShape", ["s"], ["u"]), node("Cast", ["u"], ["i"], to=INT), node("ConstantOfShape", ["one"], ["w"]),
+                         node("ScatterElements", ["w", "i", "u"], ["y"], reduction="max")],
+                        [numbers("s", [1 << 17]), numbers("one", [1 << 17])]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_what_would_take_long_is_not_begun(name, tmp_path):
+    nodes, initializers = LONG[name]
+    refused(
+        model(nodes, initializers=initializers),
+        tmp_path,
+        rf"node 'the_{name}' \({name}\): .*(at most|take too long)",
+        **X,
+    )

@@ -92,6 +92,8 @@ def numbers(x: Any, kind: str) -> Any:
     """What is read as numbers: a list, or one number, or the name of a dtype."""
     if x is None or not kind:
         return x
+    if isinstance(x, Tensor) and x.size > 1 << 20:
+        raise ValueError(f"at most {1 << 20:,} numbers are read as sizes and the like, got {x.size:,}")
     found = x.tolist() if isinstance(x, Tensor) else x
     found = list(found) if isinstance(found, (list, tuple)) else [found]
     if kind == "DType":

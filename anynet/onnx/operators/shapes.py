@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -44,7 +45,7 @@ def _split(x: Any, split: Ints = None, *, axis: int, num_outputs: int | None = N
     sizes = split or [min(size, max(0, n - i * size)) for i in range(count)]
     if sum(sizes) != n or min(sizes) < 0 or len(sizes) != count:
         raise ValueError(f"its {count} parts {sizes} must fill an axis of {n}")
-    ends = [sum(sizes[: i + 1]) for i in range(count)]
+    ends = list(itertools.accumulate(sizes))
     return [x[(slice(None),) * at + (slice(e - k, e), ...)] for e, k in zip(ends, sizes, strict=True)]
 
 
@@ -76,7 +77,10 @@ def _scattered(x: Any, index: Any, values: Any, reduction: str) -> Any:
     order = an.argsort(index, stable=True)
     inorder = an.take(index, order)
     turn = _steps(index.shape[0], index) - an.searchsorted(inorder, inorder)
-    for k in range(int(an.max(turn)) + 1 if index.size else 0):
+    rounds = int(an.max(turn)) + 1 if index.size else 0
+    if rounds * index.size > 1 << 32:
+        raise ValueError(f"{rounds:,} values for one place, of {index.size:,}, take too long")
+    for k in range(rounds):
         chosen = an.take(order, an.nonzero(turn == k)[0])
         at = an.take(index, chosen)
         x = an.scatter(x, at, function(an.take(x, at), an.take(values, chosen)), axis=0)
@@ -249,6 +253,8 @@ def _topk(x: Any, k: Number, *, axis: int, largest: int = 1) -> Any:
 
 def _unique(x: Any, *, axis: int | None = None, sorted: int) -> Any:
     x, at = (an.reshape(x, (-1,)), 0) if axis is None else (x, axes_of(x, [axis])[0])
+    if x.size > 1 << 24:
+        raise ValueError(f"it takes at most {1 << 24:,} numbers, got {x.size:,}")
     rows = [tuple(r) for r in an.reshape(an.moveaxis(x, at, 0), (x.shape[at], -1)).tolist()]
     first: dict[tuple[Any, ...], int] = {}
     for i, row in enumerate(rows):

@@ -268,6 +268,8 @@ def _resize(
     lengths = sizes or [n * s for n, s in zip(old, factors, strict=True)]
     if not all(0 < s < math.inf for s in factors):
         raise ValueError(f"scales must be positive, got {factors}")
+    if max(lengths) > 1 << 22:  # places and weights are lists
+        raise ValueError(f"sizes must be at most {1 << 22:,}, got {lengths}")
     room([math.floor(lengths[over.index(i)]) if i in over else n for i, n in enumerate(x.shape)])
     crop, outside = coordinate_transformation_mode == "tf_crop_and_resize", None
     for k, (axis, n, s, length) in enumerate(zip(over, old, factors, lengths, strict=True)):
