@@ -18,7 +18,7 @@ from anynet.onnx.operators.calling import call, give, kinds_of, numbers, take
 
 __all__ = ["FAILURES", "Graph", "Node", "Reader"]
 
-_DEPTH, _NODES = 40, 1 << 20
+_DEPTH, _NODES = 40, 1 << 18
 # attributes that say how something is computed, not what
 _WITHOUT_EFFECT = {
     "consumed_inputs",
