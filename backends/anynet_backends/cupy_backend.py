@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends import array_api, short_floats
+from anynet_backends import array_api, cupy_kernels, cupy_rows, short_floats
 from anynet_backends.array_api import Array
 from anynet_backends.backend import (
     Backend,
@@ -39,7 +39,6 @@ from anynet_backends.config import CHECK
 from anynet_backends.cuda import cuda_driver
 from anynet_backends.cupy_functions import clip_of, raising, sign_of
 from anynet_backends.cupy_indices import IndexFlags
-from anynet_backends.cupy_kernels import KERNELS
 from anynet_backends.philox import check_words
 
 __all__ = ["PHILOX_SOURCE", "CupyBackend"]
@@ -140,7 +139,7 @@ class CupyBackend(Backend):
         self.__dict__["clip"], self.__dict__["sign"] = clip_of(cupy), sign_of(cupy, compat.sign)
         if "linalg" in self.__dict__:
             vars(self.linalg).update(raising({n: f for n, f in vars(self.linalg).items() if n in _MAY_FAIL}))
-        self.kernels.update(KERNELS)
+        self.kernels.update(cupy_kernels.KERNELS | cupy_rows.KERNELS)
         for key in array_api.FUNCTIONS:
             if key in self.__dict__ and key not in _WITHOUT_ARRAYS:
                 self.__dict__[key] = self._where_its_arrays_are(self.__dict__[key])
