@@ -51,7 +51,7 @@ def update_in_place(
     update: ElementwiseUpdate, flat: FlatGroup, first: int, last: int, c: dict[str, Any], compiles: bool
 ) -> None:
     """Update the parameters first … last − 1: by a program, where the backend compiles and it can be traced, else on the arrays."""
-    if compiles and flat.xp.compiles:
+    if compiles and flat.xp.runs_programs:
         key = (first, last, *c)
         try:
             program = flat.programs[key]
@@ -89,7 +89,7 @@ def bound_program(
     made = None
     if program is not None:
         p, g, state = next(iter(flat.blocks(first, last, None)))
-        made = program.bind((p, g, *state.values()))
+        made = flat.xp.bind_program(program, (p, g, *state.values()))
     flat.remember((first, last, *names), made)
     return made
 

@@ -74,6 +74,8 @@ class Backend:
     """Whether reading a value waits for nothing; a GPU would have to finish what is queued."""
     compiles = False
     """Whether `anynet_backends.jit` traces and compiles operations on these arrays."""
+    runs_programs = False
+    """Whether `bind_program` makes something of an element-wise program."""
     assigns_in_place = False
     """Whether ``array[key] = value`` may write into the array of a variable directly."""
     copies_between_devices = False
@@ -200,6 +202,10 @@ class Backend:
 
     def synchronize(self, device: str) -> None:
         """Wait until everything that was queued on `device` is done."""
+
+    def bind_program(self, program: Any, vectors: Sequence[Array]) -> Callable[[Any], None] | None:
+        """An `ElementwiseProgram` on vectors of this library, a function of its numbers; None where it cannot be run here."""
+        return None
 
     def memory(self, device: str) -> DeviceMemory:
         """What is known of a device's memory; NotImplementedError where the library does not count it."""

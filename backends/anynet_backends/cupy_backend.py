@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends import array_api, cupy_kernels, cupy_rows, short_floats
+from anynet_backends import array_api, cupy_kernels, cupy_programs, cupy_rows, short_floats
 from anynet_backends.array_api import Array
 from anynet_backends.backend import (
     Backend,
@@ -120,6 +120,7 @@ class CupyBackend(Backend):
 
     values_are_cheap_to_read = False
     copies_between_devices = True
+    runs_programs = True
     short_products = frozenset(("float16",))
 
     def __init__(self) -> None:
@@ -285,6 +286,9 @@ class CupyBackend(Backend):
         self._devices[device].synchronize()
         with self._devices[device]:
             self._flags[self._devices[device].id].read()
+
+    def bind_program(self, program: Any, vectors: Sequence[Array]) -> Callable[[Any], None] | None:
+        return cupy_programs.bind(program, vectors)
 
     def memory(self, device: str) -> DeviceMemory:
         pool = self.native.get_default_memory_pool()

@@ -33,7 +33,7 @@ _BLOCK: Final = 1 << 14
 class NumpyBackend(Backend):
     """The CPU through NumPy."""
 
-    compiles = True
+    compiles = runs_programs = True
     assigns_in_place = True
     block_size = 1 << 14
 
@@ -55,6 +55,9 @@ class NumpyBackend(Backend):
         """Add kernels that are tried before those already present."""
         for name, kernel in kernels.items():
             self.kernels[name] = kernel.before(self.kernels.get(name))
+
+    def bind_program(self, program: Any, vectors: Sequence[Array]) -> Callable[[Any], None]:
+        return program.bind(vectors)  # type: ignore[no-any-return]
 
     def rounded(self, x: Array, kind: str) -> Array:
         with np.errstate(all="ignore"):  # what is beyond float16 is infinite

@@ -88,3 +88,32 @@ def test_index_add_kernel_sums_in_the_order_of_the_index(tmp_path):
     expected = x.copy()
     np.add.at(expected, index, v)
     assert np.array_equal(y, expected)
+
+
+def test_updates_are_written_as_kernels():
+    """What is generated for an optimizer, without a GPU: each number is read, updated and written once."""
+    from anynet.autograd.jit.compile import CompileError
+    from anynet.autograd.jit.specialize import traceable_numpy
+    from anynet.optim import SGD
+    from anynet_backends import TYPES, cupy_programs
+    from anynet_backends.jit.elementwise_program import ElementwiseProgram
+    from anynet_backends.jit.tracer import TracedArray
+
+    traceable_numpy()
+
+    def program(optimizer, slots, names, dtype="float32"):
+        def function(xp, vectors, c):
+            p, g, *state = vectors
+            optimizer.elementwise_update(xp, p, g, dict(zip(slots, state, strict=True)), c)
+
+        return ElementwiseProgram(
+            TYPES[TracedArray], function, [dtype] * (2 + len(slots)), names, np.dtype(dtype)
+        )
+
+    text = cupy_programs.source(program(SGD, (), ("lr",)))
+    assert text.count("v0[i] = a0;") == 1
+    assert "float* v0, float* v1, float n0" in text
+    assert "v1[i] =" not in text
+    assert "double" in cupy_programs.source(program(SGD, (), ("lr",), "float64"))
+    with pytest.raises(CompileError, match="float16"):
+        cupy_programs.source(program(SGD, (), ("lr",), "float16"))

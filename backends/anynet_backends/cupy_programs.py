@@ -1,0 +1,152 @@
+"""An element-wise program (an optimizer's update) as one kernel for CUDA: each thread does to one number what the program does to all.
+
+Nothing is contracted (``--fmad=false``), so that the results are those of the array operations, one by one.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from anynet_backends.array_api import Array
+from anynet_backends.jit.elementwise_program import ElementwiseProgram
+from anynet_backends.jit.errors import CompileError
+from anynet_backends.jit.fusion import elementwise_call
+from anynet_backends.jit.native_function import data_pointer
+
+__all__ = ["bind", "source"]
+
+_TYPES: Final = {"?": "bool", "f": "float", "d": "double"}
+_OF_ONE: Final = (
+    "sqrt",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "tanh",
+    "sin",
+    "cos",
+    "floor",
+    "ceil",
+    "trunc",
+    "rint",
+)
+_WORDS: Final = {
+    "add": "{0} + {1}",
+    "subtract": "{0} - {1}",
+    "multiply": "{0} * {1}",
+    "divide": "{0} / {1}",
+    "negative": "-{0}",
+    "square": "{0} * {0}",
+    "reciprocal": "{t}(1) / {0}",
+    "power": "pow({0}, {1})",
+    "copysign": "copysign({0}, {1})",
+    "absolute": "fabs({0})",
+    "fabs": "fabs({0})",
+    "maximum": "{0} != {0} ? {0} : {1} != {1} ? {1} : {0} > {1} ? {0} : {1}",
+    "minimum": "{0} != {0} ? {0} : {1} != {1} ? {1} : {0} < {1} ? {0} : {1}",
+    "clip": "{0} != {0} ? {0} : {0} < {1} ? {1} : {0} > {2} ? {2} : {0}",
+    "sign": "{0} != {0} ? {0} : {t}(({0} > {t}(0)) - ({0} < {t}(0)))",
+    "equal": "{0} == {1}",
+    "not_equal": "{0} != {1}",
+    "less": "{0} < {1}",
+    "less_equal": "{0} <= {1}",
+    "greater": "{0} > {1}",
+    "greater_equal": "{0} >= {1}",
+    "logical_and": "{0} && {1}",
+    "logical_or": "{0} || {1}",
+    "logical_not": "!{0}",
+    "isnan": "{0} != {0}",
+    "copy": "{0}",
+    "where": "{0} ? {1} : {2}",
+    **{name: name + "({0})" for name in _OF_ONE},
+}
+
+
+def source(program: ElementwiseProgram) -> str:
+    """The kernel ``anynet_update``; CompileError where the program has what is not known here."""
+    names = {data_pointer(a): f"a{i}" for i, a in enumerate(program.samples)}
+    numbers = {data_pointer(a): f"n{i}" for i, a in enumerate(program.cells)}
+    known: dict[tuple[int, str], str] = {}
+    written: set[str] = set()
+
+    def letter(a: Any) -> str:
+        if a.dtype.char not in _TYPES:
+            msg = f"CUDA: numbers of {a.dtype} are not updated by a kernel"
+            raise CompileError(msg)
+        return str(a.dtype.char)
+
+    def variable(a: Any) -> str:
+        kind = letter(a)
+        if a.ndim == 0:
+            return numbers.get(data_pointer(a)) or _literal(a, kind)
+        place = data_pointer(a)
+        return names.get(place) or known.setdefault((place, kind), f"t{len(known)}")
+
+    lines = []
+    for call in program.calls:
+        e = elementwise_call(call)
+        name = "" if e is None else e.name if e.ufunc is None else e.ufunc.__name__
+        if e is None or name not in _WORDS:
+            msg = f"CUDA: there is no kernel for {getattr(call.f, '__name__', call.f)}"
+            raise CompileError(msg)
+        kind = _TYPES[e.letter or e.name[0]] if (e.letter or e.name[0]) in _TYPES else letter(e.inputs[0])
+        args = [
+            f"bool({variable(a)})" if name == "where" and i == 0 else f"{kind}({variable(a)})"
+            for i, a in enumerate(e.inputs)
+        ]
+        out = variable(e.out)
+        lines.append(f"{out} = {_TYPES[letter(e.out)]}({_WORDS[name].format(*args, t=kind)});")
+        if e.out.ndim and data_pointer(e.out) in names:
+            written.add(out)
+    number = _TYPES[letter(program.cells[0])] if program.cells else "double"
+    kinds = [_TYPES[letter(a)] for a in program.samples]
+    parameters = [f"{kind}* v{i}" for i, kind in enumerate(kinds)] + [
+        f"{number} n{i}" for i in range(len(program.cells))
+    ]
+    body = [
+        *(f"{kind} a{i} = v{i}[i];" for i, kind in enumerate(kinds)),
+        *(f"{_TYPES[kind]} {name};" for (_, kind), name in known.items()), *lines,
+        *(f"v{i}[i] = a{i};" for i in range(len(kinds)) if f"a{i}" in written),
+    ]  # fmt: skip
+    return (
+        f'extern "C" __global__ void anynet_update(long long n, {", ".join(parameters)}) {{\n'
+        "    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (long long)gridDim.x * blockDim.x) {\n"
+        + "".join(f"        {line}\n" for line in body)
+        + "    }\n}\n"
+    )
+
+
+def _literal(a: Any, kind: str) -> str:
+    value = a.item()
+    if not math.isfinite(value):
+        msg = "CUDA: an update's constants must be finite"
+        raise CompileError(msg)
+    return f"{_TYPES[kind]}({float(value)!r})" if kind != "?" else str(bool(value)).lower()
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(text: str) -> Any:
+    return importlib.import_module("cupy").RawKernel(text, "anynet_update", options=("--fmad=false",))
+
+
+def bind(program: ElementwiseProgram, vectors: Sequence[Array]) -> Callable[[Iterable[float]], None] | None:
+    """The program on vectors of one length, which stay where they are: a function of the numbers; None where it cannot be a kernel."""
+    try:
+        kernel = _compiled(source(program))
+    except CompileError:
+        return None
+    n, number = vectors[0].size, np.dtype(program.number).type
+    grid = (min(-(-n // 256), 1 << 16),)
+    fixed = (np.int64(n), *vectors)
+
+    def call(values: Iterable[float]) -> None:
+        if n:
+            kernel(grid, (256,), (*fixed, *[number(v) for v in values]))
+
+    return call
