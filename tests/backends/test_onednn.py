@@ -1099,3 +1099,29 @@ def test_a_dilated_window_of_padding_alone_is_minus_infinity():
     assert (y.numpy() == -np.inf).all()
     wide = an.asarray(np.ones((2, 3, 5), "float32"))
     assert (an.nn.functional.max_pool1d(wide, 2, stride=1, padding=1, dilation=2).numpy() == 1.0).all()
+
+
+SIGNALS = """
+import signal, anynet as an
+net, x, seen = an.nn.LSTM(64, 256), an.random.normal((64, 32, 64)), []
+an.sum(net(x)[0]).backward()
+signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0005)
+for _ in range(30):
+    net.zero_grad()
+    an.sum(net(x)[0]).backward()
+signal.setitimer(signal.ITIMER_REAL, 0)
+print("fine" if seen else "no signal came")
+"""
+
+
+@installed
+@pytest.mark.skipif(sys.platform != "linux", reason="the stack for signals is of Linux")
+def test_signals_during_products_do_not_write_into_their_buffers():
+    """Products of recurrent layers move the stack pointer into a buffer: without memory for signals each Ctrl-C may end the process
+    with a damaged heap."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SIGNALS], capture_output=True, text=True,
+        env={k: v for k, v in os.environ.items() if k not in ("ANYNET_ONEDNN", "PYTHONFAULTHANDLER")},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (0, "fine"), done.stderr

@@ -26,6 +26,7 @@ Dims = ctypes.c_int64 * MAX_DIMS
 _F32, _CPU, _IN_ORDER, _ANY = 3, 1, 1, 1
 _NAME, _USER = 8, 1
 _LINEAR = 0x26
+_DISABLED = 2  # SS_DISABLE
 
 
 class OneDNNError(RuntimeError):
@@ -263,12 +264,30 @@ def load_library() -> Library:
         if _state.library is None and not _state.problem:
             try:
                 _state.library = immortal(Library(path))
+                _stack_for_signals()
             except (OSError, AttributeError, OneDNNError) as error:
                 _state.problem = f"{path}: {error}"
         if _state.library is None:
             msg = f"oneDNN does not work here: {_state.problem}"
             raise OneDNNError(msg)
         return _state.library
+
+
+class _Stack(ctypes.Structure):
+    _fields_ = (("place", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def _stack_for_signals() -> None:
+    """Memory of their own for the signals of this thread, where it has none: products of the library work with the stack pointer in a
+    buffer that is hardly larger than they need, and what the system stores there at a Ctrl-C would overwrite what lies before it.
+    Python's handlers use such a stack."""
+    if sys.platform != "linux":
+        return
+    system, now = ctypes.CDLL(None), _Stack()
+    system.malloc.restype = ctypes.c_void_p
+    if system.sigaltstack(None, ctypes.byref(now)) == 0 and now.flags & _DISABLED:
+        own = _Stack(system.malloc(ctypes.c_size_t(1 << 16)), 0, 1 << 16)  # for good
+        system.sigaltstack(ctypes.byref(own), None)
 
 
 def works() -> bool:
