@@ -109,8 +109,12 @@ class Graph:
         held: dict[str, int] = {}
         try:
             for node in self.nodes:
-                for name, y in zip(node.outputs, node.run(values, module), strict=False):
-                    values[name], held[name] = y, take(y)
+                found = node.run(values, module)
+                try:
+                    for name, y in zip(node.outputs, found, strict=False):
+                        values[name], held[name] = y, take(y)
+                except ValueError as error:
+                    raise ONNXError(f"{node}: {error}") from None
                 for name in node.last:
                     values.pop(name, None)
                     give(held.pop(name, 0))

@@ -177,6 +177,29 @@ def test_many_arrays_of_some_size(tmp_path):
     )  # what is needed no more is given back
 
 
+def test_what_is_held_is_bounded(tmp_path):
+    """What is no larger than its inputs is counted when it is there."""
+    copies = [node("Relu", ["x"], [f"c{i}"]) for i in range(9)]
+    proto = model([*copies, node("Sum", [f"c{i}" for i in range(9)], ["y"])])
+    assert load(proto, tmp_path, largest=500)(**X).shape == (2, 3)
+    with pytest.raises(
+        an.onnx.ONNXError, match=r"node 'the_Relu' \(Relu\): .*must fit into the memory that is left"
+    ):
+        load(proto, tmp_path, largest=200)(**X)
+
+
+def test_integers_have_no_negative_powers(tmp_path):
+    nodes = [
+        node("Cast", ["x"], ["i"], to=INT),
+        node("Pow", ["i", "e"], ["p"]),
+        node("Cast", ["p"], ["y"], to=FLOAT),
+    ]
+    net = load(model(nodes, initializers=[numbers("e", [2, -1, 0])]), tmp_path)
+    for _ in range(40):  # the same in a call that is compiled
+        with pytest.raises(an.onnx.ONNXError, match="integers have no negative powers"):
+            net(**X)
+
+
 def nested(depth):
     branch = helper.make_graph(
         [helper.make_node("Relu", ["x"], ["z0"])], "b", [], [helper.make_tensor_value_info("z0", FLOAT, None)]

@@ -61,7 +61,10 @@ def _mod(a: Any, b: Any, *, fmod: int) -> Any:
 def _pow(a: Any, b: Any) -> Any:
     if _is(b, "real floating") and _is(a, "integral"):
         return an.astype(an.pow(an.astype(a, b.dtype), b), a.dtype)
-    return an.pow(a, an.astype(b, a.dtype))
+    b = an.astype(b, a.dtype)
+    if _is(a, "signed integer") and an.any(b < 0):
+        raise ValueError("integers have no negative powers")
+    return an.pow(a, b)
 
 
 def _shift(a: Any, b: Any, *, direction: str) -> Any:
