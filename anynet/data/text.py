@@ -304,7 +304,7 @@ class Text(Source):
             "windows": windows, "unknown": unknown, "encoding": encoding, "seed": seed,
         }  # fmt: skip
         raw = b"".join(map(bytes_of, self.files))
-        if not raw.strip():
+        if not raw.removeprefix(b"\xef\xbb\xbf").strip():
             msg = f"{named(self.files)}: there is no text in it"
             raise DataError(msg)
         self._bytes, self._sha256 = len(raw), hashlib.sha256(raw).hexdigest()

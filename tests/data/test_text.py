@@ -88,6 +88,7 @@ def test_a_text_in_memory() -> None:
 REFUSED = [
     (b"", {}, DataError, r"text\.txt: there is no text in it"),
     (b"  \n\n ", {}, DataError, "there is no text in it"),
+    (b"\xef\xbb\xbf\n", {}, DataError, "there is no text in it"),
     (b"a", {}, DataError, "the training part must have at least 2 tokens, it has 1"),
     (b"abcdefghij", {}, DataError, "the validation part must have at least 2 tokens, it has 1; give valid=0"),
     (b"good\nb\xe9d\n", {}, DataError, r"text\.txt: byte 6 \(line 2\), 0xe9, is no utf-8; give encoding='latin-1'"),
