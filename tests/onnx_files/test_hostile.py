@@ -352,3 +352,10 @@ def test_what_would_take_long_is_not_begun(name, tmp_path):
         rf"node 'the_{name}' \({name}\): .*(at most|take too long)",
         **X,
     )
+
+
+def test_pads_of_nothing_are_bounded(tmp_path):
+    proto = model(
+        [node("LpPool", ["x"], ["y"], kernel_shape=[3], pads=[2, 1 << 31])], inputs=(("x", FLOAT, [1, 0, 3]),)
+    )
+    refused(proto, tmp_path, "the_LpPool.*at most 65536 places, and pads", x=np.ones((1, 0, 3), np.float32))

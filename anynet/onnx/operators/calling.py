@@ -61,7 +61,7 @@ def limited(size: float) -> Iterator[None]:
 
 def room(shape: Sequence[int], itemsize: int = 8) -> tuple[int, ...]:
     """The shape, if there is room for an array of it; else ValueError."""
-    if min(shape, default=0) < 0 or math.prod(shape) * itemsize > _memory.left:
+    if min(shape, default=0) < 0 or math.prod(max(n, 1) for n in shape) * itemsize > _memory.left:
         msg = f"an array of shape {tuple(shape)} must fit into the memory that is left ({_memory.left:,} bytes; load's `largest`)"
         raise ValueError(msg)
     return tuple(shape)

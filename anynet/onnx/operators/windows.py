@@ -33,10 +33,10 @@ class Windows:
         given = pads if pads and auto_pad == "NOTSET" else [0] * 2 * n
         if {len(sizes), len(self.stride), len(self.dilation), len(given) / 2} != {n} or not 1 <= n <= 3 or min(
             *self.kernel, *self.stride, *self.dilation, 1 + min(given)
-        ) < 1 or math.prod(kernel) > _LARGEST:  # fmt: skip
+        ) < 1 or max(math.prod(kernel), *given) > _LARGEST:  # fmt: skip
             msg = (
                 f"kernel {self.kernel}, strides {self.stride}, dilations {self.dilation} and pads {given} must fit one to three "
-                f"axes, {len(sizes)} here, and a window have at most {_LARGEST} places"
+                f"axes, {len(sizes)} here, and a window have at most {_LARGEST} places, and pads"
             )
             raise ValueError(msg)
         self.before, self.after, self.more = list(given[:n]), list(given[n:]), [0] * n
