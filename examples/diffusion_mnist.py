@@ -1,6 +1,6 @@
 """Denoising diffusion on MNIST: 28×28 digits out of noise, as far as one core goes in a few minutes.
 
-Each picture is folded to 4 channels of 14×14, so that a U-Net of 0.2 million parameters sees it in few multiplications (DDPM, cosine
+Each picture is folded to 4 channels of 14×14, so that a U-Net of 0.4 million parameters sees it in few multiplications (DDPM, cosine
 schedule of 100 steps). A classifier that was trained on real digits, and not used in training, judges what is drawn: how sure it is, and
 the Fréchet distance of its features to those of real digits, as a share of that of noise. See diffusion_digits for the 8×8 ones.
 """
@@ -11,6 +11,12 @@ from anynet.gallery import Figure, Series, example, lines, tiles
 from anynet.methods import DDPM, DenoisingUNet, cosine_schedule, frechet_distance
 from anynet.nn import functional as F
 
+JUDGE = "4 epochs at one rate at first: {}; 8 in one cycle are right on 97.9 % of training digits held out, those on 96.3"  # fmt: skip
+LONGER = "1,200 updates, widths 24 and 48, and that judge at first: {}"
+FRECHET, SURE = LONGER.format("15.64"), LONGER.format("37.6")
+DRAWN = "drawn digits of which the classifier is surer than 90 %"
+SHORT = "2,500 updates, as many as diffusion_digits has; no more were run"
+
 
 def classifier(run, x, y):
     net = nn.Sequential(
@@ -18,8 +24,8 @@ def classifier(run, x, y):
         nn.Linear(256, 32), nn.ReLU(), nn.Linear(32, 10),
     )  # fmt: skip
     an.fit(
-        net, (x, y), loss="cross_entropy", epochs=run.pick(4, 1), batch_size=64, seed=run.seed,
-        progress=False, device=run.device,
+        net, (x, y), loss="cross_entropy", epochs=run.pick(8, 1), batch_size=64, lr=3e-3, scheduler="onecycle",
+        seed=run.seed, progress=False, device=run.device,
     )  # fmt: skip
     return net.eval()
 
@@ -27,20 +33,20 @@ def classifier(run, x, y):
 @example(
     topic="generation",
     figures=[
-        Figure("accuracy of the classifier that judges", at_least=96, unit="%", form=".1f"),
+        Figure("accuracy of the classifier that judges", 96, None, "%", ".1f", changed=JUDGE.format("95.8")),
         Figure("Fréchet distance of real test digits, share of noise's", unit="%", form=".2f"),
-        Figure("Fréchet distance of what is drawn, share of noise's", at_most=10, unit="%", form=".2f"),
+        Figure("Fréchet distance of what is drawn, share of noise's", None, 10, "%", ".2f", changed=FRECHET),
         Figure("real test digits of which the classifier is surer than 90 %", unit="%", form=".1f"),
-        Figure("drawn digits of which the classifier is surer than 90 %", at_least=70, unit="%", form=".1f"),
+        Figure(DRAWN, 70, None, "%", ".1f", changed=SURE, tried=SHORT),
     ],
 )
 def main(run):
     (images, labels), (test, truth) = (run.data("mnist", part, scaled=True) for part in ("train", "test"))
-    n, steps = run.pick(20_000, 64), run.pick(1200, 2)
+    n, steps = run.pick(20_000, 64), run.pick(2500, 2)
     x = run.array(2 * images[:n, None] - 1)
     real, truth = run.array(2 * test[: run.pick(2000, 50), None] - 1), run.array(truth[: run.pick(2000, 50)])
     judge = classifier(run, x, run.array(labels[:n]))
-    net = DenoisingUNet(4, (24, 48))
+    net = DenoisingUNet(4, (32, 64))
     ddpm = DDPM(net, cosine_schedule(run.pick(100, 3)))
     optimizer = an.optim.Adam(ddpm.parameters(), lr=2e-3)
     schedule = an.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps + 1)
@@ -72,7 +78,7 @@ def main(run):
     for name, words in (("real", "real test digits"), ("drawn", "what is drawn")):
         run.figure(f"Fréchet distance of {words}, share of noise's", 100 * (away[name] / away["noise"]).item())  # fmt: skip
     run.figure("real test digits of which the classifier is surer than 90 %", sure["real"])
-    run.figure("drawn digits of which the classifier is surer than 90 %", sure["drawn"])
+    run.figure(DRAWN, sure["drawn"])
     shown = {
         name: an.clip(0.5 + sets[name][: run.pick(32, 8), 0, :, :] / 2, 0.0, 1.0).tolist()
         for name in ("real", "drawn")
