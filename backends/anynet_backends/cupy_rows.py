@@ -21,6 +21,7 @@ KERNELS: KernelTable = {}
 _kernel = register_in(KERNELS)
 
 _SUM: Final = """
+#define AT(k) (((k) / inner * groups + group) * inner + (k) % inner)
 __device__ T sum_of_block(T v, T* shared) {
     const int t = threadIdx.x;
     shared[t] = v;
@@ -35,7 +36,8 @@ __device__ T sum_of_block(T v, T* shared) {
 }
 """
 
-# x seen as (outer, groups, inner): a block for each group. The weight of an element: its position / trail % size.
+# x seen as (outer, groups, inner), whose element k of a group is AT(k): a block for each group. The weight of an element is that of its
+# position / trail % size.
 _NORMALIZE: Final = """
 extern "C" __global__ void anynet_normalize(
     const T* x, const T* weight, const T* bias, T* y, T* means, T* variances,
@@ -45,17 +47,17 @@ extern "C" __global__ void anynet_normalize(
     const long long group = blockIdx.x, m = outer * inner;
     T sum = 0;
     if (centred)
-        for (long long k = threadIdx.x; k < m; k += blockDim.x) sum += x[((k / inner) * groups + group) * inner + k % inner];
+        for (long long k = threadIdx.x; k < m; k += blockDim.x) sum += x[AT(k)];
     const T mean = centred ? sum_of_block(sum, shared) / m : T(0);
     sum = 0;
     for (long long k = threadIdx.x; k < m; k += blockDim.x) {
-        const T v = x[((k / inner) * groups + group) * inner + k % inner] - mean;
+        const T v = x[AT(k)] - mean;
         sum += v * v;
     }
     const T variance = sum_of_block(sum, shared) / m, rate = T(1) / sqrt(variance + eps);
     if (threadIdx.x == 0) { means[group] = mean; variances[group] = variance; }
     for (long long k = threadIdx.x; k < m; k += blockDim.x) {
-        const long long at = ((k / inner) * groups + group) * inner + k % inner, w = at / trail % size;
+        const long long at = AT(k), w = at / trail % size;
         const T v = (x[at] - mean) * (weight ? rate * weight[w] : rate);
         y[at] = bias ? v + bias[w] : v;
     }
@@ -72,7 +74,7 @@ extern "C" __global__ void anynet_normalize_x(
     const T mean = means[group], rate = T(1) / sqrt(variances[group] + eps);
     T first = 0, second = 0;
     for (long long k = threadIdx.x; k < m; k += blockDim.x) {
-        const long long at = ((k / inner) * groups + group) * inner + k % inner;
+        const long long at = AT(k);
         const T v = weight ? g[at] * weight[at / trail % size] : g[at];
         first += v;
         second += v * ((x[at] - mean) * rate);
@@ -80,7 +82,7 @@ extern "C" __global__ void anynet_normalize_x(
     first = centred ? sum_of_block(first, shared) / m : T(0);
     second = sum_of_block(second, shared) / m;
     for (long long k = threadIdx.x; k < m; k += blockDim.x) {
-        const long long at = ((k / inner) * groups + group) * inner + k % inner;
+        const long long at = AT(k);
         const T v = weight ? g[at] * weight[at / trail % size] : g[at];
         gx[at] = (v - first - (x[at] - mean) * rate * second) * rate;
     }

@@ -160,7 +160,7 @@ def test_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [wheel] = builder.build(directory=str(tmp_path), versions=["standard"])
     names = set(zipfile.ZipFile(wheel).namelist())
     operators = zipfile.ZipFile(
-        io.BytesIO(zipfile.Path(wheel, "anynet/onnx/operators.zip").read_bytes())
+        io.BytesIO(zipfile.Path(wheel, "anynet/onnx/inside.zip").read_bytes())
     ).namelist()
     sources = {str(p.relative_to(ROOT)) for p in SOURCES}
     assert sources <= names | {f"anynet/onnx/{name}" for name in operators}
