@@ -33,7 +33,10 @@ _InnerLoop = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)
 
 @functools.cache
 def inner_loop(ufunc: np.ufunc, types: str) -> tuple[int, int] | None:
-    """(address of the inner loop, its data) of a ufunc for types such as "ff->f"; None where it has no such loop."""
+    """(address of the inner loop, its data) of a ufunc for types such as "ff->f"; None where it has no such loop, or one that raises
+    errors of Python (powers of integers with a negative exponent), which machine code would not see."""
+    if ufunc is np.power and types[0] not in "efdgFDG":
+        return None
     head = _UFunc.from_address(id(ufunc))
     if types not in ufunc.types:
         return None

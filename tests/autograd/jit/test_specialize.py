@@ -230,6 +230,14 @@ def test_errors_are_those_of_the_operation(at_once):
         assert an.losses.cross_entropy(a, an.asarray([0, 2])).shape == ()
 
 
+def test_an_error_that_numpys_loop_raises_is_raised(at_once):
+    a, b = an.asarray([2, 3]), an.asarray([1, 2])
+    for _ in range(5):
+        assert an.pow(a, b).tolist() == [2, 9]
+    with pytest.raises(ValueError, match="negative integer powers"):
+        an.pow(a, an.asarray([1, -1]))
+
+
 def test_twice_and_twice_differentiated(at_once):
     for _ in range(3):
         x = an.asarray([[0.3, -0.2]], requires_grad=True)
