@@ -45,6 +45,7 @@ class NumpyBackend(Backend):
             vars(self).update({name: elementary.by_dtype(name) for name in elementary.ELEMENTARY})
         self._try_first(KERNELS)
         if onednn.find():
+            onednn.library.stack_for_signals()  # this is the main thread, as a rule; another one may load the library
             self._try_first(onednn.KERNELS)
             self.matmul = onednn.matmul
             self.affine = onednn.affine  # type: ignore[method-assign]

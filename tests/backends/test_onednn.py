@@ -1102,7 +1102,12 @@ def test_a_dilated_window_of_padding_alone_is_minus_infinity():
 
 
 SIGNALS = """
-import signal, anynet as an
+import signal, sys, threading, anynet as an
+from anynet_backends.onednn import library
+if "thread" in sys.argv:
+    first = threading.Thread(target=library.load_library)
+    first.start()
+    first.join()
 net, x, seen = an.nn.LSTM(64, 256), an.random.normal((64, 32, 64)), []
 an.sum(net(x)[0]).backward()
 signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
@@ -1117,11 +1122,12 @@ print("fine" if seen else "no signal came")
 
 @installed
 @pytest.mark.skipif(sys.platform != "linux", reason="the stack for signals is of Linux")
-def test_signals_during_products_do_not_write_into_their_buffers():
+@pytest.mark.parametrize("loaded_by", ["main", "thread"])
+def test_signals_during_products_do_not_write_into_their_buffers(loaded_by):
     """Products of recurrent layers move the stack pointer into a buffer: without memory for signals each Ctrl-C may end the process
     with a damaged heap."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SIGNALS], capture_output=True, text=True,
+        [sys.executable, "-W", "error", "-c", SIGNALS, loaded_by], capture_output=True, text=True,
         env={k: v for k, v in os.environ.items() if k not in ("ANYNET_ONEDNN", "PYTHONFAULTHANDLER")},
     )  # fmt: skip
     assert (done.returncode, done.stdout.strip()) == (0, "fine"), done.stderr

@@ -264,7 +264,7 @@ def load_library() -> Library:
         if _state.library is None and not _state.problem:
             try:
                 _state.library = immortal(Library(path))
-                _stack_for_signals()
+                stack_for_signals()
             except (OSError, AttributeError, OneDNNError) as error:
                 _state.problem = f"{path}: {error}"
         if _state.library is None:
@@ -277,7 +277,7 @@ class _Stack(ctypes.Structure):
     _fields_ = (("place", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
 
 
-def _stack_for_signals() -> None:
+def stack_for_signals() -> None:
     """Memory of their own for the signals of this thread, where it has none: products of the library work with the stack pointer in a
     buffer that is hardly larger than they need, and what the system stores there at a Ctrl-C would overwrite what lies before it.
     Python's handlers use such a stack."""
