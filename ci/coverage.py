@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -114,7 +115,8 @@ def difference(ours: Any, theirs: Any) -> str:
     parts = [f"lacks {', '.join(lacking)}"] if lacking else []
     other = [n for n in b if n in a and simple(a[n]) != simple(b[n]) and b[n] is not inspect.Parameter.empty]
     if other:
-        parts.append(", ".join(f"{n}={simple(a[n])!r} where PyTorch has {simple(b[n])!r}" for n in other[:4]))
+        said = ", ".join(f"{n}={simple(a[n])!r} where PyTorch has {simple(b[n])!r}" for n in other[:4])
+        parts.append(re.sub(r" object at 0x[0-9a-f]+", "", said))  # another address at each run
     return "; ".join(parts)
 
 
