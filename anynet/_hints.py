@@ -20,7 +20,7 @@ FUNCTIONS = {
     "amax": "anynet.max", "amin": "anynet.min", "amp": None, "array": "anynet.asarray", "as_tensor": "anynet.asarray",
     "autograd": "anynet.grad, anynet.jacrev, …", "bmm": "anynet.matmul", "cat": "anynet.concat",
     "chunk": "slices, x[i:j]", "clamp": "anynet.clip", "clone": "anynet.asarray(x, copy=True)", "concatenate": "anynet.concat",
-    "cuda": 'device="cuda" in calls, or anynet.set_default_device("cuda")', "cumprod": "anynet.cumulative_prod",
+    "cumprod": "anynet.cumulative_prod",
     "cumsum": "anynet.cumulative_sum", "detach": "x.detach()", "device": 'strings, device="cpu", "cuda:0"',
     "distributed": None, "dot": "anynet.vecdot or anynet.matmul",
     "erf": "anynet.special.erf", "expand": "anynet.broadcast_to", "flatten": "anynet.reshape(x, (-1,)) or nn.Flatten",

@@ -88,6 +88,7 @@ def source(program: ElementwiseProgram) -> str:
         place = data_pointer(a)
         return names.get(place) or known.setdefault((place, kind), f"t{len(known)}")
 
+    kinds = [_TYPES[letter(a)] for a in program.samples]
     lines = []
     for call in program.calls:
         e = elementwise_call(call)
@@ -105,7 +106,6 @@ def source(program: ElementwiseProgram) -> str:
         if e.out.ndim and data_pointer(e.out) in names:
             written.add(out)
     number = _TYPES[letter(program.cells[0])] if program.cells else "double"
-    kinds = [_TYPES[letter(a)] for a in program.samples]
     parameters = [f"{kind}* v{i}" for i, kind in enumerate(kinds)] + [
         f"{number} n{i}" for i in range(len(program.cells))
     ]

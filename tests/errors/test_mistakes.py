@@ -139,7 +139,7 @@ MISSING = {  # what is written: what the message names
         "cumsum": "anynet.cumulative_sum", "transpose": "anynet.permute_dims", "dot": "anynet.vecdot", "amax": "anynet.max",
         "cross_entropy": "anynet.nn.functional.cross_entropy", "Linear": "anynet.nn.Linear", "Module": "anynet.nn.Module",
         "unique": "anynet.unique_values", "split": "slices", "hstack": "axis=1", "rsqrt": "anynet.sqrt", "jit": "anynet.compile",
-        "cuda": 'device="cuda"', "float16": 'dtype="float16"', "logsumexp": "functional.logsumexp", "maen": "did you mean 'mean'",
+        "float16": 'dtype="float16"', "logsumexp": "functional.logsumexp", "maen": "did you mean 'mean'",
     }.items()},
     "nn.Relu": "did you mean 'ReLU'", "nn.Linaer": "did you mean 'Linear'", "nn.Conv2D": "did you mean 'Conv2d'",
     "F.sofmax": "did you mean 'softmax'", "F.crossentropy": "did you mean 'cross_entropy'", "optim.ADAM": "did you mean 'Adam'",
