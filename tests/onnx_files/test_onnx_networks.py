@@ -52,9 +52,10 @@ def test_models_of_onnx(folder):
             np.testing.assert_allclose(a.numpy(), b, rtol=1e-3, atol=1e-6)  # as ONNX's runner compares
 
 
-@pytest.mark.parametrize("name", ["resnet50", "shufflenet", "squeezenet", "densenet121", "inception_v2"])
+@pytest.mark.parametrize("name", ["resnet50", "shufflenet", "densenet121", "inception_v2"])
 def test_light_models(name):
-    """Well-known networks, with weights that are written as constants."""
+    """Well-known networks, with weights that are written as constants. Not squeezenet: with these all its logits are 1.6e10, and what
+    their softmax shows is how they were rounded."""
     path = DATA / "light" / f"light_{name}.onnx"
     net = an.onnx.load(path)
     ((dtype, shape),) = net._inputs.values()
@@ -83,8 +84,9 @@ def test_every_operation_that_export_writes(case, tmp_path):
     inputs = given(case)
     try:
         an.export.onnx(Function(case), inputs, tmp_path / "net.onnx", dynamic=False, check=False)
-    except an.export.ExportError:
-        pytest.skip("ONNX has no form for it")
+    except an.export.ExportError as error:
+        assert "which ONNX has no form for" in str(error)
+        return
     with an.no_grad():
         expected = Function(case).eval()(*inputs)
         found = an.onnx.load(tmp_path / "net.onnx")(*inputs)
