@@ -81,11 +81,13 @@ def test_what_export_writes_comes_back(name, tmp_path):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of a branch of Where that is not taken
 @pytest.mark.parametrize("case", [c for c in CASES if c.name not in NOT_EXPORTED], ids=lambda case: case.name)
 def test_every_operation_that_export_writes(case, tmp_path):
-    inputs = given(case)
+    inputs, refused = given(case), ""
     try:
         an.export.onnx(Function(case), inputs, tmp_path / "net.onnx", dynamic=False, check=False)
     except an.export.ExportError as error:
-        assert "which ONNX has no form for" in str(error)
+        refused = str(error)
+    if refused:
+        assert "which ONNX has no form for" in refused
         return
     with an.no_grad():
         expected = Function(case).eval()(*inputs)
