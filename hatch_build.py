@@ -1,7 +1,7 @@
 """What the wheel takes besides the packages: the examples, in one archive, since an installer compiles each file that lies open.
 
-The archive lies in another one, which compresses it as a whole: that takes a third less than each file by itself. How ONNX's graphs and
-operators are read, of no use without the extra, lies in an archive as well, which Python imports from.
+The archive lies in another one, which compresses it as a whole: that takes a third less than each file by itself. How ONNX's graphs are
+read and written, of no use without the extra, lies in archives as well, which Python imports from.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+INSIDE = {"anynet/export": ["onnx_graph.py"], "anynet/onnx": ["graph.py", "layers.py", "operators/*.py"]}
+"""Files of packages that lie in an archive: those that are excluded in pyproject.toml."""
+
 
 class ExamplesHook(BuildHookInterface):
     """Puts ``examples/*.py`` that declare an example into ``anynet/gallery/examples.zip``, where `anynet.gallery` finds them, and
-    what `anynet.onnx` does not show into ``anynet/onnx/inside.zip``, which is on its path."""
+    the files of `INSIDE` into an ``inside.zip`` of their package, which is on its path."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version != "standard":  # an editable install reads the folder
@@ -32,16 +35,14 @@ class ExamplesHook(BuildHookInterface):
         with zipfile.ZipFile(archive, "w") as target:
             target.writestr(zipfile.ZipInfo("examples.zip"), whole.getvalue(), zipfile.ZIP_DEFLATED, 9)
         build_data["force_include"][str(archive)] = "anynet/gallery/examples.zip"
-        inside = Path(self._folder.name, "inside.zip")
-        package = Path(self.root, "anynet/onnx")
-        with zipfile.ZipFile(inside, "w") as target:
-            for path in sorted(
-                [package / "graph.py", package / "layers.py", *package.glob("operators/*.py")]
-            ):
-                name = path.relative_to(package).as_posix()
-                text = path.read_text(encoding="utf-8")
-                target.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED, 9)
-        build_data["force_include"][str(inside)] = "anynet/onnx/inside.zip"
+        for package, patterns in INSIDE.items():
+            inside = Path(self._folder.name, f"{Path(package).name}.zip")
+            home = Path(self.root, package)
+            with zipfile.ZipFile(inside, "w") as target:
+                for path in sorted(path for pattern in patterns for path in home.glob(pattern)):
+                    name, text = path.relative_to(home).as_posix(), path.read_text(encoding="utf-8")
+                    target.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED, 9)
+            build_data["force_include"][str(inside)] = f"{package}/inside.zip"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if version == "standard":

@@ -23,8 +23,7 @@ from anynet._optional import optional
 from anynet.autograd.pytree import flatten
 from anynet.export.certificate import Certificate, Difference, difference, outputs_of
 from anynet.export.numpy_source import numpy_source
-from anynet.export.onnx_graph import OPSET, onnx_model
-from anynet.export.program import ExportError, Program, input_names, program_of
+from anynet.export.program import OPSET, ExportError, Program, input_names, program_of
 from anynet.export.torch_source import torch_source
 from anynet.nn.modes import evaluating
 from anynet.nn.module import Module
@@ -32,6 +31,9 @@ from anynet.ops.creation import asarray
 from anynet.tensor import Tensor, no_grad, unwrap
 from anynet_backends import Array, backend_of, files, safetensors_io
 from anynet_backends.torch_backend import run_module
+
+# in the wheel `onnx_graph` lies in an archive (hatch_build.py): who has not the extra needs it neither open nor compiled
+__path__.append(os.path.join(__path__[0], "inside.zip"))
 
 __all__ = ["OPSET", "Certificate", "Difference", "ExportError", "export", "numpy", "onnx", "torch"]
 
@@ -129,6 +131,8 @@ def onnx(
     """
     optional("onnx", "onnx", "export to=onnx")
     job = _Job(model, example, dynamic, names, title)
+    from anynet.export.onnx_graph import onnx_model  # of use with the extra alone
+
     made = onnx_model(job.program, job.names, job.title)
     place, certificate = Path(path), job.certificate("ONNX", Path(path))
     data = made.SerializeToString()

@@ -14,13 +14,11 @@ from typing import Any
 
 from anynet._optional import optional
 from anynet._version import __version__
-from anynet.export.program import Call, ExportError, Group, Program, Size, Value
+from anynet.export.program import OPSET, Call, ExportError, Group, Program, Size, Value
 from anynet_backends import host, registry
 
 __all__ = ["OPSET", "onnx_model"]
 
-OPSET = 20
-"""The version of the operators: the first with Gelu."""
 
 Writer = Callable[["Graph", Call], Any]
 FUNCTION: dict[str, Writer] = {}

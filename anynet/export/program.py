@@ -24,7 +24,10 @@ from anynet.tensor import Tensor, no_grad, unwrap, wrap
 from anynet_backends import Array, backend_of, get_backend
 from anynet_backends.meta_backend import MetaArray, observing
 
-__all__ = ["Call", "ExportError", "Group", "Program", "Size", "Value", "program_of"]
+__all__ = ["OPSET", "Call", "ExportError", "Group", "Program", "Size", "Value", "program_of"]
+
+OPSET = 20
+"""The version of the operators: the first with Gelu."""
 
 _BATCHES = (5, 7)
 

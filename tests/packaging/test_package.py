@@ -159,11 +159,16 @@ def test_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     builder = builders.WheelBuilder(str(ROOT))
     [wheel] = builder.build(directory=str(tmp_path), versions=["standard"])
     names = set(zipfile.ZipFile(wheel).namelist())
-    operators = zipfile.ZipFile(
-        io.BytesIO(zipfile.Path(wheel, "anynet/onnx/inside.zip").read_bytes())
-    ).namelist()
+    packed = {
+        f"{package}/{name}"
+        for package in ("anynet/export", "anynet/onnx")
+        for name in zipfile.ZipFile(
+            io.BytesIO(zipfile.Path(wheel, f"{package}/inside.zip").read_bytes())
+        ).namelist()
+    }
     sources = {str(p.relative_to(ROOT)) for p in SOURCES}
-    assert sources <= names | {f"anynet/onnx/{name}" for name in operators}
+    assert sources <= names | packed
+    assert not packed & names
     (tmp_path / "examples.zip").write_bytes(zipfile.Path(wheel, "anynet/gallery/examples.zip").read_bytes())
     monkeypatch.setattr(listing, "__file__", str(tmp_path / "listing.py"))  # as it is installed
     inside = {e.path.name: e.path.read_text(encoding="utf-8") for e in entries()}
