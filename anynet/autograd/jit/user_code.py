@@ -29,7 +29,10 @@ def _library_folders() -> tuple[str, ...]:
 @functools.cache
 def is_library_file(file: str) -> bool:
     """Whether a file is of this library, of Python or of an installed package."""
-    return file.startswith("<frozen") or os.path.realpath(file).startswith(_library_folders())
+    place = os.path.realpath(file)
+    # of another environment, too, whose folder is on the path (venv --system-site-packages, a .pth file)
+    installed = not {"site-packages", "dist-packages"}.isdisjoint(place.split(os.sep))
+    return file.startswith("<frozen") or installed or place.startswith(_library_folders())
 
 
 def is_of_user(thing: Any) -> bool:

@@ -1076,3 +1076,23 @@ def test_training_loops(name):
         an.random.manual_seed(4)
         found.append([bits(x) for x in LOOPS[name](step_of)])
     assert found[0] == found[1]
+
+
+def test_packages_of_another_environment_are_no_code_of_the_user(tmp_path, monkeypatch):
+    """As those that `venv --system-site-packages` or a .pth file adds: what they hold is not looked through."""
+    folder = tmp_path / "lib" / "site-packages"
+    folder.mkdir(parents=True)
+    (folder / "package_of_another.py").write_text(
+        "counter = iter([1, 2])\ndef f(x):\n    return x, counter\n"
+    )
+    (tmp_path / "code_of_mine.py").write_text("def f(x):\n    return x\n")
+    from anynet.autograd.jit.user_code import is_library_file
+
+    assert is_library_file(str(folder / "package_of_another.py"))
+    assert not is_library_file(str(tmp_path / "code_of_mine.py"))
+    monkeypatch.syspath_prepend(folder)
+    import package_of_another
+
+    compiled = an.compile(lambda x: package_of_another.f(x)[0] * 2.0)
+    for _ in range(3):
+        assert compiled(an.ones(2)).tolist() == [2.0, 2.0]
