@@ -11,6 +11,8 @@ import importlib
 import math
 from typing import Any, Final
 
+import numpy as np
+
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.kernel_table import Kernel, KernelTable, register_in
@@ -170,11 +172,10 @@ def _compiled(name: str, dtype: str) -> Any:
 def _launch(name: str, blocks: tuple[int, ...], work: int, dtype: Any, *args: Any) -> None:
     """`work`: how many elements a block reads; absent arrays are null pointers."""
     threads = min(max(32, 1 << max(0, work // 4 - 1).bit_length()), 1024 if blocks[0] < 512 else 256)
-    numpy = importlib.import_module("numpy")
     real = dtype.type
     given = [
-        numpy.intp(0) if a is None else real(a) if isinstance(a, float) else numpy.int32(a) if isinstance(a, bool)
-        else numpy.int64(a) if isinstance(a, int) else a
+        np.intp(0) if a is None else real(a) if isinstance(a, float) else np.int32(a) if isinstance(a, bool)
+        else np.int64(a) if isinstance(a, int) else a
         for a in args
     ]  # fmt: skip
     _compiled(name, dtype.char)(blocks, (threads,), tuple(given))

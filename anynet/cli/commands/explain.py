@@ -67,12 +67,13 @@ def _of_network(target: str, digits: int, variables: dict[str, str]) -> Explanat
     random.manual_seed(0)  # the same numbers at each call
     network, inputs = network_named(target)
     if variables:
+        given = [value_of(text) for text in variables.values()]
+        target_given = [given.pop()] if loss is not None else []
         indices = any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in network.modules())
         classes = loss is not None and Objective(loss).labels is not None
-        whole = [indices] * (len(variables) - (loss is not None)) + [classes]
         inputs = [
-            value_of(text) if keep else asarray(value_of(text), dtype="float64")
-            for text, keep in zip(variables.values(), whole, strict=False)
+            *(x if indices else asarray(x, dtype="float64") for x in given),
+            *(y if classes else asarray(y, dtype="float64") for y in target_given),
         ]
     if not inputs:
         raise click.UsageError(
