@@ -115,8 +115,7 @@ def numpy(
     namespace: dict[str, Any] = {"__name__": place.stem}
     exec(compile(text, str(place), "exec"), namespace)  # noqa: S102 - the text that was just written
     job.compare(certificate, "numpy", _leaves(namespace["predict"](*job.inputs)))
-    files.write(place, text)
-    certificate.save(place.with_name(place.name + ".certificate.json"))
+    _write(place.parent, {place.name: text, place.name + ".certificate.json": certificate.text()})
     return certificate
 
 
@@ -152,8 +151,7 @@ def onnx(
             certificate.unchecked.append("not run by onnxruntime: it is not installed")
     else:
         certificate.unchecked.append("not run: check=False")
-    files.write(place, data)
-    certificate.save(place.with_name(place.name + ".certificate.json"))
+    _write(place.parent, {place.name: data, place.name + ".certificate.json": certificate.text()})
     return certificate
 
 
@@ -208,16 +206,25 @@ def torch(
     stored = {f"input_{i}": x[some, ...] for i, x in enumerate(job.inputs)}
     stored |= {f"output_{i}": y[some, ...] for i, y in enumerate(job.outputs)}
     narrow = any(str(y.dtype) in ("float16", "bfloat16") for y in job.outputs)
-    place.mkdir(parents=True, exist_ok=True)
-    files.write(place / "model.py", text)
-    safetensors_io.save(place / "model.safetensors", state)
-    safetensors_io.save(place / "test_model.safetensors", stored)
-    files.write(
-        place / "test_model.py",
-        _TEST.format(inputs=len(job.inputs), outputs=len(job.outputs), tolerance=1e-2 if narrow else 1e-4),
-    )
-    certificate.save(place / "certificate.json")
+    test = _TEST.format(inputs=len(job.inputs), outputs=len(job.outputs), tolerance=1e-2 if narrow else 1e-4)
+    _write(
+        place,
+        {
+            "model.py": text, "model.safetensors": state, "test_model.safetensors": stored, "test_model.py": test,
+            "certificate.json": certificate.text(),
+        },
+    )  # fmt: skip
     return certificate
+
+
+def _write(folder: Path, contents: Mapping[str, Any]) -> None:
+    """Files by name, all or none: texts, bytes, or arrays by name."""
+    with files.writing_together(folder) as opened:
+        for name, content in contents.items():
+            if isinstance(content, Mapping):
+                safetensors_io.write(opened(name), content)
+            else:
+                files.write_all(opened(name), content)
 
 
 def _leaves(tree: Any) -> list[Any]:

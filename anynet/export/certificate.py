@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from anynet._version import __version__
 from anynet.export.program import ExportError
-from anynet_backends import Array, backend_of, files
+from anynet_backends import Array, backend_of
 
 __all__ = ["Certificate", "Difference", "difference"]
 
@@ -61,9 +60,9 @@ class Certificate:
         """As plain data."""
         return asdict(self)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as JSON."""
-        files.write(path, json.dumps(self.to_json(), indent=2) + "\n")
+    def text(self) -> str:
+        """It as JSON."""
+        return json.dumps(self.to_json(), indent=2) + "\n"
 
 
 def difference(output: str, by: str, expected: Array, got: Array) -> Difference:

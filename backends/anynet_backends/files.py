@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "NotRegularError",
@@ -25,7 +25,9 @@ __all__ = [
     "start_of",
     "temporary_name",
     "write",
+    "write_all",
     "writing",
+    "writing_together",
 ]
 
 _LEFTOVER = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{8}\.tmp")
@@ -92,7 +94,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[io.FileIO]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.errno is not None:
+        said = isinstance(error.__cause__, OSError)  # by the writing of another file, within this one
+        if isinstance(error, OSError) and error.errno is not None and not said:
             reason = f"{os.strerror(error.errno)}: cannot write {shown}; " + (
                 "the file there is as it was" if mode is not None else "nothing was written"
             )
@@ -109,9 +112,34 @@ def temporary_name(name: str) -> str:
 def write(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Write a file atomically (see `writing`); text as UTF-8, what that cannot hold (of file names) as JSON has it."""
     with writing(path) as file:
-        rest = memoryview(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
-        while rest:
-            rest = rest[file.write(rest) :]
+        write_all(file, data)
+
+
+def write_all(file: io.FileIO, data: bytes | str) -> None:
+    """Write all of it into an open file: of a disk that is nearly full, or where a signal arrives, one call takes a part."""
+    rest = memoryview(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+@contextlib.contextmanager
+def writing_together(folder: str | os.PathLike[str]) -> Iterator[Callable[[str], io.FileIO]]:
+    """Several new files of one folder, which is made: all of them replace those of their names when the block ends without an error.
+
+    The function that is given opens one of them. On any error the files in the folder stay as they were, and folders that
+    were made are removed.
+    """
+    place = Path(folder)
+    made = [p for p in (place, *place.parents) if not p.exists()]
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as opened:
+            yield lambda name: opened.enter_context(writing(place / name))
+    except BaseException:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def _sync(folder: Path) -> None:

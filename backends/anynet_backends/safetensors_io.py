@@ -22,11 +22,11 @@ from anynet_backends import files
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from anynet_backends.array_api import Array
 
-__all__ = ["CHECKSUM", "load", "save"]
+__all__ = ["CHECKSUM", "load", "save", "write"]
 
 CHECKSUM: Final = "anynet.sha256"
 """The metadata's name for the SHA-256 of the file."""
@@ -59,18 +59,33 @@ def save(
     The bytes depend on the names, the arrays and the metadata alone. Errors, before anything is written: TypeError for a
     dtype that the format lacks and for metadata that are not strings, ValueError for an invalid name.
     """
+    content = _content(tensors, metadata)
+    with files.writing(path) as file:
+        content(file)
+
+
+def write(file: io.FileIO, tensors: Mapping[str, Array]) -> None:
+    """The same into an open, new file."""
+    _content(tensors, None)(file)
+
+
+def _content(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None) -> Callable[[io.FileIO], None]:
+    """What writes the file, with everything checked that can be wrong."""
     arrays = _ordered(tensors)
     texts = {CHECKSUM: "0" * 64} | _texts(metadata or {})
     header = _header(arrays, texts)
-    digest = hashlib.sha256(header)
-    with files.writing(path) as file:
-        _write(file, header)
+
+    def write_into(file: io.FileIO) -> None:
+        digest = hashlib.sha256(header)
+        files.write_all(file, header)
         for array in arrays.values():
             for chunk in _chunks(array):
                 digest.update(chunk)
-                _write(file, chunk)
+                files.write_all(file, chunk)
         file.seek(_PLACE.start)
-        _write(file, digest.hexdigest().encode())
+        files.write_all(file, digest.hexdigest())
+
+    return write_into
 
 
 def _ordered(tensors: Mapping[str, Array]) -> dict[str, Any]:
@@ -128,12 +143,6 @@ def _chunks(array: Any) -> Iterator[bytes]:
         flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
         for begin in range(0, flat.size, _CHUNK):
             yield flat[begin : begin + _CHUNK].tobytes()
-
-
-def _write(file: io.FileIO, data: bytes) -> None:
-    done = file.write(data)
-    while done < len(data):  # the disk is nearly full, or a signal arrived: the next call tells
-        done += file.write(data[done:])
 
 
 # ---- reading ----

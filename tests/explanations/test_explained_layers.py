@@ -253,6 +253,9 @@ def test_a_network_of_a_file_on_the_command_line(tmp_path, monkeypatch, capsys):
         "net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))\n"
         "def words(): return nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2))\n"
         "def whole(): return nn.Linear(2, 1), [[1.0, 2.0]]\n"
+        "class Two(nn.Module):\n"
+        "    def __init__(self): self.a, self.b = nn.Linear(2, 1), nn.Linear(3, 1)\n"
+        "    def forward(self, x, y): return self.a(x) + self.b(y)\n"
     )
     monkeypatch.chdir(tmp_path)
     shown = []
@@ -261,18 +264,27 @@ def test_a_network_of_a_file_on_the_command_line(tmp_path, monkeypatch, capsys):
         ["net.py:net", "x=[[1,2]]", "y=[[1]]", "loss=mse"],
         ["net.py:words", "x=[1,2]", "y=[0,1]", "loss=cross_entropy"],
         ["net.py:whole"],
+        ["net.py:Two", "x=[[1,2]]", "y=[[1,2,3]]", "t=[[1]]", "loss=mse"],
+        ["net.py:Two", "t=[[1]]", "y=[[1,2,3]]", "x=[[1,2]]", "loss=mse"],
     ):
         assert main(["explain", *words]) == 0
         shown.append(capsys.readouterr().out)
     assert "0: Linear(in_features=2, out_features=3, bias=True)" in shown[0]
     assert "checks agree" in shown[0]
     assert shown[0] == shown[1]
+    assert shown[4] == shown[5]
     for words, code, message in (
         (["net.py:net"], 2, "net.py:net needs inputs: x="),
         (["net.py:nett"], 2, "net.py has no nett"),
         (["no.py:net", "x=1"], 2, "there is no file no.py"),
         (["net.py:net", "x=[[1,2]]", "loss=mse"], 1, "loss= needs targets"),
         (["net.py:net", "x=[[1,2]]", "y=[[1]]", "loss=ms"], 1, "unknown loss 'ms'"),
+        (["net.py:Two", "x=[[1,2]]", "z=[[1,2,3]]"], 2, "forward takes x, y; got x, z"),
+        (
+            ["net.py:Two", "y=[[1,2,3]]", "z=[[1]]", "loss=mse"],
+            2,
+            "forward takes x, y, and a target under another name; got y, z",
+        ),
     ):
         assert main(["explain", *words]) == code
         assert message in capsys.readouterr().err

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import resource
+import signal
 import subprocess
 import sys
 
@@ -92,3 +94,22 @@ def test_layers_have_pytorchs_options(name):
     found = inspect.signature(cls).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in found.values()):
         assert ours <= set(found)
+
+
+def test_a_full_disk_leaves_no_part(tmp_path):
+    """Weights that do not fit: no folder is left, and an export that is there stays as it was."""
+    net, x = nn.Linear(200, 200), an.ones((2, 200))
+    an.export.torch(nn.Linear(2, 1), an.ones((2, 2)), tmp_path / "old")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "old").iterdir()}
+    size = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, size[1]))
+        for folder in ("new/net", "old"):
+            with pytest.raises(OSError, match=r"cannot write .*model\.safetensors"):
+                an.export.torch(net, x, tmp_path / folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, size)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [p.name for p in tmp_path.iterdir()] == ["old"]
+    assert {p.name: p.read_bytes() for p in (tmp_path / "old").iterdir()} == before

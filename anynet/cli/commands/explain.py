@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def _of_network(target: str, digits: int, variables: dict[str, str]) -> Explanat
     random.manual_seed(0)  # the same numbers at each call
     network, inputs = network_named(target)
     if variables:
-        given = [value_of(text) for text in variables.values()]
+        order = _in_order(network, list(variables), loss is not None)
+        given = [value_of(variables[name]) for name in order]
         target_given = [given.pop()] if loss is not None else []
         indices = any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in network.modules())
         classes = loss is not None and Objective(loss).labels is not None
@@ -80,6 +82,21 @@ def _of_network(target: str, digits: int, variables: dict[str, str]) -> Explanat
             f"{target} needs inputs: x=[[1,2]], and a target with its loss: y=[[0.5]] loss=mse"
         )
     return explained(network, *inputs, loss=loss, digits=digits)
+
+
+def _in_order(network: nn.Module, names: list[str], with_target: bool) -> list[str]:
+    """The names of inputs in the order in which `forward` takes them, that of a target last; as they are given where `forward` has none
+    of them."""
+    taken = list(inspect.signature(network.forward).parameters)
+    own = [name for name in taken if name in names]
+    others = [name for name in names if name not in taken]
+    if not own or len(names) == 1:
+        return names
+    missing = [name for name in taken[: len(own)] if name not in names]
+    if missing or len(others) != with_target:
+        target = ", and a target under another name" if with_target else ""
+        raise click.UsageError(f"forward takes {', '.join(taken)}{target}; got {', '.join(names)}")
+    return own + others
 
 
 def _of_run(path: str, sample: int, digits: int, variables: dict[str, Any]) -> Explanation:

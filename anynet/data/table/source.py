@@ -28,6 +28,8 @@ from anynet_backends import Array, host, registry
 
 __all__ = ["Table", "TableDataset"]
 
+_SHOWN = {"time": "time (order= on the command line)"}
+
 
 class TableDataset(Dataset):
     """Pairs (inputs, targets) of rows, or triples with the weights of the rows; `rows` are their numbers in the table, from 0, and
@@ -167,12 +169,12 @@ class Table(Source):
         """Each option names columns of the table, and none the target."""
         for what, given in named.items():
             if what in ("group", "time", "weight") and not isinstance(given, (str, type(None))):
-                msg = f"Table: {what} must be the name of a column, got {type(given).__name__} {given!r:.60}"
+                msg = f"Table: {_SHOWN.get(what, what)} must be the name of a column, got {type(given).__name__} {given!r:.60}"
                 raise TypeError(msg)
             for name in _listed(given):
                 self._known(frame, what, name)
                 if name in self.targets:
-                    msg = f"Table: {what}: {name!r} is the target"
+                    msg = f"Table: {_SHOWN.get(what, what)}: {name!r} is the target"
                     raise ValueError(msg)
 
     def _known(self, frame: Frame, what: str, name: Any) -> None:
@@ -180,7 +182,9 @@ class Table(Source):
             columns = list(frame.columns)
             shown = ", ".join(columns[:20]) + (f", … ({len(columns)} in all)" if len(columns) > 20 else "")
             hint = nearest(str(name), columns, everything=False)
-            msg = f"Table: {what}: there is no column {name!r}{hint}; the columns are {shown}"
+            msg = (
+                f"Table: {_SHOWN.get(what, what)}: there is no column {name!r}{hint}; the columns are {shown}"
+            )
             raise ValueError(msg)
 
     def _targets(self, frame: Frame, target: Any) -> list[str]:
@@ -250,7 +254,7 @@ class Table(Source):
         """The rows of the three parts, and tables given for two of them."""
         fractions, outside = self._asked(frame, valid, test)
         if group is not None and time is not None:
-            msg = "Table: give group or time, not both"
+            msg = "Table: rows are held out by group or by time, not both"
             raise ValueError(msg)
         self.group, self.split_by = group, "at random"
         if self.part_column is not None:
@@ -305,9 +309,9 @@ class Table(Source):
     def _times(self, frame: Frame, time: str) -> Array:
         column = interpreted(time, frame.columns[time], [])
         if column.kind not in ("date", "number"):
-            msg = f"Table: time: {time!r} must hold dates or numbers, got {column.kind}s"
+            msg = f"Table: {_SHOWN['time']}: {time!r} must hold dates or numbers, got {column.kind}s"
             raise ValueError(msg)
-        refuse_missing("Table: time", time, column)
+        refuse_missing(f"Table: {_SHOWN['time']}", time, column)
         return column.values
 
     # ---- columns ----
