@@ -1,7 +1,7 @@
 """What the wheel takes besides the packages: the examples, in one archive, since an installer compiles each file that lies open.
 
 The archive lies in another one, which compresses it as a whole: that takes a third less than each file by itself. How ONNX's graphs are
-read and written, of no use without the extra, lies in archives as well, which Python imports from.
+read and written and the kernels for CUDA, of no use without their extras, lie in archives as well, which Python imports from.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-INSIDE = {"anynet/export": ["onnx_graph.py"], "anynet/onnx": ["graph.py", "layers.py", "operators/*.py"]}
+INSIDE = {
+    "anynet/export": ["onnx_graph.py"],
+    "anynet/onnx": ["graph.py", "layers.py", "operators/*.py"],
+    "backends/anynet_backends/cuda_kernels": ["[!_]*.py"],
+}
 """Files of packages that lie in an archive: those that are excluded in pyproject.toml."""
 
 
@@ -42,7 +46,7 @@ class ExamplesHook(BuildHookInterface):
                 for path in sorted(path for pattern in patterns for path in home.glob(pattern)):
                     name, text = path.relative_to(home).as_posix(), path.read_text(encoding="utf-8")
                     target.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED, 9)
-            build_data["force_include"][str(inside)] = f"{package}/inside.zip"
+            build_data["force_include"][str(inside)] = f"{package.removeprefix('backends/')}/inside.zip"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if version == "standard":

@@ -127,7 +127,9 @@ HOT: dict[str, Callable[[], Step]] = {
         nn.TransformerEncoderLayer(32, 4, 64, dropout=0.1, batch_first=True), (2, 8, 32)
     ),
     "LSTM of 10 steps": lambda: layer(nn.LSTM(16, 16), (10, 4, 16)),
+    "LSTM of 50 steps": lambda: layer(nn.LSTM(16, 16), (50, 4, 16)),
     "GRU of 10 steps": lambda: layer(nn.GRU(16, 16), (10, 4, 16)),
+    "RNN of 10 steps": lambda: layer(nn.RNN(16, 16), (10, 4, 16)),
     "Adam alone": optimizer_alone,
     "MLP step with Adam": lambda: training(optim.Adam),
     "MLP step with Adam and clipping": lambda: training(optim.Adam, clip=True),

@@ -161,12 +161,13 @@ def test_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     packed = {
         f"{package}/{name}"
-        for package in ("anynet/export", "anynet/onnx")
+        for package in ("anynet/export", "anynet/onnx", "anynet_backends/cuda_kernels")
         for name in zipfile.ZipFile(
             io.BytesIO(zipfile.Path(wheel, f"{package}/inside.zip").read_bytes())
         ).namelist()
     }
     sources = {str(p.relative_to(ROOT)) for p in SOURCES}
+    sources |= {str(p.relative_to(ROOT / "backends")) for p in (ROOT / "backends").rglob("*.py")}
     assert sources <= names | packed
     assert not packed & names
     (tmp_path / "examples.zip").write_bytes(zipfile.Path(wheel, "anynet/gallery/examples.zip").read_bytes())

@@ -1,0 +1,19 @@
+"""Kernels for CUDA written by hand, in families, by the name of the primitive that they replace: one or two launches for what the
+reference takes many.
+
+Each sums in an order of its own that is always the same, without atomics: the same bits at every run. float16 is computed in float32.
+What a kernel does not take, the reference computes, and derivatives of higher order.
+"""
+
+import os
+
+# in the wheel the families lie in an archive (hatch_build.py): who has no CuPy needs them neither open nor compiled
+__path__.append(os.path.join(__path__[0], "inside.zip"))
+
+from anynet_backends.cuda_kernels import recurrent  # noqa: E402  after the path
+from anynet_backends.kernel_table import KernelTable  # noqa: E402
+
+__all__ = ["KERNELS"]
+
+KERNELS: KernelTable = {**recurrent.KERNELS}
+"""By the name of the primitive that they replace."""

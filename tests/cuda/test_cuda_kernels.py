@@ -1,0 +1,154 @@
+"""Every kernel written by hand beside the reference that it replaces: values and gradients in three precisions, arrays of any strides,
+nothing at all, on a second device, and to second order."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+
+import anynet as an
+from anynet.autograd.primitive import PRIMITIVES, use_kernels
+from anynet.ops.recurrent import gru_scan, lstm_scan, rnn_scan
+from anynet_backends import get_backend
+
+cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+
+SIZES = (4, 3, 3, 1, 1)
+LSTM = [(5, 4, 12), (4, 3), (4, 3), (12, 3)]
+GRU = [(5, 4, 9), (4, 3), (9, 3)]
+CASES = [
+    *[
+        (name, function, shapes, options)
+        for name, function, shapes in (
+            ("rnn_scan", rnn_scan, [(5, 4, 3), (4, 3), (3, 3)]),
+            ("rnn_scan", functools.partial(rnn_scan, relu=True), [(5, 4, 3), (4, 3), (3, 3)]),
+            ("lstm_scan", lstm_scan, LSTM),
+            ("gru_scan", gru_scan, GRU),
+            ("gru_scan", gru_scan, [*GRU, (9,)]),
+        )
+        for options in ({}, {"reverse": True}, {"sizes": SIZES}, {"reverse": True, "sizes": SIZES})
+    ],
+    ("lstm_scan", lstm_scan, [(1, 300, 12), (300, 3), (300, 3), (12, 3)], {}),
+]  # fmt: skip
+IDS = [f"{i}-{case[0]}" for i, case in enumerate(CASES)]
+LIMITS = {"float64": (1e-10, 1e-10), "float32": (1e-5, 1e-4), "float16": (2e-3, 1e-2)}
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """What the kernels of CuPy have taken, by name."""
+    taken = []
+
+    def watched(name, kernel):
+        def forward(xp, *data, **meta):
+            y = kernel.forward(xp, *data, **meta)
+            if y is not NotImplemented:
+                taken.append(name)
+            return y
+
+        return dataclasses.replace(kernel, forward=forward)
+
+    kernels = get_backend("cupy").kernels
+    for name, kernel in list(kernels.items()):
+        monkeypatch.setitem(kernels, name, watched(name, kernel))
+    for primitive in PRIMITIVES.values():
+        primitive.implementations.clear()
+    yield taken
+    for primitive in PRIMITIVES.values():
+        primitive.implementations.clear()
+
+
+def drawn(shapes, dtype):
+    rng = np.random.default_rng(1)
+    return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+def strided(array, device):
+    """The array as every second element of memory whose axes are in the opposite order."""
+    whole = cupy.zeros(tuple(2 * n for n in array.shape[::-1]), array.dtype)
+    view = whole.T[(slice(1, None, 2),) * array.ndim]
+    view[...] = cupy.asarray(array)
+    return view
+
+
+def computed(function, arrays, options, device="cuda", layout=None):
+    """The values, and the gradients of a weighted sum of them."""
+    with cupy.cuda.Device(int(device[5:] or 0)):
+        given = [
+            an.asarray(a, device=device) if layout is None else an.Tensor(layout(a, device)) for a in arrays
+        ]
+        xs = [x.requires_grad_() for x in given]
+        ys = function(*xs, **options)
+        ys = ys if isinstance(ys, tuple) else (ys,)
+        total = 0.0
+        for k, y in enumerate(ys):
+            weights = np.cos(np.arange(y.size) + k).reshape(y.shape).astype(str(y.dtype))
+            total = total + an.sum(y * an.asarray(weights, device=device))
+        total.backward()
+        return [*ys, *(x.grad for x in xs)], len(ys)
+
+
+def distance(a, b):
+    a, b = a.numpy().astype(np.float64), b.numpy().astype(np.float64)
+    assert a.shape == b.shape
+    return np.linalg.norm(a - b) / (np.linalg.norm(b) or 1.0)
+
+
+@pytest.mark.parametrize("dtype", LIMITS)
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_a_kernel_and_its_reference(case, dtype, served):
+    name, function, shapes, options = case
+    arrays = drawn(shapes, dtype)
+    wide = [a.astype(np.float32) for a in arrays] if dtype == "float16" else arrays
+    with use_kernels(False):
+        expected, count = computed(function, wide, options)
+    for layout in (None, strided):
+        served.clear()
+        found, _ = computed(function, arrays, options, layout=layout)
+        assert name in served
+        for i, (a, b) in enumerate(zip(found, expected, strict=True)):
+            assert a.dtype == dtype
+            assert distance(a, b) <= LIMITS[dtype][i >= count], (i, layout)
+    again, _ = computed(function, arrays, options, layout=strided)
+    assert all(a.numpy().tobytes() == b.numpy().tobytes() for a, b in zip(found, again, strict=True))
+
+
+@pytest.mark.skipif("cupy.cuda.runtime.getDeviceCount() < 2", reason="needs two devices of the CUDA emulator")
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_on_another_device_than_the_current_one(case, served):
+    name, function, shapes, options = case
+    arrays = drawn(shapes, "float32")
+    expected, _ = computed(function, arrays, options)
+    cupy.cuda.Device(0).use()
+    xs = [an.asarray(a, device="cuda:1", requires_grad=True) for a in arrays]
+    an.zeros(1, device="cuda:0")
+    ys = function(*xs, **options)
+    ys = ys if isinstance(ys, tuple) else (ys,)
+    assert name in served
+    assert {y.device for y in ys} == {"cuda:1"}
+    for y, z in zip(ys, expected, strict=False):
+        assert y.numpy().tobytes() == z.numpy().tobytes()
+
+
+FIRST = list({case[0]: case for case in CASES}.values())
+
+
+@pytest.mark.parametrize("case", FIRST, ids=[case[0] for case in FIRST])
+def test_second_order(case):
+    _, function, shapes, options = case
+    arrays = drawn(shapes, "float64")
+
+    def twice(on):
+        x, *rest = (an.asarray(a, device="cuda") for a in arrays)
+
+        def value(x):
+            ys = function(x, *rest, **options)
+            return sum(an.sum(y**2) for y in (ys if isinstance(ys, tuple) else (ys,)))
+
+        with use_kernels(on):
+            return an.grad(lambda x: an.sum(an.grad(value)(x) ** 2))(x)
+
+    assert distance(twice(True), twice(False)) <= 1e-10
