@@ -19,7 +19,7 @@ from typing import Any
 
 from anynet import dtypes
 from anynet.autograd.broadcasting import cast_to, widened
-from anynet.autograd.primitive import primitive
+from anynet.autograd.primitive import kernels_on, primitive
 from anynet.ops.collectives import all_sum
 from anynet.ops.elementwise import sqrt
 from anynet.ops.manipulation import reshape
@@ -233,8 +233,7 @@ def batch_norm(
     axes = (0, *range(2, len(x.shape)))
     y, mean, variance = _apply(x, weight, bias, axes, eps, shape)
     if count:
-        _track(running_mean, unwrap(mean), momentum, 1.0)
-        _track(running_var, unwrap(variance), momentum, count / (count - 1))
+        _track_both(running_mean, running_var, mean, variance, momentum, count / (count - 1))
     return y
 
 
@@ -270,9 +269,26 @@ def batch_norm_over(
         y = y * reshape(weight, shape)
     if bias is not None:
         y = y + reshape(bias, shape)
-    _track(running_mean, unwrap(mean), momentum, 1.0)
-    _track(running_var, unwrap(variance), momentum, n / (n - 1))
+    _track_both(running_mean, running_var, mean, variance, momentum, n / (n - 1))
     return y if unwrap(y).dtype == plain.dtype else cast_to(y, dtype=dtypes.of(plain.dtype))
+
+
+def _track_both(
+    running_mean: Any, running_var: Any, mean: Any, variance: Any, momentum: float, factor: float
+) -> None:
+    """`_track` of both statistics, the variance with the factor, as one operation where the backend has it."""
+    new, running = [unwrap(mean), unwrap(variance)], [running_mean, running_var]
+    xp = backend_of(new[0])
+    if (
+        kernels_on()
+        and all(r is not None and not (isinstance(r, Tensor) and r.edge is not None) for r in running)
+        and xp.move_averages(
+            [unwrap(r) for r in running], new, 1.0 - momentum, (momentum, momentum * factor)
+        )
+    ):  # fmt: skip
+        return
+    _track(running_mean, new[0], momentum, 1.0)
+    _track(running_var, new[1], momentum, factor)
 
 
 def _track(running: Any, new: Array, momentum: float, factor: float) -> None:

@@ -207,6 +207,13 @@ class Backend:
         """An `ElementwiseProgram` on vectors of this library, a function of its numbers; None where it cannot be run here."""
         return None
 
+    def move_averages(
+        self, averages: Sequence[Array], values: Sequence[Array], keep: float, factors: Sequence[float]
+    ) -> bool:
+        """averages[i] ← keep · averages[i] + factors[i] · values[i], in place and as one operation, the values having any shapes of as
+        many elements; False, with nothing done, where there is no such operation."""
+        return False
+
     def memory(self, device: str) -> DeviceMemory:
         """What is known of a device's memory; NotImplementedError where the library does not count it."""
         raise NotImplementedError(f"{self.name} does not count the memory of {device}")

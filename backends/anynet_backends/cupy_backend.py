@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends import array_api, cuda_kernels, cupy_kernels, cupy_programs, cupy_rows, short_floats
+from anynet_backends import array_api, cuda_kernels, cupy_kernels, cupy_programs, short_floats
 from anynet_backends.array_api import Array
 from anynet_backends.backend import (
     Backend,
@@ -140,7 +140,7 @@ class CupyBackend(Backend):
         self.__dict__["clip"], self.__dict__["sign"] = clip_of(cupy), sign_of(cupy, compat.sign)
         if "linalg" in self.__dict__:
             vars(self.linalg).update(raising({n: f for n, f in vars(self.linalg).items() if n in _MAY_FAIL}))
-        self.kernels.update(cupy_kernels.KERNELS | cupy_rows.KERNELS | cuda_kernels.KERNELS)
+        self.kernels.update(cupy_kernels.KERNELS | cuda_kernels.KERNELS)
         for key in array_api.FUNCTIONS:
             if key in self.__dict__ and key not in _WITHOUT_ARRAYS:
                 self.__dict__[key] = self._where_its_arrays_are(self.__dict__[key])
@@ -289,6 +289,11 @@ class CupyBackend(Backend):
 
     def bind_program(self, program: Any, vectors: Sequence[Array]) -> Callable[[Any], None] | None:
         return cupy_programs.bind(program, vectors)
+
+    def move_averages(
+        self, averages: Sequence[Array], values: Sequence[Array], keep: float, factors: Sequence[float]
+    ) -> bool:
+        return cuda_kernels.move_averages(averages, values, keep, factors)
 
     def memory(self, device: str) -> DeviceMemory:
         pool = self.native.get_default_memory_pool()

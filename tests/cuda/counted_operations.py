@@ -109,6 +109,7 @@ HOT: dict[str, Callable[[], Step]] = {
     "sign": lambda: function(an.sign, 8, 32),
     "smooth l1": lambda: function(lambda x: F.smooth_l1_loss(x, an.zeros_like(x)), 8, 32),
     "convolution": lambda: layer(nn.Conv2d(4, 8, 3, padding=1), (2, 4, 8, 8)),
+    "large convolution": lambda: layer(nn.Conv2d(16, 32, 3, padding=1), (8, 16, 24, 24)),
     "depthwise convolution": lambda: layer(nn.Conv2d(4, 4, 3, padding=1, groups=4), (2, 4, 8, 8)),
     "convolution, batch norm, relu": lambda: layer(
         nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()), (2, 4, 8, 8)

@@ -11,8 +11,12 @@ import pytest
 
 import anynet as an
 from anynet.autograd.primitive import PRIMITIVES, use_kernels
+from anynet.nn import functional as F
+from anynet.ops.convolution import conv, conv_transpose
+from anynet.ops.pooling import avg_pool
 from anynet.ops.recurrent import gru_scan, lstm_scan, rnn_scan
 from anynet_backends import get_backend
+from anynet_backends.cuda_kernels import convolution, normalization
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 
@@ -32,6 +36,44 @@ CASES = [
         for options in ({}, {"reverse": True}, {"sizes": SIZES}, {"reverse": True, "sizes": SIZES})
     ],
     ("lstm_scan", lstm_scan, [(1, 300, 12), (300, 3), (300, 3), (12, 3)], {}),
+    *[
+        ("conv", conv, shapes, options)
+        for shapes, options in (
+            ([(3, 4, 9), (6, 4, 3), (6,)], {"padding": 1}),
+            ([(3, 4, 9), (6, 4, 1), (6,)], {}),
+            ([(1, 4, 6, 5), (2, 4, 3, 2)], {"stride": (2, 1), "dilation": (1, 2)}),
+            ([(3, 4, 6, 7), (6, 2, 3, 3), (6,)], {"groups": 2, "padding": (2, 1), "stride": 2}),
+            ([(2, 4, 6, 7), (8, 1, 3, 3), (8,)], {"groups": 4, "padding": "same"}),
+            ([(2, 4, 6, 7), (4, 1, 2, 3)], {"groups": 4, "stride": 3}),
+            ([(2, 2, 4, 5, 3), (3, 2, 2, 2, 2), (3,)], {"padding": 1, "dilation": (2, 1, 1), "stride": (1, 2, 2)}),
+        )
+    ],
+    *[
+        ("conv_transpose", conv_transpose, shapes, options)
+        for shapes, options in (
+            ([(2, 3, 5), (3, 4, 3), (4,)], {"stride": 2, "output_padding": 1}),
+            ([(2, 4, 5, 3), (4, 2, 2, 3), (4,)], {"stride": (2, 1), "padding": 1, "groups": 2}),
+        )
+    ],
+    ("max_pool", F.max_pool2d, [(2, 3, 8, 6)], {"kernel_size": 3, "stride": 2, "padding": 1}),
+    ("max_pool_spread", F.max_pool1d, [(2, 3, 9)], {"kernel_size": 2, "dilation": 2}),
+    ("window_sum", F.avg_pool1d, [(2, 3, 9)], {"kernel_size": 2}),
+    ("window_sum", F.avg_pool2d, [(2, 3, 8, 6)], {"kernel_size": 3, "stride": 2, "padding": 1}),
+    ("window_spread", F.avg_pool3d, [(2, 3, 4, 6, 5)], {"kernel_size": 3, "stride": 1}),
+    ("window_sum", F.adaptive_avg_pool2d, [(2, 3, 4, 6)], {"output_size": (2, 3)}),
+    *[
+        ("normalize", function, shapes, {})
+        for function, shapes in (
+            (lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), [(6, 8, 5, 7), (8,), (8,)]),
+            (lambda x: F.batch_norm(x, None, None, training=True), [(6, 1, 5)]),
+            (lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), [(200, 3), (3,), (3,)]),
+            (lambda x, w, b: F.group_norm(x, 2, w, b), [(3, 8, 5), (8,), (8,)]),
+            (lambda x, w, b: F.layer_norm(x, (33,), w, b), [(90, 33), (33,), (33,)]),
+            (lambda x, w, b: F.layer_norm(x, (5, 7), w, b), [(3, 2, 5, 7), (5, 7), (5, 7)]),
+            (lambda x, w: F.rms_norm(x, (33,), w), [(9, 33), (33,)]),
+            (lambda x: F.instance_norm(x), [(2, 3, 9)]),
+        )
+    ],
 ]  # fmt: skip
 IDS = [f"{i}-{case[0]}" for i, case in enumerate(CASES)]
 LIMITS = {"float64": (1e-10, 1e-10), "float32": (1e-5, 1e-4), "float16": (2e-3, 1e-2)}
@@ -100,6 +142,10 @@ def distance(a, b):
 @pytest.mark.parametrize("dtype", LIMITS)
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_a_kernel_and_its_reference(case, dtype, served):
+    beside_the_reference(case, dtype, served)
+
+
+def beside_the_reference(case, dtype, served):
     name, function, shapes, options = case
     arrays = drawn(shapes, dtype)
     wide = [a.astype(np.float32) for a in arrays] if dtype == "float16" else arrays
@@ -114,6 +160,23 @@ def test_a_kernel_and_its_reference(case, dtype, served):
             assert distance(a, b) <= LIMITS[dtype][i >= count], (i, layout)
     again, _ = computed(function, arrays, options, layout=strided)
     assert all(a.numpy().tobytes() == b.numpy().tobytes() for a, b in zip(found, again, strict=True))
+
+
+@pytest.fixture
+def always_large(monkeypatch):
+    """What is done where there is much to do, in several parts."""
+    monkeypatch.setattr(convolution.Limits, "direct", 0)
+    monkeypatch.setattr(convolution.Limits, "part", 1500)
+    monkeypatch.setattr(normalization.Limits, "whole", 16)
+
+
+LARGE = [case for case in CASES if case[0] in ("conv", "conv_transpose", "normalize")]
+
+
+@pytest.mark.parametrize("dtype", LIMITS)
+@pytest.mark.parametrize("case", LARGE, ids=[f"{i}-{case[0]}" for i, case in enumerate(LARGE)])
+def test_what_is_done_where_there_is_much(case, dtype, served, always_large):
+    beside_the_reference(case, dtype, served)
 
 
 @pytest.mark.skipif("cupy.cuda.runtime.getDeviceCount() < 2", reason="needs two devices of the CUDA emulator")
@@ -152,3 +215,43 @@ def test_second_order(case):
             return an.grad(lambda x: an.sum(an.grad(value)(x) ** 2))(x)
 
     assert distance(twice(True), twice(False)) <= 1e-10
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "shapes"),
+    [
+        ("conv", conv, [(0, 4, 9), (6, 4, 3), (6,)]),
+        ("window_sum", lambda x: F.avg_pool1d(x, 2), [(0, 3, 4)]),
+        ("window_sum", lambda x: avg_pool(x, (1, 2, 1, 2)), [(2, 3, 4, 2, 4)]),
+        ("normalize", lambda x: F.layer_norm(x, (3,)), [(0, 3)]),
+        ("normalize", lambda x, w: F.layer_norm(x, (3,), an.astype(w, an.float32)), [(2, 3), (3,)]),
+        ("lstm_scan", lstm_scan, [(3, 2, 12), (2, 2), (2, 3), (12, 2), (2, 3)]),
+    ],
+)
+def test_what_kernels_do_not_take_the_reference_computes(name, function, shapes, served):
+    arrays = drawn(shapes, "float64")
+    found, _ = computed(function, arrays, {})
+    assert name not in served
+    expected, _ = computed(function, arrays, {}, device="cpu")
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == b.dtype
+        assert distance(a, b) <= 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
+def test_running_statistics_are_those_of_the_reference(dtype, device):
+    if device == "cuda:1" and cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("needs two devices of the CUDA emulator")
+    x = drawn([(6, 3, 5)], dtype)[0]
+    seen = []
+    for on in (True, False):
+        layer = an.nn.BatchNorm1d(3).to(device).to(dtype)
+        cupy.cuda.Device(0).use()
+        with use_kernels(on):
+            for factor in (1.0, 2.0):
+                layer(an.asarray(x * factor, device=device))
+        seen.append([layer.running_mean, layer.running_var, layer.num_batches_tracked])
+    for a, b in zip(*seen, strict=True):
+        assert a.device == device
+        assert distance(a, b) <= LIMITS[dtype][0]

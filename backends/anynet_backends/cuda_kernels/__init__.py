@@ -10,10 +10,23 @@ import os
 # in the wheel the families lie in an archive (hatch_build.py): who has no CuPy needs them neither open nor compiled
 __path__.append(os.path.join(__path__[0], "inside.zip"))
 
-from anynet_backends.cuda_kernels import recurrent  # noqa: E402  after the path
+from anynet_backends.cuda_kernels import (  # noqa: E402  after the path
+    convolution,
+    cross_entropy,
+    normalization,
+    pooling,
+    recurrent,
+)
+from anynet_backends.cuda_kernels.normalization import move_averages  # noqa: E402
 from anynet_backends.kernel_table import KernelTable  # noqa: E402
 
-__all__ = ["KERNELS"]
+__all__ = ["KERNELS", "move_averages"]
 
-KERNELS: KernelTable = {**recurrent.KERNELS}
+KERNELS: KernelTable = {
+    **convolution.KERNELS,
+    **cross_entropy.KERNELS,
+    **normalization.KERNELS,
+    **pooling.KERNELS,
+    **recurrent.KERNELS,
+}
 """By the name of the primitive that they replace."""
