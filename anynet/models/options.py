@@ -9,6 +9,7 @@ from typing import Any
 from anynet._hints import nearest
 from anynet.nn import activations
 from anynet.nn import functional as F
+from anynet.nn.linear import Identity
 from anynet.nn.module import Module
 
 __all__ = ["activation_class", "activation_function", "check_probability", "check_sizes"]
@@ -21,7 +22,7 @@ def _word(name: str) -> str:
 def _elementwise() -> dict[str, type[Module]]:
     """The activations that need no argument and keep the shape, by name in lower case."""
     other = ("GLU", "CReLU", "Softmax", "Softmax2d", "Softmin", "LogSoftmax", "Sparsemax")
-    found = {}
+    found: dict[str, type[Module]] = {"identity": Identity}
     for name in activations.__all__:
         cls = getattr(activations, name)
         needed = [p for p in inspect.signature(cls).parameters.values() if p.default is p.empty]

@@ -1,4 +1,4 @@
-"""Weights that others have trained, by name: files of PyTorch and Hugging Face, or their modules and state dicts.
+"""Weights that others have trained: files of PyTorch, Hugging Face, Keras, Flax and Haiku, or modules and state dicts of PyTorch's.
 
 Nothing in a file is run: safetensors are read, and PyTorch's own files (.pt, .pth, .bin, .ckpt) by a reader that makes tensors and
 nothing else (`anynet_backends.torch_files`); other pickles are refused.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from anynet._hints import closest
+from anynet.models import foreign, layouts
 from anynet.nn.errors import StateError
 from anynet.nn.members import named_state
 from anynet.nn.module import Module
@@ -32,7 +33,8 @@ class LoadReport:
     """What `load_weights` did: names of the model's tensors that were loaded, and of what did not find its counterpart.
 
     `missing`: the model has it, the weights have not; `unexpected`: the other way round; `kept`: of the head, left as it was since
-    the weights have it in another size or not at all; `ignored`: given the name None. `prefix` was taken off all names.
+    the weights have it in another size or not at all; `ignored`: given the name None. `prefix` was taken off all names. `reordered`:
+    loaded in another order, since channels were last where the weights come from, and are first here.
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -41,6 +43,7 @@ class LoadReport:
     kept: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     prefix: str = ""
+    reordered: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [
@@ -52,6 +55,7 @@ class LoadReport:
             ("unexpected", "unexpected in the weights, not used"),
             ("kept", "of the head, left as they were"),
             ("ignored", "ignored as asked"),
+            ("reordered", "reordered from channels last to channels first"),
         ):
             names = getattr(self, name)
             if names:
@@ -72,13 +76,19 @@ def load_weights(
 
     Parameters:
       source: a .safetensors file, or one of PyTorch's (.pt, .pth, .bin, .ckpt) with a state dict in it; a folder or an index of several
-        (model.safetensors.index.json, pytorch_model.bin.index.json), as Hugging Face's; a state dict of anynet or PyTorch; a PyTorch
-        module. Safetensors are mapped into memory, so that no second copy of the weights is made.
+        (model.safetensors.index.json, pytorch_model.bin.index.json), as Hugging Face's; a file of Keras (.keras, .weights.h5, .h5) or
+        of Flax or Haiku (.msgpack); a state dict of anynet or PyTorch; a PyTorch module. Safetensors are mapped into memory, so that
+        no second copy of the weights is made.
       strict: every name must have its counterpart, as in PyTorch. With False the report says what had none; that no name at all fits
         is still refused, and so are other shapes.
       rename: what names of the weights are called in the model: a dict of beginnings (``{"backbone.": "", "classifier.": None}``,
         where None leaves tensors out), or a function of the whole name.
       head: "same", or "new": the model's last layer keeps its values where the weights have it for other classes or not at all.
+
+    Weights of Keras go into the same architecture layer by layer, in their order, unless `rename` says which goes where
+    (``{"layers.dense": "fc1"}``) or the names of layers are the model's; those of Flax and Haiku by name (``rename={"Dense_0": "0",
+    "Conv_0": "features.0"}``). Kernels are turned to PyTorch's layout, gates brought into its order; a Linear behind a convolution gets
+    its rows in the order of channels first, and the report says so. How ε and GRU's reset are set in a .keras file must be as in the model.
 
     A prefix that all names share ("module.", "model.", …) is taken off where the model's names lack it, and a module may know the
     names of others: it defines ``adapt_state(state)``, which gives a state dict of its own names (`ResNet`, `ViT`: those of
@@ -95,17 +105,12 @@ def load_weights(
     2 of the head, left as they were: 2.weight, 2.bias
     """
     if head not in ("same", "new"):
-        msg = f"load_weights: head must be 'same' or 'new', got {head!r}"
-        raise ValueError(msg)
+        raise ValueError(f"load_weights: head must be 'same' or 'new', got {head!r}")
     if not isinstance(model, Module):
-        msg = f"load_weights: model must be a Module, got {type(model).__name__}"
-        raise TypeError(msg)
+        raise TypeError(f"load_weights: model must be a Module, got {type(model).__name__}")
     report = LoadReport()
-    state = _renamed(_tensors(source), rename, report)
     own = dict(named_state(model))
-    state = _without_prefix(state, own, report)
-    if callable(adapt := getattr(model, "adapt_state", None)):
-        state = dict(adapt(state))
+    state = _named(model, source, own, rename, report)
     values = {name: value for name, value in state.items() if name in own}
     report.unexpected = [name for name in state if name not in own]
     ends = _head(model) if head == "new" else set()
@@ -119,6 +124,21 @@ def load_weights(
     model.load_state_dict(values, strict=False)
     report.loaded = list(values)
     return report
+
+
+def _named(
+    model: Module, source: Any, own: Mapping[str, Any], rename: Rename | None, report: LoadReport
+) -> dict[str, Any]:
+    """The weights under the model's names, as far as they have them, and in its layout."""
+    if isinstance(source, (str, os.PathLike)) and Path(source).suffix in foreign.SUFFIXES:
+        read = foreign.read(Path(source))
+        state = _renamed(read.arrays, rename, report)
+        layers, keras = read.layers if rename is None else None, read.layers is not None
+        state, report.reordered = layouts.adapt(model, state, layers, ordered=read.ordered, keras=keras)
+    else:
+        state = _without_prefix(_renamed(_tensors(source), rename, report), own, report)
+    adapt = getattr(model, "adapt_state", None)
+    return dict(adapt(state)) if callable(adapt) else state
 
 
 def _check(

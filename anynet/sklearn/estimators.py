@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
@@ -26,6 +27,7 @@ from sklearn.utils.validation import (
 
 from anynet import random, train
 from anynet.nn.functional import log_softmax, softmax
+from anynet.nn.linear import Linear
 from anynet.nn.module import Module
 from anynet.sklearn.frames import FrameInputs, chosen, has_words
 from anynet.sklearn.networks import build, check_options, perceptron
@@ -35,6 +37,7 @@ from anynet_backends import resolve
 __all__ = ["Classifier", "Regressor"]
 
 _PARTS = ("module", "optimizer")
+_MLPS = {"cross_entropy": MLPClassifier, "mse": MLPRegressor}
 
 _DOCUMENT = """
 
@@ -71,6 +74,8 @@ class _Network(BaseEstimator):  # type: ignore[misc]
     """What both estimators have in common."""
 
     _default_loss: ClassVar[str]
+    _n_in: Any
+    _frames: FrameInputs | None
 
     def __init__(
         self,
@@ -109,6 +114,67 @@ class _Network(BaseEstimator):  # type: ignore[misc]
                 msg = f"{type(self).__name__}() has no parameter {name!r}; options of module and optimizer are module__… and optimizer__…"
                 raise TypeError(msg)
             setattr(self, name, value)
+
+    # ----- from scikit-learn's own networks -----
+
+    @classmethod
+    def from_sklearn(cls, network: Any) -> Any:
+        """A fitted `MLPClassifier` or `MLPRegressor` of scikit-learn with its weights: it predicts the same, and `module_` is its network.
+
+        Options of training that both have are taken over; `fit` begins anew, and with ``warm_start=True`` goes on. TypeError for what is
+        none, and for a Regressor's of Classifier; NotFittedError; ValueError for classes that do not exclude each other, and for
+        outputs of Poisson's loss.
+
+        >>> import anynet as an
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.neural_network import MLPClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> mlp = MLPClassifier((8,), solver="lbfgs", max_iter=500, random_state=0).fit(X, y)
+        >>> same = an.sklearn.Classifier.from_sklearn(mlp)
+        >>> bool(abs(same.predict_proba(X) - mlp.predict_proba(X)).max() < 1e-10)
+        True
+        """
+        if not isinstance(network, _MLPS[cls._default_loss]):
+            expected = _MLPS[cls._default_loss].__name__
+            msg = f"{cls.__name__}.from_sklearn: network must be a {expected}, got {type(network).__name__}"
+            raise TypeError(msg)
+        check_is_fitted(network)
+        made = cls(
+            hidden=tuple(w.shape[1] for w in network.coefs_[:-1]),
+            activation={"logistic": "sigmoid"}.get(network.activation, network.activation),
+            lr=network.learning_rate_init, epochs=network.max_iter, batch_size=network.batch_size, tol=network.tol,
+            patience=network.n_iter_no_change, validation_fraction=network.validation_fraction, early_stopping=network.early_stopping,
+            optimizer="sgd" if network.solver == "sgd" else "adam", random_state=network.random_state, standardize=False,
+        )  # fmt: skip
+        made._adopt(network)
+        return made
+
+    def _adopt(self, network: Any) -> None:
+        """The state after `fit`, and the weights."""
+        weights, biases = list(network.coefs_), list(network.intercepts_)
+        if network.out_activation_ == "logistic" and len(network.classes_) == 2 and weights[-1].shape[1] == 1:
+            # one logit is that of the second class, where the first one's is 0
+            weights[-1], biases[-1] = weights[-1] * [[0, 1]], biases[-1] * [0, 1]
+        elif network.out_activation_ not in ("softmax", "identity"):
+            msg = f"{type(self).__name__}.from_sklearn: outputs must be classes or numbers, got those of {network.out_activation_}"
+            raise ValueError(msg)
+        self._n_in, self._n_out, self._dtype = (
+            network.n_features_in_,
+            weights[-1].shape[1],
+            str(weights[0].dtype),
+        )
+        self._frames = None
+        self._shift = self._scale = self.optimizer_ = None
+        self._seed = int(check_random_state(network.random_state).randint(2**31 - 1))
+        for name in ("classes_", "n_features_in_", "feature_names_in_"):
+            if hasattr(network, name):
+                setattr(self, name, getattr(network, name))
+        self.module_ = self._network(self._seed)
+        linear = [m for m in self.module_.modules() if isinstance(m, Linear)]
+        for layer, w, b in zip(linear, weights, biases, strict=True):
+            layer.load_state_dict({"weight": w.T, "bias": b})
+        self.module_.to(self._device()).eval()
+        self.history_, self.n_iter_ = train.History(), network.n_iter_
 
     # ----- parameters -----
 
@@ -174,7 +240,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]
         self._shift = self._scale = None
         if self._frames is None and self._is_standardized():
             self._shift, self._scale = _moments(X, weight)
-        self._n_in: Any = X.shape[1] if self._frames is not None or len(X.shape) == 2 else tuple(X.shape[1:])
+        self._n_in = X.shape[1] if self._frames is not None or len(X.shape) == 2 else tuple(X.shape[1:])
         self._dtype = "float32" if self._frames is not None or str(X.dtype) != "float64" else "float64"
         self.module_ = self._network(seed)
         self.history_ = train.History()
@@ -492,6 +558,10 @@ class Regressor(RegressorMixin, _Network):  # type: ignore[misc]
             wide = (wide - self._target[0]) / self._target[1]
         inputs = self._frames.inputs(X) if self._frames is not None else self._scaled(X)
         self._train(inputs, wide.astype(self._dtype), weight, epochs, stops)
+
+    def _adopt(self, network: Any) -> None:
+        super()._adopt(network)
+        self._flat, self._target = self._n_out == 1, None
 
     def _scales_targets(self) -> bool:
         """Whether the network learns targets of mean 0 and deviation 1: with losses of differences, unless told otherwise."""

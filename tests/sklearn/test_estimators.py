@@ -11,6 +11,7 @@ from sklearn.datasets import load_diabetes, load_digits, load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -265,3 +266,50 @@ def test_dataframes_with_words_dates_and_gaps(library):
     assert np.isfinite(model.predict(other)).all()
     with pytest.raises(ValueError, match="feature names"):
         model.predict(frames.DataFrame({"size": [1.0], "place": ["Ulm"], "open": [True]}))
+
+
+# ----- scikit-learn's own networks -----
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+def test_networks_of_scikit_learn(activation, dtype):
+    """Classes (two and three), numbers (one and two): the same predictions, also of a pickle, and as parameters of a network."""
+    x, two = X.astype(dtype), np.where(X[:, 0] > 0, "yes", "no")
+    options = {"hidden_layer_sizes": (7, 5), "activation": activation, "max_iter": 20, "random_state": 0}
+    tolerance = 1e-6 if dtype == "float32" else 1e-13
+    for labels in (two, LABELS):
+        mlp = MLPClassifier(**options).fit(x, labels)
+        same = an.sklearn.Classifier.from_sklearn(mlp)
+        assert str(same.module_(an.asarray(x)).dtype) == dtype
+        for one in (same, pickle.loads(pickle.dumps(same))):
+            np.testing.assert_array_equal(one.predict(x), mlp.predict(x))
+            np.testing.assert_allclose(one.predict_proba(x), mlp.predict_proba(x), atol=tolerance)
+    for y in (Y / 100, np.stack([Y, -Y], axis=1) / 100):
+        mlp = MLPRegressor(**options).fit(x, y)
+        same = an.sklearn.Regressor.from_sklearn(mlp)
+        assert same.predict(x).shape == y.shape
+        np.testing.assert_allclose(same.predict(x), mlp.predict(x), rtol=10 * tolerance, atol=10 * tolerance)
+
+
+def test_networks_of_scikit_learn_train_on():
+    mlp = MLPClassifier((6,), max_iter=400, tol=1e-2, random_state=0)
+    mlp.fit(X, LABELS)
+    same = an.sklearn.Classifier.from_sklearn(mlp).set_params(warm_start=True, epochs=40, lr=0.02)
+    before = same.score(X, LABELS)
+    assert same.fit(X, LABELS).score(X, LABELS) > before
+    assert clone(same).get_params()["hidden"] == (6,)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_what_is_no_network_of_scikit_learn():
+    with pytest.raises(
+        TypeError, match=r"Classifier\.from_sklearn: network must be a MLPClassifier, got MLPRegressor"
+    ):
+        an.sklearn.Classifier.from_sklearn(MLPRegressor())
+    with pytest.raises(NotFittedError):
+        an.sklearn.Classifier.from_sklearn(MLPClassifier())
+    several = MLPClassifier((3,), max_iter=2).fit(X, np.stack([X[:, 0] > 0, X[:, 1] > 0], axis=1).astype(int))
+    with pytest.raises(ValueError, match="outputs must be classes or numbers, got those of logistic"):
+        an.sklearn.Classifier.from_sklearn(several)
