@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from anynet import streams
 from anynet.autograd.primitive import primitive
@@ -13,11 +14,15 @@ from anynet_backends import Array, Backend
 __all__ = ["dropout"]
 
 
+def _threshold(p: float) -> int:
+    return min(int(p * 2**32), 2**32 - 1)
+
+
 @primitive(name="dropout")
 def _dropout(xp: Backend, x: Array, *, p: float, seed: int, step: int, mask_shape: tuple[int, ...]) -> Array:
     n = math.prod(mask_shape)
     bits = streams.mask_bits(xp, seed, step, n, xp.device_of(x))
-    threshold = xp.asarray(min(int(p * 2**32), 2**32 - 1), dtype=xp.uint32, device=bits.device)
+    threshold = xp.asarray(_threshold(p), dtype=xp.uint32, device=bits.device)
     keep = xp.astype(xp.greater_equal(bits, threshold), x.dtype) * (1.0 / (1.0 - p))
     return x * xp.reshape(keep, mask_shape)
 
@@ -25,6 +30,21 @@ def _dropout(xp: Backend, x: Array, *, p: float, seed: int, step: int, mask_shap
 _dropout.vjp(
     x=lambda g, p, seed, step, mask_shape: _dropout(g, p=p, seed=seed, step=step, mask_shape=mask_shape)
 )
+
+
+@_dropout.kernel("cupy", vjp=True)
+def _dropout_at_once(
+    xp: Backend, x: Array, *, p: float, seed: int, step: int, mask_shape: tuple[int, ...], need: Any
+) -> Any:
+    """The mask is drawn where it is used."""
+
+    def dropped(x: Array) -> Any:
+        return xp.drop(x, mask_shape, (seed, streams.MASKS, step), _threshold(p), 1.0 / (1.0 - p))
+
+    y = dropped(x)
+    if y is None:
+        return NotImplemented
+    return y if need is None else (y, lambda g: (dropped(g),))
 
 
 def dropout(

@@ -85,7 +85,8 @@ def check_index(index: Array, length: int, what: str, *, negative: bool = True) 
             raise IndexError(msg)
 
     xp.check(in_range, index, within=length, least=-length if negative else 0)
-    if xp.eager and xp.values_are_cheap_to_read and least >= 0:  # elsewhere the values have not been read
+    # elsewhere the values have not been read
+    if not negative or (xp.eager and xp.values_are_cheap_to_read and least >= 0):
         return index
     with xp.scope(index):
         return xp.where(index < 0, index + length, index)

@@ -214,6 +214,23 @@ class Backend:
         many elements; False, with nothing done, where there is no such operation."""
         return False
 
+    def clip_norm(self, vector: Array, most: float, small: float) -> Array | None:
+        """Scale a vector in place by min(1, most / (‖vector‖ + small)), and give its norm before, with no wait of the host; None, with
+        nothing done, where there is no such operation."""
+        return None
+
+    def drop(
+        self,
+        x: Array,
+        mask_shape: tuple[int, ...],
+        address: tuple[int, int, int],
+        threshold: int,
+        scale: float,
+    ) -> Array | None:
+        """x · scale where the word of `random_bits` at the address (key, stream, step), of as many words as `mask_shape` has, is at least
+        the threshold, else x · 0; None where there is no such operation."""
+        return None
+
     def memory(self, device: str) -> DeviceMemory:
         """What is known of a device's memory; NotImplementedError where the library does not count it."""
         raise NotImplementedError(f"{self.name} does not count the memory of {device}")

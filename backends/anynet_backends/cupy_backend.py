@@ -45,9 +45,10 @@ __all__ = ["PHILOX_SOURCE", "CupyBackend"]
 
 _U64: Final = (1 << 64) - 1
 
-PHILOX_SOURCE: Final = r"""
-// Philox4x64-10, the words of numpy.random.Philox: block b (from 0) has the counter (b + 1, step, stream, 0).
-// One thread computes a block of four 64-bit words and writes it as eight 32-bit ones, low halves first.
+PHILOX_SOURCE: Final = (
+    cuda_kernels.PHILOX
+    + r"""
+// One thread writes a block of four 64-bit words as eight 32-bit ones, low halves first.
 extern "C" __global__ void anynet_philox4x64(
     const unsigned long long key0, const unsigned long long key1,
     const unsigned long long step, const unsigned long long stream,
@@ -56,21 +57,8 @@ extern "C" __global__ void anynet_philox4x64(
     const unsigned long long stride = (unsigned long long)gridDim.x * blockDim.x;
     unsigned long long b = (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x;
     for (; b * 8 < n; b += stride) {
-        unsigned long long c0 = b + 1, c1 = step, c2 = stream, c3 = 0, k0 = key0, k1 = key1;
-        #pragma unroll
-        for (int round = 0; round < 10; ++round) {
-            const unsigned long long h0 = __umul64hi(0xD2E7470EE14C6C93ULL, c0);
-            const unsigned long long l0 = 0xD2E7470EE14C6C93ULL * c0;
-            const unsigned long long h1 = __umul64hi(0xCA5A826395121157ULL, c2);
-            const unsigned long long l1 = 0xCA5A826395121157ULL * c2;
-            c0 = h1 ^ c1 ^ k0;
-            c1 = l1;
-            c2 = h0 ^ c3 ^ k1;
-            c3 = l0;
-            k0 += 0x9E3779B97F4A7C15ULL;
-            k1 += 0xBB67AE8584CAA73BULL;
-        }
-        const unsigned long long word[4] = {c0, c1, c2, c3};
+        unsigned long long word[4];
+        philox(b, key0, key1, step, stream, word);
         #pragma unroll
         for (int j = 0; j < 8; ++j) {
             const unsigned long long at = b * 8 + j;
@@ -79,19 +67,6 @@ extern "C" __global__ void anynet_philox4x64(
     }
 }
 """
-
-# Each element of y sums its own row's values in the order of the index: no atomics, the same bits at every
-# run.
-INDEX_ADD: Final = (
-    "T x, raw T v, raw int64 order, raw int64 first, raw int64 last, int64 width",
-    "T y",
-    """
-    const long long row = i / width, column = i % width, end = last[row];
-    T sum = x;
-    for (long long k = first[row]; k < end; ++k) sum += v[order[k] * width + column];
-    y = sum;
-    """,
-    "anynet_index_add",
 )
 
 _THREADS: Final = 128
@@ -295,6 +270,19 @@ class CupyBackend(Backend):
     ) -> bool:
         return cuda_kernels.move_averages(averages, values, keep, factors)
 
+    def clip_norm(self, vector: Array, most: float, small: float) -> Array | None:
+        return cuda_kernels.clip_norm(self.native, vector, most, small)
+
+    def drop(
+        self,
+        x: Array,
+        mask_shape: tuple[int, ...],
+        address: tuple[int, int, int],
+        threshold: int,
+        scale: float,
+    ) -> Array | None:
+        return cuda_kernels.drop(self.native, x, mask_shape, address, threshold, scale)
+
     def memory(self, device: str) -> DeviceMemory:
         pool = self.native.get_default_memory_pool()
         with self._devices[device]:
@@ -330,11 +318,6 @@ class CupyBackend(Backend):
     def _philox(self) -> Any:
         return self.native.RawKernel(PHILOX_SOURCE, "anynet_philox4x64")
 
-    @once_property
-    def _index_add(self) -> Any:
-        inputs, outputs, body, name = INDEX_ADD
-        return self.native.ElementwiseKernel(inputs, outputs, body, name)
-
     def random_bits(self, key: int, stream: int, step: int, n: int, device: str) -> Array:
         check_words(key, stream, step, n)
         with self.native_device(device):
@@ -348,20 +331,9 @@ class CupyBackend(Backend):
 
     def index_add(self, x: Array, index: Array, values: Array) -> Array:
         """As `Backend.index_add`. An index outside [-n, n) is dropped: refusing it would make the host wait."""
-        n, k = check_index_add(self, x, index, values)
-        cupy = self.native
+        check_index_add(self, x, index, values)
         with x.device:
-            if k == 0 or x.size == 0:
-                return x.copy()
-            index = index.astype(np.int64, copy=False)
-            index = cupy.where(index < 0, index + n, index)
-            order = cupy.argsort(index, kind="stable")
-            index = index[order]
-            rows = cupy.arange(n, dtype=np.int64)
-            first = cupy.searchsorted(index, rows, side="left").astype(np.int64, copy=False)
-            last = cupy.searchsorted(index, rows, side="right").astype(np.int64, copy=False)
-            order = order.astype(np.int64, copy=False)
-            return self._index_add(x, cupy.ascontiguousarray(values), order, first, last, x.size // n)
+            return cuda_kernels.add_rows(self.native, x.copy(), index, values)
 
     def windows(
         self, x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from anynet_backends import philox
-from anynet_backends.cupy_backend import INDEX_ADD, PHILOX_SOURCE
+from anynet_backends.cupy_backend import PHILOX_SOURCE
 
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
@@ -21,6 +21,7 @@ SHIM = r"""
 struct Dim { unsigned x; };
 static Dim gridDim, blockDim, blockIdx, threadIdx;
 #define __global__
+#define __device__
 #define __restrict__
 static unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
 { return (unsigned long long)(((unsigned __int128)a * b) >> 64); }
@@ -60,34 +61,6 @@ def test_philox_kernel_gives_numpys_bits(tmp_path):
             launch(grid, block, key & top, key >> 64, step, stream, out.ctypes.data, n)
             assert np.array_equal(out[:n], philox.philox_words(key, stream, step, n))
             assert not out[n:].any()  # nothing is written past the end
-
-
-def test_index_add_kernel_sums_in_the_order_of_the_index(tmp_path):
-    inputs, outputs, body, _ = INDEX_ADD
-    assert inputs.split(", ")[-1] == "int64 width"
-    assert outputs == "T y"
-    source = f"""
-        typedef float T;
-        extern "C" void run(long long size, const T* x_, const T* v, const long long* order,
-            const long long* first,
-            const long long* last, long long width, T* y_)
-        {{ for (long long i = 0; i < size; ++i) {{ const T x = x_[i]; T& y = y_[i]; {body} }} }}
-    """
-    run = build(tmp_path, source).run
-    rng = np.random.default_rng(0)
-    x, v = rng.standard_normal((9, 5)).astype(np.float32), rng.standard_normal((40, 5)).astype(np.float32)
-    index = rng.integers(0, 9, 40)
-    index[index == 4] = 5  # an untouched row
-    order = np.argsort(index, kind="stable").astype(np.int64)
-    rows = np.arange(9)
-    first = np.searchsorted(index[order], rows, side="left").astype(np.int64)
-    last = np.searchsorted(index[order], rows, side="right").astype(np.int64)
-    y = np.empty_like(x)
-    pointer = [a.ctypes.data_as(ctypes.c_void_p) for a in (x, v, order, first, last)]
-    run(ctypes.c_longlong(x.size), *pointer, ctypes.c_longlong(5), y.ctypes.data_as(ctypes.c_void_p))
-    expected = x.copy()
-    np.add.at(expected, index, v)
-    assert np.array_equal(y, expected)
 
 
 def test_updates_are_written_as_kernels():

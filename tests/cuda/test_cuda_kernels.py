@@ -13,16 +13,26 @@ import anynet as an
 from anynet.autograd.primitive import PRIMITIVES, use_kernels
 from anynet.nn import functional as F
 from anynet.ops.convolution import conv, conv_transpose
+from anynet.ops.dropout import dropout
 from anynet.ops.pooling import avg_pool
 from anynet.ops.recurrent import gru_scan, lstm_scan, rnn_scan
 from anynet_backends import get_backend
 from anynet_backends.cuda_kernels import convolution, normalization
+from ci.cuda_emulator.log import Log, present
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 
 SIZES = (4, 3, 3, 1, 1)
 LSTM = [(5, 4, 12), (4, 3), (4, 3), (12, 3)]
 GRU = [(5, 4, 9), (4, 3), (9, 3)]
+WORDS = np.random.default_rng(2).integers(0, 6, 700) ** 2
+
+
+def rows_of(table, **options):
+    """Rows of a table, of which some are named in several chunks."""
+    return F.embedding(an.asarray(WORDS, device=table.device), table, **options)
+
+
 CASES = [
     *[
         (name, function, shapes, options)
@@ -61,6 +71,9 @@ CASES = [
     ("window_sum", F.avg_pool2d, [(2, 3, 8, 6)], {"kernel_size": 3, "stride": 2, "padding": 1}),
     ("window_spread", F.avg_pool3d, [(2, 3, 4, 6, 5)], {"kernel_size": 3, "stride": 1}),
     ("window_sum", F.adaptive_avg_pool2d, [(2, 3, 4, 6)], {"output_size": (2, 3)}),
+    ("scatter_rows", rows_of, [(40, 5)], {}),
+    ("scatter_rows", rows_of, [(40, 1)], {"padding_idx": 4}),
+    ("scatter_rows", rows_of, [(40, 3)], {"scale_grad_by_freq": True}),
     *[
         ("normalize", function, shapes, {})
         for function, shapes in (
@@ -255,3 +268,97 @@ def test_running_statistics_are_those_of_the_reference(dtype, device):
     for a, b in zip(*seen, strict=True):
         assert a.device == device
         assert distance(a, b) <= LIMITS[dtype][0]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float16", "float32", "float64", "complex128"])
+@pytest.mark.parametrize("entries", [0, 1, 16, 17, 1000])
+def test_rows_add_up_in_the_order_of_the_index(dtype, entries):
+    rng = np.random.default_rng(3)
+    x = rng.integers(-3, 4, (9, 4)).astype(dtype)
+    values = rng.integers(-3, 4, (entries, 4)).astype(dtype)
+    index = np.where(rng.random(entries) < 0.7, 5, rng.integers(-9, 9, entries)).astype(np.int32)
+    expected = x.copy()
+    np.add.at(expected, index, values)
+    y = get_backend("cupy").index_add(cupy.asarray(x), cupy.asarray(index), cupy.asarray(values))
+    assert y.dtype == dtype
+    assert np.array_equal(y.get(), expected)
+
+
+def test_rows_out_of_range_are_dropped():
+    x, values = cupy.zeros((3, 2), "f"), cupy.ones((40, 2), "f")
+    index = cupy.asarray([7, -9, 1, 3] * 10)
+    y = get_backend("cupy").index_add(x, index, values)
+    assert y.get().tolist() == [[0, 0], [10, 10], [0, 0]]
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 4), (4, 3, 50), (2, 1, 3)])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
+def test_masks_are_those_of_the_cpu(shape, dtype, device):
+    if device == "cuda:1" and cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("needs two devices of the CUDA emulator")
+    rng = np.random.default_rng(4)
+    x, g = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    functions = [F.dropout] if len(shape) < 3 else [F.dropout, F.dropout1d]
+    for function in functions:
+        found = []
+        for where, on in (("cpu", True), (device, True), (device, False)):
+            an.random.manual_seed(2**100 + 5)
+            given = an.asarray(x, device=where, requires_grad=True)
+            cupy.cuda.Device(0).use()
+            with use_kernels(on):
+                y = function(given, 0.3)
+                y.backward(an.asarray(g, device=where))
+            assert given.grad.device == y.device
+            found.append((y.numpy(), given.grad.numpy()))
+        for other in found[1:]:
+            for a, b in zip(found[0], other, strict=True):
+                assert a.dtype == b.dtype
+                assert np.array_equal(a, b)
+
+
+def test_a_mask_of_other_axes_and_of_nothing():
+    for x, mask in ((np.ones((4, 6), np.float32), (1, 6)), (np.ones((0, 6), np.float32), (0, 6))):
+        found = []
+        for where in ("cpu", "cuda"):
+            an.random.manual_seed(1)
+            found.append(dropout(an.asarray(x, device=where), 0.5, mask_shape=mask).numpy())
+        assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, np.nan, np.inf, 0.0])
+@pytest.mark.parametrize("sizes", [((3,), (4, 2)), ((700,), (900, 7))])
+@pytest.mark.parametrize("most", [0.0, 0.5])
+def test_gradients_are_clipped_as_by_the_reference(scale, sizes, most):
+    found = []
+    for on in (True, False):
+        rng = np.random.default_rng(5)
+        net = an.nn.ParameterList(an.Parameter(rng.standard_normal(n).astype(np.float32)) for n in sizes).to(
+            "cuda"
+        )
+        optimizer = an.optim.SGD(net.parameters(), lr=0.1)
+        with use_kernels(on), np.errstate(all="ignore"):
+            for _ in range(2):  # the gradients of the second step lie in one vector
+                optimizer.zero_grad()
+                sum(an.sum(p * p) for p in net.parameters()).backward()
+                optimizer.step()
+            optimizer.zero_grad()
+            sum(an.sum(p * (p * scale)) for p in net.parameters()).backward()
+            norm = an.nn.utils.clip_grad_norm_(net.parameters(), most)
+        found.append([norm.numpy(), *(p.grad.numpy() for p in net.parameters())])
+    for a, b in zip(*found, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.skipif(not present(), reason="launches are counted by the CUDA emulator")
+def test_clipping_is_two_launches_and_no_wait():
+    net = an.nn.Sequential(an.nn.Linear(30, 20), an.nn.Linear(20, 3)).to("cuda")
+    optimizer = an.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        an.sum(net(an.ones((2, 30), device="cuda"))).backward()
+        with Log() as log:
+            an.nn.utils.clip_grad_norm_(net.parameters(), 0.1)
+        optimizer.step()
+    assert (log.launches, log.synchronisations) == (2, 0)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from anynet.autograd.primitive import kernels_on
 from anynet.tensor import Tensor, to_plain, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import backend_of
@@ -52,9 +53,26 @@ def clip_grad_norm_(
         raise ValueError(msg)
     if not params:
         return Tensor(0.0)
+    if (
+        norm_type == 2.0
+        and not error_if_nonfinite
+        and (clipped := _clip_at_once(params, max_norm)) is not None
+    ):
+        return clipped
     total = get_total_norm([p.grad for p in params if p.grad is not None], norm_type, error_if_nonfinite)
     clip_grads_with_norm_(params, max_norm, total)
     return total
+
+
+def _clip_at_once(params: list[Tensor], max_norm: float) -> Tensor | None:
+    """The same by the backend's own operation on all gradients as one vector; None where there is none."""
+    if not kernels_on():
+        return None
+    arrays = [unwrap(p.grad) for p in params]
+    xp = backend_of(arrays[0])
+    whole = xp.common_memory(arrays)
+    norm = None if whole is None else xp.clip_norm(whole, max_norm, 1e-6)
+    return None if norm is None else wrap(norm)
 
 
 clip_grad_norm = clip_grad_norm_

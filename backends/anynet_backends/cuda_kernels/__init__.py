@@ -16,11 +16,15 @@ from anynet_backends.cuda_kernels import (  # noqa: E402  after the path
     normalization,
     pooling,
     recurrent,
+    scatter,
 )
+from anynet_backends.cuda_kernels.masks import PHILOX, drop  # noqa: E402
 from anynet_backends.cuda_kernels.normalization import move_averages  # noqa: E402
+from anynet_backends.cuda_kernels.norms import clip_norm  # noqa: E402
+from anynet_backends.cuda_kernels.scatter import add_rows  # noqa: E402
 from anynet_backends.kernel_table import KernelTable  # noqa: E402
 
-__all__ = ["KERNELS", "move_averages"]
+__all__ = ["KERNELS", "PHILOX", "add_rows", "clip_norm", "drop", "move_averages"]
 
 KERNELS: KernelTable = {
     **convolution.KERNELS,
@@ -28,5 +32,6 @@ KERNELS: KernelTable = {
     **normalization.KERNELS,
     **pooling.KERNELS,
     **recurrent.KERNELS,
+    **scatter.KERNELS,
 }
 """By the name of the primitive that they replace."""

@@ -1,0 +1,94 @@
+"""Random bits, and dropout with its mask in one launch: the words are those of `numpy.random.Philox`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from anynet_backends.array_api import Array
+from anynet_backends.cuda_kernels.launch import FLOATS, CudaKernel
+
+__all__ = ["PHILOX", "drop"]
+
+PHILOX: Final = r"""
+// Philox4x64-10, the words of numpy.random.Philox: block b (from 0) has the counter (b + 1, step, stream, 0).
+__device__ inline void philox(
+    const unsigned long long b, unsigned long long k0, unsigned long long k1, const unsigned long long step,
+    const unsigned long long stream, unsigned long long* word)
+{
+    unsigned long long c0 = b + 1, c1 = step, c2 = stream, c3 = 0;
+    #pragma unroll
+    for (int round = 0; round < 10; ++round) {
+        const unsigned long long h0 = __umul64hi(0xD2E7470EE14C6C93ULL, c0);
+        const unsigned long long l0 = 0xD2E7470EE14C6C93ULL * c0;
+        const unsigned long long h1 = __umul64hi(0xCA5A826395121157ULL, c2);
+        const unsigned long long l1 = 0xCA5A826395121157ULL * c2;
+        c0 = h1 ^ c1 ^ k0;
+        c1 = l1;
+        c2 = h0 ^ c3 ^ k1;
+        c3 = l0;
+        k0 += 0x9E3779B97F4A7C15ULL;
+        k1 += 0xBB67AE8584CAA73BULL;
+    }
+    word[0] = c0;
+    word[1] = c1;
+    word[2] = c2;
+    word[3] = c3;
+}
+"""
+"""A block of four words."""
+
+# The elements of x that a word is for lie side by side. Where these are one, a thread has a block of words: eight elements.
+_DROP: Final = """
+extern "C" __global__ void anynet_drop(
+    const T* x, T* y, unsigned long long k0, unsigned long long k1, unsigned long long step, unsigned long long stream,
+    long long threshold, double scale, long long each, long long n
+) {
+    const long long thread = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    const long long begin = each == 1 ? thread * 8 : thread, end = each == 1 ? begin + 8 : begin + 1;
+    if (begin >= n) return;
+    unsigned long long word[4];
+    philox(begin / each / 8, k0, k1, step, stream, word);
+    for (long long i = begin; i < end && i < n; ++i) {
+        const int j = i / each % 8;
+        const unsigned int bits = (unsigned int)(word[j / 2] >> (32 * (j & 1)));
+        y[i] = down(up(x[i]) * (bits >= threshold ? A(scale) : A(0)));
+    }
+}
+"""
+_KERNEL: Final = CudaKernel("anynet_drop", PHILOX + _DROP)
+_U64: Final = (1 << 64) - 1
+
+
+def drop(
+    cupy: Any,
+    x: Array,
+    mask_shape: tuple[int, ...],
+    address: tuple[int, int, int],
+    threshold: int,
+    scale: float,
+) -> Array | None:
+    """As `Backend.drop`."""
+    if x.dtype.char not in FLOATS or not x.size or len(mask_shape) != x.ndim:
+        return None
+    lead = next((i for i, n in enumerate(mask_shape) if n != x.shape[i]), x.ndim)
+    if any(n != 1 for n in mask_shape[lead:]):
+        return None
+    key, stream, step = address
+    with x.device:
+        given, y = cupy.ascontiguousarray(x), cupy.empty(x.shape, x.dtype)
+        each = math.prod(x.shape[lead:])
+        words = [cupy.uint64(v) for v in (key & _U64, key >> 64, step, stream)]
+        rate = float(x.dtype.type(scale))  # as it is beside x
+        _KERNEL.each(
+            x.dtype.char,
+            x.size if each > 1 else -(-x.size // 8),
+            given,
+            y,
+            *words,
+            threshold,
+            rate,
+            each,
+            x.size,
+        )
+        return y
