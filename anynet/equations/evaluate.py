@@ -152,6 +152,7 @@ class _Evaluator:
         self.ranges: dict[str, tuple[int, int]] = {}
         self.series: dict[str, dict[int, Any]] = {}
         self.defined: dict[str, Any] = {}
+        self.undrawn: set[str] = set()
         self.line: Line | None = None
         floats: list[Any] = [
             v for v in values.values() if hasattr(v, "shape") and xp.isdtype(v.dtype, "real floating")
@@ -201,9 +202,10 @@ class _Evaluator:
     def plain(self, line: Line) -> None:
         self.line = line
         if line.random:
-            if line.name not in self.values:
-                raise self.fail(f"{line.name} is drawn at random: give its value")
-            self.defined[line.name] = self.values[line.name]
+            if line.name in self.values:
+                self.defined[line.name] = self.values[line.name]
+            else:
+                self.undrawn.add(line.name)
             return
         if line.indices and not any(index_name(i) or _is_ellipsis(i) for i in line.indices[:1]):
             first = line.indices[0]  # ``h[-1] = h0``, a start
@@ -435,6 +437,8 @@ class _Evaluator:
             raise self.fail(f"{name} is defined step by step and needs an index")
         if name in _CONSTANTS:
             return _CONSTANTS[name]
+        if name in self.undrawn:
+            raise self.fail(f"{name} is drawn at random: give its value")
         raise self.fail(f"the value of {name} is missing")
 
     def visit_BinOp(self, node: ast.BinOp) -> Any:

@@ -78,7 +78,12 @@ class Equation:
 
     def evaluate(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What the lines define, by name, for values of the symbols: arrays of any library, numbers, or lists of numbers (float64)."""
-        return evaluate(self.lines, self.symbols, values, _called)
+        made = evaluate(self.lines, self.symbols, values, _called)
+        missing = [name for name in self.result if name not in made]
+        if missing:
+            msg = f"{missing[0]} is drawn at random: give its value"
+            raise EquationError(msg)
+        return made
 
     def evaluate_gradient(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What the gradient's lines define; `values` holds ``dy`` for the result y as well."""
@@ -192,11 +197,12 @@ def _flattened(symbol: Symbol, value: Any, thing: Any, call: dict[str, Any]) -> 
     if not hasattr(value, "shape") or not symbol.axes:
         return value
     shape = tuple(value.shape)
-    if len(shape) == len(symbol.axes) - 1 and "..." not in symbol.axes:
-        for k, axis in enumerate(symbol.axes):
-            if axis.endswith("?"):
-                shape = (*shape[:k], 1, *shape[k:])
-                value = value.__array_namespace__().reshape(value, shape)
+    named = [axis for axis in symbol.axes if axis != "..."]
+    absent = [k for k, axis in enumerate(named) if axis.endswith("?")][: max(len(named) - len(shape), 0)]
+    if absent:
+        for k in absent:
+            shape = (*shape[:k], 1, *shape[k:])
+        value = value.__array_namespace__().reshape(value, shape)
     if symbol.over is not None:
         option = _at(symbol.over, thing, call)
         count = len(option) if isinstance(option, list | tuple) else 1
@@ -214,7 +220,8 @@ def _at(path: str, thing: Any, call: dict[str, Any]) -> Any:
         if number:
             if value is None:
                 return None
-            value = value[int(number)] if isinstance(value, list | tuple) else value[int(number), ...]
+            if not isinstance(value, int | float):  # a number stands for all
+                value = value[int(number)] if isinstance(value, list | tuple) else value[int(number), ...]
         elif value is MISSING:
             groups = getattr(thing, "param_groups", None)
             if name in call:

@@ -11,6 +11,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from anynet.autograd.primitive import Primitive
 from anynet.equations.without import WITHOUT
 from anynet.explanations import differences, formula
 from anynet.explanations.derivatives import DERIVATIVES
+from anynet.explanations.draws import drawn_checks
+from anynet.explanations.examples import example_calls, example_made
 from anynet.explanations.explanation import (
     Block,
     Cell,
@@ -35,13 +38,16 @@ from anynet.explanations.explanation import (
     plain,
 )
 from anynet.explanations.recording import ExplanationError
+from anynet.nn.module import Module
+from anynet.ops.creation import asarray
 from anynet.ops.manipulation import stack
-from anynet.optim import LBFGS
+from anynet.optim import LBFGS, SGD
+from anynet.optim.lr_scheduler import LRScheduler
 from anynet.optim.optimizer import Optimizer
 from anynet.tensor import Parameter, Tensor, wrap
 from anynet.testing import check_optimizer
 from anynet.testing.cases import Case, every
-from anynet_backends import backend_of, resolve
+from anynet_backends import resolve
 
 __all__ = ["equation_blocks", "equation_of", "explain_object"]
 
@@ -98,6 +104,11 @@ def explain_object(thing: Any, digits: int) -> Explanation:
     elif known is not None:
         blocks += _of_formula(thing, known, data)
     checks, shapes = _checks(thing, case, equation)
+    if equation is not None and not equation.gradient and any(what == _SLOPES_AGREE for what, _ in checks):
+        words = (
+            "That of these lines, by the chain rule; autograd's is compared with finite differences below."
+        )
+        blocks.append(Paragraph(words, "Gradient"))
     if shapes:
         blocks.append(Paragraph("\n".join(shapes), "Shapes in the example"))
     sources = _sources(thing)
@@ -239,28 +250,81 @@ def _inputs(case: Case) -> list[Tensor]:
 def _checks(thing: Any, case: Case | None, equation: Any) -> tuple[list[tuple[str, Check]], list[str]]:
     if isinstance(thing, type) and issubclass(thing, Optimizer):
         return _optimizer_checks(thing, equation), []
+    if isinstance(thing, type) and issubclass(thing, LRScheduler):
+        return _schedule_checks(thing, equation), []
     checks: list[tuple[str, Check]] = []
     shapes: list[str] = []
-    if case is not None:
-        state = random.get_state()
-        try:
+    state = random.get_state()
+    try:
+        if case is not None:
             inputs = _inputs(case)
             if not case.steps:
-                checks.append(
-                    ("gradients by autograd = central differences, float64", _gradchecked(case, inputs))
-                )
+                checks.append((_SLOPES_AGREE, _gradchecked(case, inputs)))
             if case.make is not None:
                 shapes, more = _layer_checks(case, inputs, equation)
                 checks += more
-        finally:
-            random.set_state(state)
-    if not shapes and equation is not None and inspect.isfunction(thing):
-        found = _function_check(thing, equation)
-        if found is not None:
-            checks.append(("the code = the equation, float64", found))
+        if equation is not None and inspect.isfunction(thing):
+            checks += drawn_checks(thing, equation)
+        if _ours(thing) and not any(what != _SLOPES_AGREE and c.ok for what, c in checks):
+            checks, shapes = _with_the_example(thing, equation, checks, shapes)
+        if equation is not None and not any(what != _SLOPES_AGREE for what, _ in checks):
+            if any(line.random for line in equation.lines):
+                checks.append((_NUMBERS_AGREE, Check(None, "it draws numbers, which a call does not tell")))
+    finally:
+        random.set_state(state)
     if not checks and isinstance(thing, Primitive):
         checks += _primitive_checks(thing)
     return checks, shapes
+
+
+_SLOPES_AGREE = "gradients by autograd = central differences, float64"
+_NUMBERS_AGREE = "the code = the equation, float64"
+
+
+def _with_the_example(
+    thing: Any, equation: Any, checks: list[tuple[str, Check]], shapes: list[str]
+) -> tuple[list[tuple[str, Check]], list[str]]:
+    """The checks and shapes with those of the calls in the docstring's example, where there were none."""
+    for call in (call.in_double() for call in example_calls(thing)):
+        try:
+            y = call.run()
+        except (TypeError, ValueError, IndexError, RuntimeError):
+            continue
+        outputs = _tensors(y)
+        if isinstance(y, int | float):
+            outputs = [asarray(float(y), dtype="float64")]
+        if not shapes and outputs:
+            shapes = _shapes(_tensors([call.args, call.options]), outputs) + _of_parameters(call.function)
+        if not checks and outputs and call.slopes() and not any(x is y for x in call.slopes()):
+            slopes = [x.requires_grad_() for x in call.slopes()]
+            example = Case("", lambda *x, call=call: _tensors(call.at(x))[0], tuple(x.shape for x in slopes))
+            checks = [(_SLOPES_AGREE, _gradchecked(example, slopes))]
+        made = equation and _equated(call.function, equation, call.args, outputs, call.options)
+        if made is not None:
+            return [
+                *((what, c) for what, c in checks if what != _NUMBERS_AGREE),
+                (_NUMBERS_AGREE, made),
+            ], shapes
+    return checks, shapes
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """The Tensors in a result, or in arguments, in order."""
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, list | tuple):
+        return [x for part in value for x in _tensors(part)]
+    return [value] if isinstance(value, Tensor) else []
+
+
+def _shapes(given: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[str]:
+    into, out = (", ".join(str(tuple(x.shape)) for x in part) or "a number" for part in (given, outputs))
+    return [f"input {into} → output {out}"]
+
+
+def _of_parameters(thing: Any) -> list[str]:
+    named = thing.named_parameters() if isinstance(thing, Module) else ()
+    return [f"{n} {tuple(p.shape)}" for n, p in named]
 
 
 _SLOPES = 200
@@ -300,55 +364,30 @@ def _along_lines(f: Callable[..., Any], inputs: Sequence[Tensor]) -> tuple[Calla
 def _layer_checks(
     case: Case, inputs: Sequence[Tensor], equation: Any
 ) -> tuple[list[str], list[tuple[str, Check]]]:
-    """The shapes of a layer's example, and its result against its equation."""
+    """The shapes of a layer's case, and its result against its equation, which may not have all of the case's options."""
     assert case.make is not None
     random.manual_seed(11)
     net = case.make().to("float64")
-    count = len(case.shapes) - len(list(net.named_parameters()))
-    given = [x.detach() for x in inputs[:count]]
-    y = net(*given)
-    outputs = [v for v in (y if isinstance(y, (tuple, list)) else (y,)) if isinstance(v, Tensor)]
-    shapes = [
-        f"input {', '.join(str(tuple(x.shape)) for x in given)} → output {', '.join(str(tuple(v.shape)) for v in outputs)}"
-    ]
-    shapes += [f"{n} {tuple(p.shape)}" for n, p in net.named_parameters()]
-    checks = []
-    if equation is not None:
-        made = _equated(net, equation, given, outputs)
-        if (
-            made is not None and not made.ok and len(given) == 2
-        ):  # a loss whose targets are no numbers at will
-            retried = (_equated(net, equation, [given[0], t], [net(given[0], t)]) for t in _targets(given[0]))
-            made = next((c for c in retried if c is not None and c.ok), made)
-        if (
-            made is not None and not made.ok and not list(net.parameters())
-        ):  # an equation may be that of the default options
-            plain_net = type(net)().to("float64")
-            plain_made = _equated(plain_net, equation, given, [plain_net(*given)])
-            made = plain_made if plain_made is not None and plain_made.ok else made
-        if made is not None:
-            checks.append(("the code = the equation, float64", made))
-    return shapes, checks
+    given = [x.detach() for x in inputs[: len(case.shapes) - len(list(net.named_parameters()))]]
+    outputs = _tensors(net(*given))
+    made = None if equation is None else _equated(net, equation, given, outputs, {})
+    return _shapes(given, outputs) + _of_parameters(net), [] if made is None else [(_NUMBERS_AGREE, made)]
 
 
-def _equated(thing: Any, equation: Any, given: Sequence[Tensor], outputs: Sequence[Tensor]) -> Check | None:
-    """The result of the code against the equation; None where the equation needs what a call does not tell (masks)."""
-    if equation.spatial:
-        equation = equations.of(thing, len(given[0].shape) - 2)
-    try:
-        found = equation.result_of(equation.evaluate(equation.bind(thing, *given)))
-    except (
-        equations.EquationError,
-        equations.NoEquationError,
-        TypeError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-    ):
+def _equated(
+    thing: Any, equation: Any, given: Sequence[Any], outputs: Sequence[Tensor], options: dict[str, Any]
+) -> Check | None:
+    """The result of the code against the equation; None where the equation needs what a call does not tell (what is drawn)."""
+    if any(line.random and line.name in equation.result for line in equation.lines):
         return None
-    values = found if isinstance(found, tuple) else (found,)
-    if len(values) < len(outputs):
+    found = None
+    for axes in (None, *(_numbers_of_axes(given) if equation.spatial else ())):
+        form = equation if axes is None else equations.of(thing, axes)  # first those that the name says
+        with suppress(*_CANNOT_BE_EVALUATED):
+            found = form.result_of(form.evaluate(form.bind(thing, *given, **options)))
+            break
+    values = found if isinstance(found, tuple) else () if found is None else (found,)
+    if len(values) < len(outputs) or not outputs:
         return None
     for a, b in zip(outputs, values, strict=False):
         check = _same_numbers(
@@ -357,6 +396,17 @@ def _equated(thing: Any, equation: Any, given: Sequence[Tensor], outputs: Sequen
         if check is None or not check.ok:
             return check
     return Check(True, f"{sum(a.size for a in outputs)} numbers")
+
+
+_CANNOT_BE_EVALUATED = (
+    equations.EquationError, equations.NoEquationError, TypeError, ValueError, KeyError, IndexError, AttributeError,
+)  # fmt: skip
+
+
+def _numbers_of_axes(given: Sequence[Any]) -> list[int]:
+    """How many axes of the first argument may be spatial: without samples and channels, without steps as well, or those of an image."""
+    count = len(getattr(given[0], "shape", ())) if given else 0
+    return list(dict.fromkeys(n for n in (count - 2, count - 3, 2) if n in (1, 2, 3)))
 
 
 def _same_numbers(a: Any, b: Any) -> Check | None:
@@ -369,31 +419,6 @@ def _same_numbers(a: Any, b: Any) -> Check | None:
         a.sort()
         b.sort()
     return differences.agree(a, b, 1e-10)
-
-
-def _targets(x: Tensor) -> list[Tensor]:
-    """Second arguments that a loss may take: numbers, 0 and 1, −1 and 1."""
-    generator = random.Generator(8)
-    t = random.uniform(x.shape, low=0.1, high=0.9, dtype="float64", generator=generator)
-    ones = wrap(backend_of(t._data).astype(t._data > 0.5, t._data.dtype))
-    return [t, ones, 2.0 * ones - 1.0]
-
-
-def _function_check(f: Callable[..., Any], equation: Any) -> Check | None:
-    """A function of one or two arrays against its equation."""
-    x = random.uniform((3, 4), low=0.1, high=0.9, dtype="float64", generator=random.Generator(7))
-    found = None
-    for given in ([x], *([x, t] for t in _targets(x))):
-        try:
-            y = f(*given)
-        except (TypeError, ValueError, IndexError, RuntimeError):
-            continue
-        if isinstance(y, Tensor):
-            check = _equated(f, equation, given, [y])
-            if check is not None and check.ok:
-                return check
-            found = found or check
-    return found
 
 
 def _primitive_checks(prim: Any) -> list[tuple[str, Check]]:
@@ -409,6 +434,26 @@ def _primitive_checks(prim: Any) -> list[tuple[str, Check]]:
     except (GradientError, ValueError, TypeError):
         return []
     return [("gradients by autograd = central differences, float64", Check(True, "4 points"))]
+
+
+def _schedule_checks(cls: type[LRScheduler], equation: Any) -> list[tuple[str, Check]]:
+    """The rates of ten steps against the equation, with the options of the docstring's example."""
+    made = example_made(cls)
+    if made is None or equation is None:
+        return []
+    optimizer = SGD([Parameter([1.0])], lr=0.5, momentum=0.9)
+    schedule: Any = cls(optimizer, *made[0][1:], **made[1])
+    ours, theirs = [], []
+    for t in range(10):
+        values = equation.evaluate(equation.bind(schedule, t=t))
+        theirs.append(float(values[equation.result[0]]))
+        ours.append(float(schedule.get_last_lr()[0]))
+        optimizer.step()
+        schedule.step()
+    check = differences.agree(
+        asarray(ours, dtype="float64").numpy(), asarray(theirs, dtype="float64").numpy(), 1e-10
+    )
+    return [("ten rates of the code = the equation", Check(True, "") if check.ok else check)]
 
 
 def _five_steps(cls: type[Optimizer], options: dict[str, Any], equation: Any) -> list[tuple[str, Check]]:

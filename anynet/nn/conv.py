@@ -82,7 +82,13 @@ class _AnyConv(Spatial):
         G = groups
         mode = padding_mode
     """,
-    spatial="t i u v a q s p d T K L",
+    gradient="""
+        db[o] = sum[n, t](dy[n, o, t])
+        dW[o, c: C, i: K] = sum[n, t](dy[n, o, t] * x[n, o // (O // G) * C + c, v[t, i]])
+        dx[n, k: D, j: T] = sum[o, c, t, i, o // (O // G) * C + c == k, v[t, i] == j](W[o, c, i] * dy[n, o, t])
+    """,
+    spatial="t i j u v a q s p d T K L",
+    result="y",
 )
 class _Conv(_AnyConv):
     """y[n, o, p] = b[o] + Σ_{c, k} w[o, c, k] · x[n, c, p·stride + k·dilation − padding] over $data; place p and offset k have

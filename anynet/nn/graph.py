@@ -132,6 +132,9 @@ class GCNConv(Module):
     >>> path = an.asarray([[0, 1, 1, 2], [1, 0, 2, 1]])
     >>> an.nn.GCNConv(3, 2)(an.ones((3, 3)), path).shape
     (3, 2)
+    >>> matrix = an.asarray([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    >>> an.nn.GCNConv(3, 2)(an.ones((3, 3)), matrix).shape
+    (3, 2)
 
     Source: Kipf and Welling: Semi-supervised classification with graph convolutional networks (2017), equation 2.
     """
@@ -228,6 +231,9 @@ class GATConv(Module):
     >>> path = an.asarray([[0, 1, 1, 2], [1, 0, 2, 1]])
     >>> an.nn.GATConv(3, 2, heads=4)(an.ones((3, 3)), path).shape
     (3, 8)
+    >>> matrix = an.asarray([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    >>> an.nn.GATConv(3, 2)(an.ones((3, 3)), matrix).shape
+    (3, 2)
 
     Source: Veličković et al.: Graph attention networks (2018), equations 1 to 6.
     """

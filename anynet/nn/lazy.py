@@ -238,6 +238,8 @@ def _second(ndim: int) -> int:
 class LazyLinear(_Lazy):
     """
     >>> import anynet as an
+    >>> an.nn.LazyLinear(3)(an.ones((2, 5))).shape
+    (2, 3)
     >>> net = an.nn.Sequential(an.nn.Flatten(), an.nn.LazyLinear(3))
     >>> net(an.ones((2, 4, 5))).shape, net[1]
     ((2, 3), Linear(in_features=20, out_features=3, bias=True))

@@ -278,6 +278,15 @@ class RNNBase(Module):
         nonlinearity: layer 0, forward, while layer k reads the states of layer k − 1, the backward direction runs from
             the last step to the first
     """,
+    gradient="""
+        e[t, n] = dh[t, n] + (da[t + 1, n] @ W_hh if t < T - 1 else 0)
+        da[t, n] = e[t, n] * ([a[t, n] > 0] if nonlinearity == "relu" else 1 - h[t, n] ** 2)
+        dx[t, n] = da[t, n] @ W_ih
+        dW_ih[r, k] = sum[t, n](da[t, n, r] * x[t, n, k])
+        dW_hh[r, k: P] = sum[t, n](da[t, n, r] * (h[t - 1, n, k] if t > 0 else h_0[0, n, k]))
+        db_ih[r] = sum[t, n](da[t, n, r]); db_hh[r] = sum[t, n](da[t, n, r])
+        dh_0[l: 1, n] = da[0, n] @ W_hh
+    """,
     result="h h_T",
 )
 class RNN(RNNBase):
@@ -300,6 +309,8 @@ class RNN(RNNBase):
     ShapeError for an input or a state of another shape.
 
     >>> import anynet as an
+    >>> an.nn.RNN(3, 5)(an.ones((7, 4, 3)))[0].shape
+    (7, 4, 5)
     >>> output, h = an.nn.RNN(3, 5, num_layers=2)(an.ones((7, 4, 3)))
     >>> output.shape, h.shape
     ((7, 4, 5), (2, 4, 5))
@@ -355,6 +366,24 @@ class RNN(RNNBase):
         p = proj_size: layer 0, forward, while layer k reads the states of layer k − 1, the backward direction runs from
             the last step to the first
     """,
+    gradient="""
+        b[t, n, j: H] = c[t - 1, n, j] if t > 0 else c_0[0, n, j]
+        e[t, n] = dh[t, n] + (da[t + 1, n] @ W_hh if t < T - 1 else 0)
+        q[t, n] = e[t, n] @ W_hr if p > 0 else e[t, n]
+        dc[t, n] = q[t, n] * o[t, n] * (1 - tanh(c[t, n]) ** 2) + (dc[t + 1, n] * f[t + 1, n] if t < T - 1 else 0)
+        ι[t, n] = dc[t, n] * g[t, n] * i[t, n] * (1 - i[t, n])
+        φ[t, n] = dc[t, n] * b[t, n] * f[t, n] * (1 - f[t, n])
+        γ[t, n] = dc[t, n] * i[t, n] * (1 - g[t, n] ** 2)
+        ω[t, n] = q[t, n] * tanh(c[t, n]) * o[t, n] * (1 - o[t, n])
+        da[t, n, r: R] = ι[t, n, r] + φ[t, n, r - H] + γ[t, n, r - 2 * H] + ω[t, n, r - 3 * H]
+        dx[t, n] = da[t, n] @ W_ih
+        dW_ih[r, k] = sum[t, n](da[t, n, r] * x[t, n, k])
+        dW_hh[r, k: P] = sum[t, n](da[t, n, r] * (h[t - 1, n, k] if t > 0 else h_0[0, n, k]))
+        db_ih[r] = sum[t, n](da[t, n, r]); db_hh[r] = sum[t, n](da[t, n, r])
+        dh_0[l: 1, n] = da[0, n] @ W_hh
+        dc_0[l: 1, n] = dc[0, n] * f[0, n]
+        dW_hr[k, j] = sum[t, n](e[t, n, k] * o[t, n, j] * tanh(c[t, n, j]))
+    """,
     result="h h_T c_T",
 )
 class LSTM(RNNBase):
@@ -379,6 +408,8 @@ class LSTM(RNNBase):
     ShapeError for an input or a state of another shape.
 
     >>> import anynet as an
+    >>> an.nn.LSTM(3, 5)(an.ones((7, 4, 3)))[0].shape
+    (7, 4, 5)
     >>> output, (h, c) = an.nn.LSTM(3, 5, bidirectional=True)(an.ones((7, 4, 3)))
     >>> output.shape, h.shape, c.shape
     ((7, 4, 10), (2, 4, 5), (2, 4, 5))
@@ -424,6 +455,21 @@ class LSTM(RNNBase):
         b_hh[R] = bias_hh_l0 or 0
         h_0[L, N?, H] = hx or 0: layer 0, forward, while layer k reads the states of layer k − 1, the backward direction
             runs from the last step to the first
+    """,
+    gradient="""
+        b[t, n, j: H] = h[t - 1, n, j] if t > 0 else h_0[0, n, j]
+        e[t, n] = dh[t, n] + (e[t + 1, n] * z[t + 1, n] + dv[t + 1, n] @ W_hh if t < T - 1 else 0)
+        ζ[t, n] = e[t, n] * (b[t, n] - m[t, n]) * z[t, n] * (1 - z[t, n])
+        γ[t, n] = e[t, n] * (1 - z[t, n]) * (1 - m[t, n] ** 2)
+        κ[t, n] = γ[t, n] * r[t, n]
+        ρ[t, n, j: H] = γ[t, n, j] * v[t, n, 2 * H + j] * r[t, n, j] * (1 - r[t, n, j])
+        du[t, n, i: R] = ρ[t, n, i] + ζ[t, n, i - H] + γ[t, n, i - 2 * H]
+        dv[t, n, i: R] = ρ[t, n, i] + ζ[t, n, i - H] + κ[t, n, i - 2 * H]
+        dx[t, n] = du[t, n] @ W_ih
+        dW_ih[i, k] = sum[t, n](du[t, n, i] * x[t, n, k])
+        dW_hh[i, k] = sum[t, n](dv[t, n, i] * b[t, n, k])
+        db_ih[i] = sum[t, n](du[t, n, i]); db_hh[i] = sum[t, n](dv[t, n, i])
+        dh_0[l: 1, n] = e[0, n] * z[0, n] + dv[0, n] @ W_hh
     """,
     result="h h_T",
 )
@@ -546,6 +592,12 @@ class RNNCellBase(Module):
         h_0[N?, H] = hx or 0
         nonlinearity
     """,
+    gradient="""
+        da[n] = dh[n] * ([a[n] > 0] if nonlinearity == "relu" else 1 - h[n] ** 2)
+        dx[n] = da[n] @ W_ih; dh_0[n] = da[n] @ W_hh
+        dW_ih[r, k] = sum[n](da[n, r] * x[n, k]); dW_hh[r, k: H] = sum[n](da[n, r] * h_0[n, k])
+        db_ih[r] = sum[n](da[n, r]); db_hh[r] = sum[n](da[n, r])
+    """,
 )
 class RNNCell(RNNCellBase):
     """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or ReLU for tanh with ``nonlinearity="relu"``: one step of `RNN`.
@@ -604,6 +656,18 @@ class RNNCell(RNNCellBase):
         h_0[N?, H] = hx[0] or 0
         c_0[N?, H] = hx[1] or 0
     """,
+    gradient="""
+        q[n] = dh[n] * o[n] * (1 - tanh(c[n]) ** 2)
+        ι[n] = q[n] * g[n] * i[n] * (1 - i[n])
+        φ[n] = q[n] * c_0[n] * f[n] * (1 - f[n])
+        γ[n] = q[n] * i[n] * (1 - g[n] ** 2)
+        ω[n] = dh[n] * tanh(c[n]) * o[n] * (1 - o[n])
+        da[n, r: R] = ι[n, r] + φ[n, r - H] + γ[n, r - 2 * H] + ω[n, r - 3 * H]
+        dx[n] = da[n] @ W_ih; dh_0[n] = da[n] @ W_hh
+        dW_ih[r, k] = sum[n](da[n, r] * x[n, k]); dW_hh[r, k: H] = sum[n](da[n, r] * h_0[n, k])
+        db_ih[r] = sum[n](da[n, r]); db_hh[r] = sum[n](da[n, r])
+        dc_0[n] = q[n] * f[n]
+    """,
     result="h c",
 )
 class LSTMCell(RNNCellBase):
@@ -654,6 +718,17 @@ class LSTMCell(RNNCellBase):
         b_ih[R] = bias_ih or 0
         b_hh[R] = bias_hh or 0
         h_0[N?, H] = hx or 0
+    """,
+    gradient="""
+        ζ[n] = dh[n] * (h_0[n] - m[n]) * z[n] * (1 - z[n])
+        γ[n] = dh[n] * (1 - z[n]) * (1 - m[n] ** 2)
+        κ[n] = γ[n] * r[n]
+        ρ[n, j: H] = γ[n, j] * v[n, 2 * H + j] * r[n, j] * (1 - r[n, j])
+        du[n, i: R] = ρ[n, i] + ζ[n, i - H] + γ[n, i - 2 * H]
+        dv[n, i: R] = ρ[n, i] + ζ[n, i - H] + κ[n, i - 2 * H]
+        dx[n] = du[n] @ W_ih; dh_0[n] = dh[n] * z[n] + dv[n] @ W_hh
+        dW_ih[i, k] = sum[n](du[n, i] * x[n, k]); dW_hh[i, k: H] = sum[n](dv[n, i] * h_0[n, k])
+        db_ih[i] = sum[n](du[n, i]); db_hh[i] = sum[n](dv[n, i])
     """,
 )
 class GRUCell(RNNCellBase):

@@ -280,24 +280,28 @@ def _grouped(where: str, query: Any, key: Any, value: Any, mask: Any) -> tuple[A
 
 @equation(
     "τ = 1 / sqrt(E) if scale == 0 else scale",
-    "s[..., i, j] = τ * sum[e](Q[..., i, e] * K[..., j, e]) + M[..., i, j]",
-    "A[..., i, j] = softmax[j](s[..., i, j] if B[..., i, j] and (not is_causal or j <= i) else -inf)",
-    "y[..., i, w] = sum[j](A[..., i, j] * V[..., j, w])",
+    "r = H // G",
+    "s[..., h, i, j] = τ * sum[e](Q[..., h, i, e] * K[..., h // r, j, e]) + M[..., h, i, j]",
+    "A[..., h, i, j] = softmax[j](s[..., h, i, j] if B[..., h, i, j] and (not is_causal or j <= i) else -inf)",
+    "d ~ Bernoulli(1 - p)",
+    "a[..., h, i, j] = A[..., h, i, j] * (d[..., h, i, j] / (1 - p) if p > 0 else 1)",
+    "y[..., h, i, w] = sum[j](a[..., h, i, j] * V[..., h // r, j, w])",
     where="""
-        Q[..., L, E] = query
-        K[..., S, E] = key
-        V[..., S, W] = value
-        M[..., L?, S?] = attn_mask of floats or 0
-        B[..., L?, S?] = attn_mask of booleans or 1
+        Q[..., H?, L, E] = query
+        K[..., G?, S, E] = key
+        V[..., G?, S, W] = value
+        M[..., H?, L?, S?] = attn_mask of floats or 0
+        B[..., H?, L?, S?] = attn_mask of booleans or 1
         is_causal
+        p = dropout_p
         scale = scale or 0: 1 / √E unless given
     """,
     gradient="""
-        dV[..., j, w] = sum[i](A[..., i, j] * dy[..., i, w])
-        da[..., i, j] = sum[w](dy[..., i, w] * V[..., j, w])
-        ds[..., i, j] = A[..., i, j] * (da[..., i, j] - sum[k](A[..., i, k] * da[..., i, k]))
-        dQ[..., i, e] = τ * sum[j](ds[..., i, j] * K[..., j, e])
-        dK[..., j, e] = τ * sum[i](ds[..., i, j] * Q[..., i, e])
+        dV[..., g: G, j, w] = sum[h, i, h // r == g](a[..., h, i, j] * dy[..., h, i, w])
+        dA[..., h, i, j] = sum[w](dy[..., h, i, w] * V[..., h // r, j, w]) * (d[..., h, i, j] / (1 - p) if p > 0 else 1)
+        ds[..., h, i, j] = A[..., h, i, j] * (dA[..., h, i, j] - sum[k](A[..., h, i, k] * dA[..., h, i, k]))
+        dQ[..., h, i, e] = τ * sum[j](ds[..., h, i, j] * K[..., h // r, j, e])
+        dK[..., g: G, j, e] = τ * sum[h, i, h // r == g](ds[..., h, i, j] * Q[..., h, i, e])
     """,
 )
 def scaled_dot_product_attention(
@@ -323,11 +327,14 @@ def scaled_dot_product_attention(
 
     Equation:
       τ = 1 / √E if scale = 0, else scale
-      s[i, j] = τ · (Σ_e Q[i, e] K[j, e]) + M[i, j]
-      A[i, j] = softmax_j(s[i, j] if B[i, j] and (not is_causal or j ≤ i), else −∞)
-      y[i, w] = Σ_j A[i, j] V[j, w]
-      (Q: query (…, L, E); K: key (…, S, E); V: value (…, S, W); M: attn_mask of floats or 0 (…, L, S); B: attn_mask of
-      booleans or 1 (…, L, S); is_causal; scale: or 0: 1 / √E unless given)
+      r = ⌊H / G⌋
+      s[h, i, j] = τ · (Σ_e Q[h, i, e] K[⌊h / r⌋, j, e]) + M[h, i, j]
+      A[h, i, j] = softmax_j(s[h, i, j] if B[h, i, j] and (not is_causal or j ≤ i), else −∞)
+      d ∼ Bernoulli(1 − p)
+      a[h, i, j] = A[h, i, j] · (d[h, i, j] / (1 − p) if p > 0, else 1)
+      y[h, i, w] = Σ_j a[h, i, j] V[⌊h / r⌋, j, w]
+      (Q: query (…, H, L, E); K: key (…, G, S, E); V: value (…, G, S, W); M: attn_mask of floats or 0 (…, H, L, S); B:
+      attn_mask of booleans or 1 (…, H, L, S); is_causal; p: dropout_p; scale: or 0: 1 / √E unless given)
 
     >>> import anynet as an
     >>> q = k = an.eye(2)

@@ -53,7 +53,7 @@ def agrees(thing, *args, given=None, out=None, axes=None, gradient=True, **kwarg
         shown = out(other) if out else _as_equation(equation, name, other, thing, tensors, kwargs)
         _close(one, shown, f"{thing}: {name}")
     if equation.gradient:
-        _gradients_agree(equation, thing, tensors, kwargs, values, result, drawn)
+        _gradients_agree(equation, thing, tensors, kwargs, values, result, drawn, out)
     elif gradient and not out:
         _gradients_by_autograd(equation, thing, tensors, kwargs, values, result, drawn)
 
@@ -110,14 +110,14 @@ def _gradients_by_autograd(equation, thing, tensors, kwargs, values, result, dra
     assert checked or isinstance(thing, nn.Module)
 
 
-def _gradients_agree(equation, thing, tensors, kwargs, values, result, drawn):
+def _gradients_agree(equation, thing, tensors, kwargs, values, result, drawn, out):
     y = equation.result[0]
     result = _first(result)
     seed = np.random.default_rng(9).standard_normal(result.shape) if y != "L" else np.ones(result.shape)
     an.sum(result * an.asarray(seed)).backward()
     call = _call(thing, tensors, kwargs, drawn.items())
     seed = an.asarray(seed)
-    shown = _as_equation(equation, y, seed, thing, tensors, kwargs)
+    shown = out(seed) if out else _as_equation(equation, y, seed, thing, tensors, kwargs)
     computed = _plain(equation.evaluate(values)[y])
     shown = _plain(shown).reshape(computed.shape) if _plain(shown).size == computed.size else _plain(shown)
     slopes = equation.evaluate_gradient({**values, f"d{y}": shown})

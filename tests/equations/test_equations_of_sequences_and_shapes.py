@@ -102,6 +102,44 @@ def test_shared_heads():
     layer = nn.GroupQueryAttention(8, num_query_heads=4, num_key_value_heads=2, **double)
     agrees(layer, normal(2, 3, 8), normal(2, 3, 8), normal(2, 3, 8), is_causal=True)
     agrees(layer, normal(2, 3, 8), normal(2, 5, 8), normal(2, 5, 8))
+    for mask in (normal(3, 5), normal(4, 3, 5), normal(2, 1, 3, 5) > 0, normal(2, 4, 3, 5), normal(1, 5) > 0):
+        agrees(layer, normal(2, 3, 8), normal(2, 5, 8), normal(2, 5, 8), attn_mask=mask)
+    turned = nn.GroupQueryAttention(8, 4, 2, rope=nn.RoPE(2), **double)
+    agrees(turned, normal(2, 3, 8), normal(2, 3, 8), normal(2, 3, 8), is_causal=True)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"is_causal": True}, {"attn_mask": normal(4, 5)}, {"attn_mask": normal(6, 1, 5) > 0}]
+)
+def test_attention_with_fewer_heads_of_keys(options):
+    inputs = normal(2, 6, 4, 3), normal(2, 3, 5, 3), normal(2, 3, 5, 2)
+    agrees(F.scaled_dot_product_attention, *inputs, enable_gqa=True, **options)
+    agrees(F.scaled_dot_product_attention, *(x[0, 0] for x in inputs))  # without any
+
+
+def test_attention_with_dropout():
+    """Which weights are dropped is seen where the values are the identity: then the results are the weights."""
+    q, k, v = (an.asarray(normal(2, 4, 5, 3, seed=i), requires_grad=True) for i in range(3))
+    for options in ({}, {"is_causal": True}):
+        an.random.manual_seed(3)
+        kept = F.scaled_dot_product_attention(
+            q, k, an.eye(5, dtype="float64") + an.zeros((2, 4, 5, 5)), dropout_p=0.4, **options
+        )
+        an.random.manual_seed(3)
+        agrees(
+            F.scaled_dot_product_attention, q.numpy(), k.numpy(), v.numpy(), dropout_p=0.4,
+            given={"d": (kept.numpy() != 0).astype(float)}, **options,
+        )  # fmt: skip
+
+
+def test_heads_with_dropout():
+    inputs = [normal(5, 2, 4, seed=i) for i in range(3)]
+    layer = nn.MultiheadAttention(4, 2, dropout=0.4, **double)
+    an.random.manual_seed(3)
+    weights = layer(*map(an.asarray, inputs), average_attn_weights=False)[1]
+    an.random.manual_seed(3)
+    agrees(layer, *inputs, given={"z": (weights.numpy() != 0).astype(float)})
+    agrees(layer.eval(), *inputs)
 
 
 @pytest.mark.parametrize("norm_first", [False, True])

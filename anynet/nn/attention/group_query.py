@@ -21,9 +21,15 @@ __all__ = ["GroupQueryAttention"]
     "q[n, i, d] = b_q[d] + sum[k](W_q[d, k] * Q[n, i, k])",
     "k[n, j, d] = b_k[d] + sum[m](W_k[d, m] * K[n, j, m])",
     "v[n, j, d] = b_v[d] + sum[m](W_v[d, m] * V[n, j, m])",
-    "s[n, h: H, i, j] = sum[e: w](q[n, i, h * w + e] * k[n, j, h // (H // G) * w + e]) / sqrt(w)",
-    "A[n, h, i, j] = softmax[j](s[n, h, i, j] if not is_causal or j <= i else -inf)",
-    "o[n, i, d: H * w] = sum[j](A[n, d // w, i, j] * v[n, j, d // w // (H // G) * w + d % w])",
+    "q_h[n, h: H, i, e: w] = q[n, i, h * w + e]",
+    "k_h[n, g: G, j, e: w] = k[n, j, g * w + e]",
+    "r[n, h] = R(q_h[n, h]) if R else q_h[n, h]",
+    "t[n, g] = R(k_h[n, g]) if R else k_h[n, g]",
+    "s[n, h, i, j] = sum[e](r[n, h, i, e] * t[n, h // (H // G), j, e]) / sqrt(w) + M[n, h, i, j]",
+    "A[n, h, i, j] = softmax[j](s[n, h, i, j] if C[n, h, i, j] and (not is_causal or j <= i) else -inf)",
+    "m ~ Bernoulli(1 - p)",
+    "a[n, h, i, j] = A[n, h, i, j] * (m[n, h, i, j] / (1 - p) if training and p > 0 else 1)",
+    "o[n, i, d: H * w] = sum[j](a[n, d // w, i, j] * v[n, j, d // w // (H // G) * w + d % w])",
     "y[n, i, d] = b_o[d] + sum[e](W_o[d, e] * o[n, i, e])",
     where="""
         Q[N, L, E] = query
@@ -40,7 +46,12 @@ __all__ = ["GroupQueryAttention"]
         b_v[B] = v_proj.bias or 0
         W_o[E, A] = out_proj.weight
         b_o[E] = out_proj.bias or 0
-        is_causal: without rope, mask and dropout
+        R = rope
+        M[N?, H?, L?, S?] = attn_mask of floats or 0
+        C[N?, H?, L?, S?] = attn_mask of booleans or 1
+        is_causal
+        p = dropout
+        training
     """,
 )
 class GroupQueryAttention(Module):

@@ -34,9 +34,11 @@ __all__ = ["MultiheadAttention"]
         A[n, h: H, i: L, j: J] = softmax[j: J](-inf if D[(n * H + h) % Z, i, j] or c[n, j] else
             s[n, h, i, j] + M[(n * H + h) % Z, i, j] + m[n, j])
     """,
-    "o[i, n, d: E] = sum[j](A[n, d // w, i, j] * v[j, n, d])",
+    "z ~ Bernoulli(1 - p)",
+    "a[n, h: H, i, j] = A[n, h, i, j] * (z[n, h, i, j] / (1 - p) if training and p > 0 else 1)",
+    "o[i, n, d: E] = sum[j](a[n, d // w, i, j] * v[j, n, d])",
     "y[i, n, d: E] = b_o[d] + sum[e](W_o[d, e] * o[i, n, e])",
-    "P[n, i, j] = mean[h](A[n, h, i, j])",
+    "P[n, i, j] = mean[h](a[n, h, i, j])",
     where="""
         Q[L, N?, E] = query swap batch_first
         K[S, N?, F] = key swap batch_first
@@ -52,7 +54,9 @@ __all__ = ["MultiheadAttention"]
         M[Z?, L, S] = attn_mask of floats or 0
         D[Z?, L, S] = attn_mask of booleans or 0
         m[N?, S] = key_padding_mask of floats or 0
-        c[N?, S] = key_padding_mask of booleans or 0: without dropout
+        c[N?, S] = key_padding_mask of booleans or 0
+        p = dropout
+        training
         b_k[A, A, E] = bias_k or 0
         b_v[A, A, E] = bias_v or 0
         r = bias_k.ndim or 0

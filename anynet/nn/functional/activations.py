@@ -708,8 +708,8 @@ def gumbel_softmax(
       (x: logits along dim (…, J): j runs along `dim`; τ: tau)
 
     >>> import anynet as an
-    >>> float(an.sum(an.nn.functional.gumbel_softmax(an.zeros(3), hard=True)))
-    1.0
+    >>> an.nn.functional.gumbel_softmax(an.zeros(3)).shape, float(an.sum(an.nn.functional.gumbel_softmax(an.zeros(3), hard=True)))
+    ((3,), 1.0)
     """
     if not tau > 0:
         msg = f"gumbel_softmax: tau must be > 0, got {tau}"

@@ -160,7 +160,7 @@ def alpha_dropout(input: ArrayLike, p: float = 0.5, training: bool = False, inpl
       (x: input; p; training: s is the value of SELU at −∞)
 
     >>> import anynet as an
-    >>> an.nn.functional.alpha_dropout(an.ones((2, 3)), 0.5, training=False).shape
+    >>> an.nn.functional.alpha_dropout(an.ones((2, 3)), 0.5, training=True).shape
     (2, 3)
     """
     return _alpha(input, p, training, None)
@@ -223,6 +223,8 @@ def gaussian_noise(input: ArrayLike, stddev: float, training: bool = True) -> Te
       (x: input; σ: stddev; training)
 
     >>> import anynet as an
+    >>> an.nn.functional.gaussian_noise(an.ones(3), 1.0).shape
+    (3,)
     >>> an.nn.functional.gaussian_noise(an.ones(3), 0.0)
     Tensor([1., 1., 1.])
     """
@@ -246,6 +248,8 @@ def gaussian_dropout(input: ArrayLike, rate: float = 0.5, training: bool = True)
       (x: input; rate; training)
 
     >>> import anynet as an
+    >>> an.nn.functional.gaussian_dropout(an.ones(3)).shape
+    (3,)
     >>> an.nn.functional.gaussian_dropout(an.ones(3), training=False)
     Tensor([1., 1., 1.])
     """

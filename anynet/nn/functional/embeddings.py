@@ -52,12 +52,13 @@ def embedding(
     return lookup(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
 
 
-@equation("y[..., c: C] = [i == c]", where="i = tensor; C = num_classes")
+@equation("K = max(i) + 1 if C == -1 else C", "y[..., c: K] = [i == c]", where="i = tensor; C = num_classes")
 def one_hot(tensor: ArrayLike, num_classes: int = -1) -> Tensor:
     """Integers (…) → int64 (…, num_classes) with 1 at each number's place; −1 takes the largest number plus one.
 
     Equation:
-      y[c] = [i = c]  for 0 ≤ c < C
+      K = max(i) + 1 if C = −1, else C
+      y[c] = [i = c]  for 0 ≤ c < K
       (i: tensor; C: num_classes)
 
     >>> import anynet as an

@@ -27,10 +27,8 @@ Size = int | Sequence[int]
 
 
 @equation(
-    "r1 = 1 if align else (H - 1) / H",
-    "r2 = 1 if align else (W - 1) / W",
-    "u[i: W] = r2 * (2 * i / (W - 1) - 1)",
-    "v[j: H] = r1 * (2 * j / (H - 1) - 1)",
+    "u[i: W] = (2 * i - W + 1) / (max(W - 1, 1) if align else W)",
+    "v[j: H] = (2 * j - H + 1) / (max(H - 1, 1) if align else H)",
     "y[n, j, i, k] = θ[n, k, 0] * u[i] + θ[n, k, 1] * v[j] + θ[n, k, 2]",
     where="""
         θ[N, A, B] = theta
@@ -47,10 +45,8 @@ def affine_grid(theta: ArrayLike, size: Sequence[int], align_corners: bool | Non
     Places run from −1 to 1 over the centres of the outermost pixels (`align_corners`), or over their outer edges.
 
     Equation:
-      r₁ = 1 if align, else (H − 1) / H
-      r₂ = 1 if align, else (W − 1) / W
-      u[i] = r₂ · (2 i / (W − 1) − 1)  for 0 ≤ i < W
-      v[j] = r₁ · (2 j / (H − 1) − 1)  for 0 ≤ j < H
+      u[i] = (2 i − W + 1) / (max(W − 1, 1) if align, else W)  for 0 ≤ i < W
+      v[j] = (2 j − H + 1) / (max(H − 1, 1) if align, else H)  for 0 ≤ j < H
       y[n, j, i, k] = θ[n, k, 0] uᵢ + θ[n, k, 1] vⱼ + θ[n, k, 2]
       (θ: theta (N, A, B); H: size[2]; W: size[3]; align: align_corners or 0: of images volumes likewise)
 

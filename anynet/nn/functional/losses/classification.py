@@ -443,8 +443,8 @@ def kl_div(input: ArrayLike, target: ArrayLike, reduction: str = "mean", log_tar
       (x: input (N, D): logarithms of probabilities; t: target (N, D): probabilities; log_target; reduction)
 
     >>> import anynet as an
-    >>> an.nn.functional.kl_div(an.log(an.asarray([[0.5, 0.5]])), an.asarray([[1.0, 0.0]]), reduction="batchmean")
-    Tensor(0.6931472)
+    >>> an.nn.functional.kl_div(an.log(an.asarray([[0.5, 0.5]])), an.asarray([[0.75, 0.25]]), reduction="batchmean")
+    Tensor(0.13081202)
     """
     target = as_target("kl_div", input, target)
     none = e.equal(target, float("-inf") if log_target else 0.0)  # a probability of 0
