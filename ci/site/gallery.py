@@ -46,6 +46,9 @@ def write_gallery(folder: Path) -> None:
 def with_examples(text: str, gallery: Path, here: Path) -> str:
     """A page of Markdown with a picture and the command for each ``<!-- example: NAME -->``. ValueError for an unknown name."""
 
+    results = _ROOT / "examples" / "results.json"
+    records = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+
     def shown(found: re.Match[str]) -> str:
         entry = find(found[1], _ROOT / "examples")
         near = os.path.relpath(gallery, here)
@@ -54,11 +57,19 @@ def with_examples(text: str, gallery: Path, here: Path) -> str:
             if (gallery / f"{entry.name}.svg").exists()
             else ""
         )
-        return (
-            f"{picture}[{entry.about}]({near}/{entry.name}.md) Made again by `anynet example {entry.name}`."
-        )
+        about = f"[{entry.about}]({near}/{entry.name}.md)"
+        figures = "; ".join(_figure(f) for f in records.get(entry.name, {"figures": []})["figures"])
+        words = f" Figures: {figures}." if figures else ""
+        return f"{picture}{about}{words} Made again by `anynet example {entry.name}`."
 
     return _EXAMPLE.sub(shown, text)
+
+
+def _figure(figure: Any) -> str:
+    """A figure in a few words, for a chapter: what it is, and what was to be reached."""
+    wanted = f" (to reach: {figure['to_reach']})" if figure["to_reach"] else ""
+    missed = ", **not reached**" if figure["reached"] is False else ""
+    return f"{figure['name'].replace('|', chr(92) + '|')} {figure['written']}{wanted}{missed}"
 
 
 def _plain(text: str) -> str:
