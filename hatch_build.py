@@ -16,7 +16,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 INSIDE = {
     "anynet/export": ["onnx_graph.py"],
-    "anynet/onnx": ["graph.py", "layers.py", "operators/*.py"],
+    "anynet/onnx": ["control.py", "graph.py", "layers.py", "operators/*.py"],
     "backends/anynet_backends/cuda_kernels": ["[!_]*.py"],
 }
 """Files of packages that lie in an archive: those that are excluded in pyproject.toml."""

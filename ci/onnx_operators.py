@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from anynet.onnx.control import CONTROL
 from anynet.onnx.layers import LAYERS
-from anynet.onnx.operators import TABLE
+from anynet.onnx.operators import DOMAINS, TABLE
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "onnx.md"
 BEGIN, END = "<!-- operators: written by ci/onnx_operators.py -->\n", "<!-- end of operators -->\n"
@@ -32,21 +33,21 @@ def bodies() -> dict[str, bool]:
     found = {}
     for name, schema in newest.items():
         inside = [n.op_type for n in schema.function_body.node] if schema.has_function else []
-        found[name] = name == "If" or (
+        found[name] = name in CONTROL or (
             bool(schema.has_context_dependent_function or inside)
             and name not in _WITHOUT
-            and all(n in TABLE or n == "If" for n in inside)
+            and all(n in TABLE or n in CONTROL for n in inside)
         )
     return found
 
 
-_WITHOUT = {"Bernoulli", "DynamicQuantizeLinear", "LinearAttention", "SequenceMap"}
-"""Their bodies, made when the types are known, take operators that are not offered."""
+_WITHOUT = {"SequenceMap"}
+"""Its body, made when the types are known, takes operators that are not offered."""
 
 
-def offered(name: str) -> bool:
+def offered(name: str, domain: str = "") -> bool:
     """Whether anynet computes an operator."""
-    return name in TABLE or bodies().get(name, False)
+    return name in DOMAINS.get(domain, {}) or (not domain and bodies().get(name, False))
 
 
 def lines() -> Iterator[str]:
@@ -56,11 +57,12 @@ def lines() -> Iterator[str]:
         by = (
             "a function of anynet"
             if name in TABLE
-            else "the branch that is chosen"
-            if name == "If"
+            else "its own graphs"
+            if name in CONTROL
             else "the functions of ONNX's body for it"
         )
         yield f"| {name} | {f'`nn.{LAYER[name]}`' if name in LAYERS else ''} | {by} |\n"
+    yield f"\nOf the domain ai.onnx.ml: {', '.join(sorted(DOMAINS['ai.onnx.ml']))}.\n"
     yield f"\nNot offered: {', '.join(sorted((n for n, yes in bodies().items() if not yes), key=str.lower))}.\n"
 
 

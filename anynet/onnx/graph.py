@@ -11,10 +11,11 @@ from typing import Any
 
 import anynet as an
 from anynet._hints import nearest
+from anynet.onnx.control import CONTROL, check
 from anynet.onnx.files import ONNXError, library, tensor
 from anynet.onnx.layers import LAYERS
-from anynet.onnx.operators import TABLE
-from anynet.onnx.operators.calling import call, give, kinds_of, numbers, take
+from anynet.onnx.operators import DOMAINS, TABLE
+from anynet.onnx.operators.calling import DTYPES, call, give, kinds_of, numbers, take
 
 __all__ = ["FAILURES", "Graph", "Node", "Reader"]
 
@@ -43,6 +44,7 @@ class Node:
     op: str
     inputs: list[str]
     outputs: list[str]
+    domain: str = ""
     version: int = 0
     attributes: dict[str, Any] = field(default_factory=dict)
     body: Graph | _Typed | None = None
@@ -59,15 +61,18 @@ class Node:
         try:
             if self.layer:
                 found = LAYERS[self.op].apply(attrgetter(self.layer)(module), *args)
-            elif self.op == "If":
-                branch = "then_branch" if numbers(args[0], "Number") else "else_branch"
-                return list(self.attributes[branch].run(dict(values), module))
+            elif self.op in CONTROL and self.body is None:
+                return CONTROL[self.op](self, args, values, module)
             elif self.body is not None:
                 body = self.body if isinstance(self.body, Graph) else self.body.of(args)
                 return body.run(dict(zip(body.inputs, args, strict=False)), module)
             else:
                 found = call(
-                    TABLE[self.op], args, self.attributes, version=self.version, count=len(self.outputs)
+                    DOMAINS[self.domain][self.op],
+                    args,
+                    self.attributes,
+                    version=self.version,
+                    count=len(self.outputs),
                 )
         except FAILURES as error:
             raise ONNXError(f"{self}: {error}") from (
@@ -139,9 +144,9 @@ class Reader:
             {_domain(i.domain): int(i.version) for i in imports},
             library("onnx.defs").onnx_opset_version(),
         )
-        if len(found) != len(imports) or not 1 <= found.get("", 1) <= newest:
+        if any(found[_domain(i.domain)] != i.version for i in imports) or not 1 <= found.get("", 1) <= newest:
             raise ONNXError(
-                f"it must name each domain once, and ONNX's own in a version from 1 to {newest}, got {found!r:.200}"
+                f"it must name one version of each domain, and of ONNX's own a version from 1 to {newest}, got {found!r:.200}"
             )
         return found
 
@@ -183,7 +188,11 @@ class Reader:
             raise ONNXError("its inputs must have a name each")
         for i, proto in enumerate(protos):
             node = Node(
-                proto.name or f"{proto.op_type}_{i}", proto.op_type, list(proto.input), list(proto.output)
+                proto.name or f"{proto.op_type}_{i}",
+                proto.op_type,
+                list(proto.input),
+                list(proto.output),
+                _domain(proto.domain),
             )
             absent = next((n for n in node.inputs if n not in known and n not in scope), None)
             if absent is not None:
@@ -219,12 +228,13 @@ class Reader:
             return
         defs = library("onnx.defs")
         try:
-            schema = defs.get_schema(node.op, opsets[domain], "") if not domain else None
+            schema = defs.get_schema(node.op, opsets[domain], domain) if domain in DOMAINS else None
         except (defs.SchemaError, KeyError):
             schema = None
         if schema is None:
             raise ONNXError(
-                f"neither ONNX's own domain, in version {opsets.get(domain)}, nor the file has it{nearest(node.op, TABLE)}"
+                f"neither the domain {domain or 'of ONNX'}, in version {opsets.get(domain)}, nor the file has it"
+                + nearest(node.op, TABLE, everything=False)
             )
         wrong = [n for n in own if n not in schema.attributes]
         wrong += [n for n, a in schema.attributes.items() if a.required and n not in own]
@@ -235,12 +245,9 @@ class Reader:
             raise ONNXError("it has too few or too many inputs or outputs")
         node.version = schema.since_version
         whole = {n: a.default_value for n, a in schema.attributes.items() if a.default_value.type} | own
-        if node.op == "If":
-            node.attributes = {n: self.graph(a.g, opsets, scope(), depth + 1) for n, a in own.items()}
-            node.reads = frozenset(set().union(*(g.free() for g in node.attributes.values())))
-            if any(len(g.outputs) != len(node.outputs) or g.inputs for g in node.attributes.values()):
-                raise ONNXError(f"its branches must have no inputs, and {len(node.outputs)} outputs")
-        elif node.op in TABLE:
+        if node.op in CONTROL:
+            self._graphs(node, own, scope(), depth, opsets)
+        elif node.op in DOMAINS[domain]:
             self._options(node, own, whole)
         elif schema.has_function:
             node.body = self.function(schema.function_body, whole, depth + 1)
@@ -252,10 +259,29 @@ class Reader:
         else:
             raise ONNXError("anynet has no counterpart for this operator")
 
+    def _graphs(
+        self, node: Node, own: Mapping[str, Any], scope: frozenset[str], depth: int, opsets: Mapping[str, int]
+    ) -> None:
+        """The graphs that a node runs, its other attributes, and of a loop the kinds of what its body gives."""
+        graphs = {n: self.graph(a.g, opsets, scope, depth + 1) for n, a in own.items() if a.type == a.GRAPH}
+        node.reads = frozenset(set().union(*(g.free() for g in graphs.values())))
+        try:
+            check(node, graphs)
+        except ValueError as error:
+            raise ONNXError(str(error)) from None
+        node.attributes = {n: self._value(a) for n, a in own.items() if n not in graphs} | graphs
+        if node.op != "If":
+            node.attributes["kinds"] = [_kind(v.type.tensor_type) for v in own["body"].g.output]
+            if any(
+                v.type.WhichOneof("value") not in (None, "tensor_type")
+                for v in (*own["body"].g.input, *own["body"].g.output)
+            ):
+                raise ONNXError("what goes through its body must be arrays")
+
     def _options(self, node: Node, own: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
         """The attributes that a row takes; others may only say what it does anyhow."""
-        _, kinds, _, others = kinds_of(TABLE[node.op])
-        defaults = library("onnx.defs").get_schema(node.op, node.version, "").attributes
+        _, kinds, _, others = kinds_of(DOMAINS[node.domain][node.op])
+        defaults = library("onnx.defs").get_schema(node.op, node.version, node.domain).attributes
         for name, a in whole.items():
             if (name in kinds or others) and name not in _WITHOUT_EFFECT - kinds.keys():
                 try:
@@ -318,6 +344,12 @@ class _Typed:
             graph = self.reader.function(body, self.attributes, self.depth + 1)
             self.made = key, graph
         return graph
+
+
+def _kind(of: Any) -> tuple[str, tuple[int, ...]]:
+    """The dtype and shape of an array as they are declared, with 1 for sizes that are not."""
+    sizes = tuple(max(d.dim_value, 0) if d.HasField("dim_value") else 1 for d in of.shape.dim)
+    return DTYPES.get(of.elem_type, "float32"), sizes
 
 
 def _domain(name: str) -> str:

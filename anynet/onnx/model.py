@@ -13,7 +13,7 @@ from anynet import nn
 from anynet.onnx.files import ONNXError, read
 from anynet.onnx.graph import FAILURES, Graph, Node, Reader
 from anynet.onnx.layers import LAYERS
-from anynet.onnx.operators import TABLE
+from anynet.onnx.operators import DOMAINS
 from anynet.onnx.operators.calling import DTYPES, kinds_of, limited
 from anynet.onnx.operators.pointwise import TABLE as POINTWISE
 from anynet.typing import ArrayLike
@@ -168,7 +168,7 @@ class Model(nn.Module):
         """The values that are read as numbers wherever they stand: they are no weights."""
         read: dict[str, bool] = {}
         for node in self._graph.nodes:
-            row = TABLE.get(node.op) if node.body is None and not node.layer else None
+            row = DOMAINS[node.domain].get(node.op) if node.body is None and not node.layer else None
             kinds = kinds_of(row)[0] if row is not None else []
             for i, name in enumerate(node.inputs):
                 read[name] = read.get(name, True) and i < len(kinds) and bool(kinds[i])

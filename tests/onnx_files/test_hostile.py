@@ -62,7 +62,10 @@ GRAPHS = {
     "an unknown attribute": (model([node("Relu", ["x"], ["y"], slope=2.0)]), r"the_Relu.*'slope' is missing or unknown"),
     "an attribute that is missing": (model([node("Cast", ["x"], ["y"])]), r"the_Cast.*'to' is missing"),
     "too many inputs": (model([node("Relu", ["x", "x"], ["y"])]), "the_Relu.*too few or too many"),
-    "a loop": (model([node("Loop", ["", "", "x"], ["y"], body=helper.make_graph([], "b", [], []))]), r"the_Loop.*no counterpart"),
+    "a loop without a body": (model([node("Loop", ["", "", "x"], ["y"], body=helper.make_graph([], "b", [], []))]),
+                              r"the_Loop.*its body must have 3 inputs and 2 outputs, got 0 and 0"),
+    "an old scan": (model([node("Scan", ["", "x"], ["y"], num_scan_inputs=1, body=helper.make_graph([], "b", [], []))], opset=8),
+                    r"the_Scan.*version 9 or later"),
     "a sequence": (model([node("SequenceConstruct", ["x"], ["s"]), RELU]), r"the_SequenceConstruct.*no counterpart"),
     "a dtype": (model([RELU], inputs=(("x", TensorProto.STRING, [1]),)), "the input 'x' must be an array of float32"),
     "a dtype to cast to": (model([node("Cast", ["x"], ["y"], to=TensorProto.FLOAT8E5M2)]), r"the_Cast.*must be one of"),
@@ -154,6 +157,43 @@ GREEDY = {
 def test_what_would_not_fit_is_not_begun(name, tmp_path):
     nodes, initializers = GREEDY[name]
     refused(model(nodes, initializers=initializers), tmp_path, rf"node 'the_{name}' \({name}\): ", **X)
+
+
+def body(nodes, inputs, outputs):
+    values = [[helper.make_tensor_value_info(n, k, None) for n, k in group] for group in (inputs, outputs)]
+    return helper.make_graph(nodes, "body", *values)
+
+
+FOREVER = body(
+    [node("Identity", ["c"], ["again"]), node("Relu", ["s"], ["t"])],
+    [("i", INT), ("c", TensorProto.BOOL), ("s", FLOAT)],
+    [("again", TensorProto.BOOL), ("t", FLOAT)],
+)
+
+
+def test_loops_end(tmp_path):
+    """One that never would, and one with more steps than there are."""
+    forever = model([node("Loop", ["", "", "x"], ["y"], body=FOREVER)])
+    refused(forever, tmp_path, r"the_Loop.*its body takes too long: loops run at most", **X)
+    often = model(
+        [node("Loop", ["n", "", "x"], ["y"], body=FOREVER)],
+        initializers=[helper.make_tensor("n", INT, [], [1 << 62])],
+    )
+    refused(often, tmp_path, r"the_Loop.*its body takes too long", **X)
+
+
+def test_what_loops_collect_is_bounded(tmp_path):
+    """Each step's result counts as held until all are joined."""
+    of = body([node("Identity", ["c"], ["again"]), node("Identity", ["x"], ["t"])], [("i", INT), ("c", TensorProto.BOOL)],
+              [("again", TensorProto.BOOL), ("t", FLOAT)])  # fmt: skip
+    proto = model(
+        [node("Loop", ["n", ""], ["y"], body=of)], initializers=[helper.make_tensor("n", INT, [], [10_000])]
+    )
+    net = load(proto, tmp_path, largest=100 * X["x"].nbytes)
+    for _ in range(2):  # what was counted is given back
+        with pytest.raises(an.onnx.ONNXError, match=r"the_Loop.*must fit into the memory that is left"):
+            net(**X)
+    assert load(proto, tmp_path)(**X).shape == (10_000, 2, 3)
 
 
 def test_many_arrays_of_some_size(tmp_path):

@@ -16,7 +16,16 @@ from optional_libraries import needs
 onnx = needs("onnx", "onnx")
 
 DRAWN = {f"test_training_dropout{name}" for name in ("", "_default", "_mask", "_default_mask")}
+DRAWN |= {f"test_bernoulli{name}{form}" for name in ("", "_double", "_seed") for form in ("", "_expanded")}
 """They compare with what NumPy's generator draws for a seed."""
+TIES = {
+    f"test_dynamicquantizelinear{name}{form}"
+    for name in ("", "_max_adjusted", "_min_adjusted")
+    for form in ("", "_expanded")
+}
+"""Quotients that are half-way between integers in float32 are on one side of it in float64."""
+OLD = {"test_scan_sum"}
+"""Scan of version 8, which has a batch of its own."""
 FLOAT16 = 2.0**-9
 """Two units in the last place: these tests compare float16 with what was rounded at other places."""
 
@@ -44,7 +53,11 @@ def is_offered(case):
     nodes = [*case.model.graph.node]
     for node in nodes:  # grows while it is read
         nodes += [n for a in node.attribute for n in a.g.node]
-    return kinds(case) <= set(DTYPES) and all(n.domain == "" and offered(n.op_type) for n in nodes)
+    return (
+        kinds(case) <= set(DTYPES)
+        and all(offered(n.op_type, n.domain) for n in nodes)
+        and case.name not in OLD
+    )
 
 
 def host(x):
@@ -64,6 +77,7 @@ def compare(case, double):
             rtol, atol = (max(case.rtol, FLOAT16) if b.dtype == np.float16 else case.rtol), case.atol
             if double:  # what is expected has the errors of float32
                 atol += 4 * np.finfo(np.float32).eps * float(np.max(np.abs(b), initial=0))
+                atol += case.name in TIES and b.dtype == np.uint8
             if case.name not in DRAWN:
                 np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
@@ -87,4 +101,4 @@ def test_operator(name, tmp_path, monkeypatch):
 
 def test_most_of_them_are_offered():
     count = [is_offered(case) for group in CASES.values() for case in group]
-    assert sum(count) >= 1480
+    assert sum(count) >= 1560

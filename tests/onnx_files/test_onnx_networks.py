@@ -185,6 +185,103 @@ def test_a_shared_weight_stays_one(tmp_path):
     np.testing.assert_array_equal(next(net.parameters()).grad.numpy(), np.full((3, 3), 2.0))
 
 
+def graph_of(nodes, inputs, outputs, initializers=(), opsets=(("", 21),)):
+    make = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        nodes, "g", [make(*i) for i in inputs], [make(n, k, None) for n, k in outputs], list(initializers)
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid(*o) for o in opsets])
+
+
+def test_weights_within_loops_are_trained(tmp_path):
+    """h ← tanh(x_t + W h) by Scan: values, and gradients through all its steps, as those of the steps written out."""
+    rng = np.random.default_rng(0)
+    w, x, h = rng.normal(size=(3, 3)), rng.normal(size=(4, 3)), np.zeros(3)
+    make, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    steps = [
+        make("MatMul", ["w", "h"], ["wh"]),
+        make("Add", ["wh", "x_t"], ["a"]),
+        make("Tanh", ["a"], ["h_t"]),
+        make("Identity", ["h_t"], ["y_t"]),
+    ]
+    body = onnx.helper.make_graph(
+        steps,
+        "body",
+        [value("h", 11, [3]), value("x_t", 11, [3])],
+        [value("h_t", 11, [3]), value("y_t", 11, [3])],
+    )
+    scan = make(
+        "Scan",
+        ["h0", "x"],
+        ["last", "y"],
+        num_scan_inputs=1,
+        body=body,
+        scan_input_directions=[1],
+        scan_output_axes=[1],
+    )
+    given = [onnx.numpy_helper.from_array(w, "w"), onnx.numpy_helper.from_array(h, "h0")]
+    onnx.save(graph_of([scan], [("x", 11, [4, 3])], [("last", 11), ("y", 11)], given), tmp_path / "net.onnx")
+    net = an.onnx.load(tmp_path / "net.onnx")
+    assert {"w"} <= {n for n, _ in net.named_parameters()}
+    last, y = net(an.asarray(x))
+    an.sum(last).backward()
+    ours, state, states = an.Parameter(w), an.asarray(h), []
+    for t in reversed(range(4)):
+        state = an.tanh(an.matmul(ours, state) + an.asarray(x[t]))
+        states.append(state)
+    an.sum(state).backward()
+    np.testing.assert_allclose(last.numpy(), state.numpy(), rtol=1e-14)
+    np.testing.assert_allclose(y.numpy(), np.stack([s.numpy() for s in states], axis=1), rtol=1e-14)
+    np.testing.assert_allclose(dict(net.named_parameters())["w"].grad.numpy(), ours.grad.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_operators_of_scikit_learns_exporter(dtype, tmp_path):
+    """Scaler, Normalizer, Binarizer, ArrayFeatureExtractor and LinearRegressor of ai.onnx.ml by their definitions; some tools name a
+    domain twice."""
+    kind, x = (1 if dtype == "float32" else 11), np.random.default_rng(0).normal(size=(5, 3)).astype(dtype)
+    make = onnx.helper.make_node
+    ml = {"domain": "ai.onnx.ml"}
+    nodes = [
+        make("Scaler", ["x"], ["scaled"], offset=[1.0, 2.0, 3.0], scale=[0.5, 0.25, 2.0], **ml),
+        *(make("Normalizer", ["x"], [n], norm=n, **ml) for n in ("MAX", "L1", "L2")), make("Binarizer", ["x"], ["b"], threshold=0.5, **ml),
+        make("ArrayFeatureExtractor", ["x", "i"], ["columns"], **ml),
+        make("LinearRegressor", ["x"], ["y"], coefficients=[1.0, 2.0, 3.0, -1.0, 0.5, 0.0], intercepts=[0.5, -0.5], targets=2, **ml),
+    ]  # fmt: skip
+    names = ["scaled", "MAX", "L1", "L2", "b", "columns", "y"]
+    index = onnx.numpy_helper.from_array(np.array([[2, 0]]), "i")
+    proto = graph_of(
+        nodes,
+        [("x", kind, ["n", 3])],
+        [(n, kind) for n in names],
+        [index],
+        (("ai.onnx.ml", 1), ("", 21), ("", 21)),
+    )
+    onnx.save(proto, tmp_path / "net.onnx")
+    found = dict(zip(names, an.onnx.load(tmp_path / "net.onnx")(an.asarray(x)), strict=True))
+    expected = {
+        "scaled": (x - [1, 2, 3]) * [0.5, 0.25, 2], "MAX": x / np.abs(x).max(1, keepdims=True), "L1": x / np.abs(x).sum(1, keepdims=True),
+        "L2": x / np.sqrt((x * x).sum(1, keepdims=True)), "b": x > 0.5, "columns": x[:, [2, 0]],
+        "y": x @ np.array([[1, 2, 3], [-1, 0.5, 0]]).T + [0.5, -0.5],
+    }  # fmt: skip
+    for name, y in expected.items():
+        assert str(found[name].dtype) == dtype
+        np.testing.assert_allclose(
+            found[name].numpy(),
+            y,
+            rtol=1e-5 if dtype == "float32" else 1e-13,
+            atol=1e-6 if dtype == "float32" else 0,
+        )
+
+
+def test_two_versions_of_a_domain_are_refused(tmp_path):
+    make = onnx.helper.make_node
+    proto = graph_of([make("Relu", ["x"], ["y"])], [("x", 1, ["n"])], [("y", 1)], opsets=(("", 21), ("", 20)))
+    onnx.save(proto, tmp_path / "net.onnx")
+    with pytest.raises(an.onnx.ONNXError, match="one version of each domain"):
+        an.onnx.load(tmp_path / "net.onnx")
+
+
 def test_the_table_of_operators_is_current():
     assert PAGE.read_text(encoding="utf-8") == page(), "run python -m ci.onnx_operators"
 

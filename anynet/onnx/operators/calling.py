@@ -28,6 +28,7 @@ __all__ = [
     "limited",
     "numbers",
     "room",
+    "spend",
 ]
 
 Row = Callable[..., Any]
@@ -42,8 +43,12 @@ DTYPES = {
 """By ONNX's number: the dtypes that are taken."""
 
 
+_STEPS = 1 << 18  # nodes that bodies of loops may run in one call
+
+
 class _Memory(threading.local):
     left: float = math.inf
+    steps: int = _STEPS
 
 
 _memory = _Memory()
@@ -52,11 +57,18 @@ _memory = _Memory()
 @contextmanager
 def limited(size: float) -> Iterator[None]:
     """Within it, the arrays of a graph may take `size` bytes at a time."""
-    before, _memory.left = _memory.left, size
+    before, _memory.left, _memory.steps = (_memory.left, _memory.steps), size, _STEPS
     try:
         yield
     finally:
-        _memory.left = before
+        _memory.left, _memory.steps = before
+
+
+def spend(count: int) -> None:
+    """Count nodes that a loop is to run; ValueError beyond what one call may."""
+    _memory.steps -= count
+    if _memory.steps < 0:
+        raise ValueError(f"its body takes too long: loops run at most {_STEPS:,} nodes in one call")
 
 
 def room(shape: Sequence[int], itemsize: int = 8) -> tuple[int, ...]:
@@ -96,6 +108,8 @@ def numbers(x: Any, kind: str) -> Any:
         raise ValueError(f"at most {1 << 20:,} numbers are read as sizes and the like, got {x.size:,}")
     found = x.tolist() if isinstance(x, Tensor) else x
     found = list(found) if isinstance(found, (list, tuple)) else [found]
+    if kind == "DType" and isinstance(x, int) and not x:  # none is named, where one may be
+        return None
     if kind == "DType":
         if found[0] not in DTYPES:
             raise ValueError(

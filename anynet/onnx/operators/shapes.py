@@ -225,6 +225,8 @@ def _constant(
 
 
 def _cast(x: Any, *, to: DType) -> Any:
+    if to is None:
+        raise ValueError("it must name the data type that it converts to")
     return x != 0 if to == "bool" else an.astype(x, to)
 
 
@@ -286,6 +288,28 @@ def _reverse_sequence(x: Any, lengths: Any, *, batch_axis: int, time_axis: int) 
     return an.moveaxis(y, (0, 1), (batch_axis, time_axis))
 
 
+def _tensor_scatter(past: Any, update: Any, first: Any = None, *, axis: int, mode: str) -> Any:
+    """Each sample's update written over its past, from a place of its own on; `circular` goes on at the beginning."""
+    (at,) = axes_of(past, [axis])
+    past, update = an.moveaxis(past, at, 1), an.moveaxis(update, at, 1)
+    (n, size), steps = past.shape[:2], update.shape[1]
+    begin = (
+        an.zeros((n, 1), dtype=an.int64, device=past.device) if first is None else an.expand_dims(first, 1)
+    )
+    if (
+        not 0 < steps <= size
+        or (mode != "circular" and int(an.max(begin)) + steps > size)
+        or int(an.min(begin)) < 0
+    ):
+        raise ValueError(f"{steps} steps from {begin.tolist()} on must fit into {size}")
+    place = _steps(size, past) - begin
+    place = an.remainder(place, size) if mode == "circular" else place
+    inside = (place >= 0) & (place < steps)
+    new = _gather_nd(update, an.expand_dims(an.where(inside, place, 0), -1), batch_dims=1)
+    y = an.where(an.reshape(inside, (n, size, *[1] * (len(past.shape) - 2))), new, past)
+    return an.moveaxis(y, 1, at)
+
+
 def _depth_to_space(x: Any, *, blocksize: int, mode: str = "DCR") -> Any:
     (n, c, h, w), b = x.shape, blocksize
     parts, order = (
@@ -312,5 +336,7 @@ TABLE: dict[str, Row] = {
     "Scatter": _scatter_elements,
     "ScatterElements": _scatter_elements, "ScatterND": _scatter_nd, "Size": lambda x: _host(x.size), "Slice": _slice,
     "Shape": lambda x, *, start=0, end=None: _host(list(x.shape[start:end])), "SpaceToDepth": _space_to_depth, "Split": _split,
-    "Squeeze": _squeeze, "Tile": _tile, "TopK": _topk, "Transpose": _transpose, "Trilu": _trilu, "Unique": _unique, "Unsqueeze": _unsqueeze,
+    "Squeeze": _squeeze,
+    "TensorScatter": _tensor_scatter, "Tile": _tile, "TopK": _topk, "Transpose": _transpose,
+    "Trilu": _trilu, "Unique": _unique, "Unsqueeze": _unsqueeze,
 }  # fmt: skip

@@ -308,11 +308,16 @@ def _grid_sample(x: Any, grid: Any, *, mode: str, padding_mode: str, align_corne
     return F.grid_sample(x, grid, names.get(mode, mode), padding_mode, bool(align_corners))
 
 
+def _lrn(x: Any, *, alpha: float, beta: float, bias: float, size: int) -> Any:
+    room([x.shape[0], x.shape[1] + max(size, 0), *x.shape[2:]])
+    return F.local_response_norm(x, size, alpha, beta, bias)
+
+
 TABLE: dict[str, Row] = {
     "AveragePool": _average_pool, "BatchNormalization": _batch_norm, "Col2Im": _col2im, "Conv": _conv, "ConvTranspose": _conv_transpose,
     "Dropout": _dropout, "GlobalAveragePool": _global(an.mean), "GlobalMaxPool": _global(an.max), "GridSample": _grid_sample,
     "GlobalLpPool": lambda x, *, p: _global(an.sum)(an.abs(x) ** p) ** (1 / p),
     "InstanceNormalization": lambda x, scale, b, *, epsilon: F.instance_norm(x, None, None, scale, b, eps=epsilon),
-    "LRN": lambda x, *, alpha, beta, bias, size: F.local_response_norm(x, size, alpha, beta, bias), "LpPool": _lp_pool,
+    "LRN": _lrn, "LpPool": _lp_pool,
     "MaxPool": _max_pool, "MaxUnpool": _max_unpool, "Resize": _resize, "Upsample": _upsample,
 }  # fmt: skip
