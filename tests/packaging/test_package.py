@@ -160,11 +160,10 @@ def test_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [wheel] = builder.build(directory=str(tmp_path), versions=["standard"])
     names = set(zipfile.ZipFile(wheel).namelist())
     packed = {
-        f"{package}/{name}"
-        for package in ("anynet/export", "anynet/onnx", "anynet_backends/cuda_kernels")
-        for name in zipfile.ZipFile(
-            io.BytesIO(zipfile.Path(wheel, f"{package}/inside.zip").read_bytes())
-        ).namelist()
+        f"{archive.removesuffix('inside.zip')}{name}"
+        for archive in names
+        if archive.endswith("/inside.zip")
+        for name in zipfile.ZipFile(io.BytesIO(zipfile.Path(wheel, archive).read_bytes())).namelist()
     }
     sources = {str(p.relative_to(ROOT)) for p in SOURCES}
     sources |= {str(p.relative_to(ROOT / "backends")) for p in (ROOT / "backends").rglob("*.py")}
