@@ -124,19 +124,20 @@ class _BatchNorm(Spatial):
         mean, var = self.running_mean, self.running_var
         if not self.training and use_batch:
             mean = var = None
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.assign_(self.num_batches_tracked.detach() + 1)
-            if self.momentum is None:  # the plain average of all batches
-                momentum = 1.0 / int(self.num_batches_tracked)
+        if self.training and self.momentum is None and self.num_batches_tracked is not None:
+            momentum = 1.0 / (int(self.num_batches_tracked) + 1)  # the plain average of all batches
         return self._normalize(x, mean, var, use_batch, momentum)
 
     def _normalize(self, x: Any, mean: Any, var: Any, use_batch: bool, momentum: float) -> Tensor:
         group = statistics_group() if self.training else None
+        batches = self.num_batches_tracked if self.training else None
         if group is not None:  # a training in several processes
             return normalization.batch_norm_over(
-                group, x, mean, var, self.weight, self.bias, momentum, self.eps
+                group, x, mean, var, self.weight, self.bias, momentum, self.eps, batches
             )
-        return normalization.batch_norm(x, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
+        return normalization.batch_norm(
+            x, mean, var, self.weight, self.bias, use_batch, momentum, self.eps, batches=batches
+        )
 
     def extra_repr(self) -> str:
         return (
@@ -208,8 +209,9 @@ class SyncBatchNorm(_BatchNorm):
         if self.process_group is None or not use_batch:
             return super()._normalize(x, mean, var, use_batch, momentum)
         return normalization.batch_norm_over(
-            self.process_group, x, mean, var, self.weight, self.bias, momentum, self.eps
-        )
+            self.process_group, x, mean, var, self.weight, self.bias, momentum, self.eps,
+            self.num_batches_tracked if self.training else None,
+        )  # fmt: skip
 
     @classmethod
     def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:

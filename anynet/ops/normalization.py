@@ -185,6 +185,8 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    *,
+    batches: Tensor | None = None,
 ) -> Tensor:
     """Normalise each channel (axis 1) of x over the batch and all places, then scale and shift it.
 
@@ -192,7 +194,7 @@ def batch_norm(
 
     In training μ and σ² are those of x, and the running statistics, where given, are updated in place:
     running ← (1 − momentum) · running + momentum · new, with the variance divided by m − 1. Otherwise they
-    are the running statistics. Statistics of float16 are taken in float32.
+    are the running statistics. Statistics of float16 are taken in float32. `batches`, an int64, is one more after a batch in training.
 
     Shapes: x (n, c, …) → the same; all others (c,). ValueError where training has a single value per channel.
 
@@ -233,7 +235,10 @@ def batch_norm(
     axes = (0, *range(2, len(x.shape)))
     y, mean, variance = _apply(x, weight, bias, axes, eps, shape)
     if count:
-        _track_both(running_mean, running_var, mean, variance, momentum, count / (count - 1))
+        running, new = (running_mean, running_var), (mean, variance)
+        _track_both(running, new, momentum, count / (count - 1), batches)
+    else:
+        _count(batches)
     return y
 
 
@@ -246,6 +251,7 @@ def batch_norm_over(
     bias: ArrayLike | None,
     momentum: float,
     eps: float,
+    batches: Tensor | None = None,
 ) -> Tensor:
     """`batch_norm` in training, with the statistics of the batches of all processes of `group` (see `all_sum`).
 
@@ -269,26 +275,38 @@ def batch_norm_over(
         y = y * reshape(weight, shape)
     if bias is not None:
         y = y + reshape(bias, shape)
-    _track_both(running_mean, running_var, mean, variance, momentum, n / (n - 1))
+    _track_both((running_mean, running_var), (mean, variance), momentum, n / (n - 1), batches)
     return y if unwrap(y).dtype == plain.dtype else cast_to(y, dtype=dtypes.of(plain.dtype))
 
 
 def _track_both(
-    running_mean: Any, running_var: Any, mean: Any, variance: Any, momentum: float, factor: float
+    running: tuple[Any, Any],
+    new: tuple[Any, Any],
+    momentum: float,
+    factor: float,
+    batches: Tensor | None = None,
 ) -> None:
-    """`_track` of both statistics, the variance with the factor, as one operation where the backend has it."""
-    new, running = [unwrap(mean), unwrap(variance)], [running_mean, running_var]
-    xp = backend_of(new[0])
+    """`_track` of mean and variance, the latter with the factor, and a batch more counted: one operation where the backend has it."""
+    values = [unwrap(a) for a in new]
+    xp = backend_of(values[0])
+    written = running if batches is None else (*running, batches)
     if (
         kernels_on()
-        and all(r is not None and not (isinstance(r, Tensor) and r.edge is not None) for r in running)
+        and all(r is not None and not (isinstance(r, Tensor) and r.edge is not None) for r in written)
         and xp.move_averages(
-            [unwrap(r) for r in running], new, 1.0 - momentum, (momentum, momentum * factor)
+            [unwrap(r) for r in running], values, 1.0 - momentum, (momentum, momentum * factor),
+            None if batches is None else unwrap(batches),
         )
     ):  # fmt: skip
         return
-    _track(running_mean, new[0], momentum, 1.0)
-    _track(running_var, new[1], momentum, factor)
+    _track(running[0], values[0], momentum, 1.0)
+    _track(running[1], values[1], momentum, factor)
+    _count(batches)
+
+
+def _count(batches: Tensor | None) -> None:
+    if batches is not None:
+        batches.assign_(batches.detach() + 1)
 
 
 def _track(running: Any, new: Array, momentum: float, factor: float) -> None:

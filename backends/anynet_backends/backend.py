@@ -208,10 +208,11 @@ class Backend:
         return None
 
     def move_averages(
-        self, averages: Sequence[Array], values: Sequence[Array], keep: float, factors: Sequence[float]
-    ) -> bool:
-        """averages[i] ← keep · averages[i] + factors[i] · values[i], in place and as one operation, the values having any shapes of as
-        many elements; False, with nothing done, where there is no such operation."""
+        self, averages: Sequence[Array], values: Sequence[Array], keep: float, factors: Sequence[float],
+        count: Array | None = None,
+    ) -> bool:  # fmt: skip
+        """averages[i] ← keep · averages[i] + factors[i] · values[i], in place, the values having any shapes of as many elements, and
+        count ← count + 1, an int64, as one operation; False, with nothing done, where there is no such operation."""
         return False
 
     def clip_norm(self, vector: Array, most: float, small: float) -> Array | None:

@@ -266,9 +266,10 @@ class CupyBackend(Backend):
         return cupy_programs.bind(program, vectors)
 
     def move_averages(
-        self, averages: Sequence[Array], values: Sequence[Array], keep: float, factors: Sequence[float]
-    ) -> bool:
-        return cuda_kernels.move_averages(averages, values, keep, factors)
+        self, averages: Sequence[Array], values: Sequence[Array], keep: float, factors: Sequence[float],
+        count: Array | None = None,
+    ) -> bool:  # fmt: skip
+        return cuda_kernels.move_averages(averages, values, keep, factors, count)
 
     def clip_norm(self, vector: Array, most: float, small: float) -> Array | None:
         return cuda_kernels.clip_norm(self.native, vector, most, small)

@@ -80,6 +80,25 @@ def test_special_points(function):
     )  # where the variance is 0 a rounded mean is multiplied by 1 / √ε
 
 
+@pytest.mark.parametrize("labels", [LABELS, np.full(5, -100), np.asarray([2, 1, 2, 2, 3])])
+@pytest.mark.parametrize(
+    "options", [{}, {"ignore_index": 2}, {"label_smoothing": 0.1}, {"reduction": "sum"}, {"weight": (1.0, 2.0, 0.5, 3.0)}],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss])
+def test_losses_of_classes(loss, labels, options):
+    if loss is F.nll_loss and "label_smoothing" in options:
+        options = {}
+    labels = np.where(labels == -100, options.get("ignore_index", -100), labels)
+    x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+
+    def function(x):
+        given = {k: an.asarray(v, device=x.device) if k == "weight" else v for k, v in options.items()}
+        return loss(x, an.asarray(labels, device=x.device), **given)
+
+    as_on_the_cpu(function, x, rtol=1e-5)
+
+
 def test_second_order():
     def f(x, w):
         labels = an.asarray([0, 1, 2, 3], device=x.device)

@@ -120,7 +120,7 @@ extern "C" __global__ void anynet_conv_direct_x(
 
 # a block for each element of the weight, and then for each of the bias
 _DIRECT_WEIGHT: Final = f"""
-extern "C" __global__ void anynet_conv_direct_weight(
+extern "C" __global__ void __launch_bounds__(1024) anynet_conv_direct_weight(
     const T* g, const T* x, T* gw, T* gb, long long elements, long long n, long long inputs, long long outputs, {_G}, {_X}, {PARAMETERS}
 ) {{
     {READ}

@@ -15,7 +15,7 @@ KERNELS: KernelTable = {}
 _kernel = register_in(KERNELS)
 
 _CROSS_ENTROPY: Final = """
-extern "C" __global__ void anynet_cross_entropy(
+extern "C" __global__ void __launch_bounds__(1024) anynet_cross_entropy(
     const T* x, const long long* index, T* loss, T* largest, T* sums, long long classes
 ) {
     __shared__ T shared[1024];
@@ -44,13 +44,14 @@ extern "C" __global__ void anynet_cross_entropy(
 """
 
 _CROSS_ENTROPY_X: Final = """
-extern "C" __global__ void anynet_cross_entropy_x(
-    const T* g, const T* x, const long long* index, const T* largest, const T* sums, T* gx, long long classes
+extern "C" __global__ void __launch_bounds__(1024) anynet_cross_entropy_x(
+    const T* g, const T* x, const long long* index, const T* largest, const T* sums, T* gx, long long classes,
+    long long step
 ) {
     const long long row = blockIdx.x, hit = index[row];
     for (long long c = threadIdx.x; c < classes; c += blockDim.x) {
         const long long at = row * classes + c;
-        gx[at] = hit < 0 ? T(0) : g[row] * (exp(x[at] - largest[row]) / sums[row] - (c == hit ? T(1) : T(0)));
+        gx[at] = hit < 0 ? T(0) : g[row * step] * (exp(x[at] - largest[row]) / sums[row] - (c == hit ? T(1) : T(0)));
     }
 }
 """
@@ -77,8 +78,8 @@ def cross_entropy_rows(
 
     def pull(g: Array) -> tuple[Any, ...]:
         gx = cupy.empty(x.shape, x.dtype)
-        g = cupy.ascontiguousarray(g)
-        _BACKWARD(letter, n, threads, g, x, index, largest, sums, gx, classes)
+        step = g.strides[0] // g.itemsize  # 0 of a mean: one number for all rows
+        _BACKWARD(letter, n, threads, g, x, index, largest, sums, gx, classes, step)
         return gx, *(None,) * (len(need) - 1)
 
     return loss, pull

@@ -63,7 +63,7 @@ class CudaKernel:
     ) -> None:
         """Launch it for arrays of the dtype `letter`; `count`: the most elements that one has, where the kernel has an I."""
         grid = blocks if isinstance(blocks, tuple) else (blocks,)
-        kernel = self._compiled(letter, count >= 1 << 31)
+        kernel = self._compiled(letter, count >= 1 << 30)
         kernel(grid, (threads,), tuple([_NULL if a is None else a for a in args]))
 
     def each(self, letter: str, n: int, *args: Any, count: int = 0) -> None:
@@ -77,5 +77,6 @@ def blocks_for(n: int) -> int:
 
 
 def threads_for(work: int, blocks: int) -> int:
-    """How many threads a block has that goes over `work` elements, where there are so many blocks."""
+    """How many threads a block has that goes over `work` elements, where there are so many blocks: up to 1024, for which a kernel must be
+    compiled (``__launch_bounds__``), since they share the registers."""
     return min(max(32, 1 << max(0, work // 4 - 1).bit_length()), 1024 if blocks < 512 else 256)

@@ -62,7 +62,7 @@ _PART: Final = """
 """
 
 _NORMALIZE: Final = f"""
-extern "C" __global__ void anynet_normalize(
+extern "C" __global__ void __launch_bounds__(1024) anynet_normalize(
     const T* x, const T* weight, const T* bias, T* y, A* means, A* variances, FORM
 ) {{
     BEGIN
@@ -74,7 +74,7 @@ extern "C" __global__ void anynet_normalize(
 """
 
 _MOMENTS: Final = f"""
-extern "C" __global__ void anynet_moments(const T* x, A* moments, FORM) {{
+extern "C" __global__ void __launch_bounds__(1024) anynet_moments(const T* x, A* moments, FORM) {{
     BEGIN
     {_PART}
     if (threadIdx.x == 0) {{
@@ -86,7 +86,7 @@ extern "C" __global__ void anynet_moments(const T* x, A* moments, FORM) {{
 
 # the parts are joined in their order by each block (Chan, Golub, LeVeque 1979)
 _NORMALIZE_PART: Final = """
-extern "C" __global__ void anynet_normalize_part(
+extern "C" __global__ void __launch_bounds__(1024) anynet_normalize_part(
     const T* x, const T* weight, const T* bias, T* y, A* means, A* variances, const A* moments, FORM
 ) {
     BEGIN
@@ -129,7 +129,7 @@ _BACK: Final = """
 """
 
 _NORMALIZE_X: Final = """
-extern "C" __global__ void anynet_normalize_x(
+extern "C" __global__ void __launch_bounds__(1024) anynet_normalize_x(
     const T* g, const T* x, const T* weight, const A* means, const A* variances, T* gx, T* gw, T* gb, FORM
 ) {
     BEGIN
@@ -139,7 +139,7 @@ extern "C" __global__ void anynet_normalize_x(
 """
 
 _NORMALIZE_SUMS: Final = """
-extern "C" __global__ void anynet_normalize_sums(
+extern "C" __global__ void __launch_bounds__(1024) anynet_normalize_sums(
     const T* g, const T* x, const T* weight, const A* means, const A* variances, A* sums, const T* gb, FORM
 ) {
     BEGIN
@@ -152,7 +152,7 @@ extern "C" __global__ void anynet_normalize_sums(
 """
 
 _NORMALIZE_X_PART: Final = """
-extern "C" __global__ void anynet_normalize_x_part(
+extern "C" __global__ void __launch_bounds__(1024) anynet_normalize_x_part(
     const T* g, const T* x, const T* weight, const A* means, const A* variances, const A* sums, T* gx, T* gw, T* gb, FORM
 ) {
     BEGIN
@@ -168,7 +168,7 @@ extern "C" __global__ void anynet_normalize_x_part(
 
 # a block for each weight and part of the lead: x seen as (lead, size, trail)
 _NORMALIZE_WEIGHTS: Final = """
-extern "C" __global__ void anynet_normalize_weights(
+extern "C" __global__ void __launch_bounds__(1024) anynet_normalize_weights(
     const T* g, const T* x, const A* means, const A* variances, A* gw, A* gb,
     double eps_, long long lead, long long groups, long long inner, long long trail, long long size
 ) {
@@ -209,9 +209,10 @@ def _block_of(axes: list[int], dims: tuple[int, ...]) -> tuple[int, int] | None:
 
 _MOVE: Final = """
 extern "C" __global__ void anynet_move_averages(
-    A* a, A* b, const A* x, const A* y, double keep, double by_x, double by_y, long long n
+    A* a, A* b, const A* x, const A* y, long long* batches, double keep, double by_x, double by_y, long long n
 ) {
     const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i == 0 && batches) ++*batches;
     if (i >= n) return;
     a[i] = a[i] * A(keep) + x[i] * A(by_x);
     b[i] = b[i] * A(keep) + y[i] * A(by_y);
@@ -221,18 +222,22 @@ _MOVE_AVERAGES: Final = CudaKernel("anynet_move_averages", _MOVE)
 
 
 def move_averages(
-    averages: Sequence[Array], values: Sequence[Array], keep: float, factors: Sequence[float]
+    averages: Sequence[Array],
+    values: Sequence[Array],
+    keep: float,
+    factors: Sequence[float],
+    count: Array | None,
 ) -> bool:
     """As `Backend.move_averages`, of two averages."""
     arrays = (*averages, *values)
     first = arrays[0]
     if (
-        len(averages) != 2 or first.dtype.char not in "fd" or not first.size
+        len(averages) != 2 or (count is not None and count.dtype.char != "l") or first.dtype.char not in "fd" or not first.size
         or any(a.dtype != first.dtype or a.size != first.size or not a.flags.c_contiguous for a in arrays)
     ):  # fmt: skip
         return False
     with first.device:
-        _MOVE_AVERAGES.each(first.dtype.char, first.size, *arrays, keep, *factors, first.size)
+        _MOVE_AVERAGES.each(first.dtype.char, first.size, *arrays, count, keep, *factors, first.size)
     return True
 
 

@@ -61,7 +61,8 @@ def class_weight(name: str, weight: ArrayLike | None, input: ArrayLike, classes:
 def _indices(
     name: str, target: Any, shape: tuple[int, ...], classes: int, ignore_index: int, device: str
 ) -> tuple[Any, bool]:
-    """Class indices as a flat plain array, checked, with −1 for those to ignore; and whether none is known to be."""
+    """Class indices as a flat plain array, checked, with a negative number for those to ignore, −1 where values are read on the host; and
+    whether none is known to be."""
     plain = to_plain(target, device=None if hasattr(target, "shape") else device)
     xp = backend_of(plain)
     if xp.device_of(plain) != device:
@@ -96,6 +97,10 @@ def _indices(
             raise IndexError(msg)
 
     check_values(in_range, flat, classes, ignore_index)
+    if (
+        ignore_index < 0 and not xp.values_are_cheap_to_read
+    ):  # all others are right, or an error that is still to be raised
+        return flat, False
     ignored = flat == ignore_index
     return xp.where(ignored, xp.full_like(flat, -1), flat), False
 
@@ -270,8 +275,10 @@ def _weighted_mean(losses: Any, index: Any, weight: Any) -> Any:
             index < 0, xp.zeros_like(xp.take(weight, safe, axis=0)), xp.take(weight, safe, axis=0)
         )
     total = xp.sum(live)
-    # all targets ignored: NaN, without a warning
-    total = xp.where(total == 0, xp.full_like(total, float("nan")), total)
+    if (
+        weight is not None or xp.values_are_cheap_to_read
+    ):  # all targets ignored: NaN, without a warning of NumPy's
+        total = xp.where(total == 0, xp.full_like(total, float("nan")), total)
     loss = divide_by_count(sum(losses), total if type(total) is xp.array_type else xp.asarray(total))
     return _narrowed(loss, narrow)
 
