@@ -234,11 +234,7 @@ def batch_norm(
         raise ValueError(msg)
     axes = (0, *range(2, len(x.shape)))
     y, mean, variance = _apply(x, weight, bias, axes, eps, shape)
-    if count:
-        running, new = (running_mean, running_var), (mean, variance)
-        _track_both(running, new, momentum, count / (count - 1), batches)
-    else:
-        _count(batches)
+    _track_both((running_mean, running_var), (mean, variance), momentum, count, batches)
     return y
 
 
@@ -275,23 +271,20 @@ def batch_norm_over(
         y = y * reshape(weight, shape)
     if bias is not None:
         y = y + reshape(bias, shape)
-    _track_both((running_mean, running_var), (mean, variance), momentum, n / (n - 1), batches)
+    _track_both((running_mean, running_var), (mean, variance), momentum, n, batches)
     return y if unwrap(y).dtype == plain.dtype else cast_to(y, dtype=dtypes.of(plain.dtype))
 
 
 def _track_both(
-    running: tuple[Any, Any],
-    new: tuple[Any, Any],
-    momentum: float,
-    factor: float,
-    batches: Tensor | None = None,
+    running: tuple[Any, Any], new: tuple[Any, Any], momentum: float, n: int, batches: Tensor | None
 ) -> None:
-    """`_track` of mean and variance, the latter with the factor, and a batch more counted: one operation where the backend has it."""
+    """`_track` of mean and variance of n numbers, the latter by n − 1, and a batch more counted: one operation where the backend has it."""
+    factor = n / (n - 1)
     values = [unwrap(a) for a in new]
     xp = backend_of(values[0])
     written = running if batches is None else (*running, batches)
     if (
-        kernels_on()
+        n and kernels_on()
         and all(r is not None and not (isinstance(r, Tensor) and r.edge is not None) for r in written)
         and xp.move_averages(
             [unwrap(r) for r in running], values, 1.0 - momentum, (momentum, momentum * factor),
@@ -299,12 +292,9 @@ def _track_both(
         )
     ):  # fmt: skip
         return
-    _track(running[0], values[0], momentum, 1.0)
-    _track(running[1], values[1], momentum, factor)
-    _count(batches)
-
-
-def _count(batches: Tensor | None) -> None:
+    if n:
+        _track(running[0], values[0], momentum, 1.0)
+        _track(running[1], values[1], momentum, factor)
     if batches is not None:
         batches.assign_(batches.detach() + 1)
 

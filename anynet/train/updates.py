@@ -11,12 +11,7 @@ from anynet import optim
 from anynet.autograd.jit.compile import compile as compiled
 from anynet.dtypes import float32, float64
 from anynet.nn.module import Module
-from anynet.nn.utils.clip_grad import (
-    clip_grad_norm_,
-    clip_grad_value_,
-    clip_grads_with_norm_,
-    get_total_norm,
-)
+from anynet.nn.utils.clip_grad import clip_grad_norm_, clip_grad_value_, clip_if_finite
 from anynet.ops.creation import asarray
 from anynet.ops.precision import SHORT
 from anynet.ops.precision import precision as rounded_products
@@ -380,11 +375,9 @@ class Updates:
     def check_gradients(self) -> None:
         """Refuse gradients that are no numbers, and clip the others."""
         if self.clip_norm is not None and self.clip_value is None:  # the norm tells both
-            grads = [p.grad for p in self.params if p.grad is not None]
-            total = get_total_norm(grads)
-            if not math.isfinite(float(total)):
-                self._name_gradient()
-            clip_grads_with_norm_(self.params, self.clip_norm, total)
+            if not math.isfinite(clip_if_finite(self.params, self.clip_norm)):
+                self._name_gradient()  # none where only their squares are too large
+                self._clip()
             return
         if not self._all_finite():
             self._name_gradient()

@@ -215,9 +215,9 @@ class Backend:
         count ← count + 1, an int64, as one operation; False, with nothing done, where there is no such operation."""
         return False
 
-    def clip_norm(self, vector: Array, most: float, small: float) -> Array | None:
+    def clip_norm(self, vector: Array, most: float, small: float, only_finite: bool = False) -> Array | None:
         """Scale a vector in place by min(1, most / (‖vector‖ + small)), and give its norm before, with no wait of the host; None, with
-        nothing done, where there is no such operation."""
+        nothing done, where there is no such operation. `only_finite`: not by a norm that is infinite or NaN."""
         return None
 
     def drop(

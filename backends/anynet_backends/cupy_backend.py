@@ -271,8 +271,8 @@ class CupyBackend(Backend):
     ) -> bool:  # fmt: skip
         return cuda_kernels.move_averages(averages, values, keep, factors, count)
 
-    def clip_norm(self, vector: Array, most: float, small: float) -> Array | None:
-        return cuda_kernels.clip_norm(self.native, vector, most, small)
+    def clip_norm(self, vector: Array, most: float, small: float, only_finite: bool = False) -> Array | None:
+        return cuda_kernels.clip_norm(self.native, vector, most, small, only_finite)
 
     def drop(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
 
 import numpy as np
 import pytest
@@ -349,6 +350,37 @@ def test_gradients_are_clipped_as_by_the_reference(scale, sizes, most):
     for a, b in zip(*found, strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_vector_is_left_alone_where_its_norm_is_not_finite(bad):
+    vector = cupy.asarray([1.0, bad, 2.0], "f")
+    norm = get_backend("cupy").clip_norm(vector, 0.5, 1e-6, only_finite=True)
+    assert not np.isfinite(float(norm))
+    assert np.array_equal(vector.get(), np.asarray([1.0, bad, 2.0], "f"), equal_nan=True)
+
+
+def test_threads_and_devices_at_the_same_time():
+    found = {}
+
+    def work(name, device):
+        with use_kernels(True):
+            for _ in range(3):
+                found.setdefault(name, []).append(
+                    [a.numpy() for a in computed(lstm_scan, drawn(LSTM, "float32"), {}, device=device)[0]]
+                )
+
+    devices = [f"cuda:{i}" for i in range(cupy.cuda.runtime.getDeviceCount())] * 2
+    threads = [threading.Thread(target=work, args=pair) for pair in enumerate(devices)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == list(range(len(devices)))
+    first = found[0][0]
+    for runs in found.values():
+        assert len(runs) == 3
+        assert all(a.tobytes() == b.tobytes() for run in runs for a, b in zip(run, first, strict=True))
 
 
 @pytest.mark.skipif(not present(), reason="launches are counted by the CUDA emulator")

@@ -1,5 +1,7 @@
 """Every kernel of a backend against the reference that it replaces: values and gradients, in both precisions."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ HOME = {"numpy": "cpu", "cupy": "cuda"}
 KERNELS = [
     *((name, backend) for name, p in PRIMITIVES.items() for backend in p.kernels),
     *((name, "numpy") for name in anynet_backends.get_backend("numpy").kernels),
+    *((name, "cupy") for name in (anynet_backends.get_backend("cupy").kernels if find_spec("cupy") else ())),
 ]
 
 
@@ -27,6 +30,8 @@ def calls(case):
 
     INTERCEPT.append(watch)
     try:
+        with an.use_kernels(False):  # the rules of gradients are called, too
+            compute(case, "cpu", "float64")
         compute(case, "cpu", "float64")
     finally:
         INTERCEPT.remove(watch)

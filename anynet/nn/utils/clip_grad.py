@@ -64,14 +64,28 @@ def clip_grad_norm_(
     return total
 
 
-def _clip_at_once(params: list[Tensor], max_norm: float) -> Tensor | None:
+def clip_if_finite(parameters: Iterable[Tensor], max_norm: float) -> float:
+    """`clip_grad_norm_` that leaves the gradients as they are where their norm is not finite; the norm is read."""
+    params = _with_grads(parameters)
+    if not params:
+        return 0.0
+    if (clipped := _clip_at_once(params, max_norm, only_finite=True)) is not None:
+        return float(clipped)
+    total = get_total_norm([p.grad for p in params if p.grad is not None])
+    norm = float(total)
+    if math.isfinite(norm):
+        clip_grads_with_norm_(params, max_norm, total)
+    return norm
+
+
+def _clip_at_once(params: list[Tensor], max_norm: float, only_finite: bool = False) -> Tensor | None:
     """The same by the backend's own operation on all gradients as one vector; None where there is none."""
     if not kernels_on():
         return None
     arrays = [unwrap(p.grad) for p in params]
     xp = backend_of(arrays[0])
     whole = xp.common_memory(arrays)
-    norm = None if whole is None else xp.clip_norm(whole, max_norm, 1e-6)
+    norm = None if whole is None else xp.clip_norm(whole, max_norm, 1e-6, only_finite)
     return None if norm is None else wrap(norm)
 
 

@@ -22,13 +22,13 @@ extern "C" __global__ void anynet_squares(const T* x, A* sums, long long n) {
 
 # each block adds up the sums for itself, in the same order
 _SCALE: Final = """
-extern "C" __global__ void anynet_scale_to_norm(T* x, const A* sums, A* norm, double most, double small, long long n) {
+extern "C" __global__ void anynet_scale_to_norm(T* x, const A* sums, A* norm, double most, double small, long long finite, long long n) {
     __shared__ A shared[1024];
     A sum = 0;
     for (long long i = threadIdx.x; i < gridDim.x; i += blockDim.x) sum += sums[i];
     const A length = sqrt(sum_of_block(sum, shared)), ratio = A(most) / (length + A(small));
     if (threadIdx.x == 0 && blockIdx.x == 0) *norm = length;
-    if (ratio >= A(1)) return;
+    if (ratio >= A(1) || (finite && !(length - length == A(0)))) return;
     for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (long long)gridDim.x * blockDim.x)
         x[i] *= ratio;
 }
@@ -39,7 +39,7 @@ _SQUARES_OF, _SCALE_TO = (
 )
 
 
-def clip_norm(cupy: Any, vector: Array, most: float, small: float) -> Array | None:
+def clip_norm(cupy: Any, vector: Array, most: float, small: float, only_finite: bool) -> Array | None:
     """As `Backend.clip_norm`."""
     letter = vector.dtype.char
     if letter not in "fd" or vector.ndim != 1 or not vector.size or not vector.flags.c_contiguous:
@@ -48,5 +48,7 @@ def clip_norm(cupy: Any, vector: Array, most: float, small: float) -> Array | No
     with vector.device:
         sums, norm = cupy.empty(blocks, letter), cupy.empty((), letter)
         _SQUARES_OF(letter, blocks, THREADS, vector, sums, vector.size)
-        _SCALE_TO(letter, blocks, THREADS, vector, sums, norm, float(most), small, vector.size)
+        _SCALE_TO(
+            letter, blocks, THREADS, vector, sums, norm, float(most), small, int(only_finite), vector.size
+        )
         return norm
