@@ -1,8 +1,8 @@
 """What the wheel takes besides the packages: the examples, in one archive, since an installer compiles each file that lies open.
 
 The archive lies in another one, which compresses it as a whole: that takes a third less than each file by itself. How ONNX's graphs are
-read and written and the kernels for CUDA, of no use without their extras, and reports, which take longer than to compile what makes them,
-lie in archives as well, which Python imports from.
+read and written, the kernels for CUDA and readers of other libraries' files, which few need, and reports, which take longer than to
+compile what makes them, lie in archives as well, which Python imports from.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 INSIDE = {
     "anynet/export": ["onnx_graph.py"],
+    "anynet/models/foreign": ["[!_]*.py"],
     "anynet/onnx": ["control.py", "graph.py", "layers.py", "operators/*.py"],
     "anynet/reports": ["[!_]*.py"],
     "backends/anynet_backends/cuda_kernels": ["[!_]*.py"],
+    "backends/anynet_backends/file_formats": ["[!_]*.py"],
 }
 """Files of packages that lie in an archive: those that are excluded in pyproject.toml."""
 

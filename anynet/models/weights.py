@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from anynet._hints import closest
-from anynet.models import foreign, layouts
+from anynet.models.foreign import SUFFIXES
 from anynet.nn.errors import StateError
 from anynet.nn.members import named_state
 from anynet.nn.module import Module
 from anynet_backends import registry, torch_files
+from anynet_backends.concurrency import late_import
 from anynet_backends.safetensors_io import load as read_safetensors
 
 __all__ = ["LoadReport", "load_weights"]
@@ -130,8 +131,9 @@ def _named(
     model: Module, source: Any, own: Mapping[str, Any], rename: Rename | None, report: LoadReport
 ) -> dict[str, Any]:
     """The weights under the model's names, as far as they have them, and in its layout."""
-    if isinstance(source, (str, os.PathLike)) and Path(source).suffix in foreign.SUFFIXES:
-        read = foreign.read(Path(source))
+    if isinstance(source, (str, os.PathLike)) and Path(source).suffix in SUFFIXES:
+        files, layouts = (late_import(f"anynet.models.foreign.{name}") for name in ("files", "layouts"))
+        read = files.read(Path(source))
         state = _renamed(read.arrays, rename, report)
         layers, keras = read.layers if rename is None else None, read.layers is not None
         state, report.reordered = layouts.adapt(model, state, layers, ordered=read.ordered, keras=keras)

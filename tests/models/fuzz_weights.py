@@ -21,6 +21,7 @@ import numpy as np
 
 from anynet import nn
 from anynet.models import foreign, load_weights
+from anynet.models.foreign import files as foreign_files
 from anynet_backends import torch_files
 
 MEMORY = 3 << 30
@@ -117,7 +118,7 @@ def one(name: str, data: bytes, folder: Path) -> str:
     begin = time.monotonic()
     try:
         if path.suffix in foreign.SUFFIXES:
-            arrays = foreign.read(path).arrays
+            arrays = foreign_files.read(path).arrays
         else:
             arrays = torch_files.read(path, lambda array, requires_grad: array)
         total = sum(

@@ -20,7 +20,7 @@ import anynet as an
 from anynet import nn
 from anynet.models import load_weights
 from anynet.nn.errors import StateError
-from anynet_backends import hdf5_files, msgpack_files
+from anynet_backends.file_formats import hdf5_files, msgpack_files
 
 FILES = zipfile.ZipFile(Path(__file__).with_name("foreign_files.zip"))
 NAMES = [name for name in FILES.namelist() if not name.endswith(".npz")]

@@ -139,6 +139,7 @@ GREEDY = {
     "Tile": ([node("Tile", ["x", "s"], ["y"])], [numbers("s", [BIG, 1])]),
     "Range": ([node("Range", ["a", "b", "c"], ["y"])], [helper.make_tensor(n, INT, [], [v]) for n, v in (("a", 0), ("b", BIG), ("c", 1))]),
     "Pad": ([node("Pad", ["x", "s"], ["y"])], [numbers("s", [0, BIG, 0, BIG])]),
+    "LRN": ([node("LRN", ["x"], ["y"], size=1 << 31)], []),
     "OneHot": ([node("Cast", ["x"], ["i"], to=INT), node("OneHot", ["i", "s", "v"], ["y"])], [numbers("s", [BIG]), numbers("v", [0, 1])]),
     "Resize": ([node("Resize", ["x", "", "", "s"], ["y"])], [numbers("s", [BIG, 3])]),
     "Add": ([node("Reshape", ["w", "a"], ["l"]), node("Reshape", ["w", "b"], ["r"]), node("Add", ["l", "r"], ["y"])],

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anynet.models.layouts import Layer, is_known
-from anynet_backends import hdf5_files, msgpack_files
-from anynet_backends.hdf5_files import Group
+from anynet.models.foreign.layouts import Layer, is_known
+from anynet_backends.file_formats import hdf5_files, msgpack_files
+from anynet_backends.file_formats.hdf5_files import Group
 
-__all__ = ["SUFFIXES", "Foreign", "read"]
+__all__ = ["Foreign", "read"]
 
-SUFFIXES = (".keras", ".h5", ".hdf5", ".msgpack")
 _CONFIG_LIMIT = 1 << 26  # bytes of a config.json
 _DEPTH = 32
 # what Keras stores beside the weights: the optimizer's state, counts, seeds
