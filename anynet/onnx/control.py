@@ -84,13 +84,15 @@ def _scan(node: Any, args: list[Any], values: dict[str, Any], module: Any) -> li
     """Along an axis of its last inputs: the states, then what each step gives."""
     a, body = node.attributes, node.attributes["body"]
     count = a["num_scan_inputs"]
+    if not 1 <= count <= len(args):
+        raise ValueError(f"num_scan_inputs must be from 1 to {len(args)}, got {count}")
     states, scanned = args[: len(args) - count], args[len(args) - count :]
     n = len(states)
     outputs = _Outputs(body, a["kinds"][n:])
     k = len(outputs.kinds)
     axes, backwards = (a.get(f"scan_input_{name}") or [0] * count for name in ("axes", "directions"))
     lengths = {x.shape[axis] for x, axis in zip(scanned, axes, strict=True)}
-    if not 1 <= count <= len(args) or len(lengths) != 1:
+    if len(lengths) != 1:
         raise ValueError(f"it must go along one length, got {sorted(lengths)}")
     (length,) = lengths
     moved = [an.moveaxis(x, axis, 0) for x, axis in zip(scanned, axes, strict=True)]

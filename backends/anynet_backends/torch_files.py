@@ -3,8 +3,9 @@
 Such a file is a pickle, and unpickling runs whatever it names. Here a reader of its own goes through the instructions: it knows containers,
 numbers, texts, and the few functions with which PyTorch puts tensors together (`_BUILT`), each in a form of its own that makes an
 array and nothing else. Every other name, and every instruction that is not in the table, is an error. Nothing in a file decides how much
-memory is taken beyond the size of the file: entries that are compressed, storages that are not there, tensors larger than their
-storage are refused.
+memory is taken beyond a few times the size of the file: entries that are compressed, storages that are not there, tensors larger than
+their storage are refused, and so are more objects, or more numbers in tensors that share a storage, than any network's state has. What a
+file nests is never written out or compared, since parts that stand in it once may be in one another millions of times.
 
 Both formats: the zip archive (since PyTorch 1.6, 2020), and the older one, pickles in a row.
 """
@@ -62,6 +63,8 @@ class _Name(NamedTuple):
 
 
 _MARK = object()
+_OBJECTS = 1 << 23  # instructions, and elements that functions copy
+_SHARES = 32  # how many times a file's size its tensors may have together
 # what a damaged file leads to, here and in zipfile
 _DAMAGE = (
     zipfile.BadZipFile, struct.error, LookupError, ValueError, TypeError, AttributeError, EOFError, ArithmeticError, RuntimeError,
@@ -124,17 +127,28 @@ def _from_archive(path: str | os.PathLike[str], make: Callable[[Any, bool], Any]
         if order not in (b"little", b"big"):
             raise TorchFileError("its byte order is unknown")
         held: dict[str, bytearray] = {}
+        whole: dict[tuple[str, str], _Storage] = {}
 
         def storage(kind: str, key: str, length: int) -> _Storage:
             if key not in held:
                 held[key] = bytearray(archive.read(entries[f"{folder}data/{key}"]))
-            return _storage(held[key], kind, length, order.decode())
+            if (key, kind) not in whole:  # once for all tensors that share it
+                whole[key, kind] = _storage(held[key], kind, len(held[key]) // _width(kind), order.decode())
+            found = whole[key, kind]
+            if not 0 <= length <= found.length:
+                raise TorchFileError(f"a storage of {length} numbers of {kind} has {len(held[key])} bytes")
+            return _Storage(found.array[:length], length)
 
-        return _Reader(archive.read(entries[main[0]]), storage, make).run()
+        return _Reader(archive.read(entries[main[0]]), storage, make, size=size).run()
+
+
+def _width(kind: str) -> int:
+    """The bytes of a number."""
+    return {"bfloat16": 2, "untyped": 1}.get(kind) or int(np.dtype(kind).itemsize)
 
 
 def _storage(data: bytearray, kind: str, length: int, order: str = "little") -> _Storage:
-    size = {"bfloat16": 2, "untyped": 1}.get(kind) or np.dtype(kind).itemsize
+    size = _width(kind)
     if length < 0 or length * size > len(data):
         msg = f"a storage of {length} numbers of {kind} has {len(data)} bytes"
         raise TorchFileError(msg)
@@ -180,9 +194,9 @@ def _from_legacy(data: bytes, make: Callable[[Any, bool], Any]) -> Any:
     at = reader.at
     held: dict[str, _Storage] = {}
     for key in keys:
-        kind, length = found[key]
+        kind, length = found[_text(key)]
         (count,) = struct.unpack_from("<q" if order == "little" else ">q", data, at)
-        size = {"bfloat16": 2, "untyped": 1}.get(kind) or np.dtype(kind).itemsize
+        size = _width(kind)
         if count != length or at + 8 + count * size > len(data):
             raise TorchFileError(f"the storage {key!r:.40} has {count} numbers, expected {length}")
         held[key] = _storage(bytearray(data[at + 8 : at + 8 + count * size]), kind, count, order)
@@ -210,8 +224,10 @@ class _Reader:
         storage: Callable[[str, str, int], _Storage],
         make: Callable[[Any, bool], Any],
         at: int = 0,
+        size: int = 0,
     ) -> None:
         self.data, self.at = data, at
+        self.objects, self.room = _OBJECTS, _SHARES * max(size, len(data))
         self.storage, self.make = storage, make
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
@@ -221,6 +237,12 @@ class _Reader:
             raise TorchFileError("it ends in the middle of an instruction")
         self.at += count
         return self.data[self.at - count : self.at]
+
+    def spend(self, count: int) -> None:
+        """Count objects that are made."""
+        self.objects -= count
+        if self.objects < 0:
+            raise TorchFileError(f"it has more than {_OBJECTS:,} objects")
 
     def skip(self, count: int) -> None:
         self.take(count)
@@ -244,6 +266,7 @@ class _Reader:
 
     def run(self) -> Any:
         while True:
+            self.spend(1)
             code = self.take(1)
             if code == b".":
                 return self.stack.pop()
@@ -286,8 +309,8 @@ class _Reader:
         kind = what[1]
         name = kind.name.removesuffix("Storage") if isinstance(kind, _Name) else ""
         if name not in _DTYPES and name != "Untyped":
-            raise TorchFileError(f"a storage of an unknown type, {name or kind!r:.40}")
-        key, length = str(what[2]), int(what[4])
+            raise TorchFileError(f"a storage of an unknown type, {name or type(kind).__name__:.40}")
+        key, length = _text(what[2]), int(what[4])
         self.stack.append(
             (_DTYPES.get(name, "untyped"), self.storage(_DTYPES.get(name, "untyped"), key, length))
         )
@@ -313,6 +336,13 @@ class _Reader:
             self.stack.append(_Name(module, name))
         else:
             raise TorchFileError(_refused(_Name(module, name)))
+
+
+def _text(x: Any) -> str:
+    """A name or a number of a storage: what is nested is not written out."""
+    if not isinstance(x, (str, int)):
+        raise TorchFileError(f"a name is a {type(x).__name__}")
+    return str(x)
 
 
 def _refused(name: _Name) -> str:
@@ -383,7 +413,7 @@ def _new_dict(r: _Reader) -> None:
 
 
 def _named_on_stack(r: _Reader) -> None:
-    name, module = r.stack.pop(), r.stack.pop()
+    name, module = _text(r.stack.pop()), _text(r.stack.pop())
     r.name(module, name)
 
 
@@ -457,14 +487,18 @@ def _tensor(
         rest and isinstance(rest[0], str) and kind == "untyped"
     ):  # a storage of bytes, whose type the tensor names
         kind = rest[0]
-        width = 2 if kind == "bfloat16" else np.dtype(kind).itemsize
+        if kind not in _DTYPES.values():
+            raise TorchFileError(f"a tensor of an unknown type, {kind:.40}")
+        width = _width(kind)
         if held.array is not None:
             raw = held.array[: held.length // width * width].view("uint16" if kind == "bfloat16" else kind)
             held = _Storage(_native(raw, kind), held.length // width)
         else:
             held = _Storage(None, held.length // width)
+    if not all(isinstance(x, (tuple, list)) and len(x) <= 64 for x in (size, stride)):
+        raise TorchFileError("a tensor has at most 64 axes")
     shape, steps = tuple(int(n) for n in size), tuple(int(n) for n in stride)
-    if len(shape) != len(steps) or min((*shape, *steps, int(offset)), default=0) < 0 or len(shape) > 64:
+    if len(shape) != len(steps) or min((*shape, *steps, int(offset)), default=0) < 0:
         raise TorchFileError(f"a tensor of shape {shape} has steps {steps}")
     count = math.prod(shape)
     last = int(offset) + sum((n - 1) * s for n, s in zip(shape, steps, strict=True)) if count else 0
@@ -472,6 +506,9 @@ def _tensor(
         raise TorchFileError(f"a tensor of shape {shape} is larger than its storage of {held.length} numbers")
     if held.array is None:
         return None
+    r.room -= count * held.array.itemsize
+    if r.room < 0:
+        raise TorchFileError(f"its tensors share storages and have more than {_SHARES} times its size")
     flat = held.array[int(offset) :]
     view = (
         np.lib.stride_tricks.as_strided(flat, shape, tuple(s * flat.itemsize for s in steps))
@@ -495,6 +532,9 @@ def _typed(r: _Reader, function: Any, kind: Any, given: Any, state: Any) -> Any:
 def _ordered(r: _Reader, items: Any = ()) -> Any:
     made: OrderedDict[Any, Any] = OrderedDict()
     r.stack.append(made)
+    r.spend(4 * len(items))
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in items):
+        raise TorchFileError("a dict of what are no pairs")
     r.put_items([x for pair in items for x in pair])
     return r.stack.pop()
 
@@ -507,6 +547,6 @@ _BUILT: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     ("torch._tensor", "_rebuild_from_type_v2"): _typed,
     ("collections", "OrderedDict"): _ordered,
-    ("torch", "Size"): lambda r, size=(): tuple(size),
-    ("torch", "device"): lambda r, *parts: ":".join(str(p) for p in parts),
+    ("torch", "Size"): lambda r, size=(): r.spend(len(size)) or tuple(size),
+    ("torch", "device"): lambda r, *parts: ":".join(_text(p) for p in parts[:2]),
 }

@@ -291,6 +291,7 @@ MSGPACK = {
     "more than one": (b"\x80\x80", "1 bytes follow after its end"),
     "a name twice": (b"\x82\xa1a\x01\xa1a\x01", "each once, got 'a'"),
     "a number as a name": (b"\x81\x01\x01", "names must be texts"),
+    "many empty lists": (b"\xdd\x00\x09\x00\x00" + b"\x90" * (9 << 16), "at most 524,288 values"),
     "a large array": (fuzz_weights.array((1 << 40,), b"float32", b"1234"), "has 4 bytes"),
     "objects": (fuzz_weights.array((1,), b"object", b"12345678"), "numbers must be"),
 }

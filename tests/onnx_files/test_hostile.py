@@ -183,6 +183,17 @@ def test_loops_end(tmp_path):
     refused(often, tmp_path, r"the_Loop.*its body takes too long", **X)
 
 
+def test_a_scan_along_more_inputs_than_it_has(tmp_path):
+    same = body(
+        [node("Relu", ["s"], ["t"]), node("Relu", ["e"], ["f"])],
+        [("s", FLOAT), ("e", FLOAT)],
+        [("t", FLOAT), ("f", FLOAT)],
+    )
+    for count in (1 << 40, 0, -1, 3):
+        proto = model([node("Scan", ["x", "x"], ["y", "z"], num_scan_inputs=count, body=same)])
+        refused(proto, tmp_path, rf"the_Scan.*num_scan_inputs must be from 1 to 2, got {count}", **X)
+
+
 def test_what_loops_collect_is_bounded(tmp_path):
     """Each step's result counts as held until all are joined."""
     of = body([node("Identity", ["c"], ["again"]), node("Identity", ["x"], ["t"])], [("i", INT), ("c", TensorProto.BOOL)],

@@ -184,6 +184,41 @@ def test_hostile_programs_are_refused(tmp_path, program, message):
         ours.load(archive(tmp_path / "x.pt", program, [DATA]))
 
 
+def doubled(times=60):
+    """A pair of a pair of a pair …, each of which is the one before twice, and the instruction that gives the last one: to write it
+    out, to compare or to hash it would take 2^60 steps."""
+    pairs = b"".join(b"h" + bytes([i, ord("h"), i]) + b"\x86q" + bytes([i + 1]) for i in range(times))
+    return b"\x80\x04K\x01q\x00" + pairs, b"h" + bytes([times])
+
+
+PAIR, TOP = doubled()
+STORAGE = b"(X\x07\x00\x00\x00storage%sX\x03\x00\x00\x00cpuK\x01tQ."
+LONG = b"](" + b"K\x01" * 3000 + b"eq\x00"
+ITEMS = b"](" + b"K\x01K\x02\x86" * 3000 + b"eq\x00"
+SHARED = tensor_program((4,), (1,))[:-1]
+GROWING = {
+    "a device": (PAIR + b"ctorch\ndevice\n" + TOP + b"\x85R.", "a name is a tuple"),
+    "a storage's name": (PAIR + STORAGE % (b"ctorch\nFloatStorage\n" + TOP), "a name is a tuple"),
+    "a storage's type": (PAIR + STORAGE % (TOP + b"X\x01\x00\x00\x000"), "of an unknown type, tuple"),
+    "a function": (PAIR + b"X\x05\x00\x00\x00torch" + TOP + b"\x93.", "a name is a tuple"),
+    "a key": (PAIR + b"}" + TOP + b"K\x01s.", "neither text nor number: tuple"),
+    "sizes": (b"\x80\x02" + LONG + b"](" + b"ctorch\nSize\nh\x00\x85R" * 3000 + b"e.", "more than 8,388,608 objects"),
+    "dicts": (b"\x80\x02" + ITEMS + b"](" + b"ccollections\nOrderedDict\nh\x00\x85R" * 3000 + b"e.", "more than 8,388,608 objects"),
+    "long pairs": (b"\x80\x02" + LONG + b"ccollections\nOrderedDict\n](h\x00h\x00e\x85R.", "no pairs"),
+    "tensors of one storage": (b"\x80\x02](" + (SHARED[2:]) * 9000 + b"e.", "more than 32 times its size"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_what_grows_is_not_written_out(tmp_path, name):
+    program, message = GROWING[name]
+    data = ("0", bytes(1 << 20)) if "storage" in name else DATA
+    if name == "tensors of one storage":  # each has all numbers of it
+        program = program.replace(SHARED[2:], tensor_program((1 << 18,), (1,), length=1 << 18)[2:-1])
+    with pytest.raises(TorchFileError, match=message):
+        ours.load(archive(tmp_path / "x.pt", program, [data]))
+
+
 def test_archives_that_grow_are_refused(tmp_path):
     with pytest.raises(TorchFileError, match="is compressed"):
         ours.load(archive(tmp_path / "x.pt", pickle.dumps({}), [("0", bytes(1 << 20))], zipfile.ZIP_DEFLATED))

@@ -23,7 +23,7 @@ from anynet_backends.file_formats.hdf5_files import Group
 
 __all__ = ["Foreign", "read"]
 
-_CONFIG_LIMIT = 1 << 26  # bytes of a config.json
+_CONFIG_LIMIT = 1 << 24  # bytes of a config.json
 _DEPTH = 32
 # what Keras stores beside the weights: the optimizer's state, counts, seeds
 _OTHERS = re.compile(
@@ -94,6 +94,8 @@ def _from_archive(path: Path) -> Foreign:
 
 def _config(text: str) -> Mapping[str, Any]:
     """A configuration: JSON, of which only parts are looked at."""
+    if len(text) > _CONFIG_LIMIT:
+        raise ValueError(f"its configuration must have at most {_CONFIG_LIMIT:,} bytes")
     try:
         found = json.loads(text)
     except RecursionError:
@@ -171,6 +173,7 @@ def _numbered(root: Group, arrays: Mapping[str, Any]) -> list[Layer]:
     Sequential or functional model; of others the names, which Keras counts up as layers are made, tell: dense_7 is before dense_8."""
     flat = all(re.fullmatch(r"layers\.\w+\.(?!layers\.).*", name) for name in arrays)
     found: list[tuple[int, Layer]] = []
+    parents = {name.rpartition(".")[0] for name in arrays}
     groups: list[tuple[str, Group]] = [("", root)]
     for path, group in groups:  # grows while it is read
         own = group.groups.get("vars", _EMPTY).attributes.get("name")
@@ -178,7 +181,7 @@ def _numbered(root: Group, arrays: Mapping[str, Any]) -> list[Layer]:
         match = _NUMBER.fullmatch(name)
         if match and is_known(match[1]):
             found.append((int(match[2] or 0), Layer(path, match[1])))
-        elif any(k.startswith(f"{path}.") and k.count(".") == path.count(".") + 1 for k in arrays):
+        elif path in parents:
             found.append((0, Layer(path, "")))
         else:
             groups += [
@@ -190,8 +193,14 @@ def _numbered(root: Group, arrays: Mapping[str, Any]) -> list[Layer]:
 def _with_arrays(arrays: dict[str, Any], layers: list[Layer], ordered: bool) -> Foreign:
     """Layers without arrays go; one of two kernels (SeparableConv2D) becomes two."""
     found: list[Layer] = []
+    inside: dict[str, dict[str, str]] = {layer.name: {} for layer in layers}
+    for key in arrays:
+        words = key.split(".")
+        for n in range(1, min(len(words), 64)):
+            if (of := inside.get(".".join(words[:n]))) is not None:
+                of[words[-1]] = key
     for layer in layers:
-        own = {k.rpartition(".")[2]: k for k in arrays if k.startswith(f"{layer.name}.")}
+        own = inside[layer.name]
         if layer.kind.startswith("separable_conv") or "pointwise_kernel" in own:
             for part, roles in (("depthwise", {"0": "kernel", "depthwise_kernel": "kernel"}),
                                 ("pointwise", {"1": "kernel", "pointwise_kernel": "kernel", "2": "bias", "bias": "bias"})):  # fmt: skip

@@ -18,6 +18,7 @@ import numpy as np
 __all__ = ["MsgpackError", "read"]
 
 _DEPTH = 64
+_VALUES = 1 << 19
 _DAMAGE = (struct.error, LookupError, ValueError, TypeError, ArithmeticError)
 _NUMBERS = {
     0xCA: ">f", 0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q", 0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q",
@@ -49,7 +50,7 @@ def read(data: bytes | mmap.mmap | memoryview) -> Any:
 
 class _Reader:
     def __init__(self, data: memoryview) -> None:
-        self.data, self.at = data, 0
+        self.data, self.at, self.left = data, 0, _VALUES
 
     def take(self, size: int) -> memoryview:
         if size > len(self.data) - self.at:
@@ -66,6 +67,9 @@ class _Reader:
     def value(self, depth: int) -> Any:
         if depth > _DEPTH:
             raise MsgpackError(f"it must be nested less than {_DEPTH} deep")
+        self.left -= 1
+        if self.left < 0:
+            raise MsgpackError(f"it must have at most {_VALUES:,} values")
         (code,) = self.take(1)
         if code < 0x80:
             return code
