@@ -13,6 +13,7 @@ import pytest
 import anynet as an
 from anynet.autograd.primitive import PRIMITIVES, use_kernels
 from anynet.nn import functional as F
+from anynet.nn.utils.rnn import pack_padded_sequence
 from anynet.ops.convolution import conv, conv_transpose
 from anynet.ops.dropout import dropout
 from anynet.ops.pooling import avg_pool
@@ -269,6 +270,35 @@ def test_running_statistics_are_those_of_the_reference(dtype, device):
     for a, b in zip(*seen, strict=True):
         assert a.device == device
         assert distance(a, b) <= LIMITS[dtype][0]
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize(
+    "options", [{}, {"num_layers": 2, "bidirectional": True, "dropout": 0.5}, {"bias": False, "batch_first": True}, {"proj_size": 2}],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("packed", [False, True])
+def test_recurrent_layers_are_as_on_the_cpu(kind, options, packed):
+    if "proj_size" in options and kind != "LSTM":
+        options = {}
+    x = drawn([(5, 3, 4)], "float32")[0]
+    found = []
+    for device in ("cpu", "cuda"):
+        an.random.manual_seed(3)
+        layer = getattr(an.nn, kind)(4, 6, **options).to(device)
+        given = an.asarray(x, device=device, requires_grad=True)
+        lengths, first = ([5, 2, 4], options.get("batch_first", False)) if packed else (None, False)
+        if packed:
+            rows = an.permute_dims(given, (1, 0, 2)) if first else given
+            y, state = layer(pack_padded_sequence(rows, lengths, batch_first=first, enforce_sorted=False))
+            y = y.data
+        else:
+            y, state = layer(given)
+        states = state if isinstance(state, tuple) else (state,)
+        (an.sum(y * y) + sum(an.sum(s * s * s) for s in states)).backward()
+        found.append([y, *states, given.grad, *(p.grad for p in layer.parameters())])
+    for a, b in zip(*found, strict=True):
+        assert distance(b, a) <= 1e-5
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float16", "float32", "float64", "complex128"])
