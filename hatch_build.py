@@ -16,12 +16,14 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 INSIDE = {
+    "anynet/autograd/jit": ["on_device.py"],
     "anynet/export": ["onnx_graph.py"],
     "anynet/models/foreign": ["[!_]*.py"],
     "anynet/onnx": ["control.py", "graph.py", "layers.py", "operators/*.py"],
     "anynet/reports": ["[!_]*.py"],
     "backends/anynet_backends/cuda_kernels": ["[!_]*.py"],
     "backends/anynet_backends/file_formats": ["[!_]*.py"],
+    "backends/anynet_backends/jit": ["cuda_*.py", "device_trace.py"],
 }
 """Files of packages that lie in an archive: those that are excluded in pyproject.toml."""
 
@@ -44,7 +46,7 @@ class ExamplesHook(BuildHookInterface):
             target.writestr(zipfile.ZipInfo("examples.zip"), whole.getvalue(), zipfile.ZIP_DEFLATED, 9)
         build_data["force_include"][str(archive)] = "anynet/gallery/examples.zip"
         for package, patterns in INSIDE.items():
-            inside = Path(self._folder.name, f"{Path(package).name}.zip")
+            inside = Path(self._folder.name, package.replace("/", "-") + ".zip")
             home = Path(self.root, package)
             with zipfile.ZipFile(inside, "w") as target:
                 for path in sorted(path for pattern in patterns for path in home.glob(pattern)):

@@ -14,7 +14,7 @@ from anynet.autograd.graph import Node, OutputEdge
 from anynet.autograd.jit.specialize import UNHASHABLE, Specialization, available, static_key
 from anynet.tensor import Tensor, clock, flavours, mode, result_class, wrap
 from anynet_backends import Array, Backend, backend_of
-from anynet_backends.concurrency import ThreadStack
+from anynet_backends.concurrency import ThreadStack, late_import
 from anynet_backends.config import KERNELS
 from anynet_backends.host import numbers_of
 from anynet_backends.jit.tracer_backend import TracerBackend
@@ -220,6 +220,9 @@ def choose_implementation(prim: Primitive[...], kind: type | None, args: tuple[A
             if own.opaque and isinstance(xp, TracerBackend):
                 own = xp.opaque(prim.name, own)
             kernel = own if kernel is None else kernel.before(own)
+        if xp.fuses and (kernel is None or kernel.vjp):
+            programs = late_import("anynet.autograd.jit.on_device").kernel_of(prim)
+            kernel = programs if kernel is None else kernel.before(programs)
     if kernel is not None:
         function = kernel.function()
         if kernel.vjp:

@@ -19,7 +19,8 @@ from anynet.autograd.jit.fused import FusedFunction
 from anynet.autograd.jit.specialize import MAX_BYTES, hashable
 from anynet.autograd.jit.trace_context import module_observers
 from anynet.nn.hooks import global_hooks
-from anynet.tensor import Buffer, Parameter, Tensor, module_version
+from anynet.tensor import Buffer, Parameter, Tensor, module_version, wrap
+from anynet_backends import backend_of
 from anynet_backends.concurrency import fork_safe_lock
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class FusedSequential:
         tensors: list[Tensor] = []
         classes: dict[type, Any] = {}
         key = _fingerprint(modules, tensors, classes)
-        if key is not None and sum([t.size * t.dtype.itemsize for t in tensors]) <= MAX_BYTES:
+        small = sum([t.size * t.dtype.itemsize for t in tensors]) <= MAX_BYTES
+        if key is not None and (small or all(backend_of(t._data).fuses for t in tensors)):
             known = self.known.get(key)
             if known is None:
                 if len(self.known) >= _MAX_FORMS:
@@ -172,7 +174,12 @@ class _FunctionalCopy:
 
     def _make(self) -> None:
         tensors: list[Tensor] = []
-        modules: Any = copy.deepcopy([original() for original in self.originals])
+        given: list[Tensor] = []
+        originals: Any = [original() for original in self.originals]
+        if None not in originals:
+            _fingerprint(originals, given, {})
+        # the tensors are set for each call: their numbers need no copy
+        modules: Any = copy.deepcopy(originals, {id(t): wrap(t._data, type(t)) for t in given})
         if None in modules or _fingerprint(modules, tensors, {}) != self.key:
             msg = "another thread has changed the modules meanwhile"
             raise RuntimeError(msg)

@@ -153,14 +153,14 @@ def _attention_rule(
     m = k.shape[-2]
     ends = _blocks(m, block)
     gq: list[Any] = []
-    gk: list[Any] = [0.0] * len(ends)
-    gv: list[Any] = [0.0] * len(ends)
+    gk: list[Any] = [None] * len(ends)
+    gv: list[Any] = [None] * len(ends)
     gmask: list[Any] = []
     for rows, others in _pairs(q.shape[-2], m, causal, block):
         r = slice(*rows)
         qi, gi, here = q[..., r, :] * scale, gy[..., r, :], offset[..., r, :]
         weights_of = _weights_again(qi, k, mask, sums[..., r, :], rows, [c for _, c in others], causal)
-        total: Any = 0.0
+        total: Any = None
         strip: list[Any] = []
         for number, columns in others:
             c = slice(*columns)
@@ -173,9 +173,9 @@ def _attention_rule(
                 dropped, back = weights * drop, back * drop
             ds = weights * (back + here)
             j = number % len(ends)
-            gv[j] = gv[j] + matmul(mT(dropped), gi)
-            gk[j] = gk[j] + matmul(mT(ds), qi)
-            total = total + matmul(ds, kj)
+            gv[j] = _plus(gv[j], matmul(mT(dropped), gi))
+            gk[j] = _plus(gk[j], matmul(mT(ds), qi))
+            total = _plus(total, matmul(ds, kj))
             if len(need) > 3 and need[3]:
                 shape = _part(mask, rows, columns).shape
                 strip.append(sum_to(ds, shape=(*(1,) * (len(ds.shape) - len(shape)), *shape)))
@@ -185,6 +185,10 @@ def _attention_rule(
     dq = gq[0] if len(gq) == 1 else concat(gq, axis=-2)
     dk, dv = _joined(gk, k, ends, q), _joined(gv, v, ends, q)
     return dq, dk, dv, _gather_mask(gmask, mask, m) if gmask else None
+
+
+def _plus(total: Any, part: Any) -> Any:
+    return part if total is None else total + part
 
 
 def _weights_again(
@@ -200,9 +204,9 @@ def _weights_again(
         return e.exp(_masked(s, mask, rows, columns, causal) - log_sum)
 
     only = part(others[0]) if len(others) == 1 else None
-    whole: Any = 0.0
+    whole: Any = None
     for columns in others:
-        whole = whole + sum_(part(columns) if only is None else only, axis=-1, keepdims=True)
+        whole = _plus(whole, sum_(part(columns) if only is None else only, axis=-1, keepdims=True))
     whole = e.where(e.equal(whole, 0.0), 1.0, whole)
     return lambda columns: (part(columns) if only is None else only) / whole
 
@@ -213,7 +217,7 @@ def _joined(parts: list[Any], like: Any, blocks: list[Block], q: Any) -> Any:
         return parts[0]
     shape = tuple(q.shape[:-2])
     filled = [
-        x if hasattr(x, "shape") else constant_like(q, (*shape, b - a, like.shape[-1]), 0.0)
+        x if x is not None else constant_like(q, (*shape, b - a, like.shape[-1]), 0.0)
         for x, (a, b) in zip(parts, blocks, strict=True)
     ]
     return concat(filled, axis=-2)

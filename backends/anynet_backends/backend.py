@@ -76,6 +76,8 @@ class Backend:
     """Whether `anynet_backends.jit` traces and compiles operations on these arrays."""
     runs_programs = False
     """Whether `bind_program` makes something of an element-wise program."""
+    fuses = False
+    """Whether `lower` makes programs of traces."""
     assigns_in_place = False
     """Whether ``array[key] = value`` may write into the array of a variable directly."""
     copies_between_devices = False
@@ -231,6 +233,21 @@ class Backend:
         """x · scale where the word of `random_bits` at the address (key, stream, step), of as many words as `mask_shape` has, is at least
         the threshold, else x · 0; None where there is no such operation."""
         return None
+
+    def lower(
+        self,
+        functions: Any,
+        instructions: Any,
+        given: Sequence[Any],
+        forms: Sequence[Any],
+        wanted: Sequence[Any],
+    ) -> Any:
+        """A trace (`jit.device_trace`) as a program of this library, on arrays of these forms."""
+        raise NotImplementedError(f"{self.name} runs no programs")
+
+    def is_capturing(self) -> bool:
+        """Whether what is called now is recorded, not run, so that nothing may be compiled."""
+        return False
 
     def memory(self, device: str) -> DeviceMemory:
         """What is known of a device's memory; NotImplementedError where the library does not count it."""

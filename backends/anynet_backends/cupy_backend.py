@@ -39,6 +39,7 @@ from anynet_backends.config import CHECK
 from anynet_backends.cuda import cuda_driver
 from anynet_backends.cupy_functions import clip_of, raising, sign_of
 from anynet_backends.cupy_indices import IndexFlags
+from anynet_backends.jit import cuda_program
 from anynet_backends.philox import check_words
 
 __all__ = ["PHILOX_SOURCE", "CupyBackend"]
@@ -96,6 +97,7 @@ class CupyBackend(Backend):
     values_are_cheap_to_read = False
     copies_between_devices = True
     runs_programs = True
+    fuses = True
     short_products = frozenset(("float16",))
 
     def __init__(self) -> None:
@@ -283,6 +285,19 @@ class CupyBackend(Backend):
         scale: float,
     ) -> Array | None:
         return cuda_kernels.drop(self.native, x, mask_shape, address, threshold, scale)
+
+    def lower(
+        self,
+        functions: Any,
+        instructions: Any,
+        given: Sequence[Any],
+        forms: Sequence[Any],
+        wanted: Sequence[Any],
+    ) -> Any:
+        return cuda_program.lower(self, functions, instructions, given, forms, wanted)
+
+    def is_capturing(self) -> bool:
+        return bool(self.native.cuda.get_current_stream().is_capturing())
 
     def memory(self, device: str) -> DeviceMemory:
         pool = self.native.get_default_memory_pool()

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends.array_api import Array
+from anynet_backends.jit.cuda_expressions import REGISTERS, expression
 from anynet_backends.jit.elementwise_program import ElementwiseProgram
 from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.fusion import elementwise_call
@@ -21,51 +22,7 @@ from anynet_backends.jit.native_function import data_pointer
 
 __all__ = ["bind", "source"]
 
-_TYPES: Final = {"?": "bool", "f": "float", "d": "double"}
-_OF_ONE: Final = (
-    "sqrt",
-    "exp",
-    "expm1",
-    "log",
-    "log1p",
-    "tanh",
-    "sin",
-    "cos",
-    "floor",
-    "ceil",
-    "trunc",
-    "rint",
-)
-_WORDS: Final = {
-    "add": "{0} + {1}",
-    "subtract": "{0} - {1}",
-    "multiply": "{0} * {1}",
-    "divide": "{0} / {1}",
-    "negative": "-{0}",
-    "square": "{0} * {0}",
-    "reciprocal": "{t}(1) / {0}",
-    "power": "pow({0}, {1})",
-    "copysign": "copysign({0}, {1})",
-    "absolute": "fabs({0})",
-    "fabs": "fabs({0})",
-    "maximum": "{0} != {0} ? {0} : {1} != {1} ? {1} : {0} > {1} ? {0} : {1}",
-    "minimum": "{0} != {0} ? {0} : {1} != {1} ? {1} : {0} < {1} ? {0} : {1}",
-    "clip": "{0} != {0} ? {0} : {0} < {1} ? {1} : {0} > {2} ? {2} : {0}",
-    "sign": "{0} != {0} ? {0} : {t}(({0} > {t}(0)) - ({0} < {t}(0)))",
-    "equal": "{0} == {1}",
-    "not_equal": "{0} != {1}",
-    "less": "{0} < {1}",
-    "less_equal": "{0} <= {1}",
-    "greater": "{0} > {1}",
-    "greater_equal": "{0} >= {1}",
-    "logical_and": "{0} && {1}",
-    "logical_or": "{0} || {1}",
-    "logical_not": "!{0}",
-    "isnan": "{0} != {0}",
-    "copy": "{0}",
-    "where": "{0} ? {1} : {2}",
-    **{name: name + "({0})" for name in _OF_ONE},
-}
+_TYPES: Final = {letter: REGISTERS[letter] for letter in "?fd"}
 
 
 def source(program: ElementwiseProgram) -> str:
@@ -93,16 +50,18 @@ def source(program: ElementwiseProgram) -> str:
     for call in program.calls:
         e = elementwise_call(call)
         name = "" if e is None else e.name if e.ufunc is None else e.ufunc.__name__
-        if e is None or name not in _WORDS:
+        letter_of = "" if e is None else e.letter or e.name[0]
+        text = expression(name, letter_of)
+        if e is None or text is None:
             msg = f"CUDA: there is no kernel for {getattr(call.f, '__name__', call.f)}"
             raise CompileError(msg)
-        kind = _TYPES[e.letter or e.name[0]] if (e.letter or e.name[0]) in _TYPES else letter(e.inputs[0])
+        kind = _TYPES.get(letter_of) or _TYPES[letter(e.inputs[0])]
         args = [
             f"bool({variable(a)})" if name == "where" and i == 0 else f"{kind}({variable(a)})"
             for i, a in enumerate(e.inputs)
         ]
         out = variable(e.out)
-        lines.append(f"{out} = {_TYPES[letter(e.out)]}({_WORDS[name].format(*args, t=kind)});")
+        lines.append(f"{out} = {_TYPES[letter(e.out)]}({text.format(*args, t=kind)});")
         if e.out.ndim and data_pointer(e.out) in names:
             written.add(out)
     number = _TYPES[letter(program.cells[0])] if program.cells else "double"

@@ -11,10 +11,10 @@ import pytest
 TESTS = Path(__file__).parents[1]
 FILES = sorted(TESTS.rglob("*.py"))
 
-# The compiler: what traces, fuses and runs machine code. Its own tests lie in tests/autograd and tests/backends; conftest.py
+# The compiler: what traces, fuses and runs machine code. Its own tests lie in tests/autograd, tests/backends and tests/cuda; conftest.py
 # offers fixtures to the others (`compiled_at_once`, `threads`).
 INTERNALS = ("anynet.autograd.jit", "anynet_backends.jit")
-OWN = ("autograd/", "backends/", "conftest.py")
+OWN = ("autograd/", "backends/", "cuda/test_programs.py", "conftest.py")
 
 
 def imported(path: Path) -> set[str]:

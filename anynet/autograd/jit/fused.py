@@ -26,7 +26,8 @@ from anynet.autograd.jit.specialize import (
     static_key,
 )
 from anynet.tensor import Leaf, Tensor, clock, flavours, mode, result_class, wrap
-from anynet_backends import Array, get_backend
+from anynet_backends import Array, backend_of, get_backend
+from anynet_backends.concurrency import late_import
 
 __all__ = ["FusedFunction", "fused"]
 
@@ -49,20 +50,21 @@ class FusedFunction:
     def __init__(self, name: str, run: Callable[[list[Tensor]], Any]) -> None:
         self.name, self.run = name, run
         self.kind = get_backend("numpy").array_type
-        self.specializations: dict[Any, Specialization] = {}
+        self.specializations: dict[Any, Any] = {}
         self.compilable = available()
         caches.register(self)
 
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor | None:
-        if not (self.compilable and kernel_switch.on) or (INTERCEPT and INTERCEPT.own):
+        if not kernel_switch.on or (INTERCEPT and INTERCEPT.own):
             return None
         data = [x._data for x in inputs]
         if type(data[0]) is not self.kind:
+            return self._on_device(inputs, data)
+        if not self.compilable:
             return None
         need: tuple[bool, ...] | None = None
         if mode.recording:
-            edges = [x.edge for x in inputs]
-            need = tuple([edge is not None for edge in edges])
+            need = tuple([x.edge is not None for x in inputs])
             if True not in need:
                 need = None
         special = self.specializations.get(need)
@@ -76,8 +78,38 @@ class FusedFunction:
             y = special.observe(data)
             if y is None:
                 return None
+        return self._recorded(inputs, data, y, need is not None)
+
+    def _on_device(self, inputs: Sequence[Tensor], data: list[Any]) -> Tensor | None:
+        """The same by programs of the arrays' device, where it has them."""
+        kind = type(data[0])
+        try:
+            xp = backend_of(data[0])
+        except TypeError:  # what stands for an array, in vmap
+            return None
+        if not xp.fuses or any(type(a) is not kind for a in data):
+            return None
+        need: tuple[bool, ...] | None = None
+        if mode.recording:
+            need = tuple([x.edge is not None for x in inputs])
+            if True not in need:
+                need = None
+        key = kind, need
+        special: Any = self.specializations.get(key)
+        if special is None:
+            own: Any = weakref.proxy(self)
+            make = late_import("anynet.autograd.jit.on_device").DeviceFunction
+            special = self.specializations[key] = make(xp, own.compute, own, need, {})
+            caches.filled = True
+        if xp.switches_devices and len({xp.device_of(a) for a in data}) > 1:
+            return None
+        y = special(data)
+        return None if y is NotImplemented else self._recorded(inputs, data, y, need is not None)
+
+    def _recorded(self, inputs: Sequence[Tensor], data: list[Any], y: Any, recorded: bool) -> Tensor | None:
+        """The result as a Tensor, with its node where it is recorded."""
         out = _new(Tensor) if not flavours else _new(result_class(inputs))
-        if need is None:
+        if not recorded:
             out._data = y
             out.edge = None
             return out
@@ -87,7 +119,7 @@ class FusedFunction:
         node = _FusedNode()
         node.seq = clock()
         node.prim = node.plan = node.hooks = None
-        node.parents = edges
+        node.parents = [x.edge for x in inputs]
         node.saved = data  # type: ignore[assignment]
         node.pullback = pullback
         node.shape = array.shape

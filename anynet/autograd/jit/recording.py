@@ -17,7 +17,9 @@ from anynet_backends.jit.tracer_backend import TracerBackend
 if TYPE_CHECKING:
     from anynet.autograd.primitive import Primitive
 
-__all__ = ["Backward", "Recorded", "ResultIsViewError", "forget", "record", "same_layout", "traceable_numpy"]
+__all__ = [
+    "Backward", "Recorded", "ResultIsViewError", "backward_part", "forget", "record", "same_layout", "traceable_numpy",
+]  # fmt: skip
 
 
 def traceable_numpy() -> Backend:
@@ -87,7 +89,7 @@ def record(
         grads = _gradients(prim, need, meta, given, made, pullback, g)
     finally:
         ACTIVE.pop()
-    backward, kept = _behind(trace, given, end, [x for x in grads if x is not None])
+    backward, kept = backward_part(trace, given, end, [x for x in grads if x is not None])
     del trace.instructions[end:]
     return Recorded(results, Backward(backward, kept, g, grads))
 
@@ -115,8 +117,8 @@ def _gradients(
     return grads
 
 
-def _behind(
-    recording: Trace, given: list[TracedArray], end: int, grads: list[TracedArray]
+def backward_part(
+    recording: Trace, given: Sequence[TracedArray], end: int, grads: Sequence[TracedArray]
 ) -> tuple[Trace, list[TracedArray]]:
     """A recording of the backward pass alone, which begins at the instruction `end`, and what it reads of the forward
     pass: inputs and results. Views and constants are not kept but made again."""

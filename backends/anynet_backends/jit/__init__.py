@@ -14,5 +14,11 @@ It compiles a single operation that is called again and again, a `Sequential`, a
   `iteration` finds; `ordered_sums`: sums of large arrays in an order that blocks and threads do not change.
 - `printing`: each program after each pass, where `ANYNET_PASSES` asks for it.
 - `elementwise_program`: a program on vectors of any length, in place (optimizers' updates).
+- `device_trace`, `cuda_program`: a trace of forms as a program for CUDA; `cuda_source`, `cuda_expressions`: the text of its kernels.
 - `ir_builder`: kernels that are written in LLVM's language.
 """
+
+import os
+
+# in the wheel what serves CUDA alone lies in an archive (hatch_build.py)
+__path__.append(os.path.join(__path__[0], "inside.zip"))

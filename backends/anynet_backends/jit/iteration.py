@@ -19,7 +19,7 @@ from anynet_backends.jit.ordered_sums import reduced_axes
 
 __all__ = [
     "CREATION", "REDUCTIONS", "Atom", "Axes", "NotBlocked", "is_elementwise", "needed_for", "product", "reduced_atoms",
-    "split_at", "supported",
+    "split_at", "supported", "unify",
 ]  # fmt: skip
 
 
@@ -83,7 +83,7 @@ Shape = list[list[Atom]]
 
 REDUCTIONS: Final = frozenset(("sum", "mean", "max", "min"))
 _ALIKE: Final = frozenset(
-    ("where", "astype", "clip", "power", "zeros_like", "ones_like", "full_like", "arrange")
+    ("where", "astype", "clip", "power", "zeros_like", "ones_like", "full_like", "arrange", "erf", "erfc")
 )
 CREATION: Final = frozenset(("zeros", "ones", "full", "arange", "asarray"))
 _VIEWS: Final = frozenset(

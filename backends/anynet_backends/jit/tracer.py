@@ -230,6 +230,9 @@ def _variables(item: Any) -> Any:
 class Trace:
     """A trace: the instructions so far, and the arrays that they refer to."""
 
+    kind: type[TracedArray] = TracedArray
+    """The type of its arrays."""
+
     def __init__(self, base: Backend, largest: int | None = None) -> None:
         """`largest`: arrays of more bytes than this end the trace with a CompileError."""
         self.base = base
@@ -303,7 +306,7 @@ class Trace:
         if array.size:
             root = next((x.variable.root for x in reads if np.may_share_memory(array, x.value)), root)
         self.count += 1
-        return TracedArray(array, Variable(array, self.count - 1, root, held), self)
+        return self.kind(array, Variable(array, self.count - 1, root, held), self)
 
     def capture(self, array: Array) -> TracedArray:
         """The variable of an array from outside, which may change in place between replays."""

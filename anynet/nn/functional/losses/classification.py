@@ -30,7 +30,7 @@ from anynet.ops.losses import (
 from anynet.ops.manipulation import moveaxis, reshape
 from anynet.ops.reductions import mean, sum
 from anynet.ops.softmax import log_softmax
-from anynet.tensor import Tensor, to_plain, unwrap
+from anynet.tensor import Tensor, to_plain, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import backend_of
 
@@ -264,23 +264,30 @@ def token_cross_entropy(
 
 
 def _weighted_mean(losses: Any, index: Any, weight: Any) -> Any:
+    if weight is None:
+        return _counted_mean(losses, wrap(index))
     xp = backend_of(index)
     narrow, losses = dtypes.of(unwrap(losses).dtype), widened(losses)
-    weight = None if weight is None else unwrap(widened(weight))
-    if weight is None:
-        live = xp.astype(index >= 0, unwrap(losses).dtype)
-    else:
-        safe = xp.where(index < 0, xp.zeros_like(index), index)
-        live = xp.where(
-            index < 0, xp.zeros_like(xp.take(weight, safe, axis=0)), xp.take(weight, safe, axis=0)
-        )
-    total = xp.sum(live)
-    if (
-        weight is not None or xp.values_are_cheap_to_read
-    ):  # all targets ignored: NaN, without a warning of NumPy's
-        total = xp.where(total == 0, xp.full_like(total, float("nan")), total)
-    loss = divide_by_count(sum(losses), total if type(total) is xp.array_type else xp.asarray(total))
-    return _narrowed(loss, narrow)
+    weight = unwrap(widened(weight))
+    safe = xp.where(index < 0, xp.zeros_like(index), index)
+    live = xp.where(index < 0, xp.zeros_like(xp.take(weight, safe, axis=0)), xp.take(weight, safe, axis=0))
+    return _narrowed(_over(sum(losses), xp.sum(live)), narrow)
+
+
+@fused(2)
+def _counted_mean(losses: Any, index: Any) -> Any:
+    """The mean over the rows whose index is not negative."""
+    index = unwrap(index)
+    narrow, losses = dtypes.of(unwrap(losses).dtype), widened(losses)
+    xp = backend_of(index)
+    return _narrowed(_over(sum(losses), xp.sum(xp.astype(index >= 0, unwrap(losses).dtype))), narrow)
+
+
+def _over(total: Any, count: Any) -> Any:
+    """total / count; where all targets are ignored NaN, without a warning."""
+    xp = backend_of(count)
+    count = xp.where(count == 0, xp.full_like(count, float("nan")), count)
+    return divide_by_count(total, count if type(count) is xp.array_type else xp.asarray(count))
 
 
 def _narrowed(loss: Any, dtype: Any) -> Tensor:
