@@ -399,3 +399,13 @@ def test_a_fused_loss_is_refused_on_two_devices():
     for _ in range(4):
         with pytest.raises(ValueError, match="cuda:1"):
             F.mse_loss(x, t)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_stacks(count, axis, at_once):
+    arrays = [rng.standard_normal((4, 5)).astype("float32") for _ in range(count)]
+    as_on_the_cpu(lambda *xs: an.stack(xs, axis=axis), *arrays, rtol=1e-7)
+    as_on_the_cpu(
+        lambda x: sum(an.unstack(x, axis=axis)[k] * (k + 1.0) for k in range(4)), arrays[0], rtol=1e-6
+    )

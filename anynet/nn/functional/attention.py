@@ -12,7 +12,7 @@ from anynet.ops.creation import constant_like
 from anynet.ops.dropout import dropout as drop
 from anynet.ops.linear import linear, matmul
 from anynet.ops.linear import matrix_transpose as mT
-from anynet.ops.manipulation import astype, broadcast_to, concat, expand_dims, permute_dims, reshape
+from anynet.ops.manipulation import astype, broadcast_to, concat, expand_dims, permute_dims, reshape, unstack
 from anynet.ops.reductions import mean
 from anynet.ops.softmax import softmax_or_zero
 from anynet.tensor import Tensor, unwrap
@@ -105,16 +105,13 @@ def _projected(
 ) -> tuple[Any, Any, Any]:
     """x Wᵀ + b for query, key and value: one product for all three where they are the same x."""
     embed = query.shape[-1]
-    parts = [slice(i * embed, (i + 1) * embed) for i in range(3)]
     if same and separate is None:
         qkv = linear(query, packed, bias)
-        q, k, v = (qkv[..., part] for part in parts)
+        q, k, v = unstack(reshape(qkv, (*qkv.shape[:-1], 3, embed)), axis=-2)
         return q, k, v
-    weights = [packed[part, :] for part in parts] if separate is None else separate
-    q, k, v = (
-        linear(x, w, None if bias is None else bias[part])
-        for x, w, part in zip((query, key, value), weights, parts, strict=True)
-    )
+    weights = unstack(reshape(packed, (3, embed, embed)), axis=0) if separate is None else separate
+    biases = (None,) * 3 if bias is None else unstack(reshape(bias, (3, embed)), axis=0)
+    q, k, v = (linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
     return q, k, v
 
 

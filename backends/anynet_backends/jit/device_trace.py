@@ -26,6 +26,7 @@ EXTRA: Final = ("erf", "erfc")
 """Element-wise functions of devices that NumPy does not have."""
 _BY_REFERENCE: Final = ("gelu",)
 """Kernels that are element by element, whose reference is as good a part of another kernel."""
+_MOST_CHOICES: Final = 4
 _LARGEST_CONSTANT: Final = 1 << 16
 _VIEWS: Final = frozenset(
     ("expand_dims", "squeeze", "broadcast_to", "permute_dims", "transpose", "matrix_transpose", "moveaxis", "flip")
@@ -51,8 +52,35 @@ class DeviceTracer(TracerBackend):
         }
         self.kernels |= {name: Kernel(_extra(name)) for name in EXTRA}
 
+        self.__dict__["unstack"] = _slices
+        self.__dict__["concat"] = _joined(self, self.concat)
+
     def affine(self, a: Array, b: Array, c: Array, /) -> Array:
         return self.matmul(a, b) + c
+
+
+def _slices(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+    axis %= x.ndim
+    return tuple([x[(*(slice(None),) * axis, k)] for k in range(x.shape[axis])])
+
+
+def _joined(xp: Any, concat: Callable[..., Any]) -> Callable[..., Any]:
+    """`concat` of few arrays of length 1, as in a `stack`: choices by the place along the axis, which are a part of one kernel."""
+
+    def function(arrays: Any, /, *, axis: int | None = 0) -> Any:
+        arrays = list(arrays)
+        first = arrays[0]
+        alike = all(x.dtype == first.dtype and x.shape == first.shape for x in arrays)
+        if axis is None or not alike or first.shape[axis] != 1 or not 1 < len(arrays) <= _MOST_CHOICES:
+            return concat(arrays, axis=axis)
+        axis %= first.ndim
+        place = xp.reshape(xp.arange(len(arrays)), tuple(-1 if i == axis else 1 for i in range(first.ndim)))
+        *others, y = arrays
+        for k in range(len(others) - 1, -1, -1):
+            y = xp.where(place == k, others[k], y)
+        return y
+
+    return function
 
 
 def _refused(name: str) -> Callable[..., Any]:
