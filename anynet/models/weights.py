@@ -72,32 +72,31 @@ def load_weights(
     strict: bool = True,
     rename: Rename | None = None,
     head: str = "same",
+    channels: str = "first",
 ) -> LoadReport:
     """Load weights into a model by name; say what was missing and what was left over.
 
     Parameters:
       source: a .safetensors file, or one of PyTorch's (.pt, .pth, .bin, .ckpt) with a state dict in it; a folder or an index of several
-        (model.safetensors.index.json, pytorch_model.bin.index.json), as Hugging Face's; a file of Keras (.keras, .weights.h5, .h5) or
-        of Flax or Haiku (.msgpack); a state dict of anynet or PyTorch; a PyTorch module. Safetensors are mapped into memory, so that
-        no second copy of the weights is made.
+        (….index.json), as Hugging Face's; a file of Keras (.keras, .weights.h5, .h5), Flax or Haiku (.msgpack); a state dict of anynet
+        or PyTorch; a PyTorch module. Safetensors are mapped into memory: no second copy of the weights is made.
       strict: every name must have its counterpart, as in PyTorch. With False the report says what had none; that no name at all fits
         is still refused, and so are other shapes.
       rename: what names of the weights are called in the model: a dict of beginnings (``{"backbone.": "", "classifier.": None}``,
         where None leaves tensors out), or a function of the whole name.
       head: "same", or "new": the model's last layer keeps its values where the weights have it for other classes or not at all.
+      channels: "first", or "last": how the model flattens places, where it takes weights of Keras, Flax or Haiku.
 
     Weights of Keras go into the same architecture layer by layer, in their order, unless `rename` says which goes where
-    (``{"layers.dense": "fc1"}``) or the names of layers are the model's; those of Flax and Haiku by name (``rename={"Dense_0": "0",
-    "Conv_0": "features.0"}``). Kernels are turned to PyTorch's layout, gates brought into its order; a Linear behind a convolution gets
-    its rows in the order of channels first, and the report says so. How ε and GRU's reset are set in a .keras file must be as in the model.
+    (``{"layers.dense": "fc1"}``) or the names of layers are the model's; those of Flax and Haiku by name (``{"Dense_0": "0"}``). Kernels
+    get PyTorch's layout, gates its order, the rows of a Linear behind a convolution that of channels first, as the report says. How ε and
+    GRU's reset are set in a .keras file must be as in the model.
 
-    A prefix that all names share ("module.", "model.", …) is taken off where the model's names lack it, and a module may know the
-    names of others: it defines ``adapt_state(state)``, which gives a state dict of its own names (`ResNet`, `ViT`: those of
-    torchvision, timm and Hugging Face). The values are converted to the model's dtype and device. Counters of batch norms that old
-    files lack stay zero.
+    A prefix that all names share ("module.", …) is taken off where the model's names lack it, and a module may know the names of
+    others: it defines ``adapt_state(state)``, which gives a state dict of its own (`ResNet`, `ViT`: torchvision's, timm's, Hugging
+    Face's). Values get the model's dtype and device. Counters of batch norms that old files lack stay zero.
 
-    Errors: `StateError`, a ValueError, for names and shapes that do not fit, ValueError for a file that is none, and for pickles
-    that hold anything but tensors and containers; nothing is changed then.
+    Errors: `StateError`, a ValueError, for what does not fit, ValueError for a file that holds other things; nothing is changed then.
 
     >>> import anynet as an
     >>> trained, net = an.models.MLP(4, 3, hidden=(8,)), an.models.MLP(4, 5, hidden=(8,))
@@ -105,13 +104,14 @@ def load_weights(
     2 tensors loaded
     2 of the head, left as they were: 2.weight, 2.bias
     """
-    if head not in ("same", "new"):
-        raise ValueError(f"load_weights: head must be 'same' or 'new', got {head!r}")
+    for name, value, known in (("head", head, ("same", "new")), ("channels", channels, ("first", "last"))):
+        if value not in known:
+            raise ValueError(f"load_weights: {name} must be {known[0]!r} or {known[1]!r}, got {value!r}")
     if not isinstance(model, Module):
         raise TypeError(f"load_weights: model must be a Module, got {type(model).__name__}")
     report = LoadReport()
     own = dict(named_state(model))
-    state = _named(model, source, own, rename, report)
+    state = _named(model, source, own, rename, channels, report)
     values = {name: value for name, value in state.items() if name in own}
     report.unexpected = [name for name in state if name not in own]
     ends = _head(model) if head == "new" else set()
@@ -128,15 +128,22 @@ def load_weights(
 
 
 def _named(
-    model: Module, source: Any, own: Mapping[str, Any], rename: Rename | None, report: LoadReport
+    model: Module,
+    source: Any,
+    own: Mapping[str, Any],
+    rename: Rename | None,
+    channels: str,
+    report: LoadReport,
 ) -> dict[str, Any]:
     """The weights under the model's names, as far as they have them, and in its layout."""
     if isinstance(source, (str, os.PathLike)) and Path(source).suffix in SUFFIXES:
         files, layouts = (late_import(f"anynet.models.foreign.{name}") for name in ("files", "layouts"))
         read = files.read(Path(source))
         state = _renamed(read.arrays, rename, report)
-        layers, keras = read.layers if rename is None else None, read.layers is not None
-        state, report.reordered = layouts.adapt(model, state, layers, ordered=read.ordered, keras=keras)
+        named = callable(rename) or any(new is not None for new in (rename or {}).values())
+        state, report.reordered = layouts.adapt(
+            model, state, None if named else read.layers, ordered=read.ordered, keras=read.layers is not None, turned=channels == "first",
+        )  # fmt: skip
     else:
         state = _without_prefix(_renamed(_tensors(source), rename, report), own, report)
     adapt = getattr(model, "adapt_state", None)

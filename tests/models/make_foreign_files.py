@@ -168,10 +168,33 @@ def haiku_files():
     of_jax("haiku_recurrent", {k: dict(v) for k, v in params.items()}, x, run.apply(params, None, x))
 
 
+def more_keras_files():
+    keras.backend.set_floatx("float32")
+    i = Input((4, 4, 2))
+    x = layers.concatenate(
+        [layers.Conv2D(3, 3, name="zeta", padding="same")(i), layers.Conv2D(4, 1, name="alpha")(i)]
+    )
+    x = layers.Flatten()(layers.LayerNormalization(name="norm")(x))
+    of_keras(
+        "branches",
+        keras.Model(i, layers.Dense(2, name="first")(layers.Dense(4, name="mine")(x))),
+        normal(2, 4, 4, 2),
+    )
+    of_keras("levels", keras.Sequential([
+        Input((5, 3)), layers.LSTM(4, return_sequences=True), layers.LSTM(4, return_sequences=True),
+        layers.Bidirectional(layers.GRU(3, return_sequences=True)), layers.TimeDistributed(layers.Dense(2)),
+        layers.RMSNormalization(epsilon=1e-6),
+    ]), normal(2, 5, 3))  # fmt: skip
+    scaled = layers.Normalization()
+    scaled.adapt(normal(10, 3))
+    of_keras("prepared", keras.Sequential([Input((3,)), scaled, layers.Dense(2)]), normal(4, 3), (".keras",))
+
+
 if __name__ == "__main__":
     keras_files()
     flax_files()
     haiku_files()
+    more_keras_files()
     with zipfile.ZipFile(Path(__file__).with_name("foreign_files.zip"), "w") as archive:
         for name, data in sorted(made.items()):
             archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED, 9)

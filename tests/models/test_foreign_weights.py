@@ -76,6 +76,34 @@ class Attributes(nn.Module):
         return self.asecond(nn.functional.relu(self.zfirst(x)))
 
 
+class Branches(nn.Module):
+    """Two convolutions side by side; places are flattened with channels first or last."""
+
+    def __init__(self, channels="first"):
+        self.zeta, self.alpha, self.norm = (
+            nn.Conv2d(2, 3, 3, padding=1),
+            nn.Conv2d(2, 4, 1),
+            nn.LayerNorm(7, eps=1e-3),
+        )
+        self.mine, self.last, self.channels = nn.Linear(112, 4), nn.Linear(4, 2), channels
+
+    def forward(self, x):
+        x = an.concat([self.zeta(x), self.alpha(x)], axis=1)
+        x = self.norm(an.permute_dims(x, (0, 2, 3, 1)))
+        x = an.permute_dims(x, (0, 3, 1, 2)) if self.channels == "first" else x
+        return self.last(self.mine(an.reshape(x, (x.shape[0], -1))))
+
+
+class Levels(nn.Module):
+    def __init__(self):
+        self.l = nn.LSTM(3, 4, 2, batch_first=True)
+        self.g = nn.GRU(4, 3, batch_first=True, bidirectional=True)
+        self.o, self.norm = nn.Linear(6, 2), nn.RMSNorm(2, eps=1e-6)
+
+    def forward(self, x):
+        return self.norm(self.o(self.g(self.l(x)[0])[0]))
+
+
 NETWORKS = {
     "convolutions": lambda: nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(4, eps=1e-3), nn.Conv2d(4, 8, 3, groups=4), nn.MaxPool2d(2),
@@ -88,6 +116,7 @@ NETWORKS = {
     "volumes": lambda: nn.Sequential(nn.Conv3d(2, 3, 2, dilation=2), nn.GroupNorm(3, 3, eps=1e-3), nn.ConvTranspose3d(3, 2, 3, 2)),
     "transposed": lambda: nn.Sequential(nn.ConvTranspose2d(2, 3, 3, 2), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1)),
     "sequences": Sequences, "nested": Nested, "attributes": Attributes,
+    "branches": Branches, "levels": Levels, "prepared": lambda: nn.Sequential(nn.Linear(3, 2)),
     "reset_before": lambda: First(nn.GRU(3, 3, batch_first=True), last=True),
     "double": lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double(),
     "flax_convolutions": lambda: nn.Sequential(
@@ -119,6 +148,7 @@ RENAME = {
 REFUSED = {
     "separable.weights.h5": r"4 is a BatchNorm1d .*must have scale, bias, mean, var, got 3 arrays",
     "transposed.weights.h5": r"1 is a BatchNorm2d .*must have scale, bias, mean, var, got 3 arrays",
+    "prepared.keras": r"0 is a Linear \(of layers\.normalization\): it must have kernel and bias, got 3 arrays",
     "reset_before.keras": r"layer is a GRU \(of layers\.gru\): it resets before the product",
     "reset_before.h5": r"layer is a GRU .*resets before the product",
 }
@@ -165,6 +195,7 @@ def test_values(name, tmp_path):
         "convolutions": ["7.weight"],
         "flax_convolutions": ["7.weight"],
         "haiku_convolutions": ["4.weight"],
+        "branches": ["mine.weight"],
     }
     assert report.reordered == linear.get(kind, [])
     x, y = example(name)
@@ -177,6 +208,24 @@ def test_values(name, tmp_path):
     np.testing.assert_allclose(
         result(wide, x.astype(np.float64) if x.dtype == np.float32 else x), y, rtol=tolerance, atol=tolerance
     )
+
+
+def test_a_model_that_flattens_with_channels_last(tmp_path):
+    """Then nothing is reordered."""
+    net, (x, y) = Branches("last"), example("branches")
+    for kind in (".keras", ".weights.h5", ".h5"):
+        assert not load_weights(net, stored(f"branches{kind}", tmp_path), channels="last").reordered
+        np.testing.assert_allclose(result(net, x), y, rtol=2e-6, atol=2e-6)
+    with pytest.raises(ValueError, match="channels must be 'first' or 'last', got 'middle'"):
+        load_weights(net, tmp_path / "branches.keras", channels="middle")
+
+
+def test_a_layer_that_is_left_out(tmp_path):
+    """It is none in the order of the others."""
+    net = nn.Sequential(nn.Linear(3, 2))
+    report = load_weights(net, stored("prepared.keras", tmp_path), rename={"layers.normalization": None})
+    assert sorted(report.ignored) == [f"layers.normalization.{i}" for i in range(3)]
+    assert sorted(report.loaded) == ["0.bias", "0.weight"]
 
 
 def test_names_say_which_goes_where(tmp_path):

@@ -122,6 +122,7 @@ def _described(config: Any, path: str, depth: int = 0) -> Iterator[Layer]:
     if depth > _DEPTH:
         raise ValueError(f"its models must be nested less than {_DEPTH} deep")
     used: dict[str, int] = {}
+    flattened: int | None = 0
     for layer in _part(_part(config, "config", dict), "layers", list):
         kind = _part(layer, "class_name", str)
         if kind == "InputLayer" and _part(config, "class_name", str) == "Sequential":
@@ -135,10 +136,18 @@ def _described(config: Any, path: str, depth: int = 0) -> Iterator[Layer]:
         if isinstance(options.get("layers"), list):
             yield from _described(layer, f"{inside}.", depth + 1)
             continue
+        known = {"name": _part(options, "name", str)}
         inner = _part(options, "layer", dict)
         if kind in ("Bidirectional", "TimeDistributed") and inner:
             snake, options = _snake(_part(inner, "class_name", str)), _part(inner, "config", dict)
-        yield Layer(inside, snake, {"name": _part(_part(layer, "config", dict), "name", str)} | options)
+            inside += ".layer" * (kind == "TimeDistributed")
+        if kind in ("Flatten", "Reshape"):
+            shape = _part(_part(layer, "build_config", dict), "input_shape", list)
+            flattened = shape[-1] if len(shape) > 2 and isinstance(shape[-1], int) and shape[-1] > 0 else None
+        elif kind == "Dense":
+            known |= {} if flattened is None else {"flattened": flattened}
+            flattened = 0
+        yield Layer(inside, snake, options | known)
 
 
 def _arrays(group: Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -177,7 +186,9 @@ def _numbered(root: Group, arrays: Mapping[str, Any]) -> list[Layer]:
     groups: list[tuple[str, Group]] = [("", root)]
     for path, group in groups:  # grows while it is read
         own = group.groups.get("vars", _EMPTY).attributes.get("name")
-        name = path.rpartition(".")[2] if flat else own if isinstance(own, str) else ""
+        name = path.rpartition(".")[2]
+        if not flat or name == "layer":  # of TimeDistributed
+            name = own if isinstance(own, str) else ""
         match = _NUMBER.fullmatch(name)
         if match and is_known(match[1]):
             found.append((int(match[2] or 0), Layer(path, match[1])))

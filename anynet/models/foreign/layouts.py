@@ -101,9 +101,8 @@ def _conv_transpose(layer: Any, given: _Given) -> dict[str, Any]:
 
 
 def _norm(layer: Any, given: _Given) -> dict[str, Any]:
-    order = [
-        role for role, option in (("scale", "scale"), ("bias", "center")) if given.config.get(option, True)
-    ]
+    parts = [("scale", "scale"), ("bias", "center")][: 1 + hasattr(layer, "bias")]
+    order = [role for role, option in parts if given.config.get(option, True)]
     order += ["mean", "var"] if getattr(layer, "running_mean", None) is not None else []
     numbered = all(name.isdigit() for name in given.arrays)
     if numbered and len(given.arrays) != len(order):
@@ -296,7 +295,13 @@ _ROWS: tuple[tuple[tuple[type[Module], ...], str, Callable[[Any, _Given], dict[s
 
 
 def adapt(
-    model: Module, arrays: Mapping[str, Any], layers: Sequence[Layer] | None, *, ordered: bool, keras: bool
+    model: Module,
+    arrays: Mapping[str, Any],
+    layers: Sequence[Layer] | None,
+    *,
+    ordered: bool,
+    keras: bool,
+    turned: bool,
 ) -> tuple[dict[str, Any], list[str]]:
     """The arrays as a state dict of the model, and which of its matrices were reordered since channels were last.
 
@@ -304,10 +309,18 @@ def adapt(
       arrays: by the name of a layer and their role in it; what is not of a layer here keeps its name and its layout.
       layers: of Keras; in their order if `ordered`, else in that of each class. Without them, and where their names are those of layers
         here, arrays go by name.
+      turned: whether the model flattens places with channels first.
 
     `StateError` for a layer that does not fit.
     """
     rows = dict(_rows(model))
+    if layers is not None:  # of some all may have been left out
+        there = {
+            ".".join(words[:n])
+            for words in (k.split(".") for k in arrays)
+            for n in range(1, min(len(words), 64))
+        }
+        layers = [layer for layer in layers if layer.name in there]
     known = {layer.name: layer for layer in layers or ()}
     if layers is None or all(layer.name in rows for layer in layers):
         place = {name: name for name in arrays}
@@ -322,7 +335,7 @@ def adapt(
         state |= {begin + k: x for k, x in direct.items()}
         config = {**known[name].config, "keras": True} if name in known else {"keras": keras}
         if own:
-            given = _Given(own, config, channels)
+            given = _Given(own, config, config.get("flattened", channels) if turned else 0)
             try:
                 found = row(layer, given)
             except (ValueError, TypeError, LookupError, IndexError) as error:
@@ -332,11 +345,17 @@ def adapt(
                 raise StateError(msg) from None
             state |= {begin + k: x for k, x in found.items() if x is not None}
             reordered += [f"{begin}weight"] * given.reordered
-        if isinstance(layer, nn.Linear):
-            channels = 0
-        elif hasattr(layer, "out_channels"):
-            channels = 0 if config.get("data_format") == "channels_first" else layer.out_channels
+        channels = 0 if config.get("data_format") == "channels_first" else _channels(layer, channels)
     return state | made, reordered
+
+
+def _channels(layer: Any, before: int) -> int:
+    """How many channels there are behind a layer, where it has places; 0 where it has none."""
+    if hasattr(layer, "out_channels"):
+        return int(layer.out_channels)
+    if before and any(isinstance(layer, classes) for classes in _NORMS.values()):
+        return int(layer.weight.shape[-1]) if layer.weight is not None else before
+    return before if isinstance(layer, nn.PReLU) else 0
 
 
 def _rows(model: Module) -> Iterator[tuple[str, tuple[Module, Callable[[Any, _Given], dict[str, Any]]]]]:
