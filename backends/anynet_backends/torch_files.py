@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import math
+import mmap
 import os
 import struct
 import zipfile
@@ -64,6 +65,7 @@ class _Name(NamedTuple):
 
 _MARK = object()
 _OBJECTS = 1 << 23  # instructions, and elements that functions copy
+_PROGRAM = 1 << 28  # bytes of a pickle that puts tensors together
 _SHARES = 32  # how many times a file's size its tensors may have together
 # what a damaged file leads to, here and in zipfile
 _DAMAGE = (
@@ -87,8 +89,8 @@ def read(path: str | os.PathLike[str], make: Callable[[Any, bool], Any]) -> Any:
     try:
         if zipfile.is_zipfile(path):
             return _from_archive(path, make)
-        with open(path, "rb") as file:
-            return _from_legacy(file.read(), make)
+        with open(path, "rb") as file:  # mapped: of a large file no more is read than is looked at
+            return _from_legacy(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), make)
     except TorchFileError as error:
         raise TorchFileError(f"{os.fspath(path)}: {error}") from None
     except OSError as error:
@@ -139,6 +141,8 @@ def _from_archive(path: str | os.PathLike[str], make: Callable[[Any, bool], Any]
                 raise TorchFileError(f"a storage of {length} numbers of {kind} has {len(held[key])} bytes")
             return _Storage(found.array[:length], length)
 
+        if entries[main[0]].file_size > _PROGRAM:
+            raise TorchFileError(f"its data.pkl must have at most {_PROGRAM:,} bytes")
         return _Reader(archive.read(entries[main[0]]), storage, make, size=size).run()
 
 
@@ -170,7 +174,7 @@ def _native(array: Any, kind: str) -> Any:
 # ----- the older format -----
 
 
-def _from_legacy(data: bytes, make: Callable[[Any, bool], Any]) -> Any:
+def _from_legacy(data: bytes | mmap.mmap, make: Callable[[Any, bool], Any]) -> Any:
     at = 0
     for expected in (_MAGIC, 1001):
         reader = _Reader(data, _no_storage, make, at)
@@ -220,7 +224,7 @@ class _Reader:
 
     def __init__(
         self,
-        data: bytes,
+        data: bytes | mmap.mmap,
         storage: Callable[[str, str, int], _Storage],
         make: Callable[[Any, bool], Any],
         at: int = 0,
@@ -251,7 +255,9 @@ class _Reader:
         self.stack.pop()
 
     def line(self) -> str:
-        end = self.data.index(b"\n", self.at)
+        end = self.data.find(b"\n", self.at)
+        if end < 0:
+            raise TorchFileError("it ends in the middle of a line")
         text = self.data[self.at : end].decode("utf-8")
         self.at = end + 1
         return text

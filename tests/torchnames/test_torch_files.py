@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import anynet.torch as ours
+from anynet_backends import torch_files
 from anynet_backends.torch_files import TorchFileError
 
 theirs = pytest.importorskip("torch")
@@ -217,6 +218,16 @@ def test_what_grows_is_not_written_out(tmp_path, name):
         program = program.replace(SHARED[2:], tensor_program((1 << 18,), (1,), length=1 << 18)[2:-1])
     with pytest.raises(TorchFileError, match=message):
         ours.load(archive(tmp_path / "x.pt", program, [data]))
+
+
+def test_a_huge_file_is_not_read(tmp_path):
+    """2^36 bytes, of which the disk has few."""
+    path = tmp_path / "x.pt"
+    with path.open("wb") as file:
+        file.write(b"\x80\x02\x8a\x0a")
+        file.truncate(1 << 36)
+    with pytest.raises(TorchFileError, match="it has the instruction"):
+        torch_files.read(path, lambda array, requires_grad: array)
 
 
 def test_archives_that_grow_are_refused(tmp_path):
