@@ -572,14 +572,20 @@ def _plan(
     if centred and form.sizes[1] == 1 == form.sizes[3] and axes[0] == 0 and len(given) == 2:
         if dtype == np.float32 and math.prod(given) >= _MANY and onednn.find() and onednn.threads() > 1:
             return None
-        return _ColumnPlan(given, (1, given[1]), dtype, eps)
+        return _column_plan(given, dtype, eps)
     if form.sizes[3] < _SHORTEST:
         return None
     kept = tuple(1 if i in axes else n for i, n in enumerate(given))
     return _Plan(form, given, kept, dtype, eps, centred)
 
 
-after_fork(_plan.cache_clear)  # plans count on threads that a forked process does not have
+@functools.lru_cache(maxsize=256)
+def _column_plan(given: tuple[int, ...], dtype: Any, eps: float) -> _ColumnPlan:
+    return _ColumnPlan(given, (1, given[1]), dtype, eps)
+
+
+for _cached in (_plan, _column_plan):
+    after_fork(_cached.cache_clear)  # plans count on threads that a forked process does not have
 
 
 @_kernel
@@ -596,16 +602,31 @@ def normalize(
     centred: bool = True,
     need: Any,
 ) -> Any:
-    """(x − mean) / √(variance + ε) · weight + bias, of arrays in C order."""
+    """(x − mean) / √(variance + ε) · weight + bias, of arrays in C order, and of images whose channels lie together."""
     dtype, given = x.dtype, split or x.shape
-    if dtype not in PLAIN_FLOATS or not x.flags.c_contiguous or not availability.available():
+    if dtype not in PLAIN_FLOATS or not availability.available():
         return NotImplemented
+    if not x.flags.c_contiguous:
+        whole = centred and not split and tuple(sorted(axes)) == (0, *range(2, x.ndim))
+        return _of_images(xp, x, weight, bias, eps, shape, need) if whole else NotImplemented
     weighted = None if weight is None and bias is None else shape
     plan = _plan(given, axes, weighted, dtype, eps, centred)
     if plan is None:
         return NotImplemented
+    return _run(xp, plan, x, weight, bias, split, need)
+
+
+def _run(
+    xp: Backend,
+    plan: _Plan,
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    split: tuple[int, ...],
+    need: Any,
+) -> Any:
     for a in (weight, bias):
-        if a is not None and (a.dtype != dtype or not a.flags.c_contiguous):
+        if a is not None and (a.dtype != x.dtype or not a.flags.c_contiguous):
             return NotImplemented
     w = plan.ones if weight is None else weight
     v = xp.reshape(x, split) if split else x
@@ -625,6 +646,51 @@ def normalize(
         return grads[: len(need)]
 
     return made, pull
+
+
+def _of_images(
+    xp: Backend,
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    shape: tuple[int, ...],
+    need: Any,
+) -> Any:
+    """Batch normalization of images in memory as (batch, positions, channels): a matrix whose columns have statistics of their own.
+
+    oneDNN would be up to a third quicker, but adds the elements of a channel in single precision one after the other: at 16,384 of them
+    its results are 2e-6 away, PyTorch's and these 1e-7.
+    """
+    last, first = (0, *range(2, x.ndim), 1), (0, x.ndim - 1, *range(1, x.ndim - 1))
+    image = xp.permute_dims(x, last)
+    c, kept = x.shape[1], (1, x.shape[1], *(1,) * (x.ndim - 2))
+    own = weight is not None or bias is not None
+    if not image.flags.c_contiguous or (own and shape != kept):
+        return NotImplemented
+
+    def rows(a: Array) -> Array:
+        return xp.reshape(dense(xp, xp.permute_dims(a, last)), (-1, c))
+
+    def images(a: Array) -> Array:
+        return xp.permute_dims(xp.reshape(a, image.shape), first)
+
+    w, b = (None if a is None else xp.reshape(a, (c,)) for a in (weight, bias))
+    plan = _column_plan((x.size // c, c), x.dtype, eps) if x.size else None
+    made = NotImplemented if plan is None else _run(xp, plan, rows(x), w, b, (), need)
+    if made is NotImplemented:
+        return made
+    (y, *statistics), *pull = (made,) if need is None else made
+    found = images(y), *(xp.reshape(s, kept) for s in statistics)
+    if need is None:
+        return found
+
+    def back(g: Array) -> tuple[Any, ...]:
+        gx, *parts = pull[0](rows(g))
+        pairs = zip(parts, (weight, bias), strict=False)
+        return images(gx), *(None if p is None or a is None else xp.reshape(p, a.shape) for p, a in pairs)
+
+    return found, back
 
 
 @functools.lru_cache(maxsize=256)

@@ -99,6 +99,34 @@ def test_large_means_lose_no_digits():
     assert np.abs(y - want).max() < 1e-4  # the mean itself is rounded to 6e-5
 
 
+@pytest.mark.parametrize("shape", [(8, 6, 48, 48), (3, 130, 5, 4), (6, 7, 11), (2, 5, 3, 4, 6)])
+@pytest.mark.parametrize("weights", [2, 0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_images_with_channels_last_are_summed_in_double_precision(shape, weights, dtype):
+    rng = np.random.default_rng(0)
+    channels = np.moveaxis(rng.normal(3, 2, size=(shape[0], *shape[2:], shape[1])).astype(dtype), -1, 1)
+    kept = (1, shape[1], *(1,) * (len(shape) - 2))
+    arrays = [channels, *(rng.normal(size=shape[1]).astype(dtype) for _ in range(weights))]
+    g = rng.normal(size=shape).astype(dtype)
+    how = {"axes": (0, *range(2, len(shape))), "eps": 1e-5, "shape": kept, "need": (True,) * len(arrays)}
+    xp, kernel = get_backend("numpy"), compiled_normalization.KERNELS["normalize"]
+    (y, mean, variance), pull = kernel(xp, *arrays, **how)
+    (exact, *statistics), exact_pull = kernel(
+        xp, *(np.ascontiguousarray(a, dtype="float64") for a in arrays), **how
+    )
+    limit = 1e-6 if dtype == "float32" else 1e-14
+    assert error(y, exact) < limit
+    assert [s.shape for s in (mean, variance)] == [kept, kept]
+    for found, wanted in zip((mean, variance), statistics, strict=True):
+        assert error(found, wanted) < limit
+    grads, wanted = pull(g), exact_pull(g.astype("float64"))
+    assert len(grads) == len(arrays)
+    for found, expected, array in zip(grads, wanted, arrays, strict=True):
+        assert found.shape == array.shape
+        assert error(found, expected) < limit
+    assert kernel(xp, channels, **(how | {"axes": (1,), "shape": (), "need": None})) is NotImplemented
+
+
 @pytest.mark.parametrize("layer", ["GroupNorm", "InstanceNorm2d", "BatchNorm2d"])
 def test_the_same_bits_compiled(layer):
     x = an.asarray(np.random.default_rng(0).normal(size=(4, 8, 6, 6)).astype(np.float32))
