@@ -56,7 +56,6 @@ NOT_OFFERED |= {
     **dict.fromkeys(("DFIterDataPipe", "DataChunk", "IterDataPipe", "MapDataPipe", "argument_validation", "functional_datapipe",
                      "guaranteed_datapipes_determinism", "non_deterministic", "runtime_validation",
                      "runtime_validation_disabled"), DATAPIPES),
-    "DistributedSampler": "training in several processes is not offered",
 }  # fmt: skip
 NOTES = {
     "BlockMask": "made by create_block_mask only; PyTorch's constructor takes the tables of its kernels",

@@ -34,7 +34,12 @@ lines of a script would fail or differ, and why, is said by
     anynet port SCRIPT.py
 
 which reads the script and runs nothing. `anynet.torch.imports.with_changed_imports(text)` gives the script with its
-import lines changed and nothing else; einops is `anynet.torch.einops`. Which of PyTorch's names there are: [coverage](coverage.md).
+import lines changed and nothing else; einops is `anynet.torch.einops`, torchvision `anynet.torchvision` (transforms,
+`ImageFolder`, the data sets that `anynet.data.load` knows, networks, `save_image`). Which of PyTorch's names there are:
+[coverage](coverage.md).
+
+Public scripts that were run beside PyTorch with their import lines changed and nothing else are listed in
+`tests/torchnames/public_scripts.py` and `test_public_models.py`.
 
 ## What differs, and is not an error
 

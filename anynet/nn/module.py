@@ -329,13 +329,22 @@ class Module:
             if p.edge is not None and p.grad is not None:
                 p.grad = None if set_to_none else zeros_like(p.grad)
 
-    def to(self: _M, target: Any = None, *, device: str | None = None, dtype: Any = None) -> _M:
-        """Move to a device ("cuda"), or convert floating-point parameters and buffers to a dtype, in place."""
-        if target is not None:
-            if isinstance(target, str) and target not in dtypes.names():
-                device = target
-            else:
-                dtype = target
+    def to(
+        self: _M, target: Any = None, second: Any = None, non_blocking: bool = False, *, device: str | None = None, dtype: Any = None,
+        memory_format: Any = None,
+    ) -> _M:  # fmt: skip
+        """Move to a device ("cuda"), or convert floating-point parameters and buffers to a dtype, or both, in place.
+
+        `target` and `second` are a device and a dtype, or a Tensor that has both. `non_blocking` and `memory_format` are accepted and
+        change nothing.
+        """
+        for given in (target, second):
+            if isinstance(given, Tensor):
+                device, dtype = given.device, given.dtype if given.dtype.is_floating else dtype
+            elif isinstance(given, str) and given not in dtypes.names():
+                device = given
+            elif given is not None and not isinstance(given, bool):
+                dtype = given
         if device is not None:
             resolve(device)
         kind = None if dtype is None else dtypes.of(dtype)

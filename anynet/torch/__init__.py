@@ -40,6 +40,10 @@ from anynet.torch.devices import mps as mps
 from anynet.torch.functions import linear as _matrices
 from anynet.torch.functions.creation import TYPED as _TYPED
 from anynet.torch.parallel import parallel as _parallel  # noqa: F401 - nn.parallel
+from anynet.torch.runtime import jit as jit
+from anynet.torch.runtime import multiprocessing as multiprocessing
+from anynet.torch.runtime import onnx as onnx
+from anynet.torch.runtime import profiler as profiler
 from anynet.torch.serialization import load as load
 from anynet.torch.serialization import save as save
 from anynet.torch.sizes import Size as Size
@@ -211,6 +215,7 @@ def install() -> None:
     """
     import importlib.util  # late: of this function alone
 
+    importlib.import_module(f"{__name__}.distributions")  # which is found with the others
     there = _sys.modules.get("torch")
     if there is _sys.modules[__name__]:
         return
@@ -389,9 +394,7 @@ def __getattr__(name: str) -> Any:
     if name == "distributions":
         import importlib  # late: they are many, and few scripts use them
 
-        found = importlib.import_module("anynet.distributions")
-        _sys.modules[f"{__name__}.distributions"] = found
-        return found
+        return importlib.import_module("anynet.torch.distributions")
     if name.startswith("__"):
         why = "no such attribute"
     else:

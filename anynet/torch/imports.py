@@ -6,7 +6,7 @@ import ast
 
 __all__ = ["with_changed_imports"]
 
-_ROOMS = {"torch": "anynet.torch", "einops": "anynet.torch.einops"}
+_ROOMS = {"torch": "anynet.torch", "torchvision": "anynet.torchvision", "einops": "anynet.torch.einops"}
 
 
 def _room(module: str) -> str | None:
@@ -41,7 +41,7 @@ def _changed(node: ast.Import | ast.ImportFrom) -> str | None:
 
 
 def with_changed_imports(source: str, name: str = "<script>") -> str:
-    """The script with the import lines of torch and einops changed to this room's; every other line is as it was.
+    """The script with the import lines of torch, torchvision and einops changed to this room's; every other line is as it was.
 
     SyntaxError for what is no Python.
 

@@ -13,20 +13,13 @@ from anynet.torch.table import TABLE
 __all__ = ["Finding", "findings"]
 
 _OTHERS = {
-    "torchvision": "of torchvision there is: data sets by anynet.data.load, pictures by anynet.data.ImageFolder, transforms by "
-    "anynet.data.transforms, networks by anynet.models",
     "torchaudio": "sound is not offered",
     "torchtext": "texts: anynet.data.Text",
     "pytorch_lightning": "anynet.fit has a training loop with callbacks",
     "lightning": "anynet.fit has a training loop with callbacks",
     "apex": "precision: torch.amp, anynet.fit(precision=…)",
     "torch_geometric": "graphs: anynet.nn.GCNConv, GATConv",
-    "torch.multiprocessing": "tensors are not shared between processes in place",
-    "torch.profiler": "anynet.profile, anynet profile SCRIPT",
-    "torch.jit": "anynet.compile",
-    "torch.onnx": "anynet.export",
     "torch.fx": "anynet.export",
-    "torch.utils.tensorboard": "anynet.train.TensorBoard, or tensorboardX",
     "torch.hub": "nothing is downloaded; anynet.models, weights from files",
     "torch.quantization": "quantization is not offered",
 }
@@ -36,14 +29,21 @@ _CALLS = {
     "torch.compile": "compiles calls without gradients; a whole training step is compiled by anynet.compile(step)",
     "torch.from_numpy": TABLE["from_numpy"].differs,
     "torch.distributed.init_process_group": "processes are started by mpiexec, not by torchrun; `backend` and addresses are not read",
+    "torch.jit.script": "the function runs as it is written; anynet.compile compiles it",
+    "torch.jit.trace": "the function runs as it is written; anynet.compile compiles it",
+    "torch.onnx.export": "written by anynet.export.onnx; the version of the operators is its own",
+    "torch.utils.tensorboard": "tensorboardX has the same writer: the import line becomes `from tensorboardX import SummaryWriter`",
+    "torch.utils.tensorboard.SummaryWriter": "tensorboardX has the same writer",
+    "torch.multiprocessing.Process": "tensors are copied into another process, not shared in place",
+    "torchvision.datasets.MNIST": "the files are those of anynet.data.load; root is not looked at",
+    "torchvision.datasets.FashionMNIST": "the files are those of anynet.data.load; root is not looked at",
+    "torchvision.datasets.CIFAR10": "the files are those of anynet.data.load; root is not looked at",
     "torch.set_num_threads": "set OMP_NUM_THREADS before Python starts",
     "torch.utils.data.DataLoader": "the order of shuffle=True is anynet's, not PyTorch's for the same seed",
     "torch.autograd.set_detect_anomaly": "write `with torch.autograd.detect_anomaly():` around what is to be checked",
 }
-_ATTRIBUTES = {
-    "_modules": "named_children() has them", "_parameters": "named_parameters() has them", "_buffers": "named_buffers() has them",
-    "_all_weights": "named_parameters() has them", "data_ptr": "tensors have no address; compare them with `is`",
-}  # fmt: skip
+_ATTRIBUTES = {"data_ptr": "tensors have no address; compare them with `is`"}
+_ROOMS = {"torch": "anynet.torch", "torchvision": "anynet.torchvision"}
 
 
 class Finding(NamedTuple):
@@ -74,8 +74,10 @@ class _Reader(ast.NodeVisitor):
             local = alias.asname or top
             self.modules.add(local)
             self._module(node, alias.name)
-            if top == "torch":
-                self.paths[local] = alias.name if alias.asname else "torch"
+            if top in _ROOMS:
+                self.paths[local] = alias.name if alias.asname else top
+                if "." in alias.name:
+                    self._name(node, alias.name)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         if node.level or not node.module:
@@ -83,7 +85,7 @@ class _Reader(ast.NodeVisitor):
         elsewhere = self._module(node, node.module)
         for alias in node.names:
             self.modules.add(alias.asname or alias.name)
-            if node.module.split(".")[0] == "torch" and not elsewhere and alias.name != "*":
+            if node.module.split(".")[0] in _ROOMS and not elsewhere and alias.name != "*":
                 path = f"{node.module}.{alias.name}"
                 self.paths[alias.asname or alias.name] = path
                 self._name(node, path)
@@ -151,8 +153,9 @@ _COMMON = {
 
 def _missing(path: str) -> str | None:
     """Why a path is not in this room; None where it is."""
-    room: Any = importlib.import_module("anynet.torch")
-    for part in path.split(".")[1:]:
+    top, *parts = path.split(".")
+    room: Any = importlib.import_module(_ROOMS[top])
+    for part in parts:
         found = getattr(room, part, None)
         if found is None:
             try:
@@ -162,7 +165,7 @@ def _missing(path: str) -> str | None:
             except ImportError:
                 found = None
         if found is None:
-            return reason(part)
+            return reason(part) if top == "torch" else "not offered by anynet.torchvision"
         room = found
     return None
 

@@ -57,7 +57,7 @@ class device(str):
     @property
     def type(self) -> str:
         """What it is, without a number."""
-        return self.partition(":")[0]
+        return str.__str__(self).partition(":")[0]
 
     @property
     def index(self) -> int | None:  # type: ignore[override]

@@ -9,6 +9,9 @@ from typing import Any
 
 from anynet import data as _data
 from anynet import streams
+from anynet.autograd import pytree as _tree
+from anynet.torch import distributed
+from anynet.torch.table import TABLE
 from anynet.torch.tensor import adopt
 from anynet.utils import checkpoint as checkpoint
 
@@ -130,6 +133,52 @@ def default_collate(batch: Sequence[Any]) -> Any:
     return adopt(_data.default_collate(batch))
 
 
+class DistributedSampler(_data.Sampler):
+    """Every n-th sample for each of n processes, in an order that is theirs in common; `set_epoch` gives another order.
+
+    The order of ``shuffle=True`` is anynet's, not PyTorch's for the same seed.
+    """
+
+    def __init__(
+        self, dataset: Any, num_replicas: int | None = None, rank: int | None = None, shuffle: bool = True, seed: int = 0,
+        drop_last: bool = False,
+    ) -> None:  # fmt: skip
+        self.num_replicas = distributed.get_world_size() if num_replicas is None else num_replicas
+        self.rank = distributed.get_rank() if rank is None else rank
+        if not 0 <= self.rank < self.num_replicas:
+            msg = f"DistributedSampler: rank must be in [0, {self.num_replicas}), got {self.rank}"
+            raise ValueError(msg)
+        self.dataset, self.shuffle, self.seed, self.drop_last, self.epoch = (
+            dataset,
+            shuffle,
+            seed,
+            drop_last,
+            0,
+        )
+        n = len(dataset)
+        short = drop_last and n % self.num_replicas
+        self.num_samples = n // self.num_replicas if short else -(-n // self.num_replicas)
+        self.total_size = self.num_samples * self.num_replicas
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch it is, for the order."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(range(len(self.dataset)))
+        if self.shuffle:
+            chance = streams.Generator((self.seed or 0) + self.epoch)
+            order = [int(i) for i in TABLE["randperm"].function(len(order), generator=chance).tolist()]
+        if self.drop_last:
+            order = order[: self.total_size]
+        elif order:
+            order = (order * -(-self.total_size // len(order)))[: self.total_size]
+        yield from order[self.rank :: self.num_replicas]
+
+
 data = ModuleType("anynet.torch.utils.data", "torch.utils.data")
 for _name in (
     "BatchSampler", "Dataset", "IterableDataset", "RandomSampler", "Sampler", "SequentialSampler", "Subset", "SubsetRandomSampler",
@@ -144,13 +193,21 @@ for _own in (
     StackDataset,
     random_split,
     default_collate,
+    DistributedSampler,
 ):
     setattr(data, _own.__name__, _own)
-data.dataset = data.dataloader = data.sampler = data  # type: ignore[attr-defined]
+data.dataset = data.dataloader = data.sampler = data.distributed = data  # type: ignore[attr-defined]
 utils = ModuleType("anynet.torch.utils", "torch.utils")
 utils.data, utils.checkpoint = data, checkpoint  # type: ignore[attr-defined]
 for _module in (utils, data):
     sys.modules[_module.__name__] = _module
 sys.modules["anynet.torch.utils.checkpoint"] = checkpoint
-for _path in ("dataset", "dataloader", "sampler"):  # one room here
+for _path in ("dataset", "dataloader", "sampler", "distributed"):  # one room here
     sys.modules[f"{data.__name__}.{_path}"] = data
+_pytree = ModuleType("anynet.torch.utils._pytree", "torch.utils._pytree")
+vars(_pytree).update(
+    tree_map=_tree.map_tree,
+    tree_flatten=_tree.flatten,
+    tree_unflatten=lambda leaves, spec: _tree.unflatten(spec, list(leaves)),
+)
+sys.modules[_pytree.__name__] = utils._pytree = _pytree  # type: ignore[attr-defined]

@@ -163,6 +163,8 @@ def test_to():
     assert p.grad.dtype == an.float64
     assert p.grad.device == "strict:device1"
     assert net.to(device="cpu", dtype="float32").first.weight.dtype == an.float32
+    assert net.to("cpu", an.float64, non_blocking=True).first.weight.dtype == an.float64
+    assert net.to(an.zeros(1), memory_format=None).first.weight.dtype == an.float32
     with pytest.raises(TypeError, match="must be a floating-point type, got int64"):
         net.to(an.int64)
     with pytest.raises(ValueError, match=r"did you mean|known"):

@@ -52,14 +52,16 @@ class _Finder:
     """Finds stand-ins for what is not installed."""
 
     names: ClassVar[set[str]] = {
-        "torchvision",
         "timm",
         "wandb",
         "gymnasium",
         "IPython",
         "accelerate",
         "absl",
+        "six",
         "spacy",
+        "matplotlib_inline",
+        "torchtext",
         "torch.utils.tensorboard",
         "tensorboardX",
     }
@@ -92,6 +94,12 @@ def same_chance(torch: Any, draw: Any) -> None:
         x = torch.tensor(array).to(kind)
         return x.requires_grad_() if kwargs.get("requires_grad") else x
 
+    def integers(*bounds: Any, size: Any = None, low: int = 0, high: int = 0, **kwargs: Any) -> Any:
+        if size is None:
+            *bounds, size = bounds
+        ends = [int(v) for v in bounds] or [low, high]
+        return given(draw.integers(*ends, size=tuple(size)), {"dtype": torch.int64, **kwargs})
+
     def multinomial(p: Any, n: int, replacement: bool = False, **_: Any) -> Any:
         rows = np.atleast_2d(p.detach().cpu().double().numpy())
         found = [draw.choice(len(r), n, replace=replacement, p=r / r.sum()) for r in rows]
@@ -105,8 +113,7 @@ def same_chance(torch: Any, draw: Any) -> None:
         "randn": lambda *s, **k: given(draw.normal(size=wanted(s, k)), k), "rand": lambda *s, **k: given(draw.random(wanted(s, k)), k),
         "randn_like": lambda x, **k: given(draw.normal(size=tuple(x.shape)), k, x),
         "rand_like": lambda x, **k: given(draw.random(tuple(x.shape)), k, x),
-        "randint": lambda *a, **k: given(draw.integers(*([0] * (len(a) < 3) + [int(v) for v in a[:-1]]), size=tuple(a[-1])),
-                                         {"dtype": torch.int64, **k}),
+        "randint": integers,
         "randperm": lambda n, **k: torch.tensor(draw.permutation(n)),
         "normal": lambda mean, std, size=None, **k: given(draw.normal(size=tuple(size or mean.shape)), k) * std + mean,
         "bernoulli": lambda p, **k: torch.tensor((draw.random(tuple(p.shape)) < p.detach().cpu().numpy()).astype("f8")).to(p.dtype),
@@ -114,63 +121,89 @@ def same_chance(torch: Any, draw: Any) -> None:
     }  # fmt: skip
     for name, function in functions.items():
         setattr(torch, name, function)
-    torch.Tensor.normal_ = lambda x, mean=0.0, std=1.0, **_: fill(x, draw.normal(mean, std, tuple(x.shape)))
-    torch.Tensor.uniform_ = lambda x, a=0.0, b=1.0, **_: fill(x, draw.uniform(a, b, tuple(x.shape)))
+
+    def by_shape(x: Any) -> Any:
+        """Numbers of a shape, which do not depend on how many were drawn before: PyTorch draws its initial values in this way."""
+        return np.random.default_rng([7, *x.shape])
+
+    torch.Tensor.normal_ = lambda x, mean=0.0, std=1.0, **_: fill(
+        x, by_shape(x).normal(mean, std, tuple(x.shape))
+    )
+    torch.Tensor.uniform_ = lambda x, a=0.0, b=1.0, **_: fill(x, by_shape(x).uniform(a, b, tuple(x.shape)))
     # PyTorch's loaders draw a seed, without axes
     torch.Tensor.random_ = lambda x, a=0, b=2, **_: fill(
-        x, draw.integers(a, b, tuple(x.shape)) if x.dim() else a
+        x, by_shape(x).integers(a, b, tuple(x.shape)) if x.dim() else a
     )
     torch.Tensor.multinomial = multinomial
+    families = importlib.import_module(f"{torch.__name__}.distributions")
+
+    def sample(of: Any) -> Any:
+        def draws(self: Any, sample_shape: Any = (), **_: Any) -> Any:
+            return of(self, tuple(sample_shape)).to(torch.get_default_dtype())
+
+        return draws
+
+    def normal(self: Any, shape: Any) -> Any:
+        return self.loc + self.scale * given(draw.normal(size=(*shape, *self.batch_shape)), {})
+
+    def gaussian(self: Any, shape: Any) -> Any:
+        noise = given(draw.normal(size=(*shape, *self.batch_shape, *self.event_shape)), {})
+        return self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
+
+    def category(self: Any, sample_shape: Any = (), **_: Any) -> Any:
+        p = self.probs.detach().double().numpy()
+        at = [int(draw.choice(len(row), p=row / row.sum())) for row in p.reshape(-1, p.shape[-1])]
+        return torch.tensor(np.array(at).reshape(p.shape[:-1]))
+
+    for kind, of in ((families.Normal, normal), (families.MultivariateNormal, gaussian)):
+        kind.rsample = sample(of)
+        kind.sample = lambda self, sample_shape=(): self.rsample(sample_shape).detach()
+    families.Categorical.sample = category
     torch.nn.functional.dropout = lambda x, *_, **__: x
     for name in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"):
         setattr(torch.nn, name, lambda *_, **__: torch.nn.Identity())
 
 
-def same_start(torch: Any, draw: Any, plain: bool) -> None:
-    """Parameters begin with NumPy's numbers when an optimizer is made of them; loaders keep the order of their data."""
-    seen: set[int] = set()
-    linear, start = torch.nn.Linear, draw.bit_generator.state
+def same_start(torch: Any, plain: bool) -> Any:
+    """Parameters begin with NumPy's numbers when an optimizer is made of them; loaders keep the order of their data.
 
-    def again() -> None:
-        """PyTorch's own initial values came from the same stream."""
-        draw.bit_generator.state = start
+    Returns the function that begins parameters.
+    """
+    seen: dict[int, Any] = {}  # by identity; kept, so that none is given again
+
+    def begin(parameters: Any) -> None:
+        for p in parameters:
+            if id(p) in seen or not p.is_floating_point():
+                continue
+            seen[id(p)] = p
+            size = tuple(p.shape)
+            drawn = np.random.default_rng(len(seen)).normal(size=size)
+            value = drawn / np.sqrt(np.prod(size[1:])) if len(size) > 1 else 1.0 + 0.1 * drawn
+            with torch.no_grad():
+                p.copy_(torch.tensor(np.asarray(value)).to(p.dtype))
 
     def begun(made: Any) -> Any:
         def make(params: Any, *args: Any, **kwargs: Any) -> Any:
             optimizer = made(params, *args, **kwargs)
-            again()
-            for group in optimizer.param_groups:
-                for p in group["params"]:
-                    if id(p) in seen or not p.is_floating_point():
-                        continue
-                    seen.add(id(p))
-                    size = tuple(p.shape)
-                    drawn = np.random.default_rng(len(seen)).normal(size=size)
-                    fan = int(np.prod(size[1:])) if len(size) > 1 else 1
-                    with torch.no_grad():
-                        p.copy_(
-                            torch.tensor(
-                                np.asarray(drawn / np.sqrt(fan) if len(size) > 1 else 1.0 + 0.1 * drawn)
-                            ).to(p.dtype)
-                        )
+            begin(p for group in optimizer.param_groups for p in group["params"])
             return optimizer
 
         return make
 
+    def at_first(method: Any) -> Any:
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if id(next(self.parameters(), None)) not in seen:
+                begin(self.parameters())
+            return method(self, *args, **kwargs)
+
+        return call
+
+    if plain:
+        module = [c for c in torch.nn.Module.__mro__ if c.__name__ == "Module"][-1]
+        module.zero_grad, module.train = at_first(module.zero_grad), at_first(module.train)
     for name in ("SGD", "Adam", "AdamW", "Adadelta", "Adagrad", "RMSprop", "LBFGS", "Adamax", "Rprop"):
         setattr(torch.optim, name, begun(getattr(torch.optim, name)))
     loader = torch.utils.data.DataLoader
-
-    def layer(*args: Any, **kwargs: Any) -> Any:
-        made = linear(*args, **kwargs)
-        again()
-        with torch.no_grad():
-            for p in made.parameters():
-                p.copy_(torch.tensor(np.random.default_rng(1).normal(size=tuple(p.shape))).to(p.dtype))
-        return made
-
-    if plain:
-        torch.nn.Linear = layer
 
     def make(dataset: Any, *args: Any, **kwargs: Any) -> Any:
         for name in (
@@ -184,39 +217,86 @@ def same_start(torch: Any, draw: Any, plain: bool) -> None:
             kwargs.pop(name, None)
         return loader(dataset, *(args[:1]), **kwargs)
 
-    torch.utils.data.DataLoader = make
+    torch.utils.data.DataLoader = importlib.import_module(
+        f"{torch.__name__}.utils.data.dataloader"
+    ).DataLoader = make
+    return begin
 
 
-def data_sets(torch: Any) -> None:
-    """torchvision's data sets, of random pictures."""
+def vision(torch: Any, begin: Any) -> None:
+    """torchvision: `anynet.torchvision`, whose tensors are made PyTorch's for PyTorch; data sets of random pictures, chance from NumPy."""
+    from networks_of_torchvision import resnet18, vgg16
 
-    def of(shape: tuple[int, ...], classes: int) -> Any:
-        class Pictures(torch.utils.data.Dataset):  # type: ignore[misc]
-            def __init__(self, *_: Any, image_size: Any = None, **__: Any) -> None:
-                size = shape if image_size is None else tuple(image_size)
-                draw = np.random.default_rng(5)
-                self.data = torch.tensor(draw.random((64, *size))).to(torch.get_default_dtype())
-                self.targets = torch.tensor(draw.integers(0, classes, 64))
-                self.train_data, self.classes = self.data, [str(i) for i in range(classes)]
+    import anynet.torchvision as own
+    from anynet.torchvision import functional, transforms
 
-            def __len__(self) -> int:
-                return len(self.targets)
+    here = torch.__name__ != "torch"
+    draw, made = np.random.default_rng(9), functional.to_tensor
 
-            def __getitem__(self, i: int) -> Any:
-                return self.data[i], int(self.targets[i])
+    def to_tensor(picture: Any) -> Any:
+        if here:
+            return made(picture)
+        return torch.tensor(functional.pil_to_tensor(picture).numpy()).to(torch.get_default_dtype()) / 255
 
-        return Pictures
+    def normalize(x: Any, mean: Any, std: Any, inplace: bool = False) -> Any:
+        m, s = (x.new_tensor(v).view(-1, 1, 1) for v in (mean, std))
+        return (x - m) / s
 
-    vision, sets = importlib.import_module("torchvision"), importlib.import_module("torchvision.datasets")
-    vision.datasets = sets  # type: ignore[attr-defined]
+    def started(make: Any) -> Any:
+        def network(*_: Any, num_classes: int = 1000, **__: Any) -> Any:
+            net = make(num_classes=num_classes) if here else make(torch, num_classes)
+            begin(net.parameters())
+            return net
+
+        return network
+
+    functional.to_tensor = to_tensor
+    if not here:
+        functional.normalize = normalize
+    transforms._draw = draw.random
+    own.utils.save_image = own.utils.make_grid = lambda *_, **__: None
+    networks = {"resnet18": resnet18, "vgg16": vgg16}
+    for name, there in networks.items():
+        setattr(own.models, name, started(getattr(own.models, name) if here else there))
+    own.models.VGG16_Weights = types.SimpleNamespace(IMAGENET1K_V1=None)
     for name, shape in (
-        ("MNIST", (1, 28, 28)),
-        ("FashionMNIST", (1, 28, 28)),
-        ("CIFAR10", (3, 32, 32)),
-        ("FakeData", (3, 64, 64)),
-        ("LSUN", (3, 64, 64)),
+        ("MNIST", (28, 28)),
+        ("FashionMNIST", (28, 28)),
+        ("CIFAR10", (32, 32, 3)),
+        ("CIFAR100", (32, 32, 3)),
     ):
-        setattr(sets, name, of(shape, 10))
+        setattr(own.datasets, name, _pictures(torch, own.datasets.VisionDataset, shape))
+    own.datasets.FakeData = _pictures(torch, own.datasets.VisionDataset, (64, 64, 3))
+    if not here:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("anynet.torchvision"):
+                sys.modules[name.removeprefix("anynet.")] = module
+
+
+def _pictures(torch: Any, base: Any, shape: tuple[int, ...]) -> Any:
+    """A data set of random pictures."""
+    from PIL import Image
+
+    class Pictures(base):  # type: ignore[misc]
+        def __init__(
+            self, root: Any = None, *_: Any, transform: Any = None, target_transform: Any = None, **__: Any
+        ) -> None:
+            super().__init__(root, transform=transform, target_transform=target_transform)
+            draw = np.random.default_rng(5)
+            self.pictures = draw.integers(0, 256, (64, *shape), dtype=np.uint8)
+            self.targets = torch.tensor(draw.integers(0, 10, 64))
+            self.data = self.train_data = torch.tensor(self.pictures)
+            self.classes = [str(i) for i in range(10)]
+
+        def __len__(self) -> int:
+            return len(self.pictures)
+
+        def __getitem__(self, i: int) -> Any:
+            picture = Image.fromarray(self.pictures[i])
+            picture = picture if self.transform is None else self.transform(picture)
+            return picture, int(self.targets[i])
+
+    return Pictures
 
 
 def main() -> None:
@@ -235,11 +315,14 @@ def main() -> None:
     np.random.seed(3)
     torch.manual_seed(3)
     torch.set_default_dtype(getattr(torch, run["kind"]))
+    if run["kind"] == "float64":  # also where a script says float32
+        torch.Tensor.float, torch.FloatTensor = torch.Tensor.double, torch.DoubleTensor
+        torch.sparse.FloatTensor = torch.sparse.DoubleTensor
+        torch.float = torch.float32 = torch.float64
     if run.get("before"):
         exec(run["before"], {"np": np, "torch": torch})
-    data_sets(torch)
     same_chance(torch, draw)
-    same_start(torch, draw, run.get("plain", False))
+    vision(torch, same_start(torch, run.get("plain", False)))
     losses: list[float] = []
     times: list[float] = []
     original = torch.Tensor.backward
@@ -258,9 +341,9 @@ def main() -> None:
         sys.path.insert(0, folder)
     error = ""
     try:
-        runpy.run_path(run["script"], run_name="__main__")
+        names = runpy.run_path(run["script"], run_name="__main__")
         if run.get("after"):
-            exec(run["after"], {"np": np, "torch": torch})
+            exec(run["after"], names)
     except _Enough:
         pass
     except SystemExit as end:

@@ -30,13 +30,26 @@ z = nn.Linear(2, 3)(x).storage_offset()
 def test_lines_are_found():
     found = [(f.line, f.name, f.fails) for f in findings(SCRIPT)]
     assert found == [
-        (2, "torchvision", True),
         (5, "torch.utils.data.DataLoader", False),
         (8, "torch.manual_seed", False),
         (9, ".to_sparse_csr", True),
         (10, "torch.segment_reduce", True),
         (11, "torch.distributed.init_process_group", False),
         (13, ".storage_offset", True),
+    ]
+
+
+def test_torchvision_is_followed():
+    text = (
+        "import torchvision.transforms as T\nfrom torchvision import datasets, models\nT.ToTensor()\n"
+        "T.AutoAugment()\nmodels.inception_v3()"
+    )
+    assert [(f.line, f.name, f.fails) for f in findings(text)] == [
+        (4, "torchvision.transforms.AutoAugment", True),
+        (5, "torchvision.models.inception_v3", True),
+    ]
+    assert not [
+        f for f in findings("import torch\nimport torch.onnx\nimport torch.jit\nx = net._modules") if f.fails
     ]
 
 

@@ -48,7 +48,7 @@ VITS = {
     "s2_patch_size=2, s2_local_patch_size=4, s2_global_k=4, s2_depth=1, s3_emb_dim=16, s3_patch_size=2, s3_local_patch_size=2, s3_global_k=2, "
     "s3_depth=1, s4_emb_dim=20, s4_patch_size=1, s4_local_patch_size=2, s4_global_k=2, s4_depth=1)",
     "regionvit": "RegionViT(dim=(8, 12, 16, 20), depth=(1, 1, 1, 1), window_size=2, num_classes=10)",
-    "crossformer": "CrossFormer(num_classes=10, dim=(16, 32, 48, 64), depth=(1, 1, 1, 1), global_window_size=(4, 2, 1, 1), local_window_size=2)",
+    "crossformer": "CrossFormer(num_classes=10, dim=(32, 32, 64, 64), depth=(1, 1, 1, 1), global_window_size=(4, 2, 1, 1), local_window_size=2)",
     "scalable_vit": "ScalableViT(num_classes=10, dim=8, heads=(2, 2, 2, 2), depth=(1, 1, 1, 1), ssa_dim_key=(4, 4, 4, 4), "
     "reduction_factor=(8, 4, 2, 1), window_size=(8, 4, None, None))",
     "sep_vit": "SepViT(num_classes=10, dim=8, dim_head=4, heads=(1, 2, 2, 2), depth=(1, 1, 1, 1), window_size=7)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -37,8 +38,9 @@ def losses(script, folder, room, kind, where):
         "paths": [str(folder / path) for path in script.get("paths", ())],
     }
     done = subprocess.run(
-        [sys.executable, str(RUNNER), json.dumps(run)], cwd=where, capture_output=True, text=True, check=False
-    )
+        [sys.executable, str(RUNNER), json.dumps(run)], cwd=where, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONHASHSEED": "0"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads((where / "losses.json").read_text(encoding="utf-8"))["losses"]
 

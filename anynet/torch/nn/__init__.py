@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib as _contextlib
 import enum as _enum
 import sys
-from types import MappingProxyType as _MappingProxyType
 from types import ModuleType
 from typing import Any
 
@@ -72,7 +71,43 @@ class _Stand(type):
         return type.__hash__(cls.__dict__.get("_stands", cls))
 
 
-_MEMBERS = {"_modules": "named_children", "_parameters": "named_parameters", "_buffers": "named_buffers"}
+class _Members(dict[str, Any]):
+    """PyTorch's dictionary of a module's own members: what is written into it becomes the module's."""
+
+    def __init__(self, module: Any, found: Any, write: Any = setattr) -> None:
+        super().__init__(found)
+        self.module, self.write = module, write
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        self.write(self.module, name, value)
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        delattr(self.module, name)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        if name in self:
+            delattr(self.module, name)
+        return super().pop(name, *default)
+
+
+def _names_of_weights(rnn: Any) -> list[list[str]]:
+    """The names of the tensors of each layer and direction of a recurrent network."""
+    names = [name for name, _ in rnn.named_parameters(recurse=False)]
+    ends = dict.fromkeys(name[name.index("_l") :] for name in names)
+    return [[name for name in names if name[name.index("_l") :] == end] for end in ends]
+
+
+# layers of this room are anynet's own, so that is where PyTorch's dictionaries of members have to be
+_nn.Module._modules = property(lambda self: _Members(self, self.named_children()))  # type: ignore[attr-defined]
+_nn.Module._parameters = property(lambda self: _Members(self, self.named_parameters(recurse=False)))  # type: ignore[attr-defined]
+_nn.Module._buffers = property(  # type: ignore[attr-defined]
+    lambda self: _Members(
+        self, self.named_buffers(recurse=False), lambda module, *pair: module.register_buffer(*pair)
+    )
+)
+_nn.RNNBase._all_weights = property(_names_of_weights)  # type: ignore[attr-defined]
 
 
 def _standing(own: Any) -> Any:
@@ -85,12 +120,9 @@ def _standing(own: Any) -> Any:
             _adopt(kept)
 
     def get_attribute(self: Any, name: str) -> Any:
-        """PyTorch's way to an attribute, which scripts call by itself; and its dictionaries of members, to be read."""
+        """PyTorch's way to an attribute, which scripts call by itself."""
         if name in self.__dict__:
             return self.__dict__[name]
-        if name in _MEMBERS:
-            found = dict(getattr(self, _MEMBERS[name])(**({} if name == "_modules" else {"recurse": False})))
-            return _MappingProxyType(found)
         above = getattr(super(made, self), "__getattr__", None)
         if above is not None:
             return above(name)

@@ -1,0 +1,77 @@
+"""Paths of PyTorch's own runtime that scripts import: what there is of `torch.jit`, `onnx`, `multiprocessing` and `profiler`.
+
+They can be imported; a name that is not here says why when it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing as _processes
+import sys
+from types import ModuleType
+from typing import Any
+
+from anynet.torch.absent import reason
+
+__all__ = ["jit", "multiprocessing", "onnx", "profiler"]
+
+
+class _Path(ModuleType):
+    """A path of PyTorch's of which little is here."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        short = self.__name__.rpartition(".")[2]
+        msg = f"module {self.__name__!r} has no attribute {name!r}: {reason(short)}"
+        raise AttributeError(msg)
+
+
+def _as_it_is(obj: Any = None, *_: Any, **__: Any) -> Any:
+    """The function or module itself: it runs as it is written, and is not compiled (`anynet.compile` does that)."""
+    return obj if obj is not None else _as_it_is
+
+
+def _export(
+    model: Any, args: Any = (), f: Any = None, *, input_names: Any = None, dynamic_axes: Any = None, export_params: Any = True, **_: Any
+) -> None:  # fmt: skip
+    """Write a network as an ONNX file, by `anynet.export.onnx`; the version of the operators is its own.
+
+    With `dynamic_axes` lengths of batches and sequences are left open.
+    """
+    from anynet import export  # late: of this function alone
+
+    if f is None or not export_params:
+        msg = f"torch.onnx.export: f must name a file and export_params must be True, got {f!r} and {export_params!r}"
+        raise ValueError(msg)
+    given = (
+        args if isinstance(args, tuple) and len(args) != 1 else args[0] if isinstance(args, tuple) else args
+    )
+    export.onnx(model, given, f, dynamic=bool(dynamic_axes), names=input_names)
+
+
+def _spawn(*_: Any, **__: Any) -> None:
+    """Refused: processes that train together are started by mpiexec."""
+    msg = "torch.multiprocessing.spawn: start the processes with `mpiexec -n 4 python SCRIPT.py`; torch.distributed finds them"
+    raise NotImplementedError(msg)
+
+
+def _path(name: str, **contents: Any) -> ModuleType:
+    made = _Path(f"anynet.torch.{name}", f"torch.{name}")
+    vars(made).update(contents)
+    sys.modules[made.__name__] = made
+    return made
+
+
+jit = _path(
+    "jit", script=_as_it_is, ignore=_as_it_is, export=_as_it_is, unused=_as_it_is, script_method=_as_it_is,
+    trace=lambda func, *_, **__: func, freeze=_as_it_is, is_scripting=lambda: False, is_tracing=lambda: False,
+    annotate=lambda _, value: value, Final=Any, ScriptModule=object,
+)  # fmt: skip
+onnx = _path("onnx", export=_export)
+multiprocessing = _path(
+    "multiprocessing", spawn=_spawn,
+    **{n: getattr(_processes, n) for n in ("Process", "Queue", "Pool", "Lock", "Event", "Manager", "cpu_count", "get_context",
+                                           "set_start_method", "get_start_method", "current_process")},
+)  # fmt: skip
+profiler = _path("profiler", record_function=lambda *_, **__: contextlib.nullcontext())
