@@ -45,8 +45,9 @@ Public scripts that were run beside PyTorch with their import lines changed and 
 
 * Random numbers are anynet's: the same seed gives other numbers than PyTorch, and the same on every device. Their
   distributions are the same.
-* `torch.save` writes safetensors, whatever the name of the file. `torch.load` reads those and PyTorch's .pt and .pth
-  files of weights; whatever else is pickled in a file is refused by its name, and nothing is run.
+* `torch.save` writes safetensors, whatever the name of the file; a whole module is pickled. `torch.load` reads the
+  former and PyTorch's .pt and .pth files of weights; whatever else is pickled in a file is refused by its name, and
+  nothing is run.
 * A write in place into a tensor that an operation has saved for the backward pass is no error: the operation keeps
   the old values, and the gradient is that of what was computed.
 * `x.numpy()` and `torch.from_numpy(a)`: what is written into the array is seen in the tensor; what is written into

@@ -111,8 +111,9 @@ class Distribution:
 
     def sample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> Tensor:
         """Values drawn at random, without gradient: ``sample_shape + batch_shape + event_shape``."""
+        more = {} if generator is None else {"generator": generator}  # classes of users' may do without it
         with no_grad():
-            return self.rsample(sample_shape, generator=generator).detach()
+            return self.rsample(sample_shape, **more).detach()
 
     def rsample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> Tensor:
         """Values drawn at random as a differentiable function of the parameters (reparametrisation)."""

@@ -30,6 +30,7 @@ from anynet.tensor import no_grad as no_grad
 from anynet.torch import distributed as distributed
 from anynet.torch import functions as functions
 from anynet.torch import nn as nn
+from anynet.torch import serialization as serialization
 from anynet.torch.compiling import compile as compile
 from anynet.torch.devices import accelerator as accelerator
 from anynet.torch.devices import amp as amp
@@ -329,7 +330,6 @@ vars(fft).update(
 )
 version = _ModuleType(f"{__name__}.version", "torch.version")
 vars(version).update(__version__=__version__, cuda=None, hip=None, git_version="", debug=False)
-serialization = _ModuleType(f"{__name__}.serialization", "torch.serialization")
 testing = _ModuleType(f"{__name__}.testing", "torch.testing")
 testing.assert_close = _assert_close  # type: ignore[attr-defined]
 hub = _ModuleType(f"{__name__}.hub", "torch.hub")

@@ -13,6 +13,7 @@ from anynet import cuda as _cuda
 from anynet import streams
 from anynet.dtypes import of
 from anynet.ops.precision import precision as _precision
+from anynet.torch.sizes import device as _device
 from anynet.train.precision import LossScale
 from anynet_backends import resolve
 
@@ -191,11 +192,13 @@ _cudnn = _module(
 _switch = {"is_available": lambda: False, "is_built": lambda: False}
 backends = _module(
     "backends", cudnn=_cudnn, mps=_module("backends.mps", **_switch), mkldnn=_module("backends.mkldnn", **_switch),
-    cuda=_module("backends.cuda", matmul=ModuleType("matmul"), is_built=_cuda.is_available, sdp_kernel=_sdp_kernel),
+    cuda=_module(
+        "backends.cuda", matmul=_module("backends.cuda.matmul", allow_tf32=False), is_built=_cuda.is_available, sdp_kernel=_sdp_kernel,
+    ),
 )  # fmt: skip
 accelerator = _module(
     "accelerator", is_available=_cuda.is_available, device_count=_cuda.device_count, synchronize=cuda.synchronize,
-    current_accelerator=lambda check_available=False: None if not _cuda.is_available() else "cuda",
+    current_accelerator=lambda check_available=False: _device("cuda") if _cuda.is_available() else None,
     current_device_index=lambda: 0, set_device_index=_set_device, set_device_idx=_set_device,
     device_index=_device_block, empty_cache=_nothing,
 )  # fmt: skip

@@ -106,6 +106,7 @@ def _paths() -> None:
     names = {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() for name in __all__ if name[0].isupper()}
     for name in sorted(names - {"distribution"} | {"distribution", "kl", "studentT"}):
         sys.modules[f"{__name__}.{name}"] = here
+        vars(here).setdefault(name, here)
     sys.modules[f"{__name__}.constraints"] = constraints
     sys.modules[f"{__name__}.transforms"] = transforms
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -55,10 +56,24 @@ class Finding(NamedTuple):
     why: str
 
 
+def _stored(tree: ast.AST) -> tuple[set[str], set[str]]:
+    """The names, and the attributes, that are assigned in a tree."""
+    names, attributes = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            attributes.add(node.attr)
+    return names, attributes
+
+
 class _Reader(ast.NodeVisitor):
     """Follows names of torch through imports and attributes."""
 
-    def __init__(self) -> None:
+    def __init__(self, tree: ast.AST) -> None:
+        self.own = _stored(tree)[1]  # attributes that the script's own objects have
         self.paths: dict[str, str] = {}  # by local name: the path that it stands for
         self.found: list[Finding] = []
         self.modules: set[str] = (
@@ -67,6 +82,17 @@ class _Reader(ast.NodeVisitor):
 
     def add(self, node: Any, name: str, fails: bool, why: str) -> None:
         self.found.append(Finding(node.lineno, name, fails, why))
+
+    def _scope(self, node: Any) -> None:
+        """A function: what it assigns is not what was imported under that name."""
+        before, own = self.paths, _stored(node)[0]
+        self.paths = {name: path for name, path in before.items() if name not in own}
+        self.generic_visit(node)
+        self.paths = before | {
+            name: path for name, path in self.paths.items() if name not in before and name not in own
+        }
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = _scope
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
@@ -121,7 +147,8 @@ class _Reader(ast.NodeVisitor):
     def visit_Attribute(self, node: ast.Attribute) -> None:
         path = self._path(node)
         if path is not None:
-            self._name(node, path)
+            if isinstance(node.ctx, ast.Load):
+                self._name(node, path)
             return
         root: Any = node
         while isinstance(root, ast.Attribute):
@@ -129,7 +156,7 @@ class _Reader(ast.NodeVisitor):
         if not (isinstance(root, ast.Name) and root.id in self.modules):
             if node.attr in _ATTRIBUTES:
                 self.add(node, f".{node.attr}", True, _ATTRIBUTES[node.attr])
-            elif node.attr in METHODS and node.attr not in _COMMON:
+            elif node.attr in METHODS and node.attr not in _COMMON and node.attr not in self.own:
                 self.add(node, f".{node.attr}", True, f"if this is a tensor's: {reason(node.attr)}")
         self.visit(node.value)
 
@@ -151,20 +178,19 @@ _COMMON = {
 }
 
 
+_ABSENT = object()
+
+
 def _missing(path: str) -> str | None:
     """Why a path is not in this room; None where it is."""
     top, *parts = path.split(".")
     room: Any = importlib.import_module(_ROOMS[top])
     for part in parts:
-        found = getattr(room, part, None)
-        if found is None:
-            try:
-                found = (
-                    importlib.import_module(f"{room.__name__}.{part}") if hasattr(room, "__path__") else None
-                )
-            except ImportError:
-                found = None
-        if found is None:
+        found = getattr(room, part, _ABSENT)
+        if found is _ABSENT and hasattr(room, "__path__"):
+            with contextlib.suppress(ImportError):
+                found = importlib.import_module(f"{room.__name__}.{part}")
+        if found is _ABSENT:
             return reason(part) if top == "torch" else "not offered by anynet.torchvision"
         room = found
     return None
@@ -179,6 +205,7 @@ def findings(source: str, name: str = "<script>") -> Iterator[Finding]:
     ...     print(line.line, line.name, line.why)
     2 torch.binomial not yet; torch.distributions.Binomial, scatter_reduce, histogram and indexing do what they are used for
     """
-    reader = _Reader()
-    reader.visit(ast.parse(source, filename=name))
+    tree = ast.parse(source, filename=name)
+    reader = _Reader(tree)
+    reader.visit(tree)
     yield from sorted(set(reader.found))

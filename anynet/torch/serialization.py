@@ -6,12 +6,15 @@ and PyTorch's own .pt and .pth files, by a reader that makes tensors and nothing
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from anynet.nn import Module
 from anynet.tensor import Tensor as AnyTensor
 from anynet.tensor import wrap
 from anynet.torch.tensor import Tensor, adopt
@@ -19,7 +22,7 @@ from anynet.train.checkpoint import load as _load
 from anynet.train.checkpoint import save as _save
 from anynet_backends import resolve, torch_files
 
-__all__ = ["load", "save"]
+__all__ = ["add_safe_globals", "load", "safe_globals", "save"]
 
 _WHOLE = "$value"  # the key of what is no dict
 
@@ -29,7 +32,8 @@ def save(
 ) -> None:
     """Write a state (nested dicts, lists, tensors, numbers, texts) to a file, by its path or opened for writing bytes.
 
-    TypeError for a module or another object that is no data: save its ``state_dict()``.
+    A whole module, which is code and data, is written by Python's pickle. `load` refuses such a file, as PyTorch's does by default;
+    ``pickle.load`` reads it, and runs what it names. TypeError for another object that is no data: save its ``state_dict()``.
 
     >>> import anynet.torch as torch, tempfile, pathlib
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "weights.pt"
@@ -40,19 +44,37 @@ def save(
     if not isinstance(f, (str, os.PathLike)) and not hasattr(f, "write"):
         msg = f"save: f must be a path or a file opened for writing bytes, got {type(f).__name__}"
         raise TypeError(msg)
+    if isinstance(obj, Module):
+        written = pickle.dumps(obj)  # before the file is opened: what cannot be pickled leaves it as it was
+        if isinstance(f, (str, os.PathLike)):
+            Path(f).write_bytes(written)
+        else:
+            f.write(written)
+        return
     if hasattr(obj, "state_dict"):
         msg = f"save: a {type(obj).__name__} is code and data; save its data: torch.save(x.state_dict(), …)"
         raise TypeError(msg)
     if not isinstance(f, (str, os.PathLike)):
         with tempfile.TemporaryDirectory() as folder:
-            written = Path(folder) / "file"
-            save(obj, written)
-            f.write(written.read_bytes())
+            file = Path(folder) / "file"
+            save(obj, file)
+            f.write(file.read_bytes())
         return
     target = Path(f)
     beside = target.with_name(f"{target.name}.safetensors")
     _save(beside, obj if isinstance(obj, Mapping) else {_WHOLE: obj})
     os.replace(beside, target)
+
+
+class safe_globals(contextlib.nullcontext[None]):
+    """Nothing is allowed by it: `load` makes tensors, numbers, texts and nests of them, and refuses the rest of what a file names."""
+
+    def __init__(self, safe_globals: Any) -> None:
+        super().__init__()
+
+
+def add_safe_globals(safe_globals: Any) -> None:
+    """Nothing is allowed by it, as by `safe_globals`."""
 
 
 def load(

@@ -37,6 +37,8 @@ for i, folder in enumerate({folders!r}):
 MASKS = (
     PICTURES.format(folders=["data/imgs"], count=10, shape=(32, 32, 3))
     + """
+listed = os.listdir
+os.listdir = lambda path: sorted(listed(path))
 os.makedirs("data/masks", exist_ok=True)
 for j in range(10):
     Image.fromarray((np.random.default_rng(j).random((32, 32)) < 0.5).astype(np.uint8)).save(f"data/masks/{j}.png")
@@ -166,13 +168,13 @@ def create_model(name, pretrained=False, **options):
 given = dict(
     register_model=register_model, create_model=create_model, DropPath=DropPath, trunc_normal_=torch.nn.init.trunc_normal_,
     LabelSmoothingCrossEntropy=LabelSmoothingCrossEntropy, SoftTargetCrossEntropy=Unused, Mixup=Unused, ModelEma=Unused,
-    create_transform=lambda **_: types.SimpleNamespace(transforms=[None]),
+    create_transform=lambda **_: vision.transforms.Compose([None, vision.transforms.ToTensor()]),
     accuracy=None, get_state_dict=None, IMAGENET_DEFAULT_MEAN=0, IMAGENET_DEFAULT_STD=0, IMAGENET_INCEPTION_MEAN=0, IMAGENET_INCEPTION_STD=0,
 )
 optimizers = dict(adafactor="Adafactor", adahessian="Adahessian", adamp="AdamP", lookahead="Lookahead", nadam="Nadam", novograd="NovoGrad",
                   nvnovograd="NvNovoGrad", radam="RAdam", rmsprop_tf="RMSpropTF", sgdp="SGDP")
 for name in ("timm", "timm.data", "timm.data.mixup", "timm.data.constants", "timm.models", "timm.models.layers", "timm.models.registry",
-             "timm.loss", "timm.utils", "timm.optim", *(f"timm.optim.{n}" for n in optimizers), "torch._six", "tensorboardX"):
+             "timm.loss", "timm.utils", "timm.optim", *(f"timm.optim.{n}" for n in optimizers), torch.__name__ + "._six", "tensorboardX"):
     module = sys.modules[name] = types.ModuleType(name)
     vars(module).update(given, inf=float("inf"), SummaryWriter=Unused, **{v: Unused for v in optimizers.values()})
 torch.cuda.synchronize = lambda *_: None

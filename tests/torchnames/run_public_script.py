@@ -186,6 +186,8 @@ def same_start(torch: Any, plain: bool) -> Any:
         def make(params: Any, *args: Any, **kwargs: Any) -> Any:
             optimizer = made(params, *args, **kwargs)
             begin(p for group in optimizer.param_groups for p in group["params"])
+            random.seed(5)  # what was drawn until here need not be the same
+            np.random.seed(5)
             return optimizer
 
         return make
@@ -205,6 +207,12 @@ def same_start(torch: Any, plain: bool) -> Any:
         setattr(torch.optim, name, begun(getattr(torch.optim, name)))
     loader = torch.utils.data.DataLoader
 
+    def split(dataset: Any, lengths: Any, generator: Any = None) -> Any:
+        order = np.random.default_rng(3).permutation(len(dataset)).tolist()
+        return [torch.utils.data.Subset(dataset, [order.pop() for _ in range(int(n))]) for n in lengths]
+
+    torch.utils.data.random_split = split
+
     def make(dataset: Any, *args: Any, **kwargs: Any) -> Any:
         for name in (
             "shuffle",
@@ -223,7 +231,7 @@ def same_start(torch: Any, plain: bool) -> Any:
     return begin
 
 
-def vision(torch: Any, begin: Any) -> None:
+def vision(torch: Any, begin: Any) -> Any:
     """torchvision: `anynet.torchvision`, whose tensors are made PyTorch's for PyTorch; data sets of random pictures, chance from NumPy."""
     from networks_of_torchvision import resnet18, vgg16
 
@@ -271,6 +279,7 @@ def vision(torch: Any, begin: Any) -> None:
         for name, module in list(sys.modules.items()):
             if name.startswith("anynet.torchvision"):
                 sys.modules[name.removeprefix("anynet.")] = module
+    return own
 
 
 def _pictures(torch: Any, base: Any, shape: tuple[int, ...]) -> Any:
@@ -299,6 +308,22 @@ def _pictures(torch: Any, base: Any, shape: tuple[int, ...]) -> Any:
     return Pictures
 
 
+class _Pace:
+    """Steps as they are asked for: numbers of them come in, the seconds they took go out."""
+
+    def __init__(self) -> None:
+        self.out, sys.stdout = sys.stdout, sys.stderr  # what the script prints is no answer
+        self.left, self.began = 1, time.perf_counter()
+
+    def wait(self) -> None:
+        """Before a backward pass: go on, or say how long the steps took and wait for the next number."""
+        self.left -= 1
+        if self.left:
+            return
+        print(time.perf_counter() - self.began, file=self.out, flush=True)
+        self.left, self.began = int(sys.stdin.readline()), time.perf_counter()
+
+
 def main() -> None:
     """One run."""
     run = json.loads(sys.argv[1])
@@ -319,19 +344,21 @@ def main() -> None:
         torch.Tensor.float, torch.FloatTensor = torch.Tensor.double, torch.DoubleTensor
         torch.sparse.FloatTensor = torch.sparse.DoubleTensor
         torch.float = torch.float32 = torch.float64
-    if run.get("before"):
-        exec(run["before"], {"np": np, "torch": torch})
     same_chance(torch, draw)
-    vision(torch, same_start(torch, run.get("plain", False)))
+    own = vision(torch, same_start(torch, run.get("plain", False)))
+    if run.get("before"):
+        exec(run["before"], {"np": np, "torch": torch, "vision": own})
     losses: list[float] = []
-    times: list[float] = []
+    pace = _Pace() if run.get("paced") else None
     original = torch.Tensor.backward
 
     def backward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        losses.append(float(self.detach().double().sum()))
-        times.append(time.perf_counter())
-        if len(losses) > run["steps"]:
-            raise _Enough
+        if pace is None:
+            losses.append(float(self.detach().double().sum()))
+            if len(losses) > run["steps"]:
+                raise _Enough
+        else:
+            pace.wait()
         return original(self, *args, **kwargs)
 
     torch.Tensor.backward = backward
@@ -349,7 +376,7 @@ def main() -> None:
     except SystemExit as end:
         error = str(end.code or "")
     with open(run["out"], "w", encoding="utf-8") as file:
-        json.dump({"losses": losses, "times": times, "error": error}, file)
+        json.dump({"losses": losses, "error": error}, file)
 
 
 if __name__ == "__main__":

@@ -17,26 +17,26 @@ from public_scripts import SCRIPTS
 RUNNER = pathlib.Path(__file__).with_name("run_public_script.py")
 
 
-def losses(script, folder, room, kind, where):
-    """The losses of a script's first backward passes."""
+def laid_out(script, folder, room, kind, where):
+    """What the runner is told, and the folder in which it works."""
     where.parent.mkdir(parents=True)
     if script.get("there"):  # it reads files of its own repository
         folder = shutil.copytree(folder, where)
     else:
         where.mkdir()
-    run = {
-        **{
-            "room": room,
-            "kind": kind,
-            "script": str(folder / script["script"]),
-            "out": str(where / "losses.json"),
-        },
+    return {
+        **{"room": room, "kind": kind, "script": str(folder / script["script"]), "out": str(where / "losses.json")},
         **{
             name: script.get(name, default)
-            for name, default in (("steps", 4), ("args", []), ("before", ""), ("plain", False))
+            for name, default in (("steps", 4), ("args", []), ("before", ""), ("after", ""), ("plain", False))
         },
         "paths": [str(folder / path) for path in script.get("paths", ())],
-    }
+    }  # fmt: skip
+
+
+def losses(script, folder, room, kind, where):
+    """The losses of a script's first backward passes."""
+    run = laid_out(script, folder, room, kind, where)
     done = subprocess.run(
         [sys.executable, str(RUNNER), json.dumps(run)], cwd=where, capture_output=True, text=True, check=False,
         env=os.environ | {"PYTHONHASHSEED": "0"},

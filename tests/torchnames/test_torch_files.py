@@ -101,7 +101,7 @@ def test_what_is_written_is_read(tmp_path):
     ours.save(ours.ones(2), tmp_path / "one.pt")
     assert ours.load(tmp_path / "one.pt").tolist() == [1.0, 1.0]
     with pytest.raises(TypeError, match=r"save its data: torch\.save"):
-        ours.save(net, tmp_path / "net.pt")
+        ours.save(ours.optim.SGD(net.parameters(), lr=0.1), tmp_path / "net.pt")
     assert sorted(os.listdir(tmp_path)) == ["ckpt.pt", "one.pt"]
 
 
@@ -257,3 +257,19 @@ def test_damaged_files_raise_and_nothing_else(tmp_path):
             (tmp_path / "y.pt").write_bytes(data)
             with contextlib.suppress(ValueError):
                 ours.load(tmp_path / "y.pt")
+
+
+def test_a_whole_module_is_pickled_and_not_loaded(tmp_path):
+    net = ours.nn.Sequential(ours.nn.Linear(2, 3), ours.nn.ReLU())
+    ours.save(net, tmp_path / "net.pt")
+    back = pickle.loads((tmp_path / "net.pt").read_bytes())
+    assert ours.equal(back(ours.ones(1, 2)), net(ours.ones(1, 2)))
+    opened = io.BytesIO()
+    ours.save(net, opened)
+    assert opened.getvalue() == (tmp_path / "net.pt").read_bytes()
+    for weights_only in (True, False):
+        with pytest.raises(ValueError, match="runs nothing from a file"):
+            ours.load(tmp_path / "net.pt", weights_only=weights_only)
+    with pytest.raises(TypeError, match="save its data"):
+        ours.save(ours.optim.SGD(net.parameters(), lr=0.1), tmp_path / "x.pt")
+    assert not (tmp_path / "x.pt").exists()
