@@ -200,9 +200,12 @@ class Rules:
     def take(self, name: str, value: Any) -> Any:
         """The value as the group keeps it."""
         kind = self.kinds.get(name)
-        if kind is None:
-            msg = f"{self.owner}: unknown option {name!r}{nearest(name, sorted(self.names))}"
-            raise TypeError(msg)
+        if kind is None:  # a note of the user's ("lr_scale"), as PyTorch keeps them; what looks like an option is a mistake
+            meant = nearest(name, sorted(self.names), everything=False)
+            if not isinstance(name, str) or meant:
+                msg = f"{self.owner}: unknown option {name!r}{meant}"
+                raise TypeError(msg)
+            return value
         return read(self.owner, name, kind, value)
 
 

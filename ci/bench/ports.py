@@ -28,9 +28,9 @@ TESTS = ROOT / "tests" / "torchnames"
 sys.path[:0] = [str(TESTS)]
 HERE = pathlib.Path(__file__).parent
 PAGE, KEPT = HERE / "PORTS.md", HERE / "ports.json"
-ROUND = 0.25  # seconds that a process works in a round, at least one step
+ROUND = 0.2  # seconds that a process works in a round, at least one step
 WARM = 30  # steps that are not measured: an operation becomes machine code at its 24th call
-PATIENCE = 25.0  # seconds after which a process is warm, whatever it has done
+PATIENCE = 12.0  # seconds after which a process is warm, whatever it has done
 
 LARGER: dict[str, list[str]] = {
     "examples: mnist": ["--epochs", "50"],

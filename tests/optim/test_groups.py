@@ -291,6 +291,11 @@ def test_unknown_options_and_removed_ones_are_refused():
     group = optimizer.param_groups[0]
     with pytest.raises(TypeError, match="Adam: unknown option 'beta'; did you mean 'betas'"):
         group["beta"] = (0.9, 0.9)
+    group["lr_scale"] = 0.5  # a note of the user's
+    assert (
+        an.optim.Adam([{"params": [an.Parameter([1.0])], "lr_scale": 2.0}]).param_groups[0]["lr_scale"] == 2.0
+    )
+    assert group["lr_scale"] == 0.5
     for remove in (lambda: group.pop("lr"), lambda: group.__delitem__("eps"), lambda: group.pop("params")):
         with pytest.raises(TypeError, match="can be changed, not removed"):
             remove()

@@ -215,32 +215,12 @@ import sys
 sys.modules["pytorch_fid"] = None
 """
 )
-TRANSLATION = """
-import pickle, sys, types
-draw = np.random.default_rng(3)
-words = {name: i for i, name in enumerate(["<blank>", "<unk>", "<s>", "</s>"] + [f"w{i}" for i in range(20)])}
-class Field:
-    vocab = types.SimpleNamespace(stoi=words)
-def batch(n):
-    x = draw.integers(4, 24, size=(n, 4))
-    x[0], x[-1] = 2, 3
-    return torch.tensor(x)
-class Batches:
-    def __init__(self, *_, **__):
-        self.all = [types.SimpleNamespace(src=batch(6), trg=batch(7)) for _ in range(8)]
-    def __iter__(self):
-        return iter(self.all)
-for name in ("torchtext", "torchtext.data", "torchtext.datasets"):
-    sys.modules[name] = types.ModuleType(name)
-given = dict(Field=Field, Dataset=lambda examples, fields: [None] * 32, BucketIterator=Batches, TranslationDataset=object)
-for name in ("torchtext.data", "torchtext.datasets"):
-    vars(sys.modules[name]).update(given)
-class Options(types.SimpleNamespace):
-    pass
-import dill
-"""
-SEQUENCES = """
-np.random.seed(0)
+NOTEBOOK = """
+import matplotlib, sys, types
+matplotlib.use("Agg")
+module = sys.modules["IPython"] = types.ModuleType("IPython")
+module.version_info, module.get_ipython = (8, 24), lambda: None
+module.display = types.SimpleNamespace(display=lambda *_: None, clear_output=lambda **_: None)
 """
 
 
@@ -295,7 +275,7 @@ SCRIPTS: dict[str, dict[str, Any]] = {
                                                             before=WORDS, plain=True),
     "examples: actor_critic": _examples("reinforcement_learning/actor_critic", before=POLE),
     "examples: reinforce": _examples("reinforcement_learning/reinforce", before=POLE),
-    "examples: siamese_network": _examples("siamese_network/main", "--epochs", "1", "--batch-size", "4"),
+    "examples: siamese_network": _examples("siamese_network/main", "--epochs", "1", "--batch-size", "4", once=True),
     "examples: gcn": _examples("gcn/main", before=CORA.format(n=1600, folders=[]), steps=3),
     "examples: gat": _examples("gat/main", "--hidden-dim", "8", "--num-heads", "2", before=CORA.format(n=1700, folders=[]), steps=2),
     "examples: mnist_forward_forward": _examples("mnist_forward_forward/main", "--epochs", "2", "--train_size", "16", "--test_size", "16"),
@@ -347,20 +327,21 @@ made = torch.optim.lr_scheduler.ReduceLROnPlateau
 torch.optim.lr_scheduler.ReduceLROnPlateau = lambda *args, verbose=None, **more: made(*args, **more)
 """),
     "DeepAR": _of("zhykoties/TimeSeries", "train.py", before=SERIES, kinds=("float32",)),
-    "d2l: LeNet": _of("d2l-ai/d2l-en", "d2l/torch.py", after="""
-sys.modules.setdefault("d2l_torch", sys.modules["__main__"])
-Trainer(max_epochs=1).fit(LeNet(lr=0.1), FashionMNIST(batch_size=8, resize=(28, 28)))
+    "d2l: LeNet": _of("d2l-ai/d2l-en", "d2l/torch.py", before=NOTEBOOK, after="""
+data, model = FashionMNIST(batch_size=8, resize=(28, 28)), LeNet(lr=0.1)
+model.apply_init([next(iter(data.get_dataloader(True)))[0]], init_cnn)
+Trainer(max_epochs=1).fit(model, data)
 """),
-    "d2l: minibatch": _of("d2l-ai/d2l-en", "d2l/torch.py", after="""
+    "d2l: minibatch": _of("d2l-ai/d2l-en", "d2l/torch.py", before=NOTEBOOK, after="""
 def sgd(params, states, hyperparams):
     for p in params:
         p.data.sub_(hyperparams["lr"] * p.grad)
         p.grad.data.zero_()
-draw = np.random.default_rng(5)
-data = load_array((torch.tensor(draw.normal(size=(40, 5))).to(torch.get_default_dtype()), torch.tensor(draw.normal(size=40)).to(torch.get_default_dtype())), 4)
-train_ch11(sgd, None, {"lr": 0.05}, data, 5, 1)
+draw, kind = np.random.default_rng(5), torch.get_default_dtype()
+x, y = torch.tensor(draw.normal(size=(40, 5))).to(kind), torch.tensor(draw.normal(size=40)).to(kind)
+train_ch11(sgd, None, {"lr": 0.05}, load_array((x, y), 4), 5, 1)
 """),
-    "pygcn": _of("tkipf/pygcn", "pygcn/train.py", "--epochs", "6", paths=["."], there="pygcn",
+    "pygcn": _of("tkipf/pygcn", "pygcn/train.py", "--epochs", "6", kinds=("float32",), paths=["."], there="pygcn",
                  before=CORA.format(n=1600, folders=["../data/cora"])),
     "pyGAT": _of("Diego999/pyGAT", "train.py", "--epochs", "4", "--hidden", "4", "--nb_heads", "2", steps=2,
                  before=CORA.format(n=1600, folders=["data/cora"])),

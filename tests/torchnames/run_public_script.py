@@ -164,9 +164,10 @@ def same_chance(torch: Any, draw: Any) -> None:
         setattr(torch.nn, name, lambda *_, **__: torch.nn.Identity())
 
 
-def same_start(torch: Any, plain: bool) -> Any:
+def same_start(torch: Any, plain: bool, once: bool) -> Any:
     """Parameters begin with NumPy's numbers when an optimizer is made of them; loaders keep the order of their data.
 
+    With `once` samples are taken once: what chance decides in a data set is seeded by anynet's loader for each sample, by PyTorch's not.
     Returns the function that begins parameters.
     """
     seen: dict[int, Any] = {}  # by identity; kept, so that none is given again
@@ -223,6 +224,9 @@ def same_start(torch: Any, plain: bool) -> Any:
             "sampler",
         ):
             kwargs.pop(name, None)
+        if once:
+            random.seed(5)
+            dataset = [dataset[i] for i in range(len(dataset))]
         return loader(dataset, *(args[:1]), **kwargs)
 
     torch.utils.data.DataLoader = importlib.import_module(
@@ -345,7 +349,7 @@ def main() -> None:
         torch.sparse.FloatTensor = torch.sparse.DoubleTensor
         torch.float = torch.float32 = torch.float64
     same_chance(torch, draw)
-    own = vision(torch, same_start(torch, run.get("plain", False)))
+    own = vision(torch, same_start(torch, run.get("plain", False), run.get("once", False)))
     if run.get("before"):
         exec(run["before"], {"np": np, "torch": torch, "vision": own})
     losses: list[float] = []

@@ -28,7 +28,7 @@ def laid_out(script, folder, room, kind, where):
         **{"room": room, "kind": kind, "script": str(folder / script["script"]), "out": str(where / "losses.json")},
         **{
             name: script.get(name, default)
-            for name, default in (("steps", 4), ("args", []), ("before", ""), ("after", ""), ("plain", False))
+            for name, default in (("steps", 4), ("args", []), ("before", ""), ("after", ""), ("plain", False), ("once", False))
         },
         "paths": [str(folder / path) for path in script.get("paths", ())],
     }  # fmt: skip
