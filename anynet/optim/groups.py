@@ -200,7 +200,9 @@ class Rules:
     def take(self, name: str, value: Any) -> Any:
         """The value as the group keeps it."""
         kind = self.kinds.get(name)
-        if kind is None:  # a note of the user's ("lr_scale"), as PyTorch keeps them; what looks like an option is a mistake
+        if (
+            kind is None
+        ):  # a note of the user's ("lr_scale"), as PyTorch keeps them; what looks like an option is a mistake
             meant = nearest(name, sorted(self.names), everything=False)
             if not isinstance(name, str) or meant:
                 msg = f"{self.owner}: unknown option {name!r}{meant}"
