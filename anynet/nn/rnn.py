@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -65,7 +66,9 @@ def _check_options(
             f"{name}: dropout={dropout} acts between layers, and there is one layer; use num_layers=2 or more, "
             "or nn.Dropout after it"
         )
-        raise ValueError(msg)
+        warnings.warn(
+            msg, UserWarning, stacklevel=3
+        )  # as PyTorch does: scripts set both from one command line
     if proj_size and mode != "LSTM":
         msg = f"{name}: proj_size must be 0 unless the layer is an LSTM, got {proj_size}"
         raise ValueError(msg)

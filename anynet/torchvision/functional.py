@@ -7,6 +7,7 @@ here; a tensor has the formulas of torchvision's tensors.
 from __future__ import annotations
 
 import enum
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +16,12 @@ from anynet import dtypes
 from anynet._optional import optional
 from anynet.data.images.decoding import pillow
 from anynet.tensor import Tensor as _Tensor
+from anynet.tensor import wrap
 from anynet.torch import float32, uint8
 from anynet.torch.nn import functional as F
 from anynet.torch.table import TABLE
-from anynet_backends import Array, registry
+from anynet.torch.tensor import Tensor
+from anynet_backends import Array, backend_of, registry
 
 __all__ = [
     "InterpolationMode", "adjust_brightness", "adjust_contrast", "adjust_saturation", "center_crop", "convert_image_dtype", "crop",
@@ -93,10 +96,15 @@ def to_tensor(pic: Any) -> Any:
     if _is_tensor(pic):
         msg = f"to_tensor: pic must be Pillow's picture or an array, got {type(pic).__name__}"
         raise TypeError(msg)
-    x = pil_to_tensor(pic)
-    if x.dtype is not uint8:
+    a = _pixels(pic)
+    xp = backend_of(a)
+    if dtypes.of(a.dtype) is not uint8:
+        x = pil_to_tensor(pic)
         return x.float() if getattr(pic, "mode", "") == "1" else x
-    return x.to(dtypes.default_float()) / 255
+    a = xp.astype(a, dtypes.native(xp, dtypes.default_float()))
+    a /= 255  # arrays, not tensors: loaders do this for every picture
+    h, w, c = a.shape
+    return wrap(xp.reshape(a, (1, h, w)) if c == 1 else xp.permute_dims(a, (2, 0, 1)), Tensor)
 
 
 def convert_image_dtype(image: Any, dtype: Any = float32) -> Any:
@@ -121,11 +129,27 @@ def to_pil_image(pic: Any, mode: Any = None) -> Any:
     return made if mode is None else made.convert(mode)
 
 
+@functools.lru_cache(maxsize=64)
+def _statistics(
+    mean: tuple[float, ...], std: tuple[float, ...], kind: Any, device: str
+) -> tuple[Array, Array]:
+    """Arrays (channels, 1, 1) of a mean and a deviation."""
+    if 0 in std:
+        msg = f"normalize: std must not be 0, got {std}"
+        raise ValueError(msg)
+    make = TABLE["as_tensor"].function
+    m, s = (make(v, dtype=kind, device=device).view(-1, 1, 1)._data for v in (mean, std))
+    return m, s
+
+
 def normalize(tensor: Any, mean: Sequence[float], std: Sequence[float], inplace: bool = False) -> Any:
     """(x − mean) / std, for each channel."""
     if not _is_tensor(tensor):
         msg = f"normalize: img must be a tensor, got {type(tensor).__name__}; put ToTensor before"
         raise TypeError(msg)
+    if not inplace and tensor.edge is None and type(mean) is type(std) is tuple:
+        m, s = _statistics(mean, std, tensor.dtype, str(tensor.device))
+        return wrap((tensor._data - m) / s, Tensor)
     m, s = (TABLE["as_tensor"].function(v, dtype=tensor.dtype, device=tensor.device) for v in (mean, std))
     if (s == 0).any():
         msg = f"normalize: std must not be 0, got {std}"

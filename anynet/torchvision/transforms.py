@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from anynet import streams
 from anynet.torch.nn import Module as _Module
 from anynet.torch.table import TABLE
 from anynet.torchvision import functional as functional
@@ -21,7 +23,9 @@ __all__ = [
 
 
 def _draw() -> float:
-    return float(TABLE["rand"].function(1).item())
+    """The next number of `torch`'s stream, from 0 to 1, without a tensor: loaders draw several for each picture."""
+    seed, stream, step = streams.next_draw()
+    return random.Random((seed << 80) + (stream << 64) + step).random()
 
 
 def _whole(n: int) -> int:

@@ -35,7 +35,7 @@ PATIENCE = 12.0  # seconds after which a process is warm, whatever it has done
 LARGER: dict[str, list[str]] = {
     "examples: mnist": ["--epochs", "50"],
     "examples: mnist_rnn": ["--epochs", "50"],
-    "examples: vae": ["--epochs", "50"],
+    "examples: vae": ["--epochs", "50", "--batch-size", "32"],
     "examples: dcgan": ["--dataset", "fake", "--batchSize", "16", "--ngf", "32", "--ndf", "32", "--niter", "50", "--outf", "out",
                         "--workers", "0"],
     "examples: super_resolution": ["--upscale_factor", "4", "--batchSize", "4", "--threads", "0", "--nEpochs", "50"],

@@ -9,7 +9,7 @@ from anynet import nn
 @pytest.mark.parametrize("layer", [nn.RNN, nn.LSTM, nn.GRU])
 def test_wrong_arguments(layer):
     name = layer.__name__
-    with pytest.raises(ValueError, match="one layer"):
+    with pytest.warns(UserWarning, match="one layer"):
         layer(3, 4, dropout=0.5)
     with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\]"):
         layer(3, 4, num_layers=2, dropout=1.5)

@@ -115,7 +115,8 @@ def same_chance(torch: Any, draw: Any) -> None:
         "rand_like": lambda x, **k: given(draw.random(tuple(x.shape)), k, x),
         "randint": integers,
         "randperm": lambda n, **k: torch.tensor(draw.permutation(n)),
-        "normal": lambda mean, std, size=None, **k: given(draw.normal(size=tuple(size or mean.shape)), k) * std + mean,
+        "normal": lambda mean, std, size=None, requires_grad=False, **k: (
+            given(draw.normal(size=tuple(size or mean.shape)), k) * std + mean).requires_grad_(requires_grad),
         "bernoulli": lambda p, **k: torch.tensor((draw.random(tuple(p.shape)) < p.detach().cpu().numpy()).astype("f8")).to(p.dtype),
         "multinomial": multinomial,
     }  # fmt: skip
