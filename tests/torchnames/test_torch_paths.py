@@ -82,7 +82,7 @@ def test_the_runtime_can_be_imported():
 
 
 def test_onnx_export(tmp_path):
-    onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
+    onnx = pytest.importorskip("onnx", reason="needs onnx of the extra onnx")
     net = torch.nn.Linear(3, 2)
     torch.onnx.export(
         net, torch.ones(1, 3), tmp_path / "x.onnx", input_names=["data"], dynamic_axes={"data": {0: "n"}}

@@ -13,7 +13,7 @@ ARRAY = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
 
 
 def pillow():
-    return pytest.importorskip("PIL.Image", reason="needs the extra images")
+    return pytest.importorskip("PIL.Image", reason="needs PIL of the extra images")
 
 
 def tensor():
