@@ -67,7 +67,7 @@ LARGER: dict[str, list[str]] = {
     "pygcn": ["--epochs", "4000"],
 }  # fmt: skip
 CAUSES: dict[str, str] = {
-    "examples: actor_critic": "hundreds of small operations a step on one state each; six tenths of the time is in distributions.Categorical",
+    "examples: actor_critic": "small operations on one state each; six tenths of the time is in distributions.Categorical",
     "examples: gcn": "sparse matrices are kept with their zeros here: products of 1,600 × 1,600 instead of 3 entries a row",
     "pygcn": "sparse matrices are kept with their zeros here",
     "examples: word_language_model, Transformer": "not profiled yet",
