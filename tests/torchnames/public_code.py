@@ -129,15 +129,18 @@ def same_weights(mine: Any, theirs: Any) -> None:
 
 @contextlib.contextmanager
 def of_precision(kind: str, *rooms: Any) -> Any:
-    """Within the block tensors of Python floats have this type."""
-    before = [room.get_default_dtype() for room in rooms]
+    """Within the block tensors of Python floats have this type, and `x.float()` gives it, too."""
+    before = [(room.get_default_dtype(), room.Tensor.float) for room in rooms]
     for room in rooms:
         room.set_default_dtype(getattr(room, kind))
+        if kind == "float64":
+            room.Tensor.float = room.Tensor.double
     try:
         yield
     finally:
-        for room, default in zip(rooms, before, strict=True):
+        for room, (default, method) in zip(rooms, before, strict=True):
             room.set_default_dtype(default)
+            room.Tensor.float = method
 
 
 def close_in_float32(found: Any, expected: Any, exact: Any) -> None:

@@ -70,7 +70,8 @@ VITS = {
     "vit_with_decorr": f"ViT({VIT})", "vit_with_keel_post_ln": f"ViT({VIT})",
 }  # fmt: skip
 SHAPES = {"levit": [(4, 3, 64, 64)], "regionvit": [(2, 3, 64, 64)], "crossformer": [(2, 3, 64, 64)], "scalable_vit": [(2, 3, 64, 64)],
-          "sep_vit": [(1, 3, 224, 224)], "cvt": [(2, 3, 64, 64)]}  # fmt: skip
+          "sep_vit": [(1, 3, 224, 224)], "cvt": [(2, 3, 64, 64)],
+          "mobilenetv2": [(16, 3, 32, 32)]}  # fmt: skip
 OTHERS = {
     "vit_1d": ("ViT(seq_len=32, patch_size=8, num_classes=10, dim=32, depth=2, heads=2, mlp_dim=64)", [(4, 3, 32)]),
     "simple_vit_1d": ("SimpleViT(seq_len=32, patch_size=8, num_classes=10, dim=32, depth=2, heads=2, mlp_dim=64)", [(4, 3, 32)]),
@@ -85,7 +86,10 @@ OTHERS = {
 }  # fmt: skip
 CNV, UNT = "facebookresearch/ConvNeXt", "milesial/Pytorch-UNet"
 FILES = {
-    **{f"cifar: {n}": ("kuangliu/pytorch-cifar", f"models.{n}", e, IMAGES) for n, e in CIFAR.items()},
+    **{
+        f"cifar: {n}": ("kuangliu/pytorch-cifar", f"models.{n}", e, SHAPES.get(n, IMAGES))
+        for n, e in CIFAR.items()
+    },
     **{
         f"vit: {n}": ("lucidrains/vit-pytorch", f"vit_pytorch.{n}", e, SHAPES.get(n, IMAGES))
         for n, e in VITS.items()
