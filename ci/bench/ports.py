@@ -57,7 +57,6 @@ LARGER: dict[str, list[str]] = {
                 "--batch_size=12", "--n_layer=4", "--n_head=4", "--n_embd=128", "--max_iters=2000", "--lr_decay_iters=2000",
                 "--dropout=0.0", "--dtype=float32", "--gradient_accumulation_steps=1"],
     "minGPT: adder": ["--trainer.num_workers=0", "--trainer.max_iters=450"],
-    "ConvNeXt": ["--epochs", "50"],
     "U-Net": ["--epochs", "50", "--batch-size", "2", "--scale", "1.0"],
     "flows: maf": ["--train", "--dataset", "TOY", "--n_epochs", "50", "--output_dir", "out"],
     "flows: planar": ["--train", "--target_potential", "u_z1", "--flow_length", "16", "--n_steps", "9000", "--start_step", "1",
@@ -73,6 +72,7 @@ CAUSES: dict[str, str] = {
     "examples: word_language_model, Transformer": "not profiled yet",
     "examples: language_translation": "220 operations a step of little work each: what a call costs",
     "examples: vae": "within the spread of the rounds",
+    "minGPT: adder": "not profiled yet",
 }
 """Why a script is slower here, by its name."""
 
