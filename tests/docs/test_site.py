@@ -52,3 +52,22 @@ def test_there_is_a_chapter_for_each_part_of_the_mathematics() -> None:
     assert len(chapters) == 12
     index = (DOCS / "mathematics" / "index.md").read_text(encoding="utf-8")
     assert all(Path(c).stem in index for c in chapters)
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.startswith("mathematics/") and not p.endswith("index.md")]
+)
+def test_each_section_of_a_chapter_has_formula_lines_that_run_and_picture(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert sections
+    parts = {"formula": "$", "lines": "```pycon", "picture": "<!-- example:"}
+    lacking = {
+        (s.partition("\n")[0], part) for s in sections for part, sign in parts.items() if sign not in s
+    }
+    of_programs = {
+        ("What a program looks like", "formula"),
+        ("What a program looks like", "picture"),
+        ("Modes", "picture"),
+    }
+    assert lacking == (of_programs if page == "mathematics/chain-rule.md" else set())
