@@ -26,7 +26,8 @@ from anynet.tensor import Leaf, Tensor, mode, no_grad, to_plain, wrap
 from anynet.torch.promotion import RANK
 
 __all__ = [
-    "Memory", "dense", "fitted", "memory_of", "part", "place", "refuse_results", "settle", "shows", "variable_below", "viewable", "write",
+    "Memory", "behind", "dense", "fitted", "memory_of", "part", "place", "refuse_results", "settle", "shows", "variable_below",
+    "viewable", "write",
 ]  # fmt: skip
 
 
@@ -233,6 +234,25 @@ def part(x: Any) -> None:
     del x._memory
     with no_grad():
         _refresh(old)
+
+
+def behind(x: Any, take: Callable[[Any], Any]) -> None:
+    """x, a view, becomes `take` of itself: a Tensor that shows what x did takes its place, and x shows that."""
+    own = x._memory
+    parent = own.parent() if own.detached else own.parent
+    old = wrap(x._data, type(x)._results or Tensor)
+    old.edge, old._memory = x.edge, own
+    for y in own.live():
+        link = memory_of(y)
+        if link is not None:
+            link.parent = functools.partial(_same, old) if link.detached else old
+    above = memory_of(parent)
+    if above is not None:
+        above.views = [*(ref for ref in above.views if ref() is not x), weakref.ref(old)]
+    del x._memory
+    made = take(old)
+    x._data, x.edge, x._memory = made._data, made.edge, made._memory
+    own.views = [*(ref for ref in own.views if ref() is not made), weakref.ref(x)]
 
 
 def refuse_results(x: Any, *, recording: bool) -> None:

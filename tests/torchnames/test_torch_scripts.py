@@ -31,6 +31,14 @@ x = torch.arange(8.).view(2, 4)
 for c in x.chunk(2, dim=1):
     c.mul_(c.sum())
 result = x""",
+    "a view takes another shape in place": """
+x = torch.arange(6.).view(2, 3)
+v = x[1]
+w = v[:2]
+v.unsqueeze_(0).mul_(2)
+x[1, 0] = -1.0
+w.add_(10)
+result = x, v, w, x[0:1].squeeze_(0)""",
     "a diagonal is a view": """
 x = torch.zeros(3, 3)
 x.diagonal().copy_(torch.tensor([1., 2., 3.]))

@@ -16,7 +16,7 @@ from anynet.ops import manipulation as m
 from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor as AnyTensor
 from anynet.tensor import to_plain, wrap
-from anynet.torch.memory import dense, memory_of, settle, shows, variable_below, viewable
+from anynet.torch.memory import behind, dense, memory_of, settle, shows, variable_below, viewable
 from anynet.torch.promotion import cast, result_type
 from anynet.torch.table import alias, offered, offered_view
 from anynet.torch.tensor import Tensor, adopt
@@ -514,8 +514,8 @@ def _reshaped(name: str) -> None:
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         if (own := memory_of(self)) is not None and own.parent is not None:
-            msg = f"{name}_: a view cannot change its shape in place; assign the result of {name}()"
-            raise RuntimeError(msg)
+            behind(self, lambda old: function(old, *args, **kwargs))
+            return self
         y = function(self, *args, **kwargs)
         self._data, edge = y._data, y.edge
         if edge is not self.edge:
