@@ -19,7 +19,7 @@ from anynet_backends.concurrency import immortal, once
 from anynet_backends.jit.availability import installed, works
 from anynet_backends.jit.compiler import compiler, text_of
 
-__all__ = ["ELEMENTARY", "by_dtype", "float32_ufunc", "in_use", "suited"]
+__all__ = ["ELEMENTARY", "by_dtype", "float32_ufunc", "in_use", "multiplies_and_adds", "suited"]
 
 ELEMENTARY: Final = ("exp", "expm1", "log", "log1p", "tanh")
 _FLOAT32: Final = np.dtype(np.float32)
@@ -44,13 +44,14 @@ def float32_ufunc(name: str) -> np.ufunc:
     """The function for float32 arrays as a ufunc: ours, or NumPy's."""
     plain: np.ufunc = getattr(np, name)
     table = getattr(import_module("numpy._core._multiarray_umath"), "_UFUNC_API", None)
-    if table is None or not works() or not _multiplies_and_adds():
+    if table is None or not works() or not multiplies_and_adds():
         return plain
     loop = compiler().functions(text_of("elementary.ll", FUNCTION=name), ("inner_loop",))["inner_loop"]
     return _new_ufunc(name, table, loop)
 
 
-def _multiplies_and_adds() -> bool:
+def multiplies_and_adds() -> bool:
+    """Whether the processor has the fused multiply-add that the functions are made of."""
     made = compiler()
     return "+fma" in made.features.split(",") or made.llvm.get_default_triple().startswith("aarch64")
 

@@ -252,8 +252,9 @@ def declared() -> str:
 
 
 def compiled(functions: Sequence[Function], name: str, declarations: str = "") -> int:
-    """The address of the function of this name."""
-    text = declared() + declarations + "".join(f.code() for f in functions)
+    """The address of the function of this name. `declarations`: what else is declared or defined, whole lines."""
+    own = "".join(line for line in declared().splitlines(keepends=True) if line not in declarations)
+    text = own + declarations + "".join(f.code() for f in functions)
     return compiler().functions(text, (name,))[name]
 
 

@@ -13,6 +13,7 @@ from anynet_backends.kernels import (
     activations,
     attention,
     compiled_normalization,
+    compiled_softmax,
     convolution,
     embedding,
     normalization,
@@ -40,5 +41,5 @@ KERNELS: Final[KernelTable] = {
     for name, kernel in family.KERNELS.items()
 }
 """In NumPy's terms, by the name of the primitive."""
-COMPILED: Final[KernelTable] = compiled_normalization.KERNELS | padding.KERNELS
+COMPILED: Final[KernelTable] = compiled_normalization.KERNELS | compiled_softmax.KERNELS | padding.KERNELS
 """Loops of machine code, which take precedence."""

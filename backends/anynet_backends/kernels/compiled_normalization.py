@@ -25,7 +25,7 @@ from anynet_backends.kernel_table import register_in
 from anynet_backends.memory.outputs import dense
 from anynet_backends.memory.reductions import PLAIN_FLOATS
 
-__all__ = ["KERNELS"]
+__all__ = ["KERNELS", "sums_of_run"]
 
 KERNELS: dict[str, Any] = {}
 """By the name of the primitive that they replace; unsupported forms are left to the next kernel."""
@@ -38,7 +38,7 @@ _CHUNK, _PARTS = 4096, 4
 # ----- the loops over one run -----
 
 
-def _sums(name: str, t: str, arrays: int, count: int, terms: Any) -> Function:
+def sums_of_run(name: str, t: str, arrays: int, count: int, terms: Any) -> Function:
     """(arrays …, n, m, totals): adds the sums of `terms` over a run to totals, in double precision. `terms` computes the terms from
     elements, or vectors of them, and from m."""
     params = [("ptr noalias", f"p{i}") for i in range(arrays)]
@@ -187,8 +187,8 @@ def _wide(f: Function, x: Value) -> Value:
 
 def _forward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
     """(x, weight, bias, y, mean, variance); data: ε and the number of elements of a group."""
-    total = _sums("total", t, 1, 1, lambda f, loaded, m: loaded)
-    squares = _sums("squares", t, 1, 1, _square)
+    total = sums_of_run("total", t, 1, 1, lambda f, loaded, m: loaded)
+    squares = sums_of_run("squares", t, 1, 1, _square)
     apply = (
         _each("weighed", t, "x y w b", "m r", _weighed)
         if each
@@ -227,7 +227,7 @@ def _forward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
 def _backward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
     """(g, x, mean, variance, weight, gradients of x, weight, bias); data as above. With a weight per run, the gradients of the
     weight and the bias are computed per run, otherwise per outermost block."""
-    pair = _sums("pair", t, 3 if each else 2, 2, _pair)
+    pair = sums_of_run("pair", t, 3 if each else 2, 2, _pair)
     apply = (
         _each("weighed_back", t, "g x y w gw gb", "m r shift slope", _weighed_back)
         if each
@@ -293,7 +293,7 @@ def _given(t: str) -> tuple[Function, ...]:
 
 def _given_back(t: str) -> tuple[Function, ...]:
     """(g, x, mean, scale, gradient of x, sums of g (x − mean) and of g for each run)."""
-    pair, apply = _sums("pair", t, 2, 2, _pair), _each("times", t, "g y", "a", _times)
+    pair, apply = sums_of_run("pair", t, 2, 2, _pair), _each("times", t, "g y", "a", _times)
     nest = _Nest("given_back", 7)
     f = nest.f
     with f.loop(number(0), nest.sizes[0]) as a, f.loop(number(0), nest.sizes[1]) as b:

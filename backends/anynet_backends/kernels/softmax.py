@@ -31,12 +31,12 @@ def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
     if not same_float_dtype(x) or inner < 16 or n < 2 or not x.size or not x.flags.c_contiguous:
         return NotImplemented
     y = empty_output(x.shape, x.dtype)
-    places, order, _ = _in_columns(outer, n, inner, x, y)
-    row = np.empty((1, 1, places(0)[0].shape[-1]), x.dtype)
+    places, order, room = _in_columns(outer, n, inner, x, y)
+    row = np.empty_like(room[:, :1])
     exp = suited(np.exp, x)
     for at in order:
         a, b = places(at)
-        top = row[..., : a.shape[-1]]
+        top = row[: a.shape[0], :, : a.shape[-1]]
         _maximum(a, 1, None, top, True)
         np.subtract(a, top, out=b)
         exp(b, out=b)
@@ -49,11 +49,11 @@ def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
     def pull(g: Array) -> tuple[Array]:
         gx = empty_output(x.shape, x.dtype)
         parts, order, room = _in_columns(outer, n, inner, np.ascontiguousarray(g), y, gx)
-        row = np.empty((1, 1, room.shape[-1]), x.dtype)
+        row = np.empty_like(room[:, :1])
         for at in order:
             a, b, c = parts(at)
-            width = a.shape[-1]
-            total, products = row[..., :width], room[..., :width]
+            some, width = a.shape[0], a.shape[-1]
+            total, products = row[:some, :, :width], room[:some, :, :width]
             np.multiply(a, b, out=products)
             _sum(products, 1, None, total, True)
             np.subtract(a, total, out=products)
@@ -70,10 +70,11 @@ def _in_columns(
     the numbers, and a temporary of one block."""
     width = min(inner, max(16, CACHE_BLOCK // 2 // n))
     across = -(-inner // width)
+    some = max(1, min(outer, CACHE_BLOCK // 2 // (n * inner)))  # more than one only where width is inner
     cubes = [a.reshape(outer, n, inner) for a in arrays]
 
     def places(at: int) -> tuple[Array, ...]:
         i, j = at // across, at % across * width
-        return tuple([c[i : i + 1, :, j : j + width] for c in cubes])
+        return tuple([c[i * some : (i + 1) * some, :, j : j + width] for c in cubes])
 
-    return places, range(outer * across), np.empty((1, n, width), arrays[0].dtype)
+    return places, range(-(-outer // some) * across), np.empty((some, n, width), arrays[0].dtype)
