@@ -20,7 +20,7 @@ from anynet.tensor import wrap
 from anynet.torch.tensor import Tensor, adopt
 from anynet.train.checkpoint import load as _load
 from anynet.train.checkpoint import save as _save
-from anynet_backends import resolve, torch_files
+from anynet_backends import files, resolve, torch_files
 
 __all__ = ["add_safe_globals", "load", "safe_globals", "save"]
 
@@ -47,7 +47,7 @@ def save(
     if isinstance(obj, Module):
         written = pickle.dumps(obj)  # before the file is opened: what cannot be pickled leaves it as it was
         if isinstance(f, (str, os.PathLike)):
-            Path(f).write_bytes(written)
+            files.write(f, written)
         else:
             f.write(written)
         return
