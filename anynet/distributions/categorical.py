@@ -148,10 +148,12 @@ class Categorical(_Classes):
     def log_prob(self, value: ArrayLike) -> Tensor:
         index = astype(self._value(value), dtypes.int64)
         shape = broadcast_shapes(index.shape, self.batch_shape)
-        logits = broadcast_to(self._logs(), (*shape, self._own.shape[-1]))
-        return squeeze(
-            take_along_axis(logits, expand_dims(broadcast_to(index, shape), axis=-1), axis=-1), axis=-1
-        )
+        logits = self._logs()
+        if shape != self.batch_shape:
+            logits = broadcast_to(logits, (*shape, logits.shape[-1]))
+        if shape != index.shape:
+            index = broadcast_to(index, shape)
+        return squeeze(take_along_axis(logits, expand_dims(index, axis=-1), axis=-1), axis=-1)
 
     def entropy(self) -> Tensor:
         return self._entropy()

@@ -131,7 +131,9 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
     rest = broadcast_shapes(
         (*x.shape[:where], 1, *x.shape[where + 1 :]), (*index.shape[:where], 1, *index.shape[where + 1 :])
     )
-    x = broadcast_to(x, (*rest[:where], x.shape[where], *rest[where + 1 :]))
+    whole = (*rest[:where], x.shape[where], *rest[where + 1 :])
+    if tuple(x.shape) != whole:
+        x = broadcast_to(x, whole)
     index = xp.broadcast_to(index, (*rest[:where], index.shape[where], *rest[where + 1 :]))
     y = gather_rows(reshape(x, (-1,)), index=flat_positions(index, where, x.shape))
     return reshape(y, tuple(index.shape))
