@@ -32,7 +32,7 @@ class Failed(RuntimeError):
 class Contender:
     """A worker process. Machine code that it compiles is not kept: its caches are in a folder that ends with it."""
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, device: str = "cpu") -> None:
         self.name = name
         self.folder = tempfile.TemporaryDirectory(prefix="anynet-bench-")
         count = str(threads)
@@ -40,7 +40,7 @@ class Contender:
             "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count,
             "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3",
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "backends"))),
-            "ANYNET_CACHE": self.folder.name, "TORCHINDUCTOR_CACHE_DIR": self.folder.name,
+            "ANYNET_BENCH_DEVICE": device, "ANYNET_CACHE": self.folder.name, "TORCHINDUCTOR_CACHE_DIR": self.folder.name,
         }  # fmt: skip
         if name.startswith("anynet alone"):
             environment |= {"ANYNET_ONEDNN": "off", "ANYNET_NUMBA": "off"}

@@ -14,6 +14,7 @@ What the two spell in different ways has one name here:
 `optimizer(parameters, name, lr)`      "adam", "adamw", "sgd" or "momentum"
 `index_add(x, index, values)`          x with values[k] added to row index[k]
 `parameters(*nets)`                    those of all
+`synchronize()`                        waits for the device: the environment variable ANYNET_BENCH_DEVICE, cpu by default
 =====================================  ==========================================================================================
 """
 
@@ -24,7 +25,7 @@ from typing import Any
 
 __all__ = [
     "LIBRARY", "F", "array", "compile", "functional_call", "grad", "index_add", "nn", "no_grad", "optimizer", "parameters",
-    "to_double", "value_and_grad", "xp",
+    "synchronize", "to_double", "value_and_grad", "xp",
 ]  # fmt: skip
 
 LIBRARY = os.environ.get("ANYNET_BENCH_LIBRARY", "anynet")
@@ -41,6 +42,7 @@ if LIBRARY == "anynet":
         make_optimizer,
         nn,
         no_grad,
+        synchronize,
         to_double,
         value_and_grad,
         xp,
@@ -56,6 +58,7 @@ elif LIBRARY == "torch":
         make_optimizer,
         nn,
         no_grad,
+        synchronize,
         to_double,
         value_and_grad,
         xp,

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import anynet as xp
-from anynet import asarray as array
 from anynet import compile, grad, index_add, nn, no_grad, value_and_grad
 from anynet.nn import functional as F
 from anynet.nn import functional_call
 
 __all__ = [
-    "F", "array", "compile", "functional_call", "grad", "index_add", "make_optimizer", "nn", "no_grad", "to_double", "value_and_grad", "xp",
+    "F", "array", "compile", "functional_call", "grad", "index_add", "make_optimizer", "nn", "no_grad", "synchronize", "to_double",
+    "value_and_grad", "xp",
 ]  # fmt: skip
+
+
+DEVICE = os.environ.get("ANYNET_BENCH_DEVICE", "cpu")
+xp.set_default_device(DEVICE)
+
+
+def array(a: Any) -> Any:
+    """A NumPy array as a Tensor."""
+    return xp.asarray(a, device=DEVICE)
+
+
+def synchronize() -> None:
+    """Wait for the device."""
+    if DEVICE.startswith("cuda"):
+        xp.cuda.synchronize(DEVICE)
 
 
 def make_optimizer(given: list[Any], name: str, lr: float) -> Any:

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import types
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import from_numpy as array
 from torch import nn, no_grad
 
 __all__ = [
-    "F", "array", "compile", "functional_call", "grad", "index_add", "make_optimizer", "nn", "no_grad", "to_double", "value_and_grad", "xp",
+    "F", "array", "compile", "functional_call", "grad", "index_add", "make_optimizer", "nn", "no_grad", "synchronize", "to_double",
+    "value_and_grad", "xp",
 ]  # fmt: skip
 
 _RENAMED = {
     "permute_dims": "permute", "expand_dims": "unsqueeze", "unstack": "unbind", "take_along_axis": "take_along_dim",
     "max": "amax", "min": "amin", "cumulative_sum": "cumsum", "cumulative_prod": "cumprod",
 }  # fmt: skip
+
+
+DEVICE = os.environ.get("ANYNET_BENCH_DEVICE", "cpu")
+if DEVICE != "cpu":
+    torch.set_default_device(DEVICE)
+
+
+def array(a: Any) -> Any:
+    """A NumPy array as a tensor."""
+    return torch.from_numpy(a).to(DEVICE)
+
+
+def synchronize() -> None:
+    """Wait for the device."""
+    if DEVICE.startswith("cuda"):
+        torch.cuda.synchronize(DEVICE)
 
 
 def index_add(x: Any, index: Any, values: Any) -> Any:
@@ -91,7 +108,11 @@ def functional_call(net: Any, parameters: dict[str, Any], x: Any) -> Any:
 
 def compile(f: Callable[..., Any]) -> Callable[..., Any]:
     """torch.compile."""
-    return torch.compile(f)
+    return torch.compile(f, mode=MODE)
+
+
+MODE: str | None = None
+"""Of torch.compile: "reduce-overhead" captures graphs on a GPU."""
 
 
 FUSED = False

@@ -4,6 +4,8 @@
 {"do": "build", "what": "training" or "inference", …, "path": …}         with the weights of that file
 {"do": "first", "n": …}                                                  the time and the loss of each of the first steps
 {"do": "run", "n": …}                                                    the mean time of n steps
+{"do": "launches"}                                                       how many kernels a step is, on a GPU
+{"do": "work"}                                                           what a step computes and moves (anynet)
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {  # name: (library, options
     "torch compiled": ("torch", {"compiled": True}),
     "jax": ("jax", {}),
 }
+ON_A_GPU: dict[str, tuple[str, dict[str, Any]]] = {"torch reduce-overhead": ("torch", {"compiled": True})}
 
 
 def memory() -> float:
@@ -40,10 +43,12 @@ class Worker:
     """What one library builds and runs."""
 
     def __init__(self, name: str, threads: int) -> None:
-        self.library, self.options = CONTENDERS[name]
+        self.library, self.options = (CONTENDERS | ON_A_GPU)[name]
         # With one thread what the process itself has spent is steadier than the time that passed on a machine with other work.
-        self.clock = time.process_time if threads == 1 else time.perf_counter
+        alone = threads == 1 and os.environ.get("ANYNET_BENCH_DEVICE", "cpu") == "cpu"
+        self.clock = time.process_time if alone else time.perf_counter
         self.run: Callable[[], Any] = lambda: None
+        self.synchronize: Callable[[], None] = lambda: None
         if self.library == "jax":
             from ci.bench import with_jax
 
@@ -57,11 +62,13 @@ class Worker:
             from ci.bench import library_torch as spelling
 
             spelling.FUSED = self.options["compiled"]
+            spelling.MODE = "reduce-overhead" if name == "torch reduce-overhead" else None
             if self.options["compiled"]:
                 import torch._dynamo  # the compiler counts as an import, as LLVM does
         else:
             from ci.bench import library_anynet as spelling  # type: ignore[no-redef]
         spelling.load_libraries()
+        self.synchronize = spelling.synchronize
 
     def _made(self, order: dict[str, Any]) -> Any:
         from ci.bench.workload import build, load  # after the library is chosen
@@ -104,6 +111,7 @@ class Worker:
                 break
             started = self.clock()
             result = self.run()
+            self.synchronize()
             times.append(self.clock() - started)
             if len(losses) < order.get("losses", 0):
                 losses.append(float(result))
@@ -114,10 +122,38 @@ class Worker:
         n, run = order["n"], self.run
         for _ in range(max(1, n // 10)):  # caches and thread pools are awake when the clock starts
             run()
+        self.synchronize()
         started = self.clock()
         for _ in range(n):
             run()
+        self.synchronize()
         return {"seconds": (self.clock() - started) / n}
+
+    def launches(self, order: dict[str, Any]) -> dict[str, Any]:
+        """The kernels of a step: as the emulator counts them, else as PyTorch's profiler, which sees those of the whole process."""
+        from ci.cuda_emulator import log
+
+        if log.present():
+            with log.Log() as recorded:
+                self.run()
+            return {"launches": recorded.launches, "copies": recorded.copies}
+        from torch.autograd import DeviceType
+        from torch.profiler import ProfilerActivity, profile
+
+        with profile(activities=[ProfilerActivity.CUDA]) as recorded_by_torch:
+            self.run()
+            self.synchronize()
+        names = [e.name for e in recorded_by_torch.events() if e.device_type == DeviceType.CUDA]
+        copies = sum(name.startswith(("Memcpy", "Memset")) for name in names)
+        return {"launches": len(names) - copies, "copies": copies}
+
+    def work(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Operations and bytes of a step, as `anynet.profile` counts them."""
+        from anynet import profile
+
+        with profile() as seen:
+            self.run()
+        return {"flops": sum(e.flops for e in seen.events), "bytes": sum(e.bytes for e in seen.events)}
 
 
 def main() -> None:
@@ -129,6 +165,7 @@ def main() -> None:
     reply: dict[str, Any] = {"import": time.perf_counter() - started, "memory": memory()}
     print(json.dumps(reply), file=replies, flush=True)
     orders = {"describe": worker.describe, "build": worker.build, "first": worker.first, "run": worker.timed}
+    orders |= {"launches": worker.launches, "work": worker.work}
     for line in sys.stdin:
         order = json.loads(line)
         try:

@@ -11,7 +11,8 @@ from ci.bench.library import F, array, nn, xp
 from ci.bench.workload import Training, integers, labels, normal, workload
 
 
-def _tokens(y: Any, target: Any) -> Any:
+def tokens_loss(y: Any, target: Any) -> Any:
+    """Cross entropy of each token's scores (…, words) and its index (…)."""
     return F.cross_entropy(xp.reshape(y, (-1, y.shape[-1])), xp.reshape(target, (-1,)))
 
 
@@ -60,7 +61,7 @@ class Tagger(nn.Module):  # type: ignore[misc]
 def gru_tagger(batch: int) -> Training:
     net = Tagger(5000, 64, 64, 17, nn.GRU)
     data = integers(batch, 40, below=5000), labels(batch, 40, classes=17)
-    return Training(net, lambda x, y: _tokens(net(x), y), data)
+    return Training(net, lambda x, y: tokens_loss(net(x), y), data)
 
 
 class RNNModel(nn.Module):  # type: ignore[misc]
@@ -87,7 +88,7 @@ class RNNModel(nn.Module):  # type: ignore[misc]
 def lstm_language_model(batch: int) -> Training:
     net = RNNModel(2000, 200, 2)
     data = integers(35, batch, below=2000), integers(35, batch, below=2000, seed=1)
-    return Training(net, lambda x, y: _tokens(net(x), y), data, "sgd", 1.0)
+    return Training(net, lambda x, y: tokens_loss(net(x), y), data, "sgd", 1.0)
 
 
 class CharRNN(nn.Module):  # type: ignore[misc]
@@ -121,7 +122,7 @@ class CharRNN(nn.Module):  # type: ignore[misc]
 def makemore_gru(batch: int) -> Training:
     net = CharRNN(27, 64, 64, nn.GRUCell)
     data = integers(batch, 16, below=27), integers(batch, 16, below=27, seed=1)
-    return Training(net, lambda x, y: _tokens(net(x), y), data, "adamw")
+    return Training(net, lambda x, y: tokens_loss(net(x), y), data, "adamw")
 
 
 class HandLSTM(nn.Module):  # type: ignore[misc]
@@ -175,7 +176,7 @@ class MakemoreMLP(nn.Module):  # type: ignore[misc]
 def makemore_mlp(batch: int) -> Training:
     net = MakemoreMLP(27, 16, 64, 64)
     data = integers(batch, 16, below=27), integers(batch, 16, below=27, seed=1)
-    return Training(net, lambda x, y: _tokens(net(x), y), data, "adamw")
+    return Training(net, lambda x, y: tokens_loss(net(x), y), data, "adamw")
 
 
 class NewGELU(nn.Module):  # type: ignore[misc]
@@ -250,7 +251,7 @@ class GPT(nn.Module):  # type: ignore[misc]
 def makemore_transformer(batch: int) -> Training:
     net = GPT(27, 16, 64, 4, 4, flash=False)
     data = integers(batch, 16, below=27), integers(batch, 16, below=27, seed=1)
-    return Training(net, lambda x, y: _tokens(net(x), y), data, "adamw")
+    return Training(net, lambda x, y: tokens_loss(net(x), y), data, "adamw")
 
 
 @workload(
@@ -262,7 +263,7 @@ def makemore_transformer(batch: int) -> Training:
 def nanogpt(batch: int, depth: int = 4, length: int = 128) -> Training:
     net = GPT(65, length, 128, depth, 4)
     data = integers(batch, length, below=65), integers(batch, length, below=65, seed=1)
-    return Training(net, lambda x, y: _tokens(net(x), y), data, "adamw")
+    return Training(net, lambda x, y: tokens_loss(net(x), y), data, "adamw")
 
 
 class RMSNorm(nn.Module):  # type: ignore[misc]
@@ -321,7 +322,7 @@ def llama(batch: int) -> Training:
         nn.Linear(128, 512, bias=False),
     )
     data = integers(batch, 64, below=512), integers(batch, 64, below=512, seed=1)
-    return Training(net, lambda x, y: _tokens(net(x), y), data, "adamw")
+    return Training(net, lambda x, y: tokens_loss(net(x), y), data, "adamw")
 
 
 class Seq2Seq(nn.Module):  # type: ignore[misc]
@@ -355,7 +356,7 @@ class Seq2Seq(nn.Module):  # type: ignore[misc]
 def seq2seq(batch: int) -> Training:
     net = Seq2Seq(2800, 128)
     data = tuple(integers(batch, 10, below=2800, seed=i) for i in range(3))
-    return Training(net, lambda s, x, y: _tokens(net(s, x), y), data, inputs=2)
+    return Training(net, lambda s, x, y: tokens_loss(net(s, x), y), data, inputs=2)
 
 
 class TranslationTransformer(nn.Module):  # type: ignore[misc]
@@ -382,7 +383,7 @@ class TranslationTransformer(nn.Module):  # type: ignore[misc]
 def translation_transformer(batch: int) -> Training:
     net = TranslationTransformer(1000, 128, 16)
     data = tuple(integers(batch, 16, below=1000, seed=i) for i in range(3))
-    return Training(net, lambda s, x, y: _tokens(net(s, x), y), data, inputs=2)
+    return Training(net, lambda s, x, y: tokens_loss(net(s, x), y), data, inputs=2)
 
 
 class EncoderClassifier(nn.Module):  # type: ignore[misc]

@@ -10,9 +10,8 @@ from ci.bench.library import F, nn, xp
 from ci.bench.workload import Training, labels, normal, uniform, workload
 
 
-def _classifier(
-    net: Any, batch: int, channels: int, size: int, classes: int = 10, **options: Any
-) -> Training:
+def classifier(net: Any, batch: int, channels: int, size: int, classes: int = 10, **options: Any) -> Training:
+    """Cross entropy of a network of pictures."""
     data = normal(batch, channels, size, size), labels(batch, classes=classes)
     return Training(net, lambda x, y: F.cross_entropy(net(x), y), data, **options)
 
@@ -23,7 +22,7 @@ def lenet(batch: int) -> Training:
         nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
     )  # fmt: skip
-    return _classifier(net, batch, 1, 28)
+    return classifier(net, batch, 1, 28)
 
 
 @workload(
@@ -62,7 +61,8 @@ class BasicBlock(nn.Module):  # type: ignore[misc]
         return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
-def _resnet(widths: tuple[int, ...], counts: tuple[int, ...]) -> Any:
+def resnet(widths: tuple[int, ...], counts: tuple[int, ...]) -> Any:
+    """A ResNet for 32×32: widths of its stages, and how many blocks each has."""
     layers: list[Any] = [
         nn.Conv2d(3, widths[0], 3, padding=1, bias=False),
         nn.BatchNorm2d(widths[0]),
@@ -78,15 +78,15 @@ def _resnet(widths: tuple[int, ...], counts: tuple[int, ...]) -> Any:
 
 @workload("vision", "ResNet-8 on 32×32", batch=32, source="He et al. 2016, CIFAR form, n = 1", images=True)
 def resnet8(batch: int) -> Training:
-    return _classifier(_resnet((16, 32, 64), (1, 1, 1)), batch, 3, 32)
+    return classifier(resnet((16, 32, 64), (1, 1, 1)), batch, 3, 32)
 
 
 @workload(
     "vision", "ResNet-18 on 32×32", batch=16, source="kuangliu/pytorch-cifar models/resnet.py", images=True
 )
 def resnet18(batch: int) -> Training:
-    net = _resnet((64, 128, 256, 512), (2, 2, 2, 2))
-    return _classifier(net, batch, 3, 32, optimizer="momentum", lr=0.01)
+    net = resnet((64, 128, 256, 512), (2, 2, 2, 2))
+    return classifier(net, batch, 3, 32, optimizer="momentum", lr=0.01)
 
 
 @workload(
@@ -105,7 +105,7 @@ def vgg11(batch: int) -> Training:
         else:
             layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
             inputs = width
-    return _classifier(
+    return classifier(
         nn.Sequential(*layers, nn.Flatten(), nn.Linear(512, 10)), batch, 3, 32, optimizer="momentum", lr=0.01
     )
 
@@ -147,7 +147,7 @@ def densenet(batch: int) -> Training:
     net = nn.Sequential(
         *layers, nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10)
     )
-    return _classifier(net, batch, 3, 32, optimizer="momentum", lr=0.01)
+    return classifier(net, batch, 3, 32, optimizer="momentum", lr=0.01)
 
 
 def _conv_bn(a: int, b: int, kernel: int, stride: int = 1, groups: int = 1, act: Any = nn.ReLU6) -> list[Any]:
@@ -193,7 +193,7 @@ def mobilenet_v2(batch: int) -> Training:
     net = nn.Sequential(
         *layers, *_conv_bn(inputs, 640, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(640, 10)
     )
-    return _classifier(net, batch, 3, 32)
+    return classifier(net, batch, 3, 32)
 
 
 class MBConv(nn.Module):  # type: ignore[misc]
@@ -244,7 +244,7 @@ def efficientnet(batch: int) -> Training:
         nn.Flatten(),
         nn.Linear(320, 10),
     )
-    return _classifier(net, batch, 3, 32)
+    return classifier(net, batch, 3, 32)
 
 
 class ShuffleUnit(nn.Module):  # type: ignore[misc]
@@ -266,7 +266,7 @@ def shufflenet(batch: int) -> Training:
     layers = _conv_bn(3, 60, 3, stride=2, act=nn.ReLU)
     layers += [ShuffleUnit(60, 3) for _ in range(3)] + _conv_bn(60, 120, 3, 2, 3, nn.ReLU)
     layers += [ShuffleUnit(120, 3) for _ in range(4)]
-    return _classifier(
+    return classifier(
         nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(120, 10)), batch, 3, 32
     )
 
@@ -321,7 +321,7 @@ def convnext(batch: int) -> Training:
         nn.LayerNorm(dims[-1], eps=1e-6),
         nn.Linear(dims[-1], 10),
     )
-    return _classifier(net, batch, 3, 64, optimizer="adamw")
+    return classifier(net, batch, 3, 64, optimizer="adamw")
 
 
 class ViT(nn.Module):  # type: ignore[misc]
@@ -349,7 +349,7 @@ class ViT(nn.Module):  # type: ignore[misc]
     source="Dosovitskiy et al. 2021; DeiT-Ti's width",
 )
 def vit(batch: int) -> Training:
-    return _classifier(ViT(32, 4, 192, 4, 3), batch, 3, 32, optimizer="adamw", lr=1e-4)
+    return classifier(ViT(32, 4, 192, 4, 3), batch, 3, 32, optimizer="adamw", lr=1e-4)
 
 
 class MixerBlock(nn.Module):  # type: ignore[misc]
@@ -379,7 +379,7 @@ class Mixer(nn.Module):  # type: ignore[misc]
 
 @workload("vision", "MLP-Mixer, width 128, 6 blocks, on 32×32", batch=32, source="Tolstikhin et al. 2021")
 def mlp_mixer(batch: int) -> Training:
-    return _classifier(Mixer(128, 6), batch, 3, 32)
+    return classifier(Mixer(128, 6), batch, 3, 32)
 
 
 class DoubleConv(nn.Module):  # type: ignore[misc]
@@ -519,7 +519,7 @@ def siamese(batch: int) -> Training:
 @workload("vision", "SimCLR's NT-Xent on ResNet-8, two views of 32×32", batch=16, source="Chen et al. 2020")
 def simclr(batch: int) -> Training:
     net = nn.Sequential(
-        *list(_resnet((16, 32, 64), (1, 1, 1)))[:-1], nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32)
+        *list(resnet((16, 32, 64), (1, 1, 1)))[:-1], nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32)
     )
 
     def loss(a: Any, b: Any, positives: Any, diagonal: Any) -> Any:
