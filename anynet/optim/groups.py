@@ -162,12 +162,12 @@ KINDS: dict[str, Kind] = {
 _ANY = Kind("anything", plain)
 _NOTES: dict[str, Kind] = {
     **dict.fromkeys(
-        ("initial_lr", "swa_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "name", "param_names"), _ANY
+        ("initial_lr", "swa_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "name", "param_names", "lr_scale"), _ANY
     ),
     **dict.fromkeys(("foreach", "fused", "capturable"), optional(flag)),
     "differentiable": Kind("False: steps are not recorded for backward", _false),
 }  # fmt: skip
-"""What a group may hold besides its options: notes of schedules, names, PyTorch's hints."""
+"""What a group may hold besides its options: notes of schedules and of layer-wise rates, names, PyTorch's hints."""
 
 
 def refuse(where: str, name: str, kind: Kind, value: Any) -> NoReturn:
@@ -200,14 +200,9 @@ class Rules:
     def take(self, name: str, value: Any) -> Any:
         """The value as the group keeps it."""
         kind = self.kinds.get(name)
-        if (
-            kind is None
-        ):  # a note of the user's ("lr_scale"), as PyTorch keeps them; what looks like an option is a mistake
-            meant = nearest(name, sorted(self.names), everything=False)
-            if not isinstance(name, str) or meant:
-                msg = f"{self.owner}: unknown option {name!r}{meant}"
-                raise TypeError(msg)
-            return value
+        if kind is None:
+            msg = f"{self.owner}: unknown option {name!r}{nearest(name, sorted(self.names))}"
+            raise TypeError(msg)
         return read(self.owner, name, kind, value)
 
 

@@ -291,7 +291,7 @@ def test_unknown_options_and_removed_ones_are_refused():
     group = optimizer.param_groups[0]
     with pytest.raises(TypeError, match="Adam: unknown option 'beta'; did you mean 'betas'"):
         group["beta"] = (0.9, 0.9)
-    group["lr_scale"] = 0.5  # a note of the user's
+    group["lr_scale"] = 0.5  # a note of layer-wise rates
     assert (
         an.optim.Adam([{"params": [an.Parameter([1.0])], "lr_scale": 2.0}]).param_groups[0]["lr_scale"] == 2.0
     )
