@@ -12,6 +12,7 @@ from anynet_backends.kernel_table import KernelTable
 from anynet_backends.kernels import (
     activations,
     attention,
+    compiled_bins,
     compiled_normalization,
     compiled_softmax,
     convolution,
@@ -41,5 +42,7 @@ KERNELS: Final[KernelTable] = {
     for name, kernel in family.KERNELS.items()
 }
 """In NumPy's terms, by the name of the primitive."""
-COMPILED: Final[KernelTable] = compiled_normalization.KERNELS | compiled_softmax.KERNELS | padding.KERNELS
+COMPILED: Final[KernelTable] = (
+    compiled_bins.KERNELS | compiled_normalization.KERNELS | compiled_softmax.KERNELS | padding.KERNELS
+)
 """Loops of machine code, which take precedence."""

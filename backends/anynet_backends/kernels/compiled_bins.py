@@ -1,0 +1,173 @@
+"""Means over bins of different lengths along an axis, and their transpose, as loops of machine code.
+
+In memory the array is (before, n, after). A table has the bins' bounds, or for the transpose those of the bins that an element is in.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, Final
+
+import numpy as np
+
+from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend
+from anynet_backends.concurrency import after_fork
+from anynet_backends.jit import availability
+from anynet_backends.jit.ir_builder import Function, Loop, Value, compiled, kinds, number
+from anynet_backends.kernel_table import register_in
+from anynet_backends.memory.layout import axes_in_memory, inverse
+from anynet_backends.memory.outputs import dense
+from anynet_backends.memory.reductions import PLAIN_FLOATS
+
+__all__ = ["KERNELS"]
+
+KERNELS: dict[str, Any] = {}
+"""By the name of the primitive that they replace; unsupported arguments are left to the next kernel."""
+
+_kernel = register_in(KERNELS, traceable=True)
+
+_LONGEST: Final = 64
+"""Numbers of a bin beyond which the sum is left to NumPy, whose rounding errors grow less."""
+
+
+def _row(name: str, t: str, form: str) -> Function:
+    """(x, y, d, n): y = 0, y += x, y += x / d, or y /= d."""
+    f = Function(name, ("ptr noalias", "x"), ("ptr noalias", "y"), (t, "d"), ("i64", "n"))
+    x, y, d = (f.argument(a) for a in ("x", "y", "d"))
+    with f.loop(number(0), f.argument("n")) as i:
+        if form == "clear":
+            f.store(Value(t, "0.0"), y, i)
+        elif form == "divide":
+            f.store(f.op("fdiv", f.load(t, y, i), d), y, i)
+        else:
+            value = f.load(t, x, i)
+            value = f.op("fdiv", value, d) if form == "share" else value
+            f.store(f.op("fadd", f.load(t, y, i), value), y, i)
+    return f
+
+
+def _over_bins(t: str, *, back: bool, single: bool) -> tuple[Function, ...]:
+    """(x, y) with the axes (before, from, after) and (before, to, after); sizes: before, from, to, after; data: for each of `to` the first
+    of `from` that it is made of, then for each the one behind the last, with `back` the length of each bin, too. `single`: `after` is 1."""
+    rows = {form: _row(form, t, form) for form in ("clear", "add", "share", "divide")}
+    params = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
+    f = Function("over_bins", *params, gives="i64")
+    args, dims, steps, data = (f.argument(name) for _, name in params)
+    before, _, to, after = (f.load("i64", dims, number(i)) for i in range(4))
+    first, second = (f.load("ptr", args, number(i)) for i in range(2))
+    one, two = (f.load("i64", steps, number(4 * i)) for i in range(2))
+    stops = f.at(data, to, "i64")
+    lengths = f.at(stops, to, "i64")
+    zero = Value(t, "0.0")
+
+    def length(count: Value) -> Value:
+        return f.assigned(t, f"sitofp {count} to {t}")
+
+    with f.loop(number(0), before) as p:
+        a, b = f.at(first, f.op("mul", p, one)), f.at(second, f.op("mul", p, two))
+        with f.loop(number(0), to) as j:
+            start, stop = f.load("i64", data, j), f.load("i64", stops, j)
+            target = f.at(b, f.op("mul", j, after), t)
+            size = length(f.op("sub", stop, start))
+            total = f.variable(zero)
+            if single:
+                f.put(total, zero)
+            else:
+                f.call(rows["clear"], a, target, zero, after)
+            with f.loop(start, stop) as k:
+                d = length(f.load("i64", lengths, k)) if back else zero
+                if single:
+                    value = f.load(t, a, k)
+                    f.add_to(total, f.op("fdiv", value, d) if back else value)
+                else:
+                    source = f.at(a, f.op("mul", k, after), t)
+                    f.call(rows["share" if back else "add"], source, target, d, after)
+            if single:
+                value = f.get(total, t)
+                f.store(value if back else f.op("fdiv", value, size), target)
+            elif not back:
+                f.call(rows["divide"], a, target, size, after)
+    return *rows.values(), f
+
+
+@functools.cache
+def _address(t: str, back: bool, single: bool) -> int:
+    return compiled(_over_bins(t, back=back, single=single), "over_bins")
+
+
+def _bounds(n: int, out: int) -> tuple[list[int], list[int]]:
+    """Starts and ends of the bins."""
+    return [i * n // out for i in range(out)], [-(-(i + 1) * n // out) for i in range(out)]
+
+
+class _Plan:
+    """The calls for arrays of one shape, from n elements to the means of bins along the axis `at`, and back."""
+
+    def __init__(self, shape: tuple[int, ...], at: int, n: int, out: int, dtype: Any) -> None:
+        t, size = kinds(dtype), np.dtype(dtype).itemsize
+        before, after = math.prod(shape[:at]), math.prod(shape[at + 1 :])
+        starts, stops = _bounds(n, out)
+        bins = np.array((*starts, *stops), np.int64)
+        # the bins that have element k: from the first that ends behind it to the last that begins before it
+        first = np.searchsorted(stops, np.arange(n), "right")
+        last = np.searchsorted(starts, np.arange(n), "right")
+        lengths = np.subtract(stops, starts)
+        members = np.concatenate((first, last, lengths)).astype(np.int64)
+        whole, short = ((*shape[:at], m, *shape[at + 1 :]) for m in (n, out))
+        long, few = (n * after * size,), (out * after * size,)
+        nbytes = size * before * after * (n + out)
+        single = after == 1
+        self.mean = Loop(
+            _address(t, False, single), (before, n, out, after), (long, few), bins, nbytes, ((short, dtype),)
+        )
+        self.spread = Loop(
+            _address(t, True, single),
+            (before, out, n, after),
+            (few, long),
+            members,
+            nbytes,
+            ((whole, dtype),),
+        )
+
+
+_plan = functools.lru_cache(maxsize=256)(_Plan)
+after_fork(_plan.cache_clear)  # plans count on threads that a forked process does not have
+
+
+def _in_order(xp: Backend, x: Array, order: tuple[int, ...]) -> Array:
+    return x if order == tuple(range(x.ndim)) else xp.permute_dims(x, order)
+
+
+def _along(xp: Backend, x: Array, axis: int, n: int, out: int, back: bool, need: Any) -> Any:
+    dtype = x.dtype
+    if dtype not in PLAIN_FLOATS or not x.size or not availability.available() or n > out * _LONGEST:
+        return NotImplemented
+    order = axes_in_memory(x.strides)
+    if x.flags.c_contiguous or not xp.permute_dims(x, order).flags.c_contiguous:
+        x, order = dense(xp, x), tuple(range(x.ndim))
+    home = inverse(order)
+    v = _in_order(xp, x, order)
+    plan = _plan(v.shape, order.index(axis % x.ndim), n, out, dtype)
+    there, again = (plan.spread, plan.mean) if back else (plan.mean, plan.spread)
+    y = _in_order(xp, xp.call(there, v), home)
+    if need is None:
+        return y
+
+    def pull(g: Array) -> tuple[Array]:
+        return (_in_order(xp, xp.call(again, dense(xp, _in_order(xp, g, order))), home),)
+
+    return y, pull
+
+
+@_kernel
+def bin_mean(xp: Backend, x: Array, *, axis: int, n: int, out: int, need: Any) -> Any:
+    """The means of `out` bins along an axis of n elements."""
+    return _along(xp, x, axis, n, out, False, need)
+
+
+@_kernel
+def bin_spread(xp: Backend, g: Array, *, axis: int, n: int, out: int, need: Any) -> Any:
+    """The transpose of `bin_mean`."""
+    return _along(xp, g, axis, n, out, True, need)
