@@ -16,9 +16,9 @@ from anynet import dtypes
 from anynet.autograd.primitive import adjoint, primitive
 from anynet.ops import elementwise as e
 from anynet.ops.convolution import Ints, Pairs, spread_option
-from anynet.ops.indexing import take
 from anynet.ops.reductions import mean
-from anynet.tensor import Tensor, unwrap, wrap
+from anynet.ops.shapes import broadcast_shapes
+from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
@@ -469,6 +469,79 @@ adjoint(bin_mean, bin_spread)
 bin_mean.stacked = bin_spread.stacked = True
 
 
+@primitive
+def bin_index(xp: Backend, x: Array, *, out: Ints) -> Array:
+    """Where the largest element of each bin is, NaN above all, the first of equal ones: flat positions in the last axes of x, int64."""
+    lead = tuple(x.shape[: len(x.shape) - len(out)])
+    spatial = tuple(x.shape[len(lead) :])
+    bins = [
+        [_bin(j, n, o) for j, n, o in zip(places, spatial, out, strict=True)]
+        for places in itertools.product(*map(range, out))
+    ]
+    within = []
+    for own in bins:
+        part = x[(*(slice(None),) * len(lead), *(slice(a, b) for a, b in own))]
+        size = math.prod(b - a for a, b in own)
+        within.append(xp.argmax(xp.reshape(part, (*lead, size)), axis=-1))
+    rest = xp.astype(xp.stack(within, axis=-1), xp.int64)
+    index = xp.zeros_like(rest)
+    for i in reversed(range(len(out))):
+        begins, sizes = (
+            xp.asarray(numbers, dtype=xp.int64, device=_device(xp, x))
+            for numbers in ([own[i][0] for own in bins], [own[i][1] - own[i][0] for own in bins])
+        )
+        index = index + (rest % sizes + begins) * math.prod(spatial[i + 1 :])
+        rest = rest // sizes
+    return xp.reshape(index, (*lead, *out))
+
+
+bin_index.piecewise_constant()
+
+
+def _aligned(xp: Backend, x: Array, index: Array, axes: int) -> tuple[Array, Array, Ints]:
+    """x and flat positions in its last axes with the same axes before these, and these."""
+    sizes, places = tuple(x.shape[len(x.shape) - axes :]), tuple(index.shape[len(index.shape) - axes :])
+    lead = broadcast_shapes(x.shape[: len(x.shape) - axes], index.shape[: len(index.shape) - axes])
+    return xp.broadcast_to(x, (*lead, *sizes)), xp.broadcast_to(index, (*lead, *places)), lead
+
+
+def _positions(xp: Backend, index: Array, lead: Ints, size: int) -> Array:
+    """`index` as positions in the whole flattened array, of which each place of the axes `lead` has `size` elements."""
+    base = xp.arange(math.prod(lead), dtype=xp.int64, device=_device(xp, index)) * size
+    whole = index + xp.reshape(base, (*lead, *(1,) * (len(index.shape) - len(lead))))
+    return xp.reshape(whole, (math.prod(index.shape),))
+
+
+@primitive
+def bin_pick(xp: Backend, z: Array, index: Array, *, spatial: Ints) -> Array:
+    """The elements of z at flat positions in its last axes."""
+    z, index, lead = _aligned(xp, z, index, len(spatial))
+    flat = xp.reshape(z, (math.prod(z.shape),))
+    return xp.reshape(xp.take(flat, _positions(xp, index, lead, math.prod(spatial)), axis=0), index.shape)
+
+
+@primitive
+def bin_put(xp: Backend, g: Array, index: Array, *, spatial: Ints) -> Array:
+    """Each g added at its flat position in the last axes: the transpose of `bin_pick` in its first argument."""
+    g, index, lead = _aligned(xp, g, index, len(spatial))
+    shape = (*lead, *spatial)
+    zeros = xp.zeros((math.prod(shape),), dtype=g.dtype, device=_device(xp, g))
+    values = xp.reshape(g, (math.prod(g.shape),))
+    at = _positions(xp, index, lead, math.prod(spatial))
+    return xp.reshape(xp.index_add(zeros, at, values), shape)
+
+
+bin_pick.vjp(
+    z=lambda g, index, spatial: bin_put(g, index, spatial=spatial),
+    index=lambda g: None,
+)
+bin_put.vjp(
+    g=lambda h, index, spatial: bin_pick(h, index, spatial=spatial),
+    index=lambda h: None,
+)
+bin_index.stacked = bin_pick.stacked = bin_put.stacked = True
+
+
 def adaptive_avg_pool(
     x: ArrayLike,
     output_size: int | Sequence[int | None] | None,
@@ -517,32 +590,12 @@ def adaptive_max_pool(
     Tensor([[2., 3.]])
     """
     spatial, out = _bins(where, x, output_size, axes)
-    kernel = tuple(
-        max(b - a for a, b in (_bin(j, n, o) for j in range(o))) for n, o in zip(spatial, out, strict=True)
-    )
     if all(n % o == 0 for n, o in zip(spatial, out, strict=True)):
+        kernel = tuple(n // o for n, o in zip(spatial, out, strict=True))
         return max_pool(x, kernel, return_indices=return_indices, axes=axes, where=where)
-    # bins of different lengths: shorter ones repeat their last element, which does not change the maximum
-    plain = unwrap(x)
-    xp = backend_of(plain)
-    source = []
-    for i, (n, o, k) in enumerate(zip(spatial, out, kernel, strict=True)):
-        edges = [_bin(j, n, o) for j in range(o)]
-        source.append([min(a + m, b - 1) for a, b in edges for m in range(k)])
-        index = xp.asarray(source[-1], dtype=xp.int64, device=_device(xp, plain))
-        x = take(x, index, axis=len(x.shape) - axes + i)
-    if not return_indices:
-        return max_pool(x, kernel, axes=axes, where=where)
-    y, index = max_pool(x, kernel, return_indices=True, axes=axes, where=where)
-    # positions in the enlarged array, back to positions in x
-    flat = [
-        sum(p * math.prod(spatial[i + 1 :]) for i, p in enumerate(places))
-        for places in itertools.product(*source)
-    ]
-    table = xp.asarray(flat, dtype=xp.int64, device=_device(xp, plain))
-    found = unwrap(index)
-    found = xp.reshape(xp.take(table, xp.reshape(found, (math.prod(found.shape),)), axis=0), found.shape)
-    return y, wrap(found) if isinstance(index, Tensor) else found  # type: ignore[return-value]
+    index = bin_index(x, out=out)
+    y = bin_pick(x, index, spatial=spatial)
+    return (y, index) if return_indices else y  # type: ignore[return-value]
 
 
 def lp_pool(

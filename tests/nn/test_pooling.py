@@ -223,3 +223,24 @@ def test_non_contiguous_and_unchanged_inputs():
 def test_errors(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+def test_adaptive_maxima_over_uneven_bins_in_vmap():
+    """Gradients and directions that are batched where the maxima are not, and the other way round."""
+    rng = np.random.default_rng(0)
+    x = an.asarray(rng.normal(size=(3, 2, 4, 7, 8)))
+
+    def f(x):
+        return F.adaptive_max_pool2d(x, (3, 5))
+
+    each = np.stack([f(a).numpy() for a in x])
+    np.testing.assert_array_equal(an.vmap(f)(x).numpy(), each)
+
+    y, pull = an.vjp(f, x[0])
+    g = an.asarray(rng.normal(size=(4, *y.shape)))
+    made = an.vmap(lambda g: pull(g)[0])(g).numpy()
+    np.testing.assert_allclose(made, np.stack([pull(a)[0].numpy() for a in g]), rtol=1e-14)
+
+    t = an.asarray(rng.normal(size=(4, *x.shape[1:])))
+    made = an.vmap(lambda t: an.jvp(f, (x[0],), (t,))[1])(t).numpy()
+    np.testing.assert_allclose(made, np.stack([an.jvp(f, (x[0],), (a,))[1].numpy() for a in t]), rtol=1e-14)

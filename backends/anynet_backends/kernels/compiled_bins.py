@@ -1,6 +1,7 @@
-"""Means over bins of different lengths along an axis, and their transpose, as loops of machine code.
+"""Means over bins of different lengths along an axis, their transpose, and the places of maxima, as loops of machine code.
 
 In memory the array is (before, n, after). A table has the bins' bounds, or for the transpose those of the bins that an element is in.
+Maxima are found plane by plane.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ _kernel = register_in(KERNELS, traceable=True)
 
 _LONGEST: Final = 64
 """Numbers of a bin beyond which the sum is left to NumPy, whose rounding errors grow less."""
+_HIGHEST: Final = (1 << 31) - 1
+_PLACES: Final = (1 << 32) - 1
+"""The most places that a key has room for."""
 
 
 def _row(name: str, t: str, form: str) -> Function:
@@ -72,9 +76,7 @@ def _over_bins(t: str, *, back: bool, single: bool) -> tuple[Function, ...]:
             target = f.at(b, f.op("mul", j, after), t)
             size = length(f.op("sub", stop, start))
             total = f.variable(zero)
-            if single:
-                f.put(total, zero)
-            else:
+            if not single:
                 f.call(rows["clear"], a, target, zero, after)
             with f.loop(start, stop) as k:
                 d = length(f.load("i64", lengths, k)) if back else zero
@@ -171,3 +173,78 @@ def bin_mean(xp: Backend, x: Array, *, axis: int, n: int, out: int, need: Any) -
 def bin_spread(xp: Backend, g: Array, *, axis: int, n: int, out: int, need: Any) -> Any:
     """The transpose of `bin_mean`."""
     return _along(xp, g, axis, n, out, True, need)
+
+
+def _key(f: Function, value: Value, place: Value) -> Value:
+    """A whole number that orders numbers and places as the maximum does: NaN above all, of equal numbers the first place."""
+    zero = Value("float", "0.0")
+    bits = f.assigned("i32", f"bitcast {f.op('fadd', value, zero)} to i32")  # -0 has become 0
+    sign = f.op("and", f.op("ashr", bits, Value("i32", "31")), Value("i32", str(_HIGHEST)))
+    order = f.op("xor", bits, sign)
+    nan = f.op("fcmp uno", value, value, gives="i1")
+    order = f.assigned("i32", f"select {nan}, i32 {_HIGHEST}, {order}")
+    wide = f.op("shl", f.assigned("i64", f"sext {order} to i64"), number(32))
+    return f.op("or", wide, f.op("sub", number(_PLACES), place))
+
+
+def _larger(f: Function, a: Value, b: Value) -> Value:
+    more = f.op("icmp sgt", a, b, gives="i1")
+    return f.assigned("i64", f"select {more}, {a}, {b}")
+
+
+def _largest() -> tuple[Function, ...]:
+    """(x, places) of planes (rows, columns); sizes: planes, rows, columns, bins of rows, bins of columns; data: for the rows and then for
+    the columns the begins of the bins and their ends."""
+    params = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
+    f = Function("largest", *params, gives="i64")
+    args, dims, steps, data = (f.argument(name) for _, name in params)
+    planes, _, width, down, across = (f.load("i64", dims, number(i)) for i in range(5))
+    first, second = (f.load("ptr", args, number(i)) for i in range(2))
+    one, two = (f.load("i64", steps, number(5 * i)) for i in range(2))
+    row_stops = f.at(data, down, "i64")
+    starts = f.at(row_stops, down, "i64")
+    stops = f.at(starts, across, "i64")
+    with f.loop(number(0), planes) as p:
+        x, places = f.at(first, f.op("mul", p, one)), f.at(second, f.op("mul", p, two))
+        with f.loop(number(0), down) as i, f.loop(number(0), across) as j:
+            best = f.variable(number(-(1 << 63)))
+            start, stop = f.load("i64", starts, j), f.load("i64", stops, j)
+            with f.loop(f.load("i64", data, i), f.load("i64", row_stops, i)) as r:
+                row = f.op("mul", r, width)
+                with f.loop(start, stop) as c:
+                    here = f.op("add", row, c)
+                    key, before = _key(f, f.load("float", x, here), here), f.get(best, "i64")
+                    f.put(best, _larger(f, key, before))
+            place = f.op("and", f.get(best, "i64"), number(_PLACES))
+            f.store(f.op("sub", number(_PLACES), place), places, f.op("add", f.op("mul", i, across), j))
+    return (f,)
+
+
+@functools.cache
+def _largest_address() -> int:
+    return compiled(_largest(), "largest")
+
+
+def _index_plan(shape: tuple[int, ...], out: tuple[int, ...]) -> Loop:
+    down, across = (1, *out)[-2:]
+    rows, columns = (1, *shape[len(shape) - len(out) :])[-2:]
+    planes = math.prod(shape[: len(shape) - len(out)])
+    table = [*_bounds(rows, down), *_bounds(columns, across)]
+    steps = (rows * columns * 4,), (down * across * 8,)
+    nbytes = planes * (steps[0][0] + steps[1][0])
+    makes = (((*shape[: len(shape) - len(out)], *out), np.int64),)
+    sizes = (planes, rows, columns, down, across)
+    data = np.concatenate(table).astype(np.int64)
+    return Loop(_largest_address(), sizes, steps, data, nbytes, makes)
+
+
+_index = functools.lru_cache(maxsize=256)(_index_plan)
+after_fork(_index.cache_clear)
+
+
+@_kernel
+def bin_index(xp: Backend, x: Array, *, out: tuple[int, ...], need: Any) -> Any:
+    """Where the largest element of each bin is, of one or two axes."""
+    if x.dtype != np.float32 or not availability.available() or len(out) > 2 or not 0 < x.size <= _PLACES:
+        return NotImplemented
+    return xp.call(_index(x.shape, out), dense(xp, x))
