@@ -6,15 +6,20 @@ Each replaces a primitive of the same name (see `Primitive.kernel` for what a ke
 
 from __future__ import annotations
 
-from typing import Final
+import os
+from typing import Any, Final
 
-from anynet_backends.kernel_table import KernelTable
-from anynet_backends.kernels import (
+from anynet_backends.concurrency import late_import
+from anynet_backends.jit import availability
+from anynet_backends.kernel_table import Kernel, KernelTable
+
+# in the wheel what machine code alone needs lies in an archive (hatch_build.py)
+__path__.append(os.path.join(__path__[0], "inside.zip"))
+
+from anynet_backends.kernels import (  # noqa: E402  after the path
     activations,
     attention,
-    compiled_bins,
     compiled_normalization,
-    compiled_softmax,
     convolution,
     embedding,
     normalization,
@@ -42,7 +47,24 @@ KERNELS: Final[KernelTable] = {
     for name, kernel in family.KERNELS.items()
 }
 """In NumPy's terms, by the name of the primitive."""
+
+
+def _late(module: str, name: str) -> Kernel:
+    """A kernel of a module that is imported at its first call, where there is machine code."""
+
+    def forward(xp: Any, *data: Any, **meta: Any) -> Any:
+        if not availability.available():
+            return NotImplemented
+        table: KernelTable = late_import(f"anynet_backends.kernels.{module}").KERNELS
+        return table[name].forward(xp, *data, **meta)
+
+    return Kernel(forward, vjp=True, traceable=True)
+
+
 COMPILED: Final[KernelTable] = (
-    compiled_bins.KERNELS | compiled_normalization.KERNELS | compiled_softmax.KERNELS | padding.KERNELS
+    compiled_normalization.KERNELS
+    | padding.KERNELS
+    | {name: _late("compiled_bins", name) for name in ("bin_index", "bin_mean", "bin_spread")}
+    | {name: _late("compiled_softmax", name) for name in ("log_softmax", "softmax")}
 )
 """Loops of machine code, which take precedence."""
