@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -265,6 +267,9 @@ def load_library() -> Library:
             try:
                 _state.library = immortal(Library(path))
                 stack_for_signals()
+                _workers_without_signals()
+                if threading.current_thread() is not threading.main_thread():
+                    ctypes.pythonapi.Py_AddPendingCall(_in_main_thread, None)
             except (OSError, AttributeError, OneDNNError) as error:
                 _state.problem = f"{path}: {error}"
         if _state.library is None:
@@ -288,6 +293,32 @@ def stack_for_signals() -> None:
     if system.sigaltstack(None, ctypes.byref(now)) == 0 and now.flags & _DISABLED:
         own = _Stack(system.malloc(ctypes.c_size_t(1 << 16)), 0, 1 << 16)  # for good
         system.sigaltstack(ctypes.byref(own), None)
+
+
+def _workers_without_signals() -> None:
+    """Start the threads that share this thread's products with all signals blocked: while a handler runs in this thread, a second signal
+    of that kind would go to one of them, which has no stack for it."""
+    if sys.platform != "linux":
+        return
+    library: Any = _state.library
+    try:
+        parallel = library.dll.GOMP_parallel
+        nothing = ctypes.cast(library.dll.omp_get_thread_num, ctypes.c_void_p)
+    except AttributeError:  # another OpenMP
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        parallel(nothing, None, ctypes.c_uint(0), ctypes.c_uint(0))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _pending(_: Any) -> int:
+    _workers_without_signals()
+    return 0
+
+
+_in_main_thread = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(_pending)
 
 
 def works() -> bool:
