@@ -115,7 +115,7 @@ def write(path: str | os.PathLike[str], data: bytes | str) -> None:
         write_all(file, data)
 
 
-def write_all(file: io.FileIO, data: bytes | str) -> None:
+def write_all(file: io.FileIO, data: bytes | memoryview | str) -> None:
     """Write all of it into an open file: of a disk that is nearly full, or where a signal arrives, one call takes a part."""
     rest = memoryview(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
     while rest:

@@ -79,8 +79,8 @@ def decode_all(
             _forget(path.parent, count)
             with files.writing(path) as file:
                 for chunk in _chunks(pictures, blank):
-                    _write(file, memoryview(chunk).cast("B"))
-                _write(file, memoryview(json.dumps(blank).encode()))
+                    files.write_all(file, memoryview(chunk).cast("B"))
+                files.write_all(file, json.dumps(blank))
             array, _ = _mapped(path, shape, count)
             if array is not None:
                 pictures.array = array
@@ -133,11 +133,6 @@ def _mapped(path: Path, shape: tuple[int, ...], count: int) -> tuple[Array | Non
         return None, {}
     array: Array = registry.asarray(view[:count])
     return array.reshape(shape), {int(k): v for k, v in known.items()}
-
-
-def _write(file: Any, rest: memoryview) -> None:
-    while rest:
-        rest = rest[file.write(rest) :]
 
 
 def _forget(folder: Path, needed: int) -> None:
