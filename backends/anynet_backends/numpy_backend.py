@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends import onednn, philox, short_floats
+from anynet_backends import onednn, philox, products, short_floats
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
 from anynet_backends.jit import availability, calls, elementary, numpy_calls
@@ -44,6 +44,8 @@ class NumpyBackend(Backend):
         if elementary.in_use():
             vars(self).update({name: elementary.by_dtype(name) for name in elementary.ELEMENTARY})
         self._try_first(KERNELS)
+        if products.WIDE:
+            self.matmul = products.matmul
         if onednn.find():
             onednn.library.stack_for_signals()  # this is the main thread, as a rule; another one may load the library
             self._try_first(onednn.KERNELS)

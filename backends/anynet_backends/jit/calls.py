@@ -19,6 +19,7 @@ from anynet_backends.jit.numpy_calls import NumpyCall, gather, scatter, within
 from anynet_backends.jit.segment import PARALLEL_BYTES, KernelCall, LoopArgs, NativeSegment, nested_call
 from anynet_backends.jit.ufuncs import inner_loop
 from anynet_backends.memory.reductions import PLAIN_FLOATS, ones_vector, sum_by_dot
+from anynet_backends.products import matmul
 
 __all__ = ["add_rows", "finite_check", "kernel_calls", "primitive_of"]
 
@@ -71,7 +72,7 @@ def kernel_calls(call: NumpyCall, step: Any, scratch: Array) -> list[KernelCall]
     `scratch` the memory for that."""
     f: Any = call.f
     args = call.args
-    if f in (np.dot, np.matmul) and len(args) == 3:
+    if f in (np.dot, np.matmul, matmul) and len(args) == 3:
         return _product(*args)
     if step is not None:
         return _primitive(scratch, *step)

@@ -18,6 +18,7 @@ from anynet_backends.memory.attention import scores_at_once
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.memory.reductions import sum_by_dot
 from anynet_backends.numpy_namespace import same_float_dtype
+from anynet_backends.products import matmul
 
 KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
@@ -135,7 +136,7 @@ def _attend(
     """One head: s = softmax(q kᵀ · factor + mask), y = s v, total = log Σ exp."""
     masked = hidden.size > 0
     call(np.multiply, q, factor, scaled)
-    call(np.matmul, scaled, k.swapaxes(-1, -2), s)
+    call(matmul, scaled, k.swapaxes(-1, -2), s)
     if masked and hidden.dtype == bool:
         call(set_where, s, hidden, -np.inf)
     elif masked:
@@ -151,7 +152,7 @@ def _attend(
         call(np.equal, total, 0.0, none)
         call(set_where, total, none, 1.0)
     call(np.divide, s, total, s)
-    call(np.matmul, s, v, y)
+    call(matmul, s, v, y)
     call(np.log, total, total)
     call(np.add, total, top, total)
 
@@ -164,13 +165,13 @@ def _attend_back(
     call(np.multiply, gy, y, room)
     call(sum_by_dot, room, -1, None, inner, True)
     call(np.subtract, gs, inner, inner)
-    call(np.matmul, gy, v.swapaxes(-1, -2), ds)
+    call(matmul, gy, v.swapaxes(-1, -2), ds)
     call(np.add, ds, inner, ds)
     call(np.multiply, ds, s, ds)
-    call(np.matmul, ds, k, dq)
+    call(matmul, ds, k, dq)
     call(np.multiply, dq, factor, dq)
-    call(np.matmul, ds.swapaxes(-1, -2), scaled, dk)
-    call(np.matmul, s.swapaxes(-1, -2), gy, dv)
+    call(matmul, ds.swapaxes(-1, -2), scaled, dk)
+    call(matmul, s.swapaxes(-1, -2), gy, dv)
 
 
 def _attend_again(
@@ -178,7 +179,7 @@ def _attend_again(
     dv: Array, total: Array, hidden: Array, factor: Array, room: Array, inner: Array,
 ) -> None:  # fmt: skip
     """The same, with the probabilities recomputed: e^{score − total}."""
-    call(np.matmul, scaled, k.swapaxes(-1, -2), s)
+    call(matmul, scaled, k.swapaxes(-1, -2), s)
     if hidden.size and hidden.dtype == bool:
         call(set_where, s, hidden, -np.inf)
     elif hidden.size:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from anynet_backends import products as numpy_products
 from anynet_backends.array_api import Array
 from anynet_backends.onednn.layouts import FLOAT32, Ints, contiguous_strides
 from anynet_backends.onednn.library import MAX_DIMS, OneDNNError, load_library
@@ -108,7 +109,7 @@ def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
     """`np.matmul`, with oneDNN for all but small float32 products."""
     plan = product(out, a, b)
     if plan is None:
-        return np.matmul(a, b) if out is None else np.matmul(a, b, out)
+        return numpy_products.matmul(a, b, out)
     if out is None:
         out = np.empty(plan.shape, np.float32)
     plan.step.run(a, b, out)
@@ -119,7 +120,7 @@ def affine(a: Array, b: Array, c: Array, /, out: Array | None = None) -> Array:
     """``a b + c``, in one call if oneDNN supports it."""
     plan = product(out, a, b, c)
     if plan is None:
-        out = np.matmul(a, b) if out is None else np.matmul(a, b, out)
+        out = numpy_products.matmul(a, b, out)
         out += c
         return out
     if out is None:

@@ -1,0 +1,35 @@
+"""NumPy's matrix products without a warning that is false.
+
+For vectors of five float32 numbers OpenBLAS's kernel for processors with AVX-512 (`sgemv`, transposed, a number of rows that is 2
+or 3 modulo 4) computes with a part of a register that it has not set. The product is right, but what lay there may raise the
+floating-point flag *invalid*, which NumPy reports: "invalid value encountered in matmul", of finite numbers, by chance.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final
+
+import numpy as np
+
+from anynet_backends.array_api import Array
+
+_FLOAT32: Final = np.dtype(np.float32)
+_features: dict[str, Any] = getattr(import_module("numpy._core._multiarray_umath"), "__cpu_features__", {})
+WIDE: Final = bool(_features.get("AVX512F", False))
+"""Whether the processor has AVX-512."""
+
+
+def may_warn_falsely(a: Array, b: Array) -> bool:
+    """Whether the flag of a product may be false: one of the kernel's operands is a vector of five."""
+    if a.shape[-1:] != (5,) or a.dtype != _FLOAT32 or not WIDE:
+        return False
+    return a.ndim < 2 or b.ndim < 2 or a.shape[-2] == 1 or b.shape[-1] == 1
+
+
+def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
+    """`np.matmul`, silent where its warning may be false; a NaN that comes of such a product stays in its result."""
+    if may_warn_falsely(a, b):
+        with np.errstate(invalid="ignore"):
+            return np.matmul(a, b, out)  # type: ignore[arg-type]
+    return np.matmul(a, b, out)  # type: ignore[arg-type]
