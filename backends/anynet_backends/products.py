@@ -24,12 +24,13 @@ def may_warn_falsely(a: Array, b: Array) -> bool:
     """Whether the flag of a product may be false: one of the kernel's operands is a vector of five."""
     if a.shape[-1:] != (5,) or a.dtype != _FLOAT32 or not WIDE:
         return False
-    return a.ndim < 2 or b.ndim < 2 or a.shape[-2] == 1 or b.shape[-1] == 1
+    vector: bool = a.ndim < 2 or b.ndim < 2 or a.shape[-2] == 1 or b.shape[-1] == 1
+    return vector
 
 
 def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
     """`np.matmul`, silent where its warning may be false; a NaN that comes of such a product stays in its result."""
     if may_warn_falsely(a, b):
         with np.errstate(invalid="ignore"):
-            return np.matmul(a, b, out)  # type: ignore[arg-type]
-    return np.matmul(a, b, out)  # type: ignore[arg-type]
+            return np.matmul(a, b, out)
+    return np.matmul(a, b, out)
