@@ -106,6 +106,10 @@ class FlatGroup:
         if start < last:
             yield start, last, None
 
+    def has_rows(self) -> bool:
+        """Whether a gradient was written to some rows alone."""
+        return any(rows is not None for *_, rows in self.by_rows(0, len(self.params), clean=True))
+
     def _new(self, dtype: Any, size: int | None = None) -> Array:
         xp = self.xp
         shape = (self.offsets[-1] if size is None else size,)

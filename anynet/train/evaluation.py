@@ -9,7 +9,7 @@ from anynet.autograd.pytree import flatten, unflatten
 from anynet.nn.modes import evaluating
 from anynet.nn.module import Module
 from anynet.ops.manipulation import concat
-from anynet.tensor import Tensor, no_grad
+from anynet.tensor import Tensor, no_grad, unwrap
 from anynet.train.batches import Batches, call, device_of, first_batch, inputs_loader, loader_of
 from anynet.train.checks import whole_number
 from anynet.train.metrics import Sums, resolve
@@ -41,6 +41,7 @@ def over(
                 add_batch(model, parts, objective, sums, logs)
             if after is not None:
                 after()
+    sums.read()
     if sharing is not None:
         sums, logs = sharing.joined(sums, logs, loss=True)
     return {**sums.result(), **logs.result()}
@@ -49,10 +50,10 @@ def over(
 def add_batch(model: Module, parts: tuple[Any, ...], objective: Any, sums: Sums, logs: Logs) -> None:
     """Take the loss and the metrics of one batch, (inputs, targets) or (inputs, targets, weights), into the totals."""
     found = objective.of_batch(model, parts)
-    weight = objective.weight(found[1], parts[1]) if len(found) == 2 else float(found[2])
-    sums.add_loss(float(found[0]), weight)
+    mass = objective.mass(found[1], parts[1]) if len(found) == 2 else unwrap(found[2])
+    sums.add_loss(found[0], mass)
     if len(parts) == 1:  # a module's own step, which gives numbers beside the loss
-        logs.add(found[1], weight)
+        logs.add(found[1], float(mass))
     else:
         sums.add(sums.measure(found[1], *parts[1:]))
 

@@ -122,6 +122,7 @@ class Sums:
             metric.bind(kind, None if objective.all_count else ignored, checked=objective.classes is not None)
         if state is not None:
             self._load(state)
+        self.unread: list[tuple[Tensor, Any]] = []  # losses and weights of batches on a GPU
         self.held: list[tuple[Any, ...]] = []  # small batches that are measured together, see `measure`
         self.form: Any = None
         self.may_hold = all(metric.by_form for metric in self.metrics)
@@ -129,6 +130,7 @@ class Sums:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
+        self.read()
         self._settle()
         return {"loss": self.loss, **{m.name: m.state_dict() for m in self.metrics}}
 
@@ -140,13 +142,37 @@ class Sums:
                 kept = dict(zip(("sum", "count"), kept, strict=True)) if kept[1] else {}
             metric.load_state_dict(kept)
 
-    def add_loss(self, value: float, weight: float) -> None:
-        """The loss of a batch, and what it has been divided by."""
+    def add_loss(self, value: Any, weight: Any) -> None:
+        """The loss of a batch, and what it has been divided by: numbers, or a Tensor and a plain array of one, which on a GPU are read
+        with those of other batches."""
+        if isinstance(value, Tensor):
+            if not backend_of(unwrap(value)).values_are_cheap_to_read:
+                self.unread.append((value.detach(), weight))
+                if len(self.unread) >= _HELD:
+                    self.read()
+                return
+            value, weight = float(value), float(weight)
         if self.objective.reduction == "sum":
             self.loss[0] += value
         elif weight:
             self.loss[0] += value * weight
             self.loss[1] += weight
+
+    def read(self) -> None:
+        """Wait for the losses that are not read yet."""
+        unread, self.unread = self.unread, []
+        if not unread:
+            return
+        given = [x for value, weight in unread for x in (unwrap(value), weight)]
+        xp = backend_of(given[0])
+        arrays = [x for x in given if not isinstance(x, (int, float))]
+        with xp.scope(arrays[0]):
+            values = iter(
+                xp.to_host(xp.stack([xp.astype(xp.reshape(a, ()), xp.float64) for a in arrays])).tolist()
+            )
+        numbers = [x if isinstance(x, (int, float)) else next(values) for x in given]
+        for value, weight in zip(numbers[::2], numbers[1::2], strict=True):
+            self.add_loss(value, weight)
 
     def measure(self, output: Any, target: Any, weight: Any = None) -> list[Any] | tuple[Any, ...]:
         """The metrics of a batch, which `add` takes; `weight`: of each sample.
@@ -196,6 +222,7 @@ class Sums:
 
     def result(self, prefix: str = "") -> dict[str, Any]:
         """The values over all batches, in plain data; NaN for what has none."""
+        self.read()
         self._settle()
         value, count = self.loss
         mean = value / count if count else math.nan

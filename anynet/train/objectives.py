@@ -418,6 +418,10 @@ class Objective:
 
     def weight(self, output: Any, target: Any) -> float:
         """What the loss of this batch was divided by; 0 where it counts nothing, and 0 for a sum."""
+        return float(self.mass(output, target))
+
+    def mass(self, output: Any, target: Any) -> Any:
+        """The same, a number, or a plain array of one where it has to be computed."""
         if self.reduction == "sum":
             return 0.0
         if self.all_count:
@@ -425,7 +429,7 @@ class Objective:
         if self._denominator is None:
             return float(rows(target) if isinstance(target, Tensor) and target.shape else rows(output))
         target = _as_column(output, target) if self.by_element else target
-        return float(unwrap(self._denominator(output, target)))
+        return unwrap(self._denominator(output, target))
 
 
 class OwnStep:

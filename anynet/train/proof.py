@@ -39,10 +39,14 @@ class Proof:
         self.at: tuple[int, int] | None = None
         self.next, self.batches = 1, 0
 
+    def due(self, state: Any) -> bool:
+        """Whether there is a line for the state after this batch."""
+        return bool(state.epoch == 0 and state.batch == self.next)
+
     def __call__(self, state: Any) -> None:
         """After a batch."""
         self.batches = state.batch
-        if state.epoch == 0 and state.batch == self.next:
+        if self.due(state):
             self.next *= 4
             self.add(state.model, 1, state.batch)
 

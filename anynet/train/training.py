@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -91,7 +92,7 @@ class Training:
         self.inputs: Any = None
         self.targets: Any = None
         self.output: Any = None
-        self.loss = float("nan")
+        self._loss: float | None = math.nan  # None where it is not read yet
         self.record: dict[str, Any] = {}
         self.folder: Path | None = folder.place
         self._callbacks = setup.callbacks
@@ -113,6 +114,7 @@ class Training:
         self._before_batch = [c for c in self._callbacks if c.defines("on_batch_begin")]
         self._after_batch = [c for c in self._callbacks if c.defines("on_batch_end")]
         self._proof = folder.proof
+        self._updates.schedule = self.schedule if setup.schedule_by == "batch" else None
         self._signal, self._saved = StopRequest(), time.monotonic()
         self._finished = self._ending = False
         self._to_save: list[tuple[Path, Callable[[Path], None] | None]] = []
@@ -136,9 +138,26 @@ class Training:
         return self._updates.count
 
     @property
+    def loss(self) -> float:
+        """The loss of the last batch; on a GPU it is waited for here."""
+        if self._loss is None:
+            self._settle()
+            self._loss = self._updates.last_loss
+        return self._loss
+
+    @property
     def metrics(self) -> dict[str, float]:
         """The loss and the metrics of the epoch so far."""
+        self._settle()
         return {**self._state.sums.result(), **self._state.logs.result()}
+
+    def _settle(self) -> None:
+        """Wait for the losses that are not read yet; what is wrong with a batch is raised here, and everything is as before it."""
+        try:
+            self._updates.settle(self._state)
+        except Exception:
+            self.batch = self._state.batch
+            raise
 
     def stop(self, reason: str, *, for_good: bool = True) -> None:
         """End the training after this batch, or after this epoch where one ends; an epoch that is cut short is recorded too.
@@ -266,7 +285,11 @@ class Training:
     def _reporting_errors(self) -> Iterator[None]:
         """What ends the training is told to the callbacks, after a checkpoint of where it was."""
         try:
-            yield
+            try:
+                yield
+            except Exception:
+                self._settle()  # what went wrong in an earlier batch comes first
+                raise
         except BaseException as error:
             self.setup.group.fail(error)
             if not isinstance(error, Interrupted):
@@ -306,7 +329,9 @@ class Training:
         assert setup.val is not None
         with random.fork_rng(), evaluating(self.model):
             parts = setup.batches.parts(setup.placed(first_batch(setup.val)))
-            add_batch(self.model, parts, setup.objective, Sums(setup.objective, setup.metrics), Logs())
+            sums = Sums(setup.objective, setup.metrics)
+            add_batch(self.model, parts, setup.objective, sums, Logs())
+            sums.read()
 
     # ----- an epoch -----
 
@@ -326,6 +351,7 @@ class Training:
                 self._leave_if_asked()
             if state.stopped is not None:
                 break
+        self._settle()
         if state.batch == 0:
             return self._stream_ended()
         # cut short by a limit: where the run is resumed, the epoch goes on
@@ -373,6 +399,7 @@ class Training:
 
     def _save(self, began: float | None = None) -> None:
         """Write the checkpoint to go on from."""
+        self._settle()
         if began is not None:
             self._state.seconds = time.perf_counter() - began
         with self._together():
@@ -398,12 +425,16 @@ class Training:
                 m.training = training
         self._updates.where = (self.epoch, state.batch + 1)
         before = self._updates.count
-        self.loss, output = self._updates(parts, state)
+        self._loss, output = self._updates(parts, state)
+        if self._before_batch or self._after_batch:  # they see what is done
+            self._settle()
         self.output = output.detach() if type(output) is Tensor else map_tree(_detached, output)
         self._follow(before)
         state.batch += 1
         self.batch = state.batch
         if self._proof is not None:
+            if self._proof.due(state):
+                self._settle()
             self._proof(state)
         for callback in self._after_batch:
             callback.call("on_batch_end", self)

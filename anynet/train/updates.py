@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 from anynet import optim
 from anynet.autograd.jit.compile import compile as compiled
@@ -22,6 +22,7 @@ from anynet.train.objectives import ClassWeights, Objective, OwnStep
 from anynet.train.precision import LossScale
 from anynet.train.sharing import Sharing
 from anynet.train.state import NonFiniteError, TrainingState, finite
+from anynet.train.unread import UnreadUpdates
 from anynet_backends import backend_of, resolve
 
 __all__ = ["NonFiniteGradientError", "NonFiniteLossError", "Updates"]
@@ -54,6 +55,8 @@ class _Buffers:
         self.moving = [
             b for b, before in self.kept if any(b is m for m in self.moving) or not _same(b, before)
         ]
+        self.kept = [(b, before) for b, before in self.kept if any(b is m for m in self.moving)]
+        self.known = True
 
     def restore(self) -> None:
         with no_grad():
@@ -97,6 +100,7 @@ class Updates:
         self.clip_norm, self.clip_value, self.accumulate = clip_norm, clip_value, accumulate
         self.names = {id(p): name for name, p in model.named_parameters()}
         self.params = [p for group in optimizer.param_groups for p in group["params"]]
+        self.schedule: Any = None  # one that is stepped after each update
         self.compute: Callable[..., tuple[Any, ...]] = self.gradients
         self.closure = isinstance(optimizer, (optim.LBFGS, optim.SAM))
         self.buffers = _Buffers(model)
@@ -107,6 +111,7 @@ class Updates:
         self.waiting: dict[int, Any] = {}  # Σ d g by the number of the parameter
         self.precision = precision if precision in SHORT else None
         self.scale = LossScale() if precision == "mixed-fp16" else None
+        self.unread: UnreadUpdates | None = None  # where losses are not cheap to read
 
     def gradients(self, *batch: Any) -> tuple[Any, ...]:
         """The loss and the output of a batch, with weights Σ w too; the gradients are left in the parameters."""
@@ -186,25 +191,43 @@ class Updates:
         else:
             self.compute = AutoCompiled(gradients, self.params, self.buffers.all, steps)
 
-    def __call__(self, batch: tuple[Any, ...], state: TrainingState) -> tuple[float, Any]:
-        """Learn from a batch; its loss and output. The totals get it, and the metrics of the output before the update."""
+    def __call__(self, batch: tuple[Any, ...], state: TrainingState) -> tuple[float | None, Any]:
+        """Learn from a batch; its loss (None where it is not read yet) and output. The totals get it, and the metrics of the output before
+        the update."""
         first = self.where[1] == 1 or not self.buffers.known
-        if self.buffers.all:
+        if self.buffers.all and not (
+            not first and self.unread is not None and self.unread.keep(self.buffers.kept)
+        ):
+            self.settle(state)
             self.buffers.keep(first)
         try:
             found = self._by_closure(batch, state) if self.closure else self._learn(batch, state)
         except BaseException:
-            self.buffers.restore()
-            for p in self.params:
-                p.grad = None
-            if isinstance(self.optimizer, optim.MultiSteps):
-                self.optimizer.count = 0
+            self.take_back()
             raise
         if first:
             self.buffers.settle()
         return found
 
-    def _learn(self, batch: tuple[Any, ...], state: TrainingState) -> tuple[float, Any]:
+    def take_back(self) -> None:
+        """The state that a batch changes before its update, as it was."""
+        self.buffers.restore()
+        for p in self.params:
+            p.grad = None
+        if isinstance(self.optimizer, optim.MultiSteps):
+            self.optimizer.count = 0
+
+    def settle(self, state: TrainingState) -> None:
+        """Wait for the losses that are not read yet; the error of the first batch that was wrong."""
+        if self.unread is not None:
+            self.unread.settle(state)
+
+    @property
+    def last_loss(self) -> float:
+        """The loss of the last batch that was read."""
+        return math.nan if self.unread is None else self.unread.loss
+
+    def _learn(self, batch: tuple[Any, ...], state: TrainingState) -> tuple[float | None, Any]:
         arguments = self._weighted(batch)
         if self.scale is None:
             found = self.compute(*arguments)
@@ -212,10 +235,18 @@ class Updates:
             xp, device = resolve(self.params[0].device)
             with xp.errstate():  # what is too large for 16 bits is looked for afterwards
                 found = self.compute(*arguments, asarray(self.scale.value, dtype=float32, device=device))
-        output, number, weight, measured = self._measure(batch, found, state)
+        output, weight, measured = self._measure(batch, found, state)
         if not self.begun and output is not None:
             self.objective.check_classes(output)
             self.begun = True
+            if UnreadUpdates.serve(self):
+                self.unread = UnreadUpdates(self)
+        if self.unread is not None:
+            if weight > 0.0 or self.objective.reduction != "mean":
+                if self.unread.take(found[0], weight, measured, output, state):
+                    return None, output
+            self.unread.settle(state)
+        number = float(found[0])
         if weight == 0.0 and self.objective.reduction == "mean":
             self.optimizer.zero_grad()  # all targets ignored: there is nothing to learn
             self.summed += self.accumulate > 1
@@ -238,13 +269,13 @@ class Updates:
 
     def _measure(
         self, batch: tuple[Any, ...], found: tuple[Any, ...], state: TrainingState
-    ) -> tuple[Any, float, float, Any]:
-        """The output, the loss, what the loss was divided by, and the metrics."""
-        number, output = float(found[0]), found[1]
+    ) -> tuple[Any, float, Any]:
+        """The output, what the loss was divided by, and the metrics."""
+        output = found[1]
         weight = self.objective.weight(output, batch[1]) if len(found) == 2 else float(found[2])
         if output is None:  # this process has no part of the batch
-            return output, number, weight, []
-        return output, number, weight, state.sums.measure(output, *batch[1:]) if len(batch) > 1 else None
+            return output, weight, []
+        return output, weight, state.sums.measure(output, *batch[1:]) if len(batch) > 1 else None
 
     def _add(self, measured: Any, output: Any, weight: float, state: TrainingState) -> None:
         if output is None:
@@ -345,16 +376,17 @@ class Updates:
         def closure() -> Any:
             found = self.gradients(*arguments)
             if not first:
-                self.check_loss(float(found[0]))
-                first[:] = self._measure(batch, found, state)
+                number = float(found[0])
+                self.check_loss(number)
+                first[:] = (number, *self._measure(batch, found, state))
                 self.check_gradients()
             else:
-                self._clip()
+                self.clip()
             return found[0]
 
         self.optimizer.step(closure)
         self.count += 1
-        output, number, weight, measured = first
+        number, output, weight, measured = first
         state.sums.add_loss(number, weight)
         self._add(measured, output, weight, state)
         return number, output
@@ -377,13 +409,14 @@ class Updates:
         if self.clip_norm is not None and self.clip_value is None:  # the norm tells both
             if not math.isfinite(clip_if_finite(self.params, self.clip_norm)):
                 self._name_gradient()  # none where only their squares are too large
-                self._clip()
+                self.clip()
             return
         if not self._all_finite():
             self._name_gradient()
-        self._clip()
+        self.clip()
 
-    def _clip(self) -> None:
+    def clip(self) -> None:
+        """Clip the gradients, where that is asked for."""
         if self.clip_value is not None:
             clip_grad_value_(self.params, self.clip_value)
         if self.clip_norm is not None:
@@ -398,14 +431,18 @@ class Updates:
         """Say which gradient is not finite."""
         for p in self.params:
             if p.grad is not None and not finite(p.grad):
-                epoch, batch = self.where
                 plain = unwrap(p.grad)
                 xp = backend_of(plain)
                 what = "NaN" if bool(xp.any(xp.isnan(plain))) else "infinite"
                 count = int(xp.sum(xp.astype(xp.logical_not(xp.isfinite(plain)), xp.int64)))
-                msg = (
-                    f"the gradient of {self.names.get(id(p), 'a parameter')} is {what} ({count} of {p.size} numbers) in epoch "
-                    f"{epoch}, batch {batch}, though the loss is finite; nothing was updated. Find the operation with "
-                    "anynet.anomaly(), or try a smaller learning rate"
-                )
-                raise NonFiniteGradientError(msg)
+                self.refuse_gradient(p, what, count)
+
+    def refuse_gradient(self, p: Any, what: str, count: int) -> NoReturn:
+        """Raise the error of a gradient that is not finite."""
+        epoch, batch = self.where
+        msg = (
+            f"the gradient of {self.names.get(id(p), 'a parameter')} is {what} ({count} of {p.size} numbers) in epoch "
+            f"{epoch}, batch {batch}, though the loss is finite; nothing was updated. Find the operation with "
+            "anynet.anomaly(), or try a smaller learning rate"
+        )
+        raise NonFiniteGradientError(msg)

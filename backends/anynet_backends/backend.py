@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import types
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from anynet_backends import array_api, philox, short_floats
 from anynet_backends.array_api import Array
@@ -18,7 +18,7 @@ from anynet_backends.kernel_table import KernelTable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Backend", "BackendUnavailableError", "DeviceMemory", "UnknownDeviceError"]
+__all__ = ["Backend", "BackendUnavailableError", "DeviceMemory", "Seen", "UnknownDeviceError", "Watch"]
 
 
 class UnknownDeviceError(ValueError):
@@ -37,6 +37,31 @@ class DeviceMemory(NamedTuple):
     held: int
     free: int
     total: int
+
+
+class Seen(NamedTuple):
+    """What a `Watch` has seen since it was read before: the losses of the steps; the first step that was wrong, from 1, or 0; of each
+    range of numbers how many were not finite in that step, and how many of them NaN; the error of an index out of range."""
+
+    losses: list[float]
+    wrong: int
+    counts: list[tuple[int, int]]
+    error: IndexError | None
+
+
+class Watch(Protocol):
+    """Steps that the host does not wait for. Once one was wrong, the programs of `bind_program` that are given `stop` change nothing."""
+
+    stop: Any
+
+    def look(self, loss: Array) -> bool:
+        """Look at the vectors and the loss of the next step; False, with nothing done, where that cannot be."""
+
+    def keep(self, pairs: Sequence[tuple[Array, Array]]) -> bool:
+        """Copy each second array into the first, while no step was wrong; False, with nothing done, where that cannot be."""
+
+    def read(self) -> Seen:
+        """Wait, and give what was seen; the next step is step 1 again."""
 
 
 class Backend:
@@ -220,6 +245,11 @@ class Backend:
     def clip_norm(self, vector: Array, most: float, small: float, only_finite: bool = False) -> Array | None:
         """Scale a vector in place by min(1, most / (‖vector‖ + small)), and give its norm before, with no wait of the host; None, with
         nothing done, where there is no such operation. `only_finite`: not by a norm that is infinite or NaN."""
+        return None
+
+    def watch(self, vectors: Sequence[Array], ends: Sequence[Sequence[int]], room: int) -> Watch | None:
+        """What looks at gradients, and at losses, on the device after each step, so many steps before it is read: at vectors whose
+        ranges of numbers have these ends. None where there is no such thing, as where nothing waits for a value."""
         return None
 
     def drop(

@@ -31,6 +31,7 @@ from anynet_backends.backend import (
     BackendUnavailableError,
     DeviceMemory,
     UnknownDeviceError,
+    Watch,
     check_index_add,
     check_windows,
 )
@@ -275,6 +276,9 @@ class CupyBackend(Backend):
 
     def clip_norm(self, vector: Array, most: float, small: float, only_finite: bool = False) -> Array | None:
         return cuda_kernels.clip_norm(self.native, vector, most, small, only_finite)
+
+    def watch(self, vectors: Sequence[Array], ends: Sequence[Sequence[int]], room: int) -> Watch | None:
+        return cuda_kernels.StepWatch.of(self.native, vectors, ends, room, self._flags)
 
     def drop(
         self,

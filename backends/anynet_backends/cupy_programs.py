@@ -24,6 +24,8 @@ __all__ = ["bind", "source"]
 
 _TYPES: Final = {letter: REGISTERS[letter] for letter in "?fd"}
 
+_NULL: Final = np.intp(0)
+
 
 def source(program: ElementwiseProgram) -> str:
     """The kernel ``anynet_update``; CompileError where the program has what is not known here."""
@@ -74,7 +76,8 @@ def source(program: ElementwiseProgram) -> str:
         *(f"v{i}[i] = a{i};" for i in range(len(kinds)) if f"a{i}" in written),
     ]  # fmt: skip
     return (
-        f'extern "C" __global__ void anynet_update(long long n, {", ".join(parameters)}) {{\n'
+        f'extern "C" __global__ void anynet_update(const long long* stop, long long n, {", ".join(parameters)}) {{\n'
+        "    if (stop && *stop) return;\n"
         "    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (long long)gridDim.x * blockDim.x) {\n"
         + "".join(f"        {line}\n" for line in body)
         + "    }\n}\n"
@@ -94,8 +97,9 @@ def _compiled(text: str) -> Any:
     return importlib.import_module("cupy").RawKernel(text, "anynet_update", options=("--fmad=false",))
 
 
-def bind(program: ElementwiseProgram, vectors: Sequence[Array]) -> Callable[[Iterable[float]], None] | None:
-    """The program on vectors of one length, which stay where they are: a function of the numbers; None where it cannot be a kernel."""
+def bind(program: ElementwiseProgram, vectors: Sequence[Array]) -> Callable[..., None] | None:
+    """The program on vectors of one length, which stay where they are: a function of the numbers, and of what may stop it on the
+    device (`Watch.stop`); None where it cannot be a kernel."""
     try:
         kernel = _compiled(source(program))
     except CompileError:
@@ -104,8 +108,8 @@ def bind(program: ElementwiseProgram, vectors: Sequence[Array]) -> Callable[[Ite
     grid = (min(-(-n // 256), 1 << 16),)
     fixed = (np.int64(n), *vectors)
 
-    def call(values: Iterable[float]) -> None:
+    def call(values: Iterable[float], stop: Array | None = None) -> None:
         if n:
-            kernel(grid, (256,), (*fixed, *[number(v) for v in values]))
+            kernel(grid, (256,), (_NULL if stop is None else stop, *fixed, *[number(v) for v in values]))
 
     return call

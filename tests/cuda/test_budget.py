@@ -51,6 +51,28 @@ def fit_per_batch(**options: object) -> dict[str, float]:
     return {kind: (found[2][kind] - found[1][kind]) / 8 for kind in found[1]}
 
 
+def evaluate_per_batch() -> dict[str, float]:
+    """The same of `evaluate`."""
+    from anynet import nn
+    from anynet.train import evaluate
+
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((88, 16)).astype(np.float32), rng.integers(0, 4, 88)
+    net = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4)).to("cuda")
+    found = []
+    for batches in (3, 3, 11):
+        with Log() as log:
+            evaluate(
+                net,
+                (x[: 8 * batches], y[: 8 * batches]),
+                loss="cross_entropy",
+                metrics=["accuracy"],
+                batch_size=8,
+            )
+        found.append({"launches": log.launches, "copies": log.copies, "waits": log.synchronisations})
+    return {kind: (found[2][kind] - found[1][kind]) / 8 for kind in found[1]}
+
+
 FIT = {"fit": {}, "fit with accuracy": {"metrics": ["accuracy"]}, "fit with clipping": {"clip_norm": 1.0}}
 
 
@@ -72,11 +94,16 @@ def test_a_batch_of_fit_keeps_to_its_budget(name):
     check(name, fit_per_batch(**FIT[name]))
 
 
+def test_a_batch_of_evaluate_keeps_to_its_budget():
+    check("evaluate with accuracy", evaluate_per_batch())
+
+
 def main() -> None:
     """Writes the table from what is measured."""
     rows = {name: measured(name) for name in HOT} | {
         name: fit_per_batch(**options) for name, options in FIT.items()
     }
+    rows["evaluate with accuracy"] = evaluate_per_batch()
     text = "# What each hot operation may ask of a CUDA device, forward and backward, and each batch of fit: tests/cuda/test_budget.py\n"
     for name, row in rows.items():
         text += f'"{name}" = {{ ' + ", ".join(f"{kind} = {count:g}" for kind, count in row.items()) + " }\n"

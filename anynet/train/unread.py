@@ -1,0 +1,162 @@
+"""Updates whose losses the host has not read yet: on a device on which reading a value would mean to wait for all that is queued.
+
+What is wrong with a batch (a loss or a gradient that is not finite, an index out of range) is found on the device, and stops all updates
+from there on (`Backend.watch`). The host reads it with the losses of up to `ROOM` batches, and takes back what it has counted since.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from anynet import random
+from anynet.optim.flat_group import FlatGroup
+from anynet.optim.optimizer import Optimizer
+from anynet.optim.planned_update import PlannedUpdate, planned, step_unless
+from anynet.tensor import Tensor, unwrap
+from anynet_backends import resolve
+from anynet_backends.config import CHECK
+
+if TYPE_CHECKING:
+    from anynet.train.state import TrainingState
+    from anynet.train.updates import Updates
+    from anynet_backends.backend import Seen, Watch
+
+__all__ = ["ROOM", "UnreadUpdates"]
+
+ROOM: Final = 32
+"""The most updates that are not read yet."""
+
+
+class _Update(NamedTuple):
+    """What is known of a batch but its loss, and what was before its update."""
+
+    where: tuple[int, int]
+    weight: float
+    measured: Any
+    logs: Any  # what a module's own step gives, where nothing is measured
+    done: int
+    steps: list[tuple[FlatGroup, int]]
+    random: dict[str, int]
+    schedule: Any
+    stopped: tuple[str | None, bool]
+
+
+class UnreadUpdates:
+    """The updates of one training that are not read yet."""
+
+    def __init__(self, updates: Updates) -> None:
+        self.updates = updates
+        self.unread: list[_Update] = []
+        self.loss = math.nan  # of the last batch that was read
+        self._watch: Watch | None = None
+        self._watched: list[FlatGroup] = []
+
+    @staticmethod
+    def serve(updates: Updates) -> bool:
+        """Whether the host would have to wait for losses, and the update is the plain one."""
+        return (
+            updates.sharing is None
+            and updates.accumulate == 1
+            and updates.scale is None
+            and not updates.closure
+            and isinstance(updates.optimizer, Optimizer)
+            and not CHECK()
+            and not resolve(updates.params[0].device)[0].values_are_cheap_to_read
+        )
+
+    def keep(self, kept: list[tuple[Any, Any]]) -> bool:
+        """Copy buffers into the arrays that keep them, unless a batch before was wrong; False, with nothing done, where that is not needed
+        or cannot be."""
+        if not self.unread or self._watch is None:
+            return False
+        return self._watch.keep([(unwrap(value), unwrap(b)) for b, value in kept])
+
+    def take(self, loss: Tensor, weight: float, measured: Any, output: Any, state: TrainingState) -> bool:
+        """Update without reading the loss; False, with nothing done, where that cannot be."""
+        updates = self.updates
+        todo = planned(updates.optimizer)
+        if not todo:
+            return False
+        if [u.flat for u in todo] != self._watched:
+            self.settle(state)
+            self._watch = self._watch_for(todo)
+            self._watched = [u.flat for u in todo]
+        if self._watch is None or not self._watch.look(unwrap(loss)):
+            return False
+        schedule = None if updates.schedule is None else copy.deepcopy(updates.schedule.state_dict())
+        before = [(u.flat, u.flat.steps[0]) for u in todo]
+        logs, stopped = output if measured is None else None, (state.stopped, state.stopped_for_good)
+        self.unread.append(
+            _Update(
+                updates.where,
+                weight,
+                measured,
+                logs,
+                updates.count,
+                before,
+                random.get_state(),
+                schedule,
+                stopped,
+            )
+        )
+        updates.clip()
+        step_unless(self._watch.stop, todo)
+        updates.count += 1
+        if len(self.unread) == ROOM:
+            self.settle(state)
+        return True
+
+    @staticmethod
+    def _watch_for(todo: list[PlannedUpdate]) -> Watch | None:
+        flats = [u.flat for u in todo]
+        return flats[0].xp.watch([flat.grads for flat in flats], [flat.offsets[1:] for flat in flats], ROOM)
+
+    def settle(self, state: TrainingState) -> None:
+        """Read the losses; the error of the first batch that was wrong, with everything as it was before that batch."""
+        if not self.unread or self._watch is None:
+            return
+        unread, self.unread = self.unread, []
+        seen = self._watch.read()
+        good = seen.wrong - 1 if seen.wrong else len(unread)
+        for update, loss in zip(unread[:good], seen.losses[:good], strict=True):
+            state.sums.add_loss(loss, update.weight)
+            if update.measured is None:
+                state.logs.add(update.logs, update.weight)
+            else:
+                state.sums.add(update.measured)
+            self.loss = loss
+        if seen.wrong:
+            self._take_back(unread[good], state)
+            self._raise(unread[good].where, seen.losses[good], seen)
+
+    def _take_back(self, wrong: _Update, state: TrainingState) -> None:
+        """What the host has counted since, which the device has not done."""
+        updates = self.updates
+        for flat, steps in wrong.steps:
+            flat.steps[:] = [steps] * len(flat.steps)
+        updates.count, state.batch = wrong.done, wrong.where[1] - 1
+        state.stopped, state.stopped_for_good = wrong.stopped
+        random.set_state(wrong.random)
+        if wrong.schedule is not None:
+            updates.schedule.load_state_dict(wrong.schedule)
+        updates.take_back()
+
+    def _raise(self, where: tuple[int, int], loss: float, seen: Seen) -> None:
+        """The error of a batch."""
+        self.updates.where = where
+        if seen.error is not None:
+            seen.error.add_note(f"in epoch {where[0]}, batch {where[1]}; nothing was updated")
+            raise seen.error
+        self.updates.check_loss(loss)
+        numbers: dict[int, tuple[int, int]] = {}
+        params = [p for flat in self._watched for p in flat.params]
+        for p, found in zip(params, seen.counts, strict=True):
+            numbers[id(p)] = found
+        for p in self.updates.params:
+            count, nan = numbers[id(p)]
+            if count:
+                self.updates.refuse_gradient(p, "NaN" if nan else "infinite", count)
+        msg = f"an index is out of range in epoch {where[0]}, batch {where[1]}; nothing was updated"  # its error was raised and caught
+        raise IndexError(msg)
