@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from run_public_script import without_chance
 
 import anynet.torch
 from anynet.torch.imports import with_changed_imports
@@ -101,17 +102,6 @@ def imported(folder: pathlib.Path, module: str, torch: Any) -> Any:
             where = getattr(found, "__file__", None) or next(iter(getattr(found, "__path__", [])), "")
             if name in libraries or str(where).startswith(str(folder)):
                 del sys.modules[name]
-
-
-def without_chance(net: Any) -> Any:
-    """The network, its dropout switched off, since the masks are not PyTorch's."""
-    for layer in net.modules():
-        if type(layer).__name__.startswith("Dropout"):
-            layer.p = 0.0
-        for name in ("drop_prob", "drop_rate", "layer_dropout", "drop_path_prob"):
-            if isinstance(getattr(layer, name, None), float):
-                setattr(layer, name, 0.0)
-    return net
 
 
 def same_weights(mine: Any, theirs: Any) -> None:

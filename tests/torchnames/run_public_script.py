@@ -165,8 +165,20 @@ def same_chance(torch: Any, draw: Any) -> None:
         setattr(torch.nn, name, lambda *_, **__: torch.nn.Identity())
 
 
+def without_chance(net: Any) -> Any:
+    """The network, its dropout switched off, since the masks are not PyTorch's."""
+    for layer in net.modules():
+        if type(layer).__name__.startswith("Dropout"):
+            layer.p = 0.0
+        for name in ("dropout", "drop_prob", "drop_rate", "layer_dropout", "drop_path_prob"):
+            if isinstance(getattr(layer, name, None), float):
+                setattr(layer, name, 0.0)
+    return net
+
+
 def same_start(torch: Any, plain: bool, once: bool) -> Any:
-    """Parameters begin with NumPy's numbers when an optimizer is made of them; loaders keep the order of their data.
+    """Parameters begin with NumPy's numbers when an optimizer is made of them; loaders keep the order of their data; a network that begins
+    to train has no dropout.
 
     With `once` samples are taken once: what chance decides in a data set is seeded by anynet's loader for each sample, by PyTorch's not.
     Returns the function that begins parameters.
@@ -202,8 +214,10 @@ def same_start(torch: Any, plain: bool, once: bool) -> Any:
 
         return call
 
+    module = [c for c in torch.nn.Module.__mro__ if c.__name__ == "Module"][-1]
+    train = module.train
+    module.train = lambda self, mode=True: train(without_chance(self), mode)
     if plain:
-        module = [c for c in torch.nn.Module.__mro__ if c.__name__ == "Module"][-1]
         module.zero_grad, module.train = at_first(module.zero_grad), at_first(module.train)
     for name in ("SGD", "Adam", "AdamW", "Adadelta", "Adagrad", "RMSprop", "LBFGS", "Adamax", "Rprop"):
         setattr(torch.optim, name, begun(getattr(torch.optim, name)))
