@@ -24,7 +24,7 @@ INSIDE = {
     "backends/anynet_backends/cuda_kernels": ["[!_]*.py"],
     "backends/anynet_backends/file_formats": ["[!_]*.py"],
     "backends/anynet_backends/jit": ["cuda_*.py", "device_trace.py"],
-    "backends/anynet_backends/kernels": ["compiled_bins.py", "compiled_softmax.py"],
+    "backends/anynet_backends/kernels": ["compiled_bins.py", "compiled_softmax.py", "compiled_sparse.py"],
     "anynet/torchvision": ["[a-z]*.py"],
 }
 """Files of packages that lie in an archive: those that are excluded in pyproject.toml."""

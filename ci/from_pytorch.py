@@ -54,8 +54,9 @@ Public scripts that were run beside PyTorch with their import lines changed and 
   the tensor in place may leave the array as it was.
 * `p.data = y` gives p the values of y; what is written into y afterwards is not seen in p. A second backward pass makes
   a new `p.grad` where PyTorch adds to the old one, which another name may still show.
-* Sparse tensors are kept with their zeros: `to_sparse`, `torch.sparse_coo_tensor`, `torch.sparse.mm` have PyTorch's
-  values and a dense tensor's memory.
+* Sparse tensors (COO, and CSR of matrices) keep positions and values: products with dense tensors, transposes, sums and
+  what keeps zeros compute with the values alone. Other operations compute with the zeros and give dense tensors, where
+  PyTorch refuses most. The gradient of a sparse leaf is at its positions, of `@` too.
 * `x.is_contiguous()` is always true, and there are no strides: how arrays lie in memory is not visible.
 * `torch.compile` compiles calls without gradients; a whole training step is compiled by `anynet.compile(step)`.
 * dtypes are anynet's and print so (`anynet.float32`); `torch.float32 is anynet.float32`.

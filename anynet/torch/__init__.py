@@ -77,7 +77,7 @@ bool = _dtypes.bool
 complex64 = cfloat = _dtypes.complex64
 complex128 = cdouble = _dtypes.complex128
 dtype = DType
-strided = "torch.strided"
+strided, sparse_coo, sparse_csr = "torch.strided", "torch.sparse_coo", "torch.sparse_csr"
 contiguous_format = preserve_format = channels_last = None
 globals().update({name: row.function for name, row in _TABLE.items() if row.is_function})
 globals().update(_TYPED)

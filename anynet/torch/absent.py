@@ -12,7 +12,7 @@ _STORAGE = "arrays have no bytes that a program may arrange; reshape, permute an
 # the first pattern that fits a name says why it is not here
 _REASONS: Final = (
     (r"sparse|_coo|_csr|_csc|_bsr|_bsc|coalesce|crow_|ccol_|col_indices|row_indices|^indices|^values|spmm|hsmm|dsmm|hspmm|smm$|saddmm|sspaddmm|to_dense|dense_dim",
-     "sparse tensors are kept with their zeros: torch.sparse_coo_tensor, to_sparse, torch.sparse.mm; no other layout"),
+     "sparse tensors have the layouts COO and CSR: torch.sparse_coo_tensor, torch.sparse_csr_tensor, to_sparse, torch.sparse.mm"),
     (r"quant|^q_|qscheme|int_repr|QInt|QUInt|qparams", "quantization is not offered"),
     (r"Storage|storage|as_strided|data_ptr|stride|^set_$|resize|dim_order|layout|memory_format|frombuffer|from_file|permuted|to_padded|"
      r"to_dlpack|resolve_neg|conj_physical", _STORAGE),
@@ -66,17 +66,17 @@ def reason(name: str) -> str:
 
 METHODS: Final = frozenset(
     (
-        "apply_", "as_strided", "as_strided_", "as_strided_scatter", "as_subclass", "ccol_indices", "chalf", "col_indices",
-        "conj_physical", "conj_physical_", "const_data_ptr", "crow_indices", "data_ptr", "dense_dim", "dequantize", "dim_order",
+        "apply_", "as_strided", "as_strided_", "as_strided_scatter", "as_subclass", "ccol_indices", "chalf",
+        "conj_physical", "conj_physical_", "const_data_ptr", "data_ptr", "dequantize", "dim_order",
         "eig", "float_power_", "geqrf", "grad_dtype", "hash_tensor", "index", "index_reduce", "index_reduce_", "int_repr",
         "ipu", "is_ipu", "is_maia", "is_mtia", "is_set_to", "is_vulkan", "is_xla", "lstsq", "lu", "lu_solve", "map2_", "map_",
         "module_load", "mtia", "name", "nanquantile", "narrow_copy", "new_empty_strided", "nonzero_static", "orgqr", "ormqr",
         "output_nr", "polygamma_", "q_per_channel_axis", "q_per_channel_scales", "q_per_channel_zero_points", "q_scale",
         "q_zero_point", "qscheme", "record_stream", "reinforce", "resize", "resize_", "resize_as", "resize_as_",
-        "resize_as_sparse_", "resolve_neg", "row_indices", "set_", "slice_inverse", "smm", "solve", "sparse_dim", "sparse_mask",
+        "resize_as_sparse_", "resolve_neg", "row_indices", "set_", "slice_inverse", "smm", "solve", "sparse_mask",
         "sparse_resize_", "sparse_resize_and_clear_", "sspaddmm", "storage", "storage_offset", "storage_type", "stride",
-        "symeig", "to_mkldnn", "to_padded_tensor", "to_sparse_bsc", "to_sparse_bsr", "to_sparse_coo", "to_sparse_csc",
-        "to_sparse_csr", "unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes", "untyped_storage", "volatile", "xpu",
+        "symeig", "to_mkldnn", "to_padded_tensor", "to_sparse_bsc", "to_sparse_bsr", "to_sparse_csc",
+        "unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes", "untyped_storage", "volatile", "xpu",
     )
 )  # fmt: skip
 """Methods and attributes of PyTorch's Tensor that this room's has not."""

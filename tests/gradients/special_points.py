@@ -274,7 +274,7 @@ NO_POINT: dict[str, str] = {
         "add", "subtract", "multiply", "multiply_add", "negative", "positive", "conj", "real", "imag", "matmul", "vecdot", "tensordot",
         "linalg.matmul", "linalg.vecdot", "linalg.tensordot", "linalg.cross", "linalg.outer", "linalg.trace", "linear",
         "sum_to", "cast_to", "astype", "fft", "ifft", "fft.fft", "fft.ifft", "fft.fftn", "fft.ifftn", "fft.rfft",
-        "fft.irfft", "fft.rfftn", "fft.irfftn", "fft.hfft", "fft.ihfft", "dropout",
+        "fft.irfft", "fft.rfftn", "fft.irfftn", "fft.hfft", "fft.ihfft", "dropout", "sparse_matmul",
     ), LINEAR),
     **dict.fromkeys((
         "matrix_transpose", "linalg.matrix_transpose", "take", "take_along_axis", "broadcast_arrays", "broadcast_to", "concat",

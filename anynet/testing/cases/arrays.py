@@ -11,6 +11,8 @@ from anynet.ops import indexing, linear, manipulation, reductions
 from anynet.ops.creation import tril
 from anynet.ops.indexing import index_add, take, take_along_axis
 from anynet.ops.precision import rounded
+from anynet.ops.sparse import sparse_matmul
+from anynet.tensor import unwrap
 from anynet.testing.cases import Case, index
 
 
@@ -23,6 +25,11 @@ def _rounded(x: Any) -> Any:
     """In float32, whatever the dtype of the case: the numbers are then the same."""
     short = rounded(manipulation.astype(x, dtypes.float32), forward="bfloat16", backward="tf32")
     return manipulation.astype(short, x.dtype)
+
+
+def _sparse_product(values: Any, x: Any) -> Any:
+    rows, columns = index(x, [3, 0, 3, 1, 0]), index(x, [2, 0, 1, 1, 0])
+    return sparse_matmul(values, x, rows=unwrap(rows), columns=unwrap(columns), count=4)
 
 
 def _elementwise() -> Iterable[Case]:
@@ -94,4 +101,5 @@ CASES: tuple[Case, ...] = (
     Case("take", lambda x: take(x, index(x, [2, 0, 2]), axis=0), ((3, 4),)),
     Case("take_along_axis", lambda x: take_along_axis(x, index(x, [[1, 1], [0, 2]]), axis=1), ((2, 3),)),
     Case("index_add", lambda x, v: index_add(x, index(x, [1, 1, 0]), v), ((3, 2), (3, 2))),
+    Case("sparse_matmul", _sparse_product, ((5,), (3, 4))),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from anynet import dtypes
@@ -12,6 +13,7 @@ from anynet.ops import manipulation as m
 from anynet.ops import searching as s
 from anynet.ops import selection
 from anynet.tensor import Tensor as AnyTensor
+from anynet.tensor import wrap
 from anynet.torch.promotion import RANK, cast
 from anynet.torch.table import offered
 from anynet.torch.tensor import Tensor, adopt
@@ -56,6 +58,38 @@ def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Any:
     return selection.scatter_add(input, index, _values(input, src), axis=dim)
 
 
+def _extremes(
+    input: Any, axis: int, index: Any, src: Any, count: Any, include_self: bool, largest: bool
+) -> Any:
+    """The largest or smallest of what each place of input receives; equal ones share the gradient."""
+    src = src[tuple(slice(0, n) for n in index.shape)]
+    start = input if include_self else e.where(e.greater(count, 0), -math.inf if largest else math.inf, input)
+    places = wrap(
+        ix.flat_positions((index % input.shape[axis])._data, axis, input.shape)
+    )  # of each number of src
+    values = m.reshape(src.detach(), (-1,))
+    order = s.argsort(
+        values, descending=not largest, stable=True
+    )  # the last that is written to a place is its extreme
+    own = m.reshape(start.detach(), (-1,))
+    found = selection.scatter(own, places[order], values[order], axis=0)
+    found = (e.maximum if largest else e.minimum)(found, own)
+    if not include_self:
+        found = e.where(m.reshape(e.greater(count, 0), (-1,)), found, own)
+    y = m.reshape(found, input.shape)
+    if src.edge is None and start.edge is None:
+        return y
+    kept, given = e.equal(start.detach(), y), e.equal(src.detach(), selection.gather(y, index, axis=axis))
+    equal = selection.scatter_add(m.astype(kept, y.dtype), index, m.astype(given, y.dtype), axis=axis)
+    shares = (selection.gather(equal, index, axis=axis), equal)
+    parts = [
+        (part - part.detach()) / e.maximum(share, 1.0)
+        for mask, x, share in zip((given, kept), (src, start), shares, strict=True)
+        for part in (e.where(e.logical_and(mask, e.isfinite(x.detach())), x, 0.0),)
+    ]  # zeros that carry the gradient
+    return y + selection.scatter_add(parts[1], index, parts[0], axis=axis)
+
+
 @offered(
     "x.scatter_reduce(1, i, y, 'sum')", "x.scatter_reduce(1, i, y, 'mean')", "x.scatter_reduce(1, i, y, 'sum', include_self=False)",
     "x.scatter_reduce(1, i, y, 'amax')", in_place=True, differs="'prod' is not offered; equal extremes share the gradient",
@@ -64,7 +98,7 @@ def scatter_reduce(
     input: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True
 ) -> Any:
     ones = c.ones(tuple(index.shape), dtype=input.dtype, device=str(input.device))
-    count = selection.scatter_add(0 * input.detach(), index, ones, axis=dim)
+    count = selection.scatter_add(c.zeros_like(input), index, ones, axis=dim)
     if reduce in ("sum", "mean"):
         start = input if include_self else e.where(e.greater(count, 0), 0.0, input)
         total = selection.scatter_add(start, index, src, axis=dim)
@@ -73,20 +107,7 @@ def scatter_reduce(
         n = count + 1.0 if include_self else e.where(e.greater(count, 0), count, 1.0)
         return total / n
     if reduce in ("amax", "amin"):
-        low = reduce == "amax"
-        ends = (
-            [input]
-            if include_self
-            else [e.where(e.greater(count, 0), -float("inf") if low else float("inf"), input)]
-        )
-        where = dim % input.ndim
-        src = src[tuple(slice(0, n) for n in index.shape)]
-        for k in range(index.shape[where]):  # one place after another, so that none is named twice
-            at = (*(slice(None),) * where, slice(k, k + 1), ...)
-            part = selection.gather(ends[0], index[at], axis=dim)
-            best = (e.maximum if low else e.minimum)(part, src[at])
-            ends = [selection.scatter(ends[0], index[at], best, axis=dim)]
-        return ends[0]
+        return _extremes(input, dim % input.ndim, index, src, count, include_self, reduce == "amax")
     msg = f"scatter_reduce: reduce must be 'sum', 'mean', 'amax' or 'amin', got {reduce!r}"
     raise NotImplementedError(msg)
 

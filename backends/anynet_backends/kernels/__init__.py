@@ -65,6 +65,7 @@ COMPILED: Final[KernelTable] = (
     compiled_normalization.KERNELS
     | padding.KERNELS
     | {name: _late("compiled_bins", name) for name in ("bin_index", "bin_mean", "bin_spread")}
+    | {"sparse_matmul": _late("compiled_sparse", "sparse_matmul")}
     | {name: _late("compiled_softmax", name) for name in ("log_softmax", "softmax")}
 )
 """Loops of machine code, which take precedence."""
