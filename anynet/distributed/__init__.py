@@ -8,16 +8,19 @@ from anynet.distributed.gradients import GradientReducer
 from anynet.distributed.group import DistributedError, Group, Pending, SingleProcess
 from anynet.distributed.launch import failing_together, launched, use, world
 from anynet.distributed.mpi import MPIGroup
+from anynet.distributed.nccl import NCCLGroup, on_device
 
 __all__ = [
     "DistributedError",
     "GradientReducer",
     "Group",
     "MPIGroup",
+    "NCCLGroup",
     "Pending",
     "SingleProcess",
     "failing_together",
     "launched",
+    "on_device",
     "use",
     "world",
 ]

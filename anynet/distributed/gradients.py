@@ -17,6 +17,8 @@ __all__ = ["CHUNK", "GradientReducer"]
 CHUNK: Final = 4 << 20
 """Bytes of gradients that are summed at a time."""
 
+_IN_PLACE: Final = ("float32", "float64", "complex64", "complex128")
+
 
 class _Chunk:
     """Parameters whose gradients are summed together: neighbours, of one dtype and device."""
@@ -25,8 +27,8 @@ class _Chunk:
         self.params = params
         self.waits_for = len(params)
         self.pending: Pending | None = None
-        self.whole: Array | None = None  # the gradients themselves, where they lie behind each other
-        self.host: Array | None = None
+        self.whole = False  # whether the vector is the gradients themselves, which lie behind each other
+        self.vector: Array | None = None
 
 
 class GradientReducer:
@@ -138,38 +140,37 @@ class GradientReducer:
     def _send(self, chunk: _Chunk) -> None:
         arrays = [_gradient(p) for p in reversed(chunk.params)]  # in the order of the vector
         xp = backend_of(arrays[0])
-        if xp.assigns_in_place and xp.dtype_name(arrays[0].dtype) in (
-            "float32",
-            "float64",
-            "complex64",
-            "complex128",
-        ):
-            chunk.whole = xp.adjacent(arrays)
-        if chunk.whole is not None:
-            chunk.host = chunk.whole
-        else:
-            chunk.host = _joined(arrays)
-        chunk.pending = self.group.start_all_reduce(chunk.host)
+        there = None
+        if xp.assigns_in_place and xp.dtype_name(arrays[0].dtype) in _IN_PLACE:
+            there = xp.adjacent(arrays)
+        chunk.whole = there is not None and self.group.takes(there)
+        chunk.vector = there if chunk.whole else self._joined(arrays)
+        chunk.pending = self.group.start_all_reduce(chunk.vector)
 
     def _receive(self, chunk: _Chunk, some: set[int]) -> None:
         assert chunk.pending is not None
-        assert chunk.host is not None
+        assert chunk.vector is not None
         chunk.pending.wait()
-        host: Any = chunk.host
+        vector: Any = chunk.vector
         if self.mean:
-            host /= self.group.size
+            vector /= self.group.size
         at = 0
         for p in reversed(chunk.params):
             n = math.prod(p.shape)
             if id(p) not in some:
                 at += n
                 continue
-            if chunk.whole is None:
-                _put(p, host[at : at + n].reshape(p.shape))
+            if not chunk.whole:
+                _put(p, vector[at : at + n].reshape(p.shape))
             elif p.grad is None:
                 p.grad = wrap(_buffer(p))
             at += n
-        chunk.host = chunk.whole = None
+        chunk.vector = None
+
+    def _joined(self, arrays: Sequence[Any]) -> Any:
+        """A vector of all numbers of some arrays, of at least 32 bits, that the group takes."""
+        flat = [self.group.staged(a).reshape(-1) for a in arrays]
+        return backend_of(flat[0]).concat(flat, axis=0) if len(flat) > 1 else flat[0]
 
 
 def _buffer(p: Tensor) -> Any:
@@ -192,23 +193,13 @@ def _gradient(p: Tensor) -> Any:
     return xp.zeros(data.shape, dtype=data.dtype, device=xp.native_device(p.device))
 
 
-def _joined(arrays: Sequence[Any]) -> Any:
-    """A vector on the host of all numbers of some arrays, of at least 32 bits."""
-    library = registry.get_backend("numpy")
-    xp = backend_of(arrays[0])
-    flat = [library.reshape(_wide(registry.asarray(xp.to_host(a))), (-1,)) for a in arrays]
-    return library.concat(flat, axis=0) if len(flat) > 1 else library.asarray(flat[0], copy=True)
-
-
-def _wide(host: Any) -> Any:
-    return host.astype("float32") if host.dtype.itemsize < 4 else host
-
-
-def _put(p: Tensor, host: Any) -> None:
+def _put(p: Tensor, sum_: Any) -> None:
     """Make this the gradient of a parameter, in its place where it has one."""
     data = unwrap(p)
     xp = backend_of(data)
-    there: Any = xp.from_host(host.astype(registry.asarray(xp.to_host(data)).dtype), p.device)
+    if backend_of(sum_) is not xp:
+        sum_ = xp.from_host(sum_, p.device)
+    there: Any = sum_ if sum_.dtype == data.dtype else xp.astype(sum_, data.dtype)
     place = _buffer(p)
     if place is not None and type(place) is type(there):
         p.grad = wrap(xp.store(place, there))

@@ -43,7 +43,7 @@ class Group:
     An array may be of any library and device, or a Tensor; the result is of the same kind, where the argument is. The bits of a result
     are the same in each process. Sums of 16-bit numbers are added up in float32.
 
-    A subclass gives the five methods that begin with an underscore, on contiguous arrays of the host.
+    A subclass gives the methods of its first part, on contiguous arrays that it `takes`.
 
     Attributes:
       rank, size: the number of this process, from 0, and how many there are.
@@ -51,6 +51,8 @@ class Group:
 
     rank: int = 0
     size: int = 1
+    wider: Final = {"float16": "float32", "bfloat16": "float32", "bool": "uint8"}
+    """As which type numbers are added up."""
 
     # ----- what a kind of group defines -----
 
@@ -65,6 +67,17 @@ class Group:
     def _reduce_scatter(self, host: Array, op: str) -> Array:
         """This process's part, of size equal parts of the first axis, of the sum over the processes."""
         raise NotImplementedError
+
+    def takes(self, array: Array) -> bool:
+        """Whether an array is added up where it is; others are copied to the host and back."""
+        return backend_of(array).name == "numpy" and bool(array.flags.c_contiguous)
+
+    def staged(self, x: Array) -> Array:
+        """A copy of an array's numbers that the group takes, of a type that can be added."""
+        found: Any = registry.asarray(backend_of(x).to_host(x))
+        kind = self.wider.get(found.dtype.name, found.dtype)
+        copy: Array = registry.get_backend("numpy").native.array(found, dtype=kind, order="C")
+        return copy
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all processes, any picklable objects, by rank."""
@@ -90,7 +103,7 @@ class Group:
         if isinstance(x, (int, float)) and not isinstance(x, bool):
             kind = "int64" if isinstance(x, int) else "float64"
             return self.all_reduce(registry.asarray([x], kind), op)[0].item()
-        host, back = _on_host(x)
+        host, back = self._copy(x)
         self._start(host, op).wait()
         return back(host)
 
@@ -99,19 +112,19 @@ class Group:
         return self.all_reduce(x)
 
     def start_all_reduce(self, host: Array) -> Pending:
-        """Begin to replace a contiguous array of the host, in place, by the sum over the processes; not to be touched meanwhile."""
+        """Begin to replace an array that the group `takes`, in place, by the sum over the processes; not to be touched before `wait`."""
         return self._start(host, "sum")
 
     def broadcast(self, x: Any, root: int = 0) -> Any:
         """The x of the process `root`, in each."""
         self._check_rank("broadcast", root)
-        host, back = _on_host(x)
+        host, back = self._copy(x)
         self._broadcast(host, root)
         return back(host)
 
     def all_gather(self, x: Any) -> list[Any]:
         """The arrays x of all processes, by rank; shapes may differ."""
-        host, back = _on_host(x)
+        host, back = self._copy(x, on_host=True)
         return [back(found) for found in self.gather(host)]
 
     def reduce_scatter(self, x: Any, op: str = "sum") -> Any:
@@ -121,12 +134,27 @@ class Group:
             got = tuple(getattr(x, "shape", ()))
             msg = f"reduce_scatter: the first axis must be a multiple of the {self.size} processes, got shape {got}"
             raise ValueError(msg)
-        host, back = _on_host(x)
+        host, back = self._copy(x)
         return back(self._reduce_scatter(host, op))
 
     def share(self, n: int) -> tuple[int, int]:
         """The part [a, b) of 0 … n that is this process's: all of them have ⌊n/size⌋ or one more."""
         return self.rank * n // self.size, (self.rank + 1) * n // self.size
+
+    def _copy(self, x: Any, *, on_host: bool = False) -> tuple[Array, Callable[[Array], Any]]:
+        """What `_staged` gives of an array or Tensor, and what makes of such an array one like x."""
+        plain = unwrap(x)
+        if not registry.is_array(plain):
+            msg = f"processes exchange arrays, Tensors and numbers, got {type(x).__name__}"
+            raise TypeError(msg)
+        xp = backend_of(plain)
+
+        def back(result: Array) -> Any:
+            there = result if backend_of(result) is xp else xp.from_host(result, xp.device_of(plain))
+            there = there if there.dtype == plain.dtype else xp.astype(there, plain.dtype)
+            return wrap(there) if isinstance(x, Tensor) else there
+
+        return Group.staged(self, plain) if on_host else self.staged(plain), back
 
     def _check_rank(self, where: str, root: int) -> None:
         if not isinstance(root, int) or not 0 <= root < self.size:
@@ -141,27 +169,6 @@ def _check_op(where: str, op: str) -> None:
     if op not in OPERATIONS:
         msg = f"{where}: op must be one of {', '.join(OPERATIONS)}, got {op!r}"
         raise ValueError(msg)
-
-
-_WIDER: Final = {"float16": "float32", "bfloat16": "float32", "bool": "uint8"}
-
-
-def _on_host(x: Any) -> tuple[Array, Callable[[Array], Any]]:
-    """A copy of an array's numbers on the host, contiguous and of a type that can be added, and what makes an array like x of such."""
-    plain = unwrap(x)
-    if not registry.is_array(plain):
-        msg = f"processes exchange arrays, Tensors and numbers, got {type(x).__name__}"
-        raise TypeError(msg)
-    xp, library = backend_of(plain), registry.get_backend("numpy")
-    found: Any = registry.asarray(xp.to_host(plain))
-    host: Array = library.native.array(found, dtype=_WIDER.get(found.dtype.name, found.dtype), order="C")
-
-    def back(result: Array) -> Any:
-        there = xp.from_host(result, xp.device_of(plain))
-        there = there if there.dtype == plain.dtype else xp.astype(there, plain.dtype)
-        return wrap(there) if isinstance(x, Tensor) else there
-
-    return host, back
 
 
 class SingleProcess(Group):

@@ -57,7 +57,7 @@ class MPIGroup(Group):
 
     `timeout`: seconds after which a process that waits for the others gives up.
 
-    Arrays that are not on the host (CUDA) go through it.
+    Arrays that are not on the host (CUDA) go through it; `on_device` makes a group whose sums stay on the GPUs.
 
     Errors: ModuleNotFoundError without mpi4py; `DistributedError` in every process where one of them fails, ends its program while the
     others wait for it, or does not come in time. A process that is killed is noticed by `mpiexec`, which ends the others.
@@ -72,6 +72,8 @@ class MPIGroup(Group):
         self.rank, self.size, self.timeout = int(comm.Get_rank()), int(comm.Get_size()), float(timeout)
         self._world = comm
         self._lanes = {name: _Lane(name, comm.Dup()) for name in ("calls", "sums")}
+        self._lanes["devices"] = _Lane("devices", None)  # the calls of NCCL, which has its own
+        self.on_devices: dict[Any, Group] = {}
         self._control = comm.Dup()
         self._news = _News()
         self._told: BaseException | None = None

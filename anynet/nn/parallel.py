@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from anynet.distributed import GradientReducer, Group, world
+from anynet.distributed import GradientReducer, Group, on_device, world
 from anynet.distributed.gradients import CHUNK
 from anynet.nn.module import Module
 from anynet.tensor import mode, no_grad
@@ -19,7 +19,7 @@ class DistributedDataParallel(Module):
 
     Parameters:
       module: the network; its parameters and buffers become those of the first process.
-      process_group: the processes; by default those of `anynet.distributed.world`.
+      process_group: the processes; by default those of `anynet.distributed.world`, through NCCL where each has a GPU for the module.
       bucket_cap_mb: megabytes of gradients that are summed at a time, while the backward pass computes the others; by default 4.
       broadcast_buffers: whether the buffers become those of the first process at each call in training.
 
@@ -46,7 +46,7 @@ class DistributedDataParallel(Module):
             raise ValueError(msg)
         self.module = module
         self.broadcast_buffers = bool(broadcast_buffers)
-        self._group = world() if process_group is None else process_group
+        self._group = _group_for(module) if process_group is None else process_group
         chunk = CHUNK if bucket_cap_mb is None else int(bucket_cap_mb * (1 << 20))
         self._reducer = GradientReducer(module.parameters(), self._group, chunk=chunk, mean=True)
         self._spread([*module.parameters(), *module.buffers()])
@@ -70,3 +70,9 @@ class DistributedDataParallel(Module):
                 self._spread(list(self.module.buffers()))
             self._reducer.begin()
         return self.module(*inputs, **named)
+
+
+def _group_for(module: Module) -> Group:
+    """All processes, with sums on the device of the module's parameters."""
+    group, first = world(), next(module.parameters(), None)
+    return group if first is None else on_device(group, first.device)

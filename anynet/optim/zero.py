@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from anynet.distributed import Group, world
+from anynet.distributed import Group, on_device, world
 from anynet.ops.creation import zeros
 from anynet.optim.flat_group import FlatGroup
 from anynet.optim.groups import ParamGroup, ParamsLike, waiting
@@ -62,6 +62,7 @@ class ZeroRedundancyOptimizer(Optimizer):
         self.validate = template.validate  # type: ignore[method-assign]
         super().__init__(params, template.defaults, template._hints)
         every = [p for g in self.param_groups for p in g["params"]]
+        self.group = on_device(self.group, every[0].device)
         if any(map(waiting, every)):
             msg = f"{owner}: a lazy layer has no parameters to divide yet; call the network once before"
             raise ValueError(msg)

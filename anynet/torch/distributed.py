@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anynet.distributed import Group, Pending, world
+from anynet.distributed import Group, NCCLGroup, Pending, on_device, world
 from anynet.tensor import no_grad
 from anynet.torch.tensor import adopt
 
@@ -25,7 +25,9 @@ _state: dict[str, Group] = {}
 
 
 def init_process_group(backend: Any = None, **_: Any) -> None:
-    """The processes that MPI has started, whatever `backend` and the addresses say; one alone without it.
+    """The processes that MPI has started, whatever the addresses say; one alone without it.
+
+    A `backend` that names "nccl" sums tensors on GPUs by NCCL where each process has a GPU; all else goes by MPI.
 
     >>> import anynet.torch as torch
     >>> torch.distributed.init_process_group("gloo")
@@ -33,7 +35,7 @@ def init_process_group(backend: Any = None, **_: Any) -> None:
     (0, 1)
     >>> torch.distributed.destroy_process_group()
     """
-    _state["group"] = world()
+    _state["group"] = on_device(world(), "cuda") if "nccl" in str(backend) else world()
 
 
 def destroy_process_group(group: Group | None = None) -> None:
@@ -59,9 +61,8 @@ def _of(group: Group | None) -> Group:
 
 
 def get_backend(group: Group | None = None) -> str:
-    """ "mpi"."""
-    _of(group)
-    return "mpi"
+    """ "mpi", or "nccl" where tensors on GPUs are summed by it."""
+    return "nccl" if isinstance(_of(group), NCCLGroup) else "mpi"
 
 
 def get_rank(group: Group | None = None) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from anynet import random
 from anynet.autograd.pytree import flatten
 from anynet.data import DataLoader
-from anynet.distributed import DistributedError, GradientReducer, Group
+from anynet.distributed import DistributedError, GradientReducer, Group, on_device
 from anynet.nn.module import Module
 from anynet.nn.norm import _BatchNorm
 from anynet.ops.reductions import sum
@@ -50,7 +50,8 @@ class Sharing:
     """What the processes of a training do together. All of them make the same calls in the same order."""
 
     def __init__(self, group: Group, model: Module, params: Sequence[Any]) -> None:
-        self.group, self.model, self.params = group, model, list(params)
+        self.model, self.params = model, list(params)
+        self.group = on_device(group, self.params[0].device) if self.params else group
         self.main = group.rank == 0
         self.reducer = GradientReducer(self.params, group)
         self.synchronizes = any(isinstance(m, _BatchNorm) for m in model.modules())

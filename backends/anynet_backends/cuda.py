@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
+from typing import Final
 
-__all__ = ["cuda_driver"]
+__all__ = ["cuda_driver", "local_rank"]
+
+_LOCAL_RANKS: Final = (
+    "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "MV2_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", "PALS_LOCAL_RANKID",
+)  # fmt: skip
+"""Of Open MPI, MPICH and Intel MPI, MVAPICH, srun, Cray's PALS."""
+
+
+def local_rank() -> int:
+    """The number of this process among those that a launcher has started on this host, 0 without one."""
+    found = (os.environ.get(name, "") for name in _LOCAL_RANKS)
+    return next((int(text) for text in found if text.isdecimal()), 0)
 
 
 @functools.cache

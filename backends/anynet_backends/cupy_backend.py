@@ -1,4 +1,5 @@
-"""CuPy: the devices "cuda" = "cuda:0", "cuda:1", …, through array-api-compat.
+"""CuPy: the devices "cuda:0", "cuda:1", …, through array-api-compat; "cuda" is the first, and in a process that MPI has started on a
+host with several the one of its number there.
 
 Constructing the backend asks how many devices there are and touches none, so that it can be inspected on a machine without one; naming
 a device does.
@@ -37,7 +38,7 @@ from anynet_backends.backend import (
 )
 from anynet_backends.concurrency import once_property
 from anynet_backends.config import CHECK
-from anynet_backends.cuda import cuda_driver
+from anynet_backends.cuda import cuda_driver, local_rank
 from anynet_backends.cupy_functions import clip_of, raising, sign_of
 from anynet_backends.cupy_indices import IndexFlags
 from anynet_backends.jit import cuda_program
@@ -230,14 +231,35 @@ class CupyBackend(Backend):
         array.device.use()
 
     def canonical_device(self, name: str) -> str:
-        full = "cuda:0" if name == "cuda" else name
+        full = f"cuda:{self._own}" if name == "cuda" else name
         if full not in self._devices:
             msg = f"no device {name!r}: this machine has {', '.join(self._devices)}"
             raise UnknownDeviceError(msg)
         return full
 
+    @once_property
+    def _own(self) -> int:
+        """Which GPU "cuda" is: of the processes of one host each has its own, as far as there are."""
+        return local_rank() % max(len(self._devices), 1)
+
     def devices(self) -> list[str]:
         return list(self._devices)
+
+    def adjacent(self, arrays: Sequence[Array]) -> Array | None:
+        first: Any = arrays[0]
+        end = first.data.ptr
+        for a in arrays:
+            if (a.dtype, a.data.mem.ptr, a.data.ptr, a.flags.c_contiguous) != (
+                first.dtype,
+                first.data.mem.ptr,
+                end,
+                True,
+            ):
+                return None
+            end += a.nbytes
+        size = (end - first.data.ptr) // first.itemsize
+        found: Array = self.native.ndarray((size,), first.dtype, memptr=first.data)
+        return found
 
     def from_host(self, array: Array, device: str) -> Array:
         array = np.asarray(array)

@@ -268,7 +268,7 @@ def _prepare_for_kernels(emulator: Emulator, folder: Path) -> None:
         _run([*compiler, "-x", "c++-header", device / header, "-o", device / f"{header}.gch"])
 
 
-_SYMBOL: Final = re.compile(r"\b(?:cuda|cublas|cusolver|cusparse|cufft|curand)[A-Z]\w*")
+_SYMBOL: Final = re.compile(r"\b(?:cuda|cublas|cusolver|cusparse|cufft|curand|nccl)[A-Z]\w*")
 
 
 def _asked_for(emulator: Emulator) -> set[str]:

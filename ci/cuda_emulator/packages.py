@@ -38,6 +38,7 @@ LIBRARIES: Final = (
     "libcufft.so.11",
     "libcurand.so.10",
     "libnvJitLink.so.12",
+    "libnccl.so.2",
 )
 VERSIONED: Final = {
     "cublas": "libcublas.so.12",

@@ -25,7 +25,7 @@ def trained(tmp_path_factory):
     found = {}
     for processes in (1, 2, 4):
         done = launch(
-            processes, "training_in_processes.py", folder / f"{processes}.npz", alone=processes == 1
+            processes, "training_in_processes.py", folder / f"{processes}.npz", "cpu", alone=processes == 1
         )
         assert done.returncode == 0, done.stderr
         found[processes] = dict(np.load(folder / f"{processes}.npz"))

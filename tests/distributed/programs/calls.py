@@ -1,10 +1,15 @@
 """Every call of a group, compared with what the ranks say the result must be."""
 
+import sys
+
 import numpy as np
 
 import anynet as an
 
-group = an.distributed.world()
+device = sys.argv[1] if len(sys.argv) > 1 else "cpu"
+group = an.distributed.on_device(an.distributed.world(), device)
+assert isinstance(group, an.distributed.NCCLGroup) == (device == "cuda")
+an.set_default_device(device)
 r, n = group.rank, group.size
 ranks = range(n)
 assert group.all_reduce(r + 1) == n * (n + 1) // 2
@@ -50,15 +55,15 @@ net = an.nn.Sequential(
     an.nn.SyncBatchNorm(3, process_group=group, dtype="float64"), an.nn.Conv1d(3, 2, 2, dtype="float64")
 )
 for p in net.parameters():
-    p.assign_(an.asarray(np.random.default_rng(1).normal(size=p.shape)))
+    p.assign_(an.asarray(np.random.default_rng(1).normal(size=p.shape), device=device))
 reducer = an.distributed.GradientReducer(net.parameters(), group, chunk=64)
 reducer.begin()
-an.sum(net(an.asarray(whole[a:b])) ** 3).backward()
+an.sum(net(an.asarray(whole[a:b], device=device)) ** 3).backward()
 single = an.nn.Sequential(an.nn.BatchNorm1d(3, dtype="float64"), an.nn.Conv1d(3, 2, 2, dtype="float64"))
 single.load_state_dict(
     {k: v for k, v in net.state_dict().items() if "running" not in k and "num" not in k}, strict=False
 )
-an.sum(single(an.asarray(whole)) ** 3).backward()
+an.sum(single(an.asarray(whole, device=device)) ** 3).backward()
 for p, q in zip(net.parameters(), single.parameters(), strict=True):
     np.testing.assert_allclose(p.grad.numpy(), q.grad.numpy(), rtol=1e-12, atol=1e-12)
 for p, q in zip(net.buffers(), single.buffers(), strict=True):

@@ -89,14 +89,15 @@ def run(name):
     val = options.pop("val", None)
     model = make()
     history = an.fit(model, samples, val, **options)
-    found = {f"{name}/{k}": v.numpy() for k, v in model.state_dict().items()}
+    found = {f"{name}/{k}": v.to("cpu").numpy() for k, v in model.state_dict().items()}
     for key, values in history.to_dict().items():
         if key != "seconds":
             found[f"{name}/history/{key}"] = np.asarray(values)
     return found
 
 
-def main(out, names):
+def main(out, device, names):
+    an.set_default_device(device)
     found = {}
     for name in names or CASES:
         found |= run(name)
@@ -109,4 +110,4 @@ def main(out, names):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -1,0 +1,72 @@
+"""Two processes with a CUDA device each: `on_devices.py WAY`."""
+
+import sys
+import warnings
+
+import numpy as np
+
+import anynet as an
+from anynet.distributed import DistributedError, NCCLGroup, on_device
+
+warnings.simplefilter("always")
+way = sys.argv[1]
+world = an.distributed.world()
+rank = world.rank
+
+
+def say(line):
+    """One write: the lines of processes that speak at the same time stay whole."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def network():
+    an.random.manual_seed(0)
+    return an.nn.Sequential(an.nn.Linear(3, 8), an.nn.Tanh(), an.nn.Linear(8, 2)).to(device="cuda")
+
+
+def train(group, steps, *, at=None):
+    net = network()
+    optimizer = an.optim.SGD(net.parameters(), lr=0.1)
+    reducer = an.distributed.GradientReducer(net.parameters(), group, mean=True)
+    x = an.asarray(np.random.default_rng(rank).normal(size=(16, 3)).astype("float32"), device="cuda")
+    for step in range(steps):
+        if rank == 1 and step == at:
+            raise RuntimeError("a mistake in process 1")
+        optimizer.zero_grad()
+        reducer.begin()
+        an.mean(net(x) ** 2).backward()
+        optimizer.step()
+    return net
+
+
+if way == "one raises":
+    net = train(on_device(world, "cuda"), 200, at=3)
+    say(str(an.sum(net[0].weight).item()))
+elif way == "other call":
+    group = on_device(world, "cuda")
+    if rank == 1:
+        raise RuntimeError("a mistake in process 1")
+    say(str(group.all_reduce(an.ones(3, device="cuda")).tolist()))
+elif way == "one device":
+    group = on_device(world, "cuda:0")
+    assert group is world
+    assert on_device(world, "cuda:0") is world  # said once
+    try:
+        NCCLGroup(world, "cuda:0")
+    except DistributedError as error:
+        say(f"refused: {error}")
+    say(f"sum: {group.all_reduce(an.asarray([rank + 1.0], device='cuda:0')).item()}")
+elif way == "in place":
+    from ci.cuda_emulator.log import Log
+
+    group = on_device(world, "cuda")
+    assert on_device(world, "cuda") is group
+    train(group, 3)
+    with Log() as log:
+        train(group, 5)
+    collectives = log.having("collective")
+    assert len(collectives) == 5, collectives
+    copies = log.having("copy DtoH")
+    assert not copies, copies
+    say("no copies of gradients")
