@@ -6,27 +6,23 @@ one as `MPIGroup` waits, and so hears that a process has failed.
 
 from __future__ import annotations
 
-import platform
 import warnings
 from collections import deque
 from collections.abc import Callable
-from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from anynet.distributed.group import DistributedError, Group, Pending
 from anynet.distributed.mpi import MPIGroup
 from anynet_backends import Array, BackendUnavailableError, backend_of, registry
+from anynet_backends.backend import CollectivesError
+
+if TYPE_CHECKING:
+    from anynet_backends.cupy_collectives import Collectives, Queued
 
 __all__ = ["NCCLGroup", "on_device"]
 
 AHEAD: Final = 64
 """Calls that the host may be ahead of the device."""
-
-_TYPES: Final = {
-    "int8": "INT8", "uint8": "UINT8", "int32": "INT32", "uint32": "UINT32", "int64": "INT64", "uint64": "UINT64",
-    "float32": "FLOAT32", "float64": "FLOAT64",
-}  # fmt: skip
-_PARTS: Final = {"complex64": "float32", "complex128": "float64"}
 
 
 class NCCLGroup(Group):
@@ -46,134 +42,95 @@ class NCCLGroup(Group):
         if not isinstance(base, MPIGroup):
             msg = f"NCCLGroup: base must be an MPIGroup, got {type(base).__name__}"
             raise TypeError(msg)
-        problem = _problem(base.gather(_place(device)))
-        if problem:
+        place, here = _place(device)
+        problem = _problem(base.gather(place))
+        if problem or here is None:
             msg = f"NCCLGroup: {problem}"
             raise DistributedError(msg)
-        self.base, self.rank, self.size = base, base.rank, base.size
-        self.xp, self.device = registry.resolve(device)
-        self._cupy: Any = import_module("cupy")
-        self._nccl: Any = import_module("cupy.cuda.nccl")
-        name = base.gather(self._nccl.get_unique_id() if self.rank == 0 else None)[0]
-        with self.xp.native_device(self.device):
-            self._communicator = self._nccl.NcclCommunicator(self.size, name, self.rank)
-            self._beside = self._cupy.cuda.Stream(non_blocking=True)
+        self.base, self.rank, self.size, self._here = base, base.rank, base.size, here
+        self.device: str = here.device
         self._queued: deque[Pending] = deque()
+        name = base.gather(here.unique_id() if self.rank == 0 else None)[0]
+        try:
+            here.join(name, self.size, self.rank)
+        except CollectivesError as error:
+            msg = f"NCCLGroup: {error}"
+            raise DistributedError(msg) from error
 
     # ----- one call -----
+
+    def _is_here(self, array: Array) -> bool:
+        xp = backend_of(array)
+        return xp is self._here.xp and xp.device_of(array) == self.device
 
     def takes(self, array: Array) -> bool:
         """Whether an array is added up where it is: on the host, or on this process's device where NCCL has its type."""
         if not self._is_here(array):
             return self.base.takes(array)
-        name = self.xp.dtype_name(array.dtype)
-        return bool(array.flags.c_contiguous) and (name in _TYPES or name in _PARTS)
-
-    def _is_here(self, array: Array) -> bool:
-        xp = backend_of(array)
-        return xp is self.xp and xp.device_of(array) == self.device
+        return bool(array.flags.c_contiguous) and self._here.has_type(self._here.xp.dtype_name(array.dtype))
 
     def staged(self, x: Array) -> Array:
-        if not self._is_here(x):
-            return self.base.staged(x)
-        name = self.xp.dtype_name(x.dtype)
+        """A copy of an array's numbers that the group takes, of a type that can be added."""
+        xp = self._here.xp
+        name = xp.dtype_name(x.dtype) if self._is_here(x) else ""
         wide = self.wider.get(name, name)
-        if wide not in _TYPES and wide not in _PARTS:  # 16-bit integers
+        if not self._here.has_type(wide):  # another device's, or 16-bit integers
             return self.base.staged(x)
-        with self.xp.native_device(self.device):
-            found: Array = self._cupy.array(x, dtype=self.xp.native_dtype[wide], order="C")
+        with xp.native_device(self.device):
+            found: Array = xp.native.array(x, dtype=xp.native_dtype[wide], order="C")
         return found
 
-    def _numbers(self, array: Array) -> tuple[int, int]:
-        """How many numbers NCCL is told, and of which type."""
-        name = self.xp.dtype_name(array.dtype)
-        real = _PARTS.get(name, name)
-        return array.size * (1 if real == name else 2), int(getattr(self._nccl, f"NCCL_{_TYPES[real]}"))
+    def _queue(self, what: str, call: Callable[[], Queued]) -> Queued:
+        """Queue a call, counted among those that a process which has failed will not make."""
+        made: list[Queued] = []
 
-    def _operation(self, op: str, array: Array) -> int:
-        if op != "sum" and self.xp.dtype_name(array.dtype) in _PARTS:
-            msg = f"all_reduce: complex numbers have no {op}"
-            raise TypeError(msg)
-        return int(getattr(self._nccl, f"NCCL_{op.upper()}"))
+        def start(_: Any) -> Queued:
+            made.append(call())
+            return made[0]
 
-    def _queue(self, what: str, call: Callable[[int], None], *, beside: bool = False) -> Pending:
-        """Queue a call on the current stream, or on the one beside it; `wait` of the result makes the current stream wait, not the host."""
-        cuda, done = self._cupy.cuda, _Done()
         try:
             while len(self._queued) > AHEAD:
                 self._queued.popleft().wait()
-            with self.xp.native_device(self.device):
-                done.event = cuda.Event(disable_timing=True)
-                here = cuda.get_current_stream()
-                stream = self._beside if beside else here
-                if beside:
-                    stream.wait_event(here.record())
-
-                def start(_: Any) -> _Done:
-                    call(stream.ptr)
-                    return done
-
-                on_host = self.base._begin("devices", what, start)
-                stream.record(done.event)
+            self._queued.append(self.base._begin("devices", what, start))
         except DistributedError:
-            self._communicator.abort()  # else the device waits for ever, and with it whoever reads its numbers
+            self._here.abort()  # else the device waits for ever, and with it whoever reads its numbers
             raise
-        except self._nccl.NcclError as error:
-            self._communicator.abort()
-            msg = f"NCCL, {what}: {error}"
+        except CollectivesError as error:
+            self._here.abort()
+            msg = f"{what}: {error}"
             self.base._break(msg)
             raise DistributedError(msg) from error
-        self._queued.append(on_host)
-        if not beside:
-            return Pending()
-
-        def wait() -> None:
-            with self.xp.native_device(self.device):
-                cuda.get_current_stream().wait_event(done.event)
-
-        return Pending(wait, done.Test)
+        return made[0]
 
     # ----- what a kind of group defines -----
 
     def _start(self, host: Array, op: str) -> Pending:
         if not self._is_here(host):
             return self.base._start(host, op)
-        return self._sum("all_reduce", host, self._operation(op, host), beside=False)
+        self._queue("all_reduce", lambda: self._here.all_reduce(host, op))
+        return Pending()  # what is queued next comes after it
 
     def start_all_reduce(self, host: Array) -> Pending:
-        """Begin to replace an array that the group `takes`, in place, by the sum over the processes; not to be touched before `wait`."""
+        """Begin to replace an array that the group `takes`, in place, by the sum over the processes; not to be touched before `wait`,
+        which lets the device wait, not the host."""
         if not self._is_here(host):
             return self.base.start_all_reduce(host)
-        return self._sum("a sum of gradients", host, self._operation("sum", host), beside=True)
-
-    def _sum(self, what: str, array: Array, operation: int, *, beside: bool) -> Pending:
-        count, kind = self._numbers(array)
-        at = array.data.ptr
-
-        def call(stream: int) -> None:
-            self._communicator.allReduce(at, at, count, kind, operation, stream)
-
-        return self._queue(what, call, beside=beside)
+        queued = self._queue("a sum of gradients", lambda: self._here.all_reduce(host, "sum", beside=True))
+        return Pending(lambda: self._here.follow(queued), queued.Test)
 
     def _broadcast(self, host: Array, root: int) -> None:
         if not self._is_here(host):
             self.base._broadcast(host, root)
             return
-        count, kind = self._numbers(host)
-        at = host.data.ptr
-        self._queue("broadcast", lambda s: self._communicator.broadcast(at, at, count, kind, root, s))
+        self._queue("broadcast", lambda: self._here.broadcast(host, root))
 
     def _reduce_scatter(self, host: Array, op: str) -> Array:
         if not self._is_here(host):
             return self.base._reduce_scatter(host, op)
+        xp = self._here.xp
         shape = (host.shape[0] // self.size, *host.shape[1:])
-        own = self.xp.empty(shape, dtype=host.dtype, device=self.xp.native_device(self.device))
-        (count, kind), operation = self._numbers(own), self._operation(op, host)
-        source, to = host.data.ptr, own.data.ptr
-        self._queue(
-            "reduce_scatter",
-            lambda s: self._communicator.reduceScatter(source, to, count, kind, operation, s),
-        )
+        own = xp.empty(shape, dtype=host.dtype, device=xp.native_device(self.device))
+        self._queue("reduce_scatter", lambda: self._here.reduce_scatter(host, op, own))
         return own
 
     def gather(self, value: Any) -> list[Any]:
@@ -193,15 +150,6 @@ class NCCLGroup(Group):
         self.base.fail(error)
 
 
-class _Done:
-    """An event of a stream, asked as MPI's requests are."""
-
-    event: Any = None
-
-    def Test(self) -> bool:  # noqa: N802  # mpi4py's name
-        return bool(self.event.done)
-
-
 def on_device(group: Group, device: str) -> Group:
     """The same processes, with sums on their GPUs by NCCL where arrays are on "cuda" and each process has a device of its own.
 
@@ -214,7 +162,7 @@ def on_device(group: Group, device: str) -> Group:
     """
     if group.size == 1 or not isinstance(group, MPIGroup):
         return group
-    places = group.gather(_place(device))
+    places = group.gather(_place(device)[0])
     if not any(place.startswith("cuda") for place, _ in places):
         return group
     key = tuple(places)
@@ -226,18 +174,16 @@ def on_device(group: Group, device: str) -> Group:
     return group.on_devices[key]
 
 
-def _place(device: str) -> tuple[str, str]:
-    """What a process says of a device: its name, and which one it is of all; or why it has no NCCL there."""
+def _place(device: str) -> tuple[tuple[str, str], Collectives | None]:
+    """What a process says of a device: its name, and which one it is of all, or after a question mark why it has no NCCL there."""
     try:
         xp, name = registry.resolve(device)
     except (BackendUnavailableError, ValueError) as error:
-        return "none", str(error)
-    if xp.name != "cupy":
-        return name, ""
-    cupy: Any = import_module("cupy")
-    if not import_module("cupy.cuda.nccl").available:
-        return name, "?CuPy finds no NCCL (pip install nvidia-nccl-cu12, or -cu13)"
-    return name, f"{platform.node()} {cupy.cuda.Device(int(name.partition(':')[2])).pci_bus_id}"
+        return ("none", str(error)), None
+    here: Collectives | None = xp.collectives(name)
+    if here is None:
+        return (name, ""), None
+    return (name, f"?{here.problem}" if here.problem else here.card), here
 
 
 def _problem(places: list[tuple[str, str]]) -> str:

@@ -30,6 +30,10 @@ class BackendUnavailableError(RuntimeError):
     fix it."""
 
 
+class CollectivesError(RuntimeError):
+    """A library that adds up arrays of several processes on their devices has refused a call."""
+
+
 class DeviceMemory(NamedTuple):
     """Bytes of a device: used by arrays, held by the library's pool (with those), free and total of the device."""
 
@@ -319,6 +323,10 @@ class Backend:
     def common_memory(self, arrays: Sequence[Array]) -> Array | None:
         """A vector that consists of these arrays and nothing else, in its memory, where there is one and one pass over it is less
         than one over each; writes into it are writes into them."""
+        return None
+
+    def collectives(self, device: str) -> Any:
+        """What adds up arrays on a device with those of other processes (`cupy_collectives.Collectives`), None where there is nothing."""
         return None
 
     def adjacent(self, arrays: Sequence[Array]) -> Array | None:

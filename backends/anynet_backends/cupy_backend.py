@@ -25,7 +25,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends import array_api, cuda_kernels, cupy_kernels, cupy_programs, short_floats
+from anynet_backends import (
+    array_api,
+    cuda_kernels,
+    cupy_collectives,
+    cupy_kernels,
+    cupy_programs,
+    short_floats,
+)
 from anynet_backends.array_api import Array
 from anynet_backends.backend import (
     Backend,
@@ -244,6 +251,9 @@ class CupyBackend(Backend):
 
     def devices(self) -> list[str]:
         return list(self._devices)
+
+    def collectives(self, device: str) -> cupy_collectives.Collectives:
+        return cupy_collectives.Collectives(self, device)
 
     def adjacent(self, arrays: Sequence[Array]) -> Array | None:
         first: Any = arrays[0]
