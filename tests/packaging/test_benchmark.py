@@ -3,13 +3,17 @@ tables say what was measured."""
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from ci import readme
 from ci.bench import agreement, report
 from ci.bench.__main__ import main
 from ci.bench.contender import Contender, Failed
+from ci.bench.extension import __main__ as extension
 from ci.bench.workload import GROUPS, find, load
+from optional_libraries import needs
 from torch_oracle import torch
 
 MINE = """
@@ -185,3 +189,16 @@ def test_losses_that_differ_are_told():
     assert "DO NOT COMPUTE THE SAME" not in report.lines("t", result)
     result["first"]["anynet"]["losses"] = [1.01]
     assert "first losses 1e-02 apart: THEY DO NOT COMPUTE THE SAME" in report.lines("t", result)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="a C compiler is not installed")
+def test_extension_computes_the_same(tmp_path):
+    """The study's functions in C run the plans of those of LLVM."""
+    needs("llvmlite", "numba")
+    path = extension.build(tmp_path)
+    processes = [extension.Process(way, path) for way in extension.WAYS]
+    first, second = ([p.ask("tiny-mlp"), p.ask() > 0] for p in processes)
+    assert first == second
+    for p in processes:
+        p.running.communicate(timeout=60)
+        assert p.running.returncode == 0
