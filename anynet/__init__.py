@@ -66,6 +66,7 @@ from anynet.ops.reductions import *
 from anynet.ops.searching import *
 from anynet.ops.selection import *
 from anynet.ops.shapes import broadcast_shapes as broadcast_shapes
+from anynet.sparse_rows import SparseRows as SparseRows
 from anynet.tensor import Buffer as Buffer
 from anynet.tensor import GradientWarning as GradientWarning
 from anynet.tensor import Parameter as Parameter

@@ -176,7 +176,8 @@ class Leaf:
     Kept apart from the Tensor, so that neither refers to itself: no reference cycle keeps arrays alive.
     `buffer` is the place in an optimizer's flat buffer into which the gradient is written, where there is one. `rows` are those
     that a lookup wrote there, where nothing else did; `clean` is whether the others are zero (not known once it was handed out).
-    `traced`: a compiled step writes the gradient there.
+    `traced`: a compiled step writes the gradient there. `table`: lookups with ``sparse=True`` use the variable, so its gradients are
+    rows (`anynet.sparse_rows`), and an optimizer makes no buffer for it before there is another gradient.
     `written` is the time of the last in-place write to the variable (see `Tensor.assign_`).
     """
 
@@ -192,6 +193,7 @@ class Leaf:
         "rows",
         "seq",
         "shape",
+        "table",
         "traced",
         "written",
     )
@@ -206,6 +208,7 @@ class Leaf:
         self.rows: Array | None = None
         self.clean = False
         self.traced = False
+        self.table = False
         self.hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
         self.name: str | None = None
         self.private = False  # a transform's own, and the transform is done: nobody can ask for its gradient
@@ -355,7 +358,7 @@ class Tensor:
     @property
     def size(self) -> int:
         total = 1
-        for length in self._data.shape:
+        for length in self.shape:
             total *= length
         return _Size(total)
 
@@ -503,12 +506,12 @@ class Tensor:
             if COMPILING and COMPILING.own:
                 COMPILING.own[-1].forgotten.add(id(edge))
             return
-        plain = unwrap(value)
-        if tuple(plain.shape) != tuple(self.shape) or plain.dtype != self._data.dtype:
-            msg = f"gradient of shape {tuple(plain.shape)}, {plain.dtype} for a Tensor of shape {self.shape}, {self.dtype}"
+        given = value if isinstance(value, Tensor) else wrap(value)
+        if tuple(given.shape) != tuple(self.shape) or given.dtype != self.dtype:
+            msg = f"gradient of shape {tuple(given.shape)}, {given.dtype} for a Tensor of shape {self.shape}, {self.dtype}"
             raise ValueError(msg)
         edge.rows, edge.clean = None, False
-        edge.grad = value if isinstance(value, Tensor) else wrap(plain)
+        edge.grad = given
 
     def detach(self) -> Tensor:
         """The same data as a constant: no gradient flows through the result."""
@@ -641,9 +644,14 @@ class Tensor:
         _set_attributes(new, copy.deepcopy(self._attributes(), memo))
         if self.edge is not None:
             new.edge = Leaf(new._data)
+            new.edge.table = getattr(self.edge, "table", False)
             if self.edge.grad is not None:
-                new.edge.grad = wrap(xp.asarray(self.edge.grad._data, copy=True))
+                new.edge.grad = self.edge.grad._copied()
         return new
+
+    def _copied(self) -> Tensor:
+        """The same numbers as a constant of its own."""
+        return wrap(backend_of(self._data).asarray(self._data, copy=True))
 
     def _refuse_copy(self, how: str) -> None:
         if not self.is_leaf:

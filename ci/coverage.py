@@ -33,11 +33,10 @@ DEPRECATED |= {"foreach", "capturable", "differentiable", "fused"}  # how PyTorc
 
 NO_MACHINERY = "exists for PyTorch's own machinery"
 QUANTIZED = "quantization is not offered"
-SPARSE = "sparse tensors are not offered"
 OLD = "deprecated in PyTorch"
 IN_PLACE = "functions do not change their arguments; use the name without the underscore"
 NOT_OFFERED = {
-    "DataParallel": "a network is called itself; anynet.torch.nn has it, for one device", "SparseAdam": SPARSE,
+    "DataParallel": "a network is called itself; anynet.torch.nn has it, for one device",
     "LinearCrossEntropyOptions": NO_MACHINERY,
     **dict.fromkeys(("assert_int_or_pair", "has_torch_function", "has_torch_function_unary", "has_torch_function_variadic",
                      "native_channel_shuffle", "grouped_mm", "scaled_grouped_mm", "scaled_mm", "PackedSequence_", "bind",

@@ -30,6 +30,7 @@ from anynet.autograd.graph import (
     walk,
 )
 from anynet.autograd.rules import fit, plain_cast, run_rules
+from anynet.sparse_rows import SparseRows
 from anynet.tensor import Leaf, Tensor, clock, is_batched_array, mode, module_version, wrap
 from anynet_backends import TYPES, Array, backend_of
 from anynet_backends.concurrency import ThreadStack
@@ -122,11 +123,13 @@ def backprop(
     targets: Sequence[Any] | None = None,
     create_graph: bool = False,
     retain_graph: bool = False,
+    rows: bool = False,
 ) -> list[Any] | None:
     """Walk the graph backwards from `roots`: pairs of an edge and its gradient, a plain array, or a Tensor with `create_graph`.
 
     Without `targets`, gradients are accumulated into the leaves. With `targets` (edges), nothing is accumulated: the
-    gradients of these edges are returned (None for one that no root depends on), and the walk stops there.
+    gradients of these edges are returned (None for one that no root depends on), and the walk stops there; with `rows`, those of
+    tables as `Rows`, where lookups give such.
     """
     follow = _follower(roots)
     grads: dict[Any, Any] = {}
@@ -163,7 +166,7 @@ def backprop(
                 if parent is None or gi is None:
                     continue
                 if not native:
-                    if type(gi) is Rows and (ends is not None or type(parent) is not Leaf):
+                    if type(gi) is Rows and (type(parent) is not Leaf or (ends is not None and not rows)):
                         gi = gi.dense()
                     if gi.shape != parent.shape or gi.dtype != parent.dtype:
                         gi = _fit(gi, parent, create_graph)
@@ -307,9 +310,9 @@ def node_gradients(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int
         else:
             out = run_rules(plan, g, _tensors(node, saved) if create_graph else saved)
     if observer:
-        out = [(i, gi.dense() if type(gi) is Rows else gi) for i, gi in out]
+        seen = [gi.dense() if type(gi) is Rows else gi for _, gi in out]
         for watch in observer.own:
-            watch.after(node, [gi for _, gi in out])
+            watch.after(node, seen)
     return out
 
 
@@ -384,12 +387,20 @@ def _fit(g: Any, spec: Any, create_graph: bool) -> Any:
 def accumulate(leaf: Leaf, g: Any, create_graph: bool) -> None:
     """Add a gradient to a leaf; the first one goes straight into the flat buffer where there is one."""
     if type(g) is Rows:
-        if leaf.hooks is None and _accumulate_rows(leaf, g):
+        if g.sparse:
+            g = SparseRows.of(g)
+        elif leaf.hooks is None and _accumulate_rows(leaf, g):
             return
-        g = g.dense()
-    leaf.rows, leaf.clean = None, False
+        else:
+            g = g.dense()
     if leaf.hooks:
         g = _run_hooks(leaf, g, create_graph)
+    if isinstance(g, SparseRows):
+        if leaf.grad is None or isinstance(leaf.grad, SparseRows):
+            leaf.grad = g if leaf.grad is None else leaf.grad + g
+            return
+        g = g.to_dense() if create_graph else g.rows.dense()
+    leaf.rows, leaf.clean = None, False
     place: Any = leaf.buffer
     if leaf.grad is None and type(g) is type(place) and not create_graph:
         place[...] = g
@@ -447,7 +458,11 @@ def _run_hooks(edge: Any, g: Any, create_graph: bool) -> Any:
             if tuple(new.shape) != tuple(edge.shape):
                 msg = f"a gradient hook returned shape {tuple(new.shape)} for a gradient of shape {tuple(edge.shape)}"
                 raise ValueError(msg)
-            g = new if create_graph else (new._data if isinstance(new, Tensor) else new)
+            g = (
+                new
+                if create_graph or isinstance(new, SparseRows)
+                else (new._data if isinstance(new, Tensor) else new)
+            )
     return g
 
 

@@ -94,7 +94,11 @@ class _Recomputation:
             )
             raise GradientError(msg)
         grads = backprop(
-            roots, targets=self.targets, create_graph=differentiable, retain_graph=differentiable
+            roots,
+            targets=self.targets,
+            create_graph=differentiable,
+            retain_graph=differentiable,
+            rows=not differentiable,
         )
         return grads or []
 

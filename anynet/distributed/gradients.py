@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from anynet.autograd.backward import watch
 from anynet.distributed.group import Group, Pending
+from anynet.sparse_rows import SparseRows
 from anynet.tensor import Leaf, Tensor, unwrap, wrap
 from anynet_backends import Array, backend_of, registry
 
@@ -39,7 +40,8 @@ class GradientReducer:
     gradients lie behind each other in the vector of an optimizer, they are summed there, without a copy.
 
     `begin` is called before the backward pass; at its end, or in `finish` where none was made, the sums are complete. A parameter that
-    has a gradient in some process has one in all; where it has none, it counts as zero.
+    has a gradient in some process has one in all; where it has none, it counts as zero. Gradients that are rows of a table
+    (`nn.Embedding(…, sparse=True)`) stay rows: those of all processes, in their order, are gathered at the end.
 
     >>> import anynet as an
     >>> net = an.nn.Linear(2, 1)
@@ -61,6 +63,7 @@ class GradientReducer:
         self.synchronizes = True
         self._open = False
         self._chunks: list[_Chunk] = []
+        self._tables: list[Tensor] = []  # whose gradients are rows
         self._of: dict[int, _Chunk] = {}  # by the identity of a leaf
         self._next = 0
         if group.size > 1:
@@ -81,7 +84,11 @@ class GradientReducer:
             return
         self._chunks, self._of, self._next, self._open = [], {}, 0, True
         kinds: dict[tuple[str, str], list[Tensor]] = {}
+        self._tables = [p for p in self.params if type(p.edge) is Leaf and p.edge.table]
+        tables = set(map(id, self._tables))
         for p in reversed(self.params):
+            if id(p) in tables:
+                continue
             kinds.setdefault((p.device, p.dtype.name), []).append(p)
         for params in kinds.values():
             size, run = 0, []
@@ -134,6 +141,22 @@ class GradientReducer:
         some = {id(p) for p, u in zip(self.params, used, strict=True) if u}
         for chunk in self._chunks:
             self._receive(chunk, some)
+        if self._tables:
+            self._gather_tables()
+
+    def _gather_tables(self) -> None:
+        """The rows of all processes, one after the other; where one has an array, the sum of arrays."""
+        parts = self.group.gather([_host_parts(p.grad) for p in self._tables])
+        for p, *given in zip(self._tables, *parts, strict=True):
+            found = [part for part in given if part is not None]
+            if not found:
+                continue
+            total: Any = None
+            for part in found:
+                index, values = (None if a is None else Tensor(a, device=p.device) for a in part)
+                g = values if index is None else SparseRows(index, values, tuple(p.shape))
+                total = g if total is None else total + g
+            p.grad = total / self.group.size if self.mean else total
 
     # ----- one chunk -----
 
@@ -176,6 +199,16 @@ class GradientReducer:
 def _buffer(p: Tensor) -> Any:
     """The place of a parameter's gradient in the vector of an optimizer, None where it has none."""
     return p.edge.buffer if type(p.edge) is Leaf else None
+
+
+def _host_parts(grad: Tensor | None) -> tuple[Any, ...] | None:
+    """A gradient as arrays on the host: (indices, values) of rows, (None, array) of another; None where there is none."""
+    if grad is None:
+        return None
+    if isinstance(grad, SparseRows):
+        rows = grad.rows
+        return rows.xp.to_host(rows.index), rows.xp.to_host(rows.values)
+    return None, backend_of(grad._data).to_host(grad._data)
 
 
 def _gradient(p: Tensor) -> Any:

@@ -21,7 +21,8 @@ class Embedding(Module):
 
     The row `padding_idx` is zero at first and receives no gradient. With `max_norm` a row that is looked up and whose
     `norm_type`-norm is larger is first scaled to that norm, in place; `scale_grad_by_freq` divides the gradient of a row
-    by the number of times that it was looked up. `sparse=True` is refused: gradients are dense.
+    by the number of times that it was looked up. With `sparse` the gradient of `weight` is `anynet.SparseRows`, the rows that were
+    looked up, which `SGD`, `Adagrad` and `SparseAdam` take; it does not go together with `scale_grad_by_freq` (ValueError).
 
     >>> import anynet as an
     >>> words = an.nn.Embedding(10, 3, padding_idx=0)
@@ -50,12 +51,13 @@ class Embedding(Module):
                 f"Embedding: padding_idx must be in [{-num_embeddings}, {num_embeddings}), got {padding_idx}"
             )
             raise ValueError(msg)
-        if sparse:
-            msg = "Embedding: sparse must be False, got True: sparse gradients are not offered; the dense gradient is the same"
-            raise NotImplementedError(msg)
+        if sparse and scale_grad_by_freq:
+            msg = f"{type(self).__name__}: scale_grad_by_freq must be False with sparse=True, as in PyTorch; set one of them"
+            raise ValueError(msg)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
         self.max_norm, self.norm_type, self.scale_grad_by_freq = max_norm, norm_type, scale_grad_by_freq
+        self.sparse = sparse
         if _weight is None:
             weight = creation.empty((num_embeddings, embedding_dim), device=device, dtype=dtype)
             self.weight = Parameter(weight, not _freeze)
@@ -65,6 +67,8 @@ class Embedding(Module):
                 msg = f"Embedding: _weight must have shape {(num_embeddings, embedding_dim)}, got {tuple(_weight.shape)}"
                 raise ValueError(msg)
             self.weight = Parameter(_weight, not _freeze, device=device, dtype=dtype)
+        if sparse and not _freeze:
+            self.weight.edge.table = True
 
     @classmethod
     def from_pretrained(
@@ -97,8 +101,8 @@ class Embedding(Module):
     def forward(self, index: ArrayLike) -> Tensor:
         """weight[index]"""
         return F.embedding(
-            index, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq
-        )
+            index, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         extra = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
@@ -108,6 +112,8 @@ class Embedding(Module):
             extra += f", norm_type={self.norm_type}"
         if self.scale_grad_by_freq:
             extra += ", scale_grad_by_freq=True"
+        if self.sparse:
+            extra += ", sparse=True"
         return f"{self.num_embeddings}, {self.embedding_dim}{extra}"
 
 
@@ -117,10 +123,11 @@ class EmbeddingBag(Embedding):
 
     input (bags, n), or one vector (n,) that `offsets` (bags,) cut into bags (with `include_last_offset` the last offset is its length)
     → (bags, embedding_dim). `per_sample_weights`, of the shape of input, multiply the rows (``mode="sum"`` only). Numbers equal to
-    `padding_idx` count for nothing. `max_norm`, `norm_type` and `scale_grad_by_freq` are those of `Embedding`; ``sparse=True`` is
-    refused: gradients are dense.
+    `padding_idx` count for nothing. `max_norm`, `norm_type`, `scale_grad_by_freq` and `sparse` are those of `Embedding`; ``sparse=True``
+    does not go together with ``mode="max"``.
 
-    Parameter: `weight` (num_embeddings, embedding_dim), drawn from N(0, 1). ValueError for another `mode` and offsets that do not fit.
+    Parameter: `weight` (num_embeddings, embedding_dim), drawn from N(0, 1). ValueError for another `mode`, options that do not go
+    together and offsets that do not fit.
 
     >>> import anynet as an
     >>> an.nn.EmbeddingBag(10, 3)(an.asarray([1, 2, 4, 5]), an.asarray([0, 3])).shape
@@ -147,6 +154,9 @@ class EmbeddingBag(Embedding):
         if mode not in ("sum", "mean", "max"):
             msg = f"EmbeddingBag: mode must be 'sum', 'mean' or 'max', got {mode!r}"
             raise ValueError(msg)
+        if sparse and mode == "max":
+            msg = "EmbeddingBag: mode must be 'sum' or 'mean' with sparse=True, as in PyTorch, got 'max'"
+            raise ValueError(msg)
         super().__init__(
             num_embeddings, embedding_dim, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, _weight,
             device=device, dtype=dtype,
@@ -158,7 +168,7 @@ class EmbeddingBag(Embedding):
     ) -> Tensor:
         """A row for each bag."""
         return F.embedding_bag(
-            input, self.weight, offsets, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.mode, False,
+            input, self.weight, offsets, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.mode, self.sparse,
             per_sample_weights, self.include_last_offset, self.padding_idx,
         )  # fmt: skip
 

@@ -35,6 +35,7 @@ from anynet.nn.layer_path import paths
 from anynet.nn.members import named_tensors, not_found, walk
 from anynet.nn.recorded import Recorded, record
 from anynet.ops.creation import zeros_like
+from anynet.sparse_rows import SparseRows
 from anynet.tensor import Buffer, Leaf, Parameter, Tensor, module_version, move, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import backend_of, resolve
@@ -327,7 +328,8 @@ class Module:
         """Forget the gradients of all parameters (or, with ``set_to_none=False``, set them to zero)."""
         for p in self.parameters():
             if p.edge is not None and p.grad is not None:
-                p.grad = None if set_to_none else zeros_like(p.grad)
+                zero = p.grad.none if isinstance(p.grad, SparseRows) else lambda p=p: zeros_like(p.grad)
+                p.grad = None if set_to_none else zero()
 
     def to(
         self: _M, target: Any = None, second: Any = None, non_blocking: bool = False, *, device: str | None = None, dtype: Any = None,

@@ -8,25 +8,36 @@ from anynet.autograd.primitive import primitive
 from anynet.autograd.vmap import each, is_batched
 from anynet.ops.indexing import check_index, scatter_rows
 from anynet.ops.manipulation import reshape
-from anynet.tensor import Tensor, no_grad, to_plain, unwrap
+from anynet.tensor import Leaf, Tensor, no_grad, to_plain, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
+from anynet_backends.jit.errors import CompileError
+from anynet_backends.memory.rows import Rows
 
 __all__ = ["embedding"]
 
 
 @primitive(name="embedding")
 def _embedding(
-    xp: Backend, weight: Array, index: Array, /, *, padding: int | None, by_frequency: bool
+    xp: Backend,
+    weight: Array,
+    index: Array,
+    /,
+    *,
+    padding: int | None,
+    by_frequency: bool,
+    sparse: bool = False,
 ) -> Array:
     return xp.take(weight, index, axis=0)
 
 
 def _embedding_rule(
-    g: Any, weight_shape: tuple[int, ...], index: Any, padding: int | None, by_frequency: bool
+    g: Any, weight_shape: tuple[int, ...], index: Any, padding: int | None, by_frequency: bool, sparse: bool
 ) -> Any:
     index = unwrap(index)
     xp = backend_of(index)
+    if sparse and not isinstance(g, Tensor):  # a gradient that is differentiated again is an array
+        return _rows(xp, g, weight_shape, index, padding)
     if padding is not None:
         g = g * xp.astype(xp.expand_dims(index, axis=1) != padding, unwrap(g).dtype)
     if by_frequency:
@@ -37,6 +48,22 @@ def _embedding_rule(
 
 
 _embedding.vjp(weight=_embedding_rule)
+
+
+def _rows(xp: Backend, g: Array, shape: tuple[int, ...], index: Array, padding: int | None) -> Rows:
+    """The gradient as rows, those of `padding` left out."""
+    if not xp.eager:
+        msg = (
+            "embedding: a compiled function has no gradients that are rows (sparse=True); leave out sparse=True, or call the function "
+            "without compiling it"
+        )
+        raise CompileError(msg)
+    index = xp.astype(index, xp.int64)
+    if padding is not None:
+        kept = index != padding
+        index, places = index[kept], xp.nonzero(kept)[0]
+        g = xp.take(g, places, axis=0)
+    return Rows(xp, index, xp.asarray(g, copy=True), shape, sparse=True)
 
 
 def _shorten(weight: Any, index: Array, max_norm: float, norm_type: float) -> None:
@@ -65,13 +92,13 @@ def embedding(
 
     `max_norm`: first, and in place, each row that is looked up and whose `norm_type`-norm is larger is scaled to that
     norm (by max_norm / (‖row‖ + 1e-7)). `scale_grad_by_freq` divides the gradient of each row by the number of times
-    that it occurs in `index`. Sparse gradients are not offered: `sparse=True` is refused.
+    that it occurs in `index`. `sparse`: the gradient of a variable `weight` is `SparseRows`, the rows that were looked up.
     """
-    if sparse:
-        msg = "embedding: sparse gradients are not offered; leave out sparse=True: the gradient is the same, dense"
-        raise NotImplementedError(msg)
+    if sparse and scale_grad_by_freq:
+        msg = "embedding: scale_grad_by_freq must be False with sparse=True, as in PyTorch; set one of them"
+        raise ValueError(msg)
     if is_batched(index):  # inside vmap
-        return each(embedding, index, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
+        return each(embedding, index, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     if len(weight.shape) != 2:
         msg = f"embedding: weight must be (rows, width), got shape {tuple(weight.shape)}"
         raise ValueError(msg)
@@ -93,5 +120,7 @@ def embedding(
             )
             raise TypeError(msg)
         _shorten(weight, flat, max_norm, norm_type)
-    rows = _embedding(weight, flat, padding=padding_idx, by_frequency=scale_grad_by_freq)
+    if sparse and isinstance(weight, Tensor) and type(weight.edge) is Leaf:
+        weight.edge.table = True
+    rows = _embedding(weight, flat, padding=padding_idx, by_frequency=scale_grad_by_freq, sparse=sparse)
     return reshape(rows, (*shape, weight.shape[1]))

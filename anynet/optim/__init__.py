@@ -34,6 +34,7 @@ from anynet.optim.optimizer import Optimizer
 from anynet.optim.sam import SAM
 from anynet.optim.schedule_free import ScheduleFreeAdamW
 from anynet.optim.sgd import ASGD, LARS, SGD, Rprop
+from anynet.optim.sparse_adam import SparseAdam
 from anynet.optim.zero import ZeroRedundancyOptimizer
 
 __all__ = [
@@ -41,7 +42,7 @@ __all__ = [
     "Adamax", "ChainedScheduler", "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR",
     "ExponentialLR", "LRScheduler", "LambdaLR", "LinearLR", "Lion", "MultiStepLR", "MultiSteps", "MultiplicativeLR",
     "Muon", "NAdam", "OneCycleLR", "Optimizer", "PolynomialLR", "RAdam", "RMSprop", "ReduceLROnPlateau", "Rprop",
-    "ScheduleFreeAdamW", "SequentialLR", "StepLR", "ZeroRedundancyOptimizer", "clip_grad_norm_", "clip_grad_value_",
+    "ScheduleFreeAdamW", "SequentialLR", "SparseAdam", "StepLR", "ZeroRedundancyOptimizer", "clip_grad_norm_", "clip_grad_value_",
 ]  # fmt: skip
 
 if not _TYPE_CHECKING:  # a type checker is to find a name that is not there

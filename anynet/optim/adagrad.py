@@ -39,6 +39,8 @@ __all__ = ["Adadelta", "Adafactor", "Adagrad", "RMSprop"]
 class Adagrad(Optimizer):
     """Each number's steps divided by the root of the sum of its squared gradients so far (Duchi et al. 2011).
 
+    Gradients that are rows of a table (`SparseRows`) are taken without weight decay, and these rows alone are touched.
+
     >>> import anynet as an
     >>> p = an.Parameter([1.0])
     >>> (p * p).backward()
@@ -77,6 +79,14 @@ class Adagrad(Optimizer):
         if group["weight_decay"]:
             c["decay"] = group["weight_decay"]
         return c
+
+    def sparse_gradients(self, group: dict[str, Any]) -> str:
+        """As PyTorch: without decay."""
+        return "refused" if plain(group["weight_decay"]) or plain(group["l1"]) else "rows"
+
+    def rows_suffice(self, c: dict[str, Any]) -> bool:
+        """Without decay a number without gradient stays (with ε = 0 the first 0 / 0 is NaN)."""
+        return not c.keys() & {"decay", "l1"} and c["eps"] > 0
 
     @staticmethod
     def elementwise_update(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from anynet import dtypes
+from anynet.sparse_rows import SparseRows, numbers_of
 from anynet.tensor import Leaf, Parameter, clock, to_plain, wrap
 from anynet_backends import Array, Backend, backend_of
 
@@ -18,7 +19,10 @@ _MAX_PROGRAMS: Final = 64
 
 
 class FlatGroup:
-    """Parameters of one group on one device in one dtype, as one vector; likewise gradients and state."""
+    """Parameters of one group on one device in one dtype, as one vector; likewise gradients and state.
+
+    Without `buffered` there is no vector of gradients until one comes that is an array (`lend`): those of tables are rows.
+    """
 
     def __init__(
         self,
@@ -26,6 +30,7 @@ class FlatGroup:
         slots: Iterable[str],
         numbers: Mapping[str, float],
         slot_shape: Callable[[str, Shape], Shape],
+        buffered: bool = True,
     ) -> None:
         self.params = params
         data = params[0]._data
@@ -40,7 +45,7 @@ class FlatGroup:
         for shape in param_shapes:
             self.offsets.append(self.offsets[-1] + math.prod(shape))
         self.values = self._new(self.dtype)
-        self.grads = self._new(self.dtype)
+        self.grads: Any = self._new(self.dtype) if buffered else None
         # whether the gradients in the vector are finite; made when it is first asked, as LLVM is loaded for it
         self._check: Callable[[], bool] | None = None
         self.state: dict[str, Array] = {}
@@ -54,21 +59,36 @@ class FlatGroup:
         self.steps = [0] * len(params)
         self.numbers = {name: [start] * len(params) for name, start in numbers.items()}
         self.untouched = True  # the gradients are the zeros that they were made of
-        self.value_views: list[Array] = []
-        self.grad_views: list[Array] = []
-        for i, shape in enumerate(param_shapes):
-            self.value_views.append(self.view(self.values, i, shape))
-            self.grad_views.append(self.view(self.grads, i, shape))
+        self.value_views = [self.view(self.values, i, shape) for i, shape in enumerate(param_shapes)]
+        self.grad_views: list[Any] = [None] * len(params)
+        if buffered:
+            self.grad_views = [self.view(self.grads, i, shape) for i, shape in enumerate(param_shapes)]
+        for i in range(len(params)):
             self.rebind(i)
-        self.untouched = False
+        self.untouched = not buffered
         self.places = list(zip(params, self.value_views, self.grad_views, strict=True))
         # the programs of updates by range and names of numbers; None where there can be none
         self.programs: dict[tuple[Any, ...], Any] = {}
         # the names and the program of all parameters at the last step that needed a new one
         self.latest: tuple[tuple[str, ...], Any] = ((), None)
 
+    def lend(self) -> None:
+        """Make the vector of gradients, where there is none yet."""
+        if self.grads is not None:
+            return
+        self.grads = self._new(self.dtype)
+        for i, value in enumerate(self.value_views):
+            self.grad_views[i] = self.view(self.grads, i, tuple(value.shape))
+            leaf = self.params[i].edge
+            if type(leaf) is Leaf and not isinstance(leaf.grad, SparseRows):
+                self.rebind(i)
+        self.untouched = False
+        self.places = list(zip(self.params, self.value_views, self.grad_views, strict=True))
+
     def finite(self) -> bool:
         """Whether all numbers of the vector of gradients are finite."""
+        if self.grads is None:
+            return True
         if self._check is None:
             self._check = self.xp.finite_check(self.grads)
         return self._check()
@@ -141,10 +161,13 @@ class FlatGroup:
         leaf = p.edge
         if type(leaf) is not Leaf:
             return
-        if leaf.grad is not None and leaf.grad.edge is None and leaf.grad._data is not self.grad_views[i]:
-            self.grad_views[i][...] = leaf.grad._data
-            leaf.grad = wrap(self.grad_views[i])
-        leaf.buffer, leaf.rows, leaf.clean = self.grad_views[i], None, self.untouched and leaf.grad is None
+        place: Any = self.grad_views[i]
+        grad: Any = leaf.grad
+        kept = grad is None or grad.edge is not None or place is None or isinstance(grad, SparseRows)
+        if not kept and grad._data is not place:
+            place[...] = grad._data
+            leaf.grad = wrap(place)
+        leaf.buffer, leaf.rows, leaf.clean = place, None, self.untouched and leaf.grad is None
 
     def count(self, first: int, last: int, steps: int) -> None:
         """Note that the parameters first … last − 1 have been updated and are at this step."""
@@ -169,12 +192,31 @@ class FlatGroup:
             if p._data is not value or type(leaf) is not Leaf:
                 return False
             grad = leaf.grad
-            if grad is None or grad._data is not place:
+            if grad is None or isinstance(grad, SparseRows) or grad._data is not place:
                 return False
         return True
 
-    def ready(self) -> list[bool]:
-        """Which parameters have a gradient; a parameter that was bound to other memory is made a view again."""
+    def tables(self) -> Iterator[tuple[int, SparseRows]]:
+        """The parameters whose gradient is rows, by their numbers."""
+        for i, p in enumerate(self.params):
+            if type(p.edge) is Leaf and isinstance(p.edge.grad, SparseRows):
+                yield i, p.edge.grad
+
+    def finite_elsewhere(self) -> bool:
+        """Whether the gradients are finite that do not lie in the vector."""
+        for p, _, place in self.places:
+            grad = p.edge.grad if type(p.edge) is Leaf else None
+            if grad is None or (
+                place is not None and not isinstance(grad, SparseRows) and grad._data is place
+            ):
+                continue
+            if not self.xp.all_finite(numbers_of(grad)):
+                return False
+        return True
+
+    def ready(self, rows: bool = False) -> list[bool]:
+        """Which parameters have a gradient that is an array, or, where `rows` are not taken as such, can be made one; a parameter that
+        was bound to other memory is made a view again."""
         out = []
         for i, p in enumerate(self.params):
             leaf = p.edge
@@ -183,10 +225,15 @@ class FlatGroup:
             ):
                 self.rebind(i)
             grad = leaf.grad if type(leaf) is Leaf else None
-            if grad is None:
+            if grad is None or (rows and isinstance(grad, SparseRows)):
                 out.append(False)
                 continue
-            if grad._data is not self.grad_views[i]:
+            self.lend()
+            if isinstance(grad, SparseRows):
+                self.grad_views[i][...] = 0.0
+                grad.rows.add_to(self.grad_views[i])
+                leaf.rows, leaf.clean = None, False
+            elif grad._data is not self.grad_views[i]:
                 self.grad_views[i][...] = grad._data
                 leaf.rows, leaf.clean = None, False
             out.append(True)
@@ -196,12 +243,13 @@ class FlatGroup:
         """Whether all parameters have the same numbers."""
         return all(values.count(values[0]) == len(values) for values in self.numbers.values())
 
-    def ranges(self, unchanged: bool) -> list[tuple[int, int, int]]:
-        """(first, last, steps so far) of each maximal range of parameters with gradients, equal step counts and equal numbers."""
+    def ranges(self, unchanged: bool, rows: bool = False) -> list[tuple[int, int, int]]:
+        """(first, last, steps so far) of each maximal range of parameters with gradients, equal step counts and equal numbers; without
+        those of `tables`, where their `rows` are taken as such."""
         steps = self.steps
         if unchanged and steps.count(steps[0]) == len(steps) and (not self.numbers or self.same_numbers()):
             return [(0, len(steps), steps[0])]
-        ready = self.ready()
+        ready = self.ready(rows)
         alike: list[Any] = (
             list(zip(self.steps, *self.numbers.values(), strict=True)) if self.numbers else self.steps
         )

@@ -66,14 +66,18 @@ def update_in_place(
         apply(update, flat.xp, flat.wide, p, g, state, c)
 
 
-def update_rows(update: ElementwiseUpdate, flat: FlatGroup, i: int, rows: Array, c: dict[str, Any]) -> None:
-    """Update these rows of the parameter i, in copies of them that are written back."""
+def update_rows(
+    update: ElementwiseUpdate, flat: FlatGroup, i: int, rows: Array, g: Array, c: dict[str, Any]
+) -> None:
+    """Update these rows of the parameter i, each there once and in order, in copies of them that are written back."""
+    xp = flat.xp
     table, parts = flat.value_views[i], {name: flat.part(name, i) for name in flat.state}
-    p, state = table[rows], {name: part[rows] for name, part in parts.items()}
-    apply(update, flat.xp, flat.wide, p, flat.grad_views[i][rows], state, c)
-    table[rows] = p
+    p = xp.take(table, rows, axis=0)
+    state = {name: xp.take(part, rows, axis=0) for name, part in parts.items()}
+    apply(update, xp, flat.wide, p, g, state, c)
+    xp.set_rows(table, rows, p)
     for name, part in parts.items():
-        part[rows] = state[name]
+        xp.set_rows(part, rows, state[name])
 
 
 def bound_program(

@@ -291,6 +291,10 @@ class LBFGS(Optimizer):
             q = q + s * (weight - dot(y, q) * rho)
         return q
 
+    def sparse_gradients(self, group: dict[str, Any]) -> str:
+        """As PyTorch: the directions are those of all numbers."""
+        return "arrays"
+
     def state_dict(self) -> dict[str, Any]:
         """The group, and what was learned of the curvature."""
         memory = {k: v for k, v in self._memory.items() if k != "pairs"}

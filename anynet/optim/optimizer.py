@@ -28,6 +28,7 @@ from anynet.optim.flat_group import FlatGroup, Shape
 from anynet.optim.fused_update import update_in_place, update_rows
 from anynet.optim.groups import Kind, ParamGroup, Params, ParamsLike, Rules, listed, members, waiting
 from anynet.optim.state_dict import read_entry, read_groups, read_options
+from anynet.sparse_rows import SparseRows, numbers_of
 from anynet.tensor import Leaf, Parameter, Tensor, enable_grad, wrap
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.jit.errors import CompileError, user_line
@@ -53,6 +54,16 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
         return out
 
     return call
+
+
+def _layout(params: list[Parameter], by_row: bool) -> list[tuple[list[Parameter], bool]]:
+    """Those of one device and dtype together; where gradients are taken `by_row`, each table whose gradients are rows by itself, without
+    a vector for gradients."""
+    kinds: dict[tuple[Any, ...], list[Parameter]] = {}
+    for i, p in enumerate(params):
+        table = by_row and type(p.edge) is Leaf and p.edge.table
+        kinds.setdefault((p.device, p.dtype.name, *((i,) if table else ())), []).append(p)
+    return [(together, len(kind) == 2) for kind, together in kinds.items()]
 
 
 _RENAMED = {
@@ -119,6 +130,10 @@ class Optimizer:
     per_parameter = False
     # whether `update` acts on each number by itself, so that vectors may be cut into blocks
     elementwise = False
+    # whether all gradients are rows of a table, so that there is no vector for them
+    sparse_only: ClassVar[bool] = False
+    # for the error of gradients that are rows of a table: what takes them
+    instead: ClassVar[str] = "SGD, Adagrad and SparseAdam"
     # whether it has an `elementwise_update`, and that is its update
     _has_program: ClassVar[bool] = False
     defaults: dict[str, Any]
@@ -178,6 +193,11 @@ class Optimizer:
     def slot_shape(self, name: str, shape: Shape) -> Shape:
         """The shape of a parameter's piece of state; another than its own only where the optimizer is `per_parameter`."""
         return shape
+
+    def sparse_gradients(self, group: dict[str, Any]) -> str:
+        """How a group with these options takes gradients that are rows of a table (`SparseRows`): as "rows", which alone are updated;
+        as "arrays" with zeros; or "refused". For "rows" an optimizer has an `elementwise_update`."""
+        return "refused"
 
     def prepare(self, group: dict[str, Any]) -> None:
         """Called once a step for each group, before its parameters are updated."""
@@ -275,14 +295,22 @@ class Optimizer:
         else:
             self._put(group, self._repack(group, flats))
 
-    def _pack(self, group: ParamGroup, more: Iterable[str] = ()) -> list[FlatGroup]:
-        """Vectors for a group's parameters; with the state that its options need, and `more`."""
+    def _pack(
+        self,
+        group: ParamGroup,
+        more: Iterable[str] = (),
+        layout: list[tuple[list[Parameter], bool]] | None = None,
+    ) -> list[FlatGroup]:
+        """Vectors for a group's parameters; with the state that its options need, and `more`. `layout`: which lie together, and whether
+        there is a vector for their gradients."""
         slots = list(dict.fromkeys([*self.slots_of(group), *more]))
-        kinds: dict[tuple[str, str], list[Parameter]] = {}
-        for p in group["params"]:
-            if not waiting(p):
-                kinds.setdefault((p.device, p.dtype.name), []).append(p)
-        flats = [FlatGroup(params, slots, self.numbers, self.slot_shape) for params in kinds.values()]
+        if layout is None:
+            ready = [p for p in group["params"] if not waiting(p)]
+            layout = _layout(ready, self.sparse_gradients(group) == "rows")
+        flats = [
+            FlatGroup(params, slots, self.numbers, self.slot_shape, buffered and not self.sparse_only)
+            for params, buffered in layout
+        ]
         for flat in flats:
             self.init_state(flat, group)
         return flats
@@ -345,13 +373,10 @@ class Optimizer:
         except AttributeError:  # a group that was added as an ordinary dict
             self._settle()
         kernels = kernels_on()
-        for group in groups:
+        all_unchanged = [all([flat.unchanged() for flat in group.flats]) for group in groups]
+        rows = not all(all_unchanged) and self._check_layouts()
+        for group, unchanged in zip(groups, all_unchanged, strict=True):
             flats = group.flats
-            unchanged = True
-            for flat in flats:
-                if not flat.unchanged():
-                    unchanged = False
-                    break
             if not unchanged and any(self._moved(f) for f in flats):
                 flats = group.flats = self._repack(group, flats)
             self.prepare(group)
@@ -370,7 +395,10 @@ class Optimizer:
                         program(c.values())
                         flat.count(0, len(flat.steps), steps + 1)
                         continue
-                for first, last, steps in flat.ranges(unchanged):
+                by_row = rows and self._has_program and self.sparse_gradients(options) == "rows"
+                if by_row:
+                    self._update_tables(flat, options)
+                for first, last, steps in flat.ranges(unchanged, by_row):
                     now = self._advance(flat, first, last, steps + 1, options) if flat.numbers else options
                     if self.per_parameter:
                         self._update_each(flat, first, last, steps + 1, now)
@@ -395,7 +423,36 @@ class Optimizer:
             if rows is None:
                 update_in_place(self.elementwise_update, flat, a, b, c, kernels)
             else:
-                update_rows(self.elementwise_update, flat, a, rows, c)
+                update_rows(self.elementwise_update, flat, a, rows, flat.grad_views[a][rows], c)
+
+    def _update_tables(self, flat: FlatGroup, options: dict[str, Any]) -> None:
+        """`elementwise_update` of the rows that are the gradients of tables."""
+        for i, grad in flat.tables():
+            steps = flat.steps[i]
+            now = self._advance(flat, i, i + 1, steps + 1, options) if flat.numbers else options
+            c = self.coefficients(steps + 1, now)
+            for name in ("maximize", "l1"):
+                if now.get(name):
+                    c[name] = now[name]
+            rows = grad.rows.coalesce()
+            if rows.index.shape[0]:
+                update_rows(self.elementwise_update, flat, i, rows.index, rows.values, c)
+            flat.count(i, i + 1, steps + 1)
+
+    def _check_layouts(self) -> bool:
+        """Whether a gradient is rows of a table; refused, before anything changes, where those are not taken."""
+        found = False
+        for group in self._groups():
+            for p in group["params"]:
+                if not waiting(p) and type(p.edge) is Leaf and isinstance(p.edge.grad, SparseRows):
+                    found = True
+                    if self.sparse_gradients(group) == "refused":
+                        msg = (
+                            f"{type(self).__name__}: the gradient of a parameter of shape {tuple(p.shape)} is sparse (rows of a table), "
+                            f"which it does not take with these options; {self.instead} do, or give the lookup sparse=False"
+                        )
+                        raise RuntimeError(msg)
+        return found
 
     def rows_suffice(self, c: dict[str, Any]) -> bool:
         """Whether `elementwise_update` with these coefficients leaves numbers and their state as they are where the gradient is 0."""
@@ -495,7 +552,10 @@ class Optimizer:
         for group in self.param_groups:
             for flat in getattr(group, "flats", ()):
                 for i, p in enumerate(flat.params):
-                    if p.edge is not None and p.edge.grad is not None:
+                    if p.edge is not None and isinstance(p.edge.grad, SparseRows):
+                        p.edge.grad = p.edge.grad.none()
+                    elif p.edge is not None and p.edge.grad is not None:
+                        flat.lend()
                         flat.grad_views[i][...] = 0.0
                         p.edge.grad = wrap(flat.grad_views[i])
 
@@ -507,15 +567,15 @@ class Optimizer:
             for flat in getattr(group, "flats", ()):
                 if not flat.finite() and not self._each_finite():
                     return False
-                for p, _, place in flat.places:
-                    grad = p.edge.grad if type(p.edge) is Leaf else None
-                    if grad is not None and grad._data is not place and not flat.xp.all_finite(grad._data):
-                        return False
+                if not flat.finite_elsewhere():
+                    return False
         return True
 
     def _each_finite(self) -> bool:
         """By parameter: in a vector there may be an older gradient, of a parameter that has none now."""
-        grads = [p.grad._data for group in self.param_groups for p in group["params"] if p.grad is not None]
+        grads = [
+            numbers_of(p.grad) for group in self.param_groups for p in group["params"] if p.grad is not None
+        ]
         return all(backend_of(g).all_finite(g) for g in grads)
 
     # ----- hooks -----
@@ -536,13 +596,17 @@ class Optimizer:
         """All of it as data, for copies and processes: the groups as dicts, their vectors as Tensors."""
         state = {k: v for k, v in self.__dict__.items() if k != "param_groups"}
         self._settle()
-        state["groups"] = [
-            (
-                dict(group),
-                [(f.steps, f.numbers, {k: wrap(v) for k, v in f.state.items()}) for f in group.flats],
-            )
-            for group in self._groups()
-        ]
+        state["groups"] = []
+        for group in self._groups():
+            places = {id(p): i for i, p in enumerate(group["params"])}
+            parts = [
+                (
+                    ([places[id(p)] for p in f.params], f.grads is not None),
+                    (f.steps, f.numbers, {k: wrap(v) for k, v in f.state.items()}),
+                )
+                for f in group.flats
+            ]
+            state["groups"].append((dict(group), parts))
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -552,8 +616,9 @@ class Optimizer:
         for values, parts in groups:
             group = ParamGroup({**values, "params": Params(values["params"])}, self._rules())
             self.param_groups.append(group)
-            flats = self._pack(group, dict.fromkeys(name for _, _, arrays in parts for name in arrays))
-            for flat, (steps, numbers, arrays) in zip(flats, parts, strict=True):
+            names = dict.fromkeys(name for _, (_, _, arrays) in parts for name in arrays)
+            flats = self._pack(group, names, [([group["params"][i] for i in at], b) for (at, b), _ in parts])
+            for flat, (_, (steps, numbers, arrays)) in zip(flats, parts, strict=True):
                 flat.steps[:] = steps
                 flat.numbers = {name: list(values) for name, values in numbers.items()}
                 for name, value in arrays.items():

@@ -37,6 +37,8 @@ __all__ = ["ASGD", "LARS", "SGD", "Rprop"]
 class SGD(Optimizer):
     """Gradient descent, with momentum where that is not 0.
 
+    Gradients that are rows of a table (`SparseRows`) are taken without weight decay; without momentum these rows alone are touched.
+
     Cauchy 1847; Robbins & Monro 1951; Polyak 1964; Nesterov 1983, in the form of Sutskever et al. 2013.
 
     >>> import anynet as an
@@ -97,6 +99,12 @@ class SGD(Optimizer):
             if group["nesterov"]:
                 c["nesterov"] = 1.0
         return c
+
+    def sparse_gradients(self, group: dict[str, Any]) -> str:
+        """As PyTorch: without decay; the momentum of all rows is an array."""
+        if plain(group["weight_decay"]) or plain(group["l1"]):
+            return "refused"
+        return "arrays" if plain(group["momentum"]) else "rows"
 
     def rows_suffice(self, c: dict[str, Any]) -> bool:
         """Without momentum and decay a number without gradient stays."""

@@ -86,7 +86,7 @@ class ZeroRedundancyOptimizer(Optimizer):
             at += len(g["params"])
         return found
 
-    def _pack(self, group: ParamGroup, more: Iterable[str] = ()) -> list[FlatGroup]:
+    def _pack(self, group: ParamGroup, more: Iterable[str] = (), layout: Any = None) -> list[FlatGroup]:
         return []  # the optimizer inside has the vectors
 
     def add_param_group(self, group: dict[str, Any]) -> None:

@@ -13,9 +13,10 @@ from anynet import cuda as _cuda
 from anynet import streams
 from anynet.dtypes import of
 from anynet.ops.precision import precision as _precision
+from anynet.sparse_rows import numbers_of
 from anynet.torch.sizes import device as _device
 from anynet.train.precision import LossScale
-from anynet_backends import resolve
+from anynet_backends import backend_of, resolve
 
 __all__ = ["amp", "backends", "cuda", "mps"]
 
@@ -95,7 +96,8 @@ class GradScaler:
             for p in group["params"]:
                 if p.grad is not None:
                     p.grad = p.grad.detach() / self._scale.value
-                    if not bool(p.grad.isfinite().all()):
+                    numbers = numbers_of(p.grad)
+                    if not backend_of(numbers).all_finite(numbers):
                         self._found = True
 
     def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:

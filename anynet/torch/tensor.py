@@ -19,6 +19,7 @@ from anynet.ops.creation import asarray, empty
 from anynet.ops.indexing import replace
 from anynet.ops.linear import matmul
 from anynet.ops.manipulation import astype, reshape, to_device
+from anynet.sparse_rows import SparseRows
 from anynet.torch.memory import fitted, memory_of, part, refuse_results, shows, write
 from anynet.torch.promotion import as_float, floor_divide, number, prepared, prepared_floats, remainder
 from anynet.torch.sizes import Count, Size, device
@@ -39,6 +40,8 @@ def adopt(x: Any) -> Any:
         x.__class__ = Parameter
     elif kind is tensor.Buffer:
         x.__class__ = Buffer
+    elif kind is SparseRows:
+        x.__class__ = _SparseRows
     elif kind in _WAITING:
         x.__class__ = _WAITING[kind]
     elif kind is tuple:
@@ -134,6 +137,12 @@ class Tensor(_Plain):
 
     @grad.setter
     def grad(self, value: Any) -> None:
+        if (
+            getattr(value, "is_sparse", False)
+            and not isinstance(value, SparseRows)
+            and value.sparse_dim() == 1
+        ):
+            value = SparseRows(value._indices(), value._values(), tuple(value.shape))
         _Plain.grad.fset(self, value)  # type: ignore[attr-defined]
 
     @property
@@ -242,6 +251,21 @@ class Buffer(Tensor, tensor.Buffer):
     def __init__(self, data: Any = None, *, persistent: bool = True) -> None:
         tensor.Tensor.__init__(self, empty(0) if data is None else data)
         self.persistent = persistent
+
+
+class _SparseRows(SparseRows, Tensor):  # type: ignore[misc]
+    """A gradient that is rows of a table: a tensor of the layout COO with one sparse axis."""
+
+    __slots__ = ()
+    layout: ClassVar[str] = "torch.sparse_coo"
+
+    def sparse_dim(self) -> int:
+        """1: the rows."""
+        return 1
+
+    def dense_dim(self) -> int:
+        """The axes of a row."""
+        return self.ndim - 1
 
 
 class UninitializedParameter(lazy.UninitializedParameter):

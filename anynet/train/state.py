@@ -16,7 +16,8 @@ from anynet.autograd.pytree import flatten
 from anynet.nn.module import Module
 from anynet.ops.creation import asarray
 from anynet.optim import MultiSteps
-from anynet.tensor import Tensor, unwrap
+from anynet.sparse_rows import SparseRows, numbers_of
+from anynet.tensor import Tensor
 from anynet.train.averages import Averages
 from anynet.train.callbacks import Callback, TimeLimit
 from anynet.train.checkpoint import CheckpointError
@@ -123,7 +124,7 @@ def non_finite(tree: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
 
 def finite(x: Tensor) -> bool:
     """Whether all numbers are finite."""
-    plain = unwrap(x)
+    plain = numbers_of(x)
     return backend_of(plain).all_finite(plain)
 
 
@@ -309,7 +310,7 @@ class TrainingState:
         if self.averages.there:
             tree["training_point"] = dict(self.model.state_dict())
         if isinstance(self.optimizer, MultiSteps) and self.optimizer.count:
-            grads = {str(i): p.grad for i, p in enumerate(self._params()) if p.grad is not None}
+            grads = {str(i): _saved(p.grad) for i, p in enumerate(self._params()) if p.grad is not None}
             tree["accumulated"] = {"count": self.optimizer.count, "gradients": grads}
         if self.objective.module is not None and (own := dict(self.objective.module.state_dict())):
             tree["loss"] = own
@@ -450,7 +451,19 @@ class TrainingState:
             self.optimizer.count = int(kept["count"])
             for i, p in enumerate(self._params()):
                 grad = kept["gradients"].get(str(i))
-                p.grad = None if grad is None else asarray(grad, dtype=p.dtype, device=p.device)
+                p.grad = None if grad is None else _restored(grad, p)
+
+
+def _saved(grad: Tensor) -> Any:
+    """A gradient as it is saved; rows of a table as these."""
+    return {"indices": grad._indices(), "values": grad._values()} if isinstance(grad, SparseRows) else grad
+
+
+def _restored(grad: Any, p: Tensor) -> Tensor:
+    if not isinstance(grad, Mapping):
+        return asarray(grad, dtype=p.dtype, device=p.device)
+    values = asarray(grad["values"], dtype=p.dtype, device=p.device)
+    return SparseRows(asarray(grad["indices"], device=p.device), values, tuple(p.shape))
 
 
 def _same_entries(given: dict[str, Any], taken: dict[str, Any]) -> None:

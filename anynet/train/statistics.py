@@ -13,8 +13,9 @@ from anynet.nn.module import Module
 from anynet.ops.creation import asarray
 from anynet.ops.manipulation import astype, reshape
 from anynet.ops.reductions import all, mean, std
+from anynet.sparse_rows import numbers_of
 from anynet.streams import fork_rng
-from anynet.tensor import Tensor, no_grad
+from anynet.tensor import Tensor, no_grad, wrap
 from anynet.train.batches import call
 from anynet.train.callbacks import Callback
 from anynet.train.records import append_record
@@ -156,7 +157,7 @@ def any_in(names: list[str], known: dict[str, Any]) -> bool:
 
 
 def _norm(x: Any) -> float:
-    return float(vector_norm(reshape(astype(x.detach(), "float32"), (-1,))))
+    return float(vector_norm(reshape(astype(wrap(numbers_of(x.detach())), "float32"), (-1,))))
 
 
 def _outputs(model: Module, inputs: Any) -> dict[str, dict[str, float]]:

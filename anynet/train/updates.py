@@ -15,6 +15,7 @@ from anynet.nn.utils.clip_grad import clip_grad_norm_, clip_grad_value_, clip_if
 from anynet.ops.creation import asarray
 from anynet.ops.precision import SHORT
 from anynet.ops.precision import precision as rounded_products
+from anynet.sparse_rows import numbers_of
 from anynet.tensor import Tensor, no_grad, unwrap
 from anynet.train.batches import call
 from anynet.train.compilation import AutoCompiled
@@ -431,7 +432,7 @@ class Updates:
         """Say which gradient is not finite."""
         for p in self.params:
             if p.grad is not None and not finite(p.grad):
-                plain = unwrap(p.grad)
+                plain = numbers_of(p.grad)
                 xp = backend_of(plain)
                 what = "NaN" if bool(xp.any(xp.isnan(plain))) else "infinite"
                 count = int(xp.sum(xp.astype(xp.logical_not(xp.isfinite(plain)), xp.int64)))

@@ -408,6 +408,24 @@ class Backend:
         last = self.where(found, end - 1, self.zeros_like(end))
         return x + self.where(self.reshape(found, (n, *tail)), self.take(values, last, axis=0), nothing)
 
+    def add_to_rows(self, array: Array, index: Array, values: Array) -> None:
+        """`index_add` in place."""
+        array[...] = self.index_add(array, index, values)
+
+    def set_rows(self, array: Array, index: Array, values: Array) -> None:
+        """Write values[k] into row index[k], in place; the index (k,) is sorted, each number there once.
+
+        This version uses the standard alone, in one pass over the array; libraries that assign to rows have a better one.
+        """
+        n, k = array.shape[0], index.shape[0]
+        if k == 0:
+            return
+        rows = self.arange(n, dtype=index.dtype, device=index.device)
+        place = self.searchsorted(index, rows)
+        place = self.where(place < k, place, self.zeros_like(place))
+        found = self.reshape(self.take(index, place, axis=0) == rows, (n, *[1] * (len(array.shape) - 1)))
+        array[...] = self.where(found, self.take(values, place, axis=0), array)
+
     def windows(
         self, x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
     ) -> Array:

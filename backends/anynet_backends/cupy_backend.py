@@ -387,6 +387,18 @@ class CupyBackend(Backend):
         with x.device:
             return cuda_kernels.add_rows(self.native, x.copy(), index, values)
 
+    def add_to_rows(self, array: Array, index: Array, values: Array) -> None:
+        if not array.flags.c_contiguous:
+            super().add_to_rows(array, index, values)
+            return
+        check_index_add(self, array, index, values)
+        with array.device:
+            cuda_kernels.add_rows(self.native, array, index, values)
+
+    def set_rows(self, array: Array, index: Array, values: Array) -> None:
+        with array.device:
+            array[index] = values
+
     def windows(
         self, x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
     ) -> Array:

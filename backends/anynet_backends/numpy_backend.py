@@ -136,6 +136,12 @@ class NumpyBackend(Backend):
         add_rows(y, index, values)
         return y
 
+    def add_to_rows(self, array: Array, index: Array, values: Array) -> None:
+        add_rows(array, index, values)
+
+    def set_rows(self, array: Array, index: Array, values: Array) -> None:
+        array[index] = values
+
     def windows(
         self, x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
     ) -> Array:

@@ -132,6 +132,9 @@ class TorchBackend(Backend):
             return super().index_add(x, index, values)  # torch's own uses float atomics on a GPU
         return self.native.index_add(x, 0, self.native.where(index < 0, index + n, index), values)
 
+    def set_rows(self, array: Array, index: Array, values: Array) -> None:
+        array[index.to(self.native.int64)] = values
+
     def windows(
         self, x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
     ) -> Array:

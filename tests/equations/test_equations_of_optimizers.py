@@ -65,6 +65,26 @@ def test_steps_of_muon(options):
         np.testing.assert_allclose(expected, p, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("options", [{}, {"betas": (0.5, 0.7), "eps": 0.1, "maximize": True}])
+def test_steps_of_sparse_adam(options):
+    """Rows that the gradient does not have stay, and so do their moments."""
+    p = an.Parameter(START.copy())
+    optimizer = optim.SparseAdam([p], lr=0.05, **options)
+    present = np.array(
+        [[0, 0, 0, 0], [1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 0, 1], [0, 1, 1, 1], [1, 0, 0, 1]], bool
+    )
+    after = []
+    for g, rows in zip(GRADIENTS[1:], present[1:], strict=True):
+        p.grad = an.SparseRows(np.nonzero(rows)[0], g[rows], p.shape)
+        optimizer.step()
+        after.append(p.numpy().copy())
+    equation = of(optimizer)
+    made = equation.evaluate(
+        equation.bind(optimizer, G=GRADIENTS, p_start=START, r=present[:, :, None] * np.ones(3))
+    )
+    np.testing.assert_allclose(after, np.asarray(made["p"]), rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_where_sam_takes_the_gradient(adaptive):
     p = an.Parameter(START.copy())

@@ -170,8 +170,6 @@ def test_linear_to_second_order():
             TypeError,
             "indices must be integers, got float32",
         ),
-        (lambda: nn.Embedding(3, 2, sparse=True), NotImplementedError, "sparse gradients are not offered"),
-        (lambda: F.embedding([1], an.ones((3, 2)), sparse=True), NotImplementedError, "sparse gradients"),
         (
             lambda: F.embedding(
                 [1], an.ones((3, 2), dtype=an.float32) * an.Tensor(1.0, requires_grad=True), max_norm=1.0

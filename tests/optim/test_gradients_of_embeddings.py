@@ -199,7 +199,7 @@ def test_no_array_of_the_size_of_the_table(step):
 def test_rows_as_an_array():
     xp = get_backend("numpy")
     index, values = np.array([2, 0, 2]), np.arange(6.0).reshape(3, 2)
-    made = embedding.Rows(index, values, (4, 2), embedding.add_rows)
+    made = embedding.Rows(xp, index, values, (4, 2))
     expected = np.array([[2.0, 3.0], [0.0, 0.0], [4.0, 6.0], [0.0, 0.0]])
     np.testing.assert_array_equal(made.dense(), expected)
     np.testing.assert_array_equal((made + made).dense(), 2 * expected)

@@ -55,6 +55,7 @@ OPTIONS = {
         "lr": 0.3, "betas": (0.8, 0.6), "eps": 0.1, "weight_decay": 0.1, "warmup_steps": 10, "r": 1.0, "weight_lr_power": 1.0,
         "maximize": True,
     },
+    "SparseAdam": {"lr": 0.3, "betas": (0.5, 0.6), "eps": 0.1, "maximize": True},
     "LBFGS": {
         "lr": 0.3, "max_iter": 3, "max_eval": 2, "tolerance_grad": 1.0, "tolerance_change": 1.0, "history_size": 1,
         "line_search_fn": "strong_wolfe",
@@ -82,6 +83,8 @@ def steps(lib, p, optimizer, count):
         optimizer.zero_grad()
         loss = lib.sum((p * p - 0.7 * p + 0.1 * p * p * p) ** 2)
         loss.backward()
+        if type(optimizer).__name__ == "SparseAdam":  # takes rows alone
+            p.grad = p.grad.to_sparse(1) if lib is torch else an.SparseRows([0, 1], p.grad, p.shape)
         return loss
 
     for _ in range(count):
@@ -503,6 +506,8 @@ def test_float16_is_updated_as_float32(name):
         optimizer = getattr(optim, name)([p], lr=1e-2)
         for _ in range(3):
             p.grad = an.asarray([0.0, 1e-4, -3e-4, 1.0], dtype=dtype)
+            if name == "SparseAdam":
+                p.grad = an.SparseRows([0, 1, 2, 3], p.grad, (4,))
             optimizer.step()
         assert p.dtype.name == dtype
         results.append(p.numpy().astype("float64"))

@@ -11,7 +11,7 @@ from anynet import optim
 OPTIMIZERS = {
     "SGD": {}, "Adagrad": {}, "RMSprop": {"centered": True}, "Adam": {"amsgrad": True}, "AdamW": {}, "Adadelta": {}, "Adamax": {},
     "NAdam": {}, "RAdam": {}, "Rprop": {}, "ASGD": {"t0": 2}, "Adafactor": {}, "Muon": {}, "LAMB": {}, "LARS": {}, "Lion": {},
-    "AdaBound": {}, "ScheduleFreeAdamW": {"warmup_steps": 3}, "LBFGS": {"max_iter": 2},
+    "AdaBound": {}, "ScheduleFreeAdamW": {"warmup_steps": 3}, "LBFGS": {"max_iter": 2}, "SparseAdam": {},
 }  # fmt: skip
 SCHEDULES = {
     "LambdaLR": {"lr_lambda": lambda t: 0.9**t}, "MultiplicativeLR": {"lr_lambda": lambda t: 0.9}, "StepLR": {"step_size": 2},
@@ -64,6 +64,9 @@ def go(p, o, s, first, last):
             if t % 3 != 1:
                 loss = loss + an.sum(p[1] ** 4)
             loss.backward()
+            for x in p:
+                if type(o) is optim.SparseAdam and x.grad is not None:  # takes rows alone
+                    x.grad = an.SparseRows([0, 1], x.grad, x.shape)
             optim.clip_grad_norm_(p, 1.0)
             return loss
 

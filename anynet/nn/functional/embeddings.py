@@ -35,11 +35,12 @@ def embedding(
     """Row weight[input] for each integer: (…) → (…, width). The row `padding_idx` receives no gradient.
 
     `max_norm`: first, and in place, each row that is looked up and whose `norm_type`-norm is larger is scaled to that norm.
-    `scale_grad_by_freq` divides the gradient of each row by the number of times that it occurs in `input`. Sparse gradients are
-    not offered: `sparse=True` is refused.
+    `scale_grad_by_freq` divides the gradient of each row by the number of times that it occurs in `input`. With `sparse` the gradient
+    of a variable `weight` is `anynet.SparseRows`, the rows that were looked up; where weight is a result, and for gradients that are
+    differentiated again, it is an array.
 
     Errors: IndexError for an index outside of [0, rows − 1] (negative ones do not count from the end), ValueError for a weight
-    that is no matrix, NotImplementedError for `sparse`.
+    that is no matrix and for `sparse` with `scale_grad_by_freq`, CompileError for the gradient with `sparse` in a compiled function.
 
     Equation:
       y[d] = W[i, d]
@@ -138,6 +139,9 @@ def embedding_bag(
     """
     where = "embedding_bag"
     _check_bags(where, input, mode, per_sample_weights)
+    if sparse and mode == "max":
+        msg = f"{where}: mode must be 'sum' or 'mean' with sparse=True, as in PyTorch, got 'max'"
+        raise ValueError(msg)
     flat = to_plain(input, device=None if hasattr(input, "shape") else weight.device)
     cells = _cells(where, tuple(flat.shape), offsets, include_last_offset)
     count, longest = len(cells), max(map(len, cells), default=0)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from anynet.autograd.primitive import kernels_on
+from anynet.sparse_rows import SparseRows, numbers_of
 from anynet.tensor import Tensor, to_plain, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import backend_of
@@ -78,9 +79,13 @@ def clip_if_finite(parameters: Iterable[Tensor], max_norm: float) -> float:
     return norm
 
 
+def _any_rows(params: list[Tensor]) -> bool:
+    return any([isinstance(p.grad, SparseRows) for p in params])
+
+
 def _clip_at_once(params: list[Tensor], max_norm: float, only_finite: bool = False) -> Tensor | None:
     """The same by the backend's own operation on all gradients as one vector; None where there is none."""
-    if not kernels_on():
+    if not kernels_on() or _any_rows(params):
         return None
     arrays = [unwrap(p.grad) for p in params]
     xp = backend_of(arrays[0])
@@ -102,7 +107,8 @@ def get_total_norm(
     >>> an.nn.utils.get_total_norm([an.asarray([3.0]), an.asarray([[4.0]])])
     Tensor(5.)
     """
-    arrays = [unwrap(t) for t in ([tensors] if isinstance(tensors, Tensor) else tensors)]
+    given = [tensors] if isinstance(tensors, Tensor) else tensors
+    arrays = [numbers_of(t) if isinstance(t, Tensor) else t for t in given]
     if not arrays:
         return Tensor(0.0)
     xp = backend_of(arrays[0])
@@ -139,15 +145,20 @@ def clip_grads_with_norm_(
             factors[p.device] = _factor(max_norm, total_norm, p.device)
     whole = (
         backend_of(params[0]._data).common_memory([unwrap(p.grad) for p in params])
-        if len(params) > 1
+        if len(params) > 1 and not _any_rows(params)
         else None
     )
     if whole is not None:
         whole *= backend_of(whole).astype(factors[params[0].device], whole.dtype)
         return
     for p in params:
-        g = p.grad._data  # type: ignore[union-attr]
-        _write(p, g * backend_of(g).astype(factors[p.device], g.dtype))
+        grad: Any = p.grad
+        g = grad.rows.values if isinstance(grad, SparseRows) else grad._data
+        scaled = g * backend_of(g).astype(factors[p.device], g.dtype)
+        if isinstance(grad, SparseRows):
+            p.grad = SparseRows.of(grad.rows.with_values(scaled))
+        else:
+            _write(p, scaled)
 
 
 def _factor(max_norm: float, total_norm: ArrayLike | float, device: str) -> Any:
@@ -172,5 +183,10 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
         msg = f"clip_grad_value_: clip_value must be ≥ 0, got {clip_value}"
         raise ValueError(msg)
     for p in _with_grads(parameters):
-        g = p.grad._data  # type: ignore[union-attr]
-        _write(p, backend_of(g).clip(g, -clip_value, clip_value))
+        grad: Any = p.grad
+        g = numbers_of(grad)
+        clipped = backend_of(g).clip(g, -clip_value, clip_value)
+        if isinstance(grad, SparseRows):
+            p.grad = SparseRows.of(grad.rows.coalesce().with_values(clipped))
+        else:
+            _write(p, clipped)

@@ -47,9 +47,16 @@ def add_rows(array: Array, index: Array, values: Array) -> None:
 
 
 def _rows(
-    xp: Backend, weight: Array, index: Array, *, padding: int | None, by_frequency: bool, need: Any
+    xp: Backend,
+    weight: Array,
+    index: Array,
+    *,
+    padding: int | None,
+    by_frequency: bool,
+    sparse: bool,
+    need: Any,
 ) -> Any:
-    if weight.size < LARGE or weight.dtype.kind != "f" or type(index) is not np.ndarray:
+    if weight.size < LARGE or weight.dtype.kind != "f" or type(index) is not np.ndarray or sparse:
         return NotImplemented
     y = np.take(weight, index, axis=0)
     if need is None:
@@ -65,7 +72,7 @@ def _rows(
         if by_frequency:
             _, inverse, counts = np.unique(places, return_inverse=True, return_counts=True)
             values = values / counts[inverse][:, None].astype(values.dtype)
-        return (Rows(places, np.ascontiguousarray(values), shape, add_rows),)[: len(need)]
+        return (Rows(xp, places, np.ascontiguousarray(values), shape),)[: len(need)]
 
     return y, pull
 

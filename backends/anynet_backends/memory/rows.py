@@ -2,53 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from anynet_backends.array_api import Array
 
 __all__ = ["Rows"]
 
-AddInto = Callable[[Array, Array, Array], None]
-
 
 class Rows:
-    """Zeros of `shape` with values[k] added to row index[k], without the zeros. Sums of two are Rows, with arrays they are arrays.
+    """Zeros of `shape` with values[k] added to row index[k], without the zeros; arrays of the backend `xp`.
 
-    `add_into(array, index, values)` adds rows to an array in place.
+    Sums of two are Rows, with arrays they are arrays. `sparse`: a lookup asked for rows, so that the gradient of a variable stays
+    what it is; else they are a way to write an array. `coalesced`: each index is there once, in order.
     """
 
-    __slots__ = ("add_into", "dtype", "index", "shape", "values")
+    __slots__ = ("coalesced", "dtype", "index", "shape", "sparse", "values", "xp")
     __array_ufunc__ = None  # array + rows is left to `__radd__`
 
-    def __init__(self, index: Array, values: Array, shape: tuple[int, ...], add_into: AddInto) -> None:
-        self.index, self.values, self.shape, self.add_into = index, values, shape, add_into
+    def __init__(
+        self,
+        xp: Any,
+        index: Array,
+        values: Array,
+        shape: tuple[int, ...],
+        *,
+        sparse: bool = False,
+        coalesced: bool = False,
+    ) -> None:
+        self.xp, self.index, self.values, self.shape = xp, index, values, tuple(shape)
+        self.sparse, self.coalesced = sparse, coalesced
         self.dtype = values.dtype
+
+    def with_values(self, values: Array) -> Rows:
+        """Other values at the same rows."""
+        return Rows(self.xp, self.index, values, self.shape, sparse=self.sparse, coalesced=self.coalesced)
+
+    def none(self) -> Rows:
+        """No rows: a gradient of zero."""
+        index, values = self.index[:0], self.values[:0, ...]
+        return Rows(self.xp, index, values, self.shape, sparse=self.sparse, coalesced=True)
 
     def dense(self) -> Array:
         """As an array."""
-        made = np.zeros(self.shape, self.dtype)
+        made = self._zeros(self.shape[0])
         self.add_to(made)
         return made
 
     def add_to(self, array: Array) -> None:
         """Add to an array of this shape, in place."""
-        self.add_into(array, self.index, self.values)
+        self.xp.add_to_rows(array, self.index, self.values)
+
+    def coalesce(self) -> Rows:
+        """The same with each index once, in order: the values at a row are added up in the order in which they came, as in `dense`."""
+        if self.coalesced:
+            return self
+        xp, (index, order, group) = self.xp, self._sorted(self.index)
+        values = self._zeros(int(index.shape[0]))
+        xp.add_to_rows(values, group, xp.take(self.values, order, axis=0))
+        return Rows(xp, index, values, self.shape, sparse=self.sparse, coalesced=True)
+
+    def distinct(self, before: Array | None = None) -> Array:
+        """The rows, and those before, each once, in order."""
+        return self._sorted(self.index if before is None else self.xp.concat((before, self.index)))[0]
+
+    def _sorted(self, index: Array) -> tuple[Array, Array, Array]:
+        """The distinct numbers of an index in order, its positions in that order, and for each of these the number that is there."""
+        xp = self.xp
+        order = xp.argsort(index, stable=True)
+        if index.shape[0] == 0:
+            return index, order, order
+        ordered = xp.take(index, order, axis=0)
+        first = xp.ones((1,), dtype=xp.bool, device=ordered.device)
+        new = xp.concat((first, ordered[1:] != ordered[:-1]))
+        group = xp.cumulative_sum(xp.astype(new, order.dtype)) - 1
+        return ordered[new], order, group
 
     def __add__(self, other: Any) -> Any:
         if type(other) is Rows:
             index, values = (
-                np.concatenate((getattr(self, n), getattr(other, n))) for n in ("index", "values")
+                self.xp.concat((getattr(self, n), getattr(other, n)), axis=0) for n in ("index", "values")
             )
-            return Rows(index, values, self.shape, self.add_into)
-        total = np.array(other, self.dtype)
+            both = Rows(self.xp, index, values, self.shape, sparse=self.sparse and other.sparse)
+            return both.coalesce() if both.sparse and index.shape[0] > self.shape[0] else both
+        total = self.xp.asarray(other, dtype=self.dtype, copy=True)
         self.add_to(total)
         return total
 
     __radd__ = __add__
 
-    def distinct(self, before: Array | None = None) -> Array:
-        """The rows, and those before, each once, in order."""
-        return np.unique(self.index if before is None else np.concatenate((before, self.index)))
+    def _zeros(self, count: int) -> Array:
+        xp = self.xp
+        device = xp.native_device(xp.device_of(self.values))
+        return xp.zeros((count, *self.shape[1:]), dtype=self.dtype, device=device)

@@ -58,6 +58,21 @@ def own():
     return Own()
 
 
+class Bags(nn.Module):
+    """The mean of the rows of a table that the numbers name."""
+
+    def __init__(self, *, sparse):
+        self.table = nn.EmbeddingBag(9, 3, sparse=sparse, dtype="float64")
+
+    def forward(self, x):
+        return self.table(an.clip(an.astype(x * 2 + 4, an.int64), 0, 8))
+
+
+def bags(sparse=True):
+    an.random.manual_seed(1)
+    return Bags(sparse=sparse)
+
+
 CASES = {  # 37 samples in batches of 8: the last has 5, in four processes 1, 1, 1, 2
     "plain": (net, data(37), {"val": data(13)}),
     "one left": (net, data(33), {}),  # the last batch has one sample: three of four processes have none
@@ -69,6 +84,9 @@ CASES = {  # 37 samples in batches of 8: the last has 5, in four processes 1, 1,
     "accumulated and clipped": (net, data(33), {"accumulate": 2, "clip_norm": 0.05}),
     "batch norm": (lambda: net(norm=True), data(34), {"val": data(13)}),
     "batch norm, accumulated": (lambda: net(norm=True), data(37), {"accumulate": 2}),
+    "rows": (bags, data(37), {"optimizer": an.optim.SparseAdam, "clip_norm": 0.05}),
+    "rows, one left": (bags, data(33), {"optimizer": an.optim.SparseAdam}),
+    "rows, accumulated": (bags, data(33), {"optimizer": an.optim.Adagrad, "accumulate": 2}),
     "sum": (net, data(37), {"loss": nn.CrossEntropyLoss(reduction="sum"), "lr": 0.002}),
     "schedule": (net, data(37), {"scheduler": "onecycle"}),
     "line search": (  # a few evaluations: rounding grows in its differences of gradients
