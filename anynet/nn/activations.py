@@ -397,8 +397,8 @@ class Sigmoid(Module):
     """The logistic function: from 0 to 1.
 
     >>> import anynet as an
-    >>> an.nn.Sigmoid()(an.asarray([-1.0, 0.0, 2.0]))
-    Tensor([0.2689414, 0.5      , 0.8807971])
+    >>> an.nn.Sigmoid()(an.asarray([-0.5, 0.0, 2.0]))
+    Tensor([0.37754068, 0.5       , 0.8807971 ])
 
     Source: Verhulst (1838); Rumelhart, Hinton, Williams: Learning representations by back-propagating errors (1986).
     """
@@ -533,8 +533,8 @@ class SiLU(Module):
     """x σ(x). `inplace` is accepted as in PyTorch, but the input is never overwritten.
 
     >>> import anynet as an
-    >>> an.nn.SiLU()(an.asarray([-1.0, 0.0, 2.0]))
-    Tensor([-0.2689414,  0.       ,  1.7615942])
+    >>> an.nn.SiLU()(an.asarray([-0.5, 0.0, 2.0]))
+    Tensor([-0.18877034,  0.        ,  1.7615942 ])
 
     Source: Elfwing, Uchibe, Doya: Sigmoid-weighted linear units (2018); Ramachandran et al.: Searching for activation
       functions (2017).

@@ -67,8 +67,8 @@ elu.vjp(
 
 @primitive
 def sigmoid(xp: Backend, x: Array, /) -> Array:
-    """1 / (1 + e⁻ˣ), computed as ½ (1 + tanh(x/2)), which never overflows."""
-    return xp.tanh(x * 0.5) * 0.5 + 0.5
+    """1 / (1 + e⁻ˣ)"""
+    return xp.logistic(x)
 
 
 sigmoid.vjp(x=lambda g, y: g * (y * (1 - y)))
@@ -77,7 +77,7 @@ sigmoid.vjp(x=lambda g, y: g * (y * (1 - y)))
 @primitive
 def silu(xp: Backend, x: Array, /) -> Array:
     """x σ(x), also called swish (Hendrycks & Gimpel 2016; Elfwing et al. 2018)."""
-    return x * (xp.tanh(x * 0.5) * 0.5 + 0.5)
+    return x * xp.logistic(x)
 
 
 def _silu_rule(g: Any, x: Any) -> Any:

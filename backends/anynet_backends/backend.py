@@ -333,6 +333,10 @@ class Backend:
         """The memory of arrays as one vector, where each lies behind the one before in one vector; writes into it are writes into them."""
         return None
 
+    def logistic(self, x: Array, /) -> Array:
+        """1 / (1 + e⁻ˣ), computed as ½ (1 + tanh(x/2)), which never overflows."""
+        return self.tanh(x * 0.5) * 0.5 + 0.5
+
     def affine(self, a: Array, b: Array, c: Array, /) -> Array:
         """A new array a b + c: the product of matrices (…, n, k) and (k, m), and a vector (m,) added to each row."""
         y = self.matmul(a, b)

@@ -41,8 +41,8 @@ class NumpyBackend(Backend):
         allocator.at_import()
         super().__init__("numpy", namespace(), (np.ndarray, np.generic), native=np)
         self.native_dtype["float16"] = np.dtype("float16")
-        if elementary.in_use():
-            vars(self).update({name: elementary.by_dtype(name) for name in elementary.ELEMENTARY})
+        ours = [name for name in elementary.in_use() if name in elementary.ELEMENTARY]
+        vars(self).update({name: elementary.by_dtype(name) for name in ours})
         self._try_first(KERNELS)
         if products.WIDE:
             self.matmul = products.matmul
@@ -61,6 +61,10 @@ class NumpyBackend(Backend):
 
     def bind_program(self, program: Any, vectors: Sequence[Array]) -> Callable[[Any], None]:
         return program.bind(vectors)  # type: ignore[no-any-return]
+
+    def logistic(self, x: Array, /) -> Array:
+        ufunc = elementary.logistic(x)
+        return super().logistic(x) if ufunc is None else ufunc(x)
 
     def rounded(self, x: Array, kind: str) -> Array:
         with np.errstate(all="ignore"):  # what is beyond float16 is infinite

@@ -53,8 +53,8 @@ def sigmoid(input: ArrayLike) -> Tensor:
       (x: input)
 
     >>> import anynet as an
-    >>> an.nn.functional.sigmoid(an.asarray([-2.0, 0.0, 2.0]))
-    Tensor([0.11920291, 0.5       , 0.8807971 ])
+    >>> an.nn.functional.sigmoid(an.asarray([-0.5, 0.0, 2.0]))
+    Tensor([0.37754068, 0.5       , 0.8807971 ])
     """
     return ops.sigmoid(input)
 
@@ -72,8 +72,8 @@ def silu(input: ArrayLike, inplace: bool = False) -> Tensor:
       (x: input)
 
     >>> import anynet as an
-    >>> an.nn.functional.silu(an.asarray([-2.0, 0.0, 2.0]))
-    Tensor([-0.23840582,  0.        ,  1.7615942 ])
+    >>> an.nn.functional.silu(an.asarray([-0.5, 0.0, 2.0]))
+    Tensor([-0.18877034,  0.        ,  1.7615942 ])
     """
     return ops.silu(input)
 

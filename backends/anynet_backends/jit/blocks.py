@@ -462,7 +462,10 @@ class Blocked:
             for shape, _, order in self.results
         ]
         self.finish = finish
-        team = onednn.team() if nbytes >= _THREAD_BYTES else None
+        large = nbytes >= _THREAD_BYTES
+        if large and any(dtype == np.float32 for _, dtype in results):
+            onednn.works()  # its threads: nothing may have asked for the library so far
+        team = onednn.team() if large else None
         many = sum(len(offsets) for _, offsets in bodies)
         threads = max(1, min(onednn.threads(), many // 2)) if team else 1
         self.address = native_function.fast_data_pointer()

@@ -1,4 +1,4 @@
-; An elementary function of float32, FUNCTION, as the inner loop of a ufunc. Without branches, tables and comparisons of floating-point numbers: LLVM makes vector code of loops
+; Elementary functions of float32. Without branches, tables and comparisons of floating-point numbers: LLVM makes vector code of loops
 ; over them, and they raise the floating-point exceptions that the functions have, no others. Every operation is IEEE 754's, the fused
 ; multiply-add one of them, so the bits are the same in each loop and on each processor that has it.
 ;
@@ -71,9 +71,8 @@ define internal float @unless_tiny(float %x, float %y) alwaysinline {
   ret float %z
 }
 
-; e^x = 2^n (1 + p). 2^n as two factors: only the last product rounds, overflows and underflows
-define internal float @an_exp(float %x) alwaysinline {
-  %v = call float @within_bound(float %x, float 104.0)
+; e^v = 2^n (1 + p) for |v| < 2^7. 2^n as two factors: only the last product rounds, overflows and underflows
+define internal float @exp_between(float %v) alwaysinline {
   %np = call { i32, float } @split_and_expm1(float %v)
   %n = extractvalue { i32, float } %np, 0
   %p = extractvalue { i32, float } %np, 1
@@ -84,7 +83,35 @@ define internal float @an_exp(float %x) alwaysinline {
   %s2 = call float @power_of_two(i32 %rest)
   %y1 = fmul float %e, %s1
   %y2 = fmul float %y1, %s2
-  %y = call float @unless_special(float %x, float %y2, float 0.0)
+  ret float %y2
+}
+
+define internal float @an_exp(float %x) alwaysinline {
+  %v = call float @within_bound(float %x, float 104.0)
+  %e = call float @exp_between(float %v)
+  %y = call float @unless_special(float %x, float %e, float 0.0)
+  ret float %y
+}
+
+; 1 / (1 + e^-x) = s - s e / (1 + e) with e = e^-|x| <= 1, and s = 1 for positive x, e for negative ones: where s is small the quotient is,
+; too, and so is what the rounding of 1 + e does to the result
+define internal float @an_logistic(float %x) alwaysinline {
+  %bits = bitcast float %x to i32
+  %negative = icmp slt i32 %bits, 0
+  %bound = select i1 %negative, i32 1120927744, i32 1118699520 ; 104, where e underflows, and 87, where 1 + e is 1
+  %size = and i32 %bits, 2147483647
+  %large = icmp ugt i32 %size, %bound ; infinities and NaN, too
+  %most = select i1 %large, i32 %bound, i32 %size
+  %minus = or i32 %most, -2147483648
+  %v = bitcast i32 %minus to float
+  %e = call float @exp_between(float %v)
+  %s = select i1 %negative, float %e, float 1.0
+  %below = fadd float %e, 1.0
+  %q = fdiv float %e, %below
+  %less = fneg float %s
+  %y1 = call float @llvm.fma.f32(float %less, float %q, float %s)
+  %nan = icmp ugt i32 %size, 2139095040
+  %y = select i1 %nan, float %x, float %y1
   ret float %y
 }
 
@@ -235,86 +262,3 @@ define internal float @an_log1p(float %x) alwaysinline {
   %y = select i1 %plain, float %y3, float %x
   ret float %y
 }
-
-define internal void @row(i64 %n, ptr noalias nocapture %x, ptr noalias nocapture %y) {
-entry:
-  %some = icmp sgt i64 %n, 0
-  br i1 %some, label %loop, label %end
-loop:
-  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
-  %from = getelementptr inbounds float, ptr %x, i64 %i
-  %to = getelementptr inbounds float, ptr %y, i64 %i
-  %v = load float, ptr %from, align 4
-  %w = call float @an_FUNCTION(float %v)
-  store float %w, ptr %to, align 4
-  %next = add nuw nsw i64 %i, 1
-  %more = icmp slt i64 %next, %n
-  br i1 %more, label %loop, label %end, !llvm.loop !0
-end:
-  ret void
-}
-
-; n floats between memory with strides
-define internal void @copy(i64 %n, ptr %x, i64 %sx, ptr %y, i64 %sy) {
-entry:
-  %some = icmp sgt i64 %n, 0
-  br i1 %some, label %loop, label %end
-loop:
-  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
-  %ox = mul i64 %i, %sx
-  %oy = mul i64 %i, %sy
-  %from = getelementptr i8, ptr %x, i64 %ox
-  %to = getelementptr i8, ptr %y, i64 %oy
-  %v = load float, ptr %from, align 4
-  store float %v, ptr %to, align 4
-  %next = add nuw nsw i64 %i, 1
-  %more = icmp slt i64 %next, %n
-  br i1 %more, label %loop, label %end, !llvm.loop !3
-end:
-  ret void
-}
-
-; the inner loop of a ufunc: floats that are not neighbours go through a buffer
-define void @inner_loop(ptr %args, ptr %dims, ptr %steps, ptr %data) {
-entry:
-  %room = alloca [256 x float], align 32
-  %n = load i64, ptr %dims
-  %x = load ptr, ptr %args
-  %yp = getelementptr ptr, ptr %args, i64 1
-  %y = load ptr, ptr %yp
-  %sx = load i64, ptr %steps
-  %syp = getelementptr i64, ptr %steps, i64 1
-  %sy = load i64, ptr %syp
-  %a = icmp eq i64 %sx, 4
-  %b = icmp eq i64 %sy, 4
-  %neighbours = and i1 %a, %b
-  br i1 %neighbours, label %whole, label %head
-whole:
-  call void @row(i64 %n, ptr %x, ptr %y)
-  ret void
-head:
-  %i = phi i64 [ 0, %entry ], [ %next, %part ]
-  %more = icmp slt i64 %i, %n
-  br i1 %more, label %part, label %end
-part:
-  %left = sub i64 %n, %i
-  %last = icmp slt i64 %left, 256
-  %m = select i1 %last, i64 %left, i64 256
-  %ox = mul i64 %i, %sx
-  %oy = mul i64 %i, %sy
-  %from = getelementptr i8, ptr %x, i64 %ox
-  %to = getelementptr i8, ptr %y, i64 %oy
-  call void @copy(i64 %m, ptr %from, i64 %sx, ptr %room, i64 4)
-  call void @row(i64 %m, ptr %room, ptr %room)
-  call void @copy(i64 %m, ptr %room, i64 4, ptr %to, i64 %sy)
-  %next = add i64 %i, 256
-  br label %head
-end:
-  ret void
-}
-
-!0 = distinct !{!0, !1, !2}
-!1 = !{!"llvm.loop.unroll.disable"}
-!2 = !{!"llvm.loop.interleave.count", i32 1}
-!3 = distinct !{!3, !1, !4}
-!4 = !{!"llvm.loop.vectorize.enable", i1 false}

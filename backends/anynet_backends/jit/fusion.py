@@ -13,8 +13,9 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.jit.compiler import MOST_AXES, compiler, converts_half
+from anynet_backends.jit.elementary import written_as
 from anynet_backends.jit.geometry import broadcast_strides, collapse_axes, layout_of, overlaps_partly
-from anynet_backends.jit.loop_ir import CASTS, LETTERS, RULES, SIZE, FusedLoop, LoopOp
+from anynet_backends.jit.loop_ir import CASTS, ELEMENTARY_RULES, LETTERS, RULES, SIZE, FusedLoop, LoopOp
 from anynet_backends.jit.numpy_calls import NumpyCall, choose, set_where
 from anynet_backends.jit.printing import print_pass
 from anynet_backends.jit.segment import KernelCall, LoopArgs, loop_call, nested_call
@@ -24,13 +25,15 @@ __all__ = ["ElementwiseCall", "choice_or_copy", "constant_array", "elementwise_c
 
 
 class ElementwiseCall(NamedTuple):
-    """An element-wise call: function, the type it works in, inputs, output."""
+    """An element-wise call: function, the type it works in ("" where only the ufunc can compute it), inputs, output, and the ufunc whose
+    inner loop for `types` does it, if there is one."""
 
     name: str
     letter: str
     inputs: tuple[Array, ...]
     out: Array
-    ufunc: np.ufunc | None
+    ufunc: np.ufunc | None = None
+    types: str = ""
 
 
 def fuse(pending: list[ElementwiseCall], wanted: Callable[[Array], bool]) -> list[KernelCall] | None:
@@ -135,7 +138,7 @@ def choice_or_copy(name: str, inputs: tuple[Any, ...], out: Any) -> ElementwiseC
         ready.append(a)
     if any(overlaps_partly(out, a) for a in ready) or any(len(a.shape) > out.ndim for a in ready):
         return None
-    return ElementwiseCall(name, letter, tuple(ready), out, None)
+    return ElementwiseCall(name, letter, tuple(ready), out)
 
 
 def constant_array(x: Any, dtype: np.dtype[Any]) -> Array | None:
@@ -171,27 +174,29 @@ def _of_ufunc(f: np.ufunc, inputs: tuple[Any, ...], out: Array) -> ElementwiseCa
     ):
         return None
     letters = {LETTERS.get(t) for t in types[:-1]}
-    name = f.__name__
+    name = written_as(f) or f.__name__
+    loop = "".join(t.char for t in types[:-1]) + "->" + types[-1].char
     if len(letters) == 1 and is_supported(out, *arrays):
         letter = letters.pop()
         known = letter is not None and (
-            name in RULES[letter] or (letter in "fd" and name in ("maximum", "minimum", "sign"))
+            name in RULES[letter]
+            or (letter == "f" and name in ELEMENTARY_RULES)
+            or (letter in "fd" and name in ("maximum", "minimum", "sign"))
         )
         fits = all(LETTERS[a.dtype] == letter or (LETTERS[a.dtype], letter) in CASTS for a in arrays)
         if letter is not None and known and fits:
-            return ElementwiseCall(name, letter, tuple(arrays), out, None)
+            ufunc = f if written_as(f) and all(a.dtype == out.dtype for a in arrays) else None
+            return ElementwiseCall(name, letter, tuple(arrays), out, ufunc, loop)
     if any(a.dtype != t for a, t in zip(arrays, types, strict=False)) or out.dtype.kind not in "fiub":
         return None
-    return ElementwiseCall(
-        "".join(t.char for t in types[:-1]) + "->" + types[-1].char, "", tuple(arrays), out, f
-    )
+    return ElementwiseCall(name, "", tuple(arrays), out, f, loop)
 
 
 def ufunc_call(e: ElementwiseCall) -> list[KernelCall] | None:
     """An element-wise call by the ufunc's own loop: one row where the arrays are one vector, or one a row of few."""
     if e.ufunc is None:
         return None
-    found = inner_loop(e.ufunc, e.name)
+    found = inner_loop(e.ufunc, e.types)
     if found is None:
         return None
     arrays = (*e.inputs, e.out)

@@ -83,8 +83,8 @@ Shape = list[list[Atom]]
 
 REDUCTIONS: Final = frozenset(("sum", "mean", "max", "min"))
 _ALIKE: Final = frozenset(
-    ("where", "astype", "clip", "power", "zeros_like", "ones_like", "full_like", "arrange", "erf", "erfc")
-)
+    ("where", "astype", "clip", "power", "zeros_like", "ones_like", "full_like", "arrange", "erf", "erfc", "logistic")
+)  # fmt: skip
 CREATION: Final = frozenset(("zeros", "ones", "full", "arange", "asarray"))
 _VIEWS: Final = frozenset(
     ("reshape", "expand_dims", "squeeze", "broadcast_to", "permute_dims", "transpose", "matrix_transpose", "getitem")

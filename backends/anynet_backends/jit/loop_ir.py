@@ -6,11 +6,15 @@ of IEEE 754, none is contracted or reordered, so that the loop gives the bits of
 
 from __future__ import annotations
 
+import functools
 from typing import Final, NamedTuple
 
 import numpy as np
 
-__all__ = ["CASTS", "LETTERS", "LLVM_TYPES", "RULES", "SIZE", "FusedLoop", "LoopOp"]
+from anynet_backends.jit.compiler import text_of
+from anynet_backends.jit.elementary import ELEMENTARY, LOGISTIC, PREFIX
+
+__all__ = ["CASTS", "ELEMENTARY_RULES", "LETTERS", "LLVM_TYPES", "RULES", "SIZE", "FusedLoop", "LoopOp"]
 
 LETTERS: Final = {
     np.dtype(np.float32): "f",
@@ -52,6 +56,9 @@ _TRUTH: Final[dict[str, str]] = {
 _HALF: Final[dict[str, str]] = {
     "where": _REAL["where"]
 }  # it is stored and converted, as NumPy computes in float32
+ELEMENTARY_RULES: Final = {
+    PREFIX + name: f"call float @{PREFIX}{name}(float {{0}})" for name in (LOGISTIC, *ELEMENTARY)
+}
 RULES: Final = {"f": _REAL, "d": _REAL, "e": _HALF, "q": _INTEGER, "?": _TRUTH}
 _COMPARE: Final = frozenset(
     ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan", "isfinite", "isinf")
@@ -109,8 +116,9 @@ class FusedLoop(NamedTuple):
             row.compute(op)
         for operand, number in self.stores:
             row.store(operand, number)
-        return f"""{_DECLARATIONS}
-{row.code()}
+        elementary = any(op.name in ELEMENTARY_RULES for op in self.ops)
+        return f"""{_with_elementary() if elementary else _DECLARATIONS}
+{row.code(_LOOP_OF_MANY if elementary else "")}
 define i64 @kernel(ptr %args, ptr %dims, ptr %steps, ptr %data) {{
 {_nest_code(len(self.operands), self.outer)}
 }}
@@ -121,6 +129,23 @@ _DECLARATIONS: Final = "\n".join(
     [f"declare {t} @llvm.{f}.{s}({t})" for f in _INTRINSICS for t, s in (("float", "f32"), ("double", "f64"))]
     + [f"declare {t} @llvm.copysign.{s}({t}, {t})" for t, s in (("float", "f32"), ("double", "f64"))]
 )
+
+
+_LOOP_OF_MANY: Final = ", !llvm.loop !0"
+"""Of a loop with elementary functions: each iteration has work enough, and more of it would be more code to compile."""
+_METADATA: Final = """
+!0 = distinct !{!0, !1, !2}
+!1 = !{!"llvm.loop.unroll.disable"}
+!2 = !{!"llvm.loop.interleave.count", i32 1}
+"""
+
+
+@functools.cache
+def _with_elementary() -> str:
+    """The declarations, and elementary.ll, which has some of them, too."""
+    text = text_of("elementary.ll")
+    declared = set(text.splitlines())
+    return text + "\n".join(line for line in _DECLARATIONS.splitlines() if line not in declared) + _METADATA
 
 
 class _RowWriter:
@@ -156,7 +181,8 @@ class _RowWriter:
             result = self._sign(t, *args)
         else:
             result = self._new()
-            self.lines.append(f"{result} = {RULES[op.letter][op.name].format(*args, t=t, s=short)}")
+            rule = ELEMENTARY_RULES.get(op.name) or RULES[op.letter][op.name]
+            self.lines.append(f"{result} = {rule.format(*args, t=t, s=short)}")
         self.values.append((result, op.result_letter))
 
     def store(self, operand: int, number: int) -> None:
@@ -170,8 +196,8 @@ class _RowWriter:
             value = new
         self.lines.append(f"store {_MEMORY[letter]} {value}, ptr {target}, align {SIZE[letter]}")
 
-    def code(self) -> str:
-        """The function."""
+    def code(self, about: str) -> str:
+        """The function; `about`: what LLVM is told about the loop."""
         params = ", ".join(f"ptr noalias nocapture %p{i}, i64 %s{i}" for i in range(len(self.operands)))
         head, body = "\n  ".join(self.entry), "\n  ".join(self.lines)
         return f"""define internal void @row(i64 %n, {params}) {{
@@ -184,7 +210,7 @@ loop:
   {body}
   %next = add nuw nsw i64 %i, 1
   %more = icmp slt i64 %next, %n
-  br i1 %more, label %loop, label %end
+  br i1 %more, label %loop, label %end{about}
 end:
   ret void
 }}"""

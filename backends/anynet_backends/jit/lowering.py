@@ -14,7 +14,7 @@ import numpy as np
 from anynet_backends import onednn
 from anynet_backends.array_api import Array
 from anynet_backends.jit import numpy_calls
-from anynet_backends.jit.elementary import suited
+from anynet_backends.jit.elementary import logistic, suited
 from anynet_backends.jit.instructions import (
     Instruction,
     Origin,
@@ -192,6 +192,11 @@ def _ufunc(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> 
     return [(_POSITIONAL.get(name) or suited(ufunc, args[0]), (*args, out))]
 
 
+def _logistic(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
+    ufunc = logistic(args[0])
+    return None if ufunc is None else [(ufunc, (args[0], out))]
+
+
 def _product(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
     if kwargs:
         return None
@@ -300,6 +305,6 @@ _RULES: Final[dict[str, _Rule]] = {
     **dict.fromkeys(("zeros", "zeros_like", "ones", "ones_like", "full", "full_like"), _fill),
     **dict.fromkeys(("stack", "concat"), _join),
     **dict.fromkeys(("reshape", "broadcast_to", "expand_dims", "permute_dims", "squeeze"), _copy_of_view),
-    "getitem": _getitem, "where": _where, "take": _take,
+    "logistic": _logistic, "getitem": _getitem, "where": _where, "take": _take,
 }  # fmt: skip
 """Functions that are no ufuncs, by their names in a trace."""

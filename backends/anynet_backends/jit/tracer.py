@@ -278,6 +278,7 @@ class Trace:
             "index_add": base.index_add,
             "arrange": base.arrange,
             "affine": base.affine,
+            "logistic": base.logistic,
         }
         for space in ("linalg", "fft"):
             for n, f in vars(getattr(base, space)).items():

@@ -11,6 +11,7 @@ from typing import Any
 from anynet_backends import array_api
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
+from anynet_backends.jit.elementary import logistic
 from anynet_backends.jit.tracer import ACTIVE, TracedArray, values_of
 from anynet_backends.kernel_table import Kernel
 
@@ -161,6 +162,11 @@ class TracerBackend(Backend):
         if not ACTIVE:
             return array
         return ACTIVE[-1].call("arrange", (array, like), {})
+
+    def logistic(self, x: Array, /) -> Array:
+        if not ACTIVE:
+            return self.base.logistic(x)
+        return super().logistic(x) if logistic(x) is None else ACTIVE[-1].call("logistic", (x,), {})
 
     def affine(self, a: Array, b: Array, c: Array, /) -> Array:
         return ACTIVE[-1].call("affine", (a, b, c), {}) if ACTIVE else self.base.affine(a, b, c)

@@ -107,7 +107,7 @@ class Translator:
     def _joins(self, new: ElementwiseCall) -> bool:
         """Whether one loop may do the pending elements and this one, element by element: memory that one writes and
         another touches must be the same element of the same array."""
-        if new.ufunc is not None or self.pending[-1].ufunc is not None:
+        if not new.letter or not self.pending[-1].letter:
             return False
         if new.out.shape != self.pending[0].out.shape or len(self.pending) >= MOST_FUSED:
             return False
@@ -127,7 +127,7 @@ class Translator:
         if not pending:
             return
         found = ufunc_call(pending[0]) if len(pending) == 1 else None
-        if found is None and pending[0].ufunc is None:
+        if found is None and pending[0].letter:
             found = fuse(pending, self._wanted)
         if found is not None:
             self.rows += found

@@ -274,7 +274,7 @@ def _row_backward(log: bool) -> tuple[Function, ...]:
 def _address(log: bool, back: bool, rows: bool) -> int:
     make = (_row_backward if back else _row_forward) if rows else (_backward if back else _forward)
     functions = make(log)
-    return compiled(functions, functions[-1].name, text_of("elementary.ll", FUNCTION="exp"))
+    return compiled(functions, functions[-1].name, text_of("elementary.ll"))
 
 
 class _Plan:

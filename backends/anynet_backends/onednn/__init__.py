@@ -32,13 +32,13 @@ from anynet_backends.onednn import (
     recurrent,
     softmax,
 )
-from anynet_backends.onednn.library import OneDNNError, find, problem, team, threads, version
+from anynet_backends.onednn.library import OneDNNError, find, problem, team, threads, version, works
 from anynet_backends.onednn.matmul import Product, affine, matmul, product
 from anynet_backends.onednn.primitive import Step
 
 __all__ = [
     "KERNELS", "OneDNNError", "Product", "Step", "affine", "find", "matmul", "primitive", "problem", "product", "team", "threads",
-    "version",
+    "version", "works",
 ]  # fmt: skip
 KERNELS: KernelTable = {
     name: kernel

@@ -12,11 +12,20 @@ from anynet_backends import backend_of
 from anynet_backends.jit import availability, elementary
 
 pytestmark = pytest.mark.skipif(not availability.available(), reason="needs the extra numba")
-ULPS = {"exp": 1.0, "expm1": 1.4, "log": 1.0, "log1p": 1.4, "tanh": 1.4}
+ALL = (*elementary.ELEMENTARY, elementary.LOGISTIC)
+ULPS = {"exp": 1.0, "expm1": 1.4, "log": 1.0, "log1p": 1.4, "tanh": 1.4, "logistic": 2.0}
 SPECIAL = (
     np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, -2.0, 1e-45, -1e-45, 1e-40, -1e-40, 2.0**-24, -(2.0**-26), 3e38, -3e38,
-    88.72, 88.73, 88.9, 104.5, -87.4, -103.9, -104.1, 17.3, -17.4, 9.02, -11.0,
+    86.9, 87.1, 88.72, 88.73, 88.9, 104.5, -87.4, -103.9, -104.1, 17.3, -17.4, 9.02, -11.0,
 )  # fmt: skip
+
+
+def _exact(name: str, x: np.ndarray) -> np.ndarray:
+    """In double precision, whose exponents reach where e^-x of any float32 is not 0 beside its logistic."""
+    if name == "logistic":
+        e = np.exp(-np.abs(x.astype(np.float64)))
+        return np.where(x < 0, e, 1.0) / (1.0 + e)
+    return getattr(np, name)(x.astype(np.float64))
 
 
 def _numbers(name: str) -> np.ndarray:
@@ -29,12 +38,12 @@ def _numbers(name: str) -> np.ndarray:
     return np.concatenate([bits, *(np.asarray(a, np.float32) for a in (some, near, -near, SPECIAL, [edge]))])
 
 
-@pytest.mark.parametrize("name", elementary.ELEMENTARY)
+@pytest.mark.parametrize("name", ALL)
 def test_values(name):
     """Against NumPy in double precision, in units in the last place; the last bits of zero, infinities and NaN."""
     f, x = elementary.float32_ufunc(name), _numbers(name)
     with np.errstate(all="ignore"):
-        y, exact = f(x), getattr(np, name)(x.astype(np.float64))
+        y, exact = f(x), _exact(name, x)
         rounded = exact.astype(np.float32)
         unit = np.spacing(np.abs(rounded)).astype(np.float64)
     assert y.dtype == np.float32
@@ -56,7 +65,7 @@ def _warning(name: str, x: float) -> list[str]:
     return [f"{said} {name}"] if said else []
 
 
-@pytest.mark.parametrize("name", elementary.ELEMENTARY)
+@pytest.mark.parametrize("name", ALL)
 def test_warnings(name):
     """One number, and enough of them for vectors and a rest."""
     f = elementary.float32_ufunc(name)
@@ -68,7 +77,7 @@ def test_warnings(name):
             assert [str(w.message) for w in caught] == _warning(name, float(number)), (name, number)
 
 
-@pytest.mark.parametrize("name", elementary.ELEMENTARY)
+@pytest.mark.parametrize("name", ALL)
 def test_forms_of_arrays(name):
     """The same bits in any place: strided, reversed, in place, one by one, more than a buffer."""
     f = elementary.float32_ufunc(name)
@@ -89,13 +98,13 @@ def test_forms_of_arrays(name):
     np.testing.assert_array_equal(shifted[1 : x.size + 1], y.ravel())
 
 
-@pytest.mark.parametrize("name", elementary.ELEMENTARY)
+@pytest.mark.parametrize("name", ALL)
 def test_same_bits_in_every_way(name):
     """A call, a call that has become machine code, blocks, a compiled function."""
-    function = getattr(an, name)
+    function = an.nn.functional.sigmoid if name == "logistic" else getattr(an, name)
     for shape in ((5, 7), (300, 401)):
         x = np.random.default_rng(2).uniform(0.1, 3, shape).astype(np.float32)
-        want = elementary.suited(getattr(np, name), x)(x)
+        want = elementary.logistic(x)(x) if name == "logistic" else elementary.suited(getattr(np, name), x)(x)
         tensor = an.asarray(x)
         for _ in range(30 if x.size < 100 else 4):
             np.testing.assert_array_equal(function(tensor).numpy(), want)
@@ -127,3 +136,45 @@ def test_numpys_own_functions_are_left_alone():
     assert elementary.suited(np.exp, np.zeros(3)) is np.exp
     assert elementary.suited(np.sin, np.zeros(3, np.float32)) is np.sin
     assert elementary.suited(np.copyto, np.zeros(3, np.float32)) is np.copyto
+
+
+def test_logistic_neither_overflows_nor_underflows_where_it_is_one():
+    """Any exception counts here, as for somebody who has `np.seterr(all="raise")`."""
+    f = elementary.float32_ufunc("logistic")
+    x = np.asarray([0, -0.0, 17, 80, 88, 104, 3e38, np.inf, np.nan, -17, -80, -86], np.float32)
+    with np.errstate(all="raise"):
+        y = f(x)
+    assert y[:2].tolist() == [0.5, 0.5]
+    assert y[3:8].tolist() == [1.0] * 5
+    assert np.isnan(y[8])
+    assert f(np.float32(-np.inf)) == 0
+    assert f(np.float32(-100)) > 0  # a subnormal number
+
+
+@pytest.mark.parametrize("name", ["exp", "expm1", "logistic"])
+def test_a_loop_that_has_it_gives_the_bits_of_the_call(name):
+    """What stands in one loop with other operations, on numbers of every size, eager, in blocks and compiled."""
+    x = np.resize(_numbers(name), (1000, 601))
+    f = elementary.float32_ufunc(name)
+    function = an.nn.functional.sigmoid if name == "logistic" else getattr(an, name)
+    tensor = an.asarray(x)
+
+    def chain(t):
+        return an.where(t > 0, function(t), function(t * 0.5) - t) * 0.25
+
+    with np.errstate(all="ignore"):
+        want = np.where(x > 0, f(x), f(x * np.float32(0.5)) - x) * np.float32(0.25)
+        for _ in range(3):
+            np.testing.assert_array_equal(an.compile(chain)(tensor).numpy(), want)
+            np.testing.assert_array_equal(chain(tensor).numpy(), want)
+
+
+def test_loops_have_elementary_functions(capfd, monkeypatch):
+    """SiLU is one loop: no row of a segment for the exponential alone."""
+    monkeypatch.setenv("ANYNET_PASSES", "loops")
+    x = an.asarray(np.linspace(-3, 3, 77, dtype=np.float32))
+    silu = an.compile(an.nn.functional.silu)
+    for _ in range(2):
+        silu(x)
+    text = capfd.readouterr().err
+    assert text.count("loop over") == text.count("v0 = an_logistic(in0)\n  v1 = multiply(in0, v0)") > 0
