@@ -119,6 +119,7 @@ DERIVATIVES: dict[str, Derivative] = {
     "hardswish": _one("x * clip(x / 6 + 0.5, 0, 1)", "where(x <= -3, 0, where(x >= 3, 1, x / 3 + 0.5))"),
     "hardshrink": _one("where(abs(x) > bound, x, 0)", "where(abs(x) > bound, 1, 0)"),
     "softshrink": _one("sign(x) * max(abs(x) - bound, 0)", "where(abs(x) > bound, 1, 0)"),
+    "threshold": _one("where(x > bound, x, value)", "where(x > bound, 1, 0)"),
     # losses, element by element
     "binary_cross_entropy": Derivative("-(target * log(p) + (1 - target) * log(1 - p))", {"p": "(p - target) / (p * (1 - p))"}),
     "huber": Derivative("huber(x - target, delta)", {

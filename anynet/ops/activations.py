@@ -19,7 +19,7 @@ from anynet_backends import Array, Backend
 
 __all__ = [
     "elu", "gelu", "gelu_tanh", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish", "relu",
-    "sigmoid", "silu", "softplus", "softshrink", "softsign", "tanhshrink",
+    "sigmoid", "silu", "softplus", "softshrink", "softsign", "tanhshrink", "threshold",
 ]  # fmt: skip
 
 
@@ -195,6 +195,15 @@ softshrink.vjp(x=lambda g, x, bound: _where_true(g, e.greater(e.abs(x), bound)))
 
 
 @primitive
+def threshold(xp: Backend, x: Array, /, *, bound: float, value: float) -> Array:
+    """x where x > bound, else `value`; NaN stays NaN."""
+    return xp.where(x <= bound, xp.full_like(x, value), x)
+
+
+threshold.vjp(x=lambda g, x, bound: _where_true(g, e.logical_not(e.less_equal(x, bound))))
+
+
+@primitive
 def tanhshrink(xp: Backend, x: Array, /) -> Array:
     """x − tanh x."""
     return x - xp.tanh(x)
@@ -241,6 +250,6 @@ mish.vjp(x=_mish_rule)
 
 for _prim in (
     relu, leaky_relu, elu, sigmoid, silu, softplus, gelu_tanh, hardtanh, hardsigmoid, hardswish, hardshrink, softshrink,
-    tanhshrink, softsign, logsigmoid, mish,
+    tanhshrink, softsign, logsigmoid, mish, threshold,
 ):  # fmt: skip
     _prim.elementwise = True

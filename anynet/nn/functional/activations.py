@@ -521,7 +521,7 @@ def threshold(input: ArrayLike, threshold: float, value: float, inplace: bool = 
     >>> an.nn.functional.threshold(an.asarray([-2.0, 0.0, 2.0]), 1.0, 9.0)
     Tensor([9., 9., 2.])
     """
-    return e.where(input <= threshold, float(value), input)
+    return ops.threshold(input, bound=float(threshold), value=float(value))
 
 
 @equation(

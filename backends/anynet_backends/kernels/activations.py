@@ -1,25 +1,24 @@
-"""GELU, block by block."""
+"""GELU: one loop of machine code, or NumPy's calls block by block."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.jit import availability
-from anynet_backends.jit.scan import bind_scan, call_now, scan
-from anynet_backends.kernel_table import KernelTable, lowers, register_in
+from anynet_backends.jit.scan import call_now
+from anynet_backends.kernel_table import KernelTable, register_in
 from anynet_backends.memory.layout import CACHE_BLOCK
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.numpy_namespace import largest
 
 KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
-_kernel = register_in(KERNELS)
+_kernel = register_in(KERNELS, traceable=True)
 # ½ erfcx(t/√2) = Φ(−t) / e^{−t²/2} as a polynomial in u = 1/(1 + 0.3 t) without constant term, fitted for t in [0, 14] by
 # Lawson's iteration to a relative error of 1.5e-7
 _TAIL = (
@@ -28,57 +27,54 @@ _TAIL = (
 )  # fmt: skip
 
 
+_SLOPE: Final = 1 / math.sqrt(2 * math.pi)
+
+
 @_kernel
 def gelu(xp: Backend, x: Array, /, *, need: Any) -> Any:
-    """x Φ(x) = max(x, 0) − |x| Φ(−|x|), in blocks; its derivative Φ(x) + x φ(x) is computed along with it."""
+    """x Φ(x) = max(x, 0) − |x| Φ(−|x|); its derivative Φ(x) + x φ(x) is computed along with it."""
     if x.dtype != np.float32:
         return NotImplemented
+    traced = not xp.eager and availability.available()
+    if need is None:
+        return _traced(xp, x)[0] if traced else xp.call(_value, x)
+    y, slope = _traced(xp, x) if traced else xp.call(_value_and_slope, x)
+    return y, lambda g: (g * slope,)
+
+
+def _traced(xp: Backend, x: Array) -> tuple[Array, Array]:
+    """The operations of `_gelu` and `_gelu_and_slope`, in their order, so that the bits are the same."""
+    t = xp.abs(x)
+    e = xp.exp(t * t * -0.5)
+    u = xp.reciprocal(t * 0.3 + 1.0)
+    q = u * _TAIL[-1]
+    for c in _TAIL[-2::-1]:
+        q = (q + c) * u
+    q = q * e
+    y = xp.maximum(x, 0.0) - t * q
+    return y, xp.copysign(e * _SLOPE * t - q + 0.5, x) + 0.5
+
+
+def _value(x: Array) -> Array:
+    return _in_blocks(x, 1)[0]
+
+
+def _value_and_slope(x: Array) -> tuple[Array, ...]:
+    return _in_blocks(x, 2)
+
+
+def _in_blocks(x: Array, results: int) -> tuple[Array, ...]:
+    """The value, or value and slope, computed in blocks that stay in the cache."""
     flat = x.reshape(-1)
-    n = flat.size
-    y = empty_output(x.shape, np.float32)
-    slope = None if need is None else np.empty(n, np.float32)
-    out = y.reshape(-1)
-    body, arrays = (_gelu, (flat, out)) if slope is None else (_gelu_and_slope, (flat, out, slope))
-    places, order, room = _in_blocks(arrays)
-    scan(body, places, order, (), room, apart=True)
-    if order.stop < n:
-        body(call_now, *places(order.stop), *(a[: n - order.stop] for a in room))
-    if slope is None:
-        return y
-    d = slope.reshape(x.shape)
-    return y, lambda g: (np.multiply(g, d, out=empty_output(x.shape, np.float32)),)
-
-
-def _in_blocks(
-    arrays: Sequence[Array],
-) -> tuple[Callable[[int], tuple[Array, ...]], range, tuple[Array, ...]]:
-    """Blocks of vectors that stay in the cache: a function from a block's begin to its slices, the begins of all blocks but a shorter
-    last one, and four temporaries."""
-    n = arrays[0].size
-    width = min(n, max(n // 4, 1), CACHE_BLOCK // 4) if availability.available() else min(n, CACHE_BLOCK)
-    room = tuple(np.empty(width, np.float32) for _ in range(4))
-
-    def places(start: int) -> tuple[Array, ...]:
-        return tuple([a[start : start + width] for a in arrays])
-
-    return places, range(0, n - n % width if n else 0, max(width, 1)), room
-
-
-@lowers(KERNELS, "gelu")
-def _gelu_calls(target: Array, x: Array, /) -> list[Any] | None:
-    """The calls that write GELU into `target`, for a compiled program, whose arrays have fixed addresses."""
-    plain = x.dtype == np.float32 == target.dtype and x.flags.c_contiguous and target.flags.c_contiguous
-    if not plain or not availability.available():
-        return None
-    places, order, room = _in_blocks((x.reshape(-1), target.reshape(-1)))
-    blocks = bind_scan(_gelu, places, order, (), room, apart=True) if len(order) > 2 else None
-    if blocks is None:
-        return None
-    calls: list[Any] = [(blocks, ())]
-    if order.stop < x.size:
-        last = (*places(order.stop), *(a[: x.size - order.stop] for a in room))
-        calls.append((_gelu, (call_now, *last)))
-    return calls
+    made = tuple(empty_output(x.shape, np.float32) for _ in range(results))
+    arrays = (flat, *(a.reshape(-1) for a in made))
+    width = min(flat.size, CACHE_BLOCK)
+    room = [np.empty(width, np.float32) for _ in range(4)]
+    body = _gelu if results == 1 else _gelu_and_slope
+    for start in range(0, flat.size, max(width, 1)):
+        parts = [a[start : start + width] for a in arrays]
+        body(call_now, *parts, *(a[: parts[0].size] for a in room))
+    return made
 
 
 def _gelu(call: Any, a: Array, b: Array, t: Array, e: Array, u: Array, q: Array) -> None:
@@ -103,7 +99,7 @@ def _gelu(call: Any, a: Array, b: Array, t: Array, e: Array, u: Array, q: Array)
 def _gelu_and_slope(call: Any, a: Array, b: Array, d: Array, t: Array, e: Array, u: Array, q: Array) -> None:
     """The same, and d = ½ + sgn(a) (½ − Φ(−|a|) + |a| φ(a))."""
     _gelu(call, a, b, t, e, u, q)
-    call(np.multiply, e, 1 / math.sqrt(2 * math.pi), e)
+    call(np.multiply, e, _SLOPE, e)
     call(np.multiply, e, t, e)
     call(np.subtract, e, q, e)
     call(np.add, e, 0.5, e)

@@ -22,6 +22,7 @@ FUNCTIONS = {
     "relu": F.relu, "relu6": F.relu6, "leaky_relu": F.leaky_relu, "elu": F.elu, "selu": F.selu, "celu": lambda x: F.celu(x, 0.7),
     "silu": F.silu, "sigmoid": F.sigmoid, "softplus": F.softplus, "hardtanh": F.hardtanh, "hardswish": F.hardswish,
     "hardsigmoid": F.hardsigmoid, "hardshrink": F.hardshrink, "softshrink": F.softshrink, "tanhshrink": F.tanhshrink,
+    "threshold": lambda x: F.threshold(x, 0.1, -1.0), "gelu": F.gelu,
     "softsign": F.softsign, "logsigmoid": F.logsigmoid, "mish": F.mish, "gelu_tanh": lambda x: F.gelu(x, "tanh"),
     "tanh": an.tanh, "clip": lambda x: an.clip(x, -0.5, 1.25), "square": lambda x: x**2, "cube": lambda x: x**3,
     "inverse": lambda x: (an.abs(x) + 1.0) ** -1, "root": lambda x: (an.abs(x) + 0.5) ** 0.5,
