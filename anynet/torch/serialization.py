@@ -19,8 +19,8 @@ from anynet.tensor import Tensor as AnyTensor
 from anynet.tensor import wrap
 from anynet.torch.tensor import Tensor, adopt
 from anynet.train.checkpoint import load as _load
-from anynet.train.checkpoint import save as _save
-from anynet_backends import files, resolve, torch_files
+from anynet.train.checkpoint import packed
+from anynet_backends import files, resolve, safetensors_io, torch_files
 
 __all__ = ["add_safe_globals", "load", "safe_globals", "save"]
 
@@ -60,10 +60,7 @@ def save(
             save(obj, file)
             f.write(file.read_bytes())
         return
-    target = Path(f)
-    beside = target.with_name(f"{target.name}.safetensors")
-    _save(beside, obj if isinstance(obj, Mapping) else {_WHOLE: obj})
-    os.replace(beside, target)
+    safetensors_io.save(f, *packed(obj if isinstance(obj, Mapping) else {_WHOLE: obj}))
 
 
 class safe_globals(contextlib.nullcontext[None]):

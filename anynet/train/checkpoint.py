@@ -17,7 +17,7 @@ from typing import Any
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet_backends import backend_of, files, registry, resolve, safetensors_io
 
-__all__ = ["CheckpointError", "load", "read", "save"]
+__all__ = ["CheckpointError", "load", "packed", "read", "save"]
 
 _KEY = "anynet"  # of the entry of metadata that describes the tree: {"version": …, "tree": …}
 _VERSION = 3  # 2, the first, had no checksum
@@ -56,12 +56,7 @@ def save(
         if hasattr(tree, "state_dict"):
             msg += "; write anynet.save(path, x.state_dict())"
         raise TypeError(msg)
-    arrays: dict[str, Any] = {}
-    try:
-        packed = {_KEY: json.dumps({"version": _VERSION, "tree": _pack(tree, (), arrays)})}
-    except RecursionError:
-        msg = "cannot save a tree that contains itself or is nested some hundred levels deep"
-        raise ValueError(msg) from None
+    arrays, texts = packed(tree)
     target = Path(path)
     if target.suffix in _OTHERS:
         msg = f"save writes safetensors files, got the name {target.name}; call it {target.stem}.safetensors"
@@ -69,8 +64,18 @@ def save(
     if not target.parent.is_dir():
         msg = f"cannot save {target}: the folder {target.parent} does not exist"
         raise FileNotFoundError(msg)
-    safetensors_io.save(target, arrays, {**(metadata or {}), **packed})
+    safetensors_io.save(target, arrays, {**(metadata or {}), **texts})
     return target
+
+
+def packed(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arrays of a file that `load` reads, and the texts of its header."""
+    arrays: dict[str, Any] = {}
+    try:
+        return arrays, {_KEY: json.dumps({"version": _VERSION, "tree": _pack(tree, (), arrays)})}
+    except RecursionError:
+        msg = "cannot save a tree that contains itself or is nested some hundred levels deep"
+        raise ValueError(msg) from None
 
 
 def load(path: str | os.PathLike[str], *, device: str | None = None) -> dict[str, Any]:

@@ -312,3 +312,16 @@ def test_states_go_into_open_files(tmp_path):
     assert torch.load(tmp_path / "w.pt")["w"].tolist() == [0, 1, 2]
     with pytest.raises(TypeError, match="f must be a path or a file opened for writing bytes, got int"):
         torch.save({}, 3)
+
+
+def test_a_state_replaces_the_file_of_its_name_alone(tmp_path):
+    other = tmp_path / "weights.safetensors"
+    other.write_text("another file", encoding="utf-8")
+    torch.save({"w": torch.ones(2)}, tmp_path / "weights")
+    assert other.read_text(encoding="utf-8") == "another file"
+    with pytest.raises(TypeError, match="neither data nor a container"):
+        torch.save({"w": object()}, tmp_path / "weights")
+    assert torch.load(tmp_path / "weights")["w"].tolist() == [1.0, 1.0]
+    with pytest.raises(FileNotFoundError, match="nothing was written"):
+        torch.save({}, tmp_path / "no" / "weights")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["weights", "weights.safetensors"]
