@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from anynet import dtypes
 from anynet.tensor import Tensor, result_class, unwrap, wrap
 from anynet_backends import Array, backend_of
+from anynet_backends.jit.errors import CompileError
 from anynet_backends.memory.rows import Rows
 
 __all__ = ["SparseRows"]
@@ -48,7 +49,10 @@ class SparseRows(Tensor):
         held = values if isinstance(values, Tensor) else Tensor(values)
         plain = unwrap(held.detach())
         xp = backend_of(plain)
-        index = unwrap(Tensor(indices, device=held.device))
+        if not xp.eager:
+            msg = "SparseRows: a compiled function has no gradients that are rows; call the function without compiling it"
+            raise CompileError(msg)
+        index = unwrap(Tensor(list(indices) if isinstance(indices, range) else indices, device=held.device))
         if not xp.isdtype(index.dtype, "integral"):
             msg = f"SparseRows: indices must be integers, got {dtypes.of(index.dtype)}"
             raise TypeError(msg)

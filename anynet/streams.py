@@ -195,10 +195,14 @@ def uniform(
 
 
 def normal(
-    shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+    shape: tuple[int, ...],
+    mean: float = 0.0,
+    std: float = 1.0,
+    generator: Generator | None = None,
+    out: Array | None = None,
 ) -> Array:
-    """float64 draws on the host from a normal distribution, from the stream of weights or a generator."""
-    return philox.normal(*next_draw(generator), shape, mean, std)
+    """float64 draws on the host from a normal distribution, from the stream of weights or a generator; rounded, into `out`."""
+    return philox.normal(*next_draw(generator), shape, mean, std, out)
 
 
 def next_mask(count: int = 1) -> tuple[int, int]:

@@ -14,9 +14,10 @@ from typing import Any
 from anynet import streams
 from anynet.equations import equation
 from anynet.streams import Generator
-from anynet.tensor import Tensor, no_grad
-from anynet_backends import resolve
+from anynet.tensor import Tensor, no_grad, unwrap
+from anynet_backends import backend_of, resolve
 from anynet_backends.concurrency import ThreadStack
+from anynet_backends.jit.tracer import COMPILING
 
 __all__ = [
     "calculate_gain", "constant_", "dirac_", "eye_", "kaiming_normal_", "kaiming_uniform_", "lecun_normal_",
@@ -48,6 +49,14 @@ def _fill(tensor: Tensor, values: Any) -> Tensor:
         return tensor
     with no_grad():
         return tensor.assign_(values)
+
+
+def _place(tensor: Tensor) -> Any:
+    """The memory of a Tensor, where numbers may be drawn into it: no second array of its size is needed then."""
+    if (_skipping and _skipping.own) or COMPILING or not tensor.is_leaf:
+        return None
+    data = unwrap(tensor)
+    return backend_of(data).host_place(data)
 
 
 @equation("W ~ Uniform(a, b)", where="W = tensor; a; b")
@@ -83,7 +92,7 @@ def normal_(
     """
     if _undrawn():
         return tensor
-    return _fill(tensor, streams.normal(tensor.shape, mean, std, generator))
+    return _fill(tensor, streams.normal(tensor.shape, mean, std, generator, _place(tensor)))
 
 
 @equation("W ~ TruncatedNormal(μ, σ**2, a, b)", where="W = tensor; μ = mean; σ = std; a; b")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -16,6 +17,11 @@ __all__ = ["FlatGroup", "Shape"]
 
 Shape = tuple[int, ...]
 _MAX_PROGRAMS: Final = 64
+
+
+def _nobody_else_has(p: Parameter) -> bool:
+    """Whether the array of a parameter is known to it alone, so that its memory may become the vector."""
+    return sys.getrefcount(p._data) <= 2 and backend_of(p._data).is_alone(p._data)
 
 
 class FlatGroup:
@@ -33,6 +39,7 @@ class FlatGroup:
         buffered: bool = True,
     ) -> None:
         self.params = params
+        alone = not buffered and len(params) == 1 and _nobody_else_has(params[0])
         data = params[0]._data
         self.xp: Backend = backend_of(data)
         self.device = self.xp.device_of(data)
@@ -44,7 +51,7 @@ class FlatGroup:
         param_shapes: list[Shape] = [tuple(p._data.shape) for p in params]
         for shape in param_shapes:
             self.offsets.append(self.offsets[-1] + math.prod(shape))
-        self.values = self._new(self.dtype)
+        self.values = self.xp.reshape(data, (-1,), copy=False) if alone else self._new(self.dtype)
         self.grads: Any = self._new(self.dtype) if buffered else None
         # whether the gradients in the vector are finite; made when it is first asked, as LLVM is loaded for it
         self._check: Callable[[], bool] | None = None
@@ -63,6 +70,8 @@ class FlatGroup:
         self.grad_views: list[Any] = [None] * len(params)
         if buffered:
             self.grad_views = [self.view(self.grads, i, shape) for i, shape in enumerate(param_shapes)]
+        if alone:  # a large table is not copied
+            params[0]._data = self.value_views[0]
         for i in range(len(params)):
             self.rebind(i)
         self.untouched = not buffered
@@ -153,11 +162,12 @@ class FlatGroup:
     def rebind(self, i: int) -> None:
         """Copy a parameter's value into the vector and make the parameter a view of it; its gradient too."""
         p = self.params[i]
-        self.value_views[i][...] = p._data
-        p._data = self.value_views[i]
-        shown = getattr(p, "_memory", None)
-        if shown is not None:
-            shown.moved(p)
+        if p._data is not self.value_views[i]:
+            self.value_views[i][...] = p._data
+            p._data = self.value_views[i]
+            shown = getattr(p, "_memory", None)
+            if shown is not None:
+                shown.moved(p)
         leaf = p.edge
         if type(leaf) is not Leaf:
             return

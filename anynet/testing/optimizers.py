@@ -13,6 +13,7 @@ from anynet.autograd.jit.compile import compile as compiled
 from anynet.autograd.primitive import use_kernels
 from anynet.ops import reductions
 from anynet.optim.optimizer import Optimizer
+from anynet.sparse_rows import SparseRows
 from anynet.tensor import Parameter, Tensor, no_grad
 from anynet.testing.comparing import all_finite, dtypes_of, norm, require_same_bits, to_host
 from anynet.testing.comparing import devices as usable_devices
@@ -42,6 +43,7 @@ def check_optimizer(
       parameters without a gradient stay as they were.
     - A `state_dict` loaded into a new optimizer, a pickle and a deep copy each go on as the optimizer itself, bit for bit.
     - Parameters in one group, in two groups, and each in an optimizer of its own, are updated alike, bit for bit.
+    - One that is `sparse_only` gets all gradients as rows (`SparseRows`).
     - A learning rate below 0 is refused, and nothing changes.
     - `anynet.compile` gives the same bits; the code without kernels, float32 and other devices (every backend that is
       installed) the same parameters but for rounding; float16 parameters stay float16, and finite.
@@ -111,6 +113,10 @@ class _Training:
         self.optimizer.zero_grad()
         loss = self.loss()
         loss.backward()
+        if self.optimizer.sparse_only:
+            for p in self.params:
+                if p.grad is not None:
+                    p.grad = SparseRows(range(p.shape[0]), p.grad, p.shape)
         return loss
 
     def run(self, steps: int) -> _Training:
@@ -240,6 +246,9 @@ class _Run:
             t = self.training()
             if self._one_by_one_differs():
                 reason = "its step calls the closure as often as it needs to"
+                raise NotApplicable(reason)
+            if t.optimizer.sparse_only:
+                reason = "a compiled function has no gradients that are rows"
                 raise NotApplicable(reason)
 
             def step() -> Any:

@@ -329,6 +329,14 @@ class Backend:
         """What adds up arrays on a device with those of other processes (`cupy_collectives.Collectives`), None where there is nothing."""
         return None
 
+    def host_place(self, array: Array) -> Array | None:
+        """A floating-point array itself, where code of the host may write into its memory in C order; else None."""
+        return None
+
+    def is_alone(self, array: Array) -> bool:
+        """Whether an array owns its memory in C order; where nobody else knows the array, nobody sees what is written into it."""
+        return False
+
     def adjacent(self, arrays: Sequence[Array]) -> Array | None:
         """The memory of arrays as one vector, where each lies behind the one before in one vector; writes into it are writes into them."""
         return None

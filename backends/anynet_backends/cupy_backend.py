@@ -381,6 +381,9 @@ class CupyBackend(Backend):
                 self._philox((grid,), (_THREADS,), (*words, out, np.uint64(n)))
             return out
 
+    def is_alone(self, array: Array) -> bool:
+        return array.base is None and array.flags.c_contiguous
+
     def index_add(self, x: Array, index: Array, values: Array) -> Array:
         """As `Backend.index_add`. An index outside [-n, n) is dropped: refusing it would make the host wait."""
         check_index_add(self, x, index, values)

@@ -134,6 +134,20 @@ class NumpyBackend(Backend):
     def random_bits(self, key: int, stream: int, step: int, n: int, device: str) -> Array:
         return philox.philox_words(key, stream, step, n)
 
+    def host_place(self, array: Array) -> Array | None:
+        usable = type(array) is np.ndarray and array.dtype.kind == "f" and array.flags.c_contiguous
+        return array if usable and array.flags.writeable else None
+
+    def is_alone(self, array: Array) -> bool:
+        flags = array.flags
+        return (
+            type(array) is np.ndarray
+            and array.base is None
+            and flags.owndata
+            and flags.c_contiguous
+            and flags.writeable
+        )
+
     def index_add(self, x: Array, index: Array, values: Array) -> Array:
         check_index_add(self, x, index, values)
         y = np.array(x)

@@ -86,6 +86,10 @@ def permutation(key: int, stream: int, step: int, n: int) -> Array:
     return np.argsort(words64(key, stream, step, n), kind="stable").astype(np.int64, copy=False)
 
 
+_BLOCK: Final = 1 << 15
+"""Numbers that are drawn at a time, so that a large array needs no other beside it."""
+
+
 def uniform(
     key: int, stream: int, step: int, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0
 ) -> Array:
@@ -103,11 +107,28 @@ def uniform_rows(key: int, stream: int, steps: Sequence[int], n: int) -> Array:
 
 
 def normal(
-    key: int, stream: int, step: int, shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0
+    key: int,
+    stream: int,
+    step: int,
+    shape: tuple[int, ...],
+    mean: float = 0.0,
+    std: float = 1.0,
+    out: Array | None = None,
 ) -> Array:
-    """float64 draws from the normal distribution, by NumPy's ziggurat method over the Philox words."""
-    check_words(key, stream, step, math.prod(shape))
-    return generator(key, stream, step).standard_normal(shape) * std + mean
+    """Draws from the normal distribution, by NumPy's ziggurat method over the Philox words: in float64, which are rounded where `out`,
+    an array of this shape in C order, is to hold them."""
+    n = math.prod(shape)
+    check_words(key, stream, step, n)
+    made = np.empty(shape) if out is None else out
+    draw, flat = generator(key, stream, step), made.reshape(-1)
+    block = np.empty(min(n, _BLOCK))
+    for first in range(0, n, _BLOCK):
+        part = block[: min(_BLOCK, n - first)]
+        draw.standard_normal(out=part)
+        part *= std
+        part += mean
+        flat[first : first + len(part)] = part
+    return made
 
 
 def generator(key: int, stream: int, step: int) -> np.random.Generator:

@@ -11,7 +11,7 @@ What the two spell in different ways has one name here:
                                        they can be differentiated again; ``has_aux=True`` as in JAX
 `functional_call(net, parameters, x)`  the network with other parameters
 `no_grad()`                            a context without recording
-`optimizer(parameters, name, lr)`      "adam", "adamw", "sgd" or "momentum"
+`optimizer(parameters, name, lr)`      "adam", "adamw", "sgd", "momentum" or "sparse adam"
 `index_add(x, index, values)`          x with values[k] added to row index[k]
 `parameters(*nets)`                    those of all
 `synchronize()`                        waits for the device: the environment variable ANYNET_BENCH_DEVICE, cpu by default

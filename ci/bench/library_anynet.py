@@ -37,6 +37,7 @@ def make_optimizer(given: list[Any], name: str, lr: float) -> Any:
         "adam": xp.optim.Adam,
         "adamw": xp.optim.AdamW,
         "sgd": xp.optim.SGD,
+        "sparse adam": xp.optim.SparseAdam,
         "momentum": lambda p, lr: xp.optim.SGD(p, lr=lr, momentum=0.9),
     }
     return kinds[name](given, lr=lr)

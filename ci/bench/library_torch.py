@@ -126,6 +126,7 @@ def make_optimizer(given: list[Any], name: str, lr: float) -> Any:
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
         "sgd": torch.optim.SGD,
+        "sparse adam": lambda p, lr, **_: torch.optim.SparseAdam(p, lr=lr),
         "momentum": lambda p, lr, **k: torch.optim.SGD(p, lr=lr, momentum=0.9, **k),
     }
     return kinds[name](given, lr=lr, **fused)

@@ -1,13 +1,16 @@
 """Initial weights: the bounds and variances that the formulas promise, and the same draws everywhere."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
 import anynet as an
-from anynet import nn, random
+from anynet import nn, random, streams
 from anynet.nn import init
+from anynet.testing.comparing import to_host
+from anynet_backends import philox
 
 
 @pytest.fixture(autouse=True)
@@ -163,3 +166,26 @@ def test_initial_values():
         assert abs(values.mean()) < 5 * math.sqrt(variance / values.size)
     values = nn.init.lecun_normal_(nn.Parameter(an.zeros((200, 300)))).numpy()
     assert np.abs(values).max() <= 2 / 0.8796 / math.sqrt(300)
+
+
+def test_large_weights_are_drawn_in_place():
+    """The numbers are those of one draw in double precision, rounded; no second array of the size is made."""
+    shape = (400, 333)
+    tensor = an.nn.Parameter(an.zeros(shape))
+    an.random.manual_seed(3)
+    tracemalloc.start()
+    init.normal_(tensor, 1.0, 0.5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < tensor.size * 4 * 0.75
+    an.random.manual_seed(3)
+    drawn = philox.generator(*streams.next_draw(None)).standard_normal(shape) * 0.5 + 1.0
+    np.testing.assert_array_equal(tensor.numpy(), drawn.astype(np.float32))
+    an.random.manual_seed(3)
+    for device in ("cpu", "strict:device1"):
+        an.random.manual_seed(3)
+        other = init.normal_(an.nn.Parameter(an.zeros(shape, device=device)), 1.0, 0.5)
+        np.testing.assert_array_equal(to_host(other), tensor.numpy())
+    an.random.manual_seed(3)
+    turned = init.normal_(an.nn.Parameter(np.zeros((333, 400), np.float32).T), 1.0, 0.5)
+    np.testing.assert_array_equal(turned.numpy(), tensor.numpy())

@@ -351,6 +351,12 @@ def test_compiled_functions_refuse():
     with pytest.raises(an.CompileError, match="sparse=True"):
         an.compile(step)(an.asarray([1, 2]))
     assert table.weight.grad is None
+
+    def assign(x):
+        table.weight.grad = an.SparseRows([1], x * 2.0, (ROWS, WIDTH))
+
+    with pytest.raises(an.CompileError, match="SparseRows"):
+        an.compile(assign)(an.ones((1, WIDTH)))
     assert an.compile(table)(an.asarray([1, 2])).shape == (2, WIDTH)
 
 
@@ -508,6 +514,47 @@ def test_every_backend(device, optimizer):
         )
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-10)
+
+
+def test_a_table_that_nobody_else_knows_is_not_copied():
+    def address(x):
+        return x.data.__array_interface__["data"][0]
+
+    table = nn.Embedding(100, 8, sparse=True)
+    before = address(table.weight)
+    optimizer = an.optim.SparseAdam(table.parameters())
+    assert address(table.weight) == before
+    an.sum(table(an.asarray([1, 2]))).backward()
+    optimizer.step()
+    again = an.optim.SGD(table.parameters(), lr=0.1)
+    assert address(table.weight) != before  # the first optimizer has it, too
+    again.step()
+    given = np.ones((5, 2))
+    for weight in (an.asarray(given), given):
+        own = nn.Embedding(5, 2, _weight=weight, sparse=True)
+        optimizer = an.optim.SGD(own.parameters(), lr=1.0)
+        an.sum(own(an.asarray([1]))).backward()
+        optimizer.step()
+        assert own.weight.tolist()[1] == [0.0, 0.0]
+        assert (given == 1.0).all()
+
+
+def test_line_searches_take_arrays():
+    results = []
+    for sparse in (True, False):
+        table = nn.Embedding(ROWS, WIDTH, _weight=an.asarray(WEIGHT.copy()), sparse=sparse)
+        optimizer = an.optim.LBFGS(table.parameters(), lr=0.1)
+
+        def closure(table=table, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = an.sum(table(an.asarray([1, 3, 3])) ** 2)
+            loss.backward()
+            return loss
+
+        for _ in range(2):
+            optimizer.step(closure)
+        results.append(table.weight.numpy())
+    np.testing.assert_allclose(*results, rtol=1e-12)
 
 
 def test_devices_must_agree():

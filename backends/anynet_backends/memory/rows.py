@@ -57,8 +57,11 @@ class Rows:
         if self.coalesced:
             return self
         xp, (index, order, group) = self.xp, self._sorted(self.index)
-        values = self._zeros(int(index.shape[0]))
-        xp.add_to_rows(values, group, xp.take(self.values, order, axis=0))
+        values = xp.take(self.values, order, axis=0)
+        if index.shape[0] < order.shape[0]:
+            summed = self._zeros(int(index.shape[0]))
+            xp.add_to_rows(summed, group, values)
+            values = summed
         return Rows(xp, index, values, self.shape, sparse=self.sparse, coalesced=True)
 
     def distinct(self, before: Array | None = None) -> Array:
@@ -68,10 +71,15 @@ class Rows:
     def _sorted(self, index: Array) -> tuple[Array, Array, Array]:
         """The distinct numbers of an index in order, its positions in that order, and for each of these the number that is there."""
         xp = self.xp
-        order = xp.argsort(index, stable=True)
-        if index.shape[0] == 0:
-            return index, order, order
-        ordered = xp.take(index, order, axis=0)
+        n = index.shape[0]
+        place = xp.arange(n, dtype=index.dtype, device=index.device)
+        if n == 0:
+            return index, place, place
+        # numbers that hold both, so that any sort is stable: the order of the sums is that of the lookups
+        bits = (n - 1).bit_length()
+        size = 1 << bits
+        both = xp.sort(index * size + place)
+        order, ordered = both & (size - 1), both >> bits
         first = xp.ones((1,), dtype=xp.bool, device=ordered.device)
         new = xp.concat((first, ordered[1:] != ordered[:-1]))
         group = xp.cumulative_sum(xp.astype(new, order.dtype)) - 1

@@ -229,6 +229,39 @@ def neural_cf(batch: int) -> Training:
     return Training(net, lambda u, i, y: F.binary_cross_entropy_with_logits(net(u, i), y), data, inputs=2)
 
 
+class Factors(nn.Module):  # type: ignore[misc]
+    """Matrix factorization: the product of a user's and an item's factors, and a bias of each; gradients are rows of the tables."""
+
+    def __init__(self, users: int, items: int, d: int) -> None:
+        super().__init__()
+        self.users, self.items = nn.Embedding(users, d, sparse=True), nn.Embedding(items, d, sparse=True)
+        self.user_bias, self.item_bias = (
+            nn.Embedding(users, 1, sparse=True),
+            nn.Embedding(items, 1, sparse=True),
+        )
+
+    def forward(self, user: Any, item: Any) -> Any:
+        product = xp.sum(self.users(user) * self.items(item), axis=-1)
+        return product + self.user_bias(user)[:, 0] + self.item_bias(item)[:, 0]
+
+
+@workload(
+    "tabular",
+    "matrix factorization, 200,000 × 64 and 20,000 × 64, SparseAdam",
+    batch=512,
+    source="Koren et al. 2009",
+)
+def matrix_factorization(batch: int) -> Training:
+    net = Factors(200_000, 20_000, 64)
+    data = (
+        integers(batch, below=200_000),
+        integers(batch, below=20_000, seed=2),
+        uniform(batch, seed=1).round().astype(np.float32),
+    )
+    loss = F.binary_cross_entropy_with_logits
+    return Training(net, lambda u, i, y: loss(net(u, i), y), data, "sparse adam", 1e-3, inputs=2)
+
+
 @workload(
     "tabular",
     "autoencoder, 784-128-64-12-3 and back",
