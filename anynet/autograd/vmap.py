@@ -486,6 +486,7 @@ RULES: dict[str, Rule] = {
             "erf",
             "gelu",
             "gelu_tanh",
+            "glu",
         ),
         _same,
     ),

@@ -13,12 +13,13 @@ from anynet.autograd.broadcasting import cast_to
 from anynet.autograd.primitive import primitive
 from anynet.ops import elementwise as e
 from anynet.ops.erf import erf
+from anynet.ops.manipulation import concat
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend
 
 __all__ = [
-    "elu", "gelu", "gelu_tanh", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish", "relu",
+    "elu", "gelu", "gelu_tanh", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish", "relu",
     "sigmoid", "silu", "softplus", "softshrink", "softsign", "tanhshrink", "threshold",
 ]  # fmt: skip
 
@@ -86,6 +87,28 @@ def _silu_rule(g: Any, x: Any) -> Any:
 
 
 silu.vjp(x=_silu_rule)
+
+
+def _halves(x: Any, axis: int) -> tuple[Any, Any]:
+    """The two halves along an axis, which is counted from the last."""
+    n, rest = x.shape[axis] // 2, (slice(None),) * (-1 - axis)
+    return x[(..., slice(0, n), *rest)], x[(..., slice(n, 2 * n), *rest)]
+
+
+@primitive
+def glu(xp: Backend, x: Array, /, *, axis: int) -> Array:
+    """a σ(b) for the halves a and b of x along `axis`, which is negative (Dauphin et al. 2017)."""
+    a, b = _halves(x, axis)
+    return a * xp.logistic(b)
+
+
+def _glu_rule(g: Any, x: Any, axis: int) -> Any:
+    a, b = _halves(x, axis)
+    s = sigmoid(b)
+    return concat((g * s, g * a * (s * (1 - s))), axis=axis)
+
+
+glu.vjp(x=_glu_rule)
 
 
 @primitive

@@ -543,9 +543,8 @@ def glu(input: ArrayLike, dim: int = -1) -> Tensor:
     if n % 2:
         msg = f"glu: the length of axis {dim}, which is cut into halves, must be even, got {n}"
         raise ValueError(msg)
-    lead = (slice(None),) * (dim % len(input.shape))
-    rest = (slice(None),) * (len(input.shape) - len(lead) - 1)
-    return input[(*lead, slice(0, n // 2), *rest)] * sigmoid(input[(*lead, slice(n // 2, n), *rest)])
+    ndim = len(input.shape)
+    return ops.glu(input, axis=dim % ndim - ndim)
 
 
 @equation(

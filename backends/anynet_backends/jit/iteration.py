@@ -99,7 +99,9 @@ def is_elementwise(name: str) -> bool:
 
 def supported(name: str) -> bool:
     """Whether a function of a trace can be a part of a blocked program."""
-    return is_elementwise(name) or name in REDUCTIONS or name in _VIEWS or name in CREATION
+    return (
+        is_elementwise(name) or name in REDUCTIONS or name in _VIEWS or name in CREATION or name == "concat"
+    )
 
 
 class Axes:
@@ -191,11 +193,57 @@ class Axes:
         self.shapes[out.var] = [*lead, b, a]
 
     def _getitem(self, i: Instruction, x: Variable, out: Variable) -> None:
-        """New axes and whole ones alone."""
+        """An axis of which a part is taken is not cut, nor is the part."""
         key = i.args[1] if isinstance(i.args[1], tuple) else (i.args[1],)
-        if not is_basic_key(key) or any(k is not None and k is not ... and k != slice(None) for k in key):
+        if not is_basic_key(key):
             raise NotBlocked
-        self.shapes[out.var] = self._spread(self.shapes[x.var], x.shape, out.shape)
+        given = self.shapes[x.var]
+        left = x.ndim - sum(k is not None and k is not ... for k in key)
+        made: Shape = []
+        axis = 0
+        for k in key if ... in key else (*key, ...):
+            if k is ...:
+                made += given[axis : axis + left]
+                axis += left
+            elif k is None:
+                made.append([])
+            else:
+                own = given[axis]
+                axis += 1
+                if k == slice(None):
+                    made.append(own)
+                    continue
+                self._keep(own)
+                if isinstance(k, slice):
+                    made.append(self._uncut(out.shape[len(made)]))
+        self.shapes[out.var] = made
+
+    def _concat(self, i: Instruction, parts: Sequence[Variable], out: Variable) -> None:
+        """The axis along which arrays are joined is not cut."""
+        axis = i.kwargs.get("axis", 0)
+        if axis is None:
+            raise NotBlocked
+        axis %= out.ndim
+        made = self._fresh(out)
+        made[axis] = self._uncut(out.shape[axis])
+        for x in parts:
+            for a, own in enumerate(self.shapes[x.var]):
+                if a == axis:
+                    self._keep(own)
+                elif x.shape[a] > 1:
+                    unify(own, made[a])
+
+    @staticmethod
+    def _keep(atoms: Iterable[Atom]) -> None:
+        for a in flat(atoms):
+            a.whole = True
+
+    @staticmethod
+    def _uncut(n: int) -> list[Atom]:
+        made = [Atom(n)] if n > 1 else []
+        for a in made:
+            a.whole = True
+        return made
 
 
 def needed_for(instructions: Sequence[Instruction], wanted: Iterable[int]) -> list[Instruction]:
