@@ -236,7 +236,7 @@ def _plan(
 ) -> native_call.NativePlan | None:
     """What `prim` does with arrays of these forms, as a plan; None where it is no machine code."""
     trace = Trace(traceable_numpy(), MAX_BYTES)
-    given = [trace.input(x) for x in data]
+    given = [trace.input(x, as_it_lies=True) for x in data]
     try:
         made = record(prim, need, meta, trace, given, prim.compute) if same_layout(given, data) else None
         if made is None:

@@ -361,9 +361,9 @@ class Trace:
         """An array made of Python numbers by the function: a new one at each replay."""
         return self.call_opaque("constant", array.copy, ())  # type: ignore[no-any-return]
 
-    def input(self, array: Array) -> TracedArray:
-        """An argument of the function."""
-        x = self.new(np.array(array), held=True)
+    def input(self, array: Array, *, as_it_lies: bool = False) -> TracedArray:
+        """An argument of the function: a copy, and with `as_it_lies` one with the strides of a view, too."""
+        x = self.new(_as_it_lies(array) if as_it_lies else np.array(array), held=True)
         self.inputs.append(x)
         self.given[x.var] = array
         return x
@@ -498,3 +498,21 @@ class Trace:
 def _view(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any], at: int | None, array: Array) -> Array:
     made = f(array, *args, **kwargs)
     return made if at is None else made[at]
+
+
+_SPAN: Final = 1 << 24  # bytes from the first to the last number of a view that is copied with its gaps
+
+
+def _as_it_lies(array: Array) -> Array:
+    """A copy that lies in memory as the array does, with the same gaps; an ordinary one of a reversed view, and of one with large gaps."""
+    copy: Array = np.array(array)
+    strides, itemsize = array.strides, array.itemsize
+    if copy.strides == strides or not copy.size or min(strides) < 0 or any(s % itemsize for s in strides):
+        return copy
+    span = sum((n - 1) * s for n, s in zip(array.shape, strides, strict=True)) // itemsize + 1
+    if span * itemsize > _SPAN:
+        return copy
+    whole = np.zeros(span, array.dtype)
+    view: Array = np.lib.stride_tricks.as_strided(whole, array.shape, strides)
+    view[...] = copy
+    return view

@@ -15,7 +15,7 @@ from anynet.autograd.jit import specialize
 from anynet.autograd.primitive import PRIMITIVES
 from anynet.testing.parity import CASES
 from anynet_backends import philox
-from anynet_backends.jit import native_call
+from anynet_backends.jit import blocks, native_call
 
 pytestmark = pytest.mark.skipif(not specialize.available(), reason="needs the extra numba")
 
@@ -58,12 +58,27 @@ def plans(prim, args, meta):
     table.add(plan)
     rng = np.random.default_rng(0)
     other = [rng.permutation(x.ravel()).reshape(x.shape) for x in data]
-    other = [o if x.flags.c_contiguous else x for o, x in zip(other, data, strict=True)]
+    gaps = [x.size == 0 or min(x.strides, default=0) < 0 for x in data]
+    other = [x if gap else blocks.laid_out(o, x.strides) for o, x, gap in zip(other, data, gaps, strict=True)]
     return table, other, need
 
 
+def lying(values, layout):
+    """Numbers in an array that lies in memory in one of several ways."""
+    if not values.ndim or layout == "dense":
+        return values
+    if layout == "columns":  # a slice of each row of a wider array
+        wide = np.zeros((*values.shape[:-1], values.shape[-1] + 3), values.dtype)
+        wide[..., 1:-2] = values
+        return wide[..., 1:-2]
+    wide = np.zeros((2 * values.shape[-1], *values.shape[:-1]), values.dtype)
+    wide[::2] = np.moveaxis(values, -1, 0)
+    return np.moveaxis(wide[::2], 0, -1)  # with steps along its last axis, which is the outermost
+
+
+@pytest.mark.parametrize("layout", ["dense", "columns", "steps"])
 @pytest.mark.parametrize("case", [c for c in CASES if not c.steps], ids=lambda c: c.name)
-def test_same_bits(case):
+def test_same_bits(case, layout):
     """Each operation of each case, forwards and backwards, against the kernel that it was made of."""
     made = []
 
@@ -91,7 +106,7 @@ def test_same_bits(case):
         return prim.bind(args, meta)
 
     inputs = tuple(
-        an.Tensor(philox.uniform(3, 9, i, shape, case.low, case.high), requires_grad=True)
+        an.Tensor(lying(philox.uniform(3, 9, i, shape, case.low, case.high), layout), requires_grad=True)
         for i, shape in enumerate(case.shapes)
     )
     INTERCEPT.append(compare)
@@ -100,6 +115,17 @@ def test_same_bits(case):
     finally:
         INTERCEPT.remove(compare)
     assert y is not None
+
+
+def test_views_with_gaps_become_functions():
+    subtract = PRIMITIVES["subtract"]
+    x = np.arange(24.0, dtype=np.float32).reshape(2, 12)
+    for view in (x[:, 1:-2], x[:, ::3], x[:1], x.T[::2], np.broadcast_to(x[:, None, :3], (2, 4, 3))):
+        assert plans(subtract, (view, view), {}) is not None
+    assert plans(subtract, (x[:, ::-1], x), {}) is None  # reversed
+    assert (
+        plans(subtract, (np.empty((1 << 12, 1 << 13), np.int8)[:, 0], np.ones(1 << 12, np.int8)), {}) is None
+    )  # far apart
 
 
 def test_most_small_operations_become_functions(at_once):
