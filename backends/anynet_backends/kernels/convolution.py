@@ -38,8 +38,8 @@ _kernel = register_in(KERNELS)
 
 Ints = tuple[int, ...]
 
-ROW = 256
-"""The least length of an output row that has a product of its own."""
+ROW = 512
+"""The least length of an output row, times the rows of the kernel (copies that are saved), that has a product of its own."""
 
 THIN, SHORT = 32, 1024
 """With fewer filters than this, products are too thin for BLAS; one product for all rows of the kernel is not, and adding up its
@@ -69,7 +69,9 @@ class _Columns:
             self.matrix = self.single = x.reshape(groups, 1, each, -1)
             self.nbytes = 0
             return
-        if kernel[0] == 1 or dilation[0] > 1 or math.prod(out[1:]) * n < ROW:  # the image as one row
+        if (
+            kernel[0] == 1 or dilation[0] > 1 or math.prod(out[1:]) * n * kernel[0] < ROW
+        ):  # the image as one row
             x, out, kernel = x[:, None], (1, *out), (1, *kernel)
             stride, low, dilation = (1, *stride), (0, *low), (1, *dilation)
         spans = tuple(
