@@ -877,12 +877,13 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
                     raise ValueError(msg)
                 return xp.astype(data, want)
         return xp.asarray(data, copy=True) if copy else data
-    try:
-        xp = backend_of(obj)
-    except TypeError:
-        pass
-    else:
-        return to_plain(xp.asarray(obj), dtype=dtype, device=device, copy=copy)
+    if type(obj).__module__ != "builtins":  # lists, numbers
+        try:
+            xp = backend_of(obj)
+        except TypeError:
+            pass
+        else:
+            return to_plain(xp.asarray(obj), dtype=dtype, device=device, copy=copy)
     xp, name = resolve(device)
     narrow = None if dtype is None or dtypes.of(dtype).name != "bfloat16" else dtypes.native(xp, dtype)
     made = _from_python(obj, dtype)

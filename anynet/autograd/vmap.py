@@ -466,6 +466,7 @@ RULES: dict[str, Rule] = {
     "broadcast_to": _rule_broadcast,
     "sum_to": _rule_sum_to,
     "concat": _rule_concat,
+    "stack": _rule_concat,
     "getitem": _rule_getitem,
     "put": _rule_put,
     "setitem": _rule_setitem,

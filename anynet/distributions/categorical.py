@@ -18,17 +18,21 @@ from anynet.distributions.distribution import (
 )
 from anynet.ops import elementwise as e
 from anynet.ops.creation import arange, eye, full, zeros
-from anynet.ops.indexing import take_along_axis
-from anynet.ops.manipulation import astype, broadcast_to, expand_dims, moveaxis, reshape, squeeze
+from anynet.ops.indexing import gather_rows
+from anynet.ops.manipulation import astype, broadcast_to, expand_dims, moveaxis, reshape
+from anynet.ops.probability import log_probability
 from anynet.ops.reductions import argmax, sum
 from anynet.ops.shapes import as_shape, broadcast_shapes
 from anynet.ops.softmax import log_softmax, logsumexp, softmax
 from anynet.ops.special import _xlogy, gammaln
 from anynet.random import Generator
-from anynet.tensor import Tensor, no_grad
+from anynet.tensor import Tensor, no_grad, unwrap
 from anynet.typing import ArrayLike
 
 __all__ = ["Categorical", "Multinomial", "OneHotCategorical", "OneHotCategoricalStraightThrough"]
+
+
+_PROBABILITIES = constraints.independent(constraints.nonnegative, 1)
 
 
 class _Classes(Distribution):
@@ -46,16 +50,19 @@ class _Classes(Distribution):
                 f"{where}: {self._given} must have classes along its last axis, got shape {tuple(own.shape)}"
             )
             raise ValueError(msg)
-        if self._default_validation if validate is None else validate:
+        validated = self._default_validation if validate is None else validate
+        if validated:
             if self._given == "probs":
-                constraints.require(where, "probs", constraints.independent(constraints.nonnegative, 1), own)
-                constraints.require(where, "the sum of probs", constraints.positive, sum(own, axis=-1))
+                constraints.require(where, "probs", _PROBABILITIES, own)
             else:
                 constraints.require(where, "logits", constraints.real_vector, own)
         if self._given == "probs":
-            own = own / sum(own, axis=-1, keepdims=True)
+            total = sum(own, axis=-1, keepdims=True)
+            if validated:
+                constraints.require(where, "the sum of probs", constraints.positive, total)
+            own = e.divide(own, total)
         else:
-            own = own - logsumexp(own, axis=-1, keepdims=True)
+            own = e.subtract(own, logsumexp(own, axis=-1, keepdims=True))
         vars(self)[f"_{self._given}"] = own
         return own
 
@@ -78,7 +85,7 @@ class _Classes(Distribution):
 
     def _logs(self) -> Tensor:
         """ln p, −∞ of what is impossible."""
-        return self._own if self._given == "logits" else _safe_log(self._own)
+        return self._own if self._given == "logits" else log_probability(self._own)
 
     def _draw(self, shape: tuple[int, ...], generator: Generator | None) -> Tensor:
         """Class indices."""
@@ -89,13 +96,8 @@ class _Classes(Distribution):
         return reshape(moveaxis(rows, -1, 0), shape)
 
     def _entropy(self) -> Tensor:
-        logs = log_softmax(self._own, axis=-1) if self._given == "logits" else _safe_log(self._own)
+        logs = log_softmax(self._own, axis=-1) if self._given == "logits" else log_probability(self._own)
         return -sum(_xlogy(self.probs, self.probs) if self._given == "probs" else _weighted(logs), axis=-1)
-
-
-def _safe_log(p: Tensor) -> Tensor:
-    none = e.equal(p, 0.0)
-    return e.where(none, -math.inf, e.log(e.where(none, 1.0, p)))
 
 
 def _weighted(logs: Tensor) -> Tensor:
@@ -146,14 +148,20 @@ class Categorical(_Classes):
             return self._draw(self._shape(sample_shape), generator)
 
     def log_prob(self, value: ArrayLike) -> Tensor:
-        index = astype(self._value(value), dtypes.int64)
+        index = self._checked(value)
+        if index.dtype is not dtypes.int64:
+            index = astype(index, dtypes.int64)
+        own, classes = self._own, self._own.shape[-1]
         shape = broadcast_shapes(index.shape, self.batch_shape)
-        logits = self._logs()
-        if shape != self.batch_shape:
-            logits = broadcast_to(logits, (*shape, logits.shape[-1]))
-        if shape != index.shape:
+        if shape != tuple(index.shape):
             index = broadcast_to(index, shape)
-        return squeeze(take_along_axis(logits, expand_dims(index, axis=-1), axis=-1), axis=-1)
+        count = math.prod(self.batch_shape)
+        if count != 1:  # the rows one after the other
+            rows = reshape(arange(0, count * classes, classes, device=own.device), self.batch_shape)
+            index = e.add(index, rows)
+        index = unwrap(reshape(index, (-1,)))
+        picked = reshape(gather_rows(reshape(own, (-1,)), index=index), shape)
+        return picked if self._given == "logits" else log_probability(picked)
 
     def entropy(self) -> Tensor:
         return self._entropy()

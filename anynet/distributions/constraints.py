@@ -76,14 +76,16 @@ class _Interval(Constraint):
         low, high = (
             next(given) if isinstance(b, Tensor) else b for b in (self.lower_bound, self.upper_bound)
         )
-        if not dtypes.of(x.dtype).is_floating:
+        if not dtypes.of(x.dtype).is_floating and not (
+            dtypes.of(x.dtype).kind in ("int", "uint")
+            and all(type(b) in (int, type(None)) for b in (low, high))
+        ):
             x = xp.astype(x, xp.float64)
-        good = x == x
-        if low is not None:
-            good = good & (x > low if self.open[0] else x >= low)
+        good = None if low is None else x > low if self.open[0] else x >= low  # not of NaN
         if high is not None:
-            good = good & (x < high if self.open[1] else x <= high)
-        return good
+            below = x < high if self.open[1] else x <= high
+            good = below if good is None else good & below
+        return x == x if good is None else good
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other) or not isinstance(other, _Interval) or self.open != other.open:

@@ -185,6 +185,13 @@ class Distribution:
 
     def _value(self, value: ArrayLike) -> Tensor:
         """A value in the dtype of the parameters, checked for its shape and against the support."""
+        x, kind = self._checked(value), self._like.dtype
+        if x.dtype == kind:
+            return x
+        return m.astype(x, result_type(x.dtype, kind) if dtypes.of(x.dtype).kind == "real" else kind)
+
+    def _checked(self, value: ArrayLike) -> Tensor:
+        """A value as a Tensor, checked for its shape and against the support."""
         x = value if isinstance(value, Tensor) else asarray(value, device=self._like.device)
         where = f"{type(self).__name__}.log_prob"
         n = len(self.event_shape)
@@ -200,10 +207,7 @@ class Distribution:
             raise ValueError(msg) from None
         if self._validate:
             require(where, "value", self.support, x)
-        kind = self._like.dtype
-        if x.dtype == kind:
-            return x
-        return m.astype(x, result_type(x.dtype, kind) if dtypes.of(x.dtype).kind == "real" else kind)
+        return x
 
     def _inside(self, value: ArrayLike) -> tuple[Tensor, Tensor | None]:
         """`_value`, and without `validate_args` where it lies in the support: elsewhere the value is another, of the support, so that
@@ -224,6 +228,9 @@ class Distribution:
 
 def parameters(where: str, **values: Any) -> list[Tensor]:
     """Parameters as Tensors of one floating-point dtype: numbers take that of the arrays, whole numbers the default one."""
+    found = list(values.values())
+    if all(isinstance(v, Tensor) and v.dtype.kind == "real" and v.dtype is found[0].dtype for v in found):
+        return found
     arrays = {
         n: v if isinstance(v, Tensor) or not hasattr(v, "dtype") else asarray(v) for n, v in values.items()
     }

@@ -157,6 +157,7 @@ DERIVATIVES: dict[str, Derivative] = {
     "broadcast_to": Derivative("broadcast_to(x, shape)", words="G, summed over the axes that were spread"),
     "sum_to": Derivative("sum_to(x, shape)", words="G, spread over the axes that were summed"),
     "concat": Derivative("concat(arrays)", words="each its part of G"),
+    "stack": Derivative("stack(arrays)", words="each its part of G"),
     "unstack": Derivative("unstack(x)", words="the parts of G, stacked"),
     "astype": Derivative("x", words=_SAME),
     "cast_to": Derivative("x", words=_SAME),

@@ -12,11 +12,10 @@ from anynet.tensor import Buffer, Parameter, Tensor
 if TYPE_CHECKING:
     from anynet.nn.module import Module
 
-__all__ = ["named_state", "named_tensors", "not_found", "walk"]
+__all__ = ["PLAIN", "named_state", "named_tensors", "not_found", "walk"]
 
-_PLAIN = frozenset(
-    {int, float, bool, str, bytes, NoneType}
-)  # passed over quickly: a module may hold large tables of them
+PLAIN = frozenset({int, float, bool, str, bytes, NoneType})
+"""Types of what is passed over quickly: a module may hold large tables of them."""
 
 
 def walk(
@@ -30,17 +29,17 @@ def walk(
         yield name, value
         return
     items: Any
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)):
         items = enumerate(value)
+    elif isinstance(value, Mapping):
+        items = value.items()
     else:
         return
     if id(value) in above:
         return
     above = (*above, id(value))
     for key, item in items:
-        if type(item) not in _PLAIN:
+        if type(item) not in PLAIN:
             yield from walk(item, f"{name}.{key}", kinds, above)
 
 

@@ -32,7 +32,7 @@ from anynet.nn.arguments import check_arguments
 from anynet.nn.errors import add_location, refuse_other_types
 from anynet.nn.hooks import MakesAttribute, WithKeywords, add_hook, around, global_hooks
 from anynet.nn.layer_path import paths
-from anynet.nn.members import named_tensors, not_found, walk
+from anynet.nn.members import PLAIN, named_tensors, not_found, walk
 from anynet.nn.recorded import Recorded, record
 from anynet.ops.creation import zeros_like
 from anynet.sparse_rows import SparseRows
@@ -226,7 +226,7 @@ class Module:
         """The modules that the attributes hold, and leaves of other types, with their names."""
         own, kinds = self._not_members, (*kinds, Module)
         for name, value in list(vars(self).items()):
-            if name not in own:
+            if type(value) not in PLAIN and name not in own:
                 yield from walk(value, name, kinds)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:

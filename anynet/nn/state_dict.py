@@ -24,16 +24,15 @@ SHOWN = 20
 
 def state_dict(module: Module, prefix: str) -> OrderedDict[str, Tensor]:
     """See `Module.state_dict`."""
-    for path, inner in module.named_modules():
+    found: list[tuple[str, Any]] = list(module.named_modules())
+    for path, inner in found:
         if inner.waiting:
             msg = (
                 f"{type(inner).__name__}{f' at {path}' if path else ''} has no state before its first call; call the network "
                 "once on an example, or load a state"
             )
             raise RuntimeError(msg)
-    modules: list[tuple[str, Any]] = [
-        (f"{prefix}{path}." if path else prefix, m) for path, m in module.named_modules()
-    ]
+    modules = [(f"{prefix}{path}." if path else prefix, m) for path, m in found]
     for path, inner in modules:
         for hook in inner._state_pre_hooks:
             hook(inner, path, False)

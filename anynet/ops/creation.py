@@ -80,6 +80,11 @@ def _leaves(obj: Any) -> Iterator[Any]:
 def _stacked(obj: Any, dtype: Any, device: str | None) -> Tensor:
     """Nested lists with Tensors in them as one Tensor, recorded."""
     leaves = list(_leaves(obj))
+    first = leaves[0]
+    if dtype is None and device is None and len(leaves) == len(obj) and isinstance(first, Tensor):
+        kind, where = first.dtype, first.device
+        if all(isinstance(leaf, Tensor) and leaf.dtype is kind and leaf.device == where for leaf in leaves):
+            return stack(leaves)
     if dtype is None:
         dtype = result_type(
             *(leaf if isinstance(leaf, (bool, int, float, complex)) else asarray(leaf) for leaf in leaves)

@@ -166,6 +166,19 @@ def concat(arrays: Sequence[ArrayLike], /, *, axis: int | None = 0) -> Tensor:
     return _concat(*arrays, axis=axes_of(axis, len(arrays[0].shape))[0])
 
 
+@primitive(name="stack")
+def _stack(xp: Backend, *arrays: Array, axis: int) -> Array:
+    return xp.stack(list(arrays), axis=axis)
+
+
+def _stack_rule(g: Any, need: tuple[bool, ...], axis: int) -> list[Any]:
+    before = (slice(None),) * axis
+    return [basic_getitem(g, key=(*before, k, ...)) if wanted else None for k, wanted in enumerate(need)]
+
+
+_stack.vjp(arrays=_stack_rule)
+
+
 def stack(arrays: Sequence[ArrayLike], /, *, axis: int = 0) -> Tensor:
     """Join arrays of one shape along a new axis."""
     arrays = list(arrays)
@@ -176,7 +189,7 @@ def stack(arrays: Sequence[ArrayLike], /, *, axis: int = 0) -> Tensor:
         msg = f"stack: arrays must have one shape, got {', '.join(str(tuple(x.shape)) for x in arrays)}"
         raise ValueError(msg)
     (where,) = axes_of(axis, len(arrays[0].shape) + 1)
-    return _concat(*[expand_dims(x, axis=where) for x in arrays], axis=where)
+    return _stack(*arrays, axis=where)
 
 
 @primitive(name="unstack")

@@ -19,6 +19,7 @@ from anynet.ops.creation import asarray, empty
 from anynet.ops.indexing import replace
 from anynet.ops.linear import matmul
 from anynet.ops.manipulation import astype, reshape, to_device
+from anynet.ops.slicing import basic_getitem
 from anynet.sparse_rows import SparseRows
 from anynet.torch.memory import fitted, memory_of, part, refuse_results, shows, write
 from anynet.torch.promotion import as_float, floor_divide, number, prepared, prepared_floats, remainder
@@ -192,6 +193,12 @@ class Tensor(_Plain):
     # ----- parts -----
 
     def __getitem__(self, key: Any) -> Any:
+        if type(key) is int and (rank := len(self._data.shape)):
+            place = (key,) if rank == 1 else (key, ...)
+            y = adopt(basic_getitem(self, key=place))
+            return shows(
+                y, self, lambda x: basic_getitem(x, key=place), lambda x, new: _with_part(x, key, new)
+            )
         key = _key(key)
         if _apart(key):
             first, rest = _halves(self, key)

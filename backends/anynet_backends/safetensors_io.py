@@ -9,6 +9,7 @@ digits, so that `load` finds any change. Files without one, as other programs wr
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -76,12 +77,10 @@ def _content(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None) -
     header = _header(arrays, texts)
 
     def write_into(file: io.FileIO) -> None:
-        digest = hashlib.sha256(header)
-        files.write_all(file, header)
-        for array in arrays.values():
-            for chunk in _chunks(array):
-                digest.update(chunk)
-                files.write_all(file, chunk)
+        digest = hashlib.sha256()
+        for block in _blocks(header, arrays):
+            digest.update(block)
+            files.write_all(file, block)
         file.seek(_PLACE.start)
         files.write_all(file, digest.hexdigest())
 
@@ -97,11 +96,11 @@ def _ordered(tensors: Mapping[str, Array]) -> dict[str, Any]:
             msg = "a tensor cannot be called '__metadata__' in a safetensors file"
             raise ValueError(msg)
         arrays[name] = array = np.asarray(value)
-        if array.dtype.name not in _NAMES:
+        if _name_of(array.dtype) not in _NAMES:
             known = ", ".join(_NAMES)
             msg = f"tensor {name!r} has dtype {array.dtype}, which safetensors cannot hold; it holds {known}"
             raise TypeError(msg)
-    return dict(sorted(arrays.items(), key=lambda item: (-_RANKS[item[1].dtype.name], item[0].encode())))
+    return dict(sorted(arrays.items(), key=lambda item: (-_RANKS[_name_of(item[1].dtype)], item[0].encode())))
 
 
 def _texts(metadata: Mapping[str, str]) -> dict[str, str]:
@@ -127,13 +126,36 @@ def _header(arrays: Mapping[str, Any], texts: Mapping[str, str]) -> bytes:
     end = 0
     for name, array in arrays.items():
         begin, end = end, end + array.nbytes
-        table[name] = {"dtype": _NAMES[array.dtype.name], "shape": array.shape, "data_offsets": (begin, end)}
+        table[name] = {
+            "dtype": _NAMES[_name_of(array.dtype)],
+            "shape": array.shape,
+            "data_offsets": (begin, end),
+        }
     header = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     if len(header) > _HEADER_LIMIT:
         msg = f"the names, shapes and metadata take {len(header)} bytes, a safetensors file holds {_HEADER_LIMIT}"
         raise ValueError(msg)
     return len(header).to_bytes(8, "little") + header
+
+
+def _blocks(header: bytes, arrays: Mapping[str, Any]) -> Iterator[bytes]:
+    """The bytes of the file, many small arrays in one block."""
+    waiting, size = [header], len(header)
+    for array in arrays.values():
+        for chunk in _chunks(array):
+            if size + len(chunk) > _CHUNK:
+                yield b"".join(waiting)
+                waiting, size = [], 0
+            waiting.append(chunk)
+            size += len(chunk)
+    yield b"".join(waiting)
+
+
+@functools.lru_cache(maxsize=64)
+def _name_of(dtype: Any) -> str:
+    """The name of a dtype, which NumPy makes anew each time."""
+    return str(dtype.name)
 
 
 def _chunks(array: Any) -> Iterator[bytes]:

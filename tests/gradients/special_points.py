@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import anynet as an
 from anynet.autograd.primitive import PRIMITIVES
+from anynet.ops.probability import log_probability
 from anynet.ops.softmax import softmax_or_zero
 
 inf, nan = math.inf, math.nan
@@ -229,6 +230,7 @@ POINTS = [
     Point("sinc", S.sinc, [[0.0, 1.0]], [1, 0], [[0, -1]], "torch.sinc(a)", [-(math.pi**2) / 3, 2]),
     Point("xlogy", S.xlogy, [[0.0, 0.0, 0.0, 1.0], [0.0, 2.0, -1.0, 0.0]], [0, 0, 0, -inf], [[0, math.log(2), 0, -inf], [0, 0, 0, inf]], "torch.xlogy(a, b)"),
     Point("xlog1py", S.xlog1py, [[0.0, 0.0], [-1.0, 1.0]], [0, 0], [[0, math.log(2)], [0, 0]], "torch.special.xlog1py(a, b)"),
+    Point("log_probability", log_probability, [[0.0, 0.5]], [-inf, math.log(0.5)], [[0, 2]]),
     Point("entr", S.entr, [[0.0, 1.0]], [0, 0], [[inf, -1]], "torch.special.entr(a)"),
     Point("rel_entr", S.rel_entr, [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]], [0, 0, 0], [[0, -inf, 1], [0, 0, -1]]),
     Point("kl_div", S.kl_div, [[0.0, 1.0], [0.0, 1.0]], [0, 0], [[-1, 0], [1, 0]]),

@@ -18,6 +18,7 @@ from anynet.ops import (
 )
 from anynet.ops import elementwise as e
 from anynet.ops.creation import eye, ones_like
+from anynet.ops.probability import log_probability
 from anynet.tensor import Tensor
 from anynet.testing.cases import Case, index
 
@@ -114,6 +115,7 @@ def _special() -> Iterable[Case]:
     yield Case("erfinv", special.erfinv, ((3, 4),), -0.9, 0.9)
     for name in ("logit", "ndtri"):
         yield Case(name, getattr(special, name), ((3, 4),), 0.05, 0.95)
+    yield Case("log_probability", log_probability, ((3, 4),), 0.1, 1.0)
     for name in ("cbrt", "entr", "gammaln", "gamma_rest", "digamma"):
         yield Case(name, getattr(special, name), ((3, 4),), 0.2, 3.0)
     for name in ("xlogy", "xlog1py", "rel_entr", "betaln"):

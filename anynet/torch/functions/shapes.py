@@ -353,6 +353,8 @@ def rot90(input: Any, k: int = 1, dims: Any = (0, 1)) -> Any:
 
 def _same_type(tensors: Any) -> list[Any]:
     found = list(tensors)
+    if len({getattr(x, "dtype", None) for x in found}) == 1 and isinstance(found[0], Tensor):
+        return found
     kind = result_type(*found)
     return [cast(x, kind) for x in found]
 

@@ -207,18 +207,19 @@ def _sum_of_all(x: Array, out: Array) -> list[KernelCall] | None:
 def _extremum(
     f: np.ufunc, x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool
 ) -> list[KernelCall] | None:
-    """The largest or smallest of each row: the first number, then NumPy's loop over the others."""
+    """The largest or smallest of each row, or of all: the first number, then NumPy's loop over the others."""
     if dtype is not None or out is None or x.dtype not in PLAIN_FLOATS or out.dtype != x.dtype or not x.size:
         return None
     if not (x.flags.c_contiguous and out.flags.c_contiguous and x.flags.aligned and out.flags.aligned):
         return None
     last = x.ndim - 1
-    if x.ndim < 2 or axis not in (-1, last, (last,), (-1,)):
+    whole = axis is None or (isinstance(axis, tuple) and len(axis) == x.ndim)
+    if not x.ndim or not (whole or axis in (-1, last, (last,), (-1,))):
         return None
     found = inner_loop(f, f"{x.dtype.char * 2}->{x.dtype.char}")
     if found is None:
         return None
-    n, size = x.shape[last], x.itemsize
+    n, size = x.size if whole else x.shape[last], x.itemsize
     rows, flat = x.reshape(-1, n), out.reshape(-1)
     made = _copied(rows[:, 0], flat)
     if made is not None and n > 1:
