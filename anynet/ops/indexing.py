@@ -186,11 +186,19 @@ _ALL: Final = slice(None)
 _EVERYWHERE: Final = (...,)
 
 
+def _simple(key: Any) -> bool:
+    """Whether a key is a slice between Python's numbers."""
+    return type(key) is slice and {type(key.start), type(key.stop), type(key.step)} <= _BOUNDS
+
+
+_BOUNDS: Final = frozenset((int, type(None)))
+
+
 def _plain_key(x: Tensor, key: Any) -> tuple[Any, bool]:
     """The key with plain arrays and full rank (the portable form), and whether it is made of integer arrays."""
     if key is ... or (type(key) is slice and key == _ALL and x._data.shape):
         return _EVERYWHERE, False
-    if type(key) is int and (rank := len(x._data.shape)):
+    if (type(key) is int or _simple(key)) and (rank := len(x._data.shape)):
         return ((key,) if rank == 1 else (key, ...)), False
     parts = key if isinstance(key, tuple) else (key,)
     out: list[Any] = []
@@ -233,6 +241,8 @@ def _plain_key(x: Tensor, key: Any) -> tuple[Any, bool]:
 
 def getitem(x: ArrayLike, key: Any, /) -> Tensor:
     """``x[key]``: integers, slices, None and ``...``; integer arrays; or one boolean mask."""
+    if isinstance(x, Tensor) and (type(key) is int or _simple(key)):
+        return basic_getitem(x, key=_plain_key(x, key)[0])
     parts = key if isinstance(key, tuple) else (key,)
     if is_batched(*parts):
         return each(lambda x, *parts: getitem(x, parts), x, *parts)

@@ -310,10 +310,15 @@ def _some(x: Any) -> Any:
     return any(x)
 
 
+_AS_THEY_ARE = frozenset((int, slice, type(None), type(...)))
+
+
 def _key(key: Any) -> Any:
     """An index as the array API has it: scalars of NumPy and ranges as Python's, bytes as a mask, a list of indices as a tuple."""
+    if type(key) in _AS_THEY_ARE:
+        return key
     if isinstance(key, tuple):
-        return tuple(_key(k) for k in key)
+        return tuple([k if type(k) in _AS_THEY_ARE else _key(k) for k in key])
     if isinstance(key, range):
         return list(key)
     if not isinstance(key, _Plain) and registry.is_array(key) and key.shape:
@@ -341,7 +346,7 @@ def _number_like(k: Any) -> bool:
 
 def _apart(key: Any) -> bool:
     """Whether integers and arrays stand in an index with something between: PyTorch takes the integers first, by themselves."""
-    if not isinstance(key, tuple) or len(key) < 3:
+    if not isinstance(key, tuple) or len(key) < 3 or _AS_THEY_ARE.issuperset(map(type, key)):
         return False
     taken = [i for i, k in enumerate(key) if not (k is None or k is ... or isinstance(k, slice))]
     one = [_number_like(key[i]) for i in taken]
