@@ -19,7 +19,7 @@ from anynet.autograd.broadcasting import broadcast_to, sum_to
 from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.primitive import PRIMITIVES, Primitive
 from anynet.autograd.pytree import flatten, unflatten
-from anynet.tensor import Tensor, clock, to_plain, wrap
+from anynet.tensor import Tensor, clock, flavours, result_class, to_plain, wrap
 from anynet_backends import TYPES, Backend, backend_of
 from anynet_backends.concurrency import once
 
@@ -78,9 +78,10 @@ def _class_of(xp: Backend) -> type[Batched]:
     return cls
 
 
-def _batched(value: Tensor, level: int) -> Tensor:
-    """The Tensor of one example that stands for `value`, a batch along the first axis."""
-    out = wrap(_class_of(backend_of(value._data))(value, level), value._results or Tensor)
+def _batched(value: Tensor, level: int, kind: type[Tensor] = Tensor) -> Tensor:
+    """The Tensor of one example that stands for `value`, a batch along the first axis: of a class, where that is one of its own."""
+    kind = kind if kind is not Tensor else value._results or Tensor
+    out = wrap(_class_of(backend_of(value._data))(value, level), kind)
     out.edge = value.edge
     return out
 
@@ -218,9 +219,10 @@ def handle_batched(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, 
         out = _along_axis(prim, values, mask, n, meta)
     if out is NotImplemented:
         out = _one_by_one(prim, values, mask, n, meta)
+    kind = result_class(args) if flavours else Tensor
     if isinstance(out, tuple):
-        return tuple(_batched(y, level) for y in out)
-    return _batched(out, level)
+        return tuple(_batched(y, level, kind) for y in out)
+    return _batched(out, level, kind)
 
 
 def _getitem(x: Any, key: Any) -> Any:

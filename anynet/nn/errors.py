@@ -36,8 +36,8 @@ class ShapeError(ValueError):
         return f"in {self.where}\n  {self.problem}" + (f"\n  {'; '.join(origin)}" if origin else "")
 
 
-class StateError(ValueError):
-    """A state_dict that does not fit the module; nothing was changed."""
+class StateError(ValueError, RuntimeError):
+    """A state_dict that does not fit the module; nothing was changed. Also the RuntimeError that PyTorch raises."""
 
 
 class _Trail(list[Any]):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 from anynet.autograd import transforms
@@ -13,7 +15,7 @@ from anynet.autograd.custom_vjp import custom_vjp
 from anynet.autograd.debug.anomaly import anomaly
 from anynet.autograd.debug.gradcheck import gradcheck as _gradcheck
 from anynet.autograd.debug.gradcheck import gradgradcheck as _gradgradcheck
-from anynet.ops.creation import zeros_like
+from anynet.ops.creation import ones_like, zeros_like
 from anynet.tensor import Tensor as AnyTensor
 from anynet.tensor import enable_grad, no_grad, wrap
 from anynet.torch.tensor import Tensor, adopt
@@ -258,24 +260,6 @@ def gradgradcheck(func: Callable[..., Any], inputs: Any, **options: Any) -> bool
     return bool(_gradgradcheck(func, inputs if isinstance(inputs, tuple) else (inputs,), **options))
 
 
-class functional:
-    """`torch.autograd.functional`."""
-
-    @staticmethod
-    def jacobian(
-        func: Callable[..., Any], inputs: Any, create_graph: bool = False, vectorize: bool = False
-    ) -> Any:
-        """∂f_i/∂x_j."""
-        return _of_all(transforms.jacrev, func, inputs)
-
-    @staticmethod
-    def hessian(
-        func: Callable[..., Any], inputs: Any, create_graph: bool = False, vectorize: bool = False
-    ) -> Any:
-        """∂²f/∂x_i∂x_j."""
-        return _of_all(transforms.hessian, func, inputs)
-
-
 def adopting(func: Callable[..., Any]) -> Callable[..., Any]:
     """A function as a transform calls it: its arguments are tensors of this room."""
 
@@ -286,9 +270,64 @@ def adopting(func: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+# ----- torch.autograd.functional -----
+
+
 def _of_all(transform: Any, func: Callable[..., Any], inputs: Any) -> Any:
     func = adopting(func)
     if isinstance(inputs, AnyTensor):
         return adopt(transform(func)(inputs))
     many: Sequence[Any] = tuple(inputs)
     return adopt(transform(func, argnums=tuple(range(len(many))))(*many))
+
+
+def _jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, **_: Any) -> Any:
+    """∂f_i/∂x_j."""
+    return _of_all(transforms.jacrev, func, inputs)
+
+
+def _hessian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, **_: Any) -> Any:
+    """∂²f/∂x_i∂x_j."""
+    return _of_all(transforms.hessian, func, inputs)
+
+
+def _like(inputs: Any, found: tuple[Any, ...]) -> Any:
+    """One tensor for one, else a tuple."""
+    return adopt(found[0] if isinstance(inputs, AnyTensor) else found)
+
+
+def _vjp(
+    func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
+) -> Any:
+    """The value, and v times the Jacobian; v is 1 where the value is one number."""
+    value, back = transforms.vjp(adopting(func), *_several(inputs))
+    return adopt(value), _like(inputs, back(ones_like(value) if v is None else v))
+
+
+def _jvp(
+    func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
+) -> Any:
+    """The value, and the Jacobian times v; v is 1 where the input is one number."""
+    xs = tuple(_several(inputs))
+    tangents = tuple(map(ones_like, xs)) if v is None else tuple(_several(v))
+    return tuple(adopt(y) for y in transforms.jvp(adopting(func), xs, tangents))
+
+
+def _hvp(
+    func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
+) -> Any:
+    """The value, and the Hessian of a function with one number as its value times v (`vhp`: v times it, the same)."""
+    xs = tuple(_several(inputs))
+    weights = tuple(map(ones_like, xs)) if v is None else tuple(_several(v))
+    call = adopting(func)
+
+    def slopes(*given: Any) -> Any:
+        return transforms.grad(call, argnums=tuple(range(len(given))))(*given)
+
+    _, products = transforms.jvp(slopes, xs, weights)
+    return adopt(call(*(x.detach() for x in xs))), _like(inputs, tuple(products))
+
+
+functional = ModuleType("anynet.torch.autograd.functional", "torch.autograd.functional")
+vars(functional).update(jacobian=_jacobian, hessian=_hessian, vjp=_vjp, jvp=_jvp, hvp=_hvp, vhp=_hvp)
+sys.modules[functional.__name__] = functional

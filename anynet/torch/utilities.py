@@ -61,7 +61,16 @@ class DataLoader(_data.DataLoader):
         )  # fmt: skip
 
     def __iter__(self) -> Iterator[Any]:
-        return map(adopt, super().__iter__())
+        return map(adopt if self.collate_fn is not None else _lists, super().__iter__())
+
+
+def _lists(batch: Any) -> Any:
+    """A batch as PyTorch collates it: a list of what samples have as a tuple."""
+    if type(batch) in (tuple, list):
+        return [_lists(part) for part in batch]
+    if type(batch) is dict:
+        return {name: _lists(part) for name, part in batch.items()}
+    return adopt(batch)
 
 
 class ConcatDataset(_data.Dataset):
@@ -129,8 +138,8 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Any = None) 
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
-    """A batch from a list of samples."""
-    return adopt(_data.default_collate(batch))
+    """A batch from a list of samples; of tuples it is a list."""
+    return _lists(_data.default_collate(batch))
 
 
 class DistributedSampler(_data.Sampler):

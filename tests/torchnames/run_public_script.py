@@ -100,9 +100,9 @@ def same_chance(torch: Any, draw: Any) -> None:
         ends = [int(v) for v in bounds] or [low, high]
         return given(draw.integers(*ends, size=tuple(size)), {"dtype": torch.int64, **kwargs})
 
-    def multinomial(p: Any, n: int, replacement: bool = False, **_: Any) -> Any:
+    def multinomial(p: Any, num_samples: int, replacement: bool = False, **_: Any) -> Any:
         rows = np.atleast_2d(p.detach().cpu().double().numpy())
-        found = [draw.choice(len(r), n, replace=replacement, p=r / r.sum()) for r in rows]
+        found = [draw.choice(len(r), num_samples, replace=replacement, p=r / r.sum()) for r in rows]
         return torch.tensor(np.array(found if p.dim() == 2 else found[0]))
 
     def fill(x: Any, array: Any) -> Any:
