@@ -39,11 +39,12 @@ from anynet.explanations.explanation import (
 )
 from anynet.explanations.recording import ExplanationError
 from anynet.nn.module import Module
-from anynet.ops.creation import asarray
+from anynet.ops.creation import asarray, zeros_like
 from anynet.ops.manipulation import stack
 from anynet.optim import LBFGS, SGD
 from anynet.optim.lr_scheduler import LRScheduler
 from anynet.optim.optimizer import Optimizer
+from anynet.sparse_rows import SparseRows
 from anynet.tensor import Parameter, Tensor, wrap
 from anynet.testing import check_optimizer
 from anynet.testing.cases import Case, every
@@ -463,15 +464,23 @@ def _five_steps(cls: type[Optimizer], options: dict[str, Any], equation: Any) ->
     gradients = random.normal(
         (6, 4, 3), dtype="float64", generator=generator
     )  # the first is not used: steps count from 1
-    p = Parameter(start.numpy().copy())
+    p, present = Parameter(start.numpy().copy()), zeros_like(gradients)
     try:
         optimizer: Any = cls([p], **options)
         after = []
         for k in range(1, 6):
             p.grad = gradients[k] + 0.0
+            if optimizer.sparse_only:  # two of the four rows
+                rows = sorted((k % 4, (k + 1) % 4))
+                p.grad = SparseRows(rows, stack([gradients[k, i, :] for i in rows]), p.shape)
+                for i in rows:
+                    present[k, i, :] = 1.0
             optimizer.step()
             after.append(p.detach() + 0.0)
-        made = equation.evaluate(equation.bind(optimizer, G=gradients.numpy(), p_start=start.numpy()))
+        given = {"r": present.numpy()} if optimizer.sparse_only else {}
+        made = equation.evaluate(
+            equation.bind(optimizer, G=gradients.numpy(), p_start=start.numpy(), **given)
+        )
         found = made[equation.result[0]]
     except (
         equations.EquationError,

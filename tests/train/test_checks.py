@@ -164,7 +164,7 @@ def test_an_optimizer_over_a_part():
         fit(net, optimizer="sgd")
 
 
-NAMES = [n for n in train.OPTIMIZERS if n != "muon"]
+NAMES = [n for n in train.OPTIMIZERS if n not in ("muon", "sparse_adam")]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -175,6 +175,29 @@ def test_every_optimizer_by_name(name):
         history = fit(net, optimizer=spelling)
         assert all(np.isfinite(history.column("loss")))
         assert any((before[k] != v).any() for k, v in state(net).items() if "weight" in k)
+
+
+@pytest.mark.parametrize("precision", [None, "mixed-fp16"])
+def test_rows_of_a_table(precision):
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 9, (40, 3)), rng.integers(0, 3, 40)
+    table = nn.EmbeddingBag(9, 3, sparse=True)
+    options = {} if precision is None else {"precision": precision}
+    history = an.fit(
+        table,
+        data,
+        loss="cross_entropy",
+        optimizer="sparse_adam",
+        lr=0.1,
+        epochs=4,
+        batch_size=8,
+        progress=False,
+        **options,
+    )
+    assert isinstance(table.weight.grad, an.SparseRows)
+    assert history[-1]["loss"] < history[0]["loss"]
+    with pytest.raises(RuntimeError, match=r"Adam: the gradient .* is sparse"):
+        an.fit(table, data, loss="cross_entropy", optimizer="adam", epochs=1, batch_size=8, progress=False)
 
 
 def test_optimizers_around_others():

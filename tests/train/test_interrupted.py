@@ -27,9 +27,19 @@ class Net(nn.Module):
         return self.last(self.drop(an.nn.functional.relu(self.norm(self.first(x)))))
 
 
-def network():
+class Bags(nn.Module):
+    """Rows of a table, whose gradient is rows."""
+
+    def __init__(self):
+        self.table = nn.EmbeddingBag(9, 3, sparse=True)
+
+    def forward(self, x):
+        return self.table(an.clip(an.astype(x * 2 + 4, an.int64), 0, 8))
+
+
+def network(kind=""):
     an.random.manual_seed(0)
-    return Net()
+    return Bags() if "rows" in kind else Net()
 
 
 class Break(train.Callback):
@@ -99,6 +109,7 @@ KINDS = {
     "lbfgs": {"optimizer": lambda p: optim.LBFGS(p, lr=0.1, max_iter=2)},
     "prefetched": {"data": "loader"},
     "metrics": {"metrics": ["accuracy"], "val": (X, Y), "monitor": "val_accuracy"},
+    "sums of rows": {"optimizer": lambda p: optim.MultiSteps(optim.SparseAdam(p, lr=0.1), every=3)},
 }  # fmt: skip
 
 
@@ -114,10 +125,10 @@ def test_broken_off_and_resumed(kind, after, tmp_path):
         history = fit(net, *more, callbacks=[average, stop], **given)
         return without_time(history), values(net), average.mean, (stop.best, stop.bad)
 
-    whole = run(network(), run_dir=tmp_path / "whole")
+    whole = run(network(kind), run_dir=tmp_path / "whole")
     with pytest.raises(train.Interrupted, match=f"epoch {1 + (after - 1) // 5} after batch"):
-        run(network(), Break(after), run_dir=tmp_path / "r")
-    history, state, mean, stop = run(network(), run_dir=tmp_path / "r", resume=True)
+        run(network(kind), Break(after), run_dir=tmp_path / "r")
+    history, state, mean, stop = run(network(kind), run_dir=tmp_path / "r", resume=True)
     assert history == whole[0]
     assert same(state, whole[1])
     assert all((mean[k].numpy() == whole[2][k].numpy()).all() for k in mean)

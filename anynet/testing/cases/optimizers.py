@@ -9,6 +9,7 @@ from anynet import optim
 from anynet.ops import reductions
 from anynet.ops.manipulation import concat
 from anynet.ops.manipulation import reshape as reshaped
+from anynet.sparse_rows import SparseRows
 from anynet.tensor import Parameter, Tensor
 from anynet.testing.cases import Case
 
@@ -24,6 +25,9 @@ def _steps(make: Callable[[Any], optim.Optimizer]) -> Callable[[Tensor], Tensor]
             optimizer.zero_grad()
             loss = reductions.sum(first**4 + (first - second) ** 2 + second)
             loss.backward()
+            if optimizer.sparse_only:
+                for p in (first, second):
+                    p.grad = SparseRows(range(p.shape[0]), p.grad, p.shape)
             return loss
 
         for _ in range(10):
@@ -43,6 +47,7 @@ CASES: tuple[Case, ...] = (
     _case("SGD, Nesterov", lambda p: optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.01)),
     _case("SGD, dampening", lambda p: optim.SGD(p, lr=0.01, momentum=0.9, dampening=0.5)),
     _case("Adagrad", lambda p: optim.Adagrad(p, lr=0.01, lr_decay=0.1)),
+    _case("SparseAdam", lambda p: optim.SparseAdam(p, lr=0.01)),
     _case("RMSprop", lambda p: optim.RMSprop(p, lr=0.01, momentum=0.5, centered=True)),
     _case("Adam", lambda p: optim.Adam(p, lr=0.01, amsgrad=True, weight_decay=0.01)),
     _case("Adadelta", lambda p: optim.Adadelta(p, lr=0.5)),
