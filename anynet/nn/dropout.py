@@ -30,7 +30,7 @@ class Dropout(Module):
     Tensor([1., 1.])
     """
 
-    _pure, _pure_in_training = True, False
+    _pure, _pure_in_training, _draws_masks = True, False, True
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         if not 0.0 <= p <= 1.0:

@@ -1,4 +1,4 @@
-"""The layers of a `Sequential` as one function.
+"""The layers of a `Sequential`, or a module of several layers, as one function.
 
 In a small network calling a layer takes longer than computing it: a Python call, checks, a node of the graph for each
 operation. Where all modules of a `Sequential` are *pure*, functions of their input, their tensors and their attributes,
@@ -6,6 +6,9 @@ they form a `FusedFunction` (`anynet.autograd.jit.fused`), which becomes one cal
 before each call: no attribute of any module has been set (`Module.__setattr__` bumps `module_version`), no class has
 another `forward`, no module is observed. If the version has moved, the fingerprint of the modules is recomputed; compiled
 versions are cached by fingerprint, so switching ``train()`` and ``eval()`` does not retrace.
+
+On a device that makes programs of traces (`Backend.fuses`) modules that draw masks are as good (`_draws_masks`), and so are modules with
+others inside (`_pure_on_devices`: a layer of a transformer).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Iterable, Mapping
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from anynet.autograd.jit.fused import FusedFunction
@@ -43,7 +47,7 @@ class _Snapshot(NamedTuple):
 
 class FusedSequential:
     """The modules of a Sequential as one function: ``fused(items, x)``, which is None where they must be called one by one.
-    `items` is a dictionary of the modules that is never changed."""
+    `items` is a dictionary of the modules that is never changed, or a module."""
 
     __slots__ = ("known", "snapshot")
 
@@ -57,7 +61,7 @@ class FusedSequential:
     def __reduce__(self) -> Any:
         return FusedSequential, ()
 
-    def __call__(self, items: Mapping[str, Module], x: Any) -> Tensor | None:
+    def __call__(self, items: Mapping[str, Module] | Module, x: Any) -> Tensor | None:
         of, version, function, tensors, classes = self.snapshot
         if version != module_version.current or of is not items:
             self.snapshot = of, version, function, tensors, classes = self._examine(items)
@@ -68,20 +72,26 @@ class FusedSequential:
                 return None
         return function([x, *tensors])
 
-    def _examine(self, items: Mapping[str, Module]) -> _Snapshot:
+    def _examine(self, items: Mapping[str, Module] | Module) -> _Snapshot:
         """Take the fingerprint of the modules, and find or make the function for it."""
-        version, function, modules = module_version.current, None, list(items.values())
+        version, function = module_version.current, None
+        modules: list[Any] = list(items.values()) if isinstance(items, Mapping) else [items]
         tensors: list[Tensor] = []
         classes: dict[type, Any] = {}
         key = _fingerprint(modules, tensors, classes)
+        on_device = key is None and _on_a_device(modules)
+        if on_device:
+            tensors, classes = [], {}
+            key = _fingerprint(modules, tensors, classes, on_device)
         small = sum([t.size * t.dtype.itemsize for t in tensors]) <= MAX_BYTES
         if key is not None and (small or all(backend_of(t._data).fuses for t in tensors)):
             known = self.known.get(key)
             if known is None:
                 if len(self.known) >= _MAX_FORMS:
                     self.known.clear()
-                pure = _FunctionalCopy(key)
-                known = self.known[key] = FusedFunction("Sequential", pure), pure
+                pure = _FunctionalCopy(key, on_device)
+                name = "Sequential" if isinstance(items, Mapping) else type(items).__name__
+                known = self.known[key] = FusedFunction(name, pure, on_device), pure
             function = known[0]
             known[1].originals = [weakref.ref(m) for m in modules]
         return _Snapshot(items, version, function, tensors, tuple(classes.items()))
@@ -92,7 +102,7 @@ class _Never(FusedSequential):
 
     __slots__ = ()
 
-    def __call__(self, items: Mapping[str, Module], x: Any) -> None:
+    def __call__(self, items: Mapping[str, Module] | Module, x: Any) -> None:
         return None
 
     def __deepcopy__(self, memo: Any) -> FusedSequential:
@@ -105,14 +115,28 @@ class _Never(FusedSequential):
 NEVER_FUSED: Final = _Never()
 
 
-def _fingerprint(modules: Iterable[Module], tensors: list[Tensor], classes: dict[type, Any]) -> Any:
+def _on_a_device(modules: Iterable[Module]) -> bool:
+    """Whether the first parameter is where traces become programs of a device."""
+    first = next((p for m in modules for p in m.parameters()), None)
+    return first is not None and backend_of(first._data).fuses
+
+
+def _is_pure(module: Module, on_device: bool) -> bool:
+    cls = type(module)
+    pure = cls._pure or (on_device and cls._pure_on_devices)
+    return pure and (not module.training or cls._pure_in_training or (on_device and cls._draws_masks))
+
+
+def _fingerprint(
+    modules: Iterable[Module], tensors: list[Tensor], classes: dict[type, Any], on_device: bool = False
+) -> Any:
     """What the modules compute, given an input and their tensors, which are added to a list; None if one is not pure."""
     parts: list[Any] = []
     if global_hooks.any:
         return None
     for module in modules:
         cls = type(module)
-        if not cls._pure or (module.training and not cls._pure_in_training) or not _is_own(cls):
+        if not _is_pure(module, on_device) or not _is_own(cls):
             return None
         classes[cls] = cls.forward
         parts.append(cls)
@@ -120,10 +144,17 @@ def _fingerprint(modules: Iterable[Module], tensors: list[Tensor], classes: dict
             if name in ("_defined", "_fused", "_made"):
                 continue
             if name == "_items":
-                inner = _fingerprint(value.values(), tensors, classes)
+                inner = _fingerprint(value.values(), tensors, classes, on_device)
                 if inner is None:
                     return None
                 parts.append(inner)
+            elif on_device and hasattr(value, "_pure_on_devices"):  # a module
+                inner = _fingerprint([value], tensors, classes, on_device)
+                if inner is None:
+                    return None
+                parts.append((name, inner))
+            elif on_device and isinstance(value, FunctionType) and _is_own(value):
+                parts.append((name, value))
             elif type(value) in (Parameter, Buffer) or (
                 isinstance(value, (Parameter, Buffer)) and value._results is not None
             ):
@@ -139,20 +170,19 @@ def _fingerprint(modules: Iterable[Module], tensors: list[Tensor], classes: dict
     return tuple(parts)
 
 
-def _is_own(cls: type[Module]) -> bool:
-    """Whether a class and its `forward` are this library's, so that their `_pure` holds."""
+def _is_own(thing: Any) -> bool:
+    """Whether a class and its `forward`, or a function, is this library's, so that its `_pure` holds."""
     package = __name__.rpartition(".")[0] + "."
-    return cls.__module__.startswith(package) and str(getattr(cls.forward, "__module__", "")).startswith(
-        package
-    )
+    parts = (thing, thing.forward) if isinstance(thing, type) else (thing,)  # type: ignore[attr-defined]
+    return all(str(getattr(part, "__module__", "")).startswith(package) for part in parts)
 
 
 class _FunctionalCopy:
     """The modules as a pure function of the input and their tensors: a copy of them, whose tensors are set for each call."""
 
-    def __init__(self, key: Any) -> None:
+    def __init__(self, key: Any, on_device: bool) -> None:
         self.originals: list[weakref.ref[Module]] = []
-        self.key = key
+        self.key, self.on_device = key, on_device
         self.modules: list[Module] = []
         self.tensors: list[Tensor] = []
         self.lock = fork_safe_lock()
@@ -177,10 +207,10 @@ class _FunctionalCopy:
         given: list[Tensor] = []
         originals: Any = [original() for original in self.originals]
         if None not in originals:
-            _fingerprint(originals, given, {})
+            _fingerprint(originals, given, {}, self.on_device)
         # the tensors are set for each call: their numbers need no copy
         modules: Any = copy.deepcopy(originals, {id(t): wrap(t._data, type(t)) for t in given})
-        if None in modules or _fingerprint(modules, tensors, {}) != self.key:
+        if None in modules or _fingerprint(modules, tensors, {}, self.on_device) != self.key:
             msg = "another thread has changed the modules meanwhile"
             raise RuntimeError(msg)
         for module in modules:

@@ -121,6 +121,8 @@ class Module:
     # then call that function instead; asked of this library's classes only
     _pure: ClassVar[bool] = False
     _pure_in_training: ClassVar[bool] = True
+    _draws_masks: ClassVar[bool] = False  # in training pure but for the position in the stream of masks
+    _pure_on_devices: ClassVar[bool] = False  # also where others are inside, with one input
 
     _defined: tuple[str, int] | None = None
     _made: Recorded | None = None

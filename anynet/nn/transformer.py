@@ -13,12 +13,14 @@ from anynet.nn.attention import MultiheadAttention
 from anynet.nn.containers import ModuleList
 from anynet.nn.dropout import Dropout
 from anynet.nn.errors import ShapeError
+from anynet.nn.fused_sequential import FusedSequential
 from anynet.nn.linear import Linear
 from anynet.nn.module import Module
 from anynet.nn.norm import LayerNorm
 from anynet.ops import creation, elementwise
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
+from anynet_backends import TYPES
 
 __all__ = [
     "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer",
@@ -38,6 +40,22 @@ def _activation(where: str, activation: Activation) -> Callable[[Any], Any]:
 
 class _Layer(Module):
     """What encoder and decoder layers share: attention and feed-forward blocks with a residual around each."""
+
+    _pure_on_devices = True
+    _fused: FusedSequential | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: without the fused form, which each makes again."""
+        return {k: v for k, v in super().__getstate__().items() if k != "_fused"}
+
+    def _at_once(self, x: Any) -> Tensor | None:
+        """The output by a program of the device, where it has one; else None."""
+        kind = TYPES.get(type(x._data)) if isinstance(x, Tensor) else None
+        if kind is None or not kind.fuses:
+            return None
+        if self._fused is None:
+            self.__dict__["_fused"] = FusedSequential()
+        return self._fused(self, x)  # type: ignore[misc]
 
     @staticmethod
     def _attend(attention: Any, x: Any, seen: Any, padding: Any, mask: Any, causal: bool) -> Any:
@@ -133,6 +151,10 @@ class TransformerEncoderLayer(_Layer):
         is_causal: bool = False,
     ) -> Tensor:
         """The layer's output for src."""
+        if src_mask is None and src_key_padding_mask is None and not is_causal:
+            y = self._at_once(src)
+            if y is not None:
+                return y
 
         def attend(x: Any) -> Any:
             return self.dropout1(

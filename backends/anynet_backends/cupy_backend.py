@@ -49,6 +49,7 @@ from anynet_backends.cuda import cuda_driver, local_rank
 from anynet_backends.cupy_functions import clip_of, raising, sign_of
 from anynet_backends.cupy_indices import IndexFlags
 from anynet_backends.jit import cuda_program
+from anynet_backends.jit.cuda_random import PHILOX
 from anynet_backends.philox import check_words
 
 __all__ = ["PHILOX_SOURCE", "CupyBackend"]
@@ -56,7 +57,7 @@ __all__ = ["PHILOX_SOURCE", "CupyBackend"]
 _U64: Final = (1 << 64) - 1
 
 PHILOX_SOURCE: Final = (
-    cuda_kernels.PHILOX
+    PHILOX
     + r"""
 // One thread writes a block of four 64-bit words as eight 32-bit ones, low halves first.
 extern "C" __global__ void anynet_philox4x64(

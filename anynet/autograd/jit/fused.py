@@ -9,11 +9,13 @@ an interceptor that observes the operations), the function itself is called.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+from anynet import streams
 from anynet.autograd.backward import backprop
 from anynet.autograd.dispatch import INTERCEPT, kernel_switch
 from anynet.autograd.graph import CustomNode, overwritten
@@ -32,6 +34,8 @@ from anynet_backends.concurrency import late_import
 __all__ = ["FusedFunction", "fused"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+Position = tuple[int, int] | None
+"""Seed and step of random words; None where there are none."""
 _MAX_OPTIONS: Final = 64
 _new = Tensor.__new__
 
@@ -47,8 +51,9 @@ class FusedFunction:
     rules_take_over: Final = False
     has_aux: Final = False
 
-    def __init__(self, name: str, run: Callable[[list[Tensor]], Any]) -> None:
-        self.name, self.run = name, run
+    def __init__(self, name: str, run: Callable[[list[Tensor]], Any], draws: bool = False) -> None:
+        """`draws`: whether it draws masks, so that it is pure but for the position of the stream, and is for devices alone."""
+        self.name, self.run, self.draws = name, run, draws
         self.kind = get_backend("numpy").array_type
         self.specializations: dict[Any, Any] = {}
         self.compilable = available()
@@ -60,7 +65,7 @@ class FusedFunction:
         data = [x._data for x in inputs]
         if type(data[0]) is not self.kind:
             return self._on_device(inputs, data)
-        if not self.compilable:
+        if not self.compilable or self.draws:
             return None
         need: tuple[bool, ...] | None = None
         if mode.recording:
@@ -166,18 +171,33 @@ class FusedFunction:
         """As of a primitive: `compute` consists of operations, which say themselves where they cannot be traced."""
         return self.compute
 
-    def gradients(self, g: Array, data: list[Array], edges: Sequence[Any]) -> list[Any]:
+    def gradients(self, g: Array, data: list[Array], edges: Sequence[Any], position: Position) -> list[Any]:
         """The gradients by the operations themselves, which are computed once more."""
         need = tuple([e is not None for e in edges])
-        return self.compute(data, need, {})[1](g)  # type: ignore[no-any-return]
+        with _drawing_from(position):
+            return self.compute(data, need, {})[1](g)  # type: ignore[no-any-return]
 
-    def differentiated(self, g: Tensor, data: Sequence[Array], edges: Sequence[Any]) -> list[Any]:
+    def differentiated(
+        self, g: Tensor, data: Sequence[Array], edges: Sequence[Any], position: Position
+    ) -> list[Any]:
         """The gradients, recorded in their turn: everything is computed once more."""
-        y = self._run(data, edges, True)
+        with _drawing_from(position):
+            y = self._run(data, edges, True)
         targets = list(dict.fromkeys(e for e in edges if e is not None))
         found = backprop([(y.edge, g)], targets=targets, create_graph=True, retain_graph=True) or []
         grads = dict(zip(targets, found, strict=True))
         return [None if e is None else grads.pop(e, None) for e in edges]
+
+
+@contextlib.contextmanager
+def _drawing_from(position: Position) -> Iterator[None]:
+    """Within the block masks are drawn again from where they were."""
+    if position is None:
+        yield
+        return
+    with streams.fork_rng():
+        streams.rewind({"seed": position[0], "weights": 0, "masks": position[1]})
+        yield
 
 
 class _FusedNode(CustomNode):
@@ -188,16 +208,19 @@ class _FusedNode(CustomNode):
 
     def rule(self, g: Any, differentiable: bool) -> Any:
         saved: Any = self.saved
+        pull: Any = self.pullback
+        position = pull.args[1] if isinstance(pull, functools.partial) else None
         for leaf, array in zip(self.parents, saved):  # noqa: B905 - equal by construction
             if type(leaf) is Leaf and leaf.written > self.seq:
-                pull: Any = self.pullback
                 kept = pull.args[0] if isinstance(pull, functools.partial) else pull.__self__
                 if differentiable or any(x is array for x in kept):
                     raise overwritten(leaf, self.label)
         if differentiable:
-            return self.function.differentiated(g, saved, self.parents)
-        pulled = self.pullback(g)  # type: ignore[misc]
-        return self.function.gradients(g, saved, self.parents) if pulled is NotImplemented else pulled
+            return self.function.differentiated(g, saved, self.parents, position)
+        pulled = pull(g)
+        return (
+            self.function.gradients(g, saved, self.parents, position) if pulled is NotImplemented else pulled
+        )
 
 
 def fused(arrays: int) -> Callable[[_F], _F]:

@@ -14,6 +14,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from anynet import streams
 from anynet.autograd.jit.recording import ResultIsViewError, backward_part, traceable_numpy
 from anynet.autograd.jit.specialize import UNHASHABLE, caches, static_key
 from anynet.autograd.rules import fit, run_rules
@@ -59,7 +60,7 @@ class _Programs:
         caches.register(self)
 
     def __call__(self, xp: Backend, *data: Any, need: tuple[bool, ...] | None, **meta: Any) -> Any:
-        position = (0, 0)
+        position: tuple[int, int] | None = None
         fixed = meta
         moves = self.moves and all(name in meta for name in _POSITION)
         if moves:
@@ -110,7 +111,8 @@ class DeviceFunction:
         self.failures = 0
         self.hopeless = False
 
-    def __call__(self, data: Sequence[Any], position: tuple[int, int] = (0, 0)) -> Any:
+    def __call__(self, data: Sequence[Any], position: tuple[int, int] | None = None) -> Any:
+        """`position`: seed and step of the random words; None where the next ones are drawn."""
         if self.hopeless:
             return NotImplemented
         kind: Any = self.xp.array_type
@@ -123,6 +125,8 @@ class DeviceFunction:
             return NotImplemented
         if plan is None:
             return NotImplemented
+        if position is None:
+            position = streams.next_mask(plan.draws) if plan.draws else (0, 0)
         return plan([x for x in data if type(x) is kind], position)
 
     def _observe(self, form: Any, data: Sequence[Any]) -> _Plan | None:
@@ -172,6 +176,7 @@ class _Plan:
         self.forward, self.outputs, self.several = forward, outputs, several
         self.recorded, self.lower = backward, lower
         self.inputs = inputs
+        self.draws = 0  # the masks that the function draws itself
         self.backward: dict[Any, Any] = {}
 
     def __call__(self, given: list[Any], position: tuple[int, int]) -> Any:
@@ -208,13 +213,21 @@ def _plan(function: DeviceFunction, data: Sequence[Any]) -> _Plan | None:
     _tracer_of(xp)
     kind: Any = xp.array_type
     trace = FormTrace(traceable_numpy(), get_backend("meta"))
-    if all(name in function.meta for name in _POSITION):
-        trace.seed, trace.step = function.meta["seed"], function.meta["step"]
+    own = streams.get_state()  # from which a function draws that is given no position
+    trace.seed, trace.step = (
+        (function.meta["seed"], function.meta["step"])
+        if all(name in function.meta for name in _POSITION)
+        else (own["seed"], own["masks"])
+    )
     given = [trace.argument(x.shape, x.strides, x.dtype) if type(x) is kind else x for x in data]
     arrays = [x for x in given if isinstance(x, DeviceArray)]
     ACTIVE.append(trace)
     try:
-        made, pullback = function.compute(given, need, function.meta)
+        with streams.fork_rng():
+            made, pullback = function.compute(given, need, function.meta)
+            then = streams.get_state()
+        if then["weights"] != own["weights"] or then["seed"] != own["seed"]:
+            return None
         results = made if isinstance(made, tuple) else (made,)
         if not all(isinstance(x, DeviceArray) for x in results):
             return None
@@ -243,7 +256,9 @@ def _plan(function: DeviceFunction, data: Sequence[Any]) -> _Plan | None:
         x.variable.value = None
     if saved <= 0:
         return None
-    return _Plan(program, len(outputs), isinstance(made, tuple), backward, lower, -1 if need is None else 0)
+    plan = _Plan(program, len(outputs), isinstance(made, tuple), backward, lower, -1 if need is None else 0)
+    plan.draws = then["masks"] - own["masks"]
+    return plan
 
 
 def _lower_backward(

@@ -89,6 +89,8 @@ class MultiheadAttention(Module):
     Source: Vaswani et al.: Attention is all you need (2017).
     """
 
+    _pure_on_devices = True
+
     def __init__(
         self,
         embed_dim: int,

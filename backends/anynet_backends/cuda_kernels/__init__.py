@@ -18,14 +18,14 @@ from anynet_backends.cuda_kernels import (  # noqa: E402  after the path
     recurrent,
     scatter,
 )
-from anynet_backends.cuda_kernels.masks import PHILOX, drop  # noqa: E402
+from anynet_backends.cuda_kernels.masks import drop  # noqa: E402
 from anynet_backends.cuda_kernels.normalization import move_averages  # noqa: E402
 from anynet_backends.cuda_kernels.norms import clip_norm  # noqa: E402
 from anynet_backends.cuda_kernels.scatter import add_rows  # noqa: E402
 from anynet_backends.cuda_kernels.watch import StepWatch  # noqa: E402
 from anynet_backends.kernel_table import KernelTable  # noqa: E402
 
-__all__ = ["KERNELS", "PHILOX", "StepWatch", "add_rows", "clip_norm", "drop", "move_averages"]
+__all__ = ["KERNELS", "StepWatch", "add_rows", "clip_norm", "drop", "move_averages"]
 
 KERNELS: KernelTable = {
     **convolution.KERNELS,

@@ -1,4 +1,4 @@
-"""Random bits, and dropout with its mask in one launch: the words are those of `numpy.random.Philox`."""
+"""Dropout with its mask in one launch."""
 
 from __future__ import annotations
 
@@ -7,36 +7,9 @@ from typing import Any, Final
 
 from anynet_backends.array_api import Array
 from anynet_backends.cuda_kernels.launch import FLOATS, CudaKernel
+from anynet_backends.jit.cuda_random import PHILOX
 
-__all__ = ["PHILOX", "drop"]
-
-PHILOX: Final = r"""
-// Philox4x64-10, the words of numpy.random.Philox: block b (from 0) has the counter (b + 1, step, stream, 0).
-__device__ inline void philox(
-    const unsigned long long b, unsigned long long k0, unsigned long long k1, const unsigned long long step,
-    const unsigned long long stream, unsigned long long* word)
-{
-    unsigned long long c0 = b + 1, c1 = step, c2 = stream, c3 = 0;
-    #pragma unroll
-    for (int round = 0; round < 10; ++round) {
-        const unsigned long long h0 = __umul64hi(0xD2E7470EE14C6C93ULL, c0);
-        const unsigned long long l0 = 0xD2E7470EE14C6C93ULL * c0;
-        const unsigned long long h1 = __umul64hi(0xCA5A826395121157ULL, c2);
-        const unsigned long long l1 = 0xCA5A826395121157ULL * c2;
-        c0 = h1 ^ c1 ^ k0;
-        c1 = l1;
-        c2 = h0 ^ c3 ^ k1;
-        c3 = l0;
-        k0 += 0x9E3779B97F4A7C15ULL;
-        k1 += 0xBB67AE8584CAA73BULL;
-    }
-    word[0] = c0;
-    word[1] = c1;
-    word[2] = c2;
-    word[3] = c3;
-}
-"""
-"""A block of four words."""
+__all__ = ["drop"]
 
 # The elements of x that a word is for lie side by side. Where these are one, a thread has a block of words: eight elements.
 _DROP: Final = """

@@ -38,10 +38,14 @@ _MOST_PARTS: Final = 256
 _ENOUGH_BLOCKS: Final = 256
 """Blocks that keep a GPU busy: sums of fewer rows are taken in parts, where they are long."""
 _WIDE: Final = 1 << 30
+_DRAWN_IN_PLACE: Final = 1 << 17
+"""Random words up to which each is drawn where it is used: that saves a launch, and takes eight times the work of drawing all in a row."""
 _FILLED: Final = frozenset(("zeros", "ones", "full", "arange"))
 _REARRANGED: Final = frozenset(
     ("reshape", "expand_dims", "squeeze", "permute_dims", "transpose", "matrix_transpose", "broadcast_to")
 )
+
+_U64: Final = (1 << 64) - 1
 
 Environment = list[Any]
 Step = Callable[[Environment], None]
@@ -393,9 +397,14 @@ class _Lowering:
 
     def _random(self, i: Instruction) -> None:
         _, stream, _, n, _, offset = i.args
-        at = self._in_memory(i.out)  # type: ignore[arg-type]
+        out: Any = i.out
         if offset is None:
             raise NotBlocked("random")
+        if n <= _DRAWN_IN_PLACE:
+            self.pending[out.var] = Instruction("call", "random_words", (stream, offset), {}, out)
+            self.variables[out.var] = out
+            return
+        at = self._in_memory(out)
         bits, device_of = self.xp.random_bits, self.xp.device_of
         self.launches += 1
 
@@ -496,7 +505,7 @@ class _Lowering:
                 shape, dtype = (parts, *shape), np.dtype(np.float32) if dtype.char == "e" else dtype
                 x = self._new(shape, dtype)
             made.append((self._in_memory(x), shape, dtype))
-        empty = self.cupy.empty
+        empty, draws = self.cupy.empty, text.draws
         self.launches += 1
 
         def step(environment: Environment) -> None:
@@ -504,6 +513,9 @@ class _Lowering:
             for at, shape, dtype in made:
                 environment[at] = y = empty(shape, dtype)
                 args.append(y)
+            if draws:
+                seed, now = environment[-1]
+                args += [np.uint64(seed & _U64), np.uint64(seed >> 64), np.uint64(now)]
             kernel(grid, threads, (*args, form))
 
         self._append(step, reads)

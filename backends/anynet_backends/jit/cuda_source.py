@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from anynet_backends.jit.cuda_expressions import FLOATS, INTEGERS, REGISTERS, STORED, TYPES, expression
+from anynet_backends.jit.cuda_random import WORD
 from anynet_backends.jit.instructions import Instruction, Variable
 from anynet_backends.jit.iteration import REDUCTIONS, Atom, Axes, NotBlocked, reduced_atoms
 
@@ -150,6 +151,8 @@ class KernelText:
         self.levels: dict[int, int] = {}
         self.totals: dict[int, str] = {}
         self.half = False
+        self.draws = False
+        """Whether it draws random words, and has their seed and step as arguments."""
         self.shared: set[str] = set()
         self.inputs: list[Operand] = []
         self.places: dict[int, int] = {}
@@ -191,7 +194,7 @@ class KernelText:
         for x in c.wanted:
             steps["out", x.var] = self._steps(x, contiguous(x.shape))
         for call in c.calls:
-            if call.name == "arange":
+            if call.name in ("arange", "random_words"):
                 steps["at", call.out.var] = self._steps(call.out, (1,))  # type: ignore[union-attr, arg-type]
         sizes = {("in", o.variable.var): o.variable.size for o in self.inputs} | {
             ("out", x.var): x.size for x in c.wanted
@@ -287,6 +290,8 @@ class KernelText:
         out: Any = call.out
         if call.name == "arange":
             return self._counted(call, loop)
+        if call.name == "random_words":
+            return self._drawn(call, loop)
         if call.name in _VIEWED:
             return self.value(call.args[0], out.dtype.char, out.var)
         letter = loop_letter(call)
@@ -330,6 +335,17 @@ class KernelText:
         kind = REGISTERS[out.dtype.char]
         first, by = self._integer(start, "start", out.var), self._integer(step, "step", out.var)
         return f"{kind}({first} + {by} * ({self._place('at', out.var, 0, loop=loop)}))"
+
+    def _drawn(self, call: Instruction, loop: bool) -> str:
+        """A word of a stream, so many steps behind the position of the call."""
+        self.draws = True
+        out: Any = call.out
+        stream, offset = (
+            self._integer(n, name, out.var) for n, name in zip(call.args, ("stream", "step"), strict=True)
+        )
+        return (
+            f"random_word({self._place('at', out.var, 0, loop=loop)}, key0, key1, step + {offset}, {stream})"
+        )
 
     def _pointer(self, o: Operand) -> int:
         return self.places.setdefault(o.variable.var, len(self.places))
@@ -461,6 +477,8 @@ class KernelText:
         given = [f"const {STORED[o.variable.dtype.char]}* __restrict__ p{i}" for i, o in enumerate(self.used)]
         written = [STORED[x.dtype.char] if not c.parts else REGISTERS[x.dtype.char] for x in c.wanted]
         given += [f"{kind}* __restrict__ y{i}" for i, kind in enumerate(written)]
+        if self.draws:
+            given += [f"u64 {name}" for name in ("key0", "key1", "step")]
         cells: list[tuple[str, str, list[Any]]] = [
             ("double", "d", self.double), ("float", "s", self.single), ("I", "v", self.whole),
         ]  # fmt: skip
@@ -475,6 +493,7 @@ class KernelText:
                 f"typedef {'i64' if self.wide else 'i32'} I;\nstruct {form} {{ {fields} }};\n",
                 _PRELUDE if self.half else "",
                 _LANES if self.gone else "",
+                WORD if self.draws else "",
                 f'extern "C" __global__ void {NAME}({", ".join(given)}, const {form} f) {{\n',
                 "".join(line + "\n" for line in shared),
                 "".join(f"    {line}\n" for line in body),

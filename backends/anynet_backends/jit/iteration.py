@@ -85,7 +85,7 @@ REDUCTIONS: Final = frozenset(("sum", "mean", "max", "min"))
 _ALIKE: Final = frozenset(
     ("where", "astype", "clip", "power", "zeros_like", "ones_like", "full_like", "arrange", "erf", "erfc", "logistic")
 )  # fmt: skip
-CREATION: Final = frozenset(("zeros", "ones", "full", "arange", "asarray"))
+CREATION: Final = frozenset(("zeros", "ones", "full", "arange", "asarray", "random_words"))
 _VIEWS: Final = frozenset(
     ("reshape", "expand_dims", "squeeze", "broadcast_to", "permute_dims", "transpose", "matrix_transpose", "getitem")
 )  # fmt: skip
