@@ -36,23 +36,30 @@ _MAX_FORMS: Final = 16
 
 
 class _Snapshot(NamedTuple):
-    """The modules at one version: as a function, with its tensors, and their classes with their `forward`."""
+    """The modules at one version: what they are, as a function of one input where they may be one, with their tensors, and their classes
+    with their `forward`."""
 
     items: Any
     version: int
+    key: Any
     function: FusedFunction | None
     tensors: list[Tensor]
     classes: tuple[tuple[type, Any], ...]
 
 
+_ALONE: Final = (1, (), ())
+"""One input, and nothing else."""
+
+
 class FusedSequential:
     """The modules of a Sequential as one function: ``fused(items, x)``, which is None where they must be called one by one.
-    `items` is a dictionary of the modules that is never changed, or a module."""
+    `items` is a dictionary of the modules that is never changed. It may also be one module, which may have several inputs, and options:
+    Tensors, or what may be a part of a key."""
 
     __slots__ = ("known", "snapshot")
 
     def __init__(self) -> None:
-        self.snapshot = _Snapshot(None, -1, None, [], ())
+        self.snapshot = _Snapshot(None, -1, None, None, [], ())
         self.known: dict[Any, tuple[FusedFunction, _FunctionalCopy]] = {}
 
     def __deepcopy__(self, memo: Any) -> FusedSequential:
@@ -61,40 +68,62 @@ class FusedSequential:
     def __reduce__(self) -> Any:
         return FusedSequential, ()
 
-    def __call__(self, items: Mapping[str, Module] | Module, x: Any) -> Tensor | None:
-        of, version, function, tensors, classes = self.snapshot
+    def __call__(
+        self, items: Mapping[str, Module] | Module, x: Any, *more: Any, **options: Any
+    ) -> Tensor | None:
+        of, version, key, function, tensors, classes = self.snapshot
         if version != module_version.current or of is not items:
-            self.snapshot = of, version, function, tensors, classes = self._examine(items)
+            self.snapshot = of, version, key, function, tensors, classes = self._examine(items)
         if function is None or not isinstance(x, Tensor) or module_observers:
             return None
         for cls, forward in classes:
             if cls.forward is not forward:  # type: ignore[attr-defined]
                 return None
-        return function([x, *tensors])
+        if not more and not options:
+            return function([x, *tensors])
+        names = tuple(name for name, value in options.items() if isinstance(value, Tensor))
+        given = [x, *more, *(options[name] for name in names)]
+        try:
+            rest = tuple((name, hashable(value)) for name, value in options.items() if name not in names)
+        except TypeError:
+            return None
+        if not all(isinstance(value, Tensor) for value in given):
+            return None
+        return self._function(items, key, (1 + len(more), names, rest))([*given, *tensors])
 
     def _examine(self, items: Mapping[str, Module] | Module) -> _Snapshot:
         """Take the fingerprint of the modules, and find or make the function for it."""
         version, function = module_version.current, None
-        modules: list[Any] = list(items.values()) if isinstance(items, Mapping) else [items]
-        tensors: list[Tensor] = []
+        modules, tensors = _modules(items), []  # type: tuple[list[Any], list[Tensor]]
         classes: dict[type, Any] = {}
-        key = _fingerprint(modules, tensors, classes)
-        on_device = key is None and _on_a_device(modules)
-        if on_device:
+        level = _PLAIN
+        key = _fingerprint(modules, tensors, classes, level)
+        if key is None and _on_a_device(modules):
+            level = _MASKS if isinstance(items, Mapping) else _WHOLE
             tensors, classes = [], {}
-            key = _fingerprint(modules, tensors, classes, on_device)
+            key = _fingerprint(modules, tensors, classes, level)
         small = sum([t.size * t.dtype.itemsize for t in tensors]) <= MAX_BYTES
         if key is not None and (small or all(backend_of(t._data).fuses for t in tensors)):
-            known = self.known.get(key)
-            if known is None:
-                if len(self.known) >= _MAX_FORMS:
-                    self.known.clear()
-                pure = _FunctionalCopy(key, on_device)
-                name = "Sequential" if isinstance(items, Mapping) else type(items).__name__
-                known = self.known[key] = FusedFunction(name, pure, on_device), pure
-            function = known[0]
-            known[1].originals = [weakref.ref(m) for m in modules]
-        return _Snapshot(items, version, function, tensors, tuple(classes.items()))
+            key = level, key
+            function = self._function(items, key, _ALONE)
+        return _Snapshot(items, version, key, function, tensors, tuple(classes.items()))
+
+    def _function(self, items: Mapping[str, Module] | Module, key: Any, form: Any) -> FusedFunction:
+        """The function of modules with this key for so many inputs, the names of Tensors, and other options."""
+        known = self.known.get((key, form))
+        if known is None:
+            if len(self.known) >= _MAX_FORMS:
+                self.known.clear()
+            level, fingerprint = key
+            pure = _FunctionalCopy(fingerprint, level, *form)
+            name = "Sequential" if isinstance(items, Mapping) else type(items).__name__
+            known = self.known[key, form] = FusedFunction(name, pure, level > _PLAIN), pure
+        known[1].originals = [weakref.ref(m) for m in _modules(items)]
+        return known[0]
+
+
+def _modules(items: Mapping[str, Module] | Module) -> list[Any]:
+    return list(items.values()) if isinstance(items, Mapping) else [items]
 
 
 class _Never(FusedSequential):
@@ -102,7 +131,7 @@ class _Never(FusedSequential):
 
     __slots__ = ()
 
-    def __call__(self, items: Mapping[str, Module] | Module, x: Any) -> None:
+    def __call__(self, items: Mapping[str, Module] | Module, x: Any, *more: Any, **options: Any) -> None:
         return None
 
     def __deepcopy__(self, memo: Any) -> FusedSequential:
@@ -121,14 +150,18 @@ def _on_a_device(modules: Iterable[Module]) -> bool:
     return first is not None and backend_of(first._data).fuses
 
 
-def _is_pure(module: Module, on_device: bool) -> bool:
+_PLAIN, _MASKS, _WHOLE = 0, 1, 2
+"""What may be a part of a function: pure modules; on a device also those that draw masks; and also those with others inside."""
+
+
+def _is_pure(module: Module, level: int) -> bool:
     cls = type(module)
-    pure = cls._pure or (on_device and cls._pure_on_devices)
-    return pure and (not module.training or cls._pure_in_training or (on_device and cls._draws_masks))
+    pure = cls._pure or (level >= _WHOLE and cls._pure_on_devices)
+    return pure and (not module.training or cls._pure_in_training or (level >= _MASKS and cls._draws_masks))
 
 
 def _fingerprint(
-    modules: Iterable[Module], tensors: list[Tensor], classes: dict[type, Any], on_device: bool = False
+    modules: Iterable[Module], tensors: list[Tensor], classes: dict[type, Any], level: int = _PLAIN
 ) -> Any:
     """What the modules compute, given an input and their tensors, which are added to a list; None if one is not pure."""
     parts: list[Any] = []
@@ -136,7 +169,7 @@ def _fingerprint(
         return None
     for module in modules:
         cls = type(module)
-        if not _is_pure(module, on_device) or not _is_own(cls):
+        if not _is_pure(module, level) or not _is_own(cls):
             return None
         classes[cls] = cls.forward
         parts.append(cls)
@@ -144,16 +177,16 @@ def _fingerprint(
             if name in ("_defined", "_fused", "_made"):
                 continue
             if name == "_items":
-                inner = _fingerprint(value.values(), tensors, classes, on_device)
+                inner = _fingerprint(value.values(), tensors, classes, level)
                 if inner is None:
                     return None
                 parts.append(inner)
-            elif on_device and hasattr(value, "_pure_on_devices"):  # a module
-                inner = _fingerprint([value], tensors, classes, on_device)
+            elif level == _WHOLE and hasattr(value, "_pure_on_devices"):  # a module
+                inner = _fingerprint([value], tensors, classes, level)
                 if inner is None:
                     return None
                 parts.append((name, inner))
-            elif on_device and isinstance(value, FunctionType) and _is_own(value):
+            elif level == _WHOLE and isinstance(value, FunctionType) and _is_own(value):
                 parts.append((name, value))
             elif type(value) in (Parameter, Buffer) or (
                 isinstance(value, (Parameter, Buffer)) and value._results is not None
@@ -178,39 +211,45 @@ def _is_own(thing: Any) -> bool:
 
 
 class _FunctionalCopy:
-    """The modules as a pure function of the input and their tensors: a copy of them, whose tensors are set for each call."""
+    """The modules as a pure function of the inputs and their tensors: a copy of them, whose tensors are set for each call."""
 
-    def __init__(self, key: Any, on_device: bool) -> None:
+    def __init__(
+        self, key: Any, level: int, inputs: int, names: tuple[str, ...], rest: tuple[Any, ...]
+    ) -> None:
         self.originals: list[weakref.ref[Module]] = []
-        self.key, self.on_device = key, on_device
+        self.key, self.level = key, level
+        self.inputs, self.names = inputs, names
+        self.options = {name: value for name, (_, value) in rest}
         self.modules: list[Module] = []
         self.tensors: list[Tensor] = []
         self.lock = fork_safe_lock()
 
-    def __call__(self, inputs: list[Tensor]) -> Any:
-        x, *given = inputs
+    def __call__(self, given: list[Tensor]) -> Any:
+        n, named = self.inputs, len(self.names)
+        inputs, own = tuple(given[:n]), given[n + named :]
+        options = {**self.options, **dict(zip(self.names, given[n : n + named], strict=True))}
         with self.lock:
             if not self.modules:
                 self._make()
             try:
-                for t, value in zip(self.tensors, given, strict=True):
+                for t, value in zip(self.tensors, own, strict=True):
                     t._data, t.edge = value._data, value.edge
                 for module in self.modules:
-                    x = module(x)
+                    inputs = (module(*inputs, **options),)
             finally:
                 for t in self.tensors:
                     t._data = t.edge = None
-        return x
+        return inputs[0]
 
     def _make(self) -> None:
         tensors: list[Tensor] = []
         given: list[Tensor] = []
         originals: Any = [original() for original in self.originals]
         if None not in originals:
-            _fingerprint(originals, given, {}, self.on_device)
+            _fingerprint(originals, given, {}, self.level)
         # the tensors are set for each call: their numbers need no copy
         modules: Any = copy.deepcopy(originals, {id(t): wrap(t._data, type(t)) for t in given})
-        if None in modules or _fingerprint(modules, tensors, {}, self.on_device) != self.key:
+        if None in modules or _fingerprint(modules, tensors, {}, self.level) != self.key:
             msg = "another thread has changed the modules meanwhile"
             raise RuntimeError(msg)
         for module in modules:

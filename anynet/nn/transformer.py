@@ -20,7 +20,7 @@ from anynet.nn.norm import LayerNorm
 from anynet.ops import creation, elementwise
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
-from anynet_backends import TYPES
+from anynet_backends import backend_of
 
 __all__ = [
     "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer",
@@ -41,6 +41,7 @@ def _activation(where: str, activation: Activation) -> Callable[[Any], Any]:
 class _Layer(Module):
     """What encoder and decoder layers share: attention and feed-forward blocks with a residual around each."""
 
+    _not_members = Module._not_members | {"_fused"}
     _pure_on_devices = True
     _fused: FusedSequential | None = None
 
@@ -48,14 +49,17 @@ class _Layer(Module):
         """For copies and pickles: without the fused form, which each makes again."""
         return {k: v for k, v in super().__getstate__().items() if k != "_fused"}
 
-    def _at_once(self, x: Any) -> Tensor | None:
+    def _at_once(self, x: Any, *more: Any, **options: Any) -> Tensor | None:
         """The output by a program of the device, where it has one; else None."""
-        kind = TYPES.get(type(x._data)) if isinstance(x, Tensor) else None
-        if kind is None or not kind.fuses:
+        try:
+            if not isinstance(x, Tensor) or not backend_of(x._data).fuses:
+                return None
+        except TypeError:  # what stands for an array, in vmap
             return None
         if self._fused is None:
             self.__dict__["_fused"] = FusedSequential()
-        return self._fused(self, x)  # type: ignore[misc]
+        given = {k: v for k, v in options.items() if v is not None and v is not False}
+        return self._fused(self, x, *more, **given)  # type: ignore[misc]
 
     @staticmethod
     def _attend(attention: Any, x: Any, seen: Any, padding: Any, mask: Any, causal: bool) -> Any:
@@ -151,10 +155,11 @@ class TransformerEncoderLayer(_Layer):
         is_causal: bool = False,
     ) -> Tensor:
         """The layer's output for src."""
-        if src_mask is None and src_key_padding_mask is None and not is_causal:
-            y = self._at_once(src)
-            if y is not None:
-                return y
+        y = self._at_once(
+            src, src_mask=src_mask, src_key_padding_mask=src_key_padding_mask, is_causal=is_causal
+        )
+        if y is not None:
+            return y
 
         def attend(x: Any) -> Any:
             return self.dropout1(
@@ -252,6 +257,12 @@ class TransformerDecoderLayer(_Layer):
         memory_is_causal: bool = False,
     ) -> Tensor:
         """The layer's output for tgt, given the encoder's output."""
+        y = self._at_once(
+            tgt, memory, tgt_mask=tgt_mask, memory_mask=memory_mask, tgt_key_padding_mask=tgt_key_padding_mask,
+            memory_key_padding_mask=memory_key_padding_mask, tgt_is_causal=tgt_is_causal, memory_is_causal=memory_is_causal,
+        )  # fmt: skip
+        if y is not None:
+            return y
 
         def attend(x: Any) -> Any:
             return self.dropout1(

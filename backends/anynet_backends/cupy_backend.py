@@ -48,7 +48,7 @@ from anynet_backends.config import CHECK
 from anynet_backends.cuda import cuda_driver, local_rank
 from anynet_backends.cupy_functions import clip_of, raising, sign_of
 from anynet_backends.cupy_indices import IndexFlags
-from anynet_backends.jit import cuda_program
+from anynet_backends.jit import cuda_lowering
 from anynet_backends.jit.cuda_random import PHILOX
 from anynet_backends.philox import check_words
 
@@ -331,7 +331,7 @@ class CupyBackend(Backend):
         forms: Sequence[Any],
         wanted: Sequence[Any],
     ) -> Any:
-        return cuda_program.lower(self, functions, instructions, given, forms, wanted)
+        return cuda_lowering.lower(self, functions, instructions, given, forms, wanted)
 
     def is_capturing(self) -> bool:
         return bool(self.native.cuda.get_current_stream().is_capturing())

@@ -92,16 +92,58 @@ def test_hooks_are_called():
     assert len(seen) == 5
 
 
-def test_a_masked_layer_is_right():
+def hidden(device):
+    """A causal mask, and one that hides the last keys of a sequence."""
+    causal = np.triu(np.ones((5, 5), bool), 1)
+    padding = np.zeros((3, 5), bool)
+    padding[1, 3:] = True
+    return an.asarray(causal, device=device), an.asarray(padding, device=device)
+
+
+@pytest.mark.parametrize("floating", [False, True], ids=["boolean", "added"])
+@pytest.mark.parametrize("kind", ["causal", "padding", "both", "decoder"])
+def test_masked_layers_are_right(kind, floating):
     an.random.manual_seed(1)
-    net = nn.TransformerEncoderLayer(16, 2, 24, dropout=0.0, batch_first=True)
-    mask = nn.Transformer.generate_square_subsequent_mask(5)
-    x = inputs()[0]
-    expected = net(an.asarray(x), src_mask=mask).numpy()
-    there = net.to("cuda")
-    for _ in range(5):
-        y = there(an.asarray(x, device="cuda"), src_mask=mask.to("cuda"))
-    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-4, atol=1e-5)
+    layer = nn.TransformerDecoderLayer if kind == "decoder" else nn.TransformerEncoderLayer
+    net = layer(16, 2, 24, dropout=0.1, batch_first=True)
+
+    def outputs(device):
+        an.random.manual_seed(2)
+        there = copy.deepcopy(net).to(device)
+        causal, padding = hidden(device)
+        if floating:
+            causal = an.where(causal, -1e9, an.zeros(causal.shape, device=device))
+            padding = an.where(padding, -1e9, an.zeros(padding.shape, device=device))
+        options = {
+            "causal": {"src_mask": causal, "is_causal": True},
+            "padding": {"src_key_padding_mask": padding},
+        }
+        options["both"] = {"src_mask": causal, "src_key_padding_mask": padding}
+        options["decoder"] = {"tgt_mask": causal, "tgt_is_causal": True, "memory_key_padding_mask": padding}
+        found = []
+        for i in range(5):
+            x, m = (an.asarray(a, device=device, requires_grad=True) for a in inputs(i))
+            y = there(x, *((m,) if kind == "decoder" else ()), **options[kind])
+            an.sum(y * m).backward()
+            found.append([a.numpy() for a in (y, x.grad, m.grad, *(p.grad for p in there.parameters()))])
+            for p in there.parameters():
+                p.grad = None
+        return found, type(y.edge).__name__
+
+    (here, _), (there, node) = outputs("cpu"), outputs("cuda")
+    assert node == "_FusedNode"
+    for a, b in zip(here, there, strict=True):
+        for u, v in zip(a, b, strict=True):
+            np.testing.assert_allclose(u, v, rtol=5e-4, atol=2e-5)
+
+
+def test_options_are_a_part_of_what_is_kept():
+    net = MODULES["in evaluation"]().to("cuda")
+    x = an.asarray(inputs()[0], device="cuda")
+    causal, _ = hidden("cuda")
+    for _ in range(4):
+        plain, masked = net(x), net(x, src_mask=causal)
+    assert float(an.max(an.abs(plain - masked))) > 1e-3
 
 
 def test_a_layer_makes_few_launches():

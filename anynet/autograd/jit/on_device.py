@@ -20,8 +20,8 @@ from anynet.autograd.jit.specialize import UNHASHABLE, caches, static_key
 from anynet.autograd.rules import fit, run_rules
 from anynet_backends import TYPES, Array, Backend, get_backend
 from anynet_backends.concurrency import once
+from anynet_backends.jit.cuda_operands import contiguous
 from anynet_backends.jit.cuda_program import form_like, form_of
-from anynet_backends.jit.cuda_source import contiguous
 from anynet_backends.jit.device_trace import DeviceArray, DeviceTracer, FormTrace
 from anynet_backends.jit.instructions import Instruction, Variable
 from anynet_backends.jit.tracer import ACTIVE, trace_lock

@@ -14,7 +14,8 @@ It compiles a single operation that is called again and again, a `Sequential`, a
   `iteration` finds; `ordered_sums`: sums of large arrays in an order that blocks and threads do not change.
 - `printing`: each program after each pass, where `ANYNET_PASSES` asks for it.
 - `elementwise_program`: a program on vectors of any length, in place (optimizers' updates).
-- `device_trace`, `cuda_program`: a trace of forms as a program for CUDA; `cuda_source`, `cuda_expressions`: the text of its kernels.
+- `device_trace`, `cuda_lowering`: a trace of forms as a program for CUDA (`cuda_program`), its axes (`cuda_axes`); `cuda_source`, with
+  `cuda_operands`, `cuda_expressions` and `cuda_random`: the text of its kernels.
 - `ir_builder`: kernels that are written in LLVM's language.
 """
 
