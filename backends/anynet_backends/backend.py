@@ -275,8 +275,10 @@ class Backend:
         given: Sequence[Any],
         forms: Sequence[Any],
         wanted: Sequence[Any],
+        own: Sequence[Any] | None = None,
     ) -> Any:
-        """A trace (`jit.device_trace`) as a program of this library, on arrays of these forms."""
+        """A trace (`jit.device_trace`) as a program of this library, on arrays of these forms. `own`: what is wanted in memory of its own
+        (None: all)."""
         raise NotImplementedError(f"{self.name} runs no programs")
 
     def is_capturing(self) -> bool:

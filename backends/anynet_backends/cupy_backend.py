@@ -330,8 +330,9 @@ class CupyBackend(Backend):
         given: Sequence[Any],
         forms: Sequence[Any],
         wanted: Sequence[Any],
+        own: Sequence[Any] | None = None,
     ) -> Any:
-        return cuda_lowering.lower(self, functions, instructions, given, forms, wanted)
+        return cuda_lowering.lower(self, functions, instructions, given, forms, wanted, own)
 
     def is_capturing(self) -> bool:
         return bool(self.native.cuda.get_current_stream().is_capturing())

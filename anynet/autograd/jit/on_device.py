@@ -244,7 +244,7 @@ def _plan(function: DeviceFunction, data: Sequence[Any]) -> _Plan | None:
     variables = [x.variable for x in arrays]
     forms = [form_of(x) for x in data if type(x) is kind]
     outputs = [x.variable for x in results]
-    program = xp.lower(trace.functions, forward, variables, forms, [*outputs, *kept])
+    program = xp.lower(trace.functions, forward, variables, forms, [*outputs, *kept], outputs)
     saved = _launches(forward, outputs) - program.launches
     lower = None
     if backward:

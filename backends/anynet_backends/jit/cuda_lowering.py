@@ -32,6 +32,7 @@ _ENOUGH_BLOCKS: Final = 256
 _WIDE: Final = 1 << 30
 _DRAWN_IN_PLACE: Final = 1 << 17
 """Random words up to which each is drawn where it is used: that saves a launch, and takes eight times the work of drawing all in a row."""
+_SHAPED: Final = frozenset(("reshape", "expand_dims", "squeeze"))
 _FILLED: Final = frozenset(("zeros", "ones", "full", "arange"))
 _REARRANGED: Final = frozenset(
     ("reshape", "expand_dims", "squeeze", "permute_dims", "transpose", "matrix_transpose", "broadcast_to")
@@ -101,11 +102,12 @@ class _Lowering:
 
     # ---- the order of the trace ----
 
-    def run(self, wanted: Sequence[Variable]) -> None:
-        """Take all instructions, so that what is wanted is in memory."""
+    def run(self, wanted: Sequence[Variable], own: Sequence[Variable]) -> None:
+        """Take all instructions, so that what is wanted is in memory, each of `own` in its own."""
         need = self._needed(wanted)
         order = [i for i in self.instructions if any(o.var in need for o in made_by(i))]
         self.required = {x.var for x in wanted}
+        self.own = {x.var for x in own}
         for i in order:
             if i.kind == "call" and not is_fused(i) and not self._is_view(i):
                 self.required |= {v.var for v in self._read_by(i)}
@@ -328,8 +330,38 @@ class _Lowering:
     # ---- kernels ----
 
     def _flush(self) -> None:
-        """Compute what is required of what is pending."""
-        self._materialise([self.variables[v] for v in self.pending if v in self.required])
+        """Compute what is required of what is pending; of what differs in its shape alone one array, which serves the others."""
+        wanted: list[Variable] = []
+        again: list[tuple[Variable, Variable]] = []
+        firsts: dict[int, Variable] = {}
+        owned: set[int] = set()
+        for x in [self.variables[v] for v in self.pending if v in self.required]:
+            base = self._reshaped(x.var)
+            first = firsts.setdefault(base, x)
+            if first is x or (x.var in self.own and base in owned):
+                wanted.append(x)
+            else:
+                again.append((x, first))
+            if x.var in self.own:
+                owned.add(base)
+        self._materialise(wanted)
+        for x, first in again:
+            self._see(first, x)
+
+    def _reshaped(self, v: int) -> int:
+        """The pending array that has the numbers of this one in their order."""
+        while (i := self.pending.get(v)) is not None and i.name in _SHAPED and i.args[0].var in self.pending:
+            v = i.args[0].var
+        return v
+
+    def _see(self, source: Variable, x: Variable) -> None:
+        """An array as another one, which is in memory in C order, in its own shape."""
+        at = self.operands[source.var]
+        steps = contiguous(x.shape)
+        self.operands[x.var] = Operand(at.root, at.offset, steps, x)
+        self.stand_ins[x.var] = np.reshape(self.stand_ins[source.var], x.shape, copy=False)
+        self.views[x.var] = source.var, Instruction("call", "reshape", (source, x.shape), {}, x)
+        self.pending.pop(x.var, None)
 
     def _slice(self, wanted: Sequence[Variable]) -> list[Instruction]:
         """The pending calls that something is computed by, down to what is in memory."""
@@ -481,10 +513,12 @@ def _getitem(x: Any, key: Any) -> Any:
 def lower(
     xp: Any, functions: dict[str, Callable[..., Any]], instructions: Sequence[Instruction], given: Sequence[Variable],
     forms: Sequence[Form], wanted: Sequence[Variable | None],
+    own: Sequence[Variable] | None = None,
 ) -> Program:  # fmt: skip
-    """A program on arrays of these forms; NotBlocked where there is none."""
+    """A program on arrays of these forms; NotBlocked where there is none. `own`: what is wanted in memory of its own (None: all); the rest
+    may be other shapes of the same memory."""
     plan = _Lowering(xp, functions, instructions, given, forms)
     real = [x for x in wanted if x is not None]
-    plan.run(real)
+    plan.run(real, real if own is None else own)
     slots = [None if x is None else plan.array(x.var) for x in wanted]
     return Program(freeing(plan.steps, plan.uses, slots), plan.size + 1, slots, plan.launches)
