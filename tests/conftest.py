@@ -141,6 +141,14 @@ def compiled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def nothing_compiled() -> None:
+    """No operation has been compiled or given up yet, whatever tests before have called."""
+    from anynet.autograd.jit import specialize
+
+    specialize.caches.invalidate_all()
+
+
+@pytest.fixture
 def in_threads() -> Callable[..., None]:
     """Run functions, each in a thread of its own, at the same time, with as many switches as the interpreter can make; an
     exception in one of them is raised here."""

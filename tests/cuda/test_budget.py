@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from counted_operations import HOT
 
-from anynet.autograd.jit.specialize import caches
 from ci.cuda_emulator.log import Log
 
 TABLE = Path(__file__).parents[1] / "cuda_budget.toml"
@@ -25,7 +24,6 @@ BUDGET = tomllib.loads(TABLE.read_text())
 
 def measured(name: str) -> dict[str, int]:
     """What the third step asks of the device: by then kernels are compiled and memory is in the pool."""
-    caches.invalidate_all()  # what other tests have called does not matter
     step = HOT[name]()
     step()
     step()
@@ -42,7 +40,6 @@ def fit_per_batch(**options: object) -> dict[str, float]:
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((88, 16)).astype(np.float32), rng.integers(0, 4, 88)
     found = []
-    caches.invalidate_all()
     for batches in (3, 3, 11):  # the first to compile
         net = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 4))
         with Log() as log:
@@ -63,7 +60,6 @@ def evaluate_per_batch() -> dict[str, float]:
     x, y = rng.standard_normal((88, 16)).astype(np.float32), rng.integers(0, 4, 88)
     net = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4)).to("cuda")
     found = []
-    caches.invalidate_all()
     for batches in (3, 3, 11):
         with Log() as log:
             evaluate(
@@ -86,6 +82,9 @@ def check(name: str, found: dict[str, float]) -> None:
         f"{kind}: {found[kind]:g}, allowed {allowed[kind]:g}" for kind in found if found[kind] > allowed[kind]
     ]
     assert not grown, f"{name}: {'; '.join(grown)} ({TABLE.name})"
+
+
+pytestmark = pytest.mark.usefixtures("nothing_compiled")
 
 
 @pytest.mark.parametrize("name", HOT)
