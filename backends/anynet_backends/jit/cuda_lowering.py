@@ -30,7 +30,7 @@ _MOST_PARTS: Final = 256
 _ENOUGH_BLOCKS: Final = 256
 """Blocks that keep a GPU busy: sums of fewer rows are taken in parts, where they are long."""
 _WIDE: Final = 1 << 30
-_DRAWN_IN_PLACE: Final = 1 << 17
+_DRAWN_IN_PLACE: Final = 1 << 14
 """Random words up to which each is drawn where it is used: that saves a launch, and takes eight times the work of drawing all in a row."""
 _SHAPED: Final = frozenset(("reshape", "expand_dims", "squeeze"))
 _FILLED: Final = frozenset(("zeros", "ones", "full", "arange"))
