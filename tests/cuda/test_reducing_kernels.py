@@ -119,6 +119,7 @@ OPTIMIZERS = [
     if inspect.isclass(kind := getattr(optim, name))
     and issubclass(kind, optim.Optimizer)
     and kind.elementwise_update is not optim.Optimizer.elementwise_update
+    and not kind.sparse_only
 ]
 
 
