@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ci.bench.library import F, array, functional_call, grad, nn, xp
-from ci.bench.workload import Training, normal, uniform, workload
+from ci.bench.workload import Training, labels, normal, uniform, workload
 
 
 def _tanh_mlp(inputs: int, width: int, layers: int, outputs: int) -> Any:
@@ -62,12 +62,34 @@ def pinn_oscillator(batch: int) -> Training:
 
 
 class Sine(nn.Module):  # type: ignore[misc]
-    def __init__(self, a: int, b: int) -> None:
+    def __init__(self, a: int, b: int, frequency: float = 30.0) -> None:
         super().__init__()
-        self.linear = nn.Linear(a, b)
+        self.linear, self.frequency = nn.Linear(a, b), frequency
 
     def forward(self, x: Any) -> Any:
-        return xp.sin(30.0 * self.linear(x))
+        return xp.sin(self.frequency * self.linear(x))
+
+
+@workload(
+    "scientific",
+    "PINN for Helmholtz' equation, 3 × 64 sines, Laplacian in the plane",
+    batch=1024,
+    source="Sitzmann et al. 2020, section 4.3; second derivatives",
+    tolerance=1e-3,
+)
+def pinn_helmholtz(batch: int) -> Training:
+    net = nn.Sequential(Sine(2, 64, 5.0), Sine(64, 64, 5.0), Sine(64, 64, 5.0), nn.Linear(64, 1))
+    slope = grad(lambda p: xp.sum(net(p)))
+
+    def second(p: Any, axis: int) -> Any:
+        return grad(lambda p: xp.sum(slope(p)[:, axis]))(p)[:, axis]
+
+    def loss(inside: Any, source: Any, border: Any, seen: Any) -> Any:
+        residual = second(inside, 0) + second(inside, 1) + 4.0 * net(inside)[:, 0] - source
+        return 1e-3 * xp.mean(residual**2) + F.mse_loss(net(border), seen)
+
+    data = uniform(batch, 2, low=-1), normal(batch), uniform(200, 2, low=-1, seed=1), normal(200, 1)
+    return Training(net, loss, data, lr=1e-4)
 
 
 @workload("scientific", "SIREN, 3 × 256, pixels of a picture", batch=1024, source="vsitzmann/siren")
@@ -176,6 +198,28 @@ def kan(batch: int) -> Training:
     net = nn.Sequential(KANLinear(16, 32), KANLinear(32, 1))
     return Training(
         net, lambda x, y: F.mse_loss(net(x), y), (uniform(batch, 16, low=-1), normal(batch, 1)), "adamw"
+    )
+
+
+class FastKANLinear(nn.Module):  # type: ignore[misc]
+    """Gaussian bumps on a grid, of normalised inputs, beside a SiLU branch."""
+
+    def __init__(self, a: int, b: int, grid: int = 8) -> None:
+        super().__init__()
+        self.layernorm, self.width = nn.LayerNorm(a), 4.0 / (grid - 1)
+        self.register_buffer("grid", array(np.linspace(-2, 2, grid, dtype=np.float32)))
+        self.spline, self.base = nn.Linear(a * grid, b, bias=False), nn.Linear(a, b)
+
+    def forward(self, x: Any) -> Any:
+        bumps = xp.exp(-(((self.layernorm(x)[:, :, None] - self.grid) / self.width) ** 2))
+        return self.spline(xp.reshape(bumps, (x.shape[0], -1))) + self.base(F.silu(x))
+
+
+@workload("scientific", "FastKAN, 64-64-10, Gaussian bumps", batch=256, source="ZiyaoLi/fast-kan")
+def fast_kan(batch: int) -> Training:
+    net = nn.Sequential(FastKANLinear(64, 64), FastKANLinear(64, 10))
+    return Training(
+        net, lambda x, y: F.cross_entropy(net(x), y), (normal(batch, 64), labels(batch, classes=10)), "adamw"
     )
 
 
