@@ -54,6 +54,7 @@ class DeviceTracer(TracerBackend):
 
         self.__dict__["unstack"] = _slices
         self.__dict__["concat"] = _joined(self, self.concat)
+        self.__dict__["stack"] = _stacked(self)
 
     def logistic(self, x: Array, /) -> Array:
         return Backend.logistic(self, x)  # of functions that kernels have
@@ -82,6 +83,13 @@ def _joined(xp: Any, concat: Callable[..., Any]) -> Callable[..., Any]:
         for k in range(len(others) - 1, -1, -1):
             y = xp.where(place == k, others[k], y)
         return y
+
+    return function
+
+
+def _stacked(xp: Any) -> Callable[..., Any]:
+    def function(arrays: Any, /, *, axis: int = 0) -> Any:
+        return xp.concat([xp.expand_dims(x, axis=axis) for x in arrays], axis=axis)
 
     return function
 
