@@ -69,6 +69,11 @@ LARGER: dict[str, list[str]] = {
 CAUSES: dict[str, str] = {
     "examples: language_translation": "two files of weights a step, each of which is synced to the disk; PyTorch's are not",
     "examples: vae": "within the spread of the rounds",
+    "makemore, mlp": "within the spread of the rounds",
+    "makemore, gru": "two fifths of a step is the data set, a write into each of 64 tensors of 16 numbers",
+    "flows: maf": "seven tenths of a step is the data set, two distributions and a stack for each of 100 samples",
+    "flows: realnvp": "seven tenths of a step is the data set, two distributions and a stack for each of 100 samples",
+    "flows: planar": "small operations: what a call costs",
 }
 """Why a script is slower here, by its name."""
 

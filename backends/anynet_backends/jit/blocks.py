@@ -487,6 +487,8 @@ class Blocked:
         self.team = None if threads == 1 else np.array((*head, *team), np.int64)  # type: ignore[misc]
 
     def __call__(self, *given: Array) -> list[Any] | None:
+        # an operation of NumPy on arrays without axes gives a scalar, which has no memory of an array's form
+        given = tuple([a if type(a) is np.ndarray else np.asarray(a) for a in given])
         made = []
         for (shape, dtype, _), order in zip(self.results, self.orders, strict=True):
             made.append(

@@ -375,3 +375,13 @@ def test_more_forms_than_are_kept_are_not_traced_again_and_again(made, monkeypat
         for x in arrays:
             an.tanh(x)
     assert 40 <= len(traced) <= 160  # not 40 in each of the last 22 rounds
+
+
+def test_a_gradient_that_is_a_scalar_of_numpy(made):
+    """An operation of NumPy on an array without axes gives a scalar, which has no memory of an array's form."""
+    draw = np.random.default_rng(0)
+    target = draw.normal(size=(2, 256, 256)).astype(np.float32)
+    for _ in range(6):
+        x = an.asarray(draw.normal(size=target.shape).astype(np.float32), requires_grad=True)
+        (F.mse_loss(x, an.asarray(target)) * 1e5).backward()
+        np.testing.assert_allclose(x.grad.data, 2e5 * (x.data - target) / target.size, rtol=1e-5)
