@@ -209,7 +209,8 @@ class _FusedNode(CustomNode):
     def rule(self, g: Any, differentiable: bool) -> Any:
         saved: Any = self.saved
         pull: Any = self.pullback
-        position = pull.args[1] if isinstance(pull, functools.partial) else None
+        own = pull.args if isinstance(pull, functools.partial) else ()
+        position = own[1] if len(own) > 1 else None  # of a program on a device; one by blocks has none
         for leaf, array in zip(self.parents, saved):  # noqa: B905 - equal by construction
             if type(leaf) is Leaf and leaf.written > self.seq:
                 kept = pull.args[0] if isinstance(pull, functools.partial) else pull.__self__
