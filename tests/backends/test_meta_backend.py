@@ -21,7 +21,7 @@ REFUSED = {
         "bincount",
         "scatter",
     )
-} | {"SyncBatchNorm": "a sum over processes"}
+} | {"SparseAdam": "gradients that are rows", "SyncBatchNorm": "a sum over processes"}
 
 
 def forms(case: Case, device: str) -> list[tuple[tuple[int, ...], str]]:

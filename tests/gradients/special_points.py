@@ -252,6 +252,10 @@ POINTS = [
     Point("hardswish", F.hardswish, [[-4.0, 4.0, 0.0]], [0, 4, 0], [[0, 1, 0.5]], "F.hardswish(a)"),
     Point("hardshrink", F.hardshrink, [[-0.5, 0.5, 0.0, 2.0]], [0, 0, 0, 2], [[0, 0, 0, 1]], "F.hardshrink(a)"),
     Point("softshrink", F.softshrink, [[-0.5, 0.5, 0.0, 2.0]], [0, 0, 0, 1.5], [[0, 0, 0, 1]], "F.softshrink(a)"),
+    Point("threshold", lambda x: F.threshold(x, 1.0, 5.0), [[1.0, 2.0, -inf, inf]], [5, 2, 5, inf], [[0, 1, 0, 1]],
+          "F.threshold(a, 1.0, 5.0)"),
+    Point("glu", F.glu, [[2.0, 2.0, 2.0, 0.0, -inf, inf, 0.0, inf]], [0, 2, 1, 0], [[0, 1, 0.5, 1, 0, 0, 0.5, 0]],
+          "F.glu(a)"),
     Point("tanhshrink", F.tanhshrink, [[0.0, -inf]], [0, -inf], [[0, 1]], "F.tanhshrink(a)", second=nan),
     Point("softsign", F.softsign, [[0.0, 1.0]], [0, 0.5], [[1, 0.25]], "F.softsign(a)"),
     Point("logsigmoid", F.logsigmoid, [[0.0, -inf, inf]], [-math.log(2), -inf, 0], [[0.5, 1, 0]], "F.logsigmoid(a)"),
@@ -297,6 +301,7 @@ NO_POINT: dict[str, str] = {
 def differentiable() -> set[str]:
     """Every function with a gradient rule: those of the standard, of `anynet.special`, and the primitives (but for the
     modules of `LAYERS`)."""
+    from anynet.ops import sparse  # noqa: F401  # which nothing but `anynet.torch` imports
     from anynet.ops.differentiability import TABLE
 
     names = {n for n, entry in TABLE.items() if entry.gradient == "rule"}
