@@ -25,6 +25,7 @@ INSIDE = {
     "backends/anynet_backends/file_formats": ["[!_]*.py"],
     "backends/anynet_backends/jit": ["cuda_*.py", "device_trace.py"],
     "backends/anynet_backends/kernels": ["compiled_bins.py", "compiled_softmax.py", "compiled_sparse.py"],
+    "anynet/testing/cases": ["[!_]*.py"],
     "anynet/torchvision": ["[a-z]*.py"],
 }
 """Files of packages that lie in an archive: those that are excluded in pyproject.toml."""

@@ -211,6 +211,8 @@ def _plain(g: Any) -> Any:
     """The array of a gradient, or of one of a node's several."""
     if isinstance(g, list | tuple):
         g = next((x for x in g if x is not None), None)
+    if type(g) is Rows:
+        g = g.values
     return g._data if isinstance(g, Tensor) else g
 
 

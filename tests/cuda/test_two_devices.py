@@ -88,3 +88,18 @@ def test_a_case_stays_there(case):
         an.sum(y * y).backward()
     assert not strays(log)
     assert {y.device, *(x.grad.device for x in inputs if x.grad is not None)} == {SECOND}
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_gradients_of_looked_up_rows(sparse):
+    table = nn.Embedding(5, 3, sparse=sparse).to(device=SECOND)
+    optimizer = optim.SGD(table.parameters(), lr=0.1)
+    before = table.weight.to("cpu").numpy()
+    with Log() as log:
+        an.sum(table(an.asarray([1, 4, 1], device=SECOND))).backward()
+        optimizer.step()
+    assert table.weight.device == table.weight.grad.device == SECOND
+    np.testing.assert_allclose(
+        before - table.weight.to("cpu").numpy(), 0.1 * np.outer([0, 2, 0, 0, 1], np.ones(3)), atol=1e-6
+    )
+    assert not strays(log)

@@ -6,6 +6,7 @@ Each module of this folder holds one family as a tuple `CASES`. A primitive that
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from anynet import nn, random
 from anynet.tensor import Tensor
 
 __all__ = ["Case", "every", "index", "layer"]
+
+# in the wheel the modules lie in an archive (hatch_build.py)
+__path__.append(os.path.join(__path__[0], "inside.zip"))
 
 
 @dataclass(frozen=True)
