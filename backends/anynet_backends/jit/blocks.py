@@ -23,7 +23,7 @@ from anynet_backends.concurrency import fork_safe_lock
 from anynet_backends.jit import native_call, native_function, ordered_sums, segment
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.errors import CompileError
-from anynet_backends.jit.geometry import byte_range
+from anynet_backends.jit.geometry import byte_range, new_with_strides, span
 from anynet_backends.jit.instructions import Instruction, Variable, substitute
 from anynet_backends.jit.ir_builder import Function, Value, compiled, number
 from anynet_backends.jit.iteration import (
@@ -100,9 +100,7 @@ class BlockTrace(Trace):
         """An argument of this form, without values."""
         if any(s < 0 for s in strides) or 0 in shape:
             raise NotBlocked
-        size = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + dtype.itemsize
-        whole = np.empty(-(-size // dtype.itemsize), dtype)
-        x = self.new(np.lib.stride_tricks.as_strided(whole, shape, strides), held=True)
+        x = self.new(new_with_strides(shape, strides, dtype), held=True)
         self.inputs.append(x)
         self.given[x.var] = x.value
         return x
@@ -513,7 +511,7 @@ def laid_out(values: Array, strides: tuple[int, ...]) -> Array:
     """An array of the shape of `values`, and of its numbers in some order, with these strides."""
     if values.strides == strides:
         return values
-    size = 1 + sum((n - 1) * s for n, s in zip(values.shape, strides, strict=True)) // values.itemsize
+    size = span(values.shape, strides, values.itemsize) // values.itemsize
     return np.lib.stride_tricks.as_strided(np.resize(values, size), values.shape, strides)
 
 

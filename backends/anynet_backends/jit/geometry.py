@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from anynet_backends.array_api import Array
 from anynet_backends.jit.native_function import data_pointer
 
-__all__ = ["broadcast_strides", "byte_range", "collapse_axes", "layout_of", "overlaps_partly"]
+__all__ = [
+    "broadcast_strides",
+    "byte_range",
+    "collapse_axes",
+    "layout_of",
+    "new_with_strides",
+    "overlaps_partly",
+    "span",
+]
 
 
 def layout_of(a: Array) -> Any:
@@ -23,6 +33,18 @@ def byte_range(a: Array) -> tuple[int, int]:
         else:
             high += (n - 1) * step
     return low, high + a.itemsize
+
+
+def span(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> int:
+    """Bytes from the first number of such an array to the one behind the last; no stride is negative, no length 0."""
+    return sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + itemsize
+
+
+def new_with_strides(shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Array:
+    """An array of zeros with these strides, of which none is negative, in memory of its own."""
+    whole = np.zeros(-(-span(shape, strides, dtype.itemsize) // dtype.itemsize), dtype)
+    made: Array = np.lib.stride_tricks.as_strided(whole, shape, strides)
+    return made
 
 
 def overlaps_partly(written: Array, a: Array) -> bool:

@@ -20,6 +20,7 @@ from anynet_backends.backend import Backend
 from anynet_backends.concurrency import ThreadStack, after_fork, fork_safe_lock
 from anynet_backends.jit import numpy_calls
 from anynet_backends.jit.errors import CompileError, refuse_reading, user_line
+from anynet_backends.jit.geometry import new_with_strides, span
 from anynet_backends.jit.instructions import Instruction, Origin, Variable, collect, made_by, substitute
 
 __all__ = ["ACTIVE", "COMPILING", "TracedArray", "Trace", "trace_lock", "values_of"]
@@ -509,10 +510,8 @@ def _as_it_lies(array: Array) -> Array:
     strides, itemsize = array.strides, array.itemsize
     if copy.strides == strides or not copy.size or min(strides) < 0 or any(s % itemsize for s in strides):
         return copy
-    span = sum((n - 1) * s for n, s in zip(array.shape, strides, strict=True)) // itemsize + 1
-    if span * itemsize > _SPAN:
+    if span(array.shape, strides, itemsize) > _SPAN:
         return copy
-    whole = np.zeros(span, array.dtype)
-    view: Array = np.lib.stride_tricks.as_strided(whole, array.shape, strides)
+    view = new_with_strides(array.shape, strides, array.dtype)
     view[...] = copy
     return view
