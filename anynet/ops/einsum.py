@@ -42,11 +42,14 @@ def einsum(subscripts: str, /, *operands: ArrayLike) -> Tensor:
     """
     names, result, sizes = _read(subscripts, [tuple(x.shape) for x in operands])
     terms = [_prepared(x, own, sizes) for x, own in zip(operands, names, strict=True)]
-    for pair in _path([own for _, own in terms], result, sizes):
-        chosen = [terms[i] for i in pair]
-        rest = [term for i, term in enumerate(terms) if i not in pair]
-        kept = set(result).union(*(own for _, own in rest))
-        terms = [*rest, _one(*chosen[0], kept) if len(chosen) == 1 else _two(*chosen[0], *chosen[1], kept)]
+    for step in _path([own for _, own in terms], result, sizes):
+        chosen = [terms[i] for i in step]
+        terms = [term for i, term in enumerate(terms) if i not in step]
+        while len(chosen) > 1:  # NumPy multiplies several in one step where no order of pairs is better
+            (a, b), chosen = chosen[:2], chosen[2:]
+            kept = set(result).union(*(own for _, own in (*terms, *chosen)))
+            chosen = [_two(*a, *b, kept), *chosen]
+        terms += chosen
     ((x, own),) = terms
     x, own = _one(x, own, set(result))
     return permute_dims(x, tuple(own.index(n) for n in result)) if own != result else x

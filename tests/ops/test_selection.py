@@ -23,6 +23,9 @@ EQUATIONS = {
     "i,i": [(0,), (0,)],
     "ij,jk,kl,lm": [(2, 3), (3, 4), (4, 5), (5, 2)],
     "ab,ab,ab->a": [(2, 3)] * 3,
+    "abc,abd,abc->abcd": [(2, 3, 4), (2, 3, 5), (2, 3, 4)],  # nothing is summed: no order of pairs is better
+    "ab,ac,ad->abcd": [(2, 3), (2, 4), (2, 2)],
+    "ab,ac,ab,ac->abc": [(2, 3), (2, 4), (2, 3), (2, 4)],
 }
 
 
