@@ -45,7 +45,7 @@ class _State:
 
 
 _shared = _State()
-_forked: ThreadStack[_State] = ThreadStack()
+_forked: ThreadStack[_State] = ThreadStack("random_states")
 
 
 def _state() -> _State:

@@ -16,7 +16,6 @@ import functools
 import inspect
 import itertools
 import sys
-import threading
 import warnings
 from collections.abc import Callable
 from types import ModuleType, TracebackType
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 from anynet import dtypes
 from anynet._html import cell
 from anynet_backends import TYPES, Array, backend_of, host, registry, resolve
+from anynet_backends.concurrency import this_thread
 from anynet_backends.jit.errors import OtherLibraryError, refuse_reading, user_line
 from anynet_backends.jit.tracer import COMPILING, TracedArray
 
@@ -65,11 +65,6 @@ dtypes.listeners.append(module_version.bump)
 registry.device_listeners.append(module_version.bump)
 
 
-class _Mode(threading.local):
-    recording: bool = True
-
-
-mode = _Mode()
 _made: Any = object.__new__
 
 
@@ -87,13 +82,13 @@ class _GradMode:
         return made if function is None else made(function)
 
     def __enter__(self) -> None:
-        self._before = mode.recording, self._before
-        mode.recording = self._recording
+        self._before = this_thread.recording, self._before
+        this_thread.recording = self._recording
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        mode.recording, self._before = self._before
+        this_thread.recording, self._before = self._before
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """The function with recording switched while it runs; of a generator while it runs, not while it waits."""
@@ -167,7 +162,7 @@ def is_grad_enabled() -> bool:
     """True where operations on Tensors that require a gradient are recorded (in this thread)."""
     if COMPILING and COMPILING.own:
         COMPILING.own[-1].mode_asked = True
-    return mode.recording
+    return this_thread.recording
 
 
 class Leaf:
@@ -385,7 +380,7 @@ class Tensor:
         dl_device: Any = None,
         copy: bool | None = None,
     ) -> Any:
-        if self.edge is not None and mode.recording:
+        if self.edge is not None and this_thread.recording:
             # not refused: DLPack is asked for by name, and the standard wants every array to answer
             msg = "DLPack shares the data of a Tensor that is being differentiated, without its gradient; x.detach() says so"
             warnings.warn(msg, GradientWarning, stacklevel=2)
@@ -406,7 +401,7 @@ class Tensor:
         return xp.asarray(self._data, dtype=dtype, copy=copy)
 
     def _refuse_if_recorded(self, what: str, remedy: str) -> None:
-        if self.edge is not None and mode.recording:
+        if self.edge is not None and this_thread.recording:
             msg = f"{what} would cut the gradient of a Tensor that is being differentiated; say {remedy} to do so"
             raise RuntimeError(msg)
 

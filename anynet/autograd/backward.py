@@ -31,9 +31,9 @@ from anynet.autograd.graph import (
 )
 from anynet.autograd.rules import fit, plain_cast, run_rules
 from anynet.sparse_rows import SparseRows
-from anynet.tensor import Leaf, Tensor, clock, is_batched_array, mode, module_version, wrap
+from anynet.tensor import Leaf, Tensor, clock, is_batched_array, module_version, wrap
 from anynet_backends import TYPES, Array, backend_of
-from anynet_backends.concurrency import ThreadStack
+from anynet_backends.concurrency import ThreadStack, this_thread
 from anynet_backends.memory.rows import Rows
 
 __all__ = [
@@ -62,7 +62,7 @@ class Observer(Protocol):
         """Called after that."""
 
 
-observer: ThreadStack[Observer] = ThreadStack()
+observer: ThreadStack[Observer] = ThreadStack("backward_observers")
 
 
 class Watcher(Protocol):
@@ -136,7 +136,7 @@ def backprop(
     heap: list[tuple[int, Node]] = []
     ends = None if targets is None else _Ends(roots, targets)
     watched = _Watched(roots) if _watchers and targets is None else None
-    recording, mode.recording = mode.recording, create_graph
+    recording, this_thread.recording = this_thread.recording, create_graph
     try:
         for edge, g in roots:
             _deposit(edge, g, grads, heap, ends, create_graph)
@@ -193,7 +193,7 @@ def backprop(
                 watcher.done()
         return None
     finally:
-        mode.recording = recording
+        this_thread.recording = recording
 
 
 def _follower(roots: Sequence[tuple[Any, Any]]) -> Callable[[Any], None] | None:

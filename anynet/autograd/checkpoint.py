@@ -10,7 +10,8 @@ from anynet.autograd.backward import backprop
 from anynet.autograd.graph import GradientError, OutputEdge, custom_node, walk
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.autograd.vmap import active_levels, levels_of, rebatch, running, strip
-from anynet.tensor import Leaf, Tensor, clock, mode, wrap
+from anynet.tensor import Leaf, Tensor, clock, wrap
+from anynet_backends.concurrency import this_thread
 
 __all__ = ["checkpoint"]
 
@@ -32,7 +33,7 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     >>> bool(an.all(an.abs(x.grad - an.exp(an.sin(x)) * an.cos(x)) < 1e-6))
     True
     """
-    if not mode.recording:
+    if not this_thread.recording:
         return f(*args, **kwargs)
     with streams.isolated() as state:
         start = clock()
@@ -113,11 +114,11 @@ class _Recomputation:
 
     def _computed_again(self) -> list[Any]:
         """The leaves of f's result, recorded, with the same random numbers."""
-        recording = mode.recording
-        mode.recording = True
+        recording = this_thread.recording
+        this_thread.recording = True
         try:
             with running(self.levels), streams.fork_rng():
                 streams.rewind(self.state)
                 return flatten(self.f(*self.args, **self.kwargs))[0]
         finally:
-            mode.recording = recording
+            this_thread.recording = recording

@@ -19,7 +19,8 @@ from anynet.autograd.vmap import (
     running,
     strip,
 )
-from anynet.tensor import Leaf, Tensor, clock, mode, wrap
+from anynet.tensor import Leaf, Tensor, clock, wrap
+from anynet_backends.concurrency import this_thread
 
 __all__ = ["custom_vjp"]
 
@@ -90,7 +91,7 @@ class custom_vjp:
         chosen = [x for i, x in enumerate(args) if i not in fixed]
         leaves = flatten(chosen)[0]
         traced = [isinstance(x, Tensor) and x.edge is not None for x in leaves]
-        if not mode.recording or not any(traced):
+        if not this_thread.recording or not any(traced):
             return self.f(*args)
         # fwd is recorded, so that the residuals can be differentiated; a call of this function in it computes f
         start = clock()

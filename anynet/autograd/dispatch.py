@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from anynet.autograd.graph import Node, OutputEdge
 from anynet.autograd.jit.specialize import UNHASHABLE, Specialization, available, static_key
-from anynet.tensor import Tensor, clock, flavours, mode, result_class, wrap
+from anynet.tensor import Tensor, clock, flavours, result_class, wrap
 from anynet_backends import Array, Backend, backend_of
-from anynet_backends.concurrency import ThreadStack, late_import
+from anynet_backends.concurrency import ThreadStack, late_import, this_thread
 from anynet_backends.config import KERNELS
 from anynet_backends.host import numbers_of
 from anynet_backends.jit.tracer_backend import TracerBackend
@@ -33,7 +33,9 @@ __all__ = [
     "kernel_switch",
 ]
 
-INTERCEPT: ThreadStack[Callable[[Primitive[...], tuple[Any, ...], dict[str, Any]], Any]] = ThreadStack()
+INTERCEPT: ThreadStack[Callable[[Primitive[...], tuple[Any, ...], dict[str, Any]], Any]] = ThreadStack(
+    "interceptors"
+)
 """The interceptors of each thread: the latest handles every call of a primitive (vmap, anomaly mode, profiling, tracing)."""
 
 
@@ -112,7 +114,7 @@ def bind(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> A
     if xp.multi_device and len(data) > 1:
         _check_devices(prim, xp, data, args)
     need = None
-    if edges is not None and mode.recording and prim.kind != "piecewise constant":
+    if edges is not None and this_thread.recording and prim.kind != "piecewise constant":
         need = tuple([e is not None for e in edges])
     y: Any = None
     pullback = None
@@ -143,7 +145,7 @@ def bind(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> A
         node.saved = plan.keep(y, data, meta)
         node.pullback, node.hooks = pullback, None
         node.shape, node.dtype, node.count = y.shape, y.dtype, 0
-    elif edges is not None and mode.recording and xp.dtype_name(y.dtype) in _FLOATING:
+    elif edges is not None and this_thread.recording and xp.dtype_name(y.dtype) in _FLOATING:
         out.edge = _zero_edge(prim, y, edges)
     else:
         out.edge = None

@@ -21,7 +21,6 @@ Complex numbers: a gradient is ∂L/∂(Re z) + i ∂L/∂(Im z), as everywhere 
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -32,18 +31,12 @@ from anynet.autograd.graph import GradientError, custom_node, depends_on_others
 from anynet.autograd.primitive import PRIMITIVES
 from anynet.autograd.pytree import flatten, map_tree, unflatten
 from anynet.autograd.vmap import VmapError, active_levels, from_levels, levels_of, rebatch, strip, to_levels
-from anynet.tensor import Leaf, Tensor, mode, to_plain, wrap
+from anynet.tensor import Leaf, Tensor, to_plain, wrap
 from anynet_backends import backend_of
+from anynet_backends.concurrency import this_thread
 from anynet_backends.jit.tracer import COMPILING
 
 __all__ = ["grad", "hessian", "jacfwd", "jacrev", "jvp", "value_and_grad", "vjp"]
-
-
-class _Depth(threading.local):
-    value = 0
-
-
-_depth = _Depth()
 
 
 class _Input:
@@ -131,7 +124,7 @@ class _Inputs:
         if COMPILING and COMPILING.own:  # a gradient may reach it without another operation on it
             COMPILING.own[-1].see(physical)
         alias = wrap(physical._data)
-        if physical.edge is not None and mode.recording:
+        if physical.edge is not None and this_thread.recording:
             self.linked = True
             alias.edge = custom_node("identity", physical._data, [physical.edge], lambda g, _: [g])
         else:
@@ -141,7 +134,7 @@ class _Inputs:
         return rebatch(alias, levels)
 
     def _module_parameter(self, p: Tensor) -> None:
-        if _depth.value == 0 and not active_levels() and type(p.edge) is Leaf:
+        if this_thread.transforms == 0 and not active_levels() and type(p.edge) is Leaf:
             self.inputs.append(_Input(p, p.edge, ()))
             return
         alias = self._enter(p)
@@ -151,19 +144,19 @@ class _Inputs:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Within, f may be called: recording is on, Modules hold the fresh edges."""
-        recording = mode.recording
-        mode.recording = True
-        _depth.value += 1
+        recording = this_thread.recording
+        this_thread.recording = True
+        this_thread.transforms += 1
         try:
             yield
         finally:
-            _depth.value -= 1
-            mode.recording = recording
+            this_thread.transforms -= 1
+            this_thread.recording = recording
             self._leave()
 
     def seen_from_outside(self, results: Sequence[Any]) -> bool:
         """Whether a differentiation outside this one can reach the results: then all must stay differentiable."""
-        if not mode.recording:
+        if not this_thread.recording:
             return False
         if self.linked:
             return True
@@ -340,7 +333,7 @@ def _linearize(
             msg = f"{what}: the gradient has the structure {shape}, the result of f {structure}"
             raise ValueError(msg)
         vs = [_cotangent(x, y, what) for x, y in zip(given, leaves, strict=True)]
-        again = mode.recording and (keep or any(x.edge is not None for x in vs))
+        again = this_thread.recording and (keep or any(x.edge is not None for x in vs))
         deeper = any(set(levels_of(x)) - set(levels_of(y)) for x, y in zip(vs, leaves, strict=True))
         if deeper and any(levels_of(y) for y in leaves):
             msg = f"{what}: the pullback of a result batched by one vmap was called inside another; call {what} there"
@@ -394,10 +387,10 @@ def jvp(
     if len(primals) != len(tangents):
         msg = f"jvp: {len(primals)} primals and {len(tangents)} tangents"
         raise ValueError(msg)
-    recording = mode.recording
+    recording = this_thread.recording
     result, aux, pullback, keep = _linearize(f, primals, has_aux, "jvp")
     leaves, structure = flatten(result)
-    mode.recording = True
+    this_thread.recording = True
     try:
         vs = []
         edges = []
@@ -409,7 +402,7 @@ def jvp(
             vs.append(rebatch(v, levels))
         pulled = flatten(pullback(unflatten(structure, vs)))[0]
     finally:
-        mode.recording = recording
+        this_thread.recording = recording
     given = flatten(tangents)[0]
     if len(given) != len(pulled):
         msg = f"jvp: the tangents have {len(given)} arrays, the primals {len(pulled)}"

@@ -11,7 +11,6 @@ transforms (grad and its kin) put a batch axis on what they differentiate, so th
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -21,23 +20,13 @@ from anynet.autograd.primitive import PRIMITIVES, Primitive
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.tensor import Tensor, clock, flavours, result_class, to_plain, wrap
 from anynet_backends import TYPES, Backend, backend_of
-from anynet_backends.concurrency import once
+from anynet_backends.concurrency import once, this_thread
 
 __all__ = ["VmapError", "vmap"]
 
 
 class VmapError(RuntimeError):
     """Something was asked of a batched array that only a single array can answer."""
-
-
-class _State(threading.local):
-    def __init__(self) -> None:
-        self.levels: list[
-            tuple[int, int]
-        ] = []  # (number, size) of each vmap that is running, outermost first
-
-
-_state = _State()
 
 
 class Batched:
@@ -100,7 +89,7 @@ def _value(x: Tensor) -> Tensor:
 
 def active_levels() -> tuple[tuple[int, int], ...]:
     """(number, size) of the vmaps that are running in this thread, outermost first."""
-    return tuple(_state.levels)
+    return this_thread.levels
 
 
 def levels_of(x: Any) -> tuple[tuple[int, int], ...]:
@@ -160,15 +149,15 @@ class running:
     """Context manager: the vmaps `levels` run (again) inside, as when a rule is evaluated later."""
 
     def __init__(self, levels: Sequence[tuple[int, int]]) -> None:
-        self.levels = list(levels)
+        self.levels = tuple(levels)
 
     def __enter__(self) -> None:
-        self.before = _state.levels
-        _state.levels = self.levels
+        self.before = this_thread.levels
+        this_thread.levels = self.levels
         INTERCEPT.append(handle_batched)
 
     def __exit__(self, *error: object) -> None:
-        _state.levels = self.before
+        this_thread.levels = self.before
         INTERCEPT.remove(handle_batched)
 
 
@@ -535,7 +524,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         for arg, row in zip(args, prepared, strict=True):
             structure = flatten(arg)[1]
             given.append(unflatten(structure, [_batched(x, level) if hit else x for x, hit in row]))
-        with running([*_state.levels, (level, size)]):
+        with running([*this_thread.levels, (level, size)]):
             result = f(*given, **kwargs)
             leaves = _prefix(out_axes, result, "out_axes")
             outs = [_out(y, axis, level, size) for y, axis in leaves]

@@ -25,7 +25,7 @@ _SLURM: Final = (
 _alone = SingleProcess()
 _lock = fork_safe_lock()
 _found: list[tuple[int, Group]] = []  # the group of this process, by its number: children are none of it
-_chosen: ThreadStack[Group] = ThreadStack()
+_chosen: ThreadStack[Group] = ThreadStack("groups")
 
 
 def launched(environment: Mapping[str, str] | None = None) -> tuple[int, str] | None:

@@ -26,7 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-_skipping: ThreadStack[bool] = ThreadStack()
+_skipping: ThreadStack[bool] = ThreadStack("initializing")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["current_layer", "path_of", "paths", "watch"]
 
-paths: ThreadStack[list[Module]] = ThreadStack()
+paths: ThreadStack[list[Module]] = ThreadStack("layer_paths")
 """Stacks of the modules being called in a thread, outermost first: one stack for each active observer (anomaly mode, profiler)."""
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from anynet.distributed import GradientReducer, Group, on_device, world
 from anynet.distributed.gradients import CHUNK
 from anynet.nn.module import Module
-from anynet.tensor import mode, no_grad
+from anynet.tensor import no_grad
+from anynet_backends.concurrency import this_thread
 
 __all__ = ["DistributedDataParallel"]
 
@@ -65,7 +66,7 @@ class DistributedDataParallel(Module):
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """What the module gives."""
-        if self.training and self._reducer.synchronizes and mode.recording:
+        if self.training and self._reducer.synchronizes and this_thread.recording:
             if self.broadcast_buffers:
                 self._spread(list(self.module.buffers()))
             self._reducer.begin()

@@ -31,7 +31,7 @@ def all_sum(xp: Backend, x: Array, /, *, group: Any) -> Array:
 all_sum.vjp(x=lambda g, group: all_sum(g, group=group))
 
 
-_statistics: ThreadStack[Any] = ThreadStack()
+_statistics: ThreadStack[Any] = ThreadStack("statistics_groups")
 
 
 @contextmanager

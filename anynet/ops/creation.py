@@ -11,9 +11,10 @@ from anynet.ops.data_types import result_type
 from anynet.ops.elementwise import where
 from anynet.ops.manipulation import broadcast_arrays, expand_dims, permute_dims, reshape, stack, to_device
 from anynet.ops.shapes import as_shape
-from anynet.tensor import Tensor, is_batched_array, mode, to_plain, unwrap, wrap
+from anynet.tensor import Tensor, is_batched_array, to_plain, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import TYPES, backend_of, resolve
+from anynet_backends.concurrency import this_thread
 from anynet_backends.jit.tracer import COMPILING, TracedArray
 
 __all__ = [
@@ -47,7 +48,7 @@ def asarray(
             raise ValueError(msg)
         obj, copy = _stacked(obj, dtype, device), None
     recorded = isinstance(obj, Tensor) and (
-        (obj.edge is not None and mode.recording) or is_batched_array(obj._data)
+        (obj.edge is not None and this_thread.recording) or is_batched_array(obj._data)
     )
     if recorded and not requires_grad:  # or batched by vmap
         out = obj if device is None else to_device(obj, device)

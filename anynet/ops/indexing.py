@@ -17,9 +17,10 @@ from anynet.autograd.vmap import each, is_batched
 from anynet.ops.manipulation import broadcast_to, moveaxis, permute_dims, reshape
 from anynet.ops.shapes import axes_of, broadcast_shapes
 from anynet.ops.slicing import basic_getitem
-from anynet.tensor import Leaf, Tensor, clock, mode, to_plain, wrap
+from anynet.tensor import Leaf, Tensor, clock, to_plain, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
+from anynet_backends.concurrency import this_thread
 from anynet_backends.jit.errors import user_line
 from anynet_backends.jit.tracer import COMPILING
 
@@ -340,12 +341,12 @@ def setitem(x: Tensor, key: ArrayLike, value: ArrayLike, /) -> None:
         traced = isinstance(value, Tensor) and value.edge is not None
     own = not INTERCEPT and _unshared(x)
     if edge is None:
-        at_once = own and not (traced and mode.recording)
+        at_once = own and not (traced and this_thread.recording)
     elif type(edge) is Leaf:  # a variable: views of it see what is written outside recording
-        at_once = not mode.recording and not INTERCEPT and backend_of(x._data).assigns_in_place
+        at_once = not this_thread.recording and not INTERCEPT and backend_of(x._data).assigns_in_place
         own = False
     else:
-        at_once = own and not mode.recording
+        at_once = own and not this_thread.recording
     if at_once and _written(x, plain, value):
         return
     replace(x, _setitem(x, value, key=plain, own=True) if own else _setitem(x, value, key=plain))
@@ -361,7 +362,7 @@ def replace(x: Tensor, new: Tensor) -> Tensor:
         msg = f"an in-place operation cannot change the shape from {x.shape} to {new.shape}"
         raise ValueError(msg)
     if type(x.edge) is Leaf:
-        if mode.recording:
+        if this_thread.recording:
             msg = (
                 "an in-place operation on a variable that requires a gradient would lose it; "
                 "write x = x + …, or update it inside anynet.no_grad()"

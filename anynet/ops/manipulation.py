@@ -12,9 +12,10 @@ from anynet.autograd.graph import custom_node
 from anynet.autograd.primitive import adjoint, primitive
 from anynet.ops.shapes import as_shape, axes_of, broadcast_shapes
 from anynet.ops.slicing import basic_getitem
-from anynet.tensor import Tensor, mode, move, wrap
+from anynet.tensor import Tensor, move, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
+from anynet_backends.concurrency import this_thread
 
 __all__ = [
     "astype", "broadcast_arrays", "broadcast_to", "concat", "expand_dims", "flip", "moveaxis",
@@ -304,7 +305,7 @@ def to_device(x: ArrayLike, /, device: str, *, stream: Any = None) -> Tensor:
     if x.edge is None:
         return wrap(data, x._results or Tensor)
     out = wrap(data, x._results or Tensor)
-    if mode.recording:
+    if this_thread.recording:
         home = x.device
         out.edge = custom_node("to_device", data, [x.edge], lambda g, _: [to_device(g, home)])
     return out

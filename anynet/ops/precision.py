@@ -39,7 +39,7 @@ SHORT = {"tf32": "tf32", "mixed-bf16": "bfloat16", "mixed-fp16": "float16"}
 ROUNDED = ("linear", "matmul", "conv", "conv_transpose", "attention")
 """The primitives whose operands are rounded."""
 
-_MODES: ThreadStack[str] = ThreadStack()
+_MODES: ThreadStack[str] = ThreadStack("precisions")
 
 
 @primitive

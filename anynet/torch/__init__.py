@@ -25,7 +25,6 @@ from anynet import optim as optim
 from anynet import streams as _streams
 from anynet.dtypes import DType as DType
 from anynet.tensor import enable_grad as enable_grad
-from anynet.tensor import mode as _mode
 from anynet.tensor import no_grad as no_grad
 from anynet.torch import distributed as distributed
 from anynet.torch import functions as functions
@@ -53,6 +52,7 @@ from anynet.torch.table import TABLE as _TABLE
 from anynet.torch.tensor import Tensor as Tensor
 from anynet.torch.tensor import adopt as _adopt
 from anynet.torch.utilities import utils as utils
+from anynet_backends.concurrency import this_thread
 
 from anynet.torch import autograd as autograd  # isort: skip
 
@@ -180,19 +180,19 @@ class set_grad_enabled:
     """Switches recording, at once; as a context manager until the end of the block."""
 
     def __init__(self, mode: Any) -> None:
-        self.before = _mode.recording
-        _mode.recording = mode is not False and mode != 0
+        self.before = this_thread.recording
+        this_thread.recording = mode is not False and mode != 0
 
     def __call__(self, function: Any) -> Any:
         """As a decorator it is switched in calls of the function alone."""
-        wanted, _mode.recording = _mode.recording, self.before
+        wanted, this_thread.recording = this_thread.recording, self.before
         return (enable_grad if wanted else no_grad)()(function)
 
     def __enter__(self) -> None:
         """Recording has been switched already."""
 
     def __exit__(self, *_: Any) -> None:
-        _mode.recording = self.before
+        this_thread.recording = self.before
 
 
 class finfo:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import anynet as _an
-from anynet.tensor import mode as _mode
 from anynet.torch import nn
 from anynet.torch.tensor import adopt as _adopt
+from anynet_backends.concurrency import this_thread
 
 __all__ = ["compile"]
 
@@ -22,7 +22,7 @@ class _OfModule(nn.Module):  # type: ignore[misc, valid-type]
     _not_members = nn.Module._not_members | {"_compiled"}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if _mode.recording and any(p.requires_grad for p in self._orig_mod.parameters()):
+        if this_thread.recording and any(p.requires_grad for p in self._orig_mod.parameters()):
             return self._orig_mod(
                 *args, **kwargs
             )  # a program has no gradient: a whole step is what is compiled
@@ -44,7 +44,7 @@ def compile(model: Any = None, **_: Any) -> Any:
     whole = _an.compile(model)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if _mode.recording and any(isinstance(a, _an.Tensor) and a.requires_grad for a in args):
+        if this_thread.recording and any(isinstance(a, _an.Tensor) and a.requires_grad for a in args):
             return model(*args, **kwargs)
         return _adopt(whole(*args, **kwargs))
 

@@ -22,8 +22,9 @@ from anynet.ops.creation import arange
 from anynet.ops.indexing import replace
 from anynet.ops.manipulation import astype, broadcast_to, reshape
 from anynet.ops.selection import scatter
-from anynet.tensor import Leaf, Tensor, mode, no_grad, to_plain, wrap
+from anynet.tensor import Leaf, Tensor, no_grad, to_plain, wrap
 from anynet.torch.promotion import RANK
+from anynet_backends.concurrency import this_thread
 
 __all__ = [
     "Memory", "behind", "dense", "fitted", "memory_of", "part", "place", "refuse_results", "settle", "shows", "variable_below",
@@ -112,7 +113,7 @@ def write(x: Any, new: Any) -> Any:
     if own is not None:
         settle(x)
     if own is None or (own.parent is None and next(own.live(), None) is None):
-        refuse_results(x, recording=mode.recording)
+        refuse_results(x, recording=this_thread.recording)
         return replace(x, new)
     root, detached = x, False
     while (link := memory_of(root)) is not None and link.parent is not None:
@@ -122,7 +123,7 @@ def write(x: Any, new: Any) -> Any:
         new = link.put(parent, new) if link.put is not None else place(parent, link.again, new)
         root, detached = parent, detached or link.detached
         settle(root)
-    recording = mode.recording and not detached
+    recording = this_thread.recording and not detached
     refuse_results(root, recording=recording)
     if detached:
         with no_grad():
@@ -278,7 +279,7 @@ def _refresh(x: Any) -> None:
             continue
         z = link.again(x)
         y._data = z._data
-        if mode.recording and not link.detached:
+        if this_thread.recording and not link.detached:
             y.edge = z.edge
         _refresh(y)
 

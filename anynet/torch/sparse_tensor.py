@@ -19,10 +19,10 @@ from anynet.ops.reductions import cumulative_sum
 from anynet.ops.searching import unique_inverse
 from anynet.ops.sparse import sparse_matmul
 from anynet.tensor import Tensor as AnyTensor
-from anynet.tensor import mode
 from anynet.torch.promotion import prepared
 from anynet.torch.sizes import Count, Size
 from anynet.torch.tensor import Tensor, _targets, adopt
+from anynet_backends.concurrency import this_thread
 
 __all__ = ["COO", "CSR", "SparseTensor", "flat_places", "made", "product"]
 
@@ -48,7 +48,7 @@ class SparseTensor(Tensor):
         """With its zeros; values of one position add up."""
         if self._origin is not None and masked_grad is False:
             return self._origin if dtype is None else adopt(m.astype(self._origin, dtype))
-        key = self._elements._data, self._elements.edge, mode.recording
+        key = self._elements._data, self._elements.edge, this_thread.recording
         if self._whole is None or any(a is not b for a, b in zip(self._whole[0], key, strict=True)):
             self._whole = key, self._dense()
         y = self._whole[1]

@@ -25,6 +25,7 @@ from anynet.torch.memory import fitted, memory_of, part, refuse_results, shows, 
 from anynet.torch.promotion import as_float, floor_divide, number, prepared, prepared_floats, remainder
 from anynet.torch.sizes import Count, Size, device
 from anynet_backends import registry
+from anynet_backends.concurrency import this_thread
 from anynet_backends.jit.tracer import COMPILING
 
 __all__ = ["Buffer", "Parameter", "Tensor", "adopt", "converted"]
@@ -380,7 +381,7 @@ def _with_part(x: Any, key: Any, value: Any) -> Any:
     y = tensor.wrap(x._data, Tensor)
     y.edge = x.edge
     if y.edge is not None and type(y.edge) is tensor.Leaf:
-        if tensor.mode.recording:
+        if this_thread.recording:
             y = adopt(reshape(x, x.shape))
         else:
             y.edge = None

@@ -33,6 +33,8 @@ __all__ = [
     "after_fork",
     "once",
     "once_property",
+    "set_aside",
+    "this_thread",
 ]
 
 _T = TypeVar("_T")
@@ -128,27 +130,48 @@ def has_gil() -> bool:
     return not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
-class ThreadStack(list[_T]):
-    """A stack per thread, cheap to test while the stacks of all threads are empty: `own` is the calling thread's stack, and the
-    list itself holds the items of all threads.
+class _Thread(threading.local):
+    """The modes and observers of one thread: an object per thread. Beside these attributes it holds the stacks of this thread, each under
+    the name that its `ThreadStack` was given: ``vars(this_thread)`` shows all that is switched on."""
 
-    >>> stack = ThreadStack()
+    recording: bool = True
+    """Whether operations are recorded for a backward pass (`no_grad`)."""
+    transforms: int = 0
+    """How many of `grad`, `vjp` and `jvp` are running, one inside the other."""
+    levels: tuple[tuple[int, int], ...] = ()
+    """The (number, size) of each `vmap` that is running, the outermost first."""
+
+
+this_thread = _Thread()
+
+
+class ThreadStack(list[_T]):
+    """A stack per thread, kept in `this_thread` under a name of its own. It is cheap to test while the stacks of all threads are
+    empty: `own` is the calling thread's stack, and the list itself holds the items of all threads.
+
+    >>> stack = ThreadStack("example")
     >>> stack.append("here")
-    >>> bool(stack), stack.own
-    (True, ['here'])
+    >>> bool(stack), stack.own, vars(this_thread)["example"]
+    (True, ['here'], ['here'])
     """
 
-    def __init__(self) -> None:
+    name: str
+
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self._local = threading.local()
+        if hasattr(_Thread, name) or any(stack.name == name for stack in _live_stacks()):
+            msg = f"the name of a stack must be new, got {name!r}"
+            raise ValueError(msg)
+        self.name = name
         _stacks.append(weakref.ref(self, _stacks.remove))
 
     @property
     def own(self) -> list[_T]:
         """The calling thread's stack; the last item is the latest."""
-        stack: list[_T] | None = getattr(self._local, "stack", None)
+        stack: list[_T] | None = getattr(this_thread, self.name, None)
         if stack is None:
-            stack = self._local.stack = []
+            stack = []
+            setattr(this_thread, self.name, stack)
         return stack
 
     def append(self, item: _T) -> None:
@@ -168,19 +191,25 @@ class ThreadStack(list[_T]):
         self.remove(item)
         return item
 
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """A context in which the calling thread's stack is empty."""
-        own = self.own
-        held = own[:]
-        own.clear()
-        try:
-            yield
-        finally:
-            own[:] = held
-
 
 _stacks: list[weakref.ref[ThreadStack[Any]]] = []
+
+
+def _live_stacks() -> list[ThreadStack[Any]]:
+    return [stack for ref in _stacks if (stack := ref()) is not None]
+
+
+@contextmanager
+def set_aside(*stacks: ThreadStack[Any]) -> Iterator[None]:
+    """A context in which these stacks of the calling thread are empty."""
+    held = [(stack.own, stack.own[:]) for stack in stacks]
+    for own, _ in held:
+        own.clear()
+    try:
+        yield
+    finally:
+        for own, items in held:
+            own[:] = items
 
 
 def after_fork(function: Callable[[], None]) -> None:
@@ -196,10 +225,8 @@ def _forked() -> None:
     for lock in _locks:
         if not lock._is_owned():
             lock._at_fork_reinit()
-    for ref in _stacks:
-        stack = ref()
-        if stack is not None:
-            stack[:] = stack.own
+    for stack in _live_stacks():
+        stack[:] = stack.own
 
 
 if hasattr(os, "register_at_fork"):

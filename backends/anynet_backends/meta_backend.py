@@ -24,18 +24,19 @@ from numpy.lib.stride_tricks import as_strided
 from anynet_backends import array_api
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
+from anynet_backends.concurrency import ThreadStack, set_aside
 
 __all__ = ["Memory", "MetaArray", "MetaBackend", "no_values", "observing"]
 
 Observer = Callable[[str, tuple[Any, ...], dict[str, Any], Any], None]
-_observers: list[Observer] = []
+_observers: ThreadStack[Observer] = ThreadStack("meta_observers")
 
 
 @contextlib.contextmanager
 def observing(observer: Observer) -> Iterator[None]:
     """Within the block, ``observer(name, args, kwargs, result)`` is called after each function of arrays without values: by the standard's
     name, "linalg." and "fft." before those of extensions, operators by their functions; "getitem", "setitem", "windows", "index_add",
-    "from_host" and "random_bits" are what the standard has no function for. For one thread at a time."""
+    "from_host" and "random_bits" are what the standard has no function for. Calls of other threads are not observed."""
     _observers.append(observer)
     try:
         yield
@@ -48,14 +49,11 @@ def _observed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not _observers:
+        if not (_observers and _observers.own):
             return function(*args, **kwargs)
-        observers, _observers[:] = _observers[:], []  # what the function itself calls is a part of it
-        try:
+        with set_aside(_observers):  # what the function itself calls is a part of it
             result = function(*args, **kwargs)
-        finally:
-            _observers[:] = observers
-        for observer in observers:
+        for observer in _observers.own:
             observer(name, args, kwargs, result)
         return result
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import anynet as an
 from anynet_backends import concurrency
-from anynet_backends.concurrency import ThreadStack, fork_safe_lock, once
+from anynet_backends.concurrency import ThreadStack, fork_safe_lock, once, set_aside, this_thread
+from anynet_backends.meta_backend import MetaBackend, observing
 
 # what each thread goes on doing while others fork, or the process ends
 BUSY = """
@@ -122,7 +124,7 @@ def in_child(function):
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
 def test_locks_and_stacks_of_other_threads_are_not_there_in_a_forked_process():
     lock, mine = fork_safe_lock(), fork_safe_lock()
-    stack = ThreadStack()
+    stack = ThreadStack("forked_test")
     stack.append("here")
     inside, leave = threading.Event(), threading.Event()
 
@@ -275,3 +277,45 @@ def test_in_a_free_threaded_python():
 
     assert not availability.available()
     assert not native_call.available()
+
+
+def test_one_object_holds_the_stacks_and_modes_of_a_thread():
+    stack, other_stack = ThreadStack("tested"), ThreadStack("tested_too")
+    stack.append(1)
+    other_stack.append(2)
+    seen = {}
+
+    def other():
+        with an.no_grad():
+            stack.append(3)
+            seen.update({k: list(v) if isinstance(v, list) else v for k, v in vars(this_thread).items()})
+            stack.pop()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert seen == {"tested": [3], "recording": False}
+    assert this_thread.recording
+    assert vars(this_thread)["tested"] == [1]
+    with set_aside(stack, other_stack):
+        assert (stack.own, other_stack.own) == ([], [])
+    assert (stack.own, other_stack.own) == ([1], [2])
+    assert (stack.pop(), list(stack), other_stack.pop()) == (1, [], 2)
+
+
+@pytest.mark.parametrize("name", ["recording", "interceptors"])
+def test_the_name_of_a_stack_must_be_new(name):
+    with pytest.raises(ValueError, match=f"must be new, got '{name}'"):
+        ThreadStack(name)
+
+
+def test_functions_without_values_are_observed_in_their_thread_alone():
+    seen = []
+    xp = MetaBackend()
+    x = xp.zeros((3,))
+    with observing(lambda name, *_: seen.append(name)):
+        thread = threading.Thread(target=xp.exp, args=(x,))
+        thread.start()
+        thread.join()
+        xp.sin(x)
+    assert seen == ["sin"]

@@ -27,9 +27,9 @@ from anynet.autograd.jit.specialize import (
     caches,
     static_key,
 )
-from anynet.tensor import Leaf, Tensor, clock, flavours, mode, result_class, wrap
+from anynet.tensor import Leaf, Tensor, clock, flavours, result_class, wrap
 from anynet_backends import Array, backend_of, get_backend
-from anynet_backends.concurrency import late_import
+from anynet_backends.concurrency import late_import, this_thread
 
 __all__ = ["FusedFunction", "fused"]
 
@@ -68,7 +68,7 @@ class FusedFunction:
         if not self.compilable or self.draws:
             return None
         need: tuple[bool, ...] | None = None
-        if mode.recording:
+        if this_thread.recording:
             need = tuple([x.edge is not None for x in inputs])
             if True not in need:
                 need = None
@@ -95,7 +95,7 @@ class FusedFunction:
         if not xp.fuses or any(type(a) is not kind for a in data):
             return None
         need: tuple[bool, ...] | None = None
-        if mode.recording:
+        if this_thread.recording:
             need = tuple([x.edge is not None for x in inputs])
             if True not in need:
                 need = None
@@ -141,12 +141,12 @@ class FusedFunction:
             x = wrap(array)
             x.edge = edge
             inputs.append(x)
-        before = mode.recording
-        mode.recording = recording
+        before = this_thread.recording
+        this_thread.recording = recording
         try:
             return self.run(inputs)
         finally:
-            mode.recording = before
+            this_thread.recording = before
 
     def compute(
         self, data: list[Any], need: tuple[bool, ...] | None, meta: dict[str, Any]

@@ -12,7 +12,7 @@ from anynet.autograd.jit.trace_context import contexts, module_observers
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.tensor import Leaf, Tensor, unwrap, wrap
 from anynet_backends import Array
-from anynet_backends.concurrency import ThreadStack
+from anynet_backends.concurrency import ThreadStack, set_aside
 from anynet_backends.jit.errors import CompileError, user_line
 from anynet_backends.jit.tracer import ACTIVE, COMPILING, TracedArray
 
@@ -29,7 +29,7 @@ def traced_print(*args: Any, **kwargs: Any) -> None:
     _printed(*args, **kwargs)
 
 
-host_call_handlers: ThreadStack[Callable[[str, Callable[[], Any]], Any]] = ThreadStack()
+host_call_handlers: ThreadStack[Callable[[str, Callable[[], Any]], Any]] = ThreadStack("host_call_handlers")
 """The latest runs what `host_callback` marks, given its name (profiling)."""
 
 
@@ -51,7 +51,7 @@ def host_callback(function: _F) -> _F:
         gradients = context.gradients_in_buffers()
         ACTIVE.clear()
         try:
-            with COMPILING.aside(), INTERCEPT.aside(), module_observers.aside(), observer.aside():
+            with set_aside(COMPILING, INTERCEPT, module_observers, observer):
                 result = function(*_concrete(args), **{k: _concrete(v) for k, v in kwargs.items()})
         finally:
             ACTIVE.append(recording)

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from anynet.autograd.jit.host_callback import HostCall
-from anynet.tensor import Parameter, Tensor, mode
+from anynet.tensor import Parameter, Tensor
 from anynet_backends import Array
+from anynet_backends.concurrency import this_thread
 from anynet_backends.jit import native_call, segment
 from anynet_backends.jit.program import owner, replay_observers
 from anynet_backends.jit.tracer import COMPILING
@@ -103,7 +104,7 @@ class ReplaySource:
                 tests.append(f"{own}.edge is not {self._name(edge)}")
         tests += [f"({self._name(leaf)}.grad is None) is not {none}" for leaf, none in step.leaves]
         if step.mode is not None:
-            tests.append(f"{self._name(mode)}.recording is not {step.mode}")
+            tests.append(f"{self._name(this_thread)}.recording is not {step.mode}")
         return tests + step.guard.tests(self._name)
 
     def _native(self) -> Callable[..., Array | None] | None:

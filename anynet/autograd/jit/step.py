@@ -12,9 +12,9 @@ from anynet.autograd.jit.outputs import Argument, ArgumentView, Output, build_re
 from anynet.autograd.jit.replay_source import ReplaySource
 from anynet.autograd.jit.trace_context import TraceContext
 from anynet.autograd.pytree import LEAF
-from anynet.tensor import mode, wrap
+from anynet.tensor import wrap
 from anynet_backends import Array
-from anynet_backends.concurrency import once_property
+from anynet_backends.concurrency import once_property, this_thread
 from anynet_backends.jit.program import Program, owner
 from anynet_backends.jit.tracer import TracedArray
 
@@ -83,7 +83,7 @@ class Step:
         for leaf, none in self.leaves:
             if (leaf.grad is None) is not none:
                 return False
-        return self.mode in (None, mode.recording) and self.guard.fits()
+        return self.mode in (None, this_thread.recording) and self.guard.fits()
 
     def shares(self, arrays: list[Array]) -> bool:
         """Whether an argument lies in memory that is written while the program still reads its copy of it."""

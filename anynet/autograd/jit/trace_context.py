@@ -13,16 +13,16 @@ from anynet.autograd.jit.outputs import Argument, ArgumentView, Output
 from anynet.autograd.location import location
 from anynet.autograd.primitive import Primitive
 from anynet.autograd.pytree import flatten
-from anynet.tensor import Buffer, Leaf, Parameter, Tensor, is_batched_array, mode, wrap
+from anynet.tensor import Buffer, Leaf, Parameter, Tensor, is_batched_array, wrap
 from anynet_backends import TYPES, Array, backend_of
-from anynet_backends.concurrency import ThreadStack
+from anynet_backends.concurrency import ThreadStack, this_thread
 from anynet_backends.jit.errors import CompileError, OtherLibraryError
 from anynet_backends.jit.instructions import Origin
 from anynet_backends.jit.tracer import Trace, TracedArray
 
 __all__ = ["TraceContext", "contexts", "is_array", "module_observers"]
 
-module_observers: ThreadStack[Callable[[Any], None]] = ThreadStack()
+module_observers: ThreadStack[Callable[[Any], None]] = ThreadStack("module_observers")
 """Called with each module that runs while a function is traced (set by `anynet.nn`)."""
 
 _new = Tensor.__new__
@@ -41,7 +41,7 @@ class TraceContext:
         self.leaves: dict[int, tuple[Leaf, Tensor | None]] = {}  # with their gradients at the beginning
         self.modules: dict[int, Any] = {}
         self.guard = guard
-        self.mode = mode.recording
+        self.mode = this_thread.recording
         self.places: list[int] = []
         self.lifted: list[Any] = []
         self.outputs: list[TracedArray] = []
@@ -104,7 +104,7 @@ class TraceContext:
 
     def see(self, x: Tensor) -> None:
         """Remember a Tensor from outside, and its gradient."""
-        if x.edge is not None and mode.recording is self.mode:
+        if x.edge is not None and this_thread.recording is self.mode:
             self.recording.mode_asked = True
         if id(x) not in self.variables and not isinstance(x._data, TracedArray):
             self.variables[id(x)] = x, x._data

@@ -20,7 +20,7 @@ __all__ = [
     "restore_parametrization", "transfer_parametrizations_and_params", "type_before_parametrizations",
 ]  # fmt: skip
 
-_caches: ThreadStack[dict[tuple[int, str], Any]] = ThreadStack()
+_caches: ThreadStack[dict[tuple[int, str], Any]] = ThreadStack("parametrization_caches")
 
 
 @contextmanager

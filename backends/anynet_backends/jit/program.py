@@ -42,7 +42,9 @@ class NativeBody(NamedTuple):
     gives: list[int]
 
 
-replay_observers: ThreadStack[Callable[[str, Callable[..., Any], tuple[Any, ...]], None]] = ThreadStack()
+replay_observers: ThreadStack[Callable[[str, Callable[..., Any], tuple[Any, ...]], None]] = ThreadStack(
+    "replay_observers"
+)
 """Observers that make each call of a replay, given the name of its instruction (the profiler)."""
 
 

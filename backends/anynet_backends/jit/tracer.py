@@ -28,7 +28,7 @@ __all__ = ["ACTIVE", "COMPILING", "TracedArray", "Trace", "trace_lock", "values_
 ACTIVE: list[Trace] = []
 """The running trace, if there is one (empty while tracing is paused)."""
 
-COMPILING: ThreadStack[Trace] = ThreadStack()
+COMPILING: ThreadStack[Trace] = ThreadStack("traces")
 """The traces of functions of the user, on the stack of the thread that runs them."""
 
 trace_lock = fork_safe_lock()
