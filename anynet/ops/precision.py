@@ -13,14 +13,15 @@ Parameters are float32 and so are their gradients; a gradient that flows back in
 | mixed-fp16 | nearest, ties to even | rounded as well | 11 | 65,504 |
 
 A backend that multiplies in 16 bits itself (`Backend.short_products`) does so. Everywhere else the operands are rounded in place and the
-product is taken in float32: the numbers of a tensor core, which adds up in float32, but not its speed.
+product is taken in float32: the numbers of a tensor core, which adds up in float32. A backend may then use one (`Backend.computing`):
+cuBLASLt, of linear layers forward and backward, and of other products forward.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from anynet import dtypes
@@ -126,8 +127,12 @@ class _Products:
         real = [x for x in args if isinstance(x, Tensor) and x.dtype.is_floating]
         if not real or any(x.dtype is not dtypes.float32 for x in real):
             return self.below(prim, args, meta)
-        short = prim.name != "attention" and self.kind in backend_of(unwrap(real[0])).short_products
-        y = self.below(prim, tuple([self._operand(x, short) for x in args]), meta)
+        xp = backend_of(unwrap(real[0]))
+        short = prim.name != "attention" and self.kind in xp.short_products
+        operands = tuple([self._operand(x, short) for x in args])
+        # within attention there are products of what was not rounded
+        with nullcontext() if prim.name == "attention" else xp.computing(self.kind):
+            y = self.below(prim, operands, meta)
         if isinstance(y, tuple):  # the further results of attention are for its own gradient
             return (self._result(y[0], short), *y[1:])
         return self._result(y, short)

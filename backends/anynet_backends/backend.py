@@ -353,6 +353,11 @@ class Backend:
         y += c
         return y
 
+    def computing(self, kind: str) -> contextlib.AbstractContextManager[None]:
+        """A block in which products of float32 numbers, which the caller has rounded to the format `kind`, may be computed in it, and added
+        up in float32."""
+        return contextlib.nullcontext()
+
     def call(self, f: Callable[..., Any], *arrays: Array | None) -> Any:
         """``f(*arrays)``, as one instruction while tracing."""
         return f(*arrays)

@@ -13,6 +13,7 @@ from typing import Final, Generic, TypeVar
 __all__ = [
     "CACHE",
     "CHECK",
+    "CUBLASLT",
     "DATA",
     "DEBUG",
     "DEVICE",
@@ -70,6 +71,9 @@ KERNELS: Final = Variable(
 )
 ONEDNN: Final = Variable("ANYNET_ONEDNN", "on", "oneDNN, where the extra `onednn` is installed", _switch)
 NUMBA: Final = Variable("ANYNET_NUMBA", "on", "machine code, where the extra `numba` is installed", _switch)
+CUBLASLT: Final = Variable(
+    "ANYNET_CUBLASLT", "on", "on a GPU, products of matrices by cuBLASLt; off: CuPy's", _switch
+)
 MALLOC: Final = Variable(
     "ANYNET_MALLOC", "on", "keep freed blocks of memory for reuse (Linux with glibc)", _switch
 )
@@ -130,6 +134,7 @@ VARIABLES: Final[tuple[Variable[object], ...]] = (
     KERNELS,
     ONEDNN,
     NUMBA,
+    CUBLASLT,
     MALLOC,
     DEBUG,
     PRINT_PASSES,

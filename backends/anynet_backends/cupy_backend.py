@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import os
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -125,7 +124,9 @@ class CupyBackend(Backend):
         self.__dict__["asarray"] = _asarray(cupy, compat.asarray)
         self.__dict__["from_dlpack"] = _from_dlpack(cupy, self.asarray)
         self.__dict__["clip"], self.__dict__["sign"] = clip_of(cupy), sign_of(cupy, compat.sign)
+        self.__dict__["matmul"], self._affine = cuda_kernels.products.functions(cupy, compat.matmul)
         if "linalg" in self.__dict__:
+            self.linalg.matmul = self.matmul
             vars(self.linalg).update(raising({n: f for n, f in vars(self.linalg).items() if n in _MAY_FAIL}))
         self.kernels.update(cupy_kernels.KERNELS | cuda_kernels.KERNELS)
         for key in array_api.FUNCTIONS:
@@ -298,6 +299,15 @@ class CupyBackend(Backend):
         with self._devices[device]:
             self._flags[self._devices[device].id].read()
 
+    def affine(self, a: Array, b: Array, c: Array, /) -> Array:
+        if not self.switches_devices:
+            return self._affine(a, b, c)
+        with self.scope(a):
+            return self._affine(a, b, c)
+
+    def computing(self, kind: str) -> contextlib.AbstractContextManager[None]:
+        return cuda_kernels.products.computing(kind)
+
     def bind_program(self, program: Any, vectors: Sequence[Array]) -> Callable[[Any], None] | None:
         return cupy_programs.bind(program, vectors)
 
@@ -424,7 +434,7 @@ class CupyBackend(Backend):
             return short_floats.rounded(self.native, x, kind)
 
     def blas_info(self) -> dict[str, Any]:
-        return {"name": "cuBLAS", "tf32": os.environ.get("CUPY_TF32", "0") not in ("", "0")}
+        return cuda_kernels.products.info()
 
     def versions(self) -> dict[str, str]:
         found = {"cupy": str(self.native.__version__)}

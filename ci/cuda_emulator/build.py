@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -63,6 +64,7 @@ class Emulator:
         self.environment = folder / "environment"
         self.python = self.environment / "bin" / "python"
         self.beside = folder / "beside"  # NVIDIA's headers and NVRTC, OpenBLAS
+        self.headers = folder / f"headers-{_digest([packages.HEADERS])}"  # of cuBLASLt
         self.libraries = folder / f"libraries-{_digest(_files(SOURCE))}"
         self.kernels = folder / f"kernels-{_digest(_files(SOURCE))}"  # CuPy's cache of compiled kernels
 
@@ -96,6 +98,7 @@ def build(also: Sequence[str] = ()) -> Emulator:
             ),
         )
         _step(emulator.folder / "modules", lambda folder: _make_modules(emulator, folder))
+        _step(emulator.headers, lambda folder: _take_headers(emulator, folder))
         _step(emulator.libraries, lambda folder: _make_libraries(emulator, folder))
         if also:
             wanted = emulator.folder / f"also-{_digest(also)}"
@@ -194,10 +197,22 @@ def _include_folders(emulator: Emulator) -> list[Path]:
     cupy = _site(emulator) / "cupy" / "_core" / "include"
     return [
         *(nvidia / name / "include" for name in ("cuda_runtime", "cuda_nvcc", "cuda_profiler_api")),
+        emulator.headers,
         cupy,
         cupy / "cupy" / "_cccl" / "libcudacxx",
         cupy / "cupy" / "_cccl" / "thrust",
     ]
+
+
+def _take_headers(emulator: Emulator, folder: Path) -> None:
+    """The headers of a wheel that has much else."""
+    _pip(emulator.python, "download", "--no-deps", "--no-cache-dir", "-d", folder, packages.HEADERS)
+    for wheel in folder.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            for name in archive.namelist():
+                if "/include/" in name and name.endswith(".h"):
+                    (folder / Path(name).name).write_bytes(archive.read(name))
+        wheel.unlink()
 
 
 # ---- the libraries ----

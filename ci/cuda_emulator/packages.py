@@ -19,6 +19,10 @@ BESIDE: Final = (
     "scipy-openblas32==0.3.34.481.3",
 )
 
+# NVIDIA's headers of cuBLASLt, against which what stands for it is compiled. They come with the library alone: the wheel is downloaded
+# once (580 MB), and all but the headers deleted.
+HEADERS: Final = "nvidia-cublas-cu12==12.9.1.4"
+
 # What builds three modules of CuPy anew from its sources (the wheel's have the CUDA runtime linked in).
 TOOLS: Final = ("Cython==3.2.9", "setuptools==84.2.1", "wheel==0.48.0")
 SOURCES: Final = f"cupy=={CUPY}"

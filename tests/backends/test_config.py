@@ -13,7 +13,7 @@ import anynet_backends
 from anynet_backends import config, get_default_device, onednn
 from anynet_backends.jit import availability
 
-SWITCHES = (config.KERNELS, config.ONEDNN, config.NUMBA, config.MALLOC)
+SWITCHES = (config.KERNELS, config.ONEDNN, config.NUMBA, config.CUBLASLT, config.MALLOC)
 
 
 @pytest.mark.parametrize("variable", SWITCHES, ids=lambda v: v.name)

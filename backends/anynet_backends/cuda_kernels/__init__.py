@@ -15,6 +15,7 @@ from anynet_backends.cuda_kernels import (  # noqa: E402  after the path
     cross_entropy,
     normalization,
     pooling,
+    products,
     recurrent,
     scatter,
 )
@@ -25,13 +26,14 @@ from anynet_backends.cuda_kernels.scatter import add_rows  # noqa: E402
 from anynet_backends.cuda_kernels.watch import StepWatch  # noqa: E402
 from anynet_backends.kernel_table import KernelTable  # noqa: E402
 
-__all__ = ["KERNELS", "StepWatch", "add_rows", "clip_norm", "drop", "move_averages"]
+__all__ = ["KERNELS", "StepWatch", "add_rows", "clip_norm", "drop", "move_averages", "products"]
 
 KERNELS: KernelTable = {
     **convolution.KERNELS,
     **cross_entropy.KERNELS,
     **normalization.KERNELS,
     **pooling.KERNELS,
+    **products.KERNELS,
     **recurrent.KERNELS,
     **scatter.KERNELS,
 }

@@ -15,6 +15,7 @@ from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.cuda_kernels.convolution_sources import CONVOLUTION
 from anynet_backends.cuda_kernels.launch import FLOATS, threads_for
+from anynet_backends.cuda_kernels.products import accumulate
 from anynet_backends.cuda_kernels.windows import Ints, strides_of, window
 from anynet_backends.kernel_table import Kernel, KernelTable, register_in
 
@@ -72,7 +73,7 @@ class _Convolution:
         return made.reshape(self.groups, rows // self.groups, -1)
 
     def product(self, a: Array, b: Array) -> Array:
-        """The products of each group; of one group as one of matrices, for which CuPy copies nothing."""
+        """The products of each group; of one group as one of matrices, for which nothing is copied, whoever multiplies."""
         return self.xp.matmul(a[0], b[0])[None] if self.groups == 1 else self.xp.matmul(a, b)
 
     def forward(
@@ -150,8 +151,11 @@ class _Convolution:
             rows = self.rows(g[part])
             if x is not None:
                 known = self.columns(x[part]) if columns is None else columns
-                product = self.product(rows, known.transpose(0, 2, 1))
-                gw = product if gw is None else gw + product.astype(wide, copy=False)
+                columns_first = known.transpose(0, 2, 1)
+                if gw is None:
+                    gw = self.product(rows, columns_first).astype(wide, copy=False)
+                else:
+                    accumulate(self.cupy, self.xp.matmul, rows, columns_first, gw)
             if bias:
                 total = rows.reshape(self.filters, -1).sum(axis=1, dtype=wide)
                 gb = total if gb is None else gb + total

@@ -24,8 +24,8 @@ __all__ = ["DeviceArray", "DeviceTracer", "FormTrace", "as_view"]
 
 EXTRA: Final = ("erf", "erfc")
 """Element-wise functions of devices that NumPy does not have."""
-_BY_REFERENCE: Final = ("gelu", "normalize")
-"""What the device has kernels for, whose reference is as good a part of others: element by element, or with sums along rows."""
+_BY_REFERENCE: Final = ("gelu", "linear", "normalize")
+"""What the device has kernels for, whose reference is as good a part of others: element by element, with sums along rows, or a product."""
 _MOST_CHOICES: Final = 4
 _LARGEST_CONSTANT: Final = 1 << 16
 _VIEWS: Final = frozenset(

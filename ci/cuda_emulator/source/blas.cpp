@@ -82,8 +82,8 @@ void typed_product(int opa, int opb, int m, int n, int k, const void* alpha, con
                *static_cast<const T*>(beta), static_cast<T*>(c), ldc);
 }
 
-static bool any_product(int type, bool half_scalars, int opa, int opb, int m, int n, int k, const void* alpha, const void* a, int lda,
-                        const void* b, int ldb, const void* beta, void* c, int ldc) {
+bool any_product(int type, bool half_scalars, int opa, int opb, int m, int n, int k, const void* alpha, const void* a, int lda, const void* b,
+                 int ldb, const void* beta, void* c, int ldc) {
     auto scalar = [half_scalars](const void* p) {
         return half_scalars ? __half2float(*static_cast<const __half*>(p)) : *static_cast<const float*>(p);
     };

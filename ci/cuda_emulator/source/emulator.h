@@ -56,4 +56,10 @@ struct Kernel;  // device/kernel.h: what a compiled kernel tells of itself
 // Runs every thread of every block. False where the threads of a block wait for each other for ever.
 bool execute(const Kernel& kernel, const std::string& name, Dim grid, Dim block, size_t shared_bytes, void** arguments);
 
+// ---- blas.cpp ----
+
+// C = alpha op(A) op(B) + beta C of matrices by columns, now; `type` as cudaDataType counts them. False where the type is not known.
+bool any_product(int type, bool half_scalars, int opa, int opb, int m, int n, int k, const void* alpha, const void* a, int lda, const void* b,
+                 int ldb, const void* beta, void* c, int ldc);
+
 }  // namespace emulator
