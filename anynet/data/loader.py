@@ -39,8 +39,8 @@ class DataLoader:
       num_workers: processes that make the batches; 0: none.
       collate_fn: makes a batch from a list of samples; by default `default_collate`. A batch may be of tuples, lists and mappings; its
         arrays become Tensors, those of PyTorch too.
-      pin_memory: batches go to a CUDA device through page-locked buffers, and the host does not wait for them. Elsewhere it does nothing
-        and a warning says so.
+      pin_memory: batches go to a CUDA device through page-locked buffers, while it computes with those before; the host does not wait for
+        them. Elsewhere it does nothing and a warning says so.
       timeout: seconds after which a worker that has made no batch is given up; 0: never.
       worker_init_fn: called with the number of the worker in each when it starts.
       multiprocessing_context: "fork", "spawn", "forkserver", or a context; by default Python's own choice for the system.

@@ -238,7 +238,7 @@ def loader_of(
         return data
     _refuse_raw(where, data)
     if not isinstance(data, DataLoader) and gives_samples(data):
-        data = DataLoader(data, batch_size=batch_size, seed=seed, device=device)
+        data = DataLoader(data, batch_size=batch_size, seed=seed, device=device, pin_memory=_pins(device))
         return data if steps is None else Stream(where, data, steps, device)
     if not isinstance(data, DataLoader) and is_stream(data):
         return Stream(where, data, steps, device)
@@ -249,7 +249,14 @@ def loader_of(
         raise ValueError(msg)
     if not isinstance(data, DataLoader):
         dataset = dataset_of(where, data)
-        data = DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, seed=seed, device=device)
+        data = DataLoader(
+            dataset,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            device=device,
+            pin_memory=_pins(device),
+        )
     if length(data) == 0:
         what = (
             "the data are empty" if len(data.dataset) == 0 else "drop_last=True leaves no batch of the data"
@@ -257,6 +264,11 @@ def loader_of(
         msg = f"{where}: {what}"
         raise ValueError(msg)
     return data
+
+
+def _pins(device: str) -> bool:
+    """Whether batches go to a device through page-locked memory."""
+    return device.partition(":")[0] == "cuda"
 
 
 def inputs_loader(where: str, data: Any, batch_size: int, device: str) -> tuple[Any, Callable[[Any], Any]]:
@@ -272,13 +284,14 @@ def inputs_loader(where: str, data: Any, batch_size: int, device: str) -> tuple[
     if is_stream(data):
         return loader_of(where, data, batch_size, False, 0, device), first
     if isinstance(data, Dataset) or _is_map_style(data):
-        return DataLoader(data, batch_size=batch_size, device=device), first
+        return DataLoader(data, batch_size=batch_size, device=device, pin_memory=_pins(device)), first
     tree = _arrays(where, "the inputs", data)
     lengths = [int(a.shape[0]) for a in flatten(tree)[0]]
     if len(set(lengths)) != 1:
         msg = f"{where}: the inputs must have one length, got {lengths}"
         raise ValueError(msg)
-    return DataLoader(_Pairs(tree), batch_size=batch_size, device=device), lambda batch: batch
+    loader = DataLoader(_Pairs(tree), batch_size=batch_size, device=device, pin_memory=_pins(device))
+    return loader, lambda batch: batch
 
 
 def _is_map_style(data: Any) -> bool:

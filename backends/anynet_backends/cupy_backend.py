@@ -47,6 +47,7 @@ from anynet_backends.config import CHECK
 from anynet_backends.cuda import cuda_driver, local_rank
 from anynet_backends.cupy_functions import clip_of, raising, sign_of
 from anynet_backends.cupy_indices import IndexFlags
+from anynet_backends.cupy_uploads import Uploads
 from anynet_backends.jit import cuda_lowering
 from anynet_backends.jit.cuda_random import PHILOX
 from anynet_backends.philox import check_words
@@ -273,17 +274,30 @@ class CupyBackend(Backend):
         found: Array = self.native.ndarray((size,), first.dtype, memptr=first.data)
         return found
 
-    def from_host(self, array: Array, device: str) -> Array:
+    def _known(self, array: Any) -> Array:
+        """An array of NumPy, of a dtype of CuPy."""
         array = np.asarray(array)
-        if str(array.dtype.newbyteorder("=")) not in self.native_dtype:
+        native = array.dtype.newbyteorder("=")
+        if str(native) not in self.native_dtype:
             msg = f"CuPy has no dtype {array.dtype}; it has {', '.join(self.native_dtype)}"
             raise TypeError(msg)
+        found: Array = array.astype(native, copy=False)
+        return found
+
+    def from_host(self, array: Array, device: str) -> Array:
+        array = self._known(array)
         with self.native_device(device):
-            return self.native.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+            return self.native.array(array, order="C")
 
     def uploader(self, device: str) -> Callable[[Array], Array]:
-        """`from_host` through page-locked buffers: the host does not wait for the copy, which is queued on the current stream."""
-        return _PinnedUpload(self, device)
+        """`from_host` through page-locked buffers, on a stream of its own: neither the host nor what the GPU computes waits for the copy,
+        but what is computed with it."""
+        upload, known = self._uploads[device], self._known
+        return lambda array: upload(known(array))
+
+    @once_property
+    def _uploads(self) -> dict[str, Uploads]:
+        return {name: Uploads(self.native, device) for name, device in self._devices.items()}
 
     def to_host(self, array: Array) -> Array:
         flags = self._flags[array.data.device_id]
@@ -354,6 +368,8 @@ class CupyBackend(Backend):
             return DeviceMemory(pool.used_bytes(), pool.total_bytes(), free, total)
 
     def free_memory(self, device: str) -> None:
+        if "_uploads" in self.__dict__:
+            self._uploads[device].clear()
         with self._devices[device]:
             self.native.get_default_memory_pool().free_all_blocks()
 
@@ -451,38 +467,6 @@ class CupyBackend(Backend):
 
 def _mebibytes(count: int) -> str:
     return f"{count / 2**20:,.0f} MiB"
-
-
-class _PinnedUpload:
-    """Two page-locked buffers for each size, used in turn: while the GPU reads one, the host fills the other."""
-
-    def __init__(self, backend: CupyBackend, device: str) -> None:
-        self.backend, self.device = backend, device
-        self.buffers: dict[
-            int, list[tuple[Any, Any]]
-        ] = {}  # by size: memory, and the event after which it is free
-
-    def __call__(self, array: Array) -> Array:
-        array = np.ascontiguousarray(array)
-        cupy = self.backend.native
-        with self.backend.native_device(self.device):
-            if array.nbytes == 0:
-                return cupy.array(array)
-            size = 1 << (array.nbytes - 1).bit_length()
-            pair = self.buffers.setdefault(size, [])
-            if len(pair) < 2:
-                memory, event = cupy.cuda.alloc_pinned_memory(size), cupy.cuda.Event(disable_timing=True)
-            else:
-                memory, event = pair.pop(0)
-                event.synchronize()
-            pair.append((memory, event))
-            pinned = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
-            np.copyto(pinned, array)
-            out = cupy.empty(array.shape, array.dtype)
-            stream = cupy.cuda.get_current_stream()
-            out.set(pinned, stream=stream)
-            event.record(stream)
-            return out
 
 
 def _on_device(function: Any) -> Any:

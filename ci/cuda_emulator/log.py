@@ -4,9 +4,11 @@ Only within a process that the emulator runs; `present()` says whether this is o
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from types import TracebackType
 
@@ -19,6 +21,17 @@ def present() -> bool:
 @cache
 def _library() -> ctypes.CDLL:
     return ctypes.CDLL("libcuda.so.1")
+
+
+@contextlib.contextmanager
+def late(streams: str) -> Iterator[None]:
+    """Within the block the work of the "default" stream, of the "others", or of "all" runs as late as CUDA may run it: when something waits
+    for it. What uses it without a wait sees what was there before."""
+    _library().cuda_emulator_late({"others": 1, "default": 2, "all": 3}[streams])
+    try:
+        yield
+    finally:
+        _library().cuda_emulator_late(0)
 
 
 class Log:

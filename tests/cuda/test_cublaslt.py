@@ -346,8 +346,7 @@ def test_wrong_addresses_are_refused(capfd):
     for a, b, said in (
         (at + 4, at, "B is not aligned to 16"),
         (at, 0, "A is a null pointer"),
-        (at + 400, at, "B reaches outside"),
-        (x.get().ctypes.data // 16 * 16, at, "B reaches outside"),
+        (at, x.get().ctypes.data // 16 * 16, "A reaches outside"),
     ):
         with pytest.raises(CublasLtError, match="cublasLtMatmul: CUBLAS_STATUS_"):
             plan.run(a, b, at, 0, False, 0, 0)

@@ -251,6 +251,7 @@ EMULATOR_CUBLAS(Z, complex128, double, C_64F)
             for (int i = 0; i < n; ++i) sum += FIRST(x[size_t(i) * incx]) * y[size_t(i) * incy];                           \
             *out = sum;                                                                                                    \
         });                                                                                                                \
+        if (!h->pointers_on_device) finish_stream(h->stream);                                                              \
         return 0;                                                                                                          \
     }
 EMULATOR_DOT(Sdot, float, )

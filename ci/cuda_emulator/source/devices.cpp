@@ -41,6 +41,7 @@ static const char* name_of(int error) {
         case 101: return "cudaErrorInvalidDevice";
         case 200: return "cudaErrorInvalidKernelImage";
         case 400: return "cudaErrorInvalidResourceHandle";
+        case 600: return "cudaErrorNotReady";
         case 500: return "cudaErrorSymbolNotFound";
         case 704: return "cudaErrorPeerAccessAlreadyEnabled";
         case 719: return "cudaErrorLaunchFailure";
@@ -60,6 +61,7 @@ static const char* message_of(int error) {
         case 101: return "invalid device ordinal";
         case 200: return "device kernel image is invalid";
         case 400: return "invalid resource handle";
+        case 600: return "device not ready";
         case 500: return "named symbol not found";
         case 704: return "peer access is already enabled";
         case 719: return "unspecified launch failure";
@@ -150,6 +152,7 @@ cudaError_t cudaDeviceGetPCIBusId(char* out, int length, int device) {
 cudaError_t cudaDeviceSynchronize() {
     if (refuse_while_any_captures("cudaDeviceSynchronize")) return cudaErrorStreamCaptureUnsupported;
     record("synchronize", "cudaDeviceSynchronize");
+    finish_device();
     return cudaSuccess;
 }
 

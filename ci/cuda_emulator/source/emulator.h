@@ -43,6 +43,9 @@ void check_arguments(const char* kernel, const void* bytes, size_t size);  // re
 using Work = std::function<void()>;
 // Runs the work now, or keeps it where the stream is being captured. `kind` is how it is recorded.
 void submit(void* stream, const char* kind, const std::string& detail, Work work);
+// Runs what was submitted before: what the host is about to read, or memory that it is about to free.
+void finish_stream(void* stream);
+void finish_device();
 bool capturing(void* stream);
 bool refuse_while_capturing(void* stream, const char* function);  // true, and the capture is invalid, where it is captured
 bool refuse_while_any_captures(const char* function);

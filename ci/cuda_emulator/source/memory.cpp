@@ -53,6 +53,7 @@ static int allocate(void** out, size_t size, Place place) {
 static int release(void* pointer) {
     if (!pointer) return cudaSuccess;
     Guard guard(lock);
+    finish_device();
     auto found = allocations.find(static_cast<char*>(pointer));
     if (found == allocations.end()) return cudaErrorInvalidValue;
     used[found->second.device] -= found->second.size;
@@ -72,12 +73,21 @@ static std::string direction(const void* to, const void* from) {
 static int copy_now(void* to, const void* from, size_t size) {
     if (refuse_while_capturing(nullptr, "cudaMemcpy")) return cudaErrorStreamCaptureUnsupported;
     record("synchronize", "cudaMemcpy " + direction(to, from));
+    finish_stream(nullptr);
     memcpy(to, from, size);
     return cudaSuccess;
 }
 
 static int copy_in_stream(void* to, const void* from, size_t size, void* stream) {
-    submit(stream, "copy", direction(to, from), [=] { memcpy(to, from, size); });
+    // Memory of the host that is not page-locked is read, or written, before the call returns.
+    const bool captured = capturing(stream), pageable = find(from).place == Place::pageable;
+    if (pageable && !captured) {
+        const char* bytes = static_cast<const char*>(from);
+        submit(stream, "copy", direction(to, from), [to, kept = std::vector<char>(bytes, bytes + size)] { memcpy(to, kept.data(), kept.size()); });
+    } else {
+        submit(stream, "copy", direction(to, from), [=] { memcpy(to, from, size); });
+    }
+    if (!captured && find(to).place == Place::pageable) finish_stream(stream);
     return cudaSuccess;
 }
 

@@ -1,11 +1,13 @@
 // Streams, events, and capture. Work runs when it is submitted; what is submitted to a stream between begin and end of a capture
 // is kept and runs when the graph is launched. What CUDA refuses during a capture is refused, and spoils the capture.
+// cuda_emulator_late has the work of some streams run as late as CUDA may: when it is waited for.
 #include "emulator.h"
 
 #include <cuda_runtime.h>
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 #include <set>
 
 namespace emulator {
@@ -18,9 +20,13 @@ struct Stream {
     unsigned flags = 0;
     int priority = 0, device = 0;
     std::shared_ptr<Capture> capture;
+    std::deque<Work> late;  // what was submitted and did not run yet
+    uint64_t done = 0;      // how many works have run
 };
 struct Event {
     std::shared_ptr<Capture> capture;
+    void* stream = nullptr;  // where it was recorded, and behind how many works
+    uint64_t after = 0;
     std::chrono::steady_clock::time_point at;
 };
 
@@ -63,6 +69,60 @@ bool refuse_while_any_captures(const char* function) {
     return refuse({streams.begin(), streams.end()}, function);
 }
 
+// ---- work that runs late ----
+
+enum Late { other_streams = 1, default_stream = 2 };
+static int late = 0;  // which of them, added up
+
+static bool runs_late(const Stream* stream) { return late & (stream == &legacy ? default_stream : other_streams); }
+
+static void reach(Stream* stream, uint64_t work) {
+    while (stream && stream->done < work && !stream->late.empty()) {
+        const Work next = std::move(stream->late.front());
+        stream->late.pop_front();
+        ++stream->done;
+        next();
+    }
+}
+static void finish(Stream* stream) {
+    if (stream) reach(stream, stream->done + stream->late.size());
+}
+static void finish_all() {
+    finish(&legacy);
+    for (Stream* stream : std::set<Stream*>(streams)) finish(stream);
+}
+// The default stream and the blocking ones wait for each other.
+static void finish_those_before(Stream* stream) {
+    if (stream == &legacy) {
+        for (Stream* other : std::set<Stream*>(streams))
+            if (!(other->flags & cudaStreamNonBlocking)) finish(other);
+    } else if (!(stream->flags & cudaStreamNonBlocking)) {
+        finish(&legacy);
+    }
+}
+static void enqueue(Stream* stream, Work work) {
+    if (!stream) return work();
+    finish_those_before(stream);
+    if (runs_late(stream)) {
+        stream->late.push_back(std::move(work));
+        return;
+    }
+    finish(stream);
+    ++stream->done;
+    work();
+}
+
+void finish_stream(void* handle) {
+    Guard guard(lock);
+    Stream* stream = stream_of(handle);
+    if (stream) finish_those_before(stream);
+    finish(stream);
+}
+void finish_device() {
+    Guard guard(lock);
+    finish_all();
+}
+
 void submit(void* handle, const char* kind, const std::string& detail, Work work) {
     Guard guard(lock);
     Stream* stream = stream_of(handle);
@@ -71,7 +131,7 @@ void submit(void* handle, const char* kind, const std::string& detail, Work work
         stream->capture->nodes.emplace_back(detail, std::move(work));
     } else {
         record(kind, detail);
-        work();
+        enqueue(stream, std::move(work));
     }
 }
 
@@ -87,6 +147,7 @@ static int wait_for(void* handle, const char* function) {
     if (!stream_of(handle)) return cudaErrorInvalidResourceHandle;
     if (refuse_while_capturing(handle, function)) return cudaErrorStreamCaptureUnsupported;
     record("synchronize", function);
+    finish_stream(handle);
     return cudaSuccess;
 }
 
@@ -105,7 +166,9 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t* out, unsigned flags, int 
 cudaError_t cudaStreamDestroy(cudaStream_t handle) {
     Guard guard(lock);
     auto* stream = reinterpret_cast<Stream*>(handle);
-    if (!streams.erase(stream)) return cudaErrorInvalidResourceHandle;
+    if (!streams.count(stream)) return cudaErrorInvalidResourceHandle;
+    finish(stream);
+    streams.erase(stream);
     delete stream;
     return cudaSuccess;
 }
@@ -119,7 +182,12 @@ cudaError_t cudaStreamGetPriority(cudaStream_t handle, int* priority) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t handle) { return STATUS(wait_for(handle, "cudaStreamSynchronize")); }
 cudaError_t cudaStreamQuery(cudaStream_t handle) {
-    return refuse_while_capturing(handle, "cudaStreamQuery") ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+    if (refuse_while_capturing(handle, "cudaStreamQuery")) return cudaErrorStreamCaptureUnsupported;
+    Guard guard(lock);
+    Stream* stream = stream_of(handle);
+    if (!stream || stream->late.empty()) return cudaSuccess;
+    reach(stream, stream->done + 1);  // who asks again and again sees an end
+    return cudaErrorNotReady;
 }
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
     submit(stream, "host function", "", [=] { function(data); });
@@ -161,6 +229,8 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream) {
     Stream* recorded = stream_of(stream);
     if (!events.count(event) || !recorded) return cudaErrorInvalidResourceHandle;
     event->capture = recorded->capture;
+    event->stream = stream;
+    event->after = recorded->done + recorded->late.size();
     event->at = std::chrono::steady_clock::now();
     record("event");
     return cudaSuccess;
@@ -172,11 +242,22 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t waited, unsigne
     if (!events.count(event) || !stream) return cudaErrorInvalidResourceHandle;
     if (event->capture && !stream->capture) stream->capture = event->capture;  // the stream joins the capture
     record("wait for an event");
+    if (stream->capture) return cudaSuccess;
+    const auto wait = [from = event->stream, after = event->after] { reach(stream_of(from), after); };
+    if (runs_late(stream))
+        stream->late.push_back(wait);
+    else
+        wait();
     return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t handle) {
     Guard guard(lock);
-    return events.count(reinterpret_cast<Event*>(handle)) ? cudaSuccess : cudaErrorInvalidResourceHandle;
+    auto* event = reinterpret_cast<Event*>(handle);
+    if (!events.count(event)) return cudaErrorInvalidResourceHandle;
+    Stream* stream = stream_of(event->stream);
+    if (!stream || stream->done >= event->after) return cudaSuccess;
+    reach(stream, stream->done + 1);
+    return cudaErrorNotReady;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
     Guard guard(lock);
@@ -186,6 +267,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
         return event->capture->spoilt = true, record("refused in a capture", "cudaEventSynchronize"),
                cudaErrorStreamCaptureUnsupported;
     record("synchronize", "cudaEventSynchronize");
+    reach(stream_of(event->stream), event->after);
     return cudaSuccess;
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
@@ -247,6 +329,13 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
     delete reinterpret_cast<std::shared_ptr<Capture>*>(graph);
     return cudaSuccess;
+}
+
+// Which streams' work runs as late as it may from now on: of none (0), those that the program has made (1), the default stream (2), all (3).
+void cuda_emulator_late(int which) {
+    Guard guard(lock);
+    finish_all();
+    late = which;
 }
 
 }
