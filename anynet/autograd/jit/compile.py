@@ -264,7 +264,9 @@ class Compiled:
             kept.insert(0, step)
         while len(self.steps) > self.cache_size:
             self.steps.popitem(last=False)
-        values = [x.value if live else x.value.copy() for x, live in zip(outputs, program.live, strict=True)]
+        values = [
+            x.value if live else x.value.copy("K") for x, live in zip(outputs, program.live, strict=True)
+        ]
         return step.leave(leaves, [arrays[i] for i in step.places], values)
 
     def _restore(self, context: TraceContext) -> None:
@@ -275,7 +277,7 @@ class Compiled:
                 x._data = data
         for leaf, _ in context.leaves.values():
             if leaf.grad is not None and isinstance(leaf.grad._data, TracedArray):
-                leaf.grad = wrap(leaf.grad._data.value.copy())
+                leaf.grad = wrap(leaf.grad._data.value.copy("K"))
 
     def _check(self, step: Step, key: Any, leaves: list[Any], structure: Any, arrays: list[Array]) -> Any:
         """Replay the arrays' part, put all back, run the function itself, and compare bit for bit."""

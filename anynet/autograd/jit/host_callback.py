@@ -108,7 +108,7 @@ class HostCall:
             result = self.function(*self.args, **self.kwargs)
         else:
             now = [
-                x if v is None else _like(x, self.arrays[v].copy())
+                x if v is None else _like(x, self.arrays[v].copy("K"))
                 for x, v in zip(self.leaves, self.places, strict=True)
             ]
             args, kwargs = unflatten(self.shape, now)
@@ -124,5 +124,5 @@ def _concrete(tree: Any) -> Any:
     """Tensors and arrays with the values that they have now."""
     data = unwrap(tree)
     if isinstance(data, TracedArray):
-        return _like(tree, data.value.copy())
+        return _like(tree, data.value.copy("K"))
     return type(tree)(_concrete(x) for x in tree) if type(tree) in (tuple, list) else tree

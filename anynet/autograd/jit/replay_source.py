@@ -146,7 +146,7 @@ class ReplaySource:
             lines.append(f"{name(made[0])}({', '.join(map(name, made[1]))})")
         lines += [f"{name(leaf)}.grad = {name(grad)}" for leaf, grad in step.after]
         copies = [
-            f"{name(r)}{'' if live else '.copy()'}"
+            name(r) if live else f'{name(r)}.copy("K")'
             for r, live in zip(program.results, program.live, strict=True)
         ]
         if step.single and not step.fresh:

@@ -231,7 +231,7 @@ class TraceContext:
         self.set_attributes()
         for leaf, _ in self.leaves.values():
             if leaf.grad is not None and isinstance(leaf.grad._data, TracedArray):
-                leaf.grad = wrap(leaf.grad._data.value.copy())
+                leaf.grad = wrap(leaf.grad._data.value.copy("K"))
                 self.once = True
 
     def gradients_in_buffers(self) -> list[tuple[Leaf, Tensor | None]]:

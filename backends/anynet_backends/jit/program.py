@@ -202,7 +202,7 @@ class Program:
         else:
             for f, args in self.fast:
                 f(*args)
-        return [r if live else r.copy() for r, live in zip(self.results, self.live)]  # noqa: B905 - equal by construction
+        return [r if live else r.copy("K") for r, live in zip(self.results, self.live)]  # noqa: B905 - equal by construction
 
     def __str__(self) -> str:
         head = (

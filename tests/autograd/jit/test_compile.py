@@ -184,6 +184,24 @@ def test_results_do_not_share_memory():
     assert [float(k[0]) for k in kept] == [0.0, 2.0, 4.0, 6.0]
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_results_lie_in_memory_as_without_compiling(several):
+    net = nn.Conv2d(8, 8, 3, padding=1)  # its result has the channels innermost where oneDNN computes it
+    x = an.asarray(np.random.default_rng(0).standard_normal((2, 8, 6, 6)).astype("float32"))
+    turned = an.permute_dims(x, (0, 2, 3, 1))
+
+    def f(x, turned):
+        return (net(x), turned * 2) if several else net(x)
+
+    compiled = an.compile(f)
+    for _ in range(3):
+        expected, got = f(x, turned), compiled(x, turned)
+        for a, b in zip(expected, got, strict=True) if several else [(expected, got)]:
+            order = [np.argsort(t.numpy().strides, kind="stable").tolist() for t in (a, b)]
+            assert order[0] == order[1]
+            assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
 def test_new_shapes_and_modes_record_anew():
     net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.BatchNorm1d(4))
     f = an.compile(lambda x: net(x).detach())
