@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from anynet.distributed.group import DistributedError, Group, Pending
+from anynet.distributed.heartbeat import Heartbeat
 from anynet.distributed.mpi import MPIGroup
 from anynet_backends import Array, BackendUnavailableError, backend_of, registry
 from anynet_backends.backend import CollectivesError
@@ -32,6 +33,9 @@ class NCCLGroup(Group):
 
     The sums of gradients (`start_all_reduce`) run on a stream of their own beside the backward pass.
 
+    Where a call on the devices is not done within the base's `timeout`, a thread of each process that waits says on standard error for
+    which process, and what that one does; the calls are given up, and the next one raises.
+
     Errors: `DistributedError` in all processes where one has no device, no NCCL, or another one's device (NCCL refuses two processes
     on one GPU), and as those of `MPIGroup`. What NCCL has begun when a process fails is given up, and its numbers are lost.
 
@@ -51,9 +55,11 @@ class NCCLGroup(Group):
         self.device: str = here.device
         self._queued: deque[Pending] = deque()
         name = base.gather(here.unique_id() if self.rank == 0 else None)[0]
+        self._heartbeat = Heartbeat(base, here.abort)
         try:
-            here.join(name, self.size, self.rank)
+            self._heartbeat.during("NCCLGroup", lambda: here.join(name, self.size, self.rank))
         except CollectivesError as error:
+            self._heartbeat.stop()
             msg = f"NCCLGroup: {error}"
             raise DistributedError(msg) from error
 
@@ -85,7 +91,7 @@ class NCCLGroup(Group):
         made: list[Queued] = []
 
         def start(_: Any) -> Queued:
-            made.append(call())
+            made.append(self._heartbeat.during(what, call))
             return made[0]
 
         try:
@@ -97,7 +103,7 @@ class NCCLGroup(Group):
             raise
         except CollectivesError as error:
             self._here.abort()
-            msg = f"{what}: {error}"
+            msg = self._heartbeat.problem or f"{what}: {error}"
             self.base._break(msg)
             raise DistributedError(msg) from error
         return made[0]

@@ -56,6 +56,21 @@ def test_one_that_fails_stops_all(way):
     assert "a mistake in process 1" in done.stderr
 
 
+@pytest.mark.parametrize("way", ["hangs", "hangs unread", "stops"])
+def test_one_that_does_not_come_is_named(way):
+    """The host of process 0 waits within NCCL, or for a number; a thread of it sees that, and of process 1 says what it does."""
+    devices(2)
+    done = launch(2, "on_devices.py", way)
+    assert done.returncode != 0
+    assert done.stdout.count("first sum: [2.0, 2.0, 2.0]") == 2
+    what = "does not answer" if way == "stops" else "has made 2 calls, and is at line "
+    said = f"process 0 of 2 has waited 3 s for its device in call 3 (all_reduce): process 1 {what}"
+    assert f"heard: {said}" in done.stdout
+    assert f"anynet, {said}" in done.stderr
+    if way != "stops":
+        assert "on_devices.py (busy)" in done.stderr
+
+
 def test_two_processes_on_one_device_go_through_the_host():
     devices(1)
     done = launch(2, "on_devices.py", "one device")

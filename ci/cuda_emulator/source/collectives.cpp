@@ -60,8 +60,8 @@ void nap() {
     nanosleep(&pause, nullptr);
 }
 
-// Returns when all ranks have come here; false where one has aborted.
-bool meet(Communicator& c) {
+// Returns when all ranks have come here; false where one has aborted. On the device other threads may ask it things meanwhile.
+bool meet(Communicator& c, bool on_device) {
     Shared& s = *c.shared;
     uint32_t round = s.round;
     if (++s.arrived == uint32_t(c.ranks)) {
@@ -71,7 +71,9 @@ bool meet(Communicator& c) {
     }
     while (s.round == round) {
         if (stopped(c)) return false;
+        if (on_device) emulator::lock.unlock();
         nap();
+        if (on_device) emulator::lock.lock();
     }
     return !stopped(c);
 }
@@ -138,7 +140,7 @@ void fold_any(const Communicator& c, size_t at, size_t n, int type, int operatio
 void collect(Communicator& c, const Request& wanted, const char* send, char* receive) {
     Shared& s = *c.shared;
     s.requests[c.rank] = wanted;
-    if (!meet(c)) return;
+    if (!meet(c, true)) return;
     for (int r = 0; r < c.ranks; ++r)
         if (!(s.requests[r] == wanted)) {
             fprintf(stderr, "CUDA emulator: NCCL's ranks 0 and %d make different calls\n", r);
@@ -152,7 +154,7 @@ void collect(Communicator& c, const Request& wanted, const char* send, char* rec
     for (size_t from = 0; from < total; from += SLOT / each) {
         size_t n = std::min(total - from, SLOT / each);
         if (wanted.call != Call::broadcast || c.rank == wanted.root) memcpy(s.slots[c.rank], send + from * each, n * each);
-        if (!meet(c)) return;
+        if (!meet(c, true)) return;
         switch (wanted.call) {
             case Call::all_reduce: fold_any(c, 0, n, wanted.type, wanted.operation, receive + from * each); break;
             case Call::broadcast: memcpy(receive + from * each, s.slots[wanted.root], n * each); break;
@@ -166,7 +168,7 @@ void collect(Communicator& c, const Request& wanted, const char* send, char* rec
                     fold_any(c, (begin - from) * each, end - begin, wanted.type, wanted.operation, receive + (begin - own) * each);
             }
         }
-        if (!meet(c)) return;
+        if (!meet(c, true)) return;
     }
 }
 
@@ -225,7 +227,7 @@ int ncclCommInitRank(void** out, int ranks, UniqueId id, int rank) {
     if (memory == MAP_FAILED) return SYSTEM_ERROR;
     auto* c = new Communicator{static_cast<Shared*>(memory), size, ranks, rank, emulator::current_device()};
     c->shared->devices[rank] = c->device;
-    bool all = meet(*c);
+    bool all = meet(*c, false);
     if (rank == 0) shm_unlink(id.internal);
     for (int r = 0; all && r < ranks; ++r)
         if (r != rank && c->shared->devices[r] == c->device) {  // NCCL: "Duplicate GPU detected"

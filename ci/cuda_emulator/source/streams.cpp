@@ -22,6 +22,7 @@ struct Stream {
     std::shared_ptr<Capture> capture;
     std::deque<Work> late;  // what was submitted and did not run yet
     uint64_t done = 0;      // how many works have run
+    bool running = false;   // one is: a call of NCCL, which lets go of the lock while it waits for other processes
 };
 struct Event {
     std::shared_ptr<Capture> capture;
@@ -77,11 +78,13 @@ static int late = 0;  // which of them, added up
 static bool runs_late(const Stream* stream) { return late & (stream == &legacy ? default_stream : other_streams); }
 
 static void reach(Stream* stream, uint64_t work) {
-    while (stream && stream->done < work && !stream->late.empty()) {
+    while (stream && !stream->running && stream->done < work && !stream->late.empty()) {
         const Work next = std::move(stream->late.front());
+        stream->running = true;
+        next();
+        stream->running = false;
         stream->late.pop_front();
         ++stream->done;
-        next();
     }
 }
 static void finish(Stream* stream) {

@@ -1,12 +1,16 @@
 """Two processes with a CUDA device each: `on_devices.py WAY`."""
 
+import os
+import signal
 import sys
+import time
 import warnings
 
 import numpy as np
 
 import anynet as an
-from anynet.distributed import DistributedError, NCCLGroup, on_device
+from anynet.distributed import DistributedError, MPIGroup, NCCLGroup, on_device
+from ci.cuda_emulator.log import late
 
 warnings.simplefilter("always")
 way = sys.argv[1]
@@ -57,6 +61,27 @@ elif way == "one device":
     except DistributedError as error:
         say(f"refused: {error}")
     say(f"sum: {group.all_reduce(an.asarray([rank + 1.0], device='cuda:0')).item()}")
+elif way in ("hangs", "hangs unread", "stops"):
+    group = NCCLGroup(MPIGroup(timeout=3.0), "cuda")
+    x = an.ones(3, device="cuda")
+    say(f"first sum: {group.all_reduce(x).tolist()}")
+
+    def busy():
+        if way == "stops":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(120)
+
+    if rank == 1:
+        busy()
+    with late("all" if way == "hangs unread" else "others"):
+        try:
+            y = group.all_reduce(x)
+            say(f"read after {y.shape}")
+            y.tolist()  # waits on the device
+            group.all_reduce(x)
+        except DistributedError as error:
+            say(f"heard: {error}")
+            raise
 elif way == "in place":
     from ci.cuda_emulator.log import Log
 
