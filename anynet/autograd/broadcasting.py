@@ -14,7 +14,7 @@ from anynet_backends import Array, Backend, backend_of
 __all__ = ["broadcast_to", "cast_to", "sum_to", "widened"]
 
 
-@primitive
+@primitive(view=True)
 def broadcast_to(xp: Backend, x: Array, *, shape: tuple[int, ...]) -> Array:
     return xp.broadcast_to(x, tuple(shape))
 

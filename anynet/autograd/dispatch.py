@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from anynet.autograd.graph import Node, OutputEdge
 from anynet.autograd.jit.specialize import UNHASHABLE, Specialization, available, static_key
 from anynet.tensor import Tensor, clock, flavours, result_class, wrap
-from anynet_backends import Array, Backend, backend_of
+from anynet_backends import TYPES, Array, Backend, backend_of
 from anynet_backends.concurrency import ThreadStack, late_import, this_thread
 from anynet_backends.config import KERNELS
 from anynet_backends.host import numbers_of
@@ -28,6 +28,7 @@ __all__ = [
     "DeviceError",
     "Implementation",
     "bind",
+    "bind_view",
     "choose_implementation",
     "describe",
     "kernel_switch",
@@ -50,6 +51,7 @@ class _KernelSwitch:
 
 kernel_switch = _KernelSwitch(KERNELS())
 _MAX_SPECIALIZATIONS = 64
+_ONE = (True,)
 _new = Tensor.__new__
 _SCALARS = frozenset((bool, int, float, complex))
 _FLOATING = frozenset(("float16", "bfloat16", "float32", "float64", "complex64", "complex128"))
@@ -149,6 +151,37 @@ def bind(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> A
         out.edge = _zero_edge(prim, y, edges)
     else:
         out.edge = None
+    return out
+
+
+def bind_view(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
+    """`bind` for a function of one array that mostly gives a view of it: there is nothing to compile and no kernel to choose, and where
+    views are made at once (`Backend.views_at_once`) the array's own method is most of the work."""
+    if len(args) != 1:
+        return bind(prim, args, meta)
+    x = args[0]
+    boxed = isinstance(x, Tensor)
+    data = x._data if boxed else x
+    xp = TYPES.get(type(data))
+    if xp is None or not xp.views_at_once:
+        return bind(prim, args, meta)
+    try:
+        y = prim.reference(xp, data, **meta)
+    except Exception:  # noqa: BLE001 - which says what the call was
+        return bind(prim, args, meta)
+    if not boxed:
+        return y
+    out = _new(Tensor) if not flavours else _new(result_class(args))
+    out._data = y if type(y) is xp.array_type else xp.asarray(y)
+    out.edge = None
+    if x.edge is not None and this_thread.recording:
+        out.edge = node = Node()
+        node.seq = clock()
+        node.prim, node.plan = prim, prim.plans.get(_ONE) or prim.plan_of(_ONE)
+        node.parents = [x.edge]
+        node.saved = node.plan.keep(y, (data,), meta)
+        node.pullback, node.hooks = None, None
+        node.shape, node.dtype, node.count = out._data.shape, out._data.dtype, 0
     return out
 
 

@@ -41,6 +41,7 @@ from anynet.autograd.dispatch import (
     INTERCEPT,
     Implementation,
     bind,
+    bind_view,
     choose_implementation,
     describe,
     kernel_switch,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PRIMITIVES",
     "Primitive",
+    "ViewPrimitive",
     "adjoint",
     "kernels_on",
     "primitive",
@@ -275,6 +277,12 @@ class Primitive(Generic[_P]):
         return plan
 
 
+class ViewPrimitive(Primitive[_P]):
+    """A primitive of one array that mostly gives a view of it: it has no kernels, and is never compiled by itself."""
+
+    bind = bind_view
+
+
 def _run_kernel(
     kernel: Kernel, data: list[Any], need: tuple[bool, ...] | None, meta: dict[str, Any]
 ) -> tuple[Any, Any]:
@@ -290,19 +298,19 @@ def _run_kernel(
 def primitive(function: Callable[Concatenate[Backend, _P], Any], /) -> Primitive[_P]: ...
 @overload
 def primitive(
-    *, name: str | None = None, has_aux: bool = False
+    *, name: str | None = None, has_aux: bool = False, view: bool = False
 ) -> Callable[[Callable[Concatenate[Backend, _P], Any]], Primitive[_P]]: ...
 def primitive(
-    function: Callable[..., Any] | None = None, /, *, name: str | None = None, has_aux: bool = False
+    function: Callable[..., Any] | None = None, /, *, name: str | None = None, has_aux: bool = False, view: bool = False
 ) -> Any:
     """Make a function of ``(xp, *arrays, **metadata)`` a `Primitive`; the name is the function's.
 
     With `has_aux` the function returns a tuple of its result and auxiliary arrays, which are constants where the result is
-    differentiated.
+    differentiated. With `view` it is a `ViewPrimitive`.
     """
     if function is not None:
         return Primitive(function)
-    return lambda f: Primitive(f, name, has_aux=has_aux)
+    return lambda f: (ViewPrimitive if view else Primitive)(f, name, has_aux=has_aux)
 
 
 def adjoint(f: Primitive[...], h: Primitive[...]) -> None:

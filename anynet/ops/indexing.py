@@ -19,7 +19,7 @@ from anynet.ops.shapes import axes_of, broadcast_shapes
 from anynet.ops.slicing import basic_getitem
 from anynet.tensor import Leaf, Tensor, clock, to_plain, wrap
 from anynet.typing import ArrayLike
-from anynet_backends import Array, Backend, backend_of
+from anynet_backends import TYPES, Array, Backend, backend_of
 from anynet_backends.concurrency import this_thread
 from anynet_backends.jit.errors import user_line
 from anynet_backends.jit.tracer import COMPILING
@@ -193,6 +193,23 @@ def _simple(key: Any) -> bool:
 
 
 _BOUNDS: Final = frozenset((int, type(None)))
+_PARTS: Final = frozenset((int, type(None), EllipsisType))
+
+
+def _taken_at_once(x: Tensor, parts: tuple[Any, ...]) -> bool:
+    """Whether the library takes a key of these parts as it is, and one operation makes the gradient of that: not where None makes an
+    axis of what is differentiated, through which the standard does not assign."""
+    xp = TYPES.get(type(x._data))
+    if xp is None or not xp.views_at_once:
+        return False
+    for part in parts:
+        kind = type(part)
+        if kind is slice:
+            if not (type(part.start) in _BOUNDS and type(part.stop) in _BOUNDS and type(part.step) in _BOUNDS):
+                return False
+        elif kind not in _PARTS:
+            return False
+    return x.edge is None or not this_thread.recording or None not in parts
 
 
 def _plain_key(x: Tensor, key: Any) -> tuple[Any, bool]:
@@ -245,6 +262,11 @@ def getitem(x: ArrayLike, key: Any, /) -> Tensor:
     if isinstance(x, Tensor) and (type(key) is int or _simple(key)):
         return basic_getitem(x, key=_plain_key(x, key)[0])
     parts = key if isinstance(key, tuple) else (key,)
+    if isinstance(x, Tensor) and not INTERCEPT and _taken_at_once(x, parts):
+        try:
+            return basic_getitem(x, key=parts)
+        except IndexError:  # a better message comes below
+            pass
     if is_batched(*parts):
         return each(lambda x, *parts: getitem(x, parts), x, *parts)
     if not isinstance(x, Tensor):
@@ -317,8 +339,11 @@ def _leading_arrays(x: Tensor, key: tuple[Any, ...]) -> tuple[Any, tuple[int, ..
     shape = broadcast_shapes(*(tuple(p.shape) for p in parts))
     flat = None
     for p, length in zip(parts, x.shape, strict=False):
-        at = xp.astype(check_index(p, length, "indexing"), xp.int64)
+        at = check_index(p, length, "indexing")
+        xp = backend_of(at)  # in a compiled function an index may be traced where x is a variable, or the other way round
+        at = xp.astype(at, xp.int64)
         flat = at if flat is None else flat * length + at
+    xp = backend_of(flat)
     flat = xp.reshape(xp.broadcast_to(flat, shape), (-1,))
     return (flat, shape, len(parts)), tuple(x.shape[len(parts) :])
 

@@ -23,7 +23,7 @@ from anynet_backends import TYPES, Array, Backend
 __all__ = ["matmul", "matrix_transpose", "tensordot", "vecdot"]
 
 
-@primitive
+@primitive(view=True)
 def matrix_transpose(xp: Backend, x: Array, /) -> Array:
     """Swap the last two axes: (…, m, n) → (…, n, m)."""
     return xp.matrix_transpose(x)

@@ -26,7 +26,7 @@ __all__ = [
 # ----- reshape, permute -----
 
 
-@primitive(name="reshape")
+@primitive(name="reshape", view=True)
 def _reshape(xp: Backend, x: Array, *, shape: tuple[int, ...]) -> Array:
     return xp.reshape(x, shape)
 
@@ -52,7 +52,7 @@ def reshape(x: ArrayLike, /, shape: int | Sequence[int], *, copy: bool | None = 
     return out
 
 
-@primitive(name="permute_dims")
+@primitive(name="permute_dims", view=True)
 def _permute_dims(xp: Backend, x: Array, *, axes: tuple[int, ...]) -> Array:
     return xp.permute_dims(x, axes)
 
@@ -215,7 +215,7 @@ def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Tensor, ...]:
 # ----- flip, roll, tile -----
 
 
-@primitive(name="flip")
+@primitive(name="flip", view=True)
 def _flip(xp: Backend, x: Array, *, axis: tuple[int, ...]) -> Array:
     return xp.flip(x, axis=axis)
 

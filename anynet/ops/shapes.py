@@ -12,20 +12,21 @@ def axes_of(axis: int | Sequence[int] | None, ndim: int, what: str = "axis") -> 
     if axis is None:
         return tuple(range(ndim))
     given = (axis,) if isinstance(axis, int) else tuple(axis)
+    out: list[int] = []
     for a in given:
         if not -ndim <= a < ndim:
             msg = f"{what} {a} is out of range for {ndim} dimensions"
             raise IndexError(msg)
-    out = tuple(a % ndim for a in given)
+        out.append(a % ndim)
     if len(set(out)) != len(out):
         msg = f"{what} {given} names one dimension twice"
         raise ValueError(msg)
-    return out
+    return tuple(out)
 
 
 def as_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
     """One length or a sequence of lengths as a tuple of ints."""
-    return (int(shape),) if hasattr(shape, "__index__") else tuple(int(n) for n in shape)
+    return (int(shape),) if hasattr(shape, "__index__") else tuple(map(int, shape))
 
 
 def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:

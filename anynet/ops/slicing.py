@@ -10,7 +10,7 @@ from anynet_backends import Array, Backend
 __all__ = ["basic_getitem", "put"]
 
 
-@primitive(name="getitem")
+@primitive(name="getitem", view=True)
 def basic_getitem(xp: Backend, x: Array, *, key: Any) -> Array:
     """x[key], the key in the standard's form: integers and slices for all axes (``...`` included), or one boolean mask."""
     return x[key]

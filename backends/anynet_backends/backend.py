@@ -107,6 +107,9 @@ class Backend:
     """Whether `bind_program` makes something of an element-wise program."""
     fuses = False
     """Whether `lower` makes programs of traces."""
+    views_at_once = False
+    """Whether reshape, permute_dims, broadcast_to, flip and keys of integers, slices, None and ``...``, in any order and number, are
+    views or copies that this thread makes at once, as NumPy does."""
     assigns_in_place = False
     """Whether ``array[key] = value`` may write into the array of a variable directly."""
     copies_between_devices = False

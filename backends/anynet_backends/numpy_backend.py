@@ -33,7 +33,7 @@ _BLOCK: Final = 1 << 14
 class NumpyBackend(Backend):
     """The CPU through NumPy."""
 
-    compiles = runs_programs = True
+    compiles = runs_programs = views_at_once = True
     assigns_in_place = True
     block_size = 1 << 14
 
