@@ -127,9 +127,78 @@ def test_images_with_channels_last_are_summed_in_double_precision(shape, weights
     assert kernel(xp, channels, **(how | {"axes": (1,), "shape": (), "need": None})) is NotImplemented
 
 
+GROUPS = {  # shape of x, groups
+    "groups": ((4, 8, 6, 5), 4),
+    "one group": ((2, 6, 7, 11), 1),
+    "a group each": ((3, 5, 6, 4), 5),
+    "many channels, one position": ((2, 512, 1, 1), 32),
+    "a line": ((2, 6, 130), 3),
+    "a volume": ((2, 6, 3, 4, 5), 2),
+}
+
+
+@pytest.mark.parametrize("form", list(GROUPS))
+@pytest.mark.parametrize("layer", ["group", "instance"])
+@pytest.mark.parametrize("weights", [2, 1, 0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_groups_of_channels_that_lie_together(form, layer, weights, dtype):
+    given, groups = GROUPS[form]
+    spatial = given[2:]
+    rng = np.random.default_rng(0)
+    x = np.moveaxis(rng.normal(2, 3, size=(given[0], *spatial, given[1])).astype(dtype), -1, 1)
+    arrays = [x, *(rng.normal(size=given[1]).astype(dtype) for _ in range(weights))]
+    g = rng.normal(size=given).astype(dtype)
+    ones = (1,) * len(spatial)
+    how = {"axes": tuple(range(2, len(given))), "eps": 1e-5, "shape": (1, given[1], *ones), "split": ()}
+    if layer == "group":
+        m = given[1] // groups
+        how |= {"axes": tuple(range(2, len(given) + 1)), "shape": (1, groups, m, *ones)}
+        how |= {"split": (given[0], groups, m, *spatial)}
+    kernel, xp = compiled_normalization.KERNELS["normalize"], get_backend("numpy")
+    made = kernel(xp, *arrays, need=(True,) * len(arrays), **how)
+    if x.flags.c_contiguous:  # with one position there is but one order
+        return
+    assert made is not NotImplemented
+    (y, mean, variance), pull = made
+    assert y.strides == x.strides
+    for a, b in zip(kernel(xp, *arrays, need=None, **how), (y, mean, variance), strict=True):
+        assert a.tobytes() == b.tobytes()
+    with an.use_kernels(False):
+        wide = [an.asarray(a.astype(np.float64), requires_grad=True) for a in arrays]
+        want, *statistics = PRIMITIVES["normalize"](*wide, **how)
+        want.backward(an.asarray(g.astype(np.float64)))
+    limit = 32 * np.finfo(dtype).eps
+    for a, b in zip((y, mean, variance), (want, *statistics), strict=True):
+        assert a.shape == tuple(b.shape)
+        assert error(a, b.numpy()) <= limit
+    for where in (g, np.moveaxis(np.ascontiguousarray(np.moveaxis(g, 1, -1)), -1, 1)):  # either order of the gradient
+        got = pull(where)
+        assert len(got) == len(arrays)
+        for a, b in zip(got, wide, strict=True):
+            assert a.shape == tuple(b.shape)
+            assert error(a, b.grad.numpy()) <= limit
+
+
+def test_groups_of_samples_shared_by_threads(threads):
+    compiled_normalization._channel_plan.cache_clear()
+    x = np.moveaxis(np.random.default_rng(0).normal(2, 3, size=(6, 40, 41, 24)), -1, 1)
+    how = {"axes": (2, 3), "eps": 0.0, "shape": (1, 24, 1, 1), "need": (True,)}
+    (y, mean, _), pull = compiled_normalization.KERNELS["normalize"](get_backend("numpy"), x, **how)
+    wide = x.std((2, 3), keepdims=True)
+    assert np.allclose(y, (x - x.mean((2, 3), keepdims=True)) / wide, rtol=1e-12, atol=1e-12)
+    assert np.allclose(mean, x.mean((2, 3), keepdims=True), rtol=1e-12)
+    g = np.random.default_rng(1).normal(size=x.shape)
+    [gx] = pull(g)
+    want = (g - g.mean((2, 3), keepdims=True) - y * (g * y).mean((2, 3), keepdims=True)) / wide
+    assert np.allclose(gx, want, rtol=1e-10, atol=1e-12)
+    compiled_normalization._channel_plan.cache_clear()
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
 @pytest.mark.parametrize("layer", ["GroupNorm", "InstanceNorm2d", "BatchNorm2d"])
-def test_the_same_bits_compiled(layer):
-    x = an.asarray(np.random.default_rng(0).normal(size=(4, 8, 6, 6)).astype(np.float32))
+def test_the_same_bits_compiled(layer, axis):
+    a = np.random.default_rng(0).normal(size=(4, 8, 6, 6)).astype(np.float32)
+    x = an.asarray(np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, axis)), axis, 1))  # channels first and last in memory
     norm = an.nn.GroupNorm(4, 8) if layer == "GroupNorm" else getattr(an.nn, layer)(8, affine=True)
 
     def step(x):
