@@ -301,7 +301,12 @@ def primitive(
     *, name: str | None = None, has_aux: bool = False, view: bool = False
 ) -> Callable[[Callable[Concatenate[Backend, _P], Any]], Primitive[_P]]: ...
 def primitive(
-    function: Callable[..., Any] | None = None, /, *, name: str | None = None, has_aux: bool = False, view: bool = False
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    has_aux: bool = False,
+    view: bool = False,
 ) -> Any:
     """Make a function of ``(xp, *arrays, **metadata)`` a `Primitive`; the name is the function's.
 

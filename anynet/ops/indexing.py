@@ -205,7 +205,9 @@ def _taken_at_once(x: Tensor, parts: tuple[Any, ...]) -> bool:
     for part in parts:
         kind = type(part)
         if kind is slice:
-            if not (type(part.start) in _BOUNDS and type(part.stop) in _BOUNDS and type(part.step) in _BOUNDS):
+            if not (
+                type(part.start) in _BOUNDS and type(part.stop) in _BOUNDS and type(part.step) in _BOUNDS
+            ):
                 return False
         elif kind not in _PARTS:
             return False
@@ -340,7 +342,7 @@ def _leading_arrays(x: Tensor, key: tuple[Any, ...]) -> tuple[Any, tuple[int, ..
     flat = None
     for p, length in zip(parts, x.shape, strict=False):
         at = check_index(p, length, "indexing")
-        xp = backend_of(at)  # in a compiled function an index may be traced where x is a variable, or the other way round
+        xp = backend_of(at)  # in a compiled function it may be traced where x is not, and the other way round
         at = xp.astype(at, xp.int64)
         flat = at if flat is None else flat * length + at
     xp = backend_of(flat)

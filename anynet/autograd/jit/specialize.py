@@ -44,6 +44,7 @@ MAX_BYTES: Final = 1 << 20
 _BLOCKED_BYTES: Final = 1 << 18
 """Bytes of the arguments beyond which functions go block by block, where they can."""
 _WARMUP_CALLS_LARGE: Final = 3
+_MAX_PAUSE: Final = 31
 _MAX_FORMS, _MAX_FAILURES, _MAX_COUNTED, _MAX_TRIES = 32, 4, 256, 99
 available = native_call.available
 
@@ -83,8 +84,10 @@ class Specialization:
         "failures",
         "large_counts",
         "large_rounds",
+        "longest",
         "meta",
         "need",
+        "pause",
         "prim",
         "rounds",
         "table",
@@ -106,6 +109,7 @@ class Specialization:
         self.large_counts: dict[Any, int] = {}
         self.failures = 0
         self.rounds = self.large_rounds = 0  # how often there were more forms than are kept
+        self.pause = self.longest = 0  # how many calls are not counted, and how many they were the last time
         self.uncompilable = uncompilable
         self.table: native_call.DispatchTable | None = None
         self.blocked: dict[Any, blocked.BlockedFunction | None] = {}  # by the forms of the arrays
@@ -113,6 +117,9 @@ class Specialization:
 
     def observe(self, data: list[Any]) -> Any:
         """Count a call with arrays for which nothing is compiled yet; after enough calls, compile and run it. None otherwise."""
+        if self.pause:
+            self.pause -= 1
+            return None
         size = 0
         for x in data:
             size += x.nbytes
@@ -129,6 +136,12 @@ class Specialization:
         if seen < least or seen > least + _MAX_TRIES or not trace_lock.acquire(blocking=False):
             if len(self.counts) > _MAX_COUNTED:
                 self.counts.clear()
+            # of a form that came to nothing: the next calls are probably of such forms, too
+            if seen > least + _MAX_TRIES and not self.blocked:
+                self.longest = min(2 * self.longest + 1, _MAX_PAUSE)
+                self.pause = self.longest
+            else:
+                self.longest = 0
             return None
         self.counts[form] = least + _MAX_TRIES
         try:
@@ -200,6 +213,10 @@ def static_key(need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
     kinds = tuple(map(type, meta.values()))
     if _SIMPLE.issuperset(kinds):
         return need, kinds, *meta.items()
+    if _SIMPLE_OR_TUPLES.issuperset(kinds):  # mostly axes and shapes
+        inner = tuple([tuple(map(type, v)) if type(v) is tuple else None for v in meta.values()])
+        if all(map(_SIMPLE.issuperset, filter(None, inner))):
+            return need, kinds, inner, *meta.items()
     try:
         return need, *[(k, hashable(v)) for k, v in meta.items()]
     except TypeError:
@@ -209,6 +226,7 @@ def static_key(need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
 UNHASHABLE = "unhashable"
 """The key of metadata that may change."""
 _SIMPLE = frozenset((int, bool, str, type(None), type(...)))
+_SIMPLE_OR_TUPLES = _SIMPLE | {tuple}
 
 
 def hashable(value: Any) -> Any:

@@ -671,7 +671,9 @@ class _ColumnPlan(_Plan):
 class _ChannelPlan(_Plan):
     """The loops for images in memory as (samples, positions, channels) whose groups of channels share statistics."""
 
-    def __init__(self, given: tuple[int, int, int], groups: int, kept: tuple[int, ...], dtype: Any, eps: float) -> None:
+    def __init__(
+        self, given: tuple[int, int, int], groups: int, kept: tuple[int, ...], dtype: Any, eps: float
+    ) -> None:
         samples, positions, channels = given
         size, t = np.dtype(dtype).itemsize, kinds(dtype)
         self.ones, self.zeros = np.ones(channels, dtype), np.zeros(channels, dtype)
@@ -823,7 +825,9 @@ def _of_groups(
     """Group and instance normalization of images in memory as (batch, positions, channels). `given`: the shape with groups."""
     n, c, groups = x.shape[0], x.shape[1], given[1]
     own = (1, *given[1 : 3 if len(given) > x.ndim else 2])
-    if c > _COLUMNS or ((weight is not None or bias is not None) and shape != (*own, *(1,) * (len(given) - len(own)))):
+    if c > _COLUMNS or (
+        (weight is not None or bias is not None) and shape != (*own, *(1,) * (len(given) - len(own)))
+    ):
         return NotImplemented
     kept = (n, groups, *(1,) * (len(given) - 2))
     rows = (n, x.size // (n * c), c)

@@ -171,8 +171,9 @@ def test_groups_of_channels_that_lie_together(form, layer, weights, dtype):
     for a, b in zip((y, mean, variance), (want, *statistics), strict=True):
         assert a.shape == tuple(b.shape)
         assert error(a, b.numpy()) <= limit
-    for where in (g, np.moveaxis(np.ascontiguousarray(np.moveaxis(g, 1, -1)), -1, 1)):  # either order of the gradient
-        got = pull(where)
+    last = np.moveaxis(np.ascontiguousarray(np.moveaxis(g, 1, -1)), -1, 1)
+    for gradient in (g, last):
+        got = pull(gradient)
         assert len(got) == len(arrays)
         for a, b in zip(got, wide, strict=True):
             assert a.shape == tuple(b.shape)
@@ -198,7 +199,10 @@ def test_groups_of_samples_shared_by_threads(threads):
 @pytest.mark.parametrize("layer", ["GroupNorm", "InstanceNorm2d", "BatchNorm2d"])
 def test_the_same_bits_compiled(layer, axis):
     a = np.random.default_rng(0).normal(size=(4, 8, 6, 6)).astype(np.float32)
-    x = an.asarray(np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, axis)), axis, 1))  # channels first and last in memory
+    a = np.moveaxis(
+        np.ascontiguousarray(np.moveaxis(a, 1, axis)), axis, 1
+    )  # channels first and last in memory
+    x = an.asarray(a)
     norm = an.nn.GroupNorm(4, 8) if layer == "GroupNorm" else getattr(an.nn, layer)(8, affine=True)
 
     def step(x):
