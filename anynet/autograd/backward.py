@@ -136,6 +136,7 @@ def backprop(
     heap: list[tuple[int, Node]] = []
     ends = None if targets is None else _Ends(roots, targets)
     watched = _Watched(roots) if _watchers and targets is None else None
+    slices = _Slices(grads)
     recording, this_thread.recording = this_thread.recording, create_graph
     try:
         for edge, g in roots:
@@ -160,6 +161,8 @@ def backprop(
             native = type(node.pullback) is _BUILTIN and not create_graph and not _disturbed(node)
             if native:
                 pulled: Any = zip(parents, node.pullback(g))  # type: ignore[misc]  # noqa: B905 - one for each
+            elif not create_graph and node.prim is not None and node.prim.selects and slices.add(node, g):
+                pulled = ()
             else:
                 pulled = [(parents[i], gi) for i, gi in node_gradients(node, g, create_graph)]
             for parent, gi in pulled:
@@ -194,6 +197,46 @@ def backprop(
         return None
     finally:
         this_thread.recording = recording
+
+
+class _Slices:
+    """Sums of gradients of parts of one array, in which a part is added where it belongs: not as an array of zeros with the part in it,
+    which for n parts of an array of n elements would take n² steps.
+
+    The first two are added as whole arrays. The sum of these nobody else knows, so that the next ones are written into it. The bits are
+    those of whole arrays: beside a part 0 is added, which makes 0 of −0; that can be but where the part before has been added.
+    """
+
+    __slots__ = ("grads", "last", "own")
+
+    def __init__(self, grads: dict[Any, Any]) -> None:
+        self.grads = grads
+        self.own: dict[Any, Any] = {}  # the sums by their edges, as they were left
+        self.last: dict[Any, Any] = {}  # where the last part was added, and −0 may be
+
+    def add(self, node: Node, g: Any) -> bool:
+        """Add the gradient `g` of a part to that of the array, where that has one already; False, with nothing done, where it has not,
+        or where somebody wants to see the gradient of each operation."""
+        edge, saved, prim, plan = node.parents[0], node.saved, node.prim, node.plan
+        if type(edge) is OutputEdge or edge not in self.grads or saved is None or observer:
+            return False
+        before = self.grads[edge]
+        xp = TYPES.get(type(before))
+        if xp is None or not xp.views_at_once or {type(before), type(g)} != {xp.array_type}:
+            return False
+        if g.dtype != before.dtype or before.shape != edge.shape:
+            return False
+        if edge not in self.own or self.own[edge] is not before:
+            ((_, whole),) = node_gradients(node, g, False)
+            self.own[edge] = self.grads[edge] = before + whole
+            self.last[edge] = ...
+            return True
+        key = saved[plan.meta[prim.selects]]  # type: ignore[union-attr]
+        part = before[key] + g
+        before[self.last[edge]] += 0.0
+        before[key] = part
+        self.last[edge] = key
+        return True
 
 
 def _follower(roots: Sequence[tuple[Any, Any]]) -> Callable[[Any], None] | None:

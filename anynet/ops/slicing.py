@@ -25,3 +25,4 @@ def put(xp: Backend, x: Array, *, key: Any, shape: tuple[int, ...]) -> Array:
 
 
 adjoint(basic_getitem, put)
+basic_getitem.selects = "key"
