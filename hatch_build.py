@@ -16,7 +16,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 INSIDE = {
-    "anynet/autograd/jit": ["on_device.py"],
+    "anynet/autograd/jit": ["on_device.py", "captured.py"],
     "anynet/export": ["onnx_graph.py"],
     "anynet/models/foreign": ["[!_]*.py"],
     "anynet/onnx": ["control.py", "graph.py", "layers.py", "operators/*.py"],

@@ -26,7 +26,7 @@ from anynet._html import cell
 from anynet_backends import TYPES, Array, backend_of, host, registry, resolve
 from anynet_backends.concurrency import this_thread
 from anynet_backends.jit.errors import OtherLibraryError, refuse_reading, user_line
-from anynet_backends.jit.tracer import COMPILING, TracedArray
+from anynet_backends.jit.tracer import CAPTURING, COMPILING, TracedArray
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -328,6 +328,8 @@ class Tensor:
         if value is old:  # x.data += …: what was saved for a gradient has changed
             if type(self.edge) is Leaf:
                 self.edge.written = clock()
+            if CAPTURING and CAPTURING.own:
+                CAPTURING.own[-1].write(self)
             return
         if not hasattr(value, "dtype") or not hasattr(value, "shape"):
             msg = f"x.data must be an array or a Tensor, got {type(value).__name__}; to fill a Tensor with a number: x[...] = number"
@@ -500,6 +502,8 @@ class Tensor:
             edge.grad = None
             if COMPILING and COMPILING.own:
                 COMPILING.own[-1].forgotten.add(id(edge))
+            elif CAPTURING and CAPTURING.own:
+                CAPTURING.own[-1].forgotten.add(id(edge))
             return
         given = value if isinstance(value, Tensor) else wrap(value)
         if tuple(given.shape) != tuple(self.shape) or given.dtype != self.dtype:
@@ -536,6 +540,8 @@ class Tensor:
                 source = xp.astype(source, self._data.dtype)
             xp.store(self._data, source)
             return self
+        if CAPTURING and CAPTURING.own:
+            CAPTURING.own[-1].write(self)
         if number:
             self._data[...] = source
             return self

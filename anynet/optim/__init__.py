@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from anynet import _hints
 from anynet.nn.utils.clip_grad import clip_grad_norm_, clip_grad_value_
 from anynet.optim import lr_scheduler as lr_scheduler
+from anynet.optim import planned_update as _planned_update  # noqa: F401 - says how an optimizer's step is captured
 from anynet.optim import swa_utils as swa_utils
 from anynet.optim.adagrad import Adadelta, Adafactor, Adagrad, RMSprop
 from anynet.optim.adam import LAMB, AdaBound, Adam, Adamax, AdamW, NAdam, RAdam

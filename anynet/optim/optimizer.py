@@ -32,7 +32,7 @@ from anynet.sparse_rows import SparseRows, numbers_of
 from anynet.tensor import Leaf, Parameter, Tensor, enable_grad, wrap
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.jit.errors import CompileError, user_line
-from anynet_backends.jit.tracer import COMPILING
+from anynet_backends.jit.tracer import CAPTURING, COMPILING
 
 __all__ = ["Optimizer"]
 
@@ -134,6 +134,8 @@ class Optimizer:
     sparse_only: ClassVar[bool] = False
     # for the error of gradients that are rows of a table: what takes them
     instead: ClassVar[str] = "SGD, Adagrad and SparseAdam"
+    # in a compiled step its `step` is done again at each replay, so that what it changes is no change of the step
+    _replayed: ClassVar[bool] = True
     # whether it has an `elementwise_update`, and that is its update
     _has_program: ClassVar[bool] = False
     defaults: dict[str, Any]
@@ -538,7 +540,7 @@ class Optimizer:
             self._set_zero()
 
     def _clear_gradients(self) -> None:
-        compiling = COMPILING.own if COMPILING else None
+        compiling = (COMPILING.own if COMPILING else None) or (CAPTURING.own if CAPTURING else None)
         for group in self.param_groups:
             for p in group["params"]:
                 leaf = p.edge

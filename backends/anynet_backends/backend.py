@@ -284,6 +284,13 @@ class Backend:
         (None: all)."""
         raise NotImplementedError(f"{self.name} runs no programs")
 
+    captures = False
+    """Whether a step on its devices can be captured as a graph."""
+
+    def capture(self, device: str) -> Any:
+        """What captures a step on a device (`cuda_capture.Capture`); only where the backend `captures`."""
+        raise NotImplementedError(f"{self.name} captures no graphs")
+
     def is_capturing(self) -> bool:
         """Whether what is called now is recorded, not run, so that nothing may be compiled."""
         return False

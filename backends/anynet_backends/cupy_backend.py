@@ -49,22 +49,21 @@ from anynet_backends.cupy_functions import clip_of, raising, sign_of
 from anynet_backends.cupy_indices import IndexFlags
 from anynet_backends.cupy_uploads import Uploads
 from anynet_backends.jit import cuda_lowering
+from anynet_backends.jit.cuda_capture import Capture, random_address
 from anynet_backends.jit.cuda_random import PHILOX
 from anynet_backends.philox import check_words
 
 __all__ = ["PHILOX_SOURCE", "CupyBackend"]
-
-_U64: Final = (1 << 64) - 1
 
 PHILOX_SOURCE: Final = (
     PHILOX
     + r"""
 // One thread writes a block of four 64-bit words as eight 32-bit ones, low halves first.
 extern "C" __global__ void anynet_philox4x64(
-    const unsigned long long key0, const unsigned long long key1,
-    const unsigned long long step, const unsigned long long stream,
-    unsigned int* __restrict__ out, const unsigned long long n)
+    const unsigned long long stream, unsigned int* __restrict__ out, const unsigned long long n,
+    unsigned long long key0, unsigned long long key1, unsigned long long step, const unsigned long long* cells)
 {
+    if (cells) { key0 = cells[0]; key1 = cells[1]; step += cells[2]; }
     const unsigned long long stride = (unsigned long long)gridDim.x * blockDim.x;
     unsigned long long b = (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x;
     for (; b * 8 < n; b += stride) {
@@ -107,6 +106,7 @@ class CupyBackend(Backend):
     values_are_cheap_to_read = False
     copies_between_devices = True
     runs_programs = True
+    captures = True
     fuses = True
     short_products = frozenset(("float16",))
 
@@ -358,6 +358,10 @@ class CupyBackend(Backend):
     ) -> Any:
         return cuda_lowering.lower(self, functions, instructions, given, forms, wanted, own)
 
+    def capture(self, device: str) -> Capture:
+        native = self.native_device(device)
+        return Capture(self.native, native, self._flags[native.id])
+
     def is_capturing(self) -> bool:
         return bool(self.native.cuda.get_current_stream().is_capturing())
 
@@ -405,8 +409,8 @@ class CupyBackend(Backend):
             if n:
                 # the kernel strides over what a grid cannot hold
                 grid = min(-(-n // (8 * _THREADS)), 1 << 20)
-                words = [np.uint64(v) for v in (key & _U64, key >> 64, step, stream)]
-                self._philox((grid,), (_THREADS,), (*words, out, np.uint64(n)))
+                given = (np.uint64(stream), out, np.uint64(n), *random_address(key, step))
+                self._philox((grid,), (_THREADS,), given)
             return out
 
     def is_alone(self, array: Array) -> bool:

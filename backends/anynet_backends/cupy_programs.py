@@ -67,9 +67,9 @@ def source(program: ElementwiseProgram) -> str:
         if e.out.ndim and data_pointer(e.out) in names:
             written.add(out)
     number = _TYPES[letter(program.cells[0])] if program.cells else "double"
-    parameters = [f"{kind}* v{i}" for i, kind in enumerate(kinds)] + [
-        f"{number} n{i}" for i in range(len(program.cells))
-    ]
+    parameters = [f"{kind}* v{i}" for i, kind in enumerate(kinds)]
+    parameters += [*(f"{number} n{i}" for i in range(len(program.cells))), "const long long* cells"]
+    taken = "".join(f" n{i} = *(const {number}*)(cells + {i});" for i in range(len(program.cells)))
     body = [
         *(f"{kind} a{i} = v{i}[i];" for i, kind in enumerate(kinds)),
         *(f"{_TYPES[kind]} {name};" for (_, kind), name in known.items()), *lines,
@@ -78,6 +78,7 @@ def source(program: ElementwiseProgram) -> str:
     return (
         f'extern "C" __global__ void anynet_update(const long long* stop, long long n, {", ".join(parameters)}) {{\n'
         "    if (stop && *stop) return;\n"
+        f"    if (cells) {{{taken} }}\n"
         "    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (long long)gridDim.x * blockDim.x) {\n"
         + "".join(f"        {line}\n" for line in body)
         + "    }\n}\n"
@@ -98,18 +99,27 @@ def _compiled(text: str) -> Any:
 
 
 def bind(program: ElementwiseProgram, vectors: Sequence[Array]) -> Callable[..., None] | None:
-    """The program on vectors of one length, which stay where they are: a function of the numbers, and of what may stop it on the
-    device (`Watch.stop`); None where it cannot be a kernel."""
+    """The program on vectors of one length, which stay where they are; None where it cannot be a kernel."""
     try:
         kernel = _compiled(source(program))
     except CompileError:
         return None
-    n, number = vectors[0].size, np.dtype(program.number).type
-    grid = (min(-(-n // 256), 1 << 16),)
-    fixed = (np.int64(n), *vectors)
+    return _Bound(kernel, vectors, np.dtype(program.number).type)
 
-    def call(values: Iterable[float], stop: Array | None = None) -> None:
-        if n:
-            kernel(grid, (256,), (_NULL if stop is None else stop, *fixed, *[number(v) for v in values]))
 
-    return call
+class _Bound:
+    """A kernel with its vectors: a function of the numbers, of what may stop it on the device (`Watch.stop`), and of the cells there in
+    which the numbers stand instead (`cuda_capture`), as the type `number`."""
+
+    def __init__(self, kernel: Any, vectors: Sequence[Array], number: Any) -> None:
+        n = vectors[0].size
+        self.kernel, self.number, self.empty = kernel, number, not n
+        self.grid, self.fixed = (min(-(-n // 256), 1 << 16),), (np.int64(n), *vectors)
+
+    def __call__(
+        self, values: Iterable[float], stop: Array | None = None, cells: Array | None = None
+    ) -> None:
+        if self.empty:
+            return
+        given = [_NULL if stop is None else stop, *self.fixed, *[self.number(v) for v in values]]
+        self.kernel(self.grid, (256,), (*given, _NULL if cells is None else cells))

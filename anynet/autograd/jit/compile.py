@@ -17,7 +17,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from anynet import streams
 from anynet.autograd.backward import observer
@@ -32,14 +32,19 @@ from anynet.autograd.jit.trace_context import TraceContext, contexts, is_array, 
 from anynet.autograd.location import watching
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.tensor import Leaf, Tensor, to_plain, wrap
-from anynet_backends import Array, backend_of
-from anynet_backends.concurrency import after_fork, fork_safe_lock
+from anynet_backends import Array, Backend, backend_of
+from anynet_backends.concurrency import after_fork, fork_safe_lock, immortal, late_import
 from anynet_backends.jit.errors import CompileError, OtherLibraryError
 from anynet_backends.jit.instructions import Origin
 from anynet_backends.jit.program import Program
-from anynet_backends.jit.tracer import ACTIVE, COMPILING, TracedArray, trace_lock
+from anynet_backends.jit.tracer import ACTIVE, CAPTURING, COMPILING, TracedArray, trace_lock
+
+if TYPE_CHECKING:
+    from anynet.autograd.jit.captured import CapturedSteps
 
 __all__ = ["CompileError", "Compiled", "compile"]
+
+Capture = Literal["auto", "check", "off"]
 
 _MAX_WASTED_TRACES: Final = 8
 """Consecutive calls that had to be traced, after which a function is called without tracing."""
@@ -79,6 +84,9 @@ def _forked() -> None:
     for compiled in _every:
         compiled.steps.clear()
         compiled.direct = None
+        if compiled.graphs is not None:  # a process that is forked has no device: what frees it must not run
+            immortal(compiled.graphs)
+            compiled.graphs = None
 
 
 after_fork(_forked)
@@ -87,8 +95,13 @@ after_fork(_forked)
 class Compiled:
     """What `compile` returns: call it as the function; `print` it to read its programs."""
 
-    def __init__(self, function: Callable[..., Any], check_every: int, cache_size: int) -> None:
+    def __init__(
+        self, function: Callable[..., Any], check_every: int, cache_size: int, capture: Capture = "auto"
+    ) -> None:
         self.function = function
+        self.capture = capture
+        self.graphs: CapturedSteps | None = None
+        self.elsewhere = False  # it works on arrays that a device captures, which are not among its arguments
         self.lock = fork_safe_lock()
         _every.add(self)
         self.check_every = check_every
@@ -113,14 +126,17 @@ class Compiled:
         found: Any = sys.modules.get(self.__module__)
         for part in name.split("."):
             found = getattr(found, part, None)
-        return name if found is self else (_compiled, (self.function, self.check_every, self.cache_size))
+        return name if found is self else (_compiled, (self.function, *self._options()))
+
+    def _options(self) -> tuple[int, int, Capture]:
+        return self.check_every, self.cache_size, self.capture
 
     def __copy__(self) -> Compiled:
-        return Compiled(self.function, self.check_every, self.cache_size)
+        return Compiled(self.function, *self._options())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
         """With a copy of its function: a method is then one of the copied object."""
-        return Compiled(copy.deepcopy(self.function, memo), self.check_every, self.cache_size)
+        return Compiled(copy.deepcopy(self.function, memo), *self._options())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         direct = self.direct
@@ -134,24 +150,28 @@ class Compiled:
         leaves, structure = (
             flatten([list(args), kwargs]) if kwargs or not _all_tensors(args) else (list(args), len(args))
         )
-        if self.as_it_is or (COMPILING and COMPILING.own):  # inside another compiled function: part of it
-            return self.function(*args, **kwargs)
+        if self.as_it_is or (COMPILING and COMPILING.own) or (CAPTURING and CAPTURING.own):
+            return self.function(*args, **kwargs)  # inside another compiled function: part of it
+        on_device = self.elsewhere
         arrays: list[Array] = []
         key: list[Any] = [structure if type(structure) is int else repr(structure)]
         for x in leaves:
             data = x._data if isinstance(x, Tensor) else x
             if hasattr(data, "dtype") and hasattr(data, "shape"):
-                if isinstance(x, Tensor) and x.edge is not None:
+                xp = backend_of(data)
+                if not xp.compiles:
+                    if not self._captures(xp):
+                        return self.function(*args, **kwargs)
+                    on_device = True
+                    key.append(xp.device_of(data))
+                elif isinstance(x, Tensor) and x.edge is not None and not on_device:
                     msg = (
                         f"compile: an argument of shape {x.shape} requires a gradient, and the result of a program cannot "
                         "be differentiated; take the gradient inside (anynet.grad, backward) or pass x.detach()"
                     )
                     raise CompileError(msg)
-                xp = backend_of(data)
-                if not xp.compiles:
-                    return self.function(
-                        *args, **kwargs
-                    )  # programs are NumPy's; elsewhere the function runs as it is
+                if isinstance(x, Tensor) and x.edge is not None:
+                    key.append("requires a gradient")
                 arrays.append(data)
                 key.append(
                     (type(x) if isinstance(x, Tensor) else None, data.shape, data.strides, data.dtype.str)
@@ -163,6 +183,8 @@ class Compiled:
             key.append((_firsts(arrays), _firsts(which)))
         with self.lock:
             self.calls += 1
+            if on_device:
+                return self._on_device(tuple(key), leaves, structure, arrays)
             step = self._find(key, leaves)
             if step is not None and step.shares(arrays):
                 return self.function(*args, **kwargs)  # it would not see what is written into its arguments
@@ -189,12 +211,40 @@ class Compiled:
             try:
                 return self._record(tuple(key), leaves, structure, arrays)
             except OtherLibraryError as error:
+                if error.captures and self.capture != "off" and not self.check_every:
+                    self.elsewhere = True
+                    return self._on_device(tuple(key), leaves, structure, arrays)
                 self._leave_as_it_is(error)
                 return _called(self.function, leaves, structure)
         if self.check_every and self.calls % self.check_every == 0:
             return self._check(step, tuple(key), leaves, structure, arrays)
         self.direct = step.direct if type(structure) is int and not self.check_every and step.plain else None
         return step.run(leaves, arrays)
+
+    def _captures(self, xp: Backend) -> bool:
+        """Whether steps on arrays of a library are captured, and not just called."""
+        return (
+            xp.captures
+            and self.capture != "off"
+            and not self.check_every
+            and not (INTERCEPT and INTERCEPT.own)
+        )
+
+    def _on_device(self, key: Any, leaves: list[Any], structure: Any, arrays: list[Array]) -> Any:
+        """A call on a device that captures steps as graphs."""
+        if self.graphs is None:
+            self.graphs = late_import("anynet.autograd.jit.captured").CapturedSteps(
+                self.__name__, self.function, self.cache_size
+            )
+        try:
+            hash(key)
+        except TypeError:
+            return _called(self.function, leaves, structure)
+        before = self.graphs.captured
+        try:
+            return self.graphs(key, leaves, structure, arrays)
+        finally:
+            self.recorded += self.graphs.captured - before
 
     def _leave_as_it_is(self, error: OtherLibraryError) -> None:
         """From now on the function is called as it is; said once."""
@@ -258,6 +308,9 @@ class Compiled:
             if not done:
                 context.guard.undo()
         self.recorded += 1
+        if self.capture == "check":
+            made = [c for c in calls if isinstance(c, HostCall)]
+            late_import("anynet.autograd.jit.captured").check(self.__name__, context, step, made, out_leaves)
         if not context.once:
             kept = self.steps.setdefault(key, [])
             kept[:] = kept[:3]
@@ -325,7 +378,8 @@ class Compiled:
 
     def __str__(self) -> str:
         head = f"{self.__name__}: {self.calls} calls, recorded {self.recorded} times"
-        return "\n".join([head, *(str(s.program) for steps in self.steps.values() for s in steps)])
+        graphs = [] if self.graphs is None else [str(self.graphs)]
+        return "\n".join([head, *(str(s.program) for steps in self.steps.values() for s in steps), *graphs])
 
     def __repr__(self) -> str:
         return f"<compiled {self.__name__}: {self.calls} calls, {sum(map(len, self.steps.values()))} programs; print shows them>"
@@ -340,10 +394,12 @@ def _called(function: Callable[..., Any], leaves: list[Any], structure: Any) -> 
     return function(*args, **kwargs)
 
 
-def _compiled(function: Callable[..., Any], check_every: int, cache_size: int) -> Compiled:
+def _compiled(
+    function: Callable[..., Any], check_every: int, cache_size: int, capture: Capture = "auto"
+) -> Compiled:
     """What a pickled one is made from."""
     traceable_numpy()
-    return Compiled(function, check_every, cache_size)
+    return Compiled(function, check_every, cache_size, capture)
 
 
 def _firsts(items: Sequence[Any]) -> tuple[int, ...]:
@@ -387,7 +443,13 @@ def _name_updates(recording: Any) -> None:
             n.origin = Origin("update", "", title)
 
 
-def compile(function: Callable[..., Any] | None = None, *, check_every: int = 0, cache_size: int = 16) -> Any:
+def compile(
+    function: Callable[..., Any] | None = None,
+    *,
+    check_every: int = 0,
+    cache_size: int = 16,
+    capture: Capture = "auto",
+) -> Any:
     """Record `function` at its first call and replay it from then on: a whole training step, or a function of arrays. It
     gives what the function gives, bit for bit, or an error.
 
@@ -410,7 +472,15 @@ def compile(function: Callable[..., Any] | None = None, *, check_every: int = 0,
 
     Not seen are the clock, files, and what code of installed packages reads besides its arguments;
     ``check_every=n`` makes every n-th call run the function itself and compares. Several threads may call it: one at a time
-    is in it. It is copied and pickled as its function is. On other devices than the CPU the function runs as it is.
+    is in it. It is copied and pickled as its function is.
+
+    **On a CUDA device** a call is captured as a graph, after three calls as it is, and launched from then on: arguments are copied to
+    where the graph reads them, results are copies that no later call overwrites, and nothing waits for the device. Step numbers,
+    rates and the position of random masks are written to the device before each launch; what else has changed makes another
+    graph. Optimizers whose step is one kernel (SGD, Adam, AdamW, …) are part of the graph; schedules, and ``print`` of Python's values,
+    act before the launch. What a graph cannot do runs as it is, with one warning that names the line: values that are read, arrays made
+    of the host's numbers, arguments or attributes that are changed, results that can still be differentiated. ``capture="check"`` gives
+    these warnings on the CPU, too; with ``capture="off"`` or `check_every` nothing is captured. On other devices it runs as it is.
 
     >>> import anynet as an
     >>> net = an.nn.Linear(2, 1)
@@ -428,12 +498,15 @@ def compile(function: Callable[..., Any] | None = None, *, check_every: int = 0,
     (True, 1)
     """
     if function is None:
-        return lambda f: compile(f, check_every=check_every, cache_size=cache_size)
+        return lambda f: compile(f, check_every=check_every, cache_size=cache_size, capture=capture)
     if not callable(function):
         msg = f"compile takes a function, got {type(function).__name__}"
         raise TypeError(msg)
     if check_every < 0 or cache_size < 1:
         msg = f"compile: check_every must be ≥ 0 and cache_size ≥ 1, got {check_every} and {cache_size}"
         raise ValueError(msg)
+    if capture not in ("auto", "check", "off"):
+        msg = f"compile: capture must be 'auto', 'check' or 'off', got {capture!r}"
+        raise ValueError(msg)
     traceable_numpy()
-    return Compiled(function, check_every, cache_size)
+    return Compiled(function, check_every, cache_size, capture)

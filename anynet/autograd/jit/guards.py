@@ -41,9 +41,9 @@ __all__ = ["Guard"]
 class Guard(Reachable):
     """What a function may read, from now on: see the module's docstring."""
 
-    def __init__(self, roots: Iterable[tuple[str, Any]]) -> None:
+    def __init__(self, roots: Iterable[tuple[str, Any]], thorough: bool = False) -> None:
         self.seen = module_version.current
-        super().__init__(roots)
+        super().__init__(roots, thorough)
         self.random, self.put_back = self._states(), self._keepers()
 
     # ----- whether all is unchanged -----

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from anynet.autograd.backward import observer
 from anynet.autograd.dispatch import INTERCEPT
@@ -14,9 +14,18 @@ from anynet.tensor import Leaf, Tensor, unwrap, wrap
 from anynet_backends import Array
 from anynet_backends.concurrency import ThreadStack, set_aside
 from anynet_backends.jit.errors import CompileError, user_line
-from anynet_backends.jit.tracer import ACTIVE, COMPILING, TracedArray
+from anynet_backends.jit.tracer import ACTIVE, CAPTURING, COMPILING, TracedArray
 
-__all__ = ["HostCall", "host_call_handlers", "host_callback", "traced_print"]
+__all__ = [
+    "IN_A_GRAPH",
+    "GraphRule",
+    "HostCall",
+    "host_call_handlers",
+    "host_callback",
+    "later",
+    "reads_a_tensor",
+    "traced_print",
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -33,6 +42,19 @@ host_call_handlers: ThreadStack[Callable[[str, Callable[[], Any]], Any]] = Threa
 """The latest runs what `host_callback` marks, given its name (profiling)."""
 
 
+class GraphRule(NamedTuple):
+    """What a function marked by `host_callback` is in a step that is captured as a graph."""
+
+    obstacle: Callable[[Any, Any], str | None]
+    """Why it cannot be in one with these arguments and keywords, where it cannot."""
+    record: Callable[[Any, Callable[..., Any], Any, Any], Any]
+    """Called in its place, with the capture (`captured.Recording`), the function, its arguments and keywords."""
+
+
+IN_A_GRAPH: Final[dict[Callable[..., Any], GraphRule]] = {}
+"""The rules, by the functions as they were before they were marked; others act on the host, and cannot be captured."""
+
+
 def host_callback(function: _F) -> _F:
     """Decorator for what acts on the host between array operations, such as an optimizer's step: in a compiled function
     it is an instruction of the program and runs as it is at each replay."""
@@ -40,6 +62,8 @@ def host_callback(function: _F) -> _F:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if not (COMPILING and COMPILING.own):
+            if CAPTURING and CAPTURING.own:
+                return CAPTURING.own[-1].host(function, args, kwargs)
             if host_call_handlers and host_call_handlers.own:
                 return host_call_handlers.own[-1](function.__qualname__, lambda: function(*args, **kwargs))
             return function(*args, **kwargs)
@@ -73,6 +97,21 @@ def host_callback(function: _F) -> _F:
 
 
 _printed = host_callback(print)
+
+
+def reads_a_tensor(args: Any, kwargs: Any) -> str | None:
+    """Why a call that is made on the host, before a graph is launched, cannot be: a value would have to be there."""
+    if any(isinstance(x, Tensor) for x in flatten([list(args), kwargs])[0]):
+        return "is given a Tensor, for whose value the host would wait"
+    return None
+
+
+def later(recording: Any, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    """A call that each launch makes, before the graph is launched."""
+    recording.actions.append(functools.partial(function, *args, **kwargs))
+
+
+IN_A_GRAPH[print] = GraphRule(reads_a_tensor, later)
 
 
 class HostCall:

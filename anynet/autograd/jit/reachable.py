@@ -43,7 +43,9 @@ _UNWATCHED: Final = frozenset(("_fused", "_defined", "_made"))
 class Reachable:
     """What the functions among `roots`, pairs of a path and a value, may read: modules, variables, containers, attributes."""
 
-    def __init__(self, roots: Iterable[tuple[str, Any]]) -> None:
+    def __init__(self, roots: Iterable[tuple[str, Any]], thorough: bool = False) -> None:
+        self.thorough = thorough  # whether all attributes of this library's own objects count, which only its own code reads
+        self.tensors: dict[int, Tensor] = {}
         self.places: dict[int, GuardedValues] = {}
         self.watched: list[GuardedValues] = []  # of modules
         self.unwatched: list[GuardedValues] = []
@@ -90,6 +92,8 @@ class Reachable:
         while todo:
             path, value = todo.pop()
             kind = type(value)
+            if isinstance(value, Tensor):
+                self.tensors[id(value)] = value
             if isinstance(value, (*PLAIN, Tensor, TracedArray)) or id(value) in self.visited:
                 continue
             self.visited.add(id(value))
@@ -211,6 +215,8 @@ class Reachable:
     def _numbers(self, path: str, value: Any) -> None:
         """The numbers of an array: some may be read as Python's, or by functions of NumPy."""
         if not isinstance(value, (bytearray, array)):
+            if TYPES[type(value)].captures:  # only a device reads them
+                return
             if not hasattr(value, "tobytes") or not getattr(getattr(value, "flags", None), "writeable", True):
                 return
             if value.nbytes > _COMPARED_BYTES:
@@ -284,16 +290,19 @@ class Reachable:
             attributes = SlotAttributes(value, slots)
             if not slots:
                 return found
-        return found + self._named(path, value, attributes, ".")
+        own = cls.__module__.partition(".")[0] == "anynet" and not getattr(cls, "_replayed", False)
+        return found + self._named(path, value, attributes, ".", self.thorough and own)
 
     def _is_read(self, name: str) -> bool:
         if name.startswith("__"):
             return name not in ("__dict__", "__doc__", "__module__", "__weakref__") and name in _OPERATORS
         return self.everything or name in self.attributes
 
-    def _named(self, path: str, owner: Any, attributes: Mapping[str, Any], dot: str) -> list[tuple[str, Any]]:
-        """Of something with attributes, those whose names stand in the functions' code."""
-        names = tuple([n for n in attributes if self._is_read(n)])
+    def _named(
+        self, path: str, owner: Any, attributes: Mapping[str, Any], dot: str, every: bool = False
+    ) -> list[tuple[str, Any]]:
+        """Of something with attributes, those whose names stand in the functions' code, or all."""
+        names = tuple([n for n in attributes if every or self._is_read(n)])
         if not isinstance(
             owner, (type, types.ModuleType)
         ):  # it may get an attribute of its own in the place of its class's

@@ -99,7 +99,7 @@ class TraceContext:
         xp = backend_of(data)
         if xp is not self.recording.base:
             msg = f"{prim.name} got an array of {xp.name} in a compiled function; compile records NumPy arrays, on the cpu"
-            raise CompileError(msg) if xp.compiles else OtherLibraryError(msg)
+            raise CompileError(msg) if xp.compiles else OtherLibraryError(msg, xp.captures)
         return self.recording.capture(xp.asarray(data))
 
     def see(self, x: Tensor) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from anynet.autograd.jit.host_callback import host_callback
+from anynet.autograd.jit.host_callback import IN_A_GRAPH, GraphRule, host_callback, later, reads_a_tensor
 from anynet.optim.groups import Kind, integer, not_negative, plain, read
 from anynet.optim.optimizer import Optimizer
 from anynet.tensor import Tensor
@@ -19,6 +19,8 @@ from anynet.tensor import Tensor
 __all__ = ["LRScheduler"]
 
 _T = TypeVar("_T")
+_RATES = GraphRule(reads_a_tensor, later)
+"""In a step that is captured the rates are set by the host, before each launch."""
 
 
 class LRScheduler:
@@ -37,6 +39,7 @@ class LRScheduler:
     [0.1]
     """
 
+    _replayed: ClassVar[bool] = True
     _initial = False  # while the first rate is set
     _functions: tuple[str, ...] = ()  # attributes that are functions, or lists of them
 
@@ -70,9 +73,9 @@ class LRScheduler:
         """In a compiled function a step is a call of Python code between array operations."""
         super().__init_subclass__(**kwargs)
         if "step" in cls.__dict__:
+            IN_A_GRAPH[cls.__dict__["step"]] = _RATES
             cls.step = host_callback(cls.__dict__["step"])  # type: ignore[method-assign]
 
-    @host_callback
     def step(self, epoch: float | None = None) -> None:
         """Go on by one; or, with `epoch`, to that step, at the rate that the closed form gives, where there is one."""
         self._update(epoch)
@@ -225,3 +228,7 @@ def per_group(
         msg = f"{name}: {len(values)} {what} for {len(groups)} parameter groups"
         raise ValueError(msg)
     return values
+
+
+IN_A_GRAPH[LRScheduler.step] = _RATES
+LRScheduler.step = host_callback(LRScheduler.step)  # type: ignore[method-assign]

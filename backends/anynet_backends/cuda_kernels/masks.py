@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from anynet_backends.array_api import Array
 from anynet_backends.cuda_kernels.launch import FLOATS, CudaKernel
+from anynet_backends.jit.cuda_capture import random_address
 from anynet_backends.jit.cuda_random import PHILOX
 
 __all__ = ["drop"]
@@ -14,9 +15,10 @@ __all__ = ["drop"]
 # The elements of x that a word is for lie side by side. Where these are one, a thread has a block of words: eight elements.
 _DROP: Final = """
 extern "C" __global__ void anynet_drop(
-    const T* x, T* y, unsigned long long k0, unsigned long long k1, unsigned long long step, unsigned long long stream,
-    long long threshold, double scale, long long each, long long n
+    const T* x, T* y, unsigned long long stream, long long threshold, double scale, long long each, long long n,
+    unsigned long long k0, unsigned long long k1, unsigned long long step, const unsigned long long* cells
 ) {
+    if (cells) { k0 = cells[0]; k1 = cells[1]; step += cells[2]; }
     const long long thread = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     const long long begin = each == 1 ? thread * 8 : thread, end = each == 1 ? begin + 8 : begin + 1;
     if (begin >= n) return;
@@ -30,7 +32,6 @@ extern "C" __global__ void anynet_drop(
 }
 """
 _KERNEL: Final = CudaKernel("anynet_drop", PHILOX + _DROP)
-_U64: Final = (1 << 64) - 1
 
 
 def drop(
@@ -51,17 +52,17 @@ def drop(
     with x.device:
         given, y = cupy.ascontiguousarray(x), cupy.empty(x.shape, x.dtype)
         each = math.prod(x.shape[lead:])
-        words = [cupy.uint64(v) for v in (key & _U64, key >> 64, step, stream)]
         rate = float(x.dtype.type(scale))  # as it is beside x
         _KERNEL.each(
             x.dtype.char,
             x.size if each > 1 else -(-x.size // 8),
             given,
             y,
-            *words,
+            cupy.uint64(stream),
             threshold,
             rate,
             each,
             x.size,
+            *random_address(key, step),
         )
         return y

@@ -16,6 +16,7 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.jit.cuda_axes import DIFFERENT, align, cut, in_order, is_sum, sums_before
+from anynet_backends.jit.cuda_capture import random_address
 from anynet_backends.jit.cuda_operands import Cluster, Operand, contiguous, loop_letter
 from anynet_backends.jit.cuda_program import Environment, Form, Program, Step, compiled, freeing, grid_of
 from anynet_backends.jit.cuda_source import KernelText
@@ -37,8 +38,6 @@ _FILLED: Final = frozenset(("zeros", "ones", "full", "arange"))
 _REARRANGED: Final = frozenset(
     ("reshape", "expand_dims", "squeeze", "permute_dims", "transpose", "matrix_transpose", "broadcast_to")
 )
-
-_U64: Final = (1 << 64) - 1
 
 
 def is_fused(call: Instruction) -> bool:
@@ -457,7 +456,7 @@ class _Lowering:
                 args.append(y)
             if draws:
                 seed, now = environment[-1]
-                args += [np.uint64(seed & _U64), np.uint64(seed >> 64), np.uint64(now)]
+                args += random_address(seed, now)
             kernel(grid, threads, (*args, form))
 
         self._append(step, reads)

@@ -398,7 +398,7 @@ class KernelText:
         written = [STORED[x.dtype.char] if not c.parts else REGISTERS[x.dtype.char] for x in c.wanted]
         given += [f"{kind}* __restrict__ y{i}" for i, kind in enumerate(written)]
         if self.draws:
-            given += [f"u64 {name}" for name in ("key0", "key1", "step")]
+            given += ["u64 key0", "u64 key1", "u64 step", "const u64* cells"]
         cells: list[tuple[str, str, list[Any]]] = [
             ("double", "d", self.double), ("float", "s", self.single), ("I", "v", self.whole),
         ]  # fmt: skip
@@ -416,6 +416,7 @@ class KernelText:
                 WORD if self.draws else "",
                 f'extern "C" __global__ void {NAME}({", ".join(given)}, const {form} f) {{\n',
                 "".join(line + "\n" for line in shared),
+                _AT_CELLS if self.draws else "",
                 "".join(f"    {line}\n" for line in body),
                 "}\n",
             ]
@@ -434,6 +435,9 @@ class KernelText:
                 made[name] = own
         return made[()]
 
+
+_AT_CELLS: Final = "    if (cells) { key0 = cells[0]; key1 = cells[1]; step += cells[2]; }\n"
+"""In a graph the position of random words lies on the device (`cuda_capture`)."""
 
 _VIEWED: Final = frozenset(
     ("reshape", "expand_dims", "squeeze", "permute_dims", "transpose", "matrix_transpose", "getitem")

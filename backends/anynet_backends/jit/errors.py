@@ -5,7 +5,14 @@ from __future__ import annotations
 import sys
 from typing import Final, NoReturn
 
-__all__ = ["CompileError", "OtherLibraryError", "refuse_reading", "user_line"]
+__all__ = [
+    "CaptureError",
+    "CompileError",
+    "OtherLibraryError",
+    "line_of_error",
+    "refuse_reading",
+    "user_line",
+]
 
 
 class CompileError(RuntimeError):
@@ -13,10 +20,20 @@ class CompileError(RuntimeError):
 
 
 class OtherLibraryError(CompileError):
-    """A compiled function works on arrays of a library that programs are not made for: it is called as it is."""
+    """A compiled function works on arrays of a library that programs are not made for: it is captured, where the library can
+    (`captures`), else called as it is."""
+
+    def __init__(self, message: str, captures: bool = False) -> None:
+        super().__init__(message)
+        self.captures = captures
+
+
+class CaptureError(CompileError):
+    """Something in a function cannot be part of a CUDA graph."""
 
 
 _NOT_THE_USER: Final = frozenset(("anynet", "anynet_backends", "numpy", "contextlib", "functools", "copy"))
+_LIBRARIES: Final = _NOT_THE_USER | {"cupy", "cupyx", "array_api_compat"}
 
 
 def user_line() -> str:
@@ -28,6 +45,16 @@ def user_line() -> str:
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return "?"
+
+
+def line_of_error(error: BaseException) -> str | None:
+    """The innermost line of the user's code that an error came through."""
+    found, step = None, error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES:
+            found = f"{step.tb_frame.f_code.co_filename}:{step.tb_lineno}"
+        step = step.tb_next
+    return found
 
 
 def refuse_reading() -> NoReturn:

@@ -23,13 +23,16 @@ from anynet_backends.jit.errors import CompileError, refuse_reading, user_line
 from anynet_backends.jit.geometry import new_with_strides, span
 from anynet_backends.jit.instructions import Instruction, Origin, Variable, collect, made_by, substitute
 
-__all__ = ["ACTIVE", "COMPILING", "TracedArray", "Trace", "trace_lock", "values_of"]
+__all__ = ["ACTIVE", "CAPTURING", "COMPILING", "TracedArray", "Trace", "trace_lock", "values_of"]
 
 ACTIVE: list[Trace] = []
 """The running trace, if there is one (empty while tracing is paused)."""
 
 COMPILING: ThreadStack[Trace] = ThreadStack("traces")
 """The traces of functions of the user, on the stack of the thread that runs them."""
+
+CAPTURING: ThreadStack[Any] = ThreadStack()
+"""The step of each thread that a device captures as a graph (`anynet.autograd.jit.captured.Recording`)."""
 
 trace_lock = fork_safe_lock()
 """Held while tracing: only one trace runs at a time."""
