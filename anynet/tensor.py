@@ -845,9 +845,7 @@ def move(data: Array, device: str) -> Array:
         if source.copies_between_devices:
             return xp.asarray(data, device=xp.native_device(name))
     if not source.eager and COMPILING and not xp.compiles:
-        msg = (
-            f"an array was moved to {name!r} in a compiled function; compile records NumPy arrays, on the cpu"
-        )
+        msg = f"{user_line()}: an array was moved to {name!r} in a compiled function; compile records NumPy arrays, on the cpu"
         raise OtherLibraryError(msg)
     return xp.from_host(source.to_host(data), name)
 

@@ -98,6 +98,44 @@ def embedding() -> Step:
     return step
 
 
+def captured(make: Callable[..., optim.Optimizer]) -> Step:
+    """A compiled step of a small convolutional network with batch norm and dropout, captured as a graph by then."""
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten()).to(
+        "cuda"
+    )
+    optimizer = make(net.parameters(), lr=1e-3)
+    schedule = optim.StepLR(optimizer, 1, 0.9)
+    loss_of, x, y = nn.CrossEntropyLoss(), normal(4, 1, 6, 6), classes(4, 64)
+
+    @an.compile
+    def step(x: an.Tensor, y: an.Tensor) -> an.Tensor:
+        optimizer.zero_grad()
+        loss = loss_of(net(x), y)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        return loss
+
+    for _ in range(4):
+        step(x, y)
+    return lambda: step(x, y)
+
+
+def captured_function() -> Step:
+    """A compiled function that draws nothing and updates nothing."""
+    f, x = an.compile(lambda x: F.softmax(x, -1)), normal(8, 32)
+    for _ in range(4):
+        f(x)
+    return lambda: f(x)
+
+
+CAPTURED: dict[str, Callable[[], Step]] = {
+    "captured training with Adam": lambda: captured(optim.Adam),
+    "captured training with SGD": lambda: captured(optim.SGD),
+    "captured softmax": captured_function,
+}
+"""Compiled steps, each a launch of a graph; a launch more where numbers have changed, and copies of arguments and results."""
+
 HOT: dict[str, Callable[[], Step]] = {
     "linear": lambda: layer(nn.Linear(32, 16), (8, 32)),
     "linear 3-d": lambda: layer(nn.Linear(32, 16), (4, 8, 32)),

@@ -349,6 +349,16 @@ def branches(x):
     return x
 
 
+def uses_another_stream(x):
+    with cupy.cuda.Stream(non_blocking=True):
+        return x * 2.0  # the line
+
+
+def uses_another_device(x):
+    y = an.ones((4,), device="cuda:1")  # the line
+    return x * y.shape[0]
+
+
 def selects(x):
     return an.sum(x[x > 0])  # the line
 
@@ -408,6 +418,8 @@ REFUSED = {
     reads_a_value: "a value is read",
     branches: "a value is read",
     selects: "a value is read",
+    uses_another_stream: "in another stream",
+    uses_another_device: "on another device",
     prints_a_tensor: "a value is read",
     uploads: "numbers are copied from the host",
     counts: "is changed inside",

@@ -74,6 +74,16 @@ class Capture:
 
     # ----- memory -----
 
+    def _allocate_here(self, size: int) -> Any:
+        """In the capture: what is launched elsewhere would run now, and never again."""
+        if self._cupy.cuda.runtime.getDevice() != self.device.id:
+            msg = "something is computed on another device"
+            raise CaptureError(msg)
+        if self._cupy.cuda.get_current_stream() != self._stream:
+            msg = "something is computed in another stream"
+            raise CaptureError(msg)
+        return self._allocate(size)
+
     def _allocate(self, size: int) -> Any:
         memory = self._pool.malloc(size)
         self._pointers.add(memory.mem.ptr)
@@ -127,7 +137,7 @@ class Capture:
         CAPTURES.append(self)
         done = False
         try:
-            with self.device, self._stream, self._cupy.cuda.using_allocator(self._allocate):
+            with self.device, self._stream, self._cupy.cuda.using_allocator(self._allocate_here):
                 self._stream.begin_capture()
                 try:
                     yield
