@@ -443,6 +443,7 @@ def _name_updates(recording: Any) -> None:
             n.origin = Origin("update", "", title)
 
 
+# Over 60 lines, most of which are what it promises.
 def compile(
     function: Callable[..., Any] | None = None,
     *,
