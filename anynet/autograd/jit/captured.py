@@ -28,8 +28,9 @@ from anynet.autograd.jit.step import Step
 from anynet.autograd.jit.trace_context import TraceContext, is_array
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.sparse_rows import SparseRows
-from anynet.tensor import Leaf, Tensor, mode, wrap
+from anynet.tensor import Leaf, Tensor, wrap
 from anynet_backends import Array, Backend, backend_of
+from anynet_backends.concurrency import this_thread
 from anynet_backends.jit.errors import CaptureError, CompileError, line_of_error
 from anynet_backends.jit.tracer import CAPTURING, trace_lock
 
@@ -132,7 +133,7 @@ class _Step:
     def __init__(self, recording: Recording, places: list[tuple[Array, int]], device: str) -> None:
         self.recording, self.places, self.device = recording, places, device
         self.capture, self.guard = recording.capture, recording.guard
-        self.mode = mode.recording
+        self.mode = this_thread.recording
         self.draws = 0
         self.after: list[tuple[Leaf, Tensor | None]] = []
         self.fresh: list[tuple[Leaf, _Result]] = []
@@ -248,7 +249,7 @@ class _Step:
             ):
                 return False
         return (
-            self.mode == mode.recording
+            self.mode == this_thread.recording
             and self.guard.fits()
             and all(check() for check in self.recording.checks)
         )

@@ -34,7 +34,7 @@ extern "C" __global__ void anynet_write(unsigned long long* to, const Numbers nu
 """
 _NUMBERS: Final = np.dtype([("v", np.uint64, (_AT_ONCE,))], align=True)
 
-CAPTURES: Final[ThreadStack[Capture]] = ThreadStack()
+CAPTURES: Final[ThreadStack[Capture]] = ThreadStack("captures")
 """The capture of each thread that is in one."""
 
 

@@ -31,7 +31,7 @@ ACTIVE: list[Trace] = []
 COMPILING: ThreadStack[Trace] = ThreadStack("traces")
 """The traces of functions of the user, on the stack of the thread that runs them."""
 
-CAPTURING: ThreadStack[Any] = ThreadStack()
+CAPTURING: ThreadStack[Any] = ThreadStack("captured_steps")
 """The step of each thread that a device captures as a graph (`anynet.autograd.jit.captured.Recording`)."""
 
 trace_lock = fork_safe_lock()
