@@ -3,6 +3,7 @@ wait; what cannot be captured runs as it is and is said once."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 import threading
@@ -15,7 +16,7 @@ import pytest
 import anynet as an
 import anynet.nn.functional as F
 from anynet import nn, optim
-from ci.cuda_emulator.log import Log
+from ci.cuda_emulator.log import Log, late
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 
@@ -104,6 +105,97 @@ def test_a_captured_training_has_the_bits_of_the_function(name):
     assert captured.step.recorded == 1
     assert not losses[-1].requires_grad
     assert not losses[0].requires_grad
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        self.lstm, self.last = nn.LSTM(4, 8, batch_first=True), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.last(self.lstm(x)[0][:, -1, :])
+
+
+class Attending(nn.Module):
+    def __init__(self):
+        self.layer, self.last = (
+            nn.TransformerEncoderLayer(16, 4, 32, dropout=0.1, batch_first=True),
+            nn.Linear(16, 5),
+        )
+
+    def forward(self, x):
+        return self.last(an.mean(self.layer(x), axis=1))
+
+
+class Embedded(nn.Module):
+    def __init__(self):
+        self.table, self.last = nn.Embedding(20, 4), nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.last(an.sum(self.table(an.astype(an.abs(x) * 3, an.int64)), axis=1))
+
+
+NETWORKS = {
+    "perceptron": (lambda: nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 5)), (8,)),
+    "convolutions": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 16, 3),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 8, 3),
+            nn.Flatten(),
+            nn.Linear(32, 5),
+        ),
+        (1, 10, 10),
+    ),
+    "LSTM": (Recurrent, (6, 4)),
+    "transformer": (Attending, (6, 16)),
+    "embedding": (Embedded, (6,)),
+}
+
+
+def trained(name, how, streams=None):
+    """Losses and parameters after some steps with clipped gradients."""
+    make, shape = NETWORKS[name]
+    an.random.manual_seed(1)
+    net = make().to("cuda")
+    optimizer, loss_of = optim.Adam(net.parameters(), lr=1e-3), nn.CrossEntropyLoss()
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = loss_of(net(x), y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        return loss
+
+    function = how(step)
+    own = np.random.default_rng(3)
+    losses = []
+    with late(streams) if streams else contextlib.nullcontext():
+        for _ in range(7):
+            x = an.asarray(own.standard_normal((16, *shape)).astype(np.float32), device="cuda")
+            y = an.asarray(own.integers(0, 5, 16), device="cuda")
+            with Log() as log:
+                losses.append(function(x, y))
+        found = [a.numpy().tobytes() for a in (*losses, *net.parameters(), *net.buffers())]
+    return found, function, log
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_are_captured_with_the_bits_of_the_function(name):
+    trained(name, lambda step: step)  # by then the programs of its operations are there
+    eager, _, _ = trained(name, lambda step: step)
+    captured, function, log = trained(name, an.compile)
+    assert captured == eager
+    assert function.recorded == 1
+    assert (len(log.having("graph ")), log.launches, log.copies, log.synchronisations) == (1, 2, 3, 0)
+
+
+@pytest.mark.parametrize("streams", ["default", "others", "all"])
+def test_a_captured_step_has_the_same_bits_whoever_is_late(streams):
+    trained("perceptron", an.compile)
+    assert trained("perceptron", an.compile, streams)[0] == trained("perceptron", an.compile)[0]
 
 
 def test_a_launch_asks_for_its_inputs_its_numbers_and_its_result_and_waits_for_nothing():
@@ -603,11 +695,16 @@ def test_another_stream_waits_for_the_last_launch():
     for _ in range(5):
         f(an.ones((2,), device="cuda"))
     stream = cupy.cuda.Stream(non_blocking=True)
-    x = an.ones((2,), device="cuda")
-    with Log() as log, stream:
-        f(x)
-    assert log.having("wait for an event")
-    assert log.synchronisations == 0
+    x, z = an.ones((2,), device="cuda"), an.full((2,), 3.0, device="cuda")
+    for streams in ("default", "others", "all"):
+        with late(streams):
+            first = f(x)
+            with Log() as log, stream:
+                second = f(z)
+            assert log.having("wait for an event")
+            assert log.synchronisations == 0
+            stream.synchronize()
+            assert (first.tolist(), second.tolist()) == ([2.0, 2.0], [6.0, 6.0])
 
 
 def test_threads_call_one_function():

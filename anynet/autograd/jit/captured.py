@@ -257,8 +257,7 @@ class _Step:
     def launch(self, leaves: list[Any], arrays: Sequence[Array]) -> Any:
         """What a call of the function does, and gives."""
         capture = self.capture
-        with capture.device:
-            capture.follow()
+        with capture.turn():
             for place, i in self.places:
                 place[...] = arrays[i]
             if self.draws:

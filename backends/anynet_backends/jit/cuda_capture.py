@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends.array_api import Array
-from anynet_backends.concurrency import ThreadStack
+from anynet_backends.concurrency import ThreadStack, fork_safe_lock, once
 from anynet_backends.jit.errors import CaptureError
 
 __all__ = ["CAPTURES", "Capture", "random_address"]
@@ -52,6 +52,23 @@ def random_address(key: int, step: int) -> tuple[Any, ...]:
     return np.uint64(key & _U64), np.uint64(key >> 64), np.uint64(step), _NULL
 
 
+class _Lane:
+    """What the graphs of one device share: the stream on which they are captured, and with it the workspace of its products. So they are
+    launched one behind the other, in whatever streams."""
+
+    def __init__(self, cupy: Any) -> None:
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.lock = fork_safe_lock()
+        self.last: Any = None  # the stream of the last launch
+
+
+@once
+def _lane(device: int) -> _Lane:
+    cupy = importlib.import_module("cupy")
+    with cupy.cuda.Device(device):
+        return _Lane(cupy)
+
+
 class Capture:
     """A graph of what is launched in `recording`, on one device."""
 
@@ -66,9 +83,9 @@ class Capture:
         self._count = 0
         self._values = np.zeros(_CELLS, np.uint64)
         self._written: Any = None
-        self._last: Any = None  # the stream of the last launch
+        self._lane = _lane(device.id)
+        self._stream = self._lane.stream
         with device:
-            self._stream = cupy.cuda.Stream(non_blocking=True)
             self._cells = cupy.zeros(_CELLS, np.uint64)
             _writer().compile()
 
@@ -194,12 +211,16 @@ class Capture:
         if self._position is not None:
             self._values[self._position : self._position + 3] = key & _U64, key >> 64, step
 
-    def follow(self) -> None:
-        """Before anything is written for a launch: the current stream waits for the last launch, where that was in another one."""
-        stream = self._cupy.cuda.get_current_stream()
-        if self._last is not None and self._last != stream:
-            stream.wait_event(self._last.record())
-        self._last = stream
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """The block in which a launch is prepared, made, and its results are copied: the current stream waits for what was last in one,
+        where that was in another stream."""
+        with self._lane.lock, self.device:
+            stream, last = self._cupy.cuda.get_current_stream(), self._lane.last
+            if last is not None and last != stream:
+                stream.wait_event(last.record())
+            self._lane.last = stream
+            yield
 
     def launch(self) -> None:
         """Write the numbers that have changed, and launch the graph, in the current stream."""
@@ -210,7 +231,7 @@ class Capture:
                 numbers["v"] = part
                 _writer()((1,), (_AT_ONCE,), (self._cells[begin:], numbers[()]))
         self._written = self._values.copy()
-        self._graph.launch(self._last)
+        self._graph.launch(self._lane.last)
         self._flags.unread = self._flags.unread or self._checks
 
     def close(self) -> None:
