@@ -83,7 +83,7 @@ class AutoCompiled:
 
     def _record(self, *batch: Any) -> tuple[Any, ...]:
         before = self._state()
-        self.program = compiled(self.function)
+        self.program = compiled(self.function, capture="off")  # times on the host say nothing of a GPU
         try:
             found: tuple[Any, ...] = self.program(*batch)
         except Exception:  # noqa: BLE001 what is the function's own fault it will raise itself
