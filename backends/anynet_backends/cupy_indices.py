@@ -46,6 +46,7 @@ class IndexFlags:
             None  # int64: the number of the check that failed first, and the index; 0 where none failed
         )
         self.unread = False
+        self.noted: dict[int, Callable[..., None]] | None = None  # the checks of a capture
         self._numbers = count(1)
         self._functions: OrderedDict[int, Callable[..., None]] = OrderedDict()
 
@@ -59,10 +60,20 @@ class IndexFlags:
             self.flag = importlib.import_module("cupy").zeros(2, dtype=np.int64)
         number = next(self._numbers)
         self._functions[number] = function
+        if self.noted is not None:
+            self.noted[number] = function
         if len(self._functions) > _KEPT:
             self._functions.popitem(last=False)
         _kernel()(index, least, within, least if ignored is None else ignored, number, self.flag)
         self.unread = True
+
+    def repeat(self, noted: dict[int, Callable[..., None]]) -> None:
+        """Checks that were noted are queued again, by a graph."""
+        if noted:
+            for number in noted.keys() & self._functions.keys():
+                del self._functions[number]
+            self._functions.update(noted)  # the latest
+            self.unread = True
 
     def read(self) -> None:
         """Raise the error of the first wrong index since the last call; waits for the device."""

@@ -121,6 +121,26 @@ def captured(make: Callable[..., optim.Optimizer]) -> Step:
     return lambda: step(x, y)
 
 
+def captured_network(module: nn.Module, *shape: int) -> Step:
+    """The same of a network with five classes, without a schedule."""
+    net = module.to("cuda")
+    optimizer, loss_of = optim.Adam(net.parameters(), lr=1e-3), nn.CrossEntropyLoss()
+    x, y = normal(16, *shape), classes(16, 5)
+
+    @an.compile
+    def step(x: an.Tensor, y: an.Tensor) -> an.Tensor:
+        optimizer.zero_grad()
+        loss = loss_of(net(x), y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        return loss
+
+    for _ in range(4):
+        step(x, y)
+    return lambda: step(x, y)
+
+
 def captured_function() -> Step:
     """A compiled function that draws nothing and updates nothing."""
     f, x = an.compile(lambda x: F.softmax(x, -1)), normal(8, 32)
@@ -132,6 +152,16 @@ def captured_function() -> Step:
 CAPTURED: dict[str, Callable[[], Step]] = {
     "captured training with Adam": lambda: captured(optim.Adam),
     "captured training with SGD": lambda: captured(optim.SGD),
+    "captured MLP step": lambda: captured_network(
+        nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 5)), 8
+    ),
+    "captured transformer layer": lambda: captured_network(
+        nn.Sequential(
+            nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), nn.Flatten(), nn.Linear(96, 5)
+        ),
+        6,
+        16,
+    ),
     "captured softmax": captured_function,
 }
 """Compiled steps, each a launch of a graph; a launch more where numbers have changed, and copies of arguments and results."""

@@ -152,6 +152,8 @@ class Compiled:
         )
         if self.as_it_is or (COMPILING and COMPILING.own) or (CAPTURING and CAPTURING.own):
             return self.function(*args, **kwargs)  # inside another compiled function: part of it
+        if self.elsewhere and INTERCEPT and INTERCEPT.own:
+            return self.function(*args, **kwargs)  # a graph would not notice it
         on_device = self.elsewhere
         arrays: list[Array] = []
         key: list[Any] = [structure if type(structure) is int else repr(structure)]

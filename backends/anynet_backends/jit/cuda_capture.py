@@ -77,7 +77,7 @@ class Capture:
         self._pool = cupy.cuda.MemoryPool()
         self._pointers: set[int] = set()
         self._graph: Any = None
-        self._checks = False  # whether indices are checked
+        self._checks: dict[int, Any] = {}  # of indices
         self._random: tuple[int, int] = (0, 0)
         self._position: int | None = None  # of the cells of random words
         self._count = 0
@@ -148,7 +148,7 @@ class Capture:
         """Capture what is launched in the block. `random`: the seed, and the step of the next random words. Whatever happens, the stream
         is no longer captured afterwards."""
         self._random = random
-        unread, self._flags.unread = self._flags.unread, False
+        unread, self._flags.noted = self._flags.unread, self._checks
         collects = gc.isenabled()
         gc.disable()  # what is freed by chance may make calls that a capture does not allow
         CAPTURES.append(self)
@@ -165,7 +165,7 @@ class Capture:
             CAPTURES.remove(self)
             if collects:
                 gc.enable()
-            self._checks, self._flags.unread = self._flags.unread, unread
+            self._flags.unread, self._flags.noted = unread, None
 
     def _end(self, done: bool) -> None:
         try:
@@ -232,7 +232,7 @@ class Capture:
                 _writer()((1,), (_AT_ONCE,), (self._cells[begin:], numbers[()]))
         self._written = self._values.copy()
         self._graph.launch(self._lane.last)
-        self._flags.unread = self._flags.unread or self._checks
+        self._flags.repeat(self._checks)
 
     def close(self) -> None:
         """Free the graph and its memory, which nobody may hold any more."""

@@ -48,6 +48,9 @@ static const char* name_of(int error) {
         case 801: return "cudaErrorNotSupported";
         case 900: return "cudaErrorStreamCaptureUnsupported";
         case 901: return "cudaErrorStreamCaptureInvalidated";
+        case 903: return "cudaErrorStreamCaptureUnmatched";
+        case 904: return "cudaErrorStreamCaptureUnjoined";
+        case 905: return "cudaErrorStreamCaptureIsolation";
         default: return "cudaErrorUnknown";
     }
 }

@@ -8,24 +8,31 @@
 #include <algorithm>
 #include <chrono>
 #include <deque>
+#include <map>
 #include <set>
 
 namespace emulator {
 
+struct Stream;
+using Reached = std::map<Stream*, uint64_t>;  // of each stream of a capture, how many of its works come before
 struct Capture {
     std::vector<std::pair<std::string, Work>> nodes;
     bool spoilt = false;
+    Stream* origin = nullptr;
+    Reached works;  // of each stream, how many it has
 };
 struct Stream {
     unsigned flags = 0;
     int priority = 0, device = 0;
     std::shared_ptr<Capture> capture;
+    Reached behind;         // in a capture: what its next work waits for
     std::deque<Work> late;  // what was submitted and did not run yet
     uint64_t done = 0;      // how many works have run
     bool running = false;   // one is: a call of NCCL, which lets go of the lock while it waits for other processes
 };
 struct Event {
     std::shared_ptr<Capture> capture;
+    Reached behind;          // in a capture: what it waits for
     void* stream = nullptr;  // where it was recorded, and behind how many works
     uint64_t after = 0;
     std::chrono::steady_clock::time_point at;
@@ -132,6 +139,7 @@ void submit(void* handle, const char* kind, const std::string& detail, Work work
     if (stream && stream->capture) {
         record("captured", std::string(kind) + " " + detail);
         stream->capture->nodes.emplace_back(detail, std::move(work));
+        stream->behind[stream] = ++stream->capture->works[stream];
     } else {
         record(kind, detail);
         enqueue(stream, std::move(work));
@@ -140,7 +148,7 @@ void submit(void* handle, const char* kind, const std::string& detail, Work work
 
 static int new_stream(cudaStream_t* out, unsigned flags, int priority) {
     Guard guard(lock);
-    auto* stream = new Stream{flags, priority, current_device(), nullptr};
+    auto* stream = new Stream{flags, priority, current_device(), nullptr, {}};
     streams.insert(stream);
     *out = reinterpret_cast<cudaStream_t>(stream);
     return cudaSuccess;
@@ -232,6 +240,7 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream) {
     Stream* recorded = stream_of(stream);
     if (!events.count(event) || !recorded) return cudaErrorInvalidResourceHandle;
     event->capture = recorded->capture;
+    event->behind = recorded->behind;
     event->stream = stream;
     event->after = recorded->done + recorded->late.size();
     event->at = std::chrono::steady_clock::now();
@@ -243,9 +252,20 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t waited, unsigne
     Stream* stream = stream_of(handle);
     auto* event = reinterpret_cast<Event*>(waited);
     if (!events.count(event) || !stream) return cudaErrorInvalidResourceHandle;
-    if (event->capture && !stream->capture) stream->capture = event->capture;  // the stream joins the capture
+    if (event->capture && !stream->capture) {  // the stream joins the capture
+        stream->capture = event->capture;
+        stream->behind.clear();
+    }
+    if (stream->capture && event->stream && event->capture != stream->capture) {  // what is outside is no part of a graph
+        stream->capture->spoilt = true;
+        record("refused in a capture", "cudaStreamWaitEvent");
+        return cudaErrorStreamCaptureIsolation;
+    }
     record("wait for an event");
-    if (stream->capture) return cudaSuccess;
+    if (stream->capture) {
+        for (const auto& [other, works] : event->behind) stream->behind[other] = std::max(stream->behind[other], works);
+        return cudaSuccess;
+    }
     const auto wait = [from = event->stream, after = event->after] { reach(stream_of(from), after); };
     if (runs_late(stream))
         stream->late.push_back(wait);
@@ -289,6 +309,8 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode) {
     if (!stream) return cudaErrorInvalidResourceHandle;
     if (stream == &legacy || stream->capture) return cudaErrorStreamCaptureUnsupported;
     stream->capture = std::make_shared<Capture>();
+    stream->capture->origin = stream;
+    stream->behind.clear();
     return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
@@ -296,10 +318,14 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
     Stream* stream = stream_of(handle);
     if (!stream || !stream->capture) return cudaErrorInvalidValue;
     const auto capture = stream->capture;
+    if (stream != capture->origin) return cudaErrorStreamCaptureUnmatched;
+    bool joined = true;
+    for (const auto& [other, works] : capture->works) joined = joined && stream->behind[other] >= works;
     for (Stream* other : streams)  // also those that joined it
         if (other->capture == capture) other->capture = nullptr;
     *graph = nullptr;
     if (capture->spoilt) return cudaErrorStreamCaptureInvalidated;
+    if (!joined) return cudaErrorStreamCaptureUnjoined;
     *graph = reinterpret_cast<cudaGraph_t>(new std::shared_ptr<Capture>(capture));
     return cudaSuccess;
 }
