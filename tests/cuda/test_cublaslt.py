@@ -326,7 +326,6 @@ PLAIN = Product(
         ({"batch": 3, "d": Operand(False, 3, 4)}, "results of a batch overlap"),
         ({"aligned": (3, 16, 16, 16)}, "no power of two"),
         ({"aligned": (2, 16, 16, 16)}, "below a number's"),
-        ({"beside": "bias", "aligned": (16, 16, 16, 0)}, "epilogue has no vector"),
     ],
 )
 def test_a_wrong_description_is_refused(changes, said, capfd):
@@ -336,6 +335,15 @@ def test_a_wrong_description_is_refused(changes, said, capfd):
     ):
         Plan(PLAIN._replace(**changes), 0, 1 << 20)
     assert said in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not present(), reason="what the emulator refuses")
+def test_what_the_library_does_not_do_besides_is_done_behind_the_product(capfd):
+    assert not Plan(PLAIN._replace(beside="bias", aligned=(16, 16, 16, 0)), 0, 0).found
+    assert "epilogue has no vector" in capfd.readouterr().err
+    wide = PLAIN._replace(letter="d", beside="sums")
+    assert not Plan(wide, 0, 0).found
+    assert Plan(wide._replace(beside=""), 0, 0).found
 
 
 @pytest.mark.skipif(not present(), reason="what the emulator refuses")

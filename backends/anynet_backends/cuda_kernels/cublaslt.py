@@ -21,7 +21,7 @@ CONSTANTS: Final = {
     "CUDA_R_32F": 0, "CUDA_R_64F": 1, "CUDA_R_16F": 2, "CUDA_C_32F": 4, "CUDA_C_64F": 5,
     "CUBLAS_COMPUTE_32F": 68, "CUBLAS_COMPUTE_64F": 70, "CUBLAS_COMPUTE_32F_FAST_16BF": 75,
     "CUBLAS_COMPUTE_32F_FAST_TF32": 77,
-    "CUBLAS_STATUS_SUCCESS": 0, "CUBLAS_STATUS_NOT_SUPPORTED": 15,
+    "CUBLAS_STATUS_INVALID_VALUE": 7, "CUBLAS_STATUS_NOT_SUPPORTED": 15,
     "CUBLAS_OP_N": 0, "CUBLAS_OP_T": 1,
     "CUBLASLT_MATMUL_DESC_TRANSA": 3, "CUBLASLT_MATMUL_DESC_TRANSB": 4, "CUBLASLT_MATMUL_DESC_EPILOGUE": 7,
     "CUBLASLT_MATMUL_DESC_BIAS_POINTER": 8,
@@ -300,8 +300,12 @@ class Plan:
             )  # fmt: skip
         finally:
             LIBRARY.call("cublasLtMatmulPreferenceDestroy", preference)
-        if status == _C["CUBLAS_STATUS_NOT_SUPPORTED"] or (not status and (not count.value or best.state)):
-            return False, 0
+        refused = [
+            "CUBLAS_STATUS_NOT_SUPPORTED",
+            *["CUBLAS_STATUS_INVALID_VALUE"] * bool(self.product.beside),
+        ]
+        if status in [_C[name] for name in refused] or (not status and (not count.value or best.state)):
+            return False, 0  # of products with something besides NVIDIA does not say which of both it answers
         LIBRARY.check(status, "cublasLtMatmulAlgoGetHeuristic", str(self.product))
         self._best, self._algo = best, ctypes.addressof(best)
         return True, int(best.workspaceSize)
