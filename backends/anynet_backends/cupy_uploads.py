@@ -44,9 +44,8 @@ class _Lease:
         block = self.block
         if sys.is_finalizing():
             return
-        with contextlib.suppress(
-            Exception
-        ):  # during a capture the memory goes back to the pool, as that of other arrays
+        # of the block's device, whose default stream may be meant; during a capture the memory goes back to the pool
+        with contextlib.suppress(Exception), block.memory.device:
             if not block.stream.is_capturing():
                 block.free.record(block.stream)
                 self.kept.append(block)

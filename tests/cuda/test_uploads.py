@@ -150,6 +150,10 @@ def test_each_device_has_its_own_stream():
     one, two = (XP.uploader(f"cuda:{i}")(numbers(i)) for i in range(2))
     assert [one.device.id, two.device.id] == [0, 1]
     np.testing.assert_array_equal(cupy.asnumpy(two), numbers(1))
+    kept = XP._uploads["cuda:1"].kept
+    before = len(kept)
+    del two  # while the first device is the current one
+    assert len(kept) == before + 1
 
 
 @LATE
