@@ -92,6 +92,7 @@ PASSES: Final = (
     "checks",
     "constants",
     "stores",
+    "small",
     "memory",
     "calls",
     "loops",

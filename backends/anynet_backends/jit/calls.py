@@ -224,7 +224,8 @@ def _extremum(
     made = _copied(rows[:, 0], flat)
     if made is not None and n > 1:
         arrays = (flat, rows[:, 1:], flat)
-        made.append(nested_call(found, arrays, (len(flat),), (size, n * size, size), (n - 1,), (0, size, 0)))
+        outer, inner = (size, n * size, size), (0, size, 0)
+        made.append(nested_call(found, arrays, (len(flat),), outer, (n - 1,), inner, writes=(0, 2)))
     return made
 
 

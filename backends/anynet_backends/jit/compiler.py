@@ -98,7 +98,7 @@ def text_of(file: str, **values: object) -> str:
 
 
 _RUNTIME: Final = (
-    "run_table", "run_segment", "data_pointer", "nested_loop", "onednn", "parallel_loop", "run_parallel", "within",
+    "run_table", "run_segment", "data_pointer", "nested_loop", "onednn", "parallel_loop", "run_parallel", "parallel_table", "within",
     *(f"{f}_{a}" for f in ("gather", "scatter", "add_rows", "not_finite") for a in "fd"),
 )  # fmt: skip
 """The functions of the runtime: see runtime.ll, indexing.ll and finite.ll."""

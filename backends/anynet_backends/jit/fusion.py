@@ -7,7 +7,7 @@ IEEE 754, none is contracted or reordered, so that the loop gives the bits of th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,10 @@ from anynet_backends.jit.segment import KernelCall, LoopArgs, loop_call, nested_
 from anynet_backends.jit.ufuncs import inner_loop
 
 __all__ = ["ElementwiseCall", "choice_or_copy", "constant_array", "elementwise_call", "fuse", "ufunc_call"]
+
+
+SHORT_ROW: Final = 64
+"""A row of fewer numbers has code of its own."""
 
 
 class ElementwiseCall(NamedTuple):
@@ -88,12 +92,14 @@ def fuse(pending: list[ElementwiseCall], wanted: Callable[[Array], bool]) -> lis
         )
         for old in sorted(needed)
     )
+    row = dims[-1] if len(dims) > 1 and dims[-1] < SHORT_ROW else 0
     loop = FusedLoop(
-        tuple(kinds), text, tuple((place[i], new[number]) for i, number in stores), len(dims) - 1
+        tuple(kinds), text, tuple((place[i], new[number]) for i, number in stores), len(dims) - 1, row
     )
     print_pass("loops", f"loop over {dims}", loop.lines)
     record = LoopArgs([arrays[i] for i in order], dims, [s for steps in strides for s in steps])
-    return [loop_call(compiler().functions(loop.code(), ("kernel",))["kernel"], record, dims)]
+    function = compiler().functions(loop.code(), ("kernel",))["kernel"]
+    return [loop_call(function, record, dims, writes=[i for i, _ in loop.stores])]
 
 
 def elementwise_call(call: NumpyCall) -> ElementwiseCall | None:
@@ -204,9 +210,18 @@ def ufunc_call(e: ElementwiseCall) -> list[KernelCall] | None:
     dims, strides = collapse_axes(shape, [broadcast_strides(a, shape) for a in (e.out, *arrays)])
     strides = strides[1:]
     if len(dims) == 1:
-        return [loop_call(found[0], LoopArgs(arrays, dims, [s[0] for s in strides]), dims, found[1])]
+        record = LoopArgs(arrays, dims, [s[0] for s in strides])
+        return [loop_call(found[0], record, dims, found[1], writes=[len(e.inputs)])]
     if len(dims) == 2 and len(arrays) <= 4:
         return [
-            nested_call(found, arrays, dims[:1], [s[0] for s in strides], dims[1:], [s[1] for s in strides])
+            nested_call(
+                found,
+                arrays,
+                dims[:1],
+                [s[0] for s in strides],
+                dims[1:],
+                [s[1] for s in strides],
+                writes=[len(e.inputs)],
+            )
         ]
     return None

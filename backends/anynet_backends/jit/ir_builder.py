@@ -19,7 +19,7 @@ from anynet_backends import onednn
 from anynet_backends.array_api import Array
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.native_function import data_pointer, fast_data_pointer
-from anynet_backends.jit.segment import PARALLEL_BYTES, KernelCall, LoopArgs
+from anynet_backends.jit.segment import PARALLEL_BYTES, KernelCall, LoopArgs, Parts
 from anynet_backends.memory.outputs import empty_output
 
 __all__ = ["LANES", "Function", "Loop", "Value", "number"]
@@ -224,12 +224,14 @@ class Loop:
     def row(self, *arrays: Array) -> KernelCall:
         """The call of `run` as a row of a segment."""
         record = LoopArgs(arrays, self.sizes.tolist(), self.strides.reshape(-1).tolist())
+        results = range(len(arrays) - len(self.makes), len(arrays))
+        parts = Parts(*self.head[:2], tuple(self.strides[:, 0].tolist()), frozenset(results), whole=True)
         team = onednn.team() if self.large else None
         if team is None:
-            return KernelCall(self.head[0], record, self.head[1], held=self)
+            return KernelCall(self.head[0], record, self.head[1], held=self, parts=parts)
         cells = np.array((*self.head, *team), np.int64)
         return KernelCall(
-            compiler().runtime["parallel_loop"], record, data_pointer(cells), held=(self, cells)
+            compiler().runtime["parallel_loop"], record, data_pointer(cells), held=(self, cells), parts=parts
         )
 
     def _over_threads(self) -> tuple[Any, int]:

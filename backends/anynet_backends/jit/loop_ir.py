@@ -87,12 +87,14 @@ class LoopOp(NamedTuple):
 
 class FusedLoop(NamedTuple):
     """A loop, whatever its sizes: operands as (type, "c" contiguous | "0" the same for a whole row | "s" strided), functions,
-    which operand gets which value, and how many loops lie around the innermost."""
+    which operand gets which value, and how many loops lie around the innermost. `row`: the length of the innermost where it is fixed: a
+    short one is otherwise left to what LLVM makes for the rest behind its vectors."""
 
     operands: tuple[tuple[str, str], ...]
     ops: tuple[LoopOp, ...]
     stores: tuple[tuple[int, int], ...]
     outer: int
+    row: int = 0
 
     def lines(self) -> list[str]:
         """As text: operands, functions, stores."""
@@ -118,11 +120,11 @@ class FusedLoop(NamedTuple):
             row.store(operand, number)
         elementary = any(op.name in ELEMENTARY_RULES for op in self.ops)
         return f"""{_with_elementary() if elementary else _DECLARATIONS}
-{row.code(_LOOP_OF_MANY if elementary else "")}
+{row.code(_LOOP_OF_MANY if elementary else _SHORT_LOOP if self.row else "")}
 define i64 @kernel(ptr %args, ptr %dims, ptr %steps, ptr %data) {{
-{_nest_code(len(self.operands), self.outer)}
+{_nest_code(len(self.operands), self.outer, self.row)}
 }}
-"""
+{_SHORT_METADATA if self.row and not elementary else ""}"""
 
 
 _DECLARATIONS: Final = "\n".join(
@@ -138,6 +140,14 @@ _METADATA: Final = """
 !1 = !{!"llvm.loop.unroll.disable"}
 !2 = !{!"llvm.loop.interleave.count", i32 1}
 """
+
+
+_SHORT_LOOP: Final = ", !llvm.loop !0"
+_SHORT_METADATA: Final = """
+!0 = distinct !{!0, !1}
+!1 = !{!"llvm.loop.unroll.disable"}
+"""
+"""Of a loop of a fixed length: LLVM would unroll it before it looks for vectors."""
 
 
 @functools.cache
@@ -200,7 +210,7 @@ class _RowWriter:
         """The function; `about`: what LLVM is told about the loop."""
         params = ", ".join(f"ptr noalias nocapture %p{i}, i64 %s{i}" for i in range(len(self.operands)))
         head, body = "\n  ".join(self.entry), "\n  ".join(self.lines)
-        return f"""define internal void @row(i64 %n, {params}) {{
+        return f"""define internal void @row(i64 %n, {params}) alwaysinline {{
 entry:
   {head}
   %some = icmp sgt i64 %n, 0
@@ -275,8 +285,20 @@ end:
         return result
 
 
-def _nest_code(operands: int, outer: int) -> str:
-    """`outer` loops around calls of @row: dims and steps list the axes from the outermost to the innermost."""
+def _pieces(row: int) -> list[tuple[int, int]]:
+    """A row as parts that are whole vectors: where each begins, and how long it is."""
+    found, start = [], 0
+    for width in (8, 4, 2, 1):
+        length = row - start & -width
+        if length:
+            found.append((start, length))
+        start += length
+    return found
+
+
+def _nest_code(operands: int, outer: int, row: int) -> str:
+    """`outer` loops around calls of @row: dims and steps list the axes from the outermost to the innermost, of `row` numbers unless that
+    is 0."""
     axes = outer + 1
     text = ["entry:"]
     for d in range(axes):
@@ -303,7 +325,17 @@ def _nest_code(operands: int, outer: int) -> str:
                 f"  %a{i}_{d + 1} = getelementptr i8, ptr %a{i}_{d}, i64 %o{i}_{d}",
             ]
     args = ", ".join(f"ptr %a{i}_{outer}, i64 %s{i}_{outer}" for i in range(operands))
-    text.append(f"  call void @row(i64 %n{outer}, {args})")
+    if not row:
+        text.append(f"  call void @row(i64 %n{outer}, {args})")
+    for start, length in _pieces(row):
+        moved = []
+        for i in range(operands):
+            text += [
+                f"  %m{i}_{start} = mul i64 {start}, %s{i}_{outer}",
+                f"  %q{i}_{start} = getelementptr i8, ptr %a{i}_{outer}, i64 %m{i}_{start}",
+            ]
+            moved.append(f"ptr %q{i}_{start}, i64 %s{i}_{outer}")
+        text.append(f"  call void @row(i64 {length}, {', '.join(moved)})")
     for d in range(outer - 1, -1, -1):
         text += [
             f"  br label %latch{d}",

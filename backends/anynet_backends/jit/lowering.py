@@ -27,7 +27,7 @@ from anynet_backends.jit.instructions import (
 from anynet_backends.jit.numpy_calls import CallList
 from anynet_backends.jit.tracer import Trace
 from anynet_backends.memory.outputs import write_into
-from anynet_backends.memory.reductions import sum_by_dot
+from anynet_backends.memory.reductions import PLAIN_FLOATS, sum_by_dot
 from anynet_backends.numpy_namespace import largest, smallest
 
 __all__ = ["CallList", "Lowering"]
@@ -203,6 +203,9 @@ def _product(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -
     a, b, *c = args
     if f in (onednn.matmul, onednn.affine) and onednn.product(out, a, b, *c) is not None:
         return [(f, (*args, out))]
+    if a.ndim > 1 and b.ndim > 1 and a.shape[-1] == 1 and a.dtype == b.dtype == out.dtype in PLAIN_FLOATS:
+        # each number is 0 + a b, as BLAS has it, whose product takes ten times longer
+        return [(np.multiply, (a, b, out)), (np.add, (out, 0.0, out)), *((np.add, (out, x, out)) for x in c)]
     plain = out.flags.c_contiguous and a.ndim == 2 == b.ndim and min(*a.shape, *b.shape) > 1
     # np.dot is the same product for less
     return [(np.dot if plain else np.matmul, (a, b, out)), *((np.add, (out, x, out)) for x in c)]

@@ -13,6 +13,7 @@ import numpy as np
 from anynet_backends.array_api import Array
 from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.instructions import Instruction, Variable, collect, made_by
+from anynet_backends.jit.passes import streaming
 from anynet_backends.memory.layout import axes_in_memory, inverse
 
 __all__ = ["Lifetime", "aligned", "lifetimes", "plan_lines", "plan_memory", "shaped"]
@@ -20,15 +21,22 @@ __all__ = ["Lifetime", "aligned", "lifetimes", "plan_lines", "plan_memory", "sha
 
 class Lifetime:
     """From which instruction to which the memory of a variable is needed. `over`: arrays that the first may overwrite by what it
-    makes, where nothing else needs them."""
+    makes, where nothing else needs them. `runs`: the runs of `streaming` instructions in which the first and the last are."""
 
-    __slots__ = ("first", "last", "over", "variable")
+    __slots__ = ("first", "last", "over", "runs", "variable")
 
-    def __init__(self, variable: Variable, first: int, over: frozenset[int]) -> None:
+    def __init__(self, variable: Variable, first: int, over: frozenset[int], run: int) -> None:
         self.variable = variable
         self.first = first
         self.last = first
         self.over = over
+        self.runs = run, run
+
+    @property
+    def form(self) -> tuple[int, int]:
+        """How its memory is cut along its outermost axis."""
+        x = self.variable
+        return (x.shape[0] if x.shape else 1), x.nbytes
 
 
 def lifetimes(
@@ -37,7 +45,9 @@ def lifetimes(
     """The lifetimes of the variables that own memory, but for the `fixed`, whose memory is not the program's to choose."""
     found: dict[int, Lifetime] = {}
     made: dict[int, Variable] = {}
+    run = 0
     for at, i in enumerate(instructions):
+        run += not streaming(i)
         outs = made_by(i)
         made |= {o.var: o for o in outs}
         for v in (*i.reads, *(o.var for o in outs)):
@@ -45,8 +55,8 @@ def lifetimes(
             if r in fixed:
                 continue
             if r not in found:
-                found[r] = Lifetime(made[r], at, _overwritable(i, root))
-            found[r].last = at
+                found[r] = Lifetime(made[r], at, _overwritable(i, root), run)
+            found[r].last, found[r].runs = at, (found[r].runs[0], run)
     return found
 
 
@@ -73,38 +83,57 @@ def _overwritable(instruction: Instruction, root: dict[int, int]) -> frozenset[i
 
 def plan_memory(needed: dict[int, Lifetime], scratch: Array | None = None) -> tuple[dict[int, Array], int]:
     """The arrays by their variables, and the bytes of all blocks. Greedy: each takes the smallest free block that is large enough,
-    or a new one, of `scratch` where that is given. Numbers of other sizes have other blocks: a loop over both could not be fused."""
+    or a new one, of `scratch` where that is given. Numbers of other sizes have other blocks: a loop over both could not be fused.
+    So have arrays of other forms in one run of `streaming` instructions: threads could not share their loops (`parallel`)."""
     arrays: dict[int, Array] = {}
-    free: list[tuple[int, int, Array]] = []  # bytes of a number, of the block
-    busy: list[tuple[int, int, int, int, Array]] = []  # needed until, by which variable
+    free: list[_Block] = []
+    busy: list[_Block] = []
     total = 0
     for r, life in sorted(needed.items(), key=lambda item: item[1].first):
         size = max(-(-life.variable.nbytes // 64) * 64, 64)
-        width = life.variable.dtype.itemsize
-        still: list[tuple[int, int, int, int, Array]] = []
-        for last, owner, *place in busy:
-            if last < life.first or (last == life.first and owner in life.over):
-                free.append(tuple(place))
-            else:
-                still.append((last, owner, *place))
-        busy = still
-        fit = min(
-            (i for i, (w, n, _) in enumerate(free) if w == width and size <= n <= 4 * size),
-            key=lambda i: free[i][1],
-            default=None,
-        )
-        if fit is None:
-            block = aligned(size) if scratch is None else scratch[total : total + size]
-            if len(block) < size:
+        gone = [b for b in busy if b.ends_before(life)]
+        free += gone
+        busy = [b for b in busy if b not in gone]
+        fitting = [b for b in free if b.takes(life, size, apart=scratch is None)]
+        if fitting:
+            block = min(fitting, key=lambda b: len(b.memory))
+            free.remove(block)
+        else:
+            memory = aligned(size) if scratch is None else scratch[total : total + size]
+            if len(memory) < size:
                 msg = f"{total + size} bytes of scratch memory are needed, there are {len(scratch)}"  # type: ignore[arg-type]
                 raise CompileError(msg)
             total += size
-            n = size
-        else:
-            _, n, block = free.pop(fit)
-        busy.append((life.last, r, width, n, block))
-        arrays[r] = shaped(block, life.variable)
+            block = _Block(memory)
+        block.owner, block.life = r, life
+        busy.append(block)
+        arrays[r] = shaped(block.memory, life.variable)
     return arrays, total
+
+
+class _Block:
+    """Memory that variables have one after the other, and which has it now."""
+
+    __slots__ = ("life", "memory", "owner")
+
+    def __init__(self, memory: Array) -> None:
+        self.memory = memory
+        self.owner = -1
+        self.life: Lifetime
+
+    def ends_before(self, life: Lifetime) -> bool:
+        """Whether what lies here is needed no more when this one begins."""
+        last = self.life.last
+        return last < life.first or (last == life.first and self.owner in life.over)
+
+    def takes(self, life: Lifetime, size: int, apart: bool) -> bool:
+        """Whether a variable of so many bytes may be the next."""
+        before = self.life
+        if before.variable.dtype.itemsize != life.variable.dtype.itemsize:
+            return False
+        if not size <= len(self.memory) <= 4 * size:
+            return False
+        return not apart or before.runs[1] < life.runs[0] or before.form == life.form
 
 
 def plan_lines(needed: dict[int, Lifetime], places: dict[int, Array], total: int) -> list[str]:

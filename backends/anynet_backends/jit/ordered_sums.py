@@ -42,6 +42,8 @@ LEAST_BYTES: Final = 1 << 18
 _SHORT: Final = 32
 """A row of fewer numbers is not worth a loop of its own, while there are other axes to be added."""
 _PARTS: Final = 4
+_KNOWN: Final = 64
+"""A row of fewer numbers has code of its own: the loop would cost more than the sums."""
 
 
 class Stage(NamedTuple):
@@ -102,9 +104,10 @@ def _joined(runs: list[tuple[int, bool]]) -> list[tuple[int, bool]]:
 # ----- the loops -----
 
 
-def _over_chunks(name: str, t: str, body: Any) -> Function:
+def _over_chunks(name: str, t: str, body: Any, short: int) -> Function:
     """(x, origin, result): sizes: A, B, numbers of a chunk, numbers of the run, inner; strides along A and B, and of the run. A chunk that
-    begins less than its numbers before the end of its run, which begins at `origin`, is shorter."""
+    begins less than its numbers before the end of its run, which begins at `origin`, is shorter. `short`: the numbers of each run, which is
+    one chunk, or 0: LLVM then knows them."""
     params = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
     f = Function(name, *params, gives="i64")
     args, dims, steps = (f.argument(n) for _, n in params[:3])
@@ -118,9 +121,12 @@ def _over_chunks(name: str, t: str, body: Any) -> Function:
 
     with f.loop(number(0), many) as a, f.loop(number(0), per) as b:
         here, start, to = moved(x, 0, a, b), moved(origin, 1, a, b), moved(out, 2, a, b)
-        first, second = (f.assigned("i64", f"ptrtoint {p} to i64") for p in (here, start))
-        done = f.op("sdiv", f.op("sub", first, second), step)
-        body(f, t, here, to, f.smaller(chunk, f.op("sub", run, done)), inner, step)
+        n = number(short)
+        if not short:
+            first, second = (f.assigned("i64", f"ptrtoint {p} to i64") for p in (here, start))
+            done = f.op("sdiv", f.op("sub", first, second), step)
+            n = f.smaller(chunk, f.op("sub", run, done))
+        body(f, t, here, to, n, inner, step)
     return f
 
 
@@ -207,10 +213,10 @@ def _fold(t: str) -> Function:
 
 
 @functools.cache
-def _address(name: str, t: str) -> int:
+def _address(name: str, t: str, short: int = 0) -> int:
     if name == "fold":
         return compiled((_fold(t),), name)
-    return compiled((_over_chunks(name, t, _row if name == "row" else _rows),), name)
+    return compiled((_over_chunks(name, t, _row if name == "row" else _rows, short),), name)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -229,7 +235,10 @@ def loops(stage: Stage, dtype: Any) -> tuple[Loop, Loop | None]:
         steps = (chunk * row, 0, row), (0, 0, 0), (row, 0, 0)
     nbytes = outer * run * row
     name = "row" if inner == 1 else "rows"
-    first = Loop(_address(name, t), (many, per, chunk, run, inner), steps, nothing, nbytes, ((made, dtype),))
+    short = run if inner == 1 and run < _KNOWN else 0
+    first = Loop(
+        _address(name, t, short), (many, per, chunk, run, inner), steps, nothing, nbytes, ((made, dtype),)
+    )
     if count == 1:
         return first, None
     width = (

@@ -12,6 +12,7 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.jit.instructions import Instruction, Variable, is_basic_key, made_by, show, substitute
+from anynet_backends.jit.iteration import supported
 from anynet_backends.jit.tracer import Trace
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "fold_constants",
     "forward_stores",
     "hoist_checks",
+    "hoist_small",
     "memory_roots",
+    "streaming",
     "written_roots",
 ]
 
@@ -140,6 +143,60 @@ def hoist_checks(instructions: Sequence[Instruction], root: Roots) -> list[Instr
     ]
 
 
+class Forwarded(NamedTuple):
+    """A result that is computed in an array from outside: the view where, and the variable of that array."""
+
+    view: Array
+    target: int
+
+
+def streaming(i: Instruction) -> bool:
+    """Whether an instruction goes over arrays number by number or row by row, or only shows one, so that it may become a part of a loop
+    with others of the kind: everything but products, kernels, and what the host does."""
+    return i.kind in ("write", "update") or (i.kind == "call" and i.writes is None and supported(i.name))
+
+
+_SMALL: Final = 1 << 14
+"""Bytes of a result that may be kept for longer than it has to be."""
+
+
+def hoist_small(
+    instructions: Sequence[Instruction], root: Roots, trace: Trace, forwarded: dict[int, Forwarded]
+) -> list[Instruction]:
+    """Small results and views before each run of `streaming` instructions, where they depend on nothing in it: they would stand between
+    the large ones, which become one loop or one parallel region where they are neighbours. What lies in arrays from outside stays."""
+    outside = {root[x.var] for x in trace.captured.values()}  # some may share memory
+    done: list[Instruction] = []
+    front: list[Instruction] = []
+    rest: list[Instruction] = []
+    made: set[int] = set()  # by the rest, or changed there
+
+    def end() -> None:
+        done.extend((*front, *rest))
+        for part in (front, rest, made):
+            part.clear()
+
+    for i in instructions:
+        if not streaming(i):
+            end()
+            done.append(i)
+            continue
+        outs = made_by(i)
+        stored = any(o.var in forwarded for o in outs)
+        small = not stored and all(o.nbytes <= _SMALL or root[o.var] != o.var for o in outs)
+        if i.kind == "call" and small and made.isdisjoint(v for read in i.reads for v in (read, root[read])):
+            front.append(i)
+            continue
+        rest.append(i)
+        made |= {o.var for o in outs}
+        if i.writes is not None:
+            made |= {i.writes, root[i.writes]}
+        if stored or (i.writes is not None and root[i.writes] in outside):
+            made |= outside
+    end()
+    return done
+
+
 def fold_constants(
     instructions: Sequence[Instruction], root: Roots
 ) -> tuple[list[Instruction], list[Variable]]:
@@ -156,13 +213,6 @@ def fold_constants(
         else:
             rest.append(i)
     return rest, list(constants.values())
-
-
-class Forwarded(NamedTuple):
-    """A result that is computed in an array from outside: the view where, and the variable of that array."""
-
-    view: Array
-    target: int
 
 
 def forward_stores(

@@ -1,8 +1,8 @@
 """Programs as text after each pass of the compiler, where ``ANYNET_PASSES`` asks for it.
 
 ``ANYNET_PASSES=all python train.py`` shows how each program comes about; ``stores,loops`` shows what these passes leave. The
-passes: trace, common (subexpressions), dead (code), checks (first), constants, stores (forwarded), memory (its plan), calls (of
-NumPy), loops (that are fused), segments (of machine code), llvm (the code).
+passes: trace, common (subexpressions), dead (code), checks (first), constants, stores (forwarded), small (results before runs of large
+ones), memory (its plan), calls (of NumPy), loops (that are fused), segments (of machine code), llvm (the code).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from anynet_backends.jit.instructions import Instruction, Origin, listing, made_
 from anynet_backends.jit.lowering import Lowering
 from anynet_backends.jit.memory_plan import aligned, lifetimes, plan_lines, plan_memory, shaped
 from anynet_backends.jit.numpy_calls import CallList
+from anynet_backends.jit.parallel import parallel_regions
 from anynet_backends.jit.passes import (
     eliminate_common_subexpressions,
     eliminate_dead_code,
@@ -23,6 +24,7 @@ from anynet_backends.jit.passes import (
     fold_constants,
     forward_stores,
     hoist_checks,
+    hoist_small,
     memory_roots,
     written_roots,
 )
@@ -109,7 +111,9 @@ class Program:
         self._print("stores", instructions)
         fixed |= forwarded.keys()
         self.arrays |= {v: store.view for v, store in forwarded.items()}
-        self.hazards = find_hazards(instructions, root, trace, forwarded)
+        self.hazards = find_hazards(instructions, root, trace, forwarded)  # before anything is moved
+        instructions = hoist_small(instructions, root, trace, forwarded)
+        self._print("small", instructions)
         return instructions, fixed
 
     def _lower(self, instructions: list[Instruction], fixed: set[int], scratch: Array | None) -> None:
@@ -135,7 +139,18 @@ class Program:
     @once_property
     def segments(self) -> CallList:
         """The calls, with machine code in place of what it can do."""
-        return translation.translate(self.calls, self.kept) if availability.available() else self.code
+        if not availability.available():
+            return self.code
+        code = translation.translate(self.calls, self.kept)
+        return [
+            (
+                segment.NativeSegment(parallel_regions(f.rows))
+                if isinstance(f, segment.NativeSegment)
+                else f,
+                args,
+            )
+            for f, args in code
+        ]
 
     @once_property
     def fast(self) -> CallList:

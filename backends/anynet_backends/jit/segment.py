@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ __all__ = [
     "KernelCall",
     "LoopArgs",
     "NativeSegment",
+    "Parts",
     "bytes_touched",
     "loop_call",
     "nested_call",
@@ -114,18 +115,37 @@ def summary(code: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]]) -> str:
     )
 
 
-class KernelCall:
-    """A function pointer with its arguments. `again`: the NumPy call that it stands for, if it may reject them."""
+class Parts(NamedTuple):
+    """How a call is made for a part of its outermost axis alone: the function with its data, the bytes from one index of that axis to the
+    next in each argument, and which arguments it writes. `whole`: for one index it may touch all of an argument up to the next."""
 
-    __slots__ = ("again", "arrays", "cells", "held")
+    function: int
+    data: int
+    steps: tuple[int, ...]
+    writes: frozenset[int]
+    whole: bool = False
+
+
+class KernelCall:
+    """A function pointer with its arguments. `again`: the NumPy call that it stands for, if it may reject them; `parts`: how it is made in
+    parts, where its outermost axis (the first of its dimensions) allows that."""
+
+    __slots__ = ("again", "arrays", "cells", "held", "parts")
 
     def __init__(
-        self, function: int, record: LoopArgs, data: int = 0, again: Any = None, held: Any = None
+        self,
+        function: int,
+        record: LoopArgs,
+        data: int = 0,
+        again: Any = None,
+        held: Any = None,
+        parts: Parts | None = None,
     ) -> None:
         self.cells = (function, *record.addresses, data, int(again is not None))
         self.again = again
         self.held = (record.held, held)
         self.arrays: tuple[Array, ...] = record.held[-1]
+        self.parts = parts
 
 
 def offsets_in(places: Array, roots: Sequence[Array]) -> list[tuple[int, int]]:
@@ -152,25 +172,34 @@ def relocations(row: KernelCall, roots: Sequence[Array]) -> tuple[list[int], lis
     return found, held
 
 
-def loop_call(function: int, record: LoopArgs, dims: Sequence[int], data: int = 0) -> KernelCall:
-    """The call of a loop over elements; by all of OpenMP's threads where the loop is long enough."""
+def loop_call(
+    function: int, record: LoopArgs, dims: Sequence[int], data: int = 0, writes: Sequence[int] = ()
+) -> KernelCall:
+    """The call of a loop over elements, which writes the arguments of these numbers; by all of OpenMP's threads where the loop is long
+    enough."""
     arrays: tuple[Array, ...] = record.held[-1]
+    parts = Parts(function, data, tuple(record.held[2][:: len(dims)].tolist()), frozenset(writes))
     team = (
         onednn.team()
         if sum(a.nbytes for a in arrays) >= PARALLEL_BYTES and dims[0] >= PARALLEL_LENGTH
         else None
     )
     if team is None:
-        return KernelCall(function, record, data)
+        return KernelCall(function, record, data, parts=parts)
     cells = np.array((function, data, len(arrays), len(dims), *team), np.int64)
-    return KernelCall(compiler().runtime["parallel_loop"], record, data_pointer(cells), held=cells)
+    return KernelCall(
+        compiler().runtime["parallel_loop"], record, data_pointer(cells), held=cells, parts=parts
+    )
 
 
 def nested_call(
     loop: tuple[int, int], arrays: Sequence[Array], times: Sequence[int], outer: Sequence[int], dims: Sequence[int],
-    steps: Sequence[int],
+    steps: Sequence[int], writes: Sequence[int] = (),
 ) -> KernelCall:  # fmt: skip
-    """The call of a loop around an inner loop: `times` times, with the arguments moved on by `outer` strides."""
+    """The call of a loop around an inner loop: `times` times, with the arguments moved on by `outer` strides. `writes`: the numbers of
+    those that it writes, if it may be made in parts."""
     data = np.array(loop, np.int64)
     record = LoopArgs(arrays, (*times, len(arrays), *dims), (*outer, *steps))
-    return KernelCall(compiler().runtime["nested_loop"], record, data_pointer(data), held=data)
+    function, place = compiler().runtime["nested_loop"], data_pointer(data)
+    parts = Parts(function, place, tuple(outer), frozenset(writes)) if writes else None
+    return KernelCall(function, record, place, held=data, parts=parts)

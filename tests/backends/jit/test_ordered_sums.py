@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from anynet_backends.jit import availability, ordered_sums
+from anynet_backends.jit import availability, ir_builder, ordered_sums
 from anynet_backends.memory.reductions import sum_by_dot
 
 pytestmark = pytest.mark.skipif(not availability.available(), reason="needs the extra numba")
@@ -61,3 +61,17 @@ def test_stages():
     assert ordered_sums.stages([8, 16, 100], [True, False, True]) == [(128, 100, 1, 4096), (1, 8, 16, 32)]
     assert ordered_sums.stages([8, 16, 4], [True, False, True]) == [(1, 8, 64, 32), (16, 4, 1, 4096)]
     assert ordered_sums.stages([10, 2000], [True, False]) == [(1, 10, 2000, 8)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_of_a_known_length_have_the_bits_of_any_length(dtype, monkeypatch):
+    rng = np.random.default_rng(0)
+    for n in range(1, ordered_sums._KNOWN + 2):
+        x = rng.normal(size=(5, n, 1)).astype(dtype)
+        stage = ordered_sums.Stage(5, n, 1, ordered_sums.CHUNK)
+        known, _ = ordered_sums.loops(stage, np.dtype(dtype))
+        found = known(x, x)
+        any_length = ordered_sums._address("row", ordered_sums.kinds(dtype))
+        monkeypatch.setattr(known, "alone", (ir_builder._call(any_length), known.alone[1]))
+        expected = known(x, x)
+        assert found.tobytes() == expected.tobytes(), n

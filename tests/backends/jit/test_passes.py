@@ -104,6 +104,88 @@ def test_checks_move_to_the_front():
     assert names(found) == ["add", "refuse", "multiply", "add", "refuse"]
 
 
+def test_small_results_stand_before_a_run_of_large_ones():
+    large, small = np.ones((64, 128)), np.ones(128)
+
+    def function(trace, x, s):
+        y = x * 2.0
+        a = s + 1.0
+        z = y / a
+        b = trace.call("sum", (z,), {"axis": 0})  # of what the run makes: it stays
+        product = z @ trace.constant(np.ones((128, 128)))
+        c = s - 1.0
+        s *= 3.0
+        d = s / 4.0  # of what is changed in the run: it stays
+        return product + b + c + d
+
+    trace, _ = traced(function, large, small)
+    found = passes.hoist_small(trace.instructions, passes.memory_roots(trace), trace, {})
+    before = ["add", "multiply", "divide", "sum", "matmul"]
+    behind = ["subtract", "multiply", "divide", "add", "add", "add"]
+    assert [n for n in names(found) if n != "constant"] == [*before, *behind]
+
+
+def test_a_view_is_not_moved_before_what_it_shows():
+    def function(trace, x):
+        y = x * 2.0
+        return y[:1] + 1.0
+
+    trace, _ = traced(function, np.ones((64, 128)))
+    found = passes.hoist_small(trace.instructions, passes.memory_roots(trace), trace, {})
+    assert names(found) == ["multiply", "getitem", "add"]
+
+
+def test_what_is_read_of_one_array_outside_stays_behind_a_write_into_another():
+    held = np.ones((2, 128))
+
+    def function(trace, x):
+        y = x * 2.0
+        trace.capture(held)[0] = y[0]
+        return y + (trace.capture(held[0]) + 1.0)  # the same memory
+
+    trace, outputs = traced(function, np.ones((64, 128)))
+    found = passes.hoist_small(trace.instructions, passes.memory_roots(trace), trace, {})
+    assert names(found) == names(trace.instructions)
+    [result] = Program(trace, outputs).run([np.ones((64, 128))])
+    assert (result == 5.0).all()
+
+
+def test_what_is_computed_in_an_array_outside_stays_behind_what_reads_it():
+    held = np.ones(128)
+
+    def function(trace, x, s):
+        y = x * trace.capture(held)
+        small = s + 1.0
+        trace.capture(held)[...] = small
+        return y
+
+    trace, outputs = traced(function, np.ones((64, 128)), np.ones(128))
+    program = Program(trace, outputs)
+    assert [np.shares_memory(call.args[-1], held) for call in program.calls] == [False, True]
+    held[...] = 1.0
+    [result] = program.run([np.ones((64, 128)), np.ones(128)])
+    assert (result == 1.0).all()
+    assert (held == 2.0).all()
+
+
+def test_arrays_of_other_forms_share_no_memory_in_a_run():
+    def function(trace, x):
+        y = x * 2.0
+        z = (y + 1.0)[:, 1:] * 3.0  # it would fit where y was
+        return z @ trace.constant(np.ones((7, 7)))
+
+    trace, outputs = traced(function, np.ones((64, 8)))
+    root = passes.memory_roots(trace)
+    fixed = {x.var for x in (*trace.captured.values(), *trace.inputs, outputs[0].variable)}
+    needed = lifetimes(trace.instructions, root, fixed)
+    places, _ = plan_memory(needed)
+    assert {life.form for life in needed.values()} == {(64, 64 * 8 * 8), (64, 64 * 7 * 8), (7, 7 * 7 * 8)}
+    wide, narrow = (
+        [places[v] for v, life in needed.items() if life.form == (64, 64 * n * 8)] for n in (8, 7)
+    )
+    assert not any(np.shares_memory(a, b) for a in wide for b in narrow)
+
+
 def test_constants():
     def function(trace, x):
         c = trace.constant(np.ones(3)) * 4.0
@@ -134,7 +216,8 @@ def test_stores_are_forwarded(read_again):
 
     trace, outputs = traced(function, X)
     program = Program(trace, outputs)
-    assert np.shares_memory(program.calls[0].args[-1], buffer) is not read_again
+    [product] = [call for call in program.calls if call.f is np.multiply]
+    assert np.shares_memory(product.args[-1], buffer) is not read_again
     assert len(program.calls) == (3 if read_again else 2)
     buffer[...] = 0.0
     [found] = program.run([X + 1.0])
@@ -218,8 +301,8 @@ def test_programs_are_printed_after_each_pass(monkeypatch, capfd):
     assert program.segments
     text = capfd.readouterr().err
     passes_seen = [line.split("after ")[1][:-1] for line in text.splitlines() if "after " in line]
-    expected = ["trace", "common", "dead", "checks", "constants", "stores", "memory", "calls"]
-    assert passes_seen[:8] == expected
+    expected = ["trace", "common", "dead", "checks", "constants", "stores", "small", "memory", "calls"]
+    assert passes_seen[:9] == expected
     if availability.available():
         assert {"loops", "segments"} <= set(passes_seen)
         assert "v1 = add(v0, v0)" in text

@@ -294,3 +294,22 @@ def test_what_is_not_read_is_not_stored():
 
 def switched(monkeypatch, on: bool):
     monkeypatch.setenv("ANYNET_NUMBA", "on" if on else "off")
+
+
+@pytest.mark.parametrize("n", [*range(1, 20), 31, 63, 64, 65])
+def test_rows_of_a_few_numbers(n, threads):
+    wide = numbers("f", (9, n + 2), 1)
+    x, column, row = wide[:, 1:-1], numbers("f", (9, 1), 2), numbers("f", (n,), 3)
+    y, z = np.empty((9, n), np.float32), np.empty((9, n + 1), np.float32)
+    with np.errstate(all="ignore"):
+        expected = (column - x) / row * x
+        total = expected + x
+    calls = [
+        call(np.subtract, column, x, y),
+        call(np.divide, y, row, y),
+        call(np.multiply, y, x, y),
+        call(np.add, y, x, z[:, 1:]),
+    ]
+    assert run(calls, [y, z]) == 0
+    assert same(y, expected)
+    assert same(z[:, 1:], total)
