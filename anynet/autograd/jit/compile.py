@@ -341,8 +341,8 @@ class Compiled:
         saved = [a.copy() for a in outside]
         state = streams.get_state()
         program.seed, program.step = state["seed"], state["masks"]
-        for x, new in zip(program.trace.inputs, arrays, strict=True):
-            x.value[...] = new
+        for put, new in zip(program.puts, arrays, strict=True):
+            put(..., new)
         stopped = False
         for f, args in program.fast:
             if isinstance(f, HostCall) or (args and isinstance(args[-1], HostCall)):

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from anynet_backends import onednn
+from anynet_backends.array_api import Array
 from anynet_backends.jit import segment
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.geometry import byte_range
@@ -128,6 +129,7 @@ def _shared(rows: Sequence[KernelCall], n: int, team: tuple[int, int, int]) -> K
     threads = min(onednn.threads(), n)
     table: list[tuple[int, ...]] = []
     held: list[object] = [rows]
+    moved: list[tuple[Array, tuple[Array, ...]]] = []
     for t in range(threads):
         first, last = n * t // threads, n * (t + 1) // threads
         for row in rows:
@@ -138,14 +140,17 @@ def _shared(rows: Sequence[KernelCall], n: int, team: tuple[int, int, int]) -> K
             part[0] = (last - first) * per
             function, data = row.parts.function, row.parts.data
             table.append((function, data_pointer(here), data_pointer(part), row.cells[3], data, 0))
-            held += [here, part]
+            held.append(part)
+            moved.append((here, row.arrays))
     cells = np.array(table, np.int64)
     bounds = np.array([t * len(rows) for t in range(threads + 1)], np.int64)
     about = np.array((data_pointer(cells), data_pointer(bounds), threads, *team), np.int64)
     arrays = {id(a): a for row in rows for a in row.arrays}
-    return KernelCall(
+    made = KernelCall(
         compiler().runtime["parallel_table"],
         LoopArgs(tuple(arrays.values()), (), ()),
         data_pointer(about),
         held=(held, cells, bounds, about),
     )
+    made.places = moved
+    return made

@@ -26,6 +26,7 @@ __all__ = [
     "hoist_small",
     "memory_roots",
     "streaming",
+    "writes",
     "written_roots",
 ]
 
@@ -47,6 +48,11 @@ def memory_roots(trace: Trace) -> Roots:
 def written_roots(instructions: Sequence[Instruction], root: Roots) -> set[int]:
     """The roots of the variables that are changed in place."""
     return {root[i.writes] for i in instructions if i.writes is not None}
+
+
+def writes(i: Instruction) -> bool:
+    """Whether an instruction changes an array, or may."""
+    return i.kind == "host" or i.writes is not None
 
 
 def eliminate_common_subexpressions(

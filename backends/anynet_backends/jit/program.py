@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from anynet_backends.array_api import Array
 from anynet_backends.concurrency import ThreadStack, once_property
 from anynet_backends.jit import availability, native_function, segment, translation
+from anynet_backends.jit.borrowing import LEAST_BYTES, borrowed
 from anynet_backends.jit.instructions import Instruction, Origin, listing, made_by
 from anynet_backends.jit.lowering import Lowering
 from anynet_backends.jit.memory_plan import aligned, lifetimes, plan_lines, plan_memory, shaped
@@ -26,6 +27,7 @@ from anynet_backends.jit.passes import (
     hoist_checks,
     hoist_small,
     memory_roots,
+    writes,
     written_roots,
 )
 from anynet_backends.jit.printing import Printer, call_lines
@@ -76,7 +78,6 @@ class Program:
         self.instructions = hoist_checks(instructions, self.root)
         self._print("checks", self.instructions)
         self._lower(*self._optimized(), scratch)
-        self.puts = [x.value.__setitem__ for x in trace.inputs]  # half the time of np.copyto
         self.results = [self.arrays[o.var] for o in self.outputs]
         # results that lie in an array from outside are returned as they are, the others as copies
         self.live = [self.root[o.var] in trace.outside for o in self.outputs]
@@ -112,6 +113,8 @@ class Program:
         fixed |= forwarded.keys()
         self.arrays |= {v: store.view for v, store in forwarded.items()}
         self.hazards = find_hazards(instructions, root, trace, forwarded)  # before anything is moved
+        if any(self._may_borrow(x) for x in trace.inputs) and (forwarded or any(map(writes, instructions))):
+            self.hazards = list(trace.outside.values())
         instructions = hoist_small(instructions, root, trace, forwarded)
         self._print("small", instructions)
         return instructions, fixed
@@ -150,6 +153,24 @@ class Program:
                 args,
             )
             for f, args in code
+        ]
+
+    def _may_borrow(self, x: TracedArray) -> bool:
+        """Whether an argument may be read where it lies, if machine code alone reads it: a large one that is neither changed nor shown by a
+        result, and that nothing on the host is given."""
+        if x.value.nbytes < LEAST_BYTES or x.var in self.trace.changed or not availability.available():
+            return False
+        given = (v for i in self.instructions if i.kind in ("host", "check", "random") for v in i.reads)
+        shown = (o.var for o in self.outputs)
+        return all(self.root[v] != x.var for v in (*given, *shown))
+
+    @once_property
+    def puts(self) -> list[Callable[[Any, Array], None]]:
+        """What puts each argument in its place, called as ``place[...] = argument`` is."""
+        found = [borrowed(x.value, self.segments) if self._may_borrow(x) else None for x in self.trace.inputs]
+        return [
+            x.value.__setitem__ if put is None else put  # half the time of np.copyto
+            for x, put in zip(self.trace.inputs, found, strict=True)
         ]
 
     @once_property
@@ -209,9 +230,11 @@ class Program:
     def run(self, inputs: list[Array], seed: int = 0, step: int = 0) -> list[Array]:
         """Replay; the results are fresh copies, but for those that lie in arrays from outside."""
         self.seed, self.step = seed, step
-        for put, new in zip(self.puts, inputs):  # noqa: B905 - equal by construction
+        observed = bool(replay_observers and replay_observers.own)
+        puts = [x.value.__setitem__ for x in self.trace.inputs] if observed else self.puts
+        for put, new in zip(puts, inputs):  # noqa: B905 - equal by construction
             put(..., new)
-        if replay_observers and replay_observers.own:
+        if observed:
             for label, (f, args) in zip(self.labels, self.code, strict=True):
                 replay_observers.own[-1](label, f, args)
         else:

@@ -128,9 +128,9 @@ class Parts(NamedTuple):
 
 class KernelCall:
     """A function pointer with its arguments. `again`: the NumPy call that it stands for, if it may reject them; `parts`: how it is made in
-    parts, where its outermost axis (the first of its dimensions) allows that."""
+    parts, where its outermost axis (the first of its dimensions) allows that; `places`: where the addresses of its arrays stand."""
 
-    __slots__ = ("again", "arrays", "cells", "held", "parts")
+    __slots__ = ("again", "arrays", "cells", "held", "parts", "places")
 
     def __init__(
         self,
@@ -146,6 +146,7 @@ class KernelCall:
         self.held = (record.held, held)
         self.arrays: tuple[Array, ...] = record.held[-1]
         self.parts = parts
+        self.places: list[tuple[Array, tuple[Array, ...]]] = [(record.held[0], self.arrays)]
 
 
 def offsets_in(places: Array, roots: Sequence[Array]) -> list[tuple[int, int]]:
