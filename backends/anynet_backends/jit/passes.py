@@ -169,17 +169,19 @@ _SMALL: Final = 1 << 14
 def hoist_small(
     instructions: Sequence[Instruction], root: Roots, trace: Trace, forwarded: dict[int, Forwarded]
 ) -> list[Instruction]:
-    """Small results and views before each run of `streaming` instructions, where they depend on nothing in it: they would stand between
-    the large ones, which become one loop or one parallel region where they are neighbours. What lies in arrays from outside stays."""
+    """Small results and views before each run of `streaming` instructions with large ones, where they depend on nothing in it: they would
+    stand between these, which become one loop or one parallel region where they are neighbours. What lies in arrays from outside stays."""
     outside = {root[x.var] for x in trace.captured.values()}  # some may share memory
     done: list[Instruction] = []
+    run: list[Instruction] = []
     front: list[Instruction] = []
     rest: list[Instruction] = []
     made: set[int] = set()  # by the rest, or changed there
 
     def end() -> None:
-        done.extend((*front, *rest))
-        for part in (front, rest, made):
+        large = any(o.nbytes > _SMALL for i in rest for o in made_by(i))
+        done.extend((*front, *rest) if large else run)
+        for part in (run, front, rest, made):
             part.clear()
 
     for i in instructions:
@@ -187,6 +189,7 @@ def hoist_small(
             end()
             done.append(i)
             continue
+        run.append(i)
         outs = made_by(i)
         stored = any(o.var in forwarded for o in outs)
         small = not stored and all(o.nbytes <= _SMALL or root[o.var] != o.var for o in outs)
