@@ -6,15 +6,18 @@ products of matrices again. The order of the pairs is NumPy's (`numpy.einsum_pat
 
 from __future__ import annotations
 
+import functools
 import math
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from anynet.ops import linalg
+from anynet.ops.elementwise import multiply
 from anynet.ops.linear import matmul
 from anynet.ops.manipulation import moveaxis, permute_dims, reshape
 from anynet.ops.reductions import sum as sum_
+from anynet.ops.shapes import broadcast_shapes
 from anynet.tensor import Tensor
 from anynet.typing import ArrayLike
 from anynet_backends import host
@@ -40,7 +43,76 @@ def einsum(subscripts: str, /, *operands: ArrayLike) -> Tensor:
 
     Source: the notation is that of ``numpy.einsum`` and ``torch.einsum``.
     """
-    names, result, sizes = _read(subscripts, [tuple(x.shape) for x in operands])
+    values: list[Any] = list(operands)
+    plan = _plan(subscripts, tuple([tuple(x.shape) for x in operands]))
+    for operation, places, arguments in plan:
+        values.append(operation(*[values[i] for i in places], *arguments))
+    return values[-1]  # type: ignore[no-any-return]
+
+
+class _Term:
+    """A value of which only the shape is known. Operations on it are steps of a plan: a function, the places of its arrays among the
+    operands and the results so far, and its other arguments."""
+
+    __slots__ = ("place", "plan", "shape")
+
+    def __init__(self, plan: _Plan, shape: Sequence[int]) -> None:
+        self.plan, self.shape = plan, tuple(shape)
+        self.place = plan.count
+        plan.count += 1
+
+    def _then(
+        self, operation: Callable[..., Any], shape: Sequence[int], *arguments: Any, other: _Term | None = None
+    ) -> _Term:
+        places = (self.place,) if other is None else (self.place, other.place)
+        self.plan.steps.append((operation, places, arguments))
+        return _Term(self.plan, shape)
+
+    def reshape(self, shape: Sequence[int]) -> _Term:
+        return self if tuple(shape) == self.shape else self._then(reshape, shape, tuple(shape))
+
+    def permute(self, axes: tuple[int, ...]) -> _Term:
+        same = axes == tuple(range(len(axes)))
+        return self if same else self._then(permute_dims, [self.shape[i] for i in axes], axes)
+
+    def sum(self, axes: tuple[int, ...]) -> _Term:
+        return self._then(_sum_over, [n for i, n in enumerate(self.shape) if i not in axes], axes)
+
+    def diagonal(self, i: int, j: int) -> _Term:
+        """The diagonal of two axes of one length, as the last axis."""
+        return self._then(
+            _diagonal, [*(n for k, n in enumerate(self.shape) if k not in (i, j)), self.shape[i]], i, j
+        )
+
+    def times(self, other: _Term) -> _Term:
+        return self._then(multiply, broadcast_shapes(self.shape, other.shape), other=other)
+
+    def matmul(self, other: _Term) -> _Term:
+        return self._then(matmul, (*self.shape[:-1], other.shape[-1]), other=other)
+
+
+class _Plan:
+    """The steps so far, and how many values there are."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[Callable[..., Any], tuple[int, ...], tuple[Any, ...]]] = []
+        self.count = 0
+
+
+def _sum_over(x: Any, axes: tuple[int, ...]) -> Any:
+    return sum_(x, axis=axes)
+
+
+def _diagonal(x: Any, i: int, j: int) -> Any:
+    return linalg.diagonal(moveaxis(x, (i, j), (-2, -1)))
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(subscripts: str, shapes: tuple[tuple[int, ...], ...]) -> list[Any]:
+    """The steps for operands of these shapes, at least one."""
+    names, result, sizes = _read(subscripts, list(shapes))
+    plan = _Plan()
+    operands = [_Term(plan, shape) for shape in shapes]
     terms = [_prepared(x, own, sizes) for x, own in zip(operands, names, strict=True)]
     for step in _path([own for _, own in terms], result, sizes):
         chosen = [terms[i] for i in step]
@@ -52,7 +124,10 @@ def einsum(subscripts: str, /, *operands: ArrayLike) -> Tensor:
         terms += chosen
     ((x, own),) = terms
     x, own = _one(x, own, set(result))
-    return permute_dims(x, tuple(own.index(n) for n in result)) if own != result else x
+    x = x.permute(tuple(own.index(n) for n in result))
+    if not plan.steps:  # a result of its own all the same
+        plan.steps.append((permute_dims, (0,), (tuple(range(len(x.shape))),)))
+    return plan.steps
 
 
 def _read(subscripts: str, shapes: list[tuple[int, ...]]) -> tuple[list[_Names], _Names, dict[int, int]]:
@@ -102,19 +177,19 @@ def _names(part: str, ndim: int, subscripts: str) -> _Names:
     return (*map(ord, before), *(_REST + i for i in reversed(range(hidden))), *map(ord, after))
 
 
-def _prepared(x: Any, own: _Names, sizes: dict[int, int]) -> tuple[Any, _Names]:
+def _prepared(x: _Term, own: _Names, sizes: dict[int, int]) -> tuple[_Term, _Names]:
     """An operand whose names are different: diagonals are taken, axes of length 1 that broadcast are dropped."""
     drop = [
         i for i, (name, length) in enumerate(zip(own, x.shape, strict=True)) if length == 1 != sizes[name]
     ]
     if drop:
-        x = reshape(x, tuple(length for i, length in enumerate(x.shape) if i not in drop))
+        x = x.reshape([length for i, length in enumerate(x.shape) if i not in drop])
         own = tuple(name for i, name in enumerate(own) if i not in drop)
     for name in dict.fromkeys(own):
         while own.count(name) > 1:
             i = own.index(name)
             j = own.index(name, i + 1)
-            x = linalg.diagonal(moveaxis(x, (i, j), (-2, -1)))
+            x = x.diagonal(i, j)
             own = (*(n for k, n in enumerate(own) if k not in (i, j)), name)
     return x, own
 
@@ -131,15 +206,15 @@ def _path(names: list[_Names], result: _Names, sizes: dict[int, int]) -> list[tu
     return host.einsum_path(f"{text}->{''.join(letter[n] for n in result)}", shapes)
 
 
-def _one(x: Any, own: _Names, kept: set[int]) -> tuple[Any, _Names]:
+def _one(x: _Term, own: _Names, kept: set[int]) -> tuple[_Term, _Names]:
     """An operand summed over the axes that nothing else has."""
     over = tuple(i for i, name in enumerate(own) if name not in kept)
     if not over:
         return x, own
-    return sum_(x, axis=over), tuple(name for name in own if name in kept)
+    return x.sum(over), tuple(name for name in own if name in kept)
 
 
-def _two(a: Any, of_a: _Names, b: Any, of_b: _Names, kept: set[int]) -> tuple[Any, _Names]:
+def _two(a: _Term, of_a: _Names, b: _Term, of_b: _Names, kept: set[int]) -> tuple[_Term, _Names]:
     """The product of two operands, summed over the axes that nothing else has: a matrix product (batch, m, k) @ (batch, k, n)."""
     a, of_a = _one(a, of_a, kept | set(of_b))
     b, of_b = _one(b, of_b, kept | set(of_a))
@@ -148,29 +223,24 @@ def _two(a: Any, of_a: _Names, b: Any, of_b: _Names, kept: set[int]) -> tuple[An
     rows, columns = [n for n in of_a if n not in both], [n for n in of_b if n not in both]
     made = (*batch, *rows, *columns)
     if not inner:  # nothing is summed: elements times elements
-        one = (1,) * len(columns)
-        a = (
-            reshape(a := _arranged(a, of_a, [*batch, *rows]), (*a.shape, *one))
-            if one
-            else _arranged(a, of_a, [*batch, *rows])
-        )
+        a = _arranged(a, of_a, [*batch, *rows])
+        a = a.reshape((*a.shape, *(1,) * len(columns)))
         b = _arranged(b, of_b, [*batch, *columns])
-        b = reshape(b, (*b.shape[: len(batch)], *(1,) * len(rows), *b.shape[len(batch) :])) if rows else b
-        return a * b, made
+        b = b.reshape((*b.shape[: len(batch)], *(1,) * len(rows), *b.shape[len(batch) :]))
+        return a.times(b), made
     lengths = {**dict(zip(of_a, a.shape, strict=True)), **dict(zip(of_b, b.shape, strict=True))}
 
     def joined(names: Sequence[int]) -> int:
         return math.prod(lengths[n] for n in names)
 
-    a = reshape(_arranged(a, of_a, [*batch, *rows, *inner]), (joined(batch), joined(rows), joined(inner)))
-    b = reshape(
-        _arranged(b, of_b, [*batch, *inner, *columns]), (joined(batch), joined(inner), joined(columns))
+    a = _arranged(a, of_a, [*batch, *rows, *inner]).reshape((joined(batch), joined(rows), joined(inner)))
+    b = _arranged(b, of_b, [*batch, *inner, *columns]).reshape(
+        (joined(batch), joined(inner), joined(columns))
     )
     if not batch:
-        a, b = reshape(a, a.shape[1:]), reshape(b, b.shape[1:])
-    return reshape(matmul(a, b), tuple(lengths[n] for n in made)), made
+        a, b = a.reshape(a.shape[1:]), b.reshape(b.shape[1:])
+    return a.matmul(b).reshape([lengths[n] for n in made]), made
 
 
-def _arranged(x: Any, own: _Names, names: list[int]) -> Any:
-    order = tuple(own.index(n) for n in names)
-    return x if order == tuple(range(len(order))) else permute_dims(x, order)
+def _arranged(x: _Term, own: _Names, names: list[int]) -> _Term:
+    return x.permute(tuple(own.index(n) for n in names))
