@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from anynet_backends.jit import ordered_sums
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.fusion import choice_or_copy, constant_array, fuse
 from anynet_backends.jit.geometry import broadcast_strides, collapse_axes, overlaps_partly
+from anynet_backends.jit.ir_builder import Loop
 from anynet_backends.jit.loop_ir import LETTERS
 from anynet_backends.jit.native_function import data_pointer
 from anynet_backends.jit.numpy_calls import NumpyCall, gather, scatter, within
@@ -40,11 +42,17 @@ def add_rows(y: Array, index: Array, values: Array) -> bool:
         index = np.require(index, np.int64, ["C", "A"])
     if not (values.flags.c_contiguous and values.flags.aligned):
         values = np.require(values, None, ["C", "A"])
-    if values.shape != (len(index), *y.shape[1:]) or index.min() < 0 or index.max() >= len(y):
+    # read as unsigned numbers, negative ones lie beyond the last row, too
+    if values.shape != (len(index), *y.shape[1:]) or np.maximum.reduce(index.view(np.uint64)) >= len(y):
         return False
-    function = compiler().runtime[f"add_rows_{LETTERS[y.dtype]}"]
-    NativeSegment([KernelCall(function, LoopArgs((y, index, values), (len(index), y.size // len(y)), ()))])()
+    _rows_loop(len(index), y.size // len(y), LETTERS[y.dtype]).run(y, index, values)
     return True
+
+
+@functools.lru_cache(maxsize=256)
+def _rows_loop(rows: int, width: int, letter: str) -> Loop:
+    """The loop that adds so many rows to others."""
+    return Loop(compiler().runtime[f"add_rows_{letter}"], (rows, width), ((), (), ()), np.zeros(1), 0, ())
 
 
 def finite_check(x: Array) -> Callable[[], bool] | None:
