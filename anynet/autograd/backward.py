@@ -136,7 +136,7 @@ def backprop(
     heap: list[tuple[int, Node]] = []
     ends = None if targets is None else _Ends(roots, targets)
     watched = _Watched(roots) if _watchers and targets is None else None
-    slices = _Slices(grads)
+    slices = _Slices(grads, heap if ends is None else None)
     recording, this_thread.recording = this_thread.recording, create_graph
     try:
         for edge, g in roots:
@@ -203,38 +203,48 @@ class _Slices:
     """Sums of gradients of parts of one array, in which a part is added where it belongs: not as an array of zeros with the part in it,
     which for n parts of an array of n elements would take n² steps.
 
-    The first two are added as whole arrays. The sum of these nobody else knows, so that the next ones are written into it. The bits are
-    those of whole arrays: beside a part 0 is added, which makes 0 of −0; that can be but where the part before has been added.
+    What nobody else knows, the first part among zeros or the sum of two gradients, the next parts are written into. The bits are those of
+    sums of whole arrays: beside a part 0 is added, which makes 0 of −0; that can be but where the part before has been added.
     """
 
-    __slots__ = ("grads", "last", "own")
+    __slots__ = ("grads", "heap", "last", "own")
 
-    def __init__(self, grads: dict[Any, Any]) -> None:
+    def __init__(self, grads: dict[Any, Any], heap: list[tuple[int, Node]] | None) -> None:
         self.grads = grads
+        self.heap = heap  # None where a walk does not visit all nodes
         self.own: dict[Any, Any] = {}  # the sums by their edges, as they were left
         self.last: dict[Any, Any] = {}  # where the last part was added, and −0 may be
 
     def add(self, node: Node, g: Any) -> bool:
-        """Add the gradient `g` of a part to that of the array, where that has one already; False, with nothing done, where it has not,
-        or where somebody wants to see the gradient of each operation."""
+        """Add the gradient `g` of a part to that of the array; False, with nothing done, where that is left to others, as where somebody
+        wants to see the gradient of each operation."""
         edge, saved, prim, plan = node.parents[0], node.saved, node.prim, node.plan
-        if type(edge) is OutputEdge or edge not in self.grads or saved is None or observer:
+        if type(edge) is OutputEdge or saved is None or observer:
             return False
-        before = self.grads[edge]
-        xp = TYPES.get(type(before))
-        if xp is None or not xp.views_at_once or {type(before), type(g)} != {xp.array_type}:
+        kind: Any = type(g)
+        xp = TYPES.get(kind)
+        if xp is None or not xp.views_at_once or kind is not xp.array_type or g.dtype != edge.dtype:
             return False
-        if g.dtype != before.dtype or before.shape != edge.shape:
-            return False
-        if edge not in self.own or self.own[edge] is not before:
-            ((_, whole),) = node_gradients(node, g, False)
-            self.own[edge] = self.grads[edge] = before + whole
-            self.last[edge] = ...
-            return True
         key = saved[plan.meta[prim.selects]]  # type: ignore[union-attr]
-        part = before[key] + g
-        before[self.last[edge]] += 0.0
-        before[key] = part
+        if edge not in self.grads:
+            if self.heap is None:
+                return False
+            ((_, whole),) = node_gradients(node, g, False)
+            self.grads[edge] = self.own[edge] = whole
+            if type(edge) is not Leaf:
+                heappush(self.heap, (-edge.seq, edge))
+        else:
+            before: Any = self.grads[edge]
+            if not isinstance(before, kind) or before.shape != edge.shape:
+                return False
+            if edge not in self.own or self.own[edge] is not before:
+                ((_, whole),) = node_gradients(node, g, False)
+                self.own[edge] = self.grads[edge] = before + whole
+                key = ...
+            else:
+                part = before[key] + g
+                before[self.last[edge]] += 0.0
+                before[key] = part
         self.last[edge] = key
         return True
 
