@@ -235,7 +235,7 @@ class _Slices:
                 heappush(self.heap, (-edge.seq, edge))
         else:
             before: Any = self.grads[edge]
-            if not isinstance(before, kind) or before.shape != edge.shape:
+            if before.shape != edge.shape or type(before) is not kind:
                 return False
             if edge not in self.own or self.own[edge] is not before:
                 ((_, whole),) = node_gradients(node, g, False)
