@@ -26,6 +26,7 @@ __all__ = [
 
 _by_name: dict[str, DType] = {}
 _by_native: dict[Any, DType] = {}
+_by_class: dict[type, DType] = {}  # NumPy's dtypes of numbers, which have a class each
 
 
 class DType:
@@ -107,6 +108,9 @@ def wide(xp: Backend, dtype: Any) -> Any:
 
 def of(dtype: Any) -> DType:
     """The `DType` for a DType, a name, a native dtype of any backend, or Python's bool, int, float, complex."""
+    known = _by_class.get(type(dtype))
+    if known is not None:
+        return known
     if isinstance(dtype, DType):
         return dtype
     try:
@@ -133,6 +137,8 @@ def of(dtype: Any) -> DType:
         found = _by_name.get(name.rstrip("_"))
         if found is not None:
             _by_native[type(dtype), dtype] = found
+            if type(dtype).__module__ == "numpy.dtypes":
+                _by_class[type(dtype)] = found
     if found is None and getattr(dtype, "kind", None) in ("U", "S", "O", "T"):
         what = "objects" if dtype.kind == "O" else "strings"
         hint = (

@@ -903,6 +903,8 @@ def _host_dtype(dtype: Any) -> str:
 
 def _from_python(obj: Any, dtype: Any) -> Any:
     """A host array of Python scalars and nested lists."""
+    if dtype is None and type(obj) is float:
+        dtype = float
     try:
         made: Any = registry.asarray(obj, dtype=None if dtype is None else _host_dtype(dtype))
     except ValueError as error:

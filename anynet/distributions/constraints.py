@@ -261,14 +261,14 @@ def require(where: str, name: str, constraint: Constraint, value: Tensor) -> Non
     def held(x: Array, *arrays: Array) -> None:
         xp = backend_of(x)
         good = constraint.holds(xp, x, arrays)
-        if not bool(xp.all(good)):
+        if not bool(good if good.shape == () else xp.all(good)):
             msg = f"{where}: {name} must be {constraint}, got {_first_bad(xp, x, good, constraint.event_dim)}"
             raise ValueError(msg)
 
     plain = unwrap(value)
     xp = backend_of(plain)
     arrays = constraint.arrays()
-    if all(isinstance(a, xp.array_types) for a in (plain, *arrays)):
+    if isinstance(plain, xp.array_types) and all([isinstance(a, xp.array_types) for a in arrays]):
         xp.check(held, plain, *arrays)
 
 

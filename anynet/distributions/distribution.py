@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 from anynet import dtypes, random
 from anynet.distributions.constraints import Constraint, dependent, require
@@ -226,11 +226,21 @@ class Distribution:
         return f"{type(self).__name__}({', '.join(parts)})"
 
 
+_NUMBERS: Final = frozenset((int, float))
+
+
 def parameters(where: str, **values: Any) -> list[Tensor]:
     """Parameters as Tensors of one floating-point dtype: numbers take that of the arrays, whole numbers the default one."""
     found = list(values.values())
-    if all(isinstance(v, Tensor) and v.dtype.kind == "real" and v.dtype is found[0].dtype for v in found):
-        return found
+    first = next((v for v in found if isinstance(v, Tensor)), None)
+    if first is None or first.dtype.kind == "real":
+        dtype = dtypes.default_float() if first is None else first.dtype
+        rest = [v for v in found if not isinstance(v, Tensor)]
+        if _NUMBERS.issuperset(map(type, rest)) and all(
+            [v.dtype is dtype for v in found if isinstance(v, Tensor)]
+        ):
+            device = None if first is None or not rest else first.device
+            return [v if isinstance(v, Tensor) else asarray(v, dtype=dtype, device=device) for v in found]
     arrays = {
         n: v if isinstance(v, Tensor) or not hasattr(v, "dtype") else asarray(v) for n, v in values.items()
     }
@@ -258,6 +268,9 @@ def parameters(where: str, **values: Any) -> list[Tensor]:
 def broadcast(where: str, **values: Any) -> list[Tensor]:
     """`parameters`, broadcast to one shape."""
     found = parameters(where, **values)
+    shape = found[0].shape
+    if all([v.shape == shape for v in found]):
+        return found
     try:
         shape = broadcast_shapes(*(v.shape for v in found))
     except ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from anynet import dtypes
 from anynet.autograd.broadcasting import cast_to
@@ -42,7 +42,7 @@ def asarray(
     >>> an.asarray([[1, 2], [3, 4]]).dtype
     anynet.int64
     """
-    if isinstance(obj, (list, tuple)) and any(isinstance(leaf, Tensor) for leaf in _leaves(obj)):
+    if isinstance(obj, (list, tuple)) and _holds_tensors(obj):
         if copy is False:
             msg = f"asarray: copy must not be False for a {type(obj).__name__}, which is always copied into a new array"
             raise ValueError(msg)
@@ -67,6 +67,16 @@ def asarray(
         return obj
     out = wrap(data)
     return out.requires_grad_() if requires_grad else out
+
+
+_NUMBERS: Final = frozenset((bool, int, float, complex))
+
+
+def _holds_tensors(obj: Any) -> bool:
+    """Whether nested lists hold Tensors."""
+    if _NUMBERS.issuperset(map(type, obj)):  # before each number is looked at
+        return False
+    return any(isinstance(leaf, Tensor) for leaf in _leaves(obj))
 
 
 def _leaves(obj: Any) -> Iterator[Any]:

@@ -189,7 +189,12 @@ _EVERYWHERE: Final = (...,)
 
 def _simple(key: Any) -> bool:
     """Whether a key is a slice between Python's numbers."""
-    return type(key) is slice and {type(key.start), type(key.stop), type(key.step)} <= _BOUNDS
+    return (
+        type(key) is slice
+        and type(key.start) in _BOUNDS
+        and type(key.stop) in _BOUNDS
+        and type(key.step) in _BOUNDS
+    )
 
 
 _BOUNDS: Final = frozenset((int, type(None)))
@@ -214,12 +219,33 @@ def _taken_at_once(x: Tensor, parts: tuple[Any, ...]) -> bool:
     return x.edge is None or not this_thread.recording or None not in parts
 
 
+_BASIC: Final = frozenset((int, slice, type(None), EllipsisType))
+
+
+def _is_basic(key: Any) -> bool:
+    """Whether a key is a tuple of integers, slices between Python's numbers, None and ``...`` alone."""
+    if type(key) is not tuple or not _BASIC.issuperset(map(type, key)):
+        return False
+    return all([type(part) is not slice or _simple(part) for part in key])
+
+
+def _of_full_rank(x: Tensor, key: Any, used: int) -> Any:
+    """A key that takes `used` axes, with ``...`` where the others are."""
+    rank = len(x._data.shape)
+    if used > rank:
+        msg = f"too many indices: {used} for a Tensor of shape {x.shape}"
+        raise IndexError(msg)
+    return (*key, ...) if used < rank else key
+
+
 def _plain_key(x: Tensor, key: Any) -> tuple[Any, bool]:
     """The key with plain arrays and full rank (the portable form), and whether it is made of integer arrays."""
     if key is ... or (type(key) is slice and key == _ALL and x._data.shape):
         return _EVERYWHERE, False
     if (type(key) is int or _simple(key)) and (rank := len(x._data.shape)):
         return ((key,) if rank == 1 else (key, ...)), False
+    if _is_basic(key):
+        return (key if ... in key else _of_full_rank(x, key, len(key) - key.count(None))), False
     parts = key if isinstance(key, tuple) else (key,)
     out: list[Any] = []
     arrays = masks = 0
@@ -250,12 +276,7 @@ def _plain_key(x: Tensor, key: Any) -> tuple[Any, bool]:
     if masks:
         return (out[0] if len(out) == 1 else tuple(out)), False
     if not any(p is ... for p in out):
-        used = sum(p is not None for p in out)
-        if used > x.ndim:
-            msg = f"too many indices: {used} for a Tensor of shape {x.shape}"
-            raise IndexError(msg)
-        if used < x.ndim:
-            out.append(...)
+        return _of_full_rank(x, tuple(out), sum(p is not None for p in out)), arrays > 0
     return tuple(out), arrays > 0
 
 

@@ -12,7 +12,7 @@ from anynet.autograd.graph import custom_node
 from anynet.autograd.primitive import adjoint, primitive
 from anynet.ops.shapes import as_shape, axes_of, broadcast_shapes
 from anynet.ops.slicing import basic_getitem
-from anynet.tensor import Tensor, move, wrap
+from anynet.tensor import Tensor, move, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.concurrency import this_thread
@@ -186,10 +186,11 @@ def stack(arrays: Sequence[ArrayLike], /, *, axis: int = 0) -> Tensor:
     if not arrays:
         msg = "stack: at least one array must be given, got none"
         raise ValueError(msg)
-    if len({tuple(x.shape) for x in arrays}) > 1:
+    shape = tuple(unwrap(arrays[0]).shape)
+    if not all([tuple(unwrap(x).shape) == shape for x in arrays]):
         msg = f"stack: arrays must have one shape, got {', '.join(str(tuple(x.shape)) for x in arrays)}"
         raise ValueError(msg)
-    (where,) = axes_of(axis, len(arrays[0].shape) + 1)
+    (where,) = axes_of(axis, len(shape) + 1)
     return _stack(*arrays, axis=where)
 
 

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 __all__ = ["as_shape", "axes_of", "broadcast_shapes"]
 
+_INTS = frozenset((int,))
+
 
 def axes_of(axis: int | Sequence[int] | None, ndim: int, what: str = "axis") -> tuple[int, ...]:
     """Axes as non-negative numbers, checked; None means all."""
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
     if axis is None:
         return tuple(range(ndim))
     given = (axis,) if isinstance(axis, int) else tuple(axis)
@@ -26,6 +30,8 @@ def axes_of(axis: int | Sequence[int] | None, ndim: int, what: str = "axis") -> 
 
 def as_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
     """One length or a sequence of lengths as a tuple of ints."""
+    if type(shape) is tuple and _INTS.issuperset(map(type, shape)):
+        return shape
     return (int(shape),) if hasattr(shape, "__index__") else tuple(map(int, shape))
 
 

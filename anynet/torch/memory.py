@@ -37,13 +37,20 @@ class Memory:
 
     __slots__ = ("again", "detached", "fits", "limit", "parent", "put", "views")
 
-    def __init__(self) -> None:
-        self.parent: Any = None  # a Tensor; for `detached` ones a weak reference to it, or what gives it
-        self.again: Callable[[Any], Any] = _same  # what is shown, of a new value of the parent
-        self.put: Callable[[Any, Any], Any] | None = None  # a new value of the parent, from one of the view
-        self.detached = False  # whether it is outside of the parent's graph: x.data, x.detach()
+    def __init__(
+        self,
+        parent: Any = None,
+        again: Callable[[Any], Any] | None = None,
+        put: Callable[[Any, Any], Any] | None = None,
+        detached: bool = False,
+        fits: Callable[[Any, Any, Any], bool] | None = None,
+    ) -> None:
+        self.parent = parent  # a Tensor; for `detached` ones a weak reference to it, or what gives it
+        self.again = again or _same  # what is shown, of a new value of the parent
+        self.put = put  # a new value of the parent, from one of the view
+        self.detached = detached  # whether it is outside of the parent's graph: x.data, x.detach()
         # of what PyTorch copies where memory is in another order (`reshape`): whether it is a view, asked at the first write (`settle`)
-        self.fits: Callable[[Any, Any, Any], bool] | None = None
+        self.fits = fits
         self.views: list[weakref.ref[Any]] = []
         self.limit = 8  # how many there may be before those that are gone are taken out
 
@@ -82,10 +89,7 @@ def shows(
     own = memory_of(x)
     if own is None:
         own = x._memory = Memory()
-    link = Memory()
-    link.parent, link.again, link.put, link.detached = weakref.ref(x) if detached else x, again, put, detached
-    link.fits = fits
-    y._memory = link
+    y._memory = Memory(weakref.ref(x) if detached else x, again, put, detached, fits)
     if len(own.views) >= own.limit:
         own.views = [ref for ref in own.views if ref() is not None]
         own.limit = 2 * len(own.views) + 8

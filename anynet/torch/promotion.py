@@ -48,6 +48,8 @@ def _default(rank: int) -> DType:
 
 def number(x: Any) -> Any:
     """A scalar of NumPy's as Python's; anything else as it is."""
+    if type(x) in _PYTHON:
+        return x
     if hasattr(x, "item") and not isinstance(x, Tensor) and getattr(x, "shape", None) == ():
         return x.item()
     return x
@@ -88,7 +90,7 @@ def common(*operands: Any) -> list[Any]:
 def prepared(a: Any, b: Any) -> tuple[Any, Any]:
     """Two operands, of which one at least is a Tensor, in the type in which PyTorch computes."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        if a.dtype is b.dtype:
+        if a._data.dtype is b._data.dtype or a.dtype is b.dtype:
             return a, b
     else:
         x, other = (a, b) if isinstance(a, Tensor) else (b, a)

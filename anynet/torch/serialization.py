@@ -32,6 +32,9 @@ def save(
 ) -> None:
     """Write a state (nested dicts, lists, tensors, numbers, texts) to a file, by its path or opened for writing bytes.
 
+    A file at a path is complete or as it was, also where the process is killed meanwhile. As with PyTorch's, it is left to the system
+    when it comes to the disk; `anynet.save` waits for that.
+
     A whole module, which is code and data, is written by Python's pickle. `load` refuses such a file, as PyTorch's does by default;
     ``pickle.load`` reads it, and runs what it names. TypeError for another object that is no data: save its ``state_dict()``.
 
@@ -47,7 +50,8 @@ def save(
     if isinstance(obj, Module):
         written = pickle.dumps(obj)  # before the file is opened: what cannot be pickled leaves it as it was
         if isinstance(f, (str, os.PathLike)):
-            files.write(f, written)
+            with files.writing(f, durable=False) as file:
+                files.write_all(file, written)
         else:
             f.write(written)
         return
@@ -56,11 +60,11 @@ def save(
         raise TypeError(msg)
     if not isinstance(f, (str, os.PathLike)):
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "file"
-            save(obj, file)
-            f.write(file.read_bytes())
+            copy = Path(folder) / "file"
+            save(obj, copy)
+            f.write(copy.read_bytes())
         return
-    safetensors_io.save(f, *packed(obj if isinstance(obj, Mapping) else {_WHOLE: obj}))
+    safetensors_io.save(f, *packed(obj if isinstance(obj, Mapping) else {_WHOLE: obj}), durable=False)
 
 
 class safe_globals(contextlib.nullcontext[None]):

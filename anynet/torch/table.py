@@ -126,7 +126,8 @@ def offered_view(
 
         @functools.wraps(f)
         def call(x: Any, *args: Any, **kwargs: Any) -> Any:
-            kwargs = _keywords(kwargs)
+            if kwargs:
+                kwargs = _keywords(kwargs)
             y = adopt(f(x, *args, **kwargs))
             if isinstance(y, tuple):
                 for i, part in enumerate(y):

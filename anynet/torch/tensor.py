@@ -36,6 +36,8 @@ _Plain = tensor.Tensor
 def adopt(x: Any) -> Any:
     """A Tensor of anynet's (or those in a tuple, list or dict) as one of this room's: it takes the class, nothing is copied."""
     kind = type(x)
+    if kind is Tensor:
+        return x
     if kind is _Plain:
         x.__class__ = Tensor
     elif kind is tensor.Parameter:
@@ -200,13 +202,14 @@ class Tensor(_Plain):
             return shows(
                 y, self, lambda x: basic_getitem(x, key=place), lambda x, new: _with_part(x, key, new)
             )
-        key = _key(key)
-        if _apart(key):
-            first, rest = _halves(self, key)
-            return self[first][rest]
+        if type(key) is not tuple or not _AS_THEY_ARE.issuperset(map(type, key)):
+            key = _key(key)
+            if _apart(key):
+                first, rest = _halves(self, key)
+                return self[first][rest]
+            if not _basic(key):
+                return adopt(indexing.getitem(self, key))
         y = adopt(indexing.getitem(self, key))
-        if not _basic(key):
-            return y
         return shows(y, self, lambda x: indexing.getitem(x, key), lambda x, new: _with_part(x, key, new))
 
     def __setitem__(self, key: Any, value: Any) -> None:

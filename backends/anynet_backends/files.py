@@ -68,12 +68,13 @@ def _kind(name: str, mode: int) -> str:
 
 
 @contextlib.contextmanager
-def writing(path: str | os.PathLike[str]) -> Iterator[io.FileIO]:
+def writing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[io.FileIO]:
     """A new file that replaces `path` atomically when the block ends without an error.
 
     Until then it is in the same folder under a temporary name that identifies the process, so that `remove_leftovers` finds the
     files of killed processes. An existing file keeps its mode, a new one gets the mode of the umask; a link is followed. On any
-    error (a full disk, Ctrl-C) the old file stays as it was and the new one is removed.
+    error (a full disk, Ctrl-C) the old file stays as it was and the new one is removed. A durable file is on the disk then, so
+    that also a machine that loses its power has the old one or the new one whole.
     """
     shown, target = os.fspath(path), Path(os.path.realpath(path))
     mode = None
@@ -89,7 +90,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[io.FileIO]:
             if mode is not None and hasattr(os, "fchmod"):
                 os.fchmod(file.fileno(), stat.S_IMODE(mode) & 0o777)
             yield file
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -101,7 +103,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[io.FileIO]:
             )
             raise OSError(error.errno, reason) from error  # of the same subclass: Python goes by the number
         raise
-    _sync(target.parent)
+    if durable:
+        _sync(target.parent)
 
 
 def temporary_name(name: str) -> str:

@@ -255,9 +255,14 @@ def is_array(obj: object) -> bool:
     return True
 
 
+_NUMBERS: Final = frozenset((bool, int, float, complex))
+
+
 def asarray(obj: Any, dtype: str | None = None) -> Array:
     """A NumPy array from numbers, nested sequences or an array of any backend; ValueError for ragged nesting, TypeError for a
     masked array with values that are masked."""
+    if type(obj) in _NUMBERS:
+        return np.asarray(obj, dtype=dtype)
     if not isinstance(obj, (np.ndarray, np.generic)) and is_array(obj):
         obj = backend_of(obj).to_host(obj)
     if "numpy.ma" in sys.modules:

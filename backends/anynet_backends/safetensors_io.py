@@ -53,15 +53,19 @@ _PLACE: Final = slice(8 + len(_BEGIN), 8 + len(_BEGIN) + 64)  # of the digits in
 
 
 def save(
-    path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Array],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    durable: bool = True,
 ) -> None:
-    """Write arrays and a table of strings, atomically (`files.writing`), with a SHA-256 of the whole file.
+    """Write arrays and a table of strings, atomically (`files.writing`, also for `durable`), with a SHA-256 of the whole file.
 
     The bytes depend on the names, the arrays and the metadata alone. Errors, before anything is written: TypeError for a
     dtype that the format lacks and for metadata that are not strings, ValueError for an invalid name.
     """
     content = _content(tensors, metadata)
-    with files.writing(path) as file:
+    with files.writing(path, durable=durable) as file:
         content(file)
 
 

@@ -7,7 +7,8 @@ python -m ci.bench.ports --rounds 5 --write     how many rounds; --write: only t
 The scripts are the project's own short ones (`ci/bench/scripts`) and, where `ANYNET_PORTS` names a folder of repositories, the public
 ones of `tests/torchnames/public_scripts.py`, in sizes near their own. Both run eagerly, as they are written, in one thread, in a process
 each; the processes take turns: a few steps of the one, then as many of the other, while it waits. A step is what lies between two
-backward passes, data loading and printing included. Random tensors come from NumPy in both, dropout is off.
+backward passes, data loading and printing included. Measured is CPU time, and beside it how long a process waited for a disk. Random
+tensors come from NumPy in both, dropout is off.
 """
 
 from __future__ import annotations
@@ -118,16 +119,17 @@ class Runner:
         self.where = where
         self.answer()
 
-    def answer(self) -> float:
-        """What it says next: the seconds of its steps."""
+    def answer(self) -> tuple[float, float]:
+        """What it says next: the seconds of its steps, of CPU time and of waiting."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError((self.where / "stderr").read_text(encoding="utf-8")[-600:] or "it ended")
-        return float(line)
+        cpu, waited = map(float, line.split())
+        return cpu, waited
 
-    def steps(self, count: int) -> float:
-        """Seconds for so many steps."""
+    def steps(self, count: int) -> tuple[float, float]:
+        """Seconds for so many steps, of CPU time and of waiting."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{count}\n")
         self.process.stdin.flush()
@@ -140,7 +142,7 @@ class Runner:
 
 
 def measured(script: dict[str, Any], rounds: int, folder: pathlib.Path) -> dict[str, Any]:
-    """Seconds a step, one number a round, of PyTorch and of anynet."""
+    """Seconds a step, one number a round, of PyTorch and of anynet: CPU time, and under ``waits`` what they waited for a disk."""
     from public_code import ported
 
     changed = ported(script["folder"], folder / "changed")
@@ -152,13 +154,15 @@ def measured(script: dict[str, Any], rounds: int, folder: pathlib.Path) -> dict[
         for name, runner in both.items():
             began, done = time.perf_counter(), 0
             while done < WARM and time.perf_counter() - began < PATIENCE:
-                last = runner.steps(1)
+                last = sum(runner.steps(1))
                 done += 1
             counts[name] = max(1, int(ROUND / last))
-        found: dict[str, Any] = {name: [] for name in both}
+        found: dict[str, Any] = {name: [] for name in both} | {"waits": {name: [] for name in both}}
         for _ in range(rounds):
             for name, runner in both.items():
-                found[name].append(runner.steps(counts[name]) / counts[name])
+                cpu, waited = (seconds / counts[name] for seconds in runner.steps(counts[name]))
+                found[name].append(cpu)
+                found["waits"][name].append(waited)
         return found
     finally:
         for runner in both.values():

@@ -15,6 +15,7 @@ from anynet.tensor import wrap
 from anynet.torch.table import offered
 from anynet.torch.tensor import Tensor, adopt
 
+_INTS = frozenset((int,))
 _OPTIONS = {"layout", "pin_memory", "memory_format", "names"}
 
 
@@ -25,8 +26,7 @@ def place(device: Any) -> str | None:
 
 def settled(y: Any, requires_grad: bool, rest: dict[str, Any]) -> Any:
     """A new Tensor as a variable where it is to be one; options that change how PyTorch stores it change nothing here."""
-    unknown = set(rest) - _OPTIONS
-    if unknown:
+    if rest and (unknown := set(rest) - _OPTIONS):
         msg = f"got an unexpected keyword argument {sorted(unknown)[0]!r}"
         raise TypeError(msg)
     y = adopt(y)
@@ -35,11 +35,13 @@ def settled(y: Any, requires_grad: bool, rest: dict[str, Any]) -> Any:
 
 def lengths(size: tuple[Any, ...], named: dict[str, Any]) -> tuple[int, ...]:
     """A shape that comes length by length, as a sequence, or as ``size=``."""
+    if _INTS.issuperset(map(type, size)) and "size" not in named:
+        return size
     if not size and "size" in named:
         size = (named.pop("size"),)
     if len(size) == 1 and not hasattr(size[0], "__index__"):
         size = tuple(size[0])
-    return tuple(int(n) for n in size)
+    return tuple([int(n) for n in size])
 
 
 @offered(

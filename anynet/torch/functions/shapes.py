@@ -24,9 +24,14 @@ from anynet.torch.tensor import Tensor, adopt
 
 def _lengths(given: tuple[Any, ...]) -> tuple[int, ...]:
     """Lengths of axes that come one by one or as a sequence."""
+    if _INTS.issuperset(map(type, given)):
+        return given
     if len(given) == 1 and not hasattr(given[0], "__index__"):
         given = tuple(given[0])
-    return tuple(int(n) for n in given)
+    return tuple([int(n) for n in given])
+
+
+_INTS = frozenset((int,))
 
 
 def _back(x: Any, new: Any, *_: Any, **__: Any) -> Any:
@@ -105,15 +110,11 @@ def _fill(sizes: Any, whole: int) -> tuple[int, ...]:
     put=_back,
 )
 def squeeze(input: Any, dim: Any = None) -> Any:
-    n = input.ndim
-    dims = (
-        range(n)
-        if dim is None
-        else axes_of((dim,) if isinstance(dim, int) else tuple(dim), builtins.max(n, 1))
-    )
-    return m.reshape(
-        input, tuple(length for i, length in enumerate(input.shape) if length != 1 or i not in dims)
-    )
+    shape = input._data.shape
+    if dim is None:
+        return m.reshape(input, tuple([n for n in shape if n != 1]))
+    dims = axes_of(dim if isinstance(dim, int) else tuple(dim), builtins.max(len(shape), 1))
+    return m.reshape(input, tuple([n for i, n in enumerate(shape) if n != 1 or i not in dims]))
 
 
 @offered_view("torch.unsqueeze(x, 0)", "x.unsqueeze(-1)", "x.unsqueeze(1)", put=_back)
@@ -353,8 +354,10 @@ def rot90(input: Any, k: int = 1, dims: Any = (0, 1)) -> Any:
 
 def _same_type(tensors: Any) -> list[Any]:
     found = list(tensors)
-    if len({getattr(x, "dtype", None) for x in found}) == 1 and isinstance(found[0], Tensor):
-        return found
+    if found and isinstance(found[0], AnyTensor):
+        native = found[0]._data.dtype
+        if all([isinstance(x, AnyTensor) and x._data.dtype == native for x in found]):
+            return found
     kind = result_type(*found)
     return [cast(x, kind) for x in found]
 
@@ -368,7 +371,7 @@ def _same_type(tensors: Any) -> list[Any]:
 )
 def cat(tensors: Any, dim: int = 0) -> Any:
     found = _same_type(tensors)
-    kept = [x for x in found if tuple(x.shape) != (0,)] or found[:1]
+    kept = [x for x in found if x.shape != (0,)] or found[:1]
     return m.concat(kept, axis=dim)
 
 
