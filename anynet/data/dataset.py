@@ -241,8 +241,10 @@ def default_collate(samples: Sequence[Any]) -> Any:
         first = samples[0]
     if isinstance(first, Tensor) or _is_plain(first):
         plain = [unwrap(s) for s in samples]
-        shape, dtype = plain[0].shape, plain[0].dtype
-        if not all([_is_plain(a) and a.shape == shape and a.dtype == dtype for a in plain]):
+        kind, shape, dtype = type(plain[0]), plain[0].shape, plain[0].dtype
+        if not all(
+            [(type(a) is kind or _is_plain(a)) and a.shape == shape and a.dtype == dtype for a in plain]
+        ):
             got = sorted(
                 {f"{getattr(a, 'dtype', type(a).__name__)} {getattr(a, 'shape', '')}" for a in plain}
             )

@@ -384,7 +384,9 @@ def setitem(x: Tensor, key: ArrayLike, value: ArrayLike, /) -> None:
             _set_rows(x, flat, shape, lead, rest, value)
             return
     edge, traced = x.edge, False
-    if type(value) not in _NUMBERS:
+    if isinstance(value, Tensor):
+        traced = value.edge is not None
+    elif type(value) not in _NUMBERS:
         value = _as_value(x, value)
         traced = isinstance(value, Tensor) and value.edge is not None
     own = not INTERCEPT and _unshared(x)

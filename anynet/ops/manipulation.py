@@ -242,6 +242,8 @@ def roll(x: ArrayLike, /, shift: int | Sequence[int], *, axis: int | Sequence[in
     steps = as_shape(shift)
     if axis is None:
         return _roll(x, shift=(builtins.sum(steps),), axis=None)
+    if type(axis) is int and len(steps) == 1:
+        return _roll(x, shift=steps, axis=axes_of(axis, len(unwrap(x).shape)))
     given = (axis,) if isinstance(axis, int) else tuple(axis)
     if len(steps) == 1:
         steps = steps * len(given)

@@ -48,9 +48,9 @@ def _default(rank: int) -> DType:
 
 def number(x: Any) -> Any:
     """A scalar of NumPy's as Python's; anything else as it is."""
-    if type(x) in _PYTHON:
+    if type(x) in _PYTHON or isinstance(x, Tensor):
         return x
-    if hasattr(x, "item") and not isinstance(x, Tensor) and getattr(x, "shape", None) == ():
+    if hasattr(x, "item") and getattr(x, "shape", None) == ():
         return x.item()
     return x
 

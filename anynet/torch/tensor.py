@@ -213,8 +213,10 @@ class Tensor(_Plain):
         return shows(y, self, lambda x: indexing.getitem(x, key), lambda x, new: _with_part(x, key, new))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        key, value = _key(key), number(value)
-        if _apart(key):
+        if type(key) not in _AS_THEY_ARE:
+            key = _key(key)
+        value = number(value)
+        if type(key) is tuple and _apart(key):
             first, rest = _halves(self, key)
             self[first][rest] = value
             return
@@ -228,6 +230,8 @@ class Tensor(_Plain):
 
     def to(self, *args: Any, **kwargs: Any) -> Any:
         """In another dtype and on another device, given in any order or by name; itself where nothing changes and not ``copy=True``."""
+        if len(args) == 1 and not kwargs and type(args[0]) is dtypes.DType:
+            return self if args[0] is self.dtype else converted(self, args[0])
         kind, where, copy = _targets(self, args, kwargs)
         y = self
         if where is not None and where != _Plain.device.fget(self):  # type: ignore[attr-defined]

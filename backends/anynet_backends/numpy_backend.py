@@ -118,7 +118,7 @@ class NumpyBackend(Backend):
 
     def from_host(self, array: Array, device: str) -> Array:
         array = np.asarray(array)
-        return np.array(array, dtype=array.dtype.newbyteorder("="))
+        return np.array(array) if array.dtype.isnative else np.array(array, array.dtype.newbyteorder("="))
 
     def to_host(self, array: Array) -> Array:
         return np.asarray(array)
