@@ -44,10 +44,11 @@ class Variable(Generic[_T]):
         """The value now."""
         if not _get(self._key):
             return self.unset
-        return self.parse(os.environ[self.name])
+        return self.parse(os.environ.get(self.name) or self.default)
 
 
-_table: Final = getattr(os.environ, "_data", None)  # encoded; os.environ itself takes longer than making a small array
+# encoded; os.environ itself takes longer than making a small array
+_table: Final = getattr(os.environ, "_data", None)
 _get: Final = os.environ.get if _table is None else _table.get
 
 

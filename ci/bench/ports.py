@@ -63,10 +63,33 @@ LARGER: dict[str, list[str]] = {
     "flows: maf": ["--train", "--dataset", "TOY", "--n_epochs", "50", "--output_dir", "out"],
     "flows: planar": ["--train", "--target_potential", "u_z1", "--flow_length", "16", "--n_steps", "9000", "--start_step", "1",
                       "--output_dir", "out", "--no_cuda"],
-    "flows: bnaf": ["--train", "--dataset", "u1", "--hidden_dim", "50", "--n_steps", "9000", "--output_dir", "out"],
+    "flows: bnaf": ["--train", "--dataset", "u1", "--hidden_dim", "50", "--n_steps", "9000", "--output_dir", "out",
+                    "--log_interval", "9000"],
+    "ConvNeXt": ["--model", "small", "--data_set", "CIFAR", "--batch_size", "8", "--epochs", "900", "--device", "cpu", "--num_workers", "0",
+                 "--mixup", "0", "--cutmix", "0", "--input_size", "32", "--warmup_epochs", "0", "--disable_eval", "true",
+                 "--layer_scale_init_value", "0.5"],
     "pyGAT": ["--epochs", "400"],
+    "pyGAT, sparse": ["--sparse", "--epochs", "9000", "--patience", "9000"],
     "pygcn": ["--epochs", "4000"],
 }  # fmt: skip
+LONGER: dict[str, list[tuple[str, str]]] = {
+    "ConvNeXt": [("depths=[1, 1, 1, 1], dims=[8, 12, 16, 20]", "depths=[1, 1, 3, 1], dims=[32, 64, 128, 256]")],
+    "vit-pytorch": [("", """
+class Longer(vision.datasets.CIFAR100):
+    def __len__(self):
+        return 6400
+    def __getitem__(self, i):
+        return super().__getitem__(i % 64)
+vision.datasets.CIFAR100 = Longer
+""")],
+    "DDPM": [("Unet(dim=8", "Unet(dim=16"), ("train_num_steps=10,", "train_num_steps=90000, save_and_sample_every=90000,")],
+    "DeepAR": [('"batch_size": 4', '"batch_size": 64'), ('"num_epochs": 2', '"num_epochs": 900'),
+               ('"lstm_hidden_dim": 8', '"lstm_hidden_dim": 40'), ('"embedding_dim": 4', '"embedding_dim": 20'),
+               ('("train", 24)', '("train", 12800)')],
+    "d2l: LeNet": [("batch_size=8", "batch_size=64"), ("Trainer(max_epochs=1)", "model.board.display = False\nTrainer(max_epochs=9000)")],
+}  # fmt: skip
+"""What is changed in the texts that run before and after a script, so that it goes on until it has been measured."""
+
 CAUSES: dict[str, str] = {
     "examples: language_translation": "two files of weights a step, each of which is synced to the disk; PyTorch's are not",
     "examples: vae": "within the spread of the rounds",
@@ -98,11 +121,21 @@ def scripts() -> dict[str, dict[str, Any]]:
     }
     where = pathlib.Path(os.environ.get("ANYNET_PORTS", ""))
     public = {
-        name: script | {"folder": where / script["repository"], "args": LARGER.get(name, script["args"])}
+        name: _longer(name, script)
+        | {"folder": where / script["repository"], "args": LARGER.get(name, script["args"])}
         for name, script in SCRIPTS.items()
         if os.environ.get("ANYNET_PORTS") and (where / script["repository"]).is_dir() and name not in SHORT
     }
     return own | public
+
+
+def _longer(name: str, script: dict[str, Any]) -> dict[str, Any]:
+    """A script with the changes of `LONGER`."""
+    texts = {key: script.get(key, "") for key in ("before", "after")}
+    for old, new in LONGER.get(name, ()):
+        key = next(key for key, text in texts.items() if old in text)
+        texts[key] = texts[key].replace(old, new) if old else texts[key] + new
+    return script | texts
 
 
 class Runner:

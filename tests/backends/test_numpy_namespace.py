@@ -127,3 +127,30 @@ def test_only_the_device_cpu():
         xp.astype(np.ones(2), xp.float32, device="cuda")
     with pytest.raises(ValueError, match="cuda"):
         xp.zeros(2, device="cuda")
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0,), (2, 3)])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_stack_is_numpys(shape, axis):
+    for kinds in (("f4", "f4", "f4"), ("f4", "i8", "f4")):
+        arrays = [
+            np.arange(np.prod(shape, dtype=int), dtype=k).reshape(shape) + i for i, k in enumerate(kinds)
+        ]
+        found, expected = xp.stack(arrays, axis=axis), np.stack(arrays, axis=axis)
+        assert found.dtype == expected.dtype
+        assert found.strides == expected.strides or not found.size
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match="same shape"):
+        xp.stack([np.zeros(3), np.zeros(2)], axis=0)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 4), (0, 2), (2, 0)])
+@pytest.mark.parametrize("shift", [0, 1, -1, 7, -9])
+def test_roll_is_numpys(shape, shift):
+    x = np.asfortranarray(np.arange(np.prod(shape, dtype=int)).reshape(shape))
+    for axis in range(len(shape)):
+        for one, along in ((shift, axis), ((shift,), (axis,))):
+            found, expected = xp.roll(x, one, axis=along), np.roll(x, shift, axis=axis)
+            assert found.strides == expected.strides
+            np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(xp.roll(x, shift), np.roll(x, shift))

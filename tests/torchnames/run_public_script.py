@@ -331,7 +331,7 @@ def _clocks() -> tuple[float, float]:
     """Seconds of CPU time of this process, and the seconds in which it neither ran nor waited for a core: it waited for a disk."""
     cpu, wall = time.process_time(), time.perf_counter()
     try:
-        with open("/proc/self/schedstat", encoding="ascii") as file:  # of Linux: of the main thread, in nanoseconds
+        with open("/proc/self/schedstat", encoding="ascii") as file:  # Linux: of the main thread, in ns
             queued = int(file.read().split()[1]) * 1e-9
     except OSError:
         return cpu, 0.0

@@ -12,6 +12,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
+import anynet as an
 import anynet.torch as ours
 from anynet_backends import torch_files
 from anynet_backends.torch_files import TorchFileError
@@ -273,3 +274,18 @@ def test_a_whole_module_is_pickled_and_not_loaded(tmp_path):
     with pytest.raises(TypeError, match="save its data"):
         ours.save(ours.optim.SGD(net.parameters(), lr=0.1), tmp_path / "x.pt")
     assert not (tmp_path / "x.pt").exists()
+
+
+def test_a_file_is_whole_but_not_waited_for(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    file = tmp_path / "weights.pt"
+    ours.save({"w": ours.ones(3)}, file)
+    ours.save(ours.nn.Linear(2, 2), tmp_path / "net.pt")
+    assert not synced
+    with pytest.raises(TypeError):
+        ours.save({"w": object()}, file)
+    assert ours.load(file)["w"].tolist() == [1.0, 1.0, 1.0]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.pt", "weights.pt"]
+    an.save(tmp_path / "own.safetensors", {"w": an.ones(3)})
+    assert synced
