@@ -207,6 +207,15 @@ def _expand_dims(x: Array, /, axis: Any = 0) -> Array:
     return x.reshape((*shape[:axis], 1, *shape[axis:]))
 
 
+def _nonzero(x: Array, /) -> tuple[Array, ...]:
+    """NumPy looks at the numbers and places of large arrays one by one, but at flags many at a time where they lie in a row."""
+    if x.size < 1 << 12 or (x.ndim == 1 and x.dtype.kind == "b"):
+        return x.nonzero()  # type: ignore[no-any-return]
+    flags = x if x.dtype.kind == "b" else x != 0
+    (at,) = flags.reshape(-1).nonzero()
+    return np.unravel_index(at, x.shape) if x.ndim > 1 else (at,)
+
+
 def _stack(arrays: Any, /, *, axis: int = 0) -> Array:
     """Rows and numbers are joined in one call, where `np.stack` makes a view of each."""
     first = arrays[0]
@@ -304,7 +313,7 @@ def _block(value: float, dtype: Any) -> Array:
 _REPLACED: Final[dict[str, Any]] = {
     "maximum": _with_number(np.maximum), "minimum": _with_number(np.minimum),
     "sum": _sum, "max": _max, "min": _min, "mean": _mean, "expand_dims": _expand_dims, "reshape": _reshape,
-    "stack": _stack, "roll": _roll,
+    "stack": _stack, "roll": _roll, "nonzero": _nonzero,
     "permute_dims": _permute_dims, "matrix_transpose": _matrix_transpose, "zeros_like": _zeros_like,
     "ones_like": _ones_like, "full_like": _full_like, "broadcast_to": _broadcast_to,
     "astype": _astype, "clip": _clip, "count_nonzero": _count_nonzero, "take_along_axis": _take_along_axis,

@@ -154,3 +154,18 @@ def test_roll_is_numpys(shape, shift):
             assert found.strides == expected.strides
             np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(xp.roll(x, shift), np.roll(x, shift))
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3), (0, 5), (5000,), (90, 70), (20, 30, 10)])
+@pytest.mark.parametrize("kind", ["?", "f4", "i8", "c16"])
+def test_nonzero_is_numpys(shape, kind):
+    draw = np.random.default_rng(0)
+    x = draw.choice(
+        np.asarray([0, 0, -0.0, 1, np.nan] if kind in ("f4", "c16") else [0, 0, 1]).astype(kind), shape
+    )
+    for y in (x, np.asfortranarray(x), x[::2]):
+        found, expected = xp.nonzero(y), np.nonzero(y)
+        assert len(found) == len(expected)
+        for a, b in zip(found, expected, strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
