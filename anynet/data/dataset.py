@@ -241,9 +241,9 @@ def default_collate(samples: Sequence[Any]) -> Any:
         first = samples[0]
     if isinstance(first, Tensor) or _is_plain(first):
         plain = [unwrap(s) for s in samples]
-        kind, shape, dtype = type(plain[0]), plain[0].shape, plain[0].dtype
+        array, shape, dtype = type(plain[0]), plain[0].shape, plain[0].dtype
         if not all(
-            [(type(a) is kind or _is_plain(a)) and a.shape == shape and a.dtype == dtype for a in plain]
+            [(type(a) is array or _is_plain(a)) and a.shape == shape and a.dtype == dtype for a in plain]
         ):
             got = sorted(
                 {f"{getattr(a, 'dtype', type(a).__name__)} {getattr(a, 'shape', '')}" for a in plain}
