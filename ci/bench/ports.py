@@ -91,13 +91,9 @@ vision.datasets.CIFAR100 = Longer
 """What is changed in the texts that run before and after a script, so that it goes on until it has been measured."""
 
 CAUSES: dict[str, str] = {
-    "examples: language_translation": "two files of weights a step, each of which is synced to the disk; PyTorch's are not",
-    "examples: vae": "within the spread of the rounds",
-    "makemore, mlp": "within the spread of the rounds",
-    "makemore, gru": "two fifths of a step is the data set, a write into each of 64 tensors of 16 numbers",
-    "flows: maf": "seven tenths of a step is the data set, two distributions and a stack for each of 100 samples",
-    "flows: realnvp": "seven tenths of a step is the data set, two distributions and a stack for each of 100 samples",
-    "flows: planar": "small operations: what a call costs",
+    "own: characters": "three quarters of a step are oneDNN's LSTM, which PyTorch calls as well",
+    "examples: word_language_model, LSTM": "three quarters of a step are oneDNN's LSTM, which PyTorch calls as well",
+    "makemore, mlp": "small operations: seven lookups and rolls a step, and the seeds of a batch, which PyTorch's loader does not set",
 }
 """Why a script is slower here, by its name."""
 
@@ -207,39 +203,54 @@ def _ratio(found: dict[str, Any]) -> float:
     return statistics.median(t / a for t, a in zip(found["torch"], found["anynet"], strict=True))
 
 
+def _waits(found: dict[str, Any]) -> str:
+    """Milliseconds a step of waiting, PyTorch's and anynet's, where they are a twentieth of its time."""
+    waits = {n: statistics.median(seconds) for n, seconds in found.get("waits", {}).items()}
+    if all(seconds < 0.05 * statistics.median(found[n]) for n, seconds in waits.items()):
+        return ""
+    return ", ".join(f"{seconds * 1e3:.2f}" for seconds in waits.values())
+
+
 def rows(kept: dict[str, Any]) -> list[str]:
     """The lines of the table."""
     lines = []
     for name, found in kept.items():
         if "failed" in found:
-            lines.append(f"| {name} | | | | not measured: {found['failed']} |")
+            lines.append(f"| {name} | | | | | not measured: {found['failed']} |")
             continue
         ratios = sorted(t / a for t, a in zip(found["torch"], found["anynet"], strict=True))
+        wall = "" if "waits" in found else "†"
         quarter = len(ratios) // 4
         median = statistics.median(ratios)
         spread = f"{ratios[quarter]:.2f} to {ratios[-1 - quarter]:.2f}"
         times = " | ".join(f"{statistics.median(found[n]) * 1e3:.2f}" for n in ("torch", "anynet"))
         why = CAUSES.get(name, "") if median < 1 else ""
-        lines.append(f"| {name} | {times} | **{median:.2f}** ({spread}) | {why} |")
+        lines.append(f"| {name}{wall} | {times} | {_waits(found)} | **{median:.2f}** ({spread}) | {why} |")
     return lines
 
 
 def write(kept: dict[str, Any]) -> None:
     """The page."""
+    older = (
+        ""
+        if all("waits" in f or "failed" in f for f in kept.values())
+        else " †: measured in wall time, at an earlier state."
+    )
     above = sum(1 for f in kept.values() if "failed" not in f and _ratio(f) >= 1)
     text = f"""# PyTorch scripts beside PyTorch
 
-Milliseconds a step of scripts that are written for PyTorch: run by PyTorch 2.13.0, and, with their import lines changed and
-nothing else, by `anynet.torch` with the extras `numba` and `onednn`. Both eager, float32, one thread, one machine; processes take
+Milliseconds of CPU time a step of scripts that are written for PyTorch: run by PyTorch 2.13.0, and, with their import lines changed
+and nothing else, by `anynet.torch` with the extras `numba` and `onednn`. Both eager, float32, one thread, one machine; processes take
 turns and wait for each other. The machine had other work, which ratios of one round bear better than times. A step is what lies
 between two backward passes. The ratio is PyTorch's time by anynet's (above 1: anynet is quicker), the median of rounds with the
-middle half of them. {above} of {len(kept)} scripts are at 1 or above.
+middle half of them. {above} of {len(kept)} scripts are at 1 or above. Waits are milliseconds a step in which a process neither
+ran nor waited for a core, PyTorch's and anynet's, where they are a twentieth of its time: those for a disk.{older}
 
 Made by `ANYNET_PORTS=folder python -m ci.bench.ports`; the public scripts, by repository and file, are in
 `tests/torchnames/public_scripts.py`.
 
-| script | PyTorch | anynet | ratio | why, below 1 |
-| --- | --- | --- | --- | --- |
+| script | PyTorch | anynet | waits | ratio | why, below 1 |
+| --- | --- | --- | --- | --- | --- |
 """
     PAGE.write_text(text + "\n".join(rows(kept)) + "\n", encoding="utf-8")
 
