@@ -281,7 +281,13 @@ class Tensor:
     Tensor([2., 4., 6.])
     """
 
-    __slots__ = ("__weakref__", "_data", "_memory", "edge")
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_data",
+        "_memory",
+        "edge",
+    )  # __dict__: what a user notes of a weight, say
 
     _data: Array  # read and written without a check by this library; users go through `data`
     edge: Any  # None | Leaf | graph.Node | graph.OutputEdge
@@ -540,12 +546,14 @@ class Tensor:
                 source = xp.astype(source, self._data.dtype)
             xp.store(self._data, source)
             return self
+        xp = backend_of(self._data)
+        if not xp.takes_writes(self._data):
+            self._data = xp.asarray(self._data, copy=True)
         if CAPTURING and CAPTURING.own:
             CAPTURING.own[-1].write(self)
         if number:
             self._data[...] = source
             return self
-        xp = backend_of(self._data)
         here = backend_of(source)
         if here is not xp or (xp.multi_device and here.device_of(source) != self.device):
             want = dtypes.native(here, self.dtype)  # converted first: the device may lack the source's dtype

@@ -32,7 +32,7 @@ from anynet.tensor import Tensor, unwrap
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.concurrency import ThreadStack
 
-__all__ = ["ROUNDED", "SHORT", "precision", "rounds"]
+__all__ = ["ROUNDED", "SHORT", "current", "precision", "rounds"]
 
 SHORT = {"tf32": "tf32", "mixed-bf16": "bfloat16", "mixed-fp16": "float16"}
 """The number format of the products of each precision that is not float32."""
@@ -59,6 +59,11 @@ def _round(kind: str, x: Array) -> Array:
 rounded.vjp(x=lambda g, forward, backward: rounded(g, forward=backward, backward=forward))
 rounded.elementwise = True
 rounded.compilable = rounded.blockable = False
+
+
+def current() -> str:
+    """The precision of products here: that of the innermost block of `precision`."""
+    return _MODES.own[-1] if _MODES and _MODES.own else "float32"
 
 
 @contextmanager

@@ -34,10 +34,10 @@ from anynet_backends import Array, Backend, backend_of
 from anynet_backends.jit.errors import CompileError, user_line
 from anynet_backends.jit.tracer import CAPTURING, COMPILING
 
-__all__ = ["Optimizer"]
+__all__ = ["Optimizer", "hooked"]
 
 
-def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
+def hooked(step: Callable[..., Any]) -> Callable[..., Any]:
     """A step with the hooks of `register_step_pre_hook` and `register_step_post_hook` around it."""
 
     @functools.wraps(step)
@@ -164,7 +164,7 @@ class Optimizer:
         if cls._has_program:
             cls.elementwise = True
         if "step" in cls.__dict__:
-            cls.step = host_callback(_hooked(cls.__dict__["step"]))  # type: ignore[method-assign]
+            cls.step = host_callback(hooked(cls.__dict__["step"]))  # type: ignore[method-assign]
 
     def __init__(
         self, params: ParamsLike, defaults: dict[str, Any], hints: Mapping[str, Any] | None = None
@@ -358,7 +358,7 @@ class Optimizer:
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient. `closure`, if given, computes the loss again and returns it."""
         if self._step_pre_hooks or self._step_post_hooks:
-            return _hooked(Optimizer._step)(self, *(() if closure is None else (closure,)))
+            return hooked(Optimizer._step)(self, *(() if closure is None else (closure,)))
         return self._step(closure)
 
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:

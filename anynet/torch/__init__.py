@@ -21,9 +21,9 @@ from typing import Any
 
 import anynet as _an
 from anynet import dtypes as _dtypes
-from anynet import optim as optim
 from anynet import streams as _streams
 from anynet.dtypes import DType as DType
+from anynet.ops.precision import current as _precision
 from anynet.tensor import enable_grad as enable_grad
 from anynet.tensor import no_grad as no_grad
 from anynet.torch import distributed as distributed
@@ -39,7 +39,11 @@ from anynet.torch.devices import cuda as cuda
 from anynet.torch.devices import mps as mps
 from anynet.torch.functions import linear as _matrices
 from anynet.torch.functions.creation import TYPED as _TYPED
+from anynet.torch.optimizers import optim as optim
 from anynet.torch.parallel import parallel as _parallel  # noqa: F401 - nn.parallel
+from anynet.torch.runtime import _dynamo as _dynamo
+from anynet.torch.runtime import compiler as compiler
+from anynet.torch.runtime import fx as fx
 from anynet.torch.runtime import jit as jit
 from anynet.torch.runtime import multiprocessing as multiprocessing
 from anynet.torch.runtime import onnx as onnx
@@ -81,6 +85,7 @@ strided, sparse_coo, sparse_csr = "torch.strided", "torch.sparse_coo", "torch.sp
 contiguous_format = preserve_format = channels_last = None
 globals().update({name: row.function for name, row in _TABLE.items() if row.is_function})
 globals().update(_TYPED)
+globals().update(functions.foreach.FOREACH)
 inference_mode = no_grad
 Generator = _streams.Generator
 # functions of networks that PyTorch has at its top, too
@@ -165,6 +170,48 @@ def set_float32_matmul_precision(precision: str) -> None:
 
 def set_printoptions(*_: Any, **__: Any) -> None:
     """Tensors are printed as NumPy prints arrays; these options change nothing."""
+
+
+def set_default_tensor_type(t: Any) -> None:
+    """The type of tensors made of Python floats, by the name of a class: ``torch.DoubleTensor``."""
+    name = (t if isinstance(t, str) else f"{t.__module__}.{t.__name__}").rpartition(".")[2]
+    if name not in ("FloatTensor", "DoubleTensor") or "cuda" in str(t):
+        msg = f"set_default_tensor_type: t must be torch.FloatTensor or torch.DoubleTensor, got {t}; set_default_device sets the device"
+        raise TypeError(msg)
+    set_default_dtype(_TYPED[name].kind)
+
+
+def is_autocast_enabled(device_type: Any = None) -> Any:
+    """Whether products are computed in 16 bits: within a block of `autocast`."""
+    return _precision() in ("mixed-bf16", "mixed-fp16")
+
+
+def is_autocast_cpu_enabled() -> Any:
+    """An older name of `is_autocast_enabled`."""
+    return is_autocast_enabled()
+
+
+def get_autocast_dtype(device_type: Any = "cpu") -> Any:
+    """The type in which products are computed within a block of `autocast`; outside that which it would have."""
+    now = _precision()
+    if now.startswith("mixed"):
+        return float16 if now == "mixed-fp16" else bfloat16
+    return float16 if str(device_type).startswith("cuda") else bfloat16
+
+
+def get_autocast_gpu_dtype() -> Any:
+    """An older name of `get_autocast_dtype` for CUDA."""
+    return get_autocast_dtype("cuda")
+
+
+def get_autocast_cpu_dtype() -> Any:
+    """An older name of `get_autocast_dtype` for the CPU."""
+    return get_autocast_dtype("cpu")
+
+
+def _assert(condition: Any, message: str) -> None:
+    """An assertion: AssertionError with the message."""
+    assert condition, message
 
 
 def use_deterministic_algorithms(mode: Any, *, warn_only: Any = False) -> None:
@@ -279,6 +326,18 @@ def _no_download(*_: Any, **__: Any) -> None:
     raise NotImplementedError(msg)
 
 
+def _torch_home() -> str:
+    """The folder in which PyTorch keeps what it has downloaded."""
+    import os  # late: of this function alone
+
+    return os.path.expanduser(os.environ.get("TORCH_HOME", "~/.cache/torch"))
+
+
+def _hub_folder() -> str:
+    """The folder of `torch.hub`."""
+    return f"{_torch_home()}/hub"
+
+
 linalg = _path("linalg", _an.linalg)
 fft = _path("fft", _an.fft)
 special = _path("special", _an.special)
@@ -328,12 +387,21 @@ vars(fft).update(
     **{f"{n}2": _of_axes(getattr(_an.fft, f"{n}n"), (-2, -1)) for n in ("fft", "ifft", "rfft", "irfft")},
     **{n: _shift(getattr(_an.fft, n)) for n in ("fftshift", "ifftshift")},
 )
+functional = _ModuleType(f"{__name__}.functional", "torch.functional")
+vars(functional).update({n: r.function for n, r in _TABLE.items() if r.is_function})
+_sys.modules[functional.__name__] = functional
 version = _ModuleType(f"{__name__}.version", "torch.version")
 vars(version).update(__version__=__version__, cuda=None, hip=None, git_version="", debug=False)
 testing = _ModuleType(f"{__name__}.testing", "torch.testing")
-testing.assert_close = _assert_close  # type: ignore[attr-defined]
+testing.assert_close = testing.assert_allclose = _assert_close  # type: ignore[attr-defined]
 hub = _ModuleType(f"{__name__}.hub", "torch.hub")
-vars(hub).update(dict.fromkeys(("load", "load_state_dict_from_url", "download_url_to_file"), _no_download))
+_refused = dict.fromkeys(
+    ("load", "list", "help", "load_state_dict_from_url", "download_url_to_file"), _no_download
+)
+vars(hub).update(_refused, get_dir=_hub_folder, _get_torch_home=_torch_home)
+_zoo = _ModuleType(f"{utils.__name__}.model_zoo", "torch.utils.model_zoo")
+vars(_zoo).update(load_url=_no_download)
+_sys.modules[_zoo.__name__] = vars(utils)["model_zoo"] = _zoo
 for _module in (version, testing, hub):
     _sys.modules[_module.__name__] = _module
 random = _ModuleType(f"{__name__}.random", "torch.random")
@@ -344,11 +412,7 @@ vars(random).update(
     set_rng_state=set_rng_state,
     fork_rng=_streams.fork_rng,
 )
-for _module, _where in (
-    (optim, "optim"), (optim.lr_scheduler, "optim.lr_scheduler"), (optim.swa_utils, "optim.swa_utils"), (random, "random"),
-):  # fmt: skip
-    _sys.modules[f"{__name__}.{_where}"] = _module
-_sys.modules[f"{__name__}.optim.optimizer"] = optim.optimizer
+_sys.modules[random.__name__] = random
 func = _ModuleType(f"{__name__}.func", "torch.func")
 
 

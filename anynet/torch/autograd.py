@@ -43,6 +43,7 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool | None = None,
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
@@ -56,6 +57,9 @@ def grad(
     >>> torch.autograd.grad(x**2, x)
     (tensor(6.),)
     """
+    if not only_inputs:
+        msg = "autograd.grad: only_inputs must be True; backward() adds to the grad of all variables"
+        raise NotImplementedError(msg)
     if is_grads_batched:
         msg = "autograd.grad: is_grads_batched must be False; anynet.vmap of anynet.vjp is the same"
         raise NotImplementedError(msg)
@@ -331,3 +335,13 @@ def _hvp(
 functional = ModuleType("anynet.torch.autograd.functional", "torch.autograd.functional")
 vars(functional).update(jacobian=_jacobian, hessian=_hessian, vjp=_vjp, jvp=_jvp, hvp=_hvp, vhp=_hvp)
 sys.modules[functional.__name__] = functional
+
+
+def once_differentiable(fn: Any) -> Any:
+    """The backward of a `Function`, which is not differentiated again: second derivatives follow from its operations here."""
+    return fn
+
+
+function = ModuleType("anynet.torch.autograd.function", "torch.autograd.function")
+vars(function).update(Function=Function, FunctionCtx=_Context, once_differentiable=once_differentiable)
+sys.modules[function.__name__] = function

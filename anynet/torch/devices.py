@@ -187,6 +187,8 @@ cuda.amp = _module(  # type: ignore[attr-defined]
     autocast=lambda enabled=True, dtype=None, cache_enabled=True: autocast("cuda", dtype, enabled),
     GradScaler=GradScaler,
 )
+cuda.amp.grad_scaler = _module("cuda.amp.grad_scaler", GradScaler=GradScaler)
+amp.grad_scaler = _module("amp.grad_scaler", GradScaler=GradScaler)  # type: ignore[attr-defined]
 mps = _module("mps", is_available=lambda: False, manual_seed=streams.manual_seed, empty_cache=_nothing)
 _cudnn = _module(
     "backends.cudnn", benchmark=False, deterministic=True, enabled=True, allow_tf32=False, is_available=lambda: False, version=lambda: None,

@@ -21,6 +21,7 @@ class ReduceOp:
     SUM, AVG, MAX, MIN = "sum", "mean", "max", "min"
 
 
+reduce_op = ReduceOp  # an older name
 _state: dict[str, Group] = {}
 
 

@@ -80,5 +80,7 @@ parallel = ModuleType("anynet.torch.nn.parallel", "torch.nn.parallel")
 vars(parallel).update(
     DataParallel=DataParallel, data_parallel=data_parallel, DistributedDataParallel=DistributedDataParallel
 )
-sys.modules[parallel.__name__] = parallel
+parallel.distributed = parallel  # type: ignore[attr-defined]
+for _name in (parallel.__name__, f"{parallel.__name__}.distributed"):
+    sys.modules[_name] = parallel
 nn.DataParallel, nn.parallel = DataParallel, parallel  # type: ignore[attr-defined]

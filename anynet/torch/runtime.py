@@ -1,4 +1,4 @@
-"""Paths of PyTorch's own runtime that scripts import: what there is of `torch.jit`, `onnx`, `multiprocessing` and `profiler`.
+"""Paths of PyTorch's own runtime that scripts import: what there is of `torch.jit`, `compiler`, `fx`, `onnx`, `profiler`.
 
 They can be imported; a name that is not here says why when it is used.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import multiprocessing as _processes
 import sys
+import typing
 from types import ModuleType
 from typing import Any
 
 from anynet.torch.absent import reason
 
-__all__ = ["jit", "multiprocessing", "onnx", "profiler"]
+__all__ = ["compiler", "fx", "jit", "multiprocessing", "onnx", "profiler"]
 
 
 class _Path(ModuleType):
@@ -66,8 +67,21 @@ def _path(name: str, **contents: Any) -> ModuleType:
 jit = _path(
     "jit", script=_as_it_is, ignore=_as_it_is, export=_as_it_is, unused=_as_it_is, script_method=_as_it_is,
     trace=lambda func, *_, **__: func, freeze=_as_it_is, is_scripting=lambda: False, is_tracing=lambda: False,
-    annotate=lambda _, value: value, Final=Any, ScriptModule=object,
+    annotate=lambda _, value: value, Final=typing.Final, ScriptModule=object, interface=_as_it_is, _script_if_tracing=_as_it_is,
+    script_if_tracing=_as_it_is, _overload=_as_it_is, _overload_method=_as_it_is, is_scripting_or_tracing=lambda: False,
 )  # fmt: skip
+jit.annotations = _path(  # type: ignore[attr-defined]
+    "jit.annotations", **{n: getattr(typing, n) for n in ("Any", "Dict", "List", "Optional", "Tuple", "Union")},
+    **{f"BroadcastingList{n}": list for n in (1, 2, 3)},
+)  # fmt: skip
+_off = {"is_compiling": lambda: False, "is_dynamo_compiling": lambda: False, "is_exporting": lambda: False, "disable": _as_it_is,
+        "allow_in_graph": _as_it_is, "assume_constant_result": _as_it_is, "substitute_in_graph": lambda *_, **__: _as_it_is,
+        "reset": _as_it_is, "set_stance": lambda *_, **__: contextlib.nullcontext(),
+        "cudagraph_mark_step_begin": _as_it_is}  # fmt: skip
+compiler = _path("compiler", **_off)
+_dynamo = _path("_dynamo", **_off)
+_dynamo.config = _path("_dynamo.config")  # type: ignore[attr-defined]
+fx = _path("fx", wrap=_as_it_is)
 onnx = _path("onnx", export=_export)
 multiprocessing = _path(
     "multiprocessing", spawn=_spawn,

@@ -197,6 +197,10 @@ class Backend:
         whether a write is visible elsewhere."""
         return False
 
+    def takes_writes(self, array: Array) -> bool:
+        """Whether elements can be written: not into what shows an element several times, nor into what is mapped to be read."""
+        return True
+
     def fill(self, array: Array, number: bool | float) -> None:
         """``array[...] = number``"""
         array[...] = number

@@ -76,6 +76,9 @@ class NumpyBackend(Backend):
         flags = array.flags
         return flags.owndata and flags.writeable
 
+    def takes_writes(self, array: Array) -> bool:
+        return bool(array.flags.writeable)
+
     def check(
         self,
         function: Callable[..., None],

@@ -3,6 +3,7 @@
 from anynet.torch.functions import (
     conversion,
     creation,
+    foreach,
     further,
     indexing,
     linear,
@@ -18,6 +19,7 @@ from anynet.torch.functions import (
 __all__ = [
     "conversion",
     "creation",
+    "foreach",
     "further",
     "indexing",
     "linear",

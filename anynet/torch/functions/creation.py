@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from anynet import dtypes
 from anynet.ops import creation as c
@@ -264,6 +264,7 @@ def _typed(name: str, kind: Any) -> Any:
 
     class Made(Tensor):
         __slots__ = ()
+        kind: ClassVar[Any]
 
         def __new__(cls, *data: Any) -> Any:
             if all(isinstance(n, int) for n in data):
@@ -273,6 +274,7 @@ def _typed(name: str, kind: Any) -> Any:
         __init__ = object.__init__
 
     Made.__name__ = Made.__qualname__ = name
+    Made.kind = kind
     return Made
 
 

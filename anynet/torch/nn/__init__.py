@@ -17,8 +17,11 @@ from anynet import tensor as _tensor
 from anynet.nn.members import named_tensors as _named_tensors
 from anynet.torch.memory import fitted as _fitted
 from anynet.torch.memory import write as _write
+from anynet.torch.nn import bases as _bases
 from anynet.torch.nn import functional as functional
 from anynet.torch.nn import init as init
+from anynet.torch.nn.averages import CLASSES as _AVERAGED
+from anynet.torch.nn.averages import translation as _translation
 from anynet.torch.tensor import Buffer as Buffer
 from anynet.torch.tensor import Parameter as Parameter
 from anynet.torch.tensor import Tensor as _Tensor
@@ -32,7 +35,17 @@ def adopted(module: Any) -> Any:
     for layer in module.modules():
         if getattr(layer, "inplace", False) is True and _into_the_input not in layer._forward_hooks:
             layer.register_forward_hook(_into_the_input)
+        if isinstance(layer, _SOFTMAXES) and layer.dim is None and _implied not in layer._forward_pre_hooks:
+            layer.register_forward_pre_hook(_implied)
     return module
+
+
+_SOFTMAXES = (_nn.Softmax, _nn.Softmin, _nn.LogSoftmax)
+
+
+def _implied(layer: Any, args: Any) -> None:
+    """The hook of a softmax without an axis, which follows from the number of the input's."""
+    layer.dim = functional.implied_axis(type(layer).__name__.lower(), len(args[0].shape))
 
 
 def _into_the_input(layer: Any, args: Any, output: Any) -> Any:
@@ -49,18 +62,22 @@ class _Stand(type):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         own = cls.__dict__.get("_stands")
+        if "_translated" in cls.__dict__:
+            args, kwargs = cls.__dict__["_translated"](args, kwargs)
         return adopted(type.__call__(own if own is not None else cls, *args, **kwargs))
 
     def __instancecheck__(cls, instance: object) -> bool:
         own = cls.__dict__.get("_stands")
-        return isinstance(instance, own) if own is not None else type.__instancecheck__(cls, instance)
+        if own is None:
+            return type.__instancecheck__(cls, instance)
+        return isinstance(instance, own) and not isinstance(instance, cls.__dict__["_without"])
 
     def __subclasscheck__(cls, subclass: type) -> bool:
         own = cls.__dict__.get("_stands")
         if own is None:
             return type.__subclasscheck__(cls, subclass)
         there = subclass.__dict__.get("_stands", subclass) if isinstance(subclass, type) else subclass
-        return issubclass(there, own)
+        return issubclass(there, own) and not issubclass(there, cls.__dict__["_without"])
 
     def __eq__(cls, other: object) -> bool:
         own = cls.__dict__.get("_stands", cls)
@@ -110,8 +127,9 @@ _nn.Module._buffers = property(  # type: ignore[attr-defined]
 _nn.RNNBase._all_weights = property(_names_of_weights)  # type: ignore[attr-defined]
 
 
-def _standing(own: Any) -> Any:
-    """The class of this room for one of anynet's."""
+def _standing(own: Any, name: str = "", without: tuple[Any, ...] = ()) -> Any:
+    """The class of this room for one of anynet's; `without` those that are derived from it and not from PyTorch's."""
+    name = name or own.__name__
 
     def set_attribute(self: Any, name: str, value: Any) -> None:
         super(made, self).__setattr__(name, value)
@@ -129,11 +147,18 @@ def _standing(own: Any) -> Any:
         msg = f"{type(self).__name__!r} object has no attribute {name!r}"
         raise AttributeError(msg)
 
+    def begin(self: Any, *args: Any, **kwargs: Any) -> None:
+        args, kwargs = translated(args, kwargs)
+        super(made, self).__init__(*args, **kwargs)
+
     body = {
-        "__module__": __name__, "__doc__": own.__doc__, "__qualname__": own.__qualname__, "_stands": own,
+        "__module__": __name__, "__doc__": own.__doc__, "__qualname__": name, "_stands": own, "_without": without,
         "__setattr__": set_attribute, "__getattr__": get_attribute,
     }  # fmt: skip
-    made: Any = _Stand(own.__name__, (own,), body)
+    if name in _AVERAGED:
+        translated = _translation(own.__init__)
+        body |= {"__init__": begin, "_translated": staticmethod(translated)}
+    made: Any = _Stand(name, (own,), body)
     return made
 
 
@@ -166,7 +191,9 @@ for _path in (
     "module", "linear", "conv", "batchnorm", "normalization", "activation", "container", "dropout", "pooling", "loss", "rnn", "sparse",
     "transformer", "padding", "upsampling", "flatten", "instancenorm", "pixelshuffle", "distance", "fold",
 ):  # fmt: skip
-    setattr(modules, _path, _submodule(f"modules.{_path}", _classes))
+    _there = {n: _standing(own, n, tuple(but)) for n, (own, *but) in _bases.BASES.get(_path, {}).items()}
+    setattr(modules, _path, _submodule(f"modules.{_path}", {**_classes, **_there}))
+vars(modules.transformer).update(_get_activation_fn=_bases.activation, _get_clones=_bases.clones)
 modules.utils = _submodule(  # type: ignore[attr-defined]
     "modules.utils", {"_pair": _times(2), "_single": _times(1), "_triple": _times(3), "_ntuple": _times}
 )

@@ -27,8 +27,17 @@ def _offered(function: Callable[..., Any]) -> Callable[..., Any]:
 for _name in dir(_init):
     if _name.endswith("_") and not _name.startswith("_"):
         globals()[_name] = _offered(getattr(_init, _name))
-calculate_gain = _init.calculate_gain
+calculate_gain, _calculate_fan_in_and_fan_out = _init.calculate_gain, _init._fans
 for _name in ("uniform", "normal", "constant", "eye", "dirac", "xavier_uniform", "xavier_normal",
               "kaiming_uniform", "kaiming_normal", "orthogonal",
               "sparse"):  # fmt: skip
     globals()[_name] = globals()[f"{_name}_"]  # older names of the same
+
+
+def _calculate_correct_fan(tensor: Any, mode: str) -> int:
+    """The fan-in or the fan-out of a weight."""
+    fans = dict(zip(("fan_in", "fan_out"), _init._fans(tensor), strict=True))
+    if mode.lower() not in fans:
+        msg = f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']"
+        raise ValueError(msg)
+    return fans[mode.lower()]
