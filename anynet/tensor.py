@@ -534,6 +534,9 @@ class Tensor:
         if edge is not None and type(edge) is not Leaf:
             msg = "assign_ writes to variables and constants, not to the result of a recorded operation"
             raise RuntimeError(msg)
+        own = backend_of(self._data)
+        if not own.takes_writes(self._data):
+            self._data = own.asarray(self._data, copy=True)
         number = not hasattr(source, "shape")
         if not number and tuple(source.shape) != tuple(self.shape):
             msg = f"assign_ of shape {tuple(source.shape)} to a Tensor of shape {self.shape}"
@@ -546,14 +549,12 @@ class Tensor:
                 source = xp.astype(source, self._data.dtype)
             xp.store(self._data, source)
             return self
-        xp = backend_of(self._data)
-        if not xp.takes_writes(self._data):
-            self._data = xp.asarray(self._data, copy=True)
         if CAPTURING and CAPTURING.own:
             CAPTURING.own[-1].write(self)
         if number:
             self._data[...] = source
             return self
+        xp = backend_of(self._data)
         here = backend_of(source)
         if here is not xp or (xp.multi_device and here.device_of(source) != self.device):
             want = dtypes.native(here, self.dtype)  # converted first: the device may lack the source's dtype

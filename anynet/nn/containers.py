@@ -163,6 +163,14 @@ class _Sequence(_Container):
             self.append(item)
         return self
 
+    def __iadd__(self, items: Iterable[Any], /) -> Self:
+        return self.extend(items)
+
+    def __add__(self, items: Iterable[Any], /) -> Self:
+        """A new container with these items behind its own."""
+        joined: Self = self[:]
+        return joined.extend(items)
+
     def insert(self, index: int, item: Any, /) -> Self:
         """Put an item before position `index`; returns the container."""
         items = list(self._items.values())

@@ -31,6 +31,7 @@ from anynet.torch import functions as functions
 from anynet.torch import nn as nn
 from anynet.torch import serialization as serialization
 from anynet.torch.compiling import compile as compile
+from anynet.torch.devices import Generator as Generator
 from anynet.torch.devices import accelerator as accelerator
 from anynet.torch.devices import amp as amp
 from anynet.torch.devices import autocast as autocast
@@ -87,7 +88,6 @@ globals().update({name: row.function for name, row in _TABLE.items() if row.is_f
 globals().update(_TYPED)
 globals().update(functions.foreach.FOREACH)
 inference_mode = no_grad
-Generator = _streams.Generator
 # functions of networks that PyTorch has at its top, too
 _ELSEWHERE = (
     "celu", "selu", "rrelu", "threshold", "pairwise_distance", "pdist", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "conv1d",
@@ -390,6 +390,22 @@ vars(fft).update(
 functional = _ModuleType(f"{__name__}.functional", "torch.functional")
 vars(functional).update({n: r.function for n, r in _TABLE.items() if r.is_function})
 _sys.modules[functional.__name__] = functional
+
+
+def _flatten(tensors: Any) -> Any:
+    """Tensors as one vector."""
+    return _TABLE["cat"].function([t.contiguous().view(-1) for t in tensors])
+
+
+def _unflatten(flat: Any, tensors: Any) -> Any:
+    """Parts of a vector in the shapes of tensors."""
+    parts = flat.split([t.numel() for t in tensors])
+    return tuple(part.view_as(t) for part, t in zip(parts, tensors, strict=True))
+
+
+_utils = _ModuleType(f"{__name__}._utils", "torch._utils")
+vars(_utils).update(_flatten_dense_tensors=_flatten, _unflatten_dense_tensors=_unflatten)
+_sys.modules[_utils.__name__] = _utils
 version = _ModuleType(f"{__name__}.version", "torch.version")
 vars(version).update(__version__=__version__, cuda=None, hip=None, git_version="", debug=False)
 testing = _ModuleType(f"{__name__}.testing", "torch.testing")

@@ -18,7 +18,7 @@ from anynet.torch.sizes import device as _device
 from anynet.train.precision import LossScale
 from anynet_backends import backend_of, resolve
 
-__all__ = ["amp", "backends", "cuda", "mps"]
+__all__ = ["Generator", "amp", "backends", "cuda", "mps"]
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -131,6 +131,26 @@ class GradScaler:
         """Go on with a scale."""
         if state_dict:
             self._scale.load_state_dict({"value": state_dict["scale"], "good": state_dict["_growth_tracker"]})
+
+
+class Generator(streams.Generator):
+    """A stream of random numbers of its own; it is drawn on the host, whatever the device."""
+
+    def __init__(self, device: Any = "cpu") -> None:
+        super().__init__()
+        self.device = _device(device)
+
+    def initial_seed(self) -> int:
+        """The seed that it began with."""
+        return self.seed
+
+    def get_state(self) -> dict[str, int]:
+        """The seed and how many draws there were."""
+        return {"seed": self.seed, "step": self.step}
+
+    def set_state(self, new_state: dict[str, int]) -> None:
+        """Go back to a state."""
+        self.seed, self.step = new_state["seed"], new_state["step"]
 
 
 def _set_device(device: Any) -> None:

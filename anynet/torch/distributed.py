@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import Any
 
 from anynet.distributed import Group, NCCLGroup, Pending, on_device, world
@@ -165,3 +167,22 @@ def __getattr__(name: str) -> Any:
         "Processes are started by mpiexec"
     )
     raise AttributeError(msg)
+
+
+def _of_one(tensor: Any, *_: Any, **__: Any) -> Any:
+    """A collective with a gradient: of one process the tensor itself; NotImplementedError for several."""
+    if is_initialized() and get_world_size() > 1:
+        msg = "torch.distributed.nn: collectives with gradients are for one process here; DistributedDataParallel sums gradients of several"
+        raise NotImplementedError(msg)
+    return tensor
+
+
+nn = ModuleType(f"{__name__}.nn", "torch.distributed.nn")
+vars(nn).update(
+    all_reduce=_of_one,
+    broadcast=_of_one,
+    reduce=_of_one,
+    all_gather=lambda tensor, *_, **__: (_of_one(tensor),),
+)
+for _name in ("nn", "nn.functional"):
+    sys.modules[f"{__name__}.{_name}"] = nn

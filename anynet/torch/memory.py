@@ -261,7 +261,8 @@ def behind(x: Any, take: Callable[[Any], Any]) -> None:
 
 
 def refuse_results(x: Any, *, recording: bool) -> None:
-    if not recording and x.edge is not None and type(x.edge) is not Leaf:
+    # a weight that a hook computes again before each call may be written to: nothing comes of it, here as there
+    if not recording and x.edge is not None and type(x.edge) is not Leaf and "renewed" not in x.__dict__:
         msg = (
             "a result that is being differentiated cannot be changed under no_grad() or through .data or detach(): its gradient would "
             "be that of the old value; change a clone(), or write inside of the recording"

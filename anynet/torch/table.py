@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from anynet.ops.creation import empty_like
+from anynet.tensor import unwrap
 from anynet.torch.memory import fitted, shows, write
 from anynet.torch.tensor import Tensor, adopt
 
@@ -57,10 +60,17 @@ def _finished(function: _F, *, numpys: bool) -> _F:
         if out is None:
             return y
         if isinstance(out, Tensor):
-            return write(out, fitted(out, y, function.__name__))
-        return type(y)(*(write(o, fitted(o, v, function.__name__)) for o, v in zip(out, y, strict=True)))
+            return _put(out, y, function.__name__)
+        return type(y)(*(_put(o, v, function.__name__) for o, v in zip(out, y, strict=True)))
 
     return call
+
+
+def _put(out: Tensor, y: Any, name: str) -> Any:
+    """``out=`` takes a result; an empty one takes its shape, too."""
+    if math.prod(out.shape) == 0 and tuple(y.shape) != tuple(out.shape):
+        out._data = unwrap(empty_like(y, dtype=out.dtype))
+    return write(out, fitted(out, y, name))
 
 
 def _part_of(function: _F, number: int, args: Any, kwargs: Any, x: Any) -> Any:

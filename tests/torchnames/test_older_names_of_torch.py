@@ -159,3 +159,49 @@ def test_a_weight_of_a_repeated_tensor_takes_writes(torch):
         w.copy_(torch.ones(2, 3))
     torch.nn.init.constant_(torch.nn.Parameter(torch.zeros(3).repeat(2, 1)), 1.0)
     assert w.tolist() == [[1.0] * 3] * 2
+
+
+@pytest.mark.parametrize("torch", BOTH)
+def test_an_empty_out_takes_the_shape(torch):
+    x, out = torch.arange(6.0).view(2, 3), torch.empty(0)
+    assert torch.index_select(x, 1, torch.tensor([2, 0]), out=out).tolist() == [[2.0, 0.0], [5.0, 3.0]]
+    assert out.tolist() == [[2.0, 0.0], [5.0, 3.0]]
+
+
+@pytest.mark.parametrize("torch", BOTH)
+def test_lists_of_modules_are_added(torch):
+    layers = torch.nn.ModuleList([torch.nn.Linear(1, 2)])
+    layers += [torch.nn.Linear(2, 3)]
+    more = layers + [torch.nn.Linear(3, 4)]  # noqa: RUF005 - what is tested
+    assert [m.out_features for m in layers] == [2, 3]
+    assert [m.out_features for m in more] == [2, 3, 4]
+    assert len(torch.nn.Sequential(*layers) + torch.nn.Sequential(torch.nn.ReLU())) == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("torch", BOTH)
+def test_initial_values_of_a_normalised_weight_change_nothing(torch):
+    layer = torch.nn.utils.weight_norm(torch.nn.Linear(3, 2, bias=False))
+    before = layer(torch.ones(1, 3)).tolist()
+    layer.weight.data.normal_(0, 0.01)
+    y = layer(torch.ones(1, 3))
+    assert y.tolist() == before
+    y.sum().backward()
+    assert layer.weight_v.grad is not None
+
+
+@pytest.mark.parametrize("torch", BOTH)
+def test_generators_flat_vectors_and_collectives(torch):
+    generator = torch.Generator(device="cpu").manual_seed(5)
+    state = generator.get_state()
+    first = torch.randn(2, generator=generator)
+    generator.set_state(state)
+    assert torch.equal(torch.randn(2, generator=generator), first)
+    assert generator.initial_seed() == 5
+    assert str(generator.device) == "cpu"
+    inside = importlib.import_module(f"{torch.__name__}._utils")
+    parts = [torch.ones(2, 2), torch.zeros(3)]
+    flat = inside._flatten_dense_tensors(parts)
+    assert flat.tolist() == [1.0] * 4 + [0.0] * 3
+    assert [p.shape for p in inside._unflatten_dense_tensors(flat, parts)] == [p.shape for p in parts]
+    assert hasattr(importlib.import_module(f"{torch.__name__}.distributed.nn"), "all_reduce")

@@ -35,7 +35,11 @@ class _Hook(MakesAttribute):
         raise NotImplementedError
 
     def __call__(self, module: Module, args: Any) -> None:
-        setattr(module, self.name, self.value(module))
+        value = self.value(module)
+        vars(value)["renewed"] = (
+            True  # what is written into it is gone with the next call (`anynet.torch.memory`)
+        )
+        setattr(module, self.name, value)
 
     def present(self, module: Module) -> Any:
         """The value for the parameters as they are: a spectral norm moves its vectors in training only."""

@@ -124,16 +124,17 @@ def _front(x: Any, dim: int) -> Any:
 @offered(
     "x.index_add(0, torch.tensor([0, 0]), y[:2])",
     "x.index_add(1, torch.tensor([1]), y[:, :1], alpha=2)",
+    "x.index_add(0, torch.tensor(1), y[:1])",
     in_place=True,
 )
 def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Any:
     source = source if alpha == 1 else source * alpha
-    return m.moveaxis(ix.index_add(_front(input, dim), index, _front(source, dim)), 0, dim)
+    return m.moveaxis(ix.index_add(_front(input, dim), m.reshape(index, (-1,)), _front(source, dim)), 0, dim)
 
 
-@offered("x.index_fill(0, torch.tensor([0, 2]), 7.0)", in_place=True)
+@offered("x.index_fill(0, torch.tensor([0, 2]), 7.0)", "x.index_fill(1, torch.tensor(2), 7.0)", in_place=True)
 def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
-    mask = e.greater(selection.bincount(index, minlength=input.shape[dim]), 0)
+    mask = e.greater(selection.bincount(m.reshape(index, (-1,)), minlength=input.shape[dim]), 0)
     shape = tuple(-1 if k == dim % input.ndim else 1 for k in range(input.ndim))
     return e.where(m.reshape(mask, shape), _values(input, value), input)
 
