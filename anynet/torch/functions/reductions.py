@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from anynet import dtypes
 from anynet.nn import functional as F
+from anynet.ops import creation as c
 from anynet.ops import elementwise as e
 from anynet.ops import indexing as ix
 from anynet.ops import manipulation as m
@@ -16,6 +17,8 @@ from anynet.ops import reductions as r
 from anynet.ops import searching as s
 from anynet.ops import selection
 from anynet.ops.linalg import matrix_norm, vector_norm
+from anynet.tensor import Tensor as AnyTensor
+from anynet.torch.functions.creation import place
 from anynet.torch.promotion import RANK, as_float, prepared
 from anynet.torch.table import offered
 
@@ -465,12 +468,28 @@ def histc(input: Any, bins: int = 100, min: float = 0, max: float = 0) -> Any:
 @offered(
     "torch.searchsorted(torch.tensor([1., 2., 3.]), x)",
     "torch.searchsorted(torch.tensor([1., 2.]), x, right=True)",
+    "torch.searchsorted(y.sort(-1).values, x)",
+    "torch.searchsorted(y.sort(-1).values, y, side='right')",
+    "torch.searchsorted(torch.tensor([1, 3, 3]), 3, right=True)",
     method=False,
 )
 def searchsorted(
     sorted_sequence: Any, input: Any, *, right: bool = False, side: str | None = None, out_int32: bool = False
 ) -> Any:
-    at = s.searchsorted(sorted_sequence, input, side=side or ("right" if right else "left"))
+    side = side or ("right" if right else "left")
+    if not isinstance(input, AnyTensor):
+        input = c.asarray(input, dtype=sorted_sequence.dtype, device=place(sorted_sequence.device))
+    if sorted_sequence.ndim > 1:  # a row for each row of the input: how many numbers come before
+        if tuple(sorted_sequence.shape[:-1]) != tuple(input.shape[:-1]):
+            msg = (
+                "searchsorted: sorted_sequence must have one axis, or the first axes of input, got "
+                f"{tuple(sorted_sequence.shape)} and {tuple(input.shape)}"
+            )
+            raise RuntimeError(msg)
+        before = e.less_equal if side == "right" else e.less
+        at = r.sum(m.astype(before(sorted_sequence[..., None, :], input[..., None]), dtypes.int64), axis=-1)
+    else:
+        at = s.searchsorted(sorted_sequence, input, side=side)
     return m.astype(at, dtypes.int32) if out_int32 else at
 
 
