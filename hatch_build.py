@@ -1,8 +1,8 @@
 """What the wheel takes besides the packages: the examples, in one archive, since an installer compiles each file that lies open.
 
 The archive lies in another one, which compresses it as a whole: that takes a third less than each file by itself. How ONNX's graphs are
-read and written, the kernels for CUDA and readers of other libraries' files, which few need, and reports, which take longer than to
-compile what makes them, lie in archives as well, which Python imports from.
+read and written, the kernels for CUDA and readers of other libraries' files, which few need, and reports and explanations, which take
+longer than to compile what makes them, lie in archives as well, which Python imports from.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 INSIDE = {
     "anynet/autograd/jit": ["on_device.py", "captured.py"],
+    # not those in which the public functions are typed
+    "anynet/explanations": ["[cdlno]*.py", "examples.py", "expressions.py"],
     "anynet/export": ["onnx_graph.py"],
     "anynet/models/foreign": ["[!_]*.py"],
     "anynet/onnx": ["control.py", "graph.py", "layers.py", "operators/*.py"],
@@ -28,7 +30,7 @@ INSIDE = {
     "anynet/testing/cases": ["[!_]*.py"],
     "anynet/torchvision": ["[a-z]*.py"],
 }
-"""Files of packages that lie in an archive: those that are excluded in pyproject.toml."""
+"""Files of packages that lie in an archive, and nowhere else in the wheel."""
 
 
 class ExamplesHook(BuildHookInterface):
@@ -48,6 +50,9 @@ class ExamplesHook(BuildHookInterface):
         with zipfile.ZipFile(archive, "w") as target:
             target.writestr(zipfile.ZipInfo("examples.zip"), whole.getvalue(), zipfile.ZIP_DEFLATED, 9)
         build_data["force_include"][str(archive)] = "anynet/gallery/examples.zip"
+        self.build_config.target_config["exclude"] = [
+            f"/{package}/{p}" for package, some in INSIDE.items() for p in some
+        ]
         for package, patterns in INSIDE.items():
             inside = Path(self._folder.name, package.replace("/", "-") + ".zip")
             home = Path(self.root, package)
