@@ -85,7 +85,8 @@ class RawKernel:
         assert name in source
 
     def __call__(self, grid, block, args):
-        k0, k1, step, stream, out, n = args
+        stream, out, n, k0, k1, step, cells = args
+        assert cells == 0  # nothing is captured
         assert all(type(a) is np.uint64 for a in (k0, k1, step, stream, n))
         assert grid[0] * block[0] * 8 >= n
         assert out.index == Device.stack[-1]

@@ -29,12 +29,17 @@ static unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
 
 LAUNCH = r"""
 extern "C" void launch(unsigned grid, unsigned block, unsigned long long k0, unsigned long long k1,
-    unsigned long long step, unsigned long long stream, unsigned int* out, unsigned long long n)
+    unsigned long long step, unsigned long long stream, unsigned int* out, unsigned long long n, bool in_cells)
 {
     gridDim.x = grid; blockDim.x = block;
     for (blockIdx.x = 0; blockIdx.x < grid; ++blockIdx.x)
         for (threadIdx.x = 0; threadIdx.x < block; ++threadIdx.x)
-            anynet_philox4x64(k0, k1, step, stream, out, n);
+            if (in_cells) {  // as in a graph: the step is counted from that of the cells
+                const unsigned long long cells[3] = {k0, k1, step - 5};
+                anynet_philox4x64(stream, out, n, 1, 2, 5, cells);
+            } else {
+                anynet_philox4x64(stream, out, n, k0, k1, step, nullptr);
+            }
 }
 """
 
@@ -53,14 +58,17 @@ def build(tmp_path, source: str) -> ctypes.CDLL:
 
 def test_philox_kernel_gives_numpys_bits(tmp_path):
     launch = build(tmp_path, SHIM + PHILOX_SOURCE + LAUNCH).launch
-    launch.argtypes = [ctypes.c_uint] * 2 + [ctypes.c_ulonglong] * 4 + [ctypes.c_void_p, ctypes.c_ulonglong]
+    launch.argtypes = (
+        [ctypes.c_uint] * 2 + [ctypes.c_ulonglong] * 4 + [ctypes.c_void_p, ctypes.c_ulonglong, ctypes.c_bool]
+    )
     top = 2**64 - 1
     for key, stream, step, n in ((0, 0, 0, 1), (2**128 - 1, top, top - 1, 8), (2**100 + 7, 3, 2**40, 4099)):
         for grid, block in ((1, 1), (3, 32), (40, 128)):  # too few threads stride, too many stay idle
-            out = np.zeros(n + 3, np.uint32)
-            launch(grid, block, key & top, key >> 64, step, stream, out.ctypes.data, n)
-            assert np.array_equal(out[:n], philox.philox_words(key, stream, step, n))
-            assert not out[n:].any()  # nothing is written past the end
+            for in_cells in (False, True):
+                out = np.zeros(n + 3, np.uint32)
+                launch(grid, block, key & top, key >> 64, step, stream, out.ctypes.data, n, in_cells)
+                assert np.array_equal(out[:n], philox.philox_words(key, stream, step, n))
+                assert not out[n:].any()  # nothing is written past the end
 
 
 def test_updates_are_written_as_kernels():
