@@ -91,8 +91,8 @@ vision.datasets.CIFAR100 = Longer
 """What is changed in the texts that run before and after a script, so that it goes on until it has been measured."""
 
 CAUSES: dict[str, str] = {
-    "own: characters": "three quarters of a step are oneDNN's LSTM, which PyTorch calls as well",
-    "examples: word_language_model, LSTM": "three quarters of a step are oneDNN's LSTM, which PyTorch calls as well",
+    "own: characters": "three quarters of a step are oneDNN's LSTM and products; PyTorch calls the same LSTM",
+    "examples: word_language_model, LSTM": "three quarters of a step are oneDNN's LSTM and products; PyTorch calls the same LSTM",
     "makemore, mlp": "small operations: seven lookups and rolls a step, and the seeds of a batch, which PyTorch's loader does not set",
 }
 """Why a script is slower here, by its name."""
