@@ -19,7 +19,7 @@ INSIDE = {
     "anynet/autograd/jit": ["on_device.py", "captured.py"],
     # not those in which the public functions are typed
     "anynet/explanations": ["[cdlno]*.py", "examples.py", "expressions.py"],
-    "anynet/export": ["onnx_graph.py"],
+    "anynet/export": ["*_source.py", "onnx_graph.py", "source_text.py"],
     "anynet/models/foreign": ["[!_]*.py"],
     "anynet/onnx": ["control.py", "graph.py", "layers.py", "operators/*.py"],
     "anynet/reports": ["[!_]*.py"],

@@ -22,9 +22,7 @@ from anynet._hints import nearest
 from anynet._optional import optional
 from anynet.autograd.pytree import flatten
 from anynet.export.certificate import Certificate, Difference, difference, outputs_of
-from anynet.export.numpy_source import numpy_source
 from anynet.export.program import OPSET, ExportError, Program, input_names, program_of
-from anynet.export.torch_source import torch_source
 from anynet.nn.modes import evaluating
 from anynet.nn.module import Module
 from anynet.ops.creation import asarray
@@ -32,8 +30,11 @@ from anynet.tensor import Tensor, no_grad, unwrap
 from anynet_backends import Array, backend_of, files, safetensors_io
 from anynet_backends.torch_backend import run_module
 
-# in the wheel `onnx_graph` lies in an archive (hatch_build.py): who has not the extra needs it neither open nor compiled
+# in the wheel the writers lie in an archive (hatch_build.py), since few need them
 __path__.append(os.path.join(__path__[0], "inside.zip"))
+
+from anynet.export.numpy_source import numpy_source  # noqa: E402  after the path
+from anynet.export.torch_source import torch_source  # noqa: E402
 
 __all__ = ["OPSET", "Certificate", "Difference", "ExportError", "export", "numpy", "onnx", "torch"]
 
