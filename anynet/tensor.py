@@ -534,13 +534,14 @@ class Tensor:
         if edge is not None and type(edge) is not Leaf:
             msg = "assign_ writes to variables and constants, not to the result of a recorded operation"
             raise RuntimeError(msg)
-        own = backend_of(self._data)
-        if not own.takes_writes(self._data):
-            self._data = own.asarray(self._data, copy=True)
         number = not hasattr(source, "shape")
         if not number and tuple(source.shape) != tuple(self.shape):
             msg = f"assign_ of shape {tuple(source.shape)} to a Tensor of shape {self.shape}"
             raise ValueError(msg)
+        own = backend_of(self._data)
+        # the values of a parameter are its own, whatever it was made of; other read-only memory refuses writes
+        if isinstance(self, Parameter) and not own.takes_writes(self._data):
+            self._data = own.asarray(self._data, copy=True)
         if edge is not None:
             edge.written = clock()
         if COMPILING and COMPILING.own:  # a compiled step is being recorded
