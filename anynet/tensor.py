@@ -281,13 +281,7 @@ class Tensor:
     Tensor([2., 4., 6.])
     """
 
-    __slots__ = (
-        "__dict__",
-        "__weakref__",
-        "_data",
-        "_memory",
-        "edge",
-    )  # __dict__: what a user notes of a weight, say
+    __slots__ = ("__weakref__", "_data", "_memory", "edge")
 
     _data: Array  # read and written without a check by this library; users go through `data`
     edge: Any  # None | Leaf | graph.Node | graph.OutputEdge
@@ -734,7 +728,7 @@ class Parameter(Tensor):
     True
     """
 
-    __slots__ = ()
+    __slots__ = ("_notes",)  # set by `anynet.torch` alone: attributes that a script gives it
 
     def __init__(
         self, data: Any, requires_grad: bool = True, *, dtype: Any = None, device: str | None = None

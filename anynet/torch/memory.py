@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from anynet.nn.utils.weight_norm import renewed
 from anynet.ops.creation import arange
 from anynet.ops.indexing import replace
 from anynet.ops.manipulation import astype, broadcast_to, reshape
@@ -262,7 +263,7 @@ def behind(x: Any, take: Callable[[Any], Any]) -> None:
 
 def refuse_results(x: Any, *, recording: bool) -> None:
     # a weight that a hook computes again before each call may be written to: nothing comes of it, here as there
-    if not recording and x.edge is not None and type(x.edge) is not Leaf and "renewed" not in x.__dict__:
+    if not recording and x.edge is not None and type(x.edge) is not Leaf and renewed.get(id(x)) is not x:
         msg = (
             "a result that is being differentiated cannot be changed under no_grad() or through .data or detach(): its gradient would "
             "be that of the old value; change a clone(), or write inside of the recording"

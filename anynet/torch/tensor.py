@@ -244,10 +244,37 @@ class Tensor(_Plain):
 Tensor._results = Tensor
 
 
+class _Note:
+    """An attribute that scripts give to parameters, such as ``p.hessian = …``: found on the class, its values lie with the parameters, so
+    that reading what every Tensor has costs no more."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, p: Any, kind: Any = None) -> Any:
+        notes = {} if p is None else getattr(p, "_notes", {})
+        if self.name not in notes:
+            msg = f"{(kind or type(p)).__name__} has no attribute {self.name!r}"
+            raise AttributeError(msg)
+        return notes[self.name]
+
+    def __set__(self, p: Any, value: Any) -> None:
+        p._notes = {**getattr(p, "_notes", {}), self.name: value}  # copies may share what was there before
+
+    def __delete__(self, p: Any) -> None:
+        self.__get__(p)
+        p._notes = {name: value for name, value in p._notes.items() if name != self.name}
+
+
 class Parameter(Tensor, tensor.Parameter):
-    """A Tensor that a module trains."""
+    """A Tensor that a module trains. As in PyTorch it takes attributes of any name."""
 
     __slots__ = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not hasattr(self, "__dict__") and not any(name in kind.__dict__ for kind in type(self).__mro__):
+            setattr(Parameter, name, _Note(name))
+        super().__setattr__(name, value)
 
     def __init__(self, data: Any = None, requires_grad: bool = True) -> None:
         tensor.Tensor.__init__(self, empty(0) if data is None else data)

@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
+import anynet as an
 import anynet.torch as ours
 
 theirs = pytest.importorskip("torch")
@@ -163,3 +164,37 @@ def test_functions_of_lists_of_tensors():
     for one, other in zip(lists(ours), lists(theirs), strict=True):
         for a, b in zip(one, other, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("torch", BOTH)
+def test_parameters_take_attributes(torch):
+    layer, lazy = torch.nn.Linear(2, 2), torch.nn.LazyLinear(2)
+    lazy(torch.ones(1, 3))
+    p = torch.nn.Parameter(torch.ones(2))
+    for x in (layer.weight, lazy.weight, p):
+        assert not hasattr(x, "unit_of_it")
+        x.unit_of_it = ["m"]
+        x.unit_of_it.append("s")
+        assert x.unit_of_it == ["m", "s"]
+    assert not hasattr(layer.bias, "unit_of_it")
+    if torch is ours:  # PyTorch's copies lose them
+        again = copy.deepcopy(layer).weight
+        again.unit_of_it.append("kg")
+        assert (again.unit_of_it, layer.weight.unit_of_it) == (["m", "s", "kg"], ["m", "s"])
+    del p.unit_of_it
+    assert not hasattr(p, "unit_of_it")
+    with pytest.raises(AttributeError, match="unit_of_it"):
+        del p.unit_of_it
+
+    class Named(torch.nn.Parameter):
+        pass
+
+    named = Named(torch.ones(1))
+    named.unit_of_it = "A"
+    assert named.unit_of_it == "A"
+
+
+def test_other_tensors_take_no_attributes():
+    for x in (an.ones(2), an.nn.Parameter(an.ones(2)), ours.ones(2)):
+        with pytest.raises(AttributeError, match="requires_gard"):
+            x.requires_gard = True

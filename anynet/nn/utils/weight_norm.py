@@ -6,6 +6,7 @@ files hold ``weight_g`` and ``weight_v``, or ``weight_orig``, ``weight_u`` and `
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from anynet import streams
@@ -22,7 +23,11 @@ from anynet.nn.utils.parametrizations import (
 )
 from anynet.tensor import Buffer, Parameter, Tensor, no_grad
 
-__all__ = ["remove_spectral_norm", "remove_weight_norm", "spectral_norm", "weight_norm"]
+__all__ = ["remove_spectral_norm", "remove_weight_norm", "renewed", "spectral_norm", "weight_norm"]
+
+
+renewed: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+"""By id: what a hook computed before a call. What is written into it is gone with the next one (`anynet.torch.memory`)."""
 
 
 class _Hook(MakesAttribute):
@@ -36,9 +41,7 @@ class _Hook(MakesAttribute):
 
     def __call__(self, module: Module, args: Any) -> None:
         value = self.value(module)
-        vars(value)["renewed"] = (
-            True  # what is written into it is gone with the next call (`anynet.torch.memory`)
-        )
+        renewed[id(value)] = value
         setattr(module, self.name, value)
 
     def present(self, module: Module) -> Any:
