@@ -309,7 +309,7 @@ class CapturedSteps:
     def __call__(self, key: Any, leaves: list[Any], structure: Any, arrays: list[Array]) -> Any:
         """What the function gives."""
         if key in self.refused:
-            return self._called(leaves, structure)
+            return _call(self.function, leaves, structure)
         steps = self.steps.get(key)
         if steps is not None:
             self.steps.move_to_end(key)
@@ -320,10 +320,10 @@ class CapturedSteps:
         while len(self.warm) > 4 * self.cache_size:
             self.warm.popitem(last=False)
         if count <= _WARM:
-            return self._settled(self._called(leaves, structure))
+            return self._settled(_call(self.function, leaves, structure))
         if self._gives_up(steps):
             self._refuse(key)
-            return self._called(leaves, structure)
+            return _call(self.function, leaves, structure)
         step_or_error = self._capture(leaves, structure, arrays)
         del self.warm[key]
         if isinstance(step_or_error, _Step):
@@ -333,16 +333,10 @@ class CapturedSteps:
                 self._refuse(key)
                 self._say(CaptureError(f"{step_or_error.guard.line()}: {_WRITTEN}"))
             return value
-        value = self._called(leaves, structure)  # what is the function's own fault it raises itself
+        value = _call(self.function, leaves, structure)  # what is the function's own fault it raises itself
         self._refuse(key)
         self._say(step_or_error)
         return value
-
-    def _called(self, leaves: list[Any], structure: Any) -> Any:
-        if type(structure) is int:
-            return self.function(*leaves)
-        args, kwargs = unflatten(structure, leaves)
-        return self.function(*args, **kwargs)
 
     @staticmethod
     def _settled(value: Any) -> Any:
