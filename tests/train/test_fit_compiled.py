@@ -170,7 +170,8 @@ def test_what_differs_is_not_used(monkeypatch):
     """A program that computes something else is found out by the comparison."""
 
     class Wrong:
-        def __init__(self, function):
+        def __init__(self, function, capture):
+            assert capture == "off"
             self.function, self.calls = function, 0
 
         def __call__(self, x, y):
