@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counted_operations import clipped_step
 
 import anynet as an
 import anynet.nn.functional as F
@@ -159,17 +160,7 @@ def trained(name, how, streams=None):
     make, shape = NETWORKS[name]
     an.random.manual_seed(1)
     net = make().to("cuda")
-    optimizer, loss_of = optim.Adam(net.parameters(), lr=1e-3), nn.CrossEntropyLoss()
-
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = loss_of(net(x), y)
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        return loss
-
-    function = how(step)
+    function = how(clipped_step(net))
     own = np.random.default_rng(3)
     losses = []
     with late(streams) if streams else contextlib.nullcontext():
