@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import pickle
-import threading
 import warnings
 from pathlib import Path
 
@@ -702,7 +702,7 @@ def test_another_stream_waits_for_the_last_launch():
             assert (first.tolist(), second.tolist()) == ([2.0, 2.0], [6.0, 6.0])
 
 
-def test_threads_call_one_function():
+def test_threads_call_one_function(in_threads):
     f = an.compile(lambda x: an.sum(an.exp(x)) * x)
     wrong = []
 
@@ -712,11 +712,7 @@ def test_threads_call_one_function():
             if abs(y.numpy() - 4 * np.exp(number) * number).max() > 1e-3:
                 wrong.append(number)
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(*(functools.partial(work, i) for i in range(3)))
     assert not wrong
     assert f.recorded == 1
 

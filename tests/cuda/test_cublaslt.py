@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import shlex
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -243,7 +243,7 @@ def test_each_stream_has_a_workspace():
     assert len(own.workspaces) == 2
 
 
-def test_threads_share_a_layer():
+def test_threads_share_a_layer(in_threads):
     a, b = cupy.asarray(drawn((9, 8))), cupy.asarray(drawn((8, 7), seed=1))
     vectors = [cupy.full(7, float(k), "float32") for k in range(4)]
     base, wrong = cupy.asnumpy(a) @ cupy.asnumpy(b), []
@@ -254,11 +254,7 @@ def test_threads_share_a_layer():
             if np.abs(y - base - k).max() > 1e-4:
                 wrong.append(k)
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*(functools.partial(work, k) for k in range(4)))
     assert not wrong
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -130,7 +130,7 @@ def test_second_order():
     np.testing.assert_allclose(got.numpy(), 6 * values)
 
 
-def test_threads():
+def test_threads(in_threads):
     """Each thread has its own results."""
     rng = np.random.default_rng(0)
     inputs = [rng.normal(size=(300, 400)).astype(np.float32) for _ in range(4)]
@@ -144,11 +144,7 @@ def test_threads():
             if any(a.tobytes() != b.tobytes() for a, b in zip(got, want[i], strict=True)):
                 wrong.append(i)
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*(functools.partial(work, i) for i in range(4)))
     assert not wrong
 
 
