@@ -385,15 +385,29 @@ def _columns(nest: _Nest, a: Value) -> tuple[list[Value], Value]:
     return places, f.smaller(left, nest.sizes[3])
 
 
+def _forward_rows(t: str) -> tuple[Function, Function, Function, Function]:
+    """What a forward pass does to a row of columns: add it up, and its squares; add up sums; scale it."""
+    return (
+        _each("add_up", t, "x total", "", _add_up),
+        _each("add_squares", t, "x m total", "", _add_squares),
+        _each("add_wide", t, "x total", "", _add_wide),
+        _each("scaled_each", t, "x y m a b", "", _scaled_each),
+    )
+
+
+def _backward_rows(t: str) -> tuple[Function, Function, Function]:
+    """What a backward pass does to a row of columns: add up the gradient and its products with x; add up sums; the gradient of x."""
+    return (
+        _each("add_pairs", t, "g x m total product", "", _add_pairs),
+        _each("add_wide", t, "x total", "", _add_wide),
+        _each("back_each", t, "g x y m a shift slope", "", _back_each),
+    )
+
+
 def _columns_forward(t: str) -> tuple[Function, ...]:
     """(x, weight, bias, y, mean, variance) for statistics of columns; sizes: blocks of columns, rows, columns,
     columns of a block."""
-    add, squares = (
-        _each("add_up", t, "x total", "", _add_up),
-        _each("add_squares", t, "x m total", "", _add_squares),
-    )
-    wide = _each("add_wide", t, "x total", "", _add_wide)
-    apply = _each("scaled_each", t, "x y m a b", "", _scaled_each)
+    add, squares, wide, apply = _forward_rows(t)
     nest = _Nest("columns_forward", 6)
     f = nest.f
     rows, (eps, count) = nest.sizes[1], nest.data
@@ -416,9 +430,7 @@ def _columns_forward(t: str) -> tuple[Function, ...]:
 
 def _columns_backward(t: str) -> tuple[Function, ...]:
     """(g, x, mean, variance, weight, gradients of x, weight, bias) for statistics of columns."""
-    pairs = _each("add_pairs", t, "g x m total product", "", _add_pairs)
-    wide = _each("add_wide", t, "x total", "", _add_wide)
-    apply = _each("back_each", t, "g x y m a shift slope", "", _back_each)
+    pairs, wide, apply = _backward_rows(t)
     nest = _Nest("columns_backward", 8)
     f = nest.f
     rows, (eps, count) = nest.sizes[1], nest.data
@@ -474,12 +486,7 @@ class _Channels:
 
 def _channels_forward(t: str) -> tuple[Function, ...]:
     """(x, weight, bias, y, mean, variance) for groups of channels that lie together, of each sample."""
-    add, squares = (
-        _each("add_up", t, "x total", "", _add_up),
-        _each("add_squares", t, "x m total", "", _add_squares),
-    )
-    wide = _each("add_wide", t, "x total", "", _add_wide)
-    apply = _each("scaled_each", t, "x y m a b", "", _scaled_each)
+    add, squares, wide, apply = _forward_rows(t)
     nest = _Nest("channels_forward", 6)
     f, columns = nest.f, _Channels(nest)
     eps, count = nest.data
@@ -509,9 +516,7 @@ def _channels_forward(t: str) -> tuple[Function, ...]:
 
 def _channels_backward(t: str) -> tuple[Function, ...]:
     """(g, x, mean, variance, weight, gradients of x, weight, bias) for groups of channels; those of weight and bias for each sample."""
-    pairs = _each("add_pairs", t, "g x m total product", "", _add_pairs)
-    wide = _each("add_wide", t, "x total", "", _add_wide)
-    apply = _each("back_each", t, "g x y m a shift slope", "", _back_each)
+    pairs, wide, apply = _backward_rows(t)
     nest = _Nest("channels_backward", 8)
     f, columns = nest.f, _Channels(nest)
     eps, count = nest.data
