@@ -451,6 +451,12 @@ def _rule_linear(
     return y
 
 
+def _rule_lstm_cell(
+    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
+) -> Any:
+    return _swap(_aligned(prim, values, mask, n, meta))  # h and c are its first axis
+
+
 RULES: dict[str, Rule] = {
     "reshape": _rule_reshape,
     "permute_dims": _rule_permute,
@@ -487,6 +493,7 @@ RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(("squared_error", "huber", "binary_cross_entropy", "logit_cross_entropy"), _aligned),
     "linear": _rule_linear,
+    "lstm_cell": _rule_lstm_cell,
     "normalize": _rule_normalize,
 }
 """How a primitive acts on a batch: ``rule(prim, values, mask, n, meta)``, where `mask` says which of the values have

@@ -15,7 +15,7 @@ from anynet.nn.module import Module
 from anynet.nn.utils.rnn import PackedSequence, padded_sorted, reordered, repacked
 from anynet.ops import creation
 from anynet.ops.manipulation import concat, expand_dims, permute_dims, stack
-from anynet.ops.recurrent import gru, gru_scan, lstm, lstm_scan, rnn_scan
+from anynet.ops.recurrent import gru, gru_cell, lstm, lstm_cell, rnn_scan
 from anynet.tensor import Parameter, Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import backend_of
@@ -573,10 +573,10 @@ class RNNCellBase(Module):
                 raise ShapeError(msg)
             else:
                 states.append(state if batched else expand_dims(state, axis=0))
-        return expand_dims(x, axis=0), states, batched
+        return x, states, batched
 
-    def _finish(self, states: Tensor, batched: bool) -> Tensor:
-        return states[0, ...] if batched else states[0, 0, ...]
+    def _finish(self, state: Tensor, batched: bool) -> Tensor:
+        return state if batched else state[0, ...]
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}{'' if self.bias else ', bias=False'}"
@@ -637,8 +637,8 @@ class RNNCell(RNNCellBase):
     def forward(self, x: ArrayLike, hx: ArrayLike | None = None) -> Tensor:
         """The next state."""
         x, (h,), batched = self._prepare(x, (hx,))
-        gates = F.linear(x, self.weight_ih, _biases(self.bias_ih, self.bias_hh))
-        return self._finish(rnn_scan(gates, h, self.weight_hh, relu=self.nonlinearity == "relu"), batched)
+        a = F.linear(x, self.weight_ih, _biases(self.bias_ih, self.bias_hh)) + F.linear(h, self.weight_hh)
+        return self._finish(F.relu(a) if self.nonlinearity == "relu" else F.tanh(a), batched)
 
 
 @equation(
@@ -702,8 +702,8 @@ class LSTMCell(RNNCellBase):
             raise TypeError(msg)
         x, (h, c), batched = self._prepare(x, (None, None) if hx is None else tuple(hx))
         gates = F.linear(x, self.weight_ih, _biases(self.bias_ih, self.bias_hh))
-        hs, cs = lstm_scan(gates, h, c, self.weight_hh)
-        return self._finish(hs, batched), self._finish(cs, batched)
+        both = lstm_cell(gates, F.linear(h, self.weight_hh), c)
+        return self._finish(both[0, ...], batched), self._finish(both[1, ...], batched)
 
 
 @equation(
@@ -757,6 +757,5 @@ class GRUCell(RNNCellBase):
     def forward(self, x: ArrayLike, hx: ArrayLike | None = None) -> Tensor:
         """The next state."""
         x, (h,), batched = self._prepare(x, (hx,))
-        gates = F.linear(x, self.weight_ih, self.bias_ih)
-        more = () if self.bias_hh is None else (self.bias_hh,)
-        return self._finish(gru_scan(gates, h, self.weight_hh, *more), batched)
+        a, b = F.linear(x, self.weight_ih, self.bias_ih), F.linear(h, self.weight_hh, self.bias_hh)
+        return self._finish(gru_cell(a, b, h), batched)

@@ -1,9 +1,10 @@
-"""Recurrent layers: one primitive goes over the whole sequence, for one layer and one direction.
+"""Recurrent layers: one primitive goes over the whole sequence, for one layer and one direction; a cell is one step.
 
 What depends on the input alone is one product for all steps, done before (`gates` = x Wᵀ + b). The primitive does what
 must be done step by step. Backward, the activations of all steps are computed again in one go from what the forward
 pass returned; only the recurrence of the gradients is a loop, and the weights' gradient is one product. Where a backend
-has a kernel for a whole layer (`lstm`, `gru`), a primitive of its own calls that.
+has a kernel for a whole layer (`lstm`, `gru`), a primitive of its own calls that. A cell (`gru_cell`, `lstm_cell`) is what comes
+behind the products of a step, element by element: one loop where operations are compiled, as the products beside it are.
 
 All sequences are time-major, (steps, batch, features). With `sizes`, as in a packed sequence (longest first), only the
 first sizes[t] rows are active at step t; the others keep their state.
@@ -27,7 +28,7 @@ from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
 
-__all__ = ["gru", "gru_scan", "lstm", "lstm_scan", "rnn_scan"]
+__all__ = ["gru", "gru_cell", "gru_scan", "lstm", "lstm_cell", "lstm_scan", "rnn_scan"]
 
 
 def _steps(n: int, reverse: bool) -> range:
@@ -286,6 +287,53 @@ def _gru_rule(
         dh = back if active is None else back + dh * (1.0 - active)
     da, db = _in_order(das, reverse), _rows(_in_order(dbs, reverse))
     return da, dh, matmul(mT(db), _rows(before)), None if bias is None else sum_(db, axis=0)
+
+
+# ----- cells: one step -----
+
+
+@primitive
+def gru_cell(xp: Backend, a: Array, b: Array, h: Array, /) -> Array:
+    """r = σ(a_r + b_r), z = σ(a_z + b_z), n = tanh(a_n + r b_n), (1 − z) n + z h: a = W_ih x + b_ih and b = W_hh h + b_hh
+    (…, 3h), h (…, h) → the next state (…, h). Source: as of `gru_scan`."""
+    (ar, az, an), (br, bz, bn) = _split(a, 3), _split(b, 3)
+    r, z = xp.logistic(ar + br), xp.logistic(az + bz)
+    n = xp.tanh(an + r * bn)
+    return n + z * (h - n)
+
+
+@gru_cell.vjps("a", "b", "h")
+def _gru_cell_rule(g: Any, a: Any, b: Any, h: Any) -> tuple[Any, Any, Any]:
+    (ar, az, an), (br, bz, bn) = _split(a, 3), _split(b, 3)
+    r, z = sigmoid(ar + br), sigmoid(az + bz)
+    n = e.tanh(an + r * bn)
+    dn = g * (1.0 - z) * (1.0 - n * n)
+    dr, dz = dn * bn * (r * (1.0 - r)), g * (h - n) * (z * (1.0 - z))
+    return concat((dr, dz, dn), axis=-1), concat((dr, dz, dn * r), axis=-1), g * z
+
+
+@primitive
+def lstm_cell(xp: Backend, a: Array, b: Array, c: Array, /) -> Array:
+    """(i, f, u, o) = a + b; c' = σ(f) c + σ(i) tanh(u), h' = σ(o) tanh(c'): a = W_ih x + b_ih and b = W_hh h + b_hh (…, 4h), c (…, h)
+    → h' and c', as one array (2, …, h). Source: as of `lstm_scan`."""
+    i, f, u, o = _split(a + b, 4)
+    new = xp.logistic(f) * c + xp.logistic(i) * xp.tanh(u)
+    return xp.stack([xp.logistic(o) * xp.tanh(new), new])
+
+
+@lstm_cell.vjps("a", "b", "c")
+def _lstm_cell_rule(g: Any, a: Any, b: Any, c: Any) -> tuple[Any, Any, Any]:
+    gh, gc = g[0, ...], g[1, ...]
+    i, f, u, o = _split(a + b, 4)
+    i, f, u, o = sigmoid(i), sigmoid(f), e.tanh(u), sigmoid(o)
+    t = e.tanh(f * c + i * u)
+    d = gc + gh * o * (1.0 - t * t)
+    parts = d * u * (i * (1.0 - i)), d * c * (f * (1.0 - f)), d * i * (1.0 - u * u), gh * t * (o * (1.0 - o))
+    da = concat(parts, axis=-1)
+    return da, da, d * f
+
+
+gru_cell.stacked = True
 
 
 # ----- whole layers, where a backend has them -----

@@ -1,9 +1,11 @@
 """Recurrent layers and attention: errors, options, and training."""
 
+import numpy as np
 import pytest
 
 import anynet as an
 from anynet import nn
+from anynet.ops import recurrent
 
 
 @pytest.mark.parametrize("layer", [nn.RNN, nn.LSTM, nn.GRU])
@@ -132,3 +134,75 @@ def test_a_mean_of_dropped_attention_is_unbiased():
     sdpa = nn.functional.scaled_dot_product_attention
     total = sum(sdpa(q, k, v, dropout_p=0.3) for _ in range(4000)) / 4000
     assert float(an.max(an.abs(total - sdpa(q, k, v)))) < 0.05
+
+
+def cells_in_a_loop(kind, steps=3):
+    """A loss of all the states of a cell that goes over a sequence, its arguments, and the parameters."""
+    cell = kind(5, 4)
+    x = an.asarray(np.random.default_rng(0).normal(size=(8, steps, 5)).astype(np.float32))
+    first = an.asarray(np.random.default_rng(1).normal(size=(8, 4)).astype(np.float32))
+
+    def loss(x, first):
+        state, total = (first, first) if kind is nn.LSTMCell else first, 0.0
+        for t in range(x.shape[1]):
+            state = cell(x[:, t, :], state)
+            for part in state if isinstance(state, tuple) else (state,):
+                total = total + an.sum(part * part * 0.5)
+        return total
+
+    return cell, loss, (x, first)
+
+
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
+def test_a_loop_over_cells_is_the_layer_over_the_sequence(kind):
+    cell, loss, (x, first) = cells_in_a_loop(kind)
+    layer = {nn.RNNCell: nn.RNN, nn.LSTMCell: nn.LSTM, nn.GRUCell: nn.GRU}[kind](5, 4, batch_first=True)
+    layer.load_state_dict({f"{name}_l0": p for name, p in cell.state_dict().items()})
+    total = loss(x, first)
+    total.backward()
+    if kind is nn.LSTMCell:  # of the layer's cell states only the last is a result
+        c = first
+        states = []
+        for t in range(x.shape[1]):
+            y, (_, c) = layer(x[:, t : t + 1, :], ((first if t == 0 else states[-2])[None], c[None]))
+            states += [y[:, 0, :], c := c[0]]
+        expected = an.sum(an.stack(states) ** 2) * 0.5
+    else:
+        expected = an.sum(layer(x, first[None])[0] ** 2) * 0.5
+    expected.backward()
+    np.testing.assert_allclose(total.item(), expected.item(), rtol=1e-5)
+    for name, p in cell.named_parameters():
+        like = getattr(layer, f"{name}_l0").grad.numpy()
+        np.testing.assert_allclose(p.grad.numpy(), like, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
+def test_cells_in_a_loop_have_the_same_bits_compiled(kind):
+    cell, loss, data = cells_in_a_loop(kind)
+
+    def step(x, first):
+        cell.zero_grad()
+        y = loss(x, first)
+        y.backward()
+        return y, {name: p.grad for name, p in cell.named_parameters()}
+
+    compiled = an.compile(step)
+    for _ in range(30):  # operations become machine code on the way
+        y, grads = step(*data)
+    grads = {name: g.numpy().copy() for name, g in grads.items()}
+    for _ in range(3):
+        z, others = compiled(*data)
+    assert z.item() == y.item()
+    for name, g in grads.items():
+        np.testing.assert_array_equal(others[name].numpy(), g)
+
+
+@pytest.mark.parametrize("name", ["gru_cell", "lstm_cell"])
+def test_cells_under_vmap(name):
+    function = getattr(recurrent, name)
+    gates = 3 if name == "gru_cell" else 4
+    rng = np.random.default_rng(0)
+    a, b, h = (an.asarray(rng.normal(size=s)) for s in ((6, 2, gates * 3), (2, gates * 3), (6, 2, 3)))
+    mapped = an.vmap(function, in_axes=(0, None, 0))(a, b, h)
+    for i in range(6):
+        np.testing.assert_allclose(mapped[i].numpy(), function(a[i], b, h[i]).numpy(), rtol=1e-12)

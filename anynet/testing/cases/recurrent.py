@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from anynet.ops.manipulation import concat, expand_dims
-from anynet.ops.recurrent import gru, gru_layer, gru_scan, lstm, lstm_layer, lstm_scan, rnn_scan
+from anynet.ops.recurrent import (
+    gru,
+    gru_cell,
+    gru_layer,
+    gru_scan,
+    lstm,
+    lstm_cell,
+    lstm_layer,
+    lstm_scan,
+    rnn_scan,
+)
 from anynet.testing.cases import Case
 
 _LSTM = ((3, 2, 12), (2, 3), (2, 3), (12, 3))
@@ -39,6 +49,8 @@ CASES: tuple[Case, ...] = (
     Case("gru, no bias", gru_scan, _GRU),
     Case("gru, backward", lambda *a: gru_scan(*a, reverse=True), (*_GRU, (9,))),
     Case("gru, packed", lambda *a: gru_scan(*a, **_SIZES), (*_GRU, (9,))),
+    Case("lstm cell", lstm_cell, ((2, 12), (2, 12), (2, 3))),
+    Case("gru cell", gru_cell, ((2, 9), (2, 9), (2, 3))),
     Case("lstm layer", lambda *a: _joined(lstm_layer, *a), _LSTM_LAYER),
     Case("lstm layer, backward", lambda *a: _joined(lstm_layer, *a, reverse=True), _LSTM_LAYER),
     Case("lstm layer, no bias", lambda *a: _joined(lstm, *a), _LSTM_LAYER[:-1]),
