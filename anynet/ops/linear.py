@@ -182,6 +182,8 @@ def _linear_rows(
         gx = xp.matmul(flat, weight.conj()) if need[0] else None
         if gx is not None and g.ndim != 2:
             gx = xp.reshape(gx, x.shape)
+        if len(need) > 2 and need[1] and need[2]:
+            return gx, *xp.product_and_sums(flat, rows.conj())
         gw = None
         if need[1]:  # BLAS has nothing for the product of a column and a row
             gw = (xp.multiply if flat.shape[0] == 1 else xp.matmul)(flat.T, rows.conj())
@@ -189,7 +191,15 @@ def _linear_rows(
             return gx, gw
         return gx, gw, xp.sum(flat, axis=0) if need[2] else None
 
-    return y, pullback
+    form = xp.product_format
+    if form is None:
+        return y, pullback
+
+    def rounded(g: Array) -> tuple[Any, ...]:
+        with xp.computing(form):
+            return pullback(g)
+
+    return y, rounded
 
 
 def _same_library(x: Any, w: Any) -> bool:

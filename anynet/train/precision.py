@@ -52,14 +52,19 @@ def said(name: str | None, device: str) -> dict[str, Any] | None:
     kind, xp = SHORT[name], resolve(device)[0]
     own = kind in xp.short_products
     what = ", ".join(words for prim, words in _PLAIN.items() if prim in ROUNDED)
-    how = (
-        f"computed in {kind}"
-        if own
-        else f"operands rounded to {kind}, computed in float32: its numbers, not its speed"
-    )
+    if own:
+        how = f"computed in {kind}"
+    elif kind in xp.computing_formats:
+        library = xp.blas_info()["name"]
+        how = (
+            f"operands rounded to {kind}, in which {library} may compute linear layers, and the forward pass of other products; the rest "
+            "in float32"
+        )
+    else:
+        how = f"operands rounded to {kind}, computed in float32: its numbers, not its speed"
     return {
         "name": name, "format": kind, "products": list(ROUNDED), "parameters": "float32",
-        "emulated": not own, "loss_scale": "dynamic" if name == "mixed-fp16" else None,
+        "emulated": not own and kind not in xp.computing_formats, "loss_scale": "dynamic" if name == "mixed-fp16" else None,
         "words": f"precision {name}: {what} {how}; everything else in float32",
     }  # fmt: skip
 

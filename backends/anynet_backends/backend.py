@@ -367,6 +367,21 @@ class Backend:
         y += c
         return y
 
+    def product_and_sums(self, a: Array, b: Array, /) -> tuple[Array, Array]:
+        """New arrays aᵀ b and the sums of the columns of a: (k, m) and (k, n) → (m, n) and (m,); the gradients of a weight and a bias."""
+        product = self.multiply if a.shape[0] == 1 else self.matmul  # BLAS has nothing for a column and a row
+        return product(a.T, b), self.sum(a, axis=0)
+
+    @property
+    def computing_formats(self) -> frozenset[str]:
+        """The formats for which `computing` makes a difference."""
+        return frozenset()
+
+    @property
+    def product_format(self) -> str | None:
+        """The format of the block of `computing` that this is in, None where it makes no difference."""
+        return None
+
     def computing(self, kind: str) -> contextlib.AbstractContextManager[None]:
         """A block in which products of float32 numbers, which the caller has rounded to the format `kind`, may be computed in it, and added
         up in float32."""

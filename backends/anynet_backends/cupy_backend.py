@@ -319,6 +319,19 @@ class CupyBackend(Backend):
         with self.scope(a):
             return self._affine(a, b, c)
 
+    def product_and_sums(self, a: Array, b: Array, /) -> tuple[Array, Array]:
+        with self.scope(a):
+            found = cuda_kernels.products.product_and_sums(self.native, a, b)
+            return super().product_and_sums(a, b) if found is None else found
+
+    @property
+    def computing_formats(self) -> frozenset[str]:
+        return cuda_kernels.products.formats()
+
+    @property
+    def product_format(self) -> str | None:
+        return cuda_kernels.products.current()
+
     def computing(self, kind: str) -> contextlib.AbstractContextManager[None]:
         return cuda_kernels.products.computing(kind)
 

@@ -372,7 +372,8 @@ def probe(device: str) -> str:
     try:
         xp, name = resolve(device)
         a = xp.reshape(xp.arange(6, dtype=xp.float32, device=xp.native_device(name)), (2, 3))
-        y = xp.to_host(xp.matmul(a, xp.matrix_transpose(a)) + xp.exp(a[:, :2] * 0))
+        with xp.scope(a):
+            y = xp.to_host(xp.matmul(a, xp.matrix_transpose(a)) + xp.exp(a[:, :2] * 0))
         answer = (
             "ok" if y.tolist() == [[6.0, 15.0], [15.0, 51.0]] else f"a small matrix product gave {y.tolist()}"
         )

@@ -17,6 +17,8 @@ import pytest
 
 import anynet as an
 from anynet.nn import functional as F
+from anynet.ops.linear import _linear
+from anynet.train.precision import said as said_of
 from anynet_backends import get_backend
 from anynet_backends.cuda_kernels import cublaslt, products
 from anynet_backends.cuda_kernels.cublaslt import LIBRARY, CublasLtError, Operand, Plan, Product
@@ -152,7 +154,7 @@ def test_a_linear_layer_has_the_gradients_of_the_cpu(shape, dtype):
 def test_a_linear_layer_is_one_launch_forward_and_two_backward():
     xp, (x, w, b) = XP, (cupy.asarray(drawn(s, "float32", k)) for k, s in enumerate(((6, 7), (5, 7), (5,))))
     with recorded() as log:
-        y, pull = XP.kernels["linear"](xp, x, w, b, need=(True, True, True))
+        y, pull = _linear.kernels["cupy"](xp, x, w, b, need=(True, True, True))
     assert kinds(log) == ["launch cublasLtMatmul bias"]
     with recorded() as log:
         pull(y)
@@ -207,6 +209,17 @@ def test_a_rounded_layer_has_the_numbers_of_the_cpu(name):
         found.append([y.numpy(), *(x.grad.numpy() for x in xs)])
     for here, there in zip(*found, strict=True):
         np.testing.assert_allclose(here, there, rtol=2e-2 if name == "mixed-bf16" else 1e-5, atol=1e-4)
+
+
+def test_what_a_run_says_of_its_products(monkeypatch):
+    for name, kind in (("tf32", "tf32"), ("mixed-bf16", "bfloat16")):
+        found = said_of(name, "cuda")
+        assert f"operands rounded to {kind}, in which cuBLASLt may compute linear layers" in found["words"]
+        assert not found["emulated"]
+        assert said_of(name, "cpu")["emulated"]
+    assert "computed in float16" in said_of("mixed-fp16", "cuda")["words"]
+    monkeypatch.setattr(type(LIBRARY), "functions", None)
+    assert said_of("tf32", "cuda")["words"].count("its numbers, not its speed") == 1
 
 
 # ----- what is kept -----

@@ -9,8 +9,9 @@ import pytest
 
 import anynet as an
 from anynet import nn, optim
+from anynet.cli.commands.doctor import examine
 from anynet.testing.parity import CASES
-from anynet_backends import philox
+from anynet_backends import philox, registry
 from ci.cuda_emulator.log import Log, present
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
@@ -103,3 +104,12 @@ def test_gradients_of_looked_up_rows(sparse):
         before - table.weight.to("cpu").numpy(), 0.1 * np.outer([0, 2, 0, 0, 1], np.ones(3)), atol=1e-6
     )
     assert not strays(log)
+
+
+def test_what_shows_that_a_device_works_computes_there(monkeypatch):
+    monkeypatch.setattr(registry, "_PROBED", {})
+    with Log() as log:
+        found = dict(examine()["devices"])
+    assert not strays(log)
+    assert found[SECOND].startswith("one training step: loss")
+    assert registry._PROBED[SECOND] == "ok"

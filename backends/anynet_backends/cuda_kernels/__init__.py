@@ -33,7 +33,6 @@ KERNELS: KernelTable = {
     **cross_entropy.KERNELS,
     **normalization.KERNELS,
     **pooling.KERNELS,
-    **products.KERNELS,
     **recurrent.KERNELS,
     **scatter.KERNELS,
 }

@@ -16,14 +16,18 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from anynet_backends.array_api import Array
-from anynet_backends.backend import Backend
 from anynet_backends.cuda_kernels.cublaslt import COMPUTE, LIBRARY, Operand, Plan, Product
-from anynet_backends.kernel_table import KernelTable, register_in
 
-__all__ = ["KERNELS", "MOST_PLANS", "accumulate", "computing", "functions", "info"]
-
-KERNELS: KernelTable = {}
-_kernel = register_in(KERNELS)
+__all__ = [
+    "MOST_PLANS",
+    "accumulate",
+    "computing",
+    "current",
+    "formats",
+    "functions",
+    "info",
+    "product_and_sums",
+]
 
 MOST_PLANS: Final = 1024
 """Products whose algorithms are kept, of each device; beyond, the one that was not used for the longest time is forgotten."""
@@ -37,7 +41,7 @@ _own = threading.local()
 def computing(kind: str) -> Iterator[None]:
     """Within the block this thread's products of float32 numbers, which the caller has rounded to "tf32" or "bfloat16", may be computed in
     that format, and added up in float32."""
-    before, _own.kind = getattr(_own, "kind", None), kind if kind in COMPUTE else None
+    before, _own.kind = current(), kind if kind in COMPUTE else None
     try:
         yield
     finally:
@@ -112,7 +116,7 @@ class _Products:
         self, a: Array, b: Array, beside: str = "", vector: Array | None = None, out: Array | None = None
     ) -> Any:
         """a b, or NotImplemented. `beside` and `vector` as in `Product`; `out`: a matrix by rows, to which the product is added."""
-        kind = getattr(_own, "kind", None) if a.dtype.char == "f" else None
+        kind = current() if a.dtype.char == "f" else None
         if kind is None and _TF32 and a.dtype.char == "f":
             kind = "tf32"
         at, bt = a.data.ptr, b.data.ptr
@@ -241,6 +245,23 @@ def functions(cupy: Any, matmul: Callable[..., Array]) -> tuple[Callable[..., Ar
     return product, affine
 
 
+def product_and_sums(cupy: Any, a: Array, b: Array) -> tuple[Array, Array] | None:
+    """As `Backend.product_and_sums`, where one product has both; else None."""
+    sums = cupy.empty(a.shape[1:], a.dtype)
+    y = _product(cupy, a.T, b, "sums", sums)
+    return None if y is NotImplemented else (y, sums)
+
+
+def formats() -> frozenset[str]:
+    """Those of `computing` in which the library computes."""
+    return frozenset(COMPUTE if LIBRARY.functions is not None else ())
+
+
+def current() -> str | None:
+    """The format of the block of `computing` that this thread is in."""
+    return getattr(_own, "kind", None)
+
+
 def accumulate(cupy: Any, matmul: Callable[..., Array], a: Array, b: Array, out: Array) -> None:
     """out += a b, a matrix or a batch of them by rows; no array is made for the product."""
     if out.dtype != a.dtype or _product(cupy, a, b, out=out) is NotImplemented:
@@ -256,38 +277,3 @@ def info() -> dict[str, Any]:
             "tf32": _TF32,
         }
     return {"name": "cuBLASLt", "version": LIBRARY.version(), "tf32": _TF32}
-
-
-@_kernel
-def linear(xp: Backend, x: Array, weight: Array, bias: Array | None = None, /, *, need: Any) -> Any:
-    """x Wᵀ + b: the bias is added as the product is written, and its gradient is summed as that of the weight is computed."""
-    cupy = xp.native
-    if LIBRARY.functions is None:
-        return NotImplemented
-    rows = x if x.ndim == 2 else xp.reshape(x, (-1, x.shape[-1]))
-    y = xp.matmul(rows, weight.T) if bias is None else xp.affine(rows, weight.T, bias)
-    if x.ndim != 2:
-        y = xp.reshape(y, (*x.shape[:-1], y.shape[-1]))
-    if need is None:
-        return y
-    kind = getattr(_own, "kind", None)
-
-    def pull(g: Array) -> tuple[Any, ...]:
-        with computing(kind or ""):
-            flat = g if g.ndim == 2 else xp.reshape(g, (-1, g.shape[-1]))
-            gx = xp.matmul(flat, weight.conj()) if need[0] else None
-            if gx is not None and g.ndim != 2:
-                gx = xp.reshape(gx, x.shape)
-            gw = gb = None
-            if need[1] and len(need) > 2 and need[2]:
-                gb = cupy.empty(weight.shape[:1], g.dtype)
-                gw = _product(cupy, flat.T, rows, "sums", gb)
-                if gw is NotImplemented:
-                    gw = gb = None
-            if need[1] and gw is None:
-                gw = xp.matmul(flat.T, rows.conj())
-            if len(need) == 2:
-                return gx, gw
-            return gx, gw, xp.sum(flat, axis=0) if need[2] and gb is None else gb
-
-    return y, pull
