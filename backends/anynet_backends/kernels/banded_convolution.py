@@ -20,7 +20,7 @@ from anynet_backends.array_api import Array
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.memory.reductions import PLAIN_FLOATS
 
-__all__ = ["Bands", "around", "fits"]
+__all__ = ["Bands", "around", "finite", "fits"]
 
 Ints = tuple[int, ...]
 
@@ -52,6 +52,13 @@ def around(x: Array, low: Ints, spans: Ints) -> Array:
     return made
 
 
+def finite(x: Array) -> bool:
+    """Whether all of x is finite, and so small that its squares are."""
+    flat = x.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(flat.dot(flat))
+
+
 def fits(x: Array, filters: int, channels: int, kernel: Ints, groups: int) -> bool:
     """Whether a convolution of x with so many filters and channels to a group is faster this way, and x finite."""
     if len(kernel) < 2 or kernel[0] == 1 or x.dtype not in PLAIN_FLOATS:
@@ -59,9 +66,7 @@ def fits(x: Array, filters: int, channels: int, kernel: Ints, groups: int) -> bo
     depthwise = groups > 1 and filters == 1 and channels <= CHANNELS
     if not depthwise and (kernel[0] < TALL or filters > FEW):
         return False
-    flat = x.reshape(-1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return math.isfinite(flat.dot(flat))
+    return finite(x)
 
 
 class Bands:

@@ -7,6 +7,9 @@ and of the copies. Where rows are too short for a product of their own, all posi
 
 `conv`, its transpose in x and its transpose in the weight share these parts; each is the gradient of the others.
 
+Kernels with two rows or more that step by one row take fewer multiplications by tiles of rows (`winograd`), kernels with few filters to a
+group are products with band matrices (`banded_convolution`), where both operands are finite.
+
 The gradient of x is a convolution, too: for stride 1, of the gradient with the flipped kernel; for stride s, one for each remainder
 of the position modulo s, with the kernel's positions that contribute to it.
 """
@@ -23,10 +26,11 @@ import numpy as np
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.kernel_table import KernelTable, register_in
-from anynet_backends.kernels.banded_convolution import Bands, around, fits
+from anynet_backends.kernels.banded_convolution import Bands, around, finite, fits
+from anynet_backends.kernels.winograd import Tiles, tile_for
 from anynet_backends.memory.layout import in_order
 from anynet_backends.memory.outputs import empty_output
-from anynet_backends.memory.reductions import sum_by_dot
+from anynet_backends.memory.reductions import PLAIN_FLOATS, sum_by_dot
 
 __all__ = ["KERNELS"]
 
@@ -99,20 +103,37 @@ class _Columns:
         self.nbytes = made.nbytes
 
 
-def _columns(
-    x: Array, out: Ints, filters: int, kernel: Ints, stride: Ints, low: Ints, dilation: Ints, groups: int
-) -> _Columns | Bands:
-    """What a convolution of x multiplies its weight with, in the faster form."""
-    made = Bands if fits(x, filters // groups, len(x) // groups, kernel, groups) else _Columns
-    return made(x, out, kernel, stride, low, dilation, groups)
+_Form = _Columns | Bands | Tiles
+
+
+def _form(
+    x: Array,
+    other: Array,
+    out: Ints,
+    filters: int,
+    kernel: Ints,
+    stride: Ints,
+    low: Ints,
+    dilation: Ints,
+    groups: int,
+) -> _Form:
+    """What a convolution of x multiplies its weight with, or the gradient, in the fastest form; `other` is what it is multiplied with."""
+    options = (out, kernel, stride, low, dilation, groups)
+    each, channels = filters // groups, len(x) // groups
+    if fits(x, each, channels, kernel, groups):
+        return Bands(x, *options)
+    points = tile_for(each, channels, kernel, out, x.shape[-1], stride[0], dilation[0], groups)
+    if points and x.dtype in PLAIN_FLOATS and finite(x) and finite(other):
+        return Tiles(x, points, *options)
+    return _Columns(x, *options)
 
 
 def _convolve(
     x: Array, weight: Array, into: Array, stride: Ints, low: Ints, dilation: Ints, groups: int
-) -> _Columns | Bands:
+) -> _Form:
     """Write the convolution of x (c, *spatial, n) into `into` (o, *out, n)."""
-    columns = _columns(x, into.shape[1:-1], len(weight), weight.shape[2:], stride, low, dilation, groups)
-    if isinstance(columns, Bands):
+    columns = _form(x, weight, into.shape[1:-1], len(weight), weight.shape[2:], stride, low, dilation, groups)
+    if not isinstance(columns, _Columns):
         columns.write(weight, into)
         return columns
     _, rows, length, positions = columns.matrix.shape
@@ -134,9 +155,14 @@ def _convolve(
     return columns
 
 
-def _weight_gradient(columns: _Columns | Bands, g: Array, shape: Ints) -> Array:
+def _weight_gradient(columns: _Form, g: Array, shape: Ints) -> Array:
     """Σ over rows and positions of columns · g (o, *out, n), as a weight of that shape."""
-    if isinstance(columns, Bands):
+    if isinstance(columns, Tiles) and not finite(g):
+        kept = columns
+        columns = _Columns(
+            kept.image, kept.out, kept.kernel, kept.stride, (0,) * len(kept.out), kept.dilation, kept.groups
+        )
+    if not isinstance(columns, _Columns):
         return columns.weight_gradient(g, shape)
     groups, rows, _length, positions = columns.matrix.shape
     by_row = g.reshape(groups, -1, rows, positions).transpose(0, 2, 3, 1)
@@ -267,7 +293,7 @@ def conv(
             _input_gradient(g, weight, gx.transpose(order), stride, low, dilation, groups)
         if need[1]:
             options = (stride, low, dilation, groups)
-            again = kept or _columns(source, out, len(weight), weight.shape[2:], *options)
+            again = kept or _form(source, g, out, len(weight), weight.shape[2:], *options)
             gw = _weight_gradient(again, g, weight.shape)
         if len(need) > 2 and need[2]:
             gb = sum_by_dot(g.reshape(len(g), -1), 1, None, None, False)
@@ -320,7 +346,7 @@ def conv_transpose(
             columns = _convolve(image, weight, gz.transpose(order), stride, low, dilation, groups)
         else:
             options = (stride, low, dilation, groups)
-            columns = _columns(image, z.shape[2:], len(weight), weight.shape[2:], *options)
+            columns = _form(image, g, z.shape[2:], len(weight), weight.shape[2:], *options)
         if need[1]:
             gw = _weight_gradient(columns, g, weight.shape)
         return gz, gw
@@ -350,7 +376,7 @@ def conv_weight(
     order = (*range(1, x.ndim), 0)
     low = tuple(lo for lo, _ in padding)
     image, g = (in_order(a, order) for a in (x, z))
-    columns = _columns(image, z.shape[2:], len(g), shape, stride, low, dilation, groups)
+    columns = _form(image, g, z.shape[2:], len(g), shape, stride, low, dilation, groups)
     y = _weight_gradient(columns, g, weight)
     if need is None:
         return y

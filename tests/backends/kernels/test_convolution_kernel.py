@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from anynet.autograd.primitive import PRIMITIVES
 from anynet_backends import get_backend
-from anynet_backends.kernels import banded_convolution, convolution
+from anynet_backends.kernels import banded_convolution, convolution, winograd
 
 xp = get_backend("numpy")
 kernel = convolution.KERNELS["conv"]
@@ -36,6 +36,15 @@ def convolutions(draw):
     return (n, channels, *size), (filters, channels // groups, *taps), draw(st.booleans()), options
 
 
+def forced(points):
+    """Tiles of so many points wherever there can be any."""
+
+    def tile_for(filters, channels, kernel, out, n, stride, dilation, groups):
+        return points if stride == dilation == 1 < kernel[0] < points else 0
+
+    return tile_for
+
+
 # a stride that padding makes up for
 UNEVEN = ((1, 3, 2), (4, 3, 1), False, {"stride": (2,), "padding": ((0, 1),), "dilation": (1,), "groups": 1})
 
@@ -48,9 +57,12 @@ UNEVEN = ((1, 3, 2), (4, 3, 1), False, {"stride": (2,), "padding": ((0, 1),), "d
     thin=st.sampled_from([0, 32]),
     block=st.sampled_from([1, 1 << 21]),
     banded=st.sampled_from([(0, 99, 16, 1 << 18), (2, 1, 16, 1 << 18), (2, 1, 2, 1)]),
+    points=st.sampled_from([0, *winograd.SIZES]),
 )
-@example(case=UNEVEN, row=1, few=0, thin=0, block=1, banded=(0, 99, 16, 1))
-def test_as_the_reference(monkeypatch, case, row, few, thin, block, banded):
+@example(case=UNEVEN, row=1, few=0, thin=0, block=1, banded=(0, 99, 16, 1), points=0)
+def test_as_the_reference(monkeypatch, case, row, few, thin, block, banded, points):
+    monkeypatch.setattr(convolution, "tile_for", forced(points))
+    monkeypatch.setattr(winograd, "BLOCK", block)
     for name, value in zip(("CHANNELS", "TALL", "ROWS", "BLOCK"), banded, strict=True):
         monkeypatch.setattr(banded_convolution, name, value)
     for name, value in (("ROW", row), ("FEW", few), ("THIN", thin), ("BLOCK", block)):
@@ -119,3 +131,45 @@ def test_depthwise_images_that_are_not_finite():
     assert np.isposinf(y[0, 0]).sum() == np.isnan(y[0, 1]).sum() == (y[0, 1] == np.float32(1e30)).sum() == 9
     gx, _ = pull(x)
     np.testing.assert_array_equal(gx, expected)  # the kernel is symmetric
+
+
+@pytest.mark.parametrize("points", winograd.SIZES)
+@pytest.mark.parametrize("taps", [2, 3, 5, 7])
+def test_tiles_in_single_precision(monkeypatch, points, taps):
+    """The bound that holds for an operation, with seven taps and eight points, too."""
+    if points <= taps:
+        return
+    monkeypatch.setattr(convolution, "tile_for", forced(points))
+    rng = np.random.default_rng(0)
+    x, w, g = (rng.normal(size=s) for s in ((2, 8, 21, 9), (6, 8, taps, 3), (2, 6, 22 - taps, 7)))
+    options = {"stride": (1, 1), "padding": ((0, 0),) * 2, "dilation": (1, 1), "groups": 1}
+    expected, pull_expected = kernel(xp, x, w, need=(True, True), **options)
+    y, pull = kernel(xp, x.astype(np.float32), w.astype(np.float32), need=(True, True), **options)
+    for a, b in zip((y, *pull(g.astype(np.float32))), (expected, *pull_expected(g)), strict=True):
+        assert np.linalg.norm(a - b) <= 5e-6 * np.linalg.norm(b)
+
+
+def test_tiles_are_taken_for_what_is_large_and_finite():
+    """Infinity and NaN, of images, weights and gradients, reach what sees them and nothing else, and large numbers do not overflow."""
+    x, w, g = (np.ones(s, np.float32) for s in ((2, 32, 24, 24), (32, 32, 3, 3), (2, 32, 24, 24)))
+    options = {"stride": (1, 1), "padding": ((1, 1),) * 2, "dilation": (1, 1), "groups": 1}
+    assert winograd.tile_for(32, 32, (3, 3), (24, 24), 2, 1, 1, 1) > 0
+    reference = PRIMITIVES["conv"].reference
+    for value in (np.inf, np.nan, 1e30):
+        seen = x.copy()
+        seen[0, 3, 10, 4] = value
+        y = kernel(xp, seen, w, need=None, **options)
+        np.testing.assert_allclose(y, reference(xp, seen, w, **options), rtol=1e-5)
+        weight = w.copy()
+        weight[5, 3, 1, 1] = value
+        y, pull = kernel(xp, x, weight, need=(True, True), **options)
+        np.testing.assert_allclose(y, reference(xp, x, weight, **options), rtol=1e-5)
+        sent = g.copy()
+        sent[1, 2, 20, 20] = value
+        back = {k: options[k] for k in ("stride", "padding", "dilation", "groups")}
+        _, pull = kernel(xp, x, w, need=(True, True), **options)
+        gx, gw = pull(sent)
+        want_x = PRIMITIVES["conv_transpose"].reference(xp, sent, w, shape=(24, 24), **back)
+        want_w = PRIMITIVES["conv_weight"].reference(xp, x, sent, shape=(3, 3), **back)
+        np.testing.assert_allclose(gx, want_x, rtol=1e-5)
+        np.testing.assert_allclose(gw, want_w, rtol=1e-5)

@@ -1,0 +1,206 @@
+"""Convolution with fewer multiplications: minimal filtering (Winograd 1980) along the first spatial axis.
+
+m outputs of a filter with r taps take N = m + r − 1 products in place of m r (Toom and Cook): with the Vandermonde matrices G (N × r) and
+A (N × m) of N points, one of which is ∞, and B the inverse of the square one, transposed,
+
+    y = Aᵀ [(G w) ⊙ (B x)],        ∂L/∂w = Gᵀ [(A g) ⊙ (B x)]
+
+for N neighbouring inputs x and m outputs y. Here x, y and g are rows of an image (all further axes, and the batch), the products are
+those of BLAS over channels and the kernel's positions along the other axes (columns, copied block by block), and the transforms
+are small products, too. For three taps and four outputs that is half of the multiplications.
+
+A tile's inputs are mixed, so that an infinity would spread, and rounding errors are relative to the largest of a tile; what is not finite
+is left to the columns.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from anynet_backends.array_api import Array
+from anynet_backends.kernels.banded_convolution import around
+from anynet_backends.memory.outputs import empty_output
+
+__all__ = ["Tiles", "tile_for"]
+
+Ints = tuple[int, ...]
+
+POINTS: Final = (Fraction(0), *map(Fraction, (1, -1, 2, -2)), Fraction(1, 2), Fraction(-1, 2))
+"""The finite points, in the order in which they are taken; with more, rounding errors grow beyond what is said of an operation."""
+
+SIZES: Final = (4, 6, 8)
+"""Points of a tile, with ∞."""
+
+BLOCK: Final = 1 << 18
+"""Elements of the columns that are copied at a time."""
+
+TRANSFORM, COPY, RESULT, WEIGHT = 20, 8, 10, 24
+"""What an element of B x, of the columns, of the products and of a transformed weight takes, in multiplications of a product."""
+
+
+class _Matrices(NamedTuple):
+    g: Array
+    b: Array
+    a: Array  # transposed: m × N
+
+
+def _solve(rows: list[list[Fraction]]) -> list[list[Fraction]]:
+    """The inverse of a matrix."""
+    n = len(rows)
+    wide = [[*row, *(Fraction(i == j) for j in range(n))] for i, row in enumerate(rows)]
+    for i in range(n):
+        pivot = next(k for k in range(i, n) if wide[k][i])
+        wide[i], wide[pivot] = wide[pivot], wide[i]
+        wide[i] = [v / wide[i][i] for v in wide[i]]
+        for k in range(n):
+            if k != i:
+                wide[k] = [v - wide[k][i] * w for v, w in zip(wide[k], wide[i], strict=True)]
+    return [row[n:] for row in wide]
+
+
+def _vandermonde(n: int, width: int) -> list[list[Fraction]]:
+    return [
+        *([p**k for k in range(width)] for p in POINTS[: n - 1]),
+        [Fraction(k == width - 1) for k in range(width)],
+    ]
+
+
+@functools.cache
+def _matrices(n: int, taps: int, dtype: Any) -> _Matrices:
+    """G, B and Aᵀ for n points, exact before they are rounded."""
+    inverse = _solve(_vandermonde(n, n))
+    b = [list(column) for column in zip(*inverse, strict=True)]
+    scale = [Fraction(math.lcm(*(v.denominator for v in row))) for row in b]  # B of integers, the rest in G
+    g = [[v / s for v in row] for row, s in zip(_vandermonde(n, taps), scale, strict=True)]
+    whole = [[v * s for v in row] for row, s in zip(b, scale, strict=True)]
+    a = _vandermonde(n, n + 1 - taps)
+    return _Matrices(
+        *(np.array(m, dtype=np.float64).astype(dtype) for m in (g, whole, list(zip(*a, strict=True))))
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def tile_for(
+    filters: int, channels: int, kernel: Ints, out: Ints, n: int, stride: int, dilation: int, groups: int
+) -> int:
+    """The points of a tile with which a convolution with so many filters and channels to a group takes least, or 0: the columns."""
+    taps, columns, row = kernel[0], math.prod(kernel[1:]), math.prod(out[1:]) * n
+    if taps < 2 or stride > 1 or dilation > 1:
+        return 0
+    best, least = 0, filters * channels * columns * taps * out[0] + channels * columns * COPY * out[0]
+    for points in SIZES:
+        if points <= taps:
+            continue
+        rows = points * -(-out[0] // (points + 1 - taps))
+        cost = (
+            rows * (filters * channels * columns + channels * (TRANSFORM + columns * COPY) + filters * RESULT)
+            + points * filters * channels * columns * WEIGHT // row
+        )
+        if cost < least:
+            best, least = points, cost
+    return best
+
+
+class Tiles:
+    """A convolution of x (channels, *spatial, n) by tiles of its rows."""
+
+    def __init__(
+        self,
+        x: Array,
+        points: int,
+        out: Ints,
+        kernel: Ints,
+        stride: Ints,
+        low: Ints,
+        dilation: Ints,
+        groups: int,
+    ) -> None:
+        self.out, self.kernel, self.stride, self.dilation = out, kernel, stride, dilation
+        self.groups, self.points = groups, points
+        self.matrices = _matrices(points, kernel[0], x.dtype)
+        self.size = points + 1 - kernel[0]
+        self.count = -(-out[0] // self.size)
+        inner = (
+            (o - 1) * s + (k - 1) * d + 1
+            for o, s, k, d in zip(out[1:], stride[1:], kernel[1:], dilation[1:], strict=True)
+        )
+        spans = (self.count * self.size + kernel[0] - 1, *inner)
+        self.image = np.ascontiguousarray(around(x, low, spans))
+        self.nbytes = self.image.nbytes
+        self.each, self.positions = len(x) // groups, math.prod(out[1:]) * x.shape[-1]
+        self.length = self.each * math.prod(kernel[1:])
+        step = max(1, BLOCK // (groups * self.length * self.positions))
+        self.blocks = [slice(i, min(i + step, self.count)) for i in range(0, self.count, step)]
+
+    def _columns(self, block: slice) -> Iterator[tuple[int, Array]]:
+        """For each point: (groups, kernel's positions · channels, positions) of the transformed tiles of a block."""
+        image, tiles = self.image, block.stop - block.start
+        inner = image.shape[2:]
+        channel, row, *rest, item = image.strides
+        seen = np.lib.stride_tricks.as_strided(
+            image[:, block.start * self.size :],
+            (len(image), tiles, self.points, math.prod(inner)),
+            (channel, row * self.size, row, item),
+        )
+        made = np.empty((self.points, self.groups, self.each, tiles, *inner), image.dtype)
+        flat = made.reshape(self.points, len(image), tiles, -1)
+        np.matmul(self.matrices.b, seen, out=flat.transpose(1, 2, 0, 3))
+        shape = (self.groups, *self.kernel[1:], self.each, tiles, *self.out[1:], inner[-1])
+        _, group, channel, tile, *rest, item = made.strides
+        strides = (
+            group, *(d * step for d, step in zip(self.dilation[1:], rest, strict=True)), channel, tile,
+            *(s * step for s, step in zip(self.stride[1:], rest, strict=True)), item,
+        )  # fmt: skip
+        copies = np.empty((self.groups, self.length, tiles * self.positions), image.dtype)
+        for point, part in enumerate(made):
+            copies.reshape(shape)[...] = np.lib.stride_tricks.as_strided(part, shape, strides)
+            yield point, copies
+
+    def write(self, weight: Array, into: Array) -> None:
+        """Write the convolution with weight (o, c / groups, *kernel) into `into` (o, *out, n)."""
+        filters, p = len(weight) // self.groups, self.positions
+        taps = np.moveaxis(np.moveaxis(weight, 1, -1), 1, 0)
+        w = np.matmul(self.matrices.g, taps.reshape(len(taps), -1))
+        w = w.reshape(self.points, self.groups, filters, self.length)
+        whole = into.flags.c_contiguous and self.count * self.size == self.out[0]
+        y = into if whole else np.empty((len(into), self.count * self.size, *into.shape[2:]), into.dtype)
+        rows = y.reshape(self.groups, filters, self.count, self.size, p)
+        room = np.empty(self.points * len(weight) * (self.blocks[0].stop * p), into.dtype)
+        for block in self.blocks:
+            tiles = block.stop - block.start
+            products = room[: self.points * len(weight) * tiles * p]
+            products = products.reshape(self.points, self.groups, filters, tiles * p)
+            for point, columns in self._columns(block):
+                np.matmul(w[point], columns, out=products[point])
+            products = products.reshape(self.points, self.groups, filters, tiles, p)
+            np.matmul(self.matrices.a, products.transpose(1, 2, 3, 0, 4), out=rows[:, :, block])
+        if not whole:
+            into[...] = y[:, : self.out[0]]
+
+    def weight_gradient(self, g: Array, shape: Ints) -> Array:
+        """Σ over positions of x · g (o, *out, n), as a weight of that shape."""
+        filters, p, missing = len(g) // self.groups, self.positions, self.count * self.size - self.out[0]
+        if missing:
+            padded = np.zeros((len(g), self.out[0] + missing, *g.shape[2:]), g.dtype)
+            padded[:, : self.out[0]] = g
+            g = padded
+        rows = g.reshape(self.groups, filters, self.count, self.size, p)
+        total = np.zeros((self.points, self.groups, self.length, filters), g.dtype)
+        for block in self.blocks:
+            tiles = block.stop - block.start
+            made = np.empty((self.points, self.groups, filters, tiles, p), g.dtype)
+            np.matmul(self.matrices.a.T, rows[:, :, block], out=made.transpose(1, 2, 3, 0, 4))
+            flat = made.reshape(self.points, self.groups, filters, tiles * p)
+            for point, columns in self._columns(block):
+                total[point] += np.matmul(columns, flat[point].swapaxes(1, 2))
+        found = np.matmul(self.matrices.g.T, total.reshape(self.points, -1))
+        found = found.reshape(shape[2], self.groups, *shape[3:], self.each, filters)
+        y = empty_output(shape, g.dtype)
+        y.reshape(self.groups, filters, *shape[1:])[...] = np.moveaxis(found, (-1, -2, 0), (1, 2, 3))
+        return y
