@@ -122,7 +122,7 @@ def _form(
     each, channels = filters // groups, len(x) // groups
     if fits(x, each, channels, kernel, groups):
         return Bands(x, *options)
-    points = tile_for(each, channels, kernel, out, x.shape[-1], stride[0], dilation[0], groups)
+    points = tile_for(each, channels, kernel, out, x.shape[-1], stride[0], dilation[0])
     if points and x.dtype in PLAIN_FLOATS and finite(x) and finite(other):
         return Tiles(x, points, *options)
     return _Columns(x, *options)

@@ -86,18 +86,16 @@ def _matrices(n: int, taps: int, dtype: Any) -> _Matrices:
 
 
 @functools.lru_cache(maxsize=1024)
-def tile_for(
-    filters: int, channels: int, kernel: Ints, out: Ints, n: int, stride: int, dilation: int, groups: int
-) -> int:
+def tile_for(filters: int, channels: int, kernel: Ints, out: Ints, n: int, stride: int, dilation: int) -> int:
     """The points of a tile with which a convolution with so many filters and channels to a group takes least, or 0: the columns."""
     taps, columns, row = kernel[0], math.prod(kernel[1:]), math.prod(out[1:]) * n
-    if taps < 2 or stride > 1 or dilation > 1:
+    if taps < 2 or stride > 1:
         return 0
-    best, least = 0, filters * channels * columns * taps * out[0] + channels * columns * COPY * out[0]
+    best, least = 0, channels * columns * out[0] * (filters * taps + COPY)
     for points in SIZES:
         if points <= taps:
             continue
-        rows = points * -(-out[0] // (points + 1 - taps))
+        rows = points * dilation * -(-out[0] // (dilation * (points + 1 - taps)))
         cost = (
             rows * (filters * channels * columns + channels * (TRANSFORM + columns * COPY) + filters * RESULT)
             + points * filters * channels * columns * WEIGHT // row
@@ -108,7 +106,7 @@ def tile_for(
 
 
 class Tiles:
-    """A convolution of x (channels, *spatial, n) by tiles of its rows."""
+    """A convolution of x (channels, *spatial, n) by tiles of its rows; with a dilation d a tile has every d-th row."""
 
     def __init__(
         self,
@@ -123,34 +121,36 @@ class Tiles:
     ) -> None:
         self.out, self.kernel, self.stride, self.dilation = out, kernel, stride, dilation
         self.groups, self.points = groups, points
+        self.apart = dilation[0]
         self.matrices = _matrices(points, kernel[0], x.dtype)
         self.size = points + 1 - kernel[0]
-        self.count = -(-out[0] // self.size)
+        self.count = -(-out[0] // (self.size * self.apart))
+        self.rows = self.count * self.size * self.apart  # of outputs, with those beyond the last
         inner = (
             (o - 1) * s + (k - 1) * d + 1
             for o, s, k, d in zip(out[1:], stride[1:], kernel[1:], dilation[1:], strict=True)
         )
-        spans = (self.count * self.size + kernel[0] - 1, *inner)
+        spans = (self.rows + (kernel[0] - 1) * self.apart, *inner)
         self.image = np.ascontiguousarray(around(x, low, spans))
         self.nbytes = self.image.nbytes
         self.each, self.positions = len(x) // groups, math.prod(out[1:]) * x.shape[-1]
         self.length = self.each * math.prod(kernel[1:])
-        step = max(1, BLOCK // (groups * self.length * self.positions))
+        step = max(1, BLOCK // (groups * self.length * self.positions * self.apart))
         self.blocks = [slice(i, min(i + step, self.count)) for i in range(0, self.count, step)]
 
     def _columns(self, block: slice) -> Iterator[tuple[int, Array]]:
         """For each point: (groups, kernel's positions · channels, positions) of the transformed tiles of a block."""
-        image, tiles = self.image, block.stop - block.start
-        inner = image.shape[2:]
+        image, count, apart = self.image, block.stop - block.start, self.apart
+        inner, tiles = image.shape[2:], count * apart
         channel, row, *rest, item = image.strides
         seen = np.lib.stride_tricks.as_strided(
-            image[:, block.start * self.size :],
-            (len(image), tiles, self.points, math.prod(inner)),
-            (channel, row * self.size, row, item),
+            image[:, block.start * self.size * apart :],
+            (len(image), count, apart, self.points, math.prod(inner)),
+            (channel, row * self.size * apart, row, row * apart, item),
         )
         made = np.empty((self.points, self.groups, self.each, tiles, *inner), image.dtype)
-        flat = made.reshape(self.points, len(image), tiles, -1)
-        np.matmul(self.matrices.b, seen, out=flat.transpose(1, 2, 0, 3))
+        flat = made.reshape(self.points, len(image), count, apart, -1)
+        np.matmul(self.matrices.b, seen, out=np.moveaxis(flat, 0, -2))
         shape = (self.groups, *self.kernel[1:], self.each, tiles, *self.out[1:], inner[-1])
         _, group, channel, tile, *rest, item = made.strides
         strides = (
@@ -162,41 +162,43 @@ class Tiles:
             copies.reshape(shape)[...] = np.lib.stride_tricks.as_strided(part, shape, strides)
             yield point, copies
 
+    def _tiled(self, y: Array, block: slice) -> Array:
+        """Rows of outputs (o, *out, n) as (o, tiles, dilation, rows of a tile, positions)."""
+        tiled = y.reshape(len(y), self.count, self.size, self.apart, self.positions)
+        return tiled[:, block].swapaxes(2, 3)
+
     def write(self, weight: Array, into: Array) -> None:
         """Write the convolution with weight (o, c / groups, *kernel) into `into` (o, *out, n)."""
         filters, p = len(weight) // self.groups, self.positions
-        taps = np.moveaxis(np.moveaxis(weight, 1, -1), 1, 0)
+        taps = np.moveaxis(weight, (2, 1), (0, -1))
         w = np.matmul(self.matrices.g, taps.reshape(len(taps), -1))
         w = w.reshape(self.points, self.groups, filters, self.length)
-        whole = into.flags.c_contiguous and self.count * self.size == self.out[0]
-        y = into if whole else np.empty((len(into), self.count * self.size, *into.shape[2:]), into.dtype)
-        rows = y.reshape(self.groups, filters, self.count, self.size, p)
-        room = np.empty(self.points * len(weight) * (self.blocks[0].stop * p), into.dtype)
+        whole = into.flags.c_contiguous and self.rows == self.out[0]
+        y = into if whole else np.empty((len(into), self.rows, *into.shape[2:]), into.dtype)
+        room = np.empty(self.points * len(weight) * (self.blocks[0].stop * self.apart * p), into.dtype)
         for block in self.blocks:
-            tiles = block.stop - block.start
-            products = room[: self.points * len(weight) * tiles * p]
-            products = products.reshape(self.points, self.groups, filters, tiles * p)
+            count = block.stop - block.start
+            products = room[: self.points * len(weight) * count * self.apart * p]
+            products = products.reshape(self.points, self.groups, filters, -1)
             for point, columns in self._columns(block):
                 np.matmul(w[point], columns, out=products[point])
-            products = products.reshape(self.points, self.groups, filters, tiles, p)
-            np.matmul(self.matrices.a, products.transpose(1, 2, 3, 0, 4), out=rows[:, :, block])
+            products = products.reshape(self.points, len(weight), count, self.apart, p)
+            np.matmul(self.matrices.a, np.moveaxis(products, 0, -2), out=self._tiled(y, block))
         if not whole:
             into[...] = y[:, : self.out[0]]
 
     def weight_gradient(self, g: Array, shape: Ints) -> Array:
         """Σ over positions of x · g (o, *out, n), as a weight of that shape."""
-        filters, p, missing = len(g) // self.groups, self.positions, self.count * self.size - self.out[0]
-        if missing:
-            padded = np.zeros((len(g), self.out[0] + missing, *g.shape[2:]), g.dtype)
+        filters, p = len(g) // self.groups, self.positions
+        if self.rows > self.out[0]:
+            padded = np.zeros((len(g), self.rows, *g.shape[2:]), g.dtype)
             padded[:, : self.out[0]] = g
             g = padded
-        rows = g.reshape(self.groups, filters, self.count, self.size, p)
         total = np.zeros((self.points, self.groups, self.length, filters), g.dtype)
         for block in self.blocks:
-            tiles = block.stop - block.start
-            made = np.empty((self.points, self.groups, filters, tiles, p), g.dtype)
-            np.matmul(self.matrices.a.T, rows[:, :, block], out=made.transpose(1, 2, 3, 0, 4))
-            flat = made.reshape(self.points, self.groups, filters, tiles * p)
+            made = np.empty((self.points, len(g), block.stop - block.start, self.apart, p), g.dtype)
+            np.matmul(self.matrices.a.T, self._tiled(g, block), out=np.moveaxis(made, 0, -2))
+            flat = made.reshape(self.points, self.groups, filters, -1)
             for point, columns in self._columns(block):
                 total[point] += np.matmul(columns, flat[point].swapaxes(1, 2))
         found = np.matmul(self.matrices.g.T, total.reshape(self.points, -1))
