@@ -96,6 +96,7 @@ PASSES: Final = (
     "checks",
     "constants",
     "stores",
+    "rows",
     "small",
     "memory",
     "calls",

@@ -17,9 +17,9 @@ from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
 from anynet_backends.jit import availability, calls, elementary, numpy_calls
 from anynet_backends.jit.compiler import version as llvm_version
+from anynet_backends.jit.rows import add_rows
 from anynet_backends.kernel_table import KernelTable
 from anynet_backends.kernels import COMPILED, KERNELS
-from anynet_backends.kernels.embedding import add_rows
 from anynet_backends.memory import allocator
 from anynet_backends.memory.layout import axes_in_memory, in_order, inverse
 from anynet_backends.numpy_namespace import namespace, numpy_blas

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,45 +13,16 @@ from anynet_backends.jit import ordered_sums
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.fusion import choice_or_copy, constant_array, fuse
 from anynet_backends.jit.geometry import broadcast_strides, collapse_axes, overlaps_partly
-from anynet_backends.jit.ir_builder import Loop
 from anynet_backends.jit.loop_ir import LETTERS
 from anynet_backends.jit.native_function import data_pointer
 from anynet_backends.jit.numpy_calls import NumpyCall, gather, scatter, within
+from anynet_backends.jit.rows import row_calls, sum_rows, sum_taken_rows, take_rows
 from anynet_backends.jit.segment import PARALLEL_BYTES, KernelCall, LoopArgs, NativeSegment, nested_call
 from anynet_backends.jit.ufuncs import inner_loop
 from anynet_backends.memory.reductions import PLAIN_FLOATS, ones_vector, sum_by_dot
 from anynet_backends.products import matmul
 
-__all__ = ["add_rows", "finite_check", "kernel_calls", "primitive_of"]
-
-
-def add_rows(y: Array, index: Array, values: Array) -> bool:
-    """``numpy.add.at(y, index, values)`` for the rows of y; False, with y as it was, where that is left to NumPy."""
-    if (
-        y.dtype not in PLAIN_FLOATS
-        or values.dtype != y.dtype
-        or index.dtype.kind not in "iu"
-        or index.ndim != 1
-    ):
-        return False
-    if not (y.flags.c_contiguous and y.flags.aligned) or not index.size or not y.size:
-        return False
-    # what lies otherwise, such as a part of a wider gradient, is copied: that takes less than NumPy's way
-    if index.dtype != np.int64 or not (index.flags.c_contiguous and index.flags.aligned):
-        index = np.require(index, np.int64, ["C", "A"])
-    if not (values.flags.c_contiguous and values.flags.aligned):
-        values = np.require(values, None, ["C", "A"])
-    # read as unsigned numbers, negative ones lie beyond the last row, too
-    if values.shape != (len(index), *y.shape[1:]) or np.maximum.reduce(index.view(np.uint64)) >= len(y):
-        return False
-    _rows_loop(len(index), y.size // len(y), LETTERS[y.dtype]).run(y, index, values)
-    return True
-
-
-@functools.lru_cache(maxsize=256)
-def _rows_loop(rows: int, width: int, letter: str) -> Loop:
-    """The loop that adds so many rows to others."""
-    return Loop(compiler().runtime[f"add_rows_{letter}"], (rows, width), ((), (), ()), np.zeros(1), 0, ())
+__all__ = ["finite_check", "kernel_calls", "primitive_of"]
 
 
 def finite_check(x: Array) -> Callable[[], bool] | None:
@@ -92,6 +62,8 @@ def kernel_calls(call: NumpyCall, step: Any, scratch: Array) -> list[KernelCall]
         return _indexed(call)
     if f is within:
         return _checked_range(call)
+    if f in (take_rows, sum_rows, sum_taken_rows):
+        return row_calls(call)
     row = getattr(getattr(f, "__self__", None), "row", None)
     if row is not None:  # a `Loop` of machine code
         return [row(*args)]

@@ -99,7 +99,8 @@ def text_of(file: str, **values: object) -> str:
 
 _RUNTIME: Final = (
     "run_table", "run_segment", "data_pointer", "nested_loop", "onednn", "parallel_loop", "run_parallel", "parallel_table", "within",
-    *(f"{f}_{a}" for f in ("gather", "scatter", "add_rows", "not_finite") for a in "fd"),
+    "take_rows",
+    *(f"{f}_{a}" for f in ("gather", "scatter", "add_rows", "sum_rows", "sum_taken_rows", "not_finite") for a in "fd"),
 )  # fmt: skip
 """The functions of the runtime: see runtime.ll, indexing.ll and finite.ll."""
 

@@ -53,12 +53,73 @@ end:
 ; y[index[k]] += values[k] for the rows of y, one after the other: args = (y, index, values), dims = (n, width); the indices are
 ; known to be in range
 define i64 @add_rows_LETTER(ptr %args, ptr %dims, ptr %steps, ptr %data) {
-entry:
   %y = call ptr @pointer_at(ptr %args, i64 0)
   %index = call ptr @pointer_at(ptr %args, i64 1)
   %values = call ptr @pointer_at(ptr %args, i64 2)
   %n = call i64 @number_at(ptr %dims, i64 0)
   %width = call i64 @number_at(ptr %dims, i64 1)
+  call void @add_to_rows_LETTER(ptr %y, ptr %index, ptr %values, ptr %index, i64 %n, i64 %width, i1 false)
+  ret i64 0
+}
+
+; y = 0, and then the same: args = (values, index, y), dims = (n, width, rows of y); returns 1, and nothing has happened, where an index
+; is not in range
+define i64 @sum_rows_LETTER(ptr %args, ptr %dims, ptr %steps, ptr %data) {
+entry:
+  %values = call ptr @pointer_at(ptr %args, i64 0)
+  %index = call ptr @pointer_at(ptr %args, i64 1)
+  %y = call ptr @pointer_at(ptr %args, i64 2)
+  %n = call i64 @number_at(ptr %dims, i64 0)
+  %width = call i64 @number_at(ptr %dims, i64 1)
+  %rows = call i64 @number_at(ptr %dims, i64 2)
+  %wrong = call i64 @out_of_range(ptr %index, i64 %n, i64 %rows)
+  %fine = icmp eq i64 %wrong, 0
+  br i1 %fine, label %work, label %end
+work:
+  call void @set_zero_LETTER(ptr %y, i64 %rows, i64 %width)
+  call void @add_to_rows_LETTER(ptr %y, ptr %index, ptr %values, ptr %index, i64 %n, i64 %width, i1 false)
+  br label %end
+end:
+  ret i64 %wrong
+}
+
+; y = 0, and then y[index[k]] += x[source[k]], likewise: args = (x, source, index, y), dims = (n, width, rows of y, rows of x)
+define i64 @sum_taken_rows_LETTER(ptr %args, ptr %dims, ptr %steps, ptr %data) {
+entry:
+  %x = call ptr @pointer_at(ptr %args, i64 0)
+  %source = call ptr @pointer_at(ptr %args, i64 1)
+  %index = call ptr @pointer_at(ptr %args, i64 2)
+  %y = call ptr @pointer_at(ptr %args, i64 3)
+  %n = call i64 @number_at(ptr %dims, i64 0)
+  %width = call i64 @number_at(ptr %dims, i64 1)
+  %rows = call i64 @number_at(ptr %dims, i64 2)
+  %rows_x = call i64 @number_at(ptr %dims, i64 3)
+  %wrong_y = call i64 @out_of_range(ptr %index, i64 %n, i64 %rows)
+  %wrong_x = call i64 @out_of_range(ptr %source, i64 %n, i64 %rows_x)
+  %wrong = or i64 %wrong_y, %wrong_x
+  %fine = icmp eq i64 %wrong, 0
+  br i1 %fine, label %work, label %end
+work:
+  call void @set_zero_LETTER(ptr %y, i64 %rows, i64 %width)
+  call void @add_to_rows_LETTER(ptr %y, ptr %index, ptr %x, ptr %source, i64 %n, i64 %width, i1 true)
+  br label %end
+end:
+  ret i64 %wrong
+}
+
+define internal void @set_zero_LETTER(ptr %y, i64 %rows, i64 %width) {
+  %count = mul i64 %rows, %width
+  %end = getelementptr TYPE, ptr %y, i64 %count
+  %from = ptrtoint ptr %y to i64
+  %to = ptrtoint ptr %end to i64
+  %bytes = sub i64 %to, %from
+  call void @llvm.memset.p0.i64(ptr %y, i8 0, i64 %bytes, i1 false)
+  ret void
+}
+
+; y[index[k]] += x[source[k]], or x[k] where they are not taken
+define internal void @add_to_rows_LETTER(ptr %y, ptr %index, ptr %x, ptr %source, i64 %n, i64 %width, i1 %taken) alwaysinline {
+entry:
   br label %head
 head:
   %k = phi i64 [ 0, %entry ], [ %kn, %add ]
@@ -66,15 +127,17 @@ head:
   br i1 %more, label %add, label %end
 add:
   %j = call i64 @number_at(ptr %index, i64 %k)
+  %at = call i64 @number_at(ptr %source, i64 %k)
+  %i = select i1 %taken, i64 %at, i64 %k
   %yo = mul i64 %j, %width
-  %vo = mul i64 %k, %width
+  %xo = mul i64 %i, %width
   %yr = getelementptr TYPE, ptr %y, i64 %yo
-  %vr = getelementptr TYPE, ptr %values, i64 %vo
-  call void @add_row_LETTER(ptr %yr, ptr %vr, i64 %width)
+  %xr = getelementptr TYPE, ptr %x, i64 %xo
+  call void @add_row_LETTER(ptr %yr, ptr %xr, i64 %width)
   %kn = add i64 %k, 1
   br label %head
 end:
-  ret i64 0
+  ret void
 }
 
 define internal void @add_row_LETTER(ptr noalias %y, ptr noalias %v, i64 %n) {

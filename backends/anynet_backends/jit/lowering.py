@@ -25,6 +25,7 @@ from anynet_backends.jit.instructions import (
     substitute,
 )
 from anynet_backends.jit.numpy_calls import CallList
+from anynet_backends.jit.rows import take_rows
 from anynet_backends.jit.tracer import Trace
 from anynet_backends.memory.outputs import write_into
 from anynet_backends.memory.reductions import PLAIN_FLOATS, sum_by_dot
@@ -298,6 +299,8 @@ def _where(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> 
 def _take(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
     if "axis" not in kwargs or len(args) != 2:
         return None
+    if kwargs["axis"] == 0:
+        return [(take_rows, (*args, out))]
     return [(np.take, (*args, kwargs["axis"], out, "raise"))]
 
 

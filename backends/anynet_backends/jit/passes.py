@@ -21,6 +21,7 @@ __all__ = [
     "eliminate_dead_code",
     "find_hazards",
     "fold_constants",
+    "fuse_taken_rows",
     "forward_stores",
     "hoist_checks",
     "hoist_small",
@@ -86,7 +87,7 @@ def eliminate_common_subexpressions(
         elif i.kind != "call" and i.writes is not None:
             version[root[i.writes]] = version.get(root[i.writes], 0) + 1
         elif i.kind == "call" and isinstance(out, Variable) and "#" not in i.name:
-            if root[out.var] == out.var and out.var not in written:
+            if root[out.var] not in written:
                 before = known.setdefault((i.name, key(i.args), key(tuple(sorted(i.kwargs.items())))), out)
                 if before is not out:
                     same[out.var] = before
@@ -264,6 +265,40 @@ def forward_stores(
         gone.add(at)
         trace.names[v] = f"{show(target, trace.names)}[{show(key, trace.names)}]"
     return [i for at, i in enumerate(instructions) if at not in gone], forwarded
+
+
+def fuse_taken_rows(
+    instructions: Sequence[Instruction], root: Roots, trace: Trace, fixed: set[int]
+) -> list[Instruction]:
+    """Sums of rows that are taken, ``sum_rows(take(x, source), index)``, as one call each, for which what is taken need not be in memory.
+    Only where nothing else reads that, and nothing is written meanwhile."""
+    made: dict[int, int] = {}
+    readers: dict[int, int] = {}
+    for at, i in enumerate(instructions):
+        made |= {o.var: at for o in made_by(i) if i.kind == "call"}
+        for v in {root[v] for v in i.reads}:
+            readers[v] = readers.get(v, 0) + 1
+    gone: set[int] = set()
+    for at, i in enumerate(instructions):
+        fused = getattr(trace.functions.get(i.name), "of_taken", None) if i.kind == "call" else None
+        if fused is None or not isinstance(i.args[0], Variable):
+            continue
+        values, index = i.args
+        v = values.var
+        if v not in made or v in fixed or root[v] != v or readers[v] > 1:
+            continue
+        taken = instructions[made[v]]
+        if taken.name != "take" or taken.kwargs != {"axis": 0} or len(taken.args) != 2:
+            continue
+        if any(map(writes, instructions[made[v] : at])):
+            continue
+        name = f"sum_taken_rows#{v}"
+        trace.functions[name] = fused()
+        both = Instruction("call", name, (*taken.args, index), {}, i.out)
+        both.origin = i.origin
+        instructions = [*instructions[:at], both, *instructions[at + 1 :]]
+        gone.add(made[v])
+    return [i for at, i in enumerate(instructions) if at not in gone]
 
 
 def _touches(instruction: Instruction, roots: set[int], root: Roots) -> bool:

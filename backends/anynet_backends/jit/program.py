@@ -24,6 +24,7 @@ from anynet_backends.jit.passes import (
     find_hazards,
     fold_constants,
     forward_stores,
+    fuse_taken_rows,
     hoist_checks,
     hoist_small,
     memory_roots,
@@ -111,6 +112,8 @@ class Program:
         instructions, forwarded = forward_stores(instructions, root, trace, fixed)
         self._print("stores", instructions)
         fixed |= forwarded.keys()
+        instructions = fuse_taken_rows(instructions, root, trace, fixed)
+        self._print("rows", instructions)
         self.arrays |= {v: store.view for v, store in forwarded.items()}
         self.hazards = find_hazards(instructions, root, trace, forwarded)  # before anything is moved
         if any(self._may_borrow(x) for x in trace.inputs) and (forwarded or any(map(writes, instructions))):

@@ -237,6 +237,34 @@ entry:
   ret i64 %wrong
 }
 
+; y[k] = x[index[k]] for rows of so many bytes: args = (x, index, y), dims = (n, bytes, rows of x); returns 1, and nothing has
+; happened, where an index is not in range
+define i64 @take_rows(ptr %args, ptr %dims, ptr %steps, ptr %data) {
+entry:
+  %x = call ptr @pointer_at(ptr %args, i64 0)
+  %index = call ptr @pointer_at(ptr %args, i64 1)
+  %y = call ptr @pointer_at(ptr %args, i64 2)
+  %n = call i64 @number_at(ptr %dims, i64 0)
+  %bytes = call i64 @number_at(ptr %dims, i64 1)
+  %rows = call i64 @number_at(ptr %dims, i64 2)
+  %wrong = call i64 @out_of_range(ptr %index, i64 %n, i64 %rows)
+  %fine = icmp eq i64 %wrong, 0
+  br i1 %fine, label %head, label %end
+head:
+  %k = phi i64 [ 0, %entry ], [ %kn, %body ]
+  %more = icmp slt i64 %k, %n
+  br i1 %more, label %body, label %end
+body:
+  %i = call i64 @number_at(ptr %index, i64 %k)
+  %from = call ptr @advance(ptr %x, i64 %bytes, i64 %i)
+  %to = call ptr @advance(ptr %y, i64 %bytes, i64 %k)
+  call void @llvm.memcpy.p0.p0.i64(ptr %to, ptr %from, i64 %bytes, i1 false)
+  %kn = add i64 %k, 1
+  br label %head
+end:
+  ret i64 %wrong
+}
+
 define internal i64 @out_of_range(ptr %x, i64 %n, i64 %length) noinline {
 entry:
   br label %head

@@ -11,6 +11,7 @@ from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.memory_plan import aligned, lifetimes, plan_memory
 from anynet_backends.jit.program import Program
 from anynet_backends.jit.tracer import Trace
+from anynet_backends.kernels.embedding import RowSum
 
 
 def traced(function, *arrays):
@@ -290,6 +291,73 @@ def test_a_program_is_printed():
     assert text[1:] == ["  %1 = multiply(x, 2.0)", "  %2 = transpose(%1)  (a view)"]
 
 
+EDGES = np.array([0, 1, 1, 0, 1]), np.array([3, 0, 0, 2, 3])
+
+
+def edge_sums(trace, x, source, index, between=None, more=False):
+    values = trace.call("take", (x, source), {"axis": 0})
+    if between is not None:
+        between(trace, x)
+    y = trace.call_opaque("sum_rows", RowSum((4, 3)), (values, index))
+    return (y, values * 2.0) if more else y
+
+
+def expected_sums(x):
+    y = np.zeros((4, 3))
+    np.add.at(y, EDGES[1], x[EDGES[0]])
+    return y
+
+
+def test_sums_of_taken_rows_are_one_call():
+    trace, outputs = traced(edge_sums, X, *EDGES)
+    program = Program(trace, outputs)
+    assert [line.split(" = ")[1].partition("#")[0] for line in program.text] == ["sum_taken_rows"]
+    for x in (X, X * -3.0):
+        assert (program.run([x, *EDGES])[0] == expected_sums(x)).all()
+
+
+def test_rows_that_something_else_reads_are_taken():
+    trace, outputs = traced(lambda *args: edge_sums(*args, more=True), X, *EDGES)
+    program = Program(trace, outputs)
+    assert not any("sum_taken_rows" in line for line in program.text)
+    y, doubled = program.run([X, *EDGES])
+    assert (y == expected_sums(X)).all()
+    assert (doubled == X[EDGES[0]] * 2.0).all()
+
+
+def test_rows_are_taken_before_what_they_are_of_is_written():
+    def function(trace, x, source, index):
+        z = x * 1.0
+        y = edge_sums(trace, z, source, index, lambda trace, x: trace.write(x, ..., 5.0))
+        return y, z
+
+    trace, outputs = traced(function, X, *EDGES)
+    program = Program(trace, outputs)
+    assert not any("sum_taken_rows" in line for line in program.text)
+    y, z = program.run([X, *EDGES])
+    assert (y == expected_sums(X)).all()
+    assert (z == 5.0).all()
+
+
+def test_views_alike_are_one_but_those_of_what_is_written():
+    def function(trace, x):
+        y = x * 2.0
+        first = x[0] * 3.0 + x[0] * 3.0
+        before = y[0] * 3.0
+        y[0][...] = 7.0
+        return first, before, y[0] * 3.0
+
+    trace, outputs = traced(function, X)
+    program = Program(trace, outputs)
+    assert (
+        sum("multiply" in line for line in program.text) == 4
+    )  # y, that of x[0], those of y[0] before and after
+    first, before, after = program.run([X])
+    assert (first == X[0] * 6.0).all()
+    assert (before == X[0] * 6.0).all()
+    assert (after == 21.0).all()
+
+
 def test_programs_are_printed_after_each_pass(monkeypatch, capfd):
     def function(trace, x):
         unused = x * 5.0  # noqa: F841
@@ -301,8 +369,19 @@ def test_programs_are_printed_after_each_pass(monkeypatch, capfd):
     assert program.segments
     text = capfd.readouterr().err
     passes_seen = [line.split("after ")[1][:-1] for line in text.splitlines() if "after " in line]
-    expected = ["trace", "common", "dead", "checks", "constants", "stores", "small", "memory", "calls"]
-    assert passes_seen[:9] == expected
+    expected = [
+        "trace",
+        "common",
+        "dead",
+        "checks",
+        "constants",
+        "stores",
+        "rows",
+        "small",
+        "memory",
+        "calls",
+    ]
+    assert passes_seen[:10] == expected
     if availability.available():
         assert {"loops", "segments"} <= set(passes_seen)
         assert "v1 = add(v0, v0)" in text

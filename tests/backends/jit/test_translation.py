@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from sample_arrays import numbers, same
 
 from anynet_backends import get_backend, onednn
-from anynet_backends.jit import availability, numpy_calls, segment, translation
-from anynet_backends.jit import calls as kernel_calls
+from anynet_backends.jit import availability, numpy_calls, rows, segment, translation
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.loop_ir import RULES
 from anynet_backends.memory.reductions import sum_by_dot
@@ -158,6 +157,48 @@ def test_indices():
         run([numpy_calls.NumpyCall(numpy_calls.gather, (x, i + 1, j, out), (x, i, j), (out,))], [out])
 
 
+def as_program(f, *arrays):
+    """How many of a call's functions are left to NumPy, and what it writes into its last argument."""
+    call = numpy_calls.NumpyCall(f, arrays, arrays[:-1], arrays[-1:])
+    return run([call], [arrays[-1]]), arrays[-1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [(), (1,), (3, 5)])
+def test_rows_that_are_taken_and_summed(dtype, width):
+    rng = np.random.default_rng(0)
+    x, values = rng.normal(size=(7, *width)).astype(dtype), rng.normal(size=(200, *width)).astype(dtype)
+    source, index = rng.integers(0, 7, 200), rng.integers(0, 6, 200)
+    summed = np.zeros((6, *width), dtype)
+    np.add.at(summed, index, values)
+    edges = np.zeros((6, *width), dtype)
+    np.add.at(edges, index, x[source])
+    for f, arrays, expected in (
+        (rows.take_rows, (x, source), x[source]),
+        (rows.sum_rows, (values, index), summed),
+        (rows.sum_taken_rows, (x, source, index), edges),
+    ):
+        left, found = as_program(f, *arrays, np.full_like(expected, 9.0))
+        assert left == 0
+        assert found.tobytes() == expected.tobytes()
+        for at in range(1, len(arrays)):  # counted from the end, and out of range
+            length = 7 if arrays[at] is source else 6
+            given = list(arrays)
+            given[at] = arrays[at] - length
+            assert as_program(f, *given, np.full_like(expected, 9.0))[1].tobytes() == expected.tobytes()
+            given[at] = arrays[at] + length
+            with pytest.raises(IndexError):
+                as_program(f, *given, np.empty_like(expected))
+
+
+def test_rows_of_any_kind_are_taken_by_machine_code():
+    for kind in (np.bool_, np.int16, np.complex128):
+        x, index = np.arange(12).reshape(4, 3).astype(kind), np.array([3, 0, 0, 1])
+        left, found = as_program(rows.take_rows, x, index, np.empty((4, 3), kind))
+        assert left == 0
+        assert (found == x[index]).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("width", [(), (1,), (3, 5)])
 def test_rows_are_added_in_order(monkeypatch, dtype, width):
@@ -183,11 +224,9 @@ def test_rows_that_lie_in_wider_arrays_are_added_by_machine_code(kind):
     expected = y.copy()
     np.add.at(expected, index, values)
     assert not values.flags.c_contiguous
-    assert kernel_calls.add_rows(y, index, values)
+    assert rows._added(y, index, values)
     assert np.array_equal(y, expected)
-    assert not kernel_calls.add_rows(
-        y[:19], index, values
-    )  # an index is outside: left to NumPy, which says so
+    assert not rows._added(y[:19], index, values)  # an index is outside: left to NumPy, which says so
     assert np.array_equal(y, expected)
 
 
