@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from anynet.data.batching import END, Maker, SampleStream, at_epoch, draws, is_iterable
 from anynet.data.dataset import ColumnDataset, TensorDataset, on_host
-from anynet.data.samplers import RandomSampler, SequentialSampler, describe, groups, indices_of
+from anynet.data.samplers import Draws, RandomSampler, SequentialSampler, describe, groups, indices_of
 from anynet.data.seeding import derived, seeded
 from anynet.data.sharding import bounds, length_of, part_of
 from anynet.tensor import Tensor, move, unwrap, wrap
@@ -309,16 +309,19 @@ class DataLoader:
         """The indices of batch `start`, `start` + 1, …"""
         if self.batch_sampler is not None:
             return islice(iter(indices_of(self.batch_sampler, self.seed, epoch)), start, None)
-        order = indices_of(self.sampler, self.seed, epoch)
-        if registry.is_array(order) and (type(self.dataset) is not TensorDataset or not self._batched()):
-            order = order.tolist()  # others are promised Python's integers
-        size = self.batch_size
+        order, size = indices_of(self.sampler, self.seed, epoch), self.batch_size
+        as_integers = (
+            type(self.dataset) is not TensorDataset or not self._batched()
+        )  # what others are promised
+        if as_integers and registry.is_array(order):
+            order = order.tolist()
         if size is None:
             return islice(iter(order), start, None)
-        if isinstance(order, (range, list)) or registry.is_array(order):
+        if isinstance(order, (range, list, Draws)) or registry.is_array(order):
             n = len(order)
             count = n // size if self.drop_last else -(-n // size)
-            return (order[i * size : (i + 1) * size] for i in range(start, count))
+            chunks = (order[i * size : (i + 1) * size] for i in range(start, count))
+            return (c.tolist() for c in chunks) if as_integers and isinstance(order, Draws) else chunks
         return groups(islice(order, start * size, None), size, self.drop_last)
 
     def _epoch_from(self, epoch: int, start: int) -> Iterator[Any]:

@@ -7,7 +7,7 @@ the middle too, without a state that would have to be kept.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -134,21 +134,77 @@ class RandomSampler(Sampler):
             msg = "RandomSampler: there is nothing to draw from: the data set is empty"
             raise ValueError(msg)
         if self.replacement:
-            return _uniform_integers(seed, epoch, n, count)
+            return drawn(count, lambda first, size: _uniform_integers(seed, epoch, n, size, first))
         if count <= n:
             found = philox.permutation(seed, SHUFFLES, epoch, n)
             return found if count == n else found[:count]
-        xp = resolve("cpu")[0]
-        rounds = [philox.permutation(seed, SHUFFLES + 16 * i, epoch, n) for i in range(-(-count // n))]
-        return xp.concat(rounds, axis=0)[:count]
+        return Draws(
+            count,
+            n,
+            lambda first, size: philox.permutation(seed, SHUFFLES + 16 * (first // n), epoch, n)[:size],
+        )
 
     def describe(self) -> str:
         return f"RandomSampler({self.num_samples} of {len(self.data_source)}, replacement={self.replacement}, seed={self.seed})"
 
 
-def _uniform_integers(seed: int, epoch: int, n: int, count: int) -> Any:
+def _uniform_integers(seed: int, epoch: int, n: int, count: int, first: int) -> Any:
     xp = resolve("cpu")[0]
-    return xp.astype(xp.floor(philox.uniform(seed, SHUFFLES, epoch, (count,), 0.0, float(n))), xp.int64)
+    return xp.astype(
+        xp.floor(philox.uniform(seed, SHUFFLES, epoch, (count,), 0.0, float(n), first=first)), xp.int64
+    )
+
+
+class Draws(Sequence[Any]):
+    """The indices of an epoch, of which a block is made when it is asked for: there may be more of them than memory holds.
+
+    A part of them is an array; one of them, and what is iterated over, are Python's integers.
+
+    Parameters:
+      count: how many there are.
+      size: how many a block has.
+      make: ``make(first, n)`` gives the `n` indices of the block that begins with that numbered `first`.
+    """
+
+    def __init__(self, count: int, size: int, make: Callable[[int, int], Any]) -> None:
+        self._count, self._size, self._make = count, size, make
+        self._block: tuple[int, Any] = (-1, None)  # the newest: its number and its indices
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _of(self, number: int) -> Any:
+        at, block = self._block  # one attribute: another thread may make another block meanwhile
+        if at != number:
+            first = number * self._size
+            block = self._make(first, min(self._size, self._count - first))
+            self._block = (number, block)
+        return block
+
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, slice):
+            number, place = divmod(range(self._count)[index], self._size)
+            return int(self._of(number)[place])
+        first, last, step = index.indices(self._count)
+        if step != 1:
+            msg = f"a part of the indices of an epoch must have the step 1, got {step}"
+            raise ValueError(msg)
+        numbers = range(first // self._size, -(-max(last, first + 1) // self._size))
+        parts = [self._of(i)[max(first - i * self._size, 0) : max(last - i * self._size, 0)] for i in numbers]
+        return parts[0] if len(parts) == 1 else resolve("cpu")[0].concat(parts, axis=0)
+
+    def __iter__(self) -> Iterator[int]:
+        for number in range(-(-self._count // self._size)):
+            yield from self._of(number).tolist()
+
+
+BLOCK = 1 << 16
+"""Indices that are drawn at a time; a multiple of four, the words of Philox."""
+
+
+def drawn(count: int, draw: Callable[[int, int], Any]) -> Any:
+    """Independent indices, `count` of them: those of a few blocks at once, more when they are asked for."""
+    return draw(0, count) if count <= BLOCK else Draws(count, BLOCK, draw)
 
 
 class SubsetRandomSampler(Sampler):
@@ -224,9 +280,13 @@ class WeightedRandomSampler(Sampler):
         seed = seed if self.seed is None else self.seed
         if self.replacement:
             edges = xp.cumulative_sum(w)
-            u = philox.uniform(seed, SHUFFLES, epoch, (self.num_samples,)) * edges[-1]
-            last = int(xp.max(xp.nonzero(w)[0]))  # where rounding puts a draw at the very end
-            return xp.minimum(xp.searchsorted(edges, u, side="right"), xp.asarray(last))
+            last = xp.max(xp.nonzero(w)[0])  # where rounding puts a draw at the very end
+
+            def draw(first: int, n: int) -> Any:
+                u = philox.uniform(seed, SHUFFLES, epoch, (n,), first=first) * edges[-1]
+                return xp.minimum(xp.searchsorted(edges, u, side="right"), last)
+
+            return drawn(self.num_samples, draw)
         u = 1.0 - philox.uniform(seed, SHUFFLES, epoch, w.shape)  # in (0, 1]
         some = w > 0
         keys = xp.where(some, xp.log(u) / xp.where(some, w, xp.ones_like(w)), xp.full_like(w, -xp.inf))

@@ -62,10 +62,11 @@ def _philox(key: int, stream: int, step: int) -> Any:
     return own.generator
 
 
-def words64(key: int, stream: int, step: int, n: int) -> Any:
-    """The first `n` 64-bit words at (key, stream, step); more of them begin with these."""
-    check_words(key, stream, step, n)
-    return _philox(key, stream, step).random_raw(n)
+def words64(key: int, stream: int, step: int, n: int, first: int = 0) -> Any:
+    """`n` 64-bit words at (key, stream, step), from that numbered `first` on; `first` must be a multiple of 4."""
+    check_words(key, stream, step, first + n)
+    generator = _philox(key, stream, step)
+    return (generator.advance(first // 4) if first else generator).random_raw(n)
 
 
 def philox_words(key: int, stream: int, step: int, n: int) -> Array:
@@ -91,10 +92,18 @@ _BLOCK: Final = 1 << 15
 
 
 def uniform(
-    key: int, stream: int, step: int, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0
+    key: int,
+    stream: int,
+    step: int,
+    shape: tuple[int, ...],
+    low: float = 0.0,
+    high: float = 1.0,
+    *,
+    first: int = 0,
 ) -> Array:
-    """float64 draws, uniform on [low, high): multiples of 2⁻⁵³, exact, scaled."""
-    unit = (words64(key, stream, step, math.prod(shape)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    """float64 draws, uniform on [low, high): multiples of 2⁻⁵³, exact, scaled. `first`: of the word that the first is made of."""
+    words = words64(key, stream, step, math.prod(shape), first)
+    unit = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return (unit * (high - low) + low).reshape(shape)
 
 

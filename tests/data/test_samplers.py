@@ -18,6 +18,8 @@ from anynet.data import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from anynet.streams import SHUFFLES
+from anynet_backends import philox
 
 N = 30
 DATA = list(range(N))
@@ -54,6 +56,35 @@ def test_the_order_follows_from_seed_and_epoch(name: str) -> None:
     sampler = SAMPLERS[name]()
     sampler.seed = 3  # its own, outside of any loader: each iteration is the next epoch
     assert [list(sampler) for _ in range(3)] == epochs
+
+
+ENDLESS: dict[str, Any] = {
+    "replacement": lambda n: RandomSampler(DATA, replacement=True, num_samples=n, seed=5),
+    "weighted": lambda n: WeightedRandomSampler(np.arange(N) + 0.0, n, seed=5),
+    "in rounds": lambda n: RandomSampler(DATA, num_samples=n, seed=5),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+@pytest.mark.parametrize("data", [DATA, np.arange(N)], ids=["list", "array"])
+def test_more_indices_than_memory_holds(name: str, data: Any) -> None:
+    make = ENDLESS[name]
+    few = make(400_000).order(0, 2)
+    listed = list(few)
+    assert len(listed) == len(few) == 400_000
+    assert {type(i) for i in listed} == {int}
+    if name == "replacement":  # block by block what is drawn in one
+        np.testing.assert_array_equal(listed, np.floor(philox.uniform(5, SHUFFLES, 2, (400_000,), 0.0, N)))
+    assert set(listed) == set(range(name == "weighted", N))
+    assert [few[i] for i in (0, 65_535, 65_536, -1)] == [listed[i] for i in (0, 65_535, 65_536, -1)]
+    assert few[65_530:131_080].tolist() == listed[65_530:131_080]
+    assert few[399_990:400_100].tolist() == listed[399_990:]
+    assert few[7:7].tolist() == []
+    loader = DataLoader(data, 7, sampler=make(10**10), seed=3)
+    assert len(loader) == -(-(10**10) // 7)
+    loader.set_epoch(2)
+    found = [next(batches).tolist() for batches in [iter(loader)] for _ in range(3)]
+    assert [i for batch in found for i in batch] == listed[:21]
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
