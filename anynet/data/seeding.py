@@ -32,10 +32,8 @@ def seeded(seed: int, shared: bool) -> Iterator[None]:
         with streams.fork_rng(seed):
             yield
         return
-    generators = host.Generators(seed)
-    with generators, streams.fork_rng(seed):
+    with host.Generators(seed, once=True), streams.fork_rng(seed):
         yield
-    generators.release()
 
 
 class OwnStreams:

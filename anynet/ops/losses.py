@@ -104,13 +104,14 @@ def _cross_entropy_numpy(
     """The plain case with the softmax kept, so that the gradient is softmax − one-hot without a second exponential."""
     if weight is not None or smoothing:
         return NotImplemented
+    ignored = index < 0
+    index = xp.where(ignored, 0, index)  # machine code takes no negative ones
     p = x - xp.max(x, axis=1, keepdims=True)
     rows = xp.arange(x.shape[0])
     loss = -p[rows, index]
     p = xp.exp(p)
     total = xp.sum(p, axis=1, keepdims=True)
     loss += xp.log(total)[:, 0]
-    ignored = index < 0
     loss[ignored] = 0.0
     if need is None:
         return loss

@@ -186,8 +186,8 @@ def stack(arrays: Sequence[ArrayLike], /, *, axis: int = 0) -> Tensor:
     if not arrays:
         msg = "stack: at least one array must be given, got none"
         raise ValueError(msg)
-    shape = tuple(unwrap(arrays[0]).shape)
-    if not all([tuple(unwrap(x).shape) == shape for x in arrays]):
+    shape = unwrap(arrays[0]).shape
+    if not all([(x._data if isinstance(x, Tensor) else x).shape == shape for x in arrays]):
         msg = f"stack: arrays must have one shape, got {', '.join(str(tuple(x.shape)) for x in arrays)}"
         raise ValueError(msg)
     (where,) = axes_of(axis, len(shape) + 1)

@@ -141,11 +141,11 @@ def _legacy() -> Any:
 
 class Generators:
     """The process's generators of Python, NumPy and PyTorch (if it is loaded), begun at a seed: within ``with`` they take the place of
-    those outside, and go on where they were when they are entered again. Outside, everything is as it was, but that the second of two
-    normal numbers which NumPy's legacy functions draw at a time is drawn again."""
+    those outside, and go on where they were when they are entered again, unless that is but `once`. Outside, everything is as it was, but
+    that the second of two normal numbers which NumPy's legacy functions draw at a time is drawn again."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, *, once: bool = False) -> None:
+        self.seed, self.once = seed, once
         self.numpy: Any = None  # exchanged, which is a hundred times quicker than copying its state
         self.python: Any = None
         self.torch: Any = None
@@ -171,22 +171,21 @@ class Generators:
         import random  # start-up time: as above
 
         torch = sys.modules.get("torch")
-        self.python, self.numpy = random.getstate(), _legacy().get_bit_generator()
+        used = _legacy().get_bit_generator()
+        if not self.once:  # a copy of a state takes as long as a dozen draws
+            self.python, self.numpy = random.getstate(), used
+        elif isinstance(used, _legacy().MT19937):  # what was drawn from may have put another in its place
+            _spare.append(used)
         python, numpy, state = self.outside
         random.setstate(python)
         _legacy().set_bit_generator(numpy)
         if torch is not None and state is not None:
-            self.torch = torch.get_rng_state()
+            self.torch = None if self.once else torch.get_rng_state()
             torch.set_rng_state(state)
-
-    def release(self) -> None:
-        """Give NumPy's generator to the next: to make one takes fifty times as long as to begin one anew."""
-        if isinstance(self.numpy, _legacy().MT19937):  # what was drawn from may have put another in its place
-            _spare.append(self.numpy)
-        self.numpy = None
 
 
 _spare: list[Any] = []
+"""Generators of NumPy's that are used again: to make one takes fifty times as long as to begin one anew."""
 
 
 def reseed(seed: int) -> None:

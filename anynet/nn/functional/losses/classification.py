@@ -84,9 +84,6 @@ def _indices(
         msg = f"{name}: class indices must be integers, got {got}; probabilities must have the shape of the input, {shape}"
         raise TypeError(msg)
     flat = xp.astype(xp.reshape(plain, (-1,)), xp.int64, copy=False)
-    if readable(flat) and 0 not in flat.shape and not 0 <= ignore_index < classes:
-        if int(xp.min(flat)) >= 0 and int(xp.max(flat)) < classes:
-            return flat, True
 
     def in_range(found: Any) -> None:
         here = backend_of(found)
@@ -96,13 +93,21 @@ def _indices(
             msg = f"{name}: class index {bad} is out of range for {classes} classes"
             raise IndexError(msg)
 
-    check_values(in_range, flat, classes, ignore_index)
-    if (
-        ignore_index < 0 and not xp.values_are_cheap_to_read
-    ):  # all others are right, or an error that is still to be raised
-        return flat, False
-    ignored = flat == ignore_index
-    return xp.where(ignored, xp.full_like(flat, -1), flat), False
+    if not readable(flat):
+        check_values(in_range, flat, classes, ignore_index)
+        if (
+            ignore_index < 0 and not xp.values_are_cheap_to_read
+        ):  # all others are right, or an error that is still to be raised
+            return flat, False
+    elif 0 not in flat.shape:
+        least, most = int(xp.min(flat)), int(xp.max(flat))
+        if least >= 0 and most < classes and not 0 <= ignore_index < classes:
+            return flat, True
+        if least < (-1 if ignore_index == -1 else 0) or most >= classes:
+            in_range(flat)
+        elif ignore_index == -1:
+            return flat, False
+    return xp.where(flat == ignore_index, -1, flat), False
 
 
 @equation(
