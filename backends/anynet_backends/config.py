@@ -14,6 +14,7 @@ __all__ = [
     "CACHE",
     "CHECK",
     "CUBLASLT",
+    "CUDNN",
     "DATA",
     "DEBUG",
     "DEVICE",
@@ -56,6 +57,17 @@ def _switch(text: str) -> bool:
     return text.lower() not in _OFF
 
 
+def _if_there(text: str) -> str:
+    """ "auto", "on" or "off"."""
+    word = text.lower()
+    if word in _OFF:
+        return "off"
+    if word not in ("auto", "on", "1", "yes"):
+        msg = f"ANYNET_CUDNN must be auto, on or off, got {text!r}"
+        raise ValueError(msg)
+    return "auto" if word == "auto" else "on"
+
+
 def _path(text: str) -> Path | None:
     return Path(text) if text else None
 
@@ -77,6 +89,12 @@ ONEDNN: Final = Variable("ANYNET_ONEDNN", "on", "oneDNN, where the extra `onednn
 NUMBA: Final = Variable("ANYNET_NUMBA", "on", "machine code, where the extra `numba` is installed", _switch)
 CUBLASLT: Final = Variable(
     "ANYNET_CUBLASLT", "on", "on a GPU, products of matrices by cuBLASLt; off: CuPy's", _switch
+)
+CUDNN: Final = Variable(
+    "ANYNET_CUDNN",
+    "auto",
+    "on a GPU, convolutions by cuDNN: auto: where the extra `cudnn12` or `cudnn13` is installed; on: an error where it is not; off",
+    _if_there,
 )
 MALLOC: Final = Variable(
     "ANYNET_MALLOC", "on", "keep freed blocks of memory for reuse (Linux with glibc)", _switch
@@ -141,6 +159,7 @@ VARIABLES: Final[tuple[Variable[object], ...]] = (
     ONEDNN,
     NUMBA,
     CUBLASLT,
+    CUDNN,
     MALLOC,
     DEBUG,
     PRINT_PASSES,

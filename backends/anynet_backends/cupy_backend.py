@@ -478,6 +478,7 @@ class CupyBackend(Backend):
                 found[key] = f"unknown ({type(error).__name__})"
             else:
                 found[key] = f"{number // 1000}.{number % 1000 // 10}"
+        found["cuDNN"] = cuda_kernels.CUDNN.status
         found["array-api-compat"] = str(importlib.import_module("array_api_compat").__version__)
         return found
 

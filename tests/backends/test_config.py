@@ -28,6 +28,18 @@ def test_switches(monkeypatch, variable, text, on):
     assert variable() is on
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("", "auto"), ("AUTO", "auto"), ("on", "on"), ("1", "on"), ("off", "off"), ("0", "off")],
+)
+def test_cudnn_is_used_where_it_is_there_or_asked_for(monkeypatch, text, value):
+    monkeypatch.setenv("ANYNET_CUDNN", text)
+    assert config.CUDNN() == value
+    monkeypatch.setenv("ANYNET_CUDNN", "maybe")
+    with pytest.raises(ValueError, match="ANYNET_CUDNN must be auto, on or off, got 'maybe'"):
+        config.CUDNN()
+
+
 def test_a_switch_works_after_the_import(monkeypatch):
     monkeypatch.setenv("ANYNET_ONEDNN", "No")
     monkeypatch.setenv("ANYNET_NUMBA", "0")

@@ -13,12 +13,14 @@ __path__.append(os.path.join(__path__[0], "inside.zip"))
 from anynet_backends.cuda_kernels import (  # noqa: E402  after the path
     convolution,
     cross_entropy,
+    cudnn_convolution,
     normalization,
     pooling,
     products,
     recurrent,
     scatter,
 )
+from anynet_backends.cuda_kernels.cudnn import LIBRARY as CUDNN  # noqa: E402
 from anynet_backends.cuda_kernels.masks import drop  # noqa: E402
 from anynet_backends.cuda_kernels.normalization import move_averages  # noqa: E402
 from anynet_backends.cuda_kernels.norms import clip_norm  # noqa: E402
@@ -26,10 +28,11 @@ from anynet_backends.cuda_kernels.scatter import add_rows  # noqa: E402
 from anynet_backends.cuda_kernels.watch import StepWatch  # noqa: E402
 from anynet_backends.kernel_table import KernelTable  # noqa: E402
 
-__all__ = ["KERNELS", "StepWatch", "add_rows", "clip_norm", "drop", "move_averages", "products"]
+__all__ = ["CUDNN", "KERNELS", "StepWatch", "add_rows", "clip_norm", "drop", "move_averages", "products"]
 
 KERNELS: KernelTable = {
     **convolution.KERNELS,
+    **cudnn_convolution.KERNELS,
     **cross_entropy.KERNELS,
     **normalization.KERNELS,
     **pooling.KERNELS,

@@ -19,7 +19,7 @@ from anynet_backends.cuda_kernels.products import accumulate
 from anynet_backends.cuda_kernels.windows import Ints, strides_of, window
 from anynet_backends.kernel_table import Kernel, KernelTable, register_in
 
-__all__ = ["KERNELS", "Limits"]
+__all__ = ["KERNELS", "Limits", "Pairs", "bias_gradient"]
 
 KERNELS: KernelTable = {}
 _kernel = register_in(KERNELS)
@@ -170,6 +170,17 @@ class _Convolution:
         CONVOLUTION["from_columns"].each(
             self.letter, x.size, columns, x, len(x), self.channels, *self.window, count=columns.size // self.taps
         )  # fmt: skip
+
+
+def bias_gradient(xp: Backend, g: Array) -> Array:
+    """(n, o, *out) → (o,)."""
+    out = g.shape[2:]
+    ones = (1,) * len(out)
+    one = _Convolution(
+        xp, g.dtype, len(g), g.shape[1], g.shape[1], out, ones, ones, ((0, 0),) * len(out), ones, g.shape[1]
+    )
+    gradient: Array = one.directly(g, None, None, True)[2]
+    return gradient
 
 
 def _taken(kernel: Ints, *arrays: Array | None) -> bool:

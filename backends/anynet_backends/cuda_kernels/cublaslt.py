@@ -15,7 +15,17 @@ from typing import Any, Final, NamedTuple
 from anynet_backends.concurrency import once_property
 from anynet_backends.config import CUBLASLT
 
-__all__ = ["COMPUTE", "CONSTANTS", "LIBRARY", "CublasLtError", "Operand", "Plan", "Product", "Result"]
+__all__ = [
+    "COMPUTE",
+    "CONSTANTS",
+    "LIBRARY",
+    "CublasLtError",
+    "Operand",
+    "Plan",
+    "Product",
+    "Result",
+    "opened",
+]
 
 CONSTANTS: Final = {
     "CUDA_R_32F": 0, "CUDA_R_64F": 1, "CUDA_R_16F": 2, "CUDA_C_32F": 4, "CUDA_C_64F": 5,
@@ -105,7 +115,7 @@ class _Library:
         if not CUBLASLT():
             return None, f"{CUBLASLT.name} is off"
         try:
-            library = _open()
+            library = opened()
             for name, arguments in _FUNCTIONS.items():
                 function = getattr(library, name)
                 function.argtypes, function.restype = arguments, _INT
@@ -161,7 +171,7 @@ class _Library:
         return found
 
 
-def _open() -> Any:
+def opened() -> Any:
     """The library of CuPy's CUDA, where CuPy finds its others."""
     cuda = importlib.import_module("cupy").cuda.runtime.runtimeGetVersion() // 1000
     try:

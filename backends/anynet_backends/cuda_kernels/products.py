@@ -23,6 +23,7 @@ __all__ = [
     "accumulate",
     "computing",
     "current",
+    "format_of",
     "formats",
     "functions",
     "info",
@@ -116,9 +117,7 @@ class _Products:
         self, a: Array, b: Array, beside: str = "", vector: Array | None = None, out: Array | None = None
     ) -> Any:
         """a b, or NotImplemented. `beside` and `vector` as in `Product`; `out`: a matrix by rows, to which the product is added."""
-        kind = current() if a.dtype.char == "f" else None
-        if kind is None and _TF32 and a.dtype.char == "f":
-            kind = "tf32"
+        kind = format_of(a.dtype.char)
         at, bt = a.data.ptr, b.data.ptr
         v = 0 if vector is None else vector.data.ptr
         key = (
@@ -260,6 +259,11 @@ def formats() -> frozenset[str]:
 def current() -> str | None:
     """The format of the block of `computing` that this thread is in."""
     return getattr(_own, "kind", None)
+
+
+def format_of(letter: str) -> str | None:
+    """The shorter format in which this thread's products of a dtype may be computed, None for in full."""
+    return (current() or ("tf32" if _TF32 else None)) if letter == "f" else None
 
 
 def accumulate(cupy: Any, matmul: Callable[..., Array], a: Array, b: Array, out: Array) -> None:
