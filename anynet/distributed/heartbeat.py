@@ -22,8 +22,6 @@ _T = TypeVar("_T")
 
 __all__ = ["Heartbeat"]
 
-ANSWER: Final = 5.0
-"""Seconds in which the others answer."""
 BACK: Final = 30.0
 """Seconds in which the program comes back from a call that was given up."""
 
@@ -147,7 +145,7 @@ class Heartbeat:
         others = [r for r in range(self.group.size) if r != self.group.rank]
         self._sent += [comm.isend(None, r) for r in others]
         said: dict[int, tuple[int, str]] = {}
-        until = time.monotonic() + ANSWER
+        until = time.monotonic() + self.group.grace
         while len(said) < len(others) and time.monotonic() < until and not self._stopped.wait(0.01):
             said |= self._answer()
         return said

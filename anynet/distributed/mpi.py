@@ -13,16 +13,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 from anynet._optional import optional
 from anynet.distributed.group import DistributedError, Group, Pending
 from anynet_backends import Array
 
 __all__ = ["MPIGroup"]
-
-GRACE: Final = 5.0
-"""Seconds that a process which has failed waits for the others to say that they have stopped, too."""
 
 
 @dataclass
@@ -55,7 +52,8 @@ class _News:
 class MPIGroup(Group):
     """The processes of an MPI communicator, all of ``MPI.COMM_WORLD`` by default.
 
-    `timeout`: seconds after which a process that waits for the others gives up.
+    `timeout`: seconds after which a process that waits for the others gives up. `grace`: seconds that a process which has failed, or
+    asks the others where they are, waits for what they say.
 
     Arrays that are not on the host (CUDA) go through it; `on_device` makes a group whose sums stay on the GPUs.
 
@@ -63,13 +61,15 @@ class MPIGroup(Group):
     others wait for it, or does not come in time. A process that is killed is noticed by `mpiexec`, which ends the others.
     """
 
-    def __init__(self, communicator: Any = None, *, timeout: float = 1800.0) -> None:
+    def __init__(self, communicator: Any = None, *, timeout: float = 1800.0, grace: float = 5.0) -> None:
         self.mpi: ModuleType = _mpi4py()
         comm = self.mpi.COMM_WORLD if communicator is None else communicator
-        if not isinstance(timeout, (int, float)) or not timeout > 0:
-            msg = f"MPIGroup: timeout must be a number of seconds above 0, got {timeout!r}"
-            raise ValueError(msg)
-        self.rank, self.size, self.timeout = int(comm.Get_rank()), int(comm.Get_size()), float(timeout)
+        for name, limit in (("timeout", timeout), ("grace", grace)):
+            if not isinstance(limit, (int, float)) or not limit > 0:
+                msg = f"MPIGroup: {name} must be a number of seconds above 0, got {limit!r}"
+                raise ValueError(msg)
+        self.rank, self.size = int(comm.Get_rank()), int(comm.Get_size())
+        self.timeout, self.grace = float(timeout), float(grace)
         self._world = comm
         self._lanes = {name: _Lane(name, comm.Dup()) for name in ("calls", "sums")}
         self._lanes["devices"] = _Lane("devices", None)  # the calls of NCCL, which has its own
@@ -204,7 +204,7 @@ class MPIGroup(Group):
         self._told = error
         own = self._tell(f"{type(error).__name__}: {error}"[:2000])
         others = [r for r in range(self.size) if r != self.rank]
-        until = time.monotonic() + GRACE
+        until = time.monotonic() + self.grace
         while time.monotonic() < until:
             self._hear()
             if all(self._news.notices.get(r) for r in others):
@@ -231,7 +231,7 @@ class MPIGroup(Group):
         self._tell(self._broken or "")
         if self._broken is None:
             return
-        until = time.monotonic() + 2.0  # for the others to say their errors
+        until = time.monotonic() + self.grace / 2  # for the others to say their errors
         while time.monotonic() < until:
             self._hear()
             if all(self._news.notices.get(r) for r in range(self.size) if r != self.rank):

@@ -29,7 +29,7 @@ class Queued:
 class Processes:
     """A group of which one process is here, and MPI lets one thread call it."""
 
-    rank, size, timeout = 0, 2, 0.05
+    rank, size, timeout, grace = 0, 2, 0.05, 0.05
     mpi = SimpleNamespace(Query_thread=lambda: 1, THREAD_MULTIPLE=3)
 
     def __init__(self):
