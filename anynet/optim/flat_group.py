@@ -108,7 +108,7 @@ class FlatGroup:
             self.programs.clear()
         self.programs[key] = program
         first, last, *names = key
-        if (first, last) == (0, len(self.params)) and not self.numbers:
+        if (first, last) == (0, len(self.params)):
             self.latest = tuple(names), program
 
     def blocks(

@@ -388,7 +388,7 @@ class Optimizer:
                     flat.xp.follow(flat.values)
                 names, program = flat.latest
                 steps = flat.steps[0]
-                whole = program is not None and unchanged and kernels
+                whole = program is not None and unchanged and kernels and not flat.numbers
                 if whole and flat.steps.count(steps) == len(flat.steps):
                     c = self.coefficients(steps + 1, options)
                     for name in group.common:
@@ -474,16 +474,17 @@ class Optimizer:
     ) -> None:
         """`update` on the vectors; on the CPU in blocks that stay in the cache, where it is element by element."""
         for p, g, state in flat.blocks(first, last, flat.xp.block_size if self.elementwise else None):
-            self._update(flat, p, g, state, step, group)
+            self._update(flat.xp, flat, p, g, state, step, group)
 
     def _update_each(self, flat: FlatGroup, first: int, last: int, step: int, group: dict[str, Any]) -> None:
         """`update` on one parameter after the other, in their shapes."""
         for i in range(first, last):
             state = {name: flat.part(name, i) for name in flat.state}
-            self._update(flat, flat.value_views[i], flat.grad_views[i], state, step, group)
+            self._update(flat.xp, flat, flat.value_views[i], flat.grad_views[i], state, step, group)
 
     def _update(
         self,
+        xp: Any,
         flat: FlatGroup,
         p: Array,
         g: Array,
@@ -491,7 +492,7 @@ class Optimizer:
         step: int,
         group: dict[str, Any],
     ) -> None:
-        xp, wide = flat.xp, flat.wide
+        wide = flat.wide
         value = p if wide is None else xp.astype(p, wide)
         g = xp.asarray(g, copy=True) if wide is None else xp.astype(g, wide)
         if group.get("maximize"):

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from anynet.autograd.jit.host_callback import IN_A_GRAPH, GraphRule
 from anynet.autograd.primitive import kernels_on
+from anynet.optim.captured_update import ArrayCode, OtherCodeError, refuse_other_code
 from anynet.optim.flat_group import FlatGroup
+from anynet.optim.fused_update import apply
 from anynet.optim.optimizer import Optimizer
 from anynet_backends import Array
 from anynet_backends.jit.errors import CaptureError
@@ -22,54 +24,83 @@ class PlannedUpdate(NamedTuple):
     flat: FlatGroup
     program: Any
     numbers: dict[str, Any]
+    advanced: dict[str, float]
+    """What the optimizer counts beside the steps (`Optimizer.numbers`)."""
+
+    def note(self) -> None:
+        """Note that it has been made."""
+        _count(self.flat, 0, len(self.flat.steps), self.flat.steps[0] + 1, self.advanced)
+
+
+def _count(flat: FlatGroup, first: int, last: int, steps: int, advanced: dict[str, float]) -> None:
+    for name, number in advanced.items():
+        flat.numbers[name][first:last] = [number] * (last - first)
+    flat.count(first, last, steps)
 
 
 def _obstacle(optimizer: Optimizer) -> str | None:
-    """Why a step of an optimizer is never one program on each of its vectors."""
+    """Why a step of an optimizer is never its update alone."""
     cls = type(optimizer)
-    if (
-        not (cls._has_program and cls.step is Optimizer.step and cls.prepare is Optimizer.prepare)
-        or cls.numbers
-    ):
-        return "computes its update on the host, not as one kernel"
-    if optimizer._step_pre_hooks or optimizer._step_post_hooks:
-        return "has hooks, which run on the host"
-    if any(getattr(group, "live", False) for group in optimizer.param_groups):
-        return "has a Tensor among its options, which the host reads"
+    if cls.step is not Optimizer.step:
+        return "is one of its own, which acts on the host"
+    if cls.prepare is not Optimizer.prepare:
+        return "prepares its groups on the host"
     return None
+
+
+def _options(group: Any) -> dict[str, Any]:
+    options: dict[str, Any] = group.now() if group.live else group
+    return options
+
+
+def _advanced(optimizer: Optimizer, flat: FlatGroup, i: int, options: dict[str, Any]) -> dict[str, float]:
+    """The `numbers` of a parameter at its next step."""
+    if not flat.numbers:
+        return {}
+    return optimizer.advance({k: v[i] for k, v in flat.numbers.items()}, flat.steps[i] + 1, options)
 
 
 def planned(optimizer: Optimizer, gradients: bool = True) -> list[PlannedUpdate] | None:
     """What the next `step` does, where that is one program on each of the vectors and nothing else; None where it is not. Nothing is
     changed. `gradients`: whether these are there yet."""
-    if _obstacle(optimizer) is not None or not kernels_on():
+    if not type(optimizer)._has_program or _obstacle(optimizer) is not None or not kernels_on():
         return None
+    if optimizer._step_pre_hooks or optimizer._step_post_hooks:
+        return None
+    return _programs(optimizer, gradients)
+
+
+def _programs(optimizer: Optimizer, gradients: bool) -> list[PlannedUpdate] | None:
     found = []
     groups: list[Any] = optimizer.param_groups
     for group in groups:
         if getattr(group, "changed", True):
             return None
+        options = _options(group)
         for flat in group.flats:
             names, program = flat.latest
             steps = flat.steps[0]
-            if program is None or flat.steps.count(steps) != len(flat.steps):
+            if program is None or flat.steps.count(steps) != len(flat.steps) or not flat.same_numbers():
                 return None
             if not (flat.unchanged() if gradients else all(p._data is v for p, v, _ in flat.places)):
                 return None
-            c = optimizer.coefficients(steps + 1, group) | {name: group[name] for name in group.common}
+            numbers = _advanced(optimizer, flat, 0, options)
+            c = optimizer.coefficients(steps + 1, {**options, **numbers} if numbers else options)
+            c |= {name: options[name] for name in group.common}
             if tuple(c) != names or (optimizer.rows_suffice(c) and flat.has_rows()):
                 return None
-            found.append(PlannedUpdate(flat, program, c))
+            found.append(PlannedUpdate(flat, program, c, numbers))
     return found
 
 
 def step_unless(stop: Array, updates: Iterable[PlannedUpdate]) -> None:
     """The step that was `planned`, which changes no number where `stop` holds another number than 0; that is not read."""
-    for flat, program, c in updates:
+    for update in updates:
+        flat = update.flat
         if flat.xp.switches_devices:
             flat.xp.follow(flat.values)
-        program(c.values(), stop)
-        flat.count(0, len(flat.steps), flat.steps[0] + 1)
+        update.program(update.numbers.values(), stop)
+        update.note()
 
 
 # ----- a step that is captured as a CUDA graph -----
@@ -77,40 +108,213 @@ def step_unless(stop: Array, updates: Iterable[PlannedUpdate]) -> None:
 
 def _captured_obstacle(args: Any, kwargs: Any) -> str | None:
     optimizer, *closure = args
-    return "calls a function that computes the loss again" if closure or kwargs else _obstacle(optimizer)
+    if closure or kwargs:
+        return "calls a function that computes the loss again"
+    groups: list[Any] = optimizer.param_groups
+    for group in groups:
+        for name in getattr(group, "live", ()):
+            if group[name].device != "cpu":
+                return f"has a Tensor on {group[name].device} as its {name}, for which the host would wait; move it to the CPU"
+    return _obstacle(optimizer)
 
 
 def _capture(recording: Any, _: Callable[..., Any], args: Any, kwargs: Any) -> None:
-    """The update with its numbers in cells on the device; each launch is preceded by `numbers`, which counts the step."""
+    """A step with its hooks, which are part of the graph as all that the function calls."""
     optimizer: Optimizer = args[0]
-    for group in optimizer.param_groups:
+    before, after = tuple(optimizer._step_pre_hooks), tuple(optimizer._step_post_hooks)
+    if before or after:
+        for hook in (*before, *after):
+            recording.guard.add("hook", hook)
+        recording.guard.add("optimizer", optimizer)
+        for x in list(recording.guard.tensors.values()):
+            recording.see(x)
+        recording.checks.append(
+            lambda: (tuple(optimizer._step_pre_hooks), tuple(optimizer._step_post_hooks)) == (before, after)
+        )
+    for hook in before:
+        if hook(optimizer, args[1:], kwargs) is not None:
+            msg = "a hook of the optimizer gives other arguments to its step"
+            raise CaptureError(msg)
+    _capture_update(recording, optimizer)
+    for hook in after:
+        hook(optimizer, args[1:], kwargs)
+
+
+def _capture_update(recording: Any, optimizer: Optimizer) -> None:
+    """The update with its numbers in cells on the device; each launch is preceded by `act`, which writes them and counts the step."""
+    groups: list[Any] = optimizer.param_groups
+    for group in groups:
         for p in group["params"]:
             recording.see(p)
             if p.edge is not None:  # a graph writes whole gradients
                 p.edge.rows, p.edge.clean = None, False
-    updates = planned(optimizer)
-    if not updates:
-        msg = "the optimizer's step is not one kernel for each vector of parameters (not all have a gradient, or an option was changed)"
-        raise CaptureError(msg)
-    capture, kept = recording.capture, []
-    for flat, program, c in updates:
-        first = capture.take(len(c))
-        program(c.values(), None, capture.cells(first, len(c)))
-        kept.append((flat, program, tuple(c), first))
+        # gradients that were assigned are brought into the vector
+        if getattr(group, "changed", True) or not all(f.unchanged() or all(f.ready()) for f in group.flats):
+            msg = "not all parameters of the optimizer have a gradient, or an option was changed"
+            raise CaptureError(msg)
+    updates = _programs(optimizer, False) if type(optimizer)._has_program and kernels_on() else None
+    step = (
+        _Programs(recording.capture, optimizer, updates) if updates else _Code(recording.capture, optimizer)
+    )
+    recording.checks.append(step.fits)
+    recording.actions.append(step.act)
 
-    def fits() -> bool:
-        now = planned(optimizer, gradients=False)
+
+class _Programs:
+    """A step that is one program for each vector of parameters."""
+
+    def __init__(self, capture: Any, optimizer: Optimizer, updates: list[PlannedUpdate]) -> None:
+        self.capture, self.optimizer = capture, optimizer
+        self.kept = []
+        for u in updates:
+            first = capture.take(len(u.numbers))
+            u.program(u.numbers.values(), None, capture.cells(first, len(u.numbers)))
+            self.kept.append((u.flat, u.program, tuple(u.numbers), first))
+
+    def fits(self) -> bool:
+        now = _programs(self.optimizer, False)
         return now is not None and [(u.flat, u.program, tuple(u.numbers)) for u in now] == [
-            k[:3] for k in kept
+            k[:3] for k in self.kept
         ]
 
-    def numbers() -> None:
-        for u, (flat, program, _, first) in zip(planned(optimizer, gradients=False) or (), kept, strict=True):
-            capture.put(first, list(u.numbers.values()), program.number)
-            flat.count(0, len(flat.steps), flat.steps[0] + 1)
+    def act(self) -> None:
+        now = _programs(self.optimizer, False)
+        if now is None or not self.fits():
+            raise refuse_other_code(type(self.optimizer).__name__)
+        for u, (_, program, _, first) in zip(now, self.kept, strict=True):
+            self.capture.put(first, list(u.numbers.values()), program.number)
+            u.note()
 
-    recording.checks.append(fits)
-    recording.actions.append(numbers)
+
+class _Part(NamedTuple):
+    """Parameters that one run of an update changes, and what it does."""
+
+    group: Any
+    flat: FlatGroup
+    first: int
+    last: int
+    code: ArrayCode
+    cells: list[int]
+
+
+class _Code:
+    """A step that is array code (`captured_update`), of each parameter, or of the vectors."""
+
+    def __init__(self, capture: Any, optimizer: Optimizer) -> None:
+        self.capture, self.optimizer = capture, optimizer
+        self.parts: list[_Part] = []
+        self.numbers: list[list[float]] | None = None  # of the next step, once they are known
+        self.seen: list[Any] = []
+        groups: list[Any] = optimizer.param_groups
+        for group in groups:
+            options = _options(group)
+            for flat in group.flats:
+                known: dict[Any, list[_Part]] = {}
+                for first, last, _ in self._ranges(flat):
+                    self._record(group, flat, first, last, options, known)
+        if not self.parts:
+            msg = "the optimizer has no parameters"
+            raise CaptureError(msg)
+
+    def _ranges(self, flat: FlatGroup) -> list[tuple[int, int, int]]:
+        if self.optimizer.per_parameter:
+            return [(i, i + 1, steps) for i, steps in enumerate(flat.steps)]
+        return flat.ranges(False)
+
+    def _arrays(self, flat: FlatGroup, first: int, last: int) -> tuple[Array, Array, dict[str, Array]]:
+        if self.optimizer.per_parameter:
+            state = {name: flat.part(name, first) for name in flat.state}
+            return flat.value_views[first], flat.grad_views[first], state
+        return next(iter(flat.blocks(first, last, None)))
+
+    def _function(self, group: Any, flat: FlatGroup, i: int, options: dict[str, Any]) -> Callable[..., None]:
+        """What the next step does to the parameters from number i on."""
+        now, steps = {**options, **_advanced(self.optimizer, flat, i, options)}, flat.steps[i] + 1
+        if type(self.optimizer)._has_program:
+            c = self.optimizer.coefficients(steps, now) | {name: now[name] for name in group.common}
+            update = self.optimizer.elementwise_update
+            return lambda xp, p, g, state: apply(update, xp, flat.wide, p, g, state, c)
+        return lambda xp, p, g, state: self.optimizer._update(xp, flat, p, g, state, steps, now)
+
+    def _record(
+        self,
+        group: Any,
+        flat: FlatGroup,
+        first: int,
+        last: int,
+        options: dict[str, Any],
+        known: dict[Any, list[_Part]],
+    ) -> None:
+        arrays = self._arrays(flat, first, last)
+        function = self._function(group, flat, first, options)
+        key = arrays[0].shape, flat.steps[first], tuple([v[first] for v in flat.numbers.values()])
+        for same in known.get(key, ()):  # which reads the same numbers from the same cells
+            self.parts.append(same._replace(first=first, last=last))
+            same.code.record(function, flat.xp, *arrays)
+            return
+        places: list[int] = []
+
+        def cell(i: int, kind: Any) -> Array:
+            if i == len(places):
+                places.append(self.capture.take(1))
+            found: Array = self.capture.cell(places[i], kind)
+            return found
+
+        code = ArrayCode(cell)
+        code.record(function, flat.xp, *arrays)
+        part = _Part(group, flat, first, last, code, places)
+        self.parts.append(part)
+        known.setdefault(key, []).append(part)
+
+    def _next(self) -> list[list[float]]:
+        """The numbers of the next step; OtherCodeError where it does something else."""
+        found: dict[int, tuple[Any, list[float]]] = {}
+        for part in self.parts:
+            flat = part.flat
+            state = flat.steps[part.first], *[v[part.first] for v in flat.numbers.values()]
+            if part.group.changed or not all(p._data is v for p, v, _ in flat.places):
+                raise OtherCodeError
+            if any(s != flat.steps[part.first] for s in flat.steps[part.first : part.last]):
+                raise OtherCodeError
+            before = found.get(id(part.code))
+            if before is None:
+                function = self._function(part.group, flat, part.first, _options(part.group))
+                numbers = part.code.numbers(function, flat.xp, *self._arrays(flat, part.first, part.last))
+                found[id(part.code)] = state, numbers
+            elif before[0] != state:  # parameters that were at one step are no longer
+                raise OtherCodeError
+        return [numbers for _, numbers in found.values()]
+
+    def fits(self) -> bool:
+        try:
+            self.numbers = self._next()
+        except OtherCodeError:
+            return False
+        self.seen = self._seen()
+        return True
+
+    def _seen(self) -> list[Any]:
+        """The state of the options."""
+        groups: list[Any] = self.optimizer.param_groups
+        return [(g.version, [_options(g)[name] for name in g.live]) for g in groups]
+
+    def act(self) -> None:
+        """Write the numbers, which `fits` has found where no option has changed since, and count."""
+        numbers = self.numbers
+        if numbers is None or self.seen != self._seen():
+            try:
+                numbers = self._next()
+            except OtherCodeError:
+                raise refuse_other_code(type(self.optimizer).__name__) from None
+        self.numbers = None
+        codes = {id(part.code): part for part in self.parts}
+        for part, values in zip(codes.values(), numbers, strict=True):
+            for place, value, kind in zip(part.cells, values, part.code.kinds, strict=True):
+                self.capture.put(place, [value], kind)
+        for part in self.parts:
+            flat = part.flat
+            advanced = _advanced(self.optimizer, flat, part.first, _options(part.group))
+            _count(flat, part.first, part.last, flat.steps[part.first] + 1, advanced)
 
 
 IN_A_GRAPH[inspect.unwrap(Optimizer.step)] = GraphRule(_captured_obstacle, _capture)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import math
 import pickle
 import warnings
 from pathlib import Path
@@ -74,6 +75,43 @@ class Training:
         )
 
 
+class Annealed(optim.Optimizer):
+    """Array code whose numbers are any of Python's, with a sort and a matrix."""
+
+    per_parameter = True
+    slots = ("mean",)
+
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+
+    def update(self, xp, p, g, state, step, group):
+        mean, heat = state["mean"], math.exp(-step / 10)
+        mean += heat * (g - mean)
+        rows = xp.reshape(mean, (mean.shape[0], -1))
+        middle = xp.sort(rows, axis=-1)[:, rows.shape[-1] // 2]
+        g = mean - 0.1 * heat * xp.reshape(middle, (-1, *[1] * (p.ndim - 1)))
+        g = xp.clip(g, -heat, heat)
+        p[...] = xp.where(g < heat / 2, p - group["lr"] * g, p * (1 - heat * group["lr"]) + step * 1e-6)
+
+
+class Sized(optim.Optimizer):
+    """Element by element, with an operation that no kernel of updates has."""
+
+    slots = ("ema",)
+
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+
+    def coefficients(self, step, group):
+        return {"rate": group["lr"] / step**0.5, "keep": 1 - 1 / (step + 1)}
+
+    @staticmethod
+    def elementwise_update(xp, p, g, state, c):
+        state["ema"] *= c["keep"]
+        state["ema"] += (1 - c["keep"]) * g
+        p -= c["rate"] * xp.expm1(xp.atan2(state["ema"], abs(g) + 0.5))
+
+
 OPTIMIZERS = {
     "SGD": lambda p: optim.SGD(p, lr=0.1),
     "momentum": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-3),
@@ -81,6 +119,15 @@ OPTIMIZERS = {
     "AdamW": lambda p: optim.AdamW(p, lr=1e-2),
     "RMSprop": lambda p: optim.RMSprop(p, lr=1e-2),
     "Lion": lambda p: optim.Lion(p, lr=1e-3),
+    "NAdam": lambda p: optim.NAdam(p, lr=1e-2, weight_decay=1e-2),
+    "LAMB": lambda p: optim.LAMB(p, lr=1e-2, weight_decay=1e-2),
+    "LARS": lambda p: optim.LARS(p, lr=0.1, momentum=0.9, weight_decay=1e-2),
+    "Adafactor": lambda p: optim.Adafactor(p, lr=1e-2),
+    "ASGD": lambda p: optim.ASGD(p, lr=1e-2, t0=0),
+    "own": lambda p: Annealed(p, lr=1e-2),
+    "own, element by element": lambda p: Sized(p, lr=1e-2),
+    "Tensor as rate": lambda p: optim.Adam(p, lr=an.asarray(0.01)),
+    "Tensor as rate of LAMB": lambda p: optim.LAMB(p, lr=an.asarray(0.01)),
 }
 
 
@@ -604,24 +651,197 @@ def test_no_memory_for_a_graph_runs_as_it_is(monkeypatch):
     assert training.optimizer.state_dict()["state"][0]["step"] == 6
 
 
+class OwnStep(optim.SGD):
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+def on_the_device(params):
+    optimizer = optim.SGD(params, lr=0.1)
+    optimizer.param_groups[0]["lr"] = an.asarray(0.1, device="cuda")
+    return optimizer
+
+
+class Reading(optim.Optimizer):
+    def __init__(self, params):
+        super().__init__(params, {"lr": 0.1})
+
+    def update(self, xp, p, g, state, step, group):
+        if xp.sum(g) > 0:
+            p -= group["lr"] * g
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda p: optim.LAMB(p, lr=1e-2), "LAMB.step computes its update on the host"),
-        (lambda p: optim.NAdam(p, lr=1e-2), "NAdam.step computes its update on the host"),
-        (lambda p: optim.SGD(p, lr=an.asarray(0.1)), "SGD.step has a Tensor among its options"),
+        (lambda p: OwnStep(p, lr=1e-2), "OwnStep.step acts on the host"),
+        (lambda p: optim.ScheduleFreeAdamW(p), "ScheduleFreeAdamW.step prepares its groups on the host"),
+        (on_the_device, "SGD.step has a Tensor on cuda:0 as its lr, for which the host would wait"),
+        (Reading, "its update reads a value (bool), for which the host would wait"),
     ],
 )
-def test_an_optimizer_that_is_no_kernel_is_named(make, reason):
+def test_an_optimizer_that_acts_on_the_host_is_named(make, reason):
     training = Training(make)
     training.schedule.step = lambda: None
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         for batch in batches(6):
             training.step(*batch)
-    assert [reason in str(w.message) for w in found] == [True]
+    assert [reason in str(w.message) for w in found] == [True], [str(w.message) for w in found]
     assert training.optimizer.state_dict()["state"][0]["step"] == 6
+
+
+def hooked(hook, post=False):
+    """A training whose optimizer has a hook, which is given the optimizer and what `hook` makes of the training."""
+
+    def make(compiled):
+        training = Training(OPTIMIZERS["Adam"], compiled=compiled)
+        register = (
+            training.optimizer.register_step_post_hook if post else training.optimizer.register_step_pre_hook
+        )
+        register(hook(training))
+        return training
+
+    return make
+
+
+def clips(training):
+    def hook(optimizer, args, kwargs):
+        nn.utils.clip_grad_norm_(training.net.parameters(), 0.1)
+
+    return hook
+
+
+def averages(training):
+    weight = training.net[0].weight
+    training.net.mean = nn.Buffer(an.zeros_like(weight.detach()))
+
+    def hook(optimizer, args, kwargs):
+        with an.no_grad():
+            training.net.mean.assign_(training.net.mean * 0.9 + weight.detach() * 0.1)
+
+    return hook
+
+
+def scales_by_rate(training):
+    def hook(optimizer, args, kwargs):
+        for p in optimizer.param_groups[0]["params"]:
+            p.grad.assign_(p.grad * (1.0 + optimizer.param_groups[0]["lr"]))
+
+    return hook
+
+
+@pytest.mark.usefixtures("_programs_are_there")
+@pytest.mark.parametrize(("hook", "post"), [(clips, False), (averages, True), (scales_by_rate, False)])
+def test_hooks_of_arrays_are_part_of_the_graph(hook, post):
+    found = []
+    for compiled in (False, False, True):
+        training = hooked(hook, post)(compiled)
+        training.schedule.step = lambda: None
+        an.random.manual_seed(8)
+        for i, batch in enumerate(batches(14)):
+            if i == 7:
+                training.optimizer.param_groups[0]["lr"] = 0.5
+            training.step(*batch)
+        found.append(training.state()[:2])
+    assert found[1] == found[2]
+    assert training.step.recorded == (2 if hook is scales_by_rate else 1)  # of which one reads the rate
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_hooks_that_act_on_the_host_are_named():
+    steps = []
+
+    def noting(training):
+        return lambda optimizer, args, kwargs: steps.append(1)
+
+    def replacing(training):
+        return lambda optimizer, args, kwargs: ((lambda: None,), {})
+
+    for hook, reason in ((noting, "is changed inside"), (replacing, "gives other arguments to its step")):
+        training = hooked(hook)(True)
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            for batch in batches(6):
+                training.step(*batch)
+        assert [reason in str(w.message) for w in found] == [True], [str(w.message) for w in found]
+        assert training.optimizer.state_dict()["state"][0]["step"] == 6
+    assert len(steps) == 6
+
+
+def test_a_rate_in_a_tensor_is_read_at_each_launch():
+    found = []
+    for compiled in (False, True):
+        rate = an.asarray(0.01)
+        training = Training(lambda p, rate=rate: optim.LAMB(p, lr=rate), compiled=compiled)
+        training.schedule.step = lambda: None
+        an.random.manual_seed(8)
+        for i, batch in enumerate(batches(9)):
+            rate.assign_(an.asarray(0.01 / (1 + i)))
+            training.step(*batch)
+        found.append(training.state()[:2])
+    assert found[0] == found[1]
+    assert training.step.recorded == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_rate_that_is_changed_inside_is_not_captured():
+    rate = an.asarray(0.01)
+    training = Training(lambda p: optim.Adam(p, lr=rate))
+
+    def halve():
+        rate.assign_(rate * 0.5)
+
+    training.schedule.step = halve
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for batch in batches(6):
+            training.step(*batch)
+    assert len(found) == 1
+    assert "on cpu is changed" in str(found[0].message) or "those here are on cpu" in str(found[0].message)
+    assert rate.item() == pytest.approx(0.01 * 0.5**6)
+
+
+def test_a_step_that_computes_otherwise_is_another_graph():
+    """ASGD begins its mean after `t0` steps."""
+    found = []
+    for compiled in (False, True):
+        training = Training(lambda p: optim.ASGD(p, lr=1e-2, t0=6), compiled=compiled)
+        an.random.manual_seed(8)
+        for batch in batches(16):
+            training.step(*batch)
+        found.append(training.state())
+    assert found[0] == found[1]
+    assert training.step.recorded == 2
+
+
+def test_muon_trains_matrices_in_a_graph():
+    found = []
+    for compiled in (False, False, True):
+        an.random.manual_seed(3)
+        net = nn.Sequential(
+            nn.Linear(6, 8, bias=False), nn.Tanh(), nn.Linear(8, 3, bias=False), nn.Linear(3, 8, bias=False)
+        )
+        net = net.to("cuda")
+        optimizer = optim.Muon(net.parameters(), lr=0.05)
+
+        def of(x, net=net, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = an.mean(net(x) ** 2)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        step, own = an.compile(of) if compiled else of, np.random.default_rng(4)
+        for i in range(9):
+            optimizer.param_groups[0]["lr"] = 0.05 / (1 + i)
+            with Log() as log:
+                loss = step(an.asarray(own.standard_normal((5, 6)).astype(np.float32), device="cuda"))
+        found.append([a.numpy().tobytes() for a in (loss, *net.parameters())])
+    assert found[1] == found[2]
+    assert step.recorded == 1
+    assert (len(log.having("graph ")), log.launches, log.synchronisations) == (1, 2, 0)
 
 
 def test_prints_of_python_values_come_with_each_call(capsys):

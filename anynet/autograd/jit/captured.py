@@ -93,7 +93,10 @@ class Recording:
             self.guard.watch_variable(x, leaf)
 
     def write(self, x: Tensor) -> None:
-        """A Tensor is written in place."""
+        """A Tensor is about to be written in place."""
+        if not backend_of(x._data).captures:  # now, and at no launch
+            msg = f"a Tensor of shape {tuple(x.shape)} on {x.device} is changed"
+            raise CaptureError(msg)
         if id(x) in self.given:
             raise CaptureError(_WRITTEN)
 

@@ -480,10 +480,11 @@ def compile(
     **On a CUDA device** a call is captured as a graph, after three calls as it is, and launched from then on: arguments are copied to
     where the graph reads them, results are copies that no later call overwrites, and nothing waits for the device. Step numbers,
     rates and the position of random masks are written to the device before each launch; what else has changed makes another
-    graph. Optimizers whose step is one kernel (SGD, Adam, AdamW, …) are part of the graph; schedules, and ``print`` of Python's values,
-    act before the launch. What a graph cannot do runs as it is, with one warning that names the line: values that are read, arrays made
-    of the host's numbers, arguments or attributes that are changed, results that can still be differentiated. ``capture="check"`` gives
-    these warnings on the CPU, too; with ``capture="off"`` or `check_every` nothing is captured. On other devices it runs as it is.
+    graph. Optimizers whose step is their `update` are part of the graph, with hooks that compute with arrays; schedules, and ``print`` of
+    Python's values, act before the launch. What a graph cannot do runs as it is, with one warning that names the line: values that are
+    read, arrays made of the host's numbers, arguments or attributes that are changed, results that can still be differentiated.
+    ``capture="check"`` gives these warnings on the CPU, too; with ``capture="off"`` or `check_every` nothing is captured. On other
+    devices it runs as it is.
 
     >>> import anynet as an
     >>> net = an.nn.Linear(2, 1)

@@ -21,8 +21,8 @@ from anynet_backends.jit.errors import CaptureError
 
 __all__ = ["CAPTURES", "Capture", "random_address"]
 
-_CELLS: Final = 1024
-_AT_ONCE: Final = 32  # cells that one launch writes
+_CELLS: Final = 4096
+_AT_ONCE: Final = 256  # cells that one launch writes
 _U64: Final = (1 << 64) - 1
 _NULL: Final = np.intp(0)
 
@@ -188,6 +188,11 @@ class Capture:
     def cells(self, first: int, count: int) -> Array:
         """Cells on the device."""
         return self._cells[first : first + count]
+
+    def cell(self, at: int, kind: Any) -> Array:
+        """One cell as an array of a type, without dimensions."""
+        cells: Array = self._cells.view(kind)
+        return cells[at * (8 // np.dtype(kind).itemsize)]
 
     def random_address(self, key: int, step: int) -> tuple[Any, ...]:
         """As the function of that name."""
