@@ -197,11 +197,11 @@ def _zero_edge(prim: Primitive[...], y: Array, edges: list[Any]) -> Node:
 def _box_all(
     prim: Primitive[...], xp: Backend, ys: tuple[Any, ...], args: tuple[Any, ...], data: list[Any], edges: Any,
     need: tuple[bool, ...] | None, meta: dict[str, Any], pullback: Any,
-) -> tuple[Tensor, ...]:  # fmt: skip
-    """The Tensors of a primitive with several outputs."""
+) -> Tensor | tuple[Tensor, ...]:  # fmt: skip
+    """The Tensors of a primitive with several outputs, or the first where the others are for its rules alone."""
     ys = tuple([y if type(y) is xp.array_type else xp.asarray(y) for y in ys])
     cls = result_class(args) if flavours else Tensor
-    outs = tuple([wrap(y, cls) for y in ys])
+    outs = tuple([wrap(y, cls) for y in (ys[:1] if prim.keeps_aux else ys)])
     if need is not None:
         plan = prim.plan_of(need)
         node = Node()
@@ -212,7 +212,7 @@ def _box_all(
         if prim.has_aux:
             node.shape, node.dtype, node.count = ys[0].shape, ys[0].dtype, 0
             outs[0].edge = node
-            return outs
+            return outs[0] if prim.keeps_aux else outs
         node.shape = tuple([tuple(y.shape) for y in ys])
         node.dtype = tuple([y.dtype for y in ys])
         node.count = len(ys)

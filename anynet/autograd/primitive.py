@@ -94,10 +94,17 @@ class Primitive(Generic[_P]):
     __signature__ = _SignatureOf()
 
     def __init__(
-        self, function: Callable[..., Any], name: str | None = None, *, has_aux: bool = False
+        self,
+        function: Callable[..., Any],
+        name: str | None = None,
+        *,
+        has_aux: bool = False,
+        keeps_aux: bool = False,
     ) -> None:
         self.reference = function
-        self.has_aux = has_aux  # it returns (result, auxiliary …), of which the latter are constants
+        # it returns (result, auxiliary …), of which the latter are constants, or are for the rules alone
+        self.has_aux = has_aux or keeps_aux
+        self.keeps_aux = keeps_aux
         self.name: str = name or function.__name__.rstrip("_")
         self.__name__ = self.name
         self.__qualname__ = self.name
@@ -250,12 +257,18 @@ class Primitive(Generic[_P]):
                 y = impl.with_pullback(xp, *data, need=need, **meta)
                 return (self.reference(xp, *data, **meta), None) if y is NotImplemented else y
             y = impl.forward(xp, *data, **meta)
-            return (self.reference(xp, *data, **meta) if y is NotImplemented else y), None
+            if y is NotImplemented:
+                y = self.reference(xp, *data, **meta)
+            return (self.result(y) if need is None else y), None
         except Exception as error:
             error.add_note(f"in anynet {describe(self, data, meta)}")
             if (note := xp.note_on(error)) is not None:
                 error.add_note(note)
             raise
+
+    def result(self, y: Any) -> Any:
+        """What a call gives of what the body does: without what is for the rules alone."""
+        return y[0] if self.keeps_aux and isinstance(y, tuple) else y
 
     def traceable(
         self, data: list[Any], need: tuple[bool, ...] | None, meta: dict[str, Any]
@@ -265,10 +278,10 @@ class Primitive(Generic[_P]):
         own = self.kernels.get(xp.name)
         for known in (xp.kernels.get(self.name), own):
             for kernel in () if known is None else known.alternatives():
-                run = functools.partial(_run_kernel, kernel)
+                run = functools.partial(_run_kernel, self, kernel)
                 if run(data, need, meta)[0] is not NotImplemented:
                     return run if not kernel.opaque and (known is own or kernel.traceable) else None
-        return functools.partial(_run_kernel, Kernel(self.reference))
+        return functools.partial(_run_kernel, self, Kernel(self.reference))
 
     def plan_of(self, mask: tuple[bool, ...]) -> RulePlan:
         """The rules that give the gradients of these inputs."""
@@ -285,21 +298,26 @@ class ViewPrimitive(Primitive[_P]):
 
 
 def _run_kernel(
-    kernel: Kernel, data: list[Any], need: tuple[bool, ...] | None, meta: dict[str, Any]
+    prim: Primitive[...],
+    kernel: Kernel,
+    data: list[Any],
+    need: tuple[bool, ...] | None,
+    meta: dict[str, Any],
 ) -> tuple[Any, Any]:
     """What a kernel gives, and its backward pass, if it has one."""
     xp = backend_of(data[0])
-    if not kernel.vjp:
-        return kernel.forward(xp, *data, **meta), None
-    y = kernel.forward(xp, *data, need=need, **meta)
-    return (y, None) if need is None or y is NotImplemented else y
+    options = {"need": need, **meta} if kernel.vjp else meta
+    y = kernel.forward(xp, *data, **options)
+    if need is None:
+        return prim.result(y), None
+    return y if kernel.vjp and y is not NotImplemented else (y, None)
 
 
 @overload
 def primitive(function: Callable[Concatenate[Backend, _P], Any], /) -> Primitive[_P]: ...
 @overload
 def primitive(
-    *, name: str | None = None, has_aux: bool = False, view: bool = False
+    *, name: str | None = None, has_aux: bool = False, keeps_aux: bool = False, view: bool = False
 ) -> Callable[[Callable[Concatenate[Backend, _P], Any]], Primitive[_P]]: ...
 def primitive(
     function: Callable[..., Any] | None = None,
@@ -307,16 +325,19 @@ def primitive(
     *,
     name: str | None = None,
     has_aux: bool = False,
+    keeps_aux: bool = False,
     view: bool = False,
 ) -> Any:
     """Make a function of ``(xp, *arrays, **metadata)`` a `Primitive`; the name is the function's.
 
     With `has_aux` the function returns a tuple of its result and auxiliary arrays, which are constants where the result is
-    differentiated. With `view` it is a `ViewPrimitive`.
+    differentiated. With `keeps_aux` these are for its rules alone: a call gives the result, and without a gradient a kernel gives
+    nothing else. With `view` it is a `ViewPrimitive`.
     """
     if function is not None:
         return Primitive(function)
-    return lambda f: (ViewPrimitive if view else Primitive)(f, name, has_aux=has_aux)
+    kind = ViewPrimitive if view else Primitive
+    return lambda f: kind(f, name, has_aux=has_aux, keeps_aux=keeps_aux)
 
 
 def adjoint(f: Primitive[...], h: Primitive[...]) -> None:

@@ -89,7 +89,7 @@ def _pairs(n: int, m: int, causal: bool, size: int) -> list[tuple[Block, list[tu
     ]
 
 
-@primitive
+@primitive(keeps_aux=True)
 def attention(
     xp: Backend,
     q: Array,
@@ -105,7 +105,7 @@ def attention(
     step: int = 0,
     block: int = BLOCK,
 ) -> tuple[Array, Array]:
-    """softmax(q kᵀ · scale + mask) v and ln Σ e^{scores} of each row, in blocks.
+    """softmax(q kᵀ · scale + mask) v, and for the rule ln Σ e^{scores} of each row, in blocks.
 
     q (…, l, e), k (…, s, e), v (…, s, w), mask (…, l, s), boolean (True: attend) or numbers to add → (…, l, w) and
     (…, l, 1). A row whose keys are all masked gives 0.
@@ -145,11 +145,12 @@ def attention(
 
 @attention.vjps("q", "k", "v", "mask")
 def _attention_rule(
-    g: Any, y: Any, q: Any, k: Any, v: Any, mask: Any, scale: float, causal: bool, p: float, seed: int, step: int,
+    g: Any, y: Any, aux: Any, q: Any, k: Any, v: Any, mask: Any, scale: float, causal: bool, p: float, seed: int, step: int,
     block: int, need: tuple[bool, ...],
 ) -> tuple[Any, ...]:  # fmt: skip
-    (gy, gs), (out, sums) = g, y
-    offset = gs - sum_(gy * out, axis=-1, keepdims=True)
+    # the weights are divided by their sum, so that what depends on ln Σ eˢ as a constant has the derivatives of second order, too
+    (sums,) = aux
+    inner = sum_(g * y, axis=-1, keepdims=True)
     m = k.shape[-2]
     ends = _blocks(m, block)
     gq: list[Any] = []
@@ -158,7 +159,7 @@ def _attention_rule(
     gmask: list[Any] = []
     for rows, others in _pairs(q.shape[-2], m, causal, block):
         r = slice(*rows)
-        qi, gi, here = q[..., r, :] * scale, gy[..., r, :], offset[..., r, :]
+        qi, gi, here = q[..., r, :] * scale, g[..., r, :], inner[..., r, :]
         weights_of = _weights_again(qi, k, mask, sums[..., r, :], rows, [c for _, c in others], causal)
         total: Any = None
         strip: list[Any] = []
@@ -171,7 +172,7 @@ def _attention_rule(
             if p:
                 drop = _drop(weights, p, seed, step, number)
                 dropped, back = weights * drop, back * drop
-            ds = weights * (back + here)
+            ds = weights * (back - here)
             j = number % len(ends)
             gv[j] = _plus(gv[j], matmul(mT(dropped), gi))
             gk[j] = _plus(gk[j], matmul(mT(ds), qi))
@@ -366,7 +367,7 @@ def scaled_dot_product_attention(
         seed, step = streams.next_mask()
         options = {"p": float(dropout_p), "seed": seed, "step": step}
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
-    y = attention(query, key, value, *masks, scale=scale, causal=is_causal, block=BLOCK, **options)[0]
+    y = attention(query, key, value, *masks, scale=scale, causal=is_causal, block=BLOCK, **options)
     return reshape(y, (*heads, *y.shape[-2:])) if enable_gqa else y
 
 

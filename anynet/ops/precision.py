@@ -138,8 +138,6 @@ class _Products:
         # within attention there are products of what was not rounded
         with nullcontext() if prim.name == "attention" else xp.computing(self.kind):
             y = self.below(prim, operands, meta)
-        if isinstance(y, tuple):  # the further results of attention are for its own gradient
-            return (self._result(y[0], short), *y[1:])
         return self._result(y, short)
 
     def _operand(self, x: Any, short: bool) -> Any:

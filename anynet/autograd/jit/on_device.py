@@ -84,7 +84,8 @@ def _compute(
     prim: Primitive[...], data: list[Any], need: tuple[bool, ...] | None, meta: dict[str, Any]
 ) -> tuple[Any, Any]:
     xp = next(TYPES[type(x)] for x in data if type(x) in TYPES)
-    return prim.reference(xp, *data, **meta), None
+    y = prim.reference(xp, *data, **meta)
+    return (prim.result(y) if need is None else y), None
 
 
 class _Backward(NamedTuple):

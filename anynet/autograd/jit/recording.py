@@ -76,7 +76,7 @@ def record(
     ACTIVE.append(trace)
     try:
         made, pullback = compute(given, need, meta)
-        results = made if prim.has_aux else (made,)
+        results = made if prim.has_aux and isinstance(made, tuple) else (made,)
         if not all(isinstance(x, TracedArray) for x in results):
             return None
         y = results[0]

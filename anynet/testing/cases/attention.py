@@ -8,8 +8,7 @@ from typing import Any
 from anynet import random
 from anynet.nn import functional as F
 from anynet.ops import attention as module
-from anynet.ops.attention import attention, scaled_dot_product_attention
-from anynet.ops.manipulation import concat
+from anynet.ops.attention import scaled_dot_product_attention
 from anynet.tensor import Tensor
 from anynet.testing.cases import Case
 
@@ -44,10 +43,6 @@ def _boolean(q: Any, k: Any, v: Any) -> Any:
     return scaled_dot_product_attention(q, k, v, mask)
 
 
-def _with_sums(q: Any, k: Any, v: Any) -> Any:
-    return concat(tuple(attention(q, k, v, scale=0.3)), axis=-1)
-
-
 def _heads(x: Any, *weights: Any) -> Any:
     w_in, b_in, w_out, b_out = weights
     return F.multi_head_attention_forward(
@@ -57,7 +52,6 @@ def _heads(x: Any, *weights: Any) -> Any:
 
 CASES: tuple[Case, ...] = (
     Case("attention", scaled_dot_product_attention, _QKV),
-    Case("attention, sums", _with_sums, _QKV),
     Case("attention, causal", _causal, _QKV),
     Case("attention, causal, blocks", _blocks(2, _causal), ((1, 5, 3), (1, 7, 3), (1, 7, 2))),
     Case("attention, added mask", scaled_dot_product_attention, (*_QKV, (2, 3, 3))),

@@ -14,10 +14,11 @@ from anynet_backends.jit import availability
 from anynet_backends.jit.numpy_calls import set_where
 from anynet_backends.jit.scan import call_now, scan
 from anynet_backends.kernel_table import KernelTable, register_in
-from anynet_backends.memory.attention import scores_at_once
+from anynet_backends.memory.attention import MIN_BYTES, scores_at_once, small
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.memory.reductions import sum_by_dot
 from anynet_backends.numpy_namespace import same_float_dtype
+from anynet_backends.onednn import primitive
 from anynet_backends.products import matmul
 
 KERNELS: KernelTable = {}
@@ -25,7 +26,7 @@ KERNELS: KernelTable = {}
 _kernel = register_in(KERNELS)
 
 
-@_kernel
+@_kernel.having(min_bytes=MIN_BYTES)
 def attention(
     xp: Backend,
     q: Array,
@@ -45,6 +46,8 @@ def attention(
     head at a time and recompute them; beyond `memory.attention.ONE_HEAD` the reference is used, which never holds a whole head."""
     n, m = q.shape[-2], k.shape[-2]
     short = scores_at_once(n, m, block, need)
+    if small(q, k, block) and primitive.specializes():
+        return NotImplemented
     if p or short is None or not same_float_dtype(q, k, v) or q.shape[:-2] != k.shape[:-2]:
         return NotImplemented
     if not q.size or not k.size:
@@ -57,7 +60,7 @@ def attention(
     if need is None:
         return y
     every = not heads.by_head or (len(need) > 3 and need[3])
-    return y, lambda g: heads.backward(*g, every=every)[: len(need)]
+    return (y, heads.total), lambda g: heads.backward(g, every=every)[: len(need)]
 
 
 class _Heads:
@@ -72,7 +75,7 @@ class _Heads:
         self.q, self.k, self.v = (np.ascontiguousarray(a).reshape(count, *a.shape[-2:]) for a in (q, k, v))
         # head by head is one call of machine code; else short sequences take all heads together
         self.by_head = not short or (availability.available() and count > 2)
-        self.kept = train and short
+        self.train, self.kept = train, train and short
         self.scaled = np.empty(self.q.shape, dtype)
         self.s = np.empty((count if self.kept or not self.by_head else 1, n, m), dtype)
         self.y = empty_output((*q.shape[:-1], v.shape[-1]), dtype)
@@ -87,8 +90,8 @@ class _Heads:
             )
             self.hidden = ~each if each.dtype == bool else each.astype(dtype, copy=False)
 
-    def forward(self) -> tuple[Array, Array]:
-        """The outputs, and the logarithm of the sum of e^scores of each row."""
+    def forward(self) -> Array:
+        """The outputs; with them the logarithm of the sum of e^scores of each row, if the gradient is to be taken."""
         every = self.q, self.k, self.v, self.scaled, self.s, self.ys, self.totals, self.hidden
         dtype, n = self.y.dtype, self.n
 
@@ -97,20 +100,21 @@ class _Heads:
 
         if self.by_head:
             room = np.empty((n, 1), dtype), np.empty((n, 1), bool)
-            scan(_attend, places, range(self.count), (self.factor,), room)
+            body = _attend_and_log if self.train else _attend
+            scan(body, places, range(self.count), (self.factor,), room)
         else:
             room = np.empty(self.totals.shape, dtype), np.empty(self.totals.shape, bool)
-            _attend(call_now, *every, self.factor, *room)
-        return self.y, self.total
+            (_attend_and_log if self.train else _attend)(call_now, *every, self.factor, *room)
+        return self.y
 
-    def backward(self, gy: Array, gs: Array, *, every: bool) -> tuple[Array, ...]:
+    def backward(self, gy: Array, *, every: bool) -> tuple[Array, ...]:
         """The gradients of q, k and v, and that of the scores if those of `every` head are asked for."""
         count, n, dtype = self.count, self.n, self.y.dtype
         ds = np.empty((count if every else 1, n, self.m), dtype)
         outputs = tuple(empty_output(shape, dtype) for shape in self.shapes)
         arrays: tuple[Array, ...] = (
-            np.ascontiguousarray(gy).reshape(self.ys.shape), np.ascontiguousarray(gs).reshape(count, n, 1),
-            self.k, self.v, self.scaled, self.s, self.ys, ds, *(a.reshape(count, *a.shape[-2:]) for a in outputs),
+            np.ascontiguousarray(gy).reshape(self.ys.shape), self.k, self.v, self.scaled, self.s, self.ys, ds,
+            *(a.reshape(count, *a.shape[-2:]) for a in outputs),
         )  # fmt: skip
 
         def places(t: int) -> tuple[Array, ...]:
@@ -133,7 +137,7 @@ def _attend(
     call: Any, q: Array, k: Array, v: Array, scaled: Array, s: Array, y: Array, total: Array, hidden: Array, factor: Array,
     top: Array, none: Array,
 ) -> None:  # fmt: skip
-    """One head: s = softmax(q kᵀ · factor + mask), y = s v, total = log Σ exp."""
+    """One head: s = softmax(q kᵀ · factor + mask), y = s v, total = Σ exp."""
     masked = hidden.size > 0
     call(np.multiply, q, factor, scaled)
     call(matmul, scaled, k.swapaxes(-1, -2), s)
@@ -153,20 +157,27 @@ def _attend(
         call(set_where, total, none, 1.0)
     call(np.divide, s, total, s)
     call(matmul, s, v, y)
+
+
+def _attend_and_log(
+    call: Any, q: Array, k: Array, v: Array, scaled: Array, s: Array, y: Array, total: Array, hidden: Array, factor: Array,
+    top: Array, none: Array,
+) -> None:  # fmt: skip
+    """The same, and total = ln Σ exp."""
+    _attend(call, q, k, v, scaled, s, y, total, hidden, factor, top, none)
     call(np.log, total, total)
     call(np.add, total, top, total)
 
 
 def _attend_back(
-    call: Any, gy: Array, gs: Array, k: Array, v: Array, scaled: Array, s: Array, y: Array, ds: Array, dq: Array, dk: Array,
+    call: Any, gy: Array, k: Array, v: Array, scaled: Array, s: Array, y: Array, ds: Array, dq: Array, dk: Array,
     dv: Array, factor: Array, room: Array, inner: Array,
 ) -> None:  # fmt: skip
     """The gradients of one head: ds of the scores, and from it dq, dk and dv."""
     call(np.multiply, gy, y, room)
     call(sum_by_dot, room, -1, None, inner, True)
-    call(np.subtract, gs, inner, inner)
     call(matmul, gy, v.swapaxes(-1, -2), ds)
-    call(np.add, ds, inner, ds)
+    call(np.subtract, ds, inner, ds)
     call(np.multiply, ds, s, ds)
     call(matmul, ds, k, dq)
     call(np.multiply, dq, factor, dq)
@@ -175,7 +186,7 @@ def _attend_back(
 
 
 def _attend_again(
-    call: Any, gy: Array, gs: Array, k: Array, v: Array, scaled: Array, s: Array, y: Array, ds: Array, dq: Array, dk: Array,
+    call: Any, gy: Array, k: Array, v: Array, scaled: Array, s: Array, y: Array, ds: Array, dq: Array, dk: Array,
     dv: Array, total: Array, hidden: Array, factor: Array, room: Array, inner: Array,
 ) -> None:  # fmt: skip
     """The same, with the probabilities recomputed: e^{score − total}."""
@@ -191,7 +202,7 @@ def _attend_again(
         call(sum_by_dot, s, -1, None, inner, True)
         call(np.maximum, inner, 1e-30, inner)
         call(np.divide, s, inner, s)
-    _attend_back(call, gy, gs, k, v, scaled, s, y, ds, dq, dk, dv, factor, room, inner)
+    _attend_back(call, gy, k, v, scaled, s, y, ds, dq, dk, dv, factor, room, inner)
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,13 +1,25 @@
-"""How much memory attention may take for its scores."""
+"""How much memory attention may take for its scores, and from which size it has kernels."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["ONE_HEAD", "scores_at_once"]
+from anynet_backends.array_api import Array
+
+__all__ = ["MIN_BYTES", "ONE_HEAD", "scores_at_once", "small"]
+
+MIN_BYTES: Final = 1 << 20
+"""The bytes of arguments up to which small attention is to be specialized."""
+_SMALL: Final = 1 << 20
 
 ONE_HEAD = 1 << 20
 """How many scores of one head a kernel may hold at a time."""
+
+
+def small(q: Array, k: Array, block: int) -> bool:
+    """Whether the reference as one built-in function is faster than kernels, by the multiplications for the scores."""
+    n, m = q.shape[-2], k.shape[-2]
+    return bool(q.size * m < _SMALL and max(n, m) <= block)
 
 
 def scores_at_once(n: int, m: int, block: int, need: Any) -> bool | None:

@@ -13,9 +13,10 @@ import numpy as np
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.kernel_table import KernelTable, register_in
-from anynet_backends.memory.attention import scores_at_once
+from anynet_backends.memory.attention import MIN_BYTES, scores_at_once, small
 from anynet_backends.memory.layout import axes_in_memory
 from anynet_backends.memory.outputs import empty_output
+from anynet_backends.onednn import primitive
 from anynet_backends.onednn.layouts import all_float32
 from anynet_backends.onednn.library import load_library, works
 from anynet_backends.onednn.matmul import element_strides, products
@@ -45,7 +46,7 @@ class _Largest(DescriptorOwner):
 
 _largest = PlanCache(_Largest)
 _LEAST_PRODUCTS: Final = 1 << 16
-"""The least number of multiplications for the scores from which on oneDNN is faster."""
+"""The least number of multiplications for the scores from which on oneDNN is faster than NumPy."""
 
 
 def _times(a: Array, b: Array, out: Array, factor: float = 1.0) -> None:
@@ -69,16 +70,17 @@ def _attend(
     softmax, which is e^{score − total}."""
     width = s.shape[-1]
     rows = s.size // width
-    largest = _largest(rows, width).step
     _times(q, k.swapaxes(-1, -2), s, scale)
     if mask is not None:
         np.add(s, mask, s)
-    top = np.empty(rows, np.float32)
-    if total is not None:
+    softmax = softmaxes((rows, width, 1), True).forward
+    if total is None:
+        softmax.run(s, s)
+    else:
+        largest = _largest(rows, width).step
+        top, share = np.empty(rows, np.float32), np.empty(rows, np.float32)
         largest.run(s, top)
-    softmaxes((rows, width, 1), True).forward.run(s, s)
-    if total is not None:
-        share = np.empty(rows, np.float32)
+        softmax.run(s, s)
         largest.run(s, share)
         with np.errstate(divide="ignore"):  # a row with a NaN
             np.subtract(top, np.log(share, share), total.reshape(-1))
@@ -86,7 +88,6 @@ def _attend(
 
 def _attend_back(
     gy: Array,
-    gs: Array,
     q: Array,
     k: Array,
     v: Array,
@@ -99,14 +100,12 @@ def _attend_back(
     width = s.shape[-1]
     _times(gy, v.swapaxes(-1, -2), ds)
     softmaxes((s.size // width, width, 1), True).gradient(s, ds, ds)
-    if gs.any():
-        ds += gs * s
     _times(ds, k, made[0], scale)
     _times(ds.swapaxes(-1, -2), q, made[1], scale)
     _times(s.swapaxes(-1, -2), gy, made[2])
 
 
-@_kernel
+@_kernel.having(min_bytes=MIN_BYTES)
 def attention(
     xp: Backend, q: Array, k: Array, v: Array, mask: Array | None = None, *, scale: float, causal: bool = False,
     p: float = 0.0, seed: int = 0, step: int = 0, block: int = 256, need: Any,
@@ -119,7 +118,9 @@ def attention(
     (*lead, n, e), m, d = q.shape, k.shape[-2], v.shape[-1]
     short = scores_at_once(n, m, block, need)
     every = need is not None and len(need) > 3 and need[3]
-    if short is None or min(n, m, e, d) < 2 or q.size * m < _LEAST_PRODUCTS or not works():
+    if short is None or min(n, m, e, d) < 2 or not works():
+        return NotImplemented
+    if q.size * m < _LEAST_PRODUCTS or (small(q, k, block) and primitive.specializes()):
         return NotImplemented
     if causal:
         mask = _causal(n, m)
@@ -133,26 +134,27 @@ def attention(
         )
     q, k, v = _by_rows(q), _by_rows(k), _by_rows(v)
     y = empty_output((*lead, n, d), np.float32, axes_in_memory(q.strides))
-    total = empty_output((*lead, n, 1), np.float32)
+    total = None if need is None else empty_output((*lead, n, 1), np.float32)
     parts: Sequence[Any] = [...] if short else list(np.ndindex(*lead))
     s = np.empty((*lead, n, m) if short else (n, m), np.float32)
     masks = None if mask is None else mask if short else np.broadcast_to(mask, (*lead, n, m))
     for at in parts:
-        _attend(q[at], k[at], None if masks is None else masks if short else masks[at], scale, s, total[at])
+        here = None if masks is None else masks if short else masks[at]
+        _attend(q[at], k[at], here, scale, s, None if total is None else total[at])
         _times(s, v[at], y[at])
     if math.isnan(np.minimum.reduce(y, axis=None)):
         return NotImplemented
     if need is None:
-        return y, total
+        return y
 
-    def pull(g: tuple[Array, Array]) -> tuple[Any, ...]:
+    def pull(g: Array) -> tuple[Any, ...]:
         made = [empty_output(a.shape, np.float32, axes_in_memory(a.strides)) for a in (q, k, v)]
-        gy, gs = _by_rows(g[0]), g[1]
+        gy = _by_rows(g)
         ds = np.empty_like(s)
         for at in parts:
             if not short:
                 _attend(q[at], k[at], None if masks is None else masks[at], scale, s)
-            _attend_back(gy[at], gs[at], q[at], k[at], v[at], s, ds, [a[at] for a in made], scale)
+            _attend_back(gy[at], q[at], k[at], v[at], s, ds, [a[at] for a in made], scale)
         return (*made, ds if every else None)[: len(need)]
 
     return (y, total), pull

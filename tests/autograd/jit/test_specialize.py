@@ -13,6 +13,7 @@ import anynet as an
 from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.jit import specialize
 from anynet.autograd.primitive import PRIMITIVES
+from anynet.autograd.rules import fit, run_rules
 from anynet.testing.parity import CASES
 from anynet_backends import philox
 from anynet_backends.jit import blocks, native_call
@@ -39,6 +40,13 @@ def results_of(got):
     """What a function gives, without the backward pass."""
     y = got[0] if type(got) is tuple else got
     return y if type(y) is tuple else (y,)
+
+
+def by_rules(prim, need, meta, data, y, g):
+    """The gradients that the rules give, as those of the inputs."""
+    plan = prim.plan_of(need)
+    found = dict(run_rules(plan, g, plan.keep(y, data, meta)))
+    return [None if found.get(i) is None else fit(found[i], x) for i, x in enumerate(data)]
 
 
 def plans(prim, args, meta):
@@ -94,13 +102,14 @@ def test_same_bits(case, layout):
                         continue
                     y, pull = prim.compute(list(data), need, meta)
                     made.append(prim.name)
-                    for a, b in zip(results_of(got), y if prim.has_aux else (y,), strict=True):
+                    for a, b in zip(results_of(got), y if type(y) is tuple else (y,), strict=True):
                         assert same(a, b), prim.name
-                    y = y[0] if prim.has_aux else y
-                    if type(got) is tuple and pull is not None:
-                        g = np.random.default_rng(1).normal(size=y.shape).astype(y.dtype)
-                        for a, b, wanted in zip(got[1](g), pull(g), need, strict=True):
-                            assert not wanted or same(a, b), prim.name
+                    if type(got) is tuple and got[1] is not None:
+                        first = y[0] if type(y) is tuple else y
+                        g = np.random.default_rng(1).normal(size=first.shape).astype(first.dtype)
+                        wanted = pull(g) if pull is not None else by_rules(prim, need, meta, data, y, g)
+                        for a, b, it in zip(got[1](g), wanted, need, strict=True):
+                            assert not it or same(a, b), prim.name
         finally:
             INTERCEPT.append(compare)
         return prim.bind(args, meta)
@@ -547,3 +556,19 @@ def test_keys_of_metadata_tell_numbers_apart():
     assert len(set(keys)) == len(values)
     assert specialize.static_key(None, {"axis": (1, 2)}) == specialize.static_key(None, {"axis": (1, 2)})
     assert specialize.static_key(None, {"axis": ([1],)}) == specialize.UNHASHABLE
+
+
+def test_what_the_rules_alone_read_is_not_made_without_a_gradient():
+    attention = PRIMITIVES["attention"]
+    q = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    for gradient in (False, True):
+        x = an.Tensor(q, requires_grad=gradient)
+        table, data, need = plans(attention, (x, x, x), {"scale": 0.5})
+        assert (int(table.plans[0].record[7]) == 1) is not gradient  # the number of results
+        got, expected = table.call(*data), attention.compute(data, need, {"scale": 0.5})[0]
+        assert type(expected) is (tuple if gradient else np.ndarray)
+        for a, b in zip(results_of(got), expected if gradient else (expected,), strict=True):
+            assert same(a, b)
+        y = attention(x, x, x, scale=0.5)
+        assert isinstance(y, an.Tensor)
+        assert y.shape == (2, 3, 4)
