@@ -121,11 +121,15 @@ def bind(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> A
     y: Any = None
     pullback = None
     if impl.compilable and arrays and prim.compilable:
-        key = static_key(need, meta) if meta else need
-        special = prim.specializations.get(key) or _specialize(prim, key, need, meta)
-        y = special.call(*data)
+        given, fixed = data, meta
+        if prim.array_meta:  # which are arguments to a specialization, too
+            fixed = meta.copy()
+            given = [*data, *[fixed.pop(name) for name in prim.array_meta]]
+        key = static_key(need, fixed) if fixed else need
+        special = prim.specializations.get(key) or _specialize(prim, key, need, fixed)
+        y = special.call(*given)
         if y is None and not special.uncompilable:
-            y = special.observe(data)
+            y = special.observe(given)
         if type(y) is tuple:
             y, pullback = y
     if y is None:

@@ -125,6 +125,7 @@ class Primitive(Generic[_P]):
         self.blockable = (
             True  # whether it may be carried out block by block: its arrays are all that it reads
         )
+        self.array_meta: tuple[str, ...] = ()  # the metadata that are arrays
         self.selects: str | None = None  # the metadata with which ``x[it]`` is the result
         self.rules_take_over = (
             True  # where a backward pass of machine code does not take a gradient, at no cost

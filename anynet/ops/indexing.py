@@ -53,6 +53,7 @@ def scatter_rows(xp: Backend, x: Array, *, index: Array, shape: tuple[int, ...])
 
 
 adjoint(gather_rows, scatter_rows)
+gather_rows.array_meta = scatter_rows.array_meta = ("index",)
 
 
 def index_add(x: ArrayLike, index: ArrayLike, values: ArrayLike, /) -> Tensor:

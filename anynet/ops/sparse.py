@@ -33,3 +33,4 @@ def _x_rule(g: Any, values: Any, x_shape: tuple[int, ...], rows: Array, columns:
 
 
 sparse_matmul.vjp(values=_values_rule, x=_x_rule)
+sparse_matmul.array_meta = ("rows", "columns")

@@ -50,6 +50,7 @@ class FusedFunction:
     blockable: Final = True
     rules_take_over: Final = False
     has_aux: Final = False
+    array_meta: Final = ()
 
     def __init__(self, name: str, run: Callable[[list[Tensor]], Any], draws: bool = False) -> None:
         """`draws`: whether it draws masks, so that it is pure but for the position of the stream, and is for devices alone."""

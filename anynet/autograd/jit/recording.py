@@ -72,10 +72,12 @@ def record(
     compute: Callable[..., Any], gradient: Callable[[TracedArray], TracedArray] | None = None,
 ) -> Recorded | None:  # fmt: skip
     """Trace `compute` and its backward pass, for what `gradient` makes of the result as that of the result. None where a result is no
-    array of the trace."""
+    array of the trace. Behind the arguments stand in `given` the arrays among the metadata."""
+    inputs = given[: len(given) - len(prim.array_meta)]
+    meta = {**meta, **dict(zip(prim.array_meta, given[len(inputs) :], strict=True))}
     ACTIVE.append(trace)
     try:
-        made, pullback = compute(given, need, meta)
+        made, pullback = compute(inputs, need, meta)
         results = made if prim.has_aux and isinstance(made, tuple) else (made,)
         if not all(isinstance(x, TracedArray) for x in results):
             return None
@@ -86,7 +88,7 @@ def record(
             return Recorded(results, None)
         end = len(trace.instructions)
         g = trace.input(y.value) if gradient is None else gradient(y)
-        grads = _gradients(prim, need, meta, given, made, pullback, g)
+        grads = _gradients(prim, need, meta, inputs, made, pullback, g)
     finally:
         ACTIVE.pop()
     backward, kept = backward_part(trace, given, end, [x for x in grads if x is not None])

@@ -75,7 +75,7 @@ caches: Final = _Caches()
 
 
 class Specialization:
-    """One primitive, for one choice of metadata and of inputs that require a gradient."""
+    """One primitive, for one choice of metadata, but for arrays, and of inputs that require a gradient."""
 
     __slots__ = (
         "blocked",
@@ -120,10 +120,12 @@ class Specialization:
         if self.pause:
             self.pause -= 1
             return None
+        if self.prim.array_meta and any([type(x) is not type(data[0]) for x in data]):
+            return None
         size = 0
         for x in data:
             size += x.nbytes
-        if size > _BLOCKED_BYTES:
+        if size > _BLOCKED_BYTES and not self.prim.array_meta:
             made = self.observe_large(data)
             if made is not None:
                 return made

@@ -292,8 +292,7 @@ def _getitem(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -
 
 
 def _where(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
-    broadcast = kwargs or len(args[0].shape) != out.ndim  # the condition
-    return None if broadcast else [(numpy_calls.choose, (*args, out))]
+    return None if kwargs else [(numpy_calls.choose, (*args, out))]
 
 
 def _take(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:

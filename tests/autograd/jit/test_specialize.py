@@ -572,3 +572,42 @@ def test_what_the_rules_alone_read_is_not_made_without_a_gradient():
         y = attention(x, x, x, scale=0.5)
         assert isinstance(y, an.Tensor)
         assert y.shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays_among_the_metadata_are_arguments(at_once, dtype):
+    """One function for all indices: what is taken and where it is added is read at each call."""
+    gather, scatter = PRIMITIVES["gather_rows"], PRIMITIVES["scatter_rows"]
+    rng = np.random.default_rng(0)
+    for k in range(4):
+        index = rng.integers(0, 5, size=7)
+        x = an.Tensor(rng.normal(size=(5, 3)).astype(dtype), requires_grad=True)
+        y = gather(x, index=index)
+        z = scatter(y, index=index, shape=(6, 3))
+        g = rng.normal(size=(6, 3)).astype(dtype)
+        z.backward(an.Tensor(g))
+        expected = np.zeros((6, 3), dtype)
+        np.add.at(expected, index, x.numpy()[index])
+        slope = np.zeros((5, 3), dtype)
+        np.add.at(slope, index, g[index])
+        assert same(y.numpy(), x.numpy()[index]), k
+        assert same(z.detach().numpy(), expected), k
+        assert same(x.grad.numpy(), slope), k
+    for prim in (gather, scatter):
+        (made,) = (s for s in prim.specializations.values() if s.need)
+        assert len(made.table.plans) == 1
+        assert not any(isinstance(v, np.ndarray) for v in made.meta.values())  # none is kept alive
+
+
+def test_an_index_that_is_outside_is_left_to_numpy(at_once):
+    gather, scatter = PRIMITIVES["gather_rows"], PRIMITIVES["scatter_rows"]
+    x = an.ones((5, 3))
+    for index in (np.array([0, 4]), np.array([-1, 2])):
+        assert same(gather(x, index=index).numpy(), x.numpy()[index])
+    with pytest.raises(IndexError):
+        gather(x, index=np.array([0, 5]))
+    rows = an.ones((2, 3))
+    assert scatter(rows, index=np.array([0, -1]), shape=(5, 3)).tolist()[4] == [1.0, 1.0, 1.0]
+    with pytest.raises(IndexError):
+        scatter(rows, index=np.array([0, 5]), shape=(5, 3))
+    assert gather.specializations[None].table is not None
