@@ -231,9 +231,33 @@ def _graph(module: Any, form: Convolution, handle: int, capability: int) -> Any:
     return graph
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
+    """A graph, for which an engine has been chosen, and the bytes that it needs besides."""
+
     graph: Any
     workspace: int
+
+
+def plan(module: Any, form: Convolution, handle: int, capability: int) -> Plan | None:
+    """The plan of a signature, None where there is no engine for it. CudnnError where the library fails otherwise."""
+    notes = [*_IN_FULL, *["TENSOR_CORE"] * (form.letter == "f" and not form.short)]
+    try:
+        graph = _graph(module, form, handle, capability)
+        graph.validate()
+        graph.build_operation_graph()
+        graph.create_execution_plans([module.heur_mode.A, module.heur_mode.FALLBACK])
+        graph.deselect_numeric_notes([getattr(module.numerical_note, name) for name in notes])
+        graph.deselect_workspace_greater_than(MOST_WORKSPACE)
+        graph.check_support()
+        graph.build_plans()
+        return Plan(graph, int(graph.get_workspace_size()))
+    except module.cudnnGraphNotSupportedError:
+        return None
+    except Exception as error:
+        if any(words in str(error) for words in _NONE_FOUND):
+            return None
+        msg = f"cuDNN: {error} (planning the {form})"
+        raise CudnnError(msg) from error
 
 
 class Plans:
@@ -242,35 +266,20 @@ class Plans:
     def __init__(self, cupy: Any, device: int) -> None:
         self.cupy, self.module = cupy, LIBRARY.module
         self.capability = int(cupy.cuda.Device(device).compute_capability)
-        self.plans: OrderedDict[Convolution, _Plan | None] = OrderedDict()  # None: there is no engine
-        self.captured: dict[Convolution, _Plan] = {}
+        self.plans: OrderedDict[Convolution, Plan | None] = OrderedDict()  # None: there is no engine
+        self.captured: dict[Convolution, Plan] = {}
         """Those that graphs launch: the code of an engine may go with its plan."""
         self._lock = threading.Lock()  # of the handle's stream, and of the order of use
         self._handle: int | None = None
 
-    def _made(self, form: Convolution) -> _Plan | None:
-        module, notes = self.module, [*_IN_FULL]
-        if form.letter == "f" and not form.short:
-            notes.append("TENSOR_CORE")
-        try:
-            if self._handle is None:
-                self._handle = module.create_handle()
-            graph = _graph(module, form, self._handle, self.capability)
-            graph.validate()
-            graph.build_operation_graph()
-            graph.create_execution_plans([module.heur_mode.A, module.heur_mode.FALLBACK])
-            graph.deselect_numeric_notes([getattr(module.numerical_note, name) for name in notes])
-            graph.deselect_workspace_greater_than(MOST_WORKSPACE)
-            graph.check_support()
-            graph.build_plans()
-            return _Plan(graph, int(graph.get_workspace_size()))
-        except module.cudnnGraphNotSupportedError:
-            return None
-        except Exception as error:
-            if any(words in str(error) for words in _NONE_FOUND):
-                return None
-            msg = f"cuDNN: {error} (planning the {form})"
-            raise CudnnError(msg) from error
+    def _made(self, form: Convolution) -> Plan | None:
+        if self._handle is None:
+            try:
+                self._handle = self.module.create_handle()
+            except Exception as error:
+                msg = f"cuDNN: {error} (making a handle)"
+                raise CudnnError(msg) from error
+        return plan(self.module, form, self._handle, self.capability)
 
     def run(self, form: Convolution, x: Array, weight: Array, y: Array) -> bool:
         """Queue what the signature says on the current stream; False where there is no engine for it. In a capture none is looked for."""
@@ -278,26 +287,26 @@ class Plans:
         with self._lock:
             capturing = stream.is_capturing()
             if form in self.plans:
-                plan = self.plans[form]
+                found = self.plans[form]
                 self.plans.move_to_end(form)
             elif form in self.captured:
-                plan = self.captured[form]
+                found = self.captured[form]
             elif capturing:
                 return False
             else:
-                plan = self.plans[form] = self._made(form)
+                found = self.plans[form] = self._made(form)
                 if len(self.plans) > MOST_PLANS:
                     self.plans.popitem(last=False)
-            if plan is None:
+            if found is None:
                 return False
             if capturing:
-                self.captured[form] = plan
+                self.captured[form] = found
             # of CuPy's pool, which gives it to what is queued behind on this stream, or of that of a graph
-            room = self.cupy.cuda.alloc(plan.workspace) if plan.workspace else None
+            room = self.cupy.cuda.alloc(found.workspace) if found.workspace else None
             places = {1: x.data.ptr, 2: weight.data.ptr, 3: y.data.ptr}
             try:
                 self.module.set_stream(self._handle, stream.ptr)
-                plan.graph.execute(places, 0 if room is None else room.ptr, handle=self._handle)
+                found.graph.execute(places, 0 if room is None else room.ptr, handle=self._handle)
             except Exception as error:
                 msg = f"cuDNN: {error} (in the {form})"
                 raise CudnnError(msg) from error
