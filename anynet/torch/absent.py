@@ -24,8 +24,7 @@ _REASONS: Final = (
      "torch.nn.functional has it, under its own name; the arguments of this one are in another order"),
     (r"^(float_power_|polygamma_)$", "the name without the underscore is there"),
     (r"^(pca_lowrank|svd_lowrank)$", "torch.linalg.svd computes it whole"),
-    (r"^(binomial|segment_reduce|histogramdd|index_reduce_?|index)$",
-     "not yet; torch.distributions.Binomial, scatter_reduce, histogram and indexing do what they are used for"),
+    (r"^index$", "dimensions that are objects (functorch.dim) are not offered; x[…] takes indices"),
     (r"^rpc$", "processes that call each other are not offered; torch.distributed has collectives"),
     (r"^(profiler|fx|onnx|jit|package|monitor|classes|ops|library)$",
      "PyTorch's own runtime; anynet.profile measures, anynet.compile compiles, anynet.export writes programs"),
@@ -68,7 +67,7 @@ METHODS: Final = frozenset(
     (
         "apply_", "as_strided", "as_strided_", "as_strided_scatter", "as_subclass", "ccol_indices", "chalf",
         "conj_physical", "conj_physical_", "const_data_ptr", "data_ptr", "dequantize", "dim_order",
-        "eig", "float_power_", "geqrf", "grad_dtype", "hash_tensor", "index", "index_reduce", "index_reduce_", "int_repr",
+        "eig", "float_power_", "geqrf", "grad_dtype", "hash_tensor", "index", "int_repr",
         "ipu", "is_ipu", "is_maia", "is_mtia", "is_set_to", "is_vulkan", "is_xla", "lstsq", "lu", "lu_solve", "map2_", "map_",
         "module_load", "mtia", "name", "nanquantile", "narrow_copy", "new_empty_strided", "nonzero_static", "orgqr", "ormqr",
         "output_nr", "polygamma_", "q_per_channel_axis", "q_per_channel_scales", "q_per_channel_zero_points", "q_scale",

@@ -201,9 +201,9 @@ def findings(source: str, name: str = "<script>") -> Iterator[Finding]:
 
     SyntaxError for what is no Python.
 
-    >>> for line in findings("import torch\\nx = torch.binomial(torch.ones(3))"):
+    >>> for line in findings("import torch\\nx = torch.pca_lowrank(torch.ones(3, 3))"):
     ...     print(line.line, line.name, line.why)
-    2 torch.binomial not yet; torch.distributions.Binomial, scatter_reduce, histogram and indexing do what they are used for
+    2 torch.pca_lowrank torch.linalg.svd computes it whole
     """
     tree = ast.parse(source, filename=name)
     reader = _Reader(tree)

@@ -65,7 +65,7 @@ def gradcheck(
 
     def loss() -> list[Any]:
         with no_grad():
-            return [y.numpy() for y in _outputs(f(*arguments), "gradcheck")]
+            return [y.detach().numpy() for y in _outputs(f(*arguments), "gradcheck")]
 
     _check_deterministic(before, loss())
     for (name, x), g in zip(targets.items(), got, strict=True):
@@ -84,7 +84,7 @@ def _backpropagated(
     with enable_grad():
         outputs = _outputs(f(*arguments), "gradcheck")
     weights = [_weights(y, seed + k) for k, y in enumerate(outputs)]
-    before = [y.numpy() for y in outputs]
+    before = [y.detach().numpy() for y in outputs]
 
     roots = [
         (y.edge, backend_of(y._data).from_host(v, y.device))
@@ -111,7 +111,7 @@ def _check_deterministic(before: list[Any], again: list[Any]) -> None:
 def _finite_difference(loss: Callable[[], list[Any]], x: Tensor, weights: list[Any], eps: float) -> Any:
     """The gradient of the weighted sum of the outputs that `loss` gives, in x: central differences, as a host array."""
     original, xp = x._data, backend_of(x._data)
-    base = x.numpy().copy()
+    base = x.detach().numpy().copy()
     expected = base.copy()
     expected[...] = 0  # not base * 0, which makes a scalar of a 0-d array
 
@@ -272,7 +272,7 @@ def _outputs(result: Any, where: str) -> list[Tensor]:
 
 def _weights(y: Tensor, seed: int) -> Any:
     """Random weights of magnitude 0.5 to 1.5 and either sign, as a host array of y's dtype."""
-    like = y.numpy()
+    like = y.detach().numpy()
     n = like.size
 
     def draw(stream: int) -> Any:

@@ -378,24 +378,73 @@ class histogram_return(NamedTuple):
 )
 def histogram(input: Any, bins: Any, *, range: Any = None, weight: Any = None, density: bool = False) -> Any:  # fmt: skip
     x = m.reshape(input, (-1,))
-    if isinstance(bins, int):
-        low, high = (
-            (float(r.min(x)), float(r.max(x))) if range is None else (float(range[0]), float(range[1]))
-        )
-        low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
-        bins = c.linspace(low, high, bins + 1, dtype=x.dtype, device=place(x.device))
-    count = bins.shape[0] - 1
-    at = s.searchsorted(bins, x, side="right") - 1
-    at = e.where(e.equal(x, bins[-1]), count - 1, at)
-    inside = e.logical_and(e.greater_equal(at, 0), e.less(at, count))
-    each = c.ones_like(x) if weight is None else m.reshape(weight, (-1,))
-    found = indexing.index_add(
-        c.zeros(count, dtype=x.dtype, device=place(x.device)),
-        0,
-        e.where(inside, at, 0),
-        e.where(inside, each, 0.0),
+    found, (edges,) = _histogram(
+        [x], [bins], [range], None if weight is None else m.reshape(weight, (-1,)), density
     )
-    return histogram_return(found / r.sum(found) / r.diff(bins) if density else found, bins)
+    return histogram_return(found, edges)
+
+
+class histogramdd_return(NamedTuple):
+    """What `histogramdd` returns."""
+
+    hist: Any
+    bin_edges: Any
+
+
+@offered(
+    "torch.histogramdd(x.detach(), [2, 3, 1, 2])",
+    "torch.histogramdd(sq.detach(), 2, range=[-1., 1., -2., 0., 0., 1.], density=True)",
+    "torch.histogramdd(sq.detach()[:, :2], (torch.tensor([-1., 0., 2.]), torch.tensor([-3., 3.])), weight=pos.detach()[:, 0])",
+    method=False,
+)
+def histogramdd(
+    input: Any, bins: Any, *, range: Any = None, weight: Any = None, density: bool = False
+) -> Any:
+    if input.ndim < 2:
+        msg = f"histogramdd: input must have at least 2 axes, points and their coordinates, got shape {tuple(input.shape)}"
+        raise RuntimeError(msg)
+    points = m.reshape(input, (-1, input.shape[-1]))
+    n = points.shape[1]
+    bins = [bins] * n if isinstance(bins, int) else list(bins)
+    spans: Any = [None] * n if range is None else list(zip(range[::2], range[1::2], strict=True))
+    if len(bins) != n or len(spans) != n:
+        msg = f"histogramdd: bins must be one for each of {n} coordinates, range two numbers; got {len(bins)} and {len(range or ())}"
+        raise RuntimeError(msg)
+    weight = None if weight is None else m.reshape(weight, (-1,))
+    return histogramdd_return(
+        *_histogram([points[:, k] for k in builtins.range(n)], bins, spans, weight, density)
+    )
+
+
+def _histogram(
+    columns: Any, bins: Any, spans: Any, weight: Any, density: bool
+) -> tuple[Any, tuple[Any, ...]]:
+    """How many points, or what weight of them, each bin has, and the edges along each coordinate; the last bin has both its edges."""
+    at: Any = 0
+    inside: Any = True
+    volume: Any = None
+    edges: list[Any] = []
+    for x, b, span in zip(columns, bins, spans, strict=True):
+        if isinstance(b, int):
+            low, high = (
+                (float(r.min(x)), float(r.max(x))) if span is None else (float(span[0]), float(span[1]))
+            )
+            low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
+            b = c.linspace(low, high, b + 1, dtype=x.dtype, device=place(x.device))  # noqa: PLW2901 - edges from here on
+        edges.append(b)
+        count = b.shape[0] - 1
+        here = e.where(e.equal(x, b[-1]), count - 1, s.searchsorted(b, x, side="right") - 1)
+        inside = e.logical_and(e.greater_equal(here, 0), e.less(here, count)) & inside
+        at = at * count + here
+        volume = r.diff(b) if volume is None else m.reshape(m.reshape(volume, (-1, 1)) * r.diff(b), (-1,))
+    x = columns[0]
+    counts = [b.shape[0] - 1 for b in edges]
+    found = indexing.index_add(
+        c.zeros(math.prod(counts), dtype=x.dtype, device=place(x.device)), 0, e.where(inside, at, 0),
+        e.where(inside, c.ones_like(x) if weight is None else weight, 0.0),
+    )  # fmt: skip
+    found = m.reshape(found, counts)
+    return found / r.sum(found) / m.reshape(volume, counts) if density else found, tuple(edges)
 
 
 @offered("torch.select_scatter(x, v, 0, 1)", "x.select_scatter(y[:, 0], 1, -1)")

@@ -13,7 +13,8 @@ from anynet.ops import manipulation as m
 from anynet.ops import searching as s
 from anynet.ops import selection
 from anynet.tensor import Tensor as AnyTensor
-from anynet.tensor import wrap
+from anynet.torch.functions.creation import place
+from anynet.torch.functions.segments import along, scatter_reduce
 from anynet.torch.promotion import RANK, cast
 from anynet.torch.table import offered
 from anynet.torch.tensor import Tensor, adopt
@@ -34,6 +35,7 @@ def _values(x: Any, given: Any) -> Any:
     "torch.scatter(x, 1, perm, y)",
     "x.scatter(1, perm[:, :1], 9.0)",
     "torch.zeros(3, 4).scatter(1, perm, x)",
+    "x.detach().scatter(1, i, 2.0, reduce='multiply')",
     in_place=True,
 )
 def scatter(
@@ -44,11 +46,13 @@ def scatter(
         msg = "scatter: src or value must be given"
         raise TypeError(msg)
     if reduce is not None:
-        if reduce != "add":
-            msg = f"scatter: reduce must be None or 'add', got {reduce!r}; others: scatter_reduce"
-            raise NotImplementedError(msg)
+        if reduce not in ("add", "multiply"):
+            msg = f"scatter: reduce must be None, 'add' or 'multiply', got {reduce!r}; others: scatter_reduce"
+            raise RuntimeError(msg)
         if not isinstance(source, AnyTensor):
             source = c.full(tuple(index.shape), source, dtype=input.dtype, device=str(input.device))
+        if reduce == "multiply":
+            return scatter_reduce(input, dim, index, _values(input, source), "prod")
         return selection.scatter_add(input, index, _values(input, source), axis=dim)
     return selection.scatter(input, index, _values(input, source), axis=dim)
 
@@ -56,60 +60,6 @@ def scatter(
 @offered("torch.scatter_add(x, 1, i, y)", "x.scatter_add(0, i, y)", in_place=True)
 def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Any:
     return selection.scatter_add(input, index, _values(input, src), axis=dim)
-
-
-def _extremes(
-    input: Any, axis: int, index: Any, src: Any, count: Any, include_self: bool, largest: bool
-) -> Any:
-    """The largest or smallest of what each place of input receives; equal ones share the gradient."""
-    src = src[tuple(slice(0, n) for n in index.shape)]
-    start = input if include_self else e.where(e.greater(count, 0), -math.inf if largest else math.inf, input)
-    places = wrap(
-        ix.flat_positions((index % input.shape[axis])._data, axis, input.shape)
-    )  # of each number of src
-    values = m.reshape(src.detach(), (-1,))
-    order = s.argsort(
-        values, descending=not largest, stable=True
-    )  # the last that is written to a place is its extreme
-    own = m.reshape(start.detach(), (-1,))
-    found = selection.scatter(own, places[order], values[order], axis=0)
-    found = (e.maximum if largest else e.minimum)(found, own)
-    if not include_self:
-        found = e.where(m.reshape(e.greater(count, 0), (-1,)), found, own)
-    y = m.reshape(found, input.shape)
-    if src.edge is None and start.edge is None:
-        return y
-    kept, given = e.equal(start.detach(), y), e.equal(src.detach(), selection.gather(y, index, axis=axis))
-    equal = selection.scatter_add(m.astype(kept, y.dtype), index, m.astype(given, y.dtype), axis=axis)
-    shares = (selection.gather(equal, index, axis=axis), equal)
-    parts = [
-        (part - part.detach()) / e.maximum(share, 1.0)
-        for mask, x, share in zip((given, kept), (src, start), shares, strict=True)
-        for part in (e.where(e.logical_and(mask, e.isfinite(x.detach())), x, 0.0),)
-    ]  # zeros that carry the gradient
-    return y + selection.scatter_add(parts[1], index, parts[0], axis=axis)
-
-
-@offered(
-    "x.scatter_reduce(1, i, y, 'sum')", "x.scatter_reduce(1, i, y, 'mean')", "x.scatter_reduce(1, i, y, 'sum', include_self=False)",
-    "x.scatter_reduce(1, i, y, 'amax')", in_place=True, differs="'prod' is not offered; equal extremes share the gradient",
-)  # fmt: skip
-def scatter_reduce(
-    input: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True
-) -> Any:
-    ones = c.ones(tuple(index.shape), dtype=input.dtype, device=str(input.device))
-    count = selection.scatter_add(c.zeros_like(input), index, ones, axis=dim)
-    if reduce in ("sum", "mean"):
-        start = input if include_self else e.where(e.greater(count, 0), 0.0, input)
-        total = selection.scatter_add(start, index, src, axis=dim)
-        if reduce == "sum":
-            return total
-        n = count + 1.0 if include_self else e.where(e.greater(count, 0), count, 1.0)
-        return total / n
-    if reduce in ("amax", "amin"):
-        return _extremes(input, dim % input.ndim, index, src, count, include_self, reduce == "amax")
-    msg = f"scatter_reduce: reduce must be 'sum', 'mean', 'amax' or 'amin', got {reduce!r}"
-    raise NotImplementedError(msg)
 
 
 @offered("torch.index_select(x, 1, torch.tensor([0, 2, 2]))", "x.index_select(0, torch.tensor([1]))")
@@ -141,16 +91,23 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
 
 @offered("x.index_copy(0, torch.tensor([0, 2]), y[:2])", in_place=True)
 def index_copy(input: Any, dim: int, index: Any, tensor: Any) -> Any:
-    shape = tuple(-1 if k == dim % input.ndim else 1 for k in range(input.ndim))
-    places = m.broadcast_to(m.reshape(index, shape), tensor.shape)
-    return selection.scatter(input, places, tensor, axis=dim)
+    return selection.scatter(input, along(index, dim, tensor), tensor, axis=dim)
 
 
-@offered("x.index_put((torch.tensor([0, 1]), torch.tensor([2, 2])), v[:2])", in_place=True)
+@offered(
+    "x.index_put((torch.tensor([0, 1]), torch.tensor([2, 2])), v[:2])",
+    "x.index_put((torch.tensor([0, 0]), torch.tensor([2, 2])), v[:2], accumulate=True)",
+    "x.index_put((m,), v[0], accumulate=True)",
+    in_place=True,
+)
 def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
     if accumulate:
-        msg = "index_put: accumulate must be False; scatter_add and index_add accumulate"
-        raise NotImplementedError(msg)
+        size = math.prod(input.shape)
+        places = m.reshape(c.arange(size, dtype=dtypes.int64, device=place(input.device)), input.shape)
+        places = ix.getitem(places, tuple(indices))
+        added = m.reshape(m.broadcast_to(_values(input, values), places.shape), (-1,))
+        flat = m.reshape(input, (-1,))
+        return m.reshape(ix.index_add(flat, m.reshape(places, (-1,)), added), input.shape)
     y = (
         adopt(c.asarray(input, copy=True))
         if input.edge is None

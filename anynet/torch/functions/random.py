@@ -144,6 +144,16 @@ def poisson(input: Any, generator: Any = None) -> Any:
 
 
 @offered(
+    "torch.binomial(torch.tensor([3., 7.]), torch.tensor([0., 1.]))",
+    "torch.binomial(torch.ones(2, 1) * 4, torch.zeros(3)).shape",
+    method=False,
+    differs=_OTHER,
+)
+def binomial(count: Any, prob: Any, generator: Any = None) -> Any:
+    return random.binomial(count.detach(), prob.detach(), dtype=count.dtype, generator=generator)
+
+
+@offered(
     "torch.multinomial(torch.tensor([0., 1., 0.]), 1)", "torch.multinomial(torch.tensor([[0., 1.], [1., 0.]]), 2, replacement=True)",
     "torch.multinomial(torch.ones(3, 4), 4).sort().values", differs=_OTHER,
 )  # fmt: skip
