@@ -15,7 +15,7 @@ from anynet.optim.optimizer import Optimizer
 from anynet_backends import Array
 from anynet_backends.jit.errors import CaptureError
 
-__all__ = ["PlannedUpdate", "planned", "step_unless"]
+__all__ = ["PlannedUpdate", "capture_programs", "planned", "step_unless"]
 
 
 class PlannedUpdate(NamedTuple):
@@ -135,13 +135,18 @@ def _capture(recording: Any, _: Callable[..., Any], args: Any, kwargs: Any) -> N
         if hook(optimizer, args[1:], kwargs) is not None:
             msg = "a hook of the optimizer gives other arguments to its step"
             raise CaptureError(msg)
-    _capture_update(recording, optimizer)
+    updates = _prepared(recording, optimizer)
+    step = (
+        _Programs(recording.capture, optimizer, updates) if updates else _Code(recording.capture, optimizer)
+    )
+    recording.checks.append(step.fits)
+    recording.actions.append(step.act)
     for hook in after:
         hook(optimizer, args[1:], kwargs)
 
 
-def _capture_update(recording: Any, optimizer: Optimizer) -> None:
-    """The update with its numbers in cells on the device; each launch is preceded by `act`, which writes them and counts the step."""
+def _prepared(recording: Any, optimizer: Optimizer) -> list[PlannedUpdate] | None:
+    """The gradients in their vectors; the programs that are the update, None where it is other code."""
     groups: list[Any] = optimizer.param_groups
     for group in groups:
         for p in group["params"]:
@@ -152,23 +157,32 @@ def _capture_update(recording: Any, optimizer: Optimizer) -> None:
         if getattr(group, "changed", True) or not all(f.unchanged() or all(f.ready()) for f in group.flats):
             msg = "not all parameters of the optimizer have a gradient, or an option was changed"
             raise CaptureError(msg)
-    updates = _programs(optimizer, False) if type(optimizer)._has_program and kernels_on() else None
-    step = (
-        _Programs(recording.capture, optimizer, updates) if updates else _Code(recording.capture, optimizer)
-    )
+    return _programs(optimizer, False) if type(optimizer)._has_program and kernels_on() else None
+
+
+def capture_programs(recording: Any, optimizer: Optimizer, stop: Array) -> None:
+    """A step in a graph that is to be programs alone, which change no number where `stop` holds another number than 0."""
+    updates = _prepared(recording, optimizer)
+    if not updates or planned(optimizer, False) is None:
+        msg = f"{type(optimizer).__name__}.step is not one kernel for each vector of parameters"
+        raise CaptureError(msg)
+    step = _Programs(recording.capture, optimizer, updates, stop)
     recording.checks.append(step.fits)
     recording.actions.append(step.act)
 
 
 class _Programs:
-    """A step that is one program for each vector of parameters."""
+    """A step that is one program for each vector of parameters. Its numbers stand in cells on the device; each launch is preceded by
+    `act`, which writes them and counts the step."""
 
-    def __init__(self, capture: Any, optimizer: Optimizer, updates: list[PlannedUpdate]) -> None:
+    def __init__(
+        self, capture: Any, optimizer: Optimizer, updates: list[PlannedUpdate], stop: Array | None = None
+    ) -> None:
         self.capture, self.optimizer = capture, optimizer
         self.kept = []
         for u in updates:
             first = capture.take(len(u.numbers))
-            u.program(u.numbers.values(), None, capture.cells(first, len(u.numbers)))
+            u.program(u.numbers.values(), stop, capture.cells(first, len(u.numbers)))
             self.kept.append((u.flat, u.program, tuple(u.numbers), first))
 
     def fits(self) -> bool:

@@ -117,7 +117,8 @@ def fit(
         after, say, "30s", "10min" or "2h".
       compile: True: loss and gradients are computed by a program (`anynet.compile`), with the same bits; False: never; "auto":
         where that pays. A training of which seconds are left after the first steps is recorded, the program compared with
-        the functions bit for bit and timed, and the quicker one is used.
+        the functions bit for bit and timed, and the quicker one is used. On CUDA a step with its update is captured as a graph (of 16
+        batches or more); what cannot be captured runs as it is, with a warning where it is True.
       resume: go on from run_dir's last checkpoint, bit for bit as if there had been no break, also in the middle of an
         epoch. Data, model, optimizer, loss, schedule and seed must be what they were, else the differences are listed. What
         a callback has stopped stays stopped.

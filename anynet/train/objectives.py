@@ -431,6 +431,17 @@ class Objective:
         target = _as_column(output, target) if self.by_element else target
         return unwrap(self._denominator(output, target))
 
+    def certainly_counts(self, batch: Sequence[Any]) -> bool:
+        """Whether it is known beforehand that the loss of a batch counts something."""
+        if len(batch) != 2:
+            return False
+        if self.reduction == "sum":
+            return True
+        target = batch[1]
+        return (
+            (self.all_count or self._denominator is None) and isinstance(target, Tensor) and target.size > 0
+        )
+
 
 class OwnStep:
     """A module's own ``training_step(self, batch)`` in the place of a loss: it gives the loss, or a dict with it as "loss" and further
@@ -469,6 +480,10 @@ class OwnStep:
     def weight(self, output: Any, target: Any) -> float:
         """The samples are given by `of_batch`."""
         raise NotImplementedError
+
+    def certainly_counts(self, batch: Sequence[Any]) -> bool:
+        """As for an `Objective`."""
+        return rows(batch[0]) > 0
 
     def of_batch(self, model: Module, batch: Sequence[Any]) -> tuple[Any, ...]:
         """The loss, the further numbers, and how many samples the batch has."""

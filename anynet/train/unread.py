@@ -7,23 +7,27 @@ from there on (`Backend.watch`). The host reads it with the losses of up to `ROO
 from __future__ import annotations
 
 import copy
+import inspect
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from anynet import random
+from anynet.autograd.jit.host_callback import IN_A_GRAPH, GraphRule, host_callback
 from anynet.optim.flat_group import FlatGroup
 from anynet.optim.optimizer import Optimizer
-from anynet.optim.planned_update import PlannedUpdate, planned, step_unless
+from anynet.optim.planned_update import PlannedUpdate, capture_programs, planned, step_unless
 from anynet.tensor import Tensor, unwrap
 from anynet_backends import resolve
 from anynet_backends.config import CHECK
+from anynet_backends.jit.errors import CaptureError
 
 if TYPE_CHECKING:
     from anynet.train.state import TrainingState
     from anynet.train.updates import Updates
     from anynet_backends.backend import Seen, Watch
 
-__all__ = ["ROOM", "UnreadUpdates"]
+__all__ = ["ROOM", "UnreadUpdates", "update_unread"]
 
 ROOM: Final = 32
 """The most updates that are not read yet."""
@@ -50,6 +54,9 @@ class UnreadUpdates:
         self.updates = updates
         self.unread: list[_Update] = []
         self.loss = math.nan  # of the last batch that was read
+        self.done = False
+        """Whether `update` has been made since `begin`."""
+        self._steps: list[tuple[FlatGroup, int]] = []
         self._watch: Watch | None = None
         self._watched: list[FlatGroup] = []
 
@@ -73,20 +80,31 @@ class UnreadUpdates:
             return False
         return self._watch.keep([(unwrap(value), unwrap(b)) for b, value in kept])
 
-    def take(self, loss: Tensor, weight: float, measured: Any, output: Any, state: TrainingState) -> bool:
-        """Update without reading the loss; False, with nothing done, where that cannot be."""
-        updates = self.updates
-        todo = planned(updates.optimizer)
+    def begin(self, state: TrainingState, gradients: bool = True) -> bool:
+        """Before an update that is not read: whether there can be one. `gradients`: whether these are there yet."""
+        todo = planned(self.updates.optimizer, gradients)
         if not todo:
             return False
         if [u.flat for u in todo] != self._watched:
             self.settle(state)
             self._watch = self._watch_for(todo)
             self._watched = [u.flat for u in todo]
-        if self._watch is None or not self._watch.look(unwrap(loss)):
-            return False
+        self.done, self._steps = False, [(u.flat, u.flat.steps[0]) for u in todo]
+        return self._watch is not None
+
+    def update(self, loss: Tensor) -> None:
+        """The update after `begin`, with nothing done where it cannot be."""
+        todo = planned(self.updates.optimizer)
+        if not todo or self._watch is None or not self._watch.look(unwrap(loss)):
+            return
+        self.updates.clip()
+        step_unless(self._watch.stop, todo)
+        self.done = True
+
+    def note(self, weight: float, measured: Any, output: Any, state: TrainingState) -> None:
+        """After the update: what is done with the loss once it is read."""
+        updates = self.updates
         schedule = None if updates.schedule is None else copy.deepcopy(updates.schedule.state_dict())
-        before = [(u.flat, u.flat.steps[0]) for u in todo]
         logs, stopped = output if measured is None else None, (state.stopped, state.stopped_for_good)
         self.unread.append(
             _Update(
@@ -95,18 +113,15 @@ class UnreadUpdates:
                 measured,
                 logs,
                 updates.count,
-                before,
+                self._steps,
                 random.get_state(),
                 schedule,
                 stopped,
             )
         )
-        updates.clip()
-        step_unless(self._watch.stop, todo)
         updates.count += 1
         if len(self.unread) == ROOM:
             self.settle(state)
-        return True
 
     @staticmethod
     def _watch_for(todo: list[PlannedUpdate]) -> Watch | None:
@@ -160,3 +175,36 @@ class UnreadUpdates:
                 self.updates.refuse_gradient(p, "NaN" if nan else "infinite", count)
         msg = f"an index is out of range in epoch {where[0]}, batch {where[1]}; nothing was updated"  # its error was raised and caught
         raise IndexError(msg)
+
+
+# ----- within a step that is captured as a CUDA graph -----
+
+
+@host_callback
+def update_unread(unread: UnreadUpdates, loss: Tensor) -> None:
+    """`UnreadUpdates.update`."""
+    unread.update(loss)
+
+
+def _capture(recording: Any, _: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    """What is looked at, and the update, in the graph; how manieth batch it is that is not read stands in a cell."""
+    unread, loss = args
+    watch, capture = unread._watch, recording.capture
+    if watch is None:
+        msg = "there is nothing to watch the losses with"
+        raise CaptureError(msg)
+    cell = capture.take(1)
+    watch.look(unwrap(loss), capture.cells(cell, 1))
+    unread.updates.clip()
+    capture_programs(recording, unread.updates.optimizer, watch.stop)
+
+    def act() -> None:
+        watch.steps += 1
+        capture.put(cell, [watch.steps], watch.number)
+        unread.done = True
+
+    recording.checks.append(lambda: unread._watch is watch)
+    recording.actions.append(act)
+
+
+IN_A_GRAPH[inspect.unwrap(update_unread)] = GraphRule(lambda *_: None, _capture)

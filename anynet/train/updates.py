@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from anynet import optim
 from anynet.autograd.jit.compile import compile as compiled
@@ -23,10 +23,13 @@ from anynet.train.objectives import ClassWeights, Objective, OwnStep
 from anynet.train.precision import LossScale
 from anynet.train.sharing import Sharing
 from anynet.train.state import NonFiniteError, TrainingState, finite
-from anynet.train.unread import UnreadUpdates
+from anynet.train.unread import UnreadUpdates, update_unread
 from anynet_backends import backend_of, resolve
 
 __all__ = ["NonFiniteGradientError", "NonFiniteLossError", "Updates"]
+
+CAPTURED: Final = 16
+"""Batches from which on a step is captured by itself: a capture takes about as long as two of them."""
 
 
 class NonFiniteLossError(NonFiniteError):
@@ -103,6 +106,7 @@ class Updates:
         self.params = [p for group in optimizer.param_groups for p in group["params"]]
         self.schedule: Any = None  # one that is stepped after each update
         self.compute: Callable[..., tuple[Any, ...]] = self.gradients
+        self.whole: Callable[..., tuple[Any, ...]] | None = None  # with the update, captured as a graph
         self.closure = isinstance(optimizer, (optim.LBFGS, optim.SAM))
         self.buffers = _Buffers(model)
         self.begun = False
@@ -187,7 +191,23 @@ class Updates:
 
         # what the program is watched for: the network, and the loss, which may be a function of the user's
         gradients.__wrapped__ = (self.model, self.objective.function)  # type: ignore[attr-defined]
-        if how is True:
+        quiet = how == "auto"
+        if resolve(self.params[0].device)[0].captures:
+            if quiet and steps < CAPTURED:
+                return
+            alone = compiled(gradients)
+            self.compute, alone.quiet = alone, quiet
+
+            def step(*batch: Any) -> tuple[Any, ...]:
+                found = self.gradients(*batch)
+                if self.unread is not None:
+                    update_unread(self.unread, found[0])
+                return found
+
+            step.__wrapped__ = gradients.__wrapped__  # type: ignore[attr-defined]
+            whole = compiled(step)
+            self.whole, whole.quiet = whole, quiet
+        elif how is True:
             self.compute = compiled(gradients)
         else:
             self.compute = AutoCompiled(gradients, self.params, self.buffers.all, steps)
@@ -230,7 +250,14 @@ class Updates:
 
     def _learn(self, batch: tuple[Any, ...], state: TrainingState) -> tuple[float | None, Any]:
         arguments = self._weighted(batch)
-        if self.scale is None:
+        captured = self._captures(arguments, state)
+        if (
+            self.whole is not None and captured is None
+        ):  # a graph is used again where it finds what it has found
+            self.optimizer.zero_grad()
+        if captured is not None:
+            found = captured(*arguments)
+        elif self.scale is None:
             found = self.compute(*arguments)
         else:
             xp, device = resolve(self.params[0].device)
@@ -243,9 +270,13 @@ class Updates:
             if UnreadUpdates.serve(self):
                 self.unread = UnreadUpdates(self)
         if self.unread is not None:
-            if weight > 0.0 or self.objective.reduction != "mean":
-                if self.unread.take(found[0], weight, measured, output, state):
-                    return None, output
+            done = captured is not None and self.unread.done
+            if not done and (weight > 0.0 or self.objective.reduction != "mean") and self.unread.begin(state):
+                self.unread.update(found[0])
+                done = self.unread.done
+            if done:
+                self.unread.note(weight, measured, output, state)
+                return None, output
             self.unread.settle(state)
         number = float(found[0])
         if weight == 0.0 and self.objective.reduction == "mean":
@@ -260,6 +291,18 @@ class Updates:
         if self.accumulate > 1 and self.summed >= self.accumulate:
             self.flush()
         return number, output
+
+    def _captures(
+        self, batch: tuple[Any, ...], state: TrainingState
+    ) -> Callable[..., tuple[Any, ...]] | None:
+        """The whole step as a graph, where a batch may be one: its loss is not read, and counts something."""
+        fits = (
+            self.whole is not None
+            and self.unread is not None
+            and self.objective.certainly_counts(batch)
+            and self.unread.begin(state, gradients=False)
+        )
+        return self.whole if fits else None
 
     def _weighted(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
         """The batch with the weights of its classes, where there are some."""

@@ -57,9 +57,14 @@ class Watch(Protocol):
     """Steps that the host does not wait for. Once one was wrong, the programs of `bind_program` that are given `stop` change nothing."""
 
     stop: Any
+    steps: int
+    """How many were looked at and are not read."""
+    number: Any
+    """The type in which their number stands in a cell on the device."""
 
-    def look(self, loss: Array) -> bool:
-        """Look at the vectors and the loss of the next step; False, with nothing done, where that cannot be."""
+    def look(self, loss: Array, cell: Array | None = None) -> bool:
+        """Look at the vectors and the loss of the next step; False, with nothing done, where that cannot be. In a step that is captured its
+        number is read from a `cell`, and `steps` is counted elsewhere."""
 
     def keep(self, pairs: Sequence[tuple[Array, Array]]) -> bool:
         """Copy each second array into the first, while no step was wrong; False, with nothing done, where that cannot be."""

@@ -37,13 +37,16 @@ class _Block:
 class _Lease:
     """What an array keeps alive while it, or a view of it, is there; then the block is free once the work is done that was queued."""
 
-    def __init__(self, kept: deque[_Block], block: _Block) -> None:
-        self.kept, self.block = kept, block
+    def __init__(self, kept: deque[_Block], lent: set[_Block], block: _Block) -> None:
+        self.kept, self.lent, self.block = kept, lent, block
+        # so that a block is never garbage together with the array: its event would be destroyed with it
+        lent.add(block)
 
     def __del__(self) -> None:
         block = self.block
         if sys.is_finalizing():
             return
+        self.lent.discard(block)
         # of the block's device, whose default stream may be meant; during a capture the memory goes back to the pool
         with contextlib.suppress(Exception), block.memory.device:
             if not block.stream.is_capturing():
@@ -60,6 +63,7 @@ class Uploads:
             self.copies = cupy.cuda.Stream(non_blocking=True)
         self.pinned: dict[int, deque[tuple[Any, Any]]] = {}
         self.kept: deque[_Block] = deque()
+        self.lent: set[_Block] = set()
         self._lock = threading.Lock()
 
     def __call__(self, array: Array) -> Array:
@@ -77,7 +81,9 @@ class Uploads:
             block.memory.copy_from_host_async(buffer.ptr, array.nbytes, self.copies)
             copied.record(self.copies)
             stream.wait_event(copied)
-            memory = cupy.cuda.UnownedMemory(block.memory.ptr, size, _Lease(self.kept, block), self.device.id)
+            memory = cupy.cuda.UnownedMemory(
+                block.memory.ptr, size, _Lease(self.kept, self.lent, block), self.device.id
+            )
             return cupy.ndarray(array.shape, array.dtype, memptr=cupy.cuda.MemoryPointer(memory, 0))
 
     def _buffer(self, size: int) -> tuple[Any, Any]:

@@ -33,14 +33,15 @@ def measured(name: str) -> dict[str, int]:
 
 
 def fit_per_batch(**options: object) -> dict[str, float]:
-    """What one more batch of `fit` asks of the device: of 3 and of 11 batches, so that what a training does once is left out."""
+    """What one more batch of `fit` asks of the device: of few and of 8 more batches, so that what a training does once is left out."""
     from anynet import nn
     from anynet.train import fit
 
     rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((88, 16)).astype(np.float32), rng.integers(0, 4, 88)
+    x, y = rng.standard_normal((128, 16)).astype(np.float32), rng.integers(0, 4, 128)
     found = []
-    for batches in (3, 3, 11):  # the first to compile
+    few = 8 if options.get("compile") else 3  # by then the step is captured
+    for batches in (few, few, few + 8):  # the first to compile
         net = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 4))
         with Log() as log:
             fit(
@@ -74,6 +75,12 @@ def evaluate_per_batch() -> dict[str, float]:
 
 
 FIT = {"fit": {}, "fit with accuracy": {"metrics": ["accuracy"]}, "fit with clipping": {"clip_norm": 1.0}}
+FIT |= {
+    "captured fit": {"compile": True},
+    "captured fit with accuracy": {"compile": True, "metrics": ["accuracy"]},
+    "captured fit with clipping": {"compile": True, "clip_norm": 1.0},
+    "captured fit of rounded products": {"compile": True, "precision": "tf32"},
+}
 
 
 def check(name: str, found: dict[str, float]) -> None:

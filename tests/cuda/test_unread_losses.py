@@ -75,7 +75,9 @@ CASES = {
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"clip_norm": 0.5}, {"clip_value": 0.1}], ids=["plain", "norm", "value"]
+    "options",
+    [{}, {"clip_norm": 0.5}, {"clip_value": 0.1}, {"compile": True}, {"compile": True, "clip_norm": 0.5}],
+    ids=["plain", "norm", "value", "captured", "captured, norm"],
 )
 @pytest.mark.parametrize("wrong", CASES)
 def test_nothing_is_changed_by_a_wrong_batch_or_those_after_it(wrong, options, monkeypatch):

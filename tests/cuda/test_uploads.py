@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
 import anynet as an
 from anynet.data import DataLoader
 from anynet_backends import get_backend
-from anynet_backends.cupy_uploads import Uploads
+from anynet_backends.cupy_uploads import Uploads, _Block, _Lease
 from ci.cuda_emulator.log import Log, late, present
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
@@ -174,3 +176,15 @@ def test_a_training_has_the_same_bits_whoever_is_late(streams):
         found = train()
     for a, b in zip(expected, found, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_memory_that_was_in_a_circle_of_references_serves_again(uploads):
+    """Such a circle is finalized as a whole; the event of what is kept must not be."""
+    block = _Block(cupy, 512, cupy.cuda.get_current_stream())
+    circle = [_Lease(uploads.kept, uploads.lent, block), block]
+    circle.append(circle)
+    del circle, block
+    gc.collect()
+    assert (len(uploads.kept), len(uploads.lent)) == (1, 0)
+    uploads.copies.wait_event(uploads.kept[0].free)
+    np.testing.assert_array_equal(cupy.asnumpy(uploads(np.ones(100, np.float32))), 1)

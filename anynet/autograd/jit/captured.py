@@ -301,8 +301,8 @@ def _in_capture(recording: Recording, random: tuple[int, int]) -> Iterator[None]
 class CapturedSteps:
     """The graphs of one function, the latest `cache_size` of them."""
 
-    def __init__(self, name: str, function: Callable[..., Any], cache_size: int) -> None:
-        self.name, self.function, self.cache_size = name, function, cache_size
+    def __init__(self, name: str, function: Callable[..., Any], cache_size: int, quiet: bool = False) -> None:
+        self.name, self.function, self.cache_size, self.quiet = name, function, cache_size, quiet
         self.steps: OrderedDict[Any, list[_Step]] = OrderedDict()
         self.warm: OrderedDict[Any, int] = OrderedDict()
         self.refused: OrderedDict[Any, None] = OrderedDict()
@@ -387,7 +387,7 @@ class CapturedSteps:
             reason = text if isinstance(error, CompileError) else f"{type(error).__name__}: {text}"
         line = line_of_error(error)
         msg = f"compile: {self.name} cannot be captured as a CUDA graph and runs as it is: {f'{line}: ' if line else ''}{reason}"
-        if msg not in self.said:
+        if msg not in self.said and not self.quiet:
             self.said.add(msg)
             warnings.warn(msg, stacklevel=5)
 

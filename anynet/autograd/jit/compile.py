@@ -101,6 +101,7 @@ class Compiled:
         self.function = function
         self.capture = capture
         self.graphs: CapturedSteps | None = None
+        self.quiet = False  # whether nothing is said where it is not captured
         self.elsewhere = False  # it works on arrays that a device captures, which are not among its arguments
         self.lock = fork_safe_lock()
         _every.add(self)
@@ -236,7 +237,7 @@ class Compiled:
         """A call on a device that captures steps as graphs."""
         if self.graphs is None:
             self.graphs = late_import("anynet.autograd.jit.captured").CapturedSteps(
-                self.__name__, self.function, self.cache_size
+                self.__name__, self.function, self.cache_size, self.quiet
             )
         try:
             hash(key)

@@ -19,8 +19,9 @@ __all__ = ["StepWatch"]
 _LOOK: Final = """
 extern "C" __global__ void anynet_look(
     const T* x, long long n, const long long* ends, long long ranges, const void* loss, long long wide, const long long* index,
-    long long step, unsigned long long* record, unsigned long long* counts
+    long long step, const long long* cell, unsigned long long* record, unsigned long long* counts
 ) {
+    if (cell) step = *cell;
     const unsigned long long before = *(volatile unsigned long long*)record;
     if (before && before != (unsigned long long)step) return;
     if (loss && threadIdx.x == 0 && blockIdx.x == 0) {
@@ -60,6 +61,9 @@ _LOOK_AT, _KEEP_THESE = CudaKernel("anynet_look", _LOOK), CudaKernel("anynet_kee
 class StepWatch:
     """As `Backend.watch` gives it; `flags`: the device's `IndexFlags`."""
 
+    number = np.int64
+    """The type of the number of a step."""
+
     def __init__(
         self, cupy: Any, vectors: Sequence[Array], ends: Sequence[Sequence[int]], room: int, flags: Any
     ) -> None:
@@ -94,16 +98,18 @@ class StepWatch:
             return None
         return cls(cupy, vectors, ends, room, flags[vectors[0].device.id])
 
-    def look(self, loss: Array) -> bool:
-        """Look at the vectors and the loss of the next step; False, with nothing done, where it is no loss for a kernel."""
+    def look(self, loss: Array, cell: Array | None = None) -> bool:
+        """Look at the vectors and the loss of the next step; False, with nothing done, where it is no loss for a kernel. `cell`: where its
+        number stands on the device, in a graph."""
         if loss.size != 1 or loss.dtype.char not in "fd" or loss.device != self.device:
             return False
-        self.steps += 1
+        if cell is None:
+            self.steps += 1
         with self.device:
             for i, (vector, ends, counts) in enumerate(self._vectors):
                 _LOOK_AT(
                     vector.dtype.char, min(blocks_for(vector.size), 2048), THREADS, vector, vector.size, ends, ends.size,
-                    None if i else loss, int(loss.dtype.char == "d"), self._flags.flag, self.steps, self.stop, counts,
+                    None if i else loss, int(loss.dtype.char == "d"), self._flags.flag, self.steps, cell, self.stop, counts,
                 )  # fmt: skip
         return True
 
