@@ -164,7 +164,8 @@ def backprop(
             elif not create_graph and node.prim is not None and node.prim.selects and slices.add(node, g):
                 pulled = ()
             else:
-                pulled = [(parents[i], gi) for i, gi in node_gradients(node, g, create_graph)]
+                asked = None if ends is None else ends.asked(parents)
+                pulled = [(parents[i], gi) for i, gi in node_gradients(node, g, create_graph, asked)]
             for parent, gi in pulled:
                 if parent is None or gi is None:
                     continue
@@ -291,6 +292,16 @@ class _Ends:
         self.picked = {t.node for t in self.stops if type(t) is OutputEdge}
         self.found: dict[Any, Any] = {}  # the gradients of those that are one output of several
 
+    def asked(self, parents: Sequence[Any]) -> tuple[bool, ...] | None:
+        """Through which of the inputs of a node the walk goes on; None where that is each that has a gradient."""
+        useful, there = self.useful, True
+        asked = []
+        for p in parents:
+            it = p is not None and (p in useful or (type(p) is OutputEdge and p.node in useful))
+            there = there and (it or p is None)
+            asked.append(it)
+        return None if there else tuple(asked)
+
 
 def _deposit(
     edge: Any,
@@ -327,8 +338,10 @@ def _deposit(
             heappush(heap, (-edge.seq, edge))
 
 
-def node_gradients(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int, Any]]:
-    """The gradients that `node` gives its inputs, as (input, gradient)."""
+def node_gradients(
+    node: Node, g: Any, create_graph: bool, asked: tuple[bool, ...] | None = None
+) -> Iterable[tuple[int, Any]]:
+    """The gradients that `node` gives its inputs, as (input, gradient). Those that are not `asked` for may be left out."""
     saved = node.saved
     if saved is None:
         msg = (
@@ -340,7 +353,7 @@ def node_gradients(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int
         for watch in observer.own:
             watch.before(node, g)
     if isinstance(node, CustomNode):
-        got = enumerate(node.rule(g, create_graph))
+        got = enumerate(node.gradients(g, create_graph, asked))
         if not observer:
             return got
         out = list(got)
@@ -363,6 +376,8 @@ def node_gradients(node: Node, g: Any, create_graph: bool) -> Iterable[tuple[int
                 return enumerate(pulled)
             out = list(enumerate(pulled))
         else:
+            if asked is not None:
+                plan = plan.narrow(prim, tuple([p is not None for p in node.parents]), asked)
             out = run_rules(plan, g, _tensors(node, saved) if create_graph else saved)
     if observer:
         seen = [gi.dense() if type(gi) is Rows else gi for _, gi in out]

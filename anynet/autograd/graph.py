@@ -128,6 +128,10 @@ class CustomNode(Node):
     def label(self) -> str:
         return self.name
 
+    def gradients(self, g: Any, differentiable: bool, asked: tuple[bool, ...] | None) -> Sequence[Any]:
+        """Those of the parents, for which others than the ones `asked` for may be None."""
+        return self.rule(g, differentiable)
+
 
 def custom_node(
     name: str,

@@ -54,9 +54,14 @@ class RulePlan:
     each backward pass, and take 0.08 µs, where a loop over closures takes 1 µs.
     """
 
-    __slots__ = ("constants", "inputs", "keep", "meta", "output", "rules")
+    __slots__ = ("constants", "inputs", "keep", "meta", "narrowed", "output", "rules")
 
-    def __init__(self, prim: Primitive[...], mask: tuple[bool, ...]) -> None:
+    def __init__(
+        self, prim: Primitive[...], mask: tuple[bool, ...], asked: tuple[bool, ...] | None = None
+    ) -> None:
+        """`asked`: the inputs whose gradients the rules are to give, if not those of all in `mask`; what is kept is the same."""
+        asked = mask if asked is None else asked
+        self.narrowed: dict[tuple[bool, ...], RulePlan] = {}
         positions = prim.positions(len(mask))
         wanted = {name for name, at in positions.items() if any(mask[i] for i in at)}
         slots: dict[str, str] = {}
@@ -70,9 +75,11 @@ class RulePlan:
             args = ["g"]
             for name, keyword in zip(rule.names, rule.keywords, strict=True):
                 if name == "need":
-                    flags = tuple(any(mask[i] for i in positions.get(n, ())) for n in rule.inputs)
+                    flags = tuple(any(asked[i] for i in positions.get(n, ())) for n in rule.inputs)
                     args.append(
-                        repr(flags if rule.single is None else tuple(mask[i] for i in positions[rule.single]))
+                        repr(
+                            flags if rule.single is None else tuple(asked[i] for i in positions[rule.single])
+                        )
                     )
                     continue
                 if name not in slots:
@@ -84,6 +91,8 @@ class RulePlan:
                         self.inputs.append((slot, -1 if name == prim.variadic else positions[name][0]))
                 args.append(f"{keyword}s[{list(slots).index(name)}]")
             targets = tuple(i for n in rule.inputs for i in (positions.get(n) or (-1,)))
+            if not any(asked[i] for i in targets if i >= 0):
+                continue
             call = eval(f"lambda g, s: rule({', '.join(args)})", {"rule": rule.function})  # noqa: S307
             calls.append((targets, call, rule.joint))
         self.rules = tuple(calls)
@@ -103,6 +112,13 @@ class RulePlan:
         source = f"lambda y, d, m: ({''.join(code + ', ' for code in codes)})"
         scope = {"shape": _shape, "dtype": _dtype, "defaults": prim.defaults}
         self.keep: Callable[[Any, Any, Any], tuple[Any, ...]] = eval(source, scope)  # noqa: S307
+
+    def narrow(self, prim: Primitive[...], mask: tuple[bool, ...], asked: tuple[bool, ...]) -> RulePlan:
+        """The same with the rules of the inputs that are `asked` for alone."""
+        plan = self.narrowed.get(asked)
+        if plan is None:
+            plan = self.narrowed[asked] = RulePlan(prim, mask, asked)
+        return plan
 
 
 def _extractor(prim: Primitive[...], name: str, positions: dict[str, tuple[int, ...]]) -> str:

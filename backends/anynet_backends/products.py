@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends.array_api import Array
+from anynet_backends.memory.reductions import PLAIN_FLOATS
 
 _FLOAT32: Final = np.dtype(np.float32)
 _features: dict[str, Any] = getattr(import_module("numpy._core._multiarray_umath"), "__cpu_features__", {})
@@ -29,7 +30,18 @@ def may_warn_falsely(a: Array, b: Array) -> bool:
 
 
 def matmul(a: Array, b: Array, /, out: Array | None = None) -> Array:
-    """`np.matmul`, silent where its warning may be false; a NaN that comes of such a product stays in its result."""
+    """`np.matmul`, silent where its warning may be false; a NaN that comes of such a product stays in its result.
+
+    The product of a column and a row is element by element, 0 + a b as BLAS has it, which takes ten times longer."""
+    if (
+        a.shape[-1:] == (1,)
+        and a.ndim > 1
+        and b.ndim > 1
+        and b.shape[-2] == 1
+        and a.dtype == b.dtype in PLAIN_FLOATS
+    ):
+        y: Array = np.multiply(a, b, out)
+        return np.add(y, 0.0, y)
     if may_warn_falsely(a, b):
         with np.errstate(invalid="ignore"):
             return np.matmul(a, b, out)

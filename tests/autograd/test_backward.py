@@ -4,9 +4,11 @@ import functools
 import threading
 import weakref
 
+import numpy as np
 import pytest
 
 import anynet as an
+from anynet.autograd.backward import observer
 from anynet.autograd.graph import GradientError
 from anynet.autograd.transforms import grad
 from anynet.autograd.vmap import vmap
@@ -189,3 +191,52 @@ def test_threads_differentiate_side_by_side(in_threads):
 
     in_threads(*(functools.partial(work, k) for k in range(4)))
     assert out == [[2.0 * k, 4.0 * k] for k in range(4)]
+
+
+class Given:
+    """An observer of a backward pass: which gradients each operation gave."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def before(self, node, g):
+        pass
+
+    def after(self, node, grads):
+        self.seen[node.label] = [g is not None for g in grads]
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_gradients_that_nobody_asks_for_are_not_computed(order):
+    weight = an.nn.Parameter(an.asarray(np.random.default_rng(0).normal(size=(4, 3))))
+    bias = an.nn.Parameter(an.zeros(4, dtype="float64"))
+
+    def f(x):
+        return an.sum(an.nn.functional.linear(an.tanh(an.nn.functional.linear(x, weight, bias)), weight.T))
+
+    def slope(x):
+        return grad(f)(x)
+
+    x = an.asarray(np.random.default_rng(1).normal(size=(2, 3)))
+    given = Given()
+    observer.append(given)
+    try:
+        found = (slope if order == 1 else grad(lambda x: an.sum(slope(x) ** 2)))(x)
+    finally:
+        observer.remove(given)
+    if order == 2:
+        assert given.seen["linear"] == [True, False, False]
+    assert found.shape == x.shape
+    loss = an.sum(slope(x) ** 2)
+    loss.backward()  # the weights of the slope are asked for here
+    expected = weight.grad.numpy().copy()
+    for i, j in ((0, 0), (3, 2)):
+        h = 1e-6
+        step = np.zeros((4, 3))
+        step[i, j] = h
+        values = []
+        for sign in (1.0, -1.0):
+            weight.assign_(weight + sign * step)
+            values.append(an.sum(slope(x) ** 2).item())
+            weight.assign_(weight - sign * step)
+        np.testing.assert_allclose(expected[i, j], (values[0] - values[1]) / (2 * h), rtol=1e-5)

@@ -62,3 +62,35 @@ def test_other_processors_keep_numpys_warning(monkeypatch):
 def test_backend_uses_it(monkeypatch, wide):
     monkeypatch.setattr("anynet_backends.onednn.find", lambda: None)
     assert NumpyBackend().matmul is products.matmul
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "forms",
+    [((7, 1), (1, 5)), ((3, 7, 1), (1, 5)), ((2, 3, 7, 1), (3, 1, 5)), ((1, 1), (1, 1)), ((0, 1), (1, 5))],
+)
+def test_a_column_and_a_row_have_the_bits_of_blas(forms, dtype):
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=form).astype(dtype) for form in forms)
+    if a.size:
+        a[..., 0, 0] = -0.0
+        b[..., 0, 0] = np.inf
+        b[..., 0, -1:] = 3.0
+    with np.errstate(invalid="ignore"):
+        found, expected = products.matmul(a, b), np.matmul(a, b)
+        room = np.empty_like(expected)
+        assert products.matmul(a, b, room) is room
+    for y in (found, room):
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(y, expected)
+        assert (np.signbit(y) == np.signbit(expected))[~np.isnan(expected)].all()
+
+
+def test_columns_of_other_kinds_are_left_to_numpy():
+    a, b = np.arange(3)[:, None], np.arange(4.0, dtype=np.float32)[None]
+    assert (products.matmul(a, b) == np.matmul(a, b)).all()
+    assert products.matmul(a, b).dtype == np.matmul(a, b).dtype
+    z = a + 1j
+    assert (products.matmul(z, z.T) == np.matmul(z, z.T)).all()
+    with pytest.raises(ValueError, match="mismatch"):
+        products.matmul(np.ones((3, 1)), np.ones((2, 4)))

@@ -179,12 +179,13 @@ class FusedFunction:
             return self.compute(data, need, {})[1](g)  # type: ignore[no-any-return]
 
     def differentiated(
-        self, g: Tensor, data: Sequence[Array], edges: Sequence[Any], position: Position
-    ) -> list[Any]:
+        self, g: Tensor, data: Sequence[Array], edges: Sequence[Any], position: Position, asked: tuple[bool, ...] | None
+    ) -> list[Any]:  # fmt: skip
         """The gradients, recorded in their turn: everything is computed once more."""
         with _drawing_from(position):
             y = self._run(data, edges, True)
-        targets = list(dict.fromkeys(e for e in edges if e is not None))
+        wanted = edges if asked is None else [e for e, it in zip(edges, asked, strict=True) if it]
+        targets = list(dict.fromkeys(e for e in wanted if e is not None))
         found = backprop([(y.edge, g)], targets=targets, create_graph=True, retain_graph=True) or []
         grads = dict(zip(targets, found, strict=True))
         return [None if e is None else grads.pop(e, None) for e in edges]
@@ -207,7 +208,7 @@ class _FusedNode(CustomNode):
     __slots__ = ("function",)
     function: FusedFunction
 
-    def rule(self, g: Any, differentiable: bool) -> Any:
+    def gradients(self, g: Any, differentiable: bool, asked: tuple[bool, ...] | None) -> Any:
         saved: Any = self.saved
         pull: Any = self.pullback
         own = pull.args if isinstance(pull, functools.partial) else ()
@@ -218,7 +219,7 @@ class _FusedNode(CustomNode):
                 if differentiable or any(x is array for x in kept):
                     raise overwritten(leaf, self.label)
         if differentiable:
-            return self.function.differentiated(g, saved, self.parents, position)
+            return self.function.differentiated(g, saved, self.parents, position, asked)
         pulled = pull(g)
         return (
             self.function.gradients(g, saved, self.parents, position) if pulled is NotImplemented else pulled
