@@ -20,6 +20,7 @@ from anynet_backends import array_api
 from anynet_backends.array_api import Array
 from anynet_backends.backend import UnknownDeviceError
 from anynet_backends.memory.reductions import PLAIN_FLOATS, sum_by_dot
+from anynet_backends.memory.selection import where
 
 __all__ = ["FInfo", "largest", "namespace", "numpy_blas", "same_float_dtype", "smallest"]
 
@@ -313,7 +314,7 @@ def _block(value: float, dtype: Any) -> Array:
 _REPLACED: Final[dict[str, Any]] = {
     "maximum": _with_number(np.maximum), "minimum": _with_number(np.minimum),
     "sum": _sum, "max": _max, "min": _min, "mean": _mean, "expand_dims": _expand_dims, "reshape": _reshape,
-    "stack": _stack, "roll": _roll, "nonzero": _nonzero,
+    "where": where, "stack": _stack, "roll": _roll, "nonzero": _nonzero,
     "permute_dims": _permute_dims, "matrix_transpose": _matrix_transpose, "zeros_like": _zeros_like,
     "ones_like": _ones_like, "full_like": _full_like, "broadcast_to": _broadcast_to,
     "astype": _astype, "clip": _clip, "count_nonzero": _count_nonzero, "take_along_axis": _take_along_axis,

@@ -12,14 +12,16 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.memory.reductions import sum_by_dot
+from anynet_backends.memory.selection import select
 
 __all__ = ["CallList", "NumpyCall", "choose", "gather", "output_index", "scatter", "set_where", "within"]
 
 
 def choose(condition: Array, a: Any, b: Any, out: Array) -> None:
     """``out = where(condition, a, b)``."""
-    np.copyto(out, b, "unsafe")
-    np.copyto(out, a, "unsafe", where=condition)
+    if not select(condition, a, b, out):
+        np.copyto(out, b, "unsafe")
+        np.copyto(out, a, "unsafe", where=condition)
 
 
 def gather(x: Array, i: Array, j: Array, out: Array) -> None:
