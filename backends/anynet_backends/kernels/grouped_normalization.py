@@ -20,6 +20,7 @@ from anynet_backends.array_api import Array
 from anynet_backends.memory.layout import CACHE_BLOCK, inverse
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.memory.reductions import ones_vector
+from anynet_backends.products import matmul
 
 __all__ = ["normalize_groups"]
 
@@ -98,7 +99,8 @@ class _Groups:
     def unfold(self, sums: Array) -> Array:
         """Totals of columns as an array of all axes, those of S with length 1."""
         if not self.alone:
-            sums = sums.reshape(self.shape[0], self.fold, -1).sum(axis=1)
+            # NumPy adds up rows of few columns ten times as slowly
+            sums = matmul(ones_vector(self.fold, sums.dtype), sums.reshape(self.shape[0], self.fold, -1))
         return sums.reshape(self.small)
 
     def mean(self, sums: Array) -> Array:
