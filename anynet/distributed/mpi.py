@@ -18,6 +18,8 @@ from typing import Any
 from anynet._optional import optional
 from anynet.distributed.group import DistributedError, Group, Pending
 from anynet_backends import Array
+from anynet_backends.jit.errors import CaptureError
+from anynet_backends.jit.tracer import CAPTURING
 
 __all__ = ["MPIGroup"]
 
@@ -89,6 +91,11 @@ class MPIGroup(Group):
 
     def _begin(self, lane: str, what: str, start: Callable[[Any], Any]) -> Pending:
         """Begin a call on a communicator."""
+        if (
+            CAPTURING and CAPTURING.own
+        ):  # a graph would make it without the others' knowledge, and none could give it up
+            msg = f"{what} over processes is no part of a graph; compile what comes before it"
+            raise CaptureError(msg)
         if self._broken is not None:
             raise DistributedError(self._broken)
         on = self._lanes[lane]

@@ -1,7 +1,9 @@
 """Updates whose losses the host has not read yet: on a device on which reading a value would mean to wait for all that is queued.
 
 What is wrong with a batch (a loss or a gradient that is not finite, an index out of range) is found on the device, and stops all updates
-from there on (`Backend.watch`). The host reads it with the losses of up to `ROOM` batches, and takes back what it has counted since.
+from there on (`Backend.watch`). The host reads it with the losses of up to `ROOM` batches, and takes back what it has counted since. With a
+scaled loss each batch is read, after its update: the device leaves that out where a gradient has overflowed, and the host takes a smaller
+scale.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from anynet_backends.jit.errors import CaptureError
 if TYPE_CHECKING:
     from anynet.train.state import TrainingState
     from anynet.train.updates import Updates
+    from anynet_backends import Array
     from anynet_backends.backend import Seen, Watch
 
 __all__ = ["ROOM", "UnreadUpdates", "update_unread"]
@@ -41,7 +44,7 @@ class _Update(NamedTuple):
     measured: Any
     logs: Any  # what a module's own step gives, where nothing is measured
     done: int
-    steps: list[tuple[FlatGroup, int]]
+    steps: list[tuple[FlatGroup, int, dict[str, float]]]
     random: dict[str, int]
     schedule: Any
     stopped: tuple[str | None, bool]
@@ -56,7 +59,7 @@ class UnreadUpdates:
         self.loss = math.nan  # of the last batch that was read
         self.done = False
         """Whether `update` has been made since `begin`."""
-        self._steps: list[tuple[FlatGroup, int]] = []
+        self._steps: list[tuple[FlatGroup, int, dict[str, float]]] = []
         self._watch: Watch | None = None
         self._watched: list[FlatGroup] = []
 
@@ -66,7 +69,6 @@ class UnreadUpdates:
         return (
             updates.sharing is None
             and updates.accumulate == 1
-            and updates.scale is None
             and not updates.closure
             and isinstance(updates.optimizer, Optimizer)
             and not CHECK()
@@ -89,17 +91,32 @@ class UnreadUpdates:
             self.settle(state)
             self._watch = self._watch_for(todo)
             self._watched = [u.flat for u in todo]
-        self.done, self._steps = False, [(u.flat, u.flat.steps[0]) for u in todo]
+        self.done = False
+        self._steps = [(f, f.steps[0], {k: v[0] for k, v in f.numbers.items()}) for f, *_ in todo]
         return self._watch is not None
 
-    def update(self, loss: Tensor) -> None:
-        """The update after `begin`, with nothing done where it cannot be."""
+    def update(self, loss: Tensor, scale: Tensor | None = None) -> None:
+        """The update after `begin`, with nothing done where it cannot be. `scale`: what the loss was multiplied with."""
         todo = planned(self.updates.optimizer)
-        if not todo or self._watch is None or not self._watch.look(unwrap(loss)):
+        if not todo or self._watch is None or not self._watch.takes(unwrap(loss)):
             return
-        self.updates.clip()
+        self.look(self._watch, [u.flat for u in todo], loss, scale)
         step_unless(self._watch.stop, todo)
         self.done = True
+
+    def look(
+        self,
+        watch: Watch,
+        flats: list[FlatGroup],
+        loss: Tensor,
+        scale: Tensor | None,
+        cell: Array | None = None,
+    ) -> None:
+        """Take the scale out of the gradients, look at them and the loss, and clip."""
+        for flat in flats if scale is not None else ():
+            flat.grads /= unwrap(scale)
+        watch.look(unwrap(loss), cell)
+        self.updates.clip()
 
     def note(self, weight: float, measured: Any, output: Any, state: TrainingState) -> None:
         """After the update: what is done with the loss once it is read."""
@@ -120,7 +137,7 @@ class UnreadUpdates:
             )
         )
         updates.count += 1
-        if len(self.unread) == ROOM:
+        if len(self.unread) == ROOM or updates.scale is not None:  # the next scale depends on it
             self.settle(state)
 
     @staticmethod
@@ -137,21 +154,53 @@ class UnreadUpdates:
         good = seen.wrong - 1 if seen.wrong else len(unread)
         for update, loss in zip(unread[:good], seen.losses[:good], strict=True):
             state.sums.add_loss(loss, update.weight)
-            if update.measured is None:
-                state.logs.add(update.logs, update.weight)
-            else:
-                state.sums.add(update.measured)
+            self._add(update, state)
             self.loss = loss
+            if self.updates.scale is not None:
+                self.updates.scale.update(True)
         if seen.wrong:
-            self._take_back(unread[good], state)
-            self._raise(unread[good].where, seen.losses[good], seen)
+            wrong, loss = unread[good], seen.losses[good]
+            self._uncount(wrong)
+            if self._overflows(loss, seen):
+                state.sums.add_loss(loss, wrong.weight)
+                self._add(wrong, state)
+                self.loss = loss
+                return
+            self._take_back(wrong, state)
+            self._raise(wrong.where, loss, seen)
+
+    @staticmethod
+    def _add(update: _Update, state: TrainingState) -> None:
+        if update.measured is None:
+            state.logs.add(update.logs, update.weight)
+        else:
+            state.sums.add(update.measured)
+
+    def _overflows(self, loss: float, seen: Seen) -> bool:
+        """Whether an update that the device has left out is one that a smaller scale may mend."""
+        scale = self.updates.scale
+        if (
+            scale is None
+            or seen.error is not None
+            or not math.isfinite(loss)
+            or not any(n for n, _ in seen.counts)
+        ):
+            return False
+        scale.update(False)
+        return not scale.exhausted
+
+    def _uncount(self, wrong: _Update) -> None:
+        """The steps that the device has not made."""
+        self.updates.count = wrong.done
+        for flat, steps, numbers in wrong.steps:
+            flat.steps[:] = [steps] * len(flat.steps)
+            for name, number in numbers.items():
+                flat.numbers[name][:] = [number] * len(flat.steps)
 
     def _take_back(self, wrong: _Update, state: TrainingState) -> None:
         """What the host has counted since, which the device has not done."""
         updates = self.updates
-        for flat, steps in wrong.steps:
-            flat.steps[:] = [steps] * len(flat.steps)
-        updates.count, state.batch = wrong.done, wrong.where[1] - 1
+        state.batch = wrong.where[1] - 1
         state.stopped, state.stopped_for_good = wrong.stopped
         random.set_state(wrong.random)
         if wrong.schedule is not None:
@@ -181,21 +230,20 @@ class UnreadUpdates:
 
 
 @host_callback
-def update_unread(unread: UnreadUpdates, loss: Tensor) -> None:
+def update_unread(unread: UnreadUpdates, loss: Tensor, scale: Tensor | None) -> None:
     """`UnreadUpdates.update`."""
-    unread.update(loss)
+    unread.update(loss, scale)
 
 
 def _capture(recording: Any, _: Callable[..., Any], args: Any, kwargs: Any) -> None:
     """What is looked at, and the update, in the graph; how manieth batch it is that is not read stands in a cell."""
-    unread, loss = args
+    unread, loss, scale = args
     watch, capture = unread._watch, recording.capture
-    if watch is None:
+    if watch is None or not watch.takes(unwrap(loss)):
         msg = "there is nothing to watch the losses with"
         raise CaptureError(msg)
     cell = capture.take(1)
-    watch.look(unwrap(loss), capture.cells(cell, 1))
-    unread.updates.clip()
+    unread.look(watch, unread._watched, loss, scale, capture.cells(cell, 1))
     capture_programs(recording, unread.updates.optimizer, watch.stop)
 
     def act() -> None:

@@ -116,6 +116,7 @@ class Updates:
         self.waiting: dict[int, Any] = {}  # Σ d g by the number of the parameter
         self.precision = precision if precision in SHORT else None
         self.scale = LossScale() if precision == "mixed-fp16" else None
+        self._scale_there: tuple[float, Tensor] | None = None
         self.unread: UnreadUpdates | None = None  # where losses are not cheap to read
 
     def gradients(self, *batch: Any) -> tuple[Any, ...]:
@@ -201,7 +202,7 @@ class Updates:
             def step(*batch: Any) -> tuple[Any, ...]:
                 found = self.gradients(*batch)
                 if self.unread is not None:
-                    update_unread(self.unread, found[0])
+                    update_unread(self.unread, found[0], None if self.scale is None else batch[-1])
                 return found
 
             step.__wrapped__ = gradients.__wrapped__  # type: ignore[attr-defined]
@@ -255,14 +256,10 @@ class Updates:
             self.whole is not None and captured is None
         ):  # a graph is used again where it finds what it has found
             self.optimizer.zero_grad()
-        if captured is not None:
-            found = captured(*arguments)
-        elif self.scale is None:
-            found = self.compute(*arguments)
-        else:
-            xp, device = resolve(self.params[0].device)
-            with xp.errstate():  # what is too large for 16 bits is looked for afterwards
-                found = self.compute(*arguments, asarray(self.scale.value, dtype=float32, device=device))
+        scale = self._scale()
+        with resolve(self.params[0].device)[0].errstate() if scale is not None else nullcontext():
+            # what is too large for 16 bits is looked for afterwards
+            found = (captured or self.compute)(*arguments, *(() if scale is None else (scale,)))
         output, weight, measured = self._measure(batch, found, state)
         if not self.begun and output is not None:
             self.objective.check_classes(output)
@@ -272,7 +269,7 @@ class Updates:
         if self.unread is not None:
             done = captured is not None and self.unread.done
             if not done and (weight > 0.0 or self.objective.reduction != "mean") and self.unread.begin(state):
-                self.unread.update(found[0])
+                self.unread.update(found[0], scale)
                 done = self.unread.done
             if done:
                 self.unread.note(weight, measured, output, state)
@@ -291,6 +288,15 @@ class Updates:
         if self.accumulate > 1 and self.summed >= self.accumulate:
             self.flush()
         return number, output
+
+    def _scale(self) -> Tensor | None:
+        """The scale of the loss, where its device is; a new one when it has changed."""
+        if self.scale is None:
+            return None
+        if self._scale_there is None or self._scale_there[0] != self.scale.value:
+            device = resolve(self.params[0].device)[1]
+            self._scale_there = self.scale.value, asarray(self.scale.value, dtype=float32, device=device)
+        return self._scale_there[1]
 
     def _captures(
         self, batch: tuple[Any, ...], state: TrainingState

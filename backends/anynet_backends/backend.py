@@ -62,9 +62,12 @@ class Watch(Protocol):
     number: Any
     """The type in which their number stands in a cell on the device."""
 
-    def look(self, loss: Array, cell: Array | None = None) -> bool:
-        """Look at the vectors and the loss of the next step; False, with nothing done, where that cannot be. In a step that is captured its
-        number is read from a `cell`, and `steps` is counted elsewhere."""
+    def takes(self, loss: Array) -> bool:
+        """Whether it can be looked at."""
+
+    def look(self, loss: Array, cell: Array | None = None) -> None:
+        """Look at the vectors and a loss that it `takes`, of the next step. In a step that is captured its number is read from a `cell`,
+        and `steps` is counted elsewhere."""
 
     def keep(self, pairs: Sequence[tuple[Array, Array]]) -> bool:
         """Copy each second array into the first, while no step was wrong; False, with nothing done, where that cannot be."""

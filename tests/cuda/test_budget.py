@@ -79,6 +79,7 @@ FIT |= {
     "captured fit": {"compile": True},
     "captured fit with accuracy": {"compile": True, "metrics": ["accuracy"]},
     "captured fit with clipping": {"compile": True, "clip_norm": 1.0},
+    "captured fit of scaled losses": {"compile": True, "precision": "mixed-fp16"},
     "captured fit of rounded products": {"compile": True, "precision": "tf32"},
 }
 

@@ -10,6 +10,8 @@ import pytest
 import anynet as an
 from anynet import nn, optim
 from anynet.train import Callback, fit
+from anynet.train.precision import LossScale
+from anynet.train.unread import UnreadUpdates
 from ci.cuda_emulator.log import Log
 
 
@@ -129,6 +131,44 @@ def test_a_captured_training_has_the_bits_of_the_functions(name):
             with Log() as log:
                 assert trained(compile=how, **options) == eager
         assert len(log.having("graph ")) > 15  # of 32 batches, or 40
+
+
+def large(output, target):
+    return nn.functional.cross_entropy(output, target) * 50.0
+
+
+class Scales(Callback):
+    """What the scale of the loss was after each batch, and how many updates there were."""
+
+    def __init__(self):
+        self.losses = []
+
+    def on_batch_end(self, run):
+        scale = run._updates.scale
+        self.losses.append(
+            (run.loss, run.steps, run.optimizer.param_groups[0]["lr"], scale.value, scale.good)
+        )
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "nadam"])
+def test_updates_that_overflow_are_left_out_on_the_device(optimizer, monkeypatch):
+    """As where each gradient is waited for: the loss is so large that some scales are too large, and a growth is tried early."""
+    options = {
+        "precision": "mixed-fp16", "loss": large, "callbacks": Scales, "optimizer": optimizer, "clip_value": 0.1,
+        "scheduler": "onecycle", "metrics": ["accuracy"],
+    }  # fmt: skip
+    monkeypatch.setattr(LossScale.__init__, "__defaults__", (2.0**16, 2.0, 0.5, 6))
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(UnreadUpdates, "serve", lambda updates: False)
+            waiting = trained(compile=False, **options)
+    steps = [entry[1] for entry in waiting[2]]
+    assert 16 < steps[-1] < 32
+    assert len({entry[3] for entry in waiting[2]}) > 2
+    assert trained(compile=False, **options) == waiting
+    with Log() as log:
+        assert trained(compile=True, **options) == waiting
+    assert len(log.having("graph ")) > 20
 
 
 def test_a_batch_of_another_form_has_a_graph_of_its_own():

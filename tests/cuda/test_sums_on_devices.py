@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "distributed"))
 
-from launching import command, launch
+from launching import PROGRAMS, command, launch
 
 from anynet.distributed import MPIGroup, NCCLGroup, SingleProcess, on_device
 from anynet.distributed.nccl import _problem
@@ -88,6 +88,23 @@ def test_the_gradients_are_summed_where_they_are():
     done = launch(2, "on_devices.py", "in place")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("no copies of gradients") == 2
+
+
+def test_a_compiled_step_with_sums_runs_as_it_is_and_what_is_before_them_is_captured():
+    devices(2)
+    done = launch(2, "on_devices.py", "compiled")
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stdout.splitlines() if line.startswith("warned: ")]
+    assert len(said) == 2, done.stdout
+    line = next(
+        i for i, text in enumerate((PROGRAMS / "on_devices.py").read_text().splitlines(), 1)
+        if "an.mean(net(x) ** 2).backward()" in text
+    )  # fmt: skip
+    for text in said:
+        assert "whole cannot be captured as a CUDA graph and runs as it is" in text
+        assert f"on_devices.py:{line}: " in text
+        assert "over processes is no part of a graph" in text
+    assert done.stdout.count("graphs: 5") == 2  # of the gradients, called 8 times, of which 3 as they are
 
 
 def test_where_there_is_no_nccl():

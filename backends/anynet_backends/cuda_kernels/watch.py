@@ -98,11 +98,12 @@ class StepWatch:
             return None
         return cls(cupy, vectors, ends, room, flags[vectors[0].device.id])
 
-    def look(self, loss: Array, cell: Array | None = None) -> bool:
-        """Look at the vectors and the loss of the next step; False, with nothing done, where it is no loss for a kernel. `cell`: where its
-        number stands on the device, in a graph."""
-        if loss.size != 1 or loss.dtype.char not in "fd" or loss.device != self.device:
-            return False
+    def takes(self, loss: Array) -> bool:
+        """Whether it is a loss for a kernel."""
+        return loss.size == 1 and loss.dtype.char in "fd" and loss.device == self.device
+
+    def look(self, loss: Array, cell: Array | None = None) -> None:
+        """Look at the vectors and a loss that it `takes`, of the next step. `cell`: where its number stands on the device, in a graph."""
         if cell is None:
             self.steps += 1
         with self.device:
@@ -111,7 +112,6 @@ class StepWatch:
                     vector.dtype.char, min(blocks_for(vector.size), 2048), THREADS, vector, vector.size, ends, ends.size,
                     None if i else loss, int(loss.dtype.char == "d"), self._flags.flag, self.steps, cell, self.stop, counts,
                 )  # fmt: skip
-        return True
 
     def keep(self, pairs: Sequence[tuple[Array, Array]]) -> bool:
         """Copy each second array into the first, while no step was wrong; False, with nothing done, where a kernel cannot."""

@@ -10,7 +10,7 @@ import numpy as np
 
 import anynet as an
 from anynet.distributed import DistributedError, MPIGroup, NCCLGroup, on_device
-from ci.cuda_emulator.log import late
+from ci.cuda_emulator.log import Log, late
 
 warnings.simplefilter("always")
 way = sys.argv[1]
@@ -30,18 +30,39 @@ def network():
     return an.nn.Sequential(an.nn.Linear(3, 8), an.nn.Tanh(), an.nn.Linear(8, 2)).to(device="cuda")
 
 
-def train(group, steps, *, at=None):
+def train(group, steps, *, at=None, how=lambda f: f, parts=False):
+    """`how`: what is made of the step; with `parts` of what comes before the sum and after it."""
     net = network()
     optimizer = an.optim.SGD(net.parameters(), lr=0.1)
     reducer = an.distributed.GradientReducer(net.parameters(), group, mean=True)
     x = an.asarray(np.random.default_rng(rank).normal(size=(16, 3)).astype("float32"), device="cuda")
+
+    def gradients(x):
+        optimizer.zero_grad()
+        an.mean(net(x) ** 2).backward()
+
+    def update():
+        optimizer.step()
+
+    def whole(x):
+        reducer.begin()
+        gradients(x)
+        update()
+
+    if parts:
+        gradients, update = how(gradients), how(update)
+    else:
+        whole = how(whole)
     for step in range(steps):
         if rank == 1 and step == at:
             raise RuntimeError("a mistake in process 1")
-        optimizer.zero_grad()
-        reducer.begin()
-        an.mean(net(x) ** 2).backward()
-        optimizer.step()
+        if parts:
+            gradients(x)
+            reducer.begin()
+            reducer.finish()
+            update()
+        else:
+            whole(x)
     return net
 
 
@@ -84,8 +105,6 @@ elif way in HANGS:
             say(f"heard: {error}")
             raise
 elif way == "in place":
-    from ci.cuda_emulator.log import Log
-
     group = on_device(world, "cuda")
     assert on_device(world, "cuda") is group
     train(group, 3)
@@ -96,3 +115,20 @@ elif way == "in place":
     copies = log.having("copy DtoH")
     assert not copies, copies
     say("no copies of gradients")
+elif way == "compiled":
+    group = on_device(world, "cuda")
+    assert isinstance(group, NCCLGroup)
+    eager = train(group, 8)
+    warnings.simplefilter("ignore")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        compiled = train(group, 8, how=an.compile)
+    for a, b in zip(eager.parameters(), compiled.parameters(), strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+    for warning in found:
+        say(f"warned: {warning.message}")
+    with Log() as log:
+        compiled = train(group, 8, how=an.compile, parts=True)
+    for a, b in zip(eager.parameters(), compiled.parameters(), strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+    say(f"graphs: {len(log.having('graph '))}")
