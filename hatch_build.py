@@ -1,7 +1,7 @@
 """What the wheel takes besides the packages: the examples, in one archive, since an installer compiles each file that lies open.
 
 The archive lies in another one, which compresses it as a whole: that takes a third less than each file by itself. How ONNX's graphs are
-read and written, the kernels for CUDA and readers of other libraries' files, which few need, and reports and explanations, which take
+read and written, what is for CUDA, arrays without values and readers of other libraries' files, which few need, and reports and explanations, which take
 longer than to compile what makes them, lie in archives as well, which Python imports from.
 """
 
@@ -23,6 +23,7 @@ INSIDE = {
     "anynet/models/foreign": ["[!_]*.py"],
     "anynet/onnx": ["control.py", "graph.py", "layers.py", "operators/*.py"],
     "anynet/reports": ["[!_]*.py"],
+    "backends/anynet_backends": ["cupy_[!b]*.py", "meta_backend.py", "torch_files.py"],
     "backends/anynet_backends/cuda_kernels": ["[!_]*.py"],
     "backends/anynet_backends/file_formats": ["[!_]*.py"],
     "backends/anynet_backends/jit": ["cuda_*.py", "device_trace.py"],

@@ -23,6 +23,8 @@ which imports only those below it (`lint-imports` checks it):
 
 from __future__ import annotations
 
+import os
+
 from anynet_backends import host
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend, BackendUnavailableError, UnknownDeviceError
@@ -58,3 +60,6 @@ __all__ = [
     "resolve",
     "set_default_device",
 ]
+
+# in the wheel what few need lies in an archive (hatch_build.py)
+__path__.append(os.path.join(__path__[0], "inside.zip"))
