@@ -120,7 +120,7 @@ def bind(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> A
         need = tuple([e is not None for e in edges])
     y: Any = None
     pullback = None
-    if impl.compilable and arrays and prim.compilable:
+    if impl.compilable and arrays and prim.compilable and not (prim.draws and "step" in meta):
         given, fixed = data, meta
         if prim.array_meta:  # which are arguments to a specialization, too
             fixed = meta.copy()
@@ -203,7 +203,8 @@ def _box_all(
     need: tuple[bool, ...] | None, meta: dict[str, Any], pullback: Any,
 ) -> Tensor | tuple[Tensor, ...]:  # fmt: skip
     """The Tensors of a primitive with several outputs, or the first where the others are for its rules alone."""
-    ys = tuple([y if type(y) is xp.array_type else xp.asarray(y) for y in ys])
+    kind = xp.array_type
+    ys = tuple([y if type(y) is kind else xp.asarray(y) for y in ys])
     cls = result_class(args) if flavours else Tensor
     outs = tuple([wrap(y, cls) for y in (ys[:1] if prim.keeps_aux else ys)])
     if need is not None:

@@ -126,6 +126,8 @@ class Primitive(Generic[_P]):
             True  # whether it may be carried out block by block: its arrays are all that it reads
         )
         self.array_meta: tuple[str, ...] = ()  # the metadata that are arrays
+        # whether metadata say where random words stand, which are others at each call
+        self.draws = "seed" in self.meta and "step" in self.meta
         self.selects: str | None = None  # the metadata with which ``x[it]`` is the result
         self.rules_take_over = (
             True  # where a backward pass of machine code does not take a gradient, at no cost

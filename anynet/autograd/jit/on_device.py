@@ -56,13 +56,12 @@ class _Programs:
     def __init__(self, prim: Primitive[...]) -> None:
         self.prim = prim
         self.specializations: dict[Any, DeviceFunction | None] = {}
-        self.moves = all(name in prim.meta for name in _POSITION)
         caches.register(self)
 
     def __call__(self, xp: Backend, *data: Any, need: tuple[bool, ...] | None, **meta: Any) -> Any:
         position: tuple[int, int] | None = None
         fixed = meta
-        moves = self.moves and all(name in meta for name in _POSITION)
+        moves = self.prim.draws and all(name in meta for name in _POSITION)
         if moves:
             position = meta["seed"], meta["step"]
             fixed = {k: v for k, v in meta.items() if k not in _POSITION}

@@ -212,13 +212,19 @@ def _update_compilable(prim: Primitive[...]) -> None:
 
 def static_key(need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
     """Metadata as a key, in which 1, 1.0 and True differ, and 0.0 and -0.0; `UNHASHABLE` where they may change."""
-    kinds = tuple(map(type, meta.values()))
-    if _SIMPLE.issuperset(kinds):
-        return need, kinds, *meta.items()
-    if _SIMPLE_OR_TUPLES.issuperset(kinds):  # mostly axes and shapes
-        inner = tuple([tuple(map(type, v)) if type(v) is tuple else None for v in meta.values()])
-        if all(map(_SIMPLE.issuperset, filter(None, inner))):
-            return need, kinds, inner, *meta.items()
+    values = tuple(meta.values())
+    kinds: list[Any] = []
+    for value in values:
+        kind: Any = type(value)
+        if kind is tuple:  # mostly axes and shapes
+            kind = tuple(map(type, value))
+            if not _SIMPLE.issuperset(kind):
+                break
+        elif kind not in _SIMPLE and (kind is not float or not value):
+            break
+        kinds.append(kind)
+    else:
+        return need, tuple(kinds), tuple(meta), values
     try:
         return need, *[(k, hashable(v)) for k, v in meta.items()]
     except TypeError:
@@ -228,7 +234,6 @@ def static_key(need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
 UNHASHABLE = "unhashable"
 """The key of metadata that may change."""
 _SIMPLE = frozenset((int, bool, str, type(None), type(...)))
-_SIMPLE_OR_TUPLES = _SIMPLE | {tuple}
 
 
 def hashable(value: Any) -> Any:
@@ -286,7 +291,9 @@ def _native_plan(
     real = [x for x in wanted if x is not None]
     notes = None if alone else TraceInterpreter(recording, given, real)
     made = Program(recording, real, scratch=_scratch()).function(wanted)
-    if made is None or (alone and made.gives[:outputs] != list(range(len(given), len(given) + outputs))):
+    if made is None:
+        return None
+    if alone and not (made.rows and made.gives[:outputs] == list(range(len(given), len(given) + outputs))):
         return None
     everything = (*made.arguments, *made.results)
     if len(everything) > native_call.MAX_ARRAYS or sum(a.nbytes for a in everything) > MAX_BYTES:

@@ -220,7 +220,7 @@ class Program:
                 results.append(array)
             slots.append(-1 if out is None else places[out.var])
         rows = [row for some in own_rows for row in some or ()]
-        return NativeBody(rows, [x.value for x in self.trace.inputs], results, slots) if rows else None
+        return NativeBody(rows, [x.value for x in self.trace.inputs], results, slots)
 
     def _draw(
         self, target: Array, key: int, stream: int, step: int, n: int, device: str, offset: int | None

@@ -611,3 +611,38 @@ def test_an_index_that_is_outside_is_left_to_numpy(at_once):
     with pytest.raises(IndexError):
         scatter(rows, index=np.array([0, 5]), shape=(5, 3))
     assert gather.specializations[None].table is not None
+
+
+def test_a_gradient_that_is_given_on_takes_no_call():
+    add = PRIMITIVES["add"]
+    x, y = (an.Tensor(np.full((2, 3), v, np.float32), requires_grad=True) for v in (1.0, 2.0))
+    table, data, need = plans(add, (x, y), {})
+    z, pull = table.call(*data)
+    g = np.ones((2, 3), np.float32)
+    assert all(found is g for found in pull(g))
+    assert same(z, data[0] + data[1])
+    assert need == (True, True)
+
+
+def test_what_draws_is_not_specialized_for_each_draw(at_once):
+    x = an.ones((2, 3, 4))
+    for _ in range(3):
+        an.nn.functional.dropout(x, 0.5)
+        an.nn.functional.scaled_dot_product_attention(x, x, x, dropout_p=0.5)
+    assert not PRIMITIVES["dropout"].specializations
+    assert not PRIMITIVES["attention"].specializations
+    an.nn.functional.scaled_dot_product_attention(x, x, x)
+    assert len(PRIMITIVES["attention"].specializations) == 1
+
+
+def test_metadata_as_a_key():
+    key = specialize.static_key
+    forms = [
+        {"a": v}
+        for v in (0, 0.0, -0.0, False, 1, 1.0, True, (1,), (True,), (), None, "1", (1, (2, 3)), (1, (2.0, 3)))
+    ]
+    keys = [key(None, form) for form in (*forms, {"b": 1}, {"a": 1, "b": 1})]
+    assert len(set(keys)) == len(keys)
+    assert [key(None, form) for form in forms] == keys[: len(forms)]
+    assert key((True,), {"a": 1}) != key(None, {"a": 1})
+    assert key(None, {"a": [1]}) == specialize.UNHASHABLE
