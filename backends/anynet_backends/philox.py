@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 _U64: Final = (1 << 64) - 1
+_KEYS: Final = (1 << 128) - 1
 _LITTLE: Final = sys.byteorder == "little"
 
 
@@ -42,6 +43,11 @@ class _Local(threading.local):
     def __init__(self) -> None:
         self.generator = np.random.Philox(0)
         self.state: Any = self.generator.state
+        self.state["buffer_pos"] = 4  # nothing buffered: the next word starts a new block
+        self.state["has_uint32"] = 0
+        self.key, self.counter = self.state["state"]["key"], self.state["state"]["counter"]
+        self.counter[:] = 0
+        self.methods = np.random.Generator(self.generator)
 
 
 @once
@@ -49,23 +55,20 @@ def _local() -> _Local:
     return _Local()
 
 
-def _philox(key: int, stream: int, step: int) -> Any:
-    """A `numpy.random.Philox` at the beginning of the block that (key, stream, step) addresses."""
+def _at(key: int, stream: int, step: int) -> _Local:
+    """This thread's generator at the beginning of the block that (key, stream, step) addresses."""
     own = _local()
-    state = own.state
-    inner = state["state"]
-    inner["key"][:] = (key & _U64, key >> 64)
-    inner["counter"][:] = (0, step, stream, 0)
-    state["buffer_pos"] = 4  # nothing buffered: the next word starts a new block
-    state["has_uint32"] = 0
-    own.generator.state = state
-    return own.generator
+    # number by number: a tuple takes three times as long
+    own.key[0], own.key[1] = key & _U64, key >> 64
+    own.counter[1], own.counter[2] = step, stream
+    own.generator.state = own.state
+    return own
 
 
 def words64(key: int, stream: int, step: int, n: int, first: int = 0) -> Any:
     """`n` 64-bit words at (key, stream, step), from that numbered `first` on; `first` must be a multiple of 4."""
     check_words(key, stream, step, first + n)
-    generator = _philox(key, stream, step)
+    generator = _at(key, stream, step).generator
     return (generator.advance(first // 4) if first else generator).random_raw(n)
 
 
@@ -76,7 +79,7 @@ def philox_words(key: int, stream: int, step: int, n: int) -> Array:
     array([149215387,  49592932], dtype=uint32)
     """
     check_words(key, stream, step, n)
-    words = _philox(key, stream, step).random_raw((n + 1) // 2)
+    words = _at(key, stream, step).generator.random_raw((n + 1) // 2)
     if not _LITTLE:
         words = words.astype("<u8").view("<u4").astype(np.uint32)
     return words.view(np.uint32)[:n]
@@ -128,8 +131,14 @@ def normal(
     an array of this shape in C order, is to hold them."""
     n = math.prod(shape)
     check_words(key, stream, step, n)
+    draw = _at(key, stream, step).methods
     made = np.empty(shape) if out is None else out
-    draw, flat = generator(key, stream, step), made.reshape(-1)
+    flat = made.reshape(-1)
+    if out is None and n <= _BLOCK:
+        draw.standard_normal(out=flat)
+        flat *= std
+        flat += mean
+        return made
     block = np.empty(min(n, _BLOCK))
     for first in range(0, n, _BLOCK):
         part = block[: min(_BLOCK, n - first)]
@@ -143,13 +152,15 @@ def normal(
 def generator(key: int, stream: int, step: int) -> np.random.Generator:
     """NumPy's methods over the words at (key, stream, step); to be used before the next call of this thread."""
     check_words(key, stream, step, 0)
-    return np.random.Generator(_philox(key, stream, step))
+    return _at(key, stream, step).methods
 
 
 def check_words(key: int, stream: int, step: int, n: int) -> None:
     """ValueError where an address of `Backend.random_bits` is out of range."""
+    if 0 <= key <= _KEYS and 0 <= stream <= _U64 and 0 <= step <= _U64 and 0 <= n <= 1 << 62:
+        return
     limits: Mapping[str, tuple[int, int]] = {
-        "key": (key, _U64 << 64 | _U64), "stream": (stream, _U64), "step": (step, _U64), "n": (n, 1 << 62),
+        "key": (key, _KEYS), "stream": (stream, _U64), "step": (step, _U64), "n": (n, 1 << 62),
     }  # fmt: skip
     for name, (value, limit) in limits.items():
         if not 0 <= value <= limit:
