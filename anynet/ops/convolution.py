@@ -18,6 +18,7 @@ Source: Dumoulin, Visin: A guide to convolution arithmetic for deep learning (20
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import operator
@@ -245,6 +246,8 @@ conv_weight.vjp(
 
 def spread_option(value: int | Sequence[int], axes: int, name: str, where: str, least: int = 1) -> Ints:
     """One integer for each axis, from an integer or a sequence of them, checked."""
+    if type(value) is int and value >= least:
+        return (value,) * axes
     if type(value) is tuple and len(value) == axes:  # as most layers have it
         for v in value:
             if type(v) is not int or v < least:
@@ -273,6 +276,28 @@ def same_padding(kernel: Ints, stride: Ints, dilation: Ints, where: str) -> Pair
     return tuple((t // 2, t - t // 2) for t in total)
 
 
+@functools.lru_cache(maxsize=1024)
+def _padding(
+    where: str, spatial: Ints, kernel: Ints, stride: Ints, padding: Ints | str, dilation: Ints
+) -> Pairs:
+    """The zeros before and behind each axis, after a check that the kernel fits."""
+    if isinstance(padding, str):
+        if padding not in ("same", "valid"):
+            msg = f"{where}: padding must be 'same', 'valid' or numbers, got {padding!r}"
+            raise ValueError(msg)
+        same = padding == "same"
+        pairs = same_padding(kernel, stride, dilation, where) if same else ((0, 0),) * len(kernel)
+    else:
+        pairs = tuple((p, p) for p in padding)
+    if min(_outputs(spatial, kernel, stride, pairs, dilation)) < 1 or 0 in kernel:
+        msg = (
+            f"{where}: kernel {kernel} with dilation {dilation} does not fit into an input of size {spatial} "
+            f"padded by {pairs}; pad more or take a smaller kernel"
+        )
+        raise ValueError(msg)
+    return pairs
+
+
 def _check(where: str, x: Any, weight: Any, bias: Any, groups: int, channels: int, outputs: int) -> None:
     if x.shape[1] != channels:
         msg = (
@@ -286,8 +311,9 @@ def _check(where: str, x: Any, weight: Any, bias: Any, groups: int, channels: in
             f"{tuple(bias.shape)}"
         )
         raise ValueError(msg)
+    dtype = unwrap(x).dtype
     for name, a in (("weight", weight), ("bias", bias)):
-        if a is not None and unwrap(a).dtype != unwrap(x).dtype:
+        if a is not None and unwrap(a).dtype != dtype:
             msg = (
                 f"{where}: x is {x.dtype} but {name} is {a.dtype}; "
                 "convert one: anynet.astype(x, …) or module.to(dtype)"
@@ -340,24 +366,12 @@ def conv(
     axes, single = _ready(where, x, weight, groups)
     stride = spread_option(stride, axes, "stride", where)
     dilation = spread_option(dilation, axes, "dilation", where)
-    kernel = tuple(weight.shape[2:])
-    if isinstance(padding, str):
-        if padding not in ("same", "valid"):
-            msg = f"{where}: padding must be 'same', 'valid' or numbers, got {padding!r}"
-            raise ValueError(msg)
-        pairs = same_padding(kernel, stride, dilation, where) if padding == "same" else ((0, 0),) * axes
-    else:
-        pairs = tuple((p, p) for p in spread_option(padding, axes, "padding", where, 0))
+    pads = padding if isinstance(padding, str) else spread_option(padding, axes, "padding", where, 0)
     if single:
         x = reshape(x, (1, *x.shape))
-    _check(where, x, weight, bias, groups, weight.shape[1] * groups, weight.shape[0])
-    spatial = tuple(x.shape[2:])
-    if min(_outputs(spatial, kernel, stride, pairs, dilation)) < 1 or 0 in kernel:
-        msg = (
-            f"{where}: kernel {kernel} with dilation {dilation} does not fit into an input of size {spatial} "
-            f"padded by {pairs}; pad more or take a smaller kernel"
-        )
-        raise ValueError(msg)
+    outputs, inputs, *kernel = weight.shape
+    _check(where, x, weight, bias, groups, inputs * groups, outputs)
+    pairs = _padding(where, tuple(x.shape[2:]), tuple(kernel), stride, pads, dilation)
     arrays = (x, weight) if bias is None else (x, weight, bias)
     y = _conv(*arrays, **_options(stride, pairs, dilation, groups))
     return squeeze(y, 0) if single else y

@@ -105,7 +105,8 @@ def embedding(
     plain = to_plain(index, device=None if hasattr(index, "shape") else weight.device)
     shape = tuple(plain.shape)
     xp = backend_of(plain)
-    flat = check_index(xp.reshape(plain, (-1,)), weight.shape[0], "embedding", negative=False)
+    flat = plain if len(shape) == 1 else xp.reshape(plain, (-1,))
+    flat = check_index(flat, weight.shape[0], "embedding", negative=False)
     if padding_idx is not None:
         if not -weight.shape[0] <= padding_idx < weight.shape[0]:
             msg = f"embedding: padding_idx must be in [{-weight.shape[0]}, {weight.shape[0] - 1}], got {padding_idx}"
@@ -123,4 +124,4 @@ def embedding(
     if sparse and isinstance(weight, Tensor) and type(weight.edge) is Leaf:
         weight.edge.table = True
     rows = _embedding(weight, flat, padding=padding_idx, by_frequency=scale_grad_by_freq, sparse=sparse)
-    return reshape(rows, (*shape, weight.shape[1]))
+    return rows if len(shape) == 1 else reshape(rows, (*shape, weight.shape[1]))

@@ -285,6 +285,10 @@ def getitem(x: ArrayLike, key: Any, /) -> Tensor:
     """``x[key]``: integers, slices, None and ``...``; integer arrays; or one boolean mask."""
     if isinstance(x, Tensor) and (type(key) is int or _simple(key)):
         return basic_getitem(x, key=_plain_key(x, key)[0])
+    if isinstance(x, Tensor) and isinstance(key, Tensor):
+        xp, index = TYPES.get(type(key._data)), key._data
+        if xp is not None and index.shape and x._data.shape and xp.isdtype(index.dtype, "integral"):
+            return _rows_at(x, xp, index)
     parts = key if isinstance(key, tuple) else (key,)
     if isinstance(x, Tensor) and not INTERCEPT and _taken_at_once(x, parts):
         try:
@@ -297,6 +301,15 @@ def getitem(x: ArrayLike, key: Any, /) -> Tensor:
         return basic_getitem(x, key=key)
     plain, arrays = _plain_key(x, key)
     return _getitem_arrays(x, plain) if arrays else _getitem_basic(x, plain)
+
+
+def _rows_at(x: Tensor, xp: Backend, index: Array) -> Tensor:
+    """``x[index]`` for one array of integers."""
+    shape = tuple(index.shape)
+    index = xp.astype(check_index(index, x._data.shape[0], "indexing"), xp.int64, copy=False)
+    if len(shape) == 1:
+        return gather_rows(x, index=index)
+    return reshape(gather_rows(x, index=xp.reshape(index, (-1,))), (*shape, *x.shape[1:]))
 
 
 def _getitem_basic(x: Tensor, key: Any) -> Tensor:

@@ -25,6 +25,7 @@ from anynet.ops.elementwise import sqrt
 from anynet.ops.manipulation import reshape
 from anynet.ops.reductions import mean as mean_
 from anynet.ops.reductions import sum as sum_
+from anynet.ops.shapes import as_shape
 from anynet.ops.slicing import put
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
@@ -332,9 +333,7 @@ def layer_norm(
     """
     where = "layer_norm"
     _floating(where, x)
-    last = (
-        (normalized_shape,) if isinstance(normalized_shape, int) else tuple(int(n) for n in normalized_shape)
-    )
+    last = as_shape(normalized_shape)
     ndim = len(x.shape)
     if not last or tuple(x.shape[ndim - len(last) :]) != last:
         msg = f"{where}: the last axes of x must be normalized_shape {last}, x has shape {tuple(x.shape)}"
@@ -450,9 +449,7 @@ def rms_norm(
     """
     where = "rms_norm"
     _floating(where, x)
-    last = (
-        (normalized_shape,) if isinstance(normalized_shape, int) else tuple(int(n) for n in normalized_shape)
-    )
+    last = as_shape(normalized_shape)
     ndim = len(x.shape)
     if not last or tuple(x.shape[ndim - len(last) :]) != last:
         msg = f"{where}: the last axes of x must be normalized_shape {last}, x has shape {tuple(x.shape)}"

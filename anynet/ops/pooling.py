@@ -7,6 +7,7 @@ axis.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -274,18 +275,17 @@ adjoint(window_sum, window_spread)
 # ----- the functions -----
 
 
+@functools.lru_cache(maxsize=1024)
 def _layout(
-    where: str, x: Any, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, ceil_mode: bool
+    where: str, shape: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, ceil_mode: bool
 ) -> tuple[Ints, Pairs]:
-    """The number of windows along each axis, and what must be added at the ends for them."""
+    """The number of windows along each axis of an array of this shape, and what must be added at the ends for them."""
     axes = len(kernel)
-    if len(x.shape) < axes:
-        msg = f"{where}: x must have at least {axes} axes for the kernel {kernel}, got shape {tuple(x.shape)}"
+    if len(shape) < axes:
+        msg = f"{where}: x must have at least {axes} axes for the kernel {kernel}, got shape {shape}"
         raise ValueError(msg)
     outs, pads = [], []
-    for size, k, s, p, d in zip(
-        x.shape[len(x.shape) - axes :], kernel, stride, padding, dilation, strict=True
-    ):
+    for size, k, s, p, d in zip(shape[len(shape) - axes :], kernel, stride, padding, dilation, strict=True):
         extent = d * (k - 1) + 1
         if 2 * p > extent:
             msg = f"{where}: padding {p} must be at most half of the window's extent, {extent}"
@@ -336,7 +336,13 @@ def max_pool(
     steps = kernel if stride is None else spread_option(stride, n, "stride", where)
     dilation = spread_option(dilation, n, "dilation", where)
     out, pads = _layout(
-        where, x, kernel, steps, spread_option(padding, n, "padding", where, 0), dilation, ceil_mode
+        where,
+        tuple(x.shape),
+        kernel,
+        steps,
+        spread_option(padding, n, "padding", where, 0),
+        dilation,
+        ceil_mode,
     )
     options = _window_options(out, kernel, steps, pads, dilation)
     y = _max_pool(x, **options)
@@ -403,7 +409,7 @@ def avg_pool(
     steps = kernel if stride is None else spread_option(stride, n, "stride", where)
     pad = spread_option(padding, n, "padding", where, 0)
     _floating(x, where)
-    out, pads = _layout(where, x, kernel, steps, pad, (1,) * n, ceil_mode)
+    out, pads = _layout(where, tuple(x.shape), kernel, steps, pad, (1,) * n, ceil_mode)
     if divisor_override is not None:
         if divisor_override == 0:
             msg = f"{where}: divisor_override must not be 0, got 0"

@@ -14,6 +14,7 @@ from anynet.ops import indexing as ix
 from anynet.ops import linalg, selection
 from anynet.ops import manipulation as m
 from anynet.ops.shapes import axes_of
+from anynet.ops.slicing import basic_getitem
 from anynet.tensor import Tensor as AnyTensor
 from anynet.tensor import to_plain, wrap
 from anynet.torch.memory import behind, dense, memory_of, settle, shows, variable_below, viewable
@@ -246,7 +247,7 @@ def _pieces(length: int, sizes: Any) -> list[slice]:
 
 def _cut(x: Any, dim: int, pieces: list[slice]) -> tuple[Any, ...]:
     before = (slice(None),) * (dim % x.ndim)
-    return tuple(ix.getitem(x, (*before, piece, ...)) for piece in pieces)
+    return tuple([basic_getitem(x, key=(*before, piece, ...)) for piece in pieces])
 
 
 @offered_view("torch.split(x, 2, 1)", "x.split([1, 3], dim=1)", "x.split(2)")
@@ -287,7 +288,7 @@ def parts_of(input: Any, indices_or_sections: Any, dim: int) -> tuple[Any, ...]:
 @offered_view("torch.unbind(x)", "x.unbind(1)")
 def unbind(input: Any, dim: int = 0) -> Any:
     before = (slice(None),) * (dim % input.ndim)
-    return tuple(ix.getitem(input, (*before, k, ...)) for k in range(input.shape[dim]))
+    return tuple([basic_getitem(input, key=(*before, k, ...)) for k in range(input.shape[dim])])
 
 
 @offered_view("torch.narrow(x, 1, 1, 2)", "x.narrow(0, -2, 2)")
