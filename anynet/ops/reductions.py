@@ -99,13 +99,21 @@ def mean(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tenso
 
 @primitive(name="var")
 def _var(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, correction: float, keepdims: bool) -> Array:
-    return _widely(xp, xp.var, x, axis=axis, correction=correction, keepdims=keepdims)
+    return _widely(xp, _variance, x, axis, correction, keepdims)
 
 
-def _widely(xp: Backend, f: Any, x: Array, **options: Any) -> Array:
-    """f(x), taken in float32 of shorter numbers: in float16 a sum of squares and the size of x soon overflow."""
+def _widely(xp: Backend, f: Any, x: Array, *options: Any) -> Array:
+    """f(xp, x), taken in float32 of shorter numbers: in float16 a sum of squares and the size of x soon overflow."""
     wide = dtypes.wide(xp, x.dtype)
-    return f(x, **options) if wide == x.dtype else xp.astype(f(xp.astype(x, wide), **options), x.dtype)
+    return f(xp, x, *options) if wide == x.dtype else xp.astype(f(xp, xp.astype(x, wide), *options), x.dtype)
+
+
+def _variance(xp: Backend, x: Array, axis: Any, correction: float, keepdims: bool) -> Array:
+    if not xp.isdtype(x.dtype, "real floating"):
+        return xp.var(x, axis=axis, correction=correction, keepdims=keepdims)
+    far = x - xp.mean(x, axis=axis, keepdims=True)
+    free = _count(x.shape, axis) - correction
+    return xp.sum(far * far, axis=axis, keepdims=keepdims) / _max(free, 0)
 
 
 def _var_rule(g: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:
@@ -126,7 +134,11 @@ def var(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims
 
 @primitive(name="std")
 def _std(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, correction: float, keepdims: bool) -> Array:
-    return _widely(xp, xp.std, x, axis=axis, correction=correction, keepdims=keepdims)
+    return _widely(xp, _deviation, x, axis, correction, keepdims)
+
+
+def _deviation(xp: Backend, x: Array, axis: Any, correction: float, keepdims: bool) -> Array:
+    return xp.sqrt(_variance(xp, x, axis, correction, keepdims))
 
 
 def _std_rule(g: Any, y: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:

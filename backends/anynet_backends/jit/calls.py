@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -157,7 +158,38 @@ def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> 
         if n > 1024:
             return None
         return _product(x.reshape(-1, n), ones_vector(n, x.dtype).reshape(n, 1), out.reshape(-1, 1))
-    return None
+    at = _single(axis, x.ndim)
+    return None if not at else _row_by_row(np.add, x, at, out)
+
+
+_MOST_ROWS: Final = 16
+"""Loops of a reduction along an axis that is not the last."""
+
+
+def _single(axis: Any, ndim: int) -> int | None:
+    """The one axis that is meant, if there is one."""
+    if isinstance(axis, tuple):
+        axis = axis[0] if len(axis) == 1 else None
+    return None if axis is None else axis % ndim
+
+
+def _row_by_row(f: np.ufunc, x: Array, axis: int, out: Array) -> list[KernelCall] | None:
+    """A reduction along an axis that is not the last of a contiguous array, as NumPy does it: 0 (of sums) or the first row, and the
+    others one by one."""
+    n, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
+    found = inner_loop(f, f"{x.dtype.char * 2}->{x.dtype.char}")
+    outer = x.size // (n * inner)
+    if found is None or inner < 2 or outer > _MOST_ROWS:
+        return None
+    cubes, flat, size = x.reshape(outer, n, inner), out.reshape(outer, inner), x.itemsize
+    first = 0 if f is np.add else 1
+    made = _copied(cubes[:, 0] if first else 0.0, flat)
+    if made is None or first == n:
+        return made
+    for rows, place in zip(cubes, flat, strict=True):
+        arrays, steps = (place, rows[first:], place), (0, inner * size, 0)
+        made.append(nested_call(found, arrays, (n - first,), steps, (inner,), (size,) * 3))
+    return made
 
 
 def _sum_in_order(x: Array, axis: Any, out: Array, keepdims: bool) -> list[KernelCall] | None:
@@ -194,8 +226,11 @@ def _extremum(
         return None
     last = x.ndim - 1
     whole = axis is None or (isinstance(axis, tuple) and len(axis) == x.ndim)
-    if not x.ndim or not (whole or axis in (-1, last, (last,), (-1,))):
+    if not x.ndim:
         return None
+    if not (whole or axis in (-1, last, (last,), (-1,))):
+        at = _single(axis, x.ndim)
+        return None if at is None else _row_by_row(f, x, at, out)
     found = inner_loop(f, f"{x.dtype.char * 2}->{x.dtype.char}")
     if found is None:
         return None

@@ -243,6 +243,23 @@ def test_choices():
     assert same(a, expected)
 
 
+@pytest.mark.parametrize("letter", ["f", "d"])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((5, 7, 3), 1), ((1, 9, 4), (1,)), ((9, 4), 0), ((2, 3, 4, 5), 2), ((3, 1, 4), -2)]
+)
+@pytest.mark.parametrize("f", [np.add, np.maximum, np.minimum], ids=lambda f: f.__name__)
+def test_reductions_along_other_axes(letter, shape, axis, f):
+    x = numbers(letter, shape, 1)
+    x.flat[3], x.flat[7] = np.nan, -0.0
+    x[..., -1] = -0.0
+    out = np.empty(np.any(x, axis).shape, x.dtype)
+    reduce = sum_by_dot if f is np.add else f.reduce
+    args = (x, axis, None, out, False)
+    assert run([numpy_calls.NumpyCall(reduce, args, (x,), (out,))], [out]) == 0
+    with np.errstate(all="ignore"):
+        assert same(out, reduce(x, axis, None, None, False))
+
+
 def test_empty_and_0d():
     empty = np.empty((0, 3))
     assert run([call(np.add, empty, 1.0, empty)], [empty]) == 0
