@@ -40,8 +40,9 @@ SIZES: Final = (4, 6, 8)
 BLOCK: Final = 1 << 18
 """Elements of the columns that are copied at a time."""
 
-TRANSFORM, COPY, RESULT, WEIGHT = 20, 8, 10, 24
-"""What an element of B x, of the columns, of the products and of a transformed weight takes, in multiplications of a product."""
+TRANSFORM, COPY, RESULT, WEIGHT, CALL = 13, 8, 10, 24, 600
+"""What an element of B x, of the columns, of the products and of a transformed weight takes, in multiplications of a product; and what
+the small product that transforms a row takes beside it, for each of its points."""
 
 
 class _Matrices(NamedTuple):
@@ -96,10 +97,12 @@ def tile_for(filters: int, channels: int, kernel: Ints, out: Ints, n: int, strid
         if points <= taps:
             continue
         rows = points * dilation * -(-out[0] // (dilation * (points + 1 - taps)))
-        cost = (
-            rows * (filters * channels * columns + channels * (TRANSFORM + columns * COPY) + filters * RESULT)
-            + points * filters * channels * columns * WEIGHT // row
+        cost = rows * (
+            filters * channels * columns
+            + channels * (TRANSFORM + CALL // row + columns * COPY)
+            + filters * (RESULT + CALL // row)
         )
+        cost += points * filters * channels * columns * WEIGHT // row
         if cost < least:
             best, least = points, cost
     return best
