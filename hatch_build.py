@@ -1,8 +1,8 @@
 """What the wheel takes besides the packages: the examples, in one archive, since an installer compiles each file that lies open.
 
 The archive lies in another one, which compresses it as a whole: that takes a third less than each file by itself. How ONNX's graphs are
-read and written, what is for CUDA, arrays without values and readers of other libraries' files, which few need, and reports and explanations, which take
-longer than to compile what makes them, lie in archives as well, which Python imports from.
+read and written, what is for CUDA, arrays without values and readers of other libraries' files, which few need, and reports and
+explanations, which take longer than to compile what makes them, lie in archives as well, which Python imports from.
 """
 
 from __future__ import annotations
