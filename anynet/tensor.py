@@ -489,6 +489,8 @@ class Tensor:
         edge = self.edge
         if type(edge) is Leaf:
             edge.clean = False  # who has it may write into it
+            if CAPTURING and CAPTURING.own:
+                CAPTURING.own[-1].read.add(id(edge))
             return edge.grad
         return getattr(edge, "kept_grad", None)
 
@@ -499,11 +501,11 @@ class Tensor:
             msg = "only a variable (a leaf with requires_grad) has a gradient to set"
             raise RuntimeError(msg)
         if value is None:
-            edge.grad = None
             if COMPILING and COMPILING.own:
                 COMPILING.own[-1].forgotten.add(id(edge))
             elif CAPTURING and CAPTURING.own:
-                CAPTURING.own[-1].forgotten.add(id(edge))
+                CAPTURING.own[-1].forget(edge)
+            edge.grad = None
             return
         given = value if isinstance(value, Tensor) else wrap(value)
         if tuple(given.shape) != tuple(self.shape) or given.dtype != self.dtype:

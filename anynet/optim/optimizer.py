@@ -541,14 +541,17 @@ class Optimizer:
             self._set_zero()
 
     def _clear_gradients(self) -> None:
-        compiling = (COMPILING.own if COMPILING else None) or (CAPTURING.own if CAPTURING else None)
+        compiling = COMPILING.own if COMPILING else None
+        capturing = CAPTURING.own if CAPTURING and not compiling else None
         for group in self.param_groups:
             for p in group["params"]:
                 leaf = p.edge
                 if leaf is not None:
-                    leaf.grad = None
                     if compiling:
                         compiling[-1].forgotten.add(id(leaf))
+                    elif capturing:
+                        capturing[-1].forget(leaf)
+                    leaf.grad = None
 
     @host_callback
     def _set_zero(self) -> None:

@@ -153,6 +153,7 @@ def _prepared(recording: Any, optimizer: Optimizer) -> list[PlannedUpdate] | Non
             recording.see(p)
             if p.edge is not None:  # a graph writes whole gradients
                 p.edge.rows, p.edge.clean = None, False
+                recording.read.add(id(p.edge))
         # gradients that were assigned are brought into the vector
         if getattr(group, "changed", True) or not all(f.unchanged() or all(f.ready()) for f in group.flats):
             msg = "not all parameters of the optimizer have a gradient, or an option was changed"

@@ -329,11 +329,41 @@ def test_gradients_that_no_optimizer_holds_are_new_each_time():
         an.sum(w * x).backward()
 
     grads = []
-    for i in range(7):
-        f(an.full((2,), float(i), device="cuda"))
-        grads.append(w.grad)
-    assert [g.tolist() for g in grads] == [[float(i)] * 2 for i in range(7)]
+    with Log() as log:
+        for i in range(9):
+            f(an.full((2,), float(i), device="cuda"))
+            grads.append(w.grad)
+    assert [g.tolist() for g in grads] == [[float(i)] * 2 for i in range(9)]
     assert f.recorded == 1
+    assert len(log.having("graph ")) == 6
+
+
+def test_a_gradient_that_is_read_before_it_is_dropped_is_no_constant():
+    w = an.nn.Parameter(an.asarray([1.0, 2.0], device="cuda"))
+
+    def of(x):
+        y = x if w.grad is None else x + 0.5 * w.grad
+        w.grad = None
+        an.sum(w * y).backward()
+
+    def added(x):
+        an.sum(w * x).backward()
+        w.grad = None
+        an.sum(w * w * x).backward()
+
+    found = []
+    for function in (of, added):
+        for step in (function, an.compile(function)):
+            w.grad = None
+            grads = []
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                for i in range(12):
+                    step(an.full((2,), float(i), device="cuda"))
+                    grads.append(w.grad.tolist())
+            found.append(grads)
+    assert found[0] == found[1]
+    assert found[2] == found[3]
 
 
 def test_without_arguments():
@@ -727,7 +757,7 @@ def averages(training):
 def scales_by_rate(training):
     def hook(optimizer, args, kwargs):
         for p in optimizer.param_groups[0]["params"]:
-            p.grad.assign_(p.grad * (1.0 + optimizer.param_groups[0]["lr"]))
+            p.grad = p.grad * (1.0 + optimizer.param_groups[0]["lr"])
 
     return hook
 

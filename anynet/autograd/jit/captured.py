@@ -78,6 +78,10 @@ class Recording:
         self.variables: dict[int, tuple[Tensor, Array, Any]] = {}
         self.leaves: dict[int, tuple[Leaf, Tensor | None, tuple[Any, ...]]] = {}
         self.forgotten: set[int] = set()  # those whose gradients are dropped
+        self.dropped: set[int] = (
+            set()
+        )  # and were before anything has read them, so that it does not matter what they were
+        self.read: set[int] = set()
         self.given: set[int] = set()  # Tensors that stand for arguments
         for x in guard.tensors.values():
             self.see(x)
@@ -91,6 +95,13 @@ class Recording:
             self.leaves[id(leaf)] = leaf, leaf.grad, (leaf.rows, leaf.clean, leaf.traced)
             leaf.rows, leaf.clean, leaf.traced = None, False, True
             self.guard.watch_variable(x, leaf)
+
+    def forget(self, leaf: Leaf) -> None:
+        """A gradient is about to be dropped. One that was added to is another object by now."""
+        self.forgotten.add(id(leaf))
+        known = self.leaves.get(id(leaf))
+        if known is not None and leaf.grad is known[1] and id(leaf) not in self.read:
+            self.dropped.add(id(leaf))
 
     def write(self, x: Tensor) -> None:
         """A Tensor is about to be written in place."""
@@ -246,8 +257,9 @@ class _Step:
         for x, data, edge in self.recording.variables.values():
             if x._data is not data or x.edge is not edge:
                 return False
+        dropped = self.recording.dropped
         for leaf, before, _ in self.recording.leaves.values():
-            if (None if leaf.grad is None else leaf.grad._data) is not (
+            if id(leaf) not in dropped and (None if leaf.grad is None else leaf.grad._data) is not (
                 None if before is None else before._data
             ):
                 return False
