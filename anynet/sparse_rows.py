@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 from anynet import dtypes
 from anynet.tensor import Tensor, result_class, unwrap, wrap
 from anynet_backends import Array, backend_of
-from anynet_backends.jit.errors import CompileError
+from anynet_backends.jit.errors import CompileError, user_line
+from anynet_backends.jit.tracer import COMPILING
 from anynet_backends.memory.rows import Rows
 
 __all__ = ["SparseRows"]
@@ -41,8 +42,8 @@ class SparseRows(Tensor):
     (1000, 2)
     """
 
-    __slots__ = ("_rows",)
-    _rows: Rows
+    __slots__ = ("_held",)
+    _held: Rows
     is_sparse = True
 
     def __init__(self, indices: Any, values: Any, shape: tuple[int, ...]) -> None:
@@ -72,16 +73,26 @@ class SparseRows(Tensor):
             msg = f"SparseRows: indices must be in [0, {shape[0]}), got {int(xp.min(index))} … {int(xp.max(index))}"
             raise IndexError(msg)
         index = xp.astype(xp.reshape(index, (-1,)), xp.int64)
-        self._rows, self.edge = Rows(xp, index, plain, shape, sparse=True), None
+        self._held, self.edge = Rows(xp, index, plain, shape, sparse=True), None
 
     @classmethod
     def of(cls, rows: Rows) -> SparseRows:
         """Around rows as the backward pass gives them, without a check."""
         made = _new(cls)
-        made._rows, made.edge = rows, None
+        made._held, made.edge = rows, None
         return made
 
     # ----- what it is -----
+
+    @property
+    def _rows(self) -> Rows:
+        if COMPILING and COMPILING.own:  # they are those of this call, and a replay has others
+            msg = (
+                f"{user_line()}: a gradient that is rows of a table (sparse=True) is read in a compiled function, in which optimizers "
+                "alone can use it; do that outside of the compiled function"
+            )
+            raise CompileError(msg)
+        return self._held
 
     @property
     def rows(self) -> Rows:

@@ -33,7 +33,7 @@ from anynet.autograd.rules import fit, plain_cast, run_rules
 from anynet.sparse_rows import SparseRows
 from anynet.tensor import Leaf, Tensor, clock, is_batched_array, module_version, wrap
 from anynet_backends import TYPES, Array, backend_of
-from anynet_backends.concurrency import ThreadStack, this_thread
+from anynet_backends.concurrency import ThreadStack, late_import, this_thread
 from anynet_backends.memory.rows import Rows
 
 __all__ = [
@@ -457,6 +457,9 @@ def _fit(g: Any, spec: Any, create_graph: bool) -> Any:
 def accumulate(leaf: Leaf, g: Any, create_graph: bool) -> None:
     """Add a gradient to a leaf; the first one goes straight into the flat buffer where there is one."""
     if type(g) is Rows:
+        if g.sparse and not g.xp.eager:
+            late_import("anynet.autograd.jit.host_callback").rows_in_a_program(leaf, g)
+            return
         if g.sparse:
             g = SparseRows.of(g)
         elif leaf.hooks is None and _accumulate_rows(leaf, g):

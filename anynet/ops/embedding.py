@@ -11,7 +11,6 @@ from anynet.ops.manipulation import reshape
 from anynet.tensor import Leaf, Tensor, no_grad, to_plain, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
-from anynet_backends.jit.errors import CompileError
 from anynet_backends.memory.rows import Rows
 
 __all__ = ["embedding"]
@@ -51,15 +50,11 @@ _embedding.vjp(weight=_embedding_rule)
 
 
 def _rows(xp: Backend, g: Array, shape: tuple[int, ...], index: Array, padding: int | None) -> Rows:
-    """The gradient as rows, those of `padding` left out."""
-    if not xp.eager:
-        msg = (
-            "embedding: a compiled function has no gradients that are rows (sparse=True); leave out sparse=True, or call the function "
-            "without compiling it"
-        )
-        raise CompileError(msg)
+    """The gradient as rows, those of `padding` left out; while tracing, where how many there are must not depend on values, they are 0."""
     index = xp.astype(index, xp.int64)
-    if padding is not None:
+    if padding is not None and not xp.eager:
+        g = g * xp.astype(xp.expand_dims(index, axis=1) != padding, g.dtype)
+    elif padding is not None:
         kept = index != padding
         index, places = index[kept], xp.nonzero(kept)[0]
         g = xp.take(g, places, axis=0)

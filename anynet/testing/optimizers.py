@@ -247,9 +247,6 @@ class _Run:
             if self._one_by_one_differs():
                 reason = "its step calls the closure as often as it needs to"
                 raise NotApplicable(reason)
-            if t.optimizer.sparse_only:
-                reason = "a compiled function has no gradients that are rows"
-                raise NotApplicable(reason)
 
             def step() -> Any:
                 loss = t.closure()

@@ -342,15 +342,97 @@ def test_hooks_may_give_arrays_and_observers_see_arrays():
     assert isinstance(table.weight.grad, an.SparseRows)
 
 
-def test_compiled_functions_refuse():
+def two_tables(optimizer, **options):
+    """A step with lookups in two tables, in one of them twice, and the tables."""
+    rng = np.random.default_rng(0)
+    tables = [
+        nn.Embedding(
+            n,
+            WIDTH,
+            sparse=True,
+            padding_idx=padding,
+            _weight=an.asarray(rng.normal(size=(n, WIDTH)).astype("float32")),
+        )
+        for n, padding in ((ROWS, 3), (5, None))
+    ]
+    update = optimizer([p for t in tables for p in t.parameters()], lr=0.1, **options)
+
+    def step(i, j, y):
+        update.zero_grad()
+        loss = an.mean((an.sum(tables[0](i) * tables[1](j) + tables[0](j), axis=1) - y) ** 2)
+        loss.backward()
+        update.step()
+        return loss
+
+    return step, tables
+
+
+def batches(count):
+    rng = np.random.default_rng(1)
+    for _ in range(count):
+        yield (
+            an.asarray(rng.integers(0, ROWS, 12)),
+            an.asarray(rng.integers(0, 5, 12)),
+            an.asarray(rng.normal(size=12).astype("float32")),
+        )
+
+
+@pytest.mark.parametrize("optimizer", [an.optim.SparseAdam, an.optim.SGD, an.optim.Adagrad])
+def test_compiled_steps_have_the_same_bits(optimizer):
+    (eager, tables), (step, others) = two_tables(optimizer), two_tables(optimizer)
+    compiled = an.compile(step)
+    for batch in batches(6):
+        assert compiled(*batch).item() == eager(*batch).item()
+        for one, other in zip(tables, others, strict=True):
+            assert isinstance(other.weight.grad, an.SparseRows)
+            np.testing.assert_array_equal(other.weight.numpy(), one.weight.numpy())
+            np.testing.assert_array_equal(
+                other.weight.grad.to_dense().numpy(), one.weight.grad.to_dense().numpy()
+            )
+    assert compiled.recorded == 1
+
+
+def test_compiled_steps_add_up_rows_over_calls():
+    table = nn.Embedding(ROWS, WIDTH, sparse=True)
+    compiled = an.compile(lambda index: an.sum(table(index)).backward())
+    expected = np.zeros((ROWS, WIDTH))
+    for index in ([1, 2], [2, 4], [0, 0], [4, 1]):
+        compiled(an.asarray(index))
+        np.add.at(expected, index, 1.0)
+        np.testing.assert_array_equal(table.weight.grad.to_dense().numpy(), expected)
+    table.zero_grad()
+    compiled(an.asarray([1, 1]))
+    assert table.weight.grad.coalesce().indices().tolist() == [[1]]
+
+
+def test_compiled_functions_refuse_to_read_rows():
     table = nn.Embedding(ROWS, WIDTH, sparse=True)
 
-    def step(index):
+    def clipped(index):
+        an.sum(table(index)).backward()
+        nn.utils.clip_grad_norm_(table.parameters(), 1.0)
+
+    def read(index):
+        an.sum(table(index)).backward()
+        return an.sum(table.weight.grad)
+
+    for function in (clipped, read):
+        with pytest.raises(an.CompileError, match="rows of a table"):
+            an.compile(function)(an.asarray([1, 2]))
+        table.zero_grad()
+
+    def mixed(index):
+        an.sum(F.embedding(index, table.weight)).backward()
         an.sum(table(index)).backward()
 
-    with pytest.raises(an.CompileError, match="sparse=True"):
-        an.compile(step)(an.asarray([1, 2]))
-    assert table.weight.grad is None
+    an.optim.SGD(table.parameters(), lr=0.1)
+    with pytest.raises(an.CompileError, match="without it"):
+        an.compile(mixed)(an.asarray([1, 2]))
+    table.zero_grad()
+    handle = table.weight.register_hook(lambda g: g * 2.0)
+    with pytest.raises(an.CompileError, match="hook"):
+        an.compile(lambda index: an.sum(table(index)).backward())(an.asarray([1, 2]))
+    handle.remove()
 
     def assign(x):
         table.weight.grad = an.SparseRows([1], x * 2.0, (ROWS, WIDTH))

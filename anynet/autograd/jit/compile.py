@@ -28,7 +28,7 @@ from anynet.autograd.jit.outputs import Output
 from anynet.autograd.jit.replay_source import NOT_APPLICABLE
 from anynet.autograd.jit.specialize import traceable_numpy
 from anynet.autograd.jit.step import Step
-from anynet.autograd.jit.trace_context import TraceContext, contexts, is_array, module_observers
+from anynet.autograd.jit.trace_context import TraceContext, contexts, is_array, is_traced, module_observers
 from anynet.autograd.location import watching
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.tensor import Leaf, Tensor, to_plain, wrap
@@ -298,12 +298,13 @@ class Compiled:
             context.finish(given)
             recording.names = _names(context)
             _name_updates(recording)
-            calls = [n.args[0] for n in recording.instructions if n.kind == "host"]
+            hosts = [n for n in recording.instructions if n.kind == "host"]
+            calls = [n.args[0] for n in hosts]
             outputs = context.outputs
             program = Program(recording, outputs)
-            for call in calls:
+            for instruction, call in zip(hosts, calls, strict=True):
                 if isinstance(call, HostCall):
-                    call.arrays = program.arrays
+                    call.read(program.arrays, instruction.reads)
             step = Step(context, program, out_structure, constants, self.lock)
             done = True
         finally:
@@ -332,7 +333,7 @@ class Compiled:
             if isinstance(x._data, TracedArray):
                 x._data = data
         for leaf, _ in context.leaves.values():
-            if leaf.grad is not None and isinstance(leaf.grad._data, TracedArray):
+            if is_traced(leaf.grad):
                 leaf.grad = wrap(leaf.grad._data.value.copy("K"))
 
     def _check(self, step: Step, key: Any, leaves: list[Any], structure: Any, arrays: list[Array]) -> Any:

@@ -10,11 +10,13 @@ from anynet.autograd.backward import observer
 from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.jit.trace_context import contexts, module_observers
 from anynet.autograd.pytree import flatten, unflatten
+from anynet.sparse_rows import SparseRows
 from anynet.tensor import Leaf, Tensor, unwrap, wrap
-from anynet_backends import Array
+from anynet_backends import Array, backend_of
 from anynet_backends.concurrency import ThreadStack, set_aside
 from anynet_backends.jit.errors import CompileError, user_line
 from anynet_backends.jit.tracer import ACTIVE, CAPTURING, COMPILING, TracedArray
+from anynet_backends.memory.rows import Rows
 
 __all__ = [
     "IN_A_GRAPH",
@@ -23,6 +25,7 @@ __all__ = [
     "host_call_handlers",
     "host_callback",
     "later",
+    "rows_in_a_program",
     "reads_a_tensor",
     "traced_print",
 ]
@@ -99,6 +102,29 @@ def host_callback(function: _F) -> _F:
 _printed = host_callback(print)
 
 
+def rows_in_a_program(leaf: Leaf, g: Rows) -> None:
+    """Add a gradient that is rows of a table, arrays of a trace, to that of a variable: at each replay, on the host."""
+    if leaf.hooks:
+        msg = (
+            f"{user_line()}: a hook on the gradient of a table with sparse=True in a compiled function; remove it, or call the function "
+            "without compiling it"
+        )
+        raise CompileError(msg)
+    if leaf.grad is not None and not isinstance(leaf.grad, SparseRows):
+        msg = (
+            f"{user_line()}: lookups with sparse=True and without it of one table in a compiled function; give all of them sparse=True, or "
+            "call the function without compiling it"
+        )
+        raise CompileError(msg)
+    _receive_rows(leaf, g.index, g.values, g.shape)
+
+
+@host_callback
+def _receive_rows(leaf: Leaf, index: Array, values: Array, shape: tuple[int, ...]) -> None:
+    g = SparseRows.of(Rows(backend_of(values), index, values, shape, sparse=True))
+    leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+
 def reads_a_tensor(args: Any, kwargs: Any) -> str | None:
     """Why a call that is made on the host, before a graph is launched, cannot be: a value would have to be there."""
     if any(isinstance(x, Tensor) for x in flatten([list(args), kwargs])[0]):
@@ -134,6 +160,12 @@ class HostCall:
             d.var if isinstance(d := unwrap(x), TracedArray) else None for x in self.leaves
         ]
         self.arrays: dict[int, Array] = {}
+
+    def read(self, arrays: dict[int, Array], reads: list[int]) -> None:
+        """Where its arguments are, by the variables that its instruction reads now: a pass may have found the same value elsewhere."""
+        found = iter(reads)
+        self.arrays = arrays
+        self.places = [None if v is None else next(found) for v in self.places]
 
     @property
     def plain(self) -> bool:

@@ -10,13 +10,13 @@ from typing import Any
 from anynet import streams
 from anynet.autograd.jit.outputs import Argument, ArgumentView, Output, build_result
 from anynet.autograd.jit.replay_source import ReplaySource
-from anynet.autograd.jit.trace_context import TraceContext
+from anynet.autograd.jit.trace_context import TraceContext, is_traced
 from anynet.autograd.pytree import LEAF
+from anynet.sparse_rows import SparseRows
 from anynet.tensor import wrap
 from anynet_backends import Array
 from anynet_backends.concurrency import once_property, this_thread
 from anynet_backends.jit.program import Program, owner
-from anynet_backends.jit.tracer import TracedArray
 
 __all__ = ["Step"]
 
@@ -57,13 +57,11 @@ class Step:
         self.after = [
             (leaf, leaf.grad)
             for leaf, _ in context.leaves.values()
-            if not isinstance(getattr(leaf.grad, "_data", None), TracedArray) and id(leaf) not in stay
+            if not (
+                is_traced(leaf.grad) or isinstance(leaf.grad, SparseRows) or id(leaf) in stay
+            )  # rows are received on the host
         ]
-        self.fresh = [
-            leaf
-            for leaf, _ in context.leaves.values()
-            if isinstance(getattr(leaf.grad, "_data", None), TracedArray)
-        ]
+        self.fresh = [leaf for leaf, _ in context.leaves.values() if is_traced(leaf.grad)]
         # what of the arguments is written in place: which input, and its place in the program
         self.written = [(i, x.value) for i, x in enumerate(recording.inputs) if x.var in recording.changed]
         # arguments that get a new array, attributes of modules that get a new Tensor: (what, number of the output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import is_
-from typing import Any
+from typing import Any, TypeGuard
 
 from anynet.autograd.graph import OutputEdge
 from anynet.autograd.jit import guarded_values
@@ -13,6 +13,7 @@ from anynet.autograd.jit.outputs import Argument, ArgumentView, Output
 from anynet.autograd.location import location
 from anynet.autograd.primitive import Primitive
 from anynet.autograd.pytree import flatten
+from anynet.sparse_rows import SparseRows
 from anynet.tensor import Buffer, Leaf, Parameter, Tensor, is_batched_array, wrap
 from anynet_backends import TYPES, Array, backend_of
 from anynet_backends.concurrency import ThreadStack, this_thread
@@ -209,7 +210,7 @@ class TraceContext:
                     self.outputs.append(self.recording.call("astype", (data, data.dtype), {"copy": True}))
         grads = []
         for leaf, before in self.leaves.values():
-            if leaf.grad is not None and isinstance(leaf.grad._data, TracedArray):
+            if is_traced(leaf.grad):
                 if before is not None:
                     msg = (
                         f"{self.guard.line('backward')}: gradients of a variable that no optimizer holds are added up over "
@@ -230,7 +231,7 @@ class TraceContext:
         self.guard.check_random()
         self.set_attributes()
         for leaf, _ in self.leaves.values():
-            if leaf.grad is not None and isinstance(leaf.grad._data, TracedArray):
+            if is_traced(leaf.grad):
                 leaf.grad = wrap(leaf.grad._data.value.copy("K"))
                 self.once = True
 
@@ -277,9 +278,14 @@ class TraceContext:
     def settle(self) -> None:
         """Gradients that lie in an optimizer's buffer become ordinary Tensors."""
         for leaf, _ in self.leaves.values():
-            if leaf.grad is not None and isinstance(leaf.grad._data, TracedArray) and leaf.buffer is not None:
+            if is_traced(leaf.grad) and leaf.buffer is not None:
                 if leaf.grad._data is self.recording.captured.get(id(leaf.buffer)):
                     leaf.grad = wrap(leaf.buffer)
+
+
+def is_traced(grad: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether a gradient is an array of the trace; one that is rows of a table is not, and its array would be large."""
+    return grad is not None and not isinstance(grad, SparseRows) and isinstance(grad._data, TracedArray)
 
 
 contexts: list[TraceContext] = []

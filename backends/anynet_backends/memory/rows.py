@@ -91,7 +91,9 @@ class Rows:
                 self.xp.concat((getattr(self, n), getattr(other, n)), axis=0) for n in ("index", "values")
             )
             both = Rows(self.xp, index, values, self.shape, sparse=self.sparse and other.sparse)
-            return both.coalesce() if both.sparse and index.shape[0] > self.shape[0] else both
+            return (
+                both.coalesce() if both.sparse and self.xp.eager and index.shape[0] > self.shape[0] else both
+            )
         total = self.xp.asarray(other, dtype=self.dtype, copy=True)
         self.add_to(total)
         return total
