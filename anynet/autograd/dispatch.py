@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from anynet.autograd.graph import Node, OutputEdge
-from anynet.autograd.jit.specialize import UNHASHABLE, Specialization, available, static_key
+from anynet.autograd.jit.specialize import MAX_BYTES, UNHASHABLE, Specialization, available, static_key
 from anynet.tensor import Tensor, clock, flavours, result_class, wrap
 from anynet_backends import TYPES, Array, Backend, backend_of
 from anynet_backends.concurrency import ThreadStack, late_import, this_thread
@@ -64,7 +64,7 @@ class DeviceError(ValueError):
 class Implementation:
     """How a primitive is computed for arrays of one type."""
 
-    __slots__ = ("compilable", "forward", "with_pullback", "xp")
+    __slots__ = ("compilable", "compiles_gradients", "forward", "with_pullback", "xp")
 
     def __init__(
         self,
@@ -72,11 +72,13 @@ class Implementation:
         forward: Callable[..., Any],
         with_pullback: Callable[..., Any] | None,
         compilable: bool,
+        compiles_gradients: bool,
     ) -> None:
         self.xp = xp
         self.forward = forward
         self.with_pullback = with_pullback  # a kernel that takes `need` and returns ``(y, pullback)``
         self.compilable = compilable  # whether it may be specialized
+        self.compiles_gradients = compiles_gradients  # where a gradient is to be taken, too
 
 
 # Over 60 lines, which the module's docstring gives the reason for.
@@ -120,7 +122,11 @@ def bind(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> A
         need = tuple([e is not None for e in edges])
     y: Any = None
     pullback = None
-    if impl.compilable and arrays and prim.compilable and not (prim.draws and "step" in meta):
+    if (
+        impl.compilable and arrays and prim.compilable
+        and (need is None or impl.compiles_gradients)
+        and not (prim.draws and "step" in meta)
+    ):  # fmt: skip
         given, fixed = data, meta
         if prim.array_meta:  # which are arguments to a specialization, too
             fixed = meta.copy()
@@ -247,13 +253,15 @@ def choose_implementation(prim: Primitive[...], kind: type | None, args: tuple[A
     function: Callable[..., Any] = prim.reference
     with_pullback = None
     compilable = kernel_switch.on and xp.eager and xp.compiles and available()
+    with_gradients = True
     kernel: Kernel | None = None
     if kernel_switch.on:
         kernel = xp.kernels.get(prim.name)
         if compilable and kernel is not None and not kernel.traceable:
-            # that is one call already, for what it takes
-            prim.max_bytes = kernel.min_bytes
+            # that is one call already, for what it takes; without a gradient it may be one of machine code
+            prim.max_bytes = kernel.min_bytes if kernel.lower is None else MAX_BYTES
             compilable = prim.max_bytes > 0
+            with_gradients = kernel.min_bytes > 0
         own = prim.kernels.get(xp.name)
         if own is not None:
             compilable = compilable and not own.opaque
@@ -267,7 +275,9 @@ def choose_implementation(prim: Primitive[...], kind: type | None, args: tuple[A
         function = kernel.function()
         if kernel.vjp:
             function, with_pullback = _forward_of(function), function
-    impl = prim.implementations[kind] = Implementation(xp, function, with_pullback, compilable)
+    impl = prim.implementations[kind] = Implementation(
+        xp, function, with_pullback, compilable, compilable and with_gradients
+    )
     return impl
 
 

@@ -11,7 +11,10 @@ import pytest
 
 import anynet as an
 import anynet_backends
+from anynet.autograd.jit import specialize
 from anynet.autograd.primitive import PRIMITIVES
+from anynet.ops.convolution import conv
+from anynet.ops.pooling import max_pool
 from anynet_backends import get_backend, onednn
 from anynet_backends.memory import layout
 from anynet_backends.onednn import convolution, layouts, library, pooling, primitive, reorders, softmax
@@ -1130,3 +1133,56 @@ def test_signals_during_products_do_not_write_into_their_buffers(loaded_by):
         env={k: v for k, v in os.environ.items() if k not in ("ANYNET_ONEDNN", "PYTHONFAULTHANDLER")},
     )  # fmt: skip
     assert (done.returncode, done.stdout.strip()) == (0, "fine"), done.stderr
+
+
+@installed
+@pytest.mark.skipif(not specialize.available(), reason="needs the extra numba")
+@pytest.mark.parametrize("order", ["plain", "channels last", "strided"])
+@pytest.mark.parametrize("shape", [(1, 8, 16), (2, 3, 9, 7), (1, 2, 4, 5, 3)], ids=str)
+def test_convolution_and_pooling_without_a_gradient_become_functions(monkeypatch, shape, order):
+    monkeypatch.setattr(specialize, "WARMUP_CALLS", 2)
+    rng = np.random.default_rng(0)
+    axes = len(shape) - 2
+    weight = an.asarray(rng.normal(size=(6, shape[1], *(3,) * axes)).astype(np.float32))
+    bias = an.asarray(rng.normal(size=6).astype(np.float32))
+
+    def numbers():
+        x = rng.normal(size=shape).astype(np.float32)
+        if order == "channels last":
+            return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+        return np.repeat(x, 2, axis=-1)[..., ::2] if order == "strided" else x
+
+    functions = {
+        "conv": lambda x: conv(x, weight, bias, padding=1),
+        "max_pool": lambda x: max_pool(x, (2,) * axes, padding=1),
+    }
+    for name, f in functions.items():
+        prim = PRIMITIVES[name]
+        prim.specializations.clear()
+        prim.compilable = True
+        for _ in range(5):
+            x = numbers()
+            y = f(an.Tensor(x))
+            recorded = f(an.Tensor(x, requires_grad=True))  # by the kernel
+            assert y.numpy().tobytes() == recorded.detach().numpy().tobytes()
+            assert y.data.strides == recorded.data.strides
+        (made,) = prim.specializations.values()
+        assert made.need is None
+        assert (made.table is not None) is (name == "conv")
+
+
+@installed
+def test_a_small_pooling_is_one_function_and_keeps_nan(monkeypatch):
+    monkeypatch.setattr(specialize, "WARMUP_CALLS", 2)
+    prim = PRIMITIVES["max_pool"]
+    prim.specializations.clear()
+    prim.compilable = True
+    x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    x[0, 1, 3, 2], x[1, 2, :2, :2] = np.nan, -np.inf
+    found = [max_pool(an.Tensor(x), (2, 2)).numpy() for _ in range(4)]
+    recorded = max_pool(an.Tensor(x, requires_grad=True), (2, 2)).detach().numpy()
+    assert all(a.tobytes() == recorded.tobytes() for a in found)
+    assert (
+        all(s.table is not None for s in prim.specializations.values() if s.need is None)
+        is specialize.available()
+    )

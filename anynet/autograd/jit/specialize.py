@@ -217,8 +217,8 @@ def static_key(need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
     for value in values:
         kind: Any = type(value)
         if kind is tuple:  # mostly axes and shapes
-            kind = tuple(map(type, value))
-            if not _SIMPLE.issuperset(kind):
+            kind = _kinds(value)
+            if kind is None:
                 break
         elif kind not in _SIMPLE and (kind is not float or not value):
             break
@@ -231,9 +231,21 @@ def static_key(need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
         return UNHASHABLE
 
 
+def _kinds(values: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """The types in a tuple, or in tuples in it; None where there are others than simple ones."""
+    kinds = tuple(map(type, values))
+    if _SIMPLE.issuperset(kinds):
+        return kinds
+    if not _SIMPLE_OR_TUPLE.issuperset(kinds):
+        return None
+    inner = [_kinds(value) if kind is tuple else kind for kind, value in zip(kinds, values, strict=True)]
+    return None if None in inner else tuple(inner)
+
+
 UNHASHABLE = "unhashable"
 """The key of metadata that may change."""
 _SIMPLE = frozenset((int, bool, str, type(None), type(...)))
+_SIMPLE_OR_TUPLE = _SIMPLE | {tuple}
 
 
 def hashable(value: Any) -> Any:

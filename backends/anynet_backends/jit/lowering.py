@@ -82,8 +82,11 @@ class Lowering:
         reads = tuple(self.arrays[v] for v in instruction.reads)
         if instruction.kind == "host":
             reads += self.outside
-        if len(made) > 1:  # the later calls of an instruction read what the first wrote
+        if (
+            len(made) > 1
+        ):  # the later calls of an instruction read what the first wrote, there or in an array of their own
             reads += writes
+            reads += tuple(a for _, args in made for a in args if isinstance(a, np.ndarray))
         self.calls += [numpy_calls.NumpyCall(f, args, reads, writes) for f, args in made]
 
     def _array(self, x: Variable) -> Array:

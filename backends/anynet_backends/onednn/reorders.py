@@ -70,12 +70,7 @@ def channels_last_calls(x: Array) -> tuple[Array, list[Any]]:
     if is_channels_last(x):
         return x, []
     image, plan = empty_channels_last(x.shape), _plan(x)
-    return image, [(_copy, (image, x)) if plan is None else (plan.step.another(plan).run, (x, image))]
-
-
-def _copy(image: Array, x: Array) -> None:
-    """An opaque copy: passes over a program do not see that `image` is read afterwards."""
-    image[...] = x
+    return image, [(np.copyto, (image, x)) if plan is None else (plan.step.another(plan).run, (x, image))]
 
 
 class WeightReorder(DescriptorOwner):
