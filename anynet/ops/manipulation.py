@@ -200,6 +200,7 @@ def _unstack(xp: Backend, x: Array, *, axis: int) -> tuple[Array, ...]:
 
 
 _unstack.vjp(x=lambda g, axis: stack(g, axis=axis))
+_unstack.compilable = False  # views, which are made at once
 
 
 def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Tensor, ...]:

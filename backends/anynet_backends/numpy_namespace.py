@@ -248,6 +248,13 @@ def _permute_dims(x: Array, /, axes: Any) -> Array:
     return x.transpose(axes)
 
 
+def _unstack(x: Array, /, *, axis: int = 0) -> tuple[Array, ...]:
+    if not -x.ndim <= axis < x.ndim:
+        return np.unstack(x, axis=axis)  # which says so
+    before = (slice(None),) * (axis % x.ndim)
+    return tuple([x[(*before, i, ...)] for i in range(x.shape[axis])])
+
+
 def _matrix_transpose(x: Array, /) -> Array:
     return x.swapaxes(-1, -2) if x.ndim > 1 else np.matrix_transpose(x)
 
@@ -315,7 +322,7 @@ _REPLACED: Final[dict[str, Any]] = {
     "maximum": _with_number(np.maximum), "minimum": _with_number(np.minimum),
     "sum": _sum, "max": _max, "min": _min, "mean": _mean, "expand_dims": _expand_dims, "reshape": _reshape,
     "where": where, "stack": _stack, "roll": _roll, "nonzero": _nonzero,
-    "permute_dims": _permute_dims, "matrix_transpose": _matrix_transpose, "zeros_like": _zeros_like,
+    "permute_dims": _permute_dims, "unstack": _unstack, "matrix_transpose": _matrix_transpose, "zeros_like": _zeros_like,
     "ones_like": _ones_like, "full_like": _full_like, "broadcast_to": _broadcast_to,
     "astype": _astype, "clip": _clip, "count_nonzero": _count_nonzero, "take_along_axis": _take_along_axis,
     "diff": _diff, "sort": _sort, "argsort": _argsort, "finfo": _finfo, "iinfo": _iinfo,

@@ -35,7 +35,7 @@ define internal i1 @is_a(ptr %x, ptr %type) alwaysinline {
   ret i1 %same
 }
 
-; whether x is an array of a form: (dtype, axes, lengths …, strides …)
+; whether x is an array of a form: (dtype, axes, lengths …, strides …); the stride of an axis of length 1 says nothing
 define internal i1 @matches(ptr %x, ptr %form, ptr %type) {
 entry:
   %array = call i1 @is_a(ptr %x, ptr %type)
@@ -73,7 +73,9 @@ axis:
   %wanted_stride = call i64 @number_at(ptr %wanted_strides, i64 %i)
   %eq1 = icmp eq i64 %length, %wanted_length
   %eq2 = icmp eq i64 %stride, %wanted_stride
-  %eq = and i1 %eq1, %eq2
+  %single = icmp eq i64 %length, 1
+  %anywhere = or i1 %eq2, %single
+  %eq = and i1 %eq1, %anywhere
   %next = add i64 %i, 1
   br i1 %eq, label %head, label %no
 yes:

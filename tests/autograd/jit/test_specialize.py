@@ -646,3 +646,15 @@ def test_metadata_as_a_key():
     assert [key(None, form) for form in forms] == keys[: len(forms)]
     assert key((True,), {"a": 1}) != key(None, {"a": 1})
     assert key(None, {"a": [1]}) == specialize.UNHASHABLE
+
+
+def test_the_step_of_an_axis_of_length_one_says_nothing(at_once):
+    relu = PRIMITIVES["relu"]
+    x = np.random.default_rng(0).normal(size=(3, 8, 5)).astype(np.float32)
+    one, other = x[1:2], np.lib.stride_tricks.as_strided(x[1], (1, 8, 5), (4, 20, 4))
+    assert one.strides != other.strides
+    table, _, _ = plans(relu, (an.Tensor(one, requires_grad=True),), {})
+    y, pull = table.call(one)
+    assert same(table.call(other)[0], y)
+    assert all(same(a, b) for a, b in zip(pull(one), pull(other), strict=True))
+    assert table.call(x[:, :8][:1, ::-1]) is None  # steps of other axes do
