@@ -43,6 +43,65 @@ def epilogues(cupy: Any) -> list[tuple[str, str]]:
     return found
 
 
+def convolutions() -> list[tuple[str, str]]:
+    """How far convolutions by cuDNN and their gradients are from those of the CPU in float64, and whether they have the same bits twice."""
+    import anynet as an
+    from anynet.ops.convolution import conv
+    from anynet_backends.cuda_kernels import convolution, cudnn
+
+    if cudnn.LIBRARY.module is None:
+        return [("cuDNN", cudnn.LIBRARY.status)]
+    cases: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+        ((8, 16, 24, 24), (32, 16, 3, 3), {"padding": 1}),
+        ((8, 16, 25, 24), (32, 16, 3, 5), {"stride": (2, 3), "padding": (1, 2)}),
+        ((4, 16, 24, 24), (32, 4, 3, 3), {"groups": 4, "padding": "same", "dilation": 2}),
+        ((4, 16, 24, 24), (16, 1, 3, 3), {"groups": 16, "padding": 1}),
+        ((8, 16, 240), (32, 16, 5), {"padding": 2}),
+        ((2, 4, 6, 7, 8), (6, 4, 3, 3, 3), {"padding": 1}),
+    ]
+    rng = np.random.default_rng(0)
+
+    def computed(
+        arrays: list[Any], device: str, dtype: str, last: bool, options: dict[str, Any]
+    ) -> list[Any]:
+        xs = [an.asarray(a.astype(dtype), device=device) for a in arrays]
+        if last:  # the image lies with its channels last
+            xs[0] = an.asarray(
+                an.moveaxis(an.asarray(np.moveaxis(arrays[0], 1, -1).astype(dtype), device=device), -1, 1)
+            )
+        xs = [x.detach().requires_grad_() for x in xs]
+        y = conv(*xs, **options)
+        an.sum(
+            y * an.asarray(np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype), device=device)
+        ).backward()
+        return [t.numpy().astype(np.float64) for t in (y, *(x.grad for x in xs))]
+
+    found, direct = [("cuDNN", cudnn.LIBRARY.status)], convolution.Limits.direct
+    convolution.Limits.direct = 0
+    try:
+        for dtype, precision in (("float32", "float32"), ("float32", "tf32"), ("float16", "float32")):
+            for last in (False, True):
+                apart, same = 0.0, True
+                for x, w, options in cases:
+                    arrays = [rng.standard_normal(x).astype(dtype), rng.standard_normal(w).astype(dtype)]
+                    expected = computed(arrays, "cpu", "float64", False, options)
+                    with an.precision(precision):
+                        once, twice = (computed(arrays, "cuda", dtype, last, options) for _ in range(2))
+                    same &= all((a == b).all() for a, b in zip(once, twice, strict=True))
+                    distances = (
+                        np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(once, expected, strict=True)
+                    )
+                    apart = max(apart, *distances)
+                how = f"{dtype}{', tf32' * (precision == 'tf32')}, channels {'last' if last else 'first'}"
+                bits = "the same bits twice" if same else "NOT the same bits twice"
+                found.append((f"cuDNN {how}", f"largest relative distance from float64 {apart:.1e}; {bits}"))
+    except Exception as error:  # noqa: BLE001 a report is about whatever fails
+        found.append(("cuDNN", f"FAILED: {type(error).__name__}: {error}"))
+    finally:
+        convolution.Limits.direct = direct
+    return found
+
+
 rows = [("machine", platform.platform()), ("Python", platform.python_version())]
 for name in (
     "numpy",
@@ -72,6 +131,7 @@ try:
     rows.append(("CUDA runtime", str(cupy.cuda.runtime.runtimeGetVersion())))
     rows.append(("CUDA driver", str(cupy.cuda.runtime.driverGetVersion())))
     rows += epilogues(cupy)
+    rows += convolutions()
 except ImportError:
     rows.append(("CuPy", "not installed"))
 rows += [(f"device {device}", answer) for device, answer in available().items()]
