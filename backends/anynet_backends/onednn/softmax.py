@@ -13,6 +13,7 @@ from anynet_backends.backend import Backend
 from anynet_backends.kernel_table import KernelTable, register_in
 from anynet_backends.memory.layout import CACHE_BLOCK
 from anynet_backends.memory.outputs import empty_output
+from anynet_backends.onednn import primitive
 from anynet_backends.onednn.layouts import Ints, all_float32, contiguous, contiguous_strides
 from anynet_backends.onednn.library import load_library
 from anynet_backends.onednn.primitive import INFERENCE, TRAINING, DescriptorOwner, PlanCache, Step
@@ -69,12 +70,19 @@ LEAST_SIZE: Final = 1 << 12
 """The least number of elements of softmax and pooling from which on oneDNN is faster."""
 
 
-@_kernel.having(min_bytes=4 * LEAST_SIZE)
+_SHORT: Final = 32
+"""Numbers of a row below which a loop over all rows is quicker, up to `_FEW` elements."""
+_FEW: Final = 1 << 15
+
+
+@_kernel.having(min_bytes=4 * _FEW)
 def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
     """Softmax in float32. (Its log-softmax has errors of 6 ulp and is not used.)"""
     if x.size < LEAST_SIZE or not all_float32(x):
         return NotImplemented
     axis %= x.ndim
+    if x.shape[axis] < _SHORT and x.size < _FEW and primitive.specializes():
+        return NotImplemented
     if math.prod(x.shape[axis + 1 :]) > 1:  # the library has only its reference implementation
         return NotImplemented
     plan = softmaxes((math.prod(x.shape[:axis]), x.shape[axis], 1), need is not None)
