@@ -370,6 +370,7 @@ def document(results: dict[str, Any], before: str) -> str:
         "## Training: medians over all workloads", "", *table(SUMMARY, summary(results)), "", "![ratios of all workloads](speed.svg)", "",
         "## Behind", "", "Each should reach " + ", ".join(f"{goal} of {name}" for name, goal in GOALS.items()) + ".", "",
         *(table(["workload", *GOALS], behind) if behind else ["None."]), "",
+        "Floors by operations and bytes, what the time goes into, and what was tried: [FLOORS.md](FLOORS.md).", "",
         "## Training steps", "", *_training(results), *_inference(results), *_first_steps(results), *_memory(results), *_failures(results),
         *(line for part in _kept_sections(before) for line in (part, "")),
     ]  # fmt: skip
