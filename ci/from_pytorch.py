@@ -49,7 +49,8 @@ Public scripts that were run beside PyTorch with their import lines changed and 
   former and PyTorch's .pt and .pth files of weights; whatever else is pickled in a file is refused by its name, and
   nothing is run.
 * A write in place into a tensor that an operation has saved for the backward pass is no error: the operation keeps
-  the old values, and the gradient is that of what was computed.
+  the old values, and the gradient is that of what was computed. After a write through `.data` or `detach()`, which PyTorch
+  does not notice, its gradient is that of the overwritten values instead.
 * `x.numpy()` and `torch.from_numpy(a)`: what is written into the array is seen in the tensor; what is written into
   the tensor in place may leave the array as it was.
 * `p.data = y` gives p the values of y; what is written into y afterwards is not seen in p. A second backward pass makes
@@ -63,8 +64,6 @@ Public scripts that were run beside PyTorch with their import lines changed and 
 
 ## What is refused
 
-* A write through `.data`, `detach()` or under `no_grad()` into a result that is being differentiated: PyTorch lets
-  the graph keep the old value.
 * A write into a view that shows an element more than once (`expand`), as in PyTorch.
 * `x[indices] = values` with an index given twice; `index_add` and `scatter_add` add up.
 * Tensors in bfloat16 on NumPy, which has no such type (`torch.autocast` rounds to it); float16 there is.

@@ -420,7 +420,8 @@ def replace(x: Tensor, new: Tensor) -> Tensor:
     """Make x hold another value: what ``x += …`` and ``x[i] = …`` do.
 
     What was saved for the backward pass is not touched: the new value is a new array. A variable that is being
-    recorded cannot be overwritten; outside recording its data are written in place, so that views stay valid.
+    recorded cannot be overwritten; outside recording its data are written in place, so that views stay valid. A result that is
+    being differentiated keeps its place in the graph outside recording: gradients pass to what it was computed from, as in PyTorch.
     """
     if tuple(new.shape) != tuple(x.shape):
         msg = f"an in-place operation cannot change the shape from {x.shape} to {new.shape}"
@@ -437,7 +438,9 @@ def replace(x: Tensor, new: Tensor) -> Tensor:
         new = cast_to(new, dtype=x._data.dtype)
     if COMPILING and COMPILING.own:
         COMPILING.own[-1].lines[id(x), "data"] = user_line()
-    x._data, x.edge = new._data, new.edge
+    x._data = new._data
+    if this_thread.recording:
+        x.edge = new.edge
     return x
 
 

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import builtins as _builtins
 import math as _math
+import re as _re
 import sys as _sys
 from types import ModuleType as _ModuleType
 from typing import Any
+from urllib.parse import urlparse as _urlparse
 
 import anynet as _an
 from anynet import dtypes as _dtypes
@@ -414,7 +416,9 @@ hub = _ModuleType(f"{__name__}.hub", "torch.hub")
 _refused = dict.fromkeys(
     ("load", "list", "help", "load_state_dict_from_url", "download_url_to_file"), _no_download
 )
-vars(hub).update(_refused, get_dir=_hub_folder, _get_torch_home=_torch_home)
+vars(hub).update(
+    _refused, get_dir=_hub_folder, _get_torch_home=_torch_home, urlparse=_urlparse, HASH_REGEX=_re.compile(r"-([a-f0-9]*)\.")
+)
 _zoo = _ModuleType(f"{utils.__name__}.model_zoo", "torch.utils.model_zoo")
 vars(_zoo).update(load_url=_no_download)
 _sys.modules[_zoo.__name__] = vars(utils)["model_zoo"] = _zoo

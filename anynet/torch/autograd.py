@@ -18,6 +18,7 @@ from anynet.autograd.debug.gradcheck import gradgradcheck as _gradgradcheck
 from anynet.ops.creation import ones_like, zeros_like
 from anynet.tensor import Tensor as AnyTensor
 from anynet.tensor import enable_grad, no_grad, wrap
+from anynet.torch.memory import write
 from anynet.torch.tensor import Tensor, adopt
 
 __all__ = [
@@ -147,6 +148,7 @@ class _Context:
 
     def __init__(self) -> None:
         self.saved_tensors: tuple[Any, ...] = ()
+        self.dirty: tuple[Any, ...] = ()
         self.needs_input_grad: tuple[bool, ...] = ()
 
     def save_for_backward(self, *tensors: Any) -> None:
@@ -158,8 +160,9 @@ class _Context:
         """An older name of `saved_tensors`."""
         return self.saved_tensors
 
-    def mark_dirty(self, *_: Any) -> None:
-        """Inputs are never changed in place here."""
+    def mark_dirty(self, *args: Any) -> None:
+        """These inputs are changed in place; where they are returned, they become what is returned."""
+        self.dirty = args
 
     def mark_non_differentiable(self, *tensors: Any) -> None:
         """These outputs have no gradient."""
@@ -230,8 +233,22 @@ class Function:
 
         function = custom_vjp(computed)
         function.f.__name__ = cls.__name__
-        function.defvjp(lambda *given: (computed(*given), None), rule)
-        return adopt(function(*(args[i] for i in places)))
+        returned: list[Any] = []
+
+        def recorded(*given: Any) -> tuple[Any, None]:
+            returned[:] = _several(y := computed(*given))
+            return y, None
+
+        function.defvjp(recorded, rule)
+        y = adopt(function(*(args[i] for i in places)))
+        if not ctx.dirty or not returned:
+            return y
+        # an input that was changed in place is what it is returned as
+        ys = [y] if isinstance(y, AnyTensor) else list(y)
+        changed = [
+            write(x, new) if any(x is d for d in ctx.dirty) else new for x, new in zip(returned, ys, strict=True)
+        ]
+        return changed[0] if isinstance(y, AnyTensor) else type(y)(changed)
 
 
 def Variable(data: Any, requires_grad: bool = False) -> Any:

@@ -8,7 +8,8 @@ of it again:
     v = x[0];  v += 1       x ← x with its row 0 replaced;  v, and all other views of x, ← what they show of the new x
 
 So gradients are right by construction: what had been saved for a backward pass keeps the old values, which PyTorch refuses with an error.
-A variable (a leaf that requires a gradient) is written in place, outside of recording only, as everywhere in anynet.
+A variable (a leaf that requires a gradient) is written in place, outside of recording only, as everywhere in anynet. A result that is being
+differentiated keeps its place in the graph when it is written outside of recording, through `.data` or `detach()`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from anynet.nn.utils.weight_norm import renewed
 from anynet.ops.creation import arange
 from anynet.ops.indexing import replace
 from anynet.ops.manipulation import astype, broadcast_to, reshape
@@ -28,7 +28,7 @@ from anynet.torch.promotion import RANK
 from anynet_backends.concurrency import this_thread
 
 __all__ = [
-    "Memory", "behind", "dense", "fitted", "memory_of", "part", "place", "refuse_results", "settle", "shows", "variable_below",
+    "Memory", "behind", "dense", "fitted", "memory_of", "part", "place", "settle", "shows", "variable_below",
     "viewable", "write",
 ]  # fmt: skip
 
@@ -118,7 +118,6 @@ def write(x: Any, new: Any) -> Any:
     if own is not None:
         settle(x)
     if own is None or (own.parent is None and next(own.live(), None) is None):
-        refuse_results(x, recording=this_thread.recording)
         return replace(x, new)
     root, detached = x, False
     while (link := memory_of(root)) is not None and link.parent is not None:
@@ -128,8 +127,6 @@ def write(x: Any, new: Any) -> Any:
         new = link.put(parent, new) if link.put is not None else place(parent, link.again, new)
         root, detached = parent, detached or link.detached
         settle(root)
-    recording = this_thread.recording and not detached
-    refuse_results(root, recording=recording)
     if detached:
         with no_grad():
             replace(root, new.detach())
@@ -259,16 +256,6 @@ def behind(x: Any, take: Callable[[Any], Any]) -> None:
     made = take(old)
     x._data, x.edge, x._memory = made._data, made.edge, made._memory
     own.views = [*(ref for ref in own.views if ref() is not made), weakref.ref(x)]
-
-
-def refuse_results(x: Any, *, recording: bool) -> None:
-    # a weight that a hook computes again before each call may be written to: nothing comes of it, here as there
-    if not recording and x.edge is not None and type(x.edge) is not Leaf and renewed.get(id(x)) is not x:
-        msg = (
-            "a result that is being differentiated cannot be changed under no_grad() or through .data or detach(): its gradient would "
-            "be that of the old value; change a clone(), or write inside of the recording"
-        )
-        raise RuntimeError(msg)
 
 
 def _refresh(x: Any) -> None:

@@ -21,7 +21,7 @@ from anynet.ops.linear import matmul
 from anynet.ops.manipulation import astype, reshape, to_device
 from anynet.ops.slicing import basic_getitem
 from anynet.sparse_rows import SparseRows
-from anynet.torch.memory import fitted, memory_of, part, refuse_results, shows, write
+from anynet.torch.memory import fitted, memory_of, part, shows, write
 from anynet.torch.promotion import as_float, floor_divide, number, prepared, prepared_floats, remainder
 from anynet.torch.sizes import Count, Size, device
 from anynet_backends import registry
@@ -120,7 +120,6 @@ class Tensor(_Plain):
             and tuple(value.shape) == tuple(self.shape)
             and value.dtype is self.dtype
         ):
-            refuse_results(self, recording=False)
             part(self)
             with tensor.no_grad():
                 replace(self, value.detach())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from types import ModuleType
+from types import GenericAlias, ModuleType
 from typing import Any
 
 from anynet import data as _data
@@ -205,6 +205,9 @@ for _own in (
     DistributedSampler,
 ):
     setattr(data, _own.__name__, _own)
+for _kind in vars(data).values():  # class Mine(Sampler[list[int]])
+    if isinstance(_kind, type) and not hasattr(_kind, "__class_getitem__"):
+        _kind.__class_getitem__ = classmethod(GenericAlias)  # type: ignore[attr-defined]
 data.dataset = data.dataloader = data.sampler = data.distributed = data  # type: ignore[attr-defined]
 utils = ModuleType("anynet.torch.utils", "torch.utils")
 utils.data, utils.checkpoint = data, checkpoint  # type: ignore[attr-defined]

@@ -181,3 +181,27 @@ class FakeData(VisionDataset):
         if importlib.util.find_spec("PIL") is not None:
             picture = _functional.to_pil_image(picture)
         return self._changed(picture, target)
+
+
+_OTHERS = (
+    "CIFAR100", "Caltech101", "Caltech256", "CelebA", "Cityscapes", "CocoCaptions", "CocoDetection", "Country211", "DTD", "DatasetFolder",
+    "EMNIST", "EuroSAT", "FGVCAircraft", "FER2013", "Flickr30k", "Flickr8k", "Flowers102", "Food101", "GTSRB", "HMDB51", "INaturalist",
+    "ImageNet", "Imagenette", "KMNIST", "Kinetics", "Kitti", "LFWPairs", "LFWPeople", "LSUN", "LSUNClass", "Omniglot", "OxfordIIITPet",
+    "PCAM", "PhotoTour", "Places365", "QMNIST", "RenderedSST2", "SBDataset", "SBU", "SEMEION", "STL10", "SUN397", "SVHN", "StanfordCars",
+    "UCF101", "USPS", "VOCDetection", "VOCSegmentation", "WIDERFace",
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """torchvision's other data sets: files import them together with those that they use, so that only making one is refused."""
+    if name not in _OTHERS:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+
+    def refused(self: Any, *_: Any, **__: Any) -> None:
+        msg = f"torchvision.datasets.{name} is not here; there are {', '.join(__all__[:-1])}, and anynet.data.load has others"
+        raise NotImplementedError(msg)
+
+    made = type(name, (VisionDataset,), {"__init__": refused, "__module__": __name__})
+    globals()[name] = made
+    return made

@@ -153,14 +153,8 @@ def test_compile():
     assert torch.compile(lambda a: a * 2)(x).sum().item() == 16.0
 
 
-def test_results_cannot_be_changed_behind_their_gradient():
+def test_writes_that_are_refused():
     w = torch.ones(2, requires_grad=True)
-    y = w * 2
-    for change in (lambda: y.data.mul_(2), lambda: y.detach().zero_()):
-        with pytest.raises(RuntimeError, match="result that is being differentiated"):
-            change()
-    with torch.no_grad(), pytest.raises(RuntimeError, match="result that is being differentiated"):
-        y.add_(1)
     with pytest.raises(RuntimeError):
         w.add_(1)
     with pytest.raises(RuntimeError, match="more than once"):

@@ -6,7 +6,6 @@ files hold ``weight_g`` and ``weight_v``, or ``weight_orig``, ``weight_u`` and `
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 from anynet import streams
@@ -23,11 +22,7 @@ from anynet.nn.utils.parametrizations import (
 )
 from anynet.tensor import Buffer, Parameter, Tensor, no_grad
 
-__all__ = ["remove_spectral_norm", "remove_weight_norm", "renewed", "spectral_norm", "weight_norm"]
-
-
-renewed: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-"""By id: what a hook computed before a call. What is written into it is gone with the next one (`anynet.torch.memory`)."""
+__all__ = ["remove_spectral_norm", "remove_weight_norm", "spectral_norm", "weight_norm"]
 
 
 class _Hook(MakesAttribute):
@@ -40,9 +35,7 @@ class _Hook(MakesAttribute):
         raise NotImplementedError
 
     def __call__(self, module: Module, args: Any) -> None:
-        value = self.value(module)
-        renewed[id(value)] = value
-        setattr(module, self.name, value)
+        setattr(module, self.name, self.value(module))
 
     def present(self, module: Module) -> Any:
         """The value for the parameters as they are: a spectral norm moves its vectors in training only."""

@@ -22,6 +22,8 @@ from anynet.torch.nn import functional as functional
 from anynet.torch.nn import init as init
 from anynet.torch.nn.averages import CLASSES as _AVERAGED
 from anynet.torch.nn.averages import translation as _translation
+from anynet.torch.nn.overridden import METHODS as _METHODS
+from anynet.torch.nn.overridden import heard as _heard
 from anynet.torch.tensor import Buffer as Buffer
 from anynet.torch.tensor import Parameter as Parameter
 from anynet.torch.tensor import Tensor as _Tensor
@@ -64,7 +66,10 @@ class _Stand(type):
         own = cls.__dict__.get("_stands")
         if "_translated" in cls.__dict__:
             args, kwargs = cls.__dict__["_translated"](args, kwargs)
-        return adopted(type.__call__(own if own is not None else cls, *args, **kwargs))
+        made = adopted(type.__call__(own if own is not None else cls, *args, **kwargs))
+        if own is None:
+            _heard(made)
+        return made
 
     def __instancecheck__(cls, instance: object) -> bool:
         own = cls.__dict__.get("_stands")
@@ -116,7 +121,9 @@ def _names_of_weights(rnn: Any) -> list[list[str]]:
     return [[name for name in names if name[name.index("_l") :] == end] for end in ends]
 
 
-# layers of this room are anynet's own, so that is where PyTorch's dictionaries of members have to be
+# layers of this room are anynet's own, so that is where PyTorch's dictionaries of members and its other methods have to be
+for _name, _method in _METHODS.items():
+    setattr(_nn.Module, _name, _method)
 _nn.Module._modules = property(lambda self: _Members(self, self.named_children()))  # type: ignore[attr-defined]
 _nn.Module._parameters = property(lambda self: _Members(self, self.named_parameters(recurse=False)))  # type: ignore[attr-defined]
 _nn.Module._buffers = property(  # type: ignore[attr-defined]
