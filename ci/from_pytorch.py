@@ -65,7 +65,8 @@ Public scripts that were run beside PyTorch with their import lines changed and 
 ## What is refused
 
 * A write into a view that shows an element more than once (`expand`), as in PyTorch.
-* `x[indices] = values` with an index given twice; `index_add` and `scatter_add` add up.
+* `x[indices] = values` with an index given twice, where values are being differentiated (else the last value stays);
+  `index_add` and `scatter_add` add up.
 * Tensors in bfloat16 on NumPy, which has no such type (`torch.autocast` rounds to it); float16 there is.
 
 ## In anynet's own namespace

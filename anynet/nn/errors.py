@@ -48,9 +48,10 @@ class _Trail(list[Any]):
 
 
 def refuse_other_types(module: Module, args: tuple[Any, ...], error: Exception) -> None:
-    """Where a layer failed on a list, a number or None in the place of its input, say so."""
+    """Where a layer of this library failed on a list, a number or None in the place of its input, say so."""
     if (
-        isinstance(error, (AttributeError, TypeError))
+        (type(module).forward.__module__ or "").startswith("anynet.")
+        and isinstance(error, (AttributeError, TypeError))
         and args
         and type(args[0]) in (list, int, float, bool, str, dict, set, NoneType)
     ):

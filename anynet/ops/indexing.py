@@ -473,28 +473,28 @@ def _written(x: Tensor, key: Any, value: Any) -> bool:
             data[key] = value if value.dtype == data.dtype else backend_of(data).astype(value, data.dtype)
     except (ValueError, TypeError, IndexError, OverflowError):
         return False
-    edge = x.edge
-    if edge is not None:
-        if type(edge) is Leaf:
-            edge.written = clock()
-        else:
-            x.edge = None
+    if type(x.edge) is Leaf:
+        x.edge.written = clock()
     return True
 
 
 def _set_rows(
     x: Tensor, flat: Array, shape: tuple[int, ...], lead: int, rest: tuple[int, ...], value: Any
 ) -> None:
-    """x with `value` in the rows that a list names, of those along its first `lead` axes."""
+    """x with `value` in the rows that a list names, of those along its first `lead` axes; of one that it names twice, the last value."""
     xp = backend_of(x._data)
     rows = reshape(x, (math.prod(x.shape[:lead]), *rest))
     if isinstance(value, Tensor) or hasattr(value, "dtype"):
         value = reshape(broadcast_to(value, (*shape, *rest)), (math.prod(shape), *rest))
     order = xp.argsort(flat)
     ranked = xp.take(flat, order, axis=0)
-    if bool(xp.any(ranked[1:] == ranked[:-1])):
-        msg = "x[indices] = value with an index given twice is undefined; use anynet.index_add to accumulate"
-        raise IndexError(msg)
+    once = ranked[1:] != ranked[:-1]
+    if not bool(xp.all(once)):
+        if isinstance(value, Tensor) and value.edge is not None and this_thread.recording:
+            msg = "x[indices] = value with an index given twice has no gradient for value; use anynet.index_add to accumulate"
+            raise IndexError(msg)
+        last = xp.concat((once, xp.ones((1,), dtype=once.dtype, device=xp.native_device(xp.device_of(once)))))
+        order = order[last]
     counts = xp.zeros((rows.shape[0],), dtype=xp.int64, device=xp.native_device(xp.device_of(x._data)))
     mask = xp.index_add(counts, flat, xp.ones_like(flat)) > 0
     if hasattr(value, "dtype"):

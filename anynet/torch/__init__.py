@@ -53,8 +53,10 @@ from anynet.torch.runtime import onnx as onnx
 from anynet.torch.runtime import profiler as profiler
 from anynet.torch.serialization import load as load
 from anynet.torch.serialization import save as save
+from anynet.torch.sizes import FORMATS as _FORMATS
 from anynet.torch.sizes import Size as Size
 from anynet.torch.sizes import device as device
+from anynet.torch.sizes import memory_format as memory_format
 from anynet.torch.table import TABLE as _TABLE
 from anynet.torch.tensor import Tensor as Tensor
 from anynet.torch.tensor import adopt as _adopt
@@ -85,7 +87,7 @@ complex64 = cfloat = _dtypes.complex64
 complex128 = cdouble = _dtypes.complex128
 dtype = DType
 strided, sparse_coo, sparse_csr = "torch.strided", "torch.sparse_coo", "torch.sparse_csr"
-contiguous_format = preserve_format = channels_last = None
+globals().update(_FORMATS)
 globals().update({name: row.function for name, row in _TABLE.items() if row.is_function})
 globals().update(_TYPED)
 globals().update(functions.foreach.FOREACH)

@@ -28,7 +28,7 @@ from anynet.torch.promotion import RANK
 from anynet_backends.concurrency import this_thread
 
 __all__ = [
-    "Memory", "behind", "dense", "fitted", "memory_of", "part", "place", "settle", "shows", "variable_below",
+    "Memory", "above", "behind", "dense", "fitted", "in_order", "layout", "memory_of", "part", "place", "settle", "shows", "variable_below",
     "viewable", "write",
 ]  # fmt: skip
 
@@ -165,26 +165,48 @@ def dense(shape: Any, strides: Any, new: Any) -> bool:
     return True
 
 
-def _strides(x: Any) -> tuple[int, ...]:
-    """How far apart neighbours along each axis lie in the memory that a view shows, which begins with a tensor in order."""
-    chain, root = [], x
-    while (link := memory_of(root)) is not None and link.parent is not None:
-        settle(root)
+def above(x: Any) -> tuple[Any, list[Memory], bool]:
+    """The first Tensor of the chain of views that ends with x, which lies in order, the links to x, and whether one of them is detached."""
+    chain: list[Memory] = []
+    settle(x)
+    while (link := memory_of(x)) is not None and link.parent is not None:
         parent = link.parent() if link.detached else link.parent
         if parent is None:
             break
+        settle(parent)
         chain.append(link)
-        root = parent
+        x = parent
+    return x, chain[::-1], any(link.detached for link in chain)
+
+
+def layout(x: Any) -> tuple[int, tuple[int, ...]]:
+    """Where the first element of x lies in the memory that it shows, which begins with a tensor in order, and how far apart neighbours
+    along each axis lie; in elements."""
+    root, chain, _ = above(x)
+    if not chain or not x.size:
+        return 0, in_order(x.shape)
     shown = reshape(arange(int(root.size), device=root.device), root.shape)
-    for link in reversed(chain):
+    for link in chain:
         shown = link.again(shown)
     corner = tuple(slice(0, 2) for _ in shown.shape)
     found = shown[corner].numpy() if shown.shape else shown.numpy()
     steps = [
-        found.take(1, axis=d) - found.take(0, axis=d) if n > 1 else found * 0
+        int((found.take(1, axis=d) - found.take(0, axis=d)).reshape(-1)[0]) if n > 1 else 0
         for d, n in enumerate(found.shape)
     ]
-    return tuple(int(step.reshape(-1)[0]) for step in steps)
+    for d in reversed(range(len(steps))):  # an axis of length 1 has the stride that it would have in order
+        if found.shape[d] == 1:
+            steps[d] = steps[d + 1] * int(shown.shape[d + 1]) if d + 1 < len(steps) else 1
+    return int(found.reshape(-1)[0]), tuple(steps)
+
+
+def in_order(shape: Any) -> tuple[int, ...]:
+    """The strides of a tensor that lies in order."""
+    steps, step = [], 1
+    for n in reversed(tuple(shape)):
+        steps.append(step)
+        step *= max(int(n), 1)
+    return tuple(reversed(steps))
 
 
 def variable_below(x: Any) -> bool:
@@ -203,14 +225,14 @@ def settle(y: Any) -> None:
     if link is None or link.fits is None or link.parent is None:
         return
     fits, link.fits, parent = link.fits, None, link.parent
-    above = memory_of(parent)
-    if above is None or above.parent is None or not y.size:  # a tensor in order
+    base = memory_of(parent)
+    if base is None or base.parent is None or not y.size:  # a tensor in order
         return
     with no_grad():
-        if fits(parent.shape, _strides(parent), y.shape):
+        if fits(parent.shape, layout(parent)[1], y.shape):
             return
     link.parent, link.again = None, _same
-    above.views = [ref for ref in above.views if ref() is not y]
+    base.views = [ref for ref in base.views if ref() is not y]
 
 
 def part(x: Any) -> None:
@@ -249,9 +271,9 @@ def behind(x: Any, take: Callable[[Any], Any]) -> None:
         link = memory_of(y)
         if link is not None:
             link.parent = functools.partial(_same, old) if link.detached else old
-    above = memory_of(parent)
-    if above is not None:
-        above.views = [*(ref for ref in above.views if ref() is not x), weakref.ref(old)]
+    base = memory_of(parent)
+    if base is not None:
+        base.views = [*(ref for ref in base.views if ref() is not x), weakref.ref(old)]
     del x._memory
     made = take(old)
     x._data, x.edge, x._memory = made._data, made.edge, made._memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, SupportsIndex
 
-__all__ = ["Size", "device"]
+__all__ = ["FORMATS", "Size", "device", "memory_format"]
 
 
 class Size(tuple[int, ...]):
@@ -67,3 +67,21 @@ class device(str):
 
     def __repr__(self) -> str:
         return f"device(type={self.type!r}" + (f", index={self.index})" if self.index is not None else ")")
+
+
+class memory_format:
+    """In which order the axes of a tensor lie in memory. Accepted wherever PyTorch takes one, where it changes nothing: tensors lie in the
+    order of their axes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"torch.{self.name}"
+
+
+FORMATS = {
+    name: memory_format(name)
+    for name in ("contiguous_format", "preserve_format", "channels_last", "channels_last_3d")
+}
+"""Those that there are."""

@@ -15,6 +15,7 @@ from anynet.torch.functions import (
     shapes,
     signal,
     sparse,
+    strides,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "shapes",
     "signal",
     "sparse",
+    "strides",
 ]

@@ -74,7 +74,6 @@ Tensor.itemsize = property(lambda self: self.dtype.itemsize)  # type: ignore[att
 Tensor.nbytes = property(lambda self: self.dtype.itemsize * math.prod(self.shape))  # type: ignore[attr-defined]
 Tensor.get_device = lambda self: self.device.index if self.is_cuda else -1  # type: ignore[attr-defined]
 Tensor.element_size = lambda self: self.dtype.itemsize  # type: ignore[attr-defined]
-Tensor.is_contiguous = lambda self, memory_format=None: True  # type: ignore[attr-defined]
 Tensor.pin_memory = Tensor.share_memory_ = lambda self: self  # type: ignore[attr-defined]
 Tensor.is_shared = Tensor.is_pinned = lambda self: False  # type: ignore[attr-defined]
 
