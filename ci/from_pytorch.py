@@ -35,7 +35,7 @@ lines of a script would fail or differ, and why, is said by
 
 which reads the script and runs nothing. `anynet.torch.imports.with_changed_imports(text)` gives the script with its
 import lines changed and nothing else; einops is `anynet.torch.einops`, torchvision `anynet.torchvision` (transforms,
-`ImageFolder`, the data sets that `anynet.data.load` knows, networks, `save_image`). Which of PyTorch's names there are:
+`ImageFolder`, the data sets that `anynet.data.load` knows, networks, `ops`, `save_image`). Which of PyTorch's names there are:
 [coverage](coverage.md).
 
 Public scripts that were run beside PyTorch with their import lines changed and nothing else are listed in
@@ -58,7 +58,11 @@ Public scripts that were run beside PyTorch with their import lines changed and 
 * Sparse tensors (COO, and CSR of matrices) keep positions and values: products with dense tensors, transposes, sums and
   what keeps zeros compute with the values alone. Other operations compute with the zeros and give dense tensors, where
   PyTorch refuses most. The gradient of a sparse leaf is at its positions, of `@` too.
-* `x.is_contiguous()` is always true, and there are no strides: how arrays lie in memory is not visible.
+* `x.stride()`, `is_contiguous` and `as_strided` speak of a tensor that lies in order, and of its views as they show it: the
+  result of an operation lies in order here, where PyTorch may keep the order of the operand. `memory_format` changes nothing.
+* `type(layer) is nn.Linear` is false, since layers are anynet's own; `type(layer) == nn.Linear`, `in` and `isinstance` are as in
+  PyTorch.
+* `torch.cuda` has one queue: streams and events can be made, and work runs in the order in which it is written.
 * `torch.compile` compiles calls without gradients; a whole training step is compiled by `anynet.compile(step)`.
 * dtypes are anynet's and print so (`anynet.float32`); `torch.float32 is anynet.float32`.
 

@@ -42,14 +42,19 @@ from anynet.torch.devices import cuda as cuda
 from anynet.torch.devices import mps as mps
 from anynet.torch.functions import linear as _matrices
 from anynet.torch.functions.creation import TYPED as _TYPED
+from anynet.torch.functions.creation import TYPED_ON_CUDA as _TYPED_ON_CUDA
 from anynet.torch.optimizers import optim as optim
 from anynet.torch.parallel import parallel as _parallel  # noqa: F401 - nn.parallel
+from anynet.torch.runtime import _C as _C
 from anynet.torch.runtime import _dynamo as _dynamo
+from anynet.torch.runtime import ao as ao
 from anynet.torch.runtime import compiler as compiler
 from anynet.torch.runtime import fx as fx
 from anynet.torch.runtime import jit as jit
+from anynet.torch.runtime import library as library
 from anynet.torch.runtime import multiprocessing as multiprocessing
 from anynet.torch.runtime import onnx as onnx
+from anynet.torch.runtime import ops as ops
 from anynet.torch.runtime import profiler as profiler
 from anynet.torch.serialization import load as load
 from anynet.torch.serialization import save as save
@@ -90,6 +95,7 @@ strided, sparse_coo, sparse_csr = "torch.strided", "torch.sparse_coo", "torch.sp
 globals().update(_FORMATS)
 globals().update({name: row.function for name, row in _TABLE.items() if row.is_function})
 globals().update(_TYPED)
+vars(cuda).update(_TYPED_ON_CUDA)
 globals().update(functions.foreach.FOREACH)
 inference_mode = no_grad
 # functions of networks that PyTorch has at its top, too
@@ -178,8 +184,8 @@ def set_printoptions(*_: Any, **__: Any) -> None:
 
 def set_default_tensor_type(t: Any) -> None:
     """The type of tensors made of Python floats, by the name of a class: ``torch.DoubleTensor``."""
-    name = (t if isinstance(t, str) else f"{t.__module__}.{t.__name__}").rpartition(".")[2]
-    if name not in ("FloatTensor", "DoubleTensor") or "cuda" in str(t):
+    name = (t if isinstance(t, str) else t.__name__).rpartition(".")[2]
+    if name not in ("FloatTensor", "DoubleTensor") or "cuda" in (t if isinstance(t, str) else t.place):
         msg = f"set_default_tensor_type: t must be torch.FloatTensor or torch.DoubleTensor, got {t}; set_default_device sets the device"
         raise TypeError(msg)
     set_default_dtype(_TYPED[name].kind)
@@ -419,7 +425,11 @@ _refused = dict.fromkeys(
     ("load", "list", "help", "load_state_dict_from_url", "download_url_to_file"), _no_download
 )
 vars(hub).update(
-    _refused, get_dir=_hub_folder, _get_torch_home=_torch_home, urlparse=_urlparse, HASH_REGEX=_re.compile(r"-([a-f0-9]*)\.")
+    _refused,
+    get_dir=_hub_folder,
+    _get_torch_home=_torch_home,
+    urlparse=_urlparse,
+    HASH_REGEX=_re.compile(r"-([a-f0-9]*)\."),
 )
 _zoo = _ModuleType(f"{utils.__name__}.model_zoo", "torch.utils.model_zoo")
 vars(_zoo).update(load_url=_no_download)

@@ -13,7 +13,7 @@ _STORAGE = "arrays have no bytes that a program may arrange; reshape, permute an
 _REASONS: Final = (
     (r"sparse|_coo|_csr|_csc|_bsr|_bsc|coalesce|crow_|ccol_|col_indices|row_indices|^indices|^values|spmm|hsmm|dsmm|hspmm|smm$|saddmm|sspaddmm|to_dense|dense_dim",
      "sparse tensors have the layouts COO and CSR: torch.sparse_coo_tensor, torch.sparse_csr_tensor, to_sparse, torch.sparse.mm"),
-    (r"quant|^q_|qscheme|int_repr|QInt|QUInt|qparams", "quantization is not offered"),
+    (r"^ao$|quant|^q_|qscheme|int_repr|QInt|QUInt|qparams", "quantization is not offered"),
     (r"Storage|storage|as_strided|data_ptr|stride|^set_$|resize|dim_order|layout|memory_format|frombuffer|from_file|permuted|to_padded|"
      r"to_dlpack|resolve_neg|conj_physical", _STORAGE),
     (r"[a-z]_copy$|as_strided_scatter|slice_inverse", "a functional form of a view; clone() of the view is the same"),
@@ -26,7 +26,7 @@ _REASONS: Final = (
     (r"^(pca_lowrank|svd_lowrank)$", "torch.linalg.svd computes it whole"),
     (r"^index$", "dimensions that are objects (functorch.dim) are not offered; x[…] takes indices"),
     (r"^rpc$", "processes that call each other are not offered; torch.distributed has collectives"),
-    (r"^(profiler|fx|onnx|jit|package|monitor|classes|ops|library)$",
+    (r"^(profiler|fx|onnx|jit|package|monitor|classes|ops|library|_C|export)$",
      "PyTorch's own runtime; anynet.profile measures, anynet.compile compiles, anynet.export writes programs"),
     (r"^multiprocessing$", "tensors are not shared between processes; DataLoader has its own workers"),
     (r"^(nested|jagged)", "nested tensors are not offered; pad_sequence makes one tensor of several"),

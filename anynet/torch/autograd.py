@@ -246,7 +246,8 @@ class Function:
         # an input that was changed in place is what it is returned as
         ys = [y] if isinstance(y, AnyTensor) else list(y)
         changed = [
-            write(x, new) if any(x is d for d in ctx.dirty) else new for x, new in zip(returned, ys, strict=True)
+            write(x, new) if any(x is d for d in ctx.dirty) else new
+            for x, new in zip(returned, ys, strict=True)
         ]
         return changed[0] if isinstance(y, AnyTensor) else type(y)(changed)
 

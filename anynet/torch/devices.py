@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -191,6 +193,73 @@ def _sdp_kernel(**_: Any) -> Iterator[None]:
     yield
 
 
+class Stream:
+    """A queue of work for a device. Here there is one, in which everything runs in the order in which it is written: what waits for another
+    stream has waited."""
+
+    def __init__(self, device: Any = None, priority: int = 0, **_: Any) -> None:
+        self.device = _device("cuda" if device is None else device)
+
+    def synchronize(self) -> None:
+        """Wait until everything is done."""
+        if _cuda.is_available():
+            _cuda.synchronize()
+
+    def query(self) -> bool:
+        """Whether everything is done, for which it waits."""
+        self.synchronize()
+        return True
+
+    def wait_stream(self, stream: Any) -> None:
+        """What runs next comes after what the other stream has been given, as it does anyway."""
+
+    def wait_event(self, event: Any) -> None:
+        """What runs next comes after the event, as it does anyway."""
+
+    def record_event(self, event: Any = None) -> Any:
+        """An event that is recorded now."""
+        event = event or Event()
+        event.record(self)
+        return event
+
+
+class Event:
+    """A moment: `record` waits for the device and looks at the clock."""
+
+    def __init__(
+        self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False
+    ) -> None:
+        self.enable_timing, self.at = enable_timing, math.nan
+
+    def record(self, stream: Any = None) -> None:
+        """This moment, when the device has done what it was given."""
+        Stream().synchronize()
+        self.at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        """Nothing is left to wait for."""
+
+    def wait(self, stream: Any = None) -> None:
+        """Nothing is left to wait for."""
+
+    def query(self) -> bool:
+        """Whether the work before it is done: it is."""
+        return True
+
+    def elapsed_time(self, end_event: Any) -> float:
+        """Milliseconds until another event."""
+        if not (self.enable_timing and end_event.enable_timing) or math.isnan(self.at + end_event.at):
+            msg = "elapsed_time: both events must be made with enable_timing=True and recorded"
+            raise ValueError(msg)
+        return float((end_event.at - self.at) * 1e3)
+
+
+@contextmanager
+def _in_stream(stream: Any) -> Iterator[None]:
+    """A block whose work runs in the order in which it is written."""
+    yield
+
+
 amp = _module("amp", autocast=autocast, GradScaler=GradScaler)
 cuda = _module(
     "cuda", is_available=_cuda.is_available, device_count=_cuda.device_count, current_device=lambda: 0, set_device=_set_device,
@@ -200,7 +269,10 @@ cuda = _module(
     mem_get_info=_of(lambda device: tuple(_cuda.memory(device)[2:])), memory_summary=_of(lambda device: str(_cuda.memory(device))),
     max_memory_allocated=_peak, max_memory_reserved=_peak, reset_peak_memory_stats=_peak, manual_seed=streams.manual_seed,
     manual_seed_all=streams.manual_seed, get_device_name=lambda device=None: "cuda", is_bf16_supported=_cuda.is_available,
-    is_initialized=_cuda.is_available, get_device_properties=_properties,
+    is_initialized=_cuda.is_available, get_device_properties=_properties, Stream=Stream, Event=Event, stream=_in_stream,
+    current_stream=Stream, default_stream=Stream, get_rng_state=lambda device="cuda": streams.get_state(),
+    set_rng_state=lambda new_state, device="cuda": streams.set_state(new_state),
+    get_rng_state_all=lambda: [streams.get_state()], set_rng_state_all=lambda new_states: streams.set_state(new_states[0]),
 )  # fmt: skip
 cuda.amp = _module(  # type: ignore[attr-defined]
     "cuda.amp",

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from anynet import optim as _optim
@@ -16,6 +16,7 @@ from anynet.autograd.jit.host_callback import host_callback
 from anynet.optim.optimizer import Optimizer as _Optimizer
 from anynet.optim.optimizer import hooked
 from anynet.tensor import Tensor
+from anynet.torch.tensor import adopt
 
 __all__ = ["Optimizer", "optim", "required"]
 
@@ -177,6 +178,24 @@ class Optimizer(_Optimizer, metaclass=_Base):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+class _State:
+    """``optimizer.state`` of anynet's optimizers. With a `step` of the script's own it is a dict for each parameter, which the script
+    fills; else what the optimizer keeps of each, to be read (`load_state_dict` changes it)."""
+
+    def __get__(self, optimizer: Any, kind: Any = None) -> Any:
+        if optimizer is None:
+            return self
+        if not type(optimizer).step.__module__.startswith("anynet."):
+            return optimizer.__dict__.setdefault("state", defaultdict(dict))
+        found = optimizer.state_dict()["state"]
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        of = {p: found[i] for i, p in enumerate(params) if i in found}
+        return MappingProxyType({p: MappingProxyType(adopt(value)) for p, value in of.items()})
+
+
+_Optimizer.state = _State()  # type: ignore[attr-defined]
 
 
 def _moved(p: Any, value: Any, name: Any = None) -> Any:

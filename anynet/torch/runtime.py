@@ -6,6 +6,7 @@ They can be imported; a name that is not here says why when it is used.
 from __future__ import annotations
 
 import contextlib
+import enum
 import multiprocessing as _processes
 import sys
 import typing
@@ -14,7 +15,7 @@ from typing import Any
 
 from anynet.torch.absent import reason
 
-__all__ = ["compiler", "fx", "jit", "multiprocessing", "onnx", "profiler"]
+__all__ = ["ao", "compiler", "fx", "jit", "library", "multiprocessing", "onnx", "ops", "profiler"]
 
 
 class _Path(ModuleType):
@@ -57,6 +58,16 @@ def _spawn(*_: Any, **__: Any) -> None:
     raise NotImplementedError(msg)
 
 
+def _refused(path: str, name: str) -> Any:
+    """A class that can be imported and asked for by isinstance; making one is refused."""
+
+    def made(cls: Any, *_: Any, **__: Any) -> Any:
+        msg = f"torch.{path}.{name} is not offered: {reason(path)}"
+        raise NotImplementedError(msg)
+
+    return type(name, (), {"__new__": made, "__module__": f"anynet.torch.{path}"})
+
+
 def _path(name: str, **contents: Any) -> ModuleType:
     made = _Path(f"anynet.torch.{name}", f"torch.{name}")
     vars(made).update(contents)
@@ -81,11 +92,31 @@ _off = {"is_compiling": lambda: False, "is_dynamo_compiling": lambda: False, "is
 compiler = _path("compiler", **_off)
 _dynamo = _path("_dynamo", **_off)
 _dynamo.config = _path("_dynamo.config")  # type: ignore[attr-defined]
-fx = _path("fx", wrap=_as_it_is)
+_fx = {
+    n: _refused("fx", n)
+    for n in ("Graph", "GraphModule", "Interpreter", "Node", "Proxy", "Tracer", "symbolic_trace")
+}
+fx = _path("fx", wrap=_as_it_is, **_fx)
+for _name in ("graph", "graph_module", "node", "proxy", "experimental"):
+    setattr(fx, _name, _path(f"fx.{_name}", **_fx))
+_C = _path("_C", _log_api_usage_once=lambda *_: None)
+ops, library, ao = _path("ops"), _path("library"), _path("ao")
+ao.quantization = _path("ao.quantization")  # type: ignore[attr-defined]
 onnx = _path("onnx", export=_export)
 multiprocessing = _path(
     "multiprocessing", spawn=_spawn,
     **{n: getattr(_processes, n) for n in ("Process", "Queue", "Pool", "Lock", "Event", "Manager", "cpu_count", "get_context",
                                            "set_start_method", "get_start_method", "current_process")},
 )  # fmt: skip
-profiler = _path("profiler", record_function=lambda *_, **__: contextlib.nullcontext())
+
+
+class ProfilerActivity(enum.Enum):
+    """What PyTorch's profiler looks at."""
+
+    CPU, CUDA, XPU, MTIA = range(4)
+
+
+profiler = _path(
+    "profiler", record_function=lambda *_, **__: contextlib.nullcontext(), ProfilerActivity=ProfilerActivity,
+    **{n: _refused("profiler", n) for n in ("profile", "schedule", "tensorboard_trace_handler")},
+)  # fmt: skip

@@ -13,7 +13,7 @@ from anynet.autograd import pytree as _tree
 from anynet.torch import distributed
 from anynet.torch.table import TABLE
 from anynet.torch.tensor import adopt
-from anynet.utils import checkpoint as checkpoint
+from anynet.utils import checkpoint as _checkpoints
 
 __all__ = ["checkpoint", "data"]
 
@@ -209,6 +209,12 @@ for _kind in vars(data).values():  # class Mine(Sampler[list[int]])
     if isinstance(_kind, type) and not hasattr(_kind, "__class_getitem__"):
         _kind.__class_getitem__ = classmethod(GenericAlias)  # type: ignore[attr-defined]
 data.dataset = data.dataloader = data.sampler = data.distributed = data  # type: ignore[attr-defined]
+checkpoint = ModuleType("anynet.torch.utils.checkpoint", "torch.utils.checkpoint")
+vars(checkpoint).update(
+    checkpoint=_checkpoints.checkpoint, checkpoint_sequential=_checkpoints.checkpoint_sequential,
+    # the state of all random numbers is one, whatever the device: that of torch.get_rng_state()
+    get_device_states=lambda *args: ([], []), set_device_states=lambda devices, states, **_: None,
+)  # fmt: skip
 utils = ModuleType("anynet.torch.utils", "torch.utils")
 utils.data, utils.checkpoint = data, checkpoint  # type: ignore[attr-defined]
 for _module in (utils, data):

@@ -1,5 +1,5 @@
-"""`torchvision.models`: networks under torchvision's names of layers. DenseNets and vision transformers are those of `anynet.models`; weights
-are loaded from files (`anynet.models.load_weights`), nothing is downloaded."""
+"""`torchvision.models`: networks under torchvision's names of layers. DenseNets and vision transformers are those of `anynet.models`;
+weights are loaded from files (`anynet.models.load_weights`), nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _resnet(name: str) -> Any:
 
     def make(*, weights: Any = None, pretrained: bool = False, progress: bool = True, **options: Any) -> Any:
         _without_weights(name, weights, pretrained)
-        return ResNet(block, layers, **fixed, **options)
+        return ResNet(block, layers, **{**fixed, **options})
 
     make.__name__ = make.__qualname__ = name
     make.__doc__ = f"A residual network with stages of {', '.join(map(str, layers))} blocks."

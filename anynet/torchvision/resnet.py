@@ -1,4 +1,5 @@
-"""`torchvision.models.resnet`: residual networks (He et al. 2016), with groups (Xie et al. 2017) and wider ones (Zagoruyko & Komodakis 2016)."""
+"""`torchvision.models.resnet`: residual networks (He et al. 2016), with groups (Xie et al. 2017), and wider ones (Zagoruyko and Komodakis
+2016)."""
 
 from __future__ import annotations
 
@@ -102,7 +103,9 @@ class ResNet(_nn.Module):  # type: ignore[misc]
         self.maxpool = _nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         self.layer1 = self._make_layer(block, 64, layers[0])
         for i, gap in enumerate(gaps):
-            setattr(self, f"layer{i + 2}", self._make_layer(block, 128 << i, layers[i + 1], stride=2, dilate=gap))
+            setattr(
+                self, f"layer{i + 2}", self._make_layer(block, 128 << i, layers[i + 1], stride=2, dilate=gap)
+            )
         self.avgpool = _nn.AdaptiveAvgPool2d((1, 1))
         self.fc = _nn.Linear(512 * block.expansion, num_classes)
         for m in self.modules():
@@ -143,7 +146,7 @@ class ResNet(_nn.Module):  # type: ignore[misc]
         return self._forward_impl(x)
 
 
-NETWORKS: dict[str, tuple[Any, list[int], dict[str, int]]] = {
+NETWORKS: dict[str, tuple[Any, list[int], dict[str, Any]]] = {
     "resnet18": (BasicBlock, [2, 2, 2, 2], {}), "resnet34": (BasicBlock, [3, 4, 6, 3], {}), "resnet50": (Bottleneck, [3, 4, 6, 3], {}),
     "resnet101": (Bottleneck, [3, 4, 23, 3], {}), "resnet152": (Bottleneck, [3, 8, 36, 3], {}),
     "resnext50_32x4d": (Bottleneck, [3, 4, 6, 3], {"groups": 32, "width_per_group": 4}),

@@ -36,25 +36,6 @@ def type_as(self: Any, other: Any) -> Any:
     return self.to(other)
 
 
-_TYPES = {
-    "FloatTensor": dtypes.float32, "DoubleTensor": dtypes.float64, "LongTensor": dtypes.int64, "IntTensor": dtypes.int32,
-    "ShortTensor": dtypes.int16, "CharTensor": dtypes.int8, "ByteTensor": dtypes.uint8, "BoolTensor": dtypes.bool,
-}  # fmt: skip
-
-
-def _type(self: Any, dtype: Any = None, non_blocking: bool = False) -> Any:
-    """The name of its type, or itself in another."""
-    if dtype is None:
-        name = next((n for n, kind in _TYPES.items() if kind is self.dtype), self.dtype.name)
-        return f"torch.{'cuda.' if str(self.device).startswith('cuda') else ''}{name}"
-    if isinstance(dtype, (str, type)):
-        dtype = _TYPES.get(str(getattr(dtype, "__name__", dtype)).rpartition(".")[2], dtype)
-    return self.to(dtype)
-
-
-Tensor.type = _type  # type: ignore[attr-defined]
-
-
 def _cuda(self: Any, device: Any = None, non_blocking: bool = False) -> Any:
     """The tensor on a CUDA device."""
     return self.to("cuda" if device is None else device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from anynet import dtypes
 from anynet.ops import creation as c
@@ -259,29 +259,52 @@ def logspace(
     return settled(astype(e.exp(y * math.log(base)), dtype or dtypes.default_float()), requires_grad, {})
 
 
-def _typed(name: str, kind: Any) -> Any:
+class _Typed(type):
+    """The type of ``torch.FloatTensor`` and its like, whose instances are the tensors of a dtype on a kind of device."""
+
+    kind: Any
+    place: str
+
+    def __instancecheck__(cls, x: object) -> bool:
+        return (
+            isinstance(x, Tensor) and x.dtype is cls.kind and str(x.device).startswith("cuda") == (cls.place == "cuda")
+        )  # fmt: skip
+
+
+def _typed(name: str, kind: Any, place: str) -> Any:
     """``torch.FloatTensor`` and its like: tensors of one dtype, from data or of a shape."""
 
-    class Made(Tensor):
-        __slots__ = ()
-        kind: ClassVar[Any]
+    def make(cls: Any, *data: Any) -> Any:
+        if all(isinstance(n, int) for n in data):
+            return adopt(c.empty(data or (0,), dtype=kind, device=place))
+        return tensor(data[0], dtype=kind, device=place)
 
-        def __new__(cls, *data: Any) -> Any:
-            if all(isinstance(n, int) for n in data):
-                return adopt(c.empty(data or (0,), dtype=kind))
-            return tensor(data[0], dtype=kind)
-
-        __init__ = object.__init__
-
-    Made.__name__ = Made.__qualname__ = name
-    Made.kind = kind
-    return Made
+    body = {"__slots__": (), "__new__": make, "__init__": object.__init__, "kind": kind, "place": place}
+    return _Typed(name, (Tensor,), body)
 
 
-TYPED = {
-    name: _typed(name, kind)
-    for name, kind in {
-        "FloatTensor": dtypes.float32, "DoubleTensor": dtypes.float64, "LongTensor": dtypes.int64, "IntTensor": dtypes.int32,
-        "ShortTensor": dtypes.int16, "CharTensor": dtypes.int8, "ByteTensor": dtypes.uint8, "BoolTensor": dtypes.bool,
-    }.items()
+_KINDS = {
+    "FloatTensor": dtypes.float32, "DoubleTensor": dtypes.float64, "LongTensor": dtypes.int64, "IntTensor": dtypes.int32,
+    "ShortTensor": dtypes.int16, "CharTensor": dtypes.int8, "ByteTensor": dtypes.uint8, "BoolTensor": dtypes.bool,
+    "HalfTensor": dtypes.of("float16"),
 }  # fmt: skip
+TYPED, TYPED_ON_CUDA = (
+    {name: _typed(name, kind, place) for name, kind in _KINDS.items()} for place in ("cpu", "cuda")
+)
+
+
+def _type(self: Any, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """The name of its type, or itself in another: a dtype, a class such as ``torch.FloatTensor`` or its name, which has a device, too."""
+    if dtype is None:
+        name = next((n for n, kind in _KINDS.items() if kind is self.dtype), self.dtype.name)
+        return f"torch.{'cuda.' if str(self.device).startswith('cuda') else ''}{name}"
+    if isinstance(dtype, str) and dtype.startswith("torch."):
+        dtype = (TYPED_ON_CUDA if dtype.startswith("torch.cuda.") else TYPED).get(
+            dtype.rpartition(".")[2], dtype
+        )
+    if isinstance(dtype, _Typed):
+        return self.to(dtype.place, dtype.kind)
+    return self.to(dtype)
+
+
+Tensor.type = _type  # type: ignore[attr-defined]

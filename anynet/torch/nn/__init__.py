@@ -35,7 +35,9 @@ def adopted(module: Any) -> Any:
     for _, t, _ in _named_tensors(module, _tensor.Tensor, once=False):
         _adopt(t)
     for layer in module.modules():
-        own = (type(layer).forward.__module__ or "").startswith("anynet.nn.")  # others write into their input by themselves
+        own = (type(layer).forward.__module__ or "").startswith(
+            "anynet.nn."
+        )  # others write into their input by themselves
         if own and getattr(layer, "inplace", False) is True and _into_the_input not in layer._forward_hooks:
             layer.register_forward_hook(_into_the_input)
         if isinstance(layer, _SOFTMAXES) and layer.dim is None and _implied not in layer._forward_pre_hooks:

@@ -43,7 +43,7 @@ def _to(self: Any, *args: Any, **kwargs: Any) -> Any:
 def _load_from_state_dict(
     self: Any, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: Any, unexpected_keys: Any, error_msgs: Any
 ) -> None:  # fmt: skip
-    """What an override calls at its end, or at its beginning: the module's own tensors are taken from `state_dict` later, with all others."""
+    """What an override calls at its end or its beginning: the module's own tensors are taken from `state_dict` later, with the others."""
     self.__dict__["_asked_to_load"] = True
 
 
@@ -67,9 +67,7 @@ def _after_saving(module: Any, state: Any, prefix: str, _: Any) -> None:
     module._save_to_state_dict(state, prefix, False)
 
 
-def _register_load_state_dict_pre_hook(
-    self: Any, hook: Callable[..., Any], with_module: bool = False
-) -> Any:
+def _register_load_state_dict_pre_hook(self: Any, hook: Callable[..., Any], with_module: bool = False) -> Any:
     """`register_load_state_dict_pre_hook`, whose hook is given the module only where that is asked for."""
     given = hook if with_module else lambda _, *args: hook(*args)
     return self.register_load_state_dict_pre_hook(given)

@@ -173,8 +173,9 @@ def nms(boxes: Any, scores: Any, iou_threshold: float) -> Any:
     gone = torch.zeros(len(there), dtype=torch.bool).numpy()
     kept: list[int] = []
     for start in range(0, len(there), 256):  # so many rows of all overlaps at a time
-        # IoU of boxes without area is no number, and takes nothing away
-        over = (box_iou(there[start : start + 256], there) > iou_threshold).cpu().numpy()
+        inter, union = _overlaps(there[start : start + 256], there)
+        iou = inter / torch.where(union == 0, 1, union)  # boxes without area take nothing away
+        over = (iou > iou_threshold).cpu().numpy()
         for i, row in enumerate(over, start):
             if not gone[i]:
                 kept.append(i)

@@ -54,15 +54,19 @@ def deform_conv2d(
         or tuple(offset.shape) != (n, 2 * sets * kh * kw, tall, wide)
     ):
         msg = (
-            f"deform_conv2d: offset must be (n, 2 · g · {kh} · {kw}, {tall}, {wide}) and weight (o, c / groups, {kh}, {kw}) for {n} pictures "
-            f"of {c} channels, got {tuple(offset.shape)} and {tuple(weight.shape)}"
+            f"deform_conv2d: offset must be (n, 2 · g · {kh} · {kw}, {tall}, {wide}) and weight (o, c / groups, {kh}, {kw}) for {n} "
+            f"pictures of {c} channels, got {tuple(offset.shape)} and {tuple(weight.shape)}"
         )
         raise ValueError(msg)
     if mask is not None and tuple(mask.shape) != (n, sets * kh * kw, tall, wide):
         msg = f"deform_conv2d: mask must be {(n, sets * kh * kw, tall, wide)}, got {tuple(mask.shape)}"
         raise ValueError(msg)
     options = {"dtype": input.dtype, "device": input.device}
-    down = torch.arange(kh, **options).view(kh, 1, 1, 1) * ey - py + torch.arange(tall, **options).view(tall, 1) * dy
+    down = (
+        torch.arange(kh, **options).view(kh, 1, 1, 1) * ey
+        - py
+        + torch.arange(tall, **options).view(tall, 1) * dy
+    )
     across = torch.arange(kw, **options).view(kw, 1, 1) * ex - px + torch.arange(wide, **options) * dx
     moved = offset.reshape(n * sets, kh, kw, 2, tall, wide)
     y, x = (moved[:, :, :, 0] + down).flatten(1), (moved[:, :, :, 1] + across).flatten(1)

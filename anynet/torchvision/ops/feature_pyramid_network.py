@@ -58,12 +58,11 @@ class FeaturePyramidNetwork(_nn.Module):  # type: ignore[misc]
     def forward(self, x: Any) -> Any:
         """The maps, by their names."""
         names, maps = list(x.keys()), list(x.values())
-        below, results = None, []
+        below: Any = None
+        results: list[Any] = []
         for i in reversed(range(len(maps))):
             own = self.inner_blocks[i](maps[i])
-            below = (
-                own if below is None else own + _F.interpolate(below, size=own.shape[-2:], mode="nearest")
-            )
+            below = own if below is None else own + _F.interpolate(below, size=own.shape[-2:], mode="nearest")
             results.insert(0, self.layer_blocks[i](below))
         if self.extra_blocks is not None:
             results, names = self.extra_blocks(results, maps, names)
@@ -88,9 +87,9 @@ def _older_names(module: Any, state: Any, prefix: str, *_: Any) -> None:
 class LastLevelMaxPool(ExtraFPNBlock):
     """One more map: every second place of the last one."""
 
-    def forward(self, x: list[Any], y: list[Any], names: list[str]) -> tuple[list[Any], list[str]]:
+    def forward(self, results: list[Any], x: list[Any], names: list[str]) -> tuple[list[Any], list[str]]:
         """The maps, and "pool"."""
-        return [*x, _F.max_pool2d(x[-1], kernel_size=1, stride=2, padding=0)], [*names, "pool"]
+        return [*results, _F.max_pool2d(results[-1], kernel_size=1, stride=2, padding=0)], [*names, "pool"]
 
 
 class LastLevelP6P7(ExtraFPNBlock):
@@ -104,7 +103,7 @@ class LastLevelP6P7(ExtraFPNBlock):
             _begun(layer)
         self.use_P5 = in_channels == out_channels
 
-    def forward(self, p: list[Any], c: list[Any], names: list[str]) -> tuple[list[Any], list[str]]:
+    def forward(self, results: list[Any], x: list[Any], names: list[str]) -> tuple[list[Any], list[str]]:
         """The maps, "p6" and "p7"."""
-        p6 = self.p6(p[-1] if self.use_P5 else c[-1])
-        return [*p, p6, self.p7(_F.relu(p6))], [*names, "p6", "p7"]
+        p6 = self.p6(results[-1] if self.use_P5 else x[-1])
+        return [*results, p6, self.p7(_F.relu(p6))], [*names, "p6", "p7"]

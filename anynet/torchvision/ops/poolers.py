@@ -92,7 +92,10 @@ def roi_align(
     sides = y.shape[2] * x.shape[2] * 4
     for part in _portions(len(rois), height * width * sides * c):
         # (k, height, width, samples down, above and below, samples across, left and right)
-        down, across = (slice(None), slice(None), None, slice(None), slice(None), None, None), (slice(None), None, slice(None), None, None)
+        down, across = (
+            (slice(None), slice(None), None, slice(None), slice(None), None, None),
+            (slice(None), None, slice(None), None, None),
+        )
         place = first[part][:, None, None, None, None, None, None] + y[part][down] * w + x[part][across]
         weight = wy[part][down] * wx[part][across]
         there = (
@@ -162,9 +165,7 @@ class RoIAlign(_nn.Module):  # type: ignore[misc]
 
     def forward(self, input: Any, rois: Any) -> Any:
         """The features of regions."""
-        return roi_align(
-            input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned
-        )
+        return roi_align(input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned)
 
 
 class RoIPool(_nn.Module):  # type: ignore[misc]
@@ -217,5 +218,7 @@ class MultiScaleRoIAlign(_nn.Module):  # type: ignore[misc]
         )
         for i, (m, scale) in enumerate(zip(maps, scales, strict=True)):
             own = torch.where(level == i)[0]
-            result[own] = roi_align(m, rois[own], self.output_size, scale, self.sampling_ratio).to(result.dtype)
+            result[own] = roi_align(m, rois[own], self.output_size, scale, self.sampling_ratio).to(
+                result.dtype
+            )
         return result

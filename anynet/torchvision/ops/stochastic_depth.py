@@ -105,9 +105,7 @@ class DropBlock2d(_nn.Module):  # type: ignore[misc]
 
     def forward(self, input: Any) -> Any:
         """x without some blocks."""
-        return _drop_block(
-            self._rank, input, self.p, self.block_size, self.inplace, self.eps, self.training
-        )
+        return _drop_block(self._rank, input, self.p, self.block_size, self.inplace, self.eps, self.training)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(p={self.p}, block_size={self.block_size}, inplace={self.inplace})"
