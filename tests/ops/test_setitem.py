@@ -146,8 +146,21 @@ def test_lists_of_indices():
     x = fresh()
     x[an.asarray([4, 0])] = an.asarray([9.0, 8.0], dtype="float64")
     assert x.tolist() == [8.0, 1.0, 2.0, 3.0, 9.0, 5.0]
+    x[an.asarray([4, 0, 4])] = an.asarray([1.0, 2.0, 3.0])  # of one that is given twice, the last value
+    assert x.tolist() == [2.0, 1.0, 2.0, 3.0, 3.0, 5.0]
     with pytest.raises(IndexError, match="twice"):
-        x[an.asarray([4, 0, 4])] = 1.0
+        x[an.asarray([4, 0, 4])] = an.Parameter(an.ones(3))
+
+
+def test_a_result_keeps_its_place_in_the_graph_outside_of_recording():
+    for key in (0, an.asarray([0, 2])):
+        w = an.Parameter(an.ones(3))
+        y = w * 2
+        with an.no_grad():
+            y[key] = 5.0
+            y += 1
+        an.sum(y * y).backward()
+        assert w.grad.tolist() == (4 * y).tolist()
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (64, 128), (33, 1001), (70_001,)])
