@@ -8,6 +8,7 @@ with such a Tensor, or has such parameters, returns such a Tensor. The methods a
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -263,6 +264,27 @@ class _Note:
     def __delete__(self, p: Any) -> None:
         self.__get__(p)
         p._notes = {name: value for name, value in p._notes.items() if name != self.name}
+
+
+class _Misspelt:
+    """An attribute that PyTorch's tensors have only because they take any: ``pe.require_grad = False`` stands in many scripts, for
+    `requires_grad`. It changes nothing there or here; what it is set to is kept while the tensor lives."""
+
+    def __init__(self) -> None:
+        self.kept: dict[int, tuple[weakref.ref[Any], Any]] = {}
+
+    def __get__(self, x: Any, kind: Any = None) -> Any:
+        if x is None or id(x) not in self.kept:
+            msg = f"{(kind or type(x)).__name__} has no attribute 'require_grad'; the name is requires_grad"
+            raise AttributeError(msg)
+        return self.kept[id(x)][1]
+
+    def __set__(self, x: Any, value: Any) -> None:
+        number = id(x)
+        self.kept[number] = (weakref.ref(x, lambda _: self.kept.pop(number, None)), value)
+
+
+Tensor.require_grad = _Misspelt()  # type: ignore[attr-defined]
 
 
 class Parameter(Tensor, tensor.Parameter):

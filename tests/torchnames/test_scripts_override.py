@@ -335,6 +335,20 @@ def test_gradcheck_of_this_rooms_tensors():
     assert torch.autograd.gradgradcheck(lambda a: a.sin() * a, (x,))
 
 
+def test_a_name_that_scripts_misspell():
+    x = torch.ones(2)
+    assert not hasattr(x, "require_grad")
+    x.require_grad = False
+    assert x.require_grad is False
+    assert not hasattr(x + 1, "require_grad")
+    kept = torch.Tensor.__dict__["require_grad"].kept
+    assert id(x) in kept
+    number = id(x)
+    del x
+    assert number not in kept
+    nn.Parameter(torch.ones(1)).require_grad = True
+
+
 def test_hardsigmoid_in_double_precision():
     """Its slope is 1/6 to the last bit; PyTorch's is that of float32, 2⁻²⁵ off."""
     x = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
