@@ -356,6 +356,7 @@ vars(linalg).update(
     vector_norm=_matrices.vector_norm,
     matrix_norm=_matrices.matrix_norm,
     **functions.matrices.LINALG,
+    **functions.factors.FACTORS,
 )
 _SPECIAL = ("digamma", "erf", "erfc", "erfinv", "exp2", "expm1", "i0", "log1p", "logit", "logsumexp", "polygamma",
             "round", "sinc", "softmax",

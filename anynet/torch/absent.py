@@ -68,7 +68,7 @@ METHODS: Final = frozenset(
         "apply_", "as_strided_", "as_strided_scatter", "as_subclass", "ccol_indices", "chalf",
         "conj_physical", "conj_physical_", "const_data_ptr", "data_ptr", "dequantize", "dim_order",
         "eig", "float_power_", "geqrf", "grad_dtype", "hash_tensor", "index", "int_repr",
-        "ipu", "is_ipu", "is_maia", "is_mtia", "is_set_to", "is_vulkan", "is_xla", "lstsq", "lu", "lu_solve", "map2_", "map_",
+        "ipu", "is_ipu", "is_maia", "is_mtia", "is_set_to", "is_vulkan", "is_xla", "lstsq", "map2_", "map_",
         "module_load", "mtia", "name", "nanquantile", "narrow_copy", "new_empty_strided", "nonzero_static", "orgqr", "ormqr",
         "output_nr", "polygamma_", "q_per_channel_axis", "q_per_channel_scales", "q_per_channel_zero_points", "q_scale",
         "q_zero_point", "qscheme", "record_stream", "reinforce", "resize", "resize_as",

@@ -3,6 +3,7 @@
 from anynet.torch.functions import (
     conversion,
     creation,
+    factors,
     foreach,
     further,
     indexing,
@@ -21,6 +22,7 @@ from anynet.torch.functions import (
 __all__ = [
     "conversion",
     "creation",
+    "factors",
     "foreach",
     "further",
     "indexing",

@@ -143,7 +143,7 @@ def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
 # ----- torch.linalg -----
 
 
-def _out(function: Callable[..., Any]) -> Callable[..., Any]:
+def out_taking(function: Callable[..., Any]) -> Callable[..., Any]:
     """A row's function without its row: for names that stand in torch.linalg alone."""
     from anynet.torch.tensor import adopt  # late: this module is imported by the table's
 
@@ -209,7 +209,7 @@ def _one_triangle(A: Any, UPLO: str) -> Any:
 
 
 LINALG = {
-    f.__name__: _out(f)
+    f.__name__: out_taking(f)
     for f in (lstsq, solve_triangular, multi_dot, cond, inv_ex, cholesky_ex, eigh, eigvalsh)
 } | {
     "matrix_exp": TABLE["matrix_exp"].function,
