@@ -126,13 +126,28 @@ class GradScaler:
         return self._enabled
 
     def state_dict(self) -> dict[str, Any]:
-        """The scale and how long it has held."""
-        return {"scale": self._scale.value, "_growth_tracker": self._scale.good} if self._enabled else {}
+        """The scale, by what it changes, and how long it has held."""
+        if not self._enabled:
+            return {}
+        of = self._scale
+        return {
+            "scale": of.value, "growth_factor": of.growth, "backoff_factor": of.backoff, "growth_interval": of.interval,
+            "_growth_tracker": of.good,
+        }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with a scale."""
         if state_dict:
-            self._scale.load_state_dict({"value": state_dict["scale"], "good": state_dict["_growth_tracker"]})
+            of = self._scale
+            changes = (
+                ("growth_factor", of.growth),
+                ("backoff_factor", of.backoff),
+                ("growth_interval", of.interval),
+            )
+            self._scale = LossScale(
+                float(state_dict["scale"]), *(state_dict.get(name, now) for name, now in changes)
+            )
+            self._scale.good = state_dict["_growth_tracker"]
 
 
 class Generator(streams.Generator):

@@ -209,9 +209,29 @@ for _kind in vars(data).values():  # class Mine(Sampler[list[int]])
     if isinstance(_kind, type) and not hasattr(_kind, "__class_getitem__"):
         _kind.__class_getitem__ = classmethod(GenericAlias)  # type: ignore[attr-defined]
 data.dataset = data.dataloader = data.sampler = data.distributed = data  # type: ignore[attr-defined]
+
+
+def _checkpointed(
+    function: Any, *args: Any, use_reentrant: Any = None, preserve_rng_state: bool = True, context_fn: Any = None,
+    determinism_check: str = "default", debug: bool = False, early_stop: bool = True, **kwargs: Any
+) -> Any:  # fmt: skip
+    """`anynet.utils.checkpoint.checkpoint`: random numbers are drawn again as they were, whatever `preserve_rng_state` says."""
+    if context_fn is not None:
+        msg = "checkpoint: context_fn must be None"
+        raise NotImplementedError(msg)
+    return _checkpoints.checkpoint(function, *args, **kwargs)
+
+
+def _checkpointed_in_parts(
+    functions: Any, segments: int, input: Any, use_reentrant: Any = None, **_: Any
+) -> Any:
+    """`anynet.utils.checkpoint.checkpoint_sequential`."""
+    return _checkpoints.checkpoint_sequential(functions, segments, input)
+
+
 checkpoint = ModuleType("anynet.torch.utils.checkpoint", "torch.utils.checkpoint")
 vars(checkpoint).update(
-    checkpoint=_checkpoints.checkpoint, checkpoint_sequential=_checkpoints.checkpoint_sequential,
+    checkpoint=_checkpointed, checkpoint_sequential=_checkpointed_in_parts,
     # the state of all random numbers is one, whatever the device: that of torch.get_rng_state()
     get_device_states=lambda *args: ([], []), set_device_states=lambda devices, states, **_: None,
 )  # fmt: skip

@@ -354,3 +354,50 @@ def test_hardsigmoid_in_double_precision():
     x = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
     nn.functional.hardsigmoid(x).sum().backward()
     assert math.isclose(x.grad.item(), 1 / 6, rel_tol=1e-15)
+
+
+def test_arguments_of_states():
+    net = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
+    kept = net.state_dict(keep_vars=True)
+    assert kept["0.weight"] is net[0].weight
+    assert kept["1.running_mean"] is net[1].running_mean
+    assert net.state_dict(prefix="a.", keep_vars=True)["a.0.bias"] is net[0].bias
+    there = {"more": 1}
+    assert net.state_dict(destination=there, prefix="b.") is there
+    assert set(there) == {"more", *(f"b.{name}" for name in net.state_dict())}
+    state = {k: v + 1 for k, v in net.state_dict().items()}
+    net.load_state_dict(state_dict=state, assign=True)
+    assert torch.equal(net[0].weight, state["0.weight"])
+    state["0.weight"] = state["0.weight"].double()
+    with pytest.raises(NotImplementedError, match=r"which they are not of 0\.weight"):
+        net.load_state_dict(state, assign=True)
+
+
+def test_the_state_of_a_scaler():
+    scaler = torch.amp.GradScaler(
+        "cpu", init_scale=8.0, growth_factor=4.0, backoff_factor=0.25, growth_interval=3
+    )
+    state = scaler.state_dict()
+    assert state == {
+        "scale": 8.0, "growth_factor": 4.0, "backoff_factor": 0.25, "growth_interval": 3, "_growth_tracker": 0,
+    }  # fmt: skip
+    other = torch.amp.GradScaler("cpu")
+    other.load_state_dict(state)
+    assert other.state_dict() == state
+    assert torch.amp.GradScaler("cpu", enabled=False).state_dict() == {}
+
+
+def test_arguments_of_checkpoints():
+    from anynet.torch.utils.checkpoint import checkpoint, checkpoint_sequential
+
+    net = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5), nn.Linear(2, 1))
+    x = torch.ones(8, 2, requires_grad=True)
+    y = checkpoint(net, x, use_reentrant=True, preserve_rng_state=False, determinism_check="none")
+    y.sum().backward()
+    assert x.grad.shape == (8, 2)
+    assert checkpoint_sequential(net.eval(), 2, x, use_reentrant=False, preserve_rng_state=True).shape == (
+        8,
+        1,
+    )
+    with pytest.raises(NotImplementedError, match="context_fn must be None"):
+        checkpoint(net, x, context_fn=lambda: None)

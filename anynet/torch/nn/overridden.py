@@ -12,7 +12,40 @@ from anynet.torch.tensor import adopt
 
 __all__ = ["METHODS", "heard"]
 
-_move = _nn.Module.to
+_move, _state, _load = _nn.Module.to, _nn.Module.state_dict, _nn.Module.load_state_dict
+
+
+def _state_dict(
+    self: Any, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False
+) -> Any:
+    """`Module.state_dict`; into `destination` where there is one, with `keep_vars` the parameters and buffers themselves."""
+    if len(args) == 1 and isinstance(args[0], str):  # anynet's own: the prefix
+        prefix = args[0]
+    else:
+        options = [destination, prefix, keep_vars]
+        options[: len(args)] = args
+        destination, prefix, keep_vars = options
+    found = _state(self, prefix)
+    if keep_vars:
+        for name, t in (*self.named_parameters(prefix.rstrip(".")), *self.named_buffers(prefix.rstrip("."))):
+            if name in found:
+                found[name] = t
+    if destination is None:
+        return found
+    destination.update(found)
+    return destination
+
+
+def _load_state_dict(self: Any, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+    """`Module.load_state_dict`. With `assign` PyTorch lets the module have the tensors themselves; here it takes their values, and what has
+    another type is refused."""
+    if assign:
+        own = _state(self)
+        other = [k for k, v in state_dict.items() if k in own and adopt(v).dtype is not own[k].dtype]
+        if other:
+            msg = f"load_state_dict: with assign=True the types must be the module's, which they are not of {', '.join(other[:5])}"
+            raise NotImplementedError(msg)
+    return _load(self, state_dict, strict)
 
 
 def _apply(self: Any, fn: Callable[[Any], Any], recurse: bool = True) -> Any:
@@ -95,7 +128,8 @@ def _to_empty(self: Any, *, device: Any, recurse: bool = True) -> Any:
 
 
 METHODS: dict[str, Any] = {
-    "_apply": _apply, "to": _to, "_load_from_state_dict": _load_from_state_dict, "_save_to_state_dict": _save_to_state_dict,
+    "_apply": _apply, "to": _to, "state_dict": _state_dict, "load_state_dict": _load_state_dict,
+    "_load_from_state_dict": _load_from_state_dict, "_save_to_state_dict": _save_to_state_dict,
     "_register_load_state_dict_pre_hook": _register_load_state_dict_pre_hook,
     "_register_state_dict_hook": _nn.Module.register_state_dict_post_hook, "_get_name": lambda self: type(self).__name__,
     "_version": 1, "compile": _compile, "to_empty": _to_empty, "T_destination": dict,
