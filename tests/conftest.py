@@ -1,4 +1,4 @@
-"""What all tests share: one thread per BLAS, the devices, the folder of real data."""
+"""What all tests share: one thread per BLAS, the folder of real data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 import run_once
-from anynet_backends import probe
+from array_devices import DEVICES, usable
 
 # a shell starts what runs in the background with Ctrl-C ignored; the tests of Ctrl-C, and their processes, need it
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -34,17 +34,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_configure(config: pytest.Config) -> None:
     """Tests that another lane of the same check has run, see `run_once`."""
     run_once.register(config)
-
-
-DEVICES = ("cpu", "strict:device1", "torch:cpu", "cuda:0")
-
-
-def usable(device: str) -> str:
-    """ "ok", or why a device cannot be used here; without its library the test is skipped."""
-    library = {"strict": "array_api_strict", "torch": "torch"}.get(device.split(":")[0])
-    if library is not None:
-        pytest.importorskip(library, reason=f"{device} needs {library}")
-    return probe(device)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,7 +11,7 @@ import pytest
 import anynet as an
 from anynet.autograd.primitive import use_kernels
 from anynet.ops.elementwise import divide_no_nan, multiply_no_nan
-from conftest import DEVICES, usable
+from array_devices import DEVICES, usable
 from gradients.special_points import NO_POINT, POINTS, differentiable, nan
 
 NAMES = [f"{i} {p.of.split()[0]}" for i, p in enumerate(POINTS)]

@@ -376,6 +376,10 @@ HOSTILE = {
         "takes 17592186044416 bytes, got 48",
     ),
     "no superblock": (HDF5[:8] + b"\x09" + HDF5[9:], "version 9 of its superblock"),
+    "texts": (
+        changed(HDF5, (b"\x11\x20\x1f\x00\x04\x00", b"\x13\x00\x00\x00\x04\x00")),
+        r"must be numbers, got \|S4",
+    ),
     "a circle": (
         changed(HDF5, (HDF5[TREE : TREE + 40], HDF5[TREE : TREE + 32] + struct.pack("<Q", TREE))),
         "goes in a circle",

@@ -10,7 +10,7 @@ import pytest
 import anynet as an
 from anynet.testing.comparing import to_host
 from anynet_backends.memory.rows import Rows
-from conftest import DEVICES, usable
+from array_devices import DEVICES, usable
 from torch_oracle import torch
 
 nn, F, T = an.nn, an.nn.functional, torch.nn

@@ -161,6 +161,8 @@ def _arrays(group: Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any
 
 
 def _number(array: Any, attributes: Mapping[str, Any]) -> Any:
+    if array.dtype.kind not in "biufc":
+        raise ValueError(f"its arrays must be numbers, got {array.dtype}")
     if (
         attributes.get("dtype") == "bfloat16" and array.dtype.itemsize == 2
     ):  # NumPy has no such type: float32, of which it is a part
