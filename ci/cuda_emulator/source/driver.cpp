@@ -73,7 +73,7 @@ static int launch(Function* function, Dim grid, Dim block, unsigned shared, void
     for (size_t i = 0; i < kernel.count; ++i) {
         const char* from = static_cast<const char*>(arguments[i]);
         copies->emplace_back(from, from + kernel.sizes[i]);
-        check_arguments(function->name.c_str(), from, kernel.sizes[i]);
+        check_argument(function->name.c_str(), from, kernel.sizes[i]);
     }
     auto ended = std::make_shared<bool>(true);
     submit(stream, "launch", function->name, [=, name = function->name] {

@@ -36,7 +36,7 @@ struct Allocation {
     int device = -1;
 };
 Allocation find(const void* pointer);                          // of which it is a part; pageable where of none
-void check_arguments(const char* kernel, const void* bytes, size_t size);  // records pointers into another device's memory
+void check_argument(const char* kernel, const void* bytes, size_t size);  // records pointers into another device's memory
 
 // ---- streams.cpp ----
 

@@ -23,16 +23,16 @@ Allocation find(const void* pointer) {
     return {};
 }
 
-void check_arguments(const char* kernel, const void* bytes, size_t size) {
-    if (device_count() < 2) return;
-    for (size_t at = 0; at + sizeof(void*) <= size; at += sizeof(void*)) {
-        void* value;
-        memcpy(&value, static_cast<const char*>(bytes) + at, sizeof value);
-        const Allocation found = find(value);
-        if (found.place == Place::device && found.device != current_device())
-            record("foreign pointer", std::string(kernel) + " on device " + std::to_string(current_device()) +
-                                          " reads memory of device " + std::to_string(found.device));
-    }
+void check_argument(const char* kernel, const void* bytes, size_t size) {
+    void* value;
+    if (device_count() < 2 || size < sizeof value) return;
+    // A pointer is an argument of its own, or the first thing in an array of CuPy's; what is between the others and behind them is whatever
+    // lay there, half of an old pointer, too.
+    memcpy(&value, bytes, sizeof value);
+    const Allocation found = find(value);
+    if (found.place == Place::device && found.device != current_device())
+        record("foreign pointer", std::string(kernel) + " on device " + std::to_string(current_device()) +
+                                      " reads memory of device " + std::to_string(found.device));
 }
 
 static int allocate(void** out, size_t size, Place place) {
