@@ -23,7 +23,7 @@ x = torch.zeros(2, 3).to_sparse_csc()
 y = F.relu(torch.pca_lowrank(x.view(-1), 4))
 torch.distributed.init_process_group()
 scheduler = StepLR(None, 1)
-z = nn.Linear(2, 3)(x).storage_offset()
+z = nn.Linear(2, 3)(x).untyped_storage()
 """
 
 
@@ -35,7 +35,7 @@ def test_lines_are_found():
         (9, ".to_sparse_csc", True),
         (10, "torch.pca_lowrank", True),
         (11, "torch.distributed.init_process_group", False),
-        (13, ".storage_offset", True),
+        (13, ".untyped_storage", True),
     ]
 
 

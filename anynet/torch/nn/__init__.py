@@ -23,6 +23,7 @@ from anynet.torch.nn import init as init
 from anynet.torch.nn.averages import CLASSES as _AVERAGED
 from anynet.torch.nn.averages import translation as _translation
 from anynet.torch.nn.overridden import METHODS as _METHODS
+from anynet.torch.nn.overridden import OF_USERS as _OF_USERS
 from anynet.torch.nn.overridden import heard as _heard
 from anynet.torch.tensor import Buffer as Buffer
 from anynet.torch.tensor import Parameter as Parameter
@@ -180,6 +181,8 @@ for _name in dir(_nn):
         globals()[_name] = _own
 Container = globals()["Container"]
 Module = globals()["Module"]
+for _name, _method in _OF_USERS.items():
+    setattr(Module, _name, _method)
 
 
 def _submodule(name: str, contents: dict[str, Any]) -> ModuleType:

@@ -10,7 +10,7 @@ from anynet import nn as _nn
 from anynet.tensor import Parameter, no_grad
 from anynet.torch.tensor import adopt
 
-__all__ = ["METHODS", "heard"]
+__all__ = ["METHODS", "OF_USERS", "heard"]
 
 _move, _state, _load = _nn.Module.to, _nn.Module.state_dict, _nn.Module.load_state_dict
 
@@ -132,13 +132,16 @@ METHODS: dict[str, Any] = {
     "_load_from_state_dict": _load_from_state_dict, "_save_to_state_dict": _save_to_state_dict,
     "_register_load_state_dict_pre_hook": _register_load_state_dict_pre_hook,
     "_register_state_dict_hook": _nn.Module.register_state_dict_post_hook, "_get_name": lambda self: type(self).__name__,
-    "_version": 1, "compile": _compile, "to_empty": _to_empty, "T_destination": dict,
+    "_version": 1, "to_empty": _to_empty, "T_destination": dict,
     "register_backward_hook": _refused(
         "register_backward_hook", "what its hook is given depends on PyTorch's operations; use register_full_backward_hook"
     ),
     "share_memory": _refused("share_memory", "tensors are not shared between processes"),
 }  # fmt: skip
 """What this room adds to `anynet.nn.Module`."""
+
+OF_USERS: dict[str, Any] = {"compile": _compile}
+"""What this room's Module alone has, and networks that scripts define: anynet's own answer the name with what to write instead."""
 
 
 def heard(module: Any) -> None:

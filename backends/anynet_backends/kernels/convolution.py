@@ -116,13 +116,15 @@ def _form(
     low: Ints,
     dilation: Ints,
     groups: int,
+    gradient: bool = False,
 ) -> _Form:
-    """What a convolution of x multiplies its weight with, or the gradient, in the fastest form; `other` is what it is multiplied with."""
+    """What a convolution of x multiplies its weight with, or, for the weight's `gradient`, the result's, in the fastest form; `other` is
+    what it is multiplied with."""
     options = (out, kernel, stride, low, dilation, groups)
     each, channels = filters // groups, len(x) // groups
     if fits(x, each, channels, kernel, groups):
         return Bands(x, *options)
-    points = tile_for(each, channels, kernel, out, x.shape[-1], stride[0], dilation[0])
+    points = tile_for(each, channels, kernel, out, x.shape[-1], stride[0], dilation[0], gradient)
     if points and x.dtype in PLAIN_FLOATS and finite(x) and finite(other):
         return Tiles(x, points, *options)
     return _Columns(x, *options)
@@ -157,7 +159,7 @@ def _convolve(
 
 def _weight_gradient(columns: _Form, g: Array, shape: Ints) -> Array:
     """Σ over rows and positions of columns · g (o, *out, n), as a weight of that shape."""
-    if isinstance(columns, Tiles) and not finite(g):
+    if isinstance(columns, Tiles) and not (columns.exact_enough and finite(g)):
         kept = columns
         columns = _Columns(
             kept.image, kept.out, kept.kernel, kept.stride, (0,) * len(kept.out), kept.dilation, kept.groups
@@ -293,7 +295,7 @@ def conv(
             _input_gradient(g, weight, gx.transpose(order), stride, low, dilation, groups)
         if need[1]:
             options = (stride, low, dilation, groups)
-            again = kept or _form(source, g, out, len(weight), weight.shape[2:], *options)
+            again = kept or _form(source, g, out, len(weight), weight.shape[2:], *options, gradient=True)
             gw = _weight_gradient(again, g, weight.shape)
         if len(need) > 2 and need[2]:
             gb = sum_by_dot(g.reshape(len(g), -1), 1, None, None, False)
@@ -346,7 +348,7 @@ def conv_transpose(
             columns = _convolve(image, weight, gz.transpose(order), stride, low, dilation, groups)
         else:
             options = (stride, low, dilation, groups)
-            columns = _form(image, g, z.shape[2:], len(weight), weight.shape[2:], *options)
+            columns = _form(image, g, z.shape[2:], len(weight), weight.shape[2:], *options, gradient=True)
         if need[1]:
             gw = _weight_gradient(columns, g, weight.shape)
         return gz, gw
@@ -376,7 +378,7 @@ def conv_weight(
     order = (*range(1, x.ndim), 0)
     low = tuple(lo for lo, _ in padding)
     image, g = (in_order(a, order) for a in (x, z))
-    columns = _form(image, g, z.shape[2:], len(g), shape, stride, low, dilation, groups)
+    columns = _form(image, g, z.shape[2:], len(g), shape, stride, low, dilation, groups, gradient=True)
     y = _weight_gradient(columns, g, weight)
     if need is None:
         return y

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
@@ -39,7 +41,7 @@ def convolutions(draw):
 def forced(points):
     """Tiles of so many points wherever there can be any."""
 
-    def tile_for(filters, channels, kernel, out, n, stride, dilation):
+    def tile_for(filters, channels, kernel, out, n, stride, dilation, gradient):
         return points if stride == 1 < kernel[0] < points else 0
 
     return tile_for
@@ -149,11 +151,34 @@ def test_tiles_in_single_precision(monkeypatch, points, taps):
         assert np.linalg.norm(a - b) <= 5e-6 * np.linalg.norm(b)
 
 
+@pytest.mark.parametrize("channels", [1, 16, 48, 160])
+@pytest.mark.parametrize("taps", [2, 3, 5, 7])
+@pytest.mark.parametrize("side", [8, 20])
+def test_rounding_errors_are_within_those_of_a_running_sum(channels, taps, side):
+    """Half a unit for each √n of sums of n products, whatever form is taken; fewer than nine are not looked at."""
+    rng = np.random.default_rng(0)
+    n, filters = 12, 24
+    x, w = rng.normal(size=(n, channels, side, side)), rng.normal(size=(filters, channels, taps, 3))
+    options = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+    g = rng.normal(size=kernel(xp, x, w, need=None, **options).shape)
+    x, w, g = (v.astype(np.float32) for v in (x, w, g))
+    y, pull = kernel(xp, x, w, need=(True, True), **options)
+    expected, pull_expected = kernel(
+        xp, *(v.astype(np.float64) for v in (x, w)), need=(True, True), **options
+    )
+    found = (y, *pull(g))
+    wanted = (expected, *pull_expected(g.astype(np.float64)))
+    products = (channels * taps * 3, filters * taps * 3, n * math.prod(g.shape[2:]))
+    for a, b, count in zip(found, wanted, products, strict=True):
+        if count >= 9:
+            assert np.linalg.norm(a - b) <= 0.5 * count**0.5 * 2.0**-24 * np.linalg.norm(b)
+
+
 def test_tiles_are_taken_for_what_is_large_and_finite():
     """Infinity and NaN, of images, weights and gradients, reach what sees them and nothing else, and large numbers do not overflow."""
-    x, w, g = (np.ones(s, np.float32) for s in ((2, 32, 24, 24), (32, 32, 3, 3), (2, 32, 24, 24)))
+    x, w, g = (np.ones(s, np.float32) for s in ((2, 128, 24, 24), (128, 128, 3, 3), (2, 128, 24, 24)))
     options = {"stride": (1, 1), "padding": ((1, 1),) * 2, "dilation": (1, 1), "groups": 1}
-    assert winograd.tile_for(32, 32, (3, 3), (24, 24), 2, 1, 1) > 0
+    assert winograd.tile_for(128, 128, (3, 3), (24, 24), 2, 1, 1, False) > 0
     reference = PRIMITIVES["conv"].reference
     for value in (np.inf, np.nan, 1e30):
         seen = x.copy()
