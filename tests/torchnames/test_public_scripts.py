@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from public_code import ported, repository
+from public_code import close_in_float32, ported, repository
 from public_scripts import SCRIPTS
 
 RUNNER = pathlib.Path(__file__).with_name("run_public_script.py")
@@ -51,8 +51,15 @@ def test_a_script_trains_as_with_pytorch(name, tmp_path):
     source = repository(script["repository"])
     pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed")
     changed = ported(source, tmp_path / "changed")
-    for kind in script.get("kinds", ("float32", "float64")):
+    made = {}
+    for kind in script.get("kinds", ("float64", "float32")):
         expected = losses(script, source, "torch", kind, tmp_path / kind / "theirs" / "here")
         found = losses(script, changed, "anynet.torch", kind, tmp_path / kind / "ours" / "here")
         assert expected
-        np.testing.assert_allclose(found, expected, rtol=1e-5 if kind == "float32" else 1e-10, err_msg=kind)
+        made[kind] = expected
+        if "float64" in made and kind == "float32":
+            close_in_float32(found, expected, made["float64"])
+        else:
+            np.testing.assert_allclose(
+                found, expected, rtol=1e-5 if kind == "float32" else 1e-10, err_msg=kind
+            )
