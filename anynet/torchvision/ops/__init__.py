@@ -1,6 +1,15 @@
 """`torchvision.ops`: boxes, regions of pictures, blocks of layers. Not here are turned boxes and the position-sensitive `ps_roi_align` and
 `ps_roi_pool`."""
 
+import sys as _sys
+
+from anynet.torchvision.ops import blocks as misc
+from anynet.torchvision.ops.blocks import MLP as MLP
+from anynet.torchvision.ops.blocks import Conv2dNormActivation as Conv2dNormActivation
+from anynet.torchvision.ops.blocks import Conv3dNormActivation as Conv3dNormActivation
+from anynet.torchvision.ops.blocks import FrozenBatchNorm2d as FrozenBatchNorm2d
+from anynet.torchvision.ops.blocks import Permute as Permute
+from anynet.torchvision.ops.blocks import SqueezeExcitation as SqueezeExcitation
 from anynet.torchvision.ops.boxes import batched_nms as batched_nms
 from anynet.torchvision.ops.boxes import box_area as box_area
 from anynet.torchvision.ops.boxes import box_convert as box_convert
@@ -19,12 +28,6 @@ from anynet.torchvision.ops.losses import complete_box_iou_loss as complete_box_
 from anynet.torchvision.ops.losses import distance_box_iou_loss as distance_box_iou_loss
 from anynet.torchvision.ops.losses import generalized_box_iou_loss as generalized_box_iou_loss
 from anynet.torchvision.ops.losses import sigmoid_focal_loss as sigmoid_focal_loss
-from anynet.torchvision.ops.misc import MLP as MLP
-from anynet.torchvision.ops.misc import Conv2dNormActivation as Conv2dNormActivation
-from anynet.torchvision.ops.misc import Conv3dNormActivation as Conv3dNormActivation
-from anynet.torchvision.ops.misc import FrozenBatchNorm2d as FrozenBatchNorm2d
-from anynet.torchvision.ops.misc import Permute as Permute
-from anynet.torchvision.ops.misc import SqueezeExcitation as SqueezeExcitation
 from anynet.torchvision.ops.poolers import MultiScaleRoIAlign as MultiScaleRoIAlign
 from anynet.torchvision.ops.poolers import RoIAlign as RoIAlign
 from anynet.torchvision.ops.poolers import RoIPool as RoIPool
@@ -36,3 +39,5 @@ from anynet.torchvision.ops.stochastic_depth import StochasticDepth as Stochasti
 from anynet.torchvision.ops.stochastic_depth import drop_block2d as drop_block2d
 from anynet.torchvision.ops.stochastic_depth import drop_block3d as drop_block3d
 from anynet.torchvision.ops.stochastic_depth import stochastic_depth as stochastic_depth
+
+_sys.modules[f"{__name__}.misc"] = misc  # torchvision's path

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anynet.torch as _room
-from anynet.torchvision.ops.misc import Conv2dNormActivation
+from anynet.torchvision.ops.blocks import Conv2dNormActivation
 
 __all__ = ["ExtraFPNBlock", "FeaturePyramidNetwork", "LastLevelMaxPool", "LastLevelP6P7"]
 
