@@ -93,8 +93,6 @@ vision.datasets.CIFAR100 = Longer
 CAUSES: dict[str, str] = {
     "own: characters": "three quarters of a step are oneDNN's LSTM and products; PyTorch calls the same LSTM",
     "examples: word_language_model, LSTM": "three quarters of a step are oneDNN's LSTM and products; PyTorch calls the same LSTM",
-    "flows: maf": "each item of its data is drawn from distributions by itself: small draws, which take longer here",
-    "flows: realnvp": "each item of its data is drawn from distributions by itself: small draws, which take longer here",
     "makemore, mlp": "small operations: seven lookups and rolls a step, and the seeds of a batch, which PyTorch's loader does not set",
 }
 """Why a script is slower here, by its name."""
