@@ -161,7 +161,8 @@ SPELLED = {
     "register_post_accumulate_grad_hook": "refused; register_hook",
     **dict.fromkeys(("uniform_", "normal_", "bernoulli_", "exponential_", "geometric_", "cauchy_", "log_normal_", "random_"),
                     "the numbers are anynet's"),
-    "is_contiguous": "always true: arrangement in memory is not visible", "pin_memory": "itself", "share_memory_": "itself",
+    "is_contiguous": "always true: arrangement in memory is not visible", "pin_memory": "itself",
+    "share_memory_": "refused: mpiexec starts processes",
 }  # fmt: skip
 
 

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
-__all__ = ["METHODS", "reason"]
+__all__ = ["METHODS", "UNSHARED", "reason", "refused"]
+
+UNSHARED: Final = (
+    "tensors are not shared between processes; start these with `mpiexec -n 4 python SCRIPT.py` and bring them together with "
+    "torch.distributed (DataLoader has its own workers)"
+)
+"""What is said of shared memory."""
 
 _MACHINERY = "exists for PyTorch's own machinery"
 _STORAGE = "arrays have no bytes that a program may arrange; reshape, permute and clone do what is visible"
@@ -28,7 +35,7 @@ _REASONS: Final = (
     (r"^rpc$", "processes that call each other are not offered; torch.distributed has collectives"),
     (r"^(profiler|fx|onnx|jit|package|monitor|classes|ops|library|_C|export)$",
      "PyTorch's own runtime; anynet.profile measures, anynet.compile compiles, anynet.export writes programs"),
-    (r"^multiprocessing$", "tensors are not shared between processes; DataLoader has its own workers"),
+    (r"^multiprocessing$|^share_memory", UNSHARED),
     (r"^(nested|jagged)", "nested tensors are not offered; pad_sequence makes one tensor of several"),
     (r"Error$|Tensor$", "the errors and types are Python's and anynet's"),
     (r"Script|JIT|Graph|^Node$|^Value$|Code$|Type$|Type_|TracingState|ErrorReport|FunctionSchema|Argument|Serialization|Reader|Writer|Logger|Guard|Key|"
@@ -61,6 +68,18 @@ def reason(name: str) -> str:
         if re.search(pattern, name):
             return why
     return "not yet"
+
+
+def refused(name: str, why: str) -> Callable[..., Any]:
+    """A method of that name, which says why there is none."""
+
+    def method(self: Any, *_: Any, **__: Any) -> Any:
+        msg = f"{type(self).__name__}.{name}: {why}"
+        raise NotImplementedError(msg)
+
+    method.__name__ = name
+    method.__doc__ = f"Refused: {why}."
+    return method
 
 
 METHODS: Final = frozenset(

@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from anynet.torch.absent import METHODS, reason
+from anynet.torch.absent import METHODS, UNSHARED, reason
 from anynet.torch.table import TABLE
 
 __all__ = ["Finding", "findings"]
@@ -43,7 +43,11 @@ _CALLS = {
     "torch.utils.data.DataLoader": "the order of shuffle=True is anynet's, not PyTorch's for the same seed",
     "torch.autograd.set_detect_anomaly": "write `with torch.autograd.detect_anomaly():` around what is to be checked",
 }
-_ATTRIBUTES = {"data_ptr": "tensors have no address; compare them with `is`"}
+_ATTRIBUTES = {
+    "data_ptr": "tensors have no address; compare them with `is`",
+    "share_memory_": UNSHARED,
+    "share_memory": UNSHARED,
+}
 _ROOMS = {"torch": "anynet.torch", "torchvision": "anynet.torchvision"}
 
 
@@ -144,6 +148,15 @@ class _Reader(ast.NodeVisitor):
             return None if above is None else f"{above}.{node.attr}"
         return None
 
+    def visit_Compare(self, node: ast.Compare) -> None:
+        sides = [node.left, *node.comparators]
+        for operator, *pair in zip(node.ops, sides, sides[1:], strict=False):
+            for one, other in (pair, pair[::-1]) if isinstance(operator, (ast.Is, ast.IsNot)) else ():
+                path = self._path(other)
+                if _is_a_type(one) and path is not None and _stands(path):
+                    self.add(node, path, False, _IDENTITY)
+        self.generic_visit(node)
+
     def visit_Attribute(self, node: ast.Attribute) -> None:
         path = self._path(node)
         if path is not None:
@@ -181,8 +194,39 @@ _COMMON = {
 _ABSENT = object()
 
 
+class _Absent(NamedTuple):
+    """In the place of what a path would be."""
+
+    why: str
+
+
+_IDENTITY = (
+    "the type of a layer is anynet's class, which this one stands for: `is` is never true; write `==` or isinstance, which are as in "
+    "PyTorch"
+)
+
+
+def _is_a_type(node: ast.AST) -> bool:
+    """``type(x)`` or ``x.__class__``"""
+    if isinstance(node, ast.Attribute):
+        return node.attr == "__class__"
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "type"
+
+
+def _stands(path: str) -> bool:
+    """Whether a path is a class that stands for one of anynet's."""
+    found = _found(path)
+    return isinstance(found, type) and "_stands" in vars(found)
+
+
 def _missing(path: str) -> str | None:
     """Why a path is not in this room; None where it is."""
+    found = _found(path)
+    return found.why if isinstance(found, _Absent) else None
+
+
+def _found(path: str) -> Any:
+    """What a path is in this room."""
     top, *parts = path.split(".")
     room: Any = importlib.import_module(_ROOMS[top])
     for part in parts:
@@ -191,9 +235,9 @@ def _missing(path: str) -> str | None:
             with contextlib.suppress(ImportError):
                 found = importlib.import_module(f"{room.__name__}.{part}")
         if found is _ABSENT:
-            return reason(part) if top == "torch" else "not offered by anynet.torchvision"
+            return _Absent(reason(part) if top == "torch" else "not offered by anynet.torchvision")
         room = found
-    return None
+    return room
 
 
 def findings(source: str, name: str = "<script>") -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import anynet.torch as ours
 from anynet.cli import main
 from anynet.torch.absent import METHODS, reason
 from anynet.torch.porting import findings
@@ -53,6 +54,23 @@ def test_torchvision_is_followed():
     ]
 
 
+def test_identity_of_classes_is_seen():
+    text = (
+        "import torch\nfrom torch import nn\nkind = nn.Linear\nif type(m) is nn.Linear or nn.ReLU is not m.__class__: pass\n"
+        "a = type(m) == nn.Linear, type(m) in (nn.Linear,), type(x) is torch.Tensor, m is nn.Linear\np.share_memory_()\n"
+    )
+    assert [(f.line, f.name, f.fails) for f in findings(text)] == [
+        (4, "torch.nn.Linear", False),
+        (4, "torch.nn.ReLU", False),
+        (6, ".share_memory_", True),
+    ]
+    layer, x = ours.nn.Linear(2, 1), ours.ones(2)
+    assert type(layer) == ours.nn.Linear  # noqa: E721 - as scripts write it
+    assert type(layer) in (ours.nn.Linear,)
+    assert type(layer) in {ours.nn.Linear: 1}
+    assert type(x) is ours.Tensor
+
+
 def test_the_command(tmp_path, capsys):
     script = tmp_path / "s.py"
     script.write_text("import torch\ntorch.save({}, 'x')\n", encoding="utf-8")
@@ -73,8 +91,6 @@ def test_scripts_of_these_tests_need_nothing():
 
 def test_every_name_of_pytorch_is_accounted_for():
     torch = pytest.importorskip("torch")
-    import anynet.torch as ours
-
     names = {n for n in dir(torch.Tensor) if not n.startswith("_")}
     assert names - METHODS == {n for n in names if hasattr(ours.Tensor, n)}
     assert not METHODS & set(TABLE)

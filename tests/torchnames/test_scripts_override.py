@@ -77,6 +77,9 @@ def test_methods_without_a_meaning_say_so():
     net = nn.Linear(2, 1)
     with pytest.raises(NotImplementedError, match="not shared between processes"):
         net.share_memory()
+    with pytest.raises(NotImplementedError, match="share_memory_: tensors are not shared between processes"):
+        torch.ones(2).share_memory_()
+    assert not torch.ones(2).is_shared()
     with pytest.raises(NotImplementedError, match="register_full_backward_hook"):
         net.register_backward_hook(lambda *_: None)
 

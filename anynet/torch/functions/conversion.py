@@ -8,6 +8,7 @@ from typing import Any
 from anynet import dtypes
 from anynet.tensor import Tensor as AnyTensor
 from anynet.tensor import is_grad_enabled
+from anynet.torch.absent import UNSHARED, refused
 from anynet.torch.promotion import promote_types as _promote
 from anynet.torch.table import offered
 from anynet.torch.tensor import Tensor, converted
@@ -55,7 +56,8 @@ Tensor.itemsize = property(lambda self: self.dtype.itemsize)  # type: ignore[att
 Tensor.nbytes = property(lambda self: self.dtype.itemsize * math.prod(self.shape))  # type: ignore[attr-defined]
 Tensor.get_device = lambda self: self.device.index if self.is_cuda else -1  # type: ignore[attr-defined]
 Tensor.element_size = lambda self: self.dtype.itemsize  # type: ignore[attr-defined]
-Tensor.pin_memory = Tensor.share_memory_ = lambda self: self  # type: ignore[attr-defined]
+Tensor.pin_memory = lambda self: self  # type: ignore[attr-defined]
+Tensor.share_memory_ = refused("share_memory_", UNSHARED)  # type: ignore[attr-defined]
 Tensor.is_shared = Tensor.is_pinned = lambda self: False  # type: ignore[attr-defined]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from anynet import nn as _nn
 from anynet.tensor import Parameter, no_grad
+from anynet.torch.absent import UNSHARED, refused
 from anynet.torch.tensor import adopt
 
 __all__ = ["METHODS", "OF_USERS", "heard"]
@@ -106,16 +107,6 @@ def _register_load_state_dict_pre_hook(self: Any, hook: Callable[..., Any], with
     return self.register_load_state_dict_pre_hook(given)
 
 
-def _refused(name: str, why: str) -> Callable[..., Any]:
-    def method(self: Any, *_: Any, **__: Any) -> Any:
-        msg = f"{type(self).__name__}.{name}: {why}"
-        raise NotImplementedError(msg)
-
-    method.__name__ = name
-    method.__doc__ = f"Refused: {why}."
-    return method
-
-
 def _compile(self: Any, *_: Any, **__: Any) -> None:
     """The module runs as it is written; a whole training step is compiled by `anynet.compile`."""
 
@@ -133,10 +124,10 @@ METHODS: dict[str, Any] = {
     "_register_load_state_dict_pre_hook": _register_load_state_dict_pre_hook,
     "_register_state_dict_hook": _nn.Module.register_state_dict_post_hook, "_get_name": lambda self: type(self).__name__,
     "_version": 1, "to_empty": _to_empty, "T_destination": dict,
-    "register_backward_hook": _refused(
+    "register_backward_hook": refused(
         "register_backward_hook", "what its hook is given depends on PyTorch's operations; use register_full_backward_hook"
     ),
-    "share_memory": _refused("share_memory", "tensors are not shared between processes"),
+    "share_memory": refused("share_memory", UNSHARED),
 }  # fmt: skip
 """What this room adds to `anynet.nn.Module`."""
 
