@@ -41,6 +41,7 @@ from anynet.distributions.location_scale import (
 )
 from anynet.distributions.multivariate_normal import LowRankMultivariateNormal, MultivariateNormal
 from anynet.distributions.registry import biject_to, transform_to
+from anynet.distributions.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
 from anynet.distributions.transformed import LogisticNormal, LogNormal, TransformedDistribution
 from anynet.distributions.transforms import (
     AbsTransform,
@@ -66,7 +67,8 @@ __all__ = [
     "Distribution", "ExpTransform", "Exponential", "Gamma", "Geometric", "Gumbel", "HalfCauchy", "HalfNormal", "Independent",
     "IndependentTransform", "InverseGamma", "Laplace", "LogNormal", "LogisticNormal", "LowRankMultivariateNormal", "LowerCholeskyTransform",
     "MixtureSameFamily", "Multinomial", "MultivariateNormal", "NegativeBinomial", "Normal", "OneHotCategorical",
-    "OneHotCategoricalStraightThrough", "Pareto", "Poisson", "PowerTransform", "ReshapeTransform", "SigmoidTransform",
+    "OneHotCategoricalStraightThrough", "Pareto", "Poisson", "PowerTransform", "RelaxedBernoulli",
+    "RelaxedOneHotCategorical", "ReshapeTransform", "SigmoidTransform",
     "SoftmaxTransform", "SoftplusTransform", "StickBreakingTransform", "StudentT", "TanhTransform", "Transform",
     "TransformedDistribution",
     "Uniform", "VonMises", "Weibull", "biject_to", "constraints", "identity_transform", "kl_divergence", "register_kl",

@@ -12,7 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from anynet import distributions as _families
-from anynet.distributions import Distribution, constraints
+from anynet.distributions import Distribution
+from anynet.distributions import constraints as _constraints
 from anynet.tensor import Tensor as _Tensor
 from anynet.torch.sizes import Size
 from anynet.torch.tensor import adopt
@@ -75,6 +76,35 @@ def _transform(kind: type) -> type:
     return type(kind.__name__, (kind,), made)
 
 
+class dependent_property(property):  # noqa: N801 - PyTorch's name
+    """A constraint that depends on the distribution: ``@constraints.dependent_property(is_discrete=False, event_dim=0)``."""
+
+    def __new__(cls, fn: Any = None, **about: Any) -> Any:
+        """The property of a function; without one the decorator."""
+        return property(fn) if fn is not None else property
+
+
+def _extended_shape(self: Any, sample_shape: Any = ()) -> Size:
+    """The shape of a sample."""
+    return Size(self._shape(sample_shape))
+
+
+def _validate_sample(self: Any, value: Any) -> None:
+    """ValueError for a value of another shape or outside of the support."""
+    self._checked(value)
+
+
+def _sample_n(self: Any, n: int) -> Any:
+    """``sample((n,))``"""
+    return self.sample((n,))
+
+
+# what distributions that scripts define call of themselves; the base is anynet's own, so it stands there
+Distribution._extended_shape, Distribution._validate_sample = _extended_shape, _validate_sample  # type: ignore[attr-defined]
+Distribution.sample_n = _sample_n  # type: ignore[attr-defined]
+Distribution._validate_args = property(lambda self: self._validate)  # type: ignore[attr-defined]
+
+
 def _all() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in _families.__all__:
@@ -89,6 +119,10 @@ def _all() -> dict[str, Any]:
 
 __all__ = list(_families.__all__)
 globals().update(_all())
+constraints = ModuleType(f"{__name__}.constraints", _constraints.__doc__)
+vars(constraints).update(
+    {n: getattr(_constraints, n) for n in _constraints.__all__}, dependent_property=dependent_property
+)
 transforms = ModuleType(f"{__name__}.transforms", _families.transforms.__doc__)
 vars(transforms).update(
     {n: v for n, v in globals().items() if n.endswith("Transform") or n == "identity_transform"}
