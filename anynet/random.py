@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from anynet import dtypes, streams
 from anynet._hints import explain_calls, missing_attribute
@@ -340,7 +340,7 @@ def choice(
         raise ValueError(msg)
     where = device if array is None else array.device
     if p is not None:
-        weights = _weights("choice", "p", p, count, replace)
+        weights, _ = _weights("choice", "p", p, count, replace)
         if tuple(weights.shape) != (n,):
             msg = f"choice: p must have shape ({n},), one number an element, got {tuple(weights.shape)}"
             raise ValueError(msg)
@@ -375,8 +375,7 @@ def multinomial(
     if not _is_integer(num_samples) or num_samples < 1:
         msg = f"multinomial: num_samples must be an integer ≥ 1, got {num_samples!r}"
         raise ValueError(msg)
-    device = _on_host("multinomial", "weights", weights, None)[1]
-    checked = _weights("multinomial", "weights", weights, num_samples, replacement)
+    checked, device = _weights("multinomial", "weights", weights, num_samples, replacement)
     at = _next("multinomial", device, generator)
     index = (draws.by_weight if replacement else draws.by_weight_once)(at, checked, num_samples)
     return _placed(index, dtypes.int64, device)
@@ -445,10 +444,11 @@ def _next(where: str, device: str | None, generator: Generator | None) -> tuple[
     return streams.next_draw(generator)
 
 
-def _placed(drawn: Array, kind: dtypes.DType, device: str | None) -> Tensor:
+def _placed(drawn: Any, kind: dtypes.DType, device: str | None) -> Tensor:
     """What was drawn on the host, in a dtype on a device."""
     xp, where = resolve(device)
-    there = xp.from_host(drawn, where)
+    mine = drawn.base is None and type(drawn) is xp.array_type  # nobody else's: there is nothing to copy
+    there = drawn if mine else xp.from_host(drawn, where)
     native = dtypes.native(xp, kind)
     return wrap(there if there.dtype == native else xp.astype(there, native))
 
@@ -457,8 +457,11 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+_NUMBERS: Final = frozenset((int, float))
+
+
 def _number(where: str, name: str, value: Any) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    if type(value) in _NUMBERS and math.isfinite(value):
         return float(value)
     if getattr(value, "shape", None):
         hint = f"; for arrays scale the draws: mean + std * {where}(shape)" if where == "normal" else ""
@@ -479,7 +482,7 @@ def _shape(where: str, shape: Any) -> tuple[int, ...]:
         lengths = as_shape(shape)
     except (TypeError, ValueError):
         lengths = (-1,)
-    if any(n < 0 for n in lengths):
+    if lengths and min(lengths) < 0:
         msg = f"{where}: shape must be an integer ≥ 0 or a sequence of them, got {shape!r}"
         raise ValueError(msg)
     return lengths
@@ -538,27 +541,31 @@ def _on_host(where: str, name: str, value: Any, device: str | None) -> tuple[Arr
 def _expect(where: str, name: str, requirement: str, values: Array, holds: Any) -> None:
     xp = backend_of(values)
     good = holds(xp, values)
-    if not bool(xp.all(good)):
+    if int(xp.count_nonzero(good)) != math.prod(good.shape):
         bad = values[xp.logical_not(good)]
         msg = f"{where}: {name} {requirement}, got {float(bad[0])}"
         raise ValueError(msg)
 
 
-def _weights(where: str, name: str, value: Any, count: int, replace: bool) -> Array:
-    """Weights (…, n) on the host that so many can be drawn from."""
-    weights, _ = _on_host(where, name, value, None)
+def _weights(where: str, name: str, value: Any, count: int, replace: bool) -> tuple[Array, str | None]:
+    """Weights (…, n) on the host that so many can be drawn from, and the device that they come from."""
+    weights, device = _on_host(where, name, value, None)
     if not weights.shape or not weights.shape[-1]:
         msg = f"{where}: {name} must have weights along its last axis, got shape {tuple(weights.shape)}"
         raise ValueError(msg)
     _expect(where, name, "must be finite numbers ≥ 0", weights, lambda xp, a: (a >= 0) & (a < math.inf))
     xp = backend_of(weights)
-    above = xp.count_nonzero(weights, axis=-1)
-    least = int(xp.min(above)) if 0 not in above.shape else count
+    if 0 in weights.shape:
+        least = count
+    elif replace:
+        least = int(xp.min(xp.max(weights, axis=-1)) > 0)
+    else:
+        least = int(xp.min(xp.count_nonzero(weights, axis=-1)))
     if least < (1 if replace else count):
         more = "at least one" if replace else f"{count}, to draw as many without replacement"
         msg = f"{where}: the numbers above 0 of {name} must be {more}, got {least}"
         raise ValueError(msg)
-    return weights
+    return weights, device
 
 
 _ELSEWHERE = {

@@ -145,7 +145,7 @@ def _refuse_if_compiled(what: str) -> None:
 
 
 def _next(stream: int, count: int = 1) -> tuple[int, int]:
-    if stream == WEIGHTS and count:
+    if COMPILING and stream == WEIGHTS and count:
         _refuse_if_compiled(
             "numbers of anynet.random (random.normal, …) or a layer's initial weights are drawn"
         )

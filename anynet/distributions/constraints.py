@@ -72,10 +72,10 @@ class _Interval(Constraint):
         return [unwrap(b) for b in (self.lower_bound, self.upper_bound) if isinstance(b, Tensor)]
 
     def holds(self, xp: Backend, x: Array, arrays: Sequence[Array]) -> Array:
-        given = iter(arrays)
-        low, high = (
-            next(given) if isinstance(b, Tensor) else b for b in (self.lower_bound, self.upper_bound)
-        )
+        low, high = self.lower_bound, self.upper_bound
+        if arrays:
+            given = iter(arrays)
+            low, high = (next(given) if isinstance(b, Tensor) else b for b in (low, high))
         if not dtypes.of(x.dtype).is_floating and not (
             dtypes.of(x.dtype).kind in ("int", "uint")
             and all(type(b) in (int, type(None)) for b in (low, high))
@@ -261,7 +261,7 @@ def require(where: str, name: str, constraint: Constraint, value: Tensor) -> Non
     def held(x: Array, *arrays: Array) -> None:
         xp = backend_of(x)
         good = constraint.holds(xp, x, arrays)
-        if not bool(good if good.shape == () else xp.all(good)):
+        if int(xp.count_nonzero(good)) != math.prod(good.shape):
             msg = f"{where}: {name} must be {constraint}, got {_first_bad(xp, x, good, constraint.event_dim)}"
             raise ValueError(msg)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, Self
@@ -11,7 +10,7 @@ from anynet import dtypes, random
 from anynet.distributions.constraints import Constraint, dependent, require
 from anynet.ops import elementwise as e
 from anynet.ops import manipulation as m
-from anynet.ops.creation import asarray
+from anynet.ops.creation import asarray, constant_like, full
 from anynet.ops.data_types import result_type
 from anynet.ops.reductions import sum
 from anynet.ops.shapes import as_shape, broadcast_shapes
@@ -113,7 +112,8 @@ class Distribution:
         """Values drawn at random, without gradient: ``sample_shape + batch_shape + event_shape``."""
         more = {} if generator is None else {"generator": generator}  # classes of users' may do without it
         with no_grad():
-            return self.rsample(sample_shape, **more).detach()
+            drawn = self.rsample(sample_shape, **more)
+        return drawn if drawn.edge is None else drawn.detach()
 
     def rsample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> Tensor:
         """Values drawn at random as a differentiable function of the parameters (reparametrisation)."""
@@ -153,12 +153,19 @@ class Distribution:
         ):
             msg = f"{type(self).__name__}.expand: batch_shape {own} does not broadcast to {shape}"
             raise ValueError(msg)
-        new = copy.copy(self)
+        new = self._copied()
         for name, axes in self._parameters.items():
             value = vars(self).get(name)
             if value is not None:
-                vars(new)[name] = m.broadcast_to(value, (*shape, *value.shape[value.ndim - axes :]))
+                wide = (*shape, *value.shape[value.ndim - axes :])
+                vars(new)[name] = value if value.shape == wide else m.broadcast_to(value, wide)
         new._batch_shape = shape
+        return new
+
+    def _copied(self) -> Self:
+        """Another distribution with the same attributes, in a third of the time of `copy.copy`."""
+        new = object.__new__(type(self))
+        vars(new).update(vars(self))
         return new
 
     # ----- for the families -----
@@ -169,13 +176,15 @@ class Distribution:
     @property
     def _like(self) -> Tensor:
         """A parameter, for its dtype and device."""
-        return next(vars(self)[name] for name in self._parameters if vars(self).get(name) is not None)  # type: ignore[no-any-return]
+        own = vars(self)
+        return next(own[name] for name in self._parameters if own.get(name) is not None)  # type: ignore[no-any-return]
 
     def _shape(self, sample_shape: Shape) -> tuple[int, ...]:
-        return (*as_shape(sample_shape), *self.batch_shape, *self.event_shape)
+        return (*as_shape(sample_shape), *self._batch_shape, *self._event_shape)
 
     def _normal(self, shape: Sequence[int], generator: Generator | None) -> Tensor:
-        return random.normal(shape, dtype=self._like.dtype, device=self._like.device, generator=generator)
+        like = self._like
+        return random.normal(shape, dtype=like.dtype, device=like.device, generator=generator)
 
     def _uniform(self, shape: Sequence[int], generator: Generator | None) -> Tensor:
         """Draws from (0, 1): neither end."""
@@ -194,20 +203,26 @@ class Distribution:
         """A value as a Tensor, checked for its shape and against the support."""
         x = value if isinstance(value, Tensor) else asarray(value, device=self._like.device)
         where = f"{type(self).__name__}.log_prob"
-        n = len(self.event_shape)
-        if x.ndim < n or any(
-            a not in (1, b) and b != 1 for a, b in zip(x.shape[x.ndim - n :], self.event_shape, strict=False)
-        ):
-            msg = f"{where}: value must have shape (…, {', '.join(map(str, self.event_shape))}), got {tuple(x.shape)}"
-            raise ValueError(msg)
-        try:
-            broadcast_shapes(x.shape[: x.ndim - n], self.batch_shape)
-        except ValueError:
-            msg = f"{where}: value of shape {tuple(x.shape)} does not broadcast with batch_shape {self.batch_shape}"
-            raise ValueError(msg) from None
+        shape = tuple(x._data.shape)
+        if shape != self._batch_shape + self._event_shape:
+            self._check_shape(where, shape)
         if self._validate:
             require(where, "value", self.support, x)
         return x
+
+    def _check_shape(self, where: str, shape: tuple[int, ...]) -> None:
+        """ValueError for the shape of a value that does not broadcast with the distribution's."""
+        n = len(shape) - len(self._event_shape)
+        if n < 0 or any(
+            a not in (1, b) and b != 1 for a, b in zip(shape[n:], self._event_shape, strict=False)
+        ):
+            msg = f"{where}: value must have shape (…, {', '.join(map(str, self._event_shape))}), got {shape}"
+            raise ValueError(msg)
+        try:
+            broadcast_shapes(shape[:n], self._batch_shape)
+        except ValueError:
+            msg = f"{where}: value of shape {shape} does not broadcast with batch_shape {self._batch_shape}"
+            raise ValueError(msg) from None
 
     def _inside(self, value: ArrayLike) -> tuple[Tensor, Tensor | None]:
         """`_value`, and without `validate_args` where it lies in the support: elsewhere the value is another, of the support, so that
@@ -239,8 +254,14 @@ def parameters(where: str, **values: Any) -> list[Tensor]:
         if _NUMBERS.issuperset(map(type, rest)) and all(
             [v.dtype is dtype for v in found if isinstance(v, Tensor)]
         ):
-            device = None if first is None or not rest else first.device
-            return [v if isinstance(v, Tensor) else asarray(v, dtype=dtype, device=device) for v in found]
+            return [
+                v
+                if isinstance(v, Tensor)
+                else full((), v, dtype=dtype)
+                if first is None
+                else constant_like(first, (), v)
+                for v in found
+            ]
     arrays = {
         n: v if isinstance(v, Tensor) or not hasattr(v, "dtype") else asarray(v) for n, v in values.items()
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
@@ -143,8 +142,7 @@ class TransformedDistribution(Distribution):
 
     def expand(self, batch_shape: Shape) -> Self:
         shape = as_shape(batch_shape)
-        new = object.__new__(type(self))
-        vars(new).update(vars(self))
+        new = self._copied()
         new.base_dist = self.base_dist.expand(shape)
         new._batch_shape = shape
         return new
@@ -155,7 +153,7 @@ class TransformedDistribution(Distribution):
 
 def _unchecked(distribution: Distribution) -> Distribution:
     """Without a check of values, which rounding may put at the edge of the support."""
-    new = copy.copy(distribution)
+    new = distribution._copied()
     new._validate = False
     if isinstance(new, Independent):
         new.base_dist = _unchecked(new.base_dist)

@@ -132,7 +132,8 @@ class Tensor(_Plain):
 
     def detach(self) -> Any:
         """The same memory outside of the graph."""
-        y = adopt(_Plain.detach(self))
+        y = _Plain.detach(self)
+        y.__class__ = Tensor
         return shows(y, self, _detached, _second, detached=True)
 
     @property

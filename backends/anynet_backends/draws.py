@@ -6,8 +6,9 @@ weights' own last bits.
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -26,14 +27,22 @@ Address = tuple[int, int, int]
 
 def uniform(at: Address, shape: tuple[int, ...], low: float, high: float, dtype: str) -> Array:
     """Uniform on [low, high) in `dtype`: multiples of 2⁻ᵖ, p the bits that it keeps of a number, scaled."""
-    kind = np.dtype(dtype)
-    bits = np.finfo(kind).nmant + 1
-    words = philox.words64(*at, math.prod(shape)) >> np.uint64(64 - bits)
-    unit = words.astype(np.float64) * 2.0**-bits
-    drawn = (unit * (high - low) + low).astype(kind)
-    if high > low:  # rounding may have reached it
-        drawn = np.minimum(drawn, np.nextafter(kind.type(high), kind.type(-np.inf)))
-    return drawn.reshape(shape)
+    bits = _BITS[dtype]
+    unit = (philox.words64(*at, math.prod(shape)).reshape(shape) >> np.uint64(64 - bits)) * 2.0**-bits
+    if low == 0.0 and high == 1.0:
+        return unit.astype(dtype, copy=False)
+    drawn = (unit * (high - low) + low).astype(dtype, copy=False)
+    return np.minimum(drawn, _below(high, dtype)) if high > low else drawn  # rounding may have reached it
+
+
+_BITS: Final = {"float16": 11, "float32": 24, "float64": 53}
+
+
+@functools.lru_cache(maxsize=64)
+def _below(high: float, dtype: str) -> Any:
+    """The number of a dtype before `high`."""
+    kind = np.dtype(dtype).type
+    return np.nextafter(kind(high), kind(-np.inf))
 
 
 def integers(at: Address, shape: tuple[int, ...], low: int, high: int, dtype: str) -> Array:
@@ -49,9 +58,10 @@ def integers(at: Address, shape: tuple[int, ...], low: int, high: int, dtype: st
             break
         words, spare = philox.words64(*at, n + spare), 2 * spare
     if count < 1 << 64:
-        words = words % np.uint64(count)
-    shifted = words + np.uint64(low % (1 << 64))  # modulo 2⁶⁴, as two's complement is
-    return shifted.view(np.int64).astype(dtype).reshape(shape)
+        words %= np.uint64(count)
+    if low:
+        words += np.uint64(low % (1 << 64))  # modulo 2⁶⁴, as two's complement is
+    return words.reshape(shape).astype(dtype)
 
 
 def bernoulli(at: Address, shape: tuple[int, ...], p: Array) -> Array:
@@ -112,10 +122,17 @@ def by_weight(at: Address, weights: Array, count: int) -> Array:
     # u is below 1, but u times the sum may round to it: then the last of those with a weight
     last = w.shape[-1] - 1 - np.argmax(w[..., ::-1] > 0, axis=-1)
     u = philox.uniform(*at, (*w.shape[:-1], count)) * sums[..., -1:]
-    rows, marks = sums.reshape(-1, w.shape[-1]), u.reshape(-1, count)
-    found = [np.searchsorted(row, mark, side="right") for row, mark in zip(rows, marks, strict=True)]
-    index = np.asarray(found, dtype=np.int64).reshape(u.shape)
+    if sums.size * count <= _BLOCK:  # all rows at once
+        index = (sums[..., None, :] <= u[..., None]).sum(axis=-1)
+    else:
+        rows, marks = sums.reshape(-1, w.shape[-1]), u.reshape(-1, count)
+        found = [np.searchsorted(row, mark, side="right") for row, mark in zip(rows, marks, strict=True)]
+        index = np.asarray(found, dtype=np.int64).reshape(u.shape)
     return np.minimum(index, last[..., None])
+
+
+_BLOCK: Final = 1 << 15
+"""Comparisons that are made at once."""
 
 
 def by_weight_once(at: Address, weights: Array, count: int) -> Array:

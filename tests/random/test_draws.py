@@ -9,6 +9,7 @@ import pytest
 
 import anynet as an
 from anynet.random import Generator
+from anynet_backends import draws
 
 N = 20_000
 DRAWS = {
@@ -38,6 +39,31 @@ def test_every_device_draws_the_same_bits(name: str, xp_device: str) -> None:
     assert there.tolist() == here.tolist()
     other = DRAWS[name](Generator(4), "cpu")
     assert other.shape == here.shape
+
+
+def test_the_numbers_of_a_seed_do_not_change() -> None:
+    g = Generator(5)
+    weights = an.asarray([[1.0, 2.0, 3.0], [3.0, 0.0, 1.0]])
+    drawn = [
+        an.random.normal(3, generator=g), an.random.normal(2, mean=1.5, std=0.25, dtype="float64", generator=g),
+        an.random.uniform(2, generator=g), an.random.uniform((1, 2), low=-2.0, high=3.5, dtype="float64", generator=g),
+        an.random.integers(-3, 100, 5, generator=g), an.random.integers(0, 200, 4, dtype="uint8", generator=g),
+        an.random.bernoulli(0.4, 6, generator=g), an.random.permutation(6, generator=g),
+        an.random.multinomial(weights, 4, True, generator=g),
+    ]  # fmt: skip
+    assert [x.tolist() for x in drawn] == [
+        [-0.23974555730819702, -0.7067928314208984, 1.0541483163833618], [1.563274180483041, 1.488468153822135],
+        [0.08408236503601074, 0.6061344146728516], [[-0.5774413408557395, 0.4032579503904863]],
+        [24, 1, 3, 28, 18], [20, 78, 34, 66], [True, True, False, False, True, False], [1, 5, 0, 4, 2, 3],
+        [[2, 2, 0, 2], [0, 2, 2, 0]],
+    ]  # fmt: skip
+
+
+def test_many_rows_of_weights_are_drawn_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = an.asarray(np.random.default_rng(0).integers(0, 3, (50, 7)) + np.eye(50, 7), dtype="float32")
+    few = an.random.multinomial(weights, 9, True, generator=Generator(2)).tolist()
+    monkeypatch.setattr(draws, "_BLOCK", 0)
+    assert an.random.multinomial(weights, 9, True, generator=Generator(2)).tolist() == few
 
 
 def test_the_default_stream_goes_on_and_is_saved() -> None:

@@ -244,7 +244,7 @@ def _kinds(values: tuple[Any, ...]) -> tuple[Any, ...] | None:
 
 UNHASHABLE = "unhashable"
 """The key of metadata that may change."""
-_SIMPLE = frozenset((int, bool, str, type(None), type(...)))
+_SIMPLE = frozenset((int, bool, str, type(None), type(...), dtypes.DType))
 _SIMPLE_OR_TUPLE = _SIMPLE | {tuple}
 
 

@@ -135,12 +135,12 @@ def normal(
 @offered("torch.bernoulli(torch.ones(2, 3))", "torch.zeros(3).bernoulli()", differs=_OTHER)
 def bernoulli(input: Any, p: float | None = None, *, generator: Any = None) -> Any:
     chance = input if p is None else 0.0 * input + p
-    return astype(random.bernoulli(chance.detach(), generator=generator), input.dtype)
+    return astype(random.bernoulli(chance, generator=generator), input.dtype)
 
 
 @offered("torch.poisson(torch.zeros(2, 3))", method=False, differs=_OTHER)
 def poisson(input: Any, generator: Any = None) -> Any:
-    return random.poisson(input.detach(), dtype=input.dtype, generator=generator)
+    return random.poisson(input, dtype=input.dtype, generator=generator)
 
 
 @offered(
@@ -150,7 +150,7 @@ def poisson(input: Any, generator: Any = None) -> Any:
     differs=_OTHER,
 )
 def binomial(count: Any, prob: Any, generator: Any = None) -> Any:
-    return random.binomial(count.detach(), prob.detach(), dtype=count.dtype, generator=generator)
+    return random.binomial(count, prob, dtype=count.dtype, generator=generator)
 
 
 @offered(
