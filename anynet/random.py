@@ -504,10 +504,12 @@ def _dtype_of(value: Any) -> Any:
 
 def _wide_enough(where: str, shape: Any, **parameters: Array) -> tuple[int, ...]:
     """The shape that is asked for, or that of the parameters, which broadcast to it."""
-    own = broadcast_shapes(*(tuple(p.shape) for p in parameters.values()))
+    own, *others = [tuple(p.shape) for p in parameters.values()]
+    own = broadcast_shapes(own, *others) if others else own
     wanted = own if shape is None else _shape(where, shape)
-    if len(own) > len(wanted) or any(
-        a not in (1, b) for a, b in zip(reversed(own), reversed(wanted), strict=False)
+    if wanted != own and (
+        len(own) > len(wanted)
+        or any(a not in (1, b) for a, b in zip(reversed(own), reversed(wanted), strict=False))
     ):
         msg = f"{where}: {' and '.join(parameters)} of shape {own} does not broadcast to {wanted}"
         raise ValueError(msg)
@@ -534,8 +536,9 @@ def _on_host(where: str, name: str, value: Any, device: str | None) -> tuple[Arr
         msg = f"{where}: {name} must be real numbers, got {kind}"
         raise TypeError(msg)
     own = backend_of(plain).device_of(plain) if array else None
-    moved = to_plain(plain, device="cpu")
-    return backend_of(moved).astype(moved, dtypes.native(backend_of(moved), dtypes.float64)), device or own
+    moved = plain if own == "cpu" else to_plain(plain, device="cpu")
+    xp = backend_of(moved)
+    return xp.astype(moved, dtypes.native(xp, dtypes.float64)), device or own
 
 
 def _expect(where: str, name: str, requirement: str, values: Array, holds: Any) -> None:

@@ -14,6 +14,7 @@ from anynet.distributions.distribution import (
     Shape,
     eps,
     exactly_one,
+    lowest,
     parameters,
 )
 from anynet.ops import elementwise as e
@@ -23,7 +24,7 @@ from anynet.ops.manipulation import astype, broadcast_to, expand_dims, moveaxis,
 from anynet.ops.probability import log_probability
 from anynet.ops.reductions import argmax, sum
 from anynet.ops.shapes import as_shape, broadcast_shapes
-from anynet.ops.softmax import log_softmax, logsumexp, softmax
+from anynet.ops.softmax import logsumexp, softmax
 from anynet.ops.special import _xlogy, gammaln
 from anynet.random import Generator
 from anynet.tensor import Tensor, no_grad, unwrap
@@ -93,17 +94,17 @@ class _Classes(Distribution):
         if 0 in shape:
             return zeros(shape, dtype=dtypes.int64, device=self._own.device)
         rows = random.multinomial(self.probs, count, replacement=True, generator=generator)
-        return reshape(moveaxis(rows, -1, 0), shape)
+        return reshape(rows if count == 1 else moveaxis(rows, -1, 0), shape)
 
     def _entropy(self) -> Tensor:
-        logs = log_softmax(self._own, axis=-1) if self._given == "logits" else log_probability(self._own)
-        return -sum(_xlogy(self.probs, self.probs) if self._given == "probs" else _weighted(logs), axis=-1)
+        return -sum(
+            _weighted(self._own) if self._given == "logits" else _xlogy(self._own, self._own), axis=-1
+        )
 
 
 def _weighted(logs: Tensor) -> Tensor:
-    none = e.equal(logs, -math.inf)
-    finite = e.where(none, 0.0, logs)
-    return e.where(none, 0.0, e.exp(finite) * finite)
+    """p ln p from ln p, 0 of what is impossible."""
+    return e.exp(logs) * e.maximum(logs, lowest(logs))
 
 
 class Categorical(_Classes):

@@ -67,9 +67,10 @@ class _Interval(Constraint):
     ) -> None:
         super().__init__(text)
         self.lower_bound, self.upper_bound, self.open = low, high, (open_low, open_high)
+        self._bounds = [b for b in (low, high) if isinstance(b, Tensor)]
 
     def arrays(self) -> list[Array]:
-        return [unwrap(b) for b in (self.lower_bound, self.upper_bound) if isinstance(b, Tensor)]
+        return [unwrap(b) for b in self._bounds]
 
     def holds(self, xp: Backend, x: Array, arrays: Sequence[Array]) -> Array:
         low, high = self.lower_bound, self.upper_bound
@@ -268,7 +269,9 @@ def require(where: str, name: str, constraint: Constraint, value: Tensor) -> Non
     plain = unwrap(value)
     xp = backend_of(plain)
     arrays = constraint.arrays()
-    if isinstance(plain, xp.array_types) and all([isinstance(a, xp.array_types) for a in arrays]):
+    if isinstance(plain, xp.array_types) and (
+        not arrays or all([isinstance(a, xp.array_types) for a in arrays])
+    ):
         xp.check(held, plain, *arrays)
 
 

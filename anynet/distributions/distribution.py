@@ -289,16 +289,16 @@ def parameters(where: str, **values: Any) -> list[Tensor]:
 def broadcast(where: str, **values: Any) -> list[Tensor]:
     """`parameters`, broadcast to one shape."""
     found = parameters(where, **values)
-    shape = found[0].shape
-    if all([v.shape == shape for v in found]):
+    shapes = [tuple(v._data.shape) for v in found]
+    if all([s == shapes[0] for s in shapes]):
         return found
     try:
-        shape = broadcast_shapes(*(v.shape for v in found))
+        shape = broadcast_shapes(*shapes)
     except ValueError:
-        shapes = ", ".join(f"{n} {tuple(v.shape)}" for n, v in zip(values, found, strict=True))
-        msg = f"{where}: the parameters must broadcast, got {shapes}"
+        got = ", ".join(f"{n} {s}" for n, s in zip(values, shapes, strict=True))
+        msg = f"{where}: the parameters must broadcast, got {got}"
         raise ValueError(msg) from None
-    return [v if v.shape == shape else m.broadcast_to(v, shape) for v in found]
+    return [v if s == shape else m.broadcast_to(v, shape) for v, s in zip(found, shapes, strict=True)]
 
 
 def exactly_one(where: str, **values: Any) -> str:
@@ -314,6 +314,12 @@ def tiny(like: Tensor) -> float:
     """The smallest normal number of a dtype."""
     xp = backend_of(unwrap(like))
     return float(xp.finfo(dtypes.native(xp, like.dtype)).smallest_normal)
+
+
+def lowest(like: Tensor) -> float:
+    """The least number of a dtype."""
+    xp = backend_of(unwrap(like))
+    return float(xp.finfo(dtypes.native(xp, like.dtype)).min)
 
 
 def eps(like: Tensor) -> float:

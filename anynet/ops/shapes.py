@@ -37,6 +37,9 @@ def as_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
 
 def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
     """The shape to which arrays of these shapes broadcast."""
+    wide = {tuple(s) for s in shapes if len(s)}  # those without axes broadcast to any
+    if len(wide) < 2:
+        return wide.pop() if wide else ()
     out: list[int] = []
     for i in range(1, max((len(s) for s in shapes), default=0) + 1):
         lengths = {s[-i] for s in shapes if len(s) >= i} - {1}

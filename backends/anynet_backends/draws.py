@@ -119,8 +119,6 @@ def by_weight(at: Address, weights: Array, count: int) -> Array:
     """`count` indices along the last axis for each row of weights, each with the probability of its share: (…, count)."""
     w = np.asarray(weights, dtype=np.float64)
     sums = np.cumsum(w, axis=-1)
-    # u is below 1, but u times the sum may round to it: then the last of those with a weight
-    last = w.shape[-1] - 1 - np.argmax(w[..., ::-1] > 0, axis=-1)
     u = philox.uniform(*at, (*w.shape[:-1], count)) * sums[..., -1:]
     if sums.size * count <= _BLOCK:  # all rows at once
         index = (sums[..., None, :] <= u[..., None]).sum(axis=-1)
@@ -128,7 +126,11 @@ def by_weight(at: Address, weights: Array, count: int) -> Array:
         rows, marks = sums.reshape(-1, w.shape[-1]), u.reshape(-1, count)
         found = [np.searchsorted(row, mark, side="right") for row, mark in zip(rows, marks, strict=True)]
         index = np.asarray(found, dtype=np.int64).reshape(u.shape)
-    return np.minimum(index, last[..., None])
+    if index.size and index.max() == w.shape[-1]:
+        # u is below 1, but u times the sum has been rounded to it: then the last of those with a weight
+        last = w.shape[-1] - 1 - np.argmax(w[..., ::-1] > 0, axis=-1)
+        index = np.minimum(index, last[..., None])
+    return index
 
 
 _BLOCK: Final = 1 << 15

@@ -8,15 +8,17 @@ from typing import Any
 
 from anynet import dtypes, random
 from anynet.ops import elementwise as e
-from anynet.ops import manipulation as m
+from anynet.ops import reductions as r
 from anynet.ops import searching as s
 from anynet.ops.manipulation import astype
 from anynet.tensor import Tensor as AnyTensor
+from anynet.tensor import unwrap, wrap
 from anynet.torch.functions.creation import lengths, place, settled
 from anynet.torch.memory import fitted, write
 from anynet.torch.promotion import as_float
 from anynet.torch.table import offered
 from anynet.torch.tensor import Tensor
+from anynet_backends import Backend, backend_of
 
 _OTHER = "the numbers are anynet's, the same on every device; not those of PyTorch for the same seed"
 
@@ -158,34 +160,41 @@ def binomial(count: Any, prob: Any, generator: Any = None) -> Any:
     "torch.multinomial(torch.ones(3, 4), 4).sort().values", differs=_OTHER,
 )  # fmt: skip
 def multinomial(input: Any, num_samples: int, replacement: bool = False, *, generator: Any = None) -> Any:
-    weights: Any = input.detach()
-    rows: Any = weights if weights.ndim == 2 else m.expand_dims(weights, axis=0)
-    if weights.ndim not in (1, 2):
-        msg = f"multinomial: prob_dist must be 1 or 2 dim, got {weights.ndim}"
+    if input.ndim not in (1, 2):
+        msg = f"multinomial: prob_dist must be 1 or 2 dim, got {input.ndim}"
         raise RuntimeError(msg)
-    total = rows.sum(1, keepdim=True)
-    if bool((rows < 0).any()) or not bool((e.isfinite(total) & (total > 0)).all()):
+    plain: Any = unwrap(as_float(wrap(unwrap(input))))  # no gradient flows here
+    rows, xp = plain if input.ndim == 2 else plain[None, :], backend_of(plain)
+    total: Any = r.sum(rows, axis=1, keepdims=True)
+    if bool(xp.any(rows < 0)) or not bool(xp.all(xp.isfinite(total) & (total > 0))):
         msg = "multinomial: probabilities must be finite and ≥ 0, and some of each row > 0"
         raise RuntimeError(msg)
-    n, k = rows.shape
-    if replacement:
-        edges = as_float(rows).cumsum(1) / total
-        u = random.uniform((n, num_samples), dtype=edges.dtype, device=str(rows.device), generator=generator)
-        # the number of edges that a draw has reached: an element of weight 0 is never drawn, its edge is that before it
-        reached: Any = m.expand_dims(u, axis=2) >= m.expand_dims(edges, axis=1)
-        found: Any = reached.sum(2)
-        last = (rows > 0).cumsum(1).argmax(1, keepdim=True)
-        found = e.minimum(found, last)
-    else:
-        if num_samples > int((rows > 0).sum(1).min()):
-            msg = "multinomial: invalid multinomial distribution (with replacement=False, not enough non-negative category to sample)"
-            raise RuntimeError(msg)
-        u = random.uniform((n, k), dtype=dtypes.float64, device=str(rows.device), generator=generator)
-        keys = e.log(rows.double()) - e.log(
-            -e.log(e.maximum(u, 1e-300 + 0.0 * u))
-        )  # Gumbel: the largest are a draw in order
-        found = s.argsort(keys, axis=1, descending=True)[:, :num_samples]
-    return found if weights.ndim == 2 else found[0]
+    draw = _with_replacement if replacement else _without_replacement
+    found = draw(xp, rows, total, num_samples, generator)
+    return wrap(found if input.ndim == 2 else found[0, :])
+
+
+def _with_replacement(xp: Backend, rows: Any, total: Any, count: int, generator: Any) -> Any:
+    edges: Any = r.cumulative_sum(rows, axis=1) / total
+    kind, device = dtypes.of(edges.dtype), xp.device_of(rows)
+    u: Any = random.uniform((rows.shape[0], count), dtype=kind, device=device, generator=generator)._data
+    # the number of edges that a draw has reached: an element of weight 0 is never drawn, its edge is that before it
+    found = xp.sum(xp.astype(u[:, :, None] >= edges[:, None, :], xp.int64), axis=2)
+    return xp.minimum(
+        found, xp.argmax(xp.cumulative_sum(xp.astype(rows > 0, xp.int64), axis=1), axis=1, keepdims=True)
+    )
+
+
+def _without_replacement(xp: Backend, rows: Any, total: Any, count: int, generator: Any) -> Any:
+    if count > int(xp.min(xp.count_nonzero(rows, axis=1))):
+        msg = "multinomial: invalid multinomial distribution (with replacement=False, not enough non-negative category to sample)"
+        raise RuntimeError(msg)
+    device = xp.device_of(rows)
+    u: Any = random.uniform(tuple(rows.shape), dtype=dtypes.float64, device=device, generator=generator)._data
+    drawn: Any = e.log(-e.log(xp.maximum(u, 1e-300)))
+    keys: Any = e.log(xp.astype(rows, xp.float64)) - drawn  # Gumbel: the largest are a draw in order
+    order: Any = s.argsort(keys, axis=1, descending=True)
+    return order[:, :count]
 
 
 # ----- in place -----
@@ -200,40 +209,39 @@ def _in_place(name: str, draw: Callable[..., Any]) -> None:
     setattr(Tensor, name, call)
 
 
-def _where(x: Any) -> dict[str, Any]:
+def _like(x: Any) -> dict[str, Any]:
+    """The shape, floating-point dtype and device of draws that x takes."""
+    plain = x._data
     kind = x.dtype if x.dtype.kind == "real" else dtypes.default_float()
-    return {"dtype": kind, "device": str(x.device)}
+    return {"shape": tuple(plain.shape), "dtype": kind, "device": backend_of(plain).device_of(plain)}
 
 
 def _uniform(x: Any, a: float = 0.0, b: float = 1.0, *, generator: Any, **named: Any) -> Any:
     low, high = named.get("from", a), named.get("to", b)
-    return random.uniform(tuple(x.shape), low=float(low), high=float(high), generator=generator, **_where(x))
+    return random.uniform(low=float(low), high=float(high), generator=generator, **_like(x))
 
 
 def _normal(x: Any, mean: float = 0.0, std: float = 1.0, *, generator: Any) -> Any:
-    return random.normal(tuple(x.shape), mean=float(mean), std=float(std), generator=generator, **_where(x))
+    return random.normal(mean=float(mean), std=float(std), generator=generator, **_like(x))
 
 
 def _bernoulli(x: Any, p: Any = 0.5, *, generator: Any) -> Any:
-    chance = p if isinstance(p, AnyTensor) else None
-    y = random.bernoulli(
-        p if chance is None else chance, tuple(x.shape), device=str(x.device), generator=generator
-    )
-    return astype(y, x.dtype)
+    like = _like(x)
+    return astype(random.bernoulli(p, like["shape"], device=like["device"], generator=generator), x.dtype)
 
 
 def _exponential(x: Any, lambd: float = 1.0, *, generator: Any) -> Any:
-    u = random.uniform(tuple(x.shape), generator=generator, **_where(x))
+    u = random.uniform(generator=generator, **_like(x))
     return -e.log1p(-u) / lambd
 
 
 def _geometric(x: Any, p: float, *, generator: Any) -> Any:
-    u = random.uniform(tuple(x.shape), generator=generator, device=str(x.device), dtype=dtypes.float64)
+    u = random.uniform(generator=generator, **_like(x) | {"dtype": dtypes.float64})
     return astype(e.maximum(e.ceil(e.log1p(-u) / math.log1p(-p)), 0.0 * u + 1.0), x.dtype)
 
 
 def _cauchy(x: Any, median: float = 0.0, sigma: float = 1.0, *, generator: Any) -> Any:
-    u = random.uniform(tuple(x.shape), generator=generator, **_where(x))
+    u = random.uniform(generator=generator, **_like(x))
     return median + sigma * e.tan(math.pi * (u - 0.5))
 
 
