@@ -207,6 +207,26 @@ def test_empty_batch(device):
     assert layer(x).shape == (0, 3, 4)
 
 
+@pytest.mark.parametrize(
+    ("axes", "order"), [((5, 6), (0, 2, 1)), ((5, 6), (2, 0, 1)), ((3, 5, 6), (0, 3, 1, 2))], ids=str
+)
+def test_layer_norm_in_any_order_of_memory(axes, order):
+    """Weights belong to axes, however these lie in memory."""
+    rng = np.random.default_rng(0)
+    plain = rng.standard_normal((4, *axes)).astype(np.float32)
+    turned = np.ascontiguousarray(plain.transpose(order)).transpose(np.argsort(order))
+    g = an.asarray(rng.standard_normal(plain.shape).astype(np.float32))
+    weights = [rng.standard_normal(axes).astype(np.float32) for _ in range(2)]
+    found = []
+    for x in (plain, turned):
+        given = [an.Tensor(a, requires_grad=True) for a in (x, *weights)]
+        y = F.layer_norm(given[0], axes, given[1], given[2])
+        y.backward(g)
+        found.append([y.numpy(), *(a.grad.numpy() for a in given)])
+    for got, want in zip(*found, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
 def test_non_contiguous_and_unchanged_inputs():
     base = np.random.default_rng(7).standard_normal((6, 7, 4, 3))
     x, before = base.transpose(3, 2, 1, 0)[:, ::2, ::-1], base.copy()

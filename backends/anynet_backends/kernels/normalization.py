@@ -12,7 +12,7 @@ from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.kernel_table import KernelTable, register_in
 from anynet_backends.kernels.grouped_normalization import normalize_groups
-from anynet_backends.memory.layout import CACHE_BLOCK
+from anynet_backends.memory.layout import CACHE_BLOCK, axes_in_memory, inverse
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.memory.reductions import ones_vector, sum_by_dot
 
@@ -24,10 +24,10 @@ _kernel = register_in(KERNELS)
 class _Matrix:
     """How `normalize` sees its input: as a matrix in its own memory order, whose rows or columns share statistics."""
 
-    __slots__ = ("across", "cols", "each", "order", "rows", "shape")
+    __slots__ = ("across", "cols", "each", "order", "rows", "shape", "weights")
 
     def __init__(self, x: Array, axes: tuple[int, ...], shape: tuple[int, ...], weighted: bool) -> None:
-        self.order = tuple(sorted(range(x.ndim), key=lambda i: (-x.strides[i], i)))
+        self.order = axes_in_memory(x.strides)
         shared = [i in axes for i in self.order]
         self.shape = tuple(x.shape[i] for i in self.order)
         k = sum(shared)
@@ -37,6 +37,7 @@ class _Matrix:
         )
         cut = k if self.across else len(shared) - k
         self.rows, self.cols = math.prod(self.shape[:cut]), math.prod(self.shape[cut:])
+        self.weights = shape
         own = tuple(shape[i] for i in self.order)
         kept = tuple(1 if s else n for s, n in zip(shared, self.shape, strict=True))
         inner = tuple(n if s else 1 for s, n in zip(shared, self.shape, strict=True))
@@ -48,6 +49,15 @@ class _Matrix:
     def view(self, a: Array) -> Array:
         """`a` as the matrix."""
         return np.ascontiguousarray(a.transpose(self.order)).reshape(self.rows, self.cols)
+
+    def flat(self, w: Array) -> Array:
+        """A weight as a vector, for the rows or columns in their order."""
+        return w.reshape(self.weights).transpose(self.order).reshape(-1)
+
+    def unflat(self, w: Array, like: Array) -> Array:
+        """A vector of these as a weight."""
+        own = tuple([self.weights[i] for i in self.order])
+        return w.reshape(own).transpose(inverse(self.order)).reshape(like.shape)
 
     def like(self, x: Array) -> tuple[Array, Array]:
         """A new array in the shape and memory order of x, and its matrix."""
@@ -85,8 +95,8 @@ class _Groups:
         self.m, self.fold = m, fold
         self.shape = m.rows // fold, m.cols * fold
         self.v = m.view(x).reshape(self.shape)
-        self.w = None if weight is None else weight.reshape(-1)
-        self.b = None if bias is None else bias.reshape(-1)
+        self.w = None if weight is None else m.flat(weight)
+        self.b = None if bias is None else m.flat(bias)
         self.blocks = _blocks(*self.shape)
         dtype = x.dtype
         self.scratch = np.empty((self.blocks[0].stop, self.shape[1]), dtype)
@@ -239,8 +249,7 @@ def normalize(
     y, out = m.like(x)
     groups.forward(out.reshape(groups.shape), np.asarray(eps, x.dtype))
     stats = tuple(1 if i in axes else x.shape[i] for i in m.order)
-    back = tuple(m.order.index(i) for i in range(x.ndim))
-    outputs = y, groups.mean.reshape(stats).transpose(back), groups.variance.reshape(stats).transpose(back)
+    outputs = y, *(a.reshape(stats).transpose(inverse(m.order)) for a in (groups.mean, groups.variance))
     if need is None:
         return outputs
 
@@ -250,8 +259,8 @@ def normalize(
         gw, gb = groups.backward(g, into.reshape(groups.shape), of_x=need[0])
         return (
             gx if need[0] else None,
-            gw.reshape(weight.shape) if weight is not None and need[1] else None,
-            gb.reshape(bias.shape) if bias is not None and need[2] else None,
+            m.unflat(gw, weight) if weight is not None and need[1] else None,
+            m.unflat(gb, bias) if bias is not None and need[2] else None,
         )[: len(need)]
 
     return outputs, pull
