@@ -33,6 +33,7 @@ from anynet.ops.slicing import put
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend
+from anynet_backends.backend import window_counts
 
 __all__ = ["conv", "conv_transpose"]
 
@@ -45,14 +46,6 @@ PRODUCT_PER_OFFSET = 16
 
 def _device(xp: Backend, x: Array) -> Any:
     return xp.native_device(xp.device_of(x))
-
-
-def _outputs(spatial: Ints, kernel: Ints, stride: Ints, padding: Pairs, dilation: Ints) -> Ints:
-    """The number of positions of the kernel along each axis."""
-    return tuple(
-        (size + lo + hi - d * (k - 1) - 1) // s + 1
-        for size, k, s, (lo, hi), d in zip(spatial, kernel, stride, padding, dilation, strict=True)
-    )
 
 
 def _batch_last(xp: Backend, x: Array, padding: Pairs) -> Array:
@@ -87,7 +80,7 @@ def _columns(
     """im2col: (n, c, *spatial) → (groups, c / groups · kernel, positions · n)."""
     axes = len(kernel)
     n, channels = x.shape[:2]
-    out = _outputs(tuple(x.shape[2:]), kernel, stride, padding, dilation)
+    out = window_counts(tuple(x.shape[2:]), kernel, stride, padding, dilation)
     shape = (groups, channels // groups * math.prod(kernel), math.prod(out) * n)
     v = _batch_last(xp, x, padding)
     if any(k > 1 for k in kernel) or any(s > 1 for s in stride):
@@ -168,7 +161,7 @@ def _conv(
 ) -> Array:
     """x (n, c, *spatial), weight (o, c / groups, *kernel), bias (o,) → (n, o, *out)."""
     kernel = tuple(weight.shape[2:])
-    out = _outputs(tuple(x.shape[2:]), kernel, stride, padding, dilation)
+    out = window_counts(tuple(x.shape[2:]), kernel, stride, padding, dilation)
     columns = _columns(xp, x, kernel, stride, padding, dilation, groups)
     return _forward(xp, columns, weight, bias, out, x.shape[0], groups)
 
@@ -289,7 +282,7 @@ def _padding(
         pairs = same_padding(kernel, stride, dilation, where) if same else ((0, 0),) * len(kernel)
     else:
         pairs = tuple((p, p) for p in padding)
-    if min(_outputs(spatial, kernel, stride, pairs, dilation)) < 1 or 0 in kernel:
+    if min(window_counts(spatial, kernel, stride, pairs, dilation)) < 1 or 0 in kernel:
         msg = (
             f"{where}: kernel {kernel} with dilation {dilation} does not fit into an input of size {spatial} "
             f"padded by {pairs}; pad more or take a smaller kernel"

@@ -18,7 +18,9 @@ from anynet_backends.kernel_table import KernelTable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Backend", "BackendUnavailableError", "DeviceMemory", "Seen", "UnknownDeviceError", "Watch"]
+__all__ = [
+    "Backend", "BackendUnavailableError", "DeviceMemory", "Seen", "UnknownDeviceError", "Watch", "window_counts", "window_view",
+]  # fmt: skip
 
 
 class UnknownDeviceError(ValueError):
@@ -533,6 +535,25 @@ class Backend:
     def versions(self) -> dict[str, str]:
         """The versions of the libraries behind this backend."""
         return {self.name: str(getattr(self.native, "__version__", "unknown"))}
+
+
+def window_counts(
+    size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], padding: Any, dilation: tuple[int, ...]
+) -> tuple[int, ...]:  # fmt: skip
+    """How many windows there are along each axis with (before, behind) of padding: below 1 where none fits."""
+    each = zip(size, kernel, stride, padding, dilation, strict=True)
+    return tuple([(n + lo + hi - d * (k - 1) - 1) // s + 1 for n, k, s, (lo, hi), d in each])
+
+
+def window_view(
+    x: Array, steps: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:  # fmt: skip
+    """Shape and strides of `Backend.windows` as a view of an array with the strides `steps`."""
+    out = check_windows(x, kernel, stride, dilation)
+    lead = len(steps) - len(kernel)
+    last = steps[lead:]
+    moves = [a * b for many in (stride, dilation) for a, b in zip(last, many, strict=True)]
+    return (*x.shape[:lead], *out, *kernel), (*steps[:lead], *moves)
 
 
 def check_windows(

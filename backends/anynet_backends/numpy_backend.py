@@ -14,7 +14,7 @@ import numpy as np
 
 from anynet_backends import onednn, philox, products, short_floats
 from anynet_backends.array_api import Array
-from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
+from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, window_view
 from anynet_backends.jit import availability, calls, elementary, numpy_calls
 from anynet_backends.jit.compiler import version as llvm_version
 from anynet_backends.jit.rows import add_rows
@@ -88,12 +88,7 @@ class NumpyBackend(Backend):
         return bool(array.flags.writeable)
 
     def check(
-        self,
-        function: Callable[..., None],
-        *arrays: Array,
-        within: int | None = None,
-        least: int = 0,
-        ignored: int | None = None,
+        self, function: Callable[..., None], *arrays: Array, within: int | None = None, **_: Any
     ) -> None:
         if within is None:
             function(*arrays)
@@ -174,20 +169,7 @@ class NumpyBackend(Backend):
     def windows(
         self, x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
     ) -> Array:
-        out = check_windows(x, kernel, stride, dilation)
-        steps = x.strides
-        lead = x.ndim - len(kernel)
-        last = steps[lead:]
-        return self._as_strided(
-            x,
-            (*x.shape[:lead], *out, *kernel),
-            (
-                *steps[:lead],
-                *[a * b for a, b in zip(last, stride, strict=True)],
-                *[a * b for a, b in zip(last, dilation, strict=True)],
-            ),
-            writeable=False,
-        )
+        return self._as_strided(x, *window_view(x, x.strides, kernel, stride, dilation), writeable=False)
 
     def arrange(self, array: Array, like: Array) -> Array:
         """NumPy's loops over operands with different memory layouts, or over a broadcast one, take ten times as long."""

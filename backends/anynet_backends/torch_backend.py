@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends.array_api import Array
-from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
+from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, window_view
 from anynet_backends.concurrency import once_property
 
 __all__ = ["TorchBackend", "run_module"]
@@ -138,16 +138,8 @@ class TorchBackend(Backend):
     def windows(
         self, x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
     ) -> Array:
-        out = check_windows(x, kernel, stride, dilation)
-        steps = x.stride()
-        lead = x.ndim - len(kernel)
-        last = steps[lead:]
-        strides = (
-            *steps[:lead],
-            *[a * b for a, b in zip(last, stride, strict=True)],
-            *[a * b for a, b in zip(last, dilation, strict=True)],
-        )
-        return self.native.as_strided(x, (*x.shape[:lead], *out, *kernel), strides, x.storage_offset())
+        shape, strides = window_view(x, x.stride(), kernel, stride, dilation)
+        return self.native.as_strided(x, shape, strides, x.storage_offset())
 
     def blas_info(self) -> dict[str, Any]:
         torch = self.native

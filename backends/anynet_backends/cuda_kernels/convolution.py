@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from anynet_backends.array_api import Array
-from anynet_backends.backend import Backend
+from anynet_backends.backend import Backend, window_counts
 from anynet_backends.cuda_kernels.convolution_sources import CONVOLUTION
 from anynet_backends.cuda_kernels.launch import FLOATS, threads_for
 from anynet_backends.cuda_kernels.products import accumulate
@@ -49,10 +49,7 @@ class _Convolution:
         self.n, self.channels, self.filters, self.groups = n, channels, filters, groups
         self.inputs, self.outputs = channels // groups, filters // groups
         self.size, self.kernel, self.axes = size, kernel, len(kernel)
-        self.out = tuple(
-            (length + lo + hi - d * (k - 1) - 1) // s + 1
-            for length, k, s, (lo, hi), d in zip(size, kernel, stride, padding, dilation, strict=True)
-        )
+        self.out = window_counts(size, kernel, stride, padding, dilation)
         self.each, self.taps = math.prod(self.out), math.prod(kernel)
         self.window = window(self.out, size, kernel, stride, dilation, [lo for lo, _ in padding])
         self.direct = self.inputs == 1 or n * filters * self.each * self.inputs * self.taps <= Limits.direct

@@ -18,7 +18,7 @@ from anynet_backends.memory.layout import axes_in_memory
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.onednn import primitive
 from anynet_backends.onednn.layouts import all_float32
-from anynet_backends.onednn.library import load_library, works
+from anynet_backends.onednn.library import works
 from anynet_backends.onednn.matmul import element_strides, products
 from anynet_backends.onednn.primitive import DescriptorOwner, PlanCache, Step
 from anynet_backends.onednn.softmax import softmaxes
@@ -33,15 +33,12 @@ class _Largest(DescriptorOwner):
     """The largest number of each row."""
 
     def __init__(self, rows: int, width: int) -> None:
-        dnnl = self.dnnl = load_library()
-        x, y = dnnl.layout((rows, width), (width, 1)), dnnl.layout((rows, 1), (1, 1))
-        pd = ctypes.c_void_p()
+        super().__init__()
+        x, y = self.layout((rows, width), (width, 1)), self.layout((rows, 1), (1, 1))
         nothing = ctypes.c_float(0.0)
-        dnnl.call(
-            "dnnl_reduction_primitive_desc_create", ctypes.byref(pd), dnnl.engine, _REDUCE_MAX, x, y, nothing, nothing, dnnl.plain,
-        )  # fmt: skip
-        self.own(("memory_desc", x), ("memory_desc", y), ("primitive_desc", pd))
-        self.step = Step(dnnl, pd, src=x, dst=y)
+        self.step = Step(
+            self.dnnl, self.described("reduction", _REDUCE_MAX, x, y, nothing, nothing), src=x, dst=y
+        )
 
 
 _largest = PlanCache(_Largest)

@@ -186,13 +186,10 @@ class Library:
             self.call("dnnl_memory_desc_create_with_strides", ctypes.byref(md), n, dims, _F32, Dims(*strides))
         return md
 
-    def memory(self, md: Any, data: int | None = None) -> ctypes.c_void_p:
-        """A memory object; without `data` it has no address yet."""
-        memory = ctypes.c_void_p()
-        place = ctypes.c_void_p(data) if data is not None else None  # DNNL_MEMORY_NONE
-        self.call(
-            "dnnl_memory_create", ctypes.byref(memory), ctypes.c_void_p(pointer_value(md)), self.engine, place
-        )
+    def memory(self, md: Any) -> ctypes.c_void_p:
+        """A memory object, which has no address yet."""
+        memory, layout = ctypes.c_void_p(), ctypes.c_void_p(pointer_value(md))
+        self.call("dnnl_memory_create", ctypes.byref(memory), layout, self.engine, None)  # DNNL_MEMORY_NONE
         return memory
 
 

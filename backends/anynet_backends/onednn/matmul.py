@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from anynet_backends import products as numpy_products
 from anynet_backends.array_api import Array
 from anynet_backends.onednn.layouts import FLOAT32, Ints, contiguous_strides
-from anynet_backends.onednn.library import MAX_DIMS, OneDNNError, load_library
+from anynet_backends.onednn.library import MAX_DIMS, OneDNNError
 from anynet_backends.onednn.primitive import DescriptorOwner, PlanCache, Step
 
 LARGE: Final = 1 << 18
@@ -50,28 +49,23 @@ class Product(DescriptorOwner):
         plus: bool,
         factor: float,
     ) -> None:
-        dnnl = self.dnnl = load_library()
+        super().__init__()
         self.shape = (*a[:-1], b[-1])
         each = (*(1,) * (len(a) - 1), b[-1])
         layouts: dict[str, Any] = {
-            "src": dnnl.layout(a, a_steps),
-            "weights": dnnl.layout(b, b_steps),
-            "dst": dnnl.layout(self.shape, steps or contiguous_strides(self.shape)),
+            "src": self.layout(a, a_steps),
+            "weights": self.layout(b, b_steps),
+            "dst": self.layout(self.shape, steps or contiguous_strides(self.shape)),
         }
         if plus:
-            layouts["bias"] = dnnl.layout(each, contiguous_strides(each))
-        self.own(*(("memory_desc", md) for md in layouts.values()))
-        pd, times = ctypes.c_void_p(), dnnl.times(factor)
-        self.own(("primitive_attr", times))
-        dnnl.call(
-            "dnnl_matmul_primitive_desc_create", ctypes.byref(pd), dnnl.engine, layouts["src"], layouts["weights"],
-            layouts.get("bias"), layouts["dst"], times,
-        )  # fmt: skip
-        self.own(("primitive_desc", pd))
-        if dnnl.implementation(pd).startswith("ref"):
+            layouts["bias"] = self.layout(each, contiguous_strides(each))
+        src, weights, dst, bias = (layouts.get(name) for name in ("src", "weights", "dst", "bias"))
+        times = self.own("primitive_attr", self.dnnl.times(factor))
+        pd = self.described("matmul", src, weights, bias, dst, attributes=times)
+        if self.dnnl.is_reference(pd):
             msg = "oneDNN has only its reference implementation for this product"
             raise OneDNNError(msg)
-        self.step = Step(dnnl, pd, **layouts)
+        self.step = Step(self.dnnl, pd, **layouts)
 
 
 def _product(

@@ -20,7 +20,6 @@ from anynet_backends.onednn.layouts import (
     contiguous_strides,
     empty_channels_last,
 )
-from anynet_backends.onednn.library import load_library
 from anynet_backends.onednn.primitive import BACKWARD, TRAINING, DescriptorOwner, PlanCache, Step
 from anynet_backends.onednn.reorders import channels_last
 
@@ -34,31 +33,19 @@ class _Normalization(DescriptorOwner):
     """Batch normalization of (n, c, *spatial), or layer normalization of (rows, c): over `rows` or over c."""
 
     def __init__(self, x: Ints, layer: bool, eps: float, weighted: bool, training: bool) -> None:
-        dnnl = self.dnnl = load_library()
+        super().__init__()
         kind = "layer" if layer else "batch"
         flags = ctypes.c_uint(_SCALE_AND_SHIFT if weighted else 0)
         strides = channels_last_strides(x) if len(x) > 2 else contiguous_strides(x)
-        md, each = dnnl.layout(x, strides), dnnl.layout(x[1:2], (1,))
-        stats = dnnl.layout(x[:1], (1,)) if layer else each
-        self.own(("memory_desc", md), ("memory_desc", each), *([("memory_desc", stats)] if layer else []))
-        shapes = [md, md, *([stats] if layer else [])]
-        pd, small = ctypes.c_void_p(), ctypes.c_float(eps)
-        dnnl.call(
-            f"dnnl_{kind}_normalization_forward_primitive_desc_create", ctypes.byref(pd), dnnl.engine, TRAINING, *shapes,
-            small, flags, dnnl.plain,
-        )  # fmt: skip
-        self.own(("primitive_desc", pd))
+        md, each = self.layout(x, strides), self.layout(x[1:2], (1,))
+        stats = self.layout(x[:1], (1,)) if layer else each
+        rest = (*([stats] if layer else []), ctypes.c_float(eps), flags)
+        pd = self.described(f"{kind}_normalization_forward", TRAINING, md, md, *rest)
         weights = {"scale": each, "shift": each} if weighted else {}
-        self.forward = Step(dnnl, pd, src=md, dst=md, mean=stats, variance=stats, **weights)
+        self.forward = Step(self.dnnl, pd, src=md, dst=md, mean=stats, variance=stats, **weights)
         if not training:
             return
-        back = ctypes.c_void_p()
-        shapes = [md, md, md, *([stats] if layer else [])]
-        dnnl.call(
-            f"dnnl_{kind}_normalization_backward_primitive_desc_create", ctypes.byref(back), dnnl.engine, BACKWARD, *shapes,
-            small, flags, pd, dnnl.plain,
-        )  # fmt: skip
-        self.own(("primitive_desc", back))
+        back = self.described(f"{kind}_normalization_backward", BACKWARD, md, md, md, *rest, pd)
         weights = {
             "scale": each,
             **({"shift": each} if layer else {}),
@@ -67,7 +54,7 @@ class _Normalization(DescriptorOwner):
         }
         weights = weights if weighted else {}
         self.backward = Step(
-            dnnl, back, src=md, mean=stats, variance=stats, diff_dst=md, diff_src=md, **weights
+            self.dnnl, back, src=md, mean=stats, variance=stats, diff_dst=md, diff_src=md, **weights
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import itertools
 from typing import Any, Final
@@ -21,7 +20,7 @@ from anynet_backends.onednn.layouts import (
     empty_channels_last,
     is_channels_last,
 )
-from anynet_backends.onednn.library import Dims, load_library
+from anynet_backends.onednn.library import Dims
 from anynet_backends.onednn.primitive import INFERENCE, QUERY, TRAINING, DescriptorOwner, PlanCache, Step
 from anynet_backends.onednn.reorders import channels_last, channels_last_calls
 from anynet_backends.onednn.softmax import LEAST_SIZE
@@ -38,37 +37,25 @@ class _Pooling(DescriptorOwner):
     def __init__(
         self, x: Ints, out: Ints, kernel: Ints, stride: Ints, pads: Any, dilation: Ints, training: bool
     ) -> None:
-        dnnl = self.dnnl = load_library()
+        super().__init__()
         self.form = (out, kernel, stride, pads, dilation)
         self.y_shape = (*x[:2], *out)
-        x_md, y_md = (
-            dnnl.layout(x, channels_last_strides(x)),
-            dnnl.layout(self.y_shape, channels_last_strides(self.y_shape)),
-        )
+        x_md, y_md = (self.layout(shape, channels_last_strides(shape)) for shape in (x, self.y_shape))
         options = (
             Dims(*stride), Dims(*kernel), Dims(*(d - 1 for d in dilation)), Dims(*(p[0] for p in pads)),
             Dims(*(p[1] for p in pads)),
         )  # fmt: skip
-        pd = ctypes.c_void_p()
-        dnnl.call(
-            "dnnl_pooling_forward_primitive_desc_create", ctypes.byref(pd), dnnl.engine,
-            TRAINING if training else INFERENCE, _MAX_POOLING, x_md, y_md, *options, dnnl.plain,
-        )  # fmt: skip
-        self.own(("memory_desc", x_md), ("memory_desc", y_md), ("primitive_desc", pd))
+        kind = TRAINING if training else INFERENCE
+        pd = self.described("pooling_forward", kind, _MAX_POOLING, x_md, y_md, *options)
         self.room = 0
         if not training:
-            self.forward = Step(dnnl, pd, src=x_md, dst=y_md)
+            self.forward = Step(self.dnnl, pd, src=x_md, dst=y_md)
             return
-        places = dnnl.query(pd, QUERY["workspace"], 0)
-        self.room = int(dnnl.size(places))
-        self.forward = Step(dnnl, pd, src=x_md, dst=y_md, workspace=places)
-        back = ctypes.c_void_p()
-        dnnl.call(
-            "dnnl_pooling_backward_primitive_desc_create", ctypes.byref(back), dnnl.engine, _MAX_POOLING, x_md, y_md,
-            *options, pd, dnnl.plain,
-        )  # fmt: skip
-        self.own(("primitive_desc", back))
-        self.backward = Step(dnnl, back, diff_dst=y_md, workspace=places, diff_src=x_md)
+        places = self.dnnl.query(pd, QUERY["workspace"], 0)
+        self.room = int(self.dnnl.size(places))
+        self.forward = Step(self.dnnl, pd, src=x_md, dst=y_md, workspace=places)
+        back = self.described("pooling_backward", _MAX_POOLING, x_md, y_md, *options, pd)
+        self.backward = Step(self.dnnl, back, diff_dst=y_md, workspace=places, diff_src=x_md)
 
     def run(self, image: Array, y: Array, *room: Array) -> Array | None:
         """Run the pooling. oneDNN ignores NaN and treats −∞ as the least finite number: if `image` has such values, NumPy computes the

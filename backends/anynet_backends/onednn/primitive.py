@@ -16,8 +16,8 @@ from anynet_backends.concurrency import (
     fork_safe_lock,
     once_property,
 )
-from anynet_backends.onednn.layouts import data_pointer
-from anynet_backends.onednn.library import Library, OneDNNError, has_threads, pointer_value
+from anynet_backends.onednn.layouts import Ints, data_pointer
+from anynet_backends.onednn.library import Library, OneDNNError, has_threads, load_library, pointer_value
 
 TRAINING, INFERENCE, BACKWARD = 64, 96, 128
 QUERY = {
@@ -174,14 +174,36 @@ class PlanCache:
 class DescriptorOwner:
     """Owns objects of the library, which are destroyed with it."""
 
-    dnnl: Library
+    def __init__(self) -> None:
+        self._owned: list[tuple[str, Any]] = []
+        self.dnnl = load_library()
 
-    def own(self, *descriptors: Any) -> None:
-        """Take over (kind, pointer) of objects of the library."""
-        self.__dict__.setdefault("_owned", []).extend(descriptors)
+    def own(self, kind: str, pointer: ctypes.c_void_p) -> ctypes.c_void_p:
+        """Take over an object of the library."""
+        self._owned.append((kind, pointer))
+        return pointer
+
+    def layout(self, shape: Ints, strides: Ints | None) -> ctypes.c_void_p:
+        """`Library.layout`."""
+        return self.own("memory_desc", self.dnnl.layout(shape, strides))
+
+    def described(self, kind: str, *args: Any, attributes: Any = None) -> ctypes.c_void_p:
+        """The descriptor of a primitive: the library's name for its kind, and what it takes between the engine and the attributes."""
+        return self._described(kind, self.dnnl.engine, *args, attributes or self.dnnl.plain)
+
+    def reorder(self, source: Any, target: Any) -> Step:
+        """A copy from one layout to another."""
+        engine = self.dnnl.engine
+        descriptor = self._described("reorder", source, engine, target, engine, self.dnnl.plain)
+        return Step(self.dnnl, descriptor, **{"from": source, "to": target})
+
+    def _described(self, kind: str, *args: Any) -> ctypes.c_void_p:
+        made = ctypes.c_void_p()
+        self.dnnl.call(f"dnnl_{kind}_primitive_desc_create", ctypes.byref(made), *args)
+        return self.own("primitive_desc", made)
 
     def __del__(self) -> None:
-        for kind, pointer in self.__dict__.get("_owned", ()):
+        for kind, pointer in self._owned:
             getattr(self.dnnl.dll, f"dnnl_{kind}_destroy")(pointer)
 
 

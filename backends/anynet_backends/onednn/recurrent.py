@@ -13,7 +13,6 @@ from anynet_backends.backend import Backend
 from anynet_backends.kernel_table import KernelTable, register_in
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.onednn.layouts import all_float32, contiguous, contiguous_strides
-from anynet_backends.onednn.library import load_library
 from anynet_backends.onednn.primitive import (
     BACKWARD,
     INFERENCE,
@@ -37,23 +36,22 @@ class _Recurrent(DescriptorOwner):
     def __init__(
         self, gates: int, steps: int, n: int, inputs: int, width: int, reverse: bool, training: bool
     ) -> None:
-        dnnl = self.dnnl = load_library()
+        super().__init__()
         lstm = gates == 4
         self.kind = "lstm" if lstm else "lbr_gru"
         self.direction = ctypes.c_int(_RIGHT_TO_LEFT if reverse else _LEFT_TO_RIGHT)
-        x, y = (dnnl.layout((steps, n, k), contiguous_strides((steps, n, k))) for k in (inputs, width))
-        state = dnnl.layout((1, 1, n, width), contiguous_strides((1, 1, n, width)))
+        x, y = (self.layout((steps, n, k), contiguous_strides((steps, n, k))) for k in (inputs, width))
+        state = self.layout((1, 1, n, width), contiguous_strides((1, 1, n, width)))
         rows = (inputs, width)
         self.plain = [
-            dnnl.layout((1, 1, k, gates, width), (0, 0, 1, width * k, k)) for k in rows
+            self.layout((1, 1, k, gates, width), (0, 0, 1, width * k, k)) for k in rows
         ]  # (gates · width, k) in memory
-        free = [dnnl.layout((1, 1, k, gates, width), None) for k in rows]
-        b = dnnl.layout((1, 1, 4, width), contiguous_strides((1, 1, 4, width)))
-        self.own(*(("memory_desc", md) for md in (x, y, state, *self.plain, *free, b)))
+        free = [self.layout((1, 1, k, gates, width), None) for k in rows]
+        b = self.layout((1, 1, 4, width), contiguous_strides((1, 1, 4, width)))
         states = (state, state) if lstm else (state,)
         peephole = (None, None) if lstm else ()
         self.forms = (x, *states, *free, *peephole, b, y, *states)
-        self.pd = self._described("forward", TRAINING if training else INFERENCE, self.forms)
+        self.pd = self._way("forward", TRAINING if training else INFERENCE, self.forms)
         named = ("iter", "iter_c")[: len(states)]
         self.names = ["src", *(f"src_{name}" for name in named), "weights", "weights_iter", "bias"]
         self.results = ["dst", *(f"dst_{name}" for name in named)]
@@ -62,26 +60,20 @@ class _Recurrent(DescriptorOwner):
         }  # fmt: skip
         self.room = 0
         wanted = self._weights(self.pd, "weights")
-        self.weights = [WeightReorder(dnnl, p, w) for p, w in zip(self.plain, wanted, strict=True)]
+        self.weights = [WeightReorder(p, w) for p, w in zip(self.plain, wanted, strict=True)]
         self.layouts |= {"weights": wanted[0], "weights_iter": wanted[1]}
         if training:
-            self.layouts["workspace"] = dnnl.query(self.pd, QUERY["workspace"], 0)
-            self.room = int(dnnl.size(self.layouts["workspace"]))
+            self.layouts["workspace"] = self.dnnl.query(self.pd, QUERY["workspace"], 0)
+            self.room = int(self.dnnl.size(self.layouts["workspace"]))
         last = ["workspace"] if training else []
         self.forward = Step(
-            dnnl, self.pd, **{k: self.layouts[k] for k in (*self.names, *self.results, *last)}
+            self.dnnl, self.pd, **{k: self.layouts[k] for k in (*self.names, *self.results, *last)}
         )
         if training:
             self._prepare()
 
-    def _described(self, way: str, kind: int, forms: Sequence[Any], hint: Any = ()) -> ctypes.c_void_p:
-        pd = ctypes.c_void_p()
-        self.dnnl.call(
-            f"dnnl_{self.kind}_{way}_primitive_desc_create", ctypes.byref(pd), self.dnnl.engine, kind, self.direction,
-            *forms, ctypes.c_uint(0), *hint, self.dnnl.plain,
-        )  # fmt: skip
-        self.own(("primitive_desc", pd))
-        return pd
+    def _way(self, way: str, kind: int, forms: Sequence[Any], hint: Any = ()) -> ctypes.c_void_p:
+        return self.described(f"{self.kind}_{way}", kind, self.direction, *forms, ctypes.c_uint(0), *hint)
 
     def _weights(self, pd: Any, name: str) -> list[int]:
         return [self.dnnl.query(pd, QUERY[name], i) for i in (0, 1)]
@@ -89,12 +81,10 @@ class _Recurrent(DescriptorOwner):
     def _prepare(self) -> None:
         """Create the backward primitive."""
         dnnl = self.dnnl
-        pd = self._described("backward", BACKWARD, (*self.forms, *self.forms), (self.pd,))
+        pd = self._way("backward", BACKWARD, (*self.forms, *self.forms), (self.pd,))
         wanted, made = self._weights(pd, "weights"), self._weights(pd, "diff_weights")
-        self.back_weights = [WeightReorder(dnnl, p, w) for p, w in zip(self.plain, wanted, strict=True)]
-        self.gradients = [
-            WeightReorder(dnnl, p, w, backward=True) for p, w in zip(self.plain, made, strict=True)
-        ]
+        self.back_weights = [WeightReorder(p, w) for p, w in zip(self.plain, wanted, strict=True)]
+        self.gradients = [WeightReorder(p, w, backward=True) for p, w in zip(self.plain, made, strict=True)]
         self.places = [int(dnnl.size(w)) // 4 + 16 for w in made]
         known = {**self.layouts, "weights": wanted[0], "weights_iter": wanted[1]}
         diffs = {**self.layouts, "weights": made[0], "weights_iter": made[1]}

@@ -19,7 +19,7 @@ from anynet_backends.onednn.layouts import (
     empty_channels_last,
     is_channels_last,
 )
-from anynet_backends.onednn.library import Library, load_library, pointer_value
+from anynet_backends.onednn.library import pointer_value
 from anynet_backends.onednn.primitive import DescriptorOwner, PlanCache, Step
 
 LEAST_SIZE: Final = 1 << 13
@@ -30,15 +30,9 @@ class _Reorder(DescriptorOwner):
     """(n, c, *spatial) in C order → channels last."""
 
     def __init__(self, shape: Ints) -> None:
-        dnnl = self.dnnl = load_library()
-        plain = dnnl.layout(shape, contiguous_strides(shape))
-        last = dnnl.layout(shape, channels_last_strides(shape))
-        pd = ctypes.c_void_p()
-        dnnl.call(
-            "dnnl_reorder_primitive_desc_create", ctypes.byref(pd), plain, dnnl.engine, last, dnnl.engine, dnnl.plain
-        )  # fmt: skip
-        self.own(("memory_desc", plain), ("memory_desc", last), ("primitive_desc", pd))
-        self.step = Step(dnnl, pd, **{"from": plain, "to": last})
+        super().__init__()
+        plain = self.layout(shape, contiguous_strides(shape))
+        self.step = self.reorder(plain, self.layout(shape, channels_last_strides(shape)))
 
 
 _reorders = PlanCache(_Reorder)
@@ -76,27 +70,14 @@ def channels_last_calls(x: Array) -> tuple[Array, list[Any]]:
 class WeightReorder(DescriptorOwner):
     """Reorders weights between an array's C order and the layout that a primitive needs."""
 
-    step: Step | None
+    step: Step | None = None
 
-    def __init__(self, dnnl: Library, plain: Any, wanted: int, backward: bool = False) -> None:
-        self.dnnl, self.step = dnnl, None
-        if not dnnl.equal(plain, wanted):
-            a, b = ctypes.c_void_p(pointer_value(plain)), ctypes.c_void_p(wanted)
-            if backward:
-                a, b = b, a
-            pd = ctypes.c_void_p()
-            dnnl.call(
-                "dnnl_reorder_primitive_desc_create",
-                ctypes.byref(pd),
-                a,
-                dnnl.engine,
-                b,
-                dnnl.engine,
-                dnnl.plain,
-            )
-            self.own(("primitive_desc", pd))
-            self.step = Step(dnnl, pd, **{"from": a, "to": b})
-            self.elements = dnnl.size(wanted) // 4 + 16
+    def __init__(self, plain: Any, wanted: int, backward: bool = False) -> None:
+        super().__init__()
+        if not self.dnnl.equal(plain, wanted):
+            both = ctypes.c_void_p(pointer_value(plain)), ctypes.c_void_p(wanted)
+            self.step = self.reorder(*(both[::-1] if backward else both))
+            self.elements = self.dnnl.size(wanted) // 4 + 16
 
     def to(self, w: Array) -> Array:
         """The weights in the layout of the primitive; the caller keeps the result alive while it is used."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from typing import Any, Final
 
@@ -15,7 +14,6 @@ from anynet_backends.memory.layout import CACHE_BLOCK
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.onednn import primitive
 from anynet_backends.onednn.layouts import Ints, all_float32, contiguous, contiguous_strides
-from anynet_backends.onednn.library import load_library
 from anynet_backends.onednn.primitive import INFERENCE, TRAINING, DescriptorOwner, PlanCache, Step
 
 KERNELS: KernelTable = {}
@@ -27,25 +25,16 @@ class _Softmax(DescriptorOwner):
     """Softmax along the middle of three axes."""
 
     def __init__(self, shape: Ints, training: bool) -> None:
-        dnnl = self.dnnl = load_library()
+        super().__init__()
         self.shape = shape
-        md, pd = dnnl.layout(shape, contiguous_strides(shape)), ctypes.c_void_p()
-        dnnl.call(
-            "dnnl_softmax_forward_primitive_desc_create", ctypes.byref(pd), dnnl.engine,
-            TRAINING if training else INFERENCE, _ACCURATE, md, md, 1, dnnl.plain,
-        )  # fmt: skip
-        self.own(("memory_desc", md), ("primitive_desc", pd))
-        self.forward = Step(dnnl, pd, src=md, dst=md)
+        md = self.layout(shape, contiguous_strides(shape))
+        pd = self.described("softmax_forward", TRAINING if training else INFERENCE, _ACCURATE, md, md, 1)
+        self.forward = Step(self.dnnl, pd, src=md, dst=md)
         self.backward: Step | None = None
         if training:
-            back = ctypes.c_void_p()
-            dnnl.call(
-                "dnnl_softmax_backward_primitive_desc_create", ctypes.byref(back), dnnl.engine, _ACCURATE, md, md, md, 1, pd,
-                dnnl.plain,
-            )  # fmt: skip
-            self.own(("primitive_desc", back))
-            if not dnnl.is_reference(back):
-                self.backward = Step(dnnl, back, dst=md, diff_dst=md, diff_src=md)
+            back = self.described("softmax_backward", _ACCURATE, md, md, md, 1, pd)
+            if not self.dnnl.is_reference(back):
+                self.backward = Step(self.dnnl, back, dst=md, diff_dst=md, diff_src=md)
 
     def gradient(self, y: Array, g: Array, gx: Array) -> None:
         """Write the gradient of the input into gx, which may be g, from the results y and their gradient g; all contiguous."""
