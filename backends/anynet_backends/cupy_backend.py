@@ -40,7 +40,7 @@ from anynet_backends.backend import (
     UnknownDeviceError,
     Watch,
     check_index_add,
-    check_windows,
+    window_view,
 )
 from anynet_backends.concurrency import once_property
 from anynet_backends.config import CHECK
@@ -332,44 +332,15 @@ class CupyBackend(Backend):
     def product_format(self) -> str | None:
         return cuda_kernels.products.current()
 
-    def computing(self, kind: str) -> contextlib.AbstractContextManager[None]:
-        return cuda_kernels.products.computing(kind)
-
-    def bind_program(self, program: Any, vectors: Sequence[Array]) -> Callable[[Any], None] | None:
-        return cupy_programs.bind(program, vectors)
-
-    def move_averages(
-        self, averages: Sequence[Array], values: Sequence[Array], keep: float, factors: Sequence[float],
-        count: Array | None = None,
-    ) -> bool:  # fmt: skip
-        return cuda_kernels.move_averages(averages, values, keep, factors, count)
-
-    def clip_norm(self, vector: Array, most: float, small: float, only_finite: bool = False) -> Array | None:
-        return cuda_kernels.clip_norm(self.native, vector, most, small, only_finite)
+    computing = staticmethod(cuda_kernels.products.computing)
+    bind_program = cupy_programs.bind
+    move_averages = cuda_kernels.move_averages
+    clip_norm = cuda_kernels.clip_norm
+    drop = cuda_kernels.drop
+    lower = cuda_lowering.lower
 
     def watch(self, vectors: Sequence[Array], ends: Sequence[Sequence[int]], room: int) -> Watch | None:
         return cuda_kernels.StepWatch.of(self.native, vectors, ends, room, self._flags)
-
-    def drop(
-        self,
-        x: Array,
-        mask_shape: tuple[int, ...],
-        address: tuple[int, int, int],
-        threshold: int,
-        scale: float,
-    ) -> Array | None:
-        return cuda_kernels.drop(self.native, x, mask_shape, address, threshold, scale)
-
-    def lower(
-        self,
-        functions: Any,
-        instructions: Any,
-        given: Sequence[Any],
-        forms: Sequence[Any],
-        wanted: Sequence[Any],
-        own: Sequence[Any] | None = None,
-    ) -> Any:
-        return cuda_lowering.lower(self, functions, instructions, given, forms, wanted, own)
 
     def capture(self, device: str) -> Capture:
         native = self.native_device(device)
@@ -450,17 +421,9 @@ class CupyBackend(Backend):
     def windows(
         self, x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
     ) -> Array:
-        out = check_windows(x, kernel, stride, dilation)
-        steps = x.strides
-        lead = x.ndim - len(kernel)
-        last = steps[lead:]
-        strides = (
-            *steps[:lead],
-            *[a * b for a, b in zip(last, stride, strict=True)],
-            *[a * b for a, b in zip(last, dilation, strict=True)],
-        )
+        shape, strides = window_view(x, x.strides, kernel, stride, dilation)
         with x.device:
-            return self.native.lib.stride_tricks.as_strided(x, (*x.shape[:lead], *out, *kernel), strides)
+            return self.native.lib.stride_tricks.as_strided(x, shape, strides)
 
     def rounded(self, x: Array, kind: str) -> Array:
         with x.device:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend
 from anynet_backends.jit.cuda_expressions import REGISTERS, expression
 from anynet_backends.jit.elementwise_program import ElementwiseProgram
 from anynet_backends.jit.errors import CompileError
@@ -98,7 +99,7 @@ def _compiled(text: str) -> Any:
     return importlib.import_module("cupy").RawKernel(text, "anynet_update", options=("--fmad=false",))
 
 
-def bind(program: ElementwiseProgram, vectors: Sequence[Array]) -> Callable[..., None] | None:
+def bind(xp: Backend, program: ElementwiseProgram, vectors: Sequence[Array]) -> Callable[..., None] | None:
     """The program on vectors of one length, which stay where they are; None where it cannot be a kernel."""
     try:
         kernel = _compiled(source(program))

@@ -8,7 +8,7 @@ import pytest
 import anynet as an
 from anynet import nn, optim
 from anynet.nn import functional as F
-from anynet_backends import cupy_programs
+from anynet_backends.registry import get_backend
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 inf, nan = np.inf, np.nan
@@ -126,10 +126,9 @@ OPTIMIZERS = [
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_update_is_one_kernel_with_the_numbers_of_the_cpu(name, monkeypatch):
     made = []
-    bind = cupy_programs.bind
-    monkeypatch.setattr(
-        cupy_programs, "bind", lambda program, vectors: made.append(bind(program, vectors)) or made[-1]
-    )
+    kind = type(get_backend("cupy"))
+    bind = kind.bind_program
+    monkeypatch.setattr(kind, "bind_program", lambda *args: made.append(bind(*args)) or made[-1])
     after = []
     for device in ("cpu", "cuda"):
         rng = np.random.default_rng(0)

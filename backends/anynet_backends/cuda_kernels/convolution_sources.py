@@ -38,16 +38,9 @@ extern "C" __global__ void anynet_from_columns(const T* columns, T* x, long long
     NEXT(u, size2) NEXT(v, size1) NEXT(w, size0) NEXT(c, (I)channels)
     const T* from = columns + (long long)c * kernel0 * kernel1 * kernel2 * positions + rest * each;
     A sum = 0;
-    for (I p = 0; p < kernel0; ++p) {{
-        WINDOW(o0, w, 0, p)
-        for (I q = 0; q < kernel1; ++q) {{
-            WINDOW(o1, v, 1, q)
-            for (I r = 0; r < kernel2; ++r) {{
-                WINDOW(o2, u, 2, r)
-                sum += up(from[((p * kernel1 + q) * kernel2 + r) * positions + (o0 * out1 + o1) * out2 + o2]);
-            }}
-        }}
-    }}
+    WINDOWS(w, v, u)
+        sum += up(from[TAP * positions + (o0 * out1 + o1) * out2 + o2]);
+    END
     x[thread] = down(sum);
 }}
 """
@@ -75,16 +68,9 @@ extern "C" __global__ void anynet_conv_direct(
     A sum = 0;
     for (I c = 0; c < inputs; ++c, w += kernel0 * kernel1 * kernel2) {{
         const T* image = x + rest * xn + (o / (I)outputs * inputs + c) * xc;
-        for (I p = 0; p < kernel0; ++p) {{
-            INSIDE(u, o0, 0, p)
-            for (I q = 0; q < kernel1; ++q) {{
-                INSIDE(v, o1, 1, q)
-                for (I r = 0; r < kernel2; ++r) {{
-                    INSIDE(t, o2, 2, r)
-                    sum += up(image[u * x0 + v * x1 + t * x2]) * up(w[(p * kernel1 + q) * kernel2 + r]);
-                }}
-            }}
-        }}
+        ELEMENTS(o0, o1, o2)
+            sum += up(image[s0 * x0 + s1 * x1 + s2 * x2]) * up(w[TAP]);
+        END
     }}
     y[thread] = down(bias ? sum + up(bias[o]) : sum);
 }}
@@ -103,16 +89,9 @@ extern "C" __global__ void anynet_conv_direct_x(
     for (I k = 0; k < outputs; ++k) {{
         const I o = group * (I)outputs + k;
         const T *from = g + rest * gn + o * gc, *w = weight + ((long long)o * inputs + c % (I)inputs) * taps;
-        for (I p = 0; p < kernel0; ++p) {{
-            WINDOW(o0, t, 0, p)
-            for (I q = 0; q < kernel1; ++q) {{
-                WINDOW(o1, v, 1, q)
-                for (I r = 0; r < kernel2; ++r) {{
-                    WINDOW(o2, u, 2, r)
-                    sum += up(from[o0 * g0 + o1 * g1 + o2 * g2]) * up(w[(p * kernel1 + q) * kernel2 + r]);
-                }}
-            }}
-        }}
+        WINDOWS(t, v, u)
+            sum += up(from[o0 * g0 + o1 * g1 + o2 * g2]) * up(w[TAP]);
+        END
     }}
     x[thread] = down(sum);
 }}

@@ -10,7 +10,7 @@ import math
 from typing import Any, Final
 
 from anynet_backends.array_api import Array
-from anynet_backends.backend import Backend
+from anynet_backends.backend import Backend, window_counts
 from anynet_backends.cuda_kernels import convolution, cudnn
 from anynet_backends.cuda_kernels.products import computing, format_of
 from anynet_backends.cuda_kernels.windows import Ints
@@ -46,45 +46,43 @@ def _signature(
     )
 
 
-def _taken(axes: int, *arrays: Array | None) -> bool:
-    """Whether cuDNN is there, and computes convolutions of these."""
-    known = [a for a in arrays if a is not None]
-    dtype = known[0].dtype
-    if axes > 3 or dtype.char not in _LETTERS or any(a.dtype != dtype for a in known):
-        return False
-    return cudnn.LIBRARY.module is not None
+def _computed(
+    xp: Backend, result: str, operands: dict[str, Array], shape: Ints, *, stride: Ints, padding: convolution.Pairs, dilation: Ints,
+) -> Any:  # fmt: skip
+    """Of "x", "weight" and "y" the `result`, an array of this shape, from the two others; NotImplemented where cuDNN does not do it."""
+    first, second = operands.values()
+    cupy, dtype = xp.native, first.dtype
+    if len(stride) > 3 or dtype.char not in _LETTERS or second.dtype != dtype or cudnn.LIBRARY.module is None:
+        return NotImplemented
+    last = cudnn.lies_last(first)
+    shapes = {name: a.shape for name, a in operands.items()} | {result: shape}
+    form = _signature(
+        result, dtype, shapes["x"], shapes["weight"], shapes["y"], stride, padding, dilation, last
+    )
+    if form is None:
+        return NotImplemented
+    made = cudnn.empty(cupy, shape, dtype, last)
+    places = {name: cudnn.contiguous(cupy, a, last) for name, a in operands.items()} | {result: made}
+    return made if cudnn.run(cupy, form, **places) else NotImplemented
 
 
 @_kernel
 def conv(
-    xp: Backend, x: Array, weight: Array, bias: Array | None = None, *, stride: Ints, padding: convolution.Pairs, dilation: Ints,
-    groups: int, need: Any,
-) -> Any:  # fmt: skip
+    xp: Backend, x: Array, weight: Array, bias: Array | None = None, *, groups: int, need: Any, **options: Any
+) -> Any:
     """x (n, c, *size), weight (o, c / groups, *kernel), bias (o,) → (n, o, *out)."""
-    if not _taken(len(stride), x, weight, bias):
+    out = window_counts(x.shape[2:], weight.shape[2:], **options)
+    if min(out) < 1 or (bias is not None and bias.dtype != x.dtype):
         return NotImplemented
-    cupy, last = xp.native, cudnn.lies_last(x)
-    out = tuple(
-        (size + lo + hi - d * (k - 1) - 1) // s + 1
-        for size, k, s, (lo, hi), d in zip(
-            x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
-        )
-    )
-    if min(out) < 1:
-        return NotImplemented
-    shape = (x.shape[0], weight.shape[0], *out)
-    form = _signature("y", x.dtype, x.shape, weight.shape, shape, stride, padding, dilation, last)
-    if form is None:
-        return NotImplemented
-    y = cudnn.empty(cupy, shape, x.dtype, last)
-    if not cudnn.run(cupy, form, cudnn.contiguous(cupy, x, last), cudnn.contiguous(cupy, weight, last), y):
+    y = _computed(xp, "y", {"x": x, "weight": weight}, (x.shape[0], weight.shape[0], *out), **options)
+    if y is NotImplemented:
         return NotImplemented
     if bias is not None:
         y += bias.reshape(-1, *[1] * len(out))
     if need is None:
         return y
     kind = format_of("f") or ""
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    options["groups"] = groups
 
     def pull(g: Array) -> tuple[Any, ...]:
         gb = None
@@ -98,36 +96,16 @@ def conv(
     return y, pull
 
 
-def _conv_transpose(
-    xp: Backend, z: Array, weight: Array, *, stride: Ints, padding: convolution.Pairs, dilation: Ints, groups: int, shape: Ints
-) -> Any:  # fmt: skip
+def _conv_transpose(xp: Backend, z: Array, weight: Array, *, groups: int, shape: Ints, **options: Any) -> Any:
     """z (n, o, *out), weight (o, c / groups, *kernel) → (n, c, *shape)."""
-    if not _taken(len(stride), z, weight):
-        return NotImplemented
-    cupy, last = xp.native, cudnn.lies_last(z)
     whole = (z.shape[0], weight.shape[1] * groups, *shape)
-    form = _signature("x", z.dtype, whole, weight.shape, z.shape, stride, padding, dilation, last)
-    if form is None:
-        return NotImplemented
-    x = cudnn.empty(cupy, whole, z.dtype, last)
-    ready = cudnn.contiguous(cupy, z, last), cudnn.contiguous(cupy, weight, last)
-    return x if cudnn.run(cupy, form, x, ready[1], ready[0]) else NotImplemented
+    return _computed(xp, "x", {"y": z, "weight": weight}, whole, **options)
 
 
-def _conv_weight(
-    xp: Backend, x: Array, z: Array, *, stride: Ints, padding: convolution.Pairs, dilation: Ints, groups: int, shape: Ints
-) -> Any:  # fmt: skip
+def _conv_weight(xp: Backend, x: Array, z: Array, *, groups: int, shape: Ints, **options: Any) -> Any:
     """x (n, c, *size), z (n, o, *out) → (o, c / groups, *shape)."""
-    if not _taken(len(stride), x, z):
-        return NotImplemented
-    cupy, last = xp.native, cudnn.lies_last(x)
     whole = (z.shape[1], x.shape[1] // groups, *shape)
-    form = _signature("weight", x.dtype, x.shape, whole, z.shape, stride, padding, dilation, last)
-    if form is None:
-        return NotImplemented
-    weight = cudnn.empty(cupy, whole, x.dtype, last)
-    ready = cudnn.contiguous(cupy, x, last), cudnn.contiguous(cupy, z, last)
-    return weight if cudnn.run(cupy, form, ready[0], weight, ready[1]) else NotImplemented
+    return _computed(xp, "weight", {"x": x, "y": z}, whole, **options)
 
 
 KERNELS["conv_transpose"], KERNELS["conv_weight"] = Kernel(_conv_transpose), Kernel(_conv_weight)

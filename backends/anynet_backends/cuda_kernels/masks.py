@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Final
 
 from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend
 from anynet_backends.cuda_kernels.launch import FLOATS, CudaKernel
 from anynet_backends.jit.cuda_capture import random_address
 from anynet_backends.jit.cuda_random import PHILOX
@@ -35,7 +36,7 @@ _KERNEL: Final = CudaKernel("anynet_drop", PHILOX + _DROP)
 
 
 def drop(
-    cupy: Any,
+    xp: Backend,
     x: Array,
     mask_shape: tuple[int, ...],
     address: tuple[int, int, int],
@@ -48,7 +49,7 @@ def drop(
     lead = next((i for i, n in enumerate(mask_shape) if n != x.shape[i]), x.ndim)
     if any(n != 1 for n in mask_shape[lead:]):
         return None
-    key, stream, step = address
+    (key, stream, step), cupy = address, xp.native
     with x.device:
         given, y = cupy.ascontiguousarray(x), cupy.empty(x.shape, x.dtype)
         each = math.prod(x.shape[lead:])

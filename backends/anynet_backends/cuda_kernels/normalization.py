@@ -222,12 +222,9 @@ _MOVE_AVERAGES: Final = CudaKernel("anynet_move_averages", _MOVE)
 
 
 def move_averages(
-    averages: Sequence[Array],
-    values: Sequence[Array],
-    keep: float,
-    factors: Sequence[float],
-    count: Array | None,
-) -> bool:
+    xp: Backend, averages: Sequence[Array], values: Sequence[Array], keep: float, factors: Sequence[float],
+    count: Array | None = None,
+) -> bool:  # fmt: skip
     """As `Backend.move_averages`, of two averages."""
     arrays = (*averages, *values)
     first = arrays[0]

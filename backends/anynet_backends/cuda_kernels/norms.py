@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from anynet_backends.array_api import Array
+from anynet_backends.backend import Backend
 from anynet_backends.cuda_kernels.launch import SUM, THREADS, CudaKernel
 
 __all__ = ["clip_norm"]
@@ -39,9 +40,11 @@ _SQUARES_OF, _SCALE_TO = (
 )
 
 
-def clip_norm(cupy: Any, vector: Array, most: float, small: float, only_finite: bool) -> Array | None:
+def clip_norm(
+    xp: Backend, vector: Array, most: float, small: float, only_finite: bool = False
+) -> Array | None:
     """As `Backend.clip_norm`."""
-    letter = vector.dtype.char
+    cupy, letter = xp.native, vector.dtype.char
     if letter not in "fd" or vector.ndim != 1 or not vector.size or not vector.flags.c_contiguous:
         return None
     blocks = min(-(-vector.size // (4 * THREADS)), 1024)

@@ -16,20 +16,10 @@ KERNELS: KernelTable = {}
 
 Pairs = tuple[tuple[int, int], ...]
 
-# the loops over the elements x[at] of the window (o0, o1, o2), and over the windows ((rest · out0 + o0) · out1 + o1) · out2 + o2 of an
-# element (u, v, w)
-_ELEMENTS: Final = """
-#define ELEMENTS(o0, o1, o2) \\
-    for (I p = 0; p < kernel0; ++p) { INSIDE(s0, o0, 0, p) \\
-    for (I q = 0; q < kernel1; ++q) { INSIDE(s1, o1, 1, q) \\
-    for (I r = 0; r < kernel2; ++r) { INSIDE(s2, o2, 2, r) \\
-        const I at = ((rest * size0 + s0) * size1 + s1) * size2 + s2;
-#define WINDOWS(u, v, w) \\
-    for (I p = 0; p < kernel0; ++p) { WINDOW(o0, u, 0, p) \\
-    for (I q = 0; q < kernel1; ++q) { WINDOW(o1, v, 1, q) \\
-    for (I r = 0; r < kernel2; ++r) { WINDOW(o2, w, 2, r) \\
-        const I window = ((rest * out0 + o0) * out1 + o1) * out2 + o2;
-#define END }}}
+# where the element (s0, s1, s2) and the window (o0, o1, o2) are
+_PLACES: Final = """
+#define ELEMENT (((rest * size0 + s0) * size1 + s1) * size2 + s2)
+#define WINDOW_AT (((rest * out0 + o0) * out1 + o1) * out2 + o2)
 """
 
 _MAX: Final = f"""
@@ -40,7 +30,7 @@ extern "C" __global__ void anynet_max_pool(const T* x, T* y, long long count, {P
     bool found = false;
     A top = 0;
     ELEMENTS(o0, o1, o2)
-        const A value = up(x[at]);
+        const A value = up(x[ELEMENT]);
         if (!found || value > top || (value != value && top == top)) {{ top = value; found = true; }}
     END
     y[thread] = down(top);
@@ -56,16 +46,15 @@ extern "C" __global__ void anynet_max_pool_spread(const T* g, const T* x, const 
     const A own = up(x[thread]);
     A sum = 0;
     WINDOWS(u, v, w)
-        const A largest = up(top[window]);
+        const A largest = up(top[WINDOW_AT]);
         if (!(own == largest || own != own)) continue;
         bool first = true;
-        const I number = (p * kernel1 + q) * kernel2 + r;
-        for (I k = 0; first && k < number; ++k) {{
+        for (I k = 0; first && k < TAP; ++k) {{
             INSIDE(s0, o0, 0, (k / (kernel1 * kernel2))) INSIDE(s1, o1, 1, (k / kernel2 % kernel1)) INSIDE(s2, o2, 2, (k % kernel2))
-            const A value = up(x[((rest * size0 + s0) * size1 + s1) * size2 + s2]);
+            const A value = up(x[ELEMENT]);
             first = !(value == largest || value != value);
         }}
-        if (first) sum += up(g[window]);
+        if (first) sum += up(g[WINDOW_AT]);
     END
     y[thread] = down(sum);
 }}
@@ -78,7 +67,7 @@ extern "C" __global__ void anynet_window_sum(const T* x, T* y, long long count, 
     NEXT(o2, out2) NEXT(o1, out1) NEXT(o0, out0)
     A sum = 0;
     ELEMENTS(o0, o1, o2)
-        sum += up(x[at]);
+        sum += up(x[ELEMENT]);
     END
     y[thread] = down(sum);
 }}
@@ -91,83 +80,60 @@ extern "C" __global__ void anynet_window_spread(const T* g, T* x, long long coun
     NEXT(w, size2) NEXT(v, size1) NEXT(u, size0)
     A sum = 0;
     WINDOWS(u, v, w)
-        sum += up(g[window]);
+        sum += up(g[WINDOW_AT]);
     END
     x[thread] = down(sum);
 }}
 """
 
 _KERNELS: Final = {
-    name: CudaKernel(f"anynet_{name}", INDEX + _ELEMENTS + source)
+    name: CudaKernel(f"anynet_{name}", INDEX + _PLACES + source)
     for name, source in (
         ("max_pool", _MAX), ("max_pool_spread", _MAX_SPREAD), ("window_sum", _SUM), ("window_spread", _SPREAD)
     )
 }  # fmt: skip
 
 
-def _run(xp: Backend, name: str, shape: Ints, form: Ints, *arrays: Array) -> Any:
-    """What the kernel makes of arrays of one dtype; NotImplemented where it does not take them."""
-    dtype = arrays[0].dtype
+def _run(
+    xp: Backend, name: str, shape: Ints, size: Ints, *arrays: Array, out: Ints, kernel: Ints, stride: Ints, pads: Pairs,
+    dilation: Ints | None = None,
+) -> Any:  # fmt: skip
+    """What the kernel makes of arrays of one dtype, for windows in the last axes of `size`; NotImplemented where it does not take them."""
+    dtype, axes = arrays[0].dtype, len(kernel)
     if (
         dtype.char not in FLOATS
         or any(a.dtype != dtype or not a.size for a in arrays)
         or 0 in shape
-        or len(form) != 18
+        or axes > 3
     ):
         return NotImplemented
-    out = xp.native.empty(shape, dtype)
+    form = window(
+        out, size[len(size) - axes :], kernel, stride, dilation or (1,) * axes, [lo for lo, _ in pads]
+    )
+    y = xp.native.empty(shape, dtype)
     whole = [xp.native.ascontiguousarray(a) for a in arrays]
-    _KERNELS[name].each(dtype.char, out.size, *whole, out, out.size, *form, count=max(a.size for a in arrays))
-    return out
+    _KERNELS[name].each(dtype.char, y.size, *whole, y, y.size, *form, count=max(a.size for a in arrays))
+    return y
 
 
-def _form(shape: Ints, out: Ints, kernel: Ints, stride: Ints, pads: Pairs, dilation: Ints) -> Ints:
-    """The numbers of the windows of the last axes; too many of them where these are more than three."""
-    return window(out, shape[len(shape) - len(kernel) :], kernel, stride, dilation, [lo for lo, _ in pads])
+def _windowed(name: str) -> Kernel:
+    """A number for each window of x."""
+
+    def forward(xp: Backend, x: Array, *, out: Ints, **form: Any) -> Any:
+        return _run(xp, name, (*x.shape[: x.ndim - len(out)], *out), x.shape, x, out=out, **form)
+
+    return Kernel(forward)
 
 
-def _max_pool(
-    xp: Backend, x: Array, *, out: Ints, kernel: Ints, stride: Ints, pads: Pairs, dilation: Ints
-) -> Any:
-    shape = (*x.shape[: x.ndim - len(kernel)], *out)
-    return _run(xp, "max_pool", shape, _form(x.shape, out, kernel, stride, pads, dilation), x)
+def _max_pool_spread(xp: Backend, g: Array, x: Array, top: Array, **form: Any) -> Any:
+    return _run(xp, "max_pool_spread", x.shape, x.shape, g, x, top, **form)
 
 
-def _max_pool_spread(
-    xp: Backend,
-    g: Array,
-    x: Array,
-    top: Array,
-    *,
-    out: Ints,
-    kernel: Ints,
-    stride: Ints,
-    pads: Pairs,
-    dilation: Ints,
-) -> Any:
-    return _run(
-        xp, "max_pool_spread", x.shape, _form(x.shape, out, kernel, stride, pads, dilation), g, x, top
-    )
-
-
-def _window_sum(xp: Backend, x: Array, *, out: Ints, kernel: Ints, stride: Ints, pads: Pairs) -> Any:
-    shape = (*x.shape[: x.ndim - len(kernel)], *out)
-    return _run(xp, "window_sum", shape, _form(x.shape, out, kernel, stride, pads, (1,) * len(kernel)), x)
-
-
-def _window_spread(
-    xp: Backend, g: Array, *, out: Ints, kernel: Ints, stride: Ints, pads: Pairs, shape: Ints
-) -> Any:
-    return _run(
-        xp,
-        "window_spread",
-        tuple(shape),
-        _form(tuple(shape), out, kernel, stride, pads, (1,) * len(kernel)),
-        g,
-    )
+def _window_spread(xp: Backend, g: Array, *, shape: Ints, **form: Any) -> Any:
+    return _run(xp, "window_spread", tuple(shape), tuple(shape), g, **form)
 
 
 KERNELS.update(
-    max_pool=Kernel(_max_pool), max_pool_spread=Kernel(_max_pool_spread), window_sum=Kernel(_window_sum),
+    max_pool=_windowed("max_pool"), max_pool_spread=Kernel(_max_pool_spread), window_sum=_windowed("window_sum"),
     window_spread=Kernel(_window_spread),
 )  # fmt: skip

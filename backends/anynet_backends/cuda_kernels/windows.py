@@ -36,6 +36,18 @@ INDEX: Final = """
     if (from##axis < 0 || from##axis % stride##axis) continue; \\
     const I window = from##axis / stride##axis; \\
     if (window >= out##axis) continue;
+// loops over the elements (s0, s1, s2) of the window (o0, o1, o2), and over the windows (o0, o1, o2) that the element (u, v, w) is in, with
+// the position (p, q, r) of the kernel
+#define ELEMENTS(o0, o1, o2) \\
+    for (I p = 0; p < kernel0; ++p) { INSIDE(s0, o0, 0, p) \\
+    for (I q = 0; q < kernel1; ++q) { INSIDE(s1, o1, 1, q) \\
+    for (I r = 0; r < kernel2; ++r) { INSIDE(s2, o2, 2, r)
+#define WINDOWS(u, v, w) \\
+    for (I p = 0; p < kernel0; ++p) { WINDOW(o0, u, 0, p) \\
+    for (I q = 0; q < kernel1; ++q) { WINDOW(o1, v, 1, q) \\
+    for (I r = 0; r < kernel2; ++r) { WINDOW(o2, w, 2, r)
+#define END }}}
+#define TAP ((p * kernel1 + q) * kernel2 + r)
 """
 
 
