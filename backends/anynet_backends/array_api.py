@@ -6,9 +6,10 @@ Taken from the stubs of the standard (https://github.com/data-apis/array-api,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-__all__ = ["Array", "CONSTANTS", "DTYPES", "FFT", "FUNCTIONS", "LINALG", "REVISION"]
+__all__ = ["Array", "CONSTANTS", "DTYPES", "FFT", "FUNCTIONS", "LINALG", "REVISION", "set_operators"]
 
 REVISION: Final = "2025.12"
 
@@ -68,6 +69,29 @@ FFT: Final = (
     "rfftfreq",
     "fftshift", "ifftshift",
 )  # fmt: skip
+
+_ARITHMETIC: Final = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide", "mod": "remainder",
+    "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+    "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
+}  # fmt: skip
+_COMPARISONS: Final = {
+    "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
+}  # fmt: skip
+_UNARY: Final = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}
+
+
+def set_operators(kind: type, of_two: Callable[[str], Any], of_one: Callable[[str], Any]) -> None:
+    """Give a type of arrays its operators. ``of_one(name)`` gives the method of the standard's function, ``of_two(name)`` three: of an
+    operator, of the reflected one, of the one in place."""
+    for short, name in (_ARITHMETIC | _COMPARISONS).items():
+        forward, reflected, in_place = of_two(name)
+        setattr(kind, f"__{short}__", forward)
+        if short in _ARITHMETIC:
+            setattr(kind, f"__r{short}__", reflected)
+            setattr(kind, f"__i{short}__", in_place)
+    for short, name in _UNARY.items():
+        setattr(kind, f"__{short}__", of_one(name))
 
 
 Array: TypeAlias = Any

@@ -104,7 +104,7 @@ DEBUG: Final = Variable(
     "ANYNET_DEBUG",
     "off",
     "on: the command line shows errors with their tracebacks",
-    lambda text: text.lower() not in _OFF,
+    _switch,
 )
 
 PASSES: Final = (
@@ -151,21 +151,8 @@ CHECK: Final = Variable(
     _switch,
 )
 
-VARIABLES: Final[tuple[Variable[object], ...]] = (
-    DEVICE,
-    DATA,
-    CACHE,
-    KERNELS,
-    ONEDNN,
-    NUMBA,
-    CUBLASLT,
-    CUDNN,
-    MALLOC,
-    DEBUG,
-    PRINT_PASSES,
-    CHECK,
-)  # type: ignore[assignment]
-"""All of them, in the order in which `anynet doctor` lists them."""
+VARIABLES: Final = tuple(value for value in list(globals().values()) if isinstance(value, Variable))
+"""All of them, in this order, in which `anynet doctor` lists them."""
 
 
 def cache_folder() -> Path:

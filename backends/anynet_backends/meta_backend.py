@@ -23,7 +23,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from anynet_backends import array_api
 from anynet_backends.array_api import Array
-from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, check_windows
+from anynet_backends.backend import Backend, UnknownDeviceError, check_index_add, window_view
 from anynet_backends.concurrency import ThreadStack, set_aside
 
 __all__ = ["Memory", "MetaArray", "MetaBackend", "no_values", "observing"]
@@ -93,6 +93,13 @@ def no_values(what: str) -> TypeError:
     return TypeError(f"{what} depends on values, and arrays on the device 'meta' have none")
 
 
+def _refused(what: str) -> Callable[..., Any]:
+    def call(*_: Any, **__: Any) -> Any:
+        raise no_values(what)
+
+    return call
+
+
 class MetaArray:
     """An array of a shape and a dtype, without values."""
 
@@ -114,47 +121,12 @@ class MetaArray:
         if memory is not None:
             memory.now -= self._view.nbytes
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        shape: tuple[int, ...] = self._view.shape
-        return shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        dtype: np.dtype[Any] = self._view.dtype
-        return dtype
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        return self._view.strides
-
-    @property
-    def ndim(self) -> int:
-        return self._view.ndim
-
-    @property
-    def size(self) -> int:
-        return self._view.size
-
-    @property
-    def nbytes(self) -> int:
-        return self._view.nbytes
-
-    @property
-    def itemsize(self) -> int:
-        return self._view.itemsize
-
-    @property
-    def device(self) -> str:
-        return "meta"
-
-    @property
-    def T(self) -> MetaArray:
-        return _MATRIX_TRANSPOSE(self)  # type: ignore[no-any-return]
-
-    @property
-    def mT(self) -> MetaArray:
-        return _MATRIX_TRANSPOSE(self)  # type: ignore[no-any-return]
+    device = "meta"
+    shape, dtype, strides, ndim, size, nbytes, itemsize = (
+        property(operator.attrgetter(f"_view.{name}"))
+        for name in ("shape", "dtype", "strides", "ndim", "size", "nbytes", "itemsize")
+    )
+    T = mT = property(lambda self: _MATRIX_TRANSPOSE(self))
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
         return Backend.by_name("meta")
@@ -168,23 +140,12 @@ class MetaArray:
     def __len__(self) -> int:
         return len(self._view)
 
-    def __bool__(self) -> bool:
-        raise no_values("bool(x)")
-
-    def __int__(self) -> int:
-        raise no_values("int(x)")
-
-    def __float__(self) -> float:
-        raise no_values("float(x)")
-
-    def __complex__(self) -> complex:
-        raise no_values("complex(x)")
-
-    def __index__(self) -> int:
-        raise no_values("an index")
-
-    def __array__(self, *_: Any, **__: Any) -> Any:
-        raise no_values("a NumPy array of it")
+    __bool__ = _refused("bool(x)")
+    __int__ = _refused("int(x)")
+    __float__ = _refused("float(x)")
+    __complex__ = _refused("complex(x)")
+    __index__ = _refused("an index")
+    __array__ = _refused("a NumPy array of it")
 
     def __getitem__(self, key: Any) -> MetaArray:
         return _GETITEM(self, key)  # type: ignore[no-any-return]
@@ -212,7 +173,6 @@ class MetaArray:
 
 _GETITEM = _observed("getitem", MetaArray._at)
 _SETITEM = _observed("setitem", MetaArray._put)
-_MATRIX_TRANSPOSE = _observed("matrix_transpose", lambda x: _view_of(x, x._view.mT))
 
 
 def _is_list(key: Any) -> bool:
@@ -323,15 +283,17 @@ def _reduction(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _same(x: MetaArray, /, *_: Any, **__: Any) -> MetaArray:
-    return _new(x.shape, x.dtype)
+def _seen(function: Callable[..., Any]) -> Callable[..., MetaArray]:
+    """A function whose result is a view."""
 
-
-def _refused(name: str) -> Callable[..., Any]:
-    def call(*_: Any, **__: Any) -> Any:
-        raise no_values(name)
+    def call(x: MetaArray, /, *args: Any, **kwargs: Any) -> MetaArray:
+        return _view_of(x, function(x._view, *args, **kwargs))
 
     return call
+
+
+def _same(x: MetaArray, /, *_: Any, **__: Any) -> MetaArray:
+    return _new(x.shape, x.dtype)
 
 
 def _created(x: Any, dtype: Any = None) -> MetaArray:
@@ -434,33 +396,13 @@ class _Functions:
                 pass
         return _new(np.reshape(_blank(x.shape, x.dtype), shape, copy=False).shape, x.dtype)
 
-    @staticmethod
-    def permute_dims(x: MetaArray, /, axes: Any) -> MetaArray:
-        return _view_of(x, np.transpose(x._view, axes))
-
-    @staticmethod
-    def matrix_transpose(x: MetaArray, /) -> MetaArray:
-        return _view_of(x, x._view.mT)
-
-    @staticmethod
-    def expand_dims(x: MetaArray, /, axis: Any = 0) -> MetaArray:
-        return _view_of(x, np.expand_dims(x._view, axis))
-
-    @staticmethod
-    def squeeze(x: MetaArray, /, axis: Any) -> MetaArray:
-        return _view_of(x, np.squeeze(x._view, axis))
-
-    @staticmethod
-    def moveaxis(x: MetaArray, source: Any, destination: Any, /) -> MetaArray:
-        return _view_of(x, np.moveaxis(x._view, source, destination))
-
-    @staticmethod
-    def flip(x: MetaArray, /, *, axis: Any = None) -> MetaArray:
-        return _view_of(x, np.flip(x._view, axis))
-
-    @staticmethod
-    def broadcast_to(x: MetaArray, /, shape: Any) -> MetaArray:
-        return _view_of(x, np.broadcast_to(x._view, shape))
+    permute_dims = staticmethod(_seen(np.transpose))
+    matrix_transpose = staticmethod(_seen(np.matrix_transpose))
+    expand_dims = staticmethod(_seen(lambda view, axis=0: np.expand_dims(view, axis)))
+    squeeze = staticmethod(_seen(np.squeeze))
+    moveaxis = staticmethod(_seen(np.moveaxis))
+    flip = staticmethod(_seen(np.flip))
+    broadcast_to = staticmethod(_seen(np.broadcast_to))
 
     @staticmethod
     def broadcast_arrays(*arrays: MetaArray) -> tuple[MetaArray, ...]:
@@ -599,14 +541,6 @@ class _Functions:
         shape = (*(a.shape[i] for i in keep_a), *(b.shape[i] for i in keep_b))
         return _new(shape, np.result_type(a.dtype, b.dtype))
 
-    # what depends on values
-
-    nonzero = staticmethod(_refused("nonzero"))
-    unique_all = staticmethod(_refused("unique_all"))
-    unique_counts = staticmethod(_refused("unique_counts"))
-    unique_inverse = staticmethod(_refused("unique_inverse"))
-    unique_values = staticmethod(_refused("unique_values"))
-
 
 def _square(x: MetaArray, /, *_: Any, **__: Any) -> MetaArray:
     return _new(x.shape, x.dtype)
@@ -714,6 +648,9 @@ _ELEMENTWISE: Final = (
 )  # fmt: skip
 
 
+_DEPEND_ON_VALUES: Final = ("nonzero", "unique_all", "unique_counts", "unique_inverse", "unique_values")
+
+
 def _namespace() -> dict[str, Any]:
     functions = {
         k: v.__func__ if isinstance(v, staticmethod) else v
@@ -724,6 +661,7 @@ def _namespace() -> dict[str, Any]:
     constants = {k: functions.pop(k) for k in plain}
     functions |= {name: _elementwise(getattr(np, name)) for name in _ELEMENTWISE}
     functions |= {name: _reduction(getattr(np, name)) for name in _REDUCTIONS}
+    functions |= {name: _refused(name) for name in _DEPEND_ON_VALUES}
     functions["clip"] = _clip
     table: dict[str, Any] = {name: _observed(name, f) for name, f in functions.items()}
     table |= constants | {name: np.dtype(name) for name in array_api.DTYPES}
@@ -742,15 +680,9 @@ _INDEX_ADD = _observed("index_add", lambda x, index, values: _new(x.shape, x.dty
 def _windows(
     x: MetaArray, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> MetaArray:
-    out = check_windows(x, tuple(kernel), tuple(stride), tuple(dilation))
-    lead = x.ndim - len(kernel)
-    steps = x.strides
-    strides = (
-        *steps[:lead],
-        *(a * b for a, b in zip(steps[lead:], stride, strict=True)),
-        *(a * b for a, b in zip(steps[lead:], dilation, strict=True)),
+    return _view_of(
+        x, as_strided(x._view, *window_view(x, x.strides, tuple(kernel), tuple(stride), tuple(dilation)))
     )
-    return _view_of(x, as_strided(x._view, (*x.shape[:lead], *out, *kernel), strides))
 
 
 _WINDOWS = _observed("windows", _windows)
@@ -762,17 +694,10 @@ class MetaBackend(Backend):
     eager = False
 
     def __init__(self) -> None:
-        super().__init__("meta", _namespace(), (MetaArray,), native=np)
+        super().__init__("meta", _NAMESPACE, (MetaArray,), native=np)
         self.native_dtype["float16"] = np.dtype("float16")
 
-    def check(
-        self,
-        function: Callable[..., None],
-        *arrays: Array,
-        within: int | None = None,
-        least: int = 0,
-        ignored: int | None = None,
-    ) -> None:
+    def check(self, function: Callable[..., None], *arrays: Array, **_: Any) -> None:
         """There is nothing to check."""
 
     def all_finite(self, x: Array) -> bool:
@@ -814,50 +739,25 @@ class MetaBackend(Backend):
     ) -> Array:
         return _WINDOWS(x, kernel, stride, dilation)
 
-    def errstate(self) -> contextlib.AbstractContextManager[Any]:
-        return contextlib.nullcontext()
-
     def versions(self) -> dict[str, str]:
         return {}
 
 
-def _operators() -> None:
-    """The operators of `MetaArray`, from the functions of the standard."""
-    binary = {
-        "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide", "mod": "remainder",
-        "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
-        "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
-    }  # fmt: skip
-    compared = {
-        "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
-    }  # fmt: skip
-    table = _namespace()
-
-    def forward(f: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda a, b: f(a, b)
-
-    def backward(f: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda a, b: f(b, a)
-
-    def in_place(f: Callable[..., Any]) -> Callable[..., Any]:
-        def call(a: MetaArray, b: Any) -> MetaArray:
-            a[...] = f(a, b)
-            return a
-
-        return call
-
-    for name, of in binary.items():
-        setattr(MetaArray, f"__{name}__", forward(table[of]))
-        setattr(MetaArray, f"__r{name}__", backward(table[of]))
-        setattr(MetaArray, f"__i{name}__", in_place(table[of]))
-    for name, of in compared.items():
-        setattr(MetaArray, f"__{name}__", forward(table[of]))
-    for name, of in {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}.items():
-        setattr(MetaArray, f"__{name}__", table[of])
-    MetaArray.__hash__ = object.__hash__  # type: ignore[method-assign]
+_NAMESPACE: Final = _namespace()
+_MATRIX_TRANSPOSE: Callable[..., Any] = _NAMESPACE["matrix_transpose"]
 
 
-_operators()
+def _of_two(name: str) -> tuple[Callable[..., Any], ...]:
+    f = _NAMESPACE[name]
+
+    def in_place(a: MetaArray, b: Any) -> MetaArray:
+        a[...] = f(a, b)
+        return a
+
+    return lambda a, b: f(a, b), lambda a, b: f(b, a), in_place
+
+
+array_api.set_operators(MetaArray, _of_two, _NAMESPACE.__getitem__)
 
 
 def _iterate(self: MetaArray) -> Iterator[MetaArray]:

@@ -62,37 +62,11 @@ class TracedArray:
         """The number of its variable."""
         return self.variable.var
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.value.shape  # type: ignore[no-any-return]
-
-    @property
-    def dtype(self) -> Any:
-        return self.value.dtype
-
-    @property
-    def device(self) -> Any:
-        return "cpu"
-
-    @property
-    def ndim(self) -> int:
-        return self.value.ndim  # type: ignore[no-any-return]
-
-    @property
-    def size(self) -> int:
-        return self.value.size  # type: ignore[no-any-return]
-
-    @property
-    def nbytes(self) -> int:
-        return self.value.nbytes  # type: ignore[no-any-return]
-
-    @property
-    def flags(self) -> Any:
-        return self.value.flags
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        return self.value.strides  # type: ignore[no-any-return]
+    device = "cpu"
+    shape, dtype, strides, ndim, size, nbytes, flags = (
+        property(attrgetter(f"value.{name}"))
+        for name in ("shape", "dtype", "strides", "ndim", "size", "nbytes", "flags")
+    )
 
     @property
     def T(self) -> TracedArray:
@@ -175,43 +149,27 @@ class TracedArray:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _operator(name: str) -> Callable[..., Any]:
+def _of_two(name: str) -> tuple[Callable[..., Any], ...]:
+    # NumPy's ** takes short cuts that its function pow does not
+    name = "power" if name == "pow" else name
+
     def forward(self: TracedArray, other: Any) -> Any:
         return self.trace.call(name, (self, other), {})
 
-    return forward
-
-
-def _reflected(name: str) -> Callable[..., Any]:
-    def backward(self: TracedArray, other: Any) -> Any:
+    def reflected(self: TracedArray, other: Any) -> Any:
         return self.trace.call(name, (other, self), {})
 
-    return backward
-
-
-def _in_place(name: str) -> Callable[..., Any]:
-    def update(self: TracedArray, other: Any) -> Any:
+    def in_place(self: TracedArray, other: Any) -> Any:
         return self.trace.update(name, self, other)
 
-    return update
+    return forward, reflected, in_place
 
 
-_OPERATORS: Final = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
-    "mod": "remainder", "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or",
-    "xor": "bitwise_xor", "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
-}  # fmt: skip
-for _short, _name in _OPERATORS.items():
-    # NumPy's ** takes short cuts that its function pow does not
-    _plain = "power" if _short == "pow" else _name
-    setattr(TracedArray, f"__{_short}__", _operator(_plain))
-    setattr(TracedArray, f"__r{_short}__", _reflected(_plain))
-    setattr(TracedArray, f"__i{_short}__", _in_place(_name))
-for _short, _name in {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater",
-                      "ge": "greater_equal"}.items():  # fmt: skip
-    setattr(TracedArray, f"__{_short}__", _operator(_name))
-for _short, _name in {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}.items():
-    setattr(TracedArray, f"__{_short}__", (lambda n: lambda self: self.trace.call(n, (self,), {}))(_name))
+def _of_one(name: str) -> Callable[[TracedArray], Any]:
+    return lambda self: self.trace.call(name, (self,), {})
+
+
+array_api.set_operators(TracedArray, _of_two, _of_one)
 
 
 _SHAPED_BY_VALUES: Final = frozenset(

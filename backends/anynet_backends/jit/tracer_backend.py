@@ -47,6 +47,8 @@ class TracerBackend(Backend):
         mine["finfo"] = lambda a: base.finfo(values_of(a))
         mine["iinfo"] = lambda a: base.iinfo(values_of(a))
         mine["asarray"] = self._asarray
+        for name in ("device_of", "native_device", "canonical_device", "devices", "from_host", "errstate"):
+            mine[name] = getattr(base, name)
         self.kernels = {name: self._kernel(name, kernel) for name, kernel in base.kernels.items()}
         for space in ("linalg", "fft"):
             members = vars(getattr(base, space))
@@ -131,21 +133,6 @@ class TracerBackend(Backend):
             return x.trace.call("astype", (x, x.dtype if dtype is None else dtype), {"copy": True})
         return ACTIVE[-1].capture(self.base.asarray(x, dtype=dtype, copy=copy)) if ACTIVE else x
 
-    def device_of(self, array: Array) -> str:
-        return "cpu"
-
-    def native_device(self, name: str) -> Any:
-        return "cpu"
-
-    def canonical_device(self, name: str) -> str:
-        return self.base.canonical_device(name)
-
-    def devices(self) -> list[str]:
-        return ["cpu"]
-
-    def from_host(self, array: Array, device: str) -> Array:
-        return self.base.from_host(array, device)
-
     def to_host(self, array: Array) -> Array:
         return array._read().copy() if isinstance(array, TracedArray) else array
 
@@ -174,21 +161,13 @@ class TracerBackend(Backend):
     def call(self, f: Callable[..., Any], *arrays: Array | None) -> Any:
         return ACTIVE[-1].call_opaque(getattr(f, "__name__", "call"), f, arrays) if ACTIVE else f(*arrays)
 
-    def errstate(self) -> Any:
-        return self.base.errstate()
-
     def check(
-        self,
-        function: Callable[..., None],
-        *arrays: Array,
-        within: int | None = None,
-        least: int = 0,
-        ignored: int | None = None,
+        self, function: Callable[..., None], *arrays: Array, within: int | None = None, **bounds: Any
     ) -> None:
         if ACTIVE:
             ACTIVE[-1].check(function, arrays, within)
         else:
-            self.base.check(function, *arrays, within=within, least=least, ignored=ignored)
+            self.base.check(function, *arrays, within=within, **bounds)
 
     def target(self, array: Array) -> Array:
         return array if isinstance(array, TracedArray) or array is None else ACTIVE[-1].capture(array)
