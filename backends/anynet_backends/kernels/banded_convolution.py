@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from anynet_backends.array_api import Array
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.memory.reductions import PLAIN_FLOATS
 
-__all__ = ["Bands", "around", "finite", "fits"]
+__all__ = ["Bands", "Windows", "around", "finite", "fits"]
 
 Ints = tuple[int, ...]
 
@@ -36,6 +36,32 @@ CHANNELS: Final = 2
 TALL: Final = 9
 FEW: Final = 4
 """A kernel that is so tall has a narrow band: this pays for up to so many filters and any number of channels."""
+
+
+class Windows(NamedTuple):
+    """The windows of a convolution: how many positions, outputs, elements from one to the next, elements of padding before the first, and
+    elements from one position to the next there are along each axis; and the groups of channels."""
+
+    kernel: Ints
+    out: Ints
+    stride: Ints
+    low: Ints
+    dilation: Ints
+    groups: int
+
+    @property
+    def spans(self) -> Ints:
+        """How many elements the windows see along each axis."""
+        each = zip(self.kernel, self.out, self.stride, self.dilation, strict=True)
+        return tuple([(o - 1) * s + (k - 1) * d + 1 for k, o, s, d in each])
+
+    def moves(self, steps: list[int]) -> tuple[list[int], list[int]]:
+        """How far apart in memory positions of the kernel are, and outputs, along all axes but the first, whose elements are `steps`
+        apart."""
+        return (
+            [d * step for d, step in zip(self.dilation[1:], steps, strict=True)],
+            [s * step for s, step in zip(self.stride[1:], steps, strict=True)],
+        )
 
 
 def around(x: Array, low: Ints, spans: Ints) -> Array:
@@ -74,12 +100,10 @@ class Bands:
 
     nbytes = 0
 
-    def __init__(
-        self, x: Array, out: Ints, kernel: Ints, stride: Ints, low: Ints, dilation: Ints, groups: int
-    ) -> None:
-        self.x, self.out, self.kernel, self.stride = x, out, kernel, stride
-        self.low, self.dilation, self.groups = low, dilation, groups
-        self.each = len(x) // groups
+    def __init__(self, x: Array, windows: Windows) -> None:
+        kernel, out, stride, _, dilation, self.groups = self.windows = windows
+        self.x, self.out, self.kernel = x, out, kernel
+        self.each = len(x) // self.groups
         self.tiles = -(-out[0] // ROWS)
         self.rows = -(-out[0] // self.tiles)
         self.taken = (self.rows - 1) * stride[0] + (kernel[0] - 1) * dilation[0] + 1
@@ -89,24 +113,16 @@ class Bands:
 
     def _copies(self) -> Iterator[tuple[slice, Array]]:
         """For each block of groups: (groups, tiles, channels · positions of the kernel · rows of inputs, positions)."""
-        outer = ((self.tiles - 1) * self.rows * self.stride[0] + self.taken,)
-        spans = outer + tuple(
-            (o - 1) * s + (k - 1) * d + 1
-            for o, s, k, d in zip(
-                self.out[1:], self.stride[1:], self.kernel[1:], self.dilation[1:], strict=True
-            )
-        )
+        apart = self.rows * self.windows.stride[0]
+        spans = ((self.tiles - 1) * apart + self.taken, *self.windows.spans[1:])
         for start in range(0, self.groups, self.count):
             block = slice(start, min(start + self.count, self.groups))
-            part = around(self.x[block.start * self.each : block.stop * self.each], self.low, spans)
+            part = around(self.x[block.start * self.each : block.stop * self.each], self.windows.low, spans)
             channel, row, *rest, item = part.strides
             groups, n = block.stop - block.start, part.shape[-1]
             shape = (groups, self.tiles, self.each, *self.kernel[1:], self.taken, *self.out[1:], n)
-            strides = (
-                channel * self.each, row * self.rows * self.stride[0], channel,
-                *(d * step for d, step in zip(self.dilation[1:], rest, strict=True)), row,
-                *(s * step for s, step in zip(self.stride[1:], rest, strict=True)), item,
-            )  # fmt: skip
+            inner, moved = self.windows.moves(rest)
+            strides = (channel * self.each, row * apart, channel, *inner, row, *moved, item)
             copies = np.ascontiguousarray(np.lib.stride_tricks.as_strided(part, shape, strides))
             yield block, copies.reshape(groups, self.tiles, self.length, self.positions)
 
@@ -114,7 +130,7 @@ class Bands:
         """For each position of the kernel along the first axis: rows of outputs and of inputs that it connects."""
         rows = np.arange(self.rows)
         for k in range(self.kernel[0]):
-            yield k, rows, rows * self.stride[0] + k * self.dilation[0]
+            yield k, rows, rows * self.windows.stride[0] + k * self.windows.dilation[0]
 
     def _shape(self, groups: int, filters: int) -> Ints:
         return (groups, filters, self.rows, self.each, math.prod(self.kernel[1:]), self.taken)

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from anynet_backends.array_api import Array
-from anynet_backends.backend import Backend
+from anynet_backends.backend import Backend, window_counts
 from anynet_backends.kernel_table import KernelTable, register_in
-from anynet_backends.kernels.banded_convolution import Bands, around, finite, fits
+from anynet_backends.kernels.banded_convolution import Bands, Windows, around, finite, fits
 from anynet_backends.kernels.winograd import Tiles, tile_for
 from anynet_backends.memory.layout import in_order
 from anynet_backends.memory.outputs import empty_output
@@ -65,9 +65,8 @@ class _Columns:
 
     __slots__ = ("matrix", "nbytes", "single")
 
-    def __init__(
-        self, x: Array, out: Ints, kernel: Ints, stride: Ints, low: Ints, dilation: Ints, groups: int
-    ) -> None:
+    def __init__(self, x: Array, windows: Windows) -> None:
+        kernel, out, stride, low, dilation, groups = windows
         each, n = x.shape[0] // groups, x.shape[-1]
         if math.prod(kernel) == max(stride) == 1 and out == x.shape[1:-1] and not any(low):
             self.matrix = self.single = x.reshape(groups, 1, each, -1)
@@ -78,20 +77,15 @@ class _Columns:
         ):  # the image as one row
             x, out, kernel = x[:, None], (1, *out), (1, *kernel)
             stride, low, dilation = (1, *stride), (0, *low), (1, *dilation)
-        spans = tuple(
-            (o - 1) * s + (k - 1) * d + 1 for o, s, k, d in zip(out, stride, kernel, dilation, strict=True)
-        )
+            windows = Windows(kernel, out, stride, low, dilation, groups)
+        spans = windows.spans
         image, tall, rows = around(x, low, spans), kernel[0], spans[0]
         channel, row, *rest, item = image.strides
+        inner, moved = windows.moves(rest)
         made = np.empty((groups, rows, *kernel[1:], each, *out[1:], n), x.dtype)
         made[...] = np.lib.stride_tricks.as_strided(
-            image,
-            made.shape,
-            (
-                channel * each, row, *(d * step for d, step in zip(dilation[1:], rest, strict=True)),
-                channel, *(s * step for s, step in zip(stride[1:], rest, strict=True)), item,
-            ),
-        )  # fmt: skip
+            image, made.shape, (channel * each, row, *inner, channel, *moved, item)
+        )
         columns, positions = math.prod(kernel[1:]) * each, math.prod(out[1:]) * n
         group, row, item = made.strides[0], made.strides[1], made.itemsize
         self.single = made.reshape(groups, rows, columns, positions)
@@ -106,35 +100,23 @@ class _Columns:
 _Form = _Columns | Bands | Tiles
 
 
-def _form(
-    x: Array,
-    other: Array,
-    out: Ints,
-    filters: int,
-    kernel: Ints,
-    stride: Ints,
-    low: Ints,
-    dilation: Ints,
-    groups: int,
-    gradient: bool = False,
-) -> _Form:
+def _form(x: Array, other: Array, filters: int, windows: Windows, gradient: bool = False) -> _Form:
     """What a convolution of x multiplies its weight with, or, for the weight's `gradient`, the result's, in the fastest form; `other` is
     what it is multiplied with."""
-    options = (out, kernel, stride, low, dilation, groups)
+    kernel, out, stride, _, dilation, groups = windows
     each, channels = filters // groups, len(x) // groups
     if fits(x, each, channels, kernel, groups):
-        return Bands(x, *options)
+        return Bands(x, windows)
     points = tile_for(each, channels, kernel, out, x.shape[-1], stride[0], dilation[0], gradient)
     if points and x.dtype in PLAIN_FLOATS and finite(x) and finite(other):
-        return Tiles(x, points, *options)
-    return _Columns(x, *options)
+        return Tiles(x, points, windows)
+    return _Columns(x, windows)
 
 
-def _convolve(
-    x: Array, weight: Array, into: Array, stride: Ints, low: Ints, dilation: Ints, groups: int
-) -> _Form:
+def _convolve(x: Array, weight: Array, into: Array, windows: Windows) -> _Form:
     """Write the convolution of x (c, *spatial, n) into `into` (o, *out, n)."""
-    columns = _form(x, weight, into.shape[1:-1], len(weight), weight.shape[2:], stride, low, dilation, groups)
+    groups, stride = windows.groups, windows.stride
+    columns = _form(x, weight, len(weight), windows)
     if not isinstance(columns, _Columns):
         columns.write(weight, into)
         return columns
@@ -160,10 +142,7 @@ def _convolve(
 def _weight_gradient(columns: _Form, g: Array, shape: Ints) -> Array:
     """Σ over rows and positions of columns · g (o, *out, n), as a weight of that shape."""
     if isinstance(columns, Tiles) and not (columns.exact_enough and finite(g)):
-        kept = columns
-        columns = _Columns(
-            kept.image, kept.out, kept.kernel, kept.stride, (0,) * len(kept.out), kept.dilation, kept.groups
-        )
+        columns = _Columns(columns.image, columns.windows._replace(low=(0,) * len(columns.out)))
     if not isinstance(columns, _Columns):
         return columns.weight_gradient(g, shape)
     groups, rows, _length, positions = columns.matrix.shape
@@ -202,7 +181,7 @@ def _valid(out: int, size: int, stride: int, start: int) -> tuple[slice, slice]:
     return slice(first, last), slice(first * stride + start, (last - 1) * stride + start + 1, stride)
 
 
-def _scatter(g: Array, w: Array, into: Array, stride: Ints, low: Ints, dilation: Ints) -> None:
+def _scatter(g: Array, w: Array, into: Array, windows: Windows) -> None:
     """The same for few channels, where a product for each position of the kernel would be too thin: one product computes the columns,
     w (groups, *kernel, c / groups, o / groups) times g, which are then scattered (col2im)."""
     groups, each, out = len(w), w.shape[-2], g.shape[1:-1]
@@ -220,7 +199,13 @@ def _scatter(g: Array, w: Array, into: Array, stride: Ints, low: Ints, dilation:
         for place in itertools.product(*map(range, kernel)):
             to, of = [slice(None)] * 2, [slice(None)]
             for o, size, k, s, lo, d in zip(
-                (count, *out[1:]), into.shape[1:-1], place, stride, low, dilation, strict=True
+                (count, *out[1:]),
+                into.shape[1:-1],
+                place,
+                windows.stride,
+                windows.low,
+                windows.dilation,
+                strict=True,
             ):
                 start = k * d - lo + (top * s if len(of) == 1 else 0)
                 taken, places = _valid(o, size, s, start)
@@ -230,21 +215,21 @@ def _scatter(g: Array, w: Array, into: Array, stride: Ints, low: Ints, dilation:
             here += columns[(slice(None), *place, *of)]
 
 
-def _input_gradient(
-    g: Array, weight: Array, into: Array, stride: Ints, low: Ints, dilation: Ints, groups: int
-) -> None:
+def _input_gradient(g: Array, weight: Array, into: Array, windows: Windows) -> None:
     """Write the transpose of the convolution, applied to g (o, *out, n), into `into` (c, *spatial, n)."""
+    kernel, _, stride, low, dilation, groups = windows
     w = weight.reshape(groups, -1, *weight.shape[1:]).swapaxes(1, 2)
     if weight.shape[1] < min(FEW, len(weight) // (2 * groups)):
-        _scatter(g, np.moveaxis(w, (1, 2), (-2, -1)), into, stride, low, dilation)
+        _scatter(g, np.moveaxis(w, (1, 2), (-2, -1)), into, windows)
         return
     w = w.reshape(len(into), -1, *weight.shape[2:])
-    axes = zip(into.shape[1:-1], low, weight.shape[2:], stride, dilation, strict=True)
+    axes = zip(into.shape[1:-1], low, kernel, stride, dilation, strict=True)
     for phase in itertools.product(*(_phases(*axis) for axis in axes)):
         to, places, pads, apart = zip(*phase, strict=True)
-        part, kernel = into[(slice(None), *to)], w[(slice(None), slice(None), *places)]
-        if kernel.size:
-            _convolve(g, kernel, part, (1,) * len(low), pads, apart, groups)
+        part, own = into[(slice(None), *to)], w[(slice(None), slice(None), *places)]
+        if own.size:
+            own_windows = Windows(own.shape[2:], part.shape[1:-1], (1,) * len(low), pads, apart, groups)
+            _convolve(g, own, part, own_windows)
         else:
             part[...] = 0
 
@@ -265,20 +250,15 @@ def conv(
     """x (n, c, *spatial), weight (o, c / groups, *kernel), bias (o,) → (n, o, *out), with the batch last in memory."""
     if x.dtype.kind != "f" or weight.dtype != x.dtype or (bias is not None and bias.dtype != x.dtype):
         return NotImplemented
-    out = tuple(
-        (size + lo + hi - d * (k - 1) - 1) // s + 1
-        for size, k, s, (lo, hi), d in zip(
-            x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
-        )
-    )
+    out = window_counts(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     if min(out) < 1 or not x.size or not weight.size:
         return NotImplemented
     order = (*range(1, x.ndim), 0)
-    low = tuple(lo for lo, _ in padding)
+    windows = Windows(weight.shape[2:], out, stride, tuple([lo for lo, _ in padding]), dilation, groups)
     image = in_order(x, order)
     y = empty_output((len(x), len(weight), *out), x.dtype, order)
     rows = y.transpose(order)
-    columns = _convolve(image, weight, rows, stride, low, dilation, groups)
+    columns = _convolve(image, weight, rows, windows)
     if bias is not None:
         rows += bias.reshape(-1, *(1,) * (x.ndim - 1))
     if need is None:
@@ -292,10 +272,9 @@ def conv(
         g = in_order(g, order)
         if need[0]:
             gx = empty_output(x.shape, x.dtype, order)
-            _input_gradient(g, weight, gx.transpose(order), stride, low, dilation, groups)
+            _input_gradient(g, weight, gx.transpose(order), windows)
         if need[1]:
-            options = (stride, low, dilation, groups)
-            again = kept or _form(source, g, out, len(weight), weight.shape[2:], *options, gradient=True)
+            again = kept or _form(source, g, len(weight), windows, gradient=True)
             gw = _weight_gradient(again, g, weight.shape)
         if len(need) > 2 and need[2]:
             gb = sum_by_dot(g.reshape(len(g), -1), 1, None, None, False)
@@ -304,39 +283,30 @@ def conv(
     return y, pull
 
 
-def _fits(x: Ints, weight: Ints, z: Ints, stride: Ints, padding: Any, dilation: Ints, groups: int) -> bool:
-    """Whether z is the shape of the convolution of arrays of the shapes x and weight, none of them empty."""
-    out = tuple(
-        (size + lo + hi - d * (k - 1) - 1) // s + 1
-        for size, k, s, (lo, hi), d in zip(x[2:], weight[2:], stride, padding, dilation, strict=True)
-    )
-    return (x[0], weight[0], *out) == tuple(z) and x[1] == weight[1] * groups and 0 not in (*x, *weight, *z)
+def _between(
+    x: Ints, weight: Ints, z: Ints, stride: Ints, padding: Any, dilation: Ints, groups: int
+) -> Windows | None:
+    """The windows of the convolution of arrays of the shapes x and weight, if its result has the shape z; None where it has not, or where
+    one of them is empty."""
+    out = window_counts(x[2:], weight[2:], stride, padding, dilation)
+    if (x[0], weight[0], *out) != tuple(z) or x[1] != weight[1] * groups or 0 in (*x, *weight, *z):
+        return None
+    return Windows(tuple(weight[2:]), out, stride, tuple([lo for lo, _ in padding]), dilation, groups)
 
 
 @_kernel
-def conv_transpose(
-    xp: Backend,
-    z: Array,
-    weight: Array,
-    *,
-    stride: Ints,
-    padding: Any,
-    dilation: Ints,
-    groups: int,
-    shape: Ints,
-    need: Any,
-) -> Any:
+def conv_transpose(xp: Backend, z: Array, weight: Array, *, shape: Ints, need: Any, **options: Any) -> Any:
     """z (n, o, *out), weight (o, c / groups, *kernel) → (n, c, *shape), the transpose of `conv` in x."""
-    whole = (len(z), weight.shape[1] * groups, *shape)
+    whole = (len(z), weight.shape[1] * options["groups"], *shape)
     if z.dtype.kind != "f" or weight.dtype != z.dtype or z.ndim != weight.ndim:
         return NotImplemented
-    if not _fits(whole, weight.shape, z.shape, stride, padding, dilation, groups):
+    windows = _between(whole, weight.shape, z.shape, **options)
+    if windows is None:
         return NotImplemented
     order = (*range(1, z.ndim), 0)
-    low = tuple(lo for lo, _ in padding)
     g = in_order(z, order)
     y = empty_output(whole, z.dtype, order)
-    _input_gradient(g, weight, y.transpose(order), stride, low, dilation, groups)
+    _input_gradient(g, weight, y.transpose(order), windows)
     if need is None:
         return y
 
@@ -345,10 +315,9 @@ def conv_transpose(
         image = in_order(h, order)
         if need[0]:
             gz = empty_output(z.shape, z.dtype, order)
-            columns = _convolve(image, weight, gz.transpose(order), stride, low, dilation, groups)
+            columns = _convolve(image, weight, gz.transpose(order), windows)
         else:
-            options = (stride, low, dilation, groups)
-            columns = _form(image, g, z.shape[2:], len(weight), weight.shape[2:], *options, gradient=True)
+            columns = _form(image, g, len(weight), windows, gradient=True)
         if need[1]:
             gw = _weight_gradient(columns, g, weight.shape)
         return gz, gw
@@ -357,28 +326,18 @@ def conv_transpose(
 
 
 @_kernel
-def conv_weight(
-    xp: Backend,
-    x: Array,
-    z: Array,
-    *,
-    stride: Ints,
-    padding: Any,
-    dilation: Ints,
-    groups: int,
-    shape: Ints,
-    need: Any,
-) -> Any:
+def conv_weight(xp: Backend, x: Array, z: Array, *, shape: Ints, need: Any, **options: Any) -> Any:
     """x (n, c, *spatial), z (n, o, *out) → (o, c / groups, *shape), the transpose of `conv` in the weight."""
+    groups = options["groups"]
     if x.dtype.kind != "f" or z.dtype != x.dtype or x.ndim != z.ndim or x.shape[1] % groups:
         return NotImplemented
     weight = (z.shape[1], x.shape[1] // groups, *shape)
-    if not _fits(x.shape, weight, z.shape, stride, padding, dilation, groups):
+    windows = _between(x.shape, weight, z.shape, **options)
+    if windows is None:
         return NotImplemented
     order = (*range(1, x.ndim), 0)
-    low = tuple(lo for lo, _ in padding)
     image, g = (in_order(a, order) for a in (x, z))
-    columns = _form(image, g, z.shape[2:], len(g), shape, stride, low, dilation, groups, gradient=True)
+    columns = _form(image, g, len(g), windows, gradient=True)
     y = _weight_gradient(columns, g, weight)
     if need is None:
         return y
@@ -387,10 +346,10 @@ def conv_weight(
         gx = gz = None
         if need[0]:
             gx = empty_output(x.shape, x.dtype, order)
-            _input_gradient(g, h, gx.transpose(order), stride, low, dilation, groups)
+            _input_gradient(g, h, gx.transpose(order), windows)
         if need[1]:
             gz = empty_output(z.shape, z.dtype, order)
-            _convolve(image, h, gz.transpose(order), stride, low, dilation, groups)
+            _convolve(image, h, gz.transpose(order), windows)
         return gx, gz
 
     return y, pull

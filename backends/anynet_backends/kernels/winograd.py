@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from anynet_backends.array_api import Array
-from anynet_backends.kernels.banded_convolution import around
+from anynet_backends.kernels.banded_convolution import Windows, around
 from anynet_backends.memory.outputs import empty_output
 
 __all__ = ["Tiles", "tile_for"]
@@ -120,37 +120,23 @@ def tile_for(
 class Tiles:
     """A convolution of x (channels, *spatial, n) by tiles of its rows; with a dilation d a tile has every d-th row."""
 
-    def __init__(
-        self,
-        x: Array,
-        points: int,
-        out: Ints,
-        kernel: Ints,
-        stride: Ints,
-        low: Ints,
-        dilation: Ints,
-        groups: int,
-    ) -> None:
-        self.out, self.kernel, self.stride, self.dilation = out, kernel, stride, dilation
-        self.groups, self.points = groups, points
+    def __init__(self, x: Array, points: int, windows: Windows) -> None:
+        kernel, out, _, low, dilation, self.groups = self.windows = windows
+        self.out, self.kernel, self.points = out, kernel, points
         self.apart = dilation[0]
         self.matrices = _matrices(points, kernel[0], x.dtype)
         self.size = points + 1 - kernel[0]
         self.count = -(-out[0] // (self.size * self.apart))
         self.rows = self.count * self.size * self.apart  # of outputs, with those beyond the last
-        inner = (
-            (o - 1) * s + (k - 1) * d + 1
-            for o, s, k, d in zip(out[1:], stride[1:], kernel[1:], dilation[1:], strict=True)
-        )
-        spans = (self.rows + (kernel[0] - 1) * self.apart, *inner)
+        spans = (self.rows + (kernel[0] - 1) * self.apart, *windows.spans[1:])
         self.image = np.ascontiguousarray(around(x, low, spans))
         self.nbytes = self.image.nbytes
         self.exact_enough = (
             math.prod(out) * x.shape[-1] >= LEAST[points][True]
         )  # for the weight's gradient, too
-        self.each, self.positions = len(x) // groups, math.prod(out[1:]) * x.shape[-1]
+        self.each, self.positions = len(x) // self.groups, math.prod(out[1:]) * x.shape[-1]
         self.length = self.each * math.prod(kernel[1:])
-        step = max(1, BLOCK // (groups * self.length * self.positions * self.apart))
+        step = max(1, BLOCK // (self.groups * self.length * self.positions * self.apart))
         self.blocks = [slice(i, min(i + step, self.count)) for i in range(0, self.count, step)]
 
     def _columns(self, block: slice) -> Iterator[tuple[int, Array]]:
@@ -168,10 +154,8 @@ class Tiles:
         np.matmul(self.matrices.b, seen, out=np.moveaxis(flat, 0, -2))
         shape = (self.groups, *self.kernel[1:], self.each, tiles, *self.out[1:], inner[-1])
         _, group, channel, tile, *rest, item = made.strides
-        strides = (
-            group, *(d * step for d, step in zip(self.dilation[1:], rest, strict=True)), channel, tile,
-            *(s * step for s, step in zip(self.stride[1:], rest, strict=True)), item,
-        )  # fmt: skip
+        inside, moved = self.windows.moves(rest)
+        strides = (group, *inside, channel, tile, *moved, item)
         copies = np.empty((self.groups, self.length, tiles * self.positions), image.dtype)
         for point, part in enumerate(made):
             copies.reshape(shape)[...] = np.lib.stride_tricks.as_strided(part, shape, strides)
