@@ -25,7 +25,7 @@ from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.geometry import byte_range, new_with_strides, span
 from anynet_backends.jit.instructions import Instruction, Variable, substitute
-from anynet_backends.jit.ir_builder import Function, Value, compiled, number
+from anynet_backends.jit.ir_builder import Function, LoopFunction, Value, compiled
 from anynet_backends.jit.iteration import (
     CREATION,
     REDUCTIONS,
@@ -373,19 +373,17 @@ def _over_blocks() -> tuple[Function, ...]:
     """(addresses of roots, sizes, –, data): sizes: first block, the one behind the last, rows, moves, roots; data: the table of rows, what
     runs it, offsets of the roots for each block, a cell for the exceptions that are raised, and for each move the address of a cell, the
     root that it points into, and how far from its begin."""
-    params = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
-    f = Function("over_blocks", *params, gives="i64")
-    args, dims, _, data = (f.argument(name) for _, name in params)
-    first, last, rows, moves, roots = (f.load("i64", dims, number(i)) for i in range(5))
-    table, work, offsets, raised = (f.load("ptr", data, number(i)) for i in range(4))
+    f = LoopFunction("over_blocks", 0, 5)
+    args, (first, last, rows, moves, roots), data = f.argument("args"), f.sizes, f.data
+    table, work, offsets, raised = (f.load("ptr", data, i) for i in range(4))
     mask = Value("i32", str(native_call.floating_point_exceptions()))
     f.assigned("i32", f"call i32 @feclearexcept({mask})")
     with f.loop(first, last) as block:
         here = f.at(offsets, f.op("mul", block, roots), "i64")
-        with f.loop(number(0), moves) as k:
-            move = f.at(data, f.op("add", f.op("mul", k, number(3)), number(4)), "i64")
-            root = f.load("i64", move, number(1))
-            distance = f.op("add", f.load("i64", here, root), f.load("i64", move, number(2)))
+        with f.loop(0, moves) as k:
+            move = f.at(data, f.op("add", f.op("mul", k, 3), 4), "i64")
+            root = f.load("i64", move, 1)
+            distance = f.op("add", f.load("i64", here, root), f.load("i64", move, 2))
             f.store(f.at(f.load("ptr", args, root), distance), f.load("ptr", move))
         f.assigned("i64", f"call i64 {work.name}({table}, i64 0, {rows})")
     found = f.assigned("i32", f"call i32 @fetestexcept({mask})")

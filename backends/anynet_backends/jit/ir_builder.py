@@ -7,6 +7,7 @@ and a `Loop` calls it.
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import functools
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from anynet_backends.jit.native_function import data_pointer, fast_data_pointer
 from anynet_backends.jit.segment import PARALLEL_BYTES, KernelCall, LoopArgs, Parts
 from anynet_backends.memory.outputs import empty_output
 
-__all__ = ["LANES", "Function", "Loop", "Value", "number"]
+__all__ = ["LANES", "Function", "Loop", "LoopFunction", "Operand", "Value", "elementwise"]
 
 LANES: Final = 16
 """Numbers in a vector. LLVM makes of it what the processor has, so that sums are the same on each."""
@@ -38,9 +39,12 @@ class Value(NamedTuple):
         return f"{self.type} {self.name}"
 
 
-def number(x: int) -> Value:
-    """A whole number."""
-    return Value("i64", str(x))
+Operand = Value | int
+"""A whole number of Python's is an i64."""
+
+
+def _value(x: Operand) -> Value:
+    return x if isinstance(x, Value) else Value("i64", str(x))
 
 
 class Function:
@@ -58,11 +62,11 @@ class Function:
         """A parameter by its name."""
         return Value(next(t for t, n in self.params if n == name).split()[0], f"%{name}")
 
-    def op(self, instruction: str, *args: Value, gives: str = "") -> Value:
+    def op(self, instruction: str, *args: Operand, gives: str = "") -> Value:
         """An instruction on values of one type, which it gives unless it `gives` another."""
-        made = self.new(gives or args[0].type)
-        rest = "".join(f", {a.name}" for a in args[1:])
-        self.lines.append(f"  {made.name} = {instruction} {args[0]}{rest}")
+        first, *rest = map(_value, args)
+        made = self.new(gives or first.type)
+        self.lines.append(f"  {made.name} = {instruction} {first}{''.join(f', {a.name}' for a in rest)}")
         return made
 
     def new(self, kind: str) -> Value:
@@ -76,25 +80,26 @@ class Function:
         self.lines.append(f"  {made.name} = {text}")
         return made
 
-    def at(self, place: Value, index: Value, kind: str = "i8") -> Value:
+    def at(self, place: Value, index: Operand, kind: str = "i8") -> Value:
         """The place `index` numbers of a type further on; without a type, bytes."""
-        return self.assigned("ptr", f"getelementptr inbounds {kind}, {place}, {index}")
+        return self.assigned("ptr", f"getelementptr inbounds {kind}, {place}, {_value(index)}")
 
-    def load(self, kind: str, place: Value, index: Value | None = None) -> Value:
+    def load(self, kind: str, place: Value, index: Operand | None = None) -> Value:
         """The number at a place, or `index` numbers further on."""
         single = kind.split(" x ")[-1].rstrip(">")
         place = place if index is None else self.at(place, index, single)
         align = f", align {_SIZES[single]}"
         return self.assigned(kind, f"load {kind}, {place}{align}")
 
-    def store(self, value: Value, place: Value, index: Value | None = None) -> None:
+    def store(self, value: Value, place: Value, index: Operand | None = None) -> None:
         """Write a number at a place, or `index` numbers further on."""
         single = value.type.split(" x ")[-1].rstrip(">")
         place = place if index is None else self.at(place, index, single)
         self.lines.append(f"  store {value}, {place}, align {_SIZES[single]}")
 
-    def variable(self, first: Value) -> Value:
+    def variable(self, first: Operand) -> Value:
         """A place on the stack with a first value."""
+        first = _value(first)
         made = self.new("ptr")
         self.places.append(f"  {made.name} = alloca {first.type}")
         self.lines.append(f"  store {first}, {made}")
@@ -112,9 +117,9 @@ class Function:
         """Add a real number to a variable."""
         self.put(variable, self.op("fadd", self.get(variable, value.type), value))
 
-    def call(self, other: Function, *args: Value) -> None:
+    def call(self, other: Function, *args: Operand) -> None:
         """Call another function."""
-        self.lines.append(f"  call void @{other.name}({', '.join(map(str, args))})")
+        self.lines.append(f"  call void @{other.name}({', '.join(map(str, map(_value, args)))})")
 
     def answer(self, value: Value) -> None:
         """What the function gives, instead of 0."""
@@ -142,14 +147,39 @@ class Function:
         short = {"float": "f32", "double": "f64"}[t]
         return self.assigned(t, f"call {t} @llvm.vector.reduce.fadd.v{LANES}{short}({t} 0.0, {vector})")
 
-    def smaller(self, a: Value, b: Value) -> Value:
+    def formula(self, text: str, kind: str, **values: Value) -> Value:
+        """A real number by a formula in Python's words: + - * /, ``a if a > b else c``, exp and log (those of elementary.ll) and double, in
+        their order. `kind`: the type of its constants."""
+        return self._computed(_parsed(text), kind, values)
+
+    def _computed(self, node: Any, kind: str, values: dict[str, Value]) -> Value:
+        if isinstance(node, ast.Name):
+            return values[node.id]
+        if isinstance(node, ast.Constant):
+            return Value(kind, str(node.value))
+        if isinstance(node, ast.BinOp):
+            parts = [self._computed(part, kind, values) for part in (node.left, node.right)]
+            return self.op(_ARITHMETIC[type(node.op)], *parts)
+        if isinstance(node, ast.IfExp):
+            test: Any = node.test
+            given = (test.left, test.comparators[0], node.body, node.orelse)
+            a, b, first, second = [self._computed(part, kind, values) for part in given]
+            more = self.op("fcmp ogt", a, b, gives="i1")
+            return self.assigned(first.type, f"select {more}, {first}, {second}")
+        x = self._computed(node.args[0], kind, values)
+        if node.func.id == "double":
+            return x if x.type == "double" else self.assigned("double", f"fpext {x} to double")
+        return self.assigned("float", f"call float @an_{node.func.id}({x})")
+
+    def smaller(self, a: Operand, b: Operand) -> Value:
         """The smaller of two whole numbers."""
         less = self.op("icmp slt", a, b, gives="i1")
-        return self.assigned(a.type, f"select {less}, {a}, {b}")
+        return self.assigned("i64", f"select {less}, {_value(a)}, {_value(b)}")
 
     @contextmanager
-    def loop(self, start: Value, end: Value, step: int = 1) -> Iterator[Value]:
+    def loop(self, start: Operand, end: Operand, step: int = 1) -> Iterator[Value]:
         """The lines of the block for start, start + step, … below end."""
+        start = _value(start)
         self.count += 1
         head, body, after = (f"{name}{self.count}" for name in ("head", "body", "after"))
         index, then = Value("i64", f"%i{self.count}"), f"%n{self.count}"
@@ -172,6 +202,44 @@ class Function:
         kind = "internal " if self.gives == "void" else ""
         body = "\n".join((*self.places, *self.lines))
         return f"define {kind}{self.gives} @{self.name}({params}) {{\nentry:\n{body}\n  {self.end}\n}}\n"
+
+
+class LoopFunction(Function):
+    """A function as `Loop` calls it, of so many arrays and sizes: their values, the strides by `step`, and the place of the `data`."""
+
+    def __init__(self, name: str, arrays: int, sizes: int) -> None:
+        super().__init__(
+            name, ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data"), gives="i64"
+        )
+        self.arrays = [self.load("ptr", self.argument("args"), i) for i in range(arrays)]
+        self.sizes = [self.load("i64", self.argument("dims"), i) for i in range(sizes)]
+        self.data = self.argument("data")
+
+    def step(self, array: int, axis: int = 0) -> Value:
+        """How far apart in an array, in bytes, the parts for numbers of a size are."""
+        return self.load("i64", self.argument("steps"), len(self.sizes) * array + axis)
+
+
+_ARITHMETIC: Final[dict[type, str]] = {ast.Add: "fadd", ast.Sub: "fsub", ast.Mult: "fmul", ast.Div: "fdiv"}
+
+
+@functools.cache
+def _parsed(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
+
+
+def elementwise(name: str, t: str, arrays: str, numbers: str = "", **results: str) -> Function:
+    """The function (arrays …, numbers …, n) that writes each of n elements of the `results`, arrays among the others, by formulas: ``y="(x
+    - m) * a"``. All are of the type t but for arrays with another one behind a colon."""
+    kinds = {a: kind or t for a, _, kind in (word.partition(":") for word in arrays.split())}
+    single = numbers.split()
+    f = Function(name, *[("ptr noalias", a) for a in kinds], *[(t, a) for a in single], ("i64", "n"))
+    values = {a: f.argument(a) for a in single}
+    with f.loop(0, f.argument("n")) as i:
+        values |= {a: f.load(kind, f.argument(a), i) for a, kind in kinds.items()}
+        for made, a in [(f.formula(text, t, **values), f.argument(a)) for a, text in results.items()]:
+            f.store(made, a, i)
+    return f
 
 
 _SIZES: Final = {"float": 4, "double": 8, "i64": 8, "ptr": 8}

@@ -6,13 +6,16 @@ of IEEE 754, none is contracted or reordered, so that the loop gives the bits of
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from typing import Final, NamedTuple
+import itertools
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from anynet_backends.jit.compiler import text_of
 from anynet_backends.jit.elementary import ELEMENTARY, LOGISTIC, PREFIX
+from anynet_backends.jit.ir_builder import Function, LoopFunction
 
 __all__ = ["CASTS", "ELEMENTARY_RULES", "LETTERS", "LLVM_TYPES", "RULES", "SIZE", "FusedLoop", "LoopOp"]
 
@@ -116,14 +119,12 @@ class FusedLoop(NamedTuple):
         row = _RowWriter(self)
         for op in self.ops:
             row.compute(op)
-        for operand, number in self.stores:
-            row.store(operand, number)
+        for store in self.stores:
+            row.store(*store)
         elementary = any(op.name in ELEMENTARY_RULES for op in self.ops)
         return f"""{_with_elementary() if elementary else _DECLARATIONS}
 {row.code(_LOOP_OF_MANY if elementary else _SHORT_LOOP if self.row else "")}
-define i64 @kernel(ptr %args, ptr %dims, ptr %steps, ptr %data) {{
 {_nest_code(len(self.operands), self.outer, self.row)}
-}}
 {_SHORT_METADATA if self.row and not elementary else ""}"""
 
 
@@ -297,51 +298,18 @@ def _pieces(row: int) -> list[tuple[int, int]]:
 
 
 def _nest_code(operands: int, outer: int, row: int) -> str:
-    """`outer` loops around calls of @row: dims and steps list the axes from the outermost to the innermost, of `row` numbers unless that
-    is 0."""
-    axes = outer + 1
-    text = ["entry:"]
-    for d in range(axes):
-        text += [
-            f"  %dp{d} = getelementptr i64, ptr %dims, i64 {d}", f"  %n{d} = load i64, ptr %dp{d}",
-        ]  # fmt: skip
-    for i in range(operands):
-        text += [f"  %ap{i} = getelementptr ptr, ptr %args, i64 {i}", f"  %a{i}_0 = load ptr, ptr %ap{i}"]
-        for d in range(axes):
-            text += [
-                f"  %sp{i}_{d} = getelementptr i64, ptr %steps, i64 {i * axes + d}",
-                f"  %s{i}_{d} = load i64, ptr %sp{i}_{d}",
-            ]
-    for d in range(outer):
-        text += [
-            f"  br label %head{d}", f"head{d}:",
-            f"  %j{d} = phi i64 [ 0, %{'entry' if d == 0 else f'body{d - 1}'} ], [ %j{d}n, %latch{d} ]",
-            f"  %t{d} = icmp slt i64 %j{d}, %n{d}",
-            f"  br i1 %t{d}, label %body{d}, label %{'done' if d == 0 else f'latch{d - 1}'}", f"body{d}:",
-        ]  # fmt: skip
-        for i in range(operands):
-            text += [
-                f"  %o{i}_{d} = mul i64 %j{d}, %s{i}_{d}",
-                f"  %a{i}_{d + 1} = getelementptr i8, ptr %a{i}_{d}, i64 %o{i}_{d}",
-            ]
-    args = ", ".join(f"ptr %a{i}_{outer}, i64 %s{i}_{outer}" for i in range(operands))
-    if not row:
-        text.append(f"  call void @row(i64 %n{outer}, {args})")
-    for start, length in _pieces(row):
-        moved = []
-        for i in range(operands):
-            text += [
-                f"  %m{i}_{start} = mul i64 {start}, %s{i}_{outer}",
-                f"  %q{i}_{start} = getelementptr i8, ptr %a{i}_{outer}, i64 %m{i}_{start}",
-            ]
-            moved.append(f"ptr %q{i}_{start}, i64 %s{i}_{outer}")
-        text.append(f"  call void @row(i64 {length}, {', '.join(moved)})")
-    for d in range(outer - 1, -1, -1):
-        text += [
-            f"  br label %latch{d}",
-            f"latch{d}:",
-            f"  %j{d}n = add i64 %j{d}, 1",
-            f"  br label %head{d}",
-        ]
-    text += ["done:"] if outer else []
-    return "\n".join([*text, "  ret i64 0"])
+    """The function `kernel`: `outer` loops around calls of @row. Its sizes are the axes from the outermost to the innermost, which has
+    `row` numbers unless that is 0."""
+    f = LoopFunction("kernel", operands, outer + 1)
+    steps = [[f.step(i, d) for d in range(outer + 1)] for i in range(operands)]
+    places = f.arrays
+    with contextlib.ExitStack() as loops:
+        for d in range(outer):
+            j = loops.enter_context(f.loop(0, f.sizes[d]))
+            places = [f.at(p, f.op("mul", j, own[d])) for p, own in zip(places, steps, strict=True)]
+        inner = [own[outer] for own in steps]
+        parts: list[tuple[int, Any]] = [*_pieces(row)] or [(0, f.sizes[outer])]
+        for start, length in parts:
+            moved = [f.at(p, f.op("mul", start, step)) for p, step in zip(places, inner, strict=True)]
+            f.call(Function("row"), length, *itertools.chain(*zip(moved, inner, strict=True)))
+    return f.code()

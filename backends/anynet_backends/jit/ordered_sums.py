@@ -18,7 +18,7 @@ import numpy as np
 from anynet_backends.array_api import Array
 from anynet_backends.concurrency import after_fork
 from anynet_backends.jit import availability
-from anynet_backends.jit.ir_builder import LANES, Function, Loop, Value, compiled, kinds, number
+from anynet_backends.jit.ir_builder import LANES, Function, Loop, LoopFunction, Value, compiled, kinds
 from anynet_backends.memory import reductions
 from anynet_backends.memory.layout import axes_in_memory
 from anynet_backends.memory.reductions import PLAIN_FLOATS
@@ -108,20 +108,17 @@ def _over_chunks(name: str, t: str, body: Any, short: int) -> Function:
     """(x, origin, result): sizes: A, B, numbers of a chunk, numbers of the run, inner; strides along A and B, and of the run. A chunk that
     begins less than its numbers before the end of its run, which begins at `origin`, is shorter. `short`: the numbers of each run, which is
     one chunk, or 0: LLVM then knows them."""
-    params = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
-    f = Function(name, *params, gives="i64")
-    args, dims, steps = (f.argument(n) for _, n in params[:3])
-    x, origin, out = (f.load("ptr", args, number(i)) for i in range(3))
-    many, per, chunk, run, inner = (f.load("i64", dims, number(i)) for i in range(5))
-    moves = [[f.load("i64", steps, number(5 * i + d)) for d in range(3)] for i in range(3)]
+    f = LoopFunction(name, 3, 5)
+    (x, origin, out), (many, per, chunk, run, inner) = f.arrays, f.sizes
+    moves = [[f.step(i, d) for d in range(3)] for i in range(3)]
     step = moves[0][2]
 
     def moved(place: Value, which: int, a: Value, b: Value) -> Value:
         return f.at(f.at(place, f.op("mul", a, moves[which][0])), f.op("mul", b, moves[which][1]))
 
-    with f.loop(number(0), many) as a, f.loop(number(0), per) as b:
+    with f.loop(0, many) as a, f.loop(0, per) as b:
         here, start, to = moved(x, 0, a, b), moved(origin, 1, a, b), moved(out, 2, a, b)
-        n = number(short)
+        n: Any = short
         if not short:
             first, second = (f.assigned("i64", f"ptrtoint {p} to i64") for p in (here, start))
             done = f.op("sdiv", f.op("sub", first, second), step)
@@ -130,14 +127,14 @@ def _over_chunks(name: str, t: str, body: Any, short: int) -> Function:
     return f
 
 
-def _row(f: Function, t: str, x: Value, out: Value, n: Value, inner: Value, step: Value) -> None:
+def _row(f: Function, t: str, x: Value, out: Value, n: Any, inner: Value, step: Value) -> None:
     """out = Σ of n numbers: in 64 parts, which are added in pairs; a rest joins them where it has their width."""
     vector = f"<{LANES} x {t}>"
     parts = [f.variable(Value(vector, "zeroinitializer")) for _ in range(_PARTS)]
-    most, full = f.op("and", n, number(-LANES * _PARTS)), f.op("and", n, number(-LANES))
-    with f.loop(number(0), most, LANES * _PARTS) as i:
+    most, full = f.op("and", n, -LANES * _PARTS), f.op("and", n, -LANES)
+    with f.loop(0, most, LANES * _PARTS) as i:
         for k, part in enumerate(parts):
-            f.add_to(part, f.load(vector, x, f.op("add", i, number(k * LANES))))
+            f.add_to(part, f.load(vector, x, f.op("add", i, k * LANES)))
     with f.loop(most, full, LANES) as i:
         f.add_to(parts[0], f.load(vector, x, i))
     first, second, third, fourth = (f.get(part, vector) for part in parts)
@@ -147,7 +144,7 @@ def _row(f: Function, t: str, x: Value, out: Value, n: Value, inner: Value, step
         lanes //= 2
         total = f.op("fadd", f.lanes(total, 0, lanes), f.lanes(total, lanes, lanes))
         kind, sum_ = total.type, f.variable(total)
-        end = f.op("and", n, number(-lanes))
+        end = f.op("and", n, -lanes)
         with f.loop(done, end, lanes) as i:
             f.add_to(sum_, f.load(kind, x, i))
         total, done = f.get(sum_, kind), end
@@ -158,24 +155,24 @@ _WIDE: Final = 1024
 """Numbers of a row from which on rows are added in memory, as they come: registers would take them from too many pages."""
 
 
-def _rows(f: Function, t: str, x: Value, out: Value, n: Value, inner: Value, step: Value) -> None:
+def _rows(f: Function, t: str, x: Value, out: Value, n: Any, inner: Value, step: Value) -> None:
     """out[j] = Σ of n rows, one after the other."""
-    wide = f.op("and", inner, number(-_WIDE))
-    with f.loop(number(0), wide, _WIDE) as start:
-        end, vector = f.op("add", start, number(_WIDE)), f"<{LANES} x {t}>"
+    wide = f.op("and", inner, -_WIDE)
+    with f.loop(0, wide, _WIDE) as start:
+        end, vector = f.op("add", start, _WIDE), f"<{LANES} x {t}>"
         with f.loop(start, end, LANES) as j:
             f.store(f.load(vector, x, j), out, j)
-        with f.loop(number(1), n) as r:
+        with f.loop(1, n) as r:
             row = f.at(x, f.op("mul", r, step))
             with f.loop(start, end, LANES) as j:
                 f.store(f.op("fadd", f.load(vector, out, j), f.load(vector, row, j)), out, j)
     start, lanes, count = wide, LANES, _PARTS
     while lanes:
-        kind, end = (t if lanes == 1 else f"<{lanes} x {t}>"), f.op("and", inner, number(-lanes * count))
+        kind, end = (t if lanes == 1 else f"<{lanes} x {t}>"), f.op("and", inner, -lanes * count)
         with f.loop(start, end, lanes * count) as j:
-            at = [f.op("add", j, number(k * lanes)) for k in range(count)]
+            at = [f.op("add", j, k * lanes) for k in range(count)]
             totals = [f.variable(f.load(kind, x, i)) for i in at]
-            with f.loop(number(1), n) as r:
+            with f.loop(1, n) as r:
                 row = f.at(x, f.op("mul", r, step))
                 for total, i in zip(totals, at, strict=True):
                     f.add_to(total, f.load(kind, row, i))
@@ -186,24 +183,18 @@ def _rows(f: Function, t: str, x: Value, out: Value, n: Value, inner: Value, ste
 
 def _fold(t: str) -> Function:
     """(parts, result): sizes: A, chunks, inner; strides along A, and of the chunks: the sums of the chunks, in double precision."""
-    params = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
-    f = Function("fold", *params, gives="i64")
-    args, dims, steps = (f.argument(n) for _, n in params[:3])
-    x, out = (f.load("ptr", args, number(i)) for i in range(2))
-    many, count, inner = (f.load("i64", dims, number(i)) for i in range(3))
-    (of_x, step), of_out = (
-        (f.load("i64", steps, number(i)) for i in range(2)),
-        f.load("i64", steps, number(3)),
-    )
-    with f.loop(number(0), many) as a:
+    f = LoopFunction("fold", 2, 3)
+    (x, out), (many, count, inner) = f.arrays, f.sizes
+    of_x, step, of_out = f.step(0), f.step(0, 1), f.step(1)
+    with f.loop(0, many) as a:
         here, to = f.at(x, f.op("mul", a, of_x)), f.at(out, f.op("mul", a, of_out))
-        start = number(0)
+        start: Any = 0
         for lanes in (LANES, 1):
             kind, wide = (t, "double") if lanes == 1 else (f"<{lanes} x {t}>", f"<{lanes} x double>")
-            end = f.op("and", inner, number(-lanes))
+            end = f.op("and", inner, -lanes)
             with f.loop(start, end, lanes) as j:
                 total = f.variable(Value(wide, "0.0" if lanes == 1 else "zeroinitializer"))
-                with f.loop(number(0), count) as k:
+                with f.loop(0, count) as k:
                     value = f.load(kind, f.at(here, f.op("mul", k, step)), j)
                     f.add_to(total, value if kind == wide else f.assigned(wide, f"fpext {value} to {wide}"))
                 sum_ = f.get(total, wide)

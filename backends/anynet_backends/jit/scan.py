@@ -19,7 +19,7 @@ from anynet_backends.jit.native_function import data_pointer, fast_data_pointer
 from anynet_backends.jit.segment import PARALLEL_BYTES, KernelCall, offsets_in
 from anynet_backends.jit.translation import native_segments
 
-__all__ = ["RelocatableSegment", "bind_scan", "call_now", "scan"]
+__all__ = ["RelocatableSegment", "call_now", "scan"]
 
 
 class RelocatableSegment:
@@ -113,21 +113,6 @@ def scan(
             body(call_now, *places(t), *held, *scratch)
         return
     _bound(segment, places, order, held, scratch, apart)()
-
-
-def bind_scan(
-    body: Callable[..., None],
-    places: Callable[[int], tuple[Array, ...]],
-    order: Sequence[int],
-    held: tuple[Array, ...],
-    scratch: tuple[Array, ...] = (),
-    *,
-    apart: bool = False,
-) -> Callable[[], None] | None:
-    """A function that runs the scan, of three times or more, as long as `held` and the arrays of the places live; None where it cannot
-    be compiled."""
-    segment = _translated(body, places(order[1]), held, scratch)
-    return None if segment is None else _bound(segment, places, order, held, scratch, apart)
 
 
 def _bound(

@@ -16,10 +16,10 @@ from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.concurrency import after_fork
 from anynet_backends.jit import availability
-from anynet_backends.jit.ir_builder import Function, Loop, Value, compiled, kinds, number
+from anynet_backends.jit.ir_builder import Function, Loop, LoopFunction, Value, compiled, elementwise, kinds
 from anynet_backends.kernel_table import register_in
-from anynet_backends.memory.layout import axes_in_memory, inverse
-from anynet_backends.memory.outputs import dense
+from anynet_backends.memory.layout import inverse
+from anynet_backends.memory.outputs import dense, in_memory_order, permuted
 from anynet_backends.memory.reductions import PLAIN_FLOATS
 
 __all__ = ["KERNELS"]
@@ -36,32 +36,14 @@ _PLACES: Final = (1 << 32) - 1
 """The most places that a key has room for."""
 
 
-def _row(name: str, t: str, form: str) -> Function:
-    """(x, y, d, n): y = 0, y += x, y += x / d, or y /= d."""
-    f = Function(name, ("ptr noalias", "x"), ("ptr noalias", "y"), (t, "d"), ("i64", "n"))
-    x, y, d = (f.argument(a) for a in ("x", "y", "d"))
-    with f.loop(number(0), f.argument("n")) as i:
-        if form == "clear":
-            f.store(Value(t, "0.0"), y, i)
-        elif form == "divide":
-            f.store(f.op("fdiv", f.load(t, y, i), d), y, i)
-        else:
-            value = f.load(t, x, i)
-            value = f.op("fdiv", value, d) if form == "share" else value
-            f.store(f.op("fadd", f.load(t, y, i), value), y, i)
-    return f
-
-
 def _over_bins(t: str, *, back: bool, single: bool) -> tuple[Function, ...]:
     """(x, y) with the axes (before, from, after) and (before, to, after); sizes: before, from, to, after; data: for each of `to` the first
     of `from` that it is made of, then for each the one behind the last, with `back` the length of each bin, too. `single`: `after` is 1."""
-    rows = {form: _row(form, t, form) for form in ("clear", "add", "share", "divide")}
-    params = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
-    f = Function("over_bins", *params, gives="i64")
-    args, dims, steps, data = (f.argument(name) for _, name in params)
-    before, _, to, after = (f.load("i64", dims, number(i)) for i in range(4))
-    first, second = (f.load("ptr", args, number(i)) for i in range(2))
-    one, two = (f.load("i64", steps, number(4 * i)) for i in range(2))
+    texts = {"clear": "0.0", "add": "y + x", "share": "y + x / d", "divide": "y / d"}
+    rows = {name: elementwise(name, t, "x y", "d", y=text) for name, text in texts.items()}
+    f = LoopFunction("over_bins", 2, 4)
+    (first, second), (before, _, to, after), data = f.arrays, f.sizes, f.data
+    one, two = f.step(0), f.step(1)
     stops = f.at(data, to, "i64")
     lengths = f.at(stops, to, "i64")
     zero = Value(t, "0.0")
@@ -69,9 +51,9 @@ def _over_bins(t: str, *, back: bool, single: bool) -> tuple[Function, ...]:
     def length(count: Value) -> Value:
         return f.assigned(t, f"sitofp {count} to {t}")
 
-    with f.loop(number(0), before) as p:
+    with f.loop(0, before) as p:
         a, b = f.at(first, f.op("mul", p, one)), f.at(second, f.op("mul", p, two))
-        with f.loop(number(0), to) as j:
+        with f.loop(0, to) as j:
             start, stop = f.load("i64", data, j), f.load("i64", stops, j)
             target = f.at(b, f.op("mul", j, after), t)
             size = length(f.op("sub", stop, start))
@@ -138,27 +120,20 @@ _plan = functools.lru_cache(maxsize=256)(_Plan)
 after_fork(_plan.cache_clear)  # plans count on threads that a forked process does not have
 
 
-def _in_order(xp: Backend, x: Array, order: tuple[int, ...]) -> Array:
-    return x if order == tuple(range(x.ndim)) else xp.permute_dims(x, order)
-
-
 def _along(xp: Backend, x: Array, axis: int, n: int, out: int, back: bool, need: Any) -> Any:
     dtype = x.dtype
     if dtype not in PLAIN_FLOATS or not x.size or not availability.available() or n > out * _LONGEST:
         return NotImplemented
-    order = axes_in_memory(x.strides)
-    if x.flags.c_contiguous or not xp.permute_dims(x, order).flags.c_contiguous:
-        x, order = dense(xp, x), tuple(range(x.ndim))
+    v, order = in_memory_order(xp, x)
     home = inverse(order)
-    v = _in_order(xp, x, order)
     plan = _plan(v.shape, order.index(axis % x.ndim), n, out, dtype)
     there, again = (plan.spread, plan.mean) if back else (plan.mean, plan.spread)
-    y = _in_order(xp, xp.call(there, v), home)
+    y = permuted(xp, xp.call(there, v), home)
     if need is None:
         return y
 
     def pull(g: Array) -> tuple[Array]:
-        return (_in_order(xp, xp.call(again, dense(xp, _in_order(xp, g, order))), home),)
+        return (permuted(xp, xp.call(again, dense(xp, permuted(xp, g, order))), home),)
 
     return y, pull
 
@@ -183,8 +158,8 @@ def _key(f: Function, value: Value, place: Value) -> Value:
     order = f.op("xor", bits, sign)
     nan = f.op("fcmp uno", value, value, gives="i1")
     order = f.assigned("i32", f"select {nan}, i32 {_HIGHEST}, {order}")
-    wide = f.op("shl", f.assigned("i64", f"sext {order} to i64"), number(32))
-    return f.op("or", wide, f.op("sub", number(_PLACES), place))
+    wide = f.op("shl", f.assigned("i64", f"sext {order} to i64"), 32)
+    return f.op("or", wide, f.op("sub", _PLACES, place))
 
 
 def _larger(f: Function, a: Value, b: Value) -> Value:
@@ -195,19 +170,16 @@ def _larger(f: Function, a: Value, b: Value) -> Value:
 def _largest() -> tuple[Function, ...]:
     """(x, places) of planes (rows, columns); sizes: planes, rows, columns, bins of rows, bins of columns; data: for the rows and then for
     the columns the begins of the bins and their ends."""
-    params = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
-    f = Function("largest", *params, gives="i64")
-    args, dims, steps, data = (f.argument(name) for _, name in params)
-    planes, _, width, down, across = (f.load("i64", dims, number(i)) for i in range(5))
-    first, second = (f.load("ptr", args, number(i)) for i in range(2))
-    one, two = (f.load("i64", steps, number(5 * i)) for i in range(2))
+    f = LoopFunction("largest", 2, 5)
+    (first, second), (planes, _, width, down, across), data = f.arrays, f.sizes, f.data
+    one, two = f.step(0), f.step(1)
     row_stops = f.at(data, down, "i64")
     starts = f.at(row_stops, down, "i64")
     stops = f.at(starts, across, "i64")
-    with f.loop(number(0), planes) as p:
+    with f.loop(0, planes) as p:
         x, places = f.at(first, f.op("mul", p, one)), f.at(second, f.op("mul", p, two))
-        with f.loop(number(0), down) as i, f.loop(number(0), across) as j:
-            best = f.variable(number(-(1 << 63)))
+        with f.loop(0, down) as i, f.loop(0, across) as j:
+            best = f.variable(-(1 << 63))
             start, stop = f.load("i64", starts, j), f.load("i64", stops, j)
             with f.loop(f.load("i64", data, i), f.load("i64", row_stops, i)) as r:
                 row = f.op("mul", r, width)
@@ -215,8 +187,8 @@ def _largest() -> tuple[Function, ...]:
                     here = f.op("add", row, c)
                     key, before = _key(f, f.load("float", x, here), here), f.get(best, "i64")
                     f.put(best, _larger(f, key, before))
-            place = f.op("and", f.get(best, "i64"), number(_PLACES))
-            f.store(f.op("sub", number(_PLACES), place), places, f.op("add", f.op("mul", i, across), j))
+            place = f.op("and", f.get(best, "i64"), _PLACES)
+            f.store(f.op("sub", _PLACES, place), places, f.op("add", f.op("mul", i, across), j))
     return (f,)
 
 

@@ -22,12 +22,24 @@ from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.concurrency import after_fork
 from anynet_backends.jit import availability
-from anynet_backends.jit.ir_builder import LANES, Function, Loop, Value, compiled, kinds, number
+from anynet_backends.jit.ir_builder import (
+    LANES,
+    Function,
+    Loop,
+    LoopFunction,
+    Operand,
+    Value,
+    compiled,
+    elementwise,
+    kinds,
+)
 from anynet_backends.kernel_table import register_in
 from anynet_backends.memory.outputs import dense
 from anynet_backends.memory.reductions import PLAIN_FLOATS
 
 __all__ = ["KERNELS", "sums_of_run"]
+
+Ints = tuple[int, ...]
 
 KERNELS: dict[str, Any] = {}
 """By the name of the primitive that they replace; unsupported forms are left to the next kernel."""
@@ -40,139 +52,71 @@ _CHUNK, _PARTS = 4096, 4
 # ----- the loops over one run -----
 
 
-def sums_of_run(name: str, t: str, arrays: int, count: int, terms: Any) -> Function:
-    """(arrays …, n, m, totals): adds the sums of `terms` over a run to totals, in double precision. `terms` computes the terms from
-    elements, or vectors of them, and from m."""
-    params = [("ptr noalias", f"p{i}") for i in range(arrays)]
-    f = Function(name, *params, ("i64", "n"), (t, "m"), ("ptr noalias", "out"))
+def sums_of_run(name: str, t: str, arrays: str, *terms: str) -> Function:
+    """(arrays …, n, m, totals): adds the sums over a run of `terms`, formulas of the arrays and of m, to totals, in double precision."""
+    names, count = arrays.split(), len(terms)
+    f = Function(name, *[("ptr noalias", a) for a in names], ("i64", "n"), (t, "m"), ("ptr noalias", "out"))
     vector = f"<{LANES} x {t}>"
-    given = [f.argument(f"p{i}") for i in range(arrays)]
     n, m, out = f.argument("n"), f.argument("m"), f.argument("out")
     wide = f.spread(m)
-    with f.loop(number(0), n, _CHUNK) as start:
-        stop = f.smaller(f.op("add", start, number(_CHUNK)), n)
+
+    def made(kind: str, i: Value) -> list[Value]:
+        values = {a: f.load(kind, f.argument(a), i) for a in names} | {"m": m if kind == t else wide}
+        return [f.formula(term, kind, **values) for term in terms]
+
+    with f.loop(0, n, _CHUNK) as start:
+        stop = f.smaller(f.op("add", start, _CHUNK), n)
         size = f.op("sub", stop, start)
-        most = f.op("add", start, f.op("and", size, number(-LANES * _PARTS)))
-        full = f.op("add", start, f.op("and", size, number(-LANES)))
+        most = f.op("add", start, f.op("and", size, -LANES * _PARTS))
+        full = f.op("add", start, f.op("and", size, -LANES))
         parts = [[f.variable(Value(vector, "zeroinitializer")) for _ in range(_PARTS)] for _ in range(count)]
         with f.loop(start, most, LANES * _PARTS) as i:
             for part in range(_PARTS):
-                at = f.op("add", i, number(part * LANES))
-                made = terms(f, [f.load(vector, p, at) for p in given], wide)
-                for k, term in enumerate(made):
+                at = f.op("add", i, part * LANES)
+                for k, term in enumerate(made(vector, at)):
                     f.add_to(parts[k][part], term)
         for first, second, third, fourth in parts:
             f.add_to(first, f.get(second, vector))
             f.add_to(third, f.get(fourth, vector))
             f.add_to(first, f.get(third, vector))
         with f.loop(most, full, LANES) as i:
-            for k, term in enumerate(terms(f, [f.load(vector, p, i) for p in given], wide)):
+            for k, term in enumerate(made(vector, i)):
                 f.add_to(parts[k][0], term)
         singles = [f.variable(f.total(f.get(own[0], vector))) for own in parts]
         with f.loop(full, stop) as i:
-            for k, term in enumerate(terms(f, [f.load(t, p, i) for p in given], m)):
+            for k, term in enumerate(made(t, i)):
                 f.add_to(singles[k], term)
         for k, single in enumerate(singles):
-            here = f.get(single, t)
-            here = here if t == "double" else f.assigned("double", f"fpext {here} to double")
-            f.store(f.op("fadd", f.load("double", out, number(k)), here), out, number(k))
+            here = f.formula("double(x)", t, x=f.get(single, t))
+            f.store(f.op("fadd", f.load("double", out, k), here), out, k)
     return f
-
-
-def _square(f: Function, loaded: list[Value], m: Value) -> list[Value]:
-    c = f.op("fsub", loaded[0], m)
-    return [f.op("fmul", c, c)]
-
-
-def _pair(f: Function, loaded: list[Value], m: Value) -> list[Value]:
-    """g and g (x − m), with a third array (g w) instead of g."""
-    g = f.op("fmul", loaded[0], loaded[2]) if len(loaded) > 2 else loaded[0]
-    return [g, f.op("fmul", g, f.op("fsub", loaded[1], m))]
-
-
-def _each(name: str, t: str, arrays: str, numbers: str, body: Any) -> Function:
-    """(arrays …, scalars …, n): `body` for each element of a run."""
-    params = [("ptr noalias", a) for a in arrays.split()] + [(t, a) for a in numbers.split()]
-    f = Function(name, *params, ("i64", "n"))
-    values = [f.argument(a) for a in (*arrays.split(), *numbers.split())]
-    with f.loop(number(0), f.argument("n")) as i:
-        body(f, t, i, *values)
-    return f
-
-
-def _scaled(f: Function, t: str, i: Value, x: Value, y: Value, m: Value, a: Value, b: Value) -> None:
-    """y = (x − m) a + b."""
-    f.store(f.op("fadd", f.op("fmul", f.op("fsub", f.load(t, x, i), m), a), b), y, i)
-
-
-def _weighed(
-    f: Function, t: str, i: Value, x: Value, y: Value, w: Value, b: Value, m: Value, r: Value
-) -> None:
-    """y = (x − m) r w + b."""
-    c = f.op("fmul", f.op("fsub", f.load(t, x, i), m), r)
-    f.store(f.op("fadd", f.op("fmul", c, f.load(t, w, i)), f.load(t, b, i)), y, i)
-
-
-def _back(
-    f: Function,
-    t: str,
-    i: Value,
-    g: Value,
-    x: Value,
-    y: Value,
-    m: Value,
-    a: Value,
-    shift: Value,
-    slope: Value,
-) -> None:
-    """y = g a − shift − (x − m) slope."""
-    side = f.op("fmul", f.op("fsub", f.load(t, x, i), m), slope)
-    f.store(f.op("fsub", f.op("fsub", f.op("fmul", f.load(t, g, i), a), shift), side), y, i)
-
-
-def _weighed_back(
-    f: Function, t: str, i: Value, g: Value, x: Value, y: Value, w: Value, gw: Value, gb: Value, m: Value, r: Value,
-    shift: Value, slope: Value,
-) -> None:  # fmt: skip
-    """y = g w r − shift − (x − m) slope, gw += g (x − m) r, gb += g."""
-    u, c = f.load(t, g, i), f.op("fsub", f.load(t, x, i), m)
-    f.store(f.op("fadd", f.load(t, gw, i), f.op("fmul", f.op("fmul", c, r), u)), gw, i)
-    f.store(f.op("fadd", f.load(t, gb, i), u), gb, i)
-    a = f.op("fmul", f.op("fmul", u, f.load(t, w, i)), r)
-    f.store(f.op("fsub", f.op("fsub", a, shift), f.op("fmul", c, slope)), y, i)
 
 
 # ----- the loops over groups -----
 
 
-class _Nest:
+class _Nest(LoopFunction):
     """A function over all groups: its arrays, sizes (A, B, M, L, and M, L for the sums) and offsets of groups."""
 
     def __init__(self, name: str, arrays: int) -> None:
-        kinds = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
-        self.f = f = Function(name, *kinds, gives="i64")
-        self.arrays = [f.load("ptr", f.argument("args"), number(i)) for i in range(arrays)]
-        self.sizes = [f.load("i64", f.argument("dims"), number(i)) for i in range(6)]
-        self.steps = [
-            [f.load("i64", f.argument("steps"), number(6 * i + d)) for d in range(3)] for i in range(arrays)
-        ]
-        self.data = [f.load("double", f.argument("data"), number(i)) for i in range(2)]
+        super().__init__(name, arrays, 6)
+        self.steps = [[self.step(i, d) for d in range(3)] for i in range(arrays)]
+        self.numbers = [self.load("double", self.data, i) for i in range(2)]
 
-    def group(self, a: Value, b: Value) -> list[Value]:
+    def group(self, a: Value, b: Operand) -> list[Value]:
         """The addresses of the arrays for a group."""
-        f = self.f
         return [
-            f.at(f.at(p, f.op("mul", a, s[0])), f.op("mul", b, s[1]))
+            self.at(self.at(p, self.op("mul", a, s[0])), self.op("mul", b, s[1]))
             for p, s in zip(self.arrays, self.steps, strict=True)
         ]
 
     def run(self, places: list[Value], m: Value) -> list[Value]:
         """The addresses for one run."""
-        return [self.f.at(p, self.f.op("mul", m, s[2])) for p, s in zip(places, self.steps, strict=True)]
+        return [self.at(p, self.op("mul", m, s[2])) for p, s in zip(places, self.steps, strict=True)]
 
     def narrow(self, x: Value, t: str) -> Value:
         """A double-precision number in the type of the arrays."""
-        return x if t == "double" else self.f.assigned(t, f"fptrunc {x} to {t}")
+        return x if t == "double" else self.assigned(t, f"fptrunc {x} to {t}")
 
 
 _ZERO = Value("double", "0.0")
@@ -184,41 +128,46 @@ def _rate(f: Function, variance: Value, eps: Value) -> Value:
 
 
 def _wide(f: Function, x: Value) -> Value:
-    return x if x.type == "double" else f.assigned("double", f"fpext {x} to double")
+    return f.formula("double(x)", x.type, x=x)
+
+
+def _scaled(t: str) -> Function:
+    return elementwise("scaled", t, "x y", "m a b", y="(x - m) * a + b")
+
+
+def _pair(t: str) -> Function:
+    return sums_of_run("pair", t, "g x", "g", "g * (x - m)")
 
 
 def _forward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
     """(x, weight, bias, y, mean, variance); data: ε and the number of elements of a group."""
-    total = sums_of_run("total", t, 1, 1, lambda f, loaded, m: loaded)
-    squares = sums_of_run("squares", t, 1, 1, _square)
-    apply = (
-        _each("weighed", t, "x y w b", "m r", _weighed)
-        if each
-        else _each("scaled", t, "x y", "m a b", _scaled)
-    )
-    nest = _Nest("forward", 6)
-    f = nest.f
-    rows, cols, runs, length, few, long = nest.sizes
-    eps, count = nest.data
+    total = sums_of_run("total", t, "x", "x")
+    squares = sums_of_run("squares", t, "x", "(x - m) * (x - m)")
+    apply = _scaled(t)
+    if each:
+        apply = elementwise("weighed", t, "x y w b", "m r", y="(x - m) * r * w + b")
+    f = _Nest("forward", 6)
+    rows, cols, runs, length, few, long = f.sizes
+    eps, count = f.numbers
     none = Value(t, "0.0")
-    with f.loop(number(0), rows) as a, f.loop(number(0), cols) as b:
-        places = nest.group(a, b)
+    with f.loop(0, rows) as a, f.loop(0, cols) as b:
+        places = f.group(a, b)
         means, variances = places[4:]
         mean = none
         if centred:
             sum_ = f.variable(_ZERO)
-            with f.loop(number(0), few) as m:
-                f.call(total, nest.run(places, m)[0], long, none, sum_)
-            mean = nest.narrow(f.op("fdiv", f.get(sum_, "double"), count), t)
+            with f.loop(0, few) as m:
+                f.call(total, f.run(places, m)[0], long, none, sum_)
+            mean = f.narrow(f.op("fdiv", f.get(sum_, "double"), count), t)
         f.store(mean, means)
         spread = f.variable(_ZERO)
-        with f.loop(number(0), few) as m:
-            f.call(squares, nest.run(places, m)[0], long, mean, spread)
+        with f.loop(0, few) as m:
+            f.call(squares, f.run(places, m)[0], long, mean, spread)
         variance = f.op("fdiv", f.get(spread, "double"), count)
-        f.store(nest.narrow(variance, t), variances)
-        rate = nest.narrow(_rate(f, variance, eps), t)
-        with f.loop(number(0), runs) as m:
-            x, w, bias, y, _, _ = nest.run(places, m)
+        f.store(f.narrow(variance, t), variances)
+        rate = f.narrow(_rate(f, variance, eps), t)
+        with f.loop(0, runs) as m:
+            x, w, bias, y, _, _ = f.run(places, m)
             if each:
                 f.call(apply, x, y, w, bias, mean, rate, length)
             else:
@@ -229,36 +178,38 @@ def _forward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
 def _backward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
     """(g, x, mean, variance, weight, gradients of x, weight, bias); data as above. With a weight per run, the gradients of the
     weight and the bias are computed per run, otherwise per outermost block."""
-    pair = sums_of_run("pair", t, 3 if each else 2, 2, _pair)
-    apply = (
-        _each("weighed_back", t, "g x y w gw gb", "m r shift slope", _weighed_back)
-        if each
-        else _each("back", t, "g x y", "m a shift slope", _back)
-    )
-    nest = _Nest("backward", 8)
-    f = nest.f
-    rows, cols, runs, length = nest.sizes[:4]
-    eps, count = nest.data
-    with f.loop(number(0), rows) as a:
+    if each:
+        pair = sums_of_run("pair", t, "g x w", "g * w", "g * w * (x - m)")
+        apply = elementwise(
+            "weighed_back", t, "g x y w gw gb", "m r shift slope",
+            gw="gw + (x - m) * r * g", gb="gb + g", y="g * w * r - shift - (x - m) * slope",
+        )  # fmt: skip
+    else:
+        pair = _pair(t)
+        apply = elementwise("back", t, "g x y", "m a shift slope", y="g * a - shift - (x - m) * slope")
+    f = _Nest("backward", 8)
+    rows, cols, runs, length = f.sizes[:4]
+    eps, count = f.numbers
+    with f.loop(0, rows) as a:
         if each:
-            for total in nest.group(a, number(0))[6:]:
-                with f.loop(number(0), length) as i:
+            for total in f.group(a, 0)[6:]:
+                with f.loop(0, length) as i:
                     f.store(Value(t, "0.0"), total, i)
-        with f.loop(number(0), cols) as b:
-            places = nest.group(a, b)
+        with f.loop(0, cols) as b:
+            places = f.group(a, b)
             mean = f.load(t, places[2]) if centred else Value(t, "0.0")
             rate = _rate(f, _wide(f, f.load(t, places[3])), eps)
-            small = nest.narrow(rate, t)
+            small = f.narrow(rate, t)
             of_g, of_gx = f.variable(_ZERO), f.variable(_ZERO)
             sums = f.variable(Value("[2 x double]", "zeroinitializer"))
-            with f.loop(number(0), runs) as m:
-                g, x, _, _, w, _, gw, gb = nest.run(places, m)
+            with f.loop(0, runs) as m:
+                g, x, _, _, w, _, gw, gb = f.run(places, m)
                 f.put(sums, Value("[2 x double]", "zeroinitializer"))
                 f.call(pair, g, x, *([w] if each else []), length, mean, sums)
-                one, two = f.load("double", sums, number(0)), f.load("double", sums, number(1))
+                one, two = f.load("double", sums, 0), f.load("double", sums, 1)
                 if not each:
-                    f.store(nest.narrow(one, t), gb)
-                    f.store(nest.narrow(f.op("fmul", two, rate), t), gw)
+                    f.store(f.narrow(one, t), gb)
+                    f.store(f.narrow(f.op("fmul", two, rate), t), gw)
                     own = _wide(f, f.load(t, w))
                     one, two = f.op("fmul", one, own), f.op("fmul", two, own)
                 f.add_to(of_g, one)
@@ -266,10 +217,10 @@ def _backward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
             share = f.op("fdiv", rate, count)
             shift = f.op("fmul", f.get(of_g, "double"), share) if centred else _ZERO
             slope = f.op("fmul", f.op("fmul", f.get(of_gx, "double"), share), f.op("fmul", rate, rate))
-            shift, slope = nest.narrow(shift, t), nest.narrow(slope, t)
+            shift, slope = f.narrow(shift, t), f.narrow(slope, t)
             shift = shift if centred else Value(t, "0.0")
-            with f.loop(number(0), runs) as m:
-                g, x, _, _, w, gx, gw, gb = nest.run(places, m)
+            with f.loop(0, runs) as m:
+                g, x, _, _, w, gx, gw, gb = f.run(places, m)
                 if each:
                     f.call(apply, g, x, gx, w, gw, gb, mean, small, shift, slope, length)
                 else:
@@ -277,34 +228,27 @@ def _backward(t: str, each: bool, centred: bool) -> tuple[Function, ...]:
     return pair, apply, f
 
 
-def _times(f: Function, t: str, i: Value, g: Value, y: Value, a: Value) -> None:
-    """y = g a."""
-    f.store(f.op("fmul", f.load(t, g, i), a), y, i)
-
-
 def _given(t: str) -> tuple[Function, ...]:
     """(x, scale, shift, y) of given statistics, for runs alone: y = x scale + shift."""
-    apply = _each("scaled", t, "x y", "m a b", _scaled)
-    nest = _Nest("given", 4)
-    f = nest.f
-    with f.loop(number(0), nest.sizes[0]) as a, f.loop(number(0), nest.sizes[1]) as b:
-        x, scale, shift, y = nest.group(a, b)
-        f.call(apply, x, y, Value(t, "0.0"), f.load(t, scale), f.load(t, shift), nest.sizes[3])
+    apply = _scaled(t)
+    f = _Nest("given", 4)
+    with f.loop(0, f.sizes[0]) as a, f.loop(0, f.sizes[1]) as b:
+        x, scale, shift, y = f.group(a, b)
+        f.call(apply, x, y, Value(t, "0.0"), f.load(t, scale), f.load(t, shift), f.sizes[3])
     return apply, f
 
 
 def _given_back(t: str) -> tuple[Function, ...]:
     """(g, x, mean, scale, gradient of x, sums of g (x − mean) and of g for each run)."""
-    pair, apply = sums_of_run("pair", t, 2, 2, _pair), _each("times", t, "g y", "a", _times)
-    nest = _Nest("given_back", 7)
-    f = nest.f
-    with f.loop(number(0), nest.sizes[0]) as a, f.loop(number(0), nest.sizes[1]) as b:
-        g, x, mean, scale, gx, products, totals = nest.group(a, b)
+    pair, apply = _pair(t), elementwise("times", t, "g y", "a", y="g * a")
+    f = _Nest("given_back", 7)
+    with f.loop(0, f.sizes[0]) as a, f.loop(0, f.sizes[1]) as b:
+        g, x, mean, scale, gx, products, totals = f.group(a, b)
         sums = f.variable(Value("[2 x double]", "zeroinitializer"))
-        f.call(pair, g, x, nest.sizes[3], f.load(t, mean), sums)
-        f.store(nest.narrow(f.load("double", sums, number(0)), t), totals)
-        f.store(nest.narrow(f.load("double", sums, number(1)), t), products)
-        f.call(apply, g, gx, f.load(t, scale), nest.sizes[3])
+        f.call(pair, g, x, f.sizes[3], f.load(t, mean), sums)
+        f.store(f.narrow(f.load("double", sums, 0), t), totals)
+        f.store(f.narrow(f.load("double", sums, 1), t), products)
+        f.call(apply, g, gx, f.load(t, scale), f.sizes[3])
     return pair, apply, f
 
 
@@ -316,91 +260,51 @@ _ROWS: Final = 32
 """Elements of a column whose sum is taken before it is added in double precision."""
 
 
-def _increase(f: Function, total: Value, i: Value, x: Value) -> None:
-    f.store(f.op("fadd", f.load(x.type, total, i), x), total, i)
-
-
-def _add_up(f: Function, t: str, i: Value, x: Value, total: Value) -> None:
-    """total += x."""
-    _increase(f, total, i, f.load(t, x, i))
-
-
-def _add_wide(f: Function, t: str, i: Value, x: Value, total: Value) -> None:
-    """total += x, in double precision; x = 0."""
-    _increase(f, total, i, _wide(f, f.load(t, x, i)))
-    f.store(Value(t, "0.0"), x, i)
-
-
-def _add_squares(f: Function, t: str, i: Value, x: Value, m: Value, total: Value) -> None:
-    """total += (x − m)²."""
-    c = f.op("fsub", f.load(t, x, i), f.load(t, m, i))
-    _increase(f, total, i, f.op("fmul", c, c))
-
-
-def _add_pairs(
-    f: Function, t: str, i: Value, g: Value, x: Value, m: Value, total: Value, product: Value
-) -> None:
-    """total += g, product += g (x − m)."""
-    u = f.load(t, g, i)
-    _increase(f, total, i, u)
-    _increase(f, product, i, f.op("fmul", u, f.op("fsub", f.load(t, x, i), f.load(t, m, i))))
-
-
 def _sums_of_columns(
-    nest: _Nest, t: str, add: Function, wide: Function, rows: list[Value], others: list[Value], count: int, width: Value
+    f: _Nest, t: str, add: Function, wide: Function, rows: list[Value], others: list[Value], count: int, width: Value
 ) -> list[Value]:  # fmt: skip
     """`count` sums of each column, in double precision: `add` adds rows of arrays to sums of `_ROWS` of them, `wide` these up."""
-    f, n = nest.f, nest.sizes[1]
+    n = f.sizes[1]
     totals = [f.variable(Value(f"[{_COLUMNS} x double]", "zeroinitializer")) for _ in range(count)]
     parts = [f.variable(Value(f"[{_COLUMNS} x {t}]", "zeroinitializer")) for _ in range(count)]
-    with f.loop(number(0), n, _ROWS) as start:
-        with f.loop(start, f.smaller(f.op("add", start, number(_ROWS)), n)) as r:
-            at = [f.at(p, f.op("mul", r, nest.steps[0][1])) for p in rows]
+    with f.loop(0, n, _ROWS) as start:
+        with f.loop(start, f.smaller(f.op("add", start, _ROWS), n)) as r:
+            at = [f.at(p, f.op("mul", r, f.steps[0][1])) for p in rows]
             f.call(add, *at, *others, *parts, width)
         for part, total in zip(parts, totals, strict=True):
             f.call(wide, part, total, width)
     return totals
 
 
-def _scaled_each(f: Function, t: str, i: Value, x: Value, y: Value, m: Value, a: Value, b: Value) -> None:
-    """y = (x − m) a + b."""
-    c = f.op("fmul", f.op("fsub", f.load(t, x, i), f.load(t, m, i)), f.load(t, a, i))
-    f.store(f.op("fadd", c, f.load(t, b, i)), y, i)
-
-
-def _back_each(
-    f: Function, t: str, i: Value, g: Value, x: Value, y: Value, m: Value, a: Value, shift: Value, slope: Value
-) -> None:  # fmt: skip
-    """y = g a − shift − (x − m) slope."""
-    side = f.op("fmul", f.op("fsub", f.load(t, x, i), f.load(t, m, i)), f.load(t, slope, i))
-    u = f.op("fmul", f.load(t, g, i), f.load(t, a, i))
-    f.store(f.op("fsub", f.op("fsub", u, f.load(t, shift, i)), side), y, i)
-
-
-def _columns(nest: _Nest, a: Value) -> tuple[list[Value], Value]:
+def _columns(f: _Nest, a: Value) -> tuple[list[Value], Value]:
     """The addresses of the arrays for a block of columns, and its number of columns."""
-    f = nest.f
-    places = [f.at(p, f.op("mul", a, s[0])) for p, s in zip(nest.arrays, nest.steps, strict=True)]
-    left = f.op("sub", nest.sizes[2], f.op("mul", a, nest.sizes[3]))
-    return places, f.smaller(left, nest.sizes[3])
+    places = [f.at(p, f.op("mul", a, s[0])) for p, s in zip(f.arrays, f.steps, strict=True)]
+    left = f.op("sub", f.sizes[2], f.op("mul", a, f.sizes[3]))
+    return places, f.smaller(left, f.sizes[3])
+
+
+def _add_wide(t: str) -> Function:
+    return elementwise("add_wide", t, "x total:double", total="total + double(x)", x="0.0")
 
 
 def _forward_rows(t: str) -> tuple[Function, Function, Function, Function]:
     """What a forward pass does to a row of columns: add it up, and its squares; add up sums; scale it."""
     return (
-        _each("add_up", t, "x total", "", _add_up),
-        _each("add_squares", t, "x m total", "", _add_squares),
-        _each("add_wide", t, "x total", "", _add_wide),
-        _each("scaled_each", t, "x y m a b", "", _scaled_each),
+        elementwise("add_up", t, "x total", total="total + x"),
+        elementwise("add_squares", t, "x m total", total="total + (x - m) * (x - m)"),
+        _add_wide(t),
+        elementwise("scaled_each", t, "x y m a b", y="(x - m) * a + b"),
     )
 
 
 def _backward_rows(t: str) -> tuple[Function, Function, Function]:
     """What a backward pass does to a row of columns: add up the gradient and its products with x; add up sums; the gradient of x."""
     return (
-        _each("add_pairs", t, "g x m total product", "", _add_pairs),
-        _each("add_wide", t, "x total", "", _add_wide),
-        _each("back_each", t, "g x y m a shift slope", "", _back_each),
+        elementwise(
+            "add_pairs", t, "g x m total product", total="total + g", product="product + g * (x - m)"
+        ),
+        _add_wide(t),
+        elementwise("back_each", t, "g x y m a shift slope", y="g * a - shift - (x - m) * slope"),
     )
 
 
@@ -408,22 +312,21 @@ def _columns_forward(t: str) -> tuple[Function, ...]:
     """(x, weight, bias, y, mean, variance) for statistics of columns; sizes: blocks of columns, rows, columns,
     columns of a block."""
     add, squares, wide, apply = _forward_rows(t)
-    nest = _Nest("columns_forward", 6)
-    f = nest.f
-    rows, (eps, count) = nest.sizes[1], nest.data
-    with f.loop(number(0), nest.sizes[0]) as a:
-        (x, weights, biases, y, means, variances), width = _columns(nest, a)
+    f = _Nest("columns_forward", 6)
+    rows, (eps, count) = f.sizes[1], f.numbers
+    with f.loop(0, f.sizes[0]) as a:
+        (x, weights, biases, y, means, variances), width = _columns(f, a)
         scale = f.variable(Value(f"[{_COLUMNS} x {t}]", "zeroinitializer"))
-        [total] = _sums_of_columns(nest, t, add, wide, [x], [], 1, width)
-        with f.loop(number(0), width) as i:
-            f.store(nest.narrow(f.op("fdiv", f.load("double", total, i), count), t), means, i)
-        [spread] = _sums_of_columns(nest, t, squares, wide, [x], [means], 1, width)
-        with f.loop(number(0), width) as i:
+        [total] = _sums_of_columns(f, t, add, wide, [x], [], 1, width)
+        with f.loop(0, width) as i:
+            f.store(f.narrow(f.op("fdiv", f.load("double", total, i), count), t), means, i)
+        [spread] = _sums_of_columns(f, t, squares, wide, [x], [means], 1, width)
+        with f.loop(0, width) as i:
             variance = f.op("fdiv", f.load("double", spread, i), count)
-            f.store(nest.narrow(variance, t), variances, i)
-            f.store(f.op("fmul", nest.narrow(_rate(f, variance, eps), t), f.load(t, weights, i)), scale, i)
-        with f.loop(number(0), rows) as r:
-            at = [f.at(p, f.op("mul", r, nest.steps[0][1])) for p in (x, y)]
+            f.store(f.narrow(variance, t), variances, i)
+            f.store(f.op("fmul", f.narrow(_rate(f, variance, eps), t), f.load(t, weights, i)), scale, i)
+        with f.loop(0, rows) as r:
+            at = [f.at(p, f.op("mul", r, f.steps[0][1])) for p in (x, y)]
             f.call(apply, *at, means, scale, biases, width)
     return add, squares, wide, apply, f
 
@@ -431,28 +334,25 @@ def _columns_forward(t: str) -> tuple[Function, ...]:
 def _columns_backward(t: str) -> tuple[Function, ...]:
     """(g, x, mean, variance, weight, gradients of x, weight, bias) for statistics of columns."""
     pairs, wide, apply = _backward_rows(t)
-    nest = _Nest("columns_backward", 8)
-    f = nest.f
-    rows, (eps, count) = nest.sizes[1], nest.data
+    f = _Nest("columns_backward", 8)
+    rows, (eps, count) = f.sizes[1], f.numbers
     row = Value(f"[{_COLUMNS} x {t}]", "zeroinitializer")
-    with f.loop(number(0), nest.sizes[0]) as a:
-        (g, x, means, variances, weights, gx, gw, gb), width = _columns(nest, a)
+    with f.loop(0, f.sizes[0]) as a:
+        (g, x, means, variances, weights, gx, gw, gb), width = _columns(f, a)
         scale, shift, slope = f.variable(row), f.variable(row), f.variable(row)
-        total, product = _sums_of_columns(nest, t, pairs, wide, [g, x], [means], 2, width)
-        with f.loop(number(0), width) as i:
+        total, product = _sums_of_columns(f, t, pairs, wide, [g, x], [means], 2, width)
+        with f.loop(0, width) as i:
             rate = _rate(f, _wide(f, f.load(t, variances, i)), eps)
             one, two = f.load("double", total, i), f.load("double", product, i)
-            f.store(nest.narrow(one, t), gb, i)
-            f.store(nest.narrow(f.op("fmul", two, rate), t), gw, i)
+            f.store(f.narrow(one, t), gb, i)
+            f.store(f.narrow(f.op("fmul", two, rate), t), gw, i)
             factor = f.op("fmul", rate, _wide(f, f.load(t, weights, i)))
             share = f.op("fdiv", factor, count)
-            f.store(nest.narrow(factor, t), scale, i)
-            f.store(nest.narrow(f.op("fmul", one, share), t), shift, i)
-            f.store(
-                nest.narrow(f.op("fmul", f.op("fmul", two, share), f.op("fmul", rate, rate)), t), slope, i
-            )
-        with f.loop(number(0), rows) as r:
-            at = [f.at(p, f.op("mul", r, nest.steps[0][1])) for p in (g, x, gx)]
+            f.store(f.narrow(factor, t), scale, i)
+            f.store(f.narrow(f.op("fmul", one, share), t), shift, i)
+            f.store(f.narrow(f.op("fmul", f.op("fmul", two, share), f.op("fmul", rate, rate)), t), slope, i)
+        with f.loop(0, rows) as r:
+            at = [f.at(p, f.op("mul", r, f.steps[0][1])) for p in (g, x, gx)]
             f.call(apply, *at, means, scale, shift, slope, width)
     return pairs, wide, apply, f
 
@@ -461,9 +361,9 @@ class _Channels:
     """The columns of rows in which `fold` positions lie side by side, each with its channels, in groups: how numbers of columns and of
     groups go together. Sizes: samples, rows, columns, channels of a group, groups, `fold`."""
 
-    def __init__(self, nest: _Nest) -> None:
-        self.f = nest.f
-        _, _, self.width, self.each, self.groups, self.fold = nest.sizes
+    def __init__(self, f: _Nest) -> None:
+        self.f = f
+        _, _, self.width, self.each, self.groups, self.fold = f.sizes
         self.channels = self.f.op("mul", self.each, self.groups)
 
     @contextlib.contextmanager
@@ -471,7 +371,7 @@ class _Channels:
         """A loop over the columns of a group, each with its channel."""
         f = self.f
         first = f.op("mul", group, self.each)
-        with f.loop(number(0), self.fold) as j, f.loop(number(0), self.each) as i:
+        with f.loop(0, self.fold) as j, f.loop(0, self.each) as i:
             channel = f.op("add", first, i)
             yield f.op("add", f.op("mul", j, self.channels), channel), channel
 
@@ -487,29 +387,29 @@ class _Channels:
 def _channels_forward(t: str) -> tuple[Function, ...]:
     """(x, weight, bias, y, mean, variance) for groups of channels that lie together, of each sample."""
     add, squares, wide, apply = _forward_rows(t)
-    nest = _Nest("channels_forward", 6)
-    f, columns = nest.f, _Channels(nest)
-    eps, count = nest.data
+    f = _Nest("channels_forward", 6)
+    columns = _Channels(f)
+    eps, count = f.numbers
     row = Value(f"[{_COLUMNS} x {t}]", "zeroinitializer")
-    with f.loop(number(0), nest.sizes[0]) as a:
-        x, weights, biases, y, means, variances = nest.group(a, number(0))
+    with f.loop(0, f.sizes[0]) as a:
+        x, weights, biases, y, means, variances = f.group(a, 0)
         mean, scale, shift = f.variable(row), f.variable(row), f.variable(row)
-        [total] = _sums_of_columns(nest, t, add, wide, [x], [], 1, columns.width)
-        with f.loop(number(0), columns.groups) as k:
-            value = nest.narrow(f.op("fdiv", columns.total(total, k), count), t)
+        [total] = _sums_of_columns(f, t, add, wide, [x], [], 1, columns.width)
+        with f.loop(0, columns.groups) as k:
+            value = f.narrow(f.op("fdiv", columns.total(total, k), count), t)
             f.store(value, means, k)
             with columns.of(k) as (at, _):
                 f.store(value, mean, at)
-        [spread] = _sums_of_columns(nest, t, squares, wide, [x], [mean], 1, columns.width)
-        with f.loop(number(0), columns.groups) as k:
+        [spread] = _sums_of_columns(f, t, squares, wide, [x], [mean], 1, columns.width)
+        with f.loop(0, columns.groups) as k:
             variance = f.op("fdiv", columns.total(spread, k), count)
-            f.store(nest.narrow(variance, t), variances, k)
-            rate = nest.narrow(_rate(f, variance, eps), t)
+            f.store(f.narrow(variance, t), variances, k)
+            rate = f.narrow(_rate(f, variance, eps), t)
             with columns.of(k) as (at, channel):
                 f.store(f.op("fmul", rate, f.load(t, weights, channel)), scale, at)
                 f.store(f.load(t, biases, channel), shift, at)
-        with f.loop(number(0), nest.sizes[1]) as r:
-            places = [f.at(p, f.op("mul", r, nest.steps[0][1])) for p in (x, y)]
+        with f.loop(0, f.sizes[1]) as r:
+            places = [f.at(p, f.op("mul", r, f.steps[0][1])) for p in (x, y)]
             f.call(apply, *places, mean, scale, shift, columns.width)
     return add, squares, wide, apply, f
 
@@ -517,19 +417,19 @@ def _channels_forward(t: str) -> tuple[Function, ...]:
 def _channels_backward(t: str) -> tuple[Function, ...]:
     """(g, x, mean, variance, weight, gradients of x, weight, bias) for groups of channels; those of weight and bias for each sample."""
     pairs, wide, apply = _backward_rows(t)
-    nest = _Nest("channels_backward", 8)
-    f, columns = nest.f, _Channels(nest)
-    eps, count = nest.data
+    f = _Nest("channels_backward", 8)
+    columns = _Channels(f)
+    eps, count = f.numbers
     row = Value(f"[{_COLUMNS} x {t}]", "zeroinitializer")
     wide_row = Value(f"[{_COLUMNS} x double]", "zeroinitializer")
-    with f.loop(number(0), nest.sizes[0]) as a:
-        g, x, means, variances, weights, gx, gw, gb = nest.group(a, number(0))
+    with f.loop(0, f.sizes[0]) as a:
+        g, x, means, variances, weights, gx, gw, gb = f.group(a, 0)
         mean, scale, shift, slope = (f.variable(row) for _ in range(4))
-        with f.loop(number(0), columns.groups) as k, columns.of(k) as (at, _):
+        with f.loop(0, columns.groups) as k, columns.of(k) as (at, _):
             f.store(f.load(t, means, k), mean, at)
-        sums = _sums_of_columns(nest, t, pairs, wide, [g, x], [mean], 2, columns.width)
+        sums = _sums_of_columns(f, t, pairs, wide, [g, x], [mean], 2, columns.width)
         own = [f.variable(wide_row) for _ in sums]  # by channel
-        with f.loop(number(0), columns.groups) as k:
+        with f.loop(0, columns.groups) as k:
             rate = _rate(f, _wide(f, f.load(t, variances, k)), eps)
             weighted = f.variable(_ZERO), f.variable(_ZERO)
             with columns.of(k) as (at, channel):
@@ -543,21 +443,35 @@ def _channels_backward(t: str) -> tuple[Function, ...]:
             side = f.op("fmul", side, f.op("fmul", rate, rate))
             with columns.of(k) as (at, channel):
                 w = _wide(f, f.load(t, weights, channel))
-                f.store(nest.narrow(f.op("fmul", rate, w), t), scale, at)
-                f.store(nest.narrow(minus, t), shift, at)
-                f.store(nest.narrow(side, t), slope, at)
-                f.store(nest.narrow(f.load("double", own[0], channel), t), gb, channel)
-                f.store(nest.narrow(f.op("fmul", f.load("double", own[1], channel), rate), t), gw, channel)
-        with f.loop(number(0), nest.sizes[1]) as r:
-            places = [f.at(p, f.op("mul", r, nest.steps[0][1])) for p in (g, x, gx)]
+                f.store(f.narrow(f.op("fmul", rate, w), t), scale, at)
+                f.store(f.narrow(minus, t), shift, at)
+                f.store(f.narrow(side, t), slope, at)
+                f.store(f.narrow(f.load("double", own[0], channel), t), gb, channel)
+                f.store(f.narrow(f.op("fmul", f.load("double", own[1], channel), rate), t), gw, channel)
+        with f.loop(0, f.sizes[1]) as r:
+            places = [f.at(p, f.op("mul", r, f.steps[0][1])) for p in (g, x, gx)]
             f.call(apply, *places, mean, scale, shift, slope, columns.width)
     return pairs, wide, apply, f
 
 
 @functools.cache
-def _address(t: str, each: bool, centred: bool, back: bool) -> int:
-    write = _backward if back else _forward
-    return compiled(write(t, each, centred), "backward" if back else "forward")
+def _addresses(t: str, each: bool, centred: bool) -> tuple[int, int]:
+    return compiled(_forward(t, each, centred), "forward"), compiled(_backward(t, each, centred), "backward")
+
+
+@functools.cache
+def _column_addresses(t: str) -> tuple[int, int]:
+    return compiled(_columns_forward(t), "columns_forward"), compiled(
+        _columns_backward(t), "columns_backward"
+    )
+
+
+@functools.cache
+def _channel_addresses(t: str) -> tuple[int, int]:
+    return (
+        compiled(_channels_forward(t), "channels_forward"),
+        compiled(_channels_backward(t), "channels_backward"),
+    )
 
 
 # ----- the kernels -----
@@ -577,7 +491,7 @@ _SHORTEST: Final = 8
 _BLOCKS: Final = 16
 
 
-def _form(given: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...] | None) -> _Form | None:
+def _form(given: Ints, axes: Ints, shape: Ints | None) -> _Form | None:
     """For a contiguous array of a shape; None for an unsupported form. `shape`: the weights' axes, None without weights."""
     ndim = len(given)
     lead = ndim - len(axes)
@@ -610,121 +524,89 @@ def _form(given: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...] 
 
 
 class _Plan:
-    """The loops for arrays of one shape."""
+    """The loops for arrays of the shape `given`, with statistics of the shape `kept`.
+
+    `x`, `w`, `stats`, `sums`: the strides, in elements, of x, of `weights` weights, of the statistics, and of the sums for the gradients of
+    the weights, which have the shape `parts` and are to be added up along the axis `over`.
+    """
 
     def __init__(
-        self,
-        form: _Form,
-        given: tuple[int, ...],
-        kept: tuple[int, ...],
-        dtype: Any,
-        eps: float,
-        centred: bool,
-    ) -> None:
-        a, b, m, n = form.sizes
-        size, t = np.dtype(dtype).itemsize, kinds(dtype)
-        sums = (1, m * n) if m == 1 or form.x[2] == n else (m, n)
-        x, w = ([step * size for step in steps] for steps in (form.x, form.weights))
-        stats = (b * size, size)
-        parts: tuple[int, ...] = (a, n) if form.each else (a, b, m)
-        steps = (n * size,) if form.each else (b * m * size, m * size, size)
-        own = (0, 1) if form.each else form.weights
-        self.over = next((i for i, k in enumerate(parts) if k > 1 and not own[i]), None)
-        weights = n if form.each else max(1, *(k * s for k, s in zip(parts, form.weights, strict=True)))
+        self, addresses: tuple[int, int], sizes: Ints, *, x: Ints, w: Ints, stats: Ints, sums: Ints, given: Ints, kept: Ints, parts: Ints,
+        dtype: Any, eps: float, count: int, weights: int, over: int | None, shared: bool = True,
+    ) -> None:  # fmt: skip
+        size = np.dtype(dtype).itemsize
+        x, w, stats, sums = (tuple([step * size for step in steps]) for steps in (x, w, stats, sums))
+        self.over = over
         self.ones, self.zeros = np.ones(weights, dtype), np.zeros(weights, dtype)
-        sizes, data, nbytes = (*form.sizes, *sums), np.array([eps, m * n]), 2 * a * b * m * n * size
-        forward, backward = (_address(t, form.each, centred, back) for back in (False, True))
-        whole, small, sums_ = (given, dtype), (kept, dtype), (parts, dtype)
+        data, nbytes = np.array([eps, count]), 2 * math.prod(given) * size if shared else 0
+        whole, small, each = ((shape, dtype) for shape in (given, kept, parts))
+        forward, backward = addresses
         self.forward = Loop(forward, sizes, (x, w, w, x, stats, stats), data, nbytes, (whole, small, small))
         self.backward = Loop(
-            backward, sizes, (x, x, stats, stats, w, x, steps, steps), data, 2 * nbytes, (whole, sums_, sums_)
+            backward, sizes, (x, x, stats, stats, w, x, sums, sums), data, 2 * nbytes, (whole, each, each)
         )
 
-    def summed(self, xp: Backend, parts: Array, shape: tuple[int, ...]) -> Array:
+    def summed(self, xp: Backend, parts: Array, shape: Ints) -> Array:
         """The sums per weight, in its shape, of the sums per run or per block."""
         if self.over is not None:
             parts = xp.sum(parts, axis=self.over)
         return parts if parts.shape == shape else xp.reshape(parts, shape)
 
 
-class _ColumnPlan(_Plan):
-    """The loops for matrices whose columns have statistics, weight and bias of their own."""
-
-    over: int | None = None
-
-    def __init__(self, given: tuple[int, ...], kept: tuple[int, ...], dtype: Any, eps: float) -> None:
-        rows, columns = given
-        size, t = np.dtype(dtype).itemsize, kinds(dtype)
-        self.ones, self.zeros = np.ones(columns, dtype), np.zeros(columns, dtype)
-        most = _COLUMNS if onednn.threads() == 1 else _COLUMNS // 4
-        block = next((b for b in range(most, 15, -1) if columns % b == 0), most)
-        sizes = (-(-columns // block), rows, columns, block, 0, 0)
-        x, each = (block * size, columns * size), (block * size,)
-        # threads share blocks of one width: a part of the loop does not know that its last block is the last of all
-        data, nbytes = np.array([eps, rows]), 2 * rows * columns * size if columns % block == 0 else 0
-        forward = compiled(_columns_forward(t), "columns_forward")
-        backward = compiled(_columns_backward(t), "columns_backward")
-        whole, small, sums = (given, dtype), (kept, dtype), ((columns,), dtype)
-        self.forward = Loop(
-            forward, sizes, (x, each, each, x, each, each), data, nbytes, (whole, small, small)
-        )
-        self.backward = Loop(
-            backward, sizes, (x, x, each, each, each, x, each, each), data, 2 * nbytes, (whole, sums, sums)
-        )
-
-
-class _ChannelPlan(_Plan):
-    """The loops for images in memory as (samples, positions, channels) whose groups of channels share statistics."""
-
-    def __init__(
-        self, given: tuple[int, int, int], groups: int, kept: tuple[int, ...], dtype: Any, eps: float
-    ) -> None:
-        samples, positions, channels = given
-        size, t = np.dtype(dtype).itemsize, kinds(dtype)
-        self.ones, self.zeros = np.ones(channels, dtype), np.zeros(channels, dtype)
-        self.over = 0
-        fold = next(n for n in range(_COLUMNS // channels, 0, -1) if positions % n == 0)
-        each = channels // groups
-        sizes = (samples, positions // fold, fold * channels, each, groups, fold)
-        x, w = (positions * channels * size, fold * channels * size), (0,)
-        stats, sums = (groups * size,), (channels * size,)
-        data, nbytes = np.array([eps, positions * each]), 2 * math.prod(given) * size
-        forward = compiled(_channels_forward(t), "channels_forward")
-        backward = compiled(_channels_backward(t), "channels_backward")
-        whole, small, own = (given, dtype), (kept, dtype), ((samples, channels), dtype)
-        self.forward = Loop(forward, sizes, (x, w, w, x, stats, stats), data, nbytes, (whole, small, small))
-        self.backward = Loop(
-            backward, sizes, (x, x, stats, stats, w, x, sums, sums), data, 2 * nbytes, (whole, own, own)
-        )
-
-
 @functools.lru_cache(maxsize=256)
 def _plan(
-    given: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...] | None, dtype: Any, eps: float, centred: bool = True
-) -> _Plan | None:  # fmt: skip
+    given: Ints, axes: Ints, shape: Ints | None, dtype: Any, eps: float, centred: bool = True
+) -> _Plan | None:
     form = _form(given, tuple(sorted(axes)), shape)
     if form is None or 0 in form.sizes:
         return None
-    if centred and form.sizes[1] == 1 == form.sizes[3] and axes[0] == 0 and len(given) == 2:
+    a, b, m, n = form.sizes
+    if centred and b == 1 == n and axes[0] == 0 and len(given) == 2:
         if dtype == np.float32 and math.prod(given) >= _MANY and onednn.find() and onednn.threads() > 1:
             return None
         return _column_plan(given, dtype, eps)
-    if form.sizes[3] < _SHORTEST:
+    if n < _SHORTEST:
         return None
-    kept = tuple(1 if i in axes else n for i, n in enumerate(given))
-    return _Plan(form, given, kept, dtype, eps, centred)
+    parts: Ints = (a, n) if form.each else (a, b, m)
+    own = (0, 1) if form.each else form.weights
+    return _Plan(
+        _addresses(kinds(dtype), form.each, centred),
+        (*form.sizes, *((1, m * n) if m == 1 or form.x[2] == n else (m, n))),
+        x=form.x, w=form.weights, stats=(b, 1), sums=(n,) if form.each else (b * m, m, 1),
+        given=given, kept=tuple(1 if i in axes else k for i, k in enumerate(given)), parts=parts, dtype=dtype, eps=eps, count=m * n,
+        weights=n if form.each else max(1, *(k * s for k, s in zip(parts, form.weights, strict=True))),
+        over=next((i for i, k in enumerate(parts) if k > 1 and not own[i]), None),
+    )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=256)
-def _column_plan(given: tuple[int, ...], dtype: Any, eps: float) -> _ColumnPlan:
-    return _ColumnPlan(given, (1, given[1]), dtype, eps)
+def _column_plan(given: tuple[int, int], dtype: Any, eps: float) -> _Plan:
+    """For a matrix whose columns have statistics, weight and bias of their own."""
+    rows, columns = given
+    most = _COLUMNS if onednn.threads() == 1 else _COLUMNS // 4
+    block = next((b for b in range(most, 15, -1) if columns % b == 0), most)
+    return _Plan(
+        _column_addresses(kinds(dtype)),
+        (-(-columns // block), rows, columns, block, 0, 0),
+        x=(block, columns), w=(block,), stats=(block,), sums=(block,),
+        given=given, kept=(1, columns), parts=(columns,), dtype=dtype, eps=eps, count=rows, weights=columns, over=None,
+        # threads share blocks of one width: a part of the loop does not know that its last block is the last of all
+        shared=columns % block == 0,
+    )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=256)
-def _channel_plan(
-    given: tuple[int, int, int], groups: int, kept: tuple[int, ...], dtype: Any, eps: float
-) -> _ChannelPlan:
-    return _ChannelPlan(given, groups, kept, dtype, eps)
+def _channel_plan(given: tuple[int, int, int], groups: int, kept: Ints, dtype: Any, eps: float) -> _Plan:
+    """For images in memory as (samples, positions, channels) whose groups of channels share statistics."""
+    samples, positions, channels = given
+    fold = next(n for n in range(_COLUMNS // channels, 0, -1) if positions % n == 0)
+    each = channels // groups
+    return _Plan(
+        _channel_addresses(kinds(dtype)),
+        (samples, positions // fold, fold * channels, each, groups, fold),
+        x=(positions * channels, fold * channels), w=(0,), stats=(groups,), sums=(channels,),
+        given=given, kept=kept, parts=(samples, channels), dtype=dtype, eps=eps, count=positions * each, weights=channels, over=0,
+    )  # fmt: skip
 
 
 for _cached in (_plan, _column_plan, _channel_plan):
@@ -738,10 +620,10 @@ def normalize(
     weight: Array | None = None,
     bias: Array | None = None,
     *,
-    axes: tuple[int, ...],
+    axes: Ints,
     eps: float,
-    shape: tuple[int, ...],
-    split: tuple[int, ...] = (),
+    shape: Ints,
+    split: Ints = (),
     centred: bool = True,
     need: Any,
 ) -> Any:
@@ -753,27 +635,23 @@ def normalize(
         if not centred or x.ndim < 3 or not x.size:
             return NotImplemented
         if not split and tuple(sorted(axes)) == (0, *range(2, x.ndim)):
-            return _of_images(xp, x, weight, bias, eps, shape, need)
+            return _of_images(xp, x, (weight, bias), eps, shape, need)
         if tuple(sorted(axes)) != tuple(range(2, len(given))) or (split and split[3:] != x.shape[2:]):
             return NotImplemented
-        return _of_groups(xp, x, weight, bias, eps, given, shape, need)
+        return _of_groups(xp, x, (weight, bias), eps, given, shape, need)
     weighted = None if weight is None and bias is None else shape
     plan = _plan(given, axes, weighted, dtype, eps, centred)
     if plan is None:
         return NotImplemented
-    return _run(xp, plan, x, weight, bias, split, need)
+    return _run(xp, plan, x, (weight, bias), split, need)
 
 
-def _run(
-    xp: Backend,
-    plan: _Plan,
-    x: Array,
-    weight: Array | None,
-    bias: Array | None,
-    split: tuple[int, ...],
-    need: Any,
-) -> Any:
-    for a in (weight, bias):
+Weights = tuple[Array | None, Array | None]
+
+
+def _run(xp: Backend, plan: _Plan, x: Array, weights: Weights, split: Ints, need: Any) -> Any:
+    weight, bias = weights
+    for a in weights:
         if a is not None and (a.dtype != x.dtype or not a.flags.c_contiguous):
             return NotImplemented
     w = plan.ones if weight is None else weight
@@ -796,59 +674,36 @@ def _run(
     return made, pull
 
 
-def _of_images(
-    xp: Backend,
-    x: Array,
-    weight: Array | None,
-    bias: Array | None,
-    eps: float,
-    shape: tuple[int, ...],
-    need: Any,
-) -> Any:
+def _of_images(xp: Backend, x: Array, weights: Weights, eps: float, shape: Ints, need: Any) -> Any:
     """Batch normalization of images in memory as (batch, positions, channels): a matrix whose columns have statistics of their own.
 
     oneDNN would be up to a third quicker, but adds the elements of a channel in single precision one after the other: at 16,384 of them
     its results are 2e-6 away, PyTorch's and these 1e-7.
     """
     c, kept = x.shape[1], (1, x.shape[1], *(1,) * (x.ndim - 2))
-    if (weight is not None or bias is not None) and shape != kept:
+    if any(w is not None for w in weights) and shape != kept:
         return NotImplemented
     plan = _column_plan((x.size // c, c), x.dtype, eps)
-    return _channels_last(xp, plan, (x.size // c, c), kept, x, weight, bias, need)
+    return _channels_last(xp, plan, (x.size // c, c), kept, x, weights, need)
 
 
 def _of_groups(
-    xp: Backend,
-    x: Array,
-    weight: Array | None,
-    bias: Array | None,
-    eps: float,
-    given: tuple[int, ...],
-    shape: tuple[int, ...],
-    need: Any,
+    xp: Backend, x: Array, weights: Weights, eps: float, given: Ints, shape: Ints, need: Any
 ) -> Any:
     """Group and instance normalization of images in memory as (batch, positions, channels). `given`: the shape with groups."""
     n, c, groups = x.shape[0], x.shape[1], given[1]
     own = (1, *given[1 : 3 if len(given) > x.ndim else 2])
-    if c > _COLUMNS or (
-        (weight is not None or bias is not None) and shape != (*own, *(1,) * (len(given) - len(own)))
-    ):
+    own = (*own, *(1,) * (len(given) - len(own)))
+    if c > _COLUMNS or (any(w is not None for w in weights) and shape != own):
         return NotImplemented
     kept = (n, groups, *(1,) * (len(given) - 2))
     rows = (n, x.size // (n * c), c)
     plan = _channel_plan(rows, groups, kept, x.dtype, eps)
-    return _channels_last(xp, plan, rows, kept, x, weight, bias, need)
+    return _channels_last(xp, plan, rows, kept, x, weights, need)
 
 
 def _channels_last(
-    xp: Backend,
-    plan: _Plan,
-    form: tuple[int, ...],
-    kept: tuple[int, ...],
-    x: Array,
-    weight: Array | None,
-    bias: Array | None,
-    need: Any,
+    xp: Backend, plan: _Plan, form: Ints, kept: Ints, x: Array, weights: Weights, need: Any
 ) -> Any:
     """What a plan for images with their channels last in memory gives: `form` is what it takes, `kept` the shape of the statistics."""
     last, first = (0, *range(2, x.ndim), 1), (0, x.ndim - 1, *range(1, x.ndim - 1))
@@ -862,8 +717,8 @@ def _channels_last(
     def images(a: Array) -> Array:
         return xp.permute_dims(xp.reshape(a, image.shape), first)
 
-    w, b = (None if a is None else xp.reshape(a, (c,)) for a in (weight, bias))
-    made = _run(xp, plan, rows(x), w, b, (), need)
+    w, b = (None if a is None else xp.reshape(a, (c,)) for a in weights)
+    made = _run(xp, plan, rows(x), (w, b), (), need)
     if made is NotImplemented:
         return made
     (y, *statistics), *pull = (made,) if need is None else made
@@ -873,14 +728,14 @@ def _channels_last(
 
     def back(g: Array) -> tuple[Any, ...]:
         gx, *parts = pull[0](rows(g))
-        pairs = zip(parts, (weight, bias), strict=False)
+        pairs = zip(parts, weights, strict=False)
         return images(gx), *(None if p is None or a is None else xp.reshape(p, a.shape) for p, a in pairs)
 
     return found, back
 
 
 @functools.lru_cache(maxsize=256)
-def _given_plan(shape: tuple[int, ...], dtype: Any) -> tuple[Loop, Loop]:
+def _given_plan(shape: Ints, dtype: Any) -> tuple[Loop, Loop]:
     n, c, places = shape[0], shape[1], math.prod(shape[2:])
     size, t = np.dtype(dtype).itemsize, kinds(dtype)
     sizes, x, each, made = (

@@ -20,11 +20,11 @@ from anynet_backends.concurrency import after_fork
 from anynet_backends.jit import availability
 from anynet_backends.jit.compiler import text_of
 from anynet_backends.jit.elementary import multiplies_and_adds
-from anynet_backends.jit.ir_builder import LANES, Function, Loop, Value, compiled, number
+from anynet_backends.jit.ir_builder import LANES, Function, Loop, LoopFunction, Value, compiled, elementwise
 from anynet_backends.kernel_table import register_in
 from anynet_backends.kernels.compiled_normalization import sums_of_run
-from anynet_backends.memory.layout import axes_in_memory, inverse
-from anynet_backends.memory.outputs import dense
+from anynet_backends.memory.layout import inverse
+from anynet_backends.memory.outputs import dense, in_memory_order, permuted
 
 __all__ = ["KERNELS"]
 
@@ -46,162 +46,127 @@ _LEAST: Final = 2 * LANES
 _ZERO: Final = Value("float", "0.0")
 _ONE: Final = Value("float", "1.0")
 
-_Body = Callable[..., Value]
+# name: arrays, numbers, and what becomes of one of the arrays
+_LOOPS: Final[dict[str, tuple[str, str, dict[str, str]]]] = {
+    "first": ("x y", "", {"y": "x"}),
+    "larger": (
+        "x top",
+        "",
+        {"top": "x if x > top else top"},
+    ),  # a NaN may be lost: its own exponential is one
+    "clear": ("y", "", {"y": "0.0"}),
+    "add": ("x y", "", {"y": "y + x"}),
+    "reciprocal": ("y", "", {"y": "1.0 / y"}),
+    "log": ("y", "", {"y": "log(y)"}),
+    "exp": ("x top y", "", {"y": "exp(x - top)"}),
+    "times": ("y r", "", {"y": "y * r"}),
+    "shift": ("x top rest y", "", {"y": "x - top - rest"}),
+    "add_exp": ("x top part", "", {"part": "part + exp(x - top)"}),
+    "add_product": ("g y part", "", {"part": "part + g * y"}),
+    "back": ("g y total gx", "", {"gx": "y * (g - total)"}),
+    "log_back": ("g y total gx", "", {"gx": "g - exp(y) * total"}),
+    "row_exp": ("x y", "top", {"y": "exp(x - top)"}),
+    "row_times": ("y", "r", {"y": "y * r"}),
+    "row_shift": ("x y", "top rest", {"y": "x - top - rest"}),
+    "row_back": ("g y gx", "total", {"gx": "y * (g - total)"}),
+    "row_log_back": ("g y gx", "total", {"gx": "g - exp(y) * total"}),
+}
 
 
-def _exp(f: Function, x: Value) -> Value:
-    return f.assigned("float", f"call float @an_exp({x})")
+def _function(name: str) -> Function:
+    if name not in _LOOPS:
+        return _others()[name]
+    arrays, numbers, results = _LOOPS[name]
+    return elementwise(name, "float", arrays, numbers, **results)
 
 
-def _log(f: Function, x: Value) -> Value:
-    return f.assigned("float", f"call float @an_log({x})")
-
-
-def _larger(f: Function, x: Value, top: Value) -> Value:
-    """The larger; a NaN may be lost, since its own exponential is one."""
-    more = f.op("fcmp ogt", x, top, gives="i1")
-    return f.assigned("float", f"select {more}, {x}, {top}")
-
-
-# name: arrays, numbers, the array that is written, and what an element of it becomes
-_LOOPS: Final[dict[str, tuple[str, str, str, _Body]]] = {
-    "first": ("x y", "", "y", lambda f, x, y: x),
-    "larger": ("x top", "", "top", lambda f, x, top: _larger(f, x, top)),
-    "clear": ("y", "", "y", lambda f, y: _ZERO),
-    "add": ("x y", "", "y", lambda f, x, y: f.op("fadd", y, x)),
-    "reciprocal": ("y", "", "y", lambda f, y: f.op("fdiv", _ONE, y)),
-    "log": ("y", "", "y", lambda f, y: _log(f, y)),
-    "exp": ("x top y", "", "y", lambda f, x, top, y: _exp(f, f.op("fsub", x, top))),
-    "times": ("y r", "", "y", lambda f, y, r: f.op("fmul", y, r)),
-    "shift": ("x top log y", "", "y", lambda f, x, top, log, y: f.op("fsub", f.op("fsub", x, top), log)),
-    "add_exp": (
-        "x top part", "", "part", lambda f, x, top, part: f.op("fadd", part, _exp(f, f.op("fsub", x, top))),
-    ),
-    "add_product": ("g y part", "", "part", lambda f, g, y, part: f.op("fadd", part, f.op("fmul", g, y))),
-    "back": ("g y total gx", "", "gx", lambda f, g, y, total, gx: _back(f, g, y, total)),
-    "log_back": ("g y total gx", "", "gx", lambda f, g, y, total, gx: _log_back(f, g, y, total)),
-    "row_exp": ("x y", "top", "y", lambda f, x, y, top: _exp(f, f.op("fsub", x, top))),
-    "row_times": ("y", "r", "y", lambda f, y, r: f.op("fmul", y, r)),
-    "row_shift": ("x y", "top log", "y", lambda f, x, y, top, log: f.op("fsub", f.op("fsub", x, top), log)),
-    "row_back": ("g y gx", "total", "gx", lambda f, g, y, gx, total: _back(f, g, y, total)),
-    "row_log_back": ("g y gx", "total", "gx", lambda f, g, y, gx, total: _log_back(f, g, y, total)),
-}  # fmt: skip
-
-
-def _back(f: Function, g: Value, y: Value, total: Value) -> Value:
-    return f.op("fmul", y, f.op("fsub", g, total))
-
-
-def _log_back(f: Function, g: Value, y: Value, total: Value) -> Value:
-    return f.op("fsub", g, f.op("fmul", _exp(f, y), total))
-
-
-def _loop(name: str) -> Function:
-    """(arrays …, numbers …, n): a loop of `_LOOPS`."""
-    arrays, numbers, out, body = _LOOPS[name]
-    params = [("ptr noalias", a) for a in arrays.split()] + [("float", a) for a in numbers.split()]
-    f = Function(name, *params, ("i64", "n"))
-    with f.loop(number(0), f.argument("n")) as i:
-        loaded = [f.load("float", f.argument(a), i) for a in arrays.split()]
-        f.store(body(f, *loaded, *map(f.argument, numbers.split())), f.argument(out), i)
-    return f
-
-
-class _Tiles:
+class _Tiles(LoopFunction):
     """A function over all tiles of `arrays` arrays; sizes: outer indices, n, columns, numbers from a row to the next."""
 
     def __init__(self, name: str, arrays: int) -> None:
-        params = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
-        self.f = f = Function(name, *params, gives="i64")
-        self.arrays = [f.load("ptr", f.argument("args"), number(i)) for i in range(arrays)]
-        self.outer, self.n, self.columns, self.distance = (
-            f.load("i64", f.argument("dims"), number(i)) for i in range(4)
-        )
-        self.steps = [f.load("i64", f.argument("steps"), number(4 * i)) for i in range(arrays)]
+        super().__init__(name, arrays, 4)
+        self.outer, self.n, self.columns, self.distance = self.sizes
+        self.steps = [self.step(i) for i in range(arrays)]
         self.used: dict[str, Function] = {}
         row = Value(f"[{_WIDTH} x float]", "zeroinitializer")
-        self.top, self.total, self.part = (f.variable(row) for _ in range(3))
+        self.top, self.totals, self.part = (self.variable(row) for _ in range(3))
 
-    def call(self, name: str, *args: Value) -> None:
+    def run(self, name: str, *args: Value) -> None:
         """Call a loop of `_LOOPS`, or a function that is in use."""
-        self.f.call(self.used.setdefault(name, _loop(name) if name in _LOOPS else _others()[name]), *args)
+        self.call(self.used.setdefault(name, _function(name)), *args)
 
     def functions(self) -> tuple[Function, ...]:
         """What is called, and the function itself."""
-        return *self.used.values(), self.f
+        return *self.used.values(), self
 
-    def begin(self, outer: Value, column: Value) -> tuple[list[Value], Value]:
+    def begin(self, outer: Value, column: Value | int) -> tuple[list[Value], Value]:
         """The addresses of the arrays for a tile, and its width."""
-        f = self.f
         places = [
-            f.at(f.at(a, f.op("mul", outer, step)), column, "float")
+            self.at(self.at(a, self.op("mul", outer, step)), column, "float")
             for a, step in zip(self.arrays, self.steps, strict=True)
         ]
-        return places, f.smaller(f.op("sub", self.columns, column), number(_WIDTH))
+        return places, self.smaller(self.op("sub", self.columns, column), _WIDTH)
 
     def row(self, places: list[Value], i: Value) -> list[Value]:
         """The addresses of a row of the tile."""
-        return [self.f.at(p, self.f.op("mul", i, self.distance), "float") for p in places]
+        return [self.at(p, self.op("mul", i, self.distance), "float") for p in places]
 
     def sums(self, places: list[Value], width: Value, add: Callable[[list[Value]], None]) -> None:
-        """`total` of the rows, which `add` adds to `part`."""
-        f = self.f
-        self.call("clear", self.total, width)
-        with f.loop(number(0), self.n, _ROWS) as start:
-            self.call("clear", self.part, width)
-            with f.loop(start, f.smaller(f.op("add", start, number(_ROWS)), self.n)) as i:
+        """`totals` of the rows, which `add` adds to `part`."""
+        self.run("clear", self.totals, width)
+        with self.loop(0, self.n, _ROWS) as start:
+            self.run("clear", self.part, width)
+            with self.loop(start, self.smaller(self.op("add", start, _ROWS), self.n)) as i:
                 add(self.row(places, i))
-            self.call("add", self.part, self.total, width)
+            self.run("add", self.part, self.totals, width)
 
     def sum_of(self, name: str, *arrays: Value) -> Value:
         """The sum over a row."""
-        f = self.f
-        total = f.variable(Value("double", "0.0"))
-        self.call(name, *arrays, self.n, _ZERO, total)
-        return f.assigned("float", f"fptrunc {f.get(total, 'double')} to float")
+        total = self.variable(Value("double", "0.0"))
+        self.run(name, *arrays, self.n, _ZERO, total)
+        return self.assigned("float", f"fptrunc {self.get(total, 'double')} to float")
 
 
 def _forward(log: bool) -> tuple[Function, ...]:
     """(x, y)."""
     t = _Tiles("forward", 2)
-    f, top, total = t.f, t.top, t.total
-    with f.loop(number(0), t.outer) as outer, f.loop(number(0), t.columns, _WIDTH) as column:
+    top, total = t.top, t.totals
+    with t.loop(0, t.outer) as outer, t.loop(0, t.columns, _WIDTH) as column:
         places, width = t.begin(outer, column)
-        t.call("first", places[0], top, width)
-        with f.loop(number(1), t.n) as i:
-            t.call("larger", t.row(places, i)[0], top, width)
+        t.run("first", places[0], top, width)
+        with t.loop(1, t.n) as i:
+            t.run("larger", t.row(places, i)[0], top, width)
 
         def add(row: list[Value]) -> None:
             if log:
-                t.call("add_exp", row[0], top, t.part, width)
+                t.run("add_exp", row[0], top, t.part, width)
             else:
-                t.call("exp", row[0], top, row[1], width)
-                t.call("add", row[1], t.part, width)
+                t.run("exp", row[0], top, row[1], width)
+                t.run("add", row[1], t.part, width)
 
         t.sums(places, width, add)
-        t.call("log" if log else "reciprocal", total, width)
-        with f.loop(number(0), t.n) as i:
+        t.run("log" if log else "reciprocal", total, width)
+        with t.loop(0, t.n) as i:
             x, y = t.row(places, i)
             if log:
-                t.call("shift", x, top, total, y, width)
+                t.run("shift", x, top, total, y, width)
             else:
-                t.call("times", y, total, width)
+                t.run("times", y, total, width)
     return t.functions()
 
 
 def _backward(log: bool) -> tuple[Function, ...]:
     """(g, y, gx): y (g − Σ g y), or for the logarithm g − eʸ Σ g."""
     t = _Tiles("backward", 3)
-    f = t.f
-    with f.loop(number(0), t.outer) as outer, f.loop(number(0), t.columns, _WIDTH) as column:
+    with t.loop(0, t.outer) as outer, t.loop(0, t.columns, _WIDTH) as column:
         places, width = t.begin(outer, column)
         if log:
-            t.sums(places, width, lambda row: t.call("add", row[0], t.part, width))
+            t.sums(places, width, lambda row: t.run("add", row[0], t.part, width))
         else:
-            t.sums(places, width, lambda row: t.call("add_product", row[0], row[1], t.part, width))
-        with f.loop(number(0), t.n) as i:
+            t.sums(places, width, lambda row: t.run("add_product", row[0], row[1], t.part, width))
+        with t.loop(0, t.n) as i:
             g, y, gx = t.row(places, i)
-            t.call("log_back" if log else "back", g, y, t.total, gx, width)
+            t.run("log_back" if log else "back", g, y, t.totals, gx, width)
     return t.functions()
 
 
@@ -220,53 +185,53 @@ def _top() -> Function:
         more = f.op("fcmp ogt", a, b, gives=f"<{LANES} x i1>")
         f.put(top, f.assigned(vector, f"select {more}, {a}, {b}"))
 
-    with f.loop(number(LANES), f.op("sub", n, number(2 * LANES - 1)), 2 * LANES) as i:
+    with f.loop(LANES, f.op("sub", n, 2 * LANES - 1), 2 * LANES) as i:
         for k, top in enumerate(tops):
-            compare(top, f.op("add", i, number(k * LANES)))
+            compare(top, f.op("add", i, k * LANES))
     for back in (2 * LANES, LANES):  # what is left, with some that have been
-        compare(tops[0], f.op("sub", n, number(back)))
+        compare(tops[0], f.op("sub", n, back))
     place = f.variable(f.get(tops[0], vector))
     second = f.variable(f.get(tops[1], vector))
     best = f.variable(f.load("float", x))
     for some in (place, second):
-        with f.loop(number(0), number(LANES)) as i:
-            f.put(best, _larger(f, f.load("float", some, i), f.get(best, "float")))
+        with f.loop(0, LANES) as i:
+            values = {"a": f.load("float", some, i), "b": f.get(best, "float")}
+            f.put(best, f.formula("a if a > b else b", "float", **values))
     f.store(f.get(best, "float"), f.argument("out"))
     return f
 
 
 @functools.cache
 def _others() -> dict[str, Function]:
-    total = sums_of_run("total", "float", 1, 1, lambda f, loaded, m: loaded)
-    products = sums_of_run("products", "float", 2, 1, lambda f, loaded, m: [f.op("fmul", *loaded)])
+    total = sums_of_run("total", "float", "x", "x")
+    products = sums_of_run("products", "float", "g y", "g * y")
     return {f.name: f for f in (_top(), total, products)}
 
 
 def _row_forward(log: bool) -> tuple[Function, ...]:
     """(x, y)."""
     t = _Tiles("forward", 2)
-    f, n = t.f, t.n
-    with f.loop(number(0), t.outer) as outer:
-        x, y = t.begin(outer, number(0))[0]
-        t.call("top", x, n, t.part)
-        top = f.load("float", t.part)
-        t.call("row_exp", x, y, top, n)
+    n = t.n
+    with t.loop(0, t.outer) as outer:
+        x, y = t.begin(outer, 0)[0]
+        t.run("top", x, n, t.part)
+        top = t.load("float", t.part)
+        t.run("row_exp", x, y, top, n)
         total = t.sum_of("total", y)
         if log:
-            t.call("row_shift", x, y, top, _log(f, total), n)
+            t.run("row_shift", x, y, top, t.formula("log(x)", "float", x=total), n)
         else:
-            t.call("row_times", y, f.op("fdiv", _ONE, total), n)
+            t.run("row_times", y, t.op("fdiv", _ONE, total), n)
     return t.functions()
 
 
 def _row_backward(log: bool) -> tuple[Function, ...]:
     """(g, y, gx), as `_backward`."""
     t = _Tiles("backward", 3)
-    f = t.f
-    with f.loop(number(0), t.outer) as outer:
-        g, y, gx = t.begin(outer, number(0))[0]
+    with t.loop(0, t.outer) as outer:
+        g, y, gx = t.begin(outer, 0)[0]
         total = t.sum_of("total", g) if log else t.sum_of("products", g, y)
-        t.call("row_log_back" if log else "row_back", g, y, gx, total, t.n)
+        t.run("row_log_back" if log else "row_back", g, y, gx, total, t.n)
     return t.functions()
 
 
@@ -302,28 +267,20 @@ def _along(xp: Backend, x: Array, axis: int, log: bool, need: Any) -> Any:
     axis %= x.ndim
     if x.dtype != np.float32 or not x.size or not availability.available() or not multiplies_and_adds():
         return NotImplemented
-    order = axes_in_memory(x.strides)
-    if x.flags.c_contiguous or not xp.permute_dims(x, order).flags.c_contiguous:
-        x, order = dense(xp, x), tuple(range(x.ndim))
+    v, order = in_memory_order(xp, x)
     at, back = order.index(axis), inverse(order)
-    v = _in_order(xp, x, order)
     n, inner = v.shape[at], math.prod(v.shape[at + 1 :])
     if n < 2 or (n < _LEAST if inner == 1 else inner < _SHORTEST):
         return NotImplemented
     plan = _plan(v.shape, at, log)
     y = xp.call(plan.forward, v)
     if need is None:
-        return _in_order(xp, y, back)
+        return permuted(xp, y, back)
 
     def pull(g: Array) -> tuple[Array]:
-        return (_in_order(xp, xp.call(plan.backward, dense(xp, _in_order(xp, g, order)), y), back),)
+        return (permuted(xp, xp.call(plan.backward, dense(xp, permuted(xp, g, order)), y), back),)
 
-    return _in_order(xp, y, back), pull
-
-
-def _in_order(xp: Backend, x: Array, order: tuple[int, ...]) -> Array:
-    """x with its axes in an order; x itself where they are, since views are no results of compiled calls."""
-    return x if order == tuple(range(x.ndim)) else xp.permute_dims(x, order)
+    return permuted(xp, y, back), pull
 
 
 @_kernel

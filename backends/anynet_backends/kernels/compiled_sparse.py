@@ -10,7 +10,7 @@ import numpy as np
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.concurrency import after_fork
-from anynet_backends.jit.ir_builder import Function, Loop, Value, compiled, kinds, number
+from anynet_backends.jit.ir_builder import Function, Loop, LoopFunction, Value, compiled, elementwise, kinds
 from anynet_backends.kernel_table import register_in
 from anynet_backends.memory.outputs import dense
 from anynet_backends.memory.reductions import PLAIN_FLOATS
@@ -25,19 +25,12 @@ _kernel = register_in(KERNELS, traceable=True)
 
 def _product(t: str) -> tuple[Function, ...]:
     """(values, x, rows, columns, y): y = 0, and then y[rows[k]] += values[k] · x[columns[k]]; sizes: 1, values, width, numbers in y."""
-    add = Function("add", ("ptr noalias", "x"), ("ptr noalias", "y"), (t, "v"), ("i64", "n"))
-    x, y, v = (add.argument(name) for name in ("x", "y", "v"))
-    with add.loop(number(0), add.argument("n")) as i:
-        term = add.op("fmul", add.load(t, x, i), v)
-        add.store(add.op("fadd", add.load(t, y, i), term), y, i)
-    params = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
-    f = Function("sparse_product", *params, gives="i64")
-    args, dims = f.argument("args"), f.argument("dims")
-    values, x, rows, columns, y = (f.load("ptr", args, number(i)) for i in range(5))
-    count, width, total = (f.load("i64", dims, number(i)) for i in range(1, 4))
-    with f.loop(number(0), total) as i:
+    add = elementwise("add", t, "x y", "v", y="y + x * v")
+    f = LoopFunction("sparse_product", 5, 4)
+    (values, x, rows, columns, y), (_, count, width, total) = f.arrays, f.sizes
+    with f.loop(0, total) as i:
         f.store(Value(t, "0.0"), y, i)
-    with f.loop(number(0), count) as k:
+    with f.loop(0, count) as k:
         source = f.at(x, f.op("mul", f.load("i64", columns, k), width), t)
         target = f.at(y, f.op("mul", f.load("i64", rows, k), width), t)
         f.call(add, source, target, f.load(t, values, k), width)

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends.array_api import Array
-from anynet_backends.memory.layout import CACHE_BLOCK, inverse
+from anynet_backends.memory.layout import CACHE_BLOCK, axes_in_memory, inverse
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.memory.reductions import ones_vector
 from anynet_backends.products import matmul
@@ -45,7 +45,7 @@ class _Groups:
     """An array in its memory order, as (P, S, C)."""
 
     def __init__(self, x: Array, axes: Ints, shape: Ints) -> None:
-        order = tuple(sorted(range(x.ndim), key=lambda i: (-x.strides[i], i)))
+        order = axes_in_memory(x.strides)
         if not x.transpose(order).flags.c_contiguous:
             order = tuple(range(x.ndim))
         self.order, self.back = order, inverse(order)

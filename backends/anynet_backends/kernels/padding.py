@@ -18,10 +18,10 @@ from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.concurrency import after_fork
 from anynet_backends.jit import availability
-from anynet_backends.jit.ir_builder import Function, Loop, Value, compiled, kinds, number
+from anynet_backends.jit.ir_builder import Function, Loop, LoopFunction, Value, compiled, elementwise, kinds
 from anynet_backends.kernel_table import register_in
 from anynet_backends.memory.layout import axes_in_memory, inverse
-from anynet_backends.memory.outputs import dense, empty_output
+from anynet_backends.memory.outputs import dense, empty_output, in_memory_order, permuted
 from anynet_backends.memory.reductions import PLAIN_FLOATS
 
 __all__ = ["KERNELS"]
@@ -33,42 +33,29 @@ _kernel = register_in(KERNELS, traceable=True)
 _Pairs = tuple[tuple[int, int], ...]
 
 
-def _row(name: str, t: str, *, add: bool) -> Function:
-    """(from, to, n): copies a row, or adds it."""
-    f = Function(name, ("ptr noalias", "a"), ("ptr noalias", "b"), ("i64", "n"))
-    a, b = f.argument("a"), f.argument("b")
-    with f.loop(number(0), f.argument("n")) as i:
-        value = f.load(t, a, i)
-        f.store(f.op("fadd", f.load(t, b, i), value) if add else value, b, i)
-    return f
-
-
 def _over_rows(t: str, *, back: bool) -> tuple[Function, ...]:
     """(array, padded array), or with `back` (padded array, array); sizes: blocks, padded rows per block, length of a row, elements
     before and after it, elements per block; data: the offset of each row in its block, in elements, and the positions of the ends."""
-    row = _row("row", t, add=back)
-    params = ("ptr", "args"), ("ptr", "dims"), ("ptr", "steps"), ("ptr", "data")
-    f = Function("over_rows", *params, gives="i64")
-    args, dims, steps, data = (f.argument(name) for _, name in params)
-    blocks, rows, length, before, after, inside = (f.load("i64", dims, number(i)) for i in range(6))
+    row = elementwise("row", t, "x y", y="y + x" if back else "x")
+    f = LoopFunction("over_rows", 2, 6)
+    (first, second), (blocks, rows, length, before, after, inside), data = f.arrays, f.sizes, f.data
     ends = f.at(data, rows, "i64")
     behind = f.op("add", before, length)
     width = f.op("add", behind, after)
-    first, second = (f.load("ptr", args, number(i)) for i in range(2))
-    one, two = (f.load("i64", steps, number(6 * i)) for i in range(2))
-    with f.loop(number(0), blocks) as block:
+    one, two = f.step(0), f.step(1)
+    with f.loop(0, blocks) as block:
         a, b = f.at(first, f.op("mul", block, one)), f.at(second, f.op("mul", block, two))
         plain, padded = (b, a) if back else (a, b)
         if back:
-            with f.loop(number(0), inside) as i:
+            with f.loop(0, inside) as i:
                 f.store(Value(t, "0.0"), plain, i)
-        with f.loop(number(0), rows) as r:
+        with f.loop(0, rows) as r:
             inner = f.at(plain, f.load("i64", data, r), t)
             outer = f.at(padded, f.op("mul", r, width), t)
             middle = f.at(outer, before, t)
             f.call(row, *((middle, inner) if back else (inner, middle)), length)
-            for start, count, offset in ((number(0), before, number(0)), (behind, after, before)):
-                with f.loop(number(0), count) as j:
+            for start, count, offset in ((0, before, 0), (behind, after, before)):
+                with f.loop(0, count) as j:
                     place = f.load("i64", ends, f.op("add", offset, j))
                     at = f.op("add", start, j)
                     if back:
@@ -170,13 +157,10 @@ def pad_around(xp: Backend, x: Array, *, pairs: _Pairs, mode: str, need: Any) ->
         return NotImplemented
     if not availability.available():
         return _by_numpy(x, pairs, mode, need) if xp.eager else NotImplemented
-    order = axes_in_memory(x.strides)
-    if not x.flags.c_contiguous and not xp.permute_dims(x, order).flags.c_contiguous:
-        x, order = dense(xp, x), tuple(range(x.ndim))
+    v, order = in_memory_order(xp, x)
     back = inverse(order)
-    v = xp.permute_dims(x, order)
     plan = _plan(v.shape, tuple(pairs[i] for i in order), mode, dtype)
-    y = xp.permute_dims(xp.call(plan.forward, v), back)
+    y = permuted(xp, xp.call(plan.forward, v), back)
     if need is None:
         return y
-    return y, lambda g: (xp.permute_dims(xp.call(plan.backward, dense(xp, xp.permute_dims(g, order))), back),)
+    return y, lambda g: (permuted(xp, xp.call(plan.backward, dense(xp, permuted(xp, g, order))), back),)

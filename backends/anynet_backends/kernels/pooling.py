@@ -11,7 +11,7 @@ import numpy as np
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.kernel_table import KernelTable, register_in
-from anynet_backends.memory.layout import inverse
+from anynet_backends.memory.layout import axes_in_memory, inverse
 from anynet_backends.memory.outputs import empty_output
 
 KERNELS: KernelTable = {}
@@ -36,7 +36,7 @@ def max_pool(
         )
         for at in itertools.product(*map(range, kernel))
     ]
-    order = tuple(sorted(range(x.ndim), key=lambda i: (-x.strides[i], i)))
+    order = axes_in_memory(x.strides)
     y = empty_output((*x.shape[: x.ndim - len(out)], *out), x.dtype, order)
     np.maximum(x[keys[0]], x[keys[1]], out=y)
     for key in keys[2:]:
@@ -89,12 +89,8 @@ def window_sum(xp: Backend, x: Array, *, out: Any, kernel: Any, stride: Any, pad
     return y if need is None else (y, lambda g: (_spread(g, out, kernel, stride, pads, x.shape),))
 
 
-def _order(a: Array) -> tuple[int, ...]:
-    return tuple(sorted(range(a.ndim), key=lambda i: (-a.strides[i], i)))
-
-
 def _spread(g: Array, out: Any, kernel: Any, stride: Any, pads: Any, shape: Any) -> Array:
-    order, lead, v = _order(g), len(shape) - len(kernel), g
+    order, lead, v = axes_in_memory(g.strides), len(shape) - len(kernel), g
     sizes = [lo + n + hi for n, (lo, hi) in zip(shape[lead:], pads, strict=True)]
     for i, (n, k, s, size) in enumerate(zip(out, kernel, stride, sizes, strict=True)):
         if size == n * s == n and k == 1:
@@ -115,7 +111,7 @@ def _spread(g: Array, out: Any, kernel: Any, stride: Any, pads: Any, shape: Any)
 
 
 def _sums(x: Array, out: Any, kernel: Any, stride: Any, pads: Any) -> Array:
-    order, lead, v = _order(x), x.ndim - len(kernel), x
+    order, lead, v = axes_in_memory(x.strides), x.ndim - len(kernel), x
     if any(map(any, pads)):
         sizes = [lo + n + hi for n, (lo, hi) in zip(x.shape[lead:], pads, strict=True)]
         v = np.zeros([(*x.shape[:lead], *sizes)[i] for i in order], x.dtype).transpose(inverse(order))

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from anynet_backends.array_api import Array
-from anynet_backends.memory.layout import inverse
+from anynet_backends.memory.layout import axes_in_memory, inverse
 
-__all__ = ["dense", "empty_output", "write_into"]
+__all__ = ["dense", "empty_output", "in_memory_order", "permuted", "write_into"]
 
 
 class _Offered(threading.local):
@@ -57,6 +57,19 @@ _contiguous.calls = lambda out, x: [(np.copyto, (out, x, "unsafe"))]  # type: ig
 def dense(xp: Any, x: Array) -> Array:
     """x in memory in the order of its axes, for kernels that are traceable."""
     return x if x.flags.c_contiguous else xp.call(_contiguous, x)
+
+
+def in_memory_order(xp: Any, x: Array) -> tuple[Array, tuple[int, ...]]:
+    """x with its axes in memory order, which has no gaps, and that order; a copy in the order of its axes, where it has gaps."""
+    order = axes_in_memory(x.strides)
+    if x.flags.c_contiguous or not xp.permute_dims(x, order).flags.c_contiguous:
+        return dense(xp, x), tuple(range(x.ndim))
+    return xp.permute_dims(x, order), order
+
+
+def permuted(xp: Any, x: Array, order: tuple[int, ...]) -> Array:
+    """x with its axes in an order; x itself where they are, since views are no results of compiled calls."""
+    return x if order == tuple(range(x.ndim)) else xp.permute_dims(x, order)
 
 
 def write_into(places: tuple[Array, ...], f: Callable[..., Any], args: Any, kwargs: Any) -> None:
