@@ -1,6 +1,7 @@
 """Discrete Fourier transforms: linear maps, so each has its transpose as its rule.
 
-y = F x with F_kj = e^{-2πi jk/n}; the gradient of x is Fᴴ g, which is the inverse transform without its factor 1/n.
+y = F x with F_kj = e^{-2πi jk/n}; the gradient of x is Fᴴ g, which is the inverse transform without its factor 1/n. Of a real signal the
+first n/2 + 1 coefficients are computed; all of them but the first and, for even n, the last stand for two, hence the factors 1/2 and 2.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from anynet import dtypes
 from anynet.autograd.broadcasting import cast_to
 from anynet.autograd.primitive import primitive
 from anynet.ops.creation import zeros
-from anynet.ops.elementwise import conj, real
+from anynet.ops.elementwise import conj
 from anynet.ops.indexing import getitem
-from anynet.ops.manipulation import concat, flip, roll
+from anynet.ops.manipulation import concat, roll
 from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
@@ -47,6 +48,37 @@ def _ifft(xp: Backend, x: Array, *, axis: int, norm: str) -> Array:
 
 _fft.vjp(x=lambda g, axis, norm: _ifft(g, axis=axis, norm=_OTHER[norm]))
 _ifft.vjp(x=lambda g, axis, norm: _fft(g, axis=axis, norm=_OTHER[norm]))
+
+
+@primitive(name="rfft")
+def _rfft(xp: Backend, x: Array, *, axis: int, norm: str) -> Array:
+    return xp.fft.rfft(x, axis=axis, norm=norm)
+
+
+@primitive(name="irfft")
+def _irfft(xp: Backend, x: Array, *, n: int, axis: int, norm: str) -> Array:
+    """n numbers from n // 2 + 1 coefficients; the imaginary parts of those that stand for themselves alone count for nothing."""
+    return xp.fft.irfft(x, n=n, axis=axis, norm=norm)
+
+
+def _alone(g: Any, n: int, axis: int) -> Array:
+    """1 for the coefficients along an axis that stand for themselves alone, 0 for those that stand for two, in the precision of g."""
+    plain = unwrap(g)
+    xp = backend_of(plain)
+    k = xp.arange(n // 2 + 1, device=plain.device)
+    found = xp.astype(
+        (k == 0) | (2 * k == n), xp.float32 if dtypes.of(plain.dtype).itemsize <= 8 else xp.float64
+    )
+    return xp.reshape(found, (-1, *(1,) * (len(g.shape) - 1 - axis)))
+
+
+def _rfft_rule(g: Any, x_shape: tuple[int, ...], axis: int, norm: str) -> Any:
+    n = x_shape[axis]
+    return _irfft(g * (0.5 + 0.5 * _alone(g, n, axis)), n=n, axis=axis, norm=_OTHER[norm])
+
+
+_rfft.vjp(x=_rfft_rule)
+_irfft.vjp(x=lambda g, n, axis, norm: _rfft(g, axis=axis, norm=_OTHER[norm]) * (2.0 - _alone(g, n, axis)))
 
 
 def _complex(x: Any) -> Any:
@@ -135,32 +167,18 @@ def rfft(x: ArrayLike, /, *, n: int | None = None, axis: int = -1, norm: str = "
         msg = f"rfft: x must be of a real floating-point dtype, got {dtypes.of(unwrap(x).dtype)}"
         raise TypeError(msg)
     (where,) = axes_of(axis, len(x.shape))
-    y = fft(x, n=n, axis=where, norm=norm)
-    return getitem(y, (*((slice(None),) * where), slice(0, y.shape[where] // 2 + 1), ...))
-
-
-def _hermitian(x: Any, n: int | None, axis: int) -> Any:
-    """All n coefficients of a real signal from the first n/2 + 1."""
-    x = _complex(x)
-    n = 2 * (x.shape[axis] - 1) if n is None else n
-    if n < 1:
-        msg = f"irfft: n must be ≥ 1, got {n}"
-        raise ValueError(msg)
-    half = _resize(x, n // 2 + 1, axis)
-    before = (slice(None),) * axis
-    dtype = dtypes.of(unwrap(half).dtype)
-    ends = cast_to(real(getitem(half, (*before, slice(0, 1), ...))), dtype=dtype)
-    parts = [ends, getitem(half, (*before, slice(1, (n + 1) // 2), ...))]
-    if n % 2 == 0:
-        parts.append(cast_to(real(getitem(half, (*before, slice(n // 2, n // 2 + 1), ...))), dtype=dtype))
-    parts.append(conj(flip(getitem(half, (*before, slice(1, (n + 1) // 2), ...)), axis=axis)))
-    return concat(parts, axis=axis)
+    return _rfft(_resize(x, n, where), axis=where, norm=_norm(norm))
 
 
 def irfft(x: ArrayLike, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
     """The inverse of `rfft`: n real numbers (None: 2 (m − 1) from m coefficients)."""
     (where,) = axes_of(axis, len(x.shape))
-    return real(_ifft(_hermitian(x, n, where), axis=where, norm=_norm(norm)))
+    x = _complex(x)
+    n = 2 * (x.shape[where] - 1) if n is None else n
+    if n < 1:
+        msg = f"irfft: n must be ≥ 1, got {n}"
+        raise ValueError(msg)
+    return _irfft(_resize(x, n // 2 + 1, where), n=n, axis=where, norm=_norm(norm))
 
 
 def hfft(x: ArrayLike, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:

@@ -34,6 +34,19 @@ def test_second_order(name):
     an.gradgradcheck(lambda t: function(t) * function(t), [an.Tensor(sample(name), requires_grad=True)])
 
 
+@pytest.mark.parametrize("n", [6, 7])
+def test_coefficients_that_stand_for_themselves_are_real(n):
+    """The imaginary part of the first coefficient, and for even n of the last, counts for nothing and has no gradient."""
+    x = sample("irfft")[:, : n // 2 + 1]
+    alone = [0, n // 2] if n % 2 == 0 else [0]
+    other = x.copy()
+    other[:, alone] += 3j
+    assert an.fft.irfft(an.Tensor(other), n=n).tolist() == an.fft.irfft(an.Tensor(x), n=n).tolist()
+    variable = an.Tensor(x, requires_grad=True)
+    an.sum(an.fft.irfft(variable, n=n) ** 3).backward()
+    assert (variable.grad.numpy()[:, alone].imag == 0).all()
+
+
 def test_frequencies_and_shifts():
     assert abs(an.fft.fftfreq(5, d=0.5).numpy() - np.fft.fftfreq(5, 0.5)).max() < 1e-7
     assert abs(an.fft.rfftfreq(6).numpy() - np.fft.rfftfreq(6)).max() < 1e-7
