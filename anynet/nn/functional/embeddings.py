@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 from anynet import dtypes
 from anynet.autograd.broadcasting import cast_to, widened
 from anynet.equations import equation
 from anynet.ops.elementwise import where as where_
 from anynet.ops.embedding import embedding as lookup
-from anynet.ops.indexing import take
-from anynet.ops.manipulation import reshape
+from anynet.ops.indexing import scatter_rows
+from anynet.ops.manipulation import expand_dims
 from anynet.ops.reductions import max as max_
 from anynet.ops.reductions import sum
 from anynet.tensor import Tensor, to_plain, unwrap, wrap
 from anynet.typing import ArrayLike
-from anynet_backends import backend_of
+from anynet_backends import Array, backend_of
 
 __all__ = ["embedding", "embedding_bag", "one_hot"]
 
@@ -138,41 +141,104 @@ def embedding_bag(
     [[2.0], [3.0]]
     """
     where = "embedding_bag"
-    _check_bags(where, input, mode, per_sample_weights)
+    index = to_plain(input, device=None if hasattr(input, "shape") else weight.device)
+    _check_bags(where, tuple(index.shape), offsets, mode, per_sample_weights)
     if sparse and mode == "max":
         msg = f"{where}: mode must be 'sum' or 'mean' with sparse=True, as in PyTorch, got 'max'"
         raise ValueError(msg)
-    flat = to_plain(input, device=None if hasattr(input, "shape") else weight.device)
-    cells = _cells(where, tuple(flat.shape), offsets, include_last_offset)
-    count, longest = len(cells), max(map(len, cells), default=0)
-    xp = backend_of(flat)
-    kind = dtypes.native(xp, dtypes.of(unwrap(weight).dtype))
-    padded = [[*row, *[-1] * (longest - len(row))] for row in cells]
-    place = xp.reshape(xp.asarray(padded, dtype=xp.int64, device=flat.device), (count, longest))
-    there = place >= 0
-    place = xp.where(there, place, xp.zeros_like(place))
-    flat = xp.reshape(flat, (-1,))
-    chosen = xp.reshape(xp.take(flat, xp.reshape(place, (-1,)), axis=0), tuple(place.shape))
+    bags = None if len(index.shape) == 2 else _Bags(where, index, offsets, include_last_offset)
+    there = None
+    if bags is not None and mode == "max":
+        index, there = bags.table(index)
+    xp = backend_of(index)
+    rows = lookup(wrap(index), weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     if padding_idx is not None:
-        there = xp.logical_and(there, chosen != padding_idx % weight.shape[0])
-    rows = lookup(wrap(chosen), weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
-    mask = xp.expand_dims(there, axis=2)
-    if mode == "max" and longest:
-        largest = max_(where_(wrap(mask), rows, float("-inf")), axis=1)
-        some = xp.any(mask, axis=1)
-        return where_(wrap(some), largest, 0.0)
+        other = index != padding_idx % weight.shape[0]
+        there = other if there is None else there & other
+    if mode == "max" and index.shape[1]:
+        return _largest(rows, there)
     if per_sample_weights is not None:
-        scale = take(reshape(per_sample_weights, (-1,)), wrap(xp.reshape(place, (-1,))), axis=0)
-        rows = rows * reshape(scale, (count, longest, 1))
+        rows = rows * expand_dims(per_sample_weights, axis=-1)
     rows = widened(rows)
-    number = xp.astype(mask, unwrap(rows).dtype)
-    total = sum(rows * number, axis=1)
+    if there is not None:
+        there = xp.astype(xp.expand_dims(there, axis=-1), unwrap(rows).dtype)
+        rows = rows * there
+    add_up = bags.sums if bags is not None and mode != "max" else _row_sums
+    total = add_up(rows)
     if mode == "mean":
-        total = total / xp.clip(xp.sum(number, axis=1), 1.0)
-    return total if unwrap(total).dtype == kind else cast_to(total, dtype=dtypes.of(kind))
+        ones = xp.ones((*index.shape, 1), dtype=unwrap(rows).dtype, device=index.device)
+        total = total / xp.clip(unwrap(add_up(ones if there is None else there)), 1.0)
+    kind = dtypes.of(unwrap(weight).dtype)
+    return total if dtypes.of(unwrap(total).dtype) == kind else cast_to(total, dtype=kind)
 
 
-def _check_bags(where: str, input: ArrayLike, mode: str, per_sample_weights: ArrayLike | None) -> None:
+def _row_sums(x: Any) -> Any:
+    return sum(x, axis=1)
+
+
+def _largest(rows: Tensor, there: Array | None) -> Tensor:
+    """The largest of the rows of each bag that are there, and 0 where none is."""
+    if there is None:
+        return max_(rows, axis=1)
+    xp = backend_of(there)
+    largest = max_(where_(wrap(xp.expand_dims(there, axis=2)), rows, float("-inf")), axis=1)
+    return where_(wrap(xp.any(there, axis=1, keepdims=True)), largest, 0.0)
+
+
+class _Bags:
+    """A vector of numbers that offsets cut into bags."""
+
+    def __init__(self, where: str, index: Array, offsets: Any, include_last_offset: bool) -> None:
+        n = index.shape[0]
+        plain = to_plain(offsets, device=index.device)
+        xp = backend_of(plain)
+
+        def check(found: Array) -> None:
+            edges = [int(v) for v in backend_of(found).to_host(found).tolist()]
+            edges = edges if include_last_offset else [*edges, n]
+            pairs = list(itertools.pairwise(edges))
+            if edges[:1] != [0] or any(a > b for a, b in pairs) or edges[-1] > n:
+                msg = f"{where}: offsets must begin with 0 and increase up to {n}, got {edges[:8]}"
+                raise ValueError(msg)
+
+        xp.check(check, plain)
+        self.edges = xp.astype(plain, xp.int64)
+        if not include_last_offset:
+            self.edges = xp.concat([self.edges, xp.full((1,), n, dtype=xp.int64, device=plain.device)])
+        self.count, self.rest = self.edges.shape[0] - 1, int(include_last_offset)
+
+    def sums(self, x: Any) -> Any:
+        """The sum of the rows of each bag. Those behind the last offset are of one more, which is left out."""
+        xp = backend_of(self.edges)
+        places = xp.arange(x.shape[0], dtype=xp.int64, device=self.edges.device)
+        bag = xp.searchsorted(self.edges, places, side="right") - 1
+        total = scatter_rows(x, index=xp.astype(bag, xp.int64), shape=(self.count + self.rest, *x.shape[1:]))
+        return total[: self.count, ...] if self.rest else total
+
+    def table(self, index: Array) -> tuple[Array, Array]:
+        """The numbers as a matrix with a row for each bag, and whether there is one at each place."""
+        xp = backend_of(index)
+        lengths = self.edges[1:] - self.edges[:-1]
+        longest = int(xp.max(lengths)) if self.count else 0
+        along = xp.arange(longest, dtype=xp.int64, device=index.device)
+        there = along < xp.expand_dims(lengths, axis=1)
+        places = xp.where(there, xp.expand_dims(self.edges[:-1], axis=1) + along, 0)
+        return xp.reshape(xp.take(index, xp.reshape(places, (-1,)), axis=0), tuple(places.shape)), there
+
+
+def _check_bags(
+    where: str,
+    shape: tuple[int, ...],
+    offsets: ArrayLike | None,
+    mode: str,
+    per_sample_weights: ArrayLike | None,
+) -> None:
+    if len(shape) == 2 and offsets is not None:
+        msg = f"{where}: offsets need an input of one axis, got shape {shape}; leave them out"
+        raise ValueError(msg)
+    if len(shape) != 2 and (len(shape) != 1 or offsets is None):
+        msg = f"{where}: input must be (bags, n), or a vector with offsets, got shape {shape}"
+        raise ValueError(msg)
     if mode not in ("sum", "mean", "max"):
         msg = f"{where}: mode must be 'sum', 'mean' or 'max', got {mode!r}"
         raise ValueError(msg)
@@ -181,34 +247,6 @@ def _check_bags(where: str, input: ArrayLike, mode: str, per_sample_weights: Arr
     if mode != "sum":
         msg = f"{where}: per_sample_weights need mode 'sum', got {mode!r}"
         raise ValueError(msg)
-    if tuple(per_sample_weights.shape) != tuple(input.shape):
-        msg = (
-            f"{where}: per_sample_weights must have the shape of input, {tuple(input.shape)}, got "
-            f"{tuple(per_sample_weights.shape)}"
-        )
+    if tuple(per_sample_weights.shape) != shape:
+        msg = f"{where}: per_sample_weights must have the shape of input, {shape}, got {tuple(per_sample_weights.shape)}"
         raise ValueError(msg)
-
-
-def _cells(
-    where: str, shape: tuple[int, ...], offsets: ArrayLike | None, include_last_offset: bool
-) -> list[list[int]]:
-    """For each bag the positions of its numbers in the flat input."""
-    if len(shape) == 2:
-        if offsets is not None:
-            msg = f"{where}: offsets need an input of one axis, got shape {shape}; leave them out"
-            raise ValueError(msg)
-        bags, longest = shape
-        return [[*range(i * longest, (i + 1) * longest)] for i in range(bags)]
-    if len(shape) != 1 or offsets is None:
-        msg = f"{where}: input must be (bags, n), or a vector with offsets, got shape {shape}"
-        raise ValueError(msg)
-    plain = to_plain(offsets)
-    begins = [int(v) for v in backend_of(plain).to_host(plain).tolist()]
-    ends = begins[1:] if include_last_offset else [*begins[1:], shape[0]]
-    begins = begins[:-1] if include_last_offset else begins
-    if (begins and begins[0] != 0) or any(
-        not 0 <= a <= b <= shape[0] for a, b in zip(begins, ends, strict=True)
-    ):
-        msg = f"{where}: offsets must begin with 0 and increase up to {shape[0]}, got {begins[:8]}"
-        raise ValueError(msg)
-    return [[*range(a, b)] for a, b in zip(begins, ends, strict=True)]

@@ -40,6 +40,35 @@ def test_embedding_bag(mode, input, offsets, options):
     np.testing.assert_allclose(ours.weight.grad.numpy(), theirs.weight.grad.numpy(), rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize("mode", ["sum", "mean"])
+def test_offsets_are_arguments_of_a_compiled_function(mode):
+    """A program takes other bags than those it was recorded with, and refuses what the eager call refuses."""
+    w = an.asarray(rng.normal(size=(10, 3)))
+    index = an.asarray([1, 2, 4, 5, 4, 3, 2, 9])
+
+    def bags_and_gradient(w, offsets):
+        return an.value_and_grad(
+            lambda w: an.sum(F.embedding_bag(index, w, offsets, mode=mode, padding_idx=4) ** 2)
+        )(w)
+
+    program = an.compile(bags_and_gradient)
+    for offsets in ([0, 4, 4], [0, 0, 8], [0, 1, 2]):
+        for mine, eager in zip(
+            program(w, an.asarray(offsets)), bags_and_gradient(w, an.asarray(offsets)), strict=True
+        ):
+            assert mine.tolist() == eager.tolist()
+    assert len(program.steps) == 1
+    with pytest.raises(ValueError, match="begin with 0 and increase"):
+        program(w, an.asarray([0, 9, 2]))
+
+
+def test_numbers_behind_the_last_offset_are_of_no_bag():
+    w, index = an.asarray(rng.normal(size=(5, 2))), an.asarray([1, 2, 4, 0])
+    for mode in ("sum", "mean", "max"):
+        y = F.embedding_bag(index, w, an.asarray([0, 1, 3]), mode=mode, include_last_offset=True)
+        assert y.tolist() == F.embedding_bag(index[:3], w, an.asarray([0, 1]), mode=mode).tolist()
+
+
 def test_no_index_counts_from_the_end(xp_device):
     table, bag = nn.Embedding(3, 2).to(xp_device), nn.EmbeddingBag(3, 2, mode="sum").to(xp_device)
     for bad in ([[-1, 0]], [[0, 3]]):
