@@ -93,3 +93,26 @@ def test_impossible_and_refused():
     ):
         with pytest.raises(ValueError, match=message):
             F.ctc_loss(*args, **options)
+
+
+def test_lengths_and_labels_are_arguments_of_a_compiled_function():
+    """A program takes other targets than those it was recorded with, gives the bits of the eager loss, and refuses what that refuses."""
+    x = an.asarray(rng.normal(size=(9, 3, 5)))
+
+    def loss_and_gradient(x, targets, frames, lengths):
+        return an.value_and_grad(lambda x: F.ctc_loss(F.log_softmax(x, -1), targets, frames, lengths))(x)
+
+    program = an.compile(loss_and_gradient)
+    for labels, frames, lengths in (
+        ([[1, 2, 2], [3, 1, 4], [4, 4, 4]], [9, 9, 9], [3, 3, 3]),
+        ([[2, 1, 1], [4, 0, 0], [3, 3, 1]], [9, 4, 7], [3, 1, 2]),
+        ([[1, 0, 0], [0, 0, 0], [2, 1, 0]], [5, 0, 9], [1, 0, 2]),
+    ):
+        given = [an.asarray(v) for v in (labels, frames, lengths)]
+        for mine, eager in zip(program(x, *given), loss_and_gradient(x, *given), strict=True):
+            assert mine.tolist() == eager.tolist()
+    assert len(program.steps) == 1
+    with pytest.raises(ValueError, match="must hold classes"):
+        program(
+            x, an.asarray([[1, 2, 2], [3, 1, 9], [4, 4, 4]]), an.asarray([9, 9, 9]), an.asarray([3, 3, 3])
+        )

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
 from anynet import dtypes
+from anynet.autograd.jit.fused import fused
 from anynet.equations import equation
 from anynet.nn.functional._common import device_of, reduce
 from anynet.ops import elementwise as e
-from anynet.ops.creation import asarray
 from anynet.ops.indexing import take_along_axis
 from anynet.ops.manipulation import concat, reshape
 from anynet.ops.reductions import mean, sum
-from anynet.tensor import Tensor, to_plain, unwrap
+from anynet.tensor import Tensor, to_plain, unwrap, wrap
 from anynet.typing import ArrayLike
-from anynet_backends import backend_of
+from anynet_backends import Array, backend_of
 
 __all__ = ["ctc_loss"]
 
@@ -78,21 +79,33 @@ def ctc_loss(
     if len(x.shape) != 3:
         msg = f"ctc_loss: log_probs must have shape (steps, n, classes) or (steps, classes), got {tuple(log_probs.shape)}"
         raise ValueError(msg)
-    inputs, lengths = _lengths(x.shape, input_lengths, target_lengths)
-    labels = _labels(targets, lengths, blank, x.shape[2], single)
-    alpha = _forward_variables(x, inputs, labels, blank)
+    counts = [_counted(v, device_of(x)) for v in (input_lengths, target_lengths)]
+    labels = to_plain(targets, device=device_of(x))
+    matrix = len(labels.shape) == 2 and not single
+    backend_of(labels).check(functools.partial(_check, tuple(x.shape), blank, matrix), labels, *counts)
+    inputs, lengths = counts
+    labels = labels if matrix else _matrix(labels, lengths)
+    alpha = _forward_variables(x, inputs, lengths, labels, blank)
     loss = -_log_likelihood(alpha, lengths)
     impossible = e.greater(loss, -_NEVER / 10)
     loss = e.where(impossible, 0.0 if zero_infinity else float("inf"), loss)
     if reduction == "mean":
-        return mean(loss / asarray([float(k or 1) for k in lengths], dtype=loss.dtype, device=device_of(x)))
+        xp = backend_of(lengths)
+        return mean(loss / wrap(xp.astype(xp.clip(lengths, 1), dtypes.native(xp, loss.dtype))))
     return reduce(reshape(loss, ()) if single and reduction == "none" else loss, reduction)
 
 
-def _lengths(shape: tuple[int, ...], input_lengths: Any, target_lengths: Any) -> tuple[list[int], list[int]]:
-    """The lengths of inputs and targets as lists, checked."""
-    steps, n, _ = shape
-    inputs, lengths = ([int(i) for i in _listed(v)] for v in (input_lengths, target_lengths))
+def _counted(lengths: Any, device: str) -> Array:
+    """The lengths of inputs or targets as a vector of integers."""
+    plain = to_plain(lengths, device=device)
+    xp = backend_of(plain)
+    return xp.astype(xp.reshape(plain, (-1,)), xp.int64)
+
+
+def _check(shape: tuple[int, ...], blank: int, matrix: bool, labels: Array, *counts: Array) -> None:
+    """Refuse lengths and labels that do not fit; `matrix`: whether targets are the rows of a matrix, not one after the other."""
+    steps, n, classes = shape
+    inputs, lengths, rows = (backend_of(v).to_host(v).tolist() for v in (*counts, labels))
     if (
         len(inputs) != n
         or len(lengths) != n
@@ -105,83 +118,78 @@ def _lengths(shape: tuple[int, ...], input_lengths: Any, target_lengths: Any) ->
         )
         raise ValueError(msg)
     if not n or not steps:
-        msg = f"ctc_loss: log_probs must hold at least one sequence of one step, got shape {tuple(shape)}"
+        msg = f"ctc_loss: log_probs must hold at least one sequence of one step, got shape {shape}"
         raise ValueError(msg)
-    return inputs, lengths
-
-
-def _labels(targets: Any, lengths: list[int], blank: int, classes: int, single: bool) -> list[list[int]]:
-    """The labels of each target, checked: from rows of a matrix, or from one vector of them all."""
     if not 0 <= blank < classes:
         msg = f"ctc_loss: blank must be a class in [0, {classes - 1}], got {blank}"
         raise ValueError(msg)
-    plain = to_plain(targets)
-    rows = _listed(plain)
-    if len(plain.shape) == 2 and not single:
-        labels = [[int(v) for v in row[:k]] for row, k in zip(rows, lengths, strict=True)]
+    if matrix:
+        found = [row[:k] for row, k in zip(rows, lengths, strict=True)]
     else:
-        begins = [0, *itertools.accumulate(lengths)]
-        labels = [[int(v) for v in rows[a:b]] for a, b in itertools.pairwise(begins)]
-    if any(len(row) != k for row, k in zip(labels, lengths, strict=True)) or any(
-        not 0 <= v < classes or v == blank for row in labels for v in row
+        found = [rows[a:b] for a, b in itertools.pairwise([0, *itertools.accumulate(lengths)])]
+    if any(len(row) != k for row, k in zip(found, lengths, strict=True)) or any(
+        not 0 <= v < classes or v == blank for row in found for v in row
     ):
         msg = (
             f"ctc_loss: targets of the lengths {lengths[:8]} must hold classes in [0, {classes - 1}] other than blank={blank}, "
-            f"got {[row[:8] for row in labels[:4]]}"
+            f"got {[row[:8] for row in found[:4]]}"
         )
         raise ValueError(msg)
-    return labels
 
 
-def _forward_variables(x: Any, inputs: list[int], labels: list[list[int]], blank: int) -> Any:
+def _matrix(labels: Array, lengths: Array) -> Array:
+    """Labels that stand one after the other as the rows of a matrix."""
+    xp = backend_of(labels)
+    labels = xp.reshape(labels, (-1,))
+    ends = xp.cumulative_sum(lengths)
+    along = xp.arange(int(xp.max(lengths)), dtype=xp.int64, device=labels.device)
+    there = along < xp.expand_dims(lengths, axis=1)
+    places = xp.where(there, xp.expand_dims(ends - lengths, axis=1) + along, 0)
+    return xp.reshape(xp.take(labels, xp.reshape(places, (-1,)), axis=0), tuple(places.shape))
+
+
+def _forward_variables(x: Any, inputs: Array, lengths: Array, labels: Array, blank: int) -> Any:
     """ln a_t(s) of each sequence after its last frame, (n, 2 · longest + 1)."""
-    n = len(labels)
-    width = 2 * max(map(len, labels), default=0) + 1
-    path = [[blank, *(v for label in row for v in (label, blank))] for row in labels]
-    path = [row + [blank] * (width - len(row)) for row in path]
-    skip = [[s > 1 and row[s] != blank and row[s] != row[s - 2] for s in range(width)] for row in path]
-    device, dtype = device_of(x), dtypes.of(unwrap(x).dtype)
-    index = asarray(path, dtype=dtypes.int64, device=device)
-    may = asarray(skip, dtype=dtypes.bool, device=device)
-    never = asarray([[_NEVER] * 2] * n, dtype=dtype, device=device)
-    first = asarray(
-        [[0.0, 0.0 if row else _NEVER] + [_NEVER] * (width - 2) for row in labels], dtype=dtype, device=device
-    )[:, :width]
+    xp = backend_of(labels)
+    steps, n, _ = x.shape
+    width = 2 * labels.shape[1] + 1
+    dtype, where = dtypes.native(xp, dtypes.of(unwrap(x).dtype)), labels.device
+    there = xp.arange(labels.shape[1], dtype=xp.int64, device=where) < xp.expand_dims(lengths, axis=1)
+    labels = xp.where(there, xp.astype(labels, xp.int64), blank)
+    blanks = xp.full((n, 1), blank, dtype=xp.int64, device=where)
+    pairs = xp.stack([xp.broadcast_to(blanks, labels.shape), labels], axis=2)
+    path = xp.concat([xp.reshape(pairs, (n, width - 1)), blanks], axis=1)
+    may = (path[:, 2:] != blank) & (path[:, 2:] != path[:, :-2])
+    may = xp.concat([xp.zeros((n, 2), dtype=xp.bool, device=where), may], axis=1)[:, :width]
+    never = xp.full((n, width), _NEVER, dtype=dtype, device=where)
+    none = xp.zeros((n, 1), dtype=dtype, device=where)
     # before the first frame only the empty target is possible; the sum over no frames joins x to the graph
-    nothing = asarray([[0.0] + [_NEVER] * (width - 1)] * n, dtype=dtype, device=device)
-    alpha = nothing + reshape(sum(x[:0, :, :], axis=(0, 2)), (n, 1))
-    for t in range(max(inputs)):
-        emitted = take_along_axis(x[t, ...], index, axis=1)
-        if t == 0:
-            new = first + emitted
-        else:
-            behind = concat([never, alpha], axis=1)
-            both = e.logaddexp(alpha, behind[:, 1 : width + 1])
-            new = e.where(may, e.logaddexp(both, behind[:, :width]), both) + emitted
-        running = [t < k for k in inputs]
-        if all(running):
-            alpha = new
-        else:
-            alpha = e.where(reshape(asarray(running, device=device), (n, 1)), new, alpha)
+    alpha = wrap(xp.concat([none, never[:, 1:]], axis=1)) + reshape(sum(x[:0, :, :], axis=(0, 2)), (n, 1))
+    second = xp.where(xp.expand_dims(lengths, axis=1) > 0, none, never[:, :1])
+    first = wrap(xp.concat([none, second, never[:, 2:]], axis=1)[:, :width])
+    emitted = take_along_axis(x, wrap(xp.broadcast_to(path, (steps, n, width))), axis=2)
+    least = int(xp.min(inputs)) if xp.eager else 0
+    allowed, outside = wrap(may), wrap(never[:, :2])
+    for t in range(int(xp.max(inputs)) if xp.eager else steps):
+        new = _next(alpha, emitted[t, ...], allowed, outside) if t else first + emitted[t, ...]
+        alpha = new if t < least else e.where(wrap(xp.expand_dims(inputs, axis=1) > t), new, alpha)
     return alpha
 
 
-def _log_likelihood(alpha: Any, lengths: list[int]) -> Any:
+@fused(4)
+def _next(alpha: Tensor, emitted: Tensor, may: Tensor, outside: Tensor) -> Tensor:
+    """The variables of the next frame: from the same state, the one before, and where it `may` be, the one before that."""
+    behind = concat([outside, alpha], axis=1)
+    width = alpha.shape[1]
+    both = e.logaddexp(alpha, behind[:, 1 : width + 1])
+    return e.where(may, e.logaddexp(both, behind[:, :width]), both) + emitted
+
+
+def _log_likelihood(alpha: Any, lengths: Array) -> Any:
     """ln (a(2k) + a(2k − 1)): the target of length k ends with a blank or with its last label."""
-    device = device_of(alpha)
-    ends = asarray([[2 * k, max(2 * k - 1, 0)] for k in lengths], dtype=dtypes.int64, device=device)
-    last = take_along_axis(alpha, ends, axis=1)
-    lost = asarray([[False, k == 0] for k in lengths], dtype=dtypes.bool, device=device)
-    last = e.where(lost, _NEVER, last)
+    xp = backend_of(lengths)
+    ends = xp.stack([2 * lengths, xp.clip(2 * lengths - 1, 0)], axis=1)
+    last = take_along_axis(alpha, wrap(ends), axis=1)
+    lost = xp.stack([lengths < 0, lengths == 0], axis=1)
+    last = e.where(wrap(lost), _NEVER, last)
     return e.logaddexp(last[:, 0], last[:, 1])
-
-
-def _listed(values: Any) -> list[Any]:
-    """Numbers or lists of numbers as Python lists, from a number, a list or an array."""
-    if isinstance(values, (list, tuple)):
-        return list(values)
-    if isinstance(values, int):
-        return [values]
-    plain = to_plain(values)
-    found = backend_of(plain).to_host(plain).tolist()
-    return found if isinstance(found, list) else [found]
