@@ -27,7 +27,10 @@ def _embedding(
     by_frequency: bool,
     sparse: bool = False,
 ) -> Array:
-    return xp.take(weight, index, axis=0)
+    if len(index.shape) == 1:
+        return xp.take(weight, index, axis=0)
+    rows = xp.take(weight, xp.reshape(index, (-1,)), axis=0)
+    return xp.reshape(rows, (*index.shape, *weight.shape[1:]))
 
 
 def _embedding_rule(
@@ -35,6 +38,8 @@ def _embedding_rule(
 ) -> Any:
     index = unwrap(index)
     xp = backend_of(index)
+    if len(index.shape) != 1:
+        index, g = xp.reshape(index, (-1,)), reshape(g, (-1, *weight_shape[1:]))
     if sparse and not isinstance(g, Tensor):  # a gradient that is differentiated again is an array
         return _rows(xp, g, weight_shape, index, padding)
     if padding is not None:
@@ -47,6 +52,7 @@ def _embedding_rule(
 
 
 _embedding.vjp(weight=_embedding_rule)
+_embedding.blockable = False
 
 
 def _rows(xp: Backend, g: Array, shape: tuple[int, ...], index: Array, padding: int | None) -> Rows:
@@ -98,10 +104,7 @@ def embedding(
         msg = f"embedding: weight must be (rows, width), got shape {tuple(weight.shape)}"
         raise ValueError(msg)
     plain = to_plain(index, device=None if hasattr(index, "shape") else weight.device)
-    shape = tuple(plain.shape)
-    xp = backend_of(plain)
-    flat = plain if len(shape) == 1 else xp.reshape(plain, (-1,))
-    flat = check_index(flat, weight.shape[0], "embedding", negative=False)
+    index = check_index(plain, weight.shape[0], "embedding", negative=False)
     if padding_idx is not None:
         if not -weight.shape[0] <= padding_idx < weight.shape[0]:
             msg = f"embedding: padding_idx must be in [{-weight.shape[0]}, {weight.shape[0] - 1}], got {padding_idx}"
@@ -115,8 +118,7 @@ def embedding(
                 f"scaled in place; got {got}"
             )
             raise TypeError(msg)
-        _shorten(weight, flat, max_norm, norm_type)
+        _shorten(weight, reshape(index, (-1,)), max_norm, norm_type)
     if sparse and isinstance(weight, Tensor) and type(weight.edge) is Leaf:
         weight.edge.table = True
-    rows = _embedding(weight, flat, padding=padding_idx, by_frequency=scale_grad_by_freq, sparse=sparse)
-    return rows if len(shape) == 1 else reshape(rows, (*shape, weight.shape[1]))
+    return _embedding(weight, index, padding=padding_idx, by_frequency=scale_grad_by_freq, sparse=sparse)

@@ -125,7 +125,7 @@ class Specialization:
         size = 0
         for x in data:
             size += x.nbytes
-        if size > _BLOCKED_BYTES and not self.prim.array_meta:
+        if size > _BLOCKED_BYTES and self.prim.blockable and not self.prim.array_meta:
             made = self.observe_large(data)
             if made is not None:
                 return made
@@ -178,7 +178,7 @@ class Specialization:
         form = tuple([(x.shape, x.strides, x.dtype) for x in data])
         found = self.blocked.get(form)
         if found is None:
-            if form in self.blocked or not all([x.flags.aligned for x in data]) or not self.prim.blockable:
+            if form in self.blocked or not all([x.flags.aligned for x in data]):
                 return None
             seen = self.large_counts.get(form, 0) + 1
             if len(self.large_counts) > _MAX_COUNTED:

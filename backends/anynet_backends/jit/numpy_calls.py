@@ -34,12 +34,19 @@ def scatter(x: Array, i: Array, j: Array, value: Any) -> None:
     x[i, j] = value
 
 
+_FEW: Final = 32
+"""Integers that Python compares sooner than NumPy."""
 _UNSIGNED: Final = {np.dtype(np.int32): np.dtype(np.uint32), np.dtype(np.int64): np.dtype(np.uint64)}
 
 
 def within(x: Array, length: int, refuse: Callable[[Array], None]) -> None:
     """``refuse(x)``, which need not be asked where all of x lies from 0 to length − 1. Read as unsigned numbers, negative ones lie
     beyond that too, so that one maximum tells."""
+    if 0 < x.size <= _FEW:
+        numbers = x.ravel().tolist()
+        if min(numbers) < 0 or max(numbers) >= length:
+            refuse(x)
+        return
     unsigned = _UNSIGNED.get(x.dtype)
     if unsigned is None or x.size == 0 or np.maximum.reduce(x.view(unsigned), None) >= min(length, 1 << 31):
         refuse(x)

@@ -37,13 +37,14 @@ def _rows(
 ) -> Any:
     if weight.size < LARGE or weight.dtype.kind != "f" or type(index) is not np.ndarray or sparse:
         return NotImplemented
-    y = np.take(weight, index, axis=0)
+    y = weight.take(index, 0)
     if need is None:
         return y
     shape = weight.shape
 
     def pull(g: Array) -> tuple[Any, ...]:
-        places, values = index.astype(np.intp, copy=False), g  # lookups of one table may have several types
+        # lookups of one table may have several types
+        places, values = index.reshape(-1).astype(np.intp, copy=False), g.reshape(-1, *shape[1:])
         if padding is not None:
             kept = places != padding
             if not kept.all():
