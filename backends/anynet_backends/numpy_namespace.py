@@ -86,12 +86,37 @@ def _sort(x: Array, /, *, axis: int = -1, descending: bool = False, stable: bool
 
 
 def _argsort(x: Array, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Array:
+    if x.dtype == np.float32 and x.size >= _MANY and x.shape[axis] >= _LONG:
+        return _argsort_by_keys(x, axis, descending)
     kind: Any = "stable" if stable else None
     if not descending:
         return np.argsort(x, axis=axis, kind=kind)
     # sorting the reversed array and reversing the order keeps equal elements in their first order
     order = np.flip(np.argsort(np.flip(x, axis=axis), axis=axis, kind=kind), axis=axis)
     return x.shape[axis] - 1 - order
+
+
+_MANY: Final = 1 << 11
+_LONG: Final = 16
+"""Elements, and how many of them along the axis, from which integers are sorted sooner than positions."""
+
+
+def _argsort_by_keys(x: Array, axis: int, descending: bool) -> Array:
+    """The stable order of float32 numbers by sorting integers, for which NumPy has vector instructions: the bits of a number, in the order
+    of the numbers, above its position. NaN is larger than all numbers, as in NumPy."""
+    y = np.add(np.moveaxis(x, axis, -1), np.float32(0), order="C")  # 0 and −0 are equal
+    if np.isnan(np.maximum.reduce(y, None)):
+        y[np.isnan(y)] = np.nan
+    bits = y.view(np.int32)
+    bits ^= (bits >> 31) & 0x7FFFFFFF
+    if descending:
+        np.invert(bits, bits)
+    keys = bits.astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(y.shape[-1])
+    keys.sort(axis=-1)
+    keys &= 0xFFFFFFFF
+    return np.moveaxis(keys, -1, axis)
 
 
 class FInfo(NamedTuple):

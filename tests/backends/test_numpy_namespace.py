@@ -76,6 +76,27 @@ def test_sorting(compat, descending, axis):
     assert ties.tolist() == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("descending", [False, True])
+def test_positions_of_many_short_numbers_are_those_of_a_stable_sort(axis, descending):
+    """With ties, both zeros, infinities and NaN of both signs, and whatever way the array lies in memory."""
+    x = np.random.default_rng(0).normal(size=(40, 64, 3)).round(1).astype(np.float32)
+    x[:20, 0, 0], x[1, ::3, 0], x[2, ::5, 0], x[3, :40:2, 0], x[4, ::7, 0] = (
+        0.0,
+        -0.0,
+        np.nan,
+        -np.float32(np.nan),
+        np.inf,
+    )
+    x[5, ::4, 0] = -np.inf
+    for array in (x, x[:, ::-1], np.asfortranarray(x), np.round(x, 0)):
+        assert array.size > 1 << 11
+        expected = np.argsort(np.flip(array, axis) if descending else array, axis=axis, kind="stable")
+        if descending:
+            expected = array.shape[axis] - 1 - np.flip(expected, axis)
+        assert (xp.argsort(array, axis=axis, descending=descending) == expected).all()
+
+
 def test_diff_takes_none():
     x = np.array([1, 4, 9])
     assert xp.diff(x, prepend=None, append=None).tolist() == [3, 5]
