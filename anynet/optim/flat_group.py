@@ -55,6 +55,8 @@ class FlatGroup:
         self.grads: Any = self._new(self.dtype) if buffered else None
         # whether the gradients in the vector are finite; made when it is first asked, as LLVM is loaded for it
         self._check: Callable[[], bool] | None = None
+        # of complex parameters each part is a number to an element-wise update, as in PyTorch
+        self.number: Any = self.xp.as_real(self.values[:1]).dtype
         self.state: dict[str, Array] = {}
         # for each slot, the offset and shape of every parameter's piece
         self.parts: dict[str, list[tuple[int, Shape]]] = {}
@@ -116,10 +118,14 @@ class FlatGroup:
     ) -> Iterator[tuple[Array, Array, dict[str, Array]]]:
         """The vectors of the parameters first … last − 1 (values, gradients, state), so many numbers at a time, or all."""
         begin, end = self.offsets[first], self.offsets[last]
-        step = max(width or end - begin, 1)
+        step, real = max(width or end - begin, 1), self.xp.as_real
         for a in range(begin, max(end, begin + 1), step):
             b = min(a + step, end)
-            yield self.values[a:b], self.grads[a:b], {name: s[a:b] for name, s in self.state.items()}
+            yield (
+                real(self.values[a:b]),
+                real(self.grads[a:b]),
+                {name: real(s[a:b]) for name, s in self.state.items()},
+            )
 
     def by_rows(self, first: int, last: int, *, clean: bool) -> Iterator[tuple[int, int, Array | None]]:
         """The range first … last − 1 in parts (first, last, None), and (i, i + 1, rows) of parameters of which a gradient was written

@@ -106,13 +106,13 @@ def _check_elementwise(update: ElementwiseUpdate, flat: FlatGroup, c: dict[str, 
     """Refuse, once for each kind of group, an update that does something else to vectors than to their parts, or changes the gradient."""
     if flat.xp.block_size is None:  # vectors are not cut there
         return
-    key = (flat.dtype, *flat.state, *c)
+    key = (flat.number, *flat.state, *c)
     known = _checked.setdefault(update, set())
     if key in known:
         return
     name = getattr(update, "__qualname__", repr(update))
     whole, again, half, rest = (_tried(update, flat, c, a, b) for a, b in ((0, 8), (0, 8), (0, 3), (3, 8)))
-    if not _alike(flat.xp, [whole[0]], [_vector(flat, flat.dtype, 1, 0, 8)]):
+    if not _alike(flat.xp, [whole[0]], [_vector(flat, flat.number, 1, 0, 8)]):
         msg = f"{name}: an element-wise update must not change the gradient g in place; write g = g + …, not g += …"
         raise TypeError(msg)
     parts = [flat.xp.concat(pair) for pair in zip(half, rest, strict=True)]
@@ -136,9 +136,10 @@ def _tried(
     update: ElementwiseUpdate, flat: FlatGroup, c: dict[str, Any], first: int, last: int
 ) -> list[Array]:
     """The gradient, the parameters and the state after an update of a part of some numbers."""
-    p, g = (_vector(flat, flat.dtype, turn, first, last) for turn in (0, 1))
+    p, g = (_vector(flat, flat.number, turn, first, last) for turn in (0, 1))
     state = {
-        n: _vector(flat, a.dtype, 2 + k % 6, first, last, abs) for k, (n, a) in enumerate(flat.state.items())
+        n: _vector(flat, flat.wide or flat.number, 2 + k % 6, first, last, abs)
+        for k, n in enumerate(flat.state)
     }
     with flat.xp.errstate():
         apply(update, flat.xp, flat.wide, p, g, state, c)
@@ -159,7 +160,7 @@ _programs: weakref.WeakKeyDictionary[Any, dict[Any, ElementwiseProgram | None]] 
 
 def _program(update: ElementwiseUpdate, flat: FlatGroup, names: tuple[str, ...]) -> ElementwiseProgram | None:
     slots = tuple(flat.state)
-    dtypes = [flat.dtype, flat.dtype, *(a.dtype for a in flat.state.values())]
+    dtypes = [flat.number] * 2 + [flat.wide or flat.number] * len(flat.state)
     key = (*dtypes, *slots, *names)
     known = _programs.setdefault(update, {})
     if key not in known:
@@ -171,7 +172,7 @@ def _program(update: ElementwiseUpdate, flat: FlatGroup, names: tuple[str, ...])
         traceable_numpy()
         tracer: Any = TYPES[TracedArray]
         try:
-            known[key] = ElementwiseProgram(tracer, function, dtypes, names, flat.wide or flat.dtype, (1,))
+            known[key] = ElementwiseProgram(tracer, function, dtypes, names, flat.wide or flat.number, (1,))
         except CompileError:
             known[key] = None
     return known[key]

@@ -346,6 +346,11 @@ class Backend:
         """`array` in the memory layout of `like`, if operations on both are faster then."""
         return array
 
+    def as_real(self, array: Array) -> Array:
+        """A vector of complex numbers as one of their real and imaginary parts, in the same memory. It stays as it is where its numbers are
+        real, and where the library has no such view."""
+        return array
+
     def common_memory(self, arrays: Sequence[Array]) -> Array | None:
         """A vector that consists of these arrays and nothing else, in its memory, where there is one and one pass over it is less
         than one over each; writes into it are writes into them."""

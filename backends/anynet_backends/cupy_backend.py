@@ -151,6 +151,9 @@ class CupyBackend(Backend):
 
         return call
 
+    def as_real(self, array: Array) -> Array:
+        return array.view(array.real.dtype) if array.dtype.kind == "c" else array
+
     def check(
         self,
         function: Callable[..., None],

@@ -178,6 +178,9 @@ class NumpyBackend(Backend):
         order = axes_in_memory(like.strides)
         return in_order(array, order).transpose(inverse(order))
 
+    def as_real(self, array: Array) -> Array:
+        return array.view(array.real.dtype) if array.dtype.kind == "c" else array
+
     def adjacent(self, arrays: Sequence[Array]) -> Array | None:
         base = arrays[0].base
         if (
