@@ -378,7 +378,11 @@ def node_gradients(
         else:
             if asked is not None:
                 plan = plan.narrow(prim, tuple([p is not None for p in node.parents]), asked)
-            out = run_rules(plan, g, _tensors(node, saved) if create_graph else saved)
+            if create_graph:
+                run = late_import("anynet.autograd.jit.rule_functions").run_rules_on_tensors
+                out = run(plan, g, _tensors(node, saved), prim.name)
+            else:
+                out = run_rules(plan, g, saved)
     if observer:
         seen = [gi.dense() if type(gi) is Rows else gi for _, gi in out]
         for watch in observer.own:

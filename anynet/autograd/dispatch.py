@@ -221,12 +221,10 @@ def _box_all(
         node.saved = plan.keep(ys, data, meta)
         node.pullback, node.hooks = pullback, None
         if prim.has_aux:
-            node.shape, node.dtype, node.count = ys[0].shape, ys[0].dtype, 0
+            node.gives(ys[0])
             outs[0].edge = node
             return outs[0] if prim.keeps_aux else outs
-        node.shape = tuple([tuple(y.shape) for y in ys])
-        node.dtype = tuple([y.dtype for y in ys])
-        node.count = len(ys)
+        node.gives(ys)
         for i, out in enumerate(outs):
             out.edge = OutputEdge(node, i) if xp.dtype_name(out._data.dtype) in _FLOATING else None
     return outs

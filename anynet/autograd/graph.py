@@ -83,6 +83,15 @@ class Node:
     def label(self) -> str:
         return self.prim.name if self.prim is not None else "custom"
 
+    def gives(self, ys: tuple[Array, ...] | Array) -> None:
+        """Note what the outputs are, or the one output that is an array itself."""
+        if isinstance(ys, tuple):
+            self.shape = tuple([tuple(y.shape) for y in ys])
+            self.dtype = tuple([y.dtype for y in ys])
+            self.count = len(ys)
+        else:
+            self.shape, self.dtype, self.count = ys.shape, ys.dtype, 0
+
     @property
     def kept_grad(self) -> Tensor | None:
         return next((h.grad for h in self.hooks or () if isinstance(h, RetainedGrad)), None)
@@ -144,12 +153,7 @@ def custom_node(
     node.seq = clock()
     node.prim, node.plan, node.pullback, node.hooks = None, None, None, None
     node.parents, node.saved, node.rule, node.name = parents, (), rule, name
-    if isinstance(outputs, tuple):
-        node.count = len(outputs)
-        node.shape = tuple(tuple(y.shape) for y in outputs)
-        node.dtype = tuple(y.dtype for y in outputs)
-    else:
-        node.count, node.shape, node.dtype = 0, outputs.shape, outputs.dtype
+    node.gives(outputs)
     return node
 
 

@@ -255,7 +255,8 @@ def _run(node: Node, inputs: list[Any], values: _Values, operations: list[Operat
         given = [
             values.constant(s) if x is None else x for x, s in zip(inputs, node.saved or (), strict=True)
         ]
-        return (function.run(given),)
+        made = function.run(given)
+        return tuple([y for y in made if y is not None]) if isinstance(made, tuple) else (made,)
     if isinstance(node, CustomNode):
         return _custom(node, inputs, values, operations)
     prim, plan, saved = node.prim, node.plan, node.saved

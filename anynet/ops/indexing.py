@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from anynet_backends.jit.errors import user_line
 from anynet_backends.jit.tracer import COMPILING
 
 __all__ = [
+    "along_axis",
     "flat_positions",
     "getitem",
     "index_add",
@@ -136,26 +138,45 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
     whole = (*rest[:where], x.shape[where], *rest[where + 1 :])
     if tuple(x.shape) != whole:
         x = broadcast_to(x, whole)
-    index = xp.broadcast_to(index, (*rest[:where], index.shape[where], *rest[where + 1 :]))
-    y = gather_rows(reshape(x, (-1,)), index=flat_positions(index, where, x.shape))
-    return reshape(y, tuple(index.shape))
+    return along_axis(
+        x, xp.broadcast_to(index, (*rest[:where], index.shape[where], *rest[where + 1 :])), where
+    )
+
+
+def along_axis(x: ArrayLike, index: Array, where: int) -> Tensor:
+    """x at a plain array of indices along the axis `where`, all of them in range, which on the other axes is as long as x at most."""
+    flat = flat_positions(index, where, x.shape)
+    if len(x.shape) == 1:
+        return gather_rows(x, index=flat)
+    return reshape(gather_rows(reshape(x, (-1,)), index=flat), tuple(index.shape))
 
 
 def flat_positions(index: Array, where: int, shape: Sequence[int]) -> Array:
     """The position in a flattened array of `shape` of each element that `index` names along the axis `where`: Σ index_d · stride_d,
     with the element's own place along the other axes."""
     xp = backend_of(index)
-    device = xp.native_device(xp.device_of(index))
-    flat = xp.zeros((1,) * len(shape), dtype=xp.int64, device=device)
-    stride = 1
-    for d in reversed(range(len(shape))):
-        along = tuple(-1 if i == d else 1 for i in range(len(shape)))
-        at = index
-        if d != where:
-            at = xp.reshape(xp.arange(index.shape[d], dtype=xp.int64, device=device), along)
-        flat = flat + xp.astype(at, xp.int64) * stride
-        stride *= shape[d]
-    return xp.reshape(xp.broadcast_to(flat, index.shape), (-1,))
+    flat = xp.astype(index, xp.int64, copy=False)
+    if len(shape) > 1:
+        few = xp.eager and math.prod(index.shape) <= _FEW
+        own = _own_places if few else _own_places.__wrapped__
+        lengths = (*index.shape[:where], 1, *index.shape[where + 1 :])
+        flat = flat * math.prod(shape[where + 1 :]) + own(xp, xp.device_of(index), lengths, tuple(shape))
+    return xp.reshape(flat, (-1,))
+
+
+_FEW: Final = 1024
+"""So many places are kept for the next call."""
+
+
+@functools.lru_cache(maxsize=256)
+def _own_places(xp: Backend, device: str, lengths: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """The position in a flattened array of `shape` of the elements of a part that is so long along each axis, and begins where it does."""
+    n = len(shape)
+    flat: Any = 0
+    for d, length in enumerate(lengths):
+        at = xp.arange(length, dtype=xp.int64, device=xp.native_device(device)) * math.prod(shape[d + 1 :])
+        flat = flat + xp.reshape(at, tuple(-1 if i == d else 1 for i in range(n)))
+    return flat
 
 
 def repeat(x: ArrayLike, repeats: int | ArrayLike, /, *, axis: int | None = None) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from anynet.autograd.primitive import primitive
-from anynet.ops.indexing import take, take_along_axis
+from anynet.autograd.vmap import is_batched
+from anynet.ops.indexing import along_axis, take, take_along_axis
 from anynet.ops.manipulation import reshape
 from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor, unwrap, wrap
@@ -34,7 +35,14 @@ def sort(x: ArrayLike, /, *, axis: int = -1, descending: bool = False, stable: b
     """x sorted along an axis; the gradient goes back to where each element came from."""
     (where,) = axes_of(axis, len(x.shape))
     order = _argsort(x, axis=where, descending=descending, stable=stable)
-    return take_along_axis(x, order, axis=where)
+    return taken_along_axis(x, order, where)
+
+
+def taken_along_axis(x: ArrayLike, indices: ArrayLike, where: int) -> Tensor:
+    """`take_along_axis` at indices that a search has given, so that they need no check."""
+    if is_batched(indices):
+        return take_along_axis(x, indices, axis=where)
+    return along_axis(x, unwrap(indices), where)
 
 
 @primitive(name="searchsorted")

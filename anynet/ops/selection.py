@@ -10,16 +10,16 @@ from anynet import dtypes
 from anynet.ops import elementwise as e
 from anynet.ops import linalg
 from anynet.ops.indexing import (
+    along_axis,
     check_index,
     flat_positions,
     gather_rows,
     getitem,
     scatter_rows,
     take,
-    take_along_axis,
 )
 from anynet.ops.manipulation import moveaxis, reshape
-from anynet.ops.searching import argsort, searchsorted
+from anynet.ops.searching import argsort, searchsorted, taken_along_axis
 from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
@@ -53,7 +53,7 @@ def topk(x: ArrayLike, k: int, /, *, axis: int = -1, largest: bool = True) -> To
         raise ValueError(msg)
     order = argsort(x, axis=where, descending=largest)
     order = getitem(order, (*(slice(None),) * where, slice(0, int(k)), ...))
-    return TopK(take_along_axis(x, order, axis=where), order)
+    return TopK(taken_along_axis(x, order, where), order)
 
 
 def gather(x: ArrayLike, indices: ArrayLike, /, *, axis: int) -> Tensor:
@@ -66,8 +66,7 @@ def gather(x: ArrayLike, indices: ArrayLike, /, *, axis: int) -> Tensor:
     [[2]]
     """
     index, where = _places("gather", x, indices, axis)
-    y = gather_rows(reshape(x, (-1,)), index=flat_positions(index, where, x.shape))
-    return reshape(y, tuple(index.shape))
+    return along_axis(x, index, where)
 
 
 def scatter(x: ArrayLike, indices: ArrayLike, values: ArrayLike | complex, /, *, axis: int) -> Tensor:

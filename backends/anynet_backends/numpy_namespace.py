@@ -92,7 +92,8 @@ def _argsort(x: Array, /, *, axis: int = -1, descending: bool = False, stable: b
     if not descending:
         return np.argsort(x, axis=axis, kind=kind)
     # sorting the reversed array and reversing the order keeps equal elements in their first order
-    order = np.flip(np.argsort(np.flip(x, axis=axis), axis=axis, kind=kind), axis=axis)
+    back = (*(slice(None),) * (axis % max(x.ndim, 1)), slice(None, None, -1))
+    order = np.argsort(x[back], axis=axis, kind=kind)[back]
     return x.shape[axis] - 1 - order
 
 

@@ -1,7 +1,7 @@
 """A primitive on large arrays, block by block, with its backward pass (`anynet_backends.jit.blocks`).
 
-The sums of a backward pass are taken in the order in which the gradient of the result lies in memory, so that there is a program for
-each such layout: the first for one like the result's, the others when they are asked for. Each program has to give the bits of the
+The sums of a backward pass are taken in the order in which the gradients of the results lie in memory, so that there is a program for
+each such layout: the first for one like the results', the others when they are asked for. Each program has to give the bits of the
 calls that it stands for, on the arrays that it was traced with, before it is used.
 """
 
@@ -23,18 +23,20 @@ if TYPE_CHECKING:
 __all__ = ["BlockedFunction", "plan"]
 
 _MAX_LAYOUTS: Final = 4
+_Layout = tuple[tuple[int, ...], ...]
+"""The strides of the gradients of the results."""
 
 
 class BlockedFunction:
     """A function of large arrays, which gives the first `outputs` of what its program makes. The others are kept for the backward pass,
-    whose programs are here by the strides of the gradient of the result; those that were asked for and are not here are `missing`."""
+    whose programs are here by the strides of the gradients of the results; those that were asked for and are not here are `missing`."""
 
     __slots__ = ("backward", "missing", "outputs", "run")
 
     def __init__(self, run: blocks.Blocked, outputs: int) -> None:
         self.run, self.outputs = run, outputs
-        self.backward: dict[tuple[int, ...], blocks.Blocked | None] = {}
-        self.missing: tuple[int, ...] | None = None
+        self.backward: dict[_Layout, blocks.Blocked | None] = {}
+        self.missing: _Layout | None = None
 
     def __call__(self, *data: Array) -> Any:
         made = self.run(*data)
@@ -46,17 +48,18 @@ class BlockedFunction:
             return y, functools.partial(self.pullback, made[n:])
         return y if n == 1 else (y, None)
 
-    def pullback(self, kept: list[Array], g: Array) -> Any:
+    def pullback(self, kept: list[Array], g: Any) -> Any:
         """The gradients of the inputs; NotImplemented where they are left to the rules."""
-        strides = getattr(g, "strides", None)
-        if strides is None:
+        gs = g if type(g) is tuple else (g,)
+        layout: Any = tuple([getattr(x, "strides", None) for x in gs])
+        if None in layout:
             return NotImplemented
-        back = self.backward.get(strides)
+        back = self.backward.get(layout)
         if back is None:
-            if strides not in self.backward and len(self.backward) < _MAX_LAYOUTS:
-                self.missing = strides
+            if layout not in self.backward and len(self.backward) < _MAX_LAYOUTS:
+                self.missing = layout
             return NotImplemented
-        made = back(*kept, g) if g.flags.aligned else None
+        made = back(*kept, *gs) if all([x.flags.aligned for x in gs]) else None
         return NotImplemented if made is None else tuple(made)
 
 
@@ -86,7 +89,7 @@ def plan(
 
 
 def _plan(
-    prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], data: Sequence[Array], layout: tuple[int, ...] | None
+    prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], data: Sequence[Array], layout: _Layout | None
 ) -> BlockedFunction | None:  # fmt: skip
     compute = prim.traceable(list(data), need, meta)
     if compute is None:
@@ -95,8 +98,10 @@ def _plan(
     try:
         given = [trace.argument(x.shape, x.strides, x.dtype) for x in data]
 
+        expected = iter(layout or ())
+
         def gradient(y: TracedArray) -> TracedArray:
-            return trace.argument(y.shape, y.value.strides if layout is None else layout, y.dtype)
+            return trace.argument(y.shape, next(expected, y.value.strides), y.dtype)
 
         found = record(prim, need, meta, trace, given, compute, gradient)
         if found is None:
@@ -105,11 +110,11 @@ def _plan(
         run, calls = blocks.blocked(trace, given, [*results, *(backward.kept if backward else ())])
         if backward is None and calls < 2 and run.threads == 1:
             return None  # a single call passes through memory once as it is
-        reads = [*backward.kept, backward.g] if backward else []
+        reads = [*backward.kept, *backward.given] if backward else []
         pull = blocks.blocked(backward.trace, reads, backward.grads)[0] if backward else None
         function = BlockedFunction(run, len(results))
         if backward and pull:
-            function.backward[backward.g.value.strides] = pull
+            function.backward[tuple([g.value.strides for g in backward.given])] = pull
         return function if _same_as_eager(prim, need, meta, data, function) else None
     finally:
         forget(trace)
@@ -128,8 +133,9 @@ def _same_as_eager(
     values = y if isinstance(y, tuple) else (y,)
     if made is None or not _same(made, values):
         return False
-    for strides, back in function.backward.items():
-        g = blocks.laid_out(values[0], strides)
+    for layout, back in function.backward.items():
+        gs = tuple([blocks.laid_out(x, strides) for x, strides in zip(values, layout, strict=False)])
+        g = gs[0] if prim.has_aux or not isinstance(y, tuple) else gs
         found = NotImplemented if pullback is None else pullback(g)
         if found is NotImplemented:
             rules = prim.plan_of(need)  # type: ignore[arg-type]
@@ -138,7 +144,7 @@ def _same_as_eager(
             pulled = dict(enumerate(found))
         grads = [pulled.get(i) for i in range(len(data))]
         grads = [None if x is None else fit(x, like) for x, like in zip(grads, data, strict=True)]
-        if back is None or not _same(back(*made[len(values) :], g) or (), grads):
+        if back is None or not _same(back(*made[len(values) :], *gs) or (), grads):
             return False
     return True
 

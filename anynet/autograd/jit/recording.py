@@ -48,11 +48,11 @@ def forget(trace: Trace) -> None:
 
 
 class Backward(NamedTuple):
-    """A trace of a backward pass, the results of the forward pass that it reads, the gradient that it is given, and those that it gives."""
+    """A trace of a backward pass, the results of the forward pass that it reads, the gradients it is given, and those that it gives."""
 
     trace: Trace
     kept: list[TracedArray]
-    g: TracedArray
+    given: list[TracedArray]
     grads: list[TracedArray | None]
 
 
@@ -71,36 +71,37 @@ def record(
     prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], trace: Trace, given: list[TracedArray],
     compute: Callable[..., Any], gradient: Callable[[TracedArray], TracedArray] | None = None,
 ) -> Recorded | None:  # fmt: skip
-    """Trace `compute` and its backward pass, for what `gradient` makes of the result as that of the result. None where a result is no
+    """Trace `compute` and its backward pass, for what `gradient` makes of each result as that of the result. None where a result is no
     array of the trace. Behind the arguments stand in `given` the arrays among the metadata."""
     inputs = given[: len(given) - len(prim.array_meta)]
     meta = {**meta, **dict(zip(prim.array_meta, given[len(inputs) :], strict=True))}
     ACTIVE.append(trace)
     try:
         made, pullback = compute(inputs, need, meta)
-        results = made if prim.has_aux and isinstance(made, tuple) else (made,)
+        results = made if isinstance(made, tuple) else (made,)
         if not all(isinstance(x, TracedArray) for x in results):
             return None
-        y = results[0]
-        if any(x.var == y.variable.root for x in given):
+        ys = results[:1] if prim.has_aux else results
+        if any(x.var == y.variable.root for x in given for y in ys):
             raise ResultIsViewError
         if need is None or not prim.rules:
             return Recorded(results, None)
         end = len(trace.instructions)
-        g = trace.input(y.value) if gradient is None else gradient(y)
-        grads = _gradients(prim, need, meta, inputs, made, pullback, g)
+        gs = [trace.input(y.value) if gradient is None else gradient(y) for y in ys]
+        several = isinstance(made, tuple) and not prim.has_aux
+        grads = _gradients(prim, need, meta, inputs, made, pullback, tuple(gs) if several else gs[0])
     finally:
         ACTIVE.pop()
     backward, kept = backward_part(trace, given, end, [x for x in grads if x is not None])
     del trace.instructions[end:]
-    return Recorded(results, Backward(backward, kept, g, grads))
+    return Recorded(results, Backward(backward, kept, gs, grads))
 
 
 def _gradients(
     prim: Primitive[...], need: tuple[bool, ...], meta: dict[str, Any], given: list[TracedArray], y: Any,
-    pullback: Any, g: TracedArray
+    pullback: Any, g: Any
 ) -> list[TracedArray | None]:  # fmt: skip
-    """The gradients of the inputs, as the engine would take them."""
+    """The gradients of the inputs, as the engine would take them; `g` is the gradient of the result, or a tuple of several."""
     if pullback is not None:
         found = dict(enumerate(pullback(g)))
     else:
@@ -114,7 +115,7 @@ def _gradients(
         if (
             x is not None and x.variable.root != x.var and not x.flags.c_contiguous
         ):  # one number for many, mostly
-            x = g.trace.call("astype", (x, x.dtype), {"copy": True})
+            x = x.trace.call("astype", (x, x.dtype), {"copy": True})
         grads.append(x)
     return grads
 

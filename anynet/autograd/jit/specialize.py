@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_BYTES",
+    "MAX_BYTES_OF_DERIVATIVES",
     "UNHASHABLE",
     "WARMUP_CALLS",
     "Specialization",
@@ -41,6 +42,8 @@ __all__ = [
 WARMUP_CALLS: int = 24
 MAX_BYTES: Final = 1 << 20
 """Bytes of the arguments and results: beyond, the calls cost little beside the work."""
+MAX_BYTES_OF_DERIVATIVES: Final = 1 << 22
+"""The same of a function that gives gradients: it keeps several arrays for each one that it gives."""
 _BLOCKED_BYTES: Final = 1 << 18
 """Bytes of the arguments beyond which functions go block by block, where they can."""
 _WARMUP_CALLS_LARGE: Final = 3
@@ -272,18 +275,20 @@ def _plan(
     prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], data: Sequence[Array]
 ) -> native_call.NativePlan | None:
     """What `prim` does with arrays of these forms, as a plan; None where it is no machine code."""
-    trace = Trace(traceable_numpy(), MAX_BYTES)
+    limit = max(MAX_BYTES, prim.max_bytes)
+    trace = Trace(traceable_numpy(), limit)
     given = [trace.input(x, as_it_lies=True) for x in data]
     try:
         made = record(prim, need, meta, trace, given, prim.compute) if same_layout(given, data) else None
         if made is None:
             return None
         if made.backward is None:
-            return _native_plan(trace, given, made.results, outputs=len(made.results))
-        backward, kept, g, grads = made.backward
-        back = _native_plan(backward, [*kept, g], grads, alone=False)
-        wanted = [*made.results, *kept]
-        return None if back is None else _native_plan(trace, given, wanted, back, outputs=len(made.results))
+            return _native_plan(trace, given, made.results, limit, outputs=len(made.results))
+        backward, kept, gs, grads = made.backward
+        back = _native_plan(backward, [*kept, *gs], grads, limit, gradients=len(gs))
+        if back is None:
+            return None
+        return _native_plan(trace, given, [*made.results, *kept], limit, back, outputs=len(made.results))
     finally:
         forget(trace)
 
@@ -292,39 +297,41 @@ def _native_plan(
     recording: Trace,
     given: list[TracedArray],
     wanted: Sequence[TracedArray | None],
+    limit: int,
     back: native_call.NativePlan | None = None,
     *,
-    alone: bool = True,
     outputs: int = 1,
+    gradients: int = 0,
 ) -> native_call.NativePlan | None:
-    """The plan of what has been recorded. A forward pass gives the first `outputs` of `wanted` and keeps the others for `back`;
-    a backward pass, not `alone`, gives them all."""
+    """The plan of what has been recorded, of up to `limit` bytes. A forward pass gives the first `outputs` of `wanted` and keeps the others
+    for `back`; a backward pass, whose last arguments are so many `gradients`, gives them all."""
     recording.inputs = given
     real = [x for x in wanted if x is not None]
-    notes = None if alone else TraceInterpreter(recording, given, real)
-    made = Program(recording, real, scratch=_scratch()).function(wanted)
+    notes = TraceInterpreter(recording, given, real) if gradients else None
+    made = Program(recording, real, scratch=_scratch()[:limit]).function(wanted)
     if made is None:
         return None
-    if alone and not (made.rows and made.gives[:outputs] == list(range(len(given), len(given) + outputs))):
+    if not gradients and not (
+        made.rows and made.gives[:outputs] == list(range(len(given), len(given) + outputs))
+    ):
         return None
     everything = (*made.arguments, *made.results)
-    if len(everything) > native_call.MAX_ARRAYS or sum(a.nbytes for a in everything) > MAX_BYTES:
+    if len(everything) > native_call.MAX_ARRAYS or sum(a.nbytes for a in everything) > limit:
         return None
-    if notes is None:
-        return native_call.NativePlan(
-            made.rows, made.arguments, made.results, made.gives[outputs:], back, outputs=outputs
-        )
     there = [x is not None for x in wanted]
 
     def plain(*arrays: Array) -> tuple[Array | None, ...]:
-        found = iter(notes(*arrays))
+        found = iter(notes(*arrays))  # type: ignore[misc]
         return tuple(next(found) if it else None for it in there)
 
-    return native_call.NativePlan(made.rows, made.arguments, made.results, made.gives, back, plain)
+    gives = made.gives if gradients else made.gives[outputs:]
+    return native_call.NativePlan(
+        made.rows, made.arguments, made.results, gives, back, plain if gradients else None, outputs, gradients
+    )
 
 
 @once
 def _scratch() -> Array:
     """Scratch memory shared by all compiled functions: each holds the GIL from when it enters its addresses until it is done,
     so only one runs at a time."""
-    return aligned(MAX_BYTES)
+    return aligned(MAX_BYTES_OF_DERIVATIVES)

@@ -173,7 +173,7 @@ def _extreme(
         if dim is None:
             return whole(input)
         at = place(input, axis=dim, keepdims=True) if input.shape else m.astype(input * 0, dtypes.int64)
-        best = ix.take_along_axis(input, at, axis=dim) if input.shape else input
+        best = s.taken_along_axis(input, at, dim % input.ndim) if input.shape else input
         if not keepdim and input.shape:
             best, at = m.squeeze(best, axis=dim), m.squeeze(at, axis=dim)
         return pair(best, at)
@@ -328,7 +328,7 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
 @offered("torch.sort(x)", "x.sort(0, descending=True)", "torch.sort(x, dim=1).indices")
 def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> Any:
     at = s.argsort(input, axis=dim, descending=descending)
-    return sort_return(ix.take_along_axis(input, at, axis=dim), at)
+    return sort_return(s.taken_along_axis(input, at, dim % input.ndim), at)
 
 
 @offered("torch.argsort(x)", "x.argsort(0, descending=True)")
@@ -358,7 +358,7 @@ def _slice(x: Any, dim: int, k: int) -> Any:
 
 
 def _picked(pair: Any, x: Any, at: Any, dim: int, keepdim: bool) -> Any:
-    y = ix.take_along_axis(x, at, axis=dim)
+    y = s.taken_along_axis(x, at, dim % x.ndim)
     return pair(y, at) if keepdim else pair(m.squeeze(y, axis=dim), m.squeeze(at, axis=dim))
 
 

@@ -287,8 +287,7 @@ def parts_of(input: Any, indices_or_sections: Any, dim: int) -> tuple[Any, ...]:
 
 @offered_view("torch.unbind(x)", "x.unbind(1)")
 def unbind(input: Any, dim: int = 0) -> Any:
-    before = (slice(None),) * (dim % input.ndim)
-    return tuple([basic_getitem(input, key=(*before, k, ...)) for k in range(input.shape[dim])])
+    return m.unstack(input, axis=dim)
 
 
 @offered_view("torch.narrow(x, 1, 1, 2)", "x.narrow(0, -2, 2)")

@@ -11,6 +11,8 @@
 ;   12  holder of the plan of the backward pass
 ;   13  number of arrays that are kept or returned     14  their numbers: arguments, then results; -1 for None
 ;   15  the function that runs a table    16  None      17  number of outputs: the first results
+;   18  number of gradients: of a backward pass, the last arguments, with null as the form of those that are not read
+;   19  the type tuple
 
 declare i32 @feclearexcept(i32)
 declare i32 @fetestexcept(i32)
@@ -372,34 +374,68 @@ unknown:
   ret ptr %none
 }
 
-; (gradient) -> gradients of the inputs. self: (holder, kept …), holder: (array that is the plan, what to call in other cases, …)
+; (gradient, or a tuple of several) -> gradients of the inputs. self: (holder, kept …), holder: (array that is the plan, what to call
+; in other cases, …)
 define ptr @pullback(ptr %self, ptr %g) {
 entry:
   %objects = alloca [MOST x ptr]
+  %one = alloca ptr
   %holder = call ptr @item_of(ptr %self, i64 0)
   %array = call ptr @item_of(ptr %holder, i64 0)
   %plan = call ptr @data_of(ptr %array)
   %nargs = call i64 @number_at(ptr %plan, i64 1)
-  %n = sub i64 %nargs, 1
+  %forms = call ptr @pointer_at(ptr %plan, i64 2)
+  %type = call ptr @pointer_at(ptr %plan, i64 9)
+  %count = call i64 @number_at(ptr %plan, i64 18)
+  %tuple_type = call ptr @pointer_at(ptr %plan, i64 19)
+  %n = sub i64 %nargs, %count
+  store ptr %g, ptr %one
   br label %head
 head:
   %i = phi i64 [ 0, %entry ], [ %next, %body ]
   %more = icmp slt i64 %i, %n
-  br i1 %more, label %body, label %check
+  br i1 %more, label %body, label %ask
 body:
   %next = add i64 %i, 1
   %x = call ptr @item_of(ptr %self, i64 %next)
   %op = getelementptr ptr, ptr %objects, i64 %i
   store ptr %x, ptr %op
   br label %head
-check:
-  %gp = getelementptr ptr, ptr %objects, i64 %n
-  store ptr %g, ptr %gp
-  %forms = call ptr @pointer_at(ptr %plan, i64 2)
-  %form = call ptr @pointer_at(ptr %forms, i64 %n)
-  %type = call ptr @pointer_at(ptr %plan, i64 9)
-  %match = call i1 @matches(ptr %g, ptr %form, ptr %type)
-  br i1 %match, label %run, label %other
+ask:
+  %single = icmp eq i64 %count, 1
+  br i1 %single, label %gradients, label %several
+several:
+  %items = getelementptr i8, ptr %g, i64 ITEMS
+  %packed = call i1 @is_a(ptr %g, ptr %tuple_type)
+  br i1 %packed, label %measure, label %other
+measure:
+  %length = call i64 @number_at(ptr %g, i64 2)
+  %as_many = icmp eq i64 %length, %count
+  br i1 %as_many, label %gradients, label %other
+gradients:
+  %gs = phi ptr [ %one, %ask ], [ %items, %measure ]
+  br label %ghead
+ghead:
+  %j = phi i64 [ 0, %gradients ], [ %jnext, %good ]
+  %gmore = icmp slt i64 %j, %count
+  br i1 %gmore, label %gradient, label %run
+gradient:
+  %gj = call ptr @pointer_at(ptr %gs, i64 %j)
+  %at = add i64 %n, %j
+  %gp = getelementptr ptr, ptr %objects, i64 %at
+  store ptr %gj, ptr %gp
+  %form = call ptr @pointer_at(ptr %forms, i64 %at)
+  %unread = icmp eq ptr %form, null
+  br i1 %unread, label %any, label %read
+any:
+  %array_too = call i1 @is_a(ptr %gj, ptr %type)
+  br i1 %array_too, label %good, label %other
+read:
+  %match = call i1 @matches(ptr %gj, ptr %form, ptr %type)
+  br i1 %match, label %good, label %other
+good:
+  %jnext = add i64 %j, 1
+  br label %ghead
 run:
   %status = call i64 @execute(ptr %plan, ptr %objects)
   switch i64 %status, label %other [ i64 0, label %done i64 2, label %error ]

@@ -41,7 +41,7 @@ __all__ = [
 
 DTYPE: Final = np.dtype
 
-MAX_ARRAYS: Final = 24
+MAX_ARRAYS: Final = 64
 """Arguments and results of one function."""
 
 _AT: Final = {"data": 16, "ndim": 24, "shape": 32, "strides": 40, "dtype": 56, "flags": 64}
@@ -132,9 +132,9 @@ class NativePlan:
 
     `rows`: functions that work on `arguments`, `results` and arrays of their own. `gives`: numbers of arguments and
     results (those behind the arguments), -1 for None. Alone, a plan gives its one result; with `back`, the plan of a
-    backward pass whose last argument is the gradient, it gives the result and a function of that gradient, for which
-    it keeps what `gives` says. Where it has several `outputs`, it gives a tuple of these, and that function or None.
-    `plain(arguments …)` does the same by NumPy calls."""
+    backward pass whose last arguments are `gradients`, it gives the result and a function of the gradient, for which
+    it keeps what `gives` says. Where it has several `outputs`, it gives a tuple of these, and that function, of a tuple
+    of gradients, or None. `plain(arguments …)` does the same by NumPy calls."""
 
     def __init__(
         self,
@@ -145,6 +145,7 @@ class NativePlan:
         back: NativePlan | None = None,
         plain: Callable[..., Any] | None = None,
         outputs: int = 1,
+        gradients: int = 0,
     ) -> None:
         held: list[Any] = [back]
 
@@ -159,7 +160,12 @@ class NativePlan:
             found, needed = segment.relocations(row, roots)
             moves += found
             held += needed
-        specs = [cells(id(a.dtype), a.ndim, *a.shape, *a.strides) for a in arguments]
+        # a gradient that is not read may be of any form
+        read = {*moves[1::3], *gives, *range(len(arguments) - gradients)}
+        specs = [
+            cells(id(a.dtype), a.ndim, *a.shape, *a.strides) if i in read else 0
+            for i, a in enumerate(arguments)
+        ]
         outs = [
             n
             for a in results
@@ -172,21 +178,34 @@ class NativePlan:
         self.record = np.array([
             0, len(arguments), cells(*specs), native_function.data_pointer(table), len(rows), len(moves) // 3, cells(*moves),
             len(results), cells(*outs), id(np.ndarray), _new_array(), pull, id(back.holder) if back is not None else 0,
-            len(gives), cells(*gives), compiler().runtime["run_table"], id(None), outputs,
+            len(gives), cells(*gives), compiler().runtime["run_table"], id(None), outputs, gradients, id(tuple),
         ], np.int64)  # fmt: skip
-        other = None if plain is None else functools.partial(_fallback, plain, arguments[-1].strides)
+        layouts = [a.strides for a in arguments[len(arguments) - gradients :]]
+        other = None if plain is None else functools.partial(_fallback, plain, layouts)
         self.holder: tuple[Any, ...] = (self.record, other, held)
 
 
-def _fallback(plain: Callable[..., Any], strides: tuple[int, ...], state: tuple[Any, ...], g: Array) -> Any:
-    """The backward pass for a gradient that lies in memory in another way, or where NumPy would warn."""
+def _fallback(
+    plain: Callable[..., Any], layouts: list[tuple[int, ...]], state: tuple[Any, ...], g: Any
+) -> Any:
+    """The backward pass for gradients that lie in memory in another way, or where NumPy would warn."""
+    given = g if type(g) is tuple else (g,)
+    laid = [_laid_out(x, strides) for x, strides in zip(given, layouts, strict=True)]
+    moved = any(a is not b for a, b in zip(laid, given, strict=True))
+    # axes of length 1 may have a step of their own
+    if not moved or any(x.strides != strides for x, strides in zip(laid, layouts, strict=True)):
+        return plain(*state[1:], *laid)
+    pull = native_function.native_function(_functions()["pullback"].address, state)
+    return pull(tuple(laid) if type(g) is tuple else laid[0])
+
+
+def _laid_out(g: Array, strides: tuple[int, ...]) -> Array:
+    """A gradient as it is, or as a copy, in the order in memory that these strides have."""
     if type(g) is np.ndarray and g.strides == strides and g.flags.aligned:
-        return plain(*state[1:], g)
+        return g
     copy = empty_output(g.shape, g.dtype, axes_in_memory(strides))
     copy[...] = g
-    if copy.strides != strides:  # axes of length 1 with a step of their own
-        return plain(*state[1:], copy)
-    return native_function.native_function(_functions()["pullback"].address, state)(copy)
+    return copy
 
 
 class DispatchTable:
