@@ -1,10 +1,11 @@
-"""NVIDIA's own cuDNN plans the convolutions that `anynet_backends.cuda_kernels.cudnn` asks for, for GPUs that nobody needs to have.
+"""NVIDIA's own cuDNN plans the convolutions and the attention that `anynet_backends.cuda_kernels` asks for, for GPUs that nobody needs
+to have.
 
     python -m ci.real_cudnn [75 80 90 …]
 
 cuDNN can be told a device's properties in place of a device. So its heuristics and the notes of its engines are looked at here as on a
-GPU; nothing is computed. Printed is how many signatures have a plan; those without are computed by the kernels beneath. The exit status
-is 1 where planning fails.
+GPU, and engines of attention are compiled by NVRTC for it; nothing is computed. Printed is how many signatures have a plan; those without
+are computed by the kernels beneath. The exit status is 1 where planning fails.
 
 Everything comes from the package index (about 1.3 GB, once) into CUDA_EMULATOR_HOME, else ~/.cache/cuda_emulator.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -42,19 +44,19 @@ _PROPERTIES: Final = {
 
 
 def folder() -> Path:
-    """An environment with the packages, and beside it a driver of which each function says that there is no device."""
-    place = home() / "real_cudnn"
+    """An environment with the packages, and beside it a driver that has no device."""
+    place = home() / "real_cudnn_and_nvrtc"
     if (place / "complete").exists():
         return place
     subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
     python = place / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", *PACKAGES], check=True)
     names = {"cuInit", "cuDriverGetVersion"}
-    for library in next(place.glob("lib/python3*")).glob("site-packages/nvidia/cudnn/lib/libcudnn_*.so.9"):
+    for library in _installed(place, "cudnn").glob("libcudnn_*.so.9"):
         found = re.findall(rb"\bcu(?!da|dnn|blas|DNN|BLAS)[A-Z]\w{3,60}(?=\0)", library.read_bytes())
         names.update(name.decode() for name in found)
     source, made = place / "driver.c", place / "libcuda.so.1"
-    source.write_text("".join(f"int {name}() {{ return 100; }}\n" for name in sorted(names)))
+    source.write_text("".join(map(_stub, sorted(names))))
     compiler = os.environ.get("CC", "gcc")
     subprocess.run(
         [compiler, "-w", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", source, "-o", made], check=True
@@ -63,7 +65,20 @@ def folder() -> Path:
     return place
 
 
-def signatures() -> Iterator[tuple[str, Any]]:
+def _installed(place: Path, package: str) -> Path:
+    return next(place.glob("lib/python3*")) / "site-packages" / "nvidia" / package / "lib"
+
+
+def _stub(name: str) -> str:
+    """A function of the driver: there is no device, but code that was compiled for one is taken."""
+    if name == "cuKernelGetFunction" or re.match(r"cu(Library|Module)(Load|Get)(?!ingMode)", name):
+        return f"int {name}(void **out) {{ static long made[64]; *out = made; return 0; }}\n"
+    if re.match(r"cu(Func|Kernel)GetAttribute", name):
+        return f"int {name}(int *out) {{ *out = 0; return 0; }}\n"
+    return f"int {name}() {{ return {0 if re.match(r'cu(Library|Kernel|Module|Func)', name) else 100}; }}\n"
+
+
+def convolutions() -> Iterator[tuple[str, Any]]:
     """What is asked for, and how the signature is called: kinds of layers, in each way that they are computed."""
     from anynet_backends.cuda_kernels.cudnn import Convolution
 
@@ -99,6 +114,38 @@ def signatures() -> Iterator[tuple[str, Any]]:
             )  # fmt: skip
 
 
+def attentions() -> Iterator[tuple[str, Any]]:
+    """The same of attention, from Ampere on, forward with and without sums for the gradients, and these."""
+    from anynet_backends.cuda_kernels.cudnn_attention import Attention
+
+    def by_rows(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(math.prod(shape[i + 1 :]) for i in range(4))
+
+    def by_positions(shape: tuple[int, ...]) -> tuple[int, ...]:
+        _, h, n, d = shape
+        return (h * n * d, d, h * d, 1)
+
+    # batch, heads of queries and of keys, queries, keys, width of keys and of values
+    layers: dict[str, tuple[int, ...]] = {
+        "self": (4, 8, 8, 512, 512, 64, 64), "wide": (2, 4, 4, 512, 512, 128, 128), "narrow": (2, 4, 4, 512, 512, 8, 8),
+        "odd width": (2, 4, 4, 512, 512, 72, 40), "odd lengths": (2, 4, 4, 333, 333, 64, 64), "cross": (2, 4, 4, 300, 700, 64, 64),
+        "more queries": (2, 4, 4, 700, 300, 64, 64), "one query": (2, 4, 4, 1, 1000, 64, 64), "one key": (2, 4, 4, 1000, 1, 64, 64),
+        "groups": (2, 8, 2, 512, 512, 64, 64), "one head": (1, 1, 1, 1024, 1024, 64, 64), "long": (1, 4, 4, 8192, 8192, 64, 64),
+    }  # fmt: skip
+    for name, (b, h, g, n, m, e, w) in layers.items():
+        for bias, causal in ((None, False), (None, True), ((b, 1), False)):
+            for result in ("y", "gradients"):
+                shapes = {"q": (b, h, n, e), "k": (b, g, m, e), "v": (b, g, m, w)}
+                shapes |= {} if bias is None else {"bias": (*bias, n, m)}
+                shapes |= {"y": (b, h, n, w), "sums": (b, h, n, 1)}
+                if result == "gradients":
+                    shapes |= {"g": (b, h, n, w)} | {f"d{name}": shapes[name] for name in "qkv"}
+                arrays = [
+                    (k, s, (by_rows if k in ("bias", "sums") else by_positions)(s)) for k, s in shapes.items()
+                ]
+                yield f"{name}, {result}", Attention(result, "e", tuple(arrays), e**-0.5, causal)
+
+
 class _Frontend:
     """The frontend's module, whose graphs are for the properties of a device in place of a handle."""
 
@@ -126,7 +173,7 @@ def plan(capabilities: list[int]) -> int:
     for capability in capabilities:
         module = _Frontend(cudnn, capability)
         found: Counter[str] = Counter()
-        for name, form in signatures():
+        for name, form in (*convolutions(), *(attentions() if capability >= 80 else ())):
             try:
                 made = own.plan(module, form, 0, capability)
             except own.CudnnError as error:
@@ -145,8 +192,9 @@ if __name__ == "__main__":
         raise SystemExit(plan([int(text) for text in sys.argv[1:]] or list(CAPABILITIES)))
     place = folder()
     root = Path(__file__).parents[1]
+    libraries = os.pathsep.join(map(str, (place, _installed(place, "cuda_nvrtc"))))
     variables = {
-        **os.environ, "REAL_CUDNN": "1", "LD_LIBRARY_PATH": str(place), "PYTHONPATH": f"{root}{os.pathsep}{root / 'backends'}",
+        **os.environ, "REAL_CUDNN": "1", "LD_LIBRARY_PATH": libraries, "PYTHONPATH": f"{root}{os.pathsep}{root / 'backends'}",
     }  # fmt: skip
     python = str(place / "bin" / "python")
     os.execve(python, [python, "-m", "ci.real_cudnn", *sys.argv[1:]], variables)

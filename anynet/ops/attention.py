@@ -22,7 +22,7 @@ from anynet.ops import elementwise as e
 from anynet.ops.creation import constant_like
 from anynet.ops.linear import matmul
 from anynet.ops.linear import matrix_transpose as mT
-from anynet.ops.manipulation import concat, expand_dims, reshape
+from anynet.ops.manipulation import astype, concat, expand_dims, reshape
 from anynet.ops.reductions import sum as sum_
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
@@ -150,6 +150,9 @@ def _attention_rule(
 ) -> tuple[Any, ...]:  # fmt: skip
     # the weights are divided by their sum, so that what depends on ln Σ eˢ as a constant has the derivatives of second order, too
     (sums,) = aux
+    dtype = unwrap(q).dtype
+    if unwrap(sums).dtype != dtype:  # of a kernel that sums in float32
+        sums = astype(sums, dtype)
     inner = sum_(g * y, axis=-1, keepdims=True)
     m = k.shape[-2]
     ends = _blocks(m, block)

@@ -14,7 +14,8 @@ Parameters are float32 and so are their gradients; a gradient that flows back in
 
 A backend that multiplies in 16 bits itself (`Backend.short_products`) does so. Everywhere else the operands are rounded in place and the
 product is taken in float32: the numbers of a tensor core, which adds up in float32. A backend may then use one (`Backend.computing`):
-cuBLASLt, of linear layers forward and backward, and of other products forward.
+cuBLASLt, of linear layers forward and backward, and of other products forward. Attention is computed in 16 bits where the backend has a
+kernel for it (cuDNN, of long sequences), which rounds the weights, too.
 """
 
 from __future__ import annotations
@@ -133,7 +134,10 @@ class _Products:
         if not real or any(x.dtype is not dtypes.float32 for x in real):
             return self.below(prim, args, meta)
         xp = backend_of(unwrap(real[0]))
-        short = prim.name != "attention" and self.kind in xp.short_products
+        need = tuple([isinstance(x, Tensor) and x.edge is not None for x in args])
+        short = xp.multiplies_short(
+            self.kind, prim.name, *map(unwrap, args), need=need if any(need) else None, **meta
+        )
         operands = tuple([self._operand(x, short) for x in args])
         # within attention there are products of what was not rounded
         with nullcontext() if prim.name == "attention" else xp.computing(self.kind):

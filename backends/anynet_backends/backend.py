@@ -387,6 +387,18 @@ class Backend:
         product = self.multiply if a.shape[0] == 1 else self.matmul  # BLAS has nothing for a column and a row
         return product(a.T, b), self.sum(a, axis=0)
 
+    def multiplies_short(self, kind: str, primitive: str, *arrays: Any, **metadata: Any) -> bool:
+        """Whether a primitive that multiplies these arrays is computed in the 16-bit dtype `kind`, and added up in float32, where they are
+        converted to it. Within attention there are products of what was not rounded: that asks for a kernel of its own."""
+        if kind not in self.short_products:
+            return False
+        if primitive != "attention":
+            return True
+        kernel = self.kernels.get(primitive)
+        if kernel is None or kernel.takes is None:
+            return False
+        return kernel.takes(kind, *arrays, **metadata)
+
     @property
     def computing_formats(self) -> frozenset[str]:
         """The formats for which `computing` makes a difference."""

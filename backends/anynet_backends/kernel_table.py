@@ -15,6 +15,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 class Kernel:
     """A kernel of a primitive: ``forward(xp, *arrays, **metadata)`` gives its result, or NotImplemented, and the `fallback` runs.
 
+    `takes`: ``takes(dtype, *arrays, need=…, **metadata)``, whether it computes arrays of these shapes if they are of the dtype of that
+    name, where that matters before it is called: to programs, which have the reference in its place otherwise, and to `precision`.
     `vjp`: whether it takes `need`, too, and gives ``(y, pullback)`` where that is not None. `opaque`: in a compiled program it is one
     instruction, though its calls could be traced. `traceable`: it runs on traced arrays: it creates arrays with `xp` and `xp.call`
     alone, and writes into none. `lower`: ``lower(target, *arrays, **metadata)`` gives the calls that write its result into a place of
@@ -27,6 +29,7 @@ class Kernel:
     opaque: bool = False
     traceable: bool = False
     lower: Callable[..., Any] | None = None
+    takes: Callable[..., bool] | None = None
     min_bytes: int = 0
     min_batch: int = 1
     fallback: Kernel | None = None

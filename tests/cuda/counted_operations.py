@@ -170,6 +170,39 @@ CAPTURED: dict[str, Callable[[], Step]] = {
 }
 """Compiled steps, each a launch of a graph; a launch more where numbers have changed, and copies of arguments and results."""
 
+
+def long_attention(mask: bool = False) -> Step:
+    """Attention of float16 over more than one block of scores."""
+    q, k, v = (an.astype(normal(1, 2, 272, 8), "float16").requires_grad_() for _ in range(3))
+    seen = an.asarray(rng.random((1, 1, 1, 272)) < 0.5, device="cuda") if mask else None
+
+    def step() -> None:
+        an.sum(F.scaled_dot_product_attention(q, k, v, seen, is_causal=not mask)).backward()
+        for x in (q, k, v):
+            x.grad = None
+
+    return step
+
+
+def rounded(step: Step) -> Step:
+    """The step with products in float16."""
+
+    def run() -> None:
+        with an.precision("mixed-fp16"):
+            step()
+
+    return run
+
+
+BY_CUDNN: dict[str, Callable[[], Step]] = {
+    "long attention": long_attention,
+    "long attention with a mask": lambda: long_attention(mask=True),
+    "long transformer layer in mixed-fp16": lambda: rounded(
+        layer(nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True), (1, 272, 16))
+    ),
+}
+"""What cuDNN computes a part of."""
+
 HOT: dict[str, Callable[[], Step]] = {
     "linear": lambda: layer(nn.Linear(32, 16), (8, 32)),
     "linear 3-d": lambda: layer(nn.Linear(32, 16), (4, 8, 32)),

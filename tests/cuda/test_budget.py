@@ -9,12 +9,13 @@ A number that grows, or a wait for the device where the table has none, is a slo
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from counted_operations import CAPTURED, HOT
+from counted_operations import BY_CUDNN, CAPTURED, HOT
 
 from ci.cuda_emulator.log import Log
 
@@ -24,7 +25,7 @@ BUDGET = tomllib.loads(TABLE.read_text())
 
 def measured(name: str) -> dict[str, int]:
     """What the third step asks of the device: by then kernels are compiled and memory is in the pool."""
-    step = (HOT | CAPTURED)[name]()
+    step = (HOT | CAPTURED | BY_CUDNN)[name]()
     step()
     step()
     with Log() as log:
@@ -100,6 +101,12 @@ def test_an_operation_keeps_to_its_budget(name):
     check(name, measured(name))
 
 
+@pytest.mark.usefixtures("cudnn")
+@pytest.mark.parametrize("name", BY_CUDNN)
+def test_what_cudnn_computes_keeps_to_its_budget(name):
+    check(name, measured(name))
+
+
 @pytest.mark.parametrize("name", FIT)
 def test_a_batch_of_fit_keeps_to_its_budget(name):
     check(name, fit_per_batch(**FIT[name]))
@@ -111,10 +118,13 @@ def test_a_batch_of_evaluate_keeps_to_its_budget():
 
 def main() -> None:
     """Writes the table from what is measured."""
+    os.environ["ANYNET_CUDNN"] = "off"
     rows = {name: measured(name) for name in HOT | CAPTURED} | {
         name: fit_per_batch(**options) for name, options in FIT.items()
     }
     rows["evaluate with accuracy"] = evaluate_per_batch()
+    os.environ["ANYNET_CUDNN"] = "on"
+    rows |= {name: measured(name) for name in BY_CUDNN}
     text = "# What each hot operation may ask of a CUDA device, forward and backward, and each batch of fit: tests/cuda/test_budget.py\n"
     for name, row in rows.items():
         text += f'"{name}" = {{ ' + ", ".join(f"{kind} = {count:g}" for kind, count in row.items()) + " }\n"

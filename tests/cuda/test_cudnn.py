@@ -431,7 +431,7 @@ def test_errors_have_what_the_library_says(monkeypatch, capfd):
 
 def test_a_wrong_address_is_refused(monkeypatch, capfd):
     x, w = (cupy.asarray(a) for a in drawn([(2, 3, 9), (4, 3, 3)]))
-    monkeypatch.setattr(library, "_ALIGNED", 1)
+    monkeypatch.setattr(library, "ALIGNED", 1)
     with pytest.raises(library.CudnnError, match=r"cuDNN: .*in the convolution of x \(2, 3, 9\)"):
         conv(an.Tensor(unaligned(cupy.asnumpy(x))), an.Tensor(w))
     assert "tensor 1 is not aligned to 16 bytes" in capfd.readouterr().err

@@ -13,6 +13,7 @@ __path__.append(os.path.join(__path__[0], "inside.zip"))
 from anynet_backends.cuda_kernels import (  # noqa: E402  after the path
     convolution,
     cross_entropy,
+    cudnn_attention,
     cudnn_convolution,
     normalization,
     pooling,
@@ -32,6 +33,7 @@ __all__ = ["CUDNN", "KERNELS", "StepWatch", "add_rows", "clip_norm", "drop", "mo
 
 KERNELS: KernelTable = {
     **convolution.KERNELS,
+    **cudnn_attention.KERNELS,
     **cudnn_convolution.KERNELS,
     **cross_entropy.KERNELS,
     **normalization.KERNELS,

@@ -1,4 +1,5 @@
-"""cuDNN through NVIDIA's frontend: the library, and the plans of convolutions that it has found an engine for.
+"""cuDNN through NVIDIA's frontend: the library, and the plans of what it has found an engine for: convolutions, and attention
+(`cudnn_attention`).
 
 An engine is taken that gives the same bits at every run and rounds no operand; float32 is multiplied by tensor cores only where its
 operands have been rounded already. Which one it is NVIDIA's heuristic decides, for each signature once.
@@ -11,7 +12,7 @@ import importlib
 import threading
 from collections import OrderedDict
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from anynet_backends.array_api import Array
 from anynet_backends.concurrency import once_property
@@ -19,11 +20,15 @@ from anynet_backends.config import CUDNN
 from anynet_backends.cuda_kernels import cublaslt
 
 __all__ = [
+    "ALIGNED",
     "LIBRARY",
     "MOST_PLANS",
+    "TYPES",
     "Convolution",
     "CudnnError",
     "Plans",
+    "Signature",
+    "capability",
     "contiguous",
     "empty",
     "lies_last",
@@ -36,9 +41,10 @@ MOST_PLANS: Final = 1024
 """Signatures whose plans are kept, of each device; beyond, the one that was not used for the longest time is forgotten."""
 MOST_WORKSPACE: Final = 1 << 30
 """Bytes that an engine may ask for."""
-_ALIGNED: Final = 16
+ALIGNED: Final = 16
 """Bytes by which the frontend promises that tensors are aligned."""
-_TYPES: Final = {"e": "HALF", "f": "FLOAT"}
+TYPES: Final = {"e": "HALF", "f": "FLOAT"}
+"""The frontend's names of dtypes, by NumPy's letters."""
 _IN_FULL: Final = (
     "NONDETERMINISTIC", "DOWN_CONVERT_INPUTS", "REDUCED_PRECISION_REDUCTION", "FFT", "WINOGRAD", "WINOGRAD_TILE_4x4",
     "WINOGRAD_TILE_6x6", "WINOGRAD_TILE_13x13",
@@ -124,6 +130,11 @@ def _open() -> Any:
 LIBRARY: Final = _Library()
 
 
+def capability() -> int:
+    """Of the current device: 80 is Ampere."""
+    return int(importlib.import_module("cupy").cuda.Device().compute_capability)
+
+
 # ----- how tensors lie -----
 
 
@@ -147,7 +158,7 @@ def empty(cupy: Any, shape: Ints, dtype: Any, last: bool) -> Array:
 def contiguous(cupy: Any, x: Array, last: bool) -> Array:
     """The array, copied where its channels do not lie so or its address is aligned to less than the frontend promises."""
     as_wanted = x.transpose(0, *range(2, x.ndim), 1) if last else x
-    if as_wanted.flags.c_contiguous and not x.data.ptr % _ALIGNED:
+    if as_wanted.flags.c_contiguous and not x.data.ptr % ALIGNED:
         return x
     made = empty(cupy, x.shape, x.dtype, last)
     made[...] = x
@@ -164,7 +175,22 @@ def _strides(shape: Ints, last: bool) -> list[int]:
     return strides
 
 
-# ----- convolutions -----
+# ----- signatures -----
+
+
+class Signature(Protocol):
+    """What a plan is for: it can be hashed, and its text names it in errors."""
+
+    @property
+    def letter(self) -> str:
+        """The dtype of its arrays, by NumPy's letter."""
+
+    @property
+    def short(self) -> bool:
+        """Whether the operands are rounded, and tensor cores may multiply float32."""
+
+    def describe(self, module: Any, graph: Any) -> None:
+        """Add the operation to a graph, whose tensors 1, 2, … are the arrays that `Plans.run` is given."""
 
 
 class Convolution(NamedTuple):
@@ -191,10 +217,42 @@ class Convolution(NamedTuple):
         how = f"stride {self.stride}, padding {self.padding}, dilation {self.dilation}, channels {'last' if self.last else 'first'}"
         return f"{what} of x {self.x}, weight {self.weight}, y {self.y} of type {self.letter}, {how}"
 
+    def describe(self, module: Any, graph: Any) -> None:
+        """An axis of length 1 is put before a single one, since cuDNN has two or three."""
+        kind, wide = getattr(module.data_type, TYPES[self.letter]), module.data_type.FLOAT
+        single = len(self.stride) == 1
 
-def _graph(module: Any, form: Convolution, handle: int, capability: int) -> Any:
-    """The graph of a signature. An axis of length 1 is put before a single one, since cuDNN has two or three."""
-    kind, wide = getattr(module.data_type, _TYPES[form.letter]), module.data_type.FLOAT
+        def axes(values: Ints, fill: int) -> list[int]:
+            return [fill, *values] if single else [*values]
+
+        shapes = [(*s[:2], 1, *s[2:]) if single else s for s in (self.x, self.weight, self.y)]
+        options = {
+            "pre_padding": axes(self.padding[0], 0), "post_padding": axes(self.padding[1], 0), "stride": axes(self.stride, 1),
+            "dilation": axes(self.dilation, 1), "compute_data_type": wide,
+        }  # fmt: skip
+
+        def tensor(number: int) -> Any:
+            shape = shapes[number]
+            return graph.tensor(
+                dim=list(shape), stride=_strides(shape, self.last), data_type=kind, uid=number + 1
+            )
+
+        if self.result == "y":
+            number, made = 2, graph.conv_fprop(image=tensor(0), weight=tensor(1), **options)
+        elif self.result == "x":
+            number, made = 0, graph.conv_dgrad(loss=tensor(2), filter=tensor(1), **options)
+        else:
+            number, made = 1, graph.conv_wgrad(image=tensor(0), loss=tensor(2), **options)
+        made.set_output(True).set_uid(number + 1).set_data_type(kind)
+        made.set_dim(list(shapes[number])).set_stride(_strides(shapes[number], self.last))
+
+
+# ----- plans -----
+
+
+def _graph(module: Any, form: Signature, handle: int, capability: int) -> Any:
+    """The graph of a signature."""
+    kind, wide = getattr(module.data_type, TYPES[form.letter]), module.data_type.FLOAT
     # named, so that the frontend does not look for it through a CUDA runtime of its own choice
     graph = module.pygraph(
         io_data_type=kind,
@@ -203,31 +261,7 @@ def _graph(module: Any, form: Convolution, handle: int, capability: int) -> Any:
         handle=handle,
         sm_version=capability,
     )
-    single = len(form.stride) == 1
-
-    def axes(values: Ints, fill: int) -> list[int]:
-        return [fill, *values] if single else [*values]
-
-    shapes = [(*s[:2], 1, *s[2:]) if single else s for s in (form.x, form.weight, form.y)]
-    options = {
-        "pre_padding": axes(form.padding[0], 0), "post_padding": axes(form.padding[1], 0), "stride": axes(form.stride, 1),
-        "dilation": axes(form.dilation, 1), "compute_data_type": wide,
-    }  # fmt: skip
-
-    def tensor(number: int) -> Any:
-        shape = shapes[number]
-        return graph.tensor(
-            dim=list(shape), stride=_strides(shape, form.last), data_type=kind, uid=number + 1
-        )
-
-    if form.result == "y":
-        number, made = 2, graph.conv_fprop(image=tensor(0), weight=tensor(1), **options)
-    elif form.result == "x":
-        number, made = 0, graph.conv_dgrad(loss=tensor(2), filter=tensor(1), **options)
-    else:
-        number, made = 1, graph.conv_wgrad(image=tensor(0), loss=tensor(2), **options)
-    made.set_output(True).set_uid(number + 1).set_data_type(kind)
-    made.set_dim(list(shapes[number])).set_stride(_strides(shapes[number], form.last))
+    form.describe(module, graph)
     return graph
 
 
@@ -238,7 +272,7 @@ class Plan(NamedTuple):
     workspace: int
 
 
-def plan(module: Any, form: Convolution, handle: int, capability: int) -> Plan | None:
+def plan(module: Any, form: Signature, handle: int, capability: int) -> Plan | None:
     """The plan of a signature, None where there is no engine for it. CudnnError where the library fails otherwise."""
     notes = [*_IN_FULL, *["TENSOR_CORE"] * (form.letter == "f" and not form.short)]
     try:
@@ -266,13 +300,13 @@ class Plans:
     def __init__(self, cupy: Any, device: int) -> None:
         self.cupy, self.module = cupy, LIBRARY.module
         self.capability = int(cupy.cuda.Device(device).compute_capability)
-        self.plans: OrderedDict[Convolution, Plan | None] = OrderedDict()  # None: there is no engine
-        self.captured: dict[Convolution, Plan] = {}
+        self.plans: OrderedDict[Signature, Plan | None] = OrderedDict()  # None: there is no engine
+        self.captured: dict[Signature, Plan] = {}
         """Those that graphs launch: the code of an engine may go with its plan."""
         self._lock = threading.Lock()  # of the handle's stream, and of the order of use
         self._handle: int | None = None
 
-    def _made(self, form: Convolution) -> Plan | None:
+    def _made(self, form: Signature) -> Plan | None:
         if self._handle is None:
             try:
                 self._handle = self.module.create_handle()
@@ -281,7 +315,7 @@ class Plans:
                 raise CudnnError(msg) from error
         return plan(self.module, form, self._handle, self.capability)
 
-    def run(self, form: Convolution, x: Array, weight: Array, y: Array) -> bool:
+    def run(self, form: Signature, *arrays: Array) -> bool:
         """Queue what the signature says on the current stream; False where there is no engine for it. In a capture none is looked for."""
         stream = self.cupy.cuda.get_current_stream()
         with self._lock:
@@ -303,7 +337,7 @@ class Plans:
                 self.captured[form] = found
             # of CuPy's pool, which gives it to what is queued behind on this stream, or of that of a graph
             room = self.cupy.cuda.alloc(found.workspace) if found.workspace else None
-            places = {1: x.data.ptr, 2: weight.data.ptr, 3: y.data.ptr}
+            places = {number: a.data.ptr for number, a in enumerate(arrays, 1)}
             try:
                 self.module.set_stream(self._handle, stream.ptr)
                 found.graph.execute(places, 0 if room is None else room.ptr, handle=self._handle)
@@ -316,10 +350,10 @@ class Plans:
 _on: dict[int, Plans] = {}
 
 
-def run(cupy: Any, form: Convolution, x: Array, weight: Array, y: Array) -> bool:
-    """`Plans.run` on the device of x, which is the current one."""
-    device = x.data.device_id
+def run(cupy: Any, form: Signature, *arrays: Array) -> bool:
+    """`Plans.run` on the device of the arrays, which is the current one."""
+    device = arrays[0].data.device_id
     found = _on.get(device)
     if found is None:
         found = _on.setdefault(device, Plans(cupy, device))
-    return found.run(form, x, weight, y)
+    return found.run(form, *arrays)

@@ -48,7 +48,9 @@ class DeviceTracer(TracerBackend):
         self.array_types = (DeviceArray,)
         self.array_type = DeviceArray
         self.kernels = {
-            name: Kernel(_refused(name), vjp=True) for name in device.kernels if name not in _BY_REFERENCE
+            name: Kernel(_refused(name, kernel.takes), vjp=True)
+            for name, kernel in device.kernels.items()
+            if name not in _BY_REFERENCE
         }
         self.kernels |= {name: Kernel(_extra(name)) for name in EXTRA}
 
@@ -94,10 +96,12 @@ def _stacked(xp: Any) -> Callable[..., Any]:
     return function
 
 
-def _refused(name: str) -> Callable[..., Any]:
-    """What the device has a kernel for is not traced: its reference would take more than that."""
+def _refused(name: str, takes: Callable[..., bool] | None) -> Callable[..., Any]:
+    """What the device has a kernel for is not traced, if that takes it: its reference would take more than that."""
 
     def function(xp: Any, *data: Any, need: Any = None, **meta: Any) -> Any:
+        if takes is not None and not takes(str(data[0].dtype), *data, need=need, **meta):
+            return NotImplemented
         raise NotBlocked(name)
 
     return function

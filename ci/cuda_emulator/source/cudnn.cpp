@@ -1,5 +1,5 @@
-// cuDNN's backend API (descriptors with attributes), made with NVIDIA's header of it: convolutions and their gradients, as cuDNN's frontend
-// asks for them. An attribute, a descriptor or an argument that does not fit is refused, with the reason on standard error and in
+// cuDNN's backend API (descriptors with attributes), made with NVIDIA's header of it: convolutions and their gradients, and attention, as
+// cuDNN's frontend asks for them. An attribute, a descriptor or an argument that does not fit is refused, with the reason on standard error and in
 // cudnnGetLastErrorString. Each graph has several engines: those that take part of the bits, change from run to run or want too much memory
 // come first, so that who does not choose is found out by the numbers. The workspace is written to.
 #include "emulator.h"
@@ -12,8 +12,10 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <set>
+#include <stdexcept>
 
 struct cudnnContext {
     int device;
@@ -105,7 +107,45 @@ static const std::map<int, std::map<int, cudnnBackendAttributeType_t>> KNOWN = {
       {CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64},
       {CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64},
       {CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64},
+      {CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN},
+      {CUDNN_ATTR_TENSOR_IS_BY_VALUE, CUDNN_TYPE_BOOLEAN},
       {CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64}}},
+    {CUDNN_BACKEND_MATMUL_DESCRIPTOR, {{CUDNN_ATTR_MATMUL_COMP_TYPE, CUDNN_TYPE_DATA_TYPE}}},
+    {CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR,
+     {{CUDNN_ATTR_OPERATION_MATMUL_ADESC, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_MATMUL_BDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_MATMUL_CDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_MATMUL_DESC, CUDNN_TYPE_BACKEND_DESCRIPTOR}}},
+    {CUDNN_BACKEND_POINTWISE_DESCRIPTOR,
+     {{CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE}, {CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE}}},
+    {CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR,
+     {{CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_POINTWISE_XDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_POINTWISE_BDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_POINTWISE_YDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_POINTWISE_ALPHA1, CUDNN_TYPE_FLOAT},
+      {CUDNN_ATTR_OPERATION_POINTWISE_ALPHA2, CUDNN_TYPE_FLOAT}}},
+    {CUDNN_BACKEND_REDUCTION_DESCRIPTOR,
+     {{CUDNN_ATTR_REDUCTION_OPERATOR, CUDNN_TYPE_REDUCTION_OPERATOR_TYPE},
+      {CUDNN_ATTR_REDUCTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE},
+      {CUDNN_ATTR_REDUCTION_IS_DETERMINISTIC, CUDNN_TYPE_BOOLEAN}}},
+    {CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR,
+     {{CUDNN_ATTR_OPERATION_REDUCTION_XDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_REDUCTION_YDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_REDUCTION_DESC, CUDNN_TYPE_BACKEND_DESCRIPTOR}}},
+    {CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR,
+     {{CUDNN_ATTR_OPERATION_RESHAPE_XDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_RESHAPE_YDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_RESHAPE_MODE, CUDNN_TYPE_RESHAPE_MODE}}},
+    {CUDNN_BACKEND_OPERATION_SOFTMAX_DESCRIPTOR,
+     {{CUDNN_ATTR_OPERATION_SOFTMAX_XDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_SOFTMAX_YDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_SOFTMAX_STATS_DESC, CUDNN_TYPE_BACKEND_DESCRIPTOR}}},
+    {CUDNN_BACKEND_OPERATION_DIAGONAL_BAND_MASK_DESCRIPTOR,
+     {{CUDNN_ATTR_OPERATION_DIAGONAL_BAND_MASK_XDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_DIAGONAL_BAND_MASK_BDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_DIAGONAL_BAND_MASK_YDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR},
+      {CUDNN_ATTR_OPERATION_DIAGONAL_BAND_MASK_COMPARISON_MODE, CUDNN_TYPE_POINTWISE_MODE}}},
     {CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR,
      {{CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE},
       {CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE},
@@ -157,6 +197,7 @@ using Dims = std::vector<int64_t>;
 
 struct Tensor {
     int64_t uid = -1, alignment = 0;
+    bool is_virtual = false, by_value = false;
     cudnnDataType_t type = CUDNN_DATA_FLOAT;
     Dims dims, strides;
 
@@ -185,6 +226,8 @@ static Tensor tensor_of(const Body& b) {
     Tensor t;
     t.uid = b.one<int64_t>(CUDNN_ATTR_TENSOR_UNIQUE_ID, -1);
     t.alignment = b.one<int64_t>(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, 0);
+    t.is_virtual = b.one<char>(CUDNN_ATTR_TENSOR_IS_VIRTUAL, 0);
+    t.by_value = b.one<char>(CUDNN_ATTR_TENSOR_IS_BY_VALUE, 0);
     t.type = cudnnDataType_t(b.one<int32_t>(CUDNN_ATTR_TENSOR_DATA_TYPE, -1));
     t.dims = b.all<int64_t>(CUDNN_ATTR_TENSOR_DIMENSIONS);
     t.strides = b.all<int64_t>(CUDNN_ATTR_TENSOR_STRIDES);
@@ -202,6 +245,7 @@ static cudnnStatus_t check_tensor(const Tensor& t) {
         if (t.dims[i] < 1 || t.strides[i] < 1) return invalid("a tensor has a dimension or a stride below 1");
         if (t.dims[i] > 1) axes.push_back({t.strides[i], t.dims[i]});
     }
+    if (t.is_virtual) return CUDNN_STATUS_SUCCESS;  // it lies nowhere
     std::sort(axes.begin(), axes.end());
     for (size_t i = 1; i < axes.size(); ++i)
         if (axes[i].first < axes[i - 1].first * axes[i - 1].second) return invalid("elements of a tensor overlap");
@@ -403,6 +447,8 @@ static void each(const Tensor& t, F f) {
     }
 }
 
+#include "cudnn_graphs.h"
+
 struct Run {
     Convolution c;
     Engine::How how;
@@ -479,6 +525,11 @@ static cudnnStatus_t check_place(const std::string& name, const void* address, i
     return CUDNN_STATUS_SUCCESS;
 }
 
+static std::vector<int64_t> engines_of(const Body& graph, int32_t mode) {
+    const Body& first = *graph.part(CUDNN_ATTR_OPERATIONGRAPH_OPS);
+    return is_convolution(first) ? engines_for(convolution_of(first), mode) : engines_for(parts_of(graph));
+}
+
 static cudnnStatus_t finalize(Body& b) {
     switch (b.type) {
         case CUDNN_BACKEND_TENSOR_DESCRIPTOR: return check_tensor(tensor_of(b));
@@ -486,16 +537,19 @@ static cudnnStatus_t finalize(Body& b) {
         case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR: {
             const Attribute* ops = b.get(CUDNN_ATTR_OPERATIONGRAPH_OPS);
             if (!ops || ops->descriptors.empty()) return invalid("a graph has no operations");
-            if (ops->count != 1 || !is_convolution(*ops->descriptors[0]))
-                return refused(CUDNN_STATUS_NOT_SUPPORTED, "only graphs of one convolution are emulated");
+            if (std::any_of(ops->descriptors.begin(), ops->descriptors.end(), [&](const Shared& op) {
+                    return is_convolution(*op) ? ops->count != 1 : !FORMS.count(op->type);
+                }))
+                return refused(CUDNN_STATUS_NOT_SUPPORTED, "only graphs of one convolution and those of attention are emulated");
             const auto* handle = b.one<const cudnnContext*>(CUDNN_ATTR_OPERATIONGRAPH_HANDLE);
             if (!objects.count(handle)) return invalid("a graph has no handle");
             return CUDNN_STATUS_SUCCESS;
         }
         case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR: {
             if (!b.part(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH)) return invalid("a heuristic has no graph");
-            const Convolution c = convolution_of(*b.part(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH)->part(CUDNN_ATTR_OPERATIONGRAPH_OPS));
-            return taken(c) ? CUDNN_STATUS_SUCCESS : unable("no engine takes tensors that lie like this");
+            return engines_of(*b.part(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH), CUDNN_HEUR_MODE_A).empty()
+                       ? unable("no engine takes tensors that lie like this")
+                       : CUDNN_STATUS_SUCCESS;
         }
         case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR: {
             if (!b.part(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)) return invalid("a plan has no engine");
@@ -506,7 +560,7 @@ static cudnnStatus_t finalize(Body& b) {
             if (ids.size() != b.all<void*>(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS).size()) return invalid("a variant pack's ids are not as many");
             return CUDNN_STATUS_SUCCESS;
         }
-        default: return is_convolution(b) ? check_convolution(b) : CUDNN_STATUS_SUCCESS;
+        default: return is_convolution(b) ? check_convolution(b) : FORMS.count(b.type) ? check_part(b) : CUDNN_STATUS_SUCCESS;
     }
 }
 
@@ -653,7 +707,7 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t handle, cudnnBac
             if (!typed(CUDNN_TYPE_BACKEND_DESCRIPTOR) || b.type != CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR) break;
             const Shared graph = b.part(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
             std::vector<std::shared_ptr<Body>> results;
-            for (int64_t i : engines_for(convolution_of(*graph->part(CUDNN_ATTR_OPERATIONGRAPH_OPS)), b.one<int32_t>(CUDNN_ATTR_ENGINEHEUR_MODE)))
+            for (int64_t i : engines_of(*graph, b.one<int32_t>(CUDNN_ATTR_ENGINEHEUR_MODE)))
                 results.push_back(made(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, CUDNN_ATTR_ENGINECFG_ENGINE, graph, i));
             return give_descriptors(results, wanted, count, out);
         }
@@ -708,28 +762,42 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
         return invalid("no plan and pack");
     if (handle->device != current_device()) return invalid("another device is current than the handle's");
     const Engine engine = engine_of(*plan->body->part(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG));
-    const Convolution c = convolution_of(*graph_of(*plan->body)->part(CUDNN_ATTR_OPERATIONGRAPH_OPS));
+    const Body& graph = *graph_of(*plan->body);
     const auto ids = pack->body->all<int64_t>(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS);
     const auto pointers = pack->body->all<char*>(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS);
-    const Tensor* tensors[] = {&c.x, &c.w, &c.y};
-    const char* places[3];
-    for (int i = 0; i < 3; ++i) {
-        const Tensor& t = *tensors[i];
+    std::map<int64_t, char*> places;
+    cudnnStatus_t status = CUDNN_STATUS_SUCCESS;
+    auto find_place = [&](const Tensor& t) {
+        if (status || t.is_virtual || places.count(t.uid)) return;
+        const std::string name = "tensor " + std::to_string(t.uid);
         const auto found = std::find(ids.begin(), ids.end(), t.uid);
-        if (found == ids.end()) return invalid("a variant pack lacks the tensor " + std::to_string(t.uid));
-        places[i] = pointers[found - ids.begin()];
-        const cudnnStatus_t status =
-            check_place("tensor " + std::to_string(t.uid), places[i], t.extent() * bytes(t.type), t.alignment, handle->device);
+        if (found == ids.end()) { status = invalid("a variant pack lacks the " + name); return; }
+        places[t.uid] = pointers[found - ids.begin()];
+        if (!t.by_value) status = check_place(name, places[t.uid], t.extent() * bytes(t.type), t.alignment, handle->device);
+    };
+    const bool convolves = is_convolution(*graph.part(CUDNN_ATTR_OPERATIONGRAPH_OPS));
+    std::function<void()> run;
+    std::string name;
+    if (convolves) {
+        const Convolution c = convolution_of(*graph.part(CUDNN_ATTR_OPERATIONGRAPH_OPS));
+        for (const Tensor* t : {&c.x, &c.w, &c.y}) find_place(*t);
         if (status) return status;
+        name = c.name();
+        run = Run{c, engine.how, places[c.x.uid], places[c.w.uid], places[c.y.uid]};
+    } else {
+        const std::vector<Part> parts = parts_of(graph);
+        for (const Part& p : parts) for (const auto* side : {&p.in, &p.out}) for (const Tensor& t : *side) find_place(t);
+        if (status) return status;
+        name = name_of(parts);
+        run = GraphRun(parts, engine.how, places);
     }
     void* workspace = pack->body->one<void*>(CUDNN_ATTR_VARIANT_PACK_WORKSPACE);
     if (engine.workspace) {
-        const cudnnStatus_t status = check_place("the workspace", workspace, engine.workspace, 16, handle->device);
+        status = check_place("the workspace", workspace, engine.workspace, 16, handle->device);
         if (status) return status;
     }
-    const Run run{c, engine.how, places[0], places[1], places[2]};
     const int64_t used = engine.workspace;
-    submit(handle->stream, "launch", std::string(c.name()) + ", " + engine.name, [run, workspace, used] {
+    submit(handle->stream, "launch", name + ", " + engine.name, [run, workspace, used] {
         if (used) memset(workspace, 0x5A, used);
         run();
     });
