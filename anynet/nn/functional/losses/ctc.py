@@ -91,7 +91,7 @@ def ctc_loss(
     loss = e.where(impossible, 0.0 if zero_infinity else float("inf"), loss)
     if reduction == "mean":
         xp = backend_of(lengths)
-        return mean(loss / wrap(xp.astype(xp.clip(lengths, 1), dtypes.native(xp, loss.dtype))))
+        return mean(loss / wrap(xp.astype(xp.where(lengths > 1, lengths, 1), dtypes.native(xp, loss.dtype))))
     return reduce(reshape(loss, ()) if single and reduction == "none" else loss, reduction)
 
 
@@ -188,7 +188,7 @@ def _next(alpha: Tensor, emitted: Tensor, may: Tensor, outside: Tensor) -> Tenso
 def _log_likelihood(alpha: Any, lengths: Array) -> Any:
     """ln (a(2k) + a(2k − 1)): the target of length k ends with a blank or with its last label."""
     xp = backend_of(lengths)
-    ends = xp.stack([2 * lengths, xp.clip(2 * lengths - 1, 0)], axis=1)
+    ends = xp.stack([2 * lengths, xp.where(lengths > 0, 2 * lengths - 1, 0)], axis=1)
     last = take_along_axis(alpha, wrap(ends), axis=1)
     lost = xp.stack([lengths < 0, lengths == 0], axis=1)
     last = e.where(wrap(lost), _NEVER, last)
