@@ -54,7 +54,18 @@ class RulePlan:
     each backward pass, and take 0.08 µs, where a loop over closures takes 1 µs.
     """
 
-    __slots__ = ("constants", "functions", "inputs", "keep", "meta", "named", "narrowed", "output", "rules")
+    __slots__ = (
+        "constants",
+        "functions",
+        "inputs",
+        "keep",
+        "meta",
+        "named",
+        "narrowed",
+        "output",
+        "rules",
+        "short",
+    )
 
     def __init__(
         self, prim: Primitive[...], mask: tuple[bool, ...], asked: tuple[bool, ...] | None = None
@@ -63,6 +74,7 @@ class RulePlan:
         asked = mask if asked is None else asked
         self.narrowed: dict[tuple[bool, ...], RulePlan] = {}
         self.functions: dict[Any, Any] = {}  # the rules as functions of Tensors, by what else they are given
+        self.short: float = 0  # in how many calls on Tensors the rules were too short to be one; −∞ where they were not in another
         positions = prim.positions(len(mask))
         wanted = {name for name, at in positions.items() if any(mask[i] for i in at)}
         slots: dict[str, str] = {}

@@ -7,6 +7,7 @@ calls with arrays of one form it is one call of machine code and one node of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,13 +27,22 @@ _LEAST_OPERATIONS: Final = 3
 _MOST_OPERATIONS: Final = 64
 """Rules of fewer operations take no longer one by one, and of more take long to compile."""
 _MAX_FUNCTIONS: Final = 64
+_ENOUGH: Final = 32
+"""So many calls in which nothing was worth it, and none is looked at any more."""
 
 
 def run_rules_on_tensors(plan: RulePlan, g: Any, saved: tuple[Any, ...], name: str) -> list[tuple[int, Any]]:
     """`run_rules` of the primitive of this name, where `g` and the arrays that were `saved` are Tensors: as one function, where it is."""
     xp = TYPES.get(type((g[0] if type(g) is tuple else g)._data))
     observed = INTERCEPT and INTERCEPT.own
-    if xp is None or not xp.compiles or observed or not kernel_switch.on or not available():
+    if (
+        plan.short >= _ENOUGH
+        or xp is None
+        or not xp.compiles
+        or observed
+        or not kernel_switch.on
+        or not available()
+    ):
         return run_rules(plan, g, saved)
     given = (g, *saved[: plan.named])
     inputs: list[Tensor] = []
@@ -58,12 +68,16 @@ def run_rules_on_tensors(plan: RulePlan, g: Any, saved: tuple[Any, ...], name: s
         out = run_rules(plan, g, saved)
         worth = _LEAST_OPERATIONS < clock() - before <= _MOST_OPERATIONS + 1
         worth = worth and all([isinstance(x, Tensor | None) for _, x in out])
+        plan.short = -math.inf if worth else plan.short + 1
         if len(plan.functions) >= _MAX_FUNCTIONS:
             plan.functions.clear()
         plan.functions[key] = (_function(plan, given, forms, name), [i for i, _ in out]) if worth else ()
         return out
     found = known[0](inputs) if known else None
-    return run_rules(plan, g, saved) if found is None else list(zip(known[1], found, strict=True))
+    if found is not None:
+        return list(zip(known[1], found, strict=True))
+    plan.short += not known
+    return run_rules(plan, g, saved)
 
 
 def _form(x: Any) -> Any:
