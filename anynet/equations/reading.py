@@ -313,6 +313,7 @@ def read(
     gradient: str = "",
     spatial: str = "",
     result: str = "",
+    shared: str = "",
     axes: int | None = None,
 ) -> Equation:
     """An equation out of its text; the arguments are those of `anynet.equations.equation`.
@@ -322,6 +323,9 @@ def read(
     yₖ = Σ_j W[k, j] xⱼ
     """
     made, symbols = parse(*lines), parse_symbols(where)
+    if shared:
+        used = set(re.findall(r"\w+", " ".join(lines))) - {line.name for line in made}
+        symbols = (*(s for s in parse_symbols(shared) if s.name in used), *symbols)
     slope = parse(gradient)
     names = tuple(spatial.split())
     if names and axes:

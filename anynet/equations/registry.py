@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, cast
 
-__all__ = ["ENTRIES", "REDUCED", "REDUCED_GRADIENT", "Entry", "equation"]
+__all__ = ["ENTRIES", "OPTIMIZER_SYMBOLS", "REDUCED", "REDUCED_GRADIENT", "Entry", "equation"]
 
 T = TypeVar("T")
 
@@ -19,6 +19,7 @@ class Entry(NamedTuple):
     gradient: str
     spatial: str
     result: str
+    shared: str
 
 
 ENTRIES: dict[Any, Entry] = {}
@@ -38,18 +39,24 @@ class _Docstring:
 
 
 def equation(
-    *lines: str | Any, where: str = "", gradient: str = "", spatial: str = "", result: str = ""
+    *lines: str | Any,
+    where: str = "",
+    gradient: str = "",
+    spatial: str = "",
+    result: str = "",
+    shared: str = "",
 ) -> Callable[[T], T]:
     """A decorator that gives a class or function its equation: lines in the language of `anynet.equations`, what their symbols mean
     (`where`), the gradient as lines of the same kind, the names that stand for one number per spatial axis (`spatial`), and the
-    symbols that the function returns (`result`; without it what the last line defines).
+    symbols that the function returns (`result`; without it what the last line defines). `shared` is a `where` of many equations, of
+    which holds what the lines use.
 
     In place of lines another class or function may be given, whose equation holds for this one, too; `where` then says which symbols
     are found elsewhere. A class's docstring shows it before its example.
     """
 
     def register(thing: T) -> T:
-        ENTRIES[thing] = Entry(lines, where, gradient, spatial, result)
+        ENTRIES[thing] = Entry(lines, where, gradient, spatial, result, shared)
         if isinstance(thing, type) and isinstance(thing.__doc__, str):
             thing.__doc__ = cast("str", _Docstring(thing.__doc__))
         return thing
@@ -61,3 +68,19 @@ REDUCED = 'L = mean(l) if reduction == "mean" else sum(l) if reduction == "sum" 
 """How losses come to one number; the gradient of each element is `REDUCED_GRADIENT`."""
 
 REDUCED_GRADIENT = 'dl = 1 / size(l) if reduction == "mean" else 1'
+
+OPTIMIZER_SYMBOLS = """
+    G: the gradient at each step t = 1, 2, …
+    p_start: the parameters at first
+    η = lr
+    β1 = betas[0]
+    β2 = betas[1]
+    ε = eps
+    maximize
+    λ = weight_decay
+    λ1 = l1
+    decoupled = decoupled_weight_decay
+    μ = momentum
+    nesterov
+"""
+"""What symbols mean in the equations of all optimizers."""

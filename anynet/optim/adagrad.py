@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar, Unpack
 
-from anynet.equations import equation
+from anynet.equations.registry import OPTIMIZER_SYMBOLS, equation
 from anynet.optim.flat_group import FlatGroup, Shape
 from anynet.optim.groups import Hints, ParamsLike, each, not_negative, optional, plain, real
 from anynet.optim.optimizer import Optimizer
@@ -25,16 +25,10 @@ __all__ = ["Adadelta", "Adafactor", "Adagrad", "RMSprop"]
     "s[t] = s[t - 1] + g[t]**2",
     "p[t] = p[t - 1] - η / (1 + (t - 1) * δ) * g[t] / (sqrt(s[t]) + ε)",
     where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        maximize
-        λ = weight_decay
-        λ1 = l1
         s0 = initial_accumulator_value
         δ = lr_decay
-        ε = eps
     """,
+    shared=OPTIMIZER_SYMBOLS,
 )
 class Adagrad(Optimizer):
     """Each number's steps divided by the root of the sum of its squared gradients so far (Duchi et al. 2011).
@@ -110,17 +104,10 @@ class Adagrad(Optimizer):
     "v[t] = μ * v[t - 1] + g[t] / (sqrt(s[t] - m[t]**2) + ε)",
     "p[t] = p[t - 1] - η * v[t]",
     where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        maximize
-        λ = weight_decay
-        λ1 = l1
         α = alpha
-        μ = momentum
-        ε = eps
         centered
     """,
+    shared=OPTIMIZER_SYMBOLS,
 )
 class RMSprop(Optimizer):
     """The gradient divided by the root of its running mean square; `centered`: by its deviation (Hinton 2012; Graves 2013).
@@ -208,15 +195,9 @@ class RMSprop(Optimizer):
     "d[t] = ρ * d[t - 1] + (1 - ρ) * Δ[t]**2",
     "p[t] = p[t - 1] - η * Δ[t]",
     where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        maximize
-        λ = weight_decay
-        λ1 = l1
         ρ = rho
-        ε = eps
     """,
+    shared=OPTIMIZER_SYMBOLS,
 )
 class Adadelta(Optimizer):
     """Steps as large as the root mean square of earlier steps, over that of the gradients (Zeiler 2012).
@@ -279,16 +260,12 @@ class Adadelta(Optimizer):
     "α[t] = max(ε2, norm(p[t - 1]) / sqrt(size(p_start))) * min(η, 1 / sqrt(t))",
     "p[t] = (1 - η * λ) * p[t - 1] - α[t] * U[t] / max(1, norm(U[t]) / sqrt(size(p_start)) / d)",
     where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        maximize
-        λ = weight_decay
         b = beta2_decay
         ε1 = eps[0] or 2.220446049250313e-16: that of the dtype, here float64
         ε2 = eps[1]
         d: for matrices, while for vectors V is the average of g² itself
     """,
+    shared=OPTIMIZER_SYMBOLS,
 )
 class Adafactor(Optimizer):
     """Adam's second moment as an outer product of row and column means, so that a matrix needs a row and a column of

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar, Unpack
 
-from anynet.equations import equation
+from anynet.equations.registry import OPTIMIZER_SYMBOLS, equation
 from anynet.optim.groups import Hints, ParamsLike, flag, plain, real
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.trust_ratio import trust_ratio
@@ -64,18 +64,9 @@ def _moments(p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]) -> 
     "v_hat[t] = u[t] / (1 - β2**t)",
     "p[t] = (1 - η * λ if decoupled else 1) * p[t - 1] - η * m_hat[t] / (sqrt(v_hat[t]) + ε)",
     where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        β1 = betas[0]
-        β2 = betas[1]
-        ε = eps
-        maximize
-        λ = weight_decay
-        λ1 = l1
-        decoupled = decoupled_weight_decay
         amsgrad
     """,
+    shared=OPTIMIZER_SYMBOLS,
 )
 class Adam(Moments):
     """Adam (Kingma & Ba 2015): moments of the gradient, corrected for their start at zero.
@@ -194,17 +185,7 @@ class AdamW(Adam):
     "m[t] = β1 * m[t - 1] + (1 - β1) * g[t]",
     "u[t] = max(β2 * u[t - 1], abs(g[t]) + ε)",
     "p[t] = p[t - 1] - η / (1 - β1**t) * m[t] / u[t]",
-    where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        β1 = betas[0]
-        β2 = betas[1]
-        ε = eps
-        maximize
-        λ = weight_decay
-        λ1 = l1
-    """,
+    shared=OPTIMIZER_SYMBOLS,
 )
 class Adamax(Moments):
     """Adam with the largest gradient, forgotten little by little, in place of the root mean square (Kingma & Ba 2015).
@@ -290,18 +271,9 @@ class _Decaying(Moments):
             Π[t]) * m[t]) / (sqrt(v[t] / (1 - β2**t)) + ε)
     """,
     where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        β1 = betas[0]
-        β2 = betas[1]
-        ε = eps
-        maximize
-        λ = weight_decay
-        λ1 = l1
-        decoupled = decoupled_weight_decay
         ψ = momentum_decay
     """,
+    shared=OPTIMIZER_SYMBOLS,
 )
 class NAdam(_Decaying):
     """Adam with Nesterov's momentum, which grows to β₁ by `momentum_decay` (Dozat 2016).
@@ -390,18 +362,7 @@ class NAdam(_Decaying):
         p[t] = (1 - η * λ if decoupled else 1) * p[t - 1] - η / (1 - β1**t) * m[t] * (r[t] * sqrt(1 - β2**t) /
             (sqrt(v[t]) + ε) if ρ[t] > 5 else 1)
     """,
-    where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        β1 = betas[0]
-        β2 = betas[1]
-        ε = eps
-        maximize
-        λ = weight_decay
-        λ1 = l1
-        decoupled = decoupled_weight_decay
-    """,
+    shared=OPTIMIZER_SYMBOLS,
 )
 class RAdam(_Decaying):
     """Adam whose adaptive rate is rectified by its variance (Liu et al. 2020); the first steps, ρ ≤ 5, are those of the
@@ -461,16 +422,7 @@ class RAdam(_Decaying):
     "u[t] = m[t] / (1 - β1**t) / (sqrt(v[t] / (1 - β2**t)) + ε) + λ * p[t - 1]",
     "r[t] = norm(p[t - 1]) / norm(u[t]) if norm(p[t - 1]) * norm(u[t]) > 0 else 1",
     "p[t] = p[t - 1] - η * r[t] * u[t]",
-    where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        β1 = betas[0]
-        β2 = betas[1]
-        ε = eps
-        maximize
-        λ = weight_decay
-    """,
+    shared=OPTIMIZER_SYMBOLS,
 )
 class LAMB(Moments):
     """Adam's update, decayed and scaled for each parameter by ‖p‖ / ‖update‖ (You et al. 2020).
@@ -530,19 +482,12 @@ class LAMB(Moments):
             1 / (γ * t))) * m[t]
     """,
     where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        β1 = betas[0]
-        β2 = betas[1]
-        ε = eps
-        maximize
-        λ = weight_decay
         η_f = final_lr
         η_0 = base_lr
         γ = gamma
         amsbound
     """,
+    shared=OPTIMIZER_SYMBOLS,
 )
 class AdaBound(Moments):
     """Adam whose rates are confined to a band that closes around `final_lr` (Luo et al. 2019).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anynet.equations import equation
+from anynet.equations.registry import OPTIMIZER_SYMBOLS, equation
 from anynet.optim.adam import Moments
 from anynet.optim.groups import ParamsLike
 from anynet_backends import Array, Backend
@@ -18,15 +18,7 @@ __all__ = ["Lion"]
     "g[t] = -G[t] if maximize else G[t]",
     "p[t] = p[t - 1] - η * (sign(β1 * m[t - 1] + (1 - β1) * g[t]) + λ * p[t - 1])",
     "m[t] = β2 * m[t - 1] + (1 - β2) * g[t]",
-    where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        β1 = betas[0]
-        β2 = betas[1]
-        maximize
-        λ = weight_decay
-    """,
+    shared=OPTIMIZER_SYMBOLS,
     result="p",
 )
 class Lion(Moments):

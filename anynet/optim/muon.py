@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
-from anynet.equations import equation
+from anynet.equations.registry import OPTIMIZER_SYMBOLS, equation
 from anynet.optim.groups import ParamsLike, choice, each, integer, real, waiting
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.trust_ratio import frobenius_norm
@@ -28,17 +28,13 @@ __all__ = ["Muon"]
         g[R, C]: the gradient
         B: the momentum before
         p: the parameters before
-        η = lr
-        λ = weight_decay
-        μ = momentum
-        nesterov
-        ε = eps
         K = ns_steps
         a = ns_coefficients[0]
         b = ns_coefficients[1]
         c = ns_coefficients[2]
         adjust = adjust_lr_fn
     """,
+    shared=OPTIMIZER_SYMBOLS,
     result="p_new B_new",
 )
 class Muon(Optimizer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from anynet.equations import equation
+from anynet.equations.registry import OPTIMIZER_SYMBOLS, equation
 from anynet.optim.adam import Moments
 from anynet.optim.flat_group import FlatGroup
 from anynet.optim.groups import ParamsLike, below_one, each, flag, integer, optional, plain, real
@@ -36,18 +36,11 @@ _beta1 = real(0, 1, below=True, above=True)
     "x[t] = (1 - c[t]) * x[t - 1] + c[t] * z[t]",
     "y[t] = (1 - β1) * z[t] + β1 * x[t]",
     where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        β1 = betas[0]
-        β2 = betas[1]
-        ε = eps
-        maximize
-        λ = weight_decay
         K = warmup_steps
         r
         ω = weight_lr_power
     """,
+    shared=OPTIMIZER_SYMBOLS,
 )
 class ScheduleFreeAdamW(Moments):
     """AdamW that needs no schedule: an average of its iterates takes the place of a falling rate (Defazio et al. 2024).

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Unpack
 
-from anynet.equations import equation
+from anynet.equations.registry import OPTIMIZER_SYMBOLS, equation
 from anynet.optim.flat_group import FlatGroup, Shape
 from anynet.optim.groups import Hints, ParamsLike, each, not_negative, plain, real
 from anynet.optim.optimizer import Optimizer
@@ -23,16 +23,9 @@ __all__ = ["ASGD", "LARS", "SGD", "Rprop"]
     "v[t] = g[t] if t == 1 else μ * v[t - 1] + (1 - τ) * g[t]",
     "p[t] = p[t - 1] - η * (g[t] if μ == 0 else g[t] + μ * v[t] if nesterov else v[t])",
     where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        maximize
-        λ = weight_decay
-        λ1 = l1
-        μ = momentum
         τ = dampening
-        nesterov
     """,
+    shared=OPTIMIZER_SYMBOLS,
 )
 class SGD(Optimizer):
     """Gradient descent, with momentum where that is not 0.
@@ -137,16 +130,12 @@ class SGD(Optimizer):
     "q[t] = 0 if r[t] < 0 else g[t]",
     "p[t] = p[t - 1] - sign(q[t]) * Δ[t]",
     where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        maximize
-        λ1 = l1
         a = etas[0]
         b = etas[1]
         low = step_sizes[0]
         high = step_sizes[1]
     """,
+    shared=OPTIMIZER_SYMBOLS,
 )
 class Rprop(Optimizer):
     """Steps by the sign of the gradient alone: a number's step grows by η₊ while its sign stays, shrinks by η₋ when it
@@ -211,16 +200,11 @@ class Rprop(Optimizer):
     "h[t] = η / (1 + κ * η * t)**α",
     "a[t] = a[t - 1] + (p[t] - a[t - 1]) / max(1, t - 1 - t0)",
     where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        maximize
-        λ = weight_decay
-        λ1 = l1
         κ = lambd
         α = alpha
         t0
     """,
+    shared=OPTIMIZER_SYMBOLS,
     result="p a",
 )
 class ASGD(Optimizer):
@@ -287,16 +271,9 @@ class ASGD(Optimizer):
     "v[t] = μ * v[t - 1] + η * r[t] * g[t]",
     "p[t] = p[t - 1] - (η * r[t] * g[t] + μ * v[t] if nesterov else v[t])",
     where="""
-        G: the gradient at each step t = 1, 2, …
-        p_start: the parameters at first
-        η = lr
-        maximize
-        λ = weight_decay
         κ = trust_coefficient
-        μ = momentum
-        ε = eps
-        nesterov
     """,
+    shared=OPTIMIZER_SYMBOLS,
 )
 class LARS(Optimizer):
     """Momentum with a learning rate for each parameter, by the ratio of its norm to that of its gradient (You et al. 2017).

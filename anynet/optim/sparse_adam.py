@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from anynet.equations import equation
+from anynet.equations.registry import OPTIMIZER_SYMBOLS, equation
 from anynet.optim.groups import ParamsLike
 from anynet.optim.optimizer import Optimizer
 from anynet.sparse_rows import SparseRows
@@ -28,15 +28,9 @@ __all__ = ["SparseAdam"]
     "m_hat[t] = m[t] / (1 - β1**t)",
     "p[t] = p[t - 1] - r[t] * η * sqrt(1 - β2**t) * m_hat[t] / (sqrt(v[t]) + ε)",
     where="""
-        G: the gradient at each step t = 1, 2, …
         r: 1 in the rows that the gradient has at step t, else 0
-        p_start: the parameters at first
-        η = lr
-        β1 = betas[0]
-        β2 = betas[1]
-        ε = eps
-        maximize
     """,
+    shared=OPTIMIZER_SYMBOLS,
 )
 class SparseAdam(Optimizer):
     """Adam for gradients that are rows of a table (`SparseRows`): rows that the gradient does not have stay as they are, and so do
