@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Unpack
 
 from anynet.equations.registry import OPTIMIZER_SYMBOLS, equation
 from anynet.optim.flat_group import FlatGroup, Shape
-from anynet.optim.groups import Hints, ParamsLike, each, not_negative, optional, plain, real
+from anynet.optim.groups import Hints, ParamsLike, each, not_negative, optional, options_of, plain, real
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.trust_ratio import frobenius_norm
 from anynet_backends import Array, Backend
@@ -59,10 +59,7 @@ class Adagrad(Optimizer):
         l1: float = 0.0,
         **hints: Unpack[Hints],
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay,
-            "initial_accumulator_value": initial_accumulator_value, "eps": eps, "maximize": maximize, "l1": l1,
-        }, hints)  # fmt: skip
+        super().__init__(params, options_of(locals()), hints)
 
     def init_state(self, flat: FlatGroup, group: dict[str, Any]) -> None:
         """The sum begins at `initial_accumulator_value`."""
@@ -121,7 +118,7 @@ class RMSprop(Optimizer):
     """
 
     slots = ("square_avg",)
-    optional = ("momentum_buffer", "grad_avg")
+    optional: ClassVar = {"momentum_buffer": "momentum", "grad_avg": "centered"}
     kinds: ClassVar = {"alpha": real(0)}
 
     def __init__(
@@ -138,18 +135,7 @@ class RMSprop(Optimizer):
         l1: float = 0.0,
         **hints: Unpack[Hints],
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
-            "centered": centered, "maximize": maximize, "l1": l1,
-        }, hints)  # fmt: skip
-
-    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """Mean square, and what momentum and centring need."""
-        return (
-            "square_avg",
-            *(("momentum_buffer",) if plain(group["momentum"]) else ()),
-            *(("grad_avg",) if group["centered"] else ()),
-        )
+        super().__init__(params, options_of(locals()), hints)
 
     def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         c = {"lr": group["lr"], "alpha": group["alpha"], "fresh": 1 - group["alpha"], "eps": group["eps"]}
@@ -223,9 +209,7 @@ class Adadelta(Optimizer):
         l1: float = 0.0,
         **hints: Unpack[Hints],
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "l1": l1,
-        }, hints)  # fmt: skip
+        super().__init__(params, options_of(locals()), hints)
 
     def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         c = {"lr": group["lr"], "rho": group["rho"], "fresh": 1 - group["rho"], "eps": group["eps"]}
@@ -300,10 +284,7 @@ class Adafactor(Optimizer):
         maximize: bool = False,
         **hints: Unpack[Hints],
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "beta2_decay": beta2_decay, "eps": eps, "d": d, "weight_decay": weight_decay,
-            "maximize": maximize,
-        }, hints)  # fmt: skip
+        super().__init__(params, options_of(locals()), hints)
 
     def slot_shape(self, name: str, shape: Shape) -> Shape:
         """Rows and columns for matrices, all of it for vectors."""

@@ -13,7 +13,7 @@ import math
 from typing import Any, ClassVar, Unpack
 
 from anynet.equations.registry import OPTIMIZER_SYMBOLS, equation
-from anynet.optim.groups import Hints, ParamsLike, flag, plain, real
+from anynet.optim.groups import Hints, ParamsLike, flag, options_of, plain, real
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.trust_ratio import trust_ratio
 from anynet_backends import Array, Backend
@@ -22,7 +22,9 @@ __all__ = ["LAMB", "AdaBound", "Adam", "AdamW", "Adamax", "Moments", "NAdam", "R
 
 
 class Moments(Optimizer):
-    """What Adam and its kin share: element by element, with two betas in [0, 1)."""
+    """What Adam and its kin share: the means of the gradient and of its square, with two betas in [0, 1)."""
+
+    slots = ("exp_avg", "exp_avg_sq")
 
 
 def _decay(c: dict[str, Any], group: dict[str, Any]) -> None:
@@ -82,8 +84,7 @@ class Adam(Moments):
     0.9
     """
 
-    slots = ("exp_avg", "exp_avg_sq")
-    optional = ("max_exp_avg_sq",)
+    optional: ClassVar = {"max_exp_avg_sq": "amsgrad"}
     new_options = ("decoupled_weight_decay",)
 
     def __init__(
@@ -100,14 +101,7 @@ class Adam(Moments):
         l1: float = 0.0,
         **hints: Unpack[Hints],
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
-            "maximize": maximize, "decoupled_weight_decay": decoupled_weight_decay, "l1": l1,
-        }, hints)  # fmt: skip
-
-    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """The two moments, and the largest second moment for amsgrad."""
-        return (*self.slots, *(self.optional if group["amsgrad"] else ()))
+        super().__init__(params, options_of(locals()), hints)
 
     def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         (beta1, beta2), lr = group["betas"], group["lr"]
@@ -163,18 +157,7 @@ class AdamW(Adam):
         l1: float = 0.0,
         **hints: Unpack[Hints],
     ) -> None:
-        super().__init__(
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            amsgrad,
-            maximize=maximize,
-            decoupled_weight_decay=True,
-            l1=l1,
-            **hints,
-        )
+        super().__init__(params, **options_of(locals()), decoupled_weight_decay=True, **hints)
 
 
 @equation(
@@ -209,9 +192,7 @@ class Adamax(Moments):
         l1: float = 0.0,
         **hints: Unpack[Hints],
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "l1": l1,
-        }, hints)  # fmt: skip
+        super().__init__(params, options_of(locals()), hints)
 
     def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
@@ -229,30 +210,6 @@ class Adamax(Moments):
         m += c["gain"] * (g - m)
         u[...] = xp.maximum(u * c["beta2"], xp.abs(g) + c["eps"])
         p -= c["rate"] * (m / u)
-
-
-class _Decaying(Moments):
-    """What NAdam and RAdam share: weight decay of either kind."""
-
-    slots = ("exp_avg", "exp_avg_sq")
-
-    def __init__(
-        self,
-        params: ParamsLike,
-        lr: float,
-        betas: tuple[float, float],
-        eps: float,
-        weight_decay: float,
-        decoupled_weight_decay: bool,
-        maximize: bool,
-        l1: float,
-        hints: Hints,
-        **more: Any,
-    ) -> None:
-        super().__init__(params, {
-            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay,
-            "decoupled_weight_decay": decoupled_weight_decay, "maximize": maximize, "l1": l1, **more,
-        }, hints)  # fmt: skip
 
 
 @equation(
@@ -275,7 +232,7 @@ class _Decaying(Moments):
     """,
     shared=OPTIMIZER_SYMBOLS,
 )
-class NAdam(_Decaying):
+class NAdam(Moments):
     """Adam with Nesterov's momentum, which grows to β₁ by `momentum_decay` (Dozat 2016).
 
     >>> import anynet as an
@@ -299,18 +256,7 @@ class NAdam(_Decaying):
         l1: float = 0.0,
         **hints: Unpack[Hints],
     ) -> None:
-        super().__init__(
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            decoupled_weight_decay,
-            maximize,
-            l1,
-            hints,
-            momentum_decay=momentum_decay,
-        )
+        super().__init__(params, options_of(locals()), hints)
 
     def advance(self, numbers: dict[str, float], step: int, group: dict[str, Any]) -> dict[str, float]:
         """Π μ, which takes each step's β₁ as it was then."""
@@ -364,7 +310,7 @@ class NAdam(_Decaying):
     """,
     shared=OPTIMIZER_SYMBOLS,
 )
-class RAdam(_Decaying):
+class RAdam(Moments):
     """Adam whose adaptive rate is rectified by its variance (Liu et al. 2020); the first steps, ρ ≤ 5, are those of the
     momentum alone.
 
@@ -386,7 +332,7 @@ class RAdam(_Decaying):
         l1: float = 0.0,
         **hints: Unpack[Hints],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay, maximize, l1, hints)
+        super().__init__(params, options_of(locals()), hints)
 
     def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
@@ -438,7 +384,6 @@ class LAMB(Moments):
     """
 
     per_parameter = True
-    slots = ("exp_avg", "exp_avg_sq")
 
     def __init__(
         self,
@@ -450,9 +395,7 @@ class LAMB(Moments):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize,
-        })  # fmt: skip
+        super().__init__(params, options_of(locals()))
 
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
@@ -502,8 +445,7 @@ class AdaBound(Moments):
     0.9
     """
 
-    slots = ("exp_avg", "exp_avg_sq")
-    optional = ("max_exp_avg_sq",)
+    optional: ClassVar = {"max_exp_avg_sq": "amsbound"}
     kinds: ClassVar = {
         "final_lr": real(0, above=True), "gamma": real(0, 1, below=True, above=True), "amsbound": flag,
     }  # fmt: skip
@@ -521,10 +463,7 @@ class AdaBound(Moments):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "betas": betas, "final_lr": final_lr, "gamma": gamma, "eps": eps,
-            "weight_decay": weight_decay, "amsbound": amsbound, "base_lr": None, "maximize": maximize,
-        })  # fmt: skip
+        super().__init__(params, {**options_of(locals()), "base_lr": None})
         for group in self.param_groups:
             group["base_lr"] = plain(group["lr"])
 
@@ -532,10 +471,6 @@ class AdaBound(Moments):
         """Optimize more parameters, with options of their own."""
         super().add_param_group(group)
         self.param_groups[-1]["base_lr"] = plain(self.param_groups[-1]["lr"])
-
-    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """The two moments, and the largest second moment for amsbound."""
-        return (*self.slots, *(self.optional if group["amsbound"] else ()))
 
     def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = group["betas"]

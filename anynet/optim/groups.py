@@ -17,7 +17,7 @@ from anynet.tensor import Tensor
 
 __all__ = [
     "KINDS", "Hints", "Kind", "ParamGroup", "Params", "ParamsLike", "Rules", "choice", "each", "flag", "integer", "listed", "members",
-    "optional", "plain", "read", "real", "waiting",
+    "optional", "options_of", "plain", "read", "real", "waiting",
 ]  # fmt: skip
 
 
@@ -289,6 +289,11 @@ class ParamGroup(dict[str, Any]):
         for name in self.live:
             values[name] = plain(self.rules.take(name, self[name]))
         return values
+
+
+def options_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an optimizer among the arguments that its ``__init__`` was called with, which are its ``locals()``."""
+    return {k: v for k, v in arguments.items() if k not in ("self", "__class__", "params", "hints")}
 
 
 class Params(list[Any]):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from anynet.autograd.jit.host_callback import host_callback
 from anynet.optim.flat_group import FlatGroup
-from anynet.optim.groups import ParamsLike, choice, integer, not_negative, read
+from anynet.optim.groups import ParamsLike, choice, integer, not_negative, options_of, read
 from anynet.optim.optimizer import Optimizer
 from anynet.tensor import enable_grad, to_plain, wrap
 from anynet_backends import Array
@@ -195,12 +195,9 @@ class LBFGS(Optimizer):
         history_size: int = 100,
         line_search_fn: str | None = None,
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "max_iter": max_iter,
-            "max_eval": read("LBFGS", "max_iter", integer(1), max_iter) * 5 // 4 if max_eval is None else max_eval,
-            "tolerance_grad": tolerance_grad, "tolerance_change": tolerance_change, "history_size": history_size,
-            "line_search_fn": line_search_fn,
-        })  # fmt: skip
+        if max_eval is None:
+            max_eval = read("LBFGS", "max_iter", integer(1), max_iter) * 5 // 4
+        super().__init__(params, options_of(locals()))
         if len(self.param_groups) != 1 or len(self._groups()[0].flats) > 1:
             msg = "LBFGS takes one parameter group, of one dtype on one device"
             raise ValueError(msg)

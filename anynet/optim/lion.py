@@ -6,7 +6,7 @@ from typing import Any
 
 from anynet.equations.registry import OPTIMIZER_SYMBOLS, equation
 from anynet.optim.adam import Moments
-from anynet.optim.groups import ParamsLike
+from anynet.optim.groups import ParamsLike, options_of
 from anynet_backends import Array, Backend
 
 __all__ = ["Lion"]
@@ -43,9 +43,7 @@ class Lion(Moments):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "betas": betas, "weight_decay": weight_decay, "maximize": maximize,
-        })  # fmt: skip
+        super().__init__(params, options_of(locals()))
 
     def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = group["betas"]

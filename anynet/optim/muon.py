@@ -6,7 +6,7 @@ import math
 from typing import Any, ClassVar
 
 from anynet.equations.registry import OPTIMIZER_SYMBOLS, equation
-from anynet.optim.groups import ParamsLike, choice, each, integer, real, waiting
+from anynet.optim.groups import ParamsLike, choice, each, integer, options_of, real, waiting
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.trust_ratio import frobenius_norm
 from anynet_backends import Array, Backend
@@ -72,10 +72,7 @@ class Muon(Optimizer):
         ns_steps: int = 5,
         adjust_lr_fn: str | None = None,
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov,
-            "ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn,
-        })  # fmt: skip
+        super().__init__(params, options_of(locals()))
 
     def validate(self, group: dict[str, Any]) -> None:
         """Matrices only."""

@@ -26,7 +26,7 @@ from anynet.autograd.primitive import kernels_on
 from anynet.nn.hooks import add_hook
 from anynet.optim.flat_group import FlatGroup, Shape
 from anynet.optim.fused_update import update_in_place, update_rows
-from anynet.optim.groups import Kind, ParamGroup, Params, ParamsLike, Rules, listed, members, waiting
+from anynet.optim.groups import Kind, ParamGroup, Params, ParamsLike, Rules, listed, members, plain, waiting
 from anynet.optim.state_dict import read_entry, read_groups, read_options
 from anynet.sparse_rows import SparseRows, numbers_of
 from anynet.tensor import Leaf, Parameter, Tensor, enable_grad, wrap
@@ -114,8 +114,8 @@ class Optimizer:
 
     # the names of the state that is an array for each parameter, zero at the beginning
     slots: tuple[str, ...] = ()
-    # the names of state that only some options need (`slots_of` says when)
-    optional: tuple[str, ...] = ()
+    # the names of state that only some options need, with the option that is to be neither 0 nor False
+    optional: ClassVar[Mapping[str, str]] = {}
     # state that is one number for each parameter, and its initial value
     numbers: ClassVar[dict[str, float]] = {}
     # state that PyTorch's optimizer has and this one does not need
@@ -190,7 +190,7 @@ class Optimizer:
 
     def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
         """The state that a group with these options needs."""
-        return self.slots
+        return (*self.slots, *(name for name, option in self.optional.items() if plain(group[option])))
 
     def slot_shape(self, name: str, shape: Shape) -> Shape:
         """The shape of a parameter's piece of state; another than its own only where the optimizer is `per_parameter`."""

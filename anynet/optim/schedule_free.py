@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from anynet.equations.registry import OPTIMIZER_SYMBOLS, equation
 from anynet.optim.adam import Moments
 from anynet.optim.flat_group import FlatGroup
-from anynet.optim.groups import ParamsLike, below_one, each, flag, integer, optional, plain, real
+from anynet.optim.groups import ParamsLike, below_one, each, flag, integer, optional, options_of, plain, real
 from anynet_backends import Array, Backend
 
 __all__ = ["ScheduleFreeAdamW"]
@@ -82,9 +82,8 @@ class ScheduleFreeAdamW(Moments):
         maximize: bool = False,
     ) -> None:
         super().__init__(params, {
-            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "warmup_steps": warmup_steps, "r": r,
-            "weight_lr_power": weight_lr_power, "maximize": maximize, "k": 0, "lr_max": 0.0, "weight_sum": 0.0,
-            "scheduled_lr": 0.0, "ckp1": 0.0, "train_mode": True, "y_beta1": None,
+            **options_of(locals()),
+            "k": 0, "lr_max": 0.0, "weight_sum": 0.0, "scheduled_lr": 0.0, "ckp1": 0.0, "train_mode": True, "y_beta1": None,
         })  # fmt: skip
 
     def init_state(self, flat: FlatGroup, group: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Unpack
 
 from anynet.equations.registry import OPTIMIZER_SYMBOLS, equation
 from anynet.optim.flat_group import FlatGroup, Shape
-from anynet.optim.groups import Hints, ParamsLike, each, not_negative, plain, real
+from anynet.optim.groups import Hints, ParamsLike, each, not_negative, options_of, plain, real
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.trust_ratio import trust_ratio
 from anynet_backends import Array, Backend
@@ -55,12 +55,9 @@ class SGD(Optimizer):
         l1: float = 0.0,
         **hints: Unpack[Hints],
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
-            "nesterov": nesterov, "maximize": maximize, "l1": l1,
-        }, hints)  # fmt: skip
+        super().__init__(params, options_of(locals()), hints)
 
-    optional = ("momentum_buffer",)
+    optional: ClassVar = {"momentum_buffer": "momentum"}
 
     def validate(self, group: dict[str, Any]) -> None:
         """Nesterov needs momentum, and no dampening."""
@@ -70,10 +67,6 @@ class SGD(Optimizer):
                 f"momentum={group['momentum']!r} and dampening={group['dampening']!r}"
             )
             raise ValueError(msg)
-
-    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """The velocity, where there is momentum."""
-        return ("momentum_buffer",) if plain(group["momentum"]) else ()
 
     def fresh(self, flat: FlatGroup, i: int, name: str) -> None:
         """The velocity begins as the gradient at the next step: that counts as the first."""
@@ -163,11 +156,7 @@ class Rprop(Optimizer):
         l1: float = 0.0,
         **hints: Unpack[Hints],
     ) -> None:
-        super().__init__(
-            params,
-            {"lr": lr, "etas": etas, "step_sizes": step_sizes, "maximize": maximize, "l1": l1},
-            hints,
-        )
+        super().__init__(params, options_of(locals()), hints)
 
     def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         (low, high), (least, most) = group["etas"], group["step_sizes"]
@@ -237,9 +226,7 @@ class ASGD(Optimizer):
         l1: float = 0.0,
         **hints: Unpack[Hints],
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0, "weight_decay": weight_decay, "maximize": maximize, "l1": l1,
-        }, hints)  # fmt: skip
+        super().__init__(params, options_of(locals()), hints)
 
     def slot_shape(self, name: str, shape: Shape) -> Shape:
         """η is one number, which a later change of the learning rate reaches one step later, as in PyTorch."""
@@ -287,7 +274,7 @@ class LARS(Optimizer):
     """
 
     per_parameter = True
-    optional = ("momentum_buffer",)
+    optional: ClassVar = {"momentum_buffer": "momentum"}
     kinds: ClassVar = {"momentum": real(0, 1, below=True), "trust_coefficient": not_negative}
 
     def __init__(
@@ -302,14 +289,7 @@ class LARS(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust_coefficient": trust_coefficient,
-            "eps": eps, "nesterov": nesterov, "maximize": maximize,
-        })  # fmt: skip
-
-    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """The velocity, where there is momentum."""
-        return ("momentum_buffer",) if plain(group["momentum"]) else ()
+        super().__init__(params, options_of(locals()))
 
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from anynet.equations.registry import OPTIMIZER_SYMBOLS, equation
-from anynet.optim.groups import ParamsLike
+from anynet.optim.groups import ParamsLike, options_of
 from anynet.optim.optimizer import Optimizer
 from anynet.sparse_rows import SparseRows
 from anynet.tensor import Leaf
@@ -64,7 +64,7 @@ class SparseAdam(Optimizer):
         eps: float = 1e-8,
         maximize: bool = False,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "maximize": maximize})
+        super().__init__(params, options_of(locals()))
 
     def sparse_gradients(self, group: dict[str, Any]) -> str:
         """These alone are taken."""
