@@ -13,7 +13,7 @@ from anynet.nn.modes import modes_kept
 from anynet.nn.module import Module
 from anynet.ops import creation
 from anynet.optim.groups import choice, integer, plain, real
-from anynet.optim.lr_scheduler import LRScheduler
+from anynet.optim.lr_scheduler.scheduler import LRScheduler, per_group
 from anynet.optim.optimizer import Optimizer
 from anynet.tensor import Buffer, Tensor, no_grad, to_plain
 
@@ -177,11 +177,7 @@ class SWALR(LRScheduler):
         self.anneal_epochs: int = self._read("anneal_epochs", integer(0), anneal_epochs)
         self.anneal_strategy = self._read("anneal_strategy", choice("cos", "linear"), anneal_strategy)
         groups = optimizer.param_groups
-        rates = list(swa_lr) if isinstance(swa_lr, (list, tuple)) else [swa_lr] * len(groups)
-        if len(rates) != len(groups):
-            msg = f"SWALR: {len(rates)} rates for {len(groups)} parameter groups"
-            raise ValueError(msg)
-        rates = [self._read("swa_lr", real(0), rate) for rate in rates]
+        rates = [self._read("swa_lr", real(0), rate) for rate in per_group("SWALR", swa_lr, groups, "rates")]
         for group, rate in zip(groups, rates, strict=True):
             group["swa_lr"] = rate
         super().__init__(optimizer, last_epoch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from anynet.optim.groups import integer
 from anynet.optim.lr_scheduler.plateau import ReduceLROnPlateau
@@ -14,7 +14,43 @@ from anynet.optim.optimizer import Optimizer
 __all__ = ["ChainedScheduler", "SequentialLR"]
 
 
-class SequentialLR(LRScheduler):
+class _Composite(LRScheduler):
+    """What schedules that are made of others share: these begin, and are saved and loaded, with it."""
+
+    schedulers: list[LRScheduler]
+    _new_entry: ClassVar[str]  # what states of earlier versions lack
+
+    def _reset(self) -> None:
+        for s in self.schedulers:
+            s._reset()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The schedule as data, and each of its schedules."""
+        return super().state_dict() | {"schedulers": [s.state_dict() for s in self.schedulers]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become the schedule that `state_dict` was taken from; all is checked first."""
+        self._check_state(state)
+        for s, part in zip(self.schedulers, state["schedulers"], strict=True):
+            s.load_state_dict(part)
+        for name in ("last_epoch", "milestones", "base_lrs"):
+            if name in state and name in self.__dict__:
+                setattr(self, name, state[name])
+        self._loaded(state)
+
+    def _check_state(self, state: Any) -> None:
+        if isinstance(state, dict):
+            state = {self._new_entry: self.state_dict()[self._new_entry], **state}
+        super()._check_state(state)
+        parts = state.get("schedulers", ())
+        if len(parts) != len(self.schedulers):
+            msg = f"{type(self).__name__}: not the state of {len(self.schedulers)} schedules, but of {len(parts)}"
+            raise ValueError(msg)
+        for s, part in zip(self.schedulers, parts, strict=True):
+            s._check_state(part)
+
+
+class SequentialLR(_Composite):
     """One schedule after another, each from its milestone on (warm-up, then cosine).
 
     >>> import anynet as an
@@ -28,6 +64,8 @@ class SequentialLR(LRScheduler):
     >>> rates
     [0.1, 0.1, 1.0, 0.5, 0.25]
     """
+
+    _new_entry = "base_lrs"
 
     def __init__(
         self,
@@ -51,8 +89,7 @@ class SequentialLR(LRScheduler):
 
     def _reset(self) -> None:
         self.last_epoch = self._first
-        for s in self.schedulers:
-            s._reset()
+        super()._reset()
 
     def _start(self) -> None:
         self._reset()
@@ -81,20 +118,8 @@ class SequentialLR(LRScheduler):
             raise
         self._last_lr = self._now()
 
-    def state_dict(self) -> dict[str, Any]:
-        """The schedule as data, and each of its schedules."""
-        return super().state_dict() | {"schedulers": [s.state_dict() for s in self.schedulers]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become the schedule that `state_dict` was taken from; all is checked first."""
-        _load_all(self, self.schedulers, state)
-
-    def _check_state(self, state: Any) -> None:
-        super()._check_state({"base_lrs": self.base_lrs, **state} if isinstance(state, dict) else state)
-        _check_all(self, self.schedulers, state)
-
-
-class ChainedScheduler(LRScheduler):
+class ChainedScheduler(_Composite):
     """Several schedules at once: each steps in turn, from the rates that the one before has set.
 
     >>> import anynet as an
@@ -109,6 +134,8 @@ class ChainedScheduler(LRScheduler):
     [0.1, 0.05, 0.25, 0.125, 0.0625]
     """
 
+    _new_entry = "lrs"
+
     def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None) -> None:
         self.schedulers = _schedules(type(self).__name__, schedulers, optimizer)
         self.optimizer = self.schedulers[0].optimizer
@@ -118,10 +145,6 @@ class ChainedScheduler(LRScheduler):
     def base_lrs(self) -> list[float]:  # type: ignore[override]
         """Those of the first schedule."""
         return self.schedulers[0].base_lrs
-
-    def _reset(self) -> None:
-        for s in self.schedulers:
-            s._reset()
 
     def _start(self) -> None:
         self._reset()
@@ -139,20 +162,6 @@ class ChainedScheduler(LRScheduler):
         for scheduler in self.schedulers:
             scheduler.step()
         self._last_lr = self._now()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Each of the schedules as data."""
-        return super().state_dict() | {"schedulers": [s.state_dict() for s in self.schedulers]}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become the schedule that `state_dict` was taken from; all is checked first."""
-        _load_all(self, self.schedulers, state)
-
-    def _check_state(self, state: Any) -> None:
-        if isinstance(state, dict) and "lrs" not in state:  # one of an earlier version
-            state = {**state, "lrs": self._now()}
-        super()._check_state(state)
-        _check_all(self, self.schedulers, state)
 
 
 def _schedules(owner: str, schedulers: Sequence[Any], optimizer: Optimizer | None) -> list[LRScheduler]:
@@ -178,22 +187,3 @@ def _only_on(schedule: LRScheduler, epoch: float | None) -> None:
     if epoch is not None:
         msg = f"{type(schedule).__name__}.step() goes on by one; it takes no epoch"
         raise TypeError(msg)
-
-
-def _check_all(schedule: LRScheduler, schedulers: list[LRScheduler], state: dict[str, Any]) -> None:
-    parts = state.get("schedulers", ())
-    if len(parts) != len(schedulers):
-        msg = f"{type(schedule).__name__}: not the state of {len(schedulers)} schedules, but of {len(parts)}"
-        raise ValueError(msg)
-    for s, part in zip(schedulers, parts, strict=True):
-        s._check_state(part)
-
-
-def _load_all(schedule: LRScheduler, schedulers: list[LRScheduler], state: dict[str, Any]) -> None:
-    schedule._check_state(state)
-    for s, part in zip(schedulers, state["schedulers"], strict=True):
-        s.load_state_dict(part)
-    for name in ("last_epoch", "milestones", "base_lrs"):
-        if name in state and name in schedule.__dict__:
-            setattr(schedule, name, state[name])
-    schedule._loaded(state)

@@ -18,7 +18,7 @@ from anynet.optim.groups import (
     positive,
     unit_interval,
 )
-from anynet.optim.lr_scheduler.scheduler import LRScheduler, per_group, zero_if_negligible
+from anynet.optim.lr_scheduler.scheduler import LRScheduler, zero_if_negligible
 from anynet.optim.optimizer import Optimizer
 
 __all__ = ["CyclicLR", "OneCycleLR"]
@@ -34,13 +34,8 @@ class CyclesMomentum(LRScheduler):
         self.cycle_momentum = self._read("cycle_momentum", flag, cycle)
         if cycle:
             self.use_beta1 = self._use_beta1()
-            self.base_momentums = self._momentum("base_momentum", base)
-            self.max_momentums = self._momentum("max_momentum", top)
-
-    def _momentum(self, name: str, value: float | list[float]) -> list[float]:
-        """A momentum for each group, from one or a list of them."""
-        values = per_group(name, value, self.optimizer.param_groups)
-        return [self._read(name, unit_interval, v) for v in values]
+            self.base_momentums = self._read_each("base_momentum", unit_interval, base)
+            self.max_momentums = self._read_each("max_momentum", unit_interval, top)
 
     def _use_beta1(self) -> bool:
         """Whether the momentum is β₁; ValueError where there is neither."""
@@ -125,11 +120,10 @@ class CyclicLR(CyclesMomentum):
         last_epoch: int = -1,
     ) -> None:
         self.optimizer = optimizer
-        groups = optimizer.param_groups
         if scale_fn is None:
             self._read("mode", choice("triangular", "triangular2", "exp_range"), mode)
-        lows = [self._read("base_lr", not_negative, lr) for lr in per_group("base_lr", base_lr, groups)]
-        self.max_lrs = [self._read("max_lr", not_negative, lr) for lr in per_group("max_lr", max_lr, groups)]
+        lows = self._read_each("base_lr", not_negative, base_lr)
+        self.max_lrs = self._read_each("max_lr", not_negative, max_lr)
         up = float(self._read("step_size_up", positive, step_size_up))
         down = self._read("step_size_down", optional(positive), step_size_down)
         self.total_size = up + (up if down is None else float(down))
@@ -220,8 +214,7 @@ class OneCycleLR(CyclesMomentum):
         self.anneal_strategy = self._read("anneal_strategy", choice("cos", "linear"), anneal_strategy)
         div_factor = self._read("div_factor", positive, div_factor)
         final_div_factor = self._read("final_div_factor", positive, final_div_factor)
-        groups = optimizer.param_groups
-        self.max_lrs = [self._read("max_lr", not_negative, lr) for lr in per_group("max_lr", max_lr, groups)]
+        self.max_lrs = self._read_each("max_lr", not_negative, max_lr)
         self.initial_lrs = [lr / div_factor for lr in self.max_lrs]
         self.min_lrs = [lr / final_div_factor for lr in self.initial_lrs]
         self._read_momenta(cycle_momentum, base_momentum, max_momentum)
@@ -237,7 +230,7 @@ class OneCycleLR(CyclesMomentum):
         else:
             self.phases.append([self.total_steps - 1, "max_lrs", "min_lrs", "base", "max"])
         if last_epoch == -1:
-            for group, lr in zip(groups, self.initial_lrs, strict=True):
+            for group, lr in zip(optimizer.param_groups, self.initial_lrs, strict=True):
                 group["initial_lr"] = lr
             if cycle_momentum:
                 self._set_momenta(self.max_momentums)

@@ -65,6 +65,10 @@ class LRScheduler:
     def _read(self, name: str, kind: Kind, value: Any) -> Any:
         return read(type(self).__name__, name, kind, value)
 
+    def _read_each(self, name: str, kind: Kind, value: Any, what: str = "numbers") -> list[Any]:
+        """A value for each group, from one or from a list of them."""
+        return [self._read(name, kind, v) for v in per_group(name, value, self.optimizer.param_groups, what)]
+
     def get_lr(self) -> list[float]:
         """The rates of the groups at step `last_epoch`."""
         raise NotImplementedError
