@@ -7,10 +7,10 @@ from typing import Any
 
 from anynet import streams
 from anynet.autograd.backward import backprop
-from anynet.autograd.graph import GradientError, OutputEdge, custom_node, walk
+from anynet.autograd.graph import GradientError, walk
 from anynet.autograd.pytree import flatten, unflatten
-from anynet.autograd.vmap import active_levels, levels_of, rebatch, running, strip
-from anynet.tensor import Leaf, Tensor, clock, wrap
+from anynet.autograd.vmap import active_levels, recorded, running, strip
+from anynet.tensor import Leaf, Tensor, clock
 from anynet_backends.concurrency import this_thread
 
 __all__ = ["checkpoint"]
@@ -48,15 +48,11 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if not inside or not targets:
         return unflatten(structure, leaves)
     again = _Recomputation(f, args, kwargs, state, inside, targets)
-    physical = [strip(leaves[k])._data for k in inside]
-    node = custom_node(
-        again.name, physical[0] if len(physical) == 1 else tuple(physical), targets, again.gradients
-    )
-    again.made = node.seq
-    for i, (k, data) in enumerate(zip(inside, physical, strict=True)):
-        new = wrap(data, leaves[k]._results or Tensor)
-        new.edge = OutputEdge(node, i) if node.count else node
-        leaves[k] = rebatch(new, levels_of(leaves[k]))
+    again.made = clock()
+    for k, y in zip(
+        inside, recorded(again.name, [leaves[k] for k in inside], targets, again.gradients), strict=True
+    ):
+        leaves[k] = y
     return unflatten(structure, leaves)
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from anynet.autograd.graph import GradientError, OutputEdge, custom_node
+from anynet.autograd.graph import GradientError, reached
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.autograd.vmap import (
     VmapError,
@@ -16,6 +16,7 @@ from anynet.autograd.vmap import (
     is_batched,
     levels_of,
     rebatch,
+    recorded,
     running,
     strip,
 )
@@ -27,21 +28,10 @@ __all__ = ["custom_vjp"]
 
 def _captured(outputs: list[Any], given: list[Any], start: int) -> str:
     """What `outputs`, recorded since `start`, depend on besides the edges `given`: its label, or ""."""
-    known = {id(edge) for edge in given}
-    waiting = [edge for edge in outputs if edge is not None]
-    seen: set[int] = set()
-    while waiting:
-        edge = waiting.pop()
-        if id(edge) in known or id(edge) in seen:
-            continue
-        seen.add(id(edge))
-        if edge.seq <= start:
-            return (
-                f"of shape {tuple(edge.shape)}" if isinstance(edge, Leaf) else f"the result of {edge.label}"
-            )
-        node = edge.node if isinstance(edge, OutputEdge) else edge
-        waiting += [p for p in getattr(node, "parents", ()) if p is not None]
-    return ""
+    found = next((edge for edge in reached(outputs, set(given)) if edge.seq <= start), None)
+    if found is None:
+        return ""
+    return f"of shape {tuple(found.shape)}" if isinstance(found, Leaf) else f"the result of {found.label}"
 
 
 class custom_vjp:
@@ -110,9 +100,8 @@ class custom_vjp:
             raise GradientError(msg)
         bwd = functools.partial(self.bwd, *[args[i] for i in sorted(fixed)], residuals)
         rule = _Rule(name, bwd, chosen, traced, [levels_of(y) for y in outs], structure)
-        return rule.record(
-            outs, [strip(x).edge if hit else None for x, hit in zip(leaves, traced, strict=True)]
-        )
+        parents = [strip(x).edge if hit else None for x, hit in zip(leaves, traced, strict=True)]
+        return unflatten(structure, recorded(name, outs, parents, rule.gradients))
 
 
 def _checked(name: str, result: Any) -> tuple[list[Tensor], Any, Any]:
@@ -141,20 +130,6 @@ class _Rule:
         self.levels = active_levels()
         self.structure = structure
         self.out_levels = out_levels
-
-    def record(self, outs: list[Tensor], parents: list[Any]) -> Any:
-        """The outputs, as those of a node whose rule this is."""
-        physical = [strip(y)._data for y in outs]
-        node = custom_node(
-            self.name, physical[0] if len(outs) == 1 else tuple(physical), parents, self.gradients
-        )
-        made = []
-        for k, (y, data) in enumerate(zip(outs, physical, strict=True)):
-            new = wrap(data, y._results or Tensor)
-            if y.dtype.is_floating:
-                new.edge = OutputEdge(node, k) if node.count else node
-            made.append(rebatch(new, self.out_levels[k]))
-        return unflatten(self.structure, made)
 
     def gradients(self, g: Any, differentiable: bool) -> list[Any]:
         """Those of the leaves of the arguments, from those of the outputs."""

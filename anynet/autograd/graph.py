@@ -7,7 +7,7 @@ in which they are made, so a node has a higher number than all that it depends o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from anynet.tensor import Leaf, Tensor, clock
@@ -28,6 +28,7 @@ __all__ = [
     "custom_node",
     "depends_on_others",
     "overwritten",
+    "reached",
     "walk",
 ]
 
@@ -177,6 +178,21 @@ def overwritten(leaf: Leaf, name: str) -> GradientError:
     )
 
 
+def reached(roots: Iterable[Any], ends: Container[Any]) -> Iterator[Any]:
+    """The edges on which `roots` depend, each once, but for `ends` and what is behind these."""
+    seen: set[Any] = set()
+    stack = [e for e in roots if e is not None]
+    while stack:
+        edge = stack.pop()
+        node = edge.node if type(edge) is OutputEdge else edge
+        if edge in ends or node in ends or node in seen:
+            continue
+        seen.add(node)
+        yield edge
+        if type(node) is not Leaf:
+            stack.extend(p for p in node.parents if p is not None)
+
+
 def walk(roots: Sequence[Any], oldest: int) -> list[Any]:
     """All edges on which `roots` depend, newest first; stops at those older than `oldest`, which cannot depend on it."""
     seen: set[Any] = set()
@@ -195,18 +211,4 @@ def depends_on_others(roots: Sequence[Any], targets: Sequence[Any]) -> bool:
     """Whether `roots` depend on a variable that is neither among `targets` nor behind one of them."""
     ends = set(targets) | {t.node for t in targets if type(t) is OutputEdge}
     oldest = min((t.seq for t in ends), default=0)
-    seen: set[Any] = set()
-    stack = [e.node if type(e) is OutputEdge else e for e in roots if e is not None]
-    while stack:
-        edge = stack.pop()
-        if edge in seen or edge in ends:
-            continue
-        seen.add(edge)
-        if type(edge) is Leaf:
-            if edge.private:
-                continue
-            return True
-        if edge.seq < oldest:
-            return True
-        stack.extend(p.node if type(p) is OutputEdge else p for p in edge.parents if p is not None)
-    return False
+    return any(not edge.private if type(edge) is Leaf else edge.seq < oldest for edge in reached(roots, ends))

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from anynet.autograd.broadcasting import broadcast_to, sum_to
 from anynet.autograd.dispatch import INTERCEPT
+from anynet.autograd.graph import OutputEdge, custom_node
 from anynet.autograd.primitive import PRIMITIVES, Primitive
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.tensor import Tensor, clock, flavours, result_class, to_plain, wrap
@@ -115,6 +116,21 @@ def rebatch(x: Tensor, levels: Sequence[tuple[int, int]]) -> Tensor:
     return x
 
 
+def recorded(
+    name: str, outs: Sequence[Tensor], parents: Sequence[Any], rule: Callable[..., Any]
+) -> list[Tensor]:
+    """Results as those of one node of the graph (`graph.custom_node`), whose gradients with respect to `parents` a rule gives."""
+    arrays = [strip(y)._data for y in outs]
+    node = custom_node(name, arrays[0] if len(outs) == 1 else tuple(arrays), parents, rule)
+    made = []
+    for k, (y, data) in enumerate(zip(outs, arrays, strict=True)):
+        new = wrap(data, y._results or Tensor)
+        if y.dtype.is_floating:
+            new.edge = OutputEdge(node, k) if node.count else node
+        made.append(rebatch(new, levels_of(y)))
+    return made
+
+
 def to_levels(x: Tensor, levels: Sequence[tuple[int, int]]) -> Tensor:
     """x with a batch axis for each of `levels`, repeated where it had none."""
     have = levels_of(x)
@@ -183,7 +199,19 @@ def each(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
 
 # ----- interception -----
 
-Rule = Callable[[Primitive[...], list[Any], list[bool], int, dict[str, Any]], Any]
+
+class Call(NamedTuple):
+    """A call of a primitive on batches: `mask` says which of its values have the batch, of `n` examples, as their first axis."""
+
+    prim: Primitive[...]
+    values: list[Any]
+    mask: list[bool]
+    n: int
+    meta: dict[str, Any]
+
+    def __call__(self, *values: Any, **changes: Any) -> Any:
+        """The primitive on these values in the place of its own, with some of the metadata changed."""
+        return self.prim(*(values or self.values), **{**self.meta, **changes})
 
 
 def handle_batched(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, Any]) -> Any:
@@ -199,18 +227,19 @@ def handle_batched(prim: Primitive[...], args: tuple[Any, ...], meta: dict[str, 
     mask = [_level_of(x) == level for x in args]
     values = [_value(x) if hit else x for x, hit in zip(args, mask, strict=True)]
     n = int(next(v for v, hit in zip(values, mask, strict=True) if hit).shape[0])
+    call = Call(prim, values, mask, n, meta)
     rule = RULES.get(prim.name)
     out: Any = NotImplemented
     if rule is not None:
-        out = rule(prim, values, mask, n, meta)
+        out = rule(call)
     elif prim.elementwise or (prim.stacked and len(values) > 1):
-        out = _aligned(prim, values, mask, n, meta)
+        out = _aligned(call)
     elif prim.stacked:
-        out = prim(*values, **meta)
+        out = call()
     elif "axis" in prim.meta and len(args) == 1 and _AXIS_META.issuperset(prim.meta):
-        out = _along_axis(prim, values, mask, n, meta)
+        out = _along_axis(call)
     if out is NotImplemented:
-        out = _one_by_one(prim, values, mask, n, meta)
+        out = _one_by_one(call)
     kind = result_class(args) if flavours else Tensor
     if isinstance(out, tuple):
         return tuple(_batched(y, level, kind) for y in out)
@@ -229,17 +258,13 @@ def _permute(x: Any, axes: tuple[int, ...]) -> Any:
     return x if axes == tuple(range(len(axes))) else PRIMITIVES["permute_dims"](x, axes=axes)
 
 
-def _one_by_one(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
+def _one_by_one(call: Call) -> Any:
     """Correct for every primitive: one call for each example."""
-    if n == 0:
-        msg = f"vmap over an empty batch: {prim.name} has no batching rule and cannot tell the shape of its result"
+    if call.n == 0:
+        msg = f"vmap over an empty batch: {call.prim.name} has no batching rule and cannot tell the shape of its result"
         raise VmapError(msg)
-    results = [
-        prim(*[_getitem(v, (i, ...)) if hit else v for v, hit in zip(values, mask, strict=True)], **meta)
-        for i in range(n)
-    ]
+    pairs = list(zip(call.values, call.mask, strict=True))
+    results = [call(*[_getitem(v, (i, ...)) if hit else v for v, hit in pairs]) for i in range(call.n)]
     if isinstance(results[0], tuple):
         return tuple(_stack([r[k] for r in results]) for k in range(len(results[0])))
     return _stack(results)
@@ -253,17 +278,16 @@ def _rank(x: Any) -> int:
     return len(x.shape) if hasattr(x, "shape") else 0
 
 
-def _align(values: list[Any], mask: list[bool], n: int) -> list[Any]:
-    """Axes of length 1 between the batch and those of one example, so that the examples broadcast as they would."""
-    rank = max(_rank(v) - hit for v, hit in zip(values, mask, strict=True))
-    return [
-        _reshape(v, (n, *(1,) * (rank - _rank(v) + 1), *v.shape[1:])) if hit else v
-        for v, hit in zip(values, mask, strict=True)
-    ]
+def _inner(x: Any, rank: int) -> Any:
+    """A batch with axes of length 1 between that of the batch and those of one example, which then has so many."""
+    return _reshape(x, (x.shape[0], *(1,) * (rank - _rank(x) + 1), *x.shape[1:]))
 
 
-def _aligned(prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
-    return prim(*_align(values, mask, n), **meta)
+def _aligned(call: Call) -> Any:
+    """With axes of length 1, so that the examples broadcast as they would."""
+    pairs = list(zip(call.values, call.mask, strict=True))
+    rank = max(_rank(v) - hit for v, hit in pairs)
+    return call(*[_inner(v, rank) if hit else v for v, hit in pairs])
 
 
 def _everywhere(x: Any, n: int) -> Any:
@@ -280,106 +304,80 @@ def _shift(axis: Any) -> Any:
     return tuple(_shift(a) for a in axis)
 
 
-def _along_axis(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    axis = meta.get("axis", prim.defaults.get("axis"))
-    x = values[0]
+def _along_axis(call: Call) -> Any:
+    prim, x = call.prim, call.values[0]
+    axis = call.meta.get("axis", prim.defaults.get("axis"))
     if len(x.shape) == 1:
         return NotImplemented
     if axis is None:
         if "keepdims" not in prim.meta:
             return NotImplemented
         if prim.name in ("argmax", "argmin"):
-            y = prim(_reshape(x, (n, math.prod(x.shape[1:]))), **{**meta, "axis": 1, "keepdims": False})
-            return _reshape(y, (n, *(1,) * (len(x.shape) - 1))) if meta.get("keepdims") else y
+            y = call(_reshape(x, (call.n, math.prod(x.shape[1:]))), axis=1, keepdims=False)
+            return _reshape(y, (call.n, *(1,) * (len(x.shape) - 1))) if call.meta.get("keepdims") else y
         axis = tuple(range(len(x.shape) - 1))
-    return prim(x, **{**meta, "axis": _shift(axis)})
+    return call(axis=_shift(axis))
 
 
-def _same(prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
-    """Acts on elements or on the last axes: the batch is one more leading axis."""
-    return prim(*values, **meta)
+_OUTER: dict[str, Callable[[Any, int], Any]] = {
+    "axis": lambda axis, n: _shift(axis),
+    "axes": lambda axes, n: (0, *_shift(tuple(axes))),
+    **dict.fromkeys(("shape", "split"), lambda shape, n: (n, *shape)),
+}
+"""Metadata that speak of axes, with that of a batch of n in front."""
 
 
-def _rule_reshape(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    x, shape = values[0], tuple(meta["shape"])
+def _with_outer_axis(call: Call) -> Any:
+    """Acts on elements, on the last axes, or on those that the metadata name: the batch is one more leading axis."""
+    return call(**{k: _OUTER[k](v, call.n) for k, v in call.meta.items() if k in _OUTER})
+
+
+def _rule_reshape(call: Call) -> Any:
+    x, shape = call.values[0], tuple(call.meta["shape"])
+    total = math.prod(x.shape[1:])
     if -1 in shape:
         known = -math.prod(shape)
-        total = math.prod(x.shape[1:])
         if known <= 0 or total % known:
             return NotImplemented
         shape = tuple(total // known if s == -1 else s for s in shape)
-    if math.prod(shape) != math.prod(x.shape[1:]):
+    if math.prod(shape) != total:
         msg = f"cannot reshape {tuple(x.shape[1:])} to {shape}"
         raise ValueError(msg)
-    return prim(x, shape=(n, *shape))
+    return call(shape=(call.n, *shape))
 
 
-def _rule_permute(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    return prim(values[0], axes=(0, *_shift(tuple(meta["axes"]))))
-
-
-def _rule_rearrange(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    axes = (0, *_shift(tuple(meta["axes"])))
-    return prim(values[0], split=(n, *meta["split"]), axes=axes, shape=(n, *meta["shape"]))
-
-
-def _rule_normalize(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    if any(mask[1:]):  # each example has weights of its own
+def _rule_normalize(call: Call) -> Any:
+    if any(call.mask[1:]):  # each example has weights of its own
         return NotImplemented
-    split = meta.get("split", ())
-    own = {"axes": _shift(meta["axes"]), "shape": (1, *meta["shape"]), "split": (n, *split) if split else ()}
-    return prim(*values, **meta | own)
+    meta, split = call.meta, call.meta.get("split", ())
+    return call(axes=_shift(meta["axes"]), shape=(1, *meta["shape"]), split=(call.n, *split) if split else ())
 
 
-def _rule_flip(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    return prim(values[0], axis=_shift(meta["axis"]))
+def _rule_roll(call: Call) -> Any:
+    x = call.values[0]
+    if call.meta["axis"] is None:
+        flat = _reshape(x, (call.n, math.prod(x.shape[1:])))
+        return _reshape(call(flat, axis=(1,)), tuple(x.shape))
+    return _with_outer_axis(call)
 
 
-def _rule_roll(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    x, axis = values[0], meta["axis"]
-    if axis is None:
-        flat = _reshape(x, (n, math.prod(x.shape[1:])))
-        return _reshape(prim(flat, shift=meta["shift"], axis=(1,)), tuple(x.shape))
-    return prim(x, shift=meta["shift"], axis=_shift(axis))
-
-
-def _rule_broadcast(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    x, shape = values[0], tuple(meta["shape"])
+def _rule_broadcast(call: Call) -> Any:
+    x, shape = call.values[0], tuple(call.meta["shape"])
     if len(x.shape) - 1 > len(shape):
         msg = f"cannot broadcast {tuple(x.shape[1:])} to {shape}"
         raise ValueError(msg)
-    return prim(_reshape(x, (n, *(1,) * (len(shape) - len(x.shape) + 1), *x.shape[1:])), shape=(n, *shape))
+    return call(_inner(x, len(shape)), shape=(call.n, *shape))
 
 
-def _rule_sum_to(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    x, shape = values[0], tuple(meta["shape"])
+def _rule_sum_to(call: Call) -> Any:
+    x, shape = call.values[0], tuple(call.meta["shape"])
     extra = len(x.shape) - 1 - len(shape)
-    return _reshape(sum_to(x, shape=(n, *(1,) * extra, *shape)), (n, *shape))
+    return _reshape(sum_to(x, shape=(call.n, *(1,) * extra, *shape)), (call.n, *shape))
 
 
-def _rule_concat(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    arrays = [v if hit else _everywhere(v, n) for v, hit in zip(values, mask, strict=True)]
-    return prim(*arrays, axis=_shift(meta["axis"]))
+def _rule_concat(call: Call) -> Any:
+    arrays = [v if hit else _everywhere(v, call.n) for v, hit in zip(call.values, call.mask, strict=True)]
+    return call(*arrays, axis=_shift(call.meta["axis"]))
 
 
 def _basic(key: Any) -> tuple[Any, ...] | None:
@@ -392,112 +390,78 @@ def _basic(key: Any) -> tuple[Any, ...] | None:
     return parts if simple else None
 
 
-def _rule_getitem(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    key = _basic(meta["key"])
-    return NotImplemented if key is None else prim(values[0], key=(slice(None), *key))
-
-
-def _rule_put(prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]) -> Any:
-    key = _basic(meta["key"])
+def _rule_by_key(call: Call) -> Any:
+    key = _basic(call.meta["key"])
     if key is None:
         return NotImplemented
-    return prim(values[0], key=(slice(None), *key), shape=(n, *meta["shape"]))
+    return _with_outer_axis(call._replace(meta={**call.meta, "key": (slice(None), *key)}))
 
 
-def _rule_setitem(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    key = _basic(meta["key"])
+def _rule_setitem(call: Call) -> Any:
+    key = _basic(call.meta["key"])
     if key is None:
         return NotImplemented
-    x, value = values
-    if not mask[0]:
-        x = _everywhere(x, n)
+    x, value = call.values
+    if not call.mask[0]:
+        x = _everywhere(x, call.n)
     key = (slice(None), *key)
-    if mask[1]:
+    if call.mask[1]:
         rank = len(strip(_getitem(x.detach() if isinstance(x, Tensor) else x, key)).shape) - len(levels_of(x))
-        value = _reshape(value, (n, *(1,) * (rank - len(value.shape)), *value.shape[1:]))
-    return prim(x, value, key=key)
+        value = _inner(value, rank - 1)
+    return call(x, value, key=key)
 
 
 def _swap(x: Any) -> Any:
     return _permute(x, (1, 0, *range(2, len(x.shape))))
 
 
-def _rule_gather(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    return _swap(prim(_swap(values[0]), index=meta["index"]))
+def _rule_gather(call: Call) -> Any:
+    return _swap(call(_swap(call.values[0])))
 
 
-def _rule_scatter(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    shape = tuple(meta["shape"])
-    return _swap(prim(_swap(values[0]), index=meta["index"], shape=(shape[0], n, *shape[1:])))
+def _rule_scatter(call: Call) -> Any:
+    first, *rest = call.meta["shape"]
+    return _swap(call(_swap(call.values[0]), shape=(first, call.n, *rest)))
 
 
-def _rule_linear(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    x, weight, *bias = values
-    if not any(mask[1:]):
-        return prim(*values)
-    y = _aligned(PRIMITIVES["matmul"], [x, PRIMITIVES["matrix_transpose"](weight)], mask[:2], n, {})
+def _rule_linear(call: Call) -> Any:
+    x, weight, *bias = call.values
+    if not any(call.mask[1:]):
+        return call()
+    n, transposed = call.n, PRIMITIVES["matrix_transpose"](weight)
+    y = _aligned(Call(PRIMITIVES["matmul"], [x, transposed], call.mask[:2], n, {}))
     if bias and bias[0] is not None:
-        y = _aligned(PRIMITIVES["add"], [y, bias[0]], [True, mask[2]], n, {})
+        y = _aligned(Call(PRIMITIVES["add"], [y, bias[0]], [True, call.mask[2]], n, {}))
     return y
 
 
-def _rule_lstm_cell(
-    prim: Primitive[...], values: list[Any], mask: list[bool], n: int, meta: dict[str, Any]
-) -> Any:
-    return _swap(_aligned(prim, values, mask, n, meta))  # h and c are its first axis
+def _rule_lstm_cell(call: Call) -> Any:
+    return _swap(_aligned(call))  # h and c are its first axis
 
 
-RULES: dict[str, Rule] = {
-    "reshape": _rule_reshape,
-    "permute_dims": _rule_permute,
-    "rearrange": _rule_rearrange,
-    "flip": _rule_flip,
-    "roll": _rule_roll,
-    "broadcast_to": _rule_broadcast,
-    "sum_to": _rule_sum_to,
-    "concat": _rule_concat,
-    "stack": _rule_concat,
-    "getitem": _rule_getitem,
-    "put": _rule_put,
-    "setitem": _rule_setitem,
-    "gather_rows": _rule_gather,
-    "scatter_rows": _rule_scatter,
-    "matmul": _aligned,
-    "matrix_transpose": _same,
+RULES: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(
         (
-            "cast_to",
-            "astype",
-            "relu",
-            "leaky_relu",
-            "elu",
-            "sigmoid",
-            "silu",
-            "softplus",
-            "erf",
-            "gelu",
-            "gelu_tanh",
-            "glu",
+            "astype", "cast_to", "elu", "erf", "flip", "gelu", "gelu_tanh", "glu", "leaky_relu", "matrix_transpose", "permute_dims",
+            "rearrange", "relu", "sigmoid", "silu", "softplus",
         ),
-        _same,
+        _with_outer_axis,
     ),
-    **dict.fromkeys(("squared_error", "huber", "binary_cross_entropy", "logit_cross_entropy"), _aligned),
+    **dict.fromkeys(("binary_cross_entropy", "huber", "logit_cross_entropy", "matmul", "squared_error"), _aligned),
+    **dict.fromkeys(("concat", "stack"), _rule_concat),
+    **dict.fromkeys(("getitem", "put"), _rule_by_key),
+    "broadcast_to": _rule_broadcast,
+    "gather_rows": _rule_gather,
     "linear": _rule_linear,
     "lstm_cell": _rule_lstm_cell,
     "normalize": _rule_normalize,
-}
-"""How a primitive acts on a batch: ``rule(prim, values, mask, n, meta)``, where `mask` says which of the values have
-the batch (of n) as their first axis. It returns the result with the batch first, or NotImplemented."""
+    "reshape": _rule_reshape,
+    "roll": _rule_roll,
+    "scatter_rows": _rule_scatter,
+    "setitem": _rule_setitem,
+    "sum_to": _rule_sum_to,
+}  # fmt: skip
+"""How a primitive acts on a batch. A rule returns the result with the batch first, or NotImplemented."""
 
 
 # ----- vmap -----
