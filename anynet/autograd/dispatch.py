@@ -8,6 +8,7 @@ the first call with a type of array) stands in others.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from anynet.autograd.graph import Node, OutputEdge
@@ -17,7 +18,6 @@ from anynet_backends import TYPES, Array, Backend, backend_of
 from anynet_backends.concurrency import ThreadStack, late_import, this_thread
 from anynet_backends.config import KERNELS
 from anynet_backends.host import numbers_of
-from anynet_backends.jit.tracer_backend import TracerBackend
 from anynet_backends.kernel_table import Kernel
 
 if TYPE_CHECKING:
@@ -61,24 +61,15 @@ class DeviceError(ValueError):
     """Arrays of different devices or libraries met in one operation."""
 
 
+@dataclass(slots=True)
 class Implementation:
     """How a primitive is computed for arrays of one type."""
 
-    __slots__ = ("compilable", "compiles_gradients", "forward", "with_pullback", "xp")
-
-    def __init__(
-        self,
-        xp: Backend,
-        forward: Callable[..., Any],
-        with_pullback: Callable[..., Any] | None,
-        compilable: bool,
-        compiles_gradients: bool,
-    ) -> None:
-        self.xp = xp
-        self.forward = forward
-        self.with_pullback = with_pullback  # a kernel that takes `need` and returns ``(y, pullback)``
-        self.compilable = compilable  # whether it may be specialized
-        self.compiles_gradients = compiles_gradients  # where a gradient is to be taken, too
+    xp: Backend
+    forward: Callable[..., Any]
+    with_pullback: Callable[..., Any] | None  # a kernel that takes `need` and returns ``(y, pullback)``
+    compilable: bool  # whether it may be specialized
+    compiles_gradients: bool  # where a gradient is to be taken, too
 
 
 # Over 60 lines, which the module's docstring gives the reason for.
@@ -262,9 +253,6 @@ def choose_implementation(prim: Primitive[...], kind: type | None, args: tuple[A
             with_gradients = kernel.min_bytes > 0
         own = prim.kernels.get(xp.name)
         if own is not None:
-            compilable = compilable and not own.opaque
-            if own.opaque and isinstance(xp, TracerBackend):
-                own = xp.opaque(prim.name, own)
             kernel = own if kernel is None else kernel.before(own)
         if xp.fuses and (kernel is None or kernel.vjp):
             programs = late_import("anynet.autograd.jit.on_device").kernel_of(prim)

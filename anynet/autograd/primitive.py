@@ -207,18 +207,17 @@ class Primitive(Generic[_P]):
         self.kind, self.reason = "no rule", reason
         return self
 
-    def kernel(self, backend: str, *, vjp: bool = False, opaque: bool = False) -> Callable[[_F], _F]:
+    def kernel(self, backend: str, *, vjp: bool = False) -> Callable[[_F], _F]:
         """Decorator: replace the body on one backend.
 
         The kernel has the signature of the body. It may return ``NotImplemented``, and the reference runs. With
         `vjp=True` it takes a keyword `need` too and, where that is not None, returns ``(y, pullback)``: ``pullback(g)`` gives
         the tuple of all inputs' gradients (None where not needed). A kernel serves the first order; higher orders run
-        the rules of the reference. In a compiled program a kernel stands as what it calls, or with `opaque` as one
-        instruction: for those whose intermediate arrays are large.
+        the rules of the reference. In a compiled program a kernel stands as what it calls.
         """
 
         def define(function: _F) -> _F:
-            self.kernels[backend] = Kernel(function, vjp=vjp, opaque=opaque)
+            self.kernels[backend] = Kernel(function, vjp=vjp)
             self.implementations.clear()
             caches.invalidate_all()
             return function
@@ -283,7 +282,7 @@ class Primitive(Generic[_P]):
             for kernel in () if known is None else known.alternatives():
                 run = functools.partial(_run_kernel, self, kernel)
                 if run(data, need, meta)[0] is not NotImplemented:
-                    return run if not kernel.opaque and (known is own or kernel.traceable) else None
+                    return run if known is own or kernel.traceable else None
         return functools.partial(_run_kernel, self, Kernel(self.reference))
 
     def plan_of(self, mask: tuple[bool, ...]) -> RulePlan:

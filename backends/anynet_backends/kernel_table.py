@@ -17,16 +17,14 @@ class Kernel:
 
     `takes`: ``takes(dtype, *arrays, need=…, **metadata)``, whether it computes arrays of these shapes if they are of the dtype of that
     name, where that matters before it is called: to programs, which have the reference in its place otherwise, and to `precision`.
-    `vjp`: whether it takes `need`, too, and gives ``(y, pullback)`` where that is not None. `opaque`: in a compiled program it is one
-    instruction, though its calls could be traced. `traceable`: it runs on traced arrays: it creates arrays with `xp` and `xp.call`
-    alone, and writes into none. `lower`: ``lower(target, *arrays, **metadata)`` gives the calls that write its result into a place of
-    a compiled program, or None. `min_bytes`, `min_batch`: from which size of arrays, or number of samples, it is quicker than what
-    there is without it.
+    `vjp`: whether it takes `need`, too, and gives ``(y, pullback)`` where that is not None. `traceable`: it runs on traced arrays: it
+    creates arrays with `xp` and `xp.call` alone, and writes into none. `lower`: ``lower(target, *arrays, **metadata)`` gives the calls
+    that write its result into a place of a compiled program, or None. `min_bytes`, `min_batch`: from which size of arrays, or number of
+    samples, it is quicker than what there is without it.
     """
 
     forward: Callable[..., Any]
     vjp: bool = False
-    opaque: bool = False
     traceable: bool = False
     lower: Callable[..., Any] | None = None
     takes: Callable[..., bool] | None = None
