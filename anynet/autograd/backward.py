@@ -358,7 +358,7 @@ def node_gradients(
             return got
         out = list(got)
     elif node.plan is None:  # piecewise constant
-        out = [(i, _zeros(g, p)) for i, p in enumerate(node.parents) if p is not None]
+        out = [(i, _zeros(g, p.shape, p.dtype)) for i, p in enumerate(node.parents) if p is not None]
     else:
         plan = node.plan
         prim = node.prim
@@ -421,24 +421,14 @@ def _box(x: Any, edge: Any) -> Any:
 def _fill(node: Node, gs: list[Any]) -> tuple[Any, ...]:
     """Zeros for those outputs of a node that received no gradient."""
     like = next(g for g in gs if g is not None)
-    return tuple(
-        g if g is not None else _zeros(like, _Spec(node.shape[i], node.dtype[i])) for i, g in enumerate(gs)
-    )
+    return tuple(g if g is not None else _zeros(like, node.shape[i], node.dtype[i]) for i, g in enumerate(gs))
 
 
-class _Spec:
-    __slots__ = ("dtype", "shape")
-
-    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
-        self.shape = shape
-        self.dtype = dtype
-
-
-def _zeros(like: Any, spec: Any) -> Any:
+def _zeros(like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     plain = like._data if isinstance(like, Tensor) else like
     xp = backend_of(plain)
     make = _kept_zeros if xp.eager else _kept_zeros.__wrapped__
-    zeros = make(xp, tuple(spec.shape), spec.dtype, xp.device_of(plain))
+    zeros = make(xp, tuple(shape), dtype, xp.device_of(plain))
     return wrap(zeros) if isinstance(like, Tensor) else zeros
 
 

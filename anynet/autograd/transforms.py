@@ -192,6 +192,14 @@ def _positions(argnums: int | Sequence[int], n: int, what: str) -> tuple[int, ..
     return out
 
 
+def _with_aux(result: Any, what: str, name: str) -> tuple[Any, Any]:
+    """What a function gives that has auxiliary results."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        msg = f"{what} with has_aux: f must return ({name}, aux), got {type(result).__name__}"
+        raise TypeError(msg)
+    return result
+
+
 def _cut(x: Any) -> Any:
     return x.detach() if isinstance(x, Tensor) else x
 
@@ -222,12 +230,7 @@ def value_and_grad(
         inputs = _Inputs(args, _positions(argnums, len(args), "grad"), "grad")
         with inputs.entered():
             result = f(*inputs.args, **kwargs)
-        aux: Any = None
-        if has_aux:
-            if not isinstance(result, tuple) or len(result) != 2:
-                msg = f"grad with has_aux: f must return (value, aux), got {type(result).__name__}"
-                raise TypeError(msg)
-            result, aux = result
+        result, aux = _with_aux(result, "grad", "value") if has_aux else (result, None)
         if not isinstance(result, Tensor):
             msg = f"grad: f must return a scalar Tensor, got {type(result).__name__} {result!r:.60}"
             raise TypeError(msg)
@@ -314,12 +317,7 @@ def _linearize(
     inputs = _Inputs(primals, range(len(primals)), what)
     with inputs.entered():
         result = f(*inputs.args)
-    aux: Any = None
-    if has_aux:
-        if not isinstance(result, tuple) or len(result) != 2:
-            msg = f"{what} with has_aux: f must return (y, aux), got {type(result).__name__}"
-            raise TypeError(msg)
-        result, aux = result
+    result, aux = _with_aux(result, what, "y") if has_aux else (result, None)
     leaves, structure = flatten(result)
     for y in leaves:
         if not isinstance(y, Tensor):
@@ -547,10 +545,12 @@ def _refuse_complex(x: Tensor, what: str) -> None:
         raise TypeError(msg)
 
 
-def _zeros(x: Any) -> Tensor:
+def _zeros(x: Any, shape: tuple[int, ...] | None = None) -> Tensor:
+    """Zeros like x, of its shape or another."""
     data = x._data if isinstance(x, Tensor) else to_plain(x)
     xp = backend_of(data)
-    return wrap(xp.zeros(tuple(x.shape), dtype=data.dtype, device=xp.native_device(xp.device_of(data))))
+    full = tuple(data.shape) if shape is None else shape
+    return wrap(xp.zeros(full, dtype=data.dtype, device=xp.native_device(xp.device_of(data))))
 
 
 def _basis(x: Tensor) -> list[Tensor]:
@@ -566,15 +566,9 @@ def _stack(items: list[Any], shape: tuple[int, ...], *, front: bool) -> Tensor:
     reshape, concat = PRIMITIVES["reshape"], PRIMITIVES["concat"]
     inner = tuple(items[0].shape)
     if 0 in shape:
-        return _empty(items[0], shape, inner, front)
+        return _zeros(items[0], (*shape, *inner) if front else (*inner, *shape))
     if front:
         rows = concat(*[reshape(x, shape=(1, *inner)) for x in items], axis=0)
         return reshape(rows, shape=(*shape, *inner))
     columns = concat(*[reshape(x, shape=(*inner, 1)) for x in items], axis=len(inner))
     return reshape(columns, shape=(*inner, *shape))
-
-
-def _empty(x: Tensor, shape: tuple[int, ...], inner: tuple[int, ...], front: bool) -> Tensor:
-    xp = backend_of(x._data)
-    full = (*shape, *inner) if front else (*inner, *shape)
-    return wrap(xp.zeros(full, dtype=x._data.dtype, device=xp.native_device(xp.device_of(x._data))))

@@ -12,7 +12,7 @@ from anynet.autograd.graph import Node, OutputEdge
 from anynet.autograd.location import location, watching
 from anynet.autograd.primitive import Primitive
 from anynet.autograd.vmap import Batched, handle_batched
-from anynet.tensor import Tensor
+from anynet.tensor import Tensor, unwrap
 from anynet_backends import backend_of, resolve
 
 __all__ = ["AnomalyError", "anomaly"]
@@ -44,7 +44,7 @@ def anomaly() -> Iterator[None]:
             return handle_batched(prim, args, meta)
         if watch.node is not None:  # a part of a gradient rule, whose result is looked at
             return prim.bind(args, meta)
-        xp = next((backend_of(d) for x in args if hasattr(d := _plain(x), "dtype")), None)
+        xp = next((backend_of(d) for x in args if hasattr(d := unwrap(x), "dtype")), None)
         if xp is None:
             return prim.bind(args, meta)
         with xp.errstate():
@@ -98,17 +98,13 @@ class _Watch:
                 raise AnomalyError(msg)
 
 
-def _plain(x: Any) -> Any:
-    return x._data if isinstance(x, Tensor) else x
-
-
 def _place() -> str:
     layer = location()
     return f"in {layer}: " if layer else ""
 
 
 def _describe(x: Any) -> str:
-    d = _plain(x)
+    d = unwrap(x)
     if hasattr(d, "dtype") and hasattr(d, "shape"):
         return f"{backend_of(d).dtype_name(d.dtype)}{tuple(d.shape)}"
     return repr(x)[:40]
@@ -116,7 +112,7 @@ def _describe(x: Any) -> str:
 
 def _problem(x: Any) -> tuple[str, int, int] | None:
     """("NaN" | "Inf", how many, of how many), or None for a finite or non-floating x."""
-    d = _plain(x)
+    d = unwrap(x)
     if isinstance(d, float):
         return ("NaN", 1, 1) if d != d else ("Inf", 1, 1) if d in (float("inf"), float("-inf")) else None
     if not hasattr(d, "dtype") or isinstance(d, Batched):

@@ -121,6 +121,14 @@ def peaks(device: str) -> tuple[float, float]:
     return 2.0 * n**3 / best(lambda: xp.matmul(a, a)), 2.0 * b.nbytes / best(lambda: xp.asarray(b, copy=True))
 
 
+def _cells(row: dict[str, Any], spent: float) -> list[str]:
+    """The figures of a row of totals as text."""
+    return [
+        str(row["calls"]), f"{row['seconds'] * 1e3:.3f}", f"{row['seconds'] / (spent or 1):.1%}", f"{row['flops'] / 1e6:.2f}",
+        f"{row['bytes'] / 1e6:.2f}", f"{row['floor'] / row['seconds']:.0%}" if row["floor"] and row["seconds"] else "",
+    ]  # fmt: skip
+
+
 class profile:
     """Within the block every operation of this thread is timed. Nested blocks are refused.
 
@@ -288,18 +296,10 @@ class profile:
             msg = f"profile: by must be one of {', '.join(map(repr, keys))}, got {by!r}"
             raise ValueError(msg)
         rows: dict[tuple[str, ...], dict[str, Any]] = {}
+        sums = ("seconds", "flops", "bytes", "floor")
         for event in self.events:
-            row = rows.setdefault(
-                keys[by](event),
-                {
-                    "key": keys[by](event),
-                    "calls": 0,
-                    "seconds": 0.0,
-                    "flops": 0.0,
-                    "bytes": 0.0,
-                    "floor": 0.0,
-                },
-            )
+            key = keys[by](event)
+            row = rows.setdefault(key, {"key": key, "calls": 0, **dict.fromkeys(sums, 0.0)})
             row["calls"] += 1
             row["seconds"] += max(event.seconds - event.inner, 0.0)
             row["flops"] += event.flops
@@ -316,12 +316,9 @@ class profile:
         wide = max([len(" ".join(r["key"])) for r in rows[:limit]] + [len(by)]) + 2
         lines = [f"{by:<{wide}}{'calls':>7}{'ms':>10}{'share':>8}{'Mflop':>10}{'MB':>9}{'of floor':>10}"]
         for r in rows[:limit]:
-            part = f"{r['floor'] / r['seconds']:>10.0%}" if r["floor"] and r["seconds"] else f"{'':>10}"
             name = " ".join(k for k in r["key"] if k) or "(no layer)"
-            lines.append(
-                f"{name:<{wide}}{r['calls']:>7}{r['seconds'] * 1e3:>10.3f}{r['seconds'] / (spent or 1):>8.1%}"
-                f"{r['flops'] / 1e6:>10.2f}{r['bytes'] / 1e6:>9.2f}{part}"
-            )
+            cells = zip(_cells(r, spent), (7, 10, 8, 10, 9, 10), strict=True)
+            lines.append(f"{name:<{wide}}{''.join(f'{cell:>{width}}' for cell, width in cells)}")
         if len(rows) > limit:
             rest = sum(r["seconds"] for r in rows[limit:])
             lines.append(f"{f'{len(rows) - limit} more':<{wide}}{'':>7}{rest * 1e3:>10.3f}")
@@ -345,14 +342,7 @@ class profile:
         head = ["layer", "operation", "calls", "ms", "share", "Mflop", "MB", "of floor"]
         totals = self.totals()
         spent = sum(r["seconds"] for r in totals)
-        rows = [
-            [
-                r["key"][0] or "(no layer)", " ".join(r["key"][1:]), str(r["calls"]), f"{r['seconds'] * 1e3:.3f}",
-                f"{r['seconds'] / (spent or 1):.1%}", f"{r['flops'] / 1e6:.2f}", f"{r['bytes'] / 1e6:.2f}",
-                f"{r['floor'] / r['seconds']:.0%}" if r["floor"] and r["seconds"] else "",
-            ]
-            for r in totals[:30]
-        ]  # fmt: skip
+        rows = [[r["key"][0] or "(no layer)", " ".join(r["key"][1:]), *_cells(r, spent)] for r in totals[:30]]
         return html_table(head, rows, self.table(limit=0).rsplit("\n", 1)[-1])
 
     def save(self, path: str | os.PathLike[str]) -> None:

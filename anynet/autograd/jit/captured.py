@@ -23,7 +23,7 @@ from anynet.autograd.graph import Node, OutputEdge
 from anynet.autograd.jit.guarded_values import PLAIN
 from anynet.autograd.jit.guards import Guard
 from anynet.autograd.jit.host_callback import IN_A_GRAPH, HostCall, traced_print
-from anynet.autograd.jit.outputs import Argument, ArgumentView
+from anynet.autograd.jit.outputs import Argument, ArgumentView, called
 from anynet.autograd.jit.step import Step
 from anynet.autograd.jit.trace_context import TraceContext, is_array
 from anynet.autograd.pytree import flatten, unflatten
@@ -324,7 +324,7 @@ class CapturedSteps:
     def __call__(self, key: Any, leaves: list[Any], structure: Any, arrays: list[Array]) -> Any:
         """What the function gives."""
         if key in self.refused:
-            return _call(self.function, leaves, structure)
+            return called(self.function, leaves, structure)
         steps = self.steps.get(key)
         if steps is not None:
             self.steps.move_to_end(key)
@@ -335,10 +335,10 @@ class CapturedSteps:
         while len(self.warm) > 4 * self.cache_size:
             self.warm.popitem(last=False)
         if count <= _WARM:
-            return self._settled(_call(self.function, leaves, structure))
+            return self._settled(called(self.function, leaves, structure))
         if self._gives_up(steps):
             self._refuse(key)
-            return _call(self.function, leaves, structure)
+            return called(self.function, leaves, structure)
         step_or_error = self._capture(leaves, structure, arrays)
         del self.warm[key]
         if isinstance(step_or_error, _Step):
@@ -348,7 +348,7 @@ class CapturedSteps:
                 self._refuse(key)
                 self._say(CaptureError(f"{step_or_error.guard.line()}: {_WRITTEN}"))
             return value
-        value = _call(self.function, leaves, structure)  # what is the function's own fault it raises itself
+        value = called(self.function, leaves, structure)  # what is the function's own fault it raises itself
         self._refuse(key)
         self._say(step_or_error)
         return value
@@ -449,7 +449,7 @@ class CapturedSteps:
         with streams.fork_rng():
             before = streams.get_state()
             with _in_capture(recording, (before["seed"], before["masks"])):
-                result = _call(self.function, given, structure)
+                result = called(self.function, given, structure)
             after = streams.get_state()
         step.leave(given, result, (before, after))
         return step
@@ -464,13 +464,6 @@ class CapturedSteps:
         while self.steps:
             for step in self.steps.popitem()[1]:
                 step.close()
-
-
-def _call(function: Callable[..., Any], leaves: list[Any], structure: Any) -> Any:
-    if type(structure) is int:
-        return function(*leaves)
-    args, kwargs = unflatten(structure, leaves)
-    return function(*args, **kwargs)
 
 
 def check(name: str, context: TraceContext, step: Step, calls: list[HostCall], results: list[Any]) -> None:

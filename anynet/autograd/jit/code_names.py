@@ -54,10 +54,6 @@ def line_of(codes: Iterable[types.CodeType], name: str) -> str:
                     written = step.opname.startswith(("STORE", "DELETE"))
                     if written or len(found) == 1:
                         found.append((written, f"{code.co_filename}:{line}"))
-    return (
-        max(found, key=lambda f: f[0])[1]
-        if found and any(w for w, _ in found)
-        else found[-1][1]
-        if found
-        else "?"
-    )
+    if not found:
+        return "?"
+    return next((line for written, line in found if written), found[-1][1])

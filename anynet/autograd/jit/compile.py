@@ -24,7 +24,7 @@ from anynet.autograd.backward import observer
 from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.jit.guards import Guard
 from anynet.autograd.jit.host_callback import HostCall, traced_print
-from anynet.autograd.jit.outputs import Output
+from anynet.autograd.jit.outputs import Output, called
 from anynet.autograd.jit.replay_source import NOT_APPLICABLE
 from anynet.autograd.jit.specialize import traceable_numpy
 from anynet.autograd.jit.step import Step
@@ -210,7 +210,7 @@ class Compiled:
     ) -> Any:
         if step is None:
             if self._gives_up(tuple(key)):
-                return _called(self.function, leaves, structure)
+                return called(self.function, leaves, structure)
             try:
                 return self._record(tuple(key), leaves, structure, arrays)
             except OtherLibraryError as error:
@@ -218,7 +218,7 @@ class Compiled:
                     self.elsewhere = True
                     return self._on_device(tuple(key), leaves, structure, arrays)
                 self._leave_as_it_is(error)
-                return _called(self.function, leaves, structure)
+                return called(self.function, leaves, structure)
         if self.check_every and self.calls % self.check_every == 0:
             return self._check(step, tuple(key), leaves, structure, arrays)
         self.direct = step.direct if type(structure) is int and not self.check_every and step.plain else None
@@ -242,7 +242,7 @@ class Compiled:
         try:
             hash(key)
         except TypeError:
-            return _called(self.function, leaves, structure)
+            return called(self.function, leaves, structure)
         before = self.graphs.captured
         try:
             return self.graphs(key, leaves, structure, arrays)
@@ -357,15 +357,12 @@ class Compiled:
             a[...] = b
         found: list[str] = []
 
+        @functools.cache  # once, before the first call on the host or at the end
         def compare() -> None:
-            if compare.done:  # type: ignore[attr-defined]
-                return
-            compare.done = True  # type: ignore[attr-defined]
             for a, b in zip(outside, replayed, strict=True):
                 if a.tobytes() != b.tobytes():
                     found.append(f"an array of shape {a.shape} differs by at most {abs(a - b).max()}")
 
-        compare.done = False  # type: ignore[attr-defined]
         value = self._record(key, leaves, structure, arrays, compare)
         compare()
         if results is not None:
@@ -389,13 +386,6 @@ class Compiled:
         return f"<compiled {self.__name__}: {self.calls} calls, {sum(map(len, self.steps.values()))} programs; print shows them>"
 
     __name__: str = "compiled"
-
-
-def _called(function: Callable[..., Any], leaves: list[Any], structure: Any) -> Any:
-    if type(structure) is int:
-        return function(*leaves)
-    args, kwargs = unflatten(structure, leaves)
-    return function(*args, **kwargs)
 
 
 def _compiled(

@@ -1,4 +1,5 @@
-"""The leaves of what a compiled function returns: how each is made from the results of a replay and the arguments."""
+"""Calls of a function that is compiled, with its arguments as leaves, and the leaves of what it returns: how each is made from the results
+of a replay and the arguments."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from anynet.autograd.pytree import unflatten
 from anynet.tensor import Leaf, to_plain, wrap
 from anynet_backends import Array
 
-__all__ = ["Argument", "ArgumentView", "Output", "build_result"]
+__all__ = ["Argument", "ArgumentView", "Output", "build_result", "called"]
 
 
 def build_result(
@@ -21,6 +22,14 @@ def build_result(
         leaf.grad = wrap(array)
     values = [c.of(results, leaves) if type(c) in (Output, Argument, ArgumentView) else c for c in constants]
     return unflatten(structure, values)
+
+
+def called(function: Callable[..., Any], leaves: list[Any], structure: Any) -> Any:
+    """What a function gives for the leaves of its arguments: of positional and keyword arguments, or so many Tensors alone."""
+    if type(structure) is int:
+        return function(*leaves)
+    args, kwargs = unflatten(structure, leaves)
+    return function(*args, **kwargs)
 
 
 class Output:

@@ -86,20 +86,20 @@ class TraceContext:
                 if not isinstance(data, TracedArray) and not is_batched_array(data):
                     self.see(x)
                     out = _new(x._results or Tensor)
-                    out._data, out.edge = self._capture(prim, data), x.edge
+                    out._data, out.edge = self._capture(prim.name, data), x.edge
                     x = out
             elif hasattr(x, "dtype") and not isinstance(x, TracedArray):
-                x = self._capture(prim, x)
+                x = self._capture(prim.name, x)
             lifted.append(x)
         y = prim.bind(tuple(lifted), meta)
         if forward:
             self._came_from(y)
         return y
 
-    def _capture(self, prim: Primitive[...], data: Array) -> TracedArray:
+    def _capture(self, name: str, data: Array) -> TracedArray:
         xp = backend_of(data)
         if xp is not self.recording.base:
-            msg = f"{prim.name} got an array of {xp.name} in a compiled function; compile records NumPy arrays, on the cpu"
+            msg = f"{name} got an array of {xp.name} in a compiled function; compile records NumPy arrays, on the cpu"
             raise CompileError(msg) if xp.compiles else OtherLibraryError(msg, xp.captures)
         return self.recording.capture(xp.asarray(data))
 
@@ -170,9 +170,11 @@ class TraceContext:
             if id(x) in self.variables or isinstance(x, (Parameter, Buffer)) or self.guard.holds(x):
                 self.see(x)
                 return x
-            data = self._capture(_ANY, data)
+            data = self._capture("the result", data)
         elif not isinstance(data, TracedArray):
-            data = self.recording.call("astype", (self._capture(_ANY, data), data.dtype), {"copy": True})
+            data = self.recording.call(
+                "astype", (self._capture("the result", data), data.dtype), {"copy": True}
+            )
         if data.variable.root in self.recording.given:
             views = self.recording.views(data)
             if views is not None:
@@ -206,7 +208,9 @@ class TraceContext:
                     raise CompileError(msg)
                 if x._data is not lifted:
                     self.bound.append((i, len(self.outputs)))
-                    data = x._data if isinstance(x._data, TracedArray) else self._capture(_ANY, x._data)
+                    data = (
+                        x._data if isinstance(x._data, TracedArray) else self._capture("the result", x._data)
+                    )
                     self.outputs.append(self.recording.call("astype", (data, data.dtype), {"copy": True}))
         grads = []
         for leaf, before in self.leaves.values():
@@ -293,10 +297,3 @@ contexts: list[TraceContext] = []
 
 def is_array(x: Any) -> bool:
     return isinstance(x, (Tensor, TracedArray)) or (hasattr(x, "dtype") and hasattr(x, "shape"))
-
-
-class _Any:
-    name = "the result"
-
-
-_ANY: Any = _Any()
