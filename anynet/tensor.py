@@ -632,7 +632,8 @@ class Tensor:
         as in PyTorch their gradients stay behind."""
         self._refuse_copy("pickled")
         array = backend_of(self._data).to_host(self._data)
-        parts = (type(self), array, self.dtype, self.device, self.requires_grad)
+        table = getattr(self.edge, "table", False)
+        parts = (type(self), array, self.dtype, self.device, self.requires_grad, table)
         return _unpickled, parts, self._attributes()
 
     def __copy__(self) -> Tensor:
@@ -798,7 +799,7 @@ def _set_attributes(x: Tensor, attributes: tuple[dict[str, Any] | None, dict[str
 
 
 def _unpickled(
-    cls: type[Tensor], array: Any, dtype: dtypes.DType, device: str, requires_grad: bool
+    cls: type[Tensor], array: Any, dtype: dtypes.DType, device: str, requires_grad: bool, table: bool = False
 ) -> Tensor:
     """The Tensor that `Tensor.__reduce_ex__` describes."""
     try:
@@ -811,6 +812,7 @@ def _unpickled(
     x = wrap(data if data.dtype == native else xp.astype(data, native), cls)
     if requires_grad:
         x.edge = Leaf(x._data)
+        x.edge.table = table
     return x
 
 

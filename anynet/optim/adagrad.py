@@ -45,6 +45,7 @@ class Adagrad(Optimizer):
 
     slots = ("sum",)
     settled = ("initial_accumulator_value",)
+    decays_gradient = True
 
     def __init__(
         self,
@@ -66,10 +67,7 @@ class Adagrad(Optimizer):
         flat.state["sum"][...] = group["initial_accumulator_value"]
 
     def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
-        c = {"rate": group["lr"] / (1 + (step - 1) * group["lr_decay"]), "eps": group["eps"]}
-        if group["weight_decay"]:
-            c["decay"] = group["weight_decay"]
-        return c
+        return {"rate": group["lr"] / (1 + (step - 1) * group["lr_decay"]), "eps": group["eps"]}
 
     def sparse_gradients(self, group: dict[str, Any]) -> str:
         """As PyTorch: without decay."""
@@ -77,14 +75,12 @@ class Adagrad(Optimizer):
 
     def rows_suffice(self, c: dict[str, Any]) -> bool:
         """Without decay a number without gradient stays (with ε = 0 the first 0 / 0 is NaN)."""
-        return not c.keys() & {"decay", "l1"} and c["eps"] > 0
+        return not c.keys() & {"l1", "l2"} and c["eps"] > 0
 
     @staticmethod
     def elementwise_update(
         xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
     ) -> None:
-        if "decay" in c:
-            g = g + c["decay"] * p
         s = state["sum"]
         s += g * g
         p -= c["rate"] * (g / (xp.sqrt(s) + c["eps"]))
@@ -118,6 +114,7 @@ class RMSprop(Optimizer):
     """
 
     slots = ("square_avg",)
+    decays_gradient = True
     optional: ClassVar = {"momentum_buffer": "momentum", "grad_avg": "centered"}
     kinds: ClassVar = {"alpha": real(0)}
 
@@ -139,8 +136,6 @@ class RMSprop(Optimizer):
 
     def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         c = {"lr": group["lr"], "alpha": group["alpha"], "fresh": 1 - group["alpha"], "eps": group["eps"]}
-        if group["weight_decay"]:
-            c["decay"] = group["weight_decay"]
         if group["centered"]:
             c["centered"] = 1.0
         if group["momentum"] > 0:
@@ -151,8 +146,6 @@ class RMSprop(Optimizer):
     def elementwise_update(
         xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
     ) -> None:
-        if "decay" in c:
-            g = g + c["decay"] * p
         s = state["square_avg"]
         s *= c["alpha"]
         s += c["fresh"] * (g * g)
@@ -195,6 +188,7 @@ class Adadelta(Optimizer):
     """
 
     slots = ("square_avg", "acc_delta")
+    decays_gradient = True
     kinds: ClassVar = {"rho": real(0, 1)}
 
     def __init__(
@@ -212,17 +206,12 @@ class Adadelta(Optimizer):
         super().__init__(params, options_of(locals()), hints)
 
     def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
-        c = {"lr": group["lr"], "rho": group["rho"], "fresh": 1 - group["rho"], "eps": group["eps"]}
-        if group["weight_decay"]:
-            c["decay"] = group["weight_decay"]
-        return c
+        return {"lr": group["lr"], "rho": group["rho"], "fresh": 1 - group["rho"], "eps": group["eps"]}
 
     @staticmethod
     def elementwise_update(
         xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
     ) -> None:
-        if "decay" in c:
-            g = g + c["decay"] * p
         s, d = state["square_avg"], state["acc_delta"]
         s *= c["rho"]
         s += c["fresh"] * (g * g)

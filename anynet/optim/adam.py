@@ -24,33 +24,27 @@ __all__ = ["LAMB", "AdaBound", "Adam", "AdamW", "Adamax", "Moments", "NAdam", "R
 class Moments(Optimizer):
     """What Adam and its kin share: the means of the gradient and of its square, with two betas in [0, 1)."""
 
-    slots = ("exp_avg", "exp_avg_sq")
+    slots: tuple[str, ...] = ("exp_avg", "exp_avg_sq")
 
 
-def _decay(c: dict[str, Any], group: dict[str, Any]) -> None:
-    """The number of weight decay: "decay" into the gradient, or "keep" of the parameters where it is decoupled."""
-    decay = group["weight_decay"]
-    if group.get("decoupled_weight_decay"):
-        c["keep"] = 1 - group["lr"] * decay
-    else:
-        c["decay"] = decay
-
-
-def _decayed(p: Array, g: Array, c: dict[str, Any]) -> Array:
-    """The gradient with weight decay, or the parameters shrunk."""
+def _moments(p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]) -> tuple[Array, Array]:
+    """Both moments; with weight decay that is decoupled the parameters are shrunk."""
     if "keep" in c:
         p *= c["keep"]
-    return g + c["decay"] * p if "decay" in c else g
-
-
-def _moments(p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]) -> tuple[Array, Array, Array]:
-    """The gradient with weight decay, and both moments."""
-    g = _decayed(p, g, c)
     m, v = state["exp_avg"], state["exp_avg_sq"]
     m += c["gain"] * (g - m)
     v *= c["beta2"]
     v += c["fresh"] * (g * g)
-    return g, m, v
+    return m, v
+
+
+def _largest(xp: Backend, v: Array, state: dict[str, Array], c: dict[str, Any]) -> Array:
+    """The second moment, or where it is asked for its largest value so far."""
+    if "largest" not in c:
+        return v
+    top = state["max_exp_avg_sq"]
+    top[...] = xp.maximum(top, v)
+    return top
 
 
 @equation(
@@ -86,6 +80,7 @@ class Adam(Moments):
 
     optional: ClassVar = {"max_exp_avg_sq": "amsgrad"}
     new_options = ("decoupled_weight_decay",)
+    decays_gradient = True
 
     def __init__(
         self,
@@ -110,10 +105,10 @@ class Adam(Moments):
             "gain": 1 - beta1, "beta2": beta2, "fresh": 1 - beta2, "eps": group["eps"] * root,
             "rate": lr * root / (1 - beta1**step),
         }  # fmt: skip
-        if group["weight_decay"]:
-            _decay(c, group)
+        if group["decoupled_weight_decay"] and group["weight_decay"]:
+            c["keep"] = 1 - group["lr"] * group["weight_decay"]
         if group["amsgrad"]:
-            c["amsgrad"] = 1.0
+            c["largest"] = 1.0
         return c
 
     @staticmethod
@@ -121,15 +116,8 @@ class Adam(Moments):
         xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
     ) -> None:
         # with s = √(1 − β₂ᵗ), (lr / (1 − β₁ᵗ)) m / (√v / s + ε) is computed as (lr s / (1 − β₁ᵗ)) m / (√v + s ε)
-        g = _decayed(p, g, c)
-        m, v = state["exp_avg"], state["exp_avg_sq"]
-        m += (g - m) * c["gain"]
-        v *= c["beta2"]
-        v += (g * g) * c["fresh"]
-        if "amsgrad" in c:
-            top = state["max_exp_avg_sq"]
-            top[...] = xp.maximum(top, v)
-            v = top
+        m, v = _moments(p, g, state, c)
+        v = _largest(xp, v, state, c)
         p -= (m / (xp.sqrt(v) + c["eps"])) * c["rate"]
 
 
@@ -179,6 +167,7 @@ class Adamax(Moments):
     """
 
     slots = ("exp_avg", "exp_inf")
+    decays_gradient = True
 
     def __init__(
         self,
@@ -196,16 +185,17 @@ class Adamax(Moments):
 
     def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
-        c = {"gain": 1 - beta1, "beta2": beta2, "eps": group["eps"], "rate": group["lr"] / (1 - beta1**step)}
-        if group["weight_decay"]:
-            _decay(c, group)
-        return c
+        return {
+            "gain": 1 - beta1,
+            "beta2": beta2,
+            "eps": group["eps"],
+            "rate": group["lr"] / (1 - beta1**step),
+        }
 
     @staticmethod
     def elementwise_update(
         xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
     ) -> None:
-        g = _decayed(p, g, c)
         m, u = state["exp_avg"], state["exp_inf"]
         m += c["gain"] * (g - m)
         u[...] = xp.maximum(u * c["beta2"], xp.abs(g) + c["eps"])
@@ -241,6 +231,7 @@ class NAdam(Moments):
     """
 
     numbers: ClassVar = {"mu_product": 1.0}
+    decays_gradient = True
 
     def __init__(
         self,
@@ -280,15 +271,15 @@ class NAdam(Moments):
             "gain": 1 - beta1, "beta2": beta2, "fresh": 1 - beta2, "correction": 1 - beta2**step, "eps": group["eps"],
             "rate": group["lr"] * (1 - now) / (1 - product), "next_rate": group["lr"] * later / (1 - product * later),
         }  # fmt: skip
-        if group["weight_decay"]:
-            _decay(c, group)
+        if group["decoupled_weight_decay"] and group["weight_decay"]:
+            c["keep"] = 1 - group["lr"] * group["weight_decay"]
         return c
 
     @staticmethod
     def elementwise_update(
         xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
     ) -> None:
-        g, m, v = _moments(p, g, state, c)
+        m, v = _moments(p, g, state, c)
         size = xp.sqrt(v / c["correction"]) + c["eps"]
         p -= c["rate"] * (g / size)
         p -= c["next_rate"] * (m / size)
@@ -319,6 +310,8 @@ class RAdam(Moments):
     0.001
     """
 
+    decays_gradient = True
+
     def __init__(
         self,
         params: ParamsLike,
@@ -343,15 +336,15 @@ class RAdam(Moments):
             r = math.sqrt((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
             c["rate"] = c["rate"] * r * math.sqrt(1 - beta2**step)
             c["eps"] = group["eps"]
-        if group["weight_decay"]:
-            _decay(c, group)
+        if group["decoupled_weight_decay"] and group["weight_decay"]:
+            c["keep"] = 1 - group["lr"] * group["weight_decay"]
         return c
 
     @staticmethod
     def elementwise_update(
         xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
     ) -> None:
-        _, m, v = _moments(p, g, state, c)
+        m, v = _moments(p, g, state, c)
         if "eps" in c:  # the variance is tractable
             p -= c["rate"] * (m / (xp.sqrt(v) + c["eps"]))
         else:
@@ -449,6 +442,7 @@ class AdaBound(Moments):
     kinds: ClassVar = {
         "final_lr": real(0, above=True), "gamma": real(0, 1, below=True, above=True), "amsbound": flag,
     }  # fmt: skip
+    decays_gradient = True
 
     def __init__(
         self,
@@ -480,22 +474,16 @@ class AdaBound(Moments):
             "rate": group["lr"] * math.sqrt(1 - beta2**step) / (1 - beta1**step),
             "low": final * (1 - 1 / (group["gamma"] * step + 1)), "high": final * (1 + 1 / (group["gamma"] * step)),
         }  # fmt: skip
-        if group["weight_decay"]:
-            _decay(c, group)
         if group["amsbound"]:
-            c["amsbound"] = 1.0
+            c["largest"] = 1.0
         return c
 
     @staticmethod
     def elementwise_update(
         xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
     ) -> None:
-        g = _decayed(p, g, c)
         m, v = state["exp_avg"], state["exp_avg_sq"]
         m += c["gain"] * (g - m)
         v += c["fresh"] * (g * g - v)
-        if "amsbound" in c:
-            top = state["max_exp_avg_sq"]
-            top[...] = xp.maximum(top, v)
-            v = top
+        v = _largest(xp, v, state, c)
         p -= xp.minimum(xp.maximum(c["rate"] / (xp.sqrt(v) + c["eps"]), c["low"]), c["high"]) * m

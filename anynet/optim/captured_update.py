@@ -47,11 +47,8 @@ class _Call(NamedTuple):
     kinds: tuple[Any, ...]
 
 
-class _Number:
-    """Stands for a number among the arguments of a call."""
-
-
-_NUMBER: Final = _Number()
+_NUMBER: Final = object()
+"""Stands for a number among the arguments of a call."""
 
 
 class ArrayCode:
@@ -102,7 +99,7 @@ class ArrayCode:
         """An operation, which is `name` in what is compared; what it gives, with stand-ins for arrays."""
         inside: list[_StandIn] = []
         _collect((args, kwargs), inside)
-        floats = {x.form.dtype for x in inside if _is_floating(x.form.dtype)}
+        floats = {x.form.dtype for x in inside if getattr(x.form.dtype, "kind", "") == "f"}
         kind = next(iter(floats)) if len(floats) == 1 and name.rpartition(".")[2] in _NUMBERED else None
         rest: list[Any] = []
         own: list[Any] = []
@@ -152,10 +149,6 @@ class ArrayCode:
     def _wrapped(self, call: _Call, arrays: Any) -> Any:
         made = [self._stand_in(form, a) for form, a in zip(call.made, arrays, strict=True)]
         return tuple(made) if call.several else made[0]
-
-
-def _is_floating(dtype: Any) -> bool:
-    return getattr(dtype, "kind", "") == "f"
 
 
 def _collect(item: Any, found: list[_StandIn]) -> None:

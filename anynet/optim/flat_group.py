@@ -78,6 +78,8 @@ class FlatGroup:
             self.rebind(i)
         self.untouched = not buffered
         self.places = list(zip(params, self.value_views, self.grad_views, strict=True))
+        # what changes the gradient before an update (`fused_update.apply`), with the options that say it
+        self.changes: tuple[tuple[str, str], ...] = ()
         # the programs of updates by range and names of numbers; None where there can be none
         self.programs: dict[tuple[Any, ...], Any] = {}
         # the names and the program of all parameters at the last step that needed a new one
@@ -127,13 +129,13 @@ class FlatGroup:
                 {name: real(s[a:b]) for name, s in self.state.items()},
             )
 
-    def by_rows(self, first: int, last: int, *, clean: bool) -> Iterator[tuple[int, int, Array | None]]:
+    def by_rows(self, first: int, last: int) -> Iterator[tuple[int, int, Array | None]]:
         """The range first … last − 1 in parts (first, last, None), and (i, i + 1, rows) of parameters of which a gradient was written
-        to some rows alone: with `clean` where all others are known to be zero, else where they are those of a lookup."""
+        to some rows alone, and all others are known to be zero."""
         start = first
         for i in range(first, last):
             leaf = self.params[i].edge
-            if type(leaf) is Leaf and leaf.rows is not None and (leaf.clean or not clean):
+            if type(leaf) is Leaf and leaf.rows is not None and leaf.clean:
                 if start < i:
                     yield start, i, None
                 yield i, i + 1, leaf.rows
@@ -143,7 +145,7 @@ class FlatGroup:
 
     def has_rows(self) -> bool:
         """Whether a gradient was written to some rows alone."""
-        return any(rows is not None for *_, rows in self.by_rows(0, len(self.params), clean=True))
+        return any(rows is not None for *_, rows in self.by_rows(0, len(self.params)))
 
     def _new(self, dtype: Any, size: int | None = None) -> Array:
         xp = self.xp
@@ -158,6 +160,20 @@ class FlatGroup:
         begin, shape = self.parts[name][i]
         piece = self.state[name][begin : begin + math.prod(shape)]
         return piece if len(shape) == 1 else self.xp.reshape(piece, shape, copy=False)
+
+    def piece(self, i: int) -> tuple[Array, Array, dict[str, Array]]:
+        """A parameter, its gradient and its state, views in their shapes."""
+        return self.value_views[i], self.grad_views[i], {name: self.part(name, i) for name in self.state}
+
+    def widened(self, vector: Array) -> Array:
+        """A copy of a vector, in the dtype in which updates are computed."""
+        xp = self.xp
+        return xp.asarray(vector, copy=True) if self.wide is None else xp.astype(vector, self.wide)
+
+    def assign(self, new: Array) -> None:
+        """Set the parameters."""
+        self.values[...] = new if self.wide is None else self.xp.astype(new, self.dtype)
+        self.touch()
 
     def moved(self, value: Any) -> Array:
         """An array of state on this group's device, in the dtype of its state."""
@@ -185,10 +201,13 @@ class FlatGroup:
             leaf.grad = wrap(place)
         leaf.buffer, leaf.rows, leaf.clean = place, None, self.untouched and leaf.grad is None
 
-    def count(self, first: int, last: int, steps: int) -> None:
-        """Note that the parameters first … last − 1 have been updated and are at this step."""
+    def count(self, first: int, last: int, steps: int, numbers: Mapping[str, float] | None = None) -> None:
+        """Note that the parameters first … last − 1 have been updated and are at this step, with these numbers."""
         now = clock()
         self.steps[first:last] = [steps] * (last - first)
+        if numbers:
+            for name, number in numbers.items():
+                self.numbers[name][first:last] = [number] * (last - first)
         for p in self.params if last - first == len(self.params) else self.params[first:last]:
             leaf = p.edge
             if leaf is not None:

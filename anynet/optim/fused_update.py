@@ -33,8 +33,8 @@ def apply(
     state: dict[str, Array],
     c: dict[str, Any],
 ) -> None:
-    """An update with what all optimizers have in common: `wide`, the dtype in which parameters of 16 bits are updated, `maximize`
-    and `l1`."""
+    """An update with what all optimizers have in common: `wide`, the dtype in which parameters of 16 bits are updated, and what is done
+    to the gradient first, `maximize`, `l1` and `l2`, the weight decay."""
     value = p
     if wide is not None:
         value, g = xp.astype(p, wide), xp.astype(g, wide)
@@ -42,6 +42,8 @@ def apply(
         g = -g
     if "l1" in c:
         g = g + c["l1"] * xp.sign(value)
+    if "l2" in c:
+        g = g + c["l2"] * value
     update(xp, value, g, state, c)
     if wide is not None:
         p[...] = xp.astype(value, p.dtype)

@@ -7,9 +7,9 @@ from typing import Any
 
 from anynet.equations import equation
 from anynet.optim.groups import integer, read
-from anynet.optim.optimizer import Optimizer
+from anynet.optim.optimizer import Optimizer, evaluated
 from anynet.optim.wrapper import OptimizerWrapper
-from anynet.tensor import enable_grad, no_grad
+from anynet.tensor import no_grad
 
 __all__ = ["MultiSteps"]
 
@@ -44,10 +44,7 @@ class MultiSteps(OptimizerWrapper):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Count; after `every` calls divide the gradients and update."""
-        loss = None
-        if closure is not None:
-            with enable_grad():
-                loss = closure()
+        loss = None if closure is None else evaluated(closure)
         self.count = (self.count + 1) % self.every
         if self.count == 0:
             with no_grad():

@@ -213,7 +213,7 @@ class ParamGroup(dict[str, Any]):
     options. Nothing depends on the learning rate, so that does not mark it. A copy is an ordinary dict.
     """
 
-    __slots__ = ("changed", "common", "fixed", "flats", "live", "rules", "version")
+    __slots__ = ("changed", "fixed", "flats", "live", "rules", "version")
 
     def __init__(self, values: Mapping[str, Any], rules: Rules) -> None:
         super().__init__(values)
@@ -222,7 +222,6 @@ class ParamGroup(dict[str, Any]):
         self.changed = True
         self.flats: list[Any] = []
         self.live: tuple[str, ...] = ()  # options that are Tensors, read at each step
-        self.common: tuple[str, ...] = ()  # options that change the gradient before an element-wise update
         self.fixed: dict[str, Any] = {}  # options that cannot change any more, as they were
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -285,6 +284,8 @@ class ParamGroup(dict[str, Any]):
 
     def now(self) -> dict[str, Any]:
         """The options with numbers in the places of Tensors."""
+        if not self.live:
+            return self
         values = dict(self)
         for name in self.live:
             values[name] = plain(self.rules.take(name, self[name]))

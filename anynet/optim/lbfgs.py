@@ -13,8 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 from anynet.autograd.jit.host_callback import host_callback
 from anynet.optim.flat_group import FlatGroup
 from anynet.optim.groups import ParamsLike, choice, integer, not_negative, options_of, read
-from anynet.optim.optimizer import Optimizer
-from anynet.tensor import enable_grad, to_plain, wrap
+from anynet.optim.optimizer import Optimizer, evaluated
+from anynet.tensor import to_plain, wrap
 from anynet_backends import Array
 
 __all__ = ["LBFGS"]
@@ -104,29 +104,13 @@ class _Problem:
     def __init__(self, flat: FlatGroup, closure: Callable[[], Any]) -> None:
         self.flat, self.xp, self.closure = flat, flat.xp, closure
 
-    def _wide(self, vector: Array) -> Array:
-        """A copy, in the dtype in which updates are computed."""
-        flat, xp = self.flat, self.xp
-        return xp.asarray(vector, copy=True) if flat.wide is None else xp.astype(vector, flat.wide)
-
-    def values(self) -> Array:
-        """The parameters."""
-        return self._wide(self.flat.values)
-
-    def assign(self, new: Array) -> None:
-        """Set the parameters."""
-        flat = self.flat
-        flat.values[...] = new if flat.wide is None else self.xp.astype(new, flat.dtype)
-        flat.touch()
-
     def evaluate(self) -> tuple[Any, float, Array]:
         """The loss, as it is and as a number, and the gradient (zero where there is none)."""
-        with enable_grad():
-            loss = self.closure()
+        loss = evaluated(self.closure)
         for i, has_grad in enumerate(self.flat.ready()):
             if not has_grad:
                 self.flat.grad_views[i][...] = 0.0
-        return loss, float(loss), self._wide(self.flat.grads)
+        return loss, float(loss), self.flat.widened(self.flat.grads)
 
     def dot(self, a: Array, b: Array) -> float:
         """a · b."""
@@ -140,16 +124,16 @@ class _Problem:
         self, start: _Point, d: Array, t: float, group: dict[str, Any], evals: int
     ) -> tuple[_Point, int]:
         """Go to a point along d that satisfies the strong Wolfe conditions; the point, and how many were tried."""
-        begin = self.values()
+        begin = self.flat.widened(self.flat.values)
 
         def at(t: float) -> _Point:
-            self.assign(begin + t * d)
+            self.flat.assign(begin + t * d)
             _, value, gradient = self.evaluate()
             return _Point(t, value, gradient, self.dot(gradient, d))
 
         least, most = group["tolerance_change"], group["max_eval"] - evals
         found, trials = _strong_wolfe(at, start, t, self.largest(d), least, most)
-        self.assign(begin + found.t * d)
+        self.flat.assign(begin + found.t * d)
         return found, trials
 
 
@@ -236,7 +220,7 @@ class LBFGS(Optimizer):
                 t, loss, g = found.t, found.loss, found.grad
                 self._memory["t"] = t
             else:
-                problem.assign(problem.values() + t * d)
+                flat.assign(flat.widened(flat.values) + t * d)
                 trials = 0 if last else 1
                 if not last:
                     _, loss, g = problem.evaluate()

@@ -16,16 +16,17 @@ would be 0.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from anynet.autograd.graph import RemovableHandle
 from anynet.autograd.jit.host_callback import host_callback
 from anynet.autograd.primitive import kernels_on
 from anynet.nn.hooks import add_hook
 from anynet.optim.flat_group import FlatGroup, Shape
-from anynet.optim.fused_update import update_in_place, update_rows
+from anynet.optim.fused_update import ElementwiseUpdate, apply, update_in_place, update_rows
 from anynet.optim.groups import Kind, ParamGroup, Params, ParamsLike, Rules, listed, members, plain, waiting
 from anynet.optim.state_dict import read_entry, read_groups, read_options
 from anynet.sparse_rows import SparseRows, numbers_of
@@ -34,7 +35,13 @@ from anynet_backends import Array, Backend, backend_of
 from anynet_backends.jit.errors import CompileError, user_line
 from anynet_backends.jit.tracer import CAPTURING, COMPILING
 
-__all__ = ["Optimizer", "hooked"]
+__all__ = ["Optimizer", "evaluated", "hooked"]
+
+
+def evaluated(closure: Callable[[], Any]) -> Any:
+    """The loss that a closure computes, with its gradients."""
+    with enable_grad():
+        return closure()
 
 
 def hooked(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,6 +137,8 @@ class Optimizer:
     per_parameter = False
     # whether `update` acts on each number by itself, so that vectors may be cut into blocks
     elementwise = False
+    # whether `weight_decay`, where it is not decoupled, is added to the gradient before the update
+    decays_gradient: ClassVar[bool] = False
     # whether all gradients are rows of a table, so that there is no vector for them
     sparse_only: ClassVar[bool] = False
     # for the error of gradients that are rows of a table: what takes them
@@ -156,6 +165,8 @@ class Optimizer:
         if "elementwise_update" in given and not isinstance(given["elementwise_update"], staticmethod):
             msg = f"{cls.__name__}.elementwise_update must be a static method (xp, p, g, state, c): it is traced once for all steps"
             raise TypeError(msg)
+        if "update" in given and "decays_gradient" not in given:  # it takes the gradient as it is
+            cls.decays_gradient = False
         cls._has_program = (
             cls.update is Optimizer.update
             and cls.elementwise_update is not Optimizer.elementwise_update
@@ -251,8 +262,12 @@ class Optimizer:
         """The vectors of a group, and what is derived from its options."""
         group.flats = flats
         group.live = tuple(k for k, v in group.items() if isinstance(v, Tensor))
-        # what an element-wise update does to the gradient first
-        group.common = tuple(k for k in ("maximize", "l1") if isinstance(v := group.get(k), Tensor) or v)
+        changes = {"maximize": "maximize", "l1": "l1"}
+        if self.decays_gradient and not group.get("decoupled_weight_decay"):
+            changes["l2"] = "weight_decay"
+        found = tuple([(n, k) for n, k in changes.items() if isinstance(v := group.get(k), Tensor) or v])
+        for flat in flats:
+            flat.changes = found
         group.fixed = {name: group[name] for name in self.settled}
         group.changed = any(map(waiting, group["params"]))
 
@@ -297,21 +312,13 @@ class Optimizer:
         else:
             self._put(group, self._repack(group, flats))
 
-    def _pack(
-        self,
-        group: ParamGroup,
-        more: Iterable[str] = (),
-        layout: list[tuple[list[Parameter], bool]] | None = None,
-    ) -> list[FlatGroup]:
-        """Vectors for a group's parameters; with the state that its options need, and `more`. `layout`: which lie together, and whether
-        there is a vector for their gradients."""
+    def _pack(self, group: ParamGroup, more: Iterable[str] = ()) -> list[FlatGroup]:
+        """Vectors for a group's parameters; with the state that its options need, and `more`."""
         slots = list(dict.fromkeys([*self.slots_of(group), *more]))
-        if layout is None:
-            ready = [p for p in group["params"] if not waiting(p)]
-            layout = _layout(ready, self.sparse_gradients(group) == "rows")
+        ready = [p for p in group["params"] if not waiting(p)]
         flats = [
             FlatGroup(params, slots, self.numbers, self.slot_shape, buffered and not self.sparse_only)
-            for params, buffered in layout
+            for params, buffered in _layout(ready, self.sparse_gradients(group) == "rows")
         ]
         for flat in flats:
             self.init_state(flat, group)
@@ -362,10 +369,7 @@ class Optimizer:
         return self._step(closure)
 
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
-        loss = None
-        if closure is not None:
-            with enable_grad():
-                loss = closure()
+        loss = None if closure is None else evaluated(closure)
         groups: list[Any] = self.param_groups
         try:
             for group in groups:
@@ -380,7 +384,8 @@ class Optimizer:
         for group, unchanged in zip(groups, all_unchanged, strict=True):
             flats = group.flats
             if not unchanged and any(self._moved(f) for f in flats):
-                flats = group.flats = self._repack(group, flats)
+                self._put(group, self._repack(group, flats))
+                flats = group.flats
             self.prepare(group)
             options: dict[str, Any] = group.now() if group.live else group
             for flat in flats:
@@ -391,8 +396,8 @@ class Optimizer:
                 whole = program is not None and unchanged and kernels and not flat.numbers
                 if whole and flat.steps.count(steps) == len(flat.steps):
                     c = self.coefficients(steps + 1, options)
-                    for name in group.common:
-                        c[name] = options[name]
+                    for name, option in flat.changes:
+                        c[name] = options[option]
                     if tuple(c) == names and not self.rows_suffice(c):  # the usual case
                         program(c.values())
                         flat.count(0, len(flat.steps), steps + 1)
@@ -401,18 +406,51 @@ class Optimizer:
                 if by_row:
                     self._update_tables(flat, options)
                 for first, last, steps in flat.ranges(unchanged, by_row):
-                    now = self._advance(flat, first, last, steps + 1, options) if flat.numbers else options
-                    if self.per_parameter:
-                        self._update_each(flat, first, last, steps + 1, now)
-                    elif self._has_program:
-                        c = self.coefficients(steps + 1, now)
-                        for name in group.common:
-                            c[name] = now[name]
-                        self._update_program(flat, first, last, c, kernels)
+                    numbers = self._advanced(flat, first, options)
+                    now = {**options, **numbers} if numbers else options
+                    if self._has_program:
+                        self._update_program(flat, first, last, self._coefficients(flat, first, now), kernels)
                     else:
-                        self._update_blocks(flat, first, last, steps + 1, now)
-                    flat.count(first, last, steps + 1)
+                        update = self._next_update(flat, first, now)
+                        for p, g, state in self._parts(flat, first, last):
+                            update(flat.xp, p, g, state)
+                    flat.count(first, last, steps + 1, numbers)
         return loss
+
+    def _advanced(self, flat: FlatGroup, i: int, options: dict[str, Any]) -> dict[str, float]:
+        """The `numbers` of a parameter at its next step."""
+        if not flat.numbers:
+            return {}
+        return self.advance({k: v[i] for k, v in flat.numbers.items()}, flat.steps[i] + 1, options)
+
+    def _coefficients(self, flat: FlatGroup, i: int, options: dict[str, Any]) -> dict[str, Any]:
+        """The numbers of the next step of the parameters from number i on, with those that change the gradient first."""
+        c = self.coefficients(flat.steps[i] + 1, options)
+        for name, option in flat.changes:
+            c[name] = options[option]
+        return c
+
+    def _next_update(self, flat: FlatGroup, i: int, options: dict[str, Any]) -> Callable[..., None]:
+        """What the next step does to the parameters from number i on, and their gradients and state, by a backend."""
+        step, c = flat.steps[i] + 1, {name: options[option] for name, option in flat.changes}
+
+        def array_code(xp: Any, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]) -> None:
+            own = c or flat.wide is not None  # a gradient that it may overwrite
+            self.update(xp, p, g if own else xp.asarray(g, copy=True), state, step, options)
+
+        update: ElementwiseUpdate = array_code
+        if self._has_program:
+            update, c = self.elementwise_update, self._coefficients(flat, i, options)
+        return lambda xp, p, g, state: apply(update, xp, flat.wide, p, g, state, c)
+
+    def _parts(
+        self, flat: FlatGroup, first: int, last: int
+    ) -> Iterable[tuple[Array, Array, dict[str, Array]]]:
+        """What `update` gets of a range: the parameters in their shapes, or vectors, on the CPU in blocks that stay in the cache where
+        it is element by element."""
+        if self.per_parameter:
+            return map(flat.piece, range(first, last))
+        return flat.blocks(first, last, flat.xp.block_size if self.elementwise else None)
 
     def _update_program(
         self, flat: FlatGroup, first: int, last: int, c: dict[str, Any], kernels: bool
@@ -421,7 +459,7 @@ class Optimizer:
         if not self.rows_suffice(c):
             update_in_place(self.elementwise_update, flat, first, last, c, kernels)
             return
-        for a, b, rows in flat.by_rows(first, last, clean=True):
+        for a, b, rows in flat.by_rows(first, last):
             if rows is None:
                 update_in_place(self.elementwise_update, flat, a, b, c, kernels)
             else:
@@ -430,78 +468,40 @@ class Optimizer:
     def _update_tables(self, flat: FlatGroup, options: dict[str, Any]) -> None:
         """`elementwise_update` of the rows that are the gradients of tables."""
         for i, grad in flat.tables():
-            steps = flat.steps[i]
-            now = self._advance(flat, i, i + 1, steps + 1, options) if flat.numbers else options
-            c = self.coefficients(steps + 1, now)
-            for name in ("maximize", "l1"):
-                if now.get(name):
-                    c[name] = now[name]
+            numbers = self._advanced(flat, i, options)
+            c = self._coefficients(flat, i, {**options, **numbers})
             rows = grad.rows.coalesce()
             if rows.index.shape[0]:
                 update_rows(self.elementwise_update, flat, i, rows.index, rows.values, c)
-            flat.count(i, i + 1, steps + 1)
+            flat.count(i, i + 1, flat.steps[i] + 1, numbers)
 
     def _check_layouts(self) -> bool:
-        """Whether a gradient is rows of a table; refused, before anything changes, where those are not taken."""
+        """Whether a gradient is rows of a table; refused, before anything changes, where those, or arrays, are not taken."""
         found = False
         for group in self._groups():
             for p in group["params"]:
-                if not waiting(p) and type(p.edge) is Leaf and isinstance(p.edge.grad, SparseRows):
+                grad = p.edge.grad if not waiting(p) and type(p.edge) is Leaf else None
+                if isinstance(grad, SparseRows):
                     found = True
                     if self.sparse_gradients(group) == "refused":
-                        msg = (
-                            f"{type(self).__name__}: the gradient of a parameter of shape {tuple(p.shape)} is sparse (rows of a table), "
-                            f"which it does not take with these options; {self.instead} do, or give the lookup sparse=False"
-                        )
-                        raise RuntimeError(msg)
+                        self._refuse_gradient(
+                            p, f"sparse (rows of a table), which it does not take with these options; {self.instead} do, or give the "
+                            "lookup sparse=False",
+                        )  # fmt: skip
+                elif grad is not None and self.sparse_only:
+                    self._refuse_gradient(
+                        p, "an array; it takes rows of a table (nn.Embedding(…, sparse=True)) alone. Give the others to another "
+                        "optimizer, such as Adam",
+                    )  # fmt: skip
         return found
+
+    def _refuse_gradient(self, p: Parameter, why: str) -> NoReturn:
+        msg = f"{type(self).__name__}: the gradient of a parameter of shape {tuple(p.shape)} is {why}"
+        raise RuntimeError(msg)
 
     def rows_suffice(self, c: dict[str, Any]) -> bool:
         """Whether `elementwise_update` with these coefficients leaves numbers and their state as they are where the gradient is 0."""
         return False
-
-    def _advance(
-        self, flat: FlatGroup, first: int, last: int, step: int, options: dict[str, Any]
-    ) -> dict[str, Any]:
-        """The options with the `numbers` of these parameters at this step."""
-        numbers = self.advance({k: v[first] for k, v in flat.numbers.items()}, step, options)
-        for name, number in numbers.items():
-            flat.numbers[name][first:last] = [number] * (last - first)
-        return {**options, **numbers}
-
-    def _update_blocks(
-        self, flat: FlatGroup, first: int, last: int, step: int, group: dict[str, Any]
-    ) -> None:
-        """`update` on the vectors; on the CPU in blocks that stay in the cache, where it is element by element."""
-        for p, g, state in flat.blocks(first, last, flat.xp.block_size if self.elementwise else None):
-            self._update(flat.xp, flat, p, g, state, step, group)
-
-    def _update_each(self, flat: FlatGroup, first: int, last: int, step: int, group: dict[str, Any]) -> None:
-        """`update` on one parameter after the other, in their shapes."""
-        for i in range(first, last):
-            state = {name: flat.part(name, i) for name in flat.state}
-            self._update(flat.xp, flat, flat.value_views[i], flat.grad_views[i], state, step, group)
-
-    def _update(
-        self,
-        xp: Any,
-        flat: FlatGroup,
-        p: Array,
-        g: Array,
-        state: dict[str, Array],
-        step: int,
-        group: dict[str, Any],
-    ) -> None:
-        wide = flat.wide
-        value = p if wide is None else xp.astype(p, wide)
-        g = xp.asarray(g, copy=True) if wide is None else xp.astype(g, wide)
-        if group.get("maximize"):
-            g = -g
-        if group.get("l1"):
-            g += group["l1"] * xp.sign(value)
-        self.update(xp, value, g, state, step, group)
-        if wide is not None:
-            p[...] = xp.astype(value, flat.dtype)
 
     @staticmethod
     def _moved(flat: FlatGroup) -> bool:
@@ -599,37 +599,20 @@ class Optimizer:
     # ----- state -----
 
     def __getstate__(self) -> dict[str, Any]:
-        """All of it as data, for copies and processes: the groups as dicts, their vectors as Tensors."""
-        state = {k: v for k, v in self.__dict__.items() if k != "param_groups"}
+        """All of it as data, for copies and processes: the groups as dicts, and what `state_dict` holds of each parameter."""
         self._settle()
-        state["groups"] = []
-        for group in self._groups():
-            places = {id(p): i for i, p in enumerate(group["params"])}
-            parts = [
-                (
-                    ([places[id(p)] for p in f.params], f.grads is not None),
-                    (f.steps, f.numbers, {k: wrap(v) for k, v in f.state.items()}),
-                )
-                for f in group.flats
-            ]
-            state["groups"].append((dict(group), parts))
-        return state
+        state = {k: v for k, v in self.__dict__.items() if k != "param_groups"}
+        entries = self._entries(lambda flat, array: array)
+        return {**state, "groups": [(dict(g), e) for g, e in zip(self.param_groups, entries, strict=True)]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         groups = state.pop("groups")
         self.__dict__.update(state)
         self.param_groups = []
-        for values, parts in groups:
+        for values, entries in groups:
             group = ParamGroup({**values, "params": Params(values["params"])}, self._rules())
             self.param_groups.append(group)
-            names = dict.fromkeys(name for _, (_, _, arrays) in parts for name in arrays)
-            flats = self._pack(group, names, [([group["params"][i] for i in at], b) for (at, b), _ in parts])
-            for flat, (_, (steps, numbers, arrays)) in zip(flats, parts, strict=True):
-                flat.steps[:] = steps
-                flat.numbers = {name: list(values) for name, values in numbers.items()}
-                for name, value in arrays.items():
-                    flat.state[name][...] = flat.moved(value)
-            self._put(group, flats)
+            self._restore(group, entries)
 
     def __copy__(self) -> Optimizer:
         twin: Optimizer = type(self).__new__(type(self))
@@ -639,25 +622,34 @@ class Optimizer:
     def _groups(self) -> list[ParamGroup]:
         return self.param_groups  # type: ignore[return-value]
 
+    def _entries(self, taken: Callable[[FlatGroup, Array], Array]) -> list[list[dict[str, Any]]]:
+        """The state of each parameter by group, empty before its first update; `taken` gives an array for a piece of state."""
+        found = []
+        for group in self._groups():
+            where = {id(p): (flat, i) for flat in group.flats for i, p in enumerate(flat.params)}
+            entries: list[dict[str, Any]] = []
+            for p in group["params"]:
+                flat, i = where.get(id(p), (None, 0))
+                if flat is None or not flat.steps[i]:
+                    entries.append({})
+                    continue
+                numbers = {name: values[i] for name, values in flat.numbers.items()}
+                arrays = {name: wrap(taken(flat, flat.part(name, i))) for name in flat.state}
+                entries.append({"step": flat.steps[i], **numbers, **arrays})
+            found.append(entries)
+        return found
+
     def state_dict(self) -> dict[str, Any]:
         """The state of each parameter by its number, and the groups: data only (arrays are copies)."""
         self._settle()
         state: dict[int, dict[str, Any]] = {}
         groups = []
-        number = 0
-        for group in self._groups():
-            where = {id(p): (flat, i) for flat in group.flats for i, p in enumerate(flat.params)}
-            ids = []
-            for p in group["params"]:
-                flat, i = where.get(id(p), (None, 0))
-                if flat is not None and flat.steps[i]:
-                    entry: dict[str, Any] = {"step": flat.steps[i]}
-                    entry.update({name: values[i] for name, values in flat.numbers.items()})
-                    for name in flat.state:
-                        entry[name] = wrap(flat.xp.asarray(flat.part(name, i), copy=True))
-                    state[number] = entry
-                ids.append(number)
-                number += 1
+        count = itertools.count()
+        for group, entries in zip(
+            self._groups(), self._entries(lambda flat, a: flat.xp.asarray(a, copy=True)), strict=True
+        ):
+            ids = [next(count) for _ in entries]
+            state.update({n: entry for n, entry in zip(ids, entries, strict=True) if entry})
             groups.append({**{k: v for k, v in group.items() if k != "params"}, "params": ids})
         return {"state": state, "param_groups": groups}
 
@@ -679,12 +671,16 @@ class Optimizer:
         for group, values, parts in ready:
             dict.update(group, values)
             group.version += 1
-            flats = self._pack(group, dict.fromkeys(k for part in parts for k in part if k in self.optional))
-            where = {id(p): (flat, i) for flat in flats for i, p in enumerate(flat.params)}
-            for p, part in zip(group["params"], parts, strict=True):
-                if part:
-                    self._fill(*where[id(p)], part, group)
-            self._put(group, flats)
+            self._restore(group, parts)
+
+    def _restore(self, group: ParamGroup, parts: list[dict[str, Any]]) -> None:
+        """Vectors for a group, with the state of its parameters."""
+        flats = self._pack(group, dict.fromkeys(k for part in parts for k in part if k in self.optional))
+        where = {id(p): (flat, i) for flat in flats for i, p in enumerate(flat.params)}
+        for p, part in zip(group["params"], parts, strict=True):
+            if part:
+                self._fill(*where[id(p)], part, group)
+        self._put(group, flats)
 
     def _fill(self, flat: FlatGroup, i: int, part: dict[str, Any], group: dict[str, Any]) -> None:
         flat.steps[i] = part["step"]

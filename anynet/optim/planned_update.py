@@ -10,7 +10,6 @@ from anynet.autograd.jit.host_callback import IN_A_GRAPH, GraphRule
 from anynet.autograd.primitive import kernels_on
 from anynet.optim.captured_update import ArrayCode, OtherCodeError, refuse_other_code
 from anynet.optim.flat_group import FlatGroup
-from anynet.optim.fused_update import apply
 from anynet.optim.optimizer import Optimizer
 from anynet_backends import Array
 from anynet_backends.jit.errors import CaptureError
@@ -29,13 +28,7 @@ class PlannedUpdate(NamedTuple):
 
     def note(self) -> None:
         """Note that it has been made."""
-        _count(self.flat, 0, len(self.flat.steps), self.flat.steps[0] + 1, self.advanced)
-
-
-def _count(flat: FlatGroup, first: int, last: int, steps: int, advanced: dict[str, float]) -> None:
-    for name, number in advanced.items():
-        flat.numbers[name][first:last] = [number] * (last - first)
-    flat.count(first, last, steps)
+        self.flat.count(0, len(self.flat.steps), self.flat.steps[0] + 1, self.advanced)
 
 
 def _obstacle(optimizer: Optimizer) -> str | None:
@@ -46,18 +39,6 @@ def _obstacle(optimizer: Optimizer) -> str | None:
     if cls.prepare is not Optimizer.prepare:
         return "prepares its groups on the host"
     return None
-
-
-def _options(group: Any) -> dict[str, Any]:
-    options: dict[str, Any] = group.now() if group.live else group
-    return options
-
-
-def _advanced(optimizer: Optimizer, flat: FlatGroup, i: int, options: dict[str, Any]) -> dict[str, float]:
-    """The `numbers` of a parameter at its next step."""
-    if not flat.numbers:
-        return {}
-    return optimizer.advance({k: v[i] for k, v in flat.numbers.items()}, flat.steps[i] + 1, options)
 
 
 def planned(optimizer: Optimizer, gradients: bool = True) -> list[PlannedUpdate] | None:
@@ -76,7 +57,7 @@ def _programs(optimizer: Optimizer, gradients: bool) -> list[PlannedUpdate] | No
     for group in groups:
         if getattr(group, "changed", True):
             return None
-        options = _options(group)
+        options = group.now()
         for flat in group.flats:
             names, program = flat.latest
             steps = flat.steps[0]
@@ -84,9 +65,8 @@ def _programs(optimizer: Optimizer, gradients: bool) -> list[PlannedUpdate] | No
                 return None
             if not (flat.unchanged() if gradients else all(p._data is v for p, v, _ in flat.places)):
                 return None
-            numbers = _advanced(optimizer, flat, 0, options)
-            c = optimizer.coefficients(steps + 1, {**options, **numbers} if numbers else options)
-            c |= {name: options[name] for name in group.common}
+            numbers = optimizer._advanced(flat, 0, options)
+            c = optimizer._coefficients(flat, 0, {**options, **numbers} if numbers else options)
             if tuple(c) != names or (optimizer.rows_suffice(c) and flat.has_rows()):
                 return None
             found.append(PlannedUpdate(flat, program, c, numbers))
@@ -222,7 +202,7 @@ class _Code:
         self.seen: list[Any] = []
         groups: list[Any] = optimizer.param_groups
         for group in groups:
-            options = _options(group)
+            options = group.now()
             for flat in group.flats:
                 known: dict[Any, list[_Part]] = {}
                 for first, last, _ in self._ranges(flat):
@@ -237,19 +217,11 @@ class _Code:
         return flat.ranges(False)
 
     def _arrays(self, flat: FlatGroup, first: int, last: int) -> tuple[Array, Array, dict[str, Array]]:
-        if self.optimizer.per_parameter:
-            state = {name: flat.part(name, first) for name in flat.state}
-            return flat.value_views[first], flat.grad_views[first], state
-        return next(iter(flat.blocks(first, last, None)))
+        return flat.piece(first) if self.optimizer.per_parameter else next(flat.blocks(first, last, None))
 
-    def _function(self, group: Any, flat: FlatGroup, i: int, options: dict[str, Any]) -> Callable[..., None]:
+    def _function(self, flat: FlatGroup, i: int, options: dict[str, Any]) -> Callable[..., None]:
         """What the next step does to the parameters from number i on."""
-        now, steps = {**options, **_advanced(self.optimizer, flat, i, options)}, flat.steps[i] + 1
-        if type(self.optimizer)._has_program:
-            c = self.optimizer.coefficients(steps, now) | {name: now[name] for name in group.common}
-            update = self.optimizer.elementwise_update
-            return lambda xp, p, g, state: apply(update, xp, flat.wide, p, g, state, c)
-        return lambda xp, p, g, state: self.optimizer._update(xp, flat, p, g, state, steps, now)
+        return self.optimizer._next_update(flat, i, {**options, **self.optimizer._advanced(flat, i, options)})
 
     def _record(
         self,
@@ -261,7 +233,7 @@ class _Code:
         known: dict[Any, list[_Part]],
     ) -> None:
         arrays = self._arrays(flat, first, last)
-        function = self._function(group, flat, first, options)
+        function = self._function(flat, first, options)
         key = arrays[0].shape, flat.steps[first], tuple([v[first] for v in flat.numbers.values()])
         for same in known.get(key, ()):  # which reads the same numbers from the same cells
             self.parts.append(same._replace(first=first, last=last))
@@ -293,7 +265,7 @@ class _Code:
                 raise OtherCodeError
             before = found.get(id(part.code))
             if before is None:
-                function = self._function(part.group, flat, part.first, _options(part.group))
+                function = self._function(flat, part.first, part.group.now())
                 numbers = part.code.numbers(function, flat.xp, *self._arrays(flat, part.first, part.last))
                 found[id(part.code)] = state, numbers
             elif before[0] != state:  # parameters that were at one step are no longer
@@ -311,7 +283,7 @@ class _Code:
     def _seen(self) -> list[Any]:
         """The state of the options."""
         groups: list[Any] = self.optimizer.param_groups
-        return [(g.version, [_options(g)[name] for name in g.live]) for g in groups]
+        return [(g.version, [g.now()[name] for name in g.live]) for g in groups]
 
     def act(self) -> None:
         """Write the numbers, which `fits` has found where no option has changed since, and count."""
@@ -328,8 +300,8 @@ class _Code:
                 self.capture.put(place, [value], kind)
         for part in self.parts:
             flat = part.flat
-            advanced = _advanced(self.optimizer, flat, part.first, _options(part.group))
-            _count(flat, part.first, part.last, flat.steps[part.first] + 1, advanced)
+            advanced = self.optimizer._advanced(flat, part.first, part.group.now())
+            flat.count(part.first, part.last, flat.steps[part.first] + 1, advanced)
 
 
 IN_A_GRAPH[inspect.unwrap(Optimizer.step)] = GraphRule(_captured_obstacle, _capture)

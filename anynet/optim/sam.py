@@ -8,9 +8,9 @@ from typing import Any
 from anynet.equations import equation
 from anynet.ops import reductions
 from anynet.optim.groups import flag, not_negative, plain, read
-from anynet.optim.optimizer import Optimizer
+from anynet.optim.optimizer import Optimizer, evaluated
 from anynet.optim.wrapper import OptimizerWrapper
-from anynet.tensor import enable_grad, no_grad
+from anynet.tensor import no_grad
 
 __all__ = ["SAM"]
 
@@ -48,8 +48,7 @@ class SAM(OptimizerWrapper):
         if closure is None:
             msg = "SAM: step takes a closure that computes the loss and its gradients, and returns the loss"
             raise TypeError(msg)
-        with enable_grad():
-            loss = closure()
+        loss = evaluated(closure)
         params = [p for p in self._parameters() if p.grad is not None]
         with no_grad():
             norm: Any = 0.0
@@ -61,8 +60,7 @@ class SAM(OptimizerWrapper):
                 climb = p.grad * (self.rho / (norm + 1e-12))
                 p.assign_(p + (p * p * climb if self.adaptive else climb))
         try:
-            with enable_grad():
-                closure()
+            evaluated(closure)
         finally:
             with no_grad():
                 for p, value in zip(params, kept, strict=True):

@@ -162,10 +162,8 @@ class ScheduleFreeAdamW(Moments):
         """Move the parameters towards z by a share of their distance: between x, y, and y with another β₁."""
         for flat in group.flats:
             flat.ready()
-            values = flat.values if flat.wide is None else flat.xp.astype(flat.values, flat.wide)
-            values = values + share * (flat.state["z"] - values)
-            flat.values[...] = values if flat.wide is None else flat.xp.astype(values, flat.dtype)
-            flat.touch()
+            values = flat.widened(flat.values)
+            flat.assign(values + share * (flat.state["z"] - values))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state from `state_dict`; everything is checked before anything changes."""

@@ -58,6 +58,7 @@ class SGD(Optimizer):
         super().__init__(params, options_of(locals()), hints)
 
     optional: ClassVar = {"momentum_buffer": "momentum"}
+    decays_gradient = True
 
     def validate(self, group: dict[str, Any]) -> None:
         """Nesterov needs momentum, and no dampening."""
@@ -74,8 +75,6 @@ class SGD(Optimizer):
 
     def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         c = {"lr": group["lr"]}
-        if group["weight_decay"]:
-            c["decay"] = group["weight_decay"]
         if group["momentum"]:
             c["momentum"] = group["momentum"]
             if step == 1:
@@ -94,14 +93,12 @@ class SGD(Optimizer):
 
     def rows_suffice(self, c: dict[str, Any]) -> bool:
         """Without momentum and decay a number without gradient stays."""
-        return not c.keys() & {"decay", "momentum", "l1"}
+        return not c.keys() & {"momentum", "l1", "l2"}
 
     @staticmethod
     def elementwise_update(
         xp: Backend, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]
     ) -> None:
-        if "decay" in c:
-            g = g + c["decay"] * p
         if "momentum" in c:
             v = state["momentum_buffer"]
             if "first" in c:
@@ -209,6 +206,7 @@ class ASGD(Optimizer):
     """
 
     per_parameter = True
+    decays_gradient = True
     slots = ("eta", "ax")
     kinds: ClassVar = {"lambd": real(), "alpha": real(), "t0": real()}
     foreign = ("mu",)
@@ -238,8 +236,6 @@ class ASGD(Optimizer):
         lr, lambd, eta, ax = group["lr"], group["lambd"], state["eta"], state["ax"]
         if step == 1:
             eta[...] = xp.full_like(eta, lr)
-        if group["weight_decay"]:
-            g += group["weight_decay"] * p
         p *= 1 - lambd * eta
         p -= eta * g
         mu = 1 / max(1.0, step - 1 - group["t0"])
@@ -274,6 +270,7 @@ class LARS(Optimizer):
     """
 
     per_parameter = True
+    decays_gradient = True
     optional: ClassVar = {"momentum_buffer": "momentum"}
     kinds: ClassVar = {"momentum": real(0, 1, below=True), "trust_coefficient": not_negative}
 
@@ -294,8 +291,6 @@ class LARS(Optimizer):
     def update(
         self, xp: Backend, p: Array, g: Array, state: dict[str, Array], step: int, group: dict[str, Any]
     ) -> None:
-        if group["weight_decay"]:
-            g += group["weight_decay"] * p
         g *= group["lr"] * trust_ratio(xp, p, g, group["trust_coefficient"], group["eps"])
         if group["momentum"]:
             v = state["momentum_buffer"]

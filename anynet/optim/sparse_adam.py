@@ -11,8 +11,6 @@ from typing import Any
 from anynet.equations.registry import OPTIMIZER_SYMBOLS, equation
 from anynet.optim.groups import ParamsLike, options_of
 from anynet.optim.optimizer import Optimizer
-from anynet.sparse_rows import SparseRows
-from anynet.tensor import Leaf
 from anynet_backends import Array, Backend
 
 __all__ = ["SparseAdam"]
@@ -69,18 +67,6 @@ class SparseAdam(Optimizer):
     def sparse_gradients(self, group: dict[str, Any]) -> str:
         """These alone are taken."""
         return "rows"
-
-    def _check_layouts(self) -> bool:
-        for group in self._groups():
-            for p in group["params"]:
-                grad = p.edge.grad if type(p.edge) is Leaf else None
-                if grad is not None and not isinstance(grad, SparseRows):
-                    msg = (
-                        f"SparseAdam: the gradient of a parameter of shape {tuple(p.shape)} is an array; it takes rows of a table "
-                        "(nn.Embedding(…, sparse=True)) alone. Give the others to another optimizer, such as Adam"
-                    )
-                    raise RuntimeError(msg)
-        return True
 
     def coefficients(self, step: int, group: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = group["betas"]

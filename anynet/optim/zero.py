@@ -9,8 +9,9 @@ from anynet.distributed import Group, on_device, world
 from anynet.ops.creation import zeros
 from anynet.optim.flat_group import FlatGroup
 from anynet.optim.groups import ParamGroup, ParamsLike, waiting
-from anynet.optim.optimizer import Optimizer
-from anynet.tensor import Parameter, enable_grad, no_grad, unwrap
+from anynet.optim.optimizer import Optimizer, evaluated
+from anynet.optim.state_dict import read_groups
+from anynet.tensor import Parameter, no_grad, unwrap
 from anynet_backends import backend_of
 
 __all__ = ["ZeroRedundancyOptimizer"]
@@ -86,7 +87,7 @@ class ZeroRedundancyOptimizer(Optimizer):
             at += len(g["params"])
         return found
 
-    def _pack(self, group: ParamGroup, more: Iterable[str] = (), layout: Any = None) -> list[FlatGroup]:
+    def _pack(self, group: ParamGroup, more: Iterable[str] = ()) -> list[FlatGroup]:
         return []  # the optimizer inside has the vectors
 
     def add_param_group(self, group: dict[str, Any]) -> None:
@@ -96,14 +97,10 @@ class ZeroRedundancyOptimizer(Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update this process's parameters, and give them to the others."""
-        loss = None
-        if closure is not None:
-            with enable_grad():
-                loss = closure()
+        loss = None if closure is None else evaluated(closure)
         for outer, inner in zip(self.param_groups, self._inner_groups, strict=True):
-            for name, value in _options(outer).items() if inner is not None else ():
-                if inner is not None and inner.get(name) is not value:
-                    inner[name] = value
+            if inner is not None:
+                inner.update({k: v for k, v in _options(outer).items() if inner.get(k) is not v})
         if self.inner is not None:
             self.inner.step()
         self._spread()
@@ -152,11 +149,7 @@ class ZeroRedundancyOptimizer(Optimizer):
             numbers = [n for n, r in enumerate(self.owners) if r == rank]
             state.update({numbers[int(k)]: entry for k, entry in part.items()})
         groups = [
-            {
-                **_options(g),
-                "params": numbers,
-                **({"param_names": g["param_names"]} if "param_names" in g else {}),
-            }
+            {**g, "params": numbers}
             for g, numbers in zip(
                 self.param_groups, self._by_group(list(range(len(self.owners)))), strict=True
             )
@@ -165,22 +158,11 @@ class ZeroRedundancyOptimizer(Optimizer):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state of any number of processes, or of the optimizer alone; everything is checked before anything changes."""
-        if not isinstance(state, Mapping) or not {"state", "param_groups"} <= state.keys():
-            msg = "ZeroRedundancyOptimizer: not an optimizer's state: it must be a dict with the keys state and param_groups"
-            raise ValueError(msg)
-        given = [list(map(int, g["params"])) for g in state["param_groups"]]
-        sizes = [len(g["params"]) for g in self.param_groups]
-        if list(map(len, given)) != sizes:
-            msg = (
-                f"ZeroRedundancyOptimizer: the state has groups of {list(map(len, given))} parameters, this optimizer of {sizes}; nothing "
-                "was changed"
-            )
-            raise ValueError(msg)
-        entries = {int(k): v for k, v in state["state"].items()}
+        groups_saved, given, entries = read_groups(self, state)
         mine: dict[int, Any] = {}
         groups: list[dict[str, Any]] = []
         count = 0
-        for saved, ids, owners in zip(state["param_groups"], given, self._by_group(self.owners), strict=True):
+        for saved, ids, owners in zip(groups_saved, given, self._by_group(self.owners), strict=True):
             own = [n for n, r in zip(ids, owners, strict=True) if r == self.group.rank]
             if not own:
                 continue
@@ -189,7 +171,7 @@ class ZeroRedundancyOptimizer(Optimizer):
             count += len(own)
         if self.inner is not None:
             self.inner.load_state_dict({"state": mine, "param_groups": groups})
-        for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
+        for group, saved in zip(self.param_groups, groups_saved, strict=True):
             for name, value in _options(saved).items():
                 group[name] = value
 
