@@ -99,12 +99,20 @@ class FlatGroup:
         self.places = list(zip(self.params, self.value_views, self.grad_views, strict=True))
 
     def finite(self) -> bool:
-        """Whether all numbers of the vector of gradients are finite."""
-        if self.grads is None:
-            return True
-        if self._check is None:
-            self._check = self.xp.finite_check(self.grads)
-        return self._check()
+        """Whether the gradients are finite: of those in the vector by one pass over it, but where an older one there is not."""
+        inside: list[Any] = []
+        outside: list[Any] = []
+        for p, _, place in self.places:
+            grad = p.edge.grad if type(p.edge) is Leaf else None
+            if grad is not None:
+                held = place is not None and not isinstance(grad, SparseRows) and grad._data is place
+                (inside if held else outside).append(grad)
+        if inside:
+            if self._check is None:
+                self._check = self.xp.finite_check(self.grads)
+            if not self._check():
+                outside += inside
+        return all(self.xp.all_finite(numbers_of(grad)) for grad in outside)
 
     def remember(self, key: tuple[Any, ...], program: Any) -> None:
         """Keep a program; not any number of them, as the range changes with the parameters that have gradients."""
@@ -236,18 +244,6 @@ class FlatGroup:
         for i, p in enumerate(self.params):
             if type(p.edge) is Leaf and isinstance(p.edge.grad, SparseRows):
                 yield i, p.edge.grad
-
-    def finite_elsewhere(self) -> bool:
-        """Whether the gradients are finite that do not lie in the vector."""
-        for p, _, place in self.places:
-            grad = p.edge.grad if type(p.edge) is Leaf else None
-            if grad is None or (
-                place is not None and not isinstance(grad, SparseRows) and grad._data is place
-            ):
-                continue
-            if not self.xp.all_finite(numbers_of(grad)):
-                return False
-        return True
 
     def ready(self, rows: bool = False) -> list[bool]:
         """Which parameters have a gradient that is an array, or, where `rows` are not taken as such, can be made one; a parameter that

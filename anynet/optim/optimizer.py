@@ -569,19 +569,11 @@ class Optimizer:
         """Whether no gradient holds a NaN or an infinity: one pass over the vectors that hold them."""
         if any(getattr(group, "changed", True) for group in self.param_groups):
             self._settle()
-        for group in self.param_groups:
-            for flat in getattr(group, "flats", ()):
-                if not flat.finite() and not self._each_finite():
-                    return False
-                if not flat.finite_elsewhere():
-                    return False
-        return True
+        return all(flat.finite() for group in self._groups() for flat in group.flats)
 
     def _each_finite(self) -> bool:
-        """By parameter: in a vector there may be an older gradient, of a parameter that has none now."""
-        grads = [
-            numbers_of(p.grad) for group in self.param_groups for p in group["params"] if p.grad is not None
-        ]
+        """The same by parameter, for optimizers without vectors."""
+        grads = [numbers_of(p.grad) for g in self.param_groups for p in g["params"] if p.grad is not None]
         return all(backend_of(g).all_finite(g) for g in grads)
 
     # ----- hooks -----
