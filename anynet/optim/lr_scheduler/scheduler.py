@@ -184,13 +184,11 @@ class LRScheduler:
         if not isinstance(state, dict):
             msg = f"{type(self).__name__}: the state must be a dict, got {type(state).__name__}"
             raise TypeError(msg)
+        options = [k for k in own if not k.startswith("_") and k not in ("lrs", "momenta")]
         former = "lrs" in state and "_last_lr" not in state
-        lacks = (
-            []
-            if former
-            else [k for k in own if k not in state and not k.startswith("_") and k not in ("lrs", "momenta")]
-        )
-        lacks += [k for k in ("last_epoch", "base_lrs") if k in own and k not in state and k not in lacks]
+        lacks = [
+            k for k in (("last_epoch", "base_lrs") if former else options) if k in own and k not in state
+        ]
         strange = [k for k in state if k not in own and not str(k).startswith("_") and k != "momenta"]
         if lacks or strange:
             what = [f"it lacks {', '.join(lacks)}"] if lacks else []
