@@ -26,7 +26,7 @@ from anynet.autograd.jit.host_callback import host_callback
 from anynet.autograd.primitive import kernels_on
 from anynet.nn.hooks import add_hook
 from anynet.optim.flat_group import FlatGroup, Shape
-from anynet.optim.fused_update import ElementwiseUpdate, apply, update_in_place, update_rows
+from anynet.optim.fused_update import apply, update_in_place, update_rows
 from anynet.optim.groups import Kind, ParamGroup, Params, ParamsLike, Rules, listed, members, plain, waiting
 from anynet.optim.state_dict import read_entry, read_groups, read_options
 from anynet.sparse_rows import SparseRows, numbers_of
@@ -432,15 +432,16 @@ class Optimizer:
 
     def _next_update(self, flat: FlatGroup, i: int, options: dict[str, Any]) -> Callable[..., None]:
         """What the next step does to the parameters from number i on, and their gradients and state, by a backend."""
-        step, c = flat.steps[i] + 1, {name: options[option] for name, option in flat.changes}
-
-        def array_code(xp: Any, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]) -> None:
-            own = c or flat.wide is not None  # a gradient that it may overwrite
-            self.update(xp, p, g if own else xp.asarray(g, copy=True), state, step, options)
-
-        update: ElementwiseUpdate = array_code
         if self._has_program:
-            update, c = self.elementwise_update, self._coefficients(flat, i, options)
+            own, c = self.elementwise_update, self._coefficients(flat, i, options)
+            return lambda xp, p, g, state: apply(own, xp, flat.wide, p, g, state, c)
+        step, c = flat.steps[i] + 1, {name: options[option] for name, option in flat.changes}
+        if not c and flat.wide is None:  # it may overwrite the gradient that it is given
+            return lambda xp, p, g, state: self.update(xp, p, xp.asarray(g, copy=True), state, step, options)
+
+        def update(xp: Any, p: Array, g: Array, state: dict[str, Array], c: dict[str, Any]) -> None:
+            self.update(xp, p, g, state, step, options)
+
         return lambda xp, p, g, state: apply(update, xp, flat.wide, p, g, state, c)
 
     def _parts(
