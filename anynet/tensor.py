@@ -502,8 +502,9 @@ class Tensor:
             raise RuntimeError(msg)
         if value is None:
             if COMPILING and COMPILING.own:
-                COMPILING.own[-1].forgotten.add(id(edge))
+                COMPILING.own[-1].forgotten[id(edge)] = self
             elif CAPTURING and CAPTURING.own:
+                CAPTURING.own[-1].see(self)
                 CAPTURING.own[-1].forget(edge)
             edge.grad = None
             return

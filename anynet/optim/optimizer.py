@@ -549,8 +549,9 @@ class Optimizer:
                 leaf = p.edge
                 if leaf is not None:
                     if compiling:
-                        compiling[-1].forgotten.add(id(leaf))
+                        compiling[-1].forgotten[id(leaf)] = p
                     elif capturing:
+                        capturing[-1].see(p)
                         capturing[-1].forget(leaf)
                     leaf.grad = None
 

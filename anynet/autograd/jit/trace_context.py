@@ -114,6 +114,12 @@ class TraceContext:
                 self.leaves[id(edge)] = edge, edge.grad
             self.guard.watch_variable(x, edge if type(edge) is Leaf else None)
 
+    def _see_dropped(self) -> None:
+        """Of variables with which the function does nothing else a replay drops the gradients, too."""
+        for x in self.recording.forgotten.values():
+            if x.edge is not None and x.edge.grad is None:
+                self.see(x)
+
     def enter(self, module: Any) -> None:
         """Remember a module that runs."""
         if id(module) not in self.modules:
@@ -189,6 +195,7 @@ class TraceContext:
 
     def finish(self, given: list[Any]) -> None:
         """What the function has left outside must be expressible at a replay."""
+        self._see_dropped()
         self.settle()
         self.guard.check_random()
         self.guard.check_arrays(self.recording.captured)
@@ -241,6 +248,7 @@ class TraceContext:
 
     def gradients_in_buffers(self) -> list[tuple[Leaf, Tensor | None]]:
         """The gradients that lie in an optimizer's buffer now, and None for those that the function has dropped."""
+        self._see_dropped()
         return [
             (leaf, leaf.grad)
             for leaf, _ in self.leaves.values()
@@ -261,6 +269,11 @@ class TraceContext:
             for x, data in self.variables.values()
             if not (x._data is data or isinstance(x._data, TracedArray))
         }
+        for leaf, _ in self.leaves.values():  # what the function does to them next is recorded again
+            grad = leaf.grad
+            if grad is not None and not isinstance(grad, SparseRows) and leaf.buffer is not None:
+                if grad._data is leaf.buffer:
+                    leaf.grad = wrap(self.recording.capture(leaf.buffer))
 
     def set_attributes(self) -> list[tuple[Any, Any, Any, Any]]:
         """(place, name, old value, new value) of attributes of modules in which the function has put Tensors; what else it

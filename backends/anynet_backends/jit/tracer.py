@@ -227,8 +227,8 @@ class Trace:
         self.mode_asked = False
         # variables that depend on nothing from outside, by their roots
         self.constants: dict[int, list[Variable]] = {}
-        # identities of leaves whose gradient was set to None: the trace does not depend on what it was
-        self.forgotten: set[int] = set()
+        # variables whose gradient was set to None, by the identities of their leaves: the trace does not depend on what it was
+        self.forgotten: dict[int, Any] = {}
         # the position in the stream of random masks when the trace begins, and how many words it has drawn
         self.seed, self.step, self.draws = 0, 0, 0
         self.functions: dict[str, Callable[..., Any]] = {

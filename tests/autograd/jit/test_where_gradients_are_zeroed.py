@@ -45,3 +45,57 @@ def test_the_same_bits_as_eager(where, to_none, frozen):
         for a, b in zip(eager, compiled, strict=True):
             np.testing.assert_array_equal(a, b)
         assert len({a.tobytes() for a in eager[:6]}) == 6
+
+
+def test_gradients_are_clipped_after_a_call_on_the_host(capsys):
+    """What is called on the host finds gradients as arrays; what the function does to them next is in the program all the same."""
+    found = []
+    for how in (lambda step: step, an.compile):
+        an.random.manual_seed(0)
+        net = nn.Linear(3, 2)
+        optimizer = an.optim.SGD(net.parameters(), lr=1.0)
+
+        def of(x, net=net, optimizer=optimizer):
+            optimizer.zero_grad()
+            an.sum(net(x) ** 2).backward()
+            print("between")
+            nn.utils.clip_grad_norm_(net.parameters(), 0.01)
+            optimizer.step()
+
+        step = how(of)
+        for i in range(4):
+            step(an.ones((4, 3)) * (i + 1.0))
+        found.append([p.numpy().tobytes() for p in net.parameters()])
+    assert found[0] == found[1]
+    assert step.recorded == 1
+    assert capsys.readouterr().out == "between\n" * 8
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_function_that_drops_gradients_alone_drops_them_at_each_call(by_hand):
+    """Gradients are added up by one compiled function, and used and dropped by another, which does not see the network."""
+    found = []
+    for how in (lambda step: step, an.compile):
+        an.random.manual_seed(0)
+        net = nn.Linear(3, 2)
+        optimizer = an.optim.SGD(net.parameters(), lr=0.1)
+
+        def add(x, net=net):
+            an.sum(net(x) ** 2).backward()
+
+        def update(net=net, optimizer=optimizer):
+            optimizer.step()
+            if by_hand:
+                net.weight.grad = net.bias.grad = None
+            else:
+                optimizer.zero_grad()
+
+        add, update = how(add), how(update)
+        for i in range(12):
+            add(an.full((4, 3), 0.1 * i))
+            if i % 3 == 2:
+                update()
+                assert all(p.grad is None for p in net.parameters())
+        found.append([p.numpy().tobytes() for p in net.parameters()])
+    assert found[0] == found[1]
+    assert update.recorded == 1
