@@ -12,9 +12,19 @@ from anynet.optim.captured_update import ArrayCode, OtherCodeError, refuse_other
 from anynet.optim.flat_group import FlatGroup
 from anynet.optim.optimizer import Optimizer
 from anynet_backends import Array
+from anynet_backends.backend import Watch
 from anynet_backends.jit.errors import CaptureError
 
-__all__ = ["PlannedUpdate", "capture_programs", "planned", "step_unless"]
+__all__ = [
+    "Counts",
+    "PlannedUpdate",
+    "capture_programs",
+    "counted",
+    "planned",
+    "prepared",
+    "step_unless",
+    "uncount",
+]
 
 
 class PlannedUpdate(NamedTuple):
@@ -29,6 +39,23 @@ class PlannedUpdate(NamedTuple):
     def note(self) -> None:
         """Note that it has been made."""
         self.flat.count(0, len(self.flat.steps), self.flat.steps[0] + 1, self.advanced)
+
+
+Counts = list[tuple[FlatGroup, int, dict[str, float]]]
+"""What groups have counted: their steps, and the `numbers` of an optimizer, one of each for all parameters."""
+
+
+def counted(flats: Iterable[FlatGroup]) -> Counts:
+    """What these have counted until now."""
+    return [(f, f.steps[0], {name: values[0] for name, values in f.numbers.items()}) for f in flats]
+
+
+def uncount(counts: Counts) -> None:
+    """Count anew from there: the steps since then were not made."""
+    for flat, steps, numbers in counts:
+        flat.steps[:] = [steps] * len(flat.steps)
+        for name, number in numbers.items():
+            flat.numbers[name][:] = [number] * len(flat.steps)
 
 
 def _obstacle(optimizer: Optimizer) -> str | None:
@@ -73,13 +100,14 @@ def _programs(optimizer: Optimizer, gradients: bool) -> list[PlannedUpdate] | No
     return found
 
 
-def step_unless(stop: Array, updates: Iterable[PlannedUpdate]) -> None:
-    """The step that was `planned`, which changes no number where `stop` holds another number than 0; that is not read."""
-    for update in updates:
-        flat = update.flat
+def step_unless(watch: Watch, updates: Iterable[PlannedUpdate]) -> None:
+    """The step that was `planned`, which changes no number where the watch stops it; that is not read."""
+    for i, update in enumerate(updates):
+        flat, values, ahead = update.flat, list(update.numbers.values()), watch.ahead
         if flat.xp.switches_devices:
             flat.xp.follow(flat.values)
-        update.program(update.numbers.values(), stop)
+        rows = () if ahead is None else (ahead.numbers(i, values, update.program.number), ahead.next)
+        update.program(values, watch.stop, *rows)
         update.note()
 
 
@@ -115,7 +143,7 @@ def _capture(recording: Any, _: Callable[..., Any], args: Any, kwargs: Any) -> N
         if hook(optimizer, args[1:], kwargs) is not None:
             msg = "a hook of the optimizer gives other arguments to its step"
             raise CaptureError(msg)
-    updates = _prepared(recording, optimizer)
+    updates = prepared(recording, optimizer)
     step = (
         _Programs(recording.capture, optimizer, updates) if updates else _Code(recording.capture, optimizer)
     )
@@ -125,7 +153,7 @@ def _capture(recording: Any, _: Callable[..., Any], args: Any, kwargs: Any) -> N
         hook(optimizer, args[1:], kwargs)
 
 
-def _prepared(recording: Any, optimizer: Optimizer) -> list[PlannedUpdate] | None:
+def prepared(recording: Any, optimizer: Optimizer) -> list[PlannedUpdate] | None:
     """The gradients in their vectors; the programs that are the update, None where it is other code."""
     groups: list[Any] = optimizer.param_groups
     for group in groups:
@@ -141,13 +169,13 @@ def _prepared(recording: Any, optimizer: Optimizer) -> list[PlannedUpdate] | Non
     return _programs(optimizer, False) if type(optimizer)._has_program and kernels_on() else None
 
 
-def capture_programs(recording: Any, optimizer: Optimizer, stop: Array) -> None:
-    """A step in a graph that is to be programs alone, which change no number where `stop` holds another number than 0."""
-    updates = _prepared(recording, optimizer)
+def capture_programs(recording: Any, optimizer: Optimizer, watch: Watch) -> None:
+    """A step in a graph that is to be programs alone, which change no number where the watch stops it."""
+    updates = prepared(recording, optimizer)
     if not updates or planned(optimizer, False) is None:
         msg = f"{type(optimizer).__name__}.step is not one kernel for each vector of parameters"
         raise CaptureError(msg)
-    step = _Programs(recording.capture, optimizer, updates, stop)
+    step = _Programs(recording.capture, optimizer, updates, watch)
     recording.checks.append(step.fits)
     recording.actions.append(step.act)
 
@@ -157,13 +185,16 @@ class _Programs:
     `act`, which writes them and counts the step."""
 
     def __init__(
-        self, capture: Any, optimizer: Optimizer, updates: list[PlannedUpdate], stop: Array | None = None
+        self, capture: Any, optimizer: Optimizer, updates: list[PlannedUpdate], watch: Watch | None = None
     ) -> None:
         self.capture, self.optimizer = capture, optimizer
         self.kept = []
+        stop = None if watch is None else watch.stop
+        self.ahead = None if watch is None else watch.ahead
+        rows, row = (1, None) if self.ahead is None else (self.ahead.rows, self.ahead.next)
         for u in updates:
-            first = capture.take(len(u.numbers))
-            u.program(u.numbers.values(), stop, capture.cells(first, len(u.numbers)))
+            first = capture.take(len(u.numbers) * rows)
+            u.program(u.numbers.values(), stop, capture.cells(first, len(u.numbers) * rows), row)
             self.kept.append((u.flat, u.program, tuple(u.numbers), first))
 
     def fits(self) -> bool:
@@ -176,8 +207,12 @@ class _Programs:
         now = _programs(self.optimizer, False)
         if now is None or not self.fits():
             raise refuse_other_code(type(self.optimizer).__name__)
-        for u, (_, program, _, first) in zip(now, self.kept, strict=True):
-            self.capture.put(first, list(u.numbers.values()), program.number)
+        for i, (u, (_, program, _, first)) in enumerate(zip(now, self.kept, strict=True)):
+            values = list(u.numbers.values())
+            if self.ahead is None:
+                self.capture.put(first, values, program.number)
+            else:
+                self.ahead.prepare(self.capture, first, i, values, program.number)
             u.note()
 
 

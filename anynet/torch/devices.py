@@ -15,10 +15,9 @@ from anynet import cuda as _cuda
 from anynet import streams
 from anynet.dtypes import of
 from anynet.ops.precision import precision as _precision
-from anynet.sparse_rows import numbers_of
+from anynet.torch.grad_scaler import GradScaler
 from anynet.torch.sizes import device as _device
-from anynet.train.precision import LossScale
-from anynet_backends import backend_of, resolve
+from anynet_backends import resolve
 
 __all__ = ["Generator", "amp", "backends", "cuda", "mps"]
 
@@ -72,82 +71,6 @@ class autocast:
                 return function(*args, **kwargs)
 
         return call
-
-
-class GradScaler:
-    """Multiplies the loss, so that small gradients in float16 do not vanish, and skips steps whose gradients overflowed: by the
-    scale that `fit(precision="mixed-fp16")` has (`anynet.train.precision.LossScale`)."""
-
-    def __init__(
-        self, device: str = "cuda", init_scale: float = 65536.0, growth_factor: float = 2.0, backoff_factor: float = 0.5,
-        growth_interval: int = 2000, enabled: bool = True,
-    ) -> None:  # fmt: skip
-        self._scale = LossScale(init_scale, growth_factor, backoff_factor, growth_interval)
-        self._enabled, self._found, self._unscaled = enabled, False, False
-
-    def scale(self, outputs: Any) -> Any:
-        """The loss times the scale."""
-        return outputs * self._scale.value if self._enabled else outputs
-
-    def unscale_(self, optimizer: Any) -> None:
-        """Divide the gradients by the scale, once before a step."""
-        if not self._enabled or self._unscaled:
-            return
-        self._unscaled = True
-        for group in optimizer.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    p.grad = p.grad.detach() / self._scale.value
-                    numbers = numbers_of(p.grad)
-                    if not backend_of(numbers).all_finite(numbers):
-                        self._found = True
-
-    def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-        """The optimizer's step, unless a gradient is infinite or no number."""
-        self.unscale_(optimizer)
-        return None if self._found else optimizer.step(*args, **kwargs)
-
-    def update(self, new_scale: float | None = None) -> None:
-        """Another scale, after each step: smaller after an overflow, larger after many steps without one."""
-        if not self._enabled:
-            return
-        if new_scale is not None:
-            self._scale.value = float(new_scale)
-        else:
-            self._scale.update(not self._found)
-        self._found = self._unscaled = False
-
-    def get_scale(self) -> float:
-        """The scale."""
-        return self._scale.value if self._enabled else 1.0
-
-    def is_enabled(self) -> bool:
-        """Whether it does anything."""
-        return self._enabled
-
-    def state_dict(self) -> dict[str, Any]:
-        """The scale, by what it changes, and how long it has held."""
-        if not self._enabled:
-            return {}
-        of = self._scale
-        return {
-            "scale": of.value, "growth_factor": of.growth, "backoff_factor": of.backoff, "growth_interval": of.interval,
-            "_growth_tracker": of.good,
-        }  # fmt: skip
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with a scale."""
-        if state_dict:
-            of = self._scale
-            changes = (
-                ("growth_factor", of.growth),
-                ("backoff_factor", of.backoff),
-                ("growth_interval", of.interval),
-            )
-            self._scale = LossScale(
-                float(state_dict["scale"]), *(state_dict.get(name, now) for name, now in changes)
-            )
-            self._scale.good = state_dict["_growth_tracker"]
 
 
 class Generator(streams.Generator):

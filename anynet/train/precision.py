@@ -9,6 +9,7 @@ from anynet.ops.creation import zeros
 from anynet.ops.precision import ROUNDED, SHORT
 from anynet.train.checks import choice
 from anynet_backends import resolve
+from anynet_backends.backend import ScaleRule
 
 __all__ = ["PRECISIONS", "LossScale", "check_precision", "said", "stored"]
 
@@ -100,6 +101,11 @@ class LossScale:
             interval,
             0,
         )
+
+    @property
+    def rule(self) -> ScaleRule:
+        """How it changes, for a device on which it does."""
+        return ScaleRule(float(self.growth), float(self.backoff), int(self.interval), _LARGEST)
 
     def update(self, finite: bool) -> None:
         """After the gradients of an update have been looked at."""

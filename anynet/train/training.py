@@ -359,9 +359,8 @@ class Training:
         if cut:
             self._save(self._began)
             self._folder.keep_best()
-        before = self.steps
         self._updates.flush()
-        self._follow(before)
+        self._follow()
         if getattr(loader, "ended", False):
             self._stream_ended()
         if sharing := self._sharing:
@@ -424,12 +423,11 @@ class Training:
             for m, training in self._modes:
                 m.training = training
         self._updates.where = (self.epoch, state.batch + 1)
-        before = self._updates.count
         self._loss, output = self._updates(parts, state)
         if self._before_batch or self._after_batch:  # they see what is done
             self._settle()
         self.output = output.detach() if type(output) is Tensor else map_tree(_detached, output)
-        self._follow(before)
+        self._follow()
         state.batch += 1
         self.batch = state.batch
         if self._proof is not None:
@@ -439,12 +437,15 @@ class Training:
         for callback in self._after_batch:
             callback.call("on_batch_end", self)
         if self.setup.steps is not None and self._updates.count >= self.setup.steps:
-            self.stop(f"{self.setup.steps} updates are done", for_good=False)
+            self._settle()  # of a scaled loss some may have been left out
+            if self.steps >= self.setup.steps:
+                self.stop(f"{self.setup.steps} updates are done", for_good=False)
 
-    def _follow(self, before: int) -> None:
+    def _follow(self) -> None:
         """A step of the schedule that goes by batches, where there has been an update."""
-        if self.schedule is not None and self.setup.schedule_by == "batch" and self.steps > before:
+        if self.schedule is not None and self.setup.schedule_by == "batch" and self._updates.updated:
             self.schedule.step()
+        self._updates.updated = False
 
     def _measure(self) -> None:
         """What is written down of an epoch."""

@@ -2,8 +2,9 @@
 
 What is wrong with a batch (a loss or a gradient that is not finite, an index out of range) is found on the device, and stops all updates
 from there on (`Backend.watch`). The host reads it with the losses of up to `ROOM` batches, and takes back what it has counted since. With a
-scaled loss each batch is read, after its update: the device leaves that out where a gradient has overflowed, and the host takes a smaller
-scale.
+scaled loss the device leaves out an update whose gradients have overflowed, and takes a smaller scale, a larger one after many without; the
+host prepares numbers (rates, corrections of means) as if all updates were made, the device takes the next where it makes one
+(`backend.Ahead`), and the host finds out how many when it reads.
 """
 
 from __future__ import annotations
@@ -18,8 +19,16 @@ from anynet import random
 from anynet.autograd.jit.host_callback import IN_A_GRAPH, GraphRule, host_callback
 from anynet.optim.flat_group import FlatGroup
 from anynet.optim.optimizer import Optimizer
-from anynet.optim.planned_update import PlannedUpdate, capture_programs, planned, step_unless
-from anynet.tensor import Tensor, unwrap
+from anynet.optim.planned_update import (
+    Counts,
+    PlannedUpdate,
+    capture_programs,
+    counted,
+    planned,
+    step_unless,
+    uncount,
+)
+from anynet.tensor import Tensor, unwrap, wrap
 from anynet_backends import resolve
 from anynet_backends.config import CHECK
 from anynet_backends.jit.errors import CaptureError
@@ -44,7 +53,7 @@ class _Update(NamedTuple):
     measured: Any
     logs: Any  # what a module's own step gives, where nothing is measured
     done: int
-    steps: list[tuple[FlatGroup, int, dict[str, float]]]
+    steps: Counts
     random: dict[str, int]
     schedule: Any
     stopped: tuple[str | None, bool]
@@ -59,7 +68,7 @@ class UnreadUpdates:
         self.loss = math.nan  # of the last batch that was read
         self.done = False
         """Whether `update` has been made since `begin`."""
-        self._steps: list[tuple[FlatGroup, int, dict[str, float]]] = []
+        self._steps: Counts = []
         self._watch: Watch | None = None
         self._watched: list[FlatGroup] = []
 
@@ -82,6 +91,15 @@ class UnreadUpdates:
             return False
         return self._watch.keep([(unwrap(value), unwrap(b)) for b, value in kept])
 
+    def scale(self) -> Tensor | None:
+        """The scale of the loss, where it is on the device."""
+        scale = self.updates.scale
+        if scale is None or self._watch is None or self._watch.ahead is None:
+            return None
+        if not self.unread:  # the host may have changed it
+            self._watch.ahead.put(scale.value, scale.good)
+        return wrap(self._watch.ahead.factor)
+
     def begin(self, state: TrainingState, gradients: bool = True) -> bool:
         """Before an update that is not read: whether there can be one. `gradients`: whether these are there yet."""
         todo = planned(self.updates.optimizer, gradients)
@@ -92,7 +110,7 @@ class UnreadUpdates:
             self._watch = self._watch_for(todo)
             self._watched = [u.flat for u in todo]
         self.done = False
-        self._steps = [(f, f.steps[0], {k: v[0] for k, v in f.numbers.items()}) for f, *_ in todo]
+        self._steps = counted(u.flat for u in todo)
         return self._watch is not None
 
     def update(self, loss: Tensor, scale: Tensor | None = None) -> None:
@@ -101,7 +119,7 @@ class UnreadUpdates:
         if not todo or self._watch is None or not self._watch.takes(unwrap(loss)):
             return
         self.look(self._watch, [u.flat for u in todo], loss, scale)
-        step_unless(self._watch.stop, todo)
+        step_unless(self._watch, todo)
         self.done = True
 
     def look(
@@ -136,14 +154,17 @@ class UnreadUpdates:
                 stopped,
             )
         )
-        updates.count += 1
-        if len(self.unread) == ROOM or updates.scale is not None:  # the next scale depends on it
+        updates.count_one()
+        if len(self.unread) == ROOM:
             self.settle(state)
 
-    @staticmethod
-    def _watch_for(todo: list[PlannedUpdate]) -> Watch | None:
-        flats = [u.flat for u in todo]
-        return flats[0].xp.watch([flat.grads for flat in flats], [flat.offsets[1:] for flat in flats], ROOM)
+    def _watch_for(self, todo: list[PlannedUpdate]) -> Watch | None:
+        flats, scale = [u.flat for u in todo], self.updates.scale
+        vectors, ends = [flat.grads for flat in flats], [flat.offsets[1:] for flat in flats]
+        made = flats[0].xp.watch(vectors, ends, ROOM, None if scale is None else scale.rule)
+        if made is not None and made.ahead is not None and scale is not None:
+            made.ahead.put(scale.value, scale.good)
+        return made
 
     def settle(self, state: TrainingState) -> None:
         """Read the losses; the error of the first batch that was wrong, with everything as it was before that batch."""
@@ -156,16 +177,12 @@ class UnreadUpdates:
             state.sums.add_loss(loss, update.weight)
             self._add(update, state)
             self.loss = loss
-            if self.updates.scale is not None:
-                self.updates.scale.update(True)
+        if self.updates.scale is not None and seen.scale is not None:
+            self.updates.scale.value, self.updates.scale.good = seen.scale
+        if seen.made < len(unread):
+            self._uncount(unread[seen.made])
         if seen.wrong:
             wrong, loss = unread[good], seen.losses[good]
-            self._uncount(wrong)
-            if self._overflows(loss, seen):
-                state.sums.add_loss(loss, wrong.weight)
-                self._add(wrong, state)
-                self.loss = loss
-                return
             self._take_back(wrong, state)
             self._raise(wrong.where, loss, seen)
 
@@ -176,26 +193,12 @@ class UnreadUpdates:
         else:
             state.sums.add(update.measured)
 
-    def _overflows(self, loss: float, seen: Seen) -> bool:
-        """Whether an update that the device has left out is one that a smaller scale may mend."""
-        scale = self.updates.scale
-        if (
-            scale is None
-            or seen.error is not None
-            or not math.isfinite(loss)
-            or not any(n for n, _ in seen.counts)
-        ):
-            return False
-        scale.update(False)
-        return not scale.exhausted
-
-    def _uncount(self, wrong: _Update) -> None:
-        """The steps that the device has not made."""
-        self.updates.count = wrong.done
-        for flat, steps, numbers in wrong.steps:
-            flat.steps[:] = [steps] * len(flat.steps)
-            for name, number in numbers.items():
-                flat.numbers[name][:] = [number] * len(flat.steps)
+    def _uncount(self, first: _Update) -> None:
+        """The steps that the device has not made, from the numbers of this one on, and those of the schedule after them."""
+        self.updates.count, self.updates.updated = first.done, False
+        uncount(first.steps)
+        if first.schedule is not None:
+            self.updates.schedule.load_state_dict(first.schedule)
 
     def _take_back(self, wrong: _Update, state: TrainingState) -> None:
         """What the host has counted since, which the device has not done."""
@@ -203,8 +206,6 @@ class UnreadUpdates:
         state.batch = wrong.where[1] - 1
         state.stopped, state.stopped_for_good = wrong.stopped
         random.set_state(wrong.random)
-        if wrong.schedule is not None:
-            updates.schedule.load_state_dict(wrong.schedule)
         updates.take_back()
 
     def _raise(self, where: tuple[int, int], loss: float, seen: Seen) -> None:
@@ -244,7 +245,6 @@ def _capture(recording: Any, _: Callable[..., Any], args: Any, kwargs: Any) -> N
         raise CaptureError(msg)
     cell = capture.take(1)
     unread.look(watch, unread._watched, loss, scale, capture.cells(cell, 1))
-    capture_programs(recording, unread.updates.optimizer, watch.stop)
 
     def act() -> None:
         watch.steps += 1
@@ -253,6 +253,7 @@ def _capture(recording: Any, _: Callable[..., Any], args: Any, kwargs: Any) -> N
 
     recording.checks.append(lambda: unread._watch is watch)
     recording.actions.append(act)
+    capture_programs(recording, unread.updates.optimizer, watch)
 
 
 IN_A_GRAPH[inspect.unwrap(update_unread)] = GraphRule(lambda *_: None, _capture)

@@ -112,6 +112,7 @@ class Updates:
         self.begun = False
         self.where = (0, 0)  # epoch and batch, from 1, for messages
         self.count = 0  # of updates
+        self.updated = False  # whether the latest batch has led to one that the schedule has not followed
         self.summed, self.mass = 0, 0.0  # batches whose gradients wait for an update, and Σ d
         self.waiting: dict[int, Any] = {}  # Σ d g by the number of the parameter
         self.precision = precision if precision in SHORT else None
@@ -200,9 +201,10 @@ class Updates:
             self.compute, alone.quiet = alone, quiet
 
             def step(*batch: Any) -> tuple[Any, ...]:
-                found = self.gradients(*batch)
+                scale = self._scale()  # no argument, as the step changes it
+                found = self.gradients(*batch, *(() if scale is None else (scale,)))
                 if self.unread is not None:
-                    update_unread(self.unread, found[0], None if self.scale is None else batch[-1])
+                    update_unread(self.unread, found[0], scale)
                 return found
 
             step.__wrapped__ = gradients.__wrapped__  # type: ignore[attr-defined]
@@ -216,7 +218,7 @@ class Updates:
     def __call__(self, batch: tuple[Any, ...], state: TrainingState) -> tuple[float | None, Any]:
         """Learn from a batch; its loss (None where it is not read yet) and output. The totals get it, and the metrics of the output before
         the update."""
-        first = self.where[1] == 1 or not self.buffers.known
+        first, self.updated = self.where[1] == 1 or not self.buffers.known, False
         if self.buffers.all and not (
             not first and self.unread is not None and self.unread.keep(self.buffers.kept)
         ):
@@ -259,7 +261,11 @@ class Updates:
         scale = self._scale()
         with resolve(self.params[0].device)[0].errstate() if scale is not None else nullcontext():
             # what is too large for 16 bits is looked for afterwards
-            found = (captured or self.compute)(*arguments, *(() if scale is None else (scale,)))
+            found = (
+                captured(*arguments)
+                if captured
+                else self.compute(*arguments, *(() if scale is None else (scale,)))
+            )
         output, weight, measured = self._measure(batch, found, state)
         if not self.begun and output is not None:
             self.objective.check_classes(output)
@@ -293,6 +299,8 @@ class Updates:
         """The scale of the loss, where its device is; a new one when it has changed."""
         if self.scale is None:
             return None
+        if self.unread is not None and (there := self.unread.scale()) is not None:
+            return there
         if self._scale_there is None or self._scale_there[0] != self.scale.value:
             device = resolve(self.params[0].device)[1]
             self._scale_there = self.scale.value, asarray(self.scale.value, dtype=float32, device=device)
@@ -377,7 +385,12 @@ class Updates:
 
     def _step(self) -> None:
         self.optimizer.step()
+        self.count_one()
+
+    def count_one(self) -> None:
+        """Count an update."""
         self.count += 1
+        self.updated = True
 
     def _unscaled(self) -> bool:
         """Take the scale of the loss out of the gradients; whether they are finite, where a smaller scale may help."""
@@ -435,7 +448,7 @@ class Updates:
             return found[0]
 
         self.optimizer.step(closure)
-        self.count += 1
+        self.count_one()
         number, output, weight, measured = first
         state.sums.add_loss(number, weight)
         self._add(measured, output, weight, state)

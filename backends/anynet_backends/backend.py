@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = [
-    "Backend", "BackendUnavailableError", "DeviceMemory", "Seen", "UnknownDeviceError", "Watch", "window_counts", "window_view",
+    "Ahead", "Backend", "BackendUnavailableError", "DeviceMemory", "ScaleRule", "Seen", "UnknownDeviceError", "Watch", "window_counts",
+    "window_view",
 ]  # fmt: skip
 
 
@@ -47,18 +48,54 @@ class DeviceMemory(NamedTuple):
 
 class Seen(NamedTuple):
     """What a `Watch` has seen since it was read before: the losses of the steps; the first step that was wrong, from 1, or 0; of each
-    range of numbers how many were not finite in that step, and how many of them NaN; the error of an index out of range."""
+    range of numbers how many were not finite in that step, and how many of them NaN; the error of an index out of range; how many
+    updates were made; the scale of the loss and the updates since it changed, where there is one."""
 
     losses: list[float]
     wrong: int
     counts: list[tuple[int, int]]
     error: IndexError | None
+    made: int
+    scale: tuple[float, int] | None
+
+
+class ScaleRule(NamedTuple):
+    """How the scale of a loss changes: an update whose gradients are not finite is left out, and the scale is multiplied with `backoff`;
+    `interval` updates without such multiply it with `growth`, as long as it is no more than `largest`. Below 1 it is of no use."""
+
+    growth: float
+    backoff: float
+    interval: int
+    largest: float
+
+
+class Ahead(Protocol):
+    """Updates of which the device makes or leaves out each. Their numbers are prepared as if it made all of them: a row for each, in a
+    ring of so many `rows`, of which the device takes the next where it makes one."""
+
+    rows: int
+    next: Any
+    """Which row that is, on the device."""
+    factor: Array
+    """The scale of the loss, float32, without dimensions."""
+
+    def prepare(self, cells: Any, first: int, i: int, values: Sequence[float], kind: Any) -> None:
+        """Give the program number i its numbers for the latest update, as the type `kind`, in cells of the device of which the rows
+        begin at the `first`; those of updates before that are not read stand there, too."""
+
+    def put(self, value: float, good: int) -> None:
+        """Go on with a scale of the host's, and the updates since it changed."""
+
+    def numbers(self, i: int, values: Sequence[float], kind: Any) -> Array:
+        """The rows of the program number i, in which that of the latest update has these values, as the type `kind`."""
 
 
 class Watch(Protocol):
-    """Steps that the host does not wait for. Once one was wrong, the programs of `bind_program` that are given `stop` change nothing."""
+    """Steps that the host does not wait for. Once one was wrong, the programs of `bind_program` that are given `stop` change nothing; with
+    a scale of the loss (`ahead`) gradients that are not finite are nothing wrong: `stop` leaves out that step alone."""
 
     stop: Any
+    ahead: Ahead | None
     steps: int
     """How many were looked at and are not read."""
     number: Any
@@ -67,9 +104,9 @@ class Watch(Protocol):
     def takes(self, loss: Array) -> bool:
         """Whether it can be looked at."""
 
-    def look(self, loss: Array, cell: Array | None = None) -> None:
-        """Look at the vectors and a loss that it `takes`, of the next step. In a step that is captured its number is read from a `cell`,
-        and `steps` is counted elsewhere."""
+    def look(self, loss: Array | None, cell: Array | None = None) -> None:
+        """Look at the vectors and a loss that it `takes`, where there is one, of the next step. In a step that is captured its number is
+        read from a `cell`, and `steps` is counted elsewhere."""
 
     def keep(self, pairs: Sequence[tuple[Array, Array]]) -> bool:
         """Copy each second array into the first, while no step was wrong; False, with nothing done, where that cannot be."""
@@ -268,9 +305,16 @@ class Backend:
         nothing done, where there is no such operation. `only_finite`: not by a norm that is infinite or NaN."""
         return None
 
-    def watch(self, vectors: Sequence[Array], ends: Sequence[Sequence[int]], room: int) -> Watch | None:
+    def watch(
+        self,
+        vectors: Sequence[Array],
+        ends: Sequence[Sequence[int]],
+        room: int,
+        rule: ScaleRule | None = None,
+    ) -> Watch | None:
         """What looks at gradients, and at losses, on the device after each step, so many steps before it is read: at vectors whose
-        ranges of numbers have these ends. None where there is no such thing, as where nothing waits for a value."""
+        ranges of numbers have these ends. `rule`: that of the loss's scale, where it has one. None where there is no such thing, as where
+        nothing waits for a value."""
         return None
 
     def drop(

@@ -37,6 +37,7 @@ from anynet_backends.backend import (
     Backend,
     BackendUnavailableError,
     DeviceMemory,
+    ScaleRule,
     UnknownDeviceError,
     Watch,
     check_index_add,
@@ -342,8 +343,14 @@ class CupyBackend(Backend):
     drop = cuda_kernels.drop
     lower = cuda_lowering.lower
 
-    def watch(self, vectors: Sequence[Array], ends: Sequence[Sequence[int]], room: int) -> Watch | None:
-        return cuda_kernels.StepWatch.of(self.native, vectors, ends, room, self._flags)
+    def watch(
+        self,
+        vectors: Sequence[Array],
+        ends: Sequence[Sequence[int]],
+        room: int,
+        rule: ScaleRule | None = None,
+    ) -> Watch | None:
+        return cuda_kernels.StepWatch.of(self.native, vectors, ends, room, self._flags, rule)
 
     def capture(self, device: str) -> Capture:
         native = self.native_device(device)

@@ -69,8 +69,10 @@ def source(program: ElementwiseProgram) -> str:
             written.add(out)
     number = _TYPES[letter(program.cells[0])] if program.cells else "double"
     parameters = [f"{kind}* v{i}" for i, kind in enumerate(kinds)]
-    parameters += [*(f"{number} n{i}" for i in range(len(program.cells))), "const long long* cells"]
-    taken = "".join(f" n{i} = *(const {number}*)(cells + {i});" for i in range(len(program.cells)))
+    parameters += [f"{number} n{i}" for i in range(len(program.cells))]
+    parameters += ["const long long* cells", "const long long* row"]
+    taken = f" if (row) cells += *row * {len(program.cells)};"
+    taken += "".join(f" n{i} = *(const {number}*)(cells + {i});" for i in range(len(program.cells)))
     body = [
         *(f"{kind} a{i} = v{i}[i];" for i, kind in enumerate(kinds)),
         *(f"{_TYPES[kind]} {name};" for (_, kind), name in known.items()), *lines,
@@ -109,8 +111,8 @@ def bind(xp: Backend, program: ElementwiseProgram, vectors: Sequence[Array]) -> 
 
 
 class _Bound:
-    """A kernel with its vectors: a function of the numbers, of what may stop it on the device (`Watch.stop`), and of the cells there in
-    which the numbers stand instead (`cuda_capture`), as the type `number`."""
+    """A kernel with its vectors: a function of the numbers, of what may stop it on the device (`Watch.stop`), of the cells there in
+    which the numbers stand instead (`cuda_capture`), as the type `number`, and of which row of these it is (`Ahead.next`)."""
 
     def __init__(self, kernel: Any, vectors: Sequence[Array], number: Any) -> None:
         n = vectors[0].size
@@ -118,9 +120,13 @@ class _Bound:
         self.grid, self.fixed = (min(-(-n // 256), 1 << 16),), (np.int64(n), *vectors)
 
     def __call__(
-        self, values: Iterable[float], stop: Array | None = None, cells: Array | None = None
+        self,
+        values: Iterable[float],
+        stop: Array | None = None,
+        cells: Array | None = None,
+        row: Array | None = None,
     ) -> None:
         if self.empty:
             return
-        given = [_NULL if stop is None else stop, *self.fixed, *[self.number(v) for v in values]]
-        self.kernel(self.grid, (256,), (*given, _NULL if cells is None else cells))
+        stop, cells, row = (_NULL if a is None else a for a in (stop, cells, row))
+        self.kernel(self.grid, (256,), (stop, *self.fixed, *[self.number(v) for v in values], cells, row))

@@ -68,12 +68,14 @@ class _Result:
 
 
 class Recording:
-    """What a function does while it is captured. `actions` are calls that each launch is preceded by, `checks` say whether the graph
-    still does what the function would."""
+    """What a function does while it is captured. `actions` are calls that each launch is preceded by, `after` those that follow it and
+    may wait for it, `checks` say whether the graph still does what the function would."""
 
     def __init__(self, capture: Any, guard: Guard) -> None:
         self.capture, self.guard = capture, guard
         self.actions: list[Callable[[], Any]] = []
+        self.after: list[Callable[[], Any]] = []
+        self.watched: set[int] = set()  # optimizers whose gradients are looked at
         self.checks: list[Callable[[], bool]] = []
         self.variables: dict[int, tuple[Tensor, Array, Any]] = {}
         self.leaves: dict[int, tuple[Leaf, Tensor | None, tuple[Any, ...]]] = {}
@@ -288,6 +290,8 @@ class _Step:
                 c.copied(capture) if type(c) is _Result else leaves[c.number] if type(c) is Argument else c
                 for c in self.constants
             ]
+        for call in self.recording.after:
+            call()
         self.used += 1
         return unflatten(self.structure, values)
 

@@ -20,7 +20,8 @@ def _with_grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     return [p for p in items if p.grad is not None]
 
 
-def _write(p: Tensor, value: Any) -> None:
+def write_gradient(p: Tensor, value: Any) -> None:
+    """Give a variable this array as its gradient, in the optimizer's vector where it lies there."""
     grad = p.grad
     leaf = p.edge
     xp = backend_of(value)
@@ -158,7 +159,7 @@ def clip_grads_with_norm_(
         if isinstance(grad, SparseRows):
             p.grad = SparseRows.of(grad.rows.with_values(scaled))
         else:
-            _write(p, scaled)
+            write_gradient(p, scaled)
 
 
 def _factor(max_norm: float, total_norm: ArrayLike | float, device: str) -> Any:
@@ -189,4 +190,4 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
         if isinstance(grad, SparseRows):
             p.grad = SparseRows.of(grad.rows.coalesce().with_values(clipped))
         else:
-            _write(p, clipped)
+            write_gradient(p, clipped)

@@ -19,9 +19,9 @@ from anynet_backends.array_api import Array
 from anynet_backends.concurrency import ThreadStack, fork_safe_lock, once
 from anynet_backends.jit.errors import CaptureError
 
-__all__ = ["CAPTURES", "Capture", "random_address"]
+__all__ = ["CAPTURES", "Capture", "Cells", "random_address"]
 
-_CELLS: Final = 4096
+_CELLS: Final = 1 << 14
 _AT_ONCE: Final = 256  # cells that one launch writes
 _U64: Final = (1 << 64) - 1
 _NULL: Final = np.intp(0)
@@ -69,25 +69,66 @@ def _lane(device: int) -> _Lane:
         return _Lane(cupy)
 
 
-class Capture:
-    """A graph of what is launched in `recording`, on one device."""
+class Cells:
+    """Numbers on a device, 8 bytes for each, that the host writes without a wait."""
+
+    def __init__(self, cupy: Any, device: Any, most: int = _CELLS) -> None:
+        self._cupy, self.device, self._most = cupy, device, most
+        self._count = 0
+        self._values = np.zeros(-(-most // _AT_ONCE) * _AT_ONCE, np.uint64)
+        self._written: Any = None
+        with device:
+            self._cells = cupy.zeros(self._values.size, np.uint64)
+            _writer().compile()
+
+    def take(self, count: int) -> int:
+        """So many cells: the number of the first."""
+        first, self._count = self._count, self._count + count
+        if self._count > self._most:
+            msg = f"its updates have more than {self._most} numbers"
+            raise CaptureError(msg)
+        return first
+
+    def cells(self, first: int, count: int) -> Array:
+        """Cells on the device."""
+        return self._cells[first : first + count]
+
+    def cell(self, at: int, kind: Any) -> Array:
+        """One cell as an array of a type, without dimensions."""
+        cells: Array = self._cells.view(kind)
+        return cells[at * (8 // np.dtype(kind).itemsize)]
+
+    def put(self, first: int, values: Sequence[float], kind: Any) -> None:
+        """Numbers for cells, as the type `kind`; on the device they are at the next `write`."""
+        numbers = self._values[first : first + len(values)]
+        numbers[:] = 0
+        numbers.view(kind)[:: 8 // np.dtype(kind).itemsize] = values
+
+    def write(self) -> None:
+        """Write the numbers that have changed, in the current stream."""
+        for begin in range(0, self._count, _AT_ONCE):
+            part = self._values[begin : begin + _AT_ONCE]
+            if self._written is None or (part != self._written[begin : begin + _AT_ONCE]).any():
+                numbers = np.zeros((), _NUMBERS)
+                numbers["v"] = part
+                _writer()((1,), (_AT_ONCE,), (self._cells[begin:], numbers[()]))
+        self._written = self._values[: begin + _AT_ONCE].copy() if self._count else None
+
+
+class Capture(Cells):
+    """A graph of what is launched in `recording`, on one device, and the cells that it reads."""
 
     def __init__(self, cupy: Any, device: Any, flags: Any) -> None:
-        self._cupy, self.device, self._flags = cupy, device, flags
+        super().__init__(cupy, device)
+        self._flags = flags
         self._pool = cupy.cuda.MemoryPool()
         self._pointers: set[int] = set()
         self._graph: Any = None
         self._checks: dict[int, Any] = {}  # of indices
         self._random: tuple[int, int] = (0, 0)
         self._position: int | None = None  # of the cells of random words
-        self._count = 0
-        self._values = np.zeros(_CELLS, np.uint64)
-        self._written: Any = None
         self._lane = _lane(device.id)
         self._stream = self._lane.stream
-        with device:
-            self._cells = cupy.zeros(_CELLS, np.uint64)
-            _writer().compile()
 
     # ----- memory -----
 
@@ -177,23 +218,6 @@ class Capture:
             return
         self._graph = graph if done else None
 
-    def take(self, count: int) -> int:
-        """So many cells: the number of the first."""
-        first, self._count = self._count, self._count + count
-        if self._count > _CELLS:
-            msg = f"its updates have more than {_CELLS} numbers"
-            raise CaptureError(msg)
-        return first
-
-    def cells(self, first: int, count: int) -> Array:
-        """Cells on the device."""
-        return self._cells[first : first + count]
-
-    def cell(self, at: int, kind: Any) -> Array:
-        """One cell as an array of a type, without dimensions."""
-        cells: Array = self._cells.view(kind)
-        return cells[at * (8 // np.dtype(kind).itemsize)]
-
     def random_address(self, key: int, step: int) -> tuple[Any, ...]:
         """As the function of that name."""
         seed, begin = self._random
@@ -204,12 +228,6 @@ class Capture:
         return np.uint64(0), np.uint64(0), np.uint64(step - begin), self.cells(self._position, 3)
 
     # ----- launches -----
-
-    def put(self, first: int, values: Sequence[float], kind: Any) -> None:
-        """Numbers for cells at the next launch, as the type `kind`."""
-        numbers = self._values[first : first + len(values)]
-        numbers[:] = 0
-        numbers.view(kind)[:: 8 // np.dtype(kind).itemsize] = values
 
     def put_random(self, key: int, step: int) -> None:
         """Where the random words of the next launch stand."""
@@ -229,13 +247,7 @@ class Capture:
 
     def launch(self) -> None:
         """Write the numbers that have changed, and launch the graph, in the current stream."""
-        for begin in range(0, self._count, _AT_ONCE):
-            part = self._values[begin : begin + _AT_ONCE]
-            if self._written is None or (part != self._written[begin : begin + _AT_ONCE]).any():
-                numbers = np.zeros((), _NUMBERS)
-                numbers["v"] = part
-                _writer()((1,), (_AT_ONCE,), (self._cells[begin:], numbers[()]))
-        self._written = self._values.copy()
+        self.write()
         self._graph.launch(self._lane.last)
         self._flags.repeat(self._checks)
 
