@@ -9,6 +9,7 @@ import pytest
 
 import anynet as an
 from anynet import nn
+from ci.cuda_emulator.log import Log
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 
@@ -21,6 +22,21 @@ def test_scalars_of_numpy_are_numbers():
     x = on_the_device(np.ones(3, np.float32))
     for y in (x * np.float64(2), np.float32(2) * x, x + np.int64(1), an.maximum(x, np.float32(2))):
         assert (y.device, y.dtype, y.tolist()) == ("cuda:0", an.float32, [2.0, 2.0, 2.0])
+
+
+@pytest.mark.parametrize(("twice", "most"), [(False, 2), (True, 3)])
+def test_rows_are_set_by_an_index_on_the_device(twice, most):
+    """The host asks whether it names a row twice, and how many rows there are, whatever its length; it fetches no index."""
+    for rows in (3, 300):
+        index = list(range(2 * rows - 2, -1, -2)) + ([4, 0] if twice else [])
+        values = np.arange(3.0 * len(index), dtype=np.float32).reshape(-1, 3)
+        expected = np.zeros((2 * rows, 3), np.float32)
+        expected[index] = values
+        x, where, given = on_the_device(np.zeros_like(expected)), on_the_device(index), on_the_device(values)
+        with Log() as log:
+            x[where] = given
+        assert log.synchronisations <= most
+        np.testing.assert_array_equal(x.numpy(), expected)
 
 
 SINGULAR = np.asarray([[1.0, 2.0], [2.0, 4.0]])
