@@ -381,6 +381,10 @@ def probe(device: str) -> str:
         answer = str(error)
     except Exception as error:  # noqa: BLE001 a half-installed driver may raise anything; it is the answer
         answer = f"{type(error).__name__}: {_first_line(error)}"
+        if device.partition(":")[0] == "cuda" and (
+            isinstance(error, ImportError) or "NotFound" in type(error).__name__
+        ):
+            answer += f"; a library of CUDA's is missing, {_mend('cupy')}"  # which the extra installs
     _PROBED[device] = answer
     return answer
 

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import textwrap
+import tomllib
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,6 +173,23 @@ def test_probe_reports_a_wrong_answer(monkeypatch):
     monkeypatch.setattr(xp, "matmul", lambda a, b: xp.zeros((2, 2), dtype=xp.float32))
     registry._PROBED.pop("strict", None)
     assert backends.probe("strict") == "a small matrix product gave [[1.0, 1.0], [1.0, 1.0]]"
+
+
+def test_a_library_of_cuda_that_is_missing_is_installed_by_the_extra(monkeypatch):
+    def missing(a, b):
+        raise ImportError('Failure finding "libcublasLt.so"')
+
+    xp, _ = resolve("strict")
+    monkeypatch.setattr(xp, "matmul", missing)
+    monkeypatch.setattr(registry, "resolve", lambda device: (xp, "strict"))
+    monkeypatch.setattr(registry, "_PROBED", {})
+    monkeypatch.setattr(registry, "cuda_driver", lambda: 13000)
+    answer = backends.probe("cuda")
+    assert answer.startswith('ImportError: Failure finding "libcublasLt.so"; a library of CUDA\'s is missing')
+    assert answer.endswith("pip install 'anynet-nn[cuda13]'")
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    for name in ("cuda12", "cuda13"):
+        assert extras["optional-dependencies"][name][0].startswith(f"cupy-{name}x[ctk]")
 
 
 FAKES = {
