@@ -9,6 +9,7 @@ import pytest
 
 import anynet as an
 from anynet import nn
+from anynet_backends import get_backend
 from ci.cuda_emulator.log import Log
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
@@ -22,6 +23,17 @@ def test_scalars_of_numpy_are_numbers():
     x = on_the_device(np.ones(3, np.float32))
     for y in (x * np.float64(2), np.float32(2) * x, x + np.int64(1), an.maximum(x, np.float32(2))):
         assert (y.device, y.dtype, y.tolist()) == ("cuda:0", an.float32, [2.0, 2.0, 2.0])
+
+
+def test_clip_and_sign_of_the_backend_wait_for_nothing():
+    """As they are called before operations are programs: array-api-compat's index with masks, whose size the host must know."""
+    xp, x = get_backend("cupy"), cupy.asarray([-2.0, np.nan, 0.5], dtype=np.float32)
+    for _ in range(2):
+        with Log() as log:
+            found = xp.clip(x, -1.0, xp.asarray(1.0)), xp.clip(x, None, 0.0), xp.sign(x)
+    assert log.synchronisations == 0
+    for y, expected in zip(found, ([-1, np.nan, 0.5], [-2, np.nan, 0], [-1, np.nan, 1]), strict=True):
+        np.testing.assert_array_equal(y.get(), np.float32(expected))
 
 
 @pytest.mark.parametrize(("twice", "most"), [(False, 2), (True, 3)])

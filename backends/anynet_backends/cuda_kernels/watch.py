@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from anynet_backends.array_api import Array
-from anynet_backends.backend import ScaleRule, Seen
+from anynet_backends.backend import Ahead, ScaleRule, Seen
 from anynet_backends.cuda_kernels.launch import FLOATS, THREADS, CudaKernel, blocks_for
 from anynet_backends.jit.cuda_capture import Cells
 
@@ -171,8 +171,9 @@ class StepWatch:
             for vector, own in zip(vectors, ends, strict=True):
                 self._vectors.append((vector, cupy.asarray(own, np.int64), self._record[at:]))
                 at += 2 * len(own)
-            self.ahead = None if rule is None else _Scale(self, self._all[:_STATES], rule)
-        self.stop = self._record if self.ahead is None else self.ahead.stop
+            self._scale = None if rule is None else _Scale(self, self._all[:_STATES], rule)
+        self.ahead: Ahead | None = self._scale
+        self.stop = self._record if self._scale is None else self._scale.stop
         self.steps = 0
 
     @classmethod
@@ -205,7 +206,7 @@ class StepWatch:
         device, in a graph."""
         if cell is None:
             self.steps += 1
-        over = None if self.ahead is None else self.ahead.over
+        over = None if self._scale is None else self._scale.over
         wide = loss is not None and loss.dtype.char == "d"
         with self.device:
             for i, (vector, ends, counts) in enumerate(self._vectors):
@@ -214,8 +215,8 @@ class StepWatch:
                     None if i else loss, int(wide), self._flags.flag, self.steps, cell, self._record, counts,
                     over,
                 )  # fmt: skip
-            if self.ahead is not None:
-                self.ahead.change(self._record, self._record[1 + self.room :])
+            if self._scale is not None:
+                self._scale.change(self._record, self._record[1 + self.room :])
 
     def keep(self, pairs: Sequence[tuple[Array, Array]]) -> bool:
         """Copy each second array into the first, while no step was wrong; False, with nothing done, where a kernel cannot."""
@@ -248,6 +249,8 @@ class StepWatch:
                 self._record.fill(0)
         counts = found[1 + self.room :].reshape(-1, 2).tolist()
         losses = found[1 : 1 + steps].view(np.float64).tolist()
-        wrong = int(found[0])
-        made, scale = (wrong - 1 if wrong else steps, None) if self.ahead is None else self.ahead.read(whole)
-        return Seen(losses, wrong, [(int(a), int(b)) for a, b in counts], error, made, scale)
+        first = int(found[0])
+        made, scale = (
+            (first - 1 if first else steps, None) if self._scale is None else self._scale.read(whole)
+        )
+        return Seen(losses, first, [(int(a), int(b)) for a, b in counts], error, made, scale)
