@@ -9,6 +9,7 @@ import anynet as an
 from anynet import nn, optim
 from anynet.autograd.debug.anomaly import anomaly
 from anynet.autograd.jit import on_device
+from anynet.autograd.jit.fused import FusedFunction
 from anynet.autograd.primitive import PRIMITIVES, use_kernels
 from anynet.nn import functional as F
 from anynet.ops.softmax import logsumexp
@@ -409,3 +410,17 @@ def test_stacks(count, axis, at_once):
     as_on_the_cpu(
         lambda x: sum(an.unstack(x, axis=axis)[k] * (k + 1.0) for k in range(4)), arrays[0], rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_a_conversion_to_16_bits_is_rounded_where_it_is_used_further(reduced):
+    def function(xs):
+        y = an.astype(an.astype(xs[0], "float16"), "float32") * 3.0
+        return an.max(y, axis=1) if reduced else y
+
+    x = rng.standard_normal((8, 32)).astype("float32")
+    program = FusedFunction("converted", function)
+    for _ in range(on_device.WARMUP_CALLS + 2):
+        y = program([an.asarray(x, device="cuda")])
+    assert launches(lambda: program([an.asarray(x, device="cuda")])) == 1
+    np.testing.assert_array_equal(y.numpy(), function([an.asarray(x)]).numpy())

@@ -175,7 +175,7 @@ class KernelText:
             return self._number(x.value.item(), letter, letter, *key)
         text = self._known(x)
         own = x.dtype.char
-        if REGISTERS[own] == REGISTERS[letter]:
+        if own == letter or (letter != "e" and REGISTERS[own] == REGISTERS[letter]):
             return text
         self.half = self.half or letter == "e"
         return f"rounded({text})" if letter == "e" and own != "?" else f"{REGISTERS[letter]}({text})"
