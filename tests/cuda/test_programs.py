@@ -424,3 +424,38 @@ def test_a_conversion_to_16_bits_is_rounded_where_it_is_used_further(reduced):
         y = program([an.asarray(x, device="cuda")])
     assert launches(lambda: program([an.asarray(x, device="cuda")])) == 1
     np.testing.assert_array_equal(y.numpy(), function([an.asarray(x)]).numpy())
+
+
+MEETINGS = {
+    "transposed": lambda u: u + an.matrix_transpose(u),
+    "rows and columns": lambda u: u[0][:, None] * u[1][None, :] - u[1][:, None],
+    "one vector": lambda u: (lambda a: a[:, None] - a[None, :])(an.sum(u, axis=0)),
+    "summed": lambda u: an.sum(u * an.matrix_transpose(u), axis=-1) * 2.0,
+    "turned twice": lambda u: an.exp(u + an.matrix_transpose(u)) - an.matrix_transpose(an.exp(u)),
+    "reshaped": lambda u: u + an.matrix_transpose(an.reshape(an.reshape(u, (36,)) * 2.0, (6, 6))),
+    "a triangle": lambda u: (lambda t: an.where(t > 0, t + an.matrix_transpose(t), t))(an.triu(u)),
+}
+
+
+@pytest.mark.parametrize("name", MEETINGS)
+def test_an_array_meets_itself_seen_otherwise(name):
+    def function(xs):
+        return MEETINGS[name](an.tanh(xs[0]) * 2.0)
+
+    x = rng.standard_normal((6, 6))
+    program = FusedFunction(name, function)
+    expected = function([an.asarray(x)]).numpy()
+    for _ in range(on_device.WARMUP_CALLS + 2):
+        y = program([an.asarray(x, device="cuda")])
+        if y is not None:
+            np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-14)
+    assert y is not None
+
+
+@pytest.mark.parametrize("function", ["qr", "svd"])
+def test_gradients_of_factors(function, at_once):
+    def factors(x):
+        found = getattr(an.linalg, function)(x, **({"full_matrices": False} if function == "svd" else {}))
+        return sum(an.sum(y**4) for y in found)  # whatever the signs are
+
+    as_on_the_cpu(factors, rng.standard_normal((4, 3)), rtol=1e-9, times=5)

@@ -381,6 +381,9 @@ class _Lowering:
             reads = {v for i in calls for v in i.reads if v not in known and v in self.operands}
             axes = Axes(calls, [self.operands[v].variable for v in sorted(reads)])
             align(calls, [self.operands[v] for v in sorted(reads)], wanted, axes)
+            if axes.twice():
+                self._turn(calls)
+                continue
             over, sums = sums_before(calls, axes)
             first = [
                 self.variables[v]
@@ -394,6 +397,17 @@ class _Lowering:
             for group, gone in self._groups(wanted, over, axes):
                 self._kernel(group, axes, gone)
         raise NotBlocked("order")
+
+    def _turn(self, calls: Sequence[Instruction]) -> None:
+        """The first array that is seen otherwise, in memory, where it meets itself seen as it is: as one operand it would have one place in
+        both."""
+        view = next((i for i in calls if self._is_view(i)), None)
+        if view is None:
+            raise NotBlocked("axes")
+        self._materialise([view.args[0]])
+        if not self._view(view):
+            raise NotBlocked("axes")
+        self.pending.pop(view.out.var, None)  # type: ignore[union-attr]
 
     @staticmethod
     def _groups(

@@ -138,13 +138,13 @@ class Axes:
 
     def once(self) -> set[Atom]:
         """The atoms that may be cut: no array has them twice."""
-        found: set[Atom] = set()
-        twice: set[Atom] = set()
-        for shape in self.shapes.values():
-            here = [a for own in shape for a in flat(own)]
-            found.update(here)
-            twice.update(a for a in here if a.whole or here.count(a) > 1)
-        return found - twice
+        found = {a for shape in self.shapes.values() for own in shape for a in flat(own)}
+        return {a for a in found if not a.whole} - self.twice()
+
+    def twice(self) -> set[Atom]:
+        """The atoms that an array has twice, as one that is added to itself transposed."""
+        shapes = [[a for own in shape for a in flat(own)] for shape in self.shapes.values()]
+        return {a for here in shapes if len(here) > len(set(here)) for a in here if here.count(a) > 1}
 
     def _fresh(self, x: Variable, whole: bool = False) -> Shape:
         made: Shape = []
