@@ -63,7 +63,8 @@ def _computed(
         return NotImplemented
     made = cudnn.empty(cupy, shape, dtype, last)
     places = {name: cudnn.contiguous(cupy, a, last) for name, a in operands.items()} | {result: made}
-    return made if cudnn.run(cupy, form, **places) else NotImplemented
+    arrays = [places[name] for name in ("x", "weight", "y")]
+    return made if cudnn.run(cupy, form, *arrays) else NotImplemented
 
 
 @_kernel
