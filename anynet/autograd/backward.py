@@ -27,6 +27,7 @@ from anynet.autograd.graph import (
     RemovableHandle,
     RetainedGrad,
     overwritten,
+    take_apart,
     walk,
 )
 from anynet.autograd.rules import fit, plain_cast, run_rules
@@ -96,7 +97,7 @@ class _Watched:
             watcher = reference()
             if watcher is not None:
                 owners.update(dict.fromkeys(watcher.leaves(), watcher))
-        first: dict[Leaf, int] = {}
+        first: dict[Leaf, float] = {}
         for node in walk([edge for edge, _ in roots], 0) if owners else ():
             if type(node) is not Leaf:
                 first.update(
@@ -106,7 +107,7 @@ class _Watched:
         self.due = sorted(((seq, leaf) for leaf, seq in first.items()), key=lambda pair: pair[0])
         self.told = list(dict.fromkeys(owners[leaf] for _, leaf in self.due))
 
-    def __call__(self, seq: int, grads: dict[Any, Any], create_graph: bool) -> None:
+    def __call__(self, seq: float, grads: dict[Any, Any], create_graph: bool) -> None:
         """Before the node of this number is visited: accumulate what is whole."""
         while self.due and self.due[-1][0] > seq:
             leaf = self.due.pop()[1]
@@ -131,9 +132,11 @@ def backprop(
     gradients of these edges are returned (None for one that no root depends on), and the walk stops there; with `rows`, those of
     tables as `Rows`, where lookups give such.
     """
+    if create_graph:
+        take_apart([edge for edge, _ in roots], min((t.seq for t in targets or ()), default=0))
     follow = _follower(roots)
     grads: dict[Any, Any] = {}
-    heap: list[tuple[int, Node]] = []
+    heap: list[tuple[float, Node]] = []
     ends = None if targets is None else _Ends(roots, targets)
     watched = _Watched(roots) if _watchers and targets is None else None
     slices = _Slices(grads, heap if ends is None else None)
@@ -210,7 +213,7 @@ class _Slices:
 
     __slots__ = ("grads", "heap", "last", "own")
 
-    def __init__(self, grads: dict[Any, Any], heap: list[tuple[int, Node]] | None) -> None:
+    def __init__(self, grads: dict[Any, Any], heap: list[tuple[float, Node]] | None) -> None:
         self.grads = grads
         self.heap = heap  # None where a walk does not visit all nodes
         self.own: dict[Any, Any] = {}  # the sums by their edges, as they were left
@@ -307,7 +310,7 @@ def _deposit(
     edge: Any,
     g: Any,
     grads: dict[Any, Any],
-    heap: list[tuple[int, Node]],
+    heap: list[tuple[float, Node]],
     ends: _Ends | None,
     create_graph: bool,
 ) -> None:
@@ -378,11 +381,7 @@ def node_gradients(
         else:
             if asked is not None:
                 plan = plan.narrow(prim, tuple([p is not None for p in node.parents]), asked)
-            if create_graph:
-                run = late_import("anynet.autograd.jit.rule_functions").run_rules_on_tensors
-                out = run(plan, g, _tensors(node, saved), prim.name)
-            else:
-                out = run_rules(plan, g, saved)
+            out = run_rules(plan, g, _tensors(node, saved) if create_graph else saved)
     if observer:
         seen = [gi.dense() if type(gi) is Rows else gi for _, gi in out]
         for watch in observer.own:

@@ -29,6 +29,7 @@ __all__ = [
     "depends_on_others",
     "overwritten",
     "reached",
+    "take_apart",
     "walk",
 ]
 
@@ -67,7 +68,7 @@ class Node:
         "__weakref__", "count", "dtype", "hooks", "parents", "plan", "prim", "pullback", "saved", "seq", "shape", "where",
     )  # fmt: skip
 
-    seq: int
+    seq: float
     # None for nodes with a rule of their own (custom_vjp, checkpoint): see `CustomNode`
     prim: Primitive[...] | None
     plan: RulePlan | None
@@ -83,6 +84,14 @@ class Node:
     @property
     def label(self) -> str:
         return self.prim.name if self.prim is not None else "custom"
+
+    @property
+    def apart(self) -> bool:
+        """Whether it only passes gradients on, to the operations that it was taken apart into."""
+        return False
+
+    def take_apart(self, span: float = 1.0) -> None:
+        """Where it stands for several operations: record these in its place, under numbers from its own down by less than `span`."""
 
     def gives(self, ys: tuple[Array, ...] | Array) -> None:
         """Note what the outputs are, or the one output that is an array itself."""
@@ -117,7 +126,7 @@ class OutputEdge:
         return self.node.dtype[self.index]
 
     @property
-    def seq(self) -> int:
+    def seq(self) -> float:
         return self.node.seq
 
     @property
@@ -193,7 +202,7 @@ def reached(roots: Iterable[Any], ends: Container[Any]) -> Iterator[Any]:
             stack.extend(p for p in node.parents if p is not None)
 
 
-def walk(roots: Sequence[Any], oldest: int) -> list[Any]:
+def walk(roots: Sequence[Any], oldest: float) -> list[Any]:
     """All edges on which `roots` depend, newest first; stops at those older than `oldest`, which cannot depend on it."""
     seen: set[Any] = set()
     stack = [e.node if type(e) is OutputEdge else e for e in roots if e is not None]
@@ -205,6 +214,14 @@ def walk(roots: Sequence[Any], oldest: int) -> list[Any]:
         if type(edge) is not Leaf:
             stack.extend(p.node if type(p) is OutputEdge else p for p in edge.parents if p is not None)
     return sorted(seen, key=lambda e: -e.seq)
+
+
+def take_apart(roots: Sequence[Any], oldest: float) -> None:
+    """Nodes that stand for several operations become these operations, before a walk that is recorded itself: gradients of gradients
+    are added up in the order of the operations, whether or not they have been one call, and so have the same bits."""
+    for edge in walk(roots, oldest):
+        if type(edge) is not Leaf:
+            edge.take_apart()
 
 
 def depends_on_others(roots: Sequence[Any], targets: Sequence[Any]) -> bool:

@@ -250,13 +250,14 @@ def _outputs_of(node: Any, order: Sequence[Any], root: Tensor) -> dict[int, Any]
 
 def _run(node: Node, inputs: list[Any], values: _Values, operations: list[Operation]) -> tuple[Tensor, ...]:
     """A node computed again from its inputs."""
+    if node.apart:
+        return tuple(inputs)
     function: Any = getattr(node, "function", None)
     if function is not None:  # several layers in one call: the operations that they consist of
         given = [
             values.constant(s) if x is None else x for x, s in zip(inputs, node.saved or (), strict=True)
         ]
-        made = function.run(given)
-        return tuple([y for y in made if y is not None]) if isinstance(made, tuple) else (made,)
+        return (function.run(given),)
     if isinstance(node, CustomNode):
         return _custom(node, inputs, values, operations)
     prim, plan, saved = node.prim, node.plan, node.saved

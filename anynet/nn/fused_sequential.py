@@ -80,7 +80,7 @@ class FusedSequential:
             if cls.forward is not forward:  # type: ignore[attr-defined]
                 return None
         if not more and not options:
-            return function([x, *tensors])  # type: ignore[no-any-return]
+            return function([x, *tensors])
         names = tuple(name for name, value in options.items() if isinstance(value, Tensor))
         given = [x, *more, *(options[name] for name in names)]
         try:
@@ -89,7 +89,7 @@ class FusedSequential:
             return None
         if not all(isinstance(value, Tensor) for value in given):
             return None
-        return self._function(items, key, (1 + len(more), names, rest))([*given, *tensors])  # type: ignore[no-any-return]
+        return self._function(items, key, (1 + len(more), names, rest))([*given, *tensors])
 
     def _examine(self, items: Mapping[str, Module] | Module) -> _Snapshot:
         """Take the fingerprint of the modules, and find or make the function for it."""

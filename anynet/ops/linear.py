@@ -35,7 +35,7 @@ mT = matrix_transpose
 
 @primitive(name="matmul")
 def _matmul(xp: Backend, a: Array, b: Array, /) -> Array:
-    return xp.matmul(a, b)
+    return xp.matmul(xp.side_by_side(a), xp.side_by_side(b))
 
 
 def _matmul_b(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
@@ -170,7 +170,7 @@ def _linear_rows(
 ) -> Any:
     """The same, with the gradients on plain arrays in one go."""
     # one product, not one for each leading index
-    rows = x if x.ndim == 2 else xp.reshape(x, (-1, x.shape[-1]))
+    rows = xp.side_by_side(x if x.ndim == 2 else xp.reshape(x, (-1, x.shape[-1])))
     y = xp.matmul(rows, weight.T) if bias is None else xp.affine(rows, weight.T, bias)
     if x.ndim != 2:
         y = xp.reshape(y, (*x.shape[:-1], y.shape[-1]))
@@ -178,7 +178,7 @@ def _linear_rows(
         return y
 
     def pullback(g: Array) -> tuple[Any, ...]:
-        flat = g if g.ndim == 2 else xp.reshape(g, (-1, g.shape[-1]))
+        flat = xp.side_by_side(g if g.ndim == 2 else xp.reshape(g, (-1, g.shape[-1])))
         gx = xp.matmul(flat, weight.conj()) if need[0] else None
         if gx is not None and g.ndim != 2:
             gx = xp.reshape(gx, x.shape)

@@ -420,6 +420,10 @@ class Backend:
         """1 / (1 + e⁻ˣ), computed as ½ (1 + tanh(x/2)), which never overflows."""
         return self.tanh(x * 0.5) * 0.5 + 0.5
 
+    def side_by_side(self, matrix: Array) -> Array:
+        """A matrix, or a stack of them, as the library's products take it."""
+        return matrix
+
     def affine(self, a: Array, b: Array, c: Array, /) -> Array:
         """A new array a b + c: the product of matrices (…, n, k) and (k, m), and a vector (m,) added to each row."""
         y = self.matmul(a, b)

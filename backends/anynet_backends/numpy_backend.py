@@ -63,6 +63,9 @@ class NumpyBackend(Backend):
     def bind_program(self, program: Any, vectors: Sequence[Array]) -> Callable[[Any], None]:
         return program.bind(vectors)  # type: ignore[no-any-return]
 
+    def side_by_side(self, matrix: Array) -> Array:
+        return products.side_by_side(self, matrix)
+
     def logistic(self, x: Array, /) -> Array:
         ufunc = elementary.logistic(x)
         if ufunc is not None or type(x) is not np.ndarray or x.dtype not in PLAIN_FLOATS:

@@ -8,17 +8,29 @@ floating-point flag *invalid*, which NumPy reports: "invalid value encountered i
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.memory.reductions import PLAIN_FLOATS
 
+if TYPE_CHECKING:
+    from anynet_backends.backend import Backend
+
 _FLOAT32: Final = np.dtype(np.float32)
 _features: dict[str, Any] = getattr(import_module("numpy._core._multiarray_umath"), "__cpu_features__", {})
 WIDE: Final = bool(_features.get("AVX512F", False))
 """Whether the processor has AVX-512."""
+
+
+def side_by_side(xp: Backend, matrix: Array) -> Array:
+    """A matrix, or a stack of them, in which no number stands for many, as in the gradient of a mean: BLAS does not take these, and NumPy's
+    own loop takes many times longer and has other last bits."""
+    strides = matrix.strides
+    if 0 in strides and any(n > 1 and not s for n, s in zip(matrix.shape[-2:], strides[-2:], strict=True)):
+        return xp.astype(matrix, matrix.dtype, copy=True)
+    return matrix
 
 
 def may_warn_falsely(a: Array, b: Array) -> bool:

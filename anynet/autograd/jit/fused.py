@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
@@ -19,10 +18,9 @@ from typing import Any, Final, TypeVar
 from anynet import streams
 from anynet.autograd.backward import backprop
 from anynet.autograd.dispatch import INTERCEPT, kernel_switch
-from anynet.autograd.graph import CustomNode, OutputEdge, custom_node, overwritten
+from anynet.autograd.graph import CustomNode, overwritten, walk
 from anynet.autograd.jit.specialize import (
     MAX_BYTES,
-    MAX_BYTES_OF_DERIVATIVES,
     UNHASHABLE,
     Specialization,
     available,
@@ -43,33 +41,26 @@ _new = Tensor.__new__
 
 
 class FusedFunction:
-    """A function of Tensors, ``run([x, …])``, called as ``f([x, …])``: None where `run` is to be called instead. It gives a Tensor, or a
-    tuple of Tensors, and of None where it has nothing to give.
+    """A function of Tensors, ``run([x, …])``, called as ``f([x, …])``: None where `run` is to be called instead.
 
-    To `Specialization` it is a primitive: `compute` gives the results and the backward pass. The gradients of its inputs are a function
-    of the same kind (`derivative`), of the gradients of the results and of the inputs: so is each derivative of a derivative."""
+    To `Specialization` it is a primitive: `compute` gives the result and the backward pass."""
 
+    max_bytes: Final = MAX_BYTES
     rules: Final = True
     blockable: Final = True
     rules_take_over: Final = False
     has_aux: Final = False
     array_meta: Final = ()
 
-    def __init__(
-        self, name: str, run: Callable[[list[Tensor]], Any], draws: bool = False, max_bytes: int = MAX_BYTES
-    ) -> None:
+    def __init__(self, name: str, run: Callable[[list[Tensor]], Any], draws: bool = False) -> None:
         """`draws`: whether it draws masks, so that it is pure but for the position of the stream, and is for devices alone."""
-        self.name, self.run, self.draws, self.max_bytes = name, run, draws, max_bytes
+        self.name, self.run, self.draws = name, run, draws
         self.kind = get_backend("numpy").array_type
         self.specializations: dict[Any, Any] = {}
-        # by the inputs whose gradients they give
-        self.derivatives: dict[tuple[bool, ...], FusedFunction] = {}
-        # where `run` gives a tuple, by the inputs that need a gradient: whether each result depends on them, or None in its place
-        self.forms: dict[tuple[bool, ...] | None, tuple[bool | None, ...]] = {}
         self.compilable = available()
         caches.register(self)
 
-    def __call__(self, inputs: Sequence[Tensor]) -> Any:
+    def __call__(self, inputs: Sequence[Tensor]) -> Tensor | None:
         if not kernel_switch.on or (INTERCEPT and INTERCEPT.own):
             return None
         data = [x._data for x in inputs]
@@ -93,9 +84,9 @@ class FusedFunction:
             y = special.observe(data)
             if y is None:
                 return None
-        return self._recorded(inputs, data, y, need)
+        return self._recorded(inputs, data, y, need is not None)
 
-    def _on_device(self, inputs: Sequence[Tensor], data: list[Any]) -> Any:
+    def _on_device(self, inputs: Sequence[Tensor], data: list[Any]) -> Tensor | None:
         """The same by programs of the arrays' device, where it has them."""
         kind = type(data[0])
         try:
@@ -119,22 +110,16 @@ class FusedFunction:
         if xp.switches_devices and len({xp.device_of(a) for a in data}) > 1:
             return None
         y = special(data)
-        if y is NotImplemented:
-            return None
-        return self._recorded(inputs, data, (y, None) if need is None and type(y) is tuple else y, need)
+        return None if y is NotImplemented else self._recorded(inputs, data, y, need is not None)
 
-    def _recorded(
-        self, inputs: Sequence[Tensor], data: list[Any], y: Any, need: tuple[bool, ...] | None
-    ) -> Any:
-        """The result as a Tensor, or those as a tuple, with their node where it is recorded."""
+    def _recorded(self, inputs: Sequence[Tensor], data: list[Any], y: Any, recorded: bool) -> Tensor | None:
+        """The result as a Tensor, with its node where it is recorded."""
         out = _new(Tensor) if not flavours else _new(result_class(inputs))
-        if need is None:
-            if self.forms:
-                return _results(y[0] if type(y) is tuple else y, self.forms[None], None, type(out))
+        if not recorded:
             out._data = y
             out.edge = None
             return out
-        if type(y) is not tuple or y[1] is None:  # it depends on nothing that needs a gradient
+        if type(y) is not tuple:  # it depends on nothing that needs a gradient
             return None
         array, pullback = y
         node = _FusedNode()
@@ -143,16 +128,14 @@ class FusedFunction:
         node.parents = [x.edge for x in inputs]
         node.saved = data  # type: ignore[assignment]
         node.pullback = pullback
+        node.gives(array)
         node.function, node.name = self, self.name
-        if self.forms:
-            node.gives(array)
-            return _results(array, self.forms[need], node, type(out))
-        node.shape, node.dtype, node.count = array.shape, array.dtype, 0
         out._data = array
         out.edge = node
         return out
 
-    def _run(self, data: Sequence[Array], edges: Sequence[Any], recording: bool) -> Any:
+    def operations(self, data: Sequence[Array], edges: Sequence[Any], recording: bool = True) -> Tensor:
+        """The result, by the operations themselves, of these arrays under these edges."""
         inputs = []
         for array, edge in zip(data, edges, strict=True):
             x = wrap(array)
@@ -161,119 +144,38 @@ class FusedFunction:
         before = this_thread.recording
         this_thread.recording = recording
         try:
-            return self.run(inputs)
+            return self.run(inputs)  # type: ignore[no-any-return]
         finally:
             this_thread.recording = before
 
     def compute(
         self, data: list[Any], need: tuple[bool, ...] | None, meta: dict[str, Any]
     ) -> tuple[Any, Any]:
-        """The result for plain arrays, or a tuple of several, and a function that takes their gradients to those of the arrays."""
+        """The result for plain arrays, and a function that takes its gradient to those of the arrays."""
         edges = [Leaf(a) if it else None for a, it in zip(data, need or (False,) * len(data), strict=True)]
-        made = self._run(data, edges, need is not None)
-        ys = _tensors(made)
-        if isinstance(made, tuple):
-            self.forms[need] = tuple([None if y is None else y.edge is not None for y in made])
-        values = tuple([y._data for y in ys]) if len(ys) > 1 else ys[0]._data
-        if all([y.edge is None for y in ys]):
-            return values, None
+        y = self.operations(data, edges, need is not None)
+        if y.edge is None:
+            return y._data, None
         at = [i for i, edge in enumerate(edges) if edge is not None]
 
-        def pullback(g: Any) -> list[Any]:
+        def pullback(g: Array) -> list[Any]:
             grads: list[Any] = [None] * len(edges)
-            found = backprop(_roots(ys, g), targets=[edges[i] for i in at])
+            found = backprop([(y.edge, g)], targets=[edges[i] for i in at])
             for i, gi in zip(at, found or (), strict=True):
                 grads[i] = gi
             return grads
 
-        return values, pullback
+        return y._data, pullback
 
     def traceable(self, data: list[Any], need: tuple[bool, ...] | None, meta: dict[str, Any]) -> Any:
         """As of a primitive: `compute` consists of operations, which say themselves where they cannot be traced."""
         return self.compute
 
-    def gradients(self, g: Any, data: list[Array], edges: Sequence[Any], position: Position) -> list[Any]:
+    def gradients(self, g: Array, data: list[Array], edges: Sequence[Any], position: Position) -> list[Any]:
         """The gradients by the operations themselves, which are computed once more."""
         need = tuple([e is not None for e in edges])
         with _drawing_from(position):
             return self.compute(data, need, {})[1](g)  # type: ignore[no-any-return]
-
-    def differentiated(
-        self, g: Any, data: Sequence[Array], edges: Sequence[Any], position: Position, asked: tuple[bool, ...] | None
-    ) -> list[Any]:  # fmt: skip
-        """The gradients, recorded in their turn: everything is computed once more."""
-        wanted = tuple([e is not None and (asked is None or asked[i]) for i, e in enumerate(edges)])
-        function = self.derivatives.get(wanted)
-        if function is None:
-            function = self.derivatives[wanted] = derivative(self.name, self.run, wanted)
-        inputs = [*g] if isinstance(g, tuple) else [g]
-        for array, edge in zip(data, edges, strict=True):
-            x = wrap(array)
-            x.edge = edge
-            inputs.append(x)
-        found = function(inputs) if position is None else None
-        if found is None:
-            with _drawing_from(position):
-                found = function.run(inputs)
-        rest = iter(found)
-        return [next(rest) if it else None for it in wanted]
-
-
-def _results(
-    y: Any, form: tuple[bool | None, ...], node: Any, cls: type[Tensor]
-) -> tuple[Tensor | None, ...]:
-    """The results of a function that gives a tuple; an array is the only one that there is."""
-    arrays = iter(enumerate(y if type(y) is tuple else (y,)))
-    outs: list[Tensor | None] = []
-    for depends in form:
-        if depends is None:
-            outs.append(None)
-            continue
-        i, array = next(arrays)
-        outs.append(out := wrap(array, cls))
-        if depends and node is not None:
-            out.edge = OutputEdge(node, i) if node.count else node
-    return tuple(outs)
-
-
-def derivative(name: str, run: Callable[[list[Tensor]], Any], wanted: tuple[bool, ...]) -> FusedFunction:
-    """The gradients of the `wanted` inputs of a function, as a function of the gradients of its results, and of its inputs."""
-
-    def gradients(xs: list[Tensor]) -> tuple[Any, ...]:
-        given, inputs = xs[: -len(wanted)], xs[-len(wanted) :]
-        inputs = _independent(inputs, wanted)
-        ys = _tensors(run(inputs))
-        targets = [x.edge for x in itertools.compress(inputs, wanted)]
-        roots = _roots(ys, tuple(given) if len(ys) > 1 else given[0])
-        return tuple(backprop(roots, targets=targets, create_graph=True, retain_graph=True) or ())
-
-    return FusedFunction(f"{name}'s gradient", gradients, max_bytes=MAX_BYTES_OF_DERIVATIVES)
-
-
-def _independent(inputs: list[Tensor], wanted: tuple[bool, ...]) -> list[Tensor]:
-    """The inputs, the `wanted` ones under edges of their own where they may depend on others or are there twice: their gradients are
-    partial ones."""
-    seen: set[Any] = set()
-    out = []
-    for x, it in zip(inputs, wanted, strict=True):
-        if it and (type(x.edge) is not Leaf or x.edge in seen):
-            edge = custom_node("identity", x._data, [x.edge], lambda g, _: [g])
-            x = wrap(x._data)
-            x.edge = edge
-        seen.add(x.edge)
-        out.append(x)
-    return out
-
-
-def _tensors(made: Any) -> list[Tensor]:
-    """The results that a function has."""
-    return [y for y in made if y is not None] if isinstance(made, tuple) else [made]
-
-
-def _roots(ys: list[Tensor], g: Any) -> list[tuple[Any, Any]]:
-    """Where a walk begins, given the gradients of results."""
-    gs = g if isinstance(g, tuple) else (g,)
-    return [(y.edge, gi) for y, gi in zip(ys, gs, strict=True) if y.edge is not None]
 
 
 @contextlib.contextmanager
@@ -288,27 +190,58 @@ def _drawing_from(position: Position) -> Iterator[None]:
 
 
 class _FusedNode(CustomNode):
-    """`saved`: all inputs."""
+    """`saved`: all inputs. Taken apart, its one parent is the result of its operations, and it is of no `function`."""
 
     __slots__ = ("function",)
-    function: FusedFunction
+    function: FusedFunction | None
+
+    @property
+    def apart(self) -> bool:
+        return self.function is None
 
     def gradients(self, g: Any, differentiable: bool, asked: tuple[bool, ...] | None) -> Any:
-        saved: Any = self.saved
+        if self.function is None:
+            return [g]
+        leaf = self._overwritten(differentiable)
+        if leaf is not None:
+            raise overwritten(leaf, self.label)
         pull: Any = self.pullback
-        own = pull.args if isinstance(pull, functools.partial) else ()
-        position = own[1] if len(own) > 1 else None  # of a program on a device; one by blocks has none
-        for leaf, array in zip(self.parents, saved):  # noqa: B905 - equal by construction
-            if type(leaf) is Leaf and leaf.written > self.seq:
-                kept = pull.args[0] if isinstance(pull, functools.partial) else pull.__self__
-                if differentiable or any(x is array for x in kept):
-                    raise overwritten(leaf, self.label)
-        if differentiable:
-            return self.function.differentiated(g, saved, self.parents, position, asked)
+        saved: Any = self.saved
         pulled = pull(g)
-        return (
-            self.function.gradients(g, saved, self.parents, position) if pulled is NotImplemented else pulled
-        )
+        if pulled is NotImplemented:
+            return self.function.gradients(g, saved, self.parents, self._position())
+        return pulled
+
+    def take_apart(self, span: float = 1.0) -> None:
+        """The operations are computed once more."""
+        saved: Any = self.saved
+        if self.function is None or saved is None or self._overwritten(True) is not None:
+            return
+        start = clock()
+        with _drawing_from(self._position()):
+            edge = self.function.operations(saved, self.parents).edge
+        made = walk([edge], start)
+        span /= len(made) + 1
+        for i, node in enumerate(made, 1):
+            node.seq = self.seq - i * span
+        self.parents, self.function, self.pullback = [edge], None, None
+        for node in made:
+            if type(node) is not Leaf:
+                node.take_apart(span)
+
+    def _overwritten(self, every: bool) -> Leaf | None:
+        """An input that was modified in place, of those that the pullback reads, or of `every` one."""
+        pull: Any = self.pullback
+        kept = pull.args[0] if isinstance(pull, functools.partial) else pull.__self__
+        for leaf, array in zip(self.parents, self.saved or (), strict=True):
+            if type(leaf) is Leaf and leaf.written > self.seq and (every or any(x is array for x in kept)):
+                return leaf
+        return None
+
+    def _position(self) -> Position:
+        """Where masks were drawn from: a program on a device says so; one by blocks draws none."""
+        own = self.pullback.args if isinstance(self.pullback, functools.partial) else ()
+        return own[1] if len(own) > 1 else None
 
 
 def fused(arrays: int) -> Callable[[_F], _F]:

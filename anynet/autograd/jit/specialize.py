@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_BYTES",
-    "MAX_BYTES_OF_DERIVATIVES",
     "UNHASHABLE",
     "WARMUP_CALLS",
     "Specialization",
@@ -42,8 +41,6 @@ __all__ = [
 WARMUP_CALLS: int = 24
 MAX_BYTES: Final = 1 << 20
 """Bytes of the arguments and results: beyond, the calls cost little beside the work."""
-MAX_BYTES_OF_DERIVATIVES: Final = 1 << 22
-"""The same of a function that gives gradients: it keeps several arrays for each one that it gives."""
 _BLOCKED_BYTES: Final = 1 << 18
 """Bytes of the arguments beyond which functions go block by block, where they can."""
 _WARMUP_CALLS_LARGE: Final = 3
@@ -275,20 +272,19 @@ def _plan(
     prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], data: Sequence[Array]
 ) -> native_call.NativePlan | None:
     """What `prim` does with arrays of these forms, as a plan; None where it is no machine code."""
-    limit = max(MAX_BYTES, prim.max_bytes)
-    trace = Trace(traceable_numpy(), limit)
+    trace = Trace(traceable_numpy(), MAX_BYTES)
     given = [trace.input(x, as_it_lies=True) for x in data]
     try:
         made = record(prim, need, meta, trace, given, prim.compute) if same_layout(given, data) else None
         if made is None:
             return None
         if made.backward is None:
-            return _native_plan(trace, given, made.results, limit, outputs=len(made.results))
+            return _native_plan(trace, given, made.results, outputs=len(made.results))
         backward, kept, gs, grads = made.backward
-        back = _native_plan(backward, [*kept, *gs], grads, limit, gradients=len(gs))
+        back = _native_plan(backward, [*kept, *gs], grads, gradients=len(gs))
         if back is None:
             return None
-        return _native_plan(trace, given, [*made.results, *kept], limit, back, outputs=len(made.results))
+        return _native_plan(trace, given, [*made.results, *kept], back, outputs=len(made.results))
     finally:
         forget(trace)
 
@@ -297,18 +293,17 @@ def _native_plan(
     recording: Trace,
     given: list[TracedArray],
     wanted: Sequence[TracedArray | None],
-    limit: int,
     back: native_call.NativePlan | None = None,
     *,
     outputs: int = 1,
     gradients: int = 0,
 ) -> native_call.NativePlan | None:
-    """The plan of what has been recorded, of up to `limit` bytes. A forward pass gives the first `outputs` of `wanted` and keeps the others
-    for `back`; a backward pass, whose last arguments are so many `gradients`, gives them all."""
+    """The plan of what has been recorded. A forward pass gives the first `outputs` of `wanted` and keeps the others for `back`; a backward
+    pass, whose last arguments are so many `gradients`, gives them all."""
     recording.inputs = given
     real = [x for x in wanted if x is not None]
     notes = TraceInterpreter(recording, given, real) if gradients else None
-    made = Program(recording, real, scratch=_scratch()[:limit]).function(wanted)
+    made = Program(recording, real, scratch=_scratch()).function(wanted)
     if made is None:
         return None
     if not gradients and not (
@@ -316,7 +311,7 @@ def _native_plan(
     ):
         return None
     everything = (*made.arguments, *made.results)
-    if len(everything) > native_call.MAX_ARRAYS or sum(a.nbytes for a in everything) > limit:
+    if len(everything) > native_call.MAX_ARRAYS or sum(a.nbytes for a in everything) > MAX_BYTES:
         return None
     there = [x is not None for x in wanted]
 
@@ -334,4 +329,4 @@ def _native_plan(
 def _scratch() -> Array:
     """Scratch memory shared by all compiled functions: each holds the GIL from when it enters its addresses until it is done,
     so only one runs at a time."""
-    return aligned(MAX_BYTES_OF_DERIVATIVES)
+    return aligned(MAX_BYTES)

@@ -83,8 +83,7 @@ def _product(a: Array, b: Array, out: Array) -> list[KernelCall] | None:
         down, right = x.strides[-2:]
         rows, cols = x.shape[-2:]
         by_rows = right == size and down >= cols * size and down % size == 0
-        by_columns = down == size and right >= rows * size and right % size == 0
-        if not (by_rows or by_columns or not (down and right)):  # the last: one number for many
+        if not (by_rows or (down == size and right >= rows * size and right % size == 0)):
             return None
     dims, strides = collapse_axes(
         lead,

@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from anynet_backends import array_api
+from anynet_backends import array_api, products
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.jit.elementary import logistic
@@ -70,6 +70,9 @@ class TracerBackend(Backend):
             return self.opaque(name, kernel)
         fallback = None if kernel.fallback is None else self._kernel(name, kernel.fallback)
         return dataclasses.replace(kernel, fallback=fallback)
+
+    def side_by_side(self, matrix: Array) -> Array:
+        return products.side_by_side(self, matrix)
 
     def opaque(self, name: str, kernel: Kernel) -> Kernel:
         """A kernel that is traced as one instruction, and its gradients as another, which uses what the first has kept."""
