@@ -6,7 +6,7 @@ Source: Finn, Abbeel and Levine: Model-agnostic meta-learning for fast adaptatio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from anynet.autograd.transforms import value_and_grad
@@ -15,6 +15,7 @@ from anynet.nn.module import Module
 from anynet.nn.utils.stateless import functional_call
 from anynet.ops.creation import asarray
 from anynet.ops.elementwise import sign
+from anynet.optim.fused_update import changed_gradient
 from anynet.optim.optimizer import Optimizer
 from anynet.optim.sgd import SGD
 from anynet.tensor import Parameter, Tensor, wrap
@@ -58,19 +59,20 @@ class DifferentiableOptimizer:
             )
             raise ValueError(msg)
         self.optimizer = optimizer
-        self._place: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+        # of each parameter its options, those by which its gradient is changed first, and its state
+        self._place: dict[str, tuple[dict[str, Any], Sequence[tuple[str, str]], dict[str, Any]]] = {}
         by_id = {id(p): name for name, p in zip(self.names, copies, strict=True)}
         for group in optimizer.param_groups:
             for flat in group.flats:  # type: ignore[attr-defined]
                 for i, p in enumerate(flat.params):
                     state = {slot: flat.xp.asarray(flat.part(slot, i), copy=True) for slot in flat.state}
-                    self._place[by_id[id(p)]] = group, state
+                    self._place[by_id[id(p)]] = group, flat.changes, state
 
     def init(self) -> dict[str, Any]:
         """The state before the first step."""
         return {
             "step": 0,
-            **{name: {k: wrap(v) for k, v in self._place[name][1].items()} for name in self._place},
+            **{name: {k: wrap(v) for k, v in self._place[name][2].items()} for name in self._place},
         }
 
     def step(
@@ -84,10 +86,9 @@ class DifferentiableOptimizer:
                 new[name] = p
                 after[name] = state.get(name, {})
                 continue
-            group, _ = self._place[name]
-            g = grads[name] * -1.0 if group.get("maximize") else grads[name] + 0.0
-            if group.get("l1"):
-                g = g + group["l1"] * sign(p)
+            group, options, _ = self._place[name]
+            changes = {name: group[option] for name, option in options}
+            g = changed_gradient(p, grads[name] + 0.0, changes, sign)
             # new Tensors, which the update then changes: a change in place of a recorded Tensor is recorded
             value, slots = p + 0.0, {k: v + 0.0 for k, v in state[name].items()}
             self.optimizer.update(value.__array_namespace__(), value, g, slots, after["step"], dict(group))

@@ -155,7 +155,7 @@ def flat_positions(index: Array, where: int, shape: Sequence[int]) -> Array:
     """The position in a flattened array of `shape` of each element that `index` names along the axis `where`: Σ index_d · stride_d,
     with the element's own place along the other axes."""
     xp = backend_of(index)
-    flat = xp.astype(index, xp.int64, copy=False)
+    flat = index if index.dtype == xp.int64 else xp.astype(index, xp.int64)
     if len(shape) > 1:
         few = xp.eager and math.prod(index.shape) <= _FEW
         own = _own_places if few else _own_places.__wrapped__

@@ -8,7 +8,7 @@ same function runs on the arrays.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from anynet.autograd.jit.specialize import traceable_numpy
@@ -18,7 +18,14 @@ from anynet_backends.jit.elementwise_program import ElementwiseProgram
 from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.tracer import TracedArray, trace_lock
 
-__all__ = ["ElementwiseUpdate", "apply", "bound_program", "update_in_place", "update_rows"]
+__all__ = [
+    "ElementwiseUpdate",
+    "apply",
+    "bound_program",
+    "changed_gradient",
+    "update_in_place",
+    "update_rows",
+]
 
 ElementwiseUpdate = Callable[[Backend, Array, Array, dict[str, Array], dict[str, Any]], None]
 """(xp, p, g, state, c): see `Optimizer.elementwise_update`."""
@@ -38,15 +45,20 @@ def apply(
     value = p
     if wide is not None:
         value, g = xp.astype(p, wide), xp.astype(g, wide)
+    update(xp, value, changed_gradient(value, g, c, xp.sign), state, c)
+    if wide is not None:
+        p[...] = xp.astype(value, p.dtype)
+
+
+def changed_gradient(value: Any, g: Any, c: Mapping[str, Any], sign: Callable[[Any], Any]) -> Any:
+    """The gradient of a parameter of this `value` after what is done to it first."""
     if "maximize" in c:
         g = -g
     if "l1" in c:
-        g = g + c["l1"] * xp.sign(value)
+        g = g + c["l1"] * sign(value)
     if "l2" in c:
         g = g + c["l2"] * value
-    update(xp, value, g, state, c)
-    if wide is not None:
-        p[...] = xp.astype(value, p.dtype)
+    return g
 
 
 def update_in_place(

@@ -15,7 +15,6 @@ REFUSED = {
     name: "depends on values"
     for name in (
         "AdaptiveLogSoftmaxWithLoss",
-        "CTCLoss",
         "CategoricalHingeLoss",
         "LBFGS",
         "bincount",

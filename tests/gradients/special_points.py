@@ -279,7 +279,7 @@ NO_POINT: dict[str, str] = {
     **dict.fromkeys((
         "add", "subtract", "multiply", "multiply_add", "negative", "positive", "conj", "real", "imag", "matmul", "vecdot", "tensordot",
         "linalg.matmul", "linalg.vecdot", "linalg.tensordot", "linalg.cross", "linalg.outer", "linalg.trace", "linear",
-        "sum_to", "cast_to", "astype", "fft", "ifft", "fft.fft", "fft.ifft", "fft.fftn", "fft.ifftn", "fft.rfft",
+        "sum_to", "cast_to", "astype", "fft", "ifft", "rfft", "irfft", "fft.fft", "fft.ifft", "fft.fftn", "fft.ifftn", "fft.rfft",
         "fft.irfft", "fft.rfftn", "fft.irfftn", "fft.hfft", "fft.ihfft", "dropout", "sparse_matmul",
     ), LINEAR),
     **dict.fromkeys((

@@ -42,7 +42,7 @@ _UNSIGNED: Final = {np.dtype(np.int32): np.dtype(np.uint32), np.dtype(np.int64):
 def within(x: Array, length: int, refuse: Callable[[Array], None]) -> None:
     """``refuse(x)``, which need not be asked where all of x lies from 0 to length − 1. Read as unsigned numbers, negative ones lie
     beyond that too, so that one maximum tells."""
-    if 0 < x.size <= _FEW:
+    if 0 < x.size <= _FEW and x.dtype.kind in "iu":
         numbers = x.ravel().tolist()
         if min(numbers) < 0 or max(numbers) >= length:
             refuse(x)
