@@ -12,7 +12,7 @@ __all__ = ["Rows"]
 class Rows:
     """Zeros of `shape` with values[k] added to row index[k], without the zeros; arrays of the backend `xp`.
 
-    Sums of two are Rows, with arrays they are arrays. `sparse`: a lookup asked for rows, so that the gradient of a variable stays
+    Sums of two are Rows, with arrays they are arrays; the values at a row are added up first, as those of arrays would be. `sparse`: a lookup asked for rows, so that the gradient of a variable stays
     what it is; else they are a way to write an array. `coalesced`: each index is there once, in order.
     """
 
@@ -87,15 +87,16 @@ class Rows:
 
     def __add__(self, other: Any) -> Any:
         if type(other) is Rows:
+            parts = (self, other) if self.sparse or other.sparse else (self.coalesce(), other.coalesce())
             index, values = (
-                self.xp.concat((getattr(self, n), getattr(other, n)), axis=0) for n in ("index", "values")
+                self.xp.concat([getattr(rows, n) for rows in parts], axis=0) for n in ("index", "values")
             )
             both = Rows(self.xp, index, values, self.shape, sparse=self.sparse and other.sparse)
             return (
                 both.coalesce() if both.sparse and self.xp.eager and index.shape[0] > self.shape[0] else both
             )
         total = self.xp.asarray(other, dtype=self.dtype, copy=True)
-        self.add_to(total)
+        self.coalesce().add_to(total)
         return total
 
     __radd__ = __add__
