@@ -163,7 +163,10 @@ def backprop(
             parents = node.parents
             native = type(node.pullback) is _BUILTIN and not create_graph and not _disturbed(node)
             if native:
-                pulled: Any = zip(parents, node.pullback(g))  # type: ignore[misc]  # noqa: B905 - one for each
+                pulled: Any = node.pullback(g)  # type: ignore[misc]
+                native = pulled is not NotImplemented
+            if native:
+                pulled = zip(parents, pulled)  # noqa: B905 - one for each
             elif not create_graph and node.prim is not None and node.prim.selects and slices.add(node, g):
                 pulled = ()
             else:

@@ -137,6 +137,7 @@ class Primitive(Generic[_P]):
         self.specializations: dict[
             Any, Specialization
         ] = {}  # by the inputs that need a gradient and the metadata
+        self.made_of_operations = False  # so that without machine code it is these that are called
         self.max_bytes = MAX_BYTES  # of the arrays for which that is worth it
         self.compilable = True  # False once it has turned out that it cannot become a built-in function
         self.kernels: dict[str, Kernel] = {}

@@ -75,21 +75,14 @@ def _mean(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: bool
     return xp.mean(x, axis=axis, keepdims=keepdims)
 
 
-_mean.vjp(
-    x=lambda g, x_shape, axis, keepdims: spread(
-        g * (1.0 / _max(_count(x_shape, axis), 1)), x_shape, axis, keepdims
-    )
-)
+def _mean_rule(g: Any, x_shape: tuple[int, ...], x_dtype: Any, axis: Any, keepdims: bool) -> Any:
+    n = _max(_count(x_shape, axis), 1)
+    # in 16 bits the size may be infinite
+    whole = axis is None and dtypes.of(x_dtype).name in ("float32", "float64")
+    return spread(g / n if whole else g * (1.0 / n), x_shape, axis, keepdims)
 
 
-@_mean.kernel("numpy", vjp=True)
-def _mean_numpy(
-    xp: Backend, x: Array, *, axis: tuple[int, ...] | None, keepdims: bool, need: tuple[bool, ...] | None
-) -> Any:
-    if axis is not None or x.dtype.kind == "c" or x.dtype.itemsize < 4:  # in float16 the size may be infinite
-        return NotImplemented
-    y = xp.mean(x, axis=axis, keepdims=keepdims)
-    return y if need is None else (y, lambda g: (xp.broadcast_to(xp.asarray(g / _max(x.size, 1)), x.shape),))
+_mean.vjp(x=_mean_rule)
 
 
 def mean(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:

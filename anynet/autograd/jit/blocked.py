@@ -106,7 +106,7 @@ def _plan(
         found = record(prim, need, meta, trace, given, compute, gradient)
         if found is None:
             return None
-        results, backward = found
+        results, backward, _ = found
         run, calls = blocks.blocked(trace, given, [*results, *(backward.kept if backward else ())])
         if backward is None and calls < 2 and run.threads == 1:
             return None  # a single call passes through memory once as it is

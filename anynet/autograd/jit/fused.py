@@ -49,6 +49,7 @@ class FusedFunction:
     rules: Final = True
     blockable: Final = True
     rules_take_over: Final = False
+    made_of_operations: Final = True
     has_aux: Final = False
     array_meta: Final = ()
 

@@ -57,10 +57,12 @@ class Backward(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What has been traced of a primitive: the results, and the backward pass where there is one."""
+    """What has been traced of a primitive: the results, and the backward pass where there is one. `by_rules`: without it the rules give
+    the same gradients, and no kernel's pullback."""
 
     results: Sequence[TracedArray]
     backward: Backward | None
+    by_rules: bool = True
 
 
 class ResultIsViewError(Exception):
@@ -92,9 +94,19 @@ def record(
         grads = _gradients(prim, need, meta, inputs, made, pullback, tuple(gs) if several else gs[0])
     finally:
         ACTIVE.pop()
+    by_rules = pullback is None or prim.made_of_operations
+    if any(x is not None and _stands_for_many(x) for x in grads):
+        # machine code makes arrays, and what reads one has other bits than with the view that the rules give
+        del trace.instructions[end:]
+        return Recorded(results, None) if pullback is None else None
     backward, kept = backward_part(trace, given, end, [x for x in grads if x is not None])
     del trace.instructions[end:]
-    return Recorded(results, Backward(backward, kept, gs, grads))
+    return Recorded(results, Backward(backward, kept, gs, grads), by_rules)
+
+
+def _stands_for_many(x: TracedArray) -> bool:
+    """Whether one number of a view stands for many."""
+    return any(n > 1 and not s for n, s in zip(x.shape, x.strides, strict=True))
 
 
 def _gradients(
@@ -113,8 +125,11 @@ def _gradients(
         if x is not None and (x.shape != like.shape or x.dtype != like.dtype):
             x = fit(x, like)
         if (
-            x is not None and x.variable.root != x.var and not x.flags.c_contiguous
-        ):  # one number for many, mostly
+            x is not None
+            and x.variable.root != x.var
+            and not x.flags.c_contiguous
+            and not _stands_for_many(x)
+        ):
             x = x.trace.call("astype", (x, x.dtype), {"copy": True})
         grads.append(x)
     return grads

@@ -19,6 +19,7 @@ from anynet_backends import Array
 from anynet_backends.concurrency import fork_safe_lock, once
 from anynet_backends.jit import native_call
 from anynet_backends.jit.interpreter import TraceInterpreter
+from anynet_backends.jit.iteration import is_elementwise
 from anynet_backends.jit.memory_plan import aligned
 from anynet_backends.jit.program import Program
 from anynet_backends.jit.tracer import ACTIVE, Trace, TracedArray, trace_lock
@@ -281,7 +282,8 @@ def _plan(
         if made.backward is None:
             return _native_plan(trace, given, made.results, outputs=len(made.results))
         backward, kept, gs, grads = made.backward
-        back = _native_plan(backward, [*kept, *gs], grads, gradients=len(gs))
+        movable = not made.by_rules or all(is_elementwise(i.name) for i in backward.instructions)
+        back = _native_plan(backward, [*kept, *gs], grads, gradients=len(gs), movable=movable)
         if back is None:
             return None
         return _native_plan(trace, given, [*made.results, *kept], back, outputs=len(made.results))
@@ -297,9 +299,10 @@ def _native_plan(
     *,
     outputs: int = 1,
     gradients: int = 0,
+    movable: bool = True,
 ) -> native_call.NativePlan | None:
     """The plan of what has been recorded. A forward pass gives the first `outputs` of `wanted` and keeps the others for `back`; a backward
-    pass, whose last arguments are so many `gradients`, gives them all."""
+    pass, whose last arguments are so many `gradients`, `movable` in memory, gives them all."""
     recording.inputs = given
     real = [x for x in wanted if x is not None]
     notes = TraceInterpreter(recording, given, real) if gradients else None
@@ -321,7 +324,15 @@ def _native_plan(
 
     gives = made.gives if gradients else made.gives[outputs:]
     return native_call.NativePlan(
-        made.rows, made.arguments, made.results, gives, back, plain if gradients else None, outputs, gradients
+        made.rows,
+        made.arguments,
+        made.results,
+        gives,
+        back,
+        plain if gradients else None,
+        outputs,
+        gradients,
+        movable,
     )
 
 

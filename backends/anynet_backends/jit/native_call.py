@@ -134,7 +134,8 @@ class NativePlan:
     results (those behind the arguments), -1 for None. Alone, a plan gives its one result; with `back`, the plan of a
     backward pass whose last arguments are `gradients`, it gives the result and a function of the gradient, for which
     it keeps what `gives` says. Where it has several `outputs`, it gives a tuple of these, and that function, of a tuple
-    of gradients, or None. `plain(arguments …)` does the same by NumPy calls."""
+    of gradients, or None. `plain(arguments …)` does the same by NumPy calls. Gradients that lie in memory in another way are copied where
+    they are `movable`, else the function gives NotImplemented: the bits of sums may depend on where their numbers lie."""
 
     def __init__(
         self,
@@ -146,6 +147,7 @@ class NativePlan:
         plain: Callable[..., Any] | None = None,
         outputs: int = 1,
         gradients: int = 0,
+        movable: bool = True,
     ) -> None:
         held: list[Any] = [back]
 
@@ -181,22 +183,29 @@ class NativePlan:
             len(gives), cells(*gives), compiler().runtime["run_table"], id(None), outputs, gradients, id(tuple),
         ], np.int64)  # fmt: skip
         layouts = [a.strides for a in arguments[len(arguments) - gradients :]]
-        other = None if plain is None else functools.partial(_fallback, plain, layouts)
+        other = None if plain is None else functools.partial(_fallback, plain, layouts, movable)
         self.holder: tuple[Any, ...] = (self.record, other, held)
 
 
 def _fallback(
-    plain: Callable[..., Any], layouts: list[tuple[int, ...]], state: tuple[Any, ...], g: Any
+    plain: Callable[..., Any], layouts: list[tuple[int, ...]], movable: bool, state: tuple[Any, ...], g: Any
 ) -> Any:
     """The backward pass for gradients that lie in memory in another way, or where NumPy would warn."""
     given = g if type(g) is tuple else (g,)
     laid = [_laid_out(x, strides) for x, strides in zip(given, layouts, strict=True)]
     moved = any(a is not b for a, b in zip(laid, given, strict=True))
+    if moved and not movable and not all(map(_same_places, given, layouts)):
+        return NotImplemented
     # axes of length 1 may have a step of their own
     if not moved or any(x.strides != strides for x, strides in zip(laid, layouts, strict=True)):
         return plain(*state[1:], *laid)
     pull = native_function.native_function(_functions()["pullback"].address, state)
     return pull(tuple(laid) if type(g) is tuple else laid[0])
+
+
+def _same_places(g: Array, strides: tuple[int, ...]) -> bool:
+    """Whether the numbers of a gradient lie as in an array with these strides; the step along an axis of length 1 says nothing."""
+    return all(n == 1 or a == b for n, a, b in zip(g.shape, g.strides, strides, strict=True))
 
 
 def _laid_out(g: Array, strides: tuple[int, ...]) -> Array:

@@ -12,8 +12,9 @@ __all__ = ["Rows"]
 class Rows:
     """Zeros of `shape` with values[k] added to row index[k], without the zeros; arrays of the backend `xp`.
 
-    Sums of two are Rows, with arrays they are arrays; the values at a row are added up first, as those of arrays would be. `sparse`: a lookup asked for rows, so that the gradient of a variable stays
-    what it is; else they are a way to write an array. `coalesced`: each index is there once, in order.
+    Sums of two are Rows, with arrays they are arrays; the values at a row are added up first, as those of arrays would be.
+    `sparse`: a lookup asked for rows, so that the gradient of a variable stays what it is; else they are a way to write an array.
+    `coalesced`: each index is there once, in order.
     """
 
     __slots__ = ("coalesced", "dtype", "index", "shape", "sparse", "values", "xp")

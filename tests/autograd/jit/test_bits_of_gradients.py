@@ -1,4 +1,4 @@
-"""Gradients of gradients have the bits of the operations, whatever has become one call."""
+"""Gradients, and gradients of gradients, have the bits of the operations, whatever has become one call."""
 
 import gc
 import weakref
@@ -266,3 +266,38 @@ def test_hooks_run_once_and_a_second_walk_gives_the_same(at_once):
         an.sum(y).backward()
         np.testing.assert_allclose(w.grad.numpy(), 2 * np.tanh(x.detach().numpy()), rtol=1e-6)
         assert len(seen) == 3
+
+
+def test_sums_of_products_whose_gradient_is_one_number_for_many(at_once):
+    """The layout of a product decides how NumPy adds it up: machine code must not lay its gradient out otherwise."""
+    keys = np.random.default_rng(3).normal(size=(10, 8, 128)).astype(np.float32).transpose(1, 0, 2)
+    w = leaf(8, 10, 1)
+
+    def step():
+        k = an.asarray(keys, requires_grad=True)
+        w.grad = None
+        an.sum(an.tanh(an.sum(w * k, axis=1))).backward()
+        return [w.grad.numpy(), k.grad.numpy()]
+
+    wanted = never(step)
+    for _ in range(4):
+        assert_same(step(), wanted)
+
+
+def test_two_lookups_in_one_table(at_once):
+    table = an.nn.Embedding(3000, 32)
+    one, two = (an.asarray(np.random.default_rng(i).integers(0, 40, (8, 16))) for i in range(2))
+    c = leaf(8, 16, 32).detach()
+
+    def step(one, two):
+        table.zero_grad()
+        loss = an.sum(table(one) * c) + an.sum(table(two) * c) + an.sum(table.weight * table.weight)
+        loss.backward()
+        return loss
+
+    wanted = never(lambda: (step(one, two), table.weight.grad.numpy())[1])
+    compiled = an.compile(step)
+    for _ in range(4):
+        for run in (step, compiled):
+            run(one, two)
+            np.testing.assert_array_equal(table.weight.grad.numpy(), wanted)
