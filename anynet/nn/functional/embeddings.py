@@ -190,7 +190,7 @@ class _Bags:
 
     def __init__(self, where: str, index: Array, offsets: Any, include_last_offset: bool) -> None:
         n = index.shape[0]
-        plain = to_plain(offsets, device=index.device)
+        plain = to_plain(offsets, device=backend_of(index).device_of(index))
         xp = backend_of(plain)
 
         def check(found: Array) -> None:

@@ -109,7 +109,11 @@ def test_same_bits(case, layout):
                         gs = [rng.normal(size=a.shape).astype(a.dtype) for a in results_of((y,))]
                         g = tuple(gs) if type(y) is tuple and not prim.has_aux else gs[0]
                         wanted = pull(g) if pull is not None else by_rules(prim, need, meta, data, y, g)
-                        for a, b, it in zip(got[1](g), wanted, need, strict=True):
+                        pulled = got[1](g)
+                        if pulled is NotImplemented:  # left to the rules: it lies otherwise
+                            assert pull is None, prim.name
+                            continue
+                        for a, b, it in zip(pulled, wanted, need, strict=True):
                             assert not it or same(a, b), prim.name
         finally:
             INTERCEPT.append(compare)
