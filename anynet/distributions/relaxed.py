@@ -50,7 +50,29 @@ class _LogOdds(_Chances):
         return e.log(self.temperature) + d + 2.0 * log_expit(-d)
 
 
-class RelaxedBernoulli(TransformedDistribution):
+class _Relaxed(TransformedDistribution):
+    """What both have of the distribution that is transformed."""
+
+    _parameters: ClassVar[Axes] = {}  # those of the base
+    base_dist: Any
+
+    @property
+    def temperature(self) -> Tensor:
+        """How far from the classes values lie."""
+        return self.base_dist.temperature  # type: ignore[no-any-return]
+
+    @property
+    def probs(self) -> Tensor:
+        """The probabilities of the classes, of RelaxedBernoulli that of values above ½."""
+        return self.base_dist.probs  # type: ignore[no-any-return]
+
+    @property
+    def logits(self) -> Tensor:
+        """Their logarithms, of RelaxedBernoulli its log-odds."""
+        return self.base_dist.logits  # type: ignore[no-any-return]
+
+
+class RelaxedBernoulli(_Relaxed):
     """Values in (0, 1), near 0 and 1 for a small `temperature`; above ½ with probability p.
 
     p(x) = t q / (x (1 − x) (q + 1)²), q = p / (1 − p) · ((1 − x) / x)ᵗ.
@@ -62,29 +84,12 @@ class RelaxedBernoulli(TransformedDistribution):
     """
 
     arg_constraints: ClassVar[Constraints] = _LogOdds.arg_constraints
-    _parameters: ClassVar[Axes] = {}  # those of the base
-    base_dist: _LogOdds
 
     def __init__(
         self, temperature: Any, probs: Any = None, logits: Any = None, validate_args: bool | None = None
     ) -> None:
         base = _LogOdds(temperature, probs, logits, validate_args)
         super().__init__(base, SigmoidTransform(), validate_args)
-
-    @property
-    def temperature(self) -> Tensor:
-        """How far from 0 and 1 values lie."""
-        return self.base_dist.temperature
-
-    @property
-    def probs(self) -> Tensor:
-        """The probability of values above ½."""
-        return self.base_dist.probs
-
-    @property
-    def logits(self) -> Tensor:
-        """Its log-odds."""
-        return self.base_dist.logits
 
 
 class _Logarithms(_Classes):
@@ -120,7 +125,7 @@ class _Logarithms(_Classes):
         return sum_last(scores, 1) + math.lgamma(k) + (k - 1) * e.log(self.temperature)
 
 
-class RelaxedOneHotCategorical(TransformedDistribution):
+class RelaxedOneHotCategorical(_Relaxed):
     """Points of the simplex, near its corners for a small `temperature`; the largest number is the k-th with probability p_k.
 
     p(x) = (K − 1)! tᴷ⁻¹ (Σ_k p_k x_k⁻ᵗ)⁻ᴷ Π_k p_k x_k⁻ᵗ⁻¹.
@@ -132,8 +137,6 @@ class RelaxedOneHotCategorical(TransformedDistribution):
     """
 
     arg_constraints: ClassVar[Constraints] = _Logarithms.arg_constraints
-    _parameters: ClassVar[Axes] = {}  # those of the base
-    base_dist: _Logarithms
 
     def __init__(
         self, temperature: Any, probs: Any = None, logits: Any = None, validate_args: bool | None = None
@@ -144,18 +147,3 @@ class RelaxedOneHotCategorical(TransformedDistribution):
     @property
     def support(self) -> Constraint:
         return constraints.simplex
-
-    @property
-    def temperature(self) -> Tensor:
-        """How far from the corners values lie."""
-        return self.base_dist.temperature
-
-    @property
-    def probs(self) -> Tensor:
-        """The probabilities, which sum to 1."""
-        return self.base_dist.probs
-
-    @property
-    def logits(self) -> Tensor:
-        """Their logarithms."""
-        return self.base_dist.logits
