@@ -31,6 +31,9 @@ SHAPES = [
     ((3, 8, 7, 7), (8, 8, 1, 1), {"stride": 2}),
     ((2, 8, 7, 7), (8, 1, 3, 3), {"groups": 8, "padding": "same"}),
     ((2, 16, 12, 12), (32, 16, 3, 3), {"padding": 1}),
+    ((2, 130, 5, 6), (20, 130, 3, 3), {"padding": 1}),
+    ((2, 18, 5, 6), (120, 18, 3, 3), {"stride": 2, "padding": 2, "dilation": 2}),
+    ((1, 1030, 5, 6), (1040, 1030, 1, 1), {}),
 ]
 
 
@@ -56,7 +59,7 @@ def test_the_error_names_the_extra(monkeypatch):
 @installed
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("channels", [(1, 3), (3, 8), (4, 8), (8, 4), (12, 12), (20, 33)])
+@pytest.mark.parametrize("channels", [(1, 3), (3, 8), (4, 8), (8, 4), (12, 12), (20, 33), (130, 120)])
 def test_scratch_memory_is_enough(monkeypatch, channels, stride, size):
     """Nothing is written behind it, nor behind the results."""
     mark, behind = 0xA5, 256
@@ -698,7 +701,7 @@ def test_small_calls_are_built_in_functions():
     plan = convolution._convolutions(
         (1, 2, 6, 6), (3, 2, 3, 3), False, (1, 1), ((0, 0), (0, 0)), (1, 1), 1, False
     )
-    run = plan.forward.built
+    run = plan.forward.step.built
     y = np.empty(plan.y_shape, np.float32)
     assert run(y) == -1  # not as many arrays
     assert run(y, y, 3.0) == -1  # not all arrays
@@ -707,7 +710,7 @@ def test_small_calls_are_built_in_functions():
     large = convolution._convolutions(
         (64, 16, 32, 32), (16, 16, 3, 3), False, (1, 1), ((0, 0), (0, 0)), (1, 1), 1, False
     )
-    assert large.forward.built is None
+    assert large.forward.step.built is None
 
 
 def _layer(kind, steps, n, inputs, width, bias, rng):
@@ -1055,20 +1058,32 @@ def test_a_compiled_network_in_threads_and_by_both_ways(in_threads, monkeypatch)
     assert not wrong
 
 
-@pytest.mark.parametrize("what", ["forward", "inputs", "weights"])
-def test_rounding_errors_are_those_of_a_running_sum(what):
-    """Sums of n products in float32 without Winograd's transforms: within half a unit for each √n."""
+def rounding(n, channels, side):
+    """The relative errors of a convolution in float32, of its result and of the gradients of inputs and weights."""
     rng = np.random.default_rng(0)
-    x, w = rng.normal(size=(8, 64, 16, 16)), rng.normal(size=(64, 64, 3, 3)) / 24
+    x, w = rng.normal(size=(n, channels, side, side)), rng.normal(size=(channels, channels, 3, 3))
     found = []
     for dtype in ("float32", "float64"):
         a, b = (an.asarray(v.astype(np.float32), dtype=dtype, requires_grad=True) for v in (x, w))
         y = an.nn.functional.conv2d(a, b, padding=1)
         y.backward(an.asarray(x.astype(np.float32), dtype=dtype))
-        found.append({"forward": y, "inputs": a.grad, "weights": b.grad}[what].numpy().astype(np.float64))
-    products = 8 * 16 * 16 if what == "weights" else 64 * 9
-    error = np.linalg.norm(found[0] - found[1]) / np.linalg.norm(found[1])
-    assert error <= 0.5 * products**0.5 * 2.0**-24
+        found.append([v.numpy().astype(np.float64) for v in (y, a.grad, b.grad)])
+    return [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(*found, strict=True)]
+
+
+def test_rounding_errors_are_those_of_a_running_sum():
+    """Sums of n products in float32 without Winograd's transforms: within half a unit for each √n."""
+    products = (64 * 9, 64 * 9, 8 * 16 * 16)
+    for error, count in zip(rounding(8, 64, 16), products, strict=True):
+        assert error <= 0.5 * count**0.5 * 2.0**-24
+
+
+@installed
+@pytest.mark.parametrize("channels", [128, 320])
+def test_rounding_errors_of_long_sums_are_those_of_their_parts(channels):
+    """Parts are the products of 16 channels or fewer: their own errors, and those of adding them up."""
+    for error in rounding(2, channels, 6)[:2]:
+        assert error <= 0.5 * 2.0**-24 * ((16 * 9) ** 0.5 + (channels / 16) ** 0.5)
 
 
 @installed

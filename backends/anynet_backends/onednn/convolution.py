@@ -7,6 +7,7 @@ gradients are the two others.
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from anynet_backends.onednn.primitive import (
     PlanCache,
     Step,
 )
-from anynet_backends.onednn.reorders import WeightReorder, channels_last, channels_last_calls
+from anynet_backends.onednn.reorders import Reorder, channels_last, channels_last_calls
 
 KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
@@ -42,6 +43,49 @@ _kernel = register_in(KERNELS)
 _DIRECT = 1
 _VECTOR = 16
 """Numbers in the widest vector of a processor."""
+_LONG = 1024
+"""From so many products on, sums are taken in parts, of the channels of a block each."""
+
+
+class _Adapted:
+    """A primitive on arrays in the layouts that they are described with: what it has in other layouts is copied there and back."""
+
+    def __init__(self, owner: DescriptorOwner, descriptor: Any, written: str, **layouts: Any) -> None:
+        """`written`: the one argument whose layout the primitive chooses and which it writes."""
+        dnnl = owner.dnnl
+        chosen = {
+            name: dnnl.query(descriptor, QUERY[name], 0) if name in QUERY else md
+            for name, md in layouts.items()
+        }
+        self.step = Step(dnnl, descriptor, **chosen)
+        copies = [
+            (i, name == written, Reorder(md, chosen[name], backward=name == written))
+            for i, (name, md) in enumerate(layouts.items())
+            if name in QUERY
+        ]
+        self.into = [(i, c, c.step) for i, back, c in copies if c.step is not None and not back]
+        self.back = [(i, c, c.step) for i, back, c in copies if c.step is not None and back]
+
+    def run(self, *arrays: Array) -> None:
+        """Execute on arrays in the order of the layouts."""
+        if not self.into and not self.back:
+            self.step.run(*arrays)
+            return
+        for step, operands in self._steps(*arrays):
+            step.run(*operands)
+
+    def _steps(self, *arrays: Array) -> list[tuple[Step, tuple[Array, ...]]]:
+        """The primitives that run, each with its arrays."""
+        inside = list(arrays)
+        for i, copy, _ in (*self.into, *self.back):
+            inside[i] = copy.buffer()
+        into = [(step, (arrays[i], inside[i])) for i, _, step in self.into]
+        back = [(step, (inside[i], arrays[i])) for i, _, step in self.back]
+        return [*into, (self.step, tuple(inside)), *back]
+
+    def calls(self, plan: Any, *arrays: Array) -> list[Any]:
+        """Calls that do what `run` does on the same arrays again and again."""
+        return [(step.another(plan).run, operands) for step, operands in self._steps(*arrays)]
 
 
 class _Convolution(DescriptorOwner):
@@ -60,47 +104,70 @@ class _Convolution(DescriptorOwner):
     ) -> None:
         super().__init__()
         self.y_shape = (x[0], w[0], *window_counts(x[2:], w[2:], stride, padding, dilation))
-        self.w_shape = w
+        self.w_shape, self.groups, self.kind = w, groups, TRAINING if training else INFERENCE
         inner = w if groups == 1 else (groups, w[0] // groups, *w[1:])
-        self.strides, self.dilates = Dims(*stride), Dims(*(d - 1 for d in dilation))
-        self.low, self.high = Dims(*(p[0] for p in padding)), Dims(*(p[1] for p in padding))
-        self.x_md, self.y_md = (self.layout(s, channels_last_strides(s)) for s in (x, self.y_shape))
+        self.window = (
+            Dims(*stride),
+            Dims(*(d - 1 for d in dilation)),
+            *(Dims(*p) for p in zip(*padding, strict=True)),
+        )
+        shapes = x, self.y_shape
+        self.images = tuple(self.layout(s, channels_last_strides(s)) for s in shapes)
+        self.blocked = tuple(self.layout(s, None) for s in shapes)
         self.w_plain, self.w_any = self.layout(inner, contiguous_strides(inner)), self.layout(inner, None)
         self.b_md = self.layout(w[:1], (1,)) if bias else None
+        self.extra = {} if self.b_md is None else {"bias": self.b_md}
         # oneDNN's 1×1 convolution with strides writes beyond its scratch memory where channels are no whole number of vectors
         self.overflows = set(w[2:]) == {1} and max(stride) > 1 and w[1] % _VECTOR != 0
-        kind = TRAINING if training else INFERENCE
-        self.pd = self._descriptor("forward", kind, _DIRECT, self.x_md, self.w_any, self.b_md, self.y_md)
-        md = self.dnnl.query(self.pd, QUERY["weights"], 0)
-        extra = {} if self.b_md is None else {"bias": self.b_md}
-        self.forward = Step(self.dnnl, self.pd, src=self.x_md, weights=md, dst=self.y_md, **extra)
-        self.weights = WeightReorder(self.w_plain, md)
+        x_md, y_md = self.images
+        self.forward = _Adapted(
+            self,
+            self._forward(self._summed(w[1])),
+            "dst",
+            src=x_md,
+            weights=self.w_plain,
+            dst=y_md,
+            **self.extra,
+        )
 
-    def _descriptor(self, kind: str, *args: Any) -> ctypes.c_void_p:
-        """The descriptor of one of the three primitives; those of backward ones have that of the forward one as a hint."""
-        dnnl, hint = self.dnnl, () if kind == "forward" else (self.pd,)
-        window = self.strides, self.dilates, self.low, self.high
-        made = self.described(f"convolution_{kind}", *args, *window, *hint)
-        while self.overflows and dnnl.implementation(made).startswith("jit_1x1"):
-            dnnl.call("dnnl_primitive_desc_next_impl", made)
+    def _summed(self, channels: int) -> Any:
+        """Layouts of the images for sums over so many channels and the kernel: channels last, or, where the sums are long, what the
+        primitive chooses, which is blocks of channels."""
+        long = channels * math.prod(self.w_shape[2:]) >= _LONG and self.groups == 1 and not self.overflows
+        return self.blocked if long else self.images
+
+    def _primitive(self, kind: str, *args: Any) -> ctypes.c_void_p:
+        made = self.described(f"convolution_{kind}", *args)
+        while self.overflows and self.dnnl.implementation(made).startswith("jit_1x1"):
+            self.dnnl.call("dnnl_primitive_desc_next_impl", made)
         return made
 
-    @once_property
-    def data(self) -> tuple[Step, WeightReorder]:
-        """The primitive for the gradient of the input, and what brings the weight into its layout."""
-        pd = self._descriptor("backward_data", _DIRECT, self.x_md, self.w_any, self.y_md)
-        md = self.dnnl.query(pd, QUERY["weights"], 0)
-        step = Step(self.dnnl, pd, diff_dst=self.y_md, weights=md, diff_src=self.x_md)
-        return step, WeightReorder(self.w_plain, md)
+    def _forward(self, images: Any) -> ctypes.c_void_p:
+        """The descriptor of the forward primitive, which is a hint for the two others."""
+        x_md, y_md = images
+        return self._primitive("forward", self.kind, _DIRECT, x_md, self.w_any, self.b_md, y_md, *self.window)
 
     @once_property
-    def gradient(self) -> tuple[Step, WeightReorder]:
-        """The primitive for the gradients of the weight and the bias, and what brings the former into C order."""
-        pd = self._descriptor("backward_weights", _DIRECT, self.x_md, self.w_any, self.b_md, self.y_md)
-        md = self.dnnl.query(pd, QUERY["diff_weights"], 0)
+    def data(self) -> _Adapted:
+        """The primitive for the gradient of the input."""
+        images = self._summed(self.w_shape[0] // self.groups)
+        x_md, y_md = images
+        pd = self._primitive(
+            "backward_data", _DIRECT, x_md, self.w_any, y_md, *self.window, self._forward(images)
+        )
+        x_md, y_md = self.images
+        return _Adapted(self, pd, "diff_src", diff_dst=y_md, weights=self.w_plain, diff_src=x_md)
+
+    @once_property
+    def gradient(self) -> _Adapted:
+        """The primitive for the gradients of the weight and the bias."""
+        x_md, y_md = self.images
+        hint = self._forward(self.images)
+        pd = self._primitive(
+            "backward_weights", _DIRECT, x_md, self.w_any, self.b_md, y_md, *self.window, hint
+        )
         extra = {} if self.b_md is None else {"diff_bias": self.b_md}
-        step = Step(self.dnnl, pd, src=self.x_md, diff_dst=self.y_md, diff_weights=md, **extra)
-        return step, WeightReorder(self.w_plain, md, backward=True)
+        return _Adapted(self, pd, "diff_weights", src=x_md, diff_dst=y_md, diff_weights=self.w_plain, **extra)
 
 
 _convolutions = PlanCache(_Convolution)
@@ -120,26 +187,22 @@ def _planned(
 
 def _image_gradient(plan: _Convolution, g: Array, weight: Array, shape: Ints) -> Array:
     """The transpose of the convolution in its image, of g stored channels last."""
-    step, weights = plan.data
     gx = empty_channels_last(shape)
-    step.run(g, weights.to(weight), gx)
+    plan.data.run(g, weight, gx)
     return gx
 
 
 def _weight_gradient(plan: _Convolution, image: Array, g: Array, *bias: Array) -> Array:
     """The transpose of a convolution in its weight, of arrays stored channels last; that of its bias is written into `bias`."""
-    step, back = plan.gradient
     gw = empty_output(plan.w_shape, np.float32)
-    buffer = back.buffer(gw)
-    step.run(image, g, buffer, *bias)
-    back.finish(buffer, gw)
+    plan.gradient.run(image, g, gw, *bias)
     return gw
 
 
 def _forward(plan: _Convolution, image: Array, weight: Array, *bias: Array) -> Array:
     """A convolution of an image stored channels last."""
     y = empty_channels_last(plan.y_shape)
-    plan.forward.run(image, plan.weights.to(weight), y, *bias)
+    plan.forward.run(image, weight, y, *bias)
     return y
 
 
@@ -231,11 +294,4 @@ def _conv_calls(
     if plan is None:
         return None
     image, calls = channels_last_calls(x)
-    ready = weight
-    if plan.weights.step is not None:
-        ready = np.empty(plan.weights.elements, np.float32)
-        calls.append((plan.weights.step.another(plan).run, (weight, ready)))
-    return [
-        *calls,
-        (plan.forward.another(plan).run, (image, ready, target, *(() if bias is None else (bias,)))),
-    ]
+    return [*calls, *plan.forward.calls(plan, image, weight, target, *(() if bias is None else (bias,)))]

@@ -22,7 +22,7 @@ from anynet_backends.onednn.primitive import (
     PlanCache,
     Step,
 )
-from anynet_backends.onednn.reorders import WeightReorder
+from anynet_backends.onednn.reorders import Reorder
 
 KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
@@ -60,7 +60,7 @@ class _Recurrent(DescriptorOwner):
         }  # fmt: skip
         self.room = 0
         wanted = self._weights(self.pd, "weights")
-        self.weights = [WeightReorder(p, w) for p, w in zip(self.plain, wanted, strict=True)]
+        self.weights = [Reorder(p, w) for p, w in zip(self.plain, wanted, strict=True)]
         self.layouts |= {"weights": wanted[0], "weights_iter": wanted[1]}
         if training:
             self.layouts["workspace"] = self.dnnl.query(self.pd, QUERY["workspace"], 0)
@@ -83,8 +83,8 @@ class _Recurrent(DescriptorOwner):
         dnnl = self.dnnl
         pd = self._way("backward", BACKWARD, (*self.forms, *self.forms), (self.pd,))
         wanted, made = self._weights(pd, "weights"), self._weights(pd, "diff_weights")
-        self.back_weights = [WeightReorder(p, w) for p, w in zip(self.plain, wanted, strict=True)]
-        self.gradients = [WeightReorder(p, w, backward=True) for p, w in zip(self.plain, made, strict=True)]
+        self.back_weights = [Reorder(p, w) for p, w in zip(self.plain, wanted, strict=True)]
+        self.gradients = [Reorder(p, w, backward=True) for p, w in zip(self.plain, made, strict=True)]
         self.places = [int(dnnl.size(w)) // 4 + 16 for w in made]
         known = {**self.layouts, "weights": wanted[0], "weights_iter": wanted[1]}
         diffs = {**self.layouts, "weights": made[0], "weights_iter": made[1]}
@@ -126,7 +126,7 @@ def _layer(
             if each.step is None:
                 grad[...] = total[: grad.size].reshape(grad.shape)
             else:
-                each.finish(total, grad)
+                each.step.run(total, grad)
         return grads if bias is None else [*grads, db]
 
     return made, pull

@@ -67,8 +67,8 @@ def channels_last_calls(x: Array) -> tuple[Array, list[Any]]:
     return image, [(np.copyto, (image, x)) if plan is None else (plan.step.another(plan).run, (x, image))]
 
 
-class WeightReorder(DescriptorOwner):
-    """Reorders weights between an array's C order and the layout that a primitive needs."""
+class Reorder(DescriptorOwner):
+    """Copies between an array in a layout of its own and a buffer in that which a primitive needs; `backward`: from the buffer."""
 
     step: Step | None = None
 
@@ -79,19 +79,14 @@ class WeightReorder(DescriptorOwner):
             self.step = self.reorder(*(both[::-1] if backward else both))
             self.elements = self.dnnl.size(wanted) // 4 + 16
 
-    def to(self, w: Array) -> Array:
-        """The weights in the layout of the primitive; the caller keeps the result alive while it is used."""
+    def buffer(self) -> Array:
+        """Memory in the layout of the primitive."""
+        return np.empty(self.elements, np.float32)
+
+    def to(self, a: Array) -> Array:
+        """What the primitive reads: `a`, or a copy, which the caller keeps alive while it is used."""
         if self.step is None:
-            return w
-        buffer = np.empty(self.elements, np.float32)
-        self.step.run(w, buffer)
-        return buffer
-
-    def buffer(self, w: Array) -> Array:
-        """The array that a primitive writes into before `finish` copies it to w."""
-        return w if self.step is None else np.empty(self.elements, np.float32)
-
-    def finish(self, buffer: Array, w: Array) -> None:
-        """Copy the buffer to w."""
-        if self.step is not None:
-            self.step.run(buffer, w)
+            return a
+        made = self.buffer()
+        self.step.run(a, made)
+        return made
