@@ -51,10 +51,10 @@ def kernel_calls(call: NumpyCall, step: Any, scratch: Array) -> list[KernelCall]
     `scratch` the memory for that."""
     f: Any = call.f
     args = call.args
-    if f in (np.dot, np.matmul, matmul) and len(args) == 3:
-        return _product(*args)
     if step is not None:
         return _primitive(scratch, *step)
+    if f in (np.dot, np.matmul, matmul, onednn.matmul) and len(args) == 3:
+        return _product(*args)
     if f is sum_by_dot:
         return _sum(*args)
     if getattr(f, "__name__", "") == "reduce" and getattr(f, "__self__", None) in (np.maximum, np.minimum):
@@ -72,18 +72,19 @@ def kernel_calls(call: NumpyCall, step: Any, scratch: Array) -> list[KernelCall]
 
 
 def _product(a: Array, b: Array, out: Array) -> list[KernelCall] | None:
-    if not (a.dtype == b.dtype == out.dtype and a.dtype in PLAIN_FLOATS) or not out.flags.c_contiguous:
+    if not (a.dtype == b.dtype == out.dtype and a.dtype in PLAIN_FLOATS):
         return None
     if a.ndim < 2 or b.ndim < 2 or not out.size or not a.size:
         return None
     (m, k), n = a.shape[-2:], b.shape[-1]
     lead = out.shape[:-2]
     size = a.itemsize
-    for x in (a, b):
+    for x in (a, b, out):
         down, right = x.strides[-2:]
         rows, cols = x.shape[-2:]
         by_rows = right == size and down >= cols * size and down % size == 0
-        if not (by_rows or (down == size and right >= rows * size and right % size == 0)):
+        by_columns = down == size and right >= rows * size and right % size == 0
+        if not (by_rows or (by_columns and x is not out)):
             return None
     dims, strides = collapse_axes(
         lead,

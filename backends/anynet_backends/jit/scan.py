@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Final
 
 import numpy as np
@@ -15,11 +16,12 @@ from anynet_backends.concurrency import after_fork, fork_safe_lock
 from anynet_backends.jit.availability import available
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.elementary import suited
+from anynet_backends.jit.geometry import byte_range
 from anynet_backends.jit.native_function import data_pointer, fast_data_pointer
 from anynet_backends.jit.segment import PARALLEL_BYTES, KernelCall, offsets_in
 from anynet_backends.jit.translation import native_segments
 
-__all__ = ["RelocatableSegment", "call_now", "scan"]
+__all__ = ["RelocatableSegment", "call_now", "scan", "scan_stacks"]
 
 
 class RelocatableSegment:
@@ -32,6 +34,8 @@ class RelocatableSegment:
         self.firsts: list[int] = []
         # dimensions, strides and arrays that are not roots: the roots are not kept alive
         self.held: list[Any] = []
+        # primitives of oneDNN have memory objects, and loops their temporaries, which belong to one run at a time
+        stateful = any(row.cells[0] == compiler().runtime["onednn"] for row in rows)
         for row in rows:
             self.firsts.append(len(which))
             places, dims, steps, arrays = row.held[0]
@@ -41,47 +45,44 @@ class RelocatableSegment:
                 offsets.append(offset)
                 if root == len(roots):
                     self.held.append(array)
+                    stateful = stateful or array.flags.writeable
         self.which, self.offsets = np.array(which), np.array(offsets, np.int64)
         self.cells = np.array([row.cells for row in rows], np.int64)
-        # primitives of oneDNN have memory objects, which belong to one run at a time
-        stateful = compiler().runtime["onednn"]
-        self.lock = fork_safe_lock() if any(row.cells[0] == stateful for row in rows) else None
+        self.lock: Any = fork_safe_lock() if stateful else nullcontext()
 
-    def bind(self, bases: Array, bounds: Sequence[int] = (), kept: Any = None) -> Callable[[], None]:
-        """A function that runs all repetitions. `bases`: the addresses of the roots, a row for each repetition. `bounds`: the bounds of
-        the parts that run in parallel. `kept` lives as long as the result."""
-        times = len(bases)
-        full = np.zeros((times, bases.shape[1] + 1), np.int64)
+    def table(self, bases: Array, out: Array) -> Array:
+        """Write the calls of all repetitions into a table. `bases`: the addresses of the roots, a row for each repetition. The result holds
+        the addresses that the table has."""
+        full = np.zeros((len(bases), bases.shape[1] + 1), np.int64)
         full[:, :-1] = bases
         places = np.take(full, self.which, axis=1)
         places += self.offsets
-        table = np.empty((times, *self.cells.shape), np.int64)
-        table[...] = self.cells
         first = np.array(self.firsts, np.int64) * 8 + data_pointer(places)
-        np.add(first, np.arange(times, dtype=np.int64)[:, None] * (places.shape[1] * 8), out=table[:, :, 1])
-        work, at, count, lock = compiler().run_table, data_pointer(table), times * len(self.cells), self.lock
-        team = onednn.team() if len(bounds) > 2 else None
-        if team is None:
-
-            def run(*held: Any) -> None:
-                if lock is None:
-                    work(at, 0, count)
-                else:
-                    with lock:
-                        work(at, 0, count)
-
-            return functools.partial(run, self, table, places, kept)  # which it keeps alive
-        edges = np.array(bounds, np.int64) * len(self.cells)
-        cells = np.array((at, data_pointer(edges), len(bounds) - 1, *team), np.int64)
-        parts, all_of_it = compiler().run_parallel, data_pointer(cells)
-
-        def run_parts(*held: Any) -> None:
-            parts(all_of_it)
-
-        return functools.partial(run_parts, self, table, places, edges, cells, kept)
+        out[...] = self.cells
+        np.add(
+            first, np.arange(len(bases), dtype=np.int64)[:, None] * (places.shape[1] * 8), out=out[:, :, 1]
+        )
+        return places
 
 
-_segments: OrderedDict[Any, RelocatableSegment | None] = OrderedDict()
+def _run(segments: Sequence[RelocatableSegment], bases: Array, bounds: Sequence[int]) -> None:
+    """Run all repetitions; those between two bounds by one segment, and the segments, if there are several, in parallel."""
+    table = np.empty((len(bases), *segments[0].cells.shape), np.int64)
+    kept = [
+        segment.table(bases[i:j], table[i:j])
+        for segment, i, j in zip(segments, bounds[:-1], bounds[1:], strict=True)
+    ]
+    rows, at, team = len(segments[0].cells), data_pointer(table), onednn.team()
+    with segments[0].lock:
+        if len(kept) == 1 or team is None:
+            compiler().run_table(at, 0, len(bases) * rows)
+            return
+        edges = np.array(bounds, np.int64) * rows
+        cells = np.array((at, data_pointer(edges), len(kept), *team), np.int64)
+        compiler().run_parallel(data_pointer(cells))
+
+
+_segments: OrderedDict[Any, Any] = OrderedDict()
 
 
 _translation_lock = fork_safe_lock()
@@ -97,11 +98,9 @@ def scan(
     order: Sequence[int],
     held: tuple[Array, ...],
     scratch: tuple[Array, ...] = (),
-    *,
-    apart: bool = False,
 ) -> None:
     """``body(call, *places(t), *held, *scratch)`` for each t in order, where `call` makes the NumPy call that it is
-    given. `held` is the same at each t and carries values on, unless the times are `apart`: then they may run at once.
+    given. `held` is the same at each t and carries values on.
     `scratch` is for temporaries, with undefined contents.
 
     The places of successive t have equal shapes and, but for the first and the last, equal distances. Where places
@@ -112,29 +111,41 @@ def scan(
         for t in order:
             body(call_now, *places(t), *held, *scratch)
         return
-    _bound(segment, places, order, held, scratch, apart)()
+    _run([segment], _bases(places, order, (*held, *scratch)), (0, len(order)))
 
 
-def _bound(
-    segment: RelocatableSegment,
-    places: Callable[[int], tuple[Array, ...]],
-    order: Sequence[int],
+def scan_stacks(
+    body: Callable[..., None],
+    stacks: tuple[Array, ...],
     held: tuple[Array, ...],
-    scratch: tuple[Array, ...],
-    apart: bool,
-) -> Callable[[], None]:
-    """A function that runs all repetitions; in parallel parts, each with scratch memory of its own, where they are `apart` and large."""
-    size = sum(a.nbytes for a in places(order[1])) * len(order) if apart else 0
-    parts = min(onednn.threads(), len(order) // 3) if size >= PARALLEL_BYTES and segment.lock is None else 1
-    if parts < 2:
-        return segment.bind(_bases(places, order, (*held, *scratch)), kept=scratch)
-    bounds = [len(order) * i // parts for i in range(parts + 1)]
-    rooms = [scratch, *(tuple([np.empty_like(a) for a in scratch]) for _ in range(parts - 1))]
-    bases = [
-        _bases(places, order[i:j], (*held, *room))
-        for i, j, room in zip(bounds[:-1], bounds[1:], rooms, strict=True)
-    ]
-    return segment.bind(np.concatenate(bases), bounds, rooms)
+    scratch: tuple[Array, ...] = (),
+) -> None:
+    """``body(call, *matrices, *held, *scratch)`` for the matrices of stacks that have the same leading axes, in any order of memory, and
+    do not depend on each other. A step of 0 is for what all share: numbers that are read, or room for temporaries. As `scan` otherwise;
+    large stacks are shared by threads, each with room of its own and products that BLAS makes."""
+    lead = stacks[0].shape[:-2]
+    first = tuple([a[(0,) * len(lead)] for a in stacks])
+    parts = min(onednn.threads(), math.prod(lead)) if sum(a.nbytes for a in stacks) >= PARALLEL_BYTES else 1
+    segments = _segments_apart(body, first, held, scratch, parts) if available() else None
+    if segments is None:
+        for at in np.ndindex(lead):
+            body(call_now, *[a[at] for a in stacks], *held, *scratch)
+        return
+    pointer, same = fast_data_pointer(), (*held, *scratch)
+    bases: Array = np.array([pointer(a) for a in (*stacks, *same)], np.int64)
+    for axis, n in enumerate(lead):
+        steps = np.array([*[a.strides[axis] for a in stacks], *(0,) * len(same)], np.int64)
+        bases = bases[..., None, :] + np.arange(n)[:, None] * steps
+    bases = bases.reshape(-1, bases.shape[-1])
+    bounds = [len(bases) * i // parts for i in range(parts + 1)]
+    rooms = {
+        i: a for i, a in enumerate(first) if stacks[i].flags.writeable and not any(stacks[i].strides[:-2])
+    }
+    rooms |= dict(enumerate(scratch, len(stacks) + len(held)))
+    kept = [{i: np.empty_like(a) for i, a in rooms.items()} for _ in range(parts - 1)]
+    for lower, upper, own in zip(bounds[1:-1], bounds[2:], kept, strict=True):
+        bases[lower:upper, list(own)] = [pointer(a) for a in own.values()]
+    _run(segments, bases, bounds)
 
 
 def _bases(
@@ -162,22 +173,71 @@ def _cached(
     first, second, last = (places(t) for t in (order[0], order[1], order[-1]))
     if any(len({(a.shape, a.strides) for a in same}) > 1 for same in zip(first, second, last, strict=True)):
         return None
-    roots = (*second, *held, *scratch)
-    key = (body, tuple([(a.shape, a.strides, a.dtype.char, a.flags.aligned) for a in roots]))
+    return _segment_of(body, second, held, scratch)
+
+
+def _segment_of(
+    body: Callable[..., None], places: tuple[Array, ...], held: tuple[Array, ...], scratch: tuple[Array, ...]
+) -> RelocatableSegment | None:
+    key = body, _forms((*places, *held, *scratch))
+    found: RelocatableSegment | None = _known(key, lambda: _translated(body, places, held, scratch))
+    return found
+
+
+def _segments_apart(
+    body: Callable[..., None],
+    places: tuple[Array, ...],
+    held: tuple[Array, ...],
+    scratch: tuple[Array, ...],
+    parts: int,
+) -> list[RelocatableSegment] | None:
+    """A segment for each of so many threads, made of arrays that do not overlap, as these may."""
+
+    def make() -> list[RelocatableSegment] | None:
+        alone = tuple([_elsewhere(a) for a in places])
+        made = [_translated(body, alone, held, scratch, parts > 1) for _ in range(parts)]
+        return None if None in made else [segment for segment in made if segment is not None]
+
+    found: list[RelocatableSegment] | None = _known((body, parts, _forms((*places, *held, *scratch))), make)
+    return found
+
+
+def _forms(arrays: Sequence[Array]) -> tuple[Any, ...]:
+    return tuple([(a.shape, a.strides, a.dtype.char, a.flags.aligned) for a in arrays])
+
+
+def _elsewhere(a: Array) -> Array:
+    """An array of the same form in memory of its own."""
+    low, high = byte_range(a)
+    return np.ndarray(
+        a.shape, a.dtype, np.empty(max(high - low, 0), np.uint8), data_pointer(a) - low, a.strides
+    )
+
+
+def _known(key: Any, make: Callable[[], Any]) -> Any:
     with _translation_lock:
         if key not in _segments:
-            _segments[key] = _translated(body, second, held, scratch)
+            _segments[key] = make()
             if len(_segments) > _MOST_SEGMENTS:
                 _segments.popitem(last=False)
         return _segments[key]
 
 
 def _translated(
-    body: Callable[..., None], places: tuple[Array, ...], held: tuple[Array, ...], scratch: tuple[Array, ...]
+    body: Callable[..., None],
+    places: tuple[Array, ...],
+    held: tuple[Array, ...],
+    scratch: tuple[Array, ...],
+    apart: bool = False,
 ) -> RelocatableSegment | None:
     calls: list[Any] = []
     roots = (*places, *held, *scratch)
-    body(lambda f, *args: calls.append((suited(f, args[0]), args)), *roots)
+
+    def note(f: Callable[..., Any], *args: Any) -> None:
+        # a primitive of oneDNN shares its memory objects and its threads
+        calls.append((np.matmul if apart and f is onednn.matmul else suited(f, args[0]), args))
+
+    body(note, *roots)
     segments = native_segments(calls, (*places, *held))
     return RelocatableSegment([row for s in segments for row in s.rows], roots) if segments else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,14 @@ from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
 from anynet_backends.jit import availability
 from anynet_backends.jit.numpy_calls import set_where
-from anynet_backends.jit.scan import call_now, scan
+from anynet_backends.jit.scan import call_now, scan_stacks
 from anynet_backends.kernel_table import KernelTable, register_in
 from anynet_backends.memory.attention import MIN_BYTES, scores_at_once, small
+from anynet_backends.memory.layout import axes_in_memory
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.memory.reductions import sum_by_dot
 from anynet_backends.numpy_namespace import same_float_dtype
-from anynet_backends.onednn import primitive
-from anynet_backends.products import matmul
+from anynet_backends.onednn import matmul, primitive
 
 KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
@@ -64,73 +64,71 @@ def attention(
 
 
 class _Heads:
-    """Attention of all heads: queries (heads, n, e), keys and values (heads, m, …), their scores and outputs."""
+    """Attention of all heads: queries (…, n, e), keys and values (…, m, …), their scores and outputs."""
 
     def __init__(
         self, q: Array, k: Array, v: Array, mask: Array | None, scale: float, short: bool, train: bool
     ) -> None:
-        self.shape, self.shapes, dtype = q.shape, (q.shape, k.shape, v.shape), q.dtype
-        self.count, self.n, self.m = math.prod(q.shape[:-2]), q.shape[-2], k.shape[-2]
-        count, n, m = self.count, self.n, self.m
-        self.q, self.k, self.v = (np.ascontiguousarray(a).reshape(count, *a.shape[-2:]) for a in (q, k, v))
+        self.shapes, dtype = (q.shape, k.shape, v.shape), q.dtype
+        lead, n, m = q.shape[:-2], q.shape[-2], k.shape[-2]
+        self.q, self.k, self.v = _by_rows(q), _by_rows(k), _by_rows(v)
+        self.orders = [axes_in_memory(a.strides) for a in (self.q, self.k, self.v)]
         # head by head is one call of machine code; else short sequences take all heads together
-        self.by_head = not short or (availability.available() and count > 2)
+        self.by_head = not short or availability.available()
         self.train, self.kept = train, train and short
-        self.scaled = np.empty(self.q.shape, dtype)
-        self.s = np.empty((count if self.kept or not self.by_head else 1, n, m), dtype)
-        self.y = empty_output((*q.shape[:-1], v.shape[-1]), dtype)
+        self.scaled = np.empty(q.shape, dtype)
+        self.s = self.scores(self.kept)
+        self.y = empty_output((*q.shape[:-1], v.shape[-1]), dtype, self.orders[0])
         self.total = empty_output((*q.shape[:-1], 1), dtype)
-        self.ys, self.totals = self.y.reshape(count, n, v.shape[-1]), self.total.reshape(count, n, 1)
         self.factor = np.asarray(scale, dtype)
-        self.hidden = np.zeros((1, 0), bool)
+        hidden: Array = np.zeros((1, 0), bool)
         if mask is not None:
-            wide = np.broadcast_to(mask, (*q.shape[:-2], n, m))
-            each: Array = (
-                wide.reshape(count, n, m) if any(wide.strides[:-2]) else wide[(0,) * (q.ndim - 2)][None]
-            )
-            self.hidden = ~each if each.dtype == bool else each.astype(dtype, copy=False)
+            hidden = ~mask if mask.dtype == bool else mask.astype(dtype, copy=False)
+            hidden = np.ascontiguousarray(np.broadcast_to(hidden, (*hidden.shape[:-2], n, m)))
+        self.hidden = np.broadcast_to(hidden, (*lead, *hidden.shape[-2:]))
+
+    def scores(self, every: bool) -> Array:
+        """A place for the scores of `every` head, or one that all share, where they are taken one by one."""
+        shape, dtype = (*self.q.shape[:-1], self.k.shape[-2]), self.q.dtype
+        if every or not self.by_head:
+            return np.empty(shape, dtype)
+        one = np.empty(shape[-2:], dtype)
+        return np.lib.stride_tricks.as_strided(one, shape, (*(0,) * (len(shape) - 2), *one.strides))
+
+    def run(self, body: Callable[..., None], stacks: tuple[Array, ...], *rooms: tuple[int, Any]) -> None:
+        """Run a body on stacks, with a room of so many columns and this type for each of `rooms`."""
+        rows = self.q.shape[-2:-1] if self.by_head else self.q.shape[:-1]
+        scratch = tuple([np.empty((*rows, columns), dtype) for columns, dtype in rooms])
+        if self.by_head:
+            scan_stacks(body, stacks, (self.factor,), scratch)
+        else:
+            body(call_now, *stacks, self.factor, *scratch)
 
     def forward(self) -> Array:
         """The outputs; with them the logarithm of the sum of e^scores of each row, if the gradient is to be taken."""
-        every = self.q, self.k, self.v, self.scaled, self.s, self.ys, self.totals, self.hidden
-        dtype, n = self.y.dtype, self.n
-
-        def places(t: int) -> tuple[Array, ...]:
-            return tuple([a[t % len(a)] for a in every])
-
-        if self.by_head:
-            room = np.empty((n, 1), dtype), np.empty((n, 1), bool)
-            body = _attend_and_log if self.train else _attend
-            scan(body, places, range(self.count), (self.factor,), room)
-        else:
-            room = np.empty(self.totals.shape, dtype), np.empty(self.totals.shape, bool)
-            (_attend_and_log if self.train else _attend)(call_now, *every, self.factor, *room)
+        stacks = self.q, self.k, self.v, self.scaled, self.s, self.y, self.total, self.hidden
+        self.run(_attend_and_log if self.train else _attend, stacks, (1, self.y.dtype), (1, bool))
         return self.y
 
     def backward(self, gy: Array, *, every: bool) -> tuple[Array, ...]:
         """The gradients of q, k and v, and that of the scores if those of `every` head are asked for."""
-        count, n, dtype = self.count, self.n, self.y.dtype
-        ds = np.empty((count if every else 1, n, self.m), dtype)
-        outputs = tuple(empty_output(shape, dtype) for shape in self.shapes)
-        arrays: tuple[Array, ...] = (
-            np.ascontiguousarray(gy).reshape(self.ys.shape), self.k, self.v, self.scaled, self.s, self.ys, ds,
-            *(a.reshape(count, *a.shape[-2:]) for a in outputs),
-        )  # fmt: skip
-
-        def places(t: int) -> tuple[Array, ...]:
-            return tuple([a[t % len(a)] for a in arrays])
-
-        def places_again(t: int) -> tuple[Array, ...]:
-            return (*places(t), self.totals[t], self.hidden[t % len(self.hidden)])
-
-        if self.by_head:
-            room = np.empty(self.ys.shape[1:], dtype), np.empty((n, 1), dtype)
-            body, where = (_attend_back, places) if self.kept else (_attend_again, places_again)
-            scan(body, where, range(count), (self.factor,), room)
+        dtype = self.y.dtype
+        ds = self.scores(every)
+        outputs = [empty_output(s, dtype, o) for s, o in zip(self.shapes, self.orders, strict=True)]
+        stacks = _by_rows(gy), self.k, self.v, self.scaled, self.s, self.y, ds, *outputs
+        rooms = (self.y.shape[-1], dtype), (1, dtype)
+        if self.kept or not self.by_head:
+            self.run(_attend_back, stacks, *rooms)
         else:
-            room = np.empty(self.ys.shape, dtype), np.empty((count, n, 1), dtype)
-            _attend_back(call_now, *arrays, self.factor, *room)  # type: ignore[call-arg]  # as many as `places` gives
-        return (*outputs, ds.reshape(*self.shape[:-1], self.m) if every else None)
+            self.run(_attend_again, (*stacks, self.total, self.hidden), *rooms)
+        return (*outputs, ds if every else None)
+
+
+def _by_rows(a: Array) -> Array:
+    """`a` itself if its matrices are stored by rows; else a copy."""
+    down, right = a.strides[-2:]
+    plain = right == a.itemsize and down >= right * a.shape[-1] and not down % right
+    return a if plain and a.flags.aligned else np.ascontiguousarray(a)
 
 
 def _attend(

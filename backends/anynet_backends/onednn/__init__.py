@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from anynet_backends.kernel_table import KernelTable
 from anynet_backends.onednn import (
-    attention,
     convolution,
     normalization,
     pooling,
@@ -43,7 +42,7 @@ __all__ = [
 ]  # fmt: skip
 KERNELS: KernelTable = {
     name: kernel
-    for family in (convolution, pooling, normalization, softmax, attention, recurrent)
+    for family in (convolution, pooling, normalization, softmax, recurrent)
     for name, kernel in family.KERNELS.items()
 }
 """By the name of the primitive."""

@@ -27,7 +27,6 @@ MAX_DIMS: Final = 12
 Dims = ctypes.c_int64 * MAX_DIMS
 _F32, _CPU, _IN_ORDER, _ANY = 3, 1, 1, 1
 _NAME, _USER = 8, 1
-_LINEAR = 0x26
 _DISABLED = 2  # SS_DISABLE
 
 
@@ -137,7 +136,7 @@ class Library:
         self.call("dnnl_engine_create", ctypes.byref(self.engine), _CPU, ctypes.c_size_t(0))
         self.stream = self.new_stream()
         self.scratch = np.empty(0, np.uint8)  # guarded by `lock`
-        self.plain = self.times(1.0)
+        self.plain = self.attributes()
 
     def call(self, name: str, *args: Any) -> None:
         status = getattr(self.dll, name)(*args)
@@ -151,18 +150,12 @@ class Library:
         self.call("dnnl_stream_create", ctypes.byref(stream), self.engine, _IN_ORDER)
         return stream
 
-    def times(self, factor: float) -> ctypes.c_void_p:
-        """The attribute of a primitive whose result is multiplied by a number, and whose scratch memory is an argument (the library's
-        own belongs to the thread that created the primitive, and other threads crash); the caller destroys it."""
-        made, steps = ctypes.c_void_p(), ctypes.c_void_p()
+    def attributes(self) -> ctypes.c_void_p:
+        """The attribute of a primitive whose scratch memory is an argument (the library's own belongs to the thread that created the
+        primitive, and other threads crash)."""
+        made = ctypes.c_void_p()
         self.call("dnnl_primitive_attr_create", ctypes.byref(made))
         self.call("dnnl_primitive_attr_set_scratchpad_mode", made, _USER)
-        if factor != 1.0:
-            self.call("dnnl_post_ops_create", ctypes.byref(steps))
-            number, nothing = ctypes.c_float(factor), ctypes.c_float(0.0)
-            self.call("dnnl_post_ops_append_eltwise", steps, _LINEAR, number, nothing)
-            self.call("dnnl_primitive_attr_set_post_ops", made, steps)
-            self.call("dnnl_post_ops_destroy", steps)
         return made
 
     def implementation(self, descriptor: ctypes.c_void_p) -> str:

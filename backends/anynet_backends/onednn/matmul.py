@@ -37,7 +37,7 @@ def element_strides(shape: Ints, strides: Ints) -> Ints | None:
 
 
 class Product(DescriptorOwner):
-    """Products of matrices, one or a stack: ``factor · a b``, or ``a b`` with a vector added to each row."""
+    """Products of matrices, one or a stack: ``a b``, or ``a b`` with a vector added to each row."""
 
     def __init__(
         self,
@@ -47,7 +47,6 @@ class Product(DescriptorOwner):
         b_steps: Ints,
         steps: Ints | None,
         plus: bool,
-        factor: float,
     ) -> None:
         super().__init__()
         self.shape = (*a[:-1], b[-1])
@@ -60,8 +59,7 @@ class Product(DescriptorOwner):
         if plus:
             layouts["bias"] = self.layout(each, contiguous_strides(each))
         src, weights, dst, bias = (layouts.get(name) for name in ("src", "weights", "dst", "bias"))
-        times = self.own("primitive_attr", self.dnnl.times(factor))
-        pd = self.described("matmul", src, weights, bias, dst, attributes=times)
+        pd = self.described("matmul", src, weights, bias, dst)
         if self.dnnl.is_reference(pd):
             msg = "oneDNN has only its reference implementation for this product"
             raise OneDNNError(msg)
@@ -69,7 +67,7 @@ class Product(DescriptorOwner):
 
 
 def _product(
-    a: Ints, a_strides: Ints, b: Ints, b_strides: Ints, strides: Ints | None, plus: bool, factor: float
+    a: Ints, a_strides: Ints, b: Ints, b_strides: Ints, strides: Ints | None, plus: bool
 ) -> Product | None:
     """The plan for a product, or None if the library has no fast one."""
     if a[:-2] != b[:-2] or a[-1] != b[-2] or len(a) > MAX_DIMS:
@@ -78,10 +76,10 @@ def _product(
     steps = None if strides is None else element_strides((*a[:-1], b[-1]), strides)
     if left is None or right is None or (strides is not None and steps is None):
         return None
-    return Product(a, left, b, right, steps, plus, factor)
+    return Product(a, left, b, right, steps, plus)
 
 
-products = PlanCache(_product)
+_products = PlanCache(_product)
 
 
 def product(out: Array | None, a: Array, b: Array, c: Array | None = None) -> Product | None:
@@ -93,7 +91,7 @@ def product(out: Array | None, a: Array, b: Array, c: Array | None = None) -> Pr
     if c is not None and (c.dtype != FLOAT32 or c.shape != b.shape[-1:] or c.strides != (4,)):
         return None
     strides = None if out is None or out.flags.c_contiguous else out.strides
-    plan: Product | None = products(a.shape, a.strides, b.shape, b.strides, strides, c is not None, 1.0)
+    plan: Product | None = _products(a.shape, a.strides, b.shape, b.strides, strides, c is not None)
     if plan is None or out is None:
         return plan
     return plan if out.shape == plan.shape and out.dtype == FLOAT32 else None

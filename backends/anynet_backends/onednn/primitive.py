@@ -187,9 +187,9 @@ class DescriptorOwner:
         """`Library.layout`."""
         return self.own("memory_desc", self.dnnl.layout(shape, strides))
 
-    def described(self, kind: str, *args: Any, attributes: Any = None) -> ctypes.c_void_p:
+    def described(self, kind: str, *args: Any) -> ctypes.c_void_p:
         """The descriptor of a primitive: the library's name for its kind, and what it takes between the engine and the attributes."""
-        return self._described(kind, self.dnnl.engine, *args, attributes or self.dnnl.plain)
+        return self._described(kind, self.dnnl.engine, *args, self.dnnl.plain)
 
     def reorder(self, source: Any, target: Any) -> Step:
         """A copy from one layout to another."""
