@@ -143,12 +143,15 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
     )
 
 
-def along_axis(x: ArrayLike, index: Array, where: int) -> Tensor:
-    """x at a plain array of indices along the axis `where`, all of them in range, which on the other axes is as long as x at most."""
+def along_axis(x: ArrayLike, index: Array, where: int, *, keepdims: bool = True) -> Tensor:
+    """x at a plain array of indices along the axis `where`, all of them in range, which on the other axes is as long as x at most.
+    Without `keepdims` there is one index along that axis, which the result does not have."""
     flat = flat_positions(index, where, x.shape)
+    shape = tuple(index.shape) if keepdims else (*index.shape[:where], *index.shape[where + 1 :])
     if len(x.shape) == 1:
-        return gather_rows(x, index=flat)
-    return reshape(gather_rows(reshape(x, (-1,)), index=flat), tuple(index.shape))
+        rows = gather_rows(x, index=flat)
+        return rows if keepdims else reshape(rows, shape)
+    return reshape(gather_rows(reshape(x, (-1,)), index=flat), shape)
 
 
 def flat_positions(index: Array, where: int, shape: Sequence[int]) -> Array:

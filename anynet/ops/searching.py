@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from anynet.autograd.primitive import primitive
 from anynet.autograd.vmap import is_batched
 from anynet.ops.indexing import along_axis, take, take_along_axis
-from anynet.ops.manipulation import reshape
+from anynet.ops.manipulation import reshape, squeeze
 from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
@@ -38,11 +38,13 @@ def sort(x: ArrayLike, /, *, axis: int = -1, descending: bool = False, stable: b
     return taken_along_axis(x, order, where)
 
 
-def taken_along_axis(x: ArrayLike, indices: ArrayLike, where: int) -> Tensor:
-    """`take_along_axis` at indices that a search has given, so that they need no check."""
+def taken_along_axis(x: ArrayLike, indices: ArrayLike, where: int, *, keepdims: bool = True) -> Tensor:
+    """`take_along_axis` at indices that a search has given, so that they need no check; without `keepdims` at one for each place of the
+    other axes, which the result has."""
     if is_batched(indices):
-        return take_along_axis(x, indices, axis=where)
-    return along_axis(x, unwrap(indices), where)
+        y = take_along_axis(x, indices, axis=where)
+        return y if keepdims else squeeze(y, axis=where)
+    return along_axis(x, unwrap(indices), where, keepdims=keepdims)
 
 
 @primitive(name="searchsorted")

@@ -27,15 +27,21 @@ Address = tuple[int, int, int]
 
 def uniform(at: Address, shape: tuple[int, ...], low: float, high: float, dtype: str) -> Array:
     """Uniform on [low, high) in `dtype`: multiples of 2⁻ᵖ, p the bits that it keeps of a number, scaled."""
-    bits = _BITS[dtype]
-    unit = (philox.words64(*at, math.prod(shape)).reshape(shape) >> np.uint64(64 - bits)) * 2.0**-bits
+    shift, scale = _BITS[dtype]
+    words = philox.words64(*at, math.prod(shape))
+    words >>= shift
+    words = words.reshape(shape)
     if low == 0.0 and high == 1.0:
-        return unit.astype(dtype, copy=False)
-    drawn = (unit * (high - low) + low).astype(dtype, copy=False)
+        return np.multiply(words, scale, dtype=dtype, casting="unsafe")  # exact
+    drawn = (words * scale * (high - low) + low).astype(dtype, copy=False)
     return np.minimum(drawn, _below(high, dtype)) if high > low else drawn  # rounding may have reached it
 
 
-_BITS: Final = {"float16": 11, "float32": 24, "float64": 53}
+_BITS: Final = {
+    name: (np.uint64(64 - bits), 2.0**-bits)
+    for name, bits in (("float16", 11), ("float32", 24), ("float64", 53))
+}
+"""How far words are shifted and by what they are scaled, so that the numbers are the multiples of 2⁻ᵖ that a dtype keeps."""
 
 
 @functools.lru_cache(maxsize=64)

@@ -319,3 +319,22 @@ def test_a_state_replaces_the_file_of_its_name_alone(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing was written"):
         torch.save({}, tmp_path / "no" / "weights")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["weights", "weights.safetensors"]
+
+
+def test_elements_of_weight_zero_are_not_drawn_and_nothing_warns():
+    torch.manual_seed(3)
+    weights = torch.tensor([[0.0, 2.0, 1.0, 0.0], [1.0, 0.0, 0.0, 1e-30]])
+    for _ in range(30):
+        drawn = torch.multinomial(weights, 2).sort().values
+        assert drawn.tolist() == [[1, 2], [0, 3]]
+
+
+def test_extremes_along_an_axis_in_vmap():
+    x = torch.tensor([[[1.0, 3.0], [4.0, 2.0]], [[0.0, -1.0], [5.0, 5.0]]])
+    for keepdim in (False, True):
+        best, at = torch.func.vmap(lambda a, k=keepdim: tuple(a.max(1, keepdim=k)))(x)
+        expected = x.max(2, keepdim=keepdim)
+        assert best.tolist() == expected.values.tolist()
+        assert at.tolist() == expected.indices.tolist()
+    gradient = torch.func.vmap(torch.func.grad(lambda a: a.max(1).values.sum()))(x)
+    assert gradient.tolist() == [[[0.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]]]

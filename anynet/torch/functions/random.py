@@ -7,10 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anynet import dtypes, random
-from anynet.ops import elementwise as e
 from anynet.ops import reductions as r
-from anynet.ops import searching as s
-from anynet.ops.manipulation import astype
 from anynet.tensor import Tensor as AnyTensor
 from anynet.tensor import unwrap, wrap
 from anynet.torch.functions.creation import lengths, place, settled
@@ -21,6 +18,19 @@ from anynet.torch.tensor import Tensor
 from anynet_backends import Backend, backend_of
 
 _OTHER = "the numbers are anynet's, the same on every device; not those of PyTorch for the same seed"
+
+
+def _plain(drawn: Any) -> tuple[Backend, Any]:
+    """The library and the array of draws, through which no gradient flows."""
+    return backend_of(drawn._data), drawn._data
+
+
+def _as(drawn: Any, dtype: Any) -> Any:
+    """Draws in a dtype."""
+    if drawn.dtype is dtype:
+        return drawn
+    xp, x = _plain(drawn)
+    return wrap(xp.astype(x, dtypes.native(xp, dtypes.of(dtype))))
 
 
 def _drawn(name: str, draw: Callable[..., Any]) -> None:
@@ -84,7 +94,7 @@ def randint(
     low, high = (0, given[0]) if len(given) == 1 else (given[0], given[1]) if given else (0, 0)
     low, high = int(named.pop("low", low)), int(named.pop("high", high))
     y = random.integers(low, high, lengths((size,), {}), device=place(device), generator=generator)
-    return settled(y if dtype is None else astype(y, dtype), requires_grad, named)
+    return settled(y if dtype is None else _as(y, dtype), requires_grad, named)
 
 
 @offered("torch.randint_like(x, 1, 2)", method=False, differs=_OTHER)
@@ -105,7 +115,7 @@ def randperm(
     **named: Any,
 ) -> Any:
     return settled(
-        astype(random.permutation(int(n), device=place(device), generator=generator), dtype),
+        _as(random.permutation(int(n), device=place(device), generator=generator), dtype),
         requires_grad,
         named,
     )
@@ -137,7 +147,7 @@ def normal(
 @offered("torch.bernoulli(torch.ones(2, 3))", "torch.zeros(3).bernoulli()", differs=_OTHER)
 def bernoulli(input: Any, p: float | None = None, *, generator: Any = None) -> Any:
     chance = input if p is None else 0.0 * input + p
-    return astype(random.bernoulli(chance, generator=generator), input.dtype)
+    return _as(random.bernoulli(chance, generator=generator), input.dtype)
 
 
 @offered("torch.poisson(torch.zeros(2, 3))", method=False, differs=_OTHER)
@@ -163,18 +173,21 @@ def multinomial(input: Any, num_samples: int, replacement: bool = False, *, gene
     if input.ndim not in (1, 2):
         msg = f"multinomial: prob_dist must be 1 or 2 dim, got {input.ndim}"
         raise RuntimeError(msg)
-    plain: Any = unwrap(as_float(wrap(unwrap(input))))  # no gradient flows here
+    plain: Any = unwrap(input)  # no gradient flows here
+    if dtypes.of(plain.dtype).kind != "real":
+        plain = unwrap(as_float(wrap(plain)))
     rows, xp = plain if input.ndim == 2 else plain[None, :], backend_of(plain)
-    total: Any = r.sum(rows, axis=1, keepdims=True)
-    if bool(xp.any(rows < 0)) or not bool(xp.all(xp.isfinite(total) & (total > 0))):
+    total = xp.sum(rows, axis=1, keepdims=True)
+    if not bool(xp.all(rows >= 0)) or not bool(xp.all(xp.isfinite(total) & (total > 0))):
         msg = "multinomial: probabilities must be finite and ≥ 0, and some of each row > 0"
         raise RuntimeError(msg)
     draw = _with_replacement if replacement else _without_replacement
-    found = draw(xp, rows, total, num_samples, generator)
+    found = draw(xp, rows, num_samples, generator)
     return wrap(found if input.ndim == 2 else found[0, :])
 
 
-def _with_replacement(xp: Backend, rows: Any, total: Any, count: int, generator: Any) -> Any:
+def _with_replacement(xp: Backend, rows: Any, count: int, generator: Any) -> Any:
+    total: Any = r.sum(rows, axis=1, keepdims=True)
     edges: Any = r.cumulative_sum(rows, axis=1) / total
     kind, device = dtypes.of(edges.dtype), xp.device_of(rows)
     u: Any = random.uniform((rows.shape[0], count), dtype=kind, device=device, generator=generator)._data
@@ -185,15 +198,17 @@ def _with_replacement(xp: Backend, rows: Any, total: Any, count: int, generator:
     )
 
 
-def _without_replacement(xp: Backend, rows: Any, total: Any, count: int, generator: Any) -> Any:
+def _without_replacement(xp: Backend, rows: Any, count: int, generator: Any) -> Any:
     if count > int(xp.min(xp.count_nonzero(rows, axis=1))):
         msg = "multinomial: invalid multinomial distribution (with replacement=False, not enough non-negative category to sample)"
         raise RuntimeError(msg)
     device = xp.device_of(rows)
     u: Any = random.uniform(tuple(rows.shape), dtype=dtypes.float64, device=device, generator=generator)._data
-    drawn: Any = e.log(-e.log(xp.maximum(u, 1e-300)))
-    keys: Any = e.log(xp.astype(rows, xp.float64)) - drawn  # Gumbel: the largest are a draw in order
-    order: Any = s.argsort(keys, axis=1, descending=True)
+    drawn = xp.log(-xp.log(xp.maximum(u, 1e-300)))
+    weights = xp.astype(rows, xp.float64)
+    logs = xp.where(weights > 0, xp.log(xp.where(weights > 0, weights, 1.0)), -math.inf)
+    keys = logs - drawn  # Gumbel: the largest are a draw in order
+    order = xp.argsort(keys, axis=1, descending=True)
     return order[:, :count]
 
 
@@ -227,26 +242,27 @@ def _normal(x: Any, mean: float = 0.0, std: float = 1.0, *, generator: Any) -> A
 
 def _bernoulli(x: Any, p: Any = 0.5, *, generator: Any) -> Any:
     like = _like(x)
-    return astype(random.bernoulli(p, like["shape"], device=like["device"], generator=generator), x.dtype)
+    return _as(random.bernoulli(p, like["shape"], device=like["device"], generator=generator), x.dtype)
 
 
 def _exponential(x: Any, lambd: float = 1.0, *, generator: Any) -> Any:
-    u = random.uniform(generator=generator, **_like(x))
-    return -e.log1p(-u) / lambd
+    xp, u = _plain(random.uniform(generator=generator, **_like(x)))
+    return wrap(-xp.log1p(-u) / lambd)
 
 
 def _geometric(x: Any, p: float, *, generator: Any) -> Any:
-    u = random.uniform(generator=generator, **_like(x) | {"dtype": dtypes.float64})
-    return astype(e.maximum(e.ceil(e.log1p(-u) / math.log1p(-p)), 0.0 * u + 1.0), x.dtype)
+    xp, u = _plain(random.uniform(generator=generator, **_like(x) | {"dtype": dtypes.float64}))
+    return _as(wrap(xp.maximum(xp.ceil(xp.log1p(-u) / math.log1p(-p)), 1.0)), x.dtype)
 
 
 def _cauchy(x: Any, median: float = 0.0, sigma: float = 1.0, *, generator: Any) -> Any:
-    u = random.uniform(generator=generator, **_like(x))
-    return median + sigma * e.tan(math.pi * (u - 0.5))
+    xp, u = _plain(random.uniform(generator=generator, **_like(x)))
+    return wrap(median + sigma * xp.tan(math.pi * (u - 0.5)))
 
 
 def _log_normal(x: Any, mean: float = 1.0, std: float = 2.0, *, generator: Any) -> Any:
-    return e.exp(_normal(x, mean, std, generator=generator))
+    xp, drawn = _plain(_normal(x, mean, std, generator=generator))
+    return wrap(xp.exp(drawn))
 
 
 def _integers(x: Any, a: int = 0, b: int | None = None, *, generator: Any, **named: Any) -> Any:
@@ -256,10 +272,8 @@ def _integers(x: Any, a: int = 0, b: int | None = None, *, generator: Any, **nam
     high = (
         (1 << 24 if x.dtype.kind == "real" else 1 << (8 * x.dtype.itemsize - 1)) - 1 if high is None else high
     )
-    return astype(
-        random.integers(int(low), int(high), tuple(x.shape), device=str(x.device), generator=generator),
-        x.dtype,
-    )
+    drawn = random.integers(int(low), int(high), tuple(x.shape), device=str(x.device), generator=generator)
+    return _as(drawn, x.dtype)
 
 
 _DRAWS: dict[str, Any] = {

@@ -172,11 +172,9 @@ def _extreme(
             return two(*prepared(input, other))
         if dim is None:
             return whole(input)
-        at = place(input, axis=dim, keepdims=True) if input.shape else m.astype(input * 0, dtypes.int64)
-        best = s.taken_along_axis(input, at, dim % input.ndim) if input.shape else input
-        if not keepdim and input.shape:
-            best, at = m.squeeze(best, axis=dim), m.squeeze(at, axis=dim)
-        return pair(best, at)
+        if not input.shape:
+            return pair(input, m.astype(input * 0, dtypes.int64))
+        return _picked(pair, input, place(input, axis=dim, keepdims=True), dim, keepdim)
 
     forms = (
         "torch.{0}(x)",
@@ -358,8 +356,8 @@ def _slice(x: Any, dim: int, k: int) -> Any:
 
 
 def _picked(pair: Any, x: Any, at: Any, dim: int, keepdim: bool) -> Any:
-    y = s.taken_along_axis(x, at, dim % x.ndim)
-    return pair(y, at) if keepdim else pair(m.squeeze(y, axis=dim), m.squeeze(at, axis=dim))
+    y = s.taken_along_axis(x, at, dim % x.ndim, keepdims=keepdim)
+    return pair(y, at if keepdim else m.squeeze(at, axis=dim))
 
 
 @offered("torch.median(x)", "x.median(1)", "x.median(0, keepdim=True)")
