@@ -538,7 +538,7 @@ class _Plan:
         x, w, stats, sums = (tuple([step * size for step in steps]) for steps in (x, w, stats, sums))
         self.over = over
         self.ones, self.zeros = np.ones(weights, dtype), np.zeros(weights, dtype)
-        data, nbytes = np.array([eps, count]), 2 * math.prod(given) * size if shared else 0
+        data, nbytes = np.array([eps, count], np.float64), 2 * math.prod(given) * size if shared else 0
         whole, small, each = ((shape, dtype) for shape in (given, kept, parts))
         forward, backward = addresses
         self.forward = Loop(forward, sizes, (x, w, w, x, stats, stats), data, nbytes, (whole, small, small))

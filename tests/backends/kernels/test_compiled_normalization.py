@@ -269,3 +269,30 @@ def test_normalization_of_a_batch_of_examples():
         )
     own = an.vmap(lambda x, w: F.layer_norm(x, 9, w))(x, w)
     np.testing.assert_allclose(own.numpy()[4], F.layer_norm(x[4], 9, w[4]).numpy(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, eps: an.nn.functional.batch_norm(x, None, None, training=True, eps=eps),
+        lambda x, eps: an.nn.functional.layer_norm(x, x.shape[-1:], eps=eps),
+        lambda x, eps: an.nn.functional.rms_norm(x, x.shape[-1:], eps=eps),
+        lambda x, eps: an.nn.functional.group_norm(x, 2, eps=eps),
+        lambda x, eps: an.nn.functional.instance_norm(x, eps=eps),
+    ],
+    ids=["batch", "layer", "rms", "group", "instance"],
+)
+def test_an_integer_is_added_to_the_variance_as_a_number(function, dtype):
+    """As in ``nn.BatchNorm2d(32, 32)``, whose second argument is ε."""
+    values = np.random.default_rng(0).normal(size=(6, 10, 32))
+    found = []
+    for eps in (2, 2.0):
+        for _ in range(2):
+            x = an.asarray(values, dtype=dtype, requires_grad=True)
+            y = function(x, eps)
+            an.sum(y * y).backward()
+        found.append((y.numpy(), x.grad.numpy()))
+    for mine, expected in zip(*found, strict=True):
+        np.testing.assert_array_equal(mine, expected)
+        assert 0 < np.max(np.abs(expected)) < 1e3
