@@ -536,8 +536,8 @@ class Tensor:
             msg = f"assign_ of shape {tuple(source.shape)} to a Tensor of shape {self.shape}"
             raise ValueError(msg)
         own = backend_of(self._data)
-        # the values of a parameter are its own, whatever it was made of; other read-only memory refuses writes
-        if isinstance(self, Parameter) and not own.takes_writes(self._data):
+        # the values of parameters and buffers are their own, whatever they were made of; other read-only memory refuses writes
+        if isinstance(self, (Parameter, Buffer)) and not own.takes_writes(self._data):
             self._data = own.asarray(self._data, copy=True)
         if edge is not None:
             edge.written = clock()

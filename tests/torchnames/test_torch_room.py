@@ -338,3 +338,12 @@ def test_extremes_along_an_axis_in_vmap():
         assert at.tolist() == expected.indices.tolist()
     gradient = torch.func.vmap(torch.func.grad(lambda a: a.max(1).values.sum()))(x)
     assert gradient.tolist() == [[[0.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]]]
+
+
+def test_a_buffer_of_an_expanded_tensor_takes_a_state():
+    """As the grid of a Kolmogorov-Arnold layer: ``register_buffer("grid", knots.expand(n, -1).contiguous())``."""
+    net, knots = torch.nn.Module(), torch.arange(3.0)
+    net.register_buffer("grid", knots.expand(2, -1).contiguous())
+    net.load_state_dict({"grid": torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])})
+    assert net.grid.tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
+    assert knots.tolist() == [0.0, 1.0, 2.0]
